@@ -1,0 +1,100 @@
+//! What is wrong with the input: always with the place, the resource and the field.
+
+use std::{fmt, path::Path, sync::Arc};
+
+/// How bad a problem is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// It cannot be served rightly: the manifest is refused.
+    Error,
+    /// It is odd, but clear.
+    Warning,
+}
+
+/// A place in a file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// The file, as it was named.
+    pub file: Arc<Path>,
+    /// The line, from 1.
+    pub line: u32,
+    /// The column in characters, from 1.
+    pub column: u32,
+    /// How many characters are meant; at least 1.
+    pub length: u32,
+}
+
+/// A problem of a manifest, a master file or the node's configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Problem {
+    /// How bad it is.
+    pub severity: Severity,
+    /// Where it is; none until the loader has looked the field up.
+    pub place: Option<Place>,
+    /// Kind and identifier of the resource, as in `vpcs` and `vpc-app`.
+    pub resource: Option<(&'static str, String)>,
+    /// The field within the resource, as in `network_interfaces[1].ipv4`; empty for the whole resource.
+    pub field: String,
+    /// What is wrong, in one sentence without a full stop.
+    pub message: String,
+    /// What would be accepted.
+    pub help: Option<String>,
+}
+
+impl Problem {
+    /// An error in a field of a resource.
+    pub fn error(kind: &'static str, id: &str, field: impl Into<String>, message: impl Into<String>) -> Problem {
+        Problem {
+            severity: Severity::Error,
+            place: None,
+            resource: Some((kind, id.into())),
+            field: field.into(),
+            message: message.into(),
+            help: None,
+        }
+    }
+
+    /// A warning about a field of a resource.
+    pub fn warning(kind: &'static str, id: &str, field: impl Into<String>, message: impl Into<String>) -> Problem {
+        Problem { severity: Severity::Warning, ..Problem::error(kind, id, field, message) }
+    }
+
+    /// The same with a place.
+    pub fn at(mut self, place: Place) -> Problem {
+        self.place = Some(place);
+        self
+    }
+
+    /// The same with what would be accepted.
+    pub fn help(mut self, help: impl Into<String>) -> Problem {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+/// One line: `file:line:column: error: vpcs.vpc-app.region: message (help)`.
+impl fmt::Display for Problem {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = &self.place {
+            write!(f, "{}:{}:{}: ", place.file.display(), place.line, place.column)?;
+        }
+        f.write_str(match self.severity {
+            Severity::Error => "error: ",
+            Severity::Warning => "warning: ",
+        })?;
+        if let Some((kind, id)) = &self.resource {
+            write!(f, "{kind}.{id}")?;
+            if !self.field.is_empty() {
+                write!(f, ".{}", self.field)?;
+            }
+            f.write_str(": ")?;
+        } else if !self.field.is_empty() {
+            write!(f, "{}: ", self.field)?;
+        }
+        f.write_str(&self.message)?;
+        match &self.help {
+            Some(help) => write!(f, " ({help})"),
+            None => Ok(()),
+        }
+    }
+}

@@ -1,0 +1,588 @@
+//! The manifest's data model: plain types, in the words of the AWS API.
+//!
+//! Everything here is what the control plane *wants*; whether it holds together is for the checks to say.
+
+use super::words::words;
+use crate::wire::Name;
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+/// An identifier of a resource, an account or an Availability Zone: opaque text.
+pub type Id = String;
+
+/// The resources of one kind, by identifier. They are shared, so that an unchanged one costs nothing in the next manifest.
+pub type Resources<T> = BTreeMap<Id, Arc<T>>;
+
+/// The whole description of networks, endpoints, zones and rules.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Manifest {
+    /// Virtual private clouds, by VPC ID.
+    pub vpcs: Resources<Vpc>,
+    /// Peering connections between two VPCs, by connection ID.
+    pub vpc_peering_connections: Resources<VpcPeeringConnection>,
+    /// Transit Gateways, by gateway ID.
+    pub transit_gateways: Resources<TransitGateway>,
+    /// Networks reached over Direct Connect or VPN, by a name of your choice.
+    pub on_premises_networks: Resources<OnPremisesNetwork>,
+    /// Services that endpoints lead to, by service name.
+    pub vpc_endpoint_services: Resources<VpcEndpointService>,
+    /// VPC endpoints, by endpoint ID.
+    pub vpc_endpoints: Resources<VpcEndpoint>,
+    /// Zonal shifts: endpoints moved out of an Availability Zone for a while.
+    pub zonal_shifts: Resources<ZonalShift>,
+    /// Private hosted zones, by hosted zone ID.
+    pub private_hosted_zones: Resources<PrivateHostedZone>,
+    /// Inbound and outbound Resolver endpoints, by endpoint ID.
+    pub resolver_endpoints: Resources<ResolverEndpoint>,
+    /// Resolver rules, by rule ID.
+    pub resolver_rules: Resources<ResolverRule>,
+    /// Who may speak for a client that is behind it.
+    pub forwarders: Resources<Forwarder>,
+}
+
+/// A virtual private cloud.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Vpc {
+    /// The account that owns it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub owner_id: Id,
+    /// Its Region, as in `us-east-1`.
+    pub region: String,
+    /// Its address ranges, IPv4 and IPv6.
+    #[schemars(with = "Vec<String>")]
+    pub cidr_blocks: Vec<IpNet>,
+    /// Its doors: a query that arrives on one of these addresses comes from inside the VPC.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resolver_addresses: Vec<IpAddr>,
+    /// Without it the VPC's door refuses, and its endpoints have no private names.
+    #[serde(default = "yes")]
+    pub enable_dns_support: bool,
+    /// Autodefined names and reverse zones, and the private names of its endpoints.
+    #[serde(default = "yes")]
+    pub enable_dns_hostnames: bool,
+    /// The AZ names of the account, with the AZ IDs that they stand for.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub availability_zones: BTreeMap<String, Id>,
+    /// Its subnets, by subnet ID.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub subnets: BTreeMap<Id, Subnet>,
+    /// The Route 53 Profile that is associated with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub profile_id: Option<Id>,
+}
+
+/// A subnet: which Availability Zone its addresses are in.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Subnet {
+    /// The AZ ID, as in `use1-az1`: the same place in every account.
+    pub availability_zone_id: Id,
+    /// Its address ranges.
+    #[schemars(with = "Vec<String>")]
+    pub cidr_blocks: Vec<IpNet>,
+    /// AAAA records are made from A records (RFC 6147).
+    #[serde(default)]
+    pub enable_dns64: bool,
+}
+
+/// A peering of two VPCs. It is not transitive.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VpcPeeringConnection {
+    /// The two VPCs.
+    #[serde(default)]
+    pub vpc_ids: Vec<Id>,
+    /// Only an `active` one connects.
+    #[serde(default)]
+    pub status: PeeringStatus,
+    /// Autodefined names and PTR records of the peer are answered.
+    #[serde(default)]
+    pub allow_remote_vpc_dns_resolution: bool,
+}
+
+words! {
+    /// The state of a VPC peering connection, as in the EC2 API.
+    #[derive(Default)]
+    pub enum PeeringStatus {
+        InitiatingRequest = "initiating-request",
+        PendingAcceptance = "pending-acceptance",
+        #[default]
+        Active = "active",
+        Deleted = "deleted",
+        Rejected = "rejected",
+        Failed = "failed",
+        Expired = "expired",
+        Provisioning = "provisioning",
+        Deleting = "deleting",
+    }
+}
+
+/// A Transit Gateway.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TransitGateway {
+    /// Its Region.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub region: String,
+    /// What is attached. Each reaches every other one unless route tables say less.
+    #[serde(default)]
+    pub attachments: Vec<Attachment>,
+}
+
+/// An attachment of a Transit Gateway: to exactly one of a VPC, an on-premises network and another gateway.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Attachment {
+    /// The attached VPC.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vpc_id: Option<Id>,
+    /// The attached on-premises network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_premises_network_id: Option<Id>,
+    /// The peered gateway.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transit_gateway_id: Option<Id>,
+    /// Autodefined names and PTR records are answered across the gateway.
+    #[serde(default = "yes")]
+    pub dns_support: bool,
+    /// The route table that the attachment is associated with; without it, the gateway's default table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub route_table: Option<String>,
+    /// The route tables that its routes go to; without it, the gateway's default table.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub propagates_to: Option<Vec<String>>,
+}
+
+/// A network outside of the cloud.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct OnPremisesNetwork {
+    /// Its address ranges.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub cidr_blocks: Vec<IpNet>,
+    /// The VPCs that it reaches straight, over Direct Connect or VPN.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vpc_ids: Vec<Id>,
+    /// The AZ ID nearest to it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub availability_zone_id: Option<Id>,
+}
+
+/// A service that interface endpoints lead to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VpcEndpointService {
+    /// The account that owns it; `amazon` for AWS's own.
+    pub owner_id: Id,
+    /// Its Region.
+    pub region: String,
+    /// The parent of its endpoints' own names.
+    #[schemars(with = "String")]
+    pub dns_name: Name,
+    /// The names that its users know it by; `*.` in front makes a wildcard.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub private_dns_names: Vec<Name>,
+    /// Whether its owner has shown that the private names are theirs.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub private_dns_name_configuration: Option<PrivateDnsNameConfiguration>,
+}
+
+impl VpcEndpointService {
+    /// Whether AWS owns it: its private names hold addresses; everybody else's are a CNAME to the regional name.
+    pub fn is_amazon(&self) -> bool {
+        self.owner_id.eq_ignore_ascii_case("amazon")
+    }
+
+    /// Whether its private names may be used: they are verified, or AWS's own.
+    pub fn is_verified(&self) -> bool {
+        self.is_amazon()
+            || self.private_dns_name_configuration.as_ref().is_some_and(|c| c.state == VerificationState::Verified)
+    }
+}
+
+/// The proof of ownership of a service's private DNS name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PrivateDnsNameConfiguration {
+    /// How far the verification has come.
+    #[serde(default)]
+    pub state: VerificationState,
+    /// The type of the record that proves it: TXT.
+    #[serde(default, rename = "type", skip_serializing_if = "Option::is_none")]
+    pub record_type: Option<String>,
+    /// The first label of the record's name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    /// The record's value.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value: Option<String>,
+}
+
+words! {
+    /// The state of a private DNS name's verification.
+    #[derive(Default)]
+    pub enum VerificationState {
+        #[default]
+        PendingVerification = "pendingVerification",
+        Verified = "verified",
+        Failed = "failed",
+    }
+}
+
+/// A VPC endpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct VpcEndpoint {
+    /// What kind of endpoint it is. Only interface endpoints have names.
+    pub vpc_endpoint_type: VpcEndpointType,
+    /// The service that it leads to.
+    pub service_name: Id,
+    /// The VPC that its network interfaces are in.
+    pub vpc_id: Id,
+    /// Its state in the endpoint's life cycle.
+    pub state: EndpointState,
+    /// The random part that AWS puts behind the identifier in the endpoint's names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub dns_name_suffix: Option<String>,
+    /// The service's private names lead to this endpoint.
+    #[serde(default)]
+    pub private_dns_enabled: bool,
+    /// Who resolves the private names.
+    #[serde(default)]
+    pub private_dns_scope: PrivateDnsScope,
+    /// Options of its names.
+    #[serde(default)]
+    pub dns_options: DnsOptions,
+    /// How a client's Availability Zone decides about the addresses it gets.
+    #[serde(default)]
+    pub client_routing_policy: ClientRoutingPolicy,
+    /// Its network interfaces, one in each Availability Zone.
+    #[serde(default)]
+    pub network_interfaces: Vec<NetworkInterface>,
+}
+
+words! {
+    /// The kinds of VPC endpoints.
+    pub enum VpcEndpointType {
+        Interface = "Interface",
+        Gateway = "Gateway",
+        GatewayLoadBalancer = "GatewayLoadBalancer",
+    }
+}
+
+words! {
+    /// The states of a VPC endpoint, as in the EC2 API.
+    pub enum EndpointState {
+        PendingAcceptance = "PendingAcceptance",
+        Pending = "Pending",
+        Available = "Available",
+        Deleting = "Deleting",
+        Deleted = "Deleted",
+        Rejected = "Rejected",
+        Failed = "Failed",
+        Expired = "Expired",
+        Partial = "Partial",
+    }
+}
+
+/// Who resolves an endpoint's private names.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub enum PrivateDnsScope {
+    /// The endpoint's own VPC.
+    #[default]
+    Vpc,
+    /// Its own VPC and those connected to it.
+    Connected,
+    /// Exactly these VPCs.
+    Vpcs(Vec<Id>),
+}
+
+/// Options of an endpoint's names.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct DnsOptions {
+    /// Which address records the names have.
+    pub dns_record_ip_type: DnsRecordIpType,
+    /// The private names exist for queries through inbound Resolver endpoints only.
+    pub private_dns_only_for_inbound_resolver_endpoint: bool,
+}
+
+words! {
+    /// Which address records an endpoint's names have. `service-defined`: A and AAAA for names below `api.aws`,
+    /// A for all others.
+    #[derive(Default)]
+    pub enum DnsRecordIpType {
+        #[default]
+        Ipv4 = "ipv4",
+        Ipv6 = "ipv6",
+        Dualstack = "dualstack",
+        ServiceDefined = "service-defined",
+    }
+}
+
+words! {
+    /// How a client's Availability Zone decides about the addresses it gets, in the words of Network Load Balancers.
+    #[derive(Default)]
+    pub enum ClientRoutingPolicy {
+        #[default]
+        AvailabilityZoneAffinity = "availability_zone_affinity",
+        PartialAvailabilityZoneAffinity = "partial_availability_zone_affinity",
+        AnyAvailabilityZone = "any_availability_zone",
+    }
+}
+
+/// A network interface of an endpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NetworkInterface {
+    /// The AZ ID of its subnet.
+    pub availability_zone_id: Id,
+    /// Its IPv4 address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv4: Option<std::net::Ipv4Addr>,
+    /// Its IPv6 address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ipv6: Option<std::net::Ipv6Addr>,
+    /// Whether it can be used.
+    #[serde(default)]
+    pub health: Health,
+}
+
+words! {
+    /// Whether a network interface can be used.
+    #[derive(Default)]
+    pub enum Health {
+        #[default]
+        Healthy = "healthy",
+        Unhealthy = "unhealthy",
+    }
+}
+
+/// A zonal shift: answers leave an Availability Zone out for a while.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ZonalShift {
+    /// An endpoint's ID, a service name, or `*` for all endpoints.
+    #[serde(default)]
+    pub resource: Id,
+    /// The AZ ID that is left out.
+    #[serde(default)]
+    pub away_from: Id,
+    /// When it ends by itself; without it, it does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub expires_at: Option<jiff::Timestamp>,
+    /// Why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub comment: Option<String>,
+}
+
+/// A private hosted zone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PrivateHostedZone {
+    /// Its apex.
+    #[schemars(with = "String")]
+    pub name: Name,
+    /// The VPCs that see it.
+    pub vpc_ids: Vec<Id>,
+    /// An RFC 1035 master file.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub file: Option<String>,
+    /// A name that is missing here is resolved as if this zone were not there.
+    #[serde(default)]
+    pub fallthrough: bool,
+    /// Records beside or instead of the file.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub records: Vec<ResourceRecordSet>,
+}
+
+/// A record set of a private hosted zone: values, or an alias.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResourceRecordSet {
+    /// The owner: relative to the zone unless it ends in a dot; `@` is the apex.
+    #[serde(default = "at")]
+    pub name: String,
+    /// The type, as in `A` or `TYPE65280`.
+    #[serde(rename = "type", default)]
+    pub record_type: String,
+    /// Time to live in seconds; 300 without it. An alias has its target's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ttl: Option<u32>,
+    /// The values, each in the format of a master file, with absolute names (the last dot is optional).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub records: Vec<String>,
+    /// The name whose records of this type are answered in its place.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub alias: Option<Alias>,
+}
+
+/// The target of an alias: a name of an endpoint, or a name of the same zone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Alias {
+    /// An absolute name; the last dot is optional.
+    #[schemars(with = "String")]
+    pub name: Name,
+}
+
+/// A Resolver endpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResolverEndpoint {
+    /// Which way queries go.
+    #[serde(default)]
+    pub direction: Direction,
+    /// Its VPC.
+    #[serde(default)]
+    pub vpc_id: Id,
+    /// The transports that it takes.
+    #[serde(default = "do53_only")]
+    pub protocols: Vec<Protocol>,
+    /// Who may ask; without it, its VPC and the on-premises networks and VPCs connected to that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<String>")]
+    pub allowed_cidr_blocks: Vec<IpNet>,
+    /// Its addresses, one or more in each Availability Zone.
+    #[serde(default)]
+    pub ip_addresses: Vec<EndpointAddress>,
+}
+
+words! {
+    /// Which way a Resolver endpoint's queries go.
+    #[derive(Default)]
+    pub enum Direction {
+        #[default]
+        Inbound = "INBOUND",
+        Outbound = "OUTBOUND",
+        InboundDelegation = "INBOUND_DELEGATION",
+    }
+}
+
+words! {
+    /// A DNS transport.
+    #[derive(Default)]
+    pub enum Protocol {
+        #[default]
+        Do53 = "Do53",
+        DoT = "DoT",
+        DoH = "DoH",
+        DoQ = "DoQ",
+    }
+}
+
+/// An address of a Resolver endpoint.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct EndpointAddress {
+    /// The address.
+    pub ip: IpAddr,
+    /// The AZ ID that it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub availability_zone_id: Option<Id>,
+}
+
+/// A Resolver rule: what becomes of queries for a name and all below it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ResolverRule {
+    /// The name.
+    #[schemars(with = "String")]
+    pub domain_name: Name,
+    /// What becomes of them.
+    pub rule_type: RuleType,
+    /// The outbound endpoint whose addresses forwarded queries come from; without it, the node's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resolver_endpoint_id: Option<Id>,
+    /// The servers that a FORWARD rule asks.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub target_ips: Vec<TargetAddress>,
+    /// The VPCs that it holds for.
+    #[serde(default)]
+    pub vpc_ids: Vec<Id>,
+    /// A disabled rule is kept and shown, and not used.
+    #[serde(default = "yes")]
+    pub enabled: bool,
+}
+
+words! {
+    /// What a Resolver rule does.
+    pub enum RuleType {
+        Forward = "FORWARD",
+        System = "SYSTEM",
+        Delegate = "DELEGATE",
+        Recursive = "RECURSIVE",
+    }
+}
+
+/// A server that queries are forwarded to.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct TargetAddress {
+    /// Its address.
+    pub ip: IpAddr,
+    /// Its port.
+    #[serde(default = "port_53")]
+    pub port: u16,
+    /// The transport it is asked by.
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// The name that its certificate is checked against.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name_indication: Option<String>,
+}
+
+/// Somebody who may speak for a client that is behind it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Forwarder {
+    /// The VPC that it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub vpc_id: Option<Id>,
+    /// The on-premises network that it is in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_premises_network_id: Option<Id>,
+    /// Its addresses.
+    #[serde(default)]
+    #[schemars(with = "Vec<String>")]
+    pub cidr_blocks: Vec<IpNet>,
+    /// How it names the client.
+    #[serde(default)]
+    pub client_identity: ClientIdentity,
+    /// The networks whose clients it may name; without it, its own.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub speaks_for: Vec<Id>,
+}
+
+words! {
+    /// How a forwarder names the client that is behind it.
+    #[derive(Default)]
+    pub enum ClientIdentity {
+        #[default]
+        EdnsClientSubnet = "edns_client_subnet",
+        ProxyProtocolV2 = "proxy_protocol_v2",
+    }
+}
+
+fn yes() -> bool {
+    true
+}
+
+fn at() -> String {
+    "@".into()
+}
+
+fn port_53() -> u16 {
+    53
+}
+
+fn do53_only() -> Vec<Protocol> {
+    vec![Protocol::Do53]
+}

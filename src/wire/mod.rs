@@ -1,0 +1,5 @@
+//! Bytes in, bytes out: names, record data, queries and replies. Nothing here knows of sockets, tokio or hickory.
+
+pub mod name;
+
+pub use name::{Name, NameError};

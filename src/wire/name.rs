@@ -1,0 +1,369 @@
+//! Domain names in wire format.
+
+use std::{cmp::Ordering, fmt, hash};
+
+/// The longest name on the wire, its root label included, in octets (RFC 1035, 3.1).
+pub const MAX_NAME: usize = 255;
+/// The longest label in octets.
+pub const MAX_LABEL: usize = 63;
+
+/// An absolute domain name in uncompressed wire format, its case preserved.
+///
+/// Equality, order and hash ignore ASCII case (RFC 4343); the order is the canonical one of RFC 4034, 6.1.
+#[derive(Clone)]
+pub struct Name(Box<[u8]>);
+
+/// Why a text is not a domain name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameError {
+    /// There is no text at all.
+    Empty,
+    /// Two dots in a row, or one in front.
+    EmptyLabel,
+    /// A label of more than 63 octets.
+    LongLabel,
+    /// More than 255 octets in all.
+    LongName,
+    /// A backslash that is followed neither by three digits up to 255 nor by another character.
+    BadEscape,
+    /// A relative name where there is no origin to complete it.
+    Relative,
+    /// Bytes that are not an uncompressed wire-format name.
+    BadWire,
+}
+
+impl fmt::Display for NameError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            NameError::Empty => "a domain name is empty",
+            NameError::EmptyLabel => "a domain name has an empty label",
+            NameError::LongLabel => "a label is longer than 63 octets",
+            NameError::LongName => "a domain name is longer than 255 octets",
+            NameError::BadEscape => "a backslash needs three digits up to 255, or another character, behind it",
+            NameError::Relative => "a relative domain name has no origin here",
+            NameError::BadWire => "not a domain name in wire format",
+        })
+    }
+}
+
+impl std::error::Error for NameError {}
+
+impl Name {
+    /// The root, `.`.
+    pub fn root() -> Name {
+        Name(Box::new([0]))
+    }
+
+    /// Reads an absolute name; a missing last dot is supplied.
+    pub fn absolute(text: &str) -> Result<Name, NameError> {
+        Name::parse(text.as_bytes(), Some(&Name::root()))
+    }
+
+    /// Reads a name in presentation format (RFC 1035, 5.1, with its escapes). One that does not end in a dot is
+    /// completed with `origin`; `@` is the origin.
+    pub fn parse(text: &[u8], origin: Option<&Name>) -> Result<Name, NameError> {
+        if text.is_empty() {
+            return Err(NameError::Empty);
+        }
+        if text == b"." {
+            return Ok(Name::root());
+        }
+        if text == b"@" {
+            return origin.cloned().ok_or(NameError::Relative);
+        }
+        let mut wire = Vec::with_capacity(text.len() + 2);
+        let mut label = 0; // where the current label's length octet is
+        wire.push(0);
+        let mut absolute = false;
+        let mut rest = text;
+        while let Some((&octet, tail)) = rest.split_first() {
+            rest = tail;
+            absolute = false;
+            let octet = match octet {
+                b'.' => {
+                    close_label(&mut wire, label)?;
+                    label = wire.len();
+                    wire.push(0);
+                    absolute = true;
+                    continue;
+                }
+                b'\\' => {
+                    let (value, tail) = unescape(rest).ok_or(NameError::BadEscape)?;
+                    rest = tail;
+                    value
+                }
+                other => other,
+            };
+            wire.push(octet);
+            if wire.len() > MAX_NAME + 1 {
+                return Err(NameError::LongName);
+            }
+        }
+        if !absolute {
+            close_label(&mut wire, label)?;
+            wire.extend_from_slice(origin.ok_or(NameError::Relative)?.as_wire());
+        }
+        if wire.len() > MAX_NAME {
+            return Err(NameError::LongName);
+        }
+        Ok(Name(wire.into()))
+    }
+
+    /// Takes an uncompressed name that fills `wire`.
+    pub fn from_wire(wire: &[u8]) -> Result<Name, NameError> {
+        match wire_len(wire) {
+            Some(len) if len == wire.len() => Ok(Name(wire.into())),
+            _ => Err(NameError::BadWire),
+        }
+    }
+
+    /// The name's octets, root label included.
+    pub fn as_wire(&self) -> &[u8] {
+        &self.0
+    }
+
+    /// The labels from left to right, without the root.
+    pub fn labels(&self) -> impl Iterator<Item = &[u8]> + Clone {
+        labels(&self.0)
+    }
+
+    /// How many labels there are, the root not counted.
+    pub fn label_count(&self) -> usize {
+        self.labels().count()
+    }
+
+    /// Whether this is the root.
+    pub fn is_root(&self) -> bool {
+        self.0.len() == 1
+    }
+
+    /// Whether the leftmost label is `*`.
+    pub fn is_wildcard(&self) -> bool {
+        self.0.starts_with(b"\x01*")
+    }
+
+    /// The name without its leftmost label; none of the root.
+    pub fn parent(&self) -> Option<Name> {
+        (!self.is_root()).then(|| Name(self.0[1 + self.0[0] as usize..].into()))
+    }
+
+    /// This name with `label` in front.
+    pub fn child(&self, label: &[u8]) -> Result<Name, NameError> {
+        if label.is_empty() {
+            return Err(NameError::EmptyLabel);
+        }
+        if label.len() > MAX_LABEL {
+            return Err(NameError::LongLabel);
+        }
+        if self.0.len() + 1 + label.len() > MAX_NAME {
+            return Err(NameError::LongName);
+        }
+        let mut wire = Vec::with_capacity(self.0.len() + 1 + label.len());
+        wire.push(label.len() as u8);
+        wire.extend_from_slice(label);
+        wire.extend_from_slice(&self.0);
+        Ok(Name(wire.into()))
+    }
+
+    /// Whether this name is `other` or below it.
+    pub fn is_at_or_below(&self, other: &Name) -> bool {
+        let Some(cut) = self.0.len().checked_sub(other.0.len()) else { return false };
+        self.0[cut..].eq_ignore_ascii_case(&other.0) && self.starts_label(cut)
+    }
+
+    /// The same name in lower case.
+    pub fn to_lowercase(&self) -> Name {
+        Name(self.0.to_ascii_lowercase().into())
+    }
+
+    fn starts_label(&self, at: usize) -> bool {
+        let mut offset = 0;
+        while offset < at {
+            offset += 1 + self.0[offset] as usize;
+        }
+        offset == at
+    }
+}
+
+fn close_label(wire: &mut [u8], start: usize) -> Result<(), NameError> {
+    match wire.len() - start - 1 {
+        0 => Err(NameError::EmptyLabel),
+        len if len > MAX_LABEL => Err(NameError::LongLabel),
+        len => {
+            wire[start] = len as u8;
+            Ok(())
+        }
+    }
+}
+
+/// The octet that an escape stands for, and what follows; `rest` begins behind the backslash.
+pub fn unescape(rest: &[u8]) -> Option<(u8, &[u8])> {
+    match rest {
+        [a, b, c, tail @ ..] if a.is_ascii_digit() => {
+            if !b.is_ascii_digit() || !c.is_ascii_digit() {
+                return None;
+            }
+            let value = (a - b'0') as u32 * 100 + (b - b'0') as u32 * 10 + (c - b'0') as u32;
+            Some((u8::try_from(value).ok()?, tail))
+        }
+        [a, ..] if a.is_ascii_digit() => None,
+        [a, tail @ ..] => Some((*a, tail)),
+        [] => None,
+    }
+}
+
+/// The length of the uncompressed name that `bytes` begin with, root label included; none if there is no such name.
+pub fn wire_len(bytes: &[u8]) -> Option<usize> {
+    let mut at = 0;
+    loop {
+        match *bytes.get(at)? {
+            0 if at < MAX_NAME => return Some(at + 1),
+            len if len as usize <= MAX_LABEL && len > 0 => at += 1 + len as usize,
+            _ => return None,
+        }
+    }
+}
+
+/// The labels of an uncompressed wire-format name, without the root.
+pub fn labels(wire: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
+    let mut at = 0;
+    std::iter::from_fn(move || {
+        let len = wire[at] as usize;
+        (len > 0).then(|| {
+            let label = &wire[at + 1..at + 1 + len];
+            at += 1 + len;
+            label
+        })
+    })
+}
+
+/// Writes an uncompressed wire-format name in presentation format, with a last dot.
+pub fn write_name(f: &mut impl fmt::Write, wire: &[u8]) -> fmt::Result {
+    if wire[0] == 0 {
+        return f.write_char('.');
+    }
+    for label in labels(wire) {
+        for &octet in label {
+            match octet {
+                b'.' | b'\\' | b'"' | b';' | b'@' | b'$' | b'(' | b')' => write!(f, "\\{}", octet as char)?,
+                0x21..=0x7e => f.write_char(octet as char)?,
+                _ => write!(f, "\\{octet:03}")?,
+            }
+        }
+        f.write_char('.')?;
+    }
+    Ok(())
+}
+
+impl fmt::Display for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_name(f, &self.0)
+    }
+}
+
+impl fmt::Debug for Name {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write_name(f, &self.0)
+    }
+}
+
+impl PartialEq for Name {
+    fn eq(&self, other: &Name) -> bool {
+        self.0.eq_ignore_ascii_case(&other.0)
+    }
+}
+
+impl Eq for Name {}
+
+impl hash::Hash for Name {
+    fn hash<H: hash::Hasher>(&self, state: &mut H) {
+        self.0.iter().for_each(|octet| state.write_u8(octet.to_ascii_lowercase()));
+    }
+}
+
+impl PartialOrd for Name {
+    fn partial_cmp(&self, other: &Name) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Name {
+    fn cmp(&self, other: &Name) -> Ordering {
+        let (a, b): (Vec<_>, Vec<_>) = (self.labels().collect(), other.labels().collect());
+        for (x, y) in a.iter().rev().zip(b.iter().rev()) {
+            let by_label = x.iter().map(u8::to_ascii_lowercase).cmp(y.iter().map(u8::to_ascii_lowercase));
+            if by_label.is_ne() {
+                return by_label;
+            }
+        }
+        a.len().cmp(&b.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn name(text: &str) -> Name {
+        Name::absolute(text).unwrap()
+    }
+
+    #[test]
+    fn reads_and_prints() {
+        for (text, printed) in [
+            ("Example.com", "Example.com."),
+            (".", "."),
+            ("a\\.b.c.", "a\\.b.c."),
+            ("\\000\\255.x", "\\000\\255.x."),
+            ("\\a.x", "a.x."),
+            ("sp\\ ace.x", "sp\\032ace.x."),
+        ] {
+            assert_eq!(name(text).to_string(), printed, "{text}");
+        }
+        for (text, error) in [
+            ("", NameError::Empty),
+            ("a..b", NameError::EmptyLabel),
+            (".a", NameError::EmptyLabel),
+            ("a\\25", NameError::BadEscape),
+            ("a\\256", NameError::BadEscape),
+            ("a\\", NameError::BadEscape),
+        ] {
+            assert_eq!(Name::absolute(text).unwrap_err(), error, "{text}");
+        }
+        assert_eq!(Name::absolute(&"a".repeat(64)).unwrap_err(), NameError::LongLabel);
+        assert!(Name::absolute(&"a".repeat(63)).is_ok());
+        assert!(Name::absolute(&"a.".repeat(127)).is_ok());
+        assert_eq!(Name::absolute(&"a.".repeat(128)).unwrap_err(), NameError::LongName);
+        assert_eq!(Name::parse(b"a", None).unwrap_err(), NameError::Relative);
+        assert_eq!(Name::parse(b"www", Some(&name("example.com"))).unwrap(), name("www.example.com."));
+    }
+
+    #[test]
+    fn knows_its_place() {
+        assert!(name("a.b.c").is_at_or_below(&name("B.c")));
+        assert!(name("b.c").is_at_or_below(&name("b.c")));
+        assert!(!name("ab.c").is_at_or_below(&name("b.c")));
+        assert!(name("x").is_at_or_below(&Name::root()));
+        assert!(!Name::from_wire(b"\x04a\x01b\x00\x00").unwrap().is_at_or_below(&name("b")));
+        assert_eq!(name("a.b").parent(), Some(name("b")));
+        assert_eq!(name("b").child(b"a").unwrap(), name("a.b"));
+        assert!(Name::from_wire(b"\x01a").is_err() && Name::from_wire(b"\x01a\x00\x00").is_err());
+    }
+
+    #[test]
+    fn canonical_order_of_rfc_4034() {
+        let order = [
+            "example",
+            "a.example",
+            "yljkjljk.a.example",
+            "Z.a.example",
+            "zABC.a.EXAMPLE",
+            "z.example",
+            "\\001.z.example",
+            "*.z.example",
+            "\\200.z.example",
+        ];
+        let names: Vec<_> = order.iter().map(|text| name(text)).collect();
+        assert!(names.windows(2).all(|pair| pair[0] < pair[1]));
+    }
+}
