@@ -5,6 +5,7 @@ use super::{
     names::{A, AAAA, ANY, CNAME, DNAME, DS, Data, MX, N, NS, PTR, Rr, SOA, SRV, TXT, name, text, under},
     networks::{self, Net},
     oracle::{Ask, World},
+    zone::{Found, Zone},
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
@@ -347,7 +348,7 @@ fn zone(dice: &mut Dice, world: &mut World, number: usize, endpoints: &[N]) {
     outside.extend(["a.test", "b.a.test", "x.c.test", "x.onprem.example", "nowhere.example"].map(name));
     let content = records(dice, &name(apex), 14, &outside);
     let mut aliases = Vec::new();
-    let owners: Vec<N> = content.iter().filter(|rr| rr.rtype != SOA).map(|rr| rr.owner.clone()).collect();
+    let plain = Zone { apex: name(apex), records: content.clone(), aliases: Vec::new() };
     for alias in 0..dice.below(4) {
         let label = ["@", "alias", "b.alias", "*.b"][alias];
         let owner = if label == "@" { name(apex) } else { [name(label), name(apex)].concat() };
@@ -355,6 +356,8 @@ fn zone(dice: &mut Dice, world: &mut World, number: usize, endpoints: &[N]) {
         let number = if rtype == "A" { A } else { AAAA };
         let free = !content.iter().any(|rr| rr.owner == owner && matches!(rr.rtype, CNAME | DNAME | NS) && rr.owner != name(apex))
             && !content.iter().any(|rr| rr.owner == owner && rr.rtype == number);
+        let has = |rr: &&Rr| matches!(plain.search(&rr.owner, number), Found::Records(_));
+        let owners: Vec<N> = content.iter().filter(has).map(|rr| rr.owner.clone()).collect();
         let target = match dice.below(4) {
             0 | 1 if !endpoints.is_empty() => dice.pick(endpoints).clone(),
             _ if owners.is_empty() => continue,

@@ -17,7 +17,7 @@ use program::Got;
 use proptest::{
     collection::vec,
     prelude::any,
-    test_runner::{Config, FileFailurePersistence, RngSeed, TestCaseError, TestRunner},
+    test_runner::{Config, FileFailurePersistence, RngSeed, TestCaseError, TestError, TestRunner},
 };
 use std::cell::Cell;
 
@@ -58,8 +58,10 @@ pub fn worlds(
             }
         }
     });
-    if let Err(error) = outcome {
-        panic!("{error}");
+    match outcome {
+        Ok(()) => {}
+        Err(TestError::Fail(reason, _)) => panic!("the smallest case found: {reason}"),
+        Err(error) => panic!("{error}"),
     }
     assert!(good.get() >= refused.get(), "{} worlds are accepted, {} refused", good.get(), refused.get());
 }
