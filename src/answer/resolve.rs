@@ -253,7 +253,9 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
             if rank <= 1
                 && let Some(policy) = view.policy.find(name, skip)
             {
+                // nothing is forwarded for a delegation endpoint: there the rules do not exist
                 if rank == 0
+                    && view.path != Path::InboundDelegation
                     && let Some((id, rule)) = &policy.rule
                 {
                     return Some((Cut::Rule(id, rule), (skip, 0)));
