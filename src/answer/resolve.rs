@@ -171,20 +171,36 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
     /// Decides what is responsible for the name in question, and has it answer.
     #[inline]
     fn decide(&mut self, first: bool) -> (Outcome<'s>, Kind) {
-        let mut place = (0, 0);
         // DS is the parent's affair (RFC 4035, 3.1.4.1), unless nobody of ours is above.
-        if self.qtype == rtype::DS && self.next_cut((0, 0)).is_some_and(|(_, (skip, _))| skip == 0) {
-            let above = self.next_serving((1, 0));
-            if let Some(above) = above {
-                place = above;
-            } else if let Some((Cut::Rule(id, rule), _)) = self.next_cut((0, 0))
-                && matches!(rule.rule_type, RuleType::Forward | RuleType::Recursive)
-            {
-                return (Outcome::Forward(Some(id)), Kind::Forward);
+        if self.qtype == rtype::DS
+            && let Some((cut, (0, _))) = self.next_cut((0, 0))
+        {
+            let above = self.decide_from((1, 0), self.name.labels(), first);
+            let is_forwarded = match cut {
+                Cut::Rule(_, rule) => matches!(rule.rule_type, RuleType::Forward | RuleType::Recursive),
+                _ => false,
+            };
+            if !matches!(above, (Outcome::Forward(_), _)) {
+                return above;
             }
+            let own = self.decide_from((0, 0), 0, first);
+            match own {
+                (Outcome::Forward(_), _) if !is_forwarded => above,
+                _ => own,
+            }
+        } else {
+            self.decide_from((0, 0), self.name.labels(), first)
         }
+    }
+
+    /// The same among the cuts from a place on, up to the name that is left when `most` labels are taken away.
+    #[inline]
+    fn decide_from(&mut self, mut place: Place, most: usize, first: bool) -> (Outcome<'s>, Kind) {
         let mut no_forward = false;
         while let Some((cut, (skip, rank))) = self.next_cut(place) {
+            if skip > most {
+                break;
+            }
             place = (skip, rank + 1);
             let (outcome, kind) = match cut {
                 Cut::Rule(id, rule) => {
@@ -229,20 +245,6 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
         self.trace.note(Stage::Cut, || {
             format!("private hosted zone {} ({}) is the most specific left", zone.id, printed(&zone.apex))
         });
-    }
-
-    /// The next place from here on that is ours to answer; rules that forward are in the way.
-    fn next_serving(&self, mut place: Place) -> Option<Place> {
-        while let Some((cut, (skip, rank))) = self.next_cut(place) {
-            match cut {
-                Cut::Rule(_, rule) if matches!(rule.rule_type, RuleType::System | RuleType::Delegate) => {
-                    place = (skip, rank + 1);
-                }
-                Cut::Rule(..) => return None,
-                _ => return Some((skip, rank)),
-            }
-        }
-        None
     }
 
     /// The most specific cut from a place on: the longest suffix, at the same name by rank.

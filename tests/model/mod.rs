@@ -37,7 +37,7 @@ pub fn worlds(
         cases: if asked_for { default.cases } else { cases },
         rng_seed: if asked_for { default.rng_seed } else { RngSeed::Fixed(seed) },
         failure_persistence: Some(Box::new(FileFailurePersistence::Direct("tests/model/regressions"))),
-        max_shrink_iters: 4000,
+        max_shrink_iters: 1500,
         ..default
     };
     let (good, refused) = (Cell::new(0), Cell::new(0));
@@ -60,7 +60,7 @@ pub fn worlds(
     });
     match outcome {
         Ok(()) => {}
-        Err(TestError::Fail(reason, _)) => panic!("the smallest case found: {reason}"),
+        Err(TestError::Fail(reason, _)) => panic!("after {} worlds; the smallest case found: {reason}", good.get()),
         Err(error) => panic!("{error}"),
     }
     assert!(good.get() >= refused.get(), "{} worlds are accepted, {} refused", good.get(), refused.get());
@@ -84,6 +84,10 @@ pub fn agrees(ask: &Ask, expect: &Expect, got: &Got) -> Result<(), String> {
     }
     if expect.aa != got.aa {
         return differs("AA", expect.aa.to_string(), got.aa.to_string());
+    }
+    // The documents leave the apexes of autodefined zones open, and so who has SOA and NS records.
+    if expect.any_soa && expect.rcode == 0 && matches!(ask.qtype, names::SOA | names::NS | ANY) && !got.answer.is_empty() {
+        return Ok(());
     }
     // RFC 8482: ANY may be answered with some of the records.
     let any = ask.qtype == ANY && !expect.answer.is_empty();
@@ -140,6 +144,7 @@ fn the_program_does_what_the_model_does() {
             let got = program::ask(snapshot, &ask, world.now, number as u32 * 7919);
             let verdicts = [true, false].map(|keeps| agrees(&ask, &world.ask(&ask, keeps), &got));
             if let [Err(reason), Err(_)] = verdicts {
+                if std::env::var("MODEL_SURVEY").is_ok() { eprintln!("@@{reason}\n{}", story(world, &ask, &got)); continue; }
                 return Err(TestCaseError::fail(format!("{reason}\n{}", story(world, &ask, &got))));
             }
             asked.set(asked.get() + 1);

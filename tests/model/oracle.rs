@@ -111,10 +111,11 @@ impl World {
                 others.retain(|net| matches!(net, Net::Vpc(_)) && here(net));
                 only(others)?
             };
-            if !vpc.enable_dns_support {
+            let Net::Vpc(name) = &vpc_of else { return None };
+            // Without DNS support a VPC has no resolver: its own door refuses, and nobody in it gets a view elsewhere.
+            if !vpc.enable_dns_support || !manifest.vpcs[name].enable_dns_support {
                 return None;
             }
-            let Net::Vpc(name) = &vpc_of else { return None };
             let az = networks::az(manifest, name, source);
             return Some(Who { vpc: name.clone(), network: Some(vpc_of), path: Path::Vpc, az });
         }
@@ -153,6 +154,9 @@ impl World {
         }
         let inside: Vec<Net> = manifest.vpcs.keys().map(|id| Net::Vpc(id.clone())).filter(here).collect();
         let Net::Vpc(id) = only(inside)? else { return None };
+        if !manifest.vpcs[&id].enable_dns_support {
+            return None;
+        }
         let az = networks::az(manifest, &id, source);
         Some(Who { network: Some(Net::Vpc(id.clone())), vpc: id, path: Path::Vpc, az })
     }
@@ -212,14 +216,19 @@ impl World {
     fn step(&self, who: &Who, name: &[String], qtype: u16, rd: bool, keeps: bool) -> Step {
         let mut forwards = true;
         let mut own: Option<Step> = None;
+        let mut hidden = false;
         for skip in 0..=name.len() {
             let at = &name[skip..];
             // Type DS at an apex or rule name is decided by what lies above it.
             let above = qtype == DS && skip == 0;
+            if above && who.path != Path::Delegation {
+                // A rule that forwards hides a zone of the same name, its NODATA too.
+                hidden = matches!(self.rule(who, at), Some(RuleType::Forward | RuleType::Recursive));
+            }
             if who.path != Path::Delegation && !above {
                 match self.rule(who, at) {
-                    Some(RuleType::Forward) if forwards => return refused_or(own),
-                    Some(RuleType::Recursive) => return refused_or(own),
+                    Some(RuleType::Forward) if forwards => return refused_or(own, hidden),
+                    Some(RuleType::Recursive) => return refused_or(own, hidden),
                     Some(RuleType::System) => forwards = false,
                     _ => {}
                 }
@@ -256,7 +265,7 @@ impl World {
                 own.get_or_insert(Step::Autodefined(0));
             }
         }
-        refused_or(own)
+        refused_or(own, hidden)
     }
 
     fn rule(&self, who: &Who, at: &[String]) -> Option<RuleType> {
@@ -276,7 +285,7 @@ impl World {
             Found::Referral(cut) => Step::Referral(cut),
             Found::Follow(records, target) => Step::Follow(records, target),
             Found::TooLong(records) => Step::TooLong(records),
-            Found::Alias(target) => {
+            Found::Alias(target, qtype) => {
                 let cuts = (0..target.len()).map(|skip| &target[skip..]);
                 let mut found = cuts.filter_map(|cut| self.public(who, cut, &target, qtype, keeps));
                 match found.next() {
@@ -349,7 +358,9 @@ impl World {
             PrivateDnsScope::Connected => networks::reaches(&self.manifest, &Net::Vpc(who.vpc.clone()), &at),
             PrivateDnsScope::Vpcs(ids) => ids.contains(&who.vpc),
         };
-        let reached = who.network.as_ref().is_some_and(|own| networks::reaches(&self.manifest, own, &at));
+        // Whoever is let in by `allowed_cidr_blocks` from nowhere known counts as in the VPC that was asked.
+        let own = who.network.clone().unwrap_or(Net::Vpc(who.vpc.clone()));
+        let reached = networks::reaches(&self.manifest, &own, &at);
         let inbound_only = endpoint.dns_options.private_dns_only_for_inbound_resolver_endpoint;
         endpoint.private_dns_enabled
             && home.enable_dns_support
@@ -367,7 +378,8 @@ impl World {
             let lists = matches!(&named.endpoint.private_dns_scope, PrivateDnsScope::Vpcs(ids) if ids.contains(&who.vpc));
             let region = |id: &str| &self.manifest.vpcs[id].region;
             let same_region = region(&named.endpoint.vpc_id) == region(&who.vpc);
-            (named.endpoint.vpc_id != who.vpc, !lists, !same_region, named.id.to_owned())
+            let own = who.network != Some(Net::Vpc(named.endpoint.vpc_id.clone()));
+            (own, named.endpoint.vpc_id != who.vpc, !lists, !same_region, named.id.to_owned())
         };
         for named in self.named().filter(|named| self.sees_private(who, named.id)) {
             for private in &named.service.private_dns_names {
@@ -422,11 +434,11 @@ impl World {
             _ => Step::Records(records),
         };
         if at == localhost {
-            return Some(match (asked == localhost, qtype) {
-                (true, A) => answer(vec![Rr::new(asked, A, 60, Data::Address(Ipv4Addr::LOCALHOST.into()))]),
-                (true, AAAA) => answer(vec![Rr::new(asked, AAAA, 60, Data::Address(Ipv6Addr::LOCALHOST.into()))]),
-                (true, _) => Step::Autodefined(0),
-                _ => Step::Autodefined(NXDOMAIN),
+            // RFC 6761, 6.3: and whatever is below it.
+            return Some(match qtype {
+                A => answer(vec![Rr::new(asked, A, 60, Data::Address(Ipv4Addr::LOCALHOST.into()))]),
+                AAAA => answer(vec![Rr::new(asked, AAAA, 60, Data::Address(Ipv6Addr::LOCALHOST.into()))]),
+                _ => Step::Autodefined(0),
             });
         }
         if let Some(region) = named.iter().map(|vpc| &vpc.region).find(|region| domain(region) == at) {
@@ -529,8 +541,8 @@ fn only<T>(mut list: Vec<T>) -> Option<T> {
     if list.len() == 1 { list.pop() } else { None }
 }
 
-fn refused_or(own: Option<Step>) -> Step {
-    own.unwrap_or(Step::Refused)
+fn refused_or(own: Option<Step>, hidden: bool) -> Step {
+    own.filter(|_| !hidden).unwrap_or(Step::Refused)
 }
 
 fn has_wildcard(service: &VpcEndpointService) -> bool {

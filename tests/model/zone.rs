@@ -18,7 +18,7 @@ pub enum Found {
     /// The records, their owner being the name that was asked.
     Records(Vec<Rr>),
     /// An alias that leads to a name outside of the zone.
-    Alias(N),
+    Alias(N, u16),
     /// The name exists, without such a record.
     NoData,
     /// There is no such name.
@@ -107,6 +107,10 @@ impl Zone {
                 return Found::TooLong(vec![dname.clone()]);
             }
             let cname = Rr::new(name, CNAME, dname.ttl, Data::Name(target.clone()));
+            // A question for the CNAME is answered with it.
+            if matches!(qtype, CNAME | ANY) {
+                return Found::Records(vec![dname.clone(), cname]);
+            }
             return Found::Follow(vec![dname.clone(), cname], target);
         }
         if name != self.apex && self.has(name, NS) && qtype != DS {
@@ -155,14 +159,14 @@ impl Zone {
     /// The records of the alias's target in this zone, as if they were those of `asked`.
     fn alias(&self, target: &[String], asked: &[String], qtype: u16, depth: usize) -> Found {
         if !at_or_below(target, &self.apex) {
-            return Found::Alias(target.to_vec());
+            return Found::Alias(target.to_vec(), qtype);
         }
         if depth == 16 || self.hidden_below(target).is_some() {
             return Found::NoData;
         }
         let source = if self.exists(target) { Some(target.to_vec()) } else { self.wildcard(target) };
         match source.map(|source| self.at(&source, asked, qtype, depth + 1)) {
-            Some(found @ (Found::Records(_) | Found::Alias(_))) => found,
+            Some(found @ (Found::Records(_) | Found::Alias(..))) => found,
             _ => Found::NoData,
         }
     }
