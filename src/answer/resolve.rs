@@ -67,7 +67,7 @@ pub struct Resolver<'r, 's, 'q, T> {
     pub qtype: u16,
     pub reply: Reply<'r>,
     /// The name in question, and where it is in the reply.
-    pub name: std::borrow::Cow<'q, LookupName>,
+    pub name: &'q mut LookupName,
     pub name_at: usize,
     pub trace: &'q mut T,
 }
@@ -75,28 +75,19 @@ pub struct Resolver<'r, 's, 'q, T> {
 /// Resolves a query for a client that has a view.
 #[allow(clippy::too_many_arguments, reason = "all that decides an answer")]
 #[inline]
-pub fn resolve<'r, 's, T: Trace>(
+pub fn resolve<'r, 's, 'q, T: Trace>(
     snapshot: &'s Snapshot,
     view: &'s View,
     found: Found<'s>,
     client: &Client,
     moment: Moment,
-    query: &Query,
+    query: Query<'q>,
     reply: Reply<'r>,
-    trace: &mut T,
+    trace: &'q mut T,
 ) -> Resolved<'r, 's> {
-    let resolver = Resolver {
-        snapshot,
-        view,
-        found,
-        moment,
-        qtype: query.qtype,
-        reply,
-        name: std::borrow::Cow::Borrowed(&query.name),
-        name_at: HEADER,
-        trace,
-    };
-    if query.name.wire() == whoami::NAME && found.path != Path::InboundDelegation {
+    let resolver =
+        Resolver { snapshot, view, found, moment, qtype: query.qtype, reply, name: query.name, name_at: HEADER, trace };
+    if resolver.name.wire() == whoami::NAME && found.path != Path::InboundDelegation {
         return resolver.whoami(client);
     }
     resolver.run()
@@ -153,8 +144,9 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
     fn follow(&mut self, target: usize) -> bool {
         let mut wire = [0; 256];
         let len = expand_name(self.reply.written(), target, &mut wire);
-        let Some(name) = LookupName::new(&wire[..len]) else { return false };
-        self.name = std::borrow::Cow::Owned(name);
+        if !self.name.fill(&wire[..len]) {
+            return false;
+        }
         self.name_at = target;
         let name = &self.name;
         self.trace.note(Stage::Answer, || format!("the target {} is decided anew", printed(name.wire())));
@@ -177,19 +169,19 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
         self.trace.note(Stage::Cut, || candidates(snapshot, view, name));
         // DS is the parent's affair (RFC 4035, 3.1.4.1), unless nobody of ours is above.
         if self.qtype == rtype::DS
-            && next_cut(snapshot, view, &self.name, (0, 0)).is_some_and(|(_, (skip, _))| skip == 0)
+            && next_cut(snapshot, view, self.name, (0, 0)).is_some_and(|(_, (skip, _))| skip == 0)
         {
-            let above = next_serving(snapshot, view, &self.name, (1, 0));
+            let above = next_serving(snapshot, view, self.name, (1, 0));
             if let Some(above) = above {
                 place = above;
-            } else if let Some((Cut::Rule(id, rule), _)) = next_cut(snapshot, view, &self.name, (0, 0))
+            } else if let Some((Cut::Rule(id, rule), _)) = next_cut(snapshot, view, self.name, (0, 0))
                 && matches!(rule.rule_type, RuleType::Forward | RuleType::Recursive)
             {
                 return (Outcome::Forward(Some(id)), Kind::Forward);
             }
         }
         let mut no_forward = false;
-        while let Some((cut, (skip, rank))) = next_cut(snapshot, view, &self.name, place) {
+        while let Some((cut, (skip, rank))) = next_cut(snapshot, view, self.name, place) {
             place = (skip, rank + 1);
             let (outcome, kind) = match cut {
                 Cut::Rule(id, rule) => {
