@@ -45,18 +45,8 @@ const KINDS: [(Kind, &str); 7] = [
     (Kind::Malformed, "malformed"),
 ];
 
-const RCODES: [&str; 10] = [
-    "NOERROR",
-    "FORMERR",
-    "SERVFAIL",
-    "NXDOMAIN",
-    "NOTIMP",
-    "REFUSED",
-    "YXDOMAIN",
-    "BADVERS",
-    "BADCOOKIE",
-    "other",
-];
+const RCODES: [&str; 10] =
+    ["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "BADVERS", "BADCOOKIE", "other"];
 
 /// The counters of one view.
 const PER_VIEW: usize = KINDS.len() * RCODES.len();

@@ -254,7 +254,8 @@ impl Watch {
         paths.sort();
         let mut hasher = DefaultHasher::new();
         for path in paths {
-            let stamp = fs::symlink_metadata(path).ok().map(|m| (m.dev(), m.ino(), m.size(), m.ctime(), m.ctime_nsec()));
+            let stamp =
+                fs::symlink_metadata(path).ok().map(|m| (m.dev(), m.ino(), m.size(), m.ctime(), m.ctime_nsec()));
             (path, stamp).hash(&mut hasher);
         }
         hasher.finish()

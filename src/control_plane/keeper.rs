@@ -2,7 +2,7 @@
 
 use super::status::{self, LastError, Status};
 use crate::{
-    listen::{Core, now},
+    listen::Core,
     manifest::{Loaded, Loader, Manifest, Problem, Severity},
     snapshot::{self, Node, Snapshot},
 };
@@ -37,8 +37,11 @@ pub struct Keeper {
 
 /// What is served before anything was loaded: nothing, as generation 0.
 pub fn nothing(node: &Arc<Node>) -> Snapshot {
-    match snapshot::compile(&Loaded::default(), node, None, now()) {
-        Ok((snapshot, _)) => Snapshot { generation: 0, ..snapshot },
+    match snapshot::compile(&Loaded::default(), node, None) {
+        Ok((mut snapshot, _)) => {
+            snapshot.generation = 0;
+            snapshot
+        }
         Err(problems) => unreachable!("an empty manifest has no errors, but {problems:?}"),
     }
 }
@@ -76,7 +79,7 @@ impl Keeper {
             return Loading::Unchanged;
         }
         let compiling = Instant::now();
-        let compiled = snapshot::compile(&loaded, &self.node, Some(&previous), now());
+        let compiled = snapshot::compile(&loaded, &self.node, Some(&previous));
         self.core.metrics.compile_seconds.set(compiling.elapsed().as_secs_f64());
         let (snapshot, more) = match compiled {
             Ok(compiled) => compiled,
@@ -90,8 +93,8 @@ impl Keeper {
         problems.extend(more);
         loader.locate(&mut problems[first..]);
         loader.accept();
-        self.publish(Snapshot { generation: previous.generation + 1, ..snapshot }, loaded.manifest, &problems);
-        let generation = previous.generation + 1;
+        let generation = snapshot.generation;
+        self.publish(snapshot, loaded.manifest, &problems);
         tracing::info!(generation, digest = %hex(&loaded.digest), elapsed = ?started.elapsed(), "loaded");
         retire(previous);
         Loading::Changed

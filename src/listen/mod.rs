@@ -102,7 +102,7 @@ pub(crate) mod tests {
     }
 
     pub fn core(limits: &Limits) -> Arc<Core> {
-        let snapshot = Snapshot { generation: 1, digest: [0; 32] };
+        let snapshot = crate::snapshot::compile(&Default::default(), &Default::default(), None).unwrap().0;
         Arc::new(Core::new(Arc::new(ArcSwap::from_pointee(snapshot)), limits))
     }
 }
