@@ -1,12 +1,10 @@
 //! What is wanted: the manifest's types, how they are read, and what is wrong with them.
 
 pub mod connectivity;
-mod load_stub;
 pub mod problem;
 pub mod types;
 mod words;
 
-pub use load_stub::Loader;
 pub use problem::{Place, Problem, Severity};
 pub use types::*;
 
