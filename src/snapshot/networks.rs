@@ -272,7 +272,7 @@ impl Networks {
     #[inline]
     pub fn identify(&self, source: IpAddr, local: IpAddr) -> Result<Found<'_>, Refusal> {
         let members = self.holding(source);
-        let found = match self.doors.get(&local).filter(|_| !self.doors.is_empty()) {
+        let found = match self.doors.get(&local) {
             None => self.without_door(members)?,
             Some(door) if door.path == Path::InVpc => self.through_vpc_door(door, members)?,
             Some(door) => self.through_inbound_door(door, source, members)?,

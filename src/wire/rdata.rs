@@ -38,3 +38,6 @@ pub fn parse_text(_t: u16, _s: &str, _o: &Name) -> Result<Box<[u8]>, String> {
 pub fn names(_t: u16, _r: &[u8]) -> impl Iterator<Item = (Range<usize>, bool)> {
     std::iter::empty()
 }
+pub fn write(f: &mut impl std::fmt::Write, _t: u16, r: &[u8]) -> std::fmt::Result {
+    write!(f, "{r:?}")
+}
