@@ -13,7 +13,7 @@ use crate::{
         status::Status,
     },
     listen::{Core, Limits},
-    manifest::{Loader, Manifest, Problem},
+    manifest::{Manifest, Problem, load::Loader},
 };
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;

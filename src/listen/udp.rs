@@ -168,7 +168,7 @@ impl Worker {
     }
 
     fn answer(&mut self, snapshot: &Snapshot, moment: Moment, index: usize) {
-        let Some((source, local, query, reply)) = self.batch.packet(index) else { return };
+        let Some(Packet { source, local, query, reply }) = self.batch.packet(index) else { return };
         let local = local.unwrap_or(self.local);
         let client = Client { source, local, transport: Transport::Udp };
         let Outcome::Reply(mut answered) = answer(snapshot, &client, moment, query, reply) else {
@@ -241,6 +241,15 @@ struct Batch {
 // never reallocated, and so stays where it is when the value moves to another thread.
 unsafe impl Send for Batch {}
 
+/// A received packet, and room for its reply.
+struct Packet<'a> {
+    source: IpAddr,
+    /// The address that it was sent to, where the socket does not tell.
+    local: Option<IpAddr>,
+    query: &'a [u8],
+    reply: &'a mut [u8],
+}
+
 impl Batch {
     fn new(socket: Socket) -> Batch {
         // SAFETY: all of these are C structures of integers and pointers, for which zero is a valid value.
@@ -305,13 +314,12 @@ impl Batch {
         }
     }
 
-    /// A received packet: where it came from, where it was sent to if the socket cannot tell, its octets, and the
-    /// buffer for its reply.
-    fn packet(&mut self, index: usize) -> Option<(IpAddr, Option<IpAddr>, &[u8], &mut [u8])> {
+    /// A received packet.
+    fn packet(&mut self, index: usize) -> Option<Packet<'_>> {
         let source = source(&self.names[index])?;
         let local = local(&self.received[index].msg_hdr);
         let len = (self.received[index].msg_len as usize).min(QUERY_SIZE);
-        Some((source, local, &self.queries[index][..len], &mut self.replies[index]))
+        Some(Packet { source, local, query: &self.queries[index][..len], reply: &mut self.replies[index] })
     }
 
     /// Puts the reply to packet `index` among those to send. Each packet has at most one.
@@ -530,8 +538,8 @@ mod tests {
             .unwrap();
         assert_eq!(received, 10, "one flow goes to one socket");
         for index in 0..received {
-            let (_, _, query, reply) = batch.packet(index).unwrap();
-            reply[..1].copy_from_slice(query);
+            let packet = batch.packet(index).unwrap();
+            packet.reply[..1].copy_from_slice(packet.query);
             batch.reply(index, 1);
         }
         for bad in [0, 4, 9] {
