@@ -197,7 +197,7 @@ mod tests {
             assert_eq!(*generations.borrow(), generation, "{text}");
             let state = status.state().clone();
             assert_eq!(state.last_error.is_some(), expected.is_none(), "{text}");
-            assert!(state.last_error.is_none_or(|error| error.message.contains("a.yaml:1:")), "{text}");
+            assert!(state.last_error.is_none_or(|error| error.message.contains("a.yaml:")), "{text}");
             assert_eq!(state.resources.get("vpcs"), Some(&1));
             let metrics = core.metrics.text();
             assert!(metrics.contains(&format!("zonal_reloads_total{{result=\"failed\"}} {failures}\n")), "{metrics}");
