@@ -48,7 +48,14 @@
 //! 5. Names and addresses are never labels of metrics, and no query is logged.
 //! 6. `unsafe` is in `listen::udp` alone.
 
+pub mod admin;
 pub mod answer;
+pub mod cli;
+pub mod config;
+pub mod control_plane;
+pub mod listen;
 pub mod manifest;
+pub mod metrics;
+pub mod run;
 pub mod snapshot;
 pub mod wire;
