@@ -1,7 +1,24 @@
 //! What is served: immutable, compiled from a manifest.
+//!
+//! [`compile`] is pure, and its work follows the change: networks, zones, endpoints and views that nothing happened to
+//! are shared with the previous snapshot.
 
-use crate::manifest::{Loaded, Problem};
-use std::sync::Arc;
+pub mod autodefined;
+pub mod endpoints;
+pub mod names;
+pub mod networks;
+pub mod views;
+pub mod zone;
+
+use crate::{
+    manifest::{Id, Loaded, Manifest, MasterFile, PrivateHostedZone, Problem, ResolverRule, Severity, ZoneData},
+    wire::query::LookupName,
+};
+use endpoints::{Azs, Endpoints};
+use networks::Networks;
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use views::Views;
+use zone::Zone;
 
 /// What the node itself contributes to every answer.
 #[derive(Clone, Debug, Default)]
@@ -10,6 +27,8 @@ pub struct Node {
     pub nsid: Box<[u8]>,
     /// Secrets of DNS cookies: the first one signs, all are accepted (RFC 9018, 5).
     pub cookie_secrets: Vec<[u8; 16]>,
+    /// What clients by TCP are told about how long an idle connection stays open (RFC 7828), in units of 100 ms.
+    pub tcp_keepalive: u16,
 }
 
 /// What is served.
@@ -18,27 +37,188 @@ pub struct Snapshot {
     pub generation: u64,
     /// Digest of what it was compiled from.
     pub digest: [u8; 32],
+    pub node: Arc<Node>,
+    pub azs: Azs,
+    pub networks: Arc<Networks>,
+    pub endpoints: Endpoints,
+    pub views: Arc<Views>,
+    zones: BTreeMap<Id, Arc<Zone>>,
+    rules: BTreeMap<Id, Arc<ResolverRule>>,
 }
 
 impl Snapshot {
     /// The labels of all views ever seen, by [`crate::answer::Answered::view`].
     pub fn view_labels(&self) -> &[Arc<str>] {
-        &[]
+        &self.views.labels
     }
 
     /// All doors of the manifest: addresses that queries may arrive on.
-    pub fn door_addresses(&self) -> Vec<std::net::IpAddr> {
-        Vec::new()
+    pub fn door_addresses(&self) -> Vec<IpAddr> {
+        let mut doors: Vec<IpAddr> = self.networks.doors.keys().copied().collect();
+        doors.sort_unstable();
+        doors
+    }
+
+    /// The private hosted zones, by identifier.
+    pub fn zones(&self) -> impl ExactSizeIterator<Item = &Arc<Zone>> {
+        self.zones.values()
     }
 }
 
-/// Compiles what is served. Zones and endpoints that did not change are shared with `previous`. `now` is the time in
-/// seconds since 1970 that expiries are warned of by. With the snapshot come warnings; instead of it, errors and warnings.
+/// Compiles what is served. Zones and endpoints that did not change are shared with `previous`. With the snapshot come
+/// warnings; instead of it, errors and warnings.
 pub fn compile(
-    _loaded: &Loaded,
-    _node: &Arc<Node>,
-    _previous: Option<&Snapshot>,
-    _now: i64,
+    loaded: &Loaded,
+    node: &Arc<Node>,
+    previous: Option<&Snapshot>,
 ) -> Result<(Snapshot, Vec<Problem>), Vec<Problem>> {
-    todo!()
+    let manifest = &loaded.manifest;
+    let mut problems = Vec::new();
+    let zones = compile_zones(loaded, previous, &mut problems);
+    let mut azs = previous.map(|previous| previous.azs.clone()).unwrap_or_default();
+    let networks = Networks::compile(manifest, &mut azs, previous.map(|previous| &previous.networks));
+    let (endpoints, renamed) = Endpoints::compile(manifest, &mut azs, previous.map(|previous| &previous.endpoints));
+    check_aliases(manifest, &zones, &endpoints, &mut problems);
+    if problems.iter().any(|problem| problem.severity == Severity::Error) {
+        return Err(problems);
+    }
+    let same = previous.filter(|previous| {
+        !renamed
+            && Arc::ptr_eq(&previous.networks, &networks)
+            && previous.rules == manifest.resolver_rules
+            && previous.zones.len() == zones.len()
+            && previous.zones.values().zip(zones.values()).all(|(old, new)| Arc::ptr_eq(old, new))
+    });
+    let views = match same {
+        Some(previous) => previous.views.clone(),
+        None => {
+            let input = views::Input { manifest, networks: &networks, endpoints: &endpoints, zones: &zones };
+            Arc::new(views::compile(&input, previous.map(|previous| &*previous.views)))
+        }
+    };
+    let snapshot = Snapshot {
+        generation: previous.map_or(1, |previous| previous.generation + 1),
+        digest: loaded.digest,
+        node: node.clone(),
+        azs,
+        networks,
+        endpoints,
+        views,
+        zones,
+        rules: manifest.resolver_rules.clone(),
+    };
+    Ok((snapshot, problems))
+}
+
+/// A zone that has to be built: its identifier, its resource, and the records of its master file.
+type Job<'a> = (&'a Id, &'a Arc<PrivateHostedZone>, Option<&'a MasterFile>);
+
+fn compile_zones(loaded: &Loaded, previous: Option<&Snapshot>, problems: &mut Vec<Problem>) -> BTreeMap<Id, Arc<Zone>> {
+    let mut zones = BTreeMap::new();
+    let mut jobs: Vec<Job> = Vec::new();
+    for (id, source) in &loaded.manifest.private_hosted_zones {
+        let old = previous.and_then(|previous| previous.zones.get(id));
+        match (loaded.zone_data.get(id), old) {
+            (Some(ZoneData::Unchanged), Some(old)) => drop(zones.insert(id.clone(), old.clone())),
+            (None, Some(old)) if old.source == *source => drop(zones.insert(id.clone(), old.clone())),
+            (Some(ZoneData::Read(data)), _) => jobs.push((id, source, Some(data))),
+            _ => jobs.push((id, source, None)),
+        }
+    }
+    for (id, zone, found) in build_zones(&jobs) {
+        problems.extend(found);
+        zones.extend(zone.map(|zone| (id.clone(), Arc::new(zone))));
+    }
+    zones
+}
+
+type Built<'a> = (&'a Id, Option<Zone>, Vec<Problem>);
+
+/// Builds zones, in several threads where there are many.
+fn build_zones<'a>(jobs: &[Job<'a>]) -> Vec<Built<'a>> {
+    let build = |jobs: &[Job<'a>]| -> Vec<Built<'a>> {
+        jobs.iter()
+            .map(|(id, source, data)| {
+                let mut problems = Vec::new();
+                let zone = zone::build(id, source, *data, &mut problems);
+                (*id, zone, problems)
+            })
+            .collect()
+    };
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(jobs.len() / 16 + 1);
+    if threads == 1 {
+        return build(jobs);
+    }
+    std::thread::scope(|scope| {
+        let parts: Vec<_> =
+            jobs.chunks(jobs.len().div_ceil(threads)).map(|part| scope.spawn(move || build(part))).collect();
+        parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
+    })
+}
+
+/// An alias leads to a name of an endpoint, or to a record set of its own zone that is there and is no circle.
+fn check_aliases(
+    manifest: &Manifest,
+    zones: &BTreeMap<Id, Arc<Zone>>,
+    endpoints: &Endpoints,
+    problems: &mut Vec<Problem>,
+) {
+    for (id, zone) in zones {
+        for (at, set) in zone.source.records.iter().enumerate() {
+            let Some(alias) = &set.alias else { continue };
+            let field = || format!("records[{at}].alias.name");
+            let Some(target) = LookupName::new(alias.name.as_wire()) else { continue };
+            if endpoints.public.find(&target, 0).is_some() || is_below_endpoint_name(endpoints, &target) {
+                continue;
+            }
+            if !alias.name.is_at_or_below(&zone.source.name) {
+                let parent = alias.name.parent();
+                let is_of_a_service =
+                    manifest.vpc_endpoint_services.values().any(|service| parent.as_ref() == Some(&service.dns_name));
+                if is_of_a_service {
+                    // An endpoint that is gone, or in a state without names: it may come (back).
+                    let message = format!("no endpoint has the name {} now: the alias has no records", alias.name);
+                    problems.push(Problem::warning("private_hosted_zones", id, field(), message));
+                } else {
+                    let message = format!("{} is neither a name of an endpoint nor of this zone", alias.name);
+                    let help =
+                        "a regional or zonal name of an endpoint, or a name of this zone with records of the same type";
+                    problems.push(Problem::error("private_hosted_zones", id, field(), message).help(help));
+                }
+                continue;
+            }
+            let rtype = crate::wire::rdata::type_from_text(&set.record_type).unwrap_or_default();
+            if let Err(message) = follow_alias(zone, rtype, &target) {
+                problems.push(Problem::error("private_hosted_zones", id, field(), message));
+            }
+        }
+    }
+}
+
+/// Below an endpoint's name that is a wildcard.
+fn is_below_endpoint_name(endpoints: &Endpoints, target: &LookupName) -> bool {
+    (1..target.labels()).find_map(|skip| endpoints.public.find(target, skip)).is_some_and(|name| name.wildcard)
+}
+
+/// How many aliases of a zone may follow on one another.
+pub const MAX_ALIASES: usize = 8;
+
+fn follow_alias(zone: &Zone, rtype: u16, target: &LookupName) -> Result<(), String> {
+    let mut target = target.clone();
+    for _ in 0..MAX_ALIASES {
+        let (zone::Search::Node(node) | zone::Search::Wildcard(node)) = zone.search(&target) else {
+            return Err("the name that the alias leads to is not in this zone".into());
+        };
+        let Some(set) = node.set(rtype) else {
+            return Err("the name that the alias leads to has no records of this type".into());
+        };
+        let Some(next) = set.alias().and_then(|number| LookupName::new(zone.alias(number).as_wire())) else {
+            return Ok(());
+        };
+        if next.labels() < zone.apex_labels() || next.suffix(next.labels() - zone.apex_labels()) != &*zone.apex {
+            return Ok(()); // on to an endpoint, which its own check looks at
+        }
+        target = next;
+    }
+    Err(format!("more than {MAX_ALIASES} aliases follow on one another, maybe in a circle"))
 }

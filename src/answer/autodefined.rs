@@ -1,0 +1,201 @@
+//! Answers for autodefined names (resolution.md 2).
+
+use super::{
+    resolve::{Outcome, Resolver},
+    trace::{Stage, Trace},
+};
+use crate::{
+    snapshot::autodefined::{Autodefined, TTL},
+    wire::{
+        query::{flag, rcode},
+        rdata::rtype,
+        reply::{Full, Section},
+    },
+};
+use std::{
+    fmt::Write,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+
+/// The contact and the numbers of the SOA record of a locally served zone (RFC 6303, 3), with our TTL.
+const CONTACT: &[u8] = b"\x06nobody\x07invalid\0";
+const SOA: [u32; 5] = [1, 3600, 1200, 604_800, TTL];
+
+/// What an autodefined zone has at a name.
+enum Data<'s> {
+    Missing,
+    /// The name is there, without records of its own.
+    Empty,
+    Address(IpAddr),
+    Loopback,
+    Localhost,
+    /// The name of an address of a VPC of this Region.
+    AddressName(Ipv4Addr, &'s str),
+}
+
+impl<'s, T: Trace> Resolver<'_, 's, '_, T> {
+    /// Has an autodefined zone answer whose apex is `skip` labels above the name in question.
+    pub fn autodefined(&mut self, what: &'s Autodefined, skip: usize, first: bool) -> Outcome<'s> {
+        if first {
+            self.reply.set(flag::AA);
+        }
+        let apex = self.suffix_at(skip);
+        let name = &self.name;
+        self.trace
+            .note(Stage::Cut, || format!("{} is an autodefined zone", super::resolve::printed(name.suffix(skip))));
+        self.write_autodefined(what, skip, apex).unwrap_or_else(|Full| {
+            self.reply.truncate();
+            Outcome::Done(rcode::NOERROR)
+        })
+    }
+
+    fn write_autodefined(&mut self, what: &Autodefined, skip: usize, apex: usize) -> Result<Outcome<'s>, Full> {
+        let data = self.data(what, skip);
+        let owner = 0xc000 | self.name_at as u16;
+        let before = self.reply.count(Section::Answer);
+        let any = self.qtype == rtype::ANY;
+        match (&data, self.qtype) {
+            (Data::Missing, _) => {
+                self.trace.note(Stage::Zone, || "there is no such name".into());
+                self.synthesized_soa(apex, TTL, CONTACT, SOA)?;
+                return Ok(Outcome::Done(rcode::NXDOMAIN));
+            }
+            (_, rtype::SOA) if skip == 0 => self.soa_record(Section::Answer, apex, TTL, CONTACT, SOA)?,
+            (_, rtype::NS) if skip == 0 => {
+                self.reply.record(Section::Answer, owner, rtype::NS, TTL, &[&owner.to_be_bytes()])?;
+            }
+            (Data::Localhost, rtype::A | rtype::ANY) => self.autodefined_address(owner, Ipv4Addr::LOCALHOST.into())?,
+            (Data::Localhost, rtype::AAAA) => self.autodefined_address(owner, Ipv6Addr::LOCALHOST.into())?,
+            (Data::Address(address), rtype::A | rtype::ANY) => self.autodefined_address(owner, *address)?,
+            (Data::Loopback, _) if any || self.qtype == rtype::PTR => {
+                self.reply.record(Section::Answer, owner, rtype::PTR, TTL, &[b"\x09localhost\0"])?;
+            }
+            (Data::AddressName(address, region), _) if any || self.qtype == rtype::PTR => {
+                let mut name = WireName { octets: [0; 128], len: 0 };
+                name.label(format_args!("ip-{}", Dashed(*address)));
+                match *region {
+                    "us-east-1" => name.label(format_args!("ec2")),
+                    _ => {
+                        name.label(format_args!("{region}"));
+                        name.label(format_args!("compute"));
+                    }
+                }
+                name.label(format_args!("internal"));
+                self.reply.record(Section::Answer, owner, rtype::PTR, TTL, &[name.wire()])?;
+            }
+            _ => {}
+        }
+        if self.reply.count(Section::Answer) == before {
+            self.trace.note(Stage::Zone, || "the name is there, but not with this type".into());
+            self.synthesized_soa(apex, TTL, CONTACT, SOA)?;
+        }
+        Ok(Outcome::Done(rcode::NOERROR))
+    }
+
+    fn autodefined_address(&mut self, owner: u16, address: IpAddr) -> Result<(), Full> {
+        match address {
+            IpAddr::V4(a) => self.reply.record(Section::Answer, owner, rtype::A, TTL, &[&a.octets()])?,
+            IpAddr::V6(a) => self.reply.record(Section::Answer, owner, rtype::AAAA, TTL, &[&a.octets()])?,
+        };
+        Ok(())
+    }
+
+    fn data(&self, what: &Autodefined, skip: usize) -> Data<'s> {
+        match what {
+            Autodefined::Localhost => Data::Localhost,
+            Autodefined::Loopback if skip == 0 => Data::Loopback,
+            _ if skip == 0 && !matches!(what, Autodefined::Reverse) => Data::Empty,
+            Autodefined::Empty | Autodefined::Loopback => Data::Missing,
+            Autodefined::Reverse => self.reverse(),
+            Autodefined::Addresses(region) => match (skip, address_of_label(self.name.label(0))) {
+                (1, Some(address)) if self.region_of(address) == Some(region) => Data::Address(address.into()),
+                _ => Data::Missing,
+            },
+        }
+    }
+
+    /// What a name in `in-addr.arpa` stands for. Names of less than four octets are empty non-terminals, or may be.
+    fn reverse(&self) -> Data<'s> {
+        let count = self.name.labels() - 2;
+        let mut octets = [0; 4];
+        if count > 4 {
+            return Data::Missing;
+        }
+        for (at, octet) in octets.iter_mut().enumerate().take(count) {
+            match decimal(self.name.label(count - 1 - at)) {
+                Some(value) => *octet = value,
+                None => return Data::Missing,
+            }
+        }
+        let address = Ipv4Addr::from(octets);
+        match self.region_of(address) {
+            _ if count < 4 => Data::Empty,
+            _ if address == Ipv4Addr::LOCALHOST => Data::Loopback,
+            Some(region) => Data::AddressName(address, region),
+            None => Data::Missing,
+        }
+    }
+
+    /// The Region of the VPC that an address is in, if this view has names of it.
+    fn region_of(&self, address: Ipv4Addr) -> Option<&'s String> {
+        let networks = &self.snapshot.networks;
+        let members = networks.holding(address.into());
+        let vpc = members.iter().find(|member| self.view.named.binary_search(&member.network).is_ok())?;
+        networks.vpc(vpc.network).map(|vpc| &vpc.region)
+    }
+}
+
+/// The address that a label such as `ip-10-1-0-5` means.
+fn address_of_label(label: &[u8]) -> Option<Ipv4Addr> {
+    let mut parts = label.strip_prefix(b"ip-")?.split(|octet| *octet == b'-');
+    let mut octets = [0; 4];
+    for octet in &mut octets {
+        *octet = decimal(parts.next()?)?;
+    }
+    parts.next().is_none().then(|| octets.into())
+}
+
+/// A number up to 255 as it is written, without zeros in front.
+fn decimal(text: &[u8]) -> Option<u8> {
+    let is_plain = text.iter().all(u8::is_ascii_digit) && (text.len() == 1 || text.first() != Some(&b'0'));
+    if !is_plain { None } else { std::str::from_utf8(text).ok()?.parse().ok() }
+}
+
+struct Dashed(Ipv4Addr);
+
+impl std::fmt::Display for Dashed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [a, b, c, d] = self.0.octets();
+        write!(f, "{a}-{b}-{c}-{d}")
+    }
+}
+
+/// A short name in wire format that is put together without allocation.
+struct WireName {
+    octets: [u8; 128],
+    len: usize,
+}
+
+impl WireName {
+    fn label(&mut self, text: std::fmt::Arguments) {
+        let at = self.len;
+        self.len += 1;
+        let _ = self.write_fmt(text);
+        self.octets[at] = (self.len - at - 1) as u8;
+    }
+
+    /// The name, its root label included.
+    fn wire(&self) -> &[u8] {
+        &self.octets[..=self.len]
+    }
+}
+
+impl Write for WireName {
+    fn write_str(&mut self, text: &str) -> std::fmt::Result {
+        let end = self.len + text.len();
+        // room for the last label's length and the root is kept
+        self.octets[..126].get_mut(self.len..end).ok_or(std::fmt::Error)?.copy_from_slice(text.as_bytes());
+        self.len = end;
+        Ok(())
+    }
+}

@@ -1,0 +1,212 @@
+//! Answers for the names of endpoints (resolution.md 3).
+
+use super::{
+    resolve::{Outcome, Resolver},
+    trace::{Stage, Trace},
+};
+use crate::{
+    snapshot::endpoints::{Endpoint, EndpointName, Family, Interface, NameKind},
+    wire::{
+        query::{flag, rcode},
+        rdata::rtype,
+        reply::{Full, Section},
+    },
+};
+use std::net::IpAddr;
+
+/// The TTL of addresses and of CNAMEs, in seconds.
+const TTL: u32 = 60;
+/// The TTL of what the apex says of itself, and with it of "no such name": short, so that nobody holds on to that after
+/// an endpoint was made.
+const APEX_TTL: u32 = 5;
+/// The numbers of the SOA record.
+const SOA: [u32; 5] = [1, 7200, 900, 1_209_600, APEX_TTL];
+
+impl<'s, T: Trace> Resolver<'_, 's, '_, T> {
+    /// Answers at or below a regional or zonal name, `skip` labels above the name in question.
+    pub fn public_name(&mut self, name: &'s EndpointName, skip: usize, first: bool) -> Outcome<'s> {
+        let endpoint = self.snapshot.endpoints.get(name.slot);
+        self.trace.note(Stage::Cut, || {
+            let id = endpoint.map_or("-", |endpoint| &endpoint.id);
+            let what = if name.kind == NameKind::Regional { "regional" } else { "zonal" };
+            format!("it is the {what} name of endpoint {id}, or below it: public data")
+        });
+        self.endpoint_name(Some(name), skip == 0 || name.wildcard, skip, first)
+    }
+
+    /// Answers at or below a private name, `skip` labels above the name in question.
+    pub fn private_name(
+        &mut self,
+        exact: Option<&'s EndpointName>,
+        wildcard: Option<&'s EndpointName>,
+        skip: usize,
+        first: bool,
+    ) -> Outcome<'s> {
+        // `*.example` asked for literally is matched by itself, and is below the apex like any other.
+        let name = if skip == 0 { exact } else { wildcard };
+        self.note_private(name.or(exact).or(wildcard));
+        match (name, skip) {
+            (Some(name), _) => self.endpoint_name(Some(name), true, skip, first),
+            (None, 0) => self.endpoint_name(None, true, skip, first), // the bare parent of a wildcard
+            (None, _) => self.endpoint_name(None, false, skip, first),
+        }
+    }
+
+    fn note_private(&mut self, name: Option<&EndpointName>) {
+        let (endpoints, asked) = (&self.snapshot.endpoints, &self.name);
+        self.trace.note(Stage::Cut, || {
+            let chosen = name.and_then(|name| endpoints.get(name.slot));
+            let others: Vec<&str> = endpoints
+                .iter()
+                .filter(|other| chosen.is_none_or(|chosen| chosen.id != other.id))
+                .filter(|other| other.names.private.iter().any(|(apex, _)| asked.wire().ends_with(apex)))
+                .map(|other| other.id.as_str())
+                .collect();
+            let others = match others.is_empty() {
+                true => String::new(),
+                false => format!("; not {}: out of scope or reach here, or of lower rank", others.join(", ")),
+            };
+            format!("it is a private name of endpoint {}{others}", chosen.map_or("-", |chosen| &chosen.id))
+        });
+    }
+
+    /// Answers at or below the apex that is `skip` labels above the name in question. Without `name` there is nothing
+    /// but the apex's own records; `exists` says whether the name in question is one.
+    fn endpoint_name(&mut self, name: Option<&'s EndpointName>, exists: bool, skip: usize, first: bool) -> Outcome<'s> {
+        if first {
+            self.reply.set(flag::AA);
+        }
+        let apex = self.suffix_at(skip);
+        let written = self.write_endpoint_name(name, exists, skip, apex);
+        written.unwrap_or_else(|Full| {
+            self.reply.truncate();
+            Outcome::Done(rcode::NOERROR)
+        })
+    }
+
+    fn write_endpoint_name(
+        &mut self,
+        name: Option<&'s EndpointName>,
+        exists: bool,
+        skip: usize,
+        apex: usize,
+    ) -> Result<Outcome<'s>, Full> {
+        if !exists {
+            self.trace.note(Stage::Endpoint, || "nothing is below it: no such name".into());
+            self.endpoint_soa(Section::Authority, apex)?;
+            return Ok(Outcome::Done(rcode::NXDOMAIN));
+        }
+        let owner = 0xc000 | self.name_at as u16;
+        if let Some(target) = name.and_then(|name| name.cname.as_ref())
+            && self.qtype != rtype::DS
+        {
+            self.trace.note(Stage::Endpoint, || format!("a customer's service: a CNAME to {target}"));
+            let data = self.reply.record(Section::Answer, owner, rtype::CNAME, TTL, &[target.as_wire()])?;
+            return Ok(match self.qtype {
+                rtype::CNAME | rtype::ANY => Outcome::Done(rcode::NOERROR),
+                _ => Outcome::Next(data),
+            });
+        }
+        let before = self.reply.count(Section::Answer);
+        match self.qtype {
+            rtype::SOA if skip == 0 => self.endpoint_soa(Section::Answer, apex)?,
+            rtype::NS if skip == 0 => {
+                let target = owner.to_be_bytes();
+                self.reply.record(Section::Answer, owner, rtype::NS, APEX_TTL, &[&target])?;
+            }
+            rtype::A => self.addresses_of(name, Family::V4)?,
+            rtype::AAAA => self.addresses_of(name, Family::V6)?,
+            rtype::ANY => {
+                self.addresses_of(name, Family::V4)?;
+                if self.reply.count(Section::Answer) == before {
+                    self.addresses_of(name, Family::V6)?;
+                }
+            }
+            _ => {}
+        }
+        if self.reply.count(Section::Answer) == before {
+            let asked = self.asked();
+            self.trace.note(Stage::Endpoint, || format!("the name exists, but not as {asked}: no data"));
+            self.endpoint_soa(Section::Authority, apex)?;
+        }
+        Ok(Outcome::Done(rcode::NOERROR))
+    }
+
+    fn endpoint_soa(&mut self, section: Section, apex: usize) -> Result<(), Full> {
+        let pointer = (0xc000 | apex as u16).to_be_bytes();
+        let mut contact = *b"\x0ahostmaster\0\0";
+        contact[11..].copy_from_slice(&pointer);
+        self.soa_record(section, apex, APEX_TTL, &contact, SOA)
+    }
+
+    /// The addresses of an endpoint under an alias. False if it has none of this type.
+    pub fn alias_of_endpoint(&mut self, name: &'s EndpointName, skip: usize, qtype: u16) -> Result<bool, Full> {
+        let before = self.reply.count(Section::Answer);
+        let family = match qtype {
+            rtype::A => Family::V4,
+            rtype::AAAA => Family::V6,
+            _ => return Ok(false),
+        };
+        if skip == 0 || name.wildcard {
+            self.addresses_of(Some(name), family)?;
+        }
+        Ok(self.reply.count(Section::Answer) > before)
+    }
+
+    /// Writes the addresses that this client gets, under the name in question.
+    fn addresses_of(&mut self, name: Option<&'s EndpointName>, family: Family) -> Result<(), Full> {
+        let Some(name) = name.filter(|name| name.has(family)) else { return Ok(()) };
+        let Some(endpoint) = self.snapshot.endpoints.get(name.slot) else { return Ok(()) };
+        let choice = endpoint.choose(family, name.kind, self.found.az, self.moment);
+        self.note_interfaces(endpoint, name, family);
+        let (start, count) = (self.reply.position(), self.reply.count(Section::Answer));
+        let owner = 0xc000 | self.name_at as u16;
+        for address in choice.addresses(self.moment.draw) {
+            let written = match address {
+                IpAddr::V4(a) => self.reply.record(Section::Answer, owner, rtype::A, TTL, &[&a.octets()]),
+                IpAddr::V6(a) => self.reply.record(Section::Answer, owner, rtype::AAAA, TTL, &[&a.octets()]),
+            };
+            if written.is_err() {
+                self.reply.rewind(start, Section::Answer, count);
+                return Err(Full);
+            }
+        }
+        Ok(())
+    }
+
+    fn note_interfaces(&mut self, endpoint: &'s Endpoint, name: &EndpointName, family: Family) {
+        let (snapshot, now, client) = (self.snapshot, self.moment.now, self.found.az);
+        let chosen = endpoint.choose(family, name.kind, client, self.moment);
+        self.trace.note(Stage::Endpoint, || {
+            let policy = endpoint.source.client_routing_policy;
+            let az = client.map_or("unknown", |az| snapshot.azs.id(az));
+            let why = match (name.kind, chosen.az, chosen.usable_only) {
+                (NameKind::Zonal(_), ..) => "a zonal name always answers that AZ's address",
+                (_, Some(_), Some(_)) => "the usable interfaces in the client's own AZ answer",
+                (_, Some(_), None) => {
+                    "none is usable: all count as usable (fail open), those in the client's AZ answer"
+                }
+                (_, None, Some(_)) => "all usable interfaces answer",
+                (_, None, None) => "none is usable: all answer (fail open)",
+            };
+            format!("endpoint {}: policy {policy}, the client's AZ is {az}; {why}", endpoint.id)
+        });
+        for interface in &endpoint.interfaces {
+            let az = snapshot.azs.id(interface.az);
+            let answers = chosen.interfaces().any(|other| std::ptr::eq(other, interface));
+            self.trace.note(Stage::Interface, || describe(interface, family, az, now, answers));
+        }
+    }
+}
+
+fn describe(interface: &Interface, family: Family, az: &str, now: i64, answers: bool) -> String {
+    let Some(address) = interface.address(family) else {
+        return format!("{az}: no address of this type");
+    };
+    let state = match (interface.source.health, now < interface.shifted_until) {
+        (crate::manifest::Health::Unhealthy, _) => "unhealthy",
+        (_, true) => "shifted away",
+        _ => "usable",
+    };
+    format!("{az}: {address} is {state}, {}", if answers { "and answers" } else { "and does not answer" })
+}

@@ -1,0 +1,267 @@
+//! The function that answers: pure, without I/O, lock, clock, randomness or allocation.
+//!
+//! Every transport, `zonal explain`, the tests and the benchmark call [`answer`] or its traced twin, which is the same
+//! code with its eyes open.
+
+mod autodefined;
+mod cookie;
+mod endpoint;
+mod resolve;
+mod trace;
+mod whoami;
+mod zone;
+
+use crate::{
+    snapshot::{
+        Node, Snapshot,
+        networks::{Path, Refusal},
+    },
+    wire::{
+        query::{Edns, HEADER, LookupName, Packet, Query, flag, rcode},
+        rdata::rtype,
+        reply::{self, Ede, MAX_UDP, Opt, Reply},
+    },
+};
+use std::net::IpAddr;
+pub use trace::{Stage, Step, Trace};
+
+/// How a query came.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Transport {
+    Udp,
+    Tcp,
+}
+
+/// Who sent a query, as far as the listener knows.
+#[derive(Clone, Copy, Debug)]
+pub struct Client {
+    /// The address that it came from.
+    pub source: IpAddr,
+    /// The address that it arrived on.
+    pub local: IpAddr,
+    /// How it came.
+    pub transport: Transport,
+}
+
+/// What varies from answer to answer.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    /// Seconds since 1970.
+    pub now: i64,
+    /// Counts up by one with each query of a worker: rotation and shares come from it.
+    pub draw: u32,
+}
+
+/// What was decided.
+#[derive(Clone, Copy, Debug)]
+pub enum Outcome {
+    /// The reply is in the buffer.
+    Reply(Answered),
+    /// There is nothing to say to that.
+    Drop,
+}
+
+/// A reply, and what counters and limits want to know of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Answered {
+    /// How long the reply is, in octets.
+    pub len: usize,
+    /// The view that answered: an index into [`Snapshot::view_labels`]; none for those who have none.
+    pub view: Option<u32>,
+    /// The extended RCODE.
+    pub rcode: u16,
+    /// What answered.
+    pub kind: Kind,
+    /// What the query's cookie proves of its sender.
+    pub cookie: Cookie,
+}
+
+/// What answered, for the counters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// A private hosted zone.
+    Zone,
+    /// A name of an endpoint.
+    Endpoint,
+    /// An autodefined name.
+    Autodefined,
+    /// `whoami.zonal.`
+    Whoami,
+    /// Nothing: it would have to be forwarded.
+    Forward,
+    /// Nobody: the client has no view, or the query is none that we take.
+    Refused,
+    /// Nobody: the query is malformed.
+    Malformed,
+}
+
+/// What a query's DNS cookie proves (RFC 7873).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Cookie {
+    /// There is none.
+    Absent,
+    /// A client cookie, without a server cookie of ours that holds.
+    Client,
+    /// A server cookie of ours: the source address is no forgery.
+    Valid,
+}
+
+/// The least that a client takes by UDP without saying so, in octets (RFC 1035, 2.3.4).
+const MIN_UDP: usize = 512;
+
+/// Answers one query: the packet `query` of `client`, into `reply`, whose length is the most that the transport carries
+/// (512 octets at least).
+#[inline]
+pub fn answer(snapshot: &Snapshot, client: &Client, moment: Moment, query: &[u8], reply: &mut [u8]) -> Outcome {
+    answer_traced(snapshot, client, moment, query, reply, &mut ())
+}
+
+/// The same, telling `trace` how it came to the answer.
+pub fn answer_traced<T: Trace>(
+    snapshot: &Snapshot,
+    client: &Client,
+    moment: Moment,
+    query: &[u8],
+    reply: &mut [u8],
+    trace: &mut T,
+) -> Outcome {
+    match Packet::read(query, &mut LookupName::root()) {
+        Packet::Query(query) => answer_query(snapshot, client, moment, query, reply, trace),
+        Packet::Ignore => Outcome::Drop,
+        Packet::NotImplemented => {
+            let bits = flag::QR | u16::from_be_bytes([query[2], query[3]]) & 0x7800 | rcode::NOTIMP;
+            reply[..2].copy_from_slice(&query[..2]);
+            reply[2..4].copy_from_slice(&bits.to_be_bytes());
+            reply[4..HEADER].fill(0);
+            let kind = Kind::Refused;
+            Outcome::Reply(Answered { len: HEADER, view: None, rcode: rcode::NOTIMP, kind, cookie: Cookie::Absent })
+        }
+        Packet::Malformed { question, edns } => {
+            let frame = Frame::new(&snapshot.node, client, moment, edns.as_ref());
+            frame.error(query, question, reply, rcode::FORMERR, Kind::Malformed, None)
+        }
+        Packet::CookieOnly(edns) => {
+            let frame = Frame::new(&snapshot.node, client, moment, Some(&edns));
+            match snapshot.networks.identify(client.source, client.local) {
+                Ok(_) => frame.error(query, &[], reply, rcode::NOERROR, Kind::Whoami, None),
+                Err(refusal) => frame.error(query, &[], reply, rcode::REFUSED, Kind::Refused, Some(refused(refusal))),
+            }
+        }
+    }
+}
+
+/// What a refused client is told: no name of any resource (resolution.md 1.3).
+fn refused(refusal: Refusal) -> Ede<'static> {
+    let text = match refusal {
+        Refusal::Stranger => "your address is in no network that may ask at this address",
+        Refusal::Ambiguous => "your address is in more than one network: ask at an address of your own network",
+        Refusal::DnsDisabled => "DNS support is switched off for this network",
+        Refusal::Transport => "this address does not take queries by this transport",
+    };
+    Ede { code: 18, text: [text, "", ""] }
+}
+
+/// What goes around every reply to a query: the OPT record and the size.
+struct Frame<'a> {
+    opt: Option<Opt<'a>>,
+    most: usize,
+    cookie: Cookie,
+}
+
+impl<'a> Frame<'a> {
+    #[inline]
+    fn new(node: &'a Node, client: &Client, moment: Moment, edns: Option<&Edns<'a>>) -> Frame<'a> {
+        let udp_size = edns.map_or(MIN_UDP, |edns| (edns.udp_size as usize).clamp(MIN_UDP, MAX_UDP));
+        let most = if client.transport == Transport::Udp { udp_size } else { u16::MAX as usize };
+        let Some(edns) = edns else { return Frame { opt: None, most, cookie: Cookie::Absent } };
+        let (cookie, state) = cookie::renew(node, client, moment, edns.cookie);
+        let opt = Opt {
+            query: *edns,
+            nsid: if edns.nsid { &node.nsid } else { &[] },
+            cookie,
+            keepalive: (edns.keepalive && client.transport == Transport::Tcp).then_some(node.tcp_keepalive),
+        };
+        Frame { opt: Some(opt), most, cookie: state }
+    }
+
+    /// A reply without records.
+    fn error(
+        &self,
+        packet: &[u8],
+        question: &[u8],
+        reply: &mut [u8],
+        code: u16,
+        kind: Kind,
+        ede: Option<Ede>,
+    ) -> Outcome {
+        let mut reply = Reply::new(reply, packet, question, self.most, self.opt.as_ref());
+        reply.set(flag::RA);
+        let len = reply.finish(code, self.opt.as_ref(), ede);
+        Outcome::Reply(Answered { len, view: None, rcode: code, kind, cookie: self.cookie })
+    }
+}
+
+/// Types that nobody can ask for in a zone (RFC 6895, 3.1), and what they get.
+fn meta_type(qtype: u16) -> Option<u16> {
+    match qtype {
+        0 | rtype::OPT | 128 | 249 | 250 => Some(rcode::FORMERR),
+        rtype::AXFR | rtype::IXFR => Some(rcode::REFUSED),
+        253 | 254 => Some(rcode::NOTIMP),
+        _ => None,
+    }
+}
+
+#[inline]
+fn answer_query<T: Trace>(
+    snapshot: &Snapshot,
+    client: &Client,
+    moment: Moment,
+    query: Query,
+    buffer: &mut [u8],
+    trace: &mut T,
+) -> Outcome {
+    let frame = Frame::new(&snapshot.node, client, moment, query.edns.as_ref());
+    let (packet, question) = (query.packet, query.question);
+    if query.edns.is_some_and(|edns| edns.version != 0) {
+        return frame.error(packet, question, buffer, rcode::BADVERS, Kind::Malformed, None);
+    }
+    let found = match snapshot.networks.identify(client.source, client.local) {
+        Ok(found) => found,
+        Err(refusal) => {
+            trace.note(Stage::Client, || trace::refusal(snapshot, client, refusal));
+            return frame.error(packet, question, buffer, rcode::REFUSED, Kind::Refused, Some(refused(refusal)));
+        }
+    };
+    trace.note(Stage::Client, || trace::client(snapshot, client, &found));
+    let Some(view) = snapshot.views.get(found.view()) else {
+        return frame.error(packet, question, buffer, rcode::REFUSED, Kind::Refused, Some(refused(Refusal::Stranger)));
+    };
+    if query.qclass != 1 {
+        let ede = Ede { code: 21, text: ["only class IN is served", "", ""] };
+        return frame.error(packet, question, buffer, rcode::REFUSED, Kind::Refused, Some(ede));
+    }
+    if let Some(code) = meta_type(query.qtype) {
+        let ede = Ede { code: 21, text: ["this type cannot be asked for here", "", ""] };
+        let kind = if code == rcode::FORMERR { Kind::Malformed } else { Kind::Refused };
+        return frame.error(packet, question, buffer, code, kind, Some(ede));
+    }
+    let mut reply = Reply::new(buffer, packet, question, frame.most, frame.opt.as_ref());
+    if found.path != Path::InboundDelegation {
+        reply.set(flag::RA);
+    }
+    let resolved = resolve::resolve(snapshot, view, found, client, moment, query, reply, trace);
+    let len = resolved.reply.finish(resolved.rcode, frame.opt.as_ref(), resolved.ede);
+    let (view, rcode, kind, cookie) = (Some(view.slot), resolved.rcode, resolved.kind, frame.cookie);
+    Outcome::Reply(Answered { len, view, rcode, kind, cookie })
+}
+
+/// Makes of an error reply the truncated one that sends its client to TCP. Returns its length.
+pub fn truncate(reply: &mut [u8], len: usize) -> usize {
+    reply::to_truncated(reply, len)
+}
+
+/// Makes of an error reply the BADCOOKIE that invites its client to come back with the cookie in it (RFC 7873, 5.2.3).
+/// Returns its length.
+pub fn bad_cookie(reply: &mut [u8], len: usize) -> usize {
+    reply::to_bad_cookie(reply, len)
+}

@@ -1,0 +1,182 @@
+//! Answers out of a private hosted zone (RFC 1034, 4.3.2; RFC 4592; RFC 6672; RFC 8482).
+
+use super::{
+    resolve::{Outcome, Resolver, printed},
+    trace::{Stage, Trace},
+};
+use crate::{
+    snapshot::{
+        MAX_ALIASES,
+        zone::{Node, Search, Set, Zone},
+    },
+    wire::{
+        name::MAX_NAME,
+        query::{LookupName, flag, rcode},
+        rdata::{rtype, type_to_text},
+        reply::{Full, Section, expand_name},
+    },
+};
+
+impl<'s, T: Trace> Resolver<'_, 's, '_, T> {
+    /// Has a zone answer. The name in question is at its apex or below it. None if the name falls through.
+    #[inline]
+    pub fn zone(&mut self, zone: &'s Zone, first: bool) -> Option<Outcome<'s>> {
+        let apex = self.suffix_at(self.name.labels() - zone.apex_labels());
+        let found = match zone.search(self.name) {
+            // DS at a cut is the parent's data (RFC 4035, 3.1.4.1)
+            Search::Cut(node) if self.qtype == rtype::DS && node.labels() == self.name.labels() => Search::Node(node),
+            other => other,
+        };
+        if zone.fallthrough && matches!(found, Search::Missing) {
+            return None;
+        }
+        if first && !matches!(found, Search::Cut(_)) {
+            self.reply.set(flag::AA);
+        }
+        let written = match found {
+            Search::Node(node) => {
+                self.trace.note(Stage::Zone, || format!("{} is in the zone", node.name()));
+                self.node(zone, node, apex)
+            }
+            Search::Wildcard(node) => {
+                self.trace.note(Stage::Zone, || format!("the wildcard {} stands in for the name", node.name()));
+                self.node(zone, node, apex)
+            }
+            Search::Cut(node) => {
+                self.trace.note(Stage::Zone, || format!("{} is delegated: a referral", node.name()));
+                self.referral(node, apex).map(|()| Outcome::Done(rcode::NOERROR))
+            }
+            Search::Dname(node) => {
+                self.trace.note(Stage::Zone, || format!("{} has a DNAME", node.name()));
+                self.dname(node, apex)
+            }
+            Search::Missing => {
+                self.trace.note(Stage::Zone, || "there is no such name in the zone, nor a wildcard for it".into());
+                self.negative(zone, apex).map(|()| Outcome::Done(rcode::NXDOMAIN))
+            }
+        };
+        Some(written.unwrap_or_else(|Full| {
+            self.reply.truncate();
+            Outcome::Done(rcode::NOERROR)
+        }))
+    }
+
+    fn negative(&mut self, zone: &'s Zone, apex: usize) -> Result<(), Full> {
+        zone.negative().write(&mut self.reply, Section::Authority, apex, apex).map(|_| ())
+    }
+
+    #[inline]
+    fn node(&mut self, zone: &'s Zone, node: Node<'s>, apex: usize) -> Result<Outcome<'s>, Full> {
+        let set = match self.qtype {
+            // One record set will do (RFC 8482, 4.1).
+            rtype::ANY => node.sets().find(|set| set.alias().is_none()).or_else(|| node.sets().next()),
+            qtype => node.set(qtype),
+        };
+        if let Some(set) = set {
+            if let Some(number) = set.alias() {
+                return self.alias(zone, set.rtype(), number, apex);
+            }
+            set.write(&mut self.reply, Section::Answer, self.name_at, apex)?;
+            self.note_set(set);
+            self.additional(set, apex);
+            return Ok(Outcome::Done(rcode::NOERROR));
+        }
+        if node.has_cname()
+            && let Some(set) = node.set(rtype::CNAME)
+        {
+            let start = set.write(&mut self.reply, Section::Answer, self.name_at, apex)?;
+            self.note_set(set);
+            return Ok(Outcome::Next(start + 12));
+        }
+        let qtype = self.qtype;
+        self.trace.note(Stage::Zone, || format!("it has no {} records", type_to_text(qtype)));
+        self.negative(zone, apex)?;
+        Ok(Outcome::Done(rcode::NOERROR))
+    }
+
+    fn note_set(&mut self, set: Set) {
+        self.trace.note(Stage::Answer, || {
+            format!("{} {} record(s), TTL {}", set.count(), type_to_text(set.rtype()), set.ttl())
+        });
+    }
+
+    /// Addresses that go with a set; those that do not fit are left out. Says whether all are in.
+    fn additional(&mut self, set: Set<'s>, apex: usize) -> bool {
+        let mut complete = true;
+        for node in set.additional() {
+            for addresses in node.sets().filter(|set| matches!(set.rtype(), rtype::A | rtype::AAAA)) {
+                if addresses.alias().is_none() {
+                    complete &= addresses.write_named(&mut self.reply, Section::Additional, node, apex).is_ok();
+                }
+            }
+        }
+        complete
+    }
+
+    /// A referral; glue that does not fit makes it truncated (RFC 9471).
+    fn referral(&mut self, node: Node<'s>, apex: usize) -> Result<(), Full> {
+        let Some(set) = node.set(rtype::NS) else { return Ok(()) };
+        let owner = self.suffix_at(self.name.labels() - node.labels());
+        set.write(&mut self.reply, Section::Authority, owner, apex)?;
+        if self.additional(set, apex) { Ok(()) } else { Err(Full) }
+    }
+
+    /// A DNAME, and the CNAME that is made from it (RFC 6672, 3.1).
+    fn dname(&mut self, node: Node<'s>, apex: usize) -> Result<Outcome<'s>, Full> {
+        let Some(set) = node.set(rtype::DNAME) else { return Ok(Outcome::Done(rcode::SERVFAIL)) };
+        let prefix_labels = self.name.labels() - node.labels();
+        let owner = self.suffix_at(prefix_labels);
+        let start = set.write(&mut self.reply, Section::Answer, owner, apex)?;
+        // The labels in front of the DNAME's owner as the client spelt them, then the DNAME's target.
+        let mut prefix = [0; 256];
+        expand_name(self.reply.written(), self.name_at, &mut prefix);
+        let prefix_len = self.name.start(prefix_labels);
+        let mut target = [0; 256];
+        let target_len = expand_name(self.reply.written(), start + 12, &mut target);
+        if prefix_len + target_len > MAX_NAME {
+            self.trace.note(Stage::Zone, || "the name that the DNAME makes is longer than 255 octets".into());
+            return Ok(Outcome::Done(rcode::YXDOMAIN));
+        }
+        let data = [&prefix[..prefix_len], &target[..target_len]];
+        let owner = 0xc000 | self.name_at as u16;
+        let data = self.reply.record(Section::Answer, owner, rtype::CNAME, set.ttl(), &data)?;
+        if self.qtype == rtype::CNAME {
+            return Ok(Outcome::Done(rcode::NOERROR));
+        }
+        Ok(Outcome::Next(data))
+    }
+
+    /// An alias: the records of another name under the name in question, with their own TTL.
+    fn alias(&mut self, zone: &'s Zone, rtype: u16, number: usize, apex: usize) -> Result<Outcome<'s>, Full> {
+        let mut number = number;
+        for _ in 0..MAX_ALIASES {
+            let target = zone.alias(number);
+            self.trace.note(Stage::Zone, || format!("it is an alias of {target}"));
+            let Some(target) = LookupName::new(target.as_wire()) else { break };
+            for skip in 0..target.labels() {
+                let Some(name) = self.snapshot.endpoints.public.find(&target, skip) else { continue };
+                if self.alias_of_endpoint(name, skip, rtype)? {
+                    return Ok(Outcome::Done(rcode::NOERROR));
+                }
+                self.negative(zone, apex)?;
+                return Ok(Outcome::Done(rcode::NOERROR));
+            }
+            let is_ours = target.labels() >= zone.apex_labels()
+                && *target.suffix(target.labels() - zone.apex_labels()) == *zone.apex;
+            let (true, Search::Node(node) | Search::Wildcard(node)) = (is_ours, zone.search(&target)) else { break };
+            let Some(set) = node.set(rtype) else { break };
+            match set.alias() {
+                Some(next) => number = next,
+                None => {
+                    set.write(&mut self.reply, Section::Answer, self.name_at, apex)?;
+                    self.note_set(set);
+                    return Ok(Outcome::Done(rcode::NOERROR));
+                }
+            }
+        }
+        let name = &self.name;
+        self.trace.note(Stage::Zone, || format!("the alias {} leads to no records now", printed(name.wire())));
+        self.negative(zone, apex)?;
+        Ok(Outcome::Done(rcode::NOERROR))
+    }
+}

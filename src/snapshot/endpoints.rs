@@ -1,0 +1,434 @@
+//! Endpoints: their names, and which of their interfaces answer whom.
+
+use super::names::NameMap;
+use crate::{
+    answer::Moment,
+    manifest::{
+        ClientRoutingPolicy, DnsRecordIpType, EndpointState, Health, Id, Manifest, NetworkInterface, PrivateDnsScope,
+        VpcEndpoint, VpcEndpointService, VpcEndpointType,
+    },
+    wire::Name,
+};
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
+
+/// An Availability Zone: a number that stands for its ID, the same in all snapshots of a process.
+pub type Az = u32;
+
+/// The AZ IDs, by their numbers.
+#[derive(Clone, Debug, Default)]
+pub struct Azs {
+    ids: Vec<Id>,
+    numbers: HashMap<Id, Az>,
+}
+
+impl Azs {
+    /// The number of an AZ ID, which is given out now if it has none.
+    pub fn number(&mut self, id: &str) -> Az {
+        if let Some(&number) = self.numbers.get(id) {
+            return number;
+        }
+        let number = self.ids.len() as Az;
+        self.ids.push(id.into());
+        self.numbers.insert(id.into(), number);
+        number
+    }
+
+    /// The AZ ID.
+    pub fn id(&self, az: Az) -> &str {
+        self.ids.get(az as usize).map_or("-", |id| id)
+    }
+}
+
+/// An endpoint as it is served.
+#[derive(Debug, PartialEq)]
+pub struct Endpoint {
+    /// Its identifier.
+    pub id: Id,
+    /// What it was compiled from.
+    pub source: Arc<VpcEndpoint>,
+    /// Its interfaces.
+    pub interfaces: Box<[Interface]>,
+    /// The names that lead to it.
+    pub names: Arc<Names>,
+}
+
+/// A network interface as it is served.
+#[derive(Debug, PartialEq)]
+pub struct Interface {
+    /// Where it is.
+    pub az: Az,
+    /// Its addresses.
+    pub source: NetworkInterface,
+    /// Until when (in seconds since 1970) traffic is shifted away from it.
+    pub shifted_until: i64,
+}
+
+impl Interface {
+    /// Whether it is healthy and not shifted away.
+    pub fn is_usable(&self, now: i64) -> bool {
+        self.source.health == Health::Healthy && now >= self.shifted_until
+    }
+
+    /// Its address of a family.
+    pub fn address(&self, family: Family) -> Option<IpAddr> {
+        match family {
+            Family::V4 => self.source.ipv4.map(IpAddr::V4),
+            Family::V6 => self.source.ipv6.map(IpAddr::V6),
+        }
+    }
+}
+
+/// An address family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Family {
+    V4,
+    V6,
+}
+
+/// The names that lead to an endpoint.
+#[derive(Debug, Default, PartialEq)]
+pub struct Names {
+    /// Regional and zonal names, which every view answers.
+    pub public: Vec<(Box<[u8]>, EndpointName)>,
+    /// Private names: for those who may see them.
+    pub private: Vec<(Box<[u8]>, EndpointName)>,
+    /// The VPC of the endpoint.
+    pub vpc: Id,
+    /// Its Region.
+    pub region: String,
+    /// Who resolves the private names.
+    pub scope: PrivateDnsScope,
+    /// The private names are for the inbound path only.
+    pub inbound_only: bool,
+}
+
+/// What kind of name it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NameKind {
+    Regional,
+    Zonal(Az),
+    Private,
+}
+
+/// A name of an endpoint: the apex of a zone of its own.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EndpointName {
+    /// Which endpoint: its place in the snapshot's list.
+    pub slot: u32,
+    /// What kind of name it is.
+    pub kind: NameKind,
+    /// The name itself leads to the endpoint.
+    pub exact: bool,
+    /// All names below it do.
+    pub wildcard: bool,
+    /// It has A records.
+    pub v4: bool,
+    /// It has AAAA records.
+    pub v6: bool,
+    /// It is a CNAME to this name instead.
+    pub cname: Option<Name>,
+}
+
+impl EndpointName {
+    /// Whether it has addresses of a family.
+    pub fn has(&self, family: Family) -> bool {
+        match family {
+            Family::V4 => self.v4,
+            Family::V6 => self.v6,
+        }
+    }
+}
+
+/// Who answers a private name: the name itself and the names below it can lead to different endpoints.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct PrivateName {
+    pub exact: Option<EndpointName>,
+    pub wildcard: Option<EndpointName>,
+}
+
+impl Endpoint {
+    /// The interfaces that answer a client: resolution.md 3, "AZ choice". `kind` is that of the name asked for.
+    pub fn choose(&self, family: Family, kind: NameKind, client: Option<Az>, moment: Moment) -> Choice<'_> {
+        let mut choice = Choice { endpoint: self, family, az: None, usable_only: None };
+        if let NameKind::Zonal(az) = kind {
+            choice.az = Some(az);
+            return choice;
+        }
+        // None usable: fail open.
+        let usable = Choice { usable_only: Some(moment.now), ..choice };
+        if usable.interfaces().next().is_some() {
+            choice = usable;
+        }
+        let has_affinity = match self.source.client_routing_policy {
+            ClientRoutingPolicy::AvailabilityZoneAffinity => true,
+            ClientRoutingPolicy::PartialAvailabilityZoneAffinity => share(moment.draw) < 85,
+            ClientRoutingPolicy::AnyAvailabilityZone => false,
+        };
+        if has_affinity && client.is_some() {
+            let own = Choice { az: client, ..choice };
+            if own.interfaces().next().is_some() {
+                choice = own;
+            }
+        }
+        choice
+    }
+}
+
+/// A share of 100, drawn evenly.
+fn share(draw: u32) -> u32 {
+    (draw.wrapping_mul(0x9e37_79b1) >> 8) % 100
+}
+
+/// A choice among the interfaces of an endpoint.
+#[derive(Clone, Copy)]
+pub struct Choice<'e> {
+    endpoint: &'e Endpoint,
+    family: Family,
+    /// Only these AZ's.
+    pub az: Option<Az>,
+    /// Only those usable at this time.
+    pub usable_only: Option<i64>,
+}
+
+impl<'e> Choice<'e> {
+    /// The chosen interfaces.
+    pub fn interfaces(self) -> impl Iterator<Item = &'e Interface> + Clone {
+        self.endpoint.interfaces.iter().filter(move |interface| {
+            interface.address(self.family).is_some()
+                && self.az.is_none_or(|az| az == interface.az)
+                && self.usable_only.is_none_or(|now| interface.is_usable(now))
+        })
+    }
+
+    /// Their addresses, beginning with another one at each draw.
+    pub fn addresses(self, draw: u32) -> impl Iterator<Item = IpAddr> + use<'e> {
+        let first = draw as usize % self.interfaces().count().max(1);
+        let rotated = self.interfaces().skip(first).chain(self.interfaces().take(first));
+        rotated.filter_map(move |interface| interface.address(self.family))
+    }
+}
+
+/// All endpoints, compiled. Slots are kept from one snapshot to the next.
+#[derive(Clone, Debug, Default)]
+pub struct Endpoints {
+    pub list: Vec<Option<Arc<Endpoint>>>,
+    slots: BTreeMap<Id, u32>,
+    /// Regional and zonal names.
+    pub public: Arc<NameMap<EndpointName>>,
+}
+
+impl Endpoints {
+    /// Compiles the endpoints of a manifest; what did not change is shared with `previous`. The flag says whether any
+    /// name changed.
+    pub fn compile(manifest: &Manifest, azs: &mut Azs, previous: Option<&Endpoints>) -> (Endpoints, bool) {
+        let nothing = Endpoints::default();
+        let previous = previous.unwrap_or(&nothing);
+        let mut this = Endpoints { list: previous.list.clone(), slots: BTreeMap::new(), public: Arc::default() };
+        let mut free: Vec<u32> = Vec::new();
+        for (id, &slot) in &previous.slots {
+            if !manifest.vpc_endpoints.contains_key(id) {
+                this.list[slot as usize] = None;
+                free.push(slot);
+            }
+        }
+        let mut renamed = !free.is_empty();
+        let az_names = AzNames::of(manifest);
+        let shifts = Shifts::of(manifest);
+        for (id, source) in &manifest.vpc_endpoints {
+            let slot = previous.slots.get(id).copied().or_else(|| free.pop()).unwrap_or(this.list.len() as u32);
+            if slot as usize == this.list.len() {
+                this.list.push(None);
+            }
+            this.slots.insert(id.clone(), slot);
+            let old = previous.slots.get(id).and_then(|_| this.list[slot as usize].clone());
+            let names = names_of(manifest, id, source, slot, azs, &az_names);
+            let interfaces: Box<[Interface]> = source
+                .network_interfaces
+                .iter()
+                .map(|interface| Interface {
+                    az: azs.number(&interface.availability_zone_id),
+                    source: interface.clone(),
+                    shifted_until: shifts.until(id, &source.service_name, &interface.availability_zone_id),
+                })
+                .collect();
+            let names = match &old {
+                Some(old) if *old.names == names => old.names.clone(),
+                _ => {
+                    renamed = true;
+                    Arc::new(names)
+                }
+            };
+            let new = Endpoint { id: id.clone(), source: source.clone(), interfaces, names };
+            this.list[slot as usize] = match old {
+                Some(old) if *old == new => Some(old),
+                _ => Some(Arc::new(new)),
+            };
+        }
+        this.public = if renamed { Arc::new(NameMap::new(this.public_names())) } else { previous.public.clone() };
+        (this, renamed)
+    }
+
+    fn public_names(&self) -> Vec<(Box<[u8]>, EndpointName)> {
+        let mut names = BTreeMap::new();
+        for endpoint in self.iter() {
+            for (name, what) in &endpoint.names.public {
+                names.entry(name.clone()).or_insert_with(|| what.clone());
+            }
+        }
+        names.into_iter().collect()
+    }
+
+    /// All endpoints, in the order of their identifiers.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
+        self.slots.values().filter_map(|slot| self.get(*slot))
+    }
+
+    /// The endpoint in a slot.
+    #[inline]
+    pub fn get(&self, slot: u32) -> Option<&Arc<Endpoint>> {
+        self.list.get(slot as usize).and_then(Option::as_ref)
+    }
+}
+
+/// AZ IDs to AZ names, for each account.
+struct AzNames<'m>(HashMap<(&'m str, &'m str), &'m str>);
+
+impl<'m> AzNames<'m> {
+    fn of(manifest: &'m Manifest) -> AzNames<'m> {
+        let mut names = HashMap::new();
+        for vpc in manifest.vpcs.values().filter(|vpc| !vpc.owner_id.is_empty()) {
+            for (name, id) in &vpc.availability_zones {
+                names.entry((vpc.owner_id.as_str(), id.as_str())).or_insert(name.as_str());
+            }
+        }
+        AzNames(names)
+    }
+
+    /// The name of an AZ in the account that owns the VPC; the VPC's own word counts first.
+    fn name(&self, vpc: &'m crate::manifest::Vpc, az: &str) -> Option<&'m str> {
+        let own = vpc.availability_zones.iter().find(|(_, id)| *id == az).map(|(name, _)| name.as_str());
+        own.or_else(|| self.0.get(&(vpc.owner_id.as_str(), az)).copied())
+    }
+}
+
+/// Until when which resources are shifted away from which AZs.
+struct Shifts<'m>(HashMap<(&'m str, &'m str), i64>);
+
+impl<'m> Shifts<'m> {
+    fn of(manifest: &'m Manifest) -> Shifts<'m> {
+        let mut shifts = HashMap::new();
+        for shift in manifest.zonal_shifts.values() {
+            let until = shift.expires_at.map_or(i64::MAX, |time| time.as_second());
+            let entry = shifts.entry((shift.resource.as_str(), shift.away_from.as_str())).or_insert(until);
+            *entry = until.max(*entry);
+        }
+        Shifts(shifts)
+    }
+
+    fn until(&self, endpoint: &str, service: &str, az: &str) -> i64 {
+        let ends = [endpoint, service, "*"].map(|resource| self.0.get(&(resource, az)).copied());
+        ends.into_iter().flatten().max().unwrap_or(i64::MIN)
+    }
+}
+
+fn lower(name: &Name) -> Box<[u8]> {
+    name.to_lowercase().as_wire().into()
+}
+
+/// `api.aws`, below which service-defined names have AAAA records too.
+const DUALSTACK_SUFFIX: &[u8] = b"\x03api\x03aws\0";
+
+/// The names of an endpoint (resolution.md 3). None of them in a state without names.
+fn names_of<'m>(
+    manifest: &'m Manifest,
+    id: &str,
+    endpoint: &VpcEndpoint,
+    slot: u32,
+    azs: &mut Azs,
+    az_names: &AzNames<'m>,
+) -> Names {
+    let mut names = Names {
+        vpc: endpoint.vpc_id.clone(),
+        scope: endpoint.private_dns_scope.clone(),
+        inbound_only: endpoint.dns_options.private_dns_only_for_inbound_resolver_endpoint,
+        ..Names::default()
+    };
+    let has_names = match endpoint.state {
+        EndpointState::Available | EndpointState::Partial => true,
+        EndpointState::Pending => !endpoint.network_interfaces.is_empty(),
+        _ => false,
+    };
+    let (Some(service), Some(vpc)) =
+        (manifest.vpc_endpoint_services.get(&endpoint.service_name), manifest.vpcs.get(&endpoint.vpc_id))
+    else {
+        return names;
+    };
+    names.region.clone_from(&vpc.region);
+    if !has_names || endpoint.vpc_endpoint_type != VpcEndpointType::Interface {
+        return names;
+    }
+    let wildcard = service.private_dns_names.iter().any(Name::is_wildcard);
+    let template = |kind, apex: &[u8], exact, wildcard| {
+        let (v4, v6) = families(endpoint.dns_options.dns_record_ip_type, apex);
+        EndpointName { slot, kind, exact, wildcard, v4, v6, cname: None }
+    };
+    let label = match &endpoint.dns_name_suffix {
+        Some(suffix) => format!("{id}-{suffix}"),
+        None => id.to_string(),
+    };
+    let Ok(regional) = service.dns_name.child(label.as_bytes()) else { return names };
+    let apex = lower(&regional);
+    let name = template(NameKind::Regional, &apex, true, wildcard);
+    names.public.push((apex, name));
+    for interface in &endpoint.network_interfaces {
+        let az = &interface.availability_zone_id;
+        if let Some(az_name) = az_names.name(vpc, az)
+            && let Ok(zonal) = service.dns_name.child(format!("{label}-{az_name}").as_bytes())
+        {
+            let apex = lower(&zonal);
+            if names.public.iter().all(|(other, _)| *other != apex) {
+                let name = template(NameKind::Zonal(azs.number(az)), &apex, true, wildcard);
+                names.public.push((apex, name));
+            }
+        }
+    }
+    if endpoint.private_dns_enabled && vpc.enable_dns_support && vpc.enable_dns_hostnames && service.is_verified() {
+        add_private(&mut names, service, regional, template);
+    }
+    names
+}
+
+fn add_private(
+    names: &mut Names,
+    service: &VpcEndpointService,
+    regional: Name,
+    template: impl Fn(NameKind, &[u8], bool, bool) -> EndpointName,
+) {
+    for private in &service.private_dns_names {
+        let is_wildcard = private.is_wildcard();
+        let Some(bare) = (if is_wildcard { private.parent() } else { Some(private.clone()) }) else { continue };
+        let apex = lower(&bare);
+        if let Some((_, name)) = names.private.iter_mut().find(|(other, _)| *other == apex) {
+            name.exact |= !is_wildcard;
+            name.wildcard |= is_wildcard;
+            continue;
+        }
+        let mut name = template(NameKind::Private, &apex, !is_wildcard, is_wildcard);
+        name.cname = (!service.is_amazon()).then(|| regional.clone());
+        names.private.push((apex, name));
+    }
+}
+
+/// Which address records a name has.
+fn families(ip_type: DnsRecordIpType, apex: &[u8]) -> (bool, bool) {
+    match ip_type {
+        DnsRecordIpType::Ipv4 => (true, false),
+        DnsRecordIpType::Ipv6 => (false, true),
+        DnsRecordIpType::Dualstack => (true, true),
+        DnsRecordIpType::ServiceDefined => (true, apex.ends_with(DUALSTACK_SUFFIX)),
+    }
+}

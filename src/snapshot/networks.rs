@@ -1,0 +1,355 @@
+//! Who asks: doors, prefixes, and the networks that stand behind them.
+
+use super::endpoints::{Az, Azs};
+use crate::manifest::{
+    Direction, Id, Manifest, OnPremisesNetwork, Protocol, ResolverEndpoint, TransitGateway, Vpc, VpcPeeringConnection,
+    connectivity::{Connectivity, Network},
+};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use prefix_trie::PrefixMap;
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+/// A network: its place in the list of all.
+pub type NetworkAt = u32;
+
+/// A network whose addresses hold an address, and the subnet that does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Member {
+    pub network: NetworkAt,
+    pub subnet: Option<u32>,
+}
+
+/// A network of the manifest.
+#[derive(Debug)]
+pub struct NetworkInfo {
+    pub network: Network,
+    /// The VPC, if it is one.
+    pub vpc: Option<Arc<Vpc>>,
+    /// The AZ of an on-premises network.
+    pub az: Option<Az>,
+}
+
+/// A subnet of the manifest.
+#[derive(Debug)]
+pub struct SubnetInfo {
+    pub id: Id,
+    pub az: Az,
+}
+
+/// By which way a client comes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Path {
+    /// From inside a VPC.
+    InVpc,
+    /// Through an inbound Resolver endpoint.
+    Inbound,
+    /// Through an inbound delegation endpoint.
+    InboundDelegation,
+}
+
+impl Path {
+    /// Its word in `whoami.zonal.`
+    pub fn word(self) -> &'static str {
+        match self {
+            Path::InVpc => "in-vpc",
+            Path::Inbound => "inbound-endpoint",
+            Path::InboundDelegation => "inbound-delegation-endpoint",
+        }
+    }
+}
+
+/// A local address that queries arrive on, and what that says of them.
+#[derive(Debug)]
+pub struct Door {
+    /// The VPC or Resolver endpoint that it belongs to.
+    pub id: Id,
+    pub path: Path,
+    /// The VPC that it is in.
+    pub vpc: NetworkAt,
+    /// The AZ of the address, for those who have none.
+    pub az: Option<Az>,
+    /// Whom it lets in; none: those of `views`.
+    allowed: Option<Vec<IpNet>>,
+    /// It takes Do53.
+    takes_do53: bool,
+    /// The networks connected to its VPC, and that itself.
+    pub neighbours: Arc<HashSet<NetworkAt>>,
+}
+
+/// All networks, and how they are connected.
+pub struct Networks {
+    pub connectivity: Connectivity,
+    pub list: Vec<NetworkInfo>,
+    pub subnets: Vec<SubnetInfo>,
+    at: HashMap<Network, NetworkAt>,
+    v4: PrefixMap<Ipv4Net, Box<[Member]>>,
+    v6: PrefixMap<Ipv6Net, Box<[Member]>>,
+    pub doors: HashMap<IpAddr, Door>,
+    sources: Sources,
+}
+
+/// What networks are compiled from.
+#[derive(Clone, PartialEq)]
+struct Sources {
+    vpcs: BTreeMap<Id, Arc<Vpc>>,
+    peerings: BTreeMap<Id, Arc<VpcPeeringConnection>>,
+    gateways: BTreeMap<Id, Arc<TransitGateway>>,
+    on_premises: BTreeMap<Id, Arc<OnPremisesNetwork>>,
+    resolver_endpoints: BTreeMap<Id, Arc<ResolverEndpoint>>,
+}
+
+/// Why a client is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its address is in no network that may ask here.
+    Stranger,
+    /// Its address is in several VPCs, and the door does not tell them apart.
+    Ambiguous,
+    /// `enable_dns_support` is false.
+    DnsDisabled,
+    /// The door does not take this transport.
+    Transport,
+}
+
+/// Who asks.
+#[derive(Clone, Copy)]
+pub struct Found<'n> {
+    pub door: Option<&'n Door>,
+    /// The client's own network, if it is known.
+    pub network: Option<NetworkAt>,
+    /// The VPC whose view applies.
+    pub vpc: NetworkAt,
+    pub path: Path,
+    pub az: Option<Az>,
+    pub subnet: Option<u32>,
+}
+
+impl Networks {
+    /// Compiles the networks of a manifest, or shares the previous ones if nothing changed.
+    pub fn compile(manifest: &Manifest, azs: &mut Azs, previous: Option<&Arc<Networks>>) -> Arc<Networks> {
+        let sources = Sources {
+            vpcs: manifest.vpcs.clone(),
+            peerings: manifest.vpc_peering_connections.clone(),
+            gateways: manifest.transit_gateways.clone(),
+            on_premises: manifest.on_premises_networks.clone(),
+            resolver_endpoints: manifest.resolver_endpoints.clone(),
+        };
+        if let Some(previous) = previous
+            && previous.sources == sources
+        {
+            return previous.clone();
+        }
+        let mut this = Networks {
+            connectivity: Connectivity::new(manifest),
+            list: Vec::new(),
+            subnets: Vec::new(),
+            at: HashMap::new(),
+            v4: PrefixMap::new(),
+            v6: PrefixMap::new(),
+            doors: HashMap::new(),
+            sources,
+        };
+        let mut prefixes: Vec<(IpNet, Member)> = Vec::new();
+        for (id, vpc) in &manifest.vpcs {
+            let network = this.add(Network::Vpc(id.clone()), Some(vpc.clone()), None);
+            prefixes.extend(vpc.cidr_blocks.iter().map(|block| (*block, Member { network, subnet: None })));
+            for (id, subnet) in &vpc.subnets {
+                let at = this.subnets.len() as u32;
+                this.subnets.push(SubnetInfo { id: id.clone(), az: azs.number(&subnet.availability_zone_id) });
+                let member = Member { network, subnet: Some(at) };
+                prefixes.extend(subnet.cidr_blocks.iter().map(|block| (*block, member)));
+            }
+        }
+        for (id, network) in &manifest.on_premises_networks {
+            let az = network.availability_zone_id.as_ref().map(|az| azs.number(az));
+            let at = this.add(Network::OnPremises(id.clone()), None, az);
+            prefixes.extend(network.cidr_blocks.iter().map(|block| (*block, Member { network: at, subnet: None })));
+        }
+        this.index(prefixes);
+        this.open_doors(manifest, azs);
+        Arc::new(this)
+    }
+
+    fn add(&mut self, network: Network, vpc: Option<Arc<Vpc>>, az: Option<Az>) -> NetworkAt {
+        let at = self.list.len() as NetworkAt;
+        self.at.insert(network.clone(), at);
+        self.list.push(NetworkInfo { network, vpc, az });
+        at
+    }
+
+    /// Puts at each prefix all that hold it, those with the longest prefix first: one look-up then tells everything.
+    fn index(&mut self, mut prefixes: Vec<(IpNet, Member)>) {
+        prefixes.iter_mut().for_each(|(block, _)| *block = block.trunc());
+        prefixes.sort_by_key(|(block, member)| (*block, member.subnet.is_some()));
+        let mut above: Vec<(IpNet, Vec<Member>)> = Vec::new();
+        let mut at = 0;
+        while let Some(&(block, _)) = prefixes.get(at) {
+            while above.last().is_some_and(|(wider, _)| !wider.contains(&block)) {
+                above.pop();
+            }
+            let mut members = above.last().map_or(Vec::new(), |(_, members)| members.clone());
+            while let Some((_, member)) = prefixes.get(at).filter(|(other, _)| *other == block) {
+                // A subnet's entry stands for its VPC's wider one.
+                members.retain(|other| other.network != member.network);
+                members.insert(0, *member);
+                at += 1;
+            }
+            match block {
+                IpNet::V4(block) => drop(self.v4.insert(block, members.clone().into())),
+                IpNet::V6(block) => drop(self.v6.insert(block, members.clone().into())),
+            }
+            above.push((block, members));
+        }
+    }
+
+    fn open_doors(&mut self, manifest: &Manifest, azs: &mut Azs) {
+        for (id, vpc) in &manifest.vpcs {
+            let Some(&network) = self.at.get(&Network::Vpc(id.clone())) else { continue };
+            for address in &vpc.resolver_addresses {
+                let (id, path, neighbours) = (id.clone(), Path::InVpc, self.neighbours(network));
+                let door = Door { id, path, vpc: network, az: None, allowed: None, takes_do53: true, neighbours };
+                self.doors.insert(*address, door);
+            }
+        }
+        for (id, endpoint) in &manifest.resolver_endpoints {
+            let path = match endpoint.direction {
+                Direction::Inbound => Path::Inbound,
+                Direction::InboundDelegation => Path::InboundDelegation,
+                Direction::Outbound => continue,
+            };
+            let Some(&vpc) = self.at.get(&Network::Vpc(endpoint.vpc_id.clone())) else { continue };
+            let allowed = &endpoint.allowed_cidr_blocks;
+            for address in &endpoint.ip_addresses {
+                let door = Door {
+                    id: id.clone(),
+                    path,
+                    vpc,
+                    az: address.availability_zone_id.as_ref().map(|az| azs.number(az)),
+                    allowed: (!allowed.is_empty()).then(|| allowed.clone()),
+                    takes_do53: endpoint.protocols.contains(&Protocol::Do53),
+                    neighbours: self.neighbours(vpc),
+                };
+                self.doors.insert(address.ip, door);
+            }
+        }
+    }
+
+    fn neighbours(&self, network: NetworkAt) -> Arc<HashSet<NetworkAt>> {
+        let connected = self.connectivity.connected_to(&self.info(network).network);
+        Arc::new(connected.into_iter().filter_map(|other| self.at(other)).chain([network]).collect())
+    }
+
+    /// The network's place in the list.
+    pub fn at(&self, network: &Network) -> Option<NetworkAt> {
+        self.at.get(network).copied()
+    }
+
+    /// The network.
+    pub fn info(&self, at: NetworkAt) -> &NetworkInfo {
+        &self.list[at as usize]
+    }
+
+    /// The VPC of a network that is one.
+    pub fn vpc(&self, at: NetworkAt) -> Option<&Vpc> {
+        self.info(at).vpc.as_deref()
+    }
+
+    /// All networks that hold an address, those with the longest prefix first.
+    #[inline]
+    pub fn holding(&self, address: IpAddr) -> &[Member] {
+        let found = match address {
+            IpAddr::V4(address) => self.v4.get_lpm(&Ipv4Net::from(address)).map(|(_, members)| members),
+            IpAddr::V6(address) => self.v6.get_lpm(&Ipv6Net::from(address)).map(|(_, members)| members),
+        };
+        found.map_or(&[], |members| &**members)
+    }
+
+    /// Finds out who asks (resolution.md 1).
+    #[inline]
+    pub fn identify(&self, source: IpAddr, local: IpAddr) -> Result<Found<'_>, Refusal> {
+        let members = self.holding(source);
+        let found = match self.doors.get(&local) {
+            None => self.without_door(members)?,
+            Some(door) if door.path == Path::InVpc => self.through_vpc_door(door, members)?,
+            Some(door) => self.through_inbound_door(door, source, members)?,
+        };
+        match self.vpc(found.vpc) {
+            Some(vpc) if found.path == Path::InVpc && !vpc.enable_dns_support => Err(Refusal::DnsDisabled),
+            _ => Ok(found),
+        }
+    }
+
+    fn in_vpc<'n>(&self, door: Option<&'n Door>, member: Member) -> Found<'n> {
+        Found {
+            door,
+            network: Some(member.network),
+            vpc: member.network,
+            path: Path::InVpc,
+            az: member.subnet.map(|subnet| self.subnets[subnet as usize].az),
+            subnet: member.subnet,
+        }
+    }
+
+    fn without_door(&self, members: &[Member]) -> Result<Found<'_>, Refusal> {
+        let mut vpcs = members.iter().filter(|member| self.vpc(member.network).is_some());
+        match (vpcs.next(), vpcs.next()) {
+            (Some(member), None) => Ok(self.in_vpc(None, *member)),
+            (Some(_), Some(_)) => Err(Refusal::Ambiguous),
+            (None, _) => Err(Refusal::Stranger),
+        }
+    }
+
+    fn through_vpc_door<'n>(&self, door: &'n Door, members: &[Member]) -> Result<Found<'n>, Refusal> {
+        if self.vpc(door.vpc).is_some_and(|vpc| !vpc.enable_dns_support) {
+            return Err(Refusal::DnsDisabled);
+        }
+        let may = |member: &&Member| self.vpc(member.network).is_some() && door.neighbours.contains(&member.network);
+        // The door's own VPC first: an address that is in it is no neighbour's.
+        let own = members.iter().find(|member| member.network == door.vpc);
+        let member = own.or_else(|| members.iter().find(may)).ok_or(Refusal::Stranger)?;
+        Ok(self.in_vpc(Some(door), *member))
+    }
+
+    fn through_inbound_door<'n>(
+        &self,
+        door: &'n Door,
+        source: IpAddr,
+        members: &[Member],
+    ) -> Result<Found<'n>, Refusal> {
+        let known = members.iter().find(|member| door.neighbours.contains(&member.network));
+        let is_allowed = match &door.allowed {
+            Some(blocks) => blocks.iter().any(|block| block.contains(&source)),
+            None => known.is_some(),
+        };
+        if !is_allowed {
+            return Err(Refusal::Stranger);
+        }
+        if !door.takes_do53 {
+            return Err(Refusal::Transport);
+        }
+        let subnet = known.and_then(|member| member.subnet);
+        let az = subnet
+            .map(|subnet| self.subnets[subnet as usize].az)
+            .or_else(|| known.and_then(|member| self.info(member.network).az))
+            .or(door.az);
+        let network = known.map(|member| member.network);
+        Ok(Found { door: Some(door), network, vpc: door.vpc, path: door.path, az, subnet })
+    }
+}
+
+/// A client's network, as views are told apart by it: which VPC's view, by which path, for whom.
+pub type ViewKey = (NetworkAt, Path, Option<NetworkAt>);
+
+impl Found<'_> {
+    /// Which view applies.
+    pub fn view(&self) -> ViewKey {
+        match self.path {
+            Path::InVpc => (self.vpc, self.path, None),
+            _ => (self.vpc, self.path, self.network),
+        }
+    }
+}

@@ -1,0 +1,310 @@
+//! Views: how the consumers of one network, by one path, see the world.
+//!
+//! A view is made of maps that are shared with other views wherever they are equal: what its VPC has (zones and rules),
+//! the private names that are its own affair, those that all who reach the same endpoints see, and autodefined names.
+
+use super::{
+    autodefined::{Autodefined, autodefined},
+    endpoints::{Endpoint, EndpointName, Endpoints, PrivateName},
+    names::NameMap,
+    networks::{NetworkAt, Networks, Path, ViewKey},
+    zone::Zone,
+};
+use crate::manifest::{Direction, Id, Manifest, PrivateDnsScope, ResolverRule, connectivity::Network};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    sync::Arc,
+};
+
+/// What a VPC has at a name.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// A Resolver rule, and its identifier.
+    pub rule: Option<(Id, Arc<ResolverRule>)>,
+    /// A private hosted zone.
+    pub zone: Option<Arc<Zone>>,
+}
+
+/// How the consumers of one network, by one path, see the world.
+pub struct View {
+    /// Its name in counters: the VPC, for the inbound path with the client's network.
+    pub label: Arc<str>,
+    /// Its place in the list of labels, the same in all later snapshots.
+    pub slot: u32,
+    pub vpc: NetworkAt,
+    pub path: Path,
+    /// Rules and zones.
+    pub policy: Arc<NameMap<Policy>>,
+    /// Private names of the client's own VPC, and those whose scope lists the VPC.
+    pub own: Arc<NameMap<PrivateName>>,
+    /// Private names that are shared with all who are connected.
+    pub shared: Arc<NameMap<PrivateName>>,
+    /// Autodefined names beside the locally served zones of all; none if the VPC has them switched off.
+    pub autodefined: Option<Arc<NameMap<Autodefined>>>,
+    /// The VPCs whose addresses have autodefined names here, in order.
+    pub named: Arc<[NetworkAt]>,
+}
+
+/// All views.
+#[derive(Default)]
+pub struct Views {
+    pub list: Vec<View>,
+    /// By the VPC's place among the networks.
+    in_vpc: Vec<Option<u32>>,
+    inbound: HashMap<ViewKey, u32>,
+    /// Labels by slot, of all views that there ever were.
+    pub labels: Vec<Arc<str>>,
+}
+
+impl Views {
+    /// The view of a client.
+    #[inline]
+    pub fn get(&self, key: ViewKey) -> Option<&View> {
+        let at = match key {
+            (vpc, Path::InVpc, _) => self.in_vpc.get(vpc as usize).copied().flatten(),
+            _ => self.inbound.get(&key).copied(),
+        };
+        self.list.get(at? as usize)
+    }
+}
+
+/// What views are compiled from.
+pub struct Input<'a> {
+    pub manifest: &'a Manifest,
+    pub networks: &'a Networks,
+    pub endpoints: &'a Endpoints,
+    pub zones: &'a BTreeMap<Id, Arc<Zone>>,
+}
+
+/// Compiles all views. The labels of `previous` keep their slots.
+pub fn compile(input: &Input, previous: Option<&Views>) -> Views {
+    let mut compiler = Compiler {
+        input,
+        policies: policies(input),
+        exports: Exports::of(input),
+        shared: HashMap::new(),
+        views: Views::default(),
+        slots: HashMap::new(),
+    };
+    compiler.views.in_vpc.resize(input.networks.list.len(), None);
+    if let Some(previous) = previous {
+        compiler.views.labels.clone_from(&previous.labels);
+        compiler.slots.extend(previous.labels.iter().cloned().zip(0..));
+    }
+    for id in input.manifest.vpcs.keys() {
+        if let Some(vpc) = input.networks.at(&Network::Vpc(id.clone())) {
+            compiler.add((vpc, Path::InVpc, None), id);
+        }
+    }
+    for endpoint in input.manifest.resolver_endpoints.values() {
+        let path = match endpoint.direction {
+            Direction::Inbound => Path::Inbound,
+            Direction::InboundDelegation => Path::InboundDelegation,
+            Direction::Outbound => continue,
+        };
+        compiler.add_inbound(&Network::Vpc(endpoint.vpc_id.clone()), path);
+    }
+    compiler.views
+}
+
+struct Compiler<'a> {
+    input: &'a Input<'a>,
+    policies: HashMap<NetworkAt, Arc<NameMap<Policy>>>,
+    exports: Exports<'a>,
+    shared: HashMap<Shared, Arc<NameMap<PrivateName>>>,
+    views: Views,
+    slots: HashMap<Arc<str>, u32>,
+}
+
+/// What decides a map of shared private names: who exports, by which path, and which Region wins.
+type Shared = (Vec<NetworkAt>, bool, String);
+
+impl<'a> Compiler<'a> {
+    fn add_inbound(&mut self, vpc: &Network, path: Path) {
+        let Some(at) = self.input.networks.at(vpc) else { return };
+        if self.views.inbound.contains_key(&(at, path, Some(at))) {
+            return;
+        }
+        let connected = self.input.networks.connectivity.connected_to(vpc);
+        for network in connected.into_iter().chain([vpc]) {
+            if let Some(client) = self.input.networks.at(network) {
+                self.add((at, path, Some(client)), &format!("{}/{}", vpc.id(), network.id()));
+            }
+        }
+        self.add((at, path, None), &format!("{}/-", vpc.id()));
+    }
+
+    fn add(&mut self, key: ViewKey, label: &str) {
+        let (at, path, client) = key;
+        let input = self.input;
+        let Some(vpc) = input.networks.vpc(at) else { return };
+        let viewing = &input.networks.info(at).network;
+        // Those whose network is unknown reach what they asked, and nothing more is known.
+        let client = &input.networks.info(client.unwrap_or(at)).network;
+        let (own, shared) = match path {
+            Path::InboundDelegation => Default::default(),
+            _ => (self.own(viewing, client, path), self.shared(viewing, client, path, &vpc.region)),
+        };
+        let connected = input.networks.connectivity.connected_to(viewing);
+        let allowed = connected.into_iter().filter(|other| input.networks.connectivity.allows_names(viewing, other));
+        let mut named: Vec<NetworkAt> = allowed
+            .chain([viewing])
+            .filter_map(|network| input.networks.at(network))
+            .filter(|network| input.networks.vpc(*network).is_some())
+            .collect();
+        named.sort_unstable();
+        let view = View {
+            slot: self.slot(label),
+            label: label.into(),
+            vpc: at,
+            path,
+            policy: self.policies.get(&at).cloned().unwrap_or_default(),
+            own,
+            shared,
+            autodefined: vpc.enable_dns_hostnames.then(|| autodefined(input.networks, &named)),
+            named: named.into(),
+        };
+        let number = self.views.list.len() as u32;
+        self.views.list.push(view);
+        match path {
+            Path::InVpc => self.views.in_vpc[at as usize] = Some(number),
+            _ => drop(self.views.inbound.insert(key, number)),
+        }
+    }
+
+    fn slot(&mut self, label: &str) -> u32 {
+        if let Some(slot) = self.slots.get(label) {
+            return *slot;
+        }
+        let (slot, label): (u32, Arc<str>) = (self.views.labels.len() as u32, label.into());
+        self.views.labels.push(label.clone());
+        self.slots.insert(label, slot);
+        slot
+    }
+
+    /// Private names of the client's own VPC, of the view's, and those whose scope lists it: in this order.
+    fn own(&self, viewing: &Network, client: &Network, path: Path) -> Arc<NameMap<PrivateName>> {
+        let mut names = BTreeMap::new();
+        let nothing = Vec::new();
+        let in_vpc = |network: &Network| match network {
+            Network::Vpc(id) => self.exports.by_vpc.get(id.as_str()).unwrap_or(&nothing),
+            Network::OnPremises(_) => &nothing,
+        };
+        let listing = self.exports.by_listed.get(viewing.id()).unwrap_or(&nothing);
+        let by_rank = in_vpc(client).iter().chain(in_vpc(viewing)).chain(listing);
+        for endpoint in by_rank.filter(|endpoint| self.sees(viewing, client, path, endpoint)) {
+            add_names(&mut names, endpoint);
+        }
+        Arc::new(NameMap::new(names.into_iter().collect()))
+    }
+
+    /// Private names of connected VPCs, for all that are connected to the same ones.
+    fn shared(&mut self, viewing: &Network, client: &Network, path: Path, region: &str) -> Arc<NameMap<PrivateName>> {
+        let connectivity = &self.input.networks.connectivity;
+        let reached = |exporter: &&Id| {
+            let exporter = Network::Vpc((*exporter).clone());
+            connectivity.reaches(viewing, &exporter) && connectivity.reaches(client, &exporter)
+        };
+        let exporters: Vec<&Id> = self.exports.connected.keys().copied().filter(reached).collect();
+        if exporters.is_empty() {
+            return Arc::default();
+        }
+        let at = exporters.iter().filter_map(|id| self.input.networks.at(&Network::Vpc((*id).clone()))).collect();
+        let key = (at, path == Path::Inbound, region.to_string());
+        let exports = &self.exports;
+        let make = || {
+            let mut endpoints: Vec<_> = exporters.iter().flat_map(|id| &exports.connected[id]).collect();
+            endpoints.sort_by_key(|endpoint| (endpoint.names.region != region, &endpoint.id));
+            let mut names = BTreeMap::new();
+            for endpoint in endpoints.into_iter().filter(|endpoint| is_on_path(endpoint, path)) {
+                add_names(&mut names, endpoint);
+            }
+            Arc::new(NameMap::new(names.into_iter().collect()))
+        };
+        self.shared.entry(key).or_insert_with(make).clone()
+    }
+
+    /// Whether an endpoint's private names are for this view and this client (resolution.md 3).
+    fn sees(&self, viewing: &Network, client: &Network, path: Path, endpoint: &Endpoint) -> bool {
+        let connectivity = &self.input.networks.connectivity;
+        let home = Network::Vpc(endpoint.names.vpc.clone());
+        let in_scope = match &endpoint.names.scope {
+            PrivateDnsScope::Vpc => home == *viewing,
+            PrivateDnsScope::Connected => connectivity.reaches(viewing, &home),
+            PrivateDnsScope::Vpcs(ids) => ids.iter().any(|id| id == viewing.id()),
+        };
+        in_scope && connectivity.reaches(client, &home) && is_on_path(endpoint, path)
+    }
+}
+
+fn is_on_path(endpoint: &Endpoint, path: Path) -> bool {
+    path == Path::Inbound || !endpoint.names.inbound_only
+}
+
+/// Adds an endpoint's private names where they are not taken.
+fn add_names(names: &mut BTreeMap<Box<[u8]>, PrivateName>, endpoint: &Endpoint) {
+    for (apex, name) in &endpoint.names.private {
+        let entry: &mut PrivateName = names.entry(apex.clone()).or_default();
+        let take = |place: &mut Option<EndpointName>, wanted: bool| {
+            if wanted && place.is_none() {
+                *place = Some(name.clone());
+            }
+        };
+        take(&mut entry.exact, name.exact);
+        take(&mut entry.wildcard, name.wildcard);
+    }
+}
+
+/// Endpoints with private names, by who may see them.
+struct Exports<'a> {
+    by_vpc: HashMap<&'a str, Vec<&'a Arc<Endpoint>>>,
+    by_listed: HashMap<&'a str, Vec<&'a Arc<Endpoint>>>,
+    connected: BTreeMap<&'a Id, Vec<&'a Arc<Endpoint>>>,
+}
+
+impl<'a> Exports<'a> {
+    fn of(input: &'a Input) -> Exports<'a> {
+        let mut exports = Exports { by_vpc: HashMap::new(), by_listed: HashMap::new(), connected: BTreeMap::new() };
+        for endpoint in input.endpoints.iter().filter(|endpoint| !endpoint.names.private.is_empty()) {
+            let names = &endpoint.names;
+            exports.by_vpc.entry(&names.vpc).or_default().push(endpoint);
+            match &names.scope {
+                PrivateDnsScope::Vpc => {}
+                PrivateDnsScope::Connected => exports.connected.entry(&names.vpc).or_default().push(endpoint),
+                PrivateDnsScope::Vpcs(ids) => {
+                    ids.iter().collect::<BTreeSet<_>>().into_iter().for_each(|id| {
+                        exports.by_listed.entry(id).or_default().push(endpoint);
+                    });
+                }
+            }
+        }
+        // Among those that list a VPC, the same Region is for `sees`'s caller to prefer: by Region, then by identifier.
+        for (vpc, list) in &mut exports.by_listed {
+            let region = input.manifest.vpcs.get(*vpc).map_or("", |vpc| &vpc.region);
+            list.sort_by_key(|endpoint| (endpoint.names.region != region, &endpoint.id));
+        }
+        exports
+    }
+}
+
+/// Rules and zones, for each VPC that has any.
+fn policies(input: &Input) -> HashMap<NetworkAt, Arc<NameMap<Policy>>> {
+    let mut policies: HashMap<NetworkAt, BTreeMap<Box<[u8]>, Policy>> = HashMap::new();
+    let networks = |ids: &[Id]| -> BTreeSet<NetworkAt> {
+        ids.iter().filter_map(|id| input.networks.at(&Network::Vpc(id.clone()))).collect()
+    };
+    for (id, rule) in input.manifest.resolver_rules.iter().filter(|(_, rule)| rule.enabled) {
+        let name: Box<[u8]> = rule.domain_name.to_lowercase().as_wire().into();
+        for vpc in networks(&rule.vpc_ids) {
+            let policy = policies.entry(vpc).or_default().entry(name.clone()).or_default();
+            policy.rule.get_or_insert_with(|| (id.clone(), rule.clone()));
+        }
+    }
+    for zone in input.zones.values() {
+        for vpc in networks(&zone.source.vpc_ids) {
+            let policy = policies.entry(vpc).or_default().entry(zone.apex.clone()).or_default();
+            policy.zone.get_or_insert_with(|| zone.clone());
+        }
+    }
+    policies.into_iter().map(|(vpc, names)| (vpc, Arc::new(NameMap::new(names.into_iter().collect())))).collect()
+}

@@ -1,0 +1,346 @@
+//! A compiled zone: one block of memory that answers are copied out of.
+//!
+//! Names are found by their hash in a [`Table`]; behind each stands a node in the block:
+//!
+//! ```text
+//! node   name length (without the apex) u8, flags u8, number of sets u16
+//!        wildcard child u32 (if it has one), cut or DNAME above u32 (if it is occluded)
+//!        the name, without the apex
+//!        sets
+//! set    type u16, records u16, octets of records u16, compressed names u16, additional nodes u16
+//!        additional nodes u32 each, places of compressed names u16 each
+//!        records, as they go on the wire: owner pointer, type, class, TTL, length, data
+//! ```
+//! The records are position-independent: their owner is a pointer, and names in them that end in the apex do so with a
+//! pointer, both of which are put in when the reply is written. An alias is a set of no records, whose octets are the
+//! number of its target.
+
+mod build;
+
+use super::names::Table;
+use crate::{
+    manifest::{Id, PrivateHostedZone},
+    wire::{
+        Name,
+        query::LookupName,
+        reply::{Full, Reply, Section},
+    },
+};
+use std::sync::Arc;
+
+pub use build::build;
+
+/// Flags of a node.
+mod node_flag {
+    /// It has NS records and is not the apex.
+    pub const CUT: u8 = 1;
+    /// It has a DNAME record.
+    pub const DNAME: u8 = 2;
+    /// It has a child `*`.
+    pub const WILDCARD: u8 = 4;
+    /// It is below a zone cut or a DNAME.
+    pub const OCCLUDED: u8 = 8;
+    /// It has a CNAME record.
+    pub const CNAME: u8 = 16;
+}
+
+/// A private hosted zone, compiled.
+#[derive(Debug)]
+pub struct Zone {
+    /// Its identifier in the manifest.
+    pub id: Id,
+    /// What it was compiled from.
+    pub source: Arc<PrivateHostedZone>,
+    /// Its apex in lower case.
+    pub apex: Box<[u8]>,
+    /// A name that is missing is resolved as if the zone were not there.
+    pub fallthrough: bool,
+    /// How many records it has.
+    pub records: usize,
+    apex_labels: usize,
+    table: Table,
+    block: Box<[u8]>,
+    apex_node: NodeAt,
+    /// A set of the SOA record alone, with the TTL of negative answers.
+    negative: u32,
+    aliases: Box<[Name]>,
+}
+
+/// Where a node is in its zone's block.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeAt(u32);
+
+/// A node of a zone.
+#[derive(Clone, Copy)]
+pub struct Node<'z> {
+    zone: &'z Zone,
+    at: usize,
+}
+
+/// A record set of a node.
+#[derive(Clone, Copy)]
+pub struct Set<'z> {
+    zone: &'z Zone,
+    at: usize,
+}
+
+/// How a name relates to a zone.
+pub enum Search<'z> {
+    /// It is there, and nothing above it is in the way.
+    Node(Node<'z>),
+    /// It is not there, but a wildcard stands in for it.
+    Wildcard(Node<'z>),
+    /// It is below this zone cut, or at it.
+    Cut(Node<'z>),
+    /// It is below this DNAME.
+    Dname(Node<'z>),
+    /// There is no such name.
+    Missing,
+}
+
+impl Zone {
+    /// The zone's apex.
+    pub fn apex_node(&self) -> Node<'_> {
+        self.node(self.apex_node)
+    }
+
+    /// How many labels the apex has.
+    pub fn apex_labels(&self) -> usize {
+        self.apex_labels
+    }
+
+    /// The SOA record of negative answers (RFC 2308, 3).
+    pub fn negative(&self) -> Set<'_> {
+        Set { zone: self, at: self.negative as usize }
+    }
+
+    /// The target of an alias.
+    pub fn alias(&self, number: usize) -> &Name {
+        &self.aliases[number]
+    }
+
+    /// Octets of memory.
+    pub fn memory(&self) -> usize {
+        self.block.len() + self.table.memory()
+    }
+
+    fn node(&self, at: NodeAt) -> Node<'_> {
+        Node { zone: self, at: at.0 as usize }
+    }
+
+    /// The node of the name that is left of `name` when `skip` labels are taken away. It is in the zone.
+    #[inline]
+    fn find(&self, name: &LookupName, skip: usize) -> Option<Node<'_>> {
+        let suffix = name.suffix(skip);
+        let relative = &suffix[..suffix.len() - self.apex.len()];
+        let at = self.table.find(name.hash(skip), |at| self.node(NodeAt(at)).relative() == relative)?;
+        Some(self.node(NodeAt(at)))
+    }
+
+    /// Looks a name up that is at the apex or below it (RFC 1034, 4.3.2; RFC 4592; RFC 6672).
+    #[inline]
+    pub fn search(&self, name: &LookupName) -> Search<'_> {
+        if let Some(node) = self.find(name, 0) {
+            return match node.occluder() {
+                Some(above) if above.flags() & node_flag::CUT != 0 => Search::Cut(above),
+                Some(above) => Search::Dname(above),
+                None if node.flags() & node_flag::CUT != 0 => Search::Cut(node),
+                None => Search::Node(node),
+            };
+        }
+        // The closest encloser; the apex is one in any case.
+        let most = name.labels() - self.apex_labels;
+        let encloser = (1..most).find_map(|skip| self.find(name, skip)).unwrap_or(self.apex_node());
+        let above = encloser.occluder().unwrap_or(encloser);
+        if above.flags() & node_flag::CUT != 0 {
+            return Search::Cut(above);
+        }
+        if above.flags() & node_flag::DNAME != 0 {
+            return Search::Dname(above);
+        }
+        match encloser.wildcard() {
+            Some(wildcard) => Search::Wildcard(wildcard),
+            None => Search::Missing,
+        }
+    }
+
+    #[inline]
+    fn u16(&self, at: usize) -> usize {
+        u16::from_le_bytes([self.block[at], self.block[at + 1]]) as usize
+    }
+
+    #[inline]
+    fn u32(&self, at: usize) -> u32 {
+        u32::from_le_bytes([self.block[at], self.block[at + 1], self.block[at + 2], self.block[at + 3]])
+    }
+}
+
+impl<'z> Node<'z> {
+    #[inline]
+    fn flags(self) -> u8 {
+        self.zone.block[self.at + 1]
+    }
+
+    /// Whether it has a CNAME record.
+    pub fn has_cname(self) -> bool {
+        self.flags() & node_flag::CNAME != 0
+    }
+
+    fn wildcard(self) -> Option<Node<'z>> {
+        (self.flags() & node_flag::WILDCARD != 0).then(|| self.zone.node(NodeAt(self.zone.u32(self.at + 4))))
+    }
+
+    #[inline]
+    fn occluder(self) -> Option<Node<'z>> {
+        if self.flags() & node_flag::OCCLUDED == 0 {
+            return None;
+        }
+        let at = self.at + 4 + if self.flags() & node_flag::WILDCARD != 0 { 4 } else { 0 };
+        Some(self.zone.node(NodeAt(self.zone.u32(at))))
+    }
+
+    /// Where the name begins.
+    #[inline]
+    fn name_at(self) -> usize {
+        self.at + 4 + 4 * (self.flags() & (node_flag::WILDCARD | node_flag::OCCLUDED)).count_ones() as usize
+    }
+
+    /// The labels of its name in front of the apex, in lower case.
+    #[inline]
+    pub fn relative(self) -> &'z [u8] {
+        let at = self.name_at();
+        &self.zone.block[at..at + self.zone.block[self.at] as usize]
+    }
+
+    /// How many labels its name has.
+    pub fn labels(self) -> usize {
+        let mut rest = self.relative();
+        let mut labels = self.zone.apex_labels;
+        while let Some(&len) = rest.first() {
+            rest = &rest[1 + len as usize..];
+            labels += 1;
+        }
+        labels
+    }
+
+    /// Its name, for those who read.
+    pub fn name(self) -> Name {
+        Name::from_wire(&[self.relative(), &self.zone.apex].concat()).unwrap_or_else(|_| Name::root())
+    }
+
+    /// Its record sets.
+    #[inline]
+    pub fn sets(self) -> impl Iterator<Item = Set<'z>> {
+        let mut at = self.name_at() + self.zone.block[self.at] as usize;
+        let mut left = self.zone.u16(self.at + 2);
+        std::iter::from_fn(move || {
+            left = left.checked_sub(1)?;
+            let set = Set { zone: self.zone, at };
+            at = set.end();
+            Some(set)
+        })
+    }
+
+    /// Its record set of a type.
+    #[inline]
+    pub fn set(self, rtype: u16) -> Option<Set<'z>> {
+        self.sets().find(|set| set.rtype() == rtype)
+    }
+}
+
+impl<'z> Set<'z> {
+    /// Octets in front of what is of variable length.
+    const FIXED: usize = 10;
+
+    /// The type.
+    #[inline]
+    pub fn rtype(self) -> u16 {
+        self.zone.u16(self.at) as u16
+    }
+
+    /// How many records it has; an alias has none.
+    #[inline]
+    pub fn count(self) -> u16 {
+        self.zone.u16(self.at + 2) as u16
+    }
+
+    #[inline]
+    fn fixups_at(self) -> usize {
+        self.at + Set::FIXED + 4 * self.zone.u16(self.at + 8)
+    }
+
+    #[inline]
+    fn records_at(self) -> usize {
+        self.fixups_at() + 2 * self.zone.u16(self.at + 6)
+    }
+
+    #[inline]
+    fn end(self) -> usize {
+        self.records_at() + self.zone.u16(self.at + 4)
+    }
+
+    #[inline]
+    fn records(self) -> &'z [u8] {
+        &self.zone.block[self.records_at()..self.end()]
+    }
+
+    /// The number of the target, if it is an alias.
+    #[inline]
+    pub fn alias(self) -> Option<usize> {
+        (self.count() == 0).then(|| self.zone.u32(self.records_at()) as usize)
+    }
+
+    /// The TTL in seconds.
+    pub fn ttl(self) -> u32 {
+        let at = self.records_at() + 6;
+        self.zone.block.get(at..at + 4).map_or(0, |ttl| u32::from_be_bytes([ttl[0], ttl[1], ttl[2], ttl[3]]))
+    }
+
+    /// The nodes whose addresses belong in the additional section.
+    pub fn additional(self) -> impl Iterator<Item = Node<'z>> {
+        (self.at + Set::FIXED..self.fixups_at()).step_by(4).map(move |at| self.zone.node(NodeAt(self.zone.u32(at))))
+    }
+
+    /// Writes the set. `owner` is where the owner is in the message, `apex` where the zone's apex is. Returns where the
+    /// records begin.
+    #[inline]
+    pub fn write(self, reply: &mut Reply, section: Section, owner: usize, apex: usize) -> Result<usize, Full> {
+        let start = reply.block(section, self.count(), self.records())?;
+        for at in (self.fixups_at()..self.records_at()).step_by(2) {
+            reply.patch(start + self.zone.u16(at), 0xc000 | apex as u16);
+        }
+        if owner != crate::wire::query::HEADER {
+            reply.own(start, self.count(), 0xc000 | owner as u16);
+        }
+        Ok(start)
+    }
+
+    /// Writes the set under the name of `node`, which is not in the message yet but for the apex.
+    pub fn write_named(self, reply: &mut Reply, section: Section, node: Node, apex: usize) -> Result<(), Full> {
+        let (position, count) = (reply.position(), reply.count(section));
+        if node.relative().is_empty() {
+            return self.write(reply, section, apex, apex).map(|_| ());
+        }
+        let mut write = || {
+            // The first record has the name in full; the others point to it.
+            let records = self.records();
+            let first = 12 + u16::from_be_bytes([records[10], records[11]]) as usize;
+            reply.octets(node.relative())?;
+            let start = reply.block(section, 1, &records[..first])?;
+            reply.patch(start, 0xc000 | apex as u16);
+            if first < records.len() {
+                let rest = reply.block(section, self.count() - 1, &records[first..])?;
+                reply.own(rest, self.count() - 1, 0xc000 | position as u16);
+            }
+            for at in (self.fixups_at()..self.records_at()).step_by(2) {
+                reply.patch(start + self.zone.u16(at), 0xc000 | apex as u16);
+            }
+            Ok(())
+        };
+        let written = write();
+        if written.is_err() {
+            reply.rewind(position, section, count);
+        }
+        written
+    }
+}

@@ -1,0 +1,403 @@
+//! Reading a query: header, question, EDNS. Nothing is copied but the name, and nothing is allocated.
+
+use super::name::{MAX_LABEL, MAX_NAME};
+use std::sync::LazyLock;
+
+/// Length of a DNS message's header in octets.
+pub const HEADER: usize = 12;
+
+/// Bits of the header's third and fourth octet, as one number.
+pub mod flag {
+    pub const QR: u16 = 0x8000;
+    pub const AA: u16 = 0x0400;
+    pub const TC: u16 = 0x0200;
+    pub const RD: u16 = 0x0100;
+    pub const RA: u16 = 0x0080;
+    pub const AD: u16 = 0x0020;
+    pub const CD: u16 = 0x0010;
+}
+
+/// Response codes (RFC 1035, 6891, 7873).
+pub mod rcode {
+    pub const NOERROR: u16 = 0;
+    pub const FORMERR: u16 = 1;
+    pub const SERVFAIL: u16 = 2;
+    pub const NXDOMAIN: u16 = 3;
+    pub const NOTIMP: u16 = 4;
+    pub const REFUSED: u16 = 5;
+    pub const YXDOMAIN: u16 = 6;
+    pub const BADVERS: u16 = 16;
+    pub const BADCOOKIE: u16 = 23;
+}
+
+/// EDNS option codes.
+pub mod option {
+    pub const NSID: u16 = 3;
+    pub const COOKIE: u16 = 10;
+    pub const TCP_KEEPALIVE: u16 = 11;
+    pub const EDE: u16 = 15;
+}
+
+/// The seed of all name hashes of this process: nobody outside can make names that collide.
+static SEED: LazyLock<u64> = LazyLock::new(|| getrandom::u64().unwrap_or(0x5bd1_e995_9d1b_58d3));
+
+/// The hash of the root, which the hash of every name grows from.
+pub fn root_hash() -> u64 {
+    *SEED
+}
+
+/// The hash of the name that `label` (in lower case) and the name with the hash `parent` make.
+#[inline]
+pub fn child_hash(parent: u64, label: &[u8]) -> u64 {
+    let fold = |a: u64, b: u64| {
+        let product = u128::from(a) * u128::from(b);
+        product as u64 ^ (product >> 64) as u64
+    };
+    let mut hash = parent ^ label.len() as u64;
+    let mut chunks = label.chunks_exact(8);
+    for chunk in &mut chunks {
+        hash = fold(hash ^ u64::from_le_bytes(chunk.try_into().unwrap_or_default()), 0xa076_1d64_78bd_642f);
+    }
+    let mut last = [0; 8];
+    last[..chunks.remainder().len()].copy_from_slice(chunks.remainder());
+    fold(hash ^ u64::from_le_bytes(last), 0xe703_7ed1_a0b4_28db)
+}
+
+/// The hash of a wire-format name in lower case.
+pub fn name_hash(wire: &[u8]) -> u64 {
+    LookupName::new(wire).map_or_else(root_hash, |name| name.hash(0))
+}
+
+/// A name made ready for looking up: in lower case, with the place and the hash of each of its suffixes.
+#[derive(Clone)]
+pub struct LookupName {
+    wire: [u8; MAX_NAME + 1],
+    len: u8,
+    labels: u8,
+    starts: [u8; 128],
+    hashes: [u64; 128],
+}
+
+impl LookupName {
+    /// The root: to be [filled](LookupName::fill).
+    #[inline]
+    pub fn root() -> LookupName {
+        let mut name = LookupName { wire: [0; MAX_NAME + 1], len: 1, labels: 0, starts: [0; 128], hashes: [0; 128] };
+        name.hashes[0] = root_hash();
+        name
+    }
+
+    /// Takes the uncompressed name that `bytes` begin with.
+    pub fn new(bytes: &[u8]) -> Option<LookupName> {
+        let mut name = LookupName::root();
+        name.fill(bytes).then_some(name)
+    }
+
+    /// Takes the uncompressed name that `bytes` begin with, if there is one.
+    #[inline]
+    pub fn fill(&mut self, bytes: &[u8]) -> bool {
+        let mut at = 0;
+        let mut labels = 0;
+        loop {
+            let Some(&len) = bytes.get(at) else { return false };
+            if len == 0 {
+                break;
+            }
+            if len as usize > MAX_LABEL || at + len as usize + 1 >= MAX_NAME {
+                return false;
+            }
+            self.starts[labels] = at as u8;
+            labels += 1;
+            at += len as usize + 1;
+        }
+        self.starts[labels] = at as u8;
+        self.labels = labels as u8;
+        self.len = at as u8 + 1;
+        self.wire[..=at].copy_from_slice(&bytes[..=at]);
+        self.wire[..=at].make_ascii_lowercase(); // length octets are below `A`
+        let mut hash = root_hash();
+        self.hashes[labels] = hash;
+        for label in (0..labels).rev() {
+            let (from, to) = (self.starts[label] as usize + 1, self.starts[label + 1] as usize);
+            hash = child_hash(hash, &self.wire[from..to]);
+            self.hashes[label] = hash;
+        }
+        true
+    }
+
+    /// The whole name in lower case.
+    #[inline]
+    pub fn wire(&self) -> &[u8] {
+        &self.wire[..self.len as usize]
+    }
+
+    /// How many labels there are, the root not counted.
+    #[inline]
+    pub fn labels(&self) -> usize {
+        self.labels as usize
+    }
+
+    /// Where the suffix begins that is left when `skip` labels are taken away.
+    #[inline]
+    pub fn start(&self, skip: usize) -> usize {
+        self.starts[skip] as usize
+    }
+
+    /// That suffix.
+    #[inline]
+    pub fn suffix(&self, skip: usize) -> &[u8] {
+        &self.wire[self.start(skip)..self.len as usize]
+    }
+
+    /// The hash of that suffix.
+    #[inline]
+    pub fn hash(&self, skip: usize) -> u64 {
+        self.hashes[skip]
+    }
+
+    /// The label at this place, counted from the left.
+    pub fn label(&self, at: usize) -> &[u8] {
+        &self.wire[self.start(at) + 1..self.start(at + 1)]
+    }
+}
+
+/// What a query says by EDNS (RFC 6891).
+#[derive(Clone, Copy, Default)]
+pub struct Edns<'a> {
+    /// The largest UDP message that the client takes, in octets.
+    pub udp_size: u16,
+    /// The version; we speak 0.
+    pub version: u8,
+    /// DO: DNSSEC records are welcome.
+    pub dnssec_ok: bool,
+    /// The cookie option: 8 octets of the client's, maybe with 8 to 32 of a server's behind them.
+    pub cookie: Option<&'a [u8]>,
+    /// The name server's identifier is asked for.
+    pub nsid: bool,
+    /// The client knows edns-tcp-keepalive.
+    pub keepalive: bool,
+}
+
+/// A query that can be answered.
+pub struct Query<'a> {
+    /// The whole packet.
+    pub packet: &'a [u8],
+    /// The octets of the question section, behind the header.
+    pub question: &'a [u8],
+    /// The name asked for.
+    pub name: &'a mut LookupName,
+    /// The type asked for.
+    pub qtype: u16,
+    /// The class asked for.
+    pub qclass: u16,
+    /// EDNS, if the query has it.
+    pub edns: Option<Edns<'a>>,
+}
+
+/// What a packet is.
+pub enum Packet<'a> {
+    /// A query.
+    Query(Query<'a>),
+    /// No question, but a cookie: a client that wants a server cookie (RFC 7873, 5.4).
+    CookieOnly(Edns<'a>),
+    /// Not to be answered: too short, or a reply.
+    Ignore,
+    /// An operation that we do not know.
+    NotImplemented,
+    /// Malformed; with as much of it as could be read.
+    Malformed {
+        /// The question section, if there is a good one.
+        question: &'a [u8],
+        /// EDNS, if there is a good one.
+        edns: Option<Edns<'a>>,
+    },
+}
+
+/// The header's flags of a packet of at least 12 octets.
+#[inline]
+pub fn flags(packet: &[u8]) -> u16 {
+    u16::from_be_bytes([packet[2], packet[3]])
+}
+
+impl<'a> Packet<'a> {
+    /// Reads a packet. The name asked for is put into `name`, which is large, and so stays where it is.
+    #[inline]
+    pub fn read(packet: &'a [u8], name: &'a mut LookupName) -> Packet<'a> {
+        if packet.len() < HEADER || flags(packet) & flag::QR != 0 {
+            return Packet::Ignore;
+        }
+        if flags(packet) & 0x7800 != 0 {
+            return Packet::NotImplemented;
+        }
+        let count = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
+        let (questions, answers, authorities, additionals) = (count(4), count(6), count(8), count(10));
+        let malformed = Packet::Malformed { question: &[], edns: None };
+        match questions {
+            1 => {}
+            0 if answers == 0 && authorities == 0 => {
+                return match read_additional(packet, HEADER, additionals) {
+                    Ok(Some(edns)) if edns.cookie.is_some() => Packet::CookieOnly(edns),
+                    Ok(edns) => Packet::Malformed { question: &[], edns },
+                    Err(()) => malformed,
+                };
+            }
+            _ => return malformed,
+        }
+        if !name.fill(&packet[HEADER..]) {
+            return malformed;
+        }
+        let type_at = HEADER + name.wire().len();
+        let Some(&[t1, t2, c1, c2]) = packet.get(type_at..type_at + 4) else { return malformed };
+        let (qtype, qclass) = (u16::from_be_bytes([t1, t2]), u16::from_be_bytes([c1, c2]));
+        let question = &packet[HEADER..type_at + 4];
+        // An IXFR query has the SOA that its client has (RFC 1995, 3); no other query says anything but a question.
+        let mut rest = type_at + 4;
+        if answers != 0 || authorities != 0 {
+            let is_ixfr = qtype == 251 && answers == 0 && authorities == 1;
+            match skip_record(packet, rest) {
+                Some(next) if is_ixfr => rest = next,
+                _ => return Packet::Malformed { question, edns: None },
+            }
+        }
+        match read_additional(packet, rest, additionals) {
+            Ok(edns) => Packet::Query(Query { packet, question, name, qtype, qclass, edns }),
+            Err(()) => Packet::Malformed { question, edns: None },
+        }
+    }
+}
+
+/// Where the name ends that begins at `at`; compression is allowed.
+fn skip_name(packet: &[u8], mut at: usize) -> Option<usize> {
+    loop {
+        match *packet.get(at)? {
+            0 => return Some(at + 1),
+            len if len as usize <= MAX_LABEL => at += 1 + len as usize,
+            len if len >= 0xc0 => return Some(at + 2),
+            _ => return None,
+        }
+    }
+}
+
+fn skip_record(packet: &[u8], at: usize) -> Option<usize> {
+    let at = skip_name(packet, at)?;
+    let length = packet.get(at + 8..at + 10)?;
+    let end = at + 10 + u16::from_be_bytes([length[0], length[1]]) as usize;
+    (end <= packet.len()).then_some(end)
+}
+
+/// Reads the additional section, which must end where the packet does, and in it at most one OPT record.
+#[inline]
+fn read_additional(packet: &[u8], mut at: usize, count: u16) -> Result<Option<Edns<'_>>, ()> {
+    let mut edns = None;
+    for _ in 0..count {
+        let end = skip_record(packet, at).ok_or(())?;
+        let fixed = skip_name(packet, at).ok_or(())?;
+        if packet[fixed..fixed + 2] == [0, 41] {
+            if edns.is_some() || packet[at] != 0 {
+                return Err(()); // RFC 6891, 6.1.1
+            }
+            edns = Some(read_opt(&packet[fixed + 2..end])?);
+        }
+        at = end;
+    }
+    if at == packet.len() { Ok(edns) } else { Err(()) }
+}
+
+/// Reads an OPT record from its CLASS on.
+fn read_opt(record: &[u8]) -> Result<Edns<'_>, ()> {
+    let mut edns = Edns {
+        udp_size: u16::from_be_bytes([record[0], record[1]]),
+        version: record[3],
+        dnssec_ok: record[4] & 0x80 != 0,
+        ..Edns::default()
+    };
+    let mut rest = &record[8..];
+    while let [c1, c2, l1, l2, tail @ ..] = rest {
+        let length = u16::from_be_bytes([*l1, *l2]) as usize;
+        if tail.len() < length {
+            return Err(());
+        }
+        let (data, next) = tail.split_at(length);
+        match u16::from_be_bytes([*c1, *c2]) {
+            option::NSID => edns.nsid = true,
+            option::TCP_KEEPALIVE => edns.keepalive = true,
+            // RFC 7873, 5.2.2: other lengths are a format error
+            option::COOKIE if edns.version == 0 => match length {
+                8 | 16..=40 => edns.cookie = Some(data),
+                _ => return Err(()),
+            },
+            _ => {}
+        }
+        rest = next;
+    }
+    if rest.is_empty() { Ok(edns) } else { Err(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn query(tail: &[u8], counts: [u8; 4]) -> Vec<u8> {
+        let mut packet = vec![0, 7, 1, 0, 0, counts[0], 0, counts[1], 0, counts[2], 0, counts[3]];
+        packet.extend_from_slice(b"\x03WwW\x07example\x00\x00\x01\x00\x01");
+        packet.extend_from_slice(tail);
+        packet
+    }
+
+    #[test]
+    fn reads_a_query() {
+        let packet = query(b"\x00\x00\x29\x10\x00\x00\x00\x80\x00\x00\x04\x00\x03\x00\x00", [1, 0, 0, 1]);
+        let mut name = LookupName::root();
+        let Packet::Query(query) = Packet::read(&packet, &mut name) else { panic!() };
+        assert_eq!(query.name.wire(), b"\x03www\x07example\x00");
+        assert_eq!((query.qtype, query.qclass, query.name.labels()), (1, 1, 2));
+        assert_eq!(query.name.suffix(1), b"\x07example\x00");
+        assert_eq!(query.name.hash(1), name_hash(b"\x07example\x00"));
+        assert_eq!(query.name.hash(2), root_hash());
+        let edns = query.edns.unwrap();
+        assert!(edns.nsid && edns.dnssec_ok && edns.udp_size == 4096 && edns.cookie.is_none());
+    }
+
+    #[test]
+    fn tells_bad_packets_apart() {
+        for (packet, what) in [
+            (query(b"", [1, 0, 0, 0])[..11].to_vec(), "ignore"),
+            (query(b"", [2, 0, 0, 0]), "malformed"),
+            (query(b"", [0, 0, 0, 0]), "malformed"),
+            (query(b"x", [1, 0, 0, 0]), "malformed"),
+            (query(b"", [1, 0, 0, 1]), "malformed"),
+            (query(b"\x00\x00\x29\x10\x00\x00\x00\x80\x00\x00\x05\x00\x03\x00\x00\x00", [1, 0, 0, 1]), "malformed"),
+            (query(b"\x01a\x00\x00\x29\x10\x00\x00\x00\x80\x00\x00\x00", [1, 0, 0, 1]), "malformed"),
+            (b"\0\0\0\0\0\x01\0\0\0\0\0\0\xc0\x0c\0\x01\0\x01".to_vec(), "malformed"),
+            (b"\0\0\x80\0\0\x01\0\0\0\0\0\0\0\0\x01\0\x01".to_vec(), "ignore"),
+            (b"\0\0\x28\0\0\x01\0\0\0\0\0\0\0\0\x01\0\x01".to_vec(), "not implemented"),
+        ] {
+            let is = match Packet::read(&packet, &mut LookupName::root()) {
+                Packet::Query(_) => "query",
+                Packet::CookieOnly(_) => "cookie",
+                Packet::Ignore => "ignore",
+                Packet::NotImplemented => "not implemented",
+                Packet::Malformed { .. } => "malformed",
+            };
+            assert_eq!(is, what, "{packet:?}");
+        }
+    }
+
+    #[test]
+    fn the_longest_name_is_255_octets() {
+        let mut wire = b"\x3f".to_vec();
+        for length in [63, 63, 63] {
+            wire.extend(std::iter::repeat_n(b'a', length));
+            wire.push(if wire.len() < 190 { 63 } else { 61 });
+        }
+        wire.extend(std::iter::repeat_n(b'a', 61));
+        wire.push(0);
+        assert_eq!(wire.len(), 255);
+        assert!(LookupName::new(&wire).is_some());
+        wire[192] = 62;
+        wire.insert(200, b'a');
+        assert!(LookupName::new(&wire).is_none());
+        let many = [&b"\x01a".repeat(127)[..], b"\x00"].concat();
+        assert_eq!(LookupName::new(&many).unwrap().labels(), 127);
+    }
+}
