@@ -154,7 +154,7 @@ fn read(path: &Path) -> (PathBuf, Transcript) {
         let words: Vec<&str> = line.split_whitespace().collect();
         match words.as_slice() {
             [] => in_reply = false,
-            [";", ..] | [";"] => {}
+            [";", ..] => {}
             [">", "manifest", name] => directory = Some(fs::canonicalize(path.parent().unwrap().join(name)).unwrap()),
             [">", "now", time] => {
                 let Ok(time) = time.parse::<jiff::Timestamp>() else { fault("no time") };
@@ -170,12 +170,13 @@ fn read(path: &Path) -> (PathBuf, Transcript) {
                 exchanges.push(exchange);
                 in_reply = true;
             }
-            _ => match exchanges.last_mut() {
-                Some(exchange) if in_reply && exchange.expected.take_line(line) => {
-                    writeln!(exchange.text, "{line}").unwrap();
+            _ => {
+                let Some(exchange) = exchanges.last_mut().filter(|_| in_reply) else { fault("not understood") };
+                if !exchange.expected.take_line(line) {
+                    fault("not understood");
                 }
-                _ => fault("not understood"),
-            },
+                writeln!(exchange.text, "{line}").unwrap();
+            }
         }
     }
     let directory = directory.unwrap_or_else(|| panic!("{}: no `> manifest` line", path.display()));

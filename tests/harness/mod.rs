@@ -197,3 +197,14 @@ pub fn http_get(server: SocketAddr, path: &str) -> Option<(u16, String)> {
     let (head, body) = text.split_once("\r\n\r\n")?;
     Some((head.split(' ').nth(1)?.parse().ok()?, body.to_string()))
 }
+
+/// What is served from a directory, compiled in this process.
+pub fn snapshot(directory: &Path) -> zonal::snapshot::Snapshot {
+    let show = |problems: Vec<zonal::manifest::Problem>| -> String {
+        problems.iter().map(|problem| format!("{problem}\n")).collect()
+    };
+    let loaded = zonal::manifest::load::Loader::new(directory).load();
+    let (loaded, _) = loaded.unwrap_or_else(|problems| panic!("{}", show(problems)));
+    let compiled = zonal::snapshot::compile(&loaded, &Default::default(), None);
+    compiled.unwrap_or_else(|problems| panic!("{}", show(problems))).0
+}

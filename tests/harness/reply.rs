@@ -122,7 +122,7 @@ impl Reply {
                 return true;
             }
             "EDE" => {
-                let code = value.split(' ').next().and_then(|c| c.parse().ok());
+                let code: Option<u16> = value.split(' ').next().and_then(|c| c.parse().ok());
                 self.ede.extend(code);
                 return code.is_some();
             }
