@@ -1,6 +1,7 @@
 //! What is wanted: the manifest's types, how they are read, and what is wrong with them.
 
 pub mod connectivity;
+pub mod master;
 pub mod problem;
 pub mod types;
 mod words;
