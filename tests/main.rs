@@ -1,1 +1,8 @@
+//! The tests that need the whole program: transcripts, topologies of real servers, reloads under load, the README.
 
+mod harness;
+mod readme;
+mod reload;
+mod scenarios;
+mod tidy;
+mod topologies;

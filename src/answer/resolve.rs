@@ -289,6 +289,7 @@ fn next_cut<'s>(
             && let Some(policy) = view.policy.find(name, skip)
         {
             if rank == 0
+                && view.path != Path::InboundDelegation
                 && let Some((id, rule)) = &policy.rule
             {
                 return Some((Cut::Rule(id, rule), (skip, 0)));
