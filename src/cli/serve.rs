@@ -13,6 +13,7 @@ use tracing_subscriber::EnvFilter;
 /// Serves until it is told to stop. Exit status 1 when it cannot.
 pub fn serve(config: &Config) -> ExitCode {
     start_log(config.log.format == LogFormat::Json);
+    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     match run::serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
