@@ -1,5 +1,61 @@
-//! zonal
+//! zonal: a private DNS resolver for VPCs. It turns a service's name into the address of the endpoint in the asking
+//! client's own Availability Zone. This page is the architecture: how data flows, where things are, what must hold.
+//!
+//! # Five nouns, two verbs
+//!
+//! - **Manifest**: what is wanted. Plain serde types in the words of the AWS API ([`manifest::types`]).
+//! - **Snapshot**: what is served. Immutable, compiled from a manifest ([`snapshot::compile`]), behind the program's only
+//!   `ArcSwap`.
+//! - **View**: how the clients of one network, by one path, see the world: a few maps that are shared with other views
+//!   wherever they are equal ([`snapshot::views`]). Names are never copied into views.
+//! - **Query**: one parsed question, borrowed from the packet ([`wire::query`]).
+//! - **Outcome**: what was decided: a reply, or nothing ([`answer::Outcome`]).
+//!
+//! [`answer::answer`] is pure and synchronous: no allocation, lock, clock, randomness or log. Time and chance come in as a
+//! [`answer::Moment`]. All transports call it, and `zonal explain` and the tests too. The second verb, which asks other
+//! servers when `answer` says so, is not there yet: what would have to be forwarded is REFUSED with EDE 20.
+//!
+//! # The way of a packet
+//!
+//! ```text
+//! packet -> listen::{udp, stream}   bytes, and Client { source, local, transport }
+//!        -> Packet::read            header, question, EDNS; else FORMERR, NOTIMP, or silence
+//!        -> Networks::identify      who asks: door, longest prefix -> view and AZ; nobody we know -> REFUSED
+//!        -> resolve::next_cut       longest suffix, then rank: rule, zone, endpoint name, autodefined
+//!             zone         -> node, wildcard, cut, DNAME -> record set -> copied out of the zone's block
+//!             endpoint     -> the interfaces that are usable, in the client's AZ if it has some there
+//!             CNAME target -> decided anew
+//!        -> Reply::finish           counts, flags, OPT with cookie, NSID, extended error
+//!        -> counters                a plain store in the worker's own block
+//! ```
+//!
+//! # The way of a change
+//!
+//! ```text
+//! files -> control_plane::directory   watched; gathers what belongs together
+//!       -> manifest::load             only what changed is read again; problems with file, line and column
+//!       -> snapshot::compile          networks, zones, endpoints, views: what did not change is shared
+//!       -> control_plane::keeper      the only writer: swaps, publishes generation and digest
+//! ```
+//! A manifest with an error in it is refused whole, and the last good one goes on being served.
+//!
+//! # Invariants
+//!
+//! 1. One `ArcSwap`, one writer. A query is answered from one snapshot from start to end.
+//! 2. `wire`, `snapshot` and `answer` know nothing of sockets, tokio or files.
+//! 3. Nothing that a client sends can allocate without bound, block another client, or panic.
+//! 4. A client sees its own view or REFUSED.
+//! 5. Names and addresses are never labels of metrics, and no query is logged.
+//! 6. `unsafe` is in `listen::udp` alone.
+
+pub mod admin;
 pub mod answer;
+pub mod cli;
+pub mod config;
+pub mod control_plane;
+pub mod listen;
 pub mod manifest;
+pub mod metrics;
+pub mod run;
 pub mod snapshot;
 pub mod wire;

@@ -17,7 +17,7 @@ use crate::{
         networks::{Path, Refusal},
     },
     wire::{
-        query::{Edns, HEADER, Packet, Query, flag, rcode},
+        query::{Edns, HEADER, LookupName, Packet, Query, flag, rcode},
         rdata::rtype,
         reply::{self, Ede, MAX_UDP, Opt, Reply},
     },
@@ -125,8 +125,8 @@ pub fn answer_traced<T: Trace>(
     reply: &mut [u8],
     trace: &mut T,
 ) -> Outcome {
-    match Packet::read(query) {
-        Packet::Query(query) => answer_query(snapshot, client, moment, &query, reply, trace),
+    match Packet::read(query, &mut LookupName::root()) {
+        Packet::Query(query) => answer_query(snapshot, client, moment, query, reply, trace),
         Packet::Ignore => Outcome::Drop,
         Packet::NotImplemented => {
             let bits = flag::QR | u16::from_be_bytes([query[2], query[3]]) & 0x7800 | rcode::NOTIMP;
@@ -216,7 +216,7 @@ fn answer_query<T: Trace>(
     snapshot: &Snapshot,
     client: &Client,
     moment: Moment,
-    query: &Query,
+    query: Query,
     buffer: &mut [u8],
     trace: &mut T,
 ) -> Outcome {

@@ -67,7 +67,7 @@ pub struct Resolver<'r, 's, 'q, T> {
     pub qtype: u16,
     pub reply: Reply<'r>,
     /// The name in question, and where it is in the reply.
-    pub name: std::borrow::Cow<'q, LookupName>,
+    pub name: &'q mut LookupName,
     pub name_at: usize,
     pub trace: &'q mut T,
 }
@@ -75,28 +75,19 @@ pub struct Resolver<'r, 's, 'q, T> {
 /// Resolves a query for a client that has a view.
 #[allow(clippy::too_many_arguments, reason = "all that decides an answer")]
 #[inline]
-pub fn resolve<'r, 's, T: Trace>(
+pub fn resolve<'r, 's, 'q, T: Trace>(
     snapshot: &'s Snapshot,
     view: &'s View,
     found: Found<'s>,
     client: &Client,
     moment: Moment,
-    query: &Query,
+    query: Query<'q>,
     reply: Reply<'r>,
-    trace: &mut T,
+    trace: &'q mut T,
 ) -> Resolved<'r, 's> {
-    let resolver = Resolver {
-        snapshot,
-        view,
-        found,
-        moment,
-        qtype: query.qtype,
-        reply,
-        name: std::borrow::Cow::Borrowed(&query.name),
-        name_at: HEADER,
-        trace,
-    };
-    if query.name.wire() == whoami::NAME && found.path != Path::InboundDelegation {
+    let resolver =
+        Resolver { snapshot, view, found, moment, qtype: query.qtype, reply, name: query.name, name_at: HEADER, trace };
+    if resolver.name.wire() == whoami::NAME && found.path != Path::InboundDelegation {
         return resolver.whoami(client);
     }
     resolver.run()
@@ -153,8 +144,9 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
     fn follow(&mut self, target: usize) -> bool {
         let mut wire = [0; 256];
         let len = expand_name(self.reply.written(), target, &mut wire);
-        let Some(name) = LookupName::new(&wire[..len]) else { return false };
-        self.name = std::borrow::Cow::Owned(name);
+        if !self.name.fill(&wire[..len]) {
+            return false;
+        }
         self.name_at = target;
         let name = &self.name;
         self.trace.note(Stage::Answer, || format!("the target {} is decided anew", printed(name.wire())));
@@ -171,33 +163,31 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
     /// Decides what is responsible for the name in question, and has it answer.
     #[inline]
     fn decide(&mut self, first: bool) -> (Outcome<'s>, Kind) {
+        let (snapshot, view) = (self.snapshot, self.view);
+        let name = &self.name;
+        self.trace.note(Stage::Cut, || candidates(snapshot, view, name));
         // DS is the parent's affair (RFC 4035, 3.1.4.1), unless nobody of ours is above.
         if self.qtype == rtype::DS
-            && let Some((cut, (0, _))) = self.next_cut((0, 0))
+            && let Some((cut, (0, _))) = next_cut(snapshot, view, self.name, (0, 0))
         {
-            let above = self.decide_from((1, 0), self.name.labels(), first);
-            let is_forwarded = match cut {
-                Cut::Rule(_, rule) => matches!(rule.rule_type, RuleType::Forward | RuleType::Recursive),
-                _ => false,
-            };
+            let is_forwarded =
+                matches!(cut, Cut::Rule(_, rule) if matches!(rule.rule_type, RuleType::Forward | RuleType::Recursive));
+            let above = self.decide_from((1, 0), usize::MAX, first);
             if !matches!(above, (Outcome::Forward(_), _)) {
                 return above;
             }
             let own = self.decide_from((0, 0), 0, first);
-            match own {
-                (Outcome::Forward(_), _) if !is_forwarded => above,
-                _ => own,
-            }
-        } else {
-            self.decide_from((0, 0), self.name.labels(), first)
+            return if matches!(own, (Outcome::Forward(_), _)) && !is_forwarded { above } else { own };
         }
+        self.decide_from((0, 0), usize::MAX, first)
     }
 
-    /// The same among the cuts from a place on, up to the name that is left when `most` labels are taken away.
+    /// The same among the cuts from a place on, those left out that are more than `most` labels above the name.
     #[inline]
     fn decide_from(&mut self, mut place: Place, most: usize, first: bool) -> (Outcome<'s>, Kind) {
+        let (snapshot, view) = (self.snapshot, self.view);
         let mut no_forward = false;
-        while let Some((cut, (skip, rank))) = self.next_cut(place) {
+        while let Some((cut, (skip, rank))) = next_cut(snapshot, view, self.name, place) {
             if skip > most {
                 break;
             }
@@ -205,9 +195,7 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
             let (outcome, kind) = match cut {
                 Cut::Rule(id, rule) => {
                     let name = &rule.domain_name;
-                    self.trace.note(Stage::Cut, || {
-                        format!("rule {id} ({} {name}) is the most specific left", rule.rule_type)
-                    });
+                    self.trace.note(Stage::Cut, || format!("rule {id} ({} {name}) comes first", rule.rule_type));
                     match rule.rule_type {
                         RuleType::System => {
                             no_forward = true;
@@ -242,55 +230,7 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
     }
 
     fn note_zone(&mut self, zone: &Zone) {
-        self.trace.note(Stage::Cut, || {
-            format!("private hosted zone {} ({}) is the most specific left", zone.id, printed(&zone.apex))
-        });
-    }
-
-    /// The most specific cut from a place on: the longest suffix, at the same name by rank.
-    #[inline]
-    fn next_cut(&self, (skip, mut rank): Place) -> Option<(Cut<'s>, Place)> {
-        let (view, name) = (self.view, &*self.name);
-        for skip in skip..=name.labels() {
-            if rank <= 1
-                && let Some(policy) = view.policy.find(name, skip)
-            {
-                // nothing is forwarded for a delegation endpoint: there the rules do not exist
-                if rank == 0
-                    && view.path != Path::InboundDelegation
-                    && let Some((id, rule)) = &policy.rule
-                {
-                    return Some((Cut::Rule(id, rule), (skip, 0)));
-                }
-                if let Some(zone) = &policy.zone {
-                    return Some((Cut::Zone(zone), (skip, 1)));
-                }
-            }
-            if view.path != Path::InboundDelegation {
-                if rank <= 2 {
-                    let (own, shared) = (view.own.find(name, skip), view.shared.find(name, skip));
-                    if own.is_some() || shared.is_some() {
-                        let both = || own.into_iter().chain(shared);
-                        let exact = both().find_map(|name| name.exact.as_ref());
-                        let wildcard = both().find_map(|name| name.wildcard.as_ref());
-                        return Some((Cut::Private(exact, wildcard), (skip, 2)));
-                    }
-                }
-                if rank <= 3
-                    && let Some(name) = self.snapshot.endpoints.public.find(name, skip)
-                {
-                    return Some((Cut::Public(name), (skip, 3)));
-                }
-                if rank <= 4
-                    && let Some(autodefined) = &view.autodefined
-                    && let Some(what) = autodefined.find(name, skip).or_else(|| LOCALLY_SERVED.find(name, skip))
-                {
-                    return Some((Cut::Autodefined(what), (skip, 4)));
-                }
-            }
-            rank = 0;
-        }
-        None
+        self.trace.note(Stage::Cut, || format!("private hosted zone {} ({}) answers", zone.id, printed(&zone.apex)));
     }
 
     /// Where in the reply the suffix of the name in question is that is left when `skip` labels are taken away.
@@ -329,6 +269,74 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
     pub fn asked(&self) -> String {
         format!("{} {}", printed(self.name.wire()), type_to_text(self.qtype))
     }
+}
+
+/// The most specific cut from a place on: the longest suffix, at the same name by rank.
+#[inline]
+fn next_cut<'s>(
+    snapshot: &'s Snapshot,
+    view: &'s View,
+    name: &LookupName,
+    (skip, mut rank): Place,
+) -> Option<(Cut<'s>, Place)> {
+    for skip in skip..=name.labels() {
+        if rank <= 1
+            && let Some(policy) = view.policy.find(name, skip)
+        {
+            if rank == 0
+                && view.path != Path::InboundDelegation
+                && let Some((id, rule)) = &policy.rule
+            {
+                return Some((Cut::Rule(id, rule), (skip, 0)));
+            }
+            if let Some(zone) = &policy.zone {
+                return Some((Cut::Zone(zone), (skip, 1)));
+            }
+        }
+        if view.path != Path::InboundDelegation {
+            if rank <= 2 {
+                let (own, shared) = (view.own.find(name, skip), view.shared.find(name, skip));
+                if own.is_some() || shared.is_some() {
+                    let both = || own.into_iter().chain(shared);
+                    let exact = both().find_map(|name| name.exact.as_ref());
+                    let wildcard = both().find_map(|name| name.wildcard.as_ref());
+                    return Some((Cut::Private(exact, wildcard), (skip, 2)));
+                }
+            }
+            if rank <= 3
+                && let Some(name) = snapshot.endpoints.public.find(name, skip)
+            {
+                return Some((Cut::Public(name), (skip, 3)));
+            }
+            if rank <= 4
+                && let Some(autodefined) = &view.autodefined
+                && let Some(what) = autodefined.find(name, skip).or_else(|| LOCALLY_SERVED.find(name, skip))
+            {
+                return Some((Cut::Autodefined(what), (skip, 4)));
+            }
+        }
+        rank = 0;
+    }
+    None
+}
+
+/// All that could be responsible for a name, the most specific first: for those who read.
+fn candidates(snapshot: &Snapshot, view: &View, name: &LookupName) -> String {
+    let mut found = Vec::new();
+    let mut place = (0, 0);
+    while let Some((cut, (skip, rank))) = next_cut(snapshot, view, name, place) {
+        let what = match cut {
+            Cut::Rule(id, rule) => format!("{} rule {id}", rule.rule_type),
+            Cut::Zone(zone) => format!("private hosted zone {}", zone.id),
+            Cut::Private(..) => "a private name of an endpoint".into(),
+            Cut::Public(_) => "a regional or zonal name of an endpoint".into(),
+            Cut::Autodefined(_) => "an autodefined zone".into(),
+        };
+        found.push(format!("{what} ({})", printed(name.suffix(skip))));
+        place = (skip, rank + 1);
+    }
+    found.push("the internet resolver (.)".into());
+    format!("{}: the most specific wins: {}", printed(name.wire()), found.join(", then "))
 }
 
 /// A name that would have to be forwarded (EDE 20, Not Authoritative).

@@ -22,7 +22,7 @@ impl<'s, T: Trace> Resolver<'_, 's, '_, T> {
     #[inline]
     pub fn zone(&mut self, zone: &'s Zone, first: bool) -> Option<Outcome<'s>> {
         let apex = self.suffix_at(self.name.labels() - zone.apex_labels());
-        let found = match zone.search(&self.name) {
+        let found = match zone.search(self.name) {
             // DS at a cut is the parent's data (RFC 4035, 3.1.4.1)
             Search::Cut(node) if self.qtype == rtype::DS && node.labels() == self.name.labels() => Search::Node(node),
             other => other,

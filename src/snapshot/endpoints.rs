@@ -5,7 +5,7 @@ use crate::{
     answer::Moment,
     manifest::{
         ClientRoutingPolicy, DnsRecordIpType, EndpointState, Health, Id, Manifest, NetworkInterface, PrivateDnsScope,
-        VpcEndpoint, VpcEndpointService, VpcEndpointType,
+        Resources, VpcEndpoint, VpcEndpointService, VpcEndpointType, ZonalShift, same_resources,
     },
     wire::Name,
 };
@@ -50,6 +50,8 @@ pub struct Endpoint {
     pub id: Id,
     /// What it was compiled from.
     pub source: Arc<VpcEndpoint>,
+    /// The service that it leads to.
+    service: Option<Arc<VpcEndpointService>>,
     /// Its interfaces.
     pub interfaces: Box<[Interface]>,
     /// The names that lead to it.
@@ -217,17 +219,29 @@ impl<'e> Choice<'e> {
 pub struct Endpoints {
     pub list: Vec<Option<Arc<Endpoint>>>,
     slots: BTreeMap<Id, u32>,
+    shifts: Resources<ZonalShift>,
     /// Regional and zonal names.
     pub public: Arc<NameMap<EndpointName>>,
 }
 
 impl Endpoints {
-    /// Compiles the endpoints of a manifest; what did not change is shared with `previous`. The flag says whether any
-    /// name changed.
-    pub fn compile(manifest: &Manifest, azs: &mut Azs, previous: Option<&Endpoints>) -> (Endpoints, bool) {
+    /// Compiles the endpoints of a manifest; what did not change is shared with `previous`, the more so if no VPC
+    /// changed. The flag says whether any name changed.
+    pub fn compile(
+        manifest: &Manifest,
+        azs: &mut Azs,
+        previous: Option<&Endpoints>,
+        same_vpcs: bool,
+    ) -> (Endpoints, bool) {
         let nothing = Endpoints::default();
         let previous = previous.unwrap_or(&nothing);
-        let mut this = Endpoints { list: previous.list.clone(), slots: BTreeMap::new(), public: Arc::default() };
+        let same_around = same_vpcs && same_resources(&previous.shifts, &manifest.zonal_shifts);
+        let mut this = Endpoints {
+            list: previous.list.clone(),
+            slots: BTreeMap::new(),
+            public: Arc::default(),
+            shifts: manifest.zonal_shifts.clone(),
+        };
         let mut free: Vec<u32> = Vec::new();
         for (id, &slot) in &previous.slots {
             if !manifest.vpc_endpoints.contains_key(id) {
@@ -239,12 +253,21 @@ impl Endpoints {
         let az_names = AzNames::of(manifest);
         let shifts = Shifts::of(manifest);
         for (id, source) in &manifest.vpc_endpoints {
-            let slot = previous.slots.get(id).copied().or_else(|| free.pop()).unwrap_or(this.list.len() as u32);
+            let kept = previous.slots.get(id).copied();
+            let slot = kept.or_else(|| free.pop()).unwrap_or(this.list.len() as u32);
             if slot as usize == this.list.len() {
                 this.list.push(None);
             }
             this.slots.insert(id.clone(), slot);
-            let old = previous.slots.get(id).and_then(|_| this.list[slot as usize].clone());
+            let old = this.list[slot as usize].clone();
+            let service = manifest.vpc_endpoint_services.get(&source.service_name);
+            if same_around
+                && let Some(old) = &old
+                && Arc::ptr_eq(&old.source, source)
+                && old.service.as_ref().map(Arc::as_ptr) == service.map(Arc::as_ptr)
+            {
+                continue;
+            }
             let names = names_of(manifest, id, source, slot, azs, &az_names);
             let interfaces: Box<[Interface]> = source
                 .network_interfaces
@@ -262,7 +285,8 @@ impl Endpoints {
                     Arc::new(names)
                 }
             };
-            let new = Endpoint { id: id.clone(), source: source.clone(), interfaces, names };
+            let service = service.cloned();
+            let new = Endpoint { id: id.clone(), source: source.clone(), service, interfaces, names };
             this.list[slot as usize] = match old {
                 Some(old) if *old == new => Some(old),
                 _ => Some(Arc::new(new)),

@@ -11,7 +11,10 @@ pub mod views;
 pub mod zone;
 
 use crate::{
-    manifest::{Id, Loaded, Manifest, MasterFile, PrivateHostedZone, Problem, ResolverRule, Severity, ZoneData},
+    manifest::{
+        Id, Loaded, Manifest, MasterFile, PrivateHostedZone, Problem, ResolverRule, Resources, Severity, ZoneData,
+        same_resources,
+    },
     wire::query::LookupName,
 };
 use endpoints::{Azs, Endpoints};
@@ -43,7 +46,7 @@ pub struct Snapshot {
     pub endpoints: Endpoints,
     pub views: Arc<Views>,
     zones: BTreeMap<Id, Arc<Zone>>,
-    rules: BTreeMap<Id, Arc<ResolverRule>>,
+    rules: Resources<ResolverRule>,
 }
 
 impl Snapshot {
@@ -77,15 +80,17 @@ pub fn compile(
     let zones = compile_zones(loaded, previous, &mut problems);
     let mut azs = previous.map(|previous| previous.azs.clone()).unwrap_or_default();
     let networks = Networks::compile(manifest, &mut azs, previous.map(|previous| &previous.networks));
-    let (endpoints, renamed) = Endpoints::compile(manifest, &mut azs, previous.map(|previous| &previous.endpoints));
+    let same_vpcs = previous.is_some_and(|previous| Arc::ptr_eq(&previous.networks, &networks));
+    let (endpoints, renamed) =
+        Endpoints::compile(manifest, &mut azs, previous.map(|previous| &previous.endpoints), same_vpcs);
     check_aliases(manifest, &zones, &endpoints, &mut problems);
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
         return Err(problems);
     }
     let same = previous.filter(|previous| {
         !renamed
-            && Arc::ptr_eq(&previous.networks, &networks)
-            && previous.rules == manifest.resolver_rules
+            && same_vpcs
+            && same_resources(&previous.rules, &manifest.resolver_rules)
             && previous.zones.len() == zones.len()
             && previous.zones.values().zip(zones.values()).all(|(old, new)| Arc::ptr_eq(old, new))
     });

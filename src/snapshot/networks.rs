@@ -2,13 +2,15 @@
 
 use super::endpoints::{Az, Azs};
 use crate::manifest::{
-    Direction, Id, Manifest, OnPremisesNetwork, Protocol, ResolverEndpoint, TransitGateway, Vpc, VpcPeeringConnection,
+    Direction, Id, Manifest, OnPremisesNetwork, Protocol, ResolverEndpoint, Resources, TransitGateway, Vpc,
+    VpcPeeringConnection,
     connectivity::{Connectivity, Network},
+    same_resources,
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::PrefixMap;
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
 };
@@ -93,13 +95,22 @@ pub struct Networks {
 }
 
 /// What networks are compiled from.
-#[derive(Clone, PartialEq)]
 struct Sources {
-    vpcs: BTreeMap<Id, Arc<Vpc>>,
-    peerings: BTreeMap<Id, Arc<VpcPeeringConnection>>,
-    gateways: BTreeMap<Id, Arc<TransitGateway>>,
-    on_premises: BTreeMap<Id, Arc<OnPremisesNetwork>>,
-    resolver_endpoints: BTreeMap<Id, Arc<ResolverEndpoint>>,
+    vpcs: Resources<Vpc>,
+    peerings: Resources<VpcPeeringConnection>,
+    gateways: Resources<TransitGateway>,
+    on_premises: Resources<OnPremisesNetwork>,
+    resolver_endpoints: Resources<ResolverEndpoint>,
+}
+
+impl Sources {
+    fn are_same(&self, other: &Sources) -> bool {
+        same_resources(&self.vpcs, &other.vpcs)
+            && same_resources(&self.peerings, &other.peerings)
+            && same_resources(&self.gateways, &other.gateways)
+            && same_resources(&self.on_premises, &other.on_premises)
+            && same_resources(&self.resolver_endpoints, &other.resolver_endpoints)
+    }
 }
 
 /// Why a client is refused.
@@ -139,7 +150,7 @@ impl Networks {
             resolver_endpoints: manifest.resolver_endpoints.clone(),
         };
         if let Some(previous) = previous
-            && previous.sources == sources
+            && previous.sources.are_same(&sources)
         {
             return previous.clone();
         }
@@ -272,7 +283,7 @@ impl Networks {
     #[inline]
     pub fn identify(&self, source: IpAddr, local: IpAddr) -> Result<Found<'_>, Refusal> {
         let members = self.holding(source);
-        let found = match self.doors.get(&local).filter(|_| !self.doors.is_empty()) {
+        let found = match self.doors.get(&local) {
             None => self.without_door(members)?,
             Some(door) if door.path == Path::InVpc => self.through_vpc_door(door, members)?,
             Some(door) => self.through_inbound_door(door, source, members)?,

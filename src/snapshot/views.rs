@@ -49,7 +49,8 @@ pub struct View {
 #[derive(Default)]
 pub struct Views {
     pub list: Vec<View>,
-    in_vpc: HashMap<NetworkAt, u32>,
+    /// By the VPC's place among the networks.
+    in_vpc: Vec<Option<u32>>,
     inbound: HashMap<ViewKey, u32>,
     /// Labels by slot, of all views that there ever were.
     pub labels: Vec<Arc<str>>,
@@ -60,10 +61,10 @@ impl Views {
     #[inline]
     pub fn get(&self, key: ViewKey) -> Option<&View> {
         let at = match key {
-            (vpc, Path::InVpc, _) => self.in_vpc.get(&vpc),
-            _ => self.inbound.get(&key),
+            (vpc, Path::InVpc, _) => self.in_vpc.get(vpc as usize).copied().flatten(),
+            _ => self.inbound.get(&key).copied(),
         };
-        at.map(|at| &self.list[*at as usize])
+        self.list.get(at? as usize)
     }
 }
 
@@ -85,6 +86,7 @@ pub fn compile(input: &Input, previous: Option<&Views>) -> Views {
         views: Views::default(),
         slots: HashMap::new(),
     };
+    compiler.views.in_vpc.resize(input.networks.list.len(), None);
     if let Some(previous) = previous {
         compiler.views.labels.clone_from(&previous.labels);
         compiler.slots.extend(previous.labels.iter().cloned().zip(0..));
@@ -165,7 +167,7 @@ impl<'a> Compiler<'a> {
         let number = self.views.list.len() as u32;
         self.views.list.push(view);
         match path {
-            Path::InVpc => drop(self.views.in_vpc.insert(at, number)),
+            Path::InVpc => self.views.in_vpc[at as usize] = Some(number),
             _ => drop(self.views.inbound.insert(key, number)),
         }
     }

@@ -79,37 +79,50 @@ pub struct LookupName {
 }
 
 impl LookupName {
-    /// Takes the uncompressed name that `bytes` begin with.
+    /// The root: to be [filled](LookupName::fill).
     #[inline]
+    pub fn root() -> LookupName {
+        let mut name = LookupName { wire: [0; MAX_NAME + 1], len: 1, labels: 0, starts: [0; 128], hashes: [0; 128] };
+        name.hashes[0] = root_hash();
+        name
+    }
+
+    /// Takes the uncompressed name that `bytes` begin with.
     pub fn new(bytes: &[u8]) -> Option<LookupName> {
-        let mut name = LookupName { wire: [0; MAX_NAME + 1], len: 0, labels: 0, starts: [0; 128], hashes: [0; 128] };
+        let mut name = LookupName::root();
+        name.fill(bytes).then_some(name)
+    }
+
+    /// Takes the uncompressed name that `bytes` begin with, if there is one.
+    #[inline]
+    pub fn fill(&mut self, bytes: &[u8]) -> bool {
         let mut at = 0;
         let mut labels = 0;
         loop {
-            let len = *bytes.get(at)? as usize;
+            let Some(&len) = bytes.get(at) else { return false };
             if len == 0 {
                 break;
             }
-            if len > MAX_LABEL || at + len + 1 >= MAX_NAME {
-                return None;
+            if len as usize > MAX_LABEL || at + len as usize + 1 >= MAX_NAME {
+                return false;
             }
-            name.starts[labels] = at as u8;
+            self.starts[labels] = at as u8;
             labels += 1;
-            at += len + 1;
+            at += len as usize + 1;
         }
-        name.starts[labels] = at as u8;
-        name.labels = labels as u8;
-        name.len = at as u8 + 1;
-        name.wire[..=at].copy_from_slice(&bytes[..=at]);
-        name.wire[..=at].make_ascii_lowercase(); // length octets are below `A`
+        self.starts[labels] = at as u8;
+        self.labels = labels as u8;
+        self.len = at as u8 + 1;
+        self.wire[..=at].copy_from_slice(&bytes[..=at]);
+        self.wire[..=at].make_ascii_lowercase(); // length octets are below `A`
         let mut hash = root_hash();
-        name.hashes[labels] = hash;
+        self.hashes[labels] = hash;
         for label in (0..labels).rev() {
-            let (from, to) = (name.starts[label] as usize + 1, name.starts[label + 1] as usize);
-            hash = child_hash(hash, &name.wire[from..to]);
-            name.hashes[label] = hash;
+            let (from, to) = (self.starts[label] as usize + 1, self.starts[label + 1] as usize);
+            hash = child_hash(hash, &self.wire[from..to]);
+            self.hashes[label] = hash;
         }
-        Some(name)
+        true
     }
 
     /// The whole name in lower case.
@@ -172,7 +185,7 @@ pub struct Query<'a> {
     /// The octets of the question section, behind the header.
     pub question: &'a [u8],
     /// The name asked for.
-    pub name: LookupName,
+    pub name: &'a mut LookupName,
     /// The type asked for.
     pub qtype: u16,
     /// The class asked for.
@@ -182,7 +195,6 @@ pub struct Query<'a> {
 }
 
 /// What a packet is.
-#[allow(clippy::large_enum_variant, reason = "lives on the stack of the answer path, where a box would allocate")]
 pub enum Packet<'a> {
     /// A query.
     Query(Query<'a>),
@@ -208,9 +220,9 @@ pub fn flags(packet: &[u8]) -> u16 {
 }
 
 impl<'a> Packet<'a> {
-    /// Reads a packet.
+    /// Reads a packet. The name asked for is put into `name`, which is large, and so stays where it is.
     #[inline]
-    pub fn read(packet: &'a [u8]) -> Packet<'a> {
+    pub fn read(packet: &'a [u8], name: &'a mut LookupName) -> Packet<'a> {
         if packet.len() < HEADER || flags(packet) & flag::QR != 0 {
             return Packet::Ignore;
         }
@@ -231,7 +243,9 @@ impl<'a> Packet<'a> {
             }
             _ => return malformed,
         }
-        let Some(name) = LookupName::new(&packet[HEADER..]) else { return malformed };
+        if !name.fill(&packet[HEADER..]) {
+            return malformed;
+        }
         let type_at = HEADER + name.wire().len();
         let Some(&[t1, t2, c1, c2]) = packet.get(type_at..type_at + 4) else { return malformed };
         let (qtype, qclass) = (u16::from_be_bytes([t1, t2]), u16::from_be_bytes([c1, c2]));
@@ -333,7 +347,8 @@ mod tests {
     #[test]
     fn reads_a_query() {
         let packet = query(b"\x00\x00\x29\x10\x00\x00\x00\x80\x00\x00\x04\x00\x03\x00\x00", [1, 0, 0, 1]);
-        let Packet::Query(query) = Packet::read(&packet) else { panic!() };
+        let mut name = LookupName::root();
+        let Packet::Query(query) = Packet::read(&packet, &mut name) else { panic!() };
         assert_eq!(query.name.wire(), b"\x03www\x07example\x00");
         assert_eq!((query.qtype, query.qclass, query.name.labels()), (1, 1, 2));
         assert_eq!(query.name.suffix(1), b"\x07example\x00");
@@ -357,7 +372,7 @@ mod tests {
             (b"\0\0\x80\0\0\x01\0\0\0\0\0\0\0\0\x01\0\x01".to_vec(), "ignore"),
             (b"\0\0\x28\0\0\x01\0\0\0\0\0\0\0\0\x01\0\x01".to_vec(), "not implemented"),
         ] {
-            let is = match Packet::read(&packet) {
+            let is = match Packet::read(&packet, &mut LookupName::root()) {
                 Packet::Query(_) => "query",
                 Packet::CookieOnly(_) => "cookie",
                 Packet::Ignore => "ignore",

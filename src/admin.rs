@@ -1,0 +1,175 @@
+//! The admin HTTP: metrics, liveness, readiness and status, on a thread and a runtime of its own.
+
+use crate::{
+    control_plane::{keeper::hex, status::Status},
+    listen::Core,
+};
+use anyhow::Context;
+use axum::{
+    Json, Router,
+    extract::State,
+    http::{StatusCode, Uri, header},
+    response::{IntoResponse, Response},
+    routing::get,
+};
+use hyper::server::conn::http1;
+use hyper_util::{
+    rt::{TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use serde_json::json;
+use std::{
+    net::{SocketAddr, TcpListener},
+    sync::{Arc, atomic::AtomicBool, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+use tokio::{
+    sync::Semaphore,
+    time::{sleep, timeout},
+};
+
+/// Connections at the same time; more wait.
+const CONNECTIONS: usize = 64;
+/// How long a request's header may take, and so how long a connection may be idle.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection lives.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
+/// What a request's header may have, in octets.
+const HEADER_SIZE: usize = 16 << 10;
+
+/// What the admin HTTP tells of.
+pub struct Admin {
+    /// The server.
+    pub core: Arc<Core>,
+    /// What the control plane last did.
+    pub status: Arc<Status>,
+    /// Whether all sockets are bound.
+    pub bound: AtomicBool,
+}
+
+/// Binds the admin address and serves it until the process ends. Returns the address.
+pub fn start(address: SocketAddr, admin: Arc<Admin>) -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind(address)
+        .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
+        .with_context(|| format!("cannot serve the admin API on {address}: choose another `admin.address`"))?;
+    let address = listener.local_addr()?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    std::thread::Builder::new().name("admin".into()).spawn(move || runtime.block_on(serve(listener, admin)))?;
+    Ok(address)
+}
+
+async fn serve(listener: TcpListener, admin: Arc<Admin>) {
+    let listener = match tokio::net::TcpListener::from_std(listener) {
+        Ok(listener) => listener,
+        Err(error) => return tracing::error!("the admin API is not served: {error}"),
+    };
+    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let router = router(admin);
+    while let Ok(place) = places.clone().acquire_owned().await {
+        let Ok((stream, _)) = listener.accept().await else {
+            sleep(Duration::from_millis(100)).await;
+            continue;
+        };
+        let service = TowerToHyperService::new(router.clone());
+        tokio::spawn(async move {
+            let connection = http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(HEADER_TIMEOUT)
+                .max_buf_size(HEADER_SIZE)
+                .serve_connection(TokioIo::new(stream), service);
+            // A client that goes away or asks nonsense is its own concern.
+            let _ = timeout(CONNECTION_TIMEOUT, connection).await;
+            drop(place);
+        });
+    }
+}
+
+fn router(admin: Arc<Admin>) -> Router {
+    Router::new()
+        .route("/metrics", get(metrics))
+        .route("/live", get(|| async { Json(json!({"live": true})) }))
+        .route("/ready", get(ready))
+        .route("/v1/status", get(status))
+        .fallback(not_found)
+        .with_state(admin)
+}
+
+async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], admin.core.metrics.text())
+}
+
+async fn ready(State(admin): State<Arc<Admin>>) -> Response {
+    let reason = if admin.core.snapshot.load().generation == 0 {
+        "no manifest is loaded yet"
+    } else if !admin.bound.load(Relaxed) {
+        "the sockets are not bound yet"
+    } else {
+        return Json(json!({"ready": true})).into_response();
+    };
+    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"ready": false, "reason": reason}))).into_response()
+}
+
+async fn status(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
+    let snapshot = admin.core.snapshot.load_full();
+    let state = admin.status.state().clone();
+    Json(json!({
+        "version": env!("CARGO_PKG_VERSION"),
+        "generation": snapshot.generation,
+        "digest": hex(&snapshot.digest),
+        "since": state.since,
+        "age_seconds": admin.core.metrics.age().as_secs(),
+        "last_error": state.last_error,
+        "warnings": state.warnings,
+        "resources": state.resources,
+        "listeners": state.listeners,
+    }))
+}
+
+async fn not_found(uri: Uri) -> impl IntoResponse {
+    let error = format!("there is no {}; there are /metrics, /live, /ready and /v1/status", uri.path());
+    (StatusCode::NOT_FOUND, Json(json!({"error": error})))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listen::tests;
+    use std::{
+        io::{Read, Write},
+        net::TcpStream,
+    };
+
+    fn ask(address: SocketAddr, path: &str) -> String {
+        let mut stream = TcpStream::connect(address).unwrap();
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: zonal\r\nConnection: close\r\n\r\n").unwrap();
+        let mut reply = String::new();
+        stream.read_to_string(&mut reply).unwrap();
+        reply
+    }
+
+    #[test]
+    fn pages() {
+        let admin = Arc::new(Admin {
+            core: tests::core(&tests::limits()),
+            status: Arc::default(),
+            bound: AtomicBool::new(false),
+        });
+        let address = start("127.0.0.1:0".parse().unwrap(), admin.clone()).unwrap();
+        let cases = [
+            ("/live", "200 OK", r#"{"live":true}"#),
+            ("/ready", "503 Service Unavailable", "the sockets are not bound yet"),
+            ("/v1/status", "200 OK", r#""generation":1"#),
+            ("/v1/status", "200 OK", r#""last_error":null"#),
+            ("/metrics", "200 OK", "zonal_generation 1"),
+            ("/metrics", "200 OK", "text/plain; version=0.0.4"),
+            ("/nothing", "404 Not Found", "there is no /nothing"),
+        ];
+        for (path, code, text) in cases {
+            let reply = ask(address, path);
+            assert!(reply.starts_with(&format!("HTTP/1.1 {code}\r\n")) && reply.contains(text), "{path}: {reply}");
+        }
+        admin.bound.store(true, Relaxed);
+        assert!(ask(address, "/ready").starts_with("HTTP/1.1 200 OK\r\n"));
+        assert!(start(address, admin).unwrap_err().to_string().contains(&address.to_string()));
+    }
+}

@@ -1,0 +1,35 @@
+//! `zonal serve`
+
+use crate::{
+    config::{Config, LogFormat},
+    run::{self, Rejected},
+};
+use std::{
+    io::{self, IsTerminal},
+    process::ExitCode,
+};
+use tracing_subscriber::EnvFilter;
+
+/// Serves until it is told to stop. Exit status 1 when it cannot.
+pub fn serve(config: &Config) -> ExitCode {
+    start_log(config.log.format == LogFormat::Json);
+    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    match run::serve(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            if let Some(Rejected(problems)) = error.downcast_ref() {
+                problems.iter().for_each(|problem| eprintln!("{problem}"));
+            }
+            eprintln!("zonal: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Logs go to standard error, for people or as JSON, from the level in `RUST_LOG` on; `info` without it.
+fn start_log(json: bool) {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
+    let log = log.with_ansi(io::stderr().is_terminal()).with_target(false);
+    if json { log.json().init() } else { log.init() }
+}

@@ -1,0 +1,517 @@
+//! Watches the directory that a manifest is read from.
+//!
+//! What counts is that a file is complete: closed after writing, moved to its name, removed, or a link. Watched are the
+//! directories of all files that were read and of all links on the way to them, so that the `..data` link of Kubernetes
+//! and a directory that is itself a link are followed.
+
+use super::keeper::Keeper;
+use crate::manifest::load::Loader;
+use notify::{
+    Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
+    event::{AccessKind, AccessMode, ModifyKind},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
+    fs,
+    hash::{DefaultHasher, Hash, Hasher},
+    os::unix::fs::MetadataExt,
+    path::{Component, Path, PathBuf},
+    sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+/// Changes are one when they are not further apart.
+const QUIET: Duration = Duration::from_millis(10);
+/// But nobody waits longer than this.
+const PATIENCE: Duration = Duration::from_millis(200);
+/// How often it is checked that the watched directories are still the ones that have their names.
+const TICK: Duration = Duration::from_secs(1);
+/// The clock of files may be late by a tick of the kernel.
+const CLOCK_STEP: Duration = Duration::from_millis(5);
+/// More links on the way to a file than this are a loop.
+const MOST_LINKS: usize = 40;
+
+/// What wakes the watch.
+pub enum Message {
+    /// Something happened in a watched directory.
+    Event(notify::Result<Event>),
+    /// Load, whatever has changed.
+    Reload,
+    /// The end.
+    Stop,
+}
+
+/// What is to be done.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Wake {
+    Load,
+    Stop,
+}
+
+/// Loads whenever something changes, until it is told to stop.
+pub fn run(mut watch: Watch, mut loader: Loader, mut keeper: Keeper) {
+    while watch.wait() == Wake::Load {
+        let started = SystemTime::now();
+        keeper.load(&mut loader);
+        watch.follow(&loader.inputs(), started);
+    }
+}
+
+/// A watch on a directory and on all that was read from it.
+pub struct Watch {
+    directory: PathBuf,
+    events: Receiver<Message>,
+    sender: Sender<Message>,
+    /// None when the system has no more watches to give: then stamps are compared.
+    watcher: Option<RecommendedWatcher>,
+    /// The files and links whose change matters.
+    relevant: HashSet<PathBuf>,
+    /// The directories that they are in, each with device and inode if it is watched.
+    watched: BTreeMap<PathBuf, Option<(u64, u64)>>,
+    /// The directory of the manifest, with all links resolved.
+    real_directory: PathBuf,
+    stamp: u64,
+    /// Something may have changed between the load and the watch.
+    again: bool,
+}
+
+impl Watch {
+    /// Watches `directory`. What is read from it is told by [`Watch::follow`].
+    pub fn new(directory: &Path) -> Watch {
+        let (sender, events) = mpsc::channel();
+        let handler = sender.clone();
+        let watcher = notify::recommended_watcher(move |event| {
+            // Without a receiver the server is ending.
+            let _ = handler.send(Message::Event(event));
+        });
+        let mut watch = Watch {
+            directory: std::path::absolute(directory).unwrap_or_else(|_| directory.into()),
+            events,
+            sender,
+            watcher: None,
+            relevant: HashSet::new(),
+            watched: BTreeMap::new(),
+            real_directory: PathBuf::new(),
+            stamp: 0,
+            again: false,
+        };
+        match watcher {
+            Ok(watcher) => watch.watcher = Some(watcher),
+            Err(error) => watch.poll_instead(&error),
+        }
+        watch.follow(&[], SystemTime::now());
+        watch.again = false;
+        watch
+    }
+
+    /// Where signals and the end are announced.
+    pub fn sender(&self) -> Sender<Message> {
+        self.sender.clone()
+    }
+
+    /// Watches what the load that began at `started` has read, and no longer what the one before it had.
+    pub fn follow(&mut self, inputs: &[PathBuf], started: SystemTime) {
+        self.relevant.clear();
+        let trail = trail(&self.directory);
+        self.real_directory = trail.last().cloned().unwrap_or_else(|| self.directory.clone());
+        self.relevant.extend(trail);
+        for input in inputs {
+            self.relevant.extend(self::trail(input));
+        }
+        let mut wanted: BTreeSet<PathBuf> =
+            self.relevant.iter().filter_map(|path| path.parent()).map(Path::to_path_buf).collect();
+        wanted.insert(self.real_directory.clone());
+        let gone: Vec<PathBuf> = self.watched.keys().filter(|path| !wanted.contains(*path)).cloned().collect();
+        for path in gone {
+            self.unwatch(&path);
+        }
+        let mut added = Vec::new();
+        for path in wanted {
+            let identity = identity(&path);
+            let present = self.watched.get(&path).copied().flatten();
+            if present.is_some() && present == identity {
+                continue;
+            }
+            self.unwatch(&path);
+            let watched = identity.filter(|_| self.watch(&path));
+            if watched.is_some() {
+                added.push(path.clone());
+            }
+            self.watched.insert(path, watched);
+        }
+        let since = started - CLOCK_STEP;
+        self.again = added.iter().any(|path| {
+            changed_since(path, since)
+                || self.relevant.iter().any(|file| file.parent() == Some(path) && changed_since(file, since))
+        });
+        self.stamp = self.stamp();
+    }
+
+    fn watch(&mut self, path: &Path) -> bool {
+        let Some(watcher) = &mut self.watcher else { return false };
+        match watcher.watch(path, RecursiveMode::NonRecursive) {
+            Ok(()) => true,
+            Err(error) => {
+                if path.exists() {
+                    self.poll_instead(&error);
+                }
+                false
+            }
+        }
+    }
+
+    fn unwatch(&mut self, path: &Path) {
+        if let (Some(Some(_)), Some(watcher)) = (self.watched.remove(path), &mut self.watcher) {
+            // The watch of a directory that is gone has gone with it.
+            let _ = watcher.unwatch(path);
+        }
+    }
+
+    fn poll_instead(&mut self, error: &notify::Error) {
+        tracing::warn!(
+            "{} cannot be watched ({error}), so that it is looked at every second: raise fs.inotify.max_user_watches or \
+             fs.inotify.max_user_instances",
+            self.directory.display()
+        );
+        self.watcher = None;
+        self.watched.values_mut().for_each(|identity| *identity = None);
+    }
+
+    /// Waits until there is something to do.
+    pub fn wait(&mut self) -> Wake {
+        if self.again {
+            return Wake::Load;
+        }
+        loop {
+            match self.events.recv_timeout(TICK) {
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Wake::Stop,
+                Ok(Message::Reload) => return Wake::Load,
+                Ok(Message::Event(event)) if self.effect(&event) == Effect::Complete => return self.gather(),
+                Ok(Message::Event(_)) => {}
+                Err(RecvTimeoutError::Timeout) if self.is_stale() => return Wake::Load,
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+        }
+    }
+
+    /// Waits until nothing more happens.
+    fn gather(&self) -> Wake {
+        let end = Instant::now() + PATIENCE;
+        let mut quiet = Instant::now() + QUIET;
+        loop {
+            match self.events.recv_timeout(quiet.min(end).saturating_duration_since(Instant::now())) {
+                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Wake::Stop,
+                Err(RecvTimeoutError::Timeout) => return Wake::Load,
+                Ok(Message::Reload) => {}
+                Ok(Message::Event(event)) => {
+                    if self.effect(&event) != Effect::Nothing {
+                        quiet = Instant::now() + QUIET;
+                    }
+                }
+            }
+            if Instant::now() >= end {
+                return Wake::Load;
+            }
+        }
+    }
+
+    fn effect(&self, event: &notify::Result<Event>) -> Effect {
+        let event = match event {
+            Ok(event) if event.need_rescan() => return Effect::Complete,
+            Ok(event) => event,
+            Err(_) => return Effect::Complete,
+        };
+        if !event.paths.iter().any(|path| self.is_relevant(path)) {
+            return Effect::Nothing;
+        }
+        match event.kind {
+            EventKind::Access(AccessKind::Close(AccessMode::Write))
+            | EventKind::Modify(ModifyKind::Name(_) | ModifyKind::Metadata(_))
+            | EventKind::Remove(_) => Effect::Complete,
+            EventKind::Create(_) if event.paths.iter().any(|path| is_born_complete(path)) => Effect::Complete,
+            EventKind::Create(_) | EventKind::Modify(_) => Effect::Underway,
+            _ => Effect::Nothing,
+        }
+    }
+
+    fn is_relevant(&self, path: &Path) -> bool {
+        self.relevant.contains(path) || path.parent() == Some(&self.real_directory) && is_manifest(path)
+    }
+
+    /// Whether a directory is no longer the one that is watched, or, without watches, a file has changed.
+    fn is_stale(&self) -> bool {
+        match self.watcher {
+            Some(_) => self.watched.iter().any(|(path, watched)| identity(path) != *watched),
+            None => self.stamp() != self.stamp,
+        }
+    }
+
+    fn stamp(&self) -> u64 {
+        if self.watcher.is_some() {
+            return 0;
+        }
+        let mut paths: Vec<&PathBuf> = self.relevant.iter().collect();
+        paths.sort();
+        let mut hasher = DefaultHasher::new();
+        for path in paths {
+            let stamp =
+                fs::symlink_metadata(path).ok().map(|m| (m.dev(), m.ino(), m.size(), m.ctime(), m.ctime_nsec()));
+            (path, stamp).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+}
+
+/// What an event means for the manifest.
+#[derive(Debug, PartialEq, Eq)]
+enum Effect {
+    /// It changes nothing that is read.
+    Nothing,
+    /// A file is being written: not yet, but soon.
+    Underway,
+    /// A change is complete.
+    Complete,
+}
+
+/// Whether a file of this name directly in the directory is part of the manifest.
+fn is_manifest(path: &Path) -> bool {
+    let hidden = path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"."));
+    let extension = path.extension().and_then(|extension| extension.to_str());
+    !hidden && matches!(extension, Some("yaml" | "yml" | "json"))
+}
+
+/// Links, hard links and directories are there at once; other files are still to be written.
+fn is_born_complete(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|data| !data.is_file() || data.nlink() > 1)
+}
+
+fn identity(path: &Path) -> Option<(u64, u64)> {
+    fs::metadata(path).ok().filter(fs::Metadata::is_dir).map(|data| (data.dev(), data.ino()))
+}
+
+fn changed_since(path: &Path, time: SystemTime) -> bool {
+    let time = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    fs::symlink_metadata(path).is_ok_and(|data| Duration::new(data.ctime() as u64, data.ctime_nsec() as u32) > time)
+}
+
+/// All links on the way to `path`, and at last what it leads to. None of them has a link in its parents.
+fn trail(path: &Path) -> Vec<PathBuf> {
+    let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
+    let mut ahead: VecDeque<PathBuf> = path.components().map(|part| PathBuf::from(part.as_os_str())).collect();
+    let mut here = PathBuf::new();
+    let mut trail = Vec::new();
+    while let Some(part) = ahead.pop_front() {
+        match part.components().next() {
+            Some(Component::ParentDir) => {
+                here.pop();
+                continue;
+            }
+            Some(Component::CurDir) | None => continue,
+            _ => here.push(&part),
+        }
+        if let Ok(target) = fs::read_link(&here)
+            && trail.len() < MOST_LINKS
+        {
+            trail.push(here.clone());
+            here.pop();
+            for part in target.components().rev() {
+                ahead.push_front(PathBuf::from(part.as_os_str()));
+            }
+        }
+    }
+    trail.push(here);
+    trail
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        os::unix::fs::symlink,
+        sync::atomic::{AtomicU32, Ordering::Relaxed},
+    };
+
+    struct Scratch(PathBuf);
+
+    impl Scratch {
+        fn new() -> Scratch {
+            static NUMBER: AtomicU32 = AtomicU32::new(0);
+            let name = format!("zonal-watch-{}-{}", std::process::id(), NUMBER.fetch_add(1, Relaxed));
+            let path = std::env::temp_dir().join(name);
+            fs::create_dir(&path).unwrap();
+            Scratch(path)
+        }
+
+        fn path(&self, name: &str) -> PathBuf {
+            self.0.join(name)
+        }
+
+        fn write(&self, name: &str) {
+            fs::write(self.path(name), name).unwrap();
+        }
+    }
+
+    impl Drop for Scratch {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    /// Waits until all events of what was done so far are here. They are left as they were. Tells whether they mean a load.
+    fn settle(watch: &Watch) -> bool {
+        let sentinel = watch.real_directory.join(".sentinel");
+        fs::create_dir(&sentinel).unwrap();
+        let mut events = Vec::new();
+        loop {
+            match watch.events.recv().unwrap() {
+                Message::Event(Ok(event)) if event.paths.contains(&sentinel) => break,
+                message => events.push(message),
+            }
+        }
+        fs::remove_dir(&sentinel).unwrap();
+        let complete = |message: &Message| matches!(message, Message::Event(e) if watch.effect(e) == Effect::Complete);
+        let any = events.iter().any(complete);
+        events.into_iter().for_each(|event| watch.sender.send(event).unwrap());
+        any
+    }
+
+    /// How many loads a change causes.
+    fn loads(watch: &mut Watch, inputs: &dyn Fn() -> Vec<PathBuf>, change: impl FnOnce()) -> usize {
+        watch.follow(&inputs(), SystemTime::now());
+        while watch.events.try_recv().is_ok() {}
+        change();
+        let mut loads = 0;
+        while settle(watch) || watch.again {
+            assert_eq!(watch.wait(), Wake::Load);
+            loads += 1;
+            let started = SystemTime::now();
+            watch.follow(&inputs(), started);
+        }
+        loads
+    }
+
+    #[test]
+    fn each_change_is_loaded_once() {
+        let scratch = Scratch::new();
+        let directory = scratch.path("zones");
+        fs::create_dir(&directory).unwrap();
+        for name in ["zones/a.yaml", "zones/b.yaml", "zones/corp.zone"] {
+            scratch.write(name);
+        }
+        let inputs = || ["zones/a.yaml", "zones/b.yaml", "zones/corp.zone"].map(|name| scratch.path(name)).to_vec();
+        let mut watch = Watch::new(&directory);
+        std::thread::sleep(CLOCK_STEP * 2);
+        let cases: [(&str, usize, &dyn Fn()); 13] = [
+            ("nothing", 0, &|| {}),
+            ("a write", 1, &|| scratch.write("zones/a.yaml")),
+            ("a new file", 1, &|| scratch.write("zones/new.yml")),
+            ("reading", 0, &|| drop(fs::read(scratch.path("zones/a.yaml")).unwrap())),
+            ("write and rename", 1, &|| {
+                scratch.write("zones/.a.yaml.swp");
+                fs::rename(scratch.path("zones/.a.yaml.swp"), scratch.path("zones/a.yaml")).unwrap();
+            }),
+            ("backup, as vim does", 1, &|| {
+                fs::rename(scratch.path("zones/a.yaml"), scratch.path("zones/a.yaml~")).unwrap();
+                scratch.write("zones/a.yaml");
+                fs::remove_file(scratch.path("zones/a.yaml~")).unwrap();
+            }),
+            ("cp", 1, &|| {
+                fs::copy(scratch.path("zones/b.yaml"), scratch.path("zones/a.yaml")).unwrap();
+            }),
+            ("several at once, as git checkout does", 1, &|| {
+                for name in ["zones/a.yaml", "zones/b.yaml", "zones/corp.zone"] {
+                    fs::remove_file(scratch.path(name)).unwrap();
+                    scratch.write(name);
+                }
+            }),
+            ("a master file", 1, &|| scratch.write("zones/corp.zone")),
+            ("other files", 0, &|| {
+                scratch.write("zones/README.md");
+                scratch.write("zones/.hidden.yaml");
+                scratch.write("other.yaml");
+            }),
+            ("a hard link", 1, &|| fs::hard_link(scratch.path("other.yaml"), scratch.path("zones/hard.json")).unwrap()),
+            ("removal", 1, &|| fs::remove_file(scratch.path("zones/new.yml")).unwrap()),
+            ("a file being written", 0, &|| {
+                std::mem::forget(fs::File::create(scratch.path("zones/long.yaml")).unwrap());
+            }),
+        ];
+        for (name, expected, change) in cases {
+            assert_eq!(loads(&mut watch, &inputs, change), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn links_are_followed() {
+        let scratch = Scratch::new();
+        let mount = scratch.path("mount");
+        for version in ["mount/..v1", "mount/..v2"] {
+            fs::create_dir_all(scratch.path(version)).unwrap();
+            fs::write(scratch.path(version).join("a.yaml"), version).unwrap();
+        }
+        symlink("..v1", mount.join("..data")).unwrap();
+        symlink("..data/a.yaml", mount.join("a.yaml")).unwrap();
+        symlink("mount", scratch.path("zones")).unwrap();
+        let inputs = || vec![scratch.path("zones/a.yaml")];
+        let mut watch = Watch::new(&scratch.path("zones"));
+        std::thread::sleep(CLOCK_STEP * 2);
+        let swap = || {
+            symlink("..v2", mount.join("..data_tmp")).unwrap();
+            fs::rename(mount.join("..data_tmp"), mount.join("..data")).unwrap();
+            fs::remove_dir_all(mount.join("..v1")).unwrap();
+        };
+        assert_eq!(loads(&mut watch, &inputs, swap), 1, "the swap of Kubernetes");
+        let write = || fs::write(mount.join("..v2/a.yaml"), "new").unwrap();
+        assert_eq!(loads(&mut watch, &inputs, write), 1, "the target of a link");
+        let relink = || {
+            fs::create_dir(scratch.path("release")).unwrap();
+            fs::write(scratch.path("release/a.yaml"), "new").unwrap();
+            symlink("release", scratch.path("next")).unwrap();
+            fs::rename(scratch.path("next"), scratch.path("zones")).unwrap();
+        };
+        assert!((1..=2).contains(&loads(&mut watch, &inputs, relink)), "the directory itself");
+        let write = || scratch.write("release/a.yaml");
+        assert_eq!(loads(&mut watch, &inputs, write), 1, "a file of the new directory");
+    }
+
+    #[test]
+    fn a_directory_may_vanish_and_come_back() {
+        let scratch = Scratch::new();
+        let directory = scratch.path("deep/zones");
+        let inputs = || vec![directory.join("a.yaml")];
+        fs::create_dir_all(&directory).unwrap();
+        scratch.write("deep/zones/a.yaml");
+        let mut watch = Watch::new(&directory);
+        fs::remove_dir_all(scratch.path("deep")).unwrap();
+        assert_eq!(watch.wait(), Wake::Load);
+        watch.follow(&inputs(), SystemTime::now());
+        fs::create_dir_all(&directory).unwrap();
+        scratch.write("deep/zones/a.yaml");
+        assert_eq!(watch.wait(), Wake::Load);
+        watch.follow(&inputs(), SystemTime::now());
+        assert!(loads(&mut watch, &inputs, || scratch.write("deep/zones/a.yaml")) >= 1);
+    }
+
+    #[test]
+    fn without_watches_stamps_are_compared() {
+        let scratch = Scratch::new();
+        scratch.write("a.yaml");
+        let mut watch = Watch::new(&scratch.0);
+        watch.poll_instead(&notify::Error::generic("no watches"));
+        for change in ["a.yaml", "new.yaml"] {
+            watch.follow(&[scratch.path("a.yaml")], SystemTime::now());
+            std::thread::sleep(CLOCK_STEP * 2);
+            scratch.write(change);
+            assert_eq!(watch.wait(), Wake::Load, "{change}");
+        }
+    }
+
+    #[test]
+    fn a_trail_ends_in_loops_too() {
+        let scratch = Scratch::new();
+        symlink("loop", scratch.path("loop")).unwrap();
+        assert_eq!(trail(&scratch.path("loop/x")).len(), MOST_LINKS + 1);
+        symlink("/", scratch.path("root")).unwrap();
+        assert_eq!(trail(&scratch.path("root/../none/./x")).last(), Some(&PathBuf::from("/none/x")));
+    }
+}

@@ -1,0 +1,5 @@
+//! Where manifests come from, and the keeper, which makes of them what is served.
+
+pub mod directory;
+pub mod keeper;
+pub mod status;

@@ -1,0 +1,88 @@
+//! What the control plane last did, for the admin API.
+
+use crate::manifest::{Manifest, Problem, Severity};
+use serde::Serialize;
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{SystemTime, UNIX_EPOCH},
+};
+
+/// How many problems are shown; the count is given of all.
+const SHOWN: usize = 20;
+
+/// A load that failed.
+#[derive(Clone, Debug, Serialize)]
+pub struct LastError {
+    /// When, in seconds since 1970.
+    pub time: u64,
+    /// The first problem, and how many there are.
+    pub message: String,
+    /// The first problems, one line each.
+    pub problems: Vec<String>,
+}
+
+impl LastError {
+    /// Sums up the problems of a load that failed.
+    pub fn new(problems: &[Problem]) -> LastError {
+        let errors = || problems.iter().filter(|problem| problem.severity == Severity::Error);
+        let first = errors().next().or(problems.first()).map_or("unknown error".into(), Problem::to_string);
+        LastError {
+            time: seconds(SystemTime::now()),
+            message: match errors().count() {
+                0 | 1 => first,
+                count => format!("{first} (the first of {count} errors)"),
+            },
+            problems: errors().take(SHOWN).map(Problem::to_string).collect(),
+        }
+    }
+}
+
+/// The state of the control plane and of the listeners.
+#[derive(Debug, Default)]
+pub struct Status(Mutex<State>);
+
+/// What [`Status`] holds.
+#[derive(Clone, Debug, Default)]
+pub struct State {
+    /// When the present generation was published, in seconds since 1970.
+    pub since: u64,
+    /// Why the last load failed; none when it did not.
+    pub last_error: Option<LastError>,
+    /// How many warnings the last load had.
+    pub warnings: usize,
+    /// How many resources of each kind are served; kinds without any are left out.
+    pub resources: BTreeMap<&'static str, usize>,
+    /// The addresses that queries are taken on.
+    pub listeners: Vec<String>,
+}
+
+impl Status {
+    /// The state, to read or to change.
+    pub fn state(&self) -> MutexGuard<'_, State> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Seconds since 1970.
+pub fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+/// How many resources of each kind there are.
+pub fn resources(manifest: &Manifest) -> BTreeMap<&'static str, usize> {
+    let counts = [
+        ("vpcs", manifest.vpcs.len()),
+        ("vpc_peering_connections", manifest.vpc_peering_connections.len()),
+        ("transit_gateways", manifest.transit_gateways.len()),
+        ("on_premises_networks", manifest.on_premises_networks.len()),
+        ("vpc_endpoint_services", manifest.vpc_endpoint_services.len()),
+        ("vpc_endpoints", manifest.vpc_endpoints.len()),
+        ("zonal_shifts", manifest.zonal_shifts.len()),
+        ("private_hosted_zones", manifest.private_hosted_zones.len()),
+        ("resolver_endpoints", manifest.resolver_endpoints.len()),
+        ("resolver_rules", manifest.resolver_rules.len()),
+        ("forwarders", manifest.forwarders.len()),
+    ];
+    counts.into_iter().filter(|(_, count)| *count > 0).collect()
+}

@@ -1,0 +1,108 @@
+//! The transports. Each one turns packets into calls of [`crate::answer::answer`] and sends what it says.
+
+pub mod limit;
+pub mod stream;
+pub mod udp;
+
+use crate::{metrics::Metrics, snapshot::Snapshot};
+use arc_swap::ArcSwap;
+use limit::ErrorLimit;
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+#[cfg(not(test))]
+use crate::answer::answer;
+#[cfg(test)]
+use tests::answer;
+
+/// The pointer to what is served. The keeper alone writes it.
+pub type Published = Arc<ArcSwap<Snapshot>>;
+
+/// What all listeners share.
+pub struct Core {
+    /// What is served.
+    pub snapshot: Published,
+    /// The limit on error answers over UDP.
+    pub error_limit: ErrorLimit,
+    /// Limits on TCP connections.
+    pub connections: stream::Connections,
+    /// The counters.
+    pub metrics: Metrics,
+}
+
+impl Core {
+    /// Listeners' common state, with the limits of the configuration.
+    pub fn new(snapshot: Published, limits: &Limits) -> Core {
+        Core {
+            metrics: Metrics::new(snapshot.clone()),
+            snapshot,
+            error_limit: ErrorLimit::new(limits.error_answers_per_second, random_seed()),
+            connections: stream::Connections::new(limits),
+        }
+    }
+}
+
+/// What clients may take from the server.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Error answers over UDP per second and source prefix; 0 for no limit.
+    pub error_answers_per_second: u32,
+    /// TCP connections at the same time, in all.
+    pub tcp_connections: usize,
+    /// TCP connections at the same time from one address.
+    pub tcp_connections_per_client: usize,
+    /// How long a TCP connection may be idle, a message may take to arrive, and a client may take to read.
+    pub tcp_idle_timeout: Duration,
+}
+
+/// Seconds since 1970.
+pub(crate) fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
+}
+
+/// Two random numbers. Without a source of randomness hashes are merely predictable.
+pub(crate) fn random_seed() -> (u64, u64) {
+    (getrandom::u64().unwrap_or_default(), getrandom::u64().unwrap_or_default())
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use crate::answer::{Answered, Client, Cookie, Kind, Moment, Outcome};
+
+    /// Stands for the function that answers: the reply is the query, then the client's local address as text. A query
+    /// that begins with `drop` has no reply, with `error` it is REFUSED, and `size` followed by two octets asks for a
+    /// reply of that length.
+    pub fn answer(_: &Snapshot, client: &Client, _: Moment, query: &[u8], reply: &mut [u8]) -> Outcome {
+        let mut text = query.to_vec();
+        match query {
+            [b'd', b'r', b'o', b'p', ..] => return Outcome::Drop,
+            [b's', b'i', b'z', b'e', high, low, ..] => text.resize(u16::from_be_bytes([*high, *low]).into(), b'.'),
+            _ => text.extend(format!(" at {}", client.local).bytes()),
+        }
+        reply[..text.len()].copy_from_slice(&text);
+        Outcome::Reply(Answered {
+            len: text.len(),
+            view: None,
+            rcode: if query.starts_with(b"error") { 5 } else { 0 },
+            kind: Kind::Zone,
+            cookie: Cookie::Absent,
+        })
+    }
+
+    pub fn limits() -> Limits {
+        Limits {
+            error_answers_per_second: 50,
+            tcp_connections: 10,
+            tcp_connections_per_client: 5,
+            tcp_idle_timeout: Duration::from_millis(300),
+        }
+    }
+
+    pub fn core(limits: &Limits) -> Arc<Core> {
+        let snapshot = crate::snapshot::compile(&Default::default(), &Default::default(), None).unwrap().0;
+        Arc::new(Core::new(Arc::new(ArcSwap::from_pointee(snapshot)), limits))
+    }
+}

@@ -1,0 +1,498 @@
+//! Do53 over TCP: pipelined queries, and bounds on all that a client may hold.
+
+use super::{Core, Limits, answer, now};
+use crate::{
+    answer::{Client, Moment, Outcome, Transport},
+    metrics::{Dropped, Writer},
+};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::{
+    cell::RefCell,
+    collections::HashMap,
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU32, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    time::{Instant, sleep, timeout, timeout_at},
+};
+
+/// The longest message, and the length in front of it.
+const MESSAGE_SIZE: usize = 2 + u16::MAX as usize;
+/// Answers are sent when there are this many octets of them, and before the next read.
+const OUTPUT_SIZE: usize = 1 << 16;
+/// What a read asks for.
+const READ_SIZE: usize = 4096;
+const BACKLOG: i32 = 1024;
+/// How long a closing connection is read on, so that the last answers are not lost in a reset.
+const LINGER: Duration = Duration::from_millis(500);
+
+thread_local! {
+    /// Where an answer is made. It is never held across an await.
+    static REPLY: RefCell<Vec<u8>> = RefCell::new(vec![0; u16::MAX as usize]);
+}
+
+/// Opens a listening socket. Unlike UDP's, its port cannot be shared, so that a second server is told.
+pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    socket.set_reuse_address(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    Ok(socket.into())
+}
+
+/// The connections that there are.
+pub struct Connections {
+    most: usize,
+    most_per_client: usize,
+    idle_timeout: Duration,
+    open: Mutex<Open>,
+}
+
+#[derive(Default)]
+struct Open {
+    all: usize,
+    clients: HashMap<IpAddr, usize>,
+}
+
+impl Connections {
+    /// Connections within the limits of the configuration.
+    pub fn new(limits: &Limits) -> Connections {
+        Connections {
+            most: limits.tcp_connections,
+            most_per_client: limits.tcp_connections_per_client,
+            idle_timeout: limits.tcp_idle_timeout,
+            open: Mutex::default(),
+        }
+    }
+
+    /// Takes up a connection, or says which limit forbids it.
+    fn admit(&self, client: IpAddr) -> Result<(), &'static str> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        if open.all >= self.most {
+            return Err("limit");
+        }
+        let count = open.clients.entry(client).or_default();
+        if *count >= self.most_per_client {
+            return Err("client_limit");
+        }
+        *count += 1;
+        open.all += 1;
+        Ok(())
+    }
+
+    fn release(&self, client: IpAddr) {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.all -= 1;
+        if let Some(count) = open.clients.get_mut(&client) {
+            *count -= 1;
+            if *count == 0 {
+                open.clients.remove(&client);
+            }
+        }
+    }
+}
+
+/// What all TCP listeners of a server share.
+pub struct Streams {
+    core: Arc<Core>,
+    /// Locked for each count only; connections of several threads count in it.
+    writer: Mutex<Writer>,
+    draw: AtomicU32,
+    stop: watch::Sender<bool>,
+    /// Every connection holds a receiver: when all are gone, all have ended.
+    alive: watch::Sender<()>,
+}
+
+impl Streams {
+    /// No connections yet.
+    pub fn new(core: Arc<Core>) -> Arc<Streams> {
+        Arc::new(Streams {
+            writer: Mutex::new(core.metrics.writer(Transport::Tcp)),
+            draw: AtomicU32::new(super::random_seed().0 as u32),
+            stop: watch::channel(false).0,
+            alive: watch::channel(()).0,
+            core,
+        })
+    }
+
+    /// Ends all connections: what was read is answered, nothing more is read.
+    pub async fn stop(&self) {
+        self.stop.send_replace(true);
+        self.alive.closed().await;
+    }
+
+    /// Accepts connections until `stop` is true, or the sender is gone.
+    pub async fn accept(self: Arc<Self>, listener: TcpListener, mut stop: watch::Receiver<bool>) {
+        let mut failing = false;
+        loop {
+            let accepted = tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => return,
+                accepted = listener.accept() => accepted,
+            };
+            match accepted {
+                Ok((stream, client)) => {
+                    failing = false;
+                    self.take(stream, client.ip().to_canonical());
+                }
+                Err(error) if is_of_one_connection(&error) => self.arrived("failed"),
+                Err(error) => {
+                    self.arrived("failed");
+                    if !failing {
+                        tracing::warn!("TCP connections cannot be accepted: {error}");
+                    }
+                    failing = true;
+                    // The connection stays in the queue: without a pause this would spin.
+                    sleep(Duration::from_millis(100)).await;
+                }
+            }
+        }
+    }
+
+    fn arrived(&self, result: &str) {
+        self.core.metrics.tcp_connections_total.with_label_values(&[result]).inc();
+    }
+
+    fn take(self: &Arc<Self>, stream: TcpStream, client: IpAddr) {
+        if let Err(limit) = self.core.connections.admit(client) {
+            self.arrived(limit);
+            return;
+        }
+        self.arrived("accepted");
+        self.core.metrics.tcp_connections.inc();
+        let place = Place { streams: self.clone(), client, _alive: self.alive.subscribe() };
+        let stop = self.stop.subscribe();
+        tokio::spawn(async move {
+            if let Ok(local) = stream.local_addr() {
+                let local = local.ip().to_canonical();
+                let client = Client { source: client, local, transport: Transport::Tcp };
+                // An answer that is ready goes at once.
+                let _ = stream.set_nodelay(true);
+                Connection { streams: &place.streams, stream, client, input: Vec::new(), output: Vec::new() }
+                    .run(stop)
+                    .await;
+            }
+        });
+    }
+}
+
+/// A connection's place among those that are allowed.
+struct Place {
+    streams: Arc<Streams>,
+    client: IpAddr,
+    _alive: watch::Receiver<()>,
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.streams.core.connections.release(self.client);
+        self.streams.core.metrics.tcp_connections.dec();
+    }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::*;
+    matches!(error.kind(), ConnectionAborted | ConnectionReset | ConnectionRefused | Interrupted)
+}
+
+/// Why a connection ends.
+#[derive(Debug, PartialEq, Eq)]
+enum End {
+    /// The client has closed its side, or is gone.
+    Closed,
+    /// It is for us to close: the server stops, or the client sent a message without octets.
+    Close,
+    /// The client took too long.
+    TimedOut(&'static str),
+}
+
+struct Connection<'a> {
+    streams: &'a Streams,
+    stream: TcpStream,
+    client: Client,
+    input: Vec<u8>,
+    output: Vec<u8>,
+}
+
+impl Connection<'_> {
+    async fn run(mut self, mut stop: watch::Receiver<bool>) {
+        match self.serve(&mut stop).await {
+            End::TimedOut(reason) => {
+                self.streams.core.metrics.tcp_timeouts.with_label_values(&[reason]).inc();
+            }
+            End::Closed => {}
+            End::Close => {
+                // Octets that nobody reads would make the kernel reset the connection, and the answers be lost.
+                let _ = self.stream.shutdown().await;
+                let mut rest = [0; 512];
+                let drain = async { while matches!(self.stream.read(&mut rest).await, Ok(1..)) {} };
+                let _ = timeout(LINGER, drain).await;
+            }
+        }
+    }
+
+    async fn serve(&mut self, stop: &mut watch::Receiver<bool>) -> End {
+        let patience = self.streams.core.connections.idle_timeout;
+        // When the connection is cut off: counted from the last answer, or the first octet of an incomplete message.
+        let mut deadline = Instant::now() + patience;
+        loop {
+            let had = self.input.len();
+            if had == 0 {
+                // Idle connections cost next to nothing.
+                self.input = Vec::new();
+                self.output = Vec::new();
+            }
+            self.input.reserve(READ_SIZE.min(MESSAGE_SIZE - had));
+            let read = tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop) => return End::Close,
+                read = timeout_at(deadline, self.stream.read_buf(&mut self.input)) => read,
+            };
+            match read {
+                Err(_) => return End::TimedOut(if had == 0 { "idle" } else { "incomplete" }),
+                Ok(Ok(1..)) => {}
+                Ok(_) => return End::Closed,
+            }
+            let answered = match self.answer_all(patience).await {
+                Ok(answered) => answered,
+                Err(end) => return end,
+            };
+            if answered > 0 || had == 0 {
+                deadline = Instant::now() + patience;
+            }
+        }
+    }
+
+    /// Answers all complete messages and sends the answers. Returns how many messages there were.
+    async fn answer_all(&mut self, patience: Duration) -> Result<usize, End> {
+        let (mut start, mut answered) = (0, 0);
+        let mut end = Ok(());
+        while let Some((length, rest)) = self.input[start..].split_first_chunk() {
+            let length = usize::from(u16::from_be_bytes(*length));
+            if length == 0 {
+                end = Err(End::Close);
+                break;
+            }
+            let Some(query) = rest.get(..length) else { break };
+            self.streams.answer(&self.client, query, &mut self.output);
+            start += 2 + length;
+            answered += 1;
+            if self.output.len() >= OUTPUT_SIZE {
+                self.send(patience).await?;
+            }
+        }
+        self.input.drain(..start);
+        self.send(patience).await?;
+        end.map(|()| answered)
+    }
+
+    async fn send(&mut self, patience: Duration) -> Result<(), End> {
+        if self.output.is_empty() {
+            return Ok(());
+        }
+        match timeout(patience, self.stream.write_all(&self.output)).await {
+            Ok(Ok(())) => {
+                self.output.clear();
+                Ok(())
+            }
+            Ok(Err(_)) => Err(End::Closed),
+            Err(_) => Err(End::TimedOut("unread")),
+        }
+    }
+}
+
+impl Streams {
+    /// Answers one query, the answer and its length going to the end of `output`.
+    fn answer(&self, client: &Client, query: &[u8], output: &mut Vec<u8>) {
+        let moment = Moment { now: now(), draw: self.draw.fetch_add(1, Relaxed) };
+        let snapshot = self.core.snapshot.load();
+        REPLY.with_borrow_mut(|reply| {
+            let outcome = answer(&snapshot, client, moment, query, reply);
+            let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+            match outcome {
+                Outcome::Drop => writer.dropped(Dropped::Silent),
+                Outcome::Reply(answered) => {
+                    writer.make_room(snapshot.view_labels().len());
+                    writer.answered(&answered);
+                    drop(writer);
+                    let reply = &reply[..answered.len.min(u16::MAX.into())];
+                    output.extend_from_slice(&(reply.len() as u16).to_be_bytes());
+                    output.extend_from_slice(reply);
+                }
+            }
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listen::tests::{core, limits};
+
+    struct Server {
+        streams: Arc<Streams>,
+        address: SocketAddr,
+        _stop: watch::Sender<bool>,
+    }
+
+    fn server() -> Server {
+        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = listener.local_addr().unwrap();
+        let streams = Streams::new(core(&limits()));
+        let (stop, stopped) = watch::channel(false);
+        tokio::spawn(streams.clone().accept(TcpListener::from_std(listener).unwrap(), stopped));
+        Server { streams, address, _stop: stop }
+    }
+
+    impl Server {
+        async fn client(&self) -> TcpStream {
+            TcpStream::connect(self.address).await.unwrap()
+        }
+
+        fn has(&self, line: &str) -> bool {
+            self.streams.core.metrics.text().lines().any(|other| other == line)
+        }
+    }
+
+    fn message(text: &[u8]) -> Vec<u8> {
+        [&(text.len() as u16).to_be_bytes()[..], text].concat()
+    }
+
+    async fn receive(client: &mut TcpStream) -> Option<String> {
+        let length = client.read_u16().await.ok()?;
+        let mut text = vec![0; length.into()];
+        client.read_exact(&mut text).await.ok()?;
+        Some(String::from_utf8_lossy(&text).into_owned())
+    }
+
+    async fn ended(client: &mut TcpStream) -> bool {
+        let mut rest = Vec::new();
+        let ended = timeout(Duration::from_secs(5), client.read_to_end(&mut rest)).await;
+        ended.is_ok() && rest.is_empty()
+    }
+
+    #[tokio::test]
+    async fn messages_may_be_split_anywhere() {
+        let server = server();
+        let whole = [message(b"one"), message(b"second")].concat();
+        for split in 1..whole.len() {
+            let mut client = server.client().await;
+            client.set_nodelay(true).unwrap();
+            client.write_all(&whole[..split]).await.unwrap();
+            sleep(Duration::from_millis(5)).await;
+            client.write_all(&whole[split..]).await.unwrap();
+            assert_eq!(receive(&mut client).await.as_deref(), Some("one at 127.0.0.1"), "{split}");
+            assert_eq!(receive(&mut client).await.as_deref(), Some("second at 127.0.0.1"), "{split}");
+        }
+    }
+
+    #[tokio::test]
+    async fn pipelined_queries_are_answered_and_half_closed_ones_too() {
+        let server = server();
+        let mut client = server.client().await;
+        let queries: Vec<u8> = (0..1000).flat_map(|number| message(format!("query {number}").as_bytes())).collect();
+        client.write_all(&queries).await.unwrap();
+        client.shutdown().await.unwrap();
+        for number in 0..1000 {
+            assert_eq!(receive(&mut client).await, Some(format!("query {number} at 127.0.0.1")));
+        }
+        assert!(ended(&mut client).await);
+    }
+
+    #[tokio::test]
+    async fn the_longest_messages_pass() {
+        let server = server();
+        let mut client = server.client().await;
+        let longest = [&b"size"[..], &[255, 255], &[b'.'; 65_529]].concat();
+        for _ in 0..3 {
+            client.write_all(&message(&longest)).await.unwrap();
+            assert_eq!(receive(&mut client).await.map(|reply| reply.chars().count()), Some(65_535));
+        }
+    }
+
+    #[tokio::test]
+    async fn silence_ends_nothing_and_length_zero_ends_the_connection() {
+        let server = server();
+        let mut client = server.client().await;
+        client.write_all(&[message(b"drop"), message(b"x"), message(b""), message(b"y")].concat()).await.unwrap();
+        assert_eq!(receive(&mut client).await.as_deref(), Some("x at 127.0.0.1"));
+        assert!(ended(&mut client).await);
+        assert!(server.has(r#"zonal_dropped_total{reason="silent",transport="tcp"} 1"#));
+    }
+
+    #[tokio::test]
+    async fn idle_and_slow_clients_are_cut_off() {
+        let server = server();
+        let mut idle = server.client().await;
+        let mut slow = server.client().await;
+        let mut unread = server.client().await;
+        let slowloris = async {
+            for octet in message(&[b'x'; 500]) {
+                if slow.write_all(&[octet]).await.is_err() {
+                    return true;
+                }
+                sleep(Duration::from_millis(20)).await;
+            }
+            false
+        };
+        let never_reads = async {
+            let query = message(&[&b"size"[..], &[255, 255]].concat());
+            loop {
+                if unread.write_all(&query).await.is_err() {
+                    return true;
+                }
+            }
+        };
+        assert_eq!(tokio::join!(ended(&mut idle), slowloris, never_reads), (true, true, true));
+        for reason in ["idle", "incomplete", "unread"] {
+            assert!(server.has(&format!(r#"zonal_tcp_timeouts_total{{reason="{reason}"}} 1"#)), "{reason}");
+        }
+        assert!(server.has("zonal_tcp_connections 0"));
+    }
+
+    #[tokio::test]
+    async fn connections_are_capped() {
+        let server = server();
+        let mut clients = Vec::new();
+        for _ in 0..5 {
+            let mut client = server.client().await;
+            client.write_all(&message(b"x")).await.unwrap();
+            assert!(receive(&mut client).await.is_some());
+            clients.push(client);
+        }
+        assert!(ended(&mut server.client().await).await, "the sixth of one client");
+        assert!(server.has(r#"zonal_tcp_connections_total{result="client_limit"} 1"#));
+        clients.pop();
+        while server.has("zonal_tcp_connections 5") {
+            sleep(Duration::from_millis(5)).await;
+        }
+        let mut client = server.client().await;
+        client.write_all(&message(b"x")).await.unwrap();
+        assert!(receive(&mut client).await.is_some(), "a place that is free again");
+
+        let connections = Connections::new(&limits());
+        let results: Vec<_> = (0..12).map(|n| connections.admit(IpAddr::from([10, 0, 0, n]))).collect();
+        assert_eq!(results[9..], [Ok(()), Err("limit"), Err("limit")]);
+    }
+
+    #[tokio::test]
+    async fn a_stop_answers_what_was_read() {
+        let server = server();
+        let mut client = server.client().await;
+        client.write_all(&[message(b"x"), vec![0, 9, b'i', b'n']].concat()).await.unwrap();
+        assert_eq!(receive(&mut client).await.as_deref(), Some("x at 127.0.0.1"));
+        let (_, ended) = tokio::join!(server.streams.stop(), ended(&mut client));
+        assert!(ended);
+    }
+}

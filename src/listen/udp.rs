@@ -1,0 +1,552 @@
+//! Do53 over UDP: for each listen address a thread and a socket per core, and batches of packets per system call.
+//!
+//! This is the only file with `unsafe`: recvmmsg and sendmmsg have no safe interface.
+
+use super::{Core, answer, limit::Verdict, now};
+use crate::{
+    answer::{self as answers, Answered, Client, Cookie, Moment, Outcome, Transport},
+    metrics::{Dropped, Limited, Writer},
+    snapshot::Snapshot,
+};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::{
+    io,
+    mem::{self, MaybeUninit},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    os::fd::AsRawFd,
+    ptr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread::JoinHandle,
+    time::{Duration, Instant},
+};
+
+/// Packets per system call.
+const BATCH: usize = 32;
+/// Queries are far smaller; what is longer is cut off, and malformed.
+const QUERY_SIZE: usize = 4096;
+/// The most that an answer over UDP has, so that it is never fragmented.
+const REPLY_SIZE: usize = 1232;
+/// How often a worker without packets looks whether it is to stop.
+const PATIENCE: Duration = Duration::from_millis(500);
+/// How long a worker goes on emptying its socket after it was told to stop.
+const DRAIN: Duration = Duration::from_secs(1);
+/// How often an answer is offered to a kernel that has no room for it.
+const SEND_TRIES: usize = 3;
+const RECEIVE_BUFFER: usize = 4 << 20;
+
+/// Opens a socket for each core on one address. Port 0 is chosen by the first one for all.
+pub fn bind(address: SocketAddr) -> io::Result<Vec<Socket>> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut address = address;
+    let mut sockets = Vec::with_capacity(cores);
+    for _ in 0..cores {
+        let socket = open(address)?;
+        if let Some(bound) = socket.local_addr()?.as_socket() {
+            address = bound;
+        }
+        sockets.push(socket);
+    }
+    Ok(sockets)
+}
+
+fn open(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    socket.set_reuse_port(true)?;
+    // More than the system allows is no reason to fail.
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(Duration::from_millis(100)))?;
+    let wildcard = address.ip().is_unspecified();
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+        if wildcard {
+            set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+        }
+        // A forged "fragmentation needed" must not make the kernel fragment answers.
+        let _ = set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, IPV6_PMTUDISC_OMIT);
+    } else {
+        if wildcard {
+            set_option(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+        }
+        let _ = set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT);
+    }
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+const IPV6_PMTUDISC_OMIT: libc::c_int = 5;
+
+fn set_option(socket: &Socket, level: libc::c_int, option: libc::c_int, value: libc::c_int) -> io::Result<()> {
+    // SAFETY: the option's value is one int, which lives until the call returns, and its size is given.
+    let result = unsafe {
+        let len = mem::size_of_val(&value) as libc::socklen_t;
+        libc::setsockopt(socket.as_raw_fd(), level, option, (&raw const value).cast(), len)
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Starts a thread for each socket. They end when `stop` is set, after they have answered what has arrived.
+pub fn start(core: &Arc<Core>, sockets: Vec<Socket>, stop: &Arc<AtomicBool>) -> io::Result<Vec<JoinHandle<()>>> {
+    let mut threads = Vec::with_capacity(sockets.len());
+    for (number, socket) in sockets.into_iter().enumerate() {
+        let local = socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("no IP socket"))?;
+        let mut worker = Worker {
+            core: core.clone(),
+            writer: core.metrics.writer(Transport::Udp),
+            local: local.ip(),
+            draw: super::random_seed().0 as u32,
+            batch: Batch::new(socket),
+        };
+        let stop = stop.clone();
+        let thread = std::thread::Builder::new().name(format!("udp-{number}")).spawn(move || {
+            let abort = AbortOnPanic;
+            worker.run(&stop);
+            mem::forget(abort);
+        })?;
+        threads.push(thread);
+    }
+    Ok(threads)
+}
+
+/// A worker that panics must not leave a server behind that answers some clients and not others. (Release builds
+/// abort anyway.)
+struct AbortOnPanic;
+
+impl Drop for AbortOnPanic {
+    fn drop(&mut self) {
+        std::process::abort();
+    }
+}
+
+struct Worker {
+    core: Arc<Core>,
+    writer: Writer,
+    local: IpAddr,
+    draw: u32,
+    batch: Batch,
+}
+
+impl Worker {
+    fn run(&mut self, stop: &AtomicBool) {
+        while !stop.load(Relaxed) {
+            self.turn(libc::MSG_WAITFORONE);
+        }
+        let end = Instant::now() + DRAIN;
+        while self.turn(libc::MSG_DONTWAIT) && Instant::now() < end {}
+    }
+
+    /// Receives a batch, answers it and sends the answers. False when nothing was there.
+    fn turn(&mut self, flags: libc::c_int) -> bool {
+        let received = match self.batch.receive(flags) {
+            Ok(received) => received,
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => return false,
+                io::ErrorKind::Interrupted => return true,
+                _ => {
+                    self.writer.dropped(Dropped::Receive);
+                    std::thread::sleep(Duration::from_millis(1));
+                    return true;
+                }
+            },
+        };
+        let now = now();
+        // The snapshot is let go of before the next receive blocks.
+        let snapshot = self.core.snapshot.load();
+        self.writer.make_room(snapshot.view_labels().len());
+        for index in 0..received {
+            self.draw = self.draw.wrapping_add(1);
+            self.answer(&snapshot, Moment { now, draw: self.draw }, index);
+        }
+        drop(snapshot);
+        for _ in 0..self.batch.send() {
+            self.writer.dropped(Dropped::Unsent);
+        }
+        true
+    }
+
+    fn answer(&mut self, snapshot: &Snapshot, moment: Moment, index: usize) {
+        let Some(Packet { source, local, query, reply }) = self.batch.packet(index) else { return };
+        let local = local.unwrap_or(self.local);
+        let client = Client { source, local, transport: Transport::Udp };
+        let Outcome::Reply(mut answered) = answer(snapshot, &client, moment, query, reply) else {
+            self.writer.dropped(Dropped::Silent);
+            return;
+        };
+        if is_limited(&answered) && !apply_limit(&self.core, &mut self.writer, source, &mut answered, reply) {
+            return;
+        }
+        self.writer.answered(&answered);
+        self.batch.reply(index, answered.len);
+    }
+}
+
+/// Refused and error answers are limited, but not those to clients whose cookie shows that their address is no forgery.
+fn is_limited(answered: &Answered) -> bool {
+    const NOERROR: u16 = 0;
+    const NXDOMAIN: u16 = 3;
+    !matches!(answered.rcode, NOERROR | NXDOMAIN) && answered.cookie != Cookie::Valid
+}
+
+/// Holds an error answer to the limit. False when nothing is to be sent.
+#[cold]
+fn apply_limit(core: &Core, writer: &mut Writer, source: IpAddr, answered: &mut Answered, reply: &mut [u8]) -> bool {
+    const BADCOOKIE: u16 = 23;
+    match core.error_limit.check(source) {
+        Verdict::Send => true,
+        Verdict::Truncate => {
+            answered.len = answers::truncate(reply, answered.len);
+            writer.limited(Limited::Truncated);
+            true
+        }
+        Verdict::Drop if answered.cookie == Cookie::Client => {
+            answered.len = answers::bad_cookie(reply, answered.len);
+            answered.rcode = BADCOOKIE;
+            writer.limited(Limited::BadCookie);
+            true
+        }
+        Verdict::Drop => {
+            writer.limited(Limited::Dropped);
+            false
+        }
+    }
+}
+
+/// Room for the ancillary data of one packet: one `in_pktinfo` or `in6_pktinfo`.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+struct Control([u8; 64]);
+
+/// The buffers of a batch, made once. `received` points into `queries`, `names` and `controls`, and `replies_out` into
+/// `replies`, `names` and `controls`: a reply goes to where the query came from, from the address that it was sent to.
+struct Batch {
+    socket: Socket,
+    queries: Vec<[u8; QUERY_SIZE]>,
+    replies: Vec<[u8; REPLY_SIZE]>,
+    names: Vec<libc::sockaddr_storage>,
+    /// This and the next are reached through the headers only.
+    _controls: Vec<Control>,
+    _query_vectors: Vec<libc::iovec>,
+    reply_vectors: Vec<libc::iovec>,
+    received: Vec<libc::mmsghdr>,
+    replies_out: Vec<libc::mmsghdr>,
+    /// How many packets the last receive delivered, and how many replies there are to them.
+    received_len: usize,
+    replies_len: usize,
+}
+
+// SAFETY: the pointers in the headers lead only to the vectors of the same value, whose memory is on the heap, is
+// never reallocated, and so stays where it is when the value moves to another thread.
+unsafe impl Send for Batch {}
+
+/// A received packet, and room for its reply.
+struct Packet<'a> {
+    source: IpAddr,
+    /// The address that it was sent to, where the socket does not tell.
+    local: Option<IpAddr>,
+    query: &'a [u8],
+    reply: &'a mut [u8],
+}
+
+impl Batch {
+    fn new(socket: Socket) -> Batch {
+        // SAFETY: all of these are C structures of integers and pointers, for which zero is a valid value.
+        let (name, header, vector) = unsafe {
+            let name = MaybeUninit::<libc::sockaddr_storage>::zeroed().assume_init();
+            let header = MaybeUninit::<libc::mmsghdr>::zeroed().assume_init();
+            (name, header, libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 })
+        };
+        let mut queries = vec![[0; QUERY_SIZE]; BATCH];
+        let mut replies = vec![[0; REPLY_SIZE]; BATCH];
+        let mut names = vec![name; BATCH];
+        let mut controls = vec![Control([0; 64]); BATCH];
+        let mut query_vectors = vec![vector; BATCH];
+        let mut reply_vectors = vec![vector; BATCH];
+        let mut received = vec![header; BATCH];
+        for index in 0..BATCH {
+            query_vectors[index].iov_base = queries[index].as_mut_ptr().cast();
+            query_vectors[index].iov_len = QUERY_SIZE;
+            reply_vectors[index].iov_base = replies[index].as_mut_ptr().cast();
+            let header = &mut received[index].msg_hdr;
+            header.msg_name = (&raw mut names[index]).cast();
+            header.msg_iov = &raw mut query_vectors[index];
+            header.msg_iovlen = 1;
+            header.msg_control = (&raw mut controls[index]).cast();
+        }
+        Batch {
+            socket,
+            queries,
+            replies,
+            names,
+            _controls: controls,
+            _query_vectors: query_vectors,
+            reply_vectors,
+            received,
+            replies_out: vec![header; BATCH],
+            received_len: BATCH,
+            replies_len: 0,
+        }
+    }
+
+    /// Waits for packets. Returns how many there are; fails when there are none in time.
+    fn receive(&mut self, flags: libc::c_int) -> io::Result<usize> {
+        // The kernel wrote over the lengths of those that it used.
+        for message in &mut self.received[..self.received_len] {
+            message.msg_hdr.msg_namelen = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
+            message.msg_hdr.msg_controllen = mem::size_of::<Control>() as _;
+            message.msg_hdr.msg_flags = 0;
+        }
+        self.received_len = 0;
+        self.replies_len = 0;
+        // SAFETY: there are BATCH headers, each with pointers to buffers of this value and with their sizes.
+        let result = unsafe {
+            let headers = self.received.as_mut_ptr();
+            libc::recvmmsg(self.socket.as_raw_fd(), headers, BATCH as libc::c_uint, flags as _, ptr::null_mut())
+        };
+        match usize::try_from(result) {
+            Ok(received) => {
+                self.received_len = received.min(BATCH);
+                Ok(self.received_len)
+            }
+            Err(_) => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// A received packet.
+    fn packet(&mut self, index: usize) -> Option<Packet<'_>> {
+        let source = source(&self.names[index])?;
+        let local = local(&self.received[index].msg_hdr);
+        let len = (self.received[index].msg_len as usize).min(QUERY_SIZE);
+        Some(Packet { source, local, query: &self.queries[index][..len], reply: &mut self.replies[index] })
+    }
+
+    /// Puts the reply to packet `index` among those to send. Each packet has at most one.
+    fn reply(&mut self, index: usize, len: usize) {
+        let (Some(out), vector) = (self.replies_out.get_mut(self.replies_len), &mut self.reply_vectors[index]) else {
+            return;
+        };
+        vector.iov_len = len.min(REPLY_SIZE);
+        out.msg_hdr = self.received[index].msg_hdr;
+        out.msg_hdr.msg_iov = vector;
+        out.msg_hdr.msg_flags = 0;
+        if out.msg_hdr.msg_controllen == 0 {
+            out.msg_hdr.msg_control = ptr::null_mut();
+        }
+        self.replies_len += 1;
+    }
+
+    /// Sends all replies. Returns how many the kernel did not take: one bad destination does not stop the others.
+    fn send(&mut self) -> usize {
+        let (mut sent, mut unsent, mut tries) = (0, 0, 0);
+        while sent < self.replies_len {
+            let rest = &mut self.replies_out[sent..self.replies_len];
+            // SAFETY: each header points to buffers of this value, with their sizes: the reply's octets, and the name
+            // and ancillary data that the kernel filled in for its query.
+            let result =
+                unsafe { libc::sendmmsg(self.socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as libc::c_uint, 0) };
+            if let Ok(count @ 1..) = usize::try_from(result) {
+                sent += count;
+                tries = 0;
+                continue;
+            }
+            // An error is that of the first one in the rest.
+            match io::Error::last_os_error().raw_os_error() {
+                Some(libc::EINTR) => continue,
+                Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) if tries < SEND_TRIES => {
+                    tries += 1;
+                    std::thread::sleep(Duration::from_micros(100));
+                }
+                _ => {
+                    sent += 1;
+                    unsent += 1;
+                    tries = 0;
+                }
+            }
+        }
+        unsent
+    }
+}
+
+/// The address that the kernel wrote.
+fn source(name: &libc::sockaddr_storage) -> Option<IpAddr> {
+    match libc::c_int::from(name.ss_family) {
+        libc::AF_INET => {
+            // SAFETY: the family says that this is a sockaddr_in, and a sockaddr_storage is as large and as aligned.
+            let name = unsafe { &*ptr::from_ref(name).cast::<libc::sockaddr_in>() };
+            Some(Ipv4Addr::from(u32::from_be(name.sin_addr.s_addr)).into())
+        }
+        libc::AF_INET6 => {
+            // SAFETY: likewise, a sockaddr_in6.
+            let name = unsafe { &*ptr::from_ref(name).cast::<libc::sockaddr_in6>() };
+            Some(IpAddr::V6(Ipv6Addr::from(name.sin6_addr.s6_addr)).to_canonical())
+        }
+        _ => None,
+    }
+}
+
+/// The address that a packet was sent to, if its ancillary data says so. The data is made ready for the reply: it
+/// names the address that the reply comes from, and an interface only where the address is valid on that alone.
+fn local(header: &libc::msghdr) -> Option<IpAddr> {
+    // SAFETY: the kernel filled in the control buffer that the header points to, and its length; the macros stay
+    // within that. The data's type is what level and type say, its length is checked, and it may be unaligned.
+    unsafe {
+        let control = libc::CMSG_FIRSTHDR(header);
+        if control.is_null() {
+            return None;
+        }
+        let data = libc::CMSG_DATA(control);
+        match ((*control).cmsg_level, (*control).cmsg_type, (*control).cmsg_len as usize) {
+            (libc::IPPROTO_IP, libc::IP_PKTINFO, len) if len >= control_len::<libc::in_pktinfo>() => {
+                let data = data.cast::<libc::in_pktinfo>();
+                let mut info = data.read_unaligned();
+                info.ipi_ifindex = 0;
+                data.write_unaligned(info);
+                Some(Ipv4Addr::from(u32::from_be(info.ipi_spec_dst.s_addr)).into())
+            }
+            (libc::IPPROTO_IPV6, libc::IPV6_PKTINFO, len) if len >= control_len::<libc::in6_pktinfo>() => {
+                let data = data.cast::<libc::in6_pktinfo>();
+                let mut info = data.read_unaligned();
+                let address = Ipv6Addr::from(info.ipi6_addr.s6_addr);
+                if !address.is_unicast_link_local() {
+                    info.ipi6_ifindex = 0;
+                    data.write_unaligned(info);
+                }
+                Some(IpAddr::V6(address).to_canonical())
+            }
+            _ => None,
+        }
+    }
+}
+
+/// The length of ancillary data that holds a `T`, its header included.
+fn control_len<T>() -> usize {
+    // SAFETY: CMSG_LEN only computes.
+    unsafe { libc::CMSG_LEN(mem::size_of::<T>() as libc::c_uint) as usize }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listen::tests::{core, limits};
+    use std::net::UdpSocket;
+
+    struct Server {
+        core: Arc<Core>,
+        address: SocketAddr,
+        stop: Arc<AtomicBool>,
+        threads: Vec<JoinHandle<()>>,
+    }
+
+    impl Server {
+        fn start(address: &str) -> Server {
+            let core = core(&limits());
+            let sockets = bind(address.parse().unwrap()).unwrap();
+            let address = sockets[0].local_addr().unwrap().as_socket().unwrap();
+            let stop = Arc::new(AtomicBool::new(false));
+            let threads = start(&core, sockets, &stop).unwrap();
+            Server { core, address, stop, threads }
+        }
+
+        fn stop(self) {
+            self.stop.store(true, Relaxed);
+            for thread in self.threads {
+                thread.join().unwrap();
+            }
+        }
+    }
+
+    fn client(address: &str) -> UdpSocket {
+        let socket = UdpSocket::bind(address).unwrap();
+        socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+        socket
+    }
+
+    fn receive(socket: &UdpSocket) -> (String, IpAddr) {
+        let mut buffer = [0; 2000];
+        let (len, from) = socket.recv_from(&mut buffer).unwrap();
+        (String::from_utf8_lossy(&buffer[..len]).into_owned(), from.ip())
+    }
+
+    #[test]
+    fn wildcard_sockets_reply_from_the_address_that_was_asked() {
+        let cases = [
+            ("0.0.0.0:0", "127.0.0.1:0", &["127.0.0.1", "127.0.0.9", "127.8.7.6"][..]),
+            ("127.0.0.3:0", "127.0.0.4:0", &["127.0.0.3"]),
+            ("[::]:0", "[::1]:0", &["::1"]),
+            ("[::1]:0", "[::1]:0", &["::1"]),
+        ];
+        for (listen, from, addresses) in cases {
+            let server = Server::start(listen);
+            let client = client(from);
+            for address in addresses {
+                let address: IpAddr = address.parse().unwrap();
+                client.send_to(b"query", (address, server.address.port())).unwrap();
+                assert_eq!(receive(&client), (format!("query at {address}"), address), "{listen}");
+            }
+            server.stop();
+        }
+    }
+
+    #[test]
+    fn packets_of_all_sizes_and_no_reply() {
+        let server = Server::start("127.0.0.1:0");
+        let client = client("127.0.0.1:0");
+        for query in ["", "drop it", "x"] {
+            client.send_to(query.as_bytes(), server.address).unwrap();
+        }
+        let replies = [receive(&client).0, receive(&client).0];
+        assert_eq!(replies, [" at 127.0.0.1", "x at 127.0.0.1"]);
+        let long = [&b"size"[..], &[4, 208], &[b'.'; 5000]].concat();
+        client.send_to(&long, server.address).unwrap();
+        assert_eq!(receive(&client).0.chars().count(), 1232);
+        let metrics = server.core.metrics.text();
+        assert!(metrics.contains(r#"zonal_dropped_total{reason="silent",transport="udp"} 1"#), "{metrics}");
+        server.stop();
+    }
+
+    #[test]
+    fn what_has_arrived_is_answered_before_the_end() {
+        let core = core(&limits());
+        let sockets = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = sockets[0].local_addr().unwrap().as_socket().unwrap();
+        let client = client("127.0.0.1:0");
+        for _ in 0..100 {
+            client.send_to(b"query", address).unwrap();
+        }
+        for thread in start(&core, sockets, &Arc::new(AtomicBool::new(true))).unwrap() {
+            thread.join().unwrap();
+        }
+        for _ in 0..100 {
+            assert_eq!(receive(&client).0, "query at 127.0.0.1");
+        }
+    }
+
+    #[test]
+    fn an_unsendable_reply_does_not_stop_the_others() {
+        let sockets = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let address = sockets[0].local_addr().unwrap().as_socket().unwrap();
+        let mut batches: Vec<Batch> = sockets.into_iter().map(Batch::new).collect();
+        let client = client("127.0.0.1:0");
+        for number in 0..10u8 {
+            client.send_to(&[b'0' + number], address).unwrap();
+        }
+        let (received, batch) = batches
+            .iter_mut()
+            .find_map(|batch| batch.receive(libc::MSG_DONTWAIT).ok().map(|received| (received, batch)))
+            .unwrap();
+        assert_eq!(received, 10, "one flow goes to one socket");
+        for index in 0..received {
+            let packet = batch.packet(index).unwrap();
+            packet.reply[..1].copy_from_slice(packet.query);
+            batch.reply(index, 1);
+        }
+        for bad in [0, 4, 9] {
+            batch.replies_out[bad].msg_hdr.msg_namelen = 1;
+        }
+        assert_eq!(batch.send(), 3);
+        let replies: String = (0..7).map(|_| receive(&client).0).collect();
+        assert_eq!(replies, "1235678");
+    }
+}

@@ -1,0 +1,630 @@
+//! Nodes to the manifest's types, with all that is wrong told at once.
+//!
+//! serde stops at the first mistake. So the value that has it is left out and the rest is read again, from there on,
+//! until nothing is left: each mistake is told, and what went right before is not read twice.
+
+use super::document::{Node, Span, Step, Value, path_text};
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{
+    Deserializer,
+    de::{self, DeserializeOwned, DeserializeSeed, Expected, Unexpected, Visitor},
+    forward_to_deserialize_any,
+};
+use std::{any::type_name, cell::RefCell, collections::BTreeMap, collections::BTreeSet, fmt};
+
+/// What is wrong with a value.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mistake {
+    /// Where it is, if within the node.
+    pub span: Option<Span>,
+    /// The field, as in `network_interfaces[1].ipv4`; empty for the whole node.
+    pub field: String,
+    /// What is wrong.
+    pub message: String,
+    /// What would be accepted.
+    pub help: Option<String>,
+}
+
+/// Names of fields that come with later versions.
+const NOT_SERVED_YET: &[&str] = &[
+    "set_identifier",
+    "weighted_routing_policy",
+    "failover_routing_policy",
+    "latency_routing_policy",
+    "geolocation_routing_policy",
+    "multivalue_answer_routing_policy",
+    "health_check_id",
+    "evaluate_target_health",
+];
+
+/// Reads a `T`, or tells all that is wrong.
+pub fn decode<T: DeserializeOwned + JsonSchema>(node: &Node) -> Result<T, Vec<Mistake>> {
+    let mut mistakes = Vec::new();
+    let resume = RefCell::new(Resume::default());
+    loop {
+        match T::deserialize(Cursor { node, at: &resume, index: 0 }.to(node)) {
+            Ok(value) if mistakes.is_empty() => return Ok(value),
+            Ok(_) => return Err(mistakes),
+            Err(error) => {
+                let done = error.path.is_empty() && !error.at_key;
+                let path: Vec<Step> = error.path.iter().rev().cloned().collect();
+                tell::<T>(node, &path, &error, &mut mistakes);
+                if done {
+                    return Err(mistakes);
+                }
+                *resume.borrow_mut() = Resume::after(node, &path);
+            }
+        }
+    }
+}
+
+/// From where on each open list and map is read again: what lies before is known.
+#[derive(Default)]
+struct Resume {
+    /// By address of the node: the first element that is not known yet.
+    first: BTreeMap<*const Node, usize>,
+}
+
+impl Resume {
+    /// Behind the node at `path`.
+    fn after(root: &Node, path: &[Step]) -> Resume {
+        let mut first = BTreeMap::new();
+        let mut node = root;
+        for (depth, step) in path.iter().enumerate() {
+            let (position, child) = match (&node.value, step) {
+                (Value::Map(entries), Step::Key(key)) => match entries.iter().position(|entry| entry.key == *key) {
+                    Some(position) => (position, &entries[position].node),
+                    None => break,
+                },
+                (Value::List(items), Step::Index(index)) => match items.get(*index) {
+                    Some(item) => (*index, item),
+                    None => break,
+                },
+                _ => break,
+            };
+            first.insert(node as *const Node, position + usize::from(depth + 1 == path.len()));
+            node = child;
+        }
+        Resume { first }
+    }
+}
+
+/// An error on its way up: the path grows at each level.
+#[derive(Debug)]
+struct Error {
+    kind: ErrorKind,
+    /// From the innermost step outwards.
+    path: Vec<Step>,
+    /// Whether the last step's key is wrong, and not its value.
+    at_key: bool,
+    /// The type that a field is missing of.
+    of: Option<&'static str>,
+}
+
+#[derive(Debug)]
+enum ErrorKind {
+    /// Something else was expected there.
+    Expected(String),
+    /// The text is not of this form.
+    Text(&'static str, &'static str),
+    /// A network with host bits, and the network that it should be.
+    HostBits(IpNet),
+    UnknownWord(&'static [&'static str]),
+    UnknownField(String, &'static [&'static str]),
+    Missing(&'static str),
+    Other(String),
+}
+
+impl Error {
+    fn new(kind: ErrorKind) -> Error {
+        Error { kind, path: Vec::new(), at_key: false, of: None }
+    }
+
+    fn within(mut self, step: Step) -> Error {
+        self.path.push(step);
+        self
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:?}", self.kind)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl de::Error for Error {
+    fn custom<T: fmt::Display>(message: T) -> Error {
+        Error::new(ErrorKind::Other(message.to_string()))
+    }
+
+    fn invalid_type(_: Unexpected, expected: &dyn Expected) -> Error {
+        Error::new(ErrorKind::Expected(expected.to_string()))
+    }
+
+    fn invalid_value(_: Unexpected, expected: &dyn Expected) -> Error {
+        Error::new(ErrorKind::Expected(expected.to_string()))
+    }
+
+    fn unknown_variant(_: &str, known: &'static [&'static str]) -> Error {
+        Error::new(ErrorKind::UnknownWord(known))
+    }
+
+    fn unknown_field(field: &str, known: &'static [&'static str]) -> Error {
+        Error::new(ErrorKind::UnknownField(field.into(), known))
+    }
+
+    fn missing_field(field: &'static str) -> Error {
+        Error::new(ErrorKind::Missing(field))
+    }
+}
+
+/// Writes down what an error means to the user.
+fn tell<T: JsonSchema>(root: &Node, path: &[Step], error: &Error, mistakes: &mut Vec<Mistake>) {
+    let Some(node) = follow(root, path) else { return };
+    let field = path_text(path);
+    let span = if error.at_key { key_span(root, path) } else { root.locate(&field) };
+    let mistake = |message: String, help: Option<String>| Mistake { span, field: field.clone(), message, help };
+    mistakes.push(match &error.kind {
+        ErrorKind::Expected(expected) => {
+            let help = (expected == "true or false")
+                .then(|| match shown_text(node).map(|text| text.to_ascii_lowercase()).as_deref() {
+                    Some("yes" | "on" | "true") => Some("write true".to_string()),
+                    Some("no" | "off" | "false") => Some("write false".to_string()),
+                    _ => None,
+                })
+                .flatten();
+            mistake(format!("expected {expected}, found {}", shown(node)), help)
+        }
+        ErrorKind::Text(what, example) => {
+            mistake(format!("expected {what} such as {example}, found {}", shown(node)), None)
+        }
+        ErrorKind::HostBits(network) => mistake(
+            format!("the CIDR block {} has host bits set", shown(node)),
+            Some(format!("the network is `{network}`")),
+        ),
+        ErrorKind::UnknownWord(known) => {
+            let text = shown_text(node).unwrap_or_default();
+            mistake(format!("`{text}` is not known here"), suggestion(text, known.iter().copied()))
+        }
+        ErrorKind::UnknownField(name, _) if NOT_SERVED_YET.contains(&name.as_str()) => {
+            mistake(format!("`{name}` is not served yet by this version"), Some("take it out".into()))
+        }
+        ErrorKind::UnknownField(name, known) => {
+            mistake(format!("there is no field `{name}` here"), suggestion(name, known.iter().copied()))
+        }
+        ErrorKind::Missing(first) => {
+            let required = error.of.map(|of| required_fields::<T>(of)).unwrap_or_default();
+            let all = if required.is_empty() { [first.to_string()].into() } else { required };
+            for name in all.iter().filter(|name| node.entry(name).is_none()) {
+                mistakes.push(mistake(format!("the field `{name}` is missing"), None));
+            }
+            return;
+        }
+        ErrorKind::Other(message) => mistake(
+            match shown_text(node) {
+                Some(text) if !message.contains(text) => format!("{message}: {}", shown(node)),
+                _ => message.clone(),
+            },
+            None,
+        ),
+    });
+}
+
+/// The required fields of a type that `T` has in it, from its schema.
+fn required_fields<T: JsonSchema>(of: &str) -> BTreeSet<String> {
+    let schema = schemars::schema_for!(T).to_value();
+    let object = match schema["title"] == of {
+        true => &schema,
+        false => &schema["$defs"][of],
+    };
+    object["required"].as_array().into_iter().flatten().filter_map(|name| name.as_str().map(String::from)).collect()
+}
+
+fn follow<'a>(root: &'a Node, path: &[Step]) -> Option<&'a Node> {
+    path.iter().try_fold(root, |node, step| match (&node.value, step) {
+        (Value::Map(_), Step::Key(key)) => node.entry(key).map(|entry| &entry.node),
+        (Value::List(items), Step::Index(index)) => items.get(*index),
+        _ => None,
+    })
+}
+
+fn key_span(root: &Node, path: &[Step]) -> Option<Span> {
+    match path.split_last()? {
+        (Step::Key(key), parent) => follow(root, parent)?.entry(key).map(|entry| entry.key_span),
+        _ => None,
+    }
+}
+
+fn shown_text(node: &Node) -> Option<&str> {
+    match &node.value {
+        Value::Scalar { text, .. } => Some(text),
+        _ => None,
+    }
+}
+
+/// A value as a message shows it.
+fn shown(node: &Node) -> String {
+    match &node.value {
+        _ if node.is_null() => match shown_text(node) {
+            Some("") | None => "nothing".into(),
+            Some(text) => format!("`{text}`"),
+        },
+        Value::Scalar { text, plain } => {
+            let short: String = text.chars().take(80).collect();
+            let more = if short.len() < text.len() { "…" } else { "" };
+            let quoted = if *plain || text.parse::<f64>().is_err() && !matches!(&**text, "true" | "false") {
+                ""
+            } else {
+                " in quotes"
+            };
+            format!("`{short}{more}`{quoted}")
+        }
+        Value::List(_) => "a list".into(),
+        Value::Map(_) => "a map".into(),
+    }
+}
+
+/// What was meant, or what there is.
+pub fn suggestion<'a>(text: &str, known: impl Iterator<Item = &'a str> + Clone) -> Option<String> {
+    if let Some(nearest) = nearest(text, known.clone()) {
+        return Some(format!("did you mean `{nearest}`?"));
+    }
+    let known: Vec<String> = known.take(13).map(|word| format!("`{word}`")).collect();
+    (!known.is_empty() && known.len() <= 12).then(|| format!("known are {}", known.join(", ")))
+}
+
+/// The known name that looks most like `text`; none if none does.
+pub fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let text = text.to_ascii_lowercase();
+    // Distances between texts of very different lengths need not be computed.
+    let close = known.filter(|word| word.len().abs_diff(text.len()) <= 4 && text.len() <= 200).filter_map(|word| {
+        let distance = strsim::damerau_levenshtein(&text, &word.to_ascii_lowercase());
+        (distance <= (word.len().max(text.len()) / 3).clamp(1, 4)).then_some((distance, word))
+    });
+    close.min_by_key(|(distance, _)| *distance).map(|(_, word)| word)
+}
+
+/// A place in the tree, to read from.
+#[derive(Clone, Copy)]
+struct Cursor<'a> {
+    node: &'a Node,
+    at: &'a RefCell<Resume>,
+    index: usize,
+}
+
+impl<'a> Cursor<'a> {
+    fn to(self, node: &'a Node) -> Cursor<'a> {
+        Cursor { node, at: self.at, index: self.at.borrow().first.get(&(node as *const Node)).copied().unwrap_or(0) }
+    }
+
+    fn expected<T>(self, what: &str) -> Result<T, Error> {
+        Err(Error::new(ErrorKind::Expected(what.into())))
+    }
+
+    /// A text: any scalar but null.
+    fn text(self) -> Result<&'a str, Error> {
+        match &self.node.value {
+            Value::Scalar { text, .. } if !self.node.is_null() => Ok(text),
+            _ => self.expected("text"),
+        }
+    }
+
+    /// A scalar without quotes.
+    fn plain(self) -> Option<&'a str> {
+        match &self.node.value {
+            Value::Scalar { text, plain: true } => Some(text),
+            _ => None,
+        }
+    }
+
+    fn number<N: std::str::FromStr>(self, low: impl fmt::Display, high: impl fmt::Display) -> Result<N, Error> {
+        match self.plain().and_then(|text| text.parse().ok()) {
+            Some(number) => Ok(number),
+            None => self.expected(&format!("a number from {low} to {high}")),
+        }
+    }
+}
+
+/// What a text of this type looks like, and an example.
+fn form_of(value: &str) -> Option<(&'static str, &'static str)> {
+    match value.rsplit("::").next()? {
+        "IpNet" => Some(("an IPv4 or IPv6 CIDR block", "10.1.0.0/16 or fd00:a::/56")),
+        "IpAddr" => Some(("an IPv4 or IPv6 address", "10.1.0.2 or fd00:a::2")),
+        "Ipv4Addr" => Some(("an IPv4 address", "10.1.0.2")),
+        "Ipv6Addr" => Some(("an IPv6 address", "fd00:a::2")),
+        "SocketAddr" => Some(("an address and port", "127.0.0.1:5300 or [::1]:5300")),
+        "Timestamp" => Some(("a time", "2026-11-24T10:00:00Z")),
+        _ => None,
+    }
+}
+
+macro_rules! numbers {
+    ($($method:ident $visit:ident $number:ident,)+) => {
+        $(fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+            visitor.$visit(self.number($number::MIN, $number::MAX)?)
+        })+
+    };
+}
+
+impl<'de> Deserializer<'de> for Cursor<'de> {
+    type Error = Error;
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match &self.node.value {
+            _ if self.node.is_null() => visitor.visit_unit(),
+            Value::Scalar { text, .. } => visitor.visit_borrowed_str(text),
+            Value::List(_) => self.deserialize_seq(visitor),
+            Value::Map(_) => self.deserialize_map(visitor),
+        }
+    }
+
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match self.plain() {
+            Some("true" | "True" | "TRUE") => visitor.visit_bool(true),
+            Some("false" | "False" | "FALSE") => visitor.visit_bool(false),
+            _ => self.expected("true or false"),
+        }
+    }
+
+    numbers! {
+        deserialize_i8 visit_i8 i8, deserialize_i16 visit_i16 i16, deserialize_i32 visit_i32 i32,
+        deserialize_i64 visit_i64 i64, deserialize_u8 visit_u8 u8, deserialize_u16 visit_u16 u16,
+        deserialize_u32 visit_u32 u32, deserialize_u64 visit_u64 u64, deserialize_f32 visit_f32 f32,
+        deserialize_f64 visit_f64 f64,
+    }
+
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        let form = form_of(type_name::<V::Value>());
+        let text = match (self.text(), form) {
+            (Ok(text), _) => text,
+            (Err(_), Some((what, example))) => return Err(Error::new(ErrorKind::Text(what, example))),
+            (Err(error), None) => return Err(error),
+        };
+        if type_name::<V::Value>().ends_with("::IpNet")
+            && let Ok(network) = text.parse::<IpNet>()
+            && network != network.trunc()
+        {
+            return Err(Error::new(ErrorKind::HostBits(network.trunc())));
+        }
+        visitor.visit_borrowed_str(text).map_err(|error: Error| match form {
+            Some((what, example)) => Error::new(ErrorKind::Text(what, example)),
+            None => error,
+        })
+    }
+
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        self.deserialize_str(visitor)
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        if self.node.is_null() { visitor.visit_none() } else { visitor.visit_some(self) }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_newtype_struct(self)
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match &self.node.value {
+            Value::List(items) => visitor.visit_seq(ListReader { cursor: self, items }),
+            _ => self.expected("a list"),
+        }
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        match &self.node.value {
+            Value::Map(entries) => visitor.visit_map(MapReader { cursor: self, entries }),
+            _ => self.expected("a map"),
+        }
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        self.deserialize_map(visitor).map_err(|mut error| {
+            if matches!(error.kind, ErrorKind::Missing(_)) && error.path.is_empty() {
+                error.of = Some(name);
+            }
+            error
+        })
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _: &'static str,
+        _: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, Error> {
+        visitor.visit_enum(de::value::BorrowedStrDeserializer::new(self.text()?))
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Error> {
+        visitor.visit_unit()
+    }
+
+    forward_to_deserialize_any! { i128 u128 char bytes byte_buf unit unit_struct tuple tuple_struct }
+}
+
+struct ListReader<'a> {
+    cursor: Cursor<'a>,
+    items: &'a [Node],
+}
+
+impl<'de> de::SeqAccess<'de> for ListReader<'de> {
+    type Error = Error;
+
+    fn next_element_seed<T: DeserializeSeed<'de>>(&mut self, seed: T) -> Result<Option<T::Value>, Error> {
+        let index = self.cursor.index;
+        let Some(item) = self.items.get(index) else { return Ok(None) };
+        self.cursor.index += 1;
+        seed.deserialize(self.cursor.to(item)).map(Some).map_err(|error| error.within(Step::Index(index)))
+    }
+}
+
+struct MapReader<'a> {
+    cursor: Cursor<'a>,
+    entries: &'a [super::document::Entry],
+}
+
+impl<'de> de::MapAccess<'de> for MapReader<'de> {
+    type Error = Error;
+
+    fn next_key_seed<K: DeserializeSeed<'de>>(&mut self, seed: K) -> Result<Option<K::Value>, Error> {
+        let Some(entry) = self.entries.get(self.cursor.index) else { return Ok(None) };
+        let key = de::value::BorrowedStrDeserializer::new(&entry.key);
+        seed.deserialize(key).map(Some).map_err(|mut error: Error| {
+            error.at_key = true;
+            error.within(Step::Key(entry.key.clone()))
+        })
+    }
+
+    fn next_value_seed<V: DeserializeSeed<'de>>(&mut self, seed: V) -> Result<V::Value, Error> {
+        let Some(entry) = self.entries.get(self.cursor.index) else {
+            return Err(Error::new(ErrorKind::Other("a key has no value".into())));
+        };
+        self.cursor.index += 1;
+        let value = seed.deserialize(self.cursor.to(&entry.node));
+        value.map_err(|error| error.within(Step::Key(entry.key.clone())))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::{PrivateHostedZone, Vpc, VpcEndpoint, ZonalShift, document};
+    use proptest::prelude::*;
+
+    fn mistakes<T: DeserializeOwned + JsonSchema>(text: &str) -> Vec<String> {
+        let (node, faults) = document::read(text.as_bytes(), false);
+        assert_eq!(faults, [], "{text}");
+        let mistakes = decode::<T>(&node.unwrap()).err().unwrap_or_default();
+        let shown = mistakes.iter().map(|m| {
+            let place = m.span.map_or(String::new(), |span| format!("{}:{}: ", span.line, span.column));
+            let help = m.help.as_ref().map_or(String::new(), |help| format!(" ({help})"));
+            format!("{place}{}: {}{help}", m.field, m.message)
+        });
+        shown.collect()
+    }
+
+    #[test]
+    fn plain_scalars_are_text_where_text_is_wanted() {
+        let text = "{owner_id: 111122223333, region: no, cidr_blocks: [], enable_dns_support: false, profile_id: ~}";
+        let node = document::read(text.as_bytes(), false).0.unwrap();
+        let vpc: Vpc = decode(&node).unwrap();
+        assert_eq!((&*vpc.owner_id, &*vpc.region), ("111122223333", "no"));
+        assert!(!vpc.enable_dns_support && vpc.enable_dns_hostnames && vpc.profile_id.is_none());
+    }
+
+    #[test]
+    fn all_mistakes_of_a_vpc_are_told() {
+        let text = "\
+regoin: us-east-1
+owner_id:
+cidr_blocks: [10.1.0.0/40, 10.1.0.0/16, 10.2.0.1/16, [], ~]
+enable_dns_support: yes
+enable_dns_hostnames: \"true\"
+resolver_addresses: 10.1.0.2
+subnets:
+  a: {cidr_blocks: [10.1.0.0/24, x]}
+  b: {availability_zone_id: [], cidr_blocks: []}
+  c: {availability_zone_id: x, cidr_blocks: [], dns64: true}
+  d: {}
+availability_zones: [a]
+";
+        let example = "expected an IPv4 or IPv6 CIDR block such as 10.1.0.0/16 or fd00:a::/56, found";
+        assert_eq!(
+            mistakes::<Vpc>(text),
+            [
+                "1:1: regoin: there is no field `regoin` here (did you mean `region`?)",
+                "2:1: owner_id: expected text, found nothing",
+                &format!("3:15: cidr_blocks[0]: {example} `10.1.0.0/40`"),
+                "3:41: cidr_blocks[2]: the CIDR block `10.2.0.1/16` has host bits set (the network is `10.2.0.0/16`)",
+                &format!("3:54: cidr_blocks[3]: {example} a list"),
+                &format!("3:58: cidr_blocks[4]: {example} `~`"),
+                "4:21: enable_dns_support: expected true or false, found `yes` (write true)",
+                "5:23: enable_dns_hostnames: expected true or false, found `true` in quotes (write true)",
+                "6:21: resolver_addresses: expected a list, found `10.1.0.2`",
+                &format!("8:34: subnets.a.cidr_blocks[1]: {example} `x`"),
+                "8:3: subnets.a: the field `availability_zone_id` is missing",
+                "9:7: subnets.b.availability_zone_id: expected text, found a list",
+                "10:49: subnets.c.dns64: there is no field `dns64` here (known are `availability_zone_id`, \
+                 `cidr_blocks`, `enable_dns64`)",
+                "11:3: subnets.d: the field `availability_zone_id` is missing",
+                "11:3: subnets.d: the field `cidr_blocks` is missing",
+                "12:1: availability_zones: expected a map, found a list",
+                ": the field `region` is missing",
+            ]
+        );
+    }
+
+    #[test]
+    fn words_times_numbers_and_names() {
+        assert_eq!(
+            mistakes::<VpcEndpoint>(
+                "{vpc_endpoint_type: interfaces, service_name: s, vpc_id: v, state: up, private_dns_scope: conected,
+                 dns_options: {dns_record_ip_type: IPV6, x: 1}, network_interfaces: [{availability_zone_id: a, ipv4: 'fd00::1'}]}"
+            ),
+            [
+                "1:21: vpc_endpoint_type: `interfaces` is not known here (did you mean `Interface`?)",
+                "1:68: state: `up` is not known here (known are `PendingAcceptance`, `Pending`, `Available`, `Deleting`, \
+                 `Deleted`, `Rejected`, `Failed`, `Expired`, `Partial`)",
+                "1:91: private_dns_scope: `conected` is not known here (did you mean `connected`?)",
+                "2:58: dns_options.x: there is no field `x` here (known are `dns_record_ip_type`, \
+                 `private_dns_only_for_inbound_resolver_endpoint`)",
+                "2:118: network_interfaces[0].ipv4: expected an IPv4 address such as 10.1.0.2, found `fd00::1`",
+            ]
+        );
+        assert_eq!(
+            mistakes::<ZonalShift>("{expires_at: tomorrow}"),
+            ["1:14: expires_at: expected a time such as 2026-11-24T10:00:00Z, found `tomorrow`"]
+        );
+        assert_eq!(
+            mistakes::<PrivateHostedZone>(
+                "{name: a..b, vpc_ids: [], records: [{ttl: 5000000000}, {ttl: '5', weighted_routing_policy: {}}, \
+                 {alias: {name: a, evaluate_target_health: true}}]}"
+            ),
+            [
+                "1:8: name: a domain name has an empty label: `a..b`",
+                "1:43: records[0].ttl: expected a number from 0 to 4294967295, found `5000000000`",
+                "1:62: records[1].ttl: expected a number from 0 to 4294967295, found `5` in quotes",
+                "1:67: records[1].weighted_routing_policy: `weighted_routing_policy` is not served yet by this version \
+                 (take it out)",
+                "1:115: records[2].alias.evaluate_target_health: `evaluate_target_health` is not served yet by this \
+                 version (take it out)",
+            ]
+        );
+    }
+
+    #[test]
+    fn a_hundred_thousand_mistakes_take_no_square_of_that() {
+        let text = format!("{{name: a, vpc_ids: [{}]}}", "[],".repeat(100_000));
+        assert_eq!(mistakes::<PrivateHostedZone>(&text).len(), 100_000);
+    }
+
+    proptest! {
+        #[test]
+        fn mutated_text_never_panics(at in 0usize..200, with in "[ -~\\n]{0,3}", cut in 0usize..4) {
+            let mut text = "region: r\ncidr_blocks: [10.0.0.0/8]\nsubnets:\n  a: &a {availability_zone_id: z, cidr_blocks: \
+                            [10.0.0.0/9]}\n  b: *a\navailability_zones: {us-east-1a: use1-az1}\nresolver_addresses:\n- 10.0.0.2\n"
+                .to_string();
+            let at = at.min(text.len());
+            text.replace_range(at..(at + cut).min(text.len()), &with);
+            let (node, faults) = document::read(text.as_bytes(), false);
+            match node.map(|node| decode::<Vpc>(&node)) {
+                Some(Err(mistakes)) => prop_assert!(!mistakes.is_empty()),
+                Some(Ok(_)) => {}
+                None => prop_assert!(!faults.is_empty() || text.trim().is_empty()),
+            }
+        }
+    }
+}

@@ -1,0 +1,309 @@
+//! The text of a manifest as a tree of nodes that know where they are.
+
+mod json;
+mod yaml;
+
+use std::sync::Arc;
+
+/// The largest file that is read, in octets.
+pub const MAX_FILE: u64 = 256 << 20;
+/// How deep lists and maps may be nested.
+pub const MAX_DEPTH: usize = 64;
+
+/// Where something is in a file: line and column from 1, length in characters, at least 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Span {
+    pub line: u32,
+    pub column: u32,
+    pub length: u32,
+}
+
+impl Default for Span {
+    fn default() -> Span {
+        Span { line: 1, column: 1, length: 1 }
+    }
+}
+
+/// Something that is wrong with the text itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// Where it is.
+    pub span: Span,
+    /// What is wrong.
+    pub message: String,
+    /// What would be accepted.
+    pub help: Option<String>,
+}
+
+impl Fault {
+    fn new(span: Span, message: impl Into<String>) -> Fault {
+        Fault { span, message: message.into(), help: None }
+    }
+
+    fn help(mut self, help: impl Into<String>) -> Fault {
+        self.help = Some(help.into());
+        self
+    }
+}
+
+/// A value with its place.
+#[derive(Clone, Debug)]
+pub struct Node {
+    /// Where it begins.
+    pub span: Span,
+    /// What it is.
+    pub value: Value,
+}
+
+/// What a node is.
+#[derive(Clone, Debug)]
+pub enum Value {
+    /// Text, a number, a boolean or null: which of them, the field that it is for decides.
+    Scalar {
+        /// The text, without quotes and escapes.
+        text: Arc<str>,
+        /// Whether it is without quotes, so that it may be a number, a boolean or null.
+        plain: bool,
+    },
+    /// A list.
+    List(Vec<Node>),
+    /// A map, in the order of the text.
+    Map(Vec<Entry>),
+}
+
+/// A key of a map, and its value.
+#[derive(Clone, Debug)]
+pub struct Entry {
+    /// The key's text.
+    pub key: Arc<str>,
+    /// Where the key is.
+    pub key_span: Span,
+    /// The value.
+    pub node: Node,
+}
+
+/// A step from a node to one of those in it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// The value of a key.
+    Key(Arc<str>),
+    /// An element of a list, from 0.
+    Index(usize),
+}
+
+/// A path as it is shown: `network_interfaces[1].ipv4`.
+pub fn path_text(path: &[Step]) -> String {
+    let mut text = String::new();
+    for step in path {
+        match step {
+            Step::Key(key) => {
+                if !text.is_empty() {
+                    text.push('.');
+                }
+                text.push_str(key);
+            }
+            Step::Index(index) => text.push_str(&format!("[{index}]")),
+        }
+    }
+    text
+}
+
+impl Node {
+    /// Whether it is null: nothing at all, `~` or `null`.
+    pub fn is_null(&self) -> bool {
+        matches!(&self.value, Value::Scalar { text, plain: true } if matches!(&**text, "" | "~" | "null" | "Null" | "NULL"))
+    }
+
+    /// The entry of a map.
+    pub fn entry(&self, key: &str) -> Option<&Entry> {
+        match &self.value {
+            Value::Map(entries) => entries.iter().find(|entry| &*entry.key == key),
+            _ => None,
+        }
+    }
+
+    /// Where the node at `path` (as [`path_text`] writes it) is, or the nearest one above it that exists. A scalar is
+    /// shown itself, a list or map by its key. None if that is this node.
+    pub fn locate(&self, path: &str) -> Option<Span> {
+        let mut node = self;
+        let mut rest = path;
+        let mut found = None;
+        while !rest.is_empty() {
+            match &node.value {
+                Value::Map(entries) => {
+                    // Keys may have dots in them: the longest that fits is meant.
+                    let fits = entries.iter().filter_map(|entry| {
+                        let tail = rest.strip_prefix(&*entry.key)?;
+                        (tail.is_empty() || tail.starts_with(['.', '['])).then_some((entry, tail))
+                    });
+                    let Some((entry, tail)) = fits.min_by_key(|(_, tail)| tail.len()) else { break };
+                    node = &entry.node;
+                    found = Some(match node.value {
+                        Value::Scalar { .. } if !node.is_null() => node.span,
+                        _ => entry.key_span,
+                    });
+                    rest = tail.strip_prefix('.').unwrap_or(tail);
+                }
+                Value::List(items) => {
+                    let Some((index, tail)) = rest.strip_prefix('[').and_then(|rest| rest.split_once(']')) else {
+                        break;
+                    };
+                    let Some(item) = index.parse::<usize>().ok().and_then(|index| items.get(index)) else { break };
+                    node = item;
+                    found = Some(item.span);
+                    rest = tail.strip_prefix('.').unwrap_or(tail);
+                }
+                Value::Scalar { .. } => break,
+            }
+        }
+        found
+    }
+}
+
+/// Reads a document. The faults are of the text itself: with one, the tree holds what could be read, or nothing.
+pub fn read(bytes: &[u8], json: bool) -> (Option<Node>, Vec<Fault>) {
+    let text = match std::str::from_utf8(bytes) {
+        Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
+        Err(error) => {
+            let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
+            let line = valid.matches('\n').count() as u32 + 1;
+            let column = valid.rsplit('\n').next().map_or(0, |last| last.chars().count()) as u32 + 1;
+            let fault = Fault::new(Span { line, column, length: 1 }, "this is not valid UTF-8");
+            return (None, vec![fault.help("save the file as UTF-8")]);
+        }
+    };
+    if json { json::read(text) } else { yaml::read(text) }
+}
+
+/// Takes out the keys that a map has twice, and tells of them.
+fn without_duplicates(entries: Vec<Entry>, faults: &mut Vec<Fault>) -> Vec<Entry> {
+    let mut lines: std::collections::HashMap<Arc<str>, u32> = std::collections::HashMap::with_capacity(entries.len());
+    let mut unique = Vec::with_capacity(entries.len());
+    for entry in entries {
+        match lines.get(&entry.key) {
+            Some(line) => faults.push(
+                Fault::new(
+                    entry.key_span,
+                    format!("`{}` is given twice: in line {line} and in line {}", entry.key, entry.key_span.line),
+                )
+                .help("keep one of them"),
+            ),
+            None => {
+                lines.insert(entry.key.clone(), entry.key_span.line);
+                unique.push(entry);
+            }
+        }
+    }
+    unique
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn yaml(text: &str) -> (Option<Node>, Vec<Fault>) {
+        read(text.as_bytes(), false)
+    }
+
+    fn json_of(node: &Node) -> serde_json::Value {
+        match &node.value {
+            _ if node.is_null() => serde_json::Value::Null,
+            Value::Scalar { text, plain: true } => {
+                serde_json::from_str(text).unwrap_or_else(|_| serde_json::Value::String(text.to_string()))
+            }
+            Value::Scalar { text, .. } => serde_json::Value::String(text.to_string()),
+            Value::List(items) => items.iter().map(json_of).collect(),
+            Value::Map(entries) => {
+                serde_json::Value::Object(entries.iter().map(|e| (e.key.to_string(), json_of(&e.node))).collect())
+            }
+        }
+    }
+
+    #[test]
+    fn nodes_know_their_place() {
+        let (node, faults) = yaml(
+            "# ö\nvpcs:\n  vpc-ä: {region: \"us-east-1\", cidr_blocks: [10.0.0.0/8, fd00::/8]}\n  b.c:\n    x: |\n      text\n",
+        );
+        assert_eq!(faults, []);
+        let node = node.unwrap();
+        for (path, line, column, length) in [
+            ("vpcs", 2, 1, 4),
+            ("vpcs.vpc-ä", 3, 3, 5),
+            ("vpcs.vpc-ä.region", 3, 19, 11),
+            ("vpcs.vpc-ä.cidr_blocks[1]", 3, 58, 8),
+            ("vpcs.vpc-ä.cidr_blocks[7]", 3, 32, 11),
+            ("vpcs.vpc-ä.no_such", 3, 3, 5),
+            ("vpcs.b.c.x", 6, 7, 1),
+            ("vpcs.b.c.y", 4, 3, 3),
+        ] {
+            assert_eq!(node.locate(path), Some(Span { line, column, length }), "{path}");
+        }
+        assert_eq!(node.locate("nothing"), None);
+    }
+
+    #[test]
+    fn broken_texts_are_told_of() {
+        let bomb = format!(
+            "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n{}",
+            (1..12)
+                .map(|i| format!("a{i}: &a{i} [{}]\n", vec![format!("*a{}", i - 1); 10].join(",")))
+                .collect::<String>()
+        );
+        let cases: [(&str, bool, u32, &str); 14] = [
+            (&bomb, false, 6, "aliases expand to more than"),
+            (&"[".repeat(100), false, 1, "nested more than 64 deep"),
+            (&"[".repeat(100_000), true, 1, "nested more than 64 deep"),
+            ("a: 1\nb: 2\na: 3\n", false, 3, "`a` is given twice: in line 1 and in line 3"),
+            ("a: 1\n---\nb: 2\n", false, 2, "more than one document"),
+            ("a: [1\nb: 2\n", false, 2, "not valid YAML"),
+            ("a: *x\n", false, 1, "not valid YAML"),
+            ("a: &a [*a]\n", false, 1, "anchor"),
+            ("? [a]\n: b\n", false, 1, "a key must be plain text"),
+            ("{\"a\": 1,\n\"a\": 2}", true, 2, "`a` is given twice: in line 1 and in line 2"),
+            ("{\"a\": 01}", true, 1, "not valid JSON"),
+            ("{\"a\": 1}\n x", true, 2, "not valid JSON"),
+            ("{\"a\": \"\\ud800\"}", true, 1, "not valid JSON"),
+            ("{\"a\":\n1,}", true, 2, "not valid JSON"),
+        ];
+        for (text, json, line, message) in cases {
+            let (_, faults) = read(text.as_bytes(), json);
+            let shown = &text[..text.len().min(60)];
+            assert_eq!(faults.len(), 1, "{shown}: {faults:?}");
+            assert!(faults[0].message.contains(message), "{shown}: {faults:?}");
+            assert_eq!(faults[0].span.line, line, "{shown}: {faults:?}");
+        }
+        let (_, faults) = read(b"a: b\nc: \xff\n", false);
+        assert_eq!((faults[0].span.line, faults[0].span.column), (2, 4));
+    }
+
+    #[test]
+    fn nothing_is_empty() {
+        for text in ["", "# only a comment\n", "---\n", "\u{feff}", "---\n# a\n...\n"] {
+            let (node, faults) = yaml(text);
+            assert!(faults.is_empty() && node.is_none_or(|node| node.is_null()), "{text:?}");
+        }
+        assert!(read(b" \n", true).0.is_none());
+        assert!(read(b" \n", true).1.is_empty());
+    }
+
+    #[test]
+    fn json_is_read_as_json() {
+        let text = "\u{feff}{\t\"a\" :[1,-2.5e3,true,null,\"\\ud83d\\ude00\\n\\u00e9\\/\"],\r\n\t\"\":{},\"b\":[ ]}";
+        let (node, faults) = read(text.as_bytes(), true);
+        assert_eq!(faults, []);
+        assert_eq!(json_of(&node.unwrap()), serde_json::from_str::<serde_json::Value>(&text[3..]).unwrap());
+    }
+
+    proptest! {
+        #[test]
+        fn any_text_is_read(text in "[ -~\\n\\t\"{}\\[\\]:,&*!|>#'%@-]{0,80}", json: bool) {
+            let (node, faults) = read(text.as_bytes(), json);
+            if json {
+                let valid = serde_json::from_str::<serde_json::Value>(&text).is_ok() || text.trim().is_empty();
+                prop_assert!(valid || !faults.is_empty());
+                prop_assert!(!valid || node.is_some() || text.trim().is_empty());
+            }
+        }
+    }
+}

@@ -1,0 +1,158 @@
+//! YAML, from the events of `saphyr-parser`.
+
+use super::{Entry, Fault, MAX_DEPTH, Node, Span, Value, without_duplicates};
+use saphyr_parser::{Event, Parser, ScalarStyle};
+use std::{collections::HashMap, sync::Arc};
+
+/// How much all aliases together may expand to: a node counts one, and each 32 octets of its text another.
+const MAX_EXPANSION: usize = 1_000_000;
+
+/// A list or map that is still open.
+struct Open {
+    span: Span,
+    anchor: usize,
+    items: Items,
+}
+
+enum Items {
+    List(Vec<Node>),
+    Map { entries: Vec<Entry>, key: Option<(Arc<str>, Span)> },
+}
+
+#[derive(Default)]
+struct Builder {
+    open: Vec<Open>,
+    root: Option<Node>,
+    /// What aliases may stand for, and what an expansion of it counts.
+    anchors: HashMap<usize, (Node, usize)>,
+    expanded: usize,
+    faults: Vec<Fault>,
+}
+
+pub(super) fn read(text: &str) -> (Option<Node>, Vec<Fault>) {
+    let mut builder = Builder::default();
+    let mut documents = 0;
+    for event in Parser::new_from_str(text) {
+        let (event, at) = match event {
+            Ok(event) => event,
+            Err(error) => {
+                let (line, column) = (error.marker().line() as u32, error.marker().col() as u32 + 1);
+                let fault = Fault::new(
+                    Span { line: line.max(1), column, length: 1 },
+                    format!("this is not valid YAML: {}", error.info()),
+                );
+                builder.faults.push(fault);
+                return (None, builder.faults);
+            }
+        };
+        let length = match at.end.line() == at.start.line() {
+            true => at.end.col().saturating_sub(at.start.col()).max(1),
+            false => 1,
+        };
+        let span = Span { line: at.start.line() as u32, column: at.start.col() as u32 + 1, length: length as u32 };
+        let done = match event {
+            Event::DocumentStart(_) => {
+                documents += 1;
+                if documents > 1 {
+                    let fault = Fault::new(span, "the file has more than one document");
+                    builder.faults.push(fault.help("take out the `---`, or split the file"));
+                    return (None, builder.faults);
+                }
+                Ok(())
+            }
+            Event::Scalar(text, style, anchor, _) => {
+                let plain = style == ScalarStyle::Plain;
+                builder.add(Node { span, value: Value::Scalar { text: text.into(), plain } }, anchor)
+            }
+            Event::SequenceStart(anchor, _) => builder.open(span, anchor, Items::List(Vec::new())),
+            Event::MappingStart(anchor, _) => builder.open(span, anchor, Items::Map { entries: Vec::new(), key: None }),
+            Event::SequenceEnd | Event::MappingEnd => builder.close(at.end.line(), at.end.col()),
+            Event::Alias(anchor) => builder.expand(span, anchor),
+            Event::DocumentEnd | Event::StreamStart | Event::StreamEnd | Event::Nothing => Ok(()),
+        };
+        if let Err(fault) = done {
+            builder.faults.push(fault);
+            return (None, builder.faults);
+        }
+    }
+    (builder.root, builder.faults)
+}
+
+impl Builder {
+    fn open(&mut self, span: Span, anchor: usize, items: Items) -> Result<(), Fault> {
+        if self.open.len() >= MAX_DEPTH {
+            return Err(Fault::new(span, format!("lists and maps are nested more than {MAX_DEPTH} deep")));
+        }
+        if let Some(Open { items: Items::Map { key: None, .. }, .. }) = self.open.last() {
+            return Err(bad_key(span));
+        }
+        self.open.push(Open { span, anchor, items });
+        Ok(())
+    }
+
+    fn close(&mut self, end_line: usize, end_col: usize) -> Result<(), Fault> {
+        let Some(Open { mut span, anchor, items }) = self.open.pop() else { return Ok(()) };
+        if span.line as usize == end_line {
+            span.length = (end_col as u32 + 1).saturating_sub(span.column).max(1);
+        }
+        let value = match items {
+            Items::List(items) => Value::List(items),
+            Items::Map { entries, .. } => Value::Map(without_duplicates(entries, &mut self.faults)),
+        };
+        self.add(Node { span, value }, anchor)
+    }
+
+    fn add(&mut self, node: Node, anchor: usize) -> Result<(), Fault> {
+        if anchor != 0 {
+            let weight = weight(&node);
+            self.anchors.insert(anchor, (node.clone(), weight));
+            // The copy that is kept counts too: anchors within anchors would be copied over and over.
+            self.count(weight, node.span)?;
+        }
+        match self.open.last_mut() {
+            None => self.root = Some(node),
+            Some(Open { items: Items::List(items), .. }) => items.push(node),
+            Some(Open { items: Items::Map { entries, key }, .. }) => match (key.take(), node.value) {
+                (Some((key, key_span)), value) => {
+                    entries.push(Entry { key, key_span, node: Node { span: node.span, value } })
+                }
+                (None, Value::Scalar { text, .. }) => *key = Some((text, node.span)),
+                (None, _) => return Err(bad_key(node.span)),
+            },
+        }
+        Ok(())
+    }
+
+    fn expand(&mut self, span: Span, anchor: usize) -> Result<(), Fault> {
+        let Some((_, weight)) = self.anchors.get(&anchor) else {
+            return Err(Fault::new(span, "an alias stands inside of its own anchor"));
+        };
+        let weight = *weight;
+        self.count(weight, span)?;
+        match self.anchors.get(&anchor) {
+            Some((node, _)) => self.add(node.clone(), 0),
+            None => Ok(()),
+        }
+    }
+
+    fn count(&mut self, weight: usize, span: Span) -> Result<(), Fault> {
+        self.expanded = self.expanded.saturating_add(weight);
+        match self.expanded > MAX_EXPANSION {
+            true => Err(Fault::new(span, format!("aliases expand to more than {MAX_EXPANSION} values"))),
+            false => Ok(()),
+        }
+    }
+}
+
+fn bad_key(span: Span) -> Fault {
+    Fault::new(span, "a key must be plain text, not a list or map")
+        .help("if it begins with `{` or `[`, put it in quotes")
+}
+
+fn weight(node: &Node) -> usize {
+    match &node.value {
+        Value::Scalar { text, .. } => 1 + text.len() / 32,
+        Value::List(items) => 1 + items.iter().map(weight).sum::<usize>(),
+        Value::Map(entries) => 1 + entries.iter().map(|entry| 1 + weight(&entry.node)).sum::<usize>(),
+    }
+}

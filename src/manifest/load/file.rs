@@ -1,0 +1,77 @@
+//! Files as they are on disk: whether one has changed, and reading one that may change meanwhile.
+
+use crate::manifest::document::MAX_FILE;
+use std::{
+    fs::{self, File, Metadata},
+    io::{self, Read},
+    os::unix::fs::MetadataExt,
+    path::Path,
+    time::Duration,
+};
+
+/// What tells a file from what it was before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Stamp {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn new(metadata: &Metadata) -> Stamp {
+        Stamp {
+            device: metadata.dev(),
+            inode: metadata.ino(),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+
+    /// The stamp of the file that a path leads to; none if there is none.
+    pub(super) fn of(path: &Path) -> Option<Stamp> {
+        fs::metadata(path).ok().map(|metadata| Stamp::new(&metadata))
+    }
+}
+
+/// How often a file is read that changes or vanishes meanwhile.
+const TRIES: usize = 3;
+/// What a writer gets to finish.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Reads a file that did not change while it was read.
+pub(super) fn read(path: &Path) -> io::Result<(Vec<u8>, Stamp)> {
+    let mut last = io::Error::from(io::ErrorKind::NotFound);
+    for attempt in 0..TRIES {
+        if attempt > 0 {
+            std::thread::sleep(PAUSE);
+        }
+        match read_once(path) {
+            Ok(Some(read)) => return Ok(read),
+            Ok(None) => last = io::Error::other("it changes while it is read"),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => last = error,
+            Err(error) => return Err(error),
+        }
+    }
+    Err(last)
+}
+
+fn read_once(path: &Path) -> io::Result<Option<(Vec<u8>, Stamp)>> {
+    // Opening a pipe would wait for its writer.
+    if !fs::metadata(path)?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut file = File::open(path)?;
+    let before = file.metadata()?;
+    if before.len() > MAX_FILE {
+        return Err(io::Error::other(format!("it is larger than {} MiB", MAX_FILE >> 20)));
+    }
+    let mut bytes = Vec::with_capacity(before.len() as usize + 1);
+    (&mut file).take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    let stamp = Stamp::new(&before);
+    let settled =
+        bytes.len() as u64 == before.len() && Stamp::new(&file.metadata()?) == stamp && Stamp::of(path) == Some(stamp);
+    Ok(settled.then_some((bytes, stamp)))
+}

@@ -1,0 +1,367 @@
+//! A directory of manifest files and master files, read again only where it changed.
+
+mod file;
+mod parts;
+#[cfg(test)]
+mod tests;
+
+use super::{
+    Loaded, Manifest, MasterFile, Place, PrivateHostedZone, Problem, Severity, ZoneData,
+    document::{self, Node},
+    master,
+};
+use file::Stamp;
+use parts::{Parts, merge, read_parts};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    io,
+    path::{Path, PathBuf},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+/// How often a directory is read that changes meanwhile.
+const TRIES: usize = 3;
+
+/// Reads the manifest of a directory: at first all of it, then what has changed.
+#[derive(Debug)]
+pub struct Loader {
+    directory: PathBuf,
+    /// The manifest files as last read, by path.
+    files: BTreeMap<Arc<Path>, File>,
+    /// The union of the files as last read.
+    manifest: Manifest,
+    /// The zones with a master file as last read.
+    zones: BTreeMap<String, Zone>,
+    /// The same at the last load that was accepted.
+    accepted: BTreeMap<String, (Arc<PrivateHostedZone>, Inputs)>,
+}
+
+/// Files, with what they were like when they were read; without that if they could not be read.
+type Inputs = Vec<(PathBuf, Option<Stamp>)>;
+
+/// A manifest file.
+#[derive(Debug)]
+struct File {
+    /// None if it could not be read.
+    stamp: Option<Stamp>,
+    parts: Parts,
+    problems: Vec<Problem>,
+}
+
+/// A zone with a master file.
+#[derive(Debug)]
+struct Zone {
+    resource: Arc<PrivateHostedZone>,
+    /// The master file's path.
+    path: PathBuf,
+    inputs: Inputs,
+    /// Over the octets of all inputs, in the order in which they were opened.
+    digest: [u8; 32],
+    problems: Vec<Problem>,
+}
+
+/// What a load came to.
+type Load = Result<(Loaded, Vec<Problem>), Vec<Problem>>;
+
+impl Loader {
+    /// A loader that has read nothing yet.
+    pub fn new(directory: impl Into<PathBuf>) -> Loader {
+        Loader {
+            directory: directory.into(),
+            files: BTreeMap::new(),
+            manifest: Manifest::default(),
+            zones: BTreeMap::new(),
+            accepted: BTreeMap::new(),
+        }
+    }
+
+    /// Reads what has changed since the last load. With the manifest come warnings; instead of it, errors and warnings.
+    /// All of them know their place.
+    pub fn load(&mut self) -> Load {
+        let mut load = self.load_once();
+        for _ in 1..TRIES {
+            match load {
+                // One file is never half old and half new, but the directory could be.
+                Some((load, true)) => return load,
+                _ => load = self.load_once(),
+            }
+        }
+        match load {
+            Some((load, _)) => load,
+            None => Err(vec![self.problem("the directory changes all the time while it is read".into())]),
+        }
+    }
+
+    /// Remembers the last load as the one that is served: what it read need not be read again.
+    pub fn accept(&mut self) {
+        let zones = self.zones.iter();
+        self.accepted = zones.map(|(id, zone)| (id.clone(), (zone.resource.clone(), zone.inputs.clone()))).collect();
+    }
+
+    /// All files of the last load: manifest files, master files and what those include. Some may not exist.
+    pub fn inputs(&self) -> Vec<PathBuf> {
+        let zones = self.zones.values().flat_map(|zone| zone.inputs.iter().map(|(path, _)| path.clone()));
+        let all: BTreeSet<PathBuf> = self.files.keys().map(|path| path.to_path_buf()).chain(zones).collect();
+        all.into_iter().collect()
+    }
+
+    /// Finds the places of problems that know only their resource and field. A field that is not there has the place of
+    /// the nearest one above it that is.
+    pub fn locate(&self, problems: &mut [Problem]) {
+        let mut documents: HashMap<&Path, Option<Node>> = HashMap::new();
+        let mut holders: HashMap<(&str, &str), &Arc<Path>> = HashMap::new();
+        if problems.iter().filter(|problem| problem.place.is_none() && problem.resource.is_some()).count() > 16 {
+            for (path, file) in &self.files {
+                file.parts.each(|kind, id| {
+                    holders.entry((kind, id)).or_insert(path);
+                });
+            }
+        }
+        for problem in problems.iter_mut().filter(|problem| problem.place.is_none()) {
+            let Some((kind, id)) = &problem.resource else { continue };
+            let holder = match holders.is_empty() {
+                true => {
+                    self.files.iter().find(|(_, file)| file.parts.span_of(kind, id).is_some()).map(|(path, _)| path)
+                }
+                false => holders.get(&(*kind, id.as_str())).copied(),
+            };
+            let Some(path) = holder else { continue };
+            let document = documents.entry(path).or_insert_with(|| {
+                file::read(path).ok().and_then(|(bytes, _)| document::read(&bytes, is_json(path)).0)
+            });
+            let resource = document.as_ref().and_then(|root| root.entry(kind)?.node.entry(id));
+            let span = match resource {
+                Some(entry) => entry.node.locate(&problem.field).unwrap_or(entry.key_span),
+                None => continue,
+            };
+            problem.place = Some(span.place(path));
+        }
+    }
+
+    fn problem(&self, message: String) -> Problem {
+        let (severity, resource, field, help) = (Severity::Error, None, String::new(), None);
+        Problem {
+            severity,
+            place: None,
+            resource,
+            field,
+            message: format!("{}: {message}", self.directory.display()),
+            help,
+        }
+    }
+
+    /// None if a file was there when the directory was listed, and then was not. The flag says whether all files stayed
+    /// what they were until the end.
+    fn load_once(&mut self) -> Option<(Load, bool)> {
+        let paths = match self.list() {
+            Ok(paths) => paths,
+            Err(error) => return Some((Err(vec![self.problem(describe(&error))]), true)),
+        };
+        let mut read_any = false;
+        let changed: Vec<Arc<Path>> = {
+            let is_known =
+                |path: &Path| self.files.get(path).is_some_and(|f| f.stamp.is_some() && f.stamp == Stamp::of(path));
+            paths.iter().filter(|path| !is_known(path)).cloned().collect()
+        };
+        read_any |= !changed.is_empty();
+        let read = in_parallel(&changed, |path| read_file(path, &self.manifest));
+        if read.iter().any(|file| matches!(file, Err(error) if error.kind() == io::ErrorKind::NotFound))
+            && self.list().is_ok_and(|now| now != paths)
+        {
+            return None;
+        }
+        let current: BTreeSet<&Arc<Path>> = paths.iter().collect();
+        self.files.retain(|path, _| current.contains(path));
+        for (path, file) in changed.into_iter().zip(read) {
+            let file = file.unwrap_or_else(|error| unreadable(&path, &error));
+            self.files.insert(path, file);
+        }
+
+        let mut problems: Vec<Problem> = self.files.values().flat_map(|file| file.problems.iter().cloned()).collect();
+        let mut digest = Sha256::new();
+        let parts: Vec<(&Arc<Path>, &Parts)> = self.files.iter().map(|(path, file)| (path, &file.parts)).collect();
+        let manifest = merge(&parts, &mut digest, &mut problems);
+        self.manifest = manifest.clone();
+        let (zone_data, read_zones) = self.load_zones();
+        read_any |= read_zones;
+        for (id, zone) in &self.zones {
+            digest.update((id.len() as u64).to_be_bytes());
+            digest.update(id);
+            digest.update(zone.digest);
+            problems.extend(zone.problems.iter().cloned());
+        }
+        let settled = !read_any || self.list().is_ok_and(|now| now == paths) && self.is_current();
+        let load = match problems.iter().any(|problem| problem.severity == Severity::Error) {
+            true => Err(problems),
+            false => Ok((Loaded { manifest, zone_data, digest: digest.finalize().into() }, problems)),
+        };
+        Some((load, settled))
+    }
+
+    /// The manifest files of the directory, in order.
+    fn list(&self) -> io::Result<Vec<Arc<Path>>> {
+        let mut paths: Vec<Arc<Path>> = Vec::new();
+        for entry in std::fs::read_dir(&self.directory)? {
+            let entry = entry?;
+            let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
+            let path = entry.path();
+            let named = path.extension().is_some_and(|ext| ext == "yaml" || ext == "yml" || ext == "json");
+            if named && !hidden && !entry.file_type()?.is_dir() {
+                paths.push(path.into());
+            }
+        }
+        paths.sort();
+        Ok(paths)
+    }
+
+    fn is_current(&self) -> bool {
+        let files = self.files.iter().map(|(path, file)| (&**path, &file.stamp));
+        let masters =
+            self.zones.values().flat_map(|zone| zone.inputs.iter().map(|(path, stamp)| (path.as_path(), stamp)));
+        // One that could not be read is a problem already.
+        files.chain(masters).all(|(path, stamp)| stamp.is_none() || Stamp::of(path) == *stamp)
+    }
+
+    /// Reads the master files that are not what they were at the last accepted load. Returns whether there were any.
+    fn load_zones(&mut self) -> (BTreeMap<String, ZoneData>, bool) {
+        let mut data = BTreeMap::new();
+        let mut jobs: Vec<(&String, &Arc<PrivateHostedZone>, PathBuf)> = Vec::new();
+        let mut zones = std::mem::take(&mut self.zones);
+        let mut kept = BTreeMap::new();
+        let mut holders: HashMap<&str, &Arc<Path>> = HashMap::new();
+        for (path, file) in &self.files {
+            file.parts.zone_ids().for_each(|id| {
+                holders.entry(id).or_insert(path);
+            });
+        }
+        for (id, resource) in &self.manifest.private_hosted_zones {
+            let Some(file) = &resource.file else { continue };
+            let path = holders.get(id.as_str()).and_then(|path| path.parent()).unwrap_or(&self.directory).join(file);
+            match zones.remove(id) {
+                Some(zone)
+                    if zone.path == path
+                        && Arc::ptr_eq(&zone.resource, resource)
+                        && zone.inputs.iter().all(|(path, stamp)| stamp.is_some() && Stamp::of(path) == *stamp)
+                        && self.accepted.get(id).is_some_and(|(accepted, inputs)| {
+                            Arc::ptr_eq(accepted, resource) && *inputs == zone.inputs
+                        }) =>
+                {
+                    data.insert(id.clone(), ZoneData::Unchanged);
+                    kept.insert(id.clone(), zone);
+                }
+                _ => jobs.push((id, resource, path)),
+            }
+        }
+        let read = in_parallel(&jobs, |(id, resource, path)| read_zone(id, resource, path));
+        let read_any = !jobs.is_empty();
+        for ((id, ..), (master_file, mut zone)) in jobs.into_iter().zip(read) {
+            self.locate(&mut zone.problems);
+            data.insert(id.clone(), ZoneData::Read(master_file));
+            kept.insert(id.clone(), zone);
+        }
+        self.zones = kept;
+        (data, read_any)
+    }
+}
+
+fn is_json(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "json")
+}
+
+fn read_file(path: &Arc<Path>, last: &Manifest) -> io::Result<File> {
+    let (bytes, stamp) = file::read(path)?;
+    let (root, faults) = document::read(&bytes, is_json(path));
+    let mut problems: Vec<Problem> = faults
+        .into_iter()
+        .map(|fault| Problem {
+            severity: Severity::Error,
+            place: Some(fault.span.place(path)),
+            resource: None,
+            field: String::new(),
+            message: fault.message,
+            help: fault.help,
+        })
+        .collect();
+    let parts = root.map(|root| read_parts(&root, path, last, &mut problems)).unwrap_or_default();
+    Ok(File { stamp: Some(stamp), parts, problems })
+}
+
+fn unreadable(path: &Arc<Path>, error: &io::Error) -> File {
+    let problem = Problem {
+        severity: Severity::Error,
+        place: Some(Place { file: path.clone(), line: 1, column: 1, length: 1 }),
+        resource: None,
+        field: String::new(),
+        message: format!("the file cannot be read: {}", describe(error)),
+        help: None,
+    };
+    File { stamp: None, parts: Parts::default(), problems: vec![problem] }
+}
+
+/// What went wrong, and what to do.
+fn describe(error: &io::Error) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => "there is no such file or directory".into(),
+        io::ErrorKind::PermissionDenied => "the permission to read it is missing".into(),
+        _ => error.to_string(),
+    }
+}
+
+fn read_zone(id: &str, resource: &Arc<PrivateHostedZone>, path: &Path) -> (MasterFile, Zone) {
+    let mut inputs = Inputs::new();
+    let mut digest = Sha256::new();
+    let mut opener = |path: &Path| match file::read(path) {
+        Ok((bytes, stamp)) => {
+            digest.update((bytes.len() as u64).to_be_bytes());
+            digest.update(&bytes);
+            inputs.push((path.to_path_buf(), Some(stamp)));
+            Ok(bytes)
+        }
+        Err(error) => {
+            inputs.push((path.to_path_buf(), None));
+            Err(io::Error::new(error.kind(), describe(&error)))
+        }
+    };
+    let (master_file, problems) = master::read(&mut opener, path, &resource.name, id);
+    let (resource, path) = (resource.clone(), path.to_path_buf());
+    (master_file, Zone { resource, path, inputs, digest: digest.finalize().into(), problems })
+}
+
+/// SHA-256 over kind, identifier and content of a resource.
+fn digest_of(kind: &str, id: &str, resource: &impl Serialize) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    for part in [kind.as_bytes(), id.as_bytes(), &serde_json::to_vec(resource).unwrap_or_default()] {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    digest.finalize().into()
+}
+
+/// Does the work of all jobs on two threads; the results are in the order of the jobs.
+fn in_parallel<J: Sync, R: Send>(jobs: &[J], work: impl Fn(&J) -> R + Sync) -> Vec<R> {
+    if jobs.len() < 4 {
+        return jobs.iter().map(work).collect();
+    }
+    let next = AtomicUsize::new(0);
+    let done = Mutex::new(Vec::with_capacity(jobs.len()));
+    let worker = || {
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(job) = jobs.get(index) else { return };
+            let result = work(job);
+            done.lock().unwrap_or_else(PoisonError::into_inner).push((index, result));
+        }
+    };
+    std::thread::scope(|scope| {
+        scope.spawn(worker);
+        worker();
+    });
+    let mut done = done.into_inner().unwrap_or_else(PoisonError::into_inner);
+    done.sort_by_key(|(index, _)| *index);
+    done.into_iter().map(|(_, result)| result).collect()
+}

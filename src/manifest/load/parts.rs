@@ -1,0 +1,202 @@
+//! What one file holds: its resources, each with its digest and its line; and how many files make one manifest.
+
+use super::digest_of;
+use crate::manifest::{
+    decode::{decode, suggestion},
+    document::{Node, Span, Value},
+    *,
+};
+use schemars::JsonSchema;
+use serde::{Serialize, de::DeserializeOwned};
+use sha2::{Digest, Sha256};
+
+/// A resource of a file.
+#[derive(Clone, Debug)]
+pub(super) struct Held<T> {
+    id: Id,
+    value: Arc<T>,
+    /// Over kind, identifier and content.
+    digest: [u8; 32],
+    /// Where its identifier is.
+    span: Span,
+}
+
+/// Kinds that come with later versions.
+const NOT_SERVED_YET: &[&str] =
+    &["profiles", "firewall_domain_lists", "firewall_rule_groups", "health_checks", "query_log_configs"];
+
+macro_rules! kinds {
+    ($($kind:ident: $type:ident,)+) => {
+        /// The resources of one file, by kind.
+        #[derive(Clone, Debug, Default)]
+        pub(super) struct Parts {
+            $($kind: Vec<Held<$type>>,)+
+        }
+
+        /// The names of all kinds.
+        const KINDS: &[&str] = &[$(stringify!($kind)),+];
+
+        impl Parts {
+            fn read_kind(&mut self, kind: &str, node: &Node, last: &Manifest, file: &Arc<Path>, problems: &mut Vec<Problem>) -> bool {
+                match kind {
+                    $(stringify!($kind) => {
+                        self.$kind = read_resources(stringify!($kind), node, &last.$kind, file, problems);
+                        true
+                    })+
+                    _ => false,
+                }
+            }
+
+            /// Calls `f` with kind and identifier of each resource.
+            pub(super) fn each<'a>(&'a self, mut f: impl FnMut(&'static str, &'a str)) {
+                $(self.$kind.iter().for_each(|held| f(stringify!($kind), &held.id));)+
+            }
+
+            /// Where a resource is.
+            pub(super) fn span_of(&self, kind: &str, id: &str) -> Option<Span> {
+                match kind {
+                    $(stringify!($kind) => self.$kind.iter().find(|held| held.id == id).map(|held| held.span),)+
+                    _ => None,
+                }
+            }
+        }
+
+        /// The union of all files. The digest is taken over all resources in the order of their identifiers.
+        pub(super) fn merge(files: &[(&Arc<Path>, &Parts)], digest: &mut Sha256, problems: &mut Vec<Problem>) -> Manifest {
+            Manifest {
+                $($kind: merge_kind(stringify!($kind), files, |parts| &parts.$kind, digest, problems),)+
+            }
+        }
+    };
+}
+
+kinds! {
+    vpcs: Vpc,
+    vpc_peering_connections: VpcPeeringConnection,
+    transit_gateways: TransitGateway,
+    on_premises_networks: OnPremisesNetwork,
+    vpc_endpoint_services: VpcEndpointService,
+    vpc_endpoints: VpcEndpoint,
+    zonal_shifts: ZonalShift,
+    private_hosted_zones: PrivateHostedZone,
+    resolver_endpoints: ResolverEndpoint,
+    resolver_rules: ResolverRule,
+    forwarders: Forwarder,
+}
+
+impl Parts {
+    /// The identifiers of its hosted zones.
+    pub(super) fn zone_ids(&self) -> impl Iterator<Item = &str> {
+        self.private_hosted_zones.iter().map(|held| held.id.as_str())
+    }
+}
+
+fn file_error(field: &str, message: String) -> Problem {
+    let (severity, place, resource, help) = (Severity::Error, None, None, None);
+    Problem { severity, place, resource, field: field.into(), message, help }
+}
+
+impl Span {
+    /// As a place of a file.
+    pub fn place(self, file: &Arc<Path>) -> Place {
+        Place { file: file.clone(), line: self.line, column: self.column, length: self.length }
+    }
+}
+
+/// Reads the resources of a document. One that is what it was in `last` is the same `Arc`.
+pub(super) fn read_parts(root: &Node, file: &Arc<Path>, last: &Manifest, problems: &mut Vec<Problem>) -> Parts {
+    let mut parts = Parts::default();
+    let Value::Map(entries) = &root.value else {
+        if !root.is_null() {
+            let help = format!("a file is a map of kinds, which are {}", KINDS.join(", "));
+            problems.push(file_error("", "expected a map".into()).help(help).at(root.span.place(file)));
+        }
+        return parts;
+    };
+    for entry in entries {
+        if !parts.read_kind(&entry.key, &entry.node, last, file, problems) {
+            let place = entry.key_span.place(file);
+            problems.push(if NOT_SERVED_YET.contains(&&*entry.key) {
+                let message = format!("`{}` is not served yet by this version", entry.key);
+                file_error(&entry.key, message).help("take it out").at(place)
+            } else {
+                let help = suggestion(&entry.key, KINDS.iter().copied());
+                Problem { help, ..file_error(&entry.key, format!("there is no kind `{}`", entry.key)).at(place) }
+            });
+        }
+    }
+    parts
+}
+
+fn read_resources<T: DeserializeOwned + Serialize + JsonSchema + PartialEq>(
+    kind: &'static str,
+    node: &Node,
+    last: &Resources<T>,
+    file: &Arc<Path>,
+    problems: &mut Vec<Problem>,
+) -> Vec<Held<T>> {
+    let Value::Map(entries) = &node.value else {
+        if !node.is_null() {
+            let message = "expected a map from identifiers to resources".to_string();
+            problems.push(file_error(kind, message).at(node.span.place(file)));
+        }
+        return Vec::new();
+    };
+    let mut all = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let id: &str = &entry.key;
+        if id.is_empty() {
+            problems.push(file_error(kind, "an identifier is empty".into()).at(entry.key_span.place(file)));
+        }
+        match decode::<T>(&entry.node) {
+            Ok(value) => {
+                let digest = digest_of(kind, id, &value);
+                let value = match last.get(id) {
+                    // Names are equal whatever their case, which must not be lost.
+                    Some(old) if **old == value && digest_of(kind, id, &**old) == digest => old.clone(),
+                    _ => Arc::new(value),
+                };
+                all.push(Held { id: id.into(), value, digest, span: entry.key_span });
+            }
+            Err(mistakes) => problems.extend(mistakes.into_iter().map(|mistake| {
+                Problem {
+                    help: mistake.help,
+                    ..Problem::error(kind, id, mistake.field, mistake.message)
+                        .at(mistake.span.unwrap_or(entry.key_span).place(file))
+                }
+            })),
+        }
+    }
+    all
+}
+
+fn merge_kind<'a, T: 'a>(
+    kind: &'static str,
+    files: &[(&'a Arc<Path>, &'a Parts)],
+    pick: impl Fn(&'a Parts) -> &'a Vec<Held<T>>,
+    digest: &mut Sha256,
+    problems: &mut Vec<Problem>,
+) -> Resources<T> {
+    let all = files.iter().flat_map(|(file, parts)| pick(parts).iter().map(move |held| (held, *file)));
+    let mut all: Vec<(&Held<T>, &Arc<Path>)> = all.collect();
+    all.sort_by(|(a, _), (b, _)| a.id.cmp(&b.id));
+    for pair in all.windows(2) {
+        let [(first, first_file), (second, second_file)] = pair else { continue };
+        if first.id == second.id {
+            let message = format!(
+                "`{}` is in two files: {} line {} and {} line {}",
+                first.id,
+                first_file.display(),
+                first.span.line,
+                second_file.display(),
+                second.span.line
+            );
+            let problem = Problem::error(kind, &first.id, "", message).help("keep one of them");
+            problems.push(problem.at(second.span.place(second_file)));
+        }
+    }
+    all.dedup_by(|(second, _), (first, _)| second.id == first.id);
+    digest.update((all.len() as u64).to_be_bytes());
+    all.iter().for_each(|(held, _)| digest.update(held.digest));
+    all.into_iter().map(|(held, _)| (held.id.clone(), held.value.clone())).collect()
+}

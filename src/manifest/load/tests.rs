@@ -1,0 +1,145 @@
+use super::*;
+use std::fs;
+
+/// A directory of its own, removed at the end.
+struct Directory(PathBuf);
+
+impl Directory {
+    fn new(name: &str) -> Directory {
+        let path = std::env::temp_dir().join(format!("zonal-load-{}-{name}", std::process::id()));
+        let _ = fs::remove_dir_all(&path);
+        fs::create_dir_all(&path).unwrap();
+        Directory(path)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        let (new, path) = (self.0.join(".new"), self.0.join(name));
+        fs::write(&new, text).unwrap();
+        fs::rename(new, path).unwrap();
+    }
+
+    fn shown(&self, problems: &[Problem]) -> Vec<String> {
+        problems.iter().map(|p| p.to_string().replace(&format!("{}/", self.0.display()), "")).collect()
+    }
+}
+
+impl Drop for Directory {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+fn vpc(id: &str, region: &str) -> String {
+    format!("vpcs:\n  {id}: {{region: {region}, cidr_blocks: [10.0.0.0/8]}}\n")
+}
+
+fn zone(id: &str, file: &str) -> String {
+    format!("private_hosted_zones:\n  {id}: {{name: example.com, vpc_ids: [a], file: {file}}}\n")
+}
+
+#[test]
+fn a_directory_is_the_union_of_its_files() {
+    let d = Directory::new("union");
+    d.write("a.yaml", &vpc("a", "us-east-1"));
+    d.write("b.yml", &vpc("b", "us-east-1"));
+    d.write("c.json", r#"{"vpcs": {"c": {"region": "r", "cidr_blocks": []}}}"#);
+    d.write("empty.yaml", "# nothing\n");
+    d.write(".hidden.yaml", "[");
+    d.write("notes.txt", "[");
+    std::os::unix::fs::symlink(d.0.join(".target"), d.0.join("link.yaml")).unwrap();
+    d.write(".target", &vpc("l", "us-east-1"));
+    let (loaded, _) = Loader::new(&d.0).load().unwrap();
+    assert_eq!(loaded.manifest.vpcs.keys().collect::<Vec<_>>(), ["a", "b", "c", "l"]);
+}
+
+#[test]
+fn all_that_is_wrong_is_told() {
+    let d = Directory::new("wrong");
+    d.write("a.yaml", &vpc("a", "us-east-1"));
+    d.write("b.yaml", &format!("# twice\n{}", vpc("a", "us-east-1")));
+    d.write("c.yaml", "vpc: {}\nprofiles: {}\nvpcs: [a]\n");
+    d.write("d.yaml", "vpcs:\n  x: [\n");
+    d.write("e.yaml", &zone("Z1", "no-such.zone"));
+    fs::create_dir(d.0.join("dir.zone")).unwrap();
+    d.write("f.yaml", &zone("Z2", "dir.zone"));
+    let mut loader = Loader::new(&d.0);
+    let problems = d.shown(&loader.load().unwrap_err());
+    let expected = [
+        "c.yaml:1:1: error: vpc: there is no kind `vpc` (did you mean `vpcs`?)",
+        "c.yaml:2:1: error: profiles: `profiles` is not served yet by this version (take it out)",
+        "c.yaml:3:7: error: vpcs: expected a map from identifiers to resources",
+        "b.yaml:3:3: error: vpcs.a: `a` is in two files: a.yaml line 2 and b.yaml line 3 (keep one of them)",
+    ];
+    for line in expected {
+        assert!(problems.iter().any(|problem| problem == line), "{line}\n{problems:#?}");
+    }
+    for part in ["d.yaml:", "no such file", "not a regular file"] {
+        assert!(problems.iter().any(|problem| problem.contains(part)), "{part}\n{problems:#?}");
+    }
+    assert_eq!(d.shown(&loader.load().unwrap_err()), problems);
+    let problems = Loader::new(d.0.join("none")).load().unwrap_err();
+    assert!(problems[0].message.contains("there is no such file or directory"), "{problems:?}");
+}
+
+#[test]
+fn what_did_not_change_stays_the_same() {
+    let d = Directory::new("same");
+    d.write("a.yaml", &format!("{}{}", vpc("a", "us-east-1"), zone("Z1", "one.zone")));
+    d.write("b.yaml", "vpcs:\n  b: {region: r, cidr_blocks: []}\n  c: {region: r, cidr_blocks: []}\n");
+    d.write("z.yaml", &zone("Z2", "two.zone"));
+    d.write("one.zone", "$TTL 60\n@ SOA ns hm 1 2 3 4 5\n@ NS ns.x.\n");
+    d.write("two.zone", "$TTL 60\n@ SOA ns hm 1 2 3 4 5\n@ NS ns.x.\n");
+    let mut loader = Loader::new(&d.0);
+    let (first, _) = loader.load().unwrap();
+    let is_unchanged = |loaded: &Loaded, id: &str| matches!(loaded.zone_data[id], ZoneData::Unchanged);
+    assert!(!is_unchanged(&first, "Z1"));
+    let (again, _) = loader.load().unwrap();
+    assert!(!is_unchanged(&again, "Z1"), "nothing was accepted yet");
+    loader.accept();
+    let (third, _) = loader.load().unwrap();
+    assert!(is_unchanged(&third, "Z1") && is_unchanged(&third, "Z2"));
+    assert_eq!(first.digest, third.digest);
+
+    d.write("b.yaml", "# other\nvpcs:\n  b: {region: R, cidr_blocks: []}\n  c: {region: r, cidr_blocks: []}\n");
+    d.write("two.zone", "$TTL 61\n@ SOA ns hm 1 2 3 4 5\n@ NS ns.x.\n");
+    let (fourth, _) = loader.load().unwrap();
+    assert!(Arc::ptr_eq(&third.manifest.vpcs["a"], &fourth.manifest.vpcs["a"]));
+    assert!(Arc::ptr_eq(&third.manifest.vpcs["c"], &fourth.manifest.vpcs["c"]));
+    assert!(!Arc::ptr_eq(&third.manifest.vpcs["b"], &fourth.manifest.vpcs["b"]));
+    assert!(is_unchanged(&fourth, "Z1") && !is_unchanged(&fourth, "Z2"));
+    assert_ne!(third.digest, fourth.digest);
+    assert!(loader.inputs().contains(&d.0.join("two.zone")) && loader.inputs().contains(&d.0.join("b.yaml")));
+
+    // A load that nobody accepts does not count, and neither does one that fails.
+    d.write("z.yaml", "vpcs: []");
+    assert!(loader.load().is_err());
+    d.write("z.yaml", &zone("Z2", "two.zone"));
+    let (fifth, _) = loader.load().unwrap();
+    assert!(!is_unchanged(&fifth, "Z2"));
+    assert_eq!(fourth.digest, fifth.digest);
+}
+
+#[test]
+fn the_digest_is_that_of_the_content() {
+    let (one, two) = (Directory::new("digest-1"), Directory::new("digest-2"));
+    one.write("a.yaml", &format!("{}  b: {{region: r, cidr_blocks: []}}\n", vpc("a", "us-east-1")));
+    two.write("x.json", r#"{"vpcs": {"b": {"cidr_blocks": [], "region": "r", "enable_dns_support": true}}}"#);
+    two.write("y.yaml", &vpc("a", "us-east-1"));
+    let digest = |d: &Directory| Loader::new(&d.0).load().unwrap().0.digest;
+    assert_eq!(digest(&one), digest(&two));
+    two.write("y.yaml", &vpc("a", "us-east-2"));
+    assert_ne!(digest(&one), digest(&two));
+}
+
+#[test]
+fn problems_get_their_place() {
+    let d = Directory::new("locate");
+    d.write("a.yaml", &format!("# one\n{}", vpc("a", "us-east-1")));
+    let mut loader = Loader::new(&d.0);
+    loader.load().unwrap();
+    let field = |field: &str| Problem::warning("vpcs", "a", field, "odd");
+    let mut problems = [field("cidr_blocks[0]"), field("cidr_blocks[1]"), field("owner_id"), field("")];
+    loader.locate(&mut problems);
+    let columns: Vec<_> = problems.iter().map(|p| p.place.as_ref().map(|place| (place.line, place.column))).collect();
+    assert_eq!(columns, [Some((3, 40)), Some((3, 26)), Some((3, 3)), Some((3, 3))]);
+}

@@ -1,0 +1,200 @@
+//! The wiring: configuration, first load, sockets, workers, admin HTTP, watch, and the end.
+
+mod invitation;
+mod listeners;
+mod node;
+
+use crate::{
+    admin::{self, Admin},
+    config::Config,
+    control_plane::{
+        directory::{self, Message, Watch},
+        keeper::{self, Keeper, Loading},
+        status::Status,
+    },
+    listen::{Core, Limits},
+    manifest::{Manifest, Problem, load::Loader},
+};
+use anyhow::{Context, bail};
+use arc_swap::ArcSwap;
+use listeners::{BindError, Listeners};
+use std::{
+    fmt,
+    net::SocketAddr,
+    path::Path,
+    sync::{Arc, atomic::AtomicBool, atomic::Ordering::Relaxed, mpsc::Sender},
+    time::{Duration, SystemTime},
+};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{SignalKind, signal},
+    sync::watch,
+};
+
+pub use invitation::invitation;
+
+/// How long the end may take.
+const STOP_TIMEOUT: Duration = Duration::from_secs(4);
+
+/// The first manifest has errors, and there is none to go on with.
+#[derive(Debug)]
+pub struct Rejected(pub Vec<Problem>);
+
+impl fmt::Display for Rejected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "the manifest is refused, and there is no earlier one: `zonal check` shows all that is wrong")
+    }
+}
+
+impl std::error::Error for Rejected {}
+
+/// Serves until SIGTERM or SIGINT. An error is one sentence that says what to do; [`Rejected`] has the problems.
+pub fn serve(config: &Config) -> anyhow::Result<()> {
+    let directory = &config.control_plane.directory;
+    check_directory(directory)?;
+    let node = Arc::new(node::node(config)?);
+    let snapshot = Arc::new(ArcSwap::from_pointee(keeper::nothing(&node)));
+    let core = Arc::new(Core::new(snapshot, &limits(config)));
+    let status = Arc::new(Status::default());
+    let mut keeper = Keeper::new(core.clone(), node, status.clone());
+    let mut watch = Watch::new(directory);
+    let mut loader = Loader::new(directory.clone());
+    let started = SystemTime::now();
+    if let Loading::Failed(problems) = keeper.load(&mut loader) {
+        return Err(Rejected(problems).into());
+    }
+    watch.follow(&loader.inputs(), started);
+
+    let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("tcp").enable_all().build()?;
+    let mut listeners = Listeners::new(core.clone(), runtime.handle().clone());
+    bind(config, &core, &mut listeners)?;
+    let admin = Arc::new(Admin { core: core.clone(), status, bound: AtomicBool::new(true) });
+    let admin_address = admin::start(config.admin.address, admin.clone())?;
+    let server = Server { config, core, listeners, admin, messages: watch.sender(), generations: keeper.generations() };
+    server.greet(keeper.manifest(), admin_address);
+    let thread = std::thread::Builder::new()
+        .name("control-plane".into())
+        .spawn(move || directory::run(watch, loader, keeper))
+        .context("the control plane's thread cannot be started")?;
+    let result = runtime.block_on(server.run());
+    if result.is_ok() && thread.join().is_err() {
+        bail!("the control plane's thread has failed");
+    }
+    // What is left are clients that do not let go.
+    Runtime::shutdown_background(runtime);
+    result
+}
+
+fn check_directory(directory: &Path) -> anyhow::Result<()> {
+    match std::fs::metadata(directory) {
+        Ok(data) if data.is_dir() => Ok(()),
+        Ok(_) => bail!("{} is not a directory: `control_plane.directory` names the manifest's", directory.display()),
+        Err(error) => bail!(
+            "the manifest's directory {} cannot be read ({error}): make it, or name another in `control_plane.directory`",
+            directory.display()
+        ),
+    }
+}
+
+fn limits(config: &Config) -> Limits {
+    let limits = &config.limits;
+    Limits {
+        error_answers_per_second: limits.error_answers_per_second,
+        tcp_connections: limits.tcp_connections as usize,
+        tcp_connections_per_client: limits.tcp_connections_per_client as usize,
+        tcp_idle_timeout: Duration::from_secs(limits.tcp_idle_timeout_seconds.into()),
+    }
+}
+
+fn bind(config: &Config, core: &Core, listeners: &mut Listeners) -> Result<(), BindError> {
+    match &config.listen {
+        Some(listen) => {
+            for listen in listen {
+                listeners.open(listen.address)?;
+            }
+        }
+        None => {
+            for address in listeners::default_addresses(&core.snapshot.load().door_addresses()) {
+                if let Err(error) = listeners.open(address) {
+                    match error.is_foreign() {
+                        true => tracing::warn!("{error}"),
+                        false => return Err(error),
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// A server that runs.
+struct Server<'a> {
+    config: &'a Config,
+    core: Arc<Core>,
+    listeners: Listeners,
+    admin: Arc<Admin>,
+    messages: Sender<Message>,
+    generations: watch::Receiver<u64>,
+}
+
+impl Server<'_> {
+    /// Says what is served, where, and how to try it.
+    fn greet(&self, manifest: &Manifest, admin: SocketAddr) {
+        self.tell_listeners();
+        let state = self.admin.status.state().clone();
+        let resources: Vec<String> = state.resources.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
+        tracing::info!(
+            generation = self.core.snapshot.load().generation,
+            "serving {} on {}, admin API on http://{admin}",
+            if resources.is_empty() { "an empty manifest".into() } else { resources.join(", ") },
+            state.listeners.join(", "),
+        );
+        if let Some(text) = invitation(manifest, &self.listeners.addresses()) {
+            eprint!("{text}");
+        }
+    }
+
+    fn tell_listeners(&self) {
+        let addresses = self.listeners.addresses();
+        self.admin.status.state().listeners = addresses.iter().map(SocketAddr::to_string).collect();
+    }
+
+    async fn run(mut self) -> anyhow::Result<()> {
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let mut hang_up = signal(SignalKind::hangup())?;
+        loop {
+            tokio::select! {
+                _ = terminate.recv() => break,
+                _ = interrupt.recv() => break,
+                _ = hang_up.recv() => {
+                    // Without a receiver the control plane has failed, which the next arm tells.
+                    let _ = self.messages.send(Message::Reload);
+                }
+                changed = self.generations.changed() => match changed {
+                    Ok(()) => self.follow_doors(),
+                    Err(_) => bail!("the control plane's thread has failed"),
+                }
+            }
+        }
+        tracing::info!("stopping");
+        self.admin.bound.store(false, Relaxed);
+        let _ = self.messages.send(Message::Stop);
+        if tokio::time::timeout(STOP_TIMEOUT, self.listeners.stop()).await.is_err() {
+            tracing::warn!("some clients did not let go in time");
+        }
+        Ok(())
+    }
+
+    /// Without configured addresses, the doors of the manifest decide which there are.
+    fn follow_doors(&mut self) {
+        if self.config.listen.is_some() {
+            return;
+        }
+        let wanted = listeners::default_addresses(&self.core.snapshot.load().door_addresses());
+        for error in self.listeners.set(&wanted) {
+            tracing::warn!("{error}");
+        }
+        self.tell_listeners();
+    }
+}

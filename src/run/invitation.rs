@@ -1,0 +1,140 @@
+//! Lines to try, for those who run the server on their own machine.
+
+use crate::manifest::{ClientRoutingPolicy, Direction, Id, Manifest, PrivateDnsScope, VpcEndpoint};
+use ipnet::IpNet;
+use std::{
+    collections::BTreeSet,
+    fmt::Write,
+    net::{IpAddr, SocketAddr},
+};
+
+/// How many lines there are at most.
+const LINES: usize = 5;
+
+/// `dig` lines for clients in different places of the manifest's network; none unless all listeners are loopback
+/// addresses and the manifest has such clients and a private name.
+pub fn invitation(manifest: &Manifest, listeners: &[SocketAddr]) -> Option<String> {
+    let port = listeners.first()?.port();
+    if !listeners.iter().all(|listener| listener.ip().is_loopback()) {
+        return None;
+    }
+    let name = private_name(manifest)?;
+    let clients = clients(manifest, listeners);
+    if clients.is_empty() {
+        return None;
+    }
+    let mut text = String::from("Try, as clients in different places:\n");
+    for client in clients.into_iter().take(LINES) {
+        let line = format!("dig -b {} @{} -p {port} {name}", client.address, client.door);
+        // Writing to a string does not fail.
+        let _ = writeln!(text, "  {line:<68}  # {}", client.place);
+    }
+    Some(text)
+}
+
+struct Client {
+    place: String,
+    address: IpAddr,
+    door: IpAddr,
+}
+
+/// Clients on the loopback device: of one VPC one in each AZ, of all other networks one, those with endpoints of their
+/// own at the end.
+fn clients(manifest: &Manifest, listeners: &[SocketAddr]) -> Vec<Client> {
+    let listens = |door: &IpAddr| listeners.iter().any(|listener| listener.ip() == *door);
+    let nobodys_door = Some(IpAddr::from([127, 0, 0, 1])).filter(listens);
+    let mut of_networks: Vec<Vec<Client>> = Vec::new();
+    let has_endpoints = |id: &Id| manifest.vpc_endpoints.values().any(|endpoint| endpoint.vpc_id == *id);
+    let (with, without): (Vec<_>, Vec<_>) = manifest.vpcs.iter().partition(|(id, _)| has_endpoints(id));
+    for (id, vpc) in without.into_iter().chain(with) {
+        let Some(door) = nobodys_door.or(vpc.resolver_addresses.iter().copied().find(listens)) else { continue };
+        let mut azs = BTreeSet::new();
+        let subnets = vpc.subnets.values().filter(|subnet| azs.insert(&subnet.availability_zone_id));
+        let clients = subnets.filter_map(|subnet| {
+            let place = format!("{id}, {}", subnet.availability_zone_id);
+            Some(Client { place, address: subnet.cidr_blocks.iter().find_map(loopback_host)?, door })
+        });
+        of_networks.push(clients.collect());
+    }
+    let inbound = manifest.resolver_endpoints.values().filter(|endpoint| endpoint.direction == Direction::Inbound);
+    let inbound = inbound.flat_map(|endpoint| &endpoint.ip_addresses).map(|address| address.ip).find(listens);
+    if let Some(door) = inbound {
+        let on_premises = manifest.on_premises_networks.iter().filter_map(|(id, network)| {
+            let place = format!("{id}, through the inbound endpoint");
+            Some(vec![Client { place, address: network.cidr_blocks.iter().find_map(loopback_host)?, door }])
+        });
+        let end = of_networks.len().min(1);
+        of_networks.splice(end..end, on_premises.collect::<Vec<_>>());
+    }
+    of_networks.retain(|clients| !clients.is_empty());
+    let mut of_networks = of_networks.into_iter();
+    let mut clients = of_networks.next().unwrap_or_default();
+    clients.extend(of_networks.flat_map(|clients| clients.into_iter().take(1)));
+    clients
+}
+
+/// The seventh address of a block on the loopback device.
+fn loopback_host(block: &IpNet) -> Option<IpAddr> {
+    match block {
+        IpNet::V4(block) => block.hosts().nth(6).filter(|address| address.is_loopback()).map(IpAddr::V4),
+        IpNet::V6(_) => None,
+    }
+}
+
+/// The private name that is the most worth asking for: the most clients have it, it differs by AZ, and it is short.
+fn private_name(manifest: &Manifest) -> Option<String> {
+    let is_open = |endpoint: &&VpcEndpoint| {
+        endpoint.private_dns_enabled && !endpoint.dns_options.private_dns_only_for_inbound_resolver_endpoint
+    };
+    let name = |endpoint: &VpcEndpoint| {
+        let service = manifest.vpc_endpoint_services.get(&endpoint.service_name)?;
+        let name = service.private_dns_names.iter().find(|name| !name.is_wildcard())?;
+        Some(name.to_string().trim_end_matches('.').to_string())
+    };
+    let endpoints = manifest.vpc_endpoints.values().map(|endpoint| &**endpoint).filter(is_open);
+    let ranked = endpoints.filter_map(|endpoint| {
+        let name = name(endpoint)?;
+        let everybody = endpoint.private_dns_scope == PrivateDnsScope::Connected;
+        let by_az = endpoint.client_routing_policy == ClientRoutingPolicy::default();
+        Some((!everybody, !by_az, endpoint.network_interfaces.len() < 2, name.len(), name))
+    });
+    ranked.min().map(|(.., name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_for_clients_in_different_places() {
+        let manifest: Manifest = serde_json::from_str(
+            r#"{"vpcs": {
+                "vpc-a": {"region": "r", "cidr_blocks": ["127.2.0.0/16"], "subnets": {
+                    "s": {"availability_zone_id": "az1", "cidr_blocks": ["127.2.0.0/17"]}}},
+                "vpc-b": {"region": "r", "cidr_blocks": ["127.1.0.0/16"], "subnets": {
+                    "s1": {"availability_zone_id": "az1", "cidr_blocks": ["10.0.0.0/8", "127.1.0.0/17"]},
+                    "s2": {"availability_zone_id": "az2", "cidr_blocks": ["127.1.128.0/17"]},
+                    "s3": {"availability_zone_id": "az3", "cidr_blocks": ["10.1.0.0/16"]}}}},
+                "on_premises_networks": {"dc": {"cidr_blocks": ["127.4.0.0/16"]}},
+                "resolver_endpoints": {"in": {"vpc_id": "vpc-a", "ip_addresses": [{"ip": "127.2.0.53"}]}},
+                "vpc_endpoint_services": {"s": {"owner_id": "amazon", "region": "r", "dns_name": "vpce.example",
+                    "private_dns_names": ["*.sqs.example", "sqs.example"]}},
+                "vpc_endpoints": {"vpce-1": {"vpc_endpoint_type": "Interface", "service_name": "s", "vpc_id": "vpc-a",
+                    "state": "Available", "private_dns_enabled": true, "private_dns_scope": "connected"}}}"#,
+        )
+        .unwrap();
+        let listeners = ["127.0.0.1:5300", "127.2.0.53:5300"].map(|address| address.parse().unwrap());
+        let text = invitation(&manifest, &listeners).unwrap();
+        let lines: Vec<String> =
+            text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+        let expected = [
+            "dig -b 127.1.0.7 @127.0.0.1 -p 5300 sqs.example # vpc-b, az1",
+            "dig -b 127.1.128.7 @127.0.0.1 -p 5300 sqs.example # vpc-b, az2",
+            "dig -b 127.4.0.7 @127.2.0.53 -p 5300 sqs.example # dc, through the inbound endpoint",
+            "dig -b 127.2.0.7 @127.0.0.1 -p 5300 sqs.example # vpc-a, az1",
+        ];
+        assert_eq!(lines[1..], expected);
+        assert_eq!(invitation(&manifest, &["0.0.0.0:53".parse().unwrap()]), None);
+        assert_eq!(invitation(&Manifest::default(), &listeners), None);
+    }
+}

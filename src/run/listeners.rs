@@ -1,0 +1,174 @@
+//! The addresses that queries are taken on, and their sockets and threads.
+
+use crate::listen::{Core, stream, udp};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt, io,
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread::JoinHandle,
+};
+use tokio::{net::TcpListener, runtime::Handle, sync::watch};
+
+/// The port of addresses that nobody has configured.
+pub const DEFAULT_PORT: u16 = 5300;
+
+/// Why an address cannot be listened on.
+#[derive(Debug)]
+pub struct BindError {
+    transport: &'static str,
+    address: SocketAddr,
+    error: io::Error,
+}
+
+impl BindError {
+    /// Whether the address is none of this machine's.
+    pub fn is_foreign(&self) -> bool {
+        self.error.kind() == io::ErrorKind::AddrNotAvailable
+    }
+}
+
+impl fmt::Display for BindError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BindError { transport, address, error } = self;
+        let port = address.port();
+        write!(f, "cannot listen on {address} ({transport}): ")?;
+        match error.kind() {
+            io::ErrorKind::AddrInUse => {
+                let option = if *transport == "UDP" { 'u' } else { 't' };
+                write!(f, "another program has it; `ss -ln{option}p 'sport = :{port}'` shows which")
+            }
+            io::ErrorKind::PermissionDenied => write!(
+                f,
+                "ports below 1024 need a capability: `setcap cap_net_bind_service=+ep` on the program, \
+                 AmbientCapabilities=CAP_NET_BIND_SERVICE in the unit, or a higher port"
+            ),
+            io::ErrorKind::AddrNotAvailable => {
+                write!(f, "this machine does not have the address; `ip address` shows those that it has")
+            }
+            _ => error.fmt(f),
+        }
+    }
+}
+
+impl std::error::Error for BindError {}
+
+struct Listener {
+    udp_stop: Arc<AtomicBool>,
+    tcp_stop: watch::Sender<bool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Listener {
+    fn stop(&self) {
+        self.udp_stop.store(true, Relaxed);
+        self.tcp_stop.send_replace(true);
+    }
+}
+
+/// All listeners of the server.
+pub struct Listeners {
+    core: Arc<Core>,
+    streams: Arc<stream::Streams>,
+    runtime: Handle,
+    open: BTreeMap<SocketAddr, Listener>,
+}
+
+impl Listeners {
+    /// None yet. TCP connections are served by `runtime`.
+    pub fn new(core: Arc<Core>, runtime: Handle) -> Listeners {
+        Listeners { streams: stream::Streams::new(core.clone()), core, runtime, open: BTreeMap::new() }
+    }
+
+    /// Takes queries on one more address, over UDP and TCP. Returns the address, with the port that was chosen for 0.
+    pub fn open(&mut self, address: SocketAddr) -> Result<SocketAddr, BindError> {
+        let failed = |transport| move |error| BindError { transport, address, error };
+        // TCP is the first, because its port cannot be shared: another server on this address is found out.
+        let tcp = stream::bind(address).map_err(failed("TCP"))?;
+        let address = tcp.local_addr().map_err(failed("TCP"))?;
+        let udp = udp::bind(address).map_err(failed("UDP"))?;
+        let _runtime = self.runtime.enter();
+        let tcp = TcpListener::from_std(tcp).map_err(failed("TCP"))?;
+        let udp_stop = Arc::new(AtomicBool::new(false));
+        let threads = udp::start(&self.core, udp, &udp_stop).map_err(failed("UDP"))?;
+        let (tcp_stop, stopped) = watch::channel(false);
+        self.runtime.spawn(self.streams.clone().accept(tcp, stopped));
+        self.open.insert(address, Listener { udp_stop, tcp_stop, threads });
+        Ok(address)
+    }
+
+    /// The addresses.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        self.open.keys().copied().collect()
+    }
+
+    /// Takes queries on exactly these addresses from now on. Returns those that cannot be bound.
+    pub fn set(&mut self, addresses: &BTreeSet<SocketAddr>) -> Vec<BindError> {
+        let gone: Vec<SocketAddr> = self.open.keys().filter(|open| !addresses.contains(open)).copied().collect();
+        for address in gone {
+            if let Some(listener) = self.open.remove(&address) {
+                listener.stop();
+            }
+        }
+        let new: Vec<SocketAddr> = addresses.iter().filter(|new| !self.open.contains_key(new)).copied().collect();
+        new.into_iter().filter_map(|address| self.open(address).err()).collect()
+    }
+
+    /// Stops reading, and waits until what was read is answered.
+    pub async fn stop(self) {
+        self.open.values().for_each(Listener::stop);
+        self.streams.stop().await;
+        let threads: Vec<JoinHandle<()>> = self.open.into_values().flat_map(|listener| listener.threads).collect();
+        let join = move || threads.into_iter().for_each(|thread| drop(thread.join()));
+        let _ = tokio::task::spawn_blocking(join).await;
+    }
+}
+
+/// The addresses without configuration: 127.0.0.1, and the doors on the loopback device.
+pub fn default_addresses(doors: &[IpAddr]) -> BTreeSet<SocketAddr> {
+    let loopback = doors.iter().copied().filter(|door| door.is_loopback());
+    loopback.chain([[127, 0, 0, 1].into()]).map(|address| SocketAddr::new(address, DEFAULT_PORT)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::listen::tests;
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn addresses_come_and_go() {
+        let mut listeners = Listeners::new(tests::core(&tests::limits()), Handle::current());
+        let first = listeners.open("127.0.0.1:0".parse().unwrap()).unwrap();
+        let second = SocketAddr::new("127.0.0.2".parse().unwrap(), first.port());
+        assert!(listeners.set(&[first, second].into()).is_empty());
+        assert_eq!(listeners.addresses(), [first, second]);
+        assert!(listeners.set(&[first].into()).is_empty());
+        assert_eq!(listeners.addresses(), [first]);
+        listeners.stop().await;
+    }
+
+    #[tokio::test]
+    async fn errors_say_what_to_do() {
+        let mut listeners = Listeners::new(tests::core(&tests::limits()), Handle::current());
+        let taken = stream::bind("127.0.0.1:0".parse().unwrap()).unwrap().local_addr().unwrap();
+        let _tcp = stream::bind(taken).unwrap();
+        let error = listeners.open(taken).unwrap_err();
+        assert!(error.to_string().contains(&format!("`ss -lntp 'sport = :{}'`", taken.port())), "{error}");
+        let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let _udp = std::net::UdpSocket::bind(udp).unwrap();
+        let error = listeners.open(udp).unwrap_err();
+        assert!(error.to_string().contains(&format!("`ss -lnup 'sport = :{}'`", udp.port())), "{error}");
+        let error = listeners.open("192.0.2.1:5300".parse().unwrap()).unwrap_err();
+        assert!(error.is_foreign() && error.to_string().contains("`ip address`"), "{error}");
+    }
+
+    #[test]
+    fn loopback_doors_are_listened_on() {
+        let doors = ["127.2.0.53", "10.1.0.2", "::1", "127.0.0.1"].map(|door| door.parse().unwrap());
+        let addresses: Vec<String> = default_addresses(&doors).iter().map(SocketAddr::to_string).collect();
+        assert_eq!(addresses, ["127.0.0.1:5300", "127.2.0.53:5300", "[::1]:5300"]);
+    }
+}

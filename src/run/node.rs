@@ -1,0 +1,121 @@
+//! What the node itself contributes to answers: its name, and the secrets of its cookies.
+
+use crate::{config::Config, snapshot::Node};
+use anyhow::{Context, bail};
+use std::{
+    fs,
+    io::Write,
+    os::unix::fs::OpenOptionsExt,
+    path::{Path, PathBuf},
+};
+
+/// The file in the state directory that keeps a secret which was made up.
+const SECRET_FILE: &str = "cookie.secret";
+
+/// What the configuration says of the node, and what it leaves to us.
+pub fn node(config: &Config) -> anyhow::Result<Node> {
+    let cookie_secrets = match (&config.cookie_secret_file, &config.state_directory) {
+        (Some(file), _) => read_secrets(file)?,
+        (None, Some(directory)) => kept_secret(directory)?,
+        (None, None) => vec![random_secret()?],
+    };
+    let nsid = config.nsid.clone().or_else(host_name).unwrap_or_default().into_bytes().into();
+    Ok(Node { nsid, cookie_secrets, tcp_keepalive: keepalive(config) })
+}
+
+/// What clients are told of the idle timeout, in units of 100 milliseconds (RFC 7828).
+fn keepalive(config: &Config) -> u16 {
+    config.limits.tcp_idle_timeout_seconds.saturating_mul(10).try_into().unwrap_or(u16::MAX)
+}
+
+fn host_name() -> Option<String> {
+    let files = ["/proc/sys/kernel/hostname", "/etc/hostname"];
+    let names = files.iter().filter_map(|file| fs::read_to_string(file).ok());
+    names.map(|name| name.trim().to_string()).find(|name| !name.is_empty())
+}
+
+/// One or two secrets, one a line, each of 32 hexadecimal digits. The first one signs.
+fn read_secrets(file: &Path) -> anyhow::Result<Vec<[u8; 16]>> {
+    let text = fs::read_to_string(file)
+        .with_context(|| format!("cannot read the cookie secrets in {}: check `cookie_secret_file`", file.display()))?;
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let secrets: Option<Vec<_>> = lines.map(secret).collect();
+    match secrets {
+        Some(secrets) if (1..=2).contains(&secrets.len()) => Ok(secrets),
+        _ => bail!(
+            "{} must hold one or two secrets, one a line, each of 32 hexadecimal digits, as from `openssl rand -hex 16`",
+            file.display()
+        ),
+    }
+}
+
+fn secret(line: &str) -> Option<[u8; 16]> {
+    if line.len() != 32 || !line.bytes().all(|octet| octet.is_ascii_hexdigit()) {
+        return None;
+    }
+    u128::from_str_radix(line, 16).ok().map(u128::to_be_bytes)
+}
+
+/// The secret that an earlier run has left in the state directory, or a new one, which is left there.
+fn kept_secret(directory: &Path) -> anyhow::Result<Vec<[u8; 16]>> {
+    let file = directory.join(SECRET_FILE);
+    if file.exists() {
+        return read_secrets(&file);
+    }
+    let secret = random_secret()?;
+    write_secret(&file, secret).with_context(|| {
+        format!("cannot keep the cookie secret in {}: make `state_directory` writable for this user", file.display())
+    })?;
+    Ok(vec![secret])
+}
+
+/// Writes it whole or not at all, for the owner's eyes only.
+fn write_secret(file: &PathBuf, secret: [u8; 16]) -> std::io::Result<()> {
+    if let Some(directory) = file.parent() {
+        fs::create_dir_all(directory)?;
+    }
+    let draft = file.with_extension("new");
+    let _ = fs::remove_file(&draft);
+    let mut out = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&draft)?;
+    writeln!(out, "{:032x}", u128::from_be_bytes(secret))?;
+    out.sync_all()?;
+    fs::rename(draft, file)
+}
+
+fn random_secret() -> anyhow::Result<[u8; 16]> {
+    let mut secret = [0; 16];
+    getrandom::fill(&mut secret).context("the system gives no random numbers for the cookie secret")?;
+    Ok(secret)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::os::unix::fs::PermissionsExt;
+
+    #[test]
+    fn secrets_are_read_and_kept() {
+        let directory = std::env::temp_dir().join(format!("zonal-node-{}", std::process::id()));
+        let made = kept_secret(&directory).unwrap();
+        assert_eq!(kept_secret(&directory).unwrap(), made);
+        let file = directory.join(SECRET_FILE);
+        assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
+
+        let one = "e5e973e5a6b2a43f48e7dc849e37bfcf";
+        let cases = [
+            (one.to_string(), Some(1)),
+            (format!("{one}\n\n {}\n", one.to_uppercase()), Some(2)),
+            (format!("{one}\n{one}\n{one}\n"), None),
+            (String::new(), None),
+            (one[1..].to_string(), None),
+            (format!("+{}", &one[1..]), None),
+        ];
+        for (text, expected) in cases {
+            fs::write(&file, &text).unwrap();
+            let secrets = read_secrets(&file).ok();
+            assert_eq!(secrets.as_ref().map(Vec::len), expected, "{text}");
+            assert!(secrets.is_none_or(|secrets| secrets[0][..2] == [0xe5, 0xe9]), "{text}");
+        }
+        fs::remove_dir_all(directory).unwrap();
+    }
+}

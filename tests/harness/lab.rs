@@ -1,0 +1,151 @@
+//! Networks made of network namespaces: hosts on routers, routers on routers. Nothing in them reaches the machine's own
+//! network.
+
+use super::{Process, Scratch, reply::Reply};
+use std::{
+    process::{Command, Output},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+/// Namespaces that go when the test ends. Hosts have /32 and /128 addresses and their router as the way to everywhere, so a
+/// host may have any address; routers know the way to each.
+pub struct Lab {
+    prefix: String,
+    nodes: Vec<String>,
+    links: u32,
+    pub scratch: Scratch,
+}
+
+impl Lab {
+    pub fn new() -> Lab {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        sweep();
+        let prefix = format!("zonal-{}-{}-", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        Lab { prefix, nodes: Vec::new(), links: 0, scratch: Scratch::new() }
+    }
+
+    fn namespace(&self, node: &str) -> String {
+        format!("{}{node}", self.prefix)
+    }
+
+    fn ip(&self, node: &str, command: &str) {
+        let namespace = self.namespace(node);
+        let output = Command::new("ip").args(["-n", &namespace]).args(command.split_whitespace()).output().unwrap();
+        assert!(output.status.success(), "ip -n {namespace} {command}: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    fn add(&mut self, node: &str) {
+        self.nodes.push(node.into());
+        let output = Command::new("ip").args(["netns", "add", &self.namespace(node)]).output().unwrap();
+        assert!(
+            output.status.success(),
+            "cannot make a network namespace: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+        self.ip(node, "link set lo up");
+    }
+
+    /// A router.
+    pub fn router(&mut self, node: &str) {
+        self.add(node);
+        let forwarding = ["sysctl", "-qw", "net.ipv4.ip_forward=1", "net.ipv6.conf.all.forwarding=1"];
+        let output = self.run(node, &forwarding);
+        assert!(output.status.success(), "sysctl: {}", String::from_utf8_lossy(&output.stderr));
+    }
+
+    /// A host on a router, with all its addresses; the first one of a family is the source of what it sends.
+    pub fn host(&mut self, node: &str, router: &str, addresses: &[&str]) {
+        self.add(node);
+        self.links += 1;
+        let (there, here) = (format!("h{}", self.links), "eth0");
+        let far = self.namespace(node);
+        self.ip(router, &format!("link add dev {there} type veth peer name {here} netns {far}"));
+        self.ip(router, &format!("addr add 169.254.1.1/32 dev {there}"));
+        self.ip(router, &format!("addr add fe80::1/64 dev {there} nodad"));
+        self.ip(router, &format!("link set {there} up"));
+        for address in addresses {
+            let (length, more) = if address.contains(':') { (128, "nodad") } else { (32, "") };
+            self.ip(node, &format!("addr add {address}/{length} dev {here} {more}"));
+        }
+        self.ip(node, &format!("link set {here} up"));
+        for address in addresses {
+            self.ip(router, &format!("route add {address} dev {there}"));
+        }
+        let first = |v6: bool| addresses.iter().find(|a| a.contains(':') == v6);
+        if let Some(source) = first(false) {
+            self.ip(node, &format!("route add 169.254.1.1 dev {here}"));
+            self.ip(node, &format!("route add default via 169.254.1.1 dev {here} src {source}"));
+        }
+        if let Some(source) = first(true) {
+            self.ip(node, &format!("-6 route add default via fe80::1 dev {here} src {source}"));
+        }
+    }
+
+    /// Connects two routers, and says which networks are on either side.
+    pub fn link(&mut self, a: &str, behind_a: &[&str], b: &str, behind_b: &[&str]) {
+        self.links += 1;
+        let n = self.links;
+        let (device, far) = (format!("l{n}"), self.namespace(b));
+        self.ip(a, &format!("link add dev {device} type veth peer name {device} netns {far}"));
+        for (node, own) in [(a, 1), (b, 2)] {
+            self.ip(node, &format!("addr add 169.254.{}.{own}/30 dev {device}", 100 + n));
+            self.ip(node, &format!("addr add fe80::a:{own}/64 dev {device} nodad"));
+            self.ip(node, &format!("link set {device} up"));
+        }
+        for (node, peer, networks) in [(a, 2, behind_b), (b, 1, behind_a)] {
+            for network in networks {
+                let via = if network.contains(':') {
+                    format!("fe80::a:{peer}")
+                } else {
+                    format!("169.254.{}.{peer}", 100 + n)
+                };
+                self.ip(node, &format!("route add {network} via {via} dev {device}"));
+            }
+        }
+    }
+
+    /// Runs a program on a node, to its end.
+    pub fn run(&self, node: &str, command: &[&str]) -> Output {
+        Command::new("ip")
+            .args(["netns", "exec", &self.namespace(node)])
+            .args(command)
+            .current_dir(self.scratch.path())
+            .output()
+            .unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"))
+    }
+
+    /// Starts a program on a node.
+    pub fn start(&self, node: &str, command: &[&str]) -> Process {
+        let namespace = self.namespace(node);
+        let whole: Vec<&str> = ["ip", "netns", "exec", &namespace].into_iter().chain(command.iter().copied()).collect();
+        let name = command[0].rsplit('/').next().unwrap_or_default();
+        Process::start(&whole, &self.scratch, &format!("{name}-{node}"))
+    }
+
+    /// What dig is answered on a node.
+    pub fn dig(&self, node: &str, arguments: &str) -> Reply {
+        let command: Vec<&str> =
+            ["dig", "+tries=1", "+time=10"].into_iter().chain(arguments.split_whitespace()).collect();
+        Reply::of_dig(&String::from_utf8_lossy(&self.run(node, &command).stdout))
+    }
+}
+
+impl Drop for Lab {
+    fn drop(&mut self) {
+        for node in &self.nodes {
+            let _ = Command::new("ip").args(["netns", "del", &self.namespace(node)]).output();
+        }
+    }
+}
+
+/// Removes the namespaces of test processes that were killed before they could.
+fn sweep() {
+    let Ok(entries) = std::fs::read_dir("/run/netns") else { return };
+    for name in entries.flatten().filter_map(|e| e.file_name().into_string().ok()) {
+        let owner =
+            name.strip_prefix("zonal-").and_then(|rest| rest.split('-').next()).filter(|p| p.parse::<u32>().is_ok());
+        if owner.is_some_and(|pid| !std::path::Path::new("/proc").join(pid).exists()) {
+            let _ = Command::new("ip").args(["netns", "del", &name]).output();
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! What the tests stand on: processes that end with the test, a server to ask, networks to put it in.
+
+pub mod lab;
+pub mod reply;
+
+use std::{
+    fs,
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    process::{Child, Command, Stdio},
+    sync::atomic::{AtomicU32, Ordering},
+    thread::sleep,
+    time::{Duration, Instant},
+};
+
+/// The program under test.
+pub const ZONAL: &str = env!("CARGO_BIN_EXE_zonal");
+
+/// A path of the source tree.
+pub fn tree(path: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
+}
+
+/// Whether a test that needs root and these programs can run. If not it fails, saying what to do, unless the one who runs it
+/// allows less.
+pub fn can_run(programs: &[&str]) -> bool {
+    let mut lacks = Vec::new();
+    if fs::metadata("/proc/self").map(|m| m.uid()).unwrap_or(1) != 0 {
+        lacks.push("root".to_string());
+    }
+    let found = |program: &&&str| {
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        !std::env::split_paths(&path).chain(["/usr/sbin".into(), "/sbin".into()]).any(|dir| dir.join(program).is_file())
+    };
+    lacks.extend(programs.iter().filter(found).map(|p| p.to_string()));
+    if lacks.is_empty() {
+        return true;
+    }
+    let lacks = lacks.join(", ");
+    if std::env::var("ZONAL_ALLOW_SKIP").is_ok_and(|v| v == "1") {
+        eprintln!("left out: this test needs {lacks}");
+        return false;
+    }
+    panic!(
+        "this test needs {lacks}: run it as root with the packages that .ci/run installs, \
+         or set ZONAL_ALLOW_SKIP=1 to leave such tests out"
+    );
+}
+
+/// Waits until something is so. The time limit is for what never comes, not for what is slow.
+pub fn wait_until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = probe() {
+            return value;
+        }
+        assert!(start.elapsed() < Duration::from_secs(60), "waited a minute in vain until {what}");
+        sleep(Duration::from_millis(20));
+    }
+}
+
+/// A directory that goes when the test ends.
+pub struct Scratch(PathBuf);
+
+impl Scratch {
+    pub fn new() -> Scratch {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("zonal-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let path = std::env::temp_dir().join(name);
+        fs::create_dir_all(&path).unwrap();
+        Scratch(path)
+    }
+
+    pub fn path(&self) -> &Path {
+        &self.0
+    }
+
+    /// Writes a file in it, by way of another name, so that a reader sees the old one or the new one.
+    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) -> PathBuf {
+        let (path, draft) = (self.0.join(name), self.0.join(format!(".{}.draft", name.replace('/', "_"))));
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        fs::write(&draft, text).unwrap();
+        fs::rename(&draft, &path).unwrap();
+        path
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// A process that ends with the test.
+pub struct Process {
+    child: Child,
+    log: PathBuf,
+}
+
+impl Process {
+    /// Starts it, its output in a file of the scratch directory. The kernel kills it should the test process die first.
+    pub fn start(command: &[&str], scratch: &Scratch, name: &str) -> Process {
+        let log = scratch.path().join(format!("{name}.log"));
+        let file = fs::File::create(&log).unwrap();
+        let child = Command::new("setpriv")
+            .args(["--pdeathsig", "KILL", "--"])
+            .args(command)
+            .current_dir(scratch.path())
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().unwrap())
+            .stderr(file)
+            .spawn()
+            .unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
+        Process { child, log }
+    }
+
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has printed.
+    pub fn log(&self) -> String {
+        String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Panics, with what it printed, when it has ended by itself.
+    pub fn assert_alive(&mut self) {
+        if let Some(status) = self.child.try_wait().unwrap() {
+            panic!("{} ended with {status}:\n{}", self.log.display(), self.log());
+        }
+    }
+
+    /// Its memory: resident pages in kB.
+    pub fn resident_kb(&self) -> u64 {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).unwrap();
+        let line = status.lines().find(|l| l.starts_with("VmRSS:")).expect("a VmRSS line");
+        line.split_whitespace().nth(1).unwrap().parse().unwrap()
+    }
+}
+
+impl Drop for Process {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- {}\n{}", self.log.display(), self.log());
+        }
+    }
+}
+
+/// zonal on all loopback addresses, on a port of its own.
+pub struct Server {
+    pub process: Process,
+    pub port: u16,
+    _scratch: Scratch,
+}
+
+impl Server {
+    /// Serves a directory, and is ready.
+    pub fn start(directory: &Path) -> Server {
+        let (port, admin) = (free_port(), free_port());
+        let scratch = Scratch::new();
+        let config = format!(
+            "listen: [{{address: \"0.0.0.0:{port}\"}}]\ncontrol_plane: {{directory: {}}}\nadmin: {{address: \"127.0.0.1:{admin}\"}}\n",
+            directory.display()
+        );
+        let config = scratch.write("zonal.yaml", config);
+        let mut process = Process::start(&[ZONAL, "serve", "--config", config.to_str().unwrap()], &scratch, "zonal");
+        wait_until("the server is ready", || {
+            process.assert_alive();
+            (http_get(SocketAddr::from((Ipv4Addr::LOCALHOST, admin)), "/ready")?.0 == 200).then_some(())
+        });
+        Server { process, port, _scratch: scratch }
+    }
+}
+
+/// A port that nobody has, for UDP and TCP.
+pub fn free_port() -> u16 {
+    loop {
+        let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        if std::net::TcpListener::bind((Ipv4Addr::UNSPECIFIED, port)).is_ok() {
+            return port;
+        }
+    }
+}
+
+/// Status and body of an HTTP response; none where nobody answers.
+pub fn http_get(server: SocketAddr, path: &str) -> Option<(u16, String)> {
+    let mut stream = TcpStream::connect(server).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {server}\r\nConnection: close\r\n\r\n").ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    let (head, body) = text.split_once("\r\n\r\n")?;
+    Some((head.split(' ').nth(1)?.parse().ok()?, body.to_string()))
+}
+
+/// What is served from a directory, compiled in this process.
+pub fn snapshot(directory: &Path) -> zonal::snapshot::Snapshot {
+    let show = |problems: Vec<zonal::manifest::Problem>| -> String {
+        problems.iter().map(|problem| format!("{problem}\n")).collect()
+    };
+    let loaded = zonal::manifest::load::Loader::new(directory).load();
+    let (loaded, _) = loaded.unwrap_or_else(|problems| panic!("{}", show(problems)));
+    let compiled = zonal::snapshot::compile(&loaded, &Default::default(), None);
+    compiled.unwrap_or_else(|problems| panic!("{}", show(problems))).0
+}

@@ -1,0 +1,324 @@
+//! Transcripts that read like dig sessions, replayed over the function that answers, and over UDP and TCP.
+//!
+//! ```text
+//! ; a comment
+//! > manifest ../../zones          the directory served, relative to the transcript
+//! > now 2026-11-23T10:00:00Z      from here on it is this moment
+//! > draw 7                        from here on this is the query's number
+//! $ dig -b 127.1.0.7 @127.0.0.1 sqs.us-east-1.amazonaws.com A +noedns
+//! status: NOERROR; flags: qr aa rd ra
+//! ANSWER: sqs.us-east-1.amazonaws.com. 60 A 127.2.0.10
+//! ```
+//!
+//! After the header come `EDE: code`, `OPT: names of other options`, and the lines of the sections, whose order means
+//! nothing. As a running server's clock and counters cannot be set, what follows a `now` or `draw` is asked of the function
+//! only. So is what comes from or goes to an address that is not on loopback. `UPDATE=1` writes down what the function
+//! answers.
+
+use crate::harness::{Server, reply::Reply, tree};
+use hickory_proto::{
+    op::{Edns, Message, MessageType, OpCode, Query},
+    rr::{DNSClass, Name, RecordType, rdata::opt::EdnsOption},
+};
+use std::{
+    collections::BTreeMap,
+    fmt::Write as _,
+    fs,
+    io::{Read, Write},
+    net::{IpAddr, SocketAddr, UdpSocket},
+    path::{Path, PathBuf},
+    str::FromStr,
+    time::Duration,
+};
+use zonal::{
+    answer::{Client, Moment, Outcome, Transport, answer},
+    snapshot::Snapshot,
+};
+
+#[test]
+fn transcripts_over_the_function() {
+    let mut wrong = String::new();
+    let mut asked = 0;
+    for (directory, transcripts) in by_manifest() {
+        let snapshot = crate::harness::snapshot(&directory);
+        for transcript in transcripts {
+            let mut update = fs::read_to_string(&transcript.path).unwrap();
+            for exchange in &transcript.exchanges {
+                for transport in [Transport::Udp, Transport::Tcp].into_iter().filter(|t| exchange.goes_over(*t)) {
+                    let got = ask_function(&snapshot, exchange, transport);
+                    if transport == Transport::Udp && std::env::var_os("UPDATE").is_some() {
+                        update = update.replacen(&exchange.text, &format!("{}\n{got}", exchange.command), 1);
+                    } else {
+                        exchange.compare(&transcript.path, &format!("the function, {transport:?}"), &got, &mut wrong);
+                    }
+                    asked += 1;
+                }
+            }
+            if std::env::var_os("UPDATE").is_some() {
+                fs::write(&transcript.path, update).unwrap();
+            }
+        }
+    }
+    assert!(asked > 200, "only {asked} questions were found");
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+#[test]
+fn transcripts_over_udp_and_tcp() {
+    let mut wrong = String::new();
+    for (directory, transcripts) in by_manifest() {
+        let server = Server::start(&directory);
+        for transcript in transcripts {
+            for exchange in transcript.exchanges.iter().filter(|e| e.moment.is_none() && e.is_on_loopback()) {
+                for transport in [Transport::Udp, Transport::Tcp].into_iter().filter(|t| exchange.goes_over(*t)) {
+                    let ask = if transport == Transport::Udp { ask_udp } else { ask_tcp };
+                    let got = Reply::of_message(&ask(exchange, server.port));
+                    exchange.compare(&transcript.path, &format!("{transport:?}"), &got, &mut wrong);
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// resolution.md's partial affinity: 85 % of the queries get their own AZ alone, the rest all.
+#[test]
+fn partial_affinity_shares() {
+    let snapshot = crate::harness::snapshot(&tree("zones"));
+    let mut exchange =
+        Exchange::parse("$ dig -b 127.1.0.7 @127.0.0.1 secretsmanager.us-east-1.amazonaws.com A").unwrap();
+    let mut alone = 0;
+    for draw in 0..10_000 {
+        exchange.moment = Some(Moment { now: 1_795_000_000, draw });
+        let reply = ask_function(&snapshot, &exchange, Transport::Udp);
+        match reply.data("A").as_slice() {
+            ["127.2.0.13"] => alone += 1,
+            both => assert_eq!(both.len(), 2, "{reply}"),
+        }
+    }
+    assert!((8_400..=8_600).contains(&alone), "{alone} of 10,000 got their own AZ alone");
+}
+
+/// The order of several addresses rotates from answer to answer: each is first as often as the other.
+#[test]
+fn rotation() {
+    let snapshot = crate::harness::snapshot(&tree("zones"));
+    let mut exchange = Exchange::parse("$ dig -b 127.1.0.7 @127.0.0.1 kms.us-east-1.amazonaws.com A").unwrap();
+    let mut first = BTreeMap::new();
+    for draw in 0..1_000 {
+        exchange.moment = Some(Moment { now: 1_795_000_000, draw });
+        let bytes = function_bytes(&snapshot, &exchange, Transport::Udp);
+        let message = Message::from_vec(&bytes).unwrap();
+        *first.entry(message.answers[0].data.to_string()).or_insert(0) += 1;
+    }
+    assert_eq!(first, BTreeMap::from([("127.2.0.12".to_string(), 500), ("127.2.16.12".to_string(), 500)]));
+}
+
+struct Transcript {
+    path: PathBuf,
+    exchanges: Vec<Exchange>,
+}
+
+struct Exchange {
+    /// The line with the question.
+    command: String,
+    line: usize,
+    /// The question and what is expected, as they stand in the file.
+    text: String,
+    source: IpAddr,
+    local: IpAddr,
+    query: Vec<u8>,
+    moment: Option<Moment>,
+    /// `+ignore` and `+tcp`: over UDP only, over TCP only.
+    only: Option<Transport>,
+    expected: Reply,
+}
+
+fn by_manifest() -> BTreeMap<PathBuf, Vec<Transcript>> {
+    let mut all: BTreeMap<PathBuf, Vec<Transcript>> = BTreeMap::new();
+    let mut paths: Vec<PathBuf> = fs::read_dir(tree("tests/scenarios"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.extension().is_some_and(|e| e == "dig"))
+        .collect();
+    paths.sort();
+    for path in paths {
+        let (directory, transcript) = read(&path);
+        all.entry(directory).or_default().push(transcript);
+    }
+    all
+}
+
+fn read(path: &Path) -> (PathBuf, Transcript) {
+    let text = fs::read_to_string(path).unwrap();
+    let (mut directory, mut moment, mut exchanges) = (None, None, Vec::<Exchange>::new());
+    let mut in_reply = false;
+    for (i, line) in text.lines().enumerate() {
+        let fault = |why: &str| -> ! { panic!("{}:{}: {why}: {line}", path.display(), i + 1) };
+        let words: Vec<&str> = line.split_whitespace().collect();
+        match words.as_slice() {
+            [] => in_reply = false,
+            [";", ..] => {}
+            [">", "manifest", name] => directory = Some(fs::canonicalize(path.parent().unwrap().join(name)).unwrap()),
+            [">", "now", time] => {
+                let Ok(time) = time.parse::<jiff::Timestamp>() else { fault("no time") };
+                moment.get_or_insert(DEFAULT_MOMENT).now = time.as_second();
+            }
+            [">", "draw", draw] => {
+                let Ok(draw) = draw.parse() else { fault("no number") };
+                moment.get_or_insert(DEFAULT_MOMENT).draw = draw;
+            }
+            ["$", "dig", ..] => {
+                let mut exchange = Exchange::parse(line).unwrap_or_else(|e| fault(&e));
+                (exchange.line, exchange.moment) = (i + 1, moment);
+                exchanges.push(exchange);
+                in_reply = true;
+            }
+            _ => {
+                let Some(exchange) = exchanges.last_mut().filter(|_| in_reply) else { fault("not understood") };
+                if !exchange.expected.take_line(line) {
+                    fault("not understood");
+                }
+                writeln!(exchange.text, "{line}").unwrap();
+            }
+        }
+    }
+    let directory = directory.unwrap_or_else(|| panic!("{}: no `> manifest` line", path.display()));
+    (directory, Transcript { path: path.into(), exchanges })
+}
+
+const DEFAULT_MOMENT: Moment = Moment { now: 1_795_428_000, draw: 0 }; // 2026-11-23
+
+impl Exchange {
+    /// From a line `$ dig …`. Like dig it asks with RD, AD and EDNS (1232 octets); unlike dig, without a cookie.
+    fn parse(line: &str) -> Result<Exchange, String> {
+        let (mut source, mut local, mut name, mut rtype, mut class) = (None, None, None, None, DNSClass::IN);
+        let mut message = Message::new(0x2a2a, MessageType::Query, OpCode::Query);
+        message.metadata.recursion_desired = true;
+        message.metadata.authentic_data = true;
+        let mut edns = Some(Edns::new());
+        let mut options = Vec::new();
+        let (mut bufsize, mut only) = (1232, None);
+        let mut words = line.split_whitespace().skip(2);
+        while let Some(word) = words.next() {
+            let (flag, value) = word.split_once('=').unwrap_or((word, ""));
+            match flag {
+                "-b" => source = words.next().and_then(|w| w.parse().ok()),
+                "-p" => _ = words.next(),
+                "+noedns" => edns = None,
+                "+edns" => bad_version(&mut edns, value)?,
+                "+dnssec" => _ = edns.as_mut().map(|e| e.set_dnssec_ok(true)),
+                "+bufsize" => bufsize = value.parse().map_err(|_| "bad +bufsize")?,
+                "+norec" => message.metadata.recursion_desired = false,
+                "+ignore" => only = Some(Transport::Udp),
+                "+tcp" => only = Some(Transport::Tcp),
+                "+noad" => message.metadata.authentic_data = false,
+                "+cd" => message.metadata.checking_disabled = true,
+                "+nsid" => options.push(EdnsOption::Unknown(3, vec![])),
+                "+cookie" => options.push(EdnsOption::Unknown(10, b"\x01\x23\x45\x67\x89\xab\xcd\xef".to_vec())),
+                "+keepalive" => options.push(EdnsOption::Unknown(11, vec![])),
+                "+subnet" => options.push(EdnsOption::Unknown(8, vec![0, 1, 24, 0, 127, 5, 0])),
+                "+opcode" => message.metadata.op_code = OpCode::from_u8(value.parse().map_err(|_| "bad +opcode")?),
+                _ if word.starts_with(['+', '-']) => return Err(format!("{word} is not known here")),
+                "CH" => class = DNSClass::CH,
+                "IN" => {}
+                _ if word.starts_with('@') => local = word[1..].parse().ok(),
+                _ if name.is_none() => name = Some(Name::from_ascii(word).map_err(|e| e.to_string())?),
+                _ => {
+                    let number = word.strip_prefix("TYPE").and_then(|n| n.parse::<u16>().ok()).map(RecordType::from);
+                    rtype = Some(number.map_or_else(|| RecordType::from_str(word), Ok).map_err(|e| e.to_string())?);
+                }
+            }
+        }
+        let mut name = name.ok_or("no name")?;
+        name.set_fqdn(true);
+        let mut query = Query::query(name, rtype.unwrap_or(RecordType::A));
+        query.set_query_class(class);
+        message.add_query(query);
+        if let Some(mut edns) = edns {
+            edns.set_max_payload(bufsize);
+            for option in options {
+                edns.options_mut().insert(option);
+            }
+            message.set_edns(edns);
+        }
+        Ok(Exchange {
+            command: line.trim_end().into(),
+            line: 0,
+            text: format!("{}\n", line.trim_end()),
+            source: source.ok_or("no -b address")?,
+            local: local.ok_or("no @address")?,
+            query: message.to_vec().map_err(|e| e.to_string())?,
+            moment: None,
+            only,
+            expected: Reply::default(),
+        })
+    }
+
+    fn goes_over(&self, transport: Transport) -> bool {
+        self.only.is_none_or(|only| only == transport)
+    }
+
+    fn is_on_loopback(&self) -> bool {
+        self.source.is_loopback() && self.local.is_loopback() && self.source.is_ipv4()
+    }
+
+    fn compare(&self, path: &Path, how: &str, got: &Reply, wrong: &mut String) {
+        if *got != self.expected {
+            let file = path.file_name().unwrap_or_default().display();
+            writeln!(
+                wrong,
+                "\n{file}:{} over {how}\n{}\nexpected\n{}got\n{got}",
+                self.line, self.command, self.expected
+            )
+            .unwrap();
+        }
+    }
+}
+
+fn bad_version(edns: &mut Option<Edns>, version: &str) -> Result<(), String> {
+    let version = version.parse().map_err(|_| "bad +edns")?;
+    edns.get_or_insert_with(Edns::new).set_version(version);
+    Ok(())
+}
+
+fn function_bytes(snapshot: &Snapshot, exchange: &Exchange, transport: Transport) -> Vec<u8> {
+    let client = Client { source: exchange.source, local: exchange.local, transport };
+    let mut reply = vec![0; if transport == Transport::Udp { 1232 } else { 65_535 }];
+    match answer(snapshot, &client, exchange.moment.unwrap_or(DEFAULT_MOMENT), &exchange.query, &mut reply) {
+        Outcome::Reply(answered) => reply.truncate(answered.len),
+        Outcome::Drop => panic!("no reply to {}", exchange.command),
+    }
+    reply
+}
+
+fn ask_function(snapshot: &Snapshot, exchange: &Exchange, transport: Transport) -> Reply {
+    Reply::of_message(&function_bytes(snapshot, exchange, transport))
+}
+
+fn ask_udp(exchange: &Exchange, port: u16) -> Vec<u8> {
+    let socket = UdpSocket::bind((exchange.source, 0)).unwrap();
+    socket.connect((exchange.local, port)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket.send(&exchange.query).unwrap();
+    let mut reply = vec![0; 65_535];
+    let len = socket.recv(&mut reply).unwrap_or_else(|e| panic!("no reply over UDP to {}: {e}", exchange.command));
+    reply.truncate(len);
+    reply
+}
+
+fn ask_tcp(exchange: &Exchange, port: u16) -> Vec<u8> {
+    let fault = |e: std::io::Error| -> ! { panic!("no reply over TCP to {}: {e}", exchange.command) };
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    socket.bind(&SocketAddr::from((exchange.source, 0)).into()).unwrap();
+    socket.connect(&SocketAddr::from((exchange.local, port)).into()).unwrap_or_else(|e| fault(e));
+    let mut stream = std::net::TcpStream::from(socket);
+    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let length = u16::try_from(exchange.query.len()).unwrap().to_be_bytes();
+    stream.write_all(&[&length[..], &exchange.query].concat()).unwrap_or_else(|e| fault(e));
+    let mut length = [0; 2];
+    stream.read_exact(&mut length).unwrap_or_else(|e| fault(e));
+    let mut reply = vec![0; usize::from(u16::from_be_bytes(length))];
+    stream.read_exact(&mut reply).unwrap_or_else(|e| fault(e));
+    reply
+}

@@ -1,0 +1,373 @@
+//! Networks with real addresses and port 53, asked with real dig: inside, across peering and gateways, and from on-premises
+//! through the forwarders that people run there, with the snippets that we tell them to use.
+
+use crate::harness::{Process, ZONAL, can_run, lab::Lab, tree, wait_until};
+use std::{fs, process::Command};
+
+/// What the servers serve. The services' names are those that the snippets forward.
+const MANIFEST: &str = r#"
+vpcs:
+  vpc-app:
+    region: us-east-1
+    cidr_blocks: [10.1.0.0/16, "fd00:1::/48"]
+    resolver_addresses: [10.1.0.2, "fd00:1::2"]
+    availability_zones: {us-east-1a: use1-az1, us-east-1b: use1-az2}
+    subnets:
+      app-a: {availability_zone_id: use1-az1, cidr_blocks: [10.1.0.0/20, "fd00:1::/64"]}
+      app-b: {availability_zone_id: use1-az2, cidr_blocks: [10.1.16.0/20, "fd00:1:0:10::/64"]}
+  vpc-shared:
+    region: us-east-1
+    cidr_blocks: [10.2.0.0/16, "fd00:2::/48"]
+    availability_zones: {us-east-1a: use1-az1, us-east-1b: use1-az2}
+    subnets:
+      shared-a: {availability_zone_id: use1-az1, cidr_blocks: [10.2.0.0/20, "fd00:2::/64"]}
+      shared-b: {availability_zone_id: use1-az2, cidr_blocks: [10.2.16.0/20, "fd00:2:0:10::/64"]}
+  vpc-eu:
+    region: eu-central-1
+    cidr_blocks: [10.8.0.0/16, "fd00:8::/48"]
+    availability_zones: {eu-central-1a: euc1-az1}
+    subnets:
+      eu-a: {availability_zone_id: euc1-az1, cidr_blocks: [10.8.0.0/16, "fd00:8::/64"]}
+vpc_peering_connections:
+  pcx-app-shared: {vpc_ids: [vpc-app, vpc-shared], status: active}
+transit_gateways:
+  tgw-us: {region: us-east-1, attachments: [{vpc_id: vpc-shared}, {transit_gateway_id: tgw-eu}]}
+  tgw-eu: {region: eu-central-1, attachments: [{vpc_id: vpc-eu}, {transit_gateway_id: tgw-us}]}
+on_premises_networks:
+  dc: {cidr_blocks: [192.168.0.0/16, "fd00:9::/48"], vpc_ids: [vpc-shared]}
+vpc_endpoint_services:
+  sqs:
+    owner_id: amazon
+    region: us-east-1
+    dns_name: sqs.us-east-1.vpce.amazonaws.com
+    private_dns_names: [sqs.us-east-1.amazonaws.com]
+  kms:
+    owner_id: amazon
+    region: us-east-1
+    dns_name: kms.us-east-1.vpce.amazonaws.com
+    private_dns_names: [kms.us-east-1.amazonaws.com]
+vpc_endpoints:
+  vpce-0sqs:
+    vpc_endpoint_type: Interface
+    service_name: sqs
+    vpc_id: vpc-shared
+    state: Available
+    private_dns_enabled: true
+    private_dns_scope: connected
+    network_interfaces:
+      - {availability_zone_id: use1-az1, ipv4: 10.2.0.10}
+      - {availability_zone_id: use1-az2, ipv4: 10.2.16.10}
+  vpce-0kms:
+    vpc_endpoint_type: Interface
+    service_name: kms
+    vpc_id: vpc-shared
+    state: Available
+    private_dns_enabled: true
+    private_dns_scope: connected
+    dns_options: {dns_record_ip_type: dualstack}
+    network_interfaces:
+      - {availability_zone_id: use1-az1, ipv4: 10.2.0.11, ipv6: "fd00:2::11"}
+      - {availability_zone_id: use1-az2, ipv4: 10.2.16.11, ipv6: "fd00:2:0:10::11"}
+resolver_endpoints:
+  in-shared:
+    direction: INBOUND
+    vpc_id: vpc-shared
+    ip_addresses:
+      - {ip: 10.2.0.53, availability_zone_id: use1-az1}
+      - {ip: 10.2.16.53, availability_zone_id: use1-az2}
+      - {ip: "fd00:2::53", availability_zone_id: use1-az1}
+      - {ip: "fd00:2:0:10::53", availability_zone_id: use1-az2}
+private_hosted_zones:
+  Z0CORP:
+    name: corp.example.com
+    vpc_ids: [vpc-app, vpc-shared]
+    records:
+      - {name: note, type: TXT, ttl: 60, records: ['"from the private zone"']}
+      - {name: queue, type: CNAME, ttl: 60, records: [vpce-0sqs.sqs.us-east-1.vpce.amazonaws.com]}
+"#;
+
+/// Two servers, one in each AZ, which listen on all addresses. The routers are the two gateways and the data centre's edge.
+fn cloud(lab: &mut Lab) -> [Process; 2] {
+    lab.router("tgw-us");
+    lab.router("tgw-eu");
+    lab.router("edge");
+    lab.link("tgw-us", &["10.2.0.0/16", "fd00:2::/48"], "tgw-eu", &["10.8.0.0/16", "fd00:8::/48"]);
+    lab.link("tgw-us", &["10.2.0.0/16", "fd00:2::/48"], "edge", &["192.168.0.0/16", "fd00:9::/48"]);
+    lab.host("server-a", "tgw-us", &["10.2.0.53", "fd00:2::53", "10.1.0.2", "fd00:1::2"]);
+    lab.host("server-b", "tgw-us", &["10.2.16.53", "fd00:2:0:10::53"]);
+    lab.scratch.write("zones/manifest.yaml", MANIFEST);
+    let config = lab.scratch.write(
+        "zonal.yaml",
+        "listen: [{address: \"0.0.0.0:53\"}, {address: \"[::]:53\"}]\ncontrol_plane: {directory: zones}\n",
+    );
+    let command = [ZONAL, "serve", "--config", config.to_str().unwrap()];
+    let mut servers = [lab.start("server-a", &command), lab.start("server-b", &command)];
+    for (node, server) in ["server-a", "server-b"].into_iter().zip(&mut servers) {
+        wait_until("zonal answers", || {
+            server.assert_alive();
+            (lab.dig(node, "@127.0.0.1 version.zonal A +time=1").status == "REFUSED").then_some(())
+        });
+    }
+    servers
+}
+
+#[test]
+fn inside_and_across() {
+    if !can_run(&["ip", "dig", "setpriv", "sysctl"]) {
+        return;
+    }
+    let mut lab = Lab::new();
+    let _servers = cloud(&mut lab);
+    lab.host("app-a", "tgw-us", &["10.1.0.7", "fd00:1::7"]);
+    lab.host("app-b", "tgw-us", &["10.1.16.7", "fd00:1:0:10::7"]);
+    lab.host("shared-b", "tgw-us", &["10.2.16.7", "fd00:2:0:10::7"]);
+    lab.host("eu", "tgw-eu", &["10.8.0.7", "fd00:8::7"]);
+    lab.host("dc", "edge", &["192.168.0.7", "fd00:9::7"]);
+    lab.host("stranger", "tgw-us", &["203.0.113.7", "2001:db8::7"]);
+
+    // Who, at which address, gets which interfaces of kms: over UDP and TCP, IPv4 and IPv6.
+    let (one, two): (&[&str], &[&str]) = (&["10.2.0.11"], &["10.2.16.11"]);
+    let both: &[&str] = &["10.2.0.11", "10.2.16.11"];
+    let cases = [
+        ("app-a", "10.1.0.2", one),
+        ("app-a", "fd00:1::2", one),
+        ("app-b", "10.1.0.2", two),
+        ("app-b", "fd00:1::2", two),
+        // Through the peering connection to the inbound endpoint: the AZ is still the client's.
+        ("app-b", "10.2.0.53", two),
+        ("app-a", "fd00:2:0:10::53", one),
+        ("shared-b", "10.2.0.53", two),
+        // Through two gateways, from a Region with other AZs: the client's subnet is known, and is in none of the endpoint's.
+        ("eu", "10.2.0.53", both),
+        ("eu", "fd00:2:0:10::53", both),
+        ("dc", "10.2.0.53", one),
+        ("dc", "10.2.16.53", two),
+        ("dc", "fd00:2:0:10::53", two),
+    ];
+    for (node, server, expected) in cases {
+        for transport in ["+notcp", "+tcp"] {
+            let question = format!("@{server} kms.us-east-1.amazonaws.com A {transport}");
+            let reply = lab.dig(node, &question);
+            assert_eq!(
+                (reply.status.as_str(), reply.flags.as_str()),
+                ("NOERROR", "qr aa rd ra"),
+                "{node}: {question}\n{reply}"
+            );
+            assert_eq!(reply.data("A"), expected, "{node}: {question}\n{reply}");
+        }
+    }
+    let reply = lab.dig("app-b", "@10.1.0.2 kms.us-east-1.amazonaws.com AAAA");
+    assert_eq!(reply.data("AAAA"), ["fd00:2:0:10::11"], "{reply}");
+
+    for question in ["@10.1.0.2", "@10.2.0.53", "@fd00:2::53", "@10.2.0.53 +tcp"] {
+        let reply = lab.dig("stranger", &format!("{question} kms.us-east-1.amazonaws.com A"));
+        assert_eq!((reply.status.as_str(), reply.ede.as_slice()), ("REFUSED", [18].as_slice()), "{question}\n{reply}");
+        assert!(reply.answer.is_empty());
+    }
+
+    let reply = lab.dig("app-b", "@10.1.0.2 whoami.zonal TXT");
+    let line = reply.answer.join(" ");
+    for word in ["vpc=vpc-app", "az=use1-az2", "subnet=app-b", "source=10.1.16.7"] {
+        assert!(line.contains(word), "no {word} in {line}");
+    }
+}
+
+/// A signed root and a signed com, where nothing says that the private names below com may be unsigned.
+struct SignedParent {
+    _server: Process,
+    /// `257 3 13 …`
+    key: String,
+    /// `12345 13 2 …`
+    digest: String,
+}
+
+const PARENT: &str = "192.168.0.1";
+
+impl SignedParent {
+    fn start(lab: &mut Lab) -> SignedParent {
+        lab.host("parent", "edge", &[PARENT]);
+        let run = |program: &str, arguments: &[&str]| {
+            let output = Command::new(program).args(arguments).current_dir(lab.scratch.path()).output().unwrap();
+            assert!(output.status.success(), "{program} {arguments:?}: {}", String::from_utf8_lossy(&output.stderr));
+            String::from_utf8(output.stdout).unwrap().trim().to_string()
+        };
+        let soa = "@ 300 SOA ns.com. hostmaster.com. 1 3600 600 86400 300\n@ 300 NS ns.com.\n";
+        let com = format!(
+            "{soa}ns 300 A {PARENT}\nsigned 300 TXT \"signed\"\nexample 300 TXT \"x\"\namazonaws 300 TXT \"x\"\n"
+        );
+        let root = format!("{soa}com. 300 NS ns.com.\nns.com. 300 A {PARENT}\n$INCLUDE dsset-com.\n");
+        lab.scratch.write("com.zone", com);
+        lab.scratch.write("root.zone", root);
+        let mut root_key = String::new();
+        for (zone, file) in [("com.", "com"), (".", "root")] {
+            root_key = run("dnssec-keygen", &["-q", "-a", "ECDSAP256SHA256", "-f", "KSK", zone]);
+            let (plain, signed) = (format!("{file}.zone"), format!("{file}.signed"));
+            run("dnssec-signzone", &["-q", "-S", "-z", "-o", zone, "-f", &signed, &plain]);
+        }
+        let key = fs::read_to_string(lab.scratch.path().join(format!("{root_key}.key"))).unwrap();
+        let key = key.lines().find_map(|l| l.split_once(" DNSKEY ")).unwrap().1.to_string();
+        let digest = run("dnssec-dsfromkey", &["-2", &format!("{root_key}.key")]);
+        let digest = digest.split_once(" DS ").unwrap().1.to_string();
+        let dir = lab.scratch.path().display();
+        let config = format!(
+            "server:\n  ip-address: {PARENT}\n  username: \"\"\n  chroot: \"\"\n  zonesdir: \"{dir}\"\n  database: \"\"\n  \
+             pidfile: \"{dir}/nsd.pid\"\n  xfrdfile: \"{dir}/xfrd.state\"\n  zonelistfile: \"{dir}/zone.list\"\n  \
+             server-count: 1\n  logfile: \"\"\nremote-control:\n  control-enable: no\n\
+             zone:\n  name: \".\"\n  zonefile: root.signed\nzone:\n  name: com.\n  zonefile: com.signed\n"
+        );
+        let config = lab.scratch.write("nsd.conf", config);
+        let mut server = lab.start("parent", &["nsd", "-d", "-c", config.to_str().unwrap()]);
+        wait_until("NSD answers", || {
+            server.assert_alive();
+            (lab.dig("parent", &format!("@{PARENT} . SOA +time=1")).status == "NOERROR").then_some(())
+        });
+        SignedParent { _server: server, key, digest }
+    }
+}
+
+/// A snippet as it is in the tree, with the placeholders replaced.
+fn snippet(lab: &Lab, file: &str, addresses: [&str; 2]) -> String {
+    let text = fs::read_to_string(tree("deploy/forwarders").join(file)).unwrap();
+    let text = text.replace("INBOUND_AZ1", addresses[0]).replace("INBOUND_AZ2", addresses[1]);
+    lab.scratch.write(file, text).display().to_string()
+}
+
+/// Starts a forwarder on a host of the data centre, and waits until it validates.
+fn forwarder(lab: &mut Lab, node: &str, addresses: &[&str], command: &[&str]) -> Process {
+    lab.host(node, "edge", addresses);
+    let mut process = lab.start(node, command);
+    let address = addresses[0];
+    wait_until("the forwarder validates", || {
+        process.assert_alive();
+        let reply = lab.dig("dc", &format!("@{address} signed.com TXT +dnssec +time=2"));
+        (reply.status == "NOERROR" && reply.flags.contains(" ad")).then_some(())
+    });
+    process
+}
+
+/// All kinds of names come through, and still do when one of the two servers is gone.
+fn goes_through(lab: &Lab, address: &str, servers: [Process; 2]) {
+    let ask = |question: &str, rtype: &str| {
+        let question = format!("@{address} {question} {rtype} +tries=3 +time=5");
+        let reply = lab.dig("dc", &question);
+        assert_eq!(reply.status, "NOERROR", "dig {question}\n{reply}");
+        reply.data(rtype).into_iter().map(String::from).collect::<Vec<_>>()
+    };
+    let sqs = ask("sqs.us-east-1.amazonaws.com", "A");
+    assert!(sqs == ["10.2.0.10"] || sqs == ["10.2.16.10"], "{sqs:?}");
+    let queue = ask("queue.corp.example.com", "A");
+    assert!(queue == ["10.2.0.10"] || queue == ["10.2.16.10"], "{queue:?}");
+    assert_eq!(ask("note.corp.example.com", "TXT"), ["\"from the private zone\""]);
+    assert_eq!(ask("vpce-0sqs-us-east-1b.sqs.us-east-1.vpce.amazonaws.com", "A"), ["10.2.16.10"]);
+    assert_eq!(ask("sqs.us-east-1.amazonaws.com", "AAAA"), [""; 0]);
+    let reply = lab.dig("dc", &format!("@{address} missing.corp.example.com A"));
+    assert_eq!(reply.status, "NXDOMAIN", "{reply}");
+
+    let [first, second] = servers;
+    drop(first);
+    assert_eq!(ask("kms.us-east-1.amazonaws.com", "A"), ["10.2.16.11"]);
+    assert_eq!(ask("vpce-0kms-us-east-1a.kms.us-east-1.vpce.amazonaws.com", "A"), ["10.2.0.11"]);
+    drop(second);
+}
+
+/// Without a negative trust anchor the signed parent makes the answers bogus.
+fn is_bogus(lab: &Lab, address: &str) {
+    for name in ["sqs.us-east-1.amazonaws.com A", "note.corp.example.com TXT"] {
+        let reply = lab.dig("dc", &format!("@{address} {name}"));
+        assert_eq!(reply.status, "SERVFAIL", "{name}\n{reply}");
+        let unchecked = lab.dig("dc", &format!("@{address} {name} +cd"));
+        assert_eq!(unchecked.status, "NOERROR", "{name}\n{unchecked}");
+    }
+}
+
+#[test]
+fn through_bind() {
+    if !can_run(&["ip", "dig", "setpriv", "sysctl", "nsd", "dnssec-keygen", "dnssec-signzone", "named"]) {
+        return;
+    }
+    let mut lab = Lab::new();
+    let servers = cloud(&mut lab);
+    lab.host("dc", "edge", &["192.168.0.7", "fd00:9::7"]);
+    let parent = SignedParent::start(&mut lab);
+    let zones = snippet(&lab, "bind.conf", ["10.2.0.53", "10.2.16.53"]);
+    let options = snippet(&lab, "bind.options.conf", ["", ""]);
+    let hints = lab.scratch.write("root.hints", format!(". 300 NS ns.com.\nns.com. 300 A {PARENT}\n"));
+    let key = parent.key.split_whitespace().collect::<Vec<_>>();
+    let config = |name: &str, address: &str, options: &str| {
+        let dir = lab.scratch.path().join(name);
+        fs::create_dir_all(&dir).unwrap();
+        let text = format!(
+            "options {{\n directory \"{}\"; pid-file none; session-keyfile none; listen-on {{ {address}; }}; listen-on-v6 {{ none; }};\n \
+             recursion yes; allow-query {{ any; }}; dnssec-validation yes;\n{options}\n}};\ncontrols {{ }};\n\
+             trust-anchors {{ \".\" static-key {} {} {} \"{}\"; }};\nzone \".\" {{ type hint; file \"{}\"; }};\ninclude \"{zones}\";\n",
+            dir.display(),
+            key[0],
+            key[1],
+            key[2],
+            key[3..].concat(),
+            hints.display()
+        );
+        lab.scratch.write(&format!("{name}.conf"), text).display().to_string()
+    };
+    let with = config("bind", "192.168.0.11", &format!("include \"{options}\";"));
+    let without = config("bind-bare", "192.168.0.12", "");
+    let _with = forwarder(&mut lab, "bind", &["192.168.0.11"], &["named", "-g", "-c", &with]);
+    let _without = forwarder(&mut lab, "bind-bare", &["192.168.0.12"], &["named", "-g", "-c", &without]);
+    is_bogus(&lab, "192.168.0.12");
+    goes_through(&lab, "192.168.0.11", servers);
+}
+
+#[test]
+fn through_unbound() {
+    if !can_run(&["ip", "dig", "setpriv", "sysctl", "nsd", "dnssec-keygen", "dnssec-signzone", "unbound"]) {
+        return;
+    }
+    let mut lab = Lab::new();
+    let servers = cloud(&mut lab);
+    lab.host("dc", "edge", &["192.168.0.7", "fd00:9::7"]);
+    let parent = SignedParent::start(&mut lab);
+    // This one talks IPv6 to us.
+    let zones = snippet(&lab, "unbound.conf", ["fd00:2::53", "fd00:2:0:10::53"]);
+    let bare = fs::read_to_string(&zones).unwrap().replace("    domain-insecure:", "    # domain-insecure:");
+    let bare = lab.scratch.write("unbound.bare.conf", bare).display().to_string();
+    let hints = lab.scratch.write("root.hints", format!(". 300 NS ns.com.\nns.com. 300 A {PARENT}\n"));
+    let config = |name: &str, address: &str, snippet: &str| {
+        let text = format!(
+            "server:\n  interface: {address}\n  access-control: 0.0.0.0/0 allow\n  username: \"\"\n  chroot: \"\"\n  pidfile: \"\"\n  \
+             directory: \"{dir}\"\n  use-syslog: no\n  do-daemonize: no\n  root-hints: \"{hints}\"\n  \
+             module-config: \"validator iterator\"\n  trust-anchor: \". DNSKEY {key}\"\n  private-address: 10.0.0.0/8\n\
+             remote-control:\n  control-enable: no\ninclude: \"{snippet}\"\n",
+            dir = lab.scratch.path().display(),
+            hints = hints.display(),
+            key = parent.key,
+        );
+        lab.scratch.write(&format!("{name}.main.conf"), text).display().to_string()
+    };
+    let (with, without) = (config("unbound", "192.168.0.13", &zones), config("unbound-bare", "192.168.0.14", &bare));
+    let _with = forwarder(&mut lab, "unbound", &["192.168.0.13", "fd00:9::13"], &["unbound", "-d", "-c", &with]);
+    let _without =
+        forwarder(&mut lab, "unbound-bare", &["192.168.0.14", "fd00:9::14"], &["unbound", "-d", "-c", &without]);
+    is_bogus(&lab, "192.168.0.14");
+    goes_through(&lab, "192.168.0.13", servers);
+}
+
+#[test]
+fn through_dnsmasq() {
+    if !can_run(&["ip", "dig", "setpriv", "sysctl", "nsd", "dnssec-keygen", "dnssec-signzone", "dnsmasq"]) {
+        return;
+    }
+    let mut lab = Lab::new();
+    let servers = cloud(&mut lab);
+    lab.host("dc", "edge", &["192.168.0.7", "fd00:9::7"]);
+    let parent = SignedParent::start(&mut lab);
+    let zones = snippet(&lab, "dnsmasq.conf", ["10.2.0.53", "10.2.16.53"]);
+    let config = format!(
+        "listen-address=192.168.0.15\nbind-interfaces\nuser=root\nno-resolv\nno-hosts\nserver={PARENT}\ndnssec\n\
+         trust-anchor=.,{}\nstop-dns-rebind\npid-file=\nconf-file={zones}\n",
+        parent.digest.split_whitespace().collect::<Vec<_>>().join(",")
+    );
+    let config = lab.scratch.write("dnsmasq.main.conf", config).display().to_string();
+    let command = ["dnsmasq", "--keep-in-foreground", "--log-facility=-", "-C", &config];
+    let _dnsmasq = forwarder(&mut lab, "dnsmasq", &["192.168.0.15"], &command);
+    goes_through(&lab, "192.168.0.15", servers);
+}
