@@ -13,7 +13,7 @@ use mutate::Mutator;
 use std::{
     fs,
     panic::{AssertUnwindSafe, catch_unwind},
-    time::{Duration, Instant},
+    time::{Duration, Instant, UNIX_EPOCH},
 };
 
 /// The most memory that one input may have taken at a time, in octets.
@@ -34,7 +34,8 @@ fn run(target: &str, check: impl Fn(&[u8]), dictionary: &[&[u8]]) {
         assert!(memory < MOST_MEMORY, "{target} takes {memory} octets: {}", shown(input));
     };
     corpus.iter().for_each(|input| one(input));
-    let mut mutator = Mutator::new(Instant::now().elapsed().subsec_nanos().into(), dictionary);
+    let seed = UNIX_EPOCH.elapsed().map_or(1, |since| since.as_nanos() as u64);
+    let mut mutator = Mutator::new(seed, dictionary);
     let end = Instant::now() + Duration::from_secs(seconds);
     while Instant::now() < end {
         for _ in 0..64 {

@@ -27,7 +27,10 @@ fn allowed(world: &World, who: &Who) -> Allowed {
     // Regional and zonal names are public, and with them the addresses of all interfaces that have names.
     for (id, endpoint) in &world.manifest.vpc_endpoints {
         let service = &world.manifest.vpc_endpoint_services[&endpoint.service_name];
-        let is_named = !matches!(endpoint.state.word(), "PendingAcceptance" | "Deleting" | "Deleted" | "Rejected" | "Failed" | "Expired");
+        let is_named = !matches!(
+            endpoint.state.word(),
+            "PendingAcceptance" | "Deleting" | "Deleted" | "Rejected" | "Failed" | "Expired"
+        );
         if endpoint.vpc_endpoint_type.word() == "Interface" && is_named {
             apexes.push(name(&service.dns_name.to_string()));
             for interface in &endpoint.network_interfaces {
@@ -66,7 +69,7 @@ fn autodefined(world: &World, who: &Who, owner: &str, address: &str) -> bool {
 
 #[test]
 fn nobody_gets_what_the_view_lacks() {
-    worlds(250, 4_711, |world, snapshot, dice| {
+    worlds(800, 4_711, |world, snapshot, dice| {
         let mut pool = generate::interesting(world);
         // What zones lead to is asked for as well: names that only some may see.
         pool.extend(world.data.values().flatten().filter(|rr| rr.rtype == 5).map(|rr| name(&rr.data.text())));
@@ -74,9 +77,8 @@ fn nobody_gets_what_the_view_lacks() {
         for number in 0..QUESTIONS {
             let ask = generate::ask(dice, world, &pool);
             let got = program::ask(snapshot, &ask, world.now, number as u32);
-            let fail = |what: String| {
-                Err(TestCaseError::fail(format!("{what}\n{}", crate::model::story(world, &ask, &got))))
-            };
+            let fail =
+                |what: String| Err(TestCaseError::fail(format!("{what}\n{}", crate::model::story(world, &ask, &got))));
             let Some(who) = world.who(ask.source, ask.local) else {
                 let records = got.message.answers.len() + got.message.authorities.len() + got.message.additionals.len();
                 if got.rcode != 5 || records != 0 || got.aa {

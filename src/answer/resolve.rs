@@ -18,7 +18,7 @@ use crate::{
     wire::{
         Name,
         query::{HEADER, LookupName, Query, flag, rcode},
-        rdata::{rtype, type_to_text},
+        rdata::rtype,
         reply::{Ede, Full, Reply, Section, expand_name, suffix_at},
     },
 };
@@ -263,11 +263,6 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
         }
         let owner = 0xc000 | apex as u16;
         self.reply.record(section, owner, rtype::SOA, ttl, &[&pointer, contact, &octets]).map(|_| ())
-    }
-
-    /// What is asked for, for those who read.
-    pub fn asked(&self) -> String {
-        format!("{} {}", printed(self.name.wire()), type_to_text(self.qtype))
     }
 }
 

@@ -40,7 +40,8 @@ impl Packets {
             transport,
         };
         let mut reply = vec![0; if transport == Transport::Udp { 1232 } else { 65_535 }];
-        let Outcome::Reply(answered) = answer(&self.snapshot, &client, Moment { now: 0, draw }, query, &mut reply) else {
+        let Outcome::Reply(answered) = answer(&self.snapshot, &client, Moment { now: 0, draw }, query, &mut reply)
+        else {
             return;
         };
         let reply = &reply[..answered.len];
@@ -54,7 +55,9 @@ impl Packets {
         let message = Message::from_bytes(reply).unwrap_or_else(|error| panic!("{error}: {reply:02x?}"));
         assert!(message.queries.len() <= 1);
         if reply[5] == 1 {
-            let end = 12 + query[12..].iter().scan(0, |skip, octet| Some(step(skip, *octet))).take_while(|go| *go).count() + 5;
+            let end = 12
+                + query[12..].iter().scan(0, |skip, octet| Some(step(skip, *octet))).take_while(|go| *go).count()
+                + 5;
             assert_eq!(reply[12..end], query[12..end], "the question comes back as it was written");
         }
         assert!(message.metadata.response_code != hickory_proto::op::ResponseCode::ServFail || answered.rcode == 2);

@@ -195,10 +195,32 @@ fn endpoints(dice: &mut Dice, manifest: &mut Manifest) {
         let service = dice.pick(&services).clone();
         let home = if dice.percent(40) { SHARED.to_owned() } else { dice.pick(&vpcs).clone() };
         let vpc = manifest.vpcs[&home].clone();
-        let kind = *dice.pick(&["Interface", "Interface", "Interface", "Interface", "Interface", "Interface",
-            "GatewayLoadBalancer"]);
-        let states = ["Available", "Available", "Available", "Available", "Available", "Available", "Partial",
-            "Pending", "Pending", "PendingAcceptance", "Deleting", "Deleted", "Rejected", "Failed", "Expired"];
+        let kind = *dice.pick(&[
+            "Interface",
+            "Interface",
+            "Interface",
+            "Interface",
+            "Interface",
+            "Interface",
+            "GatewayLoadBalancer",
+        ]);
+        let states = [
+            "Available",
+            "Available",
+            "Available",
+            "Available",
+            "Available",
+            "Available",
+            "Partial",
+            "Pending",
+            "Pending",
+            "PendingAcceptance",
+            "Deleting",
+            "Deleted",
+            "Rejected",
+            "Failed",
+            "Expired",
+        ];
         let state = *dice.pick(&states);
         let wants_private = dice.percent(75) && !taken.contains(&(service.clone(), home.clone()));
         if wants_private {
@@ -281,15 +303,27 @@ fn doors(dice: &mut Dice, manifest: &mut Manifest) {
 
 fn rules(dice: &mut Dice, manifest: &mut Manifest) {
     let vpcs: Vec<String> = manifest.vpcs.keys().cloned().collect();
-    let domains = [".", "test", "a.test", "b.a.test", "aws.test", "sqs.us-east-1.aws.test", "onprem.example",
-        "a.onprem.example", "10.in-addr.arpa", "vpce.example", "c.test"];
+    let domains = [
+        ".",
+        "test",
+        "a.test",
+        "b.a.test",
+        "aws.test",
+        "sqs.us-east-1.aws.test",
+        "onprem.example",
+        "a.onprem.example",
+        "10.in-addr.arpa",
+        "vpce.example",
+        "c.test",
+    ];
     for number in 0..dice.below(5) {
         let domain = *dice.pick(&domains);
         let mut listed = vpcs.clone();
         listed.retain(|id| {
             dice.percent(60)
                 && !manifest.resolver_rules.values().any(|rule| {
-                    rule.vpc_ids.contains(id) && rule.domain_name.to_string().trim_end_matches('.') == domain.trim_end_matches('.')
+                    rule.vpc_ids.contains(id)
+                        && rule.domain_name.to_string().trim_end_matches('.') == domain.trim_end_matches('.')
                 })
         });
         let kind = *dice.pick(&["FORWARD", "SYSTEM", "FORWARD", "RECURSIVE"]);
@@ -328,8 +362,18 @@ fn private_names(manifest: &Manifest) -> Vec<N> {
     names.map(|labels| if labels[0] == "*" { under("any", &labels[1..]) } else { labels }).collect()
 }
 
-const ZONES: [&str; 10] = ["a.test", "test", "b.a.test", "aws.test", "sqs.us-east-1.aws.test", "c.b.a.test", "c.test",
-    "saas.test", "10.in-addr.arpa", "any.dkr.us-east-1.aws.test"];
+const ZONES: [&str; 10] = [
+    "a.test",
+    "test",
+    "b.a.test",
+    "aws.test",
+    "sqs.us-east-1.aws.test",
+    "c.b.a.test",
+    "c.test",
+    "saas.test",
+    "10.in-addr.arpa",
+    "any.dkr.us-east-1.aws.test",
+];
 
 fn zone(dice: &mut Dice, world: &mut World, number: usize, endpoints: &[N]) {
     let apex = *dice.pick(&ZONES);
@@ -346,7 +390,8 @@ fn zone(dice: &mut Dice, world: &mut World, number: usize, endpoints: &[N]) {
     let mut outside = private_names(&world.manifest);
     outside.extend(endpoints.iter().cloned());
     outside.extend(["a.test", "b.a.test", "x.c.test", "x.onprem.example", "nowhere.example"].map(name));
-    let content = records(dice, &name(apex), 14, &outside);
+    let count = dice.below(15);
+    let content = records(dice, &name(apex), count, &outside);
     let mut aliases = Vec::new();
     let plain = Zone { apex: name(apex), records: content.clone(), aliases: Vec::new() };
     for alias in 0..dice.below(4) {
@@ -354,7 +399,9 @@ fn zone(dice: &mut Dice, world: &mut World, number: usize, endpoints: &[N]) {
         let owner = if label == "@" { name(apex) } else { [name(label), name(apex)].concat() };
         let rtype = *dice.pick(&["A", "AAAA"]);
         let number = if rtype == "A" { A } else { AAAA };
-        let free = !content.iter().any(|rr| rr.owner == owner && matches!(rr.rtype, CNAME | DNAME | NS) && rr.owner != name(apex))
+        let free = !content
+            .iter()
+            .any(|rr| rr.owner == owner && matches!(rr.rtype, CNAME | DNAME | NS) && rr.owner != name(apex))
             && !content.iter().any(|rr| rr.owner == owner && rr.rtype == number);
         let has = |rr: &&Rr| matches!(plain.search(&rr.owner, number), Found::Records(_));
         let owners: Vec<N> = content.iter().filter(has).map(|rr| rr.owner.clone()).collect();
@@ -377,8 +424,8 @@ fn zone(dice: &mut Dice, world: &mut World, number: usize, endpoints: &[N]) {
     world.data.insert(id, content);
 }
 
-/// The records of a zone: valid ones, that hit all corners of RFC 1034, 4592 and 6672.
-pub fn records(dice: &mut Dice, apex: &[String], most: usize, outside: &[N]) -> Vec<Rr> {
+/// The records of a zone, at about `count` names: valid ones, that hit all corners of RFC 1034, 4592 and 6672.
+pub fn records(dice: &mut Dice, apex: &[String], count: usize, outside: &[N]) -> Vec<Rr> {
     let numbers = [1, 7200, 900, 1_209_600, *dice.pick(&[60, 5, 3600])];
     let soa = Data::Soa(under("ns", apex), under("hostmaster", apex), numbers);
     let mut out = vec![Rr::new(apex, SOA, 300, soa)];
@@ -386,7 +433,7 @@ pub fn records(dice: &mut Dice, apex: &[String], most: usize, outside: &[N]) -> 
         out.push(Rr::new(apex, NS, 300, Data::Name(under("a", apex))));
     }
     let mut pool: Vec<N> = outside.to_vec();
-    for _ in 0..dice.below(most + 1) {
+    for _ in 0..count {
         let mut owner = apex.to_vec();
         for _ in 0..dice.below(4) {
             let label = *dice.pick(&["a", "b", "*", "c"]);
@@ -466,9 +513,20 @@ pub fn interesting(world: &World) -> Vec<N> {
         out.extend(world.data.get(id).into_iter().flatten().map(|rr| rr.owner.clone()));
     }
     out.extend(manifest.resolver_rules.values().map(|rule| name(&rule.domain_name.to_string())));
-    let fixed = ["ip-10-0-0-5.ec2.internal", "ip-10-1-3-4.ec2.internal", "ip-10-2-0-1.eu-west-1.compute.internal",
-        "ip-10-0-0-5.eu-west-1.compute.internal", "5.0.0.10.in-addr.arpa", "4.3.1.10.in-addr.arpa", "0.10.in-addr.arpa",
-        "1.0.99.10.in-addr.arpa", "10.in-addr.arpa", "ec2.internal", "localhost", "nowhere.example"];
+    let fixed = [
+        "ip-10-0-0-5.ec2.internal",
+        "ip-10-1-3-4.ec2.internal",
+        "ip-10-2-0-1.eu-west-1.compute.internal",
+        "ip-10-0-0-5.eu-west-1.compute.internal",
+        "5.0.0.10.in-addr.arpa",
+        "4.3.1.10.in-addr.arpa",
+        "0.10.in-addr.arpa",
+        "1.0.99.10.in-addr.arpa",
+        "10.in-addr.arpa",
+        "ec2.internal",
+        "localhost",
+        "nowhere.example",
+    ];
     out.extend(fixed.map(name));
     out
 }

@@ -119,7 +119,11 @@ fn attachments(manifest: &Manifest, id: &str) -> Vec<Attachment> {
     for (other, gateway) in &manifest.transit_gateways {
         let names_us = gateway.attachments.iter().any(|a| a.transit_gateway_id.as_deref() == Some(id));
         if names_us && !list.iter().any(|a| a.transit_gateway_id.as_ref() == Some(other)) {
-            list.push(Attachment { transit_gateway_id: Some(other.clone()), dns_support: true, ..Attachment::default() });
+            list.push(Attachment {
+                transit_gateway_id: Some(other.clone()),
+                dns_support: true,
+                ..Attachment::default()
+            });
         }
     }
     list

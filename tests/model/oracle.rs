@@ -90,9 +90,10 @@ impl World {
     /// Zones, by identifier.
     pub fn zones(&self) -> impl Iterator<Item = (&String, Zone)> {
         let none = Vec::new();
-        self.manifest.private_hosted_zones.iter().map(move |(id, zone)| {
-            (id, Zone::new(zone, self.data.get(id).unwrap_or(&none)))
-        })
+        self.manifest
+            .private_hosted_zones
+            .iter()
+            .map(move |(id, zone)| (id, Zone::new(zone, self.data.get(id).unwrap_or(&none))))
     }
 
     /// resolution.md 1: who asks; none is refused.
@@ -271,7 +272,9 @@ impl World {
     fn rule(&self, who: &Who, at: &[String]) -> Option<RuleType> {
         let rules = self.manifest.resolver_rules.values();
         let mut here = rules.filter(|rule| {
-            rule.enabled && rule.vpc_ids.contains(&who.vpc) && rule.rule_type != RuleType::Delegate
+            rule.enabled
+                && rule.vpc_ids.contains(&who.vpc)
+                && rule.rule_type != RuleType::Delegate
                 && super::names::name(&rule.domain_name.to_string()) == at
         });
         here.next().map(|rule| rule.rule_type)
@@ -375,7 +378,8 @@ impl World {
     fn private(&self, who: &Who, at: &[String], name: &[String], qtype: u16, keeps: bool) -> Option<Step> {
         let (mut exact, mut wildcard) = (None, None);
         let rank = |named: &Named| {
-            let lists = matches!(&named.endpoint.private_dns_scope, PrivateDnsScope::Vpcs(ids) if ids.contains(&who.vpc));
+            let lists =
+                matches!(&named.endpoint.private_dns_scope, PrivateDnsScope::Vpcs(ids) if ids.contains(&who.vpc));
             let region = |id: &str| &self.manifest.vpcs[id].region;
             let same_region = region(&named.endpoint.vpc_id) == region(&who.vpc);
             let own = who.network != Some(Net::Vpc(named.endpoint.vpc_id.clone()));

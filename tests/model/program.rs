@@ -6,7 +6,10 @@ use super::{
 };
 use hickory_proto::{
     op::{Edns, Message, MessageType, OpCode, Query},
-    rr::{DNSClass, Name, RData, Record, RecordType, rdata::opt::{EdnsCode, EdnsOption}},
+    rr::{
+        DNSClass, Name, RData, Record, RecordType,
+        rdata::opt::{EdnsCode, EdnsOption},
+    },
     serialize::binary::BinDecodable,
 };
 use std::{
@@ -59,7 +62,14 @@ pub fn packet(ask: &Ask, mixed: bool) -> Vec<u8> {
 }
 
 /// The reply's octets; none if the query is dropped.
-pub fn exchange(snapshot: &Snapshot, ask: &Ask, transport: Transport, now: i64, draw: u32, query: &[u8]) -> Option<Vec<u8>> {
+pub fn exchange(
+    snapshot: &Snapshot,
+    ask: &Ask,
+    transport: Transport,
+    now: i64,
+    draw: u32,
+    query: &[u8],
+) -> Option<Vec<u8>> {
     let client = Client { source: ask.source, local: ask.local, transport };
     let mut reply = vec![0; 65_535];
     match answer(snapshot, &client, Moment { now, draw }, query, &mut reply) {

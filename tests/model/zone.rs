@@ -38,8 +38,7 @@ impl Zone {
         let mut records = records.to_vec();
         let has = |records: &[Rr], rtype| records.iter().any(|rr| rr.owner == apex && rr.rtype == rtype);
         if !has(&records, SOA) {
-            let data =
-                Data::Soa(under("ns", &apex), under("hostmaster", &apex), [1, 7200, 900, 1_209_600, 60]);
+            let data = Data::Soa(under("ns", &apex), under("hostmaster", &apex), [1, 7200, 900, 1_209_600, 60]);
             records.push(Rr::new(&apex, SOA, 60, data));
         }
         if !has(&records, NS) {
@@ -71,9 +70,10 @@ impl Zone {
     /// The cut or DNAME that hides a name, if there is one: the highest counts.
     fn hidden_below(&self, name: &[String]) -> Option<N> {
         let below_apex = name.len().checked_sub(self.apex.len())?;
-        (1..=below_apex).rev().map(|skip| name[skip..].to_vec()).find(|above| {
-            self.has(above, DNAME) || (*above != self.apex && self.has(above, NS))
-        })
+        (1..=below_apex)
+            .rev()
+            .map(|skip| name[skip..].to_vec())
+            .find(|above| self.has(above, DNAME) || (*above != self.apex && self.has(above, NS)))
     }
 
     fn has(&self, owner: &[String], rtype: u16) -> bool {
@@ -108,7 +108,7 @@ impl Zone {
             }
             let cname = Rr::new(name, CNAME, dname.ttl, Data::Name(target.clone()));
             // A question for the CNAME is answered with it.
-            if matches!(qtype, CNAME | ANY) {
+            if qtype == CNAME {
                 return Found::Records(vec![dname.clone(), cname]);
             }
             return Found::Follow(vec![dname.clone(), cname], target);
