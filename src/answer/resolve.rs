@@ -166,20 +166,26 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
         let (snapshot, view) = (self.snapshot, self.view);
         let name = &self.name;
         self.trace.note(Stage::Cut, || candidates(snapshot, view, name));
-        // DS is the parent's affair (RFC 4035, 3.1.4.1), unless nobody of ours is above.
-        if self.qtype == rtype::DS
-            && let Some((cut, (0, _))) = next_cut(snapshot, view, self.name, (0, 0))
-        {
-            let is_forwarded =
-                matches!(cut, Cut::Rule(_, rule) if matches!(rule.rule_type, RuleType::Forward | RuleType::Recursive));
-            let above = self.decide_from((1, 0), usize::MAX, first);
-            if !matches!(above, (Outcome::Forward(_), _)) {
-                return above;
-            }
-            let own = self.decide_from((0, 0), 0, first);
-            return if matches!(own, (Outcome::Forward(_), _)) && !is_forwarded { above } else { own };
+        match self.qtype {
+            rtype::DS => self.decide_ds(first),
+            _ => self.decide_from((0, 0), usize::MAX, first),
         }
-        self.decide_from((0, 0), usize::MAX, first)
+    }
+
+    /// DS at an apex or rule name is the affair of what lies above (RFC 4035, 3.1.4.1), unless that would be refused.
+    #[cold]
+    fn decide_ds(&mut self, first: bool) -> (Outcome<'s>, Kind) {
+        let Some((cut, (0, _))) = next_cut(self.snapshot, self.view, self.name, (0, 0)) else {
+            return self.decide_from((0, 0), usize::MAX, first);
+        };
+        let is_forwarded =
+            matches!(cut, Cut::Rule(_, rule) if matches!(rule.rule_type, RuleType::Forward | RuleType::Recursive));
+        let above = self.decide_from((1, 0), usize::MAX, first);
+        if !matches!(above, (Outcome::Forward(_), _)) {
+            return above;
+        }
+        let own = self.decide_from((0, 0), 0, first);
+        if matches!(own, (Outcome::Forward(_), _)) && !is_forwarded { above } else { own }
     }
 
     /// The same among the cuts from a place on, those left out that are more than `most` labels above the name.
