@@ -2,7 +2,7 @@
 
 use hickory_proto::{
     op::Message,
-    rr::{RData, Record, rdata::opt::EdnsOption},
+    rr::{RData, Record, RecordType, rdata::opt::EdnsOption},
 };
 use std::fmt::{self, Display, Write};
 
@@ -170,9 +170,13 @@ impl Display for Reply {
 }
 
 fn lines(records: &[Record]) -> Vec<String> {
+    let rtype = |record: &Record| match record.record_type() {
+        RecordType::Unknown(number) => format!("TYPE{number}"),
+        known => known.to_string(),
+    };
     let mut lines: Vec<String> = records
         .iter()
-        .map(|r| format!("{} {} {} {}", r.name, r.ttl, r.record_type(), rdata(&r.data)).trim_end().to_string())
+        .map(|r| format!("{} {} {} {}", r.name, r.ttl, rtype(r), rdata(&r.data)).trim_end().to_string())
         .collect();
     lines.sort();
     lines
