@@ -2,7 +2,8 @@
 
 use hickory_proto::{
     op::Message,
-    rr::{RData, Record, RecordType, rdata::opt::EdnsOption},
+    rr::{Name, RData, Record, RecordType, rdata::opt::EdnsOption},
+    serialize::binary::{BinDecodable, BinDecoder},
 };
 use std::fmt::{self, Display, Write};
 
@@ -22,6 +23,9 @@ pub struct Reply {
     pub authority: Vec<String>,
     pub additional: Vec<String>,
 }
+
+/// A type that the parser takes for unknown (RFC 6672).
+const DNAME: u16 = 39;
 
 const RCODES: [&str; 11] = [
     "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH",
@@ -194,6 +198,10 @@ fn rdata(data: &RData) -> String {
                 let _ = write!(text, "{}\"{string}\"", if text.is_empty() { "" } else { " " });
             }
             text
+        }
+        RData::Unknown { code, rdata } if u16::from(*code) == DNAME => {
+            let name = Name::read(&mut BinDecoder::new(&rdata.anything)).expect("a DNAME's target");
+            name.to_string()
         }
         RData::Unknown { rdata, .. } => {
             let hex: String = rdata.anything.iter().map(|octet| format!("{octet:02X}")).collect();
