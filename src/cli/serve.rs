@@ -1,7 +1,7 @@
 //! `zonal serve`
 
 use crate::{
-    config::Config,
+    config::{Config, LogFormat},
     run::{self, Rejected},
 };
 use std::{
@@ -12,7 +12,8 @@ use tracing_subscriber::EnvFilter;
 
 /// Serves until it is told to stop. Exit status 1 when it cannot.
 pub fn serve(config: &Config) -> ExitCode {
-    start_log(config.log.json);
+    start_log(config.log.format == LogFormat::Json);
+    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
     match run::serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
