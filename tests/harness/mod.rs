@@ -57,7 +57,7 @@ pub fn wait_until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
             return value;
         }
         assert!(start.elapsed() < Duration::from_secs(60), "waited a minute in vain until {what}");
-        sleep(Duration::from_millis(20));
+        sleep(Duration::from_millis(2));
     }
 }
 
