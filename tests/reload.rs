@@ -77,8 +77,12 @@ fn load(port: u16, stop: &AtomicBool, asked: &AtomicU64) -> (u64, usize) {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.connect((Ipv4Addr::LOCALHOST, port)).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
-    let questions =
-        [("to.one.example", RecordType::A), ("number.one.example", RecordType::TXT), ("sqs.example", RecordType::A), ("at.two.example", RecordType::A)];
+    let questions = [
+        ("to.one.example", RecordType::A),
+        ("number.one.example", RecordType::TXT),
+        ("sqs.example", RecordType::A),
+        ("at.two.example", RecordType::A),
+    ];
     let (mut answers, mut seen, mut id) = (0, HashMap::new(), 0_u16);
     let mut buffer = [0; 4096];
     while !stop.load(Ordering::Relaxed) {
@@ -90,9 +94,11 @@ fn load(port: u16, stop: &AtomicBool, asked: &AtomicU64) -> (u64, usize) {
             asked.fetch_add(1, Ordering::Relaxed);
         }
         while !open.is_empty() {
-            let len = socket.recv(&mut buffer).unwrap_or_else(|e| panic!("{} answers are lost: {open:?}: {e}", open.len()));
+            let len =
+                socket.recv(&mut buffer).unwrap_or_else(|e| panic!("{} answers are lost: {open:?}: {e}", open.len()));
             let reply = Reply::of_message(&buffer[..len]);
-            let name = open.remove(&u16::from_be_bytes([buffer[0], buffer[1]])).expect("an answer to a question of ours");
+            let name =
+                open.remove(&u16::from_be_bytes([buffer[0], buffer[1]])).expect("an answer to a question of ours");
             assert_eq!(reply.status, "NOERROR", "{name}\n{reply}");
             let numbers = generations(&reply);
             assert!(!numbers.is_empty(), "no generation in the answer to {name}\n{reply}");
@@ -150,5 +156,8 @@ fn storm() {
         assert!(answers > 1_000 && generations > 100, "{answers} answers of {generations} generations are no load");
     }
     // Garbage of one generation more or less is well below this; a leak of each generation's snapshot is well above.
-    assert!(after_all < after_200 + after_200 / 4 + 2_048, "{after_200} kB after 200 reloads, {after_all} kB after {RELOADS}");
+    assert!(
+        after_all < after_200 + after_200 / 4 + 2_048,
+        "{after_200} kB after 200 reloads, {after_all} kB after {RELOADS}"
+    );
 }

@@ -85,7 +85,8 @@ fn transcripts_over_udp_and_tcp() {
 #[test]
 fn partial_affinity_shares() {
     let snapshot = crate::harness::snapshot(&tree("zones"));
-    let mut exchange = Exchange::parse("$ dig -b 127.1.0.7 @127.0.0.1 secretsmanager.us-east-1.amazonaws.com A").unwrap();
+    let mut exchange =
+        Exchange::parse("$ dig -b 127.1.0.7 @127.0.0.1 secretsmanager.us-east-1.amazonaws.com A").unwrap();
     let mut alone = 0;
     for draw in 0..10_000 {
         exchange.moment = Some(Moment { now: 1_795_000_000, draw });
@@ -135,8 +136,11 @@ struct Exchange {
 
 fn by_manifest() -> BTreeMap<PathBuf, Vec<Transcript>> {
     let mut all: BTreeMap<PathBuf, Vec<Transcript>> = BTreeMap::new();
-    let mut paths: Vec<PathBuf> =
-        fs::read_dir(tree("tests/scenarios")).unwrap().map(|e| e.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "dig")).collect();
+    let mut paths: Vec<PathBuf> = fs::read_dir(tree("tests/scenarios"))
+        .unwrap()
+        .map(|e| e.unwrap().path())
+        .filter(|p| p.extension().is_some_and(|e| e == "dig"))
+        .collect();
     paths.sort();
     for path in paths {
         let (directory, transcript) = read(&path);
@@ -262,7 +266,12 @@ impl Exchange {
     fn compare(&self, path: &Path, how: &str, got: &Reply, wrong: &mut String) {
         if *got != self.expected {
             let file = path.file_name().unwrap_or_default().display();
-            writeln!(wrong, "\n{file}:{} over {how}\n{}\nexpected\n{}got\n{got}", self.line, self.command, self.expected).unwrap();
+            writeln!(
+                wrong,
+                "\n{file}:{} over {how}\n{}\nexpected\n{}got\n{got}",
+                self.line, self.command, self.expected
+            )
+            .unwrap();
         }
     }
 }

@@ -47,7 +47,8 @@ fn inner_rooms_know_no_runtime() {
     for (name, text) in sources() {
         if ["wire", "snapshot", "answer"].iter().any(|room| name.starts_with(room)) {
             seen += 1;
-            for word in ["tokio", "hickory", "std::fs", "std::net::Udp", "std::net::Tcp", "SystemTime", "Instant::now"] {
+            for word in ["tokio", "hickory", "std::fs", "std::net::Udp", "std::net::Tcp", "SystemTime", "Instant::now"]
+            {
                 let production = code(&text);
                 let production = production.split("#[cfg(test)]").next().unwrap_or_default();
                 assert!(!production.contains(word), "src/{name} knows of {word}");
@@ -60,7 +61,8 @@ fn inner_rooms_know_no_runtime() {
 #[test]
 fn one_unsafe_place() {
     for (name, text) in sources() {
-        let unsafe_words = code(&text).split(|c: char| !c.is_alphanumeric() && c != '_').filter(|w| *w == "unsafe").count();
+        let unsafe_words =
+            code(&text).split(|c: char| !c.is_alphanumeric() && c != '_').filter(|w| *w == "unsafe").count();
         assert!(unsafe_words == 0 || name == "listen/udp.rs", "src/{name} has unsafe code");
     }
 }
@@ -112,8 +114,14 @@ fn nothing_points_outside() {
         let shown = path.strip_prefix(tree("")).unwrap().display();
         for (i, line) in text.lines().enumerate() {
             assert!(!places.iter().any(|p| line.contains(p)), "{shown}:{}: a path of one machine: {line}", i + 1);
-            let number = |w: &str| line.match_indices(w).any(|(at, _)| line[at + w.len()..].starts_with(|c: char| c.is_ascii_digit()));
-            assert!(!number(&format!("issue{}", " ")) && !number(&format!("issue{}", " #")), "{shown}:{}: {line}", i + 1);
+            let number = |w: &str| {
+                line.match_indices(w).any(|(at, _)| line[at + w.len()..].starts_with(|c: char| c.is_ascii_digit()))
+            };
+            assert!(
+                !number(&format!("issue{}", " ")) && !number(&format!("issue{}", " #")),
+                "{shown}:{}: {line}",
+                i + 1
+            );
         }
     }
 }

@@ -148,7 +148,11 @@ fn inside_and_across() {
         for transport in ["+notcp", "+tcp"] {
             let question = format!("@{server} kms.us-east-1.amazonaws.com A {transport}");
             let reply = lab.dig(node, &question);
-            assert_eq!((reply.status.as_str(), reply.flags.as_str()), ("NOERROR", "qr aa rd ra"), "{node}: {question}\n{reply}");
+            assert_eq!(
+                (reply.status.as_str(), reply.flags.as_str()),
+                ("NOERROR", "qr aa rd ra"),
+                "{node}: {question}\n{reply}"
+            );
             assert_eq!(reply.data("A"), expected, "{node}: {question}\n{reply}");
         }
     }
@@ -188,7 +192,9 @@ impl SignedParent {
             String::from_utf8(output.stdout).unwrap().trim().to_string()
         };
         let soa = "@ 300 SOA ns.com. hostmaster.com. 1 3600 600 86400 300\n@ 300 NS ns.com.\n";
-        let com = format!("{soa}ns 300 A {PARENT}\nsigned 300 TXT \"signed\"\nexample 300 TXT \"x\"\namazonaws 300 TXT \"x\"\n");
+        let com = format!(
+            "{soa}ns 300 A {PARENT}\nsigned 300 TXT \"signed\"\nexample 300 TXT \"x\"\namazonaws 300 TXT \"x\"\n"
+        );
         let root = format!("{soa}com. 300 NS ns.com.\nns.com. 300 A {PARENT}\n$INCLUDE dsset-com.\n");
         lab.scratch.write("com.zone", com);
         lab.scratch.write("root.zone", root);
@@ -339,7 +345,8 @@ fn through_unbound() {
     };
     let (with, without) = (config("unbound", "192.168.0.13", &zones), config("unbound-bare", "192.168.0.14", &bare));
     let _with = forwarder(&mut lab, "unbound", &["192.168.0.13", "fd00:9::13"], &["unbound", "-d", "-c", &with]);
-    let _without = forwarder(&mut lab, "unbound-bare", &["192.168.0.14", "fd00:9::14"], &["unbound", "-d", "-c", &without]);
+    let _without =
+        forwarder(&mut lab, "unbound-bare", &["192.168.0.14", "fd00:9::14"], &["unbound", "-d", "-c", &without]);
     is_bogus(&lab, "192.168.0.14");
     goes_through(&lab, "192.168.0.13", servers);
 }

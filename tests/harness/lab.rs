@@ -37,7 +37,11 @@ impl Lab {
     fn add(&mut self, node: &str) {
         self.nodes.push(node.into());
         let output = Command::new("ip").args(["netns", "add", &self.namespace(node)]).output().unwrap();
-        assert!(output.status.success(), "cannot make a network namespace: {}", String::from_utf8_lossy(&output.stderr));
+        assert!(
+            output.status.success(),
+            "cannot make a network namespace: {}",
+            String::from_utf8_lossy(&output.stderr)
+        );
         self.ip(node, "link set lo up");
     }
 
@@ -90,7 +94,11 @@ impl Lab {
         }
         for (node, peer, networks) in [(a, 2, behind_b), (b, 1, behind_a)] {
             for network in networks {
-                let via = if network.contains(':') { format!("fe80::a:{peer}") } else { format!("169.254.{}.{peer}", 100 + n) };
+                let via = if network.contains(':') {
+                    format!("fe80::a:{peer}")
+                } else {
+                    format!("169.254.{}.{peer}", 100 + n)
+                };
                 self.ip(node, &format!("route add {network} via {via} dev {device}"));
             }
         }
@@ -116,7 +124,8 @@ impl Lab {
 
     /// What dig is answered on a node.
     pub fn dig(&self, node: &str, arguments: &str) -> Reply {
-        let command: Vec<&str> = ["dig", "+tries=1", "+time=10"].into_iter().chain(arguments.split_whitespace()).collect();
+        let command: Vec<&str> =
+            ["dig", "+tries=1", "+time=10"].into_iter().chain(arguments.split_whitespace()).collect();
         Reply::of_dig(&String::from_utf8_lossy(&self.run(node, &command).stdout))
     }
 }
@@ -133,7 +142,8 @@ impl Drop for Lab {
 fn sweep() {
     let Ok(entries) = std::fs::read_dir("/run/netns") else { return };
     for name in entries.flatten().filter_map(|e| e.file_name().into_string().ok()) {
-        let owner = name.strip_prefix("zonal-").and_then(|rest| rest.split('-').next()).filter(|p| p.parse::<u32>().is_ok());
+        let owner =
+            name.strip_prefix("zonal-").and_then(|rest| rest.split('-').next()).filter(|p| p.parse::<u32>().is_ok());
         if owner.is_some_and(|pid| !std::path::Path::new("/proc").join(pid).exists()) {
             let _ = Command::new("ip").args(["netns", "del", &name]).output();
         }

@@ -31,7 +31,8 @@ const RCODES: [&str; 11] = [
 impl Reply {
     /// From a message, by another implementation's parser.
     pub fn of_message(bytes: &[u8]) -> Reply {
-        let message = Message::from_vec(bytes).unwrap_or_else(|e| panic!("hickory cannot parse the reply: {e}: {bytes:02x?}"));
+        let message =
+            Message::from_vec(bytes).unwrap_or_else(|e| panic!("hickory cannot parse the reply: {e}: {bytes:02x?}"));
         let m = &message.metadata;
         let flags = [
             (bytes[2] & 0x80 != 0, "qr"),
@@ -77,7 +78,8 @@ impl Reply {
         let mut section = "";
         for line in text.lines().map(str::trim) {
             if let Some(header) = line.strip_prefix(";; ->>HEADER<<- ") {
-                reply.status = header.split("status: ").nth(1).unwrap_or_default().split(',').next().unwrap_or_default().into();
+                reply.status =
+                    header.split("status: ").nth(1).unwrap_or_default().split(',').next().unwrap_or_default().into();
             } else if let Some(flags) = line.strip_prefix(";; flags: ") {
                 reply.flags = flags.split(';').next().unwrap_or_default().into();
             } else if let Some(ede) = line.strip_prefix("; EDE: ") {
