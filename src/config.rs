@@ -1,50 +1,438 @@
-//! Stands for the configuration until it is there.
-use std::{net::SocketAddr, path::PathBuf};
+//! The node's own configuration, `zonal.yaml`: what differs from node to node.
 
+use crate::manifest::{
+    Place, Problem, Severity,
+    decode::decode,
+    document::{self, Node},
+};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, de};
+use std::{
+    borrow::Cow,
+    fmt, io,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+/// The file that is read when none is named.
+pub const DEFAULT_FILE: &str = "zonal.yaml";
+
+/// The node's configuration. Paths are as they can be opened: relative ones were completed with the file's directory.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// Where queries are taken. Without it: 127.0.0.1:5300 and, on that port, each door of the manifest that is a
+    /// loopback address.
     pub listen: Option<Vec<Listen>>,
+    /// Where the manifest comes from.
     pub control_plane: ControlPlane,
+    /// Where the last good manifest is kept, for a start without the control plane.
     pub state_directory: Option<PathBuf>,
+    /// What `"."` RECURSIVE means on this node.
+    pub internet_resolver: Option<InternetResolver>,
+    /// The admin HTTP server.
     pub admin: Admin,
+    /// A file with up to two cookie secrets, 32 hexadecimal digits each, one a line (RFC 9018).
     pub cookie_secret_file: Option<PathBuf>,
+    /// Limits that protect the node and others.
     pub limits: Limits,
+    /// The name server identifier that NSID queries get (RFC 5001). Without it: the host name.
     pub nsid: Option<String>,
+    /// How logs look.
     pub log: Log,
+    /// What is odd in the file.
+    #[serde(skip)]
+    pub warnings: Vec<Problem>,
 }
+
+/// An address that queries are taken on.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct Listen {
+    /// Address and port.
+    #[schemars(with = "String")]
     pub address: SocketAddr,
+    /// The transport; Do53 is UDP and TCP.
+    #[serde(default)]
+    pub protocol: crate::manifest::Protocol,
+    /// Certificate and key, for encrypted transports.
+    #[serde(default)]
+    pub tls: Option<Tls>,
 }
+
+/// Files for TLS.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Tls {
+    /// The certificate chain, PEM.
+    pub certificate: Option<PathBuf>,
+    /// Its private key, PEM.
+    pub private_key: Option<PathBuf>,
+    /// The authorities that the other side's certificate is checked with, PEM.
+    pub certificate_authority: Option<PathBuf>,
+}
+
+/// Where the manifest comes from: exactly one source.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct ControlPlane {
+    /// A directory of manifest files; `zones` without it.
     pub directory: PathBuf,
+    /// Keys in etcd.
+    pub etcd: Option<Etcd>,
+    /// The admin address takes it by HTTP.
+    pub push: Option<Push>,
 }
+
+impl Default for ControlPlane {
+    fn default() -> ControlPlane {
+        ControlPlane { directory: "zones".into(), etcd: None, push: None }
+    }
+}
+
+/// An etcd cluster.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Etcd {
+    /// URLs of its members.
+    pub endpoints: Vec<String>,
+    /// What all keys begin with; `/zonal/v1/` without it.
+    #[serde(default = "etcd_prefix")]
+    pub prefix: String,
+    /// The user.
+    #[serde(default)]
+    pub username: Option<String>,
+    /// A file with the user's password.
+    #[serde(default)]
+    pub password_file: Option<PathBuf>,
+    /// Certificates.
+    #[serde(default)]
+    pub tls: Option<Tls>,
+}
+
+fn etcd_prefix() -> String {
+    "/zonal/v1/".into()
+}
+
+/// A manifest that is pushed by HTTP.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Push {}
+
+/// What `"."` RECURSIVE means on this node.
+#[derive(Clone, Debug, PartialEq)]
+pub enum InternetResolver {
+    /// Nothing: REFUSED.
+    None,
+    /// These servers are asked: addresses, URLs such as `tls://192.0.2.1`, or the path of a `resolv.conf`.
+    ForwardTo(Vec<String>),
+    /// The node asks the authoritative servers itself.
+    Recursive,
+}
+
+/// The form of [`InternetResolver`] that is a map.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct InternetResolverMap {
+    forward_to: Vec<String>,
+    recursive: bool,
+}
+
+impl Default for InternetResolverMap {
+    fn default() -> InternetResolverMap {
+        InternetResolverMap { forward_to: vec!["/etc/resolv.conf".into()], recursive: false }
+    }
+}
+
+impl<'de> Deserialize<'de> for InternetResolver {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<InternetResolver, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = InternetResolver;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`none`, or a map with `forward_to` or `recursive: true`")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<InternetResolver, E> {
+                match text.eq_ignore_ascii_case("none") {
+                    true => Ok(InternetResolver::None),
+                    false => Err(E::unknown_variant(text, &["none"])),
+                }
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<InternetResolver, A::Error> {
+                let map = InternetResolverMap::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                Ok(match map.recursive {
+                    true => InternetResolver::Recursive,
+                    false => InternetResolver::ForwardTo(map.forward_to),
+                })
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for InternetResolver {
+    fn schema_name() -> Cow<'static, str> {
+        "InternetResolver".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"oneOf": [
+            {"type": "string", "enum": ["none"]},
+            {"type": "object", "additionalProperties": false, "properties": {
+                "forward_to": {"type": "array", "items": {"type": "string"}},
+                "recursive": {"type": "boolean"},
+            }},
+        ]})
+    }
+}
+
+/// The admin HTTP server.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct Admin {
+    /// Its address and port; 127.0.0.1:9153 without it.
+    #[schemars(with = "String")]
     pub address: SocketAddr,
 }
+
+impl Default for Admin {
+    fn default() -> Admin {
+        Admin { address: SocketAddr::from(([127, 0, 0, 1], 9153)) }
+    }
+}
+
+/// Limits that protect the node and others.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
 pub struct Limits {
+    /// How many REFUSED and error answers over UDP one source prefix gets in a second; 50 without it.
     pub error_answers_per_second: u32,
+    /// How many TCP connections there may be; 10000 without it.
     pub tcp_connections: u32,
+    /// How many of them one client may have; 100 without it.
     pub tcp_connections_per_client: u32,
+    /// After how many seconds without a query a connection is closed; 10 without it.
     pub tcp_idle_timeout_seconds: u32,
 }
-pub struct Log {
-    pub json: bool,
+
+impl Default for Limits {
+    fn default() -> Limits {
+        Limits {
+            error_answers_per_second: 50,
+            tcp_connections: 10_000,
+            tcp_connections_per_client: 100,
+            tcp_idle_timeout_seconds: 10,
+        }
+    }
 }
+
+/// How logs look.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Log {
+    /// For people, or as JSON.
+    pub format: LogFormat,
+}
+
+/// Whom logs are written for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// For people.
+    #[default]
+    Human,
+    /// For programs: one JSON object a line.
+    Json,
+}
+
 impl Config {
-    pub fn load(_path: Option<&std::path::Path>) -> Result<Config, Vec<crate::manifest::Problem>> {
-        Ok(Config {
-            listen: None,
-            control_plane: ControlPlane { directory: "zones".into() },
-            state_directory: None,
-            admin: Admin { address: "127.0.0.1:9153".parse().unwrap() },
-            cookie_secret_file: None,
-            limits: Limits {
-                error_answers_per_second: 50,
-                tcp_connections: 10000,
-                tcp_connections_per_client: 100,
-                tcp_idle_timeout_seconds: 10,
-            },
-            nsid: None,
-            log: Log { json: false },
-        })
+    /// Reads the file; without one, `zonal.yaml` in the current directory if it is there, and else the defaults.
+    /// Errors come with the warnings.
+    pub fn load(file: Option<&Path>) -> Result<Config, Vec<Problem>> {
+        let path: Arc<Path> = file.unwrap_or(Path::new(DEFAULT_FILE)).into();
+        match std::fs::read(&path) {
+            Ok(bytes) => Config::read(&bytes, &path),
+            Err(error) if error.kind() == io::ErrorKind::NotFound && file.is_none() => Ok(Config::default()),
+            Err(error) => {
+                let message = match error.kind() {
+                    io::ErrorKind::NotFound => format!("there is no file {}", path.display()),
+                    _ => format!("{} cannot be read: {error}", path.display()),
+                };
+                Err(vec![problem(Severity::Error, String::new(), message)])
+            }
+        }
+    }
+
+    /// Reads the text of a configuration file; `path` is for relative paths and for problems.
+    pub fn read(bytes: &[u8], path: &Arc<Path>) -> Result<Config, Vec<Problem>> {
+        let (root, faults) = document::read(bytes, path.extension().is_some_and(|extension| extension == "json"));
+        if !faults.is_empty() {
+            let problems = faults.into_iter().map(|fault| Problem {
+                place: Some(fault.span.place(path)),
+                help: fault.help,
+                ..problem(Severity::Error, String::new(), fault.message)
+            });
+            return Err(problems.collect());
+        }
+        let Some(root) = root.filter(|root| !root.is_null()) else { return Ok(Config::default()) };
+        let mut config: Config = decode(&root).map_err(|mistakes| {
+            let problems = mistakes.into_iter().map(|mistake| Problem {
+                place: Some(mistake.span.unwrap_or(root.span).place(path)),
+                help: mistake.help,
+                ..problem(Severity::Error, mistake.field, mistake.message)
+            });
+            problems.collect::<Vec<_>>()
+        })?;
+        let mut problems = config.check(&root);
+        for problem in &mut problems {
+            let span = root.locate(&problem.field).unwrap_or(root.span);
+            problem.place = Some(Place { ..span.place(path) });
+        }
+        if problems.iter().any(|problem| problem.severity == Severity::Error) {
+            return Err(problems);
+        }
+        config.resolve_paths(path.parent().unwrap_or(Path::new("")), &root);
+        config.warnings = problems;
+        Ok(config)
+    }
+
+    fn check(&self, root: &Node) -> Vec<Problem> {
+        let mut problems = Vec::new();
+        let mut error = |field: &str, message: String, help: Option<&str>| {
+            problems.push(Problem { help: help.map(String::from), ..problem(Severity::Error, field.into(), message) });
+        };
+        for (at, listen) in self.listen.iter().flatten().enumerate() {
+            if listen.protocol != crate::manifest::Protocol::Do53 {
+                let message = format!("{} is not served yet by this version", listen.protocol);
+                error(&format!("listen[{at}].protocol"), message, Some("take the entry out"));
+            } else if listen.tls.is_some() {
+                error(&format!("listen[{at}].tls"), "Do53 has no TLS".into(), None);
+            }
+            if self.listen.iter().flatten().take(at).any(|other| other.address == listen.address) {
+                error(&format!("listen[{at}].address"), format!("{} is in the list already", listen.address), None);
+            }
+        }
+        if self.listen.as_ref().is_some_and(Vec::is_empty) {
+            error("listen", "the list is empty: no query would be taken".into(), Some("take it out for the default"));
+        }
+        let control_plane = root.entry("control_plane").map(|entry| &entry.node);
+        let sources = ["directory", "etcd", "push"];
+        let given = sources.iter().filter(|source| control_plane.is_some_and(|node| node.entry(source).is_some()));
+        if given.count() > 1 {
+            error("control_plane", "there is more than one source".into(), Some("one of `directory`, `etcd` and `push`"));
+        }
+        for (field, is_given) in [("etcd", self.control_plane.etcd.is_some()), ("push", self.control_plane.push.is_some())] {
+            if is_given {
+                let message = format!("`{field}` is not served yet by this version");
+                error(&format!("control_plane.{field}"), message, Some("use `directory`"));
+            }
+        }
+        for (field, number) in [
+            ("tcp_connections", self.limits.tcp_connections),
+            ("tcp_connections_per_client", self.limits.tcp_connections_per_client),
+            ("tcp_idle_timeout_seconds", self.limits.tcp_idle_timeout_seconds),
+        ] {
+            if number == 0 {
+                error(&format!("limits.{field}"), "it must be at least 1".into(), None);
+            }
+        }
+        if self.nsid.as_ref().is_some_and(|nsid| nsid.len() > 255) {
+            error("nsid", "it is longer than 255 octets".into(), None);
+        }
+        if let Some(InternetResolver::ForwardTo(_) | InternetResolver::Recursive) = self.internet_resolver {
+            let message = "forwarding is not served yet by this version: what would be forwarded is REFUSED";
+            problems.push(problem(Severity::Warning, "internet_resolver".into(), message.into()));
+        }
+        problems
+    }
+
+    /// Completes relative paths with the directory of the file that holds them. Defaults stay relative to the current one.
+    fn resolve_paths(&mut self, directory: &Path, root: &Node) {
+        let named = root.entry("control_plane").is_some_and(|entry| entry.node.entry("directory").is_some());
+        let control_plane = named.then_some(&mut self.control_plane.directory);
+        for path in control_plane.into_iter().chain(&mut self.state_directory).chain(&mut self.cookie_secret_file) {
+            *path = directory.join(&*path);
+        }
+    }
+}
+
+fn problem(severity: Severity, field: String, message: String) -> Problem {
+    Problem { severity, place: None, resource: None, field, message, help: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Config, Vec<String>> {
+        Config::read(text.as_bytes(), &Path::new("etc/zonal.yaml").into())
+            .map_err(|problems| problems.iter().map(Problem::to_string).collect())
+    }
+
+    #[test]
+    fn the_defaults_hold() {
+        let config = read("# nothing\n").unwrap();
+        assert!(config.listen.is_none() && config.state_directory.is_none() && config.internet_resolver.is_none());
+        assert_eq!(config.control_plane.directory, Path::new("zones"));
+        assert_eq!(config.admin.address.to_string(), "127.0.0.1:9153");
+        assert_eq!((config.limits.error_answers_per_second, config.limits.tcp_connections), (50, 10_000));
+        assert_eq!((config.limits.tcp_connections_per_client, config.limits.tcp_idle_timeout_seconds), (100, 10));
+        assert_eq!(config.log.format, LogFormat::Human);
+    }
+
+    #[test]
+    fn paths_are_relative_to_the_file() {
+        let text = "control_plane: {directory: zones}\nstate_directory: /var/lib/zonal\ncookie_secret_file: c.secret\n\
+                    internet_resolver: {forward_to: [192.0.2.1, 'tls://192.0.2.1']}\nlog: {format: json}\n";
+        let config = read(text).unwrap();
+        assert_eq!(config.control_plane.directory, Path::new("etc/zones"));
+        assert_eq!(config.state_directory.as_deref(), Some(Path::new("/var/lib/zonal")));
+        assert_eq!(config.cookie_secret_file.as_deref(), Some(Path::new("etc/c.secret")));
+        assert_eq!(config.warnings.len(), 1);
+        assert_eq!(config.log.format, LogFormat::Json);
+        assert_eq!(read("limits: {}").unwrap().control_plane.directory, Path::new("zones"));
+        assert_eq!(read("internet_resolver: none").unwrap().internet_resolver, Some(InternetResolver::None));
+        assert_eq!(
+            read("internet_resolver: {recursive: true}").unwrap().internet_resolver,
+            Some(InternetResolver::Recursive)
+        );
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_told() {
+        for (text, expected) in [
+            ("lissten: []", "etc/zonal.yaml:1:1: error: lissten: there is no field `lissten` here (did you mean `listen`?)"),
+            (
+                "listen:\n- {address: 127.0.0.1}",
+                "etc/zonal.yaml:2:13: error: listen[0].address: expected an address and port such as 127.0.0.1:5300 or \
+                 [::1]:5300, found `127.0.0.1`",
+            ),
+            (
+                "listen: [{address: '0.0.0.0:853', protocol: dot, tls: {certificate: c, private_key: k}}]",
+                "etc/zonal.yaml:1:45: error: listen[0].protocol: DoT is not served yet by this version (take the entry out)",
+            ),
+            (
+                "control_plane:\n  push: {}",
+                "etc/zonal.yaml:2:3: error: control_plane.push: `push` is not served yet by this version (use `directory`)",
+            ),
+            (
+                "control_plane: {etcd: {endpoints: [a], prefix: /, username: z, password_file: p, tls: {}}}",
+                "etc/zonal.yaml:1:17: error: control_plane.etcd: `etcd` is not served yet by this version (use `directory`)",
+            ),
+            ("control_plane: {etcd: {}}", "etc/zonal.yaml:1:17: error: control_plane.etcd: the field `endpoints` is missing"),
+            ("listen: []", "etc/zonal.yaml:1:1: error: listen: the list is empty: no query would be taken (take it out for the default)"),
+            ("limits: {tcp_connections: 0}", "etc/zonal.yaml:1:27: error: limits.tcp_connections: it must be at least 1"),
+            ("log: {format: xml}", "etc/zonal.yaml:1:15: error: log.format: `xml` is not known here (known are `human`, `json`)"),
+            ("internet_resolver: some", "etc/zonal.yaml:1:20: error: internet_resolver: `some` is not known here (did you mean `none`?)"),
+            ("internet_resolver: {to: []}", "etc/zonal.yaml:1:21: error: internet_resolver.to: there is no field `to` here (known are `forward_to`, `recursive`)"),
+        ] {
+            assert_eq!(read(text).unwrap_err(), [expected], "{text}");
+        }
+        let both = "control_plane: {directory: a, push: {}}";
+        assert_eq!(read(both).unwrap_err().len(), 2);
     }
 }

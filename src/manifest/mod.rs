@@ -1,5 +1,6 @@
 //! What is wanted: the manifest's types, how they are read, and what is wrong with them.
 
+pub mod check;
 pub mod connectivity;
 pub mod decode;
 pub mod document;
@@ -8,6 +9,7 @@ pub mod problem;
 pub mod types;
 mod words;
 
+pub use load::Loader;
 pub use problem::{Place, Problem, Severity};
 pub use types::*;
 

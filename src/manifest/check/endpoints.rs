@@ -1,0 +1,307 @@
+//! Services, endpoints with their interfaces and names, and zonal shifts.
+
+use super::{Checker, Seen, contains, is_label, list};
+use crate::manifest::{
+    DnsRecordIpType, EndpointState, PrivateDnsScope, Vpc, VpcEndpoint, VpcEndpointService, VpcEndpointType,
+    connectivity::Network,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    net::IpAddr,
+};
+
+const KIND: &str = "vpc_endpoints";
+
+/// Whether an endpoint in this state has names.
+fn has_names(endpoint: &VpcEndpoint) -> bool {
+    match endpoint.state {
+        EndpointState::Available | EndpointState::Partial => true,
+        EndpointState::Pending => !endpoint.network_interfaces.is_empty(),
+        _ => false,
+    }
+}
+
+impl<'a> Checker<'a> {
+    pub(super) fn services(&mut self) {
+        for (id, service) in &self.manifest.vpc_endpoint_services {
+            let mut seen = BTreeSet::new();
+            for (at, name) in service.private_dns_names.iter().enumerate() {
+                let field = format!("private_dns_names[{at}]");
+                if *name == service.dns_name {
+                    self.error("vpc_endpoint_services", id, field, "a private name cannot be the service's `dns_name` too");
+                } else if !seen.insert(name) {
+                    self.warning("vpc_endpoint_services", id, field, format!("{name} is in the list already"));
+                } else if service.dns_name.is_at_or_below(name) {
+                    let message = format!("the endpoints' own names, below {}, are below this one", service.dns_name);
+                    self.warning("vpc_endpoint_services", id, field, message);
+                } else if name.labels().skip(1).any(|label| label == b"*") {
+                    self.warning("vpc_endpoint_services", id, field, "only a `*` in front is a wildcard");
+                }
+            }
+        }
+    }
+
+    pub(super) fn endpoints(&mut self) {
+        let manifest = self.manifest;
+        let mut addresses: Seen<(&str, IpAddr)> = Seen::new();
+        let mut names: HashMap<String, &str> = HashMap::new();
+        let is_gateway = |endpoint: &&std::sync::Arc<VpcEndpoint>| {
+            endpoint.vpc_endpoint_type == VpcEndpointType::Gateway
+                && matches!(endpoint.state, EndpointState::Available | EndpointState::Partial | EndpointState::Pending)
+        };
+        let gateways = manifest.vpc_endpoints.values().filter(is_gateway);
+        let gateways: BTreeSet<(&str, &str)> = gateways.map(|e| (e.vpc_id.as_str(), e.service_name.as_str())).collect();
+        for (id, endpoint) in &manifest.vpc_endpoints {
+            let vpc = self.reference((KIND, id), "vpc_id", "VPC", &endpoint.vpc_id, &manifest.vpcs);
+            let known = &manifest.vpc_endpoint_services;
+            let service = match endpoint.vpc_endpoint_type {
+                VpcEndpointType::Interface => self.reference((KIND, id), "service_name", "service", &endpoint.service_name, known),
+                // Such have no names, and so nothing to look up.
+                _ => known.get(&endpoint.service_name).map(|service| &**service),
+            };
+            self.scope(id, endpoint);
+            if let Some(vpc) = vpc {
+                self.interfaces(id, endpoint, vpc, &mut addresses);
+            }
+            if endpoint.vpc_endpoint_type != VpcEndpointType::Interface {
+                if endpoint.private_dns_enabled {
+                    let message = format!("an endpoint of type {} has no private names", endpoint.vpc_endpoint_type);
+                    self.error(KIND, id, "private_dns_enabled", message);
+                }
+                continue;
+            }
+            if let (Some(vpc), Some(service)) = (vpc, service)
+                && has_names(endpoint)
+            {
+                self.private_dns(id, endpoint, vpc, service, &gateways);
+                self.own_names(id, endpoint, vpc, service, &mut names);
+            }
+        }
+        self.private_names();
+    }
+
+    fn scope(&mut self, id: &str, endpoint: &VpcEndpoint) {
+        let PrivateDnsScope::Vpcs(vpcs) = &endpoint.private_dns_scope else { return };
+        if vpcs.is_empty() && endpoint.private_dns_enabled {
+            self.warning(KIND, id, "private_dns_scope", "the scope is empty: nobody resolves the private names");
+        }
+        let own = Network::Vpc(endpoint.vpc_id.clone());
+        for (at, vpc) in vpcs.iter().enumerate() {
+            let field = format!("private_dns_scope[{at}]");
+            let found = self.reference((KIND, id), &field, "VPC", vpc, &self.manifest.vpcs);
+            if found.is_some() && !self.connectivity.reaches(&Network::Vpc(vpc.clone()), &own) {
+                let message = format!("`{vpc}` is not connected to `{}`: it does not get the private names", endpoint.vpc_id);
+                self.warning(KIND, id, field, message);
+            }
+        }
+    }
+
+    fn interfaces(&mut self, id: &str, endpoint: &'a VpcEndpoint, vpc: &Vpc, addresses: &mut Seen<(&'a str, IpAddr)>) {
+        let mut zones = BTreeSet::new();
+        for (at, interface) in endpoint.network_interfaces.iter().enumerate() {
+            let field = format!("network_interfaces[{at}]");
+            let az = interface.availability_zone_id.as_str();
+            if !zones.insert(az) {
+                let message = format!("the endpoint has an interface in `{az}` already");
+                self.error(KIND, id, format!("{field}.availability_zone_id"), message);
+            } else if endpoint.vpc_endpoint_type == VpcEndpointType::Interface
+                && !vpc.availability_zones.values().any(|known| known == az)
+            {
+                let message = format!("`{}` has no name for `{az}`: there is no zonal name", endpoint.vpc_id);
+                self.warning(KIND, id, format!("{field}.availability_zone_id"), message);
+                self.help("list it in the VPC's `availability_zones`");
+            }
+            let v4 = interface.ipv4.map(|address| ("ipv4", IpAddr::V4(address)));
+            let v6 = interface.ipv6.map(|address| ("ipv6", IpAddr::V6(address)));
+            if v4.is_none() && v6.is_none() {
+                self.error(KIND, id, &field, "the interface has no address");
+                self.help("`ipv4`, `ipv6` or both");
+            }
+            for (family, address) in v4.into_iter().chain(v6) {
+                let field = format!("{field}.{family}");
+                let in_az = |subnet: &&crate::manifest::Subnet| subnet.availability_zone_id == az;
+                if !contains(&vpc.cidr_blocks, address) {
+                    self.error(KIND, id, &field, format!("{address} is outside of `{}`", endpoint.vpc_id));
+                    self.help(format!("its CIDR blocks are {}", list(&vpc.cidr_blocks)));
+                } else if !vpc.subnets.is_empty()
+                    && !vpc.subnets.values().filter(in_az).any(|subnet| contains(&subnet.cidr_blocks, address))
+                {
+                    self.warning(KIND, id, &field, format!("{address} is in no subnet of `{az}`"));
+                }
+                if let Some((other, other_field)) = addresses.get(&(endpoint.vpc_id.as_str(), address)) {
+                    let message = format!("{address} is the address of an interface already: {other}.{other_field}");
+                    self.error(KIND, id, field, message);
+                } else {
+                    addresses.insert((&endpoint.vpc_id, address), (format!("{KIND}.{id}"), field));
+                }
+            }
+        }
+        if endpoint.vpc_endpoint_type == VpcEndpointType::Interface && has_names(endpoint) {
+            let v4 = endpoint.network_interfaces.iter().any(|interface| interface.ipv4.is_some());
+            let v6 = endpoint.network_interfaces.iter().any(|interface| interface.ipv6.is_some());
+            let missing = match endpoint.dns_options.dns_record_ip_type {
+                _ if !v4 && !v6 => Some("an"),
+                DnsRecordIpType::Ipv4 if !v4 => Some("an IPv4"),
+                DnsRecordIpType::Ipv6 if !v6 => Some("an IPv6"),
+                DnsRecordIpType::Dualstack if !v4 => Some("an IPv4"),
+                DnsRecordIpType::Dualstack if !v6 => Some("an IPv6"),
+                _ => None,
+            };
+            if let Some(missing) = missing {
+                let message = format!("no interface has {missing} address: such records are not answered");
+                self.warning(KIND, id, "network_interfaces", message);
+            }
+        }
+    }
+
+    fn private_dns(
+        &mut self,
+        id: &str,
+        endpoint: &VpcEndpoint,
+        vpc: &Vpc,
+        service: &VpcEndpointService,
+        gateways: &BTreeSet<(&str, &str)>,
+    ) {
+        if endpoint.dns_options.private_dns_only_for_inbound_resolver_endpoint {
+            let has_gateway = gateways.contains(&(endpoint.vpc_id.as_str(), endpoint.service_name.as_str()));
+            if !has_gateway {
+                let (vpc, service) = (&endpoint.vpc_id, &endpoint.service_name);
+                let message = format!("`{vpc}` has no Gateway endpoint for `{service}`, which an inbound-only one needs");
+                self.error(KIND, id, "dns_options.private_dns_only_for_inbound_resolver_endpoint", message);
+            }
+        }
+        if !endpoint.private_dns_enabled {
+            return;
+        }
+        for (field, on) in
+            [("enable_dns_support", vpc.enable_dns_support), ("enable_dns_hostnames", vpc.enable_dns_hostnames)]
+        {
+            if !on {
+                let message = format!("`{}` has {field} off: there are no private names", endpoint.vpc_id);
+                self.warning(KIND, id, "private_dns_enabled", message);
+            }
+        }
+        if service.private_dns_names.is_empty() {
+            let message = format!("`{}` has no private names", endpoint.service_name);
+            self.warning(KIND, id, "private_dns_enabled", message);
+        } else if !service.is_verified() {
+            let message = format!("the private names of `{}` are not verified: they are not answered", endpoint.service_name);
+            self.warning(KIND, id, "private_dns_enabled", message);
+            self.help("private_dns_name_configuration: {state: verified}");
+        }
+    }
+
+    /// The names that the endpoint has under its service's: whether they are names, and nobody else's.
+    fn own_names(
+        &mut self,
+        id: &'a str,
+        endpoint: &VpcEndpoint,
+        vpc: &Vpc,
+        service: &VpcEndpointService,
+        names: &mut HashMap<String, &'a str>,
+    ) {
+        let (label, field) = match &endpoint.dns_name_suffix {
+            Some(suffix) => (format!("{id}-{suffix}"), "dns_name_suffix"),
+            None => (id.to_string(), ""),
+        };
+        let zones = endpoint.network_interfaces.iter().filter_map(|interface| {
+            let az = &interface.availability_zone_id;
+            vpc.availability_zones.iter().find(|(name, known)| *known == az && is_label(name)).map(|(name, _)| name)
+        });
+        let has_wildcard = service.private_dns_names.iter().any(|name| name.is_wildcard());
+        for label in std::iter::once(label.clone()).chain(zones.map(|zone| format!("{label}-{zone}"))) {
+            if !is_label(&label) {
+                self.error(KIND, id, field, format!("`{label}` cannot be a label of the endpoint's names"));
+                self.help("a label is at most 63 letters, digits and hyphens");
+                return;
+            }
+            let name = service.dns_name.child(label.as_bytes());
+            let Ok(name) = name.and_then(|name| if has_wildcard { name.child(b"*").map(|_| name) } else { Ok(name) }) else {
+                let message = format!("a name of the endpoint, {label}.{}, is longer than 255 octets", service.dns_name);
+                self.error(KIND, id, field, message);
+                return;
+            };
+            match names.get(&name.to_lowercase().to_string()) {
+                Some(other) if *other != id => {
+                    let message = format!("{name} is a name of `{other}` already");
+                    self.error(KIND, id, field, message);
+                    return;
+                }
+                Some(_) => {}
+                None => {
+                    names.insert(name.to_lowercase().to_string(), id);
+                }
+            }
+        }
+    }
+
+    /// One VPC has one endpoint for a private name.
+    fn private_names(&mut self) {
+        let manifest = self.manifest;
+        let mut services: BTreeMap<(&str, &str), &str> = BTreeMap::new();
+        let mut names: BTreeMap<&str, BTreeMap<_, (&str, &str)>> = BTreeMap::new();
+        for (id, endpoint) in &manifest.vpc_endpoints {
+            let is_used = endpoint.vpc_endpoint_type == VpcEndpointType::Interface && endpoint.private_dns_enabled;
+            if !is_used || !has_names(endpoint) {
+                continue;
+            }
+            let (vpc, service_name) = (endpoint.vpc_id.as_str(), endpoint.service_name.as_str());
+            if let Some(other) = services.insert((vpc, service_name), id) {
+                let message = format!("`{other}` in `{vpc}` has private names for `{service_name}` already");
+                self.error(KIND, id, "private_dns_enabled", message);
+                continue;
+            }
+            let Some(service) = manifest.vpc_endpoint_services.get(service_name) else { continue };
+            for name in &service.private_dns_names {
+                match names.entry(vpc).or_default().insert(name, (id, service_name)) {
+                    Some((other, other_service)) if other_service != service_name => {
+                        let message = format!("`{other}` in `{vpc}` has the private name {name} already");
+                        self.error(KIND, id, "private_dns_enabled", message);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    pub(super) fn shifts(&mut self) {
+        const KIND: &str = "zonal_shifts";
+        let manifest = self.manifest;
+        if manifest.zonal_shifts.is_empty() {
+            return;
+        }
+        let subnets = manifest.vpcs.values().flat_map(|vpc| vpc.subnets.values().map(|s| &s.availability_zone_id));
+        let zones: BTreeSet<&str> = manifest
+            .vpcs
+            .values()
+            .flat_map(|vpc| vpc.availability_zones.values())
+            .chain(subnets)
+            .chain(manifest.vpc_endpoints.values().flat_map(|e| e.network_interfaces.iter().map(|i| &i.availability_zone_id)))
+            .map(String::as_str)
+            .collect();
+        for (id, shift) in &manifest.zonal_shifts {
+            let (endpoints, services) = (&manifest.vpc_endpoints, &manifest.vpc_endpoint_services);
+            if shift.resource.is_empty() {
+                self.error(KIND, id, "resource", "the field `resource` is missing");
+                self.help("an endpoint ID, a service name, or \"*\"");
+            } else if shift.resource != "*"
+                && !endpoints.contains_key(&shift.resource)
+                && !services.contains_key(&shift.resource)
+            {
+                let known = endpoints.keys().chain(services.keys()).map(String::as_str);
+                self.unknown((KIND, id), "resource", "endpoint or service", &shift.resource, known);
+            }
+            if shift.away_from.is_empty() {
+                self.error(KIND, id, "away_from", "the field `away_from` is missing");
+            } else if !zones.contains(shift.away_from.as_str()) {
+                self.warning(KIND, id, "away_from", format!("nothing is in the AZ `{}`", shift.away_from));
+                if let Some(nearest) = crate::manifest::decode::nearest(&shift.away_from, zones.iter().copied()) {
+                    self.help(format!("did you mean `{nearest}`?"));
+                }
+            }
+            if let Some(at) = shift.expires_at.filter(|at| at.as_second() <= self.now) {
+                self.warning(KIND, id, "expires_at", format!("the shift has expired at {at}"));
+            }
+        }
+    }
+}

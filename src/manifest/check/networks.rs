@@ -1,0 +1,164 @@
+//! VPCs, subnets, peerings, Transit Gateways, on-premises networks, and doors.
+
+use super::{Checker, Seen, contains, covers, is_label, list, overlap};
+use crate::manifest::{Direction, Vpc};
+use std::{collections::BTreeMap, collections::BTreeSet, net::IpAddr};
+
+/// The addresses that the VPC's resolver has in every VPC.
+const LINK_LOCAL: [&str; 2] = ["169.254.169.253", "fd00:ec2::253"];
+
+impl<'a> Checker<'a> {
+    pub(super) fn networks(&mut self) {
+        let manifest = self.manifest;
+        for (id, vpc) in &manifest.vpcs {
+            self.vpc(id, vpc);
+        }
+        for (id, peering) in &manifest.vpc_peering_connections {
+            const KIND: &str = "vpc_peering_connections";
+            match &peering.vpc_ids[..] {
+                [a, b] if a != b => {}
+                [a, _] => self.error(KIND, id, "vpc_ids[1]", format!("`{a}` cannot be peered with itself")),
+                other => {
+                    let message = format!("a peering connection has exactly two VPCs, this one has {}", other.len());
+                    self.error(KIND, id, "vpc_ids", message);
+                }
+            }
+            for (at, vpc) in peering.vpc_ids.iter().enumerate() {
+                self.reference((KIND, id), format!("vpc_ids[{at}]"), "VPC", vpc, &manifest.vpcs);
+            }
+        }
+        self.gateways();
+        for (id, network) in &manifest.on_premises_networks {
+            if network.cidr_blocks.is_empty() {
+                self.warning("on_premises_networks", id, "cidr_blocks", "the network has no addresses: nobody is in it");
+            }
+            self.vpc_list("on_premises_networks", id, &network.vpc_ids);
+        }
+        self.doors();
+    }
+
+    fn vpc(&mut self, id: &str, vpc: &'a Vpc) {
+        const KIND: &str = "vpcs";
+        if vpc.cidr_blocks.is_empty() {
+            self.warning(KIND, id, "cidr_blocks", "the VPC has no addresses: nobody is in it");
+        }
+        for (at, block) in vpc.cidr_blocks.iter().enumerate() {
+            if let Some(other) = vpc.cidr_blocks[..at].iter().find(|other| overlap(other, block)) {
+                self.warning(KIND, id, format!("cidr_blocks[{at}]"), format!("{block} overlaps {other} of the same VPC"));
+            }
+        }
+        if vpc.profile_id.is_some() {
+            self.error(KIND, id, "profile_id", "`profile_id` is not served yet by this version");
+            self.help("take it out");
+        }
+        for (at, address) in vpc.resolver_addresses.iter().enumerate() {
+            if !contains(&vpc.cidr_blocks, *address) && !LINK_LOCAL.contains(&&*address.to_string()) {
+                let field = format!("resolver_addresses[{at}]");
+                self.error(KIND, id, field, format!("{address} is outside of the VPC"));
+                self.help(format!("its CIDR blocks are {}; {} too are allowed", list(&vpc.cidr_blocks), LINK_LOCAL.join(" and ")));
+            }
+        }
+        let mut by_az: BTreeMap<&str, &str> = BTreeMap::new();
+        for (name, az) in &vpc.availability_zones {
+            let field = format!("availability_zones.{name}");
+            if !is_label(name) {
+                self.error(KIND, id, field, format!("`{name}` cannot be part of a domain name"));
+                self.help("an AZ name is of letters, digits and hyphens, as in us-east-1a");
+            } else if let Some(first) = by_az.insert(az, name) {
+                self.warning(KIND, id, field, format!("`{first}` is a name of `{az}` already"));
+            }
+        }
+        let mut seen: Vec<(&str, &ipnet::IpNet)> = Vec::new();
+        for (subnet_id, subnet) in &vpc.subnets {
+            let field = format!("subnets.{subnet_id}");
+            if subnet.cidr_blocks.is_empty() {
+                self.warning(KIND, id, format!("{field}.cidr_blocks"), "the subnet has no addresses: nobody is in it");
+            }
+            if subnet.enable_dns64 {
+                let message = "`enable_dns64` is not served yet by this version: AAAA records are not made from A records";
+                self.warning(KIND, id, format!("{field}.enable_dns64"), message);
+            }
+            for (at, block) in subnet.cidr_blocks.iter().enumerate() {
+                if !covers(&vpc.cidr_blocks, block) {
+                    let field = format!("{field}.cidr_blocks[{at}]");
+                    self.error(KIND, id, field, format!("the subnet's {block} is outside of its VPC"));
+                    self.help(format!("the VPC's CIDR blocks are {}", list(&vpc.cidr_blocks)));
+                }
+                seen.push((subnet_id, block));
+            }
+        }
+        // Blocks either nest or are apart: in this order, one that overlaps follows the one that holds it.
+        seen.sort_by_key(|(_, block)| (block.network(), block.prefix_len()));
+        let mut holder: Option<(&str, &ipnet::IpNet)> = None;
+        for (subnet, block) in seen {
+            match holder {
+                Some((other, wide)) if wide.contains(block) => {
+                    let message = format!("{block} of `{subnet}` overlaps {wide} of `{other}`");
+                    self.error(KIND, id, format!("subnets.{subnet}.cidr_blocks"), message);
+                }
+                _ => holder = Some((subnet, block)),
+            }
+        }
+    }
+
+    fn gateways(&mut self) {
+        const KIND: &str = "transit_gateways";
+        let manifest = self.manifest;
+        for (id, gateway) in &manifest.transit_gateways {
+            let mut seen = BTreeSet::new();
+            for (at, attachment) in gateway.attachments.iter().enumerate() {
+                let field = format!("attachments[{at}]");
+                let targets = [&attachment.vpc_id, &attachment.on_premises_network_id, &attachment.transit_gateway_id];
+                if targets.iter().filter(|target| target.is_some()).count() != 1 {
+                    self.error(KIND, id, &field, "an attachment has exactly one target");
+                    self.help("one of `vpc_id`, `on_premises_network_id` and `transit_gateway_id`");
+                    continue;
+                }
+                if !seen.insert(targets) {
+                    self.warning(KIND, id, &field, "the same is attached to this gateway already");
+                }
+                if let Some(vpc) = &attachment.vpc_id {
+                    self.reference((KIND, id), format!("{field}.vpc_id"), "VPC", vpc, &manifest.vpcs);
+                }
+                if let Some(network) = &attachment.on_premises_network_id {
+                    let field = format!("{field}.on_premises_network_id");
+                    self.reference((KIND, id), field, "on-premises network", network, &manifest.on_premises_networks);
+                }
+                if let Some(peer) = &attachment.transit_gateway_id {
+                    let field = format!("{field}.transit_gateway_id");
+                    if peer == id {
+                        self.error(KIND, id, field, "a gateway cannot be peered with itself");
+                    } else {
+                        self.reference((KIND, id), field, "Transit Gateway", peer, &manifest.transit_gateways);
+                    }
+                }
+            }
+        }
+    }
+
+    /// One address is one door.
+    fn doors(&mut self) {
+        let manifest = self.manifest;
+        let mut seen: Seen<IpAddr> = Seen::new();
+        let mut door = |this: &mut Self, kind: &'static str, id: &str, field: String, address: IpAddr| {
+            if let Some((kind_and_id, first)) = seen.get(&address) {
+                let message = format!("{address} is a door already: {kind_and_id}.{first}");
+                this.error(kind, id, field, message);
+            } else {
+                seen.insert(address, (format!("{kind}.{id}"), field));
+            }
+        };
+        for (id, vpc) in &manifest.vpcs {
+            for (at, address) in vpc.resolver_addresses.iter().enumerate() {
+                door(self, "vpcs", id, format!("resolver_addresses[{at}]"), *address);
+            }
+        }
+        for (id, endpoint) in &manifest.resolver_endpoints {
+            if endpoint.direction != Direction::Outbound {
+                for (at, address) in endpoint.ip_addresses.iter().enumerate() {
+                    door(self, "resolver_endpoints", id, format!("ip_addresses[{at}].ip"), address.ip);
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! Networks whose addresses overlap where they must be told apart. Ten thousand tenants may all have 10.0.0.0/16, so
+//! pairs are only looked at among networks that meet.
+
+use super::{Checker, overlap};
+use crate::manifest::{Direction, connectivity::Network};
+use ipnet::IpNet;
+use std::collections::{BTreeMap, BTreeSet, HashSet};
+
+/// With how many of those that hold it a block is compared.
+const MAX_COMPARED: usize = 64;
+
+type Pair<'a> = (&'a Network, &'a Network);
+
+/// Calls `found` for blocks of two networks where one holds the other, the wider first. Each block is compared with at
+/// most [`MAX_COMPARED`] others.
+fn sweep<'a>(mut blocks: Vec<(IpNet, &'a Network)>, mut found: impl FnMut((IpNet, &'a Network), (IpNet, &'a Network))) {
+    // Blocks either nest or are apart: in this order, those that hold a block are on a stack.
+    blocks.sort_by_key(|(block, _)| (block.network(), block.prefix_len()));
+    let mut holders: Vec<(IpNet, &Network)> = Vec::new();
+    for (block, network) in blocks {
+        while holders.last().is_some_and(|(wide, _)| !wide.contains(&block)) {
+            holders.pop();
+        }
+        for holder in holders.iter().rev().filter(|(_, other)| *other != network).take(MAX_COMPARED) {
+            found(*holder, (block, network));
+        }
+        holders.push((block, network));
+    }
+}
+
+impl<'a> Checker<'a> {
+    pub(super) fn overlaps(&mut self) {
+        let manifest = self.manifest;
+        let vpcs = manifest.vpcs.keys().map(|id| Network::Vpc(id.clone()));
+        let networks: Vec<Network> =
+            vpcs.chain(manifest.on_premises_networks.keys().map(|id| Network::OnPremises(id.clone()))).collect();
+        let mut told: HashSet<Pair> = HashSet::new();
+        self.overlaps_of_connected(&networks, &mut told);
+        self.overlaps_at_doors(&networks, &mut told);
+        self.overlaps_without_doors(&networks);
+    }
+
+    fn sweep_of<'n>(&self, networks: impl Iterator<Item = &'n Network>) -> Vec<(IpNet, &'n Network)> {
+        networks.flat_map(|network| self.blocks(network).iter().map(move |block| (*block, network))).collect()
+    }
+
+    fn overlaps_of_connected<'n>(&mut self, networks: &'n [Network], told: &mut HashSet<Pair<'n>>)
+    where
+        'a: 'n,
+    {
+        let connectivity = self.connectivity;
+        let mut groups: BTreeMap<Vec<usize>, Vec<&Network>> = BTreeMap::new();
+        let mut found: Vec<((IpNet, &Network), (IpNet, &Network))> = Vec::new();
+        for network in networks {
+            let (straight, classes) = connectivity.reach_key(network);
+            for other in straight.into_iter().filter(|other| *other > network) {
+                let pairs = self.blocks(network).iter().flat_map(|a| self.blocks(other).iter().map(move |b| (*a, *b)));
+                let hit = pairs.into_iter().find(|(a, b)| overlap(a, b));
+                found.extend(hit.map(|(a, b)| ((a, network), (b, other))));
+            }
+            if !classes.is_empty() {
+                groups.entry(classes).or_default().push(network);
+            }
+        }
+        for members in groups.into_values() {
+            let Some(first) = members.first() else { continue };
+            let near: BTreeSet<&Network> = members.iter().copied().chain(connectivity.connected_to(first)).collect();
+            sweep(self.sweep_of(near.into_iter()), |a, b| {
+                if connectivity.reaches(a.1, b.1) {
+                    found.push((a, b));
+                }
+            });
+        }
+        for (a, b) in found {
+            self.tell_overlap(a, b, "they are connected", told);
+        }
+    }
+
+    /// All who may come to one door must be told apart there.
+    fn overlaps_at_doors<'n>(&mut self, networks: &'n [Network], told: &mut HashSet<Pair<'n>>)
+    where
+        'a: 'n,
+    {
+        let connectivity = self.connectivity;
+        let endpoints = self.manifest.resolver_endpoints.values();
+        let with_default_clients = endpoints
+            .filter(|e| e.direction != Direction::Outbound && e.allowed_cidr_blocks.is_empty())
+            .map(|e| e.vpc_id.as_str());
+        let inbound: BTreeSet<&str> = with_default_clients.collect();
+        let mut done = BTreeSet::new();
+        for network in networks {
+            let Network::Vpc(id) = network else { continue };
+            let is_door = self.manifest.vpcs.get(id).is_some_and(|vpc| !vpc.resolver_addresses.is_empty());
+            let is_inbound = inbound.contains(id.as_str());
+            if !(is_door || is_inbound) || !done.insert((connectivity.reach_key(network), is_inbound)) {
+                continue;
+            }
+            let clients = connectivity.connected_to(network).into_iter();
+            // On-premises networks have no view at a VPC's own door.
+            let clients = clients.filter(|client| is_inbound || matches!(client, Network::Vpc(_)));
+            let mut found = Vec::new();
+            sweep(self.sweep_of(clients), |a, b| found.push((a, b)));
+            for (a, b) in found {
+                self.tell_overlap(a, b, &format!("they share the door of `{id}`"), told);
+            }
+        }
+    }
+
+    fn tell_overlap<'n>(
+        &mut self,
+        (a_block, a): (IpNet, &'n Network),
+        (b_block, b): (IpNet, &'n Network),
+        why: &str,
+        told: &mut HashSet<Pair<'n>>,
+    ) {
+        if !told.insert((a.min(b), a.max(b))) {
+            return;
+        }
+        let same = a_block == b_block;
+        let message = format!("{b_block} overlaps {a_block} of `{}`, and {why}", a.id());
+        let kind = match b {
+            Network::Vpc(_) => "vpcs",
+            Network::OnPremises(_) => "on_premises_networks",
+        };
+        let at = self.blocks(b).iter().position(|block| *block == b_block).unwrap_or_default();
+        let field = format!("cidr_blocks[{at}]");
+        // A wide route to on-premises with VPCs inside of it is clear, since the longest prefix wins.
+        let both_vpcs = matches!((a, b), (Network::Vpc(_), Network::Vpc(_)));
+        match both_vpcs || same {
+            true => self.error(kind, b.id(), field, message),
+            false => {
+                self.warning(kind, b.id(), field, message);
+                self.help("the longest prefix decides");
+            }
+        }
+    }
+
+    fn overlaps_without_doors(&mut self, networks: &[Network]) {
+        let vpcs = networks.iter().filter(|network| matches!(network, Network::Vpc(_)));
+        let mut found: BTreeMap<&str, (IpNet, &str, IpNet)> = BTreeMap::new();
+        sweep(self.sweep_of(vpcs), |a, b| {
+            for ((block, network), (other_block, other)) in [(a, b), (b, a)] {
+                found.entry(network.id()).or_insert((block, other.id(), other_block));
+            }
+        });
+        for (id, (block, other, other_block)) in found {
+            let Some(vpc) = self.manifest.vpcs.get(id) else { continue };
+            if vpc.resolver_addresses.is_empty() {
+                let message = format!(
+                    "{block} overlaps {other_block} of `{other}`, and the VPC has no door of its own: whoever asks elsewhere \
+                     from an address of both is refused"
+                );
+                let at = vpc.cidr_blocks.iter().position(|one| *one == block).unwrap_or_default();
+                self.warning("vpcs", id, format!("cidr_blocks[{at}]"), message);
+                self.help("give it `resolver_addresses`");
+            }
+        }
+    }
+}
