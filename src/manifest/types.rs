@@ -15,6 +15,11 @@ pub type Id = String;
 /// The resources of one kind, by identifier. They are shared, so that an unchanged one costs nothing in the next manifest.
 pub type Resources<T> = BTreeMap<Id, Arc<T>>;
 
+/// Whether two maps hold the very same resources: unchanged ones are shared, so that nothing has to be compared.
+pub fn same_resources<T>(a: &Resources<T>, b: &Resources<T>) -> bool {
+    a.len() == b.len() && a.iter().zip(b).all(|((a_id, a), (b_id, b))| Arc::ptr_eq(a, b) && a_id == b_id)
+}
+
 /// The whole description of networks, endpoints, zones and rules.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
