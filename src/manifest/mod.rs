@@ -5,6 +5,7 @@ pub mod connectivity;
 pub mod decode;
 pub mod document;
 pub mod load;
+pub mod master;
 pub mod problem;
 pub mod types;
 mod words;
@@ -12,30 +13,6 @@ mod words;
 pub use load::Loader;
 pub use problem::{Place, Problem, Severity};
 pub use types::*;
-
-/// Master files: stands in until the reader is there.
-pub mod master {
-    use super::{MasterFile, Problem};
-    use crate::wire::Name;
-    use std::{io, path::Path};
-
-    /// Opens the file, and reads nothing of it.
-    pub fn read(
-        opener: &mut dyn FnMut(&Path) -> io::Result<Vec<u8>>,
-        file: &Path,
-        _zone: &Name,
-        zone_id: &str,
-    ) -> (MasterFile, Vec<Problem>) {
-        let problems = match opener(file) {
-            Ok(_) => Vec::new(),
-            Err(error) => {
-                let message = format!("cannot read {}: {error}", file.display());
-                vec![Problem::error("private_hosted_zones", zone_id, "file", message)]
-            }
-        };
-        (MasterFile { files: vec![file.into()], records: Vec::new() }, problems)
-    }
-}
 
 use crate::wire::Name;
 use std::{collections::BTreeMap, path::Path, sync::Arc};

@@ -11,6 +11,7 @@ mod svcb;
 mod table;
 mod walk;
 
+pub use read::{name_problem, seconds, shown};
 pub use table::rtype;
 
 use super::Name;

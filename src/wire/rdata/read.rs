@@ -156,7 +156,7 @@ impl<'a> Reader<'a> {
                 out.extend_from_slice(text);
                 fits.then_some(())
             })?,
-            Kind::LongText => self.value("text", |text, out| unescape_all(text, out))?,
+            Kind::LongText => self.value("text", unescape_all)?,
             Kind::Hex | Kind::Base64 => self.joined(kind, false)?,
             Kind::Base64OrNone => self.joined(kind, true)?,
             Kind::Base64OrDash => {

@@ -1,0 +1,207 @@
+//! `$GENERATE`: many records from one line, as in BIND.
+
+use super::super::Record;
+use super::{Source, Zone, fail, owner_name};
+use crate::manifest::master::lexer::Entry;
+use crate::wire::rdata::{self, RdataError, shown};
+use std::fmt::Write;
+
+/// How many records one directive may make.
+const MAX_COUNT: u32 = 1_000_000;
+/// No name is longer, and so no number needs to be.
+const MAX_WIDTH: u32 = 255;
+const FORM: &str = "as in `$GENERATE 1-10 host$ A 192.0.2.$`; the range is START-STOP or START-STOP/STEP";
+
+/// A piece of the owner or the data.
+#[derive(Debug, PartialEq)]
+enum Part {
+    /// As it is.
+    Text(String),
+    /// The counter plus `offset`, at least `width` digits long, in base d, o, x, X, n or N.
+    Number { offset: i64, width: usize, base: u8 },
+}
+
+/// Makes the records of a directive.
+pub(super) fn generate(zone: &mut Zone, source: &Source, entry: &Entry) -> Result<(), RdataError> {
+    let tokens = &entry.tokens;
+    let missing = |what| move || RdataError { help: Some(FORM.into()), ..fail(tokens.len(), what) };
+    let given = tokens.get(1).ok_or_else(missing("the range is missing"))?;
+    let (start, stop, step) = range(given.text).ok_or_else(|| RdataError {
+        help: Some(FORM.into()),
+        ..fail(1, format!("`{}` is not a range", shown(given.text)))
+    })?;
+    let count = (stop - start) / step + 1;
+    if count > MAX_COUNT {
+        return Err(fail(1, format!("{count} records are more than {MAX_COUNT}, which one directive may make")));
+    }
+    let left = tokens.get(2).ok_or_else(missing("the owner is missing"))?;
+    let owner = template(left.text).map_err(|message| fail(2, message))?;
+    let (ttl, rtype, at) = zone.ttl_and_type(tokens, 3)?;
+    let right = tokens.get(at..).filter(|right| !right.is_empty()).ok_or_else(missing("the data is missing"))?;
+    let data = match right {
+        // What is in quotes is the whole data, not a string of it.
+        [one] if one.quoted => String::from_utf8_lossy(one.text).replace("\\\"", "\""),
+        several => several.iter().fold(String::new(), |mut data, token| {
+            let (space, quote) =
+                (if data.is_empty() || token.joined { "" } else { " " }, if token.quoted { "\"" } else { "" });
+            let _ = write!(data, "{space}{quote}{}{quote}", String::from_utf8_lossy(token.text));
+            data
+        }),
+    };
+    let data = template(data.as_bytes()).map_err(|message| fail(at, message))?;
+    for value in (start..=stop).step_by(step as usize) {
+        if zone.stopped {
+            break;
+        }
+        let (name, text) = (expand(&owner, value), expand(&data, value));
+        let place = |token| {
+            move |error: RdataError| RdataError { token, message: format!("for {value}: {}", error.message), ..error }
+        };
+        let owner = owner_name(name.as_bytes(), &zone.origin, zone.apex).map_err(place(2))?;
+        let rdata = rdata::parse_text(rtype, &text, &zone.origin).map_err(place(at))?;
+        let ttl = zone.ttl(ttl, rtype, &rdata, at - 1)?;
+        zone.push(Record { owner, rtype, ttl, rdata, file: source.index, line: entry.line });
+    }
+    Ok(())
+}
+
+/// Start, stop and step, in order and none of them too large.
+fn range(text: &[u8]) -> Option<(u32, u32, u32)> {
+    let text = std::str::from_utf8(text).ok()?;
+    let (text, step) = text.split_once('/').unwrap_or((text, "1"));
+    let (start, stop) = text.split_once('-')?;
+    let number = |text: &str| {
+        let digits = !text.is_empty() && text.bytes().all(|octet| octet.is_ascii_digit());
+        text.parse().ok().filter(|&number: &u32| digits && number <= i32::MAX as u32)
+    };
+    let (start, stop, step) = (number(start)?, number(stop)?, number(step)?);
+    (start <= stop && step > 0).then_some((start, stop, step))
+}
+
+/// Splits a text with `$`, `${offset,width,base}`, `$$` and escapes.
+fn template(text: &[u8]) -> Result<Vec<Part>, String> {
+    let text = String::from_utf8_lossy(text);
+    let (mut parts, mut plain) = (Vec::new(), String::new());
+    let mut rest = text.chars();
+    while let Some(c) = rest.next() {
+        match c {
+            '\\' => {
+                plain.push(c);
+                plain.extend(rest.next());
+            }
+            '$' if rest.as_str().starts_with('$') => {
+                rest.next();
+                plain.push_str("\\$");
+            }
+            '$' => {
+                parts.push(Part::Text(std::mem::take(&mut plain)));
+                let Some(tail) = rest.as_str().strip_prefix('{') else {
+                    parts.push(Part::Number { offset: 0, width: 0, base: b'd' });
+                    continue;
+                };
+                let (modifier, tail) = tail.split_once('}').ok_or("`${` is not closed with `}`")?;
+                parts.push(number(modifier).ok_or_else(|| {
+                    format!("`${{{modifier}}}` is not ${{offset,width,base}}, with a base of d, o, x, X, n or N")
+                })?);
+                rest = tail.chars();
+            }
+            other => plain.push(other),
+        }
+    }
+    parts.push(Part::Text(plain));
+    Ok(parts)
+}
+
+fn number(modifier: &str) -> Option<Part> {
+    let mut fields = modifier.split(',');
+    let offset: i32 = fields.next()?.parse().ok()?;
+    let width: u32 = fields.next().map_or(Some(0), |width| width.parse().ok())?;
+    let base = fields.next().unwrap_or("d");
+    let fits = width <= MAX_WIDTH && base.len() == 1 && "doxXnN".contains(base) && fields.next().is_none();
+    fits.then(|| Part::Number { offset: offset.into(), width: width as usize, base: base.as_bytes()[0] })
+}
+
+fn expand(parts: &[Part], value: u32) -> String {
+    let mut text = String::new();
+    for part in parts {
+        match part {
+            Part::Text(plain) => text.push_str(plain),
+            &Part::Number { offset, width, base } => {
+                let number = value as i64 + offset;
+                // A negative number has its two's complement in the other bases, as in BIND.
+                let bits = number as u32;
+                let _ = match base {
+                    b'o' => write!(text, "{bits:0width$o}"),
+                    b'x' => write!(text, "{bits:0width$x}"),
+                    b'X' => write!(text, "{bits:0width$X}"),
+                    b'n' | b'N' => {
+                        write_nibbles(&mut text, bits, width, base == b'N');
+                        Ok(())
+                    }
+                    _ => write!(text, "{number:0width$}"),
+                };
+            }
+        }
+    }
+    text
+}
+
+/// Hexadecimal digits from the last one to the first, as labels. The width counts the dots too.
+fn write_nibbles(text: &mut String, mut bits: u32, width: usize, upper: bool) {
+    let mut left = width as i64;
+    loop {
+        let digit = char::from_digit(bits & 15, 16).unwrap_or('0');
+        text.push(if upper { digit.to_ascii_uppercase() } else { digit });
+        bits >>= 4;
+        left -= 1;
+        if left > 0 || bits != 0 {
+            text.push('.');
+            left -= 1;
+        }
+        if bits == 0 && left <= 0 {
+            break;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Expected as BIND 9.18 expands them.
+    #[test]
+    fn expands() {
+        for (text, value, expected) in [
+            ("$", 5, "5"),
+            ("a$b$", 5, "a5b5"),
+            ("\\$", 5, "\\$"),
+            ("$$", 5, "\\$"),
+            ("${-20}", 10, "-10"),
+            ("${1,3}", 9, "010"),
+            ("${1,3,d}", 9, "010"),
+            ("${0,3,o}", 8, "010"),
+            ("${0,3,x}", 255, "0ff"),
+            ("${0,0,X}", 255, "FF"),
+            ("${0,5,n}", 1, "1.0.0"),
+            ("${0,4,n}", 1, "1.0."),
+            ("${255,1,N}", 10, "9.0.1"),
+            ("${0,0,N}", 0xab, "B.A"),
+        ] {
+            assert_eq!(expand(&template(text.as_bytes()).unwrap(), value), expected, "{text}");
+        }
+        for wrong in ["${1", "${}", "${1,2,q}", "${x}", "${1,256}", "${1,2,d,3}", "${1,2,}"] {
+            assert!(template(wrong.as_bytes()).is_err(), "{wrong}");
+        }
+        for (text, expected) in [
+            ("1-3", Some((1, 3, 1))),
+            ("0-10/5", Some((0, 10, 5))),
+            ("1", None),
+            ("3-1", None),
+            ("1-2/0", None),
+            ("1-+2", None),
+            ("0-2147483648", None),
+        ] {
+            assert_eq!(range(text.as_bytes()), expected, "{text}");
+        }
+    }
+}
