@@ -205,6 +205,7 @@ pub fn snapshot(directory: &Path) -> zonal::snapshot::Snapshot {
     };
     let loaded = zonal::manifest::load::Loader::new(directory).load();
     let (loaded, _) = loaded.unwrap_or_else(|problems| panic!("{}", show(problems)));
-    let compiled = zonal::snapshot::compile(&loaded, &Default::default(), None);
+    let node = zonal::snapshot::Node { cookie_secrets: vec![[7; 16]], ..Default::default() };
+    let compiled = zonal::snapshot::compile(&loaded, &std::sync::Arc::new(node), None);
     compiled.unwrap_or_else(|problems| panic!("{}", show(problems))).0
 }
