@@ -323,9 +323,15 @@ impl Config {
         let sources = ["directory", "etcd", "push"];
         let given = sources.iter().filter(|source| control_plane.is_some_and(|node| node.entry(source).is_some()));
         if given.count() > 1 {
-            error("control_plane", "there is more than one source".into(), Some("one of `directory`, `etcd` and `push`"));
+            error(
+                "control_plane",
+                "there is more than one source".into(),
+                Some("one of `directory`, `etcd` and `push`"),
+            );
         }
-        for (field, is_given) in [("etcd", self.control_plane.etcd.is_some()), ("push", self.control_plane.push.is_some())] {
+        for (field, is_given) in
+            [("etcd", self.control_plane.etcd.is_some()), ("push", self.control_plane.push.is_some())]
+        {
             if is_given {
                 let message = format!("`{field}` is not served yet by this version");
                 error(&format!("control_plane.{field}"), message, Some("use `directory`"));
@@ -405,7 +411,10 @@ mod tests {
     #[test]
     fn all_that_is_wrong_is_told() {
         for (text, expected) in [
-            ("lissten: []", "etc/zonal.yaml:1:1: error: lissten: there is no field `lissten` here (did you mean `listen`?)"),
+            (
+                "lissten: []",
+                "etc/zonal.yaml:1:1: error: lissten: there is no field `lissten` here (did you mean `listen`?)",
+            ),
             (
                 "listen:\n- {address: 127.0.0.1}",
                 "etc/zonal.yaml:2:13: error: listen[0].address: expected an address and port such as 127.0.0.1:5300 or \
@@ -423,12 +432,30 @@ mod tests {
                 "control_plane: {etcd: {endpoints: [a], prefix: /, username: z, password_file: p, tls: {}}}",
                 "etc/zonal.yaml:1:17: error: control_plane.etcd: `etcd` is not served yet by this version (use `directory`)",
             ),
-            ("control_plane: {etcd: {}}", "etc/zonal.yaml:1:17: error: control_plane.etcd: the field `endpoints` is missing"),
-            ("listen: []", "etc/zonal.yaml:1:1: error: listen: the list is empty: no query would be taken (take it out for the default)"),
-            ("limits: {tcp_connections: 0}", "etc/zonal.yaml:1:27: error: limits.tcp_connections: it must be at least 1"),
-            ("log: {format: xml}", "etc/zonal.yaml:1:15: error: log.format: `xml` is not known here (known are `human`, `json`)"),
-            ("internet_resolver: some", "etc/zonal.yaml:1:20: error: internet_resolver: `some` is not known here (did you mean `none`?)"),
-            ("internet_resolver: {to: []}", "etc/zonal.yaml:1:21: error: internet_resolver.to: there is no field `to` here (known are `forward_to`, `recursive`)"),
+            (
+                "control_plane: {etcd: {}}",
+                "etc/zonal.yaml:1:17: error: control_plane.etcd: the field `endpoints` is missing",
+            ),
+            (
+                "listen: []",
+                "etc/zonal.yaml:1:1: error: listen: the list is empty: no query would be taken (take it out for the default)",
+            ),
+            (
+                "limits: {tcp_connections: 0}",
+                "etc/zonal.yaml:1:27: error: limits.tcp_connections: it must be at least 1",
+            ),
+            (
+                "log: {format: xml}",
+                "etc/zonal.yaml:1:15: error: log.format: `xml` is not known here (known are `human`, `json`)",
+            ),
+            (
+                "internet_resolver: some",
+                "etc/zonal.yaml:1:20: error: internet_resolver: `some` is not known here (known are `none`)",
+            ),
+            (
+                "internet_resolver: {to: []}",
+                "etc/zonal.yaml:1:21: error: internet_resolver.to: there is no field `to` here (known are `forward_to`, `recursive`)",
+            ),
         ] {
             assert_eq!(read(text).unwrap_err(), [expected], "{text}");
         }

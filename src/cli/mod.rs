@@ -1,13 +1,203 @@
 //! The command line.
 
+mod check;
+pub mod explain;
+mod report;
+mod schema;
 pub mod serve;
 
-use std::process::ExitCode;
+use crate::config::Config;
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use std::{io::Write, net::IpAddr, path::PathBuf, process::ExitCode, time::SystemTime};
 
-/// Runs the command that the arguments name.
+/// How output is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Human,
+    /// For programs.
+    Json,
+}
+
+/// A private DNS resolver for VPCs: it answers with the endpoint in the client's own Availability Zone.
+///
+/// Networks, endpoints, zones and rules are described in YAML or JSON files in a directory; zonal serves what they say,
+/// and follows each change of them.
+#[derive(Debug, Parser)]
+#[command(name = "zonal", version, args_conflicts_with_subcommands = true, after_long_help = EXAMPLES)]
+struct Cli {
+    #[command(subcommand)]
+    command: Option<Command>,
+    #[command(flatten)]
+    config: ConfigArgument,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  zonal                                     serve the manifest in ./zones on 127.0.0.1:5300
+  zonal serve --config /etc/zonal.yaml      serve as the file says
+  zonal check                               tell all that is wrong with the manifest, and exit
+  zonal check --directory /etc/zonal/zones --deny-warnings --format json
+  zonal explain --from 10.1.0.7 sqs.us-east-1.amazonaws.com A
+                                            how the answer for that client comes about
+  zonal schema > manifest.schema.json       for editors that complete and check as you type
+  zonal completions bash > /etc/bash_completion.d/zonal
+
+Exit status: 0 success; 1 an error was found, or serving failed; 2 wrong usage.";
+
+#[derive(Args, Clone, Debug)]
+struct ConfigArgument {
+    /// The node's configuration; without it, zonal.yaml in the current directory if it is there, else the defaults.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve until told to stop (the default)
+    ///
+    /// SIGTERM stops it, SIGHUP makes it read the manifest again. Changed files are noticed without that. A manifest
+    /// with an error is refused as a whole, and the last good one goes on being served.
+    Serve(ConfigArgument),
+    /// Tell all that is wrong with the manifest
+    ///
+    /// Every problem is shown with its line in the file. Errors make the exit status 1; warnings do so with
+    /// --deny-warnings.
+    Check(CheckArguments),
+    /// Tell how one answer comes about, step by step
+    ///
+    /// How the client was found, which name won over which others, which endpoint and which of its interfaces: from the
+    /// very function that serves.
+    #[command(after_long_help = "Examples:\n  zonal explain --from 10.1.0.7 sqs.us-east-1.amazonaws.com\n  \
+                                 zonal explain --from 192.168.0.9 --to 10.2.0.53 www.corp.example.com AAAA")]
+    Explain(ExplainArguments),
+    /// Print the JSON Schema of the manifest
+    Schema,
+    /// Print completions for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Args, Debug)]
+struct CheckArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// Check this directory, whatever the configuration says.
+    #[arg(long, value_name = "DIR", conflicts_with = "config")]
+    directory: Option<PathBuf>,
+    /// Take warnings for errors.
+    #[arg(long)]
+    deny_warnings: bool,
+    /// How problems are written.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Args, Debug)]
+struct ExplainArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// The client's address.
+    #[arg(long, value_name = "ADDR")]
+    from: IpAddr,
+    /// The address that it asks; without it, one that is no door.
+    #[arg(long, value_name = "ADDR")]
+    to: Option<IpAddr>,
+    /// The name that it asks for.
+    name: String,
+    /// The type that it asks for.
+    #[arg(default_value = "A", value_name = "TYPE")]
+    rtype: String,
+    /// How the explanation is written.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+/// Runs the command that the arguments name. Wrong usage ends the program with status 2.
 pub fn main() -> ExitCode {
-    match crate::config::Config::load(None) {
-        Ok(config) => serve::serve(&config),
-        Err(_) => ExitCode::FAILURE,
+    let cli = Cli::parse();
+    match cli.command.unwrap_or(Command::Serve(cli.config)) {
+        Command::Serve(arguments) => match Config::load(arguments.config.as_deref()) {
+            Ok(config) => serve::serve(&config),
+            Err(problems) => {
+                report::report(problems, Format::Human, &mut std::io::stderr());
+                ExitCode::FAILURE
+            }
+        },
+        Command::Check(arguments) => check::run(&arguments),
+        Command::Explain(arguments) => run_explain(&arguments),
+        Command::Schema => {
+            print(&schema::schema());
+            ExitCode::SUCCESS
+        }
+        Command::Completions { shell } => {
+            let mut script = Vec::new();
+            clap_complete::generate(shell, &mut Cli::command(), "zonal", &mut script);
+            print(&String::from_utf8_lossy(&script));
+            ExitCode::SUCCESS
+        }
+    }
+}
+
+fn run_explain(arguments: &ExplainArguments) -> ExitCode {
+    let question = match explain::Question::new(arguments.from, arguments.to, &arguments.name, &arguments.rtype) {
+        Ok(question) => question,
+        Err(error) => {
+            eprintln!("zonal: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    let examined = match Config::load(arguments.config.config.as_deref()) {
+        Ok(config) => check::examine(&config.control_plane.directory).0,
+        Err(problems) => Err(problems),
+    };
+    match examined {
+        Ok(snapshot) => {
+            print(&explain::explain(&snapshot, question, now()).render(arguments.format));
+            ExitCode::SUCCESS
+        }
+        Err(problems) => {
+            report::report(problems, Format::Human, &mut std::io::stderr());
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// Seconds since 1970.
+fn now() -> i64 {
+    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs() as i64)
+}
+
+/// Writes to standard output. Whoever reads it may have gone away: that is no error.
+fn print(text: &str) {
+    let _ = std::io::stdout().write_all(text.as_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn arguments_are_understood() {
+        Cli::command().debug_assert();
+        for (line, is_good) in [
+            ("zonal", true),
+            ("zonal --config z.yaml", true),
+            ("zonal serve --config z.yaml", true),
+            ("zonal check --directory zones --deny-warnings --format json", true),
+            ("zonal check --directory zones --config z.yaml", false),
+            ("zonal check --format xml", false),
+            ("zonal explain --from 10.1.0.7 --to 10.2.0.53 a.example AAAA --format json", true),
+            ("zonal explain a.example", false),
+            ("zonal explain --from here a.example", false),
+            ("zonal schema", true),
+            ("zonal completions fish", true),
+            ("zonal nonsense", false),
+        ] {
+            assert_eq!(Cli::try_parse_from(line.split(' ')).is_ok(), is_good, "{line}");
+        }
     }
 }

@@ -28,7 +28,12 @@ impl<'a> Checker<'a> {
             for (at, name) in service.private_dns_names.iter().enumerate() {
                 let field = format!("private_dns_names[{at}]");
                 if *name == service.dns_name {
-                    self.error("vpc_endpoint_services", id, field, "a private name cannot be the service's `dns_name` too");
+                    self.error(
+                        "vpc_endpoint_services",
+                        id,
+                        field,
+                        "a private name cannot be the service's `dns_name` too",
+                    );
                 } else if !seen.insert(name) {
                     self.warning("vpc_endpoint_services", id, field, format!("{name} is in the list already"));
                 } else if service.dns_name.is_at_or_below(name) {
@@ -55,7 +60,9 @@ impl<'a> Checker<'a> {
             let vpc = self.reference((KIND, id), "vpc_id", "VPC", &endpoint.vpc_id, &manifest.vpcs);
             let known = &manifest.vpc_endpoint_services;
             let service = match endpoint.vpc_endpoint_type {
-                VpcEndpointType::Interface => self.reference((KIND, id), "service_name", "service", &endpoint.service_name, known),
+                VpcEndpointType::Interface => {
+                    self.reference((KIND, id), "service_name", "service", &endpoint.service_name, known)
+                }
                 // Such have no names, and so nothing to look up.
                 _ => known.get(&endpoint.service_name).map(|service| &**service),
             };
@@ -90,7 +97,8 @@ impl<'a> Checker<'a> {
             let field = format!("private_dns_scope[{at}]");
             let found = self.reference((KIND, id), &field, "VPC", vpc, &self.manifest.vpcs);
             if found.is_some() && !self.connectivity.reaches(&Network::Vpc(vpc.clone()), &own) {
-                let message = format!("`{vpc}` is not connected to `{}`: it does not get the private names", endpoint.vpc_id);
+                let message =
+                    format!("`{vpc}` is not connected to `{}`: it does not get the private names", endpoint.vpc_id);
                 self.warning(KIND, id, field, message);
             }
         }
@@ -166,7 +174,8 @@ impl<'a> Checker<'a> {
             let has_gateway = gateways.contains(&(endpoint.vpc_id.as_str(), endpoint.service_name.as_str()));
             if !has_gateway {
                 let (vpc, service) = (&endpoint.vpc_id, &endpoint.service_name);
-                let message = format!("`{vpc}` has no Gateway endpoint for `{service}`, which an inbound-only one needs");
+                let message =
+                    format!("`{vpc}` has no Gateway endpoint for `{service}`, which an inbound-only one needs");
                 self.error(KIND, id, "dns_options.private_dns_only_for_inbound_resolver_endpoint", message);
             }
         }
@@ -185,7 +194,8 @@ impl<'a> Checker<'a> {
             let message = format!("`{}` has no private names", endpoint.service_name);
             self.warning(KIND, id, "private_dns_enabled", message);
         } else if !service.is_verified() {
-            let message = format!("the private names of `{}` are not verified: they are not answered", endpoint.service_name);
+            let message =
+                format!("the private names of `{}` are not verified: they are not answered", endpoint.service_name);
             self.warning(KIND, id, "private_dns_enabled", message);
             self.help("private_dns_name_configuration: {state: verified}");
         }
@@ -216,8 +226,10 @@ impl<'a> Checker<'a> {
                 return;
             }
             let name = service.dns_name.child(label.as_bytes());
-            let Ok(name) = name.and_then(|name| if has_wildcard { name.child(b"*").map(|_| name) } else { Ok(name) }) else {
-                let message = format!("a name of the endpoint, {label}.{}, is longer than 255 octets", service.dns_name);
+            let Ok(name) = name.and_then(|name| if has_wildcard { name.child(b"*").map(|_| name) } else { Ok(name) })
+            else {
+                let message =
+                    format!("a name of the endpoint, {label}.{}, is longer than 255 octets", service.dns_name);
                 self.error(KIND, id, field, message);
                 return;
             };
@@ -276,7 +288,12 @@ impl<'a> Checker<'a> {
             .values()
             .flat_map(|vpc| vpc.availability_zones.values())
             .chain(subnets)
-            .chain(manifest.vpc_endpoints.values().flat_map(|e| e.network_interfaces.iter().map(|i| &i.availability_zone_id)))
+            .chain(
+                manifest
+                    .vpc_endpoints
+                    .values()
+                    .flat_map(|e| e.network_interfaces.iter().map(|i| &i.availability_zone_id)),
+            )
             .map(String::as_str)
             .collect();
         for (id, shift) in &manifest.zonal_shifts {

@@ -30,7 +30,12 @@ impl<'a> Checker<'a> {
         self.gateways();
         for (id, network) in &manifest.on_premises_networks {
             if network.cidr_blocks.is_empty() {
-                self.warning("on_premises_networks", id, "cidr_blocks", "the network has no addresses: nobody is in it");
+                self.warning(
+                    "on_premises_networks",
+                    id,
+                    "cidr_blocks",
+                    "the network has no addresses: nobody is in it",
+                );
             }
             self.vpc_list("on_premises_networks", id, &network.vpc_ids);
         }
@@ -44,7 +49,12 @@ impl<'a> Checker<'a> {
         }
         for (at, block) in vpc.cidr_blocks.iter().enumerate() {
             if let Some(other) = vpc.cidr_blocks[..at].iter().find(|other| overlap(other, block)) {
-                self.warning(KIND, id, format!("cidr_blocks[{at}]"), format!("{block} overlaps {other} of the same VPC"));
+                self.warning(
+                    KIND,
+                    id,
+                    format!("cidr_blocks[{at}]"),
+                    format!("{block} overlaps {other} of the same VPC"),
+                );
             }
         }
         if vpc.profile_id.is_some() {
@@ -55,7 +65,11 @@ impl<'a> Checker<'a> {
             if !contains(&vpc.cidr_blocks, *address) && !LINK_LOCAL.contains(&&*address.to_string()) {
                 let field = format!("resolver_addresses[{at}]");
                 self.error(KIND, id, field, format!("{address} is outside of the VPC"));
-                self.help(format!("its CIDR blocks are {}; {} too are allowed", list(&vpc.cidr_blocks), LINK_LOCAL.join(" and ")));
+                self.help(format!(
+                    "its CIDR blocks are {}; {} too are allowed",
+                    list(&vpc.cidr_blocks),
+                    LINK_LOCAL.join(" and ")
+                ));
             }
         }
         let mut by_az: BTreeMap<&str, &str> = BTreeMap::new();
@@ -75,7 +89,8 @@ impl<'a> Checker<'a> {
                 self.warning(KIND, id, format!("{field}.cidr_blocks"), "the subnet has no addresses: nobody is in it");
             }
             if subnet.enable_dns64 {
-                let message = "`enable_dns64` is not served yet by this version: AAAA records are not made from A records";
+                let message =
+                    "`enable_dns64` is not served yet by this version: AAAA records are not made from A records";
                 self.warning(KIND, id, format!("{field}.enable_dns64"), message);
             }
             for (at, block) in subnet.cidr_blocks.iter().enumerate() {

@@ -56,7 +56,10 @@ impl<'a> Checker<'a> {
             for other in straight.into_iter().filter(|other| *other > network) {
                 let pairs = self.blocks(network).iter().flat_map(|a| self.blocks(other).iter().map(move |b| (*a, *b)));
                 let hit = pairs.into_iter().find(|(a, b)| overlap(a, b));
-                found.extend(hit.map(|(a, b)| ((a, network), (b, other))));
+                found.extend(hit.map(|(a, b)| match a.contains(&b) {
+                    true => ((a, network), (b, other)),
+                    false => ((b, other), (a, network)),
+                }));
             }
             if !classes.is_empty() {
                 groups.entry(classes).or_default().push(network);

@@ -66,14 +66,20 @@ impl Checker<'_> {
                     let message = format!("{} is not served yet by this version", target.protocol);
                     self.warning(KIND, id, format!("{field}.protocol"), message);
                 } else if target.server_name_indication.is_some() {
-                    self.warning(KIND, id, format!("{field}.server_name_indication"), "Do53 has no certificate to check");
+                    self.warning(
+                        KIND,
+                        id,
+                        format!("{field}.server_name_indication"),
+                        "Do53 has no certificate to check",
+                    );
                 }
             }
             if let Some(target) = &rule.resolver_endpoint_id {
                 let known = &manifest.resolver_endpoints;
                 let endpoint = self.reference((KIND, id), "resolver_endpoint_id", "Resolver endpoint", target, known);
                 if let Some(endpoint) = endpoint.filter(|endpoint| endpoint.direction != Direction::Outbound) {
-                    let message = format!("`{target}` is {}, and a rule needs an OUTBOUND endpoint", endpoint.direction);
+                    let message =
+                        format!("`{target}` is {}, and a rule needs an OUTBOUND endpoint", endpoint.direction);
                     self.error(KIND, id, "resolver_endpoint_id", message);
                 }
             }
@@ -119,7 +125,12 @@ impl Checker<'_> {
                 if let Some(blocks) = blocks
                     && !covers(blocks, block)
                 {
-                    self.error(KIND, id, format!("cidr_blocks[{at}]"), format!("{block} is outside of the forwarder's network"));
+                    self.error(
+                        KIND,
+                        id,
+                        format!("cidr_blocks[{at}]"),
+                        format!("{block} is outside of the forwarder's network"),
+                    );
                     self.help(format!("the network's CIDR blocks are {}", list(blocks)));
                 }
             }
