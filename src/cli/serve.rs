@@ -1,5 +1,6 @@
 //! `zonal serve`
 
+use super::{Format, report::report};
 use crate::{
     config::{Config, LogFormat},
     run::{self, Rejected},
@@ -20,7 +21,7 @@ pub fn serve(config: &Config) -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if let Some(Rejected(problems)) = error.downcast_ref() {
-                problems.iter().for_each(|problem| eprintln!("{problem}"));
+                report(problems.clone(), Format::Human, &mut io::stderr());
             }
             eprintln!("zonal: {error:#}");
             ExitCode::FAILURE
