@@ -12,6 +12,7 @@ use crate::{
         reply::{Full, Section},
     },
 };
+use ipnet::IpNet;
 use std::{
     fmt::Write,
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
@@ -106,6 +107,7 @@ impl<'s, T: Trace> Resolver<'_, 's, '_, T> {
             Autodefined::Loopback if skip == 0 => Data::Loopback,
             _ if skip == 0 && !matches!(what, Autodefined::Reverse) => Data::Empty,
             Autodefined::Empty | Autodefined::Loopback => Data::Missing,
+            Autodefined::Reverse if skip == 0 && self.name.labels() < 6 => Data::Empty,
             Autodefined::Reverse => self.reverse(),
             Autodefined::Addresses(region) => match (skip, address_of_label(self.name.label(0))) {
                 (1, Some(address)) if self.region_of(address) == Some(region) => Data::Address(address.into()),
@@ -114,7 +116,8 @@ impl<'s, T: Trace> Resolver<'_, 's, '_, T> {
         }
     }
 
-    /// What a name in `in-addr.arpa` stands for. Names of less than four octets are empty non-terminals, or may be.
+    /// What a name in `in-addr.arpa` stands for. Names of less than four octets are empty non-terminals if there are
+    /// addresses with names below them.
     fn reverse(&self) -> Data<'s> {
         let count = self.name.labels() - 2;
         let mut octets = [0; 4];
@@ -129,11 +132,26 @@ impl<'s, T: Trace> Resolver<'_, 's, '_, T> {
         }
         let address = Ipv4Addr::from(octets);
         match self.region_of(address) {
-            _ if count < 4 => Data::Empty,
+            _ if count < 4 && self.has_addresses(&octets[..count]) => Data::Empty,
+            _ if count < 4 => Data::Missing,
             _ if address == Ipv4Addr::LOCALHOST => Data::Loopback,
             Some(region) => Data::AddressName(address, region),
             None => Data::Missing,
         }
+    }
+
+    /// Whether there are names of addresses that begin with these octets.
+    fn has_addresses(&self, octets: &[u8]) -> bool {
+        let (mut low, mut high) = ([0; 4], [255; 4]);
+        low[..octets.len()].copy_from_slice(octets);
+        high[..octets.len()].copy_from_slice(octets);
+        let (low, high) = (Ipv4Addr::from(low), Ipv4Addr::from(high));
+        let vpcs = self.view.named.iter().filter_map(|network| self.snapshot.networks.vpc(*network));
+        let overlaps = vpcs.flat_map(|vpc| &vpc.cidr_blocks).any(|block| match block {
+            IpNet::V4(block) => block.network() <= high && low <= block.broadcast(),
+            IpNet::V6(_) => false,
+        });
+        overlaps || (low <= Ipv4Addr::LOCALHOST && Ipv4Addr::LOCALHOST <= high)
     }
 
     /// The Region of the VPC that an address is in, if this view has names of it.

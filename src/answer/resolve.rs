@@ -163,25 +163,40 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
     /// Decides what is responsible for the name in question, and has it answer.
     #[inline]
     fn decide(&mut self, first: bool) -> (Outcome<'s>, Kind) {
-        let mut place = (0, 0);
         let (snapshot, view) = (self.snapshot, self.view);
         let name = &self.name;
         self.trace.note(Stage::Cut, || candidates(snapshot, view, name));
         // DS is the parent's affair (RFC 4035, 3.1.4.1), unless nobody of ours is above.
         if self.qtype == rtype::DS
-            && next_cut(snapshot, view, self.name, (0, 0)).is_some_and(|(_, (skip, _))| skip == 0)
+            && let Some((cut, (0, _))) = next_cut(snapshot, view, self.name, (0, 0))
         {
-            let above = next_serving(snapshot, view, self.name, (1, 0));
-            if let Some(above) = above {
-                place = above;
-            } else if let Some((Cut::Rule(id, rule), _)) = next_cut(snapshot, view, self.name, (0, 0))
-                && matches!(rule.rule_type, RuleType::Forward | RuleType::Recursive)
-            {
-                return (Outcome::Forward(Some(id)), Kind::Forward);
+            let above = self.decide_from((1, 0), self.name.labels(), first);
+            let is_forwarded = match cut {
+                Cut::Rule(_, rule) => matches!(rule.rule_type, RuleType::Forward | RuleType::Recursive),
+                _ => false,
+            };
+            if !matches!(above, (Outcome::Forward(_), _)) {
+                return above;
             }
+            let own = self.decide_from((0, 0), 0, first);
+            match own {
+                (Outcome::Forward(_), _) if !is_forwarded => above,
+                _ => own,
+            }
+        } else {
+            self.decide_from((0, 0), self.name.labels(), first)
         }
+    }
+
+    /// The same among the cuts from a place on, up to the name that is left when `most` labels are taken away.
+    #[inline]
+    fn decide_from(&mut self, mut place: Place, most: usize, first: bool) -> (Outcome<'s>, Kind) {
+        let (snapshot, view) = (self.snapshot, self.view);
         let mut no_forward = false;
         while let Some((cut, (skip, rank))) = next_cut(snapshot, view, self.name, place) {
+            if skip > most {
+                break;
+            }
             place = (skip, rank + 1);
             let (outcome, kind) = match cut {
                 Cut::Rule(id, rule) => {
@@ -260,20 +275,6 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
     pub fn asked(&self) -> String {
         format!("{} {}", printed(self.name.wire()), type_to_text(self.qtype))
     }
-}
-
-/// The next place from here on that is ours to answer; rules that forward are in the way.
-fn next_serving(snapshot: &Snapshot, view: &View, name: &LookupName, mut place: Place) -> Option<Place> {
-    while let Some((cut, (skip, rank))) = next_cut(snapshot, view, name, place) {
-        match cut {
-            Cut::Rule(_, rule) if matches!(rule.rule_type, RuleType::System | RuleType::Delegate) => {
-                place = (skip, rank + 1);
-            }
-            Cut::Rule(..) => return None,
-            _ => return Some((skip, rank)),
-        }
-    }
-    None
 }
 
 /// The most specific cut from a place on: the longest suffix, at the same name by rank.

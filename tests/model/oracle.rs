@@ -1,0 +1,585 @@
+//! The naive model of who asks, which rule, and endpoint names: resolution.md 1 to 3, sentence by sentence.
+
+use super::{
+    names::{A, AAAA, ANY, CNAME, DS, Data, N, NS, PTR, Rr, SOA, Seen, at_or_below, name, text, under},
+    networks::{self, Net},
+    zone::{Found, Zone},
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+};
+use zonal::manifest::{
+    ClientRoutingPolicy, Direction, DnsRecordIpType, EndpointState, Health, Manifest, NetworkInterface,
+    PrivateDnsScope, Protocol, RuleType, VpcEndpoint, VpcEndpointService, VpcEndpointType,
+};
+
+/// A manifest, and the records of its zones' master files.
+#[derive(Clone, Debug, Default)]
+pub struct World {
+    pub manifest: Manifest,
+    pub data: BTreeMap<String, Vec<Rr>>,
+    /// Seconds since 1970.
+    pub now: i64,
+}
+
+/// A question.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    pub source: IpAddr,
+    pub local: IpAddr,
+    pub name: N,
+    pub qtype: u16,
+    pub rd: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Path {
+    Vpc,
+    Inbound,
+    Delegation,
+}
+
+/// Who asks.
+#[derive(Clone, Debug)]
+pub struct Who {
+    /// The VPC whose view applies.
+    pub vpc: String,
+    /// The client's own network.
+    pub network: Option<Net>,
+    pub path: Path,
+    pub az: Option<String>,
+}
+
+/// The answer that is expected.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Expect {
+    pub rcode: u16,
+    pub aa: bool,
+    pub answer: BTreeSet<Seen>,
+    /// Owner and type of what the authority section of an empty answer must hold; for an SOA record its TTL too.
+    pub authority: BTreeSet<(String, u16, Option<u32>)>,
+    pub ede: Option<u16>,
+    /// An autodefined zone answered, whose apex the documents leave open.
+    pub any_soa: bool,
+}
+
+/// One step of a resolution.
+enum Step {
+    Refused,
+    Records(Vec<Rr>),
+    /// NODATA, or NXDOMAIN, with the SOA record.
+    Empty(u16, Rr),
+    /// The same from an autodefined zone.
+    Autodefined(u16),
+    Referral(N),
+    Follow(Vec<Rr>, N),
+    TooLong(Vec<Rr>),
+}
+
+const NXDOMAIN: u16 = 3;
+
+/// The parts of an endpoint that give it names.
+struct Named<'w> {
+    id: &'w str,
+    endpoint: &'w VpcEndpoint,
+    service: &'w VpcEndpointService,
+}
+
+impl World {
+    /// Zones, by identifier.
+    pub fn zones(&self) -> impl Iterator<Item = (&String, Zone)> {
+        let none = Vec::new();
+        self.manifest
+            .private_hosted_zones
+            .iter()
+            .map(move |(id, zone)| (id, Zone::new(zone, self.data.get(id).unwrap_or(&none))))
+    }
+
+    /// resolution.md 1: who asks; none is refused.
+    pub fn who(&self, source: IpAddr, local: IpAddr) -> Option<Who> {
+        let manifest = &self.manifest;
+        let here = |net: &Net| networks::contains(manifest, net, source);
+        for (id, vpc) in &manifest.vpcs {
+            if !vpc.resolver_addresses.contains(&local) {
+                continue;
+            }
+            let own = Net::Vpc(id.clone());
+            let vpc_of = if here(&own) {
+                own
+            } else {
+                let mut others = networks::connected(manifest, &own);
+                others.retain(|net| matches!(net, Net::Vpc(_)) && here(net));
+                only(others)?
+            };
+            let Net::Vpc(name) = &vpc_of else { return None };
+            // Without DNS support a VPC has no resolver: its own door refuses, and nobody in it gets a view elsewhere.
+            if !vpc.enable_dns_support || !manifest.vpcs[name].enable_dns_support {
+                return None;
+            }
+            let az = networks::az(manifest, name, source);
+            return Some(Who { vpc: name.clone(), network: Some(vpc_of), path: Path::Vpc, az });
+        }
+        for endpoint in manifest.resolver_endpoints.values() {
+            let path = match endpoint.direction {
+                Direction::Inbound => Path::Inbound,
+                Direction::InboundDelegation => Path::Delegation,
+                Direction::Outbound => continue,
+            };
+            let Some(address) = endpoint.ip_addresses.iter().find(|address| address.ip == local) else { continue };
+            let own = Net::Vpc(endpoint.vpc_id.clone());
+            let network = if here(&own) {
+                Some(own.clone())
+            } else {
+                let mut others = networks::connected(manifest, &own);
+                others.retain(&here);
+                if others.len() > 1 {
+                    return None;
+                }
+                only(others)
+            };
+            let allowed = match &endpoint.allowed_cidr_blocks[..] {
+                [] => network.is_some(),
+                blocks => blocks.iter().any(|block| block.contains(&source)),
+            };
+            if !allowed || !endpoint.protocols.contains(&Protocol::Do53) {
+                return None;
+            }
+            let nearest = match &network {
+                Some(Net::Vpc(id)) => networks::az(manifest, id, source),
+                Some(Net::OnPremises(id)) => manifest.on_premises_networks[id].availability_zone_id.clone(),
+                None => None,
+            };
+            let az = nearest.or(address.availability_zone_id.clone());
+            return Some(Who { vpc: endpoint.vpc_id.clone(), network, path, az });
+        }
+        let inside: Vec<Net> = manifest.vpcs.keys().map(|id| Net::Vpc(id.clone())).filter(here).collect();
+        let Net::Vpc(id) = only(inside)? else { return None };
+        if !manifest.vpcs[&id].enable_dns_support {
+            return None;
+        }
+        let az = networks::az(manifest, &id, source);
+        Some(Who { network: Some(Net::Vpc(id.clone())), vpc: id, path: Path::Vpc, az })
+    }
+
+    /// The whole: `keeps` says on which side of the 85 % this query falls.
+    pub fn ask(&self, ask: &Ask, keeps: bool) -> Expect {
+        let Some(who) = self.who(ask.source, ask.local) else {
+            return Expect { rcode: 5, ede: Some(18), ..Expect::default() };
+        };
+        let mut expect = Expect::default();
+        let mut name = ask.name.clone();
+        let mut owners: Vec<N> = Vec::new();
+        loop {
+            let first = owners.is_empty();
+            let step = self.step(&who, &name, ask.qtype, ask.rd, keeps);
+            if first {
+                expect.aa = !matches!(step, Step::Refused | Step::Referral(_));
+            }
+            match step {
+                Step::Refused => {
+                    expect.rcode = if first { 5 } else { 0 };
+                    expect.ede = Some(20);
+                }
+                Step::Records(records) => expect.answer.extend(records.iter().map(Seen::from)),
+                Step::Empty(rcode, soa) => {
+                    expect.rcode = rcode;
+                    expect.authority.insert((text(&soa.owner), SOA, Some(soa.ttl)));
+                }
+                Step::Autodefined(rcode) => {
+                    expect.rcode = rcode;
+                    expect.any_soa = true;
+                }
+                Step::Referral(cut) => {
+                    expect.authority.insert((text(&cut), NS, None));
+                }
+                Step::TooLong(records) => {
+                    expect.answer.extend(records.iter().map(Seen::from));
+                    expect.rcode = 6;
+                }
+                Step::Follow(records, target) => {
+                    expect.answer.extend(records.iter().map(Seen::from));
+                    owners.push(std::mem::replace(&mut name, target));
+                    if owners.contains(&name) {
+                        return expect;
+                    }
+                    if owners.len() <= 16 {
+                        continue;
+                    }
+                    expect.rcode = 2;
+                }
+            }
+            return expect;
+        }
+    }
+
+    /// resolution.md 2: which rule.
+    fn step(&self, who: &Who, name: &[String], qtype: u16, rd: bool, keeps: bool) -> Step {
+        let mut forwards = true;
+        let mut own: Option<Step> = None;
+        let mut hidden = false;
+        for skip in 0..=name.len() {
+            let at = &name[skip..];
+            // Type DS at an apex or rule name is decided by what lies above it.
+            let above = qtype == DS && skip == 0;
+            if above && who.path != Path::Delegation {
+                // A rule that forwards hides a zone of the same name, its NODATA too.
+                hidden = matches!(self.rule(who, at), Some(RuleType::Forward | RuleType::Recursive));
+            }
+            if who.path != Path::Delegation && !above {
+                match self.rule(who, at) {
+                    Some(RuleType::Forward) if forwards => return refused_or(own, hidden),
+                    Some(RuleType::Recursive) => return refused_or(own, hidden),
+                    Some(RuleType::System) => forwards = false,
+                    _ => {}
+                }
+            }
+            for (id, zone) in self.zones() {
+                let resource = &self.manifest.private_hosted_zones[id];
+                if zone.apex != at || !resource.vpc_ids.contains(&who.vpc) {
+                    continue;
+                }
+                if above {
+                    own.get_or_insert(Step::Empty(0, zone.negative()));
+                    continue;
+                }
+                match self.zone(who, &zone, name, qtype, rd, keeps) {
+                    Step::Empty(NXDOMAIN, _) if resource.fallthrough => {}
+                    step => return step,
+                }
+            }
+            if who.path == Path::Delegation {
+                continue;
+            }
+            let private = self.private(who, at, name, qtype, keeps);
+            let public = || self.public(who, at, name, qtype, keeps);
+            if let Some(step) = private.or_else(public) {
+                if !above {
+                    return step;
+                }
+                own.get_or_insert(Step::Empty(0, endpoint_soa(at)));
+            }
+            if let Some(step) = self.autodefined(who, at, name, qtype) {
+                if !above {
+                    return step;
+                }
+                own.get_or_insert(Step::Autodefined(0));
+            }
+        }
+        refused_or(own, hidden)
+    }
+
+    fn rule(&self, who: &Who, at: &[String]) -> Option<RuleType> {
+        let rules = self.manifest.resolver_rules.values();
+        let mut here = rules.filter(|rule| {
+            rule.enabled
+                && rule.vpc_ids.contains(&who.vpc)
+                && rule.rule_type != RuleType::Delegate
+                && super::names::name(&rule.domain_name.to_string()) == at
+        });
+        here.next().map(|rule| rule.rule_type)
+    }
+
+    fn zone(&self, who: &Who, zone: &Zone, name: &[String], qtype: u16, _rd: bool, keeps: bool) -> Step {
+        match zone.search(name, qtype) {
+            Found::Records(records) => Step::Records(records),
+            Found::NoData => Step::Empty(0, zone.negative()),
+            Found::NoName => Step::Empty(NXDOMAIN, zone.negative()),
+            Found::Referral(cut) => Step::Referral(cut),
+            Found::Follow(records, target) => Step::Follow(records, target),
+            Found::TooLong(records) => Step::TooLong(records),
+            Found::Alias(target, qtype) => {
+                let cuts = (0..target.len()).map(|skip| &target[skip..]);
+                let mut found = cuts.filter_map(|cut| self.public(who, cut, &target, qtype, keeps));
+                match found.next() {
+                    Some(Step::Records(mut records)) => {
+                        records.iter_mut().for_each(|rr| rr.owner = name.to_vec());
+                        Step::Records(records)
+                    }
+                    _ => Step::Empty(0, zone.negative()),
+                }
+            }
+        }
+    }
+
+    /// The endpoints that have names at all (resolution.md 3, second point).
+    fn named(&self) -> impl Iterator<Item = Named<'_>> {
+        self.manifest.vpc_endpoints.iter().filter_map(|(id, endpoint)| {
+            let exists = match endpoint.state {
+                EndpointState::Available | EndpointState::Partial => true,
+                EndpointState::Pending => !endpoint.network_interfaces.is_empty(),
+                _ => false,
+            };
+            let service = self.manifest.vpc_endpoint_services.get(&endpoint.service_name)?;
+            (exists && endpoint.vpc_endpoint_type == VpcEndpointType::Interface).then_some(Named {
+                id,
+                endpoint,
+                service,
+            })
+        })
+    }
+
+    /// Regional and zonal names: `at` is one of them, `name` is at or below it.
+    fn public(&self, who: &Who, at: &[String], name: &[String], qtype: u16, keeps: bool) -> Option<Step> {
+        for named in self.named() {
+            let parent = super::names::name(&named.service.dns_name.to_string());
+            let wildcard = has_wildcard(named.service);
+            let answer = |addresses: &dyn Fn(u16) -> Vec<IpAddr>| {
+                if name == at || wildcard {
+                    found(addresses, at, name, qtype)
+                } else {
+                    Step::Empty(NXDOMAIN, endpoint_soa(at))
+                }
+            };
+            if at == under(&named.label(), &parent) {
+                return Some(answer(&|family| named.addresses(self, who, at, family, keeps)));
+            }
+            for interface in &named.endpoint.network_interfaces {
+                for (az_name, az) in &self.manifest.vpcs[&named.endpoint.vpc_id].availability_zones {
+                    let label = format!("{}-{az_name}", named.label()).to_ascii_lowercase();
+                    if *az == interface.availability_zone_id && at == under(&label, &parent) {
+                        return Some(answer(&|family| {
+                            address(interface, family).filter(|_| named.has(at, family)).into_iter().collect()
+                        }));
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Whether an endpoint's private names exist for a client.
+    pub fn sees_private(&self, who: &Who, id: &str) -> bool {
+        let Some(named) = self.named().find(|named| named.id == id) else { return false };
+        let (endpoint, service) = (named.endpoint, named.service);
+        let home = &self.manifest.vpcs[&endpoint.vpc_id];
+        let verified = service.owner_id == "amazon"
+            || service.private_dns_name_configuration.as_ref().is_some_and(|c| c.state.word() == "verified");
+        let at = Net::Vpc(endpoint.vpc_id.clone());
+        let in_scope = match &endpoint.private_dns_scope {
+            PrivateDnsScope::Vpc => who.vpc == endpoint.vpc_id,
+            PrivateDnsScope::Connected => networks::reaches(&self.manifest, &Net::Vpc(who.vpc.clone()), &at),
+            PrivateDnsScope::Vpcs(ids) => ids.contains(&who.vpc),
+        };
+        // Whoever is let in by `allowed_cidr_blocks` from nowhere known counts as in the VPC that was asked.
+        let own = who.network.clone().unwrap_or(Net::Vpc(who.vpc.clone()));
+        let reached = networks::reaches(&self.manifest, &own, &at);
+        let inbound_only = endpoint.dns_options.private_dns_only_for_inbound_resolver_endpoint;
+        endpoint.private_dns_enabled
+            && home.enable_dns_support
+            && home.enable_dns_hostnames
+            && verified
+            && in_scope
+            && reached
+            && (who.path == Path::Inbound || (who.path == Path::Vpc && !inbound_only))
+    }
+
+    /// Private names: `at` is the apex of one, `name` is at or below it.
+    fn private(&self, who: &Who, at: &[String], name: &[String], qtype: u16, keeps: bool) -> Option<Step> {
+        let (mut exact, mut wildcard) = (None, None);
+        let rank = |named: &Named| {
+            let lists =
+                matches!(&named.endpoint.private_dns_scope, PrivateDnsScope::Vpcs(ids) if ids.contains(&who.vpc));
+            let region = |id: &str| &self.manifest.vpcs[id].region;
+            let same_region = region(&named.endpoint.vpc_id) == region(&who.vpc);
+            let own = who.network != Some(Net::Vpc(named.endpoint.vpc_id.clone()));
+            (own, named.endpoint.vpc_id != who.vpc, !lists, !same_region, named.id.to_owned())
+        };
+        for named in self.named().filter(|named| self.sees_private(who, named.id)) {
+            for private in &named.service.private_dns_names {
+                let private = super::names::name(&private.to_string());
+                let (slot, apex) = match private.split_first() {
+                    Some((star, rest)) if star == "*" => (&mut wildcard, rest),
+                    _ => (&mut exact, &private[..]),
+                };
+                if apex == at && slot.as_ref().is_none_or(|best| rank(&named) < rank(best)) {
+                    *slot = Some(Named { ..named });
+                }
+            }
+        }
+        if exact.is_none() && wildcard.is_none() {
+            return None;
+        }
+        let chosen = if name == at { exact } else { wildcard };
+        Some(match chosen {
+            None if name == at => found(&|_| Vec::new(), at, name, qtype),
+            None => Step::Empty(NXDOMAIN, endpoint_soa(at)),
+            Some(named) if named.service.owner_id != "amazon" => {
+                let target = under(&named.label(), &super::names::name(&named.service.dns_name.to_string()));
+                let cname = vec![Rr::new(name, CNAME, 60, Data::Name(target.clone()))];
+                if matches!(qtype, CNAME | ANY) { Step::Records(cname) } else { Step::Follow(cname, target) }
+            }
+            Some(named) => found(&|family| named.addresses(self, who, name, family, keeps), at, name, qtype),
+        })
+    }
+
+    /// Autodefined names, as far as their forms are written down: `at` is the apex of one of their zones.
+    fn autodefined(&self, who: &Who, at: &[String], asked: &[String], qtype: u16) -> Option<Step> {
+        let vpc = &self.manifest.vpcs[&who.vpc];
+        if !vpc.enable_dns_hostnames {
+            return None;
+        }
+        let own = Net::Vpc(who.vpc.clone());
+        let named: Vec<_> = self
+            .manifest
+            .vpcs
+            .iter()
+            .filter(|(id, _)| networks::allows_names(&self.manifest, &own, &Net::Vpc((*id).clone())))
+            .map(|(_, vpc)| vpc)
+            .collect();
+        let domain = |region: &str| match region {
+            "us-east-1" => name("ec2.internal"),
+            other => name(&format!("{other}.compute.internal")),
+        };
+        let holder = |address: IpAddr| named.iter().find(|vpc| vpc.cidr_blocks.iter().any(|b| b.contains(&address)));
+        let localhost = name("localhost");
+        let answer = |records: Vec<Rr>| match &records[..] {
+            [] => Step::Autodefined(0),
+            _ => Step::Records(records),
+        };
+        if at == localhost {
+            // RFC 6761, 6.3: and whatever is below it.
+            return Some(match qtype {
+                A => answer(vec![Rr::new(asked, A, 60, Data::Address(Ipv4Addr::LOCALHOST.into()))]),
+                AAAA => answer(vec![Rr::new(asked, AAAA, 60, Data::Address(Ipv6Addr::LOCALHOST.into()))]),
+                _ => Step::Autodefined(0),
+            });
+        }
+        if let Some(region) = named.iter().map(|vpc| &vpc.region).find(|region| domain(region) == at) {
+            if asked == at {
+                return Some(Step::Autodefined(0));
+            }
+            let address = (asked.len() == at.len() + 1).then(|| asked[0].strip_prefix("ip-")).flatten();
+            let address = address.and_then(|dashed| dashed.replace('-', ".").parse::<Ipv4Addr>().ok());
+            return Some(match address {
+                Some(ip) if holder(ip.into()).is_some_and(|vpc| vpc.region == *region) => match qtype {
+                    A => answer(vec![Rr::new(asked, A, 60, Data::Address(ip.into()))]),
+                    _ => Step::Autodefined(0),
+                },
+                _ => Step::Autodefined(NXDOMAIN),
+            });
+        }
+        if at != name("10.in-addr.arpa") {
+            return None;
+        }
+        let octets: Option<Vec<u8>> = asked[..asked.len() - 2].iter().rev().map(|label| label.parse().ok()).collect();
+        let Some(octets) = octets.filter(|octets| octets.len() <= 4) else { return Some(Step::Autodefined(NXDOMAIN)) };
+        if asked == at {
+            return Some(Step::Autodefined(0));
+        }
+        let mut low = [0; 4];
+        let mut high = [255; 4];
+        low[..octets.len()].copy_from_slice(&octets);
+        high[..octets.len()].copy_from_slice(&octets);
+        let (low, high) = (Ipv4Addr::from(low), Ipv4Addr::from(high));
+        if octets.len() < 4 {
+            let mut blocks = named.iter().flat_map(|vpc| &vpc.cidr_blocks);
+            let overlaps = blocks.any(|block| match block {
+                ipnet::IpNet::V4(block) => block.network() <= high && low <= block.broadcast(),
+                ipnet::IpNet::V6(_) => false,
+            });
+            return Some(Step::Autodefined(if overlaps { 0 } else { NXDOMAIN }));
+        }
+        Some(match holder(low.into()) {
+            Some(vpc) if qtype == PTR => {
+                let label = format!("ip-{}", low.to_string().replace('.', "-"));
+                answer(vec![Rr::new(asked, PTR, 60, Data::Name(under(&label, &domain(&vpc.region))))])
+            }
+            Some(_) => Step::Autodefined(0),
+            None => Step::Autodefined(NXDOMAIN),
+        })
+    }
+}
+
+impl Named<'_> {
+    fn label(&self) -> String {
+        match &self.endpoint.dns_name_suffix {
+            Some(suffix) => format!("{}-{suffix}", self.id),
+            None => self.id.to_owned(),
+        }
+        .to_ascii_lowercase()
+    }
+
+    /// Whether the name has records of this type.
+    fn has(&self, name: &[String], family: u16) -> bool {
+        match self.endpoint.dns_options.dns_record_ip_type {
+            DnsRecordIpType::Ipv4 => family == A,
+            DnsRecordIpType::Ipv6 => family == AAAA,
+            DnsRecordIpType::Dualstack => true,
+            DnsRecordIpType::ServiceDefined => family == A || at_or_below(name, &super::names::name("api.aws")),
+        }
+    }
+
+    /// The AZ choice of regional and private names.
+    fn addresses(&self, world: &World, who: &Who, name: &[String], family: u16, keeps: bool) -> Vec<IpAddr> {
+        if !self.has(name, family) {
+            return Vec::new();
+        }
+        let all: Vec<&NetworkInterface> =
+            self.endpoint.network_interfaces.iter().filter(|i| address(i, family).is_some()).collect();
+        let shifted = |interface: &NetworkInterface| {
+            world.manifest.zonal_shifts.values().any(|shift| {
+                (shift.resource == "*" || shift.resource == self.id || shift.resource == self.endpoint.service_name)
+                    && shift.away_from == interface.availability_zone_id
+                    && shift.expires_at.is_none_or(|end| end.as_second() > world.now)
+            })
+        };
+        let mut usable = all.clone();
+        usable.retain(|interface| interface.health == Health::Healthy && !shifted(interface));
+        if usable.is_empty() {
+            usable = all;
+        }
+        let near: Vec<_> =
+            usable.iter().copied().filter(|i| who.az.as_ref() == Some(&i.availability_zone_id)).collect();
+        let affinity = match self.endpoint.client_routing_policy {
+            ClientRoutingPolicy::AvailabilityZoneAffinity => true,
+            ClientRoutingPolicy::PartialAvailabilityZoneAffinity => keeps,
+            ClientRoutingPolicy::AnyAvailabilityZone => false,
+        };
+        let chosen = if affinity && !near.is_empty() { near } else { usable };
+        chosen.into_iter().filter_map(|interface| address(interface, family)).collect()
+    }
+}
+
+fn only<T>(mut list: Vec<T>) -> Option<T> {
+    if list.len() == 1 { list.pop() } else { None }
+}
+
+fn refused_or(own: Option<Step>, hidden: bool) -> Step {
+    own.filter(|_| !hidden).unwrap_or(Step::Refused)
+}
+
+fn has_wildcard(service: &VpcEndpointService) -> bool {
+    service.private_dns_names.iter().any(|name| name.to_string().starts_with("*."))
+}
+
+fn address(interface: &NetworkInterface, family: u16) -> Option<IpAddr> {
+    match family {
+        A => interface.ipv4.map(IpAddr::V4),
+        AAAA => interface.ipv6.map(IpAddr::V6),
+        _ => None,
+    }
+}
+
+fn endpoint_soa(apex: &[String]) -> Rr {
+    let data = Data::Soa(apex.to_vec(), under("hostmaster", apex), [1, 7200, 900, 1_209_600, 5]);
+    Rr::new(apex, SOA, 5, data)
+}
+
+/// What a name of an endpoint answers: addresses, and at its apex SOA and NS.
+fn found(addresses: &dyn Fn(u16) -> Vec<IpAddr>, at: &[String], name: &[String], qtype: u16) -> Step {
+    let mut records = Vec::new();
+    for family in [A, AAAA] {
+        if qtype == family || qtype == ANY {
+            let data = addresses(family).into_iter().map(Data::Address);
+            records.extend(data.map(|data| Rr::new(name, family, 60, data)));
+        }
+    }
+    if name == at && matches!(qtype, SOA | ANY) {
+        records.push(endpoint_soa(at));
+    }
+    if name == at && matches!(qtype, NS | ANY) {
+        records.push(Rr::new(at, NS, 5, Data::Name(at.to_vec())));
+    }
+    if records.is_empty() { Step::Empty(0, endpoint_soa(at)) } else { Step::Records(records) }
+}

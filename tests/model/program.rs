@@ -1,0 +1,186 @@
+//! The program under test, asked with hickory's messages.
+
+use super::{
+    names::{Data, Seen, name_wire},
+    oracle::{Ask, World},
+};
+use hickory_proto::{
+    op::{Edns, Message, MessageType, OpCode, Query},
+    rr::{
+        DNSClass, Name, RData, Record, RecordType,
+        rdata::opt::{EdnsCode, EdnsOption},
+    },
+    serialize::binary::BinDecodable,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+    sync::Arc,
+};
+use zonal::{
+    answer::{Client, Moment, Outcome, Transport, answer},
+    manifest::{Loaded, MasterFile, Problem, Record as FileRecord, ZoneData},
+    snapshot::{Node, Snapshot, compile},
+};
+
+/// Compiles a world.
+pub fn snapshot(world: &World) -> Result<Snapshot, Vec<Problem>> {
+    let zone_data = world.data.iter().map(|(id, records)| {
+        let records = records.iter().enumerate().map(|(line, rr)| FileRecord {
+            owner: zonal::wire::Name::from_wire(&name_wire(&rr.owner)).expect("a short name"),
+            rtype: rr.rtype,
+            ttl: rr.ttl,
+            rdata: rr.data.wire().into(),
+            file: 0,
+            line: line as u32 + 1,
+        });
+        let file = MasterFile { files: vec![Arc::from(Path::new("z.zone"))], records: records.collect() };
+        (id.clone(), ZoneData::Read(file))
+    });
+    let loaded =
+        Loaded { manifest: world.manifest.clone(), zone_data: zone_data.collect::<BTreeMap<_, _>>(), digest: [0; 32] };
+    compile(&loaded, &Arc::new(Node::default()), None).map(|(snapshot, _)| snapshot)
+}
+
+/// The query's packet, with EDNS; `mixed` writes the name in mixed case.
+pub fn packet(ask: &Ask, mixed: bool) -> Vec<u8> {
+    let labels = ask.name.iter().map(|label| {
+        let letters = label.bytes().enumerate();
+        let flip = |(at, octet): (usize, u8)| if mixed && at % 2 == 0 { octet.to_ascii_uppercase() } else { octet };
+        letters.map(flip).collect::<Vec<u8>>()
+    });
+    let name = Name::from_labels(labels.collect::<Vec<_>>()).expect("a short name");
+    let mut query = Query::query(name, RecordType::from(ask.qtype));
+    query.set_query_class(DNSClass::IN);
+    let mut message = Message::new(4711, MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = ask.rd;
+    message.add_query(query);
+    let mut edns = Edns::new();
+    edns.set_max_payload(1232);
+    message.set_edns(edns);
+    message.to_vec().expect("a small message")
+}
+
+/// The reply's octets; none if the query is dropped.
+pub fn exchange(
+    snapshot: &Snapshot,
+    ask: &Ask,
+    transport: Transport,
+    now: i64,
+    draw: u32,
+    query: &[u8],
+) -> Option<Vec<u8>> {
+    let client = Client { source: ask.source, local: ask.local, transport };
+    let mut reply = vec![0; 65_535];
+    match answer(snapshot, &client, Moment { now, draw }, query, &mut reply) {
+        Outcome::Reply(answered) => {
+            reply.truncate(answered.len);
+            Some(reply)
+        }
+        Outcome::Drop => None,
+    }
+}
+
+/// A reply, in the model's terms.
+#[derive(Debug)]
+pub struct Got {
+    pub message: Message,
+    pub rcode: u16,
+    pub aa: bool,
+    pub answer: BTreeSet<Seen>,
+    pub authority: BTreeSet<(String, u16, Option<u32>)>,
+    pub ede: Option<u16>,
+    pub ede_text: String,
+}
+
+/// Asks by TCP, so that nothing is cut off.
+pub fn ask(snapshot: &Snapshot, ask: &Ask, now: i64, draw: u32) -> Got {
+    let query = packet(ask, draw % 2 == 1);
+    let reply = exchange(snapshot, ask, Transport::Tcp, now, draw, &query).expect("a good query gets a reply");
+    let got = parse(&reply);
+    assert_eq!(reply[..2], query[..2], "the ID comes back");
+    let question = 12..query.len() - 11;
+    assert_eq!(reply[question.clone()], query[question], "the question comes back as it was written");
+    got
+}
+
+/// Reads a reply.
+pub fn parse(reply: &[u8]) -> Got {
+    let message = Message::from_bytes(reply).unwrap_or_else(|error| panic!("{error}: {reply:02x?}"));
+    assert_eq!(message.metadata.message_type, MessageType::Response);
+    let (mut ede, mut ede_text) = (None, String::new());
+    if let Some(edns) = &message.edns
+        && let Some(EdnsOption::Unknown(_, octets)) = edns.option(EdnsCode::Unknown(15))
+    {
+        ede = Some(u16::from_be_bytes([octets[0], octets[1]]));
+        ede_text = String::from_utf8(octets[2..].to_vec()).expect("EDE text is UTF-8");
+    }
+    Got {
+        rcode: u16::from(message.metadata.response_code),
+        aa: message.metadata.authoritative,
+        answer: message.answers.iter().map(seen).collect(),
+        authority: message
+            .authorities
+            .iter()
+            .map(|record| {
+                let rtype = u16::from(record.record_type());
+                (lower(&record.name), rtype, (rtype == 6).then_some(record.ttl))
+            })
+            .collect(),
+        ede,
+        ede_text,
+        message,
+    }
+}
+
+pub fn lower(name: &Name) -> String {
+    let text = name.to_ascii().to_ascii_lowercase();
+    if text.ends_with('.') { text } else { text + "." }
+}
+
+/// A record in the model's terms.
+pub fn seen(record: &Record) -> Seen {
+    let data = match &record.data {
+        RData::A(address) => address.0.to_string(),
+        RData::AAAA(address) => address.0.to_string(),
+        RData::CNAME(name) => lower(&name.0),
+        RData::NS(name) => lower(&name.0),
+        RData::PTR(name) => lower(&name.0),
+        RData::MX(mx) => format!("{} {}", mx.preference, lower(&mx.exchange)),
+        RData::SRV(srv) => format!("{} {} {} {}", srv.priority, srv.weight, srv.port, lower(&srv.target)),
+        RData::TXT(txt) => txt.txt_data.iter().map(|s| format!("\"{}\"", String::from_utf8_lossy(s))).collect(),
+        RData::SOA(soa) => format!(
+            "{} {} {} {} {} {} {}",
+            lower(&soa.mname),
+            lower(&soa.rname),
+            soa.serial,
+            soa.refresh,
+            soa.retry,
+            soa.expire,
+            soa.minimum
+        ),
+        RData::Unknown { code, rdata } => opaque(u16::from(*code), &rdata.anything),
+        other => other.to_string().to_ascii_lowercase(),
+    };
+    (lower(&record.name), u16::from(record.record_type()), record.ttl, data)
+}
+
+/// Types that hickory does not read here.
+fn opaque(rtype: u16, octets: &[u8]) -> String {
+    match rtype {
+        super::names::DNAME => {
+            let (mut labels, mut rest) = (Vec::new(), octets);
+            while let Some((length @ 1..=63, tail)) = rest.split_first() {
+                let (label, tail) = tail.split_at(*length as usize);
+                labels.push(String::from_utf8_lossy(label).to_ascii_lowercase());
+                rest = tail;
+            }
+            super::names::text(&labels)
+        }
+        super::names::DS if octets.len() == 24 => {
+            let digest = octets[4..].try_into().expect("20 octets");
+            Data::Ds(u16::from_be_bytes([octets[0], octets[1]]), digest).text()
+        }
+        _ => format!("{octets:02x?}"),
+    }
+}

@@ -1,0 +1,173 @@
+//! A zone as RFC 1034 4.3.2, RFC 4592 and RFC 6672 have it: a list of records, searched from end to end.
+
+use super::names::{ANY, CNAME, DNAME, DS, Data, N, NS, Rr, SOA, at_or_below, name_wire, under};
+use std::collections::BTreeSet;
+use zonal::manifest::PrivateHostedZone;
+
+/// A zone: its records, and its aliases (owner, type, target).
+#[derive(Clone, Debug)]
+pub struct Zone {
+    pub apex: N,
+    pub records: Vec<Rr>,
+    pub aliases: Vec<(N, u16, N)>,
+}
+
+/// What a zone has to say.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Found {
+    /// The records, their owner being the name that was asked.
+    Records(Vec<Rr>),
+    /// An alias that leads to a name outside of the zone.
+    Alias(N, u16),
+    /// The name exists, without such a record.
+    NoData,
+    /// There is no such name.
+    NoName,
+    /// A zone cut: the owner of the NS records.
+    Referral(N),
+    /// A CNAME, and perhaps the DNAME that it was made from; and where it leads.
+    Follow(Vec<Rr>, N),
+    /// The name that a DNAME makes is too long.
+    TooLong(Vec<Rr>),
+}
+
+impl Zone {
+    /// The zone of the manifest, with the records of its file. SOA and NS are supplied when they are missing.
+    pub fn new(resource: &PrivateHostedZone, records: &[Rr]) -> Zone {
+        let apex = super::names::name(&resource.name.to_string());
+        let mut records = records.to_vec();
+        let has = |records: &[Rr], rtype| records.iter().any(|rr| rr.owner == apex && rr.rtype == rtype);
+        if !has(&records, SOA) {
+            let data = Data::Soa(under("ns", &apex), under("hostmaster", &apex), [1, 7200, 900, 1_209_600, 60]);
+            records.push(Rr::new(&apex, SOA, 60, data));
+        }
+        if !has(&records, NS) {
+            records.push(Rr::new(&apex, NS, 60, Data::Name(under("ns", &apex))));
+        }
+        let mut aliases = Vec::new();
+        for set in &resource.records {
+            let owner = match set.name.as_str() {
+                "@" => apex.clone(),
+                relative => [super::names::name(relative), apex.clone()].concat(),
+            };
+            let rtype = match set.record_type.as_str() {
+                "A" => super::names::A,
+                "AAAA" => super::names::AAAA,
+                other => panic!("the generator makes no aliases of type {other}"),
+            };
+            let target = set.alias.as_ref().expect("the generator makes aliases only");
+            aliases.push((owner, rtype, super::names::name(&target.name.to_string())));
+        }
+        Zone { apex, records, aliases }
+    }
+
+    /// All owners, those hidden below a cut or a DNAME left out.
+    fn owners(&self) -> BTreeSet<N> {
+        let all = self.records.iter().map(|rr| &rr.owner).chain(self.aliases.iter().map(|(owner, ..)| owner));
+        all.filter(|owner| self.hidden_below(owner).is_none()).cloned().collect()
+    }
+
+    /// The cut or DNAME that hides a name, if there is one: the highest counts.
+    fn hidden_below(&self, name: &[String]) -> Option<N> {
+        let below_apex = name.len().checked_sub(self.apex.len())?;
+        (1..=below_apex)
+            .rev()
+            .map(|skip| name[skip..].to_vec())
+            .find(|above| self.has(above, DNAME) || (*above != self.apex && self.has(above, NS)))
+    }
+
+    fn has(&self, owner: &[String], rtype: u16) -> bool {
+        self.records.iter().any(|rr| rr.owner == owner && rr.rtype == rtype)
+    }
+
+    /// Whether a name exists: it has records, or something below it has (an empty non-terminal).
+    pub fn exists(&self, name: &[String]) -> bool {
+        name == self.apex || self.owners().iter().any(|owner| at_or_below(owner, name))
+    }
+
+    /// The SOA record of negative answers: its TTL is the lesser of its own and its MINIMUM (RFC 2308, 3).
+    pub fn negative(&self) -> Rr {
+        let mut soa = self.records.iter().find(|rr| rr.rtype == SOA).cloned().expect("made in `new`");
+        if let Data::Soa(_, _, numbers) = &soa.data {
+            soa.ttl = soa.ttl.min(numbers[4]);
+        }
+        soa
+    }
+
+    /// Searches the zone for a name that is at or below its apex.
+    pub fn search(&self, name: &[String], qtype: u16) -> Found {
+        if let Some(above) = self.hidden_below(name) {
+            if self.has(&above, NS) && above != self.apex {
+                return Found::Referral(above);
+            }
+            let dname = self.records.iter().find(|rr| rr.owner == above && rr.rtype == DNAME).expect("just seen");
+            let Data::Name(to) = &dname.data else { panic!("a DNAME holds a name") };
+            let target: N = [&name[..name.len() - above.len()], to].concat();
+            if name_wire(&target).len() > 255 {
+                return Found::TooLong(vec![dname.clone()]);
+            }
+            let cname = Rr::new(name, CNAME, dname.ttl, Data::Name(target.clone()));
+            // A question for the CNAME is answered with it.
+            if matches!(qtype, CNAME | ANY) {
+                return Found::Records(vec![dname.clone(), cname]);
+            }
+            return Found::Follow(vec![dname.clone(), cname], target);
+        }
+        if name != self.apex && self.has(name, NS) && qtype != DS {
+            return Found::Referral(name.to_vec());
+        }
+        if self.exists(name) {
+            return self.at(name, name, qtype, 0);
+        }
+        match self.wildcard(name) {
+            Some(wildcard) => self.at(&wildcard, name, qtype, 0),
+            None => Found::NoName,
+        }
+    }
+
+    /// The source of synthesis: `*` below the closest encloser, if it exists (RFC 4592, 3.3.1).
+    fn wildcard(&self, name: &[String]) -> Option<N> {
+        let encloser = (1..=name.len() - self.apex.len()).map(|skip| &name[skip..]).find(|above| self.exists(above))?;
+        Some(under("*", encloser)).filter(|wildcard| self.exists(wildcard))
+    }
+
+    /// What an existing name holds, with `asked` as its owner.
+    fn at(&self, name: &[String], asked: &[String], qtype: u16, depth: usize) -> Found {
+        let here: Vec<Rr> = self
+            .records
+            .iter()
+            .filter(|rr| rr.owner == name)
+            .map(|rr| Rr { owner: asked.to_vec(), ..rr.clone() })
+            .collect();
+        if let Some(cname) = here.iter().find(|rr| rr.rtype == CNAME)
+            && qtype != CNAME
+            && qtype != ANY
+        {
+            let Data::Name(target) = &cname.data else { panic!("a CNAME holds a name") };
+            return Found::Follow(vec![cname.clone()], target.clone());
+        }
+        let wanted: Vec<Rr> = here.iter().filter(|rr| rr.rtype == qtype || qtype == ANY).cloned().collect();
+        if !wanted.is_empty() {
+            return Found::Records(wanted);
+        }
+        match self.aliases.iter().find(|(owner, rtype, _)| owner == name && (*rtype == qtype || qtype == ANY)) {
+            Some((_, rtype, target)) => self.alias(target, asked, *rtype, depth),
+            None => Found::NoData,
+        }
+    }
+
+    /// The records of the alias's target in this zone, as if they were those of `asked`.
+    fn alias(&self, target: &[String], asked: &[String], qtype: u16, depth: usize) -> Found {
+        if !at_or_below(target, &self.apex) {
+            return Found::Alias(target.to_vec(), qtype);
+        }
+        if depth == 16 || self.hidden_below(target).is_some() {
+            return Found::NoData;
+        }
+        let source = if self.exists(target) { Some(target.to_vec()) } else { self.wildcard(target) };
+        match source.map(|source| self.at(&source, asked, qtype, depth + 1)) {
+            Some(found @ (Found::Records(_) | Found::Alias(..))) => found,
+            _ => Found::NoData,
+        }
+    }
+}
