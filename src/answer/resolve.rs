@@ -18,7 +18,7 @@ use crate::{
     wire::{
         Name,
         query::{HEADER, LookupName, Query, flag, rcode},
-        rdata::{rtype, type_to_text},
+        rdata::rtype,
         reply::{Ede, Full, Reply, Section, expand_name, suffix_at},
     },
 };
@@ -170,25 +170,19 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
         if self.qtype == rtype::DS
             && let Some((cut, (0, _))) = next_cut(snapshot, view, self.name, (0, 0))
         {
-            let above = self.decide_from((1, 0), self.name.labels(), first);
-            let is_forwarded = match cut {
-                Cut::Rule(_, rule) => matches!(rule.rule_type, RuleType::Forward | RuleType::Recursive),
-                _ => false,
-            };
+            let is_forwarded =
+                matches!(cut, Cut::Rule(_, rule) if matches!(rule.rule_type, RuleType::Forward | RuleType::Recursive));
+            let above = self.decide_from((1, 0), usize::MAX, first);
             if !matches!(above, (Outcome::Forward(_), _)) {
                 return above;
             }
             let own = self.decide_from((0, 0), 0, first);
-            match own {
-                (Outcome::Forward(_), _) if !is_forwarded => above,
-                _ => own,
-            }
-        } else {
-            self.decide_from((0, 0), self.name.labels(), first)
+            return if matches!(own, (Outcome::Forward(_), _)) && !is_forwarded { above } else { own };
         }
+        self.decide_from((0, 0), usize::MAX, first)
     }
 
-    /// The same among the cuts from a place on, up to the name that is left when `most` labels are taken away.
+    /// The same among the cuts from a place on, those left out that are more than `most` labels above the name.
     #[inline]
     fn decide_from(&mut self, mut place: Place, most: usize, first: bool) -> (Outcome<'s>, Kind) {
         let (snapshot, view) = (self.snapshot, self.view);
@@ -269,11 +263,6 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
         }
         let owner = 0xc000 | apex as u16;
         self.reply.record(section, owner, rtype::SOA, ttl, &[&pointer, contact, &octets]).map(|_| ())
-    }
-
-    /// What is asked for, for those who read.
-    pub fn asked(&self) -> String {
-        format!("{} {}", printed(self.name.wire()), type_to_text(self.qtype))
     }
 }
 

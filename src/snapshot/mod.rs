@@ -19,7 +19,11 @@ use crate::{
 };
 use endpoints::{Azs, Endpoints};
 use networks::Networks;
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Arc, LazyLock},
+};
 use views::Views;
 use zone::Zone;
 
@@ -75,6 +79,7 @@ pub fn compile(
     node: &Arc<Node>,
     previous: Option<&Snapshot>,
 ) -> Result<(Snapshot, Vec<Problem>), Vec<Problem>> {
+    LazyLock::force(&autodefined::LOCALLY_SERVED); // now, not with the first query
     let manifest = &loaded.manifest;
     let mut problems = Vec::new();
     let zones = compile_zones(loaded, previous, &mut problems);

@@ -390,7 +390,8 @@ fn zone(dice: &mut Dice, world: &mut World, number: usize, endpoints: &[N]) {
     let mut outside = private_names(&world.manifest);
     outside.extend(endpoints.iter().cloned());
     outside.extend(["a.test", "b.a.test", "x.c.test", "x.onprem.example", "nowhere.example"].map(name));
-    let content = records(dice, &name(apex), 14, &outside);
+    let count = dice.below(15);
+    let content = records(dice, &name(apex), count, &outside);
     let mut aliases = Vec::new();
     let plain = Zone { apex: name(apex), records: content.clone(), aliases: Vec::new() };
     for alias in 0..dice.below(4) {
@@ -423,8 +424,8 @@ fn zone(dice: &mut Dice, world: &mut World, number: usize, endpoints: &[N]) {
     world.data.insert(id, content);
 }
 
-/// The records of a zone: valid ones, that hit all corners of RFC 1034, 4592 and 6672.
-pub fn records(dice: &mut Dice, apex: &[String], most: usize, outside: &[N]) -> Vec<Rr> {
+/// The records of a zone, at about `count` names: valid ones, that hit all corners of RFC 1034, 4592 and 6672.
+pub fn records(dice: &mut Dice, apex: &[String], count: usize, outside: &[N]) -> Vec<Rr> {
     let numbers = [1, 7200, 900, 1_209_600, *dice.pick(&[60, 5, 3600])];
     let soa = Data::Soa(under("ns", apex), under("hostmaster", apex), numbers);
     let mut out = vec![Rr::new(apex, SOA, 300, soa)];
@@ -432,7 +433,7 @@ pub fn records(dice: &mut Dice, apex: &[String], most: usize, outside: &[N]) -> 
         out.push(Rr::new(apex, NS, 300, Data::Name(under("a", apex))));
     }
     let mut pool: Vec<N> = outside.to_vec();
-    for _ in 0..dice.below(most + 1) {
+    for _ in 0..count {
         let mut owner = apex.to_vec();
         for _ in 0..dice.below(4) {
             let label = *dice.pick(&["a", "b", "*", "c"]);

@@ -108,7 +108,7 @@ impl Zone {
             }
             let cname = Rr::new(name, CNAME, dname.ttl, Data::Name(target.clone()));
             // A question for the CNAME is answered with it.
-            if matches!(qtype, CNAME | ANY) {
+            if qtype == CNAME {
                 return Found::Records(vec![dname.clone(), cname]);
             }
             return Found::Follow(vec![dname.clone(), cname], target);
