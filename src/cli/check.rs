@@ -76,8 +76,9 @@ fn check_rest(manifest: &Manifest, errors: &[Problem]) -> Vec<Problem> {
     }
     problems.retain(|problem| {
         let wants_gateway = problem.field.ends_with("private_dns_only_for_inbound_resolver_endpoint");
-        !ids.iter().any(|id| problem.message.contains(id))
-            && !(wants_gateway && broken.iter().any(|(kind, _)| *kind == "vpc_endpoints"))
+        let mentions_broken = ids.iter().any(|id| problem.message.contains(id));
+        let gateway_is_broken = wants_gateway && broken.iter().any(|(kind, _)| *kind == "vpc_endpoints");
+        !mentions_broken && !gateway_is_broken
     });
     problems
 }
