@@ -7,6 +7,8 @@ mod autodefined;
 mod cookie;
 mod endpoint;
 mod resolve;
+#[cfg(test)]
+mod tests;
 mod trace;
 mod whoami;
 mod zone;
