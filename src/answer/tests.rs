@@ -4,7 +4,7 @@ use super::{Client, Moment, Outcome, Transport, answer};
 use crate::{
     manifest::Loaded,
     snapshot::{Snapshot, compile},
-    wire::{Name, message::Message, rdata::rtype},
+    wire::{Name, message::Message, query::rcode, rdata::rtype},
 };
 use serde_json::json;
 use std::{collections::BTreeSet, sync::Arc};
@@ -53,4 +53,19 @@ fn names_beyond_the_reach_of_a_pointer() {
     }
     let owners: BTreeSet<_> = message.sections[2].iter().map(|record| record.owner.to_string()).collect();
     assert_eq!(message.sections[2].len(), 3 * owners.len(), "no set is there in part");
+}
+
+/// A label may hold any octet: where the question ends is not where its first zero is.
+#[test]
+fn too_long_a_chain_from_a_name_with_a_zero_octet() {
+    let mut records = vec![json!({"name": "\\000x", "type": "CNAME", "records": ["h0.z.example"]})];
+    records.extend((0..17).map(|n| {
+        let target = format!("h{}.z.example", n + 1);
+        json!({"name": format!("h{n}"), "type": "CNAME", "records": [target]})
+    }));
+    let snapshot = snapshot(json!({"name": "z.example", "vpc_ids": ["a"], "records": records}));
+    let name = b"\x02\0x\x01z\x07example\0";
+    let reply = ask(&snapshot, Transport::Udp, name, rtype::A);
+    assert_eq!(reply[3] & 15, rcode::SERVFAIL as u8);
+    assert_eq!(reply[12..], [&name[..], &[0, 1, 0, 1]].concat());
 }
