@@ -16,7 +16,7 @@ mod zone;
 use crate::{
     snapshot::{
         Snapshot,
-        networks::{Networks, Path, Refusal},
+        networks::{Path, Refusal},
     },
     wire::{
         query::{Edns, HEADER, LookupName, Packet, Query, flag, rcode},
@@ -165,8 +165,8 @@ fn refused(refusal: Refusal) -> Ede<'static> {
 
 /// What goes around every reply to a query: the OPT record and the size.
 struct Frame<'a> {
-    networks: &'a Networks,
-    local: IpAddr,
+    snapshot: &'a Snapshot,
+    client: &'a Client,
     opt: Option<Opt<'a>>,
     most: usize,
     cookie: Cookie,
@@ -174,11 +174,11 @@ struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     #[inline]
-    fn new(snapshot: &'a Snapshot, client: &Client, moment: Moment, edns: Option<&Edns<'a>>) -> Frame<'a> {
-        let (node, networks, local) = (&snapshot.node, &*snapshot.networks, client.local);
+    fn new(snapshot: &'a Snapshot, client: &'a Client, moment: Moment, edns: Option<&Edns<'a>>) -> Frame<'a> {
+        let node = &snapshot.node;
         let udp_size = edns.map_or(MIN_UDP, |edns| (edns.udp_size as usize).clamp(MIN_UDP, MAX_UDP));
         let most = if client.transport == Transport::Udp { udp_size } else { u16::MAX as usize };
-        let Some(edns) = edns else { return Frame { networks, local, opt: None, most, cookie: Cookie::Absent } };
+        let Some(edns) = edns else { return Frame { snapshot, client, opt: None, most, cookie: Cookie::Absent } };
         let (cookie, state) = cookie::renew(node, client, moment, edns.cookie);
         let opt = Opt {
             query: *edns,
@@ -186,7 +186,7 @@ impl<'a> Frame<'a> {
             cookie,
             keepalive: (edns.keepalive && client.transport == Transport::Tcp).then_some(node.tcp_keepalive),
         };
-        Frame { networks, local, opt: Some(opt), most, cookie: state }
+        Frame { snapshot, client, opt: Some(opt), most, cookie: state }
     }
 
     /// A reply without records.
@@ -201,7 +201,7 @@ impl<'a> Frame<'a> {
     ) -> Outcome {
         let mut reply = Reply::new(reply, packet, question, self.most, self.opt.as_ref());
         // A delegation door offers no recursion, in errors either.
-        if self.networks.doors.get(&self.local).is_none_or(|door| door.path != Path::InboundDelegation) {
+        if self.snapshot.networks.doors.get(&self.client.local).is_none_or(|door| door.path != Path::InboundDelegation) {
             reply.set(flag::RA);
         }
         let len = reply.finish(code, self.opt.as_ref(), ede);
