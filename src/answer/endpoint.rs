@@ -98,7 +98,7 @@ impl<'s, T: Trace> Resolver<'_, 's, '_, T> {
         }
         let owner = 0xc000 | self.name_at as u16;
         if let Some(target) = name.and_then(|name| name.cname.as_ref())
-            && self.qtype != rtype::DS
+            && (self.qtype != rtype::DS || skip > 0)
         {
             self.trace.note(Stage::Endpoint, || format!("a customer's service: a CNAME to {target}"));
             let data = self.reply.record(Section::Answer, owner, rtype::CNAME, TTL, &[target.as_wire()])?;
