@@ -227,6 +227,7 @@ impl Metrics {
 
     /// Counters for one more worker. They are summed up with the others' for as long as the server runs.
     pub fn writer(&self, transport: Transport) -> Writer {
+        self.workers.fold();
         let block = Arc::new(Block {
             transport,
             answers: Mutex::default(),
@@ -282,13 +283,13 @@ struct Workers {
     /// Collectors are told apart by this.
     desc: Desc,
     blocks: Arc<Mutex<Vec<Arc<Block>>>>,
-    /// What the workers that have ended counted.
-    retired: Arc<Mutex<Vec<(Transport, Totals)>>>,
+    /// What the workers that have ended counted, of UDP and of TCP.
+    retired: Arc<Mutex<[Totals; 2]>>,
     snapshot: Published,
 }
 
 /// The sums of one transport's workers.
-#[derive(Default)]
+#[derive(Clone, Default)]
 struct Totals {
     answers: Vec<u64>,
     dropped: [u64; DROPPED.len()],
@@ -316,33 +317,27 @@ impl Totals {
 }
 
 impl Workers {
-    /// The totals by transport. Blocks whose worker has ended are folded into what is kept of them.
-    fn totals(&self) -> [(Transport, &'static str, Totals); 2] {
-        let mut totals = [(Transport::Udp, "udp", Totals::default()), (Transport::Tcp, "tcp", Totals::default())];
+    /// Folds the blocks whose worker has ended into what is kept of them.
+    fn fold(&self) {
         let mut retired = lock(&self.retired);
         lock(&self.blocks).retain(|block| {
-            if Arc::strong_count(block) > 1 {
-                return true;
+            let ended = Arc::strong_count(block) == 1;
+            if ended {
+                retired[block.transport as usize].add(block);
             }
-            let index = retired.iter().position(|(transport, _)| *transport == block.transport);
-            let index = index.unwrap_or_else(|| {
-                retired.push((block.transport, Totals::default()));
-                retired.len() - 1
-            });
-            retired[index].1.add(block);
-            false
+            !ended
         });
-        for (transport, _, total) in &mut totals {
-            for (_, kept) in retired.iter().filter(|(other, _)| other == transport) {
-                total.answers.clone_from(&kept.answers);
-                total.dropped = kept.dropped;
-                total.limited = kept.limited;
-            }
-            for block in lock(&self.blocks).iter().filter(|block| block.transport == *transport) {
-                total.add(block);
-            }
+    }
+
+    /// The totals of each transport.
+    fn totals(&self) -> [(&'static str, Totals); 2] {
+        self.fold();
+        let mut totals = lock(&self.retired).clone();
+        for block in lock(&self.blocks).iter() {
+            totals[block.transport as usize].add(block);
         }
-        totals
+        let [udp, tcp] = totals;
+        [("udp", udp), ("tcp", tcp)]
     }
 
     fn metrics(&self) -> [IntCounterVec; 3] {
@@ -363,7 +358,7 @@ impl Collector for Workers {
         let [answers, dropped, limited] = self.metrics();
         let snapshot = self.snapshot.load();
         let labels = snapshot.view_labels();
-        for (_, transport, totals) in self.totals() {
+        for (transport, totals) in self.totals() {
             for (index, &count) in totals.answers.iter().enumerate().filter(|(_, count)| **count > 0) {
                 let view = match (index / PER_VIEW).checked_sub(1) {
                     None => "none",
@@ -466,7 +461,7 @@ mod tests {
         let core = tests::core(&tests::limits());
         let mut writer = core.metrics.writer(Transport::Udp);
         let total = |view: usize| {
-            let [(_, _, udp), _] = core.metrics.workers.totals();
+            let [(_, udp), _] = core.metrics.workers.totals();
             udp.answers.get((view + 1) * PER_VIEW + index_of(Kind::Zone, 0)).copied()
         };
         writer.make_room(10);

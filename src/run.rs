@@ -27,7 +27,7 @@ use std::{
 };
 use tokio::{
     runtime::Runtime,
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::watch,
 };
 
@@ -50,6 +50,12 @@ impl std::error::Error for Rejected {}
 
 /// Serves until SIGTERM or SIGINT. An error is one sentence that says what to do; [`Rejected`] has the problems.
 pub fn serve(config: &Config) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("tcp").enable_all().build()?;
+    let hang_up = {
+        // Caught from the first moment on, as a reload that comes early must not end the process.
+        let _runtime = runtime.enter();
+        signal(SignalKind::hangup())?
+    };
     let directory = &config.control_plane.directory;
     check_directory(directory)?;
     let node = Arc::new(node::node(config)?);
@@ -65,22 +71,19 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     }
     watch.follow(&loader.inputs(), started);
 
-    let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("tcp").enable_all().build()?;
     let mut listeners = Listeners::new(core.clone(), runtime.handle().clone());
     bind(config, &core, &mut listeners)?;
     let admin = Arc::new(Admin { core: core.clone(), status, bound: AtomicBool::new(true) });
     let admin_address = admin::start(config.admin.address, admin.clone())?;
-    let server = Server { config, core, listeners, admin, messages: watch.sender(), generations: keeper.generations() };
+    let (messages, generations) = (watch.sender(), keeper.generations());
+    let server = Server { config, core, listeners, admin, messages, generations, hang_up };
     server.greet(keeper.manifest(), admin_address);
-    let thread = std::thread::Builder::new()
+    std::thread::Builder::new()
         .name("control-plane".into())
         .spawn(move || directory::run(watch, loader, keeper))
         .context("the control plane's thread cannot be started")?;
     let result = runtime.block_on(server.run());
-    if result.is_ok() && thread.join().is_err() {
-        bail!("the control plane's thread has failed");
-    }
-    // What is left are clients that do not let go.
+    // What is left are clients that do not let go, and maybe a load that nobody waits for any more.
     Runtime::shutdown_background(runtime);
     result
 }
@@ -135,6 +138,7 @@ struct Server<'a> {
     admin: Arc<Admin>,
     messages: Sender<Message>,
     generations: watch::Receiver<u64>,
+    hang_up: Signal,
 }
 
 impl Server<'_> {
@@ -162,12 +166,11 @@ impl Server<'_> {
     async fn run(mut self) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        let mut hang_up = signal(SignalKind::hangup())?;
         loop {
             tokio::select! {
                 _ = terminate.recv() => break,
                 _ = interrupt.recv() => break,
-                _ = hang_up.recv() => {
+                _ = self.hang_up.recv() => {
                     // Without a receiver the control plane has failed, which the next arm tells.
                     let _ = self.messages.send(Message::Reload);
                 }

@@ -59,8 +59,8 @@ fn transcripts_over_the_function() {
             }
         }
     }
-    assert!(asked > 200, "only {asked} questions were found");
     assert!(wrong.is_empty(), "{wrong}");
+    assert!(asked > 200, "only {asked} questions were found");
 }
 
 #[test]

@@ -245,7 +245,7 @@ fn forwarder(lab: &mut Lab, node: &str, addresses: &[&str], command: &[&str]) ->
     process
 }
 
-/// All kinds of names come through, and still do when one of the two servers is gone.
+/// All kinds of names come through, and still do when one of the two AZs or servers is gone.
 fn goes_through(lab: &Lab, address: &str, servers: [Process; 2]) {
     let ask = |question: &str, rtype: &str| {
         let question = format!("@{address} {question} {rtype} +tries=3 +time=5");
@@ -263,6 +263,13 @@ fn goes_through(lab: &Lab, address: &str, servers: [Process; 2]) {
     let reply = lab.dig("dc", &format!("@{address} missing.corp.example.com A"));
     assert_eq!(reply.status, "NXDOMAIN", "{reply}");
 
+    // AZ 1 falls silent,
+    lab.cut("tgw-us", &["10.2.0.53", "fd00:2::53"], true);
+    assert_eq!(ask("vpce-0kms.kms.us-east-1.vpce.amazonaws.com", "AAAA"), ["fd00:2:0:10::11"]);
+    assert_eq!(ask("vpce-0kms-us-east-1b.kms.us-east-1.vpce.amazonaws.com", "A"), ["10.2.16.11"]);
+    lab.cut("tgw-us", &["10.2.0.53", "fd00:2::53"], false);
+
+    // or only its server is gone.
     let [first, second] = servers;
     drop(first);
     assert_eq!(ask("kms.us-east-1.amazonaws.com", "A"), ["10.2.16.11"]);
@@ -307,7 +314,7 @@ fn through_bind() {
             key[3..].concat(),
             hints.display()
         );
-        lab.scratch.write(&format!("{name}.conf"), text).display().to_string()
+        lab.scratch.write(&format!("{name}.main.conf"), text).display().to_string()
     };
     let with = config("bind", "192.168.0.11", &format!("include \"{options}\";"));
     let without = config("bind-bare", "192.168.0.12", "");

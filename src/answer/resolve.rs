@@ -111,6 +111,7 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
     #[inline]
     fn run(mut self) -> Resolved<'r, 's> {
         let mut owners = [HEADER; MOST_HOPS + 1];
+        let question = self.reply.position();
         let mut kind = None;
         for hop in 0..=MOST_HOPS {
             owners[hop] = self.name_at;
@@ -134,7 +135,6 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
             }
         }
         self.trace.note(Stage::Answer, || format!("the chain has more than {MOST_HOPS} CNAME or DNAME records"));
-        let question = HEADER + self.reply.written()[HEADER..].iter().position(|octet| *octet == 0).unwrap_or(0) + 5;
         self.reply.rewind(question, Section::Answer, 0);
         let ede = Ede { code: 0, text: ["more than 16 CNAME or DNAME records in a chain", "", ""] };
         Resolved { reply: self.reply, rcode: rcode::SERVFAIL, kind: kind.unwrap_or(Kind::Zone), ede: Some(ede) }

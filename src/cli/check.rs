@@ -3,10 +3,13 @@
 use super::{CheckArguments, Format, now, report::report};
 use crate::{
     config::Config,
-    manifest::{Loader, Problem, Severity, check::check, connectivity::Connectivity},
+    manifest::{Loader, Manifest, Problem, Severity, check::check, connectivity::Connectivity},
     snapshot::{self, Snapshot},
 };
-use std::{io::Write, path::Path, process::ExitCode, sync::Arc};
+use std::{collections::BTreeSet, io::Write, path::Path, process::ExitCode, sync::Arc};
+
+/// With more broken resources than this, nothing is said of the others.
+const MAX_BROKEN: usize = 100;
 
 /// Runs the command. Exit status 1 if there is an error, or a warning that is denied.
 pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
@@ -53,12 +56,43 @@ fn summary(errors: usize, warnings: usize, directory: Option<&Path>) -> String {
     format!("{place}: {}, {}", count(errors, "error"), count(warnings, "warning"))
 }
 
+/// Checks what could be read beside the resources that have errors. What is said of those, or for want of them, is left
+/// out; and nothing is said if whole files are missing.
+fn check_rest(manifest: &Manifest, errors: &[Problem]) -> Vec<Problem> {
+    let errors = errors.iter().filter(|problem| problem.severity == Severity::Error);
+    let Some(broken) = errors.map(|problem| problem.resource.as_ref()).collect::<Option<BTreeSet<_>>>() else {
+        return Vec::new();
+    };
+    // Each of them is looked for in each problem.
+    let ids: Vec<String> = broken
+        .iter()
+        .filter(|(kind, id)| *kind != "private_hosted_zones" || !manifest.private_hosted_zones.contains_key(id))
+        .map(|(_, id)| format!("`{id}`"))
+        .take(MAX_BROKEN)
+        .collect();
+    let mut problems = check(manifest, &Connectivity::new(manifest), now());
+    if ids.len() == MAX_BROKEN {
+        return Vec::new();
+    }
+    problems.retain(|problem| {
+        let wants_gateway = problem.field.ends_with("private_dns_only_for_inbound_resolver_endpoint");
+        let mentions_broken = ids.iter().any(|id| problem.message.contains(id));
+        let gateway_is_broken = wants_gateway && broken.iter().any(|(kind, _)| *kind == "vpc_endpoints");
+        !mentions_broken && !gateway_is_broken
+    });
+    problems
+}
+
 /// Loads, checks and compiles a directory: the snapshot and warnings, or all problems. All of them know their place.
 pub(super) fn examine(directory: &Path) -> (Result<Snapshot, Vec<Problem>>, Vec<Problem>) {
     let mut loader = Loader::new(directory);
     let (loaded, mut problems) = match loader.load() {
         Ok(loaded) => loaded,
-        Err(problems) => return (Err(problems), Vec::new()),
+        Err(mut problems) => {
+            problems.extend(check_rest(loader.manifest(), &problems));
+            loader.locate(&mut problems);
+            return (Err(problems), Vec::new());
+        }
     };
     problems.extend(check(&loaded.manifest, &Connectivity::new(&loaded.manifest), now()));
     let snapshot = match snapshot::compile(&loaded, &Arc::default(), None) {
@@ -77,5 +111,30 @@ pub(super) fn examine(directory: &Path) -> (Result<Snapshot, Vec<Problem>>, Vec<
             (Ok(snapshot), problems)
         }
         _ => (Err(problems), Vec::new()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_broken_resource_does_not_hide_what_is_wrong_with_others() {
+        let directory = std::env::temp_dir().join(format!("zonal-check-{}", std::process::id()));
+        std::fs::create_dir_all(&directory).unwrap();
+        let text = "vpcs:\n  a: {region: r}\nresolver_endpoints:\n  in: {vpc_id: a, ip_addresses: [{ip: 10.0.0.2}]}\n  \
+                    out: {vpc_id: b, ip_addresses: [{ip: 10.0.0.3}]}\n";
+        std::fs::write(directory.join("a.yaml"), text).unwrap();
+        let problems = examine(&directory).0.err().unwrap();
+        std::fs::remove_dir_all(&directory).unwrap();
+        let shown: Vec<String> =
+            problems.iter().map(|p| p.to_string().rsplit("a.yaml:").next().unwrap().into()).collect();
+        assert_eq!(
+            shown,
+            [
+                "2:3: error: vpcs.a: the field `cidr_blocks` is missing",
+                "5:17: error: resolver_endpoints.out.vpc_id: there is no VPC `b`"
+            ]
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! `zonal serve`
 
+use super::{Format, report::report};
 use crate::{
     config::{Config, LogFormat},
     run::{self, Rejected},
@@ -12,13 +13,15 @@ use tracing_subscriber::EnvFilter;
 
 /// Serves until it is told to stop. Exit status 1 when it cannot.
 pub fn serve(config: &Config) -> ExitCode {
-    start_log(config.log.format == LogFormat::Json);
-    config.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+    start_log(config.log.format);
+    for warning in &config.warnings {
+        tracing::warn!("{warning}");
+    }
     match run::serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             if let Some(Rejected(problems)) = error.downcast_ref() {
-                problems.iter().for_each(|problem| eprintln!("{problem}"));
+                report(problems.clone(), Format::Human, &mut io::stderr());
             }
             eprintln!("zonal: {error:#}");
             ExitCode::FAILURE
@@ -27,9 +30,12 @@ pub fn serve(config: &Config) -> ExitCode {
 }
 
 /// Logs go to standard error, for people or as JSON, from the level in `RUST_LOG` on; `info` without it.
-fn start_log(json: bool) {
+fn start_log(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let log = log.with_ansi(io::stderr().is_terminal()).with_target(false);
-    if json { log.json().init() } else { log.init() }
+    match format {
+        LogFormat::Human => log.init(),
+        LogFormat::Json => log.json().init(),
+    }
 }

@@ -11,7 +11,7 @@ use notify::{
     event::{AccessKind, AccessMode, ModifyKind},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     fs,
     hash::{DefaultHasher, Hash, Hasher},
     os::unix::fs::MetadataExt,
@@ -112,11 +112,20 @@ impl Watch {
     /// Watches what the load that began at `started` has read, and no longer what the one before it had.
     pub fn follow(&mut self, inputs: &[PathBuf], started: SystemTime) {
         self.relevant.clear();
-        let trail = trail(&self.directory);
+        let trail = self::trail(&self.directory);
         self.real_directory = trail.last().cloned().unwrap_or_else(|| self.directory.clone());
         self.relevant.extend(trail);
+        // Thousands of files are in few directories.
+        let mut parents: HashMap<&Path, PathBuf> = HashMap::new();
         for input in inputs {
-            self.relevant.extend(self::trail(input));
+            let (Some(parent), Some(name)) = (input.parent(), input.file_name()) else { continue };
+            let real = parents.entry(parent).or_insert_with(|| {
+                let trail = self::trail(parent);
+                let real = trail.last().cloned().unwrap_or_default();
+                self.relevant.extend(trail);
+                real
+            });
+            self.relevant.extend(trail_from(real.clone(), Path::new(name)));
         }
         let mut wanted: BTreeSet<PathBuf> =
             self.relevant.iter().filter_map(|path| path.parent()).map(Path::to_path_buf).collect();
@@ -297,8 +306,12 @@ fn changed_since(path: &Path, time: SystemTime) -> bool {
 /// All links on the way to `path`, and at last what it leads to. None of them has a link in its parents.
 fn trail(path: &Path) -> Vec<PathBuf> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
+    trail_from(PathBuf::new(), &path)
+}
+
+/// The same from a directory on that has no link in its path.
+fn trail_from(mut here: PathBuf, path: &Path) -> Vec<PathBuf> {
     let mut ahead: VecDeque<PathBuf> = path.components().map(|part| PathBuf::from(part.as_os_str())).collect();
-    let mut here = PathBuf::new();
     let mut trail = Vec::new();
     while let Some(part) = ahead.pop_front() {
         match part.components().next() {
@@ -364,7 +377,8 @@ mod tests {
         let mut events = Vec::new();
         loop {
             match watch.events.recv().unwrap() {
-                Message::Event(Ok(event)) if event.paths.contains(&sentinel) => break,
+                // The event of its removal may still come after this function has ended.
+                Message::Event(Ok(event)) if event.kind.is_create() && event.paths.contains(&sentinel) => break,
                 message => events.push(message),
             }
         }

@@ -2,8 +2,8 @@
 
 use super::status::{self, LastError, Status};
 use crate::{
-    listen::Core,
-    manifest::{Loaded, Manifest, Problem, Severity, load::Loader},
+    listen::{Core, now},
+    manifest::{Loaded, Manifest, Problem, Severity, check::check, connectivity::Connectivity, load::Loader},
     snapshot::{self, Node, Snapshot},
 };
 use std::{
@@ -46,6 +46,28 @@ pub fn nothing(node: &Arc<Node>) -> Snapshot {
     }
 }
 
+/// Checks a manifest and compiles it. With the snapshot come warnings; instead of it, all errors and warnings.
+pub fn check_and_compile(
+    loaded: &Loaded,
+    node: &Arc<Node>,
+    previous: Option<&Snapshot>,
+) -> Result<(Snapshot, Vec<Problem>), Vec<Problem>> {
+    let mut problems = check(&loaded.manifest, &Connectivity::new(&loaded.manifest), now());
+    match snapshot::compile(loaded, node, previous) {
+        Ok((snapshot, more)) => {
+            problems.extend(more);
+            match problems.iter().any(|problem| problem.severity == Severity::Error) {
+                true => Err(problems),
+                false => Ok((snapshot, problems)),
+            }
+        }
+        Err(more) => {
+            problems.extend(more);
+            Err(problems)
+        }
+    }
+}
+
 impl Keeper {
     /// A keeper of what `core` serves.
     pub fn new(core: Arc<Core>, node: Arc<Node>, status: Arc<Status>) -> Keeper {
@@ -79,7 +101,7 @@ impl Keeper {
             return Loading::Unchanged;
         }
         let compiling = Instant::now();
-        let compiled = snapshot::compile(&loaded, &self.node, Some(&previous));
+        let compiled = check_and_compile(&loaded, &self.node, Some(&previous));
         self.core.metrics.compile_seconds.set(compiling.elapsed().as_secs_f64());
         let (snapshot, more) = match compiled {
             Ok(compiled) => compiled,
@@ -182,8 +204,14 @@ mod tests {
             (good, Some(Loading::Unchanged), 1, 0),
             ("vpcs: {vpc-a: {region: r, cidr_blocks: [10.0.0.0/99]}}", None, 1, 1),
             ("vpcs: [", None, 1, 2),
-            (good, Some(Loading::Unchanged), 1, 2),
-            (other, Some(Loading::Changed), 2, 2),
+            (
+                "vpcs: {vpc-a: {region: r, cidr_blocks: [10.0.0.0/16], resolver_addresses: [10.0.0.2, 10.0.0.2]}}",
+                None,
+                1,
+                3,
+            ),
+            (good, Some(Loading::Unchanged), 1, 3),
+            (other, Some(Loading::Changed), 2, 3),
         ];
         for (text, expected, generation, failures) in cases {
             fs::write(directory.join("a.yaml.new"), text).unwrap();

@@ -70,7 +70,11 @@ pub(crate) fn random_seed() -> (u64, u64) {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
-    use crate::answer::{Answered, Client, Cookie, Kind, Moment, Outcome};
+    use crate::{
+        answer::{Answered, Client, Cookie, Kind, Moment, Outcome},
+        manifest::Loaded,
+        snapshot::{Node, compile},
+    };
 
     /// Stands for the function that answers: the reply is the query, then the client's local address as text. A query
     /// that begins with `drop` has no reply, with `error` it is REFUSED, and `size` followed by two octets asks for a
@@ -102,7 +106,8 @@ pub(crate) mod tests {
     }
 
     pub fn core(limits: &Limits) -> Arc<Core> {
-        let snapshot = crate::snapshot::compile(&Default::default(), &Default::default(), None).unwrap().0;
+        let node = Arc::new(Node { cookie_secrets: vec![[7; 16]], ..Node::default() });
+        let (snapshot, _) = compile(&Loaded::default(), &node, None).unwrap();
         Arc::new(Core::new(Arc::new(ArcSwap::from_pointee(snapshot)), limits))
     }
 }

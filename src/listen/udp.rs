@@ -298,7 +298,7 @@ impl Batch {
             message.msg_hdr.msg_controllen = mem::size_of::<Control>() as _;
             message.msg_hdr.msg_flags = 0;
         }
-        self.received_len = 0;
+        self.received_len = BATCH;
         self.replies_len = 0;
         // SAFETY: there are BATCH headers, each with pointers to buffers of this value and with their sizes.
         let result = unsafe {
@@ -429,7 +429,10 @@ fn control_len<T>() -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::listen::tests::{core, limits};
+    use crate::{
+        answer::Kind,
+        listen::tests::{core, limits},
+    };
     use std::net::UdpSocket;
 
     struct Server {
@@ -548,5 +551,42 @@ mod tests {
         assert_eq!(batch.send(), 3);
         let replies: String = (0..7).map(|_| receive(&client).0).collect();
         assert_eq!(replies, "1235678");
+    }
+
+    #[test]
+    fn excess_error_answers_are_truncated_dropped_or_bad_cookie() {
+        let core = core(&limits());
+        let mut writer = core.metrics.writer(Transport::Udp);
+        let snapshot = core.snapshot.load();
+        let query = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\x01\x01x\0\0\x01\0\x01";
+        let plain = [&query[..], b"\0\0\x29\x04\xd0\0\0\0\0\0\0"].concat();
+        let cookie = [&query[..], b"\0\0\x29\x04\xd0\0\0\0\0\0\x0c\0\x0a\0\x08octets08"].concat();
+        let mut results = Vec::new();
+        for (query, source) in [(&plain, [192, 0, 2, 1]), (&cookie, [198, 51, 100, 1])] {
+            let client = Client { source: source.into(), local: [10, 0, 0, 2].into(), transport: Transport::Udp };
+            for number in 0..104 {
+                let mut reply = [0; REPLY_SIZE];
+                let moment = Moment { now: 0, draw: 0 };
+                let Outcome::Reply(mut answered) = answers::answer(&snapshot, &client, moment, query, &mut reply)
+                else {
+                    panic!("no reply");
+                };
+                assert!(is_limited(&answered));
+                let sent = apply_limit(&core, &mut writer, client.source, &mut answered, &mut reply);
+                let truncated = reply[2] & 2 != 0;
+                if number < 100 {
+                    assert!(sent && !truncated && answered.rcode == 5);
+                } else {
+                    results.push((sent, truncated, answered.rcode));
+                }
+            }
+        }
+        let (truncated, dropped, bad_cookie) = ((true, true, 5), (false, false, 5), (true, false, 23));
+        assert_eq!(results[..4], [truncated, dropped, truncated, dropped]);
+        assert_eq!(results[4..], [truncated, bad_cookie, truncated, bad_cookie]);
+        let with = |rcode, cookie| is_limited(&Answered { len: 0, view: None, rcode, kind: Kind::Zone, cookie });
+        assert!(
+            !with(0, Cookie::Absent) && !with(3, Cookie::Client) && with(2, Cookie::Absent) && !with(2, Cookie::Valid)
+        );
     }
 }

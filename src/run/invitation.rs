@@ -81,7 +81,8 @@ fn loopback_host(block: &IpNet) -> Option<IpAddr> {
     }
 }
 
-/// The private name that is the most worth asking for: the most clients have it, it differs by AZ, and it is short.
+/// The private name that is the most worth asking for: the most clients have it, it differs by AZ, AWS's
+/// service is known to all, and it is short.
 fn private_name(manifest: &Manifest) -> Option<String> {
     let is_open = |endpoint: &&VpcEndpoint| {
         endpoint.private_dns_enabled && !endpoint.dns_options.private_dns_only_for_inbound_resolver_endpoint
@@ -93,10 +94,11 @@ fn private_name(manifest: &Manifest) -> Option<String> {
     };
     let endpoints = manifest.vpc_endpoints.values().map(|endpoint| &**endpoint).filter(is_open);
     let ranked = endpoints.filter_map(|endpoint| {
-        let name = name(endpoint)?;
+        let (name, service) = (name(endpoint)?, manifest.vpc_endpoint_services.get(&endpoint.service_name)?);
         let everybody = endpoint.private_dns_scope == PrivateDnsScope::Connected;
         let by_az = endpoint.client_routing_policy == ClientRoutingPolicy::default();
-        Some((!everybody, !by_az, endpoint.network_interfaces.len() < 2, name.len(), name))
+        let single = endpoint.network_interfaces.len() < 2;
+        Some((!everybody, !by_az, single, !service.is_amazon(), name.len(), name))
     });
     ranked.min().map(|(.., name)| name)
 }

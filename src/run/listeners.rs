@@ -141,8 +141,8 @@ mod tests {
     #[tokio::test(flavor = "multi_thread")]
     async fn addresses_come_and_go() {
         let mut listeners = Listeners::new(tests::core(&tests::limits()), Handle::current());
-        let first = listeners.open("127.0.0.1:0".parse().unwrap()).unwrap();
-        let second = SocketAddr::new("127.0.0.2".parse().unwrap(), first.port());
+        let first = listeners.open("127.77.0.3:0".parse().unwrap()).unwrap();
+        let second = SocketAddr::new("127.77.0.4".parse().unwrap(), first.port());
         assert!(listeners.set(&[first, second].into()).is_empty());
         assert_eq!(listeners.addresses(), [first, second]);
         assert!(listeners.set(&[first].into()).is_empty());
@@ -153,14 +153,15 @@ mod tests {
     #[tokio::test]
     async fn errors_say_what_to_do() {
         let mut listeners = Listeners::new(tests::core(&tests::limits()), Handle::current());
-        let taken = stream::bind("127.0.0.1:0".parse().unwrap()).unwrap().local_addr().unwrap();
-        let _tcp = stream::bind(taken).unwrap();
+        // An address of this test's own: on it nobody else takes a port meanwhile.
+        let tcp = stream::bind("127.77.0.1:0".parse().unwrap()).unwrap();
+        let taken = tcp.local_addr().unwrap();
         let error = listeners.open(taken).unwrap_err();
         assert!(error.to_string().contains(&format!("`ss -lntp 'sport = :{}'`", taken.port())), "{error}");
-        let udp = std::net::UdpSocket::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let _udp = std::net::UdpSocket::bind(udp).unwrap();
-        let error = listeners.open(udp).unwrap_err();
-        assert!(error.to_string().contains(&format!("`ss -lnup 'sport = :{}'`", udp.port())), "{error}");
+        let udp = std::net::UdpSocket::bind("127.77.0.2:0").unwrap();
+        let taken = udp.local_addr().unwrap();
+        let error = listeners.open(taken).unwrap_err();
+        assert!(error.to_string().contains(&format!("`ss -lnup 'sport = :{}'`", taken.port())), "{error}");
         let error = listeners.open("192.0.2.1:5300".parse().unwrap()).unwrap_err();
         assert!(error.is_foreign() && error.to_string().contains("`ip address`"), "{error}");
     }

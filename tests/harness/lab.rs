@@ -104,6 +104,14 @@ impl Lab {
         }
     }
 
+    /// Makes addresses unreachable through a router, without a word to those who try, or reachable again.
+    pub fn cut(&self, router: &str, addresses: &[&str], cut: bool) {
+        for address in addresses {
+            let family = if address.contains(':') { "-6" } else { "-4" };
+            self.ip(router, &format!("{family} rule {} to {address} blackhole", if cut { "add" } else { "del" }));
+        }
+    }
+
     /// Runs a program on a node, to its end.
     pub fn run(&self, node: &str, command: &[&str]) -> Output {
         Command::new("ip")

@@ -2,7 +2,8 @@
 
 use hickory_proto::{
     op::Message,
-    rr::{RData, Record, rdata::opt::EdnsOption},
+    rr::{Name, RData, Record, RecordType, rdata::opt::EdnsOption},
+    serialize::binary::{BinDecodable, BinDecoder},
 };
 use std::fmt::{self, Display, Write};
 
@@ -22,6 +23,9 @@ pub struct Reply {
     pub authority: Vec<String>,
     pub additional: Vec<String>,
 }
+
+/// A type that the parser takes for unknown (RFC 6672).
+const DNAME: u16 = 39;
 
 const RCODES: [&str; 11] = [
     "NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "YXRRSET", "NXRRSET", "NOTAUTH",
@@ -145,7 +149,7 @@ impl Reply {
 
     /// The data of the answers of one type.
     pub fn data(&self, rtype: &str) -> Vec<&str> {
-        let fields = |line: &'_ String| line.splitn(4, ' ').nth(2) == Some(rtype);
+        let fields = |line: &'_ String| line.split(' ').nth(2) == Some(rtype);
         self.answer.iter().filter(|l| fields(l)).filter_map(|l| l.splitn(4, ' ').nth(3)).collect()
     }
 }
@@ -172,9 +176,13 @@ impl Display for Reply {
 }
 
 fn lines(records: &[Record]) -> Vec<String> {
+    let rtype = |record: &Record| match record.record_type() {
+        RecordType::Unknown(number) => format!("TYPE{number}"),
+        known => known.to_string(),
+    };
     let mut lines: Vec<String> = records
         .iter()
-        .map(|r| format!("{} {} {} {}", r.name, r.ttl, r.record_type(), rdata(&r.data)).trim_end().to_string())
+        .map(|r| format!("{} {} {} {}", r.name, r.ttl, rtype(r), rdata(&r.data)).trim_end().to_string())
         .collect();
     lines.sort();
     lines
@@ -190,6 +198,10 @@ fn rdata(data: &RData) -> String {
                 let _ = write!(text, "{}\"{string}\"", if text.is_empty() { "" } else { " " });
             }
             text
+        }
+        RData::Unknown { code, rdata } if u16::from(*code) == DNAME => {
+            let name = Name::read(&mut BinDecoder::new(&rdata.anything)).expect("a DNAME's target");
+            name.to_string()
         }
         RData::Unknown { rdata, .. } => {
             let hex: String = rdata.anything.iter().map(|octet| format!("{octet:02X}")).collect();

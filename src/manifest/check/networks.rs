@@ -108,8 +108,15 @@ impl<'a> Checker<'a> {
         for (subnet, block) in seen {
             match holder {
                 Some((other, wide)) if wide.contains(block) => {
-                    let message = format!("{block} of `{subnet}` overlaps {wide} of `{other}`");
-                    self.error(KIND, id, format!("subnets.{subnet}.cidr_blocks"), message);
+                    let field = format!("subnets.{subnet}.cidr_blocks");
+                    if wide == block {
+                        self.error(KIND, id, field, format!("{block} of `{subnet}` is a block of `{other}` too"));
+                        continue;
+                    }
+                    let message =
+                        format!("{block} of `{subnet}` is within {wide} of `{other}`: the longer prefix decides");
+                    self.warning(KIND, id, field, message);
+                    holder = Some((subnet, block));
                 }
                 _ => holder = Some((subnet, block)),
             }

@@ -9,6 +9,8 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 /// With how many of those that hold it a block is compared.
 const MAX_COMPARED: usize = 64;
 
+/// A block of a network.
+type Owned<'a> = (IpNet, &'a Network);
 type Pair<'a> = (&'a Network, &'a Network);
 
 /// Calls `found` for blocks of two networks where one holds the other, the wider first. Each block is compared with at
@@ -50,7 +52,7 @@ impl<'a> Checker<'a> {
     {
         let connectivity = self.connectivity;
         let mut groups: BTreeMap<Vec<usize>, Vec<&Network>> = BTreeMap::new();
-        let mut found: Vec<((IpNet, &Network), (IpNet, &Network))> = Vec::new();
+        let mut found: Vec<(Owned, Owned)> = Vec::new();
         for network in networks {
             let (straight, classes) = connectivity.reach_key(network);
             for other in straight.into_iter().filter(|other| *other > network) {

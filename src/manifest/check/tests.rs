@@ -167,12 +167,14 @@ fn networks() {
         (
             "[10.1.16.0/20]",
             "[10.1.8.0/21]",
-            &["error: vpcs.vpc-app.subnets.app-b.cidr_blocks: 10.1.8.0/21 of `app-b` overlaps 10.1.0.0/20 of `app-a`"],
+            &[
+                "warning: vpcs.vpc-app.subnets.app-b.cidr_blocks: 10.1.8.0/21 of `app-b` is within 10.1.0.0/20 of `app-a`: the longer prefix decides",
+            ],
         ),
         (
             "[10.1.16.0/20]",
             "[10.1.0.0/20]",
-            &["error: vpcs.vpc-app.subnets.app-b.cidr_blocks: 10.1.0.0/20 of `app-b` overlaps 10.1.0.0/20 of `app-a`"],
+            &["error: vpcs.vpc-app.subnets.app-b.cidr_blocks: 10.1.0.0/20 of `app-b` is a block of `app-a` too"],
         ),
         ("[10.1.16.0/20]", "[]", &["warning: vpcs.vpc-app.subnets.app-b.cidr_blocks: the subnet has no addresses"]),
         (

@@ -103,6 +103,11 @@ impl Loader {
         self.accepted = zones.map(|(id, zone)| (id.clone(), (zone.resource.clone(), zone.inputs.clone()))).collect();
     }
 
+    /// What could be read of the manifest at the last load, be it with errors.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
     /// All files of the last load: manifest files, master files and what those include. Some may not exist.
     pub fn inputs(&self) -> Vec<PathBuf> {
         let zones = self.zones.values().flat_map(|zone| zone.inputs.iter().map(|(path, _)| path.clone()));

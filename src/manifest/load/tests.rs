@@ -143,3 +143,46 @@ fn problems_get_their_place() {
     let columns: Vec<_> = problems.iter().map(|p| p.place.as_ref().map(|place| (place.line, place.column))).collect();
     assert_eq!(columns, [Some((3, 40)), Some((3, 26)), Some((3, 3)), Some((3, 3))]);
 }
+
+/// The example of the documentation, with the networks that it only names.
+#[test]
+fn the_example_holds_together() {
+    let d = Directory::new("example");
+    d.write("example.yaml", include_str!("example.yaml"));
+    d.write("corp.example.com.zone", "$TTL 60\n@ SOA ns hostmaster 1 7200 900 1209600 60\n@ NS ns\nns A 10.1.0.2\n");
+    d.write(
+        "rest.yaml",
+        "vpcs:
+  vpc-spoke: {region: us-east-1, cidr_blocks: [10.3.0.0/16]}
+  vpc-shared:
+    region: us-east-1
+    cidr_blocks: [10.2.0.0/16, 'fd00:b::/56']
+    availability_zones: {us-east-1a: use1-az1, us-east-1b: use1-az2}
+transit_gateways: {tgw-eu: {attachments: []}}
+",
+    );
+    let mut loader = Loader::new(&d.0);
+    let (loaded, warnings) = loader.load().unwrap();
+    assert_eq!(warnings, []);
+    let connectivity = crate::manifest::connectivity::Connectivity::new(&loaded.manifest);
+    let mut problems = crate::manifest::check::check(&loaded.manifest, &connectivity, 0);
+    loader.locate(&mut problems);
+    problems.sort_by_key(|problem| problem.place.as_ref().map(|place| (place.line, place.column)));
+    assert_eq!(
+        d.shown(&problems),
+        [
+            "example.yaml:13:17: error: vpcs.vpc-app.profile_id: `profile_id` is not served yet by this version (take it out)",
+            "example.yaml:85:23: warning: resolver_endpoints.rslvr-in-1.protocols[1]: DoT is not served yet by this version",
+            "example.yaml:85:28: warning: resolver_endpoints.rslvr-in-1.protocols[2]: DoH is not served yet by this version",
+            "example.yaml:85:33: warning: resolver_endpoints.rslvr-in-1.protocols[3]: DoQ is not served yet by this version",
+            "example.yaml:98:16: warning: resolver_rules.rslvr-rr-onprem.rule_type: a FORWARD rule is not served yet: queries for \
+             it are REFUSED",
+            "example.yaml:106:3: warning: forwarders.fwd-ad: forwarders are not served yet by this version: each is a client \
+             like others",
+        ]
+    );
+    let json = serde_json::to_string(&loaded.manifest).unwrap();
+    assert_eq!(serde_json::from_str::<Manifest>(&json).unwrap(), loaded.manifest);
+    let node = document::read(json.as_bytes(), true).0.unwrap();
+    assert_eq!(crate::manifest::decode::decode::<Manifest>(&node).unwrap(), loaded.manifest);
+}

@@ -116,9 +116,7 @@ impl<'a> Reader<'a> {
                 })?;
             }
             Kind::KeyFlags => self.value("a number up to 65535", |text, out| {
-                let flags =
-                    text.split(|&octet| octet == b'|').try_fold(0, |all, flag| Some(all | word(flag, KEY_FLAGS)?));
-                flags.map(|flags: u16| out.extend_from_slice(&flags.to_be_bytes()))
+                key_flags(text).map(|flags| out.extend_from_slice(&flags.to_be_bytes()))
             })?,
             Kind::Ipv4 => self.value("an IPv4 address", |text, out| {
                 let address: std::net::Ipv4Addr = std::str::from_utf8(text).ok()?.parse().ok()?;
@@ -461,11 +459,22 @@ fn word(text: &[u8], words: &[(u16, &str)]) -> Option<u16> {
 fn eui(text: &[u8], octets: usize, out: &mut Vec<u8>) -> Option<()> {
     let mut count = 0;
     for octet in text.split(|&octet| octet == b'-') {
-        if octet.len() != 2 {
-            return None;
+        let digits = octet.iter().copied();
+        match octet.len() {
+            1 => encoding::read_hex([b'0'].into_iter().chain(digits), out)?,
+            2 => encoding::read_hex(digits, out)?,
+            _ => return None,
         }
-        encoding::read_hex(octet.iter().copied(), out)?;
         count += 1;
     }
     (count == octets).then_some(())
+}
+
+/// The flags of a key: a number, in hexadecimal too, or words joined by `|`.
+fn key_flags(text: &[u8]) -> Option<u16> {
+    if let Some(digits) = text.strip_prefix(b"0x") {
+        let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;
+        return u16::from_str_radix(digits, 16).ok();
+    }
+    text.split(|&octet| octet == b'|').try_fold(0, |all, flag| Some(all | word(flag, KEY_FLAGS)?))
 }

@@ -126,7 +126,7 @@ pub(super) fn read_loc(reader: &mut Reader) -> Outcome {
     let text = reader.next(wanted)?.text;
     let altitude = match text.strip_prefix(b"-") {
         Some(depth) => centimetres(depth).and_then(|depth| SEA_LEVEL.checked_sub(depth)),
-        None => centimetres(text).map(|height| SEA_LEVEL + height),
+        None => centimetres(text.strip_prefix(b"+").unwrap_or(text)).map(|height| SEA_LEVEL + height),
     };
     let altitude = altitude.and_then(|altitude| u32::try_from(altitude).ok()).ok_or_else(|| reader.unlike(wanted))?;
     // One metre, and a precision of ten kilometres and ten metres.

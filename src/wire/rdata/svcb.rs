@@ -55,7 +55,13 @@ pub(super) fn read(reader: &mut Reader) -> Outcome {
             return Err(reader.error(format!("the key `{}` is there twice", shown(name))));
         }
         let mut value = Vec::new();
-        if value_from_text(key, raw, &mut value).is_none() {
+        // A key that is given by number takes the octets of the wire (RFC 9460, 2.1); NSD reads the named form there too.
+        let numbered = !KEYS.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(name));
+        let octets = numbered && unescape_all(raw.unwrap_or_default(), &mut value).is_some() && value_fits(key, &value);
+        if !octets {
+            value.clear();
+        }
+        if !octets && value_from_text(key, raw, &mut value).is_none() {
             return Err(reader.error(format!("`{}` needs {}", shown(name), wanted(key))));
         }
         params.push((key, value));
@@ -160,7 +166,6 @@ fn value_fits(key: u16, value: &[u8]) -> bool {
         NO_DEFAULT_ALPN | OHTTP => value.is_empty(),
         PORT => value.len() == 2,
         IPV4HINT => !value.is_empty() && value.len().is_multiple_of(4),
-        ECH => !value.is_empty(),
         IPV6HINT => !value.is_empty() && value.len().is_multiple_of(16),
         // RFC 9461, 5: a relative URI template in UTF-8 with the variable `dns`.
         DOHPATH => std::str::from_utf8(value).is_ok_and(|path| path.starts_with('/') && path.contains("dns")),
