@@ -5,12 +5,12 @@ use crate::{
     answer::Moment,
     manifest::{
         ClientRoutingPolicy, DnsRecordIpType, EndpointState, Health, Id, Manifest, NetworkInterface, PrivateDnsScope,
-        Resources, VpcEndpoint, VpcEndpointService, VpcEndpointType, ZonalShift, same_resources,
+        VpcEndpoint, VpcEndpointService, VpcEndpointType, changes, same_resources,
     },
     wire::Name,
 };
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
 };
@@ -50,8 +50,6 @@ pub struct Endpoint {
     pub id: Id,
     /// What it was compiled from.
     pub source: Arc<VpcEndpoint>,
-    /// The service that it leads to.
-    service: Option<Arc<VpcEndpointService>>,
     /// Its interfaces.
     pub interfaces: Box<[Interface]>,
     /// The names that lead to it.
@@ -218,56 +216,57 @@ impl<'e> Choice<'e> {
 #[derive(Clone, Debug, Default)]
 pub struct Endpoints {
     pub list: Vec<Option<Arc<Endpoint>>>,
-    slots: BTreeMap<Id, u32>,
-    shifts: Resources<ZonalShift>,
+    slots: Arc<BTreeMap<Id, u32>>,
     /// Regional and zonal names.
     pub public: Arc<NameMap<EndpointName>>,
 }
 
 impl Endpoints {
-    /// Compiles the endpoints of a manifest; what did not change is shared with `previous`, the more so if no VPC
-    /// changed. The flag says whether any name changed.
-    pub fn compile(
+    /// Compiles the endpoints of a manifest that follows on `previous`, of which these are the endpoints. What did not
+    /// change is shared, the more so if no network changed. The flag says whether any name changed.
+    pub fn follow(
+        &self,
+        previous: &Manifest,
         manifest: &Manifest,
         azs: &mut Azs,
-        previous: Option<&Endpoints>,
-        same_vpcs: bool,
+        same_networks: bool,
     ) -> (Endpoints, bool) {
-        let nothing = Endpoints::default();
-        let previous = previous.unwrap_or(&nothing);
-        let same_around = same_vpcs && same_resources(&previous.shifts, &manifest.zonal_shifts);
-        let mut this = Endpoints {
-            list: previous.list.clone(),
-            slots: BTreeMap::new(),
-            public: Arc::default(),
-            shifts: manifest.zonal_shifts.clone(),
-        };
+        let mut this = self.clone();
+        let changed = changes(&previous.vpc_endpoints, &manifest.vpc_endpoints);
         let mut free: Vec<u32> = Vec::new();
-        for (id, &slot) in &previous.slots {
-            if !manifest.vpc_endpoints.contains_key(id) {
+        for change in changed.iter().filter(|change| change.new.is_none()) {
+            if let Some(slot) = Arc::make_mut(&mut this.slots).remove(change.id) {
                 this.list[slot as usize] = None;
                 free.push(slot);
             }
         }
         let mut renamed = !free.is_empty();
+        let same_around = same_networks && same_resources(&previous.zonal_shifts, &manifest.zonal_shifts);
+        let services = changes(&previous.vpc_endpoint_services, &manifest.vpc_endpoint_services);
+        let services: BTreeSet<&Id> = services.iter().map(|change| change.id).collect();
+        let mut work: BTreeMap<&Id, &Arc<VpcEndpoint>> =
+            changed.iter().filter_map(|change| Some((change.id, change.new?))).collect();
+        if !same_around {
+            work.extend(&manifest.vpc_endpoints);
+        } else if !services.is_empty() {
+            let theirs = |(_, endpoint): &(&Id, &Arc<VpcEndpoint>)| services.contains(&endpoint.service_name);
+            work.extend(manifest.vpc_endpoints.iter().filter(theirs));
+        }
         let az_names = AzNames::of(manifest);
         let shifts = Shifts::of(manifest);
-        for (id, source) in &manifest.vpc_endpoints {
-            let kept = previous.slots.get(id).copied();
-            let slot = kept.or_else(|| free.pop()).unwrap_or(this.list.len() as u32);
+        for (id, source) in work {
+            let slot = match this.slots.get(id) {
+                Some(slot) => *slot,
+                None => {
+                    let slot = free.pop().unwrap_or(this.list.len() as u32);
+                    Arc::make_mut(&mut this.slots).insert(id.clone(), slot);
+                    slot
+                }
+            };
             if slot as usize == this.list.len() {
                 this.list.push(None);
             }
-            this.slots.insert(id.clone(), slot);
             let old = this.list[slot as usize].clone();
-            let service = manifest.vpc_endpoint_services.get(&source.service_name);
-            if same_around
-                && let Some(old) = &old
-                && Arc::ptr_eq(&old.source, source)
-                && old.service.as_ref().map(Arc::as_ptr) == service.map(Arc::as_ptr)
-            {
-                continue;
-            }
             let names = names_of(manifest, id, source, slot, azs, &az_names);
             let interfaces: Box<[Interface]> = source
                 .network_interfaces
@@ -285,14 +284,15 @@ impl Endpoints {
                     Arc::new(names)
                 }
             };
-            let service = service.cloned();
-            let new = Endpoint { id: id.clone(), source: source.clone(), service, interfaces, names };
+            let new = Endpoint { id: id.clone(), source: source.clone(), interfaces, names };
             this.list[slot as usize] = match old {
                 Some(old) if *old == new => Some(old),
                 _ => Some(Arc::new(new)),
             };
         }
-        this.public = if renamed { Arc::new(NameMap::new(this.public_names())) } else { previous.public.clone() };
+        if renamed {
+            this.public = Arc::new(NameMap::new(this.public_names()));
+        }
         (this, renamed)
     }
 

@@ -12,7 +12,7 @@ pub mod zone;
 
 use crate::{
     manifest::{
-        Id, Loaded, Manifest, MasterFile, PrivateHostedZone, Problem, ResolverRule, Resources, Severity, ZoneData,
+        Id, Loaded, Manifest, MasterFile, PrivateHostedZone, Problem, Severity, ZoneData, connectivity::Connectivity,
         same_resources,
     },
     wire::query::LookupName,
@@ -45,18 +45,30 @@ pub struct Snapshot {
     /// Digest of what it was compiled from.
     pub digest: [u8; 32],
     pub node: Arc<Node>,
+    /// What it was compiled from, master files aside.
+    pub manifest: Arc<Manifest>,
     pub azs: Azs,
     pub networks: Arc<Networks>,
     pub endpoints: Endpoints,
     pub views: Arc<Views>,
     zones: BTreeMap<Id, Arc<Zone>>,
-    rules: Resources<ResolverRule>,
 }
 
 impl Snapshot {
     /// The labels of all views ever seen, by [`crate::answer::Answered::view`].
     pub fn view_labels(&self) -> &[Arc<str>] {
         &self.views.labels
+    }
+
+    /// What connects the networks of a manifest, if those are the very networks of this snapshot.
+    pub fn connectivity_of(&self, manifest: &Manifest) -> Option<&Connectivity> {
+        let (ours, theirs) = (&self.manifest, manifest);
+        let is_same = same_resources(&ours.vpcs, &theirs.vpcs)
+            && same_resources(&ours.vpc_peering_connections, &theirs.vpc_peering_connections)
+            && same_resources(&ours.transit_gateways, &theirs.transit_gateways)
+            && same_resources(&ours.on_premises_networks, &theirs.on_premises_networks)
+            && same_resources(&ours.resolver_endpoints, &theirs.resolver_endpoints);
+        is_same.then_some(&self.networks.connectivity)
     }
 
     /// All doors of the manifest: addresses that queries may arrive on.
@@ -84,18 +96,22 @@ pub fn compile(
     let mut problems = Vec::new();
     let zones = compile_zones(loaded, previous, &mut problems);
     let mut azs = previous.map(|previous| previous.azs.clone()).unwrap_or_default();
-    let networks = Networks::compile(manifest, &mut azs, previous.map(|previous| &previous.networks));
-    let same_vpcs = previous.is_some_and(|previous| Arc::ptr_eq(&previous.networks, &networks));
-    let (endpoints, renamed) =
-        Endpoints::compile(manifest, &mut azs, previous.map(|previous| &previous.endpoints), same_vpcs);
+    let same_networks = previous.filter(|previous| previous.connectivity_of(manifest).is_some());
+    let networks = match same_networks {
+        Some(previous) => previous.networks.clone(),
+        None => Arc::new(Networks::compile(manifest, &mut azs)),
+    };
+    let (endpoints, renamed) = match previous {
+        Some(previous) => previous.endpoints.follow(&previous.manifest, manifest, &mut azs, same_networks.is_some()),
+        None => Endpoints::default().follow(&Manifest::default(), manifest, &mut azs, false),
+    };
     check_aliases(manifest, &zones, &endpoints, &mut problems);
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
         return Err(problems);
     }
-    let same = previous.filter(|previous| {
+    let same = same_networks.filter(|previous| {
         !renamed
-            && same_vpcs
-            && same_resources(&previous.rules, &manifest.resolver_rules)
+            && same_resources(&previous.manifest.resolver_rules, &manifest.resolver_rules)
             && previous.zones.len() == zones.len()
             && previous.zones.values().zip(zones.values()).all(|(old, new)| Arc::ptr_eq(old, new))
     });
@@ -110,12 +126,12 @@ pub fn compile(
         generation: previous.map_or(1, |previous| previous.generation + 1),
         digest: loaded.digest,
         node: node.clone(),
+        manifest: manifest.clone(),
         azs,
         networks,
         endpoints,
         views,
         zones,
-        rules: manifest.resolver_rules.clone(),
     };
     Ok((snapshot, problems))
 }

@@ -34,11 +34,13 @@ pub struct Loader {
     /// The manifest files as last read, by path.
     files: BTreeMap<Arc<Path>, File>,
     /// The union of the files as last read.
-    manifest: Manifest,
+    manifest: Arc<Manifest>,
     /// The zones with a master file as last read.
     zones: BTreeMap<String, Zone>,
     /// The same at the last load that was accepted.
     accepted: BTreeMap<String, (Arc<PrivateHostedZone>, Inputs)>,
+    /// Places that were looked up, by kind, identifier and field, in files that are what they were then.
+    places: HashMap<(&'static str, String, String), Place>,
 }
 
 /// Files, with what they were like when they were read; without that if they could not be read.
@@ -74,9 +76,10 @@ impl Loader {
         Loader {
             directory: directory.into(),
             files: BTreeMap::new(),
-            manifest: Manifest::default(),
+            manifest: Arc::default(),
             zones: BTreeMap::new(),
             accepted: BTreeMap::new(),
+            places: HashMap::new(),
         }
     }
 
@@ -117,7 +120,14 @@ impl Loader {
 
     /// Finds the places of problems that know only their resource and field. A field that is not there has the place of
     /// the nearest one above it that is.
-    pub fn locate(&self, problems: &mut [Problem]) {
+    pub fn locate(&mut self, problems: &mut [Problem]) {
+        let key = |problem: &Problem| {
+            let (kind, id) = problem.resource.as_ref()?;
+            Some((*kind, id.clone(), problem.field.clone()))
+        };
+        for problem in problems.iter_mut().filter(|problem| problem.place.is_none()) {
+            problem.place = key(problem).and_then(|key| self.places.get(&key).cloned());
+        }
         let mut documents: HashMap<&Path, Option<Node>> = HashMap::new();
         let mut holders: HashMap<(&str, &str), &Arc<Path>> = HashMap::new();
         if problems.iter().filter(|problem| problem.place.is_none() && problem.resource.is_some()).count() > 16 {
@@ -145,6 +155,7 @@ impl Loader {
                 None => continue,
             };
             problem.place = Some(span.place(path));
+            self.places.extend(key(problem).zip(problem.place.clone()));
         }
     }
 
@@ -182,6 +193,7 @@ impl Loader {
         }
         let current: BTreeSet<&Arc<Path>> = paths.iter().collect();
         self.files.retain(|path, _| current.contains(path));
+        self.places.retain(|_, place| current.contains(&place.file) && !changed.contains(&place.file));
         for (path, file) in changed.into_iter().zip(read) {
             let file = file.unwrap_or_else(|error| unreadable(&path, &error));
             self.files.insert(path, file);
@@ -190,7 +202,7 @@ impl Loader {
         let mut problems: Vec<Problem> = self.files.values().flat_map(|file| file.problems.iter().cloned()).collect();
         let mut digest = Sha256::new();
         let parts: Vec<(&Arc<Path>, &Parts)> = self.files.iter().map(|(path, file)| (path, &file.parts)).collect();
-        let manifest = merge(&parts, &mut digest, &mut problems);
+        let manifest = Arc::new(merge(&parts, &mut digest, &mut problems));
         self.manifest = manifest.clone();
         let (zone_data, read_zones) = self.load_zones();
         read_any |= read_zones;
@@ -244,7 +256,8 @@ impl Loader {
                 holders.entry(id).or_insert(path);
             });
         }
-        for (id, resource) in &self.manifest.private_hosted_zones {
+        let manifest = self.manifest.clone();
+        for (id, resource) in &manifest.private_hosted_zones {
             let Some(file) = &resource.file else { continue };
             let path = holders.get(id.as_str()).and_then(|path| path.parent()).unwrap_or(&self.directory).join(file);
             match zones.remove(id) {

@@ -182,7 +182,7 @@ transit_gateways: {tgw-eu: {attachments: []}}
         ]
     );
     let json = serde_json::to_string(&loaded.manifest).unwrap();
-    assert_eq!(serde_json::from_str::<Manifest>(&json).unwrap(), loaded.manifest);
+    assert_eq!(serde_json::from_str::<Manifest>(&json).unwrap(), *loaded.manifest);
     let node = document::read(json.as_bytes(), true).0.unwrap();
-    assert_eq!(crate::manifest::decode::decode::<Manifest>(&node).unwrap(), loaded.manifest);
+    assert_eq!(crate::manifest::decode::decode::<Manifest>(&node).unwrap(), *loaded.manifest);
 }
