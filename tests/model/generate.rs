@@ -444,7 +444,8 @@ pub fn records(dice: &mut Dice, apex: &[String], count: usize, outside: &[N]) ->
         let bare = owner.iter().all(|label| label != "*");
         let at_apex = owner == apex;
         let target = |dice: &mut Dice| {
-            let near = under(dice.pick(&["a", "b", "x", "c"]), if dice.percent(50) { &owner[1..] } else { apex });
+            let label = *dice.pick(&["a", "b", "x", "c"]);
+            let near = under(label, if dice.percent(50) { &owner[1..] } else { apex });
             if dice.percent(55) { near } else { dice.pick(&pool).clone() }
         };
         let kind = dice.below(12);
@@ -556,7 +557,10 @@ fn any_ask(dice: &mut Dice, world: &World, pool: &[N]) -> Ask {
         for _ in 0..dice.below(3) {
             match dice.below(5) {
                 0 => asked = under("zz", &asked),
-                1 => asked = under(dice.pick(&["a", "b", "*", "zz"]), &asked),
+                1 => {
+                    let label = *dice.pick(&["a", "b", "*", "zz"]);
+                    asked = under(label, &asked);
+                }
                 2 if !asked.is_empty() => drop(asked.remove(0)),
                 3 if !asked.is_empty() => asked[0] = (*dice.pick(&["a", "b", "c", "*", "zz"])).into(),
                 _ => {}
