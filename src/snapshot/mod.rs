@@ -258,7 +258,8 @@ mod tests {
                        "network_interfaces": [{"availability_zone_id": "use1-az1", "ipv4": "10.1.0.9"}]})
             };
             let service = |name: &str, private: &str| {
-                json!({"owner_id": "amazon", "region": "us-east-1", "dns_name": name, "private_dns_names": [private]})
+                json!({"owner_id": "amazon", "region": "us-east-1",
+                       "dns_name": name, "private_dns_names": [private]})
             };
             let manifest = json!({
                 "vpcs": {"a": {"region": "us-east-1", "cidr_blocks": ["10.1.0.0/16"]}},
