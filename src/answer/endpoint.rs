@@ -121,6 +121,9 @@ impl<'s, T: Trace> Resolver<'_, 's, '_, T> {
                 if self.reply.count(Section::Answer) == before {
                     self.addresses_of(name, Family::V6)?;
                 }
+                if self.reply.count(Section::Answer) == before && skip == 0 {
+                    self.endpoint_soa(Section::Answer, apex)?;
+                }
             }
             _ => {}
         }
