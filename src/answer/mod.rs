@@ -201,8 +201,8 @@ impl<'a> Frame<'a> {
     ) -> Outcome {
         let mut reply = Reply::new(reply, packet, question, self.most, self.opt.as_ref());
         // A delegation door offers no recursion, in errors either.
-        if self.snapshot.networks.doors.get(&self.client.local).is_none_or(|door| door.path != Path::InboundDelegation)
-        {
+        let door = self.snapshot.networks.doors.get(&self.client.local);
+        if door.is_none_or(|door| door.path != Path::InboundDelegation) {
             reply.set(flag::RA);
         }
         let len = reply.finish(code, self.opt.as_ref(), ede);

@@ -181,11 +181,29 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
         let is_forwarded =
             matches!(cut, Cut::Rule(_, rule) if matches!(rule.rule_type, RuleType::Forward | RuleType::Recursive));
         let above = self.decide_from((1, 0), usize::MAX, first);
-        if !matches!(above, (Outcome::Forward(_), _)) {
-            return above;
+        match above {
+            (Outcome::Forward(_), _) => {}
+            // It may say that there is no DS here, but not that the name is not there: whoever caches that would
+            // not find its other types either (RFC 2308, 5).
+            (Outcome::Done(rcode::NXDOMAIN), kind) if self.is_ours() => return (Outcome::Done(rcode::NOERROR), kind),
+            _ => return above,
         }
         let own = self.decide_from((0, 0), 0, first);
         if matches!(own, (Outcome::Forward(_), _)) && !is_forwarded { above } else { own }
+    }
+
+    /// Whether something is responsible for the very name in question, and not only for one above.
+    fn is_ours(&self) -> bool {
+        let mut place = (0, 0);
+        while let Some((cut, (0, rank))) = next_cut(self.snapshot, self.view, self.name, place) {
+            match cut {
+                Cut::Rule(_, rule) if matches!(rule.rule_type, RuleType::System | RuleType::Delegate) => {
+                    place = (0, rank + 1);
+                }
+                _ => return true,
+            }
+        }
+        false
     }
 
     /// The same among the cuts from a place on, those left out that are more than `most` labels above the name.

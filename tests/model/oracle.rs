@@ -248,7 +248,7 @@ impl World {
                 }
                 match self.zone(who, zone, name, qtype, rd, keeps) {
                     Step::Empty(NXDOMAIN, _) if resource.fallthrough => {}
-                    step => return step,
+                    step => return as_at_a_cut(step, own.is_some() || hidden),
                 }
             }
             if who.path == Path::Delegation {
@@ -258,13 +258,13 @@ impl World {
             let public = || self.public(who, at, name, qtype, keeps);
             if let Some(step) = private.or_else(public) {
                 if !above {
-                    return step;
+                    return as_at_a_cut(step, own.is_some() || hidden);
                 }
                 own.get_or_insert(Step::Empty(0, endpoint_soa(at)));
             }
             if let Some(step) = self.autodefined(who, at, name, qtype) {
                 if !above {
-                    return step;
+                    return as_at_a_cut(step, own.is_some() || hidden);
                 }
                 own.get_or_insert(Step::Autodefined(0));
             }
@@ -547,6 +547,15 @@ impl Named<'_> {
 
 fn only<T>(mut list: Vec<T>) -> Option<T> {
     if list.len() == 1 { list.pop() } else { None }
+}
+
+/// What lies above a name answers DS for it. Where the name is one that we answer, it cannot be said not to exist.
+fn as_at_a_cut(step: Step, is_cut: bool) -> Step {
+    match step {
+        Step::Empty(NXDOMAIN, soa) if is_cut => Step::Empty(0, soa),
+        Step::Autodefined(NXDOMAIN) if is_cut => Step::Autodefined(0),
+        step => step,
+    }
 }
 
 fn refused_or(own: Option<Step>, hidden: bool) -> Step {

@@ -110,7 +110,7 @@ impl Zone {
                 return Found::TooLong(vec![dname.clone()]);
             }
             let cname = Rr::new(name, CNAME, dname.ttl, Data::Name(target.clone()));
-            // A question for the CNAME is answered with it.
+            // A question for the CNAME is answered with it. One for ANY goes on, as with NSD and Knot.
             if qtype == CNAME {
                 return Found::Records(vec![dname.clone(), cname]);
             }
