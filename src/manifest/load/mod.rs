@@ -274,6 +274,11 @@ impl Loader {
     }
 }
 
+/// The octets of a file that a problem is in, to show its lines. Pipes, devices and huge files are not read.
+pub fn source(path: &Path) -> io::Result<Vec<u8>> {
+    file::read(path).map(|(bytes, _)| bytes)
+}
+
 fn is_json(path: &Path) -> bool {
     path.extension().is_some_and(|extension| extension == "json")
 }
