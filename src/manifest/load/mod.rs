@@ -167,6 +167,11 @@ impl Loader {
             Ok(paths) => paths,
             Err(error) => return Some((Err(vec![self.problem(describe(&error))]), true)),
         };
+        if paths.is_empty() && !self.files.is_empty() {
+            // A volume that is not mounted looks like this, and so does a directory that is being made anew.
+            let message = "there are no manifest files any more; to serve nothing, leave an empty one".into();
+            return Some((Err(vec![self.problem(message)]), true));
+        }
         let mut read_any = false;
         let changed: Vec<Arc<Path>> = {
             let is_known =
