@@ -178,6 +178,11 @@ impl Loader {
             Ok(paths) => paths,
             Err(error) => return Some((Err(vec![self.problem(describe(&error))]), true)),
         };
+        if paths.is_empty() && !self.files.is_empty() {
+            // A volume that is not mounted looks like this, and so does a directory that is being made anew.
+            let message = "there are no manifest files any more; to serve nothing, leave an empty one".into();
+            return Some((Err(vec![self.problem(message)]), true));
+        }
         let mut read_any = false;
         let changed: Vec<Arc<Path>> = {
             let is_known =
@@ -285,6 +290,11 @@ impl Loader {
         self.zones = kept;
         (data, read_any)
     }
+}
+
+/// The octets of a file that a problem is in, to show its lines. Pipes, devices and huge files are not read.
+pub fn source(path: &Path) -> io::Result<Vec<u8>> {
+    file::read(path).map(|(bytes, _)| bytes)
 }
 
 fn is_json(path: &Path) -> bool {
