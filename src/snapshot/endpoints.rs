@@ -456,3 +456,83 @@ fn families(ip_type: DnsRecordIpType, apex: &[u8]) -> (bool, bool) {
         DnsRecordIpType::ServiceDefined => (true, apex.ends_with(DUALSTACK_SUFFIX)),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: &str = r#"{
+        "vpcs": {"v": {"region": "r", "cidr_blocks": ["10.0.0.0/8"], "availability_zones": {"r-a": "az1", "r-b": "az2"}}},
+        "vpc_endpoint_services": {
+            "s": {"owner_id": "amazon", "region": "r", "dns_name": "s.example", "private_dns_names": ["p.example"]},
+            "t": {"owner_id": "9", "region": "r", "dns_name": "t.example", "private_dns_names": ["q.example"]}},
+        "vpc_endpoints": {
+            "a": {"vpc_endpoint_type": "Interface", "vpc_id": "v", "state": "Available", "service_name": "s",
+                "private_dns_enabled": true, "network_interfaces": [{"availability_zone_id": "az1", "ipv4": "10.0.0.1"}]},
+            "b": {"vpc_endpoint_type": "Interface", "vpc_id": "v", "state": "Available", "service_name": "t",
+                "private_dns_enabled": true, "network_interfaces": [{"availability_zone_id": "az2", "ipv4": "10.0.0.2"}]}}}"#;
+
+    /// All that is served of the endpoints, without the numbers of their slots.
+    fn shown(endpoints: &Endpoints) -> Vec<String> {
+        let label = |(name, what): &(Box<[u8]>, EndpointName)| {
+            let id = endpoints.get(what.slot).map(|endpoint| &endpoint.id);
+            format!("{:?} {id:?} {:?}", Name::from_wire(name).unwrap(), EndpointName { slot: 0, ..what.clone() })
+        };
+        let one = |endpoint: &Arc<Endpoint>| {
+            let private: Vec<String> = endpoint.names.private.iter().map(label).collect();
+            format!("{} {:?} {:?} {private:?}", endpoint.id, endpoint.source, endpoint.interfaces)
+        };
+        endpoints.iter().map(one).chain(endpoints.public.iter().map(label)).collect()
+    }
+
+    #[test]
+    fn what_follows_a_change_is_what_is_compiled_anew() {
+        let mut value: serde_json::Value = serde_json::from_str(FIRST).unwrap();
+        let first: Manifest = serde_json::from_value(value.clone()).unwrap();
+        let mut azs = Azs::default();
+        let nothing = Manifest::default();
+        let mut last = (Arc::new(first), Endpoints::default());
+        last.1 = last.1.follow(&nothing, &last.0, &mut azs, false).0;
+        let other = value["vpc_endpoints"]["a"].clone();
+        // What is changed, the new value, and whether names change by it.
+        for (path, new, renamed) in [
+            ("/vpc_endpoints/a/network_interfaces/0/ipv4", "10.0.0.9".into(), false),
+            ("/vpc_endpoints/a/dns_name_suffix", "x".into(), true),
+            ("/vpc_endpoints/c", other.clone(), true),
+            ("/vpc_endpoints/a", serde_json::Value::Null, true),
+            ("/vpc_endpoints/d", other, true),
+            ("/vpc_endpoint_services/t/owner_id", "amazon".into(), true),
+            ("/vpc_endpoint_services/s/private_dns_names/0", "*.p.example".into(), true),
+            ("/zonal_shifts", serde_json::json!({"z": {"resource": "*", "away_from": "az2"}}), false),
+        ] {
+            let (parent, key) = path.rsplit_once('/').unwrap();
+            match value.pointer_mut(parent).unwrap() {
+                serde_json::Value::Array(list) => list[key.parse::<usize>().unwrap()] = new,
+                serde_json::Value::Object(map) if new.is_null() => drop(map.remove(key)),
+                parent => parent[key] = new,
+            }
+            let mut manifest: Manifest = serde_json::from_value(value.clone()).unwrap();
+            for (id, endpoint) in &mut manifest.vpc_endpoints {
+                share(endpoint, last.0.vpc_endpoints.get(id));
+            }
+            for (id, service) in &mut manifest.vpc_endpoint_services {
+                share(service, last.0.vpc_endpoint_services.get(id));
+            }
+            for (id, shift) in &mut manifest.zonal_shifts {
+                share(shift, last.0.zonal_shifts.get(id));
+            }
+            let (endpoints, is_renamed) = last.1.follow(&last.0, &manifest, &mut azs, true);
+            let (anew, _) = Endpoints::default().follow(&nothing, &manifest, &mut azs, false);
+            assert_eq!(shown(&endpoints), shown(&anew), "{path}");
+            assert_eq!(is_renamed, renamed, "{path}");
+            last = (Arc::new(manifest), endpoints);
+        }
+    }
+
+    /// An equal resource is the same one, as loading makes it.
+    fn share<T: PartialEq>(new: &mut Arc<T>, old: Option<&Arc<T>>) {
+        if let Some(old) = old.filter(|old| *old == new) {
+            *new = old.clone();
+        }
+    }
+}

@@ -2,6 +2,8 @@
 //! and what the records of a zone mean is for its compilation.
 
 mod endpoints;
+#[cfg(test)]
+mod follow;
 mod networks;
 mod overlap;
 mod resolver;

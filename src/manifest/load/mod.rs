@@ -37,8 +37,6 @@ pub struct Loader {
     manifest: Arc<Manifest>,
     /// The zones with a master file as last read.
     zones: BTreeMap<String, Zone>,
-    /// The same at the last load that was accepted.
-    accepted: BTreeMap<String, (Arc<PrivateHostedZone>, Inputs)>,
     /// Places that were looked up, by kind, identifier and field, in files that are what they were then.
     places: HashMap<(&'static str, String, String), Place>,
 }
@@ -65,6 +63,8 @@ struct Zone {
     /// Over the octets of all inputs, in the order in which they were opened.
     digest: [u8; 32],
     problems: Vec<Problem>,
+    /// It was part of a load that was accepted.
+    accepted: bool,
 }
 
 /// What a load came to.
@@ -78,7 +78,6 @@ impl Loader {
             files: BTreeMap::new(),
             manifest: Arc::default(),
             zones: BTreeMap::new(),
-            accepted: BTreeMap::new(),
             places: HashMap::new(),
         }
     }
@@ -102,8 +101,7 @@ impl Loader {
 
     /// Remembers the last load as the one that is served: what it read need not be read again.
     pub fn accept(&mut self) {
-        let zones = self.zones.iter();
-        self.accepted = zones.map(|(id, zone)| (id.clone(), (zone.resource.clone(), zone.inputs.clone()))).collect();
+        self.zones.values_mut().for_each(|zone| zone.accepted = true);
     }
 
     /// What could be read of the manifest at the last load, be it with errors.
@@ -183,13 +181,12 @@ impl Loader {
             let message = "there are no manifest files any more; to serve nothing, leave an empty one".into();
             return Some((Err(vec![self.problem(message)]), true));
         }
-        let mut read_any = false;
         let changed: Vec<Arc<Path>> = {
             let is_known =
                 |path: &Path| self.files.get(path).is_some_and(|f| f.stamp.is_some() && f.stamp == Stamp::of(path));
             paths.iter().filter(|path| !is_known(path)).cloned().collect()
         };
-        read_any |= !changed.is_empty();
+        let read_files = !changed.is_empty();
         let read = in_parallel(&changed, |path| read_file(path, &self.manifest));
         if read.iter().any(|file| matches!(file, Err(error) if error.kind() == io::ErrorKind::NotFound))
             && self.list().is_ok_and(|now| now != paths)
@@ -210,14 +207,17 @@ impl Loader {
         let manifest = Arc::new(merge(&parts, &mut digest, &mut problems));
         self.manifest = manifest.clone();
         let (zone_data, read_zones) = self.load_zones();
-        read_any |= read_zones;
         for (id, zone) in &self.zones {
             digest.update((id.len() as u64).to_be_bytes());
             digest.update(id);
             digest.update(zone.digest);
             problems.extend(zone.problems.iter().cloned());
         }
-        let settled = !read_any || self.list().is_ok_and(|now| now == paths) && self.is_current();
+        let settled = !(read_files || read_zones)
+            || self.list().is_ok_and(|now| now == paths)
+                && self.files.iter().all(|(path, file)| is_current(path, &file.stamp))
+                // If none was read, all were looked at when the last manifest file had been read.
+                && (!read_zones || self.zones.values().flat_map(|zone| &zone.inputs).all(|(path, stamp)| is_current(path, stamp)));
         let load = match problems.iter().any(|problem| problem.severity == Severity::Error) {
             true => Err(problems),
             false => Ok((Loaded { manifest, zone_data, digest: digest.finalize().into() }, problems)),
@@ -241,20 +241,10 @@ impl Loader {
         Ok(paths)
     }
 
-    fn is_current(&self) -> bool {
-        let files = self.files.iter().map(|(path, file)| (&**path, &file.stamp));
-        let masters =
-            self.zones.values().flat_map(|zone| zone.inputs.iter().map(|(path, stamp)| (path.as_path(), stamp)));
-        // One that could not be read is a problem already.
-        files.chain(masters).all(|(path, stamp)| stamp.is_none() || Stamp::of(path) == *stamp)
-    }
-
     /// Reads the master files that are not what they were at the last accepted load. Returns whether there were any.
     fn load_zones(&mut self) -> (BTreeMap<String, ZoneData>, bool) {
         let mut data = BTreeMap::new();
         let mut jobs: Vec<(&String, &Arc<PrivateHostedZone>, PathBuf)> = Vec::new();
-        let mut zones = std::mem::take(&mut self.zones);
-        let mut kept = BTreeMap::new();
         let mut holders: HashMap<&str, &Arc<Path>> = HashMap::new();
         for (path, file) in &self.files {
             file.parts.zone_ids().for_each(|id| {
@@ -265,19 +255,15 @@ impl Loader {
         for (id, resource) in &manifest.private_hosted_zones {
             let Some(file) = &resource.file else { continue };
             let path = holders.get(id.as_str()).and_then(|path| path.parent()).unwrap_or(&self.directory).join(file);
-            match zones.remove(id) {
-                Some(zone)
-                    if zone.path == path
-                        && Arc::ptr_eq(&zone.resource, resource)
-                        && zone.inputs.iter().all(|(path, stamp)| stamp.is_some() && Stamp::of(path) == *stamp)
-                        && self.accepted.get(id).is_some_and(|(accepted, inputs)| {
-                            Arc::ptr_eq(accepted, resource) && *inputs == zone.inputs
-                        }) =>
-                {
-                    data.insert(id.clone(), ZoneData::Unchanged);
-                    kept.insert(id.clone(), zone);
-                }
-                _ => jobs.push((id, resource, path)),
+            let is_unchanged = self.zones.get(id).is_some_and(|zone| {
+                zone.accepted
+                    && zone.path == path
+                    && Arc::ptr_eq(&zone.resource, resource)
+                    && zone.inputs.iter().all(|(path, stamp)| stamp.is_some() && Stamp::of(path) == *stamp)
+            });
+            match is_unchanged {
+                true => drop(data.insert(id.clone(), ZoneData::Unchanged)),
+                false => jobs.push((id, resource, path)),
             }
         }
         let read = in_parallel(&jobs, |(id, resource, path)| read_zone(id, resource, path));
@@ -285,9 +271,9 @@ impl Loader {
         for ((id, ..), (master_file, mut zone)) in jobs.into_iter().zip(read) {
             self.locate(&mut zone.problems);
             data.insert(id.clone(), ZoneData::Read(master_file));
-            kept.insert(id.clone(), zone);
+            self.zones.insert(id.clone(), zone);
         }
-        self.zones = kept;
+        self.zones.retain(|id, _| data.contains_key(id));
         (data, read_any)
     }
 }
@@ -295,6 +281,11 @@ impl Loader {
 /// The octets of a file that a problem is in, to show its lines. Pipes, devices and huge files are not read.
 pub fn source(path: &Path) -> io::Result<Vec<u8>> {
     file::read(path).map(|(bytes, _)| bytes)
+}
+
+/// Whether a file is what it was when it was read. One that could not be read is a problem already.
+fn is_current(path: &Path, stamp: &Option<Stamp>) -> bool {
+    stamp.is_none() || Stamp::of(path) == *stamp
 }
 
 fn is_json(path: &Path) -> bool {
@@ -357,7 +348,7 @@ fn read_zone(id: &str, resource: &Arc<PrivateHostedZone>, path: &Path) -> (Maste
     };
     let (master_file, problems) = master::read(&mut opener, path, &resource.name, id);
     let (resource, path) = (resource.clone(), path.to_path_buf());
-    (master_file, Zone { resource, path, inputs, digest: digest.finalize().into(), problems })
+    (master_file, Zone { resource, path, inputs, digest: digest.finalize().into(), problems, accepted: false })
 }
 
 /// SHA-256 over kind, identifier and content of a resource.
