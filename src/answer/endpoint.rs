@@ -3,6 +3,7 @@
 use super::{
     resolve::{Outcome, Resolver, printed},
     trace::{Stage, Trace},
+    why,
 };
 use crate::{
     snapshot::endpoints::{Endpoint, EndpointName, Family, Interface, NameKind},
@@ -29,7 +30,7 @@ impl<'s, T: Trace> Resolver<'_, 's, '_, T> {
         self.trace.note(Stage::Cut, || {
             let id = endpoint.map_or("-", |endpoint| &endpoint.id);
             let what = if name.kind == NameKind::Regional { "regional" } else { "zonal" };
-            format!("it is the {what} name of endpoint {id}, or below it: public data")
+            format!("the {what} name of endpoint {id}, or one below it: public, every view has it")
         });
         self.endpoint_name(Some(name), skip == 0 || name.wildcard, skip, first)
     }
@@ -44,30 +45,11 @@ impl<'s, T: Trace> Resolver<'_, 's, '_, T> {
     ) -> Outcome<'s> {
         // `*.example` asked for literally is matched by itself, and is below the apex like any other.
         let name = if skip == 0 { exact } else { wildcard };
-        self.note_private(name.or(exact).or(wildcard));
         match (name, skip) {
             (Some(name), _) => self.endpoint_name(Some(name), true, skip, first),
             (None, 0) => self.endpoint_name(None, true, skip, first), // the bare parent of a wildcard
             (None, _) => self.endpoint_name(None, false, skip, first),
         }
-    }
-
-    fn note_private(&mut self, name: Option<&EndpointName>) {
-        let (endpoints, asked) = (&self.snapshot.endpoints, &self.name);
-        self.trace.note(Stage::Cut, || {
-            let chosen = name.and_then(|name| endpoints.get(name.slot));
-            let others: Vec<&str> = endpoints
-                .iter()
-                .filter(|other| chosen.is_none_or(|chosen| chosen.id != other.id))
-                .filter(|other| other.names.private.iter().any(|(apex, _)| asked.wire().ends_with(apex)))
-                .map(|other| other.id.as_str())
-                .collect();
-            let others = match others.is_empty() {
-                true => String::new(),
-                false => format!("; not {}: out of scope or reach here, or of lower rank", others.join(", ")),
-            };
-            format!("it is a private name of endpoint {}{others}", chosen.map_or("-", |chosen| &chosen.id))
-        });
     }
 
     /// Answers at or below the apex that is `skip` labels above the name in question. Without `name` there is nothing
@@ -128,9 +110,18 @@ impl<'s, T: Trace> Resolver<'_, 's, '_, T> {
             _ => {}
         }
         if self.reply.count(Section::Answer) == before {
-            let (name, qtype) = (&*self.name, self.qtype);
+            let (snapshot, asked, qtype) = (self.snapshot, &*self.name, self.qtype);
             self.trace.note(Stage::Endpoint, || {
-                format!("{} exists, but without records of type {}: no data", printed(name.wire()), type_to_text(qtype))
+                let endpoint = name.and_then(|name| snapshot.endpoints.get(name.slot));
+                let ip_type = match (endpoint, qtype) {
+                    (Some(endpoint), rtype::A | rtype::AAAA) => {
+                        let ip_type = endpoint.source.dns_options.dns_record_ip_type;
+                        format!(" (dns_record_ip_type of {} is {ip_type})", endpoint.id)
+                    }
+                    _ => String::new(),
+                };
+                let (asked, qtype) = (printed(asked.wire()), type_to_text(qtype));
+                format!("{asked} exists, but without records of type {qtype}{ip_type}: no data")
             });
             self.endpoint_soa(Section::Authority, apex)?;
         }
@@ -180,38 +171,17 @@ impl<'s, T: Trace> Resolver<'_, 's, '_, T> {
     }
 
     fn note_interfaces(&mut self, endpoint: &'s Endpoint, name: &EndpointName, family: Family) {
-        let (snapshot, now, client) = (self.snapshot, self.moment.now, self.found.az);
-        let chosen = endpoint.choose(family, name.kind, client, self.moment);
-        self.trace.note(Stage::Endpoint, || {
-            let policy = endpoint.source.client_routing_policy;
-            let az = client.map_or("unknown", |az| snapshot.azs.id(az));
-            let why = match (name.kind, chosen.az, chosen.usable_only) {
-                (NameKind::Zonal(_), ..) => "a zonal name always answers that AZ's address",
-                (_, Some(_), Some(_)) => "the usable interfaces in the client's own AZ answer",
-                (_, Some(_), None) => {
-                    "none is usable: all count as usable (fail open), those in the client's AZ answer"
-                }
-                (_, None, Some(_)) => "all usable interfaces answer",
-                (_, None, None) => "none is usable: all answer (fail open)",
-            };
-            format!("endpoint {}: policy {policy}, the client's AZ is {az}; {why}", endpoint.id)
-        });
-        for interface in &endpoint.interfaces {
-            let az = snapshot.azs.id(interface.az);
-            let answers = chosen.interfaces().any(|other| std::ptr::eq(other, interface));
-            self.trace.note(Stage::Interface, || describe(interface, family, az, now, answers));
+        let (snapshot, found, moment) = (self.snapshot, &self.found, self.moment);
+        let choice = || endpoint.choose(family, name.kind, found.az, moment);
+        if name.kind != NameKind::Private {
+            self.trace.note(Stage::Endpoint, || why::reach(snapshot, found, endpoint));
         }
+        self.trace.note(Stage::Endpoint, || why::interfaces(snapshot, found, name, endpoint, choice()));
+        self.trace.notes(Stage::Interface, || {
+            let line = |interface: &Interface| {
+                why::interface(interface, family, snapshot.azs.id(interface.az), moment.now, choice())
+            };
+            endpoint.interfaces.iter().map(line).collect()
+        });
     }
-}
-
-fn describe(interface: &Interface, family: Family, az: &str, now: i64, answers: bool) -> String {
-    let Some(address) = interface.address(family) else {
-        return format!("{az}: no address of this type");
-    };
-    let state = match (interface.source.health, now < interface.shifted_until) {
-        (crate::manifest::Health::Unhealthy, _) => "unhealthy",
-        (_, true) => "shifted away",
-        _ => "usable",
-    };
-    format!("{az}: {address} is {state}, {}", if answers { "and answers" } else { "and does not answer" })
 }

@@ -11,6 +11,7 @@ mod resolve;
 mod tests;
 mod trace;
 mod whoami;
+mod why;
 mod zone;
 
 use crate::{
@@ -237,11 +238,11 @@ fn answer_query<T: Trace>(
     let found = match snapshot.networks.identify(client.source, client.local) {
         Ok(found) => found,
         Err(refusal) => {
-            trace.note(Stage::Client, || trace::refusal(snapshot, client, refusal));
+            trace.notes(Stage::Client, || trace::refusal(snapshot, client, refusal));
             return frame.error(packet, question, buffer, rcode::REFUSED, Kind::Refused, Some(refused(refusal)));
         }
     };
-    trace.note(Stage::Client, || trace::client(snapshot, client, &found));
+    trace.notes(Stage::Client, || trace::client(snapshot, client, &found));
     let Some(view) = snapshot.views.get(found.view()) else {
         return frame.error(packet, question, buffer, rcode::REFUSED, Kind::Refused, Some(refused(Refusal::Stranger)));
     };

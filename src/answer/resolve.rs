@@ -3,7 +3,7 @@
 use super::{
     Client, Kind, Moment,
     trace::{Stage, Trace},
-    whoami,
+    whoami, why,
 };
 use crate::{
     manifest::{Id, ResolverRule, RuleType},
@@ -164,8 +164,10 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
     #[inline]
     fn decide(&mut self, first: bool) -> (Outcome<'s>, Kind) {
         let (snapshot, view) = (self.snapshot, self.view);
-        let name = &self.name;
-        self.trace.note(Stage::Cut, || candidates(snapshot, view, name));
+        let (name, found) = (&*self.name, &self.found);
+        self.trace.notes(Stage::Cut, || candidates(snapshot, view, name));
+        self.trace
+            .notes(Stage::Endpoint, || why::others(snapshot, found, name.wire(), private_name(snapshot, view, name)));
         match self.qtype {
             rtype::DS => self.decide_ds(first),
             _ => self.decide_from((0, 0), usize::MAX, first),
@@ -180,6 +182,7 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
         };
         let is_forwarded =
             matches!(cut, Cut::Rule(_, rule) if matches!(rule.rule_type, RuleType::Forward | RuleType::Recursive));
+        self.trace.note(Stage::Cut, || "but type DS is asked of what is above the name".into());
         let above = self.decide_from((1, 0), usize::MAX, first);
         match above {
             (Outcome::Forward(_), _) => {}
@@ -188,6 +191,7 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
             (Outcome::Done(rcode::NXDOMAIN), kind) if self.is_ours() => return (Outcome::Done(rcode::NOERROR), kind),
             _ => return above,
         }
+        self.trace.note(Stage::Cut, || "nobody of ours is above: what is at the name answers itself".into());
         let own = self.decide_from((0, 0), 0, first);
         if matches!(own, (Outcome::Forward(_), _)) && !is_forwarded { above } else { own }
     }
@@ -218,19 +222,23 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
             place = (skip, rank + 1);
             let (outcome, kind) = match cut {
                 Cut::Rule(id, rule) => {
-                    let name = &rule.domain_name;
-                    self.trace.note(Stage::Cut, || format!("rule {id} ({} {name}) comes first", rule.rule_type));
                     match rule.rule_type {
                         RuleType::System => {
+                            self.trace
+                                .note(Stage::Cut, || format!("SYSTEM rule {id}: as if no wider FORWARD rule existed"));
                             no_forward = true;
                             continue;
                         }
                         RuleType::Forward if no_forward => {
-                            self.trace.note(Stage::Cut, || "a SYSTEM rule below it takes it out".into());
+                            self.trace
+                                .note(Stage::Cut, || format!("not FORWARD rule {id}: the SYSTEM rule takes it out"));
                             continue;
                         }
                         RuleType::Delegate => continue, // acts on referrals, not on queries
-                        RuleType::Forward | RuleType::Recursive => (Some(Outcome::Forward(Some(id))), Kind::Forward),
+                        RuleType::Forward | RuleType::Recursive => {
+                            self.note_rule(id, rule);
+                            (Some(Outcome::Forward(Some(id))), Kind::Forward)
+                        }
                     }
                 }
                 Cut::Zone(zone) => {
@@ -246,15 +254,28 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
             if let Some(outcome) = outcome {
                 return (outcome, kind);
             }
-            self.trace.note(Stage::Cut, || "there is no such name, and the zone falls through".into());
+            self.trace.note(Stage::Cut, || "it has no such name and `fallthrough: true`: on to the next".into());
         }
-        self.trace
-            .note(Stage::Cut, || "nothing of ours is responsible: that would be for the internet resolver".into());
+        self.trace.note(Stage::Cut, || {
+            "so it is a name for the internet resolver: this version does not forward yet, so this ends here".into()
+        });
         (Outcome::Forward(None), Kind::Forward)
     }
 
+    fn note_rule(&mut self, id: &Id, rule: &ResolverRule) {
+        self.trace.note(Stage::Cut, || {
+            let targets: Vec<String> =
+                rule.target_ips.iter().map(|target| format!("{} port {}", target.ip, target.port)).collect();
+            let whither = match rule.rule_type {
+                RuleType::Recursive => "the internet resolver".into(),
+                _ => targets.join(" or "),
+            };
+            format!("rule {id} forwards to {whither}: this version does not forward yet, so this ends here")
+        });
+    }
+
     fn note_zone(&mut self, zone: &Zone) {
-        self.trace.note(Stage::Cut, || format!("private hosted zone {} ({}) answers", zone.id, printed(&zone.apex)));
+        self.trace.note(Stage::Cut, || format!("private hosted zone {} ({}) is asked", zone.id, printed(&zone.apex)));
     }
 
     /// Where in the reply the suffix of the name in question is that is left when `skip` labels are taken away.
@@ -339,23 +360,66 @@ fn next_cut<'s>(
     None
 }
 
-/// All that could be responsible for a name, the most specific first: for those who read.
-fn candidates(snapshot: &Snapshot, view: &View, name: &LookupName) -> String {
+/// Which of those who share a private name has to do with a name that is `skip` labels below it.
+fn answering<'s>(
+    exact: Option<&'s EndpointName>,
+    wildcard: Option<&'s EndpointName>,
+    skip: usize,
+) -> Option<&'s EndpointName> {
+    if skip == 0 { exact.or(wildcard) } else { wildcard.or(exact) }
+}
+
+/// The longest private name of an endpoint, at or above a name, that a view has.
+fn private_name<'s>(snapshot: &'s Snapshot, view: &'s View, name: &LookupName) -> Option<&'s EndpointName> {
+    let mut place = (0, 0);
+    while let Some((cut, (skip, rank))) = next_cut(snapshot, view, name, place) {
+        if let Cut::Private(exact, wildcard) = cut {
+            return answering(exact, wildcard, skip);
+        }
+        place = (skip, rank + 1);
+    }
+    None
+}
+
+/// What could be responsible for a name, for those who read: what wins, why, and over what.
+fn candidates(snapshot: &Snapshot, view: &View, name: &LookupName) -> Vec<String> {
     let mut found = Vec::new();
     let mut place = (0, 0);
     while let Some((cut, (skip, rank))) = next_cut(snapshot, view, name, place) {
-        let what = match cut {
-            Cut::Rule(id, rule) => format!("{} rule {id}", rule.rule_type),
-            Cut::Zone(zone) => format!("private hosted zone {}", zone.id),
-            Cut::Private(..) => "a private name of an endpoint".into(),
-            Cut::Public(_) => "a regional or zonal name of an endpoint".into(),
-            Cut::Autodefined(_) => "an autodefined zone".into(),
+        let id_of = |name: &EndpointName| snapshot.endpoints.get(name.slot).map_or("-", |endpoint| &endpoint.id);
+        let (what, id) = match &cut {
+            Cut::Rule(id, rule) => (format!("{} rule", rule.rule_type), &***id),
+            Cut::Zone(zone) => ("private hosted zone".into(), &*zone.id),
+            Cut::Private(exact, wildcard) => {
+                ("private name of endpoint".into(), answering(*exact, *wildcard, skip).map_or("-", id_of))
+            }
+            Cut::Public(name) => ("public name of endpoint".into(), id_of(name)),
+            Cut::Autodefined(_) => ("autodefined names".into(), ""),
         };
-        found.push(format!("{what} ({})", printed(name.suffix(skip))));
+        found.push((
+            skip,
+            format!("{what} {id}").trim_end().to_string() + &format!(" ({})", printed(name.suffix(skip))),
+        ));
         place = (skip, rank + 1);
     }
-    found.push("the internet resolver (.)".into());
-    format!("{}: the most specific wins: {}", printed(name.wire()), found.join(", then "))
+    let mut lines = vec![format!("who is responsible for {}?", printed(name.wire()))];
+    let Some((skip, first)) = found.first() else {
+        lines.push("nobody: the view has no rule, zone or endpoint at this name or above it".into());
+        return lines;
+    };
+    let others: Vec<&str> = found[1..].iter().map(|(_, text)| text.as_str()).collect();
+    let why = match found.get(1) {
+        None => "nothing else of ours is at this name or above it",
+        Some((other, _)) if other == skip => {
+            "at one name, rules come first, then zones, then endpoints, then autodefined names"
+        }
+        Some(_) => "the longest name wins",
+    };
+    lines.push(format!("{first} comes first: {why}"));
+    if !others.is_empty() {
+        lines.push(format!("after it: {}", others.join(", then ")));
+    }
+    lines
 }
 
 /// A name that would have to be forwarded (EDE 20, Not Authoritative).

@@ -9,6 +9,10 @@ use crate::{
     },
 };
 use serde::Serialize;
+use std::net::IpAddr;
+
+/// How many addresses that a client may ask at are named.
+const MOST_DOORS: usize = 6;
 
 /// What a step is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -38,16 +42,26 @@ pub struct Step {
 /// Listens to how an answer comes about. Who serves does not listen: `()` never makes the text.
 pub trait Trace {
     fn note(&mut self, stage: Stage, text: impl FnOnce() -> String);
+
+    /// Several steps of one stage.
+    fn notes(&mut self, stage: Stage, texts: impl FnOnce() -> Vec<String>);
 }
 
 impl Trace for () {
     #[inline]
     fn note(&mut self, _: Stage, _: impl FnOnce() -> String) {}
+
+    #[inline]
+    fn notes(&mut self, _: Stage, _: impl FnOnce() -> Vec<String>) {}
 }
 
 impl Trace for Vec<Step> {
     fn note(&mut self, stage: Stage, text: impl FnOnce() -> String) {
         self.push(Step { stage, text: text() });
+    }
+
+    fn notes(&mut self, stage: Stage, texts: impl FnOnce() -> Vec<String>) {
+        self.extend(texts().into_iter().map(|text| Step { stage, text }));
     }
 }
 
@@ -59,34 +73,47 @@ fn kind(network: &Network) -> &'static str {
 }
 
 /// Who asks, and how that was found.
-pub fn client(snapshot: &Snapshot, client: &Client, found: &Found) -> String {
+pub fn client(snapshot: &Snapshot, client: &Client, found: &Found) -> Vec<String> {
     let networks = &snapshot.networks;
-    let door = match found.door {
-        Some(door) if door.path == Path::InVpc => {
-            format!("{} is the resolver address of VPC {}", client.local, door.id)
-        }
-        Some(door) => format!("{} is an address of the Resolver endpoint {}", client.local, door.id),
-        None => format!("{} is no door: the source address alone decides", client.local),
-    };
     let network = match found.network.map(|network| &networks.info(network).network) {
         Some(network) => format!("{} is in {} {}", client.source, kind(network), network.id()),
-        None => format!("{} is in no known network, but is allowed here", client.source),
+        None => format!("{} is in no network that is known here, but in `allowed_cidr_blocks`", client.source),
     };
-    let subnet = found.subnet.map(|subnet| networks.subnets[subnet as usize].id.as_str());
-    let az = match (found.az, subnet) {
-        (Some(az), Some(subnet)) => format!("its subnet {subnet} is in {}", snapshot.azs.id(az)),
-        (Some(az), None) if found.door.is_some_and(|door| door.az == Some(az)) => {
-            format!("no subnet tells its AZ, the address asked does: {}", snapshot.azs.id(az))
+    let az = match (found.az, found.subnet) {
+        (Some(az), Some(subnet)) => {
+            let subnet = &networks.subnets[subnet as usize].id;
+            format!("its subnet {subnet} is in AZ {}", snapshot.azs.id(az))
         }
-        (Some(az), None) => format!("its network is nearest to {}", snapshot.azs.id(az)),
-        (None, _) => "nothing tells its AZ".into(),
+        (Some(az), None) if found.network.and_then(|network| networks.info(network).az) == Some(az) => {
+            format!("its network is nearest to AZ {}", snapshot.azs.id(az))
+        }
+        (Some(az), None) => format!("no subnet tells its AZ, so the address asked does: {}", snapshot.azs.id(az)),
+        (None, _) => "it is in no subnet, so its AZ is unknown".into(),
     };
     let view = networks.info(found.vpc).network.id();
-    format!("{door}; {network}; {az}; so it has the view of VPC {view}, path {}", found.path.word())
+    vec![
+        door(snapshot, client),
+        format!("{network}; {az}"),
+        format!("so it has the view of VPC {view}, path {}", found.path.word()),
+    ]
 }
 
-/// Why a client has no view.
-pub fn refusal(snapshot: &Snapshot, client: &Client, refusal: Refusal) -> String {
+/// What the address asked says.
+fn door(snapshot: &Snapshot, client: &Client) -> String {
+    match snapshot.networks.doors.get(&client.local) {
+        Some(door) if door.path == Path::InVpc => {
+            format!("{} is a resolver address of VPC {}", client.local, door.id)
+        }
+        Some(door) => format!("{} is an address of Resolver endpoint {}", client.local, door.id),
+        None if client.local.is_unspecified() => {
+            "the address asked is not given: as at an address that is no door, the source alone decides".into()
+        }
+        None => format!("{} is no door, so the source address alone decides", client.local),
+    }
+}
+
+/// Why a client has no view, and what to do.
+pub fn refusal(snapshot: &Snapshot, client: &Client, refusal: Refusal) -> Vec<String> {
     let networks = &snapshot.networks;
     let holding: Vec<String> = networks
         .holding(client.source)
@@ -94,18 +121,50 @@ pub fn refusal(snapshot: &Snapshot, client: &Client, refusal: Refusal) -> String
         .map(|member| &networks.info(member.network).network)
         .map(|network| format!("{} {}", kind(network), network.id()))
         .collect();
-    let holding = if holding.is_empty() { "no known network".into() } else { holding.join(" and ") };
-    let door = networks.doors.get(&client.local);
-    let door = match door {
-        Some(door) => format!("{} is a door of {}", client.local, door.id),
-        None => format!("{} is no door", client.local),
-    };
+    let door_is_here = networks.doors.contains_key(&client.local);
     let why = match refusal {
-        Refusal::Stranger if networks.holding(client.source).is_empty() => "nobody knows this client",
-        Refusal::Stranger => "its network may not ask there",
-        Refusal::Ambiguous => "the source address does not tell which of them it is",
-        Refusal::DnsDisabled => "enable_dns_support is false",
-        Refusal::Transport => "the door does not take this transport",
+        Refusal::Stranger if holding.is_empty() => "no network of the manifest has its address",
+        Refusal::Stranger if door_is_here => "its network may not ask at this door",
+        Refusal::Stranger => "on-premises networks have no view but through a door",
+        Refusal::Ambiguous => "its address does not tell in which of them it is",
+        Refusal::DnsDisabled => "`enable_dns_support` is false",
+        Refusal::Transport => "`protocols` of the door has no Do53",
     };
-    format!("{door}; {} is in {holding}; refused: {why}", client.source)
+    let holding = if holding.is_empty() { "no known network".into() } else { holding.join(" and ") };
+    vec![
+        door(snapshot, client),
+        format!("{} is in {holding}", client.source),
+        format!("refused: {why}"),
+        advice(snapshot, client, refusal),
+    ]
+}
+
+/// What a client that is refused can do.
+fn advice(snapshot: &Snapshot, client: &Client, refusal: Refusal) -> String {
+    let networks = &snapshot.networks;
+    let mut doors: Vec<IpAddr> = networks.doors.keys().copied().collect();
+    doors.retain(|door| networks.identify(client.source, *door).is_ok());
+    doors.sort_unstable();
+    let listed: Vec<String> = doors
+        .iter()
+        .take(MOST_DOORS)
+        .filter_map(|address| Some(format!("{address} ({})", networks.doors.get(address)?.id)))
+        .collect();
+    match refusal {
+        _ if !doors.is_empty() => {
+            let more = if doors.len() > MOST_DOORS { ", …" } else { "" };
+            format!("it may ask at {}{more}: try `--to {}`", listed.join(", "), doors[0])
+        }
+        Refusal::DnsDisabled => "switch it on, or use another resolver in that VPC".into(),
+        Refusal::Stranger if networks.holding(client.source).is_empty() => {
+            "add its address to `cidr_blocks` of its VPC or on-premises network, or to a door's `allowed_cidr_blocks`"
+                .into()
+        }
+        Refusal::Stranger => "no door lets it in: connect its network to a VPC with an inbound endpoint, or add it to \
+             `allowed_cidr_blocks` there"
+            .into(),
+        Refusal::Ambiguous | Refusal::Transport => {
+            "give a VPC that it is in `resolver_addresses`, or an inbound endpoint with Do53, to ask at".into()
+        }
+    }
 }

@@ -1,6 +1,9 @@
 //! Lines to try, for those who run the server on their own machine.
 
-use crate::manifest::{ClientRoutingPolicy, Direction, Id, Manifest, PrivateDnsScope, VpcEndpoint, problem::printable};
+use crate::manifest::{
+    ClientRoutingPolicy, Direction, EndpointState, Health, Id, Manifest, PrivateDnsScope, VpcEndpoint, ZonalShift,
+    problem::printable,
+};
 use ipnet::IpNet;
 use std::{
     collections::BTreeSet,
@@ -81,24 +84,34 @@ fn loopback_host(block: &IpNet) -> Option<IpAddr> {
     }
 }
 
-/// The private name that is the most worth asking for: the most clients have it, it differs by AZ, AWS's
-/// service is known to all, and it is short.
+/// The private name that is the most worth asking for: the most clients have it, its answer differs by AZ, AWS's service
+/// is known to all, and it is short.
 fn private_name(manifest: &Manifest) -> Option<String> {
     let is_open = |endpoint: &&VpcEndpoint| {
-        endpoint.private_dns_enabled && !endpoint.dns_options.private_dns_only_for_inbound_resolver_endpoint
+        endpoint.private_dns_enabled
+            && matches!(endpoint.state, EndpointState::Available | EndpointState::Partial)
+            && !endpoint.dns_options.private_dns_only_for_inbound_resolver_endpoint
     };
     let name = |endpoint: &VpcEndpoint| {
         let service = manifest.vpc_endpoint_services.get(&endpoint.service_name)?;
         let name = service.private_dns_names.iter().find(|name| !name.is_wildcard())?;
         Some(name.to_string().trim_end_matches('.').to_string())
     };
-    let endpoints = manifest.vpc_endpoints.values().map(|endpoint| &**endpoint).filter(is_open);
-    let ranked = endpoints.filter_map(|endpoint| {
+    // An AZ without an interface that is usable gets another one's address, which hides what there is to see.
+    let differs = |(id, endpoint): (&Id, &VpcEndpoint)| {
+        let interfaces = &endpoint.network_interfaces;
+        let azs: BTreeSet<&Id> = interfaces.iter().map(|interface| &interface.availability_zone_id).collect();
+        let is_shifted = |shift: &ZonalShift| [&**id, &*endpoint.service_name, "*"].contains(&&*shift.resource);
+        endpoint.client_routing_policy == ClientRoutingPolicy::AvailabilityZoneAffinity
+            && azs.len() > 1
+            && interfaces.iter().all(|interface| interface.health == Health::Healthy)
+            && !manifest.zonal_shifts.values().any(|shift| is_shifted(shift))
+    };
+    let endpoints = manifest.vpc_endpoints.iter().map(|(id, endpoint)| (id, &**endpoint));
+    let ranked = endpoints.filter(|(_, endpoint)| is_open(endpoint)).filter_map(|(id, endpoint)| {
         let (name, service) = (name(endpoint)?, manifest.vpc_endpoint_services.get(&endpoint.service_name)?);
         let everybody = endpoint.private_dns_scope == PrivateDnsScope::Connected;
-        let by_az = endpoint.client_routing_policy == ClientRoutingPolicy::default();
-        let single = endpoint.network_interfaces.len() < 2;
-        Some((!everybody, !by_az, single, !service.is_amazon(), name.len(), name))
+        Some((!everybody, !differs((id, endpoint)), !service.is_amazon(), name.len(), name))
     });
     ranked.min().map(|(.., name)| name)
 }
@@ -120,9 +133,16 @@ mod tests {
                 "on_premises_networks": {"dc": {"cidr_blocks": ["127.4.0.0/16"]}},
                 "resolver_endpoints": {"in": {"vpc_id": "vpc-a", "ip_addresses": [{"ip": "127.2.0.53"}]}},
                 "vpc_endpoint_services": {"s": {"owner_id": "amazon", "region": "r", "dns_name": "vpce.example",
-                    "private_dns_names": ["*.sqs.example", "sqs.example"]}},
+                    "private_dns_names": ["*.sqs.example", "sqs.example"]},
+                    "t": {"owner_id": "amazon", "region": "r", "dns_name": "vpce.example",
+                    "private_dns_names": ["a.example"]}},
                 "vpc_endpoints": {"vpce-1": {"vpc_endpoint_type": "Interface", "service_name": "s", "vpc_id": "vpc-a",
-                    "state": "Available", "private_dns_enabled": true, "private_dns_scope": "connected"}}}"#,
+                    "state": "Available", "private_dns_enabled": true, "private_dns_scope": "connected",
+                    "network_interfaces": [{"availability_zone_id": "az1"}, {"availability_zone_id": "az2"}]},
+                    "vpce-2": {"vpc_endpoint_type": "Interface", "service_name": "t", "vpc_id": "vpc-a",
+                    "state": "Available", "private_dns_enabled": true, "private_dns_scope": "connected",
+                    "network_interfaces": [{"availability_zone_id": "az1"},
+                        {"availability_zone_id": "az2", "health": "unhealthy"}]}}}"#,
         )
         .unwrap();
         let listeners = ["127.0.0.1:5300", "127.2.0.53:5300"].map(|address| address.parse().unwrap());

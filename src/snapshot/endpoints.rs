@@ -366,6 +366,15 @@ fn lower(name: &Name) -> Box<[u8]> {
 /// `api.aws`, below which service-defined names have AAAA records too.
 const DUALSTACK_SUFFIX: &[u8] = b"\x03api\x03aws\0";
 
+/// Whether an endpoint in its present state has names.
+pub fn has_names(endpoint: &VpcEndpoint) -> bool {
+    match endpoint.state {
+        EndpointState::Available | EndpointState::Partial => true,
+        EndpointState::Pending => !endpoint.network_interfaces.is_empty(),
+        _ => false,
+    }
+}
+
 /// The names of an endpoint (resolution.md 3). None of them in a state without names.
 fn names_of<'m>(
     manifest: &'m Manifest,
@@ -381,18 +390,13 @@ fn names_of<'m>(
         inbound_only: endpoint.dns_options.private_dns_only_for_inbound_resolver_endpoint,
         ..Names::default()
     };
-    let has_names = match endpoint.state {
-        EndpointState::Available | EndpointState::Partial => true,
-        EndpointState::Pending => !endpoint.network_interfaces.is_empty(),
-        _ => false,
-    };
     let (Some(service), Some(vpc)) =
         (manifest.vpc_endpoint_services.get(&endpoint.service_name), manifest.vpcs.get(&endpoint.vpc_id))
     else {
         return names;
     };
     names.region.clone_from(&vpc.region);
-    if !has_names || endpoint.vpc_endpoint_type != VpcEndpointType::Interface {
+    if !has_names(endpoint) || endpoint.vpc_endpoint_type != VpcEndpointType::Interface {
         return names;
     }
     let wildcard = service.private_dns_names.iter().any(Name::is_wildcard);

@@ -10,7 +10,10 @@ use super::{
     networks::{NetworkAt, Networks, Path, ViewKey},
     zone::Zone,
 };
-use crate::manifest::{Direction, Id, Manifest, PrivateDnsScope, ResolverRule, connectivity::Network};
+use crate::manifest::{
+    Direction, Id, Manifest, PrivateDnsScope, ResolverRule,
+    connectivity::{Connectivity, Network},
+};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
@@ -224,16 +227,42 @@ impl<'a> Compiler<'a> {
         self.shared.entry(key).or_insert_with(make).clone()
     }
 
-    /// Whether an endpoint's private names are for this view and this client (resolution.md 3).
+    /// Whether an endpoint's private names are for this view and this client.
     fn sees(&self, viewing: &Network, client: &Network, path: Path, endpoint: &Endpoint) -> bool {
-        let connectivity = &self.input.networks.connectivity;
-        let home = Network::Vpc(endpoint.names.vpc.clone());
-        let in_scope = match &endpoint.names.scope {
-            PrivateDnsScope::Vpc => home == *viewing,
-            PrivateDnsScope::Connected => connectivity.reaches(viewing, &home),
-            PrivateDnsScope::Vpcs(ids) => ids.iter().any(|id| id == viewing.id()),
-        };
-        in_scope && connectivity.reaches(client, &home) && is_on_path(endpoint, path)
+        hidden(&self.input.networks.connectivity, viewing, client, path, endpoint).is_none()
+    }
+}
+
+/// Why the private names of an endpoint are not for a view.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hidden {
+    /// The view is not in their scope.
+    OutOfScope,
+    /// The client's own network does not reach the endpoint's VPC.
+    Unreachable,
+    /// They are for the inbound path only.
+    InboundOnly,
+}
+
+/// Why an endpoint's private names, if it has any, are not for this view and this client (resolution.md 3); none if
+/// they are.
+pub fn hidden(
+    connectivity: &Connectivity,
+    viewing: &Network,
+    client: &Network,
+    path: Path,
+    endpoint: &Endpoint,
+) -> Option<Hidden> {
+    let home = Network::Vpc(endpoint.names.vpc.clone());
+    let in_scope = match &endpoint.names.scope {
+        PrivateDnsScope::Vpc => home == *viewing,
+        PrivateDnsScope::Connected => connectivity.reaches(viewing, &home),
+        PrivateDnsScope::Vpcs(ids) => ids.iter().any(|id| id == viewing.id()),
+    };
+    match (in_scope, connectivity.reaches(client, &home)) {
+        (false, _) => Some(Hidden::OutOfScope),
+        (true, false) => Some(Hidden::Unreachable),
+        (true, true) => (!is_on_path(endpoint, path)).then_some(Hidden::InboundOnly),
     }
 }
 

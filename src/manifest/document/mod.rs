@@ -254,7 +254,7 @@ mod tests {
         let (open, close) = ("[".repeat(40), "]".repeat(40));
         let tower: String = (1..120).map(|i| format!("a{i}: &a{i} {open}*a{}{close}\n", i - 1)).collect();
         let tower = format!("a0: &a0 {open}{close}\n{tower}");
-        let cases: [(&str, bool, u32, &str); 15] = [
+        let cases: [(&str, bool, u32, &str); 19] = [
             (&bomb, false, 6, "aliases expand to more than"),
             (&tower, false, 2, "nested more than 64 deep"),
             (&"[".repeat(100), false, 1, "nested more than 64 deep"),
@@ -265,6 +265,10 @@ mod tests {
             ("a: *x\n", false, 1, "not valid YAML"),
             ("a: &a [*a]\n", false, 1, "anchor"),
             ("? [a]\n: b\n", false, 1, "a key must be plain text"),
+            ("a:\n\tb: 1\n", false, 2, "(indent with spaces)"),
+            ("a: [*.example.com]\n", false, 1, "(put quotes around"),
+            ("a:\n    b: 1\n   c: 2\n", false, 3, "(entries of one map begin in the same column"),
+            ("a: \"b\nc: d\n", false, 1, "(is a quote missing"),
             ("{\"a\": 1,\n\"a\": 2}", true, 2, "`a` is given twice: in line 1 and in line 2"),
             ("{\"a\": 01}", true, 1, "not valid JSON"),
             ("{\"a\": 1}\n x", true, 2, "not valid JSON"),
@@ -275,7 +279,8 @@ mod tests {
             let (_, faults) = read(text.as_bytes(), json);
             let shown = &text[..text.len().min(60)];
             assert_eq!(faults.len(), 1, "{shown}: {faults:?}");
-            assert!(faults[0].message.contains(message), "{shown}: {faults:?}");
+            let told = format!("{} ({})", faults[0].message, faults[0].help.as_deref().unwrap_or_default());
+            assert!(told.contains(message), "{shown}: {faults:?}");
             assert_eq!(faults[0].span.line, line, "{shown}: {faults:?}");
         }
         let (_, faults) = read(b"a: b\nc: \xff\n", false);

@@ -29,6 +29,22 @@ struct Builder {
     faults: Vec<Fault>,
 }
 
+/// What to do about a mistake of the syntax, by the parser's words for it and the character that it is at.
+fn help(info: &str, at: Option<char>) -> Option<&'static str> {
+    match at {
+        _ if info.contains("tab") => Some("indent with spaces"),
+        Some('*' | '&' | '@' | '`' | '%' | '!') => {
+            Some("put quotes around a text that begins with such a character, as in \"*.example.com\"")
+        }
+        _ if info.contains("quoted scalar") => Some("is a quote missing at the end of the text?"),
+        _ if info.contains("expected key") || info.contains("not allowed in this context") => {
+            Some("entries of one map begin in the same column, and stand deeper than what they belong to")
+        }
+        _ if info.contains("flow sequence") || info.contains("flow mapping") => Some("is a `]` or `}` missing?"),
+        _ => None,
+    }
+}
+
 pub(super) fn read(text: &str) -> (Option<Node>, Vec<Fault>) {
     let mut builder = Builder::default();
     let mut documents = 0;
@@ -41,7 +57,11 @@ pub(super) fn read(text: &str) -> (Option<Node>, Vec<Fault>) {
                     Span { line: line.max(1), column, length: 1 },
                     format!("this is not valid YAML: {}", error.info()),
                 );
-                builder.faults.push(fault);
+                let at = text
+                    .lines()
+                    .nth(fault.span.line as usize - 1)
+                    .and_then(|line| line.chars().nth(error.marker().col()));
+                builder.faults.push(Fault { help: help(error.info(), at).map(String::from), ..fault });
                 return (None, builder.faults);
             }
         };

@@ -174,7 +174,10 @@ impl Loader {
     fn load_once(&mut self) -> Option<(Load, bool)> {
         let paths = match self.list() {
             Ok(paths) => paths,
-            Err(error) => return Some((Err(vec![self.problem(describe(&error))]), true)),
+            Err(error) => {
+                let help = "`control_plane.directory` of zonal.yaml, or `zonal check --directory`, names the manifest's directory";
+                return Some((Err(vec![self.problem(describe(&error)).help(help)]), true));
+            }
         };
         if paths.is_empty() && !self.files.is_empty() {
             // A volume that is not mounted looks like this, and so does a directory that is being made anew.
@@ -327,6 +330,7 @@ fn describe(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such file or directory".into(),
         io::ErrorKind::PermissionDenied => "the permission to read it is missing".into(),
+        io::ErrorKind::NotADirectory => "it is not a directory".into(),
         _ => error.to_string(),
     }
 }

@@ -120,7 +120,12 @@ pub(super) fn read_parts(root: &Node, file: &Arc<Path>, last: &Manifest, problem
                 let message = format!("`{}` is not served yet by this version", entry.key);
                 file_error(&entry.key, message).help("take it out").at(place)
             } else {
-                let help = suggestion(&entry.key, KINDS.iter().copied());
+                let mut help = suggestion(&entry.key, KINDS.iter().copied());
+                if let (Value::Map(_), Some(help)) = (&entry.node.value, &mut help)
+                    && help.starts_with("known are")
+                {
+                    help.push_str("; a resource stands below its kind, indented");
+                }
                 Problem { help, ..file_error(&entry.key, format!("there is no kind `{}`", entry.key)).at(place) }
             });
         }

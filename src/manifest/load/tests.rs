@@ -72,7 +72,7 @@ fn all_that_is_wrong_is_told() {
     let d = Directory::new("wrong");
     d.write("a.yaml", &vpc("a", "us-east-1"));
     d.write("b.yaml", &format!("# twice\n{}", vpc("a", "us-east-1")));
-    d.write("c.yaml", "vpc: {}\nprofiles: {}\nvpcs: [a]\n");
+    d.write("c.yaml", "vpc: {}\nprofiles: {}\nvpcs: [a]\ntgw-1: {}\n");
     d.write("d.yaml", "vpcs:\n  x: [\n");
     d.write("e.yaml", &zone("Z1", "no-such.zone"));
     fs::create_dir(d.0.join("dir.zone")).unwrap();
@@ -88,7 +88,7 @@ fn all_that_is_wrong_is_told() {
     for line in expected {
         assert!(problems.iter().any(|problem| problem == line), "{line}\n{problems:#?}");
     }
-    for part in ["d.yaml:", "no such file", "not a regular file"] {
+    for part in ["d.yaml:", "no such file", "not a regular file", "a resource stands below its kind, indented"] {
         assert!(problems.iter().any(|problem| problem.contains(part)), "{part}\n{problems:#?}");
     }
     assert_eq!(d.shown(&loader.load().unwrap_err()), problems);
