@@ -22,15 +22,15 @@ struct Asker<'s> {
     snapshot: &'s Snapshot,
     /// The VPC whose view applies.
     viewing: &'s Network,
-    /// The client's own network; the view's if it is not known.
-    client: &'s Network,
+    /// The client's own network, if it is known.
+    client: Option<&'s Network>,
     path: Path,
 }
 
 impl<'s> Asker<'s> {
     fn new(snapshot: &'s Snapshot, found: &Found) -> Asker<'s> {
         let network = |at| &snapshot.networks.info(at).network;
-        let client = network(found.network.unwrap_or(found.vpc));
+        let client = found.network.map(network);
         Asker { snapshot, viewing: network(found.vpc), client, path: found.path }
     }
 
@@ -39,7 +39,7 @@ impl<'s> Asker<'s> {
         let (source, home) = (&endpoint.source, &endpoint.source.vpc_id);
         let vpc = self.snapshot.networks.at(&Network::Vpc(home.clone())).and_then(|at| self.snapshot.networks.vpc(at));
         let switched_off = |option: &str| format!("{option} is false in its VPC {home}");
-        let (viewing, client) = (self.viewing.id(), self.client.id());
+        let (viewing, client) = (self.viewing.id(), self.client.map_or("(not known)", Network::id));
         Some(match hidden(&self.snapshot.networks.connectivity, self.viewing, self.client, self.path, endpoint) {
             _ if source.vpc_endpoint_type != VpcEndpointType::Interface => {
                 format!("a {} endpoint has no names", source.vpc_endpoint_type)
@@ -74,7 +74,7 @@ impl<'s> Asker<'s> {
         let networks = &self.snapshot.networks;
         let region = networks.at(self.viewing).and_then(|at| networks.vpc(at)).map(|vpc| &vpc.region);
         [
-            (!is_in(self.client), "is in the client's own VPC"),
+            (!self.client.is_some_and(is_in), "is in the client's own VPC"),
             (!is_in(self.viewing), "is in the VPC whose view it is"),
             (!is_listed, "has a scope that lists the VPC"),
             (region != Some(&endpoint.names.region), "is in the same Region"),
@@ -134,8 +134,9 @@ pub fn others(snapshot: &Snapshot, found: &Found, asked: &[u8], chosen: Option<&
             (None, None, _) => continue,
         };
         let home = Network::Vpc(endpoint.names.vpc.clone());
-        let is_near = home == *asker.client || home == *asker.viewing;
-        let is_reached = snapshot.networks.connectivity.reaches(asker.client, &home);
+        let is_near = Some(&home) == asker.client || home == *asker.viewing;
+        let connectivity = &snapshot.networks.connectivity;
+        let is_reached = asker.client.is_some_and(|client| connectivity.reaches(client, &home));
         all.push((Reverse(is_near), Reverse(is_reached), format!("not endpoint {}: {why}", endpoint.id)));
     }
     // The nearest first, else in the order of their identifiers.

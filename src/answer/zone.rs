@@ -100,20 +100,22 @@ impl<'s, T: Trace> Resolver<'_, 's, '_, T> {
         });
     }
 
-    /// Addresses that go with a set; those that do not fit are left out. Says whether all are in.
+    /// Addresses that go with a set; those that do not fit are left out. Says whether all are in without which nobody
+    /// gets below a cut: those of name servers that are themselves below one.
     fn additional(&mut self, set: Set<'s>, apex: usize) -> bool {
         let mut complete = true;
         for node in set.additional() {
             for addresses in node.sets().filter(|set| matches!(set.rtype(), rtype::A | rtype::AAAA)) {
                 if addresses.alias().is_none() {
-                    complete &= addresses.write_named(&mut self.reply, Section::Additional, node, apex).is_ok();
+                    let written = addresses.write_named(&mut self.reply, Section::Additional, node, apex);
+                    complete &= written.is_ok() || !node.is_occluded();
                 }
             }
         }
         complete
     }
 
-    /// A referral; glue that does not fit makes it truncated (RFC 9471).
+    /// A referral; glue that is needed and does not fit makes it truncated (RFC 9471, 3.1).
     fn referral(&mut self, node: Node<'s>, apex: usize) -> Result<(), Full> {
         let Some(set) = node.set(rtype::NS) else { return Ok(()) };
         let owner = self.suffix_at(self.name.labels() - node.labels());

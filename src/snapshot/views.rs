@@ -142,8 +142,7 @@ impl<'a> Compiler<'a> {
         let input = self.input;
         let Some(vpc) = input.networks.vpc(at) else { return };
         let viewing = &input.networks.info(at).network;
-        // Those whose network is unknown reach what they asked, and nothing more is known.
-        let client = &input.networks.info(client.unwrap_or(at)).network;
+        let client = client.map(|client| &input.networks.info(client).network);
         let (own, shared) = match path {
             Path::InboundDelegation => Default::default(),
             _ => (self.own(viewing, client, path), self.shared(viewing, client, path, &vpc.region)),
@@ -186,7 +185,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// Private names of the client's own VPC, of the view's, and those whose scope lists it: in this order.
-    fn own(&self, viewing: &Network, client: &Network, path: Path) -> Arc<NameMap<PrivateName>> {
+    fn own(&self, viewing: &Network, client: Option<&Network>, path: Path) -> Arc<NameMap<PrivateName>> {
         let mut names = BTreeMap::new();
         let nothing = Vec::new();
         let in_vpc = |network: &Network| match network {
@@ -194,7 +193,7 @@ impl<'a> Compiler<'a> {
             Network::OnPremises(_) => &nothing,
         };
         let listing = self.exports.by_listed.get(viewing.id()).unwrap_or(&nothing);
-        let by_rank = in_vpc(client).iter().chain(in_vpc(viewing)).chain(listing);
+        let by_rank = client.map_or(&nothing, in_vpc).iter().chain(in_vpc(viewing)).chain(listing);
         for endpoint in by_rank.filter(|endpoint| self.sees(viewing, client, path, endpoint)) {
             add_names(&mut names, endpoint);
         }
@@ -202,7 +201,14 @@ impl<'a> Compiler<'a> {
     }
 
     /// Private names of connected VPCs, for all that are connected to the same ones.
-    fn shared(&mut self, viewing: &Network, client: &Network, path: Path, region: &str) -> Arc<NameMap<PrivateName>> {
+    fn shared(
+        &mut self,
+        viewing: &Network,
+        client: Option<&Network>,
+        path: Path,
+        region: &str,
+    ) -> Arc<NameMap<PrivateName>> {
+        let Some(client) = client else { return Arc::default() };
         let connectivity = &self.input.networks.connectivity;
         let reached = |exporter: &&Id| {
             let exporter = Network::Vpc((*exporter).clone());
@@ -228,7 +234,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// Whether an endpoint's private names are for this view and this client.
-    fn sees(&self, viewing: &Network, client: &Network, path: Path, endpoint: &Endpoint) -> bool {
+    fn sees(&self, viewing: &Network, client: Option<&Network>, path: Path, endpoint: &Endpoint) -> bool {
         hidden(&self.input.networks.connectivity, viewing, client, path, endpoint).is_none()
     }
 }
@@ -249,7 +255,7 @@ pub enum Hidden {
 pub fn hidden(
     connectivity: &Connectivity,
     viewing: &Network,
-    client: &Network,
+    client: Option<&Network>,
     path: Path,
     endpoint: &Endpoint,
 ) -> Option<Hidden> {
@@ -259,7 +265,9 @@ pub fn hidden(
         PrivateDnsScope::Connected => connectivity.reaches(viewing, &home),
         PrivateDnsScope::Vpcs(ids) => ids.iter().any(|id| id == viewing.id()),
     };
-    match (in_scope, connectivity.reaches(client, &home)) {
+    // Of a client in no known network it is only known that it reaches the VPC that it asks.
+    let is_reached = client.map_or(home == *viewing, |client| connectivity.reaches(client, &home));
+    match (in_scope, is_reached) {
         (false, _) => Some(Hidden::OutOfScope),
         (true, false) => Some(Hidden::Unreachable),
         (true, true) => (!is_on_path(endpoint, path)).then_some(Hidden::InboundOnly),

@@ -364,9 +364,11 @@ impl World {
             PrivateDnsScope::Connected => networks::reaches(&self.manifest, &Net::Vpc(who.vpc.clone()), &at),
             PrivateDnsScope::Vpcs(ids) => ids.contains(&who.vpc),
         };
-        // Whoever is let in by `allowed_cidr_blocks` from nowhere known counts as in the VPC that was asked.
-        let own = who.network.clone().unwrap_or(Net::Vpc(who.vpc.clone()));
-        let reached = networks::reaches(&self.manifest, &own, &at);
+        // Whoever is let in by `allowed_cidr_blocks` from nowhere known reaches the VPC that was asked, and no other.
+        let reached = match &who.network {
+            Some(own) => networks::reaches(&self.manifest, own, &at),
+            None => who.vpc == endpoint.vpc_id,
+        };
         let inbound_only = endpoint.dns_options.private_dns_only_for_inbound_resolver_endpoint;
         endpoint.private_dns_enabled
             && home.enable_dns_support

@@ -193,6 +193,11 @@ impl<'z> Node<'z> {
         (self.flags() & node_flag::WILDCARD != 0).then(|| self.zone.node(NodeAt(self.zone.u32(self.at + 4))))
     }
 
+    /// Whether it is below a zone cut or a DNAME.
+    pub fn is_occluded(self) -> bool {
+        self.flags() & node_flag::OCCLUDED != 0
+    }
+
     #[inline]
     fn occluder(self) -> Option<Node<'z>> {
         if self.flags() & node_flag::OCCLUDED == 0 {
