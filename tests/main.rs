@@ -1,6 +1,11 @@
-//! The tests that need the whole program: transcripts, topologies of real servers, reloads under load, the README.
+//! The tests that need the whole program: transcripts, topologies of real servers, reloads under load, the README; and
+//! what checks it with generated worlds: a naive model, other servers, mutated input.
 
+mod allocations;
+mod anchors;
+mod fuzz;
 mod harness;
+mod isolation;
 mod model;
 mod readme;
 mod reload;

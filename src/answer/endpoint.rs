@@ -1,14 +1,14 @@
 //! Answers for the names of endpoints (resolution.md 3).
 
 use super::{
-    resolve::{Outcome, Resolver},
+    resolve::{Outcome, Resolver, printed},
     trace::{Stage, Trace},
 };
 use crate::{
     snapshot::endpoints::{Endpoint, EndpointName, Family, Interface, NameKind},
     wire::{
         query::{flag, rcode},
-        rdata::rtype,
+        rdata::{rtype, type_to_text},
         reply::{Full, Section},
     },
 };
@@ -98,7 +98,7 @@ impl<'s, T: Trace> Resolver<'_, 's, '_, T> {
         }
         let owner = 0xc000 | self.name_at as u16;
         if let Some(target) = name.and_then(|name| name.cname.as_ref())
-            && self.qtype != rtype::DS
+            && (self.qtype != rtype::DS || skip > 0)
         {
             self.trace.note(Stage::Endpoint, || format!("a customer's service: a CNAME to {target}"));
             let data = self.reply.record(Section::Answer, owner, rtype::CNAME, TTL, &[target.as_wire()])?;
@@ -121,12 +121,17 @@ impl<'s, T: Trace> Resolver<'_, 's, '_, T> {
                 if self.reply.count(Section::Answer) == before {
                     self.addresses_of(name, Family::V6)?;
                 }
+                if self.reply.count(Section::Answer) == before && skip == 0 {
+                    self.endpoint_soa(Section::Answer, apex)?;
+                }
             }
             _ => {}
         }
         if self.reply.count(Section::Answer) == before {
-            let asked = self.asked();
-            self.trace.note(Stage::Endpoint, || format!("the name exists, but not as {asked}: no data"));
+            let (name, qtype) = (&*self.name, self.qtype);
+            self.trace.note(Stage::Endpoint, || {
+                format!("{} exists, but without records of type {}: no data", printed(name.wire()), type_to_text(qtype))
+            });
             self.endpoint_soa(Section::Authority, apex)?;
         }
         Ok(Outcome::Done(rcode::NOERROR))

@@ -12,14 +12,18 @@ pub mod zone;
 
 use crate::{
     manifest::{
-        Id, Loaded, Manifest, MasterFile, PrivateHostedZone, Problem, Severity, ZoneData, connectivity::Connectivity,
-        same_resources,
+        Id, Loaded, Manifest, MasterFile, PrivateHostedZone, Problem, Severity, VpcEndpointService, ZoneData,
+        connectivity::Connectivity, same_resources,
     },
-    wire::query::LookupName,
+    wire::{Name, query::LookupName},
 };
 use endpoints::{Azs, Endpoints};
 use networks::Networks;
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::BTreeMap,
+    net::IpAddr,
+    sync::{Arc, LazyLock},
+};
 use views::Views;
 use zone::Zone;
 
@@ -87,6 +91,7 @@ pub fn compile(
     node: &Arc<Node>,
     previous: Option<&Snapshot>,
 ) -> Result<(Snapshot, Vec<Problem>), Vec<Problem>> {
+    LazyLock::force(&autodefined::LOCALLY_SERVED); // now, not with the first query
     let manifest = &loaded.manifest;
     let mut problems = Vec::new();
     let zones = compile_zones(loaded, previous, &mut problems);
@@ -193,10 +198,7 @@ fn check_aliases(
                 continue;
             }
             if !alias.name.is_at_or_below(&zone.source.name) {
-                let parent = alias.name.parent();
-                let is_of_a_service =
-                    manifest.vpc_endpoint_services.values().any(|service| parent.as_ref() == Some(&service.dns_name));
-                if is_of_a_service {
+                if manifest.vpc_endpoint_services.values().any(|service| may_be_name_of(service, &alias.name)) {
                     // An endpoint that is gone, or in a state without names: it may come (back).
                     let message = format!("no endpoint has the name {} now: the alias has no records", alias.name);
                     problems.push(Problem::warning("private_hosted_zones", id, field(), message));
@@ -221,6 +223,16 @@ fn is_below_endpoint_name(endpoints: &Endpoints, target: &LookupName) -> bool {
     (1..target.labels()).find_map(|skip| endpoints.public.find(target, skip)).is_some_and(|name| name.wildcard)
 }
 
+/// Whether an endpoint of the service could have the name: right below the service's own, or anywhere below that where
+/// there are wildcards.
+fn may_be_name_of(service: &VpcEndpointService, name: &Name) -> bool {
+    let has_wildcards = service.private_dns_names.iter().any(Name::is_wildcard);
+    name.parent().is_some_and(|parent| match has_wildcards {
+        true => parent.is_at_or_below(&service.dns_name),
+        false => parent == service.dns_name,
+    })
+}
+
 /// How many aliases of a zone may follow on one another.
 pub const MAX_ALIASES: usize = 8;
 
@@ -242,4 +254,48 @@ fn follow_alias(zone: &Zone, rtype: u16, target: &LookupName) -> Result<(), Stri
         target = next;
     }
     Err(format!("more than {MAX_ALIASES} aliases follow on one another, maybe in a circle"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// An alias to a name that an endpoint could have is odd while there is none; to any other name it is wrong.
+    #[test]
+    fn aliases_of_endpoints_that_are_gone() {
+        for (state, target, severity) in [
+            ("Available", "vpce-w.wild.vpce.example", None),
+            ("Available", "foo.vpce-w.wild.vpce.example", None),
+            ("Failed", "vpce-w.wild.vpce.example", Some(Severity::Warning)),
+            ("Failed", "foo.vpce-w.wild.vpce.example", Some(Severity::Warning)),
+            ("Failed", "*.vpce-w.wild.vpce.example", Some(Severity::Warning)),
+            ("Failed", "wild.vpce.example", Some(Severity::Error)),
+            ("Available", "foo.vpce-p.plain.vpce.example", Some(Severity::Error)),
+            ("Available", "www.example.net", Some(Severity::Error)),
+        ] {
+            let endpoint = |service: &str, state: &str| {
+                json!({"vpc_endpoint_type": "Interface", "service_name": service, "vpc_id": "a", "state": state,
+                       "network_interfaces": [{"availability_zone_id": "use1-az1", "ipv4": "10.1.0.9"}]})
+            };
+            let service = |name: &str, private: &str| {
+                json!({"owner_id": "amazon", "region": "us-east-1",
+                       "dns_name": name, "private_dns_names": [private]})
+            };
+            let manifest = json!({
+                "vpcs": {"a": {"region": "us-east-1", "cidr_blocks": ["10.1.0.0/16"]}},
+                "vpc_endpoint_services": {
+                    "wild": service("wild.vpce.example", "*.wild.example"),
+                    "plain": service("plain.vpce.example", "plain.example"),
+                },
+                "vpc_endpoints": {"vpce-w": endpoint("wild", state), "vpce-p": endpoint("plain", "Available")},
+                "private_hosted_zones": {"Z": {"name": "z.example", "vpc_ids": ["a"],
+                    "records": [{"name": "@", "type": "A", "alias": {"name": target}}]}},
+            });
+            let loaded = Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() };
+            let problems = compile(&loaded, &Arc::default(), None).map_or_else(|problems| problems, |(_, p)| p);
+            let found: Vec<_> = problems.iter().map(|problem| problem.severity).collect();
+            assert_eq!(found, Vec::from_iter(severity), "{state} {target}: {problems:?}");
+        }
+    }
 }

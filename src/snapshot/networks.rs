@@ -169,9 +169,11 @@ impl Networks {
             }
             let mut members = above.last().map_or(Vec::new(), |(_, members)| members.clone());
             while let Some((_, member)) = prefixes.get(at).filter(|(other, _)| *other == block) {
-                // A subnet's entry stands for its VPC's wider one.
-                members.retain(|other| other.network != member.network);
-                members.insert(0, *member);
+                // A subnet's entry stands for its VPC's wider one, and stays within a narrower block of that.
+                let own = members.iter().position(|other| other.network == member.network);
+                let wider = own.map(|own| members.remove(own));
+                let subnet = member.subnet.or(wider.and_then(|wider| wider.subnet));
+                members.insert(0, Member { subnet, ..*member });
                 at += 1;
             }
             match block {

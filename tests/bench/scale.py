@@ -11,7 +11,7 @@ endpoint's address is changed by renaming a new file (of 100 endpoints or fewer)
 every millisecond; counted is the time from the rename to the first new answer. Meanwhile a load asks for other names, each
 query answered before the next one is sent, and none may be lost.
 """
-import argparse, collections, json, os, shutil, signal, socket, statistics, struct, subprocess, sys, tempfile, threading, time
+import argparse, collections, json, multiprocessing, os, shutil, signal, socket, statistics, struct, subprocess, sys, tempfile, time
 
 PORT = 5390
 NS = f'zonal-{os.getpid()}-scale'
@@ -185,19 +185,22 @@ def stop(process):
         process.wait()
 
 
+def load(going, result, a):
+    """Asks until told to stop, each query answered before the next one is sent. In a process of its own."""
+    s, i, lost = client(), 0, 0
+    while going.is_set():
+        i += 1
+        lost += ask(s, i & 0xffff, f'h{i % 8}.{zone_name(i % a.zones)}', 5) is None
+        if a.pause:
+            time.sleep(a.pause / 1e6)
+    result.put((i, lost))
+
+
 def changes(dir, a):
-    """Milliseconds from each rename to the first new answer, and how many of the load's queries were lost, of how many."""
-    going, counts = True, collections.Counter()
-
-    def load():
-        s, i = client(), 0
-        while going:
-            i += 1
-            name = f'h{i % 8}.{zone_name(i % a.zones)}'
-            counts['sent'] += 1
-            counts['lost'] += ask(s, i & 0xffff, name, 5) is None
-
-    loader = threading.Thread(target=load)
+    """Milliseconds from each rename to the first new answer, and how many queries the load sent and lost meanwhile."""
+    going, result = multiprocessing.Event(), multiprocessing.Queue()
+    going.set()
+    loader = multiprocessing.Process(target=load, args=(going, result, a), daemon=True)
     loader.start()
     s, times = client(), []
     for n in range(1, a.changes + 1):
@@ -220,9 +223,8 @@ def changes(dir, a):
             if time.monotonic() - began > 30:
                 sys.exit(f'{name} still is {got}, not {new}')
             time.sleep(0.001)
-    going = False
-    loader.join()
-    return times, counts
+    going.clear()
+    return times, result.get(timeout=30)
 
 
 def main():
@@ -233,6 +235,7 @@ def main():
     p.add_argument('--endpoints', type=int, default=10_000)
     p.add_argument('--vpcs', type=int, default=500)
     p.add_argument('--changes', type=int, default=20)
+    p.add_argument('--pause', type=int, default=100, help='microseconds between queries of the load (0: none)')
     p.add_argument('--only', default='zonal,nsd,knot')
     p.add_argument('--keep', action='store_true', help='keep the data, and say where')
     a = p.parse_args()
@@ -269,11 +272,11 @@ def main():
             finally:
                 stop(process)
         if result:
-            times, counts = result
+            times, (sent, lost) = result
             print(f'\n{len(times)} changes of one endpoint, from the rename to the first new answer: '
                   f'median {statistics.median(times):.1f} ms, max {max(times):.1f} ms; {after}')
-            print(f'queries under load meanwhile: {counts["sent"]}, lost: {counts["lost"]}')
-            sys.exit(1 if counts['lost'] else 0)
+            print(f'queries under load meanwhile: {sent}, lost: {lost}')
+            sys.exit(1 if lost else 0)
     finally:
         if a.keep:
             print(f'data: {dir}')

@@ -10,9 +10,15 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
+    sync::Arc,
     sync::atomic::{AtomicU32, Ordering},
     thread::sleep,
     time::{Duration, Instant},
+};
+
+use zonal::{
+    manifest::{Problem, Severity, check::check, connectivity::Connectivity, load::Loader},
+    snapshot::{Node, Snapshot, compile},
 };
 
 /// The program under test.
@@ -57,7 +63,7 @@ pub fn wait_until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
             return value;
         }
         assert!(start.elapsed() < Duration::from_secs(60), "waited a minute in vain until {what}");
-        sleep(Duration::from_millis(20));
+        sleep(Duration::from_millis(2));
     }
 }
 
@@ -199,13 +205,12 @@ pub fn http_get(server: SocketAddr, path: &str) -> Option<(u16, String)> {
 }
 
 /// What is served from a directory, compiled in this process.
-pub fn snapshot(directory: &Path) -> zonal::snapshot::Snapshot {
-    let show = |problems: Vec<zonal::manifest::Problem>| -> String {
-        problems.iter().map(|problem| format!("{problem}\n")).collect()
-    };
-    let loaded = zonal::manifest::load::Loader::new(directory).load();
-    let (loaded, _) = loaded.unwrap_or_else(|problems| panic!("{}", show(problems)));
-    let node = zonal::snapshot::Node { cookie_secrets: vec![[7; 16]], ..Default::default() };
-    let compiled = zonal::snapshot::compile(&loaded, &std::sync::Arc::new(node), None);
-    compiled.unwrap_or_else(|problems| panic!("{}", show(problems))).0
+pub fn snapshot(directory: &Path) -> Snapshot {
+    let show = |problems: &[Problem]| -> String { problems.iter().map(|problem| format!("{problem}\n")).collect() };
+    let loaded = Loader::new(directory).load();
+    let (loaded, _) = loaded.unwrap_or_else(|problems| panic!("{}", show(&problems)));
+    let problems = check(&loaded.manifest, &Connectivity::new(&loaded.manifest), 0);
+    assert!(problems.iter().all(|problem| problem.severity == Severity::Warning), "{}", show(&problems));
+    let node = Arc::new(Node { cookie_secrets: vec![[7; 16]], ..Node::default() });
+    compile(&loaded, &node, None).unwrap_or_else(|problems| panic!("{}", show(&problems))).0
 }

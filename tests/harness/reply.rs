@@ -149,7 +149,7 @@ impl Reply {
 
     /// The data of the answers of one type.
     pub fn data(&self, rtype: &str) -> Vec<&str> {
-        let fields = |line: &'_ String| line.splitn(4, ' ').nth(2) == Some(rtype);
+        let fields = |line: &'_ String| line.split(' ').nth(2) == Some(rtype);
         self.answer.iter().filter(|l| fields(l)).filter_map(|l| l.splitn(4, ' ').nth(3)).collect()
     }
 }

@@ -176,6 +176,11 @@ impl Loader {
             Ok(paths) => paths,
             Err(error) => return Some((Err(vec![self.problem(describe(&error))]), true)),
         };
+        if paths.is_empty() && !self.files.is_empty() {
+            // A volume that is not mounted looks like this, and so does a directory that is being made anew.
+            let message = "there are no manifest files any more; to serve nothing, leave an empty one".into();
+            return Some((Err(vec![self.problem(message)]), true));
+        }
         let changed: Vec<Arc<Path>> = {
             let is_known =
                 |path: &Path| self.files.get(path).is_some_and(|f| f.stamp.is_some() && f.stamp == Stamp::of(path));
@@ -271,6 +276,11 @@ impl Loader {
         self.zones.retain(|id, _| data.contains_key(id));
         (data, read_any)
     }
+}
+
+/// The octets of a file that a problem is in, to show its lines. Pipes, devices and huge files are not read.
+pub fn source(path: &Path) -> io::Result<Vec<u8>> {
+    file::read(path).map(|(bytes, _)| bytes)
 }
 
 /// Whether a file is what it was when it was read. One that could not be read is a problem already.

@@ -1,0 +1,190 @@
+//! The way of an answer allocates nothing.
+//!
+//! The allocator of this test binary counts, for each thread by itself.
+
+use crate::{harness, model::names::name_wire};
+use std::{
+    alloc::{GlobalAlloc, Layout, System},
+    cell::Cell,
+    net::IpAddr,
+};
+use zonal::{
+    answer::{Client, Moment, Outcome, Transport, answer},
+    snapshot::Snapshot,
+};
+
+thread_local! {
+    static COUNT: Cell<u64> = const { Cell::new(0) };
+    /// Octets in use, as far as this thread took and gave them back; and the most that there were.
+    static IN_USE: Cell<i64> = const { Cell::new(0) };
+    static PEAK: Cell<i64> = const { Cell::new(0) };
+}
+
+fn count(calls: u64, octets: i64) {
+    COUNT.with(|count| count.set(count.get() + calls));
+    let in_use = IN_USE.with(|in_use| {
+        in_use.set(in_use.get() + octets);
+        in_use.get()
+    });
+    PEAK.with(|peak| peak.set(peak.get().max(in_use)));
+}
+
+struct Counting;
+
+// A `const` thread-local without a destructor is there at any time, so that counting never allocates.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(1, layout.size() as i64);
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        count(0, -(layout.size() as i64));
+        unsafe { System.dealloc(pointer, layout) }
+    }
+
+    unsafe fn realloc(&self, pointer: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(1, size as i64 - layout.size() as i64);
+        unsafe { System.realloc(pointer, layout, size) }
+    }
+}
+
+#[global_allocator]
+static COUNTING: Counting = Counting;
+
+/// How often `work` asks for memory on this thread.
+fn allocations(work: impl FnOnce()) -> u64 {
+    let before = COUNT.with(Cell::get);
+    work();
+    COUNT.with(Cell::get) - before
+}
+
+/// What `work` gives, and the most memory in octets that it had at a time on this thread.
+pub fn peak<T>(work: impl FnOnce() -> T) -> (T, u64) {
+    let before = IN_USE.with(Cell::get);
+    PEAK.with(|peak| peak.set(before));
+    let out = work();
+    (out, (PEAK.with(Cell::get) - before).max(0) as u64)
+}
+
+const MANIFEST: &str = r#"
+vpcs:
+  vpc-a:
+    region: us-east-1
+    cidr_blocks: [10.1.0.0/16]
+    availability_zones: {us-east-1a: use1-az1, us-east-1b: use1-az2}
+    subnets: {subnet-a: {availability_zone_id: use1-az1, cidr_blocks: [10.1.0.0/20]}}
+vpc_endpoint_services:
+  sqs: {owner_id: amazon, region: us-east-1, dns_name: sqs.vpce.example, private_dns_names: [sqs.example, "*.s3.example"]}
+  saas:
+    owner_id: "9"
+    region: us-east-1
+    dns_name: saas.vpce.example
+    private_dns_names: [api.saas.example]
+    private_dns_name_configuration: {state: verified}
+vpc_endpoints:
+  vpce-1:
+    {vpc_endpoint_type: Interface, service_name: sqs, vpc_id: vpc-a, state: Available, private_dns_enabled: true,
+     network_interfaces: [{availability_zone_id: use1-az1, ipv4: 10.1.0.9}, {availability_zone_id: use1-az2, ipv4: 10.1.16.9}]}
+  vpce-2:
+    {vpc_endpoint_type: Interface, service_name: saas, vpc_id: vpc-a, state: Available, private_dns_enabled: true,
+     client_routing_policy: any_availability_zone,
+     network_interfaces: [{availability_zone_id: use1-az1, ipv4: 10.1.0.8}, {availability_zone_id: use1-az2, ipv4: 10.1.16.8}]}
+private_hosted_zones:
+  Z1:
+    name: corp.example
+    vpc_ids: [vpc-a]
+    file: corp.zone
+    records: [{name: alias, type: A, alias: {name: vpce-1.sqs.vpce.example}}]
+resolver_rules:
+  rule-1: {domain_name: forward.example, rule_type: FORWARD, target_ips: [{ip: 192.0.2.1}], vpc_ids: [vpc-a]}
+"#;
+
+const ZONE: &str = "
+$TTL 300
+@ SOA ns hostmaster 1 7200 900 1209600 60
+@ NS ns
+ns A 10.1.0.53
+www A 10.1.0.80
+*.wild A 10.1.0.81
+one CNAME two
+two CNAME three
+three CNAME sqs.example.
+@ MX 10 www
+tree DNAME www
+other DNAME sqs.example.
+sub NS ns.sub
+ns.sub A 10.1.0.82
+";
+
+fn query(name: &str, rtype: u16, edns: bool) -> Vec<u8> {
+    let mut packet = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, u8::from(edns)];
+    packet.extend(name_wire(&crate::model::names::name(name)));
+    packet.extend([0, rtype as u8, 0, 1]);
+    if edns {
+        packet.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 12, 0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]);
+    }
+    packet
+}
+
+fn ask(snapshot: &Snapshot, source: &str, packet: &[u8]) -> (u64, Vec<u8>) {
+    let address = |text: &str| text.parse::<IpAddr>().expect("an address");
+    let client = Client { source: address(source), local: address("127.0.0.1"), transport: Transport::Udp };
+    let mut reply = [0; 1232];
+    let mut len = 0;
+    let count = allocations(|| {
+        if let Outcome::Reply(answered) = answer(snapshot, &client, Moment { now: 0, draw: 7 }, packet, &mut reply) {
+            len = answered.len;
+        }
+    });
+    (count, reply[..len].to_vec())
+}
+
+#[test]
+fn answers_allocate_nothing() {
+    assert!(allocations(|| drop(std::hint::black_box(vec![1]))) > 0, "the allocator counts");
+    let scratch = harness::Scratch::new();
+    scratch.write("corp.zone", ZONE);
+    scratch.write("manifest.yaml", MANIFEST);
+    let snapshot = harness::snapshot(scratch.path());
+    // name, type, RCODE, answer records
+    let cases = [
+        ("www.corp.example", 1, 0, 1),
+        ("corp.example", 15, 0, 1),
+        ("www.corp.example", 16, 0, 0),
+        ("nobody.corp.example", 1, 3, 0),
+        ("a.b.wild.corp.example", 1, 0, 1),
+        ("one.corp.example", 1, 0, 4),
+        ("a.other.corp.example", 1, 3, 2),
+        ("a.tree.corp.example", 1, 3, 2),
+        ("x.sub.corp.example", 1, 0, 0),
+        ("alias.corp.example", 1, 0, 1),
+        ("sqs.example", 1, 0, 1),
+        ("sqs.example", 28, 0, 0),
+        ("bucket.s3.example", 1, 0, 1),
+        ("vpce-1.sqs.vpce.example", 1, 0, 1),
+        ("vpce-1-us-east-1b.sqs.vpce.example", 1, 0, 1),
+        ("api.saas.example", 1, 0, 3),
+        ("whoami.zonal", 16, 0, 1),
+        ("5.0.1.10.in-addr.arpa", 12, 0, 1),
+        ("ip-10-1-0-5.ec2.internal", 1, 0, 1),
+        ("nobody.forward.example", 1, 5, 0),
+        ("internet.example", 1, 5, 0),
+    ];
+    for (name, rtype, rcode, answers) in cases {
+        for edns in [false, true] {
+            let (count, reply) = ask(&snapshot, "10.1.0.5", &query(name, rtype, edns));
+            assert_eq!((reply[3] & 15, u16::from_be_bytes([reply[6], reply[7]])), (rcode, answers), "{name} {rtype}");
+            assert_eq!(count, 0, "{name} {rtype} allocates");
+        }
+    }
+    let www = query("www.corp.example", 1, true);
+    let (count, reply) = ask(&snapshot, "203.0.113.1", &www);
+    assert_eq!((count, reply[3] & 15), (0, 5), "a client without a view");
+    let mut malformed = www.clone();
+    malformed[11] = 2;
+    let (count, reply) = ask(&snapshot, "10.1.0.5", &malformed);
+    assert_eq!((count, reply[3] & 15), (0, 1), "a query with a record too few");
+    let (count, reply) = ask(&snapshot, "10.1.0.5", &www[..5]);
+    assert_eq!((count, reply.len()), (0, 0), "a packet that is no message");
+}

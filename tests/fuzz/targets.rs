@@ -1,0 +1,126 @@
+//! What must hold of any input.
+
+use crate::{harness, model::program};
+use hickory_proto::{op::Message, serialize::binary::BinDecodable};
+use std::{
+    cell::Cell,
+    io,
+    net::{IpAddr, Ipv4Addr},
+    path::Path,
+    sync::Arc,
+};
+use zonal::{
+    answer::{Client, Moment, Outcome, Transport, answer},
+    manifest::{Loaded, Manifest, MasterFile, PrivateHostedZone, ZoneData, load::Loader, master},
+    snapshot::{Node, Snapshot, compile},
+    wire::{Name, rdata::type_to_text},
+};
+
+/// Packets, asked of the example network of this tree.
+pub struct Packets {
+    snapshot: Snapshot,
+    draw: Cell<u32>,
+}
+
+impl Packets {
+    pub fn new() -> Packets {
+        Packets { snapshot: harness::snapshot(&harness::tree("zones")), draw: Cell::new(0) }
+    }
+
+    /// Any packet: nothing, or a sound reply to it.
+    pub fn packet(&self, query: &[u8]) {
+        let draw = self.draw.get();
+        self.draw.set(draw.wrapping_add(1));
+        let sources = [Ipv4Addr::new(127, 1, 0, 7), Ipv4Addr::new(127, 2, 0, 7), Ipv4Addr::new(192, 0, 2, 1)];
+        let locals = [Ipv4Addr::new(127, 0, 0, 1), Ipv4Addr::new(127, 2, 0, 53)];
+        let transport = if draw & 1 == 0 { Transport::Udp } else { Transport::Tcp };
+        let client = Client {
+            source: IpAddr::V4(sources[draw as usize / 2 % 3]),
+            local: IpAddr::V4(locals[draw as usize / 6 % 2]),
+            transport,
+        };
+        let mut reply = vec![0; if transport == Transport::Udp { 1232 } else { 65_535 }];
+        let Outcome::Reply(answered) = answer(&self.snapshot, &client, Moment { now: 0, draw }, query, &mut reply)
+        else {
+            return;
+        };
+        let reply = &reply[..answered.len];
+        assert!(reply.len() >= 12 && query.len() >= 2, "a reply has a header, and so had the query");
+        assert_eq!(reply[..2], query[..2], "the ID comes back");
+        assert_eq!(reply[2] & 0x80, 0x80, "QR is set");
+        assert_eq!(query[2] & 0x80, 0, "a reply is never answered");
+        assert_eq!((reply[2] ^ query[2]) & 0x78, 0, "the opcode comes back");
+        let truncated = reply[2] & 2 != 0;
+        assert!(!truncated || transport == Transport::Udp, "TC is for UDP");
+        let message = Message::from_bytes(reply).unwrap_or_else(|error| panic!("{error}: {reply:02x?}"));
+        assert!(message.queries.len() <= 1);
+        if reply[5] == 1 {
+            let end = 12
+                + query[12..].iter().scan(0, |skip, octet| Some(step(skip, *octet))).take_while(|go| *go).count()
+                + 5;
+            assert_eq!(reply[12..end], query[12..end], "the question comes back as it was written");
+        }
+        assert!(message.metadata.response_code != hickory_proto::op::ResponseCode::ServFail || answered.rcode == 2);
+        program::parse(reply);
+    }
+}
+
+/// Goes through the labels of a name: false at its end.
+fn step(skip: &mut u8, octet: u8) -> bool {
+    match skip {
+        0 if octet == 0 => return false,
+        0 => *skip = octet,
+        _ => *skip -= 1,
+    }
+    true
+}
+
+/// Any file as the manifest of a directory: it is compiled, or there are problems that say where.
+pub fn manifest(scratch: &harness::Scratch, octets: &[u8]) {
+    let name = if octets.first() == Some(&b'{') { "m.json" } else { "m.yaml" };
+    let path = scratch.path().join(name);
+    std::fs::write(&path, octets).expect("written");
+    let load = Loader::new(scratch.path()).load();
+    std::fs::remove_file(&path).expect("removed");
+    match load {
+        Ok((loaded, _)) => match compile(&loaded, &Arc::new(Node::default()), None) {
+            Ok((snapshot, _)) => drop(snapshot.door_addresses()),
+            Err(problems) => assert!(!problems.is_empty()),
+        },
+        Err(problems) => {
+            assert!(!problems.is_empty());
+            problems.iter().for_each(|problem| assert!(!problem.to_string().is_empty()));
+        }
+    }
+}
+
+/// Any file as a master file: records that can be printed and compiled, or problems.
+pub fn master_file(octets: &[u8]) {
+    let apex = Name::absolute("z.example").expect("a name");
+    let mut opener = |path: &Path| match path.file_name().and_then(|name| name.to_str()) {
+        Some("z.zone") => Ok(octets.to_vec()),
+        Some("other.zone") => Ok(b"x A 10.0.0.1\n".to_vec()),
+        _ => Err(io::ErrorKind::NotFound.into()),
+    };
+    let (file, problems): (MasterFile, _) = master::read(&mut opener, Path::new("/z/z.zone"), &apex, "Z1");
+    problems.iter().for_each(|problem| assert!(!problem.to_string().is_empty()));
+    for record in &file.records {
+        assert!(!type_to_text(record.rtype).is_empty() && record.owner.is_at_or_below(&apex));
+        let mut shown = String::new();
+        assert!(zonal::wire::rdata::write(&mut shown, record.rtype, &record.rdata).is_ok());
+    }
+    let mut manifest = Manifest::default();
+    let zone = PrivateHostedZone {
+        name: apex,
+        vpc_ids: Vec::new(),
+        file: Some("z.zone".into()),
+        fallthrough: false,
+        records: Vec::new(),
+    };
+    manifest.private_hosted_zones.insert("Z1".into(), Arc::new(zone));
+    let zone_data = [("Z1".to_owned(), ZoneData::Read(file))].into();
+    let loaded = Loaded { manifest: manifest.into(), zone_data, digest: [0; 32] };
+    if let Err(problems) = compile(&loaded, &Arc::new(Node::default()), None) {
+        assert!(!problems.is_empty());
+    }
+}
