@@ -159,6 +159,29 @@ fn problems_get_their_place() {
     assert_eq!(columns, [Some((3, 40)), Some((3, 26)), Some((3, 3)), Some((3, 3))]);
 }
 
+#[test]
+fn places_move_with_their_file() {
+    let d = Directory::new("places");
+    let mut loader = Loader::new(&d.0);
+    let mut place = |first: &str, second: &str| {
+        d.write("a.yaml", first);
+        d.write("b.yaml", second);
+        loader.load().unwrap();
+        let mut problems = ["a", "b"].map(|id| Problem::warning("vpcs", id, "region", "odd"));
+        loader.locate(&mut problems);
+        d.shown(&problems)
+    };
+    let (a, b) = (vpc("a", "r"), vpc("b", "r"));
+    let first = place(&a, &b);
+    assert_eq!(place(&a, &b), first);
+    let moved = place(&a, &format!("# one\n# two\n{b}"));
+    assert_eq!(moved[0], first[0]);
+    assert_eq!(moved[1], first[1].replace("b.yaml:2", "b.yaml:4"));
+    assert_ne!(moved[1], first[1]);
+    let swapped = place(&b, &a);
+    assert_eq!(swapped[0], first[0].replace("a.yaml", "b.yaml"));
+}
+
 /// The example of the documentation, with the networks that it only names.
 #[test]
 fn the_example_holds_together() {
