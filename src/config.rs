@@ -9,7 +9,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 use std::{
     borrow::Cow,
-    fmt, io,
+    fmt,
+    io::{self, Read},
     net::SocketAddr,
     path::{Path, PathBuf},
     sync::Arc,
@@ -17,6 +18,8 @@ use std::{
 
 /// The file that is read when none is named.
 pub const DEFAULT_FILE: &str = "zonal.yaml";
+/// The largest one that is read, in octets.
+const MAX_OCTETS: u64 = 1 << 20;
 
 /// The node's configuration. Paths are as they can be opened: relative ones were completed with the file's directory.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -254,8 +257,14 @@ impl Config {
     /// Errors come with the warnings.
     pub fn load(file: Option<&Path>) -> Result<Config, Vec<Problem>> {
         let path: Arc<Path> = file.unwrap_or(Path::new(DEFAULT_FILE)).into();
-        match std::fs::read(&path) {
-            Ok(bytes) => Config::read(&bytes, &path),
+        let mut bytes = Vec::new();
+        // A pipe is welcome, a device without end is not.
+        match std::fs::File::open(&path).and_then(|file| file.take(MAX_OCTETS + 1).read_to_end(&mut bytes)) {
+            Ok(_) if bytes.len() as u64 > MAX_OCTETS => {
+                let message = format!("{} is larger than {} MiB", path.display(), MAX_OCTETS >> 20);
+                Err(vec![problem(Severity::Error, String::new(), message)])
+            }
+            Ok(_) => Config::read(&bytes, &path),
             Err(error) if error.kind() == io::ErrorKind::NotFound && file.is_none() => Ok(Config::default()),
             Err(error) => {
                 let message = match error.kind() {
@@ -461,5 +470,11 @@ mod tests {
         }
         let both = "control_plane: {directory: a, push: {}}";
         assert_eq!(read(both).unwrap_err().len(), 2);
+    }
+
+    #[test]
+    fn a_file_without_end_is_not_read_to_it() {
+        let problems = Config::load(Some(Path::new("/dev/zero"))).unwrap_err();
+        assert!(problems[0].message.contains("/dev/zero is larger than 1 MiB"), "{problems:?}");
     }
 }

@@ -69,7 +69,7 @@ fn autodefined(world: &World, who: &Who, owner: &str, address: &str) -> bool {
 
 #[test]
 fn nobody_gets_what_the_view_lacks() {
-    worlds(800, 4_711, |world, snapshot, dice| {
+    worlds(400, 4_711, |world, snapshot, dice| {
         let mut pool = generate::interesting(world);
         // What zones lead to is asked for as well: names that only some may see.
         pool.extend(world.data.values().flatten().filter(|rr| rr.rtype == 5).map(|rr| name(&rr.data.text())));

@@ -61,7 +61,9 @@ impl<'s, T: Trace> Resolver<'_, 's, '_, T> {
                 self.synthesized_soa(apex, TTL, CONTACT, SOA)?;
                 return Ok(Outcome::Done(rcode::NXDOMAIN));
             }
-            (_, rtype::SOA) if skip == 0 => self.soa_record(Section::Answer, apex, TTL, CONTACT, SOA)?,
+            (_, rtype::SOA) | (Data::Empty, rtype::ANY) if skip == 0 => {
+                self.soa_record(Section::Answer, apex, TTL, CONTACT, SOA)?
+            }
             (_, rtype::NS) if skip == 0 => {
                 self.reply.record(Section::Answer, owner, rtype::NS, TTL, &[&owner.to_be_bytes()])?;
             }

@@ -7,6 +7,8 @@ mod autodefined;
 mod cookie;
 mod endpoint;
 mod resolve;
+#[cfg(test)]
+mod tests;
 mod trace;
 mod whoami;
 mod why;
@@ -14,7 +16,7 @@ mod zone;
 
 use crate::{
     snapshot::{
-        Node, Snapshot,
+        Snapshot,
         networks::{Path, Refusal},
     },
     wire::{
@@ -138,11 +140,11 @@ pub fn answer_traced<T: Trace>(
             Outcome::Reply(Answered { len: HEADER, view: None, rcode: rcode::NOTIMP, kind, cookie: Cookie::Absent })
         }
         Packet::Malformed { question, edns } => {
-            let frame = Frame::new(&snapshot.node, client, moment, edns.as_ref());
+            let frame = Frame::new(snapshot, client, moment, edns.as_ref());
             frame.error(query, question, reply, rcode::FORMERR, Kind::Malformed, None)
         }
         Packet::CookieOnly(edns) => {
-            let frame = Frame::new(&snapshot.node, client, moment, Some(&edns));
+            let frame = Frame::new(snapshot, client, moment, Some(&edns));
             match snapshot.networks.identify(client.source, client.local) {
                 Ok(_) => frame.error(query, &[], reply, rcode::NOERROR, Kind::Whoami, None),
                 Err(refusal) => frame.error(query, &[], reply, rcode::REFUSED, Kind::Refused, Some(refused(refusal))),
@@ -164,6 +166,8 @@ fn refused(refusal: Refusal) -> Ede<'static> {
 
 /// What goes around every reply to a query: the OPT record and the size.
 struct Frame<'a> {
+    snapshot: &'a Snapshot,
+    client: &'a Client,
     opt: Option<Opt<'a>>,
     most: usize,
     cookie: Cookie,
@@ -171,10 +175,11 @@ struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     #[inline]
-    fn new(node: &'a Node, client: &Client, moment: Moment, edns: Option<&Edns<'a>>) -> Frame<'a> {
+    fn new(snapshot: &'a Snapshot, client: &'a Client, moment: Moment, edns: Option<&Edns<'a>>) -> Frame<'a> {
+        let node = &snapshot.node;
         let udp_size = edns.map_or(MIN_UDP, |edns| (edns.udp_size as usize).clamp(MIN_UDP, MAX_UDP));
         let most = if client.transport == Transport::Udp { udp_size } else { u16::MAX as usize };
-        let Some(edns) = edns else { return Frame { opt: None, most, cookie: Cookie::Absent } };
+        let Some(edns) = edns else { return Frame { snapshot, client, opt: None, most, cookie: Cookie::Absent } };
         let (cookie, state) = cookie::renew(node, client, moment, edns.cookie);
         let opt = Opt {
             query: *edns,
@@ -182,7 +187,7 @@ impl<'a> Frame<'a> {
             cookie,
             keepalive: (edns.keepalive && client.transport == Transport::Tcp).then_some(node.tcp_keepalive),
         };
-        Frame { opt: Some(opt), most, cookie: state }
+        Frame { snapshot, client, opt: Some(opt), most, cookie: state }
     }
 
     /// A reply without records.
@@ -196,7 +201,11 @@ impl<'a> Frame<'a> {
         ede: Option<Ede>,
     ) -> Outcome {
         let mut reply = Reply::new(reply, packet, question, self.most, self.opt.as_ref());
-        reply.set(flag::RA);
+        // A delegation door offers no recursion, in errors either.
+        let door = self.snapshot.networks.doors.get(&self.client.local);
+        if door.is_none_or(|door| door.path != Path::InboundDelegation) {
+            reply.set(flag::RA);
+        }
         let len = reply.finish(code, self.opt.as_ref(), ede);
         Outcome::Reply(Answered { len, view: None, rcode: code, kind, cookie: self.cookie })
     }
@@ -221,7 +230,7 @@ fn answer_query<T: Trace>(
     buffer: &mut [u8],
     trace: &mut T,
 ) -> Outcome {
-    let frame = Frame::new(&snapshot.node, client, moment, query.edns.as_ref());
+    let frame = Frame::new(snapshot, client, moment, query.edns.as_ref());
     let (packet, question) = (query.packet, query.question);
     if query.edns.is_some_and(|edns| edns.version != 0) {
         return frame.error(packet, question, buffer, rcode::BADVERS, Kind::Malformed, None);

@@ -111,6 +111,7 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
     #[inline]
     fn run(mut self) -> Resolved<'r, 's> {
         let mut owners = [HEADER; MOST_HOPS + 1];
+        let question = self.reply.position();
         let mut kind = None;
         for hop in 0..=MOST_HOPS {
             owners[hop] = self.name_at;
@@ -134,7 +135,6 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
             }
         }
         self.trace.note(Stage::Answer, || format!("the chain has more than {MOST_HOPS} CNAME or DNAME records"));
-        let question = HEADER + self.reply.written()[HEADER..].iter().position(|octet| *octet == 0).unwrap_or(0) + 5;
         self.reply.rewind(question, Section::Answer, 0);
         let ede = Ede { code: 0, text: ["more than 16 CNAME or DNAME records in a chain", "", ""] };
         Resolved { reply: self.reply, rcode: rcode::SERVFAIL, kind: kind.unwrap_or(Kind::Zone), ede: Some(ede) }
@@ -168,22 +168,46 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
         self.trace.notes(Stage::Cut, || candidates(snapshot, view, name));
         self.trace
             .notes(Stage::Endpoint, || why::others(snapshot, found, name.wire(), private_name(snapshot, view, name)));
-        // DS is the parent's affair (RFC 4035, 3.1.4.1), unless nobody of ours is above.
-        if self.qtype == rtype::DS
-            && let Some((cut, (0, _))) = next_cut(snapshot, view, self.name, (0, 0))
-        {
-            let is_forwarded =
-                matches!(cut, Cut::Rule(_, rule) if matches!(rule.rule_type, RuleType::Forward | RuleType::Recursive));
-            self.trace.note(Stage::Cut, || "but type DS is asked of what is above the name".into());
-            let above = self.decide_from((1, 0), usize::MAX, first);
-            if !matches!(above, (Outcome::Forward(_), _)) {
-                return above;
-            }
-            self.trace.note(Stage::Cut, || "nobody of ours is above: what is at the name answers itself".into());
-            let own = self.decide_from((0, 0), 0, first);
-            return if matches!(own, (Outcome::Forward(_), _)) && !is_forwarded { above } else { own };
+        match self.qtype {
+            rtype::DS => self.decide_ds(first),
+            _ => self.decide_from((0, 0), usize::MAX, first),
         }
-        self.decide_from((0, 0), usize::MAX, first)
+    }
+
+    /// DS at an apex or rule name is the affair of what lies above (RFC 4035, 3.1.4.1), unless that would be refused.
+    #[cold]
+    fn decide_ds(&mut self, first: bool) -> (Outcome<'s>, Kind) {
+        let Some((cut, (0, _))) = next_cut(self.snapshot, self.view, self.name, (0, 0)) else {
+            return self.decide_from((0, 0), usize::MAX, first);
+        };
+        let is_forwarded =
+            matches!(cut, Cut::Rule(_, rule) if matches!(rule.rule_type, RuleType::Forward | RuleType::Recursive));
+        self.trace.note(Stage::Cut, || "but type DS is asked of what is above the name".into());
+        let above = self.decide_from((1, 0), usize::MAX, first);
+        match above {
+            (Outcome::Forward(_), _) => {}
+            // It may say that there is no DS here, but not that the name is not there: whoever caches that would
+            // not find its other types either (RFC 2308, 5).
+            (Outcome::Done(rcode::NXDOMAIN), kind) if self.is_ours() => return (Outcome::Done(rcode::NOERROR), kind),
+            _ => return above,
+        }
+        self.trace.note(Stage::Cut, || "nobody of ours is above: what is at the name answers itself".into());
+        let own = self.decide_from((0, 0), 0, first);
+        if matches!(own, (Outcome::Forward(_), _)) && !is_forwarded { above } else { own }
+    }
+
+    /// Whether something is responsible for the very name in question, and not only for one above.
+    fn is_ours(&self) -> bool {
+        let mut place = (0, 0);
+        while let Some((cut, (0, rank))) = next_cut(self.snapshot, self.view, self.name, place) {
+            match cut {
+                Cut::Rule(_, rule) if matches!(rule.rule_type, RuleType::System | RuleType::Delegate) => {
+                    place = (0, rank + 1);
+                }
+                _ => return true,
+            }
+        }
+        false
     }
 
     /// The same among the cuts from a place on, those left out that are more than `most` labels above the name.

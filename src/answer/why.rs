@@ -1,7 +1,9 @@
 //! Which endpoints and interfaces answer, and why not the others: texts for `zonal explain`.
 
 use crate::{
-    manifest::{ClientRoutingPolicy, Health, PrivateDnsScope, VpcEndpointType, connectivity::Network},
+    manifest::{
+        ClientRoutingPolicy, Health, PrivateDnsScope, VpcEndpointService, VpcEndpointType, connectivity::Network,
+    },
     snapshot::{
         Snapshot,
         endpoints::{Choice, Endpoint, EndpointName, Family, Interface, NameKind, has_names},
@@ -35,7 +37,7 @@ impl<'s> Asker<'s> {
     /// Why the private names of an endpoint are not in this view; none if they are.
     fn obstacle(&self, endpoint: &Endpoint) -> Option<String> {
         let (source, home) = (&endpoint.source, &endpoint.source.vpc_id);
-        let vpc = self.snapshot.networks.at(&Network::Vpc(home.clone())).and_then(|at| self.snapshot.networks.vpc(at));
+        let vpc = self.snapshot.manifest.vpcs.get(home);
         let switched_off = |option: &str| format!("{option} is false in its VPC {home}");
         let (viewing, client) = (self.viewing.id(), self.client.id());
         Some(match hidden(&self.snapshot.networks.connectivity, self.viewing, self.client, self.path, endpoint) {
@@ -46,7 +48,7 @@ impl<'s> Asker<'s> {
             _ if !source.private_dns_enabled => "private_dns_enabled is false".into(),
             _ if vpc.is_some_and(|vpc| !vpc.enable_dns_support) => switched_off("enable_dns_support"),
             _ if vpc.is_some_and(|vpc| !vpc.enable_dns_hostnames) => switched_off("enable_dns_hostnames"),
-            _ if endpoint.service.as_ref().is_some_and(|service| !service.is_verified()) => {
+            _ if service_of(self.snapshot, endpoint).is_some_and(|service| !service.is_verified()) => {
                 format!("the private names of its service {} are not verified", source.service_name)
             }
             _ if self.path == Path::InboundDelegation => "this door has private hosted zones only".into(),
@@ -69,8 +71,7 @@ impl<'s> Asker<'s> {
         let is_in = |network: &Network| matches!(network, Network::Vpc(id) if *id == endpoint.names.vpc);
         let is_listed =
             matches!(&endpoint.names.scope, PrivateDnsScope::Vpcs(ids) if ids.iter().any(|id| id == self.viewing.id()));
-        let networks = &self.snapshot.networks;
-        let region = networks.at(self.viewing).and_then(|at| networks.vpc(at)).map(|vpc| &vpc.region);
+        let region = self.snapshot.manifest.vpcs.get(self.viewing.id()).map(|vpc| &vpc.region);
         [
             (!is_in(self.client), "is in the client's own VPC"),
             (!is_in(self.viewing), "is in the VPC whose view it is"),
@@ -86,6 +87,10 @@ impl<'s> Asker<'s> {
     }
 }
 
+fn service_of<'s>(snapshot: &'s Snapshot, endpoint: &Endpoint) -> Option<&'s VpcEndpointService> {
+    snapshot.manifest.vpc_endpoint_services.get(&endpoint.source.service_name).map(|service| &**service)
+}
+
 /// How a private name of a service has to do with the name asked for.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Match {
@@ -96,8 +101,8 @@ struct Match {
 }
 
 /// The closest private name of the endpoint's service at or above the name asked for.
-fn closest(endpoint: &Endpoint, asked: &Name) -> Option<Match> {
-    let names = endpoint.service.iter().flat_map(|service| &service.private_dns_names);
+fn closest(snapshot: &Snapshot, endpoint: &Endpoint, asked: &Name) -> Option<Match> {
+    let names = service_of(snapshot, endpoint).into_iter().flat_map(|service| &service.private_dns_names);
     let matches = names.filter_map(|name| {
         let is_wildcard = name.is_wildcard();
         let bare = if is_wildcard { name.parent()? } else { name.clone() };
@@ -112,10 +117,10 @@ pub fn others(snapshot: &Snapshot, found: &Found, asked: &[u8], chosen: Option<&
     let Ok(asked) = Name::from_wire(asked) else { return Vec::new() };
     let asker = Asker::new(snapshot, found);
     let chosen = chosen.and_then(|name| snapshot.endpoints.get(name.slot));
-    let own = chosen.and_then(|chosen| closest(chosen, &asked));
+    let own = chosen.and_then(|chosen| closest(snapshot, chosen, &asked));
     let mut all = Vec::new();
     for endpoint in snapshot.endpoints.iter().filter(|other| chosen.is_none_or(|chosen| chosen.id != other.id)) {
-        let Some(closest) = closest(endpoint, &asked) else { continue };
+        let Some(closest) = closest(snapshot, endpoint, &asked) else { continue };
         let why = match (asker.obstacle(endpoint), chosen, own) {
             (Some(obstacle), ..) => obstacle,
             (None, Some(chosen), Some(own)) if own.labels > closest.labels => {

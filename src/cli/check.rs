@@ -3,7 +3,7 @@
 use super::{CheckArguments, Format, now, report::report};
 use crate::{
     config::Config,
-    manifest::{Loader, Manifest, Problem, Severity, check::check, connectivity::Connectivity},
+    manifest::{Loader, Manifest, Problem, Severity, check::check, connectivity::Connectivity, problem::printable},
     snapshot::{self, Snapshot},
 };
 use std::{collections::BTreeSet, io::Write, path::Path, process::ExitCode, sync::Arc};
@@ -52,7 +52,7 @@ fn summary(errors: usize, warnings: usize, directory: Option<&Path>) -> String {
         1 => format!("1 {what}"),
         _ => format!("{number} {what}s"),
     };
-    let place = directory.map_or("the configuration".into(), |directory| directory.display().to_string());
+    let place = directory.map_or("the configuration".into(), |directory| printable(&directory.display().to_string()));
     format!("{place}: {}, {}", count(errors, "error"), count(warnings, "warning"))
 }
 

@@ -3,6 +3,7 @@
 use super::Format;
 use crate::{
     answer::{Client, Moment, Outcome, Step, Transport, answer_traced},
+    manifest::problem::printable,
     snapshot::Snapshot,
     wire::{
         Name,
@@ -89,11 +90,11 @@ impl Explanation {
         let to = question.to.map_or(String::new(), |to| format!(" to {to}"));
         let _ = writeln!(text, "{asked}, from {}{to}", question.from);
         for Step { stage, text: step } in steps {
-            let _ = writeln!(text, "  {:<10} {step}", format!("{stage:?}").to_lowercase());
+            let _ = writeln!(text, "  {:<10} {}", format!("{stage:?}").to_lowercase(), printable(step));
         }
         let _ = writeln!(text, "\nstatus: {}; flags: {}", message.status(), message.flag_names().join(" "));
         if let Some((code, why)) = &message.ede {
-            let _ = writeln!(text, "EDE: {code} ({why})");
+            let _ = writeln!(text, "EDE: {code} ({})", printable(why));
         }
         for (section, records) in ["answer", "authority", "additional"].into_iter().zip(&message.sections) {
             for record in records {

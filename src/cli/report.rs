@@ -1,7 +1,7 @@
 //! Problems as compilers show them, or as JSON.
 
 use super::Format;
-use crate::manifest::{Place, Problem, Severity};
+use crate::manifest::{Place, Problem, Severity, load::source, problem::printable};
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use serde_json::{Value, json};
 use std::{
@@ -51,7 +51,7 @@ fn render(problems: &[Problem], renderer: Renderer) -> String {
     let mut current: Option<(Arc<Path>, Vec<&str>)> = None;
     for place in problems.iter().filter_map(|problem| problem.place.as_ref()) {
         files.entry(place.file.clone()).or_insert_with(|| {
-            std::fs::read(&place.file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
+            source(&place.file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
         });
     }
     let mut text = String::new();
@@ -76,28 +76,28 @@ fn group<'a>(problem: &Problem, line: Option<&'a str>) -> Group<'a> {
     };
     let subject = subject(problem);
     let title = match &problem.place {
-        None if !subject.is_empty() => clean(&format!("{subject}: {}", problem.message)),
-        _ => clean(&problem.message),
+        None if !subject.is_empty() => printable(&format!("{subject}: {}", problem.message)),
+        _ => printable(&problem.message),
     };
     let mut group = Group::with_title(level.primary_title(title));
     if let Some(place) = &problem.place {
-        let path = place.file.display().to_string();
+        let path = printable(&place.file.display().to_string());
         group = match line.filter(|line| line.len() <= MAX_LINE) {
             Some(line) => {
                 let span = byte_span(line, place);
-                let annotation = AnnotationKind::Primary.span(span).label(clean(&subject));
+                let annotation = AnnotationKind::Primary.span(span).label(printable(&subject));
                 // A byte order mark is no part of the line.
                 group.element(Snippet::source(line).line_start(place.line as usize).path(path).annotation(annotation))
             }
             None => {
                 let origin = Origin::path(path).line(place.line as usize).char_column(place.column as usize);
                 let group = group.element(origin);
-                if subject.is_empty() { group } else { group.element(Level::NOTE.message(clean(&subject))) }
+                if subject.is_empty() { group } else { group.element(Level::NOTE.message(printable(&subject))) }
             }
         };
     }
     match &problem.help {
-        Some(help) => group.element(Level::HELP.message(clean(help))),
+        Some(help) => group.element(Level::HELP.message(printable(help))),
         None => group,
     }
 }
@@ -114,11 +114,6 @@ fn byte_span(line: &str, place: &Place) -> std::ops::Range<usize> {
     let offset = |chars: usize| line.char_indices().nth(chars).map_or(line.len(), |(at, _)| at);
     let start = place.column.saturating_sub(1) as usize;
     offset(start)..offset(start.saturating_add(place.length as usize))
-}
-
-/// Without what a terminal would act on.
-fn clean(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -138,6 +133,13 @@ mod tests {
             path.display()
         );
         assert_eq!(text, expected);
+        let pipe = std::env::temp_dir().join(format!("zonal-report-{}\x1b.pipe", std::process::id()));
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        let place = Place { file: pipe.clone().into(), line: 1, column: 1, length: 1 };
+        let text = render(&[Problem::error("vpcs", "a", "", "odd \u{202e}").at(place)], Renderer::plain());
+        std::fs::remove_file(&pipe).unwrap();
+        let shown = pipe.display().to_string().replace('\x1b', "\u{fffd}");
+        assert_eq!(text, format!("error: odd \u{fffd}\n--> {shown}:1:1\n = note: vpcs.a\n\n"));
         let nowhere = Problem::warning("vpcs", "a", "", "odd");
         assert_eq!(render(&[nowhere], Renderer::plain()), "warning: vpcs.a: odd\n\n");
         assert_eq!(to_json(&problem)["line"], 2);

@@ -3,7 +3,7 @@
 use super::status::{self, LastError, Status};
 use crate::{
     listen::{Core, now},
-    manifest::{Loaded, Manifest, Problem, Severity, check::check, connectivity::Connectivity, load::Loader},
+    manifest::{Loaded, Manifest, Problem, Severity, check::Checked, connectivity::Connectivity, load::Loader},
     snapshot::{self, Node, Snapshot},
 };
 use std::{
@@ -32,7 +32,9 @@ pub struct Keeper {
     node: Arc<Node>,
     status: Arc<Status>,
     generation: watch::Sender<u64>,
-    manifest: Manifest,
+    manifest: Arc<Manifest>,
+    /// The checks of that manifest.
+    checked: Checked,
 }
 
 /// What is served before anything was loaded: nothing, as generation 0.
@@ -46,33 +48,11 @@ pub fn nothing(node: &Arc<Node>) -> Snapshot {
     }
 }
 
-/// Checks a manifest and compiles it. With the snapshot come warnings; instead of it, all errors and warnings.
-pub fn check_and_compile(
-    loaded: &Loaded,
-    node: &Arc<Node>,
-    previous: Option<&Snapshot>,
-) -> Result<(Snapshot, Vec<Problem>), Vec<Problem>> {
-    let mut problems = check(&loaded.manifest, &Connectivity::new(&loaded.manifest), now());
-    match snapshot::compile(loaded, node, previous) {
-        Ok((snapshot, more)) => {
-            problems.extend(more);
-            match problems.iter().any(|problem| problem.severity == Severity::Error) {
-                true => Err(problems),
-                false => Ok((snapshot, problems)),
-            }
-        }
-        Err(more) => {
-            problems.extend(more);
-            Err(problems)
-        }
-    }
-}
-
 impl Keeper {
     /// A keeper of what `core` serves.
     pub fn new(core: Arc<Core>, node: Arc<Node>, status: Arc<Status>) -> Keeper {
         let generation = watch::channel(core.snapshot.load().generation).0;
-        Keeper { core, node, status, generation, manifest: Manifest::default() }
+        Keeper { core, node, status, generation, manifest: Arc::default(), checked: Checked::default() }
     }
 
     /// Follows the generations that are served.
@@ -101,9 +81,9 @@ impl Keeper {
             return Loading::Unchanged;
         }
         let compiling = Instant::now();
-        let compiled = check_and_compile(&loaded, &self.node, Some(&previous));
+        let compiled = self.check_and_compile(&loaded, &previous);
         self.core.metrics.compile_seconds.set(compiling.elapsed().as_secs_f64());
-        let (snapshot, more) = match compiled {
+        let (snapshot, checked, more) = match compiled {
             Ok(compiled) => compiled,
             Err(mut more) => {
                 loader.locate(&mut more);
@@ -114,15 +94,43 @@ impl Keeper {
         let first = problems.len();
         problems.extend(more);
         loader.locate(&mut problems[first..]);
-        loader.accept();
         let generation = snapshot.generation;
         self.publish(snapshot, loaded.manifest, &problems);
+        self.checked = checked;
+        loader.accept();
         tracing::info!(generation, digest = %hex(&loaded.digest), elapsed = ?started.elapsed(), "loaded");
         retire(previous);
         Loading::Changed
     }
 
-    fn publish(&mut self, snapshot: Snapshot, manifest: Manifest, problems: &[Problem]) {
+    /// Checks a manifest and compiles it. With the snapshot come warnings; instead of it, all errors and warnings.
+    fn check_and_compile(
+        &self,
+        loaded: &Loaded,
+        previous: &Snapshot,
+    ) -> Result<(Snapshot, Checked, Vec<Problem>), Vec<Problem>> {
+        let manifest = &loaded.manifest;
+        let checked = match previous.connectivity_of(manifest) {
+            Some(connectivity) => self.checked.follow(&self.manifest, manifest, connectivity, now()),
+            None => Checked::new(manifest, &Connectivity::new(manifest), now()),
+        };
+        let mut problems = checked.problems();
+        match snapshot::compile(loaded, &self.node, Some(previous)) {
+            Ok((snapshot, more)) => {
+                problems.extend(more);
+                match problems.iter().any(|problem| problem.severity == Severity::Error) {
+                    true => Err(problems),
+                    false => Ok((snapshot, checked, problems)),
+                }
+            }
+            Err(more) => {
+                problems.extend(more);
+                Err(problems)
+            }
+        }
+    }
+
+    fn publish(&mut self, snapshot: Snapshot, manifest: Arc<Manifest>, problems: &[Problem]) {
         let generation = snapshot.generation;
         self.core.snapshot.store(Arc::new(snapshot));
         self.core.metrics.published();

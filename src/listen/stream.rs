@@ -21,6 +21,7 @@ use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::watch,
+    task::yield_now,
     time::{Instant, sleep, timeout, timeout_at},
 };
 
@@ -271,6 +272,8 @@ impl Connection<'_> {
             if answered > 0 || had == 0 {
                 deadline = Instant::now() + patience;
             }
+            // One who sends without end takes turns with all others.
+            yield_now().await;
         }
     }
 
@@ -459,6 +462,28 @@ mod tests {
             assert!(server.has(&format!(r#"zonal_tcp_timeouts_total{{reason="{reason}"}} 1"#)), "{reason}");
         }
         assert!(server.has("zonal_tcp_connections 0"));
+    }
+
+    #[tokio::test]
+    async fn a_flood_does_not_hold_up_the_others() {
+        let server = server();
+        let mut flood = server.client().await;
+        let mut client = server.client().await;
+        let queries = message(b"drop").repeat(100_000);
+        let mut sent = 0;
+        // All of this is in the kernel before the server's tasks get their first turn.
+        while let Ok(len @ 1..) = flood.try_write(&queries[sent..]) {
+            sent += len;
+        }
+        flood.shutdown().await.unwrap();
+        client.try_write(&message(b"x")).unwrap();
+        assert!(sent > 10 * READ_SIZE, "{sent}");
+        assert!(receive(&mut client).await.is_some());
+        let metrics = server.streams.core.metrics.text();
+        let line =
+            metrics.lines().find(|line| line.starts_with(r#"zonal_dropped_total{reason="silent",transport="tcp"}"#));
+        let dropped: usize = line.and_then(|line| line.rsplit(' ').next()).unwrap().parse().unwrap();
+        assert!(dropped < 5 * READ_SIZE / 6, "{dropped} of {}", sent / 6);
     }
 
     #[tokio::test]

@@ -56,7 +56,7 @@ pub enum ZoneData {
 #[derive(Clone, Debug, Default)]
 pub struct Loaded {
     /// The manifest.
-    pub manifest: Manifest,
+    pub manifest: Arc<Manifest>,
     /// For each hosted zone with a `file`: its records.
     pub zone_data: BTreeMap<Id, ZoneData>,
     /// SHA-256 over all resources and master files: equal on two nodes that have equal data.

@@ -98,3 +98,11 @@ impl fmt::Display for Problem {
         }
     }
 }
+
+/// The text without what a terminal would act on: control characters, and those that turn the direction of writing.
+pub fn printable(text: &str) -> String {
+    let acts = |c: char| {
+        c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+    };
+    text.chars().map(|c| if acts(c) { '\u{fffd}' } else { c }).collect()
+}

@@ -2,6 +2,7 @@
 
 use crate::manifest::{
     ClientRoutingPolicy, Direction, EndpointState, Health, Id, Manifest, PrivateDnsScope, VpcEndpoint, ZonalShift,
+    problem::printable,
 };
 use ipnet::IpNet;
 use std::{
@@ -29,7 +30,7 @@ pub fn invitation(manifest: &Manifest, listeners: &[SocketAddr]) -> Option<Strin
     for client in clients.into_iter().take(LINES) {
         let line = format!("dig -b {} @{} -p {port} {name}", client.address, client.door);
         // Writing to a string does not fail.
-        let _ = writeln!(text, "  {line:<68}  # {}", client.place);
+        let _ = writeln!(text, "  {line:<68}  # {}", printable(&client.place));
     }
     Some(text)
 }
@@ -127,7 +128,7 @@ mod tests {
                     "s": {"availability_zone_id": "az1", "cidr_blocks": ["127.2.0.0/17"]}}},
                 "vpc-b": {"region": "r", "cidr_blocks": ["127.1.0.0/16"], "subnets": {
                     "s1": {"availability_zone_id": "az1", "cidr_blocks": ["10.0.0.0/8", "127.1.0.0/17"]},
-                    "s2": {"availability_zone_id": "az2", "cidr_blocks": ["127.1.128.0/17"]},
+                    "s2": {"availability_zone_id": "az2\u001b", "cidr_blocks": ["127.1.128.0/17"]},
                     "s3": {"availability_zone_id": "az3", "cidr_blocks": ["10.1.0.0/16"]}}}},
                 "on_premises_networks": {"dc": {"cidr_blocks": ["127.4.0.0/16"]}},
                 "resolver_endpoints": {"in": {"vpc_id": "vpc-a", "ip_addresses": [{"ip": "127.2.0.53"}]}},
@@ -150,7 +151,7 @@ mod tests {
             text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         let expected = [
             "dig -b 127.1.0.7 @127.0.0.1 -p 5300 sqs.example # vpc-b, az1",
-            "dig -b 127.1.128.7 @127.0.0.1 -p 5300 sqs.example # vpc-b, az2",
+            "dig -b 127.1.128.7 @127.0.0.1 -p 5300 sqs.example # vpc-b, az2\u{fffd}",
             "dig -b 127.4.0.7 @127.2.0.53 -p 5300 sqs.example # dc, through the inbound endpoint",
             "dig -b 127.2.0.7 @127.0.0.1 -p 5300 sqs.example # vpc-a, az1",
         ];

@@ -5,12 +5,12 @@ use crate::{
     answer::Moment,
     manifest::{
         ClientRoutingPolicy, DnsRecordIpType, EndpointState, Health, Id, Manifest, NetworkInterface, PrivateDnsScope,
-        Resources, VpcEndpoint, VpcEndpointService, VpcEndpointType, ZonalShift, same_resources,
+        VpcEndpoint, VpcEndpointService, VpcEndpointType, changes, same_resources,
     },
     wire::Name,
 };
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::IpAddr,
     sync::Arc,
 };
@@ -50,8 +50,6 @@ pub struct Endpoint {
     pub id: Id,
     /// What it was compiled from.
     pub source: Arc<VpcEndpoint>,
-    /// The service that it leads to.
-    pub service: Option<Arc<VpcEndpointService>>,
     /// Its interfaces.
     pub interfaces: Box<[Interface]>,
     /// The names that lead to it.
@@ -218,56 +216,57 @@ impl<'e> Choice<'e> {
 #[derive(Clone, Debug, Default)]
 pub struct Endpoints {
     pub list: Vec<Option<Arc<Endpoint>>>,
-    slots: BTreeMap<Id, u32>,
-    shifts: Resources<ZonalShift>,
+    slots: Arc<BTreeMap<Id, u32>>,
     /// Regional and zonal names.
     pub public: Arc<NameMap<EndpointName>>,
 }
 
 impl Endpoints {
-    /// Compiles the endpoints of a manifest; what did not change is shared with `previous`, the more so if no VPC
-    /// changed. The flag says whether any name changed.
-    pub fn compile(
+    /// Compiles the endpoints of a manifest that follows on `previous`, of which these are the endpoints. What did not
+    /// change is shared, the more so if no network changed. The flag says whether any name changed.
+    pub fn follow(
+        &self,
+        previous: &Manifest,
         manifest: &Manifest,
         azs: &mut Azs,
-        previous: Option<&Endpoints>,
-        same_vpcs: bool,
+        same_networks: bool,
     ) -> (Endpoints, bool) {
-        let nothing = Endpoints::default();
-        let previous = previous.unwrap_or(&nothing);
-        let same_around = same_vpcs && same_resources(&previous.shifts, &manifest.zonal_shifts);
-        let mut this = Endpoints {
-            list: previous.list.clone(),
-            slots: BTreeMap::new(),
-            public: Arc::default(),
-            shifts: manifest.zonal_shifts.clone(),
-        };
+        let mut this = self.clone();
+        let changed = changes(&previous.vpc_endpoints, &manifest.vpc_endpoints);
         let mut free: Vec<u32> = Vec::new();
-        for (id, &slot) in &previous.slots {
-            if !manifest.vpc_endpoints.contains_key(id) {
+        for change in changed.iter().filter(|change| change.new.is_none()) {
+            if let Some(slot) = Arc::make_mut(&mut this.slots).remove(change.id) {
                 this.list[slot as usize] = None;
                 free.push(slot);
             }
         }
         let mut renamed = !free.is_empty();
+        let same_around = same_networks && same_resources(&previous.zonal_shifts, &manifest.zonal_shifts);
+        let services = changes(&previous.vpc_endpoint_services, &manifest.vpc_endpoint_services);
+        let services: BTreeSet<&Id> = services.iter().map(|change| change.id).collect();
+        let mut work: BTreeMap<&Id, &Arc<VpcEndpoint>> =
+            changed.iter().filter_map(|change| Some((change.id, change.new?))).collect();
+        if !same_around {
+            work.extend(&manifest.vpc_endpoints);
+        } else if !services.is_empty() {
+            let theirs = |(_, endpoint): &(&Id, &Arc<VpcEndpoint>)| services.contains(&endpoint.service_name);
+            work.extend(manifest.vpc_endpoints.iter().filter(theirs));
+        }
         let az_names = AzNames::of(manifest);
         let shifts = Shifts::of(manifest);
-        for (id, source) in &manifest.vpc_endpoints {
-            let kept = previous.slots.get(id).copied();
-            let slot = kept.or_else(|| free.pop()).unwrap_or(this.list.len() as u32);
+        for (id, source) in work {
+            let slot = match this.slots.get(id) {
+                Some(slot) => *slot,
+                None => {
+                    let slot = free.pop().unwrap_or(this.list.len() as u32);
+                    Arc::make_mut(&mut this.slots).insert(id.clone(), slot);
+                    slot
+                }
+            };
             if slot as usize == this.list.len() {
                 this.list.push(None);
             }
-            this.slots.insert(id.clone(), slot);
             let old = this.list[slot as usize].clone();
-            let service = manifest.vpc_endpoint_services.get(&source.service_name);
-            if same_around
-                && let Some(old) = &old
-                && Arc::ptr_eq(&old.source, source)
-                && old.service.as_ref().map(Arc::as_ptr) == service.map(Arc::as_ptr)
-            {
-                continue;
-            }
             let names = names_of(manifest, id, source, slot, azs, &az_names);
             let interfaces: Box<[Interface]> = source
                 .network_interfaces
@@ -285,14 +284,15 @@ impl Endpoints {
                     Arc::new(names)
                 }
             };
-            let service = service.cloned();
-            let new = Endpoint { id: id.clone(), source: source.clone(), service, interfaces, names };
+            let new = Endpoint { id: id.clone(), source: source.clone(), interfaces, names };
             this.list[slot as usize] = match old {
                 Some(old) if *old == new => Some(old),
                 _ => Some(Arc::new(new)),
             };
         }
-        this.public = if renamed { Arc::new(NameMap::new(this.public_names())) } else { previous.public.clone() };
+        if renamed {
+            this.public = Arc::new(NameMap::new(this.public_names()));
+        }
         (this, renamed)
     }
 
@@ -458,5 +458,85 @@ fn families(ip_type: DnsRecordIpType, apex: &[u8]) -> (bool, bool) {
         DnsRecordIpType::Ipv6 => (false, true),
         DnsRecordIpType::Dualstack => (true, true),
         DnsRecordIpType::ServiceDefined => (true, apex.ends_with(DUALSTACK_SUFFIX)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FIRST: &str = r#"{
+        "vpcs": {"v": {"region": "r", "cidr_blocks": ["10.0.0.0/8"], "availability_zones": {"r-a": "az1", "r-b": "az2"}}},
+        "vpc_endpoint_services": {
+            "s": {"owner_id": "amazon", "region": "r", "dns_name": "s.example", "private_dns_names": ["p.example"]},
+            "t": {"owner_id": "9", "region": "r", "dns_name": "t.example", "private_dns_names": ["q.example"]}},
+        "vpc_endpoints": {
+            "a": {"vpc_endpoint_type": "Interface", "vpc_id": "v", "state": "Available", "service_name": "s",
+                "private_dns_enabled": true, "network_interfaces": [{"availability_zone_id": "az1", "ipv4": "10.0.0.1"}]},
+            "b": {"vpc_endpoint_type": "Interface", "vpc_id": "v", "state": "Available", "service_name": "t",
+                "private_dns_enabled": true, "network_interfaces": [{"availability_zone_id": "az2", "ipv4": "10.0.0.2"}]}}}"#;
+
+    /// All that is served of the endpoints, without the numbers of their slots.
+    fn shown(endpoints: &Endpoints) -> Vec<String> {
+        let label = |(name, what): &(Box<[u8]>, EndpointName)| {
+            let id = endpoints.get(what.slot).map(|endpoint| &endpoint.id);
+            format!("{:?} {id:?} {:?}", Name::from_wire(name).unwrap(), EndpointName { slot: 0, ..what.clone() })
+        };
+        let one = |endpoint: &Arc<Endpoint>| {
+            let private: Vec<String> = endpoint.names.private.iter().map(label).collect();
+            format!("{} {:?} {:?} {private:?}", endpoint.id, endpoint.source, endpoint.interfaces)
+        };
+        endpoints.iter().map(one).chain(endpoints.public.iter().map(label)).collect()
+    }
+
+    #[test]
+    fn what_follows_a_change_is_what_is_compiled_anew() {
+        let mut value: serde_json::Value = serde_json::from_str(FIRST).unwrap();
+        let first: Manifest = serde_json::from_value(value.clone()).unwrap();
+        let mut azs = Azs::default();
+        let nothing = Manifest::default();
+        let mut last = (Arc::new(first), Endpoints::default());
+        last.1 = last.1.follow(&nothing, &last.0, &mut azs, false).0;
+        let other = value["vpc_endpoints"]["a"].clone();
+        // What is changed, the new value, and whether names change by it.
+        for (path, new, renamed) in [
+            ("/vpc_endpoints/a/network_interfaces/0/ipv4", "10.0.0.9".into(), false),
+            ("/vpc_endpoints/a/dns_name_suffix", "x".into(), true),
+            ("/vpc_endpoints/c", other.clone(), true),
+            ("/vpc_endpoints/a", serde_json::Value::Null, true),
+            ("/vpc_endpoints/d", other, true),
+            ("/vpc_endpoint_services/t/owner_id", "amazon".into(), true),
+            ("/vpc_endpoint_services/s/private_dns_names/0", "*.p.example".into(), true),
+            ("/zonal_shifts", serde_json::json!({"z": {"resource": "*", "away_from": "az2"}}), false),
+        ] {
+            let (parent, key) = path.rsplit_once('/').unwrap();
+            match value.pointer_mut(parent).unwrap() {
+                serde_json::Value::Array(list) => list[key.parse::<usize>().unwrap()] = new,
+                serde_json::Value::Object(map) if new.is_null() => drop(map.remove(key)),
+                parent => parent[key] = new,
+            }
+            let mut manifest: Manifest = serde_json::from_value(value.clone()).unwrap();
+            for (id, endpoint) in &mut manifest.vpc_endpoints {
+                share(endpoint, last.0.vpc_endpoints.get(id));
+            }
+            for (id, service) in &mut manifest.vpc_endpoint_services {
+                share(service, last.0.vpc_endpoint_services.get(id));
+            }
+            for (id, shift) in &mut manifest.zonal_shifts {
+                share(shift, last.0.zonal_shifts.get(id));
+            }
+            let (endpoints, is_renamed) = last.1.follow(&last.0, &manifest, &mut azs, true);
+            let (anew, _) = Endpoints::default().follow(&nothing, &manifest, &mut azs, false);
+            assert_eq!(shown(&endpoints), shown(&anew), "{path}");
+            assert_eq!(is_renamed, renamed, "{path}");
+            last = (Arc::new(manifest), endpoints);
+        }
+    }
+
+    /// An equal resource is the same one, as loading makes it.
+    fn share<T: PartialEq>(new: &mut Arc<T>, old: Option<&Arc<T>>) {
+        if let Some(old) = old.filter(|old| *old == new) {
+            *new = old.clone();
+        }
     }
 }

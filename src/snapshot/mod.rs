@@ -12,10 +12,10 @@ pub mod zone;
 
 use crate::{
     manifest::{
-        Id, Loaded, Manifest, MasterFile, PrivateHostedZone, Problem, ResolverRule, Resources, Severity, ZoneData,
-        same_resources,
+        Id, Loaded, Manifest, MasterFile, PrivateHostedZone, Problem, Severity, VpcEndpointService, ZoneData,
+        connectivity::Connectivity, same_resources,
     },
-    wire::query::LookupName,
+    wire::{Name, query::LookupName},
 };
 use endpoints::{Azs, Endpoints};
 use networks::Networks;
@@ -45,18 +45,30 @@ pub struct Snapshot {
     /// Digest of what it was compiled from.
     pub digest: [u8; 32],
     pub node: Arc<Node>,
+    /// What it was compiled from, master files aside.
+    pub manifest: Arc<Manifest>,
     pub azs: Azs,
     pub networks: Arc<Networks>,
     pub endpoints: Endpoints,
     pub views: Arc<Views>,
     zones: BTreeMap<Id, Arc<Zone>>,
-    rules: Resources<ResolverRule>,
 }
 
 impl Snapshot {
     /// The labels of all views ever seen, by [`crate::answer::Answered::view`].
     pub fn view_labels(&self) -> &[Arc<str>] {
         &self.views.labels
+    }
+
+    /// What connects the networks of a manifest, if those are the very networks of this snapshot.
+    pub fn connectivity_of(&self, manifest: &Manifest) -> Option<&Connectivity> {
+        let (ours, theirs) = (&self.manifest, manifest);
+        let is_same = same_resources(&ours.vpcs, &theirs.vpcs)
+            && same_resources(&ours.vpc_peering_connections, &theirs.vpc_peering_connections)
+            && same_resources(&ours.transit_gateways, &theirs.transit_gateways)
+            && same_resources(&ours.on_premises_networks, &theirs.on_premises_networks)
+            && same_resources(&ours.resolver_endpoints, &theirs.resolver_endpoints);
+        is_same.then_some(&self.networks.connectivity)
     }
 
     /// All doors of the manifest: addresses that queries may arrive on.
@@ -84,18 +96,22 @@ pub fn compile(
     let mut problems = Vec::new();
     let zones = compile_zones(loaded, previous, &mut problems);
     let mut azs = previous.map(|previous| previous.azs.clone()).unwrap_or_default();
-    let networks = Networks::compile(manifest, &mut azs, previous.map(|previous| &previous.networks));
-    let same_vpcs = previous.is_some_and(|previous| Arc::ptr_eq(&previous.networks, &networks));
-    let (endpoints, renamed) =
-        Endpoints::compile(manifest, &mut azs, previous.map(|previous| &previous.endpoints), same_vpcs);
+    let same_networks = previous.filter(|previous| previous.connectivity_of(manifest).is_some());
+    let networks = match same_networks {
+        Some(previous) => previous.networks.clone(),
+        None => Arc::new(Networks::compile(manifest, &mut azs)),
+    };
+    let (endpoints, renamed) = match previous {
+        Some(previous) => previous.endpoints.follow(&previous.manifest, manifest, &mut azs, same_networks.is_some()),
+        None => Endpoints::default().follow(&Manifest::default(), manifest, &mut azs, false),
+    };
     check_aliases(manifest, &zones, &endpoints, &mut problems);
     if problems.iter().any(|problem| problem.severity == Severity::Error) {
         return Err(problems);
     }
-    let same = previous.filter(|previous| {
+    let same = same_networks.filter(|previous| {
         !renamed
-            && same_vpcs
-            && same_resources(&previous.rules, &manifest.resolver_rules)
+            && same_resources(&previous.manifest.resolver_rules, &manifest.resolver_rules)
             && previous.zones.len() == zones.len()
             && previous.zones.values().zip(zones.values()).all(|(old, new)| Arc::ptr_eq(old, new))
     });
@@ -110,12 +126,12 @@ pub fn compile(
         generation: previous.map_or(1, |previous| previous.generation + 1),
         digest: loaded.digest,
         node: node.clone(),
+        manifest: manifest.clone(),
         azs,
         networks,
         endpoints,
         views,
         zones,
-        rules: manifest.resolver_rules.clone(),
     };
     Ok((snapshot, problems))
 }
@@ -182,10 +198,7 @@ fn check_aliases(
                 continue;
             }
             if !alias.name.is_at_or_below(&zone.source.name) {
-                let parent = alias.name.parent();
-                let is_of_a_service =
-                    manifest.vpc_endpoint_services.values().any(|service| parent.as_ref() == Some(&service.dns_name));
-                if is_of_a_service {
+                if manifest.vpc_endpoint_services.values().any(|service| may_be_name_of(service, &alias.name)) {
                     // An endpoint that is gone, or in a state without names: it may come (back).
                     let message = format!("no endpoint has the name {} now: the alias has no records", alias.name);
                     problems.push(Problem::warning("private_hosted_zones", id, field(), message));
@@ -210,6 +223,16 @@ fn is_below_endpoint_name(endpoints: &Endpoints, target: &LookupName) -> bool {
     (1..target.labels()).find_map(|skip| endpoints.public.find(target, skip)).is_some_and(|name| name.wildcard)
 }
 
+/// Whether an endpoint of the service could have the name: right below the service's own, or anywhere below that where
+/// there are wildcards.
+fn may_be_name_of(service: &VpcEndpointService, name: &Name) -> bool {
+    let has_wildcards = service.private_dns_names.iter().any(Name::is_wildcard);
+    name.parent().is_some_and(|parent| match has_wildcards {
+        true => parent.is_at_or_below(&service.dns_name),
+        false => parent == service.dns_name,
+    })
+}
+
 /// How many aliases of a zone may follow on one another.
 pub const MAX_ALIASES: usize = 8;
 
@@ -231,4 +254,48 @@ fn follow_alias(zone: &Zone, rtype: u16, target: &LookupName) -> Result<(), Stri
         target = next;
     }
     Err(format!("more than {MAX_ALIASES} aliases follow on one another, maybe in a circle"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// An alias to a name that an endpoint could have is odd while there is none; to any other name it is wrong.
+    #[test]
+    fn aliases_of_endpoints_that_are_gone() {
+        for (state, target, severity) in [
+            ("Available", "vpce-w.wild.vpce.example", None),
+            ("Available", "foo.vpce-w.wild.vpce.example", None),
+            ("Failed", "vpce-w.wild.vpce.example", Some(Severity::Warning)),
+            ("Failed", "foo.vpce-w.wild.vpce.example", Some(Severity::Warning)),
+            ("Failed", "*.vpce-w.wild.vpce.example", Some(Severity::Warning)),
+            ("Failed", "wild.vpce.example", Some(Severity::Error)),
+            ("Available", "foo.vpce-p.plain.vpce.example", Some(Severity::Error)),
+            ("Available", "www.example.net", Some(Severity::Error)),
+        ] {
+            let endpoint = |service: &str, state: &str| {
+                json!({"vpc_endpoint_type": "Interface", "service_name": service, "vpc_id": "a", "state": state,
+                       "network_interfaces": [{"availability_zone_id": "use1-az1", "ipv4": "10.1.0.9"}]})
+            };
+            let service = |name: &str, private: &str| {
+                json!({"owner_id": "amazon", "region": "us-east-1",
+                       "dns_name": name, "private_dns_names": [private]})
+            };
+            let manifest = json!({
+                "vpcs": {"a": {"region": "us-east-1", "cidr_blocks": ["10.1.0.0/16"]}},
+                "vpc_endpoint_services": {
+                    "wild": service("wild.vpce.example", "*.wild.example"),
+                    "plain": service("plain.vpce.example", "plain.example"),
+                },
+                "vpc_endpoints": {"vpce-w": endpoint("wild", state), "vpce-p": endpoint("plain", "Available")},
+                "private_hosted_zones": {"Z": {"name": "z.example", "vpc_ids": ["a"],
+                    "records": [{"name": "@", "type": "A", "alias": {"name": target}}]}},
+            });
+            let loaded = Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() };
+            let problems = compile(&loaded, &Arc::default(), None).map_or_else(|problems| problems, |(_, p)| p);
+            let found: Vec<_> = problems.iter().map(|problem| problem.severity).collect();
+            assert_eq!(found, Vec::from_iter(severity), "{state} {target}: {problems:?}");
+        }
+    }
 }

@@ -2,10 +2,8 @@
 
 use super::endpoints::{Az, Azs};
 use crate::manifest::{
-    Direction, Id, Manifest, OnPremisesNetwork, Protocol, ResolverEndpoint, Resources, TransitGateway, Vpc,
-    VpcPeeringConnection,
+    Direction, Id, Manifest, Protocol, Vpc,
     connectivity::{Connectivity, Network},
-    same_resources,
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::PrefixMap;
@@ -91,26 +89,6 @@ pub struct Networks {
     v4: PrefixMap<Ipv4Net, Box<[Member]>>,
     v6: PrefixMap<Ipv6Net, Box<[Member]>>,
     pub doors: HashMap<IpAddr, Door>,
-    sources: Sources,
-}
-
-/// What networks are compiled from.
-struct Sources {
-    vpcs: Resources<Vpc>,
-    peerings: Resources<VpcPeeringConnection>,
-    gateways: Resources<TransitGateway>,
-    on_premises: Resources<OnPremisesNetwork>,
-    resolver_endpoints: Resources<ResolverEndpoint>,
-}
-
-impl Sources {
-    fn are_same(&self, other: &Sources) -> bool {
-        same_resources(&self.vpcs, &other.vpcs)
-            && same_resources(&self.peerings, &other.peerings)
-            && same_resources(&self.gateways, &other.gateways)
-            && same_resources(&self.on_premises, &other.on_premises)
-            && same_resources(&self.resolver_endpoints, &other.resolver_endpoints)
-    }
 }
 
 /// Why a client is refused.
@@ -140,20 +118,8 @@ pub struct Found<'n> {
 }
 
 impl Networks {
-    /// Compiles the networks of a manifest, or shares the previous ones if nothing changed.
-    pub fn compile(manifest: &Manifest, azs: &mut Azs, previous: Option<&Arc<Networks>>) -> Arc<Networks> {
-        let sources = Sources {
-            vpcs: manifest.vpcs.clone(),
-            peerings: manifest.vpc_peering_connections.clone(),
-            gateways: manifest.transit_gateways.clone(),
-            on_premises: manifest.on_premises_networks.clone(),
-            resolver_endpoints: manifest.resolver_endpoints.clone(),
-        };
-        if let Some(previous) = previous
-            && previous.sources.are_same(&sources)
-        {
-            return previous.clone();
-        }
+    /// Compiles the networks of a manifest.
+    pub fn compile(manifest: &Manifest, azs: &mut Azs) -> Networks {
         let mut this = Networks {
             connectivity: Connectivity::new(manifest),
             list: Vec::new(),
@@ -162,7 +128,6 @@ impl Networks {
             v4: PrefixMap::new(),
             v6: PrefixMap::new(),
             doors: HashMap::new(),
-            sources,
         };
         let mut prefixes: Vec<(IpNet, Member)> = Vec::new();
         for (id, vpc) in &manifest.vpcs {
@@ -182,7 +147,7 @@ impl Networks {
         }
         this.index(prefixes);
         this.open_doors(manifest, azs);
-        Arc::new(this)
+        this
     }
 
     fn add(&mut self, network: Network, vpc: Option<Arc<Vpc>>, az: Option<Az>) -> NetworkAt {
@@ -204,9 +169,11 @@ impl Networks {
             }
             let mut members = above.last().map_or(Vec::new(), |(_, members)| members.clone());
             while let Some((_, member)) = prefixes.get(at).filter(|(other, _)| *other == block) {
-                // A subnet's entry stands for its VPC's wider one.
-                members.retain(|other| other.network != member.network);
-                members.insert(0, *member);
+                // A subnet's entry stands for its VPC's wider one, and stays within a narrower block of that.
+                let own = members.iter().position(|other| other.network == member.network);
+                let wider = own.map(|own| members.remove(own));
+                let subnet = member.subnet.or(wider.and_then(|wider| wider.subnet));
+                members.insert(0, Member { subnet, ..*member });
                 at += 1;
             }
             match block {

@@ -277,7 +277,11 @@ impl Eq for Name {}
 
 impl hash::Hash for Name {
     fn hash<H: hash::Hasher>(&self, state: &mut H) {
-        self.0.iter().for_each(|octet| state.write_u8(octet.to_ascii_lowercase()));
+        let mut lower = [0; MAX_NAME];
+        let octets = &mut lower[..self.0.len()];
+        octets.copy_from_slice(&self.0);
+        octets.make_ascii_lowercase();
+        state.write(octets);
     }
 }
 

@@ -321,8 +321,8 @@ fn read_opt(record: &[u8]) -> Result<Edns<'_>, ()> {
         match u16::from_be_bytes([*c1, *c2]) {
             option::NSID => edns.nsid = true,
             option::TCP_KEEPALIVE => edns.keepalive = true,
-            // RFC 7873, 5.2.2: other lengths are a format error
-            option::COOKIE if edns.version == 0 => match length {
+            // RFC 7873, 5.2.2: other lengths are a format error; 5: of several, the first one counts
+            option::COOKIE if edns.version == 0 && edns.cookie.is_none() => match length {
                 8 | 16..=40 => edns.cookie = Some(data),
                 _ => return Err(()),
             },
@@ -356,6 +356,16 @@ mod tests {
         assert_eq!(query.name.hash(2), root_hash());
         let edns = query.edns.unwrap();
         assert!(edns.nsid && edns.dnssec_ok && edns.udp_size == 4096 && edns.cookie.is_none());
+    }
+
+    #[test]
+    fn the_first_cookie_counts() {
+        let options = b"\x00\x0a\x00\x08first---\x00\x0a\x00\x08second--\x00\x0a\x00\x01x";
+        let opt = b"\x00\x00\x29\x10\x00\x00\x00\x00\x00\x00";
+        let packet = query(&[&opt[..], &[options.len() as u8], options].concat(), [1, 0, 0, 1]);
+        let mut name = LookupName::root();
+        let Packet::Query(query) = Packet::read(&packet, &mut name) else { panic!() };
+        assert_eq!(query.edns.unwrap().cookie, Some(&b"first---"[..]));
     }
 
     #[test]

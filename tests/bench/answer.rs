@@ -30,7 +30,7 @@ fn main() {
     let soa = [b"\x02ns\x07example\0\x02ns\x07example\0".as_slice(), &[0; 20]].concat();
     let mut records = vec![record(name("bench.example".into()), 6, &soa)];
     records.extend((0..NAMES).map(|n| record(name(format!("h{n:06}.bench.example")), 1, &n.to_be_bytes())));
-    let mut loaded = Loaded { manifest, ..Loaded::default() };
+    let mut loaded = Loaded { manifest: Arc::new(manifest), ..Loaded::default() };
     loaded.zone_data.insert("Z".into(), ZoneData::Read(MasterFile { files: Vec::new(), records }));
     let (snapshot, _) = compile(&loaded, &Arc::new(Node::default()), None).unwrap_or_else(|p| panic!("{p:?}"));
 

@@ -30,7 +30,7 @@ impl<'a> Dice<'a> {
     pub fn below(&mut self, count: usize) -> usize {
         let number = self.numbers.get(self.at).copied().unwrap_or(0);
         self.at += 1;
-        number as usize * count >> 16
+        (number as usize * count) >> 16
     }
 
     /// True in so many of a hundred cases.
@@ -191,7 +191,7 @@ fn endpoints(dice: &mut Dice, manifest: &mut Manifest) {
     let services: Vec<String> = manifest.vpc_endpoint_services.keys().cloned().collect();
     let vpcs: Vec<String> = manifest.vpcs.keys().cloned().collect();
     let mut taken = Vec::new();
-    for number in 0..dice.below(8) {
+    for number in 0..2 + dice.below(7) {
         let service = dice.pick(&services).clone();
         let home = if dice.percent(40) { SHARED.to_owned() } else { dice.pick(&vpcs).clone() };
         let vpc = manifest.vpcs[&home].clone();
@@ -393,7 +393,7 @@ fn zone(dice: &mut Dice, world: &mut World, number: usize, endpoints: &[N]) {
     let count = dice.below(15);
     let content = records(dice, &name(apex), count, &outside);
     let mut aliases = Vec::new();
-    let plain = Zone { apex: name(apex), records: content.clone(), aliases: Vec::new() };
+    let plain = Zone::of(name(apex), content.clone(), Vec::new());
     for alias in 0..dice.below(4) {
         let label = ["@", "alias", "b.alias", "*.b"][alias];
         let owner = if label == "@" { name(apex) } else { [name(label), name(apex)].concat() };
@@ -444,7 +444,8 @@ pub fn records(dice: &mut Dice, apex: &[String], count: usize, outside: &[N]) ->
         let bare = owner.iter().all(|label| label != "*");
         let at_apex = owner == apex;
         let target = |dice: &mut Dice| {
-            let near = under(*dice.pick(&["a", "b", "x", "c"]), if dice.percent(50) { &owner[1..] } else { apex });
+            let label = *dice.pick(&["a", "b", "x", "c"]);
+            let near = under(label, if dice.percent(50) { &owner[1..] } else { apex });
             if dice.percent(55) { near } else { dice.pick(&pool).clone() }
         };
         let kind = dice.below(12);
@@ -531,22 +532,41 @@ pub fn interesting(world: &World) -> Vec<N> {
     out
 }
 
-/// A question about a name of the pool, or a neighbour of it.
+/// A question about a name of the pool, or a neighbour of it; mostly one that is not refused.
 pub fn ask(dice: &mut Dice, world: &World, pool: &[N]) -> Ask {
-    let source = source(dice, world);
-    let local = local(dice, world);
-    let mut asked = dice.pick(pool).clone();
-    for _ in 0..dice.below(3) {
-        match dice.below(6) {
-            0 => {}
-            1 => asked = under(*dice.pick(&["a", "b", "*", "zz"]), &asked),
-            2 if !asked.is_empty() => drop(asked.remove(0)),
-            3 if !asked.is_empty() => asked[0] = (*dice.pick(&["a", "b", "c", "*", "zz"])).into(),
-            4 => asked = under("zz", &asked),
-            _ => {}
+    let mut ask = any_ask(dice, world, pool);
+    for _ in 0..4 {
+        if dice.percent(90) && world.ask(&ask, true).rcode == 5 {
+            ask = any_ask(dice, world, pool);
         }
     }
-    let types = [A, A, A, A, AAAA, AAAA, CNAME, NS, SOA, MX, TXT, DS, ANY, PTR, SRV, DNAME];
+    ask
+}
+
+fn any_ask(dice: &mut Dice, world: &World, pool: &[N]) -> Ask {
+    let source = source(dice, world);
+    let local = local(dice, world, source);
+    let mut asked = dice.pick(pool).clone();
+    let mut types = vec![A, A, A, AAAA, AAAA, CNAME, NS, SOA, MX, TXT, DS, ANY, PTR, SRV, DNAME];
+    if dice.percent(50) {
+        // what is there
+        let here = world.data.values().flatten().filter(|rr| rr.owner == asked).map(|rr| rr.rtype);
+        types.truncate(4);
+        types.extend(here.flat_map(|rtype| [rtype; 4]));
+    } else {
+        for _ in 0..dice.below(3) {
+            match dice.below(5) {
+                0 => asked = under("zz", &asked),
+                1 => {
+                    let label = *dice.pick(&["a", "b", "*", "zz"]);
+                    asked = under(label, &asked);
+                }
+                2 if !asked.is_empty() => drop(asked.remove(0)),
+                3 if !asked.is_empty() => asked[0] = (*dice.pick(&["a", "b", "c", "*", "zz"])).into(),
+                _ => {}
+            }
+        }
+    }
     Ask { source, local, name: asked, qtype: *dice.pick(&types), rd: !dice.percent(30) }
 }
 
@@ -569,9 +589,16 @@ pub fn source(dice: &mut Dice, world: &World) -> IpAddr {
     }
 }
 
-fn local(dice: &mut Dice, world: &World) -> IpAddr {
+/// A door that lets the client in, for the most part.
+fn local(dice: &mut Dice, world: &World, source: IpAddr) -> IpAddr {
     let mut doors: Vec<IpAddr> = vec![Ipv4Addr::LOCALHOST.into()];
     doors.extend(world.manifest.vpcs.values().flat_map(|vpc| vpc.resolver_addresses.iter().copied()));
     doors.extend(world.manifest.resolver_endpoints.values().flat_map(|e| e.ip_addresses.iter().map(|a| a.ip)));
+    if dice.percent(85) {
+        let open: Vec<IpAddr> = doors.iter().copied().filter(|door| world.who(source, *door).is_some()).collect();
+        if !open.is_empty() {
+            return *dice.pick(&open);
+        }
+    }
     *dice.pick(&doors)
 }

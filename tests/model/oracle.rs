@@ -6,6 +6,7 @@ use super::{
     zone::{Found, Zone},
 };
 use std::{
+    cell::OnceCell,
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
@@ -21,6 +22,8 @@ pub struct World {
     pub data: BTreeMap<String, Vec<Rr>>,
     /// Seconds since 1970.
     pub now: i64,
+    /// The zones of both, put together when they are first asked for.
+    pub zones: OnceCell<Vec<(String, Zone)>>,
 }
 
 /// A question.
@@ -88,12 +91,12 @@ struct Named<'w> {
 
 impl World {
     /// Zones, by identifier.
-    pub fn zones(&self) -> impl Iterator<Item = (&String, Zone)> {
-        let none = Vec::new();
-        self.manifest
-            .private_hosted_zones
-            .iter()
-            .map(move |(id, zone)| (id, Zone::new(zone, self.data.get(id).unwrap_or(&none))))
+    pub fn zones(&self) -> &[(String, Zone)] {
+        self.zones.get_or_init(|| {
+            let none = Vec::new();
+            let zones = self.manifest.private_hosted_zones.iter();
+            zones.map(|(id, zone)| (id.clone(), Zone::new(zone, self.data.get(id).unwrap_or(&none)))).collect()
+        })
     }
 
     /// resolution.md 1: who asks; none is refused.
@@ -243,9 +246,9 @@ impl World {
                     own.get_or_insert(Step::Empty(0, zone.negative()));
                     continue;
                 }
-                match self.zone(who, &zone, name, qtype, rd, keeps) {
+                match self.zone(who, zone, name, qtype, rd, keeps) {
                     Step::Empty(NXDOMAIN, _) if resource.fallthrough => {}
-                    step => return step,
+                    step => return as_at_a_cut(step, own.is_some() || hidden),
                 }
             }
             if who.path == Path::Delegation {
@@ -255,13 +258,13 @@ impl World {
             let public = || self.public(who, at, name, qtype, keeps);
             if let Some(step) = private.or_else(public) {
                 if !above {
-                    return step;
+                    return as_at_a_cut(step, own.is_some() || hidden);
                 }
                 own.get_or_insert(Step::Empty(0, endpoint_soa(at)));
             }
             if let Some(step) = self.autodefined(who, at, name, qtype) {
                 if !above {
-                    return step;
+                    return as_at_a_cut(step, own.is_some() || hidden);
                 }
                 own.get_or_insert(Step::Autodefined(0));
             }
@@ -416,7 +419,8 @@ impl World {
     /// Autodefined names, as far as their forms are written down: `at` is the apex of one of their zones.
     fn autodefined(&self, who: &Who, at: &[String], asked: &[String], qtype: u16) -> Option<Step> {
         let vpc = &self.manifest.vpcs[&who.vpc];
-        if !vpc.enable_dns_hostnames {
+        let is_one = text(at).ends_with("internal.") || at == name("localhost") || at == name("10.in-addr.arpa");
+        if !vpc.enable_dns_hostnames || !is_one {
             return None;
         }
         let own = Net::Vpc(who.vpc.clone());
@@ -543,6 +547,15 @@ impl Named<'_> {
 
 fn only<T>(mut list: Vec<T>) -> Option<T> {
     if list.len() == 1 { list.pop() } else { None }
+}
+
+/// What lies above a name answers DS for it. Where the name is one that we answer, it cannot be said not to exist.
+fn as_at_a_cut(step: Step, is_cut: bool) -> Step {
+    match step {
+        Step::Empty(NXDOMAIN, soa) if is_cut => Step::Empty(0, soa),
+        Step::Autodefined(NXDOMAIN) if is_cut => Step::Autodefined(0),
+        step => step,
+    }
 }
 
 fn refused_or(own: Option<Step>, hidden: bool) -> Step {

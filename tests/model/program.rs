@@ -37,8 +37,11 @@ pub fn snapshot(world: &World) -> Result<Snapshot, Vec<Problem>> {
         let file = MasterFile { files: vec![Arc::from(Path::new("z.zone"))], records: records.collect() };
         (id.clone(), ZoneData::Read(file))
     });
-    let loaded =
-        Loaded { manifest: world.manifest.clone(), zone_data: zone_data.collect::<BTreeMap<_, _>>(), digest: [0; 32] };
+    let loaded = Loaded {
+        manifest: world.manifest.clone().into(),
+        zone_data: zone_data.collect::<BTreeMap<_, _>>(),
+        digest: [0; 32],
+    };
     compile(&loaded, &Arc::new(Node::default()), None).map(|(snapshot, _)| snapshot)
 }
 

@@ -10,6 +10,8 @@ pub struct Zone {
     pub apex: N,
     pub records: Vec<Rr>,
     pub aliases: Vec<(N, u16, N)>,
+    /// All owners, those hidden below a cut or a DNAME left out.
+    owners: BTreeSet<N>,
 }
 
 /// What a zone has to say.
@@ -58,13 +60,14 @@ impl Zone {
             let target = set.alias.as_ref().expect("the generator makes aliases only");
             aliases.push((owner, rtype, super::names::name(&target.name.to_string())));
         }
-        Zone { apex, records, aliases }
+        Zone::of(apex, records, aliases)
     }
 
-    /// All owners, those hidden below a cut or a DNAME left out.
-    fn owners(&self) -> BTreeSet<N> {
-        let all = self.records.iter().map(|rr| &rr.owner).chain(self.aliases.iter().map(|(owner, ..)| owner));
-        all.filter(|owner| self.hidden_below(owner).is_none()).cloned().collect()
+    pub fn of(apex: N, records: Vec<Rr>, aliases: Vec<(N, u16, N)>) -> Zone {
+        let mut zone = Zone { apex, records, aliases, owners: BTreeSet::new() };
+        let all = zone.records.iter().map(|rr| &rr.owner).chain(zone.aliases.iter().map(|(owner, ..)| owner));
+        zone.owners = all.filter(|owner| zone.hidden_below(owner).is_none()).cloned().collect();
+        zone
     }
 
     /// The cut or DNAME that hides a name, if there is one: the highest counts.
@@ -82,7 +85,7 @@ impl Zone {
 
     /// Whether a name exists: it has records, or something below it has (an empty non-terminal).
     pub fn exists(&self, name: &[String]) -> bool {
-        name == self.apex || self.owners().iter().any(|owner| at_or_below(owner, name))
+        name == self.apex || self.owners.iter().any(|owner| at_or_below(owner, name))
     }
 
     /// The SOA record of negative answers: its TTL is the lesser of its own and its MINIMUM (RFC 2308, 3).
@@ -107,7 +110,7 @@ impl Zone {
                 return Found::TooLong(vec![dname.clone()]);
             }
             let cname = Rr::new(name, CNAME, dname.ttl, Data::Name(target.clone()));
-            // A question for the CNAME is answered with it.
+            // A question for the CNAME is answered with it. One for ANY goes on, as with NSD and Knot.
             if qtype == CNAME {
                 return Found::Records(vec![dname.clone(), cname]);
             }

@@ -1,13 +1,17 @@
 //! Services, endpoints with their interfaces and names, and zonal shifts.
 
-use super::{Checker, Seen, contains, is_label, list};
-use crate::manifest::{
-    DnsRecordIpType, EndpointState, PrivateDnsScope, Vpc, VpcEndpoint, VpcEndpointService, VpcEndpointType,
-    connectivity::Network,
+use super::{Checker, contains, is_label, list};
+use crate::{
+    manifest::{
+        Change, DnsRecordIpType, EndpointState, Id, Manifest, PrivateDnsScope, Vpc, VpcEndpoint, VpcEndpointService,
+        VpcEndpointType, connectivity::Network,
+    },
+    wire::Name,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, hash_map::Entry},
     net::IpAddr,
+    sync::Arc,
 };
 
 const KIND: &str = "vpc_endpoints";
@@ -20,6 +24,26 @@ fn has_names(endpoint: &VpcEndpoint) -> bool {
         _ => false,
     }
 }
+
+/// The endpoints that a change can have touched, with the changed ones themselves. Addresses, private names and Gateway
+/// endpoints are told apart within a VPC. Own names begin with the endpoint's identifier: for two to be equal, one
+/// identifier must begin with the other, whatever their case.
+pub(super) fn touched<'a>(
+    changed: &[Change<'a, VpcEndpoint>],
+    manifest: &'a Manifest,
+) -> BTreeMap<&'a Id, &'a Arc<VpcEndpoint>> {
+    let vpcs: HashSet<&str> =
+        changed.iter().flat_map(|change| [change.old, change.new]).flatten().map(|e| e.vpc_id.as_str()).collect();
+    let is_nested = |a: &[u8], b: &[u8]| a.iter().zip(b).all(|(a, b)| a.eq_ignore_ascii_case(b));
+    let is_touched = |(id, endpoint): &(&Id, &Arc<VpcEndpoint>)| {
+        vpcs.contains(endpoint.vpc_id.as_str())
+            || changed.iter().any(|change| is_nested(change.id.as_bytes(), id.as_bytes()))
+    };
+    manifest.vpc_endpoints.iter().filter(is_touched).collect()
+}
+
+/// Where an address was seen first: in which endpoint's how manieth interface.
+type Addresses<'a> = HashMap<(&'a str, IpAddr), (&'a str, usize)>;
 
 impl<'a> Checker<'a> {
     pub(super) fn services(&mut self) {
@@ -46,17 +70,18 @@ impl<'a> Checker<'a> {
         }
     }
 
-    pub(super) fn endpoints(&mut self) {
+    /// Checks some endpoints: all of them, or those that are [`touched`] by a change.
+    pub(super) fn endpoints(&mut self, endpoints: impl Iterator<Item = (&'a Id, &'a Arc<VpcEndpoint>)> + Clone) {
         let manifest = self.manifest;
-        let mut addresses: Seen<(&str, IpAddr)> = Seen::new();
-        let mut names: HashMap<String, &str> = HashMap::new();
-        let is_gateway = |endpoint: &&std::sync::Arc<VpcEndpoint>| {
+        let mut addresses: Addresses = HashMap::new();
+        let mut names: HashMap<Name, &str> = HashMap::new();
+        let is_gateway = |endpoint: &&Arc<VpcEndpoint>| {
             endpoint.vpc_endpoint_type == VpcEndpointType::Gateway
                 && matches!(endpoint.state, EndpointState::Available | EndpointState::Partial | EndpointState::Pending)
         };
         let gateways = manifest.vpc_endpoints.values().filter(is_gateway);
         let gateways: BTreeSet<(&str, &str)> = gateways.map(|e| (e.vpc_id.as_str(), e.service_name.as_str())).collect();
-        for (id, endpoint) in &manifest.vpc_endpoints {
+        for (id, endpoint) in endpoints.clone() {
             let vpc = self.reference((KIND, id), "vpc_id", "VPC", &endpoint.vpc_id, &manifest.vpcs);
             let known = &manifest.vpc_endpoint_services;
             let service = match endpoint.vpc_endpoint_type {
@@ -84,7 +109,7 @@ impl<'a> Checker<'a> {
                 self.own_names(id, endpoint, vpc, service, &mut names);
             }
         }
-        self.private_names();
+        self.private_names(endpoints);
     }
 
     fn scope(&mut self, id: &str, endpoint: &VpcEndpoint) {
@@ -104,43 +129,46 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn interfaces(&mut self, id: &str, endpoint: &'a VpcEndpoint, vpc: &Vpc, addresses: &mut Seen<(&'a str, IpAddr)>) {
+    fn interfaces(&mut self, id: &'a str, endpoint: &'a VpcEndpoint, vpc: &Vpc, addresses: &mut Addresses<'a>) {
         let mut zones = BTreeSet::new();
         for (at, interface) in endpoint.network_interfaces.iter().enumerate() {
-            let field = format!("network_interfaces[{at}]");
+            let field = || format!("network_interfaces[{at}]");
             let az = interface.availability_zone_id.as_str();
             if !zones.insert(az) {
                 let message = format!("the endpoint has an interface in `{az}` already");
-                self.error(KIND, id, format!("{field}.availability_zone_id"), message);
+                self.error(KIND, id, field() + ".availability_zone_id", message);
             } else if endpoint.vpc_endpoint_type == VpcEndpointType::Interface
                 && !vpc.availability_zones.values().any(|known| known == az)
             {
                 let message = format!("`{}` has no name for `{az}`: there is no zonal name", endpoint.vpc_id);
-                self.warning(KIND, id, format!("{field}.availability_zone_id"), message);
+                self.warning(KIND, id, field() + ".availability_zone_id", message);
                 self.help("list it in the VPC's `availability_zones`");
             }
             let v4 = interface.ipv4.map(|address| ("ipv4", IpAddr::V4(address)));
             let v6 = interface.ipv6.map(|address| ("ipv6", IpAddr::V6(address)));
             if v4.is_none() && v6.is_none() {
-                self.error(KIND, id, &field, "the interface has no address");
+                self.error(KIND, id, field(), "the interface has no address");
                 self.help("`ipv4`, `ipv6` or both");
             }
             for (family, address) in v4.into_iter().chain(v6) {
-                let field = format!("{field}.{family}");
+                let field = || format!("{}.{family}", field());
                 let in_az = |subnet: &&crate::manifest::Subnet| subnet.availability_zone_id == az;
                 if !contains(&vpc.cidr_blocks, address) {
-                    self.error(KIND, id, &field, format!("{address} is outside of `{}`", endpoint.vpc_id));
+                    self.error(KIND, id, field(), format!("{address} is outside of `{}`", endpoint.vpc_id));
                     self.help(format!("its CIDR blocks are {}", list(&vpc.cidr_blocks)));
                 } else if !vpc.subnets.is_empty()
                     && !vpc.subnets.values().filter(in_az).any(|subnet| contains(&subnet.cidr_blocks, address))
                 {
-                    self.warning(KIND, id, &field, format!("{address} is in no subnet of `{az}`"));
+                    self.warning(KIND, id, field(), format!("{address} is in no subnet of `{az}`"));
                 }
-                if let Some((other, other_field)) = addresses.get(&(endpoint.vpc_id.as_str(), address)) {
-                    let message = format!("{address} is the address of an interface already: {other}.{other_field}");
-                    self.error(KIND, id, field, message);
-                } else {
-                    addresses.insert((&endpoint.vpc_id, address), (format!("{KIND}.{id}"), field));
+                match addresses.entry((&endpoint.vpc_id, address)) {
+                    Entry::Occupied(first) => {
+                        let (other, at) = first.get();
+                        let place = format!("{KIND}.{other}.network_interfaces[{at}].{family}");
+                        let message = format!("{address} is the address of an interface already: {place}");
+                        self.error(KIND, id, field(), message);
+                    }
+                    Entry::Vacant(place) => drop(place.insert((id, at))),
                 }
             }
         }
@@ -208,7 +236,7 @@ impl<'a> Checker<'a> {
         endpoint: &VpcEndpoint,
         vpc: &Vpc,
         service: &VpcEndpointService,
-        names: &mut HashMap<String, &'a str>,
+        names: &mut HashMap<Name, &'a str>,
     ) {
         let (label, field) = match &endpoint.dns_name_suffix {
             Some(suffix) => (format!("{id}-{suffix}"), "dns_name_suffix"),
@@ -233,26 +261,24 @@ impl<'a> Checker<'a> {
                 self.error(KIND, id, field, message);
                 return;
             };
-            match names.get(&name.to_lowercase().to_string()) {
+            match names.get(&name) {
                 Some(other) if *other != id => {
                     let message = format!("{name} is a name of `{other}` already");
                     self.error(KIND, id, field, message);
                     return;
                 }
                 Some(_) => {}
-                None => {
-                    names.insert(name.to_lowercase().to_string(), id);
-                }
+                None => drop(names.insert(name, id)),
             }
         }
     }
 
     /// One VPC has one endpoint for a private name.
-    fn private_names(&mut self) {
+    fn private_names(&mut self, endpoints: impl Iterator<Item = (&'a Id, &'a Arc<VpcEndpoint>)>) {
         let manifest = self.manifest;
         let mut services: BTreeMap<(&str, &str), &str> = BTreeMap::new();
         let mut names: BTreeMap<&str, BTreeMap<_, (&str, &str)>> = BTreeMap::new();
-        for (id, endpoint) in &manifest.vpc_endpoints {
+        for (id, endpoint) in endpoints {
             let is_used = endpoint.vpc_endpoint_type == VpcEndpointType::Interface && endpoint.private_dns_enabled;
             if !is_used || !has_names(endpoint) {
                 continue;

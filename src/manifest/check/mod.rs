@@ -2,6 +2,8 @@
 //! and what the records of a zone mean is for its compilation.
 
 mod endpoints;
+#[cfg(test)]
+mod follow;
 mod networks;
 mod overlap;
 mod resolver;
@@ -10,9 +12,10 @@ mod tests;
 mod zones;
 
 use super::{
-    Manifest, Problem, Resources,
+    Manifest, Problem, Resources, Severity, changes,
     connectivity::{Connectivity, Network},
     decode::nearest,
+    same_resources,
 };
 use ipnet::IpNet;
 use std::{
@@ -23,19 +26,87 @@ use std::{
 /// How many unknown references get a suggestion: each is compared with all that is known.
 const MAX_SUGGESTIONS: usize = 100;
 
+/// More changed endpoints than this are not worth to be told from the others.
+const MAX_CHANGES: usize = 200;
+
 /// All that is wrong or odd between the resources of a manifest. `now` is in seconds since 1970.
 pub fn check(manifest: &Manifest, connectivity: &Connectivity, now: i64) -> Vec<Problem> {
-    let mut checker = Checker { manifest, connectivity, now, problems: Vec::new(), suggestions: 0 };
-    checker.networks();
-    checker.overlaps();
-    checker.services();
-    checker.endpoints();
-    checker.shifts();
-    checker.zones();
-    checker.resolver_endpoints();
-    checker.rules();
-    checker.forwarders();
-    checker.problems
+    Checked::new(manifest, connectivity, now).problems()
+}
+
+/// The checks of a manifest. If it is accepted, the work for the manifest that follows can follow the change.
+#[derive(Clone, Debug, Default)]
+pub struct Checked {
+    /// What was found before the endpoints were looked at, of them, of zonal shifts, and after those.
+    before: Vec<Problem>,
+    endpoints: Vec<Problem>,
+    shifts: Vec<Problem>,
+    after: Vec<Problem>,
+}
+
+impl Checked {
+    /// Checks a manifest.
+    pub fn new(manifest: &Manifest, connectivity: &Connectivity, now: i64) -> Checked {
+        let mut checker = Checker::new(manifest, connectivity, now);
+        checker.networks();
+        checker.overlaps();
+        checker.services();
+        let before = std::mem::take(&mut checker.problems);
+        checker.endpoints(manifest.vpc_endpoints.iter());
+        let endpoints = std::mem::take(&mut checker.problems);
+        checker.shifts();
+        let shifts = std::mem::take(&mut checker.problems);
+        checker.zones();
+        checker.resolver_endpoints();
+        checker.rules();
+        checker.forwarders();
+        Checked { before, endpoints, shifts, after: checker.problems }
+    }
+
+    /// Checks the manifest that follows on `old`, which these are the checks of and which has no errors. Where nothing but
+    /// endpoints has changed, only those are looked at that have to do with the change.
+    pub fn follow(&self, old: &Manifest, manifest: &Manifest, connectivity: &Connectivity, now: i64) -> Checked {
+        if !same_but_endpoints(old, manifest) {
+            return Checked::new(manifest, connectivity, now);
+        }
+        let changed = changes(&old.vpc_endpoints, &manifest.vpc_endpoints);
+        if changed.len() > MAX_CHANGES {
+            return Checked::new(manifest, connectivity, now);
+        }
+        let touched = endpoints::touched(&changed, manifest);
+        let mut checker = Checker::new(manifest, connectivity, now);
+        checker.endpoints(touched.iter().map(|(id, endpoint)| (*id, *endpoint)));
+        let mut endpoints = std::mem::take(&mut checker.problems);
+        if endpoints.iter().any(|problem| problem.severity == Severity::Error) {
+            // All errors, in their order.
+            return Checked::new(manifest, connectivity, now);
+        }
+        let is_kept = |id: &String| !touched.contains_key(id) && manifest.vpc_endpoints.contains_key(id);
+        let kept = self.endpoints.iter().filter(|problem| problem.resource.as_ref().is_some_and(|(_, id)| is_kept(id)));
+        endpoints.extend(kept.cloned());
+        endpoints.sort_by(|a, b| a.resource.cmp(&b.resource));
+        checker.shifts();
+        Checked { before: self.before.clone(), endpoints, shifts: checker.problems, after: self.after.clone() }
+    }
+
+    /// All problems.
+    pub fn problems(&self) -> Vec<Problem> {
+        [&self.before, &self.endpoints, &self.shifts, &self.after].into_iter().flatten().cloned().collect()
+    }
+}
+
+/// Whether two manifests have the very same resources of all kinds but `vpc_endpoints`.
+fn same_but_endpoints(a: &Manifest, b: &Manifest) -> bool {
+    same_resources(&a.vpcs, &b.vpcs)
+        && same_resources(&a.vpc_peering_connections, &b.vpc_peering_connections)
+        && same_resources(&a.transit_gateways, &b.transit_gateways)
+        && same_resources(&a.on_premises_networks, &b.on_premises_networks)
+        && same_resources(&a.vpc_endpoint_services, &b.vpc_endpoint_services)
+        && same_resources(&a.zonal_shifts, &b.zonal_shifts)
+        && same_resources(&a.private_hosted_zones, &b.private_hosted_zones)
+        && same_resources(&a.resolver_endpoints, &b.resolver_endpoints)
+        && same_resources(&a.resolver_rules, &b.resolver_rules)
+        && same_resources(&a.forwarders, &b.forwarders)
 }
 
 struct Checker<'a> {
@@ -47,6 +118,10 @@ struct Checker<'a> {
 }
 
 impl<'a> Checker<'a> {
+    fn new(manifest: &'a Manifest, connectivity: &'a Connectivity, now: i64) -> Checker<'a> {
+        Checker { manifest, connectivity, now, problems: Vec::new(), suggestions: 0 }
+    }
+
     fn error(&mut self, kind: &'static str, id: &str, field: impl Into<String>, message: impl Into<String>) {
         self.problems.push(Problem::error(kind, id, field, message));
     }
@@ -99,11 +174,10 @@ impl<'a> Checker<'a> {
     fn vpc_list(&mut self, kind: &'static str, id: &str, vpc_ids: &[String]) {
         let mut seen = BTreeSet::new();
         for (at, vpc) in vpc_ids.iter().enumerate() {
-            let field = format!("vpc_ids[{at}]");
             if !seen.insert(vpc) {
-                self.warning(kind, id, field, format!("`{vpc}` is in the list already"));
-            } else {
-                self.reference((kind, id), field, "VPC", vpc, &self.manifest.vpcs);
+                self.warning(kind, id, format!("vpc_ids[{at}]"), format!("`{vpc}` is in the list already"));
+            } else if !self.manifest.vpcs.contains_key(vpc) {
+                self.reference((kind, id), format!("vpc_ids[{at}]"), "VPC", vpc, &self.manifest.vpcs);
             }
         }
     }

@@ -250,8 +250,13 @@ mod tests {
                 .map(|i| format!("a{i}: &a{i} [{}]\n", vec![format!("*a{}", i - 1); 10].join(",")))
                 .collect::<String>()
         );
-        let cases: [(&str, bool, u32, &str); 18] = [
+        // Each line is flat, but each alias goes 40 deeper.
+        let (open, close) = ("[".repeat(40), "]".repeat(40));
+        let tower: String = (1..120).map(|i| format!("a{i}: &a{i} {open}*a{}{close}\n", i - 1)).collect();
+        let tower = format!("a0: &a0 {open}{close}\n{tower}");
+        let cases: [(&str, bool, u32, &str); 19] = [
             (&bomb, false, 6, "aliases expand to more than"),
+            (&tower, false, 2, "nested more than 64 deep"),
             (&"[".repeat(100), false, 1, "nested more than 64 deep"),
             (&"[".repeat(100_000), true, 1, "nested more than 64 deep"),
             ("a: 1\nb: 2\na: 3\n", false, 3, "`a` is given twice: in line 1 and in line 3"),

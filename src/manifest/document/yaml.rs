@@ -101,7 +101,7 @@ pub(super) fn read(text: &str) -> (Option<Node>, Vec<Fault>) {
 impl Builder {
     fn open(&mut self, span: Span, anchor: usize, items: Items) -> Result<(), Fault> {
         if self.open.len() >= MAX_DEPTH {
-            return Err(Fault::new(span, format!("lists and maps are nested more than {MAX_DEPTH} deep")));
+            return Err(too_deep(span));
         }
         if let Some(Open { items: Items::Map { key: None, .. }, .. }) = self.open.last() {
             return Err(bad_key(span));
@@ -150,6 +150,8 @@ impl Builder {
         let weight = *weight;
         self.count(weight, span)?;
         match self.anchors.get(&anchor) {
+            // Anchors with aliases in them would go deeper than any text.
+            Some((node, _)) if self.open.len() + depth(node) > MAX_DEPTH => Err(too_deep(span)),
             Some((node, _)) => self.add(node.clone(), 0),
             None => Ok(()),
         }
@@ -164,6 +166,10 @@ impl Builder {
     }
 }
 
+fn too_deep(span: Span) -> Fault {
+    Fault::new(span, format!("lists and maps are nested more than {MAX_DEPTH} deep"))
+}
+
 fn bad_key(span: Span) -> Fault {
     Fault::new(span, "a key must be plain text, not a list or map")
         .help("if it begins with `{` or `[`, put it in quotes")
@@ -174,5 +180,13 @@ fn weight(node: &Node) -> usize {
         Value::Scalar { text, .. } => 1 + text.len() / 32,
         Value::List(items) => 1 + items.iter().map(weight).sum::<usize>(),
         Value::Map(entries) => 1 + entries.iter().map(|entry| 1 + weight(&entry.node)).sum::<usize>(),
+    }
+}
+
+fn depth(node: &Node) -> usize {
+    match &node.value {
+        Value::Scalar { .. } => 0,
+        Value::List(items) => 1 + items.iter().map(depth).max().unwrap_or(0),
+        Value::Map(entries) => 1 + entries.iter().map(|entry| depth(&entry.node)).max().unwrap_or(0),
     }
 }

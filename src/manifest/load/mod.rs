@@ -34,11 +34,11 @@ pub struct Loader {
     /// The manifest files as last read, by path.
     files: BTreeMap<Arc<Path>, File>,
     /// The union of the files as last read.
-    manifest: Manifest,
+    manifest: Arc<Manifest>,
     /// The zones with a master file as last read.
     zones: BTreeMap<String, Zone>,
-    /// The same at the last load that was accepted.
-    accepted: BTreeMap<String, (Arc<PrivateHostedZone>, Inputs)>,
+    /// Places that were looked up, by kind, identifier and field, in files that are what they were then.
+    places: HashMap<(&'static str, String, String), Place>,
 }
 
 /// Files, with what they were like when they were read; without that if they could not be read.
@@ -63,6 +63,8 @@ struct Zone {
     /// Over the octets of all inputs, in the order in which they were opened.
     digest: [u8; 32],
     problems: Vec<Problem>,
+    /// It was part of a load that was accepted.
+    accepted: bool,
 }
 
 /// What a load came to.
@@ -74,9 +76,9 @@ impl Loader {
         Loader {
             directory: directory.into(),
             files: BTreeMap::new(),
-            manifest: Manifest::default(),
+            manifest: Arc::default(),
             zones: BTreeMap::new(),
-            accepted: BTreeMap::new(),
+            places: HashMap::new(),
         }
     }
 
@@ -99,8 +101,7 @@ impl Loader {
 
     /// Remembers the last load as the one that is served: what it read need not be read again.
     pub fn accept(&mut self) {
-        let zones = self.zones.iter();
-        self.accepted = zones.map(|(id, zone)| (id.clone(), (zone.resource.clone(), zone.inputs.clone()))).collect();
+        self.zones.values_mut().for_each(|zone| zone.accepted = true);
     }
 
     /// What could be read of the manifest at the last load, be it with errors.
@@ -117,7 +118,14 @@ impl Loader {
 
     /// Finds the places of problems that know only their resource and field. A field that is not there has the place of
     /// the nearest one above it that is.
-    pub fn locate(&self, problems: &mut [Problem]) {
+    pub fn locate(&mut self, problems: &mut [Problem]) {
+        let key = |problem: &Problem| {
+            let (kind, id) = problem.resource.as_ref()?;
+            Some((*kind, id.clone(), problem.field.clone()))
+        };
+        for problem in problems.iter_mut().filter(|problem| problem.place.is_none()) {
+            problem.place = key(problem).and_then(|key| self.places.get(&key).cloned());
+        }
         let mut documents: HashMap<&Path, Option<Node>> = HashMap::new();
         let mut holders: HashMap<(&str, &str), &Arc<Path>> = HashMap::new();
         if problems.iter().filter(|problem| problem.place.is_none() && problem.resource.is_some()).count() > 16 {
@@ -145,6 +153,7 @@ impl Loader {
                 None => continue,
             };
             problem.place = Some(span.place(path));
+            self.places.extend(key(problem).zip(problem.place.clone()));
         }
     }
 
@@ -170,13 +179,17 @@ impl Loader {
                 return Some((Err(vec![self.problem(describe(&error)).help(help)]), true));
             }
         };
-        let mut read_any = false;
+        if paths.is_empty() && !self.files.is_empty() {
+            // A volume that is not mounted looks like this, and so does a directory that is being made anew.
+            let message = "there are no manifest files any more; to serve nothing, leave an empty one".into();
+            return Some((Err(vec![self.problem(message)]), true));
+        }
         let changed: Vec<Arc<Path>> = {
             let is_known =
                 |path: &Path| self.files.get(path).is_some_and(|f| f.stamp.is_some() && f.stamp == Stamp::of(path));
             paths.iter().filter(|path| !is_known(path)).cloned().collect()
         };
-        read_any |= !changed.is_empty();
+        let read_files = !changed.is_empty();
         let read = in_parallel(&changed, |path| read_file(path, &self.manifest));
         if read.iter().any(|file| matches!(file, Err(error) if error.kind() == io::ErrorKind::NotFound))
             && self.list().is_ok_and(|now| now != paths)
@@ -185,6 +198,7 @@ impl Loader {
         }
         let current: BTreeSet<&Arc<Path>> = paths.iter().collect();
         self.files.retain(|path, _| current.contains(path));
+        self.places.retain(|_, place| current.contains(&place.file) && !changed.contains(&place.file));
         for (path, file) in changed.into_iter().zip(read) {
             let file = file.unwrap_or_else(|error| unreadable(&path, &error));
             self.files.insert(path, file);
@@ -193,17 +207,20 @@ impl Loader {
         let mut problems: Vec<Problem> = self.files.values().flat_map(|file| file.problems.iter().cloned()).collect();
         let mut digest = Sha256::new();
         let parts: Vec<(&Arc<Path>, &Parts)> = self.files.iter().map(|(path, file)| (path, &file.parts)).collect();
-        let manifest = merge(&parts, &mut digest, &mut problems);
+        let manifest = Arc::new(merge(&parts, &mut digest, &mut problems));
         self.manifest = manifest.clone();
         let (zone_data, read_zones) = self.load_zones();
-        read_any |= read_zones;
         for (id, zone) in &self.zones {
             digest.update((id.len() as u64).to_be_bytes());
             digest.update(id);
             digest.update(zone.digest);
             problems.extend(zone.problems.iter().cloned());
         }
-        let settled = !read_any || self.list().is_ok_and(|now| now == paths) && self.is_current();
+        let settled = !(read_files || read_zones)
+            || self.list().is_ok_and(|now| now == paths)
+                && self.files.iter().all(|(path, file)| is_current(path, &file.stamp))
+                // If none was read, all were looked at when the last manifest file had been read.
+                && (!read_zones || self.zones.values().flat_map(|zone| &zone.inputs).all(|(path, stamp)| is_current(path, stamp)));
         let load = match problems.iter().any(|problem| problem.severity == Severity::Error) {
             true => Err(problems),
             false => Ok((Loaded { manifest, zone_data, digest: digest.finalize().into() }, problems)),
@@ -227,42 +244,29 @@ impl Loader {
         Ok(paths)
     }
 
-    fn is_current(&self) -> bool {
-        let files = self.files.iter().map(|(path, file)| (&**path, &file.stamp));
-        let masters =
-            self.zones.values().flat_map(|zone| zone.inputs.iter().map(|(path, stamp)| (path.as_path(), stamp)));
-        // One that could not be read is a problem already.
-        files.chain(masters).all(|(path, stamp)| stamp.is_none() || Stamp::of(path) == *stamp)
-    }
-
     /// Reads the master files that are not what they were at the last accepted load. Returns whether there were any.
     fn load_zones(&mut self) -> (BTreeMap<String, ZoneData>, bool) {
         let mut data = BTreeMap::new();
         let mut jobs: Vec<(&String, &Arc<PrivateHostedZone>, PathBuf)> = Vec::new();
-        let mut zones = std::mem::take(&mut self.zones);
-        let mut kept = BTreeMap::new();
         let mut holders: HashMap<&str, &Arc<Path>> = HashMap::new();
         for (path, file) in &self.files {
             file.parts.zone_ids().for_each(|id| {
                 holders.entry(id).or_insert(path);
             });
         }
-        for (id, resource) in &self.manifest.private_hosted_zones {
+        let manifest = self.manifest.clone();
+        for (id, resource) in &manifest.private_hosted_zones {
             let Some(file) = &resource.file else { continue };
             let path = holders.get(id.as_str()).and_then(|path| path.parent()).unwrap_or(&self.directory).join(file);
-            match zones.remove(id) {
-                Some(zone)
-                    if zone.path == path
-                        && Arc::ptr_eq(&zone.resource, resource)
-                        && zone.inputs.iter().all(|(path, stamp)| stamp.is_some() && Stamp::of(path) == *stamp)
-                        && self.accepted.get(id).is_some_and(|(accepted, inputs)| {
-                            Arc::ptr_eq(accepted, resource) && *inputs == zone.inputs
-                        }) =>
-                {
-                    data.insert(id.clone(), ZoneData::Unchanged);
-                    kept.insert(id.clone(), zone);
-                }
-                _ => jobs.push((id, resource, path)),
+            let is_unchanged = self.zones.get(id).is_some_and(|zone| {
+                zone.accepted
+                    && zone.path == path
+                    && Arc::ptr_eq(&zone.resource, resource)
+                    && zone.inputs.iter().all(|(path, stamp)| stamp.is_some() && Stamp::of(path) == *stamp)
+            });
+            match is_unchanged {
+                true => drop(data.insert(id.clone(), ZoneData::Unchanged)),
+                false => jobs.push((id, resource, path)),
             }
         }
         let read = in_parallel(&jobs, |(id, resource, path)| read_zone(id, resource, path));
@@ -270,11 +274,21 @@ impl Loader {
         for ((id, ..), (master_file, mut zone)) in jobs.into_iter().zip(read) {
             self.locate(&mut zone.problems);
             data.insert(id.clone(), ZoneData::Read(master_file));
-            kept.insert(id.clone(), zone);
+            self.zones.insert(id.clone(), zone);
         }
-        self.zones = kept;
+        self.zones.retain(|id, _| data.contains_key(id));
         (data, read_any)
     }
+}
+
+/// The octets of a file that a problem is in, to show its lines. Pipes, devices and huge files are not read.
+pub fn source(path: &Path) -> io::Result<Vec<u8>> {
+    file::read(path).map(|(bytes, _)| bytes)
+}
+
+/// Whether a file is what it was when it was read. One that could not be read is a problem already.
+fn is_current(path: &Path, stamp: &Option<Stamp>) -> bool {
+    stamp.is_none() || Stamp::of(path) == *stamp
 }
 
 fn is_json(path: &Path) -> bool {
@@ -338,7 +352,7 @@ fn read_zone(id: &str, resource: &Arc<PrivateHostedZone>, path: &Path) -> (Maste
     };
     let (master_file, problems) = master::read(&mut opener, path, &resource.name, id);
     let (resource, path) = (resource.clone(), path.to_path_buf());
-    (master_file, Zone { resource, path, inputs, digest: digest.finalize().into(), problems })
+    (master_file, Zone { resource, path, inputs, digest: digest.finalize().into(), problems, accepted: false })
 }
 
 /// SHA-256 over kind, identifier and content of a resource.

@@ -53,6 +53,21 @@ fn a_directory_is_the_union_of_its_files() {
 }
 
 #[test]
+fn an_empty_directory_is_no_manifest_where_there_was_one() {
+    let d = Directory::new("empty");
+    let mut loader = Loader::new(&d.0);
+    assert!(loader.load().is_ok());
+    d.write("a.yaml", &vpc("a", "us-east-1"));
+    assert!(loader.load().is_ok());
+    fs::remove_file(d.0.join("a.yaml")).unwrap();
+    for _ in 0..2 {
+        assert!(loader.load().unwrap_err()[0].message.contains("there are no manifest files any more"));
+    }
+    d.write("a.yaml", "");
+    assert!(loader.load().unwrap().0.manifest.vpcs.is_empty());
+}
+
+#[test]
 fn all_that_is_wrong_is_told() {
     let d = Directory::new("wrong");
     d.write("a.yaml", &vpc("a", "us-east-1"));
@@ -182,7 +197,7 @@ transit_gateways: {tgw-eu: {attachments: []}}
         ]
     );
     let json = serde_json::to_string(&loaded.manifest).unwrap();
-    assert_eq!(serde_json::from_str::<Manifest>(&json).unwrap(), loaded.manifest);
+    assert_eq!(serde_json::from_str::<Manifest>(&json).unwrap(), *loaded.manifest);
     let node = document::read(json.as_bytes(), true).0.unwrap();
-    assert_eq!(crate::manifest::decode::decode::<Manifest>(&node).unwrap(), loaded.manifest);
+    assert_eq!(crate::manifest::decode::decode::<Manifest>(&node).unwrap(), *loaded.manifest);
 }

@@ -18,7 +18,7 @@ use std::{ffi::OsStr, io, os::unix::ffi::OsStrExt, path::Path, sync::Arc};
 const MAX_PROBLEMS: usize = 100;
 /// How deep files may include each other.
 const MAX_DEPTH: usize = 20;
-/// The octets of a zone's master file and all that it includes.
+/// The octets of a zone's master file and all that it includes and generates.
 const MAX_OCTETS: usize = 2 << 30;
 /// The records of a zone.
 const MAX_RECORDS: usize = 20_000_000;
@@ -151,12 +151,18 @@ impl Zone<'_> {
             return Err(format!("$INCLUDE is nested more than {MAX_DEPTH} deep: {}", chain()));
         }
         let text = (self.opener)(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-        self.octets = self.octets.saturating_add(text.len());
+        self.take(text.len())?;
+        Ok(text)
+    }
+
+    /// Counts octets of text, be they in files or generated.
+    fn take(&mut self, octets: usize) -> Result<(), String> {
+        self.octets = self.octets.saturating_add(octets);
         if self.octets > MAX_OCTETS {
             self.stopped = true;
-            return Err("the files of the zone have more than 2 GiB".into());
+            return Err("the zone has more than 2 GiB of text".into());
         }
-        Ok(text)
+        Ok(())
     }
 
     fn entries(&mut self, source: &Source) {

@@ -248,6 +248,9 @@ fn stops_in_time() {
     assert_eq!(problems(&[("a", parentheses.as_bytes())]).len(), 1);
     let labels = format!("{} 5 A 1.1.1.1", "a.".repeat(65_536));
     assert_eq!(problems(&[("a", labels.as_bytes())]).len(), 1);
+    let bomb = format!("$GENERATE 0-999999 a$ 5 TXT{}", format!(" \"{}\"", "x".repeat(250)).repeat(100));
+    let expected = "a:1:11+8 the 1000000 records have 24133 MiB, more than 256";
+    assert_eq!(problems(&[("a", bomb.as_bytes())]), [expected]);
     let long = format!("a 5 TYPE65280 \\# 65535 {}", "00 ".repeat(65_535));
     assert_eq!(load(&[("a", long.as_bytes())]).0.records[0].rdata.len(), 65_535);
 }

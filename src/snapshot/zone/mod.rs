@@ -30,6 +30,9 @@ use std::sync::Arc;
 
 pub use build::build;
 
+/// How far into a message a pointer reaches (RFC 1035, 4.1.4).
+const MOST_POINTER: usize = 0x3fff;
+
 /// Flags of a node.
 mod node_flag {
     /// It has NS records and is not the apex.
@@ -315,25 +318,26 @@ impl<'z> Set<'z> {
         Ok(start)
     }
 
-    /// Writes the set under the name of `node`, which is not in the message yet but for the apex.
+    /// Writes a set of addresses under the name of `node`, which is not in the message yet but for the apex.
     pub fn write_named(self, reply: &mut Reply, section: Section, node: Node, apex: usize) -> Result<(), Full> {
         let (position, count) = (reply.position(), reply.count(section));
         if node.relative().is_empty() {
             return self.write(reply, section, apex, apex).map(|_| ());
         }
         let mut write = || {
-            // The first record has the name in full; the others point to it.
-            let records = self.records();
-            let first = 12 + u16::from_be_bytes([records[10], records[11]]) as usize;
-            reply.octets(node.relative())?;
-            let start = reply.block(section, 1, &records[..first])?;
-            reply.patch(start, 0xc000 | apex as u16);
-            if first < records.len() {
-                let rest = reply.block(section, self.count() - 1, &records[first..])?;
-                reply.own(rest, self.count() - 1, 0xc000 | position as u16);
-            }
-            for at in (self.fixups_at()..self.records_at()).step_by(2) {
-                reply.patch(start + self.zone.u16(at), 0xc000 | apex as u16);
+            // The first record has the name in full; the others point to it, if that is not too far for a pointer.
+            let mut records = self.records();
+            while !records.is_empty() {
+                let (record, others) = records.split_at(12 + u16::from_be_bytes([records[10], records[11]]) as usize);
+                reply.octets(node.relative())?;
+                let start = reply.block(section, 1, record)?;
+                reply.patch(start, 0xc000 | apex as u16);
+                records = others;
+                if position <= MOST_POINTER {
+                    let rest = reply.block(section, self.count() - 1, records)?;
+                    reply.own(rest, self.count() - 1, 0xc000 | position as u16);
+                    break;
+                }
             }
             Ok(())
         };

@@ -1,0 +1,71 @@
+//! What transcripts are too small for.
+
+use super::{Client, Moment, Outcome, Transport, answer};
+use crate::{
+    manifest::Loaded,
+    snapshot::{Snapshot, compile},
+    wire::{Name, message::Message, query::rcode, rdata::rtype},
+};
+use serde_json::json;
+use std::{collections::BTreeSet, sync::Arc};
+
+fn snapshot(zone: serde_json::Value) -> Snapshot {
+    let manifest = json!({
+        "vpcs": {"a": {"region": "us-east-1", "cidr_blocks": ["10.1.0.0/16"]}},
+        "private_hosted_zones": {"Z": zone},
+    });
+    let loaded = Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() };
+    compile(&loaded, &Arc::default(), None).unwrap_or_else(|problems| panic!("{problems:?}")).0
+}
+
+fn ask(snapshot: &Snapshot, transport: Transport, name: &[u8], qtype: u16) -> Vec<u8> {
+    let address = "10.1.0.7".parse().unwrap();
+    let client = Client { source: address, local: address, transport };
+    let query = [&[0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0], name, &qtype.to_be_bytes(), &[0, 1]].concat();
+    let mut reply = vec![0; 65_535];
+    let Outcome::Reply(answered) = answer(snapshot, &client, Moment { now: 0, draw: 0 }, &query, &mut reply) else {
+        panic!("no reply")
+    };
+    reply.truncate(answered.len);
+    reply
+}
+
+/// A compression pointer reaches 16,383 octets far (RFC 1035, 4.1.4); messages by TCP are longer.
+#[test]
+fn names_beyond_the_reach_of_a_pointer() {
+    let hosts = 0..1200;
+    let exchangers: Vec<String> = hosts.clone().map(|n| format!("{n} host{n}.z.example")).collect();
+    let mut records = vec![json!({"name": "@", "type": "MX", "records": exchangers})];
+    records.extend(hosts.clone().map(|n| {
+        let (high, low) = (n / 256, n % 256);
+        json!({"name": format!("host{n}"), "type": "A",
+               "records": [format!("10.1.{high}.{low}"), format!("10.2.{high}.{low}"), format!("10.3.{high}.{low}")]})
+    }));
+    let snapshot = snapshot(json!({"name": "z.example", "vpc_ids": ["a"], "records": records}));
+    let reply = ask(&snapshot, Transport::Tcp, b"\x01z\x07example\0", rtype::MX);
+    assert!(reply.len() > 60_000);
+    let message = Message::read(&reply).unwrap();
+    assert_eq!(message.sections[0].len(), 1200);
+    for record in &message.sections[2] {
+        let [10, _, high, low] = record.rdata[..] else { panic!("{record}") };
+        let number = u16::from_be_bytes([high, low]);
+        assert_eq!(record.owner, Name::absolute(&format!("host{number}.z.example")).unwrap());
+    }
+    let owners: BTreeSet<_> = message.sections[2].iter().map(|record| record.owner.to_string()).collect();
+    assert_eq!(message.sections[2].len(), 3 * owners.len(), "no set is there in part");
+}
+
+/// A label may hold any octet: where the question ends is not where its first zero is.
+#[test]
+fn too_long_a_chain_from_a_name_with_a_zero_octet() {
+    let mut records = vec![json!({"name": "\\000x", "type": "CNAME", "records": ["h0.z.example"]})];
+    records.extend((0..17).map(|n| {
+        let target = format!("h{}.z.example", n + 1);
+        json!({"name": format!("h{n}"), "type": "CNAME", "records": [target]})
+    }));
+    let snapshot = snapshot(json!({"name": "z.example", "vpc_ids": ["a"], "records": records}));
+    let name = b"\x02\0x\x01z\x07example\0";
+    let reply = ask(&snapshot, Transport::Udp, name, rtype::A);
+    assert_eq!(reply[3] & 15, rcode::SERVFAIL as u8);
+    assert_eq!(reply[12..], [&name[..], &[0, 1, 0, 1]].concat());
+}
