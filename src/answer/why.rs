@@ -37,7 +37,7 @@ impl<'s> Asker<'s> {
     /// Why the private names of an endpoint are not in this view; none if they are.
     fn obstacle(&self, endpoint: &Endpoint) -> Option<String> {
         let (source, home) = (&endpoint.source, &endpoint.source.vpc_id);
-        let vpc = self.snapshot.networks.at(&Network::Vpc(home.clone())).and_then(|at| self.snapshot.networks.vpc(at));
+        let vpc = self.snapshot.manifest.vpcs.get(home);
         let switched_off = |option: &str| format!("{option} is false in its VPC {home}");
         let (viewing, client) = (self.viewing.id(), self.client.map_or("(not known)", Network::id));
         Some(match hidden(&self.snapshot.networks.connectivity, self.viewing, self.client, self.path, endpoint) {
@@ -71,8 +71,7 @@ impl<'s> Asker<'s> {
         let is_in = |network: &Network| matches!(network, Network::Vpc(id) if *id == endpoint.names.vpc);
         let is_listed =
             matches!(&endpoint.names.scope, PrivateDnsScope::Vpcs(ids) if ids.iter().any(|id| id == self.viewing.id()));
-        let networks = &self.snapshot.networks;
-        let region = networks.at(self.viewing).and_then(|at| networks.vpc(at)).map(|vpc| &vpc.region);
+        let region = self.snapshot.manifest.vpcs.get(self.viewing.id()).map(|vpc| &vpc.region);
         [
             (!self.client.is_some_and(is_in), "is in the client's own VPC"),
             (!is_in(self.viewing), "is in the VPC whose view it is"),
@@ -86,6 +85,10 @@ impl<'s> Asker<'s> {
         let better = ranks.into_iter().find(|((own, _), (others, _))| own != others).map(|((_, why), _)| why);
         format!("{} comes before it: it {}", chosen.id, better.unwrap_or("has the smaller identifier"))
     }
+}
+
+fn service_of<'s>(snapshot: &'s Snapshot, endpoint: &Endpoint) -> Option<&'s VpcEndpointService> {
+    snapshot.manifest.vpc_endpoint_services.get(&endpoint.source.service_name).map(|service| &**service)
 }
 
 /// How a private name of a service has to do with the name asked for.
