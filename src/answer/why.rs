@@ -100,11 +100,6 @@ struct Match {
     leads: bool,
 }
 
-/// The service that an endpoint leads to.
-fn service_of<'s>(snapshot: &'s Snapshot, endpoint: &Endpoint) -> Option<&'s VpcEndpointService> {
-    snapshot.manifest.vpc_endpoint_services.get(&endpoint.source.service_name).map(|service| &**service)
-}
-
 /// The closest private name of the endpoint's service at or above the name asked for.
 fn closest(snapshot: &Snapshot, endpoint: &Endpoint, asked: &Name) -> Option<Match> {
     let names = service_of(snapshot, endpoint).into_iter().flat_map(|service| &service.private_dns_names);
