@@ -29,11 +29,11 @@ use tokio::{
 };
 
 /// Connections at the same time; more wait.
-const CONNECTIONS: usize = 64;
-/// How long a request's header may take, and so how long a connection may be idle.
-const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection lives.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(300);
+pub const CONNECTIONS: usize = 64;
+/// How long a request's header may take.
+const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection lives, which has one request.
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(15);
 /// What a request's header may have, in octets.
 const HEADER_SIZE: usize = 16 << 10;
 
@@ -75,6 +75,8 @@ async fn serve(listener: TcpListener, admin: Arc<Admin>) {
             let connection = http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(HEADER_TIMEOUT)
+                // Clients that stay would keep the place from a probe.
+                .keep_alive(false)
                 .max_buf_size(HEADER_SIZE)
                 .serve_connection(TokioIo::new(stream), service);
             // A client that goes away or asks nonsense is its own concern.
@@ -168,6 +170,11 @@ mod tests {
             let reply = ask(address, path);
             assert!(reply.starts_with(&format!("HTTP/1.1 {code}\r\n")) && reply.contains(text), "{path}: {reply}");
         }
+        let mut stays = TcpStream::connect(address).unwrap();
+        write!(stays, "GET /live HTTP/1.1\r\nHost: zonal\r\n\r\n").unwrap();
+        let mut reply = String::new();
+        stays.read_to_string(&mut reply).unwrap();
+        assert!(reply.contains("connection: close\r\n"), "no client keeps its place: {reply}");
         admin.bound.store(true, Relaxed);
         assert!(ask(address, "/ready").starts_with("HTTP/1.1 200 OK\r\n"));
         assert!(start(address, admin).unwrap_err().to_string().contains(&address.to_string()));

@@ -1,5 +1,6 @@
 //! The wiring: configuration, first load, sockets, workers, admin HTTP, watch, and the end.
 
+mod descriptors;
 mod invitation;
 mod listeners;
 mod node;
@@ -60,7 +61,8 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     check_directory(directory)?;
     let node = Arc::new(node::node(config)?);
     let snapshot = Arc::new(ArcSwap::from_pointee(keeper::nothing(&node)));
-    let core = Arc::new(Core::new(snapshot, &limits(config)));
+    let limit = descriptors::raise_limit();
+    let core = Arc::new(Core::new(snapshot, &limits(config, limit)));
     let status = Arc::new(Status::default());
     let mut keeper = Keeper::new(core.clone(), node, status.clone());
     let mut watch = Watch::new(directory);
@@ -99,11 +101,12 @@ fn check_directory(directory: &Path) -> anyhow::Result<()> {
     }
 }
 
-fn limits(config: &Config) -> Limits {
+fn limits(config: &Config, open_files: Option<u64>) -> Limits {
     let limits = &config.limits;
+    let listeners = config.listen.as_ref().map_or(1, Vec::len);
     Limits {
         error_answers_per_second: limits.error_answers_per_second,
-        tcp_connections: limits.tcp_connections as usize,
+        tcp_connections: descriptors::tcp_connections(limits.tcp_connections as usize, open_files, listeners),
         tcp_connections_per_client: limits.tcp_connections_per_client as usize,
         tcp_idle_timeout: Duration::from_secs(limits.tcp_idle_timeout_seconds.into()),
     }

@@ -14,6 +14,7 @@ use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     fs,
     hash::{DefaultHasher, Hash, Hasher},
+    io,
     os::unix::fs::MetadataExt,
     path::{Component, Path, PathBuf},
     sync::mpsc::{self, Receiver, RecvTimeoutError, Sender},
@@ -54,6 +55,7 @@ pub fn run(mut watch: Watch, mut loader: Loader, mut keeper: Keeper) {
         let started = SystemTime::now();
         keeper.load(&mut loader);
         watch.follow(&loader.inputs(), started);
+        watch.retry = loader.is_starved();
     }
 }
 
@@ -68,11 +70,15 @@ pub struct Watch {
     relevant: HashSet<PathBuf>,
     /// The directories that they are in, each with device and inode if it is watched.
     watched: BTreeMap<PathBuf, Option<(u64, u64)>>,
+    /// Those of them that may be entered but not read, and so not watched: what matters in them is compared.
+    unreadable: HashSet<PathBuf>,
     /// The directory of the manifest, with all links resolved.
     real_directory: PathBuf,
     stamp: u64,
     /// Something may have changed between the load and the watch.
     again: bool,
+    /// The load is to be tried again, even though nothing changes.
+    retry: bool,
 }
 
 impl Watch {
@@ -91,9 +97,11 @@ impl Watch {
             watcher: None,
             relevant: HashSet::new(),
             watched: BTreeMap::new(),
+            unreadable: HashSet::new(),
             real_directory: PathBuf::new(),
             stamp: 0,
             again: false,
+            retry: false,
         };
         match watcher {
             Ok(watcher) => watch.watcher = Some(watcher),
@@ -133,6 +141,7 @@ impl Watch {
         let gone: Vec<PathBuf> = self.watched.keys().filter(|path| !wanted.contains(*path)).cloned().collect();
         for path in gone {
             self.unwatch(&path);
+            self.unreadable.remove(&path);
         }
         let mut added = Vec::new();
         for path in wanted {
@@ -144,6 +153,7 @@ impl Watch {
             self.unwatch(&path);
             let watched = identity.filter(|_| self.watch(&path));
             if watched.is_some() {
+                self.unreadable.remove(&path);
                 added.push(path.clone());
             }
             self.watched.insert(path, watched);
@@ -162,10 +172,24 @@ impl Watch {
             Ok(()) => true,
             Err(error) => {
                 if path.exists() {
-                    self.poll_instead(&error);
+                    self.not_watched(path, &error);
                 }
                 false
             }
+        }
+    }
+
+    fn not_watched(&mut self, path: &Path, error: &notify::Error) {
+        match &error.kind {
+            notify::ErrorKind::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+                if self.unreadable.insert(path.into()) {
+                    tracing::warn!(
+                        "{} cannot be watched, as this user may not read it: it is looked at every second",
+                        path.display()
+                    );
+                }
+            }
+            _ => self.poll_instead(error),
         }
     }
 
@@ -191,14 +215,20 @@ impl Watch {
         if self.again {
             return Wake::Load;
         }
+        // What happens to other files all the time must not put the look at the directories off.
+        let mut tick = Instant::now() + TICK;
         loop {
-            match self.events.recv_timeout(TICK) {
+            match self.events.recv_timeout(tick.saturating_duration_since(Instant::now())) {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Wake::Stop,
                 Ok(Message::Reload) => return Wake::Load,
                 Ok(Message::Event(event)) if self.effect(&event) == Effect::Complete => return self.gather(),
-                Ok(Message::Event(_)) => {}
-                Err(RecvTimeoutError::Timeout) if self.is_stale() => return Wake::Load,
-                Err(RecvTimeoutError::Timeout) => {}
+                Ok(Message::Event(_)) | Err(RecvTimeoutError::Timeout) => {}
+            }
+            if Instant::now() >= tick {
+                if self.retry || self.is_stale() {
+                    return Wake::Load;
+                }
+                tick = Instant::now() + TICK;
             }
         }
     }
@@ -250,16 +280,21 @@ impl Watch {
     /// Whether a directory is no longer the one that is watched, or, without watches, a file has changed.
     fn is_stale(&self) -> bool {
         match self.watcher {
-            Some(_) => self.watched.iter().any(|(path, watched)| identity(path) != *watched),
+            Some(_) => {
+                let is_other = |(path, watched): (&PathBuf, &Option<_>)| {
+                    identity(path) != *watched && !self.unreadable.contains(path)
+                };
+                self.watched.iter().any(is_other) || self.stamp() != self.stamp
+            }
             None => self.stamp() != self.stamp,
         }
     }
 
+    /// What the files are like that no watch tells of.
     fn stamp(&self) -> u64 {
-        if self.watcher.is_some() {
-            return 0;
-        }
-        let mut paths: Vec<&PathBuf> = self.relevant.iter().collect();
+        let is_unwatched = |path: &Path| path.parent().is_some_and(|parent| self.unreadable.contains(parent));
+        let mut paths: Vec<&PathBuf> =
+            self.relevant.iter().filter(|path| self.watcher.is_none() || is_unwatched(path)).collect();
         paths.sort();
         let mut hasher = DefaultHasher::new();
         for path in paths {
@@ -518,6 +553,33 @@ mod tests {
             scratch.write(change);
             assert_eq!(watch.wait(), Wake::Load, "{change}");
         }
+    }
+
+    #[test]
+    fn a_directory_that_may_not_be_read_is_looked_at() {
+        let scratch = Scratch::new();
+        fs::create_dir(scratch.path("closed")).unwrap();
+        fs::create_dir(scratch.path("open")).unwrap();
+        let mut watch = Watch::new(&scratch.path("open"));
+        let denied = notify::Error::io(io::ErrorKind::PermissionDenied.into());
+        let closed = scratch.path("closed");
+        watch.unwatch(&closed);
+        watch.watched.insert(closed.clone(), None);
+        watch.not_watched(&closed, &denied);
+        assert!(watch.watcher.is_some(), "all other directories are still watched");
+        watch.relevant.insert(closed.join("link"));
+        watch.stamp = watch.stamp();
+        assert!(!watch.is_stale());
+        symlink("x", closed.join("link")).unwrap();
+        assert!(watch.is_stale());
+    }
+
+    #[test]
+    fn what_failed_for_want_of_room_is_tried_again() {
+        let scratch = Scratch::new();
+        let mut watch = Watch::new(&scratch.0);
+        watch.retry = true;
+        assert_eq!(watch.wait(), Wake::Load);
     }
 
     #[test]

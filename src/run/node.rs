@@ -4,13 +4,16 @@ use crate::{config::Config, snapshot::Node};
 use anyhow::{Context, bail};
 use std::{
     fs,
-    io::Write,
+    io::{Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
 };
 
 /// The file in the state directory that keeps a secret which was made up.
 const SECRET_FILE: &str = "cookie.secret";
+
+/// No file with secrets is as long as this, in octets.
+const MAX_OCTETS: u64 = 1024;
 
 /// What the configuration says of the node, and what it leaves to us.
 pub fn node(config: &Config) -> anyhow::Result<Node> {
@@ -36,12 +39,14 @@ fn host_name() -> Option<String> {
 
 /// One or two secrets, one a line, each of 32 hexadecimal digits. The first one signs.
 fn read_secrets(file: &Path) -> anyhow::Result<Vec<[u8; 16]>> {
-    let text = fs::read_to_string(file)
+    let mut text = String::new();
+    fs::File::open(file)
+        .and_then(|file| file.take(MAX_OCTETS).read_to_string(&mut text))
         .with_context(|| format!("cannot read the cookie secrets in {}: check `cookie_secret_file`", file.display()))?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let secrets: Option<Vec<_>> = lines.map(secret).collect();
     match secrets {
-        Some(secrets) if (1..=2).contains(&secrets.len()) => Ok(secrets),
+        Some(secrets) if (text.len() as u64) < MAX_OCTETS && (1..=2).contains(&secrets.len()) => Ok(secrets),
         _ => bail!(
             "{} must hold one or two secrets, one a line, each of 32 hexadecimal digits, as from `openssl rand -hex 16`",
             file.display()
@@ -107,6 +112,7 @@ mod tests {
             (format!("{one}\n\n {}\n", one.to_uppercase()), Some(2)),
             (format!("{one}\n{one}\n{one}\n"), None),
             (String::new(), None),
+            (format!("{one}{}", "\n".repeat(1024)), None),
             (one[1..].to_string(), None),
             (format!("+{}", &one[1..]), None),
         ];

@@ -2,9 +2,9 @@
 
 use crate::manifest::document::MAX_FILE;
 use std::{
-    fs::{self, File, Metadata},
+    fs::{self, Metadata, OpenOptions},
     io::{self, Read},
-    os::unix::fs::MetadataExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
     time::Duration,
 };
@@ -59,12 +59,15 @@ pub(super) fn read(path: &Path) -> io::Result<(Vec<u8>, Stamp)> {
 }
 
 fn read_once(path: &Path) -> io::Result<Option<(Vec<u8>, Stamp)>> {
-    // Opening a pipe would wait for its writer.
-    if !fs::metadata(path)?.is_file() {
+    // Opening a pipe would otherwise wait for its writer. What a path leads to is certain only once it is open.
+    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path)?;
+    let before = file.metadata()?;
+    if before.is_dir() {
+        return Err(io::ErrorKind::IsADirectory.into());
+    }
+    if !before.is_file() {
         return Err(io::Error::other("it is not a regular file"));
     }
-    let mut file = File::open(path)?;
-    let before = file.metadata()?;
     if before.len() > MAX_FILE {
         return Err(io::Error::other(format!("it is larger than {} MiB", MAX_FILE >> 20)));
     }
@@ -74,4 +77,23 @@ fn read_once(path: &Path) -> io::Result<Option<(Vec<u8>, Stamp)>> {
     let settled =
         bytes.len() as u64 == before.len() && Stamp::new(&file.metadata()?) == stamp && Stamp::of(path) == Some(stamp);
     Ok(settled.then_some((bytes, stamp)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_regular_files_are_read() {
+        let directory = std::env::temp_dir().join(format!("zonal-file-{}", std::process::id()));
+        let pipe = directory.join("pipe");
+        fs::create_dir_all(&directory).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+        for path in [&pipe, Path::new("/dev/null")] {
+            let error = read_once(path).unwrap_err();
+            assert!(error.to_string().contains("not a regular file"), "{}: {error}", path.display());
+        }
+        assert_eq!(read_once(&directory).unwrap_err().kind(), io::ErrorKind::IsADirectory);
+        fs::remove_dir_all(directory).unwrap();
+    }
 }

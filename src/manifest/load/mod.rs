@@ -39,6 +39,8 @@ pub struct Loader {
     zones: BTreeMap<String, Zone>,
     /// Places that were looked up, by kind, identifier and field, in files that are what they were then.
     places: HashMap<(&'static str, String, String), Place>,
+    /// Something could not be opened for want of room at the last load.
+    starved: bool,
 }
 
 /// Files, with what they were like when they were read; without that if they could not be read.
@@ -63,6 +65,8 @@ struct Zone {
     /// Over the octets of all inputs, in the order in which they were opened.
     digest: [u8; 32],
     problems: Vec<Problem>,
+    /// One of them could not be opened for want of room.
+    starved: bool,
     /// It was part of a load that was accepted.
     accepted: bool,
 }
@@ -79,6 +83,7 @@ impl Loader {
             manifest: Arc::default(),
             zones: BTreeMap::new(),
             places: HashMap::new(),
+            starved: false,
         }
     }
 
@@ -102,6 +107,11 @@ impl Loader {
     /// Remembers the last load as the one that is served: what it read need not be read again.
     pub fn accept(&mut self) {
         self.zones.values_mut().for_each(|zone| zone.accepted = true);
+    }
+
+    /// Whether the last load failed for a reason that may be gone by itself: too many open files.
+    pub fn is_starved(&self) -> bool {
+        self.starved
     }
 
     /// What could be read of the manifest at the last load, be it with errors.
@@ -172,9 +182,11 @@ impl Loader {
     /// None if a file was there when the directory was listed, and then was not. The flag says whether all files stayed
     /// what they were until the end.
     fn load_once(&mut self) -> Option<(Load, bool)> {
+        self.starved = false;
         let paths = match self.list() {
             Ok(paths) => paths,
             Err(error) => {
+                self.starved = is_starved(&error);
                 let help = "`control_plane.directory` of zonal.yaml, or `zonal check --directory`, names the manifest's directory";
                 return Some((Err(vec![self.problem(describe(&error)).help(help)]), true));
             }
@@ -200,7 +212,10 @@ impl Loader {
         self.files.retain(|path, _| current.contains(path));
         self.places.retain(|_, place| current.contains(&place.file) && !changed.contains(&place.file));
         for (path, file) in changed.into_iter().zip(read) {
-            let file = file.unwrap_or_else(|error| unreadable(&path, &error));
+            let file = file.unwrap_or_else(|error| {
+                self.starved |= is_starved(&error);
+                unreadable(&path, &error)
+            });
             self.files.insert(path, file);
         }
 
@@ -236,7 +251,7 @@ impl Loader {
             let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
             let path = entry.path();
             let named = path.extension().is_some_and(|ext| ext == "yaml" || ext == "yml" || ext == "json");
-            if named && !hidden && !entry.file_type()?.is_dir() {
+            if named && !hidden {
                 paths.push(path.into());
             }
         }
@@ -273,6 +288,7 @@ impl Loader {
         let read_any = !jobs.is_empty();
         for ((id, ..), (master_file, mut zone)) in jobs.into_iter().zip(read) {
             self.locate(&mut zone.problems);
+            self.starved |= zone.starved;
             data.insert(id.clone(), ZoneData::Read(master_file));
             self.zones.insert(id.clone(), zone);
         }
@@ -325,12 +341,19 @@ fn unreadable(path: &Arc<Path>, error: &io::Error) -> File {
     File { stamp: None, parts: Parts::default(), problems: vec![problem] }
 }
 
+/// Whether the system had no room for an open file: that passes without any file changing.
+fn is_starved(error: &io::Error) -> bool {
+    matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
+}
+
 /// What went wrong, and what to do.
 fn describe(error: &io::Error) -> String {
     match error.kind() {
         io::ErrorKind::NotFound => "there is no such file or directory".into(),
         io::ErrorKind::PermissionDenied => "the permission to read it is missing".into(),
         io::ErrorKind::NotADirectory => "it is not a directory".into(),
+        io::ErrorKind::IsADirectory => "it is a directory, not a regular file".into(),
+        _ if is_starved(error) => format!("{error}: it is tried again"),
         _ => error.to_string(),
     }
 }
@@ -338,6 +361,7 @@ fn describe(error: &io::Error) -> String {
 fn read_zone(id: &str, resource: &Arc<PrivateHostedZone>, path: &Path) -> (MasterFile, Zone) {
     let mut inputs = Inputs::new();
     let mut digest = Sha256::new();
+    let mut starved = false;
     let mut opener = |path: &Path| match file::read(path) {
         Ok((bytes, stamp)) => {
             digest.update((bytes.len() as u64).to_be_bytes());
@@ -346,13 +370,15 @@ fn read_zone(id: &str, resource: &Arc<PrivateHostedZone>, path: &Path) -> (Maste
             Ok(bytes)
         }
         Err(error) => {
+            starved |= is_starved(&error);
             inputs.push((path.to_path_buf(), None));
             Err(io::Error::new(error.kind(), describe(&error)))
         }
     };
     let (master_file, problems) = master::read(&mut opener, path, &resource.name, id);
     let (resource, path) = (resource.clone(), path.to_path_buf());
-    (master_file, Zone { resource, path, inputs, digest: digest.finalize().into(), problems, accepted: false })
+    let digest = digest.finalize().into();
+    (master_file, Zone { resource, path, inputs, digest, problems, starved, accepted: false })
 }
 
 /// SHA-256 over kind, identifier and content of a resource.

@@ -77,9 +77,11 @@ fn all_that_is_wrong_is_told() {
     d.write("e.yaml", &zone("Z1", "no-such.zone"));
     fs::create_dir(d.0.join("dir.zone")).unwrap();
     d.write("f.yaml", &zone("Z2", "dir.zone"));
+    fs::create_dir(d.0.join("g.yaml")).unwrap();
     let mut loader = Loader::new(&d.0);
     let problems = d.shown(&loader.load().unwrap_err());
     let expected = [
+        "g.yaml:1:1: error: the file cannot be read: it is a directory, not a regular file",
         "c.yaml:1:1: error: vpc: there is no kind `vpc` (did you mean `vpcs`?)",
         "c.yaml:2:1: error: profiles: `profiles` is not served yet by this version (take it out)",
         "c.yaml:3:7: error: vpcs: expected a map from identifiers to resources",
