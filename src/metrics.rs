@@ -21,6 +21,7 @@
 use crate::{
     answer::{Answered, Kind, Transport},
     listen::Published,
+    wire::query::rcode::MNEMONICS,
 };
 use prometheus::{
     Encoder, Gauge, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
@@ -45,11 +46,11 @@ const KINDS: [(Kind, &str); 7] = [
     (Kind::Malformed, "malformed"),
 ];
 
-const RCODES: [&str; 10] =
-    ["NOERROR", "FORMERR", "SERVFAIL", "NXDOMAIN", "NOTIMP", "REFUSED", "YXDOMAIN", "BADVERS", "BADCOOKIE", "other"];
+/// How many RCODEs are told apart: those that we send, and all others together.
+const RCODES: usize = MNEMONICS.len() + 1;
 
 /// The counters of one view.
-const PER_VIEW: usize = KINDS.len() * RCODES.len();
+const PER_VIEW: usize = KINDS.len() * RCODES;
 /// How many views' counters are made at once.
 const VIEWS_PER_CHUNK: usize = 64;
 
@@ -58,13 +59,8 @@ type Chunk = Arc<[AtomicU64]>;
 /// Which counter of a view an answer is counted in.
 fn index_of(kind: Kind, rcode: u16) -> usize {
     let kind = KINDS.iter().position(|(other, _)| *other == kind).unwrap_or_default();
-    let rcode = match rcode {
-        0..=6 => rcode.into(),
-        16 => 7,
-        23 => 8,
-        _ => 9,
-    };
-    kind * RCODES.len() + rcode
+    let rcode = MNEMONICS.iter().position(|(other, _)| *other == rcode).unwrap_or(MNEMONICS.len());
+    kind * RCODES + rcode
 }
 
 /// Why a message had no answer.
@@ -81,8 +77,11 @@ pub enum Dropped {
 /// What became of an error answer beyond the limit.
 #[derive(Clone, Copy, Debug)]
 pub enum Limited {
+    /// A truncated answer was sent.
     Truncated,
+    /// Nothing was sent.
     Dropped,
+    /// A BADCOOKIE was sent.
     BadCookie,
 }
 
@@ -364,8 +363,8 @@ impl Collector for Workers {
                     None => "none",
                     Some(view) => labels.get(view).map_or("unknown", |label| label),
                 };
-                let outcome = KINDS[index % PER_VIEW / RCODES.len()].1;
-                let rcode = RCODES[index % RCODES.len()];
+                let outcome = KINDS[index % PER_VIEW / RCODES].1;
+                let rcode = MNEMONICS.get(index % RCODES).map_or("other", |(_, mnemonic)| *mnemonic);
                 answers.with_label_values(&[view, outcome, rcode, transport]).inc_by(count);
             }
             for (reason, &count) in DROPPED.iter().zip(&totals.dropped) {

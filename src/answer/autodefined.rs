@@ -7,6 +7,7 @@ use super::{
 use crate::{
     snapshot::autodefined::{Autodefined, TTL},
     wire::{
+        name::printed,
         query::{flag, rcode},
         rdata::rtype,
         reply::{Full, Section},
@@ -19,7 +20,7 @@ use std::{
 };
 
 /// The contact and the numbers of the SOA record of a locally served zone (RFC 6303, 3), with our TTL.
-const CONTACT: &[u8] = b"\x06nobody\x07invalid\0";
+pub const CONTACT: &[u8] = b"\x06nobody\x07invalid\0";
 const SOA: [u32; 5] = [1, 3600, 1200, 604_800, TTL];
 
 /// What an autodefined zone has at a name.
@@ -42,8 +43,7 @@ impl<'s, T: Trace> Resolver<'_, 's, '_, T> {
         }
         let apex = self.suffix_at(skip);
         let name = &self.name;
-        self.trace
-            .note(Stage::Cut, || format!("{} is an autodefined zone", super::resolve::printed(name.suffix(skip))));
+        self.trace.note(Stage::Cut, || format!("{} is an autodefined zone", printed(name.suffix(skip))));
         self.write_autodefined(what, skip, apex).unwrap_or_else(|Full| {
             self.reply.truncate();
             Outcome::Done(rcode::NOERROR)
@@ -58,7 +58,7 @@ impl<'s, T: Trace> Resolver<'_, 's, '_, T> {
         match (&data, self.qtype) {
             (Data::Missing, _) => {
                 self.trace.note(Stage::Zone, || "there is no such name".into());
-                self.synthesized_soa(apex, TTL, CONTACT, SOA)?;
+                self.soa_record(Section::Authority, apex, TTL, CONTACT, SOA)?;
                 return Ok(Outcome::Done(rcode::NXDOMAIN));
             }
             (_, rtype::SOA) | (Data::Empty, rtype::ANY) if skip == 0 => {
@@ -67,9 +67,9 @@ impl<'s, T: Trace> Resolver<'_, 's, '_, T> {
             (_, rtype::NS) if skip == 0 => {
                 self.reply.record(Section::Answer, owner, rtype::NS, TTL, &[&owner.to_be_bytes()])?;
             }
-            (Data::Localhost, rtype::A | rtype::ANY) => self.autodefined_address(owner, Ipv4Addr::LOCALHOST.into())?,
-            (Data::Localhost, rtype::AAAA) => self.autodefined_address(owner, Ipv6Addr::LOCALHOST.into())?,
-            (Data::Address(address), rtype::A | rtype::ANY) => self.autodefined_address(owner, *address)?,
+            (Data::Localhost, rtype::A | rtype::ANY) => self.address_record(owner, TTL, Ipv4Addr::LOCALHOST.into())?,
+            (Data::Localhost, rtype::AAAA) => self.address_record(owner, TTL, Ipv6Addr::LOCALHOST.into())?,
+            (Data::Address(address), rtype::A | rtype::ANY) => self.address_record(owner, TTL, *address)?,
             (Data::Loopback, _) if any || self.qtype == rtype::PTR => {
                 self.reply.record(Section::Answer, owner, rtype::PTR, TTL, &[b"\x09localhost\0"])?;
             }
@@ -90,17 +90,9 @@ impl<'s, T: Trace> Resolver<'_, 's, '_, T> {
         }
         if self.reply.count(Section::Answer) == before {
             self.trace.note(Stage::Zone, || "the name is there, but not with this type".into());
-            self.synthesized_soa(apex, TTL, CONTACT, SOA)?;
+            self.soa_record(Section::Authority, apex, TTL, CONTACT, SOA)?;
         }
         Ok(Outcome::Done(rcode::NOERROR))
-    }
-
-    fn autodefined_address(&mut self, owner: u16, address: IpAddr) -> Result<(), Full> {
-        match address {
-            IpAddr::V4(a) => self.reply.record(Section::Answer, owner, rtype::A, TTL, &[&a.octets()])?,
-            IpAddr::V6(a) => self.reply.record(Section::Answer, owner, rtype::AAAA, TTL, &[&a.octets()])?,
-        };
-        Ok(())
     }
 
     fn data(&self, what: &Autodefined, skip: usize) -> Data<'s> {

@@ -1,19 +1,19 @@
 //! Answers for the names of endpoints (resolution.md 3).
 
 use super::{
-    resolve::{Outcome, Resolver, printed},
+    resolve::{Outcome, Resolver},
     trace::{Stage, Trace},
     why,
 };
 use crate::{
     snapshot::endpoints::{Choice, Endpoint, EndpointName, Family, Interface, NameKind},
     wire::{
+        name::printed,
         query::{flag, rcode},
         rdata::{rtype, type_to_text},
         reply::{Full, Section},
     },
 };
-use std::net::IpAddr;
 
 /// The TTL of addresses and of CNAMEs, in seconds.
 const TTL: u32 = 60;
@@ -158,11 +158,7 @@ impl<'s, T: Trace> Resolver<'_, 's, '_, T> {
         let (start, count) = (self.reply.position(), self.reply.count(Section::Answer));
         let owner = 0xc000 | self.name_at as u16;
         for address in choice.addresses(self.moment.draw) {
-            let written = match address {
-                IpAddr::V4(a) => self.reply.record(Section::Answer, owner, rtype::A, TTL, &[&a.octets()]),
-                IpAddr::V6(a) => self.reply.record(Section::Answer, owner, rtype::AAAA, TTL, &[&a.octets()]),
-            };
-            if written.is_err() {
+            if self.address_record(owner, TTL, address).is_err() {
                 self.reply.rewind(start, Section::Answer, count);
                 return Err(Full);
             }

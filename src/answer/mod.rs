@@ -21,7 +21,7 @@ use crate::{
         zone::Zone,
     },
     wire::{
-        query::{Edns, HEADER, LookupName, Packet, Query, flag, rcode},
+        query::{Edns, HEADER, LookupName, Packet, Query, flag, flags, rcode},
         rdata::rtype,
         reply::{self, Ede, MAX_UDP, Opt, Reply},
     },
@@ -32,7 +32,9 @@ pub use trace::{Stage, Step, Trace};
 /// How a query came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
+    /// In a datagram.
     Udp,
+    /// In a stream.
     Tcp,
 }
 
@@ -166,7 +168,7 @@ pub fn answer_traced<T: Trace>(
         Packet::Query(query) => answer_query(snapshot, client, moment, query, reply, trace),
         Packet::Ignore => Outcome::Drop,
         Packet::NotImplemented => {
-            let bits = flag::QR | u16::from_be_bytes([query[2], query[3]]) & 0x7800 | rcode::NOTIMP;
+            let bits = flag::QR | flags(query) & flag::OPCODE | rcode::NOTIMP;
             reply[..2].copy_from_slice(&query[..2]);
             reply[2..4].copy_from_slice(&bits.to_be_bytes());
             reply[4..HEADER].fill(0);

@@ -1,7 +1,7 @@
 //! Which rule: the longest suffix wins, and every CNAME target is decided anew (resolution.md 2).
 
 use super::{
-    Client, Kind, Moment,
+    Client, Kind, Moment, autodefined,
     trace::{Stage, Trace},
     whoami, why,
 };
@@ -16,12 +16,13 @@ use crate::{
         zone::Zone,
     },
     wire::{
-        Name,
+        name::printed,
         query::{HEADER, LookupName, Query, flag, rcode},
         rdata::rtype,
         reply::{Ede, Full, Reply, Section, expand_name, suffix_at},
     },
 };
+use std::net::IpAddr;
 
 /// How many CNAME and DNAME targets are followed.
 const MOST_HOPS: usize = 16;
@@ -100,7 +101,7 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
         let wanted = matches!(self.qtype, rtype::TXT | rtype::ANY);
         let written = match wanted {
             true => whoami::write(&mut self.reply, 0xc000 | HEADER as u16, self.snapshot, client, &self.found),
-            false => self.synthesized_soa(HEADER, 0, b"\x06nobody\x07invalid\0", [1, 3600, 1200, 604_800, 0]),
+            false => self.soa_record(Section::Authority, HEADER, 0, autodefined::CONTACT, [1, 3600, 1200, 604_800, 0]),
         };
         if written.is_err() {
             self.reply.truncate();
@@ -210,7 +211,8 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
         false
     }
 
-    /// The same among the cuts from a place on, those left out that are more than `most` labels above the name.
+    /// Has the first of the cuts from a place on answer that does not leave it to the next one. Those are left out that
+    /// are more than `most` labels above the name.
     #[inline]
     fn decide_from(&mut self, mut place: Place, most: usize, first: bool) -> (Outcome<'s>, Kind) {
         let (snapshot, view) = (self.snapshot, self.view);
@@ -287,12 +289,16 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
         suffix_at(self.reply.written(), self.name_at, skip)
     }
 
-    /// Writes a SOA record that we make ourselves into the authority section: its apex is the suffix at `apex`.
-    pub fn synthesized_soa(&mut self, apex: usize, ttl: u32, contact: &[u8], numbers: [u32; 5]) -> Result<(), Full> {
-        self.soa_record(Section::Authority, apex, ttl, contact, numbers)
+    /// Writes an address record that we make ourselves.
+    pub fn address_record(&mut self, owner: u16, ttl: u32, address: IpAddr) -> Result<(), Full> {
+        let written = match address {
+            IpAddr::V4(a) => self.reply.record(Section::Answer, owner, rtype::A, ttl, &[&a.octets()]),
+            IpAddr::V6(a) => self.reply.record(Section::Answer, owner, rtype::AAAA, ttl, &[&a.octets()]),
+        };
+        written.map(|_| ())
     }
 
-    /// Writes a SOA record that we make ourselves.
+    /// Writes a SOA record that we make ourselves: its owner is the suffix at `apex`.
     pub fn soa_record(
         &mut self,
         section: Section,
@@ -437,9 +443,4 @@ fn not_served(rule: Option<&Id>) -> Ede<'_> {
         Some(rule) => Ede { code: 20, text: ["rule ", rule, ": forwarding is not served"] },
         None => Ede { code: 20, text: ["not a name of this network: there is no internet resolver", "", ""] },
     }
-}
-
-/// A name for those who read.
-pub fn printed(wire: &[u8]) -> String {
-    Name::from_wire(wire).map_or_else(|_| String::new(), |name| name.to_string())
 }

@@ -1,7 +1,7 @@
 //! Answers out of a private hosted zone (RFC 1034, 4.3.2; RFC 4592; RFC 6672; RFC 8482).
 
 use super::{
-    resolve::{Outcome, Resolver, printed},
+    resolve::{Outcome, Resolver},
     trace::{Stage, Trace},
 };
 use crate::{
@@ -10,7 +10,7 @@ use crate::{
         zone::{Node, Search, Set, Zone},
     },
     wire::{
-        name::MAX_NAME,
+        name::{MAX_NAME, printed},
         query::{LookupName, flag, rcode},
         rdata::{rtype, type_to_text},
         reply::{Full, Section, expand_name},
@@ -157,10 +157,9 @@ impl<'s, T: Trace> Resolver<'_, 's, '_, T> {
             let Some(target) = LookupName::new(target.as_wire()) else { break };
             for skip in 0..target.labels() {
                 let Some(name) = self.snapshot.endpoints.public.find(&target, skip) else { continue };
-                if self.alias_of_endpoint(name, skip, rtype)? {
-                    return Ok(Outcome::Done(rcode::NOERROR));
+                if !self.alias_of_endpoint(name, skip, rtype)? {
+                    self.negative(zone, apex)?;
                 }
-                self.negative(zone, apex)?;
                 return Ok(Outcome::Done(rcode::NOERROR));
             }
             let is_ours = target.labels() >= zone.apex_labels()

@@ -1,8 +1,9 @@
 //! `zonal check`: all that is wrong with a manifest.
 
-use super::{CheckArguments, Format, now, report::report};
+use super::{CheckArguments, Format, report::report};
 use crate::{
     config::Config,
+    listen::now,
     manifest::{Loader, Manifest, Problem, check::check, connectivity::Connectivity, problem::printable},
     snapshot::{self, Snapshot},
 };
@@ -100,15 +101,13 @@ pub(super) fn examine(directory: &Path) -> (Result<Snapshot, Vec<Problem>>, Vec<
             return (Err(problems), Vec::new());
         }
     };
-    let checked = check(&loaded.manifest, &Connectivity::new(&loaded.manifest), now());
-    match snapshot::compile_checked(&loaded, &Arc::default(), None, checked) {
-        Ok((snapshot, more)) => {
-            problems.extend(more);
+    problems.extend(check(&loaded.manifest, &Connectivity::new(&loaded.manifest), now()));
+    match snapshot::compile_checked(&loaded, &Arc::default(), None, problems) {
+        Ok((snapshot, mut problems)) => {
             loader.locate(&mut problems);
             (Ok(snapshot), problems)
         }
-        Err(more) => {
-            problems.extend(more);
+        Err(mut problems) => {
             loader.locate(&mut problems);
             (Err(problems), Vec::new())
         }

@@ -6,9 +6,9 @@ mod report;
 mod schema;
 pub mod serve;
 
-use crate::config::Config;
+use crate::{config::Config, listen::now};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use std::{io::Write, net::IpAddr, path::PathBuf, process::ExitCode, time::SystemTime};
+use std::{io::Write, net::IpAddr, path::PathBuf, process::ExitCode};
 
 /// How output is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -164,11 +164,6 @@ fn run_explain(arguments: &ExplainArguments) -> ExitCode {
             ExitCode::FAILURE
         }
     }
-}
-
-/// Seconds since 1970.
-fn now() -> i64 {
-    SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_secs() as i64)
 }
 
 /// Writes to standard output. Whoever reads it may have gone away: that is no error.

@@ -7,7 +7,10 @@ use crate::{
     answer::{self as answers, Answered, Client, Cookie, Hint, Moment, Outcome, Transport},
     metrics::{Dropped, Limited, Writer},
     snapshot::Snapshot,
-    wire::query::LookupName,
+    wire::{
+        query::{LookupName, rcode},
+        reply::MAX_UDP,
+    },
 };
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
@@ -28,8 +31,6 @@ use std::{
 const BATCH: usize = 32;
 /// Queries are far smaller; what is longer is cut off, and malformed.
 const QUERY_SIZE: usize = 4096;
-/// The most that an answer over UDP has, so that it is never fragmented.
-const REPLY_SIZE: usize = 1232;
 /// How often a worker without packets looks whether it is to stop.
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How long a worker goes on emptying its socket after it was told to stop.
@@ -221,15 +222,12 @@ fn prefetch(address: *const u8) {
 
 /// Refused and error answers are limited, but not those to clients whose cookie shows that their address is no forgery.
 fn is_limited(answered: &Answered) -> bool {
-    const NOERROR: u16 = 0;
-    const NXDOMAIN: u16 = 3;
-    !matches!(answered.rcode, NOERROR | NXDOMAIN) && answered.cookie != Cookie::Valid
+    !matches!(answered.rcode, rcode::NOERROR | rcode::NXDOMAIN) && answered.cookie != Cookie::Valid
 }
 
 /// Holds an error answer to the limit. False when nothing is to be sent.
 #[cold]
 fn apply_limit(core: &Core, writer: &mut Writer, source: IpAddr, answered: &mut Answered, reply: &mut [u8]) -> bool {
-    const BADCOOKIE: u16 = 23;
     match core.error_limit.check(source) {
         Verdict::Send => true,
         Verdict::Truncate => {
@@ -239,7 +237,7 @@ fn apply_limit(core: &Core, writer: &mut Writer, source: IpAddr, answered: &mut 
         }
         Verdict::Drop if answered.cookie == Cookie::Client => {
             answered.len = answers::bad_cookie(reply, answered.len);
-            answered.rcode = BADCOOKIE;
+            answered.rcode = rcode::BADCOOKIE;
             writer.limited(Limited::BadCookie);
             true
         }
@@ -260,7 +258,7 @@ struct Control([u8; 64]);
 struct Batch {
     socket: Socket,
     queries: Vec<[u8; QUERY_SIZE]>,
-    replies: Vec<[u8; REPLY_SIZE]>,
+    replies: Vec<[u8; MAX_UDP]>,
     names: Vec<libc::sockaddr_storage>,
     /// This and the next are reached through the headers only.
     _controls: Vec<Control>,
@@ -295,7 +293,7 @@ impl Batch {
             (name, header, libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 })
         };
         let mut queries = vec![[0; QUERY_SIZE]; BATCH];
-        let mut replies = vec![[0; REPLY_SIZE]; BATCH];
+        let mut replies = vec![[0; MAX_UDP]; BATCH];
         let mut names = vec![name; BATCH];
         let mut controls = vec![Control([0; 64]); BATCH];
         let mut query_vectors = vec![vector; BATCH];
@@ -363,7 +361,7 @@ impl Batch {
         let (Some(out), vector) = (self.replies_out.get_mut(self.replies_len), &mut self.reply_vectors[index]) else {
             return;
         };
-        vector.iov_len = len.min(REPLY_SIZE);
+        vector.iov_len = len.min(MAX_UDP);
         out.msg_hdr = self.received[index].msg_hdr;
         out.msg_hdr.msg_iov = vector;
         out.msg_hdr.msg_flags = 0;
@@ -601,7 +599,7 @@ mod tests {
         for (query, source) in [(&plain, [192, 0, 2, 1]), (&cookie, [198, 51, 100, 1])] {
             let client = Client { source: source.into(), local: [10, 0, 0, 2].into(), transport: Transport::Udp };
             for number in 0..104 {
-                let mut reply = [0; REPLY_SIZE];
+                let mut reply = [0; MAX_UDP];
                 let moment = Moment { now: 0, draw: 0 };
                 let Outcome::Reply(mut answered) = answers::answer(&snapshot, &client, moment, query, &mut reply)
                 else {

@@ -2,7 +2,7 @@
 
 use super::{
     Name,
-    query::{HEADER, flag, rcode},
+    query::{HEADER, flag, option, rcode},
     rdata::{rtype, type_to_text, write},
     reply::expand_name,
 };
@@ -69,18 +69,8 @@ impl Message {
 
     /// The RCODE's mnemonic.
     pub fn status(&self) -> &'static str {
-        match self.rcode {
-            rcode::NOERROR => "NOERROR",
-            rcode::FORMERR => "FORMERR",
-            rcode::SERVFAIL => "SERVFAIL",
-            rcode::NXDOMAIN => "NXDOMAIN",
-            rcode::NOTIMP => "NOTIMP",
-            rcode::REFUSED => "REFUSED",
-            rcode::YXDOMAIN => "YXDOMAIN",
-            rcode::BADVERS => "BADVERS",
-            rcode::BADCOOKIE => "BADCOOKIE",
-            _ => "?",
-        }
+        let known = rcode::MNEMONICS.iter().find(|(code, _)| *code == self.rcode);
+        known.map_or("?", |(_, mnemonic)| mnemonic)
     }
 
     /// The flags that are set, as dig prints them.
@@ -137,7 +127,7 @@ fn expand(message: &[u8], rtype: u16, at: usize, length: usize) -> Option<Vec<u8
 fn read_ede(mut options: &[u8]) -> Option<(u16, String)> {
     while let [c1, c2, l1, l2, rest @ ..] = options {
         let (data, next) = rest.split_at_checked(u16::from_be_bytes([*l1, *l2]) as usize)?;
-        if let ([0, 15], [e1, e2, text @ ..]) = ([*c1, *c2], data) {
+        if let (option::EDE, [e1, e2, text @ ..]) = (u16::from_be_bytes([*c1, *c2]), data) {
             return Some((u16::from_be_bytes([*e1, *e2]), String::from_utf8_lossy(text).into_owned()));
         }
         options = next;

@@ -304,6 +304,11 @@ impl Ord for Name {
     }
 }
 
+/// A name in wire format for those who read; nothing if it is none.
+pub fn printed(wire: &[u8]) -> String {
+    Name::from_wire(wire).map_or_else(|_| String::new(), |name| name.to_string())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

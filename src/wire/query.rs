@@ -1,6 +1,9 @@
 //! Reading a query: header, question, EDNS. Nothing is copied but the name, and nothing is allocated.
 
-use super::name::{MAX_LABEL, MAX_NAME};
+use super::{
+    name::{MAX_LABEL, MAX_NAME},
+    rdata::rtype,
+};
 use std::sync::LazyLock;
 
 /// Length of a DNS message's header in octets.
@@ -8,16 +11,25 @@ pub const HEADER: usize = 12;
 
 /// Bits of the header's third and fourth octet, as one number.
 pub mod flag {
+    /// It is a response.
     pub const QR: u16 = 0x8000;
+    /// The four bits of the operation; 0 is QUERY.
+    pub const OPCODE: u16 = 0x7800;
+    /// Authoritative answer.
     pub const AA: u16 = 0x0400;
+    /// Truncated.
     pub const TC: u16 = 0x0200;
+    /// Recursion desired.
     pub const RD: u16 = 0x0100;
+    /// Recursion available.
     pub const RA: u16 = 0x0080;
+    /// Authentic data (RFC 4035).
     pub const AD: u16 = 0x0020;
+    /// Checking disabled (RFC 4035).
     pub const CD: u16 = 0x0010;
 }
 
-/// Response codes (RFC 1035, 6891, 7873).
+/// Response codes (RFC 1035, 2136, 6891, 7873): those that we send.
 pub mod rcode {
     pub const NOERROR: u16 = 0;
     pub const FORMERR: u16 = 1;
@@ -28,13 +40,30 @@ pub mod rcode {
     pub const YXDOMAIN: u16 = 6;
     pub const BADVERS: u16 = 16;
     pub const BADCOOKIE: u16 = 23;
+
+    /// All of them with their mnemonics.
+    pub const MNEMONICS: [(u16, &str); 9] = [
+        (NOERROR, "NOERROR"),
+        (FORMERR, "FORMERR"),
+        (SERVFAIL, "SERVFAIL"),
+        (NXDOMAIN, "NXDOMAIN"),
+        (NOTIMP, "NOTIMP"),
+        (REFUSED, "REFUSED"),
+        (YXDOMAIN, "YXDOMAIN"),
+        (BADVERS, "BADVERS"),
+        (BADCOOKIE, "BADCOOKIE"),
+    ];
 }
 
 /// EDNS option codes.
 pub mod option {
+    /// The name server's identifier (RFC 5001).
     pub const NSID: u16 = 3;
+    /// DNS cookies (RFC 7873).
     pub const COOKIE: u16 = 10;
+    /// edns-tcp-keepalive (RFC 7828).
     pub const TCP_KEEPALIVE: u16 = 11;
+    /// Extended DNS errors (RFC 8914).
     pub const EDE: u16 = 15;
 }
 
@@ -226,7 +255,7 @@ impl<'a> Packet<'a> {
         if packet.len() < HEADER || flags(packet) & flag::QR != 0 {
             return Packet::Ignore;
         }
-        if flags(packet) & 0x7800 != 0 {
+        if flags(packet) & flag::OPCODE != 0 {
             return Packet::NotImplemented;
         }
         let count = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
@@ -253,7 +282,7 @@ impl<'a> Packet<'a> {
         // An IXFR query has the SOA that its client has (RFC 1995, 3); no other query says anything but a question.
         let mut rest = type_at + 4;
         if answers != 0 || authorities != 0 {
-            let is_ixfr = qtype == 251 && answers == 0 && authorities == 1;
+            let is_ixfr = qtype == rtype::IXFR && answers == 0 && authorities == 1;
             match skip_record(packet, rest) {
                 Some(next) if is_ixfr => rest = next,
                 _ => return Packet::Malformed { question, edns: None },
@@ -292,7 +321,7 @@ fn read_additional(packet: &[u8], mut at: usize, count: u16) -> Result<Option<Ed
     for _ in 0..count {
         let end = skip_record(packet, at).ok_or(())?;
         let fixed = skip_name(packet, at).ok_or(())?;
-        if packet[fixed..fixed + 2] == [0, 41] {
+        if packet[fixed..fixed + 2] == rtype::OPT.to_be_bytes() {
             if edns.is_some() || packet[at] != 0 {
                 return Err(()); // RFC 6891, 6.1.1
             }

@@ -1,10 +1,8 @@
 //! Private hosted zones, but for what their records mean.
 
 use super::Checker;
+use crate::manifest::master::MAX_TTL;
 use std::collections::HashMap;
-
-/// The longest time to live (RFC 2181, 8).
-const MAX_TTL: u32 = i32::MAX as u32;
 
 impl Checker<'_> {
     pub(super) fn zones(&mut self) {

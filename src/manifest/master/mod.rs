@@ -23,7 +23,7 @@ const MAX_OCTETS: usize = 2 << 30;
 /// The records of a zone.
 const MAX_RECORDS: usize = 20_000_000;
 /// The longest time to live (RFC 2181, 8).
-const MAX_TTL: u32 = i32::MAX as u32;
+pub(super) const MAX_TTL: u32 = i32::MAX as u32;
 
 /// Reads a master file and all that it includes. `opener` gives the octets of a file; the paths of `$INCLUDE` are joined
 /// to that of the including file. `zone_id` is for the problems: these are all that were found, up to a hundred.

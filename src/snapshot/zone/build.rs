@@ -1,12 +1,12 @@
 //! Compiles a zone: checks that its records go together, and lays them out.
 
-use super::{Node, NodeAt, Set, Zone, node_flag};
+use super::{NodeAt, Set, Zone, node_flag};
 use crate::{
     manifest::{MasterFile, Place, PrivateHostedZone, Problem, Severity},
     snapshot::names::Table,
     wire::{
         Name,
-        name::labels,
+        name::{labels, printed},
         query::name_hash,
         rdata::{self, rtype},
     },
@@ -544,18 +544,7 @@ fn ends_with(name: &[u8], other: &[u8]) -> bool {
     rest.eq_ignore_ascii_case(other)
 }
 
-fn printed(wire: &[u8]) -> String {
-    Name::from_wire(wire).map_or_else(|_| String::new(), |name| name.to_string())
-}
-
 /// The MINIMUM field: the last four octets.
 fn soa_minimum(soa: &[u8]) -> u32 {
     soa.last_chunk().map_or(0, |minimum| u32::from_be_bytes(*minimum))
-}
-
-impl Node<'_> {
-    /// The records of a type as they would be written with the owner's name at offset 12: for tests and `explain`.
-    pub fn raw(&self, rtype: u16) -> Option<&[u8]> {
-        self.set(rtype).map(Set::records)
-    }
 }
