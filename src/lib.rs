@@ -5,7 +5,7 @@
 //!
 //! - **Manifest**: what is wanted. Plain serde types in the words of the AWS API ([`manifest::types`]).
 //! - **Snapshot**: what is served. Immutable, compiled from a manifest ([`snapshot::compile`]), behind the program's only
-//!   `ArcSwap`.
+//!   `ArcSwap` ([`listen::Published`]).
 //! - **View**: how the clients of one network, by one path, see the world: a few maps that are shared with other views
 //!   wherever they are equal ([`snapshot::views`]). Names are never copied into views.
 //! - **Query**: one parsed question, borrowed from the packet ([`wire::query`]).
@@ -14,6 +14,19 @@
 //! [`answer::answer`] is pure and synchronous: no allocation, lock, clock, randomness or log. Time and chance come in as a
 //! [`answer::Moment`]. All transports call it, and `zonal explain` and the tests too. The second verb, which asks other
 //! servers when `answer` says so, is not there yet: what would have to be forwarded is REFUSED with EDE 20.
+//!
+//! # Rooms
+//!
+//! | room | what is in it | it knows of |
+//! | --- | --- | --- |
+//! | [`wire`] | names, record data, queries, replies | nothing |
+//! | [`manifest`] | types, reading (`document`, `decode`, `load`, `master`), `check`, `connectivity` | `wire` |
+//! | [`snapshot`] | what is compiled: `networks`, `zone`, `endpoints`, `views`, `autodefined` | `manifest`, `wire` |
+//! | [`answer`] | who asks, which rule (`resolve`), what answers (`zone`, `endpoint`, `autodefined`), `trace` and `why` | `snapshot`, `manifest`, `wire` |
+//! | [`listen`] | Do53: `udp`, `stream`, `limit` | `answer`, `metrics` |
+//! | [`control_plane`] | `directory` watches, `keeper` publishes, `status` tells | `manifest`, `snapshot`, `listen` |
+//! | [`metrics`], [`admin`] | counters; HTTP for probes and metrics | what is served |
+//! | [`config`], [`run`], [`cli`] | `zonal.yaml`; the wiring of a server; the commands | all |
 //!
 //! # The way of a packet
 //!

@@ -1,6 +1,7 @@
 //! Answers for the names of endpoints (resolution.md 3).
 
 use super::{
+    Moment,
     resolve::{Outcome, Resolver},
     trace::{Stage, Trace},
     why,
@@ -153,11 +154,12 @@ impl<'s, T: Trace> Resolver<'_, 's, '_, T> {
     fn addresses_of(&mut self, name: Option<&'s EndpointName>, family: Family) -> Result<(), Full> {
         let Some(name) = name.filter(|name| name.has(family)) else { return Ok(()) };
         let Some(endpoint) = self.snapshot.endpoints.get(name.slot) else { return Ok(()) };
-        let choice = endpoint.choose(family, name.kind, self.found.az, self.moment);
+        let Moment { now, draw } = self.moment;
+        let choice = endpoint.choose(family, name.kind, self.found.az, now, draw);
         self.note_interfaces(endpoint, name, family, choice);
         let (start, count) = (self.reply.position(), self.reply.count(Section::Answer));
         let owner = 0xc000 | self.name_at as u16;
-        for address in choice.addresses(self.moment.draw) {
+        for address in choice.addresses(draw) {
             if self.address_record(owner, TTL, address).is_err() {
                 self.reply.rewind(start, Section::Answer, count);
                 return Err(Full);

@@ -35,12 +35,15 @@ pub enum Stage {
 /// A step on the way to an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Step {
+    /// What it is about.
     pub stage: Stage,
+    /// What was found there, in a sentence without a full stop.
     pub text: String,
 }
 
 /// Listens to how an answer comes about. Who serves does not listen: `()` never makes the text.
 pub trait Trace {
+    /// A step. The text is made only for those who listen.
     fn note(&mut self, stage: Stage, text: impl FnOnce() -> String);
 
     /// Several steps of one stage.

@@ -20,7 +20,9 @@ pub struct Question {
     pub from: IpAddr,
     /// The address that it asks; none: one that is no door.
     pub to: Option<IpAddr>,
+    /// The name that it asks for.
     pub name: Name,
+    /// The type that it asks for.
     pub qtype: u16,
 }
 

@@ -45,7 +45,9 @@ pub enum Message {
 /// What is to be done.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Wake {
+    /// Something may have changed: load.
     Load,
+    /// The server ends.
     Stop,
 }
 

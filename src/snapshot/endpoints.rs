@@ -2,7 +2,6 @@
 
 use super::names::NameMap;
 use crate::{
-    answer::Moment,
     manifest::{
         ClientRoutingPolicy, DnsRecordIpType, EndpointState, Health, Id, Manifest, NetworkInterface, PrivateDnsScope,
         VpcEndpoint, VpcEndpointService, VpcEndpointType, changes, same_resources,
@@ -69,7 +68,7 @@ pub struct Interface {
 
 impl Interface {
     /// Whether it is healthy and not shifted away.
-    pub fn is_usable(&self, now: i64) -> bool {
+    fn is_usable(&self, now: i64) -> bool {
         self.source.health == Health::Healthy && now >= self.shifted_until
     }
 
@@ -85,7 +84,9 @@ impl Interface {
 /// An address family.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Family {
+    /// IPv4: A records.
     V4,
+    /// IPv6: AAAA records.
     V6,
 }
 
@@ -109,8 +110,11 @@ pub struct Names {
 /// What kind of name it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameKind {
+    /// The endpoint's name for its whole Region.
     Regional,
+    /// Its name for one AZ.
     Zonal(Az),
+    /// A private name of its service.
     Private,
 }
 
@@ -146,26 +150,29 @@ impl EndpointName {
 /// Who answers a private name: the name itself and the names below it can lead to different endpoints.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PrivateName {
+    /// Who answers the name itself.
     pub exact: Option<EndpointName>,
+    /// Who answers the names below it.
     pub wildcard: Option<EndpointName>,
 }
 
 impl Endpoint {
-    /// The interfaces that answer a client: resolution.md 3, "AZ choice". `kind` is that of the name asked for.
-    pub fn choose(&self, family: Family, kind: NameKind, client: Option<Az>, moment: Moment) -> Choice<'_> {
+    /// The interfaces that answer a client: resolution.md 3, "AZ choice". `kind` is that of the name asked for, `now` in
+    /// seconds since 1970, and `draw` decides where chance does.
+    pub fn choose(&self, family: Family, kind: NameKind, client: Option<Az>, now: i64, draw: u32) -> Choice<'_> {
         let mut choice = Choice { endpoint: self, family, az: None, usable_only: None };
         if let NameKind::Zonal(az) = kind {
             choice.az = Some(az);
             return choice;
         }
         // None usable: fail open.
-        let usable = Choice { usable_only: Some(moment.now), ..choice };
+        let usable = Choice { usable_only: Some(now), ..choice };
         if usable.interfaces().next().is_some() {
             choice = usable;
         }
         let has_affinity = match self.source.client_routing_policy {
             ClientRoutingPolicy::AvailabilityZoneAffinity => true,
-            ClientRoutingPolicy::PartialAvailabilityZoneAffinity => share(moment.draw) < 85,
+            ClientRoutingPolicy::PartialAvailabilityZoneAffinity => share(draw) < 85,
             ClientRoutingPolicy::AnyAvailabilityZone => false,
         };
         if has_affinity && client.is_some() {
@@ -215,6 +222,7 @@ impl<'e> Choice<'e> {
 /// All endpoints, compiled. Slots are kept from one snapshot to the next.
 #[derive(Clone, Debug, Default)]
 pub struct Endpoints {
+    /// By slot; none where one was taken away.
     pub list: Vec<Option<Arc<Endpoint>>>,
     slots: Arc<BTreeMap<Id, u32>>,
     /// Regional and zonal names.

@@ -44,12 +44,17 @@ pub struct Snapshot {
     pub generation: u64,
     /// Digest of what it was compiled from.
     pub digest: [u8; 32],
+    /// What the node itself contributes.
     pub node: Arc<Node>,
     /// What it was compiled from, master files aside.
     pub manifest: Arc<Manifest>,
+    /// The Availability Zones, by number.
     pub azs: Azs,
+    /// Who asks.
     pub networks: Arc<Networks>,
+    /// Endpoints, with their names and interfaces.
     pub endpoints: Endpoints,
+    /// How each network sees the world.
     pub views: Arc<Views>,
     zones: BTreeMap<Id, Arc<Zone>>,
 }

@@ -19,13 +19,16 @@ pub type NetworkAt = u32;
 /// A network whose addresses hold an address, and the subnet that does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
+    /// The network.
     pub network: NetworkAt,
+    /// The subnet, if it is in one: an index into [`Networks::subnets`].
     pub subnet: Option<u32>,
 }
 
 /// A network of the manifest.
 #[derive(Debug)]
 pub struct NetworkInfo {
+    /// Which one it is.
     pub network: Network,
     /// The VPC, if it is one.
     pub vpc: Option<Arc<Vpc>>,
@@ -36,7 +39,9 @@ pub struct NetworkInfo {
 /// A subnet of the manifest.
 #[derive(Debug)]
 pub struct SubnetInfo {
+    /// Its identifier.
     pub id: Id,
+    /// Where it is.
     pub az: Az,
 }
 
@@ -67,6 +72,7 @@ impl Path {
 pub struct Door {
     /// The VPC or Resolver endpoint that it belongs to.
     pub id: Id,
+    /// By which way those come who ask here.
     pub path: Path,
     /// The VPC that it is in.
     pub vpc: NetworkAt,
@@ -82,12 +88,16 @@ pub struct Door {
 
 /// All networks, and how they are connected.
 pub struct Networks {
+    /// What connects them.
     pub connectivity: Connectivity,
+    /// All networks, by [`NetworkAt`].
     pub list: Vec<NetworkInfo>,
+    /// All subnets.
     pub subnets: Vec<SubnetInfo>,
     at: HashMap<Network, NetworkAt>,
     v4: PrefixMap<Ipv4Net, Box<[Member]>>,
     v6: PrefixMap<Ipv6Net, Box<[Member]>>,
+    /// The doors, by address.
     pub doors: HashMap<IpAddr, Door>,
 }
 
@@ -107,13 +117,17 @@ pub enum Refusal {
 /// Who asks.
 #[derive(Clone, Copy)]
 pub struct Found<'n> {
+    /// The door that was asked; none if the address asked is no door.
     pub door: Option<&'n Door>,
     /// The client's own network, if it is known.
     pub network: Option<NetworkAt>,
     /// The VPC whose view applies.
     pub vpc: NetworkAt,
+    /// By which way the client comes.
     pub path: Path,
+    /// The client's AZ, if it is known.
     pub az: Option<Az>,
+    /// The client's subnet, if it is in one: an index into [`Networks::subnets`].
     pub subnet: Option<u32>,
 }
 

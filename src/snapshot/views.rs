@@ -34,7 +34,9 @@ pub struct View {
     pub label: Arc<str>,
     /// Its place in the list of labels, the same in all later snapshots.
     pub slot: u32,
+    /// The VPC whose world it is.
     pub vpc: NetworkAt,
+    /// By which way its clients come.
     pub path: Path,
     /// Rules and zones.
     pub policy: Arc<NameMap<Policy>>,
@@ -51,6 +53,7 @@ pub struct View {
 /// All views.
 #[derive(Default)]
 pub struct Views {
+    /// All views, in no order that says anything.
     pub list: Vec<View>,
     /// By the VPC's place among the networks.
     in_vpc: Vec<Option<u32>>,
@@ -73,9 +76,13 @@ impl Views {
 
 /// What views are compiled from.
 pub struct Input<'a> {
+    /// Rules, associations and Resolver endpoints.
     pub manifest: &'a Manifest,
+    /// Its networks, compiled.
     pub networks: &'a Networks,
+    /// Its endpoints, compiled.
     pub endpoints: &'a Endpoints,
+    /// Its private hosted zones, compiled.
     pub zones: &'a BTreeMap<Id, Arc<Zone>>,
 }
 

@@ -24,9 +24,13 @@ pub struct Message {
 /// A record of a reply, its data without compression.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
+    /// The owner.
     pub owner: Name,
+    /// The type's number.
     pub rtype: u16,
+    /// Time to live in seconds.
     pub ttl: u32,
+    /// The data.
     pub rdata: Vec<u8>,
 }
 

@@ -29,16 +29,25 @@ pub mod flag {
     pub const CD: u16 = 0x0010;
 }
 
-/// Response codes (RFC 1035, 2136, 6891, 7873): those that we send.
+/// Response codes: those that we send.
 pub mod rcode {
+    /// No error (RFC 1035).
     pub const NOERROR: u16 = 0;
+    /// Format error (RFC 1035).
     pub const FORMERR: u16 = 1;
+    /// Server failure (RFC 1035).
     pub const SERVFAIL: u16 = 2;
+    /// Name error: there is no such name (RFC 1035).
     pub const NXDOMAIN: u16 = 3;
+    /// Not implemented (RFC 1035).
     pub const NOTIMP: u16 = 4;
+    /// Refused (RFC 1035).
     pub const REFUSED: u16 = 5;
+    /// The name that a DNAME makes is too long (RFC 6672).
     pub const YXDOMAIN: u16 = 6;
+    /// An EDNS version that we do not know (RFC 6891).
     pub const BADVERS: u16 = 16;
+    /// The server cookie is missing or wrong (RFC 7873).
     pub const BADCOOKIE: u16 = 23;
 
     /// All of them with their mnemonics.

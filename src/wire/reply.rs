@@ -12,8 +12,11 @@ const COOKIE_OPTION: usize = 4 + 8 + 16;
 /// The sections behind the question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
+    /// What was asked for.
     Answer,
+    /// The SOA record of a negative answer, or the name servers of a referral.
     Authority,
+    /// Addresses that go with the others, and OPT.
     Additional,
 }
 
@@ -24,6 +27,7 @@ pub struct Full;
 /// An extended DNS error (RFC 8914): the code, and a few words that say why.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Ede<'a> {
+    /// The INFO-CODE.
     pub code: u16,
     /// The text, in parts that are put one behind the other.
     pub text: [&'a str; 3],

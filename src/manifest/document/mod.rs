@@ -10,11 +10,14 @@ pub const MAX_FILE: u64 = 256 << 20;
 /// How deep lists and maps may be nested.
 pub const MAX_DEPTH: usize = 64;
 
-/// Where something is in a file: line and column from 1, length in characters, at least 1.
+/// Where something is in a file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
+    /// The line, from 1.
     pub line: u32,
+    /// The column in characters, from 1.
     pub column: u32,
+    /// How many characters; at least 1.
     pub length: u32,
 }
 
