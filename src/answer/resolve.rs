@@ -311,6 +311,15 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
     }
 }
 
+/// The zone that is responsible for a name, if one is and nothing comes before it.
+#[inline]
+pub fn zone_of<'s>(snapshot: &'s Snapshot, view: &'s View, name: &LookupName) -> Option<&'s Zone> {
+    match next_cut(snapshot, view, name, (0, 0)) {
+        Some((Cut::Zone(zone), _)) => Some(zone),
+        _ => None,
+    }
+}
+
 /// The most specific cut from a place on: the longest suffix, at the same name by rank.
 #[inline]
 fn next_cut<'s>(

@@ -14,6 +14,7 @@ const MAX_BROKEN: usize = 100;
 /// Runs the command. Exit status 1 if there is an error, or a warning that is denied.
 pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
     let mut problems = Vec::new();
+    let mut is_empty = false;
     let directory = match &arguments.directory {
         Some(directory) => Some(directory.clone()),
         None => match Config::load(arguments.config.config.as_deref()) {
@@ -30,6 +31,7 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
     if let Some(directory) = &directory {
         let (snapshot, warnings) = examine(directory);
         problems.extend(warnings);
+        is_empty = snapshot.as_ref().is_ok_and(|snapshot| *snapshot.manifest == Manifest::default());
         problems.extend(snapshot.err().into_iter().flatten());
     }
     let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
@@ -38,7 +40,7 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
     report(problems, arguments.format, &mut out);
     if arguments.format == Format::Human {
         // Whoever reads it may have gone away: that is no error.
-        let _ = writeln!(out, "{}", summary(errors, warnings, directory.as_deref()));
+        let _ = writeln!(out, "{}", summary(errors, warnings, directory.as_deref(), is_empty));
     }
     match errors > 0 || warnings > 0 && arguments.deny_warnings {
         true => ExitCode::FAILURE,
@@ -46,14 +48,18 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
     }
 }
 
-fn summary(errors: usize, warnings: usize, directory: Option<&Path>) -> String {
+fn summary(errors: usize, warnings: usize, directory: Option<&Path>, is_empty: bool) -> String {
     let count = |number: usize, what: &str| match number {
         0 => format!("no {what}s"),
         1 => format!("1 {what}"),
         _ => format!("{number} {what}s"),
     };
     let place = directory.map_or("the configuration".into(), |directory| printable(&directory.display().to_string()));
-    format!("{place}: {}, {}", count(errors, "error"), count(warnings, "warning"))
+    let remark = match is_empty {
+        true => "; the manifest is empty: no *.yaml, *.yml or *.json file there has a resource",
+        false => "",
+    };
+    format!("{place}: {}, {}{remark}", count(errors, "error"), count(warnings, "warning"))
 }
 
 /// Checks what could be read beside the resources that have errors. What is said of those, or for want of them, is left
@@ -117,6 +123,22 @@ pub(super) fn examine(directory: &Path) -> (Result<Snapshot, Vec<Problem>>, Vec<
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn summaries() {
+        for (errors, warnings, is_empty, expected) in [
+            (0, 1, false, "zones: no errors, 1 warning"),
+            (2, 0, false, "zones: 2 errors, no warnings"),
+            (
+                0,
+                0,
+                true,
+                "zones: no errors, no warnings; the manifest is empty: no *.yaml, *.yml or *.json file there has a resource",
+            ),
+        ] {
+            assert_eq!(summary(errors, warnings, Some(Path::new("zones")), is_empty), expected);
+        }
+    }
 
     #[test]
     fn a_broken_resource_does_not_hide_what_is_wrong_with_others() {

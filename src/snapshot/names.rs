@@ -57,6 +57,19 @@ impl Table {
         }
     }
 
+    /// Where in memory a find begins.
+    #[inline]
+    pub fn first_look(&self, hash: u64) -> *const u8 {
+        let at = hash as usize & self.slots.len().wrapping_sub(1);
+        self.slots.get(at).map_or(std::ptr::null(), |slot| std::ptr::from_ref(slot).cast())
+    }
+
+    /// A number that stands under this hash, as far as the table alone can tell: very likely what a find finds.
+    #[inline]
+    pub fn guess(&self, hash: u64) -> Option<u32> {
+        self.find(hash, |_| true)
+    }
+
     /// Octets of memory.
     pub fn memory(&self) -> usize {
         size_of_val(&*self.slots)

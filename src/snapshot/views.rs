@@ -142,7 +142,10 @@ impl<'a> Compiler<'a> {
         let input = self.input;
         let Some(vpc) = input.networks.vpc(at) else { return };
         let viewing = &input.networks.info(at).network;
-        let client = client.map(|client| &input.networks.info(client).network);
+        let client = match path {
+            Path::InVpc => Some(viewing),
+            _ => client.map(|client| &input.networks.info(client).network),
+        };
         let (own, shared) = match path {
             Path::InboundDelegation => Default::default(),
             _ => (self.own(viewing, client, path), self.shared(viewing, client, path, &vpc.region)),

@@ -37,7 +37,10 @@ fn help(info: &str, at: Option<char>) -> Option<&'static str> {
             Some("put quotes around a text that begins with such a character, as in \"*.example.com\"")
         }
         _ if info.contains("quoted scalar") => Some("is a quote missing at the end of the text?"),
-        _ if info.contains("expected key") || info.contains("not allowed in this context") => {
+        _ if info.contains("not allowed in this context") => {
+            Some("entries of one map begin in the same column; a text with `: ` in it needs quotes")
+        }
+        _ if info.contains("expected key") => {
             Some("entries of one map begin in the same column, and stand deeper than what they belong to")
         }
         _ if info.contains("flow sequence") || info.contains("flow mapping") => Some("is a `]` or `}` missing?"),

@@ -122,6 +122,18 @@ impl Zone {
         &self.aliases[number]
     }
 
+    /// Where in memory the search for a name begins.
+    #[inline]
+    pub fn first_look(&self, hash: u64) -> *const u8 {
+        self.table.first_look(hash)
+    }
+
+    /// Where in memory it goes on, if there is such a name.
+    #[inline]
+    pub fn second_look(&self, hash: u64) -> Option<*const u8> {
+        self.block.get(self.table.guess(hash)? as usize).map(std::ptr::from_ref)
+    }
+
     /// Octets of memory.
     pub fn memory(&self) -> usize {
         self.block.len() + self.table.memory()
