@@ -301,7 +301,7 @@ impl Config {
             let span = root.locate(&problem.field).unwrap_or(root.span);
             problem.place = Some(Place { ..span.place(path) });
         }
-        if problems.iter().any(|problem| problem.severity == Severity::Error) {
+        if problems.iter().any(Problem::is_error) {
             return Err(problems);
         }
         config.resolve_paths(path.parent().unwrap_or(Path::new("")), &root);

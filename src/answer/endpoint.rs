@@ -6,7 +6,7 @@ use super::{
     why,
 };
 use crate::{
-    snapshot::endpoints::{Endpoint, EndpointName, Family, Interface, NameKind},
+    snapshot::endpoints::{Choice, Endpoint, EndpointName, Family, Interface, NameKind},
     wire::{
         query::{flag, rcode},
         rdata::{rtype, type_to_text},
@@ -154,7 +154,7 @@ impl<'s, T: Trace> Resolver<'_, 's, '_, T> {
         let Some(name) = name.filter(|name| name.has(family)) else { return Ok(()) };
         let Some(endpoint) = self.snapshot.endpoints.get(name.slot) else { return Ok(()) };
         let choice = endpoint.choose(family, name.kind, self.found.az, self.moment);
-        self.note_interfaces(endpoint, name, family);
+        self.note_interfaces(endpoint, name, family, choice);
         let (start, count) = (self.reply.position(), self.reply.count(Section::Answer));
         let owner = 0xc000 | self.name_at as u16;
         for address in choice.addresses(self.moment.draw) {
@@ -170,17 +170,17 @@ impl<'s, T: Trace> Resolver<'_, 's, '_, T> {
         Ok(())
     }
 
-    fn note_interfaces(&mut self, endpoint: &'s Endpoint, name: &EndpointName, family: Family) {
-        let (snapshot, found, moment) = (self.snapshot, &self.found, self.moment);
-        let choice = || endpoint.choose(family, name.kind, found.az, moment);
+    /// Costs nothing when nobody listens, as it makes nothing but closures.
+    #[inline]
+    fn note_interfaces(&mut self, endpoint: &'s Endpoint, name: &EndpointName, family: Family, choice: Choice<'s>) {
+        let (snapshot, found, now) = (self.snapshot, &self.found, self.moment.now);
         if name.kind != NameKind::Private {
             self.trace.note(Stage::Endpoint, || why::reach(snapshot, found, endpoint));
         }
-        self.trace.note(Stage::Endpoint, || why::interfaces(snapshot, found, name, endpoint, choice()));
+        self.trace.note(Stage::Endpoint, || why::interfaces(snapshot, found, name, endpoint, choice));
         self.trace.notes(Stage::Interface, || {
-            let line = |interface: &Interface| {
-                why::interface(interface, family, snapshot.azs.id(interface.az), moment.now, choice())
-            };
+            let line =
+                |interface: &Interface| why::interface(interface, family, snapshot.azs.id(interface.az), now, choice);
             endpoint.interfaces.iter().map(line).collect()
         });
     }

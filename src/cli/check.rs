@@ -3,7 +3,7 @@
 use super::{CheckArguments, Format, now, report::report};
 use crate::{
     config::Config,
-    manifest::{Loader, Manifest, Problem, Severity, check::check, connectivity::Connectivity, problem::printable},
+    manifest::{Loader, Manifest, Problem, check::check, connectivity::Connectivity, problem::printable},
     snapshot::{self, Snapshot},
 };
 use std::{collections::BTreeSet, io::Write, path::Path, process::ExitCode, sync::Arc};
@@ -34,7 +34,7 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
         is_empty = snapshot.as_ref().is_ok_and(|snapshot| *snapshot.manifest == Manifest::default());
         problems.extend(snapshot.err().into_iter().flatten());
     }
-    let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+    let errors = problems.iter().filter(|problem| problem.is_error()).count();
     let warnings = problems.len() - errors;
     let mut out = std::io::stdout();
     report(problems, arguments.format, &mut out);
@@ -65,7 +65,7 @@ fn summary(errors: usize, warnings: usize, directory: Option<&Path>, is_empty: b
 /// Checks what could be read beside the resources that have errors. What is said of those, or for want of them, is left
 /// out; and nothing is said if whole files are missing.
 fn check_rest(manifest: &Manifest, errors: &[Problem]) -> Vec<Problem> {
-    let errors = errors.iter().filter(|problem| problem.severity == Severity::Error);
+    let errors = errors.iter().filter(|problem| problem.is_error());
     let Some(broken) = errors.map(|problem| problem.resource.as_ref()).collect::<Option<BTreeSet<_>>>() else {
         return Vec::new();
     };
@@ -76,10 +76,10 @@ fn check_rest(manifest: &Manifest, errors: &[Problem]) -> Vec<Problem> {
         .map(|(_, id)| format!("`{id}`"))
         .take(MAX_BROKEN)
         .collect();
-    let mut problems = check(manifest, &Connectivity::new(manifest), now());
     if ids.len() == MAX_BROKEN {
         return Vec::new();
     }
+    let mut problems = check(manifest, &Connectivity::new(manifest), now());
     problems.retain(|problem| {
         let wants_gateway = problem.field.ends_with("private_dns_only_for_inbound_resolver_endpoint");
         let mentions_broken = ids.iter().any(|id| problem.message.contains(id));
@@ -89,7 +89,7 @@ fn check_rest(manifest: &Manifest, errors: &[Problem]) -> Vec<Problem> {
     problems
 }
 
-/// Loads, checks and compiles a directory: the snapshot and warnings, or all problems. All of them know their place.
+/// Loads, checks and compiles a directory: the snapshot and warnings, or all problems, with their places.
 pub(super) fn examine(directory: &Path) -> (Result<Snapshot, Vec<Problem>>, Vec<Problem>) {
     let mut loader = Loader::new(directory);
     let (loaded, mut problems) = match loader.load() {
@@ -100,23 +100,18 @@ pub(super) fn examine(directory: &Path) -> (Result<Snapshot, Vec<Problem>>, Vec<
             return (Err(problems), Vec::new());
         }
     };
-    problems.extend(check(&loaded.manifest, &Connectivity::new(&loaded.manifest), now()));
-    let snapshot = match snapshot::compile(&loaded, &Arc::default(), None) {
-        Ok((snapshot, warnings)) => {
-            problems.extend(warnings);
-            Some(snapshot)
-        }
-        Err(found) => {
-            problems.extend(found);
-            None
-        }
-    };
-    loader.locate(&mut problems);
-    match snapshot {
-        Some(snapshot) if !problems.iter().any(|problem| problem.severity == Severity::Error) => {
+    let checked = check(&loaded.manifest, &Connectivity::new(&loaded.manifest), now());
+    match snapshot::compile_checked(&loaded, &Arc::default(), None, checked) {
+        Ok((snapshot, more)) => {
+            problems.extend(more);
+            loader.locate(&mut problems);
             (Ok(snapshot), problems)
         }
-        _ => (Err(problems), Vec::new()),
+        Err(more) => {
+            problems.extend(more);
+            loader.locate(&mut problems);
+            (Err(problems), Vec::new())
+        }
     }
 }
 

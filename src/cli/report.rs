@@ -32,7 +32,7 @@ pub(super) fn report(mut problems: Vec<Problem>, format: Format, out: &mut (impl
 fn to_json(problem: &Problem) -> Value {
     let place = problem.place.as_ref();
     json!({
-        "severity": match problem.severity { Severity::Error => "error", Severity::Warning => "warning" },
+        "severity": problem.severity.to_string(),
         "file": place.map(|place| place.file.display().to_string()),
         "line": place.map(|place| place.line),
         "column": place.map(|place| place.column),

@@ -3,7 +3,7 @@
 use super::status::{self, LastError, Status};
 use crate::{
     listen::{Core, now},
-    manifest::{Loaded, Manifest, Problem, Severity, check::Checked, connectivity::Connectivity, load::Loader},
+    manifest::{Loaded, Manifest, Problem, check::Checked, connectivity::Connectivity, load::Loader},
     snapshot::{self, Node, Snapshot},
 };
 use std::{
@@ -114,20 +114,8 @@ impl Keeper {
             Some(connectivity) => self.checked.follow(&self.manifest, manifest, connectivity, now()),
             None => Checked::new(manifest, &Connectivity::new(manifest), now()),
         };
-        let mut problems = checked.problems();
-        match snapshot::compile(loaded, &self.node, Some(previous)) {
-            Ok((snapshot, more)) => {
-                problems.extend(more);
-                match problems.iter().any(|problem| problem.severity == Severity::Error) {
-                    true => Err(problems),
-                    false => Ok((snapshot, checked, problems)),
-                }
-            }
-            Err(more) => {
-                problems.extend(more);
-                Err(problems)
-            }
-        }
+        let (snapshot, problems) = snapshot::compile_checked(loaded, &self.node, Some(previous), checked.problems())?;
+        Ok((snapshot, checked, problems))
     }
 
     fn publish(&mut self, snapshot: Snapshot, manifest: Arc<Manifest>, problems: &[Problem]) {
@@ -166,7 +154,7 @@ impl Keeper {
         let metrics = &self.core.metrics;
         metrics.reloads.with_label_values(&[result]).inc();
         metrics.reload_failed.set((result == "failed").into());
-        let errors = problems.iter().filter(|problem| problem.severity == Severity::Error).count();
+        let errors = problems.iter().filter(|problem| problem.is_error()).count();
         metrics.problems.with_label_values(&["error"]).set(errors as i64);
         metrics.problems.with_label_values(&["warning"]).set((problems.len() - errors) as i64);
         self.status.state().warnings = problems.len() - errors;

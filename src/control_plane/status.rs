@@ -1,6 +1,6 @@
 //! What the control plane last did, for the admin API.
 
-use crate::manifest::{Manifest, Problem, Severity};
+use crate::manifest::{Manifest, Problem};
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
@@ -25,7 +25,7 @@ pub struct LastError {
 impl LastError {
     /// Sums up the problems of a load that failed.
     pub fn new(problems: &[Problem]) -> LastError {
-        let errors = || problems.iter().filter(|problem| problem.severity == Severity::Error);
+        let errors = || problems.iter().filter(|problem| problem.is_error());
         let first = errors().next().or(problems.first()).map_or("unknown error".into(), Problem::to_string);
         LastError {
             time: seconds(SystemTime::now()),

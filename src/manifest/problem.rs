@@ -11,6 +11,15 @@ pub enum Severity {
     Warning,
 }
 
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        })
+    }
+}
+
 /// A place in a file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Place {
@@ -59,6 +68,11 @@ impl Problem {
         Problem { severity: Severity::Warning, ..Problem::error(kind, id, field, message) }
     }
 
+    /// Whether the manifest is refused for it.
+    pub fn is_error(&self) -> bool {
+        self.severity == Severity::Error
+    }
+
     /// The same with a place.
     pub fn at(mut self, place: Place) -> Problem {
         self.place = Some(place);
@@ -78,10 +92,7 @@ impl fmt::Display for Problem {
         if let Some(place) = &self.place {
             write!(f, "{}:{}:{}: ", place.file.display(), place.line, place.column)?;
         }
-        f.write_str(match self.severity {
-            Severity::Error => "error: ",
-            Severity::Warning => "warning: ",
-        })?;
+        write!(f, "{}: ", self.severity)?;
         if let Some((kind, id)) = &self.resource {
             write!(f, "{kind}.{id}")?;
             if !self.field.is_empty() {

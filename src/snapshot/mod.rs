@@ -12,7 +12,7 @@ pub mod zone;
 
 use crate::{
     manifest::{
-        Id, Loaded, Manifest, MasterFile, PrivateHostedZone, Problem, Severity, VpcEndpointService, ZoneData,
+        Id, Loaded, Manifest, MasterFile, PrivateHostedZone, Problem, VpcEndpointService, ZoneData,
         connectivity::Connectivity, same_resources,
     },
     wire::{Name, query::LookupName},
@@ -84,13 +84,36 @@ impl Snapshot {
     }
 }
 
-/// Compiles what is served. Zones and endpoints that did not change are shared with `previous`. With the snapshot come
-/// warnings; instead of it, errors and warnings.
-pub fn compile(
+/// What a compilation comes to: a snapshot with warnings, or errors and warnings.
+pub type Compiled = Result<(Snapshot, Vec<Problem>), Vec<Problem>>;
+
+/// Compiles what was checked. `problems` are what the checks found: they come first, and an error among them is one of
+/// the whole.
+pub fn compile_checked(
     loaded: &Loaded,
     node: &Arc<Node>,
     previous: Option<&Snapshot>,
-) -> Result<(Snapshot, Vec<Problem>), Vec<Problem>> {
+    mut problems: Vec<Problem>,
+) -> Compiled {
+    let compiled = match compile(loaded, node, previous) {
+        Ok((snapshot, more)) => {
+            problems.extend(more);
+            Some(snapshot)
+        }
+        Err(more) => {
+            problems.extend(more);
+            None
+        }
+    };
+    match compiled {
+        Some(snapshot) if !problems.iter().any(Problem::is_error) => Ok((snapshot, problems)),
+        _ => Err(problems),
+    }
+}
+
+/// Compiles what is served. Zones and endpoints that did not change are shared with `previous`. With the snapshot come
+/// warnings; instead of it, errors and warnings.
+pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -> Compiled {
     LazyLock::force(&autodefined::LOCALLY_SERVED); // now, not with the first query
     let manifest = &loaded.manifest;
     let mut problems = Vec::new();
@@ -106,7 +129,7 @@ pub fn compile(
         None => Endpoints::default().follow(&Manifest::default(), manifest, &mut azs, false),
     };
     check_aliases(manifest, &zones, &endpoints, &mut problems);
-    if problems.iter().any(|problem| problem.severity == Severity::Error) {
+    if problems.iter().any(Problem::is_error) {
         return Err(problems);
     }
     let same = same_networks.filter(|previous| {
@@ -259,6 +282,7 @@ fn follow_alias(zone: &Zone, rtype: u16, target: &LookupName) -> Result<(), Stri
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::Severity;
     use serde_json::json;
 
     /// An alias to a name that an endpoint could have is odd while there is none; to any other name it is wrong.

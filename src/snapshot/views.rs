@@ -143,6 +143,7 @@ impl<'a> Compiler<'a> {
         let Some(vpc) = input.networks.vpc(at) else { return };
         let viewing = &input.networks.info(at).network;
         let client = match path {
+            // Who asks from inside has the network of the view.
             Path::InVpc => Some(viewing),
             _ => client.map(|client| &input.networks.info(client).network),
         };

@@ -83,7 +83,7 @@ fn a_change_of_endpoints_is_checked_like_the_whole() {
     let all: Vec<Manifest> = (0..sizes.iter().product()).map(chosen).collect();
     let connectivity = Connectivity::new(&around);
     let checked: Vec<Checked> = all.iter().map(|manifest| Checked::new(manifest, &connectivity, 0)).collect();
-    let has_errors = |checked: &Checked| checked.problems().iter().any(|problem| problem.severity == Severity::Error);
+    let has_errors = |checked: &Checked| checked.problems().iter().any(Problem::is_error);
     let (broken, right): (Vec<usize>, Vec<usize>) = (0..all.len()).partition(|at| has_errors(&checked[*at]));
     assert!(broken.len() > 50 && right.len() > 50, "{} broken, {} right", broken.len(), right.len());
     for old in right {

@@ -12,7 +12,7 @@ mod tests;
 mod zones;
 
 use super::{
-    Manifest, Problem, Resources, Severity, changes,
+    Manifest, Problem, Resources, changes,
     connectivity::{Connectivity, Network},
     decode::nearest,
     same_resources,
@@ -77,7 +77,7 @@ impl Checked {
         let mut checker = Checker::new(manifest, connectivity, now);
         checker.endpoints(touched.iter().map(|(id, endpoint)| (*id, *endpoint)));
         let mut endpoints = std::mem::take(&mut checker.problems);
-        if endpoints.iter().any(|problem| problem.severity == Severity::Error) {
+        if endpoints.iter().any(Problem::is_error) {
             // All errors, in their order.
             return Checked::new(manifest, connectivity, now);
         }
