@@ -5,6 +5,7 @@ use hickory_proto::{
     op::{Edns, Message, MessageType, OpCode, Query},
     rr::{Name, RecordType},
 };
+use rustix::process::{Pid, Resource, Rlimit, getrlimit, prlimit};
 use std::{
     collections::HashMap,
     net::{Ipv4Addr, UdpSocket},
@@ -162,4 +163,22 @@ fn storm() {
         after_all < after_200 + after_200 / 4 + 2_048,
         "{after_200} kB after 200 reloads, {after_all} kB after {RELOADS}"
     );
+}
+
+#[test]
+fn a_load_without_room_for_open_files_is_tried_again() {
+    let scratch = Scratch::new();
+    scratch.write("zones/a.yaml", manifest(1));
+    let server = Server::start(&scratch.path().join("zones"));
+    let limit = |most: Rlimit| {
+        let id = Pid::from_raw(server.process.id().try_into().unwrap());
+        prlimit(id, Resource::Nofile, most).unwrap()
+    };
+    // What is open stays open, but nothing is opened any more.
+    let before = limit(Rlimit { current: Some(3), maximum: getrlimit(Resource::Nofile).maximum });
+    assert_eq!(before.current, before.maximum, "the server has raised its limit");
+    scratch.write("zones/a.yaml", manifest(2));
+    wait_until("the load fails", || server.process.log().contains("Too many open files").then_some(()));
+    limit(before);
+    wait_until("it is tried again", || server.process.log().contains("loaded generation=2").then_some(()));
 }

@@ -18,7 +18,7 @@ const MAX_OCTETS: u64 = 1024;
 /// What the configuration says of the node, and what it leaves to us.
 pub fn node(config: &Config) -> anyhow::Result<Node> {
     let cookie_secrets = match (&config.cookie_secret_file, &config.state_directory) {
-        (Some(file), _) => read_secrets(file)?,
+        (Some(file), _) => read_secrets(file, "cookie_secret_file")?,
         (None, Some(directory)) => kept_secret(directory)?,
         (None, None) => vec![random_secret()?],
     };
@@ -38,11 +38,11 @@ fn host_name() -> Option<String> {
 }
 
 /// One or two secrets, one a line, each of 32 hexadecimal digits. The first one signs.
-fn read_secrets(file: &Path) -> anyhow::Result<Vec<[u8; 16]>> {
+fn read_secrets(file: &Path, setting: &str) -> anyhow::Result<Vec<[u8; 16]>> {
     let mut text = String::new();
     fs::File::open(file)
         .and_then(|file| file.take(MAX_OCTETS).read_to_string(&mut text))
-        .with_context(|| format!("cannot read the cookie secrets in {}: check `cookie_secret_file`", file.display()))?;
+        .with_context(|| format!("cannot read the cookie secrets in {}: check `{setting}`", file.display()))?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let secrets: Option<Vec<_>> = lines.map(secret).collect();
     match secrets {
@@ -65,7 +65,7 @@ fn secret(line: &str) -> Option<[u8; 16]> {
 fn kept_secret(directory: &Path) -> anyhow::Result<Vec<[u8; 16]>> {
     let file = directory.join(SECRET_FILE);
     if file.exists() {
-        return read_secrets(&file);
+        return read_secrets(&file, "state_directory");
     }
     let secret = random_secret()?;
     write_secret(&file, secret).with_context(|| {
@@ -118,7 +118,7 @@ mod tests {
         ];
         for (text, expected) in cases {
             fs::write(&file, &text).unwrap();
-            let secrets = read_secrets(&file).ok();
+            let secrets = read_secrets(&file, "cookie_secret_file").ok();
             assert_eq!(secrets.as_ref().map(Vec::len), expected, "{text}");
             assert!(secrets.is_none_or(|secrets| secrets[0][..2] == [0xe5, 0xe9]), "{text}");
         }

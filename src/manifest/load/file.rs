@@ -58,16 +58,22 @@ pub(super) fn read(path: &Path) -> io::Result<(Vec<u8>, Stamp)> {
     Err(last)
 }
 
+fn check_regular(metadata: &Metadata) -> io::Result<()> {
+    match metadata.file_type() {
+        kind if kind.is_file() => Ok(()),
+        kind if kind.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
+        _ => Err(io::Error::other("it is not a regular file")),
+    }
+}
+
 fn read_once(path: &Path) -> io::Result<Option<(Vec<u8>, Stamp)>> {
-    // Opening a pipe would otherwise wait for its writer. What a path leads to is certain only once it is open.
-    let mut file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open(path)?;
+    // Merely opening a device may have an effect.
+    check_regular(&fs::metadata(path)?)?;
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
+    // It may be a pipe by now, and opening must not wait for its writer.
+    let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     let before = file.metadata()?;
-    if before.is_dir() {
-        return Err(io::ErrorKind::IsADirectory.into());
-    }
-    if !before.is_file() {
-        return Err(io::Error::other("it is not a regular file"));
-    }
+    check_regular(&before)?;
     if before.len() > MAX_FILE {
         return Err(io::Error::other(format!("it is larger than {} MiB", MAX_FILE >> 20)));
     }

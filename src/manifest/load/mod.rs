@@ -187,8 +187,13 @@ impl Loader {
             Ok(paths) => paths,
             Err(error) => {
                 self.starved = is_starved(&error);
+                let problem = self.problem(describe(&error));
                 let help = "`control_plane.directory` of zonal.yaml, or `zonal check --directory`, names the manifest's directory";
-                return Some((Err(vec![self.problem(describe(&error)).help(help)]), true));
+                let problem = match error.kind() {
+                    io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => problem.help(help),
+                    _ => problem,
+                };
+                return Some((Err(vec![problem]), true));
             }
         };
         if paths.is_empty() && !self.files.is_empty() {
@@ -353,7 +358,7 @@ fn describe(error: &io::Error) -> String {
         io::ErrorKind::PermissionDenied => "the permission to read it is missing".into(),
         io::ErrorKind::NotADirectory => "it is not a directory".into(),
         io::ErrorKind::IsADirectory => "it is a directory, not a regular file".into(),
-        _ if is_starved(error) => format!("{error}: it is tried again"),
+        _ if is_starved(error) => format!("{error}; it is tried again"),
         _ => error.to_string(),
     }
 }
