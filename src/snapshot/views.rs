@@ -93,6 +93,7 @@ pub fn compile(input: &Input, previous: Option<&Views>) -> Views {
         policies: policies(input),
         exports: Exports::of(input),
         shared: HashMap::new(),
+        autodefined: HashMap::new(),
         views: Views::default(),
         slots: HashMap::new(),
     };
@@ -122,12 +123,17 @@ struct Compiler<'a> {
     policies: HashMap<NetworkAt, Arc<NameMap<Policy>>>,
     exports: Exports<'a>,
     shared: HashMap<Shared, Arc<NameMap<PrivateName>>>,
+    /// By the VPC whose view it is: a hub has a view for each network that is connected to it, all with the same names.
+    autodefined: HashMap<NetworkAt, OfVpc>,
     views: Views,
     slots: HashMap<Arc<str>, u32>,
 }
 
 /// What decides a map of shared private names: who exports, by which path, and which Region wins.
 type Shared = (Vec<NetworkAt>, bool, String);
+
+/// The VPCs whose addresses have autodefined names, and the zones of these.
+type OfVpc = (Arc<[NetworkAt]>, Arc<NameMap<Autodefined>>);
 
 impl<'a> Compiler<'a> {
     fn add_inbound(&mut self, vpc: &Network, path: Path) {
@@ -158,14 +164,8 @@ impl<'a> Compiler<'a> {
             Path::InboundDelegation => Default::default(),
             _ => (self.own(viewing, client, path), self.shared(viewing, client, path, &vpc.region)),
         };
-        let connected = input.networks.connectivity.connected_to(viewing);
-        let allowed = connected.into_iter().filter(|other| input.networks.connectivity.allows_names(viewing, other));
-        let mut named: Vec<NetworkAt> = allowed
-            .chain([viewing])
-            .filter_map(|network| input.networks.at(network))
-            .filter(|network| input.networks.vpc(*network).is_some())
-            .collect();
-        named.sort_unstable();
+        let (named, zones) =
+            self.autodefined.entry(at).or_insert_with(|| autodefined_of(input.networks, viewing)).clone();
         let view = View {
             slot: self.slot(label),
             label: label.into(),
@@ -174,8 +174,8 @@ impl<'a> Compiler<'a> {
             policy: self.policies.get(&at).cloned().unwrap_or_default(),
             own,
             shared,
-            autodefined: vpc.enable_dns_hostnames.then(|| autodefined(input.networks, &named)),
-            named: named.into(),
+            autodefined: vpc.enable_dns_hostnames.then_some(zones),
+            named,
         };
         let number = self.views.list.len() as u32;
         self.views.list.push(view);
@@ -248,6 +248,19 @@ impl<'a> Compiler<'a> {
     fn sees(&self, viewing: &Network, client: Option<&Network>, path: Path, endpoint: &Endpoint) -> bool {
         hidden(&self.input.networks.connectivity, viewing, client, path, endpoint).is_none()
     }
+}
+
+fn autodefined_of(networks: &Networks, viewing: &Network) -> OfVpc {
+    let connected = networks.connectivity.connected_to(viewing);
+    let allowed = connected.into_iter().filter(|other| networks.connectivity.allows_names(viewing, other));
+    let mut named: Vec<NetworkAt> = allowed
+        .chain([viewing])
+        .filter_map(|network| networks.at(network))
+        .filter(|network| networks.vpc(*network).is_some())
+        .collect();
+    named.sort_unstable();
+    let zones = autodefined(networks, &named);
+    (named.into(), zones)
 }
 
 /// Why the private names of an endpoint are not for a view.
