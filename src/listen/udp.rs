@@ -161,7 +161,9 @@ impl Worker {
         // The snapshot is let go of before the next receive blocks.
         let snapshot = self.core.snapshot.load();
         self.writer.make_room(snapshot.view_labels().len());
-        self.fetch_ahead(&snapshot, received);
+        if received > 1 {
+            self.fetch_ahead(&snapshot, received);
+        }
         for index in 0..received {
             self.draw = self.draw.wrapping_add(1);
             self.answer(&snapshot, Moment { now, draw: self.draw }, index);
