@@ -2,7 +2,7 @@
 
 use super::{
     Name,
-    query::{HEADER, flag, option, rcode},
+    query::{HEADER, flag, option, rcode, skip_name},
     rdata::{rtype, type_to_text, write},
     reply::expand_name,
 };
@@ -89,16 +89,6 @@ impl Message {
             (flag::CD, "cd"),
         ];
         all.into_iter().filter(|(bit, _)| self.flags & bit != 0).map(|(_, name)| name).collect()
-    }
-}
-
-fn skip_name(message: &[u8], mut at: usize) -> Option<usize> {
-    loop {
-        match *message.get(at)? {
-            0 => return Some(at + 1),
-            len if len >= 0xc0 => return Some(at + 2),
-            len => at += 1 + len as usize,
-        }
     }
 }
 

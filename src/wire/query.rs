@@ -305,7 +305,7 @@ impl<'a> Packet<'a> {
 }
 
 /// Where the name ends that begins at `at`; compression is allowed.
-fn skip_name(packet: &[u8], mut at: usize) -> Option<usize> {
+pub fn skip_name(packet: &[u8], mut at: usize) -> Option<usize> {
     loop {
         match *packet.get(at)? {
             0 => return Some(at + 1),

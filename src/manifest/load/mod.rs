@@ -241,7 +241,7 @@ impl Loader {
                 && self.files.iter().all(|(path, file)| is_current(path, &file.stamp))
                 // If none was read, all were looked at when the last manifest file had been read.
                 && (!read_zones || self.zones.values().flat_map(|zone| &zone.inputs).all(|(path, stamp)| is_current(path, stamp)));
-        let load = match problems.iter().any(|problem| problem.severity == Severity::Error) {
+        let load = match problems.iter().any(Problem::is_error) {
             true => Err(problems),
             false => Ok((Loaded { manifest, zone_data, digest: digest.finalize().into() }, problems)),
         };
