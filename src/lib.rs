@@ -66,6 +66,7 @@ pub mod answer;
 pub mod cli;
 pub mod config;
 pub mod control_plane;
+pub mod forward;
 pub mod listen;
 pub mod manifest;
 pub mod metrics;

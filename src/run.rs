@@ -109,6 +109,7 @@ fn limits(config: &Config, open_files: Option<u64>) -> Limits {
         tcp_connections: descriptors::tcp_connections(limits.tcp_connections as usize, open_files, listeners),
         tcp_connections_per_client: limits.tcp_connections_per_client as usize,
         tcp_idle_timeout: Duration::from_secs(limits.tcp_idle_timeout_seconds.into()),
+        forwarding: crate::forward::Limits::default(),
     }
 }
 

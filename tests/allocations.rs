@@ -133,7 +133,8 @@ fn ask(snapshot: &Snapshot, source: &str, packet: &[u8]) -> (u64, Vec<u8>) {
     let mut reply = [0; 1232];
     let mut len = 0;
     let count = allocations(|| {
-        if let Outcome::Reply(answered) = answer(snapshot, &client, Moment { now: 0, draw: 7 }, packet, &mut reply) {
+        if let Outcome::Reply(answered) = answer(snapshot, &(), &client, Moment { now: 0, draw: 7 }, packet, &mut reply)
+        {
             len = answered.len;
         }
     });

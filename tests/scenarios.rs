@@ -285,9 +285,9 @@ fn bad_version(edns: &mut Option<Edns>, version: &str) -> Result<(), String> {
 fn function_bytes(snapshot: &Snapshot, exchange: &Exchange, transport: Transport) -> Vec<u8> {
     let client = Client { source: exchange.source, local: exchange.local, transport };
     let mut reply = vec![0; if transport == Transport::Udp { 1232 } else { 65_535 }];
-    match answer(snapshot, &client, exchange.moment.unwrap_or(DEFAULT_MOMENT), &exchange.query, &mut reply) {
+    match answer(snapshot, &(), &client, exchange.moment.unwrap_or(DEFAULT_MOMENT), &exchange.query, &mut reply) {
         Outcome::Reply(answered) => reply.truncate(answered.len),
-        Outcome::Drop => panic!("no reply to {}", exchange.command),
+        Outcome::Drop | Outcome::Forward(_) => panic!("no reply to {}", exchange.command),
     }
     reply
 }

@@ -1,6 +1,7 @@
 //! Answers for autodefined names (resolution.md 2).
 
 use super::{
+    known::Known,
     resolve::{Outcome, Resolver},
     trace::{Stage, Trace},
 };
@@ -35,7 +36,7 @@ enum Data<'s> {
     AddressName(Ipv4Addr, &'s str),
 }
 
-impl<'s, T: Trace> Resolver<'_, 's, '_, T> {
+impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
     /// Has an autodefined zone answer whose apex is `skip` labels above the name in question.
     pub fn autodefined(&mut self, what: &'s Autodefined, skip: usize, first: bool) -> Outcome<'s> {
         if first {

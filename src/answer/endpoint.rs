@@ -2,6 +2,7 @@
 
 use super::{
     Moment,
+    known::Known,
     resolve::{Outcome, Resolver},
     trace::{Stage, Trace},
     why,
@@ -24,7 +25,7 @@ const APEX_TTL: u32 = 5;
 /// The numbers of the SOA record.
 const SOA: [u32; 5] = [1, 7200, 900, 1_209_600, APEX_TTL];
 
-impl<'s, T: Trace> Resolver<'_, 's, '_, T> {
+impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
     /// Answers at or below a regional or zonal name, `skip` labels above the name in question.
     pub fn public_name(&mut self, name: &'s EndpointName, skip: usize, first: bool) -> Outcome<'s> {
         let endpoint = self.snapshot.endpoints.get(name.slot);

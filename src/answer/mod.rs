@@ -6,6 +6,7 @@
 mod autodefined;
 mod cookie;
 mod endpoint;
+pub mod known;
 mod resolve;
 #[cfg(test)]
 mod tests;
@@ -26,6 +27,7 @@ use crate::{
         reply::{self, Ede, MAX_UDP, Opt, Reply},
     },
 };
+use known::{Forward, Known};
 use std::net::IpAddr;
 pub use trace::{Stage, Step, Trace};
 
@@ -59,10 +61,11 @@ pub struct Moment {
 }
 
 /// What was decided.
-#[derive(Clone, Copy, Debug)]
-pub enum Outcome {
+pub enum Outcome<'s> {
     /// The reply is in the buffer.
     Reply(Answered),
+    /// Others have to be asked first; whoever knows then what they answered calls again.
+    Forward(Forward<'s>),
     /// There is nothing to say to that.
     Drop,
 }
@@ -149,23 +152,31 @@ pub fn hint<'s>(snapshot: &'s Snapshot, client: &Client, query: &[u8], name: &mu
 }
 
 /// Answers one query: the packet `query` of `client`, into `reply`, whose length is the most that the transport carries
-/// (512 octets at least).
+/// (512 octets at least). Of names that others answer for it says what `known` knows.
 #[inline]
-pub fn answer(snapshot: &Snapshot, client: &Client, moment: Moment, query: &[u8], reply: &mut [u8]) -> Outcome {
-    answer_traced(snapshot, client, moment, query, reply, &mut ())
+pub fn answer<'s, K: Known>(
+    snapshot: &'s Snapshot,
+    known: &K,
+    client: &Client,
+    moment: Moment,
+    query: &[u8],
+    reply: &mut [u8],
+) -> Outcome<'s> {
+    answer_traced(snapshot, known, client, moment, query, reply, &mut ())
 }
 
 /// The same, telling `trace` how it came to the answer.
-pub fn answer_traced<T: Trace>(
-    snapshot: &Snapshot,
+pub fn answer_traced<'s, K: Known, T: Trace>(
+    snapshot: &'s Snapshot,
+    known: &K,
     client: &Client,
     moment: Moment,
     query: &[u8],
     reply: &mut [u8],
     trace: &mut T,
-) -> Outcome {
+) -> Outcome<'s> {
     match Packet::read(query, &mut LookupName::root()) {
-        Packet::Query(query) => answer_query(snapshot, client, moment, query, reply, trace),
+        Packet::Query(query) => answer_query(snapshot, known, client, moment, query, reply, trace),
         Packet::Ignore => Outcome::Drop,
         Packet::NotImplemented => {
             let bits = flag::QR | flags(query) & flag::OPCODE | rcode::NOTIMP;
@@ -235,7 +246,7 @@ impl<'a> Frame<'a> {
         code: u16,
         kind: Kind,
         ede: Option<Ede>,
-    ) -> Outcome {
+    ) -> Outcome<'static> {
         let mut reply = Reply::new(reply, packet, question, self.most, self.opt.as_ref());
         // A delegation door offers no recursion, in errors either.
         let door = self.snapshot.networks.doors.get(&self.client.local);
@@ -258,14 +269,15 @@ fn meta_type(qtype: u16) -> Option<u16> {
 }
 
 #[inline]
-fn answer_query<T: Trace>(
-    snapshot: &Snapshot,
+fn answer_query<'s, K: Known, T: Trace>(
+    snapshot: &'s Snapshot,
+    known: &K,
     client: &Client,
     moment: Moment,
     query: Query,
     buffer: &mut [u8],
     trace: &mut T,
-) -> Outcome {
+) -> Outcome<'s> {
     let frame = Frame::new(snapshot, client, moment, query.edns.as_ref());
     let (packet, question) = (query.packet, query.question);
     if query.edns.is_some_and(|edns| edns.version != 0) {
@@ -295,8 +307,11 @@ fn answer_query<T: Trace>(
     if found.path != Path::InboundDelegation {
         reply.set(flag::RA);
     }
-    let resolved = resolve::resolve(snapshot, view, found, client, moment, query, reply, trace);
-    let len = resolved.reply.finish(resolved.rcode, frame.opt.as_ref(), resolved.ede);
+    let resolved = resolve::resolve(snapshot, known, view, found, client, moment, query, reply, trace);
+    if let Some(forward) = resolved.forward {
+        return Outcome::Forward(forward);
+    }
+    let len = resolved.reply.finish(resolved.rcode, frame.opt.as_ref(), resolved.why.ede());
     let (view, rcode, kind, cookie) = (Some(view.slot), resolved.rcode, resolved.kind, frame.cookie);
     Outcome::Reply(Answered { len, view, rcode, kind, cookie })
 }

@@ -2,37 +2,61 @@
 
 use super::{
     Client, Kind, Moment, autodefined,
+    known::{self, Forward, Known, Question},
     trace::{Stage, Trace},
     whoami, why,
 };
 use crate::{
-    manifest::{Id, ResolverRule, RuleType},
+    manifest::RuleType,
     snapshot::{
         Snapshot,
         autodefined::{Autodefined, LOCALLY_SERVED},
         endpoints::EndpointName,
         networks::{Found, Path},
+        routes::{Route, Rule},
         views::View,
         zone::Zone,
     },
     wire::{
         name::printed,
-        query::{HEADER, LookupName, Query, flag, rcode},
+        query::{HEADER, LookupName, Query, flag, flags, rcode},
         rdata::rtype,
         reply::{Ede, Full, Reply, Section, expand_name, suffix_at},
     },
 };
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 /// How many CNAME and DNAME targets are followed.
 const MOST_HOPS: usize = 16;
+/// The last place in a message that a compressed name can point to (RFC 1035, 4.1.4).
+const MAX_POINTER: usize = 0x3fff;
 
 /// What became of a query.
 pub struct Resolved<'r, 's> {
     pub reply: Reply<'r>,
     pub rcode: u16,
     pub kind: Kind,
-    pub ede: Option<Ede<'s>>,
+    pub why: Why<'s>,
+    /// Instead of a reply: others have to be asked first.
+    pub forward: Option<Forward<'s>>,
+}
+
+/// The extended error of a reply, if there is one.
+pub enum Why<'s> {
+    Nothing,
+    Ours(Ede<'s>),
+    /// What was kept with the failure of others.
+    Theirs(u16, Arc<str>),
+}
+
+impl Why<'_> {
+    pub fn ede(&self) -> Option<Ede<'_>> {
+        match self {
+            Why::Nothing => None,
+            Why::Ours(ede) => Some(*ede),
+            Why::Theirs(code, text) => Some(Ede { code: *code, text: [text, "", ""] }),
+        }
+    }
 }
 
 /// What became of one name of the chain.
@@ -41,13 +65,17 @@ pub enum Outcome<'s> {
     Done(u16),
     /// It is a CNAME; the target's name is at this place in the reply.
     Next(usize),
-    /// It would have to be forwarded: by this rule, or to the internet resolver.
-    Forward(Option<&'s Id>),
+    /// Others failed to answer, for this reason.
+    Failed(Option<(u16, Arc<str>)>),
+    /// Others have to be asked, by this route.
+    Forward(&'s Route),
+    /// It is no name of ours, and nobody is to be asked.
+    Nowhere(&'static str),
 }
 
 /// What is responsible for a name.
 enum Cut<'s> {
-    Rule(&'s Id, &'s ResolverRule),
+    Rule(&'s Rule),
     Zone(&'s Zone),
     /// A private name of an endpoint: who answers the name itself, and who the names below.
     Private(Option<&'s EndpointName>, Option<&'s EndpointName>),
@@ -56,12 +84,32 @@ enum Cut<'s> {
     Autodefined(&'s Autodefined),
 }
 
+/// EDE 20, Not Authoritative: what a client is told whose name nobody is to be asked for.
+const NOT_OURS: &str = "not a name of this network: there is no internet resolver";
+
 /// A cut that was found: how many labels lead down from it, and its rank at that name.
 type Place = (usize, u8);
 
+/// What a query says beside its name and type.
+#[derive(Clone, Copy)]
+pub struct Wishes {
+    /// RD: others may be asked.
+    pub recursion: bool,
+    pub dnssec_ok: bool,
+    pub checking_disabled: bool,
+    /// The client understands AD (RFC 6840, 5.7).
+    pub authentic: bool,
+}
+
 /// A query on its way.
-pub struct Resolver<'r, 's, 'q, T> {
+pub struct Resolver<'r, 's, 'q, K, T> {
     pub snapshot: &'s Snapshot,
+    pub known: &'q K,
+    pub wishes: Wishes,
+    /// All that was answered so far was validated.
+    authentic: bool,
+    /// Something that was answered has ended.
+    stale: bool,
     pub view: &'s View,
     pub found: Found<'s>,
     pub moment: Moment,
@@ -76,8 +124,9 @@ pub struct Resolver<'r, 's, 'q, T> {
 /// Resolves a query for a client that has a view.
 #[allow(clippy::too_many_arguments, reason = "all that decides an answer")]
 #[inline]
-pub fn resolve<'r, 's, 'q, T: Trace>(
+pub fn resolve<'r, 's, 'q, K: Known, T: Trace>(
     snapshot: &'s Snapshot,
+    known: &'q K,
     view: &'s View,
     found: Found<'s>,
     client: &Client,
@@ -86,15 +135,35 @@ pub fn resolve<'r, 's, 'q, T: Trace>(
     reply: Reply<'r>,
     trace: &'q mut T,
 ) -> Resolved<'r, 's> {
-    let resolver =
-        Resolver { snapshot, view, found, moment, qtype: query.qtype, reply, name: query.name, name_at: HEADER, trace };
+    let bits = flags(query.packet);
+    let dnssec_ok = query.edns.is_some_and(|edns| edns.dnssec_ok);
+    let resolver = Resolver {
+        snapshot,
+        known,
+        wishes: Wishes {
+            recursion: bits & flag::RD != 0,
+            dnssec_ok,
+            checking_disabled: bits & flag::CD != 0,
+            authentic: dnssec_ok || bits & flag::AD != 0,
+        },
+        authentic: true,
+        stale: false,
+        view,
+        found,
+        moment,
+        qtype: query.qtype,
+        reply,
+        name: query.name,
+        name_at: HEADER,
+        trace,
+    };
     if resolver.name.wire() == whoami::NAME && found.path != Path::InboundDelegation {
         return resolver.whoami(client);
     }
     resolver.run()
 }
 
-impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
+impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
     fn whoami(mut self, client: &Client) -> Resolved<'r, 's> {
         self.reply.set(flag::AA);
         self.trace.note(Stage::Cut, || "whoami.zonal. tells who the resolver takes you for".into());
@@ -106,7 +175,18 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
         if written.is_err() {
             self.reply.truncate();
         }
-        Resolved { reply: self.reply, rcode: rcode::NOERROR, kind: Kind::Whoami, ede: None }
+        self.ended(rcode::NOERROR, Kind::Whoami, Why::Nothing)
+    }
+
+    fn ended(mut self, rcode: u16, kind: Kind, why: Why<'s>) -> Resolved<'r, 's> {
+        if self.authentic && self.wishes.authentic && kind == Kind::Forward && matches!(why, Why::Nothing) {
+            self.reply.set(flag::AD);
+        }
+        let why = match why {
+            Why::Nothing if self.stale => Why::Ours(Ede { code: 3, text: ["nobody could be asked anew", "", ""] }),
+            why => why,
+        };
+        Resolved { reply: self.reply, rcode, kind, why, forward: None }
     }
 
     #[inline]
@@ -117,35 +197,103 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
         for hop in 0..=MOST_HOPS {
             owners[hop] = self.name_at;
             let (outcome, by) = self.decide(hop == 0);
+            self.authentic &= by == Kind::Forward;
             let kind = *kind.get_or_insert(by);
             let target = match outcome {
-                Outcome::Done(rcode) => return Resolved { reply: self.reply, rcode, kind, ede: None },
+                Outcome::Done(rcode) => return self.ended(rcode, kind, Why::Nothing),
                 Outcome::Next(target) => target,
-                Outcome::Forward(rule) => {
+                Outcome::Forward(route) => {
+                    let forward = Some(Forward::new(route, &self.question()));
+                    return Resolved { forward, ..self.ended(rcode::SERVFAIL, kind, Why::Nothing) };
+                }
+                Outcome::Failed(why) => {
+                    self.reply.rewind(question, Section::Answer, 0);
+                    let why = why.map_or(Why::Nothing, |(code, text)| Why::Theirs(code, text));
+                    return self.ended(rcode::SERVFAIL, kind, why);
+                }
+                Outcome::Nowhere(text) => {
                     // A chain ends where it would leave us, with what was collected.
                     let code = if hop == 0 { rcode::REFUSED } else { rcode::NOERROR };
-                    return Resolved { reply: self.reply, rcode: code, kind, ede: Some(not_served(rule)) };
+                    return self.ended(code, kind, Why::Ours(Ede { code: 20, text: [text, "", ""] }));
                 }
             };
             if self.reply.is_truncated() || !self.follow(target) {
-                return Resolved { reply: self.reply, rcode: rcode::NOERROR, kind, ede: None };
+                return self.ended(rcode::NOERROR, kind, Why::Nothing);
             }
             if owners[..=hop].iter().any(|owner| self.is_name_at(*owner)) {
                 self.trace.note(Stage::Answer, || "the chain comes back to a name already in it, and ends".into());
-                return Resolved { reply: self.reply, rcode: rcode::NOERROR, kind, ede: None };
+                return self.ended(rcode::NOERROR, kind, Why::Nothing);
             }
         }
         self.trace.note(Stage::Answer, || format!("the chain has more than {MOST_HOPS} CNAME or DNAME records"));
         self.reply.rewind(question, Section::Answer, 0);
         let ede = Ede { code: 0, text: ["more than 16 CNAME or DNAME records in a chain", "", ""] };
-        Resolved { reply: self.reply, rcode: rcode::SERVFAIL, kind: kind.unwrap_or(Kind::Zone), ede: Some(ede) }
+        self.ended(rcode::SERVFAIL, kind.unwrap_or(Kind::Zone), Why::Ours(ede))
+    }
+
+    /// What others are asked, if they are.
+    fn question(&self) -> Question<'_> {
+        Question {
+            name: self.name,
+            qtype: self.qtype,
+            dnssec_ok: self.wishes.dnssec_ok,
+            checking_disabled: self.wishes.checking_disabled,
+        }
+    }
+
+    /// Answers with what others answered, if that is known.
+    #[inline]
+    pub fn forward(&mut self, route: &'s Route) -> Outcome<'s> {
+        let question = Question {
+            name: self.name,
+            qtype: self.qtype,
+            dnssec_ok: self.wishes.dnssec_ok,
+            checking_disabled: self.wishes.checking_disabled,
+        };
+        let (reply, name, name_at) = (&mut self.reply, &*self.name, self.name_at);
+        let (authentic, stale) = (&mut self.authentic, &mut self.stale);
+        let recursion = self.wishes.recursion;
+        let outcome = self.known.with(route.id, &question, self.moment.now, |found| {
+            let Some(known::Found { entry, ttl, stale: is_stale }) = found else {
+                return match recursion {
+                    true => Outcome::Forward(route),
+                    false => Outcome::Nowhere("recursion is not desired, and the answer is not in the cache"),
+                };
+            };
+            if entry.rcode == rcode::SERVFAIL {
+                return Outcome::Failed(entry.ede.clone());
+            }
+            *authentic &= entry.authentic;
+            *stale |= is_stale;
+            let owner = |written: &[u8], skip: usize| match name_at == HEADER {
+                true => HEADER + name.start(skip.min(name.labels())),
+                false => suffix_at(written, name_at, skip.min(name.labels())),
+            };
+            let written = entry.answer.write(reply, Section::Answer, ttl, owner);
+            let written = written.and_then(|start| {
+                entry.authority.write(reply, Section::Authority, ttl, owner)?;
+                Ok(start)
+            });
+            match (written, entry.target) {
+                (Ok(start), Some(target)) => Outcome::Next(start + usize::from(target)),
+                (Ok(_), None) => Outcome::Done(entry.rcode),
+                (Err(Full), _) => {
+                    reply.truncate();
+                    Outcome::Done(rcode::NOERROR)
+                }
+            }
+        });
+        if let Outcome::Forward(_) = outcome {
+            self.trace.note(Stage::Cut, || "it is not in the cache: it has to be asked".into());
+        }
+        outcome
     }
 
     /// Makes the name at this place in the reply the one in question.
     fn follow(&mut self, target: usize) -> bool {
         let mut wire = [0; 256];
         let len = expand_name(self.reply.written(), target, &mut wire);
-        if !self.name.fill(&wire[..len]) {
+        if target > MAX_POINTER || !self.name.fill(&wire[..len]) {
             return false;
         }
         self.name_at = target;
@@ -178,15 +326,13 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
     /// DS at an apex or rule name is the affair of what lies above (RFC 4035, 3.1.4.1), unless that would be refused.
     #[cold]
     fn decide_ds(&mut self, first: bool) -> (Outcome<'s>, Kind) {
-        let Some((cut, (0, _))) = next_cut(self.snapshot, self.view, self.name, (0, 0)) else {
+        let Some((_, (0, _))) = next_cut(self.snapshot, self.view, self.name, (0, 0)) else {
             return self.decide_from((0, 0), usize::MAX, first);
         };
-        let is_forwarded =
-            matches!(cut, Cut::Rule(_, rule) if matches!(rule.rule_type, RuleType::Forward | RuleType::Recursive));
         self.trace.note(Stage::Cut, || "but type DS is asked of what is above the name".into());
         let above = self.decide_from((1, 0), usize::MAX, first);
         match above {
-            (Outcome::Forward(_), _) => {}
+            (Outcome::Nowhere(_), _) => {}
             // It may say that there is no DS here, but not that the name is not there: whoever caches that would
             // not find its other types either (RFC 2308, 5).
             (Outcome::Done(rcode::NXDOMAIN), kind) if self.is_ours() => return (Outcome::Done(rcode::NOERROR), kind),
@@ -194,7 +340,7 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
         }
         self.trace.note(Stage::Cut, || "nobody of ours is above: what is at the name answers itself".into());
         let own = self.decide_from((0, 0), 0, first);
-        if matches!(own, (Outcome::Forward(_), _)) && !is_forwarded { above } else { own }
+        if matches!(own, (Outcome::Nowhere(_), _)) { above } else { own }
     }
 
     /// Whether something is responsible for the very name in question, and not only for one above.
@@ -202,7 +348,7 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
         let mut place = (0, 0);
         while let Some((cut, (0, rank))) = next_cut(self.snapshot, self.view, self.name, place) {
             match cut {
-                Cut::Rule(_, rule) if matches!(rule.rule_type, RuleType::System | RuleType::Delegate) => {
+                Cut::Rule(rule) if matches!(rule.resource.rule_type, RuleType::System | RuleType::Delegate) => {
                     place = (0, rank + 1);
                 }
                 _ => return true,
@@ -223,8 +369,9 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
             }
             place = (skip, rank + 1);
             let (outcome, kind) = match cut {
-                Cut::Rule(id, rule) => {
-                    match rule.rule_type {
+                Cut::Rule(rule) => {
+                    let id = &rule.id;
+                    match rule.resource.rule_type {
                         RuleType::System => {
                             self.trace
                                 .note(Stage::Cut, || format!("SYSTEM rule {id}: as if no wider FORWARD rule existed"));
@@ -237,9 +384,13 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
                             continue;
                         }
                         RuleType::Delegate => continue, // acts on referrals, not on queries
-                        RuleType::Forward | RuleType::Recursive => {
-                            self.note_rule(id, rule);
-                            (Some(Outcome::Forward(Some(id))), Kind::Forward)
+                        RuleType::Forward => {
+                            self.note_rule(rule);
+                            (Some(self.forward(&rule.route)), Kind::Forward)
+                        }
+                        RuleType::Recursive => {
+                            self.trace.note(Stage::Cut, || format!("RECURSIVE rule {id}: for the internet resolver"));
+                            (Some(self.internet()), Kind::Forward)
                         }
                     }
                 }
@@ -258,22 +409,25 @@ impl<'r, 's, T: Trace> Resolver<'r, 's, '_, T> {
             }
             self.trace.note(Stage::Cut, || "it has no such name and `fallthrough: true`: on to the next".into());
         }
-        self.trace.note(Stage::Cut, || {
-            "so it is a name for the internet resolver: this version does not forward yet, so this ends here".into()
-        });
-        (Outcome::Forward(None), Kind::Forward)
+        if most < usize::MAX {
+            return (Outcome::Nowhere(NOT_OURS), Kind::Forward);
+        }
+        (self.internet(), Kind::Forward)
     }
 
-    fn note_rule(&mut self, id: &Id, rule: &ResolverRule) {
-        self.trace.note(Stage::Cut, || {
-            let targets: Vec<String> =
-                rule.target_ips.iter().map(|target| format!("{} port {}", target.ip, target.port)).collect();
-            let whither = match rule.rule_type {
-                RuleType::Recursive => "the internet resolver".into(),
-                _ => targets.join(" or "),
-            };
-            format!("rule {id} forwards to {whither}: this version does not forward yet, so this ends here")
-        });
+    /// Has the internet resolver answer, if there is one.
+    fn internet(&mut self) -> Outcome<'s> {
+        let internet = self.snapshot.node.internet.as_ref().filter(|_| self.view.path != Path::InboundDelegation);
+        let Some(route) = internet else {
+            self.trace.note(Stage::Cut, || "there is no internet resolver here: this ends here".into());
+            return Outcome::Nowhere(NOT_OURS);
+        };
+        self.trace.note(Stage::Cut, || format!("so the internet resolver is asked: {}", route.servers));
+        self.forward(route)
+    }
+
+    fn note_rule(&mut self, rule: &Rule) {
+        self.trace.note(Stage::Cut, || format!("rule {} forwards to {}", rule.id, rule.route.servers));
     }
 
     fn note_zone(&mut self, zone: &Zone) {
@@ -340,9 +494,9 @@ fn next_cut<'s>(
         {
             if rank == 0
                 && view.path != Path::InboundDelegation
-                && let Some((id, rule)) = &policy.rule
+                && let Some(rule) = &policy.rule
             {
-                return Some((Cut::Rule(id, rule), (skip, 0)));
+                return Some((Cut::Rule(rule), (skip, 0)));
             }
             if let Some(zone) = &policy.zone {
                 return Some((Cut::Zone(zone), (skip, 1)));
@@ -403,7 +557,7 @@ fn candidates(snapshot: &Snapshot, view: &View, name: &LookupName) -> Vec<String
     while let Some((cut, (skip, rank))) = next_cut(snapshot, view, name, place) {
         let id_of = |name: &EndpointName| snapshot.endpoints.get(name.slot).map_or("-", |endpoint| &endpoint.id);
         let (what, id) = match &cut {
-            Cut::Rule(id, rule) => (format!("{} rule", rule.rule_type), &***id),
+            Cut::Rule(rule) => (format!("{} rule", rule.resource.rule_type), &*rule.id),
             Cut::Zone(zone) => ("private hosted zone".into(), &*zone.id),
             Cut::Private(exact, wildcard) => {
                 ("private name of endpoint".into(), answering(*exact, *wildcard, skip).map_or("-", id_of))
@@ -435,12 +589,4 @@ fn candidates(snapshot: &Snapshot, view: &View, name: &LookupName) -> Vec<String
         lines.push(format!("after it: {}", others.join(", then ")));
     }
     lines
-}
-
-/// A name that would have to be forwarded (EDE 20, Not Authoritative).
-fn not_served(rule: Option<&Id>) -> Ede<'_> {
-    match rule {
-        Some(rule) => Ede { code: 20, text: ["rule ", rule, ": forwarding is not served"] },
-        None => Ede { code: 20, text: ["not a name of this network: there is no internet resolver", "", ""] },
-    }
 }

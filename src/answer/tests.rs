@@ -23,7 +23,8 @@ fn ask(snapshot: &Snapshot, transport: Transport, name: &[u8], qtype: u16) -> Ve
     let client = Client { source: address, local: address, transport };
     let query = [&[0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0], name, &qtype.to_be_bytes(), &[0, 1]].concat();
     let mut reply = vec![0; 65_535];
-    let Outcome::Reply(answered) = answer(snapshot, &client, Moment { now: 0, draw: 0 }, &query, &mut reply) else {
+    let Outcome::Reply(answered) = answer(snapshot, &(), &client, Moment { now: 0, draw: 0 }, &query, &mut reply)
+    else {
         panic!("no reply")
     };
     reply.truncate(answered.len);

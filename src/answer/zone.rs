@@ -1,6 +1,7 @@
 //! Answers out of a private hosted zone (RFC 1034, 4.3.2; RFC 4592; RFC 6672; RFC 8482).
 
 use super::{
+    known::Known,
     resolve::{Outcome, Resolver},
     trace::{Stage, Trace},
 };
@@ -17,7 +18,7 @@ use crate::{
     },
 };
 
-impl<'s, T: Trace> Resolver<'_, 's, '_, T> {
+impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
     /// Has a zone answer. The name in question is at its apex or below it. None if the name falls through.
     #[inline]
     pub fn zone(&mut self, zone: &'s Zone, first: bool) -> Option<Outcome<'s>> {

@@ -68,10 +68,10 @@ pub fn explain(snapshot: &Snapshot, question: Question, now: i64) -> Explanation
     let mut steps = Vec::new();
     let mut reply = vec![0; u16::MAX as usize];
     let moment = Moment { now, draw: 0 };
-    let outcome = answer_traced(snapshot, &client, moment, &question.packet(), &mut reply, &mut steps);
+    let outcome = answer_traced(snapshot, &(), &client, moment, &question.packet(), &mut reply, &mut steps);
     let message = match outcome {
         Outcome::Reply(answered) => Message::read(&reply[..answered.len]).unwrap_or_default(),
-        Outcome::Drop => Message::default(),
+        Outcome::Drop | Outcome::Forward(_) => Message::default(),
     };
     Explanation { question, steps, message, generation: snapshot.generation }
 }

@@ -4,7 +4,11 @@ pub mod limit;
 pub mod stream;
 pub mod udp;
 
-use crate::{metrics::Metrics, snapshot::Snapshot};
+use crate::{
+    forward::{self, Forwarding, upstream::Upstreams},
+    metrics::Metrics,
+    snapshot::Snapshot,
+};
 use arc_swap::ArcSwap;
 use limit::ErrorLimit;
 use std::{
@@ -28,6 +32,8 @@ pub struct Core {
     pub error_limit: ErrorLimit,
     /// Limits on TCP connections.
     pub connections: stream::Connections,
+    /// What asks others.
+    pub forwarding: Arc<Forwarding>,
     /// The counters.
     pub metrics: Metrics,
 }
@@ -40,6 +46,7 @@ impl Core {
             snapshot,
             error_limit: ErrorLimit::new(limits.error_answers_per_second, random_seed()),
             connections: stream::Connections::new(limits),
+            forwarding: Arc::new(Forwarding::new(&limits.forwarding, Upstreams::new())),
         }
     }
 }
@@ -55,6 +62,8 @@ pub struct Limits {
     pub tcp_connections_per_client: usize,
     /// How long a TCP connection may be idle, a message may take to arrive, and a client may take to read.
     pub tcp_idle_timeout: Duration,
+    /// What queries that wait for others, and the cache, may take.
+    pub forwarding: forward::Limits,
 }
 
 /// Seconds since 1970.
@@ -71,7 +80,7 @@ pub(crate) fn random_seed() -> (u64, u64) {
 pub(crate) mod tests {
     use super::*;
     use crate::{
-        answer::{Answered, Client, Cookie, Kind, Moment, Outcome},
+        answer::{Answered, Client, Cookie, Kind, Moment, Outcome, known::Known},
         manifest::Loaded,
         snapshot::{Node, compile},
     };
@@ -79,7 +88,14 @@ pub(crate) mod tests {
     /// Stands for the function that answers: the reply is the query, then the client's local address as text. A query
     /// that begins with `drop` has no reply, with `error` it is REFUSED, and `size` followed by two octets asks for a
     /// reply of that length.
-    pub fn answer(_: &Snapshot, client: &Client, _: Moment, query: &[u8], reply: &mut [u8]) -> Outcome {
+    pub fn answer<'s, K: Known>(
+        _: &'s Snapshot,
+        _: &K,
+        client: &Client,
+        _: Moment,
+        query: &[u8],
+        reply: &mut [u8],
+    ) -> Outcome<'s> {
         let mut text = query.to_vec();
         match query {
             [b'd', b'r', b'o', b'p', ..] => return Outcome::Drop,
@@ -102,6 +118,7 @@ pub(crate) mod tests {
             tcp_connections: 10,
             tcp_connections_per_client: 5,
             tcp_idle_timeout: Duration::from_millis(300),
+            forwarding: forward::Limits::default(),
         }
     }
 

@@ -321,10 +321,10 @@ impl Streams {
         let moment = Moment { now: now(), draw: self.draw.fetch_add(1, Relaxed) };
         let snapshot = self.core.snapshot.load();
         REPLY.with_borrow_mut(|reply| {
-            let outcome = answer(&snapshot, client, moment, query, reply);
+            let outcome = answer(&snapshot, &self.core.forwarding.cache, client, moment, query, reply);
             let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
             match outcome {
-                Outcome::Drop => writer.dropped(Dropped::Silent),
+                Outcome::Drop | Outcome::Forward(_) => writer.dropped(Dropped::Silent),
                 Outcome::Reply(answered) => {
                     writer.make_room(snapshot.view_labels().len());
                     writer.answered(&answered);

@@ -5,6 +5,7 @@
 use super::{Core, answer, limit::Verdict, now};
 use crate::{
     answer::{self as answers, Answered, Client, Cookie, Hint, Moment, Outcome, Transport},
+    forward,
     metrics::{Dropped, Limited, Writer},
     snapshot::Snapshot,
     wire::{
@@ -20,12 +21,13 @@ use std::{
     os::fd::AsRawFd,
     ptr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread::JoinHandle,
     time::{Duration, Instant},
 };
+use tokio::runtime::Handle;
 
 /// Packets per system call.
 const BATCH: usize = 32;
@@ -90,9 +92,16 @@ fn set_option(socket: &Socket, level: libc::c_int, option: libc::c_int, value: l
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Starts a thread for each socket. They end when `stop` is set, after they have answered what has arrived.
-pub fn start(core: &Arc<Core>, sockets: Vec<Socket>, stop: &Arc<AtomicBool>) -> io::Result<Vec<JoinHandle<()>>> {
+/// Starts a thread for each socket. They end when `stop` is set, after they have answered what has arrived. What others
+/// have to be asked for is answered by tasks of `runtime`.
+pub fn start(
+    core: &Arc<Core>,
+    sockets: Vec<Socket>,
+    stop: &Arc<AtomicBool>,
+    runtime: &Handle,
+) -> io::Result<Vec<JoinHandle<()>>> {
     let mut threads = Vec::with_capacity(sockets.len());
+    let late = Arc::new(Mutex::new(core.metrics.writer(Transport::Udp)));
     for (number, socket) in sockets.into_iter().enumerate() {
         let local = socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("no IP socket"))?;
         let mut worker = Worker {
@@ -102,6 +111,8 @@ pub fn start(core: &Arc<Core>, sockets: Vec<Socket>, stop: &Arc<AtomicBool>) -> 
             draw: super::random_seed().0 as u32,
             batch: Batch::new(socket),
             name: LookupName::root(),
+            runtime: runtime.clone(),
+            late: late.clone(),
         };
         let stop = stop.clone();
         let thread = std::thread::Builder::new().name(format!("udp-{number}")).spawn(move || {
@@ -132,6 +143,10 @@ struct Worker {
     batch: Batch,
     /// Room for the name of the query that is looked at.
     name: LookupName,
+    /// Where others are asked.
+    runtime: Handle,
+    /// Counts what is answered there.
+    late: Arc<Mutex<Writer>>,
 }
 
 impl Worker {
@@ -196,15 +211,57 @@ impl Worker {
         let Some(Packet { source, local, query, reply }) = self.batch.packet(index) else { return };
         let local = local.unwrap_or(self.local);
         let client = Client { source, local, transport: Transport::Udp };
-        let Outcome::Reply(mut answered) = answer(snapshot, &client, moment, query, reply) else {
+        let mut outcome = answer(snapshot, &self.core.forwarding.cache, &client, moment, query, reply);
+        if let Outcome::Forward(_) = outcome {
+            let Some(place) = self.core.forwarding.wait() else {
+                outcome =
+                    forward::fail(snapshot, &client, moment, query, reply, "too many queries wait for other servers");
+                return self.finish(outcome, source, index);
+            };
+            let late = Late { client, query: query.into(), path: self.batch.path(index), place };
+            return drop(self.runtime.spawn(late.answer(self.core.clone(), self.late.clone())));
+        }
+        self.finish(outcome, source, index);
+    }
+
+    fn finish(&mut self, outcome: Outcome, source: IpAddr, index: usize) {
+        let Outcome::Reply(mut answered) = outcome else {
             self.writer.dropped(Dropped::Silent);
             return;
         };
+        let Some(Packet { reply, .. }) = self.batch.packet(index) else { return };
         if is_limited(&answered) && !apply_limit(&self.core, &mut self.writer, source, &mut answered, reply) {
             return;
         }
         self.writer.answered(&answered);
         self.batch.reply(index, answered.len);
+    }
+}
+
+/// A query that others have to be asked for.
+struct Late {
+    client: Client,
+    query: Box<[u8]>,
+    path: ReturnPath,
+    /// Its place among those that wait.
+    place: forward::Waiting,
+}
+
+impl Late {
+    async fn answer(self, core: Arc<Core>, writer: Arc<Mutex<Writer>>) {
+        let mut reply = vec![0; MAX_UDP];
+        let answered = forward::respond(&core, &self.client, &self.query, &mut reply).await;
+        drop(self.place);
+        let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(mut answered) = answered else { return writer.dropped(Dropped::Silent) };
+        if is_limited(&answered) && !apply_limit(&core, &mut writer, self.client.source, &mut answered, &mut reply) {
+            return;
+        }
+        writer.make_room(core.snapshot.load().view_labels().len());
+        writer.answered(&answered);
+        if self.path.send(&reply[..answered.len]).is_err() {
+            writer.dropped(Dropped::Unsent);
+        }
     }
 }
 
@@ -258,12 +315,12 @@ struct Control([u8; 64]);
 /// The buffers of a batch, made once. `received` points into `queries`, `names` and `controls`, and `replies_out` into
 /// `replies`, `names` and `controls`: a reply goes to where the query came from, from the address that it was sent to.
 struct Batch {
-    socket: Socket,
+    socket: Arc<Socket>,
     queries: Vec<[u8; QUERY_SIZE]>,
     replies: Vec<[u8; MAX_UDP]>,
     names: Vec<libc::sockaddr_storage>,
-    /// This and the next are reached through the headers only.
-    _controls: Vec<Control>,
+    controls: Vec<Control>,
+    /// They are reached through the headers only.
     _query_vectors: Vec<libc::iovec>,
     reply_vectors: Vec<libc::iovec>,
     received: Vec<libc::mmsghdr>,
@@ -312,11 +369,11 @@ impl Batch {
             header.msg_control = (&raw mut controls[index]).cast();
         }
         Batch {
-            socket,
+            socket: Arc::new(socket),
             queries,
             replies,
             names,
-            _controls: controls,
+            controls,
             _query_vectors: query_vectors,
             reply_vectors,
             received,
@@ -356,6 +413,18 @@ impl Batch {
         let local = local(&self.received[index].msg_hdr);
         let len = (self.received[index].msg_len as usize).min(QUERY_SIZE);
         Some(Packet { source, local, query: &self.queries[index][..len], reply: &mut self.replies[index] })
+    }
+
+    /// The way back for a reply to packet `index` that takes its time.
+    fn path(&self, index: usize) -> ReturnPath {
+        let header = &self.received[index].msg_hdr;
+        ReturnPath {
+            socket: self.socket.clone(),
+            name: self.names[index],
+            name_len: header.msg_namelen,
+            control: self.controls[index],
+            control_len: (header.msg_controllen as usize).min(mem::size_of::<Control>()),
+        }
     }
 
     /// Puts the reply to packet `index` among those to send. Each packet has at most one.
@@ -402,6 +471,38 @@ impl Batch {
             }
         }
         unsent
+    }
+}
+
+/// The way back to a client: a reply goes to where the query came from, from the address that it was sent to.
+struct ReturnPath {
+    socket: Arc<Socket>,
+    name: libc::sockaddr_storage,
+    name_len: libc::socklen_t,
+    control: Control,
+    control_len: usize,
+}
+
+impl ReturnPath {
+    /// Sends a reply, unless the kernel has no room for it now.
+    fn send(mut self, reply: &[u8]) -> io::Result<()> {
+        let mut vector = libc::iovec { iov_base: reply.as_ptr().cast_mut().cast(), iov_len: reply.len() };
+        // SAFETY: a C structure of integers and pointers, for which zero is a valid value.
+        let mut header = unsafe { MaybeUninit::<libc::msghdr>::zeroed().assume_init() };
+        header.msg_name = (&raw mut self.name).cast();
+        header.msg_namelen = self.name_len;
+        header.msg_iov = &raw mut vector;
+        header.msg_iovlen = 1;
+        if self.control_len > 0 {
+            header.msg_control = (&raw mut self.control).cast();
+            header.msg_controllen = self.control_len as _;
+        }
+        // SAFETY: all pointers lead to values that live until the call returns, with their sizes, and the kernel only
+        // reads them.
+        match unsafe { libc::sendmsg(self.socket.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) } {
+            0.. => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        }
     }
 }
 
@@ -484,7 +585,8 @@ mod tests {
             let sockets = bind(address.parse().unwrap()).unwrap();
             let address = sockets[0].local_addr().unwrap().as_socket().unwrap();
             let stop = Arc::new(AtomicBool::new(false));
-            let threads = start(&core, sockets, &stop).unwrap();
+            let runtime = tokio::runtime::Runtime::new().unwrap();
+            let threads = start(&core, sockets, &stop, runtime.handle()).unwrap();
             Server { core, address, stop, threads }
         }
 
@@ -554,7 +656,8 @@ mod tests {
         for _ in 0..100 {
             client.send_to(b"query", address).unwrap();
         }
-        for thread in start(&core, sockets, &Arc::new(AtomicBool::new(true))).unwrap() {
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        for thread in start(&core, sockets, &Arc::new(AtomicBool::new(true)), runtime.handle()).unwrap() {
             thread.join().unwrap();
         }
         for _ in 0..100 {
@@ -603,7 +706,7 @@ mod tests {
             for number in 0..104 {
                 let mut reply = [0; MAX_UDP];
                 let moment = Moment { now: 0, draw: 0 };
-                let Outcome::Reply(mut answered) = answers::answer(&snapshot, &client, moment, query, &mut reply)
+                let Outcome::Reply(mut answered) = answers::answer(&snapshot, &(), &client, moment, query, &mut reply)
                 else {
                     panic!("no reply");
                 };

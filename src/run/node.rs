@@ -23,7 +23,7 @@ pub fn node(config: &Config) -> anyhow::Result<Node> {
         (None, None) => vec![random_secret()?],
     };
     let nsid = config.nsid.clone().or_else(host_name).unwrap_or_default().into_bytes().into();
-    Ok(Node { nsid, cookie_secrets, tcp_keepalive: keepalive(config) })
+    Ok(Node { nsid, cookie_secrets, tcp_keepalive: keepalive(config), internet: None })
 }
 
 /// What clients are told of the idle timeout, in units of 100 milliseconds (RFC 7828).

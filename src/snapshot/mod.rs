@@ -7,6 +7,7 @@ pub mod autodefined;
 pub mod endpoints;
 pub mod names;
 pub mod networks;
+pub mod routes;
 pub mod views;
 pub mod zone;
 
@@ -19,6 +20,7 @@ use crate::{
 };
 use endpoints::{Azs, Endpoints};
 use networks::Networks;
+use routes::Route;
 use std::{
     collections::BTreeMap,
     net::IpAddr,
@@ -36,6 +38,8 @@ pub struct Node {
     pub cookie_secrets: Vec<[u8; 16]>,
     /// What clients by TCP are told about how long an idle connection stays open (RFC 7828), in units of 100 ms.
     pub tcp_keepalive: u16,
+    /// Where names go that are not ours; none: they are REFUSED.
+    pub internet: Option<Arc<Route>>,
 }
 
 /// What is served.

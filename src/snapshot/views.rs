@@ -8,10 +8,11 @@ use super::{
     endpoints::{Endpoint, EndpointName, Endpoints, PrivateName},
     names::NameMap,
     networks::{NetworkAt, Networks, Path, ViewKey},
+    routes::Rule,
     zone::Zone,
 };
 use crate::manifest::{
-    Direction, Id, Manifest, PrivateDnsScope, ResolverRule,
+    Direction, Id, Manifest, PrivateDnsScope,
     connectivity::{Connectivity, Network},
 };
 use std::{
@@ -22,8 +23,8 @@ use std::{
 /// What a VPC has at a name.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
-    /// A Resolver rule, and its identifier.
-    pub rule: Option<(Id, Arc<ResolverRule>)>,
+    /// A Resolver rule.
+    pub rule: Option<Arc<Rule>>,
     /// A private hosted zone.
     pub zone: Option<Arc<Zone>>,
 }
@@ -356,9 +357,10 @@ fn policies(input: &Input) -> HashMap<NetworkAt, Arc<NameMap<Policy>>> {
     };
     for (id, rule) in input.manifest.resolver_rules.iter().filter(|(_, rule)| rule.enabled) {
         let name: Box<[u8]> = rule.domain_name.to_lowercase().as_wire().into();
+        let ready = Arc::new(Rule::new(input.manifest, id, rule));
         for vpc in networks(&rule.vpc_ids) {
             let policy = policies.entry(vpc).or_default().entry(name.clone()).or_default();
-            policy.rule.get_or_insert_with(|| (id.clone(), rule.clone()));
+            policy.rule.get_or_insert_with(|| ready.clone());
         }
     }
     for zone in input.zones.values() {

@@ -5,5 +5,6 @@ pub mod name;
 pub mod query;
 pub mod rdata;
 pub mod reply;
+pub mod response;
 
 pub use name::{Name, NameError};

@@ -40,7 +40,7 @@ impl Packets {
             transport,
         };
         let mut reply = vec![0; if transport == Transport::Udp { 1232 } else { 65_535 }];
-        let Outcome::Reply(answered) = answer(&self.snapshot, &client, Moment { now: 0, draw }, query, &mut reply)
+        let Outcome::Reply(answered) = answer(&self.snapshot, &(), &client, Moment { now: 0, draw }, query, &mut reply)
         else {
             return;
         };

@@ -75,12 +75,12 @@ pub fn exchange(
 ) -> Option<Vec<u8>> {
     let client = Client { source: ask.source, local: ask.local, transport };
     let mut reply = vec![0; 65_535];
-    match answer(snapshot, &client, Moment { now, draw }, query, &mut reply) {
+    match answer(snapshot, &(), &client, Moment { now, draw }, query, &mut reply) {
         Outcome::Reply(answered) => {
             reply.truncate(answered.len);
             Some(reply)
         }
-        Outcome::Drop => None,
+        Outcome::Drop | Outcome::Forward(_) => None,
     }
 }
 

@@ -1,0 +1,231 @@
+//! What is known of names that others answer for.
+//!
+//! [`answer`](super::answer) asks what is known, and says where to ask what is not. What is known is a record set, or
+//! that there is none: one name and type at a time, so that every target of a chain is decided anew.
+
+use crate::{
+    snapshot::routes::{Route, RouteId},
+    wire::{
+        name::MAX_NAME,
+        query::{LookupName, rcode},
+        reply::{Full, Reply, Section},
+    },
+};
+use std::sync::Arc;
+
+/// What others are asked.
+#[derive(Clone, Copy)]
+pub struct Question<'a> {
+    /// The name, in lower case.
+    pub name: &'a LookupName,
+    /// The type.
+    pub qtype: u16,
+    /// DNSSEC records are wanted.
+    pub dnssec_ok: bool,
+    /// Nobody on the way is to validate.
+    pub checking_disabled: bool,
+}
+
+/// Where to ask, and what.
+#[derive(Clone, Copy)]
+pub struct Forward<'s> {
+    /// Where.
+    pub route: &'s Route,
+    name: [u8; MAX_NAME],
+    /// The type.
+    pub qtype: u16,
+    /// DNSSEC records are wanted.
+    pub dnssec_ok: bool,
+    /// Nobody on the way is to validate.
+    pub checking_disabled: bool,
+}
+
+impl<'s> Forward<'s> {
+    /// Asks this by this route.
+    pub fn new(route: &'s Route, question: &Question) -> Forward<'s> {
+        let mut name = [0; MAX_NAME];
+        let wire = question.name.wire();
+        name[..wire.len()].copy_from_slice(wire);
+        let Question { qtype, dnssec_ok, checking_disabled, .. } = *question;
+        Forward { route, name, qtype, dnssec_ok, checking_disabled }
+    }
+
+    /// The name that is asked for, in lower case.
+    pub fn name(&self) -> LookupName {
+        LookupName::new(&self.name).unwrap_or_else(LookupName::root)
+    }
+
+    /// What is asked, of that name.
+    pub fn question<'n>(&self, name: &'n LookupName) -> Question<'n> {
+        let Forward { qtype, dnssec_ok, checking_disabled, .. } = *self;
+        Question { name, qtype, dnssec_ok, checking_disabled }
+    }
+}
+
+/// What decides an answer of others.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Key {
+    /// Whom it came from.
+    pub route: RouteId,
+    /// The name, in lower case and wire format.
+    pub name: Box<[u8]>,
+    /// The type.
+    pub qtype: u16,
+    /// DO and CD of the query.
+    pub flags: u8,
+}
+
+impl Key {
+    /// The key of a question that goes by this route.
+    pub fn new(route: RouteId, question: &Question) -> Key {
+        Key { route, name: question.name.wire().into(), qtype: question.qtype, flags: question.flags() }
+    }
+
+    /// Whether it is that of the question.
+    #[inline]
+    pub fn is(&self, route: RouteId, question: &Question) -> bool {
+        self.route == route
+            && self.qtype == question.qtype
+            && self.flags == question.flags()
+            && *self.name == *question.name.wire()
+    }
+}
+
+impl Question<'_> {
+    /// DO and CD as bits.
+    #[inline]
+    pub fn flags(&self) -> u8 {
+        self.dnssec_ok as u8 | (self.checking_disabled as u8) << 1
+    }
+
+    /// A hash of the question and its route.
+    #[inline]
+    pub fn hash(&self, route: RouteId) -> u64 {
+        let extra = (u64::from(self.qtype) << 8 | u64::from(self.flags())) ^ route.0 as u64;
+        (self.name.hash(0) ^ extra.wrapping_mul(0x9e37_79b9_7f4a_7c15))
+            .rotate_left(23)
+            .wrapping_mul(0xe703_7ed1_a0b4_28db)
+    }
+}
+
+/// Records in wire format that can be put into any reply: names in their data are not compressed, and an owner is
+/// either a whole name or the mark [`OWNER`] with the number of labels that are to be taken from the front of the name
+/// in question.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Records {
+    /// How many.
+    pub count: u16,
+    /// The records, one behind the other.
+    pub octets: Box<[u8]>,
+}
+
+/// In front of an owner that is a suffix of the name in question: no label is that long, and no pointer begins so.
+pub const OWNER: u8 = 0x80;
+
+/// What others answered for one name and type.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// The RCODE: NOERROR, NXDOMAIN, or SERVFAIL where nobody gave a usable answer.
+    pub rcode: u16,
+    /// Validated, by our own recursion.
+    pub authentic: bool,
+    /// Seconds for which it holds; 0 for what is good for one answer only.
+    pub ttl: u32,
+    /// When it came, in seconds since 1970.
+    pub since: i64,
+    /// The record set; of a name with a CNAME that record; both with their signatures if they were asked for. With the
+    /// DNAME in front, where that is what the CNAME was made from.
+    pub answer: Records,
+    /// Where in `answer` the target of a CNAME is.
+    pub target: Option<u16>,
+    /// The SOA record of a negative answer, and what proves it if that was asked for.
+    pub authority: Records,
+    /// An extended error (RFC 8914): its code and text.
+    pub ede: Option<(u16, Arc<str>)>,
+}
+
+impl Entry {
+    /// No answer, and why.
+    pub fn failure(code: u16, text: &str, now: i64, ttl: u32) -> Entry {
+        Entry {
+            rcode: rcode::SERVFAIL,
+            authentic: false,
+            ttl,
+            since: now,
+            answer: Records::default(),
+            target: None,
+            authority: Records::default(),
+            ede: Some((code, text.into())),
+        }
+    }
+
+    /// When it ends, in seconds since 1970.
+    pub fn end(&self) -> i64 {
+        self.since + i64::from(self.ttl)
+    }
+
+    /// How many octets of memory it takes.
+    pub fn size(&self) -> usize {
+        let text = self.ede.as_ref().map_or(0, |(_, text)| text.len());
+        size_of::<Entry>() + self.answer.octets.len() + self.authority.octets.len() + text
+    }
+}
+
+/// What is known of a question.
+#[derive(Clone, Copy)]
+pub struct Found<'k> {
+    /// What was answered.
+    pub entry: &'k Entry,
+    /// The TTL that its records have now.
+    pub ttl: u32,
+    /// It has ended, and nobody could be asked anew (RFC 8767).
+    pub stale: bool,
+}
+
+/// Knows what others answered.
+pub trait Known {
+    /// Hands to `use_it` what is known of a question that goes by a route, if it is.
+    fn with<R>(&self, route: RouteId, question: &Question, now: i64, use_it: impl FnOnce(Option<Found>) -> R) -> R;
+}
+
+/// Knows nothing.
+impl Known for () {
+    #[inline]
+    fn with<R>(&self, _: RouteId, _: &Question, _: i64, use_it: impl FnOnce(Option<Found>) -> R) -> R {
+        use_it(None)
+    }
+}
+
+impl Records {
+    /// Puts the records into a reply. `suffix_at` tells where in the reply the name in question begins without its
+    /// first labels. Returns where they begin.
+    #[inline]
+    pub fn write(
+        &self,
+        reply: &mut Reply,
+        section: Section,
+        ttl: u32,
+        suffix_at: impl Fn(&[u8], usize) -> usize,
+    ) -> Result<usize, Full> {
+        let start = reply.block(section, self.count, &self.octets)?;
+        let mut at = start;
+        for _ in 0..self.count {
+            let written = reply.written();
+            if written[at] == OWNER {
+                let owner = suffix_at(written, written[at + 1].into());
+                reply.patch(at, 0xc000 | owner as u16);
+                at += 2;
+            } else {
+                while written[at] != 0 {
+                    at += 1 + written[at] as usize;
+                }
+                at += 1;
+            }
+            reply.patch(at + 4, (ttl >> 16) as u16);
+            reply.patch(at + 6, ttl as u16);
+            let written = reply.written();
+            at += 10 + usize::from(u16::from_be_bytes([written[at + 8], written[at + 9]]));
+        }
+        Ok(start)
+    }
+}

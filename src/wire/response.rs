@@ -1,0 +1,169 @@
+//! Reading a response of somebody else, who may be mistaken or lie.
+
+use super::{
+    name::{MAX_LABEL, MAX_NAME},
+    query::{HEADER, flag, flags},
+};
+
+/// A record of a response, its names in full.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Record {
+    /// The owner in wire format, as it is spelt.
+    pub owner: Vec<u8>,
+    /// The type.
+    pub rtype: u16,
+    /// The class.
+    pub class: u16,
+    /// Time to live in seconds.
+    pub ttl: u32,
+    /// The data.
+    pub rdata: Vec<u8>,
+}
+
+/// A response.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Response {
+    /// The header's flags, the RCODE left out.
+    pub flags: u16,
+    /// The extended RCODE.
+    pub rcode: u16,
+    /// Answer, authority and additional section, the OPT record left out.
+    pub sections: [Vec<Record>; 3],
+    /// The data of the OPT record, if there is one.
+    pub options: Option<Vec<u8>>,
+}
+
+const OPT: u16 = 41;
+
+impl Response {
+    /// Reads a message with one question; none if it is malformed.
+    pub fn read(message: &[u8]) -> Option<Response> {
+        let number = |at: usize| Some(u16::from_be_bytes([*message.get(at)?, *message.get(at + 1)?]));
+        if message.len() < HEADER || flags(message) & flag::QR == 0 || number(4)? > 1 {
+            return None;
+        }
+        let bits = flags(message);
+        let mut this = Response { flags: bits & !15, rcode: bits & 15, ..Response::default() };
+        let mut at = HEADER;
+        if number(4)? == 1 {
+            at = name(message, at, &mut Vec::new())? + 4;
+        }
+        for section in 0..3 {
+            for _ in 0..number(6 + 2 * section)? {
+                let (record, next) = record(message, at)?;
+                at = next;
+                if record.rtype == OPT {
+                    if this.options.is_some() || section != 2 {
+                        return None;
+                    }
+                    this.rcode |= (record.ttl >> 20) as u16 & 0xff0;
+                    this.options = Some(record.rdata);
+                } else {
+                    this.sections[section].push(record);
+                }
+            }
+        }
+        Some(this)
+    }
+}
+
+/// Reads the name at `at`, pointers followed, to the end of `out`. Returns where it ends in the message.
+fn name(message: &[u8], mut at: usize, out: &mut Vec<u8>) -> Option<usize> {
+    let start = out.len();
+    let (mut end, mut least) = (None, at);
+    loop {
+        let len = usize::from(*message.get(at)?);
+        match len {
+            0xc0.. => {
+                let to = (len & 0x3f) << 8 | usize::from(*message.get(at + 1)?);
+                end.get_or_insert(at + 2);
+                // Backwards only, and so not for ever.
+                if to >= least {
+                    return None;
+                }
+                (at, least) = (to, to);
+            }
+            0 => {
+                out.push(0);
+                return Some(end.unwrap_or(at + 1));
+            }
+            len if len <= MAX_LABEL => {
+                out.extend_from_slice(message.get(at..=at + len)?);
+                if out.len() - start >= MAX_NAME {
+                    return None;
+                }
+                at += 1 + len;
+            }
+            _ => return None,
+        }
+    }
+}
+
+fn record(message: &[u8], at: usize) -> Option<(Record, usize)> {
+    let mut owner = Vec::with_capacity(32);
+    let at = name(message, at, &mut owner)?;
+    let fixed: &[u8; 10] = message.get(at..at + 10)?.try_into().ok()?;
+    let number = |at: usize| u16::from_be_bytes([fixed[at], fixed[at + 1]]);
+    let (rtype, class) = (number(0), number(2));
+    let ttl = u32::from(number(4)) << 16 | u32::from(number(6));
+    let start = at + 10;
+    let end = start + usize::from(number(8));
+    if end > message.len() {
+        return None;
+    }
+    Some((Record { owner, rtype, class, ttl, rdata: data(message, rtype, start, end)? }, end))
+}
+
+/// Types whose data has names that may be compressed (RFC 3597, 4): how many octets are in front of the names, and how
+/// many names there are.
+fn compressible(rtype: u16) -> Option<(usize, usize)> {
+    match rtype {
+        2 | 3 | 4 | 5 | 7 | 8 | 9 | 12 | 39 | 47 => Some((0, 1)), // NS MD MF CNAME MB MG MR PTR DNAME NSEC
+        6 | 14 | 17 => Some((0, 2)),                              // SOA MINFO RP
+        15 | 18 | 21 | 36 => Some((2, 1)),                        // MX AFSDB RT KX
+        26 => Some((2, 2)),                                       // PX
+        33 => Some((6, 1)),                                       // SRV
+        24 | 46 => Some((18, 1)),                                 // SIG RRSIG
+        _ => None,
+    }
+}
+
+/// Record data with the names in it in full.
+fn data(message: &[u8], rtype: u16, start: usize, end: usize) -> Option<Vec<u8>> {
+    let Some((before, names)) = compressible(rtype) else { return Some(message[start..end].to_vec()) };
+    let mut data = message.get(start..start + before).filter(|_| start + before <= end)?.to_vec();
+    let mut at = start + before;
+    for _ in 0..names {
+        at = name(message, at, &mut data)?;
+    }
+    data.extend_from_slice(message.get(at..end)?);
+    let fits = match rtype {
+        6 => at + 20 == end,
+        2 | 5 | 12 | 15 | 33 | 39 => at == end,
+        _ => true,
+    };
+    (fits && data.len() <= u16::MAX.into()).then_some(data)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_expanded_and_loops_are_not_followed() {
+        let mut message = vec![0, 7, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
+        message.extend_from_slice(b"\x03www\x07example\0\0\x05\0\x01");
+        message.extend_from_slice(b"\xc0\x0c\0\x05\0\x01\0\0\0\x3c\0\x04\x01a\xc0\x10");
+        let response = Response::read(&message).unwrap();
+        assert_eq!(response.sections[0][0].owner, b"\x03www\x07example\0");
+        assert_eq!(response.sections[0][0].rdata, b"\x01a\x07example\0");
+        let last = message.len() - 1;
+        for pointer in [last as u8 - 1, last as u8 - 3, 200] {
+            message[last] = pointer;
+            assert_eq!(Response::read(&message), None, "{pointer}");
+        }
+        for len in 0..message.len() {
+            assert_eq!(Response::read(&message[..len]), None);
+        }
+    }
+}
