@@ -423,7 +423,7 @@ mod tests {
     use crate::{answer::Cookie, listen::tests};
 
     fn answered(view: Option<u32>, kind: Kind, rcode: u16) -> Answered {
-        Answered { len: 12, view, rcode, kind, cookie: Cookie::Absent }
+        Answered { len: 12, view, rcode, kind, cookie: Cookie::Absent, refresh: false }
     }
 
     #[test]

@@ -62,7 +62,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     let node = Arc::new(node::node(config)?);
     let snapshot = Arc::new(ArcSwap::from_pointee(keeper::nothing(&node)));
     let limit = descriptors::raise_limit();
-    let core = Arc::new(Core::new(snapshot, &limits(config, limit)));
+    let core = Arc::new(Core::new(snapshot, &limits(config, limit), runtime.handle()));
     let status = Arc::new(Status::default());
     let mut keeper = Keeper::new(core.clone(), node, status.clone());
     let mut watch = Watch::new(directory);

@@ -30,7 +30,7 @@ pub struct Question<'a> {
 #[derive(Clone, Copy)]
 pub struct Forward<'s> {
     /// Where.
-    pub route: &'s Route,
+    pub route: &'s Arc<Route>,
     name: [u8; MAX_NAME],
     /// The type.
     pub qtype: u16,
@@ -42,7 +42,7 @@ pub struct Forward<'s> {
 
 impl<'s> Forward<'s> {
     /// Asks this by this route.
-    pub fn new(route: &'s Route, question: &Question) -> Forward<'s> {
+    pub fn new(route: &'s Arc<Route>, question: &Question) -> Forward<'s> {
         let mut name = [0; MAX_NAME];
         let wire = question.name.wire();
         name[..wire.len()].copy_from_slice(wire);
@@ -180,6 +180,8 @@ pub struct Found<'k> {
     pub ttl: u32,
     /// It has ended, and nobody could be asked anew (RFC 8767).
     pub stale: bool,
+    /// It is in demand and ends soon: whoever is told so, which is nobody else, has it asked for anew.
+    pub refresh: bool,
 }
 
 /// Knows what others answered.

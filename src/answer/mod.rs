@@ -5,6 +5,7 @@
 
 mod autodefined;
 mod cookie;
+mod dns64;
 mod endpoint;
 pub mod known;
 mod resolve;
@@ -83,6 +84,8 @@ pub struct Answered {
     pub kind: Kind,
     /// What the query's cookie proves of its sender.
     pub cookie: Cookie,
+    /// Something in it is in demand and ends soon: it is to be asked for anew.
+    pub refresh: bool,
 }
 
 /// What answered, for the counters.
@@ -184,7 +187,14 @@ pub fn answer_traced<'s, K: Known, T: Trace>(
             reply[2..4].copy_from_slice(&bits.to_be_bytes());
             reply[4..HEADER].fill(0);
             let kind = Kind::Refused;
-            Outcome::Reply(Answered { len: HEADER, view: None, rcode: rcode::NOTIMP, kind, cookie: Cookie::Absent })
+            Outcome::Reply(Answered {
+                len: HEADER,
+                view: None,
+                rcode: rcode::NOTIMP,
+                kind,
+                cookie: Cookie::Absent,
+                refresh: false,
+            })
         }
         Packet::Malformed { question, edns } => {
             let frame = Frame::new(snapshot, client, moment, edns.as_ref());
@@ -254,7 +264,7 @@ impl<'a> Frame<'a> {
             reply.set(flag::RA);
         }
         let len = reply.finish(code, self.opt.as_ref(), ede);
-        Outcome::Reply(Answered { len, view: None, rcode: code, kind, cookie: self.cookie })
+        Outcome::Reply(Answered { len, view: None, rcode: code, kind, cookie: self.cookie, refresh: false })
     }
 }
 
@@ -311,9 +321,10 @@ fn answer_query<'s, K: Known, T: Trace>(
     if let Some(forward) = resolved.forward {
         return Outcome::Forward(forward);
     }
+    let refresh = resolved.refresh;
     let len = resolved.reply.finish(resolved.rcode, frame.opt.as_ref(), resolved.why.ede());
     let (view, rcode, kind, cookie) = (Some(view.slot), resolved.rcode, resolved.kind, frame.cookie);
-    Outcome::Reply(Answered { len, view, rcode, kind, cookie })
+    Outcome::Reply(Answered { len, view, rcode, kind, cookie, refresh })
 }
 
 /// Makes of an error reply the truncated one that sends its client to TCP. Returns its length.

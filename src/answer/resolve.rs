@@ -1,7 +1,7 @@
 //! Which rule: the longest suffix wins, and every CNAME target is decided anew (resolution.md 2).
 
 use super::{
-    Client, Kind, Moment, autodefined,
+    Client, Kind, Moment, autodefined, dns64,
     known::{self, Forward, Known, Question},
     trace::{Stage, Trace},
     whoami, why,
@@ -39,6 +39,7 @@ pub struct Resolved<'r, 's> {
     pub why: Why<'s>,
     /// Instead of a reply: others have to be asked first.
     pub forward: Option<Forward<'s>>,
+    pub refresh: bool,
 }
 
 /// The extended error of a reply, if there is one.
@@ -68,7 +69,7 @@ pub enum Outcome<'s> {
     /// Others failed to answer, for this reason.
     Failed(Option<(u16, Arc<str>)>),
     /// Others have to be asked, by this route.
-    Forward(&'s Route),
+    Forward(&'s Arc<Route>),
     /// It is no name of ours, and nobody is to be asked.
     Nowhere(&'static str),
 }
@@ -107,9 +108,13 @@ pub struct Resolver<'r, 's, 'q, K, T> {
     pub known: &'q K,
     pub wishes: Wishes,
     /// All that was answered so far was validated.
-    authentic: bool,
+    pub authentic: bool,
+    /// AAAA records are to be made of A records, where there are none.
+    dns64: bool,
     /// Something that was answered has ended.
     stale: bool,
+    /// Something that was answered is to be asked for anew.
+    refresh: bool,
     pub view: &'s View,
     pub found: Found<'s>,
     pub moment: Moment,
@@ -147,7 +152,9 @@ pub fn resolve<'r, 's, 'q, K: Known, T: Trace>(
             authentic: dnssec_ok || bits & flag::AD != 0,
         },
         authentic: true,
+        dns64: dns64::is_wanted(snapshot, &found, query.qtype, dnssec_ok && bits & flag::CD != 0),
         stale: false,
+        refresh: false,
         view,
         found,
         moment,
@@ -186,7 +193,7 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
             Why::Nothing if self.stale => Why::Ours(Ede { code: 3, text: ["nobody could be asked anew", "", ""] }),
             why => why,
         };
-        Resolved { reply: self.reply, rcode, kind, why, forward: None }
+        Resolved { reply: self.reply, rcode, kind, why, forward: None, refresh: self.refresh }
     }
 
     #[inline]
@@ -196,7 +203,10 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
         let mut kind = None;
         for hop in 0..=MOST_HOPS {
             owners[hop] = self.name_at;
-            let (outcome, by) = self.decide(hop == 0);
+            let (outcome, by) = match self.dns64 {
+                true => self.decide_dns64(hop == 0),
+                false => self.decide(hop == 0),
+            };
             self.authentic &= by == Kind::Forward;
             let kind = *kind.get_or_insert(by);
             let target = match outcome {
@@ -208,6 +218,7 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
                 }
                 Outcome::Failed(why) => {
                     self.reply.rewind(question, Section::Answer, 0);
+                    self.reply.clear(flag::AA);
                     let why = why.map_or(Why::Nothing, |(code, text)| Why::Theirs(code, text));
                     return self.ended(rcode::SERVFAIL, kind, why);
                 }
@@ -243,7 +254,7 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
 
     /// Answers with what others answered, if that is known.
     #[inline]
-    pub fn forward(&mut self, route: &'s Route) -> Outcome<'s> {
+    pub fn forward(&mut self, route: &'s Arc<Route>) -> Outcome<'s> {
         let question = Question {
             name: self.name,
             qtype: self.qtype,
@@ -251,10 +262,10 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
             checking_disabled: self.wishes.checking_disabled,
         };
         let (reply, name, name_at) = (&mut self.reply, &*self.name, self.name_at);
-        let (authentic, stale) = (&mut self.authentic, &mut self.stale);
+        let (authentic, stale, refresh) = (&mut self.authentic, &mut self.stale, &mut self.refresh);
         let recursion = self.wishes.recursion;
         let outcome = self.known.with(route.id, &question, self.moment.now, |found| {
-            let Some(known::Found { entry, ttl, stale: is_stale }) = found else {
+            let Some(known::Found { entry, ttl, stale: is_stale, refresh: is_ending }) = found else {
                 return match recursion {
                     true => Outcome::Forward(route),
                     false => Outcome::Nowhere("recursion is not desired, and the answer is not in the cache"),
@@ -265,6 +276,7 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
             }
             *authentic &= entry.authentic;
             *stale |= is_stale;
+            *refresh |= is_ending;
             let owner = |written: &[u8], skip: usize| match name_at == HEADER {
                 true => HEADER + name.start(skip.min(name.labels())),
                 false => suffix_at(written, name_at, skip.min(name.labels())),
@@ -311,7 +323,7 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
 
     /// Decides what is responsible for the name in question, and has it answer.
     #[inline]
-    fn decide(&mut self, first: bool) -> (Outcome<'s>, Kind) {
+    pub fn decide(&mut self, first: bool) -> (Outcome<'s>, Kind) {
         let (snapshot, view) = (self.snapshot, self.view);
         let (name, found) = (&*self.name, &self.found);
         self.trace.notes(Stage::Cut, || candidates(snapshot, view, name));
@@ -383,7 +395,7 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
                                 .note(Stage::Cut, || format!("not FORWARD rule {id}: the SYSTEM rule takes it out"));
                             continue;
                         }
-                        RuleType::Delegate => continue, // acts on referrals, not on queries
+                        RuleType::Delegate => continue, // acts on referrals, not on names
                         RuleType::Forward => {
                             self.note_rule(rule);
                             (Some(self.forward(&rule.route)), Kind::Forward)

@@ -8,6 +8,8 @@ use super::{
 use crate::{
     snapshot::{
         MAX_ALIASES,
+        networks::Path,
+        routes::Route,
         zone::{Node, Search, Set, Zone},
     },
     wire::{
@@ -17,6 +19,7 @@ use crate::{
         reply::{Full, Section, expand_name},
     },
 };
+use std::sync::Arc;
 
 impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
     /// Has a zone answer. The name in question is at its apex or below it. None if the name falls through.
@@ -43,6 +46,17 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
                 self.trace.note(Stage::Zone, || format!("the wildcard {} stands in for the name", node.name()));
                 self.node(zone, node, apex)
             }
+            Search::Cut(node) if let Some(route) = self.way_below(node) => {
+                self.trace.note(Stage::Zone, || {
+                    format!(
+                        "{} is delegated, and by DELEGATE rule {} asked: {}",
+                        node.name(),
+                        route.rule,
+                        route.servers
+                    )
+                });
+                return Some(self.forward(route));
+            }
             Search::Cut(node) => {
                 self.trace.note(Stage::Zone, || format!("{} is delegated: a referral", node.name()));
                 self.referral(node, apex).map(|()| Outcome::Done(rcode::NOERROR))
@@ -60,6 +74,12 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
             self.reply.truncate();
             Outcome::Done(rcode::NOERROR)
         }))
+    }
+
+    /// The way below a zone cut, if a DELEGATE rule has it followed.
+    fn way_below(&self, cut: Node) -> Option<&'s Arc<Route>> {
+        let is_followed = self.wishes.recursion && self.view.path != Path::InboundDelegation;
+        is_followed.then(|| self.view.delegations.find(self.name, self.name.labels() - cut.labels()))?
     }
 
     fn negative(&mut self, zone: &'s Zone, apex: usize) -> Result<(), Full> {

@@ -24,12 +24,20 @@ impl Cache {
             self.entries.write().unwrap().insert(key, entry);
         }
     }
+
+    /// Keeps that nobody answered.
+    pub fn insert_failure(&self, _key: Key, _entry: Arc<Entry>) {}
+
+    /// What has ended, if it may be used where nobody answers.
+    pub fn stale(&self, _key: &Key, _now: i64) -> Option<Arc<Entry>> {
+        None
+    }
 }
 
 impl Known for Cache {
     fn with<R>(&self, route: RouteId, question: &Question, now: i64, use_it: impl FnOnce(Option<Found>) -> R) -> R {
         let entries = self.entries.read().unwrap();
         let entry = entries.get(&Key::new(route, question)).filter(|entry| entry.end() > now);
-        use_it(entry.map(|entry| Found { entry, ttl: (entry.end() - now) as u32, stale: false }))
+        use_it(entry.map(|entry| Found { entry, ttl: (entry.end() - now) as u32, stale: false, refresh: false }))
     }
 }

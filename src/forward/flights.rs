@@ -4,7 +4,10 @@ use super::Answers;
 use crate::answer::known::Key;
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 use tokio::{
     sync::watch,
@@ -12,57 +15,73 @@ use tokio::{
 };
 
 /// The questions that are on their way.
-#[derive(Default)]
-pub struct Flights(Mutex<HashMap<Key, watch::Receiver<Option<Answers>>>>);
+#[derive(Clone, Default)]
+pub struct Flights(Arc<Mutex<HashMap<Key, Landing>>>);
 
 /// One's place on a flight.
-pub enum Place<'f> {
+pub enum Place {
     /// Whoever is the first asks.
-    Pilot(Flight<'f>),
+    Pilot(Flight),
     /// All others wait.
     Passenger(Landing),
 }
 
 /// A question that is to be asked.
-pub struct Flight<'f> {
-    flights: &'f Flights,
+pub struct Flight {
+    flights: Flights,
     key: Key,
     sender: watch::Sender<Option<Answers>>,
+    looped: Arc<AtomicBool>,
 }
 
 /// What others wait for.
-pub struct Landing(watch::Receiver<Option<Answers>>);
+#[derive(Clone)]
+pub struct Landing {
+    receiver: watch::Receiver<Option<Answers>>,
+    looped: Arc<AtomicBool>,
+}
 
 impl Flights {
     /// Takes a place.
-    pub fn join(&self, key: &Key) -> Place<'_> {
+    pub fn join(&self, key: &Key) -> Place {
         let mut flights = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(receiver) = flights.get(key) {
-            return Place::Passenger(Landing(receiver.clone()));
+        if let Some(landing) = flights.get(key) {
+            return Place::Passenger(landing.clone());
         }
         let (sender, receiver) = watch::channel(None);
-        flights.insert(key.clone(), receiver);
-        Place::Pilot(Flight { flights: self, key: key.clone(), sender })
+        let looped = Arc::new(AtomicBool::new(false));
+        flights.insert(key.clone(), Landing { receiver, looped: looped.clone() });
+        Place::Pilot(Flight { flights: self.clone(), key: key.clone(), sender, looped })
     }
 }
 
-impl Flight<'_> {
+impl Flight {
+    /// Whether the question came back to us while it was on its way.
+    pub fn has_looped(&self) -> bool {
+        self.looped.load(Relaxed)
+    }
+
     /// Tells all who wait.
-    pub fn land(self, answers: Answers) {
-        self.sender.send_replace(Some(answers));
+    pub fn land(self, answers: &Answers) {
+        self.sender.send_replace(Some(answers.clone()));
     }
 }
 
-impl Drop for Flight<'_> {
+impl Drop for Flight {
     fn drop(&mut self) {
         self.flights.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.key);
     }
 }
 
 impl Landing {
+    /// The question has come back to us: those who were asked ask us.
+    pub fn note_loop(&self) {
+        self.looped.store(true, Relaxed);
+    }
+
     /// Waits for the answers; none if there are none by then.
     pub async fn wait(mut self, deadline: Instant) -> Option<Answers> {
-        let landed = timeout_at(deadline, self.0.wait_for(Option::is_some)).await;
+        let landed = timeout_at(deadline, self.receiver.wait_for(Option::is_some)).await;
         landed.ok()?.ok()?.clone()
     }
 }

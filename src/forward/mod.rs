@@ -3,6 +3,7 @@
 //! `respond` calls [`answer`](crate::answer::answer) again and again: each time that it says whom to ask, they are asked,
 //! and what they said is known the next time. Nothing of a half-made answer is carried over an await.
 
+mod ask;
 pub mod cache;
 mod flights;
 pub mod read;
@@ -11,16 +12,14 @@ pub mod upstream;
 use crate::{
     answer::{
         Answered, Client, Moment, Outcome, answer,
-        known::{Entry, Forward, Found, Key, Known, Question},
+        known::{Entry, Found, Key, Known, Question},
     },
-    listen::{Core, now},
-    snapshot::{
-        Snapshot,
-        routes::{RouteId, Servers},
-    },
+    listen::Core,
+    snapshot::{Snapshot, routes::RouteId},
 };
+use ask::Asker;
 use cache::Cache;
-use flights::{Flights, Place};
+use flights::Flights;
 use std::{
     sync::{
         Arc,
@@ -28,7 +27,6 @@ use std::{
     },
     time::Duration,
 };
-use tokio::time::Instant;
 use upstream::Upstreams;
 
 /// A client never waits longer than this.
@@ -37,10 +35,8 @@ const PATIENCE: Duration = Duration::from_millis(4500);
 const STALE_PATIENCE: Duration = Duration::from_millis(1800);
 /// The TTL of what has ended (RFC 8767, 4), in seconds.
 pub const STALE_TTL: u32 = 30;
-/// How long a failure is known, in seconds (RFC 9520, 3.2).
-const FAILURE_TTL: u32 = 5;
-/// How many questions one query may lead to.
-const MOST_QUESTIONS: usize = 40;
+/// What is in demand is asked for anew when no more than this part of its TTL is left.
+pub const REFRESH: u32 = 10;
 
 /// What asking others takes.
 pub struct Forwarding {
@@ -104,30 +100,23 @@ impl Drop for Waiting {
 
 /// Answers one query into `reply`, whose length is the most that the transport carries, and asks others if need be. None
 /// if there is nothing to say. It must not be cancelled: run it in a task of its own.
-pub async fn respond(core: &Core, client: &Client, query: &[u8], reply: &mut [u8]) -> Option<Answered> {
-    let forwarding = &core.forwarding;
-    let snapshot = core.snapshot.load_full();
-    let draw = forwarding.draw.fetch_add(1, Relaxed);
-    let deadline = Instant::now() + PATIENCE;
-    let mut known = Gathered { cache: &forwarding.cache, entries: Vec::new() };
-    loop {
-        let outcome = answer(&snapshot, &known, client, Moment { now: now(), draw }, query, reply);
-        let forward = match outcome {
-            Outcome::Reply(answered) => return Some(answered),
-            Outcome::Drop => return None,
-            Outcome::Forward(forward) => forward,
-        };
-        let name = forward.name();
-        let question = forward.question(&name);
-        let key = Key::new(forward.route.id, &question);
-        let found = match known.entries.len() < MOST_QUESTIONS {
-            true => ask(core, &snapshot, client, &forward, &question, &key, deadline).await,
-            false => {
-                vec![(key.clone(), Arc::new(Entry::failure(0, "this name leads to too many questions", now(), 0)))]
-            }
-        };
-        known.entries.extend(found.into_iter().map(|(key, entry)| (key, entry, false)));
+pub async fn respond(core: &Arc<Core>, client: &Client, query: &[u8], reply: &mut [u8]) -> Option<Answered> {
+    let answered = Asker::new(core, client).respond(query, reply, false).await;
+    if answered.is_some_and(|answered| answered.refresh) {
+        refresh(core, client, query);
     }
+    answered
+}
+
+/// Asks anew, in a task of its own, for what a query was answered with and what ends soon.
+#[cold]
+pub fn refresh(core: &Arc<Core>, client: &Client, query: &[u8]) {
+    let Some(place) = core.forwarding.wait() else { return };
+    let (asker, query) = (Asker::new(core, client), query.to_vec());
+    core.runtime.spawn(async move {
+        asker.respond(&query, &mut vec![0; u16::MAX.into()], true).await;
+        drop(place);
+    });
 }
 
 /// Fails a query that there is no room for.
@@ -142,79 +131,30 @@ pub fn fail<'s>(
     answer(snapshot, &Failing(Entry::failure(0, why, moment.now, 0)), client, moment, query, reply)
 }
 
-type Answers = Vec<(Key, Arc<Entry>)>;
-
-/// Asks others, or waits for somebody who has asked the same. There is always an answer, if only that of a failure.
-async fn ask(
-    core: &Core,
-    snapshot: &Snapshot,
-    client: &Client,
-    forward: &Forward<'_>,
-    question: &Question<'_>,
-    key: &Key,
-    deadline: Instant,
-) -> Answers {
-    let forwarding = &core.forwarding;
-    let landed = match forwarding.flights.join(key) {
-        Place::Passenger(landing) => landing.wait(deadline).await,
-        Place::Pilot(flight) => {
-            let answers = go(core, snapshot, client, forward, question, deadline).await;
-            flight.land(answers.clone());
-            Some(answers)
-        }
-    };
-    landed.unwrap_or_else(|| vec![(key.clone(), Arc::new(Entry::failure(22, "no server answered in time", now(), 0)))])
-}
-
-async fn go(
-    core: &Core,
-    _snapshot: &Snapshot,
-    _client: &Client,
-    forward: &Forward<'_>,
-    question: &Question<'_>,
-    deadline: Instant,
-) -> Answers {
-    let forwarding = &core.forwarding;
-    let key = || Key::new(forward.route.id, question);
-    let asked = match &forward.route.servers {
-        Servers::Targets { .. } => forwarding.upstreams.ask(forward.route, question, deadline).await,
-        Servers::Recursion => Err(upstream::Failure { code: 0, text: "recursion is not there yet".into() }),
-    };
-    let answers = match asked {
-        Ok(response) => read::read(&response.message, forward.route, question, now()),
-        Err(failure) => Err(failure),
-    };
-    match answers {
-        Ok(answers) => {
-            for (key, entry) in &answers {
-                forwarding.cache.insert(key.clone(), entry.clone());
-            }
-            answers
-        }
-        Err(failure) => {
-            let entry = Arc::new(Entry::failure(failure.code, &failure.text, now(), FAILURE_TTL));
-            forwarding.cache.insert(key(), entry.clone());
-            vec![(key(), entry)]
-        }
-    }
-}
+/// What others said: the answer to the question is the first; then what it leads to.
+type Answers = Arc<Vec<(Key, Arc<Entry>)>>;
 
 /// What is known to one query: what was asked for it, and then the cache.
 struct Gathered<'c> {
     cache: &'c Cache,
+    /// What is known but ends soon counts as not known.
+    renew: bool,
     /// With whether they have ended.
-    entries: Vec<(Key, Arc<Entry>, bool)>,
+    entries: Vec<(Answers, bool)>,
 }
 
 impl Known for Gathered<'_> {
     fn with<R>(&self, route: RouteId, question: &Question, now: i64, use_it: impl FnOnce(Option<Found>) -> R) -> R {
-        match self.entries.iter().find(|(key, ..)| key.is(route, question)) {
-            Some((_, entry, stale)) => {
+        for (answers, stale) in &self.entries {
+            if let Some((_, entry)) = answers.iter().find(|(key, _)| key.is(route, question)) {
                 let ttl = if *stale { STALE_TTL } else { (entry.end() - now).clamp(0, entry.ttl.into()) as u32 };
-                use_it(Some(Found { entry, ttl, stale: *stale }))
+                return use_it(Some(Found { entry, ttl, stale: *stale, refresh: false }));
             }
-            None => self.cache.with(route, question, now, use_it),
         }
+        self.cache.with(route, question, now, |found| match found {
+            Some(found) if self.renew && found.ttl <= found.entry.ttl / REFRESH => use_it(None),
+            found => use_it(found),
+        })
     }
 }
 
@@ -223,6 +163,6 @@ struct Failing(Entry);
 
 impl Known for Failing {
     fn with<R>(&self, _: RouteId, _: &Question, _: i64, use_it: impl FnOnce(Option<Found>) -> R) -> R {
-        use_it(Some(Found { entry: &self.0, ttl: 0, stale: false }))
+        use_it(Some(Found { entry: &self.0, ttl: 0, stale: false, refresh: false }))
     }
 }

@@ -3,7 +3,7 @@
 use super::upstream::Failure;
 use crate::{
     answer::known::{Entry, Key, OWNER, Question, Records},
-    snapshot::routes::Route,
+    snapshot::routes::{NameServer, RouteId},
     wire::{
         query::{LookupName, flag, rcode},
         rdata::rtype,
@@ -19,34 +19,42 @@ const MAX_NEGATIVE_TTL: u32 = 3 * 3600;
 /// How many links of a chain are taken from one response.
 const MOST_LINKS: usize = 16;
 
-/// Takes from a response, link by link, what it says of the name asked for and of the targets that this leads to. The
-/// first of the answers is that to the question.
-pub fn read(message: &[u8], route: &Route, question: &Question, now: i64) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
+/// What a response says.
+pub enum Read {
+    /// This, link by link: of the name asked for, and of the targets that it leads to.
+    Answers(Vec<(Key, Arc<Entry>)>),
+    /// That others are to be asked.
+    Referral {
+        /// The name that they answer for, in lower case and wire format.
+        domain: Box<[u8]>,
+        /// Who they are.
+        name_servers: Vec<NameServer>,
+    },
+}
+
+/// Reads the response of one who answers for `domain`. What it says is kept under `route`.
+pub fn read(message: &[u8], route: RouteId, domain: &[u8], question: &Question, now: i64) -> Result<Read, Failure> {
     let failure = |code, text: &str| Failure { code, text: text.into() };
     let Some(response) = Response::read(message) else { return Err(failure(0, "the answer is malformed")) };
     if !matches!(response.rcode, rcode::NOERROR | rcode::NXDOMAIN) {
         return Err(failure(22, &format!("the server failed with RCODE {}", response.rcode)));
     }
-    let reader = Reader { response: &response, route, question, now };
-    let mut answers = Vec::new();
+    let reader = Reader { response: &response, domain, question, now };
+    let mut answers: Vec<(Key, Arc<Entry>)> = Vec::new();
     let mut name = question.name.clone();
     while answers.len() < MOST_LINKS {
-        match reader.link(&name, answers.is_empty()) {
-            Some(entry) => {
-                let target = entry.target.and_then(|at| LookupName::new(&entry.answer.octets[at.into()..]));
-                answers.push((Key::new(route.id, &Question { name: &name, ..*question }), Arc::new(entry)));
-                // Of what is outside of its domain a server is not believed.
-                match target.filter(|target| is_within(target, &route.domain)) {
-                    Some(target) if answers.iter().all(|(key, _)| *key.name != *target.wire()) => name = target,
-                    _ => break,
-                }
-            }
-            None => break,
+        let Some(entry) = reader.link(&name, answers.is_empty()) else { break };
+        let target = entry.target.and_then(|at| LookupName::new(&entry.answer.octets[at.into()..]));
+        answers.push((Key::new(route, &Question { name: &name, ..*question }), Arc::new(entry)));
+        // Of what is outside of its domain a server is not believed.
+        match target.filter(|target| is_within(target, domain)) {
+            Some(target) if answers.iter().all(|(key, _)| *key.name != *target.wire()) => name = target,
+            _ => break,
         }
     }
     match answers.is_empty() {
-        true => Err(failure(22, "the server knows only other servers to ask")),
-        false => Ok(answers),
+        true => reader.referral(),
+        false => Ok(Read::Answers(answers)),
     }
 }
 
@@ -57,7 +65,7 @@ fn is_within(name: &LookupName, domain: &[u8]) -> bool {
 
 struct Reader<'a> {
     response: &'a Response,
-    route: &'a Route,
+    domain: &'a [u8],
     question: &'a Question<'a>,
     now: i64,
 }
@@ -135,7 +143,7 @@ impl<'a> Reader<'a> {
     }
 
     fn is_ours(&self, owner: &[u8]) -> bool {
-        LookupName::new(owner).is_some_and(|owner| is_within(&owner, &self.route.domain))
+        LookupName::new(owner).is_some_and(|owner| is_within(&owner, self.domain))
     }
 
     /// Whether the response names only other servers to ask.
@@ -144,6 +152,31 @@ impl<'a> Reader<'a> {
         self.response.flags & flag::AA == 0
             && answer.is_empty()
             && authority.iter().any(|record| record.rtype == rtype::NS)
+    }
+
+    /// The name servers that it names, with those of their addresses that it is believed to know: those below the name
+    /// that they answer for, which is itself below that of the server and not above the name in question.
+    fn referral(&self) -> Result<Read, Failure> {
+        let [_, authority, additional] = &self.response.sections;
+        let name = self.question.name;
+        let is_cut = |record: &&Record| {
+            let above = (0..name.labels()).any(|skip| record.owner.eq_ignore_ascii_case(name.suffix(skip)));
+            record.rtype == rtype::NS && record.class == 1 && above && record.owner.len() > self.domain.len()
+        };
+        let first = authority.iter().find(is_cut).filter(|first| self.is_ours(&first.owner));
+        let Some(first) = first else {
+            return Err(Failure { code: 22, text: "the server knows only other servers to ask".into() });
+        };
+        let domain = first.owner.to_ascii_lowercase();
+        let of_cut = authority.iter().filter(|r| r.rtype == rtype::NS && r.owner.eq_ignore_ascii_case(&domain));
+        let name_servers = of_cut.map(|record| {
+            let name = record.rdata.to_ascii_lowercase();
+            let of_name = additional.iter().filter(|r| r.class == 1 && r.owner.eq_ignore_ascii_case(&name));
+            let is_below = LookupName::new(&name).is_some_and(|name| is_within(&name, &domain));
+            let addresses = of_name.filter(|_| is_below).filter_map(Record::address).collect();
+            NameServer { name: name.into(), addresses }
+        });
+        Ok(Read::Referral { name_servers: name_servers.collect(), domain: domain.into() })
     }
 }
 

@@ -15,6 +15,7 @@ use std::{
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
+use tokio::runtime::Handle;
 
 #[cfg(not(test))]
 use crate::answer::answer;
@@ -34,16 +35,19 @@ pub struct Core {
     pub connections: stream::Connections,
     /// What asks others.
     pub forwarding: Arc<Forwarding>,
+    /// Where tasks run.
+    pub runtime: Handle,
     /// The counters.
     pub metrics: Metrics,
 }
 
 impl Core {
     /// Listeners' common state, with the limits of the configuration.
-    pub fn new(snapshot: Published, limits: &Limits) -> Core {
+    pub fn new(snapshot: Published, limits: &Limits, runtime: &Handle) -> Core {
         Core {
             metrics: Metrics::new(snapshot.clone()),
             snapshot,
+            runtime: runtime.clone(),
             error_limit: ErrorLimit::new(limits.error_answers_per_second, random_seed()),
             connections: stream::Connections::new(limits),
             forwarding: Arc::new(Forwarding::new(&limits.forwarding, Upstreams::new())),
@@ -84,6 +88,8 @@ pub(crate) mod tests {
         manifest::Loaded,
         snapshot::{Node, compile},
     };
+    use std::sync::LazyLock;
+    use tokio::runtime::Runtime;
 
     /// Stands for the function that answers: the reply is the query, then the client's local address as text. A query
     /// that begins with `drop` has no reply, with `error` it is REFUSED, and `size` followed by two octets asks for a
@@ -109,7 +115,14 @@ pub(crate) mod tests {
             rcode: if query.starts_with(b"error") { 5 } else { 0 },
             kind: Kind::Zone,
             cookie: Cookie::Absent,
+            refresh: false,
         })
+    }
+
+    /// Where the tasks of all tests run.
+    pub fn runtime() -> &'static Runtime {
+        static RUNTIME: LazyLock<Runtime> = LazyLock::new(|| Runtime::new().unwrap());
+        &RUNTIME
     }
 
     pub fn limits() -> Limits {
@@ -125,6 +138,6 @@ pub(crate) mod tests {
     pub fn core(limits: &Limits) -> Arc<Core> {
         let node = Arc::new(Node { cookie_secrets: vec![[7; 16]], ..Node::default() });
         let (snapshot, _) = compile(&Loaded::default(), &node, None).unwrap();
-        Arc::new(Core::new(Arc::new(ArcSwap::from_pointee(snapshot)), limits))
+        Arc::new(Core::new(Arc::new(ArcSwap::from_pointee(snapshot)), limits, runtime().handle()))
     }
 }

@@ -27,7 +27,6 @@ use std::{
     thread::JoinHandle,
     time::{Duration, Instant},
 };
-use tokio::runtime::Handle;
 
 /// Packets per system call.
 const BATCH: usize = 32;
@@ -92,14 +91,8 @@ fn set_option(socket: &Socket, level: libc::c_int, option: libc::c_int, value: l
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Starts a thread for each socket. They end when `stop` is set, after they have answered what has arrived. What others
-/// have to be asked for is answered by tasks of `runtime`.
-pub fn start(
-    core: &Arc<Core>,
-    sockets: Vec<Socket>,
-    stop: &Arc<AtomicBool>,
-    runtime: &Handle,
-) -> io::Result<Vec<JoinHandle<()>>> {
+/// Starts a thread for each socket. They end when `stop` is set, after they have answered what has arrived.
+pub fn start(core: &Arc<Core>, sockets: Vec<Socket>, stop: &Arc<AtomicBool>) -> io::Result<Vec<JoinHandle<()>>> {
     let mut threads = Vec::with_capacity(sockets.len());
     let late = Arc::new(Mutex::new(core.metrics.writer(Transport::Udp)));
     for (number, socket) in sockets.into_iter().enumerate() {
@@ -111,7 +104,6 @@ pub fn start(
             draw: super::random_seed().0 as u32,
             batch: Batch::new(socket),
             name: LookupName::root(),
-            runtime: runtime.clone(),
             late: late.clone(),
         };
         let stop = stop.clone();
@@ -143,9 +135,7 @@ struct Worker {
     batch: Batch,
     /// Room for the name of the query that is looked at.
     name: LookupName,
-    /// Where others are asked.
-    runtime: Handle,
-    /// Counts what is answered there.
+    /// Counts what is answered in tasks, after others were asked.
     late: Arc<Mutex<Writer>>,
 }
 
@@ -216,21 +206,24 @@ impl Worker {
             let Some(place) = self.core.forwarding.wait() else {
                 outcome =
                     forward::fail(snapshot, &client, moment, query, reply, "too many queries wait for other servers");
-                return self.finish(outcome, source, index);
+                return self.finish(outcome, client, index);
             };
             let late = Late { client, query: query.into(), path: self.batch.path(index), place };
-            return drop(self.runtime.spawn(late.answer(self.core.clone(), self.late.clone())));
+            return drop(self.core.runtime.spawn(late.answer(self.core.clone(), self.late.clone())));
         }
-        self.finish(outcome, source, index);
+        self.finish(outcome, client, index);
     }
 
-    fn finish(&mut self, outcome: Outcome, source: IpAddr, index: usize) {
+    fn finish(&mut self, outcome: Outcome, client: Client, index: usize) {
         let Outcome::Reply(mut answered) = outcome else {
             self.writer.dropped(Dropped::Silent);
             return;
         };
-        let Some(Packet { reply, .. }) = self.batch.packet(index) else { return };
-        if is_limited(&answered) && !apply_limit(&self.core, &mut self.writer, source, &mut answered, reply) {
+        let Some(Packet { query, reply, .. }) = self.batch.packet(index) else { return };
+        if answered.refresh {
+            forward::refresh(&self.core, &client, query);
+        }
+        if is_limited(&answered) && !apply_limit(&self.core, &mut self.writer, client.source, &mut answered, reply) {
             return;
         }
         self.writer.answered(&answered);
@@ -585,8 +578,7 @@ mod tests {
             let sockets = bind(address.parse().unwrap()).unwrap();
             let address = sockets[0].local_addr().unwrap().as_socket().unwrap();
             let stop = Arc::new(AtomicBool::new(false));
-            let runtime = tokio::runtime::Runtime::new().unwrap();
-            let threads = start(&core, sockets, &stop, runtime.handle()).unwrap();
+            let threads = start(&core, sockets, &stop).unwrap();
             Server { core, address, stop, threads }
         }
 
@@ -656,8 +648,7 @@ mod tests {
         for _ in 0..100 {
             client.send_to(b"query", address).unwrap();
         }
-        let runtime = tokio::runtime::Runtime::new().unwrap();
-        for thread in start(&core, sockets, &Arc::new(AtomicBool::new(true)), runtime.handle()).unwrap() {
+        for thread in start(&core, sockets, &Arc::new(AtomicBool::new(true))).unwrap() {
             thread.join().unwrap();
         }
         for _ in 0..100 {
@@ -723,7 +714,9 @@ mod tests {
         let (truncated, dropped, bad_cookie) = ((true, true, 5), (false, false, 5), (true, false, 23));
         assert_eq!(results[..4], [truncated, dropped, truncated, dropped]);
         assert_eq!(results[4..], [truncated, bad_cookie, truncated, bad_cookie]);
-        let with = |rcode, cookie| is_limited(&Answered { len: 0, view: None, rcode, kind: Kind::Zone, cookie });
+        let with = |rcode, cookie| {
+            is_limited(&Answered { len: 0, view: None, rcode, kind: Kind::Zone, cookie, refresh: false })
+        };
         assert!(
             !with(0, Cookie::Absent) && !with(3, Cookie::Client) && with(2, Cookie::Absent) && !with(2, Cookie::Valid)
         );

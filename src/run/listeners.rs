@@ -93,7 +93,7 @@ impl Listeners {
         let _runtime = self.runtime.enter();
         let tcp = TcpListener::from_std(tcp).map_err(failed("TCP"))?;
         let udp_stop = Arc::new(AtomicBool::new(false));
-        let threads = udp::start(&self.core, udp, &udp_stop, &self.runtime).map_err(failed("UDP"))?;
+        let threads = udp::start(&self.core, udp, &udp_stop).map_err(failed("UDP"))?;
         let (tcp_stop, stopped) = watch::channel(false);
         self.runtime.spawn(self.streams.clone().accept(tcp, stopped));
         self.open.insert(address, Listener { udp_stop, tcp_stop, threads });

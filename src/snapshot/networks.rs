@@ -43,6 +43,8 @@ pub struct SubnetInfo {
     pub id: Id,
     /// Where it is.
     pub az: Az,
+    /// AAAA records are made of A records for its clients.
+    pub dns64: bool,
 }
 
 /// By which way a client comes.
@@ -149,7 +151,11 @@ impl Networks {
             prefixes.extend(vpc.cidr_blocks.iter().map(|block| (*block, Member { network, subnet: None })));
             for (id, subnet) in &vpc.subnets {
                 let at = this.subnets.len() as u32;
-                this.subnets.push(SubnetInfo { id: id.clone(), az: azs.number(&subnet.availability_zone_id) });
+                this.subnets.push(SubnetInfo {
+                    id: id.clone(),
+                    az: azs.number(&subnet.availability_zone_id),
+                    dns64: subnet.enable_dns64,
+                });
                 let member = Member { network, subnet: Some(at) };
                 prefixes.extend(subnet.cidr_blocks.iter().map(|block| (*block, member)));
             }

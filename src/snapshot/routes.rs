@@ -1,6 +1,9 @@
 //! Routes: where a name goes that others answer for. A route is data; `crate::forward` goes it.
 
-use crate::manifest::{Id, Manifest, Protocol, ResolverRule, RuleType};
+use crate::{
+    manifest::{Id, Manifest, Protocol, ResolverRule, RuleType},
+    wire::name::printed,
+};
 use sha2::{Digest, Sha256};
 use std::{fmt, net::IpAddr, sync::Arc};
 
@@ -32,8 +35,24 @@ pub enum Servers {
         /// The addresses that queries may come from: those of the outbound endpoint; empty for the node's own.
         sources: Vec<IpAddr>,
     },
+    /// The name servers of a referral.
+    NameServers {
+        /// Their names, with those addresses that came with the referral.
+        name_servers: Vec<NameServer>,
+        /// The addresses that queries may come from: those of the outbound endpoint; empty for the node's own.
+        sources: Vec<IpAddr>,
+    },
     /// The authoritative servers of the Internet, from the root on.
     Recursion,
+}
+
+/// A name server of a referral.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NameServer {
+    /// Its name, in lower case and wire format.
+    pub name: Box<[u8]>,
+    /// Its addresses, if they are known.
+    pub addresses: Vec<IpAddr>,
 }
 
 /// A server that is asked.
@@ -59,13 +78,31 @@ impl Route {
         Route { id: RouteId(u128::from_be_bytes(id)), rule, domain, servers }
     }
 
-    /// The route below a zone cut that is delegated, for a DELEGATE rule: to these name servers.
-    pub fn delegation(rule: &Route, domain: &[u8], targets: Vec<Target>) -> Route {
-        let sources = match &rule.servers {
-            Servers::Targets { sources, .. } => sources.clone(),
-            Servers::Recursion => Vec::new(),
-        };
-        Route::new(rule.rule.clone(), domain.into(), Servers::Targets { targets, sources })
+    /// The route below a zone cut, to the name servers that a referral names; none unless one of these is at or below
+    /// the name of a DELEGATE rule (AWS's delegation record), which says from where they are asked.
+    pub fn delegation(rule: &Rule, domain: &[u8], name_servers: &[NameServer]) -> Option<Route> {
+        let ends = |name: &NameServer| name_suffixes(&name.name).any(|suffix| *suffix == *rule.route.domain);
+        if !name_servers.iter().any(ends) {
+            return None;
+        }
+        let name_servers = name_servers.to_vec();
+        let servers = Servers::NameServers { name_servers, sources: rule.route.servers.sources().to_vec() };
+        Some(Route::new(rule.id.clone(), domain.into(), servers))
+    }
+}
+
+/// A name and all that it is below, the root left out.
+fn name_suffixes(name: &[u8]) -> impl Iterator<Item = &[u8]> {
+    std::iter::successors(Some(name), |name| name.get(1 + usize::from(*name.first()?)..)).take_while(|n| n.len() > 1)
+}
+
+impl Servers {
+    /// The addresses that queries may come from; empty for the node's own.
+    pub fn sources(&self) -> &[IpAddr] {
+        match self {
+            Servers::Targets { sources, .. } | Servers::NameServers { sources, .. } => sources,
+            Servers::Recursion => &[],
+        }
     }
 }
 
@@ -104,6 +141,12 @@ impl fmt::Display for Servers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Servers::Recursion => f.write_str("the authoritative servers, from the root on"),
+            Servers::NameServers { name_servers, .. } => {
+                for (at, server) in name_servers.iter().enumerate() {
+                    write!(f, "{}{}", if at == 0 { "" } else { " or " }, printed(&server.name))?;
+                }
+                Ok(())
+            }
             Servers::Targets { targets, .. } => {
                 for (at, target) in targets.iter().enumerate() {
                     write!(f, "{}{target}", if at == 0 { "" } else { " or " })?;
@@ -111,6 +154,13 @@ impl fmt::Display for Servers {
                 Ok(())
             }
         }
+    }
+}
+
+impl Target {
+    /// A server by its address alone.
+    pub fn do53(ip: IpAddr) -> Target {
+        Target { ip, port: 53, protocol: Protocol::Do53, server_name: None }
     }
 }
 

@@ -8,11 +8,11 @@ use super::{
     endpoints::{Endpoint, EndpointName, Endpoints, PrivateName},
     names::NameMap,
     networks::{NetworkAt, Networks, Path, ViewKey},
-    routes::Rule,
+    routes::{Route, Rule},
     zone::Zone,
 };
 use crate::manifest::{
-    Direction, Id, Manifest, PrivateDnsScope,
+    Direction, Id, Manifest, PrivateDnsScope, RuleType,
     connectivity::{Connectivity, Network},
 };
 use std::{
@@ -29,6 +29,17 @@ pub struct Policy {
     pub zone: Option<Arc<Zone>>,
 }
 
+/// What a VPC has by its own: what stands at names, and what is done with referrals.
+#[derive(Clone, Default)]
+pub struct Policies {
+    /// Rules and zones.
+    pub names: Arc<NameMap<Policy>>,
+    /// DELEGATE rules, which act on referrals and not on names.
+    pub delegates: Arc<[Arc<Rule>]>,
+    /// The zone cuts of its zones that a DELEGATE rule matches, and the way below them.
+    pub delegations: Arc<NameMap<Arc<Route>>>,
+}
+
 /// How the consumers of one network, by one path, see the world.
 pub struct View {
     /// Its name in counters: the VPC, for the inbound path with the client's network.
@@ -41,6 +52,10 @@ pub struct View {
     pub path: Path,
     /// Rules and zones.
     pub policy: Arc<NameMap<Policy>>,
+    /// DELEGATE rules.
+    pub delegates: Arc<[Arc<Rule>]>,
+    /// The zone cuts that are followed, and the way below them.
+    pub delegations: Arc<NameMap<Arc<Route>>>,
     /// Private names of the client's own VPC, and those whose scope lists the VPC.
     pub own: Arc<NameMap<PrivateName>>,
     /// Private names that are shared with all who are connected.
@@ -121,7 +136,7 @@ pub fn compile(input: &Input, previous: Option<&Views>) -> Views {
 
 struct Compiler<'a> {
     input: &'a Input<'a>,
-    policies: HashMap<NetworkAt, Arc<NameMap<Policy>>>,
+    policies: HashMap<NetworkAt, Policies>,
     exports: Exports<'a>,
     shared: HashMap<Shared, Arc<NameMap<PrivateName>>>,
     /// By the VPC whose view it is: a hub has a view for each network that is connected to it, all with the same names.
@@ -167,12 +182,15 @@ impl<'a> Compiler<'a> {
         };
         let (named, zones) =
             self.autodefined.entry(at).or_insert_with(|| autodefined_of(input.networks, viewing)).clone();
+        let Policies { names: policy, delegates, delegations } = self.policies.get(&at).cloned().unwrap_or_default();
         let view = View {
             slot: self.slot(label),
             label: label.into(),
             vpc: at,
             path,
-            policy: self.policies.get(&at).cloned().unwrap_or_default(),
+            policy,
+            delegates,
+            delegations,
             own,
             shared,
             autodefined: vpc.enable_dns_hostnames.then_some(zones),
@@ -350,17 +368,22 @@ impl<'a> Exports<'a> {
 }
 
 /// Rules and zones, for each VPC that has any.
-fn policies(input: &Input) -> HashMap<NetworkAt, Arc<NameMap<Policy>>> {
+fn policies(input: &Input) -> HashMap<NetworkAt, Policies> {
     let mut policies: HashMap<NetworkAt, BTreeMap<Box<[u8]>, Policy>> = HashMap::new();
+    let mut delegates: HashMap<NetworkAt, Vec<Arc<Rule>>> = HashMap::new();
     let networks = |ids: &[Id]| -> BTreeSet<NetworkAt> {
         ids.iter().filter_map(|id| input.networks.at(&Network::Vpc(id.clone()))).collect()
     };
-    for (id, rule) in input.manifest.resolver_rules.iter().filter(|(_, rule)| rule.enabled) {
-        let name: Box<[u8]> = rule.domain_name.to_lowercase().as_wire().into();
-        let ready = Arc::new(Rule::new(input.manifest, id, rule));
-        for vpc in networks(&rule.vpc_ids) {
+    for (id, resource) in input.manifest.resolver_rules.iter().filter(|(_, rule)| rule.enabled) {
+        let name: Box<[u8]> = resource.domain_name.to_lowercase().as_wire().into();
+        let rule = Arc::new(Rule::new(input.manifest, id, resource));
+        for vpc in networks(&resource.vpc_ids) {
+            if resource.rule_type == RuleType::Delegate {
+                delegates.entry(vpc).or_default().push(rule.clone());
+                continue;
+            }
             let policy = policies.entry(vpc).or_default().entry(name.clone()).or_default();
-            policy.rule.get_or_insert_with(|| ready.clone());
+            policy.rule.get_or_insert_with(|| rule.clone());
         }
     }
     for zone in input.zones.values() {
@@ -369,5 +392,28 @@ fn policies(input: &Input) -> HashMap<NetworkAt, Arc<NameMap<Policy>>> {
             policy.zone.get_or_insert_with(|| zone.clone());
         }
     }
-    policies.into_iter().map(|(vpc, names)| (vpc, Arc::new(NameMap::new(names.into_iter().collect())))).collect()
+    let vpcs: BTreeSet<NetworkAt> = policies.keys().chain(delegates.keys()).copied().collect();
+    let of_vpc = |vpc| {
+        let names = policies.remove(&vpc).unwrap_or_default();
+        let delegates = delegates.remove(&vpc).unwrap_or_default();
+        let delegations = delegations(&names, &delegates);
+        let names = Arc::new(NameMap::new(names.into_iter().collect()));
+        (vpc, Policies { names, delegates: delegates.into(), delegations: Arc::new(delegations) })
+    };
+    vpcs.into_iter().map(of_vpc).collect()
+}
+
+/// The zone cuts that a DELEGATE rule matches, and the way below them.
+fn delegations(names: &BTreeMap<Box<[u8]>, Policy>, rules: &[Arc<Rule>]) -> NameMap<Arc<Route>> {
+    if rules.is_empty() {
+        return NameMap::default();
+    }
+    let cuts = names.values().filter_map(|policy| policy.zone.as_ref()).flat_map(|zone| zone.cuts());
+    let routes: BTreeMap<Box<[u8]>, Arc<Route>> = cuts
+        .filter_map(|cut| {
+            let route = rules.iter().find_map(|rule| Route::delegation(rule, &cut.name, &cut.name_servers))?;
+            Some((cut.name.clone(), Arc::new(route)))
+        })
+        .collect();
+    NameMap::new(routes.into_iter().collect())
 }

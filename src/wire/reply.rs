@@ -87,6 +87,11 @@ impl<'a> Reply<'a> {
         self.flags |= flags;
     }
 
+    /// Takes flags of the header back.
+    pub fn clear(&mut self, flags: u16) {
+        self.flags &= !flags;
+    }
+
     /// What is written so far.
     pub fn written(&self) -> &[u8] {
         &self.buffer[..self.len]

@@ -3,7 +3,9 @@
 use super::{
     name::{MAX_LABEL, MAX_NAME},
     query::{HEADER, flag, flags},
+    rdata::rtype,
 };
+use std::net::IpAddr;
 
 /// A record of a response, its names in full.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +22,17 @@ pub struct Record {
     pub rdata: Vec<u8>,
 }
 
+impl Record {
+    /// The address, of an A or AAAA record.
+    pub fn address(&self) -> Option<IpAddr> {
+        match self.rtype {
+            rtype::A => <[u8; 4]>::try_from(&self.rdata[..]).ok().map(IpAddr::from),
+            rtype::AAAA => <[u8; 16]>::try_from(&self.rdata[..]).ok().map(IpAddr::from),
+            _ => None,
+        }
+    }
+}
+
 /// A response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Response {
@@ -32,8 +45,6 @@ pub struct Response {
     /// The data of the OPT record, if there is one.
     pub options: Option<Vec<u8>>,
 }
-
-const OPT: u16 = 41;
 
 impl Response {
     /// Reads a message with one question; none if it is malformed.
@@ -52,7 +63,7 @@ impl Response {
             for _ in 0..number(6 + 2 * section)? {
                 let (record, next) = record(message, at)?;
                 at = next;
-                if record.rtype == OPT {
+                if record.rtype == rtype::OPT {
                     if this.options.is_some() || section != 2 {
                         return None;
                     }

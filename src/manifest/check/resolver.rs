@@ -91,7 +91,7 @@ impl Checker<'_> {
                 self.warning(KIND, id, "rule_type", message);
             }
             for (at, vpc) in rule.vpc_ids.iter().enumerate() {
-                match seen.insert((&rule.domain_name, vpc), id) {
+                match seen.insert((&rule.domain_name, vpc, rule.rule_type == RuleType::Delegate), id) {
                     Some(other) if other != id => {
                         let message = format!("`{vpc}` has a rule for {} already: `{other}`", rule.domain_name);
                         self.error(KIND, id, format!("vpc_ids[{at}]"), message);

@@ -1,9 +1,9 @@
 //! Compiles a zone: checks that its records go together, and lays them out.
 
-use super::{NodeAt, Set, Zone, node_flag};
+use super::{NodeAt, Set, Zone, ZoneCut, node_flag};
 use crate::{
     manifest::{MasterFile, Place, PrivateHostedZone, Problem, Severity},
-    snapshot::names::Table,
+    snapshot::{names::Table, routes::NameServer},
     wire::{
         Name,
         name::{labels, printed},
@@ -14,6 +14,7 @@ use crate::{
 use std::{
     borrow::Cow,
     collections::{HashMap, HashSet},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -97,6 +98,7 @@ pub fn build(
         return None;
     }
     let records = builder.nodes.iter().flat_map(|node| &node.sets).map(|set| set.values.len().max(1)).sum();
+    let cuts = builder.cuts();
     let laid_out = builder.lay_out()?;
     let apex_labels = labels(&apex).count();
     Some(Zone {
@@ -111,6 +113,7 @@ pub fn build(
         apex_node: NodeAt(0),
         negative: laid_out.negative,
         aliases: builder.aliases.into(),
+        cuts,
     })
 }
 
@@ -391,6 +394,29 @@ impl<'a> Builder<'a> {
         for (origin, message) in warnings {
             self.warning(origin, message);
         }
+    }
+
+    /// The zone cuts, with the name servers below them and those of their addresses that the zone has.
+    fn cuts(&self) -> Box<[ZoneCut]> {
+        let is_cut = |node: &&NodeBuilder| node.flags & node_flag::CUT != 0 && node.occluder.is_none();
+        let address = |value: &Cow<[u8]>| match value.len() {
+            4 => <[u8; 4]>::try_from(&value[..]).ok().map(IpAddr::from),
+            _ => <[u8; 16]>::try_from(&value[..]).ok().map(IpAddr::from),
+        };
+        let name_server = |name: &Cow<[u8]>| {
+            let name: Box<[u8]> = name.to_ascii_lowercase().into();
+            let node = self.by_name.get(&name).map(|at| &self.nodes[*at]);
+            let sets = node.into_iter().flat_map(|node| &node.sets);
+            let sets = sets.filter(|set| matches!(set.rtype, rtype::A | rtype::AAAA));
+            let addresses = sets.flat_map(|set| &set.values).filter_map(address).collect();
+            NameServer { name, addresses }
+        };
+        let cut = |node: &NodeBuilder| {
+            let sets = node.sets.iter().filter(|set| set.rtype == rtype::NS);
+            let name_servers = sets.flat_map(|set| &set.values).map(name_server).collect();
+            ZoneCut { name: node.name.clone(), name_servers }
+        };
+        self.nodes.iter().filter(is_cut).map(cut).collect()
     }
 
     /// Lays the zone out: first sizes, and so places; then the octets.

@@ -17,7 +17,7 @@
 
 mod build;
 
-use super::names::Table;
+use super::{names::Table, routes::NameServer};
 use crate::{
     manifest::{Id, PrivateHostedZone},
     wire::{
@@ -67,6 +67,16 @@ pub struct Zone {
     /// A set of the SOA record alone, with the TTL of negative answers.
     negative: u32,
     aliases: Box<[Name]>,
+    cuts: Box<[ZoneCut]>,
+}
+
+/// A zone cut: what is below it is delegated.
+#[derive(Debug)]
+pub struct ZoneCut {
+    /// Its name, in lower case.
+    pub name: Box<[u8]>,
+    /// Who answers below it.
+    pub name_servers: Vec<NameServer>,
 }
 
 /// Where a node is in its zone's block.
@@ -115,6 +125,11 @@ impl Zone {
     /// The SOA record of negative answers (RFC 2308, 3).
     pub fn negative(&self) -> Set<'_> {
         Set { zone: self, at: self.negative as usize }
+    }
+
+    /// Its zone cuts.
+    pub fn cuts(&self) -> &[ZoneCut] {
+        &self.cuts
     }
 
     /// The target of an alias.

@@ -1,0 +1,256 @@
+//! One question to others: shared with all who have the same, followed along referrals, and never without an answer.
+
+use super::{
+    Answers, PATIENCE, STALE_PATIENCE,
+    flights::{Flight, Place},
+    read::{self, Read},
+    upstream::Failure,
+};
+use crate::{
+    answer::{
+        Answered, Client, Moment, Outcome, Transport, answer,
+        known::{Entry, Forward, Key, Question},
+    },
+    forward::Gathered,
+    listen::{Core, now},
+    snapshot::{
+        Snapshot,
+        routes::{NameServer, Route, Servers, Target},
+    },
+    wire::{
+        query::{LookupName, rcode},
+        rdata::rtype,
+        response::{Record, Response},
+    },
+};
+use std::{
+    net::IpAddr,
+    pin::Pin,
+    sync::{Arc, atomic::Ordering::Relaxed},
+};
+use tokio::time::Instant;
+
+/// How many questions one query may lead to.
+const MOST_QUESTIONS: usize = 40;
+/// How many referrals one question may lead to.
+const MOST_REFERRALS: usize = 8;
+/// How deep the search for the addresses of name servers may go.
+const MOST_DEPTH: u8 = 3;
+/// How many addresses of name servers are asked.
+const MOST_ADDRESSES: usize = 8;
+
+/// Asks others on behalf of a client.
+#[derive(Clone)]
+pub struct Asker {
+    core: Arc<Core>,
+    snapshot: Arc<Snapshot>,
+    client: Client,
+    deadline: Instant,
+    depth: u8,
+}
+
+impl Asker {
+    /// Asks for this client, as what is served is now.
+    pub fn new(core: &Arc<Core>, client: &Client) -> Asker {
+        let snapshot = core.snapshot.load_full();
+        Asker { core: core.clone(), snapshot, client: *client, deadline: Instant::now() + PATIENCE, depth: 0 }
+    }
+
+    /// Answers a query into `reply`. With `renew`, what is known but ends soon is asked for anew.
+    pub async fn respond(&self, query: &[u8], reply: &mut [u8], renew: bool) -> Option<Answered> {
+        let forwarding = &self.core.forwarding;
+        let draw = forwarding.draw.fetch_add(1, Relaxed);
+        let mut known = Gathered { cache: &forwarding.cache, renew, entries: Vec::new() };
+        loop {
+            let moment = Moment { now: now(), draw };
+            let forward = match answer(&self.snapshot, &known, &self.client, moment, query, reply) {
+                Outcome::Reply(answered) => return Some(answered),
+                Outcome::Drop => return None,
+                Outcome::Forward(forward) => forward,
+            };
+            let found = match known.entries.len() < MOST_QUESTIONS {
+                true => self.ask(&forward).await,
+                false => {
+                    let name = forward.name();
+                    let key = Key::new(forward.route.id, &forward.question(&name));
+                    (failed(key, 0, "the name leads to too many other names"), false)
+                }
+            };
+            known.entries.push(found);
+        }
+    }
+
+    /// Asks, or waits for somebody who asks the same. Says also whether what it found has ended.
+    async fn ask(&self, forward: &Forward<'_>) -> (Answers, bool) {
+        let forwarding = &self.core.forwarding;
+        let (name, route) = (forward.name(), forward.route);
+        let question = forward.question(&name);
+        let key = Key::new(route.id, &question);
+        let stale = forwarding.cache.stale(&key, now());
+        let deadline = match stale {
+            Some(_) => self.deadline.min(Instant::now() + STALE_PATIENCE),
+            None => self.deadline,
+        };
+        let landed = match forwarding.flights.join(&key) {
+            Place::Passenger(landing) if self.is_loop(route, true) => {
+                landing.note_loop();
+                Some(self.looped(key.clone()))
+            }
+            Place::Pilot(_) if self.is_loop(route, false) => Some(self.looped(key.clone())),
+            Place::Passenger(landing) => landing.wait(deadline).await,
+            Place::Pilot(flight) if stale.is_none() => Some(self.fly(flight, route, &question).await),
+            Place::Pilot(flight) => {
+                // It goes on when this client has got what there was.
+                let (asker, route, name, forward) = (self.clone(), route.clone(), name.clone(), question.owned());
+                let flown = tokio::spawn(async move { asker.fly(flight, &route, &forward.of(&name)).await });
+                tokio::time::timeout_at(deadline, flown).await.ok().and_then(Result::ok)
+            }
+        };
+        let landed = landed.unwrap_or_else(|| failed(key.clone(), 22, "no server answered in time"));
+        match stale {
+            Some(stale) if landed.first().is_none_or(|(_, entry)| entry.rcode == rcode::SERVFAIL) => {
+                (Arc::new(vec![(key, stale)]), true)
+            }
+            _ => (landed, false),
+        }
+    }
+
+    /// Whether the query comes from where it would go: from one who was asked, or back to the address that was. Where it
+    /// is not on its way yet, only if there is nobody else to ask.
+    fn is_loop(&self, route: &Route, on_its_way: bool) -> bool {
+        let Servers::Targets { targets, .. } = &route.servers else { return false };
+        let (from, at) = (self.client.source, self.client.local);
+        match on_its_way {
+            true => targets.iter().any(|target| target.ip == from || target.ip == at),
+            false => targets.iter().all(|target| target.ip == from && target.ip != at),
+        }
+    }
+
+    fn looped(&self, key: Key) -> Answers {
+        let from = self.client.source;
+        failed(key, 0, &format!("a forwarding loop: {from} asks for what it would be asked for"))
+    }
+
+    /// Asks, and tells all who wait and the cache.
+    async fn fly(&self, flight: Flight, route: &Arc<Route>, question: &Question<'_>) -> Answers {
+        let cache = &self.core.forwarding.cache;
+        let answers = match self.fetch(route, question).await {
+            Ok(answers) => {
+                for (key, entry) in &answers {
+                    cache.insert(key.clone(), entry.clone());
+                }
+                Arc::new(answers)
+            }
+            Err(failure) => {
+                let text = match flight.has_looped() {
+                    true => format!("a forwarding loop: the query came back. {}", failure.text),
+                    false => failure.text,
+                };
+                let key = Key::new(route.id, question);
+                let answers = failed(key, failure.code, &text);
+                for (key, entry) in answers.iter() {
+                    cache.insert_failure(key.clone(), entry.clone());
+                }
+                answers
+            }
+        };
+        flight.land(&answers);
+        answers
+    }
+
+    /// Gets the answers to a question. What is said of it is kept under the route that it began with, wherever DELEGATE
+    /// rules have led.
+    async fn fetch(&self, route: &Arc<Route>, question: &Question<'_>) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
+        let id = route.id;
+        let mut route = route.clone();
+        for _ in 0..MOST_REFERRALS {
+            if let Servers::NameServers { name_servers, sources } = &route.servers {
+                let targets = self.targets(name_servers, &route.domain).await;
+                if targets.is_empty() {
+                    return Err(Failure { code: 22, text: "no name server of the delegation has an address".into() });
+                }
+                let servers = Servers::Targets { targets, sources: sources.clone() };
+                route = Arc::new(Route::new(route.rule.clone(), route.domain.clone(), servers));
+            }
+            let response = match route.servers {
+                Servers::Recursion => {
+                    return Err(Failure { code: 0, text: "recursion is not there yet".into() });
+                }
+                _ => self.core.forwarding.upstreams.ask(&route, question, self.deadline).await?,
+            };
+            let (domain, name_servers) = match read::read(&response.message, id, &route.domain, question, now())? {
+                Read::Answers(answers) => return Ok(answers),
+                Read::Referral { domain, name_servers } => (domain, name_servers),
+            };
+            let Some(next) = self.below(&domain, &name_servers) else {
+                let text = "the server knows only other servers to ask, and no DELEGATE rule is for these";
+                return Err(Failure { code: 22, text: text.into() });
+            };
+            route = Arc::new(next);
+        }
+        Err(Failure { code: 22, text: format!("more than {MOST_REFERRALS} referrals") })
+    }
+
+    /// The way below a referral, if a DELEGATE rule of the client's view matches it.
+    fn below(&self, domain: &[u8], name_servers: &[NameServer]) -> Option<Route> {
+        let found = self.snapshot.networks.identify(self.client.source, self.client.local).ok()?;
+        let view = self.snapshot.views.get(found.view())?;
+        view.delegates.iter().find_map(|rule| Route::delegation(rule, domain, name_servers))
+    }
+
+    /// The name servers' addresses: those that came with the referral, or else those that the client's view has.
+    async fn targets(&self, name_servers: &[NameServer], domain: &[u8]) -> Vec<Target> {
+        let mut addresses: Vec<IpAddr> = name_servers.iter().flat_map(|server| &server.addresses).copied().collect();
+        for server in name_servers {
+            // One below its own cut cannot be found by asking it.
+            if !addresses.is_empty() || self.depth >= MOST_DEPTH || server.name.ends_with(domain) {
+                continue;
+            }
+            for qtype in [rtype::A, rtype::AAAA] {
+                addresses.extend(self.addresses(&server.name, qtype).await);
+            }
+        }
+        addresses.dedup();
+        addresses.truncate(MOST_ADDRESSES);
+        addresses.into_iter().map(Target::do53).collect()
+    }
+
+    /// The addresses of a name, as the client would get them. This comes back to where it was called from.
+    fn addresses<'a>(&'a self, name: &'a [u8], qtype: u16) -> Pin<Box<dyn Future<Output = Vec<IpAddr>> + Send + 'a>> {
+        Box::pin(async move {
+            let query = [&[0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0], name, &qtype.to_be_bytes(), &[0, 1]].concat();
+            let client = Client { transport: Transport::Tcp, ..self.client };
+            let asker = Asker { client, depth: self.depth + 1, ..self.clone() };
+            let mut reply = vec![0; u16::MAX.into()];
+            let Some(answered) = asker.respond(&query, &mut reply, false).await else { return Vec::new() };
+            let records = Response::read(&reply[..answered.len]).unwrap_or_default().sections;
+            records[0].iter().filter_map(Record::address).collect()
+        })
+    }
+}
+
+/// The answer where there is none.
+fn failed(key: Key, code: u16, text: &str) -> Answers {
+    Arc::new(vec![(key, Arc::new(Entry::failure(code, text, now(), 0)))])
+}
+
+/// What a question is beside its name.
+struct Owned {
+    qtype: u16,
+    dnssec_ok: bool,
+    checking_disabled: bool,
+}
+
+impl Question<'_> {
+    fn owned(&self) -> Owned {
+        let Question { qtype, dnssec_ok, checking_disabled, .. } = *self;
+        Owned { qtype, dnssec_ok, checking_disabled }
+    }
+}
+
+impl Owned {
+    fn of<'n>(&self, name: &'n LookupName) -> Question<'n> {
+        let Owned { qtype, dnssec_ok, checking_disabled } = *self;
+        Question { name, qtype, dnssec_ok, checking_disabled }
+    }
+}
