@@ -119,6 +119,9 @@ pub fn refresh(core: &Arc<Core>, client: &Client, query: &[u8]) {
     });
 }
 
+/// What a client is told that there is no room for.
+pub const NO_ROOM: &str = "too many queries wait for other servers";
+
 /// Fails a query that there is no room for.
 pub fn fail<'s>(
     snapshot: &'s Snapshot,

@@ -18,9 +18,9 @@ use std::{
 use tokio::runtime::Handle;
 
 #[cfg(not(test))]
-use crate::answer::answer;
+use crate::{answer::answer, forward::respond};
 #[cfg(test)]
-use tests::answer;
+use tests::{answer, respond};
 
 /// The pointer to what is served. The keeper alone writes it.
 pub type Published = Arc<ArcSwap<Snapshot>>;
@@ -84,16 +84,23 @@ pub(crate) fn random_seed() -> (u64, u64) {
 pub(crate) mod tests {
     use super::*;
     use crate::{
-        answer::{Answered, Client, Cookie, Kind, Moment, Outcome, known::Known},
+        answer::{
+            Answered, Client, Cookie, Kind, Moment, Outcome,
+            known::{Forward, Known, Question},
+        },
         manifest::Loaded,
-        snapshot::{Node, compile},
+        snapshot::{
+            Node, compile,
+            routes::{Route, Servers},
+        },
+        wire::query::LookupName,
     };
     use std::sync::LazyLock;
     use tokio::runtime::Runtime;
 
     /// Stands for the function that answers: the reply is the query, then the client's local address as text. A query
     /// that begins with `drop` has no reply, with `error` it is REFUSED, and `size` followed by two octets asks for a
-    /// reply of that length.
+    /// reply of that length. With `late` it is one for others.
     pub fn answer<'s, K: Known>(
         _: &'s Snapshot,
         _: &K,
@@ -105,18 +112,30 @@ pub(crate) mod tests {
         let mut text = query.to_vec();
         match query {
             [b'd', b'r', b'o', b'p', ..] => return Outcome::Drop,
+            [b'l', b'a', b't', b'e', ..] => {
+                static ROUTE: LazyLock<Arc<Route>> =
+                    LazyLock::new(|| Arc::new(Route::new("rule".into(), [0].into(), Servers::Recursion)));
+                let name = &LookupName::root();
+                let question = Question { name, qtype: 1, dnssec_ok: false, checking_disabled: false };
+                return Outcome::Forward(Forward::new(&ROUTE, &question));
+            }
             [b's', b'i', b'z', b'e', high, low, ..] => text.resize(u16::from_be_bytes([*high, *low]).into(), b'.'),
             _ => text.extend(format!(" at {}", client.local).bytes()),
         }
         reply[..text.len()].copy_from_slice(&text);
-        Outcome::Reply(Answered {
-            len: text.len(),
-            view: None,
-            rcode: if query.starts_with(b"error") { 5 } else { 0 },
-            kind: Kind::Zone,
-            cookie: Cookie::Absent,
-            refresh: false,
-        })
+        Outcome::Reply(answered(text.len(), if query.starts_with(b"error") { 5 } else { 0 }))
+    }
+
+    fn answered(len: usize, rcode: u16) -> Answered {
+        Answered { len, view: None, rcode, kind: Kind::Zone, cookie: Cookie::Absent, refresh: false }
+    }
+
+    /// Stands for the function that asks others: the reply is the query, after as many hundredths of a second as the
+    /// octet behind `late` says, and none at all to `lately`.
+    pub async fn respond(_: &Arc<Core>, _: &Client, query: &[u8], reply: &mut [u8]) -> Option<Answered> {
+        tokio::time::sleep(Duration::from_millis(10 * u64::from(query[4]))).await;
+        reply[..query.len()].copy_from_slice(query);
+        (!query.starts_with(b"lately")).then(|| answered(query.len(), 0))
     }
 
     /// Where the tasks of all tests run.

@@ -1,8 +1,9 @@
-//! Do53 over TCP: pipelined queries, and bounds on all that a client may hold.
+//! Do53 over TCP: pipelined queries, answers in the order in which they are known, and bounds on all that a client may hold.
 
-use super::{Core, Limits, answer, now};
+use super::{Core, Limits, answer, now, respond};
 use crate::{
-    answer::{Client, Moment, Outcome, Transport},
+    answer::{Answered, Client, Moment, Outcome, Transport},
+    forward::{self, Waiting},
     metrics::{Dropped, Writer},
 };
 use socket2::{Domain, Protocol, Socket, Type};
@@ -18,11 +19,11 @@ use std::{
     time::Duration,
 };
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
     sync::watch,
-    task::yield_now,
-    time::{Instant, sleep, timeout, timeout_at},
+    task::{JoinSet, yield_now},
+    time::{Instant, sleep, sleep_until, timeout},
 };
 
 /// The longest message, and the length in front of it.
@@ -31,6 +32,8 @@ const MESSAGE_SIZE: usize = 2 + u16::MAX as usize;
 const OUTPUT_SIZE: usize = 1 << 16;
 /// What a read asks for.
 const READ_SIZE: usize = 4096;
+/// How many queries of a connection may wait for others. With as many it is not read on.
+const MOST_LATE: usize = 128;
 const BACKLOG: i32 = 1024;
 /// How long a closing connection is read on, so that the last answers are not lost in a reset.
 const LINGER: Duration = Duration::from_millis(500);
@@ -180,9 +183,7 @@ impl Streams {
                 let client = Client { source: client, local, transport: Transport::Tcp };
                 // An answer that is ready goes at once.
                 let _ = stream.set_nodelay(true);
-                Connection { streams: &place.streams, stream, client, input: Vec::new(), output: Vec::new() }
-                    .run(stop)
-                    .await;
+                Connection::new(place.streams.clone(), stream, client).run(stop).await;
             }
         });
     }
@@ -218,17 +219,26 @@ enum End {
     TimedOut(&'static str),
 }
 
-struct Connection<'a> {
-    streams: &'a Streams,
-    stream: TcpStream,
+struct Connection<S> {
+    streams: Arc<Streams>,
+    stream: S,
     client: Client,
     input: Vec<u8>,
     output: Vec<u8>,
+    /// Queries that wait for others, and their replies.
+    late: JoinSet<Vec<u8>>,
 }
 
-impl Connection<'_> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+    fn new(streams: Arc<Streams>, stream: S, client: Client) -> Connection<S> {
+        Connection { streams, stream, client, input: Vec::new(), output: Vec::new(), late: JoinSet::new() }
+    }
+
     async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        match self.serve(&mut stop).await {
+        let end = self.serve(&mut stop).await;
+        // Others may wait for what this client has asked for.
+        self.late.detach_all();
+        match end {
             End::TimedOut(reason) => {
                 self.streams.core.metrics.tcp_timeouts.with_label_values(&[reason]).inc();
             }
@@ -247,48 +257,86 @@ impl Connection<'_> {
         let patience = self.streams.core.connections.idle_timeout;
         // When the connection is cut off: counted from the last answer, or the first octet of an incomplete message.
         let mut deadline = Instant::now() + patience;
+        // Why nothing more is read. What was read is answered first.
+        let mut last = None;
         loop {
+            if self.late.is_empty()
+                && let Some(end) = last
+            {
+                return end;
+            }
             let had = self.input.len();
             if had == 0 {
                 // Idle connections cost next to nothing.
                 self.input = Vec::new();
                 self.output = Vec::new();
             }
-            self.input.reserve(READ_SIZE.min(MESSAGE_SIZE - had));
-            let read = tokio::select! {
-                biased;
-                _ = stop.wait_for(|stop| *stop) => return End::Close,
-                read = timeout_at(deadline, self.stream.read_buf(&mut self.input)) => read,
-            };
-            match read {
-                Err(_) => return End::TimedOut(if had == 0 { "idle" } else { "incomplete" }),
-                Ok(Ok(1..)) => {}
-                Ok(_) => return End::Closed,
+            let reads = last.is_none() && self.late.len() < MOST_LATE;
+            if reads {
+                self.input.reserve(READ_SIZE.min(MESSAGE_SIZE.saturating_sub(had)));
             }
-            let answered = match self.answer_all(patience).await {
-                Ok(answered) => answered,
+            tokio::select! {
+                biased;
+                _ = stop.wait_for(|stop| *stop), if last.is_none() => {
+                    last = Some(End::Close);
+                    continue;
+                }
+                Some(reply) = self.late.join_next() => {
+                    self.take_late(reply.unwrap_or_default());
+                    deadline = Instant::now() + patience;
+                }
+                read = self.stream.read_buf(&mut self.input), if reads => match read {
+                    Ok(1..) => {}
+                    Ok(0) => {
+                        last = Some(End::Closed);
+                        continue;
+                    }
+                    Err(_) => return End::Closed,
+                },
+                () = sleep_until(deadline), if reads && (had > 0 || self.late.is_empty()) => {
+                    return End::TimedOut(if had == 0 { "idle" } else { "incomplete" });
+                }
+            }
+            match self.answer_all(patience).await {
+                Ok(0) if had > 0 => {}
+                Ok(_) => deadline = Instant::now() + patience,
+                Err(End::Close) => last = Some(End::Close),
                 Err(end) => return end,
-            };
-            if answered > 0 || had == 0 {
-                deadline = Instant::now() + patience;
             }
             // One who sends without end takes turns with all others.
             yield_now().await;
         }
     }
 
-    /// Answers all complete messages and sends the answers. Returns how many messages there were.
+    /// Takes a late reply, and all others that are there.
+    fn take_late(&mut self, first: Vec<u8>) {
+        append(&mut self.output, &first);
+        while self.output.len() < OUTPUT_SIZE
+            && let Some(reply) = self.late.try_join_next()
+        {
+            append(&mut self.output, &reply.unwrap_or_default());
+        }
+    }
+
+    /// Answers all complete messages, as far as not too many wait for others, and sends the answers. Returns how many
+    /// messages there were.
     async fn answer_all(&mut self, patience: Duration) -> Result<usize, End> {
         let (mut start, mut answered) = (0, 0);
         let mut end = Ok(());
-        while let Some((length, rest)) = self.input[start..].split_first_chunk() {
+        while self.late.len() < MOST_LATE
+            && let Some((length, rest)) = self.input[start..].split_first_chunk()
+        {
             let length = usize::from(u16::from_be_bytes(*length));
             if length == 0 {
                 end = Err(End::Close);
+                start = self.input.len();
                 break;
             }
             let Some(query) = rest.get(..length) else { break };
-            self.streams.answer(&self.client, query, &mut self.output);
+            if let Some(place) = self.streams.answer(&self.client, query, &mut self.output) {
+                let streams = self.streams.clone();
+                self.late.spawn(streams.answer_late(self.client, query.into(), place));
+            }
             start += 2 + length;
             answered += 1;
             if self.output.len() >= OUTPUT_SIZE {
@@ -304,7 +352,11 @@ impl Connection<'_> {
         if self.output.is_empty() {
             return Ok(());
         }
-        match timeout(patience, self.stream.write_all(&self.output)).await {
+        let write = async {
+            self.stream.write_all(&self.output).await?;
+            self.stream.flush().await
+        };
+        match timeout(patience, write).await {
             Ok(Ok(())) => {
                 self.output.clear();
                 Ok(())
@@ -315,26 +367,59 @@ impl Connection<'_> {
     }
 }
 
+/// Adds a reply with its length in front, if there is one.
+fn append(output: &mut Vec<u8>, reply: &[u8]) {
+    if !reply.is_empty() {
+        output.extend_from_slice(&(reply.len() as u16).to_be_bytes());
+        output.extend_from_slice(reply);
+    }
+}
+
 impl Streams {
-    /// Answers one query, the answer and its length going to the end of `output`.
-    fn answer(&self, client: &Client, query: &[u8], output: &mut Vec<u8>) {
+    /// Answers one query, the answer and its length going to the end of `output`; or takes a place for it among those
+    /// that wait for others.
+    fn answer(&self, client: &Client, query: &[u8], output: &mut Vec<u8>) -> Option<Waiting> {
         let moment = Moment { now: now(), draw: self.draw.fetch_add(1, Relaxed) };
         let snapshot = self.core.snapshot.load();
         REPLY.with_borrow_mut(|reply| {
-            let outcome = answer(&snapshot, &self.core.forwarding.cache, client, moment, query, reply);
-            let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-            match outcome {
-                Outcome::Drop | Outcome::Forward(_) => writer.dropped(Dropped::Silent),
-                Outcome::Reply(answered) => {
-                    writer.make_room(snapshot.view_labels().len());
-                    writer.answered(&answered);
-                    drop(writer);
-                    let reply = &reply[..answered.len.min(u16::MAX.into())];
-                    output.extend_from_slice(&(reply.len() as u16).to_be_bytes());
-                    output.extend_from_slice(reply);
+            let mut outcome = answer(&snapshot, &self.core.forwarding.cache, client, moment, query, reply);
+            if let Outcome::Forward(_) = outcome {
+                let place = self.core.forwarding.wait();
+                if place.is_some() {
+                    return place;
                 }
+                outcome = forward::fail(&snapshot, client, moment, query, reply, forward::NO_ROOM);
             }
-        });
+            let answered = match outcome {
+                Outcome::Reply(answered) => Some(answered),
+                _ => None,
+            };
+            self.count(answered.as_ref());
+            append(output, answered.map_or(&[], |answered| &reply[..answered.len.min(u16::MAX.into())]));
+            None
+        })
+    }
+
+    /// Answers one query that others have to be asked for. The reply is empty if there is nothing to say.
+    async fn answer_late(self: Arc<Self>, client: Client, query: Box<[u8]>, place: Waiting) -> Vec<u8> {
+        let mut reply = vec![0; u16::MAX.into()];
+        let answered = respond(&self.core, &client, &query, &mut reply).await;
+        drop(place);
+        self.count(answered.as_ref());
+        reply.truncate(answered.map_or(0, |answered| answered.len));
+        reply.shrink_to_fit();
+        reply
+    }
+
+    fn count(&self, answered: Option<&Answered>) {
+        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+        match answered {
+            None => writer.dropped(Dropped::Silent),
+            Some(answered) => {
+                writer.make_room(self.core.snapshot.load().view_labels().len());
+                writer.answered(answered);
+            }
+        }
     }
 }
 
@@ -519,5 +604,84 @@ mod tests {
         assert_eq!(receive(&mut client).await.as_deref(), Some("x at 127.0.0.1"));
         let (_, ended) = tokio::join!(server.streams.stop(), ended(&mut client));
         assert!(ended);
+    }
+    /// A query that is answered after so many hundredths of a second.
+    fn late(hundredths: u8, text: &str) -> Vec<u8> {
+        message(&[b"late", &[hundredths][..], text.as_bytes()].concat())
+    }
+
+    /// What comes, the first octets of late ones left out.
+    async fn received(client: &mut TcpStream) -> Option<String> {
+        receive(client).await.map(|text| text.strip_prefix("late").map_or(text.clone(), |text| text[1..].into()))
+    }
+
+    #[tokio::test]
+    async fn a_query_that_waits_holds_up_no_other() {
+        let server = server();
+        let mut client = server.client().await;
+        let queries = [late(40, "last"), late(5, "second"), late(b'l', "y"), message(b"first")].concat();
+        client.write_all(&queries).await.unwrap();
+        // It is read on meanwhile, and is not idle after 300 milliseconds.
+        assert_eq!(received(&mut client).await.as_deref(), Some("first at 127.0.0.1"));
+        client.write_all(&message(b"more")).await.unwrap();
+        assert_eq!(received(&mut client).await.as_deref(), Some("more at 127.0.0.1"));
+        assert_eq!(received(&mut client).await.as_deref(), Some("second"));
+        assert_eq!(received(&mut client).await.as_deref(), Some("last"));
+        // A second later the one without a reply has ended, and then the connection is idle.
+        assert!(ended(&mut client).await);
+        assert!(server.has(r#"zonal_dropped_total{reason="silent",transport="tcp"} 1"#));
+        assert!(server.has(r#"zonal_tcp_timeouts_total{reason="idle"} 1"#));
+    }
+
+    #[tokio::test]
+    async fn late_answers_reach_half_closed_clients_and_those_of_a_server_that_stops() {
+        let server = server();
+        let mut half_closed = server.client().await;
+        half_closed.write_all(&[late(20, "late"), message(b"x")].concat()).await.unwrap();
+        half_closed.shutdown().await.unwrap();
+        assert_eq!(received(&mut half_closed).await.as_deref(), Some("x at 127.0.0.1"));
+        assert_eq!(received(&mut half_closed).await.as_deref(), Some("late"));
+        assert!(ended(&mut half_closed).await);
+
+        let mut client = server.client().await;
+        client.write_all(&[late(20, "late"), message(b"x"), message(b"")].concat()).await.unwrap();
+        assert_eq!(received(&mut client).await.as_deref(), Some("x at 127.0.0.1"));
+        assert_eq!(received(&mut client).await.as_deref(), Some("late"), "in front of the end");
+        assert!(ended(&mut client).await);
+
+        let mut client = server.client().await;
+        client.write_all(&[late(20, "late"), message(b"x")].concat()).await.unwrap();
+        assert_eq!(received(&mut client).await.as_deref(), Some("x at 127.0.0.1"));
+        let late = async {
+            assert_eq!(received(&mut client).await.as_deref(), Some("late"));
+            ended(&mut client).await
+        };
+        let (_, ended) = tokio::join!(server.streams.stop(), late);
+        assert!(ended);
+    }
+
+    #[tokio::test]
+    async fn queries_that_wait_are_capped() {
+        let server = server();
+        let mut client = server.client().await;
+        let queries: Vec<u8> = (0..2 * MOST_LATE).flat_map(|number| late(30, &number.to_string())).collect();
+        client.write_all(&[queries, message(b"x")].concat()).await.unwrap();
+        let mut texts = Vec::new();
+        for _ in 0..=2 * MOST_LATE {
+            texts.push(received(&mut client).await.unwrap());
+        }
+        let x = texts.iter().position(|text| text == "x at 127.0.0.1").unwrap();
+        assert!(x > MOST_LATE, "it has waited until one of the second half was answered: {x}");
+        texts.remove(x);
+        let is_first_half = |text: &String| text.parse::<usize>().unwrap() < MOST_LATE;
+        assert!(texts[..MOST_LATE].iter().all(is_first_half) && !texts[MOST_LATE..].iter().any(is_first_half));
+
+        let limits = Limits { forwarding: forward::Limits { waiting: 1, ..Default::default() }, ..limits() };
+        let streams = Streams::new(core(&limits));
+        let client = Client { source: [127, 0, 0, 1].into(), local: [127, 0, 0, 1].into(), transport: Transport::Tcp };
+        let (mut output, query) = (Vec::new(), &b"late, whatever it is"[..]);
+        let place = streams.answer(&client, query, &mut output);
+        assert!(place.is_some() && output.is_empty());
+        assert!(streams.answer(&client, query, &mut output).is_none() && !output.is_empty(), "no room: it fails");
     }
 }

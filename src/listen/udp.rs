@@ -204,8 +204,7 @@ impl Worker {
         let mut outcome = answer(snapshot, &self.core.forwarding.cache, &client, moment, query, reply);
         if let Outcome::Forward(_) = outcome {
             let Some(place) = self.core.forwarding.wait() else {
-                outcome =
-                    forward::fail(snapshot, &client, moment, query, reply, "too many queries wait for other servers");
+                outcome = forward::fail(snapshot, &client, moment, query, reply, forward::NO_ROOM);
                 return self.finish(outcome, client, index);
             };
             let late = Late { client, query: query.into(), path: self.batch.path(index), place };
