@@ -2,7 +2,7 @@
 
 use super::{
     Answers, PATIENCE, STALE_PATIENCE,
-    flights::{Flight, Place},
+    flights::{Flight, Landed, Place},
     read::{self, Read},
     upstream::Failure,
 };
@@ -24,11 +24,17 @@ use crate::{
     },
 };
 use std::{
+    cell::RefCell,
     net::IpAddr,
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
 use tokio::time::Instant;
+
+thread_local! {
+    /// Where an answer is made. It is never held across an await: who waits for others holds no room for an answer.
+    static REPLY: RefCell<Vec<u8>> = RefCell::new(vec![0; u16::MAX.into()]);
+}
 
 /// How many questions one query may lead to.
 const MOST_QUESTIONS: usize = 40;
@@ -56,17 +62,23 @@ impl Asker {
         Asker { core: core.clone(), snapshot, client: *client, deadline: Instant::now() + PATIENCE, depth: 0 }
     }
 
-    /// Answers a query into `reply`. With `renew`, what is known but ends soon is asked for anew.
-    pub async fn respond(&self, query: &[u8], reply: &mut [u8], renew: bool) -> Option<Answered> {
+    /// Answers a query. With `renew`, what is known but ends soon is asked for anew.
+    pub async fn respond(&self, query: &[u8], renew: bool) -> Option<(Answered, Vec<u8>)> {
         let forwarding = &self.core.forwarding;
         let draw = forwarding.draw.fetch_add(1, Relaxed);
         let mut known = Gathered { cache: &forwarding.cache, renew, entries: Vec::new() };
         loop {
             let moment = Moment { now: now(), draw };
-            let forward = match answer(&self.snapshot, &known, &self.client, moment, query, reply) {
-                Outcome::Reply(answered) => return Some(answered),
-                Outcome::Drop => return None,
-                Outcome::Forward(forward) => forward,
+            let decided = REPLY.with_borrow_mut(|reply| {
+                match answer(&self.snapshot, &known, &self.client, moment, query, reply) {
+                    Outcome::Reply(answered) => Err(Some((answered, reply[..answered.len].to_vec()))),
+                    Outcome::Drop => Err(None),
+                    Outcome::Forward(forward) => Ok(forward),
+                }
+            });
+            let forward = match decided {
+                Ok(forward) => forward,
+                Err(reply) => return reply,
             };
             let found = match known.entries.len() < MOST_QUESTIONS {
                 true => self.ask(&forward).await,
@@ -91,19 +103,25 @@ impl Asker {
             Some(_) => self.deadline.min(Instant::now() + STALE_PATIENCE),
             None => self.deadline,
         };
-        let landed = match forwarding.flights.join(&key) {
-            Place::Passenger(landing) if self.is_loop(route, true) => {
-                landing.note_loop();
-                Some(self.looped(key.clone()))
-            }
-            Place::Pilot(_) if self.is_loop(route, false) => Some(self.looped(key.clone())),
-            Place::Passenger(landing) => landing.wait(deadline).await,
-            Place::Pilot(flight) if stale.is_none() => Some(self.fly(flight, route, &question).await),
-            Place::Pilot(flight) => {
-                // It goes on when this client has got what there was.
-                let (asker, route, name, forward) = (self.clone(), route.clone(), name.clone(), question.owned());
-                let flown = tokio::spawn(async move { asker.fly(flight, &route, &forward.of(&name)).await });
-                tokio::time::timeout_at(deadline, flown).await.ok().and_then(Result::ok)
+        let landed = loop {
+            match forwarding.flights.join(&key) {
+                Place::Passenger(landing) if self.is_loop(route, true) => {
+                    landing.note_loop();
+                    break Some(self.looped(key.clone()));
+                }
+                Place::Pilot(_) if self.is_loop(route, false) => break Some(self.looped(key.clone())),
+                Place::Passenger(landing) => match landing.wait(deadline).await {
+                    Landed::With(answers) => break Some(answers),
+                    Landed::Late => break None,
+                    Landed::Lost => {}
+                },
+                Place::Pilot(flight) if stale.is_none() => break Some(self.fly(flight, route, &question).await),
+                Place::Pilot(flight) => {
+                    // It goes on when this client has got what there was.
+                    let (asker, route, name, forward) = (self.clone(), route.clone(), name.clone(), question.owned());
+                    let flown = tokio::spawn(async move { asker.fly(flight, &route, &forward.of(&name)).await });
+                    break tokio::time::timeout_at(deadline, flown).await.ok().and_then(Result::ok);
+                }
             }
         };
         let landed = landed.unwrap_or_else(|| failed(key.clone(), 22, "no server answered in time"));
@@ -221,9 +239,8 @@ impl Asker {
             let query = [&[0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0], name, &qtype.to_be_bytes(), &[0, 1]].concat();
             let client = Client { transport: Transport::Tcp, ..self.client };
             let asker = Asker { client, depth: self.depth + 1, ..self.clone() };
-            let mut reply = vec![0; u16::MAX.into()];
-            let Some(answered) = asker.respond(&query, &mut reply, false).await else { return Vec::new() };
-            let records = Response::read(&reply[..answered.len]).unwrap_or_default().sections;
+            let Some((_, reply)) = asker.respond(&query, false).await else { return Vec::new() };
+            let records = Response::read(&reply).unwrap_or_default().sections;
             records[0].iter().filter_map(Record::address).collect()
         })
     }

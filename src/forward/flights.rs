@@ -79,9 +79,22 @@ impl Landing {
         self.looped.store(true, Relaxed);
     }
 
-    /// Waits for the answers; none if there are none by then.
-    pub async fn wait(mut self, deadline: Instant) -> Option<Answers> {
-        let landed = timeout_at(deadline, self.receiver.wait_for(Option::is_some)).await;
-        landed.ok()?.ok()?.clone()
+    /// Waits for the answers.
+    pub async fn wait(mut self, deadline: Instant) -> Landed {
+        match timeout_at(deadline, self.receiver.wait_for(Option::is_some)).await {
+            Ok(Ok(answers)) => answers.clone().map_or(Landed::Lost, Landed::With),
+            Ok(Err(_)) => Landed::Lost,
+            Err(_) => Landed::Late,
+        }
     }
+}
+
+/// How a flight ended for those who wait.
+pub enum Landed {
+    /// With these answers.
+    With(Answers),
+    /// It has not, and there is no more time.
+    Late,
+    /// Whoever asked is gone.
+    Lost,
 }

@@ -38,6 +38,9 @@ pub const STALE_TTL: u32 = 30;
 /// What is in demand is asked for anew when no more than this part of its TTL is left.
 pub const REFRESH: u32 = 10;
 
+/// What a client is told whose query finds no room among those that wait.
+pub const NO_ROOM: &str = "too many queries wait for other servers";
+
 /// What asking others takes.
 pub struct Forwarding {
     /// What they answered.
@@ -98,14 +101,14 @@ impl Drop for Waiting {
     }
 }
 
-/// Answers one query into `reply`, whose length is the most that the transport carries, and asks others if need be. None
-/// if there is nothing to say. It must not be cancelled: run it in a task of its own.
-pub async fn respond(core: &Arc<Core>, client: &Client, query: &[u8], reply: &mut [u8]) -> Option<Answered> {
-    let answered = Asker::new(core, client).respond(query, reply, false).await;
-    if answered.is_some_and(|answered| answered.refresh) {
+/// Answers one query, and asks others if need be. None if there is nothing to say. Run it in a task of its own: others may
+/// wait for what it asks.
+pub async fn respond(core: &Arc<Core>, client: &Client, query: &[u8]) -> Option<(Answered, Vec<u8>)> {
+    let response = Asker::new(core, client).respond(query, false).await;
+    if response.as_ref().is_some_and(|(answered, _)| answered.refresh) {
         refresh(core, client, query);
     }
-    answered
+    response
 }
 
 /// Asks anew, in a task of its own, for what a query was answered with and what ends soon.
@@ -114,13 +117,10 @@ pub fn refresh(core: &Arc<Core>, client: &Client, query: &[u8]) {
     let Some(place) = core.forwarding.wait() else { return };
     let (asker, query) = (Asker::new(core, client), query.to_vec());
     core.runtime.spawn(async move {
-        asker.respond(&query, &mut vec![0; u16::MAX.into()], true).await;
+        asker.respond(&query, true).await;
         drop(place);
     });
 }
-
-/// What a client is told that there is no room for.
-pub const NO_ROOM: &str = "too many queries wait for other servers";
 
 /// Fails a query that there is no room for.
 pub fn fail<'s>(

@@ -132,10 +132,9 @@ pub(crate) mod tests {
 
     /// Stands for the function that asks others: the reply is the query, after as many hundredths of a second as the
     /// octet behind `late` says, and none at all to `lately`.
-    pub async fn respond(_: &Arc<Core>, _: &Client, query: &[u8], reply: &mut [u8]) -> Option<Answered> {
+    pub async fn respond(_: &Arc<Core>, _: &Client, query: &[u8]) -> Option<(Answered, Vec<u8>)> {
         tokio::time::sleep(Duration::from_millis(10 * u64::from(query[4]))).await;
-        reply[..query.len()].copy_from_slice(query);
-        (!query.starts_with(b"lately")).then(|| answered(query.len(), 0))
+        (!query.starts_with(b"lately")).then(|| (answered(query.len(), 0), query.to_vec()))
     }
 
     /// Where the tasks of all tests run.

@@ -394,6 +394,9 @@ impl Streams {
                 Outcome::Reply(answered) => Some(answered),
                 _ => None,
             };
+            if answered.is_some_and(|answered| answered.refresh) {
+                forward::refresh(&self.core, client, query);
+            }
             self.count(answered.as_ref());
             append(output, answered.map_or(&[], |answered| &reply[..answered.len.min(u16::MAX.into())]));
             None
@@ -402,13 +405,10 @@ impl Streams {
 
     /// Answers one query that others have to be asked for. The reply is empty if there is nothing to say.
     async fn answer_late(self: Arc<Self>, client: Client, query: Box<[u8]>, place: Waiting) -> Vec<u8> {
-        let mut reply = vec![0; u16::MAX.into()];
-        let answered = respond(&self.core, &client, &query, &mut reply).await;
+        let response = respond(&self.core, &client, &query).await;
         drop(place);
-        self.count(answered.as_ref());
-        reply.truncate(answered.map_or(0, |answered| answered.len));
-        reply.shrink_to_fit();
-        reply
+        self.count(response.as_ref().map(|(answered, _)| answered));
+        response.map_or(Vec::new(), |(_, reply)| reply)
     }
 
     fn count(&self, answered: Option<&Answered>) {

@@ -241,11 +241,10 @@ struct Late {
 
 impl Late {
     async fn answer(self, core: Arc<Core>, writer: Arc<Mutex<Writer>>) {
-        let mut reply = vec![0; MAX_UDP];
-        let answered = forward::respond(&core, &self.client, &self.query, &mut reply).await;
+        let response = forward::respond(&core, &self.client, &self.query).await;
         drop(self.place);
         let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(mut answered) = answered else { return writer.dropped(Dropped::Silent) };
+        let Some((mut answered, mut reply)) = response else { return writer.dropped(Dropped::Silent) };
         if is_limited(&answered) && !apply_limit(&core, &mut writer, self.client.source, &mut answered, &mut reply) {
             return;
         }
