@@ -1,15 +1,17 @@
 //! The node's own configuration, `zonal.yaml`: what differs from node to node.
 
+mod internet_resolver;
+
+pub use internet_resolver::{ForwardTo, InternetResolver};
+
 use crate::manifest::{
     Place, Problem, Severity,
     decode::decode,
     document::{self, Node},
 };
-use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::{Deserialize, Deserializer, de};
+use schemars::JsonSchema;
+use serde::Deserialize;
 use std::{
-    borrow::Cow,
-    fmt,
     io::{self, Read},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -33,7 +35,7 @@ pub struct Config {
     /// Where the last good manifest is kept, for a start without the control plane.
     pub state_directory: Option<PathBuf>,
     /// What `"."` RECURSIVE means on this node.
-    pub internet_resolver: Option<InternetResolver>,
+    pub internet_resolver: InternetResolver,
     /// The admin HTTP server.
     pub admin: Admin,
     /// A file with up to two cookie secrets, 32 hexadecimal digits each, one a line (RFC 9018).
@@ -122,76 +124,6 @@ fn etcd_prefix() -> String {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Push {}
-
-/// What `"."` RECURSIVE means on this node.
-#[derive(Clone, Debug, PartialEq)]
-pub enum InternetResolver {
-    /// Nothing: REFUSED.
-    None,
-    /// These servers are asked: addresses, URLs such as `tls://192.0.2.1`, or the path of a `resolv.conf`.
-    ForwardTo(Vec<String>),
-    /// The node asks the authoritative servers itself.
-    Recursive,
-}
-
-/// The form of [`InternetResolver`] that is a map.
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields, default)]
-struct InternetResolverMap {
-    forward_to: Vec<String>,
-    recursive: bool,
-}
-
-impl Default for InternetResolverMap {
-    fn default() -> InternetResolverMap {
-        InternetResolverMap { forward_to: vec!["/etc/resolv.conf".into()], recursive: false }
-    }
-}
-
-impl<'de> Deserialize<'de> for InternetResolver {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<InternetResolver, D::Error> {
-        struct Visitor;
-        impl<'de> de::Visitor<'de> for Visitor {
-            type Value = InternetResolver;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("`none`, or a map with `forward_to` or `recursive: true`")
-            }
-
-            fn visit_str<E: de::Error>(self, text: &str) -> Result<InternetResolver, E> {
-                match text.eq_ignore_ascii_case("none") {
-                    true => Ok(InternetResolver::None),
-                    false => Err(E::unknown_variant(text, &["none"])),
-                }
-            }
-
-            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<InternetResolver, A::Error> {
-                let map = InternetResolverMap::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                Ok(match map.recursive {
-                    true => InternetResolver::Recursive,
-                    false => InternetResolver::ForwardTo(map.forward_to),
-                })
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
-}
-
-impl JsonSchema for InternetResolver {
-    fn schema_name() -> Cow<'static, str> {
-        "InternetResolver".into()
-    }
-
-    fn json_schema(_: &mut SchemaGenerator) -> Schema {
-        json_schema!({"oneOf": [
-            {"type": "string", "enum": ["none"]},
-            {"type": "object", "additionalProperties": false, "properties": {
-                "forward_to": {"type": "array", "items": {"type": "string"}},
-                "recursive": {"type": "boolean"},
-            }},
-        ]})
-    }
-}
 
 /// The admin HTTP server.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
@@ -358,8 +290,16 @@ impl Config {
         if self.nsid.as_ref().is_some_and(|nsid| nsid.len() > 255) {
             error("nsid", "it is longer than 255 octets".into(), None);
         }
-        if let Some(InternetResolver::ForwardTo(_) | InternetResolver::Recursive) = self.internet_resolver {
-            let message = "forwarding is not served yet by this version: what would be forwarded is REFUSED";
+        let internet_resolver = root.entry("internet_resolver").map(|entry| &entry.node);
+        let names_servers = internet_resolver.is_some_and(|node| node.entry("forward_to").is_some());
+        if self.internet_resolver == InternetResolver::ForwardTo(Vec::new()) {
+            let help = Some("for no internet resolver: `internet_resolver: none`");
+            error("internet_resolver.forward_to", "the list is empty".into(), help);
+        } else if names_servers && self.internet_resolver == InternetResolver::Recursive {
+            error("internet_resolver.forward_to", "`recursive: true` asks no such servers".into(), Some("one of both"));
+        }
+        if self.internet_resolver == InternetResolver::Recursive {
+            let message = "recursion is not served yet by this version: what would need it is SERVFAIL";
             problems.push(problem(Severity::Warning, "internet_resolver".into(), message.into()));
         }
         problems
@@ -372,6 +312,7 @@ impl Config {
         for path in control_plane.into_iter().chain(&mut self.state_directory).chain(&mut self.cookie_secret_file) {
             *path = directory.join(&*path);
         }
+        self.internet_resolver.resolve_paths(directory);
     }
 }
 
@@ -391,7 +332,8 @@ mod tests {
     #[test]
     fn the_defaults_hold() {
         let config = read("# nothing\n").unwrap();
-        assert!(config.listen.is_none() && config.state_directory.is_none() && config.internet_resolver.is_none());
+        assert!(config.listen.is_none() && config.state_directory.is_none());
+        assert_eq!(config.internet_resolver, InternetResolver::ForwardTo(vec!["/etc/resolv.conf".parse().unwrap()]));
         assert_eq!(config.control_plane.directory, Path::new("zones"));
         assert_eq!(config.admin.address.to_string(), "127.0.0.1:9153");
         assert_eq!((config.limits.error_answers_per_second, config.limits.tcp_connections), (50, 10_000));
@@ -402,18 +344,20 @@ mod tests {
     #[test]
     fn paths_are_relative_to_the_file() {
         let text = "control_plane: {directory: zones}\nstate_directory: /var/lib/zonal\ncookie_secret_file: c.secret\n\
-                    internet_resolver: {forward_to: [192.0.2.1, 'tls://192.0.2.1']}\nlog: {format: json}\n";
+                    internet_resolver: {forward_to: [192.0.2.1, 'tls://192.0.2.1', ./resolv.conf]}\nlog: {format: json}\n";
         let config = read(text).unwrap();
         assert_eq!(config.control_plane.directory, Path::new("etc/zones"));
         assert_eq!(config.state_directory.as_deref(), Some(Path::new("/var/lib/zonal")));
         assert_eq!(config.cookie_secret_file.as_deref(), Some(Path::new("etc/c.secret")));
-        assert_eq!(config.warnings.len(), 1);
+        assert!(config.warnings.is_empty());
+        let InternetResolver::ForwardTo(servers) = config.internet_resolver else { panic!("{config:?}") };
+        assert_eq!(servers[2], ForwardTo::ResolvConf("etc/./resolv.conf".into()));
         assert_eq!(config.log.format, LogFormat::Json);
         assert_eq!(read("limits: {}").unwrap().control_plane.directory, Path::new("zones"));
-        assert_eq!(read("internet_resolver: none").unwrap().internet_resolver, Some(InternetResolver::None));
+        assert_eq!(read("internet_resolver: none").unwrap().internet_resolver, InternetResolver::None);
         assert_eq!(
             read("internet_resolver: {recursive: true}").unwrap().internet_resolver,
-            Some(InternetResolver::Recursive)
+            InternetResolver::Recursive
         );
     }
 
@@ -465,8 +409,23 @@ mod tests {
                 "internet_resolver: {to: []}",
                 "etc/zonal.yaml:1:21: error: internet_resolver.to: there is no field `to` here (known are `forward_to`, `recursive`)",
             ),
+            (
+                "internet_resolver:\n  forward_to:\n  - 192.0.2.1\n  - tcp://192.0.2.1",
+                "etc/zonal.yaml:4:5: error: internet_resolver.forward_to[1]: `tcp://` is not known here (known are `udp`, \
+                 `tls`, `https`, `quic`): `tcp://192.0.2.1`",
+            ),
+            (
+                "internet_resolver: {forward_to: []}",
+                "etc/zonal.yaml:1:21: error: internet_resolver.forward_to: the list is empty (for no internet resolver: \
+                 `internet_resolver: none`)",
+            ),
+            (
+                "internet_resolver: {forward_to: [192.0.2.1], recursive: true}",
+                "etc/zonal.yaml:1:21: error: internet_resolver.forward_to: `recursive: true` asks no such servers (one of both)",
+            ),
         ] {
-            assert_eq!(read(text).unwrap_err(), [expected], "{text}");
+            let found: Vec<String> = read(text).unwrap_err().into_iter().filter(|p| p.contains(": error: ")).collect();
+            assert_eq!(found, [expected], "{text}");
         }
         let both = "control_plane: {directory: a, push: {}}";
         assert_eq!(read(both).unwrap_err().len(), 2);

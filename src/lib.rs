@@ -24,7 +24,7 @@
 //! | [`snapshot`] | what is compiled: `networks`, `zone`, `endpoints`, `views`, `autodefined` | `manifest`, `wire` |
 //! | [`answer`] | who asks, which rule (`resolve`), what answers (`zone`, `endpoint`, `autodefined`), `trace` and `why` | `snapshot`, `manifest`, `wire` |
 //! | [`listen`] | Do53: `udp`, `stream`, `limit` | `answer`, `metrics` |
-//! | [`control_plane`] | `directory` watches, `keeper` publishes, `status` tells | `manifest`, `snapshot`, `listen` |
+//! | [`control_plane`] | `directory` watches, `internet` follows `resolv.conf`, `keeper` publishes, `status` tells | `manifest`, `snapshot`, `listen`, `config` |
 //! | [`metrics`], [`admin`] | counters; HTTP for probes and metrics | what is served |
 //! | [`config`], [`run`], [`cli`] | `zonal.yaml`; the wiring of a server; the commands | all |
 //!

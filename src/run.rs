@@ -10,6 +10,7 @@ use crate::{
     config::Config,
     control_plane::{
         directory::{self, Message, Watch},
+        internet::Internet,
         keeper::{self, Keeper, Loading},
         status::Status,
     },
@@ -59,15 +60,17 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     };
     let directory = &config.control_plane.directory;
     check_directory(directory)?;
-    let node = Arc::new(node::node(config)?);
+    let started = SystemTime::now();
+    let mut internet = Internet::new(config, listeners::own_addresses(config));
+    let node = Arc::new(node::node(config, internet.read())?);
     let snapshot = Arc::new(ArcSwap::from_pointee(keeper::nothing(&node)));
     let limit = descriptors::raise_limit();
     let core = Arc::new(Core::new(snapshot, &limits(config, limit), runtime.handle()));
     let status = Arc::new(Status::default());
     let mut keeper = Keeper::new(core.clone(), node, status.clone());
     let mut watch = Watch::new(directory);
+    watch.add(internet.files());
     let mut loader = Loader::new(directory.clone());
-    let started = SystemTime::now();
     if let Loading::Failed(problems) = keeper.load(&mut loader) {
         return Err(Rejected(problems).into());
     }
@@ -82,7 +85,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     server.greet(keeper.manifest(), admin_address);
     std::thread::Builder::new()
         .name("control-plane".into())
-        .spawn(move || directory::run(watch, loader, keeper))
+        .spawn(move || directory::run(watch, loader, internet, keeper))
         .context("the control plane's thread cannot be started")?;
     let result = runtime.block_on(server.run());
     // What is left are clients that do not let go, and maybe a load that nobody waits for any more.

@@ -4,7 +4,7 @@
 //! directories of all files that were read and of all links on the way to them, so that the `..data` link of Kubernetes
 //! and a directory that is itself a link are followed.
 
-use super::keeper::Keeper;
+use super::{internet::Internet, keeper::Keeper};
 use crate::manifest::load::Loader;
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
@@ -52,9 +52,10 @@ pub enum Wake {
 }
 
 /// Loads whenever something changes, until it is told to stop.
-pub fn run(mut watch: Watch, mut loader: Loader, mut keeper: Keeper) {
+pub fn run(mut watch: Watch, mut loader: Loader, mut internet: Internet, mut keeper: Keeper) {
     while watch.wait() == Wake::Load {
         let started = SystemTime::now();
+        keeper.follow(internet.read());
         keeper.load(&mut loader);
         watch.follow(&loader.inputs(), started);
         watch.retry = loader.is_starved();
@@ -64,6 +65,8 @@ pub fn run(mut watch: Watch, mut loader: Loader, mut keeper: Keeper) {
 /// A watch on a directory and on all that was read from it.
 pub struct Watch {
     directory: PathBuf,
+    /// Files elsewhere that matter too.
+    files: Vec<PathBuf>,
     events: Receiver<Message>,
     sender: Sender<Message>,
     /// None when the system has no more watches to give: then stamps are compared.
@@ -94,6 +97,7 @@ impl Watch {
         });
         let mut watch = Watch {
             directory: std::path::absolute(directory).unwrap_or_else(|_| directory.into()),
+            files: Vec::new(),
             events,
             sender,
             watcher: None,
@@ -114,6 +118,12 @@ impl Watch {
         watch
     }
 
+    /// Watches these files too, wherever they are, from the next [`Watch::follow`] on.
+    pub fn add(&mut self, files: Vec<PathBuf>) {
+        let absolute = |file: PathBuf| std::path::absolute(&file).unwrap_or(file);
+        self.files.extend(files.into_iter().map(absolute));
+    }
+
     /// Where signals and the end are announced.
     pub fn sender(&self) -> Sender<Message> {
         self.sender.clone()
@@ -127,7 +137,7 @@ impl Watch {
         self.relevant.extend(trail);
         // Thousands of files are in few directories.
         let mut parents: HashMap<&Path, PathBuf> = HashMap::new();
-        for input in inputs {
+        for input in inputs.iter().chain(&self.files) {
             let (Some(parent), Some(name)) = (input.parent(), input.file_name()) else { continue };
             let real = parents.entry(parent).or_insert_with(|| {
                 let trail = self::trail(parent);
@@ -292,11 +302,13 @@ impl Watch {
         }
     }
 
-    /// What the files are like that no watch tells of.
+    /// What the files are like that no watch tells of. Nor does it tell of all that happens to a file that is mounted from
+    /// elsewhere, as containers have their resolv.conf.
     fn stamp(&self) -> u64 {
+        let mounted: Vec<PathBuf> = self.files.iter().flat_map(|file| trail(file)).collect();
         let is_unwatched = |path: &Path| path.parent().is_some_and(|parent| self.unreadable.contains(parent));
         let mut paths: Vec<&PathBuf> =
-            self.relevant.iter().filter(|path| self.watcher.is_none() || is_unwatched(path)).collect();
+            self.relevant.iter().filter(|path| self.watcher.is_none() || is_unwatched(path)).chain(&mounted).collect();
         paths.sort();
         let mut hasher = DefaultHasher::new();
         for path in paths {
@@ -523,6 +535,35 @@ mod tests {
         assert!((1..=2).contains(&loads(&mut watch, &inputs, relink)), "the directory itself");
         let write = || scratch.write("release/a.yaml");
         assert_eq!(loads(&mut watch, &inputs, write), 1, "a file of the new directory");
+    }
+
+    #[test]
+    fn files_elsewhere_are_followed() {
+        let scratch = Scratch::new();
+        for directory in ["zones", "run"] {
+            fs::create_dir(scratch.path(directory)).unwrap();
+        }
+        symlink("run/resolv.conf", scratch.path("resolv.conf")).unwrap();
+        let mut watch = Watch::new(&scratch.path("zones"));
+        watch.add(vec![scratch.path("resolv.conf")]);
+        let mut wakes = |change: &str, act: &dyn Fn()| {
+            watch.follow(&[], SystemTime::now());
+            std::thread::sleep(CLOCK_STEP * 2);
+            act();
+            assert_eq!(watch.wait(), Wake::Load, "{change}");
+        };
+        wakes("it comes", &|| scratch.write("run/resolv.conf"));
+        wakes("it is written", &|| scratch.write("run/resolv.conf"));
+        wakes("it is replaced", &|| {
+            scratch.write("run/new");
+            fs::rename(scratch.path("run/new"), scratch.path("run/resolv.conf")).unwrap();
+        });
+        wakes("the link leads elsewhere", &|| {
+            scratch.write("other");
+            symlink("other", scratch.path("link")).unwrap();
+            fs::rename(scratch.path("link"), scratch.path("resolv.conf")).unwrap();
+        });
+        wakes("it goes", &|| fs::remove_file(scratch.path("other")).unwrap());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use super::status::{self, LastError, Status};
 use crate::{
     listen::{Core, now},
     manifest::{Loaded, Manifest, Problem, check::Checked, connectivity::Connectivity, load::Loader},
-    snapshot::{self, Node, Snapshot},
+    snapshot::{self, Node, Snapshot, routes::Route},
 };
 use std::{
     sync::Arc,
@@ -118,19 +118,40 @@ impl Keeper {
         Ok((snapshot, checked, problems))
     }
 
-    fn publish(&mut self, snapshot: Snapshot, manifest: Arc<Manifest>, problems: &[Problem]) {
+    /// Publishes what is served already, with another internet resolver if this one is another.
+    pub fn follow(&mut self, internet: Option<Arc<Route>>) {
+        if self.node.internet == internet {
+            return;
+        }
+        match &internet {
+            Some(route) => tracing::info!("names that are not ours go to {}", route.servers),
+            None => tracing::info!("names that are not ours are refused"),
+        }
+        self.node = Arc::new(Node { internet, ..(*self.node).clone() });
+        let previous = self.core.snapshot.load_full();
+        if previous.generation > 0 {
+            self.swap(previous.with_node(self.node.clone()));
+            retire(previous);
+        }
+    }
+
+    fn swap(&self, snapshot: Snapshot) {
         let generation = snapshot.generation;
         self.core.snapshot.store(Arc::new(snapshot));
         self.core.metrics.published();
-        self.count("changed", problems);
+        self.status.state().since = status::seconds(SystemTime::now());
+        self.generation.send_replace(generation);
+    }
+
+    fn publish(&mut self, snapshot: Snapshot, manifest: Arc<Manifest>, problems: &[Problem]) {
         {
             let mut state = self.status.state();
-            state.since = status::seconds(SystemTime::now());
             state.last_error = None;
             state.resources = status::resources(&manifest);
         }
         self.manifest = manifest;
-        self.generation.send_replace(generation);
+        self.swap(snapshot);
+        self.count("changed", problems);
         for problem in problems.iter().take(LOGGED) {
             tracing::warn!("{problem}");
         }

@@ -1,5 +1,6 @@
 //! Where manifests come from, and the keeper, which makes of them what is served.
 
 pub mod directory;
+pub mod internet;
 pub mod keeper;
 pub mod status;

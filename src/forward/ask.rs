@@ -36,6 +36,8 @@ thread_local! {
     static REPLY: RefCell<Vec<u8>> = RefCell::new(vec![0; u16::MAX.into()]);
 }
 
+/// The extended error of a node that does not know yet whom to ask (RFC 8914, 4.15).
+const NOT_READY: u16 = 14;
 /// How many questions one query may lead to.
 const MOST_QUESTIONS: usize = 40;
 /// How many referrals one question may lead to.
@@ -140,7 +142,7 @@ impl Asker {
         let (from, at) = (self.client.source, self.client.local);
         match on_its_way {
             true => targets.iter().any(|target| target.ip == from || target.ip == at),
-            false => targets.iter().all(|target| target.ip == from && target.ip != at),
+            false => !targets.is_empty() && targets.iter().all(|target| target.ip == from && target.ip != at),
         }
     }
 
@@ -190,9 +192,12 @@ impl Asker {
                 let servers = Servers::Targets { targets, sources: sources.clone() };
                 route = Arc::new(Route::new(route.rule.clone(), route.domain.clone(), servers));
             }
-            let response = match route.servers {
+            let response = match &route.servers {
                 Servers::Recursion => {
                     return Err(Failure { code: 0, text: "recursion is not there yet".into() });
+                }
+                Servers::Targets { targets, .. } if targets.is_empty() => {
+                    return Err(Failure { code: NOT_READY, text: "no server is known that could be asked".into() });
                 }
                 _ => self.core.forwarding.upstreams.ask(&route, question, self.deadline).await?,
             };

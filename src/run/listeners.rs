@@ -1,6 +1,9 @@
 //! The addresses that queries are taken on, and their sockets and threads.
 
-use crate::listen::{Core, stream, udp};
+use crate::{
+    config::Config,
+    listen::{Core, stream, udp},
+};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, io,
@@ -124,6 +127,14 @@ impl Listeners {
         let threads: Vec<JoinHandle<()>> = self.open.into_values().flat_map(|listener| listener.threads).collect();
         let join = move || threads.into_iter().for_each(|thread| drop(thread.join()));
         let _ = tokio::task::spawn_blocking(join).await;
+    }
+}
+
+/// The addresses that queries are taken on whatever the manifest says.
+pub fn own_addresses(config: &Config) -> Vec<SocketAddr> {
+    match &config.listen {
+        Some(listen) => listen.iter().map(|listen| listen.address).collect(),
+        None => default_addresses(&[]).into_iter().collect(),
     }
 }
 

@@ -1,12 +1,16 @@
 //! What the node itself contributes to answers: its name, and the secrets of its cookies.
 
-use crate::{config::Config, snapshot::Node};
+use crate::{
+    config::Config,
+    snapshot::{Node, routes::Route},
+};
 use anyhow::{Context, bail};
 use std::{
     fs,
     io::{Read, Write},
     os::unix::fs::OpenOptionsExt,
     path::{Path, PathBuf},
+    sync::Arc,
 };
 
 /// The file in the state directory that keeps a secret which was made up.
@@ -16,14 +20,14 @@ const SECRET_FILE: &str = "cookie.secret";
 const MAX_OCTETS: u64 = 1024;
 
 /// What the configuration says of the node, and what it leaves to us.
-pub fn node(config: &Config) -> anyhow::Result<Node> {
+pub fn node(config: &Config, internet: Option<Arc<Route>>) -> anyhow::Result<Node> {
     let cookie_secrets = match (&config.cookie_secret_file, &config.state_directory) {
         (Some(file), _) => read_secrets(file, "cookie_secret_file")?,
         (None, Some(directory)) => kept_secret(directory)?,
         (None, None) => vec![random_secret()?],
     };
     let nsid = config.nsid.clone().or_else(host_name).unwrap_or_default().into_bytes().into();
-    Ok(Node { nsid, cookie_secrets, tcp_keepalive: keepalive(config), internet: None })
+    Ok(Node { nsid, cookie_secrets, tcp_keepalive: keepalive(config), internet })
 }
 
 /// What clients are told of the idle timeout, in units of 100 milliseconds (RFC 7828).

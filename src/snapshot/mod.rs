@@ -87,6 +87,21 @@ impl Snapshot {
         doors
     }
 
+    /// The next generation of the same, with what a changed node contributes.
+    pub fn with_node(&self, node: Arc<Node>) -> Snapshot {
+        Snapshot {
+            generation: self.generation + 1,
+            digest: self.digest,
+            node,
+            manifest: self.manifest.clone(),
+            azs: self.azs.clone(),
+            networks: self.networks.clone(),
+            endpoints: self.endpoints.clone(),
+            views: self.views.clone(),
+            zones: self.zones.clone(),
+        }
+    }
+
     /// The private hosted zones, by identifier.
     pub fn zones(&self) -> impl ExactSizeIterator<Item = &Arc<Zone>> {
         self.zones.values()

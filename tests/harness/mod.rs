@@ -169,7 +169,8 @@ impl Server {
         let (port, admin) = (free_port(), free_port());
         let scratch = Scratch::new();
         let config = format!(
-            "listen: [{{address: \"0.0.0.0:{port}\"}}]\ncontrol_plane: {{directory: {}}}\nadmin: {{address: \"127.0.0.1:{admin}\"}}\n",
+            "listen: [{{address: \"0.0.0.0:{port}\"}}]\ncontrol_plane: {{directory: {}}}\nadmin: {{address: \"127.0.0.1:{admin}\"}}\n\
+             internet_resolver: none\n",
             directory.display()
         );
         let config = scratch.write("zonal.yaml", config);

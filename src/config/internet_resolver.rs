@@ -1,0 +1,249 @@
+//! `internet_resolver`: who answers for the names that are not ours.
+
+use crate::{manifest::Protocol, snapshot::routes::Target, wire::Name};
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Deserializer, de};
+use std::{
+    borrow::Cow,
+    fmt,
+    net::{IpAddr, Ipv6Addr, SocketAddr},
+    path::{Path, PathBuf},
+    str::FromStr,
+};
+
+/// The file that names servers when nothing else does.
+const SYSTEM_FILE: &str = "/etc/resolv.conf";
+
+/// What `"."` RECURSIVE means on this node. Without it: `forward_to: [/etc/resolv.conf]`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum InternetResolver {
+    /// Nothing: REFUSED.
+    None,
+    /// These ones are asked.
+    ForwardTo(Vec<ForwardTo>),
+    /// The node asks the authoritative servers itself.
+    Recursive,
+}
+
+/// One entry of `forward_to`.
+///
+/// ```text
+/// entry   = address [":" port] | scheme "://" address [":" port] ["/dns-query"] ["#" name] | path
+/// address = an IPv4 address, or an IPv6 address; that in brackets where a port or a scheme is there too
+/// scheme  = "udp" (port 53, and TCP for what is truncated) | "tls" (853) | "https" (443) | "quic" (853)
+/// name    = what the server's certificate is checked against, and what it is told (SNI); without it, the address is
+/// path    = a file in the form of resolv.conf, with a "/" in it or ".conf" at its end
+/// ```
+#[derive(Clone, Debug, PartialEq)]
+pub enum ForwardTo {
+    /// A server.
+    Server(Target),
+    /// Those that a file names, in the form of `resolv.conf`: it is watched.
+    ResolvConf(PathBuf),
+}
+
+impl Default for InternetResolver {
+    fn default() -> InternetResolver {
+        InternetResolver::ForwardTo(vec![ForwardTo::ResolvConf(SYSTEM_FILE.into())])
+    }
+}
+
+impl InternetResolver {
+    /// Completes relative paths with the directory of the file that holds them.
+    pub(super) fn resolve_paths(&mut self, directory: &Path) {
+        if let InternetResolver::ForwardTo(entries) = self {
+            for entry in entries {
+                if let ForwardTo::ResolvConf(path) = entry {
+                    *path = directory.join(&*path);
+                }
+            }
+        }
+    }
+}
+
+impl FromStr for ForwardTo {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<ForwardTo, String> {
+        if let Some((scheme, rest)) = text.split_once("://") {
+            return server(scheme, rest).map(ForwardTo::Server);
+        }
+        match address(text, 53) {
+            Some((ip, port)) => Ok(ForwardTo::Server(Target { ip, port, protocol: Protocol::Do53, server_name: None })),
+            None if text.contains('/') || text.ends_with(".conf") => Ok(ForwardTo::ResolvConf(text.into())),
+            None => Err("it is no address such as 192.0.2.1, 192.0.2.1:5353 or [2001:db8::1]:53, no URL such as \
+                         tls://192.0.2.1#dns.example, and no path of a resolv.conf"
+                .into()),
+        }
+    }
+}
+
+/// A server's URL, without its scheme.
+fn server(scheme: &str, rest: &str) -> Result<Target, String> {
+    let (protocol, port) = match scheme.to_ascii_lowercase().as_str() {
+        "udp" => (Protocol::Do53, 53),
+        "tls" => (Protocol::DoT, 853),
+        "https" => (Protocol::DoH, 443),
+        "quic" => (Protocol::DoQ, 853),
+        _ => return Err(format!("`{scheme}://` is not known here (known are `udp`, `tls`, `https`, `quic`)")),
+    };
+    let (rest, name) = match rest.split_once('#') {
+        Some((rest, name)) => (rest, Some(name)),
+        None => (rest, None),
+    };
+    let (place, path) = match rest.find('/') {
+        Some(at) => rest.split_at(at),
+        None => (rest, ""),
+    };
+    match (protocol, path) {
+        (_, "") | (Protocol::DoH, "/dns-query") => {}
+        (Protocol::DoH, _) => return Err(format!("the path of DoH is `/dns-query` here, not `{path}`")),
+        _ => return Err(format!("`{scheme}://` has no path such as `{path}`")),
+    }
+    let Some((ip, port)) = address(place, port) else {
+        return Err(format!(
+            "`{place}` is no address: the server is named by its address, and its name goes behind it, as in \
+             {scheme}://192.0.2.1#dns.example"
+        ));
+    };
+    if name.is_some() && protocol == Protocol::Do53 {
+        return Err(format!("`{scheme}://` has no certificate that a name could be checked against"));
+    }
+    if let Some(name) = name {
+        let is_name = Name::absolute(name).is_ok_and(|parsed| !parsed.is_root()) && name.parse::<IpAddr>().is_err();
+        if !is_name {
+            return Err(format!("`{name}` is no name of a server"));
+        }
+    }
+    let server_name = name.map(|name| name.trim_end_matches('.').to_ascii_lowercase());
+    Ok(Target { ip, port, protocol, server_name })
+}
+
+/// An address, maybe with a port.
+fn address(text: &str, port: u16) -> Option<(IpAddr, u16)> {
+    if let Ok(ip) = text.parse() {
+        return Some((ip, port));
+    }
+    if let Ok(address) = text.parse::<SocketAddr>() {
+        let has_scope = matches!(address, SocketAddr::V6(address) if address.scope_id() != 0);
+        return (address.port() != 0 && !has_scope).then_some((address.ip(), address.port()));
+    }
+    let inner = text.strip_prefix('[')?.strip_suffix(']')?;
+    Some((inner.parse::<Ipv6Addr>().ok()?.into(), port))
+}
+
+impl<'de> Deserialize<'de> for ForwardTo {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ForwardTo, D::Error> {
+        let text = <Cow<'de, str>>::deserialize(deserializer)?;
+        text.parse().map_err(de::Error::custom)
+    }
+}
+
+/// The form of [`InternetResolver`] that is a map.
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct Map {
+    forward_to: Option<Vec<ForwardTo>>,
+    recursive: bool,
+}
+
+impl<'de> Deserialize<'de> for InternetResolver {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<InternetResolver, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = InternetResolver;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("`none`, or a map with `forward_to` or `recursive: true`")
+            }
+
+            fn visit_str<E: de::Error>(self, text: &str) -> Result<InternetResolver, E> {
+                match text.eq_ignore_ascii_case("none") {
+                    true => Ok(InternetResolver::None),
+                    false => Err(E::unknown_variant(text, &["none"])),
+                }
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<InternetResolver, A::Error> {
+                let map = Map::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                Ok(match map.forward_to {
+                    _ if map.recursive => InternetResolver::Recursive,
+                    Some(servers) => InternetResolver::ForwardTo(servers),
+                    None => InternetResolver::default(),
+                })
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+impl JsonSchema for InternetResolver {
+    fn schema_name() -> Cow<'static, str> {
+        "InternetResolver".into()
+    }
+
+    fn json_schema(_: &mut SchemaGenerator) -> Schema {
+        json_schema!({"oneOf": [
+            {"type": "string", "enum": ["none"]},
+            {"type": "object", "additionalProperties": false, "properties": {
+                "forward_to": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+                "recursive": {"type": "boolean"},
+            }},
+        ]})
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries() {
+        for (text, expected) in [
+            ("192.0.2.1", "192.0.2.1 port 53"),
+            ("192.0.2.1:5353", "192.0.2.1 port 5353"),
+            ("2001:db8::1", "2001:db8::1 port 53"),
+            ("[2001:db8::1]", "2001:db8::1 port 53"),
+            ("[2001:db8::1]:5353", "2001:db8::1 port 5353"),
+            ("udp://192.0.2.1", "192.0.2.1 port 53"),
+            ("tls://192.0.2.1", "192.0.2.1 port 853 by DoT"),
+            ("TLS://[2001:db8::1]:8853#DNS.example.", "2001:db8::1 port 8853 by DoT as dns.example"),
+            ("https://192.0.2.1/dns-query#dns.example", "192.0.2.1 port 443 by DoH as dns.example"),
+            ("https://192.0.2.1:8443", "192.0.2.1 port 8443 by DoH"),
+            ("quic://192.0.2.1#dns.example", "192.0.2.1 port 853 by DoQ as dns.example"),
+        ] {
+            match text.parse() {
+                Ok(ForwardTo::Server(target)) => assert_eq!(target.to_string(), expected, "{text}"),
+                other => panic!("{text}: {other:?}"),
+            }
+        }
+        for path in ["/etc/resolv.conf", "./servers", "resolv.conf", "etc/1.2.3.4"] {
+            assert_eq!(path.parse(), Ok(ForwardTo::ResolvConf(path.into())), "{path}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_entry() {
+        for (text, expected) in [
+            ("", "it is no address"),
+            ("dns.example", "it is no address"),
+            ("192.0.2.1:99999", "is no address"),
+            ("192.0.2.1:0", "is no address"),
+            ("[2001:db8::1", "is no address"),
+            ("fe80::1%2", "is no address"),
+            ("[fe80::1%2]:53", "is no address"),
+            ("tcp://192.0.2.1", "`tcp://` is not known here"),
+            ("tls://dns.example", "its name goes behind it"),
+            ("tls://", "its name goes behind it"),
+            ("tls://192.0.2.1/dns-query", "has no path"),
+            ("https://192.0.2.1/resolve", "the path of DoH is `/dns-query`"),
+            ("https://192.0.2.1/", "the path of DoH is `/dns-query`"),
+            ("udp://192.0.2.1#dns.example", "has no certificate"),
+            ("tls://192.0.2.1#", "is no name"),
+            ("tls://192.0.2.1#192.0.2.1", "is no name"),
+        ] {
+            let error = text.parse::<ForwardTo>().unwrap_err();
+            assert!(error.contains(expected), "{text}: {error}");
+        }
+    }
+}
