@@ -271,10 +271,10 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
                     false => Outcome::Nowhere("recursion is not desired, and the answer is not in the cache"),
                 };
             };
+            *authentic &= entry.authentic;
             if entry.rcode == rcode::SERVFAIL {
                 return Outcome::Failed(entry.ede.clone());
             }
-            *authentic &= entry.authentic;
             *stale |= is_stale;
             *refresh |= is_ending;
             let owner = |written: &[u8], skip: usize| match name_at == HEADER {

@@ -108,7 +108,7 @@ impl<'a> Reader<'a> {
         if found.is_empty() {
             let soa = authority.iter().find(|record| {
                 let above = (0..=name.labels()).any(|skip| record.owner.eq_ignore_ascii_case(name.suffix(skip)));
-                record.rtype == rtype::SOA && record.class == 1 && above && self.is_ours(&record.owner)
+                record.rtype == rtype::SOA && record.class == 1 && above
             });
             // Of a target it is told only by a SOA record or by NXDOMAIN that it has nothing.
             if self.response.rcode == rcode::NOERROR && soa.is_none() && (!first || self.is_referral()) {
@@ -118,6 +118,9 @@ impl<'a> Reader<'a> {
             if let Some(soa) = soa {
                 let minimum = soa.rdata.last_chunk().map_or(0, |minimum| u32::from_be_bytes(*minimum));
                 ttl = time(soa.ttl).min(time(minimum)).min(MAX_NEGATIVE_TTL);
+            }
+            // That of a zone above the domain says how long, but is not passed on.
+            if let Some(soa) = soa.filter(|soa| self.is_ours(&soa.owner)) {
                 behind.push(soa);
                 let of_soa = |r: &&Record| r.owner == soa.owner && self.is_signature(r, rtype::SOA);
                 behind.extend(authority.iter().filter(of_soa));
@@ -206,4 +209,175 @@ fn records(found: &[&Record], name: &LookupName) -> (Records, Vec<usize>) {
         octets.extend_from_slice(&record.rdata);
     }
     (Records { count: found.len() as u16, octets: octets.into() }, places)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::{Name, rdata};
+
+    fn wire(name: &str) -> Vec<u8> {
+        Name::absolute(name).unwrap().as_wire().to_vec()
+    }
+
+    /// A response: flags and RCODE, then sections of `owner TTL type data`.
+    fn response(bits: u16, sections: [&[&str]; 3]) -> Vec<u8> {
+        let mut message = vec![0, 7];
+        message.extend((flag::QR | bits).to_be_bytes());
+        message.extend([0, 0]);
+        message.extend(sections.iter().flat_map(|section| (section.len() as u16).to_be_bytes()));
+        for line in sections.into_iter().flatten() {
+            let words: Vec<&str> = line.splitn(4, ' ').collect();
+            let rtype = rdata::type_from_text(words[2]).unwrap();
+            let data = match words[2] {
+                "A" => words[3].parse::<std::net::Ipv4Addr>().unwrap().octets().to_vec(),
+                "SOA" => [wire(words[3]), wire(words[3]), [[0, 0, 0, 60]; 5].concat()].concat(),
+                "RRSIG" => [&rdata::type_from_text(words[3]).unwrap().to_be_bytes()[..], &[0; 16], b"\0sig"].concat(),
+                _ => wire(words[3]),
+            };
+            message.extend(wire(words[0]));
+            message.extend(rtype.to_be_bytes());
+            message.extend([0, 1]);
+            message.extend(words[1].parse::<u32>().unwrap().to_be_bytes());
+            message.extend((data.len() as u16).to_be_bytes());
+            message.extend(data);
+        }
+        message
+    }
+
+    /// What is taken of a response to `name`, type A, from the servers of `domain`, in a line for each link.
+    fn taken(domain: &str, name: &str, dnssec_ok: bool, message: &[u8]) -> Vec<String> {
+        let name = LookupName::new(&wire(name)).unwrap();
+        let question = Question { name: &name, qtype: rtype::A, dnssec_ok, checking_disabled: false };
+        let domain = wire(domain);
+        let line = |(key, entry): &(Key, Arc<Entry>)| {
+            let target = entry.target.map(|at| Name::from_wire(&entry.answer.octets[at.into()..]).unwrap());
+            let target = target.map_or(String::new(), |target| format!(" -> {target}"));
+            let (answers, authorities) = (entry.answer.count, entry.authority.count);
+            let name = Name::from_wire(&key.name).unwrap();
+            format!("{name} {} ttl {} {answers}+{authorities}{target}", entry.rcode, entry.ttl)
+        };
+        match read(message, RouteId(1), &domain, &question, 0) {
+            Ok(Read::Answers(answers)) => answers.iter().map(line).collect(),
+            Ok(Read::Referral { domain, name_servers }) => {
+                let server =
+                    |server: &NameServer| format!("{} {:?}", Name::from_wire(&server.name).unwrap(), server.addresses);
+                let servers: Vec<String> = name_servers.iter().map(server).collect();
+                vec![format!("referral {}: {}", Name::from_wire(&domain).unwrap(), servers.join(", "))]
+            }
+            Err(failure) => vec![failure.text],
+        }
+    }
+
+    #[test]
+    fn only_what_was_asked_for_is_taken() {
+        let nothing: &[&str] = &[];
+        for (domain, dnssec_ok, bits, sections, expected) in [
+            // Of one set the shortest TTL holds, and what comes beside it is not believed.
+            (
+                "example.",
+                false,
+                0,
+                [
+                    &["a.example. 300 A 10.0.0.1", "a.example. 200 A 10.0.0.2", "b.example. 60 A 10.6.6.6"][..],
+                    &["example. 60 NS ns.evil.test."],
+                    &["ns.evil.test. 60 A 10.6.6.6"],
+                ],
+                &["a.example. 0 ttl 200 2+0"][..],
+            ),
+            ("example.", false, 0, [&["b.example. 300 A 10.6.6.6"], nothing, nothing], &["a.example. 0 ttl 0 0+0"]),
+            // A chain is followed within the domain, and not out of it.
+            (
+                "example.",
+                false,
+                0,
+                [
+                    &["a.example. 300 CNAME b.example.", "b.example. 30 CNAME c.test.", "c.test. 60 A 10.6.6.6"],
+                    nothing,
+                    nothing,
+                ],
+                &["a.example. 0 ttl 300 1+0 -> b.example.", "b.example. 0 ttl 30 1+0 -> c.test."],
+            ),
+            (
+                ".",
+                false,
+                0,
+                [&["a.example. 300 CNAME c.test.", "c.test. 60 A 10.0.0.1"], nothing, nothing],
+                &["a.example. 0 ttl 300 1+0 -> c.test.", "c.test. 0 ttl 60 1+0"],
+            ),
+            (
+                ".",
+                false,
+                0,
+                [&["a.example. 300 CNAME b.example.", "b.example. 300 CNAME a.example."], nothing, nothing],
+                &["a.example. 0 ttl 300 1+0 -> b.example.", "b.example. 0 ttl 300 1+0 -> a.example."],
+            ),
+            // A DNAME goes in front of the CNAME that it makes.
+            (
+                "example.",
+                false,
+                0,
+                [&["example. 300 DNAME test.", "a.example. 300 CNAME a.test."], nothing, nothing],
+                &["a.example. 0 ttl 300 2+0 -> a.test."],
+            ),
+            // "No" is for as long as the SOA record says, and of the last name.
+            ("example.", false, 3, [nothing, &["example. 90 SOA ns."], nothing], &["a.example. 3 ttl 60 0+1"]),
+            ("a.example.", false, 3, [nothing, &["example. 90 SOA ns."], nothing], &["a.example. 3 ttl 60 0+0"]),
+            ("example.", false, 3, [nothing, &["test. 90 SOA ns."], nothing], &["a.example. 3 ttl 0 0+0"]),
+            (
+                "example.",
+                false,
+                3,
+                [&["a.example. 300 CNAME b.example."], &["example. 90 SOA ns."], nothing],
+                &["a.example. 0 ttl 300 1+0 -> b.example.", "b.example. 3 ttl 60 0+1"],
+            ),
+            // Signatures are for those who ask for them.
+            (
+                "example.",
+                false,
+                0,
+                [&["a.example. 300 A 10.0.0.1", "a.example. 300 RRSIG A"], nothing, nothing],
+                &["a.example. 0 ttl 300 1+0"],
+            ),
+            (
+                "example.",
+                true,
+                0,
+                [&["a.example. 300 A 10.0.0.1", "a.example. 300 RRSIG A", "a.example. 9 RRSIG MX"], nothing, nothing],
+                &["a.example. 0 ttl 300 2+0"],
+            ),
+            // A referral leads down, and of addresses only those below it are believed.
+            (
+                "test.",
+                false,
+                0,
+                [nothing, &["example. 60 NS ns.example."], nothing],
+                &["the server knows only other servers to ask"],
+            ),
+            (
+                ".",
+                false,
+                0,
+                [
+                    nothing,
+                    &["example. 60 NS ns.example.", "example. 60 NS ns.test."],
+                    &["ns.example. 60 A 10.0.0.1", "ns.test. 60 A 10.6.6.6"],
+                ],
+                &["referral example.: ns.example. [10.0.0.1], ns.test. []"],
+            ),
+            ("example.", false, 5, [nothing, nothing, nothing], &["the server failed with RCODE 5"]),
+        ] {
+            let message = response(bits, sections);
+            assert_eq!(taken(domain, "a.example.", dnssec_ok, &message), expected, "{sections:?}");
+            for len in 0..message.len() {
+                taken(domain, "a.example.", dnssec_ok, &message[..len]);
+            }
+        }
+    }
+
+    #[test]
+    fn times_with_the_highest_bit_are_none() {
+        let message = response(0, [&["a.example. 2147483648 A 10.0.0.1"], &[], &[]]);
+        assert_eq!(taken(".", "a.example.", false, &message), ["a.example. 0 ttl 0 1+0"]);
+    }
 }
