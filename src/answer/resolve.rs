@@ -254,7 +254,7 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
         let (authentic, stale) = (&mut self.authentic, &mut self.stale);
         let recursion = self.wishes.recursion;
         let outcome = self.known.with(route.id, &question, self.moment.now, |found| {
-            let Some(known::Found { entry, ttl, stale: is_stale }) = found else {
+            let Some(known::Found { entry, ttl, stale: is_stale, .. }) = found else {
                 return match recursion {
                     true => Outcome::Forward(route),
                     false => Outcome::Nowhere("recursion is not desired, and the answer is not in the cache"),

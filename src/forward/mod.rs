@@ -19,7 +19,7 @@ use crate::{
         routes::{RouteId, Servers},
     },
 };
-use cache::Cache;
+use cache::{Cache, Lifetimes};
 use flights::{Flights, Place};
 use std::{
     sync::{
@@ -37,8 +37,6 @@ const PATIENCE: Duration = Duration::from_millis(4500);
 const STALE_PATIENCE: Duration = Duration::from_millis(1800);
 /// The TTL of what has ended (RFC 8767, 4), in seconds.
 pub const STALE_TTL: u32 = 30;
-/// How long a failure is known, in seconds (RFC 9520, 3.2).
-const FAILURE_TTL: u32 = 5;
 /// How many questions one query may lead to.
 const MOST_QUESTIONS: usize = 40;
 
@@ -62,11 +60,13 @@ pub struct Limits {
     pub waiting: usize,
     /// Octets that the cache may take.
     pub cache_octets: usize,
+    /// How long answers are kept.
+    pub lifetimes: Lifetimes,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { waiting: 10_000, cache_octets: 64 << 20 }
+        Limits { waiting: 10_000, cache_octets: 64 << 20, lifetimes: Lifetimes::default() }
     }
 }
 
@@ -74,7 +74,7 @@ impl Forwarding {
     /// Nothing is known yet.
     pub fn new(limits: &Limits, upstreams: Arc<Upstreams>) -> Forwarding {
         Forwarding {
-            cache: Cache::new(limits.cache_octets),
+            cache: Cache::new(limits.cache_octets, limits.lifetimes),
             upstreams,
             flights: Flights::default(),
             waiting: AtomicUsize::new(0),
@@ -117,6 +117,7 @@ pub async fn respond(core: &Core, client: &Client, query: &[u8], reply: &mut [u8
             Outcome::Drop => return None,
             Outcome::Forward(forward) => forward,
         };
+        forwarding.cache.missed();
         let name = forward.name();
         let question = forward.question(&name);
         let key = Key::new(forward.route.id, &question);
@@ -181,19 +182,19 @@ async fn go(
         Servers::Recursion => Err(upstream::Failure { code: 0, text: "recursion is not there yet".into() }),
     };
     let answers = match asked {
-        Ok(response) => read::read(&response.message, forward.route, question, now()),
+        Ok(response) => read::read(&response.message, forward.route, question, now(), forwarding.cache.lifetimes()),
         Err(failure) => Err(failure),
     };
     match answers {
         Ok(answers) => {
             for (key, entry) in &answers {
-                forwarding.cache.insert(key.clone(), entry.clone());
+                forwarding.cache.insert(&forward.route.rule, key.clone(), entry.clone());
             }
             answers
         }
         Err(failure) => {
-            let entry = Arc::new(Entry::failure(failure.code, &failure.text, now(), FAILURE_TTL));
-            forwarding.cache.insert(key(), entry.clone());
+            let rule = &forward.route.rule;
+            let entry = forwarding.cache.insert_failure(rule, key(), failure.code, &failure.text, now());
             vec![(key(), entry)]
         }
     }
@@ -211,7 +212,7 @@ impl Known for Gathered<'_> {
         match self.entries.iter().find(|(key, ..)| key.is(route, question)) {
             Some((_, entry, stale)) => {
                 let ttl = if *stale { STALE_TTL } else { (entry.end() - now).clamp(0, entry.ttl.into()) as u32 };
-                use_it(Some(Found { entry, ttl, stale: *stale }))
+                use_it(Some(Found { entry, ttl, stale: *stale, refresh: false }))
             }
             None => self.cache.with(route, question, now, use_it),
         }
@@ -223,6 +224,6 @@ struct Failing(Entry);
 
 impl Known for Failing {
     fn with<R>(&self, _: RouteId, _: &Question, _: i64, use_it: impl FnOnce(Option<Found>) -> R) -> R {
-        use_it(Some(Found { entry: &self.0, ttl: 0, stale: false }))
+        use_it(Some(Found { entry: &self.0, ttl: 0, stale: false, refresh: false }))
     }
 }

@@ -1,6 +1,6 @@
 //! From a response to what is known: only what was asked for is taken, and only from those whose affair it is.
 
-use super::upstream::Failure;
+use super::{cache::Lifetimes, upstream::Failure};
 use crate::{
     answer::known::{Entry, Key, OWNER, Question, Records},
     snapshot::routes::Route,
@@ -12,16 +12,18 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// The longest that a positive answer is kept, in seconds.
-const MAX_TTL: u32 = 86_400;
-/// The longest that a negative answer is kept, in seconds (RFC 2308, 5).
-const MAX_NEGATIVE_TTL: u32 = 3 * 3600;
 /// How many links of a chain are taken from one response.
 const MOST_LINKS: usize = 16;
 
 /// Takes from a response, link by link, what it says of the name asked for and of the targets that this leads to. The
 /// first of the answers is that to the question.
-pub fn read(message: &[u8], route: &Route, question: &Question, now: i64) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
+pub fn read(
+    message: &[u8],
+    route: &Route,
+    question: &Question,
+    now: i64,
+    lifetimes: &Lifetimes,
+) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
     let failure = |code, text: &str| Failure { code, text: text.into() };
     let Some(response) = Response::read(message) else { return Err(failure(0, "the answer is malformed")) };
     if !matches!(response.rcode, rcode::NOERROR | rcode::NXDOMAIN) {
@@ -32,7 +34,8 @@ pub fn read(message: &[u8], route: &Route, question: &Question, now: i64) -> Res
     let mut name = question.name.clone();
     while answers.len() < MOST_LINKS {
         match reader.link(&name, answers.is_empty()) {
-            Some(entry) => {
+            Some(mut entry) => {
+                lifetimes.limit(&mut entry);
                 let target = entry.target.and_then(|at| LookupName::new(&entry.answer.octets[at.into()..]));
                 answers.push((Key::new(route.id, &Question { name: &name, ..*question }), Arc::new(entry)));
                 // Of what is outside of its domain a server is not believed.
@@ -87,7 +90,7 @@ impl<'a> Reader<'a> {
                 found.extend(answer.iter().filter(|r| at_name(r) && self.is_signature(r, rtype::CNAME)));
             }
         }
-        let mut ttl = found.iter().map(|record| time(record.ttl)).min().unwrap_or(0).min(MAX_TTL);
+        let mut ttl = found.iter().map(|record| time(record.ttl)).min().unwrap_or(0);
         let mut behind: Vec<&Record> = Vec::new();
         let proves = |record: &&Record| {
             let is_proof = |rtype| matches!(rtype, rtype::NSEC | rtype::NSEC3);
@@ -109,7 +112,7 @@ impl<'a> Reader<'a> {
             code = self.response.rcode;
             if let Some(soa) = soa {
                 let minimum = soa.rdata.last_chunk().map_or(0, |minimum| u32::from_be_bytes(*minimum));
-                ttl = time(soa.ttl).min(time(minimum)).min(MAX_NEGATIVE_TTL);
+                ttl = time(soa.ttl).min(time(minimum));
                 behind.push(soa);
                 let of_soa = |r: &&Record| r.owner == soa.owner && self.is_signature(r, rtype::SOA);
                 behind.extend(authority.iter().filter(of_soa));
