@@ -42,6 +42,8 @@ pub struct Config {
     pub cookie_secret_file: Option<PathBuf>,
     /// Limits that protect the node and others.
     pub limits: Limits,
+    /// What is kept of others' answers.
+    pub cache: Cache,
     /// The name server identifier that NSID queries get (RFC 5001). Without it: the host name.
     pub nsid: Option<String>,
     /// How logs look.
@@ -162,6 +164,62 @@ impl Default for Limits {
             tcp_connections_per_client: 100,
             tcp_idle_timeout_seconds: 10,
         }
+    }
+}
+
+/// What is kept of others' answers.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Cache {
+    /// How many octets of memory it takes at most, 1048576 at least; 67108864 (64 MiB) without it.
+    pub size_octets: u64,
+    /// The least TTL; 0 without it. More than 0 makes answers last longer than those want who gave them.
+    pub min_ttl_seconds: u32,
+    /// The largest TTL; 86400 without it.
+    pub max_ttl_seconds: u32,
+    /// The largest TTL of an answer that there is no such name or record; 10800 without it.
+    pub max_negative_ttl_seconds: u32,
+    /// How long what has ended is still used when nobody can be asked (RFC 8767), 0 for not at all; 86400 without it.
+    pub max_stale_seconds: u32,
+}
+
+/// The least that the cache may take, in octets.
+const MIN_CACHE_SIZE: u64 = 1 << 20;
+/// The longest time that the cache keeps anything: a week, in seconds (RFC 8767, 4).
+const MAX_CACHE_TIME: u32 = 604_800;
+
+impl Default for Cache {
+    fn default() -> Cache {
+        Cache {
+            size_octets: 64 << 20,
+            min_ttl_seconds: 0,
+            max_ttl_seconds: 86_400,
+            max_negative_ttl_seconds: 10_800,
+            max_stale_seconds: 86_400,
+        }
+    }
+}
+
+impl Cache {
+    /// Fields that are wrong, and why.
+    fn check(&self) -> Vec<(&'static str, String)> {
+        let mut wrong = Vec::new();
+        if self.size_octets < MIN_CACHE_SIZE || usize::try_from(self.size_octets).is_err() {
+            wrong.push(("size_octets", format!("it must be at least {MIN_CACHE_SIZE}")));
+        }
+        for (field, seconds) in [
+            ("max_ttl_seconds", self.max_ttl_seconds),
+            ("max_negative_ttl_seconds", self.max_negative_ttl_seconds),
+            ("max_stale_seconds", self.max_stale_seconds),
+        ] {
+            if seconds > MAX_CACHE_TIME {
+                wrong.push((field, format!("it must be at most {MAX_CACHE_TIME}, a week")));
+            }
+        }
+        if self.min_ttl_seconds > self.max_ttl_seconds.min(self.max_negative_ttl_seconds) {
+            wrong.push(("min_ttl_seconds", "it is more than the largest TTL".into()));
+        }
+        wrong
     }
 }
 
@@ -287,6 +345,9 @@ impl Config {
                 error(&format!("limits.{field}"), "it must be at least 1".into(), None);
             }
         }
+        for (field, message) in self.cache.check() {
+            error(&format!("cache.{field}"), message, None);
+        }
         if self.nsid.as_ref().is_some_and(|nsid| nsid.len() > 255) {
             error("nsid", "it is longer than 255 octets".into(), None);
         }
@@ -338,6 +399,7 @@ mod tests {
         assert_eq!(config.admin.address.to_string(), "127.0.0.1:9153");
         assert_eq!((config.limits.error_answers_per_second, config.limits.tcp_connections), (50, 10_000));
         assert_eq!((config.limits.tcp_connections_per_client, config.limits.tcp_idle_timeout_seconds), (100, 10));
+        assert_eq!((config.cache.size_octets, config.cache.max_stale_seconds), (64 << 20, 86_400));
         assert_eq!(config.log.format, LogFormat::Human);
     }
 
@@ -396,6 +458,18 @@ mod tests {
             (
                 "limits: {tcp_connections: 0}",
                 "etc/zonal.yaml:1:27: error: limits.tcp_connections: it must be at least 1",
+            ),
+            (
+                "cache: {size_octets: 4096}",
+                "etc/zonal.yaml:1:22: error: cache.size_octets: it must be at least 1048576",
+            ),
+            (
+                "cache: {min_ttl_seconds: 20, max_negative_ttl_seconds: 10}",
+                "etc/zonal.yaml:1:26: error: cache.min_ttl_seconds: it is more than the largest TTL",
+            ),
+            (
+                "cache: {max_stale_seconds: 604801}",
+                "etc/zonal.yaml:1:28: error: cache.max_stale_seconds: it must be at most 604800, a week",
             ),
             (
                 "log: {format: xml}",

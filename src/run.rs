@@ -14,6 +14,7 @@ use crate::{
         keeper::{self, Keeper, Loading},
         status::Status,
     },
+    forward::{self, cache::Lifetimes},
     listen::{Core, Limits},
     manifest::{Manifest, Problem, load::Loader},
 };
@@ -105,14 +106,23 @@ fn check_directory(directory: &Path) -> anyhow::Result<()> {
 }
 
 fn limits(config: &Config, open_files: Option<u64>) -> Limits {
-    let limits = &config.limits;
+    let Config { limits, cache, .. } = config;
     let listeners = config.listen.as_ref().map_or(1, Vec::len);
     Limits {
         error_answers_per_second: limits.error_answers_per_second,
         tcp_connections: descriptors::tcp_connections(limits.tcp_connections as usize, open_files, listeners),
         tcp_connections_per_client: limits.tcp_connections_per_client as usize,
         tcp_idle_timeout: Duration::from_secs(limits.tcp_idle_timeout_seconds.into()),
-        forwarding: crate::forward::Limits::default(),
+        forwarding: forward::Limits {
+            cache_octets: cache.size_octets as usize,
+            lifetimes: Lifetimes {
+                min_ttl: cache.min_ttl_seconds,
+                max_ttl: cache.max_ttl_seconds,
+                max_negative_ttl: cache.max_negative_ttl_seconds,
+                max_stale: cache.max_stale_seconds,
+            },
+            ..forward::Limits::default()
+        },
     }
 }
 

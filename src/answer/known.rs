@@ -6,8 +6,8 @@
 use crate::{
     snapshot::routes::{Route, RouteId},
     wire::{
-        name::MAX_NAME,
-        query::{LookupName, rcode},
+        name::{MAX_NAME, wire_len},
+        query::{LookupName, name_hash, rcode},
         reply::{Full, Reply, Section},
     },
 };
@@ -89,6 +89,17 @@ impl Key {
             && self.flags == question.flags()
             && *self.name == *question.name.wire()
     }
+
+    /// The same hash that its question has.
+    pub fn hash(&self) -> u64 {
+        hash(name_hash(&self.name), self.route, self.qtype, self.flags)
+    }
+}
+
+#[inline]
+fn hash(name: u64, route: RouteId, qtype: u16, flags: u8) -> u64 {
+    let extra = (u64::from(qtype) << 8 | u64::from(flags)) ^ route.0 as u64;
+    (name ^ extra.wrapping_mul(0x9e37_79b9_7f4a_7c15)).rotate_left(23).wrapping_mul(0xe703_7ed1_a0b4_28db)
 }
 
 impl Question<'_> {
@@ -101,10 +112,7 @@ impl Question<'_> {
     /// A hash of the question and its route.
     #[inline]
     pub fn hash(&self, route: RouteId) -> u64 {
-        let extra = (u64::from(self.qtype) << 8 | u64::from(self.flags())) ^ route.0 as u64;
-        (self.name.hash(0) ^ extra.wrapping_mul(0x9e37_79b9_7f4a_7c15))
-            .rotate_left(23)
-            .wrapping_mul(0xe703_7ed1_a0b4_28db)
+        hash(self.name.hash(0), route, self.qtype, self.flags())
     }
 }
 
@@ -199,6 +207,22 @@ impl Known for () {
 }
 
 impl Records {
+    /// The records: owner, type and data of each, where they are about `name`.
+    pub fn iter<'a>(&'a self, name: &'a LookupName) -> impl Iterator<Item = (&'a [u8], u16, &'a [u8])> {
+        let mut rest = &*self.octets;
+        (0..self.count).map_while(move |_| {
+            let (owner, fixed) = match rest {
+                [OWNER, skip, fixed @ ..] => (name.suffix((*skip).into()), fixed),
+                _ => rest.split_at_checked(wire_len(rest)?)?,
+            };
+            let (fixed, data) = fixed.split_first_chunk::<10>()?;
+            let length = u16::from_be_bytes([fixed[8], fixed[9]]);
+            let (rdata, next) = data.split_at_checked(length.into())?;
+            rest = next;
+            Some((owner, u16::from_be_bytes([fixed[0], fixed[1]]), rdata))
+        })
+    }
+
     /// Puts the records into a reply. `suffix_at` tells where in the reply the name in question begins without its
     /// first labels. Returns where they begin.
     #[inline]

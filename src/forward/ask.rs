@@ -82,6 +82,7 @@ impl Asker {
                 Ok(forward) => forward,
                 Err(reply) => return reply,
             };
+            forwarding.cache.missed();
             let found = match known.entries.len() < MOST_QUESTIONS {
                 true => self.ask(&forward).await,
                 false => {
@@ -157,7 +158,7 @@ impl Asker {
         let answers = match self.fetch(route, question).await {
             Ok(answers) => {
                 for (key, entry) in &answers {
-                    cache.insert(key.clone(), entry.clone());
+                    cache.insert(&route.rule, key.clone(), entry.clone());
                 }
                 Arc::new(answers)
             }
@@ -167,11 +168,8 @@ impl Asker {
                     false => failure.text,
                 };
                 let key = Key::new(route.id, question);
-                let answers = failed(key, failure.code, &text);
-                for (key, entry) in answers.iter() {
-                    cache.insert_failure(key.clone(), entry.clone());
-                }
-                answers
+                let entry = cache.insert_failure(&route.rule, key.clone(), failure.code, &text, now());
+                Arc::new(vec![(key, entry)])
             }
         };
         flight.land(&answers);
@@ -201,7 +199,10 @@ impl Asker {
                 }
                 _ => self.core.forwarding.upstreams.ask(&route, question, self.deadline).await?,
             };
-            let (domain, name_servers) = match read::read(&response.message, id, &route.domain, question, now())? {
+            let (domain, name_servers) = match {
+                let lifetimes = self.core.forwarding.cache.lifetimes();
+                read::read(&response.message, (id, &route.domain), question, now(), lifetimes)?
+            } {
                 Read::Answers(answers) => return Ok(answers),
                 Read::Referral { domain, name_servers } => (domain, name_servers),
             };

@@ -18,7 +18,7 @@ use crate::{
     snapshot::{Snapshot, routes::RouteId},
 };
 use ask::Asker;
-use cache::Cache;
+use cache::{Cache, Lifetimes};
 use flights::Flights;
 use std::{
     sync::{
@@ -61,11 +61,13 @@ pub struct Limits {
     pub waiting: usize,
     /// Octets that the cache may take.
     pub cache_octets: usize,
+    /// How long answers are kept.
+    pub lifetimes: Lifetimes,
 }
 
 impl Default for Limits {
     fn default() -> Limits {
-        Limits { waiting: 10_000, cache_octets: 64 << 20 }
+        Limits { waiting: 10_000, cache_octets: 64 << 20, lifetimes: Lifetimes::default() }
     }
 }
 
@@ -73,7 +75,7 @@ impl Forwarding {
     /// Nothing is known yet.
     pub fn new(limits: &Limits, upstreams: Arc<Upstreams>) -> Forwarding {
         Forwarding {
-            cache: Cache::new(limits.cache_octets),
+            cache: Cache::new(limits.cache_octets, limits.lifetimes),
             upstreams,
             flights: Flights::default(),
             waiting: AtomicUsize::new(0),

@@ -1,6 +1,6 @@
 //! From a response to what is known: only what was asked for is taken, and only from those whose affair it is.
 
-use super::upstream::Failure;
+use super::{cache::Lifetimes, upstream::Failure};
 use crate::{
     answer::known::{Entry, Key, OWNER, Question, Records},
     snapshot::routes::{NameServer, RouteId},
@@ -12,10 +12,6 @@ use crate::{
 };
 use std::sync::Arc;
 
-/// The longest that a positive answer is kept, in seconds.
-const MAX_TTL: u32 = 86_400;
-/// The longest that a negative answer is kept, in seconds (RFC 2308, 5).
-const MAX_NEGATIVE_TTL: u32 = 3 * 3600;
 /// How many links of a chain are taken from one response.
 const MOST_LINKS: usize = 16;
 
@@ -33,7 +29,13 @@ pub enum Read {
 }
 
 /// Reads the response of one who answers for `domain`. What it says is kept under `route`.
-pub fn read(message: &[u8], route: RouteId, domain: &[u8], question: &Question, now: i64) -> Result<Read, Failure> {
+pub fn read(
+    message: &[u8],
+    (route, domain): (RouteId, &[u8]),
+    question: &Question,
+    now: i64,
+    lifetimes: &Lifetimes,
+) -> Result<Read, Failure> {
     let failure = |code, text: &str| Failure { code, text: text.into() };
     let Some(response) = Response::read(message) else { return Err(failure(0, "the answer is malformed")) };
     if !matches!(response.rcode, rcode::NOERROR | rcode::NXDOMAIN) {
@@ -43,7 +45,8 @@ pub fn read(message: &[u8], route: RouteId, domain: &[u8], question: &Question, 
     let mut answers: Vec<(Key, Arc<Entry>)> = Vec::new();
     let mut name = question.name.clone();
     while answers.len() < MOST_LINKS {
-        let Some(entry) = reader.link(&name, answers.is_empty()) else { break };
+        let Some(mut entry) = reader.link(&name, answers.is_empty()) else { break };
+        lifetimes.limit(&mut entry);
         let target = entry.target.and_then(|at| LookupName::new(&entry.answer.octets[at.into()..]));
         answers.push((Key::new(route, &Question { name: &name, ..*question }), Arc::new(entry)));
         // Of what is outside of its domain a server is not believed.
@@ -95,7 +98,7 @@ impl<'a> Reader<'a> {
                 found.extend(answer.iter().filter(|r| at_name(r) && self.is_signature(r, rtype::CNAME)));
             }
         }
-        let mut ttl = found.iter().map(|record| time(record.ttl)).min().unwrap_or(0).min(MAX_TTL);
+        let mut ttl = found.iter().map(|record| time(record.ttl)).min().unwrap_or(0);
         let mut behind: Vec<&Record> = Vec::new();
         let proves = |record: &&Record| {
             let is_proof = |rtype| matches!(rtype, rtype::NSEC | rtype::NSEC3);
@@ -117,7 +120,7 @@ impl<'a> Reader<'a> {
             code = self.response.rcode;
             if let Some(soa) = soa {
                 let minimum = soa.rdata.last_chunk().map_or(0, |minimum| u32::from_be_bytes(*minimum));
-                ttl = time(soa.ttl).min(time(minimum)).min(MAX_NEGATIVE_TTL);
+                ttl = time(soa.ttl).min(time(minimum));
             }
             // That of a zone above the domain says how long, but is not passed on.
             if let Some(soa) = soa.filter(|soa| self.is_ours(&soa.owner)) {
@@ -257,7 +260,7 @@ mod tests {
             let name = Name::from_wire(&key.name).unwrap();
             format!("{name} {} ttl {} {answers}+{authorities}{target}", entry.rcode, entry.ttl)
         };
-        match read(message, RouteId(1), &domain, &question, 0) {
+        match read(message, (RouteId(1), &domain), &question, 0, &Lifetimes::default()) {
             Ok(Read::Answers(answers)) => answers.iter().map(line).collect(),
             Ok(Read::Referral { domain, name_servers }) => {
                 let server =
