@@ -137,7 +137,7 @@ struct Cached(Entry);
 impl Known for Cached {
     fn with<R>(&self, _: RouteId, question: &Question, _: i64, use_it: impl FnOnce(Option<Found>) -> R) -> R {
         let is_known = question.name.labels() > 2;
-        use_it(is_known.then_some(Found { entry: &self.0, ttl: 60, stale: false }))
+        use_it(is_known.then_some(Found { entry: &self.0, ttl: 60, stale: false, refresh: false }))
     }
 }
 

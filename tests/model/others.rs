@@ -110,7 +110,7 @@ impl Known for Others {
                 entry = Entry { rcode, ede: None, authority: records(&[soa], &asked), ..entry };
             }
         }
-        use_it(Some(Found { entry: &entry, ttl: TTL, stale }))
+        use_it(Some(Found { entry: &entry, ttl: TTL, stale, refresh: false }))
     }
 }
 
