@@ -9,8 +9,11 @@ use std::{
     net::IpAddr,
 };
 use zonal::{
-    answer::{Client, Moment, Outcome, Transport, answer},
-    snapshot::Snapshot,
+    answer::{
+        Client, Moment, Outcome, Transport, answer,
+        known::{Entry, Found, Known, OWNER, Question, Records},
+    },
+    snapshot::{Snapshot, routes::RouteId},
 };
 
 thread_local! {
@@ -108,6 +111,7 @@ ns A 10.1.0.53
 www A 10.1.0.80
 *.wild A 10.1.0.81
 one CNAME two
+out CNAME a.forward.example.
 two CNAME three
 three CNAME sqs.example.
 @ MX 10 www
@@ -127,15 +131,30 @@ fn query(name: &str, rtype: u16, edns: bool) -> Vec<u8> {
     packet
 }
 
+/// Knows the same of every name but one: an address.
+struct Cached(Entry);
+
+impl Known for Cached {
+    fn with<R>(&self, _: RouteId, question: &Question, _: i64, use_it: impl FnOnce(Option<Found>) -> R) -> R {
+        let is_known = question.name.labels() > 2;
+        use_it(is_known.then_some(Found { entry: &self.0, ttl: 60, stale: false, refresh: false }))
+    }
+}
+
 fn ask(snapshot: &Snapshot, source: &str, packet: &[u8]) -> (u64, Vec<u8>) {
     let address = |text: &str| text.parse::<IpAddr>().expect("an address");
     let client = Client { source: address(source), local: address("127.0.0.1"), transport: Transport::Udp };
     let mut reply = [0; 1232];
     let mut len = 0;
+    let octets = [&[OWNER, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4][..], &[192, 0, 2, 1]].concat();
+    let answer_of = Records { count: 1, octets: octets.into() };
+    let known = Cached(Entry { rcode: 0, ede: None, answer: answer_of, ..Entry::failure(0, "", 0, 60) });
     let count = allocations(|| {
-        if let Outcome::Reply(answered) = answer(snapshot, &(), &client, Moment { now: 0, draw: 7 }, packet, &mut reply)
-        {
-            len = answered.len;
+        let moment = Moment { now: 0, draw: 7 };
+        match answer(snapshot, &known, &client, moment, packet, &mut reply) {
+            Outcome::Reply(answered) => len = answered.len,
+            Outcome::Forward(forward) => assert_eq!(forward.route.rule, "rule-1"),
+            Outcome::Drop => {}
         }
     });
     (count, reply[..len].to_vec())
@@ -169,7 +188,8 @@ fn answers_allocate_nothing() {
         ("whoami.zonal", 16, 0, 1),
         ("5.0.1.10.in-addr.arpa", 12, 0, 1),
         ("ip-10-1-0-5.ec2.internal", 1, 0, 1),
-        ("nobody.forward.example", 1, 5, 0),
+        ("somebody.forward.example", 1, 0, 1),
+        ("out.corp.example", 1, 0, 2),
         ("internet.example", 1, 5, 0),
     ];
     for (name, rtype, rcode, answers) in cases {
@@ -179,6 +199,8 @@ fn answers_allocate_nothing() {
             assert_eq!(count, 0, "{name} {rtype} allocates");
         }
     }
+    let (count, reply) = ask(&snapshot, "10.1.0.5", &query("forward.example", 1, true));
+    assert_eq!((count, reply.len()), (0, 0), "a name that others have to be asked for");
     let www = query("www.corp.example", 1, true);
     let (count, reply) = ask(&snapshot, "203.0.113.1", &www);
     assert_eq!((count, reply[3] & 15), (0, 5), "a client without a view");

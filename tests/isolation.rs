@@ -76,7 +76,7 @@ fn nobody_gets_what_the_view_lacks() {
         let identifiers = identifiers(world);
         for number in 0..QUESTIONS {
             let ask = generate::ask(dice, world, &pool);
-            let got = program::ask(snapshot, &ask, world.now, number as u32);
+            let got = program::ask(snapshot, &(), &ask, world.now, number as u32);
             let fail =
                 |what: String| Err(TestCaseError::fail(format!("{what}\n{}", crate::model::story(world, &ask, &got))));
             let Some(who) = world.who(ask.source, ask.local) else {
@@ -89,6 +89,13 @@ fn nobody_gets_what_the_view_lacks() {
                 }
                 continue;
             };
+            if let Some((rule, _)) = &got.forward {
+                let is_theirs = |vpc: &String| *vpc == who.vpc;
+                if !rule.is_empty() && !world.manifest.resolver_rules[rule].vpc_ids.iter().any(is_theirs) {
+                    return fail(format!("rule {rule} is not for the client's VPC"));
+                }
+                continue;
+            }
             let allowed = allowed(world, &who);
             let sections = [&got.message.answers, &got.message.authorities, &got.message.additionals];
             for record in sections.into_iter().flatten() {

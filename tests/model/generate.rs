@@ -72,6 +72,7 @@ pub fn world(dice: &mut Dice) -> World {
         zone(dice, &mut world, number, &targets);
     }
     rules(dice, &mut world.manifest);
+    world.internet = dice.percent(50);
     world
 }
 

@@ -3,16 +3,19 @@
 //! It follows the documents sentence by sentence, without any table that is made in advance, and shares no code with
 //! the program but the manifest's types.
 
+pub mod autodefined;
 pub mod generate;
 pub mod names;
 pub mod networks;
 pub mod oracle;
+pub mod others;
 pub mod program;
 pub mod zone;
 
 use generate::Dice;
 use names::ANY;
 use oracle::{Ask, Expect, World};
+use others::Others;
 use program::Got;
 use proptest::{
     collection::vec,
@@ -66,6 +69,9 @@ pub fn worlds(
 /// Whether the reply is what the model expects.
 pub fn agrees(ask: &Ask, expect: &Expect, got: &Got) -> Result<(), String> {
     let differs = |what: &str, want: String, have: String| Err(format!("{what}: expected {want}, got {have}"));
+    if expect.forward != got.forward {
+        return differs("who has to be asked", format!("{:?}", expect.forward), format!("{:?}", got.forward));
+    }
     if expect.rcode != got.rcode {
         return differs("rcode", expect.rcode.to_string(), got.rcode.to_string());
     }
@@ -118,7 +124,10 @@ pub fn story(world: &World, ask: &Ask, got: &Got) -> String {
         ask.rd,
         world.who(ask.source, ask.local)
     );
-    out += &format!("got rcode {} aa {} ede {:?} {}\n", got.rcode, got.aa, got.ede, got.ede_text);
+    out += &format!(
+        "internet {}\ngot forward {:?} rcode {} aa {} ede {:?} {}\n",
+        world.internet, got.forward, got.rcode, got.aa, got.ede, got.ede_text
+    );
     out += &format!("answer {:?}\nauthority {:?}\n", got.answer, got.authority);
     out += &serde_json::to_string(&world.manifest).unwrap_or_default();
     for (id, records) in &world.data {
@@ -133,24 +142,29 @@ pub fn story(world: &World, ask: &Ask, got: &Got) -> String {
 
 #[test]
 fn the_program_does_what_the_model_does() {
-    let empty = Cell::new(0);
+    let (empty, forwarded, theirs) = (Cell::new(0), Cell::new(0), Cell::new(0));
     let asked = Cell::new(0);
     worlds(450, 20_261_123, |world, snapshot, dice| {
         let pool = generate::interesting(world);
+        let others = Others::new(world, snapshot);
         for number in 0..QUESTIONS {
             let ask = generate::ask(dice, world, &pool);
-            let got = program::ask(snapshot, &ask, world.now, number as u32 * 7919);
+            let got = program::ask(snapshot, &others, &ask, world.now, number as u32 * 7919);
             let verdicts = [true, false].map(|keeps| agrees(&ask, &world.ask(&ask, keeps), &got));
             if let [Err(reason), Err(_)] = verdicts {
                 return Err(TestCaseError::fail(format!("{reason}\n{}", story(world, &ask, &got))));
             }
             asked.set(asked.get() + 1);
             empty.set(empty.get() + u32::from(got.answer.is_empty()));
+            forwarded.set(forwarded.get() + u32::from(got.forward.is_some()));
+            theirs.set(theirs.get() + u32::from(got.ede == Some(3)));
         }
         Ok(())
     });
     // The generator is worth nothing if it finds nothing.
     assert!(empty.get() * 10 < asked.get() * 8, "{} of {} answers are empty", empty.get(), asked.get());
+    let both = [forwarded.get(), theirs.get()];
+    assert!(both.iter().all(|count| count * 100 > asked.get()), "{both:?} of {}: to be asked, ended", asked.get());
 }
 
 /// Cases that generated worlds have found: name, type, RCODE, whether there are answers.
@@ -184,16 +198,18 @@ fn found_before() {
     let manifest = serde_json::from_str(manifest).expect("a manifest");
     let world = World { manifest, ..World::default() };
     let snapshot = program::snapshot(&world).unwrap_or_else(|problems| panic!("{problems:?}"));
+    let others = Others::new(&world, &snapshot);
     let cases = [
         // The zone above has no such name and falls through, to nobody: the zone's own NODATA.
         ("c.test", names::DS, "127.0.0.1", 0, false),
         // What lies above is a SYSTEM rule that takes out the FORWARD rule, then a zone that falls through.
         ("x.b.a.test", names::DS, "127.0.0.1", 0, false),
-        // A rule that forwards hides the zone of the same name, but not at a delegation endpoint.
-        ("f.test", names::DS, "127.0.0.1", 5, false),
+        // A rule that forwards hides the zone of the same name, but not at a delegation endpoint. Nobody is above it:
+        // those whom it names answer for its own name too.
+        ("f.test", names::DS, "127.0.0.1", 0, false),
         ("x.f.test", names::A, "127.0.0.53", 3, false),
-        // A SYSTEM rule says nothing about DS at its own name.
-        ("s.r.invalid", names::DS, "127.0.0.1", 0, false),
+        // A SYSTEM rule says nothing about DS at its own name: the wider rule's servers answer, here with a CNAME.
+        ("s.r.invalid", names::DS, "127.0.0.1", 0, true),
         // A customer's service is a CNAME for every type.
         ("a.saas.test", names::DS, "127.0.0.1", 0, true),
         // RFC 8482: some record set that is there.
@@ -212,7 +228,7 @@ fn found_before() {
             qtype,
             rd: true,
         };
-        let got = program::ask(&snapshot, &ask, 0, 0);
+        let got = program::ask(&snapshot, &others, &ask, 0, 0);
         assert_eq!((got.rcode, !got.answer.is_empty()), (rcode, answers), "{}", story(&world, &ask, &got));
         agrees(&ask, &world.ask(&ask, true), &got)
             .unwrap_or_else(|reason| panic!("{reason}\n{}", story(&world, &ask, &got)));
@@ -224,6 +240,7 @@ fn found_before() {
 fn partial_affinity_keeps_85_of_100() {
     let seen = Cell::new(0);
     worlds(60, 85, |world, snapshot, _| {
+        let others = Others::new(world, snapshot);
         for source in [[10, 0, 0, 5], [10, 1, 16, 5], [10, 2, 0, 5]] {
             let pool = generate::interesting(world);
             for name in pool.into_iter().take(12) {
@@ -240,11 +257,11 @@ fn partial_affinity_keeps_85_of_100() {
                 }
                 seen.set(seen.get() + 1);
                 let draws = 2000;
-                let kept =
-                    (0..draws).filter(|draw| program::ask(snapshot, &ask, world.now, *draw).answer == near.answer);
+                let kept = (0..draws)
+                    .filter(|draw| program::ask(snapshot, &others, &ask, world.now, *draw).answer == near.answer);
                 let share = kept.count() * 100 / draws as usize;
                 if !(84..=86).contains(&share) {
-                    let got = program::ask(snapshot, &ask, world.now, 0);
+                    let got = program::ask(snapshot, &others, &ask, world.now, 0);
                     return Err(TestCaseError::fail(format!("{share} of 100 stay\n{}", story(world, &ask, &got))));
                 }
             }

@@ -1,14 +1,15 @@
 //! The naive model of who asks, which rule, and endpoint names: resolution.md 1 to 3, sentence by sentence.
 
 use super::{
-    names::{A, AAAA, ANY, CNAME, DS, Data, N, NS, PTR, Rr, SOA, Seen, at_or_below, name, text, under},
+    names::{A, AAAA, ANY, CNAME, DS, Data, N, NS, Rr, SOA, Seen, at_or_below, text, under},
     networks::{self, Net},
+    others::{INTERNET, Said, said},
     zone::{Found, Zone},
 };
 use std::{
     cell::OnceCell,
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::IpAddr,
 };
 use zonal::manifest::{
     ClientRoutingPolicy, Direction, DnsRecordIpType, EndpointState, Health, Manifest, NetworkInterface,
@@ -22,6 +23,8 @@ pub struct World {
     pub data: BTreeMap<String, Vec<Rr>>,
     /// Seconds since 1970.
     pub now: i64,
+    /// Whether the node has an internet resolver.
+    pub internet: bool,
     /// The zones of both, put together when they are first asked for.
     pub zones: OnceCell<Vec<(String, Zone)>>,
 }
@@ -65,10 +68,12 @@ pub struct Expect {
     pub ede: Option<u16>,
     /// An autodefined zone answered, whose apex the documents leave open.
     pub any_soa: bool,
+    /// Instead of an answer: who has to be asked, for which name.
+    pub forward: Option<(String, N)>,
 }
 
 /// One step of a resolution.
-enum Step {
+pub enum Step {
     Refused,
     Records(Vec<Rr>),
     /// NODATA, or NXDOMAIN, with the SOA record.
@@ -78,9 +83,11 @@ enum Step {
     Referral(N),
     Follow(Vec<Rr>, N),
     TooLong(Vec<Rr>),
+    /// Those whom a rule names answer, as far as that is known, and whether it has ended.
+    Theirs(String, Said, bool),
 }
 
-const NXDOMAIN: u16 = 3;
+pub const NXDOMAIN: u16 = 3;
 
 /// The parts of an endpoint that give it names.
 struct Named<'w> {
@@ -167,6 +174,15 @@ impl World {
 
     /// The whole: `keeps` says on which side of the 85 % this query falls.
     pub fn ask(&self, ask: &Ask, keeps: bool) -> Expect {
+        let mut has_ended = false;
+        let mut expect = self.chain(ask, keeps, &mut has_ended);
+        if has_ended && expect.forward.is_none() && expect.ede.is_none() {
+            expect.ede = Some(3); // RFC 8767
+        }
+        expect
+    }
+
+    fn chain(&self, ask: &Ask, keeps: bool, has_ended: &mut bool) -> Expect {
         let Some(who) = self.who(ask.source, ask.local) else {
             return Expect { rcode: 5, ede: Some(18), ..Expect::default() };
         };
@@ -177,9 +193,24 @@ impl World {
             let first = owners.is_empty();
             let step = self.step(&who, &name, ask.qtype, ask.rd, keeps);
             if first {
-                expect.aa = !matches!(step, Step::Refused | Step::Referral(_));
+                expect.aa = !matches!(step, Step::Refused | Step::Referral(_) | Step::Theirs(..));
             }
+            // What others say is taken as if it were ours, but for AA.
+            let step = match step {
+                Step::Theirs(rule, said, stale) => {
+                    *has_ended |= stale;
+                    match said {
+                        Said::Unasked => return Expect { forward: Some((rule, name)), ..Expect::default() },
+                        Said::Failed => return Expect { rcode: 2, ede: Some(22), ..Expect::default() },
+                        Said::Records(records) => Step::Records(records),
+                        Said::Follow(records, target) => Step::Follow(records, target),
+                        Said::Empty(rcode, soa) => Step::Empty(rcode, soa),
+                    }
+                }
+                step => step,
+            };
             match step {
+                Step::Theirs(..) => unreachable!("it was opened"),
                 Step::Refused => {
                     expect.rcode = if first { 5 } else { 0 };
                     expect.ede = Some(20);
@@ -225,17 +256,25 @@ impl World {
             let at = &name[skip..];
             // Type DS at an apex or rule name is decided by what lies above it.
             let above = qtype == DS && skip == 0;
-            if above && who.path != Path::Delegation {
-                // A rule that forwards hides a zone of the same name, its NODATA too.
-                hidden = matches!(self.rule(who, at), Some(RuleType::Forward | RuleType::Recursive));
-            }
-            if who.path != Path::Delegation && !above {
-                match self.rule(who, at) {
-                    Some(RuleType::Forward) if forwards => return refused_or(own, hidden),
-                    Some(RuleType::Recursive) => return refused_or(own, hidden),
-                    Some(RuleType::System) => forwards = false,
-                    _ => {}
+            let rule = if who.path == Path::Delegation { None } else { self.rule(who, at) };
+            let asked = match rule {
+                Some((_, RuleType::System)) => {
+                    forwards &= above;
+                    None
                 }
+                Some((_, RuleType::Recursive)) => Some(INTERNET),
+                Some((id, RuleType::Forward)) if forwards => Some(id),
+                _ => None,
+            };
+            match asked.map(|rule| self.others(rule, name, qtype, rd)) {
+                // A rule that forwards hides a zone of the same name, its NODATA too.
+                Some(step) if above => {
+                    hidden = true;
+                    own = Some(step).filter(|step| !matches!(step, Step::Refused));
+                }
+                Some(Step::Refused) => return own.unwrap_or(Step::Refused),
+                Some(step) => return as_at_a_cut(step, own.is_some() || hidden),
+                None => {}
             }
             for (id, zone) in self.zones() {
                 let resource = &self.manifest.private_hosted_zones[id];
@@ -243,7 +282,7 @@ impl World {
                     continue;
                 }
                 if above {
-                    own.get_or_insert(Step::Empty(0, zone.negative()));
+                    own = own.or((!hidden).then(|| Step::Empty(0, zone.negative())));
                     continue;
                 }
                 match self.zone(who, zone, name, qtype, rd, keeps) {
@@ -260,27 +299,42 @@ impl World {
                 if !above {
                     return as_at_a_cut(step, own.is_some() || hidden);
                 }
-                own.get_or_insert(Step::Empty(0, endpoint_soa(at)));
+                own = own.or((!hidden).then(|| Step::Empty(0, endpoint_soa(at))));
             }
             if let Some(step) = self.autodefined(who, at, name, qtype) {
                 if !above {
                     return as_at_a_cut(step, own.is_some() || hidden);
                 }
-                own.get_or_insert(Step::Autodefined(0));
+                own = own.or((!hidden).then_some(Step::Autodefined(0)));
             }
         }
-        refused_or(own, hidden)
+        match self.others(INTERNET, name, qtype, rd) {
+            _ if who.path == Path::Delegation => own.unwrap_or(Step::Refused),
+            Step::Refused => own.unwrap_or(Step::Refused),
+            step => as_at_a_cut(step, own.is_some() || hidden),
+        }
     }
 
-    fn rule(&self, who: &Who, at: &[String]) -> Option<RuleType> {
-        let rules = self.manifest.resolver_rules.values();
-        let mut here = rules.filter(|rule| {
+    /// Those whom a rule names, or the internet resolver. RD clear: only what is known.
+    fn others(&self, rule: &str, name: &[String], qtype: u16, rd: bool) -> Step {
+        if rule == INTERNET && !self.internet {
+            return Step::Refused;
+        }
+        match said(rule, name, qtype) {
+            (Said::Unasked, _) if !rd => Step::Refused,
+            (said, stale) => Step::Theirs(rule.to_owned(), said, stale),
+        }
+    }
+
+    fn rule(&self, who: &Who, at: &[String]) -> Option<(&str, RuleType)> {
+        let rules = self.manifest.resolver_rules.iter();
+        let mut here = rules.filter(|(_, rule)| {
             rule.enabled
                 && rule.vpc_ids.contains(&who.vpc)
                 && rule.rule_type != RuleType::Delegate
                 && super::names::name(&rule.domain_name.to_string()) == at
         });
-        here.next().map(|rule| rule.rule_type)
+        here.next().map(|(id, rule)| (&**id, rule.rule_type))
     }
 
     fn zone(&self, who: &Who, zone: &Zone, name: &[String], qtype: u16, _rd: bool, keeps: bool) -> Step {
@@ -417,84 +471,6 @@ impl World {
             Some(named) => found(&|family| named.addresses(self, who, name, family, keeps), at, name, qtype),
         })
     }
-
-    /// Autodefined names, as far as their forms are written down: `at` is the apex of one of their zones.
-    fn autodefined(&self, who: &Who, at: &[String], asked: &[String], qtype: u16) -> Option<Step> {
-        let vpc = &self.manifest.vpcs[&who.vpc];
-        let is_one = text(at).ends_with("internal.") || at == name("localhost") || at == name("10.in-addr.arpa");
-        if !vpc.enable_dns_hostnames || !is_one {
-            return None;
-        }
-        let own = Net::Vpc(who.vpc.clone());
-        let named: Vec<_> = self
-            .manifest
-            .vpcs
-            .iter()
-            .filter(|(id, _)| networks::allows_names(&self.manifest, &own, &Net::Vpc((*id).clone())))
-            .map(|(_, vpc)| vpc)
-            .collect();
-        let domain = |region: &str| match region {
-            "us-east-1" => name("ec2.internal"),
-            other => name(&format!("{other}.compute.internal")),
-        };
-        let holder = |address: IpAddr| named.iter().find(|vpc| vpc.cidr_blocks.iter().any(|b| b.contains(&address)));
-        let localhost = name("localhost");
-        let answer = |records: Vec<Rr>| match &records[..] {
-            [] => Step::Autodefined(0),
-            _ => Step::Records(records),
-        };
-        if at == localhost {
-            // RFC 6761, 6.3: and whatever is below it.
-            return Some(match qtype {
-                A => answer(vec![Rr::new(asked, A, 60, Data::Address(Ipv4Addr::LOCALHOST.into()))]),
-                AAAA => answer(vec![Rr::new(asked, AAAA, 60, Data::Address(Ipv6Addr::LOCALHOST.into()))]),
-                _ => Step::Autodefined(0),
-            });
-        }
-        if let Some(region) = named.iter().map(|vpc| &vpc.region).find(|region| domain(region) == at) {
-            if asked == at {
-                return Some(Step::Autodefined(0));
-            }
-            let address = (asked.len() == at.len() + 1).then(|| asked[0].strip_prefix("ip-")).flatten();
-            let address = address.and_then(|dashed| dashed.replace('-', ".").parse::<Ipv4Addr>().ok());
-            return Some(match address {
-                Some(ip) if holder(ip.into()).is_some_and(|vpc| vpc.region == *region) => match qtype {
-                    A => answer(vec![Rr::new(asked, A, 60, Data::Address(ip.into()))]),
-                    _ => Step::Autodefined(0),
-                },
-                _ => Step::Autodefined(NXDOMAIN),
-            });
-        }
-        if at != name("10.in-addr.arpa") {
-            return None;
-        }
-        let octets: Option<Vec<u8>> = asked[..asked.len() - 2].iter().rev().map(|label| label.parse().ok()).collect();
-        let Some(octets) = octets.filter(|octets| octets.len() <= 4) else { return Some(Step::Autodefined(NXDOMAIN)) };
-        if asked == at {
-            return Some(Step::Autodefined(0));
-        }
-        let mut low = [0; 4];
-        let mut high = [255; 4];
-        low[..octets.len()].copy_from_slice(&octets);
-        high[..octets.len()].copy_from_slice(&octets);
-        let (low, high) = (Ipv4Addr::from(low), Ipv4Addr::from(high));
-        if octets.len() < 4 {
-            let mut blocks = named.iter().flat_map(|vpc| &vpc.cidr_blocks);
-            let overlaps = blocks.any(|block| match block {
-                ipnet::IpNet::V4(block) => block.network() <= high && low <= block.broadcast(),
-                ipnet::IpNet::V6(_) => false,
-            });
-            return Some(Step::Autodefined(if overlaps { 0 } else { NXDOMAIN }));
-        }
-        Some(match holder(low.into()) {
-            Some(vpc) if qtype == PTR => {
-                let label = format!("ip-{}", low.to_string().replace('.', "-"));
-                answer(vec![Rr::new(asked, PTR, 60, Data::Name(under(&label, &domain(&vpc.region))))])
-            }
-            Some(_) => Step::Autodefined(0),
-            None => Step::Autodefined(NXDOMAIN),
-        })
-    }
 }
 
 impl Named<'_> {
@@ -556,12 +532,11 @@ fn as_at_a_cut(step: Step, is_cut: bool) -> Step {
     match step {
         Step::Empty(NXDOMAIN, soa) if is_cut => Step::Empty(0, soa),
         Step::Autodefined(NXDOMAIN) if is_cut => Step::Autodefined(0),
+        Step::Theirs(rule, Said::Empty(NXDOMAIN, soa), stale) if is_cut => {
+            Step::Theirs(rule, Said::Empty(0, soa), stale)
+        }
         step => step,
     }
-}
-
-fn refused_or(own: Option<Step>, hidden: bool) -> Step {
-    own.filter(|_| !hidden).unwrap_or(Step::Refused)
 }
 
 fn has_wildcard(service: &VpcEndpointService) -> bool {

@@ -1,8 +1,9 @@
 //! The program under test, asked with hickory's messages.
 
 use super::{
-    names::{Data, Seen, name_wire},
+    names::{Data, N, Seen, name_wire},
     oracle::{Ask, World},
+    others::INTERNET,
 };
 use hickory_proto::{
     op::{Edns, Message, MessageType, OpCode, Query},
@@ -18,9 +19,12 @@ use std::{
     sync::Arc,
 };
 use zonal::{
-    answer::{Client, Moment, Outcome, Transport, answer},
+    answer::{Client, Moment, Outcome, Transport, answer, known::Known},
     manifest::{Loaded, MasterFile, Problem, Record as FileRecord, ZoneData},
-    snapshot::{Node, Snapshot, compile},
+    snapshot::{
+        Node, Snapshot, compile,
+        routes::{Route, Servers},
+    },
 };
 
 /// Compiles a world.
@@ -42,7 +46,9 @@ pub fn snapshot(world: &World) -> Result<Snapshot, Vec<Problem>> {
         zone_data: zone_data.collect::<BTreeMap<_, _>>(),
         digest: [0; 32],
     };
-    compile(&loaded, &Arc::new(Node::default()), None).map(|(snapshot, _)| snapshot)
+    let internet = || Arc::new(Route::new(INTERNET.into(), [0].into(), Servers::Recursion));
+    let node = Node { internet: world.internet.then(internet), ..Node::default() };
+    compile(&loaded, &Arc::new(node), None).map(|(snapshot, _)| snapshot)
 }
 
 /// The query's packet, with EDNS; `mixed` writes the name in mixed case.
@@ -94,13 +100,26 @@ pub struct Got {
     pub authority: BTreeSet<(String, u16, Option<u32>)>,
     pub ede: Option<u16>,
     pub ede_text: String,
+    /// Instead of a reply: who has to be asked, by the rule, for which name.
+    pub forward: Option<(String, N)>,
 }
 
 /// Asks by TCP, so that nothing is cut off.
-pub fn ask(snapshot: &Snapshot, ask: &Ask, now: i64, draw: u32) -> Got {
+pub fn ask(snapshot: &Snapshot, known: &impl Known, ask: &Ask, now: i64, draw: u32) -> Got {
     let query = packet(ask, draw % 2 == 1);
-    let reply = exchange(snapshot, ask, Transport::Tcp, now, draw, &query).expect("a good query gets a reply");
-    let got = parse(&reply);
+    let client = Client { source: ask.source, local: ask.local, transport: Transport::Tcp };
+    let mut reply = vec![0; 65_535];
+    let reply = match answer(snapshot, known, &client, Moment { now, draw }, &query, &mut reply) {
+        Outcome::Reply(answered) => &reply[..answered.len],
+        Outcome::Forward(forward) => {
+            assert_eq!(forward.qtype, ask.qtype);
+            let name = name_of(forward.name().wire());
+            let nothing = Message::new(4711, MessageType::Response, OpCode::Query).to_vec().expect("a small message");
+            return Got { forward: Some((forward.route.rule.clone(), name)), ..parse(&nothing) };
+        }
+        Outcome::Drop => panic!("a good query gets a reply"),
+    };
+    let got = parse(reply);
     assert_eq!(reply[..2], query[..2], "the ID comes back");
     let question = 12..query.len() - 11;
     assert_eq!(reply[question.clone()], query[question], "the question comes back as it was written");
@@ -133,6 +152,7 @@ pub fn parse(reply: &[u8]) -> Got {
         ede,
         ede_text,
         message,
+        forward: None,
     }
 }
 
@@ -171,19 +191,22 @@ pub fn seen(record: &Record) -> Seen {
 /// Types that hickory does not read here.
 fn opaque(rtype: u16, octets: &[u8]) -> String {
     match rtype {
-        super::names::DNAME => {
-            let (mut labels, mut rest) = (Vec::new(), octets);
-            while let Some((length @ 1..=63, tail)) = rest.split_first() {
-                let (label, tail) = tail.split_at(*length as usize);
-                labels.push(String::from_utf8_lossy(label).to_ascii_lowercase());
-                rest = tail;
-            }
-            super::names::text(&labels)
-        }
+        super::names::DNAME => super::names::text(&name_of(octets)),
         super::names::DS if octets.len() == 24 => {
             let digest = octets[4..].try_into().expect("20 octets");
             Data::Ds(u16::from_be_bytes([octets[0], octets[1]]), digest).text()
         }
         _ => format!("{octets:02x?}"),
     }
+}
+
+/// The labels of a name in wire format.
+pub fn name_of(octets: &[u8]) -> N {
+    let (mut labels, mut rest) = (Vec::new(), octets);
+    while let Some((length @ 1..=63, tail)) = rest.split_first() {
+        let (label, tail) = tail.split_at(*length as usize);
+        labels.push(String::from_utf8_lossy(label).to_ascii_lowercase());
+        rest = tail;
+    }
+    labels
 }

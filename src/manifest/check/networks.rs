@@ -88,11 +88,6 @@ impl<'a> Checker<'a> {
             if subnet.cidr_blocks.is_empty() {
                 self.warning(KIND, id, format!("{field}.cidr_blocks"), "the subnet has no addresses: nobody is in it");
             }
-            if subnet.enable_dns64 {
-                let message =
-                    "`enable_dns64` is not served yet by this version: AAAA records are not made from A records";
-                self.warning(KIND, id, format!("{field}.enable_dns64"), message);
-            }
             for (at, block) in subnet.cidr_blocks.iter().enumerate() {
                 if !covers(&vpc.cidr_blocks, block) {
                     let field = format!("{field}.cidr_blocks[{at}]");

@@ -62,10 +62,7 @@ impl Checker<'_> {
                 if target.ip.is_unspecified() || target.ip.is_multicast() {
                     self.error(KIND, id, format!("{field}.ip"), format!("{} cannot be asked", target.ip));
                 }
-                if target.protocol != Protocol::Do53 {
-                    let message = format!("{} is not served yet by this version", target.protocol);
-                    self.warning(KIND, id, format!("{field}.protocol"), message);
-                } else if target.server_name_indication.is_some() {
+                if target.protocol == Protocol::Do53 && target.server_name_indication.is_some() {
                     self.warning(
                         KIND,
                         id,
@@ -85,10 +82,6 @@ impl Checker<'_> {
             }
             if !rule.enabled {
                 continue;
-            }
-            if rule.rule_type != RuleType::System {
-                let message = format!("a {} rule is not served yet: queries for it are REFUSED", rule.rule_type);
-                self.warning(KIND, id, "rule_type", message);
             }
             for (at, vpc) in rule.vpc_ids.iter().enumerate() {
                 match seen.insert((&rule.domain_name, vpc, rule.rule_type == RuleType::Delegate), id) {

@@ -177,11 +177,7 @@ fn networks() {
             &["error: vpcs.vpc-app.subnets.app-b.cidr_blocks: 10.1.0.0/20 of `app-b` is a block of `app-a` too"],
         ),
         ("[10.1.16.0/20]", "[]", &["warning: vpcs.vpc-app.subnets.app-b.cidr_blocks: the subnet has no addresses"]),
-        (
-            "[10.1.16.0/20]}",
-            "[10.1.16.0/20], enable_dns64: true}",
-            &["warning: vpcs.vpc-app.subnets.app-b.enable_dns64: `enable_dns64` is not served yet"],
-        ),
+        ("[10.1.16.0/20]}", "[10.1.16.0/20], enable_dns64: true}", &[]),
         (
             "[10.1.0.0/16, 'fd00:a::/56']",
             "[10.1.0.0/16, 10.1.0.0/24]",
@@ -505,12 +501,9 @@ fn zones_and_rules() {
         (
             "rule_type: SYSTEM",
             "rule_type: FORWARD",
-            &[
-                "error: resolver_rules.sys.target_ips: a FORWARD rule needs servers to ask",
-                "warning: resolver_rules.sys.rule_type: a FORWARD rule is not served yet: queries for it are REFUSED",
-            ],
+            &["error: resolver_rules.sys.target_ips: a FORWARD rule needs servers to ask"],
         ),
-        ("rule_type: SYSTEM", "rule_type: RECURSIVE, enabled: false", &[]),
+        ("rule_type: SYSTEM", "rule_type: RECURSIVE", &[]),
         (
             "rule_type: SYSTEM",
             "rule_type: SYSTEM, target_ips: [{ip: 192.0.2.1, port: 0}]",
