@@ -1,11 +1,55 @@
-//! Those who are asked.
+//! Those who are asked: the servers of a route, in the order in which they answer best.
+//!
+//! ```text
+//! ask        one question: which server next, when another try, what becomes of answers
+//! health     round trip times and failures: the order, and the interval between tries
+//! query      the query in octets, its spelling, and what an answer has to be like
+//! pending    what all tries of a question share: where news of them arrive
+//! server     one server: its health, its case, and the ways to it: udp, stream
+//! spellings  which names are on their way in which spelling, so that loops are found
+//! ```
+
+mod ask;
+mod health;
+mod pending;
+mod query;
+mod random;
+mod server;
+mod spellings;
+mod stream;
+#[cfg(test)]
+mod tests;
+mod udp;
 
 use crate::{
     answer::known::Question,
-    snapshot::routes::{Route, Servers},
+    snapshot::routes::{Route, RouteId, Servers, Target},
 };
-use std::{net::SocketAddr, sync::Arc};
-use tokio::{net::UdpSocket, time::Instant, time::timeout_at};
+use ask::{Asking, probe_once};
+pub use health::State;
+pub use server::Counters;
+use server::Server;
+use spellings::Spellings;
+use std::{
+    collections::HashMap,
+    hash::{BuildHasherDefault, Hasher},
+    net::{IpAddr, SocketAddr},
+    sync::{
+        Arc, Mutex, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::time::{Instant, interval};
+
+/// Questions that may be on their way by one route.
+const MOST_ON_A_ROUTE: usize = 4096;
+/// How often it is looked whether something is not needed any more.
+const SWEEP: Duration = Duration::from_secs(5);
+/// After this time without a question a route is forgotten, and so are its servers if no other route has them.
+const IDLE: Duration = Duration::from_secs(300);
+/// A server that others are preferred to is probed when its last answer is as old as this.
+const OLD: Duration = Duration::from_secs(60);
 
 /// What a server answered: a whole message, checked to be the answer to the question.
 pub struct Response {
@@ -24,37 +68,191 @@ pub struct Failure {
     pub text: String,
 }
 
+/// A server, and what is known of it.
+#[derive(Clone, Debug)]
+pub struct TargetReport {
+    /// Which one.
+    pub target: Target,
+    /// Its smoothed round trip time, as measured by its transport.
+    pub rtt: Option<Duration>,
+    /// Whether it answers.
+    pub state: State,
+    /// Whether it keeps the case of names; none if that is not known yet.
+    pub keeps_case: Option<bool>,
+}
+
 /// Those who are asked, what is known of them, and the connections to them.
+pub struct Upstreams {
+    /// What is counted.
+    pub counters: Arc<Counters>,
+    routes: papaya::HashMap<RouteId, Arc<Way>, BuildHasherDefault<Digest>>,
+    /// By target and source addresses: those that a route has.
+    servers: Mutex<HashMap<(Target, Vec<IpAddr>), Weak<Server>>>,
+    spellings: Spellings,
+    start: Instant,
+    this: Weak<Upstreams>,
+}
+
+/// A route that is in use.
+struct Way {
+    servers: Vec<Arc<Server>>,
+    on_their_way: AtomicUsize,
+    /// When it was used last, in seconds since the start.
+    used: AtomicUsize,
+}
+
+/// A question's place on a route.
+struct Place<'w>(&'w Way);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        self.0.on_their_way.fetch_sub(1, Relaxed);
+    }
+}
+
+/// Numbers of routes are digests: they are their own hashes.
 #[derive(Default)]
-pub struct Upstreams {}
+struct Digest(u64);
+
+impl Hasher for Digest {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, octets: &[u8]) {
+        octets.iter().for_each(|octet| self.0 = self.0.rotate_left(8) ^ u64::from(*octet));
+    }
+
+    fn write_u128(&mut self, number: u128) {
+        self.0 = number as u64;
+    }
+}
 
 impl Upstreams {
     /// None is known yet.
     pub fn new() -> Arc<Upstreams> {
-        Arc::default()
+        Arc::new_cyclic(|this| Upstreams {
+            counters: Arc::default(),
+            routes: papaya::HashMap::default(),
+            servers: Mutex::default(),
+            spellings: Spellings::default(),
+            start: Instant::now(),
+            this: this.clone(),
+        })
     }
 
-    /// Asks the servers of a route.
+    /// Asks the servers of a route. The answer is one of RCODE NOERROR or NXDOMAIN.
     pub async fn ask(&self, route: &Route, question: &Question<'_>, deadline: Instant) -> Result<Response, Failure> {
-        let Servers::Targets { targets, .. } = &route.servers else { unreachable!("recursion asks itself") };
-        let failure = |text: &str| Failure { code: 22, text: text.into() };
-        let from = SocketAddr::new(targets[0].ip, targets[0].port);
-        let ask = async {
-            let socket = UdpSocket::bind("0.0.0.0:0").await?;
-            socket.connect(from).await?;
-            let mut query = vec![0x12, 0x34, 1, 0, 0, 1, 0, 0, 0, 0, 0, 1];
-            query.extend_from_slice(question.name.wire());
-            query.extend_from_slice(&question.qtype.to_be_bytes());
-            query.extend_from_slice(&[0, 1, 0, 0, 41, 4, 208, 0, 0, (question.dnssec_ok as u8) << 7, 0, 0, 0]);
-            socket.send(&query).await?;
-            let mut message = vec![0; 4096];
-            let len = socket.recv(&mut message).await?;
-            message.truncate(len);
-            Ok::<_, std::io::Error>(Response { message, from })
+        let Servers::Targets { targets, sources } = &route.servers else {
+            return Err(Failure { code: 0, text: "there is no server to ask".into() });
         };
-        match timeout_at(deadline, ask).await {
-            Ok(response) => response.map_err(|error| failure(&error.to_string())),
-            Err(_) => Err(failure("no answer in time")),
+        if targets.is_empty() {
+            return Err(Failure { code: 22, text: "there is no server to ask".into() });
+        }
+        let known = self.routes.pin().get(&route.id).cloned();
+        let way = known.unwrap_or_else(|| self.open(route, targets, sources));
+        let used = self.start.elapsed().as_secs() as usize;
+        if way.used.load(Relaxed) != used {
+            way.used.store(used, Relaxed);
+        }
+        let place = Place(&way);
+        if way.on_their_way.fetch_add(1, Relaxed) >= MOST_ON_A_ROUTE {
+            return Err(Failure { code: 22, text: format!("too many queries wait for {}", targets[0]) });
+        }
+        let answer = Asking::new(&self.spellings, &way.servers, question).run(deadline).await;
+        drop(place);
+        answer
+    }
+
+    /// Whether a query that comes in is one of ours, come back: it asks for a name in the very spelling that we ask for
+    /// at the moment. `name` is in wire format, as it is spelt. Names of few letters are never told to be ours.
+    pub fn is_ours(&self, name: &[u8], qtype: u16) -> bool {
+        self.spellings.contains(name, qtype)
+    }
+
+    /// The servers of a route, in the order in which they would be asked now; empty for recursion.
+    pub fn report(&self, route: &Route) -> Vec<TargetReport> {
+        let Servers::Targets { targets, .. } = &route.servers else { return Vec::new() };
+        let unknown = |target: &Target| TargetReport {
+            target: target.clone(),
+            rtt: None,
+            state: State::Unknown,
+            keeps_case: None,
+        };
+        let Some(way) = self.routes.pin().get(&route.id).cloned() else { return targets.iter().map(unknown).collect() };
+        let mut reports: Vec<_> = way.servers.iter().map(|server| server.report()).collect();
+        reports.sort_by_key(|(rank, _)| *rank);
+        reports.into_iter().map(|(_, report)| report).collect()
+    }
+
+    /// Takes up a route.
+    fn open(&self, route: &Route, targets: &[Target], sources: &[IpAddr]) -> Arc<Way> {
+        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        // Who waited for the lock may find that another one has done it.
+        if let Some(way) = self.routes.pin().get(&route.id) {
+            return way.clone();
+        }
+        if self.routes.is_empty() {
+            tokio::spawn(sweep(self.this.clone()));
+        }
+        let mut server = |target: &Target| {
+            let key = (target.clone(), sources.to_vec());
+            if let Some(server) = servers.get(&key).and_then(Weak::upgrade) {
+                return server;
+            }
+            let counters = self.counters.clone();
+            let server = Arc::new(Server::new(target.clone(), sources.to_vec(), &route.domain, counters));
+            servers.insert(key, Arc::downgrade(&server));
+            server
+        };
+        let way = Arc::new(Way {
+            servers: targets.iter().map(&mut server).collect(),
+            on_their_way: AtomicUsize::new(0),
+            used: AtomicUsize::new(self.start.elapsed().as_secs() as usize),
+        });
+        // So that it is known early which one is fast, and which one is not there.
+        if let [_, _, ..] = &way.servers[..] {
+            way.servers.iter().for_each(probe_once);
+        }
+        self.routes.pin().insert(route.id, way.clone());
+        way
+    }
+
+    /// Closes what is not needed any more, and probes what was not asked for long. False if there is nothing left.
+    fn sweep(&self) -> bool {
+        let now = Instant::now();
+        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        let routes = self.routes.pin();
+        let seconds = self.start.elapsed().as_secs() as usize;
+        let idle = |way: &Way| seconds.saturating_sub(way.used.load(Relaxed));
+        routes.retain(|_, way| idle(way) < IDLE.as_secs() as usize || way.on_their_way.load(Relaxed) > 0);
+        for way in routes.values().filter(|way| way.servers.len() > 1 && idle(way) < OLD.as_secs() as usize) {
+            let is_old = |server: &&Arc<Server>| {
+                let last = server.health().last_answer();
+                last.is_none_or(|at| now.saturating_duration_since(at) >= OLD)
+            };
+            way.servers.iter().filter(is_old).for_each(probe_once);
+        }
+        servers.retain(|_, server| match server.upgrade() {
+            Some(server) => {
+                server.sweep(now);
+                true
+            }
+            None => false,
+        });
+        !routes.is_empty()
+    }
+}
+
+/// Sweeps as long as there is something.
+async fn sweep(upstreams: Weak<Upstreams>) {
+    let mut ticks = interval(SWEEP);
+    ticks.tick().await;
+    loop {
+        ticks.tick().await;
+        match upstreams.upgrade() {
+            Some(upstreams) if upstreams.sweep() => {}
+            _ => return,
         }
     }
 }

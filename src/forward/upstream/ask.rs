@@ -1,0 +1,365 @@
+//! One question, and the tries that are made until somebody answers it.
+
+use super::{
+    Failure, Response,
+    pending::{Event, Kind, Pending, Trouble},
+    query::{Said, Spelt, said},
+    server::{Sent, Server, Way},
+    spellings::Spellings,
+};
+use crate::{
+    answer::known::Question,
+    wire::{
+        query::{LookupName, rcode},
+        rdata::rtype,
+    },
+};
+use std::{
+    borrow::Cow,
+    fmt::Write,
+    net::SocketAddr,
+    pin::{Pin, pin},
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::Duration,
+};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
+
+/// So many tries that are made because time passes.
+const MOST_TRIES: usize = 12;
+/// And so many in all.
+const MOST_SENT: usize = 32;
+/// From one try to the next, the interval grows by this.
+const GROWTH: f64 = 1.25;
+/// A stream delivers what is lost by itself: another try is made later, but for this time at least.
+const STREAM_INTERVAL: Duration = Duration::from_secs(1);
+/// How long the answer to a probe is waited for.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
+/// How long to the first probe of a server that is down, and the longest time from one to the next.
+const PROBES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+/// How many servers the text of a failure names.
+const MOST_NAMED: usize = 3;
+
+/// A question on its way.
+pub struct Asking<'a> {
+    spellings: &'a Spellings,
+    servers: &'a [Arc<Server>],
+    pending: Arc<Pending>,
+    mark: Option<u64>,
+    tries: Vec<Try>,
+    /// What is wrong with servers, and whether they are not asked again.
+    notes: Vec<(usize, Trouble, bool)>,
+}
+
+struct Try {
+    server: usize,
+    at: Instant,
+    /// None if there is nothing more to come.
+    sent: Option<Sent>,
+    /// Its time is over.
+    overdue: bool,
+}
+
+/// What is to be done.
+enum Step {
+    /// This is the answer.
+    Done(Response),
+    /// Another server is asked at once.
+    Next,
+    /// Wait on.
+    Wait,
+}
+
+impl<'a> Asking<'a> {
+    /// A question to some servers.
+    pub fn new(spellings: &'a Spellings, servers: &'a [Arc<Server>], question: &Question) -> Asking<'a> {
+        let spelt = Spelt::new(question);
+        // Those that fold case are not sent the spelling.
+        let mark = spelt.mark().filter(|_| servers.iter().any(|server| server.case.keeps() != Some(false)));
+        mark.inspect(|mark| spellings.insert(*mark));
+        let pending = Arc::new(Pending::new(spelt));
+        Asking { spellings, servers, pending, mark, tries: Vec::new(), notes: Vec::new() }
+    }
+
+    /// Asks until one of them answers, none is left, or the time is over.
+    pub async fn run(mut self, deadline: Instant) -> Result<Response, Failure> {
+        let Some(order) = self.order() else { return Err(self.failure()) };
+        let mut sleep = pin!(sleep_until(deadline));
+        let mut turn = 0;
+        while turn < MOST_TRIES && self.tries.len() < MOST_SENT {
+            let at = |turn: usize| order[turn % order.len()];
+            let Some(next) = (turn..turn + order.len()).find(|turn| !self.is_useless(at(*turn))) else { break };
+            turn = next + 1;
+            let server = at(next);
+            let interval = self.interval(server).mul_f64(GROWTH.powi(next as i32));
+            let way = if next < order.len() { Way::Usual } else { Way::Fresh };
+            if let Err(trouble) = self.send(server, way) {
+                self.trouble(server, trouble);
+                if turn < order.len() || self.is_useless(server) {
+                    continue;
+                }
+            }
+            let until = Instant::now() + interval;
+            if until >= deadline {
+                break;
+            }
+            if let Some(response) = self.wait(until, sleep.as_mut(), turn < order.len()).await {
+                return Ok(response);
+            }
+        }
+        match self.wait(deadline, sleep.as_mut(), false).await {
+            Some(response) => Ok(response),
+            None => Err(self.failure()),
+        }
+    }
+
+    /// In which order they are asked; none if none of them has answered for long.
+    fn order(&self) -> Option<Vec<usize>> {
+        let now = Instant::now();
+        let ranked = self.servers.iter().enumerate().map(|(at, server)| {
+            let health = server.health();
+            (health.rank(), at, health.is_dead(now))
+        });
+        let mut order: Vec<_> = ranked.collect();
+        if order.iter().all(|(.., dead)| *dead) {
+            return None;
+        }
+        order.sort_unstable();
+        Some(order.into_iter().map(|(_, at, _)| at).collect())
+    }
+
+    fn interval(&self, server: usize) -> Duration {
+        let server = &self.servers[server];
+        let interval = server.health().interval();
+        if server.is_stream() { (2 * interval).max(STREAM_INTERVAL) } else { interval }
+    }
+
+    fn is_useless(&self, server: usize) -> bool {
+        self.notes.iter().any(|(other, _, useless)| *other == server && *useless)
+    }
+
+    /// Whether an answer can come yet without a new try.
+    fn is_waiting(&self) -> bool {
+        self.tries.iter().any(|this| this.sent.is_some())
+    }
+
+    fn send(&mut self, server: usize, way: Way) -> Result<(), Trouble> {
+        let (this, at, number) = (&self.servers[server], Instant::now(), self.tries.len());
+        let sent = this.send(&self.pending, number, way, at)?;
+        if number > 0 {
+            this.counters.retries.inc();
+        }
+        self.tries.push(Try { server, at, sent: Some(sent), overdue: false });
+        Ok(())
+    }
+
+    /// Waits for an answer until the time is over, or there is reason to ask another server at once.
+    async fn wait(&mut self, until: Instant, mut sleep: Pin<&mut Sleep>, others: bool) -> Option<Response> {
+        if sleep.deadline() != until {
+            sleep.as_mut().reset(until);
+        }
+        let all_useless = |this: &Self| (0..this.servers.len()).all(|server| this.is_useless(server));
+        while self.is_waiting() || !all_useless(self) {
+            let Some((number, event)) = self.pending.next(sleep.as_mut()).await else {
+                self.overdue();
+                return None;
+            };
+            match self.take(number, event) {
+                Step::Done(response) => return Some(response),
+                Step::Next if others => return None,
+                _ => {}
+            }
+        }
+        None
+    }
+
+    /// The last try takes too long.
+    fn overdue(&mut self) {
+        let now = Instant::now();
+        if let Some(last) = self.tries.last_mut()
+            && last.sent.is_some()
+            && !std::mem::replace(&mut last.overdue, true)
+        {
+            let server = &self.servers[last.server];
+            server.counters.timeouts.inc();
+            let mut health = server.health();
+            let in_vain = now.saturating_duration_since(last.at) >= health.interval();
+            if in_vain && health.timed_out(last.at, now) {
+                drop(health);
+                probe_until_up(server);
+            }
+        }
+    }
+
+    fn take(&mut self, number: usize, event: Event) -> Step {
+        let Some(this) = self.tries.get_mut(number) else { return Step::Wait };
+        let server = this.server;
+        match event {
+            Event::Answer(message) => {
+                let Some(sent) = this.sent.take() else { return Step::Wait };
+                self.servers[server].counters.answers.inc();
+                self.servers[server].health().answered(this.at, Instant::now());
+                self.answered(server, message, &sent)
+            }
+            // The right answer may come yet, but whoever guesses is not given the time.
+            Event::Forged => self.fall_back(server),
+            Event::Failed(trouble) => {
+                let Some(sent) = this.sent.take() else { return Step::Wait };
+                let way = if sent.is_tcp_after_udp() { Way::Tcp } else { Way::Usual };
+                drop(sent);
+                if trouble.kind == Kind::Closed && self.tries.len() < MOST_SENT && self.send(server, way).is_ok() {
+                    return Step::Wait;
+                }
+                self.trouble(server, trouble);
+                Step::Next
+            }
+        }
+    }
+
+    fn answered(&mut self, server: usize, message: Vec<u8>, sent: &Sent) -> Step {
+        let this = &self.servers[server];
+        let text: Cow<'static, str> = match said(&message) {
+            Said::Usable => {
+                let from = SocketAddr::new(this.target.ip, this.target.port);
+                return Step::Done(Response { message, from });
+            }
+            Said::Truncated if sent.is_datagram() => return self.fall_back(server),
+            Said::Truncated => "truncates its answer on a stream".into(),
+            Said::Garbage => "sent an answer that cannot be read".into(),
+            Said::Error(code, extended) => {
+                let dislikes_edns = matches!(code, rcode::FORMERR | rcode::NOTIMP | rcode::BADVERS);
+                if dislikes_edns {
+                    // It may be that it has never heard of EDNS (RFC 6891, 7); or it is not for EDNS.
+                    this.set_plain(sent.look.edns);
+                }
+                if dislikes_edns && sent.look.edns && self.send(server, Way::Usual).is_ok() {
+                    return Step::Wait;
+                }
+                describe(code, extended).into()
+            }
+        };
+        self.trouble(server, Trouble::new(Kind::Answer, text));
+        Step::Next
+    }
+
+    /// Asks the same server by TCP.
+    fn fall_back(&mut self, server: usize) -> Step {
+        let is_by_tcp = |this: &Try| this.server == server && this.sent.as_ref().is_some_and(Sent::is_tcp_after_udp);
+        if self.tries.iter().any(is_by_tcp) || self.tries.len() >= MOST_SENT {
+            return Step::Wait;
+        }
+        self.servers[server].counters.fallbacks.inc();
+        match self.send(server, Way::Tcp) {
+            Ok(()) => Step::Wait,
+            Err(trouble) => {
+                self.trouble(server, trouble);
+                Step::Next
+            }
+        }
+    }
+
+    /// Notes what is wrong with a server.
+    fn trouble(&mut self, server: usize, trouble: Trouble) {
+        let this = &self.servers[server];
+        let is_down = matches!(trouble.kind, Kind::Network | Kind::Unfit);
+        if is_down && this.health().refused(trouble.text.clone(), Instant::now()) {
+            probe_until_up(this);
+        }
+        // What cannot be reached may be there again soon.
+        let useless = trouble.kind != Kind::Network;
+        self.notes.retain(|(other, ..)| *other != server);
+        self.notes.push((server, trouble, useless));
+    }
+
+    fn failure(&self) -> Failure {
+        let mut text = String::new();
+        let mut of_network = true;
+        for (at, server) in self.servers.iter().enumerate() {
+            let noted = self.notes.iter().find(|(other, ..)| *other == at).map(|(_, trouble, _)| trouble);
+            let (kind, what) = match (noted, server.health().trouble()) {
+                (Some(trouble), _) => (trouble.kind, trouble.text.clone()),
+                (None, Some(trouble)) => (Kind::Network, trouble),
+                (None, None) => (Kind::Answer, "did not answer in time".into()),
+            };
+            of_network &= matches!(kind, Kind::Network | Kind::Unfit);
+            if at < MOST_NAMED {
+                let _ = write!(text, "{}{} {what}", if at == 0 { "" } else { "; " }, server.target);
+            }
+        }
+        self.servers.iter().take(1).for_each(|server| server.counters.failures.inc());
+        Failure { code: if of_network { 23 } else { 22 }, text }
+    }
+}
+
+impl Drop for Asking<'_> {
+    fn drop(&mut self) {
+        self.mark.inspect(|mark| self.spellings.remove(*mark));
+    }
+}
+
+/// What an error amounts to, in words.
+fn describe(code: u16, extended: Option<(u16, String)>) -> String {
+    let known = rcode::MNEMONICS.iter().find(|(known, _)| *known == code);
+    let mut text = known.map_or(format!("answered RCODE {code}"), |(_, mnemonic)| format!("answered {mnemonic}"));
+    if let Some((code, why)) = extended {
+        let _ = write!(text, " (EDE {code}{}{why})", if why.is_empty() { "" } else { ": " });
+    }
+    text
+}
+
+/// Sends a server that is down a query now and then, until it answers or nobody needs it.
+pub fn probe_until_up(server: &Arc<Server>) {
+    if server.probing.swap(true, Relaxed) {
+        return;
+    }
+    let server = Arc::downgrade(server);
+    tokio::spawn(async move {
+        let (mut pause, longest) = PROBES;
+        loop {
+            sleep(pause).await;
+            pause = (2 * pause).min(longest);
+            let Some(server) = server.upgrade() else { return };
+            if probe(&server, Way::Fresh).await {
+                server.probing.store(false, Relaxed);
+                return;
+            }
+        }
+    });
+}
+
+/// Sends a server a query to learn how well it answers.
+pub fn probe_once(server: &Arc<Server>) {
+    if server.probing.load(Relaxed) {
+        return;
+    }
+    let server = server.clone();
+    tokio::spawn(async move { probe(&server, Way::Usual).await });
+}
+
+/// Whether a server answers; anything will do.
+async fn probe(server: &Arc<Server>, way: Way) -> bool {
+    let name = LookupName::new(&server.probe).unwrap_or_else(LookupName::root);
+    let question = Question { name: &name, qtype: rtype::SOA, dnssec_ok: false, checking_disabled: false };
+    let pending = Arc::new(Pending::new(Spelt::new(&question)));
+    let at = Instant::now();
+    server.counters.probes.inc();
+    let event = match server.send(&pending, 0, way, at) {
+        Err(trouble) => Some(Event::Failed(trouble)),
+        Ok(_sent) => pending.next(pin!(sleep_until(at + PROBE_TIMEOUT))).await.map(|(_, event)| event),
+    };
+    let now = Instant::now();
+    let mut health = server.health();
+    let is_down = match event {
+        Some(Event::Answer(_)) => {
+            health.answered(at, now);
+            return true;
+        }
+        Some(Event::Failed(Trouble { kind: Kind::Network | Kind::Unfit, text })) => health.refused(text, now),
+        Some(_) => false,
+        None => health.timed_out(at, now),
+    };
+    drop(health);
+    if is_down {
+        probe_until_up(server);
+    }
+    false
+}

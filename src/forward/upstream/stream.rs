@@ -1,0 +1,305 @@
+//! TCP and DoT: a few connections for each server, kept open, with many queries on each, answered in any order.
+
+use super::{
+    pending::{Event, Kind, Pending, Trouble},
+    random,
+    server::{Case, Counters, Judged, Sources},
+    udp::unreachable,
+};
+use std::{
+    collections::HashMap,
+    io,
+    net::SocketAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
+    net::{TcpSocket, TcpStream},
+    sync::Notify,
+    time::{Instant, timeout, timeout_at},
+};
+
+/// Connections to one server.
+const CONNECTIONS: usize = 8;
+/// Queries on one connection.
+const MOST_WAITING: usize = 512;
+/// With so many queries waiting on each connection, another one is opened.
+const MANY_WAITING: usize = 64;
+/// How long connecting may take, with TLS.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long the server may leave what was sent unread.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(3);
+/// How long a connection is kept that nobody needs.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a connection is kept on which nothing comes back.
+const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
+/// A server that sends so much that nobody asked for is cut off.
+const MOST_STRANGERS: usize = 16;
+
+/// The connections to one server.
+pub struct Pool {
+    address: SocketAddr,
+    sources: Arc<Sources>,
+    case: Arc<Case>,
+    counters: Arc<Counters>,
+    connections: Mutex<Vec<Arc<Connection>>>,
+}
+
+/// A connection.
+pub struct Connection {
+    state: Mutex<State>,
+    /// There is something to send, or nobody needs the connection any more.
+    news: Notify,
+    case: Arc<Case>,
+    counters: Arc<Counters>,
+}
+
+#[derive(Default)]
+struct State {
+    waiting: HashMap<u16, Waiting>,
+    /// Octets to send.
+    output: Vec<u8>,
+    closed: bool,
+    /// No new queries: it may be stuck.
+    shunned: bool,
+    answers: usize,
+    /// Answers that are not waited for any more, and those that never were.
+    gone: usize,
+    strangers: usize,
+}
+
+struct Waiting {
+    pending: Arc<Pending>,
+    number: usize,
+    spelt: bool,
+}
+
+/// A query that was sent. It is forgotten when this is dropped.
+pub struct Sent {
+    connection: Arc<Connection>,
+    pending: Arc<Pending>,
+    id: u16,
+}
+
+impl Pool {
+    /// No connection is open yet.
+    pub fn new(address: SocketAddr, sources: Arc<Sources>, case: Arc<Case>, counters: Arc<Counters>) -> Pool {
+        Pool { address, sources, case, counters, connections: Mutex::default() }
+    }
+
+    /// Sends a query, if `fresh` by a new connection. Its id is put in.
+    pub fn send(
+        &self,
+        pending: &Arc<Pending>,
+        number: usize,
+        spelt: bool,
+        query: &mut [u8],
+        fresh: bool,
+    ) -> Result<Sent, Trouble> {
+        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
+        connections.retain(|connection| !connection.state().closed);
+        if fresh {
+            connections.iter().for_each(|connection| connection.state().shunned = true);
+        }
+        let usable = connections.iter().filter_map(|connection| {
+            let state = connection.state();
+            (!state.shunned && state.waiting.len() < MOST_WAITING).then(|| (state.waiting.len(), connection))
+        });
+        let idlest = usable.min_by_key(|(waiting, _)| *waiting);
+        let connection = match idlest {
+            Some((waiting, connection)) if waiting < MANY_WAITING || connections.len() >= CONNECTIONS => {
+                connection.clone()
+            }
+            _ if connections.len() >= CONNECTIONS => {
+                return Err(Trouble::new(Kind::Local, "is not asked: too many queries wait for it"));
+            }
+            _ => {
+                let connection = Arc::new(Connection {
+                    state: Mutex::default(),
+                    news: Notify::new(),
+                    case: self.case.clone(),
+                    counters: self.counters.clone(),
+                });
+                let socket = self.sources.bind(self.address.ip(), socket2::Type::STREAM)?;
+                tokio::spawn(connection.clone().run(TcpSocket::from_std_stream(socket.into()), self.address));
+                connections.push(connection.clone());
+                connection
+            }
+        };
+        connection.send(pending, number, spelt, query)
+    }
+}
+
+impl Connection {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn send(
+        self: Arc<Self>,
+        pending: &Arc<Pending>,
+        number: usize,
+        spelt: bool,
+        query: &mut [u8],
+    ) -> Result<Sent, Trouble> {
+        let mut state = self.state();
+        if state.closed {
+            return Err(Trouble::new(Kind::Closed, "has closed the connection"));
+        }
+        let draw = || random::number().filter(|id| !state.waiting.contains_key(id));
+        let Some(id) = (0..64).find_map(|_| draw()) else {
+            return Err(Trouble::new(Kind::Local, "is not asked: no id is free"));
+        };
+        query[..2].copy_from_slice(&id.to_be_bytes());
+        state.output.extend_from_slice(&(query.len() as u16).to_be_bytes());
+        state.output.extend_from_slice(query);
+        state.waiting.insert(id, Waiting { pending: pending.clone(), number, spelt });
+        drop(state);
+        self.news.notify_one();
+        Ok(Sent { connection: self, pending: pending.clone(), id })
+    }
+
+    /// Connects, and goes on until the connection is closed by either side.
+    async fn run(self: Arc<Self>, socket: TcpSocket, address: SocketAddr) {
+        let trouble = match timeout(CONNECT_TIMEOUT, socket.connect(address)).await {
+            Err(_) => Trouble::new(Kind::Network, "does not take up the connection"),
+            Ok(Err(error)) => unreachable(&error),
+            Ok(Ok(stream)) => self.talk(stream).await,
+        };
+        let mut state = self.state();
+        state.closed = true;
+        // Servers close what is kept. One that never answers is another matter.
+        let kind = if trouble.kind == Kind::Closed && state.answers == 0 { Kind::Answer } else { trouble.kind };
+        for (_, Waiting { pending, number, .. }) in state.waiting.drain() {
+            pending.post(number, Event::Failed(Trouble { kind, text: trouble.text.clone() }));
+        }
+    }
+
+    async fn talk(&self, stream: TcpStream) -> Trouble {
+        let _ = stream.set_nodelay(true);
+        let (reader, writer) = split(stream);
+        tokio::select! {
+            trouble = self.write(writer) => trouble,
+            trouble = self.read(reader) => trouble,
+        }
+    }
+
+    async fn write(&self, mut writer: impl AsyncWrite + Unpin) -> Trouble {
+        let mut idle_since = None;
+        let mut output = Vec::new();
+        loop {
+            let idle = {
+                let mut state = self.state();
+                std::mem::swap(&mut output, &mut state.output);
+                let idle = output.is_empty() && state.waiting.is_empty();
+                if idle && state.shunned {
+                    state.closed = true;
+                    return Trouble::new(Kind::Closed, "is not needed any more");
+                }
+                idle
+            };
+            if output.is_empty() {
+                let until = match idle {
+                    true => *idle_since.get_or_insert_with(Instant::now) + IDLE_TIMEOUT,
+                    false => Instant::now() + IDLE_TIMEOUT,
+                };
+                if timeout_at(until, self.news.notified()).await.is_err() && idle {
+                    let mut state = self.state();
+                    if state.waiting.is_empty() {
+                        state.closed = true;
+                        return Trouble::new(Kind::Closed, "is not needed any more");
+                    }
+                }
+                continue;
+            }
+            idle_since = None;
+            match timeout(WRITE_TIMEOUT, writer.write_all(&output)).await {
+                Ok(Ok(())) => output.clear(),
+                Ok(Err(_)) => return Trouble::new(Kind::Closed, "has closed the connection"),
+                Err(_) => return Trouble::new(Kind::Network, "does not read what it is sent"),
+            }
+            output.shrink_to(1 << 16);
+        }
+    }
+
+    async fn read(&self, mut reader: impl AsyncRead + Unpin) -> Trouble {
+        let mut input = Vec::new();
+        loop {
+            input.reserve(4096);
+            let read = match timeout(SILENCE_TIMEOUT, reader.read_buf(&mut input)).await {
+                Ok(read) => read,
+                Err(_) if self.state().waiting.is_empty() => continue,
+                Err(_) => return Trouble::new(Kind::Network, "is silent on the connection"),
+            };
+            match read {
+                Ok(1..) => {}
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => return unreachable(&error),
+                _ => return Trouble::new(Kind::Closed, "has closed the connection"),
+            }
+            let mut start = 0;
+            while let Some((length, rest)) = input[start..].split_first_chunk() {
+                let length = usize::from(u16::from_be_bytes(*length));
+                let Some(message) = rest.get(..length) else { break };
+                if !self.arrived(message) {
+                    return Trouble::new(Kind::Answer, "sends answers that nobody asked for");
+                }
+                start += 2 + length;
+            }
+            input.drain(..start);
+            if input.is_empty() {
+                input.shrink_to(1 << 16);
+            }
+        }
+    }
+
+    /// Takes an answer. False if the server had better be left alone.
+    fn arrived(&self, message: &[u8]) -> bool {
+        let mut state = self.state();
+        let id = message.get(..2).map(|id| u16::from_be_bytes([id[0], id[1]]));
+        let waiting = id.and_then(|id| state.waiting.remove(&id));
+        match waiting {
+            Some(Waiting { pending, number, spelt, .. }) => {
+                let echo = pending.question.echo(message, spelt);
+                let event = match self.case.judge(echo, spelt, &pending.question, true) {
+                    Judged::Answer => Event::Answer(message.to_vec()),
+                    _ => {
+                        self.counters.strangers.inc();
+                        Event::Failed(Trouble::new(Kind::Answer, "answered another question"))
+                    }
+                };
+                state.answers += 1;
+                let empty = state.waiting.is_empty();
+                drop(state);
+                pending.post(number, event);
+                if empty {
+                    self.news.notify_one();
+                }
+                true
+            }
+            None if state.gone > 0 => {
+                state.gone -= 1;
+                true
+            }
+            None => {
+                self.counters.strangers.inc();
+                state.strangers += 1;
+                state.strangers < MOST_STRANGERS
+            }
+        }
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        let mut state = self.connection.state();
+        if state.waiting.get(&self.id).is_some_and(|waiting| Arc::ptr_eq(&waiting.pending, &self.pending)) {
+            state.waiting.remove(&self.id);
+            state.gone += 1;
+            if state.waiting.is_empty() {
+                drop(state);
+                self.connection.news.notify_one();
+            }
+        }
+    }
+}

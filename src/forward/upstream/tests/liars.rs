@@ -1,0 +1,194 @@
+//! Servers that lie, and those who would be taken for them.
+
+use super::*;
+
+fn change(message: Vec<u8>, change: impl Fn(&mut Vec<u8>)) -> Act {
+    let mut message = message;
+    change(&mut message);
+    Act::Reply(message)
+}
+
+#[tokio::test]
+async fn an_answer_comes() {
+    let fake = Fake::new(|query, _| vec![Act::Reply(answer(query))]).await;
+    let (upstreams, route) = (Upstreams::new(), route(vec![fake.target()]));
+    let response = ask(&upstreams, &route).await;
+    assert_eq!((address(&response), response.unwrap().from), (1, fake.address));
+    let report = &upstreams.report(&route)[0];
+    assert_eq!((report.state, report.keeps_case), (State::Up, None));
+    assert!(report.rtt.unwrap() < Duration::from_millis(100));
+}
+
+#[tokio::test]
+async fn wrong_answers_are_not_taken() {
+    let fake = Fake::new(|query, _| {
+        let wrong = |at: usize, bit: u8| {
+            let mut message = answer(query);
+            *message.last_mut().unwrap() = 66;
+            message[at] ^= bit;
+            Act::Reply(message)
+        };
+        // Id, opcode, another name, another type.
+        let mut acts = vec![wrong(0, 1), wrong(1, 0x80), wrong(2, 0x80), wrong(2, 8), wrong(13, 1), wrong(34, 4)];
+        acts.push(Act::Reply(query[..5].to_vec()));
+        acts.push(Act::Reply(Vec::new()));
+        acts.push(Act::Late(50, answer(query)));
+        acts
+    })
+    .await;
+    let (upstreams, route) = (Upstreams::new(), route(vec![fake.target()]));
+    assert_eq!(address(&ask(&upstreams, &route).await), 1);
+    assert_eq!((fake.queries().len(), upstreams.counters.strangers.get()), (1, 8));
+}
+
+#[tokio::test]
+async fn answers_of_others_are_not_seen() {
+    // Both know the port and the id, as the query is passed on; but only one has the address.
+    let forger = Arc::new(std::net::UdpSocket::bind((lonely_address(), 0)).unwrap());
+    let (told, mut hears) = mpsc::unbounded_channel::<(Vec<u8>, SocketAddr)>();
+    let udp = UdpSocket::bind((lonely_address(), 0)).await.unwrap();
+    let address_of_server = udp.local_addr().unwrap();
+    let server = tokio::spawn(async move {
+        let mut packet = [0; 512];
+        let (len, client) = udp.recv_from(&mut packet).await.unwrap();
+        told.send((packet[..len].to_vec(), client)).unwrap();
+        sleep(Duration::from_millis(50)).await;
+        udp.send_to(&answer(&packet[..len]), client).await.unwrap();
+    });
+    let forging = tokio::spawn(async move {
+        let (query, client) = hears.recv().await.unwrap();
+        let mut message = answer(&query);
+        *message.last_mut().unwrap() = 66;
+        forger.send_to(&message, client).unwrap();
+    });
+    let (upstreams, route) = (Upstreams::new(), route(vec![target(address_of_server)]));
+    assert_eq!(address(&ask(&upstreams, &route).await), 1);
+    server.await.unwrap();
+    forging.await.unwrap();
+}
+
+#[tokio::test]
+async fn guessing_leads_to_tcp() {
+    let fake = Fake::new(|query, tcp| match tcp {
+        true => vec![Act::Reply(answer(query))],
+        false => {
+            let guess = |guess: u8| {
+                change(answer(query), |message| {
+                    message[0] = message[0].wrapping_add(guess);
+                    *message.last_mut().unwrap() = 66;
+                })
+            };
+            (1..40).map(guess).collect()
+        }
+    })
+    .await;
+    let (upstreams, route) = (Upstreams::new(), route(vec![fake.target()]));
+    let (response, ms) = timed(ask(&upstreams, &route)).await;
+    assert_eq!((address(&response), upstreams.counters.fallbacks.get()), (1, 1));
+    assert!(ms < 300, "{ms}");
+}
+
+#[tokio::test]
+async fn servers_that_keep_case_are_held_to_it() {
+    let folds = Arc::new(AtomicU8::new(0));
+    let folding = folds.clone();
+    let fake = Fake::new(move |query, tcp| {
+        let fold = folding.load(Relaxed) == 1 && !tcp;
+        vec![change(answer(query), |message| {
+            if fold {
+                message[HEADER..HEADER + NAME.len()].make_ascii_lowercase();
+                *message.last_mut().unwrap() = 66;
+            }
+        })]
+    })
+    .await;
+    let (upstreams, route) = (Upstreams::new(), route(vec![fake.target()]));
+    for _ in 0..3 {
+        assert_eq!(address(&ask(&upstreams, &route).await), 1);
+    }
+    let spellings: Vec<_> =
+        fake.queries().into_iter().map(|(query, _)| query[HEADER..HEADER + NAME.len()].to_vec()).collect();
+    assert!(spellings.iter().all(|name| name != NAME && name.eq_ignore_ascii_case(NAME)));
+    assert_ne!(spellings[0], spellings[1]);
+    assert_eq!(upstreams.report(&route)[0].keeps_case, Some(true));
+    folds.store(1, Relaxed);
+    assert_eq!(address(&ask(&upstreams, &route).await), 1, "by TCP");
+    assert!(fake.queries().iter().any(|(_, tcp)| *tcp));
+}
+
+#[tokio::test]
+async fn servers_that_fold_case_are_sent_lower_case() {
+    let fake = Fake::new(|query, _| {
+        vec![change(answer(query), |message| message[HEADER..HEADER + NAME.len()].make_ascii_lowercase())]
+    })
+    .await;
+    let (upstreams, route) = (Upstreams::new(), route(vec![fake.target()]));
+    for _ in 0..3 {
+        assert_eq!(address(&ask(&upstreams, &route).await), 1);
+    }
+    let lower: Vec<_> = fake.queries().iter().map(|(query, _)| query[HEADER..HEADER + NAME.len()] == *NAME).collect();
+    assert_eq!(lower, [false, true, true]);
+    assert_eq!(upstreams.report(&route)[0].keeps_case, Some(false));
+}
+
+#[tokio::test]
+async fn what_is_on_its_way_is_known_by_its_spelling() {
+    let fake = Fake::new(|query, _| vec![Act::Late(200, answer(query))]).await;
+    let (upstreams, route) = (Upstreams::new(), route(vec![fake.target()]));
+    let looking = async {
+        sleep(Duration::from_millis(100)).await;
+        let query = fake.queries().remove(0).0;
+        let name = query[HEADER..HEADER + NAME.len()].to_vec();
+        assert!(upstreams.is_ours(&name, 1) && !upstreams.is_ours(NAME, 1) && !upstreams.is_ours(&name, 28));
+        name
+    };
+    let (response, name) = tokio::join!(ask(&upstreams, &route), looking);
+    assert_eq!(address(&response), 1);
+    assert!(!upstreams.is_ours(&name, 1));
+}
+
+#[tokio::test]
+async fn errors_lead_to_other_servers() {
+    for (code, name) in [(2, "SERVFAIL"), (5, "REFUSED"), (4, "NOTIMP"), (1, "FORMERR"), (9, "RCODE 9")] {
+        let bad = Fake::new(move |query, _| vec![Act::Reply(header(query, code))]).await;
+        let good = Fake::new(|query, _| vec![Act::Late(20, answer(query))]).await;
+        let upstreams = Upstreams::new();
+        let both = route(vec![bad.target(), good.target()]);
+        assert_eq!(address(&ask(&upstreams, &both).await), 1);
+        let (failure, ms) = timed(ask(&upstreams, &route(vec![bad.target()]))).await;
+        assert_eq!(text(failure), (22, format!("{} answered {name}", bad.target())));
+        assert!(ms < 1000, "{ms}");
+        assert_eq!(upstreams.report(&both).iter().filter(|report| report.state == State::Up).count(), 2);
+    }
+}
+
+#[tokio::test]
+async fn servers_without_edns_are_asked_without_it() {
+    let fake = Fake::new(|query, _| {
+        let edns = query[11] == 1;
+        // Some copy nothing but the header.
+        vec![Act::Reply(if edns {
+            [&query[..2], &[0x81, 0x81, 0, 0, 0, 0, 0, 0, 0, 0]].concat()
+        } else {
+            answer(query)
+        })]
+    })
+    .await;
+    let (upstreams, route) = (Upstreams::new(), route(vec![fake.target()]));
+    for queries in [2, 1] {
+        assert_eq!(address(&ask(&upstreams, &route).await), 1);
+        assert_eq!(fake.queries().len(), queries);
+    }
+}
+
+#[tokio::test]
+async fn garbage_leads_to_other_servers() {
+    let bad = Fake::new(|query, _| vec![change(answer(query), |message| message.truncate(message.len() - 1))]).await;
+    let good = Fake::new(|query, _| vec![Act::Late(20, answer(query))]).await;
+    let upstreams = Upstreams::new();
+    let (response, ms) = timed(ask(&upstreams, &route(vec![bad.target(), good.target()]))).await;
+    assert_eq!(address(&response), 1);
+    assert!(ms < 300, "{ms}");
+    let (code, text) = text(ask(&upstreams, &route(vec![bad.target()])).await);
+    assert_eq!((code, text), (22, format!("{} sent an answer that cannot be read", bad.target())));
+}

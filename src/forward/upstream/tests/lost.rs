@@ -1,0 +1,168 @@
+//! Servers that do not answer, or not in time.
+
+use super::*;
+
+/// An address where nobody listens.
+async fn closed() -> SocketAddr {
+    let fake = Fake::new(|_, _| Vec::new()).await;
+    let address = fake.address;
+    drop(fake);
+    // Its sockets are closed when its tasks have ended.
+    sleep(Duration::from_millis(20)).await;
+    address
+}
+
+#[tokio::test]
+async fn a_silent_server_costs_one_interval() {
+    let dead = Fake::new(|_, _| Vec::new()).await;
+    let good = Fake::new(|query, _| vec![Act::Reply(answer(query))]).await;
+    let (upstreams, route) = (Upstreams::new(), route(vec![dead.target(), good.target()]));
+    let (response, ms) = timed(ask(&upstreams, &route)).await;
+    assert_eq!(address(&response), 1);
+    assert!((300..700).contains(&ms), "{ms}");
+    for _ in 0..20 {
+        let (response, ms) = timed(ask(&upstreams, &route)).await;
+        assert_eq!(address(&response), 1);
+        assert!(ms < 100, "{ms}");
+    }
+}
+
+#[tokio::test]
+async fn a_late_answer_is_taken() {
+    let slow = Fake::new(|query, _| vec![Act::Late(500, answer(query))]).await;
+    let (upstreams, route) = (Upstreams::new(), route(vec![slow.target()]));
+    let (response, ms) = timed(ask(&upstreams, &route)).await;
+    assert_eq!(address(&response), 1);
+    assert!((500..800).contains(&ms), "{ms}");
+    let ids: Vec<_> = slow.queries().into_iter().map(|(query, _)| [query[0], query[1]]).collect();
+    assert_eq!(ids.len(), 2);
+    assert_ne!(ids[0], ids[1]);
+}
+
+#[tokio::test]
+async fn where_nobody_listens_others_are_asked_at_once() {
+    let (closed, good) = (closed().await, Fake::new(|query, _| vec![Act::Late(5, answer(query))]).await);
+    let upstreams = Upstreams::new();
+    let (response, ms) = timed(ask(&upstreams, &route(vec![target(closed), good.target()]))).await;
+    assert_eq!(address(&response), 1);
+    assert!(ms < 200, "{ms}");
+    let report = upstreams.report(&route(vec![target(closed), good.target()]));
+    assert_eq!((report[0].target.ip, report[0].state), (good.address.ip(), State::Up));
+    assert!(matches!(report[1].state, State::Down(_)), "{:?}", report[1].state);
+}
+
+#[tokio::test]
+async fn a_server_that_comes_back_is_asked_again() {
+    let address_of_it = closed().await;
+    let (upstreams, route) = (Upstreams::new(), route(vec![target(address_of_it)]));
+    let coming_back = async {
+        sleep(Duration::from_millis(1000)).await;
+        Fake::at(address_of_it, |query, _| vec![Act::Reply(answer(query))]).await
+    };
+    let (response, fake) = tokio::join!(ask(&upstreams, &route), coming_back);
+    assert_eq!(address(&response), 1, "the client has waited for it");
+    assert_eq!(upstreams.report(&route)[0].state, State::Up);
+    drop(fake);
+}
+
+#[tokio::test]
+async fn dead_servers_fail_at_once_and_are_probed() {
+    let closed = closed().await;
+    let (upstreams, route) = (Upstreams::new(), route(vec![target(closed)]));
+    let (failure, ms) = timed(ask(&upstreams, &route)).await;
+    let expected = format!("{} refuses the connection: nothing listens there", target(closed));
+    assert_eq!(text(failure), (23, expected.clone()));
+    assert!((4000..4700).contains(&ms), "{ms}");
+    let (failure, ms) = timed(ask(&upstreams, &route)).await;
+    assert_eq!(text(failure), (23, expected));
+    assert!(ms < 50, "{ms}");
+    let _fake = Fake::at(closed, |query, _| vec![Act::Reply(answer(query))]).await;
+    let back = async {
+        while ask(&upstreams, &route).await.is_err() {
+            sleep(Duration::from_millis(100)).await;
+        }
+    };
+    assert!(timed(back).await.1 < 9000);
+}
+
+#[tokio::test]
+async fn a_third_of_all_packets_may_be_lost_each_way() {
+    let draws = Arc::new(AtomicUsize::new(0));
+    let fake = Fake::new(move |query, _| {
+        // What is left of 0.7 * 0.7, in a fixed but odd order.
+        let draw = draws.fetch_add(1, Relaxed).wrapping_mul(0x9e37_79b9) >> 7;
+        if draw % 100 < 49 { vec![Act::Late(1, answer(query))] } else { Vec::new() }
+    })
+    .await;
+    let (upstreams, route) = (Upstreams::new(), route(vec![fake.target()]));
+    let ask = || async { ask(&upstreams, &route).await.is_ok() };
+    let mut answered = 0;
+    for _ in 0..10 {
+        let asked = [(); 30].map(|()| ask());
+        answered += futures(asked).await.into_iter().filter(|ok| *ok).count();
+    }
+    assert!(answered >= 298, "{answered} of 300");
+}
+
+/// Runs all of them at the same time.
+async fn futures<F: Future, const N: usize>(all: [F; N]) -> Vec<F::Output> {
+    let mut all: Vec<_> = all.into_iter().map(Box::pin).collect();
+    let mut outputs = Vec::new();
+    std::future::poll_fn(|context| {
+        all.retain_mut(|future| match future.as_mut().poll(context) {
+            std::task::Poll::Ready(output) => {
+                outputs.push(output);
+                false
+            }
+            std::task::Poll::Pending => true,
+        });
+        if all.is_empty() { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+    outputs
+}
+
+#[tokio::test]
+async fn a_flood_to_a_dead_server_is_bounded() {
+    let dead = Fake::new(|_, _| Vec::new()).await;
+    let good = Fake::new(|query, _| vec![Act::Reply(answer(query))]).await;
+    let upstreams = Upstreams::new();
+    let to_dead = Arc::new(route(vec![dead.target()]));
+    let mut asked = Vec::new();
+    for number in 0..10_000 {
+        let (upstreams, to_dead) = (upstreams.clone(), to_dead.clone());
+        asked.push(tokio::spawn(async move {
+            let name = [&b"\x05"[..], format!("{number:05}").as_bytes(), NAME].concat();
+            timed(ask_for(&upstreams, &to_dead, &name)).await
+        }));
+    }
+    tokio::task::yield_now().await;
+    let (response, ms) = timed(ask(&upstreams, &route(vec![good.target()]))).await;
+    assert_eq!(address(&response), 1);
+    assert!(ms < 3000, "{ms}");
+    let mut turned_away = 0;
+    for asked in asked {
+        let (failure, ms) = asked.await.unwrap();
+        let (code, text) = text(failure);
+        assert_eq!(code, 22);
+        assert!(ms < 8000, "{ms}");
+        turned_away += usize::from(text.starts_with("too many queries wait for"));
+    }
+    assert_eq!(turned_away, 10_000 - MOST_ON_A_ROUTE);
+    let way = upstreams.routes.pin().get(&to_dead.id).cloned().unwrap();
+    assert_eq!(way.on_their_way.load(Relaxed), 0);
+    assert_eq!(way.servers[0].in_flight(), 0);
+}
+
+#[tokio::test]
+async fn queries_come_from_the_addresses_that_are_given() {
+    let fake = Fake::new(|query, _| vec![Act::Reply(answer(query))]).await;
+    let upstreams = Upstreams::new();
+    let sources = vec!["192.0.2.77".parse().unwrap(), "::1".parse().unwrap(), "127.99.99.1".parse().unwrap()];
+    assert_eq!(address(&ask(&upstreams, &route_from(vec![fake.target()], sources)).await), 1);
+    let (failure, ms) =
+        timed(ask(&upstreams, &route_from(vec![fake.target()], vec!["192.0.2.77".parse().unwrap()]))).await;
+    let (_, text) = text(failure);
+    assert!(text.contains("none of the outbound endpoint's addresses"), "{text}");
+    assert!(ms < 100, "{ms}");
+}

@@ -1,0 +1,369 @@
+//! UDP: a few connected sockets for each server, each for many queries and not for long.
+//!
+//! A connected socket takes packets of its server alone and learns of ICMP errors. Its port is random, the kernel's choice,
+//! and so is the id of each query: whoever forges an answer has to guess both, and the case of the name.
+
+use super::{
+    pending::{Event, Kind, Pending, Trouble},
+    query::MAX_QUERY,
+    random,
+    server::{Case, Counters, Judged, Sources},
+};
+use std::{
+    cell::RefCell,
+    io,
+    net::{SocketAddr, UdpSocket},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
+use tokio::{
+    io::{Interest, unix::AsyncFd},
+    task::AbortHandle,
+    time::Instant,
+};
+
+/// Sockets for one server, when there is much to ask; and when there is little.
+const SOCKETS: (usize, usize) = (64, 8);
+/// Sockets of all servers together.
+const MOST_SOCKETS: usize = 8192;
+/// A socket is replaced after so many queries, or so much time.
+const USES: u32 = 1000;
+const AGE: Duration = Duration::from_secs(20);
+/// Queries that may wait on one socket.
+const MOST_WAITING: usize = 256;
+/// Queries whose answers are not waited for any more, but are no surprise.
+const MOST_GONE: usize = 64;
+/// So many packets that nobody asked for, and somebody is guessing.
+const GUESSES: u32 = 16;
+
+/// How many sockets there are.
+static OPEN: AtomicUsize = AtomicUsize::new(0);
+
+thread_local! {
+    /// Where packets are read. It is never held across an await.
+    static PACKET: RefCell<Vec<u8>> = RefCell::new(vec![0; u16::MAX as usize]);
+}
+
+/// The sockets to one server.
+pub struct Pool {
+    address: SocketAddr,
+    sources: Arc<Sources>,
+    case: Arc<Case>,
+    counters: Arc<Counters>,
+    slots: [Mutex<Option<Arc<Socket>>>; SOCKETS.0],
+}
+
+/// A socket.
+pub struct Socket {
+    fd: AsyncFd<UdpSocket>,
+    expires: Instant,
+    table: Mutex<Table>,
+    case: Arc<Case>,
+    counters: Arc<Counters>,
+    reader: OnceLock<AbortHandle>,
+}
+
+#[derive(Default)]
+struct Table {
+    /// Short enough for a walk.
+    entries: Vec<Entry>,
+    /// How many of them wait.
+    waiting: usize,
+    /// How many queries there were.
+    uses: u32,
+    /// Packets that nobody asked for.
+    strangers: u32,
+    retired: bool,
+}
+
+struct Entry {
+    id: u16,
+    /// Ids come again, this does not.
+    serial: u32,
+    spelt: bool,
+    number: usize,
+    /// How many strangers had come before.
+    strangers: u32,
+    /// None if the answer is not waited for any more.
+    pending: Option<Arc<Pending>>,
+}
+
+/// A query that was sent. It is forgotten when this is dropped.
+pub struct Sent {
+    socket: Arc<Socket>,
+    serial: u32,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Pool {
+    /// No socket is open yet.
+    pub fn new(address: SocketAddr, sources: Arc<Sources>, case: Arc<Case>, counters: Arc<Counters>) -> Pool {
+        Pool { address, sources, case, counters, slots: std::array::from_fn(|_| Mutex::default()) }
+    }
+
+    /// Sends a query of which `waiting` others are on their way to that server. Its id is put in.
+    pub fn send(
+        &self,
+        pending: &Arc<Pending>,
+        number: usize,
+        spelt: bool,
+        query: &mut [u8],
+        waiting: usize,
+        now: Instant,
+    ) -> Result<Sent, Trouble> {
+        debug_assert!(query.len() <= MAX_QUERY);
+        let slots = waiting.clamp(SOCKETS.1, SOCKETS.0);
+        let Some([slot, again, id @ ..]) = random::octets::<4>() else {
+            return Err(Trouble::new(Kind::Local, "cannot be asked: there are no random numbers"));
+        };
+        let id = u16::from_ne_bytes(id);
+        for slot in [slot, again] {
+            let socket = self.socket(usize::from(slot) % slots, now)?;
+            let Some((id, serial)) = socket.register(pending, number, spelt, id) else { continue };
+            query[..2].copy_from_slice(&id.to_be_bytes());
+            let sent = Sent { socket, serial };
+            return sent.socket.send(query, serial).map(|()| sent);
+        }
+        Err(Trouble::new(Kind::Local, "is not asked: too many queries wait for it"))
+    }
+
+    /// The socket in a slot.
+    fn socket(&self, slot: usize, now: Instant) -> Result<Arc<Socket>, Trouble> {
+        let mut place = lock(&self.slots[slot]);
+        if let Some(socket) = &*place {
+            if socket.expires > now && lock(&socket.table).uses < USES {
+                return Ok(socket.clone());
+            }
+            socket.retire();
+            *place = None;
+        }
+        let socket = self.open(now)?;
+        *place = Some(socket.clone());
+        Ok(socket)
+    }
+
+    fn open(&self, now: Instant) -> Result<Arc<Socket>, Trouble> {
+        if OPEN.load(Relaxed) >= MOST_SOCKETS {
+            return Err(Trouble::new(Kind::Local, "is not asked: too many sockets are open"));
+        }
+        let network = |error: io::Error| match error.raw_os_error() {
+            Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
+                Trouble::new(Kind::Local, format!("cannot be asked: {error}"))
+            }
+            _ => unreachable(&error),
+        };
+        let socket = self.sources.bind(self.address.ip(), socket2::Type::DGRAM)?;
+        socket.connect(&self.address.into()).map_err(network)?;
+        // For the read side alone: a socket that can be written to again is no news. What replaces the function is unsafe
+        // for the sake of types whose descriptor may change or close; a `UdpSocket` owns the one that it has.
+        #[expect(deprecated, reason = "its successor is unsafe, which a `UdpSocket` has no need of")]
+        let fd = AsyncFd::with_interest(UdpSocket::from(socket), Interest::READABLE).map_err(network)?;
+        OPEN.fetch_add(1, Relaxed);
+        let socket = Arc::new(Socket {
+            fd,
+            expires: now + AGE,
+            table: Mutex::default(),
+            case: self.case.clone(),
+            counters: self.counters.clone(),
+            reader: OnceLock::new(),
+        });
+        let reader = tokio::spawn(socket.clone().read()).abort_handle();
+        let _ = socket.reader.set(reader);
+        Ok(socket)
+    }
+
+    /// Closes the sockets that are too old.
+    pub fn sweep(&self, now: Instant) {
+        for slot in &self.slots {
+            let mut place = lock(slot);
+            if let Some(socket) = place.take_if(|socket| socket.expires <= now) {
+                socket.retire();
+            }
+        }
+    }
+}
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        for slot in &mut self.slots {
+            if let Some(socket) = slot.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
+                socket.retire();
+            }
+        }
+    }
+}
+
+/// What it means that an operation on a socket failed.
+pub fn unreachable(error: &io::Error) -> Trouble {
+    let text = match error.kind() {
+        io::ErrorKind::ConnectionRefused => "refuses the connection: nothing listens there".into(),
+        io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => "cannot be reached: no route".into(),
+        _ => format!("cannot be reached: {error}").into(),
+    };
+    Trouble { kind: Kind::Network, text }
+}
+
+impl Socket {
+    /// Takes an id for a query, that given or another one, and a serial number; none if too many wait.
+    fn register(&self, pending: &Arc<Pending>, number: usize, spelt: bool, mut id: u16) -> Option<(u16, u32)> {
+        let mut table = lock(&self.table);
+        if table.waiting >= MOST_WAITING || table.retired {
+            return None;
+        }
+        while table.entries.iter().any(|entry| entry.id == id) {
+            id = random::number()?;
+        }
+        let (serial, strangers) = (table.uses, table.strangers);
+        table.entries.push(Entry { id, serial, spelt, number, strangers, pending: Some(pending.clone()) });
+        table.waiting += 1;
+        table.uses += 1;
+        Some((id, serial))
+    }
+
+    fn send(&self, query: &[u8], serial: u32) -> Result<(), Trouble> {
+        let mut result = self.fd.get_ref().send(query);
+        if let Err(error) = &result
+            && error.kind() != io::ErrorKind::WouldBlock
+        {
+            // It tells of a query that was sent before.
+            self.failed(error, Some(serial));
+            result = self.fd.get_ref().send(query);
+        }
+        match result {
+            // A packet that does not fit into the buffer is as good as lost.
+            Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(unreachable(&error)),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads what comes, until the socket is closed.
+    async fn read(self: Arc<Self>) {
+        loop {
+            let Ok(mut guard) = self.fd.readable().await else { return };
+            loop {
+                let read = guard.try_io(|fd| {
+                    PACKET.with_borrow_mut(|packet| {
+                        let len = fd.get_ref().recv(packet)?;
+                        Ok(self.arrived(&packet[..len]))
+                    })
+                });
+                match read {
+                    Err(_would_block) => break,
+                    Ok(Ok(true)) => {}
+                    // Nothing is waited for: that there is nothing more needs no system call.
+                    Ok(Ok(false)) => {
+                        guard.clear_ready();
+                        break;
+                    }
+                    Ok(Err(error)) if error.kind() == io::ErrorKind::Interrupted => {}
+                    Ok(Err(error)) => self.failed(&error, None),
+                }
+            }
+        }
+    }
+
+    /// Takes a packet. Returns whether answers are still waited for.
+    fn arrived(&self, message: &[u8]) -> bool {
+        let mut guard = lock(&self.table);
+        let table = &mut *guard;
+        let id = message.get(..2).map(|id| u16::from_be_bytes([id[0], id[1]]));
+        let found = table.entries.iter().position(|entry| Some(entry.id) == id);
+        if let Some(at) = found {
+            let entry = &table.entries[at];
+            let Some(pending) = &entry.pending else {
+                table.entries.swap_remove(at);
+                return table.waiting > 0;
+            };
+            match self.case.judge(pending.question.echo(message, entry.spelt), entry.spelt, &pending.question, false) {
+                Judged::Answer => {
+                    let Entry { number, pending, .. } = table.entries.swap_remove(at);
+                    table.waiting -= 1;
+                    let (waiting, retired) = (table.waiting > 0, table.retired);
+                    drop(guard);
+                    if let Some(pending) = pending {
+                        pending.post(number, Event::Answer(message.to_vec()));
+                    }
+                    if retired && !waiting {
+                        self.close();
+                    }
+                    return waiting;
+                }
+                Judged::Doubtful => pending.post(entry.number, Event::Forged),
+                Judged::Stranger => {}
+            }
+        }
+        self.counters.strangers.inc();
+        table.strangers = table.strangers.wrapping_add(1);
+        for entry in &table.entries {
+            if let Some(pending) = &entry.pending
+                && table.strangers.wrapping_sub(entry.strangers) == GUESSES
+            {
+                pending.post(entry.number, Event::Forged);
+            }
+        }
+        table.waiting > 0
+    }
+
+    /// An error came for what was sent, but for one query that was not sent yet.
+    fn failed(&self, error: &io::Error, but: Option<u32>) {
+        let trouble = unreachable(error);
+        let mut table = lock(&self.table);
+        for entry in table.entries.iter_mut().filter(|entry| Some(entry.serial) != but) {
+            if let Some(pending) = entry.pending.take() {
+                pending.post(entry.number, Event::Failed(trouble.clone()));
+            }
+        }
+        table.entries.retain(|entry| entry.pending.is_some());
+        table.waiting = table.entries.len();
+    }
+
+    /// No more queries by this socket; it is closed when the last one that waits does not any more.
+    fn retire(&self) {
+        let mut table = lock(&self.table);
+        table.retired = true;
+        if table.waiting == 0 {
+            drop(table);
+            self.close();
+        }
+    }
+
+    fn close(&self) {
+        if let Some(reader) = self.reader.get() {
+            reader.abort();
+        }
+    }
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        OPEN.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Drop for Sent {
+    fn drop(&mut self) {
+        let mut guard = lock(&self.socket.table);
+        let table = &mut *guard;
+        let Some(at) = table.entries.iter().position(|entry| entry.serial == self.serial && entry.pending.is_some())
+        else {
+            return;
+        };
+        table.entries[at].pending = None;
+        table.waiting -= 1;
+        if table.entries.len() - table.waiting > MOST_GONE
+            && let Some(oldest) = table.entries.iter().position(|entry| entry.pending.is_none())
+        {
+            table.entries.remove(oldest);
+        }
+        if table.retired && table.waiting == 0 {
+            drop(guard);
+            self.socket.close();
+        }
+    }
+}
