@@ -42,7 +42,10 @@ use zonal::{
         Client, Moment, Outcome, Transport, answer,
         known::{Entry, Forward, Found, Key, Known, Question},
     },
-    forward::read::{self, Read as Said},
+    forward::{
+        cache::Lifetimes,
+        read::{self, Read as Said},
+    },
     snapshot::{
         Snapshot,
         routes::{Route, RouteId, Servers},
@@ -406,7 +409,9 @@ fn ask_others(
         let Some(data) = address.and_then(|address| others.get(&address)) else {
             return fail(22, "nobody is there");
         };
-        match read::read(&data.answer(&query(&name, question.qtype)), forward.route.id, &route.domain, &question, now) {
+        let message = data.answer(&query(&name, question.qtype));
+        let of = (forward.route.id, &*route.domain);
+        match read::read(&message, of, &question, now, &Lifetimes::default()) {
             Ok(Said::Answers(answers)) => return answers,
             Err(failure) => return fail(failure.code, &failure.text),
             Ok(Said::Referral { domain, name_servers }) => {
