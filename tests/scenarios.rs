@@ -3,6 +3,7 @@
 //! ```text
 //! ; a comment
 //! > manifest ../../zones          the directory served, relative to the transcript
+//! > upstream 127.31.0.53 x.zone   others: who answers there, over UDP and TCP, with what master file
 //! > now 2026-11-23T10:00:00Z      from here on it is this moment
 //! > draw 7                        from here on this is the query's number
 //! $ dig -b 127.1.0.7 @127.0.0.1 sqs.us-east-1.amazonaws.com A +noedns
@@ -15,37 +16,55 @@
 //! only. So is what comes from or goes to an address that is not on loopback. `UPDATE=1` writes down what the function
 //! answers.
 
-use crate::harness::{Server, reply::Reply, tree};
+use crate::harness::{
+    Scratch, Server, free_port,
+    reply::Reply,
+    tree,
+    upstream::{Data, Upstreams},
+};
 use hickory_proto::{
     op::{Edns, Message, MessageType, OpCode, Query},
     rr::{DNSClass, Name, RecordType, rdata::opt::EdnsOption},
 };
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     fmt::Write as _,
     fs,
     io::{Read, Write},
     net::{IpAddr, SocketAddr, UdpSocket},
     path::{Path, PathBuf},
     str::FromStr,
+    sync::Arc,
     time::Duration,
 };
 use zonal::{
-    answer::{Client, Moment, Outcome, Transport, answer},
-    snapshot::Snapshot,
+    answer::{
+        Client, Moment, Outcome, Transport, answer,
+        known::{Entry, Forward, Found, Key, Known, Question},
+    },
+    forward::{
+        cache::Lifetimes,
+        read::{self, Read as Said},
+    },
+    snapshot::{
+        Snapshot,
+        routes::{Route, RouteId, Servers},
+    },
+    wire::query::LookupName,
 };
 
 #[test]
 fn transcripts_over_the_function() {
     let mut wrong = String::new();
     let mut asked = 0;
-    for (directory, transcripts) in by_manifest() {
-        let snapshot = crate::harness::snapshot(&directory);
+    for (world, transcripts) in by_world() {
+        let others = world.others();
+        let snapshot = crate::harness::snapshot(world.directory(PORT).path());
         for transcript in transcripts {
             let mut update = fs::read_to_string(&transcript.path).unwrap();
             for exchange in &transcript.exchanges {
                 for transport in [Transport::Udp, Transport::Tcp].into_iter().filter(|t| exchange.goes_over(*t)) {
-                    let got = ask_function(&snapshot, exchange, transport);
+                    let got = ask_function(&snapshot, &others, exchange, transport);
                     if transport == Transport::Udp && std::env::var_os("UPDATE").is_some() {
                         update = update.replacen(&exchange.text, &format!("{}\n{got}", exchange.command), 1);
                     } else {
@@ -66,8 +85,11 @@ fn transcripts_over_the_function() {
 #[test]
 fn transcripts_over_udp_and_tcp() {
     let mut wrong = String::new();
-    for (directory, transcripts) in by_manifest() {
-        let server = Server::start(&directory);
+    for (world, transcripts) in by_world() {
+        let port = free_port();
+        let _upstreams = Upstreams::start(port, world.others());
+        let directory = world.directory(port);
+        let server = Server::start(directory.path());
         for transcript in transcripts {
             for exchange in transcript.exchanges.iter().filter(|e| e.moment.is_none() && e.is_on_loopback()) {
                 for transport in [Transport::Udp, Transport::Tcp].into_iter().filter(|t| exchange.goes_over(*t)) {
@@ -90,7 +112,7 @@ fn partial_affinity_shares() {
     let mut alone = 0;
     for draw in 0..10_000 {
         exchange.moment = Some(Moment { now: 1_795_000_000, draw });
-        let reply = ask_function(&snapshot, &exchange, Transport::Udp);
+        let reply = ask_function(&snapshot, &Others::new(), &exchange, Transport::Udp);
         match reply.data("A").as_slice() {
             ["127.2.0.13"] => alone += 1,
             both => assert_eq!(both.len(), 2, "{reply}"),
@@ -107,11 +129,58 @@ fn rotation() {
     let mut first = BTreeMap::new();
     for draw in 0..1_000 {
         exchange.moment = Some(Moment { now: 1_795_000_000, draw });
-        let bytes = function_bytes(&snapshot, &exchange, Transport::Udp);
+        let bytes = function_bytes(&snapshot, &Others::new(), &exchange, Transport::Udp);
         let message = Message::from_vec(&bytes).unwrap();
         *first.entry(message.answers[0].data.to_string()).or_insert(0) += 1;
     }
     assert_eq!(first, BTreeMap::from([("127.2.0.12".to_string(), 500), ("127.2.16.12".to_string(), 500)]));
+}
+
+/// What stands for the port of the others in manifests.
+const PORT: u16 = 5399;
+
+/// Those who answer there, and what with.
+type Others = BTreeMap<IpAddr, Arc<Data>>;
+
+/// What a transcript speaks to.
+#[derive(Clone, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct World {
+    manifest: PathBuf,
+    upstreams: Vec<(IpAddr, PathBuf)>,
+}
+
+impl World {
+    fn others(&self) -> Others {
+        self.upstreams.iter().map(|(address, file)| (*address, Arc::new(Data::read(file)))).collect()
+    }
+
+    /// The directory with the manifest in which the others have this port.
+    fn directory(&self, port: u16) -> Directory {
+        if self.upstreams.is_empty() {
+            return Directory::Of(self.manifest.clone());
+        }
+        let scratch = Scratch::new();
+        for entry in fs::read_dir(&self.manifest).unwrap().map(Result::unwrap) {
+            let text = fs::read_to_string(entry.path()).unwrap();
+            let text = text.replace(&format!("port: {PORT}"), &format!("port: {port}"));
+            scratch.write(entry.file_name().to_str().unwrap(), text);
+        }
+        Directory::Made(scratch)
+    }
+}
+
+enum Directory {
+    Of(PathBuf),
+    Made(Scratch),
+}
+
+impl Directory {
+    fn path(&self) -> &Path {
+        match self {
+            Directory::Of(path) => path,
+            Directory::Made(scratch) => scratch.path(),
+        }
+    }
 }
 
 struct Transcript {
@@ -134,8 +203,8 @@ struct Exchange {
     expected: Reply,
 }
 
-fn by_manifest() -> BTreeMap<PathBuf, Vec<Transcript>> {
-    let mut all: BTreeMap<PathBuf, Vec<Transcript>> = BTreeMap::new();
+fn by_world() -> BTreeMap<World, Vec<Transcript>> {
+    let mut all: BTreeMap<World, Vec<Transcript>> = BTreeMap::new();
     let mut paths: Vec<PathBuf> = fs::read_dir(tree("tests/scenarios"))
         .unwrap()
         .map(|e| e.unwrap().path())
@@ -143,15 +212,16 @@ fn by_manifest() -> BTreeMap<PathBuf, Vec<Transcript>> {
         .collect();
     paths.sort();
     for path in paths {
-        let (directory, transcript) = read(&path);
-        all.entry(directory).or_default().push(transcript);
+        let (world, transcript) = read(&path);
+        all.entry(world).or_default().push(transcript);
     }
     all
 }
 
-fn read(path: &Path) -> (PathBuf, Transcript) {
+fn read(path: &Path) -> (World, Transcript) {
     let text = fs::read_to_string(path).unwrap();
-    let (mut directory, mut moment, mut exchanges) = (None, None, Vec::<Exchange>::new());
+    let (mut world, mut moment, mut exchanges) = (World::default(), None, Vec::<Exchange>::new());
+    let beside = |name: &str| fs::canonicalize(path.parent().unwrap().join(name)).unwrap();
     let mut in_reply = false;
     for (i, line) in text.lines().enumerate() {
         let fault = |why: &str| -> ! { panic!("{}:{}: {why}: {line}", path.display(), i + 1) };
@@ -159,7 +229,11 @@ fn read(path: &Path) -> (PathBuf, Transcript) {
         match words.as_slice() {
             [] => in_reply = false,
             [";", ..] => {}
-            [">", "manifest", name] => directory = Some(fs::canonicalize(path.parent().unwrap().join(name)).unwrap()),
+            [">", "manifest", name] => world.manifest = beside(name),
+            [">", "upstream", address, file] => {
+                let Ok(address) = address.parse() else { fault("no address") };
+                world.upstreams.push((address, beside(file)));
+            }
             [">", "now", time] => {
                 let Ok(time) = time.parse::<jiff::Timestamp>() else { fault("no time") };
                 moment.get_or_insert(DEFAULT_MOMENT).now = time.as_second();
@@ -183,8 +257,8 @@ fn read(path: &Path) -> (PathBuf, Transcript) {
             }
         }
     }
-    let directory = directory.unwrap_or_else(|| panic!("{}: no `> manifest` line", path.display()));
-    (directory, Transcript { path: path.into(), exchanges })
+    assert!(world.manifest.is_dir(), "{}: no `> manifest` line", path.display());
+    (world, Transcript { path: path.into(), exchanges })
 }
 
 const DEFAULT_MOMENT: Moment = Moment { now: 1_795_428_000, draw: 0 }; // 2026-11-23
@@ -282,18 +356,78 @@ fn bad_version(edns: &mut Option<Edns>, version: &str) -> Result<(), String> {
     Ok(())
 }
 
-fn function_bytes(snapshot: &Snapshot, exchange: &Exchange, transport: Transport) -> Vec<u8> {
+fn function_bytes(snapshot: &Snapshot, others: &Others, exchange: &Exchange, transport: Transport) -> Vec<u8> {
     let client = Client { source: exchange.source, local: exchange.local, transport };
+    let moment = exchange.moment.unwrap_or(DEFAULT_MOMENT);
     let mut reply = vec![0; if transport == Transport::Udp { 1232 } else { 65_535 }];
-    match answer(snapshot, &(), &client, exchange.moment.unwrap_or(DEFAULT_MOMENT), &exchange.query, &mut reply) {
-        Outcome::Reply(answered) => reply.truncate(answered.len),
-        Outcome::Drop | Outcome::Forward(_) => panic!("no reply to {}", exchange.command),
+    let mut known = Gathered::default();
+    for _ in 0..20 {
+        match answer(snapshot, &known, &client, moment, &exchange.query, &mut reply) {
+            Outcome::Reply(answered) => {
+                reply.truncate(answered.len);
+                return reply;
+            }
+            Outcome::Forward(forward) => known.0.extend(ask_others(snapshot, others, &client, &forward, moment.now)),
+            Outcome::Drop => break,
+        }
     }
-    reply
+    panic!("no reply to {}", exchange.command)
 }
 
-fn ask_function(snapshot: &Snapshot, exchange: &Exchange, transport: Transport) -> Reply {
-    Reply::of_message(&function_bytes(snapshot, exchange, transport))
+/// What others said.
+#[derive(Default)]
+struct Gathered(HashMap<Key, Arc<Entry>>);
+
+impl Known for Gathered {
+    fn with<R>(&self, route: RouteId, question: &Question, _: i64, use_it: impl FnOnce(Option<Found>) -> R) -> R {
+        let found = self.0.get(&Key::new(route, question));
+        use_it(found.map(|entry| Found { entry, ttl: entry.ttl, stale: false, refresh: false }))
+    }
+}
+
+/// Asks the first server of a route, and those that DELEGATE rules lead to.
+fn ask_others(
+    snapshot: &Snapshot,
+    others: &Others,
+    client: &Client,
+    forward: &Forward,
+    now: i64,
+) -> Vec<(Key, Arc<Entry>)> {
+    let (name, mut route) = (forward.name(), Route::clone(forward.route));
+    let question = forward.question(&name);
+    let query = |name: &LookupName, qtype: u16| {
+        [&[0x2a, 0x2a, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0], name.wire(), &qtype.to_be_bytes(), &[0, 1]].concat()
+    };
+    let fail =
+        |code, text: &str| vec![(Key::new(forward.route.id, &question), Entry::failure(code, text, now, 0).into())];
+    loop {
+        let address = match &route.servers {
+            Servers::Targets { targets, .. } => Some(targets[0].ip),
+            Servers::NameServers { name_servers, .. } => name_servers.iter().find_map(|n| n.addresses.first().copied()),
+            Servers::Recursion => None,
+        };
+        let Some(data) = address.and_then(|address| others.get(&address)) else {
+            return fail(22, "nobody is there");
+        };
+        let message = data.answer(&query(&name, question.qtype));
+        let of = (forward.route.id, &*route.domain);
+        match read::read(&message, of, &question, now, &Lifetimes::default()) {
+            Ok(Said::Answers(answers)) => return answers,
+            Err(failure) => return fail(failure.code, &failure.text),
+            Ok(Said::Referral { domain, name_servers }) => {
+                let found = snapshot.networks.identify(client.source, client.local).expect("a client");
+                let rules = &snapshot.views.get(found.view()).expect("a view").delegates;
+                match rules.iter().find_map(|rule| Route::delegation(rule, &domain, &name_servers)) {
+                    Some(next) => route = next,
+                    None => return fail(22, "no DELEGATE rule"),
+                }
+            }
+        }
+    }
+}
+
+fn ask_function(snapshot: &Snapshot, others: &Others, exchange: &Exchange, transport: Transport) -> Reply {
+    Reply::of_message(&function_bytes(snapshot, others, exchange, transport))
 }
 
 fn ask_udp(exchange: &Exchange, port: u16) -> Vec<u8> {

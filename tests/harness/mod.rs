@@ -2,6 +2,7 @@
 
 pub mod lab;
 pub mod reply;
+pub mod upstream;
 
 use std::{
     fs,

@@ -176,7 +176,7 @@ impl World {
     pub fn ask(&self, ask: &Ask, keeps: bool) -> Expect {
         let mut has_ended = false;
         let mut expect = self.chain(ask, keeps, &mut has_ended);
-        if has_ended && expect.forward.is_none() && expect.ede.is_none() {
+        if has_ended && expect.forward.is_none() && expect.rcode != 2 && expect.ede.is_none() {
             expect.ede = Some(3); // RFC 8767
         }
         expect
