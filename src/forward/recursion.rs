@@ -133,6 +133,9 @@ impl Recursion {
                         message.authorities.iter_mut().for_each(|record| record.proof = Proof::Insecure);
                         message
                     }
+                    Err(NetError::Dns(DnsError::Nsec { response, .. })) if is_proven_wildcard(&response, &name) => {
+                        response.into_message()
+                    }
                     Err(NetError::Dns(DnsError::Nsec { .. })) => {
                         return Err(failure(BOGUS, &"nothing proves that there are no such records"));
                     }
@@ -225,6 +228,37 @@ fn dname(message: &Message, name: &Name, cname: &Record) -> Option<Proof> {
             })
     };
     message.answers.iter().find(is_source).map(|record| record.proof)
+}
+
+/// Whether the answer was made from a wildcard, and a NSEC record proves that nothing closer to the name exists (RFC 4035,
+/// 5.3.4). hickory 0.26 has only such proofs as good that also cover the wildcard, which none does for a name right below
+/// the wildcard's parent.
+fn is_proven_wildcard(message: &Message, name: &Name) -> bool {
+    let labels = |name: &Name| name.num_labels();
+    let made = message.answers.iter().filter(|record| record.name == *name);
+    let Some(from) = made.filter_map(signature).find(|s| s.input().num_labels < labels(name)) else { return false };
+    let common = |other: &Name| {
+        (0..=labels(name)).rev().find(|count| name.trim_to(usize::from(*count)).zone_of(other)).unwrap_or_default()
+    };
+    let signer = &from.input().signer_name;
+    let is_secure = |record: &&Record| record.proof == Proof::Secure;
+    let is_of_zone = |owner: &Name| {
+        let signatures = message.authorities.iter().filter(|record| record.name == *owner).filter_map(signature);
+        signatures.into_iter().any(|s| s.input().type_covered == RecordType::NSEC && s.input().signer_name == *signer)
+    };
+    message.answers.iter().filter(|record| signature(record).is_none()).all(|record| is_secure(&record))
+        && message.authorities.iter().filter(is_secure).any(|record| {
+            let RData::DNSSEC(DNSSECRData::NSEC(nsec)) = &record.data else { return false };
+            let (owner, next, types) = (&record.name, nsec.next_domain_name(), nsec.type_set());
+            let is_last = next == signer;
+            let is_cut = types.contains(RecordType::NS) && !types.contains(RecordType::SOA);
+            let ends_here = owner.zone_of(name) && (is_cut || types.contains(RecordType::DNAME));
+            owner < name
+                && (name < next || is_last)
+                && !ends_here
+                && common(owner).max(common(next)) == from.input().num_labels
+                && is_of_zone(owner)
+        })
 }
 
 fn is_above(above: &Name, name: &Name) -> bool {
