@@ -2,7 +2,7 @@
 
 mod internet_resolver;
 
-pub use internet_resolver::{ForwardTo, InternetResolver};
+pub use internet_resolver::{Dnssec, ForwardTo, InternetResolver, Recursion};
 
 use crate::manifest::{
     Place, Problem, Severity,
@@ -356,12 +356,14 @@ impl Config {
         if self.internet_resolver == InternetResolver::ForwardTo(Vec::new()) {
             let help = Some("for no internet resolver: `internet_resolver: none`");
             error("internet_resolver.forward_to", "the list is empty".into(), help);
-        } else if names_servers && self.internet_resolver == InternetResolver::Recursive {
+        } else if names_servers && matches!(self.internet_resolver, InternetResolver::Recursive(_)) {
             error("internet_resolver.forward_to", "`recursive: true` asks no such servers".into(), Some("one of both"));
         }
-        if self.internet_resolver == InternetResolver::Recursive {
-            let message = "recursion is not served yet by this version: what would need it is SERVFAIL";
-            problems.push(problem(Severity::Warning, "internet_resolver".into(), message.into()));
+        for field in ["root_hints", "trust_anchor", "dnssec", "allow_servers"] {
+            let is_given = internet_resolver.is_some_and(|node| node.entry(field).is_some());
+            if is_given && !matches!(self.internet_resolver, InternetResolver::Recursive(_)) {
+                error(&format!("internet_resolver.{field}"), "this is for `recursive: true`".into(), None);
+            }
         }
         problems
     }
@@ -419,7 +421,7 @@ mod tests {
         assert_eq!(read("internet_resolver: none").unwrap().internet_resolver, InternetResolver::None);
         assert_eq!(
             read("internet_resolver: {recursive: true}").unwrap().internet_resolver,
-            InternetResolver::Recursive
+            InternetResolver::Recursive(Recursion::default())
         );
     }
 
@@ -481,7 +483,8 @@ mod tests {
             ),
             (
                 "internet_resolver: {to: []}",
-                "etc/zonal.yaml:1:21: error: internet_resolver.to: there is no field `to` here (known are `forward_to`, `recursive`)",
+                "etc/zonal.yaml:1:21: error: internet_resolver.to: there is no field `to` here (known are `forward_to`, `recursive`, \
+                 `root_hints`, `trust_anchor`, `dnssec`, `allow_servers`)",
             ),
             (
                 "internet_resolver:\n  forward_to:\n  - 192.0.2.1\n  - tcp://192.0.2.1",

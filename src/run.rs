@@ -7,14 +7,14 @@ mod node;
 
 use crate::{
     admin::{self, Admin},
-    config::Config,
+    config::{Config, InternetResolver},
     control_plane::{
         directory::{self, Message, Watch},
         internet::Internet,
         keeper::{self, Keeper, Loading},
         status::Status,
     },
-    forward::{self, cache::Lifetimes},
+    forward::{self, cache::Lifetimes, recursion::Recursion},
     listen::{Core, Limits},
     manifest::{Manifest, Problem, load::Loader},
 };
@@ -68,6 +68,10 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     let limit = descriptors::raise_limit();
     let core = Arc::new(Core::new(snapshot, &limits(config, limit), runtime.handle()));
     let status = Arc::new(Status::default());
+    if let InternetResolver::Recursive(recursion) = &config.internet_resolver {
+        // Set for the first and only time.
+        let _ = core.forwarding.recursion.set(Recursion::new(recursion)?);
+    }
     let mut keeper = Keeper::new(core.clone(), node, status.clone());
     let mut watch = Watch::new(directory);
     watch.add(internet.files());

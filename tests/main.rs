@@ -8,6 +8,7 @@ mod harness;
 mod isolation;
 mod model;
 mod readme;
+mod recursion;
 mod reload;
 mod scenarios;
 mod tidy;

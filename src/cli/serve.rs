@@ -31,7 +31,10 @@ pub fn serve(config: &Config) -> ExitCode {
 
 /// Logs go to standard error, for people or as JSON, from the level in `RUST_LOG` on; `info` without it.
 fn start_log(format: LogFormat) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let level = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_else(|_| "info".into());
+    // It warns of every name that does not exist.
+    let quiet = if level.contains("hickory") { "" } else { ",hickory_resolver=off,hickory_net=off,hickory_proto=off" };
+    let filter = EnvFilter::try_new(level + quiet).unwrap_or_else(|_| EnvFilter::new("info".to_string() + quiet));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(io::stderr);
     let log = log.with_ansi(io::stderr().is_terminal()).with_target(false);
     match format {

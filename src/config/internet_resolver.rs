@@ -1,6 +1,7 @@
 //! `internet_resolver`: who answers for the names that are not ours.
 
 use crate::{manifest::Protocol, snapshot::routes::Target, wire::Name};
+use ipnet::IpNet;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, de};
 use std::{
@@ -22,7 +23,32 @@ pub enum InternetResolver {
     /// These ones are asked.
     ForwardTo(Vec<ForwardTo>),
     /// The node asks the authoritative servers itself.
-    Recursive,
+    Recursive(Recursion),
+}
+
+/// How the node asks the authoritative servers.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Recursion {
+    /// A master file with the root servers' addresses; those of IANA without it.
+    pub root_hints: Option<PathBuf>,
+    /// A file with the DNSKEY records that are trusted; the root's without it.
+    pub trust_anchor: Option<PathBuf>,
+    /// Whether answers are validated.
+    pub dnssec: Dnssec,
+    /// Networks whose servers are asked, though they are not on the Internet: private, loopback and other special addresses
+    /// are not asked without this.
+    pub allow_servers: Vec<IpNet>,
+}
+
+/// What becomes of signed answers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dnssec {
+    /// They are validated.
+    #[default]
+    Validate,
+    /// They are passed on.
+    Off,
 }
 
 /// One entry of `forward_to`.
@@ -51,12 +77,24 @@ impl Default for InternetResolver {
 impl InternetResolver {
     /// Completes relative paths with the directory of the file that holds them.
     pub(super) fn resolve_paths(&mut self, directory: &Path) {
-        if let InternetResolver::ForwardTo(entries) = self {
-            for entry in entries {
-                if let ForwardTo::ResolvConf(path) = entry {
-                    *path = directory.join(&*path);
-                }
+        let paths: Vec<&mut PathBuf> = match self {
+            InternetResolver::None => Vec::new(),
+            InternetResolver::ForwardTo(entries) => entries.iter_mut().filter_map(ForwardTo::path).collect(),
+            InternetResolver::Recursive(recursion) => {
+                recursion.root_hints.iter_mut().chain(&mut recursion.trust_anchor).collect()
             }
+        };
+        for path in paths {
+            *path = directory.join(&*path);
+        }
+    }
+}
+
+impl ForwardTo {
+    fn path(&mut self) -> Option<&mut PathBuf> {
+        match self {
+            ForwardTo::ResolvConf(path) => Some(path),
+            ForwardTo::Server(_) => None,
         }
     }
 }
@@ -145,6 +183,10 @@ impl<'de> Deserialize<'de> for ForwardTo {
 struct Map {
     forward_to: Option<Vec<ForwardTo>>,
     recursive: bool,
+    root_hints: Option<PathBuf>,
+    trust_anchor: Option<PathBuf>,
+    dnssec: Dnssec,
+    allow_servers: Vec<IpNet>,
 }
 
 impl<'de> Deserialize<'de> for InternetResolver {
@@ -166,8 +208,11 @@ impl<'de> Deserialize<'de> for InternetResolver {
 
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<InternetResolver, A::Error> {
                 let map = Map::deserialize(de::value::MapAccessDeserializer::new(map))?;
+                let Map { root_hints, trust_anchor, dnssec, allow_servers, .. } = map;
                 Ok(match map.forward_to {
-                    _ if map.recursive => InternetResolver::Recursive,
+                    _ if map.recursive => {
+                        InternetResolver::Recursive(Recursion { root_hints, trust_anchor, dnssec, allow_servers })
+                    }
                     Some(servers) => InternetResolver::ForwardTo(servers),
                     None => InternetResolver::default(),
                 })
@@ -188,6 +233,10 @@ impl JsonSchema for InternetResolver {
             {"type": "object", "additionalProperties": false, "properties": {
                 "forward_to": {"type": "array", "items": {"type": "string"}, "minItems": 1},
                 "recursive": {"type": "boolean"},
+                "root_hints": {"type": "string"},
+                "trust_anchor": {"type": "string"},
+                "dnssec": {"type": "string", "enum": ["validate", "off"]},
+                "allow_servers": {"type": "array", "items": {"type": "string"}},
             }},
         ]})
     }

@@ -47,7 +47,7 @@ impl Internet {
         let mut warnings = Vec::new();
         let servers = match &self.resolver {
             InternetResolver::None => return None,
-            InternetResolver::Recursive => Some(Servers::Recursion),
+            InternetResolver::Recursive(_) => Some(Servers::Recursion),
             InternetResolver::ForwardTo(entries) => match self.targets(entries, &mut warnings) {
                 Ok(targets) => Some(Servers::Targets { targets, sources: Vec::new() }),
                 Err(error) => {

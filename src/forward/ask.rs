@@ -15,7 +15,7 @@ use crate::{
     listen::{Core, now},
     snapshot::{
         Snapshot,
-        routes::{NameServer, Route, Servers, Target},
+        routes::{NameServer, Route, RouteId, Servers, Target},
     },
     wire::{
         query::{LookupName, rcode},
@@ -29,7 +29,7 @@ use std::{
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 thread_local! {
     /// Where an answer is made. It is never held across an await: who waits for others holds no room for an answer.
@@ -191,9 +191,7 @@ impl Asker {
                 route = Arc::new(Route::new(route.rule.clone(), route.domain.clone(), servers));
             }
             let response = match &route.servers {
-                Servers::Recursion => {
-                    return Err(Failure { code: 0, text: "recursion is not there yet".into() });
-                }
+                Servers::Recursion => return self.recurse(id, question).await,
                 Servers::Targets { targets, .. } if targets.is_empty() => {
                     return Err(Failure { code: NOT_READY, text: "no server is known that could be asked".into() });
                 }
@@ -213,6 +211,18 @@ impl Asker {
             route = Arc::new(next);
         }
         Err(Failure { code: 22, text: format!("more than {MOST_REFERRALS} referrals") })
+    }
+
+    /// Asks the authoritative servers.
+    async fn recurse(&self, route: RouteId, question: &Question<'_>) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
+        let Some(recursion) = self.core.forwarding.recursion.get() else {
+            return Err(Failure {
+                code: NOT_READY,
+                text: "the internet resolver of this node does not recurse".into(),
+            });
+        };
+        let late = || Failure { code: 22, text: "no authoritative server answered in time".into() };
+        timeout_at(self.deadline, recursion.ask(route, question)).await.unwrap_or_else(|_| Err(late()))
     }
 
     /// The way below a referral, if a DELEGATE rule of the client's view matches it.

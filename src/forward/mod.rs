@@ -7,6 +7,7 @@ mod ask;
 pub mod cache;
 mod flights;
 pub mod read;
+pub mod recursion;
 pub mod upstream;
 
 use crate::{
@@ -20,9 +21,10 @@ use crate::{
 use ask::Asker;
 use cache::{Cache, Lifetimes};
 use flights::Flights;
+use recursion::Recursion;
 use std::{
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -47,6 +49,8 @@ pub struct Forwarding {
     pub cache: Cache,
     /// Those who are asked.
     pub upstreams: Arc<Upstreams>,
+    /// What asks the authoritative servers, where the configuration has it so.
+    pub recursion: OnceLock<Recursion>,
     flights: Flights,
     /// Queries that wait for others.
     waiting: AtomicUsize,
@@ -77,6 +81,7 @@ impl Forwarding {
         Forwarding {
             cache: Cache::new(limits.cache_octets, limits.lifetimes),
             upstreams,
+            recursion: OnceLock::new(),
             flights: Flights::default(),
             waiting: AtomicUsize::new(0),
             most_waiting: limits.waiting,

@@ -1,0 +1,454 @@
+//! Recursion: the authoritative servers are asked, from the root on, by hickory's recursor.
+//!
+//! It follows a chain of CNAMEs to its end by itself, and fails as a whole where one target fails. But each target is
+//! decided anew here, so that of what it finds the first link is taken, and where it fails the CNAME alone is asked for.
+//! That happens below the validation, so that each link is validated by itself.
+
+use super::{
+    read::{self, Read},
+    upstream::Failure,
+};
+use crate::{
+    answer::known::{Entry, Key, Question},
+    config::{self, Dnssec},
+    listen::now,
+    snapshot::routes::RouteId,
+    wire::rdata::rtype,
+};
+use anyhow::{Context, bail};
+use futures_util::stream::{self, BoxStream, StreamExt};
+use hickory_server::{
+    net::{
+        DnsError, DnsHandle, NetError,
+        dnssec::DnssecDnsHandle,
+        runtime::TokioRuntimeProvider,
+        xfer::{DnsExchange, FirstAnswer},
+    },
+    proto::{
+        dnssec::{Proof, TrustAnchors, rdata::DNSSECRData, rdata::RRSIG},
+        op::{DnsRequest, DnsRequestOptions, DnsResponse, Message, Query, ResponseCode},
+        rr::{Name, RData, Record, RecordType},
+        serialize::{binary::BinDecodable, txt::Parser},
+    },
+    resolver::{
+        ConnectionProvider, PoolContext, TlsConfig,
+        config::{ConnectionConfig, ResolverOpts},
+        recursor::{DnssecPolicy, QNameMinimization, Recursor, RecursorError, RecursorOptions},
+    },
+};
+use std::{
+    fs,
+    net::IpAddr,
+    path::Path,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+/// How long one server is waited for before another one is asked.
+const SERVER_PATIENCE: Duration = Duration::from_millis(800);
+/// How long a name is looked for before only the first link of what may be a chain is.
+const CHAIN_PATIENCE: Duration = Duration::from_millis(2800);
+/// How many responses, zones' servers and validations each are remembered, in front of which our own cache is.
+const REMEMBERED: usize = 8192;
+/// The longest text of a failure, in octets.
+const MAX_TEXT: usize = 200;
+
+/// The root servers (<https://www.iana.org/domains/root/servers>, as of 2025).
+const ROOT_SERVERS: [&str; 26] = [
+    "198.41.0.4",
+    "2001:503:ba3e::2:30",
+    "170.247.170.2",
+    "2801:1b8:10::b",
+    "192.33.4.12",
+    "2001:500:2::c",
+    "199.7.91.13",
+    "2001:500:2d::d",
+    "192.203.230.10",
+    "2001:500:a8::e",
+    "192.5.5.241",
+    "2001:500:2f::f",
+    "192.112.36.4",
+    "2001:500:12::d0d",
+    "198.97.190.53",
+    "2001:500:1::53",
+    "192.36.148.17",
+    "2001:7fe::53",
+    "192.58.128.30",
+    "2001:503:c27::2:30",
+    "193.0.14.129",
+    "2001:7fd::1",
+    "199.7.83.42",
+    "2001:500:9f::42",
+    "202.12.27.33",
+    "2001:dc3::35",
+];
+
+/// Asks the authoritative servers, and remembers what they said.
+pub struct Recursion {
+    links: Links,
+    /// None where answers are not validated.
+    validator: Option<DnssecDnsHandle<Links>>,
+}
+
+impl Recursion {
+    /// Recursion as the configuration has it; its files are read now.
+    pub fn new(config: &config::Recursion) -> anyhow::Result<Recursion> {
+        let roots = match &config.root_hints {
+            Some(file) => root_hints(file).context("check `internet_resolver.root_hints`")?,
+            None => ROOT_SERVERS.iter().filter_map(|address| address.parse().ok()).collect(),
+        };
+        let anchors = match &config.trust_anchor {
+            Some(file) => trust_anchor(file).context("check `internet_resolver.trust_anchor`")?,
+            None => TrustAnchors::default(),
+        };
+        let options = RecursorOptions {
+            ns_cache_size: REMEMBERED,
+            response_cache_size: REMEMBERED as u64,
+            allow_server: config.allow_servers.clone(),
+            // Servers that say NXDOMAIN of a name with others below it are still around.
+            qname_minimization: QNameMinimization::Relaxed,
+            ..RecursorOptions::default()
+        };
+        let provider = Provider::new()?;
+        let links = Links(Arc::new(Recursor::new(&roots, DnssecPolicy::ValidationDisabled, None, options, provider)?));
+        let validator = (config.dnssec == Dnssec::Validate).then(|| {
+            DnssecDnsHandle::with_trust_anchor(links.clone(), Arc::new(anchors)).validation_cache_size(REMEMBERED)
+        });
+        Ok(Recursion { links, validator })
+    }
+
+    /// Gets the answer to a question: the record set, a CNAME, or that there is nothing.
+    pub async fn ask(&self, route: RouteId, question: &Question<'_>) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
+        let name = Name::from_bytes(question.name.wire()).map_err(|error| failure(0, &error))?;
+        let query = Query::query(name.clone(), RecordType::from(question.qtype));
+        let (message, authentic) = match self.validator.as_ref().filter(|_| !question.checking_disabled) {
+            Some(validator) => {
+                let mut options = DnsRequestOptions::default();
+                options.use_edns = true;
+                options.edns_set_dnssec_ok = true;
+                let message = match validator.lookup(query, options).first_answer().await {
+                    Ok(response) => response.into_message(),
+                    Err(NetError::Dns(DnsError::Nsec { response, proof: Proof::Insecure, .. })) => {
+                        let mut message = response.into_message();
+                        message.authorities.iter_mut().for_each(|record| record.proof = Proof::Insecure);
+                        message
+                    }
+                    Err(NetError::Dns(DnsError::Nsec { response, .. })) if is_proven_wildcard(&response, &name) => {
+                        response.into_message()
+                    }
+                    Err(NetError::Dns(DnsError::Nsec { .. })) => {
+                        return Err(failure(BOGUS, &"nothing proves that there are no such records"));
+                    }
+                    Err(error) => return Err(told(&error)),
+                };
+                let authentic = judge(&message, &name)?;
+                (message, authentic)
+            }
+            None => (self.links.get(query).await.map_err(|error| told(&error))?, false),
+        };
+        let octets = message.to_vec().map_err(|error| failure(0, &error))?;
+        let Read::Answers(mut answers) = read::read(&octets, route, &[0], question, now())? else {
+            return Err(failure(22, &"the authoritative servers know only other servers to ask"));
+        };
+        answers.truncate(1);
+        if let Some((_, entry)) = answers.first_mut() {
+            Arc::make_mut(entry).authentic = authentic;
+        }
+        Ok(answers)
+    }
+}
+
+/// The extended errors of validation (RFC 8914).
+const BOGUS: u16 = 6;
+const EXPIRED: u16 = 7;
+const NOT_YET_VALID: u16 = 8;
+const SIGNATURES_MISSING: u16 = 10;
+
+/// Whether a validated message is secure, as against insecure; a failure if it is neither.
+fn judge(message: &Message, name: &Name) -> Result<bool, Failure> {
+    let records = || message.answers.iter().chain(&message.authorities).filter(|r| signature(r).is_none());
+    let mut authentic = records().next().is_some();
+    for record in records() {
+        let proof = match record.record_type() {
+            // It has no signature of its own: it was made from the DNAME, which has one.
+            RecordType::CNAME if record.proof != Proof::Secure => dname(message, name, record).unwrap_or(record.proof),
+            _ => record.proof,
+        };
+        match proof {
+            Proof::Secure => {}
+            Proof::Insecure => authentic = false,
+            Proof::Bogus | Proof::Indeterminate => return Err(bogus(message, record)),
+        }
+    }
+    Ok(authentic)
+}
+
+/// What is wrong with a record that is not validated.
+fn bogus(message: &Message, record: &Record) -> Failure {
+    let covers = |other: &&Record| {
+        other.name == record.name && signature(other).is_some_and(|s| s.input().type_covered == record.record_type())
+    };
+    let all = || message.answers.iter().chain(&message.authorities).filter(covers).filter_map(signature);
+    let now = now() as u32;
+    // Serial number arithmetic (RFC 4034, 3.1.5).
+    let is_past = |time: u32| now.wrapping_sub(time) < 1 << 31;
+    let (code, what) = if all().next().is_none() {
+        (SIGNATURES_MISSING, "is not signed, or its keys cannot be had")
+    } else if all().all(|signature| is_past(signature.input().sig_expiration.get())) {
+        (EXPIRED, "has only signatures that have expired")
+    } else if all().all(|signature| !is_past(signature.input().sig_inception.get())) {
+        (NOT_YET_VALID, "has only signatures that are not valid yet")
+    } else {
+        (BOGUS, "is bogus")
+    };
+    failure(code, &format!("{} {} {what}", record.name, record.record_type()))
+}
+
+fn signature(record: &Record) -> Option<&RRSIG> {
+    match &record.data {
+        RData::DNSSEC(DNSSECRData::RRSIG(signature)) => Some(signature),
+        _ => None,
+    }
+}
+
+/// The proof of the DNAME that a CNAME was made from (RFC 6672, 5.3.1).
+fn dname(message: &Message, name: &Name, cname: &Record) -> Option<Proof> {
+    let RData::CNAME(target) = &cname.data else { return None };
+    let is_source = |record: &&Record| {
+        let target_of = |record: &Record| match &record.data {
+            RData::Unknown { rdata, .. } => Name::from_bytes(&rdata.anything).ok(),
+            _ => None,
+        };
+        record.record_type() == RecordType::DNAME
+            && is_above(&record.name, name)
+            && target_of(record).is_some_and(|to| {
+                let kept = usize::from(name.num_labels() - record.name.num_labels());
+                let made = Name::from_labels(name.iter().take(kept).chain(to.iter()));
+                made.is_ok_and(|made| made == target.0)
+            })
+    };
+    message.answers.iter().find(is_source).map(|record| record.proof)
+}
+
+/// Whether the answer was made from a wildcard, and a NSEC record proves that nothing closer to the name exists (RFC 4035,
+/// 5.3.4). hickory 0.26 has only such proofs as good that also cover the wildcard, which none does for a name right below
+/// the wildcard's parent.
+fn is_proven_wildcard(message: &Message, name: &Name) -> bool {
+    let labels = |name: &Name| name.num_labels();
+    let made = message.answers.iter().filter(|record| record.name == *name);
+    let Some(from) = made.filter_map(signature).find(|s| s.input().num_labels < labels(name)) else { return false };
+    let common = |other: &Name| {
+        (0..=labels(name)).rev().find(|count| name.trim_to(usize::from(*count)).zone_of(other)).unwrap_or_default()
+    };
+    let signer = &from.input().signer_name;
+    let is_secure = |record: &&Record| record.proof == Proof::Secure;
+    let is_of_zone = |owner: &Name| {
+        let signatures = message.authorities.iter().filter(|record| record.name == *owner).filter_map(signature);
+        signatures.into_iter().any(|s| s.input().type_covered == RecordType::NSEC && s.input().signer_name == *signer)
+    };
+    message.answers.iter().filter(|record| signature(record).is_none()).all(|record| is_secure(&record))
+        && message.authorities.iter().filter(is_secure).any(|record| {
+            let RData::DNSSEC(DNSSECRData::NSEC(nsec)) = &record.data else { return false };
+            let (owner, next, types) = (&record.name, nsec.next_domain_name(), nsec.type_set());
+            let is_last = next == signer;
+            let is_cut = types.contains(RecordType::NS) && !types.contains(RecordType::SOA);
+            let ends_here = owner.zone_of(name) && (is_cut || types.contains(RecordType::DNAME));
+            owner < name
+                && (name < next || is_last)
+                && !ends_here
+                && common(owner).max(common(next)) == from.input().num_labels
+                && is_of_zone(owner)
+        })
+}
+
+fn is_above(above: &Name, name: &Name) -> bool {
+    above.zone_of(name) && above.num_labels() < name.num_labels()
+}
+
+/// Asks for one link at a time.
+#[derive(Clone)]
+struct Links(Arc<Recursor<Provider>>);
+
+impl Links {
+    /// What is said of the name in question: with a CNAME it ends there.
+    async fn get(&self, query: Query) -> Result<Message, NetError> {
+        let asked = self.0.resolve(query.clone(), Instant::now(), true);
+        let failed = match tokio::time::timeout(CHAIN_PATIENCE, asked).await {
+            Ok(Ok(message)) => match link(message, &query) {
+                Some(message) => return Ok(message),
+                None => NetError::from("the proof of a wildcard is among others"),
+            },
+            Ok(Err(RecursorError::Negative(data))) if data.query.name == query.name => {
+                return match (data.is_nx_domain(), &data.soa) {
+                    // Servers that send us elsewhere end as this.
+                    (true, None) => Err(NetError::from("the servers of the zone are not authoritative for it")),
+                    _ => Ok(negative(&query, data.is_nx_domain(), data)),
+                };
+            }
+            Ok(Err(RecursorError::Negative(_))) => NetError::from("the target of the CNAME does not exist"),
+            Ok(Err(RecursorError::Net(error))) => error,
+            Ok(Err(error)) => NetError::from(error.to_string()),
+            Err(_) => NetError::Timeout,
+        };
+        // Beyond the first link somebody else may know more, and if only where the target is private.
+        if !leads_on(query.query_type) {
+            return Err(failed);
+        }
+        let first = Query::query(query.name.clone(), RecordType::CNAME);
+        match self.0.resolve(first.clone(), Instant::now(), true).await {
+            Ok(message) if has_cname(&message, &query.name) => link(message, &first).ok_or(failed),
+            _ => Err(failed),
+        }
+    }
+}
+
+/// Whether a CNAME is followed for this type. Those of zones' own records are only asked for to validate others.
+fn leads_on(rtype: RecordType) -> bool {
+    !matches!(rtype, RecordType::CNAME | RecordType::ANY | RecordType::DS | RecordType::DNSKEY)
+}
+
+fn has_cname(message: &Message, name: &Name) -> bool {
+    message.answers.iter().any(|record| record.name == *name && record.record_type() == RecordType::CNAME)
+}
+
+/// Of a message only what is said of the name in question. None if what proves a wildcard cannot be told from what is said
+/// of the CNAME's target.
+fn link(mut message: Message, query: &Query) -> Option<Message> {
+    let name = &query.name;
+    let is_chain = leads_on(query.query_type) && has_cname(&message, name);
+    let is_wildcard = |record: &Record| {
+        record.name == *name && signature(record).is_some_and(|s| s.input().num_labels < name.num_labels())
+    };
+    let proof_is_needed = message.answers.iter().any(is_wildcard);
+    if is_chain && proof_is_needed {
+        return None;
+    }
+    message.answers.retain(|record| {
+        let is_dname = record.record_type() == RecordType::DNAME
+            || signature(record).is_some_and(|s| s.input().type_covered == RecordType::DNAME);
+        let is_asked = !is_chain || is_about(record, RecordType::CNAME);
+        record.name == *name && is_asked || is_dname && is_above(&record.name, name)
+    });
+    match message.answers.is_empty() {
+        true => {}
+        false if proof_is_needed => message
+            .authorities
+            .retain(|record| is_about(record, RecordType::NSEC) || is_about(record, RecordType::NSEC3)),
+        false => message.authorities.clear(),
+    }
+    message.additionals.clear();
+    if message.queries.is_empty() {
+        message.add_query(query.clone());
+    }
+    Some(message.into_response())
+}
+
+/// Whether it is of this type, or signs that.
+fn is_about(record: &Record, rtype: RecordType) -> bool {
+    record.record_type() == rtype || signature(record).is_some_and(|s| s.input().type_covered == rtype)
+}
+
+fn negative(query: &Query, is_nx_domain: bool, data: hickory_server::resolver::recursor::AuthorityData) -> Message {
+    let mut message = Message::query();
+    message.add_query(query.clone());
+    message.metadata.response_code = if is_nx_domain { ResponseCode::NXDomain } else { ResponseCode::NoError };
+    message.metadata.authoritative = true;
+    message.add_authorities(data.authorities.iter().flat_map(|records| records.iter()).cloned());
+    if let Some(soa) = data.soa {
+        let soa = soa.into_record_of_rdata();
+        if !message.authorities.contains(&soa) {
+            message.add_authority(soa);
+        }
+    }
+    message.into_response()
+}
+
+impl DnsHandle for Links {
+    type Response = BoxStream<'static, Result<DnsResponse, NetError>>;
+    type Runtime = TokioRuntimeProvider;
+
+    fn send(&self, request: DnsRequest) -> Self::Response {
+        let links = self.clone();
+        let asked = async move {
+            let query = request.queries.first().cloned().ok_or(NetError::from("no query in request"))?;
+            DnsResponse::from_message(links.get(query).await?).map_err(NetError::from)
+        };
+        stream::once(asked).boxed()
+    }
+}
+
+/// Connections that are given up sooner than hickory's own, so that another server can still be asked.
+#[derive(Clone)]
+struct Provider {
+    runtime: TokioRuntimeProvider,
+    context: Arc<PoolContext>,
+}
+
+impl Provider {
+    fn new() -> anyhow::Result<Provider> {
+        let mut options = ResolverOpts::default();
+        options.timeout = SERVER_PATIENCE;
+        let context = Arc::new(PoolContext::new(options, TlsConfig::new()?));
+        Ok(Provider { runtime: TokioRuntimeProvider::default(), context })
+    }
+}
+
+impl ConnectionProvider for Provider {
+    type Conn = DnsExchange<TokioRuntimeProvider>;
+    type FutureConn = <TokioRuntimeProvider as ConnectionProvider>::FutureConn;
+    type RuntimeProvider = TokioRuntimeProvider;
+
+    fn new_connection(
+        &self,
+        ip: IpAddr,
+        config: &ConnectionConfig,
+        _: &PoolContext,
+    ) -> Result<Self::FutureConn, NetError> {
+        self.runtime.new_connection(ip, config, &self.context)
+    }
+
+    fn runtime_provider(&self) -> &TokioRuntimeProvider {
+        &self.runtime
+    }
+}
+
+/// The addresses in a file of root hints.
+fn root_hints(file: &Path) -> anyhow::Result<Vec<IpAddr>> {
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let parsed = Parser::new(text, None, Some(Name::root())).parse();
+    let (_, sets) = parsed.map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?;
+    let records = sets.values().flat_map(|set| set.records_without_rrsigs());
+    let addresses: Vec<IpAddr> = records.filter_map(|record| record.data.ip_addr()).collect();
+    if addresses.is_empty() {
+        bail!("{} has no addresses of root servers", file.display());
+    }
+    Ok(addresses)
+}
+
+/// The keys in a file of DNSKEY records.
+fn trust_anchor(file: &Path) -> anyhow::Result<TrustAnchors> {
+    let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
+    let anchors: TrustAnchors = text.parse().map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?;
+    if anchors.is_empty() {
+        bail!("{} has no DNSKEY records", file.display());
+    }
+    Ok(anchors)
+}
+
+/// What an error of hickory is to a client.
+fn told(error: &NetError) -> Failure {
+    match error {
+        NetError::Timeout | NetError::NoConnections => failure(22, &"no authoritative server answered in time"),
+        NetError::Io(error) => failure(23, &error),
+        error => failure(22, error),
+    }
+}
+
+fn failure(code: u16, text: &impl ToString) -> Failure {
+    let mut text = text.to_string();
+    if text.len() > MAX_TEXT {
+        let end = (0..=MAX_TEXT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
+        text.truncate(end);
+    }
+    Failure { code, text }
+}
