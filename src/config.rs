@@ -5,7 +5,7 @@ mod internet_resolver;
 pub use internet_resolver::{Dnssec, ForwardTo, InternetResolver, Recursion};
 
 use crate::manifest::{
-    Place, Problem, Severity,
+    Place, Problem, Protocol, Severity,
     decode::decode,
     document::{self, Node},
 };
@@ -60,12 +60,23 @@ pub struct Listen {
     /// Address and port.
     #[schemars(with = "String")]
     pub address: SocketAddr,
-    /// The transport; Do53 is UDP and TCP.
+    /// The transport; Do53 is UDP and TCP, DoH is HTTP/1.1 and HTTP/2 over TCP and HTTP/3 over UDP.
     #[serde(default)]
-    pub protocol: crate::manifest::Protocol,
+    pub protocol: Protocol,
     /// Certificate and key, for encrypted transports.
     #[serde(default)]
     pub tls: Option<Tls>,
+}
+
+impl Listen {
+    /// Which kinds of sockets it has on its address.
+    fn sockets(&self) -> &'static [&'static str] {
+        match self.protocol {
+            Protocol::Do53 | Protocol::DoH => &["TCP", "UDP"],
+            Protocol::DoT => &["TCP"],
+            Protocol::DoQ => &["UDP"],
+        }
+    }
 }
 
 /// Files for TLS.
@@ -148,7 +159,7 @@ impl Default for Admin {
 pub struct Limits {
     /// How many REFUSED and error answers over UDP one source prefix gets in a second; 50 without it.
     pub error_answers_per_second: u32,
-    /// How many TCP connections there may be; 10000 without it.
+    /// How many TCP and QUIC connections there may be; 10000 without it.
     pub tcp_connections: u32,
     /// How many of them one client may have; 100 without it.
     pub tcp_connections_per_client: u32,
@@ -305,13 +316,26 @@ impl Config {
             problems.push(Problem { help: help.map(String::from), ..problem(Severity::Error, field.into(), message) });
         };
         for (at, listen) in self.listen.iter().flatten().enumerate() {
-            if listen.protocol != crate::manifest::Protocol::Do53 {
-                let message = format!("{} is not served yet by this version", listen.protocol);
-                error(&format!("listen[{at}].protocol"), message, Some("take the entry out"));
-            } else if listen.tls.is_some() {
-                error(&format!("listen[{at}].tls"), "Do53 has no TLS".into(), None);
+            let (protocol, field) = (listen.protocol, format!("listen[{at}].tls"));
+            match &listen.tls {
+                Some(_) if protocol == Protocol::Do53 => error(&field, "Do53 has no TLS".into(), None),
+                None if protocol == Protocol::Do53 => {}
+                Some(Tls { certificate: Some(_), private_key: Some(_), certificate_authority: None }) => {}
+                Some(Tls { certificate_authority: Some(_), .. }) => {
+                    let message = "clients are not asked for certificates".into();
+                    error(&format!("{field}.certificate_authority"), message, Some("take it out"));
+                }
+                _ => {
+                    let message = format!("{protocol} needs `tls` with `certificate` and `private_key`");
+                    let field = if listen.tls.is_some() { field } else { format!("listen[{at}]") };
+                    error(&field, message, Some("tls: {certificate: tls.crt, private_key: tls.key}"));
+                }
             }
-            if self.listen.iter().flatten().take(at).any(|other| other.address == listen.address) {
+            let is_taken = |other: &&Listen| {
+                let is_same = other.address == listen.address && other.address.port() != 0;
+                is_same && other.sockets().iter().any(|socket| listen.sockets().contains(socket))
+            };
+            if self.listen.iter().flatten().take(at).any(|other| is_taken(&other)) {
                 error(&format!("listen[{at}].address"), format!("{} is in the list already", listen.address), None);
             }
         }
@@ -372,7 +396,11 @@ impl Config {
     fn resolve_paths(&mut self, directory: &Path, root: &Node) {
         let named = root.entry("control_plane").is_some_and(|entry| entry.node.entry("directory").is_some());
         let control_plane = named.then_some(&mut self.control_plane.directory);
-        for path in control_plane.into_iter().chain(&mut self.state_directory).chain(&mut self.cookie_secret_file) {
+        let tls = self.listen.iter_mut().flatten().filter_map(|listen| listen.tls.as_mut());
+        let tls = tls.flat_map(|tls| tls.certificate.iter_mut().chain(&mut tls.private_key));
+        for path in
+            control_plane.into_iter().chain(tls).chain(&mut self.state_directory).chain(&mut self.cookie_secret_file)
+        {
             *path = directory.join(&*path);
         }
         self.internet_resolver.resolve_paths(directory);
@@ -408,11 +436,16 @@ mod tests {
     #[test]
     fn paths_are_relative_to_the_file() {
         let text = "control_plane: {directory: zones}\nstate_directory: /var/lib/zonal\ncookie_secret_file: c.secret\n\
+                    listen: [{address: '[::]:853', protocol: DoT, tls: {certificate: c, private_key: /k}}, \
+                             {address: '[::]:853', protocol: DoQ, tls: {certificate: c, private_key: /k}}]\n\
                     internet_resolver: {forward_to: [192.0.2.1, 'tls://192.0.2.1', ./resolv.conf]}\nlog: {format: json}\n";
         let config = read(text).unwrap();
         assert_eq!(config.control_plane.directory, Path::new("etc/zones"));
         assert_eq!(config.state_directory.as_deref(), Some(Path::new("/var/lib/zonal")));
         assert_eq!(config.cookie_secret_file.as_deref(), Some(Path::new("etc/c.secret")));
+        let tls = config.listen.as_ref().and_then(|listen| listen[1].tls.as_ref()).unwrap();
+        assert_eq!(tls.certificate.as_deref(), Some(Path::new("etc/c")));
+        assert_eq!(tls.private_key.as_deref(), Some(Path::new("/k")));
         assert!(config.warnings.is_empty());
         let InternetResolver::ForwardTo(servers) = config.internet_resolver else { panic!("{config:?}") };
         assert_eq!(servers[2], ForwardTo::ResolvConf("etc/./resolv.conf".into()));
@@ -438,8 +471,27 @@ mod tests {
                  [::1]:5300, found `127.0.0.1`",
             ),
             (
-                "listen: [{address: '0.0.0.0:853', protocol: dot, tls: {certificate: c, private_key: k}}]",
-                "etc/zonal.yaml:1:45: error: listen[0].protocol: DoT is not served yet by this version (take the entry out)",
+                "listen: [{address: '0.0.0.0:853', protocol: dot}]",
+                "etc/zonal.yaml:1:10: error: listen[0]: DoT needs `tls` with `certificate` and `private_key` \
+                 (tls: {certificate: tls.crt, private_key: tls.key})",
+            ),
+            (
+                "listen: [{address: '0.0.0.0:443', protocol: doh, tls: {certificate: c}}]",
+                "etc/zonal.yaml:1:50: error: listen[0].tls: DoH needs `tls` with `certificate` and `private_key` \
+                 (tls: {certificate: tls.crt, private_key: tls.key})",
+            ),
+            (
+                "listen: [{address: '0.0.0.0:853', protocol: doq, tls: {certificate: c, private_key: k, certificate_authority: a}}]",
+                "etc/zonal.yaml:1:111: error: listen[0].tls.certificate_authority: clients are not asked for certificates \
+                 (take it out)",
+            ),
+            (
+                "listen: [{address: '0.0.0.0:53', tls: {certificate: c, private_key: k}}]",
+                "etc/zonal.yaml:1:34: error: listen[0].tls: Do53 has no TLS",
+            ),
+            (
+                "listen: [{address: '0.0.0.0:53'}, {address: '0.0.0.0:53', protocol: doq, tls: {certificate: c, private_key: k}}]",
+                "etc/zonal.yaml:1:45: error: listen[1].address: 0.0.0.0:53 is in the list already",
             ),
             (
                 "control_plane:\n  push: {}",

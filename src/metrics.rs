@@ -5,9 +5,12 @@
 //! | `zonal_answers_total` | counter | `view`, `outcome`, `rcode`, `transport` | Answers sent. `view` is `none` for clients that have none; `outcome` says what answered: `zone`, `endpoint`, `autodefined`, `whoami`, `forward`, `refused`, `malformed` |
 //! | `zonal_dropped_total` | counter | `reason`, `transport` | Messages without an answer: `silent` (nothing to say to that, as to a response), `unsent` (the kernel did not take the answer), `receive` (the kernel failed to deliver) |
 //! | `zonal_error_answers_limited_total` | counter | `action` | Error answers beyond the limit, by what became of them: `truncated`, `dropped`, `bad_cookie` |
-//! | `zonal_tcp_connections` | gauge | | Open TCP connections |
-//! | `zonal_tcp_connections_total` | counter | `result` | TCP connections by what became of them on arrival: `accepted`, `limit` (too many in all), `client_limit` (too many of one client), `failed` |
-//! | `zonal_tcp_timeouts_total` | counter | `reason` | TCP connections cut off: `idle`, `incomplete` (a message did not arrive in time), `unread` (the client did not read) |
+//! | `zonal_tcp_connections` | gauge | | Open TCP and QUIC connections |
+//! | `zonal_tcp_connections_total` | counter | `result` | TCP and QUIC connections by what became of them on arrival: `accepted`, `limit` (too many in all), `client_limit` (too many of one client), `failed` |
+//! | `zonal_tcp_timeouts_total` | counter | `reason` | TCP and QUIC connections, and streams of them, cut off: `idle`, `incomplete` (a message did not arrive in time), `unread` (the client did not read) |
+//! | `zonal_tls_handshakes_failed_total` | counter | `transport` | Handshakes that failed or took too long |
+//! | `zonal_certificate_expiry_timestamp_seconds` | gauge | `certificate` | When the certificate that is in use expires, in seconds since 1970 |
+//! | `zonal_certificate_reload_failed` | gauge | `certificate` | 1 when the certificate's file has changed to something bad, and the one before it is in use |
 //! | `zonal_generation` | gauge | | Generation of what is served |
 //! | `zonal_snapshot_age_seconds` | gauge | | How long that generation has been served |
 //! | `zonal_reloads_total` | counter | `result` | Loads by what came of them: `changed`, `unchanged`, `failed` |
@@ -150,12 +153,18 @@ pub struct Metrics {
     registry: Registry,
     workers: Workers,
     published_at: Arc<Mutex<Instant>>,
-    /// Open TCP connections.
+    /// Open TCP and QUIC connections.
     pub tcp_connections: IntGauge,
     /// TCP connections by what became of them on arrival.
     pub tcp_connections_total: IntCounterVec,
     /// TCP connections cut off, by reason.
     pub tcp_timeouts: IntCounterVec,
+    /// Handshakes that failed, by transport.
+    pub handshakes_failed: IntCounterVec,
+    /// When certificates expire, by their file.
+    pub certificate_expiry: IntGaugeVec,
+    /// Whether the last load of a certificate failed, by its file.
+    pub certificate_failed: IntGaugeVec,
     /// Loads by what came of them.
     pub reloads: IntCounterVec,
     /// Whether the last load failed.
@@ -178,19 +187,25 @@ impl Metrics {
         };
         let published_at = Arc::new(Mutex::new(Instant::now()));
         let metrics = Metrics {
-            tcp_connections: gauge("zonal_tcp_connections", "Open TCP connections"),
-            tcp_connections_total: counters("zonal_tcp_connections_total", "TCP connections on arrival", &["result"]),
-            tcp_timeouts: counters("zonal_tcp_timeouts_total", "TCP connections cut off", &["reason"]),
+            tcp_connections: gauge("zonal_tcp_connections", "Open TCP and QUIC connections"),
+            tcp_connections_total: counters(
+                "zonal_tcp_connections_total",
+                "TCP and QUIC connections on arrival",
+                &["result"],
+            ),
+            tcp_timeouts: counters("zonal_tcp_timeouts_total", "TCP and QUIC connections cut off", &["reason"]),
+            handshakes_failed: counters("zonal_tls_handshakes_failed_total", "Handshakes that failed", &["transport"]),
+            certificate_expiry: gauges("zonal_certificate_expiry_timestamp_seconds", "When it expires", "certificate"),
+            certificate_failed: gauges("zonal_certificate_reload_failed", "1 when its file is bad", "certificate"),
             reloads: counters("zonal_reloads_total", "Loads by what came of them", &["result"]),
             reload_failed: gauge("zonal_reload_failed", "1 when the last load failed and an older manifest is served"),
             compile_seconds: valid(Gauge::new("zonal_compile_seconds", "How long the last compilation took")),
-            problems: valid(IntGaugeVec::new(Opts::new("zonal_problems", "Problems of the last load"), &["severity"])),
+            problems: gauges("zonal_problems", "Problems of the last load", "severity"),
             registry,
             workers,
             published_at,
         };
-        let build = IntGaugeVec::new(Opts::new("zonal_build_info", "Always 1"), &["version"]);
-        let build = valid(build);
+        let build = gauges("zonal_build_info", "Always 1", "version");
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
         for result in ["changed", "unchanged", "failed"] {
             metrics.reloads.with_label_values(&[result]);
@@ -213,6 +228,9 @@ impl Metrics {
         metrics.register(metrics.tcp_connections.clone());
         metrics.register(metrics.tcp_connections_total.clone());
         metrics.register(metrics.tcp_timeouts.clone());
+        metrics.register(metrics.handshakes_failed.clone());
+        metrics.register(metrics.certificate_expiry.clone());
+        metrics.register(metrics.certificate_failed.clone());
         metrics.register(metrics.reloads.clone());
         metrics.register(metrics.reload_failed.clone());
         metrics.register(metrics.compile_seconds.clone());
@@ -268,6 +286,10 @@ fn gauge(name: &str, help: &str) -> IntGauge {
     valid(IntGauge::new(name, help))
 }
 
+fn gauges(name: &str, help: &str, label: &str) -> IntGaugeVec {
+    valid(IntGaugeVec::new(Opts::new(name, help), &[label]))
+}
+
 fn counters(name: &str, help: &str, labels: &[&str]) -> IntCounterVec {
     valid(IntCounterVec::new(Opts::new(name, help), labels))
 }
@@ -282,8 +304,8 @@ struct Workers {
     /// Collectors are told apart by this.
     desc: Desc,
     blocks: Arc<Mutex<Vec<Arc<Block>>>>,
-    /// What the workers that have ended counted, of UDP and of TCP.
-    retired: Arc<Mutex<[Totals; 2]>>,
+    /// What the workers that have ended counted, by transport.
+    retired: Arc<Mutex<[Totals; Transport::WORDS.len()]>>,
     snapshot: Published,
 }
 
@@ -329,14 +351,13 @@ impl Workers {
     }
 
     /// The totals of each transport.
-    fn totals(&self) -> [(&'static str, Totals); 2] {
+    fn totals(&self) -> [Totals; Transport::WORDS.len()] {
         self.fold();
         let mut totals = lock(&self.retired).clone();
         for block in lock(&self.blocks).iter() {
             totals[block.transport as usize].add(block);
         }
-        let [udp, tcp] = totals;
-        [("udp", udp), ("tcp", tcp)]
+        totals
     }
 
     fn metrics(&self) -> [IntCounterVec; 3] {
@@ -357,7 +378,7 @@ impl Collector for Workers {
         let [answers, dropped, limited] = self.metrics();
         let snapshot = self.snapshot.load();
         let labels = snapshot.view_labels();
-        for (transport, totals) in self.totals() {
+        for (totals, (_, transport)) in self.totals().iter().zip(Transport::WORDS) {
             for (index, &count) in totals.answers.iter().enumerate().filter(|(_, count)| **count > 0) {
                 let view = match (index / PER_VIEW).checked_sub(1) {
                     None => "none",
@@ -460,7 +481,7 @@ mod tests {
         let core = tests::core(&tests::limits());
         let mut writer = core.metrics.writer(Transport::Udp);
         let total = |view: usize| {
-            let [(_, udp), _] = core.metrics.workers.totals();
+            let [udp, ..] = core.metrics.workers.totals();
             udp.answers.get((view + 1) * PER_VIEW + index_of(Kind::Zone, 0)).copied()
         };
         writer.make_room(10);

@@ -1,5 +1,6 @@
 //! The wiring: configuration, first load, sockets, workers, admin HTTP, watch, and the end.
 
+mod certificates;
 mod descriptors;
 mod invitation;
 mod listeners;
@@ -20,7 +21,8 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
-use listeners::{BindError, Listeners};
+use certificates::Certificates;
+use listeners::Listeners;
 use std::{
     fmt,
     net::SocketAddr,
@@ -82,11 +84,13 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     watch.follow(&loader.inputs(), started);
 
     let mut listeners = Listeners::new(core.clone(), runtime.handle().clone());
-    bind(config, &core, &mut listeners)?;
+    let certificates = Arc::new(Certificates::default());
+    bind(config, &core, &mut listeners, &certificates)?;
+    runtime.spawn(certificates.clone().follow(core.clone()));
     let admin = Arc::new(Admin { core: core.clone(), status, bound: AtomicBool::new(true) });
     let admin_address = admin::start(config.admin.address, admin.clone())?;
     let (messages, generations) = (watch.sender(), keeper.generations());
-    let server = Server { config, core, listeners, admin, messages, generations, hang_up };
+    let server = Server { config, core, listeners, certificates, admin, messages, generations, hang_up };
     server.greet(keeper.manifest(), admin_address);
     std::thread::Builder::new()
         .name("control-plane".into())
@@ -130,11 +134,17 @@ fn limits(config: &Config, open_files: Option<u64>) -> Limits {
     }
 }
 
-fn bind(config: &Config, core: &Core, listeners: &mut Listeners) -> Result<(), BindError> {
+fn bind(config: &Config, core: &Core, listeners: &mut Listeners, certificates: &Certificates) -> anyhow::Result<()> {
     match &config.listen {
         Some(listen) => {
             for listen in listen {
-                listeners.open(listen.address)?;
+                match &listen.tls {
+                    None => listeners.open(listen.address)?,
+                    Some(tls) => {
+                        let certificate = certificates.get(tls, &core.metrics)?;
+                        listeners.open_encrypted(listen.address, listen.protocol, certificate)?
+                    }
+                };
             }
         }
         None => {
@@ -142,7 +152,7 @@ fn bind(config: &Config, core: &Core, listeners: &mut Listeners) -> Result<(), B
                 if let Err(error) = listeners.open(address) {
                     match error.is_foreign() {
                         true => tracing::warn!("{error}"),
-                        false => return Err(error),
+                        false => return Err(error.into()),
                     }
                 }
             }
@@ -156,6 +166,7 @@ struct Server<'a> {
     config: &'a Config,
     core: Arc<Core>,
     listeners: Listeners,
+    certificates: Arc<Certificates>,
     admin: Arc<Admin>,
     messages: Sender<Message>,
     generations: watch::Receiver<u64>,
@@ -180,8 +191,7 @@ impl Server<'_> {
     }
 
     fn tell_listeners(&self) {
-        let addresses = self.listeners.addresses();
-        self.admin.status.state().listeners = addresses.iter().map(SocketAddr::to_string).collect();
+        self.admin.status.state().listeners = self.listeners.names();
     }
 
     async fn run(mut self) -> anyhow::Result<()> {
@@ -194,6 +204,7 @@ impl Server<'_> {
                 _ = self.hang_up.recv() => {
                     // Without a receiver the control plane has failed, which the next arm tells.
                     let _ = self.messages.send(Message::Reload);
+                    self.certificates.reload.notify_one();
                 }
                 changed = self.generations.changed() => match changed {
                     Ok(()) => self.follow_doors(),

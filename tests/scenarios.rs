@@ -415,7 +415,7 @@ fn ask_others(
             Ok(Said::Answers(answers)) => return answers,
             Err(failure) => return fail(failure.code, &failure.text),
             Ok(Said::Referral { domain, name_servers }) => {
-                let found = snapshot.networks.identify(client.source, client.local).expect("a client");
+                let found = client.identify(snapshot).expect("a client");
                 let rules = &snapshot.views.get(found.view()).expect("a view").delegates;
                 match rules.iter().find_map(|rule| Route::delegation(rule, &domain, &name_servers)) {
                     Some(next) => route = next,

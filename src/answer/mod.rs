@@ -17,9 +17,10 @@ mod why;
 mod zone;
 
 use crate::{
+    manifest::Protocol,
     snapshot::{
         Snapshot,
-        networks::{Path, Refusal},
+        networks::{Found, Path, Refusal},
         zone::Zone,
     },
     wire::{
@@ -39,6 +40,42 @@ pub enum Transport {
     Udp,
     /// In a stream.
     Tcp,
+    /// In a stream over TLS (RFC 7858).
+    Tls,
+    /// In an HTTP/1.1 or HTTP/2 request (RFC 8484).
+    Https,
+    /// In a stream of a QUIC connection (RFC 9250).
+    Quic,
+    /// In an HTTP/3 request.
+    H3,
+}
+
+impl Transport {
+    /// All of them, with the words that metrics have for them.
+    pub const WORDS: [(Transport, &str); 6] = [
+        (Transport::Udp, "udp"),
+        (Transport::Tcp, "tcp"),
+        (Transport::Tls, "tls"),
+        (Transport::Https, "https"),
+        (Transport::Quic, "quic"),
+        (Transport::H3, "h3"),
+    ];
+
+    /// The protocol that it belongs to, as Resolver endpoints name them.
+    #[inline]
+    pub fn protocol(self) -> Protocol {
+        match self {
+            Transport::Udp | Transport::Tcp => Protocol::Do53,
+            Transport::Tls => Protocol::DoT,
+            Transport::Https | Transport::H3 => Protocol::DoH,
+            Transport::Quic => Protocol::DoQ,
+        }
+    }
+
+    /// Whether connections have an idle timeout that clients are told (RFC 7828; RFC 9250, 5.5.2 forbids it there).
+    fn has_keepalive(self) -> bool {
+        matches!(self, Transport::Tcp | Transport::Tls)
+    }
 }
 
 /// Who sent a query, as far as the listener knows.
@@ -50,6 +87,14 @@ pub struct Client {
     pub local: IpAddr,
     /// How it came.
     pub transport: Transport,
+}
+
+impl Client {
+    /// Finds out who asks.
+    #[inline]
+    pub fn identify<'s>(&self, snapshot: &'s Snapshot) -> Result<Found<'s>, Refusal> {
+        snapshot.networks.identify(self.source, self.local, self.transport.protocol())
+    }
 }
 
 /// What varies from answer to answer.
@@ -149,7 +194,7 @@ pub fn hint<'s>(snapshot: &'s Snapshot, client: &Client, query: &[u8], name: &mu
     if !name.fill(query.get(HEADER..)?) {
         return None;
     }
-    let found = snapshot.networks.identify(client.source, client.local).ok()?;
+    let found = client.identify(snapshot).ok()?;
     let zone = resolve::zone_of(snapshot, snapshot.views.get(found.view())?, name)?;
     Some(Hint { zone, hash: name.hash(0) })
 }
@@ -202,7 +247,7 @@ pub fn answer_traced<'s, K: Known, T: Trace>(
         }
         Packet::CookieOnly(edns) => {
             let frame = Frame::new(snapshot, client, moment, Some(&edns));
-            match snapshot.networks.identify(client.source, client.local) {
+            match client.identify(snapshot) {
                 Ok(_) => frame.error(query, &[], reply, rcode::NOERROR, Kind::Whoami, None),
                 Err(refusal) => frame.error(query, &[], reply, rcode::REFUSED, Kind::Refused, Some(refused(refusal))),
             }
@@ -242,7 +287,8 @@ impl<'a> Frame<'a> {
             query: *edns,
             nsid: if edns.nsid { &node.nsid } else { &[] },
             cookie,
-            keepalive: (edns.keepalive && client.transport == Transport::Tcp).then_some(node.tcp_keepalive),
+            keepalive: (edns.keepalive && client.transport.has_keepalive()).then_some(node.tcp_keepalive),
+            padded: client.transport.protocol() != Protocol::Do53,
         };
         Frame { snapshot, client, opt: Some(opt), most, cookie: state }
     }
@@ -293,7 +339,7 @@ fn answer_query<'s, K: Known, T: Trace>(
     if query.edns.is_some_and(|edns| edns.version != 0) {
         return frame.error(packet, question, buffer, rcode::BADVERS, Kind::Malformed, None);
     }
-    let found = match snapshot.networks.identify(client.source, client.local) {
+    let found = match client.identify(snapshot) {
         Ok(found) => found,
         Err(refusal) => {
             trace.notes(Stage::Client, || trace::refusal(snapshot, client, refusal));

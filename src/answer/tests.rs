@@ -70,3 +70,35 @@ fn too_long_a_chain_from_a_name_with_a_zero_octet() {
     assert_eq!(reply[3] & 15, rcode::SERVFAIL as u8);
     assert_eq!(reply[12..], [&name[..], &[0, 1, 0, 1]].concat());
 }
+
+/// Over encrypted transports the length of a reply to a query with EDNS tells nothing, whatever the reply is.
+#[test]
+fn encrypted_replies_are_padded() {
+    let text = "x".repeat(200);
+    let snapshot = snapshot(json!({"name": "z.example", "vpc_ids": ["a"], "records": [
+        {"name": "a", "type": "A", "records": ["10.1.0.1"]},
+        {"name": "long", "type": "TXT", "records": (0..5).map(|n| format!("\"{n}{text}\"")).collect::<Vec<_>>()},
+    ]}));
+    let opt = [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 4, 0, 11, 0, 0];
+    let length = |transport, name: &[u8], opt: &[u8], source: &str| {
+        let source = source.parse().unwrap();
+        let client = Client { source, local: "10.1.0.2".parse().unwrap(), transport };
+        let header = [0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, !opt.is_empty() as u8];
+        let query = [&header[..], name, b"\x01z\x07example\0", &[0, 16, 0, 1], opt].concat();
+        let mut reply = vec![0xff; 65_535];
+        let Outcome::Reply(answered) = answer(&snapshot, &(), &client, Moment { now: 0, draw: 0 }, &query, &mut reply)
+        else {
+            panic!("no reply")
+        };
+        assert!(Message::read(&reply[..answered.len]).is_some());
+        answered.len
+    };
+    for (transport, _) in Transport::WORDS {
+        let is_encrypted = !matches!(transport, Transport::Udp | Transport::Tcp);
+        for (name, source) in [(&b"\x01a"[..], "10.1.0.7"), (b"\x04long", "10.1.0.7"), (b"", "10.9.0.7")] {
+            let with = length(transport, name, &opt, source);
+            assert_eq!(with % 468 == 0, is_encrypted, "{with} octets by {transport:?} to {name:?}");
+            assert!(length(transport, name, b"", source) % 468 > 0, "{name:?}");
+        }
+    }
+}

@@ -131,7 +131,7 @@ pub fn refusal(snapshot: &Snapshot, client: &Client, refusal: Refusal) -> Vec<St
         Refusal::Stranger => "on-premises networks have no view but through a door",
         Refusal::Ambiguous => "its address does not tell in which of them it is",
         Refusal::DnsDisabled => "`enable_dns_support` is false",
-        Refusal::Transport => "`protocols` of the door has no Do53",
+        Refusal::Transport => &format!("`protocols` of the door has no {}", client.transport.protocol()),
     };
     let holding = if holding.is_empty() { "no known network".into() } else { holding.join(" and ") };
     vec![
@@ -146,7 +146,7 @@ pub fn refusal(snapshot: &Snapshot, client: &Client, refusal: Refusal) -> Vec<St
 fn advice(snapshot: &Snapshot, client: &Client, refusal: Refusal) -> String {
     let networks = &snapshot.networks;
     let mut doors: Vec<IpAddr> = networks.doors.keys().copied().collect();
-    doors.retain(|door| networks.identify(client.source, *door).is_ok());
+    doors.retain(|door| networks.identify(client.source, *door, client.transport.protocol()).is_ok());
     doors.sort_unstable();
     let listed: Vec<String> = doors
         .iter()
@@ -167,7 +167,8 @@ fn advice(snapshot: &Snapshot, client: &Client, refusal: Refusal) -> String {
              `allowed_cidr_blocks` there"
             .into(),
         Refusal::Ambiguous | Refusal::Transport => {
-            "give a VPC that it is in `resolver_addresses`, or an inbound endpoint with Do53, to ask at".into()
+            let protocol = client.transport.protocol();
+            format!("give a VPC that it is in `resolver_addresses`, or an inbound endpoint with {protocol}, to ask at")
         }
     }
 }

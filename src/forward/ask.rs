@@ -222,12 +222,14 @@ impl Asker {
             });
         };
         let late = || Failure { code: 22, text: "no authoritative server answered in time".into() };
-        timeout_at(self.deadline, recursion.ask(route, question)).await.unwrap_or_else(|_| Err(late()))
+        timeout_at(self.deadline, recursion.ask(route, question, self.core.forwarding.cache.lifetimes()))
+            .await
+            .unwrap_or_else(|_| Err(late()))
     }
 
     /// The way below a referral, if a DELEGATE rule of the client's view matches it.
     fn below(&self, domain: &[u8], name_servers: &[NameServer]) -> Option<Route> {
-        let found = self.snapshot.networks.identify(self.client.source, self.client.local).ok()?;
+        let found = self.client.identify(&self.snapshot).ok()?;
         let view = self.snapshot.views.get(found.view())?;
         view.delegates.iter().find_map(|rule| Route::delegation(rule, domain, name_servers))
     }

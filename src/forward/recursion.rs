@@ -5,6 +5,7 @@
 //! That happens below the validation, so that each link is validated by itself.
 
 use super::{
+    cache::Lifetimes,
     read::{self, Read},
     upstream::Failure,
 };
@@ -13,7 +14,6 @@ use crate::{
     config::{self, Dnssec},
     listen::now,
     snapshot::routes::RouteId,
-    wire::rdata::rtype,
 };
 use anyhow::{Context, bail};
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -118,7 +118,12 @@ impl Recursion {
     }
 
     /// Gets the answer to a question: the record set, a CNAME, or that there is nothing.
-    pub async fn ask(&self, route: RouteId, question: &Question<'_>) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
+    pub async fn ask(
+        &self,
+        route: RouteId,
+        question: &Question<'_>,
+        lifetimes: &Lifetimes,
+    ) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
         let name = Name::from_bytes(question.name.wire()).map_err(|error| failure(0, &error))?;
         let query = Query::query(name.clone(), RecordType::from(question.qtype));
         let (message, authentic) = match self.validator.as_ref().filter(|_| !question.checking_disabled) {
@@ -147,7 +152,7 @@ impl Recursion {
             None => (self.links.get(query).await.map_err(|error| told(&error))?, false),
         };
         let octets = message.to_vec().map_err(|error| failure(0, &error))?;
-        let Read::Answers(mut answers) = read::read(&octets, route, &[0], question, now())? else {
+        let Read::Answers(mut answers) = read::read(&octets, (route, &[0]), question, now(), lifetimes)? else {
             return Err(failure(22, &"the authoritative servers know only other servers to ask"));
         };
         answers.truncate(1);

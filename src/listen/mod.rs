@@ -1,7 +1,12 @@
 //! The transports. Each one turns packets into calls of [`crate::answer::answer`] and sends what it says.
 
+pub mod connections;
+pub mod https;
 pub mod limit;
+pub mod quic;
+pub mod responder;
 pub mod stream;
+pub mod tls;
 pub mod udp;
 
 use crate::{
@@ -10,6 +15,7 @@ use crate::{
     snapshot::Snapshot,
 };
 use arc_swap::ArcSwap;
+use connections::Connections;
 use limit::ErrorLimit;
 use std::{
     sync::Arc,
@@ -31,8 +37,8 @@ pub struct Core {
     pub snapshot: Published,
     /// The limit on error answers over UDP.
     pub error_limit: ErrorLimit,
-    /// Limits on TCP connections.
-    pub connections: stream::Connections,
+    /// The connections that there are, and the limits on them.
+    pub connections: Connections,
     /// What asks others.
     pub forwarding: Arc<Forwarding>,
     /// Where tasks run.
@@ -49,7 +55,7 @@ impl Core {
             snapshot,
             runtime: runtime.clone(),
             error_limit: ErrorLimit::new(limits.error_answers_per_second, random_seed()),
-            connections: stream::Connections::new(limits),
+            connections: Connections::new(limits),
             forwarding: Arc::new(Forwarding::new(&limits.forwarding, Upstreams::new())),
         }
     }

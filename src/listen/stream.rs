@@ -1,21 +1,18 @@
-//! Do53 over TCP: pipelined queries, answers in the order in which they are known, and bounds on all that a client may hold.
+//! Do53 over TCP, and over TLS: pipelined queries, answers in the order in which they are known, and bounds on all that a
+//! client may hold.
 
-use super::{Core, Limits, answer, now, respond};
-use crate::{
-    answer::{Answered, Client, Moment, Outcome, Transport},
-    forward::{self, Waiting},
-    metrics::{Dropped, Writer},
+use super::{
+    connections::Place,
+    https,
+    responder::{MESSAGE_SIZE, Responder},
+    tls,
 };
+use crate::answer::{Client, Transport};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
-    cell::RefCell,
-    collections::HashMap,
     io,
     net::{IpAddr, SocketAddr},
-    sync::{
-        Arc, Mutex, PoisonError,
-        atomic::{AtomicU32, Ordering::Relaxed},
-    },
+    sync::Arc,
     time::Duration,
 };
 use tokio::{
@@ -25,9 +22,10 @@ use tokio::{
     task::{JoinSet, yield_now},
     time::{Instant, sleep, sleep_until, timeout},
 };
+use tokio_rustls::TlsAcceptor;
 
-/// The longest message, and the length in front of it.
-const MESSAGE_SIZE: usize = 2 + u16::MAX as usize;
+/// The longest message with the length in front of it.
+const FRAME_SIZE: usize = 2 + MESSAGE_SIZE;
 /// Answers are sent when there are this many octets of them, and before the next read.
 const OUTPUT_SIZE: usize = 1 << 16;
 /// What a read asks for.
@@ -37,11 +35,6 @@ const MOST_LATE: usize = 128;
 const BACKLOG: i32 = 1024;
 /// How long a closing connection is read on, so that the last answers are not lost in a reset.
 const LINGER: Duration = Duration::from_millis(500);
-
-thread_local! {
-    /// Where an answer is made. It is never held across an await.
-    static REPLY: RefCell<Vec<u8>> = RefCell::new(vec![0; u16::MAX as usize]);
-}
 
 /// Opens a listening socket. Unlike UDP's, its port cannot be shared, so that a second server is told.
 pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
@@ -56,85 +49,23 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     Ok(socket.into())
 }
 
-/// The connections that there are.
-pub struct Connections {
-    most: usize,
-    most_per_client: usize,
-    idle_timeout: Duration,
-    open: Mutex<Open>,
-}
-
-#[derive(Default)]
-struct Open {
-    all: usize,
-    clients: HashMap<IpAddr, usize>,
-}
-
-impl Connections {
-    /// Connections within the limits of the configuration.
-    pub fn new(limits: &Limits) -> Connections {
-        Connections {
-            most: limits.tcp_connections,
-            most_per_client: limits.tcp_connections_per_client,
-            idle_timeout: limits.tcp_idle_timeout,
-            open: Mutex::default(),
-        }
-    }
-
-    /// Takes up a connection, or says which limit forbids it.
-    fn admit(&self, client: IpAddr) -> Result<(), &'static str> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.all >= self.most {
-            return Err("limit");
-        }
-        let count = open.clients.entry(client).or_default();
-        if *count >= self.most_per_client {
-            return Err("client_limit");
-        }
-        *count += 1;
-        open.all += 1;
-        Ok(())
-    }
-
-    fn release(&self, client: IpAddr) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.all -= 1;
-        if let Some(count) = open.clients.get_mut(&client) {
-            *count -= 1;
-            if *count == 0 {
-                open.clients.remove(&client);
-            }
-        }
-    }
-}
-
-/// What all TCP listeners of a server share.
+/// Serves the TCP connections of a listener.
 pub struct Streams {
-    core: Arc<Core>,
-    /// Locked for each count only; connections of several threads count in it.
-    writer: Mutex<Writer>,
-    draw: AtomicU32,
-    stop: watch::Sender<bool>,
-    /// Every connection holds a receiver: when all are gone, all have ended.
-    alive: watch::Sender<()>,
+    responder: Arc<Responder>,
+    tls: Option<TlsAcceptor>,
+    /// Announces HTTP/3 to clients of DoH (RFC 7838).
+    alternative: Option<https::Alternative>,
 }
 
 impl Streams {
-    /// No connections yet.
-    pub fn new(core: Arc<Core>) -> Arc<Streams> {
-        Arc::new(Streams {
-            writer: Mutex::new(core.metrics.writer(Transport::Tcp)),
-            draw: AtomicU32::new(super::random_seed().0 as u32),
-            stop: watch::channel(false).0,
-            alive: watch::channel(()).0,
-            core,
-        })
+    /// Do53 over TCP.
+    pub fn plain(responder: Arc<Responder>) -> Arc<Streams> {
+        Arc::new(Streams { responder, tls: None, alternative: None })
     }
 
-    /// Ends all connections: what was read is answered, nothing more is read.
-    pub async fn stop(&self) {
-        self.stop.send_replace(true);
-        self.alive.closed().await;
+    /// DoT, or DoH over HTTP/1.1 and HTTP/2, with HTTP/3 on a port if there is one.
+    pub fn encrypted(responder: Arc<Responder>, tls: TlsAcceptor, h3_port: Option<u16>) -> Arc<Streams> {
+        Arc::new(Streams { responder, tls: Some(tls), alternative: h3_port.and_then(https::alternative) })
     }
 
     /// Accepts connections until `stop` is true, or the sender is gone.
@@ -148,11 +79,14 @@ impl Streams {
             match accepted {
                 Ok((stream, client)) => {
                     failing = false;
-                    self.take(stream, client.ip().to_canonical());
+                    let client = client.ip().to_canonical();
+                    if let Some(place) = self.responder.core.admit(client) {
+                        tokio::spawn(self.clone().serve(stream, client, place));
+                    }
                 }
-                Err(error) if is_of_one_connection(&error) => self.arrived("failed"),
+                Err(error) if is_of_one_connection(&error) => self.responder.core.arrived("failed"),
                 Err(error) => {
-                    self.arrived("failed");
+                    self.responder.core.arrived("failed");
                     if !failing {
                         tracing::warn!("TCP connections cannot be accepted: {error}");
                     }
@@ -164,42 +98,20 @@ impl Streams {
         }
     }
 
-    fn arrived(&self, result: &str) {
-        self.core.metrics.tcp_connections_total.with_label_values(&[result]).inc();
-    }
-
-    fn take(self: &Arc<Self>, stream: TcpStream, client: IpAddr) {
-        if let Err(limit) = self.core.connections.admit(client) {
-            self.arrived(limit);
-            return;
+    async fn serve(self: Arc<Self>, stream: TcpStream, source: IpAddr, mut place: Place) {
+        let Ok(local) = stream.local_addr() else { return };
+        let client = Client { source, local: local.ip().to_canonical(), transport: self.responder.transport };
+        // An answer that is ready goes at once.
+        let _ = stream.set_nodelay(true);
+        let responder = self.responder.clone();
+        let Some(acceptor) = &self.tls else {
+            return Connection::new(responder, stream, client).run(place).await;
+        };
+        let Some(stream) = tls::handshake(&responder, acceptor, stream, &mut place).await else { return };
+        match client.transport {
+            Transport::Https => https::serve(responder, stream, client, self.alternative.clone(), place).await,
+            _ => Connection::new(responder, stream, client).run(place).await,
         }
-        self.arrived("accepted");
-        self.core.metrics.tcp_connections.inc();
-        let place = Place { streams: self.clone(), client, _alive: self.alive.subscribe() };
-        let stop = self.stop.subscribe();
-        tokio::spawn(async move {
-            if let Ok(local) = stream.local_addr() {
-                let local = local.ip().to_canonical();
-                let client = Client { source: client, local, transport: Transport::Tcp };
-                // An answer that is ready goes at once.
-                let _ = stream.set_nodelay(true);
-                Connection::new(place.streams.clone(), stream, client).run(stop).await;
-            }
-        });
-    }
-}
-
-/// A connection's place among those that are allowed.
-struct Place {
-    streams: Arc<Streams>,
-    client: IpAddr,
-    _alive: watch::Receiver<()>,
-}
-
-impl Drop for Place {
-    fn drop(&mut self) {
-        self.streams.core.connections.release(self.client);
-        self.streams.core.metrics.tcp_connections.dec();
     }
 }
 
@@ -220,7 +132,7 @@ enum End {
 }
 
 struct Connection<S> {
-    streams: Arc<Streams>,
+    responder: Arc<Responder>,
     stream: S,
     client: Client,
     input: Vec<u8>,
@@ -230,31 +142,35 @@ struct Connection<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    fn new(streams: Arc<Streams>, stream: S, client: Client) -> Connection<S> {
-        Connection { streams, stream, client, input: Vec::new(), output: Vec::new(), late: JoinSet::new() }
+    fn new(responder: Arc<Responder>, stream: S, client: Client) -> Connection<S> {
+        Connection { responder, stream, client, input: Vec::new(), output: Vec::new(), late: JoinSet::new() }
     }
 
-    async fn run(mut self, mut stop: watch::Receiver<bool>) {
-        let end = self.serve(&mut stop).await;
+    async fn run(mut self, mut place: Place) {
+        let end = self.serve(&mut place).await;
         // Others may wait for what this client has asked for.
         self.late.detach_all();
         match end {
             End::TimedOut(reason) => {
-                self.streams.core.metrics.tcp_timeouts.with_label_values(&[reason]).inc();
+                self.responder.core.timed_out(reason);
+                // Without a word to the end of it, a client by TLS has to take it for an attack.
+                let _ = timeout(LINGER, self.stream.shutdown()).await;
             }
             End::Closed => {}
             End::Close => {
                 // Octets that nobody reads would make the kernel reset the connection, and the answers be lost.
-                let _ = self.stream.shutdown().await;
                 let mut rest = [0; 512];
-                let drain = async { while matches!(self.stream.read(&mut rest).await, Ok(1..)) {} };
+                let drain = async {
+                    let _ = self.stream.shutdown().await;
+                    while matches!(self.stream.read(&mut rest).await, Ok(1..)) {}
+                };
                 let _ = timeout(LINGER, drain).await;
             }
         }
     }
 
-    async fn serve(&mut self, stop: &mut watch::Receiver<bool>) -> End {
-        let patience = self.streams.core.connections.idle_timeout;
+    async fn serve(&mut self, place: &mut Place) -> End {
+        let patience = self.responder.core.connections.patience;
         // When the connection is cut off: counted from the last answer, or the first octet of an incomplete message.
         let mut deadline = Instant::now() + patience;
         // Why nothing more is read. What was read is answered first.
@@ -273,11 +189,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             let reads = last.is_none() && self.late.len() < MOST_LATE;
             if reads {
-                self.input.reserve(READ_SIZE.min(MESSAGE_SIZE.saturating_sub(had)));
+                self.input.reserve(READ_SIZE.min(FRAME_SIZE.saturating_sub(had)));
             }
             tokio::select! {
                 biased;
-                _ = stop.wait_for(|stop| *stop), if last.is_none() => {
+                () = place.stopped(), if last.is_none() => {
                     last = Some(End::Close);
                     continue;
                 }
@@ -288,6 +204,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 read = self.stream.read_buf(&mut self.input), if reads => match read {
                     Ok(1..) => {}
                     Ok(0) => {
+                        last = Some(End::Closed);
+                        continue;
+                    }
+                    // Many clients by TLS go without a word, too.
+                    Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
                         last = Some(End::Closed);
                         continue;
                     }
@@ -333,10 +254,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 break;
             }
             let Some(query) = rest.get(..length) else { break };
-            if let Some(place) = self.streams.answer(&self.client, query, &mut self.output) {
-                let streams = self.streams.clone();
-                self.late.spawn(streams.answer_late(self.client, query.into(), place));
+            let at = self.output.len();
+            self.output.extend_from_slice(&[0; 2]);
+            if let Some(place) = self.responder.answer(&self.client, query, &mut self.output) {
+                self.late.spawn(self.responder.clone().answer_late(self.client, query.into(), place));
             }
+            frame(&mut self.output, at);
             start += 2 + length;
             answered += 1;
             if self.output.len() >= OUTPUT_SIZE {
@@ -367,69 +290,35 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 }
 
-/// Adds a reply with its length in front, if there is one.
-fn append(output: &mut Vec<u8>, reply: &[u8]) {
-    if !reply.is_empty() {
-        output.extend_from_slice(&(reply.len() as u16).to_be_bytes());
-        output.extend_from_slice(reply);
+/// Puts the length of the reply that follows at `at`, where there is room for it; without a reply, that goes.
+fn frame(output: &mut Vec<u8>, at: usize) {
+    match output.len() - at - 2 {
+        0 => output.truncate(at),
+        length => output[at..at + 2].copy_from_slice(&(length as u16).to_be_bytes()),
     }
 }
 
-impl Streams {
-    /// Answers one query, the answer and its length going to the end of `output`; or takes a place for it among those
-    /// that wait for others.
-    fn answer(&self, client: &Client, query: &[u8], output: &mut Vec<u8>) -> Option<Waiting> {
-        let moment = Moment { now: now(), draw: self.draw.fetch_add(1, Relaxed) };
-        let snapshot = self.core.snapshot.load();
-        REPLY.with_borrow_mut(|reply| {
-            let mut outcome = answer(&snapshot, &self.core.forwarding.cache, client, moment, query, reply);
-            if let Outcome::Forward(_) = outcome {
-                let place = self.core.forwarding.wait();
-                if place.is_some() {
-                    return place;
-                }
-                outcome = forward::fail(&snapshot, client, moment, query, reply, forward::NO_ROOM);
-            }
-            let answered = match outcome {
-                Outcome::Reply(answered) => Some(answered),
-                _ => None,
-            };
-            if answered.is_some_and(|answered| answered.refresh) {
-                forward::refresh(&self.core, client, query);
-            }
-            self.count(answered.as_ref());
-            append(output, answered.map_or(&[], |answered| &reply[..answered.len.min(u16::MAX.into())]));
-            None
-        })
-    }
-
-    /// Answers one query that others have to be asked for. The reply is empty if there is nothing to say.
-    async fn answer_late(self: Arc<Self>, client: Client, query: Box<[u8]>, place: Waiting) -> Vec<u8> {
-        let response = respond(&self.core, &client, &query).await;
-        drop(place);
-        self.count(response.as_ref().map(|(answered, _)| answered));
-        response.map_or(Vec::new(), |(_, reply)| reply)
-    }
-
-    fn count(&self, answered: Option<&Answered>) {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
-        match answered {
-            None => writer.dropped(Dropped::Silent),
-            Some(answered) => {
-                writer.make_room(self.core.snapshot.load().view_labels().len());
-                writer.answered(answered);
-            }
-        }
-    }
+/// Adds a reply with its length in front, if there is one.
+fn append(output: &mut Vec<u8>, reply: &[u8]) {
+    let at = output.len();
+    output.extend_from_slice(&[0; 2]);
+    output.extend_from_slice(reply);
+    frame(output, at);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::listen::tests::{core, limits};
+    use crate::{
+        forward,
+        listen::{
+            Core, Limits,
+            tests::{core, limits},
+        },
+    };
 
     struct Server {
-        streams: Arc<Streams>,
+        core: Arc<Core>,
         address: SocketAddr,
         _stop: watch::Sender<bool>,
     }
@@ -437,10 +326,11 @@ mod tests {
     fn server() -> Server {
         let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
         let address = listener.local_addr().unwrap();
-        let streams = Streams::new(core(&limits()));
+        let core = core(&limits());
+        let streams = Streams::plain(Responder::new(&core, Transport::Tcp));
         let (stop, stopped) = watch::channel(false);
-        tokio::spawn(streams.clone().accept(TcpListener::from_std(listener).unwrap(), stopped));
-        Server { streams, address, _stop: stop }
+        tokio::spawn(streams.accept(TcpListener::from_std(listener).unwrap(), stopped));
+        Server { core, address, _stop: stop }
     }
 
     impl Server {
@@ -449,7 +339,7 @@ mod tests {
         }
 
         fn has(&self, line: &str) -> bool {
-            self.streams.core.metrics.text().lines().any(|other| other == line)
+            self.core.metrics.text().lines().any(|other| other == line)
         }
     }
 
@@ -564,7 +454,7 @@ mod tests {
         client.try_write(&message(b"x")).unwrap();
         assert!(sent > 10 * READ_SIZE, "{sent}");
         assert!(receive(&mut client).await.is_some());
-        let metrics = server.streams.core.metrics.text();
+        let metrics = server.core.metrics.text();
         let line =
             metrics.lines().find(|line| line.starts_with(r#"zonal_dropped_total{reason="silent",transport="tcp"}"#));
         let dropped: usize = line.and_then(|line| line.rsplit(' ').next()).unwrap().parse().unwrap();
@@ -590,10 +480,6 @@ mod tests {
         let mut client = server.client().await;
         client.write_all(&message(b"x")).await.unwrap();
         assert!(receive(&mut client).await.is_some(), "a place that is free again");
-
-        let connections = Connections::new(&limits());
-        let results: Vec<_> = (0..12).map(|n| connections.admit(IpAddr::from([10, 0, 0, n]))).collect();
-        assert_eq!(results[9..], [Ok(()), Err("limit"), Err("limit")]);
     }
 
     #[tokio::test]
@@ -602,7 +488,7 @@ mod tests {
         let mut client = server.client().await;
         client.write_all(&[message(b"x"), vec![0, 9, b'i', b'n']].concat()).await.unwrap();
         assert_eq!(receive(&mut client).await.as_deref(), Some("x at 127.0.0.1"));
-        let (_, ended) = tokio::join!(server.streams.stop(), ended(&mut client));
+        let (_, ended) = tokio::join!(server.core.connections.stop(), ended(&mut client));
         assert!(ended);
     }
     /// A query that is answered after so many hundredths of a second.
@@ -656,7 +542,7 @@ mod tests {
             assert_eq!(received(&mut client).await.as_deref(), Some("late"));
             ended(&mut client).await
         };
-        let (_, ended) = tokio::join!(server.streams.stop(), late);
+        let (_, ended) = tokio::join!(server.core.connections.stop(), late);
         assert!(ended);
     }
 
@@ -677,11 +563,11 @@ mod tests {
         assert!(texts[..MOST_LATE].iter().all(is_first_half) && !texts[MOST_LATE..].iter().any(is_first_half));
 
         let limits = Limits { forwarding: forward::Limits { waiting: 1, ..Default::default() }, ..limits() };
-        let streams = Streams::new(core(&limits));
+        let responder = Responder::new(&core(&limits), Transport::Tcp);
         let client = Client { source: [127, 0, 0, 1].into(), local: [127, 0, 0, 1].into(), transport: Transport::Tcp };
         let (mut output, query) = (Vec::new(), &b"late, whatever it is"[..]);
-        let place = streams.answer(&client, query, &mut output);
+        let place = responder.answer(&client, query, &mut output);
         assert!(place.is_some() && output.is_empty());
-        assert!(streams.answer(&client, query, &mut output).is_none() && !output.is_empty(), "no room: it fails");
+        assert!(responder.answer(&client, query, &mut output).is_none() && !output.is_empty(), "no room: it fails");
     }
 }

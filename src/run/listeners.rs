@@ -1,9 +1,19 @@
 //! The addresses that queries are taken on, and their sockets and threads.
 
 use crate::{
+    answer::Transport,
     config::Config,
-    listen::{Core, stream, udp},
+    listen::{
+        Core,
+        quic::{self, Quic},
+        responder::Responder,
+        stream::{self, Streams},
+        tls, udp,
+    },
+    manifest::Protocol,
 };
+use anyhow::Context;
+use rustls::server::ResolvesServerCert;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, io,
@@ -15,6 +25,7 @@ use std::{
     thread::JoinHandle,
 };
 use tokio::{net::TcpListener, runtime::Handle, sync::watch};
+use tokio_rustls::TlsAcceptor;
 
 /// The port of addresses that nobody has configured.
 pub const DEFAULT_PORT: u16 = 5300;
@@ -59,34 +70,38 @@ impl fmt::Display for BindError {
 
 impl std::error::Error for BindError {}
 
+/// What takes the queries on an address by one protocol.
+#[derive(Default)]
 struct Listener {
+    /// Stops the threads.
     udp_stop: Arc<AtomicBool>,
-    tcp_stop: watch::Sender<bool>,
     threads: Vec<JoinHandle<()>>,
+    /// Stops the tasks that accept connections.
+    accept_stop: watch::Sender<bool>,
+    quic: Option<Arc<Quic>>,
 }
 
 impl Listener {
     fn stop(&self) {
         self.udp_stop.store(true, Relaxed);
-        self.tcp_stop.send_replace(true);
+        self.accept_stop.send_replace(true);
     }
 }
 
 /// All listeners of the server.
 pub struct Listeners {
     core: Arc<Core>,
-    streams: Arc<stream::Streams>,
     runtime: Handle,
-    open: BTreeMap<SocketAddr, Listener>,
+    open: BTreeMap<(SocketAddr, Protocol), Listener>,
 }
 
 impl Listeners {
-    /// None yet. TCP connections are served by `runtime`.
+    /// None yet. Connections are served by `runtime`.
     pub fn new(core: Arc<Core>, runtime: Handle) -> Listeners {
-        Listeners { streams: stream::Streams::new(core.clone()), core, runtime, open: BTreeMap::new() }
+        Listeners { core, runtime, open: BTreeMap::new() }
     }
 
-    /// Takes queries on one more address, over UDP and TCP. Returns the address, with the port that was chosen for 0.
+    /// Takes queries on one more address by Do53: over UDP and TCP. Returns the address, with the port that was chosen for 0.
     pub fn open(&mut self, address: SocketAddr) -> Result<SocketAddr, BindError> {
         let failed = |transport| move |error| BindError { transport, address, error };
         // TCP is the first, because its port cannot be shared: another server on this address is found out.
@@ -95,35 +110,89 @@ impl Listeners {
         let udp = udp::bind(address).map_err(failed("UDP"))?;
         let _runtime = self.runtime.enter();
         let tcp = TcpListener::from_std(tcp).map_err(failed("TCP"))?;
-        let udp_stop = Arc::new(AtomicBool::new(false));
-        let threads = udp::start(&self.core, udp, &udp_stop).map_err(failed("UDP"))?;
-        let (tcp_stop, stopped) = watch::channel(false);
-        self.runtime.spawn(self.streams.clone().accept(tcp, stopped));
-        self.open.insert(address, Listener { udp_stop, tcp_stop, threads });
+        let mut listener = Listener::default();
+        listener.threads = udp::start(&self.core, udp, &listener.udp_stop).map_err(failed("UDP"))?;
+        let streams = Streams::plain(Responder::new(&self.core, Transport::Tcp));
+        self.runtime.spawn(streams.accept(tcp, listener.accept_stop.subscribe()));
+        self.open.insert((address, Protocol::Do53), listener);
         Ok(address)
     }
 
-    /// The addresses.
-    pub fn addresses(&self) -> Vec<SocketAddr> {
-        self.open.keys().copied().collect()
+    /// Takes queries on one more address by an encrypted protocol: over TCP or QUIC, or over both for DoH. Returns the
+    /// address, with the port that was chosen for 0.
+    pub fn open_encrypted(
+        &mut self,
+        address: SocketAddr,
+        protocol: Protocol,
+        certificate: Arc<dyn ResolvesServerCert>,
+    ) -> anyhow::Result<SocketAddr> {
+        let failed = |transport| move |error| BindError { transport, address, error };
+        let _runtime = self.runtime.enter();
+        let config = |transport| tls::config(transport, certificate.clone()).context("TLS cannot be set up");
+        let (over_tcp, over_quic) = match protocol {
+            Protocol::DoH => (Some(Transport::Https), Some(Transport::H3)),
+            Protocol::DoQ => (None, Some(Transport::Quic)),
+            Protocol::DoT | Protocol::Do53 => (Some(Transport::Tls), None),
+        };
+        let mut listener = Listener::default();
+        let mut address = address;
+        let tcp = over_tcp.map(|transport| stream::bind(address).map(|socket| (socket, transport)));
+        let tcp = tcp.transpose().map_err(failed("TCP"))?;
+        if let Some((tcp, _)) = &tcp {
+            address = tcp.local_addr().map_err(failed("TCP"))?;
+        }
+        if let Some(transport) = over_quic {
+            let socket = quic::bind(address).map_err(failed("UDP"))?;
+            address = socket.local_addr().map_err(failed("UDP"))?;
+            let quic = Quic::new(Responder::new(&self.core, transport), socket, config(transport)?)?;
+            self.runtime.spawn(quic.clone().accept(listener.accept_stop.subscribe()));
+            listener.quic = Some(quic);
+        }
+        if let Some((tcp, transport)) = tcp {
+            let tcp = TcpListener::from_std(tcp).map_err(failed("TCP"))?;
+            let acceptor = TlsAcceptor::from(Arc::new(config(transport)?));
+            let h3_port = (transport == Transport::Https).then_some(address.port());
+            let streams = Streams::encrypted(Responder::new(&self.core, transport), acceptor, h3_port);
+            self.runtime.spawn(streams.accept(tcp, listener.accept_stop.subscribe()));
+        }
+        self.open.insert((address, protocol), listener);
+        Ok(address)
     }
 
-    /// Takes queries on exactly these addresses from now on. Returns those that cannot be bound.
+    /// The addresses that queries by Do53 are taken on.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let do53 = self.open.keys().filter(|(_, protocol)| *protocol == Protocol::Do53);
+        do53.map(|(address, _)| *address).collect()
+    }
+
+    /// All addresses, for people.
+    pub fn names(&self) -> Vec<String> {
+        let name = |(address, protocol): &(SocketAddr, Protocol)| match protocol {
+            Protocol::Do53 => address.to_string(),
+            protocol => format!("{address} ({protocol})"),
+        };
+        self.open.keys().map(name).collect()
+    }
+
+    /// Takes queries by Do53 on exactly these addresses from now on. Returns those that cannot be bound.
     pub fn set(&mut self, addresses: &BTreeSet<SocketAddr>) -> Vec<BindError> {
-        let gone: Vec<SocketAddr> = self.open.keys().filter(|open| !addresses.contains(open)).copied().collect();
-        for address in gone {
-            if let Some(listener) = self.open.remove(&address) {
+        let open = self.addresses();
+        for gone in open.iter().filter(|open| !addresses.contains(open)) {
+            if let Some(listener) = self.open.remove(&(*gone, Protocol::Do53)) {
                 listener.stop();
             }
         }
-        let new: Vec<SocketAddr> = addresses.iter().filter(|new| !self.open.contains_key(new)).copied().collect();
+        let new: Vec<SocketAddr> = addresses.iter().filter(|new| !open.contains(new)).copied().collect();
         new.into_iter().filter_map(|address| self.open(address).err()).collect()
     }
 
     /// Stops reading, and waits until what was read is answered.
     pub async fn stop(self) {
         self.open.values().for_each(Listener::stop);
-        self.streams.stop().await;
+        self.core.connections.stop().await;
+        for quic in self.open.values().filter_map(|listener| listener.quic.as_ref()) {
+            quic.closed().await;
+        }
         let threads: Vec<JoinHandle<()>> = self.open.into_values().flat_map(|listener| listener.threads).collect();
         let join = move || threads.into_iter().for_each(|thread| drop(thread.join()));
         let _ = tokio::task::spawn_blocking(join).await;

@@ -82,8 +82,8 @@ pub struct Door {
     pub az: Option<Az>,
     /// Whom it lets in; none: those of `views`.
     allowed: Option<Vec<IpNet>>,
-    /// It takes Do53.
-    takes_do53: bool,
+    /// Which protocols an inbound one takes.
+    protocols: Vec<Protocol>,
     /// The networks connected to its VPC, and that itself.
     pub neighbours: Arc<HashSet<NetworkAt>>,
 }
@@ -209,7 +209,8 @@ impl Networks {
             let Some(&network) = self.at.get(&Network::Vpc(id.clone())) else { continue };
             for address in &vpc.resolver_addresses {
                 let (id, path, neighbours) = (id.clone(), Path::InVpc, self.neighbours(network));
-                let door = Door { id, path, vpc: network, az: None, allowed: None, takes_do53: true, neighbours };
+                let (allowed, protocols) = (None, Vec::new());
+                let door = Door { id, path, vpc: network, az: None, allowed, protocols, neighbours };
                 self.doors.insert(*address, door);
             }
         }
@@ -228,7 +229,7 @@ impl Networks {
                     vpc,
                     az: address.availability_zone_id.as_ref().map(|az| azs.number(az)),
                     allowed: (!allowed.is_empty()).then(|| allowed.clone()),
-                    takes_do53: endpoint.protocols.contains(&Protocol::Do53),
+                    protocols: endpoint.protocols.clone(),
                     neighbours: self.neighbours(vpc),
                 };
                 self.doors.insert(address.ip, door);
@@ -268,12 +269,12 @@ impl Networks {
 
     /// Finds out who asks (resolution.md 1).
     #[inline]
-    pub fn identify(&self, source: IpAddr, local: IpAddr) -> Result<Found<'_>, Refusal> {
+    pub fn identify(&self, source: IpAddr, local: IpAddr, protocol: Protocol) -> Result<Found<'_>, Refusal> {
         let members = self.holding(source);
         let found = match self.doors.get(&local) {
             None => self.without_door(members)?,
             Some(door) if door.path == Path::InVpc => self.through_vpc_door(door, members)?,
-            Some(door) => self.through_inbound_door(door, source, members)?,
+            Some(door) => self.through_inbound_door(door, source, members, protocol)?,
         };
         match self.vpc(found.vpc) {
             Some(vpc) if found.path == Path::InVpc && !vpc.enable_dns_support => Err(Refusal::DnsDisabled),
@@ -317,6 +318,7 @@ impl Networks {
         door: &'n Door,
         source: IpAddr,
         members: &[Member],
+        protocol: Protocol,
     ) -> Result<Found<'n>, Refusal> {
         let known = members.iter().find(|member| door.neighbours.contains(&member.network));
         let is_allowed = match &door.allowed {
@@ -326,7 +328,7 @@ impl Networks {
         if !is_allowed {
             return Err(Refusal::Stranger);
         }
-        if !door.takes_do53 {
+        if !door.protocols.contains(&protocol) {
             return Err(Refusal::Transport);
         }
         let subnet = known.and_then(|member| member.subnet);

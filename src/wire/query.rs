@@ -72,6 +72,8 @@ pub mod option {
     pub const COOKIE: u16 = 10;
     /// edns-tcp-keepalive (RFC 7828).
     pub const TCP_KEEPALIVE: u16 = 11;
+    /// Padding (RFC 7830).
+    pub const PADDING: u16 = 12;
     /// Extended DNS errors (RFC 8914).
     pub const EDE: u16 = 15;
 }

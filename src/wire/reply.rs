@@ -9,6 +9,9 @@ const OPT: usize = 11;
 /// The length of a server cookie option: code and length, the client's 8 octets, the server's 16 (RFC 9018).
 const COOKIE_OPTION: usize = 4 + 8 + 16;
 
+/// What padded replies are a multiple of, in octets (RFC 8467, 4.1).
+const PADDING_BLOCK: usize = 468;
+
 /// The sections behind the question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
@@ -43,6 +46,8 @@ pub struct Opt<'a> {
     pub cookie: Option<[u8; 24]>,
     /// The idle timeout of the connection in units of 100 ms, if it is asked for.
     pub keepalive: Option<u16>,
+    /// The reply's length is to tell nothing of what is in it (RFC 7830).
+    pub padded: bool,
 }
 
 impl Opt<'_> {
@@ -233,9 +238,24 @@ impl<'a> Reply<'a> {
                 .write_option(option::EDE, &[&code, text[0].as_bytes(), text[1].as_bytes(), text[2].as_bytes()])
                 .or_else(|Full| self.write_option(option::EDE, &[&code]));
         }
+        if opt.padded {
+            self.write_padding();
+        }
         let length = (self.len - start - OPT) as u16;
         self.patch(start + OPT - 2, length);
         self.counts[Section::Additional as usize] += 1;
+    }
+
+    /// Fills the reply up to a whole number of blocks, or as far as there is room.
+    fn write_padding(&mut self) {
+        let data = self.len + 4;
+        let end = data.next_multiple_of(PADDING_BLOCK).min(self.limit);
+        if data <= end {
+            self.patch(self.len, option::PADDING);
+            self.patch(self.len + 2, (end - data) as u16);
+            self.buffer[data..end].fill(0);
+            self.len = end;
+        }
     }
 
     fn write_option(&mut self, code: u16, data: &[&[u8]]) -> Result<(), Full> {

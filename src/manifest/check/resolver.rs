@@ -28,10 +28,6 @@ impl Checker<'_> {
                     self.help(format!("its CIDR blocks are {}", list(&vpc.cidr_blocks)));
                 }
             }
-            for (at, protocol) in endpoint.protocols.iter().enumerate().filter(|(_, p)| **p != Protocol::Do53) {
-                let message = format!("{protocol} is not served yet by this version");
-                self.warning(KIND, id, format!("protocols[{at}]"), message);
-            }
             if endpoint.protocols.is_empty() {
                 self.warning(KIND, id, "protocols", "without a protocol, every query is refused");
             }

@@ -485,11 +485,6 @@ fn zones_and_rules() {
         ),
         (
             "[{ip: 10.2.0.53}]",
-            "[{ip: 10.2.0.53}], protocols: [Do53, doq]",
-            &["warning: resolver_endpoints.in.protocols[1]: DoQ is not served yet"],
-        ),
-        (
-            "[{ip: 10.2.0.53}]",
             "[{ip: 10.2.0.53}], protocols: []",
             &["warning: resolver_endpoints.in.protocols: without a protocol"],
         ),

@@ -212,9 +212,6 @@ transit_gateways: {tgw-eu: {attachments: []}}
         d.shown(&problems),
         [
             "example.yaml:13:17: error: vpcs.vpc-app.profile_id: `profile_id` is not served yet by this version (take it out)",
-            "example.yaml:85:23: warning: resolver_endpoints.rslvr-in-1.protocols[1]: DoT is not served yet by this version",
-            "example.yaml:85:28: warning: resolver_endpoints.rslvr-in-1.protocols[2]: DoH is not served yet by this version",
-            "example.yaml:85:33: warning: resolver_endpoints.rslvr-in-1.protocols[3]: DoQ is not served yet by this version",
             "example.yaml:106:3: warning: forwarders.fwd-ad: forwarders are not served yet by this version: each is a client \
              like others",
         ]

@@ -1,0 +1,329 @@
+//! DNS over HTTPS (RFC 8484): the requests, whatever the version of HTTP, and the connections of HTTP/1.1 and HTTP/2.
+
+use super::{
+    connections::Place,
+    responder::{MESSAGE_SIZE, Responder},
+};
+use crate::{answer::Client, wire::response::Response as Message};
+use data_encoding::BASE64URL_NOPAD;
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Incoming},
+    header::{ALLOW, ALT_SVC, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue},
+    http::request::Parts,
+    service::service_fn,
+};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+};
+use std::{
+    convert::Infallible,
+    pin::pin,
+    sync::{Arc, Mutex, PoisonError},
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    time::{Instant, sleep_until, timeout},
+};
+
+/// Where queries are taken.
+const PATH: &str = "/dns-query";
+const MEDIA_TYPE: &str = "application/dns-message";
+/// The most that the header of a request may take, in octets.
+pub const HEADER_SIZE: usize = 16 << 10;
+/// How many requests of a connection are answered at the same time.
+pub const MOST_STREAMS: u32 = 256;
+/// How long an HTTP/3 server is known to clients, in seconds.
+const ALTERNATIVE_AGE: u32 = 86_400;
+/// SOA, and where its last field is, counted from the end of its data (RFC 1035, 3.3.13).
+const SOA: u16 = 6;
+
+/// What announces another server of the same (RFC 7838).
+pub type Alternative = HeaderValue;
+
+/// Announces HTTP/3 on this port.
+pub fn alternative(port: u16) -> Option<Alternative> {
+    HeaderValue::from_str(&format!("h3=\":{port}\"; ma={ALTERNATIVE_AGE}")).ok()
+}
+
+/// Why a request has no query in it that can be answered.
+pub struct Fault(pub StatusCode, pub &'static str);
+
+/// Answers a request. Its body is asked for only if it may have a query in it.
+pub async fn respond(
+    responder: &Arc<Responder>,
+    client: Client,
+    parts: &Parts,
+    body: impl Future<Output = Result<Bytes, Fault>>,
+) -> Response<Bytes> {
+    let reply = match query(parts, body).await {
+        Ok(query) => responder.respond(client, &query).await,
+        Err(fault) => return refuse(fault),
+    };
+    if reply.is_empty() {
+        return refuse(Fault(StatusCode::BAD_REQUEST, "this is no DNS query"));
+    }
+    // What one client is answered is not for others: they may have other views.
+    let cache_control = format!("private, max-age={}", freshness(&reply));
+    let mut response = Response::new(Bytes::from(reply));
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
+    if let Ok(value) = HeaderValue::from_str(&cache_control) {
+        headers.insert(CACHE_CONTROL, value);
+    }
+    measure(&mut response);
+    response
+}
+
+/// The DNS message in a request.
+async fn query(parts: &Parts, body: impl Future<Output = Result<Bytes, Fault>>) -> Result<Bytes, Fault> {
+    if parts.uri.path() != PATH {
+        return Err(Fault(StatusCode::NOT_FOUND, "queries are taken at /dns-query"));
+    }
+    match parts.method {
+        Method::GET => {
+            let mut parameters = parts.uri.query().unwrap_or_default().split('&');
+            let dns = parameters
+                .find_map(|parameter| parameter.strip_prefix("dns="))
+                .ok_or(Fault(StatusCode::BAD_REQUEST, "the parameter `dns` is missing"))?;
+            let query = BASE64URL_NOPAD
+                .decode(dns.as_bytes())
+                .map_err(|_| Fault(StatusCode::BAD_REQUEST, "the parameter `dns` is not base64url without padding"))?;
+            Ok(query.into())
+        }
+        Method::POST if !is_message(&parts.headers) => {
+            Err(Fault(StatusCode::UNSUPPORTED_MEDIA_TYPE, "the content type of a query is application/dns-message"))
+        }
+        Method::POST => {
+            let length = parts.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<u64>().ok());
+            if length.is_some_and(|length| length > MESSAGE_SIZE as u64) {
+                return Err(TOO_LARGE);
+            }
+            body.await
+        }
+        _ => Err(Fault(StatusCode::METHOD_NOT_ALLOWED, "the methods are GET and POST")),
+    }
+}
+
+/// A body is longer than any message.
+pub const TOO_LARGE: Fault = Fault(StatusCode::PAYLOAD_TOO_LARGE, "a DNS message has at most 65535 octets");
+/// A body does not come in time.
+pub const TOO_SLOW: Fault = Fault(StatusCode::REQUEST_TIMEOUT, "the query did not come in time");
+/// A body does not come.
+pub const BROKEN: Fault = Fault(StatusCode::BAD_REQUEST, "the query did not come whole");
+
+fn is_message(headers: &HeaderMap) -> bool {
+    let content_type = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    content_type.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case(MEDIA_TYPE)
+}
+
+fn refuse(Fault(status, text): Fault) -> Response<Bytes> {
+    let mut response = Response::new(Bytes::from(format!("{text}\n")));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(ALLOW, HeaderValue::from_static("GET, POST"));
+    }
+    measure(&mut response);
+    response
+}
+
+fn measure(response: &mut Response<Bytes>) {
+    let length = response.body().len();
+    response.headers_mut().insert(CONTENT_LENGTH, length.into());
+}
+
+/// For how many seconds a reply holds: the smallest TTL of its answer, and if that is negative no longer than its SOA
+/// record says (RFC 8484, 5.1; RFC 2308, 5).
+fn freshness(reply: &[u8]) -> u32 {
+    let Some(message) = Message::read(reply) else { return 0 };
+    let answer = message.sections[0].iter().map(|record| record.ttl);
+    let negative = message.sections[1].iter().filter(|record| record.rtype == SOA).map(|record| {
+        let minimum = record.rdata.last_chunk().map_or(0, |minimum| u32::from_be_bytes(*minimum));
+        record.ttl.min(minimum)
+    });
+    answer.chain(negative).min().unwrap_or(0)
+}
+
+/// How many requests of a connection are being answered, and since when.
+struct Activity(Mutex<(usize, Instant)>);
+
+impl Activity {
+    fn begin(self: &Arc<Self>) -> Turn {
+        self.change(|open| open + 1);
+        Turn(self.clone())
+    }
+
+    fn change(&self, change: impl Fn(usize) -> usize) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        *state = (change(state.0), Instant::now());
+    }
+
+    /// Since when there has been no request; now if there is one.
+    fn idle_since(&self) -> Instant {
+        match *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+            (0, since) => since,
+            _ => Instant::now(),
+        }
+    }
+}
+
+/// A request that is being answered.
+struct Turn(Arc<Activity>);
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.0.change(|open| open - 1);
+    }
+}
+
+/// Serves a connection of HTTP/1.1 or HTTP/2 to its end.
+pub async fn serve(
+    responder: Arc<Responder>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    client: Client,
+    alternative: Option<Alternative>,
+    mut place: Place,
+) {
+    let core = responder.core.clone();
+    let patience = core.connections.patience;
+    let activity = Arc::new(Activity(Mutex::new((0, Instant::now()))));
+    let service = service_fn(|request: Request<Incoming>| {
+        let (turn, responder, alternative) = (activity.begin(), responder.clone(), alternative.clone());
+        async move {
+            let (parts, body) = request.into_parts();
+            let mut response = respond(&responder, client, &parts, async {
+                match timeout(patience, Limited::new(body, MESSAGE_SIZE).collect()).await {
+                    Ok(Ok(body)) => Ok(body.to_bytes()),
+                    Ok(Err(error)) if error.is::<LengthLimitError>() => Err(TOO_LARGE),
+                    Ok(Err(_)) => Err(BROKEN),
+                    Err(_) => {
+                        responder.core.timed_out("incomplete");
+                        Err(TOO_SLOW)
+                    }
+                }
+            })
+            .await;
+            if let Some(alternative) = alternative {
+                response.headers_mut().insert(ALT_SVC, alternative);
+            }
+            drop(turn);
+            Ok::<_, Infallible>(response.map(Full::new))
+        }
+    });
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().timer(TokioTimer::new()).header_read_timeout(patience).max_buf_size(HEADER_SIZE);
+    builder
+        .http2()
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(MOST_STREAMS)
+        .max_header_list_size(HEADER_SIZE as u32);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut deadline = Instant::now() + patience;
+    let mut ending = false;
+    loop {
+        tokio::select! {
+            // A client that goes away or asks nonsense is its own concern.
+            _ = connection.as_mut() => return,
+            () = place.stopped(), if !ending => {
+                connection.as_mut().graceful_shutdown();
+                (ending, deadline) = (true, Instant::now() + patience);
+            }
+            () = sleep_until(deadline) => {
+                let end = activity.idle_since() + patience;
+                if ending {
+                    // It does not even read.
+                    return core.timed_out("unread");
+                } else if end > Instant::now() {
+                    deadline = end;
+                } else {
+                    core.timed_out("idle");
+                    connection.as_mut().graceful_shutdown();
+                    (ending, deadline) = (true, Instant::now() + patience);
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{answer::Transport, listen::tests};
+
+    async fn ask(request: Request<&[u8]>) -> Response<Bytes> {
+        let responder = Responder::new(&tests::core(&tests::limits()), Transport::Https);
+        let local = [127, 0, 0, 1].into();
+        let client = Client { source: local, local, transport: Transport::Https };
+        let (parts, body) = request.into_parts();
+        respond(&responder, client, &parts, async { Ok(Bytes::copy_from_slice(body)) }).await
+    }
+
+    #[tokio::test]
+    async fn requests_are_told_apart() {
+        let get = |uri: &str| Request::get(uri).body(&b""[..]).unwrap();
+        let post = |content_type: &str, body: &'static [u8]| {
+            Request::post("https://zonal/dns-query").header(CONTENT_TYPE, content_type).body(body).unwrap()
+        };
+        let long = Request::post("/dns-query").header(CONTENT_TYPE, MEDIA_TYPE).header(CONTENT_LENGTH, 65_536);
+        for (request, status, text) in [
+            (get("/dns-query?dns=aGVsbG8"), 200, "hello at 127.0.0.1"),
+            (get("/dns-query?a=b&dns=_-8#f"), 200, "\u{fffd}\u{fffd} at 127.0.0.1"),
+            (post(MEDIA_TYPE, b"hello"), 200, "hello at 127.0.0.1"),
+            (post("Application/DNS-Message; x=y", b"late\0"), 200, "late\0"),
+            (get("/dns-query?dns=aGVsbG8="), 400, "the parameter `dns` is not base64url without padding\n"),
+            (get("/dns-query?dns=a+/v"), 400, "the parameter `dns` is not base64url without padding\n"),
+            (get("/dns-query?DNS=aGVsbG8"), 400, "the parameter `dns` is missing\n"),
+            (get("/dns-query"), 400, "the parameter `dns` is missing\n"),
+            (post(MEDIA_TYPE, b"drop"), 400, "this is no DNS query\n"),
+            (get("/"), 404, "queries are taken at /dns-query\n"),
+            (get("/dns-query/?dns=aGVsbG8"), 404, "queries are taken at /dns-query\n"),
+            (Request::head("/dns-query?dns=aGVsbG8").body(&b""[..]).unwrap(), 405, "the methods are GET and POST\n"),
+            (Request::put("/dns-query").body(&b""[..]).unwrap(), 405, "the methods are GET and POST\n"),
+            (long.body(&b""[..]).unwrap(), 413, "a DNS message has at most 65535 octets\n"),
+            (post("application/json", b"{}"), 415, "the content type of a query is application/dns-message\n"),
+            (
+                Request::post("/dns-query").body(&b"x"[..]).unwrap(),
+                415,
+                "the content type of a query is application/dns-message\n",
+            ),
+        ] {
+            let what = format!("{request:?}");
+            let response = ask(request).await;
+            assert_eq!(response.status(), status, "{what}");
+            assert_eq!(response.headers()[CONTENT_LENGTH], response.body().len().to_string().as_str(), "{what}");
+            assert_eq!(response.headers().contains_key(ALLOW), status == 405);
+            assert_eq!(response.headers()[CONTENT_TYPE] == MEDIA_TYPE, status == 200);
+            assert_eq!(String::from_utf8_lossy(response.body()), text, "{what}");
+        }
+    }
+
+    #[test]
+    fn a_reply_is_as_fresh_as_its_records() {
+        let message = |answers: &[u32], soa: Option<(u32, u32)>| {
+            let mut message = vec![0, 0, 0x84, 0, 0, 0, 0, answers.len() as u8, 0, soa.is_some() as u8, 0, 0];
+            for ttl in answers {
+                message.extend_from_slice(&[&[0, 0, 1, 0, 1][..], &ttl.to_be_bytes(), &[0, 4, 127, 0, 0, 1]].concat());
+            }
+            if let Some((ttl, minimum)) = soa {
+                message.extend_from_slice(&[&[0, 0, 6, 0, 1][..], &ttl.to_be_bytes(), &[0, 22], &[0; 18]].concat());
+                message.extend_from_slice(&minimum.to_be_bytes());
+            }
+            message
+        };
+        for (answers, soa, expected) in [
+            (&[60, 5, 300][..], None, 5),
+            (&[], Some((60, 5)), 5),
+            (&[], Some((5, 60)), 5),
+            (&[2], Some((5, 60)), 2),
+            (&[], None, 0),
+        ] {
+            assert_eq!(freshness(&message(answers, soa)), expected, "{answers:?} {soa:?}");
+        }
+        assert_eq!(freshness(b"no message"), 0);
+    }
+}

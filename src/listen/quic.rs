@@ -1,0 +1,321 @@
+//! DNS over QUIC (RFC 9250), and DNS over HTTP/3.
+
+use super::{
+    connections::Place,
+    https::{self, BROKEN, Fault, HEADER_SIZE, MOST_STREAMS, TOO_LARGE, TOO_SLOW},
+    responder::{MESSAGE_SIZE, Responder},
+    tls,
+};
+use crate::{
+    answer::{Client, Transport},
+    wire::query::{HEADER, LookupName, Packet},
+};
+use anyhow::Context;
+use hyper::body::{Buf, Bytes};
+use quinn::{
+    Connection, Endpoint, EndpointConfig, Incoming, ReadToEndError, RecvStream, SendStream, ServerConfig,
+    TransportConfig, VarInt, crypto::rustls::QuicServerConfig,
+};
+use socket2::{Domain, Protocol, Socket, Type};
+use std::{
+    io,
+    net::{SocketAddr, UdpSocket},
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{
+    sync::watch,
+    task::JoinSet,
+    time::{Instant, sleep_until, timeout},
+};
+
+/// With so many handshakes on their way, a client has to show first that its address is its own.
+const MOST_UNPROVEN: usize = 32;
+/// The least that QUIC itself takes for idle: less than this would cut off a client that waits for a late answer.
+const LEAST_IDLE: Duration = Duration::from_secs(10);
+/// How much of what a client sends, and of what it does not take, is kept, in octets.
+const WINDOW: u32 = 1 << 20;
+const RECEIVE_BUFFER: usize = 1 << 20;
+/// How long the last answers of HTTP/3 may take to arrive.
+const LINGER: Duration = Duration::from_millis(500);
+
+/// Error codes (RFC 9250, 8.4).
+const NO_ERROR: VarInt = VarInt::from_u32(0);
+const PROTOCOL_ERROR: VarInt = VarInt::from_u32(2);
+const UNSPECIFIED_ERROR: VarInt = VarInt::from_u32(5);
+
+/// Opens a socket, of which there is one for an address: a second server is told.
+pub fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+    let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    // More than the system allows is no reason to fail.
+    let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket.into())
+}
+
+/// Serves the QUIC connections of a listener.
+pub struct Quic {
+    responder: Arc<Responder>,
+    endpoint: Endpoint,
+    /// Every handshake holds one more.
+    handshakes: Arc<()>,
+}
+
+impl Quic {
+    /// DoQ or DoH over HTTP/3, as the responder's transport says. To be called within a runtime.
+    pub fn new(responder: Arc<Responder>, socket: UdpSocket, tls: rustls::ServerConfig) -> anyhow::Result<Arc<Quic>> {
+        let crypto = QuicServerConfig::try_from(tls).context("TLS for QUIC")?;
+        let mut config = ServerConfig::with_crypto(Arc::new(crypto));
+        let mut transport = TransportConfig::default();
+        let idle = responder.core.connections.patience.max(LEAST_IDLE);
+        transport
+            .max_concurrent_bidi_streams(MOST_STREAMS.into())
+            // HTTP/3 has three: control, and two for QPACK.
+            .max_concurrent_uni_streams(if responder.transport == Transport::H3 { 8_u32 } else { 0 }.into())
+            .stream_receive_window((MESSAGE_SIZE as u32 + 1024).into())
+            .receive_window(WINDOW.into())
+            .send_window(WINDOW.into())
+            .datagram_receive_buffer_size(None)
+            .max_idle_timeout(Some(idle.try_into()?));
+        config.transport_config(Arc::new(transport));
+        // The address decides what a client may see: one that changes meanwhile could be a forgery.
+        config.migration(false);
+        let runtime = Arc::new(quinn::TokioRuntime);
+        let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket, runtime)?;
+        Ok(Arc::new(Quic { responder, endpoint, handshakes: Arc::default() }))
+    }
+
+    /// Accepts connections until `stop` is true, or the sender is gone.
+    pub async fn accept(self: Arc<Self>, mut stop: watch::Receiver<bool>) {
+        loop {
+            let incoming = tokio::select! {
+                _ = stop.wait_for(|stop| *stop) => break,
+                incoming = self.endpoint.accept() => incoming,
+            };
+            let Some(incoming) = incoming else { break };
+            if Arc::strong_count(&self.handshakes) > MOST_UNPROVEN && incoming.may_retry() {
+                // It comes back at once, with a token.
+                let _ = incoming.retry();
+                continue;
+            }
+            match self.responder.core.admit(incoming.remote_address().ip().to_canonical()) {
+                Some(place) => drop(tokio::spawn(self.clone().serve(incoming, place))),
+                None => incoming.refuse(),
+            }
+        }
+        self.endpoint.set_server_config(None);
+    }
+
+    /// Waits until the last connections have said that they are closed.
+    pub async fn closed(&self) {
+        let _ = timeout(LINGER, self.endpoint.wait_idle()).await;
+    }
+
+    async fn serve(self: Arc<Self>, incoming: Incoming, mut place: Place) {
+        let local = incoming.local_ip().or_else(|| self.endpoint.local_addr().ok().map(|local| local.ip()));
+        let handshake = self.handshakes.clone();
+        let connected = async { incoming.accept().ok()?.await.ok() };
+        let connected = tokio::select! {
+            connected = timeout(self.responder.core.connections.patience, connected) => connected.ok().flatten(),
+            () = place.stopped() => return,
+        };
+        drop(handshake);
+        let (Some(connection), Some(local)) = (connected, local) else { return tls::failed(&self.responder) };
+        let source = connection.remote_address().ip().to_canonical();
+        let client = Client { source, local: local.to_canonical(), transport: self.responder.transport };
+        match client.transport {
+            Transport::H3 => http3(&self.responder, connection, client, place).await,
+            _ => doq(&self.responder, connection, client, place).await,
+        }
+    }
+}
+
+/// Serves a connection of DoQ to its end: a stream is a query.
+async fn doq(responder: &Arc<Responder>, connection: Connection, client: Client, mut place: Place) {
+    let patience = responder.core.connections.patience;
+    let mut streams = JoinSet::new();
+    let mut deadline = Instant::now() + patience;
+    let mut last = false;
+    while !last || !streams.is_empty() {
+        tokio::select! {
+            biased;
+            () = place.stopped(), if !last => last = true,
+            Some(ended) = streams.join_next() => {
+                if let Ok(Err(code)) = ended {
+                    return connection.close(code, b"");
+                }
+                deadline = Instant::now() + patience;
+            }
+            accepted = connection.accept_bi(), if !last => match accepted {
+                Ok((send, recv)) => drop(streams.spawn(exchange(responder.clone(), client, send, recv))),
+                Err(_) => return,
+            },
+            () = sleep_until(deadline), if streams.is_empty() => {
+                responder.core.timed_out("idle");
+                last = true;
+            }
+        }
+    }
+    connection.close(NO_ERROR, b"");
+}
+
+/// Answers the query of a stream. An error is one for which the connection has to be closed (RFC 9250, 4.3.3).
+async fn exchange(
+    responder: Arc<Responder>,
+    client: Client,
+    mut send: SendStream,
+    mut recv: RecvStream,
+) -> Result<(), VarInt> {
+    let patience = responder.core.connections.patience;
+    let message = match timeout(patience, recv.read_to_end(2 + MESSAGE_SIZE)).await {
+        Ok(Ok(message)) => message,
+        Ok(Err(ReadToEndError::TooLong)) => return Err(PROTOCOL_ERROR),
+        // The client has lost interest.
+        Ok(Err(ReadToEndError::Read(_))) => return Ok(()),
+        Err(_) => {
+            responder.core.timed_out("incomplete");
+            let _ = send.reset(UNSPECIFIED_ERROR);
+            return Ok(());
+        }
+    };
+    let query = query(&message).ok_or(PROTOCOL_ERROR)?;
+    let reply = responder.respond(client, query).await;
+    if reply.is_empty() {
+        let _ = send.reset(UNSPECIFIED_ERROR);
+        return Ok(());
+    }
+    let delivered = async {
+        send.write_all(&(reply.len() as u16).to_be_bytes()).await.ok()?;
+        send.write_all(&reply).await.ok()?;
+        send.finish().ok()?;
+        // Until it has arrived: a connection that closes takes with it what is on its way.
+        send.stopped().await.ok()
+    };
+    if timeout(patience, delivered).await.is_err() {
+        responder.core.timed_out("unread");
+    }
+    Ok(())
+}
+
+/// The query in what a stream has brought, if that is right: one message with its length, an ID of 0, and no option that
+/// is for TCP (RFC 9250, 4.2, 4.2.1 and 5.5.2).
+fn query(message: &[u8]) -> Option<&[u8]> {
+    let (length, query) = message.split_first_chunk()?;
+    if query.len() != usize::from(u16::from_be_bytes(*length)) || query.len() < HEADER || query[..2] != [0, 0] {
+        return None;
+    }
+    match Packet::read(query, &mut LookupName::root()) {
+        Packet::Query(read) if read.edns.is_some_and(|edns| edns.keepalive) => None,
+        _ => Some(query),
+    }
+}
+
+type Http3 = h3::server::Connection<h3_quinn::Connection, Bytes>;
+type Request = h3::server::RequestResolver<h3_quinn::Connection, Bytes>;
+
+/// Serves a connection of HTTP/3 to its end.
+async fn http3(responder: &Arc<Responder>, connection: Connection, client: Client, mut place: Place) {
+    let patience = responder.core.connections.patience;
+    let mut builder = h3::server::builder();
+    builder.max_field_section_size(HEADER_SIZE as u64);
+    let connection = h3_quinn::Connection::new(connection);
+    let Ok(Ok(mut connection)): Result<Result<Http3, _>, _> = timeout(patience, builder.build(connection)).await else {
+        return;
+    };
+    let mut streams = JoinSet::new();
+    let mut deadline = Instant::now() + patience;
+    let mut last = false;
+    while !last || !streams.is_empty() {
+        tokio::select! {
+            biased;
+            () = place.stopped(), if !last => last = true,
+            Some(_) = streams.join_next() => deadline = Instant::now() + patience,
+            accepted = connection.accept(), if !last => match accepted {
+                Ok(Some(request)) => drop(streams.spawn(answer(responder.clone(), client, request))),
+                _ => return,
+            },
+            () = sleep_until(deadline), if streams.is_empty() => {
+                responder.core.timed_out("idle");
+                last = true;
+            }
+        }
+    }
+    // The client is told, and closes the connection when it has all answers.
+    if timeout(LINGER, connection.shutdown(0)).await.is_ok() {
+        let _ = timeout(LINGER, async { while let Ok(Some(_)) = connection.accept().await {} }).await;
+    }
+}
+
+/// Answers a request. One that fails is its client's concern.
+async fn answer(responder: Arc<Responder>, client: Client, request: Request) -> Option<()> {
+    let patience = responder.core.connections.patience;
+    let Ok(request) = timeout(patience, request.resolve_request()).await else {
+        responder.core.timed_out("incomplete");
+        return None;
+    };
+    let (request, mut stream) = request.ok()?;
+    let (parts, ()) = request.into_parts();
+    let body = async {
+        let mut body = Vec::new();
+        let read = async {
+            while let Some(mut data) = stream.recv_data().await.map_err(|_| BROKEN)? {
+                if body.len() + data.remaining() > MESSAGE_SIZE {
+                    return Err(TOO_LARGE);
+                }
+                while data.has_remaining() {
+                    body.extend_from_slice(data.chunk());
+                    data.advance(data.chunk().len());
+                }
+            }
+            Ok::<(), Fault>(())
+        };
+        match timeout(patience, read).await {
+            Ok(read) => read.map(|()| body.into()),
+            Err(_) => {
+                responder.core.timed_out("incomplete");
+                Err(TOO_SLOW)
+            }
+        }
+    };
+    let (parts, body) = https::respond(&responder, client, &parts, body).await.into_parts();
+    let delivered = async {
+        stream.send_response(hyper::Response::from_parts(parts, ())).await.ok()?;
+        stream.send_data(body).await.ok()?;
+        stream.finish().await.ok()
+    };
+    let delivered = timeout(patience, delivered).await;
+    if delivered.is_err() {
+        responder.core.timed_out("unread");
+    }
+    delivered.ok().flatten()
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn a_query_is_checked() {
+        let query = b"\0\0\x01\0\0\x01\0\0\0\0\0\x01\x07example\0\0\x01\0\x01\0\0\x29\x04\xd0\0\0\0\0\0\x04\0\x0b\0\0";
+        let framed = |length: usize, query: &[u8]| [&(length as u16).to_be_bytes()[..], query].concat();
+        let mut without_keepalive = query.to_vec();
+        *without_keepalive.iter_mut().rev().nth(2).unwrap() = 12;
+        let right = framed(query.len(), &without_keepalive);
+        assert_eq!(super::query(&right), Some(&right[2..]));
+        let mut with_id = right.clone();
+        with_id[3] = 1;
+        for wrong in [
+            framed(query.len(), query),
+            with_id,
+            framed(query.len() - 1, &without_keepalive),
+            framed(query.len() + 1, &without_keepalive),
+            framed(4, b"\0\0\x01\0"),
+            b"\0".to_vec(),
+            Vec::new(),
+        ] {
+            assert_eq!(super::query(&wrong), None, "{wrong:?}");
+        }
+    }
+}

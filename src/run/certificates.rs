@@ -1,0 +1,225 @@
+//! Certificates and keys of listeners: read at the start, and again whenever their files change.
+
+use crate::{config::Tls, listen::Core, metrics::Metrics};
+use anyhow::{Context, ensure};
+use rustls::{
+    crypto::ring,
+    pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
+    server::{ClientHello, ResolvesServerCert},
+    sign::CertifiedKey,
+};
+use std::{
+    fs,
+    io::Read,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError, RwLock},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+use tokio::{sync::Notify, time::sleep};
+
+/// How often it is looked whether files have changed: notifications do not tell of all ways in which links are swapped.
+const POLL: Duration = Duration::from_secs(1);
+/// The largest file that is read, in octets.
+const MAX_OCTETS: u64 = 1 << 20;
+
+/// A certificate with its key, as it is in use.
+#[derive(Debug)]
+pub struct Certificate {
+    certificate: PathBuf,
+    private_key: PathBuf,
+    current: RwLock<Loaded>,
+    /// The files as they were when they were read last, and when they were looked at last.
+    seen: Mutex<[Stamp; 2]>,
+}
+
+#[derive(Clone, Debug)]
+struct Loaded {
+    key: Arc<CertifiedKey>,
+    /// When it expires, in seconds since 1970.
+    expiry: i64,
+}
+
+/// What changes when one of the two files does: device, inode, size, and times of change; none if it cannot be read.
+type Stamp = [Option<(u64, u64, u64, i64, i64, i64)>; 2];
+
+impl ResolvesServerCert for Certificate {
+    fn resolve(&self, _: ClientHello<'_>) -> Option<Arc<CertifiedKey>> {
+        Some(self.current.read().unwrap_or_else(PoisonError::into_inner).key.clone())
+    }
+}
+
+impl Certificate {
+    fn load(certificate: &Path, private_key: &Path) -> anyhow::Result<Certificate> {
+        let stamp = stamp(certificate, private_key);
+        let loaded = read(certificate, private_key)?;
+        if loaded.expiry <= now() {
+            tracing::warn!("the certificate {} has expired: clients will not take it", certificate.display());
+        }
+        Ok(Certificate {
+            certificate: certificate.into(),
+            private_key: private_key.into(),
+            current: RwLock::new(loaded),
+            seen: Mutex::new([stamp; 2]),
+        })
+    }
+
+    /// Reads the files if they have changed and rest now, as one may be written after the other; or if it has to be.
+    fn follow(&self, at_once: bool, metrics: &Metrics) {
+        let stamp = stamp(&self.certificate, &self.private_key);
+        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
+        let [read_last, looked_at_last] = *seen;
+        seen[1] = stamp;
+        if !at_once && (stamp == read_last || stamp != looked_at_last) {
+            return;
+        }
+        seen[0] = stamp;
+        let loaded = read(&self.certificate, &self.private_key).and_then(|loaded| {
+            let is_better = loaded.expiry > now() || loaded.expiry >= self.expiry();
+            ensure!(is_better, "the certificate {} has expired", self.certificate.display());
+            Ok(loaded)
+        });
+        match &loaded {
+            Ok(_) if !at_once => tracing::info!("the certificate {} is new", self.certificate.display()),
+            Ok(_) => {}
+            Err(error) => tracing::error!("{error:#}: the certificate from before stays in use"),
+        }
+        metrics.certificate_failed.with_label_values(&[self.name()]).set(loaded.is_err().into());
+        if let Ok(loaded) = loaded {
+            *self.current.write().unwrap_or_else(PoisonError::into_inner) = loaded;
+        }
+        self.tell(metrics);
+    }
+
+    fn tell(&self, metrics: &Metrics) {
+        metrics.certificate_expiry.with_label_values(&[self.name()]).set(self.expiry());
+    }
+
+    fn expiry(&self) -> i64 {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).expiry
+    }
+
+    fn name(&self) -> &str {
+        self.certificate.to_str().unwrap_or_default()
+    }
+}
+
+fn now() -> i64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
+}
+
+fn stamp(certificate: &Path, private_key: &Path) -> Stamp {
+    [certificate, private_key].map(|file| {
+        let data = fs::metadata(file).ok()?;
+        Some((data.dev(), data.ino(), data.size(), data.mtime(), data.mtime_nsec(), data.ctime_nsec()))
+    })
+}
+
+fn octets(file: &Path, what: &str) -> anyhow::Result<Vec<u8>> {
+    let mut octets = Vec::new();
+    fs::File::open(file)
+        .and_then(|file| file.take(MAX_OCTETS).read_to_end(&mut octets))
+        .with_context(|| format!("cannot read the {what} {}", file.display()))?;
+    Ok(octets)
+}
+
+fn read(certificate: &Path, private_key: &Path) -> anyhow::Result<Loaded> {
+    let text = octets(certificate, "certificate")?;
+    let chain: Result<Vec<CertificateDer>, _> = CertificateDer::pem_slice_iter(&text).collect();
+    let chain = chain.with_context(|| format!("the certificate {} is no good PEM", certificate.display()))?;
+    let first = chain.first().with_context(|| format!("there is no certificate in {}", certificate.display()))?;
+    let expiry = not_after(first).with_context(|| format!("{} is no certificate", certificate.display()))?;
+    let text = octets(private_key, "private key")?;
+    let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
+        pem::Error::NoItemsFound => anyhow::anyhow!("there is no private key in {}", private_key.display()),
+        error => anyhow::anyhow!("the private key {} is no good PEM: {error}", private_key.display()),
+    })?;
+    let key = CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|error| match error {
+        rustls::Error::InconsistentKeys(_) => {
+            anyhow::anyhow!("{} is not the private key of {}", private_key.display(), certificate.display())
+        }
+        error => anyhow::anyhow!("{} with {}: {error}", certificate.display(), private_key.display()),
+    })?;
+    Ok(Loaded { key: Arc::new(key), expiry })
+}
+
+/// When a certificate expires, in seconds since 1970 (RFC 5280, 4.1).
+fn not_after(certificate: &[u8]) -> Option<i64> {
+    let (_, whole, _) = element(certificate)?;
+    let (_, mut fields, _) = element(whole)?;
+    if let (0xa0, _, rest) = element(fields)? {
+        fields = rest; // the version
+    }
+    for _ in ["serial number", "signature", "issuer"] {
+        fields = element(fields)?.2;
+    }
+    let (_, validity, _) = element(fields)?;
+    let (_, _, validity) = element(validity)?;
+    let (tag, time, _) = element(validity)?;
+    let text = std::str::from_utf8(time).ok()?;
+    let text = match tag {
+        0x17 if text.get(..2)? < "50" => format!("20{text}"),
+        0x17 => format!("19{text}"),
+        _ => text.into(),
+    };
+    let time = jiff::civil::DateTime::strptime("%Y%m%d%H%M%SZ", text).ok()?;
+    Some(jiff::tz::Offset::UTC.to_timestamp(time).ok()?.as_second())
+}
+
+/// The first element of DER: its tag, its content, and what is behind it.
+fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
+    let (&[tag, length], rest) = der.split_first_chunk()?;
+    let (length, rest) = match length {
+        0..=0x7f => (length.into(), rest),
+        0x81..=0x83 => {
+            // so many octets of length
+            let (length, rest) = rest.split_at_checked((length & 0x7f).into())?;
+            (length.iter().fold(0, |sum, octet| sum << 8 | usize::from(*octet)), rest)
+        }
+        _ => return None,
+    };
+    let (content, rest) = rest.split_at_checked(length)?;
+    Some((tag, content, rest))
+}
+
+/// All certificates of the server.
+#[derive(Default)]
+pub struct Certificates {
+    all: Mutex<Vec<Arc<Certificate>>>,
+    /// They are to be read at once.
+    pub reload: Notify,
+}
+
+impl Certificates {
+    /// The certificate that a listener names, read if no other listener has it.
+    pub fn get(&self, tls: &Tls, metrics: &Metrics) -> anyhow::Result<Arc<Certificate>> {
+        let (Some(certificate), Some(private_key)) = (&tls.certificate, &tls.private_key) else {
+            anyhow::bail!("`tls` needs `certificate` and `private_key`");
+        };
+        let mut all = self.all.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = all.iter().find(|known| known.certificate == *certificate && known.private_key == *private_key);
+        if let Some(known) = known {
+            return Ok(known.clone());
+        }
+        let new = Arc::new(Certificate::load(certificate, private_key)?);
+        metrics.certificate_failed.with_label_values(&[new.name()]).set(0);
+        new.tell(metrics);
+        all.push(new.clone());
+        Ok(new)
+    }
+
+    /// Follows the files for ever.
+    pub async fn follow(self: Arc<Self>, core: Arc<Core>) {
+        loop {
+            let at_once = tokio::select! {
+                () = sleep(POLL) => false,
+                () = self.reload.notified() => true,
+            };
+            let all = self.all.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let core = core.clone();
+            let look = move || all.iter().for_each(|certificate| certificate.follow(at_once, &core.metrics));
+            // Files may be far away.
+            let _ = tokio::task::spawn_blocking(look).await;
+        }
+    }
+}
