@@ -87,11 +87,14 @@ pub struct Upstreams {
     pub counters: Arc<Counters>,
     routes: papaya::HashMap<RouteId, Arc<Way>, BuildHasherDefault<Digest>>,
     /// By target and source addresses: those that a route has.
-    servers: Mutex<HashMap<(Target, Vec<IpAddr>), Weak<Server>>>,
+    servers: Mutex<HashMap<Origin, Weak<Server>>>,
     spellings: Spellings,
     start: Instant,
     this: Weak<Upstreams>,
 }
+
+/// A target, and the addresses that it is asked from.
+type Origin = (Target, Vec<IpAddr>);
 
 /// A route that is in use.
 struct Way {

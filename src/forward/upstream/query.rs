@@ -266,7 +266,7 @@ mod tests {
                 assert_eq!((read.qtype, read.qclass, read.packet[..4].to_vec()), (28, 1, vec![0x12, 0x34, 1, 0x10]));
                 assert_eq!(read.question[..NAME.len()], *spelt.name(random));
                 assert_eq!(read.edns.map(|edns| (edns.udp_size, edns.dnssec_ok)), edns.then_some((1232, true)));
-                assert_eq!(len % 128 == 0, padded, "{len}");
+                assert_eq!(len.is_multiple_of(128), padded, "{len}");
             }
         }
     }

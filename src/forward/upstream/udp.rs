@@ -38,6 +38,8 @@ const MOST_WAITING: usize = 256;
 const MOST_GONE: usize = 64;
 /// So many packets that nobody asked for, and somebody is guessing.
 const GUESSES: u32 = 16;
+/// What is worth waking up for: packets, and that nobody listens there.
+const NEWS: Interest = Interest::READABLE.add(Interest::ERROR);
 
 /// How many sockets there are.
 static OPEN: AtomicUsize = AtomicUsize::new(0);
@@ -160,10 +162,8 @@ impl Pool {
         };
         let socket = self.sources.bind(self.address.ip(), socket2::Type::DGRAM)?;
         socket.connect(&self.address.into()).map_err(network)?;
-        // For the read side alone: a socket that can be written to again is no news. What replaces the function is unsafe
-        // for the sake of types whose descriptor may change or close; a `UdpSocket` owns the one that it has.
         #[expect(deprecated, reason = "its successor is unsafe, which a `UdpSocket` has no need of")]
-        let fd = AsyncFd::with_interest(UdpSocket::from(socket), Interest::READABLE).map_err(network)?;
+        let fd = AsyncFd::with_interest(UdpSocket::from(socket), NEWS).map_err(network)?;
         OPEN.fetch_add(1, Relaxed);
         let socket = Arc::new(Socket {
             fd,
@@ -245,7 +245,7 @@ impl Socket {
     /// Reads what comes, until the socket is closed.
     async fn read(self: Arc<Self>) {
         loop {
-            let Ok(mut guard) = self.fd.readable().await else { return };
+            let Ok(mut guard) = self.fd.ready(NEWS).await else { return };
             loop {
                 let read = guard.try_io(|fd| {
                     PACKET.with_borrow_mut(|packet| {
