@@ -11,8 +11,9 @@ use std::{
 use zonal::{
     answer::{
         Client, Moment, Outcome, Transport, answer,
-        known::{Entry, Found, Known, OWNER, Question, Records},
+        known::{Entry, Found, Key, Known, Question, Records},
     },
+    forward::cache::{Cache, Lifetimes},
     snapshot::{Snapshot, routes::RouteId},
 };
 
@@ -142,16 +143,17 @@ impl Known for Cached {
 }
 
 fn ask(snapshot: &Snapshot, source: &str, packet: &[u8]) -> (u64, Vec<u8>) {
+    ask_knowing(snapshot, &Cached(entry(&[192, 0, 2, 1], 1)), source, packet)
+}
+
+fn ask_knowing(snapshot: &Snapshot, known: &impl Known, source: &str, packet: &[u8]) -> (u64, Vec<u8>) {
     let address = |text: &str| text.parse::<IpAddr>().expect("an address");
     let client = Client { source: address(source), local: address("127.0.0.1"), transport: Transport::Udp };
     let mut reply = [0; 1232];
     let mut len = 0;
-    let octets = [&[OWNER, 0, 0, 1, 0, 1, 0, 0, 0, 0, 0, 4][..], &[192, 0, 2, 1]].concat();
-    let answer_of = Records { count: 1, octets: octets.into() };
-    let known = Cached(Entry { rcode: 0, ede: None, answer: answer_of, ..Entry::failure(0, "", 0, 60) });
     let count = allocations(|| {
         let moment = Moment { now: 0, draw: 7 };
-        match answer(snapshot, &known, &client, moment, packet, &mut reply) {
+        match answer(snapshot, known, &client, moment, packet, &mut reply) {
             Outcome::Reply(answered) => len = answered.len,
             Outcome::Forward(forward) => assert_eq!(forward.route.rule, "rule-1"),
             Outcome::Drop => {}
@@ -160,13 +162,96 @@ fn ask(snapshot: &Snapshot, source: &str, packet: &[u8]) -> (u64, Vec<u8>) {
     (count, reply[..len].to_vec())
 }
 
-#[test]
-fn answers_allocate_nothing() {
+fn snapshot() -> Snapshot {
     assert!(allocations(|| drop(std::hint::black_box(vec![1]))) > 0, "the allocator counts");
     let scratch = harness::Scratch::new();
     scratch.write("corp.zone", ZONE);
     scratch.write("manifest.yaml", MANIFEST);
-    let snapshot = harness::snapshot(scratch.path());
+    harness::snapshot(scratch.path())
+}
+
+/// An answer of others with one record.
+fn entry(rdata: &[u8], rtype: u8) -> Entry {
+    let mut octets = Vec::with_capacity(12 + rdata.len());
+    octets.extend([0x80, 0, 0, rtype, 0, 1, 0, 0, 0, 0]);
+    octets.extend((rdata.len() as u16).to_be_bytes());
+    octets.extend(rdata);
+    let answer = Records { count: 1, octets: octets.into() };
+    Entry { rcode: 0, answer, ede: None, ..Entry::failure(0, "", 0, 60) }
+}
+
+#[test]
+fn cache_hits_allocate_nothing() {
+    let snapshot = snapshot();
+    let cache = Cache::new(1 << 20, Lifetimes::default());
+    let client =
+        Client { source: "10.1.0.5".parse().unwrap(), local: "127.0.0.1".parse().unwrap(), transport: Transport::Udp };
+    let key = |packet: &[u8]| {
+        let mut reply = [0; 1232];
+        match answer(&snapshot, &(), &client, Moment { now: 0, draw: 7 }, packet, &mut reply) {
+            Outcome::Forward(forward) => Key::new(forward.route.id, &forward.question(&forward.name())),
+            _ => panic!("that is forwarded"),
+        }
+    };
+    let (address, negative, failed) = ("www.forward.example", "none.forward.example", "bad.forward.example");
+    let (alias, stale) = ("alias.forward.example", "old.forward.example");
+    let mut packets = Vec::new();
+    for edns in [false, true] {
+        let [address, negative, failed, alias, stale] =
+            [address, negative, failed, alias, stale].map(|name| query(name, 1, edns));
+        if !edns {
+            cache.insert("rule-1", key(&address), entry(&[192, 0, 2, 1], 1).into());
+            let nothing =
+                Entry { rcode: 3, answer: Records::default(), authority: entry(&[7; 4], 1).answer, ..entry(&[], 1) };
+            cache.insert("rule-1", key(&negative), nothing.into());
+            cache.insert_failure("rule-1", key(&failed), 22, "nobody answered", 0);
+            let target = name_wire(&crate::model::names::name("www.forward.example"));
+            let link = Entry { target: Some(12), ..entry(&target, 5) };
+            cache.insert("rule-1", key(&alias), link.into());
+            cache.insert("rule-1", key(&stale), Entry { since: -100, ..entry(&[192, 0, 2, 2], 1) }.into());
+            cache.insert_failure("rule-1", key(&stale), 22, "nobody answered", 0);
+        }
+        packets.extend([(address, 0, 1), (negative, 3, 0), (failed, 2, 0), (alias, 0, 2), (stale, 0, 1)]);
+    }
+    // What a thread needs once is taken when it looks for the first time.
+    ask_knowing(&snapshot, &cache, "10.1.0.5", &packets[0].0);
+    for (packet, rcode, answers) in packets {
+        let (count, reply) = ask_knowing(&snapshot, &cache, "10.1.0.5", &packet);
+        assert_eq!((reply[3] & 15, u16::from_be_bytes([reply[6], reply[7]])), (rcode, answers), "{packet:?}");
+        assert_eq!(count, 0, "{packet:?} allocates");
+    }
+    assert_eq!(cache.counts().hits, 1 + 2 * 6);
+}
+
+/// The budget of the cache is of memory that is really taken.
+#[test]
+fn the_cache_takes_no_more_than_its_budget() {
+    const BUDGET: usize = 4 << 20;
+    let rdata = vec![7; 60_000];
+    for (sizes, least) in [([40, 40, 40], 65), ([0, 200, 3000], 65), ([10_000, 30_000, 60_000], 50)] {
+        let (cache, most) = peak(|| {
+            let cache = Cache::new(BUDGET, Lifetimes::default());
+            for number in 0..60_000_u64 {
+                let mut name = b"\x10".to_vec();
+                name.extend(format!("{:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).bytes());
+                name.extend(b"\x07example\0");
+                let key = Key { route: RouteId(1), name: name.into(), qtype: 1, flags: 0 };
+                match number % 10 {
+                    0 => drop(cache.insert_failure("rule-1", key, 22, "nobody answered", 0)),
+                    _ => cache.insert("rule-1", key, entry(&rdata[..sizes[number as usize % 3]], 1).into()),
+                }
+            }
+            cache
+        });
+        // What is inserted last is there beside it.
+        let budget = BUDGET as u64 + 70_000;
+        assert!(most <= budget && most >= budget * least / 100, "{sizes:?}: {most} of {:?}", cache.counts());
+    }
+}
+
+#[test]
+fn answers_allocate_nothing() {
+    let snapshot = snapshot();
     // name, type, RCODE, answer records
     let cases = [
         ("www.corp.example", 1, 0, 1),

@@ -18,6 +18,7 @@ use crate::{
 };
 use counters::Counters;
 pub use counters::Counts;
+use papaya::ResizeMode;
 use queues::Queues;
 pub use show::Scope;
 use std::{
@@ -48,6 +49,8 @@ const MAX_HEAT: u8 = 3;
 const MOST_LABELS: usize = 1024;
 /// What the memory allocator takes for itself, for each piece.
 const MALLOC: usize = 16;
+/// How many nodes who writes has to move when the map moves to another table. What is taken out meanwhile is not freed.
+const MOVED: usize = 512;
 /// Larger nodes than this are freed as soon as nobody can have them in hand; smaller ones some at a time.
 const LARGE: usize = 2048;
 
@@ -198,7 +201,10 @@ impl Cache {
     /// An empty cache that takes at most this many octets.
     pub fn new(octets: usize, lifetimes: Lifetimes) -> Cache {
         Cache {
-            nodes: Nodes::default(),
+            nodes: papaya::HashMap::builder()
+                .hasher(BuildHasherDefault::default())
+                .resize_mode(ResizeMode::Incremental(MOVED))
+                .build(),
             writer: Mutex::new(Writer { queues: Queues::new(octets), labels: HashMap::new() }),
             lifetimes,
             counters: Counters::default(),
@@ -227,16 +233,18 @@ impl Cache {
     /// the last time. What was answered before stays, to be used when it has ended. Returns what is known now.
     pub fn insert_failure(&self, rule: &str, key: Key, code: u16, text: &str, now: i64) -> Arc<Entry> {
         let mut writer = self.writer();
-        let guard = self.nodes.guard();
-        let node = self.nodes.get(&key.hash(), &guard).filter(|node| node.key == key);
-        let last = node.and_then(|node| node.failure.as_ref());
-        let ttl = match last.map(|last| (last.ttl, last.end())) {
+        let (good, last) = {
+            let guard = self.nodes.guard();
+            let node = self.nodes.get(&key.hash(), &guard).filter(|node| node.key == key);
+            node.map_or((None, None), |node| (node.good.clone(), node.failure.clone()))
+        };
+        let ttl = match last.as_ref().map(|last| (last.ttl, last.end())) {
             Some((ttl, end)) if end > now => ttl,
             Some((ttl, end)) if end + FAILURE_MEMORY > now => (2 * ttl).min(MAX_FAILURE_TTL),
             _ => FAILURE_TTL,
         };
         let failure = Arc::new(Entry::failure(code, text, now, ttl));
-        let good = node.and_then(|node| node.good.clone()).filter(|entry| self.lifetimes.end(entry) > now);
+        let good = good.filter(|entry| self.lifetimes.end(entry) > now);
         let rule = writer.label(key.route, rule);
         self.put(&mut writer, Node::new(key, rule, good, Some(failure.clone())), now);
         failure
@@ -284,15 +292,17 @@ impl Cache {
         if !queues.takes(node.size) {
             return self.remove(writer, hash);
         }
-        let guard = self.nodes.guard();
-        let old = |cache: &Cache| cache.nodes.get(&hash, &guard).map(|node| node.size);
-        while !queues.has_room(node.size, old(self)) {
-            let Some(evicted) = queues.evict(&self.nodes, &guard, |node| node.end(&self.lifetimes) <= now) else {
-                return;
-            };
+        loop {
+            // What is evicted is not freed before the guard is gone.
+            let guard = self.nodes.guard();
+            if queues.has_room(node.size, self.nodes.get(&hash, &guard).map(|node| node.size)) {
+                break;
+            }
+            let Some(size) = queues.evict(&self.nodes, &guard, |node| node.end(&self.lifetimes) <= now) else { return };
             self.counters.evicted();
-            flush_large(evicted, &guard);
+            flush_large(size, &guard);
         }
+        let guard = self.nodes.guard();
         match self.nodes.get(&hash, &guard) {
             Some(old) => {
                 let uses = old.uses.load(Relaxed);

@@ -12,11 +12,11 @@ use std::{collections::VecDeque, sync::atomic::Ordering::Relaxed};
 const ADMISSION: u8 = 2;
 /// How many nodes one eviction may pass over: nobody waits for a walk through the whole queue.
 const MOST_PASSED: usize = 128;
-/// How many more places there may be than twice the nodes.
+/// How many more places there may be than half as many again as there are nodes.
 const FREE_PLACES: usize = 64;
-/// Octets that a node takes in the map and in the queues, which grow twofold: 9 in the map, whose fullness is 3/8 at
-/// least, and as much again for the table that it grows out of; 16 in each queue.
-const PLACE: usize = 9 * 8 / 3 * 3 / 2 + 2 * 2 * size_of::<Place>();
+/// Octets that a node takes in the map and in the queues. In the map 9, which is a quarter full at least, and as much
+/// again for the table that it moves to; the queues grow twofold.
+const PLACE: usize = 9 * 4 * 2 + 2 * size_of::<Place>();
 
 /// Hash and ticket of a node. If there is no such node any more, the place is empty.
 type Place = (u64, u64);
@@ -42,8 +42,8 @@ pub(super) struct Queues {
 impl Queues {
     pub fn new(budget: usize) -> Queues {
         let ghosts = vec![0; (budget / 512).max(1).next_power_of_two()].into_boxed_slice();
-        // Nodes that were taken out are not freed at once.
-        let reserve = budget / 32 + size_of_val(&*ghosts);
+        // Nodes that were taken out are not freed at once, least of all while the map moves to another table.
+        let reserve = budget / 16 + size_of_val(&*ghosts);
         Queues {
             small: VecDeque::new(),
             main: VecDeque::new(),
@@ -92,7 +92,7 @@ impl Queues {
 
     /// Gives a new node its place.
     pub fn enter(&mut self, hash: u64, node: &mut Node, nodes: &Nodes, guard: &impl Guard) {
-        if self.small.len() + self.main.len() > 2 * self.nodes + FREE_PLACES {
+        if self.small.len() + self.main.len() > self.nodes + self.nodes / 2 + FREE_PLACES {
             self.tidy(nodes, guard);
         }
         node.ticket = self.next_ticket;
