@@ -7,7 +7,7 @@ use crate::{
     manifest::{Loader, Manifest, Problem, check::check, connectivity::Connectivity, problem::printable},
     snapshot::{self, Snapshot},
 };
-use std::{collections::BTreeSet, io::Write, path::Path, process::ExitCode, sync::Arc};
+use std::{collections::BTreeSet, io::Write, net::SocketAddr, path::Path, process::ExitCode, sync::Arc};
 
 /// With more broken resources than this, nothing is said of the others.
 const MAX_BROKEN: usize = 100;
@@ -16,11 +16,13 @@ const MAX_BROKEN: usize = 100;
 pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
     let mut problems = Vec::new();
     let mut is_empty = false;
+    let mut listen = Vec::new();
     let directory = match &arguments.directory {
         Some(directory) => Some(directory.clone()),
         None => match Config::load(arguments.config.config.as_deref()) {
             Ok(config) => {
                 problems.extend(config.warnings);
+                listen.extend(config.listen.into_iter().flatten().map(|listen| listen.address));
                 Some(config.control_plane.directory)
             }
             Err(found) => {
@@ -30,7 +32,7 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
         },
     };
     if let Some(directory) = &directory {
-        let (snapshot, warnings) = examine(directory);
+        let (snapshot, warnings) = examine(directory, &listen);
         problems.extend(warnings);
         is_empty = snapshot.as_ref().is_ok_and(|snapshot| *snapshot.manifest == Manifest::default());
         problems.extend(snapshot.err().into_iter().flatten());
@@ -90,8 +92,24 @@ fn check_rest(manifest: &Manifest, errors: &[Problem]) -> Vec<Problem> {
     problems
 }
 
-/// Loads, checks and compiles a directory: the snapshot and warnings, or all problems, with their places.
-pub(super) fn examine(directory: &Path) -> (Result<Snapshot, Vec<Problem>>, Vec<Problem>) {
+/// Rules that ask the very node that forwards. Whether an address that it takes all queries on is its own is not known.
+fn check_targets(manifest: &Manifest, listen: &[SocketAddr]) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for (id, rule) in manifest.resolver_rules.iter().filter(|(_, rule)| rule.enabled) {
+        for (at, target) in rule.target_ips.iter().enumerate() {
+            let address = SocketAddr::new(target.ip, target.port);
+            if listen.contains(&address) {
+                let message = format!("this node itself listens on {address}");
+                problems.push(Problem::warning("resolver_rules", id, format!("target_ips[{at}].ip"), message));
+            }
+        }
+    }
+    problems
+}
+
+/// Loads, checks and compiles a directory for a node that listens on these addresses: the snapshot and warnings, or all
+/// problems, with their places.
+pub(super) fn examine(directory: &Path, listen: &[SocketAddr]) -> (Result<Snapshot, Vec<Problem>>, Vec<Problem>) {
     let mut loader = Loader::new(directory);
     let (loaded, mut problems) = match loader.load() {
         Ok(loaded) => loaded,
@@ -102,6 +120,7 @@ pub(super) fn examine(directory: &Path) -> (Result<Snapshot, Vec<Problem>>, Vec<
         }
     };
     problems.extend(check(&loaded.manifest, &Connectivity::new(&loaded.manifest), now()));
+    problems.extend(check_targets(&loaded.manifest, listen));
     match snapshot::compile_checked(&loaded, &Arc::default(), None, problems) {
         Ok((snapshot, mut problems)) => {
             loader.locate(&mut problems);
@@ -141,7 +160,7 @@ mod tests {
         let text = "vpcs:\n  a: {region: r}\nresolver_endpoints:\n  in: {vpc_id: a, ip_addresses: [{ip: 10.0.0.2}]}\n  \
                     out: {vpc_id: b, ip_addresses: [{ip: 10.0.0.3}]}\n";
         std::fs::write(directory.join("a.yaml"), text).unwrap();
-        let problems = examine(&directory).0.err().unwrap();
+        let problems = examine(&directory, &[]).0.err().unwrap();
         std::fs::remove_dir_all(&directory).unwrap();
         let shown: Vec<String> =
             problems.iter().map(|p| p.to_string().rsplit("a.yaml:").next().unwrap().into()).collect();
@@ -152,5 +171,17 @@ mod tests {
                 "5:17: error: resolver_endpoints.out.vpc_id: there is no VPC `b`"
             ]
         );
+    }
+
+    #[test]
+    fn a_node_that_asks_itself() {
+        let rule = r#"{"domain_name": "x.example", "rule_type": "FORWARD", "vpc_ids": [],
+            "target_ips": [{"ip": "192.0.2.1"}, {"ip": "192.0.2.2", "port": 5353}]}"#;
+        let manifest: Manifest = serde_json::from_str(&format!(r#"{{"resolver_rules": {{"r": {rule}}}}}"#)).unwrap();
+        let of = |listen: &str| -> Vec<String> {
+            check_targets(&manifest, &[listen.parse().unwrap()]).iter().map(Problem::to_string).collect()
+        };
+        let expected = "warning: resolver_rules.r.target_ips[1].ip: this node itself listens on 192.0.2.2:5353";
+        assert_eq!((of("192.0.2.2:5353"), of("192.0.2.2:53")), (vec![expected.into()], vec![]));
     }
 }

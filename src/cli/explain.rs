@@ -159,7 +159,7 @@ mod tests {
 
     #[test]
     fn the_demo() {
-        let snapshot = examine(Path::new("zones")).0.unwrap();
+        let snapshot = examine(Path::new("zones"), &[]).0.unwrap();
         let public = "vpce-0sqs-lj2wisx3.sqs.us-east-1.vpce.amazonaws.com";
         check(
             &snapshot,
@@ -235,7 +235,7 @@ vpc_endpoints:
         text += &endpoint("vpce-e", "e", ("scope: connected", "scope: [d]"));
         text += &endpoint("vpce-o", "off", ("Available", "Available"));
         std::fs::write(directory.join("a.yaml"), text).unwrap();
-        let snapshot = examine(&directory).0;
+        let snapshot = examine(&directory, &[]).0;
         std::fs::remove_dir_all(&directory).unwrap();
         let snapshot = snapshot.unwrap_or_else(|problems| panic!("{problems:#?}"));
         check(

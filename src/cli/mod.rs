@@ -151,7 +151,7 @@ fn run_explain(arguments: &ExplainArguments) -> ExitCode {
         }
     };
     let examined = match Config::load(arguments.config.config.as_deref()) {
-        Ok(config) => check::examine(&config.control_plane.directory).0,
+        Ok(config) => check::examine(&config.control_plane.directory, &[]).0,
         Err(problems) => Err(problems),
     };
     match examined {

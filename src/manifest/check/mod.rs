@@ -4,6 +4,7 @@
 mod endpoints;
 #[cfg(test)]
 mod follow;
+mod loops;
 mod networks;
 mod overlap;
 mod resolver;
@@ -59,6 +60,7 @@ impl Checked {
         checker.zones();
         checker.resolver_endpoints();
         checker.rules();
+        checker.loops();
         checker.forwarders();
         Checked { before, endpoints, shifts, after: checker.problems }
     }

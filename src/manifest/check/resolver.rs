@@ -1,7 +1,7 @@
 //! Resolver endpoints, rules, and forwarders.
 
 use super::{Checker, contains, covers, list};
-use crate::manifest::{Direction, Protocol, RuleType};
+use crate::manifest::{Direction, Protocol, RuleType, TargetAddress};
 use std::collections::HashMap;
 
 impl Checker<'_> {
@@ -66,6 +66,16 @@ impl Checker<'_> {
                         "Do53 has no certificate to check",
                     );
                 }
+                let usual = if target.protocol == Protocol::DoH { 443 } else { 853 };
+                if target.protocol != Protocol::Do53 && target.port == 53 {
+                    let message = format!("port 53, the default, is that of Do53: {} has {usual}", target.protocol);
+                    self.warning(KIND, id, format!("{field}.port"), message);
+                    self.help(format!("port: {usual}"));
+                } else if target.protocol == Protocol::Do53 && matches!(target.port, 853 | 443) {
+                    let message = format!("port {} is that of encrypted transports, and this is Do53", target.port);
+                    self.warning(KIND, id, format!("{field}.port"), message);
+                    self.help("protocol: DoT, DoQ or DoH");
+                }
             }
             if let Some(target) = &rule.resolver_endpoint_id {
                 let known = &manifest.resolver_endpoints;
@@ -74,6 +84,15 @@ impl Checker<'_> {
                     let message =
                         format!("`{target}` is {}, and a rule needs an OUTBOUND endpoint", endpoint.direction);
                     self.error(KIND, id, "resolver_endpoint_id", message);
+                } else if let Some(endpoint) = endpoint {
+                    let lacks = |target: &&TargetAddress| {
+                        endpoint.ip_addresses.iter().all(|own| own.ip.is_ipv4() != target.ip.is_ipv4())
+                    };
+                    if let Some(lost) = rule.target_ips.iter().find(lacks) {
+                        let family = if lost.ip.is_ipv4() { "IPv4" } else { "IPv6" };
+                        let message = format!("`{target}` has no {family} address to ask {} from", lost.ip);
+                        self.warning(KIND, id, "resolver_endpoint_id", message);
+                    }
                 }
             }
             if !rule.enabled {

@@ -1,0 +1,297 @@
+//! FORWARD rules that lead queries round in a circle: to a door of this manifest, behind which a rule leads back. What a
+//! server on the way does that the manifest does not know of, nobody can see here.
+
+use super::Checker;
+use crate::{
+    manifest::{Direction, Id, ResolverRule, RuleType, TargetAddress, connectivity::Network},
+    wire::Name,
+};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet},
+    net::IpAddr,
+    sync::Arc,
+};
+
+const KIND: &str = "resolver_rules";
+/// A circle of more rules is not looked for.
+const MOST_RULES: usize = 50;
+
+/// An address of the manifest that queries are forwarded from.
+enum Door<'a> {
+    /// The view is that of the client's VPC: this one, or one that is connected to it.
+    Vpc(&'a Id),
+    /// The view is that of the endpoint's VPC.
+    Inbound { endpoint: &'a Id, vpc: &'a Id },
+}
+
+/// What decides where names go.
+#[derive(Default)]
+struct Map<'a> {
+    doors: HashMap<IpAddr, Door<'a>>,
+    /// By VPC and domain.
+    rules: HashMap<(&'a str, Name), &'a Id>,
+    zones: HashSet<(&'a str, Name)>,
+}
+
+/// One step of a circle: by this target of this rule to the view of this VPC.
+struct Step<'a> {
+    rule: &'a Id,
+    target: usize,
+    vpc: &'a Id,
+}
+
+impl<'a> Checker<'a> {
+    /// Circles that can be seen.
+    pub(super) fn loops(&mut self) {
+        let map = self.map();
+        if map.doors.is_empty() {
+            return;
+        }
+        let mut told = BTreeSet::new();
+        for (id, rule) in &self.manifest.resolver_rules {
+            if !rule.enabled || rule.rule_type != RuleType::Forward {
+                continue;
+            }
+            let mut path = Vec::new();
+            let mut seen = BTreeSet::from([id]);
+            if !self.leads_back(&map, id, id, &rule.domain_name, &mut path, &mut seen) {
+                continue;
+            }
+            let mut members: Vec<&Id> = path.iter().map(|step| step.rule).collect();
+            members.sort_unstable();
+            if told.insert(members) {
+                self.tell(&map, &path);
+            }
+        }
+    }
+
+    fn map(&self) -> Map<'a> {
+        let manifest = self.manifest;
+        let mut map = Map::default();
+        for (id, vpc) in manifest.vpcs.iter().filter(|(_, vpc)| vpc.enable_dns_support) {
+            map.doors.extend(vpc.resolver_addresses.iter().map(|address| (*address, Door::Vpc(id))));
+        }
+        let inbound = manifest.resolver_endpoints.iter().filter(|(_, e)| e.direction == Direction::Inbound);
+        for (id, endpoint) in inbound {
+            let door = |ip| (ip, Door::Inbound { endpoint: id, vpc: &endpoint.vpc_id });
+            map.doors.extend(endpoint.ip_addresses.iter().map(|address| door(address.ip)));
+        }
+        for (id, rule) in &manifest.resolver_rules {
+            if rule.enabled && rule.rule_type != RuleType::Delegate {
+                let domain = rule.domain_name.to_lowercase();
+                map.rules.extend(rule.vpc_ids.iter().map(|vpc| ((&**vpc, domain.clone()), id)));
+            }
+        }
+        for zone in manifest.private_hosted_zones.values().filter(|zone| !zone.fallthrough) {
+            let name = zone.name.to_lowercase();
+            map.zones.extend(zone.vpc_ids.iter().map(|vpc| (&**vpc, name.clone())));
+        }
+        map
+    }
+
+    /// Whether a query for `domain` that goes by a rule comes to the rule `start`. `path` is then the way there.
+    fn leads_back(
+        &self,
+        map: &Map<'a>,
+        start: &'a Id,
+        rule: &'a Id,
+        domain: &Name,
+        path: &mut Vec<Step<'a>>,
+        seen: &mut BTreeSet<&'a Id>,
+    ) -> bool {
+        let Some(resource) = self.manifest.resolver_rules.get(rule).filter(|_| seen.len() <= MOST_RULES) else {
+            return false;
+        };
+        for (at, target) in resource.target_ips.iter().enumerate() {
+            let Some(vpc) = self.view(map, resource, target) else { continue };
+            let Some(next) = self.forwards(map, vpc, domain) else { continue };
+            path.push(Step { rule, target: at, vpc });
+            if next == start || seen.insert(next) && self.leads_back(map, start, next, domain, path, seen) {
+                return true;
+            }
+            path.pop();
+        }
+        false
+    }
+
+    /// The VPC whose view applies to a query of a rule to one of its targets, if that is a door.
+    fn view(&self, map: &Map<'a>, rule: &'a ResolverRule, target: &TargetAddress) -> Option<&'a Id> {
+        match map.doors.get(&target.ip)? {
+            Door::Inbound { endpoint, vpc } => {
+                let takes = self.manifest.resolver_endpoints.get(*endpoint)?.protocols.contains(&target.protocol);
+                takes.then_some(*vpc)
+            }
+            Door::Vpc(vpc) => {
+                let source = rule.resolver_endpoint_id.as_ref();
+                let source = source.and_then(|id| Some(&self.manifest.resolver_endpoints.get(id)?.vpc_id));
+                match source {
+                    Some(source) if source != *vpc => {
+                        let (a, b) = (Network::Vpc(source.clone()), Network::Vpc((*vpc).clone()));
+                        self.connectivity.reaches(&a, &b).then_some(source)
+                    }
+                    _ => Some(*vpc),
+                }
+            }
+        }
+    }
+
+    /// The FORWARD rule by which a VPC's queries for a domain go.
+    fn forwards(&self, map: &Map<'a>, vpc: &'a Id, domain: &Name) -> Option<&'a Id> {
+        let mut is_taken_out = false;
+        let mut at = Some(domain.to_lowercase());
+        while let Some(name) = at {
+            if let Some(id) = map.rules.get(&(&**vpc, name.clone())) {
+                match self.manifest.resolver_rules.get(*id)?.rule_type {
+                    RuleType::Forward if !is_taken_out => return Some(id),
+                    RuleType::Recursive => return None,
+                    RuleType::System => is_taken_out = true,
+                    _ => {}
+                }
+            }
+            if map.zones.contains(&(&**vpc, name.clone())) {
+                return None;
+            }
+            at = name.parent();
+        }
+        None
+    }
+
+    fn tell(&mut self, map: &Map<'a>, path: &[Step<'a>]) {
+        let rules = &self.manifest.resolver_rules;
+        let ip = |step: &Step| rules.get(step.rule).map(|rule: &Arc<ResolverRule>| rule.target_ips[step.target].ip);
+        let door = |step: &Step| match ip(step).map(|ip| (ip, map.doors.get(&ip))) {
+            Some((ip, Some(Door::Inbound { endpoint, .. }))) => format!("{ip} of `{endpoint}`"),
+            Some((ip, _)) => ip.to_string(),
+            None => String::new(),
+        };
+        let Some(first) = path.first() else { return };
+        let message = match path {
+            [only] => format!(
+                "a loop: queries that arrive at {} are resolved as in `{}`, where this rule sends them back",
+                door(only),
+                only.vpc
+            ),
+            _ => {
+                let steps = path.iter().map(|step| format!("`{}` to {}", step.rule, door(step)));
+                format!("a loop: {}, and from there back", steps.collect::<Vec<_>>().join(", "))
+            }
+        };
+        self.warning(KIND, first.rule, format!("target_ips[{}].ip", first.target), message);
+        if let [only] = path {
+            let is_inbound = ip(only).is_some_and(|ip| matches!(map.doors.get(&ip), Some(Door::Inbound { .. })));
+            let of = if is_inbound { "of the inbound endpoint" } else { "of that resolver address" };
+            self.help(format!("take `{}`, the VPC {of}, out of `vpc_ids`, or ask other servers", only.vpc));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::manifest::{
+        Manifest, Problem, check::check, connectivity::Connectivity, decode::decode, document, problem::Severity,
+    };
+
+    const AROUND: &str = "\
+vpcs:
+  a: {region: r, cidr_blocks: [10.1.0.0/16], resolver_addresses: [10.1.0.2]}
+  b: {region: r, cidr_blocks: [10.2.0.0/16], resolver_addresses: [10.2.0.2]}
+  c: {region: r, cidr_blocks: [10.3.0.0/16], resolver_addresses: [10.3.0.2]}
+vpc_peering_connections: {p: {vpc_ids: [a, b]}}
+private_hosted_zones:
+  z: {name: zone.example, vpc_ids: [a]}
+resolver_endpoints:
+  in-b: {direction: INBOUND, vpc_id: b, ip_addresses: [{ip: 10.2.0.53}]}
+  dot-b: {direction: INBOUND, vpc_id: b, protocols: [DoT], ip_addresses: [{ip: 10.2.0.55}]}
+  del-b: {direction: INBOUND_DELEGATION, vpc_id: b, ip_addresses: [{ip: 10.2.0.56}]}
+  out-a: {direction: OUTBOUND, vpc_id: a, ip_addresses: [{ip: 10.1.0.54}]}
+  out-c: {direction: OUTBOUND, vpc_id: c, ip_addresses: [{ip: 10.3.0.54}]}
+resolver_rules:
+";
+
+    /// The warnings of a manifest with these rules: name, domain, VPCs, targets, and what else there is.
+    fn warnings(rules: &[(&str, &str, &str, &str, &str)]) -> Vec<String> {
+        let mut text = String::from(AROUND);
+        for (id, domain, vpcs, targets, more) in rules {
+            let targets: Vec<String> = targets.split("; ").map(|ip| format!("{{ip: {ip}}}")).collect();
+            let targets = targets.join(", ");
+            text += &format!(
+                "  {id}: {{domain_name: {domain}, rule_type: FORWARD, vpc_ids: [{vpcs}], target_ips: [{targets}]{more}}}\n"
+            );
+        }
+        let manifest: Manifest = decode(&document::read(text.as_bytes(), false).0.unwrap()).unwrap();
+        let problems = check(&manifest, &Connectivity::new(&manifest), 0);
+        let of_rules = problems.iter().filter(|problem| {
+            problem.severity == Severity::Error
+                || problem.resource.as_ref().is_some_and(|(k, _)| *k == "resolver_rules")
+        });
+        of_rules.map(Problem::to_string).collect()
+    }
+
+    #[test]
+    fn circles_are_told() {
+        let straight = "warning: resolver_rules.r.target_ips[0].ip: a loop: queries that arrive at 10.2.0.53 of `in-b` are \
+                        resolved as in `b`, where this rule sends them back (take `b`, the VPC of the inbound endpoint, \
+                        out of `vpc_ids`, or ask other servers)";
+        assert_eq!(warnings(&[("r", "x.example", "a, b", "10.2.0.53", "")]), [straight]);
+        let own = warnings(&[("r", "x.example", "a", "192.0.2.1; 10.1.0.2", "")]);
+        assert!(own[0].contains("r.target_ips[1].ip: a loop: queries that arrive at 10.1.0.2 are resolved as in `a`"));
+        assert!(own.len() == 1 && own[0].contains("take `a`, the VPC of that resolver address, out"), "{own:?}");
+        // A door's view is that of the network that asks: the outbound endpoint's.
+        assert_eq!(warnings(&[("r", "x.example", "a", "10.2.0.2", ", resolver_endpoint_id: out-a")]).len(), 1);
+        // Round through a wider rule; and one circle is told once, however many ways lead into it.
+        let round = [
+            ("one", "x.example", "a", "10.2.0.53", ""),
+            ("two", ".", "b", "10.1.0.2", ""),
+            ("three", "y.x.example", "c", "10.1.0.2", ""),
+        ];
+        assert_eq!(
+            warnings(&round),
+            [
+                "warning: resolver_rules.one.target_ips[0].ip: a loop: `one` to 10.2.0.53 of `in-b`, `two` to 10.1.0.2, and \
+              from there back"
+            ]
+        );
+    }
+
+    #[test]
+    fn what_ends_is_not_told() {
+        for rules in [
+            vec![("r", "x.example", "a", "10.2.0.53", "")],
+            vec![("r", "x.example", "a, b", "10.2.0.53", ", enabled: false")],
+            // Nothing is forwarded there; it does not take this transport; it refuses the endpoint's VPC.
+            vec![("r", "x.example", "a, b", "10.2.0.56", "")],
+            vec![("r", "x.example", "a, b", "10.2.0.55", "")],
+            vec![("r", "x.example", "a, b", "10.2.0.2", ", resolver_endpoint_id: out-c")],
+            // A zone answers there, or another rule.
+            vec![("one", "zone.example", "b", "10.1.0.2", ""), ("two", "example", "a", "10.2.0.53", "")],
+            vec![("one", "x.example", "a", "10.2.0.53", ""), ("two", "x.example", "b", "192.0.2.1", "")],
+        ] {
+            assert_eq!(warnings(&rules), [""; 0], "{rules:?}");
+        }
+    }
+
+    #[test]
+    fn targets_that_cannot_be_meant() {
+        let of = |target: &str, more: &str| warnings(&[("r", "x.example", "a", target, more)]);
+        let port = |number: u16| format!("warning: resolver_rules.r.target_ips[0].port: port {number}");
+        for (target, expected) in [
+            ("192.0.2.1, protocol: DoT", Some((53, "853"))),
+            ("192.0.2.1, protocol: DoH", Some((53, "443"))),
+            ("192.0.2.1, protocol: DoQ, port: 853", None),
+            ("192.0.2.1, port: 853", Some((853, "DoT"))),
+            ("192.0.2.1, port: 5353", None),
+        ] {
+            let got = of(target, "");
+            match expected {
+                Some((number, help)) => {
+                    assert!(got.len() == 1 && got[0].starts_with(&port(number)) && got[0].contains(help), "{got:?}");
+                }
+                None => assert_eq!(got, [""; 0]),
+            }
+        }
+        assert_eq!(
+            of("192.0.2.1; 'fd00::53'", ", resolver_endpoint_id: out-a"),
+            ["warning: resolver_rules.r.resolver_endpoint_id: `out-a` has no IPv6 address to ask fd00::53 from"]
+        );
+    }
+}
