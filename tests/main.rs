@@ -3,6 +3,7 @@
 
 mod allocations;
 mod anchors;
+mod forwarding;
 mod fuzz;
 mod harness;
 mod isolation;

@@ -2,9 +2,13 @@
 //! network.
 
 use super::{Process, Scratch, reply::Reply};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use std::{
+    os::fd::AsFd,
+    path::{Path, PathBuf},
     process::{Command, Output},
     sync::atomic::{AtomicU32, Ordering},
+    thread,
 };
 
 /// Namespaces that go when the test ends. Hosts have /32 and /128 addresses and their router as the way to everywhere, so a
@@ -122,6 +126,29 @@ impl Lab {
             .unwrap_or_else(|e| panic!("cannot run {command:?}: {e}"))
     }
 
+    /// Runs code of the test itself on a node; threads that it starts stay there.
+    pub fn inside<R: Send>(&self, node: &str, work: impl FnOnce() -> R + Send) -> R {
+        let namespace = std::fs::File::open(format!("/run/netns/{}", self.namespace(node))).unwrap();
+        thread::scope(|scope| {
+            let thread = scope.spawn(move || {
+                move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+                work()
+            });
+            thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+        })
+    }
+
+    /// What programs that run on a node find in `/etc/resolv.conf`.
+    pub fn resolv_conf(&self, node: &str, text: &str) {
+        let directory = self.etc(node);
+        std::fs::create_dir_all(&directory).unwrap();
+        std::fs::write(directory.join("resolv.conf"), text).unwrap();
+    }
+
+    fn etc(&self, node: &str) -> PathBuf {
+        Path::new("/etc/netns").join(self.namespace(node))
+    }
+
     /// Starts a program on a node.
     pub fn start(&self, node: &str, command: &[&str]) -> Process {
         let namespace = self.namespace(node);
@@ -141,6 +168,7 @@ impl Lab {
 impl Drop for Lab {
     fn drop(&mut self) {
         for node in &self.nodes {
+            let _ = std::fs::remove_dir_all(self.etc(node));
             let _ = Command::new("ip").args(["netns", "del", &self.namespace(node)]).output();
         }
     }
@@ -152,7 +180,8 @@ fn sweep() {
     for name in entries.flatten().filter_map(|e| e.file_name().into_string().ok()) {
         let owner =
             name.strip_prefix("zonal-").and_then(|rest| rest.split('-').next()).filter(|p| p.parse::<u32>().is_ok());
-        if owner.is_some_and(|pid| !std::path::Path::new("/proc").join(pid).exists()) {
+        if owner.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+            let _ = std::fs::remove_dir_all(Path::new("/etc/netns").join(&name));
             let _ = Command::new("ip").args(["netns", "del", &name]).output();
         }
     }

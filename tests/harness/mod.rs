@@ -1,7 +1,9 @@
 //! What the tests stand on: processes that end with the test, a server to ask, networks to put it in.
 
+pub mod fake;
 pub mod lab;
 pub mod reply;
+pub mod stub;
 pub mod upstream;
 
 use std::{
@@ -161,17 +163,23 @@ impl Drop for Process {
 pub struct Server {
     pub process: Process,
     pub port: u16,
+    admin: u16,
     _scratch: Scratch,
 }
 
 impl Server {
     /// Serves a directory, and is ready.
     pub fn start(directory: &Path) -> Server {
+        Server::start_with(directory, "")
+    }
+
+    /// The same, with more lines of configuration.
+    pub fn start_with(directory: &Path, more: &str) -> Server {
         let (port, admin) = (free_port(), free_port());
         let scratch = Scratch::new();
         let config = format!(
             "listen: [{{address: \"0.0.0.0:{port}\"}}]\ncontrol_plane: {{directory: {}}}\nadmin: {{address: \"127.0.0.1:{admin}\"}}\n\
-             internet_resolver: none\n",
+             internet_resolver: none\n{more}",
             directory.display()
         );
         let config = scratch.write("zonal.yaml", config);
@@ -180,7 +188,14 @@ impl Server {
             process.assert_alive();
             (http_get(SocketAddr::from((Ipv4Addr::LOCALHOST, admin)), "/ready")?.0 == 200).then_some(())
         });
-        Server { process, port, _scratch: scratch }
+        Server { process, port, admin, _scratch: scratch }
+    }
+
+    /// The sum of a metric's values whose line has these words.
+    pub fn metric(&self, words: &[&str]) -> f64 {
+        let (_, text) = http_get(SocketAddr::from((Ipv4Addr::LOCALHOST, self.admin)), "/metrics").expect("metrics");
+        let lines = text.lines().filter(|line| !line.starts_with('#') && words.iter().all(|word| line.contains(word)));
+        lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
 }
 

@@ -1,0 +1,58 @@
+//! Names that others answer for: real servers in front and behind, and servers that fail, lie and flood.
+
+mod failing;
+mod hostile;
+mod inward;
+mod laptop;
+mod loops;
+mod outward;
+mod tenants;
+
+use crate::harness::{Scratch, Server, stub::Stub};
+use std::fmt::Write;
+
+/// zonal on loopback, with rules.
+struct Resolver {
+    server: Server,
+    _directory: Scratch,
+}
+
+/// The networks of two tenants. Whoever asks from 127.70.… is in the first one's VPC, from 127.71.… in the other's.
+const TENANTS: &str = "vpcs:
+  vpc-a: {region: us-east-1, cidr_blocks: [127.70.0.0/16]}
+  vpc-b: {region: us-east-1, cidr_blocks: [127.71.0.0/16]}
+";
+
+impl Resolver {
+    /// Serves FORWARD rules for both tenants, each a domain and its targets, and more of a manifest, which is about
+    /// other kinds than VPCs and rules. It answers errors without limit.
+    fn start(rules: &[(&str, &[String])], more: &str) -> Resolver {
+        let mut text = format!("{TENANTS}{more}resolver_rules:\n");
+        for (at, (domain, targets)) in rules.iter().enumerate() {
+            let targets = targets.join(", ");
+            writeln!(
+                text,
+                "  rr-{at}: {{domain_name: {domain}, rule_type: FORWARD, vpc_ids: [vpc-a, vpc-b], target_ips: [{targets}]}}"
+            )
+            .unwrap();
+        }
+        Resolver::serve(&text)
+    }
+
+    /// Serves a manifest.
+    fn serve(manifest: &str) -> Resolver {
+        let directory = Scratch::new();
+        directory.write("manifest.yaml", manifest);
+        let server = Server::start_with(directory.path(), "limits: {error_answers_per_second: 0}\n");
+        Resolver { server, _directory: directory }
+    }
+
+    /// A client in the first tenant's network.
+    fn stub(&self) -> Stub {
+        self.stub_at("127.70.0.7")
+    }
+
+    fn stub_at(&self, source: &str) -> Stub {
+        Stub::new(source, ("127.0.0.1", self.server.port))
+    }
+}

@@ -1,0 +1,371 @@
+//! Servers that lie, stall and send garbage, and attackers who race with them.
+
+use super::Resolver;
+use crate::harness::{
+    fake::{Asked, Fake, Say, a, beside, cname, ns, soa},
+    stub::query,
+    wait_until,
+};
+use hickory_proto::op::{Message, ResponseCode};
+use std::{
+    collections::HashSet,
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
+    },
+    thread,
+    time::Duration,
+};
+
+const TRUTH: &str = "192.0.2.1";
+const LIE: &str = "192.0.2.66";
+/// How long the truth takes where a lie is to come first.
+const SOON: Duration = Duration::from_millis(60);
+/// The longest that a client waits, with what a busy machine adds.
+const PATIENCE: Duration = Duration::from_millis(5_000);
+/// More questions than this for one name are a storm.
+const STORM: usize = 25;
+
+/// Says the truth a while after these lies.
+fn after(asked: &Asked, lies: Vec<Say>) -> Vec<Say> {
+    lies.into_iter().chain([Say::Later(SOON, asked.address(TRUTH))]).collect()
+}
+
+/// What the liar does is in the first label of the name. Names that begin with `then-` are told the truth at the end.
+fn liar(own: &'static str) -> impl Fn(&Asked) -> Vec<Say> {
+    move |asked| {
+        let lie = asked.address(LIE);
+        let edited = |edit: &dyn Fn(&mut Vec<u8>)| {
+            let mut octets = lie.clone();
+            edit(&mut octets);
+            octets
+        };
+        let here = format!("{own}:0").parse().unwrap();
+        match (asked.label().as_str(), asked.tcp) {
+            ("then-id", _) => {
+                after(asked, (1..200).map(|n| Say::Now(edited(&|o| o[1] = o[1].wrapping_add(n)))).collect())
+            }
+            ("then-name", _) => {
+                let mut response = asked.response();
+                response.queries[0].set_name("then-name.other.example.".parse().unwrap());
+                response.answers = vec![a("then-name.other.example", 60, LIE), a(&asked.name(), 60, LIE)];
+                after(asked, vec![Say::Now(response.to_vec().unwrap())])
+            }
+            ("then-type", _) => after(asked, vec![Say::Now(edited(&|o| type_of_question(o, 28)))]),
+            ("then-class", _) => after(asked, vec![Say::Now(edited(&|o| class_of_question(o, 3)))]),
+            ("then-port", _) => after(asked, vec![Say::From(here, lie.clone())]),
+            ("then-address", _) => after(asked, vec![Say::From(beside(here), lie.clone())]),
+            ("then-query", _) => after(asked, vec![Say::Now(edited(&|o| o[2] &= 0x7f))]),
+            ("then-opcode", _) => after(asked, vec![Say::Now(edited(&|o| o[2] |= 0x28))]),
+            ("then-garbage", _) => {
+                after(asked, vec![Say::Now(vec![0xff; 600]), Say::Now(vec![1, 2, 3]), Say::Now(vec![])])
+            }
+            ("then-no-question", _) => {
+                let mut response = asked.response();
+                response.queries.clear();
+                response.answers = vec![a(&asked.name(), 60, LIE)];
+                after(asked, vec![Say::Now(response.to_vec().unwrap())])
+            }
+            // Truth by TCP only.
+            ("cut", false) => vec![Say::Now(asked.truncated())],
+            ("cut", true) => vec![Say::Now(asked.address(TRUTH))],
+            ("cut-with-lie", false) => vec![Say::Now(edited(&|o| o[2] |= 2))],
+            ("cut-with-lie", true) => vec![Say::Now(asked.address(TRUTH))],
+            ("cut-id", false) | ("cut-name", false) | ("cut-stall", false) | ("cut-close", false) => {
+                vec![Say::Now(asked.truncated())]
+            }
+            ("cut-half", false) | ("cut-garbage", false) | ("cut-huge", false) => vec![Say::Now(asked.truncated())],
+            ("cut-id", true) => vec![Say::Now(edited(&|o| o[0] ^= 0x55))],
+            ("cut-name", true) => {
+                let mut response = asked.response();
+                response.queries[0].set_name("cut-name.other.example.".parse().unwrap());
+                response.answers = vec![a(&asked.name(), 60, LIE)];
+                vec![Say::Now(response.to_vec().unwrap())]
+            }
+            ("cut-close", true) => vec![Say::Raw(vec![])],
+            ("cut-half", true) => vec![Say::Raw([&[0, 200][..], &lie[..20]].concat())],
+            ("cut-garbage", true) => vec![Say::Raw(vec![0xff; 3_000])],
+            ("cut-huge", true) => vec![Say::Raw([&[0xff, 0xff][..], &lie[..]].concat())],
+            ("cut-for-ever", _) => vec![Say::Now(asked.truncated())],
+            // The right header and question, and then nothing that can be parsed.
+            ("broken-body", _) => vec![Say::Now(edited(&|o| o.truncate(o.len() - 20)))],
+            ("broken-pointer", _) => vec![Say::Now(edited(&|o| {
+                let at = 16 + asked.message.queries[0].name().len();
+                o[at..at + 2].copy_from_slice(&[0xc0 | (at >> 8) as u8, at as u8]);
+            }))],
+            ("refused", _) => vec![Say::Now(asked.fails(ResponseCode::Refused))],
+            ("servfail", _) => vec![Say::Now(asked.fails(ResponseCode::ServFail))],
+            ("notimp", _) => vec![Say::Now(asked.fails(ResponseCode::NotImp))],
+            // A referral to the root: a lame server.
+            ("lame", _) => {
+                let mut response = asked.response();
+                response.authorities = vec![ns(".", 3600, "a.root-servers.net")];
+                vec![Say::Now(response.to_vec().unwrap())]
+            }
+            ("late", _) => vec![Say::Later(Duration::from_secs(6), asked.address(TRUTH))],
+            ("slow", _) => vec![Say::Later(Duration::from_millis(1_200), asked.address(TRUTH))],
+            ("twice", _) => vec![Say::Now(asked.address(TRUTH)), Say::Now(asked.address(LIE))],
+            // Servers of long ago know no EDNS.
+            ("no-edns", _) if asked.message.edns.is_some() => {
+                let mut response = asked.response();
+                (response.edns, response.metadata.response_code) = (None, ResponseCode::FormErr);
+                vec![Say::Now(response.to_vec().unwrap())]
+            }
+            ("no-edns", _) => vec![Say::Now(asked.address(TRUTH))],
+            ("lower-case", _) => {
+                let mut response = asked.response();
+                response.queries[0].set_name(asked.name().parse().unwrap());
+                response.answers = vec![a(&asked.name(), 60, TRUTH)];
+                vec![Say::Now(response.to_vec().unwrap())]
+            }
+            _ => vec![],
+        }
+    }
+}
+
+fn type_of_question(octets: &mut [u8], rtype: u8) {
+    let at = 12 + octets[12..].iter().position(|o| *o == 0).unwrap();
+    octets[at + 2] = rtype;
+}
+
+fn class_of_question(octets: &mut [u8], class: u8) {
+    let at = 12 + octets[12..].iter().position(|o| *o == 0).unwrap();
+    octets[at + 4] = class;
+}
+
+#[test]
+fn a_liar_is_not_believed() {
+    let fake = Fake::start("127.72.0.2:0", liar("127.72.0.2"));
+    let resolver = Resolver::start(&[("liar.example", &[fake.target()])], "");
+    let truth = [
+        "then-id",
+        "then-name",
+        "then-type",
+        "then-class",
+        "then-port",
+        "then-address",
+        "then-query",
+        "then-opcode",
+        "then-garbage",
+        "then-no-question",
+        "cut",
+        "cut-with-lie",
+        "slow",
+        "twice",
+        "no-edns",
+        "lower-case",
+    ];
+    let failure = [
+        "cut-id",
+        "cut-name",
+        "cut-stall",
+        "cut-close",
+        "cut-half",
+        "cut-garbage",
+        "cut-huge",
+        "cut-for-ever",
+        "broken-body",
+        "broken-pointer",
+        "refused",
+        "servfail",
+        "notimp",
+        "lame",
+        "late",
+        "silent",
+    ];
+    let mut wrong = String::new();
+    thread::scope(|scope| {
+        let asks: Vec<_> = truth
+            .iter()
+            .chain(&failure)
+            .map(|label| {
+                let stub = resolver.stub();
+                (label, scope.spawn(move || stub.ask(&format!("{label}.liar.example"))))
+            })
+            .collect();
+        for (label, ask) in asks {
+            let said = ask.join().unwrap();
+            let expected: (&str, &[&str]) =
+                if truth.contains(label) { ("NOERROR", &[TRUTH]) } else { ("SERVFAIL", &[]) };
+            let got = (said.reply.status.as_str(), &said.reply.data("A")[..]);
+            let explained = expected.0 == "NOERROR" || !said.reply.ede.is_empty();
+            let questions = fake.count_below(&format!("{label}.liar.example"));
+            if got != expected || !explained || said.took > PATIENCE || questions > STORM {
+                wrong += &format!(
+                    "{label}: after {:?} and {questions} questions to the server\n{}{}\n\n",
+                    said.took, said.reply, said.why
+                );
+            }
+        }
+    });
+    // What comes late, or again, changes nothing that was answered.
+    let again = resolver.stub().ask("twice.liar.example");
+    assert_eq!(again.reply.data("A"), [TRUTH], "{}", again.reply);
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// Answers every question rightly, and adds what it has no say in.
+fn poisoner(asked: &Asked) -> Vec<Say> {
+    let owner = asked.owner().to_ascii();
+    let mut response = asked.response();
+    let victims = ["victim.good.example", "victim.evil.example", "good.example", "www.good.example"];
+    let lies = || victims.iter().map(|victim| a(victim, 86_400, LIE)).collect::<Vec<_>>();
+    match asked.label().as_str() {
+        "answer" => response.answers = [vec![a(&owner, 60, TRUTH)], lies()].concat(),
+        "authority" => {
+            response.answers = vec![a(&owner, 60, TRUTH)];
+            response.authorities =
+                vec![ns("good.example", 86_400, "ns.evil.example"), ns("example", 86_400, "ns.evil.example")];
+            response.authorities.extend(lies());
+            response.additionals = vec![a("ns.evil.example", 86_400, LIE)];
+        }
+        "additional" => {
+            response.answers = vec![a(&owner, 60, TRUTH)];
+            response.additionals = lies();
+        }
+        // A chain that leaves the domain: what is outside is asked of those whose affair it is.
+        "chain" => {
+            response.answers = [vec![cname(&owner, 60, "victim.good.example")], lies()].concat();
+        }
+        // The answer is about other names only.
+        "other" => response.answers = lies(),
+        // A negative answer of a zone that is not theirs.
+        "nothing" => {
+            response.metadata.response_code = ResponseCode::NXDomain;
+            response.authorities = vec![soa("example", 86_400), soa("good.example", 86_400)];
+        }
+        "victim" => response.answers = vec![a(&owner, 60, TRUTH)],
+        _ => return vec![],
+    }
+    vec![Say::Now(response.to_vec().unwrap())]
+}
+
+#[test]
+fn nobody_answers_for_names_of_others() {
+    let good = Fake::start("127.72.1.2:0", |asked| vec![Say::Now(asked.address("192.0.2.2"))]);
+    let evil = Fake::start("127.72.1.3:0", poisoner);
+    let resolver = Resolver::start(&[("good.example", &[good.target()]), ("evil.example", &[evil.target()])], "");
+    let stub = resolver.stub();
+    for transport in ["", " +tcp", " +dnssec", " +cd"] {
+        for label in ["answer", "authority", "additional", "chain", "other", "nothing"] {
+            let said = stub.ask(&format!("{label}.evil.example A{transport}"));
+            let text = said.reply.to_string();
+            assert!(!text.contains(LIE), "{label}{transport}\n{text}");
+            let expected: &[&str] = match label {
+                "chain" => &["192.0.2.2"],
+                "other" | "nothing" => &[],
+                _ => &[TRUTH],
+            };
+            assert_eq!(said.reply.data("A"), expected, "{label}{transport}\n{text}");
+            for (victim, address) in [
+                ("victim.good.example", "192.0.2.2"),
+                ("www.good.example", "192.0.2.2"),
+                ("good.example", "192.0.2.2"),
+                ("victim.evil.example", TRUTH),
+            ] {
+                let said = stub.ask(&format!("{victim} A{transport}"));
+                assert_eq!(said.reply.data("A"), [address], "{victim} after {label}{transport}\n{}", said.reply);
+            }
+        }
+    }
+}
+
+/// 10,000 names at once for a target that says nothing: all are answered in the end, other rules work meanwhile, and the
+/// memory goes no higher the second and third time.
+#[test]
+fn a_dead_target_is_a_burden_to_nobody_else() {
+    let live = Fake::start("127.72.2.2:0", |asked| vec![Say::Now(asked.address(TRUTH))]);
+    let dead = Fake::start("127.72.2.3:0", |_| vec![]);
+    let resolver = Resolver::start(&[("live.example", &[live.target()]), ("dead.example", &[dead.target()])], "");
+    let mut resident = Vec::new();
+    for storm in 0..3 {
+        let names: Vec<String> = (0..12_000).map(|n| format!("n{n}.s{storm}.dead.example")).collect();
+        let (ended, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+        thread::scope(|scope| {
+            let others = scope.spawn(|| {
+                let stub = resolver.stub_at("127.70.0.8");
+                while !ended.load(Relaxed) {
+                    let n = asked.fetch_add(1, Relaxed);
+                    let said = stub.ask(&format!("n{n}.s{storm}.live.example"));
+                    assert_eq!(said.reply.data("A"), [TRUTH], "question {n}: {} {}", said.reply, said.why);
+                }
+            });
+            let replies = resolver.stub().volley(&names, 20);
+            ended.store(true, Relaxed);
+            others.join().unwrap();
+            // Datagrams can be lost between sockets, too.
+            assert!(replies.len() > 11_500, "{} of {} were answered", replies.len(), names.len());
+            assert!(replies.values().all(|reply| reply.status == "SERVFAIL" && !reply.ede.is_empty()));
+        });
+        let asked = asked.into_inner();
+        assert!(asked > 200, "only {asked} questions of others were answered meanwhile");
+        resident.push(resolver.server.process.resident_kb());
+    }
+    assert!(resident[2] < resident[0] + 32 * 1_024, "{resident:?} kB after each storm");
+    assert!(resident.iter().all(|kb| *kb < 400 * 1_024), "{resident:?} kB after each storm");
+}
+
+/// The answer that an attacker would have believed.
+fn forgery(id: u16, name: &str) -> Vec<u8> {
+    let message = Message::from_vec(&query(id, name)).unwrap();
+    Asked { message, from: SocketAddr::from(([0; 4], 0)), tcp: false }.address(LIE)
+}
+
+/// An attacker who sends from the server's own address, but does not see the questions, against a server that takes its
+/// time.
+#[test]
+fn forgeries_lose_the_race() {
+    let stop = Arc::new(AtomicBool::new(false));
+    let slow = Fake::start("127.72.3.2:0", |asked| vec![Say::Later(Duration::from_millis(250), asked.address(TRUTH))]);
+    let resolver = Resolver::start(&[("race.example", &[slow.target()])], "");
+    let forged = Arc::new(AtomicUsize::new(0));
+    let attacker = thread::spawn({
+        let (stop, forged, address) = (stop.clone(), forged.clone(), slow.address);
+        move || {
+            let raw = socket2::Protocol::UDP;
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::RAW, Some(raw)).unwrap();
+            socket.bind(&SocketAddr::new(address.ip(), 0).into()).unwrap();
+            let mut seed = 0x2545_f491_4f6c_dd1d_u64;
+            let mut random = || {
+                seed ^= seed << 13;
+                seed ^= seed >> 7;
+                seed ^= seed << 17;
+                seed
+            };
+            while !stop.load(Relaxed) {
+                let (n, bits) = (random() % 40, random());
+                let port = 1_024 + (bits >> 32) as u16 % (u16::MAX - 1_024);
+                let lie = forgery(bits as u16, &format!("n{n}.race.example"));
+                let ports = [address.port(), port, 8 + lie.len() as u16, 0].map(u16::to_be_bytes).concat();
+                let to = SocketAddr::from(([127, 0, 0, 1], 0));
+                if socket.send_to(&[ports, lie].concat(), &to.into()).is_ok() {
+                    forged.fetch_add(1, Relaxed);
+                }
+            }
+        }
+    });
+    wait_until("the attacker is at work", || (forged.load(Relaxed) > 100).then_some(()));
+    let names: Vec<String> = (0..40).map(|n| format!("n{n}.race.example")).collect();
+    for _ in 0..3 {
+        let replies = resolver.stub().volley(&names, 1);
+        assert_eq!(replies.len(), names.len());
+        for reply in replies.values() {
+            assert_eq!(reply.data("A"), [TRUTH], "{reply}");
+        }
+    }
+    // A birthday attack asks for the same name many times: that is one question, with one number and port to guess.
+    let same: Vec<String> = (0..500).map(|_| "birthday.race.example".into()).collect();
+    let replies = resolver.stub().volley(&same, 50);
+    assert!(replies.values().all(|reply| reply.data("A") == [TRUTH]));
+    let questions = slow.count_below("birthday.race.example");
+    assert!(questions <= 3, "{questions} equal questions were on their way");
+    stop.store(true, Relaxed);
+    attacker.join().unwrap();
+    assert!(forged.load(Relaxed) > 5_000, "{forged:?} forgeries are no attack");
+
+    let ids: HashSet<u16> = slow.collect(|asked| asked.message.metadata.id).into_iter().collect();
+    let ports: HashSet<u16> = slow.collect(|asked| asked.from.port()).into_iter().collect();
+    assert!(ids.len() > 35, "numbers that can be guessed: {ids:?}");
+    assert!(ports.len() > 8, "ports that can be guessed: {ports:?}");
+}

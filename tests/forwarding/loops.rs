@@ -1,0 +1,93 @@
+//! Servers that send names to one another for ever, unless somebody ends it.
+
+use super::Resolver;
+use crate::harness::{Process, Scratch, free_port, stub::Stub, wait_until};
+use std::time::Duration;
+
+/// Everybody on loopback is in the VPC.
+fn manifest(domain: &str, port: u16) -> String {
+    format!(
+        "vpcs:
+  vpc: {{region: us-east-1, cidr_blocks: [127.0.0.0/8]}}
+private_hosted_zones:
+  Z1: {{name: own.test, vpc_ids: [vpc], records: [{{name: www, type: A, ttl: 60, records: [10.0.0.1]}}]}}
+resolver_rules:
+  rr: {{domain_name: {domain}, rule_type: FORWARD, vpc_ids: [vpc], target_ips: [{{ip: 127.0.0.1, port: {port}}}]}}
+"
+    )
+}
+
+/// A question into the loop fails soon, says why, and makes no storm of what `count` counts.
+fn ends(stub: &Stub, count: impl Fn() -> f64, what: &str) {
+    for (n, way) in ["", " +tcp", " +dnssec", " +cd"].into_iter().enumerate() {
+        let before = count();
+        let said = stub.ask(&format!("n{n}.loop.example A{way}"));
+        let text = format!("{what}{way}, after {:?}: {}{}", said.took, said.reply, said.why);
+        assert_eq!(said.reply.status, "SERVFAIL", "{text}");
+        assert!(!said.reply.ede.is_empty() && !said.why.is_empty(), "{text}");
+        assert!(said.took < Duration::from_secs(5), "{text}");
+        // It goes on no longer than that, either.
+        wait_until("the loop is still", || {
+            let now = count();
+            std::thread::sleep(Duration::from_millis(300));
+            (count() - now == 0.0).then_some(())
+        });
+        let questions = count() - before;
+        assert!(questions <= 60.0, "{text}: {questions} answers");
+    }
+    assert_eq!(stub.ask("www.own.test").reply.data("A"), ["10.0.0.1"]);
+}
+
+#[test]
+fn a_target_that_is_the_server_itself() {
+    let directory = Scratch::new();
+    directory.write("manifest.yaml", manifest("other.example", 9));
+    let resolver = Resolver::serve(&manifest("other.example", 9));
+    let port = resolver.server.port;
+    let file = resolver._directory.write("manifest.yaml", manifest("loop.example", port));
+    wait_until("the rule is loaded", || resolver.server.process.log().contains("generation=2").then_some(()));
+    assert!(file.exists());
+    let answers = || resolver.server.metric(&["zonal_answers_total"]);
+    ends(&Stub::new("127.0.0.1", ("127.0.0.1", port)), answers, "itself");
+}
+
+#[test]
+fn two_that_forward_to_one_another() {
+    let second = Resolver::serve(&manifest("other.example", 9));
+    let first = Resolver::serve(&manifest("loop.example", second.server.port));
+    second._directory.write("manifest.yaml", manifest("loop.example", first.server.port));
+    wait_until("the rule is loaded", || second.server.process.log().contains("generation=2").then_some(()));
+    let answers = || first.server.metric(&["zonal_answers_total"]) + second.server.metric(&["zonal_answers_total"]);
+    ends(&Stub::new("127.0.0.1", ("127.0.0.1", first.server.port)), answers, "one another");
+}
+
+/// Through a forwarder of another kind, which knows nothing of loops.
+#[test]
+fn round_through_another_forwarder() {
+    let scratch = Scratch::new();
+    let port = free_port();
+    let resolver = Resolver::serve(&manifest("loop.example", port));
+    let own = resolver.server.port;
+    let config = format!(
+        "listen-address=127.0.0.1\nport={port}\nbind-interfaces\nuser=root\nno-resolv\nno-hosts\npid-file=\n\
+         server=127.0.0.1#{own}\n"
+    );
+    let config = scratch.write("dnsmasq.conf", config).display().to_string();
+    let mut dnsmasq =
+        Process::start(&["dnsmasq", "--keep-in-foreground", "--log-facility=-", "-C", &config], &scratch, "dnsmasq");
+    wait_until("dnsmasq answers", || {
+        dnsmasq.assert_alive();
+        (Stub::new("127.0.0.1", ("127.0.0.1", port)).ask("www.own.test").reply.status == "NOERROR").then_some(())
+    });
+    let answers = || resolver.server.metric(&["zonal_answers_total"]);
+    ends(&Stub::new("127.0.0.1", ("127.0.0.1", own)), answers, "through dnsmasq");
+    // And from the other end.
+    ends_somehow(&Stub::new("127.0.0.1", ("127.0.0.1", port)), answers);
+}
+
+fn ends_somehow(stub: &Stub, count: impl Fn() -> f64) {
+    let before = count();
+    let said = stub.ask("end.loop.example");
+    assert_ne!(said.reply.status, "NOERROR", "{}", said.reply);
+    assert!(count() - before <= 60.0, "{} answers", count() - before);
+}

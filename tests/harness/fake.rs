@@ -1,0 +1,272 @@
+//! A server that says what a test tells it to say, truth or not.
+
+use hickory_proto::{
+    op::{Message, MessageType, OpCode, ResponseCode},
+    rr::{Name, RData, Record, rdata},
+};
+use std::{
+    io::{Read, Write},
+    net::{IpAddr, Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream, UdpSocket},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+/// A question that came.
+pub struct Asked {
+    pub message: Message,
+    pub from: SocketAddr,
+    pub tcp: bool,
+}
+
+/// What is done about it.
+pub enum Say {
+    /// This is sent.
+    Now(Vec<u8>),
+    /// This is sent after a while, from the same address and port.
+    Later(Duration, Vec<u8>),
+    /// This is sent in a datagram from another address or port.
+    From(SocketAddr, Vec<u8>),
+    /// These octets are sent as they are, without a length in front; then a connection is closed.
+    Raw(Vec<u8>),
+}
+
+type Behaviour = dyn Fn(&Asked) -> Vec<Say> + Send + Sync;
+
+/// The server: UDP and TCP on one port. It ends when dropped, and then its port is closed.
+pub struct Fake {
+    pub address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    asked: Arc<Mutex<Vec<Asked>>>,
+    streams: Arc<Mutex<Vec<TcpStream>>>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Fake {
+    /// Starts it at an address: port 0 for any that is free.
+    pub fn start(address: &str, behave: impl Fn(&Asked) -> Vec<Say> + Send + Sync + 'static) -> Fake {
+        Fake::shared(address, Arc::new(behave))
+    }
+
+    fn shared(address: &str, behave: Arc<Behaviour>) -> Fake {
+        let wanted: SocketAddr = address.parse().unwrap();
+        let (udp, tcp) = loop {
+            let udp = UdpSocket::bind(wanted).unwrap_or_else(|e| panic!("cannot bind {wanted}: {e}"));
+            match TcpListener::bind(udp.local_addr().unwrap()) {
+                Ok(tcp) => break (udp, tcp),
+                Err(e) => assert!(wanted.port() == 0, "cannot bind {wanted}: {e}"),
+            }
+        };
+        let address = udp.local_addr().unwrap();
+        let _ = socket2::SockRef::from(&udp).set_recv_buffer_size(8 << 20);
+        udp.set_read_timeout(Some(Duration::from_millis(20))).unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let (asked, streams) = (Arc::default(), Arc::default());
+        let threads = vec![
+            thread::spawn({
+                let (stop, asked, behave) = (stop.clone(), Arc::clone(&asked), behave.clone());
+                move || serve_udp(&udp, &stop, &asked, &*behave)
+            }),
+            thread::spawn({
+                let (stop, asked, streams) = (stop.clone(), Arc::clone(&asked), Arc::clone(&streams));
+                move || serve_tcp(&tcp, &stop, &asked, &streams, &behave)
+            }),
+        ];
+        Fake { address, stop, asked, streams, threads }
+    }
+
+    /// `ip: …, port: …`, as a rule's target has it.
+    pub fn target(&self) -> String {
+        format!("{{ip: \"{}\", port: {}}}", self.address.ip(), self.address.port())
+    }
+
+    /// How many questions came that this is true of.
+    pub fn count(&self, of: impl Fn(&Asked) -> bool) -> usize {
+        self.asked.lock().unwrap().iter().filter(|asked| of(asked)).count()
+    }
+
+    /// How many questions came for a name and those below it.
+    pub fn count_below(&self, name: &str) -> usize {
+        self.count(|asked| asked.name() == name || asked.name().ends_with(&format!(".{name}")))
+    }
+
+    /// What came, made into something else.
+    pub fn collect<T>(&self, make: impl Fn(&Asked) -> T) -> Vec<T> {
+        self.asked.lock().unwrap().iter().map(make).collect()
+    }
+}
+
+impl Drop for Fake {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+        let _ = TcpStream::connect(self.address);
+        for stream in self.streams.lock().unwrap().drain(..) {
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+fn serve_udp(socket: &UdpSocket, stop: &AtomicBool, log: &Mutex<Vec<Asked>>, behave: &Behaviour) {
+    let mut buffer = [0; 4096];
+    while !stop.load(Relaxed) {
+        let Ok((len, from)) = socket.recv_from(&mut buffer) else { continue };
+        let Ok(message) = Message::from_vec(&buffer[..len]) else { continue };
+        let asked = Asked { message, from, tcp: false };
+        for say in behave(&asked) {
+            match say {
+                Say::Now(octets) | Say::Raw(octets) => _ = socket.send_to(&octets, from),
+                Say::From(source, octets) => {
+                    _ = UdpSocket::bind(source).and_then(|other| other.send_to(&octets, from));
+                }
+                Say::Later(after, octets) => {
+                    let socket = socket.try_clone().unwrap();
+                    thread::spawn(move || {
+                        thread::sleep(after);
+                        socket.send_to(&octets, from)
+                    });
+                }
+            }
+        }
+        log.lock().unwrap().push(asked);
+    }
+}
+
+fn serve_tcp(
+    listener: &TcpListener,
+    stop: &AtomicBool,
+    log: &Arc<Mutex<Vec<Asked>>>,
+    streams: &Mutex<Vec<TcpStream>>,
+    behave: &Arc<Behaviour>,
+) {
+    while let Ok((stream, from)) = listener.accept() {
+        if stop.load(Relaxed) {
+            return;
+        }
+        streams.lock().unwrap().extend(stream.try_clone());
+        let (log, behave) = (log.clone(), behave.clone());
+        thread::spawn(move || serve_stream(stream, from, &log, &*behave));
+    }
+}
+
+fn serve_stream(mut stream: TcpStream, from: SocketAddr, log: &Mutex<Vec<Asked>>, behave: &Behaviour) {
+    let framed = |octets: &[u8]| [&(octets.len() as u16).to_be_bytes()[..], octets].concat();
+    let mut length = [0; 2];
+    while stream.read_exact(&mut length).is_ok() {
+        let mut octets = vec![0; usize::from(u16::from_be_bytes(length))];
+        if stream.read_exact(&mut octets).is_err() {
+            return;
+        }
+        let Ok(message) = Message::from_vec(&octets) else { return };
+        let asked = Asked { message, from, tcp: true };
+        let said = behave(&asked);
+        log.lock().unwrap().push(asked);
+        for say in said {
+            match say {
+                Say::Now(octets) | Say::From(_, octets) => _ = stream.write_all(&framed(&octets)),
+                Say::Raw(octets) => {
+                    let _ = stream.write_all(&octets);
+                    let _ = stream.shutdown(Shutdown::Both);
+                    return;
+                }
+                Say::Later(after, octets) => {
+                    thread::sleep(after);
+                    let _ = stream.write_all(&framed(&octets));
+                }
+            }
+        }
+    }
+}
+
+impl Asked {
+    /// The name asked for, in lower case, without the last dot.
+    pub fn name(&self) -> String {
+        self.message.queries[0].name().to_ascii().to_lowercase().trim_end_matches('.').into()
+    }
+
+    /// Its first label.
+    pub fn label(&self) -> String {
+        self.name().split('.').next().unwrap_or_default().into()
+    }
+
+    /// The name asked for, as it was written.
+    pub fn owner(&self) -> Name {
+        self.message.queries[0].name().clone()
+    }
+
+    /// A response to the question without records.
+    pub fn response(&self) -> Message {
+        let mut response = Message::new(self.message.metadata.id, MessageType::Response, OpCode::Query);
+        response.metadata.recursion_desired = true;
+        response.metadata.recursion_available = true;
+        response.add_query(self.message.queries[0].clone());
+        response.edns = self.message.edns.clone();
+        response
+    }
+
+    /// A response that gives the name asked for this address.
+    pub fn address(&self, ip: &str) -> Vec<u8> {
+        self.with(vec![a(&self.owner().to_ascii(), 60, ip)])
+    }
+
+    /// A response with these answers.
+    pub fn with(&self, answers: Vec<Record>) -> Vec<u8> {
+        let mut response = self.response();
+        response.answers = answers;
+        response.to_vec().unwrap()
+    }
+
+    /// A response with this RCODE.
+    pub fn fails(&self, code: ResponseCode) -> Vec<u8> {
+        let mut response = self.response();
+        response.metadata.response_code = code;
+        response.to_vec().unwrap()
+    }
+
+    /// A response that is cut off.
+    pub fn truncated(&self) -> Vec<u8> {
+        let mut response = self.response();
+        response.metadata.truncation = true;
+        response.to_vec().unwrap()
+    }
+}
+
+fn name(text: &str) -> Name {
+    let mut name = Name::from_ascii(text).unwrap();
+    name.set_fqdn(true);
+    name
+}
+
+/// An A record.
+pub fn a(owner: &str, ttl: u32, ip: &str) -> Record {
+    Record::from_rdata(name(owner), ttl, RData::A(rdata::A(ip.parse::<Ipv4Addr>().unwrap())))
+}
+
+/// A CNAME record.
+pub fn cname(owner: &str, ttl: u32, target: &str) -> Record {
+    Record::from_rdata(name(owner), ttl, RData::CNAME(rdata::CNAME(name(target))))
+}
+
+/// An NS record.
+pub fn ns(owner: &str, ttl: u32, target: &str) -> Record {
+    Record::from_rdata(name(owner), ttl, RData::NS(rdata::NS(name(target))))
+}
+
+/// An SOA record, with this negative TTL.
+pub fn soa(owner: &str, ttl: u32) -> Record {
+    let soa = rdata::SOA::new(name(owner), name(owner), 1, 7200, 900, 1_209_600, ttl);
+    Record::from_rdata(name(owner), ttl, RData::SOA(soa))
+}
+
+/// Another address of the same network, for what comes from the wrong one.
+pub fn beside(address: SocketAddr) -> SocketAddr {
+    match address.ip() {
+        IpAddr::V4(ip) => SocketAddr::new(Ipv4Addr::from(u32::from(ip) ^ 1).into(), address.port()),
+        IpAddr::V6(_) => unreachable!("the fakes are at IPv4 addresses"),
+    }
+}
