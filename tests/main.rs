@@ -12,3 +12,4 @@ mod reload;
 mod scenarios;
 mod tidy;
 mod topologies;
+mod transports;
