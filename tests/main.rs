@@ -14,3 +14,4 @@ mod reload;
 mod scenarios;
 mod tidy;
 mod topologies;
+mod transports;

@@ -1,4 +1,4 @@
-//! Transcripts that read like dig sessions, replayed over the function that answers, and over UDP and TCP.
+//! Transcripts that read like dig sessions, replayed over the function that answers, and over every transport.
 //!
 //! ```text
 //! ; a comment
@@ -17,8 +17,9 @@
 //! answers.
 
 use crate::harness::{
-    Scratch, Server, free_port,
+    Scratch, free_port,
     reply::Reply,
+    secure::{Client as SecureClient, RUNTIME, SecureServer},
     tree,
     upstream::{Data, Upstreams},
 };
@@ -30,12 +31,10 @@ use std::{
     collections::{BTreeMap, HashMap},
     fmt::Write as _,
     fs,
-    io::{Read, Write},
-    net::{IpAddr, SocketAddr, UdpSocket},
+    net::IpAddr,
     path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
-    time::Duration,
 };
 use zonal::{
     answer::{
@@ -63,8 +62,9 @@ fn transcripts_over_the_function() {
         for transcript in transcripts {
             let mut update = fs::read_to_string(&transcript.path).unwrap();
             for exchange in &transcript.exchanges {
-                for transport in [Transport::Udp, Transport::Tcp].into_iter().filter(|t| exchange.goes_over(*t)) {
-                    let got = ask_function(&snapshot, &others, exchange, transport);
+                for (transport, _) in Transport::WORDS.into_iter().filter(|(t, _)| exchange.goes_over(*t)) {
+                    let got =
+                        exchange.without_padding(&function_bytes(&snapshot, &others, exchange, transport), transport);
                     if transport == Transport::Udp && std::env::var_os("UPDATE").is_some() {
                         update = update.replacen(&exchange.text, &format!("{}\n{got}", exchange.command), 1);
                     } else {
@@ -83,19 +83,25 @@ fn transcripts_over_the_function() {
 }
 
 #[test]
-fn transcripts_over_udp_and_tcp() {
+fn transcripts_over_every_transport() {
     let mut wrong = String::new();
     for (world, transcripts) in by_world() {
         let port = free_port();
         let _upstreams = Upstreams::start(port, world.others());
         let directory = world.directory(port);
-        let server = Server::start(directory.path());
+        let server = SecureServer::start(directory.path(), "internet_resolver: none");
         for transcript in transcripts {
             for exchange in transcript.exchanges.iter().filter(|e| e.moment.is_none() && e.is_on_loopback()) {
-                for transport in [Transport::Udp, Transport::Tcp].into_iter().filter(|t| exchange.goes_over(*t)) {
-                    let ask = if transport == Transport::Udp { ask_udp } else { ask_tcp };
-                    let got = Reply::of_message(&ask(exchange, server.port));
-                    exchange.compare(&transcript.path, &format!("{transport:?}"), &got, &mut wrong);
+                let client = SecureClient { server: &server, source: exchange.source, local: exchange.local };
+                for (transport, word) in Transport::WORDS.into_iter().filter(|(t, _)| exchange.goes_over(*t)) {
+                    let mut query = exchange.query.clone();
+                    if transport == Transport::Quic {
+                        query[..2].fill(0);
+                    }
+                    let reply = RUNTIME.block_on(client.ask(transport, &query));
+                    assert_eq!(reply[..2], query[..2]);
+                    let got = exchange.without_padding(&reply, transport);
+                    exchange.compare(&transcript.path, word, &got, &mut wrong);
                 }
             }
         }
@@ -330,7 +336,20 @@ impl Exchange {
     }
 
     fn goes_over(&self, transport: Transport) -> bool {
-        self.only.is_none_or(|only| only == transport)
+        self.only.is_none_or(|only| (only == Transport::Udp) == (transport == Transport::Udp))
+    }
+
+    /// A reply as it is by Do53: the only difference is the padding, in each with an OPT record and in no other.
+    fn without_padding(&self, bytes: &[u8], transport: Transport) -> Reply {
+        let mut reply = Reply::of_message(bytes);
+        let options = reply.options.len();
+        reply.options.retain(|option| option != "padding");
+        let is_padded = reply.options.len() < options;
+        let has_opt = Message::from_vec(bytes).unwrap().edns.is_some();
+        let is_encrypted = !matches!(transport, Transport::Udp | Transport::Tcp);
+        assert_eq!(is_padded, has_opt && is_encrypted, "{} by {transport:?}", self.command);
+        assert!(!is_padded || bytes.len() % 468 == 0, "{}: {} octets by {transport:?}", self.command, bytes.len());
+        reply
     }
 
     fn is_on_loopback(&self) -> bool {
@@ -428,31 +447,4 @@ fn ask_others(
 
 fn ask_function(snapshot: &Snapshot, others: &Others, exchange: &Exchange, transport: Transport) -> Reply {
     Reply::of_message(&function_bytes(snapshot, others, exchange, transport))
-}
-
-fn ask_udp(exchange: &Exchange, port: u16) -> Vec<u8> {
-    let socket = UdpSocket::bind((exchange.source, 0)).unwrap();
-    socket.connect((exchange.local, port)).unwrap();
-    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    socket.send(&exchange.query).unwrap();
-    let mut reply = vec![0; 65_535];
-    let len = socket.recv(&mut reply).unwrap_or_else(|e| panic!("no reply over UDP to {}: {e}", exchange.command));
-    reply.truncate(len);
-    reply
-}
-
-fn ask_tcp(exchange: &Exchange, port: u16) -> Vec<u8> {
-    let fault = |e: std::io::Error| -> ! { panic!("no reply over TCP to {}: {e}", exchange.command) };
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    socket.bind(&SocketAddr::from((exchange.source, 0)).into()).unwrap();
-    socket.connect(&SocketAddr::from((exchange.local, port)).into()).unwrap_or_else(|e| fault(e));
-    let mut stream = std::net::TcpStream::from(socket);
-    stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
-    let length = u16::try_from(exchange.query.len()).unwrap().to_be_bytes();
-    stream.write_all(&[&length[..], &exchange.query].concat()).unwrap_or_else(|e| fault(e));
-    let mut length = [0; 2];
-    stream.read_exact(&mut length).unwrap_or_else(|e| fault(e));
-    let mut reply = vec![0; usize::from(u16::from_be_bytes(length))];
-    stream.read_exact(&mut reply).unwrap_or_else(|e| fault(e));
-    reply
 }

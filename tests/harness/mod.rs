@@ -3,6 +3,7 @@
 pub mod fake;
 pub mod lab;
 pub mod reply;
+pub mod secure;
 pub mod stub;
 pub mod upstream;
 
@@ -139,6 +140,13 @@ impl Process {
         if let Some(status) = self.child.try_wait().unwrap() {
             panic!("{} ended with {status}:\n{}", self.log.display(), self.log());
         }
+    }
+
+    /// Whether it has ended, and well.
+    pub fn ended(&mut self) -> Option<()> {
+        let status = self.child.try_wait().unwrap()?;
+        assert!(status.success(), "{} ended with {status}:\n{}", self.log.display(), self.log());
+        Some(())
     }
 
     /// Its memory: resident pages in kB.
