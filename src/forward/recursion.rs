@@ -277,7 +277,13 @@ struct Links(Arc<Recursor<Provider>>);
 impl Links {
     /// What is said of the name in question: with a CNAME it ends there.
     async fn get(&self, query: Query) -> Result<Message, NetError> {
-        let asked = self.0.resolve(query.clone(), Instant::now(), true);
+        let asked = async {
+            match self.0.resolve(query.clone(), Instant::now(), true).await {
+                // One of the zone's servers does not have it, and hickory does not ask another one of its own accord.
+                Err(RecursorError::ForwardNS(_)) => self.0.resolve(query.clone(), Instant::now(), true).await,
+                resolved => resolved,
+            }
+        };
         let failed = match tokio::time::timeout(CHAIN_PATIENCE, asked).await {
             Ok(Ok(message)) => match link(message, &query) {
                 Some(message) => return Ok(message),
