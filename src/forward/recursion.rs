@@ -53,7 +53,7 @@ const REMEMBERED: usize = 8192;
 /// The longest text of a failure, in octets.
 const MAX_TEXT: usize = 200;
 
-/// The root servers (<https://www.iana.org/domains/root/servers>, as of 2025).
+/// The root servers, as IANA lists them since 2024.
 const ROOT_SERVERS: [&str; 26] = [
     "198.41.0.4",
     "2001:503:ba3e::2:30",
