@@ -12,8 +12,8 @@
 //! - **Outcome**: what was decided: a reply, or nothing ([`answer::Outcome`]).
 //!
 //! [`answer::answer`] is pure and synchronous: no allocation, lock, clock, randomness or log. Time and chance come in as a
-//! [`answer::Moment`]. All transports call it, and `zonal explain` and the tests too. The second verb, which asks other
-//! servers when `answer` says so, is not there yet: what would have to be forwarded is REFUSED with EDE 20.
+//! [`answer::Moment`]. All transports call it, and `zonal explain` and the tests too. The second verb, [`forward::respond`],
+//! asks others when `answer` says so, and lets it decide anew with what they said.
 //!
 //! # Rooms
 //!
@@ -23,6 +23,7 @@
 //! | [`manifest`] | types, reading (`document`, `decode`, `load`, `master`), `check`, `connectivity` | `wire` |
 //! | [`snapshot`] | what is compiled: `networks`, `zone`, `endpoints`, `views`, `autodefined` | `manifest`, `wire` |
 //! | [`answer`] | who asks, which rule (`resolve`), what answers (`zone`, `endpoint`, `autodefined`), `trace` and `why` | `snapshot`, `manifest`, `wire` |
+//! | [`forward`] | asks others: `upstream` servers by rules, `recursion` from the root on; `read` what they say; `cache` | `answer`, `snapshot`, `config` |
 //! | [`listen`] | Do53: `udp`, `stream`, `limit` | `answer`, `metrics` |
 //! | [`control_plane`] | `directory` watches, `internet` follows `resolv.conf`, `keeper` publishes, `status` tells | `manifest`, `snapshot`, `listen`, `config` |
 //! | [`metrics`], [`admin`] | counters; HTTP for probes and metrics | what is served |

@@ -54,7 +54,7 @@ impl Zones<'_> {
     /// A zone as it is.
     fn plain(&mut self, zone: &str, server: &'static str, records: &str) {
         let apex = if zone == "." { "." } else { &format!("{zone}.") };
-        let ns = if zone == "." { "ns.test." } else { &format!("ns.{zone}.") };
+        let ns = if zone == "." { "ns.root." } else { &format!("ns.{zone}.") };
         let text = format!(
             "$ORIGIN {apex}\n@ 300 SOA {ns} h.test. 1 7200 900 1209600 5\n@ 300 NS {ns}\n{}{records}",
             if zone == "." { format!("{ns} 300 A {ROOT}\n") } else { format!("{ns} 300 A {server}\n") },
@@ -117,10 +117,11 @@ fn internet(lab: &Lab) -> (Vec<Process>, String) {
         "plain 300 NS ns.plain\nns.plain 300 A {LEAF}\nsigned 300 NS ns.signed\nns.signed 300 A {LEAF}\n\
          nsec3 300 NS ns.nsec3\nns.nsec3 300 A {LEAF}\nbogus 300 NS ns.bogus\nns.bogus 300 A {LEAF}\n\
          expired 300 NS ns.expired\nns.expired 300 A {LEAF}\nhalf 300 NS ns.half\nhalf 300 NS dead.half\n\
-         ns.half 300 A {LEAF}\ndead.half 300 A {DEAD}\ndead 300 NS ns.dead\nns.dead 300 A {DEAD}\n"
+         lamed 300 NS tld.lamed\nlamed 300 NS ns.lamed\ntld.lamed 300 A {TLD}\nns.lamed 300 A {LEAF}\nns.half 300 A {LEAF}\ndead.half 300 A {DEAD}\ndead 300 NS ns.dead\nns.dead 300 A {DEAD}\n"
     );
     zones.plain("plain.test", LEAF, COMMON);
     zones.plain("half.test", LEAF, &half);
+    zones.plain("lamed.test", LEAF, &format!("@ 300 NS tld\ntld 300 A {TLD}\n{COMMON}"));
     parent += &zones.signed("signed.test", LEAF, COMMON, &[]).0;
     parent += &zones.signed("nsec3.test", LEAF, COMMON, &["-3", "-"]).0;
     parent += &zones.signed("expired.test", LEAF, COMMON, &["-s", "20200101000000", "-e", "20200201000000"]).0;
@@ -171,7 +172,7 @@ fn through_a_root_of_our_own() {
     let mut lab = Lab::new();
     hosts(&mut lab);
     let (_servers, key) = internet(&lab);
-    lab.scratch.write("root.hints", format!(". 300 NS ns.test.\nns.test. 300 A {ROOT}\n"));
+    lab.scratch.write("root.hints", format!(". 300 NS ns.root.\nns.root. 300 A {ROOT}\n"));
     lab.scratch.write("root.key", key);
     let zonal = zonal(
         &lab,
@@ -300,6 +301,9 @@ fn through_a_root_of_our_own() {
         // Servers that are not there, or not in charge.
         ("www.half.test", "NOERROR", false, &[], &["www.half.test. A 192.0.2.1"]),
         ("www.half.test AAAA", "NOERROR", false, &[], &["www.half.test. AAAA 2001:db8::1"]),
+        ("www.lamed.test", "NOERROR", false, &[], &["www.lamed.test. A 192.0.2.1"]),
+        ("www.lamed.test AAAA", "NOERROR", false, &[], &["www.lamed.test. AAAA 2001:db8::1"]),
+        ("a.b.ent.lamed.test", "NOERROR", false, &[], &["a.b.ent.lamed.test. A 192.0.2.3"]),
         ("www.dead.test", "SERVFAIL", false, &[22], &[]),
         ("www.lame.plain.test", "SERVFAIL", false, &[22], &[]),
     ];

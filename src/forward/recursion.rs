@@ -53,7 +53,7 @@ const REMEMBERED: usize = 8192;
 /// The longest text of a failure, in octets.
 const MAX_TEXT: usize = 200;
 
-/// The root servers (<https://www.iana.org/domains/root/servers>, as of 2025).
+/// The root servers, as IANA lists them since 2024.
 const ROOT_SERVERS: [&str; 26] = [
     "198.41.0.4",
     "2001:503:ba3e::2:30",
@@ -277,7 +277,13 @@ struct Links(Arc<Recursor<Provider>>);
 impl Links {
     /// What is said of the name in question: with a CNAME it ends there.
     async fn get(&self, query: Query) -> Result<Message, NetError> {
-        let asked = self.0.resolve(query.clone(), Instant::now(), true);
+        let asked = async {
+            match self.0.resolve(query.clone(), Instant::now(), true).await {
+                // One of the zone's servers does not have it, and hickory does not ask another one of its own accord.
+                Err(RecursorError::ForwardNS(_)) => self.0.resolve(query.clone(), Instant::now(), true).await,
+                resolved => resolved,
+            }
+        };
         let failed = match tokio::time::timeout(CHAIN_PATIENCE, asked).await {
             Ok(Ok(message)) => match link(message, &query) {
                 Some(message) => return Ok(message),
