@@ -28,6 +28,8 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 const MOST_TRIES: usize = 12;
 /// And so many in all.
 const MOST_SENT: usize = 32;
+/// How often a question is asked again because a connection that was kept is closed.
+const MOST_CLOSED: usize = 3;
 /// From one try to the next, the interval grows by this.
 const GROWTH: f64 = 1.25;
 /// A stream delivers what is lost by itself: another try is made later, but for this time at least.
@@ -48,6 +50,8 @@ pub struct Asking<'a> {
     tries: Vec<Try>,
     /// What is wrong with servers, and whether they are not asked again.
     notes: Vec<(usize, Trouble, bool)>,
+    /// How many connections were closed.
+    closed: usize,
 }
 
 struct Try {
@@ -77,7 +81,7 @@ impl<'a> Asking<'a> {
         let mark = spelt.mark().filter(|_| servers.iter().any(|server| server.case.keeps() != Some(false)));
         mark.inspect(|mark| spellings.insert(*mark));
         let pending = Arc::new(Pending::new(spelt));
-        Asking { spellings, servers, pending, mark, tries: Vec::new(), notes: Vec::new() }
+        Asking { spellings, servers, pending, mark, tries: Vec::new(), notes: Vec::new(), closed: 0 }
     }
 
     /// Asks until one of them answers, none is left, or the time is over.
@@ -206,8 +210,11 @@ impl<'a> Asking<'a> {
                 let Some(sent) = this.sent.take() else { return Step::Wait };
                 let way = if sent.is_tcp_after_udp() { Way::Tcp } else { Way::Usual };
                 drop(sent);
-                if trouble.kind == Kind::Closed && self.tries.len() < MOST_SENT && self.send(server, way).is_ok() {
-                    return Step::Wait;
+                if trouble.kind == Kind::Closed {
+                    self.closed += 1;
+                    if self.closed <= MOST_CLOSED && self.send(server, way).is_ok() {
+                        return Step::Wait;
+                    }
                 }
                 self.trouble(server, trouble);
                 Step::Next

@@ -5,20 +5,24 @@
 //! health     round trip times and failures: the order, and the interval between tries
 //! query      the query in octets, its spelling, and what an answer has to be like
 //! pending    what all tries of a question share: where news of them arrive
-//! server     one server: its health, its case, and the ways to it: udp, stream
+//! server     one server: its health, its case, and the ways to it: udp, stream (TCP and DoT), https, quic; tls
 //! spellings  which names are on their way in which spelling, so that loops are found
 //! ```
 
 mod ask;
 mod health;
+mod https;
 mod pending;
 mod query;
+mod quic;
 mod random;
 mod server;
 mod spellings;
 mod stream;
+mod task;
 #[cfg(test)]
 mod tests;
+mod tls;
 mod udp;
 
 use crate::{
@@ -34,12 +38,14 @@ use std::{
     collections::HashMap,
     hash::{BuildHasherDefault, Hasher},
     net::{IpAddr, SocketAddr},
+    path::PathBuf,
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
+use tls::Tls;
 use tokio::time::{Instant, interval};
 
 /// Questions that may be on their way by one route.
@@ -89,6 +95,7 @@ pub struct Upstreams {
     /// By target and source addresses: those that a route has.
     servers: Mutex<HashMap<Origin, Weak<Server>>>,
     spellings: Spellings,
+    tls: Arc<Tls>,
     start: Instant,
     this: Weak<Upstreams>,
 }
@@ -132,13 +139,19 @@ impl Hasher for Digest {
 }
 
 impl Upstreams {
-    /// None is known yet.
+    /// None is known yet. Certificates are checked with the system's authorities.
     pub fn new() -> Arc<Upstreams> {
+        Upstreams::trusting(None)
+    }
+
+    /// None is known yet. Certificates are checked with the system's authorities and those in a file.
+    pub fn trusting(authorities: Option<PathBuf>) -> Arc<Upstreams> {
         Arc::new_cyclic(|this| Upstreams {
             counters: Arc::default(),
             routes: papaya::HashMap::default(),
             servers: Mutex::default(),
             spellings: Spellings::default(),
+            tls: Arc::new(Tls::new(authorities)),
             start: Instant::now(),
             this: this.clone(),
         })
@@ -204,7 +217,8 @@ impl Upstreams {
                 return server;
             }
             let counters = self.counters.clone();
-            let server = Arc::new(Server::new(target.clone(), sources.to_vec(), &route.domain, counters));
+            let server = Server::new(target.clone(), sources.to_vec(), &route.domain, counters, &self.tls);
+            let server = Arc::new(server);
             servers.insert(key, Arc::downgrade(&server));
             server
         };

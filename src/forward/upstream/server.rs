@@ -3,9 +3,13 @@
 use super::{
     TargetReport,
     health::Health,
+    https::Https,
     pending::{Kind, Pending, Trouble},
     query::{Echo, Look, MAX_QUERY, Spelt},
-    stream, udp,
+    quic::Quic,
+    stream, task, tls,
+    tls::Tls,
+    udp,
 };
 use crate::{manifest::Protocol, snapshot::routes::Target};
 use prometheus::IntCounter;
@@ -188,8 +192,18 @@ pub struct Server {
     /// It cannot read EDNS.
     plain: AtomicBool,
     in_flight: AtomicUsize,
-    udp: udp::Pool,
-    stream: stream::Pool,
+    by: Transport,
+}
+
+/// The ways to a server.
+enum Transport {
+    /// By UDP, and by TCP what does not fit.
+    Do53(Box<udp::Pool>, stream::Pool),
+    Tls(stream::Pool),
+    Https(Arc<Https>),
+    Quic(Arc<Quic>),
+    /// It cannot be asked.
+    None(Trouble),
 }
 
 /// Which way a query goes.
@@ -218,6 +232,8 @@ pub enum By {
     Udp(udp::Sent),
     /// Sent by TCP or DoT.
     Stream(stream::Sent),
+    /// Sent by DoH or DoQ.
+    Task(task::Sent),
 }
 
 impl Sent {
@@ -240,12 +256,22 @@ impl Drop for Sent {
 
 impl Server {
     /// A server that nobody has asked yet.
-    pub fn new(target: Target, sources: Vec<IpAddr>, probe: &[u8], counters: Arc<Counters>) -> Server {
+    pub fn new(target: Target, sources: Vec<IpAddr>, probe: &[u8], counters: Arc<Counters>, tls: &Arc<Tls>) -> Server {
         let address = SocketAddr::new(target.ip, target.port);
         let (case, sources) = (Arc::new(Case::default()), Arc::new(Sources::new(sources)));
+        let stream = || stream::Pool::new(address, sources.clone(), case.clone(), counters.clone());
+        let by = match (target.protocol, tls::server_name(&target)) {
+            (Protocol::Do53, _) => {
+                let udp = udp::Pool::new(address, sources.clone(), case.clone(), counters.clone());
+                Transport::Do53(Box::new(udp), stream())
+            }
+            (_, Err(trouble)) => Transport::None(trouble),
+            (Protocol::DoT, Ok(name)) => Transport::Tls(stream().with_tls(tls.clone(), name)),
+            (Protocol::DoH, Ok(_)) => Transport::Https(Arc::new(Https::new(target.clone(), sources, tls.clone()))),
+            (Protocol::DoQ, Ok(_)) => Transport::Quic(Arc::new(Quic::new(target.clone(), sources, tls.clone()))),
+        };
         Server {
-            udp: udp::Pool::new(address, sources.clone(), case.clone(), counters.clone()),
-            stream: stream::Pool::new(address, sources, case.clone(), counters.clone()),
+            by,
             target,
             case,
             probe: probe.into(),
@@ -291,12 +317,19 @@ impl Server {
         let len = pending.question.write(&mut query, 0, look);
         let query = &mut query[..len];
         self.counters.queries.inc();
-        sent.by = Some(match self.target.protocol {
-            Protocol::Do53 if way != Way::Tcp => {
-                By::Udp(self.udp.send(pending, number, look.spelt, query, waiting, now)?)
+        let (spelt, fresh) = (look.spelt, way == Way::Fresh);
+        let shared = || (self.case.clone(), self.counters.clone());
+        sent.by = Some(match &self.by {
+            Transport::Do53(_, tcp) if way == Way::Tcp => By::Stream(tcp.send(pending, number, spelt, query, false)?),
+            Transport::Do53(udp, _) => By::Udp(udp.send(pending, number, spelt, query, waiting, now)?),
+            Transport::Tls(tls) => By::Stream(tls.send(pending, number, spelt, query, fresh)?),
+            Transport::Https(https) => {
+                By::Task(task::spawn(pending, number, spelt, shared(), https.clone().exchange(query.to_vec(), fresh)))
             }
-            Protocol::Do53 => By::Stream(self.stream.send(pending, number, look.spelt, query, way == Way::Fresh)?),
-            _ => return Err(Trouble::new(Kind::Local, "cannot be asked by this protocol yet")),
+            Transport::Quic(quic) => {
+                By::Task(task::spawn(pending, number, spelt, shared(), quic.clone().exchange(query.to_vec(), fresh)))
+            }
+            Transport::None(trouble) => return Err(trouble.clone()),
         });
         Ok(sent)
     }
@@ -317,6 +350,11 @@ impl Server {
 
     /// Closes what has been idle for long.
     pub fn sweep(&self, now: Instant) {
-        self.udp.sweep(now);
+        match &self.by {
+            Transport::Do53(udp, _) => udp.sweep(now),
+            Transport::Https(https) => https.sweep(now),
+            // These close by themselves what is idle.
+            Transport::Tls(_) | Transport::Quic(_) | Transport::None(_) => {}
+        }
     }
 }

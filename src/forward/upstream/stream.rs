@@ -4,8 +4,10 @@ use super::{
     pending::{Event, Kind, Pending, Trouble},
     random,
     server::{Case, Counters, Judged, Sources},
+    tls::{self, Alpn, Tls},
     udp::unreachable,
 };
+use rustls::pki_types::ServerName;
 use std::{
     collections::HashMap,
     io,
@@ -19,6 +21,7 @@ use tokio::{
     sync::Notify,
     time::{Instant, timeout, timeout_at},
 };
+use tokio_rustls::TlsConnector;
 
 /// Connections to one server.
 const CONNECTIONS: usize = 8;
@@ -27,7 +30,7 @@ const MOST_WAITING: usize = 512;
 /// With so many queries waiting on each connection, another one is opened.
 const MANY_WAITING: usize = 64;
 /// How long connecting may take, with TLS.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the server may leave what was sent unread.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long a connection is kept that nobody needs.
@@ -43,6 +46,8 @@ pub struct Pool {
     sources: Arc<Sources>,
     case: Arc<Case>,
     counters: Arc<Counters>,
+    /// For DoT: what TLS needs, and the name that the certificate has to be for.
+    tls: Option<(Arc<Tls>, ServerName<'static>)>,
     connections: Mutex<Vec<Arc<Connection>>>,
 }
 
@@ -85,7 +90,12 @@ pub struct Sent {
 impl Pool {
     /// No connection is open yet.
     pub fn new(address: SocketAddr, sources: Arc<Sources>, case: Arc<Case>, counters: Arc<Counters>) -> Pool {
-        Pool { address, sources, case, counters, connections: Mutex::default() }
+        Pool { address, sources, case, counters, tls: None, connections: Mutex::default() }
+    }
+
+    /// Likewise, with TLS on the connections.
+    pub fn with_tls(self, tls: Arc<Tls>, name: ServerName<'static>) -> Pool {
+        Pool { tls: Some((tls, name)), ..self }
     }
 
     /// Sends a query, if `fresh` by a new connection. Its id is put in.
@@ -121,14 +131,22 @@ impl Pool {
                     case: self.case.clone(),
                     counters: self.counters.clone(),
                 });
-                let socket = self.sources.bind(self.address.ip(), socket2::Type::STREAM)?;
-                tokio::spawn(connection.clone().run(TcpSocket::from_std_stream(socket.into()), self.address));
+                tokio::spawn(connection.clone().run(self.sources.clone(), self.address, self.tls.clone()));
                 connections.push(connection.clone());
                 connection
             }
         };
         connection.send(pending, number, spelt, query)
     }
+}
+
+/// Opens a TCP connection.
+pub async fn connect(sources: &Sources, address: SocketAddr) -> Result<TcpStream, Trouble> {
+    let socket = TcpSocket::from_std_stream(sources.bind(address.ip(), socket2::Type::STREAM)?.into());
+    let stream = socket.connect(address).await.map_err(|error| unreachable(&error))?;
+    // A query that is ready goes at once.
+    let _ = stream.set_nodelay(true);
+    Ok(stream)
 }
 
 impl Connection {
@@ -161,11 +179,14 @@ impl Connection {
     }
 
     /// Connects, and goes on until the connection is closed by either side.
-    async fn run(self: Arc<Self>, socket: TcpSocket, address: SocketAddr) {
-        let trouble = match timeout(CONNECT_TIMEOUT, socket.connect(address)).await {
-            Err(_) => Trouble::new(Kind::Network, "does not take up the connection"),
-            Ok(Err(error)) => unreachable(&error),
-            Ok(Ok(stream)) => self.talk(stream).await,
+    async fn run(
+        self: Arc<Self>,
+        sources: Arc<Sources>,
+        address: SocketAddr,
+        tls: Option<(Arc<Tls>, ServerName<'static>)>,
+    ) {
+        let trouble = match self.talk(&sources, address, tls).await {
+            Err(trouble) | Ok(trouble) => trouble,
         };
         let mut state = self.state();
         state.closed = true;
@@ -176,9 +197,25 @@ impl Connection {
         }
     }
 
-    async fn talk(&self, stream: TcpStream) -> Trouble {
-        let _ = stream.set_nodelay(true);
-        let (reader, writer) = split(stream);
+    async fn talk(
+        &self,
+        sources: &Sources,
+        address: SocketAddr,
+        tls: Option<(Arc<Tls>, ServerName<'static>)>,
+    ) -> Result<Trouble, Trouble> {
+        let silent = |_| Trouble::new(Kind::Network, "does not take up the connection");
+        let stream = timeout(CONNECT_TIMEOUT, connect(sources, address)).await.map_err(silent)??;
+        match tls {
+            None => Ok(self.exchange(split(stream)).await),
+            Some((tls, name)) => {
+                let connecting = TlsConnector::from(tls.config(Alpn::Dot)?).connect(name, stream);
+                let stream = timeout(CONNECT_TIMEOUT, connecting).await.map_err(silent)?;
+                Ok(self.exchange(split(stream.map_err(|error| tls::trouble(&error))?)).await)
+            }
+        }
+    }
+
+    async fn exchange(&self, (reader, writer): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin)) -> Trouble {
         tokio::select! {
             trouble = self.write(writer) => trouble,
             trouble = self.read(reader) => trouble,
@@ -214,7 +251,11 @@ impl Connection {
                 continue;
             }
             idle_since = None;
-            match timeout(WRITE_TIMEOUT, writer.write_all(&output)).await {
+            let writing = async {
+                writer.write_all(&output).await?;
+                writer.flush().await // TLS keeps what it has encrypted
+            };
+            match timeout(WRITE_TIMEOUT, writing).await {
                 Ok(Ok(())) => output.clear(),
                 Ok(Err(_)) => return Trouble::new(Kind::Closed, "has closed the connection"),
                 Err(_) => return Trouble::new(Kind::Network, "does not read what it is sent"),
@@ -234,7 +275,7 @@ impl Connection {
             };
             match read {
                 Ok(1..) => {}
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => return unreachable(&error),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => return tls::trouble(&error),
                 _ => return Trouble::new(Kind::Closed, "has closed the connection"),
             }
             let mut start = 0;

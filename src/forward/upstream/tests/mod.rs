@@ -1,5 +1,6 @@
 //! Questions to small servers that misbehave.
 
+mod encrypted;
 mod liars;
 mod lost;
 mod streams;
