@@ -9,11 +9,13 @@
 //! - **View**: how the clients of one network, by one path, see the world: a few maps that are shared with other views
 //!   wherever they are equal ([`snapshot::views`]). Names are never copied into views.
 //! - **Query**: one parsed question, borrowed from the packet ([`wire::query`]).
-//! - **Outcome**: what was decided: a reply, or nothing ([`answer::Outcome`]).
+//! - **Outcome**: what was decided: a reply, nothing, or whom to ask for which name ([`answer::Outcome`]).
 //!
 //! [`answer::answer`] is pure and synchronous: no allocation, lock, clock, randomness or log. Time and chance come in as a
-//! [`answer::Moment`]. All transports call it, and `zonal explain` and the tests too. The second verb, [`forward::respond`],
-//! asks others when `answer` says so, and lets it decide anew with what they said.
+//! [`answer::Moment`], and what others have answered as something that is [`answer::known::Known`]: the cache, most often.
+//! All transports call it, and `zonal explain` and the tests too. The second verb, [`forward::respond`], calls it again and
+//! again: each time that it says whom to ask, they are asked, and what they said is known the next time. So nothing of a
+//! half-made answer is carried over an await, and every target of a chain is decided anew.
 //!
 //! # Rooms
 //!
@@ -21,10 +23,10 @@
 //! | --- | --- | --- |
 //! | [`wire`] | names, record data, queries, replies | nothing |
 //! | [`manifest`] | types, reading (`document`, `decode`, `load`, `master`), `check`, `connectivity` | `wire` |
-//! | [`snapshot`] | what is compiled: `networks`, `zone`, `endpoints`, `views`, `autodefined` | `manifest`, `wire` |
-//! | [`answer`] | who asks, which rule (`resolve`), what answers (`zone`, `endpoint`, `autodefined`), `trace` and `why` | `snapshot`, `manifest`, `wire` |
-//! | [`forward`] | asks others: `upstream` servers by rules, `recursion` from the root on; `read` what they say; `cache` | `answer`, `snapshot`, `config` |
-//! | [`listen`] | Do53: `udp`, `stream`, `limit` | `answer`, `metrics` |
+//! | [`snapshot`] | what is compiled: `networks`, `zone`, `endpoints`, `routes` to others, `views`, `autodefined` | `manifest`, `wire` |
+//! | [`answer`] | who asks, which rule (`resolve`), what answers (`zone`, `endpoint`, `autodefined`, `known`), `dns64`, `trace` and `why` | `snapshot`, `manifest`, `wire` |
+//! | [`forward`] | asks others (`ask`): equal questions once (`flights`), `upstream` servers by rules, `recursion` from the root on; `read`s what they say; `cache` | `answer`, `snapshot`, `config` |
+//! | [`listen`] | Do53: `udp`, `stream`, `limit`; encrypted: `tls`, `https`, `quic`; who is not UDP answers by a `responder` | `answer`, `forward`, `metrics` |
 //! | [`control_plane`] | `directory` watches, `internet` follows `resolv.conf`, `keeper` publishes, `status` tells | `manifest`, `snapshot`, `listen`, `config` |
 //! | [`metrics`], [`admin`] | counters; HTTP for probes and metrics | what is served |
 //! | [`config`], [`run`], [`cli`] | `zonal.yaml`; the wiring of a server; the commands | all |
@@ -38,9 +40,19 @@
 //!        -> resolve::next_cut       longest suffix, then rank: rule, zone, endpoint name, autodefined
 //!             zone         -> node, wildcard, cut, DNAME -> record set -> copied out of the zone's block
 //!             endpoint     -> the interfaces that are usable, in the client's AZ if it has some there
+//!             route        -> what is known of the name, else Outcome::Forward
 //!             CNAME target -> decided anew
 //!        -> Reply::finish           counts, flags, OPT with cookie, NSID, extended error
 //!        -> counters                a plain store in the worker's own block
+//! ```
+//! A UDP thread answers by itself what is ours or in the cache. The rest goes on in a task:
+//!
+//! ```text
+//! Forward -> forward::ask           a loop? on its way already? something that has ended, if nobody answers in time?
+//!         -> forward::upstream      the fastest server that is up, another one when it takes too long; UDP, TCP, DoT, DoH, DoQ
+//!         -> forward::read          the links of the chain that are within the route's domain, one entry each; or a referral
+//!         -> forward::cache         keyed by route, name, type, DO and CD; a budget in octets; failures beside answers
+//!         -> answer                 once more, from the start
 //! ```
 //!
 //! # The way of a change
@@ -58,7 +70,8 @@
 //! 1. One `ArcSwap`, one writer. A query is answered from one snapshot from start to end.
 //! 2. `wire`, `snapshot` and `answer` know nothing of sockets, tokio or files.
 //! 3. Nothing that a client sends can allocate without bound, block another client, or panic.
-//! 4. A client sees its own view or REFUSED.
+//! 4. A client sees its own view or REFUSED. What others answered is kept under the [route](snapshot::routes::RouteId) that
+//!    it came by: two tenants share it only where the same rule asks the same servers.
 //! 5. Names and addresses are never labels of metrics, and no query is logged.
 //! 6. `unsafe` is in `listen::udp` alone.
 

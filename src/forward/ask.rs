@@ -18,7 +18,7 @@ use crate::{
         routes::{NameServer, Route, RouteId, Servers, Target},
     },
     wire::{
-        query::{LookupName, rcode},
+        query::{HEADER, LookupName, rcode},
         rdata::rtype,
         response::{Record, Response},
     },
@@ -84,7 +84,7 @@ impl Asker {
             };
             forwarding.cache.missed();
             let found = match known.entries.len() < MOST_QUESTIONS {
-                true => self.ask(&forward).await,
+                true => self.ask(&forward, query).await,
                 false => {
                     let name = forward.name();
                     let key = Key::new(forward.route.id, &forward.question(&name));
@@ -96,7 +96,7 @@ impl Asker {
     }
 
     /// Asks, or waits for somebody who asks the same. Says also whether what it found has ended.
-    async fn ask(&self, forward: &Forward<'_>) -> (Answers, bool) {
+    async fn ask(&self, forward: &Forward<'_>, query: &[u8]) -> (Answers, bool) {
         let forwarding = &self.core.forwarding;
         let (name, route) = (forward.name(), forward.route);
         let question = forward.question(&name);
@@ -106,13 +106,14 @@ impl Asker {
             Some(_) => self.deadline.min(Instant::now() + STALE_PATIENCE),
             None => self.deadline,
         };
+        let is_ours = self.is_ours(query, &question);
         let landed = loop {
             match forwarding.flights.join(&key) {
-                Place::Passenger(landing) if self.is_loop(route, true) => {
+                Place::Passenger(landing) if is_ours || self.is_loop(route, true) => {
                     landing.note_loop();
                     break Some(self.looped(key.clone()));
                 }
-                Place::Pilot(_) if self.is_loop(route, false) => break Some(self.looped(key.clone())),
+                Place::Pilot(_) if is_ours || self.is_loop(route, false) => break Some(self.looped(key.clone())),
                 Place::Passenger(landing) => match landing.wait(deadline).await {
                     Landed::With(answers) => break Some(answers),
                     Landed::Late => break None,
@@ -145,6 +146,14 @@ impl Asker {
             true => targets.iter().any(|target| target.ip == from || target.ip == at),
             false => !targets.is_empty() && targets.iter().all(|target| target.ip == from && target.ip != at),
         }
+    }
+
+    /// Whether the query asks for the name in the very spelling that we ask for it at the moment: then it is our own, come
+    /// back through others.
+    fn is_ours(&self, query: &[u8], question: &Question) -> bool {
+        let name = question.name.wire();
+        let spelt = query.get(HEADER..HEADER + name.len()).filter(|spelt| spelt.eq_ignore_ascii_case(name));
+        spelt.is_some_and(|spelt| self.core.forwarding.upstreams.is_ours(spelt, question.qtype))
     }
 
     fn looped(&self, key: Key) -> Answers {
