@@ -44,6 +44,8 @@ fn liar(own: &'static str) -> impl Fn(&Asked) -> Vec<Say> {
         };
         let here = format!("{own}:0").parse().unwrap();
         match (asked.label().as_str(), asked.tcp) {
+            // Forgers have no connection.
+            (label, true) if label.starts_with("then-") => vec![Say::Now(asked.address(TRUTH))],
             ("then-id", _) => {
                 after(asked, (1..200).map(|n| Say::Now(edited(&|o| o[1] = o[1].wrapping_add(n)))).collect())
             }
