@@ -25,8 +25,12 @@ const TENANTS: &str = "vpcs:
 
 impl Resolver {
     /// Serves FORWARD rules for both tenants, each a domain and its targets, and more of a manifest, which is about
-    /// other kinds than VPCs and rules. It answers errors without limit.
+    /// other kinds than VPCs and rules.
     fn start(rules: &[(&str, &[String])], more: &str) -> Resolver {
+        Resolver::serve(&Resolver::manifest(rules, more))
+    }
+
+    fn manifest(rules: &[(&str, &[String])], more: &str) -> String {
         let mut text = format!("{TENANTS}{more}resolver_rules:\n");
         for (at, (domain, targets)) in rules.iter().enumerate() {
             let targets = targets.join(", ");
@@ -36,14 +40,19 @@ impl Resolver {
             )
             .unwrap();
         }
-        Resolver::serve(&text)
+        text
     }
 
     /// Serves a manifest.
     fn serve(manifest: &str) -> Resolver {
+        Resolver::serve_with(manifest, "")
+    }
+
+    /// The same, with more lines of configuration. It answers errors without limit.
+    fn serve_with(manifest: &str, more: &str) -> Resolver {
         let directory = Scratch::new();
         directory.write("manifest.yaml", manifest);
-        let server = Server::start_with(directory.path(), "limits: {error_answers_per_second: 0}\n");
+        let server = Server::start_with(directory.path(), &format!("limits: {{error_answers_per_second: 0}}\n{more}"));
         Resolver { server, _directory: directory }
     }
 

@@ -40,6 +40,11 @@ pub const STALE_TTL: u32 = 30;
 /// What is in demand is asked for anew when no more than this part of its TTL is left.
 pub const REFRESH: u32 = 10;
 
+/// Routes whose numbers are the same modulo this have one share of the room for queries that wait.
+const SHARES: usize = 256;
+/// The share of what is asked anew before it ends.
+const REFRESHING: RouteId = RouteId(0);
+
 /// What a client is told whose query finds no room among those that wait.
 pub const NO_ROOM: &str = "too many queries wait for other servers";
 
@@ -52,8 +57,9 @@ pub struct Forwarding {
     /// What asks the authoritative servers, where the configuration has it so.
     pub recursion: OnceLock<Recursion>,
     flights: Flights,
-    /// Queries that wait for others.
+    /// Queries that wait for others: all of them, and those of each share.
     waiting: AtomicUsize,
+    shares: [AtomicUsize; SHARES],
     most_waiting: usize,
     draw: AtomicU32,
 }
@@ -84,27 +90,33 @@ impl Forwarding {
             recursion: OnceLock::new(),
             flights: Flights::default(),
             waiting: AtomicUsize::new(0),
+            shares: [const { AtomicUsize::new(0) }; SHARES],
             most_waiting: limits.waiting,
             draw: AtomicU32::new(0),
         }
     }
 
-    /// Takes a place among the queries that may wait; none if all are taken.
-    pub fn wait(self: &Arc<Self>) -> Option<Waiting> {
-        if self.waiting.fetch_add(1, Relaxed) >= self.most_waiting {
-            self.waiting.fetch_sub(1, Relaxed);
-            return None;
-        }
-        Some(Waiting(self.clone()))
+    /// Takes a place among the queries that may wait; none if there is no room. A route may take as many as it leaves
+    /// free, so that one whose servers are slow, or several, leave room for all others.
+    pub fn wait(self: &Arc<Self>, route: RouteId) -> Option<Waiting> {
+        let share = route.0 as usize % SHARES;
+        let free = self.most_waiting.saturating_sub(self.waiting.fetch_add(1, Relaxed));
+        let own = self.shares[share].fetch_add(1, Relaxed);
+        let waiting = Waiting { forwarding: self.clone(), share };
+        (own < free).then_some(waiting)
     }
 }
 
 /// A place among the queries that wait for others.
-pub struct Waiting(Arc<Forwarding>);
+pub struct Waiting {
+    forwarding: Arc<Forwarding>,
+    share: usize,
+}
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        self.0.waiting.fetch_sub(1, Relaxed);
+        self.forwarding.waiting.fetch_sub(1, Relaxed);
+        self.forwarding.shares[self.share].fetch_sub(1, Relaxed);
     }
 }
 
@@ -121,7 +133,7 @@ pub async fn respond(core: &Arc<Core>, client: &Client, query: &[u8]) -> Option<
 /// Asks anew, in a task of its own, for what a query was answered with and what ends soon.
 #[cold]
 pub fn refresh(core: &Arc<Core>, client: &Client, query: &[u8]) {
-    let Some(place) = core.forwarding.wait() else { return };
+    let Some(place) = core.forwarding.wait(REFRESHING) else { return };
     let (asker, query) = (Asker::new(core, client), query.to_vec());
     core.runtime.spawn(async move {
         asker.respond(&query, true).await;

@@ -51,8 +51,8 @@ impl Responder {
         let snapshot = self.core.snapshot.load();
         REPLY.with_borrow_mut(|reply| {
             let mut outcome = answer(&snapshot, &self.core.forwarding.cache, client, moment, query, reply);
-            if let Outcome::Forward(_) = outcome {
-                let place = self.core.forwarding.wait();
+            if let Outcome::Forward(forward) = &outcome {
+                let place = self.core.forwarding.wait(forward.route.id);
                 if place.is_some() {
                     return place;
                 }

@@ -202,8 +202,8 @@ impl Worker {
         let local = local.unwrap_or(self.local);
         let client = Client { source, local, transport: Transport::Udp };
         let mut outcome = answer(snapshot, &self.core.forwarding.cache, &client, moment, query, reply);
-        if let Outcome::Forward(_) = outcome {
-            let Some(place) = self.core.forwarding.wait() else {
+        if let Outcome::Forward(forward) = &outcome {
+            let Some(place) = self.core.forwarding.wait(forward.route.id) else {
                 outcome = forward::fail(snapshot, &client, moment, query, reply, forward::NO_ROOM);
                 return self.finish(outcome, client, index);
             };

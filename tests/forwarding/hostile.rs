@@ -3,12 +3,13 @@
 use super::Resolver;
 use crate::harness::{
     fake::{Asked, Fake, Say, a, beside, cname, ns, soa},
+    reply::Reply,
     stub::query,
     wait_until,
 };
 use hickory_proto::op::{Message, ResponseCode};
 use std::{
-    collections::HashSet,
+    collections::{HashMap, HashSet},
     net::SocketAddr,
     sync::{
         Arc,
@@ -43,6 +44,8 @@ fn liar(own: &'static str) -> impl Fn(&Asked) -> Vec<Say> {
         };
         let here = format!("{own}:0").parse().unwrap();
         match (asked.label().as_str(), asked.tcp) {
+            // Forgers have no connection.
+            (label, true) if label.starts_with("then-") => vec![Say::Now(asked.address(TRUTH))],
             ("then-id", _) => {
                 after(asked, (1..200).map(|n| Say::Now(edited(&|o| o[1] = o[1].wrapping_add(n)))).collect())
             }
@@ -136,8 +139,15 @@ fn class_of_question(octets: &mut [u8], class: u8) {
 
 #[test]
 fn a_liar_is_not_believed() {
+    // What breaks a stream goes to a server of its own, for the others that have questions on that stream.
     let fake = Fake::start("127.72.0.2:0", liar("127.72.0.2"));
-    let resolver = Resolver::start(&[("liar.example", &[fake.target()])], "");
+    let breaker = Fake::start("127.72.0.4:0", liar("127.72.0.4"));
+    let resolver =
+        Resolver::start(&[("liar.example", &[fake.target()]), ("break.liar.example", &[breaker.target()])], "");
+    let name = |label: &str| match label.starts_with("break-") {
+        true => format!("{}.break.liar.example", label.replace("break-", "cut-")),
+        false => format!("{label}.liar.example"),
+    };
     let truth = [
         "then-id",
         "then-name",
@@ -157,13 +167,13 @@ fn a_liar_is_not_believed() {
         "lower-case",
     ];
     let failure = [
-        "cut-id",
-        "cut-name",
-        "cut-stall",
-        "cut-close",
-        "cut-half",
-        "cut-garbage",
-        "cut-huge",
+        "break-id",
+        "break-name",
+        "break-stall",
+        "break-close",
+        "break-half",
+        "break-garbage",
+        "break-huge",
         "cut-for-ever",
         "broken-body",
         "broken-pointer",
@@ -180,8 +190,8 @@ fn a_liar_is_not_believed() {
             .iter()
             .chain(&failure)
             .map(|label| {
-                let stub = resolver.stub();
-                (label, scope.spawn(move || stub.ask(&format!("{label}.liar.example"))))
+                let (stub, name) = (resolver.stub(), name(label));
+                (label, scope.spawn(move || stub.ask(&name)))
             })
             .collect();
         for (label, ask) in asks {
@@ -190,7 +200,7 @@ fn a_liar_is_not_believed() {
                 if truth.contains(label) { ("NOERROR", &[TRUTH]) } else { ("SERVFAIL", &[]) };
             let got = (said.reply.status.as_str(), &said.reply.data("A")[..]);
             let explained = expected.0 == "NOERROR" || !said.reply.ede.is_empty();
-            let questions = fake.count_below(&format!("{label}.liar.example"));
+            let questions = fake.count_below(&name(label)) + breaker.count_below(&name(label));
             if got != expected || !explained || said.took > PATIENCE || questions > STORM {
                 wrong += &format!(
                     "{label}: after {:?} and {questions} questions to the server\n{}{}\n\n",
@@ -203,6 +213,31 @@ fn a_liar_is_not_believed() {
     let again = resolver.stub().ask("twice.liar.example");
     assert_eq!(again.reply.data("A"), [TRUTH], "{}", again.reply);
     assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// Servers close connections when they like (RFC 7766, 6.2.4): what was asked on them is asked again.
+#[test]
+fn a_closed_connection_is_no_answer() {
+    let n = AtomicUsize::new(0);
+    let fake = Fake::start("127.72.5.2:0", move |asked| {
+        let answer = asked.address(TRUTH);
+        let is_last = n.fetch_add(1, Relaxed) % 4 == 3;
+        match asked.tcp {
+            false => vec![Say::Now(asked.truncated())],
+            true if is_last => vec![Say::Raw([&(answer.len() as u16).to_be_bytes()[..], &answer].concat())],
+            true => vec![Say::Now(answer)],
+        }
+    });
+    let resolver = Resolver::start(&[("close.example", &[fake.target()])], "");
+    for n in 0..20 {
+        let said = resolver.stub().ask(&format!("one-{n}.close.example"));
+        assert_eq!(said.reply.data("A"), [TRUTH], "question {n}: {}{}", said.reply, said.why);
+    }
+    let names: Vec<String> = (0..40).map(|n| format!("many-{n}.close.example")).collect();
+    let replies = resolver.stub().volley(&names, 20);
+    let failed: Vec<_> = replies.values().filter(|reply| reply.data("A") != [TRUTH]).collect();
+    assert!(failed.is_empty(), "{} of {} failed: {}", failed.len(), names.len(), failed[0]);
+    assert_eq!(replies.len(), names.len());
 }
 
 /// Answers every question rightly, and adds what it has no say in.
@@ -271,39 +306,61 @@ fn nobody_answers_for_names_of_others() {
     }
 }
 
-/// 10,000 names at once for a target that says nothing: all are answered in the end, other rules work meanwhile, and the
-/// memory goes no higher the second and third time.
+/// So many names at once that all who may wait do. Returns what was answered of other names meanwhile.
+fn storm(resolver: &Resolver, names: &[String], others: &str) -> (HashMap<usize, Reply>, usize) {
+    let (ended, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        let meanwhile = scope.spawn(|| {
+            let stub = resolver.stub_at("127.70.0.8");
+            while !ended.load(Relaxed) {
+                let n = asked.fetch_add(1, Relaxed);
+                let said = stub.ask(&format!("n{n}.{others}"));
+                assert_eq!(said.reply.data("A"), [TRUTH], "question {n} of others: {} {}", said.reply, said.why);
+            }
+        });
+        let replies = resolver.stub().volley(names, 20);
+        ended.store(true, Relaxed);
+        meanwhile.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+        (replies, asked.load(Relaxed))
+    })
+}
+
+/// All are answered in the end, other rules work meanwhile, and the memory goes no higher from storm to storm.
 #[test]
 fn a_dead_target_is_a_burden_to_nobody_else() {
     let live = Fake::start("127.72.2.2:0", |asked| vec![Say::Now(asked.address(TRUTH))]);
     let dead = Fake::start("127.72.2.3:0", |_| vec![]);
-    let resolver = Resolver::start(&[("live.example", &[live.target()]), ("dead.example", &[dead.target()])], "");
+    let rules: [(&str, &[String]); 2] = [("live.example", &[live.target()]), ("dead.example", &[dead.target()])];
+    // The cache has to be full before memory can be told to stay where it is.
+    let resolver = Resolver::serve_with(&Resolver::manifest(&rules, ""), "cache: {size_octets: 1048576}\n");
     let mut resident = Vec::new();
-    for storm in 0..3 {
-        let names: Vec<String> = (0..12_000).map(|n| format!("n{n}.s{storm}.dead.example")).collect();
-        let (ended, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
-        thread::scope(|scope| {
-            let others = scope.spawn(|| {
-                let stub = resolver.stub_at("127.70.0.8");
-                while !ended.load(Relaxed) {
-                    let n = asked.fetch_add(1, Relaxed);
-                    let said = stub.ask(&format!("n{n}.s{storm}.live.example"));
-                    assert_eq!(said.reply.data("A"), [TRUTH], "question {n}: {} {}", said.reply, said.why);
-                }
-            });
-            let replies = resolver.stub().volley(&names, 20);
-            ended.store(true, Relaxed);
-            others.join().unwrap();
-            // Datagrams can be lost between sockets, too.
-            assert!(replies.len() > 11_500, "{} of {} were answered", replies.len(), names.len());
-            assert!(replies.values().all(|reply| reply.status == "SERVFAIL" && !reply.ede.is_empty()));
-        });
-        let asked = asked.into_inner();
-        assert!(asked > 200, "only {asked} questions of others were answered meanwhile");
+    for n in 0..4 {
+        let names: Vec<String> = (0..12_000).map(|name| format!("n{name}.s{n}.dead.example")).collect();
+        let (replies, others) = storm(&resolver, &names, &format!("s{n}.live.example"));
+        // Datagrams can be lost between sockets, too.
+        assert!(replies.len() > 11_500, "{} of {} were answered", replies.len(), names.len());
+        assert!(replies.values().all(|reply| reply.status == "SERVFAIL" && !reply.ede.is_empty()));
+        assert!(others > 100, "only {others} questions of others were answered meanwhile");
         resident.push(resolver.server.process.resident_kb());
     }
-    assert!(resident[2] < resident[0] + 32 * 1_024, "{resident:?} kB after each storm");
-    assert!(resident.iter().all(|kb| *kb < 400 * 1_024), "{resident:?} kB after each storm");
+    assert!(resident[3] < resident[1] + 16 * 1_024, "{resident:?} kB after each storm");
+    assert!(resident[3] < 300 * 1_024, "{resident:?} kB after each storm");
+}
+
+/// A server that answers now and then is not dead, and those who wait for it wait long: it must not have all the room.
+#[test]
+fn a_tarpit_is_a_burden_to_nobody_else() {
+    let n = AtomicUsize::new(0);
+    let live = Fake::start("127.72.6.2:0", |asked| vec![Say::Now(asked.address(TRUTH))]);
+    let tarpit = Fake::start("127.72.6.3:0", move |asked| match n.fetch_add(1, Relaxed) % 50 {
+        0 => vec![Say::Now(asked.address(TRUTH))],
+        _ => vec![],
+    });
+    let resolver = Resolver::start(&[("live.example", &[live.target()]), ("tar.example", &[tarpit.target()])], "");
+    let names: Vec<String> = (0..25_000).map(|name| format!("n{name}.tar.example")).collect();
+    let (replies, others) = storm(&resolver, &names, "live.example");
+    assert!(replies.len() > 24_000, "{} of {} were answered", replies.len(), names.len());
+    assert!(others > 100, "only {others} questions of others were answered meanwhile");
 }
 
 /// The answer that an attacker would have believed.
@@ -362,7 +419,7 @@ fn forgeries_lose_the_race() {
     assert!(questions <= 3, "{questions} equal questions were on their way");
     stop.store(true, Relaxed);
     attacker.join().unwrap();
-    assert!(forged.load(Relaxed) > 5_000, "{forged:?} forgeries are no attack");
+    assert!(forged.load(Relaxed) > 1_000, "{forged:?} forgeries are no attack");
 
     let ids: HashSet<u16> = slow.collect(|asked| asked.message.metadata.id).into_iter().collect();
     let ports: HashSet<u16> = slow.collect(|asked| asked.from.port()).into_iter().collect();
