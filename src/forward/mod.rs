@@ -29,6 +29,7 @@ use std::{
     },
     time::Duration,
 };
+use tokio::time::sleep;
 use upstream::Upstreams;
 
 /// A client never waits longer than this.
@@ -104,6 +105,15 @@ impl Forwarding {
         let own = self.shares[share].fetch_add(1, Relaxed);
         let waiting = Waiting { forwarding: self.clone(), share };
         (own < free).then_some(waiting)
+    }
+}
+
+impl Forwarding {
+    /// Waits until no query waits for others any more.
+    pub async fn drain(&self) {
+        while self.waiting.load(Relaxed) > 0 {
+            sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 

@@ -196,6 +196,7 @@ impl Listeners {
         let threads: Vec<JoinHandle<()>> = self.open.into_values().flat_map(|listener| listener.threads).collect();
         let join = move || threads.into_iter().for_each(|thread| drop(thread.join()));
         let _ = tokio::task::spawn_blocking(join).await;
+        self.core.forwarding.drain().await;
     }
 }
 
