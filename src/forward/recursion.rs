@@ -240,8 +240,15 @@ fn dname(message: &Message, name: &Name, cname: &Record) -> Option<Proof> {
 /// the wildcard's parent.
 fn is_proven_wildcard(message: &Message, name: &Name) -> bool {
     let labels = |name: &Name| name.num_labels();
-    let made = message.answers.iter().filter(|record| record.name == *name);
-    let Some(from) = made.filter_map(signature).find(|s| s.input().num_labels < labels(name)) else { return false };
+    let made: Vec<&RRSIG> = message.answers.iter().filter(|r| r.name == *name).filter_map(signature).collect();
+    let Some(from) = made.first().filter(|s| s.input().num_labels < labels(name)) else { return false };
+    // It is not told which of several signatures is the one that was found good.
+    let is_like = |s: &RRSIG| {
+        s.input().num_labels == from.input().num_labels && s.input().signer_name == from.input().signer_name
+    };
+    if !made.iter().all(|signature| is_like(signature)) {
+        return false;
+    }
     let common = |other: &Name| {
         (0..=labels(name)).rev().find(|count| name.trim_to(usize::from(*count)).zone_of(other)).unwrap_or_default()
     };
