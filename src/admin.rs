@@ -2,12 +2,14 @@
 
 use crate::{
     control_plane::{keeper::hex, status::Status},
-    listen::Core,
+    forward::cache::Scope,
+    listen::{Core, now},
+    wire::Name,
 };
 use anyhow::Context;
 use axum::{
     Json, Router,
-    extract::State,
+    extract::{Query, State, rejection::QueryRejection},
     http::{StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::get,
@@ -17,6 +19,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use serde::Deserialize;
 use serde_json::json;
 use std::{
     net::{SocketAddr, TcpListener},
@@ -36,6 +39,10 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(15);
 /// What a request's header may have, in octets.
 const HEADER_SIZE: usize = 16 << 10;
+
+/// How many entries of the cache are shown when nobody says how many, and how many at most.
+const SHOWN_ENTRIES: usize = 20;
+const MOST_SHOWN_ENTRIES: usize = 10_000;
 
 /// What the admin HTTP tells of.
 pub struct Admin {
@@ -92,6 +99,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/live", get(|| async { Json(json!({"live": true})) }))
         .route("/ready", get(ready))
         .route("/v1/status", get(status))
+        .route("/v1/cache", get(show_cache).delete(flush_cache))
         .fallback(not_found)
         .with_state(admin)
 }
@@ -127,23 +135,82 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
     }))
 }
 
+/// Which names of the cache are meant: without a name, all.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct CacheQuery {
+    name: Option<String>,
+    #[serde(default)]
+    subtree: bool,
+    limit: Option<usize>,
+}
+
+impl CacheQuery {
+    fn scope(&self) -> Result<Option<Scope>, String> {
+        match &self.name {
+            Some(text) => match Name::absolute(text) {
+                Ok(name) => Ok(Some(Scope::new(&name, self.subtree))),
+                Err(error) => Err(format!("name: `{text}`: {error}")),
+            },
+            None if self.subtree => Err("subtree: it needs a name".into()),
+            None => Ok(None),
+        }
+    }
+}
+
+type CacheParameters = Result<Query<CacheQuery>, QueryRejection>;
+
+async fn show_cache(State(admin): State<Arc<Admin>>, query: CacheParameters) -> Response {
+    let query = query.map_err(|error| error.body_text()).and_then(|Query(query)| Ok((query.scope()?, query)));
+    match query {
+        Ok((scope, query)) => {
+            let most = query.limit.unwrap_or(SHOWN_ENTRIES).min(MOST_SHOWN_ENTRIES);
+            Json(admin.core.forwarding.cache.show(scope.as_ref(), most, now())).into_response()
+        }
+        Err(error) => bad_request(error),
+    }
+}
+
+async fn flush_cache(State(admin): State<Arc<Admin>>, query: CacheParameters) -> Response {
+    match query.map_err(|error| error.body_text()).and_then(|Query(query)| query.scope()) {
+        Ok(scope) => {
+            let flushed = admin.core.forwarding.cache.flush(scope.as_ref());
+            Json(json!({"flushed": flushed})).into_response()
+        }
+        Err(error) => bad_request(error),
+    }
+}
+
+fn bad_request(error: String) -> Response {
+    (StatusCode::BAD_REQUEST, Json(json!({"error": error}))).into_response()
+}
+
 async fn not_found(uri: Uri) -> impl IntoResponse {
-    let error = format!("there is no {}; there are /metrics, /live, /ready and /v1/status", uri.path());
+    let error = format!("there is no {}; there are /metrics, /live, /ready, /v1/status and /v1/cache", uri.path());
     (StatusCode::NOT_FOUND, Json(json!({"error": error})))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::listen::tests;
+    use crate::{
+        answer::known::{Key, Question},
+        listen::tests,
+        snapshot::routes::RouteId,
+        wire::query::LookupName,
+    };
     use std::{
         io::{Read, Write},
         net::TcpStream,
     };
 
     fn ask(address: SocketAddr, path: &str) -> String {
+        request(address, "GET", path)
+    }
+
+    fn request(address: SocketAddr, method: &str, path: &str) -> String {
         let mut stream = TcpStream::connect(address).unwrap();
-        write!(stream, "GET {path} HTTP/1.1\r\nHost: zonal\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: zonal\r\nConnection: close\r\n\r\n").unwrap();
         let mut reply = String::new();
         stream.read_to_string(&mut reply).unwrap();
         reply
@@ -164,10 +231,31 @@ mod tests {
             ("/v1/status", "200 OK", r#""last_error":null"#),
             ("/metrics", "200 OK", "zonal_generation 1"),
             ("/metrics", "200 OK", "text/plain; version=0.0.4"),
+            ("/v1/cache", "200 OK", r#""entries":1"#),
+            ("/v1/cache?name=Fail.example", "200 OK", r#""state":"failure""#),
+            ("/v1/cache?name=example", "200 OK", r#""found":0"#),
+            ("/v1/cache?name=example&subtree=true", "200 OK", r#""found":1"#),
+            ("/v1/cache?name=example&subtree=true&limit=0", "200 OK", r#""list":[]"#),
+            ("/v1/cache?name=a..b", "400 Bad Request", "name: `a..b`: "),
+            ("/v1/cache?subtree=true", "400 Bad Request", "subtree: it needs a name"),
+            ("/v1/cache?names=a", "400 Bad Request", "unknown field `names`"),
             ("/nothing", "404 Not Found", "there is no /nothing"),
         ];
+        let question = LookupName::new(b"\x04fail\x07example\0").unwrap();
+        let question = Question { name: &question, qtype: 1, dnssec_ok: false, checking_disabled: false };
+        let key = Key::new(RouteId(1), &question);
+        admin.core.forwarding.cache.insert_failure("rule-1", key, 22, "nobody answered", now());
         for (path, code, text) in cases {
             let reply = ask(address, path);
+            assert!(reply.starts_with(&format!("HTTP/1.1 {code}\r\n")) && reply.contains(text), "{path}: {reply}");
+        }
+        for (path, code, text) in [
+            ("/v1/cache?name=example", "200 OK", r#"{"flushed":0}"#),
+            ("/v1/cache?subtree=true", "400 Bad Request", "subtree: it needs a name"),
+            ("/v1/cache?name=example&subtree=true", "200 OK", r#"{"flushed":1}"#),
+            ("/v1/cache", "200 OK", r#"{"flushed":0}"#),
+        ] {
+            let reply = request(address, "DELETE", path);
             assert!(reply.starts_with(&format!("HTTP/1.1 {code}\r\n")) && reply.contains(text), "{path}: {reply}");
         }
         let mut stays = TcpStream::connect(address).unwrap();

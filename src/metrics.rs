@@ -5,12 +5,25 @@
 //! | `zonal_answers_total` | counter | `view`, `outcome`, `rcode`, `transport` | Answers sent. `view` is `none` for clients that have none; `outcome` says what answered: `zone`, `endpoint`, `autodefined`, `whoami`, `forward`, `refused`, `malformed` |
 //! | `zonal_dropped_total` | counter | `reason`, `transport` | Messages without an answer: `silent` (nothing to say to that, as to a response), `unsent` (the kernel did not take the answer), `receive` (the kernel failed to deliver) |
 //! | `zonal_error_answers_limited_total` | counter | `action` | Error answers beyond the limit, by what became of them: `truncated`, `dropped`, `bad_cookie` |
+<<<<<<< HEAD
 //! | `zonal_tcp_connections` | gauge | | Open TCP and QUIC connections |
 //! | `zonal_tcp_connections_total` | counter | `result` | TCP and QUIC connections by what became of them on arrival: `accepted`, `limit` (too many in all), `client_limit` (too many of one client), `failed` |
 //! | `zonal_tcp_timeouts_total` | counter | `reason` | TCP and QUIC connections, and streams of them, cut off: `idle`, `incomplete` (a message did not arrive in time), `unread` (the client did not read) |
 //! | `zonal_tls_handshakes_failed_total` | counter | `transport` | Handshakes that failed or took too long |
 //! | `zonal_certificate_expiry_timestamp_seconds` | gauge | `certificate` | When the certificate that is in use expires, in seconds since 1970 |
 //! | `zonal_certificate_reload_failed` | gauge | `certificate` | 1 when the certificate's file has changed to something bad, and the one before it is in use |
+=======
+//! | `zonal_tcp_connections` | gauge | | Open TCP connections |
+//! | `zonal_tcp_connections_total` | counter | `result` | TCP connections by what became of them on arrival: `accepted`, `limit` (too many in all), `client_limit` (too many of one client), `failed` |
+//! | `zonal_tcp_timeouts_total` | counter | `reason` | TCP connections cut off: `idle`, `incomplete` (a message did not arrive in time), `unread` (the client did not read) |
+//! | `zonal_cache_entries` | gauge | | Entries of the cache |
+//! | `zonal_cache_bytes` | gauge | | Memory that they take |
+//! | `zonal_cache_hits_total` | counter | | Names that others answer for and that were answered from the cache |
+//! | `zonal_cache_misses_total` | counter | | Names that others had to be asked for |
+//! | `zonal_cache_stale_answers_total` | counter | | Names answered with what had ended, as nobody could be asked |
+//! | `zonal_cache_evictions_total` | counter | | Entries that gave way to others |
+//! | `zonal_cache_prefetches_total` | counter | | Entries asked for anew before they ended |
+>>>>>>> 7f7903d (zonal cache show and flush, the same by HTTP, and the cache's metrics)
 //! | `zonal_generation` | gauge | | Generation of what is served |
 //! | `zonal_snapshot_age_seconds` | gauge | | How long that generation has been served |
 //! | `zonal_reloads_total` | counter | `result` | Loads by what came of them: `changed`, `unchanged`, `failed` |
@@ -23,11 +36,12 @@
 
 use crate::{
     answer::{Answered, Kind, Transport},
+    forward::Forwarding,
     listen::Published,
     wire::query::rcode::MNEMONICS,
 };
 use prometheus::{
-    Encoder, Gauge, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder, Gauge, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
     core::{Collector, Desc},
     proto::MetricFamily,
 };
@@ -238,6 +252,14 @@ impl Metrics {
         metrics
     }
 
+    /// Tells of the cache too.
+    pub fn watch_cache(&self, forwarding: &Arc<Forwarding>) {
+        self.register(Cache {
+            desc: desc("zonal_cache_entries", "Entries of the cache"),
+            forwarding: forwarding.clone(),
+        });
+    }
+
     fn register(&self, collector: impl Collector + 'static) {
         valid(self.registry.register(Box::new(collector)));
     }
@@ -396,6 +418,43 @@ impl Collector for Workers {
             }
         }
         [answers.collect(), dropped.collect(), limited.collect()].concat()
+    }
+}
+
+/// What the cache counts itself.
+struct Cache {
+    desc: Desc,
+    forwarding: Arc<Forwarding>,
+}
+
+impl Collector for Cache {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![&self.desc]
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let counts = self.forwarding.cache.counts();
+        let mut all = Vec::new();
+        for (name, help, value) in [
+            ("zonal_cache_entries", "Entries of the cache", counts.entries),
+            ("zonal_cache_bytes", "Memory that the entries of the cache take", counts.octets),
+        ] {
+            let gauge = gauge(name, help);
+            gauge.set(value as i64);
+            all.extend(gauge.collect());
+        }
+        for (name, help, value) in [
+            ("zonal_cache_hits_total", "Names answered from the cache", counts.hits),
+            ("zonal_cache_misses_total", "Names that others had to be asked for", counts.misses),
+            ("zonal_cache_stale_answers_total", "Names answered with what had ended", counts.stale),
+            ("zonal_cache_evictions_total", "Entries that gave way to others", counts.evictions),
+            ("zonal_cache_prefetches_total", "Entries asked for anew before they ended", counts.prefetches),
+        ] {
+            let counter = valid(IntCounter::new(name, help));
+            counter.inc_by(value);
+            all.extend(counter.collect());
+        }
+        all
     }
 }
 

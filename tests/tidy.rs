@@ -90,8 +90,9 @@ fn metrics_and_flags_are_in_the_readme() {
     assert!(!metrics.is_empty(), "no metric was found in src");
 
     let mut flags = Vec::new();
-    for command in ["serve", "check", "explain", "schema"] {
-        let output = std::process::Command::new(crate::harness::ZONAL).args([command, "--help"]).output().unwrap();
+    for command in ["serve", "check", "explain", "cache show", "cache flush", "schema"] {
+        let arguments = command.split(' ').chain(["--help"]);
+        let output = std::process::Command::new(crate::harness::ZONAL).args(arguments).output().unwrap();
         assert!(output.status.success(), "zonal {command} --help: {output:?}");
         let help = String::from_utf8(output.stdout).unwrap();
         for flag in words(&help, "--", |c| c.is_ascii_lowercase() || c == '-') {

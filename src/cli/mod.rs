@@ -1,5 +1,6 @@
 //! The command line.
 
+mod cache;
 mod check;
 pub mod explain;
 mod report;
@@ -8,7 +9,12 @@ pub mod serve;
 
 use crate::{config::Config, listen::now};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use std::{io::Write, net::IpAddr, path::PathBuf, process::ExitCode};
+use std::{
+    io::Write,
+    net::{IpAddr, SocketAddr},
+    path::PathBuf,
+    process::ExitCode,
+};
 
 /// How output is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -41,6 +47,8 @@ Examples:
   zonal check --directory /etc/zonal/zones --deny-warnings --format json
   zonal explain --from 10.1.0.7 sqs.us-east-1.amazonaws.com A
                                             how the answer for that client comes about
+  zonal cache show www.example.com          what is known of a name that others answer for
+  zonal cache flush example.com --subtree   forget it, and the names below
   zonal schema > manifest.schema.json       for editors that complete and check as you type
   zonal completions bash > /etc/bash_completion.d/zonal
 
@@ -72,6 +80,9 @@ enum Command {
     #[command(after_long_help = "Examples:\n  zonal explain --from 10.1.0.7 sqs.us-east-1.amazonaws.com\n  \
                                  zonal explain --from 192.168.0.9 --to 10.2.0.53 www.corp.example.com AAAA")]
     Explain(ExplainArguments),
+    /// Show or flush what a running server knows of names that others answer for
+    #[command(subcommand)]
+    Cache(CacheCommand),
     /// Print the JSON Schema of the manifest
     Schema,
     /// Print completions for a shell
@@ -92,6 +103,39 @@ struct CheckArguments {
     #[arg(long)]
     deny_warnings: bool,
     /// How problems are written.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+enum CacheCommand {
+    /// Show the entries of a name; without one, what there is, and what is used most
+    Show {
+        #[command(flatten)]
+        arguments: CacheArguments,
+        /// How many entries are shown at most, those used most first.
+        #[arg(long, value_name = "N", default_value_t = 20)]
+        limit: u32,
+    },
+    /// Forget a name; without one, everything
+    ///
+    /// What was forgotten is asked for anew, and is not used either when nobody answers.
+    Flush(CacheArguments),
+}
+
+#[derive(Args, Debug)]
+struct CacheArguments {
+    /// The name.
+    name: Option<String>,
+    /// The names below it as well.
+    #[arg(long, requires = "name")]
+    subtree: bool,
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// The admin address of the server, whatever the configuration says.
+    #[arg(long, value_name = "ADDR:PORT", conflicts_with = "config")]
+    admin: Option<SocketAddr>,
+    /// How it is written.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
@@ -129,6 +173,7 @@ pub fn main() -> ExitCode {
         },
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => run_explain(&arguments),
+        Command::Cache(command) => cache::run(&command),
         Command::Schema => {
             print(&schema::schema());
             ExitCode::SUCCESS
@@ -188,6 +233,12 @@ mod tests {
             ("zonal explain --from 10.1.0.7 --to 10.2.0.53 a.example AAAA --format json", true),
             ("zonal explain a.example", false),
             ("zonal explain --from here a.example", false),
+            ("zonal cache show", true),
+            ("zonal cache show a.example --subtree --limit 5 --format json --config z.yaml", true),
+            ("zonal cache flush a.example --admin 127.0.0.1:9153", true),
+            ("zonal cache flush --subtree", false),
+            ("zonal cache flush --config z.yaml --admin 127.0.0.1:9153", false),
+            ("zonal cache", false),
             ("zonal schema", true),
             ("zonal completions fish", true),
             ("zonal nonsense", false),

@@ -131,6 +131,7 @@ impl Asker {
         let landed = landed.unwrap_or_else(|| failed(key.clone(), 22, "no server answered in time"));
         match stale {
             Some(stale) if landed.first().is_none_or(|(_, entry)| entry.rcode == rcode::SERVFAIL) => {
+                forwarding.cache.went_stale();
                 (Arc::new(vec![(key, stale)]), true)
             }
             _ => (landed, false),

@@ -50,13 +50,21 @@ pub struct Core {
 impl Core {
     /// Listeners' common state, with the limits of the configuration.
     pub fn new(snapshot: Published, limits: &Limits, runtime: &Handle) -> Core {
+        let metrics = Metrics::new(snapshot.clone());
+        let forwarding = Arc::new(Forwarding::new(&limits.forwarding, Upstreams::new()));
+        metrics.watch_cache(&forwarding);
         Core {
-            metrics: Metrics::new(snapshot.clone()),
+            metrics,
             snapshot,
             runtime: runtime.clone(),
             error_limit: ErrorLimit::new(limits.error_answers_per_second, random_seed()),
+<<<<<<< HEAD
             connections: Connections::new(limits),
             forwarding: Arc::new(Forwarding::new(&limits.forwarding, Upstreams::new())),
+=======
+            connections: stream::Connections::new(limits),
+            forwarding,
+>>>>>>> 7f7903d (zonal cache show and flush, the same by HTTP, and the cache's metrics)
         }
     }
 }

@@ -255,8 +255,12 @@ impl Cache {
         let guard = self.nodes.guard();
         let node = self.nodes.get(&key.hash(), &guard).filter(|node| node.key == *key)?;
         let entry = node.good.as_ref().filter(|entry| self.lifetimes.end(entry) > now)?;
-        self.counters.mine().stale();
         Some(entry.clone())
+    }
+
+    /// Counts that somebody was answered with what is [stale](Cache::stale).
+    pub fn went_stale(&self) {
+        self.counters.mine().stale();
     }
 
     /// Counts a question that others have to be asked, or that somebody waits for who has asked the same.

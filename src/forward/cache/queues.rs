@@ -73,9 +73,9 @@ impl Queues {
         self.small.len() + self.main.len()
     }
 
-    /// How many octets are in use.
+    /// How many octets nodes and their places take.
     pub fn octets(&self) -> usize {
-        self.small_octets + self.main_octets + self.most_nodes * PLACE + self.budget.saturating_sub(self.available)
+        self.small_octets + self.main_octets + self.most_nodes * PLACE
     }
 
     /// Whether a node of this size is worth what would have to go for it.

@@ -126,7 +126,7 @@ fn what_has_ended_is_for_when_others_fail() {
     assert_eq!(found(&cache, "www.example", late + 1), Some((0, 60, false, false)), "an answer ends the failure");
     cache.insert_failure("r", key("www.example"), 22, "nobody there", late + 2);
     assert_eq!(found(&cache, "www.example", late + 3), Some((0, 58, false, false)), "a failure does not end an answer");
-    assert_eq!(cache.counts().stale, 4);
+    assert_eq!(cache.counts().stale, 2);
 
     let none = Cache::new(MIB, Lifetimes { max_stale: 0, ..Lifetimes::default() });
     none.insert("r", key("www.example"), entry(4, 60, NOW));
@@ -287,7 +287,7 @@ fn the_budget_holds() {
             _ => cache.insert("r", key, entry(size as usize, 60, NOW)),
         }
         let octets = cache.writer().queues.octets();
-        assert!(octets <= 4 * MIB, "round {round}: {octets}");
+        assert!(octets <= 4 * MIB * 15 / 16, "round {round}: {octets}");
         if round % 50_000 == 0 {
             recount(&cache);
         }

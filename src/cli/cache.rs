@@ -1,0 +1,243 @@
+//! `zonal cache`: asks the server that runs, by its admin address.
+
+use super::{CacheArguments, CacheCommand, Format, print, report};
+use crate::{config::Config, manifest::problem::printable, wire::Name};
+use anyhow::{Context, bail};
+use http_body_util::{BodyExt, Empty};
+use hyper::{Method, Request, body::Bytes, client::conn::http1, header};
+use hyper_util::rt::TokioIo;
+use serde_json::Value;
+use std::{
+    fmt::{self, Write},
+    net::SocketAddr,
+    process::ExitCode,
+    time::Duration,
+};
+use tokio::{net::TcpStream, time::timeout};
+
+/// How long the server may take.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Runs the command. Exit status 2 for what is no name, 1 where the server cannot be asked.
+pub(super) fn run(command: &CacheCommand) -> ExitCode {
+    let (method, arguments, limit) = match command {
+        CacheCommand::Show { arguments, limit } => (Method::GET, arguments, Some(*limit)),
+        CacheCommand::Flush(arguments) => (Method::DELETE, arguments, None),
+    };
+    let address = match arguments.admin {
+        Some(address) => address,
+        None => match Config::load(arguments.config.config.as_deref()) {
+            Ok(config) => config.admin.address,
+            Err(problems) => {
+                report::report(problems, Format::Human, &mut std::io::stderr());
+                return ExitCode::FAILURE;
+            }
+        },
+    };
+    let path = match path(arguments, limit) {
+        Ok(path) => path,
+        Err(error) => {
+            eprintln!("zonal: {error}");
+            return ExitCode::from(2);
+        }
+    };
+    match ask(address, method, &path) {
+        Ok(told) => {
+            print(&render(&told, arguments));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("zonal: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn path(arguments: &CacheArguments, limit: Option<u32>) -> Result<String, String> {
+    let mut parts = Vec::new();
+    if let Some(text) = &arguments.name {
+        let name = Name::absolute(text).map_err(|error| format!("`{}`: {error}", printable(text)))?;
+        let mut part = String::from("name=");
+        for octet in name.to_string().bytes() {
+            let _ = match octet {
+                b'.' | b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => part.write_char(octet.into()),
+                _ => write!(part, "%{octet:02X}"),
+            };
+        }
+        parts.push(part);
+    }
+    parts.extend(arguments.subtree.then(|| "subtree=true".into()));
+    parts.extend(limit.map(|limit| format!("limit={limit}")));
+    Ok(format!("/v1/cache?{}", parts.join("&")))
+}
+
+/// Sends one request, and returns the JSON that comes back.
+fn ask(address: SocketAddr, method: Method, path: &str) -> anyhow::Result<Value> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let Ok(answer) = timeout(PATIENCE, request(address, method, path)).await else {
+            bail!("the server at {address} does not answer: is that the admin address of `zonal serve`?");
+        };
+        answer
+    })
+}
+
+async fn request(address: SocketAddr, method: Method, path: &str) -> anyhow::Result<Value> {
+    let help = || format!("no server at {address}: is `zonal serve` running? `--config` or `--admin` say where");
+    let stream = TcpStream::connect(address).await.with_context(help)?;
+    let no_server = || format!("what listens on {address} is not the admin API of `zonal serve`");
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.with_context(no_server)?;
+    // It ends with the answer, or shows in it why there is none.
+    tokio::spawn(connection);
+    let request = Request::builder().method(method).uri(path).header(header::HOST, address.to_string());
+    let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await.with_context(no_server)?;
+    let status = response.status();
+    let body = response.into_body().collect().await.with_context(no_server)?.to_bytes();
+    let told: Value = serde_json::from_slice(&body).with_context(no_server)?;
+    match status.is_success() {
+        true => Ok(told),
+        false => bail!("the server at {address} says {status}: {}", printable(told["error"].as_str().unwrap_or("-"))),
+    }
+}
+
+fn render(told: &Value, arguments: &CacheArguments) -> String {
+    let mut text = String::new();
+    // Nothing fails to be written to a string.
+    let _ = match arguments.format {
+        Format::Json => writeln!(text, "{told:#}"),
+        Format::Human => write(&mut text, told, arguments.name.is_some()),
+    };
+    text
+}
+
+/// Writes it for people; of a name also its records.
+fn write(text: &mut String, told: &Value, of_name: bool) -> fmt::Result {
+    let number = |field: &str| told[field].as_u64().unwrap_or(0);
+    if let Some(flushed) = told["flushed"].as_u64() {
+        return writeln!(text, "{flushed} {} forgotten", if flushed == 1 { "entry" } else { "entries" });
+    }
+    let kinds = told["kinds"].as_object().into_iter().flatten().map(|(kind, count)| format!("{count} {kind}"));
+    let kinds: Vec<String> = kinds.collect();
+    let list = told["list"].as_array().map_or(&[][..], |list| list);
+    if of_name {
+        let kinds = if kinds.is_empty() { "none".into() } else { kinds.join(", ") };
+        writeln!(text, "entries: {} ({})", number("found"), printable(&kinds))?;
+    } else {
+        let asked = number("hits") + number("misses");
+        let share = number("hits") as f64 * 100.0 / asked.max(1) as f64;
+        let mebibytes = |field| number(field) as f64 / f64::from(1 << 20);
+        let kinds = if kinds.is_empty() { String::new() } else { format!(" ({})", kinds.join(", ")) };
+        writeln!(text, "entries: {}{}", number("entries"), printable(&kinds))?;
+        writeln!(text, "memory: {:.1} of {:.1} MiB", mebibytes("octets"), mebibytes("budget_octets"))?;
+        writeln!(text, "hits: {} of {asked} ({share:.1} %)", number("hits"))?;
+        let counts = ["stale_answers", "prefetches", "evictions"].map(number);
+        writeln!(text, "stale answers: {}; prefetches: {}; evictions: {}", counts[0], counts[1], counts[2])?;
+    }
+    for entry in list {
+        write_entry(text, entry, of_name)?;
+    }
+    let total = if of_name { number("found") } else { number("entries") };
+    match total.saturating_sub(list.len() as u64) {
+        more if more > 0 && of_name => writeln!(text, "… and {more} more: `--limit` shows them"),
+        _ => Ok(()),
+    }
+}
+
+fn write_entry(text: &mut String, entry: &Value, with_records: bool) -> fmt::Result {
+    let word = |value: &Value| printable(value.as_str().unwrap_or("-"));
+    let ttl = entry["ttl"].as_i64();
+    write!(text, "{} {}", word(&entry["name"]), word(&entry["type"]))?;
+    for (field, flag) in [("dnssec_ok", "+do"), ("checking_disabled", "+cd")] {
+        if entry[field] == true {
+            write!(text, " {flag}")?;
+        }
+    }
+    match entry["rule"].as_str() {
+        Some(rule) => write!(text, " by {}", printable(rule))?,
+        None => text.push_str(" by the internet resolver"),
+    }
+    write!(text, ": {}, {}", word(&entry["state"]), word(&entry["status"]))?;
+    match ttl {
+        Some(left) if left > 0 => write!(text, ", {left} s left")?,
+        Some(left) => write!(text, ", ended {} s ago", -left)?,
+        None => {}
+    }
+    let failure = &entry["failure"];
+    if failure.is_object() {
+        write!(text, ", failed: {} (known for {} s)", word(&failure["ede"]["text"]), failure["ttl"])?;
+    }
+    writeln!(text, ", used {} times, {} octets", entry["uses"], entry["octets"])?;
+    for section in ["answer", "authority"].into_iter().filter(|_| with_records) {
+        for record in entry[section].as_array().into_iter().flatten() {
+            let (name, rtype, rdata) = (word(&record["name"]), word(&record["type"]), word(&record["rdata"]));
+            writeln!(text, "  {section}: {name} {} IN {rtype} {rdata}", record["ttl"])?;
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cli::ConfigArgument;
+    use serde_json::json;
+
+    fn arguments(name: Option<&str>) -> CacheArguments {
+        CacheArguments {
+            name: name.map(String::from),
+            subtree: name.is_some(),
+            config: ConfigArgument { config: None },
+            admin: None,
+            format: Format::Human,
+        }
+    }
+
+    #[test]
+    fn names_are_escaped_on_their_way() {
+        assert_eq!(path(&arguments(None), Some(3)).unwrap(), "/v1/cache?limit=3");
+        let path = |name| path(&arguments(Some(name)), None);
+        assert_eq!(path("www.Example").unwrap(), "/v1/cache?name=www.Example.&subtree=true");
+        assert_eq!(path("a\\007&b=.example").unwrap(), "/v1/cache?name=a%5C007%26b%3D.example.&subtree=true");
+        assert!(path("a..b").unwrap_err().starts_with("`a..b`: "));
+    }
+
+    #[test]
+    fn it_is_told_for_people() {
+        assert_eq!(render(&json!({"flushed": 1}), &arguments(None)), "1 entry forgotten\n");
+        let mut told = json!({
+            "entries": 7, "octets": 1 << 20, "budget_octets": 64 << 20, "hits": 3, "misses": 1, "stale_answers": 0,
+            "evictions": 0, "prefetches": 2, "found": 7, "kinds": {"positive": 6, "failure": 1},
+            "list": [{
+                "name": "www.example.", "type": "A", "dnssec_ok": true, "checking_disabled": false, "rule": "rule\u{1b}1",
+                "state": "stale", "status": "NOERROR", "ttl": -5, "authentic": false, "octets": 400, "uses": 12,
+                "answer": [{"name": "www.example.", "type": "A", "ttl": 0, "rdata": "192.0.2.1"}], "authority": [],
+                "failure": {"ttl": 4, "ede": {"code": 22, "text": "nobody\u{1b}[31m"}},
+            }],
+        });
+        let text = render(&told, &arguments(None));
+        let expected = "entries: 7 (1 failure, 6 positive)\nmemory: 1.0 of 64.0 MiB\nhits: 3 of 4 (75.0 %)\n\
+            stale answers: 0; prefetches: 2; evictions: 0\nwww.example. A +do by rule";
+        assert!(text.starts_with(expected), "{text}");
+        assert!(!text.contains('\u{1b}') && !text.contains("192.0.2.1"), "{text}");
+        let text = render(&told, &arguments(Some("www.example")));
+        for line in [
+            "entries: 7 (1 failure, 6 positive)\n",
+            ": stale, NOERROR, ended 5 s ago, failed: nobody",
+            " (known for 4 s), used 12 times, 400 octets\n  answer: www.example. 0 IN A 192.0.2.1\n",
+            "… and 6 more: `--limit` shows them\n",
+        ] {
+            assert!(text.contains(line), "{line} in\n{text}");
+        }
+        told["list"][0]["rule"] = Value::Null;
+        assert!(render(&told, &arguments(None)).contains("by the internet resolver: "));
+    }
+
+    #[test]
+    fn without_a_server_it_says_what_to_do() {
+        let listener = std::net::TcpListener::bind("127.83.7.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        drop(listener);
+        let error = ask(address, Method::GET, "/v1/cache").unwrap_err();
+        assert!(format!("{error:#}").contains("is `zonal serve` running?"), "{error:#}");
+    }
+}
