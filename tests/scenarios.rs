@@ -63,8 +63,8 @@ fn transcripts_over_the_function() {
             let mut update = fs::read_to_string(&transcript.path).unwrap();
             for exchange in &transcript.exchanges {
                 for (transport, _) in Transport::WORDS.into_iter().filter(|(t, _)| exchange.goes_over(*t)) {
-                    let got =
-                        exchange.without_padding(&function_bytes(&snapshot, &others, exchange, transport), transport);
+                    let reply = function_bytes(&snapshot, &others, exchange, transport);
+                    let got = exchange.without_padding(&reply, transport);
                     if transport == Transport::Udp && std::env::var_os("UPDATE").is_some() {
                         update = update.replacen(&exchange.text, &format!("{}\n{got}", exchange.command), 1);
                     } else {
@@ -89,7 +89,7 @@ fn transcripts_over_every_transport() {
         let port = free_port();
         let _upstreams = Upstreams::start(port, world.others());
         let directory = world.directory(port);
-        let server = SecureServer::start(directory.path(), "internet_resolver: none");
+        let server = SecureServer::start(directory.path(), "");
         for transcript in transcripts {
             for exchange in transcript.exchanges.iter().filter(|e| e.moment.is_none() && e.is_on_loopback()) {
                 let client = SecureClient { server: &server, source: exchange.source, local: exchange.local };
@@ -101,7 +101,9 @@ fn transcripts_over_every_transport() {
                     let reply = RUNTIME.block_on(client.ask(transport, &query));
                     assert_eq!(reply[..2], query[..2]);
                     let got = exchange.without_padding(&reply, transport);
-                    exchange.compare(&transcript.path, word, &got, &mut wrong);
+                    if !exchange.expected.is_or_was(&got) {
+                        exchange.compare(&transcript.path, word, &got, &mut wrong);
+                    }
                 }
             }
         }

@@ -147,6 +147,19 @@ impl Reply {
         true
     }
 
+    /// Whether another one is the same, or what becomes of it in a cache in a few seconds.
+    pub fn is_or_was(&self, other: &Reply) -> bool {
+        let is_or_was = |own: &[String], others: &[String]| {
+            own.len() == others.len() && own.iter().zip(others).all(|(own, other)| line_is_or_was(own, other))
+        };
+        let head =
+            |reply: &Reply| (reply.status.clone(), reply.flags.clone(), reply.ede.clone(), reply.options.clone());
+        head(self) == head(other)
+            && is_or_was(&self.answer, &other.answer)
+            && is_or_was(&self.authority, &other.authority)
+            && is_or_was(&self.additional, &other.additional)
+    }
+
     /// The data of the answers of one type.
     pub fn data(&self, rtype: &str) -> Vec<&str> {
         let fields = |line: &'_ String| line.split(' ').nth(2) == Some(rtype);
@@ -173,6 +186,14 @@ impl Display for Reply {
         }
         Ok(())
     }
+}
+
+fn line_is_or_was(own: &str, other: &str) -> bool {
+    let ttl = |line: &str| line.split(' ').nth(1).and_then(|ttl| ttl.parse::<u32>().ok());
+    let rest = |line: &str| line.split(' ').enumerate().filter(|(i, _)| *i != 1).map(|(_, f)| f.to_string()).collect();
+    let rests: [Vec<String>; 2] = [rest(own), rest(other)];
+    let age = ttl(own).zip(ttl(other)).and_then(|(own, other)| own.checked_sub(other));
+    own == other || rests[0] == rests[1] && age.is_some_and(|age| age <= 5)
 }
 
 fn lines(records: &[Record]) -> Vec<String> {

@@ -89,7 +89,7 @@ impl SecureServer {
              - {{address: '0.0.0.0:{dot}', protocol: DoT, {tls}}}\n\
              - {{address: '0.0.0.0:{doh}', protocol: DoH, {tls}}}\n\
              - {{address: '0.0.0.0:{doq}', protocol: DoQ, {tls}}}\n\
-             control_plane: {{directory: {}}}\nadmin: {{address: '127.0.0.1:{admin}'}}\n{more}\n",
+             control_plane: {{directory: {}}}\nadmin: {{address: '127.0.0.1:{admin}'}}\ninternet_resolver: none\n{more}\n",
             directory.display()
         );
         let config = scratch.write("zonal.yaml", config);
