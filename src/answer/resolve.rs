@@ -347,7 +347,10 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
             (Outcome::Nowhere(_), _) => {}
             // It may say that there is no DS here, but not that the name is not there: whoever caches that would
             // not find its other types either (RFC 2308, 5).
-            (Outcome::Done(rcode::NXDOMAIN), kind) if self.is_ours() => return (Outcome::Done(rcode::NOERROR), kind),
+            (Outcome::Done(rcode::NXDOMAIN), kind) if self.is_ours() => {
+                self.authentic = false;
+                return (Outcome::Done(rcode::NOERROR), kind);
+            }
             _ => return above,
         }
         self.trace.note(Stage::Cut, || "nobody of ours is above: what is at the name answers itself".into());
