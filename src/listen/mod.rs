@@ -58,13 +58,8 @@ impl Core {
             snapshot,
             runtime: runtime.clone(),
             error_limit: ErrorLimit::new(limits.error_answers_per_second, random_seed()),
-<<<<<<< HEAD
             connections: Connections::new(limits),
-            forwarding: Arc::new(Forwarding::new(&limits.forwarding, Upstreams::new())),
-=======
-            connections: stream::Connections::new(limits),
             forwarding,
->>>>>>> 7f7903d (zonal cache show and flush, the same by HTTP, and the cache's metrics)
         }
     }
 }
