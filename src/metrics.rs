@@ -5,17 +5,12 @@
 //! | `zonal_answers_total` | counter | `view`, `outcome`, `rcode`, `transport` | Answers sent. `view` is `none` for clients that have none; `outcome` says what answered: `zone`, `endpoint`, `autodefined`, `whoami`, `forward`, `refused`, `malformed` |
 //! | `zonal_dropped_total` | counter | `reason`, `transport` | Messages without an answer: `silent` (nothing to say to that, as to a response), `unsent` (the kernel did not take the answer), `receive` (the kernel failed to deliver) |
 //! | `zonal_error_answers_limited_total` | counter | `action` | Error answers beyond the limit, by what became of them: `truncated`, `dropped`, `bad_cookie` |
-<<<<<<< HEAD
 //! | `zonal_tcp_connections` | gauge | | Open TCP and QUIC connections |
 //! | `zonal_tcp_connections_total` | counter | `result` | TCP and QUIC connections by what became of them on arrival: `accepted`, `limit` (too many in all), `client_limit` (too many of one client), `failed` |
 //! | `zonal_tcp_timeouts_total` | counter | `reason` | TCP and QUIC connections, and streams of them, cut off: `idle`, `incomplete` (a message did not arrive in time), `unread` (the client did not read) |
 //! | `zonal_tls_handshakes_failed_total` | counter | `transport` | Handshakes that failed or took too long |
 //! | `zonal_certificate_expiry_timestamp_seconds` | gauge | `certificate` | When the certificate that is in use expires, in seconds since 1970 |
 //! | `zonal_certificate_reload_failed` | gauge | `certificate` | 1 when the certificate's file has changed to something bad, and the one before it is in use |
-=======
-//! | `zonal_tcp_connections` | gauge | | Open TCP connections |
-//! | `zonal_tcp_connections_total` | counter | `result` | TCP connections by what became of them on arrival: `accepted`, `limit` (too many in all), `client_limit` (too many of one client), `failed` |
-//! | `zonal_tcp_timeouts_total` | counter | `reason` | TCP connections cut off: `idle`, `incomplete` (a message did not arrive in time), `unread` (the client did not read) |
 //! | `zonal_cache_entries` | gauge | | Entries of the cache |
 //! | `zonal_cache_bytes` | gauge | | Memory that they take |
 //! | `zonal_cache_hits_total` | counter | | Names that others answer for and that were answered from the cache |
@@ -23,7 +18,6 @@
 //! | `zonal_cache_stale_answers_total` | counter | | Names answered with what had ended, as nobody could be asked |
 //! | `zonal_cache_evictions_total` | counter | | Entries that gave way to others |
 //! | `zonal_cache_prefetches_total` | counter | | Entries asked for anew before they ended |
->>>>>>> 7f7903d (zonal cache show and flush, the same by HTTP, and the cache's metrics)
 //! | `zonal_generation` | gauge | | Generation of what is served |
 //! | `zonal_snapshot_age_seconds` | gauge | | How long that generation has been served |
 //! | `zonal_reloads_total` | counter | `result` | Loads by what came of them: `changed`, `unchanged`, `failed` |
