@@ -2,6 +2,7 @@
 
 use crate::{
     control_plane::{keeper::hex, status::Status},
+    explain,
     forward::cache::Scope,
     listen::{Core, now},
     wire::Name,
@@ -9,10 +10,13 @@ use crate::{
 use anyhow::Context;
 use axum::{
     Json, Router,
-    extract::{Query, State, rejection::QueryRejection},
+    extract::{
+        DefaultBodyLimit, Query, State,
+        rejection::{JsonRejection, QueryRejection},
+    },
     http::{StatusCode, Uri, header},
     response::{IntoResponse, Response},
-    routing::get,
+    routing::{get, post},
 };
 use hyper::server::conn::http1;
 use hyper_util::{
@@ -39,6 +43,8 @@ const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(15);
 /// What a request's header may have, in octets.
 const HEADER_SIZE: usize = 16 << 10;
+/// What its body may have, in octets.
+const BODY_SIZE: usize = 16 << 10;
 
 /// How many entries of the cache are shown when nobody says how many, and how many at most.
 const SHOWN_ENTRIES: usize = 20;
@@ -100,7 +106,9 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/ready", get(ready))
         .route("/v1/status", get(status))
         .route("/v1/cache", get(show_cache).delete(flush_cache))
+        .route("/v1/explain", post(explain))
         .fallback(not_found)
+        .layer(DefaultBodyLimit::max(BODY_SIZE))
         .with_state(admin)
 }
 
@@ -182,11 +190,36 @@ async fn flush_cache(State(admin): State<Arc<Admin>>, query: CacheParameters) ->
 }
 
 fn bad_request(error: String) -> Response {
-    (StatusCode::BAD_REQUEST, Json(json!({"error": error}))).into_response()
+    failed(StatusCode::BAD_REQUEST, error)
+}
+
+fn failed(status: StatusCode, error: String) -> Response {
+    (status, Json(json!({"error": error}))).into_response()
+}
+
+/// Explains an answer: see [`explain::Request`] for the body.
+async fn explain(State(admin): State<Arc<Admin>>, body: Result<Json<explain::Request>, JsonRejection>) -> Response {
+    let request = match body {
+        Ok(Json(request)) => request,
+        Err(rejection) => return failed(rejection.status(), rejection.body_text()),
+    };
+    let question = match explain::Question::new(&request) {
+        Ok(question) => question,
+        Err(error) => return failed(StatusCode::BAD_REQUEST, error),
+    };
+    // Others are asked where they are asked for clients.
+    let core = admin.core.clone();
+    let explained =
+        admin.core.runtime.spawn(async move { explain::of_server(&core, &question, request.resolve).await }).await;
+    match explained {
+        Ok(explanation) => Json(explanation).into_response(),
+        Err(_) => failed(StatusCode::SERVICE_UNAVAILABLE, "the server is about to end".into()),
+    }
 }
 
 async fn not_found(uri: Uri) -> impl IntoResponse {
-    let error = format!("there is no {}; there are /metrics, /live, /ready, /v1/status and /v1/cache", uri.path());
+    let known = "/metrics, /live, /ready, /v1/status, /v1/cache and /v1/explain";
+    let error = format!("there is no {}; there are {known}", uri.path());
     (StatusCode::NOT_FOUND, Json(json!({"error": error})))
 }
 
@@ -257,6 +290,21 @@ mod tests {
         ] {
             let reply = request(address, "DELETE", path);
             assert!(reply.starts_with(&format!("HTTP/1.1 {code}\r\n")) && reply.contains(text), "{path}: {reply}");
+        }
+        for (body, code, text) in [
+            (r#"{"from": "10.1.0.5", "name": "a.example", "resolve": true}"#, "200 OK", r#""type":"A""#),
+            (r#"{"from": "10.1.0.5", "name": "a..example"}"#, "400 Bad Request", r#"{"error":"`a..example`: "#),
+            (r#"{"from": "10.1.0.5", "name": "a", "type": "NO"}"#, "400 Bad Request", "`NO` is no type"),
+            (r#"{"from": "here", "name": "a"}"#, "422 Unprocessable Entity", r#"{"error":"#),
+            ("{", "400 Bad Request", r#"{"error":"#),
+            (&" ".repeat(BODY_SIZE + 1), "413 Payload Too Large", r#"{"error":"#),
+        ] {
+            let length = format!("Content-Type: application/json\r\nContent-Length: {}", body.len());
+            let mut stream = TcpStream::connect(address).unwrap();
+            write!(stream, "POST /v1/explain HTTP/1.1\r\nHost: zonal\r\n{length}\r\n\r\n{body}").unwrap();
+            let mut reply = String::new();
+            stream.read_to_string(&mut reply).unwrap();
+            assert!(reply.starts_with(&format!("HTTP/1.1 {code}\r\n")) && reply.contains(text), "{body}: {reply}");
         }
         let mut stays = TcpStream::connect(address).unwrap();
         write!(stays, "GET /live HTTP/1.1\r\nHost: zonal\r\n\r\n").unwrap();

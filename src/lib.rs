@@ -29,6 +29,7 @@
 //! | [`listen`] | Do53: `udp`, `stream`, `limit`; encrypted: `tls`, `https`, `quic`; who is not UDP answers by a `responder` | `answer`, `forward`, `metrics` |
 //! | [`control_plane`] | `directory` watches, `internet` follows `resolv.conf`, `keeper` publishes, `status` tells | `manifest`, `snapshot`, `listen`, `config` |
 //! | [`metrics`], [`admin`] | counters; HTTP for probes and metrics | what is served |
+//! | [`explain`] | how an answer comes about, as data | `answer`, `forward` |
 //! | [`config`], [`run`], [`cli`] | `zonal.yaml`; the wiring of a server; the commands | all |
 //!
 //! # The way of a packet
@@ -80,6 +81,7 @@ pub mod answer;
 pub mod cli;
 pub mod config;
 pub mod control_plane;
+pub mod explain;
 pub mod forward;
 pub mod listen;
 pub mod manifest;

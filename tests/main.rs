@@ -3,6 +3,7 @@
 
 mod allocations;
 mod anchors;
+mod explain;
 mod forwarding;
 mod fuzz;
 mod harness;

@@ -31,7 +31,7 @@ use crate::{
 };
 use known::{Forward, Known};
 use std::net::IpAddr;
-pub use trace::{Stage, Step, Trace};
+pub use trace::{Stage, Step, Story, Trace};
 
 /// How a query came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -263,15 +263,22 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
         };
         let (reply, name, name_at) = (&mut self.reply, &*self.name, self.name_at);
         let (authentic, stale, refresh) = (&mut self.authentic, &mut self.stale, &mut self.refresh);
-        let recursion = self.wishes.recursion;
-        let outcome = self.known.with(route.id, &question, self.moment.now, |found| {
+        let (recursion, trace) = (self.wishes.recursion, &mut *self.trace);
+        trace.route(route);
+        self.known.with(route.id, &question, self.moment.now, |found| {
             let Some(known::Found { entry, ttl, stale: is_stale, refresh: is_ending }) = found else {
+                trace.note(Stage::Cache, || "not there: it has to be asked for".into());
                 return match recursion {
                     true => Outcome::Forward(route),
                     false => Outcome::Nowhere("recursion is not desired, and the answer is not in the cache"),
                 };
             };
             *authentic &= entry.authentic;
+            trace.note(Stage::Cache, || match (entry.rcode == rcode::SERVFAIL, is_stale) {
+                (true, _) => format!("asking failed, and is not tried again for another {ttl} s"),
+                (_, true) => "there, but it has ended, and nobody could be asked anew".into(),
+                _ => format!("there, for another {ttl} s"),
+            });
             if entry.rcode == rcode::SERVFAIL {
                 return Outcome::Failed(entry.ede.clone());
             }
@@ -294,11 +301,7 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
                     Outcome::Done(rcode::NOERROR)
                 }
             }
-        });
-        if let Outcome::Forward(_) = outcome {
-            self.trace.note(Stage::Cut, || "it is not in the cache: it has to be asked".into());
-        }
-        outcome
+        })
     }
 
     /// Makes the name at this place in the reply the one in question.

@@ -6,16 +6,17 @@ use crate::{
     snapshot::{
         Snapshot,
         networks::{Found, Path, Refusal},
+        routes::Route,
     },
 };
-use serde::Serialize;
-use std::net::IpAddr;
+use serde::{Deserialize, Serialize};
+use std::{net::IpAddr, sync::Arc};
 
 /// How many addresses that a client may ask at are named.
 const MOST_DOORS: usize = 6;
 
 /// What a step is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
     /// Who asks.
@@ -28,12 +29,16 @@ pub enum Stage {
     Endpoint,
     /// Which of its interfaces.
     Interface,
+    /// What is known of names that others answer for.
+    Cache,
+    /// What came of asking others.
+    Resolve,
     /// What is answered.
     Answer,
 }
 
 /// A step on the way to an answer.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
     /// What it is about.
     pub stage: Stage,
@@ -48,6 +53,18 @@ pub trait Trace {
 
     /// Several steps of one stage.
     fn notes(&mut self, stage: Stage, texts: impl FnOnce() -> Vec<String>);
+
+    /// The answer, or a part of it, is others' affair, by this route.
+    fn route(&mut self, route: &Arc<Route>);
+}
+
+/// All that was told of an answer.
+#[derive(Clone, Debug, Default)]
+pub struct Story {
+    /// Step by step.
+    pub steps: Vec<Step>,
+    /// The routes on the way, each once.
+    pub routes: Vec<Arc<Route>>,
 }
 
 impl Trace for () {
@@ -56,15 +73,24 @@ impl Trace for () {
 
     #[inline]
     fn notes(&mut self, _: Stage, _: impl FnOnce() -> Vec<String>) {}
+
+    #[inline]
+    fn route(&mut self, _: &Arc<Route>) {}
 }
 
-impl Trace for Vec<Step> {
+impl Trace for Story {
     fn note(&mut self, stage: Stage, text: impl FnOnce() -> String) {
-        self.push(Step { stage, text: text() });
+        self.steps.push(Step { stage, text: text() });
     }
 
     fn notes(&mut self, stage: Stage, texts: impl FnOnce() -> Vec<String>) {
-        self.extend(texts().into_iter().map(|text| Step { stage, text }));
+        self.steps.extend(texts().into_iter().map(|text| Step { stage, text }));
+    }
+
+    fn route(&mut self, route: &Arc<Route>) {
+        if self.routes.iter().all(|other| other.id != route.id) {
+            self.routes.push(route.clone());
+        }
     }
 }
 

@@ -1,22 +1,13 @@
 //! `zonal cache`: asks the server that runs, by its admin address.
 
-use super::{CacheArguments, CacheCommand, Format, print, report};
+use super::{CacheArguments, CacheCommand, Format, client, print, report};
 use crate::{config::Config, manifest::problem::printable, wire::Name};
-use anyhow::{Context, bail};
-use http_body_util::{BodyExt, Empty};
-use hyper::{Method, Request, body::Bytes, client::conn::http1, header};
-use hyper_util::rt::TokioIo;
+use hyper::Method;
 use serde_json::Value;
 use std::{
     fmt::{self, Write},
-    net::SocketAddr,
     process::ExitCode,
-    time::Duration,
 };
-use tokio::{net::TcpStream, time::timeout};
-
-/// How long the server may take.
-const PATIENCE: Duration = Duration::from_secs(10);
 
 /// Runs the command. Exit status 2 for what is no name, 1 where the server cannot be asked.
 pub(super) fn run(command: &CacheCommand) -> ExitCode {
@@ -41,7 +32,7 @@ pub(super) fn run(command: &CacheCommand) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match ask(address, method, &path) {
+    match client::ask(address, method, &path, None).map_err(anyhow::Error::from) {
         Ok(told) => {
             print(&render(&told, arguments));
             ExitCode::SUCCESS
@@ -69,35 +60,6 @@ fn path(arguments: &CacheArguments, limit: Option<u32>) -> Result<String, String
     parts.extend(arguments.subtree.then(|| "subtree=true".into()));
     parts.extend(limit.map(|limit| format!("limit={limit}")));
     Ok(format!("/v1/cache?{}", parts.join("&")))
-}
-
-/// Sends one request, and returns the JSON that comes back.
-fn ask(address: SocketAddr, method: Method, path: &str) -> anyhow::Result<Value> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let Ok(answer) = timeout(PATIENCE, request(address, method, path)).await else {
-            bail!("the server at {address} does not answer: is that the admin address of `zonal serve`?");
-        };
-        answer
-    })
-}
-
-async fn request(address: SocketAddr, method: Method, path: &str) -> anyhow::Result<Value> {
-    let help = || format!("no server at {address}: is `zonal serve` running? `--config` or `--admin` say where");
-    let stream = TcpStream::connect(address).await.with_context(help)?;
-    let no_server = || format!("what listens on {address} is not the admin API of `zonal serve`");
-    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.with_context(no_server)?;
-    // It ends with the answer, or shows in it why there is none.
-    tokio::spawn(connection);
-    let request = Request::builder().method(method).uri(path).header(header::HOST, address.to_string());
-    let response = sender.send_request(request.body(Empty::<Bytes>::new())?).await.with_context(no_server)?;
-    let status = response.status();
-    let body = response.into_body().collect().await.with_context(no_server)?.to_bytes();
-    let told: Value = serde_json::from_slice(&body).with_context(no_server)?;
-    match status.is_success() {
-        true => Ok(told),
-        false => bail!("the server at {address} says {status}: {}", printable(told["error"].as_str().unwrap_or("-"))),
-    }
 }
 
 fn render(told: &Value, arguments: &CacheArguments) -> String {

@@ -5,7 +5,7 @@ use crate::{
     config::Config,
     listen::now,
     manifest::{Loader, Manifest, Problem, check::check, connectivity::Connectivity, problem::printable},
-    snapshot::{self, Snapshot},
+    snapshot::{self, Node, Snapshot},
 };
 use std::{collections::BTreeSet, io::Write, net::SocketAddr, path::Path, process::ExitCode, sync::Arc};
 
@@ -32,7 +32,7 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
         },
     };
     if let Some(directory) = &directory {
-        let (snapshot, warnings) = examine(directory, &listen);
+        let (snapshot, warnings) = examine(directory, &listen, &Arc::default());
         problems.extend(warnings);
         is_empty = snapshot.as_ref().is_ok_and(|snapshot| *snapshot.manifest == Manifest::default());
         problems.extend(snapshot.err().into_iter().flatten());
@@ -109,7 +109,11 @@ fn check_targets(manifest: &Manifest, listen: &[SocketAddr]) -> Vec<Problem> {
 
 /// Loads, checks and compiles a directory for a node that listens on these addresses: the snapshot and warnings, or all
 /// problems, with their places.
-pub(super) fn examine(directory: &Path, listen: &[SocketAddr]) -> (Result<Snapshot, Vec<Problem>>, Vec<Problem>) {
+pub(super) fn examine(
+    directory: &Path,
+    listen: &[SocketAddr],
+    node: &Arc<Node>,
+) -> (Result<Snapshot, Vec<Problem>>, Vec<Problem>) {
     let mut loader = Loader::new(directory);
     let (loaded, mut problems) = match loader.load() {
         Ok(loaded) => loaded,
@@ -121,7 +125,7 @@ pub(super) fn examine(directory: &Path, listen: &[SocketAddr]) -> (Result<Snapsh
     };
     problems.extend(check(&loaded.manifest, &Connectivity::new(&loaded.manifest), now()));
     problems.extend(check_targets(&loaded.manifest, listen));
-    match snapshot::compile_checked(&loaded, &Arc::default(), None, problems) {
+    match snapshot::compile_checked(&loaded, node, None, problems) {
         Ok((snapshot, mut problems)) => {
             loader.locate(&mut problems);
             (Ok(snapshot), problems)
@@ -160,7 +164,7 @@ mod tests {
         let text = "vpcs:\n  a: {region: r}\nresolver_endpoints:\n  in: {vpc_id: a, ip_addresses: [{ip: 10.0.0.2}]}\n  \
                     out: {vpc_id: b, ip_addresses: [{ip: 10.0.0.3}]}\n";
         std::fs::write(directory.join("a.yaml"), text).unwrap();
-        let problems = examine(&directory, &[]).0.err().unwrap();
+        let problems = examine(&directory, &[], &Arc::default()).0.err().unwrap();
         std::fs::remove_dir_all(&directory).unwrap();
         let shown: Vec<String> =
             problems.iter().map(|p| p.to_string().rsplit("a.yaml:").next().unwrap().into()).collect();

@@ -1,151 +1,104 @@
-//! `zonal explain`: how an answer comes about, from the very function that serves.
+//! `zonal explain`: how an answer comes about, of a server that runs or else of the manifest.
 
-use super::Format;
-use crate::{
-    answer::{Client, Moment, Outcome, Step, Transport, answer_traced},
-    manifest::problem::printable,
-    snapshot::Snapshot,
-    wire::{
-        Name,
-        message::Message,
-        rdata::{type_from_text, type_to_text},
-    },
+use super::{
+    ExplainArguments, Format, check,
+    client::{self, Failure},
+    print,
+    report::report,
 };
-use serde_json::{Value, json};
-use std::{fmt::Write, net::IpAddr};
+use crate::{
+    config::Config,
+    control_plane::internet::Internet,
+    explain::{Explanation, Question, Request, of_manifest},
+    listen::now,
+    manifest::Problem,
+    snapshot::Node,
+};
+use anyhow::anyhow;
+use hyper::Method;
+use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 
-/// What is to be explained.
-pub struct Question {
-    /// The client's address.
-    pub from: IpAddr,
-    /// The address that it asks; none: one that is no door.
-    pub to: Option<IpAddr>,
-    /// The name that it asks for.
-    pub name: Name,
-    /// The type that it asks for.
-    pub qtype: u16,
-}
-
-/// An answer with the way to it.
-pub struct Explanation {
-    question: Question,
-    steps: Vec<Step>,
-    message: Message,
-    generation: u64,
-}
-
-impl Question {
-    /// Reads name and type as they are typed on a command line. An address alone asks for its PTR record.
-    pub fn new(from: IpAddr, to: Option<IpAddr>, name: &str, qtype: &str) -> Result<Question, String> {
-        let name = Name::absolute(name).map_err(|error| format!("`{name}`: {error}"))?;
-        let qtype = type_from_text(qtype)
-            .or_else(|| qtype.eq_ignore_ascii_case("ANY").then_some(255))
-            .ok_or_else(|| format!("`{qtype}` is no type of a record, such as A or TYPE65280"))?;
-        Ok(Question { from, to, name, qtype })
-    }
-
-    /// A query with EDNS and RD, as stub resolvers send it.
-    fn packet(&self) -> Vec<u8> {
-        let mut packet = b"\0\0\x01\0\0\x01\0\0\0\0\0\x01".to_vec();
-        packet.extend_from_slice(self.name.as_wire());
-        packet.extend_from_slice(&self.qtype.to_be_bytes());
-        packet.extend_from_slice(b"\0\x01\0\0\x29\x04\xd0\0\0\0\0\0\0");
-        packet
-    }
-}
-
-/// Explains one answer. `now` is in seconds since 1970.
-pub fn explain(snapshot: &Snapshot, question: Question, now: i64) -> Explanation {
-    let unspecified = match question.from {
-        IpAddr::V4(_) => IpAddr::from([0; 4]),
-        IpAddr::V6(_) => IpAddr::from([0; 16]),
-    };
-    let client = Client {
-        source: question.from,
-        local: question.to.unwrap_or(unspecified),
-        transport: Transport::Tcp, // nothing is truncated
-    };
-    let mut steps = Vec::new();
-    let mut reply = vec![0; u16::MAX as usize];
-    let moment = Moment { now, draw: 0 };
-    let outcome = answer_traced(snapshot, &(), &client, moment, &question.packet(), &mut reply, &mut steps);
-    let message = match outcome {
-        Outcome::Reply(answered) => Message::read(&reply[..answered.len]).unwrap_or_default(),
-        Outcome::Drop | Outcome::Forward(_) => Message::default(),
-    };
-    Explanation { question, steps, message, generation: snapshot.generation }
-}
-
-impl Explanation {
-    /// The whole, as text or as one JSON object.
-    pub fn render(&self, format: Format) -> String {
-        match format {
-            Format::Human => self.to_text(),
-            Format::Json => format!("{:#}\n", self.to_json()),
+/// Runs the command.
+pub(super) fn run(arguments: &ExplainArguments) -> ExitCode {
+    let ExplainArguments { from, to, name, rtype, resolve, .. } = arguments.clone();
+    let request = Request { from, to, name, rtype, resolve };
+    let question = match Question::new(&request) {
+        Ok(question) => question,
+        Err(error) => {
+            eprintln!("zonal: {error}");
+            return ExitCode::from(2);
         }
-    }
-
-    fn to_text(&self) -> String {
-        let Explanation { question, steps, message, .. } = self;
-        let mut text = String::new();
-        let asked = format!("{} {}", question.name, type_to_text(question.qtype));
-        let to = question.to.map_or(String::new(), |to| format!(" to {to}"));
-        let _ = writeln!(text, "{asked}, from {}{to}", question.from);
-        for Step { stage, text: step } in steps {
-            let _ = writeln!(text, "  {:<10} {}", format!("{stage:?}").to_lowercase(), printable(step));
+    };
+    let config = match Config::load(arguments.config.config.as_deref()) {
+        Ok(config) => config,
+        Err(problems) => return failed(problems),
+    };
+    let server = arguments.admin.unwrap_or(config.admin.address);
+    let must_answer = resolve || arguments.admin.is_some();
+    let asked = match arguments.offline {
+        true => Err(Failure::Nobody(anyhow!("none was asked"))),
+        false => ask(server, &request),
+    };
+    let (explanation, source) = match asked {
+        Ok(explanation) => {
+            let source = format!("the server at {server}, generation {}", explanation.generation());
+            (explanation, source)
         }
-        let _ = writeln!(text, "\nstatus: {}; flags: {}", message.status(), message.flag_names().join(" "));
-        if let Some((code, why)) = &message.ede {
-            let _ = writeln!(text, "EDE: {code} ({})", printable(why));
+        Err(Failure::Refused(error)) => {
+            eprintln!("zonal: {error:#}");
+            return ExitCode::FAILURE;
         }
-        for (section, records) in ["answer", "authority", "additional"].into_iter().zip(&message.sections) {
-            for record in records {
-                let _ = writeln!(text, "{section}: {record}");
+        Err(Failure::Nobody(error)) if must_answer => {
+            eprintln!("zonal: {error:#}");
+            return ExitCode::FAILURE;
+        }
+        Err(Failure::Nobody(_)) => {
+            let directory = &config.control_plane.directory;
+            let internet = Internet::new(&config, Vec::new()).read();
+            let node = Arc::new(Node { internet, ..Node::default() });
+            match check::examine(directory, &[], &node).0 {
+                Ok(snapshot) => {
+                    let source = format!("the manifest in {}, as no server was asked", directory.display());
+                    (of_manifest(&snapshot, &question, now()), source)
+                }
+                Err(problems) => return failed(problems),
             }
         }
-        text
-    }
+    };
+    print(&match arguments.format {
+        Format::Human => explanation.to_text(&source),
+        Format::Json => explanation.to_json(&source),
+    });
+    ExitCode::SUCCESS
+}
 
-    fn to_json(&self) -> Value {
-        let Explanation { question, steps, message, generation } = self;
-        let records = |section: usize| -> Vec<Value> {
-            let record = |record: &crate::wire::message::Record| {
-                let mut rdata = String::new();
-                let _ = crate::wire::rdata::write(&mut rdata, record.rtype, &record.rdata);
-                let (name, rtype) = (record.owner.to_string(), type_to_text(record.rtype));
-                json!({"name": name, "type": rtype, "ttl": record.ttl, "rdata": rdata})
-            };
-            message.sections[section].iter().map(record).collect()
-        };
-        json!({
-            "from": question.from,
-            "to": question.to,
-            "name": question.name.to_string(),
-            "type": type_to_text(question.qtype),
-            "generation": generation,
-            "steps": steps,
-            "status": message.status(),
-            "flags": message.flag_names(),
-            "ede": message.ede.as_ref().map(|(code, text)| json!({"code": code, "text": text})),
-            "answer": records(0),
-            "authority": records(1),
-            "additional": records(2),
-        })
-    }
+fn failed(problems: Vec<Problem>) -> ExitCode {
+    report(problems, Format::Human, &mut std::io::stderr());
+    ExitCode::FAILURE
+}
+
+fn ask(server: SocketAddr, request: &Request) -> Result<Explanation, Failure> {
+    let request = serde_json::to_value(request).map_err(|error| Failure::Refused(error.into()))?;
+    let answer = client::ask(server, Method::POST, "/v1/explain", Some(&request))?;
+    serde_json::from_value(answer).map_err(|_| Failure::Nobody(anyhow!("the server at {server} is of another version")))
 }
 
 #[cfg(test)]
 mod tests {
-    use super::*;
-    use crate::cli::check::examine;
-    use std::path::Path;
+    use crate::{
+        cli::check::examine,
+        explain::{Question, Request, of_manifest},
+        snapshot::Snapshot,
+    };
+    use std::{path::Path, sync::Arc};
 
     /// What is said about a question: `from [to] name type`, with `-` for no address asked.
     fn told(snapshot: &Snapshot, question: &str) -> String {
         let words: Vec<&str> = question.split(' ').collect();
         let to = (words[1] != "-").then(|| words[1].parse().unwrap());
-        let question = Question::new(words[0].parse().unwrap(), to, words[2], words[3]).unwrap();
-        explain(snapshot, question, 1_800_000_000).render(Format::Human)
+        let (name, rtype) = (words[2].into(), words[3].into());
+        let request = Request { from: words[0].parse().unwrap(), to, name, rtype, resolve: false };
+        of_manifest(snapshot, &Question::new(&request).unwrap(), 1_800_000_000).to_text("a test")
     }
 
     fn check(snapshot: &Snapshot, cases: &[(&str, &[&str])]) {
@@ -159,7 +112,7 @@ mod tests {
 
     #[test]
     fn the_demo() {
-        let snapshot = examine(Path::new("zones"), &[]).0.unwrap();
+        let snapshot = examine(Path::new("zones"), &[], &Arc::default()).0.unwrap();
         let public = "vpce-0sqs-lj2wisx3.sqs.us-east-1.vpce.amazonaws.com";
         check(
             &snapshot,
@@ -235,7 +188,7 @@ vpc_endpoints:
         text += &endpoint("vpce-e", "e", ("scope: connected", "scope: [d]"));
         text += &endpoint("vpce-o", "off", ("Available", "Available"));
         std::fs::write(directory.join("a.yaml"), text).unwrap();
-        let snapshot = examine(&directory, &[]).0;
+        let snapshot = examine(&directory, &[], &Arc::default()).0;
         std::fs::remove_dir_all(&directory).unwrap();
         let snapshot = snapshot.unwrap_or_else(|problems| panic!("{problems:#?}"));
         check(

@@ -2,7 +2,8 @@
 
 mod cache;
 mod check;
-pub mod explain;
+mod client;
+mod explain;
 mod report;
 mod schema;
 pub mod serve;
@@ -75,10 +76,12 @@ enum Command {
     Check(CheckArguments),
     /// Tell how one answer comes about, step by step
     ///
-    /// How the client was found, which name won over which others, which endpoint and which of its interfaces: from the
-    /// very function that serves.
+    /// How the client was found, which name won over which others, which endpoint and which of its interfaces, or which
+    /// other servers: from the very function that serves. If a server runs, it is asked, and tells also what is in its cache
+    /// and how the other servers answer. If none does, the manifest is read.
     #[command(after_long_help = "Examples:\n  zonal explain --from 10.1.0.7 sqs.us-east-1.amazonaws.com\n  \
-                                 zonal explain --from 192.168.0.9 --to 10.2.0.53 www.corp.example.com AAAA")]
+                                 zonal explain --from 192.168.0.9 --to 10.2.0.53 www.corp.example.com AAAA\n  \
+                                 zonal explain --from 10.1.0.7 --resolve db.onprem.example.net")]
     Explain(ExplainArguments),
     /// Show or flush what a running server knows of names that others answer for
     #[command(subcommand)]
@@ -140,7 +143,7 @@ struct CacheArguments {
     format: Format,
 }
 
-#[derive(Args, Debug)]
+#[derive(Args, Clone, Debug)]
 struct ExplainArguments {
     #[command(flatten)]
     config: ConfigArgument,
@@ -155,6 +158,15 @@ struct ExplainArguments {
     /// The type that it asks for.
     #[arg(default_value = "A", value_name = "TYPE")]
     rtype: String,
+    /// Have the server really ask others.
+    #[arg(long, conflicts_with = "offline")]
+    resolve: bool,
+    /// The admin address of the server, whatever the configuration says.
+    #[arg(long, value_name = "ADDR:PORT")]
+    admin: Option<SocketAddr>,
+    /// Ask no server: explain what the manifest says.
+    #[arg(long, conflicts_with = "admin")]
+    offline: bool,
     /// How the explanation is written.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -172,7 +184,7 @@ pub fn main() -> ExitCode {
             }
         },
         Command::Check(arguments) => check::run(&arguments),
-        Command::Explain(arguments) => run_explain(&arguments),
+        Command::Explain(arguments) => explain::run(&arguments),
         Command::Cache(command) => cache::run(&command),
         Command::Schema => {
             print(&schema::schema());
@@ -183,30 +195,6 @@ pub fn main() -> ExitCode {
             clap_complete::generate(shell, &mut Cli::command(), "zonal", &mut script);
             print(&String::from_utf8_lossy(&script));
             ExitCode::SUCCESS
-        }
-    }
-}
-
-fn run_explain(arguments: &ExplainArguments) -> ExitCode {
-    let question = match explain::Question::new(arguments.from, arguments.to, &arguments.name, &arguments.rtype) {
-        Ok(question) => question,
-        Err(error) => {
-            eprintln!("zonal: {error}");
-            return ExitCode::from(2);
-        }
-    };
-    let examined = match Config::load(arguments.config.config.as_deref()) {
-        Ok(config) => check::examine(&config.control_plane.directory, &[]).0,
-        Err(problems) => Err(problems),
-    };
-    match examined {
-        Ok(snapshot) => {
-            print(&explain::explain(&snapshot, question, now()).render(arguments.format));
-            ExitCode::SUCCESS
-        }
-        Err(problems) => {
-            report::report(problems, Format::Human, &mut std::io::stderr());
-            ExitCode::FAILURE
         }
     }
 }
@@ -231,6 +219,8 @@ mod tests {
             ("zonal check --directory zones --config z.yaml", false),
             ("zonal check --format xml", false),
             ("zonal explain --from 10.1.0.7 --to 10.2.0.53 a.example AAAA --format json", true),
+            ("zonal explain --from 10.1.0.7 --resolve --admin 127.0.0.1:9153 a.example", true),
+            ("zonal explain --from 10.1.0.7 --resolve --offline a.example", false),
             ("zonal explain a.example", false),
             ("zonal explain --from here a.example", false),
             ("zonal cache show", true),

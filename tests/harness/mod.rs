@@ -171,7 +171,8 @@ impl Drop for Process {
 pub struct Server {
     pub process: Process,
     pub port: u16,
-    admin: u16,
+    /// The admin address.
+    pub admin: SocketAddr,
     _scratch: Scratch,
 }
 
@@ -183,10 +184,10 @@ impl Server {
 
     /// The same, with more lines of configuration.
     pub fn start_with(directory: &Path, more: &str) -> Server {
-        let (port, admin) = (free_port(), free_port());
+        let (port, admin) = (free_port(), SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())));
         let scratch = Scratch::new();
         let config = format!(
-            "listen: [{{address: \"0.0.0.0:{port}\"}}]\ncontrol_plane: {{directory: {}}}\nadmin: {{address: \"127.0.0.1:{admin}\"}}\n\
+            "listen: [{{address: \"0.0.0.0:{port}\"}}]\ncontrol_plane: {{directory: {}}}\nadmin: {{address: \"{admin}\"}}\n\
              internet_resolver: none\n{more}",
             directory.display()
         );
@@ -194,14 +195,14 @@ impl Server {
         let mut process = Process::start(&[ZONAL, "serve", "--config", config.to_str().unwrap()], &scratch, "zonal");
         wait_until("the server is ready", || {
             process.assert_alive();
-            (http_get(SocketAddr::from((Ipv4Addr::LOCALHOST, admin)), "/ready")?.0 == 200).then_some(())
+            (http_get(admin, "/ready")?.0 == 200).then_some(())
         });
         Server { process, port, admin, _scratch: scratch }
     }
 
     /// The sum of a metric's values whose line has these words.
     pub fn metric(&self, words: &[&str]) -> f64 {
-        let (_, text) = http_get(SocketAddr::from((Ipv4Addr::LOCALHOST, self.admin)), "/metrics").expect("metrics");
+        let (_, text) = http_get(self.admin, "/metrics").expect("metrics");
         let lines = text.lines().filter(|line| !line.starts_with('#') && words.iter().all(|word| line.contains(word)));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
