@@ -4,7 +4,7 @@ use super::{
     pending::{Kind, Trouble},
     server::Sources,
     stream::CONNECT_TIMEOUT,
-    tls::{Alpn, EXPIRED, Tls, UNKNOWN_ISSUER, WRONG_NAME, server_name},
+    tls::{Alpn, EXPIRED, NOT_YET, Tls, UNKNOWN_ISSUER, WRONG_NAME, server_name},
 };
 use crate::snapshot::routes::Target;
 use quinn::{
@@ -98,6 +98,7 @@ impl Quic {
 fn trouble(error: &ConnectionError) -> Trouble {
     match error {
         ConnectionError::TransportError(error) => match u64::from(error.code) {
+            CERTIFICATE_EXPIRED if error.reason.contains("not valid yet") => Trouble::new(Kind::Unfit, NOT_YET),
             CERTIFICATE_EXPIRED => Trouble::new(Kind::Unfit, EXPIRED),
             UNKNOWN_CA => Trouble::new(Kind::Unfit, UNKNOWN_ISSUER),
             _ if error.reason.contains("not valid for name") => Trouble::new(Kind::Unfit, WRONG_NAME),

@@ -9,7 +9,6 @@ use rustls::{
 };
 use std::{
     io,
-    net::IpAddr,
     path::PathBuf,
     sync::{Arc, OnceLock},
 };
@@ -73,7 +72,7 @@ impl Tls {
 /// The name that a server's certificate has to be for.
 pub fn server_name(target: &Target) -> Result<ServerName<'static>, Trouble> {
     match &target.server_name {
-        None => Ok(ServerName::from(IpAddr::from(target.ip))),
+        None => Ok(ServerName::from(target.ip)),
         Some(name) => ServerName::try_from(name.trim_end_matches('.').to_owned())
             .map_err(|_| Trouble::new(Kind::Unfit, "cannot be asked by TLS: its name is not one of a host")),
     }

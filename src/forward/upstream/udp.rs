@@ -321,6 +321,10 @@ impl Socket {
         }
         table.entries.retain(|entry| entry.pending.is_some());
         table.waiting = table.entries.len();
+        if table.retired && table.waiting == 0 {
+            drop(table);
+            self.close();
+        }
     }
 
     /// No more queries by this socket; it is closed when the last one that waits does not any more.

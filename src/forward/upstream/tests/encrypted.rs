@@ -231,7 +231,7 @@ async fn connections_that_end_are_opened_again() {
         for number in 0..8 {
             let (response, ms) = timed(ask(&upstreams, &route)).await;
             assert_eq!(address(&response), 1, "{protocol} {number}");
-            assert!(ms < 900, "{protocol} {number} {ms}");
+            assert!(ms < 3000, "{protocol} {number} {ms}");
         }
         assert_eq!(server.connections.load(Relaxed), 4, "{protocol}");
     }
@@ -242,10 +242,7 @@ async fn what_is_wrong_with_a_certificate_is_told() {
     for protocol in ENCRYPTED {
         for (flaw, what) in [
             (Flaw::Expired, "has a certificate that has expired"),
-            (
-                Flaw::NotYet,
-                if protocol == Protocol::DoQ { "not valid yet" } else { "has a certificate that is not valid yet" },
-            ),
+            (Flaw::NotYet, "has a certificate that is not valid yet"),
             (Flaw::UnknownIssuer, "has a certificate of an unknown issuer"),
             (Flaw::WrongName, "has a certificate for another name"),
         ] {
@@ -254,7 +251,7 @@ async fn what_is_wrong_with_a_certificate_is_told() {
             let (code, text) = text(failure);
             assert_eq!(code, 23, "{text}");
             assert!(text.starts_with(&format!("{} ", named(&server))) && text.contains(what), "{protocol}: {text}");
-            assert!(ms < 2000, "{protocol}: {ms}");
+            assert!(ms < 3000, "{protocol}: {ms}");
         }
     }
 }
@@ -272,9 +269,7 @@ async fn servers_that_do_not_speak_it_are_told_of() {
     let good = serve(Protocol::DoT, Flaw::None, usize::MAX).await;
     for protocol in [Protocol::DoT, Protocol::DoH] {
         let bad = Target { protocol, ..target(address) };
-        let (response, ms) = timed(ask(&upstreams(), &route(vec![bad.clone(), named(&good)]))).await;
-        assert_eq!(super::address(&response), 1, "{protocol}");
-        assert!(ms < 900, "{protocol} {ms}");
+        assert!(is_soon(upstreams, &route(vec![bad.clone(), named(&good)]), 900).await, "{protocol}");
         let (code, text) = text(ask(&upstreams(), &route(vec![bad.clone()])).await);
         assert_eq!((code, text), (23, format!("{bad} closes the connection when TLS begins")));
     }
