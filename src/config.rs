@@ -40,6 +40,8 @@ pub struct Config {
     pub admin: Admin,
     /// A file with up to two cookie secrets, 32 hexadecimal digits each, one a line (RFC 9018).
     pub cookie_secret_file: Option<PathBuf>,
+    /// Authorities, PEM, that certificates of servers asked by DoT, DoH and DoQ are checked with, beside the system's.
+    pub certificate_authority: Option<PathBuf>,
     /// Limits that protect the node and others.
     pub limits: Limits,
     /// What is kept of others' answers.
@@ -398,8 +400,12 @@ impl Config {
         let control_plane = named.then_some(&mut self.control_plane.directory);
         let tls = self.listen.iter_mut().flatten().filter_map(|listen| listen.tls.as_mut());
         let tls = tls.flat_map(|tls| tls.certificate.iter_mut().chain(&mut tls.private_key));
-        for path in
-            control_plane.into_iter().chain(tls).chain(&mut self.state_directory).chain(&mut self.cookie_secret_file)
+        for path in control_plane
+            .into_iter()
+            .chain(tls)
+            .chain(&mut self.state_directory)
+            .chain(&mut self.cookie_secret_file)
+            .chain(&mut self.certificate_authority)
         {
             *path = directory.join(&*path);
         }

@@ -18,6 +18,14 @@
 //! | `zonal_cache_stale_answers_total` | counter | | Names answered with what had ended, as nobody could be asked |
 //! | `zonal_cache_evictions_total` | counter | | Entries that gave way to others |
 //! | `zonal_cache_prefetches_total` | counter | | Entries asked for anew before they ended |
+//! | `zonal_upstream_queries_total` | counter | | Queries sent to other servers |
+//! | `zonal_upstream_answers_total` | counter | | Answers of other servers, errors among them |
+//! | `zonal_upstream_timeouts_total` | counter | | Queries to other servers without an answer in time |
+//! | `zonal_upstream_retries_total` | counter | | Queries sent again, to the same or another server |
+//! | `zonal_upstream_tcp_fallbacks_total` | counter | | Queries that went to TCP after UDP |
+//! | `zonal_upstream_strangers_total` | counter | | Packets from other servers that nobody asked for |
+//! | `zonal_upstream_probes_total` | counter | | Queries to look whether a server is there |
+//! | `zonal_upstream_failures_total` | counter | | Questions that no server answered |
 //! | `zonal_generation` | gauge | | Generation of what is served |
 //! | `zonal_snapshot_age_seconds` | gauge | | How long that generation has been served |
 //! | `zonal_reloads_total` | counter | `result` | Loads by what came of them: `changed`, `unchanged`, `failed` |
@@ -247,11 +255,14 @@ impl Metrics {
     }
 
     /// Tells of the cache too.
-    pub fn watch_cache(&self, forwarding: &Arc<Forwarding>) {
+    pub fn watch_forwarding(&self, forwarding: &Arc<Forwarding>) {
         self.register(Cache {
             desc: desc("zonal_cache_entries", "Entries of the cache"),
             forwarding: forwarding.clone(),
         });
+        for counter in forwarding.upstreams.counters.all() {
+            self.register(counter.clone());
+        }
     }
 
     fn register(&self, collector: impl Collector + 'static) {

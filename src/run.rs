@@ -15,7 +15,7 @@ use crate::{
         keeper::{self, Keeper, Loading},
         status::Status,
     },
-    forward::{self, cache::Lifetimes, recursion::Recursion},
+    forward::{self, cache::Lifetimes, recursion::Recursion, upstream::Upstreams},
     listen::{Core, Limits},
     manifest::{Manifest, Problem, load::Loader},
 };
@@ -68,7 +68,12 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     let node = Arc::new(node::node(config, internet.read())?);
     let snapshot = Arc::new(ArcSwap::from_pointee(keeper::nothing(&node)));
     let limit = descriptors::raise_limit();
-    let core = Arc::new(Core::new(snapshot, &limits(config, limit), runtime.handle()));
+    let core = Arc::new(Core::new(
+        snapshot,
+        &limits(config, limit),
+        Upstreams::trusting(config.certificate_authority.clone()),
+        runtime.handle(),
+    ));
     let status = Arc::new(Status::default());
     if let InternetResolver::Recursive(recursion) = &config.internet_resolver {
         // Set for the first and only time.

@@ -199,7 +199,8 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.83.7.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
-        let error = ask(address, Method::GET, "/v1/cache").unwrap_err();
+        let error: anyhow::Error =
+            client::ask(address, hyper::Method::GET, "/v1/cache", None).err().expect("nobody is there").into();
         assert!(format!("{error:#}").contains("is `zonal serve` running?"), "{error:#}");
     }
 }

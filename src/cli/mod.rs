@@ -8,7 +8,7 @@ mod report;
 mod schema;
 pub mod serve;
 
-use crate::{config::Config, listen::now};
+use crate::config::Config;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
 use std::{
     io::Write,

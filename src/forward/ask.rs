@@ -106,9 +106,9 @@ impl Asker {
             Some(_) => self.deadline.min(Instant::now() + STALE_PATIENCE),
             None => self.deadline,
         };
-        let is_ours = self.is_ours(query, &question);
+        let (hash, is_ours) = (question.hash(route.id), self.is_ours(query, &question));
         let landed = loop {
-            match forwarding.flights.join(&key) {
+            match forwarding.flights.join(hash) {
                 Place::Passenger(landing) if is_ours || self.is_loop(route, true) => {
                     landing.note_loop();
                     break Some(self.looped(key.clone()));

@@ -49,10 +49,10 @@ pub struct Core {
 
 impl Core {
     /// Listeners' common state, with the limits of the configuration.
-    pub fn new(snapshot: Published, limits: &Limits, runtime: &Handle) -> Core {
+    pub fn new(snapshot: Published, limits: &Limits, upstreams: Arc<Upstreams>, runtime: &Handle) -> Core {
         let metrics = Metrics::new(snapshot.clone());
-        let forwarding = Arc::new(Forwarding::new(&limits.forwarding, Upstreams::new()));
-        metrics.watch_cache(&forwarding);
+        let forwarding = Arc::new(Forwarding::new(&limits.forwarding, upstreams));
+        metrics.watch_forwarding(&forwarding);
         Core {
             metrics,
             snapshot,
@@ -165,6 +165,6 @@ pub(crate) mod tests {
     pub fn core(limits: &Limits) -> Arc<Core> {
         let node = Arc::new(Node { cookie_secrets: vec![[7; 16]], ..Node::default() });
         let (snapshot, _) = compile(&Loaded::default(), &node, None).unwrap();
-        Arc::new(Core::new(Arc::new(ArcSwap::from_pointee(snapshot)), limits, runtime().handle()))
+        Arc::new(Core::new(Arc::new(ArcSwap::from_pointee(snapshot)), limits, Upstreams::new(), runtime().handle()))
     }
 }

@@ -374,7 +374,7 @@ impl Known for Cache {
 
 /// Hashes nothing: what it gets is a hash.
 #[derive(Default)]
-struct Hash(u64);
+pub struct Hash(u64);
 
 impl Hasher for Hash {
     fn write(&mut self, octets: &[u8]) {

@@ -55,19 +55,20 @@ pub struct Counters {
 impl Counters {
     /// All of them are zero.
     pub fn new() -> Counters {
-        let counter = |name: &str, help: &str| {
-            IntCounter::new(format!("zonal_upstream_{name}_total"), help)
-                .unwrap_or_else(|error| panic!("{name}: {error}"))
-        };
+        let counter =
+            |name: &str, help: &str| IntCounter::new(name, help).unwrap_or_else(|error| panic!("{name}: {error}"));
         Counters {
-            queries: counter("queries", "Queries sent to other servers"),
-            answers: counter("answers", "Answers of other servers, errors among them"),
-            timeouts: counter("timeouts", "Queries to other servers without an answer in time"),
-            retries: counter("retries", "Queries sent again, to the same or another server"),
-            fallbacks: counter("tcp_fallbacks", "Queries asked again by TCP"),
-            strangers: counter("strangers", "Packets with another id, question or case than what was asked"),
-            probes: counter("probes", "Queries that look whether a server is there"),
-            failures: counter("failures", "Questions that no server answered"),
+            queries: counter("zonal_upstream_queries_total", "Queries sent to other servers"),
+            answers: counter("zonal_upstream_answers_total", "Answers of other servers, errors among them"),
+            timeouts: counter("zonal_upstream_timeouts_total", "Queries to other servers without an answer in time"),
+            retries: counter("zonal_upstream_retries_total", "Queries sent again, to the same or another server"),
+            fallbacks: counter("zonal_upstream_tcp_fallbacks_total", "Queries asked again by TCP"),
+            strangers: counter(
+                "zonal_upstream_strangers_total",
+                "Packets with another id, question or case than what was asked",
+            ),
+            probes: counter("zonal_upstream_probes_total", "Queries that look whether a server is there"),
+            failures: counter("zonal_upstream_failures_total", "Questions that no server answered"),
         }
     }
 

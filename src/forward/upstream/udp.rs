@@ -162,7 +162,7 @@ impl Pool {
         };
         let socket = self.sources.bind(self.address.ip(), socket2::Type::DGRAM)?;
         socket.connect(&self.address.into()).map_err(network)?;
-        #[expect(deprecated, reason = "its successor is unsafe, which a `UdpSocket` has no need of")]
+        #[expect(deprecated, reason = "its successor asks for a promise that a `UdpSocket` keeps anyway")]
         let fd = AsyncFd::with_interest(UdpSocket::from(socket), NEWS).map_err(network)?;
         OPEN.fetch_add(1, Relaxed);
         let socket = Arc::new(Socket {

@@ -1,0 +1,160 @@
+use super::*;
+use crate::{
+    answer::Kind,
+    listen::tests::{core, limits},
+};
+use std::net::UdpSocket;
+
+struct Server {
+    core: Arc<Core>,
+    address: SocketAddr,
+    stop: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Server {
+    fn start(address: &str) -> Server {
+        let core = core(&limits());
+        let sockets = bind(address.parse().unwrap()).unwrap();
+        let address = sockets[0].local_addr().unwrap().as_socket().unwrap();
+        let stop = Arc::new(AtomicBool::new(false));
+        let threads = start(&core, sockets, &stop).unwrap();
+        Server { core, address, stop, threads }
+    }
+
+    fn stop(self) {
+        self.stop.store(true, Relaxed);
+        for thread in self.threads {
+            thread.join().unwrap();
+        }
+    }
+}
+
+fn client(address: &str) -> UdpSocket {
+    let socket = UdpSocket::bind(address).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket
+}
+
+fn receive(socket: &UdpSocket) -> (String, IpAddr) {
+    let mut buffer = [0; 2000];
+    let (len, from) = socket.recv_from(&mut buffer).unwrap();
+    (String::from_utf8_lossy(&buffer[..len]).into_owned(), from.ip())
+}
+
+#[test]
+fn wildcard_sockets_reply_from_the_address_that_was_asked() {
+    let cases = [
+        ("0.0.0.0:0", "127.0.0.1:0", &["127.0.0.1", "127.0.0.9", "127.8.7.6"][..]),
+        ("127.0.0.3:0", "127.0.0.4:0", &["127.0.0.3"]),
+        ("[::]:0", "[::1]:0", &["::1"]),
+        ("[::1]:0", "[::1]:0", &["::1"]),
+    ];
+    for (listen, from, addresses) in cases {
+        let server = Server::start(listen);
+        let client = client(from);
+        for address in addresses {
+            let address: IpAddr = address.parse().unwrap();
+            client.send_to(b"query", (address, server.address.port())).unwrap();
+            assert_eq!(receive(&client), (format!("query at {address}"), address), "{listen}");
+        }
+        server.stop();
+    }
+}
+
+#[test]
+fn packets_of_all_sizes_and_no_reply() {
+    let server = Server::start("127.0.0.1:0");
+    let client = client("127.0.0.1:0");
+    for query in ["", "drop it", "x"] {
+        client.send_to(query.as_bytes(), server.address).unwrap();
+    }
+    let replies = [receive(&client).0, receive(&client).0];
+    assert_eq!(replies, [" at 127.0.0.1", "x at 127.0.0.1"]);
+    let long = [&b"size"[..], &[4, 208], &[b'.'; 5000]].concat();
+    client.send_to(&long, server.address).unwrap();
+    assert_eq!(receive(&client).0.chars().count(), 1232);
+    let metrics = server.core.metrics.text();
+    assert!(metrics.contains(r#"zonal_dropped_total{reason="silent",transport="udp"} 1"#), "{metrics}");
+    server.stop();
+}
+
+#[test]
+fn what_has_arrived_is_answered_before_the_end() {
+    let core = core(&limits());
+    let sockets = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = sockets[0].local_addr().unwrap().as_socket().unwrap();
+    let client = client("127.0.0.1:0");
+    for _ in 0..100 {
+        client.send_to(b"query", address).unwrap();
+    }
+    for thread in start(&core, sockets, &Arc::new(AtomicBool::new(true))).unwrap() {
+        thread.join().unwrap();
+    }
+    for _ in 0..100 {
+        assert_eq!(receive(&client).0, "query at 127.0.0.1");
+    }
+}
+
+#[test]
+fn an_unsendable_reply_does_not_stop_the_others() {
+    let sockets = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let address = sockets[0].local_addr().unwrap().as_socket().unwrap();
+    let mut batches: Vec<Batch> = sockets.into_iter().map(Batch::new).collect();
+    let client = client("127.0.0.1:0");
+    for number in 0..10u8 {
+        client.send_to(&[b'0' + number], address).unwrap();
+    }
+    let (received, batch) = batches
+        .iter_mut()
+        .find_map(|batch| batch.receive(libc::MSG_DONTWAIT).ok().map(|received| (received, batch)))
+        .unwrap();
+    assert_eq!(received, 10, "one flow goes to one socket");
+    for index in 0..received {
+        let packet = batch.packet(index).unwrap();
+        packet.reply[..1].copy_from_slice(packet.query);
+        batch.reply(index, 1);
+    }
+    for bad in [0, 4, 9] {
+        batch.replies_out[bad].msg_hdr.msg_namelen = 1;
+    }
+    assert_eq!(batch.send(), 3);
+    let replies: String = (0..7).map(|_| receive(&client).0).collect();
+    assert_eq!(replies, "1235678");
+}
+
+#[test]
+fn excess_error_answers_are_truncated_dropped_or_bad_cookie() {
+    let core = core(&limits());
+    let mut writer = core.metrics.writer(Transport::Udp);
+    let snapshot = core.snapshot.load();
+    let query = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\x01\x01x\0\0\x01\0\x01";
+    let plain = [&query[..], b"\0\0\x29\x04\xd0\0\0\0\0\0\0"].concat();
+    let cookie = [&query[..], b"\0\0\x29\x04\xd0\0\0\0\0\0\x0c\0\x0a\0\x08octets08"].concat();
+    let mut results = Vec::new();
+    for (query, source) in [(&plain, [192, 0, 2, 1]), (&cookie, [198, 51, 100, 1])] {
+        let client = Client { source: source.into(), local: [10, 0, 0, 2].into(), transport: Transport::Udp };
+        for number in 0..104 {
+            let mut reply = [0; MAX_UDP];
+            let moment = Moment { now: 0, draw: 0 };
+            let Outcome::Reply(mut answered) = answers::answer(&snapshot, &(), &client, moment, query, &mut reply)
+            else {
+                panic!("no reply");
+            };
+            assert!(is_limited(&answered));
+            let sent = apply_limit(&core, &mut writer, client.source, &mut answered, &mut reply);
+            let truncated = reply[2] & 2 != 0;
+            if number < 100 {
+                assert!(sent && !truncated && answered.rcode == 5);
+            } else {
+                results.push((sent, truncated, answered.rcode));
+            }
+        }
+    }
+    let (truncated, dropped, bad_cookie) = ((true, true, 5), (false, false, 5), (true, false, 23));
+    assert_eq!(results[..4], [truncated, dropped, truncated, dropped]);
+    assert_eq!(results[4..], [truncated, bad_cookie, truncated, bad_cookie]);
+    let with =
+        |rcode, cookie| is_limited(&Answered { len: 0, view: None, rcode, kind: Kind::Zone, cookie, refresh: false });
+    assert!(!with(0, Cookie::Absent) && !with(3, Cookie::Client) && with(2, Cookie::Absent) && !with(2, Cookie::Valid));
+}
