@@ -1,8 +1,8 @@
 //! Names that a VPC forwards to a BIND on-premises, by all transports that it has, from the outbound endpoint's address.
 
 use crate::harness::{Process, ZONAL, can_run, lab::Lab, reply::Reply, stub::Stub, wait_until};
-use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, date_time_ymd};
-use std::{fmt::Write, process::Command};
+use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
+use std::{fmt::Write as _, io::Write as _, net::TcpListener, process::Command};
 
 const APP: &str = "10.1.0.7";
 const DOOR: &str = "10.1.0.2";
@@ -12,7 +12,7 @@ const BIND: &str = "192.168.0.53";
 const HOST: &str = "dns.onprem.test";
 
 /// A domain, and how it is forwarded; all to zones of the same content.
-const RULES: [(&str, &str); 9] = [
+const RULES: [(&str, &str); 10] = [
     ("udp.example", "port: 53"),
     ("dot.example", "protocol: DoT, port: 853, server_name_indication: dns.onprem.test"),
     ("doh.example", "protocol: DoH, port: 443, server_name_indication: dns.onprem.test"),
@@ -22,7 +22,8 @@ const RULES: [(&str, &str); 9] = [
     ("wrong-name-doh.example", "protocol: DoH, port: 443, server_name_indication: other.onprem.test"),
     ("expired.example", "protocol: DoT, port: 8853, server_name_indication: dns.onprem.test"),
     ("untrusted.example", "protocol: DoT, port: 8854, server_name_indication: dns.onprem.test"),
-    // A port where nobody speaks TLS.
+    // Ports where nobody speaks TLS: one says something else, one waits for more.
+    ("garbage.example", "protocol: DoT, port: 8855, server_name_indication: dns.onprem.test"),
     ("no-tls.example", "protocol: DoT, port: 53, server_name_indication: dns.onprem.test"),
 ];
 
@@ -59,8 +60,9 @@ fn certificate(lab: &Lab, name: &str, ca: &CertifiedIssuer<'_, KeyPair>, until: 
     lab.scratch.write(&format!("{name}.key"), key.serialize_pem());
 }
 
-fn authority() -> CertifiedIssuer<'static, KeyPair> {
+fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     let mut params = CertificateParams::new(vec![]).unwrap();
+    params.distinguished_name.push(DnType::CommonName, name);
     params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
@@ -68,7 +70,7 @@ fn authority() -> CertifiedIssuer<'static, KeyPair> {
 /// BIND, which answers nobody but the outbound endpoint's address.
 fn bind(lab: &mut Lab) -> Process {
     lab.host("bind", "edge", &[BIND]);
-    let (ca, other) = (authority(), authority());
+    let (ca, other) = (authority("a good one"), authority("another one"));
     lab.scratch.write("ca.pem", ca.pem());
     certificate(lab, "good", &ca, 2099);
     certificate(lab, "expired", &ca, 2021);
@@ -157,13 +159,20 @@ fn to_bind_by_all_its_transports() {
     assert!(of("www.dot.example").iter().all(by_stream), "{queries:#?}");
     assert!(of("www.doh.example").iter().all(by_stream), "{queries:#?}");
 
+    let garbage = lab.inside("bind", || TcpListener::bind((BIND, 8855)).unwrap());
+    std::thread::spawn(move || {
+        while let Ok((mut stream, _)) = garbage.accept() {
+            let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.2p1\r\n");
+        }
+    });
     // A certificate that is not right, and the client is told what is wrong with it.
     for (domain, words) in [
         ("wrong-name.example", &["name"][..]),
         ("wrong-name-doh.example", &["name"]),
         ("expired.example", &["expired"]),
         ("untrusted.example", &["issuer", "authority", "unknown"]),
-        ("no-tls.example", &["tls", "handshake", "corrupt"]),
+        ("garbage.example", &["tls"]),
+        ("no-tls.example", &["tls", "connection"]),
     ] {
         let said = ask(&format!("www.{domain}"));
         let text = format!("{domain}, after {:?}: {}{}", said.took, said.reply, said.why);
