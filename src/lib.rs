@@ -26,7 +26,7 @@
 //! | [`snapshot`] | what is compiled: `networks`, `zone`, `endpoints`, `routes` to others, `views`, `autodefined` | `manifest`, `wire` |
 //! | [`answer`] | who asks, which rule (`resolve`), what answers (`zone`, `endpoint`, `autodefined`, `known`), `dns64`, `trace` and `why` | `snapshot`, `manifest`, `wire` |
 //! | [`forward`] | asks others (`ask`): equal questions once (`flights`), `upstream` servers by rules, `recursion` from the root on; `read`s what they say; `cache` | `answer`, `snapshot`, `config` |
-//! | [`listen`] | Do53: `udp`, `stream`, `limit`; encrypted: `tls`, `https`, `quic`; who is not UDP answers by a `responder` | `answer`, `forward`, `metrics` |
+//! | [`listen`] | Do53: `udp`, `stream`, `limit`; encrypted: `stream` with `tls`, `https`, `quic`; who is not UDP answers by a `responder`, and has a place among the `connections` | `answer`, `forward`, `metrics` |
 //! | [`control_plane`] | `directory` watches, `internet` follows `resolv.conf`, `keeper` publishes, `status` tells | `manifest`, `snapshot`, `listen`, `config` |
 //! | [`metrics`], [`admin`] | counters; HTTP for probes and metrics | what is served |
 //! | [`explain`] | how an answer comes about, as data | `answer`, `forward` |
@@ -35,7 +35,7 @@
 //! # The way of a packet
 //!
 //! ```text
-//! packet -> listen::{udp, stream}   bytes, and Client { source, local, transport }
+//! packet -> listen::{udp, stream, https, quic}   bytes, and Client { source, local, transport }
 //!        -> Packet::read            header, question, EDNS; else FORMERR, NOTIMP, or silence
 //!        -> Networks::identify      who asks: door, longest prefix -> view and AZ; nobody we know -> REFUSED
 //!        -> resolve::next_cut       longest suffix, then rank: rule, zone, endpoint name, autodefined
