@@ -350,7 +350,12 @@ impl Exchange {
         let has_opt = Message::from_vec(bytes).unwrap().edns.is_some();
         let is_encrypted = !matches!(transport, Transport::Udp | Transport::Tcp);
         assert_eq!(is_padded, has_opt && is_encrypted, "{} by {transport:?}", self.command);
-        assert!(!is_padded || bytes.len() % 468 == 0, "{}: {} octets by {transport:?}", self.command, bytes.len());
+        assert!(
+            !is_padded || bytes.len().is_multiple_of(468),
+            "{}: {} octets by {transport:?}",
+            self.command,
+            bytes.len()
+        );
         reply
     }
 
