@@ -107,6 +107,7 @@ pub struct Moment {
 }
 
 /// What was decided.
+#[allow(clippy::large_enum_variant, reason = "the name to ask for is in it, as nothing is allocated")]
 pub enum Outcome<'s> {
     /// The reply is in the buffer.
     Reply(Answered),

@@ -207,10 +207,9 @@ impl Asker {
                 }
                 _ => self.core.forwarding.upstreams.ask(&route, question, self.deadline).await?,
             };
-            let (domain, name_servers) = match {
-                let lifetimes = self.core.forwarding.cache.lifetimes();
-                read::read(&response.message, (id, &route.domain), question, now(), lifetimes)?
-            } {
+            let lifetimes = self.core.forwarding.cache.lifetimes();
+            let said = read::read(&response.message, (id, &route.domain), question, now(), lifetimes)?;
+            let (domain, name_servers) = match said {
                 Read::Answers(answers) => return Ok(answers),
                 Read::Referral { domain, name_servers } => (domain, name_servers),
             };

@@ -407,6 +407,7 @@ impl Batch {
     }
 
     /// The way back for a reply to packet `index` that takes its time.
+    #[allow(clippy::unnecessary_cast, reason = "the length's type is another one with musl")]
     fn path(&self, index: usize) -> ReturnPath {
         let header = &self.received[index].msg_hdr;
         ReturnPath {
