@@ -1,7 +1,9 @@
 //! How an answer comes about, as data: from the very function that serves, of a manifest or of a server that runs.
 
 use crate::{
-    answer::{Client, Moment, Outcome, Stage, Step, Story, Transport, answer_traced, known::Known},
+    answer::{
+        Client, Moment, Outcome, Stage, Step, Story, Trace, Transport, answer_traced, known::Known, who::OnBehalf,
+    },
     forward::{
         self,
         upstream::{State, TargetReport},
@@ -31,6 +33,9 @@ pub struct Request {
     /// The address that it asks; none: one that is no door.
     #[serde(default)]
     pub to: Option<IpAddr>,
+    /// The forwarder that the client is behind; none: it asks itself.
+    #[serde(default)]
+    pub via: Option<IpAddr>,
     /// The name that it asks for.
     pub name: String,
     /// The type that it asks for; A without it.
@@ -49,6 +54,7 @@ fn default_type() -> String {
 pub struct Question {
     from: IpAddr,
     to: Option<IpAddr>,
+    via: Option<IpAddr>,
     name: Name,
     qtype: u16,
 }
@@ -58,6 +64,7 @@ pub struct Question {
 pub struct Explanation {
     from: IpAddr,
     to: Option<IpAddr>,
+    via: Option<IpAddr>,
     name: String,
     #[serde(rename = "type")]
     rtype: String,
@@ -122,21 +129,21 @@ struct Record {
 impl Question {
     /// Reads name and type as they are typed. The error is a sentence.
     pub fn new(request: &Request) -> Result<Question, String> {
-        let Request { from, to, name, rtype, .. } = request;
+        let Request { from, to, via, name, rtype, .. } = request;
         let name = Name::absolute(name).map_err(|error| format!("`{name}`: {error}"))?;
         let qtype = type_from_text(rtype)
             .or_else(|| rtype.eq_ignore_ascii_case("ANY").then_some(255))
             .ok_or_else(|| format!("`{rtype}` is no type of a record, such as A or TYPE65280"))?;
-        Ok(Question { from: *from, to: *to, name, qtype })
+        Ok(Question { from: *from, to: *to, via: *via, name, qtype })
     }
 
-    /// A query with EDNS and RD, as stub resolvers send it.
-    fn packet(&self) -> Vec<u8> {
-        let mut packet = b"\0\0\x01\0\0\x01\0\0\0\0\0\x01".to_vec();
-        packet.extend_from_slice(self.name.as_wire());
-        packet.extend_from_slice(&self.qtype.to_be_bytes());
-        packet.extend_from_slice(b"\0\x01\0\0\x29\x04\xd0\0\0\0\0\0\0");
-        packet
+    /// A query with EDNS and RD, as stub resolvers send it, or a forwarder for one.
+    fn packet(&self, snapshot: &Snapshot) -> Vec<u8> {
+        let on_behalf = match self.via {
+            None => OnBehalf::default(),
+            Some(_) => OnBehalf::named(snapshot, &self.client(), self.from),
+        };
+        on_behalf.packet(self.name.as_wire(), self.qtype)
     }
 
     fn client(&self) -> Client {
@@ -145,7 +152,8 @@ impl Question {
             IpAddr::V6(_) => IpAddr::from([0; 16]),
         };
         // By TCP nothing is truncated.
-        Client { source: self.from, local: self.to.unwrap_or(unspecified), transport: Transport::Tcp }
+        let source = self.via.unwrap_or(self.from);
+        Client { source, local: self.to.unwrap_or(unspecified), transport: Transport::Tcp }
     }
 }
 
@@ -161,7 +169,13 @@ pub fn explain(
     let mut story = Story::default();
     let mut reply = vec![0; u16::MAX as usize];
     let (client, moment) = (question.client(), Moment { now, draw: 0 });
-    let outcome = answer_traced(snapshot, known, &client, moment, &question.packet(), &mut reply, &mut story);
+    if let Some(via) = question.via
+        && client.forwarder(snapshot).is_none()
+    {
+        story.note(Stage::Client, || format!("{via} is no forwarder here: whom it names counts for nothing"));
+    }
+    let packet = question.packet(snapshot);
+    let outcome = answer_traced(snapshot, known, &client, moment, &packet, &mut reply, &mut story);
     let forward = match &outcome {
         Outcome::Forward(forward) => Some(Forwarded {
             rule: rule_of(forward.route),
@@ -175,6 +189,7 @@ pub fn explain(
     let mut explanation = Explanation {
         from: question.from,
         to: question.to,
+        via: question.via,
         name: question.name.to_string(),
         rtype: type_to_text(question.qtype).into(),
         generation: snapshot.generation,
@@ -220,7 +235,8 @@ pub async fn of_server(core: &Arc<Core>, question: &Question, resolve: bool) -> 
         return explanation;
     }
     let (start, client) = (Instant::now(), question.client());
-    let answered = forward::respond(core, &client, &question.packet()).await;
+    let packet = question.packet(&core.snapshot.load());
+    let answered = forward::respond(core, &client, &packet).await;
     let after = explain_now();
     let text = format!("others were asked, and the answer took {:.1} ms", start.elapsed().as_secs_f64() * 1000.0);
     // What is not kept is not there a second time.
@@ -303,7 +319,9 @@ impl Explanation {
     pub fn to_text(&self, source: &str) -> String {
         let mut text = String::new();
         let to = self.to.map_or(String::new(), |to| format!(" to {to}"));
-        let _ = writeln!(text, "{} {}, from {}{to}", printable(&self.name), printable(&self.rtype), self.from);
+        let via = self.via.map_or(String::new(), |via| format!(" via {via}"));
+        let (name, rtype) = (printable(&self.name), printable(&self.rtype));
+        let _ = writeln!(text, "{name} {rtype}, from {}{via}{to}", self.from);
         let mut line = |stage: &str, line: &str| {
             let _ = writeln!(text, "  {stage:<10} {}", printable(line));
         };

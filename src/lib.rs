@@ -23,10 +23,10 @@
 //! | --- | --- | --- |
 //! | [`wire`] | names, record data, queries, replies | nothing |
 //! | [`manifest`] | types, reading (`document`, `decode`, `load`, `master`), `check`, `connectivity` | `wire` |
-//! | [`snapshot`] | what is compiled: `networks`, `zone`, `endpoints`, `routes` to others, `views`, `autodefined` | `manifest`, `wire` |
-//! | [`answer`] | who asks, which rule (`resolve`), what answers (`zone`, `endpoint`, `autodefined`, `known`), `dns64`, `trace` and `why` | `snapshot`, `manifest`, `wire` |
+//! | [`snapshot`] | what is compiled: `networks`, `forwarders`, `zone`, `endpoints`, `routes` to others, `views`, `autodefined` | `manifest`, `wire` |
+//! | [`answer`] | who asks (`who`), which rule (`resolve`), what answers (`zone`, `endpoint`, `autodefined`, `known`), `dns64`, `trace` and `why` | `snapshot`, `manifest`, `wire` |
 //! | [`forward`] | asks others (`ask`): equal questions once (`flights`), `upstream` servers by rules, `recursion` from the root on; `read`s what they say; `cache` | `answer`, `snapshot`, `config` |
-//! | [`listen`] | Do53: `udp`, `stream`, `limit`; encrypted: `stream` with `tls`, `https`, `quic`; who is not UDP answers by a `responder`, and has a place among the `connections` | `answer`, `forward`, `metrics` |
+//! | [`listen`] | Do53: `udp`, `stream`, `limit`; encrypted: `stream` with `tls`, `https`, `quic`; `proxy` headers; who is not UDP answers by a `responder`, and has a place among the `connections` | `answer`, `forward`, `metrics` |
 //! | [`control_plane`] | `directory` watches, `internet` follows `resolv.conf`, `keeper` publishes, `status` tells | `manifest`, `snapshot`, `listen`, `config` |
 //! | [`metrics`], [`admin`] | counters; HTTP for probes and metrics | what is served |
 //! | [`explain`] | how an answer comes about, as data | `answer`, `forward` |
@@ -36,8 +36,10 @@
 //!
 //! ```text
 //! packet -> listen::{udp, stream, https, quic}   bytes, and Client { source, local, transport }
+//!        -> who::read               from a forwarder that speaks by PROXY protocol: the header is taken away
 //!        -> Packet::read            header, question, EDNS; else FORMERR, NOTIMP, or silence
-//!        -> Networks::identify      who asks: door, longest prefix -> view and AZ; nobody we know -> REFUSED
+//!        -> Who::identify           who asks: door, longest prefix -> view and AZ; nobody we know -> REFUSED; a forwarder's
+//!                                   PROXY header or client subnet stands for its client
 //!        -> resolve::next_cut       longest suffix, then rank: rule, zone, endpoint name, autodefined
 //!             zone         -> node, wildcard, cut, DNAME -> record set -> copied out of the zone's block
 //!             endpoint     -> the interfaces that are usable, in the client's AZ if it has some there
@@ -73,8 +75,10 @@
 //! 3. Nothing that a client sends can allocate without bound, block another client, or panic.
 //! 4. A client sees its own view or REFUSED. What others answered is kept under the [route](snapshot::routes::RouteId) that
 //!    it came by: two tenants share it only where the same rule asks the same servers.
-//! 5. Names and addresses are never labels of metrics, and no query is logged.
-//! 6. `unsafe` is in `listen::udp` alone.
+//! 5. Whom a forwarder names counts only from a forwarder of the manifest, and by the snapshot that answers: a PROXY header
+//!    goes to `answer` in front of each query, by every transport.
+//! 6. Names and addresses are never labels of metrics, and no query is logged.
+//! 7. `unsafe` is in `listen::udp` alone.
 
 pub mod admin;
 pub mod answer;

@@ -100,6 +100,9 @@ private_hosted_zones:
     vpc_ids: [vpc-a]
     file: corp.zone
     records: [{name: alias, type: A, alias: {name: vpce-1.sqs.vpce.example}}]
+forwarders:
+  ecs: {vpc_id: vpc-a, cidr_blocks: [10.1.0.20/32]}
+  proxy: {vpc_id: vpc-a, cidr_blocks: [10.1.0.21/32], client_identity: proxy_protocol_v2}
 resolver_rules:
   rule-1: {domain_name: forward.example, rule_type: FORWARD, target_ips: [{ip: 192.0.2.1}], vpc_ids: [vpc-a]}
 "#;
@@ -289,6 +292,22 @@ fn answers_allocate_nothing() {
     let www = query("www.corp.example", 1, true);
     let (count, reply) = ask(&snapshot, "203.0.113.1", &www);
     assert_eq!((count, reply[3] & 15), (0, 5), "a client without a view");
+    // By way of a forwarder: for a client, for a name that all views answer alike, and for nobody.
+    for (name, subnet, rcode) in
+        [("sqs.example", [10, 1, 0], 0), ("internet.example", [10, 1, 0], 5), ("sqs.example", [10, 9, 0], 5)]
+    {
+        let mut packet = query(name, 1, false);
+        packet[11] = 1;
+        packet.extend([0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 11, 0, 8, 0, 7, 0, 1, 24, 0, subnet[0], subnet[1], subnet[2]]);
+        let (count, reply) = ask(&snapshot, "10.1.0.20", &packet);
+        assert_eq!((count, reply[3] & 15), (0, rcode), "{name} for {subnet:?}");
+    }
+    let header =
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x12\0\x1b\x0a\x01\0\x05\x0a\x09\0\x01\0\0\0\x35\xea\0\x07\x01vpce-1\x04\0\x02\0\0";
+    for (from, rcode) in [("10.1.0.21", 0), ("10.1.0.22", 4)] {
+        let (count, reply) = ask(&snapshot, from, &[&header[..], &www].concat());
+        assert_eq!((count, reply[3] & 15), (0, rcode), "a PROXY header from {from}");
+    }
     let mut malformed = www.clone();
     malformed[11] = 2;
     let (count, reply) = ask(&snapshot, "10.1.0.5", &malformed);

@@ -61,6 +61,21 @@ fn packets() {
 }
 
 #[test]
+fn forwarded() {
+    let target = targets::Forwarded::new();
+    let dictionary: [&[u8]; 7] = [
+        b"\r\n\r\n\0\r\nQUIT\n\x21\x12\0\x0c\x7f\x14\x10\x07\x7f\0\0\x09\xd4\x31\0\x35",
+        b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0",
+        b"\xea\0\x0c\x01vpce-twin-a",
+        b"\x03\0\x04\0\0\0\0",
+        b"\0\x08\0\x08\0\x01\x20\0\x7f\x14\x10\x07",
+        b"\0\x08\0\x04\0\x02\0\0",
+        b"\x04\0\x02\0\0",
+    ];
+    run("forwarded", |octets| target.packet(octets), &dictionary);
+}
+
+#[test]
 fn manifests() {
     let dictionary: [&[u8]; 14] = [
         b"vpcs:\n",

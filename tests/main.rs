@@ -4,6 +4,7 @@
 mod allocations;
 mod anchors;
 mod explain;
+mod forwarders;
 mod forwarding;
 mod fuzz;
 mod harness;

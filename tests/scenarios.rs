@@ -11,8 +11,10 @@
 //! ANSWER: sqs.us-east-1.amazonaws.com. 60 A 127.2.0.10
 //! ```
 //!
-//! After the header come `EDE: code`, `OPT: names of other options`, and the lines of the sections, whose order means
-//! nothing. As a running server's clock and counters cannot be set, what follows a `now` or `draw` is asked of the function
+//! `+proxy=SOURCE-DESTINATION`, `+proxy=local` and `+vpce=ID` put a PROXY header in front.
+//!
+//! After the header come `EDE: code`, `OPT: names of other options` (`subnet=address/source/scope` for
+//! that), and the lines of the sections, whose order means nothing. As a running server's clock and counters cannot be set, what follows a `now` or `draw` is asked of the function
 //! only. So is what comes from or goes to an address that is not on loopback. `UPDATE=1` writes down what the function
 //! answers.
 
@@ -92,8 +94,17 @@ fn transcripts_over_every_transport() {
         let server = SecureServer::start(directory.path(), "");
         for transcript in transcripts {
             for exchange in transcript.exchanges.iter().filter(|e| e.moment.is_none() && e.is_on_loopback()) {
-                let client = SecureClient { server: &server, source: exchange.source, local: exchange.local };
+                let client = SecureClient {
+                    server: &server,
+                    source: exchange.source,
+                    local: exchange.local,
+                    header: &exchange.proxy,
+                };
                 for (transport, word) in Transport::WORDS.into_iter().filter(|(t, _)| exchange.goes_over(*t)) {
+                    // Whoever forwards by QUIC cannot put anything in front.
+                    if !exchange.proxy.is_empty() && matches!(transport, Transport::Quic | Transport::H3) {
+                        continue;
+                    }
                     let mut query = exchange.query.clone();
                     if transport == Transport::Quic {
                         query[..2].fill(0);
@@ -205,6 +216,8 @@ struct Exchange {
     source: IpAddr,
     local: IpAddr,
     query: Vec<u8>,
+    /// The PROXY header in front.
+    proxy: Vec<u8>,
     moment: Option<Moment>,
     /// `+ignore` and `+tcp`: over UDP only, over TCP only.
     only: Option<Transport>,
@@ -280,6 +293,7 @@ impl Exchange {
         message.metadata.authentic_data = true;
         let mut edns = Some(Edns::new());
         let mut options = Vec::new();
+        let (mut proxy, mut vpce) = (None, None);
         let (mut bufsize, mut only) = (1232, None);
         let mut words = line.split_whitespace().skip(2);
         while let Some(word) = words.next() {
@@ -299,7 +313,9 @@ impl Exchange {
                 "+nsid" => options.push(EdnsOption::Unknown(3, vec![])),
                 "+cookie" => options.push(EdnsOption::Unknown(10, b"\x01\x23\x45\x67\x89\xab\xcd\xef".to_vec())),
                 "+keepalive" => options.push(EdnsOption::Unknown(11, vec![])),
-                "+subnet" => options.push(EdnsOption::Unknown(8, vec![0, 1, 24, 0, 127, 5, 0])),
+                "+subnet" => options.push(EdnsOption::Unknown(8, client_subnet(value)?)),
+                "+proxy" => proxy = Some(value),
+                "+vpce" => vpce = Some(value),
                 "+opcode" => message.metadata.op_code = OpCode::from_u8(value.parse().map_err(|_| "bad +opcode")?),
                 _ if word.starts_with(['+', '-']) => return Err(format!("{word} is not known here")),
                 "CH" => class = DNSClass::CH,
@@ -331,6 +347,7 @@ impl Exchange {
             source: source.ok_or("no -b address")?,
             local: local.ok_or("no @address")?,
             query: message.to_vec().map_err(|e| e.to_string())?,
+            proxy: proxy.map_or(Ok(Vec::new()), |addresses| proxy_header(addresses, vpce))?,
             moment: None,
             only,
             expected: Reply::default(),
@@ -376,6 +393,38 @@ impl Exchange {
     }
 }
 
+/// The data of the option: `ADDRESS/LENGTH`, or `0` for no family at all, as dig sends it.
+fn client_subnet(text: &str) -> Result<Vec<u8>, String> {
+    if text == "0" {
+        return Ok(vec![0; 4]);
+    }
+    let block: ipnet::IpNet = text.parse().map_err(|_| "bad +subnet")?;
+    let (family, octets) = match block.trunc().addr() {
+        IpAddr::V4(address) => (1, address.octets().to_vec()),
+        IpAddr::V6(address) => (2, address.octets().to_vec()),
+    };
+    let len = block.prefix_len();
+    Ok([&[0, family, len, 0], &octets[..len.div_ceil(8).into()]].concat())
+}
+
+/// A PROXY header for IPv4: `SOURCE-DESTINATION`, or `local`.
+fn proxy_header(addresses: &str, vpce: Option<&str>) -> Result<Vec<u8>, String> {
+    let mut rest = Vec::new();
+    if addresses != "local" {
+        let (source, destination) = addresses.split_once('-').ok_or("bad +proxy")?;
+        for address in [source, destination] {
+            rest.extend(address.parse::<std::net::Ipv4Addr>().map_err(|_| "bad +proxy")?.octets());
+        }
+        rest.extend([0xd4, 0x31, 0, 53]);
+    }
+    if let Some(id) = vpce {
+        rest.extend([0xea, 0, id.len() as u8 + 1, 1]);
+        rest.extend(id.bytes());
+    }
+    let fixed: &[u8] = if addresses == "local" { &[0x20, 0, 0] } else { &[0x21, 0x12, 0] };
+    Ok([b"\r\n\r\n\0\r\nQUIT\n", fixed, &[rest.len() as u8], &rest].concat())
+}
+
 fn bad_version(edns: &mut Option<Edns>, version: &str) -> Result<(), String> {
     let version = version.parse().map_err(|_| "bad +edns")?;
     edns.get_or_insert_with(Edns::new).set_version(version);
@@ -386,9 +435,10 @@ fn function_bytes(snapshot: &Snapshot, others: &Others, exchange: &Exchange, tra
     let client = Client { source: exchange.source, local: exchange.local, transport };
     let moment = exchange.moment.unwrap_or(DEFAULT_MOMENT);
     let mut reply = vec![0; if transport == Transport::Udp { 1232 } else { 65_535 }];
+    let query = [&exchange.proxy[..], &exchange.query].concat();
     let mut known = Gathered::default();
     for _ in 0..20 {
-        match answer(snapshot, &known, &client, moment, &exchange.query, &mut reply) {
+        match answer(snapshot, &known, &client, moment, &query, &mut reply) {
             Outcome::Reply(answered) => {
                 reply.truncate(answered.len);
                 return reply;

@@ -9,9 +9,11 @@ mod dns64;
 mod endpoint;
 pub mod known;
 mod resolve;
+mod same;
 #[cfg(test)]
 mod tests;
 mod trace;
+pub mod who;
 mod whoami;
 mod why;
 mod zone;
@@ -20,6 +22,7 @@ use crate::{
     manifest::Protocol,
     snapshot::{
         Snapshot,
+        forwarders::Forwarder,
         networks::{Found, Path, Refusal},
         zone::Zone,
     },
@@ -32,6 +35,7 @@ use crate::{
 use known::{Forward, Known};
 use std::net::IpAddr;
 pub use trace::{Stage, Step, Story, Trace};
+use who::Who;
 
 /// How a query came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -94,6 +98,12 @@ impl Client {
     #[inline]
     pub fn identify<'s>(&self, snapshot: &'s Snapshot) -> Result<Found<'s>, Refusal> {
         snapshot.networks.identify(self.source, self.local, self.transport.protocol())
+    }
+
+    /// The forwarder that it is, if it is one, and who that is itself.
+    #[inline]
+    pub fn forwarder<'s>(&self, snapshot: &'s Snapshot) -> Option<(&'s Forwarder, Found<'s>)> {
+        snapshot.networks.forwarder(self.source, self.local, self.transport.protocol())
     }
 }
 
@@ -195,13 +205,17 @@ pub fn hint<'s>(snapshot: &'s Snapshot, client: &Client, query: &[u8], name: &mu
     if !name.fill(query.get(HEADER..)?) {
         return None;
     }
+    if client.forwarder(snapshot).is_some() {
+        return None; // who asks is not known before the whole is read
+    }
     let found = client.identify(snapshot).ok()?;
     let zone = resolve::zone_of(snapshot, snapshot.views.get(found.view())?, name)?;
     Some(Hint { zone, hash: name.hash(0) })
 }
 
 /// Answers one query: the packet `query` of `client`, into `reply`, whose length is the most that the transport carries
-/// (512 octets at least). Of names that others answer for it says what `known` knows.
+/// (512 octets at least). From a forwarder that speaks by PROXY protocol, the packet begins with the header, by every
+/// transport. Of names that others answer for it says what `known` knows.
 #[inline]
 pub fn answer<'s, K: Known>(
     snapshot: &'s Snapshot,
@@ -224,8 +238,9 @@ pub fn answer_traced<'s, K: Known, T: Trace>(
     reply: &mut [u8],
     trace: &mut T,
 ) -> Outcome<'s> {
+    let Some((who, query)) = who::read(snapshot, client, query) else { return Outcome::Drop };
     match Packet::read(query, &mut LookupName::root()) {
-        Packet::Query(query) => answer_query(snapshot, known, client, moment, query, reply, trace),
+        Packet::Query(query) => answer_query(snapshot, known, client, who, moment, query, reply, trace),
         Packet::Ignore => Outcome::Drop,
         Packet::NotImplemented => {
             let bits = flag::QR | flags(query) & flag::OPCODE | rcode::NOTIMP;
@@ -243,12 +258,16 @@ pub fn answer_traced<'s, K: Known, T: Trace>(
             })
         }
         Packet::Malformed { question, edns } => {
-            let frame = Frame::new(snapshot, client, moment, edns.as_ref());
+            let frame = Frame::new(snapshot, client, &who, moment, edns.as_ref());
             frame.error(query, question, reply, rcode::FORMERR, Kind::Malformed, None)
         }
         Packet::CookieOnly(edns) => {
-            let frame = Frame::new(snapshot, client, moment, Some(&edns));
-            match client.identify(snapshot) {
+            let mut frame = Frame::new(snapshot, client, &who, moment, Some(&edns));
+            let Ok(asker) = who.identify(snapshot, Some(&edns)) else {
+                return frame.error(query, &[], reply, rcode::FORMERR, Kind::Malformed, None);
+            };
+            frame.set_subnet(asker.subnet);
+            match asker.found {
                 Ok(_) => frame.error(query, &[], reply, rcode::NOERROR, Kind::Whoami, None),
                 Err(refusal) => frame.error(query, &[], reply, rcode::REFUSED, Kind::Refused, Some(refused(refusal))),
             }
@@ -263,14 +282,18 @@ fn refused(refusal: Refusal) -> Ede<'static> {
         Refusal::Ambiguous => "your address is in more than one network: ask at an address of your own network",
         Refusal::DnsDisabled => "DNS support is switched off for this network",
         Refusal::Transport => "this address does not take queries by this transport",
+        Refusal::NotSpokenFor => "the forwarder may not speak for this client",
+        Refusal::Wide => "the client subnet is not of one network",
+        Refusal::Header => "from your address a PROXY protocol v2 header is required, and there is no good one",
+        Refusal::Endpoint => "the VPC endpoint in the PROXY header is not known",
     };
     Ede { code: 18, text: [text, "", ""] }
 }
 
 /// What goes around every reply to a query: the OPT record and the size.
 struct Frame<'a> {
-    snapshot: &'a Snapshot,
-    client: &'a Client,
+    /// Recursion is offered at the door that was asked.
+    recursive: bool,
     opt: Option<Opt<'a>>,
     most: usize,
     cookie: Cookie,
@@ -278,11 +301,14 @@ struct Frame<'a> {
 
 impl<'a> Frame<'a> {
     #[inline]
-    fn new(snapshot: &'a Snapshot, client: &'a Client, moment: Moment, edns: Option<&Edns<'a>>) -> Frame<'a> {
+    fn new(snapshot: &'a Snapshot, client: &Client, who: &Who, moment: Moment, edns: Option<&Edns<'a>>) -> Frame<'a> {
         let node = &snapshot.node;
+        // A delegation door offers no recursion, in errors either.
+        let door = snapshot.networks.doors.get(&who.client.local);
+        let recursive = door.is_none_or(|door| door.path != Path::InboundDelegation);
         let udp_size = edns.map_or(MIN_UDP, |edns| (edns.udp_size as usize).clamp(MIN_UDP, MAX_UDP));
         let most = if client.transport == Transport::Udp { udp_size } else { u16::MAX as usize };
-        let Some(edns) = edns else { return Frame { snapshot, client, opt: None, most, cookie: Cookie::Absent } };
+        let Some(edns) = edns else { return Frame { recursive, opt: None, most, cookie: Cookie::Absent } };
         let (cookie, state) = cookie::renew(node, client, moment, edns.cookie);
         let opt = Opt {
             query: *edns,
@@ -290,8 +316,17 @@ impl<'a> Frame<'a> {
             cookie,
             keepalive: (edns.keepalive && client.transport.has_keepalive()).then_some(node.tcp_keepalive),
             padded: client.transport.protocol() != Protocol::Do53,
+            client_subnet: None,
         };
-        Frame { snapshot, client, opt: Some(opt), most, cookie: state }
+        Frame { recursive, opt: Some(opt), most, cookie: state }
+    }
+
+    /// The client's subnet is told back, with the scope of the answer.
+    #[inline]
+    fn set_subnet(&mut self, subnet: Option<(&'a [u8], u8)>) {
+        if let Some(opt) = &mut self.opt {
+            opt.client_subnet = subnet;
+        }
     }
 
     /// A reply without records.
@@ -305,9 +340,7 @@ impl<'a> Frame<'a> {
         ede: Option<Ede>,
     ) -> Outcome<'static> {
         let mut reply = Reply::new(reply, packet, question, self.most, self.opt.as_ref());
-        // A delegation door offers no recursion, in errors either.
-        let door = self.snapshot.networks.doors.get(&self.client.local);
-        if door.is_none_or(|door| door.path != Path::InboundDelegation) {
+        if self.recursive {
             reply.set(flag::RA);
         }
         let len = reply.finish(code, self.opt.as_ref(), ede);
@@ -325,22 +358,30 @@ fn meta_type(qtype: u16) -> Option<u16> {
     }
 }
 
+#[allow(clippy::too_many_arguments, reason = "all that decides an answer")]
 #[inline]
 fn answer_query<'s, K: Known, T: Trace>(
     snapshot: &'s Snapshot,
     known: &K,
-    client: &Client,
+    sender: &Client,
+    who: Who<'s>,
     moment: Moment,
     query: Query,
     buffer: &mut [u8],
     trace: &mut T,
 ) -> Outcome<'s> {
-    let frame = Frame::new(snapshot, client, moment, query.edns.as_ref());
+    let mut frame = Frame::new(snapshot, sender, &who, moment, query.edns.as_ref());
     let (packet, question) = (query.packet, query.question);
     if query.edns.is_some_and(|edns| edns.version != 0) {
         return frame.error(packet, question, buffer, rcode::BADVERS, Kind::Malformed, None);
     }
-    let found = match client.identify(snapshot) {
+    let Ok(asker) = who.identify(snapshot, query.edns.as_ref()) else {
+        return frame.error(packet, question, buffer, rcode::FORMERR, Kind::Malformed, None);
+    };
+    frame.set_subnet(asker.subnet);
+    trace.notes(Stage::Client, || who::told(snapshot, sender, &asker));
+    let client = &asker.client;
+    let found = match asker.found {
         Ok(found) => found,
         Err(refusal) => {
             trace.notes(Stage::Client, || trace::refusal(snapshot, client, refusal));
@@ -364,11 +405,15 @@ fn answer_query<'s, K: Known, T: Trace>(
     if found.path != Path::InboundDelegation {
         reply.set(flag::RA);
     }
-    let resolved = resolve::resolve(snapshot, known, view, found, client, moment, query, reply, trace);
+    let has_scope = asker.subnet.is_some_and(|(_, scope)| scope > 0);
+    let resolved = resolve::resolve(snapshot, known, view, found, client, moment, query, reply, has_scope, trace);
     if let Some(forward) = resolved.forward {
         return Outcome::Forward(forward);
     }
     let refresh = resolved.refresh;
+    if resolved.same_for_all {
+        frame.set_subnet(asker.subnet.map(|(option, _)| (option, 0)));
+    }
     let len = resolved.reply.finish(resolved.rcode, frame.opt.as_ref(), resolved.why.ede());
     let (view, rcode, kind, cookie) = (Some(view.slot), resolved.rcode, resolved.kind, frame.cookie);
     Outcome::Reply(Answered { len, view, rcode, kind, cookie, refresh })

@@ -3,6 +3,7 @@
 use super::{
     Client, Kind, Moment, autodefined, dns64,
     known::{self, Forward, Known, Question},
+    same,
     trace::{Stage, Trace},
     whoami, why,
 };
@@ -40,6 +41,8 @@ pub struct Resolved<'r, 's> {
     /// Instead of a reply: others have to be asked first.
     pub forward: Option<Forward<'s>>,
     pub refresh: bool,
+    /// Every client gets this answer, whatever its view and AZ.
+    pub same_for_all: bool,
 }
 
 /// The extended error of a reply, if there is one.
@@ -75,7 +78,7 @@ pub enum Outcome<'s> {
 }
 
 /// What is responsible for a name.
-enum Cut<'s> {
+pub enum Cut<'s> {
     Rule(&'s Rule),
     Zone(&'s Zone),
     /// A private name of an endpoint: who answers the name itself, and who the names below.
@@ -89,7 +92,7 @@ enum Cut<'s> {
 const NOT_OURS: &str = "not a name of this network: there is no internet resolver";
 
 /// A cut that was found: how many labels lead down from it, and its rank at that name.
-type Place = (usize, u8);
+pub type Place = (usize, u8);
 
 /// What a query says beside its name and type.
 #[derive(Clone, Copy)]
@@ -115,6 +118,8 @@ pub struct Resolver<'r, 's, 'q, K, T> {
     stale: bool,
     /// Something that was answered is to be asked for anew.
     refresh: bool,
+    /// All that was answered so far is the same for all; false where nobody asks.
+    same_for_all: bool,
     pub view: &'s View,
     pub found: Found<'s>,
     pub moment: Moment,
@@ -138,6 +143,7 @@ pub fn resolve<'r, 's, 'q, K: Known, T: Trace>(
     moment: Moment,
     query: Query<'q>,
     reply: Reply<'r>,
+    has_scope: bool,
     trace: &'q mut T,
 ) -> Resolved<'r, 's> {
     let bits = flags(query.packet);
@@ -155,6 +161,7 @@ pub fn resolve<'r, 's, 'q, K: Known, T: Trace>(
         dns64: dns64::is_wanted(snapshot, &found, query.qtype, dnssec_ok && bits & flag::CD != 0),
         stale: false,
         refresh: false,
+        same_for_all: has_scope,
         view,
         found,
         moment,
@@ -172,6 +179,7 @@ pub fn resolve<'r, 's, 'q, K: Known, T: Trace>(
 
 impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
     fn whoami(mut self, client: &Client) -> Resolved<'r, 's> {
+        self.same_for_all = false;
         self.reply.set(flag::AA);
         self.trace.note(Stage::Cut, || "whoami.zonal. tells who the resolver takes you for".into());
         let wanted = matches!(self.qtype, rtype::TXT | rtype::ANY);
@@ -193,7 +201,8 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
             Why::Nothing if self.stale => Why::Ours(Ede { code: 3, text: ["nobody could be asked anew", "", ""] }),
             why => why,
         };
-        Resolved { reply: self.reply, rcode, kind, why, forward: None, refresh: self.refresh }
+        let (refresh, same_for_all) = (self.refresh, self.same_for_all);
+        Resolved { reply: self.reply, rcode, kind, why, forward: None, refresh, same_for_all }
     }
 
     #[inline]
@@ -332,6 +341,7 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
         self.trace.notes(Stage::Cut, || candidates(snapshot, view, name));
         self.trace
             .notes(Stage::Endpoint, || why::others(snapshot, found, name.wire(), private_name(snapshot, view, name)));
+        self.same_for_all = self.same_for_all && same::for_all(snapshot, view, name, self.qtype);
         match self.qtype {
             rtype::DS => self.decide_ds(first),
             _ => self.decide_from((0, 0), usize::MAX, first),
@@ -500,7 +510,7 @@ pub fn zone_of<'s>(snapshot: &'s Snapshot, view: &'s View, name: &LookupName) ->
 
 /// The most specific cut from a place on: the longest suffix, at the same name by rank.
 #[inline]
-fn next_cut<'s>(
+pub fn next_cut<'s>(
     snapshot: &'s Snapshot,
     view: &'s View,
     name: &LookupName,

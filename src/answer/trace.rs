@@ -158,6 +158,10 @@ pub fn refusal(snapshot: &Snapshot, client: &Client, refusal: Refusal) -> Vec<St
         Refusal::Ambiguous => "its address does not tell in which of them it is",
         Refusal::DnsDisabled => "`enable_dns_support` is false",
         Refusal::Transport => &format!("`protocols` of the door has no {}", client.transport.protocol()),
+        Refusal::NotSpokenFor => "`speaks_for` of the forwarder does not list its network",
+        Refusal::Wide => "the prefix that the forwarder names is not of one network",
+        Refusal::Header => "the forwarder has to send a PROXY header in front, and sends no good one",
+        Refusal::Endpoint => "the VPC endpoint that the PROXY header names is not in the manifest",
     };
     let holding = if holding.is_empty() { "no known network".into() } else { holding.join(" and ") };
     vec![
@@ -180,6 +184,10 @@ fn advice(snapshot: &Snapshot, client: &Client, refusal: Refusal) -> String {
         .filter_map(|address| Some(format!("{address} ({})", networks.doors.get(address)?.id)))
         .collect();
     match refusal {
+        Refusal::NotSpokenFor => "add its network to `speaks_for`".into(),
+        Refusal::Wide => "have the forwarder tell longer prefixes: /32 and /128 are best".into(),
+        Refusal::Header => "set it up to send PROXY protocol v2, with every packet by UDP".into(),
+        Refusal::Endpoint => "add it to `vpc_endpoints`".into(),
         _ if !doors.is_empty() => {
             let more = if doors.len() > MOST_DOORS { ", …" } else { "" };
             format!("it may ask at {}{more}: try `--to {}`", listed.join(", "), doors[0])

@@ -20,8 +20,8 @@ use std::{net::SocketAddr, process::ExitCode, sync::Arc};
 
 /// Runs the command.
 pub(super) fn run(arguments: &ExplainArguments) -> ExitCode {
-    let ExplainArguments { from, to, name, rtype, resolve, .. } = arguments.clone();
-    let request = Request { from, to, name, rtype, resolve };
+    let ExplainArguments { from, to, via, name, rtype, resolve, .. } = arguments.clone();
+    let request = Request { from, to, via, name, rtype, resolve };
     let question = match Question::new(&request) {
         Ok(question) => question,
         Err(error) => {
@@ -97,7 +97,7 @@ mod tests {
         let words: Vec<&str> = question.split(' ').collect();
         let to = (words[1] != "-").then(|| words[1].parse().unwrap());
         let (name, rtype) = (words[2].into(), words[3].into());
-        let request = Request { from: words[0].parse().unwrap(), to, name, rtype, resolve: false };
+        let request = Request { from: words[0].parse().unwrap(), to, via: None, name, rtype, resolve: false };
         of_manifest(snapshot, &Question::new(&request).unwrap(), 1_800_000_000).to_text("a test")
     }
 
@@ -150,6 +150,31 @@ mod tests {
                 ("127.3.0.7 - queue.corp.example.com A", &["the client can reach it"]),
             ],
         );
+    }
+
+    #[test]
+    fn behind_a_forwarder() {
+        let snapshot = examine(Path::new("tests/fixtures/forwarders"), &[], &Arc::default()).0.unwrap();
+        for (via, from, expected) in [
+            ("127.21.0.20", "127.20.16.7", "by edns_client_subnet it may name clients of app, shared, dc"),
+            ("127.21.0.20", "127.20.16.7", "its subnet app-b is in AZ use1-az2"),
+            ("127.21.0.21", "127.20.16.7", "by proxy_protocol_v2 it may name clients of"),
+            ("127.21.0.21", "127.20.16.7", "its subnet app-b is in AZ use1-az2"),
+            ("127.21.0.21", "127.24.0.7", "`speaks_for` of the forwarder does not list its network"),
+            ("127.21.0.22", "127.20.16.7", "127.21.0.22 is no forwarder here"),
+            ("127.21.0.22", "127.20.16.7", "its subnet shared-a is in AZ use1-az1"),
+        ] {
+            let request = Request {
+                from: from.parse().unwrap(),
+                to: "127.21.0.53".parse().ok(),
+                via: via.parse().ok(),
+                name: "sqs.example".into(),
+                rtype: "A".into(),
+                resolve: false,
+            };
+            let text = of_manifest(&snapshot, &Question::new(&request).unwrap(), 1_800_000_000).to_text("-");
+            assert!(text.contains(expected), "{expected}\n{text}");
+        }
     }
 
     #[test]

@@ -153,6 +153,9 @@ struct ExplainArguments {
     /// The address that it asks; without it, one that is no door.
     #[arg(long, value_name = "ADDR")]
     to: Option<IpAddr>,
+    /// The forwarder that it is behind, if it is.
+    #[arg(long, value_name = "ADDR")]
+    via: Option<IpAddr>,
     /// The name that it asks for.
     name: String,
     /// The type that it asks for.

@@ -10,6 +10,7 @@ use crate::{
     answer::{
         Answered, Client, Moment, Outcome, Transport, answer,
         known::{Entry, Forward, Key, Question},
+        who::OnBehalf,
     },
     forward::Gathered,
     listen::{Core, now},
@@ -53,15 +54,18 @@ pub struct Asker {
     core: Arc<Core>,
     snapshot: Arc<Snapshot>,
     client: Client,
+    on_behalf: Arc<OnBehalf>,
     deadline: Instant,
     depth: u8,
 }
 
 impl Asker {
-    /// Asks for this client, as what is served is now.
-    pub fn new(core: &Arc<Core>, client: &Client) -> Asker {
+    /// Asks for the client that a query is from, as what is served is now.
+    pub fn new(core: &Arc<Core>, client: &Client, query: &[u8]) -> Asker {
         let snapshot = core.snapshot.load_full();
-        Asker { core: core.clone(), snapshot, client: *client, deadline: Instant::now() + PATIENCE, depth: 0 }
+        let on_behalf = Arc::new(OnBehalf::of(&snapshot, client, query));
+        let deadline = Instant::now() + PATIENCE;
+        Asker { core: core.clone(), snapshot, client: *client, on_behalf, deadline, depth: 0 }
     }
 
     /// Answers a query. With `renew`, what is known but ends soon is asked for anew.
@@ -153,7 +157,11 @@ impl Asker {
     /// back through others.
     fn is_ours(&self, query: &[u8], question: &Question) -> bool {
         let name = question.name.wire();
-        let spelt = query.get(HEADER..HEADER + name.len()).filter(|spelt| spelt.eq_ignore_ascii_case(name));
+        let spelt = self
+            .on_behalf
+            .query_in(query)
+            .get(HEADER..HEADER + name.len())
+            .filter(|spelt| spelt.eq_ignore_ascii_case(name));
         spelt.is_some_and(|spelt| self.core.forwarding.upstreams.is_ours(spelt, question.qtype))
     }
 
@@ -238,8 +246,7 @@ impl Asker {
 
     /// The way below a referral, if a DELEGATE rule of the client's view matches it.
     fn below(&self, domain: &[u8], name_servers: &[NameServer]) -> Option<Route> {
-        let found = self.client.identify(&self.snapshot).ok()?;
-        let view = self.snapshot.views.get(found.view())?;
+        let view = self.snapshot.views.get(self.on_behalf.view?)?;
         view.delegates.iter().find_map(|rule| Route::delegation(rule, domain, name_servers))
     }
 
@@ -263,7 +270,7 @@ impl Asker {
     /// The addresses of a name, as the client would get them. This comes back to where it was called from.
     fn addresses<'a>(&'a self, name: &'a [u8], qtype: u16) -> Pin<Box<dyn Future<Output = Vec<IpAddr>> + Send + 'a>> {
         Box::pin(async move {
-            let query = [&[0, 0, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0], name, &qtype.to_be_bytes(), &[0, 1]].concat();
+            let query = self.on_behalf.packet(name, qtype);
             let client = Client { transport: Transport::Tcp, ..self.client };
             let asker = Asker { client, depth: self.depth + 1, ..self.clone() };
             let Some((_, reply)) = asker.respond(&query, false).await else { return Vec::new() };

@@ -133,7 +133,7 @@ impl Drop for Waiting {
 /// Answers one query, and asks others if need be. None if there is nothing to say. Run it in a task of its own: others may
 /// wait for what it asks.
 pub async fn respond(core: &Arc<Core>, client: &Client, query: &[u8]) -> Option<(Answered, Vec<u8>)> {
-    let response = Asker::new(core, client).respond(query, false).await;
+    let response = Asker::new(core, client, query).respond(query, false).await;
     if response.as_ref().is_some_and(|(answered, _)| answered.refresh) {
         refresh(core, client, query);
     }
@@ -144,7 +144,7 @@ pub async fn respond(core: &Arc<Core>, client: &Client, query: &[u8]) -> Option<
 #[cold]
 pub fn refresh(core: &Arc<Core>, client: &Client, query: &[u8]) {
     let Some(place) = core.forwarding.wait(REFRESHING) else { return };
-    let (asker, query) = (Asker::new(core, client), query.to_vec());
+    let (asker, query) = (Asker::new(core, client, query), query.to_vec());
     core.runtime.spawn(async move {
         asker.respond(&query, true).await;
         drop(place);

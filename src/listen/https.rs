@@ -2,6 +2,7 @@
 
 use super::{
     connections::Place,
+    proxy,
     responder::{MESSAGE_SIZE, Responder},
 };
 use crate::{answer::Client, wire::response::Response as Message};
@@ -51,15 +52,17 @@ pub fn alternative(port: u16) -> Option<Alternative> {
 /// Why a request has no query in it that can be answered.
 pub struct Fault(pub StatusCode, pub &'static str);
 
-/// Answers a request. Its body is asked for only if it may have a query in it.
+/// Answers a request. Its body is asked for only if it may have a query in it. `header` is the PROXY header of the
+/// connection.
 pub async fn respond(
     responder: &Arc<Responder>,
     client: Client,
+    header: &[u8],
     parts: &Parts,
     body: impl Future<Output = Result<Bytes, Fault>>,
 ) -> Response<Bytes> {
     let reply = match query(parts, body).await {
-        Ok(query) => responder.respond(client, &query).await,
+        Ok(query) => responder.respond(client, &proxy::in_front(header, &query)).await,
         Err(fault) => {
             let mut response = refuse(fault);
             if parts.method == Method::HEAD {
@@ -186,6 +189,7 @@ pub async fn serve(
     responder: Arc<Responder>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     client: Client,
+    header: Arc<[u8]>,
     alternative: Option<Alternative>,
     mut place: Place,
 ) {
@@ -194,9 +198,10 @@ pub async fn serve(
     let activity = Arc::new(Activity(Mutex::new((0, Instant::now()))));
     let service = service_fn(|request: Request<Incoming>| {
         let (turn, responder, alternative) = (activity.begin(), responder.clone(), alternative.clone());
+        let header = header.clone();
         async move {
             let (parts, body) = request.into_parts();
-            let mut response = respond(&responder, client, &parts, async {
+            let mut response = respond(&responder, client, &header, &parts, async {
                 match timeout(patience, Limited::new(body, MESSAGE_SIZE).collect()).await {
                     Ok(Ok(body)) => Ok(body.to_bytes()),
                     Ok(Err(error)) if error.is::<LengthLimitError>() => Err(TOO_LARGE),
@@ -260,7 +265,7 @@ mod tests {
         let local = [127, 0, 0, 1].into();
         let client = Client { source: local, local, transport: Transport::Https };
         let (parts, body) = request.into_parts();
-        respond(&responder, client, &parts, async { Ok(Bytes::copy_from_slice(body)) }).await
+        respond(&responder, client, &[], &parts, async { Ok(Bytes::copy_from_slice(body)) }).await
     }
 
     #[tokio::test]

@@ -3,6 +3,7 @@
 pub mod connections;
 pub mod https;
 pub mod limit;
+pub mod proxy;
 pub mod quic;
 pub mod responder;
 pub mod stream;

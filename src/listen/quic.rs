@@ -281,7 +281,7 @@ async fn answer(responder: Arc<Responder>, client: Client, request: Request) -> 
             }
         }
     };
-    let (parts, body) = https::respond(&responder, client, &parts, body).await.into_parts();
+    let (parts, body) = https::respond(&responder, client, &[], &parts, body).await.into_parts();
     let delivered = async {
         stream.send_response(hyper::Response::from_parts(parts, ())).await.ok()?;
         stream.send_data(body).await.ok()?;

@@ -3,7 +3,7 @@
 
 use super::{
     connections::Place,
-    https,
+    https, proxy,
     responder::{MESSAGE_SIZE, Responder},
     tls,
 };
@@ -98,19 +98,29 @@ impl Streams {
         }
     }
 
-    async fn serve(self: Arc<Self>, stream: TcpStream, source: IpAddr, mut place: Place) {
+    async fn serve(self: Arc<Self>, mut stream: TcpStream, source: IpAddr, mut place: Place) {
         let Ok(local) = stream.local_addr() else { return };
         let client = Client { source, local: local.ip().to_canonical(), transport: self.responder.transport };
         // An answer that is ready goes at once.
         let _ = stream.set_nodelay(true);
         let responder = self.responder.clone();
+        let header = proxy::read_header(&responder.core, &client, &mut stream);
+        let header = tokio::select! {
+            header = timeout(responder.core.connections.patience, header) => header,
+            () = place.stopped() => return,
+        };
+        let header = match header {
+            Ok(Ok(header)) => header,
+            Ok(Err(_)) => return,
+            Err(_) => return responder.core.timed_out("incomplete"),
+        };
         let Some(acceptor) = &self.tls else {
-            return Connection::new(responder, stream, client).run(place).await;
+            return Connection::new(responder, stream, client, header).run(place).await;
         };
         let Some(stream) = tls::handshake(&responder, acceptor, stream, &mut place).await else { return };
         match client.transport {
-            Transport::Https => https::serve(responder, stream, client, self.alternative.clone(), place).await,
-            _ => Connection::new(responder, stream, client).run(place).await,
+            Transport::Https => https::serve(responder, stream, client, header, self.alternative.clone(), place).await,
+            _ => Connection::new(responder, stream, client, header).run(place).await,
         }
     }
 }
@@ -135,6 +145,8 @@ struct Connection<S> {
     responder: Arc<Responder>,
     stream: S,
     client: Client,
+    /// The PROXY header, if one is due.
+    header: Arc<[u8]>,
     input: Vec<u8>,
     output: Vec<u8>,
     /// Queries that wait for others, and their replies.
@@ -142,8 +154,9 @@ struct Connection<S> {
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    fn new(responder: Arc<Responder>, stream: S, client: Client) -> Connection<S> {
-        Connection { responder, stream, client, input: Vec::new(), output: Vec::new(), late: JoinSet::new() }
+    fn new(responder: Arc<Responder>, stream: S, client: Client, header: Arc<[u8]>) -> Connection<S> {
+        let (input, output) = (Vec::new(), Vec::new());
+        Connection { responder, stream, client, header, input, output, late: JoinSet::new() }
     }
 
     async fn run(mut self, mut place: Place) {
@@ -254,6 +267,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 break;
             }
             let Some(query) = rest.get(..length) else { break };
+            let query = &*proxy::in_front(&self.header, query);
             let at = self.output.len();
             self.output.extend_from_slice(&[0; 2]);
             if let Some(place) = self.responder.answer(&self.client, query, &mut self.output) {

@@ -5,9 +5,11 @@
 
 pub mod autodefined;
 pub mod endpoints;
+pub mod forwarders;
 pub mod names;
 pub mod networks;
 pub mod routes;
+mod spans;
 pub mod views;
 pub mod zone;
 
@@ -76,7 +78,8 @@ impl Snapshot {
             && same_resources(&ours.vpc_peering_connections, &theirs.vpc_peering_connections)
             && same_resources(&ours.transit_gateways, &theirs.transit_gateways)
             && same_resources(&ours.on_premises_networks, &theirs.on_premises_networks)
-            && same_resources(&ours.resolver_endpoints, &theirs.resolver_endpoints);
+            && same_resources(&ours.resolver_endpoints, &theirs.resolver_endpoints)
+            && same_resources(&ours.forwarders, &theirs.forwarders);
         is_same.then_some(&self.networks.connectivity)
     }
 

@@ -1,6 +1,9 @@
 //! Who asks: doors, prefixes, and the networks that stand behind them.
 
-use super::endpoints::{Az, Azs};
+use super::{
+    endpoints::{Az, Azs},
+    forwarders::Forwarders,
+};
 use crate::manifest::{
     Direction, Id, Manifest, Protocol, Vpc,
     connectivity::{Connectivity, Network},
@@ -43,6 +46,8 @@ pub struct SubnetInfo {
     pub id: Id,
     /// Where it is.
     pub az: Az,
+    /// Its addresses.
+    pub blocks: Box<[IpNet]>,
     /// AAAA records are made of A records for its clients.
     pub dns64: bool,
 }
@@ -80,8 +85,8 @@ pub struct Door {
     pub vpc: NetworkAt,
     /// The AZ of the address, for those who have none.
     pub az: Option<Az>,
-    /// Whom it lets in; none: those of `views`.
-    allowed: Option<Vec<IpNet>>,
+    /// Whom it lets in, in as few blocks as can be; none: those of `neighbours`.
+    pub allowed: Option<Vec<IpNet>>,
     /// Which protocols an inbound one takes.
     protocols: Vec<Protocol>,
     /// The networks connected to its VPC, and that itself.
@@ -97,10 +102,13 @@ pub struct Networks {
     /// All subnets.
     pub subnets: Vec<SubnetInfo>,
     at: HashMap<Network, NetworkAt>,
+    vpcs: HashMap<Id, NetworkAt>,
     v4: PrefixMap<Ipv4Net, Box<[Member]>>,
     v6: PrefixMap<Ipv6Net, Box<[Member]>>,
     /// The doors, by address.
     pub doors: HashMap<IpAddr, Door>,
+    /// Those who may speak for others.
+    pub forwarders: Forwarders,
 }
 
 /// Why a client is refused.
@@ -114,6 +122,14 @@ pub enum Refusal {
     DnsDisabled,
     /// The door does not take this transport.
     Transport,
+    /// The forwarder may not speak for this client.
+    NotSpokenFor,
+    /// The prefix that the forwarder tells is of more than one network.
+    Wide,
+    /// The PROXY header is missing or wrong.
+    Header,
+    /// The PROXY header names a VPC endpoint that is not known.
+    Endpoint,
 }
 
 /// Who asks.
@@ -141,19 +157,23 @@ impl Networks {
             list: Vec::new(),
             subnets: Vec::new(),
             at: HashMap::new(),
+            vpcs: HashMap::new(),
             v4: PrefixMap::new(),
             v6: PrefixMap::new(),
             doors: HashMap::new(),
+            forwarders: Forwarders::default(),
         };
         let mut prefixes: Vec<(IpNet, Member)> = Vec::new();
         for (id, vpc) in &manifest.vpcs {
             let network = this.add(Network::Vpc(id.clone()), Some(vpc.clone()), None);
+            this.vpcs.insert(id.clone(), network);
             prefixes.extend(vpc.cidr_blocks.iter().map(|block| (*block, Member { network, subnet: None })));
             for (id, subnet) in &vpc.subnets {
                 let at = this.subnets.len() as u32;
                 this.subnets.push(SubnetInfo {
                     id: id.clone(),
                     az: azs.number(&subnet.availability_zone_id),
+                    blocks: subnet.cidr_blocks.iter().map(IpNet::trunc).collect(),
                     dns64: subnet.enable_dns64,
                 });
                 let member = Member { network, subnet: Some(at) };
@@ -167,6 +187,7 @@ impl Networks {
         }
         this.index(prefixes);
         this.open_doors(manifest, azs);
+        this.forwarders = Forwarders::compile(manifest, &this);
         this
     }
 
@@ -228,7 +249,7 @@ impl Networks {
                     path,
                     vpc,
                     az: address.availability_zone_id.as_ref().map(|az| azs.number(az)),
-                    allowed: (!allowed.is_empty()).then(|| allowed.clone()),
+                    allowed: (!allowed.is_empty()).then(|| IpNet::aggregate(allowed)),
                     protocols: endpoint.protocols.clone(),
                     neighbours: self.neighbours(vpc),
                 };
@@ -245,6 +266,11 @@ impl Networks {
     /// The network's place in the list.
     pub fn at(&self, network: &Network) -> Option<NetworkAt> {
         self.at.get(network).copied()
+    }
+
+    /// The place of a VPC in the list.
+    pub fn vpc_at(&self, id: &str) -> Option<NetworkAt> {
+        self.vpcs.get(id).copied()
     }
 
     /// The network.
@@ -267,14 +293,32 @@ impl Networks {
         found.map_or(&[], |members| &**members)
     }
 
+    /// All prefixes, each with the networks that hold it, those with the longest prefix first.
+    pub fn prefixes(&self) -> impl Iterator<Item = (IpNet, &[Member])> {
+        let v4 = self.v4.iter().map(|(block, members)| (IpNet::V4(block), &**members));
+        v4.chain(self.v6.iter().map(|(block, members)| (IpNet::V6(block), &**members)))
+    }
+
     /// Finds out who asks (resolution.md 1).
     #[inline]
     pub fn identify(&self, source: IpAddr, local: IpAddr, protocol: Protocol) -> Result<Found<'_>, Refusal> {
-        let members = self.holding(source);
-        let found = match self.doors.get(&local) {
+        self.at_door(self.doors.get(&local), self.holding(source), protocol, |block| block.contains(&source))
+    }
+
+    /// Finds out who asks at a door from an address that `members` hold, and that `is_in` tells of a block whether it
+    /// is in.
+    #[inline]
+    pub fn at_door<'n>(
+        &'n self,
+        door: Option<&'n Door>,
+        members: &[Member],
+        protocol: Protocol,
+        is_in: impl Fn(&IpNet) -> bool,
+    ) -> Result<Found<'n>, Refusal> {
+        let found = match door {
             None => self.without_door(members)?,
             Some(door) if door.path == Path::InVpc => self.through_vpc_door(door, members)?,
-            Some(door) => self.through_inbound_door(door, source, members, protocol)?,
+            Some(door) => self.through_inbound_door(door, members, protocol, is_in)?,
         };
         match self.vpc(found.vpc) {
             Some(vpc) if found.path == Path::InVpc && !vpc.enable_dns_support => Err(Refusal::DnsDisabled),
@@ -316,13 +360,13 @@ impl Networks {
     fn through_inbound_door<'n>(
         &self,
         door: &'n Door,
-        source: IpAddr,
         members: &[Member],
         protocol: Protocol,
+        is_in: impl Fn(&IpNet) -> bool,
     ) -> Result<Found<'n>, Refusal> {
         let known = members.iter().find(|member| door.neighbours.contains(&member.network));
         let is_allowed = match &door.allowed {
-            Some(blocks) => blocks.iter().any(|block| block.contains(&source)),
+            Some(blocks) => blocks.iter().any(is_in),
             None => known.is_some(),
         };
         if !is_allowed {

@@ -16,7 +16,7 @@ use crate::manifest::{
     connectivity::{Connectivity, Network},
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -66,6 +66,16 @@ pub struct View {
     pub named: Arc<[NetworkAt]>,
 }
 
+/// What not all views have alike.
+pub struct Differing {
+    /// All names at which some view has something.
+    pub names: NameMap<()>,
+    /// Some views have the locally served zones, and others do not.
+    pub locally_served: bool,
+    /// Some subnet has `enable_dns64`.
+    pub dns64: bool,
+}
+
 /// All views.
 #[derive(Default)]
 pub struct Views {
@@ -74,6 +84,8 @@ pub struct Views {
     /// By the VPC's place among the networks.
     in_vpc: Vec<Option<u32>>,
     inbound: HashMap<ViewKey, u32>,
+    /// What they do not have alike; none where nobody asks that.
+    pub differing: Option<Differing>,
     /// Labels by slot, of all views that there ever were.
     pub labels: Vec<Arc<str>>,
 }
@@ -131,7 +143,35 @@ pub fn compile(input: &Input, previous: Option<&Views>) -> Views {
         };
         compiler.add_inbound(&Network::Vpc(endpoint.vpc_id.clone()), path);
     }
-    compiler.views
+    let mut views = compiler.views;
+    if input.networks.forwarders.tell_prefixes() {
+        views.differing = Some(differing(input.networks, &views.list));
+    }
+    views
+}
+
+fn differing(networks: &Networks, views: &[View]) -> Differing {
+    fn add<V>(names: &mut BTreeSet<Box<[u8]>>, seen: &mut HashSet<usize>, map: &Arc<NameMap<V>>) {
+        // Most maps are shared by many views.
+        if seen.insert(Arc::as_ptr(map).addr()) {
+            names.extend(map.iter().map(|(name, _)| name.clone()));
+        }
+    }
+    let (mut names, mut seen) = (BTreeSet::new(), HashSet::new());
+    for view in views {
+        add(&mut names, &mut seen, &view.policy);
+        add(&mut names, &mut seen, &view.own);
+        add(&mut names, &mut seen, &view.shared);
+        if let Some(autodefined) = &view.autodefined {
+            add(&mut names, &mut seen, autodefined);
+        }
+    }
+    let with = views.iter().filter(|view| view.autodefined.is_some()).count();
+    Differing {
+        names: NameMap::new(names.into_iter().map(|name| (name, ())).collect()),
+        locally_served: with != 0 && with != views.len(),
+        dns64: networks.subnets.iter().any(|subnet| subnet.dns64),
+    }
 }
 
 struct Compiler<'a> {

@@ -2,9 +2,11 @@
 
 pub mod message;
 pub mod name;
+pub mod proxy;
 pub mod query;
 pub mod rdata;
 pub mod reply;
 pub mod response;
+pub mod subnet;
 
 pub use name::{Name, NameError};

@@ -68,6 +68,8 @@ pub mod rcode {
 pub mod option {
     /// The name server's identifier (RFC 5001).
     pub const NSID: u16 = 3;
+    /// The client's subnet (RFC 7871).
+    pub const CLIENT_SUBNET: u16 = 8;
     /// DNS cookies (RFC 7873).
     pub const COOKIE: u16 = 10;
     /// edns-tcp-keepalive (RFC 7828).
@@ -212,6 +214,9 @@ pub struct Edns<'a> {
     pub dnssec_ok: bool,
     /// The cookie option: 8 octets of the client's, maybe with 8 to 32 of a server's behind them.
     pub cookie: Option<&'a [u8]>,
+    /// The data of the option with the client's subnet, as it came: whether it counts is for the receiver to say. Of
+    /// several nothing is left, which is malformed.
+    pub client_subnet: Option<&'a [u8]>,
     /// The name server's identifier is asked for.
     pub nsid: bool,
     /// The client knows edns-tcp-keepalive.
@@ -361,6 +366,7 @@ fn read_opt(record: &[u8]) -> Result<Edns<'_>, ()> {
         match u16::from_be_bytes([*c1, *c2]) {
             option::NSID => edns.nsid = true,
             option::TCP_KEEPALIVE => edns.keepalive = true,
+            option::CLIENT_SUBNET => edns.client_subnet = Some(if edns.client_subnet.is_some() { &[] } else { data }),
             // RFC 7873, 5.2.2: other lengths are a format error; 5: of several, the first one counts
             option::COOKIE if edns.version == 0 && edns.cookie.is_none() => match length {
                 8 | 16..=40 => edns.cookie = Some(data),

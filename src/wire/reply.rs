@@ -48,6 +48,8 @@ pub struct Opt<'a> {
     pub keepalive: Option<u16>,
     /// The reply's length is to tell nothing of what is in it (RFC 7830).
     pub padded: bool,
+    /// The client's subnet as in the query, and the scope of the answer (RFC 7871), if that counts.
+    pub client_subnet: Option<(&'a [u8], u8)>,
 }
 
 impl Opt<'_> {
@@ -56,6 +58,7 @@ impl Opt<'_> {
         OPT + if self.nsid.is_empty() { 0 } else { 4 + self.nsid.len() }
             + self.cookie.map_or(0, |_| COOKIE_OPTION)
             + self.keepalive.map_or(0, |_| 6)
+            + self.client_subnet.map_or(0, |(option, _)| 4 + option.len())
     }
 }
 
@@ -227,6 +230,10 @@ impl<'a> Reply<'a> {
         }
         if let Some(timeout) = opt.keepalive {
             written = written.and_then(|()| self.write_option(option::TCP_KEEPALIVE, &[&timeout.to_be_bytes()]));
+        }
+        if let Some(([f1, f2, source, _, address @ ..], scope)) = opt.client_subnet {
+            let fixed = [*f1, *f2, *source, scope];
+            written = written.and_then(|()| self.write_option(option::CLIENT_SUBNET, &[&fixed, address]));
         }
         if written.is_err() {
             self.len = start; // only where the transport takes less than a question and an OPT record

@@ -13,7 +13,11 @@ use zonal::{
     answer::{Client, Moment, Outcome, Transport, answer},
     manifest::{Loaded, Manifest, MasterFile, PrivateHostedZone, ZoneData, load::Loader, master},
     snapshot::{Node, Snapshot, compile},
-    wire::{Name, rdata::type_to_text},
+    wire::{
+        Name,
+        proxy::{self, MAX_HEADER},
+        rdata::type_to_text,
+    },
 };
 
 /// Packets, asked of the example network of this tree.
@@ -62,6 +66,38 @@ impl Packets {
         }
         assert!(message.metadata.response_code != hickory_proto::op::ResponseCode::ServFail || answered.rcode == 2);
         program::parse(reply);
+    }
+}
+
+/// Packets from forwarders: with PROXY headers in front, and with client subnets.
+pub struct Forwarded {
+    snapshot: Snapshot,
+}
+
+impl Forwarded {
+    pub fn new() -> Forwarded {
+        Forwarded { snapshot: harness::snapshot(&harness::tree("tests/fixtures/forwarders")) }
+    }
+
+    /// Any packet: nothing, or a reply to what stands behind the header.
+    pub fn packet(&self, packet: &[u8]) {
+        let behind = match proxy::read(packet) {
+            Ok((_, behind)) => {
+                assert!(packet.ends_with(behind) && packet.len() - behind.len() <= MAX_HEADER);
+                Some(behind)
+            }
+            Err(fault) => fault.behind,
+        };
+        for (last, query) in [(20, Some(packet)), (21, behind), (22, Some(packet))] {
+            let source = IpAddr::from([127, 21, 0, last]);
+            let client = Client { source, local: [127, 21, 0, 53].into(), transport: Transport::Udp };
+            let mut reply = [0; 1232];
+            let outcome = answer(&self.snapshot, &(), &client, Moment { now: 0, draw: 0 }, packet, &mut reply);
+            let Outcome::Reply(answered) = outcome else { continue };
+            let (reply, query) = (&reply[..answered.len], query.expect("what is answered"));
+            assert!(reply.len() >= 12 && reply[..2] == query[..2], "the ID comes back");
+            zonal::wire::message::Message::read(reply).expect("a sound reply");
+        }
     }
 }
 

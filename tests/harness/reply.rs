@@ -65,7 +65,10 @@ impl Reply {
             match (u16::from(*code), option) {
                 (15, EdnsOption::Unknown(_, data)) => reply.ede.push(u16::from_be_bytes([data[0], data[1]])),
                 (3, _) => reply.options.push("nsid".into()),
-                (8, _) => reply.options.push("subnet".into()),
+                (8, EdnsOption::Subnet(subnet)) => {
+                    let (address, source, scope) = (subnet.addr(), subnet.source_prefix(), subnet.scope_prefix());
+                    reply.options.push(format!("subnet={address}/{source}/{scope}"));
+                }
                 (10, _) => reply.options.push("cookie".into()),
                 (11, _) => reply.options.push("keepalive".into()),
                 (12, _) => reply.options.push("padding".into()),

@@ -121,7 +121,7 @@ impl SecureServer {
 
     /// A client that asks the server at 127.0.0.1.
     pub fn client(&self, source: &str) -> Client<'_> {
-        Client { server: self, source: source.parse().unwrap(), local: Ipv4Addr::LOCALHOST.into() }
+        Client { server: self, source: source.parse().unwrap(), local: Ipv4Addr::LOCALHOST.into(), header: &[] }
     }
 
     pub fn signal(&self, signal: rustix::process::Signal) {
@@ -136,6 +136,8 @@ pub struct Client<'s> {
     pub server: &'s SecureServer,
     pub source: IpAddr,
     pub local: IpAddr,
+    /// The PROXY header that it begins with, by UDP and TCP.
+    pub header: &'s [u8],
 }
 
 fn tls_config(certificate: &Certificate, protocol: &str) -> ClientConfig {
@@ -160,8 +162,9 @@ impl Client<'_> {
     pub async fn tcp(&self, transport: Transport) -> TcpStream {
         let socket = TcpSocket::new_v4().unwrap();
         socket.bind(SocketAddr::new(self.source, 0)).unwrap();
-        let stream = socket.connect(self.server.at(transport, self.local)).await.unwrap();
+        let mut stream = socket.connect(self.server.at(transport, self.local)).await.unwrap();
         stream.set_nodelay(true).unwrap();
+        stream.write_all(self.header).await.unwrap();
         stream
     }
 
@@ -212,7 +215,7 @@ impl Client<'_> {
                 Transport::Udp => {
                     let socket = tokio::net::UdpSocket::bind((self.source, 0)).await.unwrap();
                     socket.connect(self.server.at(transport, self.local)).await.unwrap();
-                    socket.send(query).await.unwrap();
+                    socket.send(&[self.header, query].concat()).await.unwrap();
                     let mut reply = vec![0; 65_535];
                     let len = socket.recv(&mut reply).await.unwrap();
                     reply[..len].to_vec()

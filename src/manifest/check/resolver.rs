@@ -1,8 +1,14 @@
 //! Resolver endpoints, rules, and forwarders.
 
 use super::{Checker, contains, covers, list};
-use crate::manifest::{Direction, Protocol, RuleType, TargetAddress};
+use crate::manifest::{
+    ClientIdentity, Direction, Forwarder, Id, Protocol, RuleType, TargetAddress, connectivity::Network,
+};
+use ipnet::IpNet;
 use std::collections::HashMap;
+
+/// The network that a forwarder sits in: a VPC or an on-premises one.
+type Home<'a> = (Option<&'a Id>, Option<&'a Id>);
 
 impl Checker<'_> {
     pub(super) fn resolver_endpoints(&mut self) {
@@ -148,8 +154,64 @@ impl Checker<'_> {
                     self.unknown((KIND, id), format!("speaks_for[{at}]"), "VPC or on-premises network", other, known);
                 }
             }
-            let message = "forwarders are not served yet by this version: each is a client like others";
-            self.warning(KIND, id, "", message);
+            self.speaks_for(id, forwarder);
+        }
+        self.forwarder_addresses();
+    }
+
+    /// A forwarder's clients come to it from their own networks.
+    fn speaks_for(&mut self, id: &str, forwarder: &Forwarder) {
+        let manifest = self.manifest;
+        let network = |id: &Id| match manifest.vpcs.contains_key(id) {
+            true => Some(Network::Vpc(id.clone())),
+            false => manifest.on_premises_networks.contains_key(id).then(|| Network::OnPremises(id.clone())),
+        };
+        let home = match (&forwarder.vpc_id, &forwarder.on_premises_network_id) {
+            (Some(vpc), None) => Some(Network::Vpc(vpc.clone())),
+            (None, Some(id)) => Some(Network::OnPremises(id.clone())),
+            _ => None,
+        };
+        let Some(home) = home else { return };
+        // Through an endpoint of PrivateLink, which PROXY headers name, come clients of networks that are not connected.
+        if forwarder.client_identity == ClientIdentity::ProxyProtocolV2 {
+            return;
+        }
+        for (at, other) in forwarder.speaks_for.iter().enumerate() {
+            if network(other).is_some_and(|other| !self.connectivity.reaches(&home, &other)) {
+                let message =
+                    format!("`{other}` is not connected to the forwarder's network: none of its clients reaches it");
+                self.warning("forwarders", id, format!("speaks_for[{at}]"), message);
+            }
+        }
+    }
+
+    /// An address is at most one forwarder in its network.
+    fn forwarder_addresses(&mut self) {
+        const KIND: &str = "forwarders";
+        let mut blocks: Vec<(Home, IpNet, &Id, usize)> = Vec::new();
+        for (id, forwarder) in &self.manifest.forwarders {
+            let network = (forwarder.vpc_id.as_ref(), forwarder.on_premises_network_id.as_ref());
+            blocks.extend(forwarder.cidr_blocks.iter().enumerate().map(|(at, block)| (network, block.trunc(), id, at)));
+        }
+        // Blocks either nest or are apart: in this order, one that overlaps follows the one that holds it.
+        blocks.sort();
+        let mut holder: Option<(Home, IpNet, &Id)> = None;
+        for (network, block, id, at) in blocks {
+            match holder {
+                Some((same, wide, other)) if same == network && wide.contains(&block) => {
+                    let field = format!("cidr_blocks[{at}]");
+                    if other == id {
+                        self.warning(KIND, id, field, format!("{block} is in {wide} of the same forwarder already"));
+                    } else if wide == block {
+                        self.error(KIND, id, field, format!("{block} is forwarder `{other}` already"));
+                    } else {
+                        let message =
+                            format!("{block} is within {wide} of forwarder `{other}`: the longer prefix decides");
+                        self.warning(KIND, id, field, message);
+                    }
+                }
+                _ => holder = Some((network, block, id)),
+            }
         }
     }
 }

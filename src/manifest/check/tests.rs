@@ -527,10 +527,7 @@ fn zones_and_rules() {
         (
             "SYSTEM, vpc_ids: [vpc-app]}",
             "SYSTEM, vpc_ids: [vpc-app]}\nforwarders: {f: {cidr_blocks: [10.2.0.20/32]}}",
-            &[
-                "error: forwarders.f: a forwarder is in exactly one network",
-                "warning: forwarders.f: forwarders are not served yet",
-            ],
+            &["error: forwarders.f: a forwarder is in exactly one network"],
         ),
         (
             "SYSTEM, vpc_ids: [vpc-app]}",
@@ -538,7 +535,18 @@ fn zones_and_rules() {
             &[
                 "error: forwarders.f.cidr_blocks[0]: 10.2.0.20/32 is outside of the forwarder's network",
                 "error: forwarders.f.speaks_for[2]: there is no VPC or on-premises network `da`",
-                "warning: forwarders.f: forwarders are not served yet",
+            ],
+        ),
+        (
+            "SYSTEM, vpc_ids: [vpc-app]}",
+            "SYSTEM, vpc_ids: [vpc-app]}\nforwarders:\n  a: {vpc_id: vpc-app, cidr_blocks: [10.1.0.16/28, 10.1.0.17/32]}\n  \
+             b: {vpc_id: vpc-app, cidr_blocks: [10.1.0.18/32], speaks_for: [vpc-app, vpc-lone]}\n  \
+             c: {vpc_id: vpc-app, cidr_blocks: [10.1.0.16/28], client_identity: proxy_protocol_v2, speaks_for: [vpc-lone]}",
+            &[
+                "warning: forwarders.b.speaks_for[1]: `vpc-lone` is not connected to the forwarder's network",
+                "error: forwarders.c.cidr_blocks[0]: 10.1.0.16/28 is forwarder `a` already",
+                "warning: forwarders.a.cidr_blocks[1]: 10.1.0.17/32 is in 10.1.0.16/28 of the same forwarder already",
+                "warning: forwarders.b.cidr_blocks[0]: 10.1.0.18/32 is within 10.1.0.16/28 of forwarder `a`: the longer",
             ],
         ),
     ]);

@@ -212,8 +212,6 @@ transit_gateways: {tgw-eu: {attachments: []}}
         d.shown(&problems),
         [
             "example.yaml:13:17: error: vpcs.vpc-app.profile_id: `profile_id` is not served yet by this version (take it out)",
-            "example.yaml:106:3: warning: forwarders.fwd-ad: forwarders are not served yet by this version: each is a client \
-             like others",
         ]
     );
     let json = serde_json::to_string(&loaded.manifest).unwrap();

@@ -1,0 +1,49 @@
+//! Which names every client gets the same answer for, whatever its view and AZ: those whose answers have the scope 0
+//! (resolution.md 1.2).
+
+use super::resolve::{Cut, next_cut};
+use crate::{
+    manifest::ClientRoutingPolicy,
+    snapshot::{
+        Snapshot,
+        autodefined::{Autodefined, LOCALLY_SERVED},
+        endpoints::NameKind,
+        networks::Path,
+        views::View,
+    },
+    wire::{query::LookupName, rdata::rtype},
+};
+
+/// Whether this name and type are answered alike in all views and AZs. Where that is not plain, they are not.
+#[cold]
+pub fn for_all(snapshot: &Snapshot, view: &View, name: &LookupName, qtype: u16) -> bool {
+    let Some(differing) = &snapshot.views.differing else { return false };
+    let is_made_from_others = differing.dns64 && matches!(qtype, rtype::AAAA | rtype::PTR | rtype::ANY);
+    if view.path == Path::InboundDelegation || qtype == rtype::DS || is_made_from_others {
+        return false;
+    }
+    let skip = match next_cut(snapshot, view, name, (0, 0)) {
+        None => name.labels(), // the internet resolver's, if there is one
+        Some((Cut::Public(public), (skip, _))) => {
+            let has_affinity = || {
+                let endpoint = snapshot.endpoints.get(public.slot);
+                endpoint.is_none_or(|endpoint| {
+                    endpoint.source.client_routing_policy != ClientRoutingPolicy::AnyAvailabilityZone
+                })
+            };
+            if !matches!(public.kind, NameKind::Zonal(_)) && has_affinity() {
+                return false;
+            }
+            skip
+        }
+        Some((Cut::Autodefined(Autodefined::Localhost | Autodefined::Loopback | Autodefined::Empty), (skip, _))) => {
+            skip
+        }
+        Some(_) => return false,
+    };
+    // Nobody has anything at this cut, or between it and the name.
+    (0..=skip).all(|skip| {
+        differing.names.find(name, skip).is_none()
+            && (!differing.locally_served || LOCALLY_SERVED.find(name, skip).is_none())
+    })
+}

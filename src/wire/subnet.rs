@@ -1,0 +1,74 @@
+//! EDNS Client Subnet (RFC 7871): the option by which a forwarder says for whom it asks.
+
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+/// The option is not as it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Malformed;
+
+/// Reads the data of the option: the client's prefix, or none where that has the length 0.
+pub fn read(option: &[u8]) -> Result<Option<IpNet>, Malformed> {
+    let [f1, f2, source, scope, address @ ..] = option else { return Err(Malformed) };
+    // RFC 7871, 6: in queries the scope is 0, and the address is as long as the prefix needs.
+    if *scope != 0 || address.len() != usize::from(source.div_ceil(8)) {
+        return Err(Malformed);
+    }
+    let mut octets = [0; 16];
+    octets.get_mut(..address.len()).ok_or(Malformed)?.copy_from_slice(address);
+    let prefix = match u16::from_be_bytes([*f1, *f2]) {
+        0 if *source == 0 => return Ok(None), // for no family in particular
+        1 => {
+            let [a, b, c, d, ..] = octets;
+            Ipv4Net::new(Ipv4Addr::new(a, b, c, d), *source).map(IpNet::V4)
+        }
+        2 => Ipv6Net::new(Ipv6Addr::from(octets), *source).map(IpNet::V6),
+        _ => return Err(Malformed),
+    };
+    match prefix {
+        Ok(prefix) if prefix != prefix.trunc() => Err(Malformed),
+        Ok(prefix) => Ok((*source > 0).then_some(prefix)),
+        Err(_) => Err(Malformed),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_prefixes() {
+        for (option, prefix) in [
+            (&b"\0\x01\x18\0\x0a\x01\x02"[..], Some("10.1.2.0/24")),
+            (b"\0\x01\x20\0\x0a\x01\x02\x03", Some("10.1.2.3/32")),
+            (b"\0\x01\x14\0\x0a\x01\xf0", Some("10.1.240.0/20")),
+            (b"\0\x01\x01\0\x80", Some("128.0.0.0/1")),
+            (b"\0\x02\x10\0\xfd\x00", Some("fd00::/16")),
+            (b"\0\x01\0\0", None),
+            (b"\0\x02\0\0", None),
+            (b"\0\0\0\0", None),
+        ] {
+            assert_eq!(read(option), Ok(prefix.map(|prefix| prefix.parse().unwrap())), "{option:02x?}");
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_is_malformed() {
+        for option in [
+            &b""[..],
+            b"\0\x01\x18",
+            b"\0\x01\x18\x18\x0a\x01\x02",       // a scope
+            b"\0\x01\x18\0\x0a\x01",             // too short
+            b"\0\x01\x18\0\x0a\x01\x02\x03",     // too long
+            b"\0\x01\x17\0\x0a\x01\x03",         // a bit beyond the prefix
+            b"\0\x01\x21\0\x0a\x01\x02\x03\x80", // no such prefix
+            b"\0\x02\x81\0\xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x80",
+            b"\0\x02\xff\0\xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+            b"\0\x03\x08\0\x0a",
+            b"\0\x03\0\0",
+            b"\0\0\x08\0\x0a",
+        ] {
+            assert_eq!(read(option), Err(Malformed), "{option:02x?}");
+        }
+    }
+}
