@@ -289,7 +289,7 @@ fn through_a_root_of_our_own() {
             &[],
             &["below.signed.test. CNAME db.corp.signed.test.", "db.corp.signed.test. A 10.1.0.99"],
         ),
-        ("corp.signed.test DS", "NOERROR", true, &[], &[]),
+        ("corp.signed.test DS", "NOERROR", false, &[], &[]),
         // What is bogus is none, but for those who want it.
         ("www.bogus.test", "SERVFAIL", false, &[6], &[]),
         ("www.bogus.test +cdflag", "NOERROR", false, &[], &["www.bogus.test. A 192.0.2.66"]),
