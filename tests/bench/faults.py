@@ -8,12 +8,11 @@ One target or two, each an NSD behind a relay in a network namespace of its own.
     killed       its port is closed, and says so
     blackholed   nothing comes back
     slow         everything takes 400 ms longer
-    lossy        three of ten datagrams are lost, each way by itself counted: queries, and answers
+    lossy        three of ten queries are lost, and three of ten answers
     both lossy   likewise at both targets
     restarted    its port is closed for the middle third of the time
 
-Both servers run at the same time of the row's making, one after the other, with the same targets, relays, and seed of what is
-lost. The client asks for names that nobody has asked for before, that many in a second, each once from one socket, and waits 5
+Each row is made for both servers, one right after the other, with the same targets and relays. The client asks for names that nobody has asked for before, that many in a second, each once from one socket, and waits 5
 seconds: a stub without tries of its own. Before the fault there is a second without it, which does not count; `restarted` counts
 all. Counted is the share of queries that got the right answer, and the 99th percentile of how long those took.
 
