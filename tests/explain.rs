@@ -107,5 +107,5 @@ fn of_a_server_and_of_a_manifest() {
         assert!(!text.contains("cache  "), "{text}");
     }
     let (code, text) = explain(&format!("--resolve --config {config} www.onprem.example"));
-    assert!(code == Some(1) && text.starts_with("zonal: no server answers at 127.0.0.1:"), "{code:?} {text}");
+    assert!(code == Some(1) && text.starts_with("zonal: no server at 127.0.0.1:"), "{code:?} {text}");
 }
