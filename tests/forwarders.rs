@@ -81,7 +81,10 @@ fn cloud(lab: &mut Lab, listen: &str) -> Process {
     lab.host("app-a", "tgw", &["10.1.0.7", "fd00:1::7"]);
     lab.host("app-b", "tgw", &["10.1.16.7", "fd00:1:0:10::7"]);
     lab.scratch.write("zones/manifest.yaml", MANIFEST);
-    let config = lab.scratch.write("zonal.yaml", format!("listen: [{listen}]\ncontrol_plane: {{directory: zones}}\n"));
+    let config = lab.scratch.write(
+        "zonal.yaml",
+        format!("listen: [{listen}]\ncontrol_plane: {{directory: zones}}\ninternet_resolver: none\n"),
+    );
     let mut server = lab.start("server", &[ZONAL, "serve", "--config", config.to_str().unwrap()]);
     wait_until("zonal answers", || {
         server.assert_alive();

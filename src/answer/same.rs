@@ -23,7 +23,9 @@ pub fn for_all(snapshot: &Snapshot, view: &View, name: &LookupName, qtype: u16) 
         return false;
     }
     let skip = match next_cut(snapshot, view, name, (0, 0)) {
-        None => name.labels(), // the internet resolver's, if there is one
+        // The internet resolver's, if there is one.
+        None if differing.delegates => return false,
+        None => name.labels(),
         Some((Cut::Public(public), (skip, _))) => {
             let has_affinity = || {
                 let endpoint = snapshot.endpoints.get(public.slot);

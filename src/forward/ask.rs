@@ -271,7 +271,12 @@ impl Asker {
     fn addresses<'a>(&'a self, name: &'a [u8], qtype: u16) -> Pin<Box<dyn Future<Output = Vec<IpAddr>> + Send + 'a>> {
         Box::pin(async move {
             let query = self.on_behalf.packet(name, qtype);
-            let client = Client { transport: Transport::Tcp, ..self.client };
+            // By the same protocol, which the door may ask for, and with room for the whole answer.
+            let transport = match self.client.transport {
+                Transport::Udp => Transport::Tcp,
+                other => other,
+            };
+            let client = Client { transport, ..self.client };
             let asker = Asker { client, depth: self.depth + 1, ..self.clone() };
             let Some((_, reply)) = asker.respond(&query, false).await else { return Vec::new() };
             let records = Response::read(&reply).unwrap_or_default().sections;
@@ -303,5 +308,76 @@ impl Owned {
     fn of<'n>(&self, name: &'n LookupName) -> Question<'n> {
         let Owned { qtype, dnssec_ok, checking_disabled } = *self;
         Question { name, qtype, dnssec_ok, checking_disabled }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        forward::upstream::Upstreams,
+        listen::tests::{limits, runtime},
+        manifest::Loaded,
+        snapshot::{Node, compile},
+        wire::proxy,
+    };
+    use arc_swap::ArcSwap;
+
+    const NS: &[u8] = b"\x02ns\x07example\0";
+
+    /// Two VPCs which see different addresses at one name, and forwarders in the first one. Its endpoint takes DoT only.
+    fn core() -> Arc<Core> {
+        let zone = |vpc: &str, address: &str| {
+            let records = serde_json::json!([{"name": "ns", "type": "A", "ttl": 60, "records": [address]}]);
+            serde_json::json!({"name": "example", "vpc_ids": [vpc], "records": records})
+        };
+        let manifest = serde_json::json!({
+            "vpcs": {
+                "a": {"region": "r", "cidr_blocks": ["10.1.0.0/16"]},
+                "b": {"region": "r", "cidr_blocks": ["10.2.0.0/16"]},
+            },
+            "vpc_peering_connections": {"ab": {"vpc_ids": ["a", "b"], "status": "active"}},
+            "resolver_endpoints": {
+                "in": {"direction": "INBOUND", "vpc_id": "a", "protocols": ["DoT"], "ip_addresses": [{"ip": "10.1.0.53"}]},
+            },
+            "resolver_rules": {"d": {"domain_name": "ns.example", "rule_type": "DELEGATE", "vpc_ids": ["b"]}},
+            "private_hosted_zones": {"ZA": zone("a", "192.0.2.1"), "ZB": zone("b", "192.0.2.2")},
+            "forwarders": {
+                "e": {"vpc_id": "a", "cidr_blocks": ["10.1.0.20/32"], "speaks_for": ["a", "b"]},
+                "p": {"vpc_id": "a", "cidr_blocks": ["10.1.0.21/32"], "client_identity": "proxy_protocol_v2",
+                      "speaks_for": ["a", "b"]},
+            },
+        });
+        let loaded = Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() };
+        let (snapshot, _) = compile(&loaded, &Arc::new(Node::default()), None).unwrap();
+        Arc::new(Core::new(Arc::new(ArcSwap::from_pointee(snapshot)), &limits(), Upstreams::new(), runtime().handle()))
+    }
+
+    #[tokio::test]
+    async fn what_is_asked_on_the_way_is_asked_for_the_same_client() {
+        let core = core();
+        let plain = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x01x\x04test\0\0\x01\0\x01".to_vec();
+        let mut subnet = plain.clone();
+        subnet[11] = 1;
+        subnet.extend(b"\0\0\x29\x04\xd0\0\0\0\0\0\x0c\0\x08\0\x08\0\x01\x20\0\x0a\x02\0\x07");
+        let header = |client: [u8; 4]| [proxy::write(client.into(), [10, 9, 0, 1].into()), plain.clone()].concat();
+        for (source, local, transport, packet, vpc) in [
+            ([10, 1, 0, 7], [10, 9, 0, 1], Transport::Udp, plain.clone(), 1),
+            ([10, 2, 0, 7], [10, 9, 0, 1], Transport::Udp, plain.clone(), 2),
+            ([10, 1, 0, 7], [10, 1, 0, 53], Transport::Tls, plain.clone(), 1),
+            ([10, 1, 0, 20], [10, 9, 0, 1], Transport::Udp, plain.clone(), 1),
+            ([10, 1, 0, 20], [10, 9, 0, 1], Transport::Udp, subnet.clone(), 2),
+            ([10, 1, 0, 22], [10, 9, 0, 1], Transport::Udp, subnet, 1), // no forwarder
+            ([10, 1, 0, 21], [10, 9, 0, 1], Transport::Udp, header([10, 1, 0, 7]), 1),
+            ([10, 1, 0, 21], [10, 9, 0, 1], Transport::Tcp, header([10, 2, 0, 7]), 2),
+        ] {
+            let client = Client { source: source.into(), local: local.into(), transport };
+            let asker = Asker::new(&core, &client, &packet);
+            let addresses = asker.addresses(NS, rtype::A).await;
+            assert_eq!(addresses, [IpAddr::from([192, 0, 2, vpc])], "{client:?} {packet:02x?}");
+            let name_servers = [NameServer { name: NS.into(), addresses: Vec::new() }];
+            let followed = asker.below(b"\x04test\0", &name_servers).is_some();
+            assert_eq!(followed, vpc == 2, "{client:?} {packet:02x?}");
+        }
     }
 }

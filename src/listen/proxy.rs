@@ -60,7 +60,12 @@ mod tests {
         });
         let loaded = Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() };
         let (snapshot, _) = compile(&loaded, &Arc::new(Node::default()), None).unwrap();
-        Core::new(Arc::new(ArcSwap::from_pointee(snapshot)), &limits(), Upstreams::new(), &tokio::runtime::Handle::current())
+        Core::new(
+            Arc::new(ArcSwap::from_pointee(snapshot)),
+            &limits(),
+            Upstreams::new(),
+            &tokio::runtime::Handle::current(),
+        )
     }
 
     /// What is read as the header of a connection from this address, and what is left.

@@ -74,6 +74,8 @@ pub struct Differing {
     pub locally_served: bool,
     /// Some subnet has `enable_dns64`.
     pub dns64: bool,
+    /// Some views have DELEGATE rules, which act on what the internet resolver says.
+    pub delegates: bool,
 }
 
 /// All views.
@@ -171,6 +173,7 @@ fn differing(networks: &Networks, views: &[View]) -> Differing {
         names: NameMap::new(names.into_iter().map(|name| (name, ())).collect()),
         locally_served: with != 0 && with != views.len(),
         dns64: networks.subnets.iter().any(|subnet| subnet.dns64),
+        delegates: views.iter().any(|view| !view.delegates.is_empty()),
     }
 }
 
