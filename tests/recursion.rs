@@ -180,7 +180,9 @@ fn through_a_root_of_our_own() {
     );
     let mut wrong = String::new();
     // Query, status, whether AD is set, extended errors, answer.
-    let cases: &[(&str, &str, bool, &[u16], &[&str])] = &[
+    /// The query, the status, AD, extended errors, and the answer.
+    type Case = (&'static str, &'static str, bool, &'static [u16], &'static [&'static str]);
+    let cases: &[Case] = &[
         ("www.plain.test", "NOERROR", false, &[], &["www.plain.test. A 192.0.2.1"]),
         ("www.plain.test +dnssec", "NOERROR", false, &[], &["www.plain.test. A 192.0.2.1"]),
         ("www.signed.test +adflag", "NOERROR", true, &[], &["www.signed.test. A 192.0.2.1"]),

@@ -200,7 +200,7 @@ mod tests {
         let address = listener.local_addr().unwrap();
         drop(listener);
         let error: anyhow::Error =
-            client::ask(address, hyper::Method::GET, "/v1/cache", None).err().expect("nobody is there").into();
+            client::ask(address, hyper::Method::GET, "/v1/cache", None).expect_err("nobody is there").into();
         assert!(format!("{error:#}").contains("is `zonal serve` running?"), "{error:#}");
     }
 }

@@ -15,6 +15,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Why there is no answer.
+#[derive(Debug)]
 pub enum Failure {
     /// No server of ours answers there.
     Nobody(anyhow::Error),
