@@ -192,7 +192,7 @@ fn cache_hits_allocate_nothing() {
     let key = |packet: &[u8]| {
         let mut reply = [0; 1232];
         match answer(&snapshot, &(), &client, Moment { now: 0, draw: 7 }, packet, &mut reply) {
-            Outcome::Forward(forward) => Key::new(forward.route.id, &forward.question(&forward.name())),
+            Outcome::Forward(forward) => Key::new(forward.id, &forward.question(&forward.name())),
             _ => panic!("that is forwarded"),
         }
     };

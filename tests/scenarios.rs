@@ -110,7 +110,8 @@ fn transcripts_over_every_transport() {
                         query[..2].fill(0);
                     }
                     let reply = RUNTIME.block_on(client.ask(transport, &query));
-                    assert_eq!(reply[..2], query[..2]);
+                    // The ID of a packet that has no business with its header is in that.
+                    assert!(reply[..2] == query[..2] || exchange.proxy.starts_with(&reply[..2]));
                     let got = exchange.without_padding(&reply, transport);
                     if !exchange.expected.is_or_was(&got) {
                         exchange.compare(&transcript.path, word, &got, &mut wrong);
@@ -474,8 +475,7 @@ fn ask_others(
     let query = |name: &LookupName, qtype: u16| {
         [&[0x2a, 0x2a, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0], name.wire(), &qtype.to_be_bytes(), &[0, 1]].concat()
     };
-    let fail =
-        |code, text: &str| vec![(Key::new(forward.route.id, &question), Entry::failure(code, text, now, 0).into())];
+    let fail = |code, text: &str| vec![(Key::new(forward.id, &question), Entry::failure(code, text, now, 0).into())];
     loop {
         let address = match &route.servers {
             Servers::Targets { targets, .. } => Some(targets[0].ip),
@@ -486,7 +486,7 @@ fn ask_others(
             return fail(22, "nobody is there");
         };
         let message = data.answer(&query(&name, question.qtype));
-        let of = (forward.route.id, &*route.domain);
+        let of = (forward.id, &*route.domain);
         match read::read(&message, of, &question, now, &Lifetimes::default()) {
             Ok(Said::Answers(answers)) => return answers,
             Err(failure) => return fail(failure.code, &failure.text),

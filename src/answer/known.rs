@@ -31,6 +31,8 @@ pub struct Question<'a> {
 pub struct Forward<'s> {
     /// Where.
     pub route: &'s Arc<Route>,
+    /// What the answers are kept under.
+    pub id: RouteId,
     name: [u8; MAX_NAME],
     /// The type.
     pub qtype: u16,
@@ -41,13 +43,13 @@ pub struct Forward<'s> {
 }
 
 impl<'s> Forward<'s> {
-    /// Asks this by this route.
-    pub fn new(route: &'s Arc<Route>, question: &Question) -> Forward<'s> {
+    /// Asks this by this route. The answers are kept under `id`: that of the route, as the view [sees](crate::snapshot::views::View::route_id) it.
+    pub fn new(route: &'s Arc<Route>, id: RouteId, question: &Question) -> Forward<'s> {
         let mut name = [0; MAX_NAME];
         let wire = question.name.wire();
         name[..wire.len()].copy_from_slice(wire);
         let Question { qtype, dnssec_ok, checking_disabled, .. } = *question;
-        Forward { route, name, qtype, dnssec_ok, checking_disabled }
+        Forward { route, id, name, qtype, dnssec_ok, checking_disabled }
     }
 
     /// The name that is asked for, in lower case.

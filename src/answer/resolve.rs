@@ -222,7 +222,7 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
                 Outcome::Done(rcode) => return self.ended(rcode, kind, Why::Nothing),
                 Outcome::Next(target) => target,
                 Outcome::Forward(route) => {
-                    let forward = Some(Forward::new(route, &self.question()));
+                    let forward = Some(Forward::new(route, self.view.route_id(route), &self.question()));
                     return Resolved { forward, ..self.ended(rcode::SERVFAIL, kind, Why::Nothing) };
                 }
                 Outcome::Failed(why) => {
@@ -274,7 +274,7 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
         let (authentic, stale, refresh) = (&mut self.authentic, &mut self.stale, &mut self.refresh);
         let (recursion, trace) = (self.wishes.recursion, &mut *self.trace);
         trace.route(route);
-        self.known.with(route.id, &question, self.moment.now, |found| {
+        self.known.with(self.view.route_id(route), &question, self.moment.now, |found| {
             let Some(known::Found { entry, ttl, stale: is_stale, refresh: is_ending }) = found else {
                 trace.note(Stage::Cache, || "not there: it has to be asked for".into());
                 return match recursion {

@@ -91,7 +91,7 @@ impl Asker {
                 true => self.ask(&forward, query).await,
                 false => {
                     let name = forward.name();
-                    let key = Key::new(forward.route.id, &forward.question(&name));
+                    let key = Key::new(forward.id, &forward.question(&name));
                     (failed(key, 0, "the name leads to too many other names"), false)
                 }
             };
@@ -102,15 +102,15 @@ impl Asker {
     /// Asks, or waits for somebody who asks the same. Says also whether what it found has ended.
     async fn ask(&self, forward: &Forward<'_>, query: &[u8]) -> (Answers, bool) {
         let forwarding = &self.core.forwarding;
-        let (name, route) = (forward.name(), forward.route);
+        let (name, route, id) = (forward.name(), forward.route, forward.id);
         let question = forward.question(&name);
-        let key = Key::new(route.id, &question);
+        let key = Key::new(id, &question);
         let stale = forwarding.cache.stale(&key, now());
         let deadline = match stale {
             Some(_) => self.deadline.min(Instant::now() + STALE_PATIENCE),
             None => self.deadline,
         };
-        let (hash, is_ours) = (question.hash(route.id), self.is_ours(query, &question));
+        let (hash, is_ours) = (question.hash(id), self.is_ours(query, &question));
         let landed = loop {
             match forwarding.flights.join(hash) {
                 Place::Passenger(landing) if is_ours || self.is_loop(route, true) => {
@@ -123,11 +123,11 @@ impl Asker {
                     Landed::Late => break None,
                     Landed::Lost => {}
                 },
-                Place::Pilot(flight) if stale.is_none() => break Some(self.fly(flight, route, &question).await),
+                Place::Pilot(flight) if stale.is_none() => break Some(self.fly(flight, route, id, &question).await),
                 Place::Pilot(flight) => {
                     // It goes on when this client has got what there was.
                     let (asker, route, name, forward) = (self.clone(), route.clone(), name.clone(), question.owned());
-                    let flown = tokio::spawn(async move { asker.fly(flight, &route, &forward.of(&name)).await });
+                    let flown = tokio::spawn(async move { asker.fly(flight, &route, id, &forward.of(&name)).await });
                     break tokio::time::timeout_at(deadline, flown).await.ok().and_then(Result::ok);
                 }
             }
@@ -171,9 +171,9 @@ impl Asker {
     }
 
     /// Asks, and tells all who wait and the cache.
-    async fn fly(&self, flight: Flight, route: &Arc<Route>, question: &Question<'_>) -> Answers {
+    async fn fly(&self, flight: Flight, route: &Arc<Route>, id: RouteId, question: &Question<'_>) -> Answers {
         let cache = &self.core.forwarding.cache;
-        let answers = match self.fetch(route, question).await {
+        let answers = match self.fetch(route, id, question).await {
             Ok(answers) => {
                 for (key, entry) in &answers {
                     cache.insert(&route.rule, key.clone(), entry.clone());
@@ -185,7 +185,7 @@ impl Asker {
                     true => format!("a forwarding loop: the query came back. {}", failure.text),
                     false => failure.text,
                 };
-                let key = Key::new(route.id, question);
+                let key = Key::new(id, question);
                 let entry = cache.insert_failure(&route.rule, key.clone(), failure.code, &text, now());
                 Arc::new(vec![(key, entry)])
             }
@@ -196,8 +196,12 @@ impl Asker {
 
     /// Gets the answers to a question. What is said of it is kept under the route that it began with, wherever DELEGATE
     /// rules have led.
-    async fn fetch(&self, route: &Arc<Route>, question: &Question<'_>) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
-        let id = route.id;
+    async fn fetch(
+        &self,
+        route: &Arc<Route>,
+        id: RouteId,
+        question: &Question<'_>,
+    ) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
         let mut route = route.clone();
         for _ in 0..MOST_REFERRALS {
             if let Servers::NameServers { name_servers, sources } = &route.servers {

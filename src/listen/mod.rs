@@ -127,7 +127,7 @@ pub(crate) mod tests {
                     LazyLock::new(|| Arc::new(Route::new("rule".into(), [0].into(), Servers::Recursion)));
                 let name = &LookupName::root();
                 let question = Question { name, qtype: 1, dnssec_ok: false, checking_disabled: false };
-                return Outcome::Forward(Forward::new(&ROUTE, &question));
+                return Outcome::Forward(Forward::new(&ROUTE, ROUTE.id, &question));
             }
             [b's', b'i', b'z', b'e', high, low, ..] => text.resize(u16::from_be_bytes([*high, *low]).into(), b'.'),
             _ => text.extend(format!(" at {}", client.local).bytes()),

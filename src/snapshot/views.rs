@@ -8,13 +8,14 @@ use super::{
     endpoints::{Endpoint, EndpointName, Endpoints, PrivateName},
     names::NameMap,
     networks::{NetworkAt, Networks, Path, ViewKey},
-    routes::{Route, Rule},
+    routes::{Route, RouteId, Rule},
     zone::Zone,
 };
 use crate::manifest::{
     Direction, Id, Manifest, PrivateDnsScope, RuleType,
     connectivity::{Connectivity, Network},
 };
+use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
@@ -36,6 +37,8 @@ pub struct Policies {
     pub names: Arc<NameMap<Policy>>,
     /// DELEGATE rules, which act on referrals and not on names.
     pub delegates: Arc<[Arc<Rule>]>,
+    /// What tells answers that they may have led to from those of others; 0 without any.
+    pub salt: u128,
     /// The zone cuts of its zones that a DELEGATE rule matches, and the way below them.
     pub delegations: Arc<NameMap<Arc<Route>>>,
 }
@@ -54,6 +57,7 @@ pub struct View {
     pub policy: Arc<NameMap<Policy>>,
     /// DELEGATE rules.
     pub delegates: Arc<[Arc<Rule>]>,
+    salt: u128,
     /// The zone cuts that are followed, and the way below them.
     pub delegations: Arc<NameMap<Arc<Route>>>,
     /// Private names of the client's own VPC, and those whose scope lists the VPC.
@@ -76,6 +80,15 @@ pub struct Differing {
     pub dns64: bool,
     /// Some views have DELEGATE rules, which act on what the internet resolver says.
     pub delegates: bool,
+}
+
+impl View {
+    /// What answers that come by a route are kept under. Those who have DELEGATE rules may get others than those who have
+    /// none, or not the same: where a server tells of other servers, the rules say whether these are asked.
+    #[inline]
+    pub fn route_id(&self, route: &Route) -> RouteId {
+        RouteId(route.id.0 ^ self.salt)
+    }
 }
 
 /// All views.
@@ -225,7 +238,8 @@ impl<'a> Compiler<'a> {
         };
         let (named, zones) =
             self.autodefined.entry(at).or_insert_with(|| autodefined_of(input.networks, viewing)).clone();
-        let Policies { names: policy, delegates, delegations } = self.policies.get(&at).cloned().unwrap_or_default();
+        let Policies { names: policy, delegates, salt, delegations } =
+            self.policies.get(&at).cloned().unwrap_or_default();
         let view = View {
             slot: self.slot(label),
             label: label.into(),
@@ -233,6 +247,7 @@ impl<'a> Compiler<'a> {
             path,
             policy,
             delegates,
+            salt,
             delegations,
             own,
             shared,
@@ -441,9 +456,24 @@ fn policies(input: &Input) -> HashMap<NetworkAt, Policies> {
         let delegates = delegates.remove(&vpc).unwrap_or_default();
         let delegations = delegations(&names, &delegates);
         let names = Arc::new(NameMap::new(names.into_iter().collect()));
-        (vpc, Policies { names, delegates: delegates.into(), delegations: Arc::new(delegations) })
+        let salt = salt(input.networks.info(vpc).network.id(), &delegates);
+        (vpc, Policies { names, delegates: delegates.into(), salt, delegations: Arc::new(delegations) })
     };
     vpcs.into_iter().map(of_vpc).collect()
+}
+
+/// What tells the answers of a VPC with DELEGATE rules from those of others; 0 where there are none. The names of name
+/// servers stand for what the VPC takes them for, so that it counts as well as the rules.
+fn salt(vpc: &str, delegates: &[Arc<Rule>]) -> u128 {
+    if delegates.is_empty() {
+        return 0;
+    }
+    let mut digest = Sha256::new();
+    digest.update(vpc);
+    delegates.iter().for_each(|rule| digest.update(rule.route.id.0.to_be_bytes()));
+    let mut salt = [0; 16];
+    salt.copy_from_slice(&digest.finalize()[..16]);
+    u128::from_be_bytes(salt)
 }
 
 /// The zone cuts that a DELEGATE rule matches, and the way below them.
@@ -459,4 +489,35 @@ fn delegations(names: &BTreeMap<Box<[u8]>, Policy>, rules: &[Arc<Rule>]) -> Name
         })
         .collect();
     NameMap::new(routes.into_iter().collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        manifest::Loaded,
+        snapshot::{Node, compile},
+    };
+
+    /// Where rules say which referrals are followed, what others answered is nobody else's.
+    #[test]
+    fn who_follows_referrals_shares_no_answers() {
+        let manifest = serde_json::json!({
+            "vpcs": {"a": {"region": "r", "cidr_blocks": ["10.1.0.0/16"]}, "b": {"region": "r", "cidr_blocks": ["10.2.0.0/16"]},
+                     "c": {"region": "r", "cidr_blocks": ["10.3.0.0/16"]}, "d": {"region": "r", "cidr_blocks": ["10.4.0.0/16"]}},
+            "resolver_rules": {
+                "f": {"domain_name": ".", "rule_type": "FORWARD", "vpc_ids": ["a", "b", "c", "d"], "target_ips": [{"ip": "192.0.2.1"}]},
+                "d": {"domain_name": "example", "rule_type": "DELEGATE", "vpc_ids": ["c", "d"]},
+            },
+        });
+        let loaded = Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() };
+        let (snapshot, _) = compile(&loaded, &Arc::new(Node::default()), None).unwrap();
+        let root = crate::wire::query::LookupName::root();
+        let [a, b, c, d] = ["a", "b", "c", "d"].map(|vpc| {
+            let at = snapshot.networks.at(&Network::Vpc(vpc.into())).unwrap();
+            let view = snapshot.views.get((at, Path::InVpc, None)).unwrap();
+            view.route_id(&view.policy.find(&root, 0).unwrap().rule.as_ref().unwrap().route)
+        });
+        assert!(a == b && a != c && c != d && a != d);
+    }
 }
