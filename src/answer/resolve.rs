@@ -105,6 +105,14 @@ pub struct Wishes {
     pub authentic: bool,
 }
 
+impl Wishes {
+    /// What others are asked for a name.
+    fn question<'n>(&self, name: &'n LookupName, qtype: u16) -> Question<'n> {
+        let Wishes { dnssec_ok, checking_disabled, .. } = *self;
+        Question { name, qtype, dnssec_ok, checking_disabled }
+    }
+}
+
 /// A query on its way.
 pub struct Resolver<'r, 's, 'q, K, T> {
     pub snapshot: &'s Snapshot,
@@ -253,23 +261,13 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
 
     /// What others are asked, if they are.
     fn question(&self) -> Question<'_> {
-        Question {
-            name: self.name,
-            qtype: self.qtype,
-            dnssec_ok: self.wishes.dnssec_ok,
-            checking_disabled: self.wishes.checking_disabled,
-        }
+        self.wishes.question(self.name, self.qtype)
     }
 
     /// Answers with what others answered, if that is known.
     #[inline]
     pub fn forward(&mut self, route: &'s Arc<Route>) -> Outcome<'s> {
-        let question = Question {
-            name: self.name,
-            qtype: self.qtype,
-            dnssec_ok: self.wishes.dnssec_ok,
-            checking_disabled: self.wishes.checking_disabled,
-        };
+        let question = self.wishes.question(self.name, self.qtype);
         let (reply, name, name_at) = (&mut self.reply, &*self.name, self.name_at);
         let (authentic, stale, refresh) = (&mut self.authentic, &mut self.stale, &mut self.refresh);
         let (recursion, trace) = (self.wishes.recursion, &mut *self.trace);

@@ -19,7 +19,7 @@ use crate::{
         routes::{NameServer, Route, RouteId, Servers, Target},
     },
     wire::{
-        query::{HEADER, LookupName, rcode},
+        query::{HEADER, rcode},
         rdata::rtype,
         response::{Record, Response},
     },
@@ -126,8 +126,12 @@ impl Asker {
                 Place::Pilot(flight) if stale.is_none() => break Some(self.fly(flight, route, id, &question).await),
                 Place::Pilot(flight) => {
                     // It goes on when this client has got what there was.
-                    let (asker, route, name, forward) = (self.clone(), route.clone(), name.clone(), question.owned());
-                    let flown = tokio::spawn(async move { asker.fly(flight, &route, id, &forward.of(&name)).await });
+                    let (asker, route, name) = (self.clone(), route.clone(), name.clone());
+                    let Question { qtype, dnssec_ok, checking_disabled, .. } = question;
+                    let flown = tokio::spawn(async move {
+                        let question = Question { name: &name, qtype, dnssec_ok, checking_disabled };
+                        asker.fly(flight, &route, id, &question).await
+                    });
                     break tokio::time::timeout_at(deadline, flown).await.ok().and_then(Result::ok);
                 }
             }
@@ -292,27 +296,6 @@ impl Asker {
 /// The answer where there is none.
 fn failed(key: Key, code: u16, text: &str) -> Answers {
     Arc::new(vec![(key, Arc::new(Entry::failure(code, text, now(), 0)))])
-}
-
-/// What a question is beside its name.
-struct Owned {
-    qtype: u16,
-    dnssec_ok: bool,
-    checking_disabled: bool,
-}
-
-impl Question<'_> {
-    fn owned(&self) -> Owned {
-        let Question { qtype, dnssec_ok, checking_disabled, .. } = *self;
-        Owned { qtype, dnssec_ok, checking_disabled }
-    }
-}
-
-impl Owned {
-    fn of<'n>(&self, name: &'n LookupName) -> Question<'n> {
-        let Owned { qtype, dnssec_ok, checking_disabled } = *self;
-        Question { name, qtype, dnssec_ok, checking_disabled }
-    }
 }
 
 #[cfg(test)]

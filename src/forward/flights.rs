@@ -1,6 +1,6 @@
 //! Equal questions on their way at the same time are asked once.
 
-use super::{Answers, cache::Hash};
+use super::{Answers, hash::Hash};
 use std::{
     collections::HashMap,
     hash::BuildHasherDefault,

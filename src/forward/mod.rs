@@ -6,6 +6,7 @@
 mod ask;
 pub mod cache;
 mod flights;
+mod hash;
 pub mod read;
 pub mod recursion;
 pub mod upstream;

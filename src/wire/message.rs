@@ -2,9 +2,9 @@
 
 use super::{
     Name,
-    query::{HEADER, flag, option, rcode, skip_name},
-    rdata::{rtype, type_to_text, write},
-    reply::expand_name,
+    query::{flag, option, rcode},
+    rdata::{type_to_text, write},
+    response::{self, Response},
 };
 use std::fmt;
 
@@ -44,31 +44,15 @@ impl fmt::Display for Record {
 impl Message {
     /// Reads a reply; none if it is not one that we write.
     pub fn read(message: &[u8]) -> Option<Message> {
-        let number = |at: usize| Some(u16::from_be_bytes([*message.get(at)?, *message.get(at + 1)?]));
-        let mut this = Message { flags: number(2)? & !15, rcode: number(2)? & 15, ..Message::default() };
-        let mut at = HEADER;
-        if number(4)? == 1 {
-            at = skip_name(message, at)? + 4;
-        }
-        for section in 0..3 {
-            for _ in 0..number(6 + 2 * section)? {
-                let owner = name_at(message, at)?;
-                at = skip_name(message, at)?;
-                let (rtype, length) = (number(at)?, number(at + 8)? as usize);
-                let ttl = u32::from(number(at + 4)?) << 16 | u32::from(number(at + 6)?);
-                at += 10;
-                message.get(at..at + length)?;
-                if rtype == rtype::OPT {
-                    this.rcode |= (ttl >> 20) as u16 & 0xff0;
-                    this.ede = read_ede(&message[at..at + length]);
-                } else {
-                    let rdata = expand(message, rtype, at, length)?;
-                    this.sections[section].push(Record { owner, rtype, ttl, rdata });
-                }
-                at += length;
-            }
-        }
-        Some(this)
+        let Response { flags, rcode, sections, options } = Response::read(message)?;
+        let record = |record: response::Record| {
+            let response::Record { owner, rtype, ttl, rdata, .. } = record;
+            Some(Record { owner: Name::from_wire(&owner).ok()?, rtype, ttl, rdata })
+        };
+        let [answer, authority, additional] = sections;
+        let section = |records: Vec<response::Record>| records.into_iter().map(record).collect::<Option<Vec<_>>>();
+        let sections = [section(answer)?, section(authority)?, section(additional)?];
+        Some(Message { flags, rcode, sections, ede: options.and_then(|options| read_ede(&options)) })
     }
 
     /// The RCODE's mnemonic.
@@ -90,32 +74,6 @@ impl Message {
         ];
         all.into_iter().filter(|(bit, _)| self.flags & bit != 0).map(|(_, name)| name).collect()
     }
-}
-
-fn name_at(message: &[u8], at: usize) -> Option<Name> {
-    skip_name(message, at)?;
-    let mut wire = [0; 256];
-    let len = expand_name(message, at, &mut wire);
-    Name::from_wire(&wire[..len]).ok()
-}
-
-/// Record data with the names in it in full.
-fn expand(message: &[u8], rtype: u16, at: usize, length: usize) -> Option<Vec<u8>> {
-    let (before, names) = match rtype {
-        rtype::NS | rtype::CNAME | rtype::PTR => (0, 1),
-        rtype::MX => (2, 1),
-        rtype::SOA | 14 => (0, 2),   // 14: MINFO
-        3 | 4 | 7 | 8 | 9 => (0, 1), // MD, MF, MB, MG, MR
-        _ => (length, 0),
-    };
-    let mut rdata = message.get(at..at + before)?.to_vec();
-    let mut from = at + before;
-    for _ in 0..names {
-        rdata.extend_from_slice(name_at(message, from)?.as_wire());
-        from = skip_name(message, from)?;
-    }
-    rdata.extend_from_slice(message.get(from..at + length)?);
-    Some(rdata)
 }
 
 fn read_ede(mut options: &[u8]) -> Option<(u16, String)> {

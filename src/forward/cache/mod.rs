@@ -10,7 +10,7 @@ mod show;
 #[cfg(test)]
 mod tests;
 
-use super::STALE_TTL;
+use super::{STALE_TTL, hash::Hash};
 use crate::{
     answer::known::{Entry, Found, Key, Known, Question},
     snapshot::routes::RouteId,
@@ -23,7 +23,7 @@ use queues::Queues;
 pub use show::Scope;
 use std::{
     collections::HashMap,
-    hash::{BuildHasherDefault, Hasher},
+    hash::BuildHasherDefault,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed},
@@ -369,27 +369,5 @@ impl Known for Cache {
         };
         node.used(self.counters.mine().hit(found.stale, found.refresh));
         use_it(Some(found))
-    }
-}
-
-/// Hashes nothing: what it gets is a hash.
-#[derive(Default)]
-pub struct Hash(u64);
-
-impl Hasher for Hash {
-    fn write(&mut self, octets: &[u8]) {
-        for octet in octets {
-            self.0 = self.0.rotate_left(8) ^ u64::from(*octet);
-        }
-    }
-
-    #[inline]
-    fn write_u64(&mut self, hash: u64) {
-        self.0 = hash;
-    }
-
-    #[inline]
-    fn finish(&self) -> u64 {
-        self.0
     }
 }

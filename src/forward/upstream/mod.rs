@@ -27,6 +27,7 @@ mod udp;
 
 use crate::{
     answer::known::Question,
+    forward::hash::Hash,
     snapshot::routes::{Route, RouteId, Servers, Target},
 };
 use ask::{Asking, probe_once};
@@ -36,7 +37,7 @@ use server::Server;
 use spellings::Spellings;
 use std::{
     collections::HashMap,
-    hash::{BuildHasherDefault, Hasher},
+    hash::BuildHasherDefault,
     net::{IpAddr, SocketAddr},
     path::PathBuf,
     sync::{
@@ -91,7 +92,7 @@ pub struct TargetReport {
 pub struct Upstreams {
     /// What is counted.
     pub counters: Arc<Counters>,
-    routes: papaya::HashMap<RouteId, Arc<Way>, BuildHasherDefault<Digest>>,
+    routes: papaya::HashMap<RouteId, Arc<Way>, BuildHasherDefault<Hash>>,
     /// By target and source addresses: those that a route has.
     servers: Mutex<HashMap<Origin, Weak<Server>>>,
     spellings: Spellings,
@@ -117,24 +118,6 @@ struct Place<'w>(&'w Way);
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.on_their_way.fetch_sub(1, Relaxed);
-    }
-}
-
-/// Numbers of routes are digests: they are their own hashes.
-#[derive(Default)]
-struct Digest(u64);
-
-impl Hasher for Digest {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, octets: &[u8]) {
-        octets.iter().for_each(|octet| self.0 = self.0.rotate_left(8) ^ u64::from(*octet));
-    }
-
-    fn write_u128(&mut self, number: u128) {
-        self.0 = number as u64;
     }
 }
 
