@@ -71,18 +71,5 @@ pub fn seconds(time: SystemTime) -> u64 {
 
 /// How many resources of each kind there are.
 pub fn resources(manifest: &Manifest) -> BTreeMap<&'static str, usize> {
-    let counts = [
-        ("vpcs", manifest.vpcs.len()),
-        ("vpc_peering_connections", manifest.vpc_peering_connections.len()),
-        ("transit_gateways", manifest.transit_gateways.len()),
-        ("on_premises_networks", manifest.on_premises_networks.len()),
-        ("vpc_endpoint_services", manifest.vpc_endpoint_services.len()),
-        ("vpc_endpoints", manifest.vpc_endpoints.len()),
-        ("zonal_shifts", manifest.zonal_shifts.len()),
-        ("private_hosted_zones", manifest.private_hosted_zones.len()),
-        ("resolver_endpoints", manifest.resolver_endpoints.len()),
-        ("resolver_rules", manifest.resolver_rules.len()),
-        ("forwarders", manifest.forwarders.len()),
-    ];
-    counts.into_iter().filter(|(_, count)| *count > 0).collect()
+    manifest.counts().filter(|(_, count)| *count > 0).collect()
 }

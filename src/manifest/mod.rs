@@ -4,12 +4,14 @@ pub mod check;
 pub mod connectivity;
 pub mod decode;
 pub mod document;
+mod kinds;
 pub mod load;
 pub mod master;
 pub mod problem;
 pub mod types;
 mod words;
 
+pub use kinds::{Difference, KINDS, Resource, kind_of};
 pub use load::Loader;
 pub use problem::{Place, Problem, Severity};
 pub use types::*;

@@ -12,7 +12,6 @@ use super::{
 };
 use file::Stamp;
 use parts::{Parts, merge, read_parts};
-use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -384,16 +383,6 @@ fn read_zone(id: &str, resource: &Arc<PrivateHostedZone>, path: &Path) -> (Maste
     let (resource, path) = (resource.clone(), path.to_path_buf());
     let digest = digest.finalize().into();
     (master_file, Zone { resource, path, inputs, digest, problems, starved, accepted: false })
-}
-
-/// SHA-256 over kind, identifier and content of a resource.
-fn digest_of(kind: &str, id: &str, resource: &impl Serialize) -> [u8; 32] {
-    let mut digest = Sha256::new();
-    for part in [kind.as_bytes(), id.as_bytes(), &serde_json::to_vec(resource).unwrap_or_default()] {
-        digest.update((part.len() as u64).to_be_bytes());
-        digest.update(part);
-    }
-    digest.finalize().into()
 }
 
 /// Does the work of all jobs on two threads; the results are in the order of the jobs.

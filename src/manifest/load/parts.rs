@@ -1,9 +1,9 @@
 //! What one file holds: its resources, each with its digest and its line; and how many files make one manifest.
 
-use super::digest_of;
 use crate::manifest::{
     decode::{decode, suggestion},
     document::{Node, Span, Value},
+    kinds::{digest_of, with_kinds},
     *,
 };
 use schemars::JsonSchema;
@@ -32,9 +32,6 @@ macro_rules! kinds {
         pub(super) struct Parts {
             $($kind: Vec<Held<$type>>,)+
         }
-
-        /// The names of all kinds.
-        const KINDS: &[&str] = &[$(stringify!($kind)),+];
 
         impl Parts {
             fn read_kind(&mut self, kind: &str, node: &Node, last: &Manifest, file: &Arc<Path>, problems: &mut Vec<Problem>) -> bool {
@@ -70,19 +67,7 @@ macro_rules! kinds {
     };
 }
 
-kinds! {
-    vpcs: Vpc,
-    vpc_peering_connections: VpcPeeringConnection,
-    transit_gateways: TransitGateway,
-    on_premises_networks: OnPremisesNetwork,
-    vpc_endpoint_services: VpcEndpointService,
-    vpc_endpoints: VpcEndpoint,
-    zonal_shifts: ZonalShift,
-    private_hosted_zones: PrivateHostedZone,
-    resolver_endpoints: ResolverEndpoint,
-    resolver_rules: ResolverRule,
-    forwarders: Forwarder,
-}
+with_kinds!(kinds);
 
 impl Parts {
     /// The identifiers of its hosted zones.

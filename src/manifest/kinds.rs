@@ -1,0 +1,177 @@
+//! The kinds of resources, and a resource of any of them.
+
+use super::{
+    decode::{Mistake, decode},
+    document::Node,
+    *,
+};
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+/// Hands all kinds with their types to a macro.
+macro_rules! with_kinds {
+    ($macro:ident) => {
+        $macro! {
+            vpcs: Vpc,
+            vpc_peering_connections: VpcPeeringConnection,
+            transit_gateways: TransitGateway,
+            on_premises_networks: OnPremisesNetwork,
+            vpc_endpoint_services: VpcEndpointService,
+            vpc_endpoints: VpcEndpoint,
+            zonal_shifts: ZonalShift,
+            private_hosted_zones: PrivateHostedZone,
+            resolver_endpoints: ResolverEndpoint,
+            resolver_rules: ResolverRule,
+            forwarders: Forwarder,
+        }
+    };
+}
+pub(super) use with_kinds;
+
+/// What became of a resource of any kind.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Difference {
+    /// Its kind.
+    pub kind: &'static str,
+    /// Its identifier.
+    pub id: Id,
+    /// What it was; none if it was not there.
+    pub old: Option<Resource>,
+    /// What it is; none if it is gone.
+    pub new: Option<Resource>,
+}
+
+macro_rules! resources {
+    ($($kind:ident: $type:ident,)+) => {
+        /// The names of all kinds, in the order of the manifest.
+        pub const KINDS: &[&str] = &[$(stringify!($kind)),+];
+
+        /// A resource of any kind.
+        #[derive(Clone, Debug, PartialEq)]
+        pub enum Resource {
+            $(
+                #[doc = concat!("One of `", stringify!($kind), "`.")]
+                $type(Arc<$type>),
+            )+
+        }
+
+        impl Resource {
+            /// Reads a resource of that kind; or tells all that is wrong with it. None if there is no such kind.
+            pub fn read(kind: &str, node: &Node) -> Option<Result<Resource, Vec<Mistake>>> {
+                match kind {
+                    $(stringify!($kind) => Some(decode(node).map(|value| Resource::$type(Arc::new(value)))),)+
+                    _ => None,
+                }
+            }
+
+            /// The name of its kind.
+            pub fn kind(&self) -> &'static str {
+                match self {
+                    $(Resource::$type(_) => stringify!($kind),)+
+                }
+            }
+
+            /// The resource as JSON, with all its defaults.
+            pub fn to_json(&self) -> Vec<u8> {
+                match self {
+                    $(Resource::$type(value) => serde_json::to_vec(value).unwrap_or_default(),)+
+                }
+            }
+
+            /// Whether both are the very same, and not only equal.
+            pub fn is_same(&self, other: &Resource) -> bool {
+                match (self, other) {
+                    $((Resource::$type(one), Resource::$type(other)) => Arc::ptr_eq(one, other),)+
+                    _ => false,
+                }
+            }
+
+            /// SHA-256 over kind, identifier and content.
+            pub fn digest(&self, id: &str) -> [u8; 32] {
+                match self {
+                    $(Resource::$type(value) => digest_of(stringify!($kind), id, value),)+
+                }
+            }
+        }
+
+        impl Manifest {
+            /// A resource.
+            pub fn resource(&self, kind: &str, id: &str) -> Option<Resource> {
+                match kind {
+                    $(stringify!($kind) => self.$kind.get(id).cloned().map(Resource::$type),)+
+                    _ => None,
+                }
+            }
+
+            /// Puts a resource in, or in the place of the one that there was, which is returned.
+            pub fn put(&mut self, id: &str, resource: Resource) -> Option<Resource> {
+                match resource {
+                    $(Resource::$type(value) => self.$kind.insert(id.into(), value).map(Resource::$type),)+
+                }
+            }
+
+            /// Takes a resource out.
+            pub fn remove(&mut self, kind: &str, id: &str) -> Option<Resource> {
+                match kind {
+                    $(stringify!($kind) => self.$kind.remove(id).map(Resource::$type),)+
+                    _ => None,
+                }
+            }
+
+            /// How many resources of each kind there are, in the order of the kinds.
+            pub fn counts(&self) -> impl Iterator<Item = (&'static str, usize)> {
+                [$((stringify!($kind), self.$kind.len()),)+].into_iter()
+            }
+
+            /// Calls `f` with the identifier and the resource, for each of a kind, in the order of identifiers, from behind
+            /// `after` on, until it returns false.
+            pub fn each_of(&self, kind: &str, after: Option<&str>, mut f: impl FnMut(&str, Resource) -> bool) {
+                use std::ops::Bound::{Excluded, Unbounded};
+                let from = after.map_or(Unbounded, Excluded);
+                match kind {
+                    $(stringify!($kind) => {
+                        let mut all = self.$kind.range::<str, _>((from, Unbounded));
+                        all.all(|(id, value)| f(id, Resource::$type(value.clone())));
+                    })+
+                    _ => {}
+                }
+            }
+
+            /// The resources that are not the very same in `old`, kind by kind.
+            pub fn differences(&self, old: &Manifest) -> Vec<Difference> {
+                let mut differences = Vec::new();
+                $(for change in changes(&old.$kind, &self.$kind) {
+                    differences.push(Difference {
+                        kind: stringify!($kind),
+                        id: change.id.clone(),
+                        old: change.old.cloned().map(Resource::$type),
+                        new: change.new.cloned().map(Resource::$type),
+                    });
+                })+
+                differences
+            }
+        }
+    };
+}
+
+with_kinds!(resources);
+
+/// The kind's name, if there is such a kind.
+pub fn kind_of(name: &str) -> Option<&'static str> {
+    KINDS.iter().find(|kind| **kind == name).copied()
+}
+
+/// SHA-256 over kind, identifier and content of a resource.
+pub(super) fn digest_of(kind: &str, id: &str, resource: &impl Serialize) -> [u8; 32] {
+    digest_of_octets(kind, id, &serde_json::to_vec(resource).unwrap_or_default())
+}
+
+/// SHA-256 over a kind, an identifier and octets.
+pub(super) fn digest_of_octets(kind: &str, id: &str, octets: &[u8]) -> [u8; 32] {
+    let mut digest = Sha256::new();
+    for part in [kind.as_bytes(), id.as_bytes(), octets] {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part);
+    }
+    digest.finalize().into()
+}
