@@ -12,7 +12,7 @@ use crate::{
     control_plane::{
         directory::{self, Message, Watch},
         internet::Internet,
-        keeper::{self, Keeper, Loading},
+        keeper::{self, Keeper, Loading, OnError},
         status::Status,
     },
     forward::{self, cache::Lifetimes, recursion::Recursion, upstream::Upstreams},
@@ -79,7 +79,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         // Set for the first and only time.
         let _ = core.forwarding.recursion.set(Recursion::new(recursion)?);
     }
-    let mut keeper = Keeper::new(core.clone(), node, status.clone());
+    let mut keeper = Keeper::new(core.clone(), node, status.clone(), OnError::Refuse);
     let mut watch = Watch::new(directory);
     watch.add(internet.files());
     let mut loader = Loader::new(directory.clone());

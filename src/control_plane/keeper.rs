@@ -1,12 +1,27 @@
 //! The keeper: the only writer of what is served.
+//!
+//! A directory is loaded as a whole ([`Keeper::load`]); other sources deliver [changes](Change) ([`Keeper::take`]). Either way
+//! it is checked, compiled, kept on disk and published as one generation, or what was served goes on being served.
 
-use super::status::{self, LastError, Status};
+use super::{
+    change::{Accepted, Change, Position, Ready, Refusal},
+    kept::Kept,
+    status::{self, LastError, SetAside, Status},
+};
 use crate::{
     listen::{Core, now},
-    manifest::{Loaded, Manifest, Problem, check::Checked, connectivity::Connectivity, load::Loader},
+    manifest::{
+        Loaded, Manifest, Problem,
+        check::Checked,
+        collection::{Aside, Collection, Instead, Key, Served},
+        connectivity::Connectivity,
+        load::Loader,
+    },
     snapshot::{self, Node, Snapshot, routes::Route},
 };
+use serde::Deserialize;
 use std::{
+    collections::BTreeMap,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -26,15 +41,40 @@ pub enum Loading {
     Failed(Vec<Problem>),
 }
 
+/// What becomes of a change with an error in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// It is refused as a whole.
+    Refuse,
+    /// The resources that have errors, and those that refer to them, are set aside.
+    SetAside,
+}
+
 /// Takes what sources deliver, compiles it and publishes it. Bad input never empties what is served.
 pub struct Keeper {
     core: Arc<Core>,
     node: Arc<Node>,
     status: Arc<Status>,
     generation: watch::Sender<u64>,
-    manifest: Arc<Manifest>,
-    /// The checks of that manifest.
+    on_error: OnError,
+    /// What was delivered, what of it is set aside, and how far the source has come.
+    kept: Kept,
+    served: Served,
+    /// The checks of what is served.
     checked: Checked,
+}
+
+/// What is to be served, of what was delivered.
+struct Decided {
+    kept: Kept,
+    served: Served,
+    snapshot: Snapshot,
+    checked: Checked,
+    /// Warnings.
+    warnings: Vec<Problem>,
+    /// Why something is set aside.
+    reasons: BTreeMap<Key, Vec<Problem>>,
 }
 
 /// What is served before anything was loaded: nothing, as generation 0.
@@ -50,9 +90,10 @@ pub fn nothing(node: &Arc<Node>) -> Snapshot {
 
 impl Keeper {
     /// A keeper of what `core` serves.
-    pub fn new(core: Arc<Core>, node: Arc<Node>, status: Arc<Status>) -> Keeper {
+    pub fn new(core: Arc<Core>, node: Arc<Node>, status: Arc<Status>, on_error: OnError) -> Keeper {
         let generation = watch::channel(core.snapshot.load().generation).0;
-        Keeper { core, node, status, generation, manifest: Arc::default(), checked: Checked::default() }
+        let (kept, served, checked) = Default::default();
+        Keeper { core, node, status, generation, on_error, kept, served, checked }
     }
 
     /// Follows the generations that are served.
@@ -61,8 +102,18 @@ impl Keeper {
     }
 
     /// The manifest that is served.
-    pub fn manifest(&self) -> &Manifest {
-        &self.manifest
+    pub fn manifest(&self) -> &Arc<Manifest> {
+        &self.served.manifest
+    }
+
+    /// What was delivered.
+    pub fn collection(&self) -> &Collection {
+        &self.kept.collection
+    }
+
+    /// How far the source has come.
+    pub fn position(&self) -> &Position {
+        &self.kept.position
     }
 
     /// Loads, compiles and publishes. It takes its time and is not for threads that answer.
@@ -80,10 +131,7 @@ impl Keeper {
             tracing::info!(generation = previous.generation, "loaded: nothing has changed");
             return Loading::Unchanged;
         }
-        let compiling = Instant::now();
-        let compiled = self.check_and_compile(&loaded, &previous);
-        self.core.metrics.compile_seconds.set(compiling.elapsed().as_secs_f64());
-        let (snapshot, checked, more) = match compiled {
+        let (snapshot, checked, more) = match self.check_and_compile(&loaded, &previous) {
             Ok(compiled) => compiled,
             Err(mut more) => {
                 loader.locate(&mut more);
@@ -95,12 +143,151 @@ impl Keeper {
         problems.extend(more);
         loader.locate(&mut problems[first..]);
         let generation = snapshot.generation;
-        self.publish(snapshot, loaded.manifest, &problems);
+        self.served = Served::of(loaded.manifest);
         self.checked = checked;
+        self.publish(snapshot, &problems);
         loader.accept();
         tracing::info!(generation, digest = %hex(&loaded.digest), elapsed = ?started.elapsed(), "loaded");
         retire(previous);
         Loading::Changed
+    }
+
+    /// Makes changes, in their order: all at once, or, if that fails, each by itself.
+    pub fn take(&mut self, changes: Vec<Change>) {
+        let (trials, changes): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.dry_run);
+        match changes.len() {
+            0 => {}
+            1 => self.make(changes),
+            _ => match self.decide_all(&changes) {
+                Ok(decided) => self.settle(decided, changes),
+                Err(_) => changes.into_iter().for_each(|change| self.make(vec![change])),
+            },
+        }
+        for trial in trials {
+            let accepted = self.decide_all(std::slice::from_ref(&trial)).map(|decided| self.accepted(&decided));
+            answer(trial, accepted);
+        }
+    }
+
+    /// Makes changes as one.
+    fn make(&mut self, changes: Vec<Change>) {
+        match self.decide_all(&changes) {
+            Ok(decided) => self.settle(decided, changes),
+            Err(refusal) => {
+                if let Refusal::Problems(problems) = &refusal {
+                    self.failed(problems.clone());
+                }
+                changes.into_iter().for_each(|change| answer(change, Err(refusal.clone())));
+            }
+        }
+    }
+
+    /// What is to be served after these changes.
+    fn decide_all(&self, changes: &[Change]) -> Result<Decided, Refusal> {
+        let (mut collection, mut position) = (self.kept.collection.clone(), self.kept.position.clone());
+        for change in changes {
+            let Ready { edits, position: next } = (change.prepare)(&collection, &position)?;
+            collection.apply(&edits);
+            position = next;
+        }
+        self.decide(collection, position).map_err(Refusal::Problems)
+    }
+
+    /// What is to be served of a collection: all of it, or without what is set aside.
+    fn decide(&self, collection: Collection, position: Position) -> Result<Decided, Vec<Problem>> {
+        let previous = self.core.snapshot.load_full();
+        let mut aside = Aside::new();
+        let mut reasons: BTreeMap<Key, Vec<Problem>> = BTreeMap::new();
+        loop {
+            let candidate = collection.candidate(&aside, &self.served);
+            let mut problems = candidate.problems;
+            match self.check_and_compile(&candidate.loaded, &previous) {
+                Ok((snapshot, checked, more)) if !problems.iter().any(Problem::is_error) => {
+                    problems.extend(more);
+                    let kept = Kept { collection, aside, position, generation: snapshot.generation };
+                    return Ok(Decided {
+                        kept,
+                        served: candidate.served,
+                        snapshot,
+                        checked,
+                        warnings: problems,
+                        reasons,
+                    });
+                }
+                Ok((.., more)) | Err(more) => problems.extend(more),
+            }
+            let mut has_more = false;
+            for problem in problems.iter().filter(|problem| problem.is_error()) {
+                let key = problem.resource.as_ref().and_then(|(kind, id)| Key::new(kind, id));
+                if let Some(key) = key.filter(|_| self.on_error == OnError::SetAside) {
+                    has_more |= self.set_aside(&collection, &mut aside, &key);
+                    let told = reasons.entry(key).or_default();
+                    if !told.contains(problem) {
+                        told.push(problem.clone());
+                    }
+                }
+            }
+            if !has_more {
+                return Err(problems);
+            }
+        }
+    }
+
+    /// Sets something aside; false if it is already. What was served of it before is tried first.
+    fn set_aside(&self, collection: &Collection, aside: &mut Aside, key: &Key) -> bool {
+        let next = match aside.get(key) {
+            Some(Instead::Nothing) => return false,
+            Some(Instead::Older(..)) => Instead::Nothing,
+            None => {
+                let older = self.served.older(key).or_else(|| self.kept.aside.get(key).cloned());
+                let is_other = |older: &Instead| match older {
+                    Instead::Older(resource, texts) => {
+                        !texts.is_empty()
+                            || collection.manifest().resource(key.kind, &key.id).as_ref() != Some(resource)
+                    }
+                    Instead::Nothing => false,
+                };
+                older.filter(is_other).unwrap_or(Instead::Nothing)
+            }
+        };
+        aside.insert(key.clone(), next);
+        true
+    }
+
+    /// What a change would come to, or has come to.
+    fn accepted(&self, decided: &Decided) -> Accepted {
+        Accepted {
+            generation: decided.kept.generation,
+            position: decided.kept.position.clone(),
+            differences: decided.served.manifest.differences(&self.served.manifest),
+            problems: decided.warnings.iter().chain(decided.reasons.values().flatten()).cloned().collect(),
+        }
+    }
+
+    /// Keeps what was decided, publishes it, and tells who wants to know.
+    fn settle(&mut self, decided: Decided, changes: Vec<Change>) {
+        let started = Instant::now();
+        let previous = self.core.snapshot.load_full();
+        let mut accepted = self.accepted(&decided);
+        let Decided { mut kept, served, snapshot, checked, warnings, reasons } = decided;
+        let is_unchanged = previous.generation > 0 && previous.digest == snapshot.digest;
+        if is_unchanged {
+            kept.generation = previous.generation;
+            accepted.generation = previous.generation;
+        }
+        (self.kept, self.served, self.checked) = (kept, served, checked);
+        self.status.state().set_aside =
+            reasons.iter().map(|(key, why)| SetAside::new(key, self.kept.aside.get(key), why)).collect();
+        if is_unchanged {
+            self.count("unchanged", &warnings);
+        } else {
+            let (generation, digest) = (snapshot.generation, hex(&snapshot.digest));
+            self.publish(snapshot, &warnings);
+            let Position { revision, .. } = self.kept.position;
+            tracing::info!(generation, digest, revision, elapsed = ?started.elapsed(), "changed");
+        }
+        changes.into_iter().for_each(|change| answer(change, Ok(accepted.clone())));
+        retire(previous);
     }
 
     /// Checks a manifest and compiles it. With the snapshot come warnings; instead of it, all errors and warnings.
@@ -109,12 +296,15 @@ impl Keeper {
         loaded: &Loaded,
         previous: &Snapshot,
     ) -> Result<(Snapshot, Checked, Vec<Problem>), Vec<Problem>> {
+        let compiling = Instant::now();
         let manifest = &loaded.manifest;
         let checked = match previous.connectivity_of(manifest) {
-            Some(connectivity) => self.checked.follow(&self.manifest, manifest, connectivity, now()),
+            Some(connectivity) => self.checked.follow(&self.served.manifest, manifest, connectivity, now()),
             None => Checked::new(manifest, &Connectivity::new(manifest), now()),
         };
-        let (snapshot, problems) = snapshot::compile_checked(loaded, &self.node, Some(previous), checked.problems())?;
+        let compiled = snapshot::compile_checked(loaded, &self.node, Some(previous), checked.problems());
+        self.core.metrics.compile_seconds.set(compiling.elapsed().as_secs_f64());
+        let (snapshot, problems) = compiled?;
         Ok((snapshot, checked, problems))
     }
 
@@ -143,13 +333,8 @@ impl Keeper {
         self.generation.send_replace(generation);
     }
 
-    fn publish(&mut self, snapshot: Snapshot, manifest: Arc<Manifest>, problems: &[Problem]) {
-        {
-            let mut state = self.status.state();
-            state.last_error = None;
-            state.resources = status::resources(&manifest);
-        }
-        self.manifest = manifest;
+    fn publish(&mut self, snapshot: Snapshot, problems: &[Problem]) {
+        self.status.state().resources = status::resources(&self.served.manifest);
         self.swap(snapshot);
         self.count("changed", problems);
         for problem in problems.iter().take(LOGGED) {
@@ -178,7 +363,19 @@ impl Keeper {
         let errors = problems.iter().filter(|problem| problem.is_error()).count();
         metrics.problems.with_label_values(&["error"]).set(errors as i64);
         metrics.problems.with_label_values(&["warning"]).set((problems.len() - errors) as i64);
-        self.status.state().warnings = problems.len() - errors;
+        let mut state = self.status.state();
+        state.warnings = problems.len() - errors;
+        if result != "failed" {
+            state.last_error = None;
+        }
+    }
+}
+
+/// Tells who wants to know it what came of a change.
+fn answer(change: Change, result: Result<Accepted, Refusal>) {
+    if let Some(reply) = change.reply {
+        // Who has gone away will find it out otherwise.
+        let _ = reply.send(result);
     }
 }
 
@@ -211,7 +408,7 @@ mod tests {
         let core = tests::core(&tests::limits());
         core.snapshot.store(Arc::new(nothing(&node)));
         let status = Arc::new(Status::default());
-        let mut keeper = Keeper::new(core.clone(), node, status.clone());
+        let mut keeper = Keeper::new(core.clone(), node, status.clone(), OnError::Refuse);
         let generations = keeper.generations();
         let mut loader = Loader::new(&directory);
         let good = "vpcs: {vpc-a: {region: r, cidr_blocks: [10.0.0.0/16]}}";

@@ -1,6 +1,9 @@
 //! What the control plane last did, for the admin API.
 
-use crate::manifest::{Manifest, Problem};
+use crate::manifest::{
+    Manifest, Problem,
+    collection::{Instead, Key},
+};
 use serde::Serialize;
 use std::{
     collections::BTreeMap,
@@ -38,6 +41,31 @@ impl LastError {
     }
 }
 
+/// A resource that is not served as it was delivered.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct SetAside {
+    /// Its kind.
+    pub kind: &'static str,
+    /// Its identifier.
+    pub id: String,
+    /// What is served instead: `older`, what was served of it before, or `nothing`.
+    pub served: &'static str,
+    /// Why.
+    pub problems: Vec<String>,
+}
+
+impl SetAside {
+    /// Something for which `instead` is served, for these reasons.
+    pub fn new(key: &Key, instead: Option<&Instead>, why: &[Problem]) -> SetAside {
+        let served = match instead {
+            Some(Instead::Older(..)) => "older",
+            _ => "nothing",
+        };
+        let problems = why.iter().take(SHOWN).map(Problem::to_string).collect();
+        SetAside { kind: key.kind, id: key.id.clone(), served, problems }
+    }
+}
+
 /// The state of the control plane and of the listeners.
 #[derive(Debug, Default)]
 pub struct Status(Mutex<State>);
@@ -49,6 +77,8 @@ pub struct State {
     pub since: u64,
     /// Why the last load failed; none when it did not.
     pub last_error: Option<LastError>,
+    /// What is not served as it was delivered.
+    pub set_aside: Vec<SetAside>,
     /// How many warnings the last load had.
     pub warnings: usize,
     /// How many resources of each kind are served; kinds without any are left out.

@@ -1,8 +1,10 @@
 //! What is wanted: the manifest's types, how they are read, and what is wrong with them.
 
 pub mod check;
+pub mod collection;
 pub mod connectivity;
 pub mod decode;
+pub mod digest;
 pub mod document;
 mod kinds;
 pub mod load;

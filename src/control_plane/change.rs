@@ -1,0 +1,114 @@
+//! What sources ask of the keeper, and what it says to that.
+
+use crate::manifest::{
+    Difference, Problem,
+    collection::{Collection, Edit},
+};
+use serde::{Deserialize, Serialize};
+use std::{fmt, io};
+use tokio::sync::oneshot;
+
+/// How far a source has come: kept with what it has delivered.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Position {
+    /// The source's revision: that of etcd's store, or how often something was pushed. Comparable between nodes.
+    pub revision: u64,
+    /// The generation of the last push of a whole manifest.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub whole: u64,
+    /// Which store the revision is one of: etcd's cluster ID.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub store: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
+}
+
+/// A change, made ready for the collection that it is to be made in.
+#[derive(Clone, Debug)]
+pub struct Ready {
+    /// What becomes of resources.
+    pub edits: Vec<Edit>,
+    /// How far the source has come with it.
+    pub position: Position,
+}
+
+/// Makes a change ready when its turn has come; or says why it cannot be made.
+pub type Prepare = Box<dyn Fn(&Collection, &Position) -> Result<Ready, Refusal> + Send>;
+
+/// A change that a source wants: all of it, or nothing.
+pub struct Change {
+    /// What is to be done.
+    pub prepare: Prepare,
+    /// It is only tried, and what would come of it is told.
+    pub dry_run: bool,
+    /// Who wants to know what came of it. Then it is kept on disk before it is served.
+    pub reply: Option<oneshot::Sender<Result<Accepted, Refusal>>>,
+}
+
+impl Change {
+    /// A change that is what it is whatever it meets, and whose source asks for no answer.
+    pub fn plain(edits: Vec<Edit>, position: Position) -> Change {
+        let prepare =
+            move |_: &Collection, _: &Position| Ok(Ready { edits: edits.clone(), position: position.clone() });
+        Change { prepare: Box::new(prepare), dry_run: false, reply: None }
+    }
+}
+
+/// A change that was made.
+#[derive(Clone, Debug, Default)]
+pub struct Accepted {
+    /// The generation that it is served in; of a dry run, the present one.
+    pub generation: u64,
+    /// How far the source has come.
+    pub position: Position,
+    /// What has changed in what is served.
+    pub differences: Vec<Difference>,
+    /// Warnings, and why resources are set aside.
+    pub problems: Vec<Problem>,
+}
+
+/// Why a change was not made.
+#[derive(Clone, Debug)]
+pub enum Refusal {
+    /// There are errors in it.
+    Problems(Vec<Problem>),
+    /// It is not what its sender thought it would change: `If-Match`.
+    Precondition(String),
+    /// It is older than what there is, or other than what has the same generation.
+    Conflict(String),
+    /// There is nothing by that name.
+    NotFound(String),
+    /// It cannot be read.
+    Malformed(String),
+    /// It could not be kept on disk.
+    NotKept(String),
+}
+
+impl Refusal {
+    /// What could not be kept.
+    pub fn not_kept(error: &io::Error) -> Refusal {
+        Refusal::NotKept(format!("the change cannot be kept in the state directory, and is not served: {error}"))
+    }
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Refusal::Problems(problems) => {
+                let errors = problems.iter().filter(|problem| problem.is_error());
+                match (errors.clone().next(), errors.count()) {
+                    (Some(first), 1) => write!(f, "{first}"),
+                    (Some(first), count) => write!(f, "{first} (the first of {count} errors)"),
+                    (None, _) => f.write_str("it has errors"),
+                }
+            }
+            Refusal::Precondition(text)
+            | Refusal::Conflict(text)
+            | Refusal::NotFound(text)
+            | Refusal::Malformed(text)
+            | Refusal::NotKept(text) => f.write_str(text),
+        }
+    }
+}

@@ -1,0 +1,350 @@
+//! Resources as they come one by one, in JSON, from a source that has no files.
+//!
+//! What was delivered and what is served are two things: a resource with an error is set aside, with those that refer to
+//! it, and what was served of it before stays if that still fits. All maps share what did not change, so that a copy to
+//! try a change on costs nothing.
+
+use super::{
+    Id, Loaded, Manifest, PrivateHostedZone, Problem, Resource, ZoneData, changes, digest::Digest, document, kind_of,
+    kinds::digest_of_octets, master,
+};
+use imbl::{OrdMap, ordmap::DiffItem};
+use sha2::{Digest as _, Sha256};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    path::Path,
+    sync::Arc,
+};
+
+/// The kind of what is no resource, but a master file that zones name.
+pub const MASTER_FILES: &str = "master_files";
+
+/// The name of a resource or master file.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Key {
+    /// Its kind, one of [`KINDS`](super::KINDS), or [`MASTER_FILES`].
+    pub kind: &'static str,
+    /// Its identifier.
+    pub id: Id,
+}
+
+impl Key {
+    /// The key of that kind and identifier; none if there is no such kind, or the identifier is empty.
+    pub fn new(kind: &str, id: &str) -> Option<Key> {
+        let kind = if kind == MASTER_FILES { MASTER_FILES } else { kind_of(kind)? };
+        (!id.is_empty()).then(|| Key { kind, id: id.into() })
+    }
+}
+
+/// What becomes of a resource or master file.
+#[derive(Clone, Debug)]
+pub struct Edit {
+    /// Which one.
+    pub key: Key,
+    /// What it is: JSON, or the text of a master file; none if it is gone.
+    pub value: Option<Arc<[u8]>>,
+}
+
+/// All that was delivered.
+#[derive(Clone, Debug, Default)]
+pub struct Collection {
+    manifest: Manifest,
+    /// What cannot be read, with its problems.
+    unreadable: OrdMap<Key, Arc<Unreadable>>,
+    master_files: OrdMap<Id, Arc<[u8]>>,
+}
+
+/// A resource that cannot be read.
+#[derive(Debug, PartialEq)]
+pub struct Unreadable {
+    /// What was delivered.
+    pub text: Arc<[u8]>,
+    /// What is wrong with it.
+    pub problems: Vec<Problem>,
+}
+
+/// What is served in the place of something that was delivered and is set aside.
+#[derive(Clone, Debug)]
+pub enum Instead {
+    /// What was served of it before, with the master files that it named.
+    Older(Resource, Texts),
+    /// Nothing.
+    Nothing,
+}
+
+/// What is set aside, and what is served instead.
+pub type Aside = OrdMap<Key, Instead>;
+
+/// Master files that a zone names, with their text; none where there is none.
+pub type Texts = Vec<(Id, Option<Arc<[u8]>>)>;
+
+/// What is served of a collection.
+#[derive(Clone, Debug, Default)]
+pub struct Served {
+    /// The resources.
+    pub manifest: Arc<Manifest>,
+    /// The zones that have a master file.
+    zones: OrdMap<Id, Arc<ZoneFile>>,
+    digest: Digest,
+}
+
+/// A zone with a master file.
+#[derive(Debug)]
+struct ZoneFile {
+    texts: Texts,
+    digest: [u8; 32],
+}
+
+/// A collection that may be served, if it is without errors.
+pub struct Candidate {
+    /// What would be served.
+    pub served: Served,
+    /// The same for the compiler.
+    pub loaded: Loaded,
+    /// What is wrong with master files; and what is wrong with what cannot be read and is not set aside.
+    pub problems: Vec<Problem>,
+}
+
+impl Collection {
+    /// Takes in what has changed. What is wrong with it is told by [`Collection::candidate`].
+    pub fn apply(&mut self, edits: &[Edit]) {
+        for Edit { key, value } in edits {
+            match (key.kind, value) {
+                (MASTER_FILES, Some(text)) => {
+                    if self.master_files.get(&key.id).is_none_or(|old| old != text) {
+                        self.master_files.insert(key.id.clone(), text.clone());
+                    }
+                }
+                (MASTER_FILES, None) => drop(self.master_files.remove(&key.id)),
+                (_, Some(text)) => self.put(key, text),
+                (_, None) => {
+                    self.manifest.remove(key.kind, &key.id);
+                    self.unreadable.remove(key);
+                }
+            }
+        }
+    }
+
+    fn put(&mut self, key: &Key, text: &Arc<[u8]>) {
+        match read(key, text) {
+            Ok(resource) => {
+                self.unreadable.remove(key);
+                let old = self.manifest.resource(key.kind, &key.id);
+                // Names are equal whatever their case, which must not be lost.
+                if old.is_none_or(|old| old.to_json() != resource.to_json()) {
+                    self.manifest.put(&key.id, resource);
+                }
+            }
+            Err(problems) => {
+                self.manifest.remove(key.kind, &key.id);
+                self.unreadable.insert(key.clone(), Arc::new(Unreadable { text: text.clone(), problems }));
+            }
+        }
+    }
+
+    /// The edits that make this collection of that one.
+    pub fn edits_from(&self, old: &Collection) -> Vec<Edit> {
+        let mut edits = Vec::new();
+        let keys: BTreeSet<Key> = {
+            let resources = self.manifest.differences(&old.manifest);
+            let resources = resources.into_iter().map(|change| Key { kind: change.kind, id: change.id });
+            let unreadable = changed_keys(&old.unreadable, &self.unreadable);
+            let files = changed_keys(&old.master_files, &self.master_files);
+            let files = files.into_iter().map(|id| Key { kind: MASTER_FILES, id });
+            resources.chain(unreadable).chain(files).collect()
+        };
+        for key in keys {
+            let value = self.text(&key);
+            if value != old.text(&key) {
+                edits.push(Edit { key, value });
+            }
+        }
+        edits
+    }
+
+    /// All that there is, as edits that make it of nothing.
+    pub fn edits(&self) -> Vec<Edit> {
+        self.edits_from(&Collection::default())
+    }
+
+    /// What was delivered, as text.
+    pub fn text(&self, key: &Key) -> Option<Arc<[u8]>> {
+        if key.kind == MASTER_FILES {
+            return self.master_files.get(&key.id).cloned();
+        }
+        match self.manifest.resource(key.kind, &key.id) {
+            Some(resource) => Some(resource.to_json().into()),
+            None => self.unreadable.get(key).map(|unreadable| unreadable.text.clone()),
+        }
+    }
+
+    /// The resources that can be read.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// What cannot be read.
+    pub fn unreadable(&self) -> &OrdMap<Key, Arc<Unreadable>> {
+        &self.unreadable
+    }
+
+    /// The names of the master files, and their texts.
+    pub fn master_files(&self) -> &OrdMap<Id, Arc<[u8]>> {
+        &self.master_files
+    }
+
+    /// How many resources and master files there are.
+    pub fn len(&self) -> usize {
+        let resources: usize = self.manifest.counts().map(|(_, count)| count).sum();
+        resources + self.unreadable.len() + self.master_files.len()
+    }
+
+    /// Whether there is nothing.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What would be served of it now, with what is set aside. `old` is what is served, by a snapshot that is handed to the
+    /// compiler as the previous one.
+    pub fn candidate(&self, aside: &Aside, old: &Served) -> Candidate {
+        let mut manifest = self.manifest.clone();
+        for (key, instead) in aside {
+            match instead {
+                Instead::Older(resource, _) => drop(manifest.put(&key.id, resource.clone())),
+                Instead::Nothing => drop(manifest.remove(key.kind, &key.id)),
+            }
+        }
+        let unreadable = self.unreadable.iter().filter(|(key, _)| !aside.contains_key(*key));
+        let mut problems: Vec<Problem> = unreadable.flat_map(|(_, unreadable)| unreadable.problems.clone()).collect();
+        let mut digest = old.digest;
+        for change in manifest.differences(&old.manifest) {
+            change.old.iter().for_each(|resource| digest.remove(&resource.digest(&change.id)));
+            change.new.iter().for_each(|resource| digest.add(&resource.digest(&change.id)));
+        }
+        let mut zones = old.zones.clone();
+        let mut zone_data = BTreeMap::new();
+        for id in self.touched_zones(&manifest, aside, old) {
+            if let Some(zone) = zones.remove(&id) {
+                digest.remove(&zone.digest);
+            }
+            let Some(zone) = manifest.private_hosted_zones.get(&id) else { continue };
+            let Some(file) = &zone.file else { continue };
+            let key = Key { kind: "private_hosted_zones", id };
+            let own = match aside.get(&key) {
+                Some(Instead::Older(_, texts)) => Some(texts),
+                _ => None,
+            };
+            let (zone_file, data, found) = self.read_zone(&key.id, zone, Path::new(file), own);
+            problems.extend(found);
+            digest.add(&zone_file.digest);
+            zones.insert(key.id.clone(), Arc::new(zone_file));
+            zone_data.insert(key.id, data);
+        }
+        let manifest = Arc::new(manifest);
+        let loaded = Loaded { manifest: manifest.clone(), zone_data, digest: digest.octets() };
+        Candidate { served: Served { manifest, zones, digest }, loaded, problems }
+    }
+
+    /// The zones whose resource or master files are not what they are in `old`.
+    fn touched_zones(&self, manifest: &Manifest, aside: &Aside, old: &Served) -> BTreeSet<Id> {
+        let changed = changes(&old.manifest.private_hosted_zones, &manifest.private_hosted_zones);
+        let mut touched: BTreeSet<Id> = changed.into_iter().map(|change| change.id.clone()).collect();
+        for (id, zone) in &old.zones {
+            let own = match aside.get(&Key { kind: "private_hosted_zones", id: id.clone() }) {
+                Some(Instead::Older(_, texts)) => Some(texts),
+                _ => None,
+            };
+            let is_same = |(name, text): &(Id, Option<Arc<[u8]>>)| match (text, self.text_of(name, own)) {
+                (Some(old), Some(new)) => Arc::ptr_eq(old, new),
+                (None, None) => true,
+                _ => false,
+            };
+            if !zone.texts.iter().all(is_same) {
+                touched.insert(id.clone());
+            }
+        }
+        touched
+    }
+
+    fn text_of<'a>(&'a self, name: &str, own: Option<&'a Texts>) -> Option<&'a Arc<[u8]>> {
+        match own {
+            Some(own) => own.iter().find(|(other, _)| other == name).and_then(|(_, text)| text.as_ref()),
+            None => self.master_files.get(name),
+        }
+    }
+
+    fn read_zone(
+        &self,
+        id: &str,
+        zone: &PrivateHostedZone,
+        file: &Path,
+        own: Option<&Texts>,
+    ) -> (ZoneFile, ZoneData, Vec<Problem>) {
+        let mut texts = Texts::new();
+        let mut digest = Sha256::new();
+        let mut opener = |path: &Path| {
+            let name = path.to_string_lossy().into_owned();
+            let text = self.text_of(&name, own).cloned();
+            digest.update(text.as_ref().map_or(u64::MAX, |text| text.len() as u64).to_be_bytes());
+            digest.update(text.as_deref().unwrap_or_default());
+            texts.push((name, text.clone()));
+            let missing = || io::Error::new(io::ErrorKind::NotFound, "there is no such name in `master_files`");
+            Ok(text.ok_or_else(missing)?.to_vec())
+        };
+        let (data, mut problems) = master::read(&mut opener, file, &zone.name, id);
+        for problem in &mut problems {
+            problem.resource.get_or_insert_with(|| ("private_hosted_zones", id.into()));
+        }
+        let digest = digest_of_octets(MASTER_FILES, id, &digest.finalize());
+        (ZoneFile { texts, digest }, ZoneData::Read(data), problems)
+    }
+}
+
+impl Served {
+    /// What is served of a manifest whose zones somebody else reads.
+    pub fn of(manifest: Arc<Manifest>) -> Served {
+        Served { manifest, ..Served::default() }
+    }
+
+    /// What is served of a resource, to be served [instead](Instead) of another version of it.
+    pub fn older(&self, key: &Key) -> Option<Instead> {
+        let resource = self.manifest.resource(key.kind, &key.id)?;
+        let zone = self.zones.get(&key.id).filter(|_| key.kind == "private_hosted_zones");
+        Some(Instead::Older(resource, zone.map_or(Texts::new(), |zone| zone.texts.clone())))
+    }
+}
+
+/// The keys whose values are not the same in two maps.
+fn changed_keys<K: Ord + Clone, V: Clone + PartialEq>(old: &OrdMap<K, V>, new: &OrdMap<K, V>) -> Vec<K> {
+    let key = |item: DiffItem<K, V>| match item {
+        DiffItem::Add(key, _) | DiffItem::Remove(key, _) | DiffItem::Update { new: (key, _), .. } => key.clone(),
+    };
+    old.diff(new).map(key).collect()
+}
+
+/// Reads a resource; or tells all that is wrong with it.
+fn read(key: &Key, text: &[u8]) -> Result<Resource, Vec<Problem>> {
+    let file: Arc<Path> = Path::new(key.kind).join(&key.id).into();
+    let error = |field: String, message: String| Problem::error(key.kind, &key.id, field, message);
+    let (node, faults) = document::read(text, true);
+    if !faults.is_empty() {
+        let problem = |fault: document::Fault| Problem {
+            help: fault.help,
+            ..error(String::new(), fault.message).at(fault.span.place(&file))
+        };
+        return Err(faults.into_iter().map(problem).collect());
+    }
+    let Some(node) = node else { return Err(vec![error(String::new(), "there is nothing in it".into())]) };
+    match Resource::read(key.kind, &node) {
+        Some(Ok(resource)) => Ok(resource),
+        Some(Err(mistakes)) => Err(mistakes
+            .into_iter()
+            .map(|mistake| Problem {
+                help: mistake.help,
+                ..error(mistake.field, mistake.message).at(mistake.span.unwrap_or(node.span).place(&file))
+            })
+            .collect()),
+        None => Err(vec![error(String::new(), format!("there is no kind `{}`", key.kind))]),
+    }
+}
