@@ -10,7 +10,8 @@ use crate::{
     admin::{self, Admin},
     config::{Config, InternetResolver},
     control_plane::{
-        directory::{self, Message, Watch},
+        self, Message,
+        directory::Watch,
         internet::Internet,
         keeper::{self, Keeper, Loading, OnError},
         status::Status,
@@ -80,7 +81,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         let _ = core.forwarding.recursion.set(Recursion::new(recursion)?);
     }
     let mut keeper = Keeper::new(core.clone(), node, status.clone(), OnError::Refuse);
-    let mut watch = Watch::new(directory);
+    let mut watch = Watch::new(Some(directory));
     watch.add(internet.files());
     let mut loader = Loader::new(directory.clone());
     if let Loading::Failed(problems) = keeper.load(&mut loader) {
@@ -99,7 +100,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     server.greet(keeper.manifest(), admin_address);
     std::thread::Builder::new()
         .name("control-plane".into())
-        .spawn(move || directory::run(watch, loader, internet, keeper))
+        .spawn(move || control_plane::run(watch, Some(loader), internet, keeper))
         .context("the control plane's thread cannot be started")?;
     let result = runtime.block_on(server.run());
     // What is left are clients that do not let go, and maybe a load that nobody waits for any more.

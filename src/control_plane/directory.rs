@@ -4,8 +4,7 @@
 //! directories of all files that were read and of all links on the way to them, so that the `..data` link of Kubernetes
 //! and a directory that is itself a link are followed.
 
-use super::{internet::Internet, keeper::Keeper};
-use crate::manifest::load::Loader;
+use super::{Message, change::Change};
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode, ModifyKind},
@@ -32,43 +31,26 @@ const CLOCK_STEP: Duration = Duration::from_millis(5);
 /// More links on the way to a file than this are a loop.
 const MOST_LINKS: usize = 40;
 
-/// What wakes the watch.
-pub enum Message {
-    /// Something happened in a watched directory.
-    Event(notify::Result<Event>),
-    /// Load, whatever has changed.
-    Reload,
-    /// The end.
-    Stop,
-}
-
 /// What is to be done.
-#[derive(Debug, PartialEq, Eq)]
 pub enum Wake {
     /// Something may have changed: load.
     Load,
+    /// These are to be made, in their order.
+    Changes(Vec<Change>),
     /// The server ends.
     Stop,
 }
 
-/// Loads whenever something changes, until it is told to stop.
-pub fn run(mut watch: Watch, mut loader: Loader, mut internet: Internet, mut keeper: Keeper) {
-    while watch.wait() == Wake::Load {
-        let started = SystemTime::now();
-        keeper.follow(internet.read());
-        keeper.load(&mut loader);
-        watch.follow(&loader.inputs(), started);
-        watch.retry = loader.is_starved();
-    }
-}
-
-/// A watch on a directory and on all that was read from it.
+/// A watch on a directory and on all that was read from it; or, without one, on other files alone. Whatever else is to be done
+/// comes by it too.
 pub struct Watch {
-    directory: PathBuf,
+    directory: Option<PathBuf>,
     /// Files elsewhere that matter too.
     files: Vec<PathBuf>,
     events: Receiver<Message>,
     sender: Sender<Message>,
+    /// What has come while something else was waited for.
+    changes: Vec<Change>,
     /// None when the system has no more watches to give: then stamps are compared.
     watcher: Option<RecommendedWatcher>,
     /// The files and links whose change matters.
@@ -83,12 +65,12 @@ pub struct Watch {
     /// Something may have changed between the load and the watch.
     again: bool,
     /// The load is to be tried again, even though nothing changes.
-    retry: bool,
+    pub(super) retry: bool,
 }
 
 impl Watch {
-    /// Watches `directory`. What is read from it is told by [`Watch::follow`].
-    pub fn new(directory: &Path) -> Watch {
+    /// Watches `directory`, if there is one. What is read from it is told by [`Watch::follow`].
+    pub fn new(directory: Option<&Path>) -> Watch {
         let (sender, events) = mpsc::channel();
         let handler = sender.clone();
         let watcher = notify::recommended_watcher(move |event| {
@@ -96,10 +78,11 @@ impl Watch {
             let _ = handler.send(Message::Event(event));
         });
         let mut watch = Watch {
-            directory: std::path::absolute(directory).unwrap_or_else(|_| directory.into()),
+            directory: directory.map(|directory| std::path::absolute(directory).unwrap_or_else(|_| directory.into())),
             files: Vec::new(),
             events,
             sender,
+            changes: Vec::new(),
             watcher: None,
             relevant: HashSet::new(),
             watched: BTreeMap::new(),
@@ -132,9 +115,11 @@ impl Watch {
     /// Watches what the load that began at `started` has read, and no longer what the one before it had.
     pub fn follow(&mut self, inputs: &[PathBuf], started: SystemTime) {
         self.relevant.clear();
-        let trail = self::trail(&self.directory);
-        self.real_directory = trail.last().cloned().unwrap_or_else(|| self.directory.clone());
-        self.relevant.extend(trail);
+        if let Some(directory) = &self.directory {
+            let trail = self::trail(directory);
+            self.real_directory = trail.last().cloned().unwrap_or_else(|| directory.clone());
+            self.relevant.extend(trail);
+        }
         // Thousands of files are in few directories.
         let mut parents: HashMap<&Path, PathBuf> = HashMap::new();
         for input in inputs.iter().chain(&self.files) {
@@ -149,7 +134,9 @@ impl Watch {
         }
         let mut wanted: BTreeSet<PathBuf> =
             self.relevant.iter().filter_map(|path| path.parent()).map(Path::to_path_buf).collect();
-        wanted.insert(self.real_directory.clone());
+        if self.directory.is_some() {
+            wanted.insert(self.real_directory.clone());
+        }
         let gone: Vec<PathBuf> = self.watched.keys().filter(|path| !wanted.contains(*path)).cloned().collect();
         for path in gone {
             self.unwatch(&path);
@@ -214,9 +201,8 @@ impl Watch {
 
     fn poll_instead(&mut self, error: &notify::Error) {
         tracing::warn!(
-            "{} cannot be watched ({error}), so that it is looked at every second: raise fs.inotify.max_user_watches or \
-             fs.inotify.max_user_instances",
-            self.directory.display()
+            "files cannot be watched ({error}), so that they are looked at every second: raise \
+             fs.inotify.max_user_watches or fs.inotify.max_user_instances"
         );
         self.watcher = None;
         self.watched.values_mut().for_each(|identity| *identity = None);
@@ -230,9 +216,13 @@ impl Watch {
         // What happens to other files all the time must not put the look at the directories off.
         let mut tick = Instant::now() + TICK;
         loop {
+            if !self.changes.is_empty() {
+                return self.gather_changes();
+            }
             match self.events.recv_timeout(tick.saturating_duration_since(Instant::now())) {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Wake::Stop,
                 Ok(Message::Reload) => return Wake::Load,
+                Ok(Message::Change(change)) => self.changes.push(change),
                 Ok(Message::Event(event)) if self.effect(&event) == Effect::Complete => return self.gather(),
                 Ok(Message::Event(_)) | Err(RecvTimeoutError::Timeout) => {}
             }
@@ -245,8 +235,23 @@ impl Watch {
         }
     }
 
+    /// The changes that have come by now: more than one only if they came while something else was done.
+    fn gather_changes(&mut self) -> Wake {
+        let mut changes = std::mem::take(&mut self.changes);
+        loop {
+            match self.events.try_recv() {
+                Ok(Message::Change(change)) => changes.push(change),
+                Ok(Message::Stop) => return Wake::Stop,
+                // It has its turn next.
+                Ok(Message::Reload) => self.again = true,
+                Ok(Message::Event(event)) => self.again |= self.effect(&event) == Effect::Complete,
+                Err(_) => return Wake::Changes(changes),
+            }
+        }
+    }
+
     /// Waits until nothing more happens.
-    fn gather(&self) -> Wake {
+    fn gather(&mut self) -> Wake {
         let end = Instant::now() + PATIENCE;
         let mut quiet = Instant::now() + QUIET;
         loop {
@@ -254,6 +259,7 @@ impl Watch {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Wake::Stop,
                 Err(RecvTimeoutError::Timeout) => return Wake::Load,
                 Ok(Message::Reload) => {}
+                Ok(Message::Change(change)) => self.changes.push(change),
                 Ok(Message::Event(event)) => {
                     if self.effect(&event) != Effect::Nothing {
                         quiet = Instant::now() + QUIET;
@@ -445,7 +451,7 @@ mod tests {
         change();
         let mut loads = 0;
         while settle(watch) || watch.again {
-            assert_eq!(watch.wait(), Wake::Load);
+            assert!(matches!(watch.wait(), Wake::Load));
             loads += 1;
             let started = SystemTime::now();
             watch.follow(&inputs(), started);
@@ -462,7 +468,7 @@ mod tests {
             scratch.write(name);
         }
         let inputs = || ["zones/a.yaml", "zones/b.yaml", "zones/corp.zone"].map(|name| scratch.path(name)).to_vec();
-        let mut watch = Watch::new(&directory);
+        let mut watch = Watch::new(Some(&directory));
         std::thread::sleep(CLOCK_STEP * 2);
         let cases: [(&str, usize, &dyn Fn()); 13] = [
             ("nothing", 0, &|| {}),
@@ -516,7 +522,7 @@ mod tests {
         symlink("..data/a.yaml", mount.join("a.yaml")).unwrap();
         symlink("mount", scratch.path("zones")).unwrap();
         let inputs = || vec![scratch.path("zones/a.yaml")];
-        let mut watch = Watch::new(&scratch.path("zones"));
+        let mut watch = Watch::new(Some(&scratch.path("zones")));
         std::thread::sleep(CLOCK_STEP * 2);
         let swap = || {
             symlink("..v2", mount.join("..data_tmp")).unwrap();
@@ -544,13 +550,13 @@ mod tests {
             fs::create_dir(scratch.path(directory)).unwrap();
         }
         symlink("run/resolv.conf", scratch.path("resolv.conf")).unwrap();
-        let mut watch = Watch::new(&scratch.path("zones"));
+        let mut watch = Watch::new(Some(&scratch.path("zones")));
         watch.add(vec![scratch.path("resolv.conf")]);
         let mut wakes = |change: &str, act: &dyn Fn()| {
             watch.follow(&[], SystemTime::now());
             std::thread::sleep(CLOCK_STEP * 2);
             act();
-            assert_eq!(watch.wait(), Wake::Load, "{change}");
+            assert!(matches!(watch.wait(), Wake::Load), "{change}");
         };
         wakes("it comes", &|| scratch.write("run/resolv.conf"));
         wakes("it is written", &|| scratch.write("run/resolv.conf"));
@@ -573,13 +579,13 @@ mod tests {
         let inputs = || vec![directory.join("a.yaml")];
         fs::create_dir_all(&directory).unwrap();
         scratch.write("deep/zones/a.yaml");
-        let mut watch = Watch::new(&directory);
+        let mut watch = Watch::new(Some(&directory));
         fs::remove_dir_all(scratch.path("deep")).unwrap();
-        assert_eq!(watch.wait(), Wake::Load);
+        assert!(matches!(watch.wait(), Wake::Load));
         watch.follow(&inputs(), SystemTime::now());
         fs::create_dir_all(&directory).unwrap();
         scratch.write("deep/zones/a.yaml");
-        assert_eq!(watch.wait(), Wake::Load);
+        assert!(matches!(watch.wait(), Wake::Load));
         watch.follow(&inputs(), SystemTime::now());
         assert!(loads(&mut watch, &inputs, || scratch.write("deep/zones/a.yaml")) >= 1);
     }
@@ -588,13 +594,13 @@ mod tests {
     fn without_watches_stamps_are_compared() {
         let scratch = Scratch::new();
         scratch.write("a.yaml");
-        let mut watch = Watch::new(&scratch.0);
+        let mut watch = Watch::new(Some(&scratch.0));
         watch.poll_instead(&notify::Error::generic("no watches"));
         for change in ["a.yaml", "new.yaml"] {
             watch.follow(&[scratch.path("a.yaml")], SystemTime::now());
             std::thread::sleep(CLOCK_STEP * 2);
             scratch.write(change);
-            assert_eq!(watch.wait(), Wake::Load, "{change}");
+            assert!(matches!(watch.wait(), Wake::Load), "{change}");
         }
     }
 
@@ -603,7 +609,7 @@ mod tests {
         let scratch = Scratch::new();
         fs::create_dir(scratch.path("closed")).unwrap();
         fs::create_dir(scratch.path("open")).unwrap();
-        let mut watch = Watch::new(&scratch.path("open"));
+        let mut watch = Watch::new(Some(&scratch.path("open")));
         let denied = notify::Error::io(io::ErrorKind::PermissionDenied.into());
         let closed = scratch.path("closed");
         watch.unwatch(&closed);
@@ -620,9 +626,9 @@ mod tests {
     #[test]
     fn what_failed_for_want_of_room_is_tried_again() {
         let scratch = Scratch::new();
-        let mut watch = Watch::new(&scratch.0);
+        let mut watch = Watch::new(Some(&scratch.0));
         watch.retry = true;
-        assert_eq!(watch.wait(), Wake::Load);
+        assert!(matches!(watch.wait(), Wake::Load));
     }
 
     #[test]

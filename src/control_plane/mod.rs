@@ -6,3 +6,44 @@ pub mod internet;
 pub mod keeper;
 pub mod kept;
 pub mod status;
+
+use crate::manifest::load::Loader;
+use change::Change;
+use directory::{Wake, Watch};
+use internet::Internet;
+use keeper::Keeper;
+use std::time::SystemTime;
+
+/// What wakes the control plane's thread.
+pub enum Message {
+    /// Something happened in a watched directory.
+    Event(notify::Result<notify::Event>),
+    /// Load, whatever has changed.
+    Reload,
+    /// A source wants something changed.
+    Change(Change),
+    /// The end.
+    Stop,
+}
+
+/// Loads whenever something changes, and makes the changes that sources want, until it is told to stop.
+pub fn run(mut watch: Watch, mut loader: Option<Loader>, mut internet: Internet, mut keeper: Keeper) {
+    loop {
+        match watch.wait() {
+            Wake::Load => {
+                let started = SystemTime::now();
+                keeper.follow(internet.read());
+                match &mut loader {
+                    Some(loader) => {
+                        keeper.load(loader);
+                        watch.follow(&loader.inputs(), started);
+                        watch.retry = loader.is_starved();
+                    }
+                    None => watch.follow(&[], started),
+                }
+            }
+            Wake::Changes(changes) => keeper.take(changes),
+            Wake::Stop => return,
+        }
+    }
+}
