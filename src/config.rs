@@ -103,12 +103,58 @@ pub struct ControlPlane {
     pub etcd: Option<Etcd>,
     /// The admin address takes it by HTTP.
     pub push: Option<Push>,
+    /// What becomes of a change with an error in it: `refuse` all of it, or `set_aside` the resources that have errors.
+    /// Without it: `set_aside` with etcd, else `refuse`.
+    pub on_error: Option<OnError>,
+    /// Whether a node is ready that serves what was kept of an earlier run, before it has heard of its source; true without
+    /// it.
+    pub ready_when_stale: bool,
 }
 
 impl Default for ControlPlane {
     fn default() -> ControlPlane {
-        ControlPlane { directory: "zones".into(), etcd: None, push: None }
+        ControlPlane { directory: "zones".into(), etcd: None, push: None, on_error: None, ready_when_stale: true }
     }
+}
+
+/// Where the manifest comes from.
+#[derive(Clone, Copy, Debug)]
+pub enum Source<'a> {
+    /// A directory.
+    Directory(&'a Path),
+    /// etcd.
+    Etcd(&'a Etcd),
+    /// Whoever pushes it.
+    Push,
+}
+
+impl ControlPlane {
+    /// Where the manifest comes from.
+    pub fn source(&self) -> Source<'_> {
+        match (&self.etcd, &self.push) {
+            (Some(etcd), _) => Source::Etcd(etcd),
+            (None, Some(_)) => Source::Push,
+            (None, None) => Source::Directory(&self.directory),
+        }
+    }
+
+    /// What becomes of a change with an error in it.
+    pub fn on_error(&self) -> OnError {
+        self.on_error.unwrap_or(match self.source() {
+            Source::Etcd(_) => OnError::SetAside,
+            Source::Directory(_) | Source::Push => OnError::Refuse,
+        })
+    }
+}
+
+/// What becomes of a change with an error in it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnError {
+    /// It is refused as a whole.
+    Refuse,
+    /// The resources that have errors, and those that refer to them, are set aside.
+    SetAside,
 }
 
 /// An etcd cluster.
@@ -129,6 +175,36 @@ pub struct Etcd {
     /// Certificates.
     #[serde(default)]
     pub tls: Option<Tls>,
+}
+
+impl Etcd {
+    /// Fields that are wrong, and why.
+    fn check(&self) -> Vec<(String, String)> {
+        let mut wrong = Vec::new();
+        let mut error = |field: &str, message: &str| wrong.push((field.to_string(), message.to_string()));
+        if self.endpoints.is_empty() {
+            error("endpoints", "the list is empty");
+        }
+        for (at, endpoint) in self.endpoints.iter().enumerate() {
+            match endpoint.split_once("://") {
+                Some(("http", _)) if self.tls.is_some() => {
+                    error(&format!("endpoints[{at}]"), "`tls` is for URLs that begin with https://");
+                }
+                Some(("http" | "https", rest)) if !rest.is_empty() => {}
+                _ => error(&format!("endpoints[{at}]"), "expected a URL such as http://10.0.0.9:2379"),
+            }
+        }
+        if !self.prefix.ends_with('/') {
+            error("prefix", "it must end with a slash");
+        }
+        if self.password_file.is_some() && self.username.is_none() {
+            error("password_file", "it needs a `username`");
+        }
+        if self.tls.as_ref().is_some_and(|tls| tls.certificate.is_some() != tls.private_key.is_some()) {
+            error("tls", "`certificate` and `private_key` go together");
+        }
+        wrong
+    }
 }
 
 fn etcd_prefix() -> String {
@@ -354,12 +430,9 @@ impl Config {
                 Some("one of `directory`, `etcd` and `push`"),
             );
         }
-        for (field, is_given) in
-            [("etcd", self.control_plane.etcd.is_some()), ("push", self.control_plane.push.is_some())]
-        {
-            if is_given {
-                let message = format!("`{field}` is not served yet by this version");
-                error(&format!("control_plane.{field}"), message, Some("use `directory`"));
+        if let Some(etcd) = &self.control_plane.etcd {
+            for (field, message) in etcd.check() {
+                error(&format!("control_plane.etcd.{field}"), message, None);
             }
         }
         for (field, number) in [
@@ -398,11 +471,17 @@ impl Config {
     fn resolve_paths(&mut self, directory: &Path, root: &Node) {
         let named = root.entry("control_plane").is_some_and(|entry| entry.node.entry("directory").is_some());
         let control_plane = named.then_some(&mut self.control_plane.directory);
+        let etcd = self.control_plane.etcd.iter_mut();
+        let (password, etcd_tls): (Vec<_>, Vec<_>) =
+            etcd.map(|etcd| (etcd.password_file.as_mut(), etcd.tls.as_mut())).unzip();
         let tls = self.listen.iter_mut().flatten().filter_map(|listen| listen.tls.as_mut());
-        let tls = tls.flat_map(|tls| tls.certificate.iter_mut().chain(&mut tls.private_key));
+        let tls = tls.chain(etcd_tls.into_iter().flatten()).flat_map(|tls| {
+            tls.certificate.iter_mut().chain(&mut tls.private_key).chain(&mut tls.certificate_authority)
+        });
         for path in control_plane
             .into_iter()
             .chain(tls)
+            .chain(password.into_iter().flatten())
             .chain(&mut self.state_directory)
             .chain(&mut self.cookie_secret_file)
             .chain(&mut self.certificate_authority)
@@ -500,12 +579,16 @@ mod tests {
                 "etc/zonal.yaml:1:45: error: listen[1].address: 0.0.0.0:53 is in the list already",
             ),
             (
-                "control_plane:\n  push: {}",
-                "etc/zonal.yaml:2:3: error: control_plane.push: `push` is not served yet by this version (use `directory`)",
+                "control_plane: {etcd: {endpoints: [a]}}",
+                "etc/zonal.yaml:1:36: error: control_plane.etcd.endpoints[0]: expected a URL such as http://10.0.0.9:2379",
             ),
             (
-                "control_plane: {etcd: {endpoints: [a], prefix: /, username: z, password_file: p, tls: {}}}",
-                "etc/zonal.yaml:1:17: error: control_plane.etcd: `etcd` is not served yet by this version (use `directory`)",
+                "control_plane: {etcd: {endpoints: ['http://a:1'], prefix: /zonal}}",
+                "etc/zonal.yaml:1:59: error: control_plane.etcd.prefix: it must end with a slash",
+            ),
+            (
+                "control_plane: {on_error: ignore}",
+                "etc/zonal.yaml:1:27: error: control_plane.on_error: `ignore` is not known here (known are `refuse`, `set_aside`)",
             ),
             (
                 "control_plane: {etcd: {}}",
@@ -563,7 +646,7 @@ mod tests {
             assert_eq!(found, [expected], "{text}");
         }
         let both = "control_plane: {directory: a, push: {}}";
-        assert_eq!(read(both).unwrap_err().len(), 2);
+        assert_eq!(read(both).unwrap_err().len(), 1);
     }
 
     #[test]

@@ -8,12 +8,13 @@ mod node;
 
 use crate::{
     admin::{self, Admin},
-    config::{Config, InternetResolver},
+    config::{Config, InternetResolver, Source},
     control_plane::{
         self, Message,
         directory::Watch,
+        etcd,
         internet::Internet,
-        keeper::{self, Keeper, Loading, OnError},
+        keeper::{self, Keeper, Loading},
         status::Status,
     },
     forward::{self, cache::Lifetimes, recursion::Recursion, upstream::Upstreams},
@@ -62,8 +63,12 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         let _runtime = runtime.enter();
         signal(SignalKind::hangup())?
     };
-    let directory = &config.control_plane.directory;
-    check_directory(directory)?;
+    let source = config.control_plane.source();
+    let directory = match source {
+        Source::Directory(directory) => Some(directory),
+        Source::Etcd(_) | Source::Push => None,
+    };
+    directory.map_or(Ok(()), check_directory)?;
     let started = SystemTime::now();
     let mut internet = Internet::new(config, listeners::own_addresses(config));
     let node = Arc::new(node::node(config, internet.read())?);
@@ -80,19 +85,27 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         // Set for the first and only time.
         let _ = core.forwarding.recursion.set(Recursion::new(recursion)?);
     }
-    let mut keeper = Keeper::new(core.clone(), node, status.clone(), OnError::Refuse);
-    let mut watch = Watch::new(Some(directory));
+    let mut keeper = Keeper::new(core.clone(), node, status.clone(), config.control_plane.on_error());
+    let mut watch = Watch::new(directory);
     watch.add(internet.files());
-    let mut loader = Loader::new(directory.clone());
-    if let Loading::Failed(problems) = keeper.load(&mut loader) {
+    let mut loader = directory.map(Loader::new);
+    if let Some(loader) = &mut loader
+        && let Loading::Failed(problems) = keeper.load(loader)
+    {
         return Err(Rejected(problems).into());
     }
-    watch.follow(&loader.inputs(), started);
+    watch.follow(&loader.iter().flat_map(Loader::inputs).collect::<Vec<_>>(), started);
 
     let mut listeners = Listeners::new(core.clone(), runtime.handle().clone());
     let certificates = Arc::new(Certificates::default());
     bind(config, &core, &mut listeners, &certificates)?;
     runtime.spawn(certificates.clone().follow(core.clone()));
+    if let Source::Etcd(etcd) = source {
+        let position = keeper.position().clone();
+        let follow = etcd::follow(etcd.clone(), watch.sender(), status.clone(), position);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        std::thread::Builder::new().name("etcd".into()).spawn(move || runtime.block_on(follow))?;
+    }
     let admin = Arc::new(Admin { core: core.clone(), status, bound: AtomicBool::new(true) });
     let admin_address = admin::start(config.admin.address, admin.clone())?;
     let (messages, generations) = (watch.sender(), keeper.generations());
@@ -100,7 +113,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     server.greet(keeper.manifest(), admin_address);
     std::thread::Builder::new()
         .name("control-plane".into())
-        .spawn(move || control_plane::run(watch, Some(loader), internet, keeper))
+        .spawn(move || control_plane::run(watch, loader, internet, keeper))
         .context("the control plane's thread cannot be started")?;
     let result = runtime.block_on(server.run());
     // What is left are clients that do not let go, and maybe a load that nobody waits for any more.

@@ -2,7 +2,7 @@
 
 use super::{CheckArguments, Format, report::report};
 use crate::{
-    config::Config,
+    config::{Config, Source},
     listen::now,
     manifest::{Loader, Manifest, Problem, check::check, connectivity::Connectivity, problem::printable},
     snapshot::{self, Node, Snapshot},
@@ -23,7 +23,11 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
             Ok(config) => {
                 problems.extend(config.warnings);
                 listen.extend(config.listen.into_iter().flatten().map(|listen| listen.address));
-                Some(config.control_plane.directory)
+                match config.control_plane.source() {
+                    Source::Directory(directory) => Some(directory.to_path_buf()),
+                    // What is there is checked when it comes.
+                    Source::Etcd(_) | Source::Push => None,
+                }
             }
             Err(found) => {
                 problems.extend(found);

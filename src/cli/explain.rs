@@ -7,7 +7,7 @@ use super::{
     report::report,
 };
 use crate::{
-    config::Config,
+    config::{Config, Source},
     control_plane::internet::Internet,
     explain::{Explanation, Question, Request, of_manifest},
     listen::now,
@@ -52,8 +52,11 @@ pub(super) fn run(arguments: &ExplainArguments) -> ExitCode {
             eprintln!("zonal: {error:#}");
             return ExitCode::FAILURE;
         }
-        Err(Failure::Nobody(_)) => {
-            let directory = &config.control_plane.directory;
+        Err(Failure::Nobody(error)) => {
+            let Source::Directory(directory) = config.control_plane.source() else {
+                eprintln!("zonal: {error:#}");
+                return ExitCode::FAILURE;
+            };
             let internet = Internet::new(&config, Vec::new()).read();
             let node = Arc::new(Node { internet, ..Node::default() });
             match check::examine(directory, &[], &node).0 {

@@ -41,6 +41,8 @@ pub type Prepare = Box<dyn Fn(&Collection, &Position) -> Result<Ready, Refusal> 
 pub struct Change {
     /// What is to be done.
     pub prepare: Prepare,
+    /// It is so, whether it can be served or not: what comes after it builds on it even if it is refused.
+    pub is_fact: bool,
     /// It is only tried, and what would come of it is told.
     pub dry_run: bool,
     /// Who wants to know what came of it. Then it is kept on disk before it is served.
@@ -48,11 +50,11 @@ pub struct Change {
 }
 
 impl Change {
-    /// A change that is what it is whatever it meets, and whose source asks for no answer.
+    /// A fact that is what it is whatever it meets, and whose source asks for no answer.
     pub fn plain(edits: Vec<Edit>, position: Position) -> Change {
         let prepare =
             move |_: &Collection, _: &Position| Ok(Ready { edits: edits.clone(), position: position.clone() });
-        Change { prepare: Box::new(prepare), dry_run: false, reply: None }
+        Change { prepare: Box::new(prepare), is_fact: true, dry_run: false, reply: None }
     }
 }
 

@@ -9,6 +9,7 @@ use super::{
     status::{self, LastError, SetAside, Status},
 };
 use crate::{
+    config::OnError,
     listen::{Core, now},
     manifest::{
         Loaded, Manifest, Problem,
@@ -19,7 +20,6 @@ use crate::{
     },
     snapshot::{self, Node, Snapshot, routes::Route},
 };
-use serde::Deserialize;
 use std::{
     collections::BTreeMap,
     sync::Arc,
@@ -41,16 +41,6 @@ pub enum Loading {
     Failed(Vec<Problem>),
 }
 
-/// What becomes of a change with an error in it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, schemars::JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum OnError {
-    /// It is refused as a whole.
-    Refuse,
-    /// The resources that have errors, and those that refer to them, are set aside.
-    SetAside,
-}
-
 /// Takes what sources deliver, compiles it and publishes it. Bad input never empties what is served.
 pub struct Keeper {
     core: Arc<Core>,
@@ -58,7 +48,9 @@ pub struct Keeper {
     status: Arc<Status>,
     generation: watch::Sender<u64>,
     on_error: OnError,
-    /// What was delivered, what of it is set aside, and how far the source has come.
+    /// What was delivered, and how far the source has come with it.
+    delivered: (Collection, Position),
+    /// The last of it that could be served, and what of that is set aside.
     kept: Kept,
     served: Served,
     /// The checks of what is served.
@@ -92,8 +84,8 @@ impl Keeper {
     /// A keeper of what `core` serves.
     pub fn new(core: Arc<Core>, node: Arc<Node>, status: Arc<Status>, on_error: OnError) -> Keeper {
         let generation = watch::channel(core.snapshot.load().generation).0;
-        let (kept, served, checked) = Default::default();
-        Keeper { core, node, status, generation, on_error, kept, served, checked }
+        let (delivered, kept, served, checked) = Default::default();
+        Keeper { core, node, status, generation, on_error, delivered, kept, served, checked }
     }
 
     /// Follows the generations that are served.
@@ -106,14 +98,9 @@ impl Keeper {
         &self.served.manifest
     }
 
-    /// What was delivered.
-    pub fn collection(&self) -> &Collection {
-        &self.kept.collection
-    }
-
-    /// How far the source has come.
+    /// How far the source has come with what was delivered.
     pub fn position(&self) -> &Position {
-        &self.kept.position
+        &self.delivered.1
     }
 
     /// Loads, compiles and publishes. It takes its time and is not for threads that answer.
@@ -155,13 +142,13 @@ impl Keeper {
     /// Makes changes, in their order: all at once, or, if that fails, each by itself.
     pub fn take(&mut self, changes: Vec<Change>) {
         let (trials, changes): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.dry_run);
-        match changes.len() {
-            0 => {}
-            1 => self.make(changes),
-            _ => match self.decide_all(&changes) {
-                Ok(decided) => self.settle(decided, changes),
-                Err(_) => changes.into_iter().for_each(|change| self.make(vec![change])),
-            },
+        let together = match &changes[..] {
+            [] | [_] => None,
+            several => self.decide_all(several).ok(),
+        };
+        match together {
+            Some(decided) => self.settle(decided, changes),
+            None => changes.into_iter().for_each(|change| self.make(change)),
         }
         for trial in trials {
             let accepted = self.decide_all(std::slice::from_ref(&trial)).map(|decided| self.accepted(&decided));
@@ -169,22 +156,27 @@ impl Keeper {
         }
     }
 
-    /// Makes changes as one.
-    fn make(&mut self, changes: Vec<Change>) {
-        match self.decide_all(&changes) {
-            Ok(decided) => self.settle(decided, changes),
-            Err(refusal) => {
-                if let Refusal::Problems(problems) = &refusal {
-                    self.failed(problems.clone());
-                }
-                changes.into_iter().for_each(|change| answer(change, Err(refusal.clone())));
+    /// Makes one change.
+    fn make(&mut self, change: Change) {
+        let refusal = match self.decide_all(std::slice::from_ref(&change)) {
+            Ok(decided) => return self.settle(decided, vec![change]),
+            Err(refusal) => refusal,
+        };
+        if let Refusal::Problems(problems) = &refusal {
+            if change.is_fact
+                && let Ok(ready) = (change.prepare)(&self.delivered.0, &self.delivered.1)
+            {
+                self.delivered.0.apply(&ready.edits);
+                self.delivered.1 = ready.position;
             }
+            self.failed(problems.clone());
         }
+        answer(change, Err(refusal));
     }
 
     /// What is to be served after these changes.
     fn decide_all(&self, changes: &[Change]) -> Result<Decided, Refusal> {
-        let (mut collection, mut position) = (self.kept.collection.clone(), self.kept.position.clone());
+        let (mut collection, mut position) = self.delivered.clone();
         for change in changes {
             let Ready { edits, position: next } = (change.prepare)(&collection, &position)?;
             collection.apply(&edits);

@@ -2,6 +2,7 @@
 
 pub mod change;
 pub mod directory;
+pub mod etcd;
 pub mod internet;
 pub mod keeper;
 pub mod kept;

@@ -66,6 +66,30 @@ impl SetAside {
     }
 }
 
+/// What is known of a source that is elsewhere.
+#[derive(Clone, Debug, Default, Serialize)]
+pub struct SourceState {
+    /// Whether it can be reached.
+    pub is_connected: bool,
+    /// When it was last heard of, in seconds since 1970.
+    pub last_contact: Option<u64>,
+    /// Why it cannot be reached.
+    pub error: Option<String>,
+}
+
+impl SourceState {
+    /// It was heard of.
+    pub fn connected(&mut self) {
+        *self = SourceState { is_connected: true, last_contact: Some(seconds(SystemTime::now())), error: None };
+    }
+
+    /// It cannot be reached.
+    pub fn lost(&mut self, error: String) {
+        self.is_connected = false;
+        self.error = Some(error);
+    }
+}
+
 /// The state of the control plane and of the listeners.
 #[derive(Debug, Default)]
 pub struct Status(Mutex<State>);
@@ -77,6 +101,12 @@ pub struct State {
     pub since: u64,
     /// Why the last load failed; none when it did not.
     pub last_error: Option<LastError>,
+    /// The source, if it is elsewhere.
+    pub source: Option<SourceState>,
+    /// The source's revision that is served.
+    pub revision: u64,
+    /// What is served is what was kept of an earlier run: the source has not been heard of since the start.
+    pub is_stale: bool,
     /// What is not served as it was delivered.
     pub set_aside: Vec<SetAside>,
     /// How many warnings the last load had.
@@ -91,6 +121,13 @@ impl Status {
     /// The state, to read or to change.
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Status {
+    /// Notes something of the source.
+    pub fn source(&self, note: impl FnOnce(&mut SourceState)) {
+        note(self.state().source.get_or_insert_default());
     }
 }
 

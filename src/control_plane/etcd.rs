@@ -1,0 +1,298 @@
+//! etcd: one key per resource, listed at a revision and watched from there on.
+//!
+//! A transaction of etcd comes as one piece, and so becomes one change. When the watch is lost, or what it would go on from is
+//! compacted, everything is listed anew and the difference is made. What etcd says is so, whether it can be served or not:
+//! the keeper decides what becomes of errors.
+
+use super::{
+    Message,
+    change::{Change, Position, Ready, Refusal},
+    status::Status,
+};
+use crate::{
+    config::Etcd,
+    manifest::collection::{Collection, Edit, Key},
+};
+use anyhow::{Context, anyhow, bail};
+use etcd_client::{
+    Certificate, Client, ConnectOptions, EventType, GetOptions, Identity, KeyValue, KvClient, TlsOptions, WatchOptions,
+};
+use std::{
+    sync::{Arc, mpsc::Sender},
+    time::Duration,
+};
+use tokio::{
+    sync::oneshot,
+    time::{sleep, timeout},
+};
+
+/// How long connecting may take, and one request.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// How often the other side of an idle connection is asked for a sign of life, and how long it may take for it.
+const KEEP_ALIVE: (Duration, Duration) = (Duration::from_secs(5), Duration::from_secs(3));
+/// The pause before the next try, at first and at most; half of it is chance.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(5));
+/// After this time without a word from the watch, etcd is asked how far it has come.
+const PROGRESS: Duration = Duration::from_secs(5);
+/// Keys in one answer of a list.
+const PAGE: i64 = 1000;
+/// The largest message that is taken, in octets: etcd limits a request to 1.5 MiB, but not an answer.
+const MOST_OCTETS: usize = 1 << 30;
+/// Of a store that was put back to an older state, a list is not followed that would take away more than this share of what
+/// is served, in percent; nor if it is one of fewer resources than this.
+pub const MOST_DELETED: usize = 30;
+pub const FEW: usize = 10;
+
+/// Follows etcd for as long as somebody takes what it says. `position` is how far it was followed before.
+pub async fn follow(config: Etcd, changes: Sender<Message>, status: Arc<Status>, position: Position) {
+    let mut source = Source { config, changes, status, position };
+    let mut pause = PAUSES.0;
+    for turn in 0.. {
+        let Some(endpoint) = source.config.endpoints.get(turn % source.config.endpoints.len().max(1)).cloned() else {
+            return;
+        };
+        let before = source.position.clone();
+        let error = match source.session(&endpoint).await {
+            Ok(()) => return,
+            Err(error) => error,
+        };
+        tracing::warn!("etcd at {endpoint}: {error:#}; what was served goes on being served");
+        source.status.source(|state| state.lost(format!("etcd at {endpoint}: {error:#}")));
+        pause = if source.position == before { (2 * pause).min(PAUSES.1) } else { PAUSES.0 };
+        let chance = f64::from(crate::listen::random_seed().0 as u16) / f64::from(u16::MAX);
+        sleep(pause.mul_f64(0.5 + chance / 2.0)).await;
+    }
+}
+
+/// etcd, and how far it was followed.
+struct Source {
+    config: Etcd,
+    changes: Sender<Message>,
+    status: Arc<Status>,
+    position: Position,
+}
+
+impl Source {
+    /// Follows one member. Ends without an error when nobody takes what it says any more.
+    async fn session(&mut self, endpoint: &str) -> anyhow::Result<()> {
+        let options = self.options()?;
+        let connected = timeout(2 * CONNECT_TIMEOUT, Client::connect([endpoint], Some(options))).await;
+        let client = connected.context("it does not answer in time")?.map_err(told)?;
+        let mut kv = client.kv_client().max_decoding_message_size(MOST_OCTETS);
+        let now = self.now(&mut kv).await?;
+        let is_older =
+            now.store != self.position.store && self.position.store != 0 || now.revision < self.position.revision;
+        if is_older {
+            tracing::warn!(
+                "etcd's revision is {} (cluster {:x}), and {} (cluster {:x}) was seen before: the store was put back to an \
+                 older state, or is another one",
+                now.revision,
+                now.store,
+                self.position.revision,
+                self.position.store
+            );
+        }
+        if self.position.revision == 0 || is_older {
+            self.list(&mut kv, is_older).await?;
+        } else {
+            self.status.source(|state| state.connected());
+        }
+        loop {
+            let compacted = self.watch(&client).await?;
+            if !compacted {
+                return Ok(());
+            }
+            tracing::info!(
+                "what has changed in etcd since revision {} is compacted: listing anew",
+                self.position.revision
+            );
+            self.list(&mut kv, false).await?;
+        }
+    }
+
+    fn options(&self) -> anyhow::Result<ConnectOptions> {
+        let Etcd { username, password_file, tls, .. } = &self.config;
+        let mut options = ConnectOptions::new()
+            .with_connect_timeout(CONNECT_TIMEOUT)
+            .with_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1)
+            .with_keep_alive_while_idle(true)
+            .with_require_leader(true);
+        let read =
+            |path: &std::path::Path| std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()));
+        if let Some(username) = username {
+            let password = match password_file {
+                Some(file) => {
+                    String::from_utf8(read(file)?).with_context(|| format!("{} is not UTF-8", file.display()))?
+                }
+                None => String::new(),
+            };
+            options = options.with_user(username, password.trim_end_matches(['\r', '\n']));
+        }
+        if let Some(files) = tls {
+            let mut tls = TlsOptions::new().with_native_roots();
+            if let Some(authority) = &files.certificate_authority {
+                tls = TlsOptions::new().ca_certificate(Certificate::from_pem(read(authority)?));
+            }
+            if let (Some(certificate), Some(key)) = (&files.certificate, &files.private_key) {
+                tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
+            }
+            options = options.with_tls(tls);
+        }
+        Ok(options)
+    }
+
+    /// How far the store has come.
+    async fn now(&self, kv: &mut KvClient) -> anyhow::Result<Position> {
+        let options = GetOptions::new().with_prefix().with_count_only();
+        let response = in_time(kv.get(self.config.prefix.as_str(), Some(options))).await?;
+        let header = response.header().ok_or_else(|| anyhow!("its answer has no header"))?;
+        Ok(Position { revision: header.revision() as u64, whole: 0, store: header.cluster_id() })
+    }
+
+    /// Reads everything at one revision, and has the difference made.
+    async fn list(&mut self, kv: &mut KvClient, is_older: bool) -> anyhow::Result<()> {
+        let prefix = self.config.prefix.clone().into_bytes();
+        let end = end_of(&prefix);
+        let (mut from, mut position, mut edits) = (prefix, Position::default(), Vec::new());
+        loop {
+            let mut options = GetOptions::new().with_range(end.clone()).with_limit(PAGE);
+            if position.revision > 0 {
+                options = options.with_revision(position.revision as i64);
+            }
+            let response = in_time(kv.get(from.clone(), Some(options))).await?;
+            if position.revision == 0 {
+                let header = response.header().ok_or_else(|| anyhow!("its answer has no header"))?;
+                position = Position { revision: header.revision() as u64, whole: 0, store: header.cluster_id() };
+            }
+            edits.extend(response.kvs().iter().filter_map(|pair| self.put(pair)));
+            match response.kvs().last() {
+                Some(last) if response.more() => from = [last.key(), &[0]].concat(),
+                _ => break,
+            }
+        }
+        let mut listed = Collection::default();
+        listed.apply(&edits);
+        let next = position.clone();
+        let prepare = move |old: &Collection, was: &Position| {
+            let edits = listed.edits_from(old);
+            let deleted = edits.iter().filter(|edit| edit.value.is_none()).count();
+            if is_older && old.len() >= FEW && deleted * 100 > old.len() * MOST_DELETED {
+                return Err(Refusal::Conflict(format!(
+                    "etcd's store was put back from revision {} to {}, and {deleted} of {} resources are missing in it: what \
+                     was served goes on being served until less than {MOST_DELETED} % are missing",
+                    was.revision,
+                    next.revision,
+                    old.len()
+                )));
+            }
+            Ok(Ready { edits, position: next.clone() })
+        };
+        let (reply, answer) = oneshot::channel();
+        // What is listed is so, unless the list itself is doubted.
+        let change = Change { prepare: Box::new(prepare), is_fact: true, dry_run: false, reply: Some(reply) };
+        self.changes.send(Message::Change(change)).map_err(|_| anyhow!("the server ends"))?;
+        match answer.await.context("the server ends")? {
+            Ok(_) | Err(Refusal::Problems(_)) => {}
+            Err(refusal) => bail!("{refusal}"),
+        }
+        self.position = position;
+        self.status.source(|state| state.connected());
+        Ok(())
+    }
+
+    /// Takes what changes. Returns true if what it would go on from is compacted, false if nobody takes it any more.
+    async fn watch(&mut self, client: &Client) -> anyhow::Result<bool> {
+        let options = WatchOptions::new()
+            .with_prefix()
+            .with_start_revision(self.position.revision as i64 + 1)
+            .with_progress_notify();
+        let mut watcher = client.watch_client().max_decoding_message_size(MOST_OCTETS);
+        let mut stream = in_time(watcher.watch(self.config.prefix.as_str(), Some(options))).await?;
+        let mut is_asked = false;
+        loop {
+            let response = match timeout(PROGRESS, stream.message()).await {
+                Ok(response) => response.map_err(told)?.ok_or_else(|| anyhow!("the watch has ended"))?,
+                Err(_) if is_asked => bail!("the watch is silent"),
+                Err(_) => {
+                    is_asked = true;
+                    stream.request_progress().await.map_err(told)?;
+                    continue;
+                }
+            };
+            is_asked = false;
+            if response.compact_revision() > 0 {
+                return Ok(true);
+            }
+            if response.canceled() {
+                bail!("the watch is refused: {}", response.cancel_reason());
+            }
+            self.status.source(|state| state.connected());
+            let edits: Vec<Edit> = response
+                .events()
+                .iter()
+                .filter_map(|event| {
+                    let pair = event.kv()?;
+                    match event.event_type() {
+                        EventType::Put => self.put(pair),
+                        EventType::Delete => self.key(pair.key()).map(|key| Edit { key, value: None }),
+                    }
+                })
+                .collect();
+            let last = response.events().iter().filter_map(|event| event.kv()).map(KeyValue::mod_revision).max();
+            // A response without events tells how far all has been seen; the one that the watch begins with does not.
+            let seen =
+                last.or_else(|| response.header().filter(|_| !response.created()).map(|header| header.revision()));
+            let Some(seen) = seen.map(|seen| seen as u64).filter(|seen| *seen > self.position.revision) else {
+                continue;
+            };
+            self.position.revision = seen;
+            if self.changes.send(Message::Change(Change::plain(edits, self.position.clone()))).is_err() {
+                return Ok(false);
+            }
+        }
+    }
+
+    fn put(&self, pair: &KeyValue) -> Option<Edit> {
+        Some(Edit { key: self.key(pair.key())?, value: Some(pair.value().into()) })
+    }
+
+    /// The resource that a key of etcd is for.
+    fn key(&self, key: &[u8]) -> Option<Key> {
+        let text = std::str::from_utf8(key).ok().and_then(|key| key.strip_prefix(&self.config.prefix));
+        let key = text.and_then(|text| text.split_once('/')).and_then(|(kind, id)| Key::new(kind, id));
+        if key.is_none() {
+            tracing::warn!(
+                "etcd has a key {:?}, which is no `{}<kind>/<id>`",
+                text.unwrap_or_default(),
+                self.config.prefix
+            );
+        }
+        key
+    }
+}
+
+/// The end of the range of keys that begin with a prefix.
+fn end_of(prefix: &[u8]) -> Vec<u8> {
+    let mut end = prefix.to_vec();
+    while let Some(last) = end.pop() {
+        if last < u8::MAX {
+            end.push(last + 1);
+            return end;
+        }
+    }
+    vec![0]
+}
+
+/// What etcd answers, if it does so in time.
+async fn in_time<T>(asked: impl Future<Output = Result<T, etcd_client::Error>>) -> anyhow::Result<T> {
+    timeout(REQUEST_TIMEOUT, asked).await.context("it does not answer in time")?.map_err(told)
+}
+
+/// What went wrong, for those who read.
+fn told(error: etcd_client::Error) -> anyhow::Error {
+    match error {
+        etcd_client::Error::GRpcStatus(status) => anyhow!("{}", status.message().to_string()),
+        error => anyhow!(error),
+    }
+}
