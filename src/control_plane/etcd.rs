@@ -292,7 +292,7 @@ async fn in_time<T>(asked: impl Future<Output = Result<T, etcd_client::Error>>) 
 /// What went wrong, for those who read.
 fn told(error: etcd_client::Error) -> anyhow::Error {
     match error {
-        etcd_client::Error::GRpcStatus(status) => anyhow!("{}", status.message().to_string()),
+        etcd_client::Error::GRpcStatus(status) => anyhow!("{}", status.message()),
         error => anyhow!(error),
     }
 }
