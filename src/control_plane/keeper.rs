@@ -130,6 +130,8 @@ impl Keeper {
         problems.extend(more);
         loader.locate(&mut problems[first..]);
         let generation = snapshot.generation;
+        let collection = Collection::of(&loaded.manifest, loader.master_files());
+        self.kept = Kept { collection, generation, ..Kept::default() };
         self.served = Served::of(loaded.manifest);
         self.checked = checked;
         self.publish(snapshot, &problems);
@@ -267,6 +269,7 @@ impl Keeper {
             kept.generation = previous.generation;
             accepted.generation = previous.generation;
         }
+        self.delivered = (kept.collection.clone(), kept.position.clone());
         (self.kept, self.served, self.checked) = (kept, served, checked);
         self.status.state().set_aside =
             reasons.iter().map(|(key, why)| SetAside::new(key, self.kept.aside.get(key), why)).collect();
@@ -317,8 +320,10 @@ impl Keeper {
         }
     }
 
-    fn swap(&self, snapshot: Snapshot) {
+    fn swap(&mut self, snapshot: Snapshot) {
         let generation = snapshot.generation;
+        self.kept.generation = generation;
+        self.status.state().kept = self.kept.clone();
         self.core.snapshot.store(Arc::new(snapshot));
         self.core.metrics.published();
         self.status.state().since = status::seconds(SystemTime::now());

@@ -1,5 +1,6 @@
 //! What the control plane last did, for the admin API.
 
+use super::kept::Kept;
 use crate::manifest::{
     Manifest, Problem,
     collection::{Instead, Key},
@@ -101,10 +102,10 @@ pub struct State {
     pub since: u64,
     /// Why the last load failed; none when it did not.
     pub last_error: Option<LastError>,
+    /// What was delivered, and how far the source has come with it.
+    pub kept: Kept,
     /// The source, if it is elsewhere.
     pub source: Option<SourceState>,
-    /// The source's revision that is served.
-    pub revision: u64,
     /// What is served is what was kept of an earlier run: the source has not been heard of since the start.
     pub is_stale: bool,
     /// What is not served as it was delivered.

@@ -107,6 +107,11 @@ pub struct Candidate {
 }
 
 impl Collection {
+    /// What somebody else has read: resources, and the master files that they name.
+    pub fn of(manifest: &Manifest, master_files: OrdMap<Id, Arc<[u8]>>) -> Collection {
+        Collection { manifest: manifest.clone(), unreadable: OrdMap::new(), master_files }
+    }
+
     /// Takes in what has changed. What is wrong with it is told by [`Collection::candidate`].
     pub fn apply(&mut self, edits: &[Edit]) {
         for Edit { key, value } in edits {

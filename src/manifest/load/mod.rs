@@ -11,6 +11,7 @@ use super::{
     master,
 };
 use file::Stamp;
+use imbl::OrdMap;
 use parts::{Parts, merge, read_parts};
 use sha2::{Digest, Sha256};
 use std::{
@@ -40,6 +41,8 @@ pub struct Loader {
     places: HashMap<(&'static str, String, String), Place>,
     /// Something could not be opened for want of room at the last load.
     starved: bool,
+    /// The texts of master files are kept, for [`Loader::master_files`].
+    keeps_texts: bool,
 }
 
 /// Files, with what they were like when they were read; without that if they could not be read.
@@ -61,6 +64,8 @@ struct Zone {
     /// The master file's path.
     path: PathBuf,
     inputs: Inputs,
+    /// What they hold, if that is kept, by their names within the directory.
+    texts: Vec<(String, Arc<[u8]>)>,
     /// Over the octets of all inputs, in the order in which they were opened.
     digest: [u8; 32],
     problems: Vec<Problem>,
@@ -83,7 +88,19 @@ impl Loader {
             zones: BTreeMap::new(),
             places: HashMap::new(),
             starved: false,
+            keeps_texts: false,
         }
+    }
+
+    /// The same, which keeps the texts of master files in memory.
+    pub fn keeping_texts(self) -> Loader {
+        Loader { keeps_texts: true, ..self }
+    }
+
+    /// The master files of the last load, by their names within the directory; none without
+    /// [`keeping_texts`](Loader::keeping_texts).
+    pub fn master_files(&self) -> OrdMap<String, Arc<[u8]>> {
+        self.zones.values().flat_map(|zone| zone.texts.iter().cloned()).collect()
     }
 
     /// Reads what has changed since the last load. With the manifest come warnings; instead of it, errors and warnings.
@@ -288,7 +305,9 @@ impl Loader {
                 false => jobs.push((id, resource, path)),
             }
         }
-        let read = in_parallel(&jobs, |(id, resource, path)| read_zone(id, resource, path));
+        let directory = self.files.keys().next().and_then(|path| path.parent()).unwrap_or(&self.directory);
+        let within = self.keeps_texts.then(|| directory.to_path_buf());
+        let read = in_parallel(&jobs, |(id, resource, path)| read_zone(id, resource, path, within.as_deref()));
         let read_any = !jobs.is_empty();
         for ((id, ..), (master_file, mut zone)) in jobs.into_iter().zip(read) {
             self.locate(&mut zone.problems);
@@ -362,8 +381,12 @@ fn describe(error: &io::Error) -> String {
     }
 }
 
-fn read_zone(id: &str, resource: &Arc<PrivateHostedZone>, path: &Path) -> (MasterFile, Zone) {
+/// Reads a zone's master file; keeps the texts if it is told within which directory their names are.
+fn read_zone(id: &str, resource: &Arc<PrivateHostedZone>, path: &Path, within: Option<&Path>) -> (MasterFile, Zone) {
     let mut inputs = Inputs::new();
+    let mut texts = Vec::new();
+    let is_absolute = resource.file.as_ref().is_some_and(|file| Path::new(file).is_absolute());
+    let within = within.map(|directory| (!is_absolute).then(|| format!("{}/", directory.display())));
     let mut digest = Sha256::new();
     let mut starved = false;
     let mut opener = |path: &Path| match file::read(path) {
@@ -371,6 +394,11 @@ fn read_zone(id: &str, resource: &Arc<PrivateHostedZone>, path: &Path) -> (Maste
             digest.update((bytes.len() as u64).to_be_bytes());
             digest.update(&bytes);
             inputs.push((path.to_path_buf(), Some(stamp)));
+            if let Some(prefix) = &within {
+                let name = path.to_string_lossy();
+                let within = prefix.as_ref().and_then(|prefix| name.strip_prefix(prefix.as_str()));
+                texts.push((within.unwrap_or(&name).to_string(), bytes.as_slice().into()));
+            }
             Ok(bytes)
         }
         Err(error) => {
@@ -382,7 +410,7 @@ fn read_zone(id: &str, resource: &Arc<PrivateHostedZone>, path: &Path) -> (Maste
     let (master_file, problems) = master::read(&mut opener, path, &resource.name, id);
     let (resource, path) = (resource.clone(), path.to_path_buf());
     let digest = digest.finalize().into();
-    (master_file, Zone { resource, path, inputs, digest, problems, starved, accepted: false })
+    (master_file, Zone { resource, path, inputs, texts, digest, problems, starved, accepted: false })
 }
 
 /// Does the work of all jobs on two threads; the results are in the order of the jobs.
