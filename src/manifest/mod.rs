@@ -10,12 +10,14 @@ mod kinds;
 pub mod load;
 pub mod master;
 pub mod problem;
+pub mod resources;
 pub mod types;
 mod words;
 
 pub use kinds::{Difference, KINDS, Resource, kind_of};
 pub use load::Loader;
 pub use problem::{Place, Problem, Severity};
+pub use resources::{Change, Resources, changes, same_resources};
 pub use types::*;
 
 use crate::wire::Name;
