@@ -3,6 +3,7 @@
 
 mod allocations;
 mod anchors;
+mod etcd;
 mod explain;
 mod forwarders;
 mod forwarding;
