@@ -43,7 +43,7 @@ pub struct Forward<'s> {
 }
 
 impl<'s> Forward<'s> {
-    /// Asks this by this route. The answers are kept under `id`: that of the route, as the view [sees](crate::snapshot::views::View::route_id) it.
+    /// Asks this by this route. The answers are kept under `id`: that of the route, as the view [sees](crate::snapshot::views::Views::route_id) it.
     pub fn new(route: &'s Arc<Route>, id: RouteId, question: &Question) -> Forward<'s> {
         let mut name = [0; MAX_NAME];
         let wire = question.name.wire();

@@ -230,7 +230,8 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
                 Outcome::Done(rcode) => return self.ended(rcode, kind, Why::Nothing),
                 Outcome::Next(target) => target,
                 Outcome::Forward(route) => {
-                    let forward = Some(Forward::new(route, self.view.route_id(route), &self.question()));
+                    let forward =
+                        Some(Forward::new(route, self.snapshot.views.route_id(self.view, route), &self.question()));
                     return Resolved { forward, ..self.ended(rcode::SERVFAIL, kind, Why::Nothing) };
                 }
                 Outcome::Failed(why) => {
@@ -272,7 +273,7 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
         let (authentic, stale, refresh) = (&mut self.authentic, &mut self.stale, &mut self.refresh);
         let (recursion, trace) = (self.wishes.recursion, &mut *self.trace);
         trace.route(route);
-        self.known.with(self.view.route_id(route), &question, self.moment.now, |found| {
+        self.known.with(self.snapshot.views.route_id(self.view, route), &question, self.moment.now, |found| {
             let Some(known::Found { entry, ttl, stale: is_stale, refresh: is_ending }) = found else {
                 trace.note(Stage::Cache, || "not there: it has to be asked for".into());
                 return match recursion {
@@ -514,9 +515,11 @@ pub fn next_cut<'s>(
     name: &LookupName,
     (skip, mut rank): Place,
 ) -> Option<(Cut<'s>, Place)> {
+    let (policies, shared) = (snapshot.views.policies(view), snapshot.views.shared(view));
     for skip in skip..=name.labels() {
         if rank <= 1
-            && let Some(policy) = view.policy.find(name, skip)
+            && let Some(policies) = policies
+            && let Some(policy) = policies.names.find(name, skip)
         {
             if rank == 0
                 && view.path != Path::InboundDelegation
@@ -524,13 +527,13 @@ pub fn next_cut<'s>(
             {
                 return Some((Cut::Rule(rule), (skip, 0)));
             }
-            if let Some(zone) = &policy.zone {
+            if let Some(zone) = policy.zone.and_then(|zone| snapshot.zones.get(zone)) {
                 return Some((Cut::Zone(zone), (skip, 1)));
             }
         }
         if view.path != Path::InboundDelegation {
             if rank <= 2 {
-                let (own, shared) = (view.own.find(name, skip), view.shared.find(name, skip));
+                let (own, shared) = (view.own.find(name, skip), shared.and_then(|shared| shared.find(name, skip)));
                 if own.is_some() || shared.is_some() {
                     let both = || own.into_iter().chain(shared);
                     let exact = both().find_map(|name| name.exact.as_ref());

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     snapshot::{
-        MAX_ALIASES,
+        aliases::MAX_ALIASES,
         networks::Path,
         routes::Route,
         zone::{Node, Search, Set, Zone},
@@ -79,7 +79,8 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
     /// The way below a zone cut, if a DELEGATE rule has it followed.
     fn way_below(&self, cut: Node) -> Option<&'s Arc<Route>> {
         let is_followed = self.wishes.recursion && self.view.path != Path::InboundDelegation;
-        is_followed.then(|| self.view.delegations.find(self.name, self.name.labels() - cut.labels()))?
+        let policies = self.snapshot.views.policies(self.view).filter(|_| is_followed)?;
+        policies.delegations.find(self.name, self.name.labels() - cut.labels())
     }
 
     fn negative(&mut self, zone: &'s Zone, apex: usize) -> Result<(), Full> {

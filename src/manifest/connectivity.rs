@@ -194,12 +194,40 @@ impl Connectivity {
         node.straight.keys().chain(attached).filter(|other| *other != network).collect()
     }
 
+    /// All networks that are connected to `network`, some of them more than once; itself can be among them.
+    pub fn reached_by(&self, network: &Network) -> impl Iterator<Item = &Network> {
+        let node = self.nodes.get(network).into_iter();
+        let attached = node.clone().flat_map(|node| &node.classes).flat_map(|&class| &self.reach[class]);
+        node.flat_map(|node| node.straight.keys()).chain(attached.flat_map(|&class| &self.members[class]))
+    }
+
+    /// All networks whose autodefined names `network` may resolve, some of them more than once; itself can be among them.
+    pub fn named_by(&self, network: &Network) -> impl Iterator<Item = &Network> {
+        let node = self.nodes.get(network).into_iter();
+        let attached = node.clone().flat_map(|node| &node.classes).flat_map(|&class| &self.dns_reach[class]);
+        let straight = node.flat_map(|node| &node.straight).filter(|(_, dns)| **dns).map(|(other, _)| other);
+        straight.chain(attached.flat_map(|&class| &self.members[class]))
+    }
+
     /// What decides which networks `network` reaches, itself aside: equal keys of two networks mean equal reach.
-    pub fn reach_key(&self, network: &Network) -> (Vec<&Network>, Vec<usize>) {
+    pub fn reach_key(&self, network: &Network) -> ReachKey<'_> {
         let Some(node) = self.nodes.get(network) else { return (Vec::new(), Vec::new()) };
         (node.straight.keys().collect(), node.classes.iter().copied().collect())
     }
+
+    /// The same for the networks whose autodefined names it may resolve.
+    pub fn names_key(&self, network: &Network) -> NamesKey<'_> {
+        let Some(node) = self.nodes.get(network) else { return (Vec::new(), Vec::new()) };
+        let straight = node.straight.iter().filter(|(_, dns)| **dns).map(|(other, _)| other);
+        (straight.collect(), node.classes.iter().copied().collect())
+    }
 }
+
+/// What decides which networks one reaches.
+pub type ReachKey<'a> = (Vec<&'a Network>, Vec<usize>);
+
+/// What decides the networks whose names one may resolve.
+pub type NamesKey<'a> = (Vec<&'a Network>, Vec<usize>);
 
 /// The classes that an attachment with this routing reaches, across peered gateways too.
 fn walk(gateways: &BTreeMap<&str, Gateway>, start: &str, routing: &Routing, dns_only: bool) -> BTreeSet<usize> {

@@ -13,7 +13,7 @@ use std::{
     borrow::Cow,
     collections::BTreeMap,
     fmt,
-    ops::{Index, RangeBounds},
+    ops::{Bound, Index},
     sync::Arc,
 };
 
@@ -77,6 +77,11 @@ impl<T> Resources<T> {
         self.0.get(id).map(|Same(resource)| resource)
     }
 
+    /// The resource with an identifier, and that as the map has it.
+    pub fn get_key_value(&self, id: &str) -> Option<(&Id, &Arc<T>)> {
+        self.0.get_key_value(id).map(|(id, Same(resource))| (id, resource))
+    }
+
     /// Whether there is one with an identifier.
     pub fn contains_key(&self, id: &str) -> bool {
         self.0.contains_key(id)
@@ -107,12 +112,10 @@ impl<T> Resources<T> {
         self.iter().map(|(_, resource)| resource)
     }
 
-    /// Those whose identifiers are in a range, in order.
-    pub fn range<'a>(
-        &'a self,
-        ids: impl RangeBounds<str> + 'a,
-    ) -> impl DoubleEndedIterator<Item = (&'a Id, &'a Arc<T>)> {
-        self.0.range::<_, str>(ids).map(|(id, Same(resource))| (id, resource))
+    /// Those whose identifiers come from there on, in order.
+    pub fn range_from<'a>(&'a self, start: Bound<&str>) -> impl Iterator<Item = (&'a Id, &'a Arc<T>)> + use<'a, T> {
+        let range = self.0.range::<_, str>((start, Bound::Unbounded));
+        range.map(|(id, Same(resource))| (id, resource))
     }
 }
 

@@ -1,18 +1,18 @@
 //! Endpoints: their names, and which of their interfaces answer whom.
 
-use super::names::NameMap;
+mod all;
+
+pub use all::{Endpoints, Renamed};
+
 use crate::{
     manifest::{
         ClientRoutingPolicy, DnsRecordIpType, EndpointState, Health, Id, Manifest, NetworkInterface, PrivateDnsScope,
-        VpcEndpoint, VpcEndpointService, VpcEndpointType, changes, same_resources,
+        VpcEndpoint, VpcEndpointService, VpcEndpointType,
     },
     wire::Name,
 };
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    net::IpAddr,
-    sync::Arc,
-};
+use all::AzNames;
+use std::{collections::HashMap, net::IpAddr, sync::Arc};
 
 /// An Availability Zone: a number that stands for its ID, the same in all snapshots of a process.
 pub type Az = u32;
@@ -219,154 +219,6 @@ impl<'e> Choice<'e> {
     }
 }
 
-/// All endpoints, compiled. Slots are kept from one snapshot to the next.
-#[derive(Clone, Debug, Default)]
-pub struct Endpoints {
-    /// By slot; none where one was taken away.
-    pub list: Vec<Option<Arc<Endpoint>>>,
-    slots: Arc<BTreeMap<Id, u32>>,
-    /// Regional and zonal names.
-    pub public: Arc<NameMap<EndpointName>>,
-}
-
-impl Endpoints {
-    /// Compiles the endpoints of a manifest that follows on `previous`, of which these are the endpoints. What did not
-    /// change is shared, the more so if no network changed. The flag says whether any name changed.
-    pub fn follow(
-        &self,
-        previous: &Manifest,
-        manifest: &Manifest,
-        azs: &mut Azs,
-        same_networks: bool,
-    ) -> (Endpoints, bool) {
-        let mut this = self.clone();
-        let changed = changes(&previous.vpc_endpoints, &manifest.vpc_endpoints);
-        let mut free: Vec<u32> = Vec::new();
-        for change in changed.iter().filter(|change| change.new.is_none()) {
-            if let Some(slot) = Arc::make_mut(&mut this.slots).remove(change.id) {
-                this.list[slot as usize] = None;
-                free.push(slot);
-            }
-        }
-        let mut renamed = !free.is_empty();
-        let same_around = same_networks && same_resources(&previous.zonal_shifts, &manifest.zonal_shifts);
-        let services = changes(&previous.vpc_endpoint_services, &manifest.vpc_endpoint_services);
-        let services: BTreeSet<&Id> = services.iter().map(|change| change.id).collect();
-        let mut work: BTreeMap<&Id, &Arc<VpcEndpoint>> =
-            changed.iter().filter_map(|change| Some((change.id, change.new?))).collect();
-        if !same_around {
-            work.extend(&manifest.vpc_endpoints);
-        } else if !services.is_empty() {
-            let theirs = |(_, endpoint): &(&Id, &Arc<VpcEndpoint>)| services.contains(&endpoint.service_name);
-            work.extend(manifest.vpc_endpoints.iter().filter(theirs));
-        }
-        let az_names = AzNames::of(manifest);
-        let shifts = Shifts::of(manifest);
-        for (id, source) in work {
-            let slot = match this.slots.get(id) {
-                Some(slot) => *slot,
-                None => {
-                    let slot = free.pop().unwrap_or(this.list.len() as u32);
-                    Arc::make_mut(&mut this.slots).insert(id.clone(), slot);
-                    slot
-                }
-            };
-            if slot as usize == this.list.len() {
-                this.list.push(None);
-            }
-            let old = this.list[slot as usize].clone();
-            let names = names_of(manifest, id, source, slot, azs, &az_names);
-            let interfaces: Box<[Interface]> = source
-                .network_interfaces
-                .iter()
-                .map(|interface| Interface {
-                    az: azs.number(&interface.availability_zone_id),
-                    source: interface.clone(),
-                    shifted_until: shifts.until(id, &source.service_name, &interface.availability_zone_id),
-                })
-                .collect();
-            let names = match &old {
-                Some(old) if *old.names == names => old.names.clone(),
-                _ => {
-                    renamed = true;
-                    Arc::new(names)
-                }
-            };
-            let new = Endpoint { id: id.clone(), source: source.clone(), interfaces, names };
-            this.list[slot as usize] = match old {
-                Some(old) if *old == new => Some(old),
-                _ => Some(Arc::new(new)),
-            };
-        }
-        if renamed {
-            this.public = Arc::new(NameMap::new(this.public_names()));
-        }
-        (this, renamed)
-    }
-
-    fn public_names(&self) -> Vec<(Box<[u8]>, EndpointName)> {
-        let mut names = BTreeMap::new();
-        for endpoint in self.iter() {
-            for (name, what) in &endpoint.names.public {
-                names.entry(name.clone()).or_insert_with(|| what.clone());
-            }
-        }
-        names.into_iter().collect()
-    }
-
-    /// All endpoints, in the order of their identifiers.
-    pub fn iter(&self) -> impl Iterator<Item = &Arc<Endpoint>> {
-        self.slots.values().filter_map(|slot| self.get(*slot))
-    }
-
-    /// The endpoint in a slot.
-    #[inline]
-    pub fn get(&self, slot: u32) -> Option<&Arc<Endpoint>> {
-        self.list.get(slot as usize).and_then(Option::as_ref)
-    }
-}
-
-/// AZ IDs to AZ names, for each account.
-struct AzNames<'m>(HashMap<(&'m str, &'m str), &'m str>);
-
-impl<'m> AzNames<'m> {
-    fn of(manifest: &'m Manifest) -> AzNames<'m> {
-        let mut names = HashMap::new();
-        for vpc in manifest.vpcs.values().filter(|vpc| !vpc.owner_id.is_empty()) {
-            for (name, id) in &vpc.availability_zones {
-                names.entry((vpc.owner_id.as_str(), id.as_str())).or_insert(name.as_str());
-            }
-        }
-        AzNames(names)
-    }
-
-    /// The name of an AZ in the account that owns the VPC; the VPC's own word counts first.
-    fn name(&self, vpc: &'m crate::manifest::Vpc, az: &str) -> Option<&'m str> {
-        let own = vpc.availability_zones.iter().find(|(_, id)| *id == az).map(|(name, _)| name.as_str());
-        own.or_else(|| self.0.get(&(vpc.owner_id.as_str(), az)).copied())
-    }
-}
-
-/// Until when which resources are shifted away from which AZs.
-struct Shifts<'m>(HashMap<(&'m str, &'m str), i64>);
-
-impl<'m> Shifts<'m> {
-    fn of(manifest: &'m Manifest) -> Shifts<'m> {
-        let mut shifts = HashMap::new();
-        for shift in manifest.zonal_shifts.values() {
-            let until = shift.expires_at.map_or(i64::MAX, |time| time.as_second());
-            let entry = shifts.entry((shift.resource.as_str(), shift.away_from.as_str())).or_insert(until);
-            *entry = until.max(*entry);
-        }
-        Shifts(shifts)
-    }
-
-    fn until(&self, endpoint: &str, service: &str, az: &str) -> i64 {
-        let ends = [endpoint, service, "*"].map(|resource| self.0.get(&(resource, az)).copied());
-        ends.into_iter().flatten().max().unwrap_or(i64::MIN)
-    }
-}
-
 fn lower(name: &Name) -> Box<[u8]> {
     name.to_lowercase().as_wire().into()
 }
@@ -390,7 +242,7 @@ fn names_of<'m>(
     endpoint: &VpcEndpoint,
     slot: u32,
     azs: &mut Azs,
-    az_names: &AzNames<'m>,
+    az_names: &mut AzNames<'m>,
 ) -> Names {
     let mut names = Names {
         vpc: endpoint.vpc_id.clone(),
@@ -466,82 +318,5 @@ fn families(ip_type: DnsRecordIpType, apex: &[u8]) -> (bool, bool) {
         DnsRecordIpType::Ipv6 => (false, true),
         DnsRecordIpType::Dualstack => (true, true),
         DnsRecordIpType::ServiceDefined => (true, apex.ends_with(DUALSTACK_SUFFIX)),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::manifest::Resources;
-
-    const FIRST: &str = r#"{
-        "vpcs": {"v": {"region": "r", "cidr_blocks": ["10.0.0.0/8"], "availability_zones": {"r-a": "az1", "r-b": "az2"}}},
-        "vpc_endpoint_services": {
-            "s": {"owner_id": "amazon", "region": "r", "dns_name": "s.example", "private_dns_names": ["p.example"]},
-            "t": {"owner_id": "9", "region": "r", "dns_name": "t.example", "private_dns_names": ["q.example"]}},
-        "vpc_endpoints": {
-            "a": {"vpc_endpoint_type": "Interface", "vpc_id": "v", "state": "Available", "service_name": "s",
-                "private_dns_enabled": true, "network_interfaces": [{"availability_zone_id": "az1", "ipv4": "10.0.0.1"}]},
-            "b": {"vpc_endpoint_type": "Interface", "vpc_id": "v", "state": "Available", "service_name": "t",
-                "private_dns_enabled": true, "network_interfaces": [{"availability_zone_id": "az2", "ipv4": "10.0.0.2"}]}}}"#;
-
-    /// All that is served of the endpoints, without the numbers of their slots.
-    fn shown(endpoints: &Endpoints) -> Vec<String> {
-        let label = |(name, what): &(Box<[u8]>, EndpointName)| {
-            let id = endpoints.get(what.slot).map(|endpoint| &endpoint.id);
-            format!("{:?} {id:?} {:?}", Name::from_wire(name).unwrap(), EndpointName { slot: 0, ..what.clone() })
-        };
-        let one = |endpoint: &Arc<Endpoint>| {
-            let private: Vec<String> = endpoint.names.private.iter().map(label).collect();
-            format!("{} {:?} {:?} {private:?}", endpoint.id, endpoint.source, endpoint.interfaces)
-        };
-        endpoints.iter().map(one).chain(endpoints.public.iter().map(label)).collect()
-    }
-
-    #[test]
-    fn what_follows_a_change_is_what_is_compiled_anew() {
-        let mut value: serde_json::Value = serde_json::from_str(FIRST).unwrap();
-        let first: Manifest = serde_json::from_value(value.clone()).unwrap();
-        let mut azs = Azs::default();
-        let nothing = Manifest::default();
-        let mut last = (Arc::new(first), Endpoints::default());
-        last.1 = last.1.follow(&nothing, &last.0, &mut azs, false).0;
-        let other = value["vpc_endpoints"]["a"].clone();
-        // What is changed, the new value, and whether names change by it.
-        for (path, new, renamed) in [
-            ("/vpc_endpoints/a/network_interfaces/0/ipv4", "10.0.0.9".into(), false),
-            ("/vpc_endpoints/a/dns_name_suffix", "x".into(), true),
-            ("/vpc_endpoints/c", other.clone(), true),
-            ("/vpc_endpoints/a", serde_json::Value::Null, true),
-            ("/vpc_endpoints/d", other, true),
-            ("/vpc_endpoint_services/t/owner_id", "amazon".into(), true),
-            ("/vpc_endpoint_services/s/private_dns_names/0", "*.p.example".into(), true),
-            ("/zonal_shifts", serde_json::json!({"z": {"resource": "*", "away_from": "az2"}}), false),
-        ] {
-            let (parent, key) = path.rsplit_once('/').unwrap();
-            match value.pointer_mut(parent).unwrap() {
-                serde_json::Value::Array(list) => list[key.parse::<usize>().unwrap()] = new,
-                serde_json::Value::Object(map) if new.is_null() => drop(map.remove(key)),
-                parent => parent[key] = new,
-            }
-            let mut manifest: Manifest = serde_json::from_value(value.clone()).unwrap();
-            share(&mut manifest.vpc_endpoints, &last.0.vpc_endpoints);
-            share(&mut manifest.vpc_endpoint_services, &last.0.vpc_endpoint_services);
-            share(&mut manifest.zonal_shifts, &last.0.zonal_shifts);
-            let (endpoints, is_renamed) = last.1.follow(&last.0, &manifest, &mut azs, true);
-            let (anew, _) = Endpoints::default().follow(&nothing, &manifest, &mut azs, false);
-            assert_eq!(shown(&endpoints), shown(&anew), "{path}");
-            assert_eq!(is_renamed, renamed, "{path}");
-            last = (Arc::new(manifest), endpoints);
-        }
-    }
-
-    /// An equal resource is the same one, as loading makes it.
-    fn share<T: PartialEq>(new: &mut Resources<T>, old: &Resources<T>) {
-        for (id, old) in old {
-            if new.get(id) == Some(old) {
-                new.insert(id.clone(), old.clone());
-            }
-        }
     }
 }

@@ -3,28 +3,29 @@
 //! [`compile`] is pure, and its work follows the change: networks, zones, endpoints and views that nothing happened to
 //! are shared with the previous snapshot.
 
+pub mod aliases;
 pub mod autodefined;
 pub mod endpoints;
 pub mod forwarders;
 pub mod names;
 pub mod networks;
 pub mod routes;
+pub mod slots;
 mod spans;
 pub mod views;
 pub mod zone;
 
-use crate::{
-    manifest::{
-        Id, Loaded, Manifest, MasterFile, PrivateHostedZone, Problem, VpcEndpointService, ZoneData,
-        connectivity::Connectivity, same_resources,
-    },
-    wire::{Name, query::LookupName},
+use crate::manifest::{
+    Id, Loaded, Manifest, MasterFile, PrivateHostedZone, Problem, ZoneData, changes, connectivity::Connectivity,
+    same_resources,
 };
+use aliases::Aliases;
 use endpoints::{Azs, Endpoints};
 use networks::Networks;
 use routes::Route;
+use slots::{Numbers, Slots};
 use std::{
-    collections::BTreeMap,
+    collections::BTreeSet,
     net::IpAddr,
     sync::{Arc, LazyLock},
 };
@@ -64,7 +65,9 @@ pub struct Snapshot {
     pub endpoints: Endpoints,
     /// How each network sees the world.
     pub views: Arc<Views>,
-    zones: BTreeMap<Id, Arc<Zone>>,
+    /// The private hosted zones.
+    pub zones: Zones,
+    aliases: Aliases,
 }
 
 impl Snapshot {
@@ -110,12 +113,13 @@ impl Snapshot {
             endpoints: self.endpoints.clone(),
             views: self.views.clone(),
             zones: self.zones.clone(),
+            aliases: self.aliases.clone(),
         }
     }
 
     /// The private hosted zones, by identifier.
     pub fn zones(&self) -> impl ExactSizeIterator<Item = &Arc<Zone>> {
-        self.zones.values()
+        self.zones.iter()
     }
 }
 
@@ -146,13 +150,13 @@ pub fn compile_checked(
     }
 }
 
-/// Compiles what is served. Zones and endpoints that did not change are shared with `previous`. With the snapshot come
-/// warnings; instead of it, errors and warnings.
+/// Compiles what is served. What did not change is shared with `previous`, and only what has to do with a change is looked
+/// at. With the snapshot come warnings; instead of it, errors and warnings.
 pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -> Compiled {
     LazyLock::force(&autodefined::LOCALLY_SERVED); // now, not with the first query
     let manifest = &loaded.manifest;
     let mut problems = Vec::new();
-    let zones = compile_zones(loaded, previous, &mut problems);
+    let (zones, changed_zones) = compile_zones(loaded, previous, &mut problems);
     let mut azs = previous.map(|previous| previous.azs.clone()).unwrap_or_default();
     let same_networks = previous.filter(|previous| previous.connectivity_of(manifest).is_some());
     let networks = match same_networks {
@@ -160,24 +164,37 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         None => Arc::new(Networks::compile(manifest, &mut azs)),
     };
     let (endpoints, renamed) = match previous {
-        Some(previous) => previous.endpoints.follow(&previous.manifest, manifest, &mut azs, same_networks.is_some()),
-        None => Endpoints::default().follow(&Manifest::default(), manifest, &mut azs, false),
+        Some(previous) => previous.endpoints.follow(&previous.manifest, manifest, &mut azs),
+        None => Endpoints::default().follow(&Manifest::default(), manifest, &mut azs),
     };
-    check_aliases(manifest, &zones, &endpoints, &mut problems);
+    let aliases = previous.map(|previous| previous.aliases.clone()).unwrap_or_default();
+    let same_services = previous.is_some_and(|previous| {
+        same_resources(&previous.manifest.vpc_endpoint_services, &manifest.vpc_endpoint_services)
+    });
+    let aliases = aliases.follow(manifest, &zones, &changed_zones, &endpoints, !renamed.is_empty() || !same_services);
+    problems.extend(aliases.problems());
     if problems.iter().any(Problem::is_error) {
         return Err(problems);
     }
-    let same = same_networks.filter(|previous| {
-        !renamed
+    let is_same = |previous: &&Snapshot| {
+        changed_zones.is_empty()
+            && renamed.private().next().is_none()
             && same_resources(&previous.manifest.resolver_rules, &manifest.resolver_rules)
-            && previous.zones.len() == zones.len()
-            && previous.zones.values().zip(zones.values()).all(|(old, new)| Arc::ptr_eq(old, new))
-    });
-    let views = match same {
+    };
+    let views = match same_networks.filter(is_same) {
         Some(previous) => previous.views.clone(),
         None => {
             let input = views::Input { manifest, networks: &networks, endpoints: &endpoints, zones: &zones };
-            Arc::new(views::compile(&input, previous.map(|previous| &*previous.views)))
+            let before = same_networks.map(|previous| views::Previous {
+                views: &previous.views,
+                manifest: &previous.manifest,
+                endpoints: &previous.endpoints,
+                zones: &previous.zones,
+                changed_zones: &changed_zones,
+                renamed: &renamed,
+            });
+            let labels = previous.map(|previous| previous.views.labels.clone()).unwrap_or_default();
+            Arc::new(views::follow(&input, before.as_ref(), &labels))
         }
     };
     let snapshot = Snapshot {
@@ -191,30 +208,96 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         endpoints,
         views,
         zones,
+        aliases,
     };
     Ok((snapshot, problems))
+}
+
+/// The private hosted zones, compiled. A copy shares what does not change.
+#[derive(Clone, Default)]
+pub struct Zones {
+    numbers: Numbers,
+    list: Slots<Arc<Zone>>,
+}
+
+impl Zones {
+    /// The zone with a number.
+    #[inline]
+    pub fn get(&self, number: u32) -> Option<&Arc<Zone>> {
+        self.list.get(number)
+    }
+
+    /// A zone by its identifier.
+    pub fn of(&self, id: &str) -> Option<&Arc<Zone>> {
+        self.get(self.numbers.get(id)?)
+    }
+
+    /// All of them, in the order of their identifiers.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<Zone>> {
+        let all: Vec<&Arc<Zone>> = self.numbers.iter().filter_map(|number| self.get(number)).collect();
+        all.into_iter()
+    }
+
+    /// A zone by its identifier, with its number.
+    pub fn numbered(&self, id: &str) -> Option<(u32, &Zone)> {
+        let number = self.numbers.get(id)?;
+        Some((number, self.get(number)?))
+    }
+
+    /// All of them with their numbers, in the order of their identifiers.
+    pub fn all_numbered(&self) -> impl Iterator<Item = (u32, &Zone)> {
+        self.numbers.iter().filter_map(|number| Some((number, &**self.get(number)?)))
+    }
+
+    fn set(&mut self, id: &str, zone: Option<Zone>) {
+        match zone {
+            Some(zone) => {
+                let number = self.numbers.number(id);
+                self.list.set(number, Some(Arc::new(zone)));
+            }
+            None => {
+                if let Some(number) = self.numbers.remove(id) {
+                    self.list.set(number, None);
+                }
+            }
+        }
+    }
 }
 
 /// A zone that has to be built: its identifier, its resource, and the records of its master file.
 type Job<'a> = (&'a Id, &'a Arc<PrivateHostedZone>, Option<&'a MasterFile>);
 
-fn compile_zones(loaded: &Loaded, previous: Option<&Snapshot>, problems: &mut Vec<Problem>) -> BTreeMap<Id, Arc<Zone>> {
-    let mut zones = BTreeMap::new();
+/// Compiles the zones that are not what they were, and tells which ones those are.
+fn compile_zones(loaded: &Loaded, previous: Option<&Snapshot>, problems: &mut Vec<Problem>) -> (Zones, BTreeSet<Id>) {
+    let (nothing, of_nothing) = (Default::default(), Zones::default());
+    let old = previous.map_or(&nothing, |previous| &previous.manifest.private_hosted_zones);
+    let mut zones = previous.map_or(&of_nothing, |previous| &previous.zones).clone();
+    let mut changed = BTreeSet::new();
+    for change in changes(old, &loaded.manifest.private_hosted_zones) {
+        let is_same = |zone: &&Arc<Zone>| match loaded.zone_data.get(change.id) {
+            Some(ZoneData::Unchanged) => true,
+            Some(ZoneData::Read(_)) => false,
+            None => change.new == Some(&zone.source),
+        };
+        if zones.of(change.id).filter(is_same).is_none() {
+            changed.insert(change.id.clone());
+        }
+    }
+    let read = loaded.zone_data.iter().filter(|(_, data)| matches!(data, ZoneData::Read(_)));
+    changed.extend(read.map(|(id, _)| id.clone()));
     let mut jobs: Vec<Job> = Vec::new();
-    for (id, source) in &loaded.manifest.private_hosted_zones {
-        let old = previous.and_then(|previous| previous.zones.get(id));
-        match (loaded.zone_data.get(id), old) {
-            (Some(ZoneData::Unchanged), Some(old)) => drop(zones.insert(id.clone(), old.clone())),
-            (None, Some(old)) if old.source == *source => drop(zones.insert(id.clone(), old.clone())),
-            (Some(ZoneData::Read(data)), _) => jobs.push((id, source, Some(data))),
-            _ => jobs.push((id, source, None)),
+    for id in &changed {
+        match (loaded.manifest.private_hosted_zones.get_key_value(id), loaded.zone_data.get(id)) {
+            (Some((id, source)), Some(ZoneData::Read(data))) => jobs.push((id, source, Some(data))),
+            (Some((id, source)), _) => jobs.push((id, source, None)),
+            (None, _) => zones.set(id, None),
         }
     }
     for (id, zone, found) in build_zones(&jobs) {
         problems.extend(found);
-        zones.extend(zone.map(|zone| (id.clone(), Arc::new(zone))));
+        zones.set(id, zone);
     }
-    zones
+    (zones, changed)
 }
 
 type Built<'a> = (&'a Id, Option<Zone>, Vec<Problem>);
@@ -239,123 +322,4 @@ fn build_zones<'a>(jobs: &[Job<'a>]) -> Vec<Built<'a>> {
             jobs.chunks(jobs.len().div_ceil(threads)).map(|part| scope.spawn(move || build(part))).collect();
         parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
     })
-}
-
-/// An alias leads to a name of an endpoint, or to a record set of its own zone that is there and is no circle.
-fn check_aliases(
-    manifest: &Manifest,
-    zones: &BTreeMap<Id, Arc<Zone>>,
-    endpoints: &Endpoints,
-    problems: &mut Vec<Problem>,
-) {
-    for (id, zone) in zones {
-        for (at, set) in zone.source.records.iter().enumerate() {
-            let Some(alias) = &set.alias else { continue };
-            let field = || format!("records[{at}].alias.name");
-            let Some(target) = LookupName::new(alias.name.as_wire()) else { continue };
-            if endpoints.public.find(&target, 0).is_some() || is_below_endpoint_name(endpoints, &target) {
-                continue;
-            }
-            if !alias.name.is_at_or_below(&zone.source.name) {
-                if manifest.vpc_endpoint_services.values().any(|service| may_be_name_of(service, &alias.name)) {
-                    // An endpoint that is gone, or in a state without names: it may come (back).
-                    let message = format!("no endpoint has the name {} now: the alias has no records", alias.name);
-                    problems.push(Problem::warning("private_hosted_zones", id, field(), message));
-                } else {
-                    let message = format!("{} is neither a name of an endpoint nor of this zone", alias.name);
-                    let help =
-                        "a regional or zonal name of an endpoint, or a name of this zone with records of the same type";
-                    problems.push(Problem::error("private_hosted_zones", id, field(), message).help(help));
-                }
-                continue;
-            }
-            let rtype = crate::wire::rdata::type_from_text(&set.record_type).unwrap_or_default();
-            if let Err(message) = follow_alias(zone, rtype, &target) {
-                problems.push(Problem::error("private_hosted_zones", id, field(), message));
-            }
-        }
-    }
-}
-
-/// Below an endpoint's name that is a wildcard.
-fn is_below_endpoint_name(endpoints: &Endpoints, target: &LookupName) -> bool {
-    (1..target.labels()).find_map(|skip| endpoints.public.find(target, skip)).is_some_and(|name| name.wildcard)
-}
-
-/// Whether an endpoint of the service could have the name: right below the service's own, or anywhere below that where
-/// there are wildcards.
-fn may_be_name_of(service: &VpcEndpointService, name: &Name) -> bool {
-    let has_wildcards = service.private_dns_names.iter().any(Name::is_wildcard);
-    name.parent().is_some_and(|parent| match has_wildcards {
-        true => parent.is_at_or_below(&service.dns_name),
-        false => parent == service.dns_name,
-    })
-}
-
-/// How many aliases of a zone may follow on one another.
-pub const MAX_ALIASES: usize = 8;
-
-fn follow_alias(zone: &Zone, rtype: u16, target: &LookupName) -> Result<(), String> {
-    let mut target = target.clone();
-    for _ in 0..MAX_ALIASES {
-        let (zone::Search::Node(node) | zone::Search::Wildcard(node)) = zone.search(&target) else {
-            return Err("the name that the alias leads to is not in this zone".into());
-        };
-        let Some(set) = node.set(rtype) else {
-            return Err("the name that the alias leads to has no records of this type".into());
-        };
-        let Some(next) = set.alias().and_then(|number| LookupName::new(zone.alias(number).as_wire())) else {
-            return Ok(());
-        };
-        if next.labels() < zone.apex_labels() || next.suffix(next.labels() - zone.apex_labels()) != &*zone.apex {
-            return Ok(()); // on to an endpoint, which its own check looks at
-        }
-        target = next;
-    }
-    Err(format!("more than {MAX_ALIASES} aliases follow on one another, maybe in a circle"))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::manifest::Severity;
-    use serde_json::json;
-
-    /// An alias to a name that an endpoint could have is odd while there is none; to any other name it is wrong.
-    #[test]
-    fn aliases_of_endpoints_that_are_gone() {
-        for (state, target, severity) in [
-            ("Available", "vpce-w.wild.vpce.example", None),
-            ("Available", "foo.vpce-w.wild.vpce.example", None),
-            ("Failed", "vpce-w.wild.vpce.example", Some(Severity::Warning)),
-            ("Failed", "foo.vpce-w.wild.vpce.example", Some(Severity::Warning)),
-            ("Failed", "*.vpce-w.wild.vpce.example", Some(Severity::Warning)),
-            ("Failed", "wild.vpce.example", Some(Severity::Error)),
-            ("Available", "foo.vpce-p.plain.vpce.example", Some(Severity::Error)),
-            ("Available", "www.example.net", Some(Severity::Error)),
-        ] {
-            let endpoint = |service: &str, state: &str| {
-                json!({"vpc_endpoint_type": "Interface", "service_name": service, "vpc_id": "a", "state": state,
-                       "network_interfaces": [{"availability_zone_id": "use1-az1", "ipv4": "10.1.0.9"}]})
-            };
-            let service = |name: &str, private: &str| {
-                json!({"owner_id": "amazon", "region": "us-east-1",
-                       "dns_name": name, "private_dns_names": [private]})
-            };
-            let manifest = json!({
-                "vpcs": {"a": {"region": "us-east-1", "cidr_blocks": ["10.1.0.0/16"]}},
-                "vpc_endpoint_services": {
-                    "wild": service("wild.vpce.example", "*.wild.example"),
-                    "plain": service("plain.vpce.example", "plain.example"),
-                },
-                "vpc_endpoints": {"vpce-w": endpoint("wild", state), "vpce-p": endpoint("plain", "Available")},
-                "private_hosted_zones": {"Z": {"name": "z.example", "vpc_ids": ["a"],
-                    "records": [{"name": "@", "type": "A", "alias": {"name": target}}]}},
-            });
-            let loaded = Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() };
-            let problems = compile(&loaded, &Arc::default(), None).map_or_else(|problems| problems, |(_, p)| p);
-            let found: Vec<_> = problems.iter().map(|problem| problem.severity).collect();
-            assert_eq!(found, Vec::from_iter(severity), "{state} {target}: {problems:?}");
-        }
-    }
 }

@@ -1,6 +1,7 @@
 //! From names to what they stand for: hash tables that are probed with hashes made once for each query.
 
 use crate::wire::query::{LookupName, name_hash};
+use std::{collections::BTreeMap, sync::Arc};
 
 /// An open-addressing hash table of numbers. The names are kept by whoever keeps the table: one look at the table
 /// (eight octets to a slot, half of them free) and one at the name are all that a find costs.
@@ -116,10 +117,129 @@ impl<V> NameMap<V> {
     }
 }
 
+/// A large map from names to values, of which a copy shares those parts that did not change.
+#[derive(Clone, Debug)]
+pub struct SharedNameMap<V> {
+    parts: Vec<Arc<NameMap<V>>>,
+    len: usize,
+    /// Which numbers of labels its names have or had: a bit for each.
+    depths: u128,
+}
+
+impl<V> Default for SharedNameMap<V> {
+    fn default() -> SharedNameMap<V> {
+        SharedNameMap { parts: Vec::new(), len: 0, depths: 0 }
+    }
+}
+
+/// How many names there are in a part when the map is made; a map that has grown to four times as many is made anew.
+const NAMES_OF_PART: usize = 128;
+
+impl<V: Clone> SharedNameMap<V> {
+    /// What stands under the suffix of `name` that is left when `skip` labels are taken away.
+    #[inline]
+    pub fn find(&self, name: &LookupName, skip: usize) -> Option<&V> {
+        if self.depths & 1 << (name.labels() - skip) == 0 {
+            return None;
+        }
+        self.parts[part_of(name.hash(skip), self.parts.len())].find(name, skip)
+    }
+
+    /// What stands under a name in lower case and wire format.
+    pub fn get(&self, name: &[u8]) -> Option<&V> {
+        let hash = name_hash(name);
+        let part = self.parts.get(part_of(hash, self.parts.len()))?;
+        let at = part.table.find(hash, |at| *part.entries[at as usize].0 == *name)?;
+        Some(&part.entries[at as usize].1)
+    }
+
+    /// Puts values under names, or takes them out.
+    pub fn edit(&mut self, edits: BTreeMap<Box<[u8]>, Option<V>>) {
+        if self.parts.is_empty() || self.len + edits.len() > 4 * NAMES_OF_PART * self.parts.len() {
+            let old = self.parts.iter().flat_map(|part| part.entries.iter());
+            let mut all: BTreeMap<Box<[u8]>, V> = old.cloned().collect();
+            for (name, value) in edits {
+                match value {
+                    Some(value) => drop(all.insert(name, value)),
+                    None => drop(all.remove(&name)),
+                }
+            }
+            return *self = SharedNameMap::new(all);
+        }
+        let mut touched: BTreeMap<usize, BTreeMap<Box<[u8]>, Option<V>>> = BTreeMap::new();
+        for (name, value) in edits {
+            let part = part_of(name_hash(&name), self.parts.len());
+            touched.entry(part).or_default().insert(name, value);
+        }
+        for (at, mut edits) in touched {
+            let old = &self.parts[at];
+            let mut entries = Vec::with_capacity(old.entries.len() + edits.len());
+            entries.extend(old.entries.iter().filter(|(name, _)| !edits.contains_key(name)).cloned());
+            while let Some((name, value)) = edits.pop_first() {
+                entries.extend(value.map(|value| (name, value)));
+            }
+            self.len = self.len + entries.len() - old.entries.len();
+            let part = NameMap::new(entries);
+            self.depths |= part.depths;
+            self.parts[at] = Arc::new(part);
+        }
+    }
+
+    fn new(all: BTreeMap<Box<[u8]>, V>) -> SharedNameMap<V> {
+        let (len, count) = (all.len(), all.len().div_ceil(NAMES_OF_PART).next_power_of_two());
+        let mut parts: Vec<Vec<(Box<[u8]>, V)>> = (0..count).map(|_| Vec::new()).collect();
+        for (name, value) in all {
+            parts[part_of(name_hash(&name), count)].push((name, value));
+        }
+        let parts: Vec<_> = parts.into_iter().map(|entries| Arc::new(NameMap::new(entries))).collect();
+        let depths = parts.iter().fold(0, |depths, part| depths | part.depths);
+        SharedNameMap { parts, len, depths }
+    }
+
+    /// Names and values, in no order that says anything.
+    pub fn iter(&self) -> impl Iterator<Item = &(Box<[u8]>, V)> {
+        self.parts.iter().flat_map(|part| part.iter())
+    }
+}
+
+/// The part of a name: by octets of its hash that say neither its place in a table nor, but for the largest maps, its tag.
+#[inline]
+fn part_of(hash: u64, parts: usize) -> usize {
+    (hash >> 16) as usize & parts.wrapping_sub(1)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::wire::Name;
+    use proptest::{collection::vec, prelude::*};
+
+    proptest! {
+        /// What is put in is there, and what is taken out is not, in each of the maps that share.
+        #[test]
+        fn maps_that_share(all in vec(vec((0..3000u32, any::<bool>()), 1..1500), 1..6)) {
+            let (mut map, mut plain) = (SharedNameMap::default(), BTreeMap::new());
+            let mut before = Vec::new();
+            for edits in all {
+                let edit = |(n, is_in): (u32, bool)| (wire(&format!("n{n}.example")), is_in.then_some(n));
+                let edits: BTreeMap<Box<[u8]>, Option<u32>> = edits.into_iter().map(edit).collect();
+                before.push((map.clone(), plain.clone()));
+                plain.extend(edits.clone());
+                map.edit(edits);
+            }
+            before.push((map, plain));
+            for (map, plain) in before {
+                let there = plain.values().flatten().count();
+                prop_assert_eq!(map.iter().count(), there);
+                for n in 0..3000 {
+                    let name = wire(&format!("n{n}.example"));
+                    let expected = plain.get(&name).copied().flatten();
+                    prop_assert_eq!(map.get(&name).copied(), expected);
+                    prop_assert_eq!(map.find(&LookupName::new(&name).unwrap(), 0).copied(), expected);
+                }
+            }
+        }
+    }
 
     fn wire(text: &str) -> Box<[u8]> {
         Name::absolute(text).unwrap().to_lowercase().as_wire().into()

@@ -6,7 +6,7 @@ use super::{
 };
 use crate::manifest::{
     Direction, Id, Manifest, Protocol, Vpc,
-    connectivity::{Connectivity, Network},
+    connectivity::{Connectivity, Network, ReachKey},
 };
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::PrefixMap;
@@ -89,8 +89,31 @@ pub struct Door {
     pub allowed: Option<Vec<IpNet>>,
     /// Which protocols an inbound one takes.
     protocols: Vec<Protocol>,
-    /// The networks connected to its VPC, and that itself.
-    pub neighbours: Arc<HashSet<NetworkAt>>,
+    /// The networks connected to its VPC; that itself can be among them or not.
+    neighbours: Arc<HashSet<NetworkAt>>,
+}
+
+impl Door {
+    /// Whether a network is that of its VPC, or connected to it.
+    #[inline]
+    fn is_near(&self, network: NetworkAt) -> bool {
+        network == self.vpc || self.neighbours.contains(&network)
+    }
+}
+
+/// The networks that are connected to others, by what decides it: all with equal routing share one set.
+struct Neighbours<'a> {
+    connectivity: &'a Connectivity,
+    known: HashMap<ReachKey<'a>, Arc<HashSet<NetworkAt>>>,
+}
+
+impl<'a> Neighbours<'a> {
+    fn of(&mut self, networks: &Networks, network: NetworkAt) -> Arc<HashSet<NetworkAt>> {
+        let network = &networks.info(network).network;
+        let reached = || self.connectivity.reached_by(network).filter_map(|other| networks.at(other)).collect();
+        let key = self.connectivity.reach_key(network);
+        self.known.entry(key).or_insert_with(|| Arc::new(reached())).clone()
+    }
 }
 
 /// All networks, and how they are connected.
@@ -186,7 +209,7 @@ impl Networks {
             prefixes.extend(network.cidr_blocks.iter().map(|block| (*block, Member { network: at, subnet: None })));
         }
         this.index(prefixes);
-        this.open_doors(manifest, azs);
+        this.doors = this.doors(manifest, azs);
         this.forwarders = Forwarders::compile(manifest, &this);
         this
     }
@@ -225,14 +248,16 @@ impl Networks {
         }
     }
 
-    fn open_doors(&mut self, manifest: &Manifest, azs: &mut Azs) {
+    fn doors(&self, manifest: &Manifest, azs: &mut Azs) -> HashMap<IpAddr, Door> {
+        let mut doors = HashMap::new();
+        let mut neighbours = Neighbours { connectivity: &self.connectivity, known: HashMap::new() };
         for (id, vpc) in &manifest.vpcs {
-            let Some(&network) = self.at.get(&Network::Vpc(id.clone())) else { continue };
+            let Some(network) = self.vpc_at(id) else { continue };
             for address in &vpc.resolver_addresses {
-                let (id, path, neighbours) = (id.clone(), Path::InVpc, self.neighbours(network));
+                let (id, path, neighbours) = (id.clone(), Path::InVpc, neighbours.of(self, network));
                 let (allowed, protocols) = (None, Vec::new());
                 let door = Door { id, path, vpc: network, az: None, allowed, protocols, neighbours };
-                self.doors.insert(*address, door);
+                doors.insert(*address, door);
             }
         }
         for (id, endpoint) in &manifest.resolver_endpoints {
@@ -241,7 +266,7 @@ impl Networks {
                 Direction::InboundDelegation => Path::InboundDelegation,
                 Direction::Outbound => continue,
             };
-            let Some(&vpc) = self.at.get(&Network::Vpc(endpoint.vpc_id.clone())) else { continue };
+            let Some(vpc) = self.vpc_at(&endpoint.vpc_id) else { continue };
             let allowed = &endpoint.allowed_cidr_blocks;
             for address in &endpoint.ip_addresses {
                 let door = Door {
@@ -251,16 +276,12 @@ impl Networks {
                     az: address.availability_zone_id.as_ref().map(|az| azs.number(az)),
                     allowed: (!allowed.is_empty()).then(|| IpNet::aggregate(allowed)),
                     protocols: endpoint.protocols.clone(),
-                    neighbours: self.neighbours(vpc),
+                    neighbours: neighbours.of(self, vpc),
                 };
-                self.doors.insert(address.ip, door);
+                doors.insert(address.ip, door);
             }
         }
-    }
-
-    fn neighbours(&self, network: NetworkAt) -> Arc<HashSet<NetworkAt>> {
-        let connected = self.connectivity.connected_to(&self.info(network).network);
-        Arc::new(connected.into_iter().filter_map(|other| self.at(other)).chain([network]).collect())
+        doors
     }
 
     /// The network's place in the list.
@@ -350,7 +371,7 @@ impl Networks {
         if self.vpc(door.vpc).is_some_and(|vpc| !vpc.enable_dns_support) {
             return Err(Refusal::DnsDisabled);
         }
-        let may = |member: &&Member| self.vpc(member.network).is_some() && door.neighbours.contains(&member.network);
+        let may = |member: &&Member| self.vpc(member.network).is_some() && door.is_near(member.network);
         // The door's own VPC first: an address that is in it is no neighbour's.
         let own = members.iter().find(|member| member.network == door.vpc);
         let member = own.or_else(|| members.iter().find(may)).ok_or(Refusal::Stranger)?;
@@ -364,7 +385,7 @@ impl Networks {
         protocol: Protocol,
         is_in: impl Fn(&IpNet) -> bool,
     ) -> Result<Found<'n>, Refusal> {
-        let known = members.iter().find(|member| door.neighbours.contains(&member.network));
+        let known = members.iter().find(|member| door.is_near(member.network));
         let is_allowed = match &door.allowed {
             Some(blocks) => blocks.iter().any(is_in),
             None => known.is_some(),

@@ -109,14 +109,17 @@ fn zone(z: u32, vpcs: u32, serial: u32) -> Vec<Edit> {
     let sees: Vec<String> = (0..2).map(|n| vpc_id((z * 2 + n) % vpcs)).collect();
     let value = |r| format!("10.{}.{}.{}", (serial + z) % 256, r / 256, r % 256);
     if z.is_multiple_of(2) {
-        let mut text = format!("$ORIGIN {name}.\n$TTL 300\n@ SOA ns hostmaster {serial} 7200 900 1209600 60\n@ NS ns\nns A 10.0.0.53\n");
+        let mut text = format!(
+            "$ORIGIN {name}.\n$TTL 300\n@ SOA ns hostmaster {serial} 7200 900 1209600 60\n@ NS ns\nns A 10.0.0.53\n"
+        );
         (3..RECORDS_OF_ZONE).for_each(|r| text += &format!("host-{r:04} A {}\n", value(r)));
         let file = Edit { key: Key { kind: MASTER_FILES, id: name.clone() }, value: Some(text.into_bytes().into()) };
         let resource = json!({"name": name, "vpc_ids": sees, "file": name});
         return vec![file, edit("private_hosted_zones", format!("Z{z:020}"), &resource)];
     }
-    let mut records: Vec<Value> =
-        (3..RECORDS_OF_ZONE).map(|r| json!({"name": format!("host-{r:04}"), "type": "A", "records": [value(r)]})).collect();
+    let mut records: Vec<Value> = (3..RECORDS_OF_ZONE)
+        .map(|r| json!({"name": format!("host-{r:04}"), "type": "A", "records": [value(r)]}))
+        .collect();
     if z % 10 == 1 {
         let alias = endpoint_name(z * ENDPOINTS_OF_VPC % (vpcs * ENDPOINTS_OF_VPC));
         records.push(json!({"name": "service", "type": "A", "alias": {"name": alias}}));
@@ -148,7 +151,9 @@ struct World {
     keeper: Keeper,
     revision: u64,
     /// What was asked for last: whether it was taken.
-    reply: Option<oneshot::Receiver<Result<zonal::control_plane::change::Accepted, zonal::control_plane::change::Refusal>>>,
+    reply: Option<
+        oneshot::Receiver<Result<zonal::control_plane::change::Accepted, zonal::control_plane::change::Refusal>>,
+    >,
 }
 
 impl World {
@@ -215,14 +220,22 @@ fn main() {
     let kinds: Vec<Make> = vec![
         ("an interface's health", Box::new(move |n| vec![endpoint(scatter(n, endpoints), false)])),
         ("and back", Box::new(move |n| vec![endpoint(scatter(n, endpoints), true)])),
-        ("an endpoint goes", Box::new(move |n| vec![gone("vpc_endpoints", format!("vpce-{:017x}", scatter(n, endpoints)))])),
+        (
+            "an endpoint goes",
+            Box::new(move |n| vec![gone("vpc_endpoints", format!("vpce-{:017x}", scatter(n, endpoints)))]),
+        ),
         ("an endpoint comes", Box::new(move |n| vec![endpoint(scatter(n, endpoints), true)])),
         ("records of a zone", Box::new(move |n| zone(scatter(n, zones) | 1, vpcs, n + 2))),
         ("a zone's master file", Box::new(move |n| zone(scatter(n, zones) & !1, vpcs, n + 2))),
         ("a zone's vpc_ids", Box::new(move |n| zone(scatter(n, zones), vpcs / 2 + n % 2, 1))),
         ("a rule's target", Box::new(move |n| vec![rule(scatter(n, vpcs / 20), vpcs, 1000 + n)])),
         ("a peering comes", Box::new(move |n| vec![peering(scatter(n, vpcs / 20) * 20 + 7, true)])),
-        ("a peering goes", Box::new(move |n| vec![gone("vpc_peering_connections", format!("pcx-{:017x}", scatter(n, vpcs / 20) * 20 + 7))])),
+        (
+            "a peering goes",
+            Box::new(move |n| {
+                vec![gone("vpc_peering_connections", format!("pcx-{:017x}", scatter(n, vpcs / 20) * 20 + 7))]
+            }),
+        ),
         ("a VPC comes", Box::new(move |n| vec![vpc(vpcs + n)])),
         ("a VPC goes", Box::new(move |n| vec![gone("vpcs", vpc_id(vpcs + n))])),
     ];

@@ -1,6 +1,6 @@
 //! Services, endpoints with their interfaces and names, and zonal shifts.
 
-use super::{Checker, contains, is_label, list};
+use super::{Checker, Known, contains, is_label, list};
 use crate::{
     manifest::{
         Change, DnsRecordIpType, EndpointState, Id, Manifest, PrivateDnsScope, Vpc, VpcEndpoint, VpcEndpointService,
@@ -11,6 +11,7 @@ use crate::{
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, hash_map::Entry},
     net::IpAddr,
+    ops::Bound,
     sync::Arc,
 };
 
@@ -31,15 +32,23 @@ fn has_names(endpoint: &VpcEndpoint) -> bool {
 pub(super) fn touched<'a>(
     changed: &[Change<'a, VpcEndpoint>],
     manifest: &'a Manifest,
+    known: &Known,
 ) -> BTreeMap<&'a Id, &'a Arc<VpcEndpoint>> {
-    let vpcs: HashSet<&str> =
+    let all = &manifest.vpc_endpoints;
+    let mut vpcs: HashSet<&str> =
         changed.iter().flat_map(|change| [change.old, change.new]).flatten().map(|e| e.vpc_id.as_str()).collect();
     let is_nested = |a: &[u8], b: &[u8]| a.iter().zip(b).all(|(a, b)| a.eq_ignore_ascii_case(b));
-    let is_touched = |(id, endpoint): &(&Id, &Arc<VpcEndpoint>)| {
-        vpcs.contains(endpoint.vpc_id.as_str())
-            || changed.iter().any(|change| is_nested(change.id.as_bytes(), id.as_bytes()))
-    };
-    manifest.vpc_endpoints.iter().filter(is_touched).collect()
+    for change in changed {
+        let id = change.id.to_ascii_lowercase();
+        let longer = all.range_from(Bound::Included(&id));
+        let longer = longer.take_while(|(other, _)| other.starts_with(&id));
+        let shorter = id.char_indices().filter_map(|(at, _)| all.get_key_value(&id[..at]));
+        let capital = known.capital.iter().filter(|other| is_nested(id.as_bytes(), other.as_bytes()));
+        let nested = longer.chain(shorter).chain(capital.filter_map(|other| all.get_key_value(other)));
+        vpcs.extend(nested.map(|(_, endpoint)| endpoint.vpc_id.as_str()));
+    }
+    let ids = vpcs.into_iter().filter_map(|vpc| known.endpoints_of.get(vpc)).flatten();
+    ids.filter_map(|id| all.get_key_value(id)).collect()
 }
 
 /// Where an address was seen first: in which endpoint's how manieth interface.
@@ -79,7 +88,8 @@ impl<'a> Checker<'a> {
             endpoint.vpc_endpoint_type == VpcEndpointType::Gateway
                 && matches!(endpoint.state, EndpointState::Available | EndpointState::Partial | EndpointState::Pending)
         };
-        let gateways = manifest.vpc_endpoints.values().filter(is_gateway);
+        // Who is touched by a change is touched with all of its VPC.
+        let gateways = endpoints.clone().map(|(_, endpoint)| endpoint).filter(is_gateway);
         let gateways: BTreeSet<(&str, &str)> = gateways.map(|e| (e.vpc_id.as_str(), e.service_name.as_str())).collect();
         for (id, endpoint) in endpoints.clone() {
             let vpc = self.reference((KIND, id), "vpc_id", "VPC", &endpoint.vpc_id, &manifest.vpcs);
@@ -308,20 +318,18 @@ impl<'a> Checker<'a> {
         if manifest.zonal_shifts.is_empty() {
             return;
         }
-        let subnets = manifest.vpcs.values().flat_map(|vpc| vpc.subnets.values().map(|s| &s.availability_zone_id));
-        let zones: BTreeSet<&str> = manifest
-            .vpcs
-            .values()
-            .flat_map(|vpc| vpc.availability_zones.values())
-            .chain(subnets)
-            .chain(
-                manifest
-                    .vpc_endpoints
-                    .values()
-                    .flat_map(|e| e.network_interfaces.iter().map(|i| &i.availability_zone_id)),
-            )
-            .map(String::as_str)
-            .collect();
+        let of_vpc = |vpc: &'a Arc<Vpc>| {
+            vpc.availability_zones.values().chain(vpc.subnets.values().map(|subnet| &subnet.availability_zone_id))
+        };
+        let of_endpoint = |endpoint: &'a Arc<VpcEndpoint>| {
+            endpoint.network_interfaces.iter().map(|interface| &interface.availability_zone_id)
+        };
+        // Most are found at once.
+        let zones = || {
+            let of_vpcs = manifest.vpcs.values().flat_map(of_vpc);
+            of_vpcs.chain(manifest.vpc_endpoints.values().flat_map(of_endpoint)).map(String::as_str)
+        };
+        let mut known: HashMap<&str, bool> = HashMap::new();
         for (id, shift) in &manifest.zonal_shifts {
             let (endpoints, services) = (&manifest.vpc_endpoints, &manifest.vpc_endpoint_services);
             if shift.resource.is_empty() {
@@ -336,9 +344,11 @@ impl<'a> Checker<'a> {
             }
             if shift.away_from.is_empty() {
                 self.error(KIND, id, "away_from", "the field `away_from` is missing");
-            } else if !zones.contains(shift.away_from.as_str()) {
+            } else if !*known.entry(&shift.away_from).or_insert_with(|| zones().any(|zone| zone == shift.away_from)) {
                 self.warning(KIND, id, "away_from", format!("nothing is in the AZ `{}`", shift.away_from));
-                if let Some(nearest) = crate::manifest::decode::nearest(&shift.away_from, zones.iter().copied()) {
+                if let Some(nearest) =
+                    crate::manifest::decode::nearest(&shift.away_from, BTreeSet::from_iter(zones()).into_iter())
+                {
                     self.help(format!("did you mean `{nearest}`?"));
                 }
             }

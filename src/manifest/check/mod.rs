@@ -13,21 +13,24 @@ mod tests;
 mod zones;
 
 use super::{
-    Manifest, Problem, Resources, changes,
+    Change, Id, Manifest, PrivateHostedZone, Problem, Resources, VpcEndpoint, changes,
     connectivity::{Connectivity, Network},
     decode::nearest,
     same_resources,
 };
+use crate::wire::Name;
+use imbl::{OrdMap, OrdSet};
 use ipnet::IpNet;
 use std::{
     collections::{BTreeSet, HashMap},
     net::IpAddr,
+    sync::Arc,
 };
 
 /// How many unknown references get a suggestion: each is compared with all that is known.
 const MAX_SUGGESTIONS: usize = 100;
 
-/// More changed endpoints than this are not worth to be told from the others.
+/// More changed endpoints or zones than this are not worth to be told from the others.
 const MAX_CHANGES: usize = 200;
 
 /// All that is wrong or odd between the resources of a manifest. `now` is in seconds since 1970.
@@ -38,77 +41,182 @@ pub fn check(manifest: &Manifest, connectivity: &Connectivity, now: i64) -> Vec<
 /// The checks of a manifest. If it is accepted, the work for the manifest that follows can follow the change.
 #[derive(Clone, Debug, Default)]
 pub struct Checked {
-    /// What was found before the endpoints were looked at, of them, of zonal shifts, and after those.
-    before: Vec<Problem>,
-    endpoints: Vec<Problem>,
-    shifts: Vec<Problem>,
-    after: Vec<Problem>,
+    /// What was found, by what was looked at.
+    networks: Arc<[Problem]>,
+    services: Arc<[Problem]>,
+    endpoints: Arc<[Problem]>,
+    shifts: Arc<[Problem]>,
+    zones: Arc<[Problem]>,
+    resolver_endpoints: Arc<[Problem]>,
+    rules: Arc<[Problem]>,
+    loops: Arc<[Problem]>,
+    forwarders: Arc<[Problem]>,
+    known: Known,
+}
+
+/// Where to look for what a change can have to do with. A copy shares what does not change.
+#[derive(Clone, Debug, Default)]
+struct Known {
+    /// Endpoints by their VPC.
+    endpoints_of: OrdMap<Id, OrdSet<Id>>,
+    /// Endpoints with capital letters in their identifiers.
+    capital: OrdSet<Id>,
+    /// Zones by their names in lower case.
+    zones_at: OrdMap<Box<[u8]>, OrdSet<Id>>,
 }
 
 impl Checked {
     /// Checks a manifest.
     pub fn new(manifest: &Manifest, connectivity: &Connectivity, now: i64) -> Checked {
+        let mut known = Known::default();
+        known.follow(&Manifest::default(), manifest);
         let mut checker = Checker::new(manifest, connectivity, now);
         checker.networks();
         checker.overlaps();
+        let networks = checker.found();
         checker.services();
-        let before = std::mem::take(&mut checker.problems);
+        let services = checker.found();
         checker.endpoints(manifest.vpc_endpoints.iter());
-        let endpoints = std::mem::take(&mut checker.problems);
+        let endpoints = checker.found();
         checker.shifts();
-        let shifts = std::mem::take(&mut checker.problems);
-        checker.zones();
+        let shifts = checker.found();
+        checker.zones(manifest.private_hosted_zones.iter());
+        let zones = checker.found();
         checker.resolver_endpoints();
+        let resolver_endpoints = checker.found();
         checker.rules();
+        let rules = checker.found();
         checker.loops();
+        let loops = checker.found();
         checker.forwarders();
-        Checked { before, endpoints, shifts, after: checker.problems }
+        let forwarders = checker.found();
+        Checked { networks, services, endpoints, shifts, zones, resolver_endpoints, rules, loops, forwarders, known }
     }
 
-    /// Checks the manifest that follows on `old`, which these are the checks of and which has no errors. Where nothing but
-    /// endpoints has changed, only those are looked at that have to do with the change.
+    /// Checks the manifest that follows on `old`, which these are the checks of and which has no errors. Only that is looked
+    /// at that has to do with the change, unless networks have changed.
     pub fn follow(&self, old: &Manifest, manifest: &Manifest, connectivity: &Connectivity, now: i64) -> Checked {
-        if !same_but_endpoints(old, manifest) {
-            return Checked::new(manifest, connectivity, now);
-        }
-        let changed = changes(&old.vpc_endpoints, &manifest.vpc_endpoints);
-        if changed.len() > MAX_CHANGES {
-            return Checked::new(manifest, connectivity, now);
-        }
-        let touched = endpoints::touched(&changed, manifest);
-        let mut checker = Checker::new(manifest, connectivity, now);
-        checker.endpoints(touched.iter().map(|(id, endpoint)| (*id, *endpoint)));
-        let mut endpoints = std::mem::take(&mut checker.problems);
-        if endpoints.iter().any(Problem::is_error) {
+        let followed = self.followed(old, manifest, connectivity, now);
+        match followed.filter(|checked| !checked.all().any(Problem::is_error)) {
+            Some(checked) => checked,
             // All errors, in their order.
-            return Checked::new(manifest, connectivity, now);
+            None => Checked::new(manifest, connectivity, now),
         }
-        let is_kept = |id: &String| !touched.contains_key(id) && manifest.vpc_endpoints.contains_key(id);
-        let kept = self.endpoints.iter().filter(|problem| problem.resource.as_ref().is_some_and(|(_, id)| is_kept(id)));
-        endpoints.extend(kept.cloned());
-        endpoints.sort_by(|a, b| a.resource.cmp(&b.resource));
+    }
+
+    /// The same, if it is worth to be told from the whole; errors may be missing from it, but not all of them.
+    fn followed(&self, old: &Manifest, manifest: &Manifest, connectivity: &Connectivity, now: i64) -> Option<Checked> {
+        let same_services = same_resources(&old.vpc_endpoint_services, &manifest.vpc_endpoint_services);
+        let same_rules = same_resources(&old.resolver_rules, &manifest.resolver_rules);
+        let endpoints = changes(&old.vpc_endpoints, &manifest.vpc_endpoints);
+        let zones = changes(&old.private_hosted_zones, &manifest.private_hosted_zones);
+        if !same_networks(old, manifest) || endpoints.len() > MAX_CHANGES || zones.len() > MAX_CHANGES {
+            return None;
+        }
+        let mut this = self.clone();
+        this.known.follow(old, manifest);
+        let mut checker = Checker::new(manifest, connectivity, now);
+        if !same_services {
+            checker.services();
+            this.services = checker.found();
+            checker.endpoints(manifest.vpc_endpoints.iter());
+            this.endpoints = checker.found();
+        } else if !endpoints.is_empty() {
+            let touched = endpoints::touched(&endpoints, manifest, &this.known);
+            checker.endpoints(touched.iter().map(|(id, endpoint)| (*id, *endpoint)));
+            let is_kept = |id: &Id| !touched.contains_key(id) && manifest.vpc_endpoints.contains_key(id);
+            this.endpoints = merged(&this.endpoints, &checker.found(), is_kept);
+        }
         checker.shifts();
-        Checked { before: self.before.clone(), endpoints, shifts: checker.problems, after: self.after.clone() }
+        this.shifts = checker.found();
+        if !zones.is_empty() {
+            let touched = zones::touched(&zones, manifest, &this.known);
+            checker.zones(touched.iter().map(|(id, zone)| (*id, *zone)));
+            let is_kept = |id: &Id| !touched.contains_key(id) && manifest.private_hosted_zones.contains_key(id);
+            this.zones = merged(&this.zones, &checker.found(), is_kept);
+        }
+        if !same_rules {
+            checker.rules();
+            this.rules = checker.found();
+        }
+        if !same_rules || zones.iter().any(zones::is_elsewhere) {
+            checker.loops();
+            this.loops = checker.found();
+        }
+        if !same_resources(&old.forwarders, &manifest.forwarders) {
+            checker.forwarders();
+            this.forwarders = checker.found();
+        }
+        Some(this)
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Problem> {
+        let ours = [&self.networks, &self.services, &self.endpoints, &self.shifts, &self.zones];
+        let more = [&self.resolver_endpoints, &self.rules, &self.loops, &self.forwarders];
+        ours.into_iter().chain(more).flat_map(|found| found.iter())
     }
 
     /// All problems.
     pub fn problems(&self) -> Vec<Problem> {
-        [&self.before, &self.endpoints, &self.shifts, &self.after].into_iter().flatten().cloned().collect()
+        self.all().cloned().collect()
     }
 }
 
-/// Whether two manifests have the very same resources of all kinds but `vpc_endpoints`.
-fn same_but_endpoints(a: &Manifest, b: &Manifest) -> bool {
+impl Known {
+    fn follow(&mut self, old: &Manifest, new: &Manifest) {
+        fn note<K: Ord + Clone>(index: &mut OrdMap<K, OrdSet<Id>>, key: K, id: &Id, is_there: bool) {
+            let ids = index.entry(key.clone()).or_default();
+            match is_there {
+                true => drop(ids.insert(id.clone())),
+                false => drop(ids.remove(id)),
+            }
+            if ids.is_empty() {
+                index.remove(&key);
+            }
+        }
+        for Change { id, old, new } in changes(&old.vpc_endpoints, &new.vpc_endpoints) {
+            let vpc = |endpoint: Option<&Arc<VpcEndpoint>>| endpoint.map(|endpoint| endpoint.vpc_id.clone());
+            if vpc(old) != vpc(new) {
+                vpc(old).into_iter().for_each(|vpc| note(&mut self.endpoints_of, vpc, id, false));
+                vpc(new).into_iter().for_each(|vpc| note(&mut self.endpoints_of, vpc, id, true));
+            }
+            if id.bytes().any(|octet| octet.is_ascii_uppercase()) {
+                match new.is_some() {
+                    true => drop(self.capital.insert(id.clone())),
+                    false => drop(self.capital.remove(id)),
+                }
+            }
+        }
+        for Change { id, old, new } in changes(&old.private_hosted_zones, &new.private_hosted_zones) {
+            let name = |zone: Option<&Arc<PrivateHostedZone>>| zone.map(|zone| key_of(&zone.name));
+            if name(old) != name(new) {
+                name(old).into_iter().for_each(|name| note(&mut self.zones_at, name, id, false));
+                name(new).into_iter().for_each(|name| note(&mut self.zones_at, name, id, true));
+            }
+        }
+    }
+}
+
+/// A name as a key: equal for names that are.
+fn key_of(name: &Name) -> Box<[u8]> {
+    name.to_lowercase().as_wire().into()
+}
+
+/// What was found of resources that have nothing to do with a change, and of those that have, in the order of identifiers.
+fn merged(old: &[Problem], new: &[Problem], is_kept: impl Fn(&Id) -> bool) -> Arc<[Problem]> {
+    let kept = old.iter().filter(|problem| problem.resource.as_ref().is_some_and(|(_, id)| is_kept(id)));
+    let mut all: Vec<Problem> = new.iter().chain(kept).cloned().collect();
+    all.sort_by(|a, b| a.resource.cmp(&b.resource));
+    all.into()
+}
+
+/// Whether two manifests have the very same networks and doors.
+fn same_networks(a: &Manifest, b: &Manifest) -> bool {
     same_resources(&a.vpcs, &b.vpcs)
         && same_resources(&a.vpc_peering_connections, &b.vpc_peering_connections)
         && same_resources(&a.transit_gateways, &b.transit_gateways)
         && same_resources(&a.on_premises_networks, &b.on_premises_networks)
-        && same_resources(&a.vpc_endpoint_services, &b.vpc_endpoint_services)
-        && same_resources(&a.zonal_shifts, &b.zonal_shifts)
-        && same_resources(&a.private_hosted_zones, &b.private_hosted_zones)
         && same_resources(&a.resolver_endpoints, &b.resolver_endpoints)
-        && same_resources(&a.resolver_rules, &b.resolver_rules)
-        && same_resources(&a.forwarders, &b.forwarders)
 }
 
 struct Checker<'a> {
@@ -122,6 +230,11 @@ struct Checker<'a> {
 impl<'a> Checker<'a> {
     fn new(manifest: &'a Manifest, connectivity: &'a Connectivity, now: i64) -> Checker<'a> {
         Checker { manifest, connectivity, now, problems: Vec::new(), suggestions: 0 }
+    }
+
+    /// What was found since this was asked last.
+    fn found(&mut self) -> Arc<[Problem]> {
+        std::mem::take(&mut self.problems).into()
     }
 
     fn error(&mut self, kind: &'static str, id: &str, field: impl Into<String>, message: impl Into<String>) {

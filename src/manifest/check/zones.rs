@@ -1,15 +1,35 @@
 //! Private hosted zones, but for what their records mean.
 
-use super::Checker;
-use crate::manifest::master::MAX_TTL;
-use std::collections::HashMap;
+use super::{Checker, Known, key_of};
+use crate::manifest::{Change, Id, Manifest, PrivateHostedZone, master::MAX_TTL};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
-impl Checker<'_> {
-    pub(super) fn zones(&mut self) {
+/// The zones that a change can have touched, with the changed ones themselves: no VPC has two of one name.
+pub(super) fn touched<'a>(
+    changed: &[Change<'a, PrivateHostedZone>],
+    manifest: &'a Manifest,
+    known: &Known,
+) -> BTreeMap<&'a Id, &'a Arc<PrivateHostedZone>> {
+    let new = changed.iter().filter_map(|change| change.new);
+    let ids = new.filter_map(|zone| known.zones_at.get(&key_of(&zone.name))).flatten();
+    ids.filter_map(|id| manifest.private_hosted_zones.get_key_value(id)).collect()
+}
+
+/// Whether queries may go another way by this change.
+pub(super) fn is_elsewhere(change: &Change<PrivateHostedZone>) -> bool {
+    let (Some(old), Some(new)) = (change.old, change.new) else { return true };
+    (&old.name, &old.vpc_ids, old.fallthrough) != (&new.name, &new.vpc_ids, new.fallthrough)
+}
+
+impl<'a> Checker<'a> {
+    /// Checks some zones: all of them, or those that are [`touched`] by a change.
+    pub(super) fn zones(&mut self, zones: impl Iterator<Item = (&'a Id, &'a Arc<PrivateHostedZone>)>) {
         const KIND: &str = "private_hosted_zones";
-        let manifest = self.manifest;
         let mut seen = HashMap::new();
-        for (id, zone) in &manifest.private_hosted_zones {
+        for (id, zone) in zones {
             if zone.vpc_ids.is_empty() {
                 self.warning(KIND, id, "vpc_ids", "no VPC sees the zone");
             }

@@ -71,7 +71,7 @@ pub struct Zone {
 }
 
 /// A zone cut: what is below it is delegated.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct ZoneCut {
     /// Its name, in lower case.
     pub name: Box<[u8]>,

@@ -1,0 +1,180 @@
+//! Aliases of zones: whether they lead to something.
+
+use super::{
+    Zones,
+    endpoints::Endpoints,
+    zone::{Search, Zone},
+};
+use crate::{
+    manifest::{Id, Manifest, Problem, VpcEndpointService},
+    wire::{Name, query::LookupName, rdata::type_from_text},
+};
+use imbl::{OrdMap, OrdSet};
+use std::{collections::BTreeSet, sync::Arc};
+
+/// What was found of the zones whose aliases lead out of them, which a change of endpoints can change. A copy shares what
+/// does not.
+#[derive(Clone, Default)]
+pub struct Aliases {
+    leading_out: OrdSet<Id>,
+    /// What was found; of other zones only in what has just been checked.
+    found: OrdMap<Id, Arc<[Problem]>>,
+}
+
+impl Aliases {
+    /// Checks the aliases of changed zones; and, if names of endpoints may be others, all those that lead to such names.
+    pub(super) fn follow(
+        &self,
+        manifest: &Manifest,
+        zones: &Zones,
+        changed: &BTreeSet<Id>,
+        endpoints: &Endpoints,
+        renamed: bool,
+    ) -> Aliases {
+        let mut this = self.clone();
+        for id in changed {
+            this.leading_out.remove(id);
+            this.found.remove(id);
+        }
+        let others = this.leading_out.iter().filter(|_| renamed);
+        let ids: BTreeSet<Id> = changed.iter().chain(others).cloned().collect();
+        for id in ids {
+            let Some(zone) = zones.of(&id) else { continue };
+            let mut problems = Vec::new();
+            if check(manifest, zone, endpoints, &mut problems) {
+                this.leading_out.insert(id.clone());
+            }
+            match problems.is_empty() {
+                true => drop(this.found.remove(&id)),
+                false => drop(this.found.insert(id, problems.into())),
+            }
+        }
+        this
+    }
+
+    /// All problems.
+    pub fn problems(&self) -> impl Iterator<Item = Problem> {
+        self.found.values().flat_map(|found| found.iter()).cloned()
+    }
+}
+
+/// An alias leads to a name of an endpoint, or to a record set of its own zone that is there and is no circle. Tells whether
+/// one leads out of the zone, or to an endpoint within.
+fn check(manifest: &Manifest, zone: &Zone, endpoints: &Endpoints, problems: &mut Vec<Problem>) -> bool {
+    let id = &zone.id;
+    let mut leads_out = false;
+    for (at, set) in zone.source.records.iter().enumerate() {
+        let Some(alias) = &set.alias else { continue };
+        let field = || format!("records[{at}].alias.name");
+        let Some(target) = LookupName::new(alias.name.as_wire()) else { continue };
+        leads_out |= !alias.name.is_at_or_below(&zone.source.name);
+        if endpoints.public.find(&target, 0).is_some() || is_below_endpoint_name(endpoints, &target) {
+            leads_out = true;
+            continue;
+        }
+        if !alias.name.is_at_or_below(&zone.source.name) {
+            if manifest.vpc_endpoint_services.values().any(|service| may_be_name_of(service, &alias.name)) {
+                // An endpoint that is gone, or in a state without names: it may come (back).
+                let message = format!("no endpoint has the name {} now: the alias has no records", alias.name);
+                problems.push(Problem::warning("private_hosted_zones", id, field(), message));
+            } else {
+                let message = format!("{} is neither a name of an endpoint nor of this zone", alias.name);
+                let help =
+                    "a regional or zonal name of an endpoint, or a name of this zone with records of the same type";
+                problems.push(Problem::error("private_hosted_zones", id, field(), message).help(help));
+            }
+            continue;
+        }
+        let rtype = type_from_text(&set.record_type).unwrap_or_default();
+        if let Err(message) = follow_alias(zone, rtype, &target) {
+            problems.push(Problem::error("private_hosted_zones", id, field(), message));
+        }
+    }
+    leads_out
+}
+
+/// Below an endpoint's name that is a wildcard.
+fn is_below_endpoint_name(endpoints: &Endpoints, target: &LookupName) -> bool {
+    (1..target.labels()).find_map(|skip| endpoints.public.find(target, skip)).is_some_and(|name| name.wildcard)
+}
+
+/// Whether an endpoint of the service could have the name: right below the service's own, or anywhere below that where
+/// there are wildcards.
+fn may_be_name_of(service: &VpcEndpointService, name: &Name) -> bool {
+    let has_wildcards = service.private_dns_names.iter().any(Name::is_wildcard);
+    name.parent().is_some_and(|parent| match has_wildcards {
+        true => parent.is_at_or_below(&service.dns_name),
+        false => parent == service.dns_name,
+    })
+}
+
+/// How many aliases of a zone may follow on one another.
+pub const MAX_ALIASES: usize = 8;
+
+fn follow_alias(zone: &Zone, rtype: u16, target: &LookupName) -> Result<(), String> {
+    let mut target = target.clone();
+    for _ in 0..MAX_ALIASES {
+        let (Search::Node(node) | Search::Wildcard(node)) = zone.search(&target) else {
+            return Err("the name that the alias leads to is not in this zone".into());
+        };
+        let Some(set) = node.set(rtype) else {
+            return Err("the name that the alias leads to has no records of this type".into());
+        };
+        let Some(next) = set.alias().and_then(|number| LookupName::new(zone.alias(number).as_wire())) else {
+            return Ok(());
+        };
+        if next.labels() < zone.apex_labels() || next.suffix(next.labels() - zone.apex_labels()) != &*zone.apex {
+            return Ok(()); // on to an endpoint, which its own check looks at
+        }
+        target = next;
+    }
+    Err(format!("more than {MAX_ALIASES} aliases follow on one another, maybe in a circle"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        manifest::{Loaded, Severity},
+        snapshot::compile,
+    };
+    use serde_json::json;
+
+    /// An alias to a name that an endpoint could have is odd while there is none; to any other name it is wrong.
+    #[test]
+    fn aliases_of_endpoints_that_are_gone() {
+        for (state, target, severity) in [
+            ("Available", "vpce-w.wild.vpce.example", None),
+            ("Available", "foo.vpce-w.wild.vpce.example", None),
+            ("Failed", "vpce-w.wild.vpce.example", Some(Severity::Warning)),
+            ("Failed", "foo.vpce-w.wild.vpce.example", Some(Severity::Warning)),
+            ("Failed", "*.vpce-w.wild.vpce.example", Some(Severity::Warning)),
+            ("Failed", "wild.vpce.example", Some(Severity::Error)),
+            ("Available", "foo.vpce-p.plain.vpce.example", Some(Severity::Error)),
+            ("Available", "www.example.net", Some(Severity::Error)),
+        ] {
+            let endpoint = |service: &str, state: &str| {
+                json!({"vpc_endpoint_type": "Interface", "service_name": service, "vpc_id": "a", "state": state,
+                       "network_interfaces": [{"availability_zone_id": "use1-az1", "ipv4": "10.1.0.9"}]})
+            };
+            let service = |name: &str, private: &str| {
+                json!({"owner_id": "amazon", "region": "us-east-1",
+                       "dns_name": name, "private_dns_names": [private]})
+            };
+            let manifest = json!({
+                "vpcs": {"a": {"region": "us-east-1", "cidr_blocks": ["10.1.0.0/16"]}},
+                "vpc_endpoint_services": {
+                    "wild": service("wild.vpce.example", "*.wild.example"),
+                    "plain": service("plain.vpce.example", "plain.example"),
+                },
+                "vpc_endpoints": {"vpce-w": endpoint("wild", state), "vpce-p": endpoint("plain", "Available")},
+                "private_hosted_zones": {"Z": {"name": "z.example", "vpc_ids": ["a"],
+                    "records": [{"name": "@", "type": "A", "alias": {"name": target}}]}},
+            });
+            let loaded = Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() };
+            let problems = compile(&loaded, &Arc::default(), None).map_or_else(|problems| problems, |(_, p)| p);
+            let found: Vec<_> = problems.iter().map(|problem| problem.severity).collect();
+            assert_eq!(found, Vec::from_iter(severity), "{state} {target}: {problems:?}");
+        }
+    }
+}

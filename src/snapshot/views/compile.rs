@@ -1,0 +1,372 @@
+//! How views are made, and what of them a change touches.
+
+use super::{Differing, Shared, View, Views, add_names, hidden, is_on_path, policies};
+use crate::{
+    manifest::{
+        Direction, Id, Manifest, PrivateDnsScope,
+        connectivity::{NamesKey, Network, ReachKey},
+    },
+    snapshot::{
+        Zones,
+        autodefined::{Autodefined, autodefined},
+        endpoints::{Endpoint, Endpoints, PrivateName, Renamed},
+        names::NameMap,
+        networks::{NetworkAt, Networks, Path, ViewKey},
+    },
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+};
+
+/// What views are compiled from.
+pub struct Input<'a> {
+    /// Rules, associations and Resolver endpoints.
+    pub manifest: &'a Manifest,
+    /// Its networks, compiled.
+    pub networks: &'a Networks,
+    /// Its endpoints, compiled.
+    pub endpoints: &'a Endpoints,
+    /// Its private hosted zones, compiled.
+    pub zones: &'a Zones,
+}
+
+/// What there was before, with the very same networks.
+pub struct Previous<'a> {
+    /// What was compiled from it.
+    pub views: &'a Views,
+    /// Rules and associations.
+    pub manifest: &'a Manifest,
+    /// The endpoints.
+    pub endpoints: &'a Endpoints,
+    /// The zones.
+    pub zones: &'a Zones,
+    /// The zones that are not the same.
+    pub changed_zones: &'a BTreeSet<Id>,
+    /// The endpoints whose names are not the same.
+    pub renamed: &'a Renamed,
+}
+
+/// Compiles all views: anew, or those parts that have to do with what has changed since. Labels keep their slots of
+/// `labels`.
+pub fn follow(input: &Input, previous: Option<&Previous>, labels: &Arc<Vec<Arc<str>>>) -> Views {
+    let mut compiler = Compiler { input, reached: HashMap::new() };
+    let mut views = match previous {
+        Some(previous) => previous.views.clone(),
+        None => Frame::new(input, labels).views,
+    };
+    policies::follow(&mut views.policies, input, previous);
+    let Some(previous) = previous else {
+        let all: Vec<u32> = views.list.iter().map(|(at, _)| at).collect();
+        compiler.own(&mut views, all.into_iter());
+        compiler.share(&mut views);
+        views.differing = differing(input.networks, &views);
+        return views;
+    };
+    let (mut touched, mut exporting) = (BTreeSet::new(), BTreeSet::new());
+    for names in previous.renamed.private() {
+        let seeing = match &names.scope {
+            PrivateDnsScope::Vpcs(ids) => ids.as_slice(),
+            _ => &[],
+        };
+        let networks = seeing.iter().chain([&names.vpc]).filter_map(|id| input.networks.vpc_at(id));
+        touched.extend(networks.filter_map(|network| views.of_network.get(&network)).flatten().copied());
+        if names.scope == PrivateDnsScope::Connected {
+            exporting.extend(input.networks.vpc_at(&names.vpc));
+        }
+    }
+    compiler.own(&mut views, touched.into_iter());
+    if !exporting.is_empty() {
+        match previous.endpoints.exporters().eq(input.endpoints.exporters()) {
+            true => compiler.export(&mut views, &exporting),
+            false => compiler.share(&mut views),
+        }
+    }
+    views.differing = differing(input.networks, &views);
+    views
+}
+
+/// What views there are, before anything is in them.
+struct Frame<'a> {
+    input: &'a Input<'a>,
+    views: Views,
+    in_vpc: Vec<Option<u32>>,
+    inbound: HashMap<ViewKey, u32>,
+    of_network: HashMap<NetworkAt, Vec<u32>>,
+    labels: Vec<Arc<str>>,
+    slots: HashMap<Arc<str>, u32>,
+    /// By the VPC whose view it is: a hub has a view for each network that is connected to it, all with the same names.
+    autodefined: HashMap<NetworkAt, OfVpc>,
+    /// By what decides it.
+    named: HashMap<NamesKey<'a>, OfVpc>,
+}
+
+/// The VPCs whose addresses have autodefined names, and the zones of these.
+type OfVpc = (Arc<[NetworkAt]>, Arc<NameMap<Autodefined>>);
+
+impl<'a> Frame<'a> {
+    fn new(input: &'a Input, labels: &Arc<Vec<Arc<str>>>) -> Frame<'a> {
+        let mut this = Frame {
+            input,
+            views: Views::default(),
+            in_vpc: vec![None; input.networks.list.len()],
+            inbound: HashMap::new(),
+            of_network: HashMap::new(),
+            labels: labels.to_vec(),
+            slots: labels.iter().cloned().zip(0..).collect(),
+            autodefined: HashMap::new(),
+            named: HashMap::new(),
+        };
+        for id in input.manifest.vpcs.keys() {
+            if let Some(vpc) = input.networks.vpc_at(id) {
+                this.add((vpc, Path::InVpc, None), id);
+            }
+        }
+        for endpoint in input.manifest.resolver_endpoints.values() {
+            let path = match endpoint.direction {
+                Direction::Inbound => Path::Inbound,
+                Direction::InboundDelegation => Path::InboundDelegation,
+                Direction::Outbound => continue,
+            };
+            this.add_inbound(&endpoint.vpc_id, path);
+        }
+        this.views.in_vpc = Arc::new(std::mem::take(&mut this.in_vpc));
+        this.views.inbound = Arc::new(std::mem::take(&mut this.inbound));
+        this.views.of_network = Arc::new(std::mem::take(&mut this.of_network));
+        this.views.labels = match this.labels.len() == labels.len() {
+            true => labels.clone(),
+            false => Arc::new(std::mem::take(&mut this.labels)),
+        };
+        this
+    }
+
+    fn add_inbound(&mut self, vpc: &str, path: Path) {
+        let input = self.input;
+        let Some(at) = input.networks.vpc_at(vpc) else { return };
+        if self.inbound.contains_key(&(at, path, Some(at))) {
+            return;
+        }
+        let own = &input.networks.info(at).network;
+        for network in input.networks.connectivity.connected_to(own).into_iter().chain([own]) {
+            if let Some(client) = input.networks.at(network) {
+                self.add((at, path, Some(client)), &format!("{vpc}/{}", network.id()));
+            }
+        }
+        self.add((at, path, None), &format!("{vpc}/-"));
+    }
+
+    fn add(&mut self, key: ViewKey, label: &str) {
+        let (at, path, client) = key;
+        let Some(vpc) = self.input.networks.vpc(at) else { return };
+        // Who asks from inside has the network of the view.
+        let client = if path == Path::InVpc { Some(at) } else { client };
+        let (named, zones) = match self.autodefined.get(&at) {
+            Some(known) => known.clone(),
+            None => {
+                let made = self.autodefined_of(at);
+                self.autodefined.insert(at, made.clone());
+                made
+            }
+        };
+        let slot = self.slot(label);
+        let view = View {
+            slot,
+            label: self.labels[slot as usize].clone(),
+            vpc: at,
+            client,
+            path,
+            own: Arc::default(),
+            shared: 0,
+            autodefined: vpc.enable_dns_hostnames.then_some(zones),
+            named,
+        };
+        let number = self.views.list.end();
+        self.views.list.set(number, Some(Arc::new(view)));
+        for network in BTreeSet::from_iter(client.into_iter().chain([at])) {
+            self.of_network.entry(network).or_default().push(number);
+        }
+        match path {
+            Path::InVpc => self.in_vpc[at as usize] = Some(number),
+            _ => drop(self.inbound.insert(key, number)),
+        }
+    }
+
+    fn slot(&mut self, label: &str) -> u32 {
+        if let Some(slot) = self.slots.get(label) {
+            return *slot;
+        }
+        let (slot, label): (u32, Arc<str>) = (self.labels.len() as u32, label.into());
+        self.labels.push(label.clone());
+        self.slots.insert(label, slot);
+        slot
+    }
+
+    /// What has autodefined names in the views of a VPC: the same for all that allow each other's names.
+    fn autodefined_of(&mut self, vpc: NetworkAt) -> OfVpc {
+        let networks = self.input.networks;
+        let viewing = &networks.info(vpc).network;
+        let make = |named: BTreeSet<NetworkAt>| -> OfVpc {
+            let named: Arc<[NetworkAt]> = named.into_iter().collect();
+            let zones = autodefined(networks, &named);
+            (named, zones)
+        };
+        let connectivity = &networks.connectivity;
+        let known = self.named.entry(connectivity.names_key(viewing)).or_insert_with(|| {
+            let others = connectivity.named_by(viewing).filter_map(|network| networks.at(network));
+            make(others.filter(|network| networks.vpc(*network).is_some()).collect())
+        });
+        match known.0.binary_search(&vpc) {
+            Ok(_) => known.clone(),
+            Err(_) => make(known.0.iter().copied().chain([vpc]).collect()),
+        }
+    }
+}
+
+struct Compiler<'a> {
+    input: &'a Input<'a>,
+    /// The VPCs of those that share private names that networks reach, by what decides it.
+    reached: HashMap<(ReachKey<'a>, Option<NetworkAt>), Arc<[NetworkAt]>>,
+}
+
+impl<'a> Compiler<'a> {
+    /// Gives views the private names that are their own affair.
+    fn own(&self, views: &mut Views, touched: impl Iterator<Item = u32>) {
+        let empty: Arc<NameMap<PrivateName>> = Arc::default();
+        for at in touched {
+            let Some(view) = views.list.get(at).filter(|view| view.path != Path::InboundDelegation) else { continue };
+            let own = self.own_names(view);
+            let own = if own.is_empty() { empty.clone() } else { Arc::new(NameMap::new(own.into_iter().collect())) };
+            let view = View { own, ..(**view).clone() };
+            views.list.set(at, Some(Arc::new(view)));
+        }
+    }
+
+    /// Private names of the client's own VPC, of the view's, and those whose scope lists it: in this order.
+    fn own_names(&self, view: &View) -> BTreeMap<Box<[u8]>, PrivateName> {
+        let Input { networks, endpoints, manifest, .. } = self.input;
+        let network = |at| &networks.info(at).network;
+        let (viewing, client) = (network(view.vpc), view.client.map(network));
+        let in_vpc = |network: &Network| match network {
+            Network::Vpc(id) => endpoints.with_private_names(id),
+            Network::OnPremises(_) => Vec::new(),
+        };
+        // Among those that list a VPC, the same Region comes first.
+        let mut listing = endpoints.listing(viewing.id());
+        let region = manifest.vpcs.get(viewing.id()).map_or("", |vpc| &vpc.region);
+        listing.sort_by_key(|endpoint| (endpoint.names.region != region, &endpoint.id));
+        let by_rank = client.map_or(Vec::new(), in_vpc).into_iter().chain(in_vpc(viewing)).chain(listing);
+        let mut names = BTreeMap::new();
+        for endpoint in by_rank.filter(|other| self.sees(viewing, client, view.path, other)) {
+            add_names(&mut names, endpoint);
+        }
+        names
+    }
+
+    /// Whether an endpoint's private names are for this view and this client.
+    fn sees(&self, viewing: &Network, client: Option<&Network>, path: Path, endpoint: &Endpoint) -> bool {
+        hidden(&self.input.networks.connectivity, viewing, client, path, endpoint).is_none()
+    }
+
+    /// Gives all views the private names of those that share them.
+    fn share(&mut self, views: &mut Views) {
+        views.shared = Default::default();
+        views.shared.set(0, Some(Arc::default()));
+        let mut known: HashMap<(Vec<NetworkAt>, bool, &str), u32> = HashMap::new();
+        let list = views.list.clone();
+        for (at, view) in list.iter() {
+            let exporters = self.exporters(view);
+            let region = self.input.networks.vpc(view.vpc).map_or("", |vpc| &vpc.region);
+            let shared = match exporters.is_empty() {
+                true => 0,
+                false => *known.entry((exporters, view.path == Path::Inbound, region)).or_insert_with_key(|key| {
+                    let (exporters, inbound, region) = key;
+                    let made = self.shared(exporters.clone(), *inbound, region);
+                    let number = views.shared.end();
+                    views.shared.set(number, Some(Arc::new(made)));
+                    number
+                }),
+            };
+            if view.shared != shared {
+                views.list.set(at, Some(Arc::new(View { shared, ..(**view).clone() })));
+            }
+        }
+    }
+
+    /// Brings up to date what is shared of these VPCs.
+    fn export(&self, views: &mut Views, exporting: &BTreeSet<NetworkAt>) {
+        let shared = views.shared.clone();
+        for (at, old) in shared.iter().filter(|(_, old)| old.exporters.iter().any(|vpc| exporting.contains(vpc))) {
+            let made = self.shared(old.exporters.clone(), old.inbound, &old.region);
+            views.shared.set(at, Some(Arc::new(made)));
+        }
+    }
+
+    /// The VPCs with endpoints for all who are connected that a view and its client reach.
+    fn exporters(&mut self, view: &View) -> Vec<NetworkAt> {
+        let Some(client) = view.client.filter(|_| view.path != Path::InboundDelegation) else { return Vec::new() };
+        let reached = self.reached(view.vpc);
+        match client == view.vpc {
+            true => reached.to_vec(),
+            false => {
+                let by_client: HashSet<NetworkAt> = self.reached(client).iter().copied().collect();
+                reached.iter().copied().filter(|exporter| by_client.contains(exporter)).collect()
+            }
+        }
+    }
+
+    /// The VPCs with endpoints for all who are connected that a network reaches.
+    fn reached(&mut self, network: NetworkAt) -> Arc<[NetworkAt]> {
+        let Input { networks, endpoints, .. } = self.input;
+        let reaching = &networks.info(network).network;
+        let is_exporter = matches!(reaching, Network::Vpc(id) if endpoints.is_exporter(id));
+        let key = (networks.connectivity.reach_key(reaching), is_exporter.then_some(network));
+        let make = || {
+            let exporters = endpoints.exporters().filter_map(|id| networks.vpc_at(id));
+            let is_reached = |at: &NetworkAt| networks.connectivity.reaches(reaching, &networks.info(*at).network);
+            exporters.filter(is_reached).collect()
+        };
+        self.reached.entry(key).or_insert_with(make).clone()
+    }
+
+    fn shared(&self, exporters: Vec<NetworkAt>, inbound: bool, region: &str) -> Shared {
+        let Input { networks, endpoints, .. } = self.input;
+        let of_vpc = |vpc: &NetworkAt| endpoints.exported(networks.info(*vpc).network.id());
+        let mut all: Vec<&Arc<Endpoint>> = exporters.iter().flat_map(of_vpc).collect();
+        all.sort_by_key(|endpoint| (endpoint.names.region != region, &endpoint.id));
+        let path = if inbound { Path::Inbound } else { Path::InVpc };
+        let mut names = BTreeMap::new();
+        for endpoint in all.into_iter().filter(|endpoint| is_on_path(endpoint, path)) {
+            add_names(&mut names, endpoint);
+        }
+        let names = NameMap::new(names.into_iter().collect());
+        Shared { exporters, inbound, region: region.into(), names }
+    }
+}
+
+/// What not all views have alike; none where nobody asks that.
+fn differing(networks: &Networks, views: &Views) -> Option<Arc<Differing>> {
+    if !networks.forwarders.tell_prefixes() {
+        return None;
+    }
+    fn add<V>(names: &mut BTreeSet<Box<[u8]>>, map: &NameMap<V>) {
+        names.extend(map.iter().map(|(name, _)| name.clone()));
+    }
+    let (mut names, mut seen) = (BTreeSet::new(), HashSet::new());
+    for (_, view) in views.list.iter() {
+        add(&mut names, &view.own);
+        // Many views have the same ones.
+        if let Some(autodefined) = view.autodefined.as_ref().filter(|map| seen.insert(Arc::as_ptr(map).addr())) {
+            add(&mut names, autodefined);
+        }
+    }
+    views.policies.iter().for_each(|(_, policies)| add(&mut names, &policies.names));
+    views.shared.iter().for_each(|(_, shared)| add(&mut names, &shared.names));
+    let all = || views.list.iter().map(|(_, view)| view);
+    let with = all().filter(|view| view.autodefined.is_some()).count();
+    Some(Arc::new(Differing {
+        names: NameMap::new(names.into_iter().map(|name| (name, ())).collect()),
+        locally_served: with != 0 && with != all().count(),
+        dns64: networks.subnets.iter().any(|subnet| subnet.dns64),
+        delegates: views.policies.iter().any(|(_, policies)| !policies.delegates.is_empty()),
+    }))
+}

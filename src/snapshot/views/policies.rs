@@ -1,0 +1,167 @@
+//! What a VPC has by its own: rules and private hosted zones.
+
+use super::compile::{Input, Previous};
+use crate::{
+    manifest::{Id, RuleType, changes, connectivity::Network},
+    snapshot::{
+        Zones,
+        names::NameMap,
+        networks::{NetworkAt, Networks},
+        routes::{Route, Rule},
+        slots::Slots,
+        zone::Zone,
+    },
+};
+use sha2::{Digest, Sha256};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
+
+/// What a VPC has at a name.
+#[derive(Clone, Debug, Default)]
+pub struct Policy {
+    /// A Resolver rule.
+    pub rule: Option<Arc<Rule>>,
+    /// The number of a private hosted zone: what it holds can change without anything changing here.
+    pub zone: Option<u32>,
+}
+
+/// What a VPC has by its own: what stands at names, and what is done with referrals.
+#[derive(Default)]
+pub struct Policies {
+    /// Rules and zones.
+    pub names: NameMap<Policy>,
+    /// DELEGATE rules, which act on referrals and not on names, in the order of their identifiers.
+    pub delegates: Vec<Arc<Rule>>,
+    /// What tells answers that they may have led to from those of others; 0 without any.
+    pub salt: u128,
+    /// The zone cuts of its zones that a DELEGATE rule matches, and the way below them.
+    pub delegations: NameMap<Arc<Route>>,
+}
+
+/// What becomes of the policies of one VPC.
+#[derive(Default)]
+struct Edits<'a> {
+    /// Rules and zones that are no more what they were.
+    rules_out: Vec<&'a Id>,
+    zones_out: Vec<u32>,
+    rules_in: Vec<Arc<Rule>>,
+    zones_in: Vec<(Box<[u8]>, u32)>,
+}
+
+/// Brings the policies of all VPCs up to date. Without `previous`, all are new.
+pub(super) fn follow(policies: &mut Slots<Arc<Policies>>, input: &Input, previous: Option<&Previous>) {
+    let nothing = Default::default();
+    let old_rules = previous.map_or(&nothing, |previous| &previous.manifest.resolver_rules);
+    let mut edits: BTreeMap<NetworkAt, Edits> = BTreeMap::new();
+    for change in changes(old_rules, &input.manifest.resolver_rules) {
+        for old in change.old.iter().filter(|rule| rule.enabled) {
+            for vpc in places(input.networks, &old.vpc_ids) {
+                edits.entry(vpc).or_default().rules_out.push(change.id);
+            }
+        }
+        for new in change.new.iter().filter(|rule| rule.enabled) {
+            let rule = Arc::new(Rule::new(input.manifest, change.id, new));
+            for vpc in places(input.networks, &new.vpc_ids) {
+                edits.entry(vpc).or_default().rules_in.push(rule.clone());
+            }
+        }
+    }
+    let has_delegates = input.manifest.resolver_rules.values().any(|rule| rule.rule_type == RuleType::Delegate);
+    let mut zone = |old: Option<(u32, &Zone)>, new: Option<(u32, &Zone)>| {
+        let of = |zone: Option<(u32, &Zone)>| {
+            zone.map_or(BTreeSet::new(), |(_, zone)| places(input.networks, &zone.source.vpc_ids))
+        };
+        let is_moved = old.map(|(number, zone)| (number, &zone.apex)) != new.map(|(number, zone)| (number, &zone.apex));
+        let is_cut_anew = has_delegates && old.map(|(_, zone)| zone.cuts()) != new.map(|(_, zone)| zone.cuts());
+        if !is_moved && !is_cut_anew && old.map(|(_, z)| &z.source.vpc_ids) == new.map(|(_, z)| &z.source.vpc_ids) {
+            return;
+        }
+        let (before, after) = (of(old), of(new));
+        let is_same = |vpc: &NetworkAt| !is_moved && !is_cut_anew && before.contains(vpc) && after.contains(vpc);
+        for vpc in before.iter().filter(|vpc| !is_same(vpc)) {
+            edits.entry(*vpc).or_default().zones_out.extend(old.map(|(number, _)| number));
+        }
+        for vpc in after.iter().filter(|vpc| !is_same(vpc)) {
+            edits.entry(*vpc).or_default().zones_in.extend(new.map(|(number, zone)| (zone.apex.clone(), number)));
+        }
+    };
+    match previous {
+        Some(previous) => {
+            for id in previous.changed_zones {
+                zone(previous.zones.numbered(id), input.zones.numbered(id));
+            }
+        }
+        None => input.zones.all_numbered().for_each(|new| zone(None, Some(new))),
+    }
+    for (vpc, edits) in edits {
+        let id = input.networks.info(vpc).network.id();
+        let made = make(id, policies.get(vpc).map(|policies| &**policies), edits, input.zones);
+        policies.set(vpc, made.map(Arc::new));
+    }
+}
+
+fn places(networks: &Networks, vpcs: &[Id]) -> BTreeSet<NetworkAt> {
+    vpcs.iter().filter_map(|id| networks.at(&Network::Vpc(id.clone()))).collect()
+}
+
+/// The policies of a VPC after a change; none if it has none.
+fn make(vpc: &str, old: Option<&Policies>, edits: Edits, zones: &Zones) -> Option<Policies> {
+    let mut names: BTreeMap<Box<[u8]>, Policy> = old.into_iter().flat_map(|old| old.names.iter()).cloned().collect();
+    let mut delegates = old.map_or(Vec::new(), |old| old.delegates.clone());
+    let is_out = |rule: &Arc<Rule>| edits.rules_out.contains(&&rule.id);
+    delegates.retain(|rule| !is_out(rule));
+    for policy in names.values_mut() {
+        policy.rule = policy.rule.take().filter(|rule| !is_out(rule));
+        policy.zone = policy.zone.filter(|zone| !edits.zones_out.contains(zone));
+    }
+    for rule in edits.rules_in {
+        match rule.resource.rule_type {
+            RuleType::Delegate => {
+                let at = delegates.partition_point(|other| other.id < rule.id);
+                delegates.insert(at, rule);
+            }
+            _ => drop(names.entry(rule.route.domain.clone()).or_default().rule.get_or_insert(rule)),
+        }
+    }
+    for (apex, number) in edits.zones_in {
+        names.entry(apex).or_default().zone.get_or_insert(number);
+    }
+    names.retain(|_, policy| policy.rule.is_some() || policy.zone.is_some());
+    if names.is_empty() && delegates.is_empty() {
+        return None;
+    }
+    let delegations = delegations(&names, &delegates, zones);
+    let salt = salt(vpc, &delegates);
+    Some(Policies { names: NameMap::new(names.into_iter().collect()), delegates, salt, delegations })
+}
+
+/// What tells the answers of a VPC with DELEGATE rules from those of others; 0 where there are none. The names of name
+/// servers stand for what the VPC takes them for, so that it counts as well as the rules.
+fn salt(vpc: &str, delegates: &[Arc<Rule>]) -> u128 {
+    if delegates.is_empty() {
+        return 0;
+    }
+    let mut digest = Sha256::new();
+    digest.update(vpc);
+    delegates.iter().for_each(|rule| digest.update(rule.route.id.0.to_be_bytes()));
+    let mut salt = [0; 16];
+    salt.copy_from_slice(&digest.finalize()[..16]);
+    u128::from_be_bytes(salt)
+}
+
+/// The zone cuts that a DELEGATE rule matches, and the way below them.
+fn delegations(names: &BTreeMap<Box<[u8]>, Policy>, rules: &[Arc<Rule>], zones: &Zones) -> NameMap<Arc<Route>> {
+    if rules.is_empty() {
+        return NameMap::default();
+    }
+    let cuts = names.values().filter_map(|policy| zones.get(policy.zone?)).flat_map(|zone| zone.cuts());
+    let routes: BTreeMap<Box<[u8]>, Arc<Route>> = cuts
+        .filter_map(|cut| {
+            let route = rules.iter().find_map(|rule| Route::delegation(rule, &cut.name, &cut.name_servers))?;
+            Some((cut.name.clone(), Arc::new(route)))
+        })
+        .collect();
+    NameMap::new(routes.into_iter().collect())
+}
