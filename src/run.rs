@@ -20,6 +20,7 @@ use crate::{
     forward::{self, cache::Lifetimes, recursion::Recursion, upstream::Upstreams},
     listen::{Core, Limits},
     manifest::{Manifest, Problem, load::Loader},
+    transfer::tsig::Keys,
 };
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
@@ -78,6 +79,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         snapshot,
         &limits(config, limit),
         Upstreams::trusting(config.certificate_authority.clone()),
+        Keys::read(&config.tsig_keys)?,
         runtime.handle(),
     ));
     let status = Arc::new(Status::default());

@@ -11,7 +11,7 @@ pub mod load;
 pub mod master;
 pub mod problem;
 pub mod types;
-mod words;
+pub(crate) mod words;
 
 pub use kinds::{Difference, KINDS, Resource, kind_of};
 pub use load::Loader;
