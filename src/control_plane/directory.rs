@@ -4,7 +4,10 @@
 //! directories of all files that were read and of all links on the way to them, so that the `..data` link of Kubernetes
 //! and a directory that is itself a link are followed.
 
-use super::{Message, change::Change};
+use super::{
+    Message,
+    change::{Change, ZoneEdit},
+};
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode, ModifyKind},
@@ -37,6 +40,8 @@ pub enum Wake {
     Load,
     /// These are to be made, in their order.
     Changes(Vec<Change>),
+    /// A zone is to be changed.
+    Edit(ZoneEdit),
     /// The server ends.
     Stop,
 }
@@ -51,6 +56,7 @@ pub struct Watch {
     sender: Sender<Message>,
     /// What has come while something else was waited for.
     changes: Vec<Change>,
+    edits: VecDeque<ZoneEdit>,
     /// None when the system has no more watches to give: then stamps are compared.
     watcher: Option<RecommendedWatcher>,
     /// The files and links whose change matters.
@@ -83,6 +89,7 @@ impl Watch {
             events,
             sender,
             changes: Vec::new(),
+            edits: VecDeque::new(),
             watcher: None,
             relevant: HashSet::new(),
             watched: BTreeMap::new(),
@@ -219,10 +226,14 @@ impl Watch {
             if !self.changes.is_empty() {
                 return self.gather_changes();
             }
+            if let Some(edit) = self.edits.pop_front() {
+                return Wake::Edit(edit);
+            }
             match self.events.recv_timeout(tick.saturating_duration_since(Instant::now())) {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Wake::Stop,
                 Ok(Message::Reload) => return Wake::Load,
                 Ok(Message::Change(change)) => self.changes.push(change),
+                Ok(Message::Edit(edit)) => self.edits.push_back(edit),
                 Ok(Message::Event(event)) if self.effect(&event) == Effect::Complete => return self.gather(),
                 Ok(Message::Event(_)) | Err(RecvTimeoutError::Timeout) => {}
             }
@@ -241,6 +252,7 @@ impl Watch {
         loop {
             match self.events.try_recv() {
                 Ok(Message::Change(change)) => changes.push(change),
+                Ok(Message::Edit(edit)) => self.edits.push_back(edit),
                 Ok(Message::Stop) => return Wake::Stop,
                 // It has its turn next.
                 Ok(Message::Reload) => self.again = true,
@@ -260,6 +272,7 @@ impl Watch {
                 Err(RecvTimeoutError::Timeout) => return Wake::Load,
                 Ok(Message::Reload) => {}
                 Ok(Message::Change(change)) => self.changes.push(change),
+                Ok(Message::Edit(edit)) => self.edits.push_back(edit),
                 Ok(Message::Event(event)) => {
                     if self.effect(&event) != Effect::Nothing {
                         quiet = Instant::now() + QUIET;

@@ -5,6 +5,7 @@
 
 use super::{
     change::{Accepted, Change, Position, Ready, Refusal},
+    edits::{Edits, KeptSerials},
     kept::Kept,
     status::{self, LastError, SetAside, Status},
     store::Store,
@@ -18,6 +19,7 @@ use crate::{
         collection::{Aside, Collection, Instead, Key, Served},
         connectivity::Connectivity,
         load::Loader,
+        overlay::{Overlays, digest_with},
     },
     snapshot::{self, Node, Snapshot, routes::Route},
 };
@@ -45,18 +47,24 @@ pub enum Loading {
 
 /// Takes what sources deliver, compiles it and publishes it. Bad input never empties what is served.
 pub struct Keeper {
-    core: Arc<Core>,
-    node: Arc<Node>,
+    pub(super) core: Arc<Core>,
+    pub(super) node: Arc<Node>,
     status: Arc<Status>,
     generation: watch::Sender<u64>,
     on_error: OnError,
     /// Where what is served is kept.
     store: Option<Store>,
     /// What was delivered, and how far the source has come with it.
-    delivered: (Collection, Position),
+    pub(super) delivered: (Collection, Position),
     /// The last of it that could be served, and what of that is set aside.
-    kept: Kept,
-    served: Served,
+    pub(super) kept: Kept,
+    pub(super) served: Served,
+    /// The digest of what was loaded, without what updates have made of it.
+    pub(super) loaded_digest: [u8; 32],
+    /// What updates have made of zones, and where that is kept.
+    pub(super) overlays: Overlays,
+    pub(super) edits: Edits,
+    serials: Option<KeptSerials>,
     /// The checks of what is served.
     checked: Checked,
 }
@@ -94,8 +102,29 @@ impl Keeper {
         store: Option<Store>,
     ) -> Keeper {
         let generation = watch::channel(core.snapshot.load().generation).0;
-        let (delivered, kept, served, checked) = Default::default();
-        Keeper { core, node, status, generation, on_error, store, delivered, kept, served, checked }
+        let (delivered, kept, served, loaded_digest, checked) = Default::default();
+        let (overlays, edits, serials) = Default::default();
+        Keeper {
+            core,
+            node,
+            status,
+            generation,
+            on_error,
+            store,
+            delivered,
+            kept,
+            served,
+            loaded_digest,
+            overlays,
+            edits,
+            serials,
+            checked,
+        }
+    }
+
+    /// Keeps what updates change, and goes on with what they have changed in an earlier run.
+    pub fn take_edits(&mut self, edits: Edits, overlays: Overlays, serials: Option<KeptSerials>) {
+        (self.edits, self.overlays, self.serials) = (edits, overlays, serials);
     }
 
     /// Serves what was kept of an earlier run, as the generation that it was. It is stale if there is a source that may have
@@ -106,6 +135,7 @@ impl Keeper {
         let Decided { kept, served, mut snapshot, checked, warnings, reasons } =
             self.decide(collection, position, OnError::SetAside)?;
         self.delivered = (kept.collection.clone(), kept.position.clone());
+        self.loaded_digest = served.digest();
         (self.kept, self.served, self.checked) = (kept, served, checked);
         self.tell_set_aside(&reasons);
         (snapshot.generation, snapshot.is_stale) = (generation, is_stale);
@@ -137,10 +167,13 @@ impl Keeper {
     /// Loads, compiles and publishes. It takes its time and is not for threads that answer.
     pub fn load(&mut self, loader: &mut Loader) -> Loading {
         let started = Instant::now();
-        let (loaded, mut problems) = match loader.load() {
+        let (mut loaded, mut problems) = match loader.load() {
             Ok(loaded) => loaded,
             Err(problems) => return self.failed(problems),
         };
+        let loaded_digest = loaded.digest;
+        loaded.overlays = self.overlays.clone();
+        loaded.digest = digest_with(loaded_digest, &self.overlays);
         let previous = self.core.snapshot.load_full();
         if previous.generation > 0 && previous.digest == loaded.digest {
             loader.accept();
@@ -163,7 +196,7 @@ impl Keeper {
         let generation = snapshot.generation.max(self.kept.generation + 1);
         let collection = Collection::of(&loaded.manifest, loader.master_files());
         self.kept = Kept { collection, generation, ..Kept::default() };
-        self.served = Served::of(loaded.manifest);
+        (self.served, self.loaded_digest) = (Served::of(loaded.manifest), loaded_digest);
         self.checked = checked;
         snapshot.generation = generation;
         self.publish(snapshot, &problems);
@@ -226,7 +259,9 @@ impl Keeper {
         let mut aside = Aside::new();
         let mut reasons: BTreeMap<Key, Vec<Problem>> = BTreeMap::new();
         loop {
-            let candidate = collection.candidate(&aside, &self.served);
+            let mut candidate = collection.candidate(&aside, &self.served);
+            candidate.loaded.overlays = self.overlays.clone();
+            candidate.loaded.digest = digest_with(candidate.loaded.digest, &self.overlays);
             let mut problems = candidate.problems;
             match self.check_and_compile(&candidate.loaded, &previous) {
                 Ok((snapshot, checked, more)) if !problems.iter().any(Problem::is_error) => {
@@ -316,6 +351,7 @@ impl Keeper {
             return facts.into_iter().for_each(|change| self.make(change));
         }
         self.delivered = (self.kept.collection.clone(), self.kept.position.clone());
+        self.loaded_digest = served.digest();
         (self.served, self.checked) = (served, checked);
         self.tell_set_aside(&reasons);
         if !is_unchanged {
@@ -396,7 +432,14 @@ impl Keeper {
         }
     }
 
-    fn swap(&mut self, snapshot: Snapshot) {
+    pub(super) fn swap(&mut self, snapshot: Snapshot) {
+        let previous = self.core.snapshot.load().serials.clone();
+        if let Some(serials) = &mut self.serials
+            && !Arc::ptr_eq(&previous, &snapshot.serials)
+        {
+            // No other server may have seen a serial that another version gets after a crash.
+            serials.keep(&previous, &snapshot.serials);
+        }
         let (generation, is_stale) = (snapshot.generation, snapshot.is_stale);
         self.kept.generation = generation;
         self.core.snapshot.store(Arc::new(snapshot));
@@ -456,7 +499,7 @@ fn answer(change: Change, result: Result<Accepted, Refusal>) {
 }
 
 /// Frees a snapshot here, on the keeper's thread, and not on that of a worker which happens to hold it last.
-fn retire(snapshot: Arc<Snapshot>) {
+pub(super) fn retire(snapshot: Arc<Snapshot>) {
     for _ in 0..1000 {
         if Arc::strong_count(&snapshot) == 1 {
             break;

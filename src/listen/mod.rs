@@ -14,7 +14,7 @@ use crate::{
     forward::{self, Forwarding, upstream::Upstreams},
     metrics::Metrics,
     snapshot::Snapshot,
-    transfer::tsig::Keys,
+    transfer::{Transfers, tsig::Keys},
 };
 use arc_swap::ArcSwap;
 use connections::Connections;
@@ -45,6 +45,8 @@ pub struct Core {
     pub forwarding: Arc<Forwarding>,
     /// The keys that transfers and updates are signed with.
     pub keys: Keys,
+    /// What transfers and updates of zones have in common.
+    pub transfers: Transfers,
     /// Where tasks run.
     pub runtime: Handle,
     /// The counters.
@@ -61,6 +63,7 @@ impl Core {
             metrics,
             snapshot,
             keys,
+            transfers: Transfers::default(),
             runtime: runtime.clone(),
             error_limit: ErrorLimit::new(limits.error_answers_per_second, random_seed()),
             connections: Connections::new(limits),

@@ -9,13 +9,17 @@ pub mod document;
 mod kinds;
 pub mod load;
 pub mod master;
+pub mod overlay;
 pub mod problem;
+pub mod rewrite;
+pub mod secondaries;
 pub mod types;
 pub(crate) mod words;
 
 pub use kinds::{Difference, KINDS, Resource, kind_of};
 pub use load::Loader;
 pub use problem::{Place, Problem, Severity};
+pub use secondaries::{Access, Secondary};
 pub use types::*;
 
 use crate::wire::Name;
@@ -63,6 +67,8 @@ pub struct Loaded {
     pub manifest: Arc<Manifest>,
     /// For each hosted zone with a `file`: its records.
     pub zone_data: BTreeMap<Id, ZoneData>,
+    /// What updates have made of zones.
+    pub overlays: overlay::Overlays,
     /// SHA-256 over all resources and master files: equal on two nodes that have equal data.
     pub digest: [u8; 32],
 }

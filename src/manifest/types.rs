@@ -2,7 +2,10 @@
 //!
 //! Everything here is what the control plane *wants*; whether it holds together is for the checks to say.
 
-use super::words::words;
+use super::{
+    secondaries::{Access, Secondary},
+    words::words,
+};
 use crate::wire::Name;
 use ipnet::IpNet;
 use schemars::JsonSchema;
@@ -436,6 +439,22 @@ pub struct PrivateHostedZone {
     /// Records beside or instead of the file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub records: Vec<ResourceRecordSet>,
+    /// The servers that copy the zone from here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secondaries: Vec<Secondary>,
+    /// Who else may transfer the zone (RFC 5936, RFC 1995).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_transfer: Vec<Access>,
+    /// Who may change it by dynamic updates (RFC 2136); a TSIG key is required.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_update: Vec<Access>,
+}
+
+impl PrivateHostedZone {
+    /// Whether others copy it or change it, so that its serial has to rise with each change.
+    pub fn is_numbered(&self) -> bool {
+        !(self.secondaries.is_empty() && self.allow_transfer.is_empty() && self.allow_update.is_empty())
+    }
 }
 
 /// A record set of a private hosted zone: values, or an alias.

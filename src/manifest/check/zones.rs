@@ -1,7 +1,7 @@
 //! Private hosted zones, but for what their records mean.
 
 use super::Checker;
-use crate::manifest::master::MAX_TTL;
+use crate::manifest::{PrivateHostedZone, master::MAX_TTL};
 use std::collections::HashMap;
 
 impl Checker<'_> {
@@ -23,6 +23,7 @@ impl Checker<'_> {
                     _ => {}
                 }
             }
+            self.zone_access(id, zone);
             for (at, set) in zone.records.iter().enumerate() {
                 let field = format!("records[{at}]");
                 if set.record_type.is_empty() {
@@ -44,6 +45,35 @@ impl Checker<'_> {
                 if set.ttl.is_some_and(|ttl| ttl > MAX_TTL) {
                     let message = format!("a TTL is at most {MAX_TTL} seconds (RFC 2181, 8)");
                     self.error(KIND, id, format!("{field}.ttl"), message);
+                }
+            }
+        }
+    }
+    fn zone_access(&mut self, id: &str, zone: &PrivateHostedZone) {
+        const KIND: &str = "private_hosted_zones";
+        for (at, secondary) in zone.secondaries.iter().enumerate() {
+            let field = format!("secondaries[{at}]");
+            if secondary.port == 0 {
+                self.error(KIND, id, format!("{field}.port"), "there is no port 0");
+            }
+            if secondary.ip.is_unspecified() || secondary.ip.is_multicast() {
+                self.error(KIND, id, format!("{field}.ip"), format!("{} is no server's address", secondary.ip));
+            }
+            if zone.secondaries[..at].iter().any(|other| (other.ip, other.port) == (secondary.ip, secondary.port)) {
+                let message = format!("{} port {} is in the list already", secondary.ip, secondary.port);
+                self.error(KIND, id, field, message);
+            }
+        }
+        for (list, allowed, needs_key) in
+            [("allow_transfer", &zone.allow_transfer, false), ("allow_update", &zone.allow_update, true)]
+        {
+            for (at, access) in allowed.iter().enumerate() {
+                let field = format!("{list}[{at}]");
+                if access.tsig_key.is_none() && needs_key {
+                    self.error(KIND, id, field, "updates need a TSIG key: an address alone proves nothing");
+                    self.help("tsig_key: a name in `tsig_keys` of zonal.yaml");
+                } else if access.tsig_key.is_none() && access.cidr_block.is_none() {
+                    self.error(KIND, id, field, "it needs a `cidr_block`, a `tsig_key`, or both");
                 }
             }
         }
