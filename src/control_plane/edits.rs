@@ -21,6 +21,7 @@ use crate::{
     },
 };
 use anyhow::Context;
+use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, btree_map::Entry},
@@ -165,7 +166,7 @@ pub struct KeptSerials {
 struct SerialItem {
     zone: Id,
     serial: u32,
-    digest: [u8; 32],
+    digest: String,
 }
 
 impl KeptSerials {
@@ -173,7 +174,11 @@ impl KeptSerials {
     pub fn open(state_directory: &Path) -> anyhow::Result<(KeptSerials, Serials)> {
         let (lines, entries) = Lines::open::<SerialItem>(&state_directory.join("serials"))?;
         let count = entries.len();
-        let serials = entries.into_iter().map(|item| (item.zone, Serial { number: item.serial, digest: item.digest }));
+        let serials = entries.into_iter().map(|item| {
+            // A digest that is none leads to a serial that is one higher.
+            let digest = HEXLOWER.decode(item.digest.as_bytes()).unwrap_or_default().try_into().unwrap_or_default();
+            (item.zone, Serial { number: item.serial, digest })
+        });
         Ok((KeptSerials { lines, count }, Arc::new(serials.collect())))
     }
 
@@ -182,7 +187,7 @@ impl KeptSerials {
         let item = |(id, serial): (&Id, &Serial)| SerialItem {
             zone: id.clone(),
             serial: serial.number,
-            digest: serial.digest,
+            digest: hex(&serial.digest),
         };
         let changed = || new.iter().filter(|(id, serial)| old.get(*id) != Some(serial));
         self.count += changed().count();
@@ -257,6 +262,8 @@ impl Keeper {
         snapshot.generation = snapshot.generation.max(self.kept.generation + 1);
         let (generation, digest) = (snapshot.generation, hex(&snapshot.digest));
         self.swap(snapshot);
+        // What went wrong is told.
+        let _ = self.keep(false);
         tracing::info!(generation, digest, elapsed = ?started.elapsed(), "updated");
         Ok(())
     }

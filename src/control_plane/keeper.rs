@@ -376,7 +376,7 @@ impl Keeper {
     }
 
     /// Keeps what is served in the state directory. With `sync` it is on the disk when this returns.
-    fn keep(&mut self, sync: bool) -> io::Result<()> {
+    pub(super) fn keep(&mut self, sync: bool) -> io::Result<()> {
         let Some(store) = &mut self.store else { return Ok(()) };
         let result = store.keep(&self.kept, sync);
         self.core.metrics.state_write_failed.set(result.is_err().into());
