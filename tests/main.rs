@@ -3,6 +3,7 @@
 
 mod allocations;
 mod anchors;
+mod etcd;
 mod explain;
 mod forwarders;
 mod forwarding;
@@ -16,4 +17,5 @@ mod reload;
 mod scenarios;
 mod tidy;
 mod topologies;
+mod transfer_out;
 mod transports;

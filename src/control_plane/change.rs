@@ -24,6 +24,20 @@ pub struct Position {
     /// Which store the revision is one of: etcd's cluster ID.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub store: u64,
+    /// What tells the store's history from another one that has come as far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<Mark>,
+}
+
+/// A key of a store as it was when it was last changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// The key.
+    pub key: String,
+    /// The revision that it was changed at.
+    pub revision: u64,
+    /// Over all that it had then.
+    pub checksum: u32,
 }
 
 fn is_zero(number: &u64) -> bool {

@@ -6,7 +6,7 @@
 
 use super::{
     Message,
-    change::{Change, Position, Ready, Refusal},
+    change::{Change, Mark, Position, Ready, Refusal},
     status::Status,
 };
 use crate::{
@@ -79,8 +79,10 @@ impl Source {
         let client = connect(&self.config, endpoint).await?;
         let mut kv = client.kv_client().max_decoding_message_size(MOST_OCTETS);
         let now = self.now(&mut kv).await?;
-        let is_older =
-            now.store != self.position.store && self.position.store != 0 || now.revision < self.position.revision;
+        let is_older = self.position.revision > 0
+            && (now.store != self.position.store
+                || now.revision < self.position.revision
+                || !self.has_mark(&mut kv).await?);
         if is_older {
             tracing::warn!(
                 "etcd's revision is {} (cluster {:x}), and {} (cluster {:x}) was seen before: the store was put back to an \
@@ -109,12 +111,30 @@ impl Source {
         }
     }
 
+    /// Whether the store has what was last seen of it: one that was put back, and has come as far since, has not.
+    async fn has_mark(&self, kv: &mut KvClient) -> anyhow::Result<bool> {
+        let Some(mark) = &self.position.mark else { return Ok(true) };
+        let options = GetOptions::new().with_revision(mark.revision as i64);
+        let found = match timeout(REQUEST_TIMEOUT, kv.get(mark.key.as_str(), Some(options))).await? {
+            Err(etcd_client::Error::GRpcStatus(status)) if status.message().contains("compacted") => {
+                // What it is now can still be compared, if it was not changed since.
+                let response = in_time(kv.get(mark.key.as_str(), None)).await?;
+                match response.kvs().first().and_then(marked) {
+                    Some(found) if found.revision == mark.revision => Some(found),
+                    _ => return Ok(true),
+                }
+            }
+            response => response.map_err(told)?.kvs().first().and_then(marked),
+        };
+        Ok(found.as_ref() == Some(mark))
+    }
+
     /// How far the store has come.
     async fn now(&self, kv: &mut KvClient) -> anyhow::Result<Position> {
         let options = GetOptions::new().with_prefix().with_count_only();
         let response = in_time(kv.get(self.config.prefix.as_str(), Some(options))).await?;
         let header = response.header().ok_or_else(|| anyhow!("its answer has no header"))?;
-        Ok(Position { revision: header.revision() as u64, whole: 0, store: header.cluster_id() })
+        Ok(Position { revision: header.revision() as u64, store: header.cluster_id(), ..Position::default() })
     }
 
     /// Reads everything at one revision, and has the difference made.
@@ -130,8 +150,10 @@ impl Source {
             let response = in_time(kv.get(from.clone(), Some(options))).await?;
             if position.revision == 0 {
                 let header = response.header().ok_or_else(|| anyhow!("its answer has no header"))?;
-                position = Position { revision: header.revision() as u64, whole: 0, store: header.cluster_id() };
+                position =
+                    Position { revision: header.revision() as u64, store: header.cluster_id(), ..Position::default() };
             }
+            position.mark = latest(position.mark.take(), response.kvs());
             edits.extend(response.kvs().iter().filter_map(|pair| self.put(pair)));
             match response.kvs().last() {
                 Some(last) if response.more() => from = [last.key(), &[0]].concat(),
@@ -212,6 +234,8 @@ impl Source {
                 })
                 .collect();
             let last = response.events().iter().filter_map(|event| event.kv()).map(KeyValue::mod_revision).max();
+            let put = response.events().iter().filter(|event| event.event_type() == EventType::Put);
+            self.position.mark = latest(self.position.mark.take(), put.filter_map(|event| event.kv()));
             match last {
                 Some(last) => self.position.revision = self.position.revision.max(last as u64),
                 // An empty change says that this is the present state, which ends staleness.
@@ -278,6 +302,19 @@ fn options(config: &Etcd) -> anyhow::Result<ConnectOptions> {
         options = options.with_tls(tls);
     }
     Ok(options)
+}
+
+/// The mark of a key.
+fn marked(pair: &KeyValue) -> Option<Mark> {
+    let numbers = [pair.mod_revision(), pair.create_revision(), pair.version()].map(i64::to_be_bytes).concat();
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(&numbers), pair.value());
+    Some(Mark { key: pair.key_str().ok()?.into(), revision: pair.mod_revision() as u64, checksum })
+}
+
+/// The mark of what was changed last.
+fn latest<'p>(mark: Option<Mark>, pairs: impl IntoIterator<Item = &'p KeyValue>) -> Option<Mark> {
+    let newest = pairs.into_iter().max_by_key(|pair| pair.mod_revision()).and_then(marked);
+    newest.filter(|newest| mark.as_ref().is_none_or(|mark| mark.revision <= newest.revision)).or(mark)
 }
 
 /// The end of the range of keys that begin with a prefix.

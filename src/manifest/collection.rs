@@ -188,7 +188,9 @@ impl Collection {
     pub fn only_zone(&self, id: &str) -> Collection {
         let mut manifest = Manifest::default();
         let zones = &mut manifest.private_hosted_zones;
-        zones.extend(self.manifest.private_hosted_zones.get_key_value(id).map(|(id, zone)| (id.clone(), zone.clone())));
+        if let Some(zone) = self.manifest.private_hosted_zones.get(id) {
+            zones.insert(id.into(), zone.clone());
+        }
         Collection { manifest, unreadable: OrdMap::new(), master_files: self.master_files.clone() }
     }
 

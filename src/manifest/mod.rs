@@ -11,6 +11,7 @@ pub mod load;
 pub mod master;
 pub mod overlay;
 pub mod problem;
+pub mod resources;
 pub mod rewrite;
 pub mod secondaries;
 pub mod types;
@@ -19,6 +20,7 @@ pub(crate) mod words;
 pub use kinds::{Difference, KINDS, Resource, kind_of};
 pub use load::Loader;
 pub use problem::{Place, Problem, Severity};
+pub use resources::{Change, Resources, changes, same_resources};
 pub use secondaries::{Access, Secondary};
 pub use types::*;
 
