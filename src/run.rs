@@ -129,7 +129,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         std::thread::Builder::new().name("etcd".into()).spawn(move || runtime.block_on(follow))?;
     }
     let updates = match source {
-        Source::Etcd(etcd) => Updates::Etcd(EtcdEditor::new(etcd.clone(), status.clone())),
+        Source::Etcd(etcd) => Updates::Etcd(EtcdEditor::new(etcd.clone(), status.clone()).into()),
         Source::Directory(_) | Source::Push => Updates::Keeper(watch.sender()),
     };
     // Set for the first and only time.

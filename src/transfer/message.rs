@@ -261,7 +261,7 @@ impl<'r> Writer<'r> {
                 let pointer = 0xc000 | known;
                 let start = self.message.len() - at;
                 self.message.extend_from_slice(&pointer.to_be_bytes());
-                return self.remember(&name[..], start);
+                return self.remember(name, start);
             }
             at += 1 + name[at] as usize;
         }
