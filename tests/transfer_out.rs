@@ -1,11 +1,24 @@
 //! Zones on their way to others, and updates on their way in: BIND and Knot as secondaries, dig and nsupdate as judges, and
 //! what external-dns and certbot say.
 
-use crate::harness::{Process, Scratch, ZONAL, can_run, http_get, lab::Lab, wait_until};
+use crate::harness::{
+    Process, Scratch, ZONAL, can_run, http_get,
+    lab::Lab,
+    secure::{RUNTIME, SecureServer, receive_stream, send_stream},
+    wait_until,
+};
 use std::{
     fs,
     io::Write,
     process::{Command, Output, Stdio},
+    sync::Arc,
+    time::{SystemTime, UNIX_EPOCH},
+};
+use zonal::{
+    answer::Transport,
+    config::TsigAlgorithm,
+    transfer::tsig::{Key, Session},
+    wire::{Name, response::Response},
 };
 
 const TRANSFER: (&str, &str) = ("transfer", "c2VjcmV0IG9mIHRyYW5zZmVycw==");
@@ -434,4 +447,82 @@ fn updates_need_a_place() {
     assert_eq!(status(&child.wait_with_output().unwrap()), "REFUSED");
     assert!(server.process.log().contains("without a `state_directory` there is nowhere to keep it"));
     assert_eq!(server.metric(&["zonal_updates_total", "refused"]), 1.0);
+}
+
+/// Streams of all kinds carry transfers, each message signed; by datagram and request there is no room for them.
+#[test]
+fn transfers_go_by_streams() {
+    let scratch = Scratch::new();
+    let mut file = FILE.to_string();
+    (0..10_000).for_each(|number| file += &format!("host-{number} A 10.{}.{}.1\n", number / 250, number % 250));
+    scratch.write("zones/manifest.yaml", MANIFEST.replace("10.1.0.0/16", "127.0.0.0/8"));
+    scratch.write("zones/corp.zone", file);
+    let manifest = fs::read_to_string(scratch.path().join("zones/manifest.yaml")).unwrap();
+    scratch.write("zones/manifest.yaml", manifest.replace("cidr_block: 10.0.0.0/8", "cidr_block: 127.0.0.0/8"));
+    let server = SecureServer::start(&scratch.path().join("zones"), &tsig_keys());
+    let secret = data_encoding::BASE64.decode(TRANSFER.1.as_bytes()).unwrap();
+    let key = Arc::new(Key::new(&Name::absolute(TRANSFER.0).unwrap(), TsigAlgorithm::HmacSha256, &secret));
+    let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
+    for (transport, word) in Transport::WORDS {
+        let mut query = b"\0\0\0\0\0\x01\0\0\0\0\0\0\x04corp\x07example\0\0\xfc\0\x01".to_vec();
+        let mut session = Session::request(&key, &mut query, now());
+        let client = server.client("127.0.0.9");
+        let messages = RUNTIME.block_on(async {
+            let mut messages: Vec<Vec<u8>> = Vec::new();
+            match transport {
+                Transport::Tcp => {
+                    let mut stream = client.tcp(transport).await;
+                    send_stream(&mut stream, &query).await.unwrap();
+                    while messages.last().is_none_or(|last| !is_last(last)) {
+                        messages.push(receive_stream(&mut stream).await.unwrap());
+                    }
+                }
+                Transport::Tls => {
+                    let mut stream = client.tls(transport, "").await;
+                    send_stream(&mut stream, &query).await.unwrap();
+                    while messages.last().is_none_or(|last| !is_last(last)) {
+                        messages.push(receive_stream(&mut stream).await.unwrap());
+                    }
+                }
+                Transport::Quic => {
+                    let connection = client.quic(transport).await;
+                    let (mut send, mut recv) = connection.open_bi().await.unwrap();
+                    send.write_all(&[&(query.len() as u16).to_be_bytes()[..], &query].concat()).await.unwrap();
+                    send.finish().unwrap();
+                    let octets = recv.read_to_end(10_000_000).await.unwrap();
+                    let mut rest = &octets[..];
+                    while let Some((length, tail)) = rest.split_first_chunk() {
+                        let (message, tail) = tail.split_at(u16::from_be_bytes(*length).into());
+                        messages.push(message.to_vec());
+                        rest = tail;
+                    }
+                }
+                _ => messages.push(client.ask(transport, &query).await),
+            }
+            messages
+        });
+        let mut records = 0;
+        for message in &messages {
+            let mut message = message.clone();
+            let len = session.verify(&mut message, now()).unwrap_or_else(|distrust| panic!("{word}: {distrust}"));
+            assert!(session.is_complete(), "each message is signed");
+            let response = Response::read(&message[..len]).unwrap();
+            let is_stream = matches!(transport, Transport::Tcp | Transport::Tls | Transport::Quic);
+            assert_eq!(response.rcode, if is_stream { 0 } else { 5 }, "{word}");
+            records += response.sections[0].len();
+        }
+        match transport {
+            Transport::Tcp | Transport::Tls | Transport::Quic => {
+                assert!(messages.len() > 3 && records == 10_000 + 4 + 2, "{word}: {} {records}", messages.len());
+            }
+            _ => assert_eq!((messages.len(), records), (1, 0), "{word}"),
+        }
+    }
+}
+
+/// Whether a message of a transfer ends with the SOA record that ends it all, or is an error.
+fn is_last(message: &[u8]) -> bool {
+    let response = Response::read(message).unwrap();
+    let answer = &response.sections[0];
+    response.rcode != 0 || answer.len() > 1 && answer.last().is_some_and(|record| record.rtype == 6)
 }

@@ -105,3 +105,80 @@ pub fn zone<'s>(
 fn signed(key: Option<&Name>) -> String {
     key.map_or(" without a key".into(), |key| format!(" with the key {key}"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{answer::Transport, manifest::Loaded, snapshot::compile, wire::query::opcode};
+
+    /// A request for a zone, as far as access looks at it.
+    fn request(zone: &str) -> Request {
+        let mut packet = b"\0\x07\0\0\0\x01\0\0\0\0\0\0".to_vec();
+        packet[2] = opcode::QUERY << 3;
+        packet.extend_from_slice(Name::absolute(zone).unwrap().as_wire());
+        packet.extend_from_slice(&[0, 252, 0, 1]);
+        Request::read(&packet).unwrap()
+    }
+
+    #[test]
+    fn zones_of_one_name_are_told_apart() {
+        let zone = |vpc: &str, more: serde_json::Value| {
+            let mut zone = serde_json::json!({"name": "Split.example", "vpc_ids": [vpc]});
+            zone.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            zone
+        };
+        let manifest = serde_json::json!({
+            "vpcs": {
+                "a": {"region": "r", "cidr_blocks": ["10.1.0.0/16"]},
+                "b": {"region": "r", "cidr_blocks": ["10.2.0.0/16"]},
+                "c": {"region": "r", "cidr_blocks": ["10.3.0.0/16"]},
+            },
+            "private_hosted_zones": {
+                "A": zone("a", serde_json::json!({
+                    "allow_transfer": [{"tsig_key": "both"}, {"cidr_block": "10.0.0.0/8", "tsig_key": "near"}],
+                    "allow_update": [{"tsig_key": "both"}],
+                })),
+                "B": zone("b", serde_json::json!({
+                    "allow_transfer": [{"tsig_key": "both"}],
+                    "secondaries": [{"ip": "192.0.2.1"}, {"ip": "192.0.2.2", "tsig_key": "second"}],
+                })),
+                "C": zone("c", serde_json::json!({})),
+            },
+        });
+        let loaded = Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() };
+        let snapshot = compile(&loaded, &Arc::default(), None).unwrap().0;
+        let find = |source: [u8; 4], key: Option<&str>, purpose: Purpose, name: &str| {
+            let client = Client { source: source.into(), local: [192, 0, 2, 53].into(), transport: Transport::Tcp };
+            let key = key.map(|key| Name::absolute(key).unwrap());
+            let found = super::zone(&snapshot, &client, &request(name), purpose, key.as_ref());
+            found.map(|zone| zone.id.clone()).map_err(|refused| refused.rcode)
+        };
+        let (far, in_a, in_b, in_c) = ([192, 0, 2, 9], [10, 1, 0, 1], [10, 2, 0, 1], [10, 3, 0, 1]);
+        for (source, key, expected) in [
+            // The client's own view decides; without one that has a zone that is open to it, several are too many.
+            (in_a, Some("both"), Ok("A")),
+            (in_b, Some("BOTH"), Ok("B")),
+            (in_c, Some("both"), Err(rcode::REFUSED)),
+            (far, Some("both"), Err(rcode::REFUSED)),
+            // Only one is open: that one, whatever the view.
+            (in_b, Some("near"), Ok("A")),
+            (far, Some("near"), Err(rcode::REFUSED)),
+            ([192, 0, 2, 1], None, Ok("B")),
+            ([192, 0, 2, 1], Some("near"), Ok("B")),
+            ([192, 0, 2, 2], None, Err(rcode::REFUSED)),
+            ([192, 0, 2, 2], Some("second"), Ok("B")),
+            (far, Some("second"), Err(rcode::REFUSED)),
+            (in_a, None, Err(rcode::REFUSED)),
+        ] {
+            let found = find(source, key, Purpose::Transfer, "split.EXAMPLE");
+            assert_eq!(found.as_deref().map_err(|code| *code), expected, "{source:?} {key:?}");
+        }
+        assert_eq!(find(far, Some("both"), Purpose::Update, "split.example").as_deref(), Ok("A"));
+        assert_eq!(find(in_a, None, Purpose::Update, "split.example"), Err(rcode::REFUSED));
+        assert_eq!(find(in_a, Some("near"), Purpose::Update, "split.example"), Err(rcode::REFUSED));
+        // What there is is for those only who have a key.
+        assert_eq!(find(in_a, None, Purpose::Transfer, "no.example"), Err(rcode::REFUSED));
+        assert_eq!(find(in_a, Some("any"), Purpose::Transfer, "no.example"), Err(rcode::NOTAUTH));
+        assert_eq!(find(in_a, Some("both"), Purpose::Transfer, "below.split.example"), Err(rcode::NOTAUTH));
+    }
+}

@@ -14,6 +14,8 @@ const MESSAGE_SIZE: usize = u16::MAX as usize;
 const MOST_POINTER: usize = 0x3fff;
 /// What we say of UDP in OPT records, in octets.
 const UDP_SIZE: u16 = 1232;
+/// The least that a signed request is long, in octets: header, question, and a record with the shortest names and MAC.
+const LEAST_SIGNED: usize = HEADER + 5 + 11 + 13 + 16 + 16;
 /// The length of an OPT record without options, in octets.
 const OPT_SIZE: usize = 11;
 /// The type of signature records.
@@ -44,7 +46,7 @@ pub fn is_of_zone(packet: &[u8]) -> bool {
 #[inline]
 pub fn is_signed(packet: &[u8]) -> bool {
     // It ends with the signature, and that of a request without error and other data (RFC 8945, 5.1).
-    packet.len() > HEADER && packet[10..HEADER] != [0, 0] && packet.ends_with(&[0; 4]) && ends_with_tsig(packet)
+    packet.len() >= LEAST_SIGNED && packet[10..HEADER] != [0, 0] && packet.ends_with(&[0; 4]) && ends_with_tsig(packet)
 }
 
 fn ends_with_tsig(packet: &[u8]) -> bool {

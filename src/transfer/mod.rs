@@ -18,7 +18,6 @@ use crate::{
     answer::{Answered, Client, Cookie, Kind, Transport},
     forward,
     listen::{Core, now},
-    manifest::Id,
     wire::{
         Name,
         query::{opcode, rcode},
@@ -31,7 +30,6 @@ use history::History;
 use message::Request;
 use outgoing::Outgoing;
 use std::{
-    collections::BTreeSet,
     sync::{
         Arc, OnceLock,
         atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
@@ -226,22 +224,6 @@ async fn update(core: &Arc<Core>, client: &Client, request: &Request, key: Optio
     };
     count(core, request, result);
     answer
-}
-
-/// The keys that zones name and the node does not have, with the zones, for those who read.
-pub fn missing_keys(core: &Core) -> BTreeSet<(Id, String)> {
-    let snapshot = core.snapshot.load();
-    let mut missing = BTreeSet::new();
-    for (id, zone) in &snapshot.manifest.private_hosted_zones {
-        let secondaries = zone.secondaries.iter().filter_map(|secondary| secondary.tsig_key.as_ref());
-        let accesses = zone.allow_transfer.iter().chain(&zone.allow_update);
-        for key in secondaries.chain(accesses.filter_map(|access| access.tsig_key.as_ref())) {
-            if core.keys.get(key).is_none() {
-                missing.insert((id.clone(), key.to_string()));
-            }
-        }
-    }
-    missing
 }
 
 /// Whether a transport carries an answer of many messages.

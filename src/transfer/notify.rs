@@ -1,14 +1,14 @@
 //! Follows what is served, and tells secondaries of zones that have changed (RFC 1996).
 
 use super::{
-    history, missing_keys,
-    tsig::{Key, Session},
+    history,
+    tsig::{Key, Keys, Session},
 };
 use crate::{
     control_plane::status::Status,
     listen::{Core, now, random_seed},
-    manifest::{Id, Secondary},
-    snapshot::zone::Zone,
+    manifest::{Id, Manifest, Secondary, same_resources},
+    snapshot::{Serials, Snapshot, zone::Zone},
     wire::{
         query::{HEADER, flag, opcode, rcode::MNEMONICS},
         rdata::rtype,
@@ -45,53 +45,107 @@ struct Telling {
 
 /// Follows the generations until there are no more.
 pub async fn follow(core: Arc<Core>, status: Arc<Status>, mut generations: watch::Receiver<u64>) {
-    let mut telling: HashMap<(Id, SocketAddr), Telling> = HashMap::new();
     let places = Arc::new(Semaphore::new(MOST_NOTIFICATIONS));
-    let mut missing = BTreeSet::new();
+    let (last, missing, telling) = Default::default();
+    let mut follower = Follower { core, status, places, last, missing, telling };
     loop {
         generations.borrow_and_update();
-        let snapshot = core.snapshot.load_full();
+        let snapshot = follower.core.snapshot.load_full();
         let generation = snapshot.generation;
-        let compared = core.clone();
-        let changed = tokio::task::spawn_blocking(move || compared.transfers.history.follow(&snapshot)).await;
-        core.transfers.followed.send_replace(generation);
-        let now_missing = missing_keys(&core);
-        for (zone, key) in now_missing.difference(&missing) {
-            tracing::warn!("zone {zone} names the key {key}, which `tsig_keys` of this node does not have");
+        if !follower.knows(&snapshot) {
+            follower.take(snapshot).await;
         }
-        status.state().missing_tsig_keys = now_missing.iter().map(|(zone, key)| format!("{key} of {zone}")).collect();
-        missing = now_missing;
-        telling.retain(|_, telling| !telling.task.is_finished() || telling.since.elapsed() < PAUSE);
-        for zone in changed.unwrap_or_default() {
-            for secondary in &zone.source.secondaries {
-                let address = SocketAddr::new(secondary.ip, secondary.port);
-                let key = secondary.tsig_key.as_ref().map(|name| (name, core.keys.get(name).cloned()));
-                let key = match key {
-                    Some((_, None)) => continue, // which was told
-                    Some((_, key)) => key,
-                    None => None,
-                };
-                let last = telling.remove(&(zone.id.clone(), address));
-                let start = last.map_or_else(Instant::now, |last| {
-                    // The newer serial says it all.
-                    last.task.abort();
-                    (last.since + PAUSE).max(Instant::now())
-                });
-                let (core, places) = (core.clone(), places.clone());
-                let (zone, secondary) = (zone.clone(), secondary.clone());
-                let id = zone.id.clone();
-                let task = tokio::spawn(async move {
-                    sleep_until(start).await;
-                    let Ok(_place) = places.acquire_owned().await else { return };
-                    notify(&core, &zone, &secondary, key.as_ref()).await;
-                });
-                telling.insert((id, address), Telling { since: start, task });
-            }
-        }
+        follower.core.transfers.followed.send_replace(generation);
         if generations.changed().await.is_err() {
             return;
         }
     }
+}
+
+/// What follows the generations.
+struct Follower {
+    core: Arc<Core>,
+    status: Arc<Status>,
+    places: Arc<Semaphore>,
+    /// The zones that were looked at last, and their serials.
+    last: Option<(Arc<Manifest>, Serials)>,
+    /// The keys that the node does not have.
+    missing: BTreeSet<(Id, String)>,
+    telling: HashMap<(Id, SocketAddr), Telling>,
+}
+
+impl Follower {
+    /// Whether no zone has changed that others copy.
+    fn knows(&self, snapshot: &Snapshot) -> bool {
+        self.last.as_ref().is_some_and(|(manifest, serials)| {
+            Arc::ptr_eq(serials, &snapshot.serials)
+                && same_resources(&manifest.private_hosted_zones, &snapshot.manifest.private_hosted_zones)
+        })
+    }
+
+    /// Takes what is served into the history, and has secondaries told.
+    async fn take(&mut self, snapshot: Arc<Snapshot>) {
+        self.last = Some((snapshot.manifest.clone(), snapshot.serials.clone()));
+        self.tell_missing(&snapshot);
+        let core = self.core.clone();
+        let changed = tokio::task::spawn_blocking(move || core.transfers.history.follow(&snapshot)).await;
+        self.telling.retain(|_, telling| !telling.task.is_finished() || telling.since.elapsed() < PAUSE);
+        for zone in changed.unwrap_or_default() {
+            for secondary in &zone.source.secondaries {
+                self.tell(&zone, secondary);
+            }
+        }
+    }
+
+    /// Says which keys the node does not have.
+    fn tell_missing(&mut self, snapshot: &Snapshot) {
+        let missing = missing_keys(&self.core.keys, snapshot);
+        for (zone, key) in missing.difference(&self.missing) {
+            tracing::warn!("zone {zone} names the key {key}, which `tsig_keys` of this node does not have");
+        }
+        let told = missing.iter().map(|(zone, key)| format!("{key} of {zone}")).collect();
+        self.status.state().missing_tsig_keys = told;
+        self.missing = missing;
+    }
+
+    /// Has a secondary told in a task; what it is being told of the zone is older, and not said any more.
+    fn tell(&mut self, zone: &Arc<Zone>, secondary: &Secondary) {
+        let key = match &secondary.tsig_key {
+            None => None,
+            Some(name) => match self.core.keys.get(name) {
+                Some(key) => Some(key.clone()),
+                // Which was said.
+                None => return,
+            },
+        };
+        let place = (zone.id.clone(), SocketAddr::new(secondary.ip, secondary.port));
+        let since = self.telling.remove(&place).map_or_else(Instant::now, |last| {
+            last.task.abort();
+            (last.since + PAUSE).max(Instant::now())
+        });
+        let (core, places, zone, secondary) = (self.core.clone(), self.places.clone(), zone.clone(), secondary.clone());
+        let task = tokio::spawn(async move {
+            sleep_until(since).await;
+            let Ok(_place) = places.acquire_owned().await else { return };
+            notify(&core, &zone, &secondary, key.as_ref()).await;
+        });
+        self.telling.insert(place, Telling { since, task });
+    }
+}
+
+/// The keys that zones name and the node does not have, with the zones.
+fn missing_keys(keys: &Keys, snapshot: &Snapshot) -> BTreeSet<(Id, String)> {
+    let mut missing = BTreeSet::new();
+    for (id, zone) in &snapshot.manifest.private_hosted_zones {
+        let secondaries = zone.secondaries.iter().filter_map(|secondary| secondary.tsig_key.as_ref());
+        let accesses = zone.allow_transfer.iter().chain(&zone.allow_update);
+        for key in secondaries.chain(accesses.filter_map(|access| access.tsig_key.as_ref())) {
+            if keys.get(key).is_none() {
+                missing.insert((id.clone(), key.to_string()));
+            }
+        }
+    }
+    missing
 }
 
 /// Tells one server, until it answers.

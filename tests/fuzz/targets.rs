@@ -11,8 +11,15 @@ use std::{
 };
 use zonal::{
     answer::{Client, Moment, Outcome, Transport, answer},
+    config::TsigAlgorithm,
     manifest::{Loaded, Manifest, MasterFile, PrivateHostedZone, ZoneData, load::Loader, master},
     snapshot::{Node, Snapshot, compile},
+    transfer::{
+        is_of_zone, is_signed,
+        message::Request,
+        tsig::{self, Key, Keys},
+        update::rules::edits,
+    },
     wire::{
         Name,
         proxy::{self, MAX_HEADER},
@@ -43,6 +50,7 @@ impl Packets {
             local: IpAddr::V4(locals[draw as usize / 6 % 2]),
             transport,
         };
+        self.of_zone(query);
         let mut reply = vec![0; if transport == Transport::Udp { 1232 } else { 65_535 }];
         let Outcome::Reply(answered) = answer(&self.snapshot, &(), &client, Moment { now: 0, draw }, query, &mut reply)
         else {
@@ -66,6 +74,22 @@ impl Packets {
         }
         assert!(message.metadata.response_code != hickory_proto::op::ResponseCode::ServFail || answered.rcode == 2);
         program::parse(reply);
+    }
+}
+
+impl Packets {
+    /// What is about a zone as a whole: read, verified, and its update made of the zones that there are.
+    fn of_zone(&self, query: &[u8]) {
+        let keys = Keys::of([Key::new(&Name::absolute("k").unwrap(), TsigAlgorithm::HmacSha256, b"secret")]);
+        if !(is_signed(query) || is_of_zone(query)) {
+            return;
+        }
+        let _ = tsig::verify(&keys, query, 0);
+        let Some(request) = Request::read(query) else { return };
+        assert_eq!(request.error(5, Some("no"))[..2], query[..2], "the ID comes back");
+        for zone in self.snapshot.zones() {
+            let _ = edits(zone, &request);
+        }
     }
 }
 

@@ -454,6 +454,23 @@ fn zones_and_rules() {
         ),
         (
             set,
+            "secondaries: [{ip: 10.1.0.1}, {ip: 10.1.0.1, port: 53}, {ip: 0.0.0.0}, {ip: 10.1.0.2, port: 0}]",
+            &[
+                "error: private_hosted_zones.Z1.secondaries[1]: 10.1.0.1 port 53 is in the list already",
+                "error: private_hosted_zones.Z1.secondaries[2].ip: 0.0.0.0 is no server's address",
+                "error: private_hosted_zones.Z1.secondaries[3].port: there is no port 0",
+            ],
+        ),
+        (
+            set,
+            "allow_transfer: [{}, {tsig_key: k}], allow_update: [{cidr_block: 10.0.0.0/8}, {tsig_key: k}]",
+            &[
+                "error: private_hosted_zones.Z1.allow_transfer[0]: it needs a `cidr_block`, a `tsig_key`, or both",
+                "error: private_hosted_zones.Z1.allow_update[0]: updates need a TSIG key: an address alone proves nothing",
+            ],
+        ),
+        (
+            set,
             "records: [{records: [10.0.0.1]}]",
             &["error: private_hosted_zones.Z1.records[0]: the field `type` is missing"],
         ),
