@@ -13,7 +13,7 @@ use crate::{
         overlay::{EditedSet, Overlay, Overlays, digest_with},
         rewrite::{rewrite, text},
     },
-    snapshot::{self, Serials, Snapshot, zone::Serial},
+    snapshot::{self, Serials, zone::Serial},
     transfer::update::rules::Rejected,
     wire::{
         Name,
@@ -207,20 +207,19 @@ impl KeptSerials {
 impl Keeper {
     /// Makes an update of a zone: all of it, or nothing. Who is told that it is made is told so when it is served.
     pub fn edit(&mut self, edit: ZoneEdit) {
-        let previous = self.core.snapshot.load_full();
-        let result = match previous.zone(&edit.zone) {
+        let sets = match self.core.snapshot.load().zone(&edit.zone) {
+            Some(zone) => (edit.make)(zone),
             None => Err(Rejected::Failed("the zone is gone".into())),
-            Some(zone) => (edit.make)(zone).and_then(|sets| match sets.is_empty() {
-                true => Ok(0),
-                false => self.write(&edit.zone, &sets, &previous).map(|()| sets.len()),
-            }),
         };
+        let result = sets.and_then(|sets| match sets.is_empty() {
+            true => Ok(0),
+            false => self.write(&edit.zone, &sets).map(|()| sets.len()),
+        });
         // Who has gone away asks again.
         let _ = edit.reply.send(result);
-        retire(previous);
     }
 
-    fn write(&mut self, id: &str, sets: &[EditedSet], previous: &Arc<Snapshot>) -> Result<(), Rejected> {
+    fn write(&mut self, id: &str, sets: &[EditedSet]) -> Result<(), Rejected> {
         match std::mem::take(&mut self.edits) {
             Edits::Nowhere => {
                 let why = "without a `state_directory` there is nowhere to keep it";
@@ -231,21 +230,16 @@ impl Keeper {
                 self.write_pushed(id, sets)
             }
             Edits::Journals(mut journals) => {
-                let result = self.write_journal(id, sets, previous, &mut journals);
+                let result = self.write_journal(id, sets, &mut journals);
                 self.edits = Edits::Journals(journals);
                 result
             }
         }
     }
 
-    fn write_journal(
-        &mut self,
-        id: &str,
-        sets: &[EditedSet],
-        previous: &Snapshot,
-        journals: &mut Journals,
-    ) -> Result<(), Rejected> {
+    fn write_journal(&mut self, id: &str, sets: &[EditedSet], journals: &mut Journals) -> Result<(), Rejected> {
         let started = Instant::now();
+        let previous = self.core.snapshot.load_full();
         let mut overlay = self.overlays.get(id).map_or_else(Overlay::default, |overlay| (**overlay).clone());
         overlay.add(sets);
         let overlays = self.overlays.update(id.into(), Arc::new(overlay.clone()));
@@ -256,7 +250,7 @@ impl Keeper {
             ..Loaded::default()
         };
         let (mut snapshot, _) =
-            snapshot::compile(&loaded, &self.node, Some(previous)).map_err(|problems| refused(&problems))?;
+            snapshot::compile(&loaded, &self.node, Some(&previous)).map_err(|problems| refused(&problems))?;
         journals.add(id, sets, &overlay).map_err(|error| Rejected::Failed(format!("{error:#}")))?;
         self.overlays = overlays;
         snapshot.generation = snapshot.generation.max(self.kept.generation + 1);
@@ -265,6 +259,7 @@ impl Keeper {
         // What went wrong is told.
         let _ = self.keep(false);
         tracing::info!(generation, digest, elapsed = ?started.elapsed(), "updated");
+        retire(previous);
         Ok(())
     }
 

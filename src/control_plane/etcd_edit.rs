@@ -135,6 +135,8 @@ impl EtcdEditor {
             return Err(Rejected::Refused("other zones use its master file too".into()).into());
         }
         self.check(&collection, &edits, id, &snapshot)?;
+        // The keeper waits for those who hold what was served before.
+        drop(snapshot);
         let unchanged: Vec<Compare> = seen
             .iter()
             .map(|seen| Compare::mod_revision(seen.path.as_str(), CompareOp::Equal, seen.revision))

@@ -372,7 +372,10 @@ impl Keeper {
             // What went wrong is told.
             let _ = self.keep(false);
         }
-        retire(previous);
+        // What goes on being served is not to be waited for.
+        if !Arc::ptr_eq(&previous, &self.core.snapshot.load_full()) {
+            retire(previous);
+        }
     }
 
     /// Keeps what is served in the state directory. With `sync` it is on the disk when this returns.

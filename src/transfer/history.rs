@@ -61,6 +61,12 @@ struct Versions {
 #[derive(Default)]
 pub struct History(Mutex<BTreeMap<Id, Versions>>);
 
+/// The zones that others copy, of what is served.
+pub fn numbered(snapshot: &Snapshot) -> Vec<Arc<Zone>> {
+    let zones = snapshot.serials.keys().filter_map(|id| snapshot.zone(id));
+    zones.filter(|zone| zone.source.is_numbered()).cloned().collect()
+}
+
 /// All records of a zone but the SOA record.
 fn records(zone: &Zone) -> impl Iterator<Item = Record> {
     zone.nodes().flat_map(|node| records_of(zone, node))
@@ -118,12 +124,13 @@ impl History {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes in what is served now. Returns the zones whose serial is another one, or that were not there before.
-    pub fn follow(&self, snapshot: &Snapshot) -> Vec<Arc<Zone>> {
-        let numbered = |id: &Id| snapshot.zone(id).filter(|zone| zone.source.is_numbered());
-        self.lock().retain(|id, _| numbered(id).is_some());
+    /// Takes in the zones that are served now and have serials that count. Returns those whose serial is another one, or that
+    /// were not there before.
+    pub fn follow(&self, zones: &[Arc<Zone>]) -> Vec<Arc<Zone>> {
+        let ids: BTreeSet<&str> = zones.iter().map(|zone| zone.id.as_str()).collect();
+        self.lock().retain(|id, _| ids.contains(id.as_str()));
         let mut changed = Vec::new();
-        for zone in snapshot.serials.keys().filter_map(numbered) {
+        for zone in zones {
             let old = self.lock().get(&zone.id).map(|versions| versions.zone.clone());
             if old.as_ref().is_some_and(|old| Arc::ptr_eq(old, zone)) {
                 continue;
@@ -202,12 +209,12 @@ mod tests {
         let history = History::default();
         let mut latest = snapshot(&names(0..3), None);
         let first = latest.zone("Z").unwrap().serial();
-        assert_eq!(history.follow(&latest).len(), 1, "a zone without secondaries is nobody's");
-        assert!(history.follow(&latest).is_empty() && history.latest("Y").is_none());
+        assert_eq!(history.follow(&numbered(&latest)).len(), 1, "a zone without secondaries is nobody's");
+        assert!(history.follow(&numbered(&latest)).is_empty() && history.latest("Y").is_none());
         let mut versions = vec![records(latest.zone("Z").unwrap()).collect::<BTreeSet<_>>()];
         for round in 1..6 {
             latest = snapshot(&names(round..2 * round + 3), Some(&latest));
-            assert_eq!(history.follow(&latest)[0].serial(), first + round as u32);
+            assert_eq!(history.follow(&numbered(&latest))[0].serial(), first + round as u32);
             versions.push(records(latest.zone("Z").unwrap()).collect());
         }
         for (round, version) in versions.iter().enumerate() {
@@ -232,10 +239,10 @@ mod tests {
         let history = History::default();
         let mut latest = snapshot(&names(0..1), None);
         let first = latest.zone("Z").unwrap().serial();
-        history.follow(&latest);
+        history.follow(&numbered(&latest));
         for round in 0..20 {
             latest = snapshot(&names(round * 50..round * 50 + 100), Some(&latest));
-            history.follow(&latest);
+            history.follow(&numbered(&latest));
         }
         assert!(history.steps("Z", first).is_none(), "the oldest steps are gone");
         let (_, steps) = history.steps("Z", first + 19).unwrap();

@@ -87,8 +87,10 @@ impl Follower {
     async fn take(&mut self, snapshot: Arc<Snapshot>) {
         self.last = Some((snapshot.manifest.clone(), snapshot.serials.clone()));
         self.tell_missing(&snapshot);
-        let core = self.core.clone();
-        let changed = tokio::task::spawn_blocking(move || core.transfers.history.follow(&snapshot)).await;
+        let (core, zones) = (self.core.clone(), history::numbered(&snapshot));
+        // The keeper waits for those who hold what was served before, and comparing takes a while.
+        drop(snapshot);
+        let changed = tokio::task::spawn_blocking(move || core.transfers.history.follow(&zones)).await;
         self.telling.retain(|_, telling| !telling.task.is_finished() || telling.since.elapsed() < PAUSE);
         for zone in changed.unwrap_or_default() {
             for secondary in &zone.source.secondaries {

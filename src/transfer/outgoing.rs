@@ -46,11 +46,7 @@ pub async fn start(core: &Arc<Core>, client: &Client, request: &Request, key: Op
     if !(is_stream(client.transport) || is_ixfr && is_udp) {
         return Err(refused(rcode::REFUSED, "zones are transferred by TCP, TLS and QUIC"));
     }
-    let snapshot = core.snapshot.load_full();
-    let zone = access::zone(&snapshot, client, request, Purpose::Transfer, key)?.clone();
-    wait_for_history(core, snapshot.generation).await;
-    drop(snapshot);
-    let latest = core.transfers.history.latest(&zone.id).filter(|latest| latest.apex == zone.apex).unwrap_or(zone);
+    let latest = latest(core, client, request, key).await?;
     let from = match is_ixfr {
         false => None,
         true => {
@@ -80,13 +76,19 @@ pub async fn start(core: &Arc<Core>, client: &Client, request: &Request, key: Op
     Ok(Start::new(core, request, "axfr", whole(latest), Some(place)))
 }
 
+/// The latest version of the zone that is meant, which the history knows of.
+async fn latest(core: &Core, client: &Client, request: &Request, key: Option<&Name>) -> Result<Arc<Zone>, Refused> {
+    let (zone, generation) = {
+        let snapshot = core.snapshot.load_full();
+        (access::zone(&snapshot, client, request, Purpose::Transfer, key)?.clone(), snapshot.generation)
+    };
+    wait_for_history(core, generation).await;
+    Ok(core.transfers.history.latest(&zone.id).filter(|latest| latest.apex == zone.apex).unwrap_or(zone))
+}
+
 /// The latest SOA record, for a secondary that asks whether there is something new.
 pub async fn soa(core: &Arc<Core>, client: &Client, request: &Request, key: Option<&Name>) -> Result<Vec<u8>, Refused> {
-    let snapshot = core.snapshot.load_full();
-    let zone = access::zone(&snapshot, client, request, Purpose::Transfer, key)?.clone();
-    wait_for_history(core, snapshot.generation).await;
-    let latest = core.transfers.history.latest(&zone.id).filter(|latest| latest.apex == zone.apex).unwrap_or(zone);
-    let soa = history::soa(&latest);
+    let soa = history::soa(&*latest(core, client, request, key).await?);
     let mut writer = Writer::new(request, 0, true);
     writer.record(&soa.owner, soa.rtype, soa.ttl, &soa.rdata);
     Ok(writer.finish_records())
