@@ -223,11 +223,55 @@ pub struct Admin {
     /// Its address and port; 127.0.0.1:9153 without it.
     #[schemars(with = "String")]
     pub address: SocketAddr,
+    /// A file with the tokens that may be used, each with its role, as its SHA-256. It is read again when it changes.
+    pub tokens_file: Option<PathBuf>,
+    /// Certificate and key, for HTTPS. Clients with a certificate of `certificate_authority` have a role by it.
+    pub tls: Option<Tls>,
+    /// The names of the clients that have certificates.
+    pub client_certificates: ClientCertificates,
+    /// The largest body of a change, in octets; 268435456 (256 MiB) without it.
+    pub max_body_octets: u64,
+}
+
+/// DNS names of client certificates, by what their owners may do.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClientCertificates {
+    /// They may look.
+    pub read: Vec<String>,
+    /// They may change what is served, too.
+    pub write: Vec<String>,
 }
 
 impl Default for Admin {
     fn default() -> Admin {
-        Admin { address: SocketAddr::from(([127, 0, 0, 1], 9153)) }
+        Admin {
+            address: SocketAddr::from(([127, 0, 0, 1], 9153)),
+            tokens_file: None,
+            tls: None,
+            client_certificates: ClientCertificates::default(),
+            max_body_octets: 256 << 20,
+        }
+    }
+}
+
+impl Admin {
+    /// Fields that are wrong, and why.
+    fn check(&self, takes_changes: bool) -> Vec<(&'static str, &'static str, Option<&'static str>)> {
+        let mut wrong = Vec::new();
+        let certificates = self.tls.as_ref().and_then(|tls| tls.certificate_authority.as_ref());
+        if takes_changes && !self.address.ip().is_loopback() && self.tokens_file.is_none() && certificates.is_none() {
+            let message = "changes are taken by `push`, and this is no loopback address";
+            wrong.push(("address", message, Some("with `tokens_file`, or client certificates in `tls`")));
+        }
+        if self.tls.as_ref().is_some_and(|tls| tls.certificate.is_none() || tls.private_key.is_none()) {
+            wrong.push(("tls", "it needs `certificate` and `private_key`", None));
+        }
+        let names = &self.client_certificates;
+        if certificates.is_none() && !(names.read.is_empty() && names.write.is_empty()) {
+            wrong.push(("client_certificates", "they need `tls` with a `certificate_authority`", None));
+        }
+        wrong
     }
 }
 
@@ -435,6 +479,9 @@ impl Config {
                 error(&format!("control_plane.etcd.{field}"), message, None);
             }
         }
+        for (field, message, help) in self.admin.check(self.control_plane.push.is_some()) {
+            error(&format!("admin.{field}"), message.into(), help);
+        }
         for (field, number) in [
             ("tcp_connections", self.limits.tcp_connections),
             ("tcp_connections_per_client", self.limits.tcp_connections_per_client),
@@ -475,7 +522,7 @@ impl Config {
         let (password, etcd_tls): (Vec<_>, Vec<_>) =
             etcd.map(|etcd| (etcd.password_file.as_mut(), etcd.tls.as_mut())).unzip();
         let tls = self.listen.iter_mut().flatten().filter_map(|listen| listen.tls.as_mut());
-        let tls = tls.chain(etcd_tls.into_iter().flatten()).flat_map(|tls| {
+        let tls = tls.chain(etcd_tls.into_iter().flatten()).chain(&mut self.admin.tls).flat_map(|tls| {
             tls.certificate.iter_mut().chain(&mut tls.private_key).chain(&mut tls.certificate_authority)
         });
         for path in control_plane
@@ -483,6 +530,7 @@ impl Config {
             .chain(tls)
             .chain(password.into_iter().flatten())
             .chain(&mut self.state_directory)
+            .chain(&mut self.admin.tokens_file)
             .chain(&mut self.cookie_secret_file)
             .chain(&mut self.certificate_authority)
         {

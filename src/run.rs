@@ -37,7 +37,7 @@ use std::{
 use tokio::{
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
+    sync::{Semaphore, watch},
 };
 
 pub use invitation::invitation;
@@ -111,10 +111,22 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("etcd".into()).spawn(move || runtime.block_on(follow))?;
     }
-    let ready_when_stale = config.control_plane.ready_when_stale;
-    let admin = Arc::new(Admin { core: core.clone(), status, bound: AtomicBool::new(true), ready_when_stale });
-    let admin_address = admin::start(config.admin.address, admin.clone())?;
     let (messages, generations) = (watch.sender(), keeper.generations());
+    let admin = Arc::new(Admin {
+        core: core.clone(),
+        status,
+        bound: AtomicBool::new(true),
+        ready_when_stale: config.control_plane.ready_when_stale,
+        access: admin::Access::new(&config.admin)?,
+        takes_changes: matches!(source, Source::Push),
+        max_body_octets: config.admin.max_body_octets as usize,
+        messages: messages.clone(),
+        generations: generations.clone(),
+        followers: Arc::new(Semaphore::new(admin::FOLLOWERS)),
+    });
+    let tls = config.admin.tls.as_ref().map(|tls| certificates.get(tls, &core.metrics)).transpose()?;
+    let tls = tls.map(|certificate| admin::Tls::new(&config.admin, certificate)).transpose()?;
+    let admin_address = admin::start(config.admin.address, admin.clone(), tls)?;
     let server = Server { config, core, listeners, certificates, admin, messages, generations, hang_up };
     server.greet(keeper.manifest(), admin_address);
     std::thread::Builder::new()
@@ -137,19 +149,17 @@ fn start(
     let kept = kept.filter(|kept| kept.generation > 0);
     let Some(loader) = loader else {
         if let Some(Err(problems)) = kept.map(|kept| keeper.restore(kept, is_followed)) {
-            tell("what was kept in the state directory cannot be served", &problems);
+            let error = LastError::new(&problems).message;
+            tracing::error!("what was kept in the state directory cannot be served: {error}");
         }
         return Ok(());
     };
     keeper.count_from(kept.as_ref().map_or(0, |kept| kept.generation));
     let Loading::Failed(problems) = keeper.load(loader) else { return Ok(()) };
     let Some(kept) = kept else { return Err(Rejected(problems)) };
-    tell("the manifest is refused, and what was kept of an earlier one is served", &problems);
-    keeper.restore(kept, true).map_err(Rejected)
-}
-
-fn tell(what: &str, problems: &[Problem]) {
-    tracing::error!("{what}: {}", LastError::new(problems).message);
+    keeper.restore(kept, true).map_err(Rejected)?;
+    keeper.refuse(problems);
+    Ok(())
 }
 
 fn check_directory(directory: &Path) -> anyhow::Result<()> {

@@ -139,7 +139,7 @@ impl Keeper {
         let started = Instant::now();
         let (loaded, mut problems) = match loader.load() {
             Ok(loaded) => loaded,
-            Err(problems) => return self.failed(problems),
+            Err(problems) => return self.refuse(problems),
         };
         let previous = self.core.snapshot.load_full();
         if previous.generation > 0 && previous.digest == loaded.digest {
@@ -153,7 +153,7 @@ impl Keeper {
             Err(mut more) => {
                 loader.locate(&mut more);
                 problems.append(&mut more);
-                return self.failed(problems);
+                return self.refuse(problems);
             }
         };
         let first = problems.len();
@@ -204,7 +204,7 @@ impl Keeper {
                 self.delivered.0.apply(&ready.edits);
                 self.delivered.1 = ready.position;
             }
-            self.failed(problems.clone());
+            self.refuse(problems.clone());
         }
         answer(change, Err(refusal));
     }
@@ -421,7 +421,8 @@ impl Keeper {
         }
     }
 
-    fn failed(&self, problems: Vec<Problem>) -> Loading {
+    /// Goes on with what is served, and tells why that is not what was delivered.
+    pub fn refuse(&self, problems: Vec<Problem>) -> Loading {
         let error = LastError::new(&problems);
         let generation = self.core.snapshot.load().generation;
         if generation > 0 {
