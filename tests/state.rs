@@ -78,7 +78,7 @@ fn killed_under_change() {
                 while !stop.load(Relaxed) {
                     n += 1;
                     // Large ones make it condense what it keeps now and then.
-                    match http_send(admin, "POST", "/v1/batch", &change(n, if n % 3 == 0 { 6 } else { 0 })) {
+                    match http_send(admin, "POST", "/v1/batch", &change(n, if n % 2 == 0 { 12 } else { 0 })) {
                         Some(200) => acknowledged.store(n, Relaxed),
                         Some(status) => panic!("{status}"),
                         None => break,
@@ -110,7 +110,7 @@ fn killed_under_change() {
         condensed = names.iter().filter_map(|name| name.strip_prefix("base.")?.parse::<u64>().ok()).max().unwrap();
     }
     assert!(sent > kills(), "{sent} changes are none");
-    assert!(kills() < 40 || condensed > 1, "nothing was condensed: base {condensed}");
+    assert!(kills() < 40 || condensed > 1, "nothing was condensed: base {condensed} after {sent} changes");
 }
 
 /// A change that cannot be kept is not served, and its sender is told so.
