@@ -78,7 +78,7 @@ fn killed_under_change() {
                 while !stop.load(Relaxed) {
                     n += 1;
                     // Large ones make it condense what it keeps now and then.
-                    match http_send(admin, "POST", "/v1/batch", &change(n, if n % 2 == 0 { 12 } else { 0 })) {
+                    match http_send(admin, "POST", "/v1/batch", &change(n, if n % 2 == 0 { 6 } else { 0 })) {
                         Some(200) => acknowledged.store(n, Relaxed),
                         Some(status) => panic!("{status}"),
                         None => break,
@@ -86,8 +86,12 @@ fn killed_under_change() {
                 }
                 n
             });
-            let pause = if round % 10 == 0 { 800 } else { 5 + round * 37 % 120 };
-            sleep(Duration::from_millis(pause));
+            // Now and then it has time enough to condense what it keeps.
+            let enough = acknowledged.load(Relaxed) + if round % 10 == 9 { 16 } else { 0 };
+            wait_until("changes are made", || {
+                (acknowledged.load(Relaxed) >= enough || pusher.is_finished()).then_some(())
+            });
+            sleep(Duration::from_millis(5 + round * 37 % 120));
             server.process.kill();
             stop.store(true, Relaxed);
             pusher.join().unwrap()
