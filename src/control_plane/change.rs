@@ -1,8 +1,9 @@
 //! What sources ask of the keeper, and what it says to that.
 
 use crate::manifest::{
-    Difference, Problem,
+    Difference, Id, Problem,
     collection::{Collection, Edit},
+    transferred::Held,
 };
 use serde::{Deserialize, Serialize};
 use std::{fmt, io};
@@ -69,6 +70,16 @@ pub struct Accepted {
     pub differences: Vec<Difference>,
     /// Warnings, and why resources are set aside.
     pub problems: Vec<Problem>,
+}
+
+/// What has become of a zone that is transferred.
+pub struct Update {
+    /// Its identifier.
+    pub zone: Id,
+    /// Its records.
+    pub held: Held,
+    /// Who wants to know whether they are served: the errors in them otherwise.
+    pub reply: oneshot::Sender<Result<(), Vec<Problem>>>,
 }
 
 /// Why a change was not made.

@@ -4,7 +4,10 @@
 //! directories of all files that were read and of all links on the way to them, so that the `..data` link of Kubernetes
 //! and a directory that is itself a link are followed.
 
-use super::{Message, change::Change};
+use super::{
+    Message,
+    change::{Change, Update},
+};
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode, ModifyKind},
@@ -37,6 +40,8 @@ pub enum Wake {
     Load,
     /// These are to be made, in their order.
     Changes(Vec<Change>),
+    /// These zones were transferred, or have expired.
+    Transferred(Vec<Update>),
     /// The server ends.
     Stop,
 }
@@ -51,6 +56,7 @@ pub struct Watch {
     sender: Sender<Message>,
     /// What has come while something else was waited for.
     changes: Vec<Change>,
+    updates: Vec<Update>,
     /// None when the system has no more watches to give: then stamps are compared.
     watcher: Option<RecommendedWatcher>,
     /// The files and links whose change matters.
@@ -83,6 +89,7 @@ impl Watch {
             events,
             sender,
             changes: Vec::new(),
+            updates: Vec::new(),
             watcher: None,
             relevant: HashSet::new(),
             watched: BTreeMap::new(),
@@ -216,13 +223,14 @@ impl Watch {
         // What happens to other files all the time must not put the look at the directories off.
         let mut tick = Instant::now() + TICK;
         loop {
-            if !self.changes.is_empty() {
+            if !(self.changes.is_empty() && self.updates.is_empty()) {
                 return self.gather_changes();
             }
             match self.events.recv_timeout(tick.saturating_duration_since(Instant::now())) {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Wake::Stop,
                 Ok(Message::Reload) => return Wake::Load,
                 Ok(Message::Change(change)) => self.changes.push(change),
+                Ok(Message::Transferred(update)) => self.updates.push(update),
                 Ok(Message::Event(event)) if self.effect(&event) == Effect::Complete => return self.gather(),
                 Ok(Message::Event(_)) | Err(RecvTimeoutError::Timeout) => {}
             }
@@ -237,15 +245,16 @@ impl Watch {
 
     /// The changes that have come by now: more than one only if they came while something else was done.
     fn gather_changes(&mut self) -> Wake {
-        let mut changes = std::mem::take(&mut self.changes);
         loop {
             match self.events.try_recv() {
-                Ok(Message::Change(change)) => changes.push(change),
+                Ok(Message::Change(change)) => self.changes.push(change),
+                Ok(Message::Transferred(update)) => self.updates.push(update),
                 Ok(Message::Stop) => return Wake::Stop,
                 // It has its turn next.
                 Ok(Message::Reload) => self.again = true,
                 Ok(Message::Event(event)) => self.again |= self.effect(&event) == Effect::Complete,
-                Err(_) => return Wake::Changes(changes),
+                Err(_) if self.changes.is_empty() => return Wake::Transferred(std::mem::take(&mut self.updates)),
+                Err(_) => return Wake::Changes(std::mem::take(&mut self.changes)),
             }
         }
     }
@@ -260,6 +269,7 @@ impl Watch {
                 Err(RecvTimeoutError::Timeout) => return Wake::Load,
                 Ok(Message::Reload) => {}
                 Ok(Message::Change(change)) => self.changes.push(change),
+                Ok(Message::Transferred(update)) => self.updates.push(update),
                 Ok(Message::Event(event)) => {
                     if self.effect(&event) != Effect::Nothing {
                         quiet = Instant::now() + QUIET;

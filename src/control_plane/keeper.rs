@@ -4,7 +4,7 @@
 //! it is checked, compiled, kept on disk and published as one generation, or what was served goes on being served.
 
 use super::{
-    change::{Accepted, Change, Position, Ready, Refusal},
+    change::{Accepted, Change, Position, Ready, Refusal, Update},
     kept::Kept,
     status::{self, LastError, SetAside, Status},
 };
@@ -12,7 +12,7 @@ use crate::{
     config::OnError,
     listen::{Core, now},
     manifest::{
-        Loaded, Manifest, Problem,
+        Loaded, Manifest, Problem, Transferred, catalog,
         check::Checked,
         collection::{Aside, Collection, Instead, Key, Served},
         connectivity::Connectivity,
@@ -53,8 +53,12 @@ pub struct Keeper {
     /// The last of it that could be served, and what of that is set aside.
     kept: Kept,
     served: Served,
+    /// The digest of what was delivered of that: transferred zones aside.
+    digest: [u8; 32],
     /// The checks of what is served.
     checked: Checked,
+    /// What is kept of zones that are transferred.
+    transferred: Transferred,
 }
 
 /// What is to be served, of what was delivered.
@@ -84,8 +88,13 @@ impl Keeper {
     /// A keeper of what `core` serves.
     pub fn new(core: Arc<Core>, node: Arc<Node>, status: Arc<Status>, on_error: OnError) -> Keeper {
         let generation = watch::channel(core.snapshot.load().generation).0;
-        let (delivered, kept, served, checked) = Default::default();
-        Keeper { core, node, status, generation, on_error, delivered, kept, served, checked }
+        let (delivered, kept, served, digest, checked, transferred) = Default::default();
+        Keeper { core, node, status, generation, on_error, delivered, kept, served, digest, checked, transferred }
+    }
+
+    /// Goes on with what an earlier run has kept of zones that are transferred.
+    pub fn restore(&mut self, transferred: Transferred) {
+        self.transferred = transferred;
     }
 
     /// Follows the generations that are served.
@@ -111,14 +120,15 @@ impl Keeper {
             Err(problems) => return self.failed(problems),
         };
         let previous = self.core.snapshot.load_full();
-        if previous.generation > 0 && previous.digest == loaded.digest {
+        if previous.generation > 0 && self.digest == loaded.digest {
             loader.accept();
             self.count("unchanged", &problems);
             self.status.state().last_error = None;
             tracing::info!(generation = previous.generation, "loaded: nothing has changed");
             return Loading::Unchanged;
         }
-        let (snapshot, checked, more) = match self.check_and_compile(&loaded, &previous) {
+        let (manifest, digest) = (loaded.manifest.clone(), loaded.digest);
+        let (snapshot, checked, more) = match self.check_and_compile(loaded, &previous) {
             Ok(compiled) => compiled,
             Err(mut more) => {
                 loader.locate(&mut more);
@@ -130,13 +140,13 @@ impl Keeper {
         problems.extend(more);
         loader.locate(&mut problems[first..]);
         let generation = snapshot.generation;
-        let collection = Collection::of(&loaded.manifest, loader.master_files());
+        let collection = Collection::of(&manifest, loader.master_files());
         self.kept = Kept { collection, generation, ..Kept::default() };
-        self.served = Served::of(loaded.manifest);
-        self.checked = checked;
+        (self.served, self.digest, self.checked) = (Served::of(manifest), digest, checked);
+        let digest = hex(&snapshot.digest);
         self.publish(snapshot, &problems);
         loader.accept();
-        tracing::info!(generation, digest = %hex(&loaded.digest), elapsed = ?started.elapsed(), "loaded");
+        tracing::info!(generation, digest, elapsed = ?started.elapsed(), "loaded");
         retire(previous);
         Loading::Changed
     }
@@ -195,7 +205,7 @@ impl Keeper {
         loop {
             let candidate = collection.candidate(&aside, &self.served);
             let mut problems = candidate.problems;
-            match self.check_and_compile(&candidate.loaded, &previous) {
+            match self.check_and_compile(candidate.loaded, &previous) {
                 Ok((snapshot, checked, more)) if !problems.iter().any(Problem::is_error) => {
                     problems.extend(more);
                     let kept = Kept { collection, aside, position, generation: snapshot.generation };
@@ -270,6 +280,7 @@ impl Keeper {
             accepted.generation = previous.generation;
         }
         self.delivered = (kept.collection.clone(), kept.position.clone());
+        self.digest = served.digest();
         (self.kept, self.served, self.checked) = (kept, served, checked);
         self.status.state().set_aside =
             reasons.iter().map(|(key, why)| SetAside::new(key, self.kept.aside.get(key), why)).collect();
@@ -288,7 +299,7 @@ impl Keeper {
     /// Checks a manifest and compiles it. With the snapshot come warnings; instead of it, all errors and warnings.
     fn check_and_compile(
         &self,
-        loaded: &Loaded,
+        loaded: Loaded,
         previous: &Snapshot,
     ) -> Result<(Snapshot, Checked, Vec<Problem>), Vec<Problem>> {
         let compiling = Instant::now();
@@ -297,10 +308,44 @@ impl Keeper {
             Some(connectivity) => self.checked.follow(&self.served.manifest, manifest, connectivity, now()),
             None => Checked::new(manifest, &Connectivity::new(manifest), now()),
         };
-        let compiled = snapshot::compile_checked(loaded, &self.node, Some(previous), checked.problems());
+        let loaded = catalog::complete(loaded, &self.transferred, &previous.manifest);
+        let compiled = snapshot::compile_checked(&loaded, &self.node, Some(previous), checked.problems());
         self.core.metrics.compile_seconds.set(compiling.elapsed().as_secs_f64());
         let (snapshot, problems) = compiled?;
         Ok((snapshot, checked, problems))
+    }
+
+    /// Serves zones as they were transferred: all at once, or, if that fails, each by itself.
+    pub fn transferred(&mut self, updates: Vec<Update>) {
+        let served = match &updates[..] {
+            [] | [_] => false,
+            several => self.serve_transferred(several).is_ok(),
+        };
+        for update in updates {
+            let result = if served { Ok(()) } else { self.serve_transferred(std::slice::from_ref(&update)) };
+            // Who has gone away has gone with the zone.
+            let _ = update.reply.send(result);
+        }
+    }
+
+    fn serve_transferred(&mut self, updates: &[Update]) -> Result<(), Vec<Problem>> {
+        let started = Instant::now();
+        let previous = self.core.snapshot.load_full();
+        let mut transferred = self.transferred.clone();
+        transferred.extend(updates.iter().map(|update| (update.zone.clone(), update.held.clone())));
+        let loaded = Loaded { manifest: self.served.manifest.clone(), digest: self.digest, ..Loaded::default() };
+        let loaded = catalog::complete(loaded, &transferred, &previous.manifest);
+        let (snapshot, _) = snapshot::compile(&loaded, &self.node, Some(&previous))?;
+        if snapshot.digest == previous.digest {
+            self.transferred = loaded.transferred;
+            return Ok(());
+        }
+        let generation = snapshot.generation;
+        let zones: Vec<String> = updates.iter().take(LOGGED).map(|update| update.held.told(&update.zone)).collect();
+        self.swap(snapshot);
+        tracing::info!(generation, elapsed = ?started.elapsed(), "transferred: {}", zones.join(", "));
+        retire(previous);
+        Ok(())
     }
 
     /// Publishes what is served already, with another internet resolver if this one is another.

@@ -9,7 +9,7 @@ pub mod kept;
 pub mod status;
 
 use crate::manifest::load::Loader;
-use change::Change;
+use change::{Change, Update};
 use directory::{Wake, Watch};
 use internet::Internet;
 use keeper::Keeper;
@@ -23,6 +23,8 @@ pub enum Message {
     Reload,
     /// A source wants something changed.
     Change(Change),
+    /// A zone was transferred, or has expired.
+    Transferred(Update),
     /// The end.
     Stop,
 }
@@ -44,6 +46,7 @@ pub fn run(mut watch: Watch, mut loader: Option<Loader>, mut internet: Internet,
                 }
             }
             Wake::Changes(changes) => keeper.take(changes),
+            Wake::Transferred(updates) => keeper.transferred(updates),
             Wake::Stop => return,
         }
     }

@@ -247,7 +247,7 @@ impl Collection {
             zone_data.insert(key.id, data);
         }
         let manifest = Arc::new(manifest);
-        let loaded = Loaded { manifest: manifest.clone(), zone_data, digest: digest.octets() };
+        let loaded = Loaded { manifest: manifest.clone(), zone_data, digest: digest.octets(), ..Loaded::default() };
         Candidate { served: Served { manifest, zones, digest }, loaded, problems }
     }
 
@@ -310,6 +310,11 @@ impl Served {
     /// What is served of a manifest whose zones somebody else reads.
     pub fn of(manifest: Arc<Manifest>) -> Served {
         Served { manifest, ..Served::default() }
+    }
+
+    /// The digest of all that is served.
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest.octets()
     }
 
     /// What is served of a resource, to be served [instead](Instead) of another version of it.

@@ -1,5 +1,6 @@
 //! What is wanted: the manifest's types, how they are read, and what is wrong with them.
 
+pub mod catalog;
 pub mod check;
 pub mod collection;
 pub mod connectivity;
@@ -9,13 +10,17 @@ pub mod document;
 mod kinds;
 pub mod load;
 pub mod master;
+pub mod primaries;
 pub mod problem;
+pub mod transferred;
 pub mod types;
 mod words;
 
 pub use kinds::{Difference, KINDS, Resource, kind_of};
 pub use load::Loader;
+pub use primaries::{Catalog, NotifySource, Primary};
 pub use problem::{Place, Problem, Severity};
+pub use transferred::Transferred;
 pub use types::*;
 
 use crate::wire::Name;
@@ -63,6 +68,10 @@ pub struct Loaded {
     pub manifest: Arc<Manifest>,
     /// For each hosted zone with a `file`: its records.
     pub zone_data: BTreeMap<Id, ZoneData>,
+    /// What is kept of zones that have `primaries`.
+    pub transferred: Transferred,
+    /// The zones that catalogs list and that are left out.
+    pub left_out: Vec<catalog::LeftOut>,
     /// SHA-256 over all resources and master files: equal on two nodes that have equal data.
     pub digest: [u8; 32],
 }

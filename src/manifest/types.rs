@@ -2,7 +2,10 @@
 //!
 //! Everything here is what the control plane *wants*; whether it holds together is for the checks to say.
 
-use super::words::words;
+use super::{
+    primaries::{Catalog, NotifySource, Primary},
+    words::words,
+};
 use crate::wire::Name;
 use ipnet::IpNet;
 use schemars::JsonSchema;
@@ -436,6 +439,22 @@ pub struct PrivateHostedZone {
     /// Records beside or instead of the file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub records: Vec<ResourceRecordSet>,
+    /// The servers that the zone is transferred from, in the order in which they are tried (RFC 5936, RFC 1995).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub primaries: Vec<Primary>,
+    /// Who may tell that the zone has changed (RFC 1996); without it, the primaries, each with its TSIG key if it has one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_notify: Vec<NotifySource>,
+    /// The zone is a catalog: it lists zones that are transferred as well (RFC 9432).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalog: Option<Catalog>,
+}
+
+impl PrivateHostedZone {
+    /// Whether others have its records, and it is transferred from them.
+    pub fn is_transferred(&self) -> bool {
+        !self.primaries.is_empty()
+    }
 }
 
 /// A record set of a private hosted zone: values, or an alias.

@@ -15,8 +15,8 @@ pub mod zone;
 
 use crate::{
     manifest::{
-        Id, Loaded, Manifest, MasterFile, PrivateHostedZone, Problem, VpcEndpointService, ZoneData,
-        connectivity::Connectivity, same_resources,
+        Id, Loaded, Manifest, MasterFile, PrivateHostedZone, Problem, Transferred, VpcEndpointService, ZoneData,
+        catalog::LeftOut, connectivity::Connectivity, same_resources,
     },
     wire::{Name, query::LookupName},
 };
@@ -54,6 +54,10 @@ pub struct Snapshot {
     pub node: Arc<Node>,
     /// What it was compiled from, master files aside.
     pub manifest: Arc<Manifest>,
+    /// What is kept of zones that are transferred.
+    pub transferred: Transferred,
+    /// The zones that catalogs list and that are left out.
+    pub left_out: Vec<LeftOut>,
     /// The Availability Zones, by number.
     pub azs: Azs,
     /// Who asks.
@@ -97,6 +101,8 @@ impl Snapshot {
             digest: self.digest,
             node,
             manifest: self.manifest.clone(),
+            transferred: self.transferred.clone(),
+            left_out: self.left_out.clone(),
             azs: self.azs.clone(),
             networks: self.networks.clone(),
             endpoints: self.endpoints.clone(),
@@ -143,7 +149,10 @@ pub fn compile_checked(
 pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -> Compiled {
     LazyLock::force(&autodefined::LOCALLY_SERVED); // now, not with the first query
     let manifest = &loaded.manifest;
-    let mut problems = Vec::new();
+    let left_out = |left_out: &LeftOut| {
+        Problem::warning("private_hosted_zones", &left_out.catalog, "catalog", left_out.reason.clone())
+    };
+    let mut problems: Vec<Problem> = loaded.left_out.iter().map(left_out).collect();
     let zones = compile_zones(loaded, previous, &mut problems);
     let mut azs = previous.map(|previous| previous.azs.clone()).unwrap_or_default();
     let same_networks = previous.filter(|previous| previous.connectivity_of(manifest).is_some());
@@ -177,6 +186,8 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         digest: loaded.digest,
         node: node.clone(),
         manifest: manifest.clone(),
+        transferred: loaded.transferred.clone(),
+        left_out: loaded.left_out.clone(),
         azs,
         networks,
         endpoints,
@@ -186,19 +197,46 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
     Ok((snapshot, problems))
 }
 
-/// A zone that has to be built: its identifier, its resource, and the records of its master file.
-type Job<'a> = (&'a Id, &'a Arc<PrivateHostedZone>, Option<&'a MasterFile>);
+/// A zone that has to be built: its identifier, its resource, and its records.
+type Job<'a> = (&'a Id, &'a Arc<PrivateHostedZone>, Records<'a>);
+
+/// The records of a zone that are not in its resource.
+#[derive(Clone, Copy)]
+enum Records<'a> {
+    /// There are none.
+    None,
+    /// Those of a master file, or as they were transferred.
+    File(&'a MasterFile),
+    /// They are not there, for this reason.
+    Missing(&'static str),
+}
 
 fn compile_zones(loaded: &Loaded, previous: Option<&Snapshot>, problems: &mut Vec<Problem>) -> BTreeMap<Id, Arc<Zone>> {
     let mut zones = BTreeMap::new();
     let mut jobs: Vec<Job> = Vec::new();
     for (id, source) in &loaded.manifest.private_hosted_zones {
         let old = previous.and_then(|previous| previous.zones.get(id));
+        if source.is_transferred() {
+            let held = loaded.transferred.get(id);
+            let is_same = match (held, previous.and_then(|previous| previous.transferred.get(id))) {
+                (Some(held), Some(old)) => held.is_same(old),
+                (held, old) => held.is_none() && old.is_none(),
+            };
+            match (held, old) {
+                (_, Some(old)) if is_same && old.source == *source => drop(zones.insert(id.clone(), old.clone())),
+                (None, _) => jobs.push((id, source, Records::Missing("the zone was not transferred yet"))),
+                (Some(held), _) if held.is_expired => {
+                    jobs.push((id, source, Records::Missing("the zone has expired: no primary answers for it")));
+                }
+                (Some(held), _) => jobs.push((id, source, Records::File(&held.content.data))),
+            }
+            continue;
+        }
         match (loaded.zone_data.get(id), old) {
             (Some(ZoneData::Unchanged), Some(old)) => drop(zones.insert(id.clone(), old.clone())),
             (None, Some(old)) if old.source == *source => drop(zones.insert(id.clone(), old.clone())),
-            (Some(ZoneData::Read(data)), _) => jobs.push((id, source, Some(data))),
-            _ => jobs.push((id, source, None)),
+            (Some(ZoneData::Read(data)), _) => jobs.push((id, source, Records::File(data))),
+            _ => jobs.push((id, source, Records::None)),
         }
     }
     for (id, zone, found) in build_zones(&jobs) {
@@ -214,9 +252,17 @@ type Built<'a> = (&'a Id, Option<Zone>, Vec<Problem>);
 fn build_zones<'a>(jobs: &[Job<'a>]) -> Vec<Built<'a>> {
     let build = |jobs: &[Job<'a>]| -> Vec<Built<'a>> {
         jobs.iter()
-            .map(|(id, source, data)| {
+            .map(|(id, source, records)| {
                 let mut problems = Vec::new();
-                let zone = zone::build(id, source, *data, &mut problems);
+                let zone = match *records {
+                    Records::None => zone::build(id, source, None, &mut problems),
+                    Records::File(data) => zone::build(id, source, Some(data), &mut problems),
+                    Records::Missing(why) => {
+                        let mut zone = zone::build(id, source, None, &mut problems);
+                        zone.iter_mut().for_each(|zone| zone.missing = Some(why.into()));
+                        zone
+                    }
+                };
                 (*id, zone, problems)
             })
             .collect()

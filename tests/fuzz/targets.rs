@@ -152,10 +152,13 @@ pub fn master_file(octets: &[u8]) {
         file: Some("z.zone".into()),
         fallthrough: false,
         records: Vec::new(),
+        primaries: Vec::new(),
+        allow_notify: Vec::new(),
+        catalog: None,
     };
     manifest.private_hosted_zones.insert("Z1".into(), Arc::new(zone));
     let zone_data = [("Z1".to_owned(), ZoneData::Read(file))].into();
-    let loaded = Loaded { manifest: manifest.into(), zone_data, digest: [0; 32] };
+    let loaded = Loaded { manifest: manifest.into(), zone_data, ..Loaded::default() };
     if let Err(problems) = compile(&loaded, &Arc::new(Node::default()), None) {
         assert!(!problems.is_empty());
     }

@@ -107,6 +107,7 @@ pub fn build(
         apex,
         fallthrough: source.fallthrough,
         records,
+        missing: None,
         apex_labels,
         table: laid_out.table,
         block: laid_out.block,
@@ -126,14 +127,15 @@ struct LaidOut {
 impl<'a> Builder<'a> {
     fn problem(&mut self, severity: Severity, origin: Origin, message: String) -> &mut Problem {
         self.failed |= severity == Severity::Error;
+        let whole = if self.source.is_transferred() { "primaries" } else { "file" };
         let (field, place) = match (origin, self.data) {
             (Origin::Manifest(set, value), _) => (format!("records[{set}].records[{value}]"), None),
             (Origin::File(file, line), Some(data)) => {
                 let file = data.files.get(file as usize).cloned();
-                ("file".into(), file.map(|file| Place { file, line, column: 1, length: 1 }))
+                (whole.into(), file.map(|file| Place { file, line, column: 1, length: 1 }))
             }
-            (Origin::File(..), None) => ("file".into(), None),
-            (Origin::Own, Some(_)) => ("file".into(), None),
+            (Origin::File(..), None) => (whole.into(), None),
+            (Origin::Own, Some(_)) => (whole.into(), None),
             (Origin::Own, None) => (String::new(), None),
         };
         let mut problem = Problem::error(KIND, self.id, field, message);
@@ -262,9 +264,10 @@ impl<'a> Builder<'a> {
     fn complete_apex(&mut self) {
         let has = |this: &Self, rtype| this.nodes[0].sets.iter().any(|set| set.rtype == rtype);
         let zone = self.source.name.clone();
+        let what = if self.source.is_transferred() { "transferred zone" } else { "master file" };
         if !has(self, rtype::SOA) {
             if self.data.is_some() {
-                self.error(Origin::Own, format!("the master file has no SOA record at {zone}")).help =
+                self.error(Origin::Own, format!("the {what} has no SOA record at {zone}")).help =
                     Some("a line such as `@ SOA ns hostmaster 1 7200 900 1209600 60`".into());
             } else if let (Ok(ns), Ok(hostmaster)) = (zone.child(b"ns"), zone.child(b"hostmaster")) {
                 let numbers = [1u32, 7200, 900, 1_209_600, 60].map(u32::to_be_bytes).concat();
@@ -276,7 +279,7 @@ impl<'a> Builder<'a> {
         }
         if !has(self, rtype::NS) {
             if self.data.is_some() {
-                self.warning(Origin::Own, format!("the master file has no NS record at {zone}: ns.{zone} is answered"));
+                self.warning(Origin::Own, format!("the {what} has no NS record at {zone}: ns.{zone} is answered"));
             }
             if let Ok(ns) = zone.child(b"ns") {
                 self.add(&zone, rtype::NS, OWN_TTL, Cow::Owned(ns.as_wire().to_vec()), Origin::Own);

@@ -60,6 +60,8 @@ pub struct Zone {
     pub fallthrough: bool,
     /// How many records it has.
     pub records: usize,
+    /// Why its records are not there: a zone that is transferred, and was not yet, or has expired.
+    pub missing: Option<Arc<str>>,
     apex_labels: usize,
     table: Table,
     block: Box<[u8]>,
