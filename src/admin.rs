@@ -58,6 +58,8 @@ pub struct Admin {
     pub status: Arc<Status>,
     /// Whether all sockets are bound.
     pub bound: AtomicBool,
+    /// Whether a node is ready that serves what was kept of an earlier run.
+    pub ready_when_stale: bool,
 }
 
 /// Binds the admin address and serves it until the process ends. Returns the address.
@@ -121,6 +123,8 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
         "no manifest is loaded yet"
     } else if !admin.bound.load(Relaxed) {
         "the sockets are not bound yet"
+    } else if !admin.ready_when_stale && admin.core.snapshot.load().is_stale {
+        "what is served was kept of an earlier run, and the control plane has not been heard of since"
     } else {
         return Json(json!({"ready": true})).into_response();
     };
@@ -135,6 +139,10 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
         "generation": snapshot.generation,
         "digest": hex(&snapshot.digest),
         "since": state.since,
+        "stale": snapshot.is_stale,
+        "revision": state.kept.position.revision,
+        "source": state.source,
+        "set_aside": state.set_aside,
         "age_seconds": admin.core.metrics.age().as_secs(),
         "last_error": state.last_error,
         "warnings": state.warnings,
@@ -255,6 +263,7 @@ mod tests {
             core: tests::core(&tests::limits()),
             status: Arc::default(),
             bound: AtomicBool::new(false),
+            ready_when_stale: true,
         });
         let address = start("127.0.0.1:0".parse().unwrap(), admin.clone()).unwrap();
         let cases = [

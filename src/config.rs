@@ -1,8 +1,10 @@
 //! The node's own configuration, `zonal.yaml`: what differs from node to node.
 
 mod internet_resolver;
+mod tsig;
 
 pub use internet_resolver::{Dnssec, ForwardTo, InternetResolver, Recursion};
+pub use tsig::{TsigAlgorithm, TsigKey};
 
 use crate::manifest::{
     Place, Problem, Protocol, Severity,
@@ -12,6 +14,7 @@ use crate::manifest::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::{
+    collections::BTreeMap,
     io::{self, Read},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -42,6 +45,8 @@ pub struct Config {
     pub cookie_secret_file: Option<PathBuf>,
     /// Authorities, PEM, that certificates of servers asked by DoT, DoH and DoQ are checked with, beside the system's.
     pub certificate_authority: Option<PathBuf>,
+    /// The keys that authenticate transfers and updates, by name (RFC 8945).
+    pub tsig_keys: BTreeMap<String, TsigKey>,
     /// Limits that protect the node and others.
     pub limits: Limits,
     /// What is kept of others' answers.
@@ -447,6 +452,9 @@ impl Config {
         for (field, message) in self.cache.check() {
             error(&format!("cache.{field}"), message, None);
         }
+        for (field, message) in tsig::check(&self.tsig_keys) {
+            error(&field, message, None);
+        }
         if self.nsid.as_ref().is_some_and(|nsid| nsid.len() > 255) {
             error("nsid", "it is longer than 255 octets".into(), None);
         }
@@ -485,6 +493,7 @@ impl Config {
             .chain(&mut self.state_directory)
             .chain(&mut self.cookie_secret_file)
             .chain(&mut self.certificate_authority)
+            .chain(self.tsig_keys.values_mut().filter_map(|key| key.secret_file.as_mut()))
         {
             *path = directory.join(&*path);
         }
@@ -613,6 +622,23 @@ mod tests {
             (
                 "cache: {max_stale_seconds: 604801}",
                 "etc/zonal.yaml:1:28: error: cache.max_stale_seconds: it must be at most 604800, a week",
+            ),
+            (
+                "tsig_keys: {transfer: {algorithm: hmac-md5, secret: a}}",
+                "etc/zonal.yaml:1:35: error: tsig_keys.transfer.algorithm: `hmac-md5` is not known here (known are `hmac-sha256`, \
+                 `hmac-sha384`, `hmac-sha512`)",
+            ),
+            (
+                "tsig_keys: {transfer: {}}",
+                "etc/zonal.yaml:1:13: error: tsig_keys.transfer: it needs one of `secret_file` and `secret`",
+            ),
+            (
+                "tsig_keys: {a: {secret: YQ==}, A.: {secret: YQ==}}",
+                "etc/zonal.yaml:1:13: error: tsig_keys.a: it is the same name as `A.`",
+            ),
+            (
+                "tsig_keys: {..: {secret: YQ==}}",
+                "etc/zonal.yaml:1:13: error: tsig_keys...: the name of a key is a domain name: a domain name has an empty label",
             ),
             (
                 "log: {format: xml}",

@@ -92,4 +92,5 @@ pub mod manifest;
 pub mod metrics;
 pub mod run;
 pub mod snapshot;
+pub mod transfer;
 pub mod wire;

@@ -26,10 +26,19 @@
 //! | `zonal_upstream_strangers_total` | counter | | Packets from other servers that nobody asked for |
 //! | `zonal_upstream_probes_total` | counter | | Queries to look whether a server is there |
 //! | `zonal_upstream_failures_total` | counter | | Questions that no server answered |
+//! | `zonal_transfers_total` | counter | `direction`, `result` | Zone transfers: `in` or `out`; `axfr`, `ixfr`, `current`, `refused`, `failed` |
+//! | `zonal_notifies_total` | counter | `direction`, `result` | Notifications of changed zones: `in` or `out`; `accepted`, `refused`, `failed` |
+//! | `zonal_updates_total` | counter | `result` | Dynamic updates: `changed`, `unchanged`, `prerequisite`, `refused`, `failed` |
 //! | `zonal_generation` | gauge | | Generation of what is served |
 //! | `zonal_snapshot_age_seconds` | gauge | | How long that generation has been served |
 //! | `zonal_reloads_total` | counter | `result` | Loads by what came of them: `changed`, `unchanged`, `failed` |
 //! | `zonal_reload_failed` | gauge | | 1 when the last load failed and an older manifest is served |
+//! | `zonal_stale` | gauge | | 1 while what is served is what was kept of an earlier run, and the source has not been heard of |
+//! | `zonal_source_connected` | gauge | | 1 while the source, where it is elsewhere, can be reached |
+//! | `zonal_source_contact_age_seconds` | gauge | | How long ago it was last heard of |
+//! | `zonal_source_revision` | gauge | | The revision of the source that is served |
+//! | `zonal_resources_set_aside` | gauge | | Resources that are not served as they were delivered |
+//! | `zonal_state_write_failed` | gauge | | 1 when what is served could not be kept in the state directory |
 //! | `zonal_compile_seconds` | gauge | | How long the last compilation took |
 //! | `zonal_problems` | gauge | `severity` | Problems of the last load: `error`, `warning` |
 //! | `zonal_build_info` | gauge | `version` | Always 1 |
@@ -38,6 +47,7 @@
 
 use crate::{
     answer::{Answered, Kind, Transport},
+    control_plane::status::{self, Status},
     forward::Forwarding,
     listen::Published,
     wire::query::rcode::MNEMONICS,
@@ -181,10 +191,18 @@ pub struct Metrics {
     pub certificate_expiry: IntGaugeVec,
     /// Whether the last load of a certificate failed, by its file.
     pub certificate_failed: IntGaugeVec,
+    /// Zone transfers, by direction and what came of them.
+    pub transfers: IntCounterVec,
+    /// Notifications, by direction and what came of them.
+    pub notifies: IntCounterVec,
+    /// Dynamic updates, by what came of them.
+    pub updates: IntCounterVec,
     /// Loads by what came of them.
     pub reloads: IntCounterVec,
     /// Whether the last load failed.
     pub reload_failed: IntGauge,
+    /// Whether what is served could not be kept.
+    pub state_write_failed: IntGauge,
     /// How long the last compilation took.
     pub compile_seconds: Gauge,
     /// Problems of the last load.
@@ -213,8 +231,12 @@ impl Metrics {
             handshakes_failed: counters("zonal_tls_handshakes_failed_total", "Handshakes that failed", &["transport"]),
             certificate_expiry: gauges("zonal_certificate_expiry_timestamp_seconds", "When it expires", "certificate"),
             certificate_failed: gauges("zonal_certificate_reload_failed", "1 when its file is bad", "certificate"),
+            transfers: counters("zonal_transfers_total", "Zone transfers", &["direction", "result"]),
+            notifies: counters("zonal_notifies_total", "Notifications of changed zones", &["direction", "result"]),
+            updates: counters("zonal_updates_total", "Dynamic updates", &["result"]),
             reloads: counters("zonal_reloads_total", "Loads by what came of them", &["result"]),
             reload_failed: gauge("zonal_reload_failed", "1 when the last load failed and an older manifest is served"),
+            state_write_failed: gauge("zonal_state_write_failed", "1 when what is served could not be kept"),
             compile_seconds: valid(Gauge::new("zonal_compile_seconds", "How long the last compilation took")),
             problems: gauges("zonal_problems", "Problems of the last load", "severity"),
             registry,
@@ -247,8 +269,12 @@ impl Metrics {
         metrics.register(metrics.handshakes_failed.clone());
         metrics.register(metrics.certificate_expiry.clone());
         metrics.register(metrics.certificate_failed.clone());
+        metrics.register(metrics.transfers.clone());
+        metrics.register(metrics.notifies.clone());
+        metrics.register(metrics.updates.clone());
         metrics.register(metrics.reloads.clone());
         metrics.register(metrics.reload_failed.clone());
+        metrics.register(metrics.state_write_failed.clone());
         metrics.register(metrics.compile_seconds.clone());
         metrics.register(metrics.problems.clone());
         metrics
@@ -282,6 +308,11 @@ impl Metrics {
         let mut writer = Writer { block, answers: Vec::new() };
         writer.make_room(0);
         writer
+    }
+
+    /// Tells of the control plane too.
+    pub fn watch_control_plane(&self, status: &Arc<Status>) {
+        self.register(ControlPlane { desc: desc("zonal_control_plane", "The control plane"), status: status.clone() });
     }
 
     /// Says that a new snapshot is served from now on.
@@ -458,6 +489,43 @@ impl Collector for Cache {
             let counter = valid(IntCounter::new(name, help));
             counter.inc_by(value);
             all.extend(counter.collect());
+        }
+        all
+    }
+}
+
+/// What the control plane's status says at a scrape.
+struct ControlPlane {
+    desc: Desc,
+    status: Arc<Status>,
+}
+
+impl Collector for ControlPlane {
+    fn desc(&self) -> Vec<&Desc> {
+        vec![&self.desc]
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let (is_stale, set_aside, source, revision) = {
+            let state = self.status.state();
+            (state.is_stale, state.set_aside.len(), state.source.clone(), state.kept.position.revision)
+        };
+        let mut all = Vec::new();
+        let mut tell = |name: &str, help: &str, value: i64| {
+            let gauge = gauge(name, help);
+            gauge.set(value);
+            all.extend(gauge.collect());
+        };
+        tell("zonal_stale", "1 while what is served is of an earlier run", is_stale.into());
+        tell("zonal_resources_set_aside", "Resources that are not served as they were delivered", set_aside as i64);
+        tell("zonal_source_revision", "The revision of the source that is served", revision as i64);
+        if let Some(source) = source {
+            tell("zonal_source_connected", "1 while the source can be reached", source.is_connected.into());
+            let now = status::seconds(SystemTime::now());
+            if let Some(contact) = source.last_contact {
+                let age = now.saturating_sub(contact) as i64;
+                tell("zonal_source_contact_age_seconds", "How long ago it was last heard of", age);
+            }
         }
         all
     }

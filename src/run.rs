@@ -15,11 +15,14 @@ use crate::{
         etcd,
         internet::Internet,
         keeper::{self, Keeper, Loading},
-        status::Status,
+        kept::Kept,
+        status::{LastError, Status},
+        store::{Found, Store},
     },
     forward::{self, cache::Lifetimes, recursion::Recursion, upstream::Upstreams},
     listen::{Core, Limits},
     manifest::{Manifest, Problem, load::Loader},
+    transfer::tsig::Keys,
 };
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
@@ -78,22 +81,26 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         snapshot,
         &limits(config, limit),
         Upstreams::trusting(config.certificate_authority.clone()),
+        Keys::read(&config.tsig_keys)?,
         runtime.handle(),
     ));
     let status = Arc::new(Status::default());
+    core.metrics.watch_control_plane(&status);
     if let InternetResolver::Recursive(recursion) = &config.internet_resolver {
         // Set for the first and only time.
         let _ = core.forwarding.recursion.set(Recursion::new(recursion)?);
     }
-    let mut keeper = Keeper::new(core.clone(), node, status.clone(), config.control_plane.on_error());
+    let (store, found) = config.state_directory.as_deref().map(Store::open).transpose()?.unzip();
+    let Found { kept, damage } = found.unwrap_or_default();
+    damage.iter().for_each(|damage| tracing::error!("{damage}"));
+    let has_store = store.is_some();
+    let on_error = config.control_plane.on_error();
+    let mut keeper = Keeper::new(core.clone(), node, status.clone(), on_error, store);
     let mut watch = Watch::new(directory);
     watch.add(internet.files());
-    let mut loader = directory.map(Loader::new);
-    if let Some(loader) = &mut loader
-        && let Loading::Failed(problems) = keeper.load(loader)
-    {
-        return Err(Rejected(problems).into());
-    }
+    let loader = directory.map(Loader::new);
+    let mut loader = loader.map(|loader| if has_store { loader.keeping_texts() } else { loader });
+    start(&mut keeper, loader.as_mut(), kept, matches!(source, Source::Etcd(_)))?;
     watch.follow(&loader.iter().flat_map(Loader::inputs).collect::<Vec<_>>(), started);
 
     let mut listeners = Listeners::new(core.clone(), runtime.handle().clone());
@@ -106,7 +113,8 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("etcd".into()).spawn(move || runtime.block_on(follow))?;
     }
-    let admin = Arc::new(Admin { core: core.clone(), status, bound: AtomicBool::new(true) });
+    let ready_when_stale = config.control_plane.ready_when_stale;
+    let admin = Arc::new(Admin { core: core.clone(), status, bound: AtomicBool::new(true), ready_when_stale });
     let admin_address = admin::start(config.admin.address, admin.clone())?;
     let (messages, generations) = (watch.sender(), keeper.generations());
     let server = Server { config, core, listeners, certificates, admin, messages, generations, hang_up };
@@ -119,6 +127,31 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     // What is left are clients that do not let go, and maybe a load that nobody waits for any more.
     Runtime::shutdown_background(runtime);
     result
+}
+
+/// Serves what there is at the start: what can be loaded, or else what an earlier run has kept.
+fn start(
+    keeper: &mut Keeper,
+    loader: Option<&mut Loader>,
+    kept: Option<Kept>,
+    is_followed: bool,
+) -> Result<(), Rejected> {
+    let kept = kept.filter(|kept| kept.generation > 0);
+    let Some(loader) = loader else {
+        if let Some(Err(problems)) = kept.map(|kept| keeper.restore(kept, is_followed)) {
+            tell("what was kept in the state directory cannot be served", &problems);
+        }
+        return Ok(());
+    };
+    keeper.count_from(kept.as_ref().map_or(0, |kept| kept.generation));
+    let Loading::Failed(problems) = keeper.load(loader) else { return Ok(()) };
+    let Some(kept) = kept else { return Err(Rejected(problems)) };
+    tell("the manifest is refused, and what was kept of an earlier one is served", &problems);
+    keeper.restore(kept, true).map_err(Rejected)
+}
+
+fn tell(what: &str, problems: &[Problem]) {
+    tracing::error!("{what}: {}", LastError::new(problems).message);
 }
 
 fn check_directory(directory: &Path) -> anyhow::Result<()> {

@@ -49,7 +49,8 @@ pub fn write(reply: &mut Reply, owner: u16, snapshot: &Snapshot, client: &Client
         .and_then(|()| add("subnet=", format_args!("{subnet}")))
         .and_then(|()| add("source=", format_args!("{}", client.source)))
         .and_then(|()| add("door=", format_args!("{}", found.door.map_or("-", |door| &door.id))))
-        .and_then(|()| add("generation=", format_args!("{}", snapshot.generation)));
+        .and_then(|()| add("generation=", format_args!("{}", snapshot.generation)))
+        .and_then(|()| if snapshot.is_stale { add("stale=", format_args!("true")) } else { Ok(()) });
     if written.is_err() {
         reply.rewind(start, Section::Answer, 0);
         return Err(Full);

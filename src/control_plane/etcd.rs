@@ -202,6 +202,9 @@ impl Source {
     }
 
     /// Takes what changes. Returns true if what it would go on from is compacted, false if nobody takes it any more.
+    ///
+    /// How far all has been seen is told by events alone: releases of etcd before 3.4.25 and 3.5.8 may answer a request for
+    /// progress with a revision whose events are still to come.
     async fn watch(&mut self, client: &Client) -> anyhow::Result<bool> {
         let options = WatchOptions::new()
             .with_prefix()
@@ -209,7 +212,9 @@ impl Source {
             .with_progress_notify();
         let mut watcher = client.watch_client().max_decoding_message_size(MOST_OCTETS);
         let mut stream = in_time(watcher.watch(self.config.prefix.as_str(), Some(options))).await?;
-        let mut is_asked = false;
+        // What comes before the answer to this is what has changed while nobody watched.
+        stream.request_progress().await.map_err(told)?;
+        let (mut is_asked, mut is_told) = (true, false);
         loop {
             let response = match timeout(PROGRESS, stream.message()).await {
                 Ok(response) => response.map_err(told)?.ok_or_else(|| anyhow!("the watch has ended"))?,
@@ -240,13 +245,12 @@ impl Source {
                 })
                 .collect();
             let last = response.events().iter().filter_map(|event| event.kv()).map(KeyValue::mod_revision).max();
-            // A response without events tells how far all has been seen; the one that the watch begins with does not.
-            let seen =
-                last.or_else(|| response.header().filter(|_| !response.created()).map(|header| header.revision()));
-            let Some(seen) = seen.map(|seen| seen as u64).filter(|seen| *seen > self.position.revision) else {
-                continue;
-            };
-            self.position.revision = seen;
+            match last {
+                Some(last) => self.position.revision = self.position.revision.max(last as u64),
+                // An empty change says that this is the present state, which ends staleness.
+                None if !response.created() && !is_told => is_told = true,
+                None => continue,
+            }
             if self.changes.send(Message::Change(Change::plain(edits, self.position.clone()))).is_err() {
                 return Ok(false);
             }

@@ -7,6 +7,7 @@ use super::{
     change::{Accepted, Change, Position, Ready, Refusal, Update},
     kept::Kept,
     status::{self, LastError, SetAside, Status},
+    store::Store,
 };
 use crate::{
     config::OnError,
@@ -22,6 +23,7 @@ use crate::{
 };
 use std::{
     collections::BTreeMap,
+    io,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -48,6 +50,8 @@ pub struct Keeper {
     status: Arc<Status>,
     generation: watch::Sender<u64>,
     on_error: OnError,
+    /// Where what is served is kept.
+    store: Option<Store>,
     /// What was delivered, and how far the source has come with it.
     delivered: (Collection, Position),
     /// The last of it that could be served, and what of that is set aside.
@@ -85,16 +89,56 @@ pub fn nothing(node: &Arc<Node>) -> Snapshot {
 }
 
 impl Keeper {
-    /// A keeper of what `core` serves.
-    pub fn new(core: Arc<Core>, node: Arc<Node>, status: Arc<Status>, on_error: OnError) -> Keeper {
+    /// A keeper of what `core` serves, which keeps it in `store` too.
+    pub fn new(
+        core: Arc<Core>,
+        node: Arc<Node>,
+        status: Arc<Status>,
+        on_error: OnError,
+        store: Option<Store>,
+    ) -> Keeper {
         let generation = watch::channel(core.snapshot.load().generation).0;
         let (delivered, kept, served, digest, checked, transferred) = Default::default();
-        Keeper { core, node, status, generation, on_error, delivered, kept, served, digest, checked, transferred }
+        Keeper {
+            core,
+            node,
+            status,
+            generation,
+            on_error,
+            store,
+            delivered,
+            kept,
+            served,
+            digest,
+            checked,
+            transferred,
+        }
     }
 
     /// Goes on with what an earlier run has kept of zones that are transferred.
-    pub fn restore(&mut self, transferred: Transferred) {
+    pub fn hold(&mut self, transferred: Transferred) {
         self.transferred = transferred;
+    }
+
+    /// Serves what was kept of an earlier run, as the generation that it was. It is stale if there is a source that may have
+    /// come further since. Fails where it has errors, as it may have for another version of this program.
+    pub fn restore(&mut self, kept: Kept, is_stale: bool) -> Result<(), Vec<Problem>> {
+        let (collection, position, generation) = (kept.collection.clone(), kept.position.clone(), kept.generation);
+        self.kept = kept;
+        let Decided { kept, served, mut snapshot, checked, warnings, reasons } =
+            self.decide(collection, position, OnError::SetAside)?;
+        self.delivered = (kept.collection.clone(), kept.position.clone());
+        (self.kept, self.digest, self.served, self.checked) = (kept, served.digest(), served, checked);
+        self.tell_set_aside(&reasons);
+        (snapshot.generation, snapshot.is_stale) = (generation, is_stale);
+        self.publish(snapshot, &warnings);
+        tracing::info!(generation, revision = self.kept.position.revision, is_stale, "serving what was kept");
+        Ok(())
+    }
+
+    /// Counts on from a generation of an earlier run, of which nothing else is used.
+    pub fn count_from(&mut self, generation: u64) {
+        self.kept.generation = generation;
     }
 
     /// Follows the generations that are served.
@@ -123,12 +167,11 @@ impl Keeper {
         if previous.generation > 0 && self.digest == loaded.digest {
             loader.accept();
             self.count("unchanged", &problems);
-            self.status.state().last_error = None;
             tracing::info!(generation = previous.generation, "loaded: nothing has changed");
             return Loading::Unchanged;
         }
         let (manifest, digest) = (loaded.manifest.clone(), loaded.digest);
-        let (snapshot, checked, more) = match self.check_and_compile(loaded, &previous) {
+        let (mut snapshot, checked, more) = match self.check_and_compile(loaded, &previous) {
             Ok(compiled) => compiled,
             Err(mut more) => {
                 loader.locate(&mut more);
@@ -139,12 +182,15 @@ impl Keeper {
         let first = problems.len();
         problems.extend(more);
         loader.locate(&mut problems[first..]);
-        let generation = snapshot.generation;
+        // An earlier run may have come further.
+        let generation = snapshot.generation.max(self.kept.generation + 1);
         let collection = Collection::of(&manifest, loader.master_files());
         self.kept = Kept { collection, generation, ..Kept::default() };
         (self.served, self.digest, self.checked) = (Served::of(manifest), digest, checked);
+        snapshot.generation = generation;
         let digest = hex(&snapshot.digest);
         self.publish(snapshot, &problems);
+        let _ = self.keep(false);
         loader.accept();
         tracing::info!(generation, digest, elapsed = ?started.elapsed(), "loaded");
         retire(previous);
@@ -194,11 +240,11 @@ impl Keeper {
             collection.apply(&edits);
             position = next;
         }
-        self.decide(collection, position).map_err(Refusal::Problems)
+        self.decide(collection, position, self.on_error).map_err(Refusal::Problems)
     }
 
     /// What is to be served of a collection: all of it, or without what is set aside.
-    fn decide(&self, collection: Collection, position: Position) -> Result<Decided, Vec<Problem>> {
+    fn decide(&self, collection: Collection, position: Position, on_error: OnError) -> Result<Decided, Vec<Problem>> {
         let previous = self.core.snapshot.load_full();
         let mut aside = Aside::new();
         let mut reasons: BTreeMap<Key, Vec<Problem>> = BTreeMap::new();
@@ -223,7 +269,7 @@ impl Keeper {
             let mut has_more = false;
             for problem in problems.iter().filter(|problem| problem.is_error()) {
                 let key = problem.resource.as_ref().and_then(|(kind, id)| Key::new(kind, id));
-                if let Some(key) = key.filter(|_| self.on_error == OnError::SetAside) {
+                if let Some(key) = key.filter(|_| on_error == OnError::SetAside) {
                     has_more |= self.set_aside(&collection, &mut aside, &key);
                     let told = reasons.entry(key).or_default();
                     if !told.contains(problem) {
@@ -273,27 +319,68 @@ impl Keeper {
         let started = Instant::now();
         let previous = self.core.snapshot.load_full();
         let mut accepted = self.accepted(&decided);
-        let Decided { mut kept, served, snapshot, checked, warnings, reasons } = decided;
+        let Decided { mut kept, served, mut snapshot, checked, warnings, reasons } = decided;
         let is_unchanged = previous.generation > 0 && previous.digest == snapshot.digest;
-        if is_unchanged {
-            kept.generation = previous.generation;
-            accepted.generation = previous.generation;
+        kept.generation = match is_unchanged {
+            true => previous.generation,
+            false => snapshot.generation.max(self.kept.generation + 1),
+        };
+        accepted.generation = kept.generation;
+        let before = std::mem::replace(&mut self.kept, kept);
+        // Who is told that it is done can rely on it. What the source has anyway is served at once.
+        let is_awaited = changes.iter().any(|change| change.reply.is_some());
+        if is_awaited
+            && let Err(error) = self.keep(true)
+            && changes.iter().any(|change| !change.is_fact)
+        {
+            self.kept = before;
+            let (facts, others): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.is_fact);
+            others.into_iter().for_each(|change| answer(change, Err(Refusal::not_kept(&error))));
+            return facts.into_iter().for_each(|change| self.make(change));
         }
-        self.delivered = (kept.collection.clone(), kept.position.clone());
-        self.digest = served.digest();
-        (self.kept, self.served, self.checked) = (kept, served, checked);
-        self.status.state().set_aside =
-            reasons.iter().map(|(key, why)| SetAside::new(key, self.kept.aside.get(key), why)).collect();
-        if is_unchanged {
-            self.count("unchanged", &warnings);
-        } else {
-            let (generation, digest) = (snapshot.generation, hex(&snapshot.digest));
+        self.delivered = (self.kept.collection.clone(), self.kept.position.clone());
+        (self.digest, self.served, self.checked) = (served.digest(), served, checked);
+        self.tell_set_aside(&reasons);
+        if !is_unchanged {
+            let (generation, digest) = (self.kept.generation, hex(&snapshot.digest));
+            snapshot.generation = generation;
             self.publish(snapshot, &warnings);
             let Position { revision, .. } = self.kept.position;
             tracing::info!(generation, digest, revision, elapsed = ?started.elapsed(), "changed");
+        } else {
+            self.count("unchanged", &warnings);
+            match previous.is_stale {
+                true => self.swap(previous.again(false)),
+                false => self.status.state().kept = self.kept.clone(),
+            }
         }
         changes.into_iter().for_each(|change| answer(change, Ok(accepted.clone())));
+        if !is_awaited {
+            // What went wrong is told.
+            let _ = self.keep(false);
+        }
         retire(previous);
+    }
+
+    /// Keeps what is served in the state directory. With `sync` it is on the disk when this returns.
+    fn keep(&mut self, sync: bool) -> io::Result<()> {
+        let Some(store) = &mut self.store else { return Ok(()) };
+        let result = store.keep(&self.kept, sync);
+        self.core.metrics.state_write_failed.set(result.is_err().into());
+        if let Err(error) = &result {
+            tracing::error!("what is served cannot be kept in the state directory: {error}");
+        }
+        result
+    }
+
+    fn tell_set_aside(&self, reasons: &BTreeMap<Key, Vec<Problem>>) {
+        let told = |(key, why): (&Key, &Vec<Problem>)| SetAside::new(key, self.kept.aside.get(key), why);
+        let set_aside: Vec<SetAside> = reasons.iter().map(told).collect();
+        let before = std::mem::replace(&mut self.status.state().set_aside, set_aside.clone());
+        for new in set_aside.iter().filter(|new| !before.contains(new)).take(LOGGED) {
+            let why = new.problems.first().map_or("", String::as_str);
+            tracing::warn!("{}.{} is set aside, {} is served of it: {why}", new.kind, new.id, new.served);
+        }
     }
 
     /// Checks a manifest and compiles it. With the snapshot come warnings; instead of it, all errors and warnings.
@@ -335,14 +422,16 @@ impl Keeper {
         transferred.extend(updates.iter().map(|update| (update.zone.clone(), update.held.clone())));
         let loaded = Loaded { manifest: self.served.manifest.clone(), digest: self.digest, ..Loaded::default() };
         let loaded = catalog::complete(loaded, &transferred, &previous.manifest);
-        let (snapshot, _) = snapshot::compile(&loaded, &self.node, Some(&previous))?;
+        let (mut snapshot, _) = snapshot::compile(&loaded, &self.node, Some(&previous))?;
         if snapshot.digest == previous.digest {
             self.transferred = loaded.transferred;
             return Ok(());
         }
+        snapshot.is_stale = previous.is_stale;
         let generation = snapshot.generation;
         let zones: Vec<String> = updates.iter().take(LOGGED).map(|update| update.held.told(&update.zone)).collect();
         self.swap(snapshot);
+        let _ = self.keep(false);
         tracing::info!(generation, elapsed = ?started.elapsed(), "transferred: {}", zones.join(", "));
         retire(previous);
         Ok(())
@@ -361,17 +450,23 @@ impl Keeper {
         let previous = self.core.snapshot.load_full();
         if previous.generation > 0 {
             self.swap(previous.with_node(self.node.clone()));
+            let _ = self.keep(false);
             retire(previous);
         }
     }
 
     fn swap(&mut self, snapshot: Snapshot) {
-        let generation = snapshot.generation;
+        let (generation, is_stale) = (snapshot.generation, snapshot.is_stale);
         self.kept.generation = generation;
-        self.status.state().kept = self.kept.clone();
+        // What is not in the manifest any more is let go of.
+        self.transferred = snapshot.transferred.clone();
         self.core.snapshot.store(Arc::new(snapshot));
         self.core.metrics.published();
-        self.status.state().since = status::seconds(SystemTime::now());
+        let mut state = self.status.state();
+        state.kept = self.kept.clone();
+        state.is_stale = is_stale;
+        state.since = status::seconds(SystemTime::now());
+        drop(state);
         self.generation.send_replace(generation);
     }
 
@@ -450,7 +545,7 @@ mod tests {
         let core = tests::core(&tests::limits());
         core.snapshot.store(Arc::new(nothing(&node)));
         let status = Arc::new(Status::default());
-        let mut keeper = Keeper::new(core.clone(), node, status.clone(), OnError::Refuse);
+        let mut keeper = Keeper::new(core.clone(), node, status.clone(), OnError::Refuse, None);
         let generations = keeper.generations();
         let mut loader = Loader::new(&directory);
         let good = "vpcs: {vpc-a: {region: r, cidr_blocks: [10.0.0.0/16]}}";

@@ -7,6 +7,7 @@ pub mod internet;
 pub mod keeper;
 pub mod kept;
 pub mod status;
+pub mod store;
 
 use crate::manifest::load::Loader;
 use change::{Change, Update};

@@ -14,6 +14,7 @@ use crate::{
     forward::{self, Forwarding, upstream::Upstreams},
     metrics::Metrics,
     snapshot::Snapshot,
+    transfer::tsig::Keys,
 };
 use arc_swap::ArcSwap;
 use connections::Connections;
@@ -42,6 +43,8 @@ pub struct Core {
     pub connections: Connections,
     /// What asks others.
     pub forwarding: Arc<Forwarding>,
+    /// The keys that transfers and updates are signed with.
+    pub keys: Keys,
     /// Where tasks run.
     pub runtime: Handle,
     /// The counters.
@@ -50,13 +53,14 @@ pub struct Core {
 
 impl Core {
     /// Listeners' common state, with the limits of the configuration.
-    pub fn new(snapshot: Published, limits: &Limits, upstreams: Arc<Upstreams>, runtime: &Handle) -> Core {
+    pub fn new(snapshot: Published, limits: &Limits, upstreams: Arc<Upstreams>, keys: Keys, runtime: &Handle) -> Core {
         let metrics = Metrics::new(snapshot.clone());
         let forwarding = Arc::new(Forwarding::new(&limits.forwarding, upstreams));
         metrics.watch_forwarding(&forwarding);
         Core {
             metrics,
             snapshot,
+            keys,
             runtime: runtime.clone(),
             error_limit: ErrorLimit::new(limits.error_answers_per_second, random_seed()),
             connections: Connections::new(limits),
@@ -166,6 +170,12 @@ pub(crate) mod tests {
     pub fn core(limits: &Limits) -> Arc<Core> {
         let node = Arc::new(Node { cookie_secrets: vec![[7; 16]], ..Node::default() });
         let (snapshot, _) = compile(&Loaded::default(), &node, None).unwrap();
-        Arc::new(Core::new(Arc::new(ArcSwap::from_pointee(snapshot)), limits, Upstreams::new(), runtime().handle()))
+        Arc::new(Core::new(
+            Arc::new(ArcSwap::from_pointee(snapshot)),
+            limits,
+            Upstreams::new(),
+            Keys::default(),
+            runtime().handle(),
+        ))
     }
 }

@@ -14,7 +14,7 @@ pub mod primaries;
 pub mod problem;
 pub mod transferred;
 pub mod types;
-mod words;
+pub(crate) mod words;
 
 pub use kinds::{Difference, KINDS, Resource, kind_of};
 pub use load::Loader;

@@ -50,6 +50,8 @@ pub struct Snapshot {
     pub generation: u64,
     /// Digest of what it was compiled from.
     pub digest: [u8; 32],
+    /// It is what was kept of an earlier run: the source has not been heard of since.
+    pub is_stale: bool,
     /// What the node itself contributes.
     pub node: Arc<Node>,
     /// What it was compiled from, master files aside.
@@ -96,10 +98,16 @@ impl Snapshot {
 
     /// The next generation of the same, with what a changed node contributes.
     pub fn with_node(&self, node: Arc<Node>) -> Snapshot {
+        Snapshot { generation: self.generation + 1, node, ..self.again(self.is_stale) }
+    }
+
+    /// The same, stale or not.
+    pub fn again(&self, is_stale: bool) -> Snapshot {
         Snapshot {
-            generation: self.generation + 1,
+            generation: self.generation,
             digest: self.digest,
-            node,
+            is_stale,
+            node: self.node.clone(),
             manifest: self.manifest.clone(),
             transferred: self.transferred.clone(),
             left_out: self.left_out.clone(),
@@ -184,6 +192,7 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
     let snapshot = Snapshot {
         generation: previous.map_or(1, |previous| previous.generation + 1),
         digest: loaded.digest,
+        is_stale: false,
         node: node.clone(),
         manifest: manifest.clone(),
         transferred: loaded.transferred.clone(),
