@@ -7,7 +7,10 @@ use crate::wire::{
 };
 use imbl::OrdMap;
 use sha2::{Digest as _, Sha256};
-use std::sync::{Arc, OnceLock};
+use std::{
+    collections::HashMap,
+    sync::{Arc, OnceLock},
+};
 
 /// What is kept of zones with `primaries`, by their identifiers. A zone that is not in it was not transferred yet.
 pub type Transferred = OrdMap<Id, Held>;
@@ -103,6 +106,54 @@ impl Content {
         Ok(Content { zone, soa, data, digest, members: OnceLock::new() })
     }
 
+    /// The zone after these differences, in their order, with its new SOA record (RFC 1995, 4); or why they are none of this
+    /// zone: one takes away what is not there.
+    pub fn apply(&self, differences: &[Difference], soa: Record) -> Result<Content, String> {
+        let numbers = Soa::read(&soa.rdata).ok_or("its SOA record is malformed")?;
+        // What the differences speak of: its TTL, where it is there at the moment.
+        let mut touched: HashMap<Identity, Option<u32>> = HashMap::new();
+        let all = differences.iter().flat_map(|difference| difference.deleted.iter().chain(&difference.added));
+        touched.extend(all.map(|record| (Identity::of(record), None)));
+        for record in &self.data.records {
+            if let Some(ttl) = touched.get_mut(&Identity::of(record)) {
+                *ttl = Some(record.ttl);
+            }
+        }
+        for Difference { deleted, added } in differences {
+            for record in deleted {
+                let ttl = touched.get_mut(&Identity::of(record)).and_then(Option::take);
+                if ttl.is_none() {
+                    return Err(format!(
+                        "a difference deletes {} {}, which is not there",
+                        record.owner,
+                        type_to_text(record.rtype)
+                    ));
+                }
+            }
+            touched.extend(added.iter().map(|record| (Identity::of(record), Some(record.ttl))));
+        }
+        let mut digest = self.digest;
+        digest.add(&digest_of(&soa));
+        let mut records = Vec::with_capacity(self.data.records.len() + differences.len());
+        records.push(soa);
+        for record in &self.data.records {
+            match record.rtype == rtype::SOA || touched.contains_key(&Identity::of(record)) {
+                true => digest.remove(&digest_of(record)),
+                false => records.push(record.clone()),
+            }
+        }
+        // Those that are deleted and added again are among the added ones.
+        for record in self.data.records.iter().chain(differences.iter().flat_map(|difference| &difference.added)) {
+            if let Some(Some(ttl)) = touched.remove(&Identity::of(record)) {
+                let record = Record { ttl, ..record.clone() };
+                digest.add(&digest_of(&record));
+                records.push(record);
+            }
+        }
+        let data = MasterFile { files: Vec::new(), records };
+        Ok(Content { zone: self.zone.clone(), soa: numbers, data, digest, members: OnceLock::new() })
+    }
+
     /// SHA-256 sums of all records, added up: the same for the same records in any order.
     pub fn digest(&self) -> [u8; 32] {
         self.digest.octets()
@@ -112,6 +163,25 @@ impl Content {
     pub fn members(&self) -> Result<&[catalog::Member], &str> {
         let members = self.members.get_or_init(|| catalog::read(self).map(Vec::into_boxed_slice));
         members.as_deref().map_err(String::as_str)
+    }
+}
+
+/// What a new version of a zone has not any more, and what it has instead, SOA records aside.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Difference {
+    /// What it has not any more.
+    pub deleted: Vec<Record>,
+    /// What it has instead.
+    pub added: Vec<Record>,
+}
+
+/// What tells a record from others; the TTL does not.
+#[derive(PartialEq, Eq, Hash)]
+struct Identity<'a>(&'a Name, u16, &'a [u8]);
+
+impl Identity<'_> {
+    fn of(record: &Record) -> Identity<'_> {
+        Identity(&record.owner, record.rtype, &record.rdata)
     }
 }
 
@@ -187,6 +257,41 @@ pub(crate) mod tests {
         assert_eq!(digest, digest_with([1; 32], &kept(held(other, false))));
         assert_ne!(digest, digest_with([1; 32], &kept(held(third, true))));
         assert_eq!(digest_with([1; 32], &Transferred::new()), [1; 32]);
+    }
+
+    #[test]
+    fn differences_are_applied_in_their_order() {
+        let zone = |text: &str| content("a.example", text);
+        let records = |text: &str| {
+            let all = zone(&format!("@ 60 SOA ns hm 1 1 2 3 4\n{text}")).data.records;
+            all.into_iter().filter(|record| record.rtype != rtype::SOA).collect::<Vec<_>>()
+        };
+        let difference = |deleted: &str, added: &str| Difference { deleted: records(deleted), added: records(added) };
+        let old = zone("@ 60 SOA ns hm 1 1 2 3 4\n@ 60 NS ns\nwww 60 A 10.0.0.1\nttl 60 A 10.0.0.2\n");
+        let soa = zone("@ 60 SOA ns hm 4 1 2 3 4\n").data.records.remove(0);
+        let steps = [
+            difference("www 60 A 10.0.0.1\n", "new 60 A 10.0.0.9\nNew 60 A 10.0.0.8\n"),
+            difference("new 60 A 10.0.0.9\nttl 9 A 10.0.0.2\n", "www 60 A 10.0.0.1\nttl 5 A 10.0.0.2\n"),
+            difference("WWW 60 A 10.0.0.1\n", "last 60 TXT x\nnew 60 A 10.0.0.8\n"),
+        ];
+        let after = old.apply(&steps, soa.clone()).unwrap();
+        let expected =
+            zone("@ 60 SOA ns hm 4 1 2 3 4\n@ 60 NS ns\nttl 5 A 10.0.0.2\nNew 60 A 10.0.0.8\nlast 60 TXT x\n");
+        let sorted = |content: &Content| {
+            let mut lines: Vec<_> =
+                content.data.records.iter().map(|r| (r.owner.to_string(), r.ttl, r.rdata.clone())).collect();
+            lines.sort();
+            lines
+        };
+        assert_eq!(sorted(&after), sorted(&expected));
+        assert_eq!((after.digest(), after.soa.serial), (expected.digest(), 4));
+        let bad = [difference("www 60 A 10.0.0.7\n", "")];
+        assert_eq!(
+            old.apply(&bad, soa.clone()).unwrap_err(),
+            "a difference deletes www.a.example. A, which is not there"
+        );
+        let twice = [difference("www 60 A 10.0.0.1\n", ""), difference("www 60 A 10.0.0.1\n", "")];
+        assert!(old.apply(&twice, soa).is_err());
     }
 
     #[test]
