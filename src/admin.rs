@@ -147,6 +147,7 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
         "last_error": state.last_error,
         "warnings": state.warnings,
         "resources": state.resources,
+        "zones_transferred": admin.core.inward.report(&snapshot),
         "listeners": state.listeners,
     }))
 }

@@ -248,6 +248,8 @@ pub struct Limits {
     pub tcp_connections_per_client: u32,
     /// After how many seconds without a query a connection is closed; 10 without it.
     pub tcp_idle_timeout_seconds: u32,
+    /// How many octets the transfer of one zone may have; 268435456 (256 MiB) without it.
+    pub transfer_octets: u64,
 }
 
 impl Default for Limits {
@@ -257,6 +259,7 @@ impl Default for Limits {
             tcp_connections: 10_000,
             tcp_connections_per_client: 100,
             tcp_idle_timeout_seconds: 10,
+            transfer_octets: 256 << 20,
         }
     }
 }

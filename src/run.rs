@@ -22,7 +22,7 @@ use crate::{
     forward::{self, cache::Lifetimes, recursion::Recursion, upstream::Upstreams},
     listen::{Core, Limits},
     manifest::{Manifest, Problem, load::Loader},
-    transfer::tsig::Keys,
+    transfer::{copies::Copies, inward, primary::Bounds, tsig::Keys},
 };
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
@@ -96,6 +96,9 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     let has_store = store.is_some();
     let on_error = config.control_plane.on_error();
     let mut keeper = Keeper::new(core.clone(), node, status.clone(), on_error, store);
+    let copies = Copies::new(config.state_directory.as_deref());
+    let found = copies.read();
+    keeper.hold(found.iter().map(|(id, copy)| (id.clone(), copy.held(started))).collect());
     let mut watch = Watch::new(directory);
     watch.add(internet.files());
     let loader = directory.map(Loader::new);
@@ -113,6 +116,8 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("etcd".into()).spawn(move || runtime.block_on(follow))?;
     }
+    let times = found.into_iter().map(|(id, copy)| (id, copy.refreshed)).collect();
+    runtime.spawn(inward::follow(core.clone(), watch.sender(), keeper.generations(), copies, times));
     let ready_when_stale = config.control_plane.ready_when_stale;
     let admin = Arc::new(Admin { core: core.clone(), status, bound: AtomicBool::new(true), ready_when_stale });
     let admin_address = admin::start(config.admin.address, admin.clone())?;
@@ -183,6 +188,7 @@ fn limits(config: &Config, open_files: Option<u64>) -> Limits {
             },
             ..forward::Limits::default()
         },
+        transfers: Bounds { octets: limits.transfer_octets as usize, ..Bounds::default() },
     }
 }
 

@@ -14,7 +14,7 @@ use crate::{
     forward::{self, Forwarding, upstream::Upstreams},
     metrics::Metrics,
     snapshot::Snapshot,
-    transfer::tsig::Keys,
+    transfer::{inward::Inward, primary::Bounds, tsig::Keys},
 };
 use arc_swap::ArcSwap;
 use connections::Connections;
@@ -45,6 +45,8 @@ pub struct Core {
     pub forwarding: Arc<Forwarding>,
     /// The keys that transfers and updates are signed with.
     pub keys: Keys,
+    /// The zones that are transferred from their primaries.
+    pub inward: Inward,
     /// Where tasks run.
     pub runtime: Handle,
     /// The counters.
@@ -61,6 +63,7 @@ impl Core {
             metrics,
             snapshot,
             keys,
+            inward: Inward::new(limits.transfers),
             runtime: runtime.clone(),
             error_limit: ErrorLimit::new(limits.error_answers_per_second, random_seed()),
             connections: Connections::new(limits),
@@ -82,6 +85,8 @@ pub struct Limits {
     pub tcp_idle_timeout: Duration,
     /// What queries that wait for others, and the cache, may take.
     pub forwarding: forward::Limits,
+    /// What the transfer of a zone may take.
+    pub transfers: Bounds,
 }
 
 /// Seconds since 1970.
@@ -164,6 +169,7 @@ pub(crate) mod tests {
             tcp_connections_per_client: 5,
             tcp_idle_timeout: Duration::from_millis(300),
             forwarding: forward::Limits::default(),
+            transfers: Bounds::default(),
         }
     }
 

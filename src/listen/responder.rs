@@ -5,6 +5,8 @@ use crate::{
     answer::{Answered, Client, Moment, Outcome, Transport},
     forward::{self, Waiting},
     metrics::{Dropped, Writer},
+    transfer::notified,
+    wire::query::rcode,
 };
 use std::{
     cell::RefCell,
@@ -62,6 +64,12 @@ impl Responder {
                 Outcome::Reply(answered) => Some(answered),
                 _ => None,
             };
+            if answered.is_some_and(|answered| answered.rcode == rcode::NOTIMP)
+                && let Some(notified) = notified::notified(&self.core, client.source, query)
+            {
+                output.extend_from_slice(&notified);
+                return None;
+            }
             if answered.is_some_and(|answered| answered.refresh) {
                 forward::refresh(&self.core, client, query);
             }

@@ -8,6 +8,7 @@ use crate::{
     forward,
     metrics::{Dropped, Limited, Writer},
     snapshot::Snapshot,
+    transfer::notified,
     wire::{
         query::{LookupName, rcode},
         reply::MAX_UDP,
@@ -219,6 +220,15 @@ impl Worker {
             return;
         };
         let Some(Packet { query, reply, .. }) = self.batch.packet(index) else { return };
+        if answered.rcode == rcode::NOTIMP && notified::is_notification(query) {
+            let Some(place) = self.core.inward.admit() else { return self.writer.dropped(Dropped::Silent) };
+            let (query, path, core) = (Box::<[u8]>::from(query), self.batch.path(index), self.core.clone());
+            drop(self.core.runtime.spawn(async move {
+                let _ = notified::notified(&core, client.source, &query).map(|reply| path.send(&reply));
+                drop(place);
+            }));
+            return;
+        }
         if answered.refresh {
             forward::refresh(&self.core, &client, query);
         }

@@ -232,14 +232,11 @@ fn vpcs_of(listed: &Catalog, member: &Member) -> Vec<Id> {
 fn zone_of(catalog: &PrivateHostedZone, listed: &Catalog, member: &Member, vpc_ids: Vec<Id>) -> PrivateHostedZone {
     let primaries: &[Primary] = if listed.primaries.is_empty() { &catalog.primaries } else { &listed.primaries };
     PrivateHostedZone {
-        name: member.zone.clone(),
         vpc_ids,
-        file: None,
         fallthrough: catalog.fallthrough,
-        records: Vec::new(),
         primaries: primaries.to_vec(),
         allow_notify: catalog.allow_notify.clone(),
-        catalog: None,
+        ..PrivateHostedZone::bare(member.zone.clone())
     }
 }
 

@@ -455,6 +455,20 @@ impl PrivateHostedZone {
     pub fn is_transferred(&self) -> bool {
         !self.primaries.is_empty()
     }
+
+    /// A zone of this name that nobody sees, without records of its own.
+    pub fn bare(name: Name) -> PrivateHostedZone {
+        PrivateHostedZone {
+            name,
+            vpc_ids: Vec::new(),
+            file: None,
+            fallthrough: false,
+            records: Vec::new(),
+            primaries: Vec::new(),
+            allow_notify: Vec::new(),
+            catalog: None,
+        }
+    }
 }
 
 /// A record set of a private hosted zone: values, or an alias.

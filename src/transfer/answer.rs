@@ -94,7 +94,11 @@ impl<'a> Reader<'a> {
                 }
                 _ if first.rdata == record.rdata => return self.whole(vec![first]),
                 _ => {
-                    return Err(format!("the transfer begins with serial {:?}, then {}", serial_of(&first), soa.serial));
+                    return Err(format!(
+                        "the transfer begins with serial {:?}, then {}",
+                        serial_of(&first),
+                        soa.serial
+                    ));
                 }
             },
             (State::First(first), None) => State::Whole(vec![first, record]),

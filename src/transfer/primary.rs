@@ -24,6 +24,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::TcpStream,
+    sync::Semaphore,
     time::timeout,
 };
 
@@ -84,10 +85,15 @@ pub struct Asking<'a> {
 }
 
 /// A connection to a primary.
-struct Connection<S> {
-    stream: S,
+struct Connection {
+    stream: Box<dyn Stream>,
     octets: usize,
 }
+
+/// TCP, or TLS over it.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
 /// Why a transfer came to nothing.
 enum Trouble {
@@ -106,59 +112,46 @@ impl Trouble {
 }
 
 impl Asking<'_> {
-    /// Asks for the serial, and for the zone if it is newer. `permit` is waited for in front of a transfer.
-    pub async fn run<P>(&self, permit: impl Future<Output = P>) -> Result<Said, String> {
-        match self.primary.protocol {
-            Protocol::DoT => {
-                let target = Target {
-                    ip: self.primary.ip,
-                    port: self.primary.address().port(),
-                    protocol: Protocol::DoT,
-                    server_name: self.primary.server_name_indication.clone(),
-                };
-                let connect = async || {
-                    let stream = self.connect().await?;
-                    let secured = timeout(CONNECT_TIMEOUT, self.upstreams.secure(&target, stream)).await;
-                    secured.map_err(|_| "it does not answer in time when TLS begins")?
-                };
-                self.run_over(connect, permit).await
-            }
-            _ => self.run_over(async || self.connect().await, permit).await,
-        }
-    }
-
-    async fn connect(&self) -> Result<TcpStream, String> {
+    /// Opens a connection: TLS where the primary wants it.
+    async fn connect(&self) -> Result<Connection, String> {
         let connecting = TcpStream::connect(self.primary.address());
-        match timeout(CONNECT_TIMEOUT, connecting).await {
-            Ok(Ok(stream)) => {
-                let _ = stream.set_nodelay(true);
-                Ok(stream)
-            }
-            Ok(Err(error)) => Err(format!("it cannot be reached: {error}")),
-            Err(_) => Err("it does not take up the connection in time".into()),
+        let stream = match timeout(CONNECT_TIMEOUT, connecting).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(error)) => return Err(format!("it cannot be reached: {error}")),
+            Err(_) => return Err("it does not take up the connection in time".into()),
+        };
+        let _ = stream.set_nodelay(true);
+        if self.primary.protocol == Protocol::Do53 {
+            return Ok(Connection { stream: Box::new(stream), octets: 0 });
         }
+        let target = Target {
+            ip: self.primary.ip,
+            port: self.primary.address().port(),
+            protocol: self.primary.protocol,
+            server_name: self.primary.server_name_indication.clone(),
+        };
+        let secured = timeout(CONNECT_TIMEOUT, self.upstreams.secure(&target, stream)).await;
+        let stream = secured.map_err(|_| "it does not answer in time when TLS begins")??;
+        Ok(Connection { stream: Box::new(stream), octets: 0 })
     }
 
-    async fn run_over<S: AsyncRead + AsyncWrite + Unpin, P>(
-        &self,
-        connect: impl AsyncFn() -> Result<S, String>,
-        permit: impl Future<Output = P>,
-    ) -> Result<Said, String> {
-        let mut connection = Connection { stream: connect().await?, octets: 0 };
+    /// Asks for the serial, and for the zone if it is newer. A transfer begins when one of `places` is free.
+    pub async fn run(&self, places: &Semaphore) -> Result<Said, String> {
+        let mut connection = self.connect().await?;
         let soa = self.soa(&mut connection).await?;
         match self.have {
             Some(have) if soa.serial == have.soa.serial => return Ok(Said::Current),
             Some(have) if !is_newer(soa.serial, have.soa.serial) => return Ok(Said::Older(soa.serial)),
             _ => {}
         }
-        let _permit = permit.await;
+        let _place = places.acquire().await.map_err(|_| "the server ends")?;
         let transfer = async {
             if let Some(have) = self.have {
                 match self.transfer(&mut connection, Some(have)).await {
                     Err(Trouble::Nonsense(text)) => {
                         tracing::debug!("IXFR of {} from {}: {text}", self.zone, self.primary.address());
                         // What is left of the answer must not be taken for the next one.
-                        connection = Connection { stream: connect().await?, octets: connection.octets };
+                        connection = Connection { octets: connection.octets, ..self.connect().await? };
                     }
                     transferred => return transferred.map_err(Trouble::text),
                 }
@@ -197,7 +190,7 @@ impl Asking<'_> {
         (message, session)
     }
 
-    async fn soa<S: AsyncRead + AsyncWrite + Unpin>(&self, connection: &mut Connection<S>) -> Result<Soa, String> {
+    async fn soa(&self, connection: &mut Connection) -> Result<Soa, String> {
         let (request, mut session) = self.request(rtype::SOA, None);
         connection.send(&request).await?;
         let response = self.response(connection, &request, &mut session, true).await?;
@@ -215,11 +208,7 @@ impl Asking<'_> {
     }
 
     /// Has the zone transferred; with `old`, what has changed in it.
-    async fn transfer<S: AsyncRead + AsyncWrite + Unpin>(
-        &self,
-        connection: &mut Connection<S>,
-        old: Option<&Content>,
-    ) -> Result<Transferred, Trouble> {
+    async fn transfer(&self, connection: &mut Connection, old: Option<&Content>) -> Result<Transferred, Trouble> {
         // All that is wrong with an answer to IXFR is a reason to try AXFR; what keeps answers from coming is not.
         let wrong = |text: String| if old.is_some() { Trouble::Nonsense(text) } else { Trouble::Failed(text) };
         let (request, mut session) = self.request(if old.is_some() { IXFR } else { AXFR }, old);
@@ -258,9 +247,9 @@ impl Asking<'_> {
     }
 
     /// The next message, if it is an answer to the request.
-    async fn response<S: AsyncRead + AsyncWrite + Unpin>(
+    async fn response(
         &self,
-        connection: &mut Connection<S>,
+        connection: &mut Connection,
         request: &[u8],
         session: &mut Option<Session>,
         is_first: bool,
@@ -299,7 +288,7 @@ impl Asking<'_> {
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
+impl Connection {
     async fn send(&mut self, message: &[u8]) -> Result<(), String> {
         let framed = [&(message.len() as u16).to_be_bytes()[..], message].concat();
         let send = async {

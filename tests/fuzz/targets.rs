@@ -146,16 +146,7 @@ pub fn master_file(octets: &[u8]) {
         assert!(zonal::wire::rdata::write(&mut shown, record.rtype, &record.rdata).is_ok());
     }
     let mut manifest = Manifest::default();
-    let zone = PrivateHostedZone {
-        name: apex,
-        vpc_ids: Vec::new(),
-        file: Some("z.zone".into()),
-        fallthrough: false,
-        records: Vec::new(),
-        primaries: Vec::new(),
-        allow_notify: Vec::new(),
-        catalog: None,
-    };
+    let zone = PrivateHostedZone { file: Some("z.zone".into()), ..PrivateHostedZone::bare(apex) };
     manifest.private_hosted_zones.insert("Z1".into(), Arc::new(zone));
     let zone_data = [("Z1".to_owned(), ZoneData::Read(file))].into();
     let loaded = Loaded { manifest: manifest.into(), zone_data, ..Loaded::default() };
