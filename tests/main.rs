@@ -16,4 +16,5 @@ mod reload;
 mod scenarios;
 mod tidy;
 mod topologies;
+mod transfer_in;
 mod transports;

@@ -184,7 +184,12 @@ impl Server {
 
     /// The same, with more lines of configuration.
     pub fn start_with(directory: &Path, more: &str) -> Server {
-        let (port, admin) = (free_port(), SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())));
+        Server::start_at(free_port(), directory, more)
+    }
+
+    /// The same, on a port that is known before.
+    pub fn start_at(port: u16, directory: &Path, more: &str) -> Server {
+        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let scratch = Scratch::new();
         let config = format!(
             "listen: [{{address: \"0.0.0.0:{port}\"}}]\ncontrol_plane: {{directory: {}}}\nadmin: {{address: \"{admin}\"}}\n\
