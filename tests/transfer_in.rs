@@ -100,6 +100,8 @@ struct Primary<'a> {
     secondary: u16,
     /// Transfers have to be signed.
     signed: bool,
+    /// They are over TLS, with `tls.crt` and `tls.key` of the scratch directory.
+    secure: bool,
 }
 
 impl Primary<'_> {
@@ -107,6 +109,10 @@ impl Primary<'_> {
     fn bind(&self, zones: &[&str]) -> Process {
         let directory = self.scratch.path().display();
         let allow = if self.signed { "key transfer" } else { "any" };
+        let (tls, over) = match self.secure {
+            true => ("tls ours { cert-file \"tls.crt\"; key-file \"tls.key\"; };\n", " tls ours"),
+            false => ("", ""),
+        };
         let zones: String = zones
             .iter()
             .map(|zone| {
@@ -114,9 +120,9 @@ impl Primary<'_> {
             })
             .collect();
         let config = format!(
-            "key transfer {{ algorithm hmac-sha256; secret \"{SECRET}\"; }};\n\
+            "{tls}key transfer {{ algorithm hmac-sha256; secret \"{SECRET}\"; }};\n\
              options {{ directory \"{directory}\"; pid-file none; session-keyfile none; recursion no; dnssec-validation no;\n\
-             listen-on port {} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }}; allow-transfer {{ {allow}; }};\n\
+             listen-on port {}{over} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }}; allow-transfer {{ {allow}; }};\n\
              notify explicit; also-notify {{ 127.0.0.1 port {}{}; }}; notify-delay 0; }};\n\
              controls {{ }};\n{zones}",
             self.port,
@@ -155,6 +161,7 @@ impl Primary<'_> {
             process.assert_alive();
             let mut dig = Command::new("dig");
             dig.args(["@127.0.0.1", "-p", &self.port.to_string(), "+tries=1", "+time=1", "nothing.invalid"]);
+            dig.args(self.secure.then_some("+tls"));
             dig.output().unwrap().status.success().then_some(())
         });
         process

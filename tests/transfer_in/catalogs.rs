@@ -17,7 +17,7 @@ fn bind_lists_zones() {
     }
     let scratch = Scratch::new();
     let (port, secondary) = (free_port(), free_port());
-    let primary = Primary { scratch: &scratch, port, secondary, signed: false };
+    let primary = Primary { scratch: &scratch, port, secondary, signed: false, secure: false };
     let members: Vec<String> = (0..12).map(|n| format!("m{n}.example")).collect();
     members.iter().enumerate().for_each(|(n, member)| {
         write_zone(&scratch, member, "1 3600 1 86400", &format!("www A 192.0.2.{n}"));
@@ -90,7 +90,7 @@ fn knot_lists_zones() {
     }
     let scratch = Scratch::new();
     let (port, secondary) = (free_port(), free_port());
-    let primary = Primary { scratch: &scratch, port, secondary, signed: false };
+    let primary = Primary { scratch: &scratch, port, secondary, signed: false, secure: false };
     write_zone(&scratch, "a.example", "1 3600 1 86400", "www A 192.0.2.1");
     write_zone(&scratch, "b.example", "1 3600 1 86400", "www A 192.0.2.2");
     let member = "    catalog-role: member\n    catalog-zone: catalog.example\n";

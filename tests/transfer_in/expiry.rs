@@ -16,7 +16,7 @@ fn expired_and_back() {
     }
     let scratch = Scratch::new();
     let (port, secondary) = (free_port(), free_port());
-    let primary = Primary { scratch: &scratch, port, secondary, signed: false };
+    let primary = Primary { scratch: &scratch, port, secondary, signed: false, secure: false };
     write_zone(&scratch, "a.example", "7 2 1 4", "www A 192.0.2.1");
     let process = primary.bind(&["a.example"]);
     scratch.write("zones/m.yaml", zones(port) + "  Z2: {name: example, vpc_ids: [vpc-a]}\n");
@@ -49,7 +49,7 @@ fn a_serial_that_goes_back() {
     }
     let scratch = Scratch::new();
     let (port, secondary) = (free_port(), free_port());
-    let primary = Primary { scratch: &scratch, port, secondary, signed: false };
+    let primary = Primary { scratch: &scratch, port, secondary, signed: false, secure: false };
     write_zone(&scratch, "a.example", "7 2 1 86400", "www A 192.0.2.1");
     let process = primary.bind(&["a.example"]);
     scratch.write("zones/m.yaml", zones(port));
@@ -76,7 +76,7 @@ fn copies() {
     }
     let scratch = Scratch::new();
     let (port, secondary) = (free_port(), free_port());
-    let primary = Primary { scratch: &scratch, port, secondary, signed: false };
+    let primary = Primary { scratch: &scratch, port, secondary, signed: false, secure: false };
     write_zone(&scratch, "a.example", "7 3600 1 86400", "www A 192.0.2.1");
     let process = primary.bind(&["a.example"]);
     scratch.write("zones/m.yaml", zones(port));

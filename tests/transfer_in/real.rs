@@ -1,13 +1,16 @@
 //! AXFR, IXFR and NOTIFY with BIND and Knot.
 
 use super::*;
-use crate::harness::{can_run, free_port};
+use crate::harness::{
+    can_run, free_port,
+    secure::{Certificate, NAME},
+};
 
 /// A change of a zone comes as a difference as soon as it is told: its SOA record says to ask once in an hour.
 fn follows(signed: bool, start: impl Fn(&Primary) -> Process) {
     let scratch = Scratch::new();
     let (port, secondary) = (free_port(), free_port());
-    let primary = Primary { scratch: &scratch, port, secondary, signed };
+    let primary = Primary { scratch: &scratch, port, secondary, signed, secure: false };
     // Large enough for differences to be smaller.
     let more: String = (0..100).map(|number| format!("more{number} TXT \"of the same\"\n")).collect();
     write_zone(&scratch, "a.example", "1 3600 3600 86400", &format!("www A 192.0.2.1\n{more}"));
@@ -76,7 +79,7 @@ fn wrong_keys() {
     }
     let scratch = Scratch::new();
     let (port, secondary) = (free_port(), free_port());
-    let primary = Primary { scratch: &scratch, port, secondary, signed: true };
+    let primary = Primary { scratch: &scratch, port, secondary, signed: true, secure: false };
     write_zone(&scratch, "a.example", "1 3600 3600 86400", "www A 192.0.2.1");
     let _process = primary.bind(&["a.example"]);
     let zone = |id: &str, vpc: &str, key: &str| {
@@ -102,4 +105,31 @@ fn wrong_keys() {
     scratch.write("zones/m.yaml", manifest(&zones));
     let server = Server::start_at(secondary, &scratch.path().join("zones"), &keys(SECRET));
     wait_for_error(&server, "Z1", "the TSIG key another. is not in this node's `tsig_keys`");
+}
+
+/// Over TLS, where the certificate is that of the name, and trusted (RFC 9103).
+#[test]
+fn bind_over_tls() {
+    if !can_run(&["named", "dig"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (port, secondary) = (free_port(), free_port());
+    let primary = Primary { scratch: &scratch, port, secondary, signed: false, secure: true };
+    write_zone(&scratch, "a.example", "1 3600 3600 86400", "www A 192.0.2.1");
+    let certificate = Certificate::until(2999);
+    let authority = scratch.write("tls.crt", &certificate.certificate);
+    scratch.write("tls.key", &certificate.private_key);
+    let _process = primary.bind(&["a.example"]);
+    let zone = |id: &str, vpc: &str, name: &str| {
+        format!(
+            "  {id}: {{name: a.example, vpc_ids: [{vpc}], primaries: \
+             [{{ip: 127.0.0.1, port: {port}, protocol: DoT, server_name_indication: {name}}}]}}\n"
+        )
+    };
+    scratch.write("zones/m.yaml", manifest(&(zone("Z1", "vpc-a", NAME) + &zone("Z2", "vpc-b", "other.test"))));
+    let more = format!("certificate_authority: {}\n", authority.display());
+    let server = Server::start_at(secondary, &scratch.path().join("zones"), &more);
+    wait_for_address(&server, IN_A, "www.a.example", "192.0.2.1");
+    wait_for_error(&server, "Z2", "has a certificate for another name");
 }
