@@ -3,6 +3,7 @@
 
 mod allocations;
 mod anchors;
+mod etcd;
 mod explain;
 mod forwarders;
 mod forwarding;
@@ -17,4 +18,5 @@ mod scenarios;
 mod tidy;
 mod topologies;
 mod transfer_in;
+mod transfer_out;
 mod transports;

@@ -1,9 +1,14 @@
 //! What sources ask of the keeper, and what it says to that.
 
-use crate::manifest::{
-    Difference, Id, Problem,
-    collection::{Collection, Edit},
-    transferred::Held,
+use crate::{
+    manifest::{
+        Difference, Id, Problem,
+        collection::{Collection, Edit},
+        overlay::EditedSet,
+        transferred::Held,
+    },
+    snapshot::zone::Zone,
+    transfer::update::rules::Rejected,
 };
 use serde::{Deserialize, Serialize};
 use std::{fmt, io};
@@ -20,6 +25,20 @@ pub struct Position {
     /// Which store the revision is one of: etcd's cluster ID.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub store: u64,
+    /// What tells the store's history from another one that has come as far.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub mark: Option<Mark>,
+}
+
+/// A key of a store as it was when it was last changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    /// The key.
+    pub key: String,
+    /// The revision that it was changed at.
+    pub revision: u64,
+    /// Over all that it had then.
+    pub checksum: u32,
 }
 
 fn is_zero(number: &u64) -> bool {
@@ -73,7 +92,7 @@ pub struct Accepted {
 }
 
 /// What has become of a zone that is transferred.
-pub struct Update {
+pub struct ZoneTransfer {
     /// Its identifier.
     pub zone: Id,
     /// Its records.
@@ -81,6 +100,19 @@ pub struct Update {
     /// Who wants to know whether they are served: the errors in them otherwise.
     pub reply: oneshot::Sender<Result<(), Vec<Problem>>>,
 }
+
+/// What a dynamic update changes in a zone.
+pub struct ZoneEdit {
+    /// The zone's identifier.
+    pub zone: Id,
+    /// The sets that it makes of the zone; or why it makes none.
+    pub make: MakeSets,
+    /// Who wants to know how many they are, when they are served.
+    pub reply: oneshot::Sender<Result<usize, Rejected>>,
+}
+
+/// Makes sets of a zone as it is.
+pub type MakeSets = Box<dyn Fn(&Zone) -> Result<Vec<EditedSet>, Rejected> + Send>;
 
 /// Why a change was not made.
 #[derive(Clone, Debug)]

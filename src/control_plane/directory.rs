@@ -6,7 +6,7 @@
 
 use super::{
     Message,
-    change::{Change, Update},
+    change::{Change, ZoneEdit, ZoneTransfer},
 };
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
@@ -41,7 +41,9 @@ pub enum Wake {
     /// These are to be made, in their order.
     Changes(Vec<Change>),
     /// These zones were transferred, or have expired.
-    Transferred(Vec<Update>),
+    Transferred(Vec<ZoneTransfer>),
+    /// A zone is to be changed.
+    Edit(ZoneEdit),
     /// The server ends.
     Stop,
 }
@@ -56,7 +58,8 @@ pub struct Watch {
     sender: Sender<Message>,
     /// What has come while something else was waited for.
     changes: Vec<Change>,
-    updates: Vec<Update>,
+    transfers: Vec<ZoneTransfer>,
+    edits: VecDeque<ZoneEdit>,
     /// None when the system has no more watches to give: then stamps are compared.
     watcher: Option<RecommendedWatcher>,
     /// The files and links whose change matters.
@@ -89,7 +92,8 @@ impl Watch {
             events,
             sender,
             changes: Vec::new(),
-            updates: Vec::new(),
+            transfers: Vec::new(),
+            edits: VecDeque::new(),
             watcher: None,
             relevant: HashSet::new(),
             watched: BTreeMap::new(),
@@ -223,14 +227,18 @@ impl Watch {
         // What happens to other files all the time must not put the look at the directories off.
         let mut tick = Instant::now() + TICK;
         loop {
-            if !(self.changes.is_empty() && self.updates.is_empty()) {
+            if !(self.changes.is_empty() && self.transfers.is_empty()) {
                 return self.gather_changes();
+            }
+            if let Some(edit) = self.edits.pop_front() {
+                return Wake::Edit(edit);
             }
             match self.events.recv_timeout(tick.saturating_duration_since(Instant::now())) {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Wake::Stop,
                 Ok(Message::Reload) => return Wake::Load,
                 Ok(Message::Change(change)) => self.changes.push(change),
-                Ok(Message::Transferred(update)) => self.updates.push(update),
+                Ok(Message::Transferred(transfer)) => self.transfers.push(transfer),
+                Ok(Message::Edit(edit)) => self.edits.push_back(edit),
                 Ok(Message::Event(event)) if self.effect(&event) == Effect::Complete => return self.gather(),
                 Ok(Message::Event(_)) | Err(RecvTimeoutError::Timeout) => {}
             }
@@ -248,12 +256,13 @@ impl Watch {
         loop {
             match self.events.try_recv() {
                 Ok(Message::Change(change)) => self.changes.push(change),
-                Ok(Message::Transferred(update)) => self.updates.push(update),
+                Ok(Message::Transferred(transfer)) => self.transfers.push(transfer),
+                Ok(Message::Edit(edit)) => self.edits.push_back(edit),
                 Ok(Message::Stop) => return Wake::Stop,
                 // It has its turn next.
                 Ok(Message::Reload) => self.again = true,
                 Ok(Message::Event(event)) => self.again |= self.effect(&event) == Effect::Complete,
-                Err(_) if self.changes.is_empty() => return Wake::Transferred(std::mem::take(&mut self.updates)),
+                Err(_) if self.changes.is_empty() => return Wake::Transferred(std::mem::take(&mut self.transfers)),
                 Err(_) => return Wake::Changes(std::mem::take(&mut self.changes)),
             }
         }
@@ -269,7 +278,8 @@ impl Watch {
                 Err(RecvTimeoutError::Timeout) => return Wake::Load,
                 Ok(Message::Reload) => {}
                 Ok(Message::Change(change)) => self.changes.push(change),
-                Ok(Message::Transferred(update)) => self.updates.push(update),
+                Ok(Message::Transferred(transfer)) => self.transfers.push(transfer),
+                Ok(Message::Edit(edit)) => self.edits.push_back(edit),
                 Ok(Message::Event(event)) => {
                     if self.effect(&event) != Effect::Nothing {
                         quiet = Instant::now() + QUIET;

@@ -6,7 +6,7 @@
 
 use super::{
     Message,
-    change::{Change, Position, Ready, Refusal},
+    change::{Change, Mark, Position, Ready, Refusal},
     status::Status,
 };
 use crate::{
@@ -38,7 +38,7 @@ const PROGRESS: Duration = Duration::from_secs(5);
 /// Keys in one answer of a list.
 const PAGE: i64 = 1000;
 /// The largest message that is taken, in octets: etcd limits a request to 1.5 MiB, but not an answer.
-const MOST_OCTETS: usize = 1 << 30;
+pub(super) const MOST_OCTETS: usize = 1 << 30;
 /// Of a store that was put back to an older state, a list is not followed that would take away more than this share of what
 /// is served, in percent; nor if it is one of fewer resources than this.
 pub const MOST_DELETED: usize = 30;
@@ -76,13 +76,13 @@ struct Source {
 impl Source {
     /// Follows one member. Ends without an error when nobody takes what it says any more.
     async fn session(&mut self, endpoint: &str) -> anyhow::Result<()> {
-        let options = self.options()?;
-        let connected = timeout(2 * CONNECT_TIMEOUT, Client::connect([endpoint], Some(options))).await;
-        let client = connected.context("it does not answer in time")?.map_err(told)?;
+        let client = connect(&self.config, endpoint).await?;
         let mut kv = client.kv_client().max_decoding_message_size(MOST_OCTETS);
         let now = self.now(&mut kv).await?;
-        let is_older =
-            now.store != self.position.store && self.position.store != 0 || now.revision < self.position.revision;
+        let is_older = self.position.revision > 0
+            && (now.store != self.position.store
+                || now.revision < self.position.revision
+                || !self.has_mark(&mut kv).await?);
         if is_older {
             tracing::warn!(
                 "etcd's revision is {} (cluster {:x}), and {} (cluster {:x}) was seen before: the store was put back to an \
@@ -111,35 +111,22 @@ impl Source {
         }
     }
 
-    fn options(&self) -> anyhow::Result<ConnectOptions> {
-        let Etcd { username, password_file, tls, .. } = &self.config;
-        let mut options = ConnectOptions::new()
-            .with_connect_timeout(CONNECT_TIMEOUT)
-            .with_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1)
-            .with_keep_alive_while_idle(true)
-            .with_require_leader(true);
-        let read =
-            |path: &std::path::Path| std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()));
-        if let Some(username) = username {
-            let password = match password_file {
-                Some(file) => {
-                    String::from_utf8(read(file)?).with_context(|| format!("{} is not UTF-8", file.display()))?
+    /// Whether the store has what was last seen of it: one that was put back, and has come as far since, has not.
+    async fn has_mark(&self, kv: &mut KvClient) -> anyhow::Result<bool> {
+        let Some(mark) = &self.position.mark else { return Ok(true) };
+        let options = GetOptions::new().with_revision(mark.revision as i64);
+        let found = match timeout(REQUEST_TIMEOUT, kv.get(mark.key.as_str(), Some(options))).await? {
+            Err(etcd_client::Error::GRpcStatus(status)) if status.message().contains("compacted") => {
+                // What it is now can still be compared, if it was not changed since.
+                let response = in_time(kv.get(mark.key.as_str(), None)).await?;
+                match response.kvs().first().and_then(marked) {
+                    Some(found) if found.revision == mark.revision => Some(found),
+                    _ => return Ok(true),
                 }
-                None => String::new(),
-            };
-            options = options.with_user(username, password.trim_end_matches(['\r', '\n']));
-        }
-        if let Some(files) = tls {
-            let mut tls = TlsOptions::new().with_native_roots();
-            if let Some(authority) = &files.certificate_authority {
-                tls = TlsOptions::new().ca_certificate(Certificate::from_pem(read(authority)?));
             }
-            if let (Some(certificate), Some(key)) = (&files.certificate, &files.private_key) {
-                tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
-            }
-            options = options.with_tls(tls);
-        }
-        Ok(options)
+            response => response.map_err(told)?.kvs().first().and_then(marked),
+        };
+        Ok(found.as_ref() == Some(mark))
     }
 
     /// How far the store has come.
@@ -147,7 +134,7 @@ impl Source {
         let options = GetOptions::new().with_prefix().with_count_only();
         let response = in_time(kv.get(self.config.prefix.as_str(), Some(options))).await?;
         let header = response.header().ok_or_else(|| anyhow!("its answer has no header"))?;
-        Ok(Position { revision: header.revision() as u64, whole: 0, store: header.cluster_id() })
+        Ok(Position { revision: header.revision() as u64, store: header.cluster_id(), ..Position::default() })
     }
 
     /// Reads everything at one revision, and has the difference made.
@@ -163,8 +150,10 @@ impl Source {
             let response = in_time(kv.get(from.clone(), Some(options))).await?;
             if position.revision == 0 {
                 let header = response.header().ok_or_else(|| anyhow!("its answer has no header"))?;
-                position = Position { revision: header.revision() as u64, whole: 0, store: header.cluster_id() };
+                position =
+                    Position { revision: header.revision() as u64, store: header.cluster_id(), ..Position::default() };
             }
+            position.mark = latest(position.mark.take(), response.kvs());
             edits.extend(response.kvs().iter().filter_map(|pair| self.put(pair)));
             match response.kvs().last() {
                 Some(last) if response.more() => from = [last.key(), &[0]].concat(),
@@ -245,6 +234,8 @@ impl Source {
                 })
                 .collect();
             let last = response.events().iter().filter_map(|event| event.kv()).map(KeyValue::mod_revision).max();
+            let put = response.events().iter().filter(|event| event.event_type() == EventType::Put);
+            self.position.mark = latest(self.position.mark.take(), put.filter_map(|event| event.kv()));
             match last {
                 Some(last) => self.position.revision = self.position.revision.max(last as u64),
                 // An empty change says that this is the present state, which ends staleness.
@@ -276,6 +267,56 @@ impl Source {
     }
 }
 
+/// Connects to a member.
+pub(super) async fn connect(config: &Etcd, endpoint: &str) -> anyhow::Result<Client> {
+    let options = options(config)?;
+    let connected = timeout(2 * CONNECT_TIMEOUT, Client::connect([endpoint], Some(options))).await;
+    connected.context("it does not answer in time")?.map_err(told)
+}
+
+/// How a member is connected to.
+fn options(config: &Etcd) -> anyhow::Result<ConnectOptions> {
+    let Etcd { username, password_file, tls, .. } = config;
+    let mut options = ConnectOptions::new()
+        .with_connect_timeout(CONNECT_TIMEOUT)
+        .with_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1)
+        .with_keep_alive_while_idle(true)
+        .with_require_leader(true);
+    let read =
+        |path: &std::path::Path| std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()));
+    if let Some(username) = username {
+        let password = match password_file {
+            Some(file) => String::from_utf8(read(file)?).with_context(|| format!("{} is not UTF-8", file.display()))?,
+            None => String::new(),
+        };
+        options = options.with_user(username, password.trim_end_matches(['\r', '\n']));
+    }
+    if let Some(files) = tls {
+        let mut tls = TlsOptions::new().with_native_roots();
+        if let Some(authority) = &files.certificate_authority {
+            tls = TlsOptions::new().ca_certificate(Certificate::from_pem(read(authority)?));
+        }
+        if let (Some(certificate), Some(key)) = (&files.certificate, &files.private_key) {
+            tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
+        }
+        options = options.with_tls(tls);
+    }
+    Ok(options)
+}
+
+/// The mark of a key.
+fn marked(pair: &KeyValue) -> Option<Mark> {
+    let numbers = [pair.mod_revision(), pair.create_revision(), pair.version()].map(i64::to_be_bytes).concat();
+    let checksum = crc32c::crc32c_append(crc32c::crc32c(&numbers), pair.value());
+    Some(Mark { key: pair.key_str().ok()?.into(), revision: pair.mod_revision() as u64, checksum })
+}
+
+/// The mark of what was changed last.
+fn latest<'p>(mark: Option<Mark>, pairs: impl IntoIterator<Item = &'p KeyValue>) -> Option<Mark> {
+    let newest = pairs.into_iter().max_by_key(|pair| pair.mod_revision()).and_then(marked);
+    newest.filter(|newest| mark.as_ref().is_none_or(|mark| mark.revision <= newest.revision)).or(mark)
+}
+
 /// The end of the range of keys that begin with a prefix.
 fn end_of(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
@@ -289,7 +330,7 @@ fn end_of(prefix: &[u8]) -> Vec<u8> {
 }
 
 /// What etcd answers, if it does so in time.
-async fn in_time<T>(asked: impl Future<Output = Result<T, etcd_client::Error>>) -> anyhow::Result<T> {
+pub(super) async fn in_time<T>(asked: impl Future<Output = Result<T, etcd_client::Error>>) -> anyhow::Result<T> {
     timeout(REQUEST_TIMEOUT, asked).await.context("it does not answer in time")?.map_err(told)
 }
 

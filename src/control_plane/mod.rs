@@ -2,15 +2,18 @@
 
 pub mod change;
 pub mod directory;
+pub mod edits;
 pub mod etcd;
+pub mod etcd_edit;
 pub mod internet;
 pub mod keeper;
 pub mod kept;
+pub mod lines;
 pub mod status;
 pub mod store;
 
 use crate::manifest::load::Loader;
-use change::{Change, Update};
+use change::{Change, ZoneEdit, ZoneTransfer};
 use directory::{Wake, Watch};
 use internet::Internet;
 use keeper::Keeper;
@@ -25,7 +28,9 @@ pub enum Message {
     /// A source wants something changed.
     Change(Change),
     /// A zone was transferred, or has expired.
-    Transferred(Update),
+    Transferred(ZoneTransfer),
+    /// A dynamic update wants a zone changed.
+    Edit(ZoneEdit),
     /// The end.
     Stop,
 }
@@ -47,7 +52,8 @@ pub fn run(mut watch: Watch, mut loader: Option<Loader>, mut internet: Internet,
                 }
             }
             Wake::Changes(changes) => keeper.take(changes),
-            Wake::Transferred(updates) => keeper.transferred(updates),
+            Wake::Transferred(transfers) => keeper.transferred(transfers),
+            Wake::Edit(edit) => keeper.edit(edit),
             Wake::Stop => return,
         }
     }

@@ -52,8 +52,11 @@ fn copy(from: &Path, to: &Path) {
 
 /// State number `n`: one resource that says so, one that cannot be read, a text, something set aside.
 fn state(n: u64, size: usize) -> Kept {
-    let mut kept =
-        Kept { position: Position { revision: n, whole: n / 2, store: 7 }, generation: n, ..Kept::default() };
+    let mut kept = Kept {
+        position: Position { revision: n, whole: n / 2, store: 7, mark: None },
+        generation: n,
+        ..Kept::default()
+    };
     let vpc = |region: &str| format!(r#"{{"region": "{region}", "cidr_blocks": ["10.0.0.0/16"]}}"#);
     let edit = |kind: &str, id: &str, text: &[u8]| Edit { key: Key::new(kind, id).unwrap(), value: Some(text.into()) };
     kept.collection.apply(&[

@@ -14,7 +14,7 @@ use crate::{
     forward::{self, Forwarding, upstream::Upstreams},
     metrics::Metrics,
     snapshot::Snapshot,
-    transfer::{inward::Inward, primary::Bounds, tsig::Keys},
+    transfer::{Transfers, inward::Inward, primary::Bounds, tsig::Keys},
 };
 use arc_swap::ArcSwap;
 use connections::Connections;
@@ -47,6 +47,8 @@ pub struct Core {
     pub keys: Keys,
     /// The zones that are transferred from their primaries.
     pub inward: Inward,
+    /// What transfers and updates of zones have in common.
+    pub transfers: Transfers,
     /// Where tasks run.
     pub runtime: Handle,
     /// The counters.
@@ -64,6 +66,7 @@ impl Core {
             snapshot,
             keys,
             inward: Inward::new(limits.transfers),
+            transfers: Transfers::default(),
             runtime: runtime.clone(),
             error_limit: ErrorLimit::new(limits.error_answers_per_second, random_seed()),
             connections: Connections::new(limits),

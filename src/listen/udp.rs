@@ -2,13 +2,13 @@
 //!
 //! This is the only file with `unsafe`: recvmmsg and sendmmsg have no safe interface.
 
-use super::{Core, answer, limit::Verdict, now};
+use super::{Core, answer, limit::Verdict, now, responder::Pending};
 use crate::{
     answer::{self as answers, Answered, Client, Cookie, Hint, Moment, Outcome, Transport},
     forward,
     metrics::{Dropped, Limited, Writer},
     snapshot::Snapshot,
-    transfer::notified,
+    transfer::{self, Part},
     wire::{
         query::{LookupName, rcode},
         reply::MAX_UDP,
@@ -208,7 +208,8 @@ impl Worker {
                 outcome = forward::fail(snapshot, &client, moment, query, reply, forward::NO_ROOM);
                 return self.finish(outcome, client, index);
             };
-            let late = Late { client, query: query.into(), path: self.batch.path(index), place };
+            let late =
+                Late { client, query: query.into(), path: self.batch.path(index), pending: Pending::Others(place) };
             return drop(self.core.runtime.spawn(late.answer(self.core.clone(), self.late.clone())));
         }
         self.finish(outcome, client, index);
@@ -220,14 +221,13 @@ impl Worker {
             return;
         };
         let Some(Packet { query, reply, .. }) = self.batch.packet(index) else { return };
-        if answered.rcode == rcode::NOTIMP && notified::is_notification(query) {
-            let Some(place) = self.core.inward.admit() else { return self.writer.dropped(Dropped::Silent) };
-            let (query, path, core) = (Box::<[u8]>::from(query), self.batch.path(index), self.core.clone());
-            drop(self.core.runtime.spawn(async move {
-                let _ = notified::notified(&core, client.source, &query).map(|reply| path.send(&reply));
-                drop(place);
-            }));
-            return;
+        if matches!(answered.rcode, rcode::REFUSED | rcode::NOTIMP)
+            && transfer::is_of_zone(Transport::Udp, query)
+            && let Some(place) = self.core.transfers.admit()
+        {
+            let late =
+                Late { client, query: query.into(), path: self.batch.path(index), pending: Pending::Zone(place) };
+            return drop(self.core.runtime.spawn(late.answer(self.core.clone(), self.late.clone())));
         }
         if answered.refresh {
             forward::refresh(&self.core, &client, query);
@@ -245,14 +245,20 @@ struct Late {
     client: Client,
     query: Box<[u8]>,
     path: ReturnPath,
-    /// Its place among those that wait.
-    place: forward::Waiting,
+    /// What it waits for.
+    pending: Pending,
 }
 
 impl Late {
     async fn answer(self, core: Arc<Core>, writer: Arc<Mutex<Writer>>) {
-        let response = forward::respond(&core, &self.client, &self.query).await;
-        drop(self.place);
+        let response = match &self.pending {
+            Pending::Others(_) => forward::respond(&core, &self.client, &self.query).await,
+            Pending::Zone(_) => {
+                let Part { answered, reply, .. } = transfer::respond(&core, &self.client, &self.query).await;
+                answered.map(|answered| (answered, reply))
+            }
+        };
+        drop(self.pending);
         let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((mut answered, mut reply)) = response else { return writer.dropped(Dropped::Silent) };
         if is_limited(&answered) && !apply_limit(&core, &mut writer, self.client.source, &mut answered, &mut reply) {

@@ -215,7 +215,7 @@ pub fn complete(loaded: Loaded, kept: &Transferred, old: &Manifest) -> Loaded {
         }
     }
     let digest = digest_with(loaded.digest, &transferred);
-    Loaded { manifest, zone_data: loaded.zone_data, transferred, left_out, digest }
+    Loaded { manifest, transferred, left_out, digest, ..loaded }
 }
 
 /// The VPCs that a listed zone is for: those of its groups, or else those of the catalog.

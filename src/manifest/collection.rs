@@ -184,6 +184,16 @@ impl Collection {
         }
     }
 
+    /// A zone alone, with all master files.
+    pub fn only_zone(&self, id: &str) -> Collection {
+        let mut manifest = Manifest::default();
+        let zones = &mut manifest.private_hosted_zones;
+        if let Some(zone) = self.manifest.private_hosted_zones.get(id) {
+            zones.insert(id.into(), zone.clone());
+        }
+        Collection { manifest, unreadable: OrdMap::new(), master_files: self.master_files.clone() }
+    }
+
     /// The resources that can be read.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest

@@ -130,7 +130,7 @@ macro_rules! resources {
                 let from = after.map_or(Unbounded, Excluded);
                 match kind {
                     $(stringify!($kind) => {
-                        let mut all = self.$kind.range::<str, _>((from, Unbounded));
+                        let mut all = self.$kind.range((from, Unbounded));
                         all.all(|(id, value)| f(id, Resource::$type(value.clone())));
                     })+
                     _ => {}

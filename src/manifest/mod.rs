@@ -10,8 +10,12 @@ pub mod document;
 mod kinds;
 pub mod load;
 pub mod master;
+pub mod overlay;
 pub mod primaries;
 pub mod problem;
+pub mod resources;
+pub mod rewrite;
+pub mod secondaries;
 pub mod transferred;
 pub mod types;
 pub(crate) mod words;
@@ -20,6 +24,8 @@ pub use kinds::{Difference, KINDS, Resource, kind_of};
 pub use load::Loader;
 pub use primaries::{Catalog, NotifySource, Primary};
 pub use problem::{Place, Problem, Severity};
+pub use resources::{Change, Resources, changes, same_resources};
+pub use secondaries::{Access, Secondary};
 pub use transferred::Transferred;
 pub use types::*;
 
@@ -72,6 +78,8 @@ pub struct Loaded {
     pub transferred: Transferred,
     /// The zones that catalogs list and that are left out.
     pub left_out: Vec<catalog::LeftOut>,
+    /// What updates have made of zones.
+    pub overlays: overlay::Overlays,
     /// SHA-256 over all resources and master files: equal on two nodes that have equal data.
     pub digest: [u8; 32],
 }

@@ -3,55 +3,19 @@
 //! Everything here is what the control plane *wants*; whether it holds together is for the checks to say.
 
 use super::{
+    Resources,
     primaries::{Catalog, NotifySource, Primary},
+    secondaries::{Access, Secondary},
     words::words,
 };
 use crate::wire::Name;
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use std::{cmp::Ordering, collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{collections::BTreeMap, net::IpAddr};
 
 /// An identifier of a resource, an account or an Availability Zone: opaque text.
 pub type Id = String;
-
-/// The resources of one kind, by identifier. They are shared, so that an unchanged one costs nothing in the next manifest.
-pub type Resources<T> = BTreeMap<Id, Arc<T>>;
-
-/// Whether two maps hold the very same resources: unchanged ones are shared, so that nothing has to be compared.
-pub fn same_resources<T>(a: &Resources<T>, b: &Resources<T>) -> bool {
-    a.len() == b.len() && a.iter().zip(b).all(|((a_id, a), (b_id, b))| Arc::ptr_eq(a, b) && a_id == b_id)
-}
-
-/// What became of a resource between two manifests.
-pub struct Change<'a, T> {
-    /// Its identifier.
-    pub id: &'a Id,
-    /// What it was; none if it was not there.
-    pub old: Option<&'a Arc<T>>,
-    /// What it is; none if it is gone.
-    pub new: Option<&'a Arc<T>>,
-}
-
-/// The resources that are not the very same in two maps, in the order of their identifiers.
-pub fn changes<'a, T>(old: &'a Resources<T>, new: &'a Resources<T>) -> Vec<Change<'a, T>> {
-    let (mut olds, mut news) = (old.iter().peekable(), new.iter().peekable());
-    let mut changes = Vec::new();
-    loop {
-        let order = match (olds.peek(), news.peek()) {
-            (Some((old, _)), Some((new, _))) => old.cmp(new),
-            (Some(_), None) => Ordering::Less,
-            (None, Some(_)) => Ordering::Greater,
-            (None, None) => return changes,
-        };
-        let old = if order.is_le() { olds.next() } else { None };
-        let new = if order.is_ge() { news.next() } else { None };
-        let is_same = matches!((old, new), (Some((_, old)), Some((_, new))) if Arc::ptr_eq(old, new));
-        if let Some((id, _)) = old.or(new).filter(|_| !is_same) {
-            changes.push(Change { id, old: old.map(|(_, old)| old), new: new.map(|(_, new)| new) });
-        }
-    }
-}
 
 /// The whole description of networks, endpoints, zones and rules.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -448,9 +412,23 @@ pub struct PrivateHostedZone {
     /// The zone is a catalog: it lists zones that are transferred as well (RFC 9432).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub catalog: Option<Catalog>,
+    /// The servers that copy the zone from here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secondaries: Vec<Secondary>,
+    /// Who else may transfer the zone (RFC 5936, RFC 1995).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_transfer: Vec<Access>,
+    /// Who may change it by dynamic updates (RFC 2136); a TSIG key is required.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_update: Vec<Access>,
 }
 
 impl PrivateHostedZone {
+    /// Whether others copy it or change it, so that its serial has to rise with each change.
+    pub fn is_numbered(&self) -> bool {
+        !(self.secondaries.is_empty() && self.allow_transfer.is_empty() && self.allow_update.is_empty())
+    }
+
     /// Whether others have its records, and it is transferred from them.
     pub fn is_transferred(&self) -> bool {
         !self.primaries.is_empty()
@@ -467,6 +445,9 @@ impl PrivateHostedZone {
             primaries: Vec::new(),
             allow_notify: Vec::new(),
             catalog: None,
+            secondaries: Vec::new(),
+            allow_transfer: Vec::new(),
+            allow_update: Vec::new(),
         }
     }
 }

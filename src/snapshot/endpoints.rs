@@ -472,6 +472,7 @@ fn families(ip_type: DnsRecordIpType, apex: &[u8]) -> (bool, bool) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::manifest::Resources;
 
     const FIRST: &str = r#"{
         "vpcs": {"v": {"region": "r", "cidr_blocks": ["10.0.0.0/8"], "availability_zones": {"r-a": "az1", "r-b": "az2"}}},
@@ -524,15 +525,9 @@ mod tests {
                 parent => parent[key] = new,
             }
             let mut manifest: Manifest = serde_json::from_value(value.clone()).unwrap();
-            for (id, endpoint) in &mut manifest.vpc_endpoints {
-                share(endpoint, last.0.vpc_endpoints.get(id));
-            }
-            for (id, service) in &mut manifest.vpc_endpoint_services {
-                share(service, last.0.vpc_endpoint_services.get(id));
-            }
-            for (id, shift) in &mut manifest.zonal_shifts {
-                share(shift, last.0.zonal_shifts.get(id));
-            }
+            share(&mut manifest.vpc_endpoints, &last.0.vpc_endpoints);
+            share(&mut manifest.vpc_endpoint_services, &last.0.vpc_endpoint_services);
+            share(&mut manifest.zonal_shifts, &last.0.zonal_shifts);
             let (endpoints, is_renamed) = last.1.follow(&last.0, &manifest, &mut azs, true);
             let (anew, _) = Endpoints::default().follow(&nothing, &manifest, &mut azs, false);
             assert_eq!(shown(&endpoints), shown(&anew), "{path}");
@@ -542,9 +537,11 @@ mod tests {
     }
 
     /// An equal resource is the same one, as loading makes it.
-    fn share<T: PartialEq>(new: &mut Arc<T>, old: Option<&Arc<T>>) {
-        if let Some(old) = old.filter(|old| *old == new) {
-            *new = old.clone();
+    fn share<T: PartialEq>(new: &mut Resources<T>, old: &Resources<T>) {
+        for (id, old) in old {
+            if new.get(id) == Some(old) {
+                new.insert(id.clone(), old.clone());
+            }
         }
     }
 }

@@ -418,7 +418,7 @@ impl<'a> Exports<'a> {
         }
         // Among those that list a VPC, the same Region is for `sees`'s caller to prefer: by Region, then by identifier.
         for (vpc, list) in &mut exports.by_listed {
-            let region = input.manifest.vpcs.get(*vpc).map_or("", |vpc| &vpc.region);
+            let region = input.manifest.vpcs.get(vpc).map_or("", |vpc| &vpc.region);
             list.sort_by_key(|endpoint| (endpoint.names.region != region, &endpoint.id));
         }
         exports

@@ -7,7 +7,7 @@ use super::{
     schedule::{Schedule, Wake},
 };
 use crate::{
-    control_plane::{Message, change::Update, status::seconds},
+    control_plane::{Message, change::ZoneTransfer, status::seconds},
     listen::{Core, random_seed},
     manifest::{
         Id, Primary, PrivateHostedZone, Problem, catalog,
@@ -26,15 +26,13 @@ use std::{
     time::SystemTime,
 };
 use tokio::{
-    sync::{Notify, OwnedSemaphorePermit, Semaphore, oneshot, watch},
+    sync::{Notify, Semaphore, oneshot, watch},
     task::AbortHandle,
 };
 
 /// How many zones are transferred at the same time, and how many primaries are asked.
 const TRANSFERS: usize = 8;
 const QUERIES: usize = 64;
-/// How many notifications are looked at.
-const NOTIFICATIONS: usize = 256;
 
 /// All zones that are transferred.
 #[derive(Debug)]
@@ -42,7 +40,6 @@ pub struct Inward {
     zones: Mutex<Zones>,
     transfers: Semaphore,
     queries: Semaphore,
-    notifications: Arc<Semaphore>,
     bounds: Bounds,
 }
 
@@ -134,13 +131,7 @@ impl Inward {
     /// None is followed yet.
     pub fn new(bounds: Bounds) -> Inward {
         let (transfers, queries) = (Semaphore::new(TRANSFERS), Semaphore::new(QUERIES));
-        let notifications = Arc::new(Semaphore::new(NOTIFICATIONS));
-        Inward { zones: Mutex::default(), transfers, queries, notifications, bounds }
-    }
-
-    /// A place among the notifications that are looked at; none if there is no room.
-    pub fn admit(&self) -> Option<OwnedSemaphorePermit> {
-        self.notifications.clone().try_acquire_owned().ok()
+        Inward { zones: Mutex::default(), transfers, queries, bounds }
     }
 
     fn zones(&self) -> MutexGuard<'_, Zones> {
@@ -425,9 +416,9 @@ impl Follower {
     /// Has the keeper serve it.
     async fn serve(&mut self, held: Held) -> Result<(), String> {
         let (reply, answer) = oneshot::channel();
-        let update = Update { zone: self.zone.id.clone(), held: held.clone(), reply };
+        let transfer = ZoneTransfer { zone: self.zone.id.clone(), held: held.clone(), reply };
         let gone = || "the server ends".to_string();
-        self.messages.send(Message::Transferred(update)).map_err(|_| gone())?;
+        self.messages.send(Message::Transferred(transfer)).map_err(|_| gone())?;
         match answer.await.map_err(|_| gone())? {
             Ok(()) => {
                 self.held = Some(held);
@@ -448,11 +439,8 @@ impl Follower {
                 result => result,
             },
         };
-        match tokio::task::spawn_blocking(write).await {
-            Ok(Err(error)) => {
-                tracing::error!("the zone {} cannot be kept in the state directory: {error}", self.zone.source.name);
-            }
-            Ok(Ok(())) | Err(_) => {}
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(write).await {
+            tracing::error!("the zone {} cannot be kept in the state directory: {error}", self.zone.source.name);
         }
     }
 }

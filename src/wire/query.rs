@@ -29,6 +29,16 @@ pub mod flag {
     pub const CD: u16 = 0x0010;
 }
 
+/// Operations (RFC 6895, 2.2): those that we know.
+pub mod opcode {
+    /// QUERY (RFC 1035).
+    pub const QUERY: u8 = 0;
+    /// NOTIFY: a zone has changed (RFC 1996).
+    pub const NOTIFY: u8 = 4;
+    /// UPDATE: a zone is to be changed (RFC 2136).
+    pub const UPDATE: u8 = 5;
+}
+
 /// Response codes: those that we send.
 pub mod rcode {
     /// No error (RFC 1035).

@@ -1,5 +1,6 @@
 //! What the tests stand on: processes that end with the test, a server to ask, networks to put it in.
 
+pub mod cluster;
 pub mod fake;
 pub mod lab;
 pub mod reply;

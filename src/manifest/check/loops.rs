@@ -118,7 +118,7 @@ impl<'a> Checker<'a> {
     fn view(&self, map: &Map<'a>, rule: &'a ResolverRule, target: &TargetAddress) -> Option<&'a Id> {
         match map.doors.get(&target.ip)? {
             Door::Inbound { endpoint, vpc } => {
-                let takes = self.manifest.resolver_endpoints.get(*endpoint)?.protocols.contains(&target.protocol);
+                let takes = self.manifest.resolver_endpoints.get(endpoint)?.protocols.contains(&target.protocol);
                 takes.then_some(*vpc)
             }
             Door::Vpc(vpc) => {
@@ -141,7 +141,7 @@ impl<'a> Checker<'a> {
         let mut at = Some(domain.to_lowercase());
         while let Some(name) = at {
             if let Some(id) = map.rules.get(&(&**vpc, name.clone())) {
-                match self.manifest.resolver_rules.get(*id)?.rule_type {
+                match self.manifest.resolver_rules.get(id)?.rule_type {
                     RuleType::Forward if !is_taken_out => return Some(id),
                     RuleType::Recursive => return None,
                     RuleType::System => is_taken_out = true,

@@ -25,6 +25,7 @@ impl Checker<'_> {
                     _ => {}
                 }
             }
+            self.zone_access(id, zone);
             for (at, set) in zone.records.iter().enumerate() {
                 let field = format!("records[{at}]");
                 if set.record_type.is_empty() {
@@ -68,6 +69,9 @@ impl Checker<'_> {
             self.error(KIND, id, *field, "all records of a zone with `primaries` come from these");
             self.help(format!("take `{field}` or `primaries` out"));
         }
+        if !zone.allow_update.is_empty() {
+            self.error(KIND, id, "allow_update", "a zone with `primaries` is changed there");
+        }
         self.primaries(id, "primaries", &zone.primaries);
         for (at, source) in zone.allow_notify.iter().enumerate() {
             if source.cidr_block.is_none() && source.tsig_key.is_none() {
@@ -104,6 +108,36 @@ impl Checker<'_> {
             let address = primary.address();
             if primaries[..at].iter().any(|other| other.address() == address) {
                 self.warning(KIND, id, format!("{list}[{at}]"), format!("{address} is in the list already"));
+            }
+        }
+    }
+
+    /// Who may copy a zone and change it.
+    fn zone_access(&mut self, id: &str, zone: &PrivateHostedZone) {
+        for (at, secondary) in zone.secondaries.iter().enumerate() {
+            let field = format!("secondaries[{at}]");
+            if secondary.port == 0 {
+                self.error(KIND, id, format!("{field}.port"), "there is no port 0");
+            }
+            if secondary.ip.is_unspecified() || secondary.ip.is_multicast() {
+                self.error(KIND, id, format!("{field}.ip"), format!("{} is no server's address", secondary.ip));
+            }
+            if zone.secondaries[..at].iter().any(|other| (other.ip, other.port) == (secondary.ip, secondary.port)) {
+                let message = format!("{} port {} is in the list already", secondary.ip, secondary.port);
+                self.error(KIND, id, field, message);
+            }
+        }
+        for (list, allowed, needs_key) in
+            [("allow_transfer", &zone.allow_transfer, false), ("allow_update", &zone.allow_update, true)]
+        {
+            for (at, access) in allowed.iter().enumerate() {
+                let field = format!("{list}[{at}]");
+                if access.tsig_key.is_none() && needs_key {
+                    self.error(KIND, id, field, "updates need a TSIG key: an address alone proves nothing");
+                    self.help("tsig_key: a name in `tsig_keys` of zonal.yaml");
+                } else if access.tsig_key.is_none() && access.cidr_block.is_none() {
+                    self.error(KIND, id, field, "it needs a `cidr_block`, a `tsig_key`, or both");
+                }
             }
         }
     }

@@ -1,0 +1,401 @@
+//! zonal that follows a real etcd of three members, through all that can happen to it.
+
+use crate::harness::{
+    Process, ZONAL, can_run,
+    cluster::{Cluster, MEMBERS, ctl},
+    http_get,
+    lab::Lab,
+    wait_until,
+};
+use etcd_client::{Client, PutOptions, Txn, TxnOp};
+use serde_json::{Value, json};
+use std::{
+    net::{Ipv4Addr, SocketAddr, UdpSocket},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+
+/// The node's address, where the client asks.
+const NODE: &str = "10.9.1.1";
+const PREFIX: &str = "/zonal/v1/";
+
+/// A lab with etcd, a node and a client.
+struct World {
+    node: Option<Process>,
+    cluster: Cluster,
+    lab: Lab,
+}
+
+impl World {
+    fn new(more: &str) -> World {
+        let mut lab = Lab::new();
+        lab.router("core");
+        lab.host("node", "core", &[NODE]);
+        lab.host("client", "core", &["10.1.0.5"]);
+        let cluster = Cluster::start(&mut lab);
+        let endpoints = MEMBERS.map(|address| format!("\"http://{address}:2379\"")).join(", ");
+        lab.scratch.write(
+            "zonal.yaml",
+            format!(
+                "listen: [{{address: \"{NODE}:53\"}}]\ncontrol_plane: {{etcd: {{endpoints: [{endpoints}]}}{more}}}\n\
+                 state_directory: state\nadmin: {{address: \"127.0.0.1:9153\"}}\ninternet_resolver: none\n"
+            ),
+        );
+        let mut world = World { node: None, cluster, lab };
+        world.put(&all());
+        world.start();
+        world
+    }
+
+    fn start(&mut self) {
+        self.node = Some(self.lab.start("node", &[ZONAL, "serve", "--config", "zonal.yaml"]));
+        wait_until("the node is ready", || {
+            self.node.as_mut().unwrap().assert_alive();
+            (self.get("/ready")?.0 == 200).then_some(())
+        });
+    }
+
+    fn get(&self, path: &str) -> Option<(u16, String)> {
+        self.lab.inside("node", || http_get(SocketAddr::from((Ipv4Addr::LOCALHOST, 9153)), path))
+    }
+
+    fn status(&self) -> Value {
+        serde_json::from_str(&self.get("/v1/status").expect("a status").1).unwrap()
+    }
+
+    fn metric(&self, name: &str) -> f64 {
+        let (_, text) = self.get("/metrics").expect("metrics");
+        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+        line.unwrap_or_else(|| panic!("no {name}")).parse().unwrap()
+    }
+
+    /// Puts resources into etcd in one transaction; null takes one away. Returns its revision.
+    fn put(&self, resources: &[(String, Value)]) -> u64 {
+        self.lab.inside("client", || put(resources))
+    }
+
+    fn text(&self, name: &str) -> Vec<String> {
+        let reply = self.lab.dig("client", &format!("@{NODE} {name} TXT"));
+        reply.answer.iter().map(|line| line.split_once(" TXT ").map_or(line.clone(), |(_, text)| text.into())).collect()
+    }
+
+    /// Waits until a record is what it should be.
+    fn wait_for(&self, name: &str, text: &str) {
+        let expected = vec![format!("\"{text}\"")];
+        wait_until(&format!("{name} is {text}"), || (self.text(name) == expected).then_some(()));
+    }
+
+    fn whoami(&self) -> String {
+        self.text("whoami.zonal").join(" ")
+    }
+
+    /// What comes by no way between the node and etcd, or does again.
+    fn cut(&self, cut: bool) {
+        self.lab.cut("core", &MEMBERS, cut);
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+async fn client() -> Client {
+    Client::connect(MEMBERS.map(|address| format!("http://{address}:2379")), None).await.unwrap()
+}
+
+fn operations(resources: &[(String, Value)]) -> Vec<TxnOp> {
+    let operation = |(key, value): &(String, Value)| match value {
+        Value::Null => TxnOp::delete(format!("{PREFIX}{key}"), None),
+        Value::String(text) => TxnOp::put(format!("{PREFIX}{key}"), text.as_str(), None),
+        value => TxnOp::put(format!("{PREFIX}{key}"), value.to_string(), None),
+    };
+    resources.iter().map(operation).collect()
+}
+
+fn put(resources: &[(String, Value)]) -> u64 {
+    runtime().block_on(async {
+        let mut client = client().await;
+        let end = Instant::now() + Duration::from_secs(30);
+        loop {
+            match client.txn(Txn::new().and_then(operations(resources))).await {
+                Ok(response) => return response.header().unwrap().revision() as u64,
+                Err(error) if Instant::now() > end => panic!("etcd takes no write: {error}"),
+                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            }
+        }
+    })
+}
+
+fn vpc() -> (String, Value) {
+    ("vpcs/vpc-app".into(), json!({"region": "us-east-1", "cidr_blocks": ["10.1.0.0/16"]}))
+}
+
+/// A zone with a record that says `text`.
+fn zone(id: &str, text: &str) -> (String, Value) {
+    let name = format!("{}.example", id.to_lowercase());
+    let records = json!([{"name": "@", "type": "TXT", "ttl": 0, "records": [format!("\"{text}\"")]}]);
+    (format!("private_hosted_zones/{id}"), json!({"name": name, "vpc_ids": ["vpc-app"], "records": records}))
+}
+
+/// What there is at the beginning: a VPC, and twelve zones.
+fn all() -> Vec<(String, Value)> {
+    (0..12).map(|n| zone(&format!("Z{n}"), "first")).chain([vpc()]).collect()
+}
+
+fn can_run_here() -> bool {
+    can_run(&["ip", "dig", "setpriv", "etcd", "etcdctl"])
+}
+
+#[test]
+fn changes_are_followed_whole() {
+    if !can_run_here() {
+        return;
+    }
+    let world = World::new("");
+    world.wait_for("z1.example", "first");
+    assert!(!world.whoami().contains("stale"), "{}", world.whoami());
+
+    // A transaction is one generation.
+    let before = world.status()["generation"].as_u64().unwrap();
+    let revision = world.put(&(0..12).map(|n| zone(&format!("Z{n}"), "second")).collect::<Vec<_>>());
+    world.wait_for("z11.example", "second");
+    let status = world.status();
+    assert_eq!(status["generation"].as_u64(), Some(before + 1));
+    assert_eq!(status["revision"].as_u64(), Some(revision));
+    assert_eq!(world.metric("zonal_source_revision"), revision as f64);
+    assert_eq!(world.metric("zonal_source_connected"), 1.0);
+
+    // What has an error is set aside, with what refers to it; the rest of the transaction is served.
+    let broken = ("private_hosted_zones/Z1".into(), json!({"name": "z1.example", "vpc_ids": ["vpc-none"]}));
+    let text = ("private_hosted_zones/Z2".into(), Value::String("{\"name\": ".into()));
+    let late = (
+        "private_hosted_zones/ZLATE".to_string(),
+        json!({"name": "late.example", "vpc_ids": ["vpc-late"],
+        "file": "late.zone"}),
+    );
+    world.put(&[broken, text, late, zone("Z3", "third")]);
+    world.wait_for("z3.example", "third");
+    world.wait_for("z1.example", "second");
+    world.wait_for("z2.example", "second");
+    let status = world.status();
+    let aside: Vec<String> = status["set_aside"].as_array().unwrap().iter().map(Value::to_string).collect();
+    assert_eq!(aside.len(), 3, "{aside:?}");
+    assert!(
+        aside.iter().any(|one| one.contains("Z1") && one.contains("vpc-none") && one.contains("older")),
+        "{aside:?}"
+    );
+    assert!(aside.iter().any(|one| one.contains("ZLATE") && one.contains("nothing")), "{aside:?}");
+    assert_eq!(world.metric("zonal_resources_set_aside"), 3.0);
+
+    // Keys may come in any order.
+    world.put(&[(
+        "master_files/late.zone".into(),
+        Value::String("$TTL 0\n@ SOA ns hostmaster 1 1 1 1 1\n@ NS ns\nns A 10.1.0.1\n@ TXT here\n".into()),
+    )]);
+    let other = json!({"region": "us-east-1", "cidr_blocks": ["10.7.0.0/16"]});
+    world.put(&[("vpcs/vpc-late".into(), other), zone("Z1", "third"), zone("Z2", "third")]);
+    world.wait_for("z1.example", "third");
+    wait_until("nothing is set aside", || (world.metric("zonal_resources_set_aside") == 0.0).then_some(()));
+    world.put(&[(
+        "private_hosted_zones/ZLATE".into(),
+        json!({"name": "late.example", "vpc_ids": ["vpc-app"], "file": "late.zone"}),
+    )]);
+    world.wait_for("late.example", "here");
+
+    // Keys that are none of ours, and a zone that goes.
+    world.put(&[
+        ("private_hosted_zones/".into(), json!({})),
+        ("odd/x".into(), json!({})),
+        ("private_hosted_zones/Z9".into(), Value::Null),
+    ]);
+    wait_until("the zone is gone", || {
+        (world.lab.dig("client", &format!("@{NODE} z9.example TXT")).status == "REFUSED").then_some(())
+    });
+    world.wait_for("z1.example", "third");
+}
+
+#[test]
+fn etcd_may_fail_in_any_way() {
+    if !can_run_here() {
+        return;
+    }
+    let mut world = World::new("");
+    // The leader is killed; the others go on.
+    let leader = world.cluster.leader(&world.lab);
+    world.cluster.kill(leader);
+    world.put(&[zone("Z1", "without a leader")]);
+    world.wait_for("z1.example", "without a leader");
+    world.cluster.run(&world.lab, leader);
+
+    // One that does not answer any more, but keeps its connections.
+    let leader = world.cluster.leader(&world.lab);
+    let stopped = world.cluster.process(leader).id();
+    let signal = |name: &str| {
+        // The process is a child of `ip netns exec`, which has become it.
+        let status = std::process::Command::new("kill").args([name, &stopped.to_string()]).status().unwrap();
+        assert!(status.success());
+    };
+    signal("-STOP");
+    world.put(&[zone("Z1", "beside a silent member")]);
+    world.wait_for("z1.example", "beside a silent member");
+    signal("-CONT");
+
+    // Cut off: what was served is served; what has changed meanwhile comes.
+    world.cut(true);
+    world.wait_for("z1.example", "beside a silent member");
+    world.cut(false);
+    world.put(&[zone("Z1", "after the cut")]);
+    world.wait_for("z1.example", "after the cut");
+
+    // Cut off for so long that what has changed is compacted.
+    let rule = ["rule", "add", "from", NODE, "blackhole"];
+    let cut = |add: bool| {
+        let action = if add { "add" } else { "del" };
+        let output = world.lab.run("core", &["ip", rule[0], action, rule[2], rule[3], rule[4]]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    cut(true);
+    let mut revision = 0;
+    for n in 0..20 {
+        revision = world.put(&[zone("Z1", &format!("compacted {n}")), zone("Z2", &n.to_string())]);
+    }
+    world.put(&[("private_hosted_zones/Z3".into(), Value::Null)]);
+    wait_until("it is compacted", || {
+        ctl(&world.lab, &["compact", &revision.to_string()]).status.success().then_some(())
+    });
+    wait_until("the loss is noticed", || (world.metric("zonal_source_connected") == 0.0).then_some(()));
+    cut(false);
+    world.wait_for("z1.example", "compacted 19");
+    world.wait_for("z2.example", "19");
+    assert_eq!(world.lab.dig("client", &format!("@{NODE} z3.example TXT")).status, "REFUSED");
+    let log = world.node.as_ref().unwrap().log();
+    assert!(log.contains("is compacted: listing anew"), "{log}");
+
+    // All of it is gone: a node that starts serves what it had, and says that it is stale.
+    (0..3).for_each(|at| world.cluster.kill(at));
+    let before = world.status();
+    world.node = None;
+    world.start();
+    world.wait_for("z1.example", "compacted 19");
+    assert!(world.whoami().contains("stale=true"), "{}", world.whoami());
+    assert_eq!(world.status()["stale"], json!(true));
+    assert_eq!(world.metric("zonal_stale"), 1.0);
+    for member in ["generation", "digest", "revision"] {
+        assert_eq!(world.status()[member], before[member], "{member}");
+    }
+    (0..3).for_each(|at| world.cluster.run(&world.lab, at));
+    wait_until("it is stale no more", || (!world.whoami().contains("stale")).then_some(()));
+    assert_eq!(world.metric("zonal_stale"), 0.0);
+    world.put(&[zone("Z1", "back again")]);
+    world.wait_for("z1.example", "back again");
+}
+
+#[test]
+fn a_store_that_was_put_back_is_no_deletion_of_all() {
+    if !can_run_here() {
+        return;
+    }
+    let mut world = World::new("");
+    let save = |world: &World, name: &str| {
+        let file = world.lab.scratch.path().join(name);
+        let endpoint = format!("--endpoints={}:2379", MEMBERS[0]);
+        let output = world.lab.run("client", &["etcdctl", &endpoint, "snapshot", "save", file.to_str().unwrap()]);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        file.to_str().unwrap().to_string()
+    };
+    let early = save(&world, "early.db");
+    world.put(&(20..40).map(|n| zone(&format!("Z{n}"), "later")).collect::<Vec<_>>());
+    world.wait_for("z39.example", "later");
+    let late = save(&world, "late.db");
+    world.put(&[zone("Z39", "last"), zone("Z40", "last")]);
+    world.wait_for("z40.example", "last");
+
+    // Most would be missing: that is seen, and not followed.
+    world.cluster.restore(&world.lab, &early);
+    wait_until("it is told", || {
+        let log = world.node.as_ref().unwrap().log();
+        (log.contains("was put back to an older state") && log.contains("are missing in it")).then_some(())
+    });
+    world.wait_for("z40.example", "last");
+    world.wait_for("z1.example", "first");
+    let error = world.status()["source"]["error"].to_string();
+    assert!(error.contains("20 of") || error.contains("21 of"), "{error}");
+
+    // A little is missing: that is followed.
+    world.cluster.restore(&world.lab, &late);
+    world.wait_for("z39.example", "later");
+    assert_eq!(world.lab.dig("client", &format!("@{NODE} z40.example TXT")).status, "REFUSED");
+    world.put(&[zone("Z39", "on from there")]);
+    world.wait_for("z39.example", "on from there");
+}
+
+/// How long the flood lasts, in seconds.
+fn flood_seconds() -> u64 {
+    std::env::var("FLOOD_SECONDS").ok().and_then(|seconds| seconds.parse().ok()).unwrap_or(8)
+}
+
+#[test]
+fn a_flood_of_changes() {
+    if !can_run_here() {
+        return;
+    }
+    let world = World::new("");
+    let (stop, asked) = (AtomicBool::new(false), AtomicU64::new(0));
+    let node = world.node.as_ref().unwrap();
+    let (mut early, mut late) = (0, 0);
+    std::thread::scope(|scope| {
+        let load = scope.spawn(|| world.lab.inside("client", || ask_until(&stop, &asked)));
+        let end = Instant::now() + Duration::from_secs(flood_seconds());
+        let writes = world.lab.inside("client", || {
+            runtime().block_on(async {
+                let mut client = client().await;
+                let (mut n, start) = (0_u64, Instant::now());
+                while Instant::now() < end {
+                    let size = 1 + n % 100;
+                    let changes: Vec<_> =
+                        (0..size).map(|at| zone(&format!("Z{}", at % 100), &format!("{n}"))).collect();
+                    client.txn(Txn::new().and_then(operations(&changes[..size.min(100) as usize]))).await.unwrap();
+                    n += size;
+                    if n > 2_000 && early == 0 {
+                        early = node.resident_kb();
+                    }
+                    tokio::time::sleep_until((start + Duration::from_micros(1_000 * n)).into()).await;
+                }
+                client
+                    .put(
+                        format!("{PREFIX}private_hosted_zones/Z0"),
+                        zone("Z0", "the last").1.to_string(),
+                        None::<PutOptions>,
+                    )
+                    .await
+                    .unwrap();
+                n
+            })
+        });
+        world.wait_for("z0.example", "the last");
+        late = node.resident_kb();
+        stop.store(true, Relaxed);
+        let answered = load.join().unwrap();
+        assert!(writes > 500 * flood_seconds(), "{writes} changes are no flood");
+        assert!(answered > 1_000, "{answered} answers are no load");
+    });
+    assert_eq!(world.metric("zonal_resources_set_aside"), 0.0);
+    assert!(late < early + early / 4 + 8_192, "{early} kB at first, {late} kB at the end");
+}
+
+/// Asks for a zone until told to stop. Each query is answered. Returns how many were.
+fn ask_until(stop: &AtomicBool, asked: &AtomicU64) -> u64 {
+    let socket = UdpSocket::bind("10.1.0.5:0").unwrap();
+    socket.connect((NODE, 53)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    let mut buffer = [0; 2048];
+    while !stop.load(Relaxed) {
+        let id = (asked.fetch_add(1, Relaxed) as u16).to_be_bytes();
+        let query = [&id[..], b"\x01\0\0\x01\0\0\0\0\0\0\x02z1\x07example\0\0\x10\0\x01"].concat();
+        socket.send(&query).unwrap();
+        let len = socket.recv(&mut buffer).expect("no answer is lost");
+        assert!(len > query.len() && buffer[..2] == id && buffer[3] & 15 == 0, "{:?}", &buffer[..len]);
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    asked.load(Relaxed)
+}
