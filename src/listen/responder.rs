@@ -58,6 +58,11 @@ impl Responder {
     /// Answers one query, the answer going to the end of `output`, which is left as it is if there is nothing to say; or
     /// takes a place for it among those that wait.
     pub fn answer(&self, client: &Client, query: &[u8], output: &mut Vec<u8>) -> Option<Pending> {
+        if transfer::is_signed(query)
+            && let Some(place) = self.core.transfers.admit()
+        {
+            return Some(Pending::Zone(place));
+        }
         let moment = Moment { now: now(), draw: self.draw.fetch_add(1, Relaxed) };
         let snapshot = self.core.snapshot.load();
         REPLY.with_borrow_mut(|reply| {
@@ -74,7 +79,7 @@ impl Responder {
                 _ => None,
             };
             if answered.is_some_and(|answered| matches!(answered.rcode, rcode::REFUSED | rcode::NOTIMP))
-                && transfer::is_of_zone(self.transport, query)
+                && transfer::is_of_zone(query)
                 && let Some(place) = self.core.transfers.admit()
             {
                 return Some(Pending::Zone(place));

@@ -202,17 +202,28 @@ impl Worker {
         let Some(Packet { source, local, query, reply }) = self.batch.packet(index) else { return };
         let local = local.unwrap_or(self.local);
         let client = Client { source, local, transport: Transport::Udp };
+        if transfer::is_signed(query)
+            && let Some(place) = self.core.transfers.admit()
+        {
+            let query = query.into();
+            return self.answer_late(client, query, index, Pending::Zone(place));
+        }
         let mut outcome = answer(snapshot, &self.core.forwarding.cache, &client, moment, query, reply);
         if let Outcome::Forward(forward) = &outcome {
             let Some(place) = self.core.forwarding.wait(forward.route.id) else {
                 outcome = forward::fail(snapshot, &client, moment, query, reply, forward::NO_ROOM);
                 return self.finish(outcome, client, index);
             };
-            let late =
-                Late { client, query: query.into(), path: self.batch.path(index), pending: Pending::Others(place) };
-            return drop(self.core.runtime.spawn(late.answer(self.core.clone(), self.late.clone())));
+            let query = query.into();
+            return self.answer_late(client, query, index, Pending::Others(place));
         }
         self.finish(outcome, client, index);
+    }
+
+    /// Answers a query in a task, as it has to wait.
+    fn answer_late(&self, client: Client, query: Box<[u8]>, index: usize, pending: Pending) {
+        let late = Late { client, query, path: self.batch.path(index), pending };
+        self.core.runtime.spawn(late.answer(self.core.clone(), self.late.clone()));
     }
 
     fn finish(&mut self, outcome: Outcome, client: Client, index: usize) {
@@ -222,12 +233,11 @@ impl Worker {
         };
         let Some(Packet { query, reply, .. }) = self.batch.packet(index) else { return };
         if matches!(answered.rcode, rcode::REFUSED | rcode::NOTIMP)
-            && transfer::is_of_zone(Transport::Udp, query)
+            && transfer::is_of_zone(query)
             && let Some(place) = self.core.transfers.admit()
         {
-            let late =
-                Late { client, query: query.into(), path: self.batch.path(index), pending: Pending::Zone(place) };
-            return drop(self.core.runtime.spawn(late.answer(self.core.clone(), self.late.clone())));
+            let query = query.into();
+            return self.answer_late(client, query, index, Pending::Zone(place));
         }
         if answered.refresh {
             forward::refresh(&self.core, &client, query);

@@ -172,3 +172,75 @@ impl History {
         Some((versions.zone.clone(), versions.steps.iter().skip(first).cloned().collect()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        manifest::Loaded,
+        snapshot::{Snapshot, compile},
+    };
+
+    /// The snapshot that follows on `previous`, with a zone that has these names.
+    fn snapshot(names: &[String], previous: Option<&Snapshot>) -> Snapshot {
+        let set = |name: &String| serde_json::json!({"name": name, "type": "A", "records": ["192.0.2.1"]});
+        let records: Vec<_> = names.iter().map(set).collect();
+        let zones = serde_json::json!({
+            "Z": {"name": "z.example", "vpc_ids": [], "records": records, "allow_transfer": [{"tsig_key": "k"}]},
+            "Y": {"name": "y.example", "vpc_ids": []},
+        });
+        let manifest = serde_json::from_value(serde_json::json!({"private_hosted_zones": zones})).unwrap();
+        compile(&Loaded { manifest, ..Loaded::default() }, &Arc::default(), previous).unwrap().0
+    }
+
+    fn names(numbers: std::ops::Range<usize>) -> Vec<String> {
+        numbers.map(|number| format!("n{number}")).collect()
+    }
+
+    #[test]
+    fn steps_lead_from_any_version_to_the_latest() {
+        let history = History::default();
+        let mut latest = snapshot(&names(0..3), None);
+        let first = latest.zone("Z").unwrap().serial();
+        assert_eq!(history.follow(&latest).len(), 1, "a zone without secondaries is nobody's");
+        assert!(history.follow(&latest).is_empty() && history.latest("Y").is_none());
+        let mut versions = vec![records(latest.zone("Z").unwrap()).collect::<BTreeSet<_>>()];
+        for round in 1..6 {
+            latest = snapshot(&names(round..2 * round + 3), Some(&latest));
+            assert_eq!(history.follow(&latest)[0].serial(), first + round as u32);
+            versions.push(records(latest.zone("Z").unwrap()).collect());
+        }
+        for (round, version) in versions.iter().enumerate() {
+            let from = first + round as u32;
+            let Some((zone, steps)) = history.steps("Z", from) else {
+                assert_eq!(round, 5, "the latest one needs no steps");
+                continue;
+            };
+            let mut version = version.clone();
+            for step in steps {
+                assert_eq!(step.from, crate::snapshot::zone::soa_serial(&step.removed[0].rdata));
+                step.removed[1..].iter().for_each(|record| assert!(version.remove(record)));
+                step.added[1..].iter().for_each(|record| assert!(version.insert(record.clone())));
+            }
+            assert_eq!(version, records(&zone).collect());
+        }
+        assert!(history.steps("Z", first - 1).is_none() && history.steps("Y", 1).is_none());
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let history = History::default();
+        let mut latest = snapshot(&names(0..1), None);
+        let first = latest.zone("Z").unwrap().serial();
+        history.follow(&latest);
+        for round in 0..20 {
+            latest = snapshot(&names(round * 50..round * 50 + 100), Some(&latest));
+            history.follow(&latest);
+        }
+        assert!(history.steps("Z", first).is_none(), "the oldest steps are gone");
+        let (_, steps) = history.steps("Z", first + 19).unwrap();
+        assert_eq!(steps.len(), 1);
+        let kept: usize = history.lock()["Z"].steps.iter().map(|step| step.octets).sum();
+        assert!(kept <= LEAST_OCTETS && kept == history.lock()["Z"].octets);
+    }
+}

@@ -1,13 +1,10 @@
 //! Messages about a zone as a whole: what asks for a transfer or an update, and what answers.
 
-use crate::{
-    answer::Transport,
-    wire::{
-        Name,
-        query::{HEADER, flag, flags, opcode, skip_name},
-        rdata::{self, rtype},
-        response::{Record, read_name, read_record},
-    },
+use crate::wire::{
+    Name,
+    query::{HEADER, flag, flags, opcode, skip_name},
+    rdata::{self, rtype},
+    response::{Record, read_name, read_record},
 };
 use std::collections::HashMap;
 
@@ -17,6 +14,8 @@ const MESSAGE_SIZE: usize = u16::MAX as usize;
 const MOST_POINTER: usize = 0x3fff;
 /// What we say of UDP in OPT records, in octets.
 const UDP_SIZE: u16 = 1232;
+/// The length of an OPT record without options, in octets.
+const OPT_SIZE: usize = 11;
 /// The type of signature records.
 const TSIG: u16 = 250;
 
@@ -25,19 +24,44 @@ fn opcode_of(packet: &[u8]) -> u8 {
     ((flags(packet) & flag::OPCODE) >> 11) as u8
 }
 
-/// Whether a packet is about a zone as a whole, and comes by a transport that takes such.
-pub fn is_of_zone(transport: Transport, packet: &[u8]) -> bool {
-    if packet.len() < HEADER || flags(packet) & flag::QR != 0 || matches!(transport, Transport::Https | Transport::H3) {
+/// Whether a packet that was refused may be about a zone as a whole: a transfer, an update, or the question of a secondary
+/// whether there is a newer version.
+pub fn is_of_zone(packet: &[u8]) -> bool {
+    if packet.len() < HEADER || flags(packet) & flag::QR != 0 {
         return false;
     }
     match opcode_of(packet) {
         opcode::UPDATE | opcode::NOTIFY => true,
         opcode::QUERY => {
             let qtype = skip_name(packet, HEADER).and_then(|at| packet.get(at..at + 2));
-            packet[4..6] == [0, 1] && matches!(qtype, Some([0, 251 | 252]))
+            packet[4..6] == [0, 1] && matches!(qtype, Some([0, 6 | 251 | 252]))
         }
         _ => false,
     }
+}
+
+/// Whether a packet is a request with a signature, which its reply must have as well.
+#[inline]
+pub fn is_signed(packet: &[u8]) -> bool {
+    // It ends with the signature, and that of a request without error and other data (RFC 8945, 5.1).
+    packet.len() > HEADER && packet[10..HEADER] != [0, 0] && packet.ends_with(&[0; 4]) && ends_with_tsig(packet)
+}
+
+fn ends_with_tsig(packet: &[u8]) -> bool {
+    let number = |at: usize| packet.get(at..at + 2).map_or(0, |pair| usize::from(pair[0]) << 8 | usize::from(pair[1]));
+    let records = number(6) + number(8) + number(10);
+    let last = || {
+        let mut at = HEADER;
+        for _ in 0..number(4) {
+            at = skip_name(packet, at)? + 4;
+        }
+        for _ in 1..records {
+            let fixed = skip_name(packet, at)?;
+            at = fixed + 10 + number(fixed + 8);
+        }
+        skip_name(packet, at)
+    };
+    flags(packet) & flag::QR == 0 && last().is_some_and(|fixed| number(fixed) == usize::from(TSIG))
 }
 
 /// A message that asks something of a zone.
@@ -100,7 +124,18 @@ impl Request {
 
     /// A reply without records, with this extended error (RFC 8914) for those who read such.
     pub fn error(&self, rcode: u16, ede: Option<&str>) -> Vec<u8> {
-        let mut reply = Writer::new(self, 0, true).finish(rcode);
+        self.with_opt(Writer::new(self, 0, true).finish(rcode), ede)
+    }
+
+    /// A reply that says that the whole is too long for UDP.
+    pub fn truncated(&self) -> Vec<u8> {
+        let mut reply = self.error(0, None);
+        reply[2] |= 2;
+        reply
+    }
+
+    /// Puts an OPT record behind a reply, if the request has one.
+    fn with_opt(&self, mut reply: Vec<u8>, ede: Option<&str>) -> Vec<u8> {
         if self.has_edns {
             let mut option = Vec::new();
             if let Some(text) = ede {
@@ -139,7 +174,9 @@ fn record(packet: &[u8], at: usize) -> Option<(Record, usize)> {
 }
 
 /// Writes a reply with records in its answer section.
-pub struct Writer {
+pub struct Writer<'r> {
+    request: &'r Request,
+    is_first: bool,
     message: Vec<u8>,
     /// The most that it may become, in octets.
     most: usize,
@@ -148,13 +185,15 @@ pub struct Writer {
     names: HashMap<Box<[u8]>, u16>,
 }
 
-impl Writer {
+impl<'r> Writer<'r> {
     /// Begins a reply, with the question or without, of which `kept` octets are left free.
-    pub fn new(request: &Request, kept: usize, with_question: bool) -> Writer {
+    pub fn new(request: &'r Request, kept: usize, with_question: bool) -> Writer<'r> {
         let aa = if request.opcode == opcode::UPDATE { 0 } else { flag::AA };
         let bits = flag::QR | aa | request.flags & (flag::OPCODE | flag::RD);
         let mut message = [&request.id[..], &bits.to_be_bytes(), &[0; 8]].concat();
-        let mut writer = Writer { message: Vec::new(), most: MESSAGE_SIZE - kept, count: 0, names: HashMap::new() };
+        let most = MESSAGE_SIZE - kept - OPT_SIZE;
+        let (names, is_first) = (HashMap::new(), with_question);
+        let mut writer = Writer { request, is_first, message: Vec::new(), most, count: 0, names };
         if with_question {
             message[5] = 1;
             message.extend_from_slice(&request.question);
@@ -194,6 +233,13 @@ impl Writer {
     /// Whether there is no record in it yet.
     pub fn is_empty(&self) -> bool {
         self.count == 0
+    }
+
+    /// Completes a reply with records: the first message of an answer has an OPT record, if the request has one.
+    pub fn finish_records(self) -> Vec<u8> {
+        let (request, is_first) = (self.request, self.is_first);
+        let message = self.finish(0);
+        if is_first { request.with_opt(message, None) } else { message }
     }
 
     /// Completes the reply.
@@ -249,18 +295,31 @@ mod tests {
         packet
     }
 
+    fn request_of(qtype: u16) -> Request {
+        Request::read(&request(qtype)).unwrap()
+    }
+
     #[test]
     fn what_is_of_a_zone() {
         let update = b"\0\x07\x28\0\0\x01\0\0\0\0\0\0\0\0\x06\0\x01";
-        assert!(is_of_zone(Transport::Udp, &request(252)) && is_of_zone(Transport::Quic, &request(251)));
-        assert!(is_of_zone(Transport::Tcp, update));
-        assert!(!is_of_zone(Transport::Https, update) && !is_of_zone(Transport::Udp, &request(1)));
+        assert!(is_of_zone(&request(252)) && is_of_zone(&request(251)) && is_of_zone(&request(6)));
+        assert!(is_of_zone(update) && !is_of_zone(&request(1)));
         let mut response = request(252);
         response[2] |= 0x80;
-        assert!(!is_of_zone(Transport::Tcp, &response));
+        assert!(!is_of_zone(&response));
         for len in 0..request(252).len() - 2 {
-            assert!(!is_of_zone(Transport::Tcp, &request(252)[..len]));
+            assert!(!is_of_zone(&request(252)[..len]));
         }
+        let mut signed = request(1);
+        assert!(!is_signed(&signed));
+        signed[11] = 2;
+        signed.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
+        assert!(!is_signed(&signed));
+        let key = crate::transfer::tsig::Key::new(&request_of(252).zone, Default::default(), b"secret");
+        signed[11] = 1;
+        crate::transfer::tsig::Session::request(&std::sync::Arc::new(key), &mut signed, 7);
+        assert!(is_signed(&signed));
+        (0..signed.len()).for_each(|len| assert!(!is_signed(&signed[..len]), "{len}"));
         for len in 0..request(252).len() {
             assert!(Request::read(&request(252)[..len]).is_none());
         }
@@ -282,7 +341,7 @@ mod tests {
             written.push((name.clone(), mx));
         }
         let message = writer.finish(0);
-        assert!(message.len() <= MESSAGE_SIZE - 100 && message.len() > MESSAGE_SIZE - 200, "{}", message.len());
+        assert!(message.len() <= MESSAGE_SIZE - 100 && message.len() > MESSAGE_SIZE - 250, "{}", message.len());
         let response = Response::read(&message).unwrap();
         let records: Vec<_> = response.sections[0].iter().filter(|record| record.rtype == rtype::MX).collect();
         assert!(written.len() > 1000 && records.len() >= written.len());

@@ -1,6 +1,7 @@
 //! Zones from and to other servers: transfers, notifications and updates, with what authenticates them.
 //!
-//! What [`answer`](crate::answer::answer) refuses and [`is_of_zone`] is answered here, in tasks: [`respond`] finds the zone
+//! What [`is_signed`], and what [`answer`](crate::answer::answer) refuses and [`is_of_zone`], is answered here, in tasks:
+//! [`respond`] finds the zone
 //! that is meant and who may have it (`access`), and makes messages of its records (`outgoing`), or hands an update on to
 //! those who write (`update`). A task follows what is served, keeps the steps from version to version (`history`) and tells
 //! secondaries of them (`notify`).
@@ -25,11 +26,14 @@ pub mod update;
 
 use crate::{
     answer::{Answered, Client, Cookie, Kind, Transport},
+    forward,
     listen::{Core, now},
     manifest::Id,
     wire::{
         Name,
         query::{opcode, rcode},
+        rdata::rtype,
+        reply::MAX_UDP,
     },
 };
 use access::Refused;
@@ -51,7 +55,7 @@ use tokio::{
 use tsig::Session;
 use update::Updates;
 
-pub use message::is_of_zone;
+pub use message::{is_of_zone, is_signed};
 pub use notify::follow;
 
 /// How many transfers go out at the same time.
@@ -166,24 +170,47 @@ pub async fn respond(core: &Arc<Core>, client: &Client, packet: &[u8]) -> Part {
         }
     };
     let key = session.as_ref().map(|session| session.key().name.clone());
-    let refused = match request.opcode {
-        opcode::UPDATE => match update(core, client, &request, key.as_ref()).await {
+    let refused = match (request.opcode, request.qtype) {
+        (opcode::UPDATE, _) => match update(core, client, &request, key.as_ref()).await {
             Ok(code) => return signed(request.error(code, None), session),
             Err(refused) => refused,
         },
-        _ => match outgoing::start(core, client, &request, key.as_ref()).await {
-            Ok(outgoing) => match outgoing.signed(session).next() {
-                Some((reply, rest)) => return Part::new(reply, rest),
-                None => return Part::new(request.error(rcode::SERVFAIL, None), None),
-            },
-            Err(refused) => refused,
-        },
+        (opcode::QUERY, rtype::AXFR | rtype::IXFR) => {
+            match outgoing::start(core, client, &request, key.as_ref()).await {
+                Ok(outgoing) => match outgoing.signed(session).next() {
+                    Some((reply, rest)) => return Part::new(reply, rest),
+                    None => return Part::new(request.error(rcode::SERVFAIL, None), None),
+                },
+                Err(refused) => {
+                    count(core, &request, if refused.rcode == rcode::SERVFAIL { "failed" } else { "refused" });
+                    refused
+                }
+            }
+        }
+        _ => return ask(core, client, packet, &request, session).await,
     };
-    if request.opcode != opcode::UPDATE {
-        count(core, &request, if refused.rcode == rcode::SERVFAIL { "failed" } else { "refused" });
-    }
     core.transfers.tell(&refused.why);
     signed(request.error(refused.rcode, Some(refused.told)), session)
+}
+
+/// Answers a question as such: of a secondary, or of somebody who has signed it.
+async fn ask(core: &Arc<Core>, client: &Client, packet: &[u8], request: &Request, session: Option<Session>) -> Part {
+    let key = session.as_ref().map(|session| session.key().name.clone());
+    if (request.opcode, request.qtype, request.qclass) == (opcode::QUERY, rtype::SOA, 1)
+        && let Ok(reply) = outgoing::soa(core, client, request, key.as_ref()).await
+    {
+        return signed(reply, session);
+    }
+    let Some((answered, mut reply)) = forward::respond(core, client, packet).await else {
+        return Part::whole(Vec::new());
+    };
+    if let Some(mut session) = session {
+        if client.transport == Transport::Udp && reply.len() + session.size() > MAX_UDP {
+            reply = request.truncated();
+        }
+        session.sign(&mut reply, now() as u64);
+    }
+    Part { answered: Some(Answered { len: reply.len(), ..answered }), reply, rest: None }
 }
 
 fn signed(mut reply: Vec<u8>, session: Option<Session>) -> Part {

@@ -43,8 +43,9 @@ pub async fn start(core: &Arc<Core>, client: &Client, request: &Request, key: Op
         return Err(refused(rcode::REFUSED, "only class IN is served"));
     }
     let is_ixfr = request.qtype == rtype::IXFR;
-    if !is_ixfr && !is_stream(client.transport) {
-        return Err(refused(rcode::REFUSED, "AXFR is answered by TCP, TLS and QUIC"));
+    let is_udp = client.transport == Transport::Udp;
+    if !is_stream(client.transport) && !(is_ixfr && is_udp) {
+        return Err(refused(rcode::REFUSED, "zones are transferred by TCP, TLS and QUIC"));
     }
     let snapshot = core.snapshot.load_full();
     let zone = access::zone(&snapshot, client, request, Purpose::Transfer, key)?.clone();
@@ -65,7 +66,6 @@ pub async fn start(core: &Arc<Core>, client: &Client, request: &Request, key: Op
             Some(soa_serial(&soa.rdata))
         }
     };
-    let is_udp = client.transport == Transport::Udp;
     if is_udp || from.is_some_and(|from| !is_newer(latest.serial(), from)) {
         // By UDP the client sees whether there is something new, and comes by TCP.
         return Ok(Start::new(core, request, "current", [history::soa(&latest)].into_iter(), None));
@@ -85,6 +85,18 @@ pub async fn start(core: &Arc<Core>, client: &Client, request: &Request, key: Op
     }
     told("AXFR", &latest);
     Ok(Start::new(core, request, "axfr", whole(latest), Some(place)))
+}
+
+/// The latest SOA record, for a secondary that asks whether there is something new.
+pub async fn soa(core: &Arc<Core>, client: &Client, request: &Request, key: Option<&Name>) -> Result<Vec<u8>, Refused> {
+    let snapshot = core.snapshot.load_full();
+    let zone = access::zone(&snapshot, client, request, Purpose::Transfer, key)?.clone();
+    wait_for_history(core, snapshot.generation).await;
+    let latest = core.transfers.history.latest(&zone.id).filter(|latest| latest.apex == zone.apex).unwrap_or(zone);
+    let soa = history::soa(&latest);
+    let mut writer = Writer::new(request, 0, true);
+    writer.record(&soa.owner, soa.rtype, soa.ttl, &soa.rdata);
+    Ok(writer.finish_records())
 }
 
 /// All records, the SOA record in front and at the end.
@@ -149,7 +161,6 @@ impl Outgoing {
     pub fn next(mut self) -> Option<(Vec<u8>, Option<Outgoing>)> {
         let kept = self.session.as_ref().map_or(0, Session::size);
         let mut writer = Writer::new(&self.request, kept, self.is_first);
-        self.is_first = false;
         while let Some(record) = self.pending.take().or_else(|| self.records.next()) {
             if !writer.record(&record.owner, record.rtype, record.ttl, &record.rdata) {
                 if writer.is_empty() {
@@ -159,7 +170,8 @@ impl Outgoing {
                 break;
             }
         }
-        let mut message = writer.finish(rcode::NOERROR);
+        let mut message = writer.finish_records();
+        self.is_first = false;
         if let Some(session) = &mut self.session {
             session.sign(&mut message, now() as u64);
         }
