@@ -280,6 +280,8 @@ pub struct Cache {
     pub max_stale_seconds: u32,
 }
 
+/// The least that a transfer may have, in octets: a message.
+const MIN_TRANSFER: u64 = 1 << 16;
 /// The least that the cache may take, in octets.
 const MIN_CACHE_SIZE: u64 = 1 << 20;
 /// The longest time that the cache keeps anything: a week, in seconds (RFC 8767, 4).
@@ -452,6 +454,9 @@ impl Config {
                 error(&format!("limits.{field}"), "it must be at least 1".into(), None);
             }
         }
+        if self.limits.transfer_octets < MIN_TRANSFER {
+            error("limits.transfer_octets", format!("it must be at least {MIN_TRANSFER}"), None);
+        }
         for (field, message) in self.cache.check() {
             error(&format!("cache.{field}"), message, None);
         }
@@ -613,6 +618,10 @@ mod tests {
             (
                 "limits: {tcp_connections: 0}",
                 "etc/zonal.yaml:1:27: error: limits.tcp_connections: it must be at least 1",
+            ),
+            (
+                "limits: {transfer_octets: 1}",
+                "etc/zonal.yaml:1:27: error: limits.transfer_octets: it must be at least 65536",
             ),
             (
                 "cache: {size_octets: 4096}",

@@ -10,7 +10,7 @@ use crate::{
     control_plane::{Message, change::ZoneTransfer, status::seconds},
     listen::{Core, random_seed},
     manifest::{
-        Id, Primary, PrivateHostedZone, Problem, catalog,
+        Id, Primary, PrivateHostedZone, Problem, Resources, catalog, changes,
         transferred::{Content, Held},
     },
     metrics::Metrics,
@@ -201,10 +201,12 @@ pub async fn follow(
     for phase in Phase::ALL {
         core.metrics.transferred_zones.with_label_values(&[phase.word()]);
     }
+    let mut followed = Resources::default();
     loop {
         let snapshot = core.snapshot.load_full();
         if snapshot.generation > 0 {
-            adjust(&core, &snapshot, &messages, &copies, &mut times);
+            adjust(&core, &snapshot, &followed, &messages, &copies, &mut times);
+            followed = snapshot.manifest.private_hosted_zones.clone();
             // Copies of zones that are not there any more.
             std::mem::take(&mut times).keys().for_each(|id| copies.remove(id));
         }
@@ -216,25 +218,27 @@ pub async fn follow(
     }
 }
 
-/// Starts and stops tasks, so that there is one for each zone that is transferred.
+/// Starts and stops tasks, so that there is one for each zone that is transferred. `followed` are the zones as they were when this
+/// was done last.
 fn adjust(
     core: &Arc<Core>,
     snapshot: &Snapshot,
+    followed: &Resources<PrivateHostedZone>,
     messages: &Sender<Message>,
     copies: &Copies,
     times: &mut BTreeMap<Id, SystemTime>,
 ) {
-    let wanted = || snapshot.manifest.private_hosted_zones.iter().filter(|(_, zone)| zone.is_transferred());
     let mut zones = core.inward.zones();
-    let is_wanted = |id: &Id| snapshot.manifest.private_hosted_zones.get(id).is_some_and(|zone| zone.is_transferred());
-    let gone: Vec<Id> = zones.by_id.keys().filter(|id| !is_wanted(id)).cloned().collect();
-    for id in gone {
-        zones.stop(&id, &core.metrics);
-        copies.remove(&id);
-    }
-    for (id, source) in wanted() {
+    for change in changes(followed, &snapshot.manifest.private_hosted_zones) {
+        let id = change.id;
+        let Some(source) = change.new.filter(|zone| zone.is_transferred()) else {
+            if zones.stop(id, &core.metrics) {
+                copies.remove(id);
+            }
+            continue;
+        };
         let before = zones.by_id.get(id).map(|(zone, _)| zone.clone());
-        if before.as_ref().is_some_and(|zone| Arc::ptr_eq(&zone.source, source) || zone.source == *source) {
+        if before.as_ref().is_some_and(|zone| zone.source == *source) {
             continue;
         }
         let held = snapshot.transferred.get(id).cloned();
@@ -276,8 +280,9 @@ fn adjust(
 }
 
 impl Zones {
-    fn stop(&mut self, id: &Id, metrics: &Metrics) {
-        let Some((zone, task)) = self.by_id.remove(id) else { return };
+    /// Stops following a zone; false if it was not followed.
+    fn stop(&mut self, id: &Id, metrics: &Metrics) -> bool {
+        let Some((zone, task)) = self.by_id.remove(id) else { return false };
         task.abort();
         metrics.transferred_zones.with_label_values(&[zone.state().phase.word()]).dec();
         if let Some(named) = self.by_name.get_mut(&zone.source.name) {
@@ -286,6 +291,7 @@ impl Zones {
                 self.by_name.remove(&zone.source.name);
             }
         }
+        true
     }
 }
 

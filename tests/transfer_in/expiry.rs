@@ -5,7 +5,19 @@ use crate::harness::{can_run, free_port};
 use std::fs;
 
 fn zones(port: u16) -> String {
-    manifest(&format!("  Z1: {{name: a.example, vpc_ids: [vpc-a], primaries: [{{ip: 127.0.0.1, port: {port}}}]}}\n"))
+    manifest(&format!(
+        "  Z1: {{name: a.example, vpc_ids: [vpc-a], primaries: [{{ip: 127.0.0.1, port: {port}}}], \
+         allow_transfer: [{{cidr_block: 127.0.0.1/32}}]}}\n"
+    ))
+}
+
+/// What somebody gets who copies the zone from here.
+fn copy(port: u16) -> String {
+    let output = Command::new("dig")
+        .args(["@127.0.0.1", "-p", &port.to_string(), "+tries=1", "+onesoa", "a.example", "AXFR"])
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
 /// A zone that was not refreshed for too long is not answered from, and the wider one is not asked instead.
@@ -23,8 +35,10 @@ fn expired_and_back() {
     let state = with_state(&scratch.path().join("state"));
     let server = Server::start_at(secondary, &scratch.path().join("zones"), &state);
     wait_for_address(&server, IN_A, "www.a.example", "192.0.2.1");
+    assert!(copy(secondary).contains("192.0.2.1"), "{}", copy(secondary));
     drop(process);
     let reply = wait_for_status(&server, IN_A, "www.a.example", "SERVFAIL");
+    assert!(copy(secondary).contains("Transfer failed"), "{}", copy(secondary));
     assert_eq!(reply.ede, [24], "{reply}");
     assert!(reply.answer.is_empty() && reply.authority.is_empty(), "{reply}");
     assert_eq!(ask(secondary, IN_A, "no.a.example", RecordType::A).status, "SERVFAIL");
@@ -38,6 +52,7 @@ fn expired_and_back() {
     write_zone(&scratch, "a.example", "3 2 1 4", "www A 192.0.2.3");
     let _process = primary.bind(&["a.example"]);
     wait_for_address(&server, IN_A, "www.a.example", "192.0.2.3");
+    assert!(copy(secondary).contains("192.0.2.3"), "{}", copy(secondary));
     wait_until("the status says so", || zone(&server, "Z1").filter(|zone| zone["state"] == "current"));
 }
 

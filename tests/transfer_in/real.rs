@@ -32,6 +32,10 @@ fn follows(signed: bool, start: impl Fn(&Primary) -> Process) {
         wait_for_address(&server, IN_A, "www.a.example", &format!("192.0.2.{number}"));
         assert_eq!(ask(secondary, IN_A, &format!("n{number}.a.example"), RecordType::TXT).answer.len(), 1);
     }
+    // The default is to believe a primary, with its key if it has one.
+    let status = super::notified::notify(secondary, "127.0.0.1", "a.example", Some(1)).status;
+    assert_eq!(status, if signed { "REFUSED" } else { "NOERROR" });
+    assert_eq!(super::notified::notify(secondary, "127.0.0.9", "a.example", None).status, "REFUSED");
     // They are counted when they are served.
     wait_until("all are counted", || (transfers(&server, "ixfr") == 4.0).then_some(()));
     assert_eq!(transfers(&server, "axfr"), 1.0);
