@@ -134,7 +134,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     let times = found.into_iter().map(|(id, copy)| (id, copy.refreshed)).collect();
     runtime.spawn(inward::follow(core.clone(), watch.sender(), keeper.generations(), copies, times));
     let updates = match source {
-        Source::Etcd(etcd) => Updates::Etcd(EtcdEditor::new(etcd.clone(), status.clone())),
+        Source::Etcd(etcd) => Updates::Etcd(EtcdEditor::new(etcd.clone(), status.clone()).into()),
         Source::Directory(_) | Source::Push => Updates::Keeper(watch.sender()),
     };
     // Set for the first and only time.

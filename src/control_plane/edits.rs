@@ -8,7 +8,7 @@ use super::{
 };
 use crate::{
     manifest::{
-        Id, Loaded, Problem, ZoneData,
+        Id, Loaded, MasterFile, Problem, ZoneData,
         collection::{Aside, Collection, Edit, Key, MASTER_FILES, Served},
         overlay::{EditedSet, Overlay, Overlays, digest_with},
         rewrite::{rewrite, text},
@@ -147,7 +147,7 @@ impl Journals {
         };
         lines.add([sets.iter().map(Item::new).collect::<Vec<_>>()].iter())?;
         *count += 1;
-        if lines.len() > LEAST_JOURNAL && *count > 2 * overlay.len() {
+        if lines.octets() > LEAST_JOURNAL && *count > 2 * overlay.len() {
             lines.replace(overlay.sets().map(|set| vec![Item::new(set)]))?;
             *count = overlay.len();
         }
@@ -300,7 +300,7 @@ impl Keeper {
 pub fn edits_of(collection: &Collection, id: &str, sets: &[EditedSet]) -> Result<Vec<Edit>, String> {
     let zones = &collection.manifest().private_hosted_zones;
     let zone = zones.get(id).ok_or("the zone is gone")?;
-    let data = master_file(collection, id).map_err(|problem| problem.to_string())?;
+    let data = master_file(collection, id)?;
     let (changed, text) = rewrite(zone, data.as_ref(), sets)?;
     let mut edits = Vec::new();
     let key = |kind: &'static str, id: &str| Key { kind, id: id.into() };
@@ -323,11 +323,11 @@ pub fn edits_of(collection: &Collection, id: &str, sets: &[EditedSet]) -> Result
     Ok(edits)
 }
 
-/// The records of a zone's master file in a collection; none if it has no file.
-pub fn master_file(collection: &Collection, id: &str) -> Result<Option<crate::manifest::MasterFile>, Problem> {
+/// The records of a zone's master file in a collection; none if it has no file. An error says why it cannot be read.
+pub fn master_file(collection: &Collection, id: &str) -> Result<Option<MasterFile>, String> {
     let mut candidate = collection.only_zone(id).candidate(&Aside::new(), &Served::default());
     if let Some(problem) = candidate.problems.into_iter().find(Problem::is_error) {
-        return Err(problem);
+        return Err(problem.to_string());
     }
     match candidate.loaded.zone_data.remove(id) {
         Some(ZoneData::Read(data)) => Ok(Some(data)),

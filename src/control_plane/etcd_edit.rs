@@ -114,7 +114,7 @@ impl EtcdEditor {
             seen.extend(self.get(kv, MASTER_FILES, file).await?);
             collection.apply(&seen.iter().map(|seen| seen.edit.clone()).collect::<Vec<_>>());
         }
-        let data = master_file(&collection, id).map_err(|problem| Rejected::Refused(problem.to_string()))?;
+        let data = master_file(&collection, id).map_err(Rejected::Refused)?;
         let snapshot = core.snapshot.load_full();
         let serial = (snapshot.serials.get(id).copied(), 1);
         let (key, mut problems) = (id.to_string(), Vec::new());
@@ -169,7 +169,7 @@ impl EtcdEditor {
         let refused = |problem: Option<&Problem>| {
             Fault::from(Rejected::Refused(problem.map_or("it has errors".into(), Problem::to_string)))
         };
-        let data = master_file(&changed, id).map_err(|problem| refused(Some(&problem)))?;
+        let data = master_file(&changed, id).map_err(Rejected::Refused)?;
         let source = changed.manifest().private_hosted_zones.get(id).ok_or_else(|| refused(None))?;
         let (key, mut problems) = (id.to_string(), Vec::new());
         let serial = (snapshot.serials.get(id).copied(), 1);

@@ -69,7 +69,7 @@ impl Lines {
     }
 
     /// How long the file is, in octets.
-    pub fn len(&self) -> u64 {
+    pub fn octets(&self) -> u64 {
         self.len
     }
 
@@ -140,7 +140,7 @@ mod tests {
         lines.replace([7, 8].iter()).unwrap();
         lines.add([9].iter()).unwrap();
         assert_eq!(open().1, [7, 8, 9]);
-        assert_eq!(lines.len(), fs::metadata(&path).unwrap().len());
+        assert_eq!(lines.octets(), fs::metadata(&path).unwrap().len());
         fs::remove_dir_all(directory).unwrap();
     }
 }

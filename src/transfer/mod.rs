@@ -190,6 +190,10 @@ pub async fn respond(core: &Arc<Core>, client: &Client, packet: &[u8]) -> Part {
         _ => return ask(core, client, packet, &request, session).await,
     };
     core.transfers.tell(&refused.why);
+    if session.is_none() && request.opcode == opcode::QUERY && refused.rcode == rcode::REFUSED {
+        // That is what everybody gets who asks for this.
+        return ask(core, client, packet, &request, None).await;
+    }
     signed(request.error(refused.rcode, Some(refused.told)), session)
 }
 

@@ -44,7 +44,7 @@ pub async fn start(core: &Arc<Core>, client: &Client, request: &Request, key: Op
     }
     let is_ixfr = request.qtype == rtype::IXFR;
     let is_udp = client.transport == Transport::Udp;
-    if !is_stream(client.transport) && !(is_ixfr && is_udp) {
+    if !(is_stream(client.transport) || is_ixfr && is_udp) {
         return Err(refused(rcode::REFUSED, "zones are transferred by TCP, TLS and QUIC"));
     }
     let snapshot = core.snapshot.load_full();

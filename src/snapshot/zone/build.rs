@@ -167,10 +167,14 @@ impl<'a> Builder<'a> {
             }
             (Origin::File(..), None) => (whole.into(), None),
             (Origin::Own, Some(_)) => (whole.into(), None),
-            (Origin::Own, None) | (Origin::Update, _) => (String::new(), None),
+            (Origin::Own, None) => (String::new(), None),
+            (Origin::Update, _) => ("allow_update".into(), None),
         };
         let mut problem = Problem::error(KIND, self.id, field, message);
         problem.severity = severity;
+        if matches!(origin, Origin::Update) {
+            problem.help = Some("a dynamic update has made it; what updates have made is in `state_directory`".into());
+        }
         problem.place = place;
         self.problems.push(problem);
         let last = self.problems.len() - 1;

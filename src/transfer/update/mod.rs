@@ -23,7 +23,7 @@ pub enum Updates {
     /// The control plane's thread: to a journal of the node, or to what was pushed.
     Keeper(Sender<Message>),
     /// etcd, by a transaction; what comes of it is served like any other change there.
-    Etcd(EtcdEditor),
+    Etcd(Box<EtcdEditor>),
 }
 
 /// Makes an update. Returns the RCODE, and how it is counted.
