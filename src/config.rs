@@ -1,8 +1,10 @@
 //! The node's own configuration, `zonal.yaml`: what differs from node to node.
 
 mod internet_resolver;
+mod tsig;
 
 pub use internet_resolver::{Dnssec, ForwardTo, InternetResolver, Recursion};
+pub use tsig::{TsigAlgorithm, TsigKey};
 
 use crate::manifest::{
     Place, Problem, Protocol, Severity,
@@ -12,6 +14,7 @@ use crate::manifest::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::{
+    collections::BTreeMap,
     io::{self, Read},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -42,6 +45,8 @@ pub struct Config {
     pub cookie_secret_file: Option<PathBuf>,
     /// Authorities, PEM, that certificates of servers asked by DoT, DoH and DoQ are checked with, beside the system's.
     pub certificate_authority: Option<PathBuf>,
+    /// The keys that authenticate transfers and updates, by name (RFC 8945).
+    pub tsig_keys: BTreeMap<String, TsigKey>,
     /// Limits that protect the node and others.
     pub limits: Limits,
     /// What is kept of others' answers.
@@ -287,6 +292,8 @@ pub struct Limits {
     pub tcp_connections_per_client: u32,
     /// After how many seconds without a query a connection is closed; 10 without it.
     pub tcp_idle_timeout_seconds: u32,
+    /// How many octets the transfer of one zone may have; 268435456 (256 MiB) without it.
+    pub transfer_octets: u64,
 }
 
 impl Default for Limits {
@@ -296,6 +303,7 @@ impl Default for Limits {
             tcp_connections: 10_000,
             tcp_connections_per_client: 100,
             tcp_idle_timeout_seconds: 10,
+            transfer_octets: 256 << 20,
         }
     }
 }
@@ -316,6 +324,8 @@ pub struct Cache {
     pub max_stale_seconds: u32,
 }
 
+/// The least that a transfer may have, in octets: a message.
+const MIN_TRANSFER: u64 = 1 << 16;
 /// The least that the cache may take, in octets.
 const MIN_CACHE_SIZE: u64 = 1 << 20;
 /// The longest time that the cache keeps anything: a week, in seconds (RFC 8767, 4).
@@ -491,8 +501,14 @@ impl Config {
                 error(&format!("limits.{field}"), "it must be at least 1".into(), None);
             }
         }
+        if self.limits.transfer_octets < MIN_TRANSFER {
+            error("limits.transfer_octets", format!("it must be at least {MIN_TRANSFER}"), None);
+        }
         for (field, message) in self.cache.check() {
             error(&format!("cache.{field}"), message, None);
+        }
+        for (field, message) in tsig::check(&self.tsig_keys) {
+            error(&field, message, None);
         }
         if self.nsid.as_ref().is_some_and(|nsid| nsid.len() > 255) {
             error("nsid", "it is longer than 255 octets".into(), None);
@@ -533,6 +549,7 @@ impl Config {
             .chain(&mut self.admin.tokens_file)
             .chain(&mut self.cookie_secret_file)
             .chain(&mut self.certificate_authority)
+            .chain(self.tsig_keys.values_mut().filter_map(|key| key.secret_file.as_mut()))
         {
             *path = directory.join(&*path);
         }
@@ -651,6 +668,10 @@ mod tests {
                 "etc/zonal.yaml:1:27: error: limits.tcp_connections: it must be at least 1",
             ),
             (
+                "limits: {transfer_octets: 1}",
+                "etc/zonal.yaml:1:27: error: limits.transfer_octets: it must be at least 65536",
+            ),
+            (
                 "cache: {size_octets: 4096}",
                 "etc/zonal.yaml:1:22: error: cache.size_octets: it must be at least 1048576",
             ),
@@ -661,6 +682,23 @@ mod tests {
             (
                 "cache: {max_stale_seconds: 604801}",
                 "etc/zonal.yaml:1:28: error: cache.max_stale_seconds: it must be at most 604800, a week",
+            ),
+            (
+                "tsig_keys: {transfer: {algorithm: hmac-md5, secret: a}}",
+                "etc/zonal.yaml:1:35: error: tsig_keys.transfer.algorithm: `hmac-md5` is not known here (known are `hmac-sha256`, \
+                 `hmac-sha384`, `hmac-sha512`)",
+            ),
+            (
+                "tsig_keys: {transfer: {}}",
+                "etc/zonal.yaml:1:13: error: tsig_keys.transfer: it needs one of `secret_file` and `secret`",
+            ),
+            (
+                "tsig_keys: {a: {secret: YQ==}, A.: {secret: YQ==}}",
+                "etc/zonal.yaml:1:13: error: tsig_keys.a: it is the same name as `A.`",
+            ),
+            (
+                "tsig_keys: {..: {secret: YQ==}}",
+                "etc/zonal.yaml:1:13: error: tsig_keys...: the name of a key is a domain name: a domain name has an empty label",
             ),
             (
                 "log: {format: xml}",

@@ -12,7 +12,9 @@ use crate::{
     control_plane::{
         self, Message,
         directory::Watch,
+        edits::{Edits, Journals, KeptSerials},
         etcd,
+        etcd_edit::EtcdEditor,
         internet::Internet,
         keeper::{self, Keeper, Loading},
         kept::Kept,
@@ -21,7 +23,8 @@ use crate::{
     },
     forward::{self, cache::Lifetimes, recursion::Recursion, upstream::Upstreams},
     listen::{Core, Limits},
-    manifest::{Manifest, Problem, load::Loader},
+    manifest::{Manifest, Problem, load::Loader, overlay::Overlays},
+    transfer::{self, copies::Copies, inward, primary::Bounds, tsig::Keys, update::Updates},
 };
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
@@ -74,12 +77,21 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     let started = SystemTime::now();
     let mut internet = Internet::new(config, listeners::own_addresses(config));
     let node = Arc::new(node::node(config, internet.read())?);
-    let snapshot = Arc::new(ArcSwap::from_pointee(keeper::nothing(&node)));
+    let state = config.state_directory.as_deref();
+    let (store, found) = state.map(Store::open).transpose()?.unzip();
+    let Found { kept, damage } = found.unwrap_or_default();
+    damage.iter().for_each(|damage| tracing::error!("{damage}"));
+    let has_store = store.is_some();
+    let (serials, kept_serials) = state.map(KeptSerials::open).transpose()?.unzip();
+    let mut nothing = keeper::nothing(&node);
+    nothing.serials = kept_serials.unwrap_or_default();
+    let snapshot = Arc::new(ArcSwap::from_pointee(nothing));
     let limit = descriptors::raise_limit();
     let core = Arc::new(Core::new(
         snapshot,
         &limits(config, limit),
         Upstreams::trusting(config.certificate_authority.clone()),
+        Keys::read(&config.tsig_keys)?,
         runtime.handle(),
     ));
     let status = Arc::new(Status::default());
@@ -88,12 +100,20 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         // Set for the first and only time.
         let _ = core.forwarding.recursion.set(Recursion::new(recursion)?);
     }
-    let (store, found) = config.state_directory.as_deref().map(Store::open).transpose()?.unzip();
-    let Found { kept, damage } = found.unwrap_or_default();
-    damage.iter().for_each(|damage| tracing::error!("{damage}"));
-    let has_store = store.is_some();
     let on_error = config.control_plane.on_error();
     let mut keeper = Keeper::new(core.clone(), node, status.clone(), on_error, store);
+    let copies = Copies::new(config.state_directory.as_deref());
+    let found = copies.read();
+    keeper.hold(found.iter().map(|(id, copy)| (id.clone(), copy.held(started))).collect());
+    let (edits, overlays) = match (source, state) {
+        (Source::Directory(_), Some(state)) => {
+            let (journals, overlays) = Journals::open(state)?;
+            (Edits::Journals(journals), overlays)
+        }
+        (Source::Push, _) => (Edits::Pushed, Overlays::default()),
+        (Source::Directory(_), None) | (Source::Etcd(_), _) => (Edits::Nowhere, Overlays::default()),
+    };
+    keeper.take_edits(edits, overlays, serials);
     let mut watch = Watch::new(directory);
     watch.add(internet.files());
     let loader = directory.map(Loader::new);
@@ -111,6 +131,15 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("etcd".into()).spawn(move || runtime.block_on(follow))?;
     }
+    let times = found.into_iter().map(|(id, copy)| (id, copy.refreshed)).collect();
+    runtime.spawn(inward::follow(core.clone(), watch.sender(), keeper.generations(), copies, times));
+    let updates = match source {
+        Source::Etcd(etcd) => Updates::Etcd(EtcdEditor::new(etcd.clone(), status.clone()).into()),
+        Source::Directory(_) | Source::Push => Updates::Keeper(watch.sender()),
+    };
+    // Set for the first and only time.
+    let _ = core.transfers.updates.set(updates);
+    runtime.spawn(transfer::follow(core.clone(), status.clone(), keeper.generations()));
     let (messages, generations) = (watch.sender(), keeper.generations());
     let admin = Arc::new(Admin {
         core: core.clone(),
@@ -191,6 +220,7 @@ fn limits(config: &Config, open_files: Option<u64>) -> Limits {
             },
             ..forward::Limits::default()
         },
+        transfers: Bounds { octets: limits.transfer_octets as usize, ..Bounds::default() },
     }
 }
 

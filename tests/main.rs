@@ -19,4 +19,6 @@ mod scenarios;
 mod state;
 mod tidy;
 mod topologies;
+mod transfer_in;
+mod transfer_out;
 mod transports;

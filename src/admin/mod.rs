@@ -218,7 +218,9 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
         "age_seconds": admin.core.metrics.age().as_secs(),
         "last_error": state.last_error,
         "warnings": state.warnings,
+        "missing_tsig_keys": state.missing_tsig_keys,
         "resources": state.resources,
+        "zones_transferred": admin.core.inward.report(&snapshot),
         "listeners": state.listeners,
     }))
 }

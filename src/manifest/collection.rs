@@ -240,6 +240,16 @@ impl Collection {
         }
     }
 
+    /// A zone alone, with all master files.
+    pub fn only_zone(&self, id: &str) -> Collection {
+        let mut manifest = Manifest::default();
+        let zones = &mut manifest.private_hosted_zones;
+        if let Some(zone) = self.manifest.private_hosted_zones.get(id) {
+            zones.insert(id.into(), zone.clone());
+        }
+        Collection { manifest, unreadable: OrdMap::new(), master_files: self.master_files.clone() }
+    }
+
     /// The resources that can be read.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
@@ -303,7 +313,7 @@ impl Collection {
             zone_data.insert(key.id, data);
         }
         let manifest = Arc::new(manifest);
-        let loaded = Loaded { manifest: manifest.clone(), zone_data, digest: digest.octets() };
+        let loaded = Loaded { manifest: manifest.clone(), zone_data, digest: digest.octets(), ..Loaded::default() };
         Candidate { served: Served { manifest, zones, digest }, loaded, problems }
     }
 
@@ -366,6 +376,11 @@ impl Served {
     /// What is served of a manifest whose zones somebody else reads.
     pub fn of(manifest: Arc<Manifest>) -> Served {
         Served { manifest, ..Served::default() }
+    }
+
+    /// The digest of all that is served.
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest.octets()
     }
 
     /// What is served of a resource, to be served [instead](Instead) of another version of it.

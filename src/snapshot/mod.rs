@@ -15,7 +15,7 @@ pub mod zone;
 
 use crate::{
     manifest::{
-        Id, Loaded, Manifest, MasterFile, PrivateHostedZone, Problem, VpcEndpointService, ZoneData,
+        Id, Loaded, Manifest, Problem, Transferred, VpcEndpointService, ZoneData, catalog::LeftOut,
         connectivity::Connectivity, same_resources,
     },
     wire::{Name, query::LookupName},
@@ -29,7 +29,7 @@ use std::{
     sync::{Arc, LazyLock},
 };
 use views::Views;
-use zone::Zone;
+use zone::{Serial, Zone};
 
 /// What the node itself contributes to every answer.
 #[derive(Clone, Debug, Default)]
@@ -40,6 +40,8 @@ pub struct Node {
     pub cookie_secrets: Vec<[u8; 16]>,
     /// What clients by TCP are told about how long an idle connection stays open (RFC 7828), in units of 100 ms.
     pub tcp_keepalive: u16,
+    /// When it was started, in seconds since 1970: the first serial of zones that others copy and whose source has none.
+    pub started: u32,
     /// Where names go that are not ours; none: they are REFUSED.
     pub internet: Option<Arc<Route>>,
 }
@@ -56,6 +58,10 @@ pub struct Snapshot {
     pub node: Arc<Node>,
     /// What it was compiled from, master files aside.
     pub manifest: Arc<Manifest>,
+    /// What is kept of zones that are transferred.
+    pub transferred: Transferred,
+    /// The zones that catalogs list and that are left out.
+    pub left_out: Vec<LeftOut>,
     /// The Availability Zones, by number.
     pub azs: Azs,
     /// Who asks.
@@ -65,6 +71,8 @@ pub struct Snapshot {
     /// How each network sees the world.
     pub views: Arc<Views>,
     zones: BTreeMap<Id, Arc<Zone>>,
+    /// The serials of zones that others copy, of those too that are gone.
+    pub serials: Serials,
 }
 
 impl Snapshot {
@@ -105,12 +113,20 @@ impl Snapshot {
             is_stale,
             node: self.node.clone(),
             manifest: self.manifest.clone(),
+            transferred: self.transferred.clone(),
+            left_out: self.left_out.clone(),
             azs: self.azs.clone(),
             networks: self.networks.clone(),
             endpoints: self.endpoints.clone(),
             views: self.views.clone(),
             zones: self.zones.clone(),
+            serials: self.serials.clone(),
         }
+    }
+
+    /// A private hosted zone.
+    pub fn zone(&self, id: &str) -> Option<&Arc<Zone>> {
+        self.zones.get(id)
     }
 
     /// The private hosted zones, by identifier.
@@ -151,8 +167,11 @@ pub fn compile_checked(
 pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -> Compiled {
     LazyLock::force(&autodefined::LOCALLY_SERVED); // now, not with the first query
     let manifest = &loaded.manifest;
-    let mut problems = Vec::new();
-    let zones = compile_zones(loaded, previous, &mut problems);
+    let left_out = |left_out: &LeftOut| {
+        Problem::warning("private_hosted_zones", &left_out.catalog, "catalog", left_out.reason.clone())
+    };
+    let mut problems: Vec<Problem> = loaded.left_out.iter().map(left_out).collect();
+    let (zones, serials) = compile_zones(loaded, node, previous, &mut problems);
     let mut azs = previous.map(|previous| previous.azs.clone()).unwrap_or_default();
     let same_networks = previous.filter(|previous| previous.connectivity_of(manifest).is_some());
     let networks = match same_networks {
@@ -186,47 +205,86 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         is_stale: false,
         node: node.clone(),
         manifest: manifest.clone(),
+        transferred: loaded.transferred.clone(),
+        left_out: loaded.left_out.clone(),
         azs,
         networks,
         endpoints,
         views,
         zones,
+        serials,
     };
     Ok((snapshot, problems))
 }
 
-/// A zone that has to be built: its identifier, its resource, and the records of its master file.
-type Job<'a> = (&'a Id, &'a Arc<PrivateHostedZone>, Option<&'a MasterFile>);
+/// The serials that zones have had, by their identifiers: of those that others copy.
+pub type Serials = Arc<BTreeMap<Id, Serial>>;
 
-fn compile_zones(loaded: &Loaded, previous: Option<&Snapshot>, problems: &mut Vec<Problem>) -> BTreeMap<Id, Arc<Zone>> {
+/// Compiles the zones. Those that have not changed are shared with `previous`.
+fn compile_zones(
+    loaded: &Loaded,
+    node: &Node,
+    previous: Option<&Snapshot>,
+    problems: &mut Vec<Problem>,
+) -> (BTreeMap<Id, Arc<Zone>>, Serials) {
     let mut zones = BTreeMap::new();
-    let mut jobs: Vec<Job> = Vec::new();
+    let mut serials = previous.map_or_else(Serials::default, |previous| previous.serials.clone());
+    let mut jobs: Vec<zone::Job> = Vec::new();
     for (id, source) in &loaded.manifest.private_hosted_zones {
         let old = previous.and_then(|previous| previous.zones.get(id));
-        match (loaded.zone_data.get(id), old) {
-            (Some(ZoneData::Unchanged), Some(old)) => drop(zones.insert(id.clone(), old.clone())),
-            (None, Some(old)) if old.source == *source => drop(zones.insert(id.clone(), old.clone())),
-            (Some(ZoneData::Read(data)), _) => jobs.push((id, source, Some(data))),
-            _ => jobs.push((id, source, None)),
+        let serial = (serials.get(id).copied(), node.started.max(1));
+        let whole = zone::Job { id, source, data: None, base: None, overlay: None, missing: None, serial };
+        if source.is_transferred() {
+            let held = loaded.transferred.get(id);
+            let is_same = match (held, previous.and_then(|previous| previous.transferred.get(id))) {
+                (Some(held), Some(old)) => held.is_same(old),
+                (held, old) => held.is_none() && old.is_none(),
+            };
+            match (held, old) {
+                (_, Some(old)) if is_same && old.source == *source => drop(zones.insert(id.clone(), old.clone())),
+                (None, _) => jobs.push(zone::Job { missing: Some("the zone was not transferred yet"), ..whole }),
+                (Some(held), _) if held.is_expired => {
+                    jobs.push(zone::Job { missing: Some("the zone has expired: no primary answers for it"), ..whole });
+                }
+                (Some(held), _) => jobs.push(zone::Job { data: Some(&held.content.data), ..whole }),
+            }
+            continue;
+        }
+        let overlay = loaded.overlays.get(id).filter(|overlay| !overlay.is_empty());
+        let (data, base) = match (loaded.zone_data.get(id), old) {
+            (Some(ZoneData::Unchanged), Some(old)) => (None, Some(old)),
+            (None, Some(old)) if old.source == *source => (None, Some(old)),
+            (Some(ZoneData::Read(data)), _) => (Some(data), None),
+            _ => (None, None),
+        };
+        match base {
+            Some(old) if overlay.map(Arc::as_ptr) == old.overlay.as_ref().map(Arc::as_ptr) => {
+                zones.insert(id.clone(), old.clone());
+            }
+            _ => jobs.push(zone::Job { data, base: base.map(|old| &**old), overlay, ..whole }),
         }
     }
     for (id, zone, found) in build_zones(&jobs) {
         problems.extend(found);
-        zones.extend(zone.map(|zone| (id.clone(), Arc::new(zone))));
+        let Some((zone, serial)) = zone else { continue };
+        zones.insert(id.clone(), Arc::new(zone));
+        if let Some(serial) = serial {
+            Arc::make_mut(&mut serials).insert(id.clone(), serial);
+        }
     }
-    zones
+    (zones, serials)
 }
 
-type Built<'a> = (&'a Id, Option<Zone>, Vec<Problem>);
+type Built<'a> = (&'a Id, Option<(Zone, Option<Serial>)>, Vec<Problem>);
 
 /// Builds zones, in several threads where there are many.
-fn build_zones<'a>(jobs: &[Job<'a>]) -> Vec<Built<'a>> {
-    let build = |jobs: &[Job<'a>]| -> Vec<Built<'a>> {
+fn build_zones<'a>(jobs: &[zone::Job<'a>]) -> Vec<Built<'a>> {
+    let build = |jobs: &[zone::Job<'a>]| -> Vec<Built<'a>> {
         jobs.iter()
-            .map(|(id, source, data)| {
+            .map(|job| {
                 let mut problems = Vec::new();
-                let zone = zone::build(id, source, *data, &mut problems);
-                (*id, zone, problems)
+                let zone = zone::build(*job, &mut problems);
+                (job.id, zone, problems)
             })
             .collect()
     };

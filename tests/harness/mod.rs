@@ -196,13 +196,21 @@ impl Server {
 
     /// The same, with more lines of configuration.
     pub fn start_with(directory: &Path, more: &str) -> Server {
-        let server = Server::start_from(&format!("{{directory: {}}}", directory.display()), more);
-        server.ready()
+        Server::start_at(free_port(), directory, more)
+    }
+
+    /// The same, on a port that is known before.
+    pub fn start_at(port: u16, directory: &Path, more: &str) -> Server {
+        Server::start_on(port, &format!("{{directory: {}}}", directory.display()), more).ready()
     }
 
     /// Serves what comes from a source. It may not be ready yet.
     pub fn start_from(source: &str, more: &str) -> Server {
-        let (port, admin) = (free_port(), SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())));
+        Server::start_on(free_port(), source, more)
+    }
+
+    fn start_on(port: u16, source: &str, more: &str) -> Server {
+        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let scratch = Scratch::new();
         let config = format!(
             "listen: [{{address: \"0.0.0.0:{port}\"}}]\ncontrol_plane: {source}\nadmin: {{address: \"{admin}\"}}\n\

@@ -259,7 +259,9 @@ impl Loader {
                 && (!read_zones || self.zones.values().flat_map(|zone| &zone.inputs).all(|(path, stamp)| is_current(path, stamp)));
         let load = match problems.iter().any(Problem::is_error) {
             true => Err(problems),
-            false => Ok((Loaded { manifest, zone_data, digest: digest.finalize().into() }, problems)),
+            false => {
+                Ok((Loaded { manifest, zone_data, digest: digest.finalize().into(), ..Loaded::default() }, problems))
+            }
         };
         Some((load, settled))
     }
