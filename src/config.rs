@@ -228,11 +228,55 @@ pub struct Admin {
     /// Its address and port; 127.0.0.1:9153 without it.
     #[schemars(with = "String")]
     pub address: SocketAddr,
+    /// A file with the tokens that may be used, each with its role, as its SHA-256. It is read again when it changes.
+    pub tokens_file: Option<PathBuf>,
+    /// Certificate and key, for HTTPS. Clients with a certificate of `certificate_authority` have a role by it.
+    pub tls: Option<Tls>,
+    /// The names of the clients that have certificates.
+    pub client_certificates: ClientCertificates,
+    /// The largest body of a change, in octets; 268435456 (256 MiB) without it.
+    pub max_body_octets: u64,
+}
+
+/// DNS names of client certificates, by what their owners may do.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClientCertificates {
+    /// They may look.
+    pub read: Vec<String>,
+    /// They may change what is served, too.
+    pub write: Vec<String>,
 }
 
 impl Default for Admin {
     fn default() -> Admin {
-        Admin { address: SocketAddr::from(([127, 0, 0, 1], 9153)) }
+        Admin {
+            address: SocketAddr::from(([127, 0, 0, 1], 9153)),
+            tokens_file: None,
+            tls: None,
+            client_certificates: ClientCertificates::default(),
+            max_body_octets: 256 << 20,
+        }
+    }
+}
+
+impl Admin {
+    /// Fields that are wrong, and why.
+    fn check(&self, takes_changes: bool) -> Vec<(&'static str, &'static str, Option<&'static str>)> {
+        let mut wrong = Vec::new();
+        let certificates = self.tls.as_ref().and_then(|tls| tls.certificate_authority.as_ref());
+        if takes_changes && !self.address.ip().is_loopback() && self.tokens_file.is_none() && certificates.is_none() {
+            let message = "changes are taken by `push`, and this is no loopback address";
+            wrong.push(("address", message, Some("with `tokens_file`, or client certificates in `tls`")));
+        }
+        if self.tls.as_ref().is_some_and(|tls| tls.certificate.is_none() || tls.private_key.is_none()) {
+            wrong.push(("tls", "it needs `certificate` and `private_key`", None));
+        }
+        let names = &self.client_certificates;
+        if certificates.is_none() && !(names.read.is_empty() && names.write.is_empty()) {
+            wrong.push(("client_certificates", "they need `tls` with a `certificate_authority`", None));
+        }
+        wrong
     }
 }
 
@@ -248,6 +292,8 @@ pub struct Limits {
     pub tcp_connections_per_client: u32,
     /// After how many seconds without a query a connection is closed; 10 without it.
     pub tcp_idle_timeout_seconds: u32,
+    /// How many octets the transfer of one zone may have; 268435456 (256 MiB) without it.
+    pub transfer_octets: u64,
 }
 
 impl Default for Limits {
@@ -257,6 +303,7 @@ impl Default for Limits {
             tcp_connections: 10_000,
             tcp_connections_per_client: 100,
             tcp_idle_timeout_seconds: 10,
+            transfer_octets: 256 << 20,
         }
     }
 }
@@ -277,6 +324,8 @@ pub struct Cache {
     pub max_stale_seconds: u32,
 }
 
+/// The least that a transfer may have, in octets: a message.
+const MIN_TRANSFER: u64 = 1 << 16;
 /// The least that the cache may take, in octets.
 const MIN_CACHE_SIZE: u64 = 1 << 20;
 /// The longest time that the cache keeps anything: a week, in seconds (RFC 8767, 4).
@@ -440,6 +489,9 @@ impl Config {
                 error(&format!("control_plane.etcd.{field}"), message, None);
             }
         }
+        for (field, message, help) in self.admin.check(self.control_plane.push.is_some()) {
+            error(&format!("admin.{field}"), message.into(), help);
+        }
         for (field, number) in [
             ("tcp_connections", self.limits.tcp_connections),
             ("tcp_connections_per_client", self.limits.tcp_connections_per_client),
@@ -448,6 +500,9 @@ impl Config {
             if number == 0 {
                 error(&format!("limits.{field}"), "it must be at least 1".into(), None);
             }
+        }
+        if self.limits.transfer_octets < MIN_TRANSFER {
+            error("limits.transfer_octets", format!("it must be at least {MIN_TRANSFER}"), None);
         }
         for (field, message) in self.cache.check() {
             error(&format!("cache.{field}"), message, None);
@@ -483,7 +538,7 @@ impl Config {
         let (password, etcd_tls): (Vec<_>, Vec<_>) =
             etcd.map(|etcd| (etcd.password_file.as_mut(), etcd.tls.as_mut())).unzip();
         let tls = self.listen.iter_mut().flatten().filter_map(|listen| listen.tls.as_mut());
-        let tls = tls.chain(etcd_tls.into_iter().flatten()).flat_map(|tls| {
+        let tls = tls.chain(etcd_tls.into_iter().flatten()).chain(&mut self.admin.tls).flat_map(|tls| {
             tls.certificate.iter_mut().chain(&mut tls.private_key).chain(&mut tls.certificate_authority)
         });
         for path in control_plane
@@ -491,6 +546,7 @@ impl Config {
             .chain(tls)
             .chain(password.into_iter().flatten())
             .chain(&mut self.state_directory)
+            .chain(&mut self.admin.tokens_file)
             .chain(&mut self.cookie_secret_file)
             .chain(&mut self.certificate_authority)
             .chain(self.tsig_keys.values_mut().filter_map(|key| key.secret_file.as_mut()))
@@ -610,6 +666,10 @@ mod tests {
             (
                 "limits: {tcp_connections: 0}",
                 "etc/zonal.yaml:1:27: error: limits.tcp_connections: it must be at least 1",
+            ),
+            (
+                "limits: {transfer_octets: 1}",
+                "etc/zonal.yaml:1:27: error: limits.transfer_octets: it must be at least 65536",
             ),
             (
                 "cache: {size_octets: 4096}",

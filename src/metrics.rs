@@ -27,6 +27,7 @@
 //! | `zonal_upstream_probes_total` | counter | | Queries to look whether a server is there |
 //! | `zonal_upstream_failures_total` | counter | | Questions that no server answered |
 //! | `zonal_transfers_total` | counter | `direction`, `result` | Zone transfers: `in` or `out`; `axfr`, `ixfr`, `current`, `refused`, `failed` |
+//! | `zonal_transferred_zones` | gauge | `state` | Zones that are transferred from primaries: `pending`, `current`, `retrying`, `expired` |
 //! | `zonal_notifies_total` | counter | `direction`, `result` | Notifications of changed zones: `in` or `out`; `accepted`, `refused`, `failed` |
 //! | `zonal_updates_total` | counter | `result` | Dynamic updates: `changed`, `unchanged`, `prerequisite`, `refused`, `failed` |
 //! | `zonal_generation` | gauge | | Generation of what is served |
@@ -193,6 +194,8 @@ pub struct Metrics {
     pub certificate_failed: IntGaugeVec,
     /// Zone transfers, by direction and what came of them.
     pub transfers: IntCounterVec,
+    /// Zones that are transferred from primaries, by how it is with them.
+    pub transferred_zones: IntGaugeVec,
     /// Notifications, by direction and what came of them.
     pub notifies: IntCounterVec,
     /// Dynamic updates, by what came of them.
@@ -232,6 +235,7 @@ impl Metrics {
             certificate_expiry: gauges("zonal_certificate_expiry_timestamp_seconds", "When it expires", "certificate"),
             certificate_failed: gauges("zonal_certificate_reload_failed", "1 when its file is bad", "certificate"),
             transfers: counters("zonal_transfers_total", "Zone transfers", &["direction", "result"]),
+            transferred_zones: gauges("zonal_transferred_zones", "Zones that are transferred from primaries", "state"),
             notifies: counters("zonal_notifies_total", "Notifications of changed zones", &["direction", "result"]),
             updates: counters("zonal_updates_total", "Dynamic updates", &["result"]),
             reloads: counters("zonal_reloads_total", "Loads by what came of them", &["result"]),
@@ -270,6 +274,7 @@ impl Metrics {
         metrics.register(metrics.certificate_expiry.clone());
         metrics.register(metrics.certificate_failed.clone());
         metrics.register(metrics.transfers.clone());
+        metrics.register(metrics.transferred_zones.clone());
         metrics.register(metrics.notifies.clone());
         metrics.register(metrics.updates.clone());
         metrics.register(metrics.reloads.clone());

@@ -42,7 +42,7 @@ pub fn ask(address: SocketAddr, method: Method, path: &str, body: Option<&Value>
         })
     };
     let (status, told) = asked().map_err(Failure::Nobody)?;
-    match (status.is_success(), told["error"].as_str()) {
+    match (status.is_success(), told["detail"].as_str()) {
         (true, _) => Ok(told),
         (false, error) => {
             let error = printable(error.unwrap_or("-"));

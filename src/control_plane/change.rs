@@ -5,6 +5,7 @@ use crate::{
         Difference, Id, Problem,
         collection::{Collection, Edit},
         overlay::EditedSet,
+        transferred::Held,
     },
     snapshot::zone::Zone,
     transfer::update::rules::Rejected,
@@ -88,6 +89,16 @@ pub struct Accepted {
     pub differences: Vec<Difference>,
     /// Warnings, and why resources are set aside.
     pub problems: Vec<Problem>,
+}
+
+/// What has become of a zone that is transferred.
+pub struct ZoneTransfer {
+    /// Its identifier.
+    pub zone: Id,
+    /// Its records.
+    pub held: Held,
+    /// Who wants to know whether they are served: the errors in them otherwise.
+    pub reply: oneshot::Sender<Result<(), Vec<Problem>>>,
 }
 
 /// What a dynamic update changes in a zone.

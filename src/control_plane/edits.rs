@@ -249,6 +249,7 @@ impl Keeper {
             overlays: overlays.clone(),
             ..Loaded::default()
         };
+        let loaded = self.complete(loaded, &previous);
         let (mut snapshot, _) =
             snapshot::compile(&loaded, &self.node, Some(&previous)).map_err(|problems| refused(&problems))?;
         journals.add(id, sets, &overlay).map_err(|error| Rejected::Failed(format!("{error:#}")))?;

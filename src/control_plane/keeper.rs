@@ -4,7 +4,7 @@
 //! it is checked, compiled, kept on disk and published as one generation, or what was served goes on being served.
 
 use super::{
-    change::{Accepted, Change, Position, Ready, Refusal},
+    change::{Accepted, Change, Position, Ready, Refusal, ZoneTransfer},
     edits::{Edits, KeptSerials},
     kept::Kept,
     status::{self, LastError, SetAside, Status},
@@ -14,7 +14,7 @@ use crate::{
     config::OnError,
     listen::{Core, now},
     manifest::{
-        Loaded, Manifest, Problem,
+        Loaded, Manifest, Problem, Transferred, catalog,
         check::Checked,
         collection::{Aside, Collection, Instead, Key, Served},
         connectivity::Connectivity,
@@ -67,6 +67,8 @@ pub struct Keeper {
     serials: Option<KeptSerials>,
     /// The checks of what is served.
     checked: Checked,
+    /// What is kept of zones that are transferred.
+    transferred: Transferred,
 }
 
 /// What is to be served, of what was delivered.
@@ -102,7 +104,7 @@ impl Keeper {
         store: Option<Store>,
     ) -> Keeper {
         let generation = watch::channel(core.snapshot.load().generation).0;
-        let (delivered, kept, served, loaded_digest, checked) = Default::default();
+        let (delivered, kept, served, loaded_digest, checked, transferred) = Default::default();
         let (overlays, edits, serials) = Default::default();
         Keeper {
             core,
@@ -119,7 +121,13 @@ impl Keeper {
             edits,
             serials,
             checked,
+            transferred,
         }
+    }
+
+    /// Goes on with what an earlier run has kept of zones that are transferred.
+    pub fn hold(&mut self, transferred: Transferred) {
+        self.transferred = transferred;
     }
 
     /// Keeps what updates change, and goes on with what they have changed in an earlier run.
@@ -169,24 +177,25 @@ impl Keeper {
         let started = Instant::now();
         let (mut loaded, mut problems) = match loader.load() {
             Ok(loaded) => loaded,
-            Err(problems) => return self.failed(problems),
+            Err(problems) => return self.refuse(problems),
         };
         let loaded_digest = loaded.digest;
         loaded.overlays = self.overlays.clone();
         loaded.digest = digest_with(loaded_digest, &self.overlays);
         let previous = self.core.snapshot.load_full();
-        if previous.generation > 0 && previous.digest == loaded.digest {
+        if previous.generation > 0 && self.loaded_digest == loaded_digest {
             loader.accept();
             self.count("unchanged", &problems);
             tracing::info!(generation = previous.generation, "loaded: nothing has changed");
             return Loading::Unchanged;
         }
-        let (mut snapshot, checked, more) = match self.check_and_compile(&loaded, &previous) {
+        let manifest = loaded.manifest.clone();
+        let (mut snapshot, checked, more) = match self.check_and_compile(loaded, &previous) {
             Ok(compiled) => compiled,
             Err(mut more) => {
                 loader.locate(&mut more);
                 problems.append(&mut more);
-                return self.failed(problems);
+                return self.refuse(problems);
             }
         };
         let first = problems.len();
@@ -194,15 +203,15 @@ impl Keeper {
         loader.locate(&mut problems[first..]);
         // An earlier run may have come further.
         let generation = snapshot.generation.max(self.kept.generation + 1);
-        let collection = Collection::of(&loaded.manifest, loader.master_files());
+        let collection = Collection::of(&manifest, loader.master_files());
         self.kept = Kept { collection, generation, ..Kept::default() };
-        (self.served, self.loaded_digest) = (Served::of(loaded.manifest), loaded_digest);
-        self.checked = checked;
+        (self.served, self.loaded_digest, self.checked) = (Served::of(manifest), loaded_digest, checked);
         snapshot.generation = generation;
+        let digest = hex(&snapshot.digest);
         self.publish(snapshot, &problems);
         let _ = self.keep(false);
         loader.accept();
-        tracing::info!(generation, digest = %hex(&loaded.digest), elapsed = ?started.elapsed(), "loaded");
+        tracing::info!(generation, digest, elapsed = ?started.elapsed(), "loaded");
         retire(previous);
         Loading::Changed
     }
@@ -237,7 +246,7 @@ impl Keeper {
                 self.delivered.0.apply(&ready.edits);
                 self.delivered.1 = ready.position;
             }
-            self.failed(problems.clone());
+            self.refuse(problems.clone());
         }
         answer(change, Err(refusal));
     }
@@ -263,7 +272,7 @@ impl Keeper {
             candidate.loaded.overlays = self.overlays.clone();
             candidate.loaded.digest = digest_with(candidate.loaded.digest, &self.overlays);
             let mut problems = candidate.problems;
-            match self.check_and_compile(&candidate.loaded, &previous) {
+            match self.check_and_compile(candidate.loaded, &previous) {
                 Ok((snapshot, checked, more)) if !problems.iter().any(Problem::is_error) => {
                     problems.extend(more);
                     let kept = Kept { collection, aside, position, generation: snapshot.generation };
@@ -402,7 +411,7 @@ impl Keeper {
     /// Checks a manifest and compiles it. With the snapshot come warnings; instead of it, all errors and warnings.
     fn check_and_compile(
         &self,
-        loaded: &Loaded,
+        loaded: Loaded,
         previous: &Snapshot,
     ) -> Result<(Snapshot, Checked, Vec<Problem>), Vec<Problem>> {
         let compiling = Instant::now();
@@ -411,10 +420,57 @@ impl Keeper {
             Some(connectivity) => self.checked.follow(&self.served.manifest, manifest, connectivity, now()),
             None => Checked::new(manifest, &Connectivity::new(manifest), now()),
         };
-        let compiled = snapshot::compile_checked(loaded, &self.node, Some(previous), checked.problems());
+        let loaded = self.complete(loaded, previous);
+        let compiled = snapshot::compile_checked(&loaded, &self.node, Some(previous), checked.problems());
         self.core.metrics.compile_seconds.set(compiling.elapsed().as_secs_f64());
         let (snapshot, problems) = compiled?;
         Ok((snapshot, checked, problems))
+    }
+
+    /// Completes what was loaded with what is transferred.
+    pub(super) fn complete(&self, loaded: Loaded, previous: &Snapshot) -> Loaded {
+        catalog::complete(loaded, &self.transferred, &previous.manifest)
+    }
+
+    /// Serves zones as they were transferred: all at once, or, if that fails, each by itself.
+    pub fn transferred(&mut self, transfers: Vec<ZoneTransfer>) {
+        let served = match &transfers[..] {
+            [] | [_] => false,
+            several => self.serve_transferred(several).is_ok(),
+        };
+        for transfer in transfers {
+            let result = if served { Ok(()) } else { self.serve_transferred(std::slice::from_ref(&transfer)) };
+            // Who has gone away has gone with the zone.
+            let _ = transfer.reply.send(result);
+        }
+    }
+
+    fn serve_transferred(&mut self, transfers: &[ZoneTransfer]) -> Result<(), Vec<Problem>> {
+        let started = Instant::now();
+        let previous = self.core.snapshot.load_full();
+        let mut transferred = self.transferred.clone();
+        transferred.extend(transfers.iter().map(|transfer| (transfer.zone.clone(), transfer.held.clone())));
+        let loaded = Loaded {
+            manifest: self.served.manifest.clone(),
+            digest: digest_with(self.loaded_digest, &self.overlays),
+            overlays: self.overlays.clone(),
+            ..Loaded::default()
+        };
+        let loaded = catalog::complete(loaded, &transferred, &previous.manifest);
+        let (mut snapshot, _) = snapshot::compile(&loaded, &self.node, Some(&previous))?;
+        if snapshot.digest == previous.digest {
+            self.transferred = loaded.transferred;
+            return Ok(());
+        }
+        snapshot.is_stale = previous.is_stale;
+        let generation = snapshot.generation;
+        let zones: Vec<String> =
+            transfers.iter().take(LOGGED).map(|transfer| transfer.held.told(&transfer.zone)).collect();
+        self.swap(snapshot);
+        let _ = self.keep(false);
+        tracing::info!(generation, elapsed = ?started.elapsed(), "transferred: {}", zones.join(", "));
+        retire(previous);
+        Ok(())
     }
 
     /// Publishes what is served already, with another internet resolver if this one is another.
@@ -445,6 +501,8 @@ impl Keeper {
         }
         let (generation, is_stale) = (snapshot.generation, snapshot.is_stale);
         self.kept.generation = generation;
+        // What is not in the manifest any more is let go of.
+        self.transferred = snapshot.transferred.clone();
         self.core.snapshot.store(Arc::new(snapshot));
         self.core.metrics.published();
         let mut state = self.status.state();
@@ -467,7 +525,8 @@ impl Keeper {
         }
     }
 
-    fn failed(&self, problems: Vec<Problem>) -> Loading {
+    /// Goes on with what is served, and tells why that is not what was delivered.
+    pub fn refuse(&self, problems: Vec<Problem>) -> Loading {
         let error = LastError::new(&problems);
         let generation = self.core.snapshot.load().generation;
         if generation > 0 {

@@ -13,7 +13,7 @@ pub mod status;
 pub mod store;
 
 use crate::manifest::load::Loader;
-use change::{Change, ZoneEdit};
+use change::{Change, ZoneEdit, ZoneTransfer};
 use directory::{Wake, Watch};
 use internet::Internet;
 use keeper::Keeper;
@@ -27,6 +27,8 @@ pub enum Message {
     Reload,
     /// A source wants something changed.
     Change(Change),
+    /// A zone was transferred, or has expired.
+    Transferred(ZoneTransfer),
     /// A dynamic update wants a zone changed.
     Edit(ZoneEdit),
     /// The end.
@@ -50,6 +52,7 @@ pub fn run(mut watch: Watch, mut loader: Option<Loader>, mut internet: Internet,
                 }
             }
             Wake::Changes(changes) => keeper.take(changes),
+            Wake::Transferred(transfers) => keeper.transferred(transfers),
             Wake::Edit(edit) => keeper.edit(edit),
             Wake::Stop => return,
         }

@@ -14,7 +14,7 @@ use crate::{
     forward::{self, Forwarding, upstream::Upstreams},
     metrics::Metrics,
     snapshot::Snapshot,
-    transfer::{Transfers, tsig::Keys},
+    transfer::{Transfers, inward::Inward, primary::Bounds, tsig::Keys},
 };
 use arc_swap::ArcSwap;
 use connections::Connections;
@@ -45,6 +45,8 @@ pub struct Core {
     pub forwarding: Arc<Forwarding>,
     /// The keys that transfers and updates are signed with.
     pub keys: Keys,
+    /// The zones that are transferred from their primaries.
+    pub inward: Inward,
     /// What transfers and updates of zones have in common.
     pub transfers: Transfers,
     /// Where tasks run.
@@ -63,6 +65,7 @@ impl Core {
             metrics,
             snapshot,
             keys,
+            inward: Inward::new(limits.transfers),
             transfers: Transfers::default(),
             runtime: runtime.clone(),
             error_limit: ErrorLimit::new(limits.error_answers_per_second, random_seed()),
@@ -85,6 +88,8 @@ pub struct Limits {
     pub tcp_idle_timeout: Duration,
     /// What queries that wait for others, and the cache, may take.
     pub forwarding: forward::Limits,
+    /// What the transfer of a zone may take.
+    pub transfers: Bounds,
 }
 
 /// Seconds since 1970.
@@ -167,6 +172,7 @@ pub(crate) mod tests {
             tcp_connections_per_client: 5,
             tcp_idle_timeout: Duration::from_millis(300),
             forwarding: forward::Limits::default(),
+            transfers: Bounds::default(),
         }
     }
 

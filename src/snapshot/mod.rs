@@ -15,7 +15,8 @@ pub mod zone;
 
 use crate::{
     manifest::{
-        Id, Loaded, Manifest, Problem, VpcEndpointService, ZoneData, connectivity::Connectivity, same_resources,
+        Id, Loaded, Manifest, Problem, Transferred, VpcEndpointService, ZoneData, catalog::LeftOut,
+        connectivity::Connectivity, same_resources,
     },
     wire::{Name, query::LookupName},
 };
@@ -57,6 +58,10 @@ pub struct Snapshot {
     pub node: Arc<Node>,
     /// What it was compiled from, master files aside.
     pub manifest: Arc<Manifest>,
+    /// What is kept of zones that are transferred.
+    pub transferred: Transferred,
+    /// The zones that catalogs list and that are left out.
+    pub left_out: Vec<LeftOut>,
     /// The Availability Zones, by number.
     pub azs: Azs,
     /// Who asks.
@@ -108,6 +113,8 @@ impl Snapshot {
             is_stale,
             node: self.node.clone(),
             manifest: self.manifest.clone(),
+            transferred: self.transferred.clone(),
+            left_out: self.left_out.clone(),
             azs: self.azs.clone(),
             networks: self.networks.clone(),
             endpoints: self.endpoints.clone(),
@@ -160,7 +167,10 @@ pub fn compile_checked(
 pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -> Compiled {
     LazyLock::force(&autodefined::LOCALLY_SERVED); // now, not with the first query
     let manifest = &loaded.manifest;
-    let mut problems = Vec::new();
+    let left_out = |left_out: &LeftOut| {
+        Problem::warning("private_hosted_zones", &left_out.catalog, "catalog", left_out.reason.clone())
+    };
+    let mut problems: Vec<Problem> = loaded.left_out.iter().map(left_out).collect();
     let (zones, serials) = compile_zones(loaded, node, previous, &mut problems);
     let mut azs = previous.map(|previous| previous.azs.clone()).unwrap_or_default();
     let same_networks = previous.filter(|previous| previous.connectivity_of(manifest).is_some());
@@ -195,6 +205,8 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         is_stale: false,
         node: node.clone(),
         manifest: manifest.clone(),
+        transferred: loaded.transferred.clone(),
+        left_out: loaded.left_out.clone(),
         azs,
         networks,
         endpoints,
@@ -220,6 +232,24 @@ fn compile_zones(
     let mut jobs: Vec<zone::Job> = Vec::new();
     for (id, source) in &loaded.manifest.private_hosted_zones {
         let old = previous.and_then(|previous| previous.zones.get(id));
+        let serial = (serials.get(id).copied(), node.started.max(1));
+        let whole = zone::Job { id, source, data: None, base: None, overlay: None, missing: None, serial };
+        if source.is_transferred() {
+            let held = loaded.transferred.get(id);
+            let is_same = match (held, previous.and_then(|previous| previous.transferred.get(id))) {
+                (Some(held), Some(old)) => held.is_same(old),
+                (held, old) => held.is_none() && old.is_none(),
+            };
+            match (held, old) {
+                (_, Some(old)) if is_same && old.source == *source => drop(zones.insert(id.clone(), old.clone())),
+                (None, _) => jobs.push(zone::Job { missing: Some("the zone was not transferred yet"), ..whole }),
+                (Some(held), _) if held.is_expired => {
+                    jobs.push(zone::Job { missing: Some("the zone has expired: no primary answers for it"), ..whole });
+                }
+                (Some(held), _) => jobs.push(zone::Job { data: Some(&held.content.data), ..whole }),
+            }
+            continue;
+        }
         let overlay = loaded.overlays.get(id).filter(|overlay| !overlay.is_empty());
         let (data, base) = match (loaded.zone_data.get(id), old) {
             (Some(ZoneData::Unchanged), Some(old)) => (None, Some(old)),
@@ -231,10 +261,7 @@ fn compile_zones(
             Some(old) if overlay.map(Arc::as_ptr) == old.overlay.as_ref().map(Arc::as_ptr) => {
                 zones.insert(id.clone(), old.clone());
             }
-            _ => {
-                let serial = (serials.get(id).copied(), node.started.max(1));
-                jobs.push(zone::Job { id, source, data, base: base.map(|old| &**old), overlay, serial });
-            }
+            _ => jobs.push(zone::Job { data, base: base.map(|old| &**old), overlay, ..whole }),
         }
     }
     for (id, zone, found) in build_zones(&jobs) {

@@ -33,7 +33,7 @@ pub fn is_of_zone(packet: &[u8]) -> bool {
         return false;
     }
     match opcode_of(packet) {
-        opcode::UPDATE => true,
+        opcode::UPDATE | opcode::NOTIFY => true,
         opcode::QUERY => {
             let qtype = skip_name(packet, HEADER).and_then(|at| packet.get(at..at + 2));
             packet[4..6] == [0, 1] && matches!(qtype, Some([0, 6 | 251 | 252]))

@@ -5,12 +5,22 @@
 //! that is meant and who may have it (`access`), and makes messages of its records (`outgoing`), or hands an update on to
 //! those who write (`update`). A task follows what is served, keeps the steps from version to version (`history`) and tells
 //! secondaries of them (`notify`).
+//!
+//! The other way, another task for each zone that has primaries (`inward`) waits by a `schedule`, asks a `primary` and reads its
+//! `answer`; what it has is handed to the keeper, and kept in `copies`. It is woken by those who have `notified` us.
 
 mod access;
+pub mod answer;
+pub mod copies;
 mod history;
+pub mod inward;
 pub mod message;
+pub mod notified;
 mod notify;
 mod outgoing;
+pub mod primary;
+pub mod schedule;
+pub mod timers;
 pub mod tsig;
 pub mod update;
 
@@ -132,6 +142,9 @@ impl Part {
 
 /// Answers a request about a zone as a whole.
 pub async fn respond(core: &Arc<Core>, client: &Client, packet: &[u8]) -> Part {
+    if let Some(reply) = notified::notified(core, client.source, packet) {
+        return Part::new(reply, None);
+    }
     let time = now() as u64;
     let authenticated = access::authenticate(&core.keys, packet, time);
     let (Some(request), Ok(authenticated)) = (Request::read(packet), authenticated) else {

@@ -140,8 +140,11 @@ fn missing_keys(keys: &Keys, snapshot: &Snapshot) -> BTreeSet<(Id, String)> {
     let mut missing = BTreeSet::new();
     for (id, zone) in &snapshot.manifest.private_hosted_zones {
         let secondaries = zone.secondaries.iter().filter_map(|secondary| secondary.tsig_key.as_ref());
+        let primaries = zone.primaries.iter().filter_map(|primary| primary.tsig_key.as_ref());
+        let notifiers = zone.allow_notify.iter().filter_map(|notifier| notifier.tsig_key.as_ref());
         let accesses = zone.allow_transfer.iter().chain(&zone.allow_update);
-        for key in secondaries.chain(accesses.filter_map(|access| access.tsig_key.as_ref())) {
+        let accesses = accesses.filter_map(|access| access.tsig_key.as_ref());
+        for key in secondaries.chain(primaries).chain(notifiers).chain(accesses) {
             if keys.get(key).is_none() {
                 missing.insert((id.clone(), key.to_string()));
             }

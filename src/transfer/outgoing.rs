@@ -11,7 +11,8 @@ use super::{
 use crate::{
     answer::{Client, Transport},
     listen::{Core, now},
-    snapshot::zone::{Zone, is_newer, soa_serial},
+    manifest::transferred::is_newer,
+    snapshot::zone::{Zone, soa_serial},
     wire::{Name, query::rcode, rdata::rtype},
 };
 use std::{collections::VecDeque, sync::Arc};
@@ -82,6 +83,10 @@ async fn latest(core: &Core, client: &Client, request: &Request, key: Option<&Na
         let snapshot = core.snapshot.load_full();
         (access::zone(&snapshot, client, request, Purpose::Transfer, key)?.clone(), snapshot.generation)
     };
+    if let Some(missing) = &zone.missing {
+        let why = format!("{} asks for {}: {missing}", client.source, request.zone);
+        return Err(Refused { rcode: rcode::SERVFAIL, told: "the zone is not there", why });
+    }
     wait_for_history(core, generation).await;
     Ok(core.transfers.history.latest(&zone.id).filter(|latest| latest.apex == zone.apex).unwrap_or(zone))
 }

@@ -84,6 +84,8 @@ pub struct Job<'a> {
     pub base: Option<&'a Zone>,
     /// What updates have made of it.
     pub overlay: Option<&'a Arc<Overlay>>,
+    /// Why its records are not there, if they are not: it is not answered from.
+    pub missing: Option<&'static str>,
     /// The serial that it had, if it had one that counts, and else the first one.
     pub serial: (Option<Serial>, u32),
 }
@@ -130,6 +132,7 @@ pub fn build(job: Job, problems: &mut Vec<Problem>) -> Option<(Zone, Option<Seri
         apex,
         fallthrough: source.fallthrough,
         records,
+        missing: job.missing.map(Arc::from),
         overlay: overlay.cloned(),
         has_made_soa,
         apex_labels,
@@ -141,7 +144,8 @@ pub fn build(job: Job, problems: &mut Vec<Problem>) -> Option<(Zone, Option<Seri
         cuts,
     };
     let (last, first) = job.serial;
-    let serial = source.is_numbered().then(|| zone.count_on(last.as_ref(), first));
+    let is_numbered = source.is_numbered() && zone.missing.is_none();
+    let serial = is_numbered.then(|| zone.count_on(last.as_ref(), first));
     Some((zone, serial))
 }
 
@@ -154,14 +158,15 @@ struct LaidOut {
 impl<'a> Builder<'a> {
     fn problem(&mut self, severity: Severity, origin: Origin, message: String) -> &mut Problem {
         self.failed |= severity == Severity::Error;
+        let whole = if self.source.is_transferred() { "primaries" } else { "file" };
         let (field, place) = match (origin, self.data) {
             (Origin::Manifest(set, value), _) => (format!("records[{set}].records[{value}]"), None),
             (Origin::File(file, line), Some(data)) => {
                 let file = data.files.get(file as usize).cloned();
-                ("file".into(), file.map(|file| Place { file, line, column: 1, length: 1 }))
+                (whole.into(), file.map(|file| Place { file, line, column: 1, length: 1 }))
             }
-            (Origin::File(..), None) => ("file".into(), None),
-            (Origin::Own, Some(_)) => ("file".into(), None),
+            (Origin::File(..), None) => (whole.into(), None),
+            (Origin::Own, Some(_)) => (whole.into(), None),
             (Origin::Own, None) => (String::new(), None),
             (Origin::Update, _) => ("allow_update".into(), None),
         };
@@ -339,9 +344,10 @@ impl<'a> Builder<'a> {
         let lacks_soa = !self.nodes[0].sets.iter().any(|set| set.rtype == rtype::SOA);
         let has = |this: &Self, rtype| this.nodes[0].sets.iter().any(|set| set.rtype == rtype);
         let zone = self.source.name.clone();
+        let what = if self.source.is_transferred() { "transferred zone" } else { "master file" };
         if !has(self, rtype::SOA) {
             if self.data.is_some() {
-                self.error(Origin::Own, format!("the master file has no SOA record at {zone}")).help =
+                self.error(Origin::Own, format!("the {what} has no SOA record at {zone}")).help =
                     Some("a line such as `@ SOA ns hostmaster 1 7200 900 1209600 60`".into());
             } else if let (Ok(ns), Ok(hostmaster)) = (zone.child(b"ns"), zone.child(b"hostmaster")) {
                 let numbers = [1u32, 7200, 900, 1_209_600, 60].map(u32::to_be_bytes).concat();
@@ -353,7 +359,7 @@ impl<'a> Builder<'a> {
         }
         if !has(self, rtype::NS) {
             if self.data.is_some() {
-                self.warning(Origin::Own, format!("the master file has no NS record at {zone}: ns.{zone} is answered"));
+                self.warning(Origin::Own, format!("the {what} has no NS record at {zone}: ns.{zone} is answered"));
             }
             if let Ok(ns) = zone.child(b"ns") {
                 self.add(&zone, rtype::NS, OWN_TTL, Cow::Owned(ns.as_wire().to_vec()), Origin::Own);

@@ -32,7 +32,7 @@ use std::sync::Arc;
 
 pub use build::{Job, build};
 pub use records::soa_serial;
-pub use serial::{Serial, is_newer};
+pub use serial::Serial;
 
 /// How far into a message a pointer reaches (RFC 1035, 4.1.4).
 const MOST_POINTER: usize = 0x3fff;
@@ -64,6 +64,8 @@ pub struct Zone {
     pub fallthrough: bool,
     /// How many records it has.
     pub records: usize,
+    /// Why its records are not there: a zone that is transferred, and was not yet, or has expired.
+    pub missing: Option<Arc<str>>,
     /// What updates have made of it.
     pub overlay: Option<Arc<Overlay>>,
     /// Its source has no SOA record: it is made up.

@@ -1,7 +1,10 @@
 //! Serials: a zone that others copy has another one with each change of what it holds.
 
 use super::{Set, Zone};
-use crate::{manifest::digest::Digest, wire::rdata::rtype};
+use crate::{
+    manifest::{digest::Digest, transferred::is_newer},
+    wire::rdata::rtype,
+};
 use sha2::{Digest as _, Sha256};
 
 /// The serial that a zone has, and what it holds.
@@ -11,12 +14,6 @@ pub struct Serial {
     pub number: u32,
     /// A digest of all records, the serial aside.
     pub digest: [u8; 32],
-}
-
-/// Whether a serial is newer than another one (RFC 1982, 3.2).
-pub fn is_newer(serial: u32, than: u32) -> bool {
-    let ahead = serial.wrapping_sub(than);
-    ahead != 0 && ahead < 1 << 31
 }
 
 impl Serial {

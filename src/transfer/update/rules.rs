@@ -2,7 +2,8 @@
 
 use crate::{
     manifest::overlay::EditedSet,
-    snapshot::zone::{Zone, is_newer, soa_serial},
+    manifest::transferred::is_newer,
+    snapshot::zone::{Zone, soa_serial},
     transfer::message::Request,
     wire::{
         Name,

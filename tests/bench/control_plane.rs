@@ -1,0 +1,256 @@
+//! What a change costs at scale: 1,000,000 records in 5,000 zones, 100,000 endpoints in 10,000 VPCs, without any source or
+//! socket. Memory is told as it grows, and for each kind of change how long the keeper takes to have it served.
+//!
+//! `cargo bench --bench control_plane [-- SHARE [CHANGES]]`, where SHARE is the hundredth part of that size (100), and
+//! CHANGES how many there are of each kind (100).
+
+use serde_json::{Value, json};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{runtime, sync::oneshot};
+use zonal::{
+    config::OnError,
+    control_plane::{
+        change::{Change, Position},
+        keeper::{Keeper, nothing},
+    },
+    forward::{self, upstream::Upstreams},
+    listen::{Core, Limits},
+    manifest::collection::{Edit, Key, MASTER_FILES},
+    snapshot::Node,
+};
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+const SERVICES: u32 = 50;
+const ENDPOINTS_OF_VPC: u32 = 10;
+const RECORDS_OF_ZONE: u32 = 200;
+/// VPCs of which the first one shares its endpoints with the others.
+const GROUP: u32 = 200;
+
+fn edit(kind: &'static str, id: String, value: &Value) -> Edit {
+    Edit { key: Key { kind, id }, value: Some(value.to_string().into_bytes().into()) }
+}
+
+fn gone(kind: &'static str, id: String) -> Edit {
+    Edit { key: Key { kind, id }, value: None }
+}
+
+fn address(vpc: u32, last: u32) -> String {
+    format!("10.{}.{}.{last}", vpc / 256, vpc % 256)
+}
+
+fn vpc(v: u32) -> Edit {
+    let value = json!({
+        "owner_id": format!("{:012}", v / 10), "region": "us-east-1", "cidr_blocks": [address(v, 0) + "/24"],
+        "resolver_addresses": [address(v, 2)],
+        "availability_zones": {"us-east-1a": "use1-az1", "us-east-1b": "use1-az2"},
+        "subnets": {
+            format!("subnet-{v:05}a"): {"availability_zone_id": "use1-az1", "cidr_blocks": [address(v, 0) + "/25"]},
+            format!("subnet-{v:05}b"): {"availability_zone_id": "use1-az2", "cidr_blocks": [address(v, 128) + "/25"]},
+        },
+    });
+    edit("vpcs", format!("vpc-{v:017x}"), &value)
+}
+
+fn vpc_id(v: u32) -> String {
+    format!("vpc-{v:017x}")
+}
+
+fn endpoint(e: u32, is_healthy: bool) -> Edit {
+    let (v, turn) = (e / ENDPOINTS_OF_VPC, e % ENDPOINTS_OF_VPC);
+    let service = (turn + v * ENDPOINTS_OF_VPC) % SERVICES;
+    let value = json!({
+        "vpc_endpoint_type": "Interface", "service_name": format!("com.amazonaws.us-east-1.svc-{service}"), "vpc_id": vpc_id(v),
+        "state": "Available", "private_dns_enabled": true, "dns_name_suffix": format!("{e:08x}"),
+        "private_dns_scope": if v % GROUP == 0 { "connected" } else { "vpc" },
+        "network_interfaces": [
+            {"availability_zone_id": "use1-az1", "ipv4": address(v, 10 + turn), "health": if is_healthy { "healthy" } else { "unhealthy" }},
+            {"availability_zone_id": "use1-az2", "ipv4": address(v, 138 + turn)}],
+    });
+    edit("vpc_endpoints", format!("vpce-{e:017x}"), &value)
+}
+
+fn services() -> Vec<Edit> {
+    let service = |s| {
+        let value = json!({
+            "owner_id": "amazon", "region": "us-east-1", "dns_name": format!("svc-{s}.us-east-1.vpce.amazonaws.com"),
+            "private_dns_names": [format!("svc-{s}.us-east-1.amazonaws.com")],
+        });
+        edit("vpc_endpoint_services", format!("com.amazonaws.us-east-1.svc-{s}"), &value)
+    };
+    (0..SERVICES).map(service).collect()
+}
+
+/// Gateways of 5,000 VPCs at most, by which each spoke reaches the shared VPCs and these reach all.
+fn gateways(vpcs: u32) -> Vec<Edit> {
+    let attachment = |v: u32| match v.is_multiple_of(GROUP) {
+        true => json!({"vpc_id": vpc_id(v), "route_table": "shared", "propagates_to": ["shared", "spokes"]}),
+        false => json!({"vpc_id": vpc_id(v), "route_table": "spokes", "propagates_to": ["shared"]}),
+    };
+    let gateway = |g: u32| {
+        let attachments: Vec<Value> = (g * 5000..vpcs.min(g * 5000 + 5000)).map(attachment).collect();
+        edit("transit_gateways", format!("tgw-{g}"), &json!({"region": "us-east-1", "attachments": attachments}))
+    };
+    (0..vpcs.div_ceil(5000)).map(gateway).collect()
+}
+
+fn peering(v: u32, allow: bool) -> Edit {
+    let value = json!({"vpc_ids": [vpc_id(v), vpc_id(v + 1)], "allow_remote_vpc_dns_resolution": allow});
+    edit("vpc_peering_connections", format!("pcx-{v:017x}"), &value)
+}
+
+/// A zone in a master file, if its number is even, or else in the resource itself.
+fn zone(z: u32, vpcs: u32, serial: u32) -> Vec<Edit> {
+    let name = format!("z{z:04}.example.com");
+    let sees: Vec<String> = (0..2).map(|n| vpc_id((z * 2 + n) % vpcs)).collect();
+    let value = |r| format!("10.{}.{}.{}", (serial + z) % 256, r / 256, r % 256);
+    if z.is_multiple_of(2) {
+        let mut text = format!(
+            "$ORIGIN {name}.\n$TTL 300\n@ SOA ns hostmaster {serial} 7200 900 1209600 60\n@ NS ns\nns A 10.0.0.53\n"
+        );
+        (3..RECORDS_OF_ZONE).for_each(|r| text += &format!("host-{r:04} A {}\n", value(r)));
+        let file = Edit { key: Key { kind: MASTER_FILES, id: name.clone() }, value: Some(text.into_bytes().into()) };
+        let resource = json!({"name": name, "vpc_ids": sees, "file": name});
+        return vec![file, edit("private_hosted_zones", format!("Z{z:020}"), &resource)];
+    }
+    let mut records: Vec<Value> = (3..RECORDS_OF_ZONE)
+        .map(|r| json!({"name": format!("host-{r:04}"), "type": "A", "records": [value(r)]}))
+        .collect();
+    if z % 10 == 1 {
+        let alias = endpoint_name(z * ENDPOINTS_OF_VPC % (vpcs * ENDPOINTS_OF_VPC));
+        records.push(json!({"name": "service", "type": "A", "alias": {"name": alias}}));
+    }
+    vec![edit("private_hosted_zones", format!("Z{z:020}"), &json!({"name": name, "vpc_ids": sees, "records": records}))]
+}
+
+fn endpoint_name(e: u32) -> String {
+    let (v, turn) = (e / ENDPOINTS_OF_VPC, e % ENDPOINTS_OF_VPC);
+    format!("vpce-{e:017x}-{e:08x}.svc-{}.us-east-1.vpce.amazonaws.com", (turn + v * ENDPOINTS_OF_VPC) % SERVICES)
+}
+
+fn rule(r: u32, vpcs: u32, port: u32) -> Edit {
+    let value = json!({
+        "domain_name": format!("corp-{r}.example.net"), "rule_type": "FORWARD",
+        "target_ips": [{"ip": "192.0.2.53", "port": port}], "vpc_ids": (0..20).map(|n| vpc_id((r * 20 + n) % vpcs)).collect::<Vec<_>>(),
+    });
+    edit("resolver_rules", format!("rslvr-rr-{r:017x}"), &value)
+}
+
+/// Megabytes of memory.
+fn memory() -> f64 {
+    let status = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap_or_default();
+    let pss = status.lines().find_map(|line| line.strip_prefix("Pss:"));
+    pss.and_then(|value| value.trim().trim_end_matches(" kB").parse::<f64>().ok()).unwrap_or(f64::NAN) / 1024.0
+}
+
+struct World {
+    keeper: Keeper,
+    revision: u64,
+    /// What was asked for last: whether it was taken.
+    reply: Option<
+        oneshot::Receiver<Result<zonal::control_plane::change::Accepted, zonal::control_plane::change::Refusal>>,
+    >,
+}
+
+impl World {
+    fn take(&mut self, edits: Vec<Edit>) -> f64 {
+        self.revision += 1;
+        let (reply, asked) = oneshot::channel();
+        let position = Position { revision: self.revision, ..Position::default() };
+        let change = Change { reply: Some(reply), ..Change::plain(edits, position) };
+        let start = Instant::now();
+        self.keeper.take(vec![change]);
+        let elapsed = start.elapsed().as_secs_f64() * 1e3;
+        self.reply = Some(asked);
+        match self.reply.as_mut().map(|asked| asked.try_recv()) {
+            Some(Ok(Ok(accepted))) => assert_eq!(accepted.position.revision, self.revision),
+            other => panic!("the change was not made: {other:?}"),
+        }
+        elapsed
+    }
+
+    fn stage(&mut self, what: &str, count: usize, edits: Vec<Edit>) {
+        let before = memory();
+        let elapsed = self.take(edits);
+        let after = memory();
+        let each = (after - before) * 1024.0 * 1024.0 / count as f64;
+        println!("{what:40} {elapsed:9.0} ms {after:8.0} MB {each:8.0} octets each");
+    }
+}
+
+fn main() {
+    let mut numbers = std::env::args().skip(1).filter_map(|argument| argument.parse::<u32>().ok());
+    let (share, times) = (numbers.next().unwrap_or(100), numbers.next().unwrap_or(100));
+    let (vpcs, zones) = (100 * share, 50 * share);
+    let endpoints = vpcs * ENDPOINTS_OF_VPC;
+
+    let runtime = runtime::Builder::new_current_thread().build().unwrap();
+    let node: Arc<Node> = Arc::default();
+    let published = Arc::new(arc_swap::ArcSwap::from_pointee(nothing(&node)));
+    let limits = Limits {
+        error_answers_per_second: 0,
+        tcp_connections: 0,
+        tcp_connections_per_client: 0,
+        tcp_idle_timeout: Duration::ZERO,
+        forwarding: forward::Limits::default(),
+    };
+    let core = Arc::new(Core::new(published, &limits, Upstreams::new(), runtime.handle()));
+    let keeper = Keeper::new(core, node, Arc::default(), OnError::SetAside, None);
+    let mut world = World { keeper, revision: 0, reply: None };
+
+    println!("{:40} {:>12} {:>11}", "put in", "taken in", "memory");
+    let vpc_edits: Vec<Edit> = (0..vpcs).map(vpc).chain(services()).chain(gateways(vpcs)).collect();
+    world.stage("VPCs, services and gateways", vpcs as usize, vpc_edits);
+    world.stage("peering connections", vpcs as usize / 20, (0..vpcs / 20).map(|p| peering(p * 20 + 3, true)).collect());
+    world.stage("endpoints", endpoints as usize, (0..endpoints).map(|e| endpoint(e, true)).collect());
+    let records = |zones: u32| (zones * RECORDS_OF_ZONE) as usize;
+    let even = (0..zones).step_by(2).flat_map(|z| zone(z, vpcs, 1)).collect();
+    world.stage("records of zones with master files", records(zones.div_ceil(2)), even);
+    let odd = (1..zones).step_by(2).flat_map(|z| zone(z, vpcs, 1)).collect();
+    world.stage("records of zones without", records(zones / 2), odd);
+    world.stage("rules", vpcs as usize / 20, (0..vpcs / 20).map(|r| rule(r, vpcs, 53)).collect());
+
+    println!("\n{:40} {:>9} {:>9} {:>9}   (ms, of {times} changes)", "change", "median", "p99", "max");
+    let scatter = |n: u32, most: u32| n.wrapping_mul(2_654_435_761) % most;
+    type Make<'a> = (&'a str, Box<dyn Fn(u32) -> Vec<Edit>>);
+    let kinds: Vec<Make> = vec![
+        ("an interface's health", Box::new(move |n| vec![endpoint(scatter(n, endpoints), false)])),
+        ("and back", Box::new(move |n| vec![endpoint(scatter(n, endpoints), true)])),
+        (
+            "an endpoint goes",
+            Box::new(move |n| vec![gone("vpc_endpoints", format!("vpce-{:017x}", scatter(n, endpoints)))]),
+        ),
+        ("an endpoint comes", Box::new(move |n| vec![endpoint(scatter(n, endpoints), true)])),
+        ("records of a zone", Box::new(move |n| zone(scatter(n, zones) | 1, vpcs, n + 2))),
+        ("a zone's master file", Box::new(move |n| zone(scatter(n, zones) & !1, vpcs, n + 2))),
+        ("a zone's vpc_ids", Box::new(move |n| zone(scatter(n, zones), vpcs / 2 + n % 2, 1))),
+        ("a rule's target", Box::new(move |n| vec![rule(scatter(n, vpcs / 20), vpcs, 1000 + n)])),
+        ("a peering comes", Box::new(move |n| vec![peering(scatter(n, vpcs / 20) * 20 + 7, true)])),
+        (
+            "a peering goes",
+            Box::new(move |n| {
+                vec![gone("vpc_peering_connections", format!("pcx-{:017x}", scatter(n, vpcs / 20) * 20 + 7))]
+            }),
+        ),
+        ("a VPC comes", Box::new(move |n| vec![vpc(vpcs + n)])),
+        ("a VPC goes", Box::new(move |n| vec![gone("vpcs", vpc_id(vpcs + n))])),
+    ];
+    let slow = Duration::from_secs(30);
+    for (what, make) in &kinds {
+        let (mut taken, start) = (Vec::new(), Instant::now());
+        for n in 0..times {
+            if start.elapsed() > slow && n >= 3 {
+                break;
+            }
+            taken.push(world.take(make(n)));
+        }
+        taken.sort_by(f64::total_cmp);
+        let at = |share: f64| taken[((taken.len() - 1) as f64 * share).round() as usize];
+        println!("{what:40} {:9.2} {:9.2} {:9.2}", at(0.5), at(0.99), at(1.0));
+    }
+    println!("\nmemory after that: {:.0} MB", memory());
+}
