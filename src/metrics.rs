@@ -317,7 +317,10 @@ impl Metrics {
 
     /// Tells of the control plane too.
     pub fn watch_control_plane(&self, status: &Arc<Status>) {
-        self.register(ControlPlane { desc: desc("zonal_control_plane", "The control plane"), status: status.clone() });
+        self.register(ControlPlane {
+            desc: desc("zonal_stale", "1 while what is served is of an earlier run"),
+            status: status.clone(),
+        });
     }
 
     /// Says that a new snapshot is served from now on.
