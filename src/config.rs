@@ -185,6 +185,11 @@ pub struct Etcd {
 }
 
 impl Etcd {
+    /// The one at a URL, without a user and certificates.
+    pub fn at(endpoint: &str) -> Etcd {
+        Etcd { endpoints: vec![endpoint.into()], prefix: etcd_prefix(), username: None, password_file: None, tls: None }
+    }
+
     /// Fields that are wrong, and why.
     fn check(&self) -> Vec<(String, String)> {
         let mut wrong = Vec::new();

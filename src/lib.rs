@@ -30,6 +30,7 @@
 //! | [`control_plane`] | `directory` watches, `internet` follows `resolv.conf`, `keeper` publishes, `edits` are what updates change, `status` tells | `manifest`, `snapshot`, `listen`, `config` |
 //! | [`transfer`] | zones as a whole, out: `access` by address and key (`tsig`), `outgoing` transfers from the `history` of versions, `notify`, `update`; in: `inward` follows zones by a `schedule`, asks a `primary`, reads its `answer`, keeps `copies`; who has `notified` us | `answer`, `snapshot`, `forward`, `control_plane` |
 //! | [`metrics`], [`admin`] | counters; HTTP for probes and metrics | what is served |
+//! | [`difference`] | which answers change from one snapshot to another | `explain` |
 //! | [`explain`] | how an answer comes about, as data | `answer`, `forward` |
 //! | [`config`], [`run`], [`cli`] | `zonal.yaml`; the wiring of a server; the commands | all |
 //!
@@ -103,6 +104,7 @@ pub mod answer;
 pub mod cli;
 pub mod config;
 pub mod control_plane;
+pub mod difference;
 pub mod explain;
 pub mod forward;
 pub mod listen;

@@ -3,6 +3,7 @@
 
 mod allocations;
 mod anchors;
+mod apply;
 mod etcd;
 mod explain;
 mod forwarders;

@@ -9,6 +9,7 @@ mod tls;
 
 pub use access::{Access, Certified, Role};
 pub use events::FOLLOWERS;
+pub use push::etag;
 pub use tls::Tls;
 
 use crate::{
@@ -208,6 +209,7 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
     let state = admin.status.state().clone();
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "node": String::from_utf8_lossy(&snapshot.node.nsid),
         "generation": snapshot.generation,
         "digest": hex(&snapshot.digest),
         "since": state.since,

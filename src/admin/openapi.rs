@@ -192,6 +192,7 @@ fn change() -> Value {
             }}},
             "problems": {"type": "array", "items": {"type": "object"}},
             "dry_run": {"type": "boolean"},
+            "answers": {"type": "object", "description": "The answers that would change, of a dry run"},
         },
     })
 }
@@ -226,6 +227,7 @@ fn batch() -> Value {
                 "resource": {"type": "object"},
                 "text": {"type": "string", "description": "Of a master file"},
                 "if_match": {"type": "string"},
+                "if_none_match": {"const": "*"},
             },
         }}},
     })

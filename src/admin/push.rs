@@ -68,7 +68,7 @@ enum Condition {
 }
 
 /// `"…"`, for a resource as it is: half of its digest.
-fn etag(collection: &Collection, key: &Key) -> Option<String> {
+pub fn etag(collection: &Collection, key: &Key) -> Option<String> {
     let digest = collection.digest(key)?;
     Some(format!("\"{}\"", data_encoding::HEXLOWER.encode(&digest[..16])))
 }
@@ -208,6 +208,7 @@ fn told(accepted: &Accepted, is_trial: bool) -> Value {
     });
     if is_trial {
         told["dry_run"] = json!(true);
+        told["answers"] = json!(accepted.answers);
     }
     told
 }
@@ -404,6 +405,7 @@ struct BatchItem {
     resource: Option<Box<serde_json::value::RawValue>>,
     text: Option<String>,
     if_match: Option<String>,
+    if_none_match: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -429,10 +431,12 @@ impl BatchItem {
                 );
             }
         };
-        let condition = match self.if_match.as_deref() {
-            None => Condition::None,
-            Some("*") => Condition::Match(Vec::new()),
-            Some(tag) => Condition::Match(vec![tag.into()]),
+        let condition = match (self.if_match.as_deref(), self.if_none_match.as_deref()) {
+            (None, None) => Condition::None,
+            (Some("*"), None) => Condition::Match(Vec::new()),
+            (Some(tag), None) => Condition::Match(vec![tag.into()]),
+            (None, Some("*")) => Condition::Absent,
+            _ => return Err("expected `if_match` with an entity tag, or `if_none_match` with `*`".into()),
         };
         Ok(Operation { key, action, condition })
     }

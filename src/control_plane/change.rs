@@ -1,5 +1,6 @@
 //! What sources ask of the keeper, and what it says to that.
 
+use crate::difference::Answers;
 use crate::{
     manifest::{
         Difference, Id, Problem,
@@ -87,6 +88,8 @@ pub struct Accepted {
     pub position: Position,
     /// What has changed in what is served.
     pub differences: Vec<Difference>,
+    /// The answers that would change; of a dry run only.
+    pub answers: Option<Answers>,
     /// Warnings, and why resources are set aside.
     pub problems: Vec<Problem>,
 }

@@ -275,7 +275,7 @@ pub(super) async fn connect(config: &Etcd, endpoint: &str) -> anyhow::Result<Cli
 }
 
 /// How a member is connected to.
-fn options(config: &Etcd) -> anyhow::Result<ConnectOptions> {
+pub fn options(config: &Etcd) -> anyhow::Result<ConnectOptions> {
     let Etcd { username, password_file, tls, .. } = config;
     let mut options = ConnectOptions::new()
         .with_connect_timeout(CONNECT_TIMEOUT)
@@ -318,7 +318,7 @@ fn latest<'p>(mark: Option<Mark>, pairs: impl IntoIterator<Item = &'p KeyValue>)
 }
 
 /// The end of the range of keys that begin with a prefix.
-fn end_of(prefix: &[u8]) -> Vec<u8> {
+pub fn end_of(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {
         if last < u8::MAX {

@@ -12,6 +12,7 @@ use super::{
 };
 use crate::{
     config::OnError,
+    difference,
     listen::{Core, now},
     manifest::{
         Loaded, Manifest, Problem, Transferred, catalog,
@@ -33,6 +34,8 @@ use tokio::sync::watch;
 
 /// How many problems of one load are logged.
 const LOGGED: usize = 20;
+/// How many answers that would change are told of a dry run.
+const MOST_ANSWERS: usize = 1000;
 
 /// What came of a load.
 #[derive(Debug, PartialEq, Eq)]
@@ -228,7 +231,11 @@ impl Keeper {
             None => changes.into_iter().for_each(|change| self.make(change)),
         }
         for trial in trials {
-            let accepted = self.decide_all(std::slice::from_ref(&trial)).map(|decided| self.accepted(&decided));
+            let accepted = self.decide_all(std::slice::from_ref(&trial)).map(|decided| {
+                let served = self.core.snapshot.load_full();
+                let answers = difference::answers(&served, &decided.snapshot, now(), MOST_ANSWERS);
+                Accepted { answers: Some(answers), ..self.accepted(&decided) }
+            });
             answer(trial, accepted);
         }
     }
@@ -331,6 +338,7 @@ impl Keeper {
             generation: decided.kept.generation,
             position: decided.kept.position.clone(),
             differences: decided.served.manifest.differences(&self.served.manifest),
+            answers: None,
             problems: decided.warnings.iter().chain(decided.reasons.values().flatten()).cloned().collect(),
         }
     }
