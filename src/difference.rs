@@ -181,8 +181,11 @@ fn ask_for_zone(
     questions.insert((zone.name.to_string(), "SOA".into()));
 }
 
-/// What a zone has at each name and type, to be compared.
-fn contents(zone: &Zone) -> BTreeMap<(String, u16), (u32, Vec<Vec<u8>>)> {
+/// TTL and data of a zone's record sets, by name and type.
+type Contents = BTreeMap<(String, u16), (u32, Vec<Vec<u8>>)>;
+
+/// What a zone has, to be compared.
+fn contents(zone: &Zone) -> Contents {
     let mut contents = BTreeMap::new();
     for node in zone.nodes() {
         for set in node.sets() {
