@@ -262,7 +262,8 @@ impl Watch {
                 // It has its turn next.
                 Ok(Message::Reload) => self.again = true,
                 Ok(Message::Event(event)) => self.again |= self.effect(&event) == Effect::Complete,
-                Err(_) if self.changes.is_empty() => return Wake::Transferred(std::mem::take(&mut self.transfers)),
+                // There is one at most for each zone, so that a flood of changes does not wait for ever.
+                Err(_) if !self.transfers.is_empty() => return Wake::Transferred(std::mem::take(&mut self.transfers)),
                 Err(_) => return Wake::Changes(std::mem::take(&mut self.changes)),
             }
         }
