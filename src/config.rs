@@ -1,8 +1,12 @@
 //! The node's own configuration, `zonal.yaml`: what differs from node to node.
 
 mod internet_resolver;
+#[cfg(test)]
+mod tests;
+mod tsig;
 
 pub use internet_resolver::{Dnssec, ForwardTo, InternetResolver, Recursion};
+pub use tsig::{TsigAlgorithm, TsigKey};
 
 use crate::manifest::{
     Place, Problem, Protocol, Severity,
@@ -12,6 +16,7 @@ use crate::manifest::{
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::{
+    collections::BTreeMap,
     io::{self, Read},
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -42,6 +47,8 @@ pub struct Config {
     pub cookie_secret_file: Option<PathBuf>,
     /// Authorities, PEM, that certificates of servers asked by DoT, DoH and DoQ are checked with, beside the system's.
     pub certificate_authority: Option<PathBuf>,
+    /// The keys that authenticate transfers and updates, by name (RFC 8945).
+    pub tsig_keys: BTreeMap<String, TsigKey>,
     /// Limits that protect the node and others.
     pub limits: Limits,
     /// What is kept of others' answers.
@@ -178,6 +185,11 @@ pub struct Etcd {
 }
 
 impl Etcd {
+    /// The one at a URL, without a user and certificates.
+    pub fn at(endpoint: &str) -> Etcd {
+        Etcd { endpoints: vec![endpoint.into()], prefix: etcd_prefix(), username: None, password_file: None, tls: None }
+    }
+
     /// Fields that are wrong, and why.
     fn check(&self) -> Vec<(String, String)> {
         let mut wrong = Vec::new();
@@ -223,11 +235,55 @@ pub struct Admin {
     /// Its address and port; 127.0.0.1:9153 without it.
     #[schemars(with = "String")]
     pub address: SocketAddr,
+    /// A file with the tokens that may be used, each with its role, as its SHA-256. It is read again when it changes.
+    pub tokens_file: Option<PathBuf>,
+    /// Certificate and key, for HTTPS. Clients with a certificate of `certificate_authority` have a role by it.
+    pub tls: Option<Tls>,
+    /// The names of the clients that have certificates.
+    pub client_certificates: ClientCertificates,
+    /// The largest body of a change, in octets; 268435456 (256 MiB) without it.
+    pub max_body_octets: u64,
+}
+
+/// DNS names of client certificates, by what their owners may do.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct ClientCertificates {
+    /// They may look.
+    pub read: Vec<String>,
+    /// They may change what is served, too.
+    pub write: Vec<String>,
 }
 
 impl Default for Admin {
     fn default() -> Admin {
-        Admin { address: SocketAddr::from(([127, 0, 0, 1], 9153)) }
+        Admin {
+            address: SocketAddr::from(([127, 0, 0, 1], 9153)),
+            tokens_file: None,
+            tls: None,
+            client_certificates: ClientCertificates::default(),
+            max_body_octets: 256 << 20,
+        }
+    }
+}
+
+impl Admin {
+    /// Fields that are wrong, and why.
+    fn check(&self, takes_changes: bool) -> Vec<(&'static str, &'static str, Option<&'static str>)> {
+        let mut wrong = Vec::new();
+        let certificates = self.tls.as_ref().and_then(|tls| tls.certificate_authority.as_ref());
+        if takes_changes && !self.address.ip().is_loopback() && self.tokens_file.is_none() && certificates.is_none() {
+            let message = "changes are taken by `push`, and this is no loopback address";
+            wrong.push(("address", message, Some("with `tokens_file`, or client certificates in `tls`")));
+        }
+        if self.tls.as_ref().is_some_and(|tls| tls.certificate.is_none() || tls.private_key.is_none()) {
+            wrong.push(("tls", "it needs `certificate` and `private_key`", None));
+        }
+        let names = &self.client_certificates;
+        if certificates.is_none() && !(names.read.is_empty() && names.write.is_empty()) {
+            wrong.push(("client_certificates", "they need `tls` with a `certificate_authority`", None));
+        }
+        wrong
     }
 }
 
@@ -243,6 +299,8 @@ pub struct Limits {
     pub tcp_connections_per_client: u32,
     /// After how many seconds without a query a connection is closed; 10 without it.
     pub tcp_idle_timeout_seconds: u32,
+    /// How many octets the transfer of one zone may have; 268435456 (256 MiB) without it.
+    pub transfer_octets: u64,
 }
 
 impl Default for Limits {
@@ -252,6 +310,7 @@ impl Default for Limits {
             tcp_connections: 10_000,
             tcp_connections_per_client: 100,
             tcp_idle_timeout_seconds: 10,
+            transfer_octets: 256 << 20,
         }
     }
 }
@@ -272,6 +331,8 @@ pub struct Cache {
     pub max_stale_seconds: u32,
 }
 
+/// The least that a transfer may have, in octets: a message.
+const MIN_TRANSFER: u64 = 1 << 16;
 /// The least that the cache may take, in octets.
 const MIN_CACHE_SIZE: u64 = 1 << 20;
 /// The longest time that the cache keeps anything: a week, in seconds (RFC 8767, 4).
@@ -435,6 +496,9 @@ impl Config {
                 error(&format!("control_plane.etcd.{field}"), message, None);
             }
         }
+        for (field, message, help) in self.admin.check(self.control_plane.push.is_some()) {
+            error(&format!("admin.{field}"), message.into(), help);
+        }
         for (field, number) in [
             ("tcp_connections", self.limits.tcp_connections),
             ("tcp_connections_per_client", self.limits.tcp_connections_per_client),
@@ -444,8 +508,14 @@ impl Config {
                 error(&format!("limits.{field}"), "it must be at least 1".into(), None);
             }
         }
+        if self.limits.transfer_octets < MIN_TRANSFER {
+            error("limits.transfer_octets", format!("it must be at least {MIN_TRANSFER}"), None);
+        }
         for (field, message) in self.cache.check() {
             error(&format!("cache.{field}"), message, None);
+        }
+        for (field, message) in tsig::check(&self.tsig_keys) {
+            error(&field, message, None);
         }
         if self.nsid.as_ref().is_some_and(|nsid| nsid.len() > 255) {
             error("nsid", "it is longer than 255 octets".into(), None);
@@ -475,7 +545,7 @@ impl Config {
         let (password, etcd_tls): (Vec<_>, Vec<_>) =
             etcd.map(|etcd| (etcd.password_file.as_mut(), etcd.tls.as_mut())).unzip();
         let tls = self.listen.iter_mut().flatten().filter_map(|listen| listen.tls.as_mut());
-        let tls = tls.chain(etcd_tls.into_iter().flatten()).flat_map(|tls| {
+        let tls = tls.chain(etcd_tls.into_iter().flatten()).chain(&mut self.admin.tls).flat_map(|tls| {
             tls.certificate.iter_mut().chain(&mut tls.private_key).chain(&mut tls.certificate_authority)
         });
         for path in control_plane
@@ -483,8 +553,10 @@ impl Config {
             .chain(tls)
             .chain(password.into_iter().flatten())
             .chain(&mut self.state_directory)
+            .chain(&mut self.admin.tokens_file)
             .chain(&mut self.cookie_secret_file)
             .chain(&mut self.certificate_authority)
+            .chain(self.tsig_keys.values_mut().filter_map(|key| key.secret_file.as_mut()))
         {
             *path = directory.join(&*path);
         }
@@ -494,164 +566,4 @@ impl Config {
 
 fn problem(severity: Severity, field: String, message: String) -> Problem {
     Problem { severity, place: None, resource: None, field, message, help: None }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn read(text: &str) -> Result<Config, Vec<String>> {
-        Config::read(text.as_bytes(), &Path::new("etc/zonal.yaml").into())
-            .map_err(|problems| problems.iter().map(Problem::to_string).collect())
-    }
-
-    #[test]
-    fn the_defaults_hold() {
-        let config = read("# nothing\n").unwrap();
-        assert!(config.listen.is_none() && config.state_directory.is_none());
-        assert_eq!(config.internet_resolver, InternetResolver::ForwardTo(vec!["/etc/resolv.conf".parse().unwrap()]));
-        assert_eq!(config.control_plane.directory, Path::new("zones"));
-        assert_eq!(config.admin.address.to_string(), "127.0.0.1:9153");
-        assert_eq!((config.limits.error_answers_per_second, config.limits.tcp_connections), (50, 10_000));
-        assert_eq!((config.limits.tcp_connections_per_client, config.limits.tcp_idle_timeout_seconds), (100, 10));
-        assert_eq!((config.cache.size_octets, config.cache.max_stale_seconds), (64 << 20, 86_400));
-        assert_eq!(config.log.format, LogFormat::Human);
-    }
-
-    #[test]
-    fn paths_are_relative_to_the_file() {
-        let text = "control_plane: {directory: zones}\nstate_directory: /var/lib/zonal\ncookie_secret_file: c.secret\n\
-                    listen: [{address: '[::]:853', protocol: DoT, tls: {certificate: c, private_key: /k}}, \
-                             {address: '[::]:853', protocol: DoQ, tls: {certificate: c, private_key: /k}}]\n\
-                    internet_resolver: {forward_to: [192.0.2.1, 'tls://192.0.2.1', ./resolv.conf]}\nlog: {format: json}\n";
-        let config = read(text).unwrap();
-        assert_eq!(config.control_plane.directory, Path::new("etc/zones"));
-        assert_eq!(config.state_directory.as_deref(), Some(Path::new("/var/lib/zonal")));
-        assert_eq!(config.cookie_secret_file.as_deref(), Some(Path::new("etc/c.secret")));
-        let tls = config.listen.as_ref().and_then(|listen| listen[1].tls.as_ref()).unwrap();
-        assert_eq!(tls.certificate.as_deref(), Some(Path::new("etc/c")));
-        assert_eq!(tls.private_key.as_deref(), Some(Path::new("/k")));
-        assert!(config.warnings.is_empty());
-        let InternetResolver::ForwardTo(servers) = config.internet_resolver else { panic!("{config:?}") };
-        assert_eq!(servers[2], ForwardTo::ResolvConf("etc/./resolv.conf".into()));
-        assert_eq!(config.log.format, LogFormat::Json);
-        assert_eq!(read("limits: {}").unwrap().control_plane.directory, Path::new("zones"));
-        assert_eq!(read("internet_resolver: none").unwrap().internet_resolver, InternetResolver::None);
-        assert_eq!(
-            read("internet_resolver: {recursive: true}").unwrap().internet_resolver,
-            InternetResolver::Recursive(Recursion::default())
-        );
-    }
-
-    #[test]
-    fn all_that_is_wrong_is_told() {
-        for (text, expected) in [
-            (
-                "lissten: []",
-                "etc/zonal.yaml:1:1: error: lissten: there is no field `lissten` here (did you mean `listen`?)",
-            ),
-            (
-                "listen:\n- {address: 127.0.0.1}",
-                "etc/zonal.yaml:2:13: error: listen[0].address: expected an address and port such as 127.0.0.1:5300 or \
-                 [::1]:5300, found `127.0.0.1`",
-            ),
-            (
-                "listen: [{address: '0.0.0.0:853', protocol: dot}]",
-                "etc/zonal.yaml:1:10: error: listen[0]: DoT needs `tls` with `certificate` and `private_key` \
-                 (tls: {certificate: tls.crt, private_key: tls.key})",
-            ),
-            (
-                "listen: [{address: '0.0.0.0:443', protocol: doh, tls: {certificate: c}}]",
-                "etc/zonal.yaml:1:50: error: listen[0].tls: DoH needs `tls` with `certificate` and `private_key` \
-                 (tls: {certificate: tls.crt, private_key: tls.key})",
-            ),
-            (
-                "listen: [{address: '0.0.0.0:853', protocol: doq, tls: {certificate: c, private_key: k, certificate_authority: a}}]",
-                "etc/zonal.yaml:1:111: error: listen[0].tls.certificate_authority: clients are not asked for certificates \
-                 (take it out)",
-            ),
-            (
-                "listen: [{address: '0.0.0.0:53', tls: {certificate: c, private_key: k}}]",
-                "etc/zonal.yaml:1:34: error: listen[0].tls: Do53 has no TLS",
-            ),
-            (
-                "listen: [{address: '0.0.0.0:53'}, {address: '0.0.0.0:53', protocol: doq, tls: {certificate: c, private_key: k}}]",
-                "etc/zonal.yaml:1:45: error: listen[1].address: 0.0.0.0:53 is in the list already",
-            ),
-            (
-                "control_plane: {etcd: {endpoints: [a]}}",
-                "etc/zonal.yaml:1:36: error: control_plane.etcd.endpoints[0]: expected a URL such as http://10.0.0.9:2379",
-            ),
-            (
-                "control_plane: {etcd: {endpoints: ['http://a:1'], prefix: /zonal}}",
-                "etc/zonal.yaml:1:59: error: control_plane.etcd.prefix: it must end with a slash",
-            ),
-            (
-                "control_plane: {on_error: ignore}",
-                "etc/zonal.yaml:1:27: error: control_plane.on_error: `ignore` is not known here (known are `refuse`, `set_aside`)",
-            ),
-            (
-                "control_plane: {etcd: {}}",
-                "etc/zonal.yaml:1:17: error: control_plane.etcd: the field `endpoints` is missing",
-            ),
-            (
-                "listen: []",
-                "etc/zonal.yaml:1:1: error: listen: the list is empty: no query would be taken (take it out for the default)",
-            ),
-            (
-                "limits: {tcp_connections: 0}",
-                "etc/zonal.yaml:1:27: error: limits.tcp_connections: it must be at least 1",
-            ),
-            (
-                "cache: {size_octets: 4096}",
-                "etc/zonal.yaml:1:22: error: cache.size_octets: it must be at least 1048576",
-            ),
-            (
-                "cache: {min_ttl_seconds: 20, max_negative_ttl_seconds: 10}",
-                "etc/zonal.yaml:1:26: error: cache.min_ttl_seconds: it is more than the largest TTL",
-            ),
-            (
-                "cache: {max_stale_seconds: 604801}",
-                "etc/zonal.yaml:1:28: error: cache.max_stale_seconds: it must be at most 604800, a week",
-            ),
-            (
-                "log: {format: xml}",
-                "etc/zonal.yaml:1:15: error: log.format: `xml` is not known here (known are `human`, `json`)",
-            ),
-            (
-                "internet_resolver: some",
-                "etc/zonal.yaml:1:20: error: internet_resolver: `some` is not known here (known are `none`)",
-            ),
-            (
-                "internet_resolver: {to: []}",
-                "etc/zonal.yaml:1:21: error: internet_resolver.to: there is no field `to` here (known are `forward_to`, `recursive`, \
-                 `root_hints`, `trust_anchor`, `dnssec`, `allow_servers`)",
-            ),
-            (
-                "internet_resolver:\n  forward_to:\n  - 192.0.2.1\n  - tcp://192.0.2.1",
-                "etc/zonal.yaml:4:5: error: internet_resolver.forward_to[1]: `tcp://` is not known here (known are `udp`, \
-                 `tls`, `https`, `quic`): `tcp://192.0.2.1`",
-            ),
-            (
-                "internet_resolver: {forward_to: []}",
-                "etc/zonal.yaml:1:21: error: internet_resolver.forward_to: the list is empty (for no internet resolver: \
-                 `internet_resolver: none`)",
-            ),
-            (
-                "internet_resolver: {forward_to: [192.0.2.1], recursive: true}",
-                "etc/zonal.yaml:1:21: error: internet_resolver.forward_to: `recursive: true` asks no such servers (one of both)",
-            ),
-        ] {
-            let found: Vec<String> = read(text).unwrap_err().into_iter().filter(|p| p.contains(": error: ")).collect();
-            assert_eq!(found, [expected], "{text}");
-        }
-        let both = "control_plane: {directory: a, push: {}}";
-        assert_eq!(read(both).unwrap_err().len(), 1);
-    }
-
-    #[test]
-    fn a_file_without_end_is_not_read_to_it() {
-        let problems = Config::load(Some(Path::new("/dev/zero"))).unwrap_err();
-        assert!(problems[0].message.contains("/dev/zero is larger than 1 MiB"), "{problems:?}");
-    }
 }

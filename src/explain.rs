@@ -310,6 +310,26 @@ impl Explanation {
         self.ede = message.ede.map(|(code, text)| Ede { code, text });
     }
 
+    /// The answer in few words: its records, or its status, or who is asked.
+    pub fn gist(&self) -> Vec<String> {
+        if let Some(forward) = &self.forward {
+            let who = forward.rule.as_ref().map_or("to the internet".into(), |rule| format!("by rule {rule}"));
+            return vec![format!("forwarded {who}")];
+        }
+        let status = self.status.as_deref().unwrap_or("no answer");
+        if self.answer.is_empty() {
+            return vec![if status == "NOERROR" { "no data".into() } else { status.into() }];
+        }
+        let mut records: Vec<String> = self
+            .answer
+            .iter()
+            .map(|Record { name, ttl, rtype, rdata }| format!("{name} {ttl} {rtype} {rdata}"))
+            .collect();
+        // Their order rotates.
+        records.sort();
+        records
+    }
+
     /// The generation of what is explained, as far as a server serves it.
     pub fn generation(&self) -> u64 {
         self.generation

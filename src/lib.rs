@@ -27,8 +27,10 @@
 //! | [`answer`] | who asks (`who`), which rule (`resolve`), what answers (`zone`, `endpoint`, `autodefined`, `known`), `dns64`, `trace` and `why` | `snapshot`, `manifest`, `wire` |
 //! | [`forward`] | asks others (`ask`): equal questions once (`flights`), `upstream` servers by rules, `recursion` from the root on; `read`s what they say; `cache` | `answer`, `snapshot`, `config` |
 //! | [`listen`] | Do53: `udp`, `stream`, `limit`; encrypted: `stream` with `tls`, `https`, `quic`; `proxy` headers; who is not UDP answers by a `responder`, and has a place among the `connections` | `answer`, `forward`, `metrics` |
-//! | [`control_plane`] | `directory` watches, `internet` follows `resolv.conf`, `keeper` publishes, `status` tells | `manifest`, `snapshot`, `listen`, `config` |
+//! | [`control_plane`] | `directory` watches, `internet` follows `resolv.conf`, `keeper` publishes, `edits` are what updates change, `status` tells | `manifest`, `snapshot`, `listen`, `config` |
+//! | [`transfer`] | zones as a whole, out: `access` by address and key (`tsig`), `outgoing` transfers from the `history` of versions, `notify`, `update`; in: `inward` follows zones by a `schedule`, asks a `primary`, reads its `answer`, keeps `copies`; who has `notified` us | `answer`, `snapshot`, `forward`, `control_plane` |
 //! | [`metrics`], [`admin`] | counters; HTTP for probes and metrics | what is served |
+//! | [`difference`] | which answers change from one snapshot to another | `explain` |
 //! | [`explain`] | how an answer comes about, as data | `answer`, `forward` |
 //! | [`config`], [`run`], [`cli`] | `zonal.yaml`; the wiring of a server; the commands | all |
 //!
@@ -58,6 +60,15 @@
 //!         -> answer                 once more, from the start
 //! ```
 //!
+//! What `answer` refuses may be about a zone as a whole: then a task goes on with it. So may what is signed:
+//!
+//! ```text
+//! AXFR, IXFR -> transfer::access      who may: address and key; which zone, of several with one name
+//!            -> transfer::outgoing    message by message, each made when the one before is on its way
+//! UPDATE     -> transfer::update      what it comes to, on the control plane's thread: prerequisites, then record sets
+//!            -> control_plane::edits  kept, in a journal or where the zone's records come from; then served
+//! ```
+//!
 //! # The way of a change
 //!
 //! ```text
@@ -65,6 +76,14 @@
 //!       -> manifest::load             only what changed is read again; problems with file, line and column
 //!       -> snapshot::compile          networks, zones, endpoints, views: what did not change is shared
 //!       -> control_plane::keeper      the only writer: swaps, publishes generation and digest
+//! ```
+//! Zones that others have come on a way of their own. What is kept of them completes each manifest, and so do the zones that
+//! catalogs list ([`manifest::catalog`]):
+//!
+//! ```text
+//! primaries -> transfer::inward          a task for each zone: refresh, NOTIFY, expiry
+//!           -> control_plane::keeper     one transfer, one generation; errors in it refuse it alone
+//!           -> transfer::copies          kept when it is served
 //! ```
 //! A manifest with an error in it is refused whole, and the last good one goes on being served.
 //!
@@ -85,6 +104,7 @@ pub mod answer;
 pub mod cli;
 pub mod config;
 pub mod control_plane;
+pub mod difference;
 pub mod explain;
 pub mod forward;
 pub mod listen;
@@ -92,4 +112,5 @@ pub mod manifest;
 pub mod metrics;
 pub mod run;
 pub mod snapshot;
+pub mod transfer;
 pub mod wire;

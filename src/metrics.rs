@@ -26,6 +26,10 @@
 //! | `zonal_upstream_strangers_total` | counter | | Packets from other servers that nobody asked for |
 //! | `zonal_upstream_probes_total` | counter | | Queries to look whether a server is there |
 //! | `zonal_upstream_failures_total` | counter | | Questions that no server answered |
+//! | `zonal_transfers_total` | counter | `direction`, `result` | Zone transfers: `in` or `out`; `axfr`, `ixfr`, `current`, `refused`, `failed` |
+//! | `zonal_transferred_zones` | gauge | `state` | Zones that are transferred from primaries: `pending`, `current`, `retrying`, `expired` |
+//! | `zonal_notifies_total` | counter | `direction`, `result` | Notifications of changed zones: `in` or `out`; `accepted`, `refused`, `failed` |
+//! | `zonal_updates_total` | counter | `result` | Dynamic updates: `changed`, `unchanged`, `prerequisite`, `refused`, `failed` |
 //! | `zonal_generation` | gauge | | Generation of what is served |
 //! | `zonal_snapshot_age_seconds` | gauge | | How long that generation has been served |
 //! | `zonal_reloads_total` | counter | `result` | Loads by what came of them: `changed`, `unchanged`, `failed` |
@@ -188,6 +192,14 @@ pub struct Metrics {
     pub certificate_expiry: IntGaugeVec,
     /// Whether the last load of a certificate failed, by its file.
     pub certificate_failed: IntGaugeVec,
+    /// Zone transfers, by direction and what came of them.
+    pub transfers: IntCounterVec,
+    /// Zones that are transferred from primaries, by how it is with them.
+    pub transferred_zones: IntGaugeVec,
+    /// Notifications, by direction and what came of them.
+    pub notifies: IntCounterVec,
+    /// Dynamic updates, by what came of them.
+    pub updates: IntCounterVec,
     /// Loads by what came of them.
     pub reloads: IntCounterVec,
     /// Whether the last load failed.
@@ -222,6 +234,10 @@ impl Metrics {
             handshakes_failed: counters("zonal_tls_handshakes_failed_total", "Handshakes that failed", &["transport"]),
             certificate_expiry: gauges("zonal_certificate_expiry_timestamp_seconds", "When it expires", "certificate"),
             certificate_failed: gauges("zonal_certificate_reload_failed", "1 when its file is bad", "certificate"),
+            transfers: counters("zonal_transfers_total", "Zone transfers", &["direction", "result"]),
+            transferred_zones: gauges("zonal_transferred_zones", "Zones that are transferred from primaries", "state"),
+            notifies: counters("zonal_notifies_total", "Notifications of changed zones", &["direction", "result"]),
+            updates: counters("zonal_updates_total", "Dynamic updates", &["result"]),
             reloads: counters("zonal_reloads_total", "Loads by what came of them", &["result"]),
             reload_failed: gauge("zonal_reload_failed", "1 when the last load failed and an older manifest is served"),
             state_write_failed: gauge("zonal_state_write_failed", "1 when what is served could not be kept"),
@@ -257,6 +273,10 @@ impl Metrics {
         metrics.register(metrics.handshakes_failed.clone());
         metrics.register(metrics.certificate_expiry.clone());
         metrics.register(metrics.certificate_failed.clone());
+        metrics.register(metrics.transfers.clone());
+        metrics.register(metrics.transferred_zones.clone());
+        metrics.register(metrics.notifies.clone());
+        metrics.register(metrics.updates.clone());
         metrics.register(metrics.reloads.clone());
         metrics.register(metrics.reload_failed.clone());
         metrics.register(metrics.state_write_failed.clone());
@@ -297,7 +317,10 @@ impl Metrics {
 
     /// Tells of the control plane too.
     pub fn watch_control_plane(&self, status: &Arc<Status>) {
-        self.register(ControlPlane { desc: desc("zonal_control_plane", "The control plane"), status: status.clone() });
+        self.register(ControlPlane {
+            desc: desc("zonal_stale", "1 while what is served is of an earlier run"),
+            status: status.clone(),
+        });
     }
 
     /// Says that a new snapshot is served from now on.

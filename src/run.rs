@@ -12,7 +12,9 @@ use crate::{
     control_plane::{
         self, Message,
         directory::Watch,
+        edits::{Edits, Journals, KeptSerials},
         etcd,
+        etcd_edit::EtcdEditor,
         internet::Internet,
         keeper::{self, Keeper, Loading},
         kept::Kept,
@@ -21,7 +23,8 @@ use crate::{
     },
     forward::{self, cache::Lifetimes, recursion::Recursion, upstream::Upstreams},
     listen::{Core, Limits},
-    manifest::{Manifest, Problem, load::Loader},
+    manifest::{Manifest, Problem, load::Loader, overlay::Overlays},
+    transfer::{self, copies::Copies, inward, primary::Bounds, tsig::Keys, update::Updates},
 };
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
@@ -37,7 +40,7 @@ use std::{
 use tokio::{
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
-    sync::watch,
+    sync::{Semaphore, watch},
 };
 
 pub use invitation::invitation;
@@ -74,12 +77,21 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     let started = SystemTime::now();
     let mut internet = Internet::new(config, listeners::own_addresses(config));
     let node = Arc::new(node::node(config, internet.read())?);
-    let snapshot = Arc::new(ArcSwap::from_pointee(keeper::nothing(&node)));
+    let state = config.state_directory.as_deref();
+    let (store, found) = state.map(Store::open).transpose()?.unzip();
+    let Found { kept, damage } = found.unwrap_or_default();
+    damage.iter().for_each(|damage| tracing::error!("{damage}"));
+    let has_store = store.is_some();
+    let (serials, kept_serials) = state.map(KeptSerials::open).transpose()?.unzip();
+    let mut nothing = keeper::nothing(&node);
+    nothing.serials = kept_serials.unwrap_or_default();
+    let snapshot = Arc::new(ArcSwap::from_pointee(nothing));
     let limit = descriptors::raise_limit();
     let core = Arc::new(Core::new(
         snapshot,
         &limits(config, limit),
         Upstreams::trusting(config.certificate_authority.clone()),
+        Keys::read(&config.tsig_keys)?,
         runtime.handle(),
     ));
     let status = Arc::new(Status::default());
@@ -88,12 +100,20 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         // Set for the first and only time.
         let _ = core.forwarding.recursion.set(Recursion::new(recursion)?);
     }
-    let (store, found) = config.state_directory.as_deref().map(Store::open).transpose()?.unzip();
-    let Found { kept, damage } = found.unwrap_or_default();
-    damage.iter().for_each(|damage| tracing::error!("{damage}"));
-    let has_store = store.is_some();
     let on_error = config.control_plane.on_error();
     let mut keeper = Keeper::new(core.clone(), node, status.clone(), on_error, store);
+    let copies = Copies::new(config.state_directory.as_deref());
+    let found = copies.read();
+    keeper.hold(found.iter().map(|(id, copy)| (id.clone(), copy.held(started))).collect());
+    let (edits, overlays) = match (source, state) {
+        (Source::Directory(_), Some(state)) => {
+            let (journals, overlays) = Journals::open(state)?;
+            (Edits::Journals(journals), overlays)
+        }
+        (Source::Push, _) => (Edits::Pushed, Overlays::default()),
+        (Source::Directory(_), None) | (Source::Etcd(_), _) => (Edits::Nowhere, Overlays::default()),
+    };
+    keeper.take_edits(edits, overlays, serials);
     let mut watch = Watch::new(directory);
     watch.add(internet.files());
     let loader = directory.map(Loader::new);
@@ -111,10 +131,31 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("etcd".into()).spawn(move || runtime.block_on(follow))?;
     }
-    let ready_when_stale = config.control_plane.ready_when_stale;
-    let admin = Arc::new(Admin { core: core.clone(), status, bound: AtomicBool::new(true), ready_when_stale });
-    let admin_address = admin::start(config.admin.address, admin.clone())?;
+    let times = found.into_iter().map(|(id, copy)| (id, copy.refreshed)).collect();
+    runtime.spawn(inward::follow(core.clone(), watch.sender(), keeper.generations(), copies, times));
+    let updates = match source {
+        Source::Etcd(etcd) => Updates::Etcd(EtcdEditor::new(etcd.clone(), status.clone()).into()),
+        Source::Directory(_) | Source::Push => Updates::Keeper(watch.sender()),
+    };
+    // Set for the first and only time.
+    let _ = core.transfers.updates.set(updates);
+    runtime.spawn(transfer::follow(core.clone(), status.clone(), keeper.generations()));
     let (messages, generations) = (watch.sender(), keeper.generations());
+    let admin = Arc::new(Admin {
+        core: core.clone(),
+        status,
+        bound: AtomicBool::new(true),
+        ready_when_stale: config.control_plane.ready_when_stale,
+        access: admin::Access::new(&config.admin)?,
+        takes_changes: matches!(source, Source::Push),
+        max_body_octets: config.admin.max_body_octets as usize,
+        messages: messages.clone(),
+        generations: generations.clone(),
+        followers: Arc::new(Semaphore::new(admin::FOLLOWERS)),
+    });
+    let tls = config.admin.tls.as_ref().map(|tls| certificates.get(tls, &core.metrics)).transpose()?;
+    let tls = tls.map(|certificate| admin::Tls::new(&config.admin, certificate)).transpose()?;
+    let admin_address = admin::start(config.admin.address, admin.clone(), tls)?;
     let server = Server { config, core, listeners, certificates, admin, messages, generations, hang_up };
     server.greet(keeper.manifest(), admin_address);
     std::thread::Builder::new()
@@ -137,19 +178,17 @@ fn start(
     let kept = kept.filter(|kept| kept.generation > 0);
     let Some(loader) = loader else {
         if let Some(Err(problems)) = kept.map(|kept| keeper.restore(kept, is_followed)) {
-            tell("what was kept in the state directory cannot be served", &problems);
+            let error = LastError::new(&problems).message;
+            tracing::error!("what was kept in the state directory cannot be served: {error}");
         }
         return Ok(());
     };
     keeper.count_from(kept.as_ref().map_or(0, |kept| kept.generation));
     let Loading::Failed(problems) = keeper.load(loader) else { return Ok(()) };
     let Some(kept) = kept else { return Err(Rejected(problems)) };
-    tell("the manifest is refused, and what was kept of an earlier one is served", &problems);
-    keeper.restore(kept, true).map_err(Rejected)
-}
-
-fn tell(what: &str, problems: &[Problem]) {
-    tracing::error!("{what}: {}", LastError::new(problems).message);
+    keeper.restore(kept, true).map_err(Rejected)?;
+    keeper.refuse(problems);
+    Ok(())
 }
 
 fn check_directory(directory: &Path) -> anyhow::Result<()> {
@@ -181,6 +220,7 @@ fn limits(config: &Config, open_files: Option<u64>) -> Limits {
             },
             ..forward::Limits::default()
         },
+        transfers: Bounds { octets: limits.transfer_octets as usize, ..Bounds::default() },
     }
 }
 

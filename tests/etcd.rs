@@ -399,3 +399,83 @@ fn ask_until(stop: &AtomicBool, asked: &AtomicU64) -> u64 {
     }
     asked.load(Relaxed)
 }
+
+/// Updates are written to etcd, whoever else writes there, and are served when that is said.
+#[test]
+fn updates_are_written_back() {
+    if !can_run_here() || !can_run(&["nsupdate"]) {
+        return;
+    }
+    const KEY: &str = "hmac-sha256:update:c2VjcmV0IG9mIHVwZGF0ZXMhIQ==";
+    let secret = KEY.rsplit(':').next().unwrap();
+    let world = World::new(&format!("}}\ntsig_keys: {{update: {{secret: {secret}}}"));
+    let access = json!([{"tsig_key": "update"}]);
+    let master = "@ 60 SOA ns hostmaster 7 1 1 1 60\n@ 60 NS ns\nns 60 A 10.1.0.1\n";
+    let file = |id: &str, name: &str, file: &str| {
+        let zone = json!({"name": name, "vpc_ids": ["vpc-app"], "file": file, "allow_update": access});
+        (format!("private_hosted_zones/{id}"), zone)
+    };
+    let revision = world.put(&[
+        ("private_hosted_zones/U".into(), json!({"name": "u.example", "vpc_ids": ["vpc-app"], "allow_update": access})),
+        ("master_files/f.zone".into(), json!(master)),
+        ("master_files/shared.zone".into(), json!(master)),
+        file("F", "f.example", "f.zone"),
+        file("S1", "s1.example", "shared.zone"),
+        file("S2", "s2.example", "shared.zone"),
+    ]);
+    wait_until("it is served", || (world.status()["revision"].as_u64()? >= revision).then_some(()));
+    let update = |zone: &str, lines: &str| {
+        let name = format!("script-{:?}", std::thread::current().id());
+        let script = format!("server {NODE}\nzone {zone}\n{lines}\nsend\nanswer\n");
+        let script = world.lab.scratch.write(&name.replace(['(', ')'], ""), script);
+        let output = world.lab.run("client", &["nsupdate", "-t", "20", "-y", KEY, script.to_str().unwrap()]);
+        let text = String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
+        text.split("status: ").nth(1).and_then(|rest| rest.split(',').next()).map_or(text.clone(), String::from)
+    };
+    std::thread::scope(|scope| {
+        for thread in 0..3 {
+            let (update, world) = (&update, &world);
+            scope.spawn(move || {
+                for number in 0..5 {
+                    let name = format!("n{thread}-{number}.u.example");
+                    assert_eq!(update("u.example", &format!("update add {name} 60 TXT here")), "NOERROR");
+                    assert_eq!(world.text(&name), ["\"here\""], "at once");
+                }
+            });
+        }
+    });
+    let value = |key: &str| {
+        let key = format!("{PREFIX}{key}");
+        let found = world.lab.inside("client", || {
+            runtime().block_on(async { client().await.get(key, None).await.unwrap().kvs().first().cloned() })
+        });
+        found.map(|pair| pair.value_str().unwrap().to_string()).unwrap_or_default()
+    };
+    let zone: Value = serde_json::from_str(&value("private_hosted_zones/U")).unwrap();
+    assert_eq!(zone["records"].as_array().map(Vec::len), Some(15), "{zone}");
+    assert_eq!(
+        update("u.example", "prereq nxdomain n0-0.u.example\nupdate add n0-0.u.example 60 A 10.1.0.1"),
+        "YXDOMAIN"
+    );
+    assert_eq!(update("u.example", "update delete n0-0.u.example"), "NOERROR");
+    assert!(world.text("n0-0.u.example").is_empty());
+
+    // What is in a master file stays there; new names are in the zone's `records`.
+    assert_eq!(
+        update("f.example", "update add ns.f.example 60 A 10.1.0.2\nupdate add new.f.example 60 TXT here"),
+        "NOERROR"
+    );
+    assert!(value("master_files/f.zone").contains("ns.f.example. 60 IN A 10.1.0.2\n"));
+    assert!(value("private_hosted_zones/F").contains("new.f.example"));
+    assert_eq!(world.text("new.f.example"), ["\"here\""]);
+    // A file that other zones use is not written; but what is not in it can be.
+    assert_eq!(update("s1.example", "update delete ns.s1.example A"), "REFUSED");
+    assert_eq!(update("s1.example", "update add new.s1.example 60 TXT here"), "NOERROR");
+    assert_eq!(value("master_files/shared.zone"), master);
+
+    // What cannot be written did not happen.
+    world.cut(true);
+    assert_eq!(update("u.example", "update add lost.u.example 60 TXT here"), "SERVFAIL");
+    world.cut(false);
+    assert!(world.text("lost.u.example").is_empty());
+}

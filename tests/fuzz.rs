@@ -1,4 +1,4 @@
-//! Mutated input: packets, manifests and master files.
+//! Mutated input: packets, manifests, master files and what primaries answer.
 //!
 //! Each target is a plain function over octets. A run first replays the kept corpus in `tests/fuzz/corpus`, then mutates
 //! its entries for `FUZZ_SECONDS` (20 by default). What fails is printed as hexadecimal digits: put it into the corpus.
@@ -118,4 +118,18 @@ fn master_files() {
         b"@ SOA a b 1 2 3 4 5\n",
     ];
     run("master_file", targets::master_file, &dictionary);
+}
+
+#[test]
+fn transfers() {
+    let dictionary: [&[u8]; 7] = [
+        b"\xc0\x0c",
+        b"\x07version",
+        b"\x05zones",
+        b"\x05group",
+        b"\x03coo",
+        b"\0\x06\0\x01\0\0\0\x3c",
+        b"\0\x0c\0\x01\0\0\0\x3c",
+    ];
+    run("transfer", targets::transfer, &dictionary);
 }

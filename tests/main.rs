@@ -3,6 +3,7 @@
 
 mod allocations;
 mod anchors;
+mod apply;
 mod etcd;
 mod explain;
 mod forwarders;
@@ -11,10 +12,14 @@ mod fuzz;
 mod harness;
 mod isolation;
 mod model;
+mod push;
 mod readme;
 mod recursion;
 mod reload;
 mod scenarios;
+mod state;
 mod tidy;
 mod topologies;
+mod transfer_in;
+mod transfer_out;
 mod transports;

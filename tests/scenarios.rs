@@ -19,7 +19,9 @@
 //! answers.
 
 use crate::harness::{
-    Scratch, free_port,
+    Scratch, Server,
+    cluster::Single,
+    free_port, http_send,
     reply::Reply,
     secure::{Client as SecureClient, RUNTIME, SecureServer},
     tree,
@@ -33,10 +35,11 @@ use std::{
     collections::{BTreeMap, HashMap},
     fmt::Write as _,
     fs,
-    net::IpAddr,
+    net::{IpAddr, UdpSocket},
     path::{Path, PathBuf},
     str::FromStr,
     sync::Arc,
+    time::Duration,
 };
 use zonal::{
     answer::{
@@ -46,6 +49,10 @@ use zonal::{
     forward::{
         cache::Lifetimes,
         read::{self, Read as Said},
+    },
+    manifest::{
+        Loader,
+        collection::{Collection, Edit, MASTER_FILES},
     },
     snapshot::{
         Snapshot,
@@ -121,6 +128,70 @@ fn transcripts_over_every_transport() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// The same when the manifest was pushed, and when it comes from etcd.
+#[test]
+fn transcripts_from_every_source() {
+    if !crate::harness::can_run(&["setpriv", "etcd"]) {
+        return;
+    }
+    let mut wrong = String::new();
+    for (world, transcripts) in by_world() {
+        let port = free_port();
+        let _upstreams = Upstreams::start(port, world.others());
+        let directory = world.directory(port);
+        let mut loader = Loader::new(directory.path()).keeping_texts();
+        let (loaded, _) = loader.load().unwrap_or_else(|problems| panic!("{problems:?}"));
+        let edits = Collection::of(&loaded.manifest, loader.master_files()).edits();
+        let scratch = Scratch::new();
+        let etcd = Single::start(&scratch);
+        etcd.put(&edits);
+        let from_etcd = Server::start_from(&format!("{{etcd: {{endpoints: [\"{}\"]}}}}", etcd.endpoint), "").ready();
+        let pushed = Server::start_from("{push: {}}", "");
+        let status = http_send(pushed.admin, "PUT", "/v1/manifest", &whole(&edits));
+        assert_eq!(status, Some(200), "{}", pushed.process.log());
+        for (server, source) in [(&from_etcd, "from etcd"), (&pushed, "pushed")] {
+            assert_eq!(server.status()["set_aside"], serde_json::json!([]), "{source}");
+            for transcript in &transcripts {
+                for exchange in transcript.exchanges.iter().filter(|e| e.moment.is_none() && e.is_on_loopback()) {
+                    if !exchange.goes_over(Transport::Udp) {
+                        continue;
+                    }
+                    let reply = ask_over_udp(server.port, exchange);
+                    let got = exchange.without_padding(&reply, Transport::Udp);
+                    if !exchange.expected.is_or_was(&got) {
+                        exchange.compare(&transcript.path, source, &got, &mut wrong);
+                    }
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}");
+}
+
+/// A manifest as it is pushed.
+fn whole(edits: &[Edit]) -> String {
+    let mut whole = serde_json::json!({"generation": 1});
+    for Edit { key, value } in edits {
+        let text = value.as_deref().unwrap_or_default();
+        whole[key.kind][&key.id] = match key.kind {
+            MASTER_FILES => String::from_utf8_lossy(text).into(),
+            _ => serde_json::from_slice(text).unwrap(),
+        };
+    }
+    whole.to_string()
+}
+
+fn ask_over_udp(port: u16, exchange: &Exchange) -> Vec<u8> {
+    let socket = UdpSocket::bind((exchange.source, 0)).unwrap();
+    socket.connect((exchange.local, port)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+    socket.send(&[&exchange.proxy[..], &exchange.query].concat()).unwrap();
+    let mut reply = vec![0; 4096];
+    let len = socket.recv(&mut reply).unwrap_or_else(|error| panic!("{}: {error}", exchange.command));
+    reply.truncate(len);
+    reply
 }
 
 /// resolution.md's partial affinity: 85 % of the queries get their own AZ alone, the rest all.

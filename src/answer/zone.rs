@@ -21,10 +21,17 @@ use crate::{
 };
 use std::sync::Arc;
 
+/// The extended error of a zone whose records are not there (RFC 8914, 4.25).
+const INVALID_DATA: u16 = 24;
+
 impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
     /// Has a zone answer. The name in question is at its apex or below it. None if the name falls through.
     #[inline]
     pub fn zone(&mut self, zone: &'s Zone, first: bool) -> Option<Outcome<'s>> {
+        if let Some(why) = &zone.missing {
+            self.trace.note(Stage::Zone, || format!("it cannot answer: {why}"));
+            return Some(Outcome::Failed(Some((INVALID_DATA, why.clone()))));
+        }
         let apex = self.suffix_at(self.name.labels() - zone.apex_labels());
         let found = match zone.search(self.name) {
             // DS at a cut is the parent's data (RFC 4035, 3.1.4.1)

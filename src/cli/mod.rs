@@ -1,5 +1,6 @@
 //! The command line.
 
+mod apply;
 mod cache;
 mod check;
 mod client;
@@ -7,6 +8,8 @@ mod explain;
 mod report;
 mod schema;
 pub mod serve;
+mod status;
+mod target;
 
 use crate::config::Config;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -86,6 +89,21 @@ enum Command {
     /// Show or flush what a running server knows of names that others answer for
     #[command(subcommand)]
     Cache(CacheCommand),
+    /// Change what etcd or a server has, so that it is what a directory has
+    ///
+    /// The plan is shown first: the resources, and the names whose answers change, by who asks. What is not in the directory is
+    /// deleted. Nothing is done when the directory has errors, or when somebody else has changed it in the meantime.
+    Apply(ApplyArguments),
+    /// Show what `apply` would change
+    ///
+    /// The exit status is 0 when there is no difference, and 1 when there is one.
+    Diff(DiffArguments),
+    /// Write what etcd or a server has as files
+    Export(ExportArguments),
+    /// Tell what nodes serve, and how they stand to their source
+    Status(StatusArguments),
+    /// Wait until nodes serve a revision of their source, or a later one
+    Wait(WaitArguments),
     /// Print the JSON Schema of the manifest
     Schema,
     /// Print completions for a shell
@@ -143,6 +161,101 @@ struct CacheArguments {
     format: Format,
 }
 
+/// What is changed or written.
+#[derive(Args, Debug)]
+struct TargetArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// An etcd, whatever the configuration says.
+    #[arg(long, value_name = "URL", conflicts_with_all = ["config", "server"])]
+    etcd: Option<String>,
+    /// The admin address of a server with `push`, whatever the configuration says.
+    #[arg(long, value_name = "ADDR:PORT|URL", conflicts_with = "config")]
+    server: Option<String>,
+    /// A file with the token that the server wants.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The authorities that a server's certificate is checked with, PEM; without it, the system's.
+    #[arg(long, value_name = "FILE")]
+    certificate_authority: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+struct ApplyArguments {
+    /// The directory of manifests that says what is wanted.
+    #[arg(long, value_name = "DIR")]
+    directory: PathBuf,
+    #[command(flatten)]
+    target: TargetArguments,
+    /// Do not ask.
+    #[arg(long)]
+    yes: bool,
+    /// Even if more than 30 % would be deleted.
+    #[arg(long)]
+    force: bool,
+    /// Show the plan, and do nothing.
+    #[arg(long)]
+    dry_run: bool,
+}
+
+#[derive(Args, Debug)]
+struct DiffArguments {
+    /// The directory of manifests that says what is wanted.
+    #[arg(long, value_name = "DIR")]
+    directory: PathBuf,
+    #[command(flatten)]
+    target: TargetArguments,
+    /// How it is written.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Args, Debug)]
+struct ExportArguments {
+    #[command(flatten)]
+    target: TargetArguments,
+    /// Where files are written; without it, the manifest is written to standard output.
+    #[arg(long, value_name = "DIR")]
+    directory: Option<PathBuf>,
+}
+
+#[derive(Args, Debug)]
+struct StatusArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// The admin addresses of the nodes; without it, that of the configuration.
+    #[arg(long, value_name = "ADDR:PORT|URL", num_args = 1.., conflicts_with = "config")]
+    all: Vec<String>,
+    /// A file with the token that they want.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The authorities that their certificates are checked with, PEM; without it, the system's.
+    #[arg(long, value_name = "FILE")]
+    certificate_authority: Option<PathBuf>,
+    /// How it is written.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Args, Debug)]
+struct WaitArguments {
+    /// The revision: etcd's, or the count of changes that were pushed.
+    #[arg(long, value_name = "N")]
+    revision: u64,
+    /// For how many seconds.
+    #[arg(long, value_name = "SECONDS", default_value_t = 60)]
+    timeout: u64,
+    /// A file with the token that they want.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The authorities that their certificates are checked with, PEM; without it, the system's.
+    #[arg(long, value_name = "FILE")]
+    certificate_authority: Option<PathBuf>,
+    /// The admin addresses of the nodes.
+    #[arg(value_name = "ADDR:PORT|URL", required = true)]
+    addresses: Vec<String>,
+}
+
 #[derive(Args, Clone, Debug)]
 struct ExplainArguments {
     #[command(flatten)]
@@ -189,6 +302,11 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Cache(command) => cache::run(&command),
+        Command::Apply(arguments) => apply::apply(&arguments),
+        Command::Diff(arguments) => apply::diff(&arguments),
+        Command::Export(arguments) => apply::export(&arguments),
+        Command::Status(arguments) => status::status(&arguments),
+        Command::Wait(arguments) => status::wait(&arguments),
         Command::Schema => {
             print(&schema::schema());
             ExitCode::SUCCESS
@@ -232,6 +350,15 @@ mod tests {
             ("zonal cache flush --subtree", false),
             ("zonal cache flush --config z.yaml --admin 127.0.0.1:9153", false),
             ("zonal cache", false),
+            ("zonal apply --directory zones --etcd http://127.0.0.1:2379 --yes --force --dry-run", true),
+            ("zonal apply --etcd http://127.0.0.1:2379", false),
+            ("zonal apply --directory zones --etcd http://a:1 --server b:2", false),
+            ("zonal diff --directory zones --server 127.0.0.1:9153 --token-file t --format json", true),
+            ("zonal export --config z.yaml --directory out", true),
+            ("zonal status", true),
+            ("zonal status --all a:1 b:2 --format json", true),
+            ("zonal wait --revision 7 --timeout 5 a:1 b:2", true),
+            ("zonal wait --revision 7", false),
             ("zonal schema", true),
             ("zonal completions fish", true),
             ("zonal nonsense", false),

@@ -1,8 +1,15 @@
 //! What sources ask of the keeper, and what it says to that.
 
-use crate::manifest::{
-    Difference, Problem,
-    collection::{Collection, Edit},
+use crate::difference::Answers;
+use crate::{
+    manifest::{
+        Difference, Id, Problem,
+        collection::{Collection, Edit},
+        overlay::EditedSet,
+        transferred::Held,
+    },
+    snapshot::zone::Zone,
+    transfer::update::rules::Rejected,
 };
 use serde::{Deserialize, Serialize};
 use std::{fmt, io};
@@ -81,9 +88,34 @@ pub struct Accepted {
     pub position: Position,
     /// What has changed in what is served.
     pub differences: Vec<Difference>,
+    /// The answers that would change; of a dry run only.
+    pub answers: Option<Answers>,
     /// Warnings, and why resources are set aside.
     pub problems: Vec<Problem>,
 }
+
+/// What has become of a zone that is transferred.
+pub struct ZoneTransfer {
+    /// Its identifier.
+    pub zone: Id,
+    /// Its records.
+    pub held: Held,
+    /// Who wants to know whether they are served: the errors in them otherwise.
+    pub reply: oneshot::Sender<Result<(), Vec<Problem>>>,
+}
+
+/// What a dynamic update changes in a zone.
+pub struct ZoneEdit {
+    /// The zone's identifier.
+    pub zone: Id,
+    /// The sets that it makes of the zone; or why it makes none.
+    pub make: MakeSets,
+    /// Who wants to know how many they are, when they are served.
+    pub reply: oneshot::Sender<Result<usize, Rejected>>,
+}
+
+/// Makes sets of a zone as it is.
+pub type MakeSets = Box<dyn Fn(&Zone) -> Result<Vec<EditedSet>, Rejected> + Send>;
 
 /// Why a change was not made.
 #[derive(Clone, Debug)]

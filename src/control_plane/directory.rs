@@ -4,7 +4,10 @@
 //! directories of all files that were read and of all links on the way to them, so that the `..data` link of Kubernetes
 //! and a directory that is itself a link are followed.
 
-use super::{Message, change::Change};
+use super::{
+    Message,
+    change::{Change, ZoneEdit, ZoneTransfer},
+};
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode, ModifyKind},
@@ -37,6 +40,10 @@ pub enum Wake {
     Load,
     /// These are to be made, in their order.
     Changes(Vec<Change>),
+    /// These zones were transferred, or have expired.
+    Transferred(Vec<ZoneTransfer>),
+    /// A zone is to be changed.
+    Edit(ZoneEdit),
     /// The server ends.
     Stop,
 }
@@ -51,6 +58,8 @@ pub struct Watch {
     sender: Sender<Message>,
     /// What has come while something else was waited for.
     changes: Vec<Change>,
+    transfers: Vec<ZoneTransfer>,
+    edits: VecDeque<ZoneEdit>,
     /// None when the system has no more watches to give: then stamps are compared.
     watcher: Option<RecommendedWatcher>,
     /// The files and links whose change matters.
@@ -83,6 +92,8 @@ impl Watch {
             events,
             sender,
             changes: Vec::new(),
+            transfers: Vec::new(),
+            edits: VecDeque::new(),
             watcher: None,
             relevant: HashSet::new(),
             watched: BTreeMap::new(),
@@ -216,13 +227,18 @@ impl Watch {
         // What happens to other files all the time must not put the look at the directories off.
         let mut tick = Instant::now() + TICK;
         loop {
-            if !self.changes.is_empty() {
+            if !(self.changes.is_empty() && self.transfers.is_empty()) {
                 return self.gather_changes();
+            }
+            if let Some(edit) = self.edits.pop_front() {
+                return Wake::Edit(edit);
             }
             match self.events.recv_timeout(tick.saturating_duration_since(Instant::now())) {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Wake::Stop,
                 Ok(Message::Reload) => return Wake::Load,
                 Ok(Message::Change(change)) => self.changes.push(change),
+                Ok(Message::Transferred(transfer)) => self.transfers.push(transfer),
+                Ok(Message::Edit(edit)) => self.edits.push_back(edit),
                 Ok(Message::Event(event)) if self.effect(&event) == Effect::Complete => return self.gather(),
                 Ok(Message::Event(_)) | Err(RecvTimeoutError::Timeout) => {}
             }
@@ -237,15 +253,18 @@ impl Watch {
 
     /// The changes that have come by now: more than one only if they came while something else was done.
     fn gather_changes(&mut self) -> Wake {
-        let mut changes = std::mem::take(&mut self.changes);
         loop {
             match self.events.try_recv() {
-                Ok(Message::Change(change)) => changes.push(change),
+                Ok(Message::Change(change)) => self.changes.push(change),
+                Ok(Message::Transferred(transfer)) => self.transfers.push(transfer),
+                Ok(Message::Edit(edit)) => self.edits.push_back(edit),
                 Ok(Message::Stop) => return Wake::Stop,
                 // It has its turn next.
                 Ok(Message::Reload) => self.again = true,
                 Ok(Message::Event(event)) => self.again |= self.effect(&event) == Effect::Complete,
-                Err(_) => return Wake::Changes(changes),
+                // There is one at most for each zone, so that a flood of changes does not wait for ever.
+                Err(_) if !self.transfers.is_empty() => return Wake::Transferred(std::mem::take(&mut self.transfers)),
+                Err(_) => return Wake::Changes(std::mem::take(&mut self.changes)),
             }
         }
     }
@@ -260,6 +279,8 @@ impl Watch {
                 Err(RecvTimeoutError::Timeout) => return Wake::Load,
                 Ok(Message::Reload) => {}
                 Ok(Message::Change(change)) => self.changes.push(change),
+                Ok(Message::Transferred(transfer)) => self.transfers.push(transfer),
+                Ok(Message::Edit(edit)) => self.edits.push_back(edit),
                 Ok(Message::Event(event)) => {
                     if self.effect(&event) != Effect::Nothing {
                         quiet = Instant::now() + QUIET;

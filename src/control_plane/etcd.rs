@@ -38,7 +38,7 @@ const PROGRESS: Duration = Duration::from_secs(5);
 /// Keys in one answer of a list.
 const PAGE: i64 = 1000;
 /// The largest message that is taken, in octets: etcd limits a request to 1.5 MiB, but not an answer.
-const MOST_OCTETS: usize = 1 << 30;
+pub(super) const MOST_OCTETS: usize = 1 << 30;
 /// Of a store that was put back to an older state, a list is not followed that would take away more than this share of what
 /// is served, in percent; nor if it is one of fewer resources than this.
 pub const MOST_DELETED: usize = 30;
@@ -76,9 +76,7 @@ struct Source {
 impl Source {
     /// Follows one member. Ends without an error when nobody takes what it says any more.
     async fn session(&mut self, endpoint: &str) -> anyhow::Result<()> {
-        let options = self.options()?;
-        let connected = timeout(2 * CONNECT_TIMEOUT, Client::connect([endpoint], Some(options))).await;
-        let client = connected.context("it does not answer in time")?.map_err(told)?;
+        let client = connect(&self.config, endpoint).await?;
         let mut kv = client.kv_client().max_decoding_message_size(MOST_OCTETS);
         let now = self.now(&mut kv).await?;
         let is_older = self.position.revision > 0
@@ -129,37 +127,6 @@ impl Source {
             response => response.map_err(told)?.kvs().first().and_then(marked),
         };
         Ok(found.as_ref() == Some(mark))
-    }
-
-    fn options(&self) -> anyhow::Result<ConnectOptions> {
-        let Etcd { username, password_file, tls, .. } = &self.config;
-        let mut options = ConnectOptions::new()
-            .with_connect_timeout(CONNECT_TIMEOUT)
-            .with_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1)
-            .with_keep_alive_while_idle(true)
-            .with_require_leader(true);
-        let read =
-            |path: &std::path::Path| std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()));
-        if let Some(username) = username {
-            let password = match password_file {
-                Some(file) => {
-                    String::from_utf8(read(file)?).with_context(|| format!("{} is not UTF-8", file.display()))?
-                }
-                None => String::new(),
-            };
-            options = options.with_user(username, password.trim_end_matches(['\r', '\n']));
-        }
-        if let Some(files) = tls {
-            let mut tls = TlsOptions::new().with_native_roots();
-            if let Some(authority) = &files.certificate_authority {
-                tls = TlsOptions::new().ca_certificate(Certificate::from_pem(read(authority)?));
-            }
-            if let (Some(certificate), Some(key)) = (&files.certificate, &files.private_key) {
-                tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
-            }
-            options = options.with_tls(tls);
-        }
-        Ok(options)
     }
 
     /// How far the store has come.
@@ -300,6 +267,43 @@ impl Source {
     }
 }
 
+/// Connects to a member.
+pub(super) async fn connect(config: &Etcd, endpoint: &str) -> anyhow::Result<Client> {
+    let options = options(config)?;
+    let connected = timeout(2 * CONNECT_TIMEOUT, Client::connect([endpoint], Some(options))).await;
+    connected.context("it does not answer in time")?.map_err(told)
+}
+
+/// How a member is connected to.
+pub fn options(config: &Etcd) -> anyhow::Result<ConnectOptions> {
+    let Etcd { username, password_file, tls, .. } = config;
+    let mut options = ConnectOptions::new()
+        .with_connect_timeout(CONNECT_TIMEOUT)
+        .with_keep_alive(KEEP_ALIVE.0, KEEP_ALIVE.1)
+        .with_keep_alive_while_idle(true)
+        .with_require_leader(true);
+    let read =
+        |path: &std::path::Path| std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()));
+    if let Some(username) = username {
+        let password = match password_file {
+            Some(file) => String::from_utf8(read(file)?).with_context(|| format!("{} is not UTF-8", file.display()))?,
+            None => String::new(),
+        };
+        options = options.with_user(username, password.trim_end_matches(['\r', '\n']));
+    }
+    if let Some(files) = tls {
+        let mut tls = TlsOptions::new().with_native_roots();
+        if let Some(authority) = &files.certificate_authority {
+            tls = TlsOptions::new().ca_certificate(Certificate::from_pem(read(authority)?));
+        }
+        if let (Some(certificate), Some(key)) = (&files.certificate, &files.private_key) {
+            tls = tls.identity(Identity::from_pem(read(certificate)?, read(key)?));
+        }
+        options = options.with_tls(tls);
+    }
+    Ok(options)
+}
+
 /// The mark of a key.
 fn marked(pair: &KeyValue) -> Option<Mark> {
     let numbers = [pair.mod_revision(), pair.create_revision(), pair.version()].map(i64::to_be_bytes).concat();
@@ -314,7 +318,7 @@ fn latest<'p>(mark: Option<Mark>, pairs: impl IntoIterator<Item = &'p KeyValue>)
 }
 
 /// The end of the range of keys that begin with a prefix.
-fn end_of(prefix: &[u8]) -> Vec<u8> {
+pub fn end_of(prefix: &[u8]) -> Vec<u8> {
     let mut end = prefix.to_vec();
     while let Some(last) = end.pop() {
         if last < u8::MAX {
@@ -326,7 +330,7 @@ fn end_of(prefix: &[u8]) -> Vec<u8> {
 }
 
 /// What etcd answers, if it does so in time.
-async fn in_time<T>(asked: impl Future<Output = Result<T, etcd_client::Error>>) -> anyhow::Result<T> {
+pub(super) async fn in_time<T>(asked: impl Future<Output = Result<T, etcd_client::Error>>) -> anyhow::Result<T> {
     timeout(REQUEST_TIMEOUT, asked).await.context("it does not answer in time")?.map_err(told)
 }
 

@@ -4,20 +4,23 @@
 //! it is checked, compiled, kept on disk and published as one generation, or what was served goes on being served.
 
 use super::{
-    change::{Accepted, Change, Position, Ready, Refusal},
+    change::{Accepted, Change, Position, Ready, Refusal, ZoneTransfer},
+    edits::{Edits, KeptSerials},
     kept::Kept,
     status::{self, LastError, SetAside, Status},
     store::Store,
 };
 use crate::{
     config::OnError,
+    difference,
     listen::{Core, now},
     manifest::{
-        Loaded, Manifest, Problem,
+        Loaded, Manifest, Problem, Transferred, catalog,
         check::Checked,
         collection::{Aside, Collection, Instead, Key, Served},
         connectivity::Connectivity,
         load::Loader,
+        overlay::{Overlays, digest_with},
     },
     snapshot::{self, Node, Snapshot, routes::Route},
 };
@@ -31,6 +34,8 @@ use tokio::sync::watch;
 
 /// How many problems of one load are logged.
 const LOGGED: usize = 20;
+/// How many answers that would change are told of a dry run.
+const MOST_ANSWERS: usize = 1000;
 
 /// What came of a load.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,20 +50,28 @@ pub enum Loading {
 
 /// Takes what sources deliver, compiles it and publishes it. Bad input never empties what is served.
 pub struct Keeper {
-    core: Arc<Core>,
-    node: Arc<Node>,
+    pub(super) core: Arc<Core>,
+    pub(super) node: Arc<Node>,
     status: Arc<Status>,
     generation: watch::Sender<u64>,
     on_error: OnError,
     /// Where what is served is kept.
     store: Option<Store>,
     /// What was delivered, and how far the source has come with it.
-    delivered: (Collection, Position),
+    pub(super) delivered: (Collection, Position),
     /// The last of it that could be served, and what of that is set aside.
-    kept: Kept,
-    served: Served,
+    pub(super) kept: Kept,
+    pub(super) served: Served,
+    /// The digest of what was loaded, without what updates have made of it.
+    pub(super) loaded_digest: [u8; 32],
+    /// What updates have made of zones, and where that is kept.
+    pub(super) overlays: Overlays,
+    pub(super) edits: Edits,
+    serials: Option<KeptSerials>,
     /// The checks of what is served.
     checked: Checked,
+    /// What is kept of zones that are transferred.
+    transferred: Transferred,
 }
 
 /// What is to be served, of what was delivered.
@@ -94,8 +107,35 @@ impl Keeper {
         store: Option<Store>,
     ) -> Keeper {
         let generation = watch::channel(core.snapshot.load().generation).0;
-        let (delivered, kept, served, checked) = Default::default();
-        Keeper { core, node, status, generation, on_error, store, delivered, kept, served, checked }
+        let (delivered, kept, served, loaded_digest, checked, transferred) = Default::default();
+        let (overlays, edits, serials) = Default::default();
+        Keeper {
+            core,
+            node,
+            status,
+            generation,
+            on_error,
+            store,
+            delivered,
+            kept,
+            served,
+            loaded_digest,
+            overlays,
+            edits,
+            serials,
+            checked,
+            transferred,
+        }
+    }
+
+    /// Goes on with what an earlier run has kept of zones that are transferred.
+    pub fn hold(&mut self, transferred: Transferred) {
+        self.transferred = transferred;
+    }
+
+    /// Keeps what updates change, and goes on with what they have changed in an earlier run.
+    pub fn take_edits(&mut self, edits: Edits, overlays: Overlays, serials: Option<KeptSerials>) {
+        (self.edits, self.overlays, self.serials) = (edits, overlays, serials);
     }
 
     /// Serves what was kept of an earlier run, as the generation that it was. It is stale if there is a source that may have
@@ -106,6 +146,7 @@ impl Keeper {
         let Decided { kept, served, mut snapshot, checked, warnings, reasons } =
             self.decide(collection, position, OnError::SetAside)?;
         self.delivered = (kept.collection.clone(), kept.position.clone());
+        self.loaded_digest = served.digest();
         (self.kept, self.served, self.checked) = (kept, served, checked);
         self.tell_set_aside(&reasons);
         (snapshot.generation, snapshot.is_stale) = (generation, is_stale);
@@ -137,23 +178,27 @@ impl Keeper {
     /// Loads, compiles and publishes. It takes its time and is not for threads that answer.
     pub fn load(&mut self, loader: &mut Loader) -> Loading {
         let started = Instant::now();
-        let (loaded, mut problems) = match loader.load() {
+        let (mut loaded, mut problems) = match loader.load() {
             Ok(loaded) => loaded,
-            Err(problems) => return self.failed(problems),
+            Err(problems) => return self.refuse(problems),
         };
+        let loaded_digest = loaded.digest;
+        loaded.overlays = self.overlays.clone();
+        loaded.digest = digest_with(loaded_digest, &self.overlays);
         let previous = self.core.snapshot.load_full();
-        if previous.generation > 0 && previous.digest == loaded.digest {
+        if previous.generation > 0 && self.loaded_digest == loaded_digest {
             loader.accept();
             self.count("unchanged", &problems);
             tracing::info!(generation = previous.generation, "loaded: nothing has changed");
             return Loading::Unchanged;
         }
-        let (mut snapshot, checked, more) = match self.check_and_compile(&loaded, &previous) {
+        let manifest = loaded.manifest.clone();
+        let (mut snapshot, checked, more) = match self.check_and_compile(loaded, &previous) {
             Ok(compiled) => compiled,
             Err(mut more) => {
                 loader.locate(&mut more);
                 problems.append(&mut more);
-                return self.failed(problems);
+                return self.refuse(problems);
             }
         };
         let first = problems.len();
@@ -161,15 +206,15 @@ impl Keeper {
         loader.locate(&mut problems[first..]);
         // An earlier run may have come further.
         let generation = snapshot.generation.max(self.kept.generation + 1);
-        let collection = Collection::of(&loaded.manifest, loader.master_files());
+        let collection = Collection::of(&manifest, loader.master_files());
         self.kept = Kept { collection, generation, ..Kept::default() };
-        self.served = Served::of(loaded.manifest);
-        self.checked = checked;
+        (self.served, self.loaded_digest, self.checked) = (Served::of(manifest), loaded_digest, checked);
         snapshot.generation = generation;
+        let digest = hex(&snapshot.digest);
         self.publish(snapshot, &problems);
         let _ = self.keep(false);
         loader.accept();
-        tracing::info!(generation, digest = %hex(&loaded.digest), elapsed = ?started.elapsed(), "loaded");
+        tracing::info!(generation, digest, elapsed = ?started.elapsed(), "loaded");
         retire(previous);
         Loading::Changed
     }
@@ -186,7 +231,11 @@ impl Keeper {
             None => changes.into_iter().for_each(|change| self.make(change)),
         }
         for trial in trials {
-            let accepted = self.decide_all(std::slice::from_ref(&trial)).map(|decided| self.accepted(&decided));
+            let accepted = self.decide_all(std::slice::from_ref(&trial)).map(|decided| {
+                let served = self.core.snapshot.load_full();
+                let answers = difference::answers(&served, &decided.snapshot, now(), MOST_ANSWERS);
+                Accepted { answers: Some(answers), ..self.accepted(&decided) }
+            });
             answer(trial, accepted);
         }
     }
@@ -204,7 +253,7 @@ impl Keeper {
                 self.delivered.0.apply(&ready.edits);
                 self.delivered.1 = ready.position;
             }
-            self.failed(problems.clone());
+            self.refuse(problems.clone());
         }
         answer(change, Err(refusal));
     }
@@ -226,9 +275,11 @@ impl Keeper {
         let mut aside = Aside::new();
         let mut reasons: BTreeMap<Key, Vec<Problem>> = BTreeMap::new();
         loop {
-            let candidate = collection.candidate(&aside, &self.served);
+            let mut candidate = collection.candidate(&aside, &self.served);
+            candidate.loaded.overlays = self.overlays.clone();
+            candidate.loaded.digest = digest_with(candidate.loaded.digest, &self.overlays);
             let mut problems = candidate.problems;
-            match self.check_and_compile(&candidate.loaded, &previous) {
+            match self.check_and_compile(candidate.loaded, &previous) {
                 Ok((snapshot, checked, more)) if !problems.iter().any(Problem::is_error) => {
                     problems.extend(more);
                     let kept = Kept { collection, aside, position, generation: snapshot.generation };
@@ -287,6 +338,7 @@ impl Keeper {
             generation: decided.kept.generation,
             position: decided.kept.position.clone(),
             differences: decided.served.manifest.differences(&self.served.manifest),
+            answers: None,
             problems: decided.warnings.iter().chain(decided.reasons.values().flatten()).cloned().collect(),
         }
     }
@@ -316,6 +368,7 @@ impl Keeper {
             return facts.into_iter().for_each(|change| self.make(change));
         }
         self.delivered = (self.kept.collection.clone(), self.kept.position.clone());
+        self.loaded_digest = served.digest();
         (self.served, self.checked) = (served, checked);
         self.tell_set_aside(&reasons);
         if !is_unchanged {
@@ -336,11 +389,14 @@ impl Keeper {
             // What went wrong is told.
             let _ = self.keep(false);
         }
-        retire(previous);
+        // What goes on being served is not to be waited for.
+        if !Arc::ptr_eq(&previous, &self.core.snapshot.load_full()) {
+            retire(previous);
+        }
     }
 
     /// Keeps what is served in the state directory. With `sync` it is on the disk when this returns.
-    fn keep(&mut self, sync: bool) -> io::Result<()> {
+    pub(super) fn keep(&mut self, sync: bool) -> io::Result<()> {
         let Some(store) = &mut self.store else { return Ok(()) };
         let result = store.keep(&self.kept, sync);
         self.core.metrics.state_write_failed.set(result.is_err().into());
@@ -363,7 +419,7 @@ impl Keeper {
     /// Checks a manifest and compiles it. With the snapshot come warnings; instead of it, all errors and warnings.
     fn check_and_compile(
         &self,
-        loaded: &Loaded,
+        loaded: Loaded,
         previous: &Snapshot,
     ) -> Result<(Snapshot, Checked, Vec<Problem>), Vec<Problem>> {
         let compiling = Instant::now();
@@ -372,10 +428,57 @@ impl Keeper {
             Some(connectivity) => self.checked.follow(&self.served.manifest, manifest, connectivity, now()),
             None => Checked::new(manifest, &Connectivity::new(manifest), now()),
         };
-        let compiled = snapshot::compile_checked(loaded, &self.node, Some(previous), checked.problems());
+        let loaded = self.complete(loaded, previous);
+        let compiled = snapshot::compile_checked(&loaded, &self.node, Some(previous), checked.problems());
         self.core.metrics.compile_seconds.set(compiling.elapsed().as_secs_f64());
         let (snapshot, problems) = compiled?;
         Ok((snapshot, checked, problems))
+    }
+
+    /// Completes what was loaded with what is transferred.
+    pub(super) fn complete(&self, loaded: Loaded, previous: &Snapshot) -> Loaded {
+        catalog::complete(loaded, &self.transferred, &previous.manifest)
+    }
+
+    /// Serves zones as they were transferred: all at once, or, if that fails, each by itself.
+    pub fn transferred(&mut self, transfers: Vec<ZoneTransfer>) {
+        let served = match &transfers[..] {
+            [] | [_] => false,
+            several => self.serve_transferred(several).is_ok(),
+        };
+        for transfer in transfers {
+            let result = if served { Ok(()) } else { self.serve_transferred(std::slice::from_ref(&transfer)) };
+            // Who has gone away has gone with the zone.
+            let _ = transfer.reply.send(result);
+        }
+    }
+
+    fn serve_transferred(&mut self, transfers: &[ZoneTransfer]) -> Result<(), Vec<Problem>> {
+        let started = Instant::now();
+        let previous = self.core.snapshot.load_full();
+        let mut transferred = self.transferred.clone();
+        transferred.extend(transfers.iter().map(|transfer| (transfer.zone.clone(), transfer.held.clone())));
+        let loaded = Loaded {
+            manifest: self.served.manifest.clone(),
+            digest: digest_with(self.loaded_digest, &self.overlays),
+            overlays: self.overlays.clone(),
+            ..Loaded::default()
+        };
+        let loaded = catalog::complete(loaded, &transferred, &previous.manifest);
+        let (mut snapshot, _) = snapshot::compile(&loaded, &self.node, Some(&previous))?;
+        if snapshot.digest == previous.digest {
+            self.transferred = loaded.transferred;
+            return Ok(());
+        }
+        snapshot.is_stale = previous.is_stale;
+        let generation = snapshot.generation;
+        let zones: Vec<String> =
+            transfers.iter().take(LOGGED).map(|transfer| transfer.held.told(&transfer.zone)).collect();
+        self.swap(snapshot);
+        let _ = self.keep(false);
+        tracing::info!(generation, elapsed = ?started.elapsed(), "transferred: {}", zones.join(", "));
+        retire(previous);
+        Ok(())
     }
 
     /// Publishes what is served already, with another internet resolver if this one is another.
@@ -396,9 +499,18 @@ impl Keeper {
         }
     }
 
-    fn swap(&mut self, snapshot: Snapshot) {
+    pub(super) fn swap(&mut self, snapshot: Snapshot) {
+        let previous = self.core.snapshot.load().serials.clone();
+        if let Some(serials) = &mut self.serials
+            && !Arc::ptr_eq(&previous, &snapshot.serials)
+        {
+            // No other server may have seen a serial that another version gets after a crash.
+            serials.keep(&previous, &snapshot.serials);
+        }
         let (generation, is_stale) = (snapshot.generation, snapshot.is_stale);
         self.kept.generation = generation;
+        // What is not in the manifest any more is let go of.
+        self.transferred = snapshot.transferred.clone();
         self.core.snapshot.store(Arc::new(snapshot));
         self.core.metrics.published();
         let mut state = self.status.state();
@@ -421,7 +533,8 @@ impl Keeper {
         }
     }
 
-    fn failed(&self, problems: Vec<Problem>) -> Loading {
+    /// Goes on with what is served, and tells why that is not what was delivered.
+    pub fn refuse(&self, problems: Vec<Problem>) -> Loading {
         let error = LastError::new(&problems);
         let generation = self.core.snapshot.load().generation;
         if generation > 0 {
@@ -456,7 +569,7 @@ fn answer(change: Change, result: Result<Accepted, Refusal>) {
 }
 
 /// Frees a snapshot here, on the keeper's thread, and not on that of a worker which happens to hold it last.
-fn retire(snapshot: Arc<Snapshot>) {
+pub(super) fn retire(snapshot: Arc<Snapshot>) {
     for _ in 0..1000 {
         if Arc::strong_count(&snapshot) == 1 {
             break;

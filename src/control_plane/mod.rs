@@ -2,15 +2,18 @@
 
 pub mod change;
 pub mod directory;
+pub mod edits;
 pub mod etcd;
+pub mod etcd_edit;
 pub mod internet;
 pub mod keeper;
 pub mod kept;
+pub mod lines;
 pub mod status;
 pub mod store;
 
 use crate::manifest::load::Loader;
-use change::Change;
+use change::{Change, ZoneEdit, ZoneTransfer};
 use directory::{Wake, Watch};
 use internet::Internet;
 use keeper::Keeper;
@@ -24,6 +27,10 @@ pub enum Message {
     Reload,
     /// A source wants something changed.
     Change(Change),
+    /// A zone was transferred, or has expired.
+    Transferred(ZoneTransfer),
+    /// A dynamic update wants a zone changed.
+    Edit(ZoneEdit),
     /// The end.
     Stop,
 }
@@ -45,6 +52,8 @@ pub fn run(mut watch: Watch, mut loader: Option<Loader>, mut internet: Internet,
                 }
             }
             Wake::Changes(changes) => keeper.take(changes),
+            Wake::Transferred(transfers) => keeper.transferred(transfers),
+            Wake::Edit(edit) => keeper.edit(edit),
             Wake::Stop => return,
         }
     }

@@ -110,6 +110,8 @@ pub struct State {
     pub is_stale: bool,
     /// What is not served as it was delivered.
     pub set_aside: Vec<SetAside>,
+    /// TSIG keys that zones name and the node does not have.
+    pub missing_tsig_keys: Vec<String>,
     /// How many warnings the last load had.
     pub warnings: usize,
     /// How many resources of each kind are served; kinds without any are left out.

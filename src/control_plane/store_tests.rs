@@ -65,10 +65,10 @@ fn state(n: u64, size: usize) -> Kept {
         edit("vpcs", "odd", format!("{{{n}").as_bytes()),
         edit(MASTER_FILES, "a.zone", &[&n.to_be_bytes()[..], &vec![255; size]].concat()),
     ]);
-    if n % 3 == 0 {
+    if n.is_multiple_of(3) {
         kept.collection.apply(&[edit("vpcs", &format!("third-{n}"), vpc("x").as_bytes())]);
     }
-    if n % 2 == 0 {
+    if n.is_multiple_of(2) {
         let resource = kept.collection.manifest().resource("vpcs", "same").unwrap();
         let older = Instead::Older(resource, vec![("b.zone".into(), Some(n.to_be_bytes().to_vec().into()))]);
         kept.aside.insert(Key::new("vpcs", "vpc").unwrap(), older);

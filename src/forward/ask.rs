@@ -342,7 +342,13 @@ mod tests {
         });
         let loaded = Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() };
         let (snapshot, _) = compile(&loaded, &Arc::new(Node::default()), None).unwrap();
-        Arc::new(Core::new(Arc::new(ArcSwap::from_pointee(snapshot)), &limits(), Upstreams::new(), runtime().handle()))
+        Arc::new(Core::new(
+            Arc::new(ArcSwap::from_pointee(snapshot)),
+            &limits(),
+            Upstreams::new(),
+            crate::transfer::tsig::Keys::default(),
+            runtime().handle(),
+        ))
     }
 
     #[tokio::test]

@@ -62,7 +62,7 @@ pub async fn respond(
     body: impl Future<Output = Result<Bytes, Fault>>,
 ) -> Response<Bytes> {
     let reply = match query(parts, body).await {
-        Ok(query) => responder.respond(client, &proxy::in_front(header, &query)).await,
+        Ok(query) => responder.respond(client, &proxy::in_front(header, &query)).await.reply,
         Err(fault) => {
             let mut response = refuse(fault);
             if parts.method == Method::HEAD {

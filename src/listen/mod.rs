@@ -14,6 +14,7 @@ use crate::{
     forward::{self, Forwarding, upstream::Upstreams},
     metrics::Metrics,
     snapshot::Snapshot,
+    transfer::{Transfers, inward::Inward, primary::Bounds, tsig::Keys},
 };
 use arc_swap::ArcSwap;
 use connections::Connections;
@@ -42,6 +43,12 @@ pub struct Core {
     pub connections: Connections,
     /// What asks others.
     pub forwarding: Arc<Forwarding>,
+    /// The keys that transfers and updates are signed with.
+    pub keys: Keys,
+    /// The zones that are transferred from their primaries.
+    pub inward: Inward,
+    /// What transfers and updates of zones have in common.
+    pub transfers: Transfers,
     /// Where tasks run.
     pub runtime: Handle,
     /// The counters.
@@ -50,13 +57,16 @@ pub struct Core {
 
 impl Core {
     /// Listeners' common state, with the limits of the configuration.
-    pub fn new(snapshot: Published, limits: &Limits, upstreams: Arc<Upstreams>, runtime: &Handle) -> Core {
+    pub fn new(snapshot: Published, limits: &Limits, upstreams: Arc<Upstreams>, keys: Keys, runtime: &Handle) -> Core {
         let metrics = Metrics::new(snapshot.clone());
         let forwarding = Arc::new(Forwarding::new(&limits.forwarding, upstreams));
         metrics.watch_forwarding(&forwarding);
         Core {
             metrics,
             snapshot,
+            keys,
+            inward: Inward::new(limits.transfers),
+            transfers: Transfers::default(),
             runtime: runtime.clone(),
             error_limit: ErrorLimit::new(limits.error_answers_per_second, random_seed()),
             connections: Connections::new(limits),
@@ -78,6 +88,8 @@ pub struct Limits {
     pub tcp_idle_timeout: Duration,
     /// What queries that wait for others, and the cache, may take.
     pub forwarding: forward::Limits,
+    /// What the transfer of a zone may take.
+    pub transfers: Bounds,
 }
 
 /// Seconds since 1970.
@@ -160,12 +172,19 @@ pub(crate) mod tests {
             tcp_connections_per_client: 5,
             tcp_idle_timeout: Duration::from_millis(300),
             forwarding: forward::Limits::default(),
+            transfers: Bounds::default(),
         }
     }
 
     pub fn core(limits: &Limits) -> Arc<Core> {
         let node = Arc::new(Node { cookie_secrets: vec![[7; 16]], ..Node::default() });
         let (snapshot, _) = compile(&Loaded::default(), &node, None).unwrap();
-        Arc::new(Core::new(Arc::new(ArcSwap::from_pointee(snapshot)), limits, Upstreams::new(), runtime().handle()))
+        Arc::new(Core::new(
+            Arc::new(ArcSwap::from_pointee(snapshot)),
+            limits,
+            Upstreams::new(),
+            Keys::default(),
+            runtime().handle(),
+        ))
     }
 }

@@ -64,6 +64,7 @@ mod tests {
             Arc::new(ArcSwap::from_pointee(snapshot)),
             &limits(),
             Upstreams::new(),
+            crate::transfer::tsig::Keys::default(),
             &tokio::runtime::Handle::current(),
         )
     }

@@ -8,6 +8,7 @@ use super::{
 };
 use crate::{
     answer::{Client, Transport},
+    transfer::Part,
     wire::query::{HEADER, LookupName, Packet},
 };
 use anyhow::Context;
@@ -183,14 +184,22 @@ async fn exchange(
         }
     };
     let query = query(&message).ok_or(PROTOCOL_ERROR)?;
-    let reply = responder.respond(client, query).await;
+    let Part { mut reply, mut rest, .. } = responder.respond(client, query).await;
     if reply.is_empty() {
         let _ = send.reset(UNSPECIFIED_ERROR);
         return Ok(());
     }
+    // A transfer has many messages, each with its time.
+    while let Some(outgoing) = rest {
+        let written = timeout(patience, write(&mut send, &reply)).await;
+        let (Ok(Some(())), Some(next)) = (written, outgoing.next()) else {
+            let _ = send.reset(UNSPECIFIED_ERROR);
+            return Ok(());
+        };
+        (reply, rest) = next;
+    }
     let delivered = async {
-        send.write_all(&(reply.len() as u16).to_be_bytes()).await.ok()?;
-        send.write_all(&reply).await.ok()?;
+        write(&mut send, &reply).await?;
         send.finish().ok()?;
         // Until it has arrived: a connection that closes takes with it what is on its way.
         send.stopped().await.ok()
@@ -199,6 +208,12 @@ async fn exchange(
         responder.core.timed_out("unread");
     }
     Ok(())
+}
+
+/// Writes a message with its length in front.
+async fn write(send: &mut SendStream, message: &[u8]) -> Option<()> {
+    send.write_all(&(message.len() as u16).to_be_bytes()).await.ok()?;
+    send.write_all(message).await.ok()
 }
 
 /// The query in what a stream has brought, if that is right: one message with its length, an ID of 0, and no option that

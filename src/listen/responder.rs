@@ -5,6 +5,8 @@ use crate::{
     answer::{Answered, Client, Moment, Outcome, Transport},
     forward::{self, Waiting},
     metrics::{Dropped, Writer},
+    transfer::{self, Part},
+    wire::query::rcode,
 };
 use std::{
     cell::RefCell,
@@ -13,6 +15,7 @@ use std::{
         atomic::{AtomicU32, Ordering::Relaxed},
     },
 };
+use tokio::sync::OwnedSemaphorePermit;
 
 /// The longest message, in octets.
 pub const MESSAGE_SIZE: usize = u16::MAX as usize;
@@ -20,6 +23,14 @@ pub const MESSAGE_SIZE: usize = u16::MAX as usize;
 thread_local! {
     /// Where an answer is made. It is never held across an await.
     static REPLY: RefCell<Vec<u8>> = RefCell::new(vec![0; MESSAGE_SIZE]);
+}
+
+/// What a query waits for.
+pub enum Pending {
+    /// Others, who have to be asked.
+    Others(Waiting),
+    /// What is to be done with a zone as a whole.
+    Zone(OwnedSemaphorePermit),
 }
 
 /// Answers queries that come by one transport, and counts them.
@@ -45,8 +56,13 @@ impl Responder {
     }
 
     /// Answers one query, the answer going to the end of `output`, which is left as it is if there is nothing to say; or
-    /// takes a place for it among those that wait for others.
-    pub fn answer(&self, client: &Client, query: &[u8], output: &mut Vec<u8>) -> Option<Waiting> {
+    /// takes a place for it among those that wait.
+    pub fn answer(&self, client: &Client, query: &[u8], output: &mut Vec<u8>) -> Option<Pending> {
+        if transfer::is_signed(query)
+            && let Some(place) = self.core.transfers.admit()
+        {
+            return Some(Pending::Zone(place));
+        }
         let moment = Moment { now: now(), draw: self.draw.fetch_add(1, Relaxed) };
         let snapshot = self.core.snapshot.load();
         REPLY.with_borrow_mut(|reply| {
@@ -54,7 +70,7 @@ impl Responder {
             if let Outcome::Forward(forward) = &outcome {
                 let place = self.core.forwarding.wait(forward.route.id);
                 if place.is_some() {
-                    return place;
+                    return place.map(Pending::Others);
                 }
                 outcome = forward::fail(&snapshot, client, moment, query, reply, forward::NO_ROOM);
             }
@@ -62,6 +78,12 @@ impl Responder {
                 Outcome::Reply(answered) => Some(answered),
                 _ => None,
             };
+            if answered.is_some_and(|answered| matches!(answered.rcode, rcode::REFUSED | rcode::NOTIMP))
+                && transfer::is_of_zone(query)
+                && let Some(place) = self.core.transfers.admit()
+            {
+                return Some(Pending::Zone(place));
+            }
             if answered.is_some_and(|answered| answered.refresh) {
                 forward::refresh(&self.core, client, query);
             }
@@ -71,21 +93,33 @@ impl Responder {
         })
     }
 
-    /// Answers one query that others have to be asked for. The reply is empty if there is nothing to say.
-    pub async fn answer_late(self: Arc<Self>, client: Client, query: Box<[u8]>, place: Waiting) -> Vec<u8> {
-        let response = respond(&self.core, &client, &query).await;
-        drop(place);
-        self.count(response.as_ref().map(|(answered, _)| answered));
-        response.map_or(Vec::new(), |(_, reply)| reply)
+    /// Answers one query that has to wait. The reply is empty if there is nothing to say.
+    pub async fn answer_late(self: Arc<Self>, client: Client, query: Box<[u8]>, pending: Pending) -> Part {
+        let part = match pending {
+            Pending::Others(place) => {
+                let response = respond(&self.core, &client, &query).await;
+                drop(place);
+                let (answered, reply) = response.unzip();
+                Part { answered, reply: reply.unwrap_or_default(), rest: None }
+            }
+            Pending::Zone(place) => {
+                let part = transfer::respond(&self.core, &client, &query).await;
+                drop(place);
+                part
+            }
+        };
+        self.count(part.answered.as_ref());
+        part
     }
 
     /// Answers one query. The reply is empty if there is nothing to say.
-    pub async fn respond(self: &Arc<Self>, client: Client, query: &[u8]) -> Vec<u8> {
+    pub async fn respond(self: &Arc<Self>, client: Client, query: &[u8]) -> Part {
         let mut reply = Vec::new();
         match self.answer(&client, query, &mut reply) {
-            None => reply,
-            Some(place) => {
-                tokio::spawn(self.clone().answer_late(client, query.into(), place)).await.unwrap_or_default()
+            None => Part::whole(reply),
+            Some(pending) => {
+                let late = tokio::spawn(self.clone().answer_late(client, query.into(), pending)).await;
+                late.unwrap_or_else(|_| Part::whole(Vec::new()))
             }
         }
     }

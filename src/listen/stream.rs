@@ -7,7 +7,10 @@ use super::{
     responder::{MESSAGE_SIZE, Responder},
     tls,
 };
-use crate::answer::{Client, Transport};
+use crate::{
+    answer::{Client, Transport},
+    transfer::Part,
+};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     io,
@@ -150,7 +153,7 @@ struct Connection<S> {
     input: Vec<u8>,
     output: Vec<u8>,
     /// Queries that wait for others, and their replies.
-    late: JoinSet<Vec<u8>>,
+    late: JoinSet<Part>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
@@ -211,7 +214,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     continue;
                 }
                 Some(reply) = self.late.join_next() => {
-                    self.take_late(reply.unwrap_or_default());
+                    self.take_late(reply.ok());
                     deadline = Instant::now() + patience;
                 }
                 read = self.stream.read_buf(&mut self.input), if reads => match read {
@@ -243,12 +246,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Takes a late reply, and all others that are there.
-    fn take_late(&mut self, first: Vec<u8>) {
-        append(&mut self.output, &first);
-        while self.output.len() < OUTPUT_SIZE
-            && let Some(reply) = self.late.try_join_next()
-        {
-            append(&mut self.output, &reply.unwrap_or_default());
+    fn take_late(&mut self, first: Option<Part>) {
+        let mut next = Some(first);
+        while let Some(part) = next {
+            let Part { reply, rest, .. } = part.unwrap_or_else(|| Part::whole(Vec::new()));
+            append(&mut self.output, &reply);
+            if let Some(outgoing) = rest {
+                // It is made while the one before is sent.
+                self.late.spawn(async move {
+                    let (reply, rest) = outgoing.next().unwrap_or_default();
+                    Part { answered: None, reply, rest }
+                });
+            }
+            let has_room = self.output.len() < OUTPUT_SIZE;
+            next = if has_room { self.late.try_join_next().map(Result::ok) } else { None };
         }
     }
 

@@ -2,12 +2,13 @@
 //!
 //! This is the only file with `unsafe`: recvmmsg and sendmmsg have no safe interface.
 
-use super::{Core, answer, limit::Verdict, now};
+use super::{Core, answer, limit::Verdict, now, responder::Pending};
 use crate::{
     answer::{self as answers, Answered, Client, Cookie, Hint, Moment, Outcome, Transport},
     forward,
     metrics::{Dropped, Limited, Writer},
     snapshot::Snapshot,
+    transfer::{self, Part},
     wire::{
         query::{LookupName, rcode},
         reply::MAX_UDP,
@@ -201,16 +202,28 @@ impl Worker {
         let Some(Packet { source, local, query, reply }) = self.batch.packet(index) else { return };
         let local = local.unwrap_or(self.local);
         let client = Client { source, local, transport: Transport::Udp };
+        if transfer::is_signed(query)
+            && let Some(place) = self.core.transfers.admit()
+        {
+            let query = query.into();
+            return self.answer_late(client, query, index, Pending::Zone(place));
+        }
         let mut outcome = answer(snapshot, &self.core.forwarding.cache, &client, moment, query, reply);
         if let Outcome::Forward(forward) = &outcome {
             let Some(place) = self.core.forwarding.wait(forward.route.id) else {
                 outcome = forward::fail(snapshot, &client, moment, query, reply, forward::NO_ROOM);
                 return self.finish(outcome, client, index);
             };
-            let late = Late { client, query: query.into(), path: self.batch.path(index), place };
-            return drop(self.core.runtime.spawn(late.answer(self.core.clone(), self.late.clone())));
+            let query = query.into();
+            return self.answer_late(client, query, index, Pending::Others(place));
         }
         self.finish(outcome, client, index);
+    }
+
+    /// Answers a query in a task, as it has to wait.
+    fn answer_late(&self, client: Client, query: Box<[u8]>, index: usize, pending: Pending) {
+        let late = Late { client, query, path: self.batch.path(index), pending };
+        self.core.runtime.spawn(late.answer(self.core.clone(), self.late.clone()));
     }
 
     fn finish(&mut self, outcome: Outcome, client: Client, index: usize) {
@@ -219,6 +232,13 @@ impl Worker {
             return;
         };
         let Some(Packet { query, reply, .. }) = self.batch.packet(index) else { return };
+        if matches!(answered.rcode, rcode::REFUSED | rcode::NOTIMP)
+            && transfer::is_of_zone(query)
+            && let Some(place) = self.core.transfers.admit()
+        {
+            let query = query.into();
+            return self.answer_late(client, query, index, Pending::Zone(place));
+        }
         if answered.refresh {
             forward::refresh(&self.core, &client, query);
         }
@@ -235,14 +255,20 @@ struct Late {
     client: Client,
     query: Box<[u8]>,
     path: ReturnPath,
-    /// Its place among those that wait.
-    place: forward::Waiting,
+    /// What it waits for.
+    pending: Pending,
 }
 
 impl Late {
     async fn answer(self, core: Arc<Core>, writer: Arc<Mutex<Writer>>) {
-        let response = forward::respond(&core, &self.client, &self.query).await;
-        drop(self.place);
+        let response = match &self.pending {
+            Pending::Others(_) => forward::respond(&core, &self.client, &self.query).await,
+            Pending::Zone(_) => {
+                let Part { answered, reply, .. } = transfer::respond(&core, &self.client, &self.query).await;
+                answered.map(|answered| (answered, reply))
+            }
+        };
+        drop(self.pending);
         let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
         let Some((mut answered, mut reply)) = response else { return writer.dropped(Dropped::Silent) };
         if is_limited(&answered) && !apply_limit(&core, &mut writer, self.client.source, &mut answered, &mut reply) {

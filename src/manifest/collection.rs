@@ -5,8 +5,12 @@
 //! try a change on costs nothing.
 
 use super::{
-    Id, Loaded, Manifest, PrivateHostedZone, Problem, Resource, ZoneData, changes, digest::Digest, document, kind_of,
-    kinds::digest_of_octets, master,
+    Id, KINDS, Loaded, Manifest, PrivateHostedZone, Problem, Resource, ZoneData, changes,
+    digest::Digest,
+    document::{self, Fault, Node, Span, Value},
+    kind_of,
+    kinds::digest_of_octets,
+    master,
 };
 use imbl::{OrdMap, ordmap::DiffItem};
 use sha2::{Digest as _, Sha256};
@@ -112,6 +116,58 @@ impl Collection {
         Collection { manifest: manifest.clone(), unreadable: OrdMap::new(), master_files }
     }
 
+    /// Reads a whole manifest, of which `master_files` are one more member and `generation` is a number that is returned; or
+    /// tells all that is wrong with it.
+    pub fn read_whole(node: &Node, file: &Arc<Path>) -> Result<(Collection, Option<u64>), Vec<Problem>> {
+        let mut collection = Collection::default();
+        let (mut generation, mut problems) = (None, Vec::new());
+        let odd = |span: Span, message: String| {
+            Problem::of_text(Fault { span, message, help: Some(format!("known are {}", KINDS.join(", "))) }, file)
+        };
+        let Value::Map(members) = &node.value else { return Err(vec![odd(node.span, "expected an object".into())]) };
+        for member in members {
+            if &*member.key == "generation" {
+                match &member.node.value {
+                    Value::Scalar { text, plain: true } if text.parse::<u64>().is_ok() => {
+                        generation = text.parse().ok()
+                    }
+                    _ => problems.push(odd(member.node.span, "generation: expected a number".into())),
+                }
+                continue;
+            }
+            let Some(Key { kind, .. }) = Key::new(&member.key, "x") else {
+                problems.push(odd(member.key_span, format!("there is no kind `{}`", member.key)));
+                continue;
+            };
+            let Value::Map(entries) = &member.node.value else {
+                problems.push(odd(member.node.span, format!("{kind}: expected an object")));
+                continue;
+            };
+            for entry in entries {
+                let Some(key) = Key::new(kind, &entry.key) else {
+                    problems.push(odd(entry.key_span, format!("{kind}: an identifier is empty")));
+                    continue;
+                };
+                match (&entry.node.value, read_node(&key, &entry.node, file)) {
+                    (Value::Scalar { text, plain: false }, _) if kind == MASTER_FILES => {
+                        collection.master_files.insert(key.id, text.as_bytes().into());
+                    }
+                    _ if kind == MASTER_FILES => {
+                        problems.push(odd(entry.node.span, format!("{kind}: expected a text")))
+                    }
+                    (_, Ok(resource)) => drop(collection.manifest.put(&key.id, resource)),
+                    (_, Err(more)) => problems.extend(more),
+                }
+            }
+        }
+        if problems.is_empty() { Ok((collection, generation)) } else { Err(problems) }
+    }
+
+    /// SHA-256 over the kind, the identifier and the text of what was delivered.
+    pub fn digest(&self, key: &Key) -> Option<[u8; 32]> {
+        Some(digest_of_octets(key.kind, &key.id, &self.text(key)?))
+    }
+
     /// Takes in what has changed. What is wrong with it is told by [`Collection::candidate`].
     pub fn apply(&mut self, edits: &[Edit]) {
         for Edit { key, value } in edits {
@@ -184,6 +240,16 @@ impl Collection {
         }
     }
 
+    /// A zone alone, with all master files.
+    pub fn only_zone(&self, id: &str) -> Collection {
+        let mut manifest = Manifest::default();
+        let zones = &mut manifest.private_hosted_zones;
+        if let Some(zone) = self.manifest.private_hosted_zones.get(id) {
+            zones.insert(id.into(), zone.clone());
+        }
+        Collection { manifest, unreadable: OrdMap::new(), master_files: self.master_files.clone() }
+    }
+
     /// The resources that can be read.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
@@ -247,7 +313,7 @@ impl Collection {
             zone_data.insert(key.id, data);
         }
         let manifest = Arc::new(manifest);
-        let loaded = Loaded { manifest: manifest.clone(), zone_data, digest: digest.octets() };
+        let loaded = Loaded { manifest: manifest.clone(), zone_data, digest: digest.octets(), ..Loaded::default() };
         Candidate { served: Served { manifest, zones, digest }, loaded, problems }
     }
 
@@ -312,6 +378,11 @@ impl Served {
         Served { manifest, ..Served::default() }
     }
 
+    /// The digest of all that is served.
+    pub fn digest(&self) -> [u8; 32] {
+        self.digest.octets()
+    }
+
     /// What is served of a resource, to be served [instead](Instead) of another version of it.
     pub fn older(&self, key: &Key) -> Option<Instead> {
         let resource = self.manifest.resource(key.kind, &key.id)?;
@@ -328,28 +399,37 @@ fn changed_keys<K: Ord + Clone, V: Clone + PartialEq>(old: &OrdMap<K, V>, new: &
     old.diff(new).map(key).collect()
 }
 
+/// Whether the text of a resource can be read; or all that is wrong with it.
+pub fn check(key: &Key, text: &[u8]) -> Result<(), Vec<Problem>> {
+    if key.kind == MASTER_FILES { Ok(()) } else { read(key, text).map(drop) }
+}
+
 /// Reads a resource; or tells all that is wrong with it.
 fn read(key: &Key, text: &[u8]) -> Result<Resource, Vec<Problem>> {
     let file: Arc<Path> = Path::new(key.kind).join(&key.id).into();
-    let error = |field: String, message: String| Problem::error(key.kind, &key.id, field, message);
+    let of_resource = |problem: Problem| Problem { resource: Some((key.kind, key.id.clone())), ..problem };
     let (node, faults) = document::read(text, true);
     if !faults.is_empty() {
-        let problem = |fault: document::Fault| Problem {
-            help: fault.help,
-            ..error(String::new(), fault.message).at(fault.span.place(&file))
-        };
-        return Err(faults.into_iter().map(problem).collect());
+        return Err(faults.into_iter().map(|fault| of_resource(Problem::of_text(fault, &file))).collect());
     }
-    let Some(node) = node else { return Err(vec![error(String::new(), "there is nothing in it".into())]) };
-    match Resource::read(key.kind, &node) {
+    match node {
+        Some(node) => read_node(key, &node, &file),
+        None => Err(vec![Problem::error(key.kind, &key.id, "", "there is nothing in it")]),
+    }
+}
+
+/// Reads a resource from a part of a document.
+fn read_node(key: &Key, node: &Node, file: &Arc<Path>) -> Result<Resource, Vec<Problem>> {
+    match Resource::read(key.kind, node) {
         Some(Ok(resource)) => Ok(resource),
         Some(Err(mistakes)) => Err(mistakes
             .into_iter()
             .map(|mistake| Problem {
                 help: mistake.help,
-                ..error(mistake.field, mistake.message).at(mistake.span.unwrap_or(node.span).place(&file))
+                ..Problem::error(key.kind, &key.id, mistake.field, mistake.message)
+                    .at(mistake.span.unwrap_or(node.span).place(file))
             })
             .collect()),
-        None => Err(vec![error(String::new(), format!("there is no kind `{}`", key.kind))]),
+        None => Err(vec![Problem::error(key.kind, &key.id, "", format!("there is no kind `{}`", key.kind))]),
     }
 }

@@ -1,5 +1,6 @@
 //! What is wanted: the manifest's types, how they are read, and what is wrong with them.
 
+pub mod catalog;
 pub mod check;
 pub mod collection;
 pub mod connectivity;
@@ -9,15 +10,23 @@ pub mod document;
 mod kinds;
 pub mod load;
 pub mod master;
+pub mod overlay;
+pub mod primaries;
 pub mod problem;
 pub mod resources;
+pub mod rewrite;
+pub mod secondaries;
+pub mod transferred;
 pub mod types;
-mod words;
+pub(crate) mod words;
 
 pub use kinds::{Difference, KINDS, Resource, kind_of};
 pub use load::Loader;
+pub use primaries::{Catalog, NotifySource, Primary};
 pub use problem::{Place, Problem, Severity};
 pub use resources::{Change, Resources, changes, same_resources};
+pub use secondaries::{Access, Secondary};
+pub use transferred::Transferred;
 pub use types::*;
 
 use crate::wire::Name;
@@ -65,6 +74,12 @@ pub struct Loaded {
     pub manifest: Arc<Manifest>,
     /// For each hosted zone with a `file`: its records.
     pub zone_data: BTreeMap<Id, ZoneData>,
+    /// What is kept of zones that have `primaries`.
+    pub transferred: Transferred,
+    /// The zones that catalogs list and that are left out.
+    pub left_out: Vec<catalog::LeftOut>,
+    /// What updates have made of zones.
+    pub overlays: overlay::Overlays,
     /// SHA-256 over all resources and master files: equal on two nodes that have equal data.
     pub digest: [u8; 32],
 }

@@ -1,5 +1,6 @@
 //! What is wrong with the input: always with the place, the resource and the field.
 
+use super::document::Fault;
 use std::{fmt, path::Path, sync::Arc};
 
 /// How bad a problem is.
@@ -66,6 +67,18 @@ impl Problem {
     /// A warning about a field of a resource.
     pub fn warning(kind: &'static str, id: &str, field: impl Into<String>, message: impl Into<String>) -> Problem {
         Problem { severity: Severity::Warning, ..Problem::error(kind, id, field, message) }
+    }
+
+    /// Something that is wrong with the text of a file itself.
+    pub fn of_text(fault: Fault, file: &Arc<Path>) -> Problem {
+        Problem {
+            severity: Severity::Error,
+            place: Some(fault.span.place(file)),
+            resource: None,
+            field: String::new(),
+            message: fault.message,
+            help: fault.help,
+        }
     }
 
     /// Whether the manifest is refused for it.

@@ -2,7 +2,12 @@
 //!
 //! Everything here is what the control plane *wants*; whether it holds together is for the checks to say.
 
-use super::{Resources, words::words};
+use super::{
+    Resources,
+    primaries::{Catalog, NotifySource, Primary},
+    secondaries::{Access, Secondary},
+    words::words,
+};
 use crate::wire::Name;
 use ipnet::IpNet;
 use schemars::JsonSchema;
@@ -398,6 +403,53 @@ pub struct PrivateHostedZone {
     /// Records beside or instead of the file.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub records: Vec<ResourceRecordSet>,
+    /// The servers that the zone is transferred from, in the order in which they are tried (RFC 5936, RFC 1995).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub primaries: Vec<Primary>,
+    /// Who may tell that the zone has changed (RFC 1996); without it, the primaries, each with its TSIG key if it has one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_notify: Vec<NotifySource>,
+    /// The zone is a catalog: it lists zones that are transferred as well (RFC 9432).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub catalog: Option<Catalog>,
+    /// The servers that copy the zone from here.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secondaries: Vec<Secondary>,
+    /// Who else may transfer the zone (RFC 5936, RFC 1995).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_transfer: Vec<Access>,
+    /// Who may change it by dynamic updates (RFC 2136); a TSIG key is required.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub allow_update: Vec<Access>,
+}
+
+impl PrivateHostedZone {
+    /// Whether others copy it or change it, so that its serial has to rise with each change.
+    pub fn is_numbered(&self) -> bool {
+        !(self.secondaries.is_empty() && self.allow_transfer.is_empty() && self.allow_update.is_empty())
+    }
+
+    /// Whether others have its records, and it is transferred from them.
+    pub fn is_transferred(&self) -> bool {
+        !self.primaries.is_empty()
+    }
+
+    /// A zone of this name that nobody sees, without records of its own.
+    pub fn bare(name: Name) -> PrivateHostedZone {
+        PrivateHostedZone {
+            name,
+            vpc_ids: Vec::new(),
+            file: None,
+            fallthrough: false,
+            records: Vec::new(),
+            primaries: Vec::new(),
+            allow_notify: Vec::new(),
+            catalog: None,
+            secondaries: Vec::new(),
+            allow_transfer: Vec::new(),
+            allow_update: Vec::new(),
+        }
+    }
 }
 
 /// A record set of a private hosted zone: values, or an alias.

@@ -27,7 +27,8 @@ pub fn node(config: &Config, internet: Option<Arc<Route>>) -> anyhow::Result<Nod
         (None, None) => vec![random_secret()?],
     };
     let nsid = config.nsid.clone().or_else(host_name).unwrap_or_default().into_bytes().into();
-    Ok(Node { nsid, cookie_secrets, tcp_keepalive: keepalive(config), internet })
+    let started = crate::listen::now() as u32;
+    Ok(Node { nsid, cookie_secrets, tcp_keepalive: keepalive(config), started, internet })
 }
 
 /// What clients are told of the idle timeout, in units of 100 milliseconds (RFC 7828).

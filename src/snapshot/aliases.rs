@@ -1,9 +1,9 @@
 //! Aliases of zones: whether they lead to something.
 
 use super::{
-    Zones,
     endpoints::Endpoints,
     zone::{Search, Zone},
+    zones::Zones,
 };
 use crate::{
     manifest::{Id, Manifest, Problem, VpcEndpointService},

@@ -30,12 +30,14 @@ pub enum Autodefined {
     Addresses(String),
 }
 
-/// The zones that everybody serves locally: RFC 6303, RFC 6761, RFC 7793, and those of Route 53 Resolver.
+/// The zones that everybody serves locally: RFC 6303, RFC 6761, RFC 7793, RFC 9462, and those of Route 53 Resolver.
 pub static LOCALLY_SERVED: LazyLock<NameMap<Autodefined>> = LazyLock::new(|| {
     let mut zones: BTreeMap<String, Autodefined> = BTreeMap::new();
     let mut add = |zone: String, what: Autodefined| drop(zones.insert(zone, what));
     add("localhost".into(), Autodefined::Localhost);
     add("localdomain".into(), Autodefined::Empty);
+    // What another resolver says of its own addresses must not be taken for ours.
+    add("resolver.arpa".into(), Autodefined::Empty);
     add(format!("1.{}ip6.arpa", "0.".repeat(31)), Autodefined::Loopback);
     add(format!("{}ip6.arpa", "0.".repeat(32)), Autodefined::Empty);
     for zone in ["10", "127", "168.192", "254.169"] {

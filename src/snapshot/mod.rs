@@ -14,23 +14,22 @@ pub mod slots;
 mod spans;
 pub mod views;
 pub mod zone;
+pub mod zones;
 
 use crate::manifest::{
-    Id, Loaded, Manifest, MasterFile, PrivateHostedZone, Problem, ZoneData, changes, connectivity::Connectivity,
-    same_resources,
+    Loaded, Manifest, Problem, Transferred, catalog::LeftOut, connectivity::Connectivity, same_resources,
 };
 use aliases::Aliases;
 use endpoints::{Azs, Endpoints};
 use networks::Networks;
 use routes::Route;
-use slots::{Numbers, Slots};
 use std::{
-    collections::BTreeSet,
     net::IpAddr,
     sync::{Arc, LazyLock},
 };
 use views::Views;
 use zone::Zone;
+use zones::Zones;
 
 /// What the node itself contributes to every answer.
 #[derive(Clone, Debug, Default)]
@@ -41,6 +40,8 @@ pub struct Node {
     pub cookie_secrets: Vec<[u8; 16]>,
     /// What clients by TCP are told about how long an idle connection stays open (RFC 7828), in units of 100 ms.
     pub tcp_keepalive: u16,
+    /// When it was started, in seconds since 1970: the first serial of zones that others copy and whose source has none.
+    pub started: u32,
     /// Where names go that are not ours; none: they are REFUSED.
     pub internet: Option<Arc<Route>>,
 }
@@ -57,6 +58,10 @@ pub struct Snapshot {
     pub node: Arc<Node>,
     /// What it was compiled from, master files aside.
     pub manifest: Arc<Manifest>,
+    /// What is kept of zones that are transferred.
+    pub transferred: Transferred,
+    /// The zones that catalogs list and that are left out.
+    pub left_out: Vec<LeftOut>,
     /// The Availability Zones, by number.
     pub azs: Azs,
     /// Who asks.
@@ -68,6 +73,8 @@ pub struct Snapshot {
     /// The private hosted zones.
     pub zones: Zones,
     aliases: Aliases,
+    /// The serials of zones that others copy, of those too that are gone.
+    pub serials: zones::Serials,
 }
 
 impl Snapshot {
@@ -108,13 +115,21 @@ impl Snapshot {
             is_stale,
             node: self.node.clone(),
             manifest: self.manifest.clone(),
+            transferred: self.transferred.clone(),
+            left_out: self.left_out.clone(),
             azs: self.azs.clone(),
             networks: self.networks.clone(),
             endpoints: self.endpoints.clone(),
             views: self.views.clone(),
             zones: self.zones.clone(),
             aliases: self.aliases.clone(),
+            serials: self.serials.clone(),
         }
+    }
+
+    /// A private hosted zone.
+    pub fn zone(&self, id: &str) -> Option<&Arc<Zone>> {
+        self.zones.of(id)
     }
 
     /// The private hosted zones, by identifier.
@@ -155,8 +170,11 @@ pub fn compile_checked(
 pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -> Compiled {
     LazyLock::force(&autodefined::LOCALLY_SERVED); // now, not with the first query
     let manifest = &loaded.manifest;
-    let mut problems = Vec::new();
-    let (zones, changed_zones) = compile_zones(loaded, previous, &mut problems);
+    let left_out = |left_out: &LeftOut| {
+        Problem::warning("private_hosted_zones", &left_out.catalog, "catalog", left_out.reason.clone())
+    };
+    let mut problems: Vec<Problem> = loaded.left_out.iter().map(left_out).collect();
+    let (zones, changed_zones, serials) = zones::follow(loaded, node, previous, &mut problems);
     let mut azs = previous.map(|previous| previous.azs.clone()).unwrap_or_default();
     let same_networks = previous.filter(|previous| previous.connectivity_of(manifest).is_some());
     let networks = match same_networks {
@@ -203,123 +221,15 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         is_stale: false,
         node: node.clone(),
         manifest: manifest.clone(),
+        transferred: loaded.transferred.clone(),
+        left_out: loaded.left_out.clone(),
         azs,
         networks,
         endpoints,
         views,
         zones,
         aliases,
+        serials,
     };
     Ok((snapshot, problems))
-}
-
-/// The private hosted zones, compiled. A copy shares what does not change.
-#[derive(Clone, Default)]
-pub struct Zones {
-    numbers: Numbers,
-    list: Slots<Arc<Zone>>,
-}
-
-impl Zones {
-    /// The zone with a number.
-    #[inline]
-    pub fn get(&self, number: u32) -> Option<&Arc<Zone>> {
-        self.list.get(number)
-    }
-
-    /// A zone by its identifier.
-    pub fn of(&self, id: &str) -> Option<&Arc<Zone>> {
-        self.get(self.numbers.get(id)?)
-    }
-
-    /// All of them, in the order of their identifiers.
-    pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<Zone>> {
-        let all: Vec<&Arc<Zone>> = self.numbers.iter().filter_map(|number| self.get(number)).collect();
-        all.into_iter()
-    }
-
-    /// A zone by its identifier, with its number.
-    pub fn numbered(&self, id: &str) -> Option<(u32, &Zone)> {
-        let number = self.numbers.get(id)?;
-        Some((number, self.get(number)?))
-    }
-
-    /// All of them with their numbers, in the order of their identifiers.
-    pub fn all_numbered(&self) -> impl Iterator<Item = (u32, &Zone)> {
-        self.numbers.iter().filter_map(|number| Some((number, &**self.get(number)?)))
-    }
-
-    fn set(&mut self, id: &str, zone: Option<Zone>) {
-        match zone {
-            Some(zone) => {
-                let number = self.numbers.number(id);
-                self.list.set(number, Some(Arc::new(zone)));
-            }
-            None => {
-                if let Some(number) = self.numbers.remove(id) {
-                    self.list.set(number, None);
-                }
-            }
-        }
-    }
-}
-
-/// A zone that has to be built: its identifier, its resource, and the records of its master file.
-type Job<'a> = (&'a Id, &'a Arc<PrivateHostedZone>, Option<&'a MasterFile>);
-
-/// Compiles the zones that are not what they were, and tells which ones those are.
-fn compile_zones(loaded: &Loaded, previous: Option<&Snapshot>, problems: &mut Vec<Problem>) -> (Zones, BTreeSet<Id>) {
-    let (nothing, of_nothing) = (Default::default(), Zones::default());
-    let old = previous.map_or(&nothing, |previous| &previous.manifest.private_hosted_zones);
-    let mut zones = previous.map_or(&of_nothing, |previous| &previous.zones).clone();
-    let mut changed = BTreeSet::new();
-    for change in changes(old, &loaded.manifest.private_hosted_zones) {
-        let is_same = |zone: &&Arc<Zone>| match loaded.zone_data.get(change.id) {
-            Some(ZoneData::Unchanged) => true,
-            Some(ZoneData::Read(_)) => false,
-            None => change.new == Some(&zone.source),
-        };
-        if zones.of(change.id).filter(is_same).is_none() {
-            changed.insert(change.id.clone());
-        }
-    }
-    let read = loaded.zone_data.iter().filter(|(_, data)| matches!(data, ZoneData::Read(_)));
-    changed.extend(read.map(|(id, _)| id.clone()));
-    let mut jobs: Vec<Job> = Vec::new();
-    for id in &changed {
-        match (loaded.manifest.private_hosted_zones.get_key_value(id), loaded.zone_data.get(id)) {
-            (Some((id, source)), Some(ZoneData::Read(data))) => jobs.push((id, source, Some(data))),
-            (Some((id, source)), _) => jobs.push((id, source, None)),
-            (None, _) => zones.set(id, None),
-        }
-    }
-    for (id, zone, found) in build_zones(&jobs) {
-        problems.extend(found);
-        zones.set(id, zone);
-    }
-    (zones, changed)
-}
-
-type Built<'a> = (&'a Id, Option<Zone>, Vec<Problem>);
-
-/// Builds zones, in several threads where there are many.
-fn build_zones<'a>(jobs: &[Job<'a>]) -> Vec<Built<'a>> {
-    let build = |jobs: &[Job<'a>]| -> Vec<Built<'a>> {
-        jobs.iter()
-            .map(|(id, source, data)| {
-                let mut problems = Vec::new();
-                let zone = zone::build(id, source, *data, &mut problems);
-                (*id, zone, problems)
-            })
-            .collect()
-    };
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(jobs.len() / 16 + 1);
-    if threads == 1 {
-        return build(jobs);
-    }
-    std::thread::scope(|scope| {
-        let parts: Vec<_> =
-            jobs.chunks(jobs.len().div_ceil(threads)).map(|part| scope.spawn(move || build(part))).collect();
-        parts.into_iter().flat_map(|part| part.join().unwrap_or_default()).collect()
-    })
 }

@@ -29,6 +29,16 @@ pub mod flag {
     pub const CD: u16 = 0x0010;
 }
 
+/// Operations (RFC 6895, 2.2): those that we know.
+pub mod opcode {
+    /// QUERY (RFC 1035).
+    pub const QUERY: u8 = 0;
+    /// NOTIFY: a zone has changed (RFC 1996).
+    pub const NOTIFY: u8 = 4;
+    /// UPDATE: a zone is to be changed (RFC 2136).
+    pub const UPDATE: u8 = 5;
+}
+
 /// Response codes: those that we send.
 pub mod rcode {
     /// No error (RFC 1035).
@@ -43,15 +53,23 @@ pub mod rcode {
     pub const NOTIMP: u16 = 4;
     /// Refused (RFC 1035).
     pub const REFUSED: u16 = 5;
-    /// The name that a DNAME makes is too long (RFC 6672).
+    /// The name that a DNAME makes is too long (RFC 6672), or a name is there that should not be (RFC 2136).
     pub const YXDOMAIN: u16 = 6;
+    /// A record set is there that should not be (RFC 2136).
+    pub const YXRRSET: u16 = 7;
+    /// A record set is not there that should be (RFC 2136).
+    pub const NXRRSET: u16 = 8;
+    /// We are not responsible for the zone (RFC 2136), or the signature does not hold (RFC 8945).
+    pub const NOTAUTH: u16 = 9;
+    /// A name is not in the zone (RFC 2136).
+    pub const NOTZONE: u16 = 10;
     /// An EDNS version that we do not know (RFC 6891).
     pub const BADVERS: u16 = 16;
     /// The server cookie is missing or wrong (RFC 7873).
     pub const BADCOOKIE: u16 = 23;
 
     /// All of them with their mnemonics.
-    pub const MNEMONICS: [(u16, &str); 9] = [
+    pub const MNEMONICS: [(u16, &str); 13] = [
         (NOERROR, "NOERROR"),
         (FORMERR, "FORMERR"),
         (SERVFAIL, "SERVFAIL"),
@@ -59,6 +77,10 @@ pub mod rcode {
         (NOTIMP, "NOTIMP"),
         (REFUSED, "REFUSED"),
         (YXDOMAIN, "YXDOMAIN"),
+        (YXRRSET, "YXRRSET"),
+        (NXRRSET, "NXRRSET"),
+        (NOTAUTH, "NOTAUTH"),
+        (NOTZONE, "NOTZONE"),
         (BADVERS, "BADVERS"),
         (BADCOOKIE, "BADCOOKIE"),
     ];

@@ -57,11 +57,11 @@ impl Response {
         let mut this = Response { flags: bits & !15, rcode: bits & 15, ..Response::default() };
         let mut at = HEADER;
         if number(4)? == 1 {
-            at = name(message, at, &mut Vec::new())? + 4;
+            at = read_name(message, at, &mut Vec::new())? + 4;
         }
         for section in 0..3 {
             for _ in 0..number(6 + 2 * section)? {
-                let (record, next) = record(message, at)?;
+                let (record, next) = read_record(message, at)?;
                 at = next;
                 if record.rtype == rtype::OPT {
                     if this.options.is_some() || section != 2 {
@@ -79,7 +79,7 @@ impl Response {
 }
 
 /// Reads the name at `at`, pointers followed, to the end of `out`. Returns where it ends in the message.
-fn name(message: &[u8], mut at: usize, out: &mut Vec<u8>) -> Option<usize> {
+pub fn read_name(message: &[u8], mut at: usize, out: &mut Vec<u8>) -> Option<usize> {
     let start = out.len();
     let (mut end, mut least) = (None, at);
     loop {
@@ -110,9 +110,10 @@ fn name(message: &[u8], mut at: usize, out: &mut Vec<u8>) -> Option<usize> {
     }
 }
 
-fn record(message: &[u8], at: usize) -> Option<(Record, usize)> {
+/// Reads the record at `at`, the names in it in full. Returns where it ends.
+pub fn read_record(message: &[u8], at: usize) -> Option<(Record, usize)> {
     let mut owner = Vec::with_capacity(32);
-    let at = name(message, at, &mut owner)?;
+    let at = read_name(message, at, &mut owner)?;
     let fixed: &[u8; 10] = message.get(at..at + 10)?.try_into().ok()?;
     let number = |at: usize| u16::from_be_bytes([fixed[at], fixed[at + 1]]);
     let (rtype, class) = (number(0), number(2));
@@ -145,7 +146,7 @@ fn data(message: &[u8], rtype: u16, start: usize, end: usize) -> Option<Vec<u8>>
     let mut data = message.get(start..start + before).filter(|_| start + before <= end)?.to_vec();
     let mut at = start + before;
     for _ in 0..names {
-        at = name(message, at, &mut data)?;
+        at = read_name(message, at, &mut data)?;
     }
     data.extend_from_slice(message.get(at..end)?);
     let fits = match rtype {

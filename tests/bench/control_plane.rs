@@ -20,6 +20,7 @@ use zonal::{
     listen::{Core, Limits},
     manifest::collection::{Edit, Key, MASTER_FILES},
     snapshot::Node,
+    transfer::tsig::Keys,
 };
 
 #[global_allocator]
@@ -197,8 +198,9 @@ fn main() {
         tcp_connections_per_client: 0,
         tcp_idle_timeout: Duration::ZERO,
         forwarding: forward::Limits::default(),
+        transfers: Default::default(),
     };
-    let core = Arc::new(Core::new(published, &limits, Upstreams::new(), runtime.handle()));
+    let core = Arc::new(Core::new(published, &limits, Upstreams::new(), Keys::default(), runtime.handle()));
     let keeper = Keeper::new(core, node, Arc::default(), OnError::SetAside, None);
     let mut world = World { keeper, revision: 0, reply: None };
 

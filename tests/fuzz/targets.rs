@@ -11,12 +11,26 @@ use std::{
 };
 use zonal::{
     answer::{Client, Moment, Outcome, Transport, answer},
-    manifest::{Loaded, Manifest, MasterFile, PrivateHostedZone, ZoneData, load::Loader, master},
+    config::TsigAlgorithm,
+    manifest::{
+        Loaded, Manifest, MasterFile, PrivateHostedZone, Record, ZoneData,
+        load::Loader,
+        master,
+        transferred::{Content, Held},
+    },
     snapshot::{Node, Snapshot, compile},
+    transfer::{
+        answer::{Reader, Transferred},
+        is_of_zone, is_signed,
+        message::Request,
+        tsig::{self, Key, Keys},
+        update::rules::edits,
+    },
     wire::{
         Name,
         proxy::{self, MAX_HEADER},
-        rdata::type_to_text,
+        rdata::{parse_text, type_from_text, type_to_text},
+        response::Response,
     },
 };
 
@@ -43,6 +57,7 @@ impl Packets {
             local: IpAddr::V4(locals[draw as usize / 6 % 2]),
             transport,
         };
+        self.of_zone(query);
         let mut reply = vec![0; if transport == Transport::Udp { 1232 } else { 65_535 }];
         let Outcome::Reply(answered) = answer(&self.snapshot, &(), &client, Moment { now: 0, draw }, query, &mut reply)
         else {
@@ -66,6 +81,22 @@ impl Packets {
         }
         assert!(message.metadata.response_code != hickory_proto::op::ResponseCode::ServFail || answered.rcode == 2);
         program::parse(reply);
+    }
+}
+
+impl Packets {
+    /// What is about a zone as a whole: read, verified, and its update made of the zones that there are.
+    fn of_zone(&self, query: &[u8]) {
+        let keys = Keys::of([Key::new(&Name::absolute("k").unwrap(), TsigAlgorithm::HmacSha256, b"secret")]);
+        if !(is_signed(query) || is_of_zone(query)) {
+            return;
+        }
+        let _ = tsig::verify(&keys, query, 0);
+        let Some(request) = Request::read(query) else { return };
+        assert_eq!(request.error(5, Some("no"))[..2], query[..2], "the ID comes back");
+        for zone in self.snapshot.zones() {
+            let _ = edits(zone, &request);
+        }
     }
 }
 
@@ -146,17 +177,54 @@ pub fn master_file(octets: &[u8]) {
         assert!(zonal::wire::rdata::write(&mut shown, record.rtype, &record.rdata).is_ok());
     }
     let mut manifest = Manifest::default();
-    let zone = PrivateHostedZone {
-        name: apex,
-        vpc_ids: Vec::new(),
-        file: Some("z.zone".into()),
-        fallthrough: false,
-        records: Vec::new(),
-    };
+    let zone = PrivateHostedZone { file: Some("z.zone".into()), ..PrivateHostedZone::bare(apex) };
     manifest.private_hosted_zones.insert("Z1".into(), Arc::new(zone));
     let zone_data = [("Z1".to_owned(), ZoneData::Read(file))].into();
-    let loaded = Loaded { manifest: manifest.into(), zone_data, digest: [0; 32] };
+    let loaded = Loaded { manifest: manifest.into(), zone_data, ..Loaded::default() };
     if let Err(problems) = compile(&loaded, &Arc::new(Node::default()), None) {
         assert!(!problems.is_empty());
+    }
+}
+
+/// A primary's answer to AXFR and to IXFR: what it comes to can be compiled, or is refused.
+pub fn transfer(octets: &[u8]) {
+    let Some(response) = Response::read(octets) else { return };
+    let zone = Name::absolute("a.example").expect("a name");
+    let record = |owner: &str, rtype: &str, text: &str| {
+        let rtype = type_from_text(rtype).expect("a type");
+        let owner = Name::parse(owner.as_bytes(), Some(&zone)).expect("a name");
+        Record { owner, rtype, ttl: 60, rdata: parse_text(rtype, text, &zone).expect("data"), file: 0, line: 0 }
+    };
+    let before = vec![record("@", "SOA", "ns hm 1 60 30 600 5"), record("www", "A", "10.0.0.1")];
+    let before = Content::new(zone.clone(), before).expect("a zone");
+    for old in [None, Some(&before)] {
+        let mut reader = Reader::new(&zone, old, 1000);
+        let mut transferred = None;
+        for record in response.sections[0].clone() {
+            match reader.push(record) {
+                Ok(next) => transferred = next,
+                Err(error) => {
+                    assert!(!error.is_empty());
+                    transferred = None;
+                    break;
+                }
+            }
+        }
+        let Some(Transferred::Whole(content) | Transferred::Changed(content)) = transferred else { continue };
+        let again = Content::new(zone.clone(), content.data.records.clone()).expect("what is transferred is a zone");
+        assert_eq!((again.digest(), again.soa), (content.digest(), content.soa));
+        if let Err(error) = content.members() {
+            assert!(!error.is_empty());
+        }
+        let source = serde_json::json!({"name": "a.example", "vpc_ids": [], "primaries": [{"ip": "192.0.2.1"}],
+                                        "catalog": {"vpc_ids": []}});
+        let manifest = serde_json::from_value(serde_json::json!({"private_hosted_zones": {"Z1": source}}));
+        let loaded = Loaded { manifest: manifest.expect("a manifest"), ..Loaded::default() };
+        let held = Held { content: Arc::new(content), is_expired: false };
+        let kept = [("Z1".to_owned(), held)].into_iter().collect();
+        let loaded = zonal::manifest::catalog::complete(loaded, &kept, &Manifest::default());
+        if let Err(problems) = compile(&loaded, &Arc::new(Node::default()), None) {
+            assert!(!problems.is_empty());
+        }
     }
 }

@@ -1,7 +1,64 @@
 //! An etcd of three members, each a host of its own in a lab.
 
-use super::{Process, lab::Lab, wait_until};
+use super::{Process, Scratch, free_port, lab::Lab, wait_until};
+use etcd_client::{Client, Txn, TxnOp};
 use std::process::Output;
+use zonal::manifest::collection::Edit;
+
+/// An etcd of one member on loopback.
+pub struct Single {
+    _process: Process,
+    /// The URL that clients use.
+    pub endpoint: String,
+}
+
+impl Single {
+    /// One that takes writes.
+    pub fn start(scratch: &Scratch) -> Single {
+        let [client, peer] = [free_port(), free_port()].map(|port| format!("http://127.0.0.1:{port}"));
+        let command = [
+            "etcd",
+            "--data-dir",
+            "etcd-data",
+            "--listen-client-urls",
+            &client,
+            "--advertise-client-urls",
+            &client,
+            "--listen-peer-urls",
+            &peer,
+            "--initial-advertise-peer-urls",
+            &peer,
+            "--initial-cluster",
+            &format!("default={peer}"),
+        ];
+        let single = Single { _process: Process::start(&command, scratch, "etcd"), endpoint: client };
+        wait_until("etcd takes writes", || single.write(&[TxnOp::put("/other", "x", None)]).ok());
+        single
+    }
+
+    fn write(&self, operations: &[TxnOp]) -> Result<(), etcd_client::Error> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let mut client = Client::connect([&self.endpoint], None).await?;
+            for some in operations.chunks(100) {
+                client.txn(Txn::new().and_then(some)).await?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Puts resources and master files.
+    pub fn put(&self, edits: &[Edit]) {
+        let operation = |Edit { key, value }: &Edit| {
+            let name = format!("/zonal/v1/{}/{}", key.kind, key.id);
+            match value {
+                Some(text) => TxnOp::put(name, text.to_vec(), None),
+                None => TxnOp::delete(name, None),
+            }
+        };
+        self.write(&edits.iter().map(operation).collect::<Vec<_>>()).unwrap();
+    }
+}
 
 /// The members' addresses.
 pub const MEMBERS: [&str; 3] = ["10.9.0.1", "10.9.0.2", "10.9.0.3"];

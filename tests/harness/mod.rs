@@ -143,6 +143,17 @@ impl Process {
         }
     }
 
+    /// Kills it with SIGKILL.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+
+    /// Whether it ends with a failure.
+    pub fn has_failed(&mut self) -> bool {
+        !self.child.wait().unwrap().success()
+    }
+
     /// Whether it has ended, and well.
     pub fn ended(&mut self) -> Option<()> {
         let status = self.child.try_wait().unwrap()?;
@@ -174,7 +185,7 @@ pub struct Server {
     pub port: u16,
     /// The admin address.
     pub admin: SocketAddr,
-    _scratch: Scratch,
+    pub scratch: Scratch,
 }
 
 impl Server {
@@ -185,20 +196,64 @@ impl Server {
 
     /// The same, with more lines of configuration.
     pub fn start_with(directory: &Path, more: &str) -> Server {
-        let (port, admin) = (free_port(), SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())));
+        Server::start_at(free_port(), directory, more)
+    }
+
+    /// The same, on a port that is known before.
+    pub fn start_at(port: u16, directory: &Path, more: &str) -> Server {
+        Server::start_on(port, &format!("{{directory: {}}}", directory.display()), more).ready()
+    }
+
+    /// Serves what comes from a source. It may not be ready yet.
+    pub fn start_from(source: &str, more: &str) -> Server {
+        Server::start_on(free_port(), source, more)
+    }
+
+    fn start_on(port: u16, source: &str, more: &str) -> Server {
+        let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let scratch = Scratch::new();
         let config = format!(
-            "listen: [{{address: \"0.0.0.0:{port}\"}}]\ncontrol_plane: {{directory: {}}}\nadmin: {{address: \"{admin}\"}}\n\
-             internet_resolver: none\n{more}",
-            directory.display()
+            "listen: [{{address: \"0.0.0.0:{port}\"}}]\ncontrol_plane: {source}\nadmin: {{address: \"{admin}\"}}\n\
+             internet_resolver: none\n{more}"
         );
-        let config = scratch.write("zonal.yaml", config);
-        let mut process = Process::start(&[ZONAL, "serve", "--config", config.to_str().unwrap()], &scratch, "zonal");
-        wait_until("the server is ready", || {
-            process.assert_alive();
-            (http_get(admin, "/ready")?.0 == 200).then_some(())
+        scratch.write("zonal.yaml", config);
+        let process = Server::run(&scratch);
+        Server { process, port, admin, scratch }.alive()
+    }
+
+    fn run(scratch: &Scratch) -> Process {
+        let config = scratch.path().join("zonal.yaml");
+        Process::start(&[ZONAL, "serve", "--config", config.to_str().unwrap()], scratch, "zonal")
+    }
+
+    /// Kills it with SIGKILL, and starts it again. It may not be ready yet.
+    pub fn restart(self) -> Server {
+        let Server { process, port, admin, scratch } = self;
+        drop(process);
+        let process = Server::run(&scratch);
+        Server { process, port, admin, scratch }.alive()
+    }
+
+    fn alive(mut self) -> Server {
+        wait_until("the server is alive", || {
+            self.process.assert_alive();
+            (http_get(self.admin, "/live")?.0 == 200).then_some(())
         });
-        Server { process, port, admin, _scratch: scratch }
+        self
+    }
+
+    /// Waits until it is ready.
+    pub fn ready(mut self) -> Server {
+        wait_until("the server is ready", || {
+            self.process.assert_alive();
+            (http_get(self.admin, "/ready")?.0 == 200).then_some(())
+        });
+        self
+    }
+
+    /// What `/v1/status` says.
+    pub fn status(&self) -> serde_json::Value {
+        serde_json::from_str(&http_get(self.admin, "/v1/status").expect("a status").1).unwrap()
     }
 
     /// The sum of a metric's values whose line has these words.
@@ -232,6 +287,17 @@ pub fn http_get(server: SocketAddr, path: &str) -> Option<(u16, String)> {
     stream.read_to_string(&mut text).ok()?;
     let (head, body) = text.split_once("\r\n\r\n")?;
     Some((head.split(' ').nth(1)?.parse().ok()?, body.to_string()))
+}
+
+/// Sends JSON, and returns the status; none where nobody answers.
+pub fn http_send(server: SocketAddr, method: &str, path: &str, body: &str) -> Option<u16> {
+    let mut stream = TcpStream::connect(server).ok()?;
+    stream.set_read_timeout(Some(Duration::from_secs(20))).ok()?;
+    let head = format!("{method} {path} HTTP/1.1\r\nHost: {server}\r\nContent-Type: application/json\r\n");
+    write!(stream, "{head}Content-Length: {}\r\n\r\n{body}", body.len()).ok()?;
+    let mut text = String::new();
+    stream.read_to_string(&mut text).ok()?;
+    text.split(' ').nth(1)?.parse().ok()
 }
 
 /// What is served from a directory, compiled in this process.

@@ -44,7 +44,7 @@ pub fn snapshot(world: &World) -> Result<Snapshot, Vec<Problem>> {
     let loaded = Loaded {
         manifest: world.manifest.clone().into(),
         zone_data: zone_data.collect::<BTreeMap<_, _>>(),
-        digest: [0; 32],
+        ..Loaded::default()
     };
     let internet = || Arc::new(Route::new(INTERNET.into(), [0].into(), Servers::Recursion));
     let node = Node { internet: world.internet.then(internet), ..Node::default() };

@@ -28,8 +28,10 @@ use tokio::time::{Instant, Sleep, sleep, sleep_until};
 const MOST_TRIES: usize = 12;
 /// And so many in all.
 const MOST_SENT: usize = 32;
-/// How often a question is asked again because a connection that was kept is closed.
-const MOST_CLOSED: usize = 3;
+/// How often a question is asked again because a connection is closed that was kept, or on which others were answered.
+const MOST_CLOSED: usize = 8;
+/// And because one ended on which nothing was answered.
+const MOST_BROKEN: usize = 1;
 /// From one try to the next, the interval grows by this.
 const GROWTH: f64 = 1.25;
 /// A stream delivers what is lost by itself: another try is made later, but for this time at least.
@@ -52,6 +54,8 @@ pub struct Asking<'a> {
     notes: Vec<(usize, Trouble, bool)>,
     /// How many connections were closed.
     closed: usize,
+    /// How many connections ended on which nothing was answered.
+    broken: usize,
 }
 
 struct Try {
@@ -81,7 +85,7 @@ impl<'a> Asking<'a> {
         let mark = spelt.mark().filter(|_| servers.iter().any(|server| server.case.keeps() != Some(false)));
         mark.inspect(|mark| spellings.insert(*mark));
         let pending = Arc::new(Pending::new(spelt));
-        Asking { spellings, servers, pending, mark, tries: Vec::new(), notes: Vec::new(), closed: 0 }
+        Asking { spellings, servers, pending, mark, tries: Vec::new(), notes: Vec::new(), closed: 0, broken: 0 }
     }
 
     /// Asks until one of them answers, none is left, or the time is over.
@@ -210,11 +214,15 @@ impl<'a> Asking<'a> {
                 let Some(sent) = this.sent.take() else { return Step::Wait };
                 let way = if sent.is_tcp_after_udp() { Way::Tcp } else { Way::Usual };
                 drop(sent);
-                if trouble.kind == Kind::Closed {
-                    self.closed += 1;
-                    if self.closed <= MOST_CLOSED && self.send(server, way).is_ok() {
-                        return Step::Wait;
-                    }
+                self.closed += usize::from(trouble.kind == Kind::Closed);
+                self.broken += usize::from(trouble.kind == Kind::Broken);
+                let is_again = match trouble.kind {
+                    Kind::Closed => self.closed <= MOST_CLOSED,
+                    Kind::Broken => self.broken <= MOST_BROKEN,
+                    _ => false,
+                };
+                if is_again && self.tries.len() < MOST_SENT && self.send(server, way).is_ok() {
+                    return Step::Wait;
                 }
                 self.trouble(server, trouble);
                 Step::Next

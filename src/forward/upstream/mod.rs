@@ -47,7 +47,11 @@ use std::{
     time::Duration,
 };
 use tls::Tls;
-use tokio::time::{Instant, interval};
+use tokio::{
+    net::TcpStream,
+    time::{Instant, interval},
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// Questions that may be on their way by one route.
 const MOST_ON_A_ROUTE: usize = 4096;
@@ -161,6 +165,14 @@ impl Upstreams {
         let answer = Asking::new(&self.spellings, &way.servers, question).run(deadline).await;
         drop(place);
         answer
+    }
+
+    /// TLS over a connection to a server that zones are transferred from.
+    pub async fn secure(&self, target: &Target, stream: TcpStream) -> Result<TlsStream<TcpStream>, String> {
+        let config = self.tls.config(tls::Alpn::Transfer).map_err(|trouble| trouble.text)?;
+        let name = tls::server_name(target).map_err(|trouble| trouble.text)?;
+        let connecting = TlsConnector::from(config).connect(name, stream);
+        connecting.await.map_err(|error| tls::trouble(&error).text.into())
     }
 
     /// Whether a query that comes in is one of ours, come back: it asks for a name in the very spelling that we ask for

@@ -51,6 +51,8 @@ pub enum Kind {
     Unfit,
     /// It has closed a connection that was kept, as servers do.
     Closed,
+    /// It has ended a connection on which it had answered nothing, or nothing that was asked.
+    Broken,
     /// It is there, and its answer is of no use.
     Answer,
     /// It is our own: the server has no part in it.

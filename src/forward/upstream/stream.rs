@@ -12,7 +12,10 @@ use std::{
     collections::HashMap,
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::Duration,
 };
 use tokio::{
@@ -49,6 +52,8 @@ pub struct Pool {
     /// For DoT: what TLS needs, and the name that the certificate has to be for.
     tls: Option<(Arc<Tls>, ServerName<'static>)>,
     connections: Mutex<Vec<Arc<Connection>>>,
+    /// How many queries the server answers on one connection, as far as it has closed one with more of them on it.
+    most: Arc<AtomicUsize>,
 }
 
 /// A connection.
@@ -58,6 +63,7 @@ pub struct Connection {
     news: Notify,
     case: Arc<Case>,
     counters: Arc<Counters>,
+    most: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -90,7 +96,8 @@ pub struct Sent {
 impl Pool {
     /// No connection is open yet.
     pub fn new(address: SocketAddr, sources: Arc<Sources>, case: Arc<Case>, counters: Arc<Counters>) -> Pool {
-        Pool { address, sources, case, counters, tls: None, connections: Mutex::default() }
+        let most = Arc::new(AtomicUsize::new(MANY_WAITING));
+        Pool { address, sources, case, counters, tls: None, connections: Mutex::default(), most }
     }
 
     /// Likewise, with TLS on the connections.
@@ -118,7 +125,7 @@ impl Pool {
         });
         let idlest = usable.min_by_key(|(waiting, _)| *waiting);
         let connection = match idlest {
-            Some((waiting, connection)) if waiting < MANY_WAITING || connections.len() >= CONNECTIONS => {
+            Some((waiting, connection)) if waiting < self.most.load(Relaxed) || connections.len() >= CONNECTIONS => {
                 connection.clone()
             }
             _ if connections.len() >= CONNECTIONS => {
@@ -130,6 +137,7 @@ impl Pool {
                     news: Notify::new(),
                     case: self.case.clone(),
                     counters: self.counters.clone(),
+                    most: self.most.clone(),
                 });
                 tokio::spawn(connection.clone().run(self.sources.clone(), self.address, self.tls.clone()));
                 connections.push(connection.clone());
@@ -190,8 +198,15 @@ impl Connection {
         };
         let mut state = self.state();
         state.closed = true;
-        // Servers close what is kept. One that never answers is another matter.
-        let kind = if trouble.kind == Kind::Closed && state.answers == 0 { Kind::Answer } else { trouble.kind };
+        // Servers close what is kept, and some after a few answers. One that never answers is another matter.
+        let kind = match trouble.kind {
+            Kind::Closed if state.answers == 0 => Kind::Broken,
+            Kind::Closed if !state.waiting.is_empty() => {
+                self.most.fetch_min(state.answers, Relaxed);
+                Kind::Closed
+            }
+            kind => kind,
+        };
         for (_, Waiting { pending, number, .. }) in state.waiting.drain() {
             pending.post(number, Event::Failed(Trouble { kind, text: trouble.text.clone() }));
         }
@@ -283,7 +298,7 @@ impl Connection {
                 let length = usize::from(u16::from_be_bytes(*length));
                 let Some(message) = rest.get(..length) else { break };
                 if !self.arrived(message) {
-                    return Trouble::new(Kind::Answer, "sends answers that nobody asked for");
+                    return Trouble::new(Kind::Broken, "sends answers that nobody asked for");
                 }
                 start += 2 + length;
             }

@@ -22,6 +22,8 @@ pub enum Alpn {
     Http2,
     /// DNS over QUIC (RFC 9250).
     Doq,
+    /// Zone transfers over TLS, which need one where queries do not (RFC 9103, 7.1).
+    Transfer,
 }
 
 /// What TLS needs. The authorities are read when somebody is asked by TLS for the first time.
@@ -29,7 +31,7 @@ pub enum Alpn {
 pub struct Tls {
     /// Authorities beside those of the system: a file in PEM.
     authorities: Option<PathBuf>,
-    configs: OnceLock<Result<[Arc<ClientConfig>; 3], String>>,
+    configs: OnceLock<Result<[Arc<ClientConfig>; 4], String>>,
 }
 
 impl Tls {
@@ -46,7 +48,7 @@ impl Tls {
         }
     }
 
-    fn read(&self) -> Result<[Arc<ClientConfig>; 3], String> {
+    fn read(&self) -> Result<[Arc<ClientConfig>; 4], String> {
         let mut roots = RootCertStore::empty();
         let system = rustls_native_certs::load_native_certs();
         system.errors.iter().for_each(|error| tracing::warn!("a certificate authority cannot be read: {error}"));
@@ -65,7 +67,7 @@ impl Tls {
             config.alpn_protocols.extend((!alpn.is_empty()).then(|| alpn.to_vec()));
             Ok::<_, String>(Arc::new(config))
         };
-        Ok([config(b"")?, config(b"h2")?, config(b"doq")?])
+        Ok([config(b"")?, config(b"h2")?, config(b"doq")?, config(b"dot")?])
     }
 }
 

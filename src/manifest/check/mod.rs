@@ -286,13 +286,13 @@ impl<'a> Checker<'a> {
     }
 
     /// Checks a list of VPCs: each is there, and once.
-    fn vpc_list(&mut self, kind: &'static str, id: &str, vpc_ids: &[String]) {
+    fn vpc_list(&mut self, kind: &'static str, id: &str, field: &str, vpc_ids: &[String]) {
         let mut seen = BTreeSet::new();
         for (at, vpc) in vpc_ids.iter().enumerate() {
             if !seen.insert(vpc) {
-                self.warning(kind, id, format!("vpc_ids[{at}]"), format!("`{vpc}` is in the list already"));
+                self.warning(kind, id, format!("{field}[{at}]"), format!("`{vpc}` is in the list already"));
             } else if !self.manifest.vpcs.contains_key(vpc) {
-                self.reference((kind, id), format!("vpc_ids[{at}]"), "VPC", vpc, &self.manifest.vpcs);
+                self.reference((kind, id), format!("{field}[{at}]"), "VPC", vpc, &self.manifest.vpcs);
             }
         }
     }

@@ -37,7 +37,7 @@ impl<'a> Checker<'a> {
                     "the network has no addresses: nobody is in it",
                 );
             }
-            self.vpc_list("on_premises_networks", id, &network.vpc_ids);
+            self.vpc_list("on_premises_networks", id, "vpc_ids", &network.vpc_ids);
         }
         self.doors();
     }

@@ -48,7 +48,7 @@ impl Checker<'_> {
         let manifest = self.manifest;
         let mut seen = HashMap::new();
         for (id, rule) in &manifest.resolver_rules {
-            self.vpc_list(KIND, id, &rule.vpc_ids);
+            self.vpc_list(KIND, id, "vpc_ids", &rule.vpc_ids);
             let is_forward = rule.rule_type == RuleType::Forward;
             if is_forward && rule.target_ips.is_empty() {
                 self.error(KIND, id, "target_ips", "a FORWARD rule needs servers to ask");

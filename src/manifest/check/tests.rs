@@ -439,6 +439,43 @@ fn zones_and_rules() {
             "vpc_ids: [], records",
             &["warning: private_hosted_zones.Z1.vpc_ids: no VPC sees the zone"],
         ),
+        (set, "primaries: [{ip: 192.168.0.53}]", &[]),
+        (
+            set,
+            "file: a, records: [{type: A, records: [10.0.0.1]}], primaries: [{ip: 192.168.0.53, port: 0, protocol: DoQ}], \
+             allow_notify: [{}], allow_update: [{tsig_key: k}]",
+            &[
+                "error: private_hosted_zones.Z1.file: all records of a zone with `primaries` come from these",
+                "error: private_hosted_zones.Z1.records: all records of a zone with `primaries` come from these",
+                "error: private_hosted_zones.Z1.primaries[0].port: there is no port 0",
+                "error: private_hosted_zones.Z1.primaries[0].protocol: zones are transferred by Do53 or DoT, not by DoQ",
+                "error: private_hosted_zones.Z1.allow_notify[0]: a `cidr_block`, a `tsig_key` or both are needed",
+                "error: private_hosted_zones.Z1.allow_update: a zone with `primaries` is changed there",
+            ],
+        ),
+        (
+            set,
+            "allow_notify: [{cidr_block: 10.0.0.0/8}], catalog: {}",
+            &[
+                "error: private_hosted_zones.Z1.allow_notify: `allow_notify` is for zones that are transferred",
+                "error: private_hosted_zones.Z1.catalog: `catalog` is for zones that are transferred",
+            ],
+        ),
+        (
+            "vpc_ids: [vpc-app], records: [{name: www, type: A, ttl: 60, records: [10.1.0.80]}]",
+            "vpc_ids: [], primaries: [{ip: 192.168.0.53}], catalog: {groups: {g: [vpc-ap]}, primaries: \
+             [{ip: 192.168.0.54, server_name_indication: a}, {ip: 192.168.0.54}]}",
+            &[
+                "error: private_hosted_zones.Z1.catalog.groups.g[0]: there is no VPC `vpc-ap` (did you mean `vpc-app`?)",
+                "warning: private_hosted_zones.Z1.catalog.primaries[0].server_name_indication: Do53 has no certificate",
+                "warning: private_hosted_zones.Z1.catalog.primaries[1]: 192.168.0.54:53 is in the list already",
+            ],
+        ),
+        (
+            "vpc_ids: [vpc-app], records: [{name: www, type: A, ttl: 60, records: [10.1.0.80]}]",
+            "vpc_ids: [], primaries: [{ip: 192.168.0.53}], catalog: {}",
+            &["warning: private_hosted_zones.Z1.catalog: no VPC sees the zones that the catalog lists"],
+        ),
         (
             "vpc_ids: [vpc-app], records",
             "vpc_ids: [vpc-ap], records",
@@ -450,6 +487,23 @@ fn zones_and_rules() {
             &[
                 "error: private_hosted_zones.Z1.records[0]: a record set needs `records` or an `alias`",
                 "error: private_hosted_zones.Z2.vpc_ids[1]: `vpc-app` has a hosted zone CORP.example. already: `Z1`",
+            ],
+        ),
+        (
+            set,
+            "secondaries: [{ip: 10.1.0.1}, {ip: 10.1.0.1, port: 53}, {ip: 0.0.0.0}, {ip: 10.1.0.2, port: 0}]",
+            &[
+                "error: private_hosted_zones.Z1.secondaries[1]: 10.1.0.1 port 53 is in the list already",
+                "error: private_hosted_zones.Z1.secondaries[2].ip: 0.0.0.0 is no server's address",
+                "error: private_hosted_zones.Z1.secondaries[3].port: there is no port 0",
+            ],
+        ),
+        (
+            set,
+            "allow_transfer: [{}, {tsig_key: k}], allow_update: [{cidr_block: 10.0.0.0/8}, {tsig_key: k}]",
+            &[
+                "error: private_hosted_zones.Z1.allow_transfer[0]: it needs a `cidr_block`, a `tsig_key`, or both",
+                "error: private_hosted_zones.Z1.allow_update[0]: updates need a TSIG key: an address alone proves nothing",
             ],
         ),
         (

@@ -1,11 +1,13 @@
 //! Private hosted zones, but for what their records mean.
 
 use super::{Checker, Known, key_of};
-use crate::manifest::{Change, Id, Manifest, PrivateHostedZone, master::MAX_TTL};
+use crate::manifest::{Change, Id, Manifest, Primary, PrivateHostedZone, Protocol, master::MAX_TTL};
 use std::{
     collections::{BTreeMap, HashMap},
     sync::Arc,
 };
+
+const KIND: &str = "private_hosted_zones";
 
 /// The zones that a change can have touched, with the changed ones themselves: no VPC has two of one name.
 pub(super) fn touched<'a>(
@@ -27,13 +29,13 @@ pub(super) fn is_elsewhere(change: &Change<PrivateHostedZone>) -> bool {
 impl<'a> Checker<'a> {
     /// Checks some zones: all of them, or those that are [`touched`] by a change.
     pub(super) fn zones(&mut self, zones: impl Iterator<Item = (&'a Id, &'a Arc<PrivateHostedZone>)>) {
-        const KIND: &str = "private_hosted_zones";
         let mut seen = HashMap::new();
         for (id, zone) in zones {
-            if zone.vpc_ids.is_empty() {
+            self.transfers(id, zone);
+            if zone.vpc_ids.is_empty() && zone.catalog.is_none() {
                 self.warning(KIND, id, "vpc_ids", "no VPC sees the zone");
             }
-            self.vpc_list(KIND, id, &zone.vpc_ids);
+            self.vpc_list(KIND, id, "vpc_ids", &zone.vpc_ids);
             for (at, vpc) in zone.vpc_ids.iter().enumerate() {
                 match seen.insert((&zone.name, vpc), id) {
                     Some(other) if other != id => {
@@ -43,6 +45,7 @@ impl<'a> Checker<'a> {
                     _ => {}
                 }
             }
+            self.zone_access(id, zone);
             for (at, set) in zone.records.iter().enumerate() {
                 let field = format!("records[{at}]");
                 if set.record_type.is_empty() {
@@ -64,6 +67,96 @@ impl<'a> Checker<'a> {
                 if set.ttl.is_some_and(|ttl| ttl > MAX_TTL) {
                     let message = format!("a TTL is at most {MAX_TTL} seconds (RFC 2181, 8)");
                     self.error(KIND, id, format!("{field}.ttl"), message);
+                }
+            }
+        }
+    }
+
+    /// Where a zone is transferred from, and whom the zones of a catalog are for.
+    fn transfers(&mut self, id: &str, zone: &PrivateHostedZone) {
+        let needs = |field: &str| format!("`{field}` is for zones that are transferred: it needs `primaries`");
+        if !zone.is_transferred() {
+            if !zone.allow_notify.is_empty() {
+                self.error(KIND, id, "allow_notify", needs("allow_notify"));
+            }
+            if zone.catalog.is_some() {
+                self.error(KIND, id, "catalog", needs("catalog"));
+            }
+            return;
+        }
+        let others = [("file", zone.file.is_some()), ("records", !zone.records.is_empty())];
+        for (field, _) in others.iter().filter(|(_, is_given)| *is_given) {
+            self.error(KIND, id, *field, "all records of a zone with `primaries` come from these");
+            self.help(format!("take `{field}` or `primaries` out"));
+        }
+        if !zone.allow_update.is_empty() {
+            self.error(KIND, id, "allow_update", "a zone with `primaries` is changed there");
+        }
+        self.primaries(id, "primaries", &zone.primaries);
+        for (at, source) in zone.allow_notify.iter().enumerate() {
+            if source.cidr_block.is_none() && source.tsig_key.is_none() {
+                self.error(KIND, id, format!("allow_notify[{at}]"), "a `cidr_block`, a `tsig_key` or both are needed");
+            }
+        }
+        let Some(catalog) = &zone.catalog else { return };
+        self.primaries(id, "catalog.primaries", &catalog.primaries);
+        if catalog.vpc_ids.is_empty() && catalog.groups.values().all(Vec::is_empty) {
+            self.warning(KIND, id, "catalog", "no VPC sees the zones that the catalog lists");
+        }
+        self.vpc_list(KIND, id, "catalog.vpc_ids", &catalog.vpc_ids);
+        for (group, vpcs) in &catalog.groups {
+            self.vpc_list(KIND, id, &format!("catalog.groups.{group}"), vpcs);
+        }
+    }
+
+    fn primaries(&mut self, id: &str, list: &str, primaries: &[Primary]) {
+        for (at, primary) in primaries.iter().enumerate() {
+            let field = |name: &str| format!("{list}[{at}].{name}");
+            if primary.port == Some(0) {
+                self.error(KIND, id, field("port"), "there is no port 0");
+            }
+            match primary.protocol {
+                Protocol::Do53 if primary.server_name_indication.is_some() => {
+                    self.warning(KIND, id, field("server_name_indication"), "Do53 has no certificate to check");
+                }
+                Protocol::Do53 | Protocol::DoT => {}
+                Protocol::DoH | Protocol::DoQ => {
+                    let message = format!("zones are transferred by Do53 or DoT, not by {}", primary.protocol);
+                    self.error(KIND, id, field("protocol"), message);
+                }
+            }
+            let address = primary.address();
+            if primaries[..at].iter().any(|other| other.address() == address) {
+                self.warning(KIND, id, format!("{list}[{at}]"), format!("{address} is in the list already"));
+            }
+        }
+    }
+
+    /// Who may copy a zone and change it.
+    fn zone_access(&mut self, id: &str, zone: &PrivateHostedZone) {
+        for (at, secondary) in zone.secondaries.iter().enumerate() {
+            let field = format!("secondaries[{at}]");
+            if secondary.port == 0 {
+                self.error(KIND, id, format!("{field}.port"), "there is no port 0");
+            }
+            if secondary.ip.is_unspecified() || secondary.ip.is_multicast() {
+                self.error(KIND, id, format!("{field}.ip"), format!("{} is no server's address", secondary.ip));
+            }
+            if zone.secondaries[..at].iter().any(|other| (other.ip, other.port) == (secondary.ip, secondary.port)) {
+                let message = format!("{} port {} is in the list already", secondary.ip, secondary.port);
+                self.error(KIND, id, field, message);
+            }
+        }
+        for (list, allowed, needs_key) in
+            [("allow_transfer", &zone.allow_transfer, false), ("allow_update", &zone.allow_update, true)]
+        {
+            for (at, access) in allowed.iter().enumerate() {
+                let field = format!("{list}[{at}]");
+                if access.tsig_key.is_none() && needs_key {
+                    self.error(KIND, id, field, "updates need a TSIG key: an address alone proves nothing");
+                    self.help("tsig_key: a name in `tsig_keys` of zonal.yaml");
+                } else if access.tsig_key.is_none() && access.cidr_block.is_none() {
+                    self.error(KIND, id, field, "it needs a `cidr_block`, a `tsig_key`, or both");
                 }
             }
         }

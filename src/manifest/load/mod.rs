@@ -259,7 +259,9 @@ impl Loader {
                 && (!read_zones || self.zones.values().flat_map(|zone| &zone.inputs).all(|(path, stamp)| is_current(path, stamp)));
         let load = match problems.iter().any(Problem::is_error) {
             true => Err(problems),
-            false => Ok((Loaded { manifest, zone_data, digest: digest.finalize().into() }, problems)),
+            false => {
+                Ok((Loaded { manifest, zone_data, digest: digest.finalize().into(), ..Loaded::default() }, problems))
+            }
         };
         Some((load, settled))
     }
@@ -337,17 +339,7 @@ fn is_json(path: &Path) -> bool {
 fn read_file(path: &Arc<Path>, last: &Manifest) -> io::Result<File> {
     let (bytes, stamp) = file::read(path)?;
     let (root, faults) = document::read(&bytes, is_json(path));
-    let mut problems: Vec<Problem> = faults
-        .into_iter()
-        .map(|fault| Problem {
-            severity: Severity::Error,
-            place: Some(fault.span.place(path)),
-            resource: None,
-            field: String::new(),
-            message: fault.message,
-            help: fault.help,
-        })
-        .collect();
+    let mut problems: Vec<Problem> = faults.into_iter().map(|fault| Problem::of_text(fault, path)).collect();
     let parts = root.map(|root| read_parts(&root, path, last, &mut problems)).unwrap_or_default();
     Ok(File { stamp: Some(stamp), parts, problems })
 }

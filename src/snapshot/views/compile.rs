@@ -7,11 +7,11 @@ use crate::{
         connectivity::{NamesKey, Network, ReachKey},
     },
     snapshot::{
-        Zones,
         autodefined::{Autodefined, autodefined},
         endpoints::{Endpoint, Endpoints, PrivateName, Renamed},
         names::NameMap,
         networks::{NetworkAt, Networks, Path, ViewKey},
+        zones::Zones,
     },
 };
 use std::{

@@ -4,12 +4,12 @@ use super::compile::{Input, Previous};
 use crate::{
     manifest::{Id, RuleType, changes, connectivity::Network},
     snapshot::{
-        Zones,
         names::NameMap,
         networks::{NetworkAt, Networks},
         routes::{Route, Rule},
         slots::Slots,
         zone::Zone,
+        zones::Zones,
     },
 };
 use sha2::{Digest, Sha256};

@@ -1,8 +1,8 @@
 //! Compiles a zone: checks that its records go together, and lays them out.
 
-use super::{NodeAt, Set, Zone, ZoneCut, node_flag};
+use super::{NodeAt, Serial, Set, Zone, ZoneCut, node_flag};
 use crate::{
-    manifest::{MasterFile, Place, PrivateHostedZone, Problem, Severity},
+    manifest::{Id, MasterFile, Place, PrivateHostedZone, Problem, Severity, overlay::Overlay},
     snapshot::{names::Table, routes::NameServer},
     wire::{
         Name,
@@ -36,6 +36,8 @@ enum Origin {
     Manifest(usize, usize),
     /// We made it ourselves.
     Own,
+    /// An update has made it; or it was in the zone before an update.
+    Update,
 }
 
 struct SetBuilder<'a> {
@@ -60,6 +62,7 @@ struct Builder<'a> {
     id: &'a str,
     source: &'a PrivateHostedZone,
     data: Option<&'a MasterFile>,
+    overlay: Option<&'a Overlay>,
     apex: Box<[u8]>,
     nodes: Vec<NodeBuilder<'a>>,
     by_name: HashMap<Box<[u8]>, usize>,
@@ -68,18 +71,34 @@ struct Builder<'a> {
     failed: bool,
 }
 
-/// Compiles a zone from its resource and the records of its master file. None if there is an error in it.
-pub fn build(
-    id: &str,
-    source: &Arc<PrivateHostedZone>,
-    data: Option<&MasterFile>,
-    problems: &mut Vec<Problem>,
-) -> Option<Zone> {
+/// What a zone is compiled from.
+#[derive(Clone, Copy)]
+pub struct Job<'a> {
+    /// Its identifier.
+    pub id: &'a Id,
+    /// Its resource.
+    pub source: &'a Arc<PrivateHostedZone>,
+    /// The records of its master file.
+    pub data: Option<&'a MasterFile>,
+    /// The zone as it was before the last update: all but that is unchanged.
+    pub base: Option<&'a Zone>,
+    /// What updates have made of it.
+    pub overlay: Option<&'a Arc<Overlay>>,
+    /// Why its records are not there, if they are not: it is not answered from.
+    pub missing: Option<&'static str>,
+    /// The serial that it had, if it had one that counts, and else the first one.
+    pub serial: (Option<Serial>, u32),
+}
+
+/// Compiles a zone. None if there is an error in it. With it comes its serial, if that counts.
+pub fn build(job: Job, problems: &mut Vec<Problem>) -> Option<(Zone, Option<Serial>)> {
+    let Job { id, source, data, base, overlay, .. } = job;
     let apex: Box<[u8]> = source.name.to_lowercase().as_wire().into();
     let mut builder = Builder {
         id,
         source,
         data,
+        overlay: overlay.map(|overlay| &**overlay),
         apex: apex.clone(),
         nodes: Vec::new(),
         by_name: HashMap::new(),
@@ -88,9 +107,15 @@ pub fn build(
         failed: false,
     };
     builder.node(apex.clone());
-    builder.add_master_file();
-    builder.add_record_sets();
-    builder.complete_apex();
+    match base {
+        None => {
+            builder.add_master_file();
+            builder.add_record_sets();
+        }
+        Some(base) => builder.add_zone(base),
+    }
+    builder.add_overlay();
+    let has_made_soa = builder.complete_apex() || base.is_some_and(|base| base.has_made_soa);
     builder.check_sets();
     builder.relate();
     builder.check_glue();
@@ -101,12 +126,15 @@ pub fn build(
     let cuts = builder.cuts();
     let laid_out = builder.lay_out()?;
     let apex_labels = labels(&apex).count();
-    Some(Zone {
-        id: id.into(),
+    let mut zone = Zone {
+        id: id.clone(),
         source: source.clone(),
         apex,
         fallthrough: source.fallthrough,
         records,
+        missing: job.missing.map(Arc::from),
+        overlay: overlay.cloned(),
+        has_made_soa,
         apex_labels,
         table: laid_out.table,
         block: laid_out.block,
@@ -114,7 +142,11 @@ pub fn build(
         negative: laid_out.negative,
         aliases: builder.aliases.into(),
         cuts,
-    })
+    };
+    let (last, first) = job.serial;
+    let is_numbered = source.is_numbered() && zone.missing.is_none();
+    let serial = is_numbered.then(|| zone.count_on(last.as_ref(), first));
+    Some((zone, serial))
 }
 
 struct LaidOut {
@@ -126,18 +158,23 @@ struct LaidOut {
 impl<'a> Builder<'a> {
     fn problem(&mut self, severity: Severity, origin: Origin, message: String) -> &mut Problem {
         self.failed |= severity == Severity::Error;
+        let whole = if self.source.is_transferred() { "primaries" } else { "file" };
         let (field, place) = match (origin, self.data) {
             (Origin::Manifest(set, value), _) => (format!("records[{set}].records[{value}]"), None),
             (Origin::File(file, line), Some(data)) => {
                 let file = data.files.get(file as usize).cloned();
-                ("file".into(), file.map(|file| Place { file, line, column: 1, length: 1 }))
+                (whole.into(), file.map(|file| Place { file, line, column: 1, length: 1 }))
             }
-            (Origin::File(..), None) => ("file".into(), None),
-            (Origin::Own, Some(_)) => ("file".into(), None),
+            (Origin::File(..), None) => (whole.into(), None),
+            (Origin::Own, Some(_)) => (whole.into(), None),
             (Origin::Own, None) => (String::new(), None),
+            (Origin::Update, _) => ("allow_update".into(), None),
         };
         let mut problem = Problem::error(KIND, self.id, field, message);
         problem.severity = severity;
+        if matches!(origin, Origin::Update) {
+            problem.help = Some("a dynamic update has made it; what updates have made is in `state_directory`".into());
+        }
         problem.place = place;
         self.problems.push(problem);
         let last = self.problems.len() - 1;
@@ -176,6 +213,9 @@ impl<'a> Builder<'a> {
             self.error(origin, message);
             return;
         }
+        if self.is_overlaid(owner, rtype, origin) {
+            return;
+        }
         let node = self.node(owner.to_lowercase().as_wire().into());
         let Some(set) = self.nodes[node].sets.iter_mut().find(|set| set.rtype == rtype) else {
             let set = SetBuilder { rtype, ttl, values: vec![value], alias: None, origin };
@@ -193,6 +233,38 @@ impl<'a> Builder<'a> {
                 rdata::type_to_text(rtype)
             );
             self.warning(origin, message);
+        }
+    }
+
+    /// Whether an update has made something else of the set.
+    fn is_overlaid(&self, owner: &Name, rtype: u16, origin: Origin) -> bool {
+        !matches!(origin, Origin::Update) && self.overlay.is_some_and(|overlay| overlay.has(owner, rtype))
+    }
+
+    /// What updates have made.
+    fn add_overlay(&mut self) {
+        for set in self.overlay.into_iter().flat_map(Overlay::sets) {
+            for value in &set.values {
+                self.add(&set.owner, set.rtype, set.ttl, Cow::Borrowed(value), Origin::Update);
+            }
+        }
+    }
+
+    /// All that a zone has that updates have made nothing else of.
+    fn add_zone(&mut self, zone: &Zone) {
+        for node in zone.nodes() {
+            let owner = node.name();
+            for set in node.sets() {
+                if self.overlay.is_some_and(|overlay| overlay.has(&owner, set.rtype())) {
+                    continue;
+                }
+                if let Some(number) = set.alias() {
+                    self.add_alias_set(&owner, set.rtype(), zone.alias(number), Origin::Update);
+                }
+                for value in set.values() {
+                    self.add(&owner, set.rtype(), set.ttl(), Cow::Owned(value), Origin::Update);
+                }
+            }
         }
     }
 
@@ -247,24 +319,35 @@ impl<'a> Builder<'a> {
             let message = format!("{owner} is outside of the zone {}", self.source.name);
             return self.field_error(format!("records[{at}].name"), message);
         }
-        let node = self.node(owner.to_lowercase().as_wire().into());
-        if self.nodes[node].sets.iter().any(|set| set.rtype == rtype) {
+        let origin = Origin::Manifest(at, 0);
+        if self.is_overlaid(owner, rtype, origin) {
+            return;
+        }
+        let node = self.by_name.get(owner.to_lowercase().as_wire()).map(|at| &self.nodes[*at]);
+        if node.is_some_and(|node| node.sets.iter().any(|set| set.rtype == rtype)) {
             let message = format!("{owner} has {} records already", rdata::type_to_text(rtype));
             return self.field_error(format!("records[{at}].alias"), message);
         }
+        self.add_alias_set(owner, rtype, target, origin);
+    }
+
+    fn add_alias_set(&mut self, owner: &Name, rtype: u16, target: &Name, origin: Origin) {
+        let node = self.node(owner.to_lowercase().as_wire().into());
         let alias = Some(self.aliases.len());
         self.aliases.push(target.clone());
-        let origin = Origin::Manifest(at, 0);
         self.nodes[node].sets.push(SetBuilder { rtype, ttl: 0, values: Vec::new(), alias, origin });
     }
 
-    /// Supplies SOA and NS records where there are none (manifest, `private_hosted_zones`).
-    fn complete_apex(&mut self) {
+    /// Supplies SOA and NS records where there are none (manifest, `private_hosted_zones`). Returns whether the SOA record
+    /// was made.
+    fn complete_apex(&mut self) -> bool {
+        let lacks_soa = !self.nodes[0].sets.iter().any(|set| set.rtype == rtype::SOA);
         let has = |this: &Self, rtype| this.nodes[0].sets.iter().any(|set| set.rtype == rtype);
         let zone = self.source.name.clone();
+        let what = if self.source.is_transferred() { "transferred zone" } else { "master file" };
         if !has(self, rtype::SOA) {
             if self.data.is_some() {
-                self.error(Origin::Own, format!("the master file has no SOA record at {zone}")).help =
+                self.error(Origin::Own, format!("the {what} has no SOA record at {zone}")).help =
                     Some("a line such as `@ SOA ns hostmaster 1 7200 900 1209600 60`".into());
             } else if let (Ok(ns), Ok(hostmaster)) = (zone.child(b"ns"), zone.child(b"hostmaster")) {
                 let numbers = [1u32, 7200, 900, 1_209_600, 60].map(u32::to_be_bytes).concat();
@@ -276,12 +359,13 @@ impl<'a> Builder<'a> {
         }
         if !has(self, rtype::NS) {
             if self.data.is_some() {
-                self.warning(Origin::Own, format!("the master file has no NS record at {zone}: ns.{zone} is answered"));
+                self.warning(Origin::Own, format!("the {what} has no NS record at {zone}: ns.{zone} is answered"));
             }
             if let Ok(ns) = zone.child(b"ns") {
                 self.add(&zone, rtype::NS, OWN_TTL, Cow::Owned(ns.as_wire().to_vec()), Origin::Own);
             }
         }
+        lacks_soa
     }
 
     /// What may not be together at one name.

@@ -16,10 +16,12 @@
 //! number of its target.
 
 mod build;
+mod records;
+mod serial;
 
 use super::{names::Table, routes::NameServer};
 use crate::{
-    manifest::{Id, PrivateHostedZone},
+    manifest::{Id, PrivateHostedZone, overlay::Overlay},
     wire::{
         Name,
         query::LookupName,
@@ -28,7 +30,9 @@ use crate::{
 };
 use std::sync::Arc;
 
-pub use build::build;
+pub use build::{Job, build};
+pub use records::soa_serial;
+pub use serial::Serial;
 
 /// How far into a message a pointer reaches (RFC 1035, 4.1.4).
 const MOST_POINTER: usize = 0x3fff;
@@ -60,6 +64,12 @@ pub struct Zone {
     pub fallthrough: bool,
     /// How many records it has.
     pub records: usize,
+    /// Why its records are not there: a zone that is transferred, and was not yet, or has expired.
+    pub missing: Option<Arc<str>>,
+    /// What updates have made of it.
+    pub overlay: Option<Arc<Overlay>>,
+    /// Its source has no SOA record: it is made up.
+    has_made_soa: bool,
     apex_labels: usize,
     table: Table,
     block: Box<[u8]>,

@@ -149,7 +149,7 @@ async fn what_is_on_its_way_is_known_by_its_spelling() {
 
 #[tokio::test]
 async fn errors_lead_to_other_servers() {
-    for (code, name) in [(2, "SERVFAIL"), (5, "REFUSED"), (4, "NOTIMP"), (1, "FORMERR"), (9, "RCODE 9")] {
+    for (code, name) in [(2, "SERVFAIL"), (5, "REFUSED"), (4, "NOTIMP"), (1, "FORMERR"), (11, "RCODE 11")] {
         let bad = Fake::new(move |query, _| vec![Act::Reply(header(query, code))]).await;
         let good = Fake::new(|query, _| vec![Act::Late(20, answer(query))]).await;
         let upstreams = Upstreams::new();

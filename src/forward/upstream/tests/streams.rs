@@ -1,6 +1,7 @@
 //! Answers that do not fit, and connections.
 
 use super::*;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 #[tokio::test]
 async fn truncated_answers_are_asked_for_by_tcp() {
@@ -83,4 +84,41 @@ async fn many_queries_share_a_few_connections() {
     for asked in asked {
         assert_eq!(asked.await.unwrap(), 1);
     }
+}
+
+/// Many queries share a connection, of which the server answers a few before it closes it.
+#[tokio::test]
+async fn a_server_that_closes_after_a_few_answers_gets_the_rest_again() {
+    for few in [1, 5] {
+        let answered = Arc::new(AtomicUsize::new(0));
+        let fake = Fake::new(move |query, tcp| match tcp {
+            false => vec![Act::Reply(truncated(query))],
+            true if answered.fetch_add(1, Relaxed) % few == few - 1 => vec![Act::Reply(answer(query)), Act::Close],
+            true => vec![Act::Reply(answer(query))],
+        })
+        .await;
+        let (upstreams, route) = (Upstreams::new(), Arc::new(route(vec![fake.target()])));
+        let asked: Vec<_> = (0..40)
+            .map(|_| {
+                let (upstreams, route) = (upstreams.clone(), route.clone());
+                tokio::spawn(async move { address(&ask(&upstreams, &route).await) })
+            })
+            .collect();
+        for asked in asked {
+            assert_eq!(asked.await.unwrap(), 1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_ends_before_the_first_answer_is_opened_once_more() {
+    let connections = Arc::new(AtomicUsize::new(0));
+    let fake = Fake::new(move |query, tcp| match tcp {
+        false => vec![Act::Reply(truncated(query))],
+        true if connections.fetch_add(1, Relaxed) == 0 => vec![Act::Close],
+        true => vec![Act::Reply(answer(query))],
+    })
+    .await;
+    let (upstreams, route) = (Upstreams::new(), route(vec![fake.target()]));
+    assert_eq!(address(&ask(&upstreams, &route).await), 1);
 }

@@ -1,7 +1,19 @@
-//! The admin HTTP: metrics, liveness, readiness and status, on a thread and a runtime of its own.
+//! The admin HTTP: metrics, liveness, readiness and status, and what is served, on a thread and a runtime of its own.
+
+mod access;
+mod events;
+mod openapi;
+mod problem;
+mod push;
+mod tls;
+
+pub use access::{Access, Certified, Role};
+pub use events::FOLLOWERS;
+pub use push::etag;
+pub use tls::Tls;
 
 use crate::{
-    control_plane::{keeper::hex, status::Status},
+    control_plane::{Message, keeper::hex, status::Status},
     explain,
     forward::cache::Scope,
     listen::{Core, now},
@@ -9,12 +21,13 @@ use crate::{
 };
 use anyhow::Context;
 use axum::{
-    Json, Router,
+    Extension, Json, Router,
     extract::{
-        DefaultBodyLimit, Query, State,
+        DefaultBodyLimit, Query, Request, State,
         rejection::{JsonRejection, QueryRejection},
     },
-    http::{StatusCode, Uri, header},
+    http::{Method, StatusCode, Uri, header},
+    middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
@@ -23,15 +36,18 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use problem::Trouble;
 use serde::Deserialize;
 use serde_json::json;
 use std::{
     net::{SocketAddr, TcpListener},
-    sync::{Arc, atomic::AtomicBool, atomic::Ordering::Relaxed},
+    pin::pin,
+    sync::{Arc, atomic::AtomicBool, atomic::Ordering::Relaxed, mpsc::Sender},
     time::Duration,
 };
 use tokio::{
-    sync::Semaphore,
+    io::{AsyncRead, AsyncWrite},
+    sync::{Semaphore, watch},
     time::{sleep, timeout},
 };
 
@@ -39,8 +55,10 @@ use tokio::{
 pub const CONNECTIONS: usize = 64;
 /// How long a request's header may take.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection lives, which has one request.
+/// How long a connection lives, which has one request, if that is not one that takes its time.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long one lives that sends a change or follows the generations.
+const LONG_TIMEOUT: Duration = Duration::from_secs(3600);
 /// What a request's header may have, in octets.
 const HEADER_SIZE: usize = 16 << 10;
 /// What its body may have, in octets.
@@ -60,20 +78,32 @@ pub struct Admin {
     pub bound: AtomicBool,
     /// Whether a node is ready that serves what was kept of an earlier run.
     pub ready_when_stale: bool,
+    /// Who may do what.
+    pub access: Access,
+    /// Whether what is served can be changed here.
+    pub takes_changes: bool,
+    /// The largest body of a change, in octets.
+    pub max_body_octets: usize,
+    /// Where changes go.
+    pub messages: Sender<Message>,
+    /// The generations that are served.
+    pub generations: watch::Receiver<u64>,
+    /// Places for those who follow them.
+    pub followers: Arc<Semaphore>,
 }
 
-/// Binds the admin address and serves it until the process ends. Returns the address.
-pub fn start(address: SocketAddr, admin: Arc<Admin>) -> anyhow::Result<SocketAddr> {
+/// Binds the admin address and serves it until the process ends, with `tls` by HTTPS. Returns the address.
+pub fn start(address: SocketAddr, admin: Arc<Admin>, tls: Option<Tls>) -> anyhow::Result<SocketAddr> {
     let listener = TcpListener::bind(address)
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
         .with_context(|| format!("cannot serve the admin API on {address}: choose another `admin.address`"))?;
     let address = listener.local_addr()?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("admin".into()).spawn(move || runtime.block_on(serve(listener, admin)))?;
+    std::thread::Builder::new().name("admin".into()).spawn(move || runtime.block_on(serve(listener, admin, tls)))?;
     Ok(address)
 }
 
-async fn serve(listener: TcpListener, admin: Arc<Admin>) {
+async fn serve(listener: TcpListener, admin: Arc<Admin>, tls: Option<Tls>) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!("the admin API is not served: {error}"),
@@ -85,19 +115,36 @@ async fn serve(listener: TcpListener, admin: Arc<Admin>) {
             sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let service = TowerToHyperService::new(router.clone());
+        let (router, tls) = (router.clone(), tls.clone());
         tokio::spawn(async move {
-            let connection = http1::Builder::new()
-                .timer(TokioTimer::new())
-                .header_read_timeout(HEADER_TIMEOUT)
-                // Clients that stay would keep the place from a probe.
-                .keep_alive(false)
-                .max_buf_size(HEADER_SIZE)
-                .serve_connection(TokioIo::new(stream), service);
-            // A client that goes away or asks nonsense is its own concern.
-            let _ = timeout(CONNECTION_TIMEOUT, connection).await;
+            match tls {
+                None => serve_one(stream, router).await,
+                Some(tls) => {
+                    if let Ok(Ok(stream)) = timeout(HEADER_TIMEOUT, tls.acceptor.accept(stream)).await {
+                        let role = tls.role(stream.get_ref().1.peer_certificates());
+                        serve_one(stream, role.map_or(router.clone(), |role| router.layer(Extension(role)))).await;
+                    }
+                }
+            }
             drop(place);
         });
+    }
+}
+
+/// Serves a connection, which has one request. A client that goes away or asks nonsense is its own concern.
+async fn serve_one(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
+    let takes_long = TakesLong::default();
+    let service = TowerToHyperService::new(router.layer(Extension(takes_long.clone())));
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEADER_TIMEOUT)
+        // Clients that stay would keep the place from a probe.
+        .keep_alive(false)
+        .max_buf_size(HEADER_SIZE)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = pin!(connection);
+    if timeout(CONNECTION_TIMEOUT, &mut connection).await.is_err() && takes_long.0.load(Relaxed) {
+        let _ = timeout(LONG_TIMEOUT, connection).await;
     }
 }
 
@@ -109,9 +156,35 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/status", get(status))
         .route("/v1/cache", get(show_cache).delete(flush_cache))
         .route("/v1/explain", post(explain))
+        .route("/v1/openapi.json", get(|| async { Json(openapi::document()) }))
+        .route("/v1/events", get(events::follow))
+        .route("/v1/manifest", get(push::manifest).put(push::put_manifest))
+        .route("/v1/batch", post(push::batch))
+        .route("/v1/{kind}", get(push::list))
+        .route("/v1/{kind}/{id}", get(push::get).put(push::put).patch(push::patch).delete(push::delete))
         .fallback(not_found)
+        .method_not_allowed_fallback(not_allowed)
         .layer(DefaultBodyLimit::max(BODY_SIZE))
+        .layer(middleware::from_fn_with_state(admin.clone(), check_access))
         .with_state(admin)
+}
+
+/// Whether the request of a connection may take longer than others.
+#[derive(Clone, Debug, Default)]
+struct TakesLong(Arc<AtomicBool>);
+
+async fn check_access(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+    match admin.access.check(&request) {
+        Ok(()) => {
+            let is_long =
+                request.method() != Method::GET || matches!(request.uri().path(), "/v1/events" | "/v1/manifest");
+            if let Some(TakesLong(takes_long)) = request.extensions().get() {
+                takes_long.store(is_long, Relaxed);
+            }
+            next.run(request).await
+        }
+        Err(trouble) => trouble.into_response(),
+    }
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
@@ -136,6 +209,7 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
     let state = admin.status.state().clone();
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
+        "node": String::from_utf8_lossy(&snapshot.node.nsid),
         "generation": snapshot.generation,
         "digest": hex(&snapshot.digest),
         "since": state.since,
@@ -146,7 +220,9 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
         "age_seconds": admin.core.metrics.age().as_secs(),
         "last_error": state.last_error,
         "warnings": state.warnings,
+        "missing_tsig_keys": state.missing_tsig_keys,
         "resources": state.resources,
+        "zones_transferred": admin.core.inward.report(&snapshot),
         "listeners": state.listeners,
     }))
 }
@@ -202,7 +278,7 @@ fn bad_request(error: String) -> Response {
 }
 
 fn failed(status: StatusCode, error: String) -> Response {
-    (status, Json(json!({"error": error}))).into_response()
+    Trouble::new(status, error).into_response()
 }
 
 /// Explains an answer: see [`explain::Request`] for the body.
@@ -225,10 +301,13 @@ async fn explain(State(admin): State<Arc<Admin>>, body: Result<Json<explain::Req
     }
 }
 
-async fn not_found(uri: Uri) -> impl IntoResponse {
-    let known = "/metrics, /live, /ready, /v1/status, /v1/cache and /v1/explain";
-    let error = format!("there is no {}; there are {known}", uri.path());
-    (StatusCode::NOT_FOUND, Json(json!({"error": error})))
+async fn not_found(uri: Uri) -> Trouble {
+    let known = "/metrics, /live, /ready and what /v1/openapi.json lists";
+    Trouble::new(StatusCode::NOT_FOUND, format!("there is no {}; there are {known}", uri.path()))
+}
+
+async fn not_allowed(uri: Uri) -> Trouble {
+    Trouble::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not take this method", uri.path()))
 }
 
 #[cfg(test)]
@@ -245,13 +324,28 @@ mod tests {
         net::TcpStream,
     };
 
+    fn admin() -> Admin {
+        Admin {
+            core: tests::core(&tests::limits()),
+            status: Arc::default(),
+            bound: AtomicBool::new(false),
+            ready_when_stale: true,
+            access: Access::new(&crate::config::Admin::default()).unwrap(),
+            takes_changes: false,
+            max_body_octets: 1000,
+            messages: std::sync::mpsc::channel().0,
+            generations: watch::channel(0).1,
+            followers: Arc::new(Semaphore::new(FOLLOWERS)),
+        }
+    }
+
     fn ask(address: SocketAddr, path: &str) -> String {
         request(address, "GET", path)
     }
 
     fn request(address: SocketAddr, method: &str, path: &str) -> String {
         let mut stream = TcpStream::connect(address).unwrap();
-        write!(stream, "{method} {path} HTTP/1.1\r\nHost: zonal\r\nConnection: close\r\n\r\n").unwrap();
+        write!(stream, "{method} {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").unwrap();
         let mut reply = String::new();
         stream.read_to_string(&mut reply).unwrap();
         reply
@@ -259,13 +353,8 @@ mod tests {
 
     #[test]
     fn pages() {
-        let admin = Arc::new(Admin {
-            core: tests::core(&tests::limits()),
-            status: Arc::default(),
-            bound: AtomicBool::new(false),
-            ready_when_stale: true,
-        });
-        let address = start("127.0.0.1:0".parse().unwrap(), admin.clone()).unwrap();
+        let admin = Arc::new(admin());
+        let address = start("127.0.0.1:0".parse().unwrap(), admin.clone(), None).unwrap();
         let cases = [
             ("/live", "200 OK", r#"{"live":true}"#),
             ("/ready", "503 Service Unavailable", "the sockets are not bound yet"),
@@ -302,26 +391,26 @@ mod tests {
         }
         for (body, code, text) in [
             (r#"{"from": "10.1.0.5", "name": "a.example", "resolve": true}"#, "200 OK", r#""type":"A""#),
-            (r#"{"from": "10.1.0.5", "name": "a..example"}"#, "400 Bad Request", r#"{"error":"`a..example`: "#),
+            (r#"{"from": "10.1.0.5", "name": "a..example"}"#, "400 Bad Request", r#""detail":"`a..example`: "#),
             (r#"{"from": "10.1.0.5", "name": "a", "type": "NO"}"#, "400 Bad Request", "`NO` is no type"),
-            (r#"{"from": "here", "name": "a"}"#, "422 Unprocessable Entity", r#"{"error":"#),
-            ("{", "400 Bad Request", r#"{"error":"#),
-            (&" ".repeat(BODY_SIZE + 1), "413 Payload Too Large", r#"{"error":"#),
+            (r#"{"from": "here", "name": "a"}"#, "422 Unprocessable Entity", r#""detail":""#),
+            ("{", "400 Bad Request", r#""detail":""#),
+            (&" ".repeat(BODY_SIZE + 1), "413 Payload Too Large", r#""detail":""#),
         ] {
             let length = format!("Content-Type: application/json\r\nContent-Length: {}", body.len());
             let mut stream = TcpStream::connect(address).unwrap();
-            write!(stream, "POST /v1/explain HTTP/1.1\r\nHost: zonal\r\n{length}\r\n\r\n{body}").unwrap();
+            write!(stream, "POST /v1/explain HTTP/1.1\r\nHost: localhost\r\n{length}\r\n\r\n{body}").unwrap();
             let mut reply = String::new();
             stream.read_to_string(&mut reply).unwrap();
             assert!(reply.starts_with(&format!("HTTP/1.1 {code}\r\n")) && reply.contains(text), "{body}: {reply}");
         }
         let mut stays = TcpStream::connect(address).unwrap();
-        write!(stays, "GET /live HTTP/1.1\r\nHost: zonal\r\n\r\n").unwrap();
+        write!(stays, "GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
         let mut reply = String::new();
         stays.read_to_string(&mut reply).unwrap();
         assert!(reply.contains("connection: close\r\n"), "no client keeps its place: {reply}");
         admin.bound.store(true, Relaxed);
         assert!(ask(address, "/ready").starts_with("HTTP/1.1 200 OK\r\n"));
-        assert!(start(address, admin).unwrap_err().to_string().contains(&address.to_string()));
+        assert!(start(address, admin, None).unwrap_err().to_string().contains(&address.to_string()));
     }
 }

@@ -1,0 +1,274 @@
+//! Who may use the admin API.
+//!
+//! Probes and metrics are for all. The rest, below `/v1`, wants a token or a client certificate; only on a loopback address
+//! that has neither it is for all who can reach it, but for browsers, which others could make to.
+
+use super::problem::Trouble;
+use crate::config;
+use anyhow::{Context, bail};
+use axum::http::{Method, Request, StatusCode, header, uri::Authority};
+use sha2::{Digest, Sha256};
+use std::{
+    fs,
+    net::IpAddr,
+    os::unix::fs::MetadataExt,
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, PoisonError},
+};
+
+/// No file with tokens is larger, in octets.
+const MAX_OCTETS: u64 = 1 << 20;
+
+/// What somebody may do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Role {
+    /// Look.
+    Read,
+    /// Change what is served, too.
+    Write,
+}
+
+/// The role that a client has by its certificate.
+#[derive(Clone, Copy, Debug)]
+pub struct Certified(pub Role);
+
+/// Who may do what.
+#[derive(Debug)]
+pub struct Access {
+    is_loopback: bool,
+    tokens: Option<Tokens>,
+    has_certificates: bool,
+}
+
+/// Tokens that are in a file, which may change.
+#[derive(Debug)]
+struct Tokens {
+    file: PathBuf,
+    current: Mutex<(Stamp, Arc<[Token]>)>,
+}
+
+/// Device, inode, size and time of change of a file.
+type Stamp = Option<(u64, u64, u64, i64, i64)>;
+
+/// A token that is known by its SHA-256.
+#[derive(Debug)]
+struct Token {
+    role: Role,
+    digest: [u8; 32],
+}
+
+impl Access {
+    /// What the configuration allows. Fails where the tokens cannot be read.
+    pub fn new(config: &config::Admin) -> anyhow::Result<Access> {
+        let tokens = config.tokens_file.as_deref().map(Tokens::read).transpose()?;
+        let has_certificates = config.tls.as_ref().is_some_and(|tls| tls.certificate_authority.is_some());
+        Ok(Access { is_loopback: config.address.ip().is_loopback(), tokens, has_certificates })
+    }
+
+    /// Whether a request may go on.
+    pub fn check<B>(&self, request: &Request<B>) -> Result<(), Trouble> {
+        let path = request.uri().path();
+        if !path.starts_with("/v1/") {
+            return Ok(());
+        }
+        let is_look =
+            matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) || path == "/v1/explain";
+        let needed = if is_look { Role::Read } else { Role::Write };
+        if self.tokens.is_none() && !self.has_certificates {
+            return self.check_open(request);
+        }
+        let certified = request.extensions().get::<Certified>().map(|certified| certified.0);
+        let bearer = bearer(request).and_then(|token| self.tokens.as_ref()?.role(token));
+        match certified.max(bearer) {
+            Some(role) if role >= needed => Ok(()),
+            Some(_) => Err(Trouble::new(StatusCode::FORBIDDEN, "this needs the role `write`")),
+            None if bearer_is_there(request) => Err(Trouble::new(StatusCode::UNAUTHORIZED, "the token is not known")),
+            None => Err(Trouble::new(StatusCode::UNAUTHORIZED, "this needs a token: `Authorization: Bearer …`")),
+        }
+    }
+
+    /// Without tokens and certificates.
+    fn check_open<B>(&self, request: &Request<B>) -> Result<(), Trouble> {
+        let refused = |detail: &str| Err(Trouble::new(StatusCode::FORBIDDEN, detail));
+        if !self.is_loopback {
+            return refused(
+                "`admin.address` is no loopback address: there this needs tokens or client certificates, `admin.tokens_file` or \
+                 `admin.tls`",
+            );
+        }
+        if request.headers().contains_key(header::ORIGIN) {
+            return refused("browsers may not use this without a token: there is an `Origin`");
+        }
+        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+        let host = host.and_then(|host| host.parse::<Authority>().ok());
+        let is_here = |host: &Authority| {
+            let name = host.host().trim_matches(['[', ']']);
+            name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
+        };
+        match host {
+            Some(host) if !is_here(&host) => refused("`Host` is neither `localhost` nor an address"),
+            _ => Ok(()),
+        }
+    }
+}
+
+fn bearer_is_there<B>(request: &Request<B>) -> bool {
+    request.headers().contains_key(header::AUTHORIZATION)
+}
+
+/// The token of a request (RFC 6750, 2.1).
+fn bearer<B>(request: &Request<B>) -> Option<&str> {
+    let value = request.headers().get(header::AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| token.trim())
+}
+
+impl Tokens {
+    fn read(file: &Path) -> anyhow::Result<Tokens> {
+        let stamp = stamp(file);
+        Ok(Tokens { file: file.into(), current: Mutex::new((stamp, read(file)?)) })
+    }
+
+    /// The role of a token. The file is read again if it has changed; from a bad one the tokens before it are kept to.
+    fn role(&self, token: &str) -> Option<Role> {
+        let tokens = {
+            let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
+            let stamp = stamp(&self.file);
+            if stamp != current.0 {
+                current.0 = stamp;
+                match read(&self.file) {
+                    Ok(tokens) => current.1 = tokens,
+                    Err(error) => tracing::error!("{error:#}: the tokens from before stay"),
+                }
+            }
+            current.1.clone()
+        };
+        let digest: [u8; 32] = Sha256::digest(token).into();
+        // Digests of secrets tell nothing of how near a guess was, however long they are compared.
+        tokens.iter().filter(|known| known.digest == digest).map(|known| known.role).max()
+    }
+}
+
+fn stamp(file: &Path) -> Stamp {
+    let data = fs::metadata(file).ok()?;
+    Some((data.dev(), data.ino(), data.size(), data.ctime(), data.ctime_nsec()))
+}
+
+/// Lines of a role and a digest, and maybe a name: `write sha256:9f86d0… deployer`.
+fn read(file: &Path) -> anyhow::Result<Arc<[Token]>> {
+    let told = || format!("cannot read the tokens in {}: check `admin.tokens_file`", file.display());
+    if fs::metadata(file).with_context(told)?.len() > MAX_OCTETS {
+        bail!("{} is larger than 1 MiB", file.display());
+    }
+    let text = fs::read_to_string(file).with_context(told)?;
+    let mut tokens = Vec::new();
+    for (at, line) in text.lines().enumerate() {
+        let line = line.trim();
+        if line.is_empty() || line.starts_with('#') {
+            continue;
+        }
+        let token = token(line).with_context(|| {
+            format!(
+                "{}:{}: expected a role and the SHA-256 of a token, as in `write sha256:<64 hexadecimal digits> name`, as from \
+                 `printf %s \"$token\" | sha256sum`",
+                file.display(),
+                at + 1
+            )
+        })?;
+        tokens.push(token);
+    }
+    Ok(tokens.into())
+}
+
+fn token(line: &str) -> Option<Token> {
+    let mut words = line.split_whitespace();
+    let role = match words.next()? {
+        "read" => Role::Read,
+        "write" => Role::Write,
+        _ => return None,
+    };
+    let digits = words.next()?.strip_prefix("sha256:")?;
+    let digest = data_encoding::HEXLOWER_PERMISSIVE.decode(digits.as_bytes()).ok()?.try_into().ok()?;
+    (words.count() <= 1).then_some(Token { role, digest })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(method: &str, path: &str, headers: &[(&str, &str)]) -> Request<()> {
+        let mut request = Request::builder().method(method).uri(path);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap()
+    }
+
+    fn status(access: &Access, request: &Request<()>) -> Option<StatusCode> {
+        access.check(request).err().map(|trouble| axum::response::IntoResponse::into_response(trouble).status())
+    }
+
+    fn digest(token: &str) -> String {
+        data_encoding::HEXLOWER.encode(&Sha256::digest(token))
+    }
+
+    #[test]
+    fn tokens_have_roles() {
+        let file = std::env::temp_dir().join(format!("zonal-tokens-{}", std::process::id()));
+        fs::write(&file, format!("# who\n\nread sha256:{} looker\nwrite sha256:{}\n", digest("r"), digest("w")))
+            .unwrap();
+        let config = config::Admin { tokens_file: Some(file.clone()), ..config::Admin::default() };
+        let access = Access::new(&config).unwrap();
+        let cases = [
+            ("GET", "/metrics", "", None),
+            ("GET", "/v1/vpcs", "", Some(401)),
+            ("GET", "/v1/vpcs", "Bearer x", Some(401)),
+            ("GET", "/v1/vpcs", "Basic r", Some(401)),
+            ("GET", "/v1/vpcs", "Bearer r", None),
+            ("POST", "/v1/explain", "Bearer r", None),
+            ("GET", "/v1/vpcs", "bearer w", None),
+            ("PUT", "/v1/vpcs/a", "Bearer r", Some(403)),
+            ("DELETE", "/v1/cache", "Bearer r", Some(403)),
+            ("PUT", "/v1/vpcs/a", "Bearer w", None),
+        ];
+        for (method, path, authorization, expected) in cases {
+            let headers: &[_] = if authorization.is_empty() { &[] } else { &[("Authorization", authorization)] };
+            let found = status(&access, &request(method, path, headers)).map(|status| status.as_u16());
+            assert_eq!(found, expected, "{method} {path} {authorization}");
+        }
+        // Another file holds at once; a bad one does not.
+        fs::write(&file, format!("write sha256:{}\n", digest("new"))).unwrap();
+        let put = |token: &str| {
+            status(&access, &request("PUT", "/v1/vpcs/a", &[("Authorization", &format!("Bearer {token}"))]))
+        };
+        assert_eq!((put("new"), put("w")), (None, Some(StatusCode::UNAUTHORIZED)));
+        fs::write(&file, "all may write, says this line\n").unwrap();
+        assert_eq!(put("new"), None);
+        for bad in ["write", "write sha256:12", "admin sha256:00", &format!("read sha256:{} a b", digest("x"))] {
+            fs::write(&file, bad).unwrap();
+            let error = format!("{:#}", Access::new(&config).unwrap_err());
+            assert!(error.contains(":1: expected a role and the SHA-256"), "{error}");
+        }
+        fs::remove_file(file).unwrap();
+        assert!(Access::new(&config).is_err());
+    }
+
+    #[test]
+    fn without_tokens_it_is_for_loopback_and_not_for_browsers() {
+        let open = Access::new(&config::Admin::default()).unwrap();
+        for (headers, expected) in [
+            (&[("Host", "127.0.0.1:9153")][..], None),
+            (&[("Host", "localhost:9153")], None),
+            (&[("Host", "[::1]:9153")], None),
+            (&[], None),
+            (&[("Host", "evil.example")], Some(StatusCode::FORBIDDEN)),
+            (&[("Host", "127.0.0.1"), ("Origin", "http://evil.example")], Some(StatusCode::FORBIDDEN)),
+        ] {
+            assert_eq!(status(&open, &request("PUT", "/v1/vpcs/a", headers)), expected, "{headers:?}");
+        }
+        let address = "192.0.2.1:9153".parse().unwrap();
+        let far = Access::new(&config::Admin { address, ..config::Admin::default() }).unwrap();
+        assert_eq!(status(&far, &request("GET", "/v1/status", &[])), Some(StatusCode::FORBIDDEN));
+        assert_eq!(status(&far, &request("GET", "/ready", &[])), None);
+    }
+}

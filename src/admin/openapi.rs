@@ -1,0 +1,234 @@
+//! The admin API described: OpenAPI 3.1, made of the types that are served.
+
+use crate::manifest::{KINDS, Manifest, collection::MASTER_FILES};
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
+
+/// What can be asked: the path, the method, what it does, what it takes, and what it answers with.
+pub const OPERATIONS: &[(&str, &str, &str, Takes, Gives)] = &[
+    ("/v1/status", "get", "What is served, and since when", Takes::Nothing, Gives::Object),
+    ("/v1/cache", "get", "What the cache holds", Takes::Nothing, Gives::Object),
+    ("/v1/cache", "delete", "Forgets what the cache holds", Takes::Nothing, Gives::Object),
+    ("/v1/explain", "post", "Says how an answer comes about", Takes::Object, Gives::Object),
+    ("/v1/openapi.json", "get", "This document", Takes::Nothing, Gives::Object),
+    ("/v1/events", "get", "The generations as they come", Takes::Nothing, Gives::Events),
+    ("/v1/manifest", "get", "All that was delivered", Takes::Nothing, Gives::Manifest),
+    ("/v1/manifest", "put", "Puts a manifest in the place of all that there is", Takes::Manifest, Gives::Change),
+    ("/v1/batch", "post", "Makes several changes, or none of them", Takes::Batch, Gives::Change),
+    ("/v1/{kind}", "get", "The resources of a kind, page by page", Takes::Page, Gives::Object),
+    ("/v1/{kind}/{id}", "get", "A resource", Takes::Nothing, Gives::Resource),
+    ("/v1/{kind}/{id}", "put", "Puts a resource", Takes::Resource, Gives::Change),
+    ("/v1/{kind}/{id}", "patch", "Changes a resource (RFC 7396)", Takes::Patch, Gives::Change),
+    ("/v1/{kind}/{id}", "delete", "Removes a resource", Takes::Nothing, Gives::Change),
+];
+
+/// What an operation takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Takes {
+    /// No body.
+    Nothing,
+    /// Parameters of a page.
+    Page,
+    /// Some object.
+    Object,
+    /// A resource of the kind.
+    Resource,
+    /// A merge patch.
+    Patch,
+    /// A whole manifest.
+    Manifest,
+    /// A list of operations.
+    Batch,
+}
+
+/// What it answers with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Gives {
+    /// Some object.
+    Object,
+    /// What came of a change.
+    Change,
+    /// A resource.
+    Resource,
+    /// A whole manifest.
+    Manifest,
+    /// Server-sent events.
+    Events,
+}
+
+fn reference(name: &str) -> Value {
+    json!({"$ref": format!("#/components/schemas/{name}")})
+}
+
+fn json_content(content: &str, schema: Value) -> Value {
+    json!({"required": true, "content": {content: {"schema": schema}}})
+}
+
+/// The document. What is the same for each kind is listed for each kind, with that kind's schema.
+pub fn document() -> Value {
+    let mut generator = SchemaSettings::draft2020_12()
+        .with(|settings| settings.definitions_path = "/components/schemas".into())
+        .into_generator();
+    let manifest = generator.root_schema_for::<Manifest>().to_value();
+    let mut schemas = Map::new();
+    for (name, schema) in generator.take_definitions(true) {
+        schemas.insert(name, schema);
+    }
+    let mut whole = manifest;
+    if let Value::Object(members) = &mut whole {
+        members.remove("components");
+        members.remove("$schema");
+        members.remove("$defs");
+    }
+    whole["properties"][MASTER_FILES] = json!({"type": "object", "additionalProperties": {"type": "string"}});
+    whole["properties"]["generation"] = json!({"type": "integer", "minimum": 0});
+    schemas.insert("Whole".into(), whole.clone());
+    schemas.insert("Change".into(), change());
+    schemas.insert("Problem".into(), problem());
+    schemas.insert("Batch".into(), batch());
+
+    let mut paths = Map::new();
+    for (path, method, summary, takes, gives) in OPERATIONS {
+        for kind in KINDS.iter().chain([&MASTER_FILES]).take(if path.contains("{kind}") { usize::MAX } else { 1 }) {
+            if *kind == MASTER_FILES && *takes == Takes::Patch {
+                continue;
+            }
+            let resource = &whole["properties"][*kind]["additionalProperties"];
+            let operation = operation(path, method, summary, *takes, *gives, kind, resource);
+            let entry = paths.entry(path.replace("{kind}", kind)).or_insert_with(|| json!({}));
+            entry[*method] = operation;
+        }
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {"title": "zonal's admin API", "version": env!("CARGO_PKG_VERSION")},
+        "paths": paths,
+        "components": {
+            "schemas": schemas,
+            "securitySchemes": {"token": {"type": "http", "scheme": "bearer"}, "certificate": {"type": "mutualTLS"}},
+        },
+        "security": [{}, {"token": []}, {"certificate": []}],
+    })
+}
+
+fn operation(
+    path: &str,
+    method: &str,
+    summary: &str,
+    takes: Takes,
+    gives: Gives,
+    kind: &str,
+    resource: &Value,
+) -> Value {
+    let parameter = |name: &str, place: &str, schema: Value| json!({"name": name, "in": place, "required": place == "path", "schema": schema});
+    let mut parameters = Vec::new();
+    if path.contains("{id}") {
+        parameters.push(parameter("id", "path", json!({"type": "string", "minLength": 1})));
+    }
+    if gives == Gives::Change {
+        parameters.push(parameter("dry_run", "query", json!({"type": "boolean"})));
+        if path.contains("{id}") {
+            parameters.push(parameter("If-Match", "header", json!({"type": "string"})));
+            parameters.push(parameter("If-None-Match", "header", json!({"const": "*"})));
+        }
+    }
+    if takes == Takes::Page {
+        parameters.push(parameter("limit", "query", json!({"type": "integer", "minimum": 1, "maximum": 1000})));
+        parameters.push(parameter("page_token", "query", json!({"type": "string"})));
+    }
+    if path == "/v1/cache" {
+        parameters.push(parameter("name", "query", json!({"type": "string"})));
+        parameters.push(parameter("subtree", "query", json!({"type": "boolean"})));
+        parameters.push(parameter("limit", "query", json!({"type": "integer", "minimum": 0})));
+    }
+    let text = json!({"type": "string"});
+    let is_file = kind == MASTER_FILES && path.contains("{kind}");
+    let (content, schema) = match gives {
+        Gives::Object => ("application/json", json!({"type": "object"})),
+        Gives::Change => ("application/json", reference("Change")),
+        Gives::Resource if is_file => ("text/dns", text.clone()),
+        Gives::Resource => ("application/json", resource.clone()),
+        Gives::Manifest => ("application/json", reference("Whole")),
+        Gives::Events => ("text/event-stream", text.clone()),
+    };
+    let trouble = json!({
+        "description": "It cannot be done",
+        "content": {"application/problem+json": {"schema": reference("Problem")}},
+    });
+    let mut operation = json!({
+        "summary": summary,
+        "operationId": format!("{method} {}", path.replace("{kind}", kind)).replace(['/', '{', '}', ' ', '.'], "_"),
+        "parameters": parameters,
+        "responses": {
+            "200": {"description": "Done", "content": {content: {"schema": schema}}},
+            "4XX": trouble.clone(),
+            "5XX": trouble,
+        },
+    });
+    let body = match takes {
+        Takes::Nothing | Takes::Page => return operation,
+        Takes::Object => json_content("application/json", json!({"type": "object"})),
+        Takes::Resource if is_file => json_content("text/dns", text),
+        Takes::Resource => json_content("application/json", resource.clone()),
+        Takes::Patch => json_content("application/merge-patch+json", json!({"type": "object"})),
+        Takes::Manifest => json_content("application/json", reference("Whole")),
+        Takes::Batch => json_content("application/json", reference("Batch")),
+    };
+    operation["requestBody"] = body;
+    operation
+}
+
+fn change() -> Value {
+    json!({
+        "type": "object",
+        "required": ["generation", "revision", "changes", "problems"],
+        "properties": {
+            "generation": {"type": "integer", "description": "The generation that it is served in"},
+            "revision": {"type": "integer", "description": "How many changes there were"},
+            "changes": {"type": "array", "items": {"type": "object", "required": ["kind", "id", "change"], "properties": {
+                "kind": {"type": "string"},
+                "id": {"type": "string"},
+                "change": {"enum": ["added", "changed", "removed"]},
+            }}},
+            "problems": {"type": "array", "items": {"type": "object"}},
+            "dry_run": {"type": "boolean"},
+            "answers": {"type": "object", "description": "The answers that would change, of a dry run"},
+        },
+    })
+}
+
+fn problem() -> Value {
+    json!({
+        "type": "object",
+        "required": ["type", "title", "status", "detail"],
+        "properties": {
+            "type": {"type": "string"},
+            "title": {"type": "string"},
+            "status": {"type": "integer"},
+            "detail": {"type": "string"},
+            "problems": {"type": "array", "items": {"type": "object", "required": ["severity", "message"]}},
+        },
+    })
+}
+
+fn batch() -> Value {
+    json!({
+        "type": "object",
+        "required": ["operations"],
+        "additionalProperties": false,
+        "properties": {"operations": {"type": "array", "items": {
+            "type": "object",
+            "required": ["method", "kind", "id"],
+            "additionalProperties": false,
+            "properties": {
+                "method": {"enum": ["PUT", "PATCH", "DELETE"]},
+                "kind": {"type": "string"},
+                "id": {"type": "string"},
+                "resource": {"type": "object"},
+                "text": {"type": "string", "description": "Of a master file"},
+                "if_match": {"type": "string"},
+                "if_none_match": {"const": "*"},
+            },
+        }}},
+    })
+}

@@ -1,0 +1,171 @@
+use super::*;
+
+fn read(text: &str) -> Result<Config, Vec<String>> {
+    Config::read(text.as_bytes(), &Path::new("etc/zonal.yaml").into())
+        .map_err(|problems| problems.iter().map(Problem::to_string).collect())
+}
+
+#[test]
+fn the_defaults_hold() {
+    let config = read("# nothing\n").unwrap();
+    assert!(config.listen.is_none() && config.state_directory.is_none());
+    assert_eq!(config.internet_resolver, InternetResolver::ForwardTo(vec!["/etc/resolv.conf".parse().unwrap()]));
+    assert_eq!(config.control_plane.directory, Path::new("zones"));
+    assert_eq!(config.admin.address.to_string(), "127.0.0.1:9153");
+    assert_eq!((config.limits.error_answers_per_second, config.limits.tcp_connections), (50, 10_000));
+    assert_eq!((config.limits.tcp_connections_per_client, config.limits.tcp_idle_timeout_seconds), (100, 10));
+    assert_eq!((config.cache.size_octets, config.cache.max_stale_seconds), (64 << 20, 86_400));
+    assert_eq!(config.log.format, LogFormat::Human);
+}
+
+#[test]
+fn paths_are_relative_to_the_file() {
+    let text = "control_plane: {directory: zones}\nstate_directory: /var/lib/zonal\ncookie_secret_file: c.secret\n\
+                listen: [{address: '[::]:853', protocol: DoT, tls: {certificate: c, private_key: /k}}, \
+                         {address: '[::]:853', protocol: DoQ, tls: {certificate: c, private_key: /k}}]\n\
+                internet_resolver: {forward_to: [192.0.2.1, 'tls://192.0.2.1', ./resolv.conf]}\nlog: {format: json}\n";
+    let config = read(text).unwrap();
+    assert_eq!(config.control_plane.directory, Path::new("etc/zones"));
+    assert_eq!(config.state_directory.as_deref(), Some(Path::new("/var/lib/zonal")));
+    assert_eq!(config.cookie_secret_file.as_deref(), Some(Path::new("etc/c.secret")));
+    let tls = config.listen.as_ref().and_then(|listen| listen[1].tls.as_ref()).unwrap();
+    assert_eq!(tls.certificate.as_deref(), Some(Path::new("etc/c")));
+    assert_eq!(tls.private_key.as_deref(), Some(Path::new("/k")));
+    assert!(config.warnings.is_empty());
+    let InternetResolver::ForwardTo(servers) = config.internet_resolver else { panic!("{config:?}") };
+    assert_eq!(servers[2], ForwardTo::ResolvConf("etc/./resolv.conf".into()));
+    assert_eq!(config.log.format, LogFormat::Json);
+    assert_eq!(read("limits: {}").unwrap().control_plane.directory, Path::new("zones"));
+    assert_eq!(read("internet_resolver: none").unwrap().internet_resolver, InternetResolver::None);
+    assert_eq!(
+        read("internet_resolver: {recursive: true}").unwrap().internet_resolver,
+        InternetResolver::Recursive(Recursion::default())
+    );
+}
+
+#[test]
+fn all_that_is_wrong_is_told() {
+    for (text, expected) in [
+        (
+            "lissten: []",
+            "etc/zonal.yaml:1:1: error: lissten: there is no field `lissten` here (did you mean `listen`?)",
+        ),
+        (
+            "listen:\n- {address: 127.0.0.1}",
+            "etc/zonal.yaml:2:13: error: listen[0].address: expected an address and port such as 127.0.0.1:5300 or \
+             [::1]:5300, found `127.0.0.1`",
+        ),
+        (
+            "listen: [{address: '0.0.0.0:853', protocol: dot}]",
+            "etc/zonal.yaml:1:10: error: listen[0]: DoT needs `tls` with `certificate` and `private_key` \
+             (tls: {certificate: tls.crt, private_key: tls.key})",
+        ),
+        (
+            "listen: [{address: '0.0.0.0:443', protocol: doh, tls: {certificate: c}}]",
+            "etc/zonal.yaml:1:50: error: listen[0].tls: DoH needs `tls` with `certificate` and `private_key` \
+             (tls: {certificate: tls.crt, private_key: tls.key})",
+        ),
+        (
+            "listen: [{address: '0.0.0.0:853', protocol: doq, tls: {certificate: c, private_key: k, certificate_authority: a}}]",
+            "etc/zonal.yaml:1:111: error: listen[0].tls.certificate_authority: clients are not asked for certificates \
+             (take it out)",
+        ),
+        (
+            "listen: [{address: '0.0.0.0:53', tls: {certificate: c, private_key: k}}]",
+            "etc/zonal.yaml:1:34: error: listen[0].tls: Do53 has no TLS",
+        ),
+        (
+            "listen: [{address: '0.0.0.0:53'}, {address: '0.0.0.0:53', protocol: doq, tls: {certificate: c, private_key: k}}]",
+            "etc/zonal.yaml:1:45: error: listen[1].address: 0.0.0.0:53 is in the list already",
+        ),
+        (
+            "control_plane: {etcd: {endpoints: [a]}}",
+            "etc/zonal.yaml:1:36: error: control_plane.etcd.endpoints[0]: expected a URL such as http://10.0.0.9:2379",
+        ),
+        (
+            "control_plane: {etcd: {endpoints: ['http://a:1'], prefix: /zonal}}",
+            "etc/zonal.yaml:1:59: error: control_plane.etcd.prefix: it must end with a slash",
+        ),
+        (
+            "control_plane: {on_error: ignore}",
+            "etc/zonal.yaml:1:27: error: control_plane.on_error: `ignore` is not known here (known are `refuse`, `set_aside`)",
+        ),
+        (
+            "control_plane: {etcd: {}}",
+            "etc/zonal.yaml:1:17: error: control_plane.etcd: the field `endpoints` is missing",
+        ),
+        (
+            "listen: []",
+            "etc/zonal.yaml:1:1: error: listen: the list is empty: no query would be taken (take it out for the default)",
+        ),
+        ("limits: {tcp_connections: 0}", "etc/zonal.yaml:1:27: error: limits.tcp_connections: it must be at least 1"),
+        (
+            "limits: {transfer_octets: 1}",
+            "etc/zonal.yaml:1:27: error: limits.transfer_octets: it must be at least 65536",
+        ),
+        ("cache: {size_octets: 4096}", "etc/zonal.yaml:1:22: error: cache.size_octets: it must be at least 1048576"),
+        (
+            "cache: {min_ttl_seconds: 20, max_negative_ttl_seconds: 10}",
+            "etc/zonal.yaml:1:26: error: cache.min_ttl_seconds: it is more than the largest TTL",
+        ),
+        (
+            "cache: {max_stale_seconds: 604801}",
+            "etc/zonal.yaml:1:28: error: cache.max_stale_seconds: it must be at most 604800, a week",
+        ),
+        (
+            "tsig_keys: {transfer: {algorithm: hmac-md5, secret: a}}",
+            "etc/zonal.yaml:1:35: error: tsig_keys.transfer.algorithm: `hmac-md5` is not known here (known are `hmac-sha256`, \
+             `hmac-sha384`, `hmac-sha512`)",
+        ),
+        (
+            "tsig_keys: {transfer: {}}",
+            "etc/zonal.yaml:1:13: error: tsig_keys.transfer: it needs one of `secret_file` and `secret`",
+        ),
+        (
+            "tsig_keys: {a: {secret: YQ==}, A.: {secret: YQ==}}",
+            "etc/zonal.yaml:1:13: error: tsig_keys.a: it is the same name as `A.`",
+        ),
+        (
+            "tsig_keys: {..: {secret: YQ==}}",
+            "etc/zonal.yaml:1:13: error: tsig_keys...: the name of a key is a domain name: a domain name has an empty label",
+        ),
+        (
+            "log: {format: xml}",
+            "etc/zonal.yaml:1:15: error: log.format: `xml` is not known here (known are `human`, `json`)",
+        ),
+        (
+            "internet_resolver: some",
+            "etc/zonal.yaml:1:20: error: internet_resolver: `some` is not known here (known are `none`)",
+        ),
+        (
+            "internet_resolver: {to: []}",
+            "etc/zonal.yaml:1:21: error: internet_resolver.to: there is no field `to` here (known are `forward_to`, `recursive`, \
+             `root_hints`, `trust_anchor`, `dnssec`, `allow_servers`)",
+        ),
+        (
+            "internet_resolver:\n  forward_to:\n  - 192.0.2.1\n  - tcp://192.0.2.1",
+            "etc/zonal.yaml:4:5: error: internet_resolver.forward_to[1]: `tcp://` is not known here (known are `udp`, \
+             `tls`, `https`, `quic`): `tcp://192.0.2.1`",
+        ),
+        (
+            "internet_resolver: {forward_to: []}",
+            "etc/zonal.yaml:1:21: error: internet_resolver.forward_to: the list is empty (for no internet resolver: \
+             `internet_resolver: none`)",
+        ),
+        (
+            "internet_resolver: {forward_to: [192.0.2.1], recursive: true}",
+            "etc/zonal.yaml:1:21: error: internet_resolver.forward_to: `recursive: true` asks no such servers (one of both)",
+        ),
+    ] {
+        let found: Vec<String> = read(text).unwrap_err().into_iter().filter(|p| p.contains(": error: ")).collect();
+        assert_eq!(found, [expected], "{text}");
+    }
+    let both = "control_plane: {directory: a, push: {}}";
+    assert_eq!(read(both).unwrap_err().len(), 1);
+}
+
+#[test]
+fn a_file_without_end_is_not_read_to_it() {
+    let problems = Config::load(Some(Path::new("/dev/zero"))).unwrap_err();
+    assert!(problems[0].message.contains("/dev/zero is larger than 1 MiB"), "{problems:?}");
+}

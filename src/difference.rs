@@ -1,0 +1,369 @@
+//! Which names answer differently in two snapshots, and how: asked of the function that answers, for a client of each
+//! Availability Zone of each network.
+//!
+//! What is asked for follows from what has changed in the manifest, so that it is little for a little change.
+
+use crate::{
+    explain::{Question, Request, of_manifest},
+    manifest::{
+        Difference, Direction, Id, Manifest, PrivateHostedZone, Resource, VpcEndpoint,
+        connectivity::{Connectivity, Network},
+        problem::printable,
+    },
+    snapshot::{Snapshot, zone::Zone},
+    wire::{Name, rdata::type_to_text},
+};
+use ipnet::IpNet;
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
+/// How many questions are asked at most.
+const MOST_QUESTIONS: usize = 10_000;
+
+/// The answers that are not the same.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Answers {
+    /// By who asks.
+    pub views: Vec<ViewAnswers>,
+    /// How many more there are than are listed.
+    pub more: usize,
+    /// There is more that could have changed than was asked for.
+    pub is_cut: bool,
+}
+
+/// What a client gets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ViewAnswers {
+    /// Who asks: a network, with an Availability Zone or a Resolver endpoint.
+    pub view: String,
+    /// What it gets now and then.
+    pub answers: Vec<Changed>,
+}
+
+/// An answer that changes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Changed {
+    /// The name.
+    pub name: String,
+    /// The type.
+    #[serde(rename = "type")]
+    pub rtype: String,
+    /// The answer as it is.
+    pub old: Vec<String>,
+    /// The answer as it will be.
+    pub new: Vec<String>,
+}
+
+/// A client that stands for all that get the same.
+struct Client {
+    view: String,
+    from: IpAddr,
+    to: Option<IpAddr>,
+}
+
+/// Compares what two snapshots answer, at `now`, in seconds since 1970. At most `most` answers are listed.
+pub fn answers(old: &Snapshot, new: &Snapshot, now: i64, most: usize) -> Answers {
+    let differences = new.manifest.differences(&old.manifest);
+    let mut questions = BTreeSet::new();
+    for difference in &differences {
+        ask_for(difference, old, new, &mut questions);
+    }
+    let clients = clients(&old.manifest, &new.manifest);
+    let mut told = Answers::default();
+    let (mut asked, mut listed) = (0, 0);
+    for client in clients {
+        let mut view = ViewAnswers { view: client.view.clone(), answers: Vec::new() };
+        for (name, rtype) in &questions {
+            asked += 1;
+            if asked > MOST_QUESTIONS {
+                told.is_cut = true;
+                break;
+            }
+            let request = Request {
+                from: client.from,
+                to: client.to,
+                via: None,
+                name: name.clone(),
+                rtype: rtype.clone(),
+                resolve: false,
+            };
+            let Ok(question) = Question::new(&request) else { continue };
+            let [old, new] = [old, new].map(|snapshot| of_manifest(snapshot, &question, now).gist());
+            if old == new {
+                continue;
+            }
+            listed += 1;
+            match listed > most {
+                true => told.more += 1,
+                false => view.answers.push(Changed { name: name.clone(), rtype: rtype.clone(), old, new }),
+            }
+        }
+        if !view.answers.is_empty() {
+            told.views.push(view);
+        }
+    }
+    told
+}
+
+type Questions = BTreeSet<(String, String)>;
+
+/// What could be answered otherwise after a change of a resource.
+fn ask_for(difference: &Difference, old: &Snapshot, new: &Snapshot, questions: &mut Questions) {
+    let id = &difference.id;
+    for (resource, snapshot) in [(&difference.old, old), (&difference.new, new)] {
+        let manifest = &snapshot.manifest;
+        let Some(resource) = resource else { continue };
+        match resource {
+            Resource::VpcEndpoint(endpoint) => ask_for_endpoint(id, endpoint, manifest, questions),
+            Resource::VpcEndpointService(_) => {
+                let own = manifest.vpc_endpoints.iter().filter(|(_, endpoint)| endpoint.service_name == *id);
+                own.for_each(|(id, endpoint)| ask_for_endpoint(id, endpoint, manifest, questions));
+            }
+            Resource::ZonalShift(shift) => {
+                let is_meant = |id: &Id, endpoint: &VpcEndpoint| {
+                    shift.resource == "*" || shift.resource == *id || shift.resource == endpoint.service_name
+                };
+                let meant = manifest.vpc_endpoints.iter().filter(|(id, endpoint)| is_meant(id, endpoint));
+                meant.for_each(|(id, endpoint)| ask_for_endpoint(id, endpoint, manifest, questions));
+            }
+            Resource::PrivateHostedZone(zone) => {
+                let other = difference.old.as_ref().zip(difference.new.as_ref());
+                let is_seen_by_the_same = other.is_some_and(|pair| match pair {
+                    (Resource::PrivateHostedZone(old), Resource::PrivateHostedZone(new)) => old.vpc_ids == new.vpc_ids,
+                    _ => false,
+                });
+                ask_for_zone(id, zone, old, new, is_seen_by_the_same, questions);
+            }
+            Resource::ResolverRule(rule) => {
+                questions.extend([(rule.domain_name.to_string(), "A".into())]);
+            }
+            // What connects networks decides who sees the private names of endpoints.
+            _ => manifest.vpc_endpoint_services.values().flat_map(|service| &service.private_dns_names).for_each(
+                |name| {
+                    questions.extend([(name.to_string(), "A".into())]);
+                },
+            ),
+        }
+    }
+}
+
+fn ask_for_endpoint(id: &str, endpoint: &VpcEndpoint, manifest: &Manifest, questions: &mut Questions) {
+    let Some(service) = manifest.vpc_endpoint_services.get(&endpoint.service_name) else { return };
+    let suffix = endpoint.dns_name_suffix.as_ref().map_or(String::new(), |suffix| format!("-{suffix}"));
+    let azs = manifest.vpcs.get(&endpoint.vpc_id).into_iter().flat_map(|vpc| vpc.availability_zones.keys());
+    let zonal = azs.map(|az| format!("{id}{suffix}-{az}.{}", service.dns_name));
+    let public = [format!("{id}{suffix}.{}", service.dns_name)].into_iter().chain(zonal);
+    for name in public.chain(service.private_dns_names.iter().map(Name::to_string)) {
+        questions.extend(["A", "AAAA"].map(|rtype| (name.clone(), rtype.into())));
+    }
+}
+
+/// Of a zone that the same VPCs see as before, what its names have otherwise; else all that it has.
+fn ask_for_zone(
+    id: &str,
+    zone: &PrivateHostedZone,
+    old: &Snapshot,
+    new: &Snapshot,
+    is_seen_by_the_same: bool,
+    questions: &mut Questions,
+) {
+    let [old, new] = [old, new].map(|snapshot| snapshot.zone(id).map(|zone| contents(zone)).unwrap_or_default());
+    let keys: BTreeSet<_> = old.keys().chain(new.keys()).collect();
+    for (name, rtype) in keys {
+        let key = (name.clone(), *rtype);
+        if !is_seen_by_the_same || old.get(&key) != new.get(&key) {
+            questions.insert((name.clone(), type_to_text(*rtype).into()));
+        }
+    }
+    questions.insert((zone.name.to_string(), "SOA".into()));
+}
+
+/// TTL and data of a zone's record sets, by name and type.
+type Contents = BTreeMap<(String, u16), (u32, Vec<Vec<u8>>)>;
+
+/// What a zone has, to be compared.
+fn contents(zone: &Zone) -> Contents {
+    let mut contents = BTreeMap::new();
+    for node in zone.nodes() {
+        for set in node.sets() {
+            let value = match set.alias() {
+                Some(number) => (0, vec![zone.alias(number).as_wire().to_vec()]),
+                None => (set.ttl(), set.values().collect()),
+            };
+            contents.insert((node.name().to_string(), set.rtype()), value);
+        }
+    }
+    contents
+}
+
+/// A client of each AZ of each VPC, and one of each on-premises network at each inbound endpoint that it may ask.
+fn clients(old: &Manifest, new: &Manifest) -> Vec<Client> {
+    let mut clients: BTreeMap<String, Client> = BTreeMap::new();
+    for manifest in [new, old] {
+        for (id, vpc) in &manifest.vpcs {
+            let to = vpc.resolver_addresses.first().copied();
+            let in_subnets = vpc.subnets.values().filter_map(|subnet| {
+                Some((format!("{id} in {}", subnet.availability_zone_id), host(subnet.cidr_blocks.first()?)))
+            });
+            let anywhere = vpc.cidr_blocks.first().filter(|_| vpc.subnets.is_empty());
+            for (view, from) in in_subnets.chain(anywhere.map(|block| (id.clone(), host(block)))) {
+                let to = to.filter(|to| to.is_ipv4() == from.is_ipv4());
+                clients.entry(view.clone()).or_insert(Client { view, from, to });
+            }
+        }
+        let connectivity = Connectivity::new(manifest);
+        for (door, endpoint) in &manifest.resolver_endpoints {
+            let Some(to) = endpoint.ip_addresses.first().map(|address| address.ip) else { continue };
+            if endpoint.direction == Direction::Outbound {
+                continue;
+            }
+            for (id, network) in &manifest.on_premises_networks {
+                if !connectivity.reaches(&Network::OnPremises(id.clone()), &Network::Vpc(endpoint.vpc_id.clone())) {
+                    continue;
+                }
+                let Some(from) = network.cidr_blocks.iter().map(host).find(|from| from.is_ipv4() == to.is_ipv4())
+                else {
+                    continue;
+                };
+                let view = format!("{id} at {door}");
+                clients.entry(view.clone()).or_insert(Client { view, from, to: Some(to) });
+            }
+        }
+    }
+    clients.into_values().collect()
+}
+
+/// An address in a block that is likely a host's.
+fn host(block: &IpNet) -> IpAddr {
+    block.hosts().nth(9).or_else(|| block.hosts().next()).unwrap_or(block.addr())
+}
+
+impl Answers {
+    /// Whether all answers are the same.
+    pub fn is_empty(&self) -> bool {
+        self.views.is_empty() && self.more == 0 && !self.is_cut
+    }
+
+    /// For people: a line for each name, with what it is and what it will be.
+    pub fn to_text(&self) -> String {
+        let mut text = String::new();
+        for ViewAnswers { view, answers } in &self.views {
+            text += &format!("  {}\n", printable(view));
+            for Changed { name, rtype, old, new } in answers {
+                let [old, new] = [old, new].map(|answer| printable(&answer.join(", ")));
+                text += &format!("    {} {}: {old} -> {new}\n", printable(name), printable(rtype));
+            }
+        }
+        if self.more > 0 {
+            text += &format!("  and {} more\n", self.more);
+        }
+        if self.is_cut {
+            text += &format!("  more may change: only {MOST_QUESTIONS} questions were asked\n");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{manifest::Loaded, snapshot::compile};
+    use serde_json::{Value, json};
+
+    fn manifest() -> Value {
+        json!({
+            "vpcs": {
+                "vpc-a": {"region": "us-east-1", "cidr_blocks": ["10.1.0.0/16"], "availability_zones": {"us-east-1a": "az1", "us-east-1b": "az2"},
+                    "subnets": {"a1": {"availability_zone_id": "az1", "cidr_blocks": ["10.1.0.0/20"]},
+                                "a2": {"availability_zone_id": "az2", "cidr_blocks": ["10.1.16.0/20"]}}},
+                "vpc-b": {"region": "us-east-1", "cidr_blocks": ["10.2.0.0/16"]},
+            },
+            "vpc_peering_connections": {"pcx": {"vpc_ids": ["vpc-a", "vpc-b"], "status": "active"}},
+            "vpc_endpoint_services": {"sqs": {"owner_id": "amazon", "region": "us-east-1", "dns_name": "sqs.vpce.example",
+                "private_dns_names": ["sqs.example"]}},
+            "vpc_endpoints": {"vpce-1": {"vpc_endpoint_type": "Interface", "service_name": "sqs", "vpc_id": "vpc-a",
+                "state": "Available", "private_dns_enabled": true, "private_dns_scope": "connected", "network_interfaces": [
+                    {"availability_zone_id": "az1", "ipv4": "10.1.0.100"}, {"availability_zone_id": "az2", "ipv4": "10.1.16.100"}]}},
+            "private_hosted_zones": {"Z1": {"name": "one.example", "vpc_ids": ["vpc-a"], "records": [
+                {"name": "www", "type": "A", "ttl": 60, "records": ["10.1.0.7"]}, {"name": "same", "type": "A", "records": ["10.1.0.8"]}]}},
+            "resolver_rules": {},
+        })
+    }
+
+    fn snapshot(manifest: &Value) -> Snapshot {
+        let loaded = Loaded { manifest: serde_json::from_value(manifest.clone()).unwrap(), ..Loaded::default() };
+        compile(&loaded, &Default::default(), None).unwrap_or_else(|problems| panic!("{problems:?}")).0
+    }
+
+    /// What changes, one line for each answer.
+    fn changes(edit: impl FnOnce(&mut Value)) -> Vec<String> {
+        let mut edited = manifest();
+        edit(&mut edited);
+        let answers = answers(&snapshot(&manifest()), &snapshot(&edited), 0, 100);
+        assert!(!answers.is_cut && answers.more == 0);
+        let lines = answers.views.iter().flat_map(|view| {
+            view.answers.iter().map(|changed| {
+                format!(
+                    "{}: {} {}: {} -> {}",
+                    view.view,
+                    changed.name,
+                    changed.rtype,
+                    changed.old.join(", "),
+                    changed.new.join(", ")
+                )
+            })
+        });
+        lines.collect()
+    }
+
+    #[test]
+    fn what_changes_is_found_by_who_asks() {
+        assert!(changes(|_| {}).is_empty());
+        let health = changes(|manifest| {
+            manifest["vpc_endpoints"]["vpce-1"]["network_interfaces"][0]["health"] = json!("unhealthy");
+        });
+        let in_az1: Vec<_> = health.iter().filter(|line| line.starts_with("vpc-a in az1: sqs.example. A: ")).collect();
+        assert_eq!(in_az1.len(), 1, "{health:?}");
+        assert!(in_az1[0].ends_with("60 A 10.1.0.100 -> sqs.example. 60 A 10.1.16.100"), "{health:?}");
+        assert!(!health.iter().any(|line| line.starts_with("vpc-a in az2")), "{health:?}");
+        assert!(health.iter().any(|line| line.starts_with("vpc-b: sqs.example. A")), "{health:?}");
+
+        let record = changes(|manifest| {
+            manifest["private_hosted_zones"]["Z1"]["records"][0]["records"] = json!(["10.1.0.9"]);
+        });
+        let expected = ["az1", "az2"].map(|az| {
+            format!(
+                "vpc-a in {az}: www.one.example. A: www.one.example. 60 A 10.1.0.7 -> www.one.example. 60 A 10.1.0.9"
+            )
+        });
+        assert_eq!(record, expected);
+
+        let association =
+            changes(|manifest| manifest["private_hosted_zones"]["Z1"]["vpc_ids"] = json!(["vpc-a", "vpc-b"]));
+        assert!(association.iter().all(|line| line.starts_with("vpc-b: ")), "{association:?}");
+        assert!(association.iter().any(|line| line.contains("www.one.example. A: REFUSED -> ")), "{association:?}");
+
+        let peering = changes(|manifest| manifest["vpc_peering_connections"] = json!({}));
+        assert_eq!(peering.len(), 2, "{peering:?}");
+        assert!(peering[0].starts_with("vpc-b: sqs.example. A: ") && peering[0].ends_with("-> REFUSED"), "{peering:?}");
+        assert_eq!(peering[1], "vpc-b: sqs.example. AAAA: no data -> REFUSED");
+
+        let rule = changes(|manifest| {
+            manifest["resolver_rules"]["r"] = json!({"domain_name": "out.example", "rule_type": "FORWARD", "target_ips": [{"ip": "192.0.2.1"}], "vpc_ids": ["vpc-b"]});
+        });
+        assert_eq!(rule, ["vpc-b: out.example. A: REFUSED -> forwarded by rule r"]);
+    }
+
+    #[test]
+    fn lists_are_bounded() {
+        let mut edited = manifest();
+        edited["private_hosted_zones"] = json!({});
+        let answers = answers(&snapshot(&manifest()), &snapshot(&edited), 0, 3);
+        assert_eq!(answers.views.iter().map(|view| view.answers.len()).sum::<usize>(), 3);
+        assert!(answers.more > 0 && answers.to_text().contains(&format!("and {} more", answers.more)));
+        assert!(!answers.is_empty());
+    }
+}

@@ -1,0 +1,82 @@
+//! What dynamic updates have made of a zone, where the source of its records cannot be written to.
+
+use super::Id;
+use crate::wire::Name;
+use imbl::OrdMap;
+use sha2::{Digest, Sha256};
+use std::sync::Arc;
+
+/// A record set as it is after an update: it stands in the place of what the zone's source says for its owner and type.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EditedSet {
+    /// The owner.
+    pub owner: Name,
+    /// The type.
+    pub rtype: u16,
+    /// Time to live in seconds.
+    pub ttl: u32,
+    /// The data of its records, in uncompressed wire format; none: there is no such set.
+    pub values: Vec<Box<[u8]>>,
+}
+
+/// All that updates have made of a zone.
+#[derive(Clone, Debug, Default)]
+pub struct Overlay {
+    sets: OrdMap<(Name, u16), Arc<EditedSet>>,
+}
+
+/// By the identifiers of zones.
+pub type Overlays = OrdMap<Id, Arc<Overlay>>;
+
+impl Overlay {
+    /// Takes in what an update has made.
+    pub fn add(&mut self, sets: &[EditedSet]) {
+        for set in sets {
+            self.sets.insert((set.owner.clone(), set.rtype), Arc::new(set.clone()));
+        }
+    }
+
+    /// Whether it says what a set is.
+    pub fn has(&self, owner: &Name, rtype: u16) -> bool {
+        self.sets.contains_key(&(owner.clone(), rtype))
+    }
+
+    /// The sets.
+    pub fn sets(&self) -> impl Iterator<Item = &EditedSet> {
+        self.sets.values().map(|set| &**set)
+    }
+
+    /// How many sets it has.
+    pub fn len(&self) -> usize {
+        self.sets.len()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.sets.is_empty()
+    }
+}
+
+/// The digest of a manifest with what updates have made of it; that of the manifest alone where there were none.
+pub fn digest_with(manifest: [u8; 32], overlays: &Overlays) -> [u8; 32] {
+    if overlays.is_empty() {
+        return manifest;
+    }
+    let mut digest = Sha256::new();
+    digest.update(manifest);
+    for (id, overlay) in overlays {
+        digest.update((id.len() as u64).to_be_bytes());
+        digest.update(id);
+        for set in overlay.sets() {
+            digest.update(set.owner.as_wire());
+            digest.update(set.rtype.to_be_bytes());
+            digest.update(set.ttl.to_be_bytes());
+            digest.update((set.values.len() as u64).to_be_bytes());
+            for value in &set.values {
+                digest.update((value.len() as u64).to_be_bytes());
+                digest.update(value);
+            }
+        }
+    }
+    digest.finalize().into()
+}

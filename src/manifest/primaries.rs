@@ -1,0 +1,69 @@
+//! Zones whose records others have: whom they are transferred from, and the zones that a catalog lists.
+
+use super::types::{Id, Protocol};
+use crate::wire::Name;
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
+
+/// A server that zones are transferred from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Primary {
+    /// Its address.
+    pub ip: IpAddr,
+    /// Its port; without it, 53, or 853 for DoT.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub port: Option<u16>,
+    /// The TSIG key that all messages are signed with (RFC 8945): a name from the nodes' configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub tsig_key: Option<Name>,
+    /// The transport that it is asked by: Do53, which is TCP here, or DoT (RFC 9103).
+    #[serde(default)]
+    pub protocol: Protocol,
+    /// The name that its certificate is checked against.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub server_name_indication: Option<String>,
+}
+
+impl Primary {
+    /// Its address and port.
+    pub fn address(&self) -> SocketAddr {
+        let default = if self.protocol == Protocol::DoT { 853 } else { 53 };
+        SocketAddr::new(self.ip, self.port.unwrap_or(default))
+    }
+}
+
+/// Who may tell that a zone has changed: from these addresses, with this key, or both.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NotifySource {
+    /// The addresses; without it, all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub cidr_block: Option<IpNet>,
+    /// The TSIG key that the message is signed with; without it, it need not be.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub tsig_key: Option<Name>,
+}
+
+/// What becomes of the zones that a catalog lists.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Catalog {
+    /// The VPCs that see a listed zone which has no group, or none of `groups`.
+    #[serde(default)]
+    pub vpc_ids: Vec<Id>,
+    /// The VPCs that see a listed zone, by the value of its `group` property (RFC 9432, 4.4.2).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub groups: BTreeMap<String, Vec<Id>>,
+    /// The servers that the listed zones are transferred from; without it, those of the catalog.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub primaries: Vec<Primary>,
+}

@@ -1,0 +1,112 @@
+//! Writing what an update has made back to where a zone's records come from.
+
+use super::{MasterFile, PrivateHostedZone, ResourceRecordSet, overlay::EditedSet};
+use crate::wire::{
+    Name,
+    rdata::{self, type_from_text, type_to_text},
+};
+use std::fmt::Write;
+
+/// A zone's resource after an update, and the text of its master file if that is another one. Sets that are in the file stay
+/// there, all others are in `records`. An error says why it cannot be written.
+pub fn rewrite(
+    zone: &PrivateHostedZone,
+    file: Option<&MasterFile>,
+    sets: &[EditedSet],
+) -> Result<(PrivateHostedZone, Option<String>), String> {
+    let is_of = |set: &EditedSet, owner: &Name, rtype: u16| set.rtype == rtype && set.owner == *owner;
+    let is_in_file = |set: &EditedSet| {
+        file.is_some_and(|file| file.records.iter().any(|record| is_of(set, &record.owner, record.rtype)))
+    };
+    let mut changed = zone.clone();
+    changed.records.retain(|set| {
+        let owner = Name::parse(set.name.as_bytes(), Some(&zone.name));
+        let rtype = type_from_text(&set.record_type);
+        let (Ok(owner), Some(rtype)) = (owner, rtype) else { return true };
+        !sets.iter().any(|edited| is_of(edited, &owner, rtype))
+    });
+    let (in_file, others): (Vec<&EditedSet>, Vec<&EditedSet>) = sets.iter().partition(|set| is_in_file(set));
+    for set in others.into_iter().filter(|set| !set.values.is_empty()) {
+        changed.records.push(ResourceRecordSet {
+            name: set.owner.to_string(),
+            record_type: type_to_text(set.rtype).into(),
+            ttl: Some(set.ttl),
+            records: set.values.iter().map(|value| text(set.rtype, value)).collect(),
+            alias: None,
+        });
+    }
+    let Some(file) = file.filter(|_| !in_file.is_empty()) else { return Ok((changed, None)) };
+    if file.files.len() > 1 {
+        return Err("its master file includes others, and cannot be written anew".into());
+    }
+    let mut written = String::new();
+    let mut line = |owner: &Name, ttl: u32, rtype: u16, value: &[u8]| {
+        let _ = writeln!(written, "{owner} {ttl} IN {} {}", type_to_text(rtype), text(rtype, value));
+    };
+    for record in &file.records {
+        if !in_file.iter().any(|set| is_of(set, &record.owner, record.rtype)) {
+            line(&record.owner, record.ttl, record.rtype, &record.rdata);
+        }
+    }
+    for set in in_file {
+        set.values.iter().for_each(|value| line(&set.owner, set.ttl, set.rtype, value));
+    }
+    Ok((changed, Some(written)))
+}
+
+/// Record data as master files and `records` have them.
+pub fn text(rtype: u16, value: &[u8]) -> String {
+    let mut text = String::new();
+    // Writing to a string does not fail.
+    let _ = rdata::write(&mut text, rtype, value);
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::master;
+    use std::path::Path;
+
+    fn name(text: &str) -> Name {
+        Name::absolute(text).unwrap()
+    }
+
+    #[test]
+    fn sets_go_where_they_were() {
+        let zone: PrivateHostedZone = serde_json::from_value(serde_json::json!({
+            "name": "corp.example", "vpc_ids": [], "file": "corp.zone",
+            "records": [
+                {"name": "a", "type": "A", "ttl": 5, "records": ["192.0.2.1"]},
+                {"name": "b", "type": "A", "records": ["192.0.2.1"]},
+            ],
+        }))
+        .unwrap();
+        let master = "@ 60 SOA ns hostmaster 7 1 1 1 1\n@ 60 NS ns\nns 60 A 192.0.2.9\nns 60 TXT \"a;b\" c\n";
+        let mut opener = |_: &Path| Ok(master.as_bytes().to_vec());
+        let (file, problems) = master::read(&mut opener, Path::new("corp.zone"), &zone.name, "Z");
+        assert!(problems.is_empty());
+        let set = |owner: &str, values: &[[u8; 4]]| EditedSet {
+            owner: name(owner),
+            rtype: 1,
+            ttl: 9,
+            values: values.iter().map(|value| value[..].into()).collect(),
+        };
+        let (changed, text) =
+            rewrite(&zone, Some(&file), &[set("A.corp.example", &[[192, 0, 2, 2], [192, 0, 2, 3]])]).unwrap();
+        assert_eq!((changed.records.len(), text), (2, None));
+        assert_eq!(changed.records[1].records, ["192.0.2.2", "192.0.2.3"]);
+
+        let (changed, text) =
+            rewrite(&zone, Some(&file), &[set("ns.corp.example", &[]), set("b.corp.example", &[])]).unwrap();
+        assert_eq!(changed.records.len(), 1);
+        assert_eq!(
+            text.unwrap(),
+            "corp.example. 60 IN SOA ns.corp.example. hostmaster.corp.example. 7 1 1 1 1\ncorp.example. 60 IN NS \
+             ns.corp.example.\nns.corp.example. 60 IN TXT \"a;b\" \"c\"\n"
+        );
+        let included = MasterFile { files: vec![Path::new("a").into(), Path::new("b").into()], ..file };
+        assert!(rewrite(&zone, Some(&included), &[set("ns.corp.example", &[])]).is_err());
+        assert!(rewrite(&zone, Some(&included), &[set("c.corp.example", &[])]).is_ok());
+    }
+}

@@ -1,0 +1,48 @@
+//! Who copies a zone from here, and who may change it.
+
+use crate::wire::Name;
+use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use std::net::IpAddr;
+
+/// A server that copies a zone from here: it is told of changes (RFC 1996), and may transfer the zone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Secondary {
+    /// Its address.
+    pub ip: IpAddr,
+    /// The port that it takes notifications on.
+    #[serde(default = "port_53")]
+    pub port: u16,
+    /// The TSIG key of the node's configuration that both sides sign with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub tsig_key: Option<Name>,
+}
+
+/// Who may do something: those at an address, or with a key. Where both are given, both must hold.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Access {
+    /// The addresses that it may come from; without it, any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub cidr_block: Option<IpNet>,
+    /// The TSIG key of the node's configuration that it is signed with.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<String>")]
+    pub tsig_key: Option<Name>,
+}
+
+impl Access {
+    /// Whether a request from this address, signed with that key, is allowed.
+    pub fn allows(&self, source: IpAddr, key: Option<&Name>) -> bool {
+        self.cidr_block.is_none_or(|block| block.contains(&source))
+            && self.tsig_key.as_ref().is_none_or(|wanted| key == Some(wanted))
+    }
+}
+
+fn port_53() -> u16 {
+    53
+}

@@ -1,0 +1,110 @@
+//! Reading all that a zone holds, for those who copy it or change it.
+
+use super::{Node, NodeAt, Search, Set, Zone};
+use crate::{snapshot::aliases::MAX_ALIASES, wire::query::LookupName};
+
+impl Zone {
+    /// All names of the zone, the apex first.
+    pub fn nodes(&self) -> impl Iterator<Item = Node<'_>> {
+        // They lie one behind the other; the set of negative answers is the end.
+        let mut at = 0;
+        std::iter::from_fn(move || {
+            let (node, next) = self.node_at(at)?;
+            at = next;
+            Some(node)
+        })
+    }
+
+    /// The node that begins at this place in the block, and where the next one begins. The first one begins at 0; behind the
+    /// last one there is none.
+    pub fn node_at(&self, at: u32) -> Option<(Node<'_>, u32)> {
+        let node = self.node((at < self.negative).then_some(NodeAt(at))?);
+        Some((node, node.end() as u32))
+    }
+
+    /// All record sets with their owners, in wire format and lower case. An alias stands for the records of the zone that it
+    /// leads to; one that leads to an endpoint has no data of its own, and is left out.
+    pub fn record_sets(&self) -> impl Iterator<Item = (Vec<u8>, Set<'_>)> {
+        self.nodes().flat_map(move |node| self.sets_of(node))
+    }
+
+    /// Those of one name.
+    pub fn sets_of<'z>(&'z self, node: Node<'z>) -> impl Iterator<Item = (Vec<u8>, Set<'z>)> {
+        let owner = [node.relative(), &self.apex].concat();
+        node.sets().filter_map(move |set| Some((owner.clone(), self.followed(set)?)))
+    }
+
+    /// The node of a name in wire format; none if the zone has no such name.
+    pub fn node_of(&self, name: &[u8]) -> Option<Node<'_>> {
+        let name = LookupName::new(name)?;
+        let is_below =
+            name.labels() >= self.apex_labels && name.suffix(name.labels() - self.apex_labels) == &*self.apex;
+        if is_below { self.find(&name, 0) } else { None }
+    }
+
+    /// The set itself, or the one that it leads to as an alias within the zone.
+    pub fn followed<'z>(&'z self, set: Set<'z>) -> Option<Set<'z>> {
+        let mut found = set;
+        for _ in 0..MAX_ALIASES {
+            let Some(number) = found.alias() else { return Some(found) };
+            let name = LookupName::new(self.alias(number).as_wire())?;
+            let is_below =
+                name.labels() >= self.apex_labels && name.suffix(name.labels() - self.apex_labels) == &*self.apex;
+            if !is_below {
+                return None;
+            }
+            let (Search::Node(node) | Search::Wildcard(node)) = self.search(&name) else { return None };
+            found = node.set(set.rtype())?;
+        }
+        None
+    }
+
+    /// The SOA record's data.
+    pub fn soa(&self) -> Vec<u8> {
+        let set = self.apex_node().set(crate::wire::rdata::rtype::SOA);
+        set.and_then(|set| set.values().next()).unwrap_or_default()
+    }
+
+    /// The zone's serial.
+    pub fn serial(&self) -> u32 {
+        soa_serial(&self.soa())
+    }
+}
+
+/// The serial in the data of a SOA record: five numbers are its end.
+pub fn soa_serial(soa: &[u8]) -> u32 {
+    soa.last_chunk::<20>().map_or(0, |numbers| u32::from_be_bytes([numbers[0], numbers[1], numbers[2], numbers[3]]))
+}
+
+impl Node<'_> {
+    /// Where the next node begins.
+    fn end(self) -> usize {
+        self.sets().last().map_or(self.name_at() + self.zone.block[self.at] as usize, Set::end)
+    }
+}
+
+impl<'z> Set<'z> {
+    /// The data of its records, without compression. An alias has none.
+    pub fn values(self) -> impl Iterator<Item = Vec<u8>> {
+        let records = self.records();
+        let pointers: Vec<usize> =
+            (self.fixups_at()..self.records_at()).step_by(2).map(|at| self.zone.u16(at)).collect();
+        let mut left = self.count();
+        let mut start = 0;
+        std::iter::from_fn(move || {
+            left = left.checked_sub(1)?;
+            let data = start + 12;
+            let end = data + u16::from_be_bytes([records[data - 2], records[data - 1]]) as usize;
+            let mut value = Vec::with_capacity(end - data);
+            let mut from = data;
+            for &at in pointers.iter().filter(|at| (data..end).contains(*at)) {
+                value.extend_from_slice(&records[from..at]);
+                value.extend_from_slice(&self.zone.apex);
+                from = at + 2;
+            }
+            value.extend_from_slice(&records[from..end]);
+            start = end;
+            Some(value)
+        })
+    }
+}

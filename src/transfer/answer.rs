@@ -1,0 +1,282 @@
+//! What a primary answers to a request for a transfer (RFC 5936, 2.2; RFC 1995, 4), record by record.
+
+use crate::{
+    manifest::{
+        Record,
+        transferred::{Content, Difference, Soa},
+    },
+    wire::{
+        Name,
+        rdata::{self, rtype, type_to_text},
+        response,
+    },
+};
+
+/// The longest time to live; what is more counts as none (RFC 2181, 8).
+const MAX_TTL: u32 = i32::MAX as u32;
+
+/// What a transfer comes to.
+#[derive(Debug)]
+pub enum Transferred {
+    /// There is nothing newer than what was asked from.
+    Current,
+    /// The whole zone.
+    Whole(Content),
+    /// What has changed, applied to what was asked from.
+    Changed(Content),
+}
+
+/// Takes the records of an answer.
+pub struct Reader<'a> {
+    zone: &'a Name,
+    /// What an IXFR was asked from.
+    old: Option<&'a Content>,
+    /// How many records it may have.
+    most: usize,
+    count: usize,
+    state: State,
+}
+
+enum State {
+    /// Nothing has come.
+    Start,
+    /// The first SOA record.
+    First(Record),
+    /// Records of the whole zone, the SOA record at first.
+    Whole(Vec<Record>),
+    /// Differences; of the last one, what is deleted comes, or what is added. Then the serials that it leads from and to.
+    Deleted {
+        last: Record,
+        list: Vec<Difference>,
+    },
+    Added {
+        last: Record,
+        list: Vec<Difference>,
+        to: u32,
+    },
+    /// All has come.
+    Done,
+}
+
+impl<'a> Reader<'a> {
+    /// For an answer to AXFR, or, with `old`, to IXFR.
+    pub fn new(zone: &'a Name, old: Option<&'a Content>, most: usize) -> Reader<'a> {
+        Reader { zone, old, most, count: 0, state: State::Start }
+    }
+
+    /// How many records have come.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Takes a record. What all have come to is told with the last one; or why the answer is none.
+    pub fn push(&mut self, record: response::Record) -> Result<Option<Transferred>, String> {
+        self.count += 1;
+        if self.count > self.most {
+            return Err(format!("the transfer has more than {} records", self.most));
+        }
+        let record = self.check(record)?;
+        let soa = match record.rtype {
+            rtype::SOA if record.owner != *self.zone => {
+                return Err(format!("{} SOA is not that of the zone", record.owner));
+            }
+            rtype::SOA => Some(Soa::read(&record.rdata).ok_or("the SOA record is malformed")?),
+            _ => None,
+        };
+        let state = std::mem::replace(&mut self.state, State::Done);
+        let serial_of = |record: &Record| Soa::read(&record.rdata).map(|soa| soa.serial);
+        self.state = match (state, soa) {
+            (State::Start, Some(_)) => State::First(record),
+            (State::Start, None) => return Err("the transfer does not begin with the SOA record".into()),
+            (State::First(first), Some(soa)) => match self.old {
+                Some(old) if soa.serial == old.soa.serial && serial_of(&first) != Some(soa.serial) => {
+                    State::Deleted { last: first, list: vec![Difference::default()] }
+                }
+                _ if first.rdata == record.rdata => return self.whole(vec![first]),
+                _ => {
+                    return Err(format!(
+                        "the transfer begins with serial {:?}, then {}",
+                        serial_of(&first),
+                        soa.serial
+                    ));
+                }
+            },
+            (State::First(first), None) => State::Whole(vec![first, record]),
+            (State::Whole(records), Some(_)) if records[0].rdata == record.rdata => return self.whole(records),
+            (State::Whole(_), Some(_)) => return Err("the last SOA record is another one than the first".into()),
+            (State::Whole(mut records), None) => {
+                records.push(record);
+                State::Whole(records)
+            }
+            (State::Deleted { last, list }, Some(soa)) => State::Added { last, list, to: soa.serial },
+            (State::Deleted { last, mut list }, None) => {
+                list.iter_mut().last().into_iter().for_each(|difference| difference.deleted.push(record.clone()));
+                State::Deleted { last, list }
+            }
+            (State::Added { last, list, to }, Some(soa)) if serial_of(&last) == Some(to) && soa.serial == to => {
+                return self.changed(&list, last);
+            }
+            (State::Added { last, mut list, to }, Some(soa)) if soa.serial == to => {
+                list.push(Difference::default());
+                State::Deleted { last, list }
+            }
+            (State::Added { to, .. }, Some(soa)) => {
+                return Err(format!("a difference leads to serial {to}, and the next one from {}", soa.serial));
+            }
+            (State::Added { last, mut list, to }, None) => {
+                list.iter_mut().last().into_iter().for_each(|difference| difference.added.push(record.clone()));
+                State::Added { last, list, to }
+            }
+            (State::Done, _) => return Err("there are records behind the last one".into()),
+        };
+        Ok(None)
+    }
+
+    /// Whether all that has come is a SOA record of what was asked from: nothing is newer.
+    pub fn is_current(&self) -> bool {
+        match (&self.state, self.old) {
+            (State::First(first), Some(old)) => Soa::read(&first.rdata).is_some_and(|soa| soa.serial == old.soa.serial),
+            _ => false,
+        }
+    }
+
+    fn whole(&self, records: Vec<Record>) -> Result<Option<Transferred>, String> {
+        Content::new(self.zone.clone(), records).map(|content| Some(Transferred::Whole(content)))
+    }
+
+    fn changed(&self, differences: &[Difference], soa: Record) -> Result<Option<Transferred>, String> {
+        let old = self.old.ok_or("nobody has asked for differences")?;
+        old.apply(differences, soa).map(|content| Some(Transferred::Changed(content)))
+    }
+
+    fn check(&self, record: response::Record) -> Result<Record, String> {
+        let response::Record { owner, rtype, class, ttl, rdata } = record;
+        let owner = Name::from_wire(&owner).map_err(|error| error.to_string())?;
+        let what = || format!("{owner} {}", type_to_text(rtype));
+        if class != 1 {
+            return Err(format!("{} is of class {class}", what()));
+        }
+        if matches!(rtype, 0 | rtype::OPT | 128..=255) {
+            return Err(format!("{} is no data", what()));
+        }
+        if !owner.is_at_or_below(self.zone) {
+            return Err(format!("{} is outside of the zone", what()));
+        }
+        if !rdata::check(rtype, &rdata) {
+            return Err(format!("{} is malformed", what()));
+        }
+        let ttl = if ttl > MAX_TTL { 0 } else { ttl };
+        Ok(Record { owner, rtype, ttl, rdata: rdata.into(), file: 0, line: 0 })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::transferred::tests::content;
+
+    fn zone() -> Name {
+        Name::absolute("a.example").unwrap()
+    }
+
+    /// The records of a text; its lines may have any order, and several SOA records.
+    fn records(text: &str) -> Vec<response::Record> {
+        let line = |line: &str| {
+            let fields: Vec<&str> = line.splitn(3, ' ').collect();
+            let rtype = rdata::type_from_text(fields[1]).unwrap();
+            let rdata = rdata::parse_text(rtype, fields[2], &zone()).unwrap().into();
+            let owner = Name::parse(fields[0].as_bytes(), Some(&zone())).unwrap().as_wire().to_vec();
+            response::Record { owner, rtype, class: 1, ttl: 60, rdata }
+        };
+        let text = text.replace("SOA ", "@ SOA ns hm ").replace(';', "\n");
+        let short = |line: &str| match line.split(' ').count() {
+            5 if line.contains("SOA") => format!("{line} 1 2 3 4"),
+            _ => line.to_string(),
+        };
+        text.lines().map(|text| line(&short(text.trim()))).collect()
+    }
+
+    fn read(text: &str, old: Option<&Content>) -> Result<Option<Transferred>, String> {
+        let zone = zone();
+        let mut reader = Reader::new(&zone, old, 8);
+        let mut result = Ok(None);
+        for record in records(text) {
+            result = reader.push(record);
+            if result.is_err() {
+                break;
+            }
+        }
+        match (result, reader.is_current()) {
+            (Ok(None), true) => Ok(Some(Transferred::Current)),
+            (result, _) => result,
+        }
+    }
+
+    #[test]
+    fn whole_zones_and_differences() {
+        let old = content("a.example", "@ 60 SOA ns hm 1 1 2 3 4\n@ 60 NS ns\nwww 60 A 10.0.0.1\n");
+        let serial = |result: Result<Option<Transferred>, String>| match result {
+            Ok(None) => "more".into(),
+            Ok(Some(Transferred::Current)) => "current".into(),
+            Ok(Some(Transferred::Whole(content))) => {
+                format!("whole {} {}", content.soa.serial, content.data.records.len())
+            }
+            Ok(Some(Transferred::Changed(content))) => {
+                format!("changed {} {}", content.soa.serial, content.data.records.len())
+            }
+            Err(error) => error,
+        };
+        for (text, with_old, expected) in [
+            ("SOA 5;@ NS ns;www A 10.0.0.1;SOA 5", false, "whole 5 3"),
+            ("SOA 5;@ NS ns;www A 10.0.0.1;SOA 5", true, "whole 5 3"),
+            ("SOA 5;SOA 5", false, "whole 5 1"),
+            ("SOA 5;@ NS ns", false, "more"),
+            ("SOA 5", true, "more"),
+            ("SOA 1", true, "current"),
+            ("SOA 5;@ NS ns;SOA 6", false, "the last SOA record is another one than the first"),
+            ("@ NS ns", false, "the transfer does not begin with the SOA record"),
+            ("SOA 5;@ NS ns;SOA 5;@ NS ns", false, "there are records behind the last one"),
+            ("SOA 2;SOA 1;www A 10.0.0.1;SOA 2;www A 10.0.0.2;SOA 2", true, "changed 2 3"),
+            ("SOA 2;SOA 1;SOA 2;www A 10.0.0.2;SOA 2", true, "changed 2 4"),
+            ("SOA 3;SOA 1;www A 10.0.0.1;SOA 2;SOA 2;SOA 3;b A 10.0.0.3;SOA 3", true, "changed 3 3"),
+            ("SOA 3;SOA 1;SOA 2;b A 10.0.0.3", true, "more"),
+            ("SOA 3;SOA 1;SOA 2;SOA 9", true, "a difference leads to serial 2, and the next one from 9"),
+            ("SOA 3;SOA 2", true, "the transfer begins with serial Some(3), then 2"),
+            ("SOA 3;SOA 1", false, "the transfer begins with serial Some(3), then 1"),
+            ("SOA 2;SOA 1;no A 10.0.0.1;SOA 2;SOA 2", true, "a difference deletes no.a.example. A, which is not there"),
+            ("SOA 5;www.example. A 10.0.0.1", false, "www.example. A is outside of the zone"),
+            (
+                "SOA 5;a A 10.0.0.1;b A 10.0.0.1;c A 10.0.0.1;d A 10.0.0.1;e A 10.0.0.1;f A 10.0.0.1;g A 10.0.0.1;h A 10.0.0.1",
+                false,
+                "the transfer has more than 8 records",
+            ),
+        ] {
+            assert_eq!(serial(read(text, with_old.then_some(&old))), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn records_that_are_none() {
+        let soa = records("SOA 5").remove(0);
+        let a = records("www A 10.0.0.1").remove(0);
+        let below = response::Record { owner: b"\x01b\x01a\x07example\0".to_vec(), ..soa.clone() };
+        for (record, message) in [
+            (response::Record { class: 3, ..a.clone() }, "www.a.example. A is of class 3"),
+            (response::Record { rtype: 252, ..a.clone() }, "www.a.example. AXFR is no data"),
+            (response::Record { rdata: vec![1, 2, 3], ..a.clone() }, "www.a.example. A is malformed"),
+            (below, "b.a.example. SOA is not that of the zone"),
+        ] {
+            let zone = zone();
+            let mut reader = Reader::new(&zone, None, 8);
+            reader.push(soa.clone()).unwrap();
+            assert_eq!(reader.push(record).unwrap_err(), message);
+        }
+        let zone = zone();
+        let mut reader = Reader::new(&zone, None, 8);
+        reader.push(soa.clone()).unwrap();
+        reader.push(response::Record { ttl: u32::MAX, ..a }).unwrap();
+        let Ok(Some(Transferred::Whole(content))) = reader.push(soa) else { panic!("no zone") };
+        assert_eq!(content.data.records[1].ttl, 0);
+        assert_eq!(reader.count(), 3);
+    }
+}

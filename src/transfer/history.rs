@@ -1,0 +1,253 @@
+//! What zones were before: from one version to the next, for those who copy them by differences (RFC 1995).
+
+use crate::{
+    manifest::Id,
+    snapshot::{
+        Snapshot,
+        zone::{Node, Zone},
+    },
+    wire::rdata::rtype,
+};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+/// How many steps of a zone are kept.
+const MOST_STEPS: usize = 1000;
+/// The octets that the steps of a small zone may take. Those of a larger one may take as much as the zone itself: what is more
+/// is not worth it.
+const LEAST_OCTETS: usize = 64 << 10;
+
+/// A record as it is transferred.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Record {
+    /// The owner, in wire format and lower case.
+    pub owner: Box<[u8]>,
+    /// The type.
+    pub rtype: u16,
+    /// Time to live in seconds.
+    pub ttl: u32,
+    /// The data, without compression.
+    pub rdata: Box<[u8]>,
+}
+
+impl Record {
+    fn size(&self) -> usize {
+        size_of::<Record>() + self.owner.len() + self.rdata.len()
+    }
+}
+
+/// From one version of a zone to the next.
+#[derive(Debug)]
+pub struct Step {
+    /// The serial before.
+    pub from: u32,
+    /// What is gone, the old SOA record first.
+    pub removed: Vec<Record>,
+    /// What has come, the new SOA record first.
+    pub added: Vec<Record>,
+    octets: usize,
+}
+
+/// A zone, and what it was before.
+struct Versions {
+    zone: Arc<Zone>,
+    steps: VecDeque<Arc<Step>>,
+    octets: usize,
+}
+
+/// The zones that others copy, as they were.
+#[derive(Default)]
+pub struct History(Mutex<BTreeMap<Id, Versions>>);
+
+/// The zones that others copy, of what is served.
+pub fn numbered(snapshot: &Snapshot) -> Vec<Arc<Zone>> {
+    let zones = snapshot.serials.keys().filter_map(|id| snapshot.zone(id));
+    zones.filter(|zone| zone.source.is_numbered() && zone.missing.is_none()).cloned().collect()
+}
+
+/// All records of a zone but the SOA record.
+fn records(zone: &Zone) -> impl Iterator<Item = Record> {
+    zone.nodes().flat_map(|node| records_of(zone, node))
+}
+
+/// The records of a name.
+fn records_of(zone: &Zone, node: Node) -> VecDeque<Record> {
+    let mut records = VecDeque::new();
+    for (owner, set) in zone.sets_of(node).filter(|(_, set)| set.rtype() != rtype::SOA) {
+        records.extend(set.values().map(|rdata| Record {
+            owner: owner.as_slice().into(),
+            rtype: set.rtype(),
+            ttl: set.ttl(),
+            rdata: rdata.into(),
+        }));
+    }
+    records
+}
+
+/// The records of the name whose node begins at this place, and where the next one begins; none behind the last one.
+pub fn records_at(zone: &Zone, at: u32) -> Option<(VecDeque<Record>, u32)> {
+    let (node, next) = zone.node_at(at)?;
+    Some((records_of(zone, node), next))
+}
+
+/// The SOA record of a zone.
+pub fn soa(zone: &Zone) -> Record {
+    let rtype = rtype::SOA;
+    let ttl = zone.apex_node().set(rtype).map_or(0, |set| set.ttl());
+    Record { owner: zone.apex.clone(), rtype, ttl, rdata: zone.soa().into() }
+}
+
+impl Step {
+    /// What leads from a zone to another version of it.
+    fn new(old: &Zone, new: &Zone) -> Step {
+        let mut counts: HashMap<Record, bool> = records(old).map(|record| (record, false)).collect();
+        let mut added: Vec<Record> = Vec::new();
+        for record in records(new) {
+            match counts.get_mut(&record) {
+                Some(is_kept) => *is_kept = true,
+                None => added.push(record),
+            }
+        }
+        let removed = counts.into_iter().filter(|(_, is_kept)| !is_kept).map(|(record, _)| record);
+        let removed: BTreeSet<Record> = removed.collect();
+        let removed: Vec<Record> = [soa(old)].into_iter().chain(removed).collect();
+        added.insert(0, soa(new));
+        let octets = removed.iter().chain(&added).map(Record::size).sum();
+        Step { from: old.serial(), removed, added, octets }
+    }
+}
+
+impl History {
+    fn lock(&self) -> MutexGuard<'_, BTreeMap<Id, Versions>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes in the zones that are served now and have serials that count. Returns those whose serial is another one, or that
+    /// were not there before.
+    pub fn follow(&self, zones: &[Arc<Zone>]) -> Vec<Arc<Zone>> {
+        let ids: BTreeSet<&str> = zones.iter().map(|zone| zone.id.as_str()).collect();
+        self.lock().retain(|id, _| ids.contains(id.as_str()));
+        let mut changed = Vec::new();
+        for zone in zones {
+            let old = self.lock().get(&zone.id).map(|versions| versions.zone.clone());
+            if old.as_ref().is_some_and(|old| Arc::ptr_eq(old, zone)) {
+                continue;
+            }
+            let old = old.filter(|old| old.apex == zone.apex);
+            let is_other = old.as_ref().is_none_or(|old| old.serial() != zone.serial());
+            // Comparing takes a while, and nobody has to wait for it who asks for other zones.
+            let step = old.filter(|_| is_other).map(|old| Arc::new(Step::new(&old, zone)));
+            let mut all = self.lock();
+            let versions = all.entry(zone.id.clone()).or_insert_with(|| Versions {
+                zone: zone.clone(),
+                steps: VecDeque::new(),
+                octets: 0,
+            });
+            if versions.zone.apex != zone.apex {
+                (versions.steps, versions.octets) = (VecDeque::new(), 0);
+            }
+            versions.zone = zone.clone();
+            if let Some(step) = step {
+                versions.octets += step.octets;
+                versions.steps.push_back(step);
+            }
+            let most = LEAST_OCTETS.max(zone.memory());
+            while (versions.octets > most || versions.steps.len() > MOST_STEPS)
+                && let Some(oldest) = versions.steps.pop_front()
+            {
+                versions.octets -= oldest.octets;
+            }
+            if is_other {
+                changed.push(zone.clone());
+            }
+        }
+        changed
+    }
+
+    /// The latest version of a zone.
+    pub fn latest(&self, id: &str) -> Option<Arc<Zone>> {
+        self.lock().get(id).map(|versions| versions.zone.clone())
+    }
+
+    /// The latest version, and the steps that lead to it from a serial; none if they are not known any more.
+    pub fn steps(&self, id: &str, from: u32) -> Option<(Arc<Zone>, Vec<Arc<Step>>)> {
+        let all = self.lock();
+        let versions = all.get(id)?;
+        let first = versions.steps.iter().position(|step| step.from == from)?;
+        Some((versions.zone.clone(), versions.steps.iter().skip(first).cloned().collect()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        manifest::Loaded,
+        snapshot::{Snapshot, compile},
+    };
+
+    /// The snapshot that follows on `previous`, with a zone that has these names.
+    fn snapshot(names: &[String], previous: Option<&Snapshot>) -> Snapshot {
+        let set = |name: &String| serde_json::json!({"name": name, "type": "A", "records": ["192.0.2.1"]});
+        let records: Vec<_> = names.iter().map(set).collect();
+        let zones = serde_json::json!({
+            "Z": {"name": "z.example", "vpc_ids": [], "records": records, "allow_transfer": [{"tsig_key": "k"}]},
+            "Y": {"name": "y.example", "vpc_ids": []},
+        });
+        let manifest = serde_json::from_value(serde_json::json!({"private_hosted_zones": zones})).unwrap();
+        compile(&Loaded { manifest, ..Loaded::default() }, &Arc::default(), previous).unwrap().0
+    }
+
+    fn names(numbers: std::ops::Range<usize>) -> Vec<String> {
+        numbers.map(|number| format!("n{number}")).collect()
+    }
+
+    #[test]
+    fn steps_lead_from_any_version_to_the_latest() {
+        let history = History::default();
+        let mut latest = snapshot(&names(0..3), None);
+        let first = latest.zone("Z").unwrap().serial();
+        assert_eq!(history.follow(&numbered(&latest)).len(), 1, "a zone without secondaries is nobody's");
+        assert!(history.follow(&numbered(&latest)).is_empty() && history.latest("Y").is_none());
+        let mut versions = vec![records(latest.zone("Z").unwrap()).collect::<BTreeSet<_>>()];
+        for round in 1..6 {
+            latest = snapshot(&names(round..2 * round + 3), Some(&latest));
+            assert_eq!(history.follow(&numbered(&latest))[0].serial(), first + round as u32);
+            versions.push(records(latest.zone("Z").unwrap()).collect());
+        }
+        for (round, version) in versions.iter().enumerate() {
+            let from = first + round as u32;
+            let Some((zone, steps)) = history.steps("Z", from) else {
+                assert_eq!(round, 5, "the latest one needs no steps");
+                continue;
+            };
+            let mut version = version.clone();
+            for step in steps {
+                assert_eq!(step.from, crate::snapshot::zone::soa_serial(&step.removed[0].rdata));
+                step.removed[1..].iter().for_each(|record| assert!(version.remove(record)));
+                step.added[1..].iter().for_each(|record| assert!(version.insert(record.clone())));
+            }
+            assert_eq!(version, records(&zone).collect());
+        }
+        assert!(history.steps("Z", first - 1).is_none() && history.steps("Y", 1).is_none());
+    }
+
+    #[test]
+    fn what_is_kept_is_bounded() {
+        let history = History::default();
+        let mut latest = snapshot(&names(0..1), None);
+        let first = latest.zone("Z").unwrap().serial();
+        history.follow(&numbered(&latest));
+        for round in 0..20 {
+            latest = snapshot(&names(round * 50..round * 50 + 100), Some(&latest));
+            history.follow(&numbered(&latest));
+        }
+        assert!(history.steps("Z", first).is_none(), "the oldest steps are gone");
+        let (_, steps) = history.steps("Z", first + 19).unwrap();
+        assert_eq!(steps.len(), 1);
+        let kept: usize = history.lock()["Z"].steps.iter().map(|step| step.octets).sum();
+        assert!(kept <= LEAST_OCTETS && kept == history.lock()["Z"].octets);
+    }
+}

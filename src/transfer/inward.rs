@@ -1,0 +1,487 @@
+//! Zones that are transferred from their primaries: which there are follows what is served, and each is followed by a task of
+//! its own.
+
+use super::{
+    copies::Copies,
+    primary::{Asking, Bounds, Said},
+    schedule::{Schedule, Wake},
+};
+use crate::{
+    control_plane::{Message, change::ZoneTransfer, status::seconds},
+    listen::{Core, random_seed},
+    manifest::{
+        Id, Primary, PrivateHostedZone, Problem, Resources, catalog, changes,
+        transferred::{Content, Held},
+    },
+    metrics::Metrics,
+    snapshot::Snapshot,
+    wire::Name,
+};
+use serde::Serialize;
+use std::{
+    collections::{BTreeMap, HashMap},
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc::Sender},
+    time::SystemTime,
+};
+use tokio::{
+    sync::{Notify, Semaphore, oneshot, watch},
+    task::AbortHandle,
+};
+
+/// How many zones are transferred at the same time, and how many primaries are asked.
+const TRANSFERS: usize = 8;
+const QUERIES: usize = 64;
+
+/// All zones that are transferred.
+#[derive(Debug)]
+pub struct Inward {
+    zones: Mutex<Zones>,
+    transfers: Semaphore,
+    queries: Semaphore,
+    bounds: Bounds,
+}
+
+#[derive(Debug, Default)]
+struct Zones {
+    by_id: BTreeMap<Id, (Arc<Followed>, AbortHandle)>,
+    /// There may be several of one name, for different VPCs.
+    by_name: HashMap<Name, Vec<Arc<Followed>>>,
+}
+
+/// A zone that is transferred.
+#[derive(Debug)]
+pub struct Followed {
+    /// Its identifier.
+    pub id: Id,
+    /// Its resource.
+    pub source: Arc<PrivateHostedZone>,
+    state: Mutex<State>,
+    notified: Notify,
+}
+
+#[derive(Debug)]
+struct State {
+    phase: Phase,
+    serial: Option<u32>,
+    refreshed: Option<SystemTime>,
+    next: Option<SystemTime>,
+    expires: Option<SystemTime>,
+    primary: Option<SocketAddr>,
+    error: Option<String>,
+    /// Who has told last that it has changed.
+    notifier: Option<IpAddr>,
+}
+
+/// How it is with a zone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Phase {
+    /// It was not transferred yet, and cannot be answered from.
+    Pending,
+    /// It was refreshed when it was last tried.
+    Current,
+    /// It is answered from, but it could not be refreshed.
+    Retrying,
+    /// It could not be refreshed for too long, and cannot be answered from.
+    Expired,
+}
+
+impl Phase {
+    const ALL: [Phase; 4] = [Phase::Pending, Phase::Current, Phase::Retrying, Phase::Expired];
+
+    fn word(self) -> &'static str {
+        match self {
+            Phase::Pending => "pending",
+            Phase::Current => "current",
+            Phase::Retrying => "retrying",
+            Phase::Expired => "expired",
+        }
+    }
+}
+
+/// What is told of a zone. Times are in seconds since 1970.
+#[derive(Clone, Debug, Serialize)]
+pub struct Report {
+    /// Its identifier.
+    pub id: Id,
+    /// Its apex.
+    pub name: String,
+    /// The serial of what there is.
+    pub serial: Option<u32>,
+    /// How it is with it.
+    pub state: Phase,
+    /// When a primary last had nothing newer.
+    pub last_refresh: Option<u64>,
+    /// When the primaries are asked next.
+    pub next_refresh: Option<u64>,
+    /// When it is not answered from any more if that fails.
+    pub expires: Option<u64>,
+    /// The primary that was asked last with success.
+    pub primary: Option<SocketAddr>,
+    /// Why it could not be refreshed when that was last tried.
+    pub error: Option<String>,
+    /// Of a catalog: zones that it lists and that are left out, and why.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<String>,
+}
+
+impl Inward {
+    /// None is followed yet.
+    pub fn new(bounds: Bounds) -> Inward {
+        let (transfers, queries) = (Semaphore::new(TRANSFERS), Semaphore::new(QUERIES));
+        Inward { zones: Mutex::default(), transfers, queries, bounds }
+    }
+
+    fn zones(&self) -> MutexGuard<'_, Zones> {
+        self.zones.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The zones of a name.
+    pub fn named(&self, name: &Name) -> Vec<Arc<Followed>> {
+        self.zones().by_name.get(name).cloned().unwrap_or_default()
+    }
+
+    /// How it is with all of them, in the order of their identifiers.
+    pub fn report(&self, snapshot: &Snapshot) -> Vec<Report> {
+        let zones: Vec<Arc<Followed>> = self.zones().by_id.values().map(|(zone, _)| zone.clone()).collect();
+        zones.iter().map(|zone| zone.report(snapshot)).collect()
+    }
+}
+
+impl Followed {
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Somebody tells that it has changed, and maybe to which serial.
+    pub fn notify(&self, from: IpAddr, serial: Option<u32>) {
+        let mut state = self.state();
+        if serial.is_some() && serial == state.serial && state.phase == Phase::Current {
+            return;
+        }
+        state.notifier = Some(from);
+        drop(state);
+        self.notified.notify_one();
+    }
+
+    fn report(&self, snapshot: &Snapshot) -> Report {
+        let state = self.state();
+        let left_out = snapshot.left_out.iter().filter(|left_out| left_out.catalog == self.id);
+        Report {
+            id: self.id.clone(),
+            name: self.source.name.to_string(),
+            serial: state.serial,
+            state: state.phase,
+            last_refresh: state.refreshed.map(seconds),
+            next_refresh: state.next.map(seconds),
+            expires: state.expires.map(seconds),
+            primary: state.primary,
+            error: state.error.clone(),
+            left_out: left_out.map(|left_out| left_out.reason.clone()).collect(),
+        }
+    }
+
+    fn set_phase(&self, phase: Phase, metrics: &Metrics) {
+        let before = std::mem::replace(&mut self.state().phase, phase);
+        metrics.transferred_zones.with_label_values(&[before.word()]).dec();
+        metrics.transferred_zones.with_label_values(&[phase.word()]).inc();
+    }
+}
+
+/// Follows the zones of what is served until the keeper is gone. `times` says of what was kept when it was refreshed.
+pub async fn follow(
+    core: Arc<Core>,
+    messages: Sender<Message>,
+    mut generations: watch::Receiver<u64>,
+    copies: Copies,
+    mut times: BTreeMap<Id, SystemTime>,
+) {
+    for phase in Phase::ALL {
+        core.metrics.transferred_zones.with_label_values(&[phase.word()]);
+    }
+    let mut followed = Resources::default();
+    loop {
+        let snapshot = core.snapshot.load_full();
+        if snapshot.generation > 0 {
+            adjust(&core, &snapshot, &followed, &messages, &copies, &mut times);
+            followed = snapshot.manifest.private_hosted_zones.clone();
+            // Copies of zones that are not there any more.
+            std::mem::take(&mut times).keys().for_each(|id| copies.remove(id));
+        }
+        // The keeper frees what was served before.
+        drop(snapshot);
+        if generations.changed().await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Starts and stops tasks, so that there is one for each zone that is transferred. `followed` are the zones as they were when this
+/// was done last.
+fn adjust(
+    core: &Arc<Core>,
+    snapshot: &Snapshot,
+    followed: &Resources<PrivateHostedZone>,
+    messages: &Sender<Message>,
+    copies: &Copies,
+    times: &mut BTreeMap<Id, SystemTime>,
+) {
+    let mut zones = core.inward.zones();
+    for change in changes(followed, &snapshot.manifest.private_hosted_zones) {
+        let id = change.id;
+        let Some(source) = change.new.filter(|zone| zone.is_transferred()) else {
+            if zones.stop(id, &core.metrics) {
+                copies.remove(id);
+            }
+            continue;
+        };
+        let before = zones.by_id.get(id).map(|(zone, _)| zone.clone());
+        if before.as_ref().is_some_and(|zone| zone.source == *source) {
+            continue;
+        }
+        let held = snapshot.transferred.get(id).cloned();
+        let known = before.and_then(|before| before.state().refreshed).or_else(|| times.remove(id));
+        let refreshed = held.is_some().then_some(known).flatten();
+        zones.stop(id, &core.metrics);
+        let phase = match &held {
+            None => Phase::Pending,
+            Some(held) if held.is_expired => Phase::Expired,
+            Some(_) => Phase::Retrying,
+        };
+        let state = State {
+            phase,
+            serial: held.as_ref().map(|held| held.content.soa.serial),
+            refreshed,
+            next: None,
+            expires: None,
+            primary: None,
+            error: None,
+            notifier: None,
+        };
+        let (source, notified) = (source.clone(), Notify::new());
+        let zone = Arc::new(Followed { id: id.clone(), source, state: Mutex::new(state), notified });
+        core.metrics.transferred_zones.with_label_values(&[phase.word()]).inc();
+        let age = refreshed.and_then(|refreshed| SystemTime::now().duration_since(refreshed).ok()).unwrap_or_default();
+        let live = held.as_ref().filter(|held| !held.is_expired).map(|held| (&held.content.soa, age));
+        let follower = Follower {
+            schedule: Schedule::new(live),
+            core: core.clone(),
+            messages: messages.clone(),
+            copies: copies.clone(),
+            zone: zone.clone(),
+            held,
+        };
+        let task = core.runtime.spawn(follower.run()).abort_handle();
+        zones.by_name.entry(zone.source.name.clone()).or_default().push(zone.clone());
+        zones.by_id.insert(id.clone(), (zone, task));
+    }
+}
+
+impl Zones {
+    /// Stops following a zone; false if it was not followed.
+    fn stop(&mut self, id: &Id, metrics: &Metrics) -> bool {
+        let Some((zone, task)) = self.by_id.remove(id) else { return false };
+        task.abort();
+        metrics.transferred_zones.with_label_values(&[zone.state().phase.word()]).dec();
+        if let Some(named) = self.by_name.get_mut(&zone.source.name) {
+            named.retain(|other| !Arc::ptr_eq(other, &zone));
+            if named.is_empty() {
+                self.by_name.remove(&zone.source.name);
+            }
+        }
+        true
+    }
+}
+
+/// Follows one zone.
+struct Follower {
+    core: Arc<Core>,
+    messages: Sender<Message>,
+    copies: Copies,
+    zone: Arc<Followed>,
+    /// What there is.
+    held: Option<Held>,
+    schedule: Schedule,
+}
+
+impl Follower {
+    async fn run(mut self) {
+        loop {
+            if self.schedule.wait(&self.zone.notified).await == Wake::Expired {
+                self.expire().await;
+                continue;
+            }
+            let (core, zone) = (self.core.clone(), self.zone.clone());
+            // Of what has expired nothing is known any more: whatever a primary has is taken.
+            let have = self.held.as_ref().filter(|held| !held.is_expired).map(|held| held.content.clone());
+            let asking = ask_all(&core, &zone, have.as_deref());
+            tokio::pin!(asking);
+            let said = loop {
+                tokio::select! {
+                    said = &mut asking => break said,
+                    () = self.schedule.expiry() => self.expire().await,
+                }
+            };
+            self.settle(said).await;
+        }
+    }
+
+    /// Has it served as expired.
+    async fn expire(&mut self) {
+        self.schedule.expired();
+        let Some(held) = &mut self.held else { return };
+        held.is_expired = true;
+        let held = held.clone();
+        tracing::error!("the zone {} ({}) has expired: no primary answers for it", self.zone.source.name, self.zone.id);
+        self.zone.set_phase(Phase::Expired, &self.core.metrics);
+        self.zone.state().expires = None;
+        let _ = self.serve(held).await;
+    }
+
+    /// Does what follows from what the primaries say.
+    async fn settle(&mut self, said: Result<(Said, SocketAddr), String>) {
+        let chance = f64::from(random_seed().0 as u16) / f64::from(u16::MAX);
+        let now = SystemTime::now();
+        let (result, failure) = match said {
+            Err(error) => ("failed", Some(error)),
+            Ok((said, primary)) => {
+                self.zone.state().primary = Some(primary);
+                self.take(said, now).await
+            }
+        };
+        self.core.metrics.transfers.with_label_values(&["in", result]).inc();
+        let soa = self.held.as_ref().map(|held| held.content.soa);
+        let phase = match (&failure, &self.held) {
+            (None, _) => Phase::Current,
+            (_, None) => Phase::Pending,
+            (_, Some(held)) if held.is_expired => Phase::Expired,
+            _ => Phase::Retrying,
+        };
+        match (&failure, &soa) {
+            (None, Some(soa)) => self.schedule.succeeded(soa, chance),
+            (_, soa) => self.schedule.failed(soa.as_ref(), chance),
+        }
+        let mut state = self.zone.state();
+        (state.next, state.expires) = {
+            let (next, expires) = self.schedule.times();
+            (Some(next), expires)
+        };
+        state.serial = soa.map(|soa| soa.serial);
+        if failure.is_none() {
+            state.refreshed = Some(now);
+        }
+        if let Some(failure) = failure.as_ref().filter(|failure| state.error.as_ref() != Some(failure)) {
+            tracing::warn!("the zone {} ({}) cannot be refreshed: {failure}", self.zone.source.name, self.zone.id);
+        }
+        state.error = failure;
+        drop(state);
+        self.zone.set_phase(phase, &self.core.metrics);
+    }
+
+    /// Takes what a primary has: the kind of result, and why it is not followed.
+    async fn take(&mut self, said: Said, now: SystemTime) -> (&'static str, Option<String>) {
+        let (content, result) = match said {
+            Said::Older(serial) => {
+                return (
+                    "refused",
+                    Some(format!("the primary has serial {serial}, which is older than what is served")),
+                );
+            }
+            Said::Current => {
+                if let Some(held) = self.held.clone().filter(|held| held.is_expired) {
+                    let _ = self.serve(Held { is_expired: false, ..held }).await;
+                }
+                self.keep(now, false).await;
+                return ("current", None);
+            }
+            Said::Newer { content, is_difference } => (content, if is_difference { "ixfr" } else { "axfr" }),
+        };
+        if self.zone.source.catalog.is_some()
+            && let Err(error) = self.check_catalog(&content)
+        {
+            return ("refused", Some(error));
+        }
+        match self.serve(Held { content: Arc::new(content), is_expired: false }).await {
+            Ok(()) => {
+                self.keep(now, true).await;
+                (result, None)
+            }
+            Err(error) => ("refused", Some(error)),
+        }
+    }
+
+    /// Whether a new version of a catalog can be followed.
+    fn check_catalog(&self, content: &Content) -> Result<(), String> {
+        let new = content.members().map_err(|error| format!("{error}: it is not followed"))?;
+        let old = self.held.as_ref().and_then(|held| held.content.members().ok()).unwrap_or_default();
+        catalog::shrinks(old, new).map_or(Ok(()), Err)
+    }
+
+    /// Has the keeper serve it.
+    async fn serve(&mut self, held: Held) -> Result<(), String> {
+        let (reply, answer) = oneshot::channel();
+        let transfer = ZoneTransfer { zone: self.zone.id.clone(), held: held.clone(), reply };
+        let gone = || "the server ends".to_string();
+        self.messages.send(Message::Transferred(transfer)).map_err(|_| gone())?;
+        match answer.await.map_err(|_| gone())? {
+            Ok(()) => {
+                self.held = Some(held);
+                Ok(())
+            }
+            Err(problems) => Err(format!("what was transferred has errors, and is not served: {}", first(&problems))),
+        }
+    }
+
+    /// Keeps it in the state directory: all of it, or only that it is still the newest version.
+    async fn keep(&self, now: SystemTime, is_new: bool) {
+        let Some(held) = &self.held else { return };
+        let (copies, id, content) = (self.copies.clone(), self.zone.id.clone(), held.content.clone());
+        let write = move || match is_new {
+            true => copies.write(&id, &content, now),
+            false => match copies.touch(&id, now) {
+                Err(error) if error.kind() == io::ErrorKind::NotFound => copies.write(&id, &content, now),
+                result => result,
+            },
+        };
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(write).await {
+            tracing::error!("the zone {} cannot be kept in the state directory: {error}", self.zone.source.name);
+        }
+    }
+}
+
+fn first(problems: &[Problem]) -> String {
+    problems.iter().find(|problem| problem.is_error()).map_or_else(String::new, Problem::to_string)
+}
+
+/// Asks one primary after the other, the one that has told of a change at first, until one has something to say.
+async fn ask_all(core: &Core, zone: &Followed, have: Option<&Content>) -> Result<(Said, SocketAddr), String> {
+    let notifier = zone.state().notifier.take();
+    let mut primaries: Vec<&Primary> = zone.source.primaries.iter().collect();
+    primaries.sort_by_key(|primary| Some(primary.ip) != notifier);
+    let Ok(_place) = core.inward.queries.acquire().await else { return Err("the server ends".into()) };
+    let mut errors = Vec::new();
+    let mut older = None;
+    for primary in primaries {
+        let key = match &primary.tsig_key {
+            None => None,
+            Some(name) => match core.keys.get(name) {
+                Some(key) => Some(key),
+                None => {
+                    errors
+                        .push(format!("{}: the TSIG key {name} is not in this node's `tsig_keys`", primary.address()));
+                    continue;
+                }
+            },
+        };
+        let (upstreams, bounds) = (&core.forwarding.upstreams, core.inward.bounds);
+        let asking = Asking { primary, key, zone: &zone.source.name, have, upstreams, bounds };
+        match asking.run(&core.inward.transfers).await {
+            Ok(Said::Older(serial)) => older = Some((Said::Older(serial), primary.address())),
+            Ok(said) => return Ok((said, primary.address())),
+            Err(error) => errors.push(format!("{}: {error}", primary.address())),
+        }
+    }
+    older.ok_or_else(|| errors.join("; "))
+}

@@ -1,0 +1,369 @@
+//! Messages about a zone as a whole: what asks for a transfer or an update, and what answers.
+
+use crate::wire::{
+    Name,
+    query::{HEADER, flag, flags, opcode, skip_name},
+    rdata::{self, rtype},
+    response::{Record, read_name, read_record},
+};
+use std::collections::HashMap;
+
+/// The longest message, in octets.
+const MESSAGE_SIZE: usize = u16::MAX as usize;
+/// How far into a message a pointer reaches (RFC 1035, 4.1.4).
+const MOST_POINTER: usize = 0x3fff;
+/// What we say of UDP in OPT records, in octets.
+const UDP_SIZE: u16 = 1232;
+/// The least that a signed request is long, in octets: header, question, and a record with the shortest names and MAC.
+const LEAST_SIGNED: usize = HEADER + 5 + 11 + 13 + 16 + 16;
+/// The length of an OPT record without options, in octets.
+const OPT_SIZE: usize = 11;
+/// The type of signature records.
+const TSIG: u16 = 250;
+
+/// The operation of a message that has a header.
+fn opcode_of(packet: &[u8]) -> u8 {
+    ((flags(packet) & flag::OPCODE) >> 11) as u8
+}
+
+/// Whether a packet that was refused may be about a zone as a whole: a transfer, an update, or the question of a secondary
+/// whether there is a newer version.
+pub fn is_of_zone(packet: &[u8]) -> bool {
+    if packet.len() < HEADER || flags(packet) & flag::QR != 0 {
+        return false;
+    }
+    match opcode_of(packet) {
+        opcode::UPDATE | opcode::NOTIFY => true,
+        opcode::QUERY => {
+            let qtype = skip_name(packet, HEADER).and_then(|at| packet.get(at..at + 2));
+            packet[4..6] == [0, 1] && matches!(qtype, Some([0, 6 | 251 | 252]))
+        }
+        _ => false,
+    }
+}
+
+/// Whether a packet is a request with a signature, which its reply must have as well.
+#[inline]
+pub fn is_signed(packet: &[u8]) -> bool {
+    // It ends with the signature, and that of a request without error and other data (RFC 8945, 5.1).
+    packet.len() >= LEAST_SIGNED && packet[10..HEADER] != [0, 0] && packet.ends_with(&[0; 4]) && ends_with_tsig(packet)
+}
+
+fn ends_with_tsig(packet: &[u8]) -> bool {
+    let number = |at: usize| packet.get(at..at + 2).map_or(0, |pair| usize::from(pair[0]) << 8 | usize::from(pair[1]));
+    let records = number(6) + number(8) + number(10);
+    let last = || {
+        let mut at = HEADER;
+        for _ in 0..number(4) {
+            at = skip_name(packet, at)? + 4;
+        }
+        for _ in 1..records {
+            let fixed = skip_name(packet, at)?;
+            at = fixed + 10 + number(fixed + 8);
+        }
+        skip_name(packet, at)
+    };
+    flags(packet) & flag::QR == 0 && last().is_some_and(|fixed| number(fixed) == usize::from(TSIG))
+}
+
+/// A message that asks something of a zone.
+#[derive(Clone, Debug)]
+pub struct Request {
+    /// The first octets: the identifier.
+    id: [u8; 2],
+    flags: u16,
+    /// The operation.
+    pub opcode: u8,
+    /// The zone.
+    pub zone: Name,
+    /// The type asked for; of an update, that of the zone section.
+    pub qtype: u16,
+    /// Its class.
+    pub qclass: u16,
+    /// The octets of the question.
+    question: Vec<u8>,
+    /// The sections behind the question, without OPT and TSIG records.
+    pub sections: [Vec<Record>; 3],
+    has_edns: bool,
+}
+
+impl Request {
+    /// Reads a message with one question; none if it is malformed.
+    pub fn read(packet: &[u8]) -> Option<Request> {
+        let number = |at: usize| Some(u16::from_be_bytes([*packet.get(at)?, *packet.get(at + 1)?]));
+        let counts = [number(6)?, number(8)?, number(10)?];
+        if number(4)? != 1 {
+            return None;
+        }
+        let mut name = Vec::new();
+        let end = read_name(packet, HEADER, &mut name)?;
+        let (qtype, qclass) = (number(end)?, number(end + 2)?);
+        let mut request = Request {
+            id: [packet[0], packet[1]],
+            flags: flags(packet),
+            opcode: opcode_of(packet),
+            zone: Name::from_wire(&name).ok()?,
+            qtype,
+            qclass,
+            question: [&name, packet.get(end..end + 4)?].concat(),
+            sections: Default::default(),
+            has_edns: false,
+        };
+        let mut at = end + 4;
+        for (section, count) in counts.into_iter().enumerate() {
+            for _ in 0..count {
+                let (record, next) = record(packet, at)?;
+                at = next;
+                match record.rtype {
+                    rtype::OPT => request.has_edns = true,
+                    TSIG => {}
+                    _ => request.sections[section].push(record),
+                }
+            }
+        }
+        (at == packet.len()).then_some(request)
+    }
+
+    /// A reply without records, with this extended error (RFC 8914) for those who read such.
+    pub fn error(&self, rcode: u16, ede: Option<&str>) -> Vec<u8> {
+        self.with_opt(Writer::new(self, 0, true).finish(rcode), ede)
+    }
+
+    /// A reply that says that the whole is too long for UDP.
+    pub fn truncated(&self) -> Vec<u8> {
+        let mut reply = self.error(0, None);
+        reply[2] |= 2;
+        reply
+    }
+
+    /// Puts an OPT record behind a reply, if the request has one.
+    fn with_opt(&self, mut reply: Vec<u8>, ede: Option<&str>) -> Vec<u8> {
+        if self.has_edns {
+            let mut option = Vec::new();
+            if let Some(text) = ede {
+                option.extend_from_slice(&[0, 15]);
+                option.extend_from_slice(&(2 + text.len() as u16).to_be_bytes());
+                option.extend_from_slice(&[0, 18]);
+                option.extend_from_slice(text.as_bytes());
+            }
+            let [high, low] = UDP_SIZE.to_be_bytes();
+            reply.extend_from_slice(&[0, 0, 41, high, low, 0, 0, 0, 0]);
+            reply.extend_from_slice(&(option.len() as u16).to_be_bytes());
+            reply.extend_from_slice(&option);
+            reply[11] = 1;
+        }
+        reply
+    }
+
+    /// A reply to what cannot be read.
+    pub fn malformed(packet: &[u8], rcode: u16) -> Vec<u8> {
+        let bits = flag::QR | flags(packet) & flag::OPCODE | rcode;
+        [&packet[..2], &bits.to_be_bytes(), &[0; 8]].concat()
+    }
+}
+
+/// Reads a record. Those of updates may have no data, whatever their type.
+fn record(packet: &[u8], at: usize) -> Option<(Record, usize)> {
+    let mut owner = Vec::new();
+    let fixed = read_name(packet, at, &mut owner)?;
+    let [t1, t2, c1, c2, ttl @ .., l1, l2] = packet.get(fixed..fixed + 10)? else { return None };
+    if [*l1, *l2] != [0, 0] {
+        return read_record(packet, at);
+    }
+    let (rtype, class) = (u16::from_be_bytes([*t1, *t2]), u16::from_be_bytes([*c1, *c2]));
+    let ttl = u32::from_be_bytes(ttl.try_into().ok()?);
+    Some((Record { owner, rtype, class, ttl, rdata: Vec::new() }, fixed + 10))
+}
+
+/// Writes a reply with records in its answer section.
+pub struct Writer<'r> {
+    request: &'r Request,
+    is_first: bool,
+    message: Vec<u8>,
+    /// The most that it may become, in octets.
+    most: usize,
+    count: u16,
+    /// Where names are that others can point to.
+    names: HashMap<Box<[u8]>, u16>,
+}
+
+impl<'r> Writer<'r> {
+    /// Begins a reply, with the question or without, of which `kept` octets are left free.
+    pub fn new(request: &'r Request, kept: usize, with_question: bool) -> Writer<'r> {
+        let aa = if request.opcode == opcode::UPDATE { 0 } else { flag::AA };
+        let bits = flag::QR | aa | request.flags & (flag::OPCODE | flag::RD);
+        let mut message = [&request.id[..], &bits.to_be_bytes(), &[0; 8]].concat();
+        let most = MESSAGE_SIZE - kept - OPT_SIZE;
+        let (names, is_first) = (HashMap::new(), with_question);
+        let mut writer = Writer { request, is_first, message: Vec::new(), most, count: 0, names };
+        if with_question {
+            message[5] = 1;
+            message.extend_from_slice(&request.question);
+            writer.remember(request.zone.as_wire(), HEADER);
+        }
+        writer.message = message;
+        writer
+    }
+
+    /// Adds a record. False, and nothing is added, if there is no room for it.
+    pub fn record(&mut self, owner: &[u8], rtype: u16, ttl: u32, rdata: &[u8]) -> bool {
+        let start = self.message.len();
+        self.name(owner);
+        self.message.extend_from_slice(&rtype.to_be_bytes());
+        self.message.extend_from_slice(&[0, 1]);
+        self.message.extend_from_slice(&ttl.to_be_bytes());
+        let length_at = self.message.len();
+        self.message.extend_from_slice(&[0, 0]);
+        let mut copied = 0;
+        for (name, _) in rdata::names(rtype, rdata).filter(|(_, may_be_compressed)| *may_be_compressed) {
+            self.message.extend_from_slice(&rdata[copied..name.start]);
+            self.name(&rdata[name.clone()]);
+            copied = name.end;
+        }
+        self.message.extend_from_slice(&rdata[copied..]);
+        if self.message.len() > self.most || self.count == u16::MAX {
+            self.message.truncate(start);
+            self.names.retain(|_, at| usize::from(*at) < start);
+            return false;
+        }
+        let length = (self.message.len() - length_at - 2) as u16;
+        self.message[length_at..length_at + 2].copy_from_slice(&length.to_be_bytes());
+        self.count += 1;
+        true
+    }
+
+    /// Whether there is no record in it yet.
+    pub fn is_empty(&self) -> bool {
+        self.count == 0
+    }
+
+    /// Completes a reply with records: the first message of an answer has an OPT record, if the request has one.
+    pub fn finish_records(self) -> Vec<u8> {
+        let (request, is_first) = (self.request, self.is_first);
+        let message = self.finish(0);
+        if is_first { request.with_opt(message, None) } else { message }
+    }
+
+    /// Completes the reply.
+    pub fn finish(mut self, rcode: u16) -> Vec<u8> {
+        self.message[3] |= rcode as u8;
+        if rcode != 0 {
+            self.message[2] &= !4;
+        }
+        self.message[6..8].copy_from_slice(&self.count.to_be_bytes());
+        self.message
+    }
+
+    /// Writes a name, its end as a pointer to where that was written before.
+    fn name(&mut self, name: &[u8]) {
+        let mut at = 0;
+        while name[at] != 0 {
+            if let Some(known) = self.names.get(&name[at..]) {
+                self.message.extend_from_slice(&name[..at]);
+                let pointer = 0xc000 | known;
+                let start = self.message.len() - at;
+                self.message.extend_from_slice(&pointer.to_be_bytes());
+                return self.remember(name, start);
+            }
+            at += 1 + name[at] as usize;
+        }
+        let start = self.message.len();
+        self.message.extend_from_slice(name);
+        self.remember(name, start);
+    }
+
+    /// Remembers where a name and its parents are. Those that are known already stay where they were.
+    fn remember(&mut self, name: &[u8], start: usize) {
+        let mut at = 0;
+        while name[at] != 0 && start + at <= MOST_POINTER {
+            if self.names.contains_key(&name[at..]) {
+                return;
+            }
+            self.names.insert(name[at..].into(), (start + at) as u16);
+            at += 1 + name[at] as usize;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::wire::response::Response;
+
+    fn request(qtype: u16) -> Vec<u8> {
+        let mut packet = b"\0\x07\0\0\0\x01\0\0\0\0\0\0\x04corp\x07example\0".to_vec();
+        packet.extend_from_slice(&qtype.to_be_bytes());
+        packet.extend_from_slice(&[0, 1]);
+        packet
+    }
+
+    fn request_of(qtype: u16) -> Request {
+        Request::read(&request(qtype)).unwrap()
+    }
+
+    #[test]
+    fn what_is_of_a_zone() {
+        let update = b"\0\x07\x28\0\0\x01\0\0\0\0\0\0\0\0\x06\0\x01";
+        assert!(is_of_zone(&request(252)) && is_of_zone(&request(251)) && is_of_zone(&request(6)));
+        assert!(is_of_zone(update) && !is_of_zone(&request(1)));
+        let mut response = request(252);
+        response[2] |= 0x80;
+        assert!(!is_of_zone(&response));
+        for len in 0..request(252).len() - 2 {
+            assert!(!is_of_zone(&request(252)[..len]));
+        }
+        let mut signed = request(1);
+        assert!(!is_signed(&signed));
+        signed[11] = 2;
+        signed.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
+        assert!(!is_signed(&signed));
+        let key = crate::transfer::tsig::Key::new(&request_of(252).zone, Default::default(), b"secret");
+        signed[11] = 1;
+        crate::transfer::tsig::Session::request(&std::sync::Arc::new(key), &mut signed, 7);
+        assert!(is_signed(&signed));
+        // What is cut off is malformed, whatever it looks like.
+        for len in 0..signed.len() {
+            let is_read = is_signed(&signed[..len]) && Request::read(&signed[..len]).is_some();
+            assert!(!is_read, "{len}");
+        }
+        for len in 0..request(252).len() {
+            assert!(Request::read(&request(252)[..len]).is_none());
+        }
+    }
+
+    #[test]
+    fn what_is_written_can_be_read() {
+        let request = Request::read(&request(252)).unwrap();
+        let mut writer = Writer::new(&request, 100, true);
+        let names: Vec<Vec<u8>> = (0..3000u16)
+            .map(|number| [&[5][..], format!("n{number:04}").as_bytes(), request.zone.as_wire()].concat())
+            .collect();
+        let mut written = Vec::new();
+        for name in &names {
+            let mx = [&[0, 10][..], name].concat();
+            if !(writer.record(name, rtype::MX, 60, &mx) && writer.record(name, rtype::TXT, 60, b"\x01x")) {
+                break;
+            }
+            written.push((name.clone(), mx));
+        }
+        let message = writer.finish(0);
+        assert!(message.len() <= MESSAGE_SIZE - 100 && message.len() > MESSAGE_SIZE - 250, "{}", message.len());
+        let response = Response::read(&message).unwrap();
+        let records: Vec<_> = response.sections[0].iter().filter(|record| record.rtype == rtype::MX).collect();
+        assert!(written.len() > 1000 && records.len() >= written.len());
+        for (record, (name, mx)) in records.iter().zip(&written) {
+            assert_eq!((&record.owner, &record.rdata), (name, mx));
+        }
+    }
+
+    #[test]
+    fn errors_have_question_and_reason() {
+        let mut packet = request(252);
+        packet[11] = 1;
+        packet.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
+        let request = Request::read(&packet).unwrap();
+        let reply = crate::wire::message::Message::read(&request.error(5, Some("no"))).unwrap();
+        assert_eq!((reply.rcode, reply.ede), (5, Some((18, "no".into()))));
+        assert_eq!(Request::malformed(&packet, 1)[..4], [0, 7, 0x80, 1]);
+    }
+}

@@ -1,0 +1,122 @@
+//! Notifications that a zone has changed (RFC 1996), from those who may send them.
+
+use super::{
+    inward::Followed,
+    tsig::{self, Signed},
+};
+use crate::{
+    listen::{Core, now},
+    manifest::transferred::Soa,
+    wire::{
+        Name,
+        query::{HEADER, flag, flags, rcode},
+        rdata::rtype,
+        response::{Response, read_name},
+    },
+};
+use std::net::IpAddr;
+
+/// The operation, in its place among the header's flags.
+const NOTIFY: u16 = 4 << 11;
+
+/// What a notification comes to.
+enum Verdict {
+    Accepted,
+    Refused(u16),
+    Failed(u16),
+}
+
+/// Whether a message is a notification.
+pub fn is_notification(message: &[u8]) -> bool {
+    message.len() >= HEADER && flags(message) & (flag::QR | flag::OPCODE) == NOTIFY
+}
+
+/// Takes a notification, and has the zone refreshed soon if it is to be believed. Returns the reply; none to what is no
+/// notification at all. `client` is who has sent it.
+pub fn notified(core: &Core, client: IpAddr, message: &[u8]) -> Option<Vec<u8>> {
+    if !is_notification(message) {
+        return None;
+    }
+    let time = now() as u64;
+    let (verdict, mut reply, signed) = match tsig::verify(&core.keys, message, time) {
+        Err(tsig::Malformed) => (Verdict::Failed(rcode::FORMERR), reply_to(message, None), Signed::No),
+        Ok(signed @ Signed::Not(_)) => {
+            (Verdict::Refused(rcode::NOTAUTH), reply_to(message, question(message).map(|(_, end)| end)), signed)
+        }
+        Ok(signed) => match question(message) {
+            None => (Verdict::Failed(rcode::FORMERR), reply_to(message, None), signed),
+            Some((name, end)) => {
+                let key = match &signed {
+                    Signed::By(session) => Some(session.key().name.clone()),
+                    _ => None,
+                };
+                let zones = core.inward.named(&name);
+                let allowed: Vec<_> = zones.iter().filter(|zone| is_allowed(zone, client, key.as_ref())).collect();
+                let verdict = match (zones.is_empty(), allowed.is_empty()) {
+                    (true, _) => Verdict::Refused(rcode::NOTAUTH),
+                    (false, true) => Verdict::Refused(rcode::REFUSED),
+                    (false, false) => Verdict::Accepted,
+                };
+                let serial = serial(message, &name);
+                allowed.iter().for_each(|zone| zone.notify(client, serial));
+                (verdict, reply_to(message, Some(end)), signed)
+            }
+        },
+    };
+    let (result, code) = match verdict {
+        Verdict::Accepted => ("accepted", rcode::NOERROR),
+        Verdict::Refused(code) => ("refused", code),
+        Verdict::Failed(code) => ("failed", code),
+    };
+    core.metrics.notifies.with_label_values(&["in", result]).inc();
+    reply[3] |= code as u8;
+    match signed {
+        Signed::No => {}
+        Signed::By(mut session) => session.sign(&mut reply, time),
+        Signed::Not(failure) => failure.answer(&mut reply, time),
+    }
+    Some(reply)
+}
+
+/// The zone in question, and where the question ends.
+fn question(message: &[u8]) -> Option<(Name, usize)> {
+    let mut name = Vec::new();
+    let end = (message[4..6] == [0, 1]).then(|| read_name(message, HEADER, &mut name))??;
+    let is_soa = message.get(end..end + 4)? == [0, rtype::SOA as u8, 0, 1];
+    let name = Name::from_wire(&name).ok()?;
+    is_soa.then_some((name, end + 4))
+}
+
+/// The serial that the zone has come to, if the notification says so.
+fn serial(message: &[u8], zone: &Name) -> Option<u32> {
+    let mut message = message.to_vec();
+    message[2] |= 0x80;
+    let [answer, ..] = Response::read(&message)?.sections;
+    let soa =
+        answer.iter().find(|record| record.rtype == rtype::SOA && record.owner.eq_ignore_ascii_case(zone.as_wire()));
+    Some(Soa::read(&soa?.rdata)?.serial)
+}
+
+/// A reply without an RCODE yet, with the question, if it can be read.
+fn reply_to(message: &[u8], question: Option<usize>) -> Vec<u8> {
+    let mut reply = message[..question.unwrap_or(HEADER)].to_vec();
+    reply[2..4].copy_from_slice(&(flag::QR | flag::AA | NOTIFY).to_be_bytes());
+    reply[4..HEADER].fill(0);
+    reply[5] = question.is_some().into();
+    reply
+}
+
+/// Whether somebody may tell that a zone has changed.
+fn is_allowed(zone: &Followed, client: IpAddr, key: Option<&Name>) -> bool {
+    let source = &zone.source;
+    match source.allow_notify.is_empty() {
+        true => source
+            .primaries
+            .iter()
+            .any(|primary| primary.ip == client && primary.tsig_key.as_ref().is_none_or(|wanted| Some(wanted) == key)),
+        false => source.allow_notify.iter().any(|allowed| {
+            allowed.cidr_block.is_none_or(|block| block.contains(&client))
+                && allowed.tsig_key.as_ref().is_none_or(|wanted| Some(wanted) == key)
+        }),
+    }
+}

@@ -1,0 +1,190 @@
+//! Zones on their way to others: whole (AXFR, RFC 5936), or by differences (IXFR, RFC 1995), as messages.
+
+use super::{
+    access::{self, Purpose, Refused},
+    history::{self, Record, Step},
+    is_stream,
+    message::{Request, Writer},
+    tsig::Session,
+    wait_for_history,
+};
+use crate::{
+    answer::{Client, Transport},
+    listen::{Core, now},
+    manifest::transferred::is_newer,
+    snapshot::zone::{Zone, soa_serial},
+    wire::{Name, query::rcode, rdata::rtype},
+};
+use std::{collections::VecDeque, sync::Arc};
+use tokio::sync::OwnedSemaphorePermit;
+
+/// An answer of many messages. The next one is made when the one before is on its way.
+pub struct Outgoing {
+    core: Arc<Core>,
+    request: Request,
+    records: Box<dyn Iterator<Item = Record> + Send>,
+    /// The record that had no room in the message before.
+    pending: Option<Record>,
+    session: Option<Session>,
+    is_first: bool,
+    /// How it is counted.
+    result: &'static str,
+    is_complete: bool,
+    _place: Option<OwnedSemaphorePermit>,
+}
+
+/// Begins to answer a request for a transfer.
+pub async fn start(core: &Arc<Core>, client: &Client, request: &Request, key: Option<&Name>) -> Result<Start, Refused> {
+    let refused = |rcode: u16, told: &'static str| {
+        let why = format!("{} asks for {}: {told}", client.source, request.zone);
+        Refused { rcode, told, why }
+    };
+    if request.qclass != 1 {
+        return Err(refused(rcode::REFUSED, "only class IN is served"));
+    }
+    let is_ixfr = request.qtype == rtype::IXFR;
+    let is_udp = client.transport == Transport::Udp;
+    if !(is_stream(client.transport) || is_ixfr && is_udp) {
+        return Err(refused(rcode::REFUSED, "zones are transferred by TCP, TLS and QUIC"));
+    }
+    let latest = latest(core, client, request, key).await?;
+    let from = match is_ixfr {
+        false => None,
+        true => {
+            let soa = request.sections[1].iter().find(|record| record.rtype == rtype::SOA);
+            let soa = soa.ok_or_else(|| refused(rcode::FORMERR, "an IXFR query has the SOA record of its client"))?;
+            Some(soa_serial(&soa.rdata))
+        }
+    };
+    if is_udp || from.is_some_and(|from| !is_newer(latest.serial(), from)) {
+        // By UDP the client sees whether there is something new, and comes by TCP.
+        return Ok(Start::new(core, request, "current", [history::soa(&latest)].into_iter(), None));
+    }
+    let Ok(place) = core.transfers.transfers.clone().try_acquire_owned() else {
+        return Err(refused(rcode::SERVFAIL, "too many transfers go out: try again later"));
+    };
+    let told = |how: &str, zone: &Zone| {
+        let (name, serial) = (&request.zone, zone.serial());
+        tracing::info!("zone {name} ({}) serial {serial} goes to {} by {how}", zone.id, client.source);
+    };
+    if let Some(from) = from
+        && let Some((zone, steps)) = core.transfers.history.steps(&latest.id, from)
+    {
+        told("IXFR", &zone);
+        return Ok(Start::new(core, request, "ixfr", differences(&zone, steps), Some(place)));
+    }
+    told("AXFR", &latest);
+    Ok(Start::new(core, request, "axfr", whole(latest), Some(place)))
+}
+
+/// The latest version of the zone that is meant, which the history knows of.
+async fn latest(core: &Core, client: &Client, request: &Request, key: Option<&Name>) -> Result<Arc<Zone>, Refused> {
+    let (zone, generation) = {
+        let snapshot = core.snapshot.load_full();
+        (access::zone(&snapshot, client, request, Purpose::Transfer, key)?.clone(), snapshot.generation)
+    };
+    if let Some(missing) = &zone.missing {
+        let why = format!("{} asks for {}: {missing}", client.source, request.zone);
+        return Err(Refused { rcode: rcode::SERVFAIL, told: "the zone is not there", why });
+    }
+    wait_for_history(core, generation).await;
+    Ok(core.transfers.history.latest(&zone.id).filter(|latest| latest.apex == zone.apex).unwrap_or(zone))
+}
+
+/// The latest SOA record, for a secondary that asks whether there is something new.
+pub async fn soa(core: &Arc<Core>, client: &Client, request: &Request, key: Option<&Name>) -> Result<Vec<u8>, Refused> {
+    let soa = history::soa(&*latest(core, client, request, key).await?);
+    let mut writer = Writer::new(request, 0, true);
+    writer.record(&soa.owner, soa.rtype, soa.ttl, &soa.rdata);
+    Ok(writer.finish_records())
+}
+
+/// All records, the SOA record in front and at the end.
+fn whole(zone: Arc<Zone>) -> impl Iterator<Item = Record> + Send {
+    let soa = history::soa(&zone);
+    let mut at = 0;
+    let mut node = VecDeque::new();
+    let records = std::iter::from_fn(move || {
+        while node.is_empty() {
+            let (records, next) = history::records_at(&zone, at)?;
+            node = records;
+            at = next;
+        }
+        node.pop_front()
+    });
+    [soa.clone()].into_iter().chain(records).chain([soa])
+}
+
+/// Step by step what is gone and what has come, between SOA records (RFC 1995, 4).
+fn differences(zone: &Zone, steps: Vec<Arc<Step>>) -> impl Iterator<Item = Record> + Send + use<> {
+    let soa = history::soa(zone);
+    let records = |step: Arc<Step>| {
+        let len = step.removed.len() + step.added.len();
+        (0..len).map(move |at| step.removed.get(at).unwrap_or_else(|| &step.added[at - step.removed.len()]).clone())
+    };
+    [soa.clone()].into_iter().chain(steps.into_iter().flat_map(records)).chain([soa])
+}
+
+/// An answer that is still to be signed.
+pub struct Start(Outgoing);
+
+impl Start {
+    fn new(
+        core: &Arc<Core>,
+        request: &Request,
+        result: &'static str,
+        records: impl Iterator<Item = Record> + Send + 'static,
+        place: Option<OwnedSemaphorePermit>,
+    ) -> Start {
+        Start(Outgoing {
+            core: core.clone(),
+            request: request.clone(),
+            records: Box::new(records),
+            pending: None,
+            session: None,
+            is_first: true,
+            result,
+            is_complete: false,
+            _place: place,
+        })
+    }
+
+    /// The answer, each message signed.
+    pub fn signed(mut self, session: Option<Session>) -> Outgoing {
+        self.0.session = session;
+        self.0
+    }
+}
+
+impl Outgoing {
+    /// The next message, and what follows it. None if a record is larger than a message.
+    pub fn next(mut self) -> Option<(Vec<u8>, Option<Outgoing>)> {
+        let kept = self.session.as_ref().map_or(0, Session::size);
+        let mut writer = Writer::new(&self.request, kept, self.is_first);
+        while let Some(record) = self.pending.take().or_else(|| self.records.next()) {
+            if !writer.record(&record.owner, record.rtype, record.ttl, &record.rdata) {
+                if writer.is_empty() {
+                    return None;
+                }
+                self.pending = Some(record);
+                break;
+            }
+        }
+        let mut message = writer.finish_records();
+        self.is_first = false;
+        if let Some(session) = &mut self.session {
+            session.sign(&mut message, now() as u64);
+        }
+        self.is_complete = self.pending.is_none();
+        let rest = (!self.is_complete).then_some(self);
+        Some((message, rest))
+    }
+}
+
+impl Drop for Outgoing {
+    fn drop(&mut self) {
+        // One that is not complete was not read to the end.
+        let result = if self.is_complete { self.result } else { "failed" };
+        self.core.metrics.transfers.with_label_values(&["out", result]).inc();
+    }
+}

@@ -1,0 +1,186 @@
+//! What is in files is brought to etcd and to a server, and back; and a fleet is asked and waited for.
+
+use crate::harness::{Scratch, Server, ZONAL, can_run, cluster::Single, http_send};
+use serde_json::Value;
+use std::{
+    path::Path,
+    process::{Command, Output},
+};
+use zonal::manifest::collection::{Edit, Key};
+
+fn zonal(arguments: &[&str]) -> Output {
+    Command::new(ZONAL).args(arguments).current_dir(std::env::temp_dir()).output().unwrap()
+}
+
+fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// A VPC with twelve zones, one of them from a master file.
+fn write(scratch: &Scratch, address: &str, zones: usize) {
+    let zone = |n: usize| {
+        format!(
+            "  Z{n}: {{name: z{n}.example, vpc_ids: [vpc], records: [{{name: www, type: A, ttl: 60, records: [{address}]}}]}}\n"
+        )
+    };
+    let zones: String = (0..zones).map(zone).collect();
+    scratch.write("in/corp/hosts.zone", "$TTL 60\n@ SOA ns h 1 1 1 1 1\n@ NS ns\nns A 127.0.0.1\n");
+    scratch.write(
+        "in/all.yaml",
+        format!(
+            "vpcs: {{vpc: {{region: r, cidr_blocks: [127.0.0.0/8]}}}}\nprivate_hosted_zones:\n{zones}  \
+             ZF: {{name: file.example, vpc_ids: [vpc], file: corp/hosts.zone}}\n"
+        ),
+    );
+}
+
+/// All that is done with a target, be it what it is.
+fn to_and_fro(target: &[&str], scratch: &Scratch, other_writer: &dyn Fn()) {
+    let directory = scratch.path().join("in").display().to_string();
+    let run = |command: &[&str]| {
+        let output = zonal(&[command, target].concat());
+        (output.status.code(), text(&output))
+    };
+    write(scratch, "127.0.0.1", 12);
+    let (code, told) = run(&["diff", "--directory", &directory]);
+    assert!(code == Some(1) && told.contains("+ private_hosted_zones/Z11\n"), "{told}");
+    assert!(
+        told.contains("+ master_files/corp/hosts.zone\n") && told.contains("15 to add, 0 to change, 0 to delete"),
+        "{told}"
+    );
+    assert!(told.contains("  vpc\n    file.example. ") && told.contains("REFUSED -> "), "{told}");
+    // Nobody says yes.
+    let (code, told) = run(&["apply", "--directory", &directory]);
+    assert!(code == Some(1) && told.contains("say --yes"), "{told}");
+    let (code, told) = run(&["apply", "--directory", &directory, "--yes"]);
+    assert!(code == Some(0) && told.contains("Applied: revision "), "{told}");
+    let (code, told) = run(&["apply", "--directory", &directory, "--yes"]);
+    assert_eq!((code, told.as_str()), (Some(0), "No difference.\n"));
+
+    // One change: the fields, and who gets another answer.
+    let changed = std::fs::read_to_string(scratch.path().join("in/all.yaml")).unwrap();
+    let changed = changed.replacen("records: [127.0.0.1]", "records: [127.0.0.9]", 1);
+    scratch.write("in/all.yaml", &changed);
+    let (code, told) = run(&["diff", "--directory", &directory]);
+    let line = "    www.z0.example. A: www.z0.example. 60 A 127.0.0.1 -> www.z0.example. 60 A 127.0.0.9\n";
+    assert!(
+        code == Some(1) && told.contains("~ private_hosted_zones/Z0\n    records: ") && told.contains(line),
+        "{told}"
+    );
+    let (_, told) = run(&["diff", "--directory", &directory, "--format", "json"]);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    assert_eq!(told["changes"][0]["change"], "changed");
+    assert_eq!(told["answers"]["views"][0]["answers"][0]["name"], "www.z0.example.");
+    let (code, told) = run(&["apply", "--directory", &directory, "--dry-run"]);
+    assert!(code == Some(0) && told.contains("1 to change"), "{told}");
+
+    // Errors, with their place; nothing is done.
+    scratch.write("in/all.yaml", changed.replacen("[vpc]", "[none]", 1));
+    let (code, told) = run(&["apply", "--directory", &directory, "--yes"]);
+    assert!(code == Some(1) && told.contains("all.yaml:3:") && told.contains("vpc_ids"), "{told}");
+
+    // Much would go.
+    write(scratch, "127.0.0.1", 4);
+    let (code, told) = run(&["apply", "--directory", &directory, "--yes"]);
+    assert!(code == Some(1) && told.contains("8 of 15 resources would be deleted, more than 30 %"), "{told}");
+    let (code, told) = run(&["apply", "--directory", &directory, "--yes", "--force"]);
+    assert!(code == Some(0) && told.contains("8 to delete"), "{told}");
+
+    // What somebody else does is seen, and is not lost.
+    other_writer();
+    let (code, told) = run(&["diff", "--directory", &directory]);
+    assert!(code == Some(1) && told.contains("- private_hosted_zones/ZOTHER\n"), "{told}");
+
+    // Out, and there is no difference.
+    let out = scratch.path().join("out").display().to_string();
+    let (code, told) = run(&["export", "--directory", &out]);
+    assert_eq!(code, Some(0), "{told}");
+    let output = zonal(&["check", "--directory", &out]);
+    assert!(output.status.success(), "{}", text(&output));
+    assert_eq!(run(&["diff", "--directory", &out]), (Some(0), "No difference.\n".into()));
+    let (code, told) = run(&["export"]);
+    assert!(code == Some(1) && told.contains("there are master files"), "{told}");
+}
+
+fn other() -> Edit {
+    let zone = r#"{"name": "other.example", "vpc_ids": ["vpc"]}"#;
+    Edit { key: Key::new("private_hosted_zones", "ZOTHER").unwrap(), value: Some(zone.as_bytes().into()) }
+}
+
+#[test]
+fn to_etcd() {
+    if !can_run(&["setpriv", "etcd"]) {
+        return;
+    }
+    let (scratch, state) = (Scratch::new(), Scratch::new());
+    let etcd = Single::start(&state);
+    to_and_fro(&["--etcd", &etcd.endpoint], &scratch, &|| etcd.put(&[other()]));
+
+    // More than one transaction takes.
+    write(&scratch, "127.0.0.3", 300);
+    let directory = scratch.path().join("in").display().to_string();
+    let output = zonal(&["apply", "--directory", &directory, "--etcd", &etcd.endpoint, "--yes"]);
+    assert!(output.status.success() && text(&output).contains("This takes 3 transactions"), "{}", text(&output));
+    let output = zonal(&["diff", "--directory", &directory, "--etcd", &etcd.endpoint]);
+    assert_eq!(text(&output), "No difference.\n");
+
+    // Two nodes that follow it are asked and waited for.
+    let revision = revision(&zonal(&["apply", "--directory", &directory, "--etcd", &etcd.endpoint, "--yes"]));
+    assert_eq!(revision, None, "nothing was to be done");
+    write(&scratch, "127.0.0.4", 300);
+    let source = format!("{{etcd: {{endpoints: [\"{}\"]}}}}", etcd.endpoint);
+    let nodes =
+        [Server::start_from(&source, "nsid: one\n").ready(), Server::start_from(&source, "nsid: two\n").ready()];
+    let addresses = nodes.each_ref().map(|node| node.admin.to_string());
+    let applied = zonal(&["apply", "--directory", &directory, "--etcd", &etcd.endpoint, "--yes"]);
+    let revision = self::revision(&applied).unwrap_or_else(|| panic!("{}", text(&applied)));
+    let wait = |revision: u64, timeout: &str| {
+        zonal(&["wait", "--revision", &revision.to_string(), "--timeout", timeout, &addresses[0], &addresses[1]])
+    };
+    assert!(wait(revision, "60").status.success());
+    let output = wait(revision + 1, "0");
+    assert!(
+        output.status.code() == Some(1)
+            && text(&output).contains(&format!("{} serves revision {revision}", addresses[1])),
+        "{}",
+        text(&output)
+    );
+    let output = zonal(&["status", "--all", &addresses[0], &addresses[1]]);
+    let lines: Vec<Vec<String>> =
+        text(&output).lines().map(|line| line.split_whitespace().map(String::from).collect()).collect();
+    assert!(output.status.success() && lines.len() == 3, "{lines:?}");
+    assert_eq!((&lines[1][1], &lines[2][1]), (&"one".to_string(), &"two".to_string()));
+    assert_eq!(lines[1][3..6], lines[2][3..6], "the same digest and revision");
+    assert_eq!(lines[1][4..6], [revision.to_string(), "ok".into()]);
+    let output = zonal(&["status", "--all", &addresses[0], "127.0.0.1:1", "--format", "json"]);
+    let told: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert_eq!(told[0]["status"]["revision"], revision);
+    assert!(told[1]["error"].as_str().unwrap().contains("no server at 127.0.0.1:1"), "{told}");
+}
+
+fn revision(output: &Output) -> Option<u64> {
+    text(output).split_once("Applied: revision ")?.1.split('.').next()?.parse().ok()
+}
+
+#[test]
+fn to_a_server() {
+    if !can_run(&["setpriv"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let server = Server::start_from("{push: {}}", "");
+    let address = server.admin.to_string();
+    to_and_fro(&["--server", &address], &scratch, &|| {
+        let edit = other();
+        let text = String::from_utf8_lossy(edit.value.as_ref().unwrap()).into_owned();
+        assert_eq!(http_send(server.admin, "PUT", "/v1/private_hosted_zones/ZOTHER", &text), Some(200));
+    });
+    let config = server.scratch.path().join("zonal.yaml");
+    let output = zonal(&["status", "--config", path(&config)]);
+    assert!(output.status.success() && text(&output).contains(&address), "{}", text(&output));
+}
+
+fn path(path: &Path) -> &str {
+    path.to_str().unwrap()
+}

@@ -1,0 +1,136 @@
+//! Primaries that are away, that come back with less, and copies that are kept.
+
+use super::*;
+use crate::harness::{can_run, free_port};
+use std::fs;
+
+fn zones(port: u16) -> String {
+    manifest(&format!(
+        "  Z1: {{name: a.example, vpc_ids: [vpc-a], primaries: [{{ip: 127.0.0.1, port: {port}}}], \
+         allow_transfer: [{{cidr_block: 127.0.0.1/32}}]}}\n"
+    ))
+}
+
+/// What somebody gets who copies the zone from here.
+fn copy(port: u16) -> String {
+    let output = Command::new("dig")
+        .args(["@127.0.0.1", "-p", &port.to_string(), "+tries=1", "+onesoa", "a.example", "AXFR"])
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+/// A zone that was not refreshed for too long is not answered from, and the wider one is not asked instead.
+#[test]
+fn expired_and_back() {
+    if !can_run(&["named", "dig"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (port, secondary) = (free_port(), free_port());
+    let primary = Primary { scratch: &scratch, port, secondary, signed: false, secure: false };
+    write_zone(&scratch, "a.example", "7 2 1 4", "www A 192.0.2.1");
+    let process = primary.bind(&["a.example"]);
+    scratch.write("zones/m.yaml", zones(port) + "  Z2: {name: example, vpc_ids: [vpc-a]}\n");
+    let state = with_state(&scratch.path().join("state"));
+    let server = Server::start_at(secondary, &scratch.path().join("zones"), &state);
+    wait_for_address(&server, IN_A, "www.a.example", "192.0.2.1");
+    assert!(copy(secondary).contains("192.0.2.1"), "{}", copy(secondary));
+    drop(process);
+    let reply = wait_for_status(&server, IN_A, "www.a.example", "SERVFAIL");
+    assert!(copy(secondary).contains("Transfer failed"), "{}", copy(secondary));
+    assert_eq!(reply.ede, [24], "{reply}");
+    assert!(reply.answer.is_empty() && reply.authority.is_empty(), "{reply}");
+    assert_eq!(ask(secondary, IN_A, "no.a.example", RecordType::A).status, "SERVFAIL");
+    assert_eq!(ask(secondary, IN_A, "b.example", RecordType::A).status, "NXDOMAIN");
+    wait_until("the status says so", || zone(&server, "Z1").filter(|zone| zone["state"] == "expired"));
+    // A server that was started when it had expired already serves nothing of it either.
+    drop(server);
+    let server = Server::start_at(secondary, &scratch.path().join("zones"), &state);
+    assert_eq!(ask(secondary, IN_A, "www.a.example", RecordType::A).status, "SERVFAIL");
+    // Whatever serial it comes back with is taken.
+    write_zone(&scratch, "a.example", "3 2 1 4", "www A 192.0.2.3");
+    let _process = primary.bind(&["a.example"]);
+    wait_for_address(&server, IN_A, "www.a.example", "192.0.2.3");
+    assert!(copy(secondary).contains("192.0.2.3"), "{}", copy(secondary));
+    wait_until("the status says so", || zone(&server, "Z1").filter(|zone| zone["state"] == "current"));
+}
+
+/// An older version is not followed.
+#[test]
+fn a_serial_that_goes_back() {
+    if !can_run(&["named", "dig"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (port, secondary) = (free_port(), free_port());
+    let primary = Primary { scratch: &scratch, port, secondary, signed: false, secure: false };
+    write_zone(&scratch, "a.example", "7 2 1 86400", "www A 192.0.2.1");
+    let process = primary.bind(&["a.example"]);
+    scratch.write("zones/m.yaml", zones(port));
+    let server = Server::start_at(secondary, &scratch.path().join("zones"), "");
+    wait_for_address(&server, IN_A, "www.a.example", "192.0.2.1");
+    drop(process);
+    write_zone(&scratch, "a.example", "6 2 1 86400", "www A 192.0.2.2");
+    let process = primary.bind(&["a.example"]);
+    let told = wait_for_error(&server, "Z1", "the primary has serial 6, which is older than what is served");
+    assert_eq!((&told["serial"], &told["state"]), (&7.into(), &"retrying".into()));
+    wait_for_address(&server, IN_A, "www.a.example", "192.0.2.1");
+    assert!(transfers(&server, "refused") >= 1.0);
+    drop(process);
+    write_zone(&scratch, "a.example", "8 2 1 86400", "www A 192.0.2.8");
+    let _process = primary.bind(&["a.example"]);
+    wait_for_address(&server, IN_A, "www.a.example", "192.0.2.8");
+}
+
+/// Without its primary a zone is served from its copy, if that is whole.
+#[test]
+fn copies() {
+    if !can_run(&["named", "dig"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (port, secondary) = (free_port(), free_port());
+    let primary = Primary { scratch: &scratch, port, secondary, signed: false, secure: false };
+    write_zone(&scratch, "a.example", "7 3600 1 86400", "www A 192.0.2.1");
+    let process = primary.bind(&["a.example"]);
+    scratch.write("zones/m.yaml", zones(port));
+    let directory = scratch.path().join("zones");
+    let state = with_state(&scratch.path().join("state"));
+    let copy = scratch.path().join("state/zones/Z1.copy");
+    let server = Server::start_at(secondary, &directory, &state);
+    wait_for_address(&server, IN_A, "www.a.example", "192.0.2.1");
+    wait_until("it is kept", || copy.exists().then_some(()));
+    let (_, status) = http_get(server.admin, "/v1/status").unwrap();
+    let digest = |status: &str| serde_json::from_str::<serde_json::Value>(status).unwrap()["digest"].clone();
+    let before = digest(&status);
+    drop(server);
+    drop(process);
+
+    let server = Server::start_at(secondary, &directory, &state);
+    let reply = ask(secondary, IN_A, "www.a.example", RecordType::A);
+    assert_eq!(reply.status, "NOERROR", "it is served as soon as the server is ready\n{reply}");
+    let told = wait_for_error(&server, "Z1", "it cannot be reached");
+    assert_eq!((&told["serial"], &told["state"]), (&7.into(), &"retrying".into()));
+    assert_eq!(digest(&http_get(server.admin, "/v1/status").unwrap().1), before);
+    drop(server);
+
+    let mut octets = fs::read(&copy).unwrap();
+    let at = octets.len() - 3;
+    octets[at] ^= 1;
+    fs::write(&copy, octets).unwrap();
+    let server = Server::start_at(secondary, &directory, &state);
+    assert_eq!(ask(secondary, IN_A, "www.a.example", RecordType::A).status, "SERVFAIL");
+    assert!(server.process.log().contains("its checksum is wrong"), "{}", server.process.log());
+    assert!(!copy.exists() && copy.with_extension("damaged").exists());
+    let _process = primary.bind(&["a.example"]);
+    wait_for_address(&server, IN_A, "www.a.example", "192.0.2.1");
+    wait_until("it is kept", || copy.exists().then_some(()));
+
+    // A zone that goes leaves no copy.
+    scratch.write("zones/m.yaml", manifest("  Z2: {name: b.example, vpc_ids: [vpc-a]}\n"));
+    wait_for_status(&server, IN_A, "b.example", "NOERROR");
+    wait_until("its copy is gone", || (!copy.exists()).then_some(()));
+    assert!(zone(&server, "Z1").is_none());
+    assert_eq!(server.metric(&["zonal_transferred_zones"]), 0.0);
+}
