@@ -4,6 +4,7 @@
 mod allocations;
 mod anchors;
 mod apply;
+mod changes;
 mod etcd;
 mod explain;
 mod forwarders;

@@ -90,6 +90,10 @@ pub struct Served {
     pub manifest: Arc<Manifest>,
     /// The zones that have a master file.
     zones: OrdMap<Id, Arc<ZoneFile>>,
+    /// The master files that there were then.
+    master_files: OrdMap<Id, Arc<[u8]>>,
+    /// Some zone is served as it was before, with the master files that it named then.
+    has_older_zones: bool,
     digest: Digest,
 }
 
@@ -314,13 +318,18 @@ impl Collection {
         }
         let manifest = Arc::new(manifest);
         let loaded = Loaded { manifest: manifest.clone(), zone_data, digest: digest.octets(), ..Loaded::default() };
-        Candidate { served: Served { manifest, zones, digest }, loaded, problems }
+        let (master_files, has_older_zones) = (self.master_files.clone(), has_zones(aside));
+        Candidate { served: Served { manifest, zones, master_files, has_older_zones, digest }, loaded, problems }
     }
 
     /// The zones whose resource or master files are not what they are in `old`.
     fn touched_zones(&self, manifest: &Manifest, aside: &Aside, old: &Served) -> BTreeSet<Id> {
         let changed = changes(&old.manifest.private_hosted_zones, &manifest.private_hosted_zones);
         let mut touched: BTreeSet<Id> = changed.into_iter().map(|change| change.id.clone()).collect();
+        let files = changed_keys(&old.master_files, &self.master_files);
+        if files.is_empty() && !old.has_older_zones && !has_zones(aside) {
+            return touched;
+        }
         for (id, zone) in &old.zones {
             let own = match aside.get(&Key { kind: "private_hosted_zones", id: id.clone() }) {
                 Some(Instead::Older(_, texts)) => Some(texts),
@@ -389,6 +398,10 @@ impl Served {
         let zone = self.zones.get(&key.id).filter(|_| key.kind == "private_hosted_zones");
         Some(Instead::Older(resource, zone.map_or(Texts::new(), |zone| zone.texts.clone())))
     }
+}
+
+fn has_zones(aside: &Aside) -> bool {
+    aside.keys().any(|key| key.kind == "private_hosted_zones")
 }
 
 /// The keys whose values are not the same in two maps.

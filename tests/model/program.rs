@@ -27,8 +27,8 @@ use zonal::{
     },
 };
 
-/// Compiles a world.
-pub fn snapshot(world: &World) -> Result<Snapshot, Vec<Problem>> {
+/// A world as it is loaded.
+pub fn loaded(world: &World) -> Loaded {
     let zone_data = world.data.iter().map(|(id, records)| {
         let records = records.iter().enumerate().map(|(line, rr)| FileRecord {
             owner: zonal::wire::Name::from_wire(&name_wire(&rr.owner)).expect("a short name"),
@@ -41,14 +41,18 @@ pub fn snapshot(world: &World) -> Result<Snapshot, Vec<Problem>> {
         let file = MasterFile { files: vec![Arc::from(Path::new("z.zone"))], records: records.collect() };
         (id.clone(), ZoneData::Read(file))
     });
-    let loaded = Loaded {
+    Loaded {
         manifest: world.manifest.clone().into(),
         zone_data: zone_data.collect::<BTreeMap<_, _>>(),
         ..Loaded::default()
-    };
+    }
+}
+
+/// Compiles a world.
+pub fn snapshot(world: &World) -> Result<Snapshot, Vec<Problem>> {
     let internet = || Arc::new(Route::new(INTERNET.into(), [0].into(), Servers::Recursion));
     let node = Node { internet: world.internet.then(internet), ..Node::default() };
-    compile(&loaded, &Arc::new(node), None).map(|(snapshot, _)| snapshot)
+    compile(&loaded(world), &Arc::new(node), None).map(|(snapshot, _)| snapshot)
 }
 
 /// The query's packet, with EDNS; `mixed` writes the name in mixed case.
