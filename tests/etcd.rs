@@ -7,7 +7,7 @@ use crate::harness::{
     lab::Lab,
     wait_until,
 };
-use etcd_client::{Client, PutOptions, Txn, TxnOp};
+use etcd_client::{Client, ConnectOptions, PutOptions, Txn, TxnOp};
 use serde_json::{Value, json};
 use std::{
     net::{Ipv4Addr, SocketAddr, UdpSocket},
@@ -99,8 +99,13 @@ fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
 }
 
+/// A client that gives up a member which does not answer.
 async fn client() -> Client {
-    Client::connect(MEMBERS.map(|address| format!("http://{address}:2379")), None).await.unwrap()
+    let options = ConnectOptions::new()
+        .with_connect_timeout(Duration::from_secs(2))
+        .with_timeout(Duration::from_secs(3))
+        .with_keep_alive(Duration::from_secs(1), Duration::from_secs(1));
+    Client::connect(MEMBERS.map(|address| format!("http://{address}:2379")), Some(options)).await.unwrap()
 }
 
 fn operations(resources: &[(String, Value)]) -> Vec<TxnOp> {
@@ -114,13 +119,13 @@ fn operations(resources: &[(String, Value)]) -> Vec<TxnOp> {
 
 fn put(resources: &[(String, Value)]) -> u64 {
     runtime().block_on(async {
-        let mut client = client().await;
-        let end = Instant::now() + Duration::from_secs(30);
+        let end = Instant::now() + Duration::from_secs(45);
         loop {
-            match client.txn(Txn::new().and_then(operations(resources))).await {
-                Ok(response) => return response.header().unwrap().revision() as u64,
-                Err(error) if Instant::now() > end => panic!("etcd takes no write: {error}"),
-                Err(_) => tokio::time::sleep(Duration::from_millis(50)).await,
+            let txn = async { client().await.txn(Txn::new().and_then(operations(resources))).await };
+            match tokio::time::timeout(Duration::from_secs(5), txn).await {
+                Ok(Ok(response)) => return response.header().unwrap().revision() as u64,
+                told if Instant::now() > end => panic!("etcd takes no write: {:?}", told.map(|told| told.map(drop))),
+                _ => tokio::time::sleep(Duration::from_millis(50)).await,
             }
         }
     })
@@ -248,11 +253,12 @@ fn etcd_may_fail_in_any_way() {
     world.wait_for("z1.example", "after the cut");
 
     // Cut off for so long that what has changed is compacted.
-    let rule = ["rule", "add", "from", NODE, "blackhole"];
-    let cut = |add: bool| {
-        let action = if add { "add" } else { "del" };
-        let output = world.lab.run("core", &["ip", rule[0], action, rule[2], rule[3], rule[4]]);
-        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let cut = |cut: bool| {
+        for direction in ["from", "to"] {
+            let action = if cut { "add" } else { "del" };
+            let output = world.lab.run("core", &["ip", "rule", action, direction, NODE, "blackhole"]);
+            assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        }
     };
     cut(true);
     let mut revision = 0;
