@@ -32,7 +32,10 @@ pub struct Endpoints {
 
 /// The names of endpoints before and after a change, where they are not the same.
 #[derive(Default)]
-pub struct Renamed(Vec<(Option<Arc<Names>>, Option<Arc<Names>>)>);
+pub struct Renamed(Vec<(Before, After)>);
+
+type Before = Option<Arc<Names>>;
+type After = Option<Arc<Names>>;
 
 impl Renamed {
     /// Whether nothing is renamed.
