@@ -23,13 +23,14 @@
 //! | --- | --- | --- |
 //! | [`wire`] | names, record data, queries, replies | nothing |
 //! | [`manifest`] | types, reading (`document`, `decode`, `load`, `master`), `check`, `connectivity` | `wire` |
-//! | [`snapshot`] | what is compiled: `networks`, `forwarders`, `zone`, `endpoints`, `routes` to others, `views`, `autodefined` | `manifest`, `wire` |
+//! | [`snapshot`] | what is compiled: `networks`, `forwarders`, `zones`, `endpoints`, `aliases`, `routes` to others, `views`, `autodefined`; in `slots` and `names`, which share what does not change | `manifest`, `wire` |
 //! | [`answer`] | who asks (`who`), which rule (`resolve`), what answers (`zone`, `endpoint`, `autodefined`, `known`), `dns64`, `trace` and `why` | `snapshot`, `manifest`, `wire` |
 //! | [`forward`] | asks others (`ask`): equal questions once (`flights`), `upstream` servers by rules, `recursion` from the root on; `read`s what they say; `cache` | `answer`, `snapshot`, `config` |
 //! | [`listen`] | Do53: `udp`, `stream`, `limit`; encrypted: `stream` with `tls`, `https`, `quic`; `proxy` headers; who is not UDP answers by a `responder`, and has a place among the `connections` | `answer`, `forward`, `metrics` |
-//! | [`control_plane`] | `directory` watches, `internet` follows `resolv.conf`, `keeper` publishes, `edits` are what updates change, `status` tells | `manifest`, `snapshot`, `listen`, `config` |
+//! | [`control_plane`] | sources: `directory` watches, `etcd` follows, `change`s come by HTTP; `keeper` publishes, `store` keeps, `edits` are what updates change, `internet` follows `resolv.conf`, `status` tells | `manifest`, `snapshot`, `listen`, `config` |
 //! | [`transfer`] | zones as a whole, out: `access` by address and key (`tsig`), `outgoing` transfers from the `history` of versions, `notify`, `update`; in: `inward` follows zones by a `schedule`, asks a `primary`, reads its `answer`, keeps `copies`; who has `notified` us | `answer`, `snapshot`, `forward`, `control_plane` |
-//! | [`metrics`], [`admin`] | counters; HTTP for probes and metrics | what is served |
+//! | [`metrics`] | counters | what is served |
+//! | [`admin`] | HTTP: probes, metrics, status, the cache; `push` takes changes, from those whom `access` knows; `events` tells of generations, `openapi` of itself | `control_plane`, `metrics`, `forward` |
 //! | [`difference`] | which answers change from one snapshot to another | `explain` |
 //! | [`explain`] | how an answer comes about, as data | `answer`, `forward` |
 //! | [`config`], [`run`], [`cli`] | `zonal.yaml`; the wiring of a server; the commands | all |
@@ -74,8 +75,17 @@
 //! ```text
 //! files -> control_plane::directory   watched; gathers what belongs together
 //!       -> manifest::load             only what changed is read again; problems with file, line and column
-//!       -> snapshot::compile          networks, zones, endpoints, views: what did not change is shared
-//!       -> control_plane::keeper      the only writer: swaps, publishes generation and digest
+//!       -> control_plane::keeper      the only writer
+//! etcd  -> control_plane::etcd        a list, then what happens after it: one transaction, one change
+//! HTTP  -> admin::push                who may, and what it is; waits for the keeper's word
+//!       -> manifest::collection       resources as they were put; those that cannot be served are set aside, or refuse the change
+//!       -> control_plane::keeper
+//!
+//! keeper: manifest::check             what has to do with the change is checked again
+//!      -> snapshot::compile           networks, zones, endpoints, views: what did not change is shared
+//!      -> ArcSwap                     served from now on
+//!      -> control_plane::store        kept for a start without the control plane; only then it is acknowledged
+//!      -> status, metrics, events     generation, digest, the source's revision
 //! ```
 //! Zones that others have come on a way of their own. What is kept of them completes each manifest, and so do the zones that
 //! catalogs list ([`manifest::catalog`]):
