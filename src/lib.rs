@@ -83,8 +83,8 @@
 //!
 //! keeper: manifest::check             what has to do with the change is checked again
 //!      -> snapshot::compile           networks, zones, endpoints, views: what did not change is shared
+//!      -> control_plane::store        kept for a start without the control plane; after ArcSwap, if nobody waits for a word
 //!      -> ArcSwap                     served from now on
-//!      -> control_plane::store        kept for a start without the control plane; only then it is acknowledged
 //!      -> status, metrics, events     generation, digest, the source's revision
 //! ```
 //! Zones that others have come on a way of their own. What is kept of them completes each manifest, and so do the zones that
