@@ -154,6 +154,9 @@ pub struct Entry {
     pub ede: Option<(u16, Arc<str>)>,
 }
 
+/// How far what threads take for the time may be apart, in seconds.
+const CLOCKS_APART: i64 = 5;
+
 impl Entry {
     /// No answer, and why.
     pub fn failure(code: u16, text: &str, now: i64, ttl: u32) -> Entry {
@@ -167,6 +170,13 @@ impl Entry {
             authority: Records::default(),
             ede: Some((code, text.into())),
         }
+    }
+
+    /// Whether it holds at this time. What seems to come from a time that is still to come, because the clock was set back,
+    /// does not: it would hold for as much longer.
+    #[inline]
+    pub fn holds(&self, now: i64) -> bool {
+        self.end() > now && self.since <= now + CLOCKS_APART
     }
 
     /// When it ends, in seconds since 1970.

@@ -162,9 +162,9 @@ impl Node {
     #[inline]
     fn find(&self, lifetimes: &Lifetimes, now: i64) -> Option<Found<'_>> {
         if let Some(entry) = &self.good
-            && entry.end() > now
+            && entry.holds(now)
         {
-            // A clock that was set back makes nothing last longer.
+            // Nor by a little, while clocks are apart.
             let ttl = (entry.end() - now).min(entry.ttl.into()) as u32;
             let refresh = entry.ttl >= MIN_REFRESH_TTL
                 && ttl <= entry.ttl / super::REFRESH
@@ -173,7 +173,7 @@ impl Node {
                 && !self.is_refreshed.swap(true, Relaxed);
             return Some(Found { entry, ttl, stale: false, refresh });
         }
-        let failure = self.failure.as_ref().filter(|failure| failure.end() > now)?;
+        let failure = self.failure.as_ref().filter(|failure| failure.holds(now))?;
         let stale = self.good.as_ref().filter(|entry| lifetimes.end(entry) > now);
         Some(match stale {
             Some(entry) => Found { entry, ttl: STALE_TTL, stale: true, refresh: false },
@@ -238,9 +238,11 @@ impl Cache {
             let node = self.nodes.get(&key.hash(), &guard).filter(|node| node.key == key);
             node.map_or((None, None), |node| (node.good.clone(), node.failure.clone()))
         };
-        let ttl = match last.as_ref().map(|last| (last.ttl, last.end())) {
-            Some((ttl, end)) if end > now => ttl,
-            Some((ttl, end)) if end + FAILURE_MEMORY > now => (2 * ttl).min(MAX_FAILURE_TTL),
+        let ttl = match last {
+            Some(last) if last.holds(now) => last.ttl,
+            Some(last) if (last.end()..last.end() + FAILURE_MEMORY).contains(&now) => {
+                (2 * last.ttl).min(MAX_FAILURE_TTL)
+            }
             _ => FAILURE_TTL,
         };
         let failure = Arc::new(Entry::failure(code, text, now, ttl));

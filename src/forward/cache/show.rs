@@ -111,10 +111,10 @@ impl Cache {
 
     fn state(&self, node: &Node, now: i64) -> State {
         match (&node.good, &node.failure) {
-            (Some(good), _) if good.end() > now && good.answer.count > 0 => State::Positive,
-            (Some(good), _) if good.end() > now => State::Negative,
+            (Some(good), _) if good.holds(now) && good.answer.count > 0 => State::Positive,
+            (Some(good), _) if good.holds(now) => State::Negative,
             (Some(good), _) if self.lifetimes.end(good) > now => State::Stale,
-            (_, Some(failure)) if failure.end() > now => State::Failure,
+            (_, Some(failure)) if failure.holds(now) => State::Failure,
             _ => State::Over,
         }
     }
@@ -133,7 +133,7 @@ impl Cache {
             };
             good.map_or(Vec::new(), |entry| of(entry).iter(&name).map(record).collect())
         };
-        let failure = node.failure.as_ref().filter(|failure| failure.end() > now);
+        let failure = node.failure.as_ref().filter(|failure| failure.holds(now));
         let failure = failure.map(|failure| {
             let (code, text) = failure.ede.as_ref().map_or((0, ""), |(code, text)| (*code, &**text));
             json!({"ttl": failure.end() - now, "ede": {"code": code, "text": text}})
