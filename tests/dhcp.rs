@@ -1,157 +1,232 @@
-//! The VPC's DNS server setting: machines get zonal's addresses by DHCP, one in each AZ, and applications resolve through
-//! their C library, systemd-resolved, or a forwarder.
+//! The VPC's DNS server setting: machines get the addresses of two nodes by DHCP, and their applications resolve through a C
+//! library, systemd-resolved, or a forwarder, while nodes go and come back.
 
+mod cloud;
+mod forwarders;
 mod machines;
 
-use crate::harness::{Process, ZONAL, http_get, lab::Lab, wait_until};
-use machines::{Machine, dhcp_server};
-use std::{thread::sleep, time::Duration};
+use crate::harness::{can_run, tree, wait_until};
+use cloud::{Cloud, Told};
+use machines::Machine;
+use std::time::Duration;
 
-const MANIFEST: &str = r#"
-vpcs:
-  vpc-app:
-    region: us-east-1
-    cidr_blocks: [10.1.0.0/16]
-    resolver_addresses: [10.1.0.2, 10.1.16.2]
-    availability_zones: {us-east-1a: use1-az1, us-east-1b: use1-az2}
-    subnets:
-      app-a: {availability_zone_id: use1-az1, cidr_blocks: [10.1.0.0/20]}
-      app-b: {availability_zone_id: use1-az2, cidr_blocks: [10.1.16.0/20]}
-vpc_endpoint_services:
-  sqs: {owner_id: amazon, region: us-east-1, dns_name: sqs.us-east-1.vpce.amazonaws.com, private_dns_names: [sqs.us-east-1.amazonaws.com]}
-vpc_endpoints:
-  vpce-0sqs:
-    vpc_endpoint_type: Interface
-    service_name: sqs
-    vpc_id: vpc-app
-    state: Available
-    private_dns_enabled: true
-    network_interfaces:
-      - {availability_zone_id: use1-az1, ipv4: 10.1.0.10}
-      - {availability_zone_id: use1-az2, ipv4: 10.1.16.10}
-private_hosted_zones:
-  Z0CORP: {name: corp.example, vpc_ids: [vpc-app], file: corp.example.zone}
-resolver_rules:
-  dead: {domain_name: dead.example, rule_type: FORWARD, vpc_ids: [vpc-app], target_ips: [{ip: 10.1.0.1}]}
-  silent: {domain_name: silent.example, rule_type: FORWARD, vpc_ids: [vpc-app], target_ips: [{ip: 10.99.0.1}]}
-"#;
+const PROGRAMS: [&str; 10] =
+    ["ip", "dig", "setpriv", "sysctl", "mount", "dnsmasq", "udhcpc", "getent", "gcc", "musl-gcc"];
 
-/// The nodes, with their addresses.
-const NODES: [(&str, &str, &str, &str); 2] =
-    [("zonal-a", "az1", "10.1.0.2", "10.1.0.1"), ("zonal-b", "az2", "10.1.16.2", "10.1.16.1")];
-
-/// How many queries came to a node, by UDP and TCP.
-type Asked = [(u64, u64); 2];
-
-struct Cloud {
-    lab: Lab,
-    nodes: [Option<Process>; 2],
-    _dhcp: Vec<Process>,
+fn can_run_all(more: &[&str]) -> bool {
+    let systemd = ["systemd-networkd", "systemd-resolved"].map(|program| {
+        let (root, path) = machines::systemd(program);
+        root.join(path).display().to_string()
+    });
+    can_run(&[&PROGRAMS[..], more, &[&systemd[0], &systemd[1]]].concat())
 }
 
-impl Cloud {
-    fn start() -> Cloud {
-        let mut lab = Lab::new();
-        lab.router("vpc");
-        lab.segment("vpc", "az1", "10.1.0.1/20");
-        lab.segment("vpc", "az2", "10.1.16.1/20");
-        let dhcp = vec![
-            dhcp_server(&lab, "vpc", "az1", "10.1.0.100,10.1.0.200,255.255.240.0", "10.1.0.1", "10.1.0.2,10.1.16.2"),
-            dhcp_server(&lab, "vpc", "az2", "10.1.16.100,10.1.16.200,255.255.240.0", "10.1.16.1", "10.1.16.2,10.1.0.2"),
-        ];
-        let many = (0..100).map(|n| format!("many 60 A 10.1.2.{n}\n")).collect::<String>();
-        lab.scratch.write("zones/corp.example.zone", format!("$ORIGIN corp.example.\n@ 60 SOA ns hostmaster 1 7200 900 1209600 60\n@ 60 NS ns\nns 60 A 10.1.0.2\nwww 60 A 10.1.0.80\nnote 60 TXT note\n{many}"));
-        lab.scratch.write("zones/manifest.yaml", MANIFEST);
-        lab.scratch.write(
-            "zonal.yaml",
-            "listen: [{address: \"0.0.0.0:53\"}]\ncontrol_plane: {directory: zones}\ninternet_resolver: none\n",
-        );
-        for (node, segment, address, gateway) in NODES {
-            lab.settle(node, "vpc", segment, &format!("{address}/20"), gateway);
-        }
-        let mut cloud = Cloud { lab, nodes: [None, None], _dhcp: dhcp };
-        (0..2).for_each(|at| cloud.run(at));
-        cloud
-    }
-
-    /// Starts a node, again if it was killed.
-    fn run(&mut self, at: usize) {
-        let mut process = self.lab.start(NODES[at].0, &[ZONAL, "serve", "--config", "zonal.yaml"]);
-        wait_until("zonal is ready", || {
-            process.assert_alive();
-            self.lab.inside(NODES[at].0, || (http_get(ADMIN, "/ready")?.0 == 200).then_some(()))
-        });
-        self.nodes[at] = Some(process);
-    }
-
-    fn kill(&mut self, at: usize) {
-        self.nodes[at] = None;
-    }
-
-    fn counts(&self) -> Asked {
-        [0, 1].map(|at| {
-            let Some((_, text)) = self.lab.inside(NODES[at].0, || http_get(ADMIN, "/metrics")) else { return (0, 0) };
-            let sum = |word: &str| {
-                let lines = text.lines().filter(|line| line.starts_with("zonal_answers_total{") && line.contains(word));
-                lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum::<f64>() as u64
-            };
-            (sum("\"udp\""), sum("\"tcp\""))
-        })
-    }
-
-    /// Runs a program on a machine, and tells what it printed, and how many queries the nodes had because of it.
-    fn asked(&self, node: &str, command: &[&str]) -> (String, Asked) {
-        let before = self.counts();
-        let output = self.lab.run(node, command);
-        let text = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-        let mut last = self.counts();
-        loop {
-            sleep(Duration::from_millis(300));
-            let now = self.counts();
-            if now == last {
-                break;
-            }
-            last = now;
-        }
-        let difference = |at: usize| (last[at].0 - before[at].0.min(last[at].0), last[at].1 - before[at].1.min(last[at].1));
-        (text, [difference(0), difference(1)])
-    }
+/// An application on a machine: what resolves for it, its program, and where it runs.
+struct Application<'a> {
+    stub: &'static str,
+    program: &'a str,
+    machine: &'a Machine,
 }
 
-const ADMIN: std::net::SocketAddr = std::net::SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9153);
+impl Application<'_> {
+    fn asks(&self, cloud: &Cloud, family: &str, name: &str, rcode: &str) -> Told {
+        cloud.told(self.machine.node, &[self.program, family, name], rcode)
+    }
+}
 
 #[test]
-fn explore() {
-    let mut cloud = Cloud::start();
-    let glibc = cloud.lab.scratch.path().join("glibc").display().to_string();
-    let musl = cloud.lab.scratch.path().join("musl").display().to_string();
-    let source = crate::harness::tree("tests/dhcp/application.c").display().to_string();
-    for (compiler, program) in [("gcc", &glibc), ("musl-gcc", &musl)] {
-        assert!(std::process::Command::new(compiler).args(["-o", program, &source]).status().unwrap().success());
+fn nodes_go_and_come_back() {
+    if !can_run_all(&[]) {
+        return;
     }
-    let a = Machine::plain(&mut cloud.lab, "plain-a", "az1");
-    let b = Machine::plain(&mut cloud.lab, "plain-b", "az2");
-    let ra = Machine::resolved(&mut cloud.lab, "resolved-a", "az1");
-    let rb = Machine::resolved(&mut cloud.lab, "resolved-b", "az2");
-    let cases = [("glibc", &glibc, &a), ("glibc", &glibc, &b), ("musl", &musl, &a), ("musl", &musl, &b), ("resolved", &glibc, &ra), ("resolved", &glibc, &rb)];
-    let names = ["sqs.us-east-1.amazonaws.com", "www", "www.internet.example", "x.dead.example", "y.dead.example", "note.corp.example", "missing.corp.example", "many.corp.example", "z.silent.example"];
-    let show = |cloud: &Cloud, label: &str, names: &[&str], family: &str| {
-        for (what, program, machine) in cases {
-            for name in names {
-                let start = std::time::Instant::now();
-                let (text, asked) = cloud.asked(&machine.node, &[program, family, name]);
-                let lines = text.lines().count();
-                println!("{label} {what:8} {:10} {family} {name:30} {:?} lines={lines} {} {:?}", machine.node, asked, text.lines().next().unwrap_or(""), start.elapsed());
-            }
+    let mut cloud = Cloud::start();
+    let (glibc, musl) = (cloud.application("gcc"), cloud.application("musl-gcc"));
+    let [plain_a, plain_b] =
+        [("plain-a", "az1"), ("plain-b", "az2")].map(|(n, s)| Machine::plain(&mut cloud.lab, n, s));
+    let [resolved_a, resolved_b] =
+        [("resolved-a", "az1"), ("resolved-b", "az2")].map(|(n, s)| Machine::resolved(&mut cloud.lab, n, s));
+    let in_az_1 = [
+        Application { stub: "glibc", program: &glibc, machine: &plain_a },
+        Application { stub: "musl", program: &musl, machine: &plain_a },
+        Application { stub: "systemd-resolved", program: &glibc, machine: &resolved_a },
+    ];
+    let in_az_2 = [
+        Application { stub: "glibc", program: &glibc, machine: &plain_b },
+        Application { stub: "musl", program: &musl, machine: &plain_b },
+        Application { stub: "systemd-resolved", program: &glibc, machine: &resolved_b },
+    ];
+
+    // What DHCP gave them: the servers, and the domain.
+    let conf = |node: &str| String::from_utf8(cloud.lab.run(node, &["cat", "/etc/resolv.conf"]).stdout).unwrap();
+    assert_eq!(conf("plain-a"), "search corp.example\nnameserver 10.1.0.2\nnameserver 10.1.16.2\n");
+    assert_eq!(conf("plain-b"), "search corp.example\nnameserver 10.1.16.2\nnameserver 10.1.0.2\n");
+    let lines = |text: String| text.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n");
+    assert_eq!(lines(conf("resolved-a")).trim(), "nameserver 127.0.0.53\noptions edns0 trust-ad\nsearch corp.example");
+    for node in ["plain-a", "resolved-a"] {
+        let told = cloud.told(node, &["getent", "ahosts", "www"], "NOERROR");
+        assert!(told.lines.iter().all(|line| line.starts_with("10.1.0.80 ")), "{node}: {:?}", told.lines);
+        assert_eq!(told.lines.len(), 3, "{node}: {:?}", told.lines);
+    }
+    let reply = cloud.lab.dig("resolved-b", "@127.0.0.53 queue.sqs.us-east-1.amazonaws.com");
+    assert_eq!(reply.data("A"), ["10.1.16.10"], "{reply}");
+
+    // A name that was never asked for has the interface of the own AZ, whichever node answers.
+    let mut serial = 0;
+    let mut look = |cloud: &Cloud, what: &str, expected: [([u64; 2], [u64; 2]); 3]| {
+        for (application, expected) in in_az_1.iter().zip(expected) {
+            serial += 1;
+            let told = application.asks(cloud, "inet", &format!("n{serial}.sqs.us-east-1.amazonaws.com"), "NOERROR");
+            let stub = application.stub;
+            assert_eq!(told.lines, ["10.1.0.10"], "{what}: {stub}");
+            assert_eq!((told.udp, told.lost), expected, "{what}: {stub}: queries answered and lost, by node");
+        }
+        for application in &in_az_2 {
+            serial += 1;
+            let told = application.asks(cloud, "inet", &format!("n{serial}.sqs.us-east-1.amazonaws.com"), "NOERROR");
+            assert_eq!(told.lines, ["10.1.16.10"], "{what}: {} in AZ 2", application.stub);
         }
     };
-    show(&cloud, "both", &names, "inet");
-    show(&cloud, "both", &["www.corp.example", "note.corp.example"], "inet6");
-    show(&cloud, "both", &["sqs.us-east-1.amazonaws.com", "www.internet.example"], "unspec");
+    // For glibc, musl and systemd-resolved in AZ 1: the queries that each node answered, and those that are lost.
+    let none = [0, 0];
+    look(&cloud, "both run", [([1, 0], none), ([1, 1], none), ([1, 0], none)]);
     cloud.kill(0);
-    show(&cloud, "killed", &["sqs.us-east-1.amazonaws.com", "www.corp.example"], "inet");
+    look(&cloud, "killed", [([0, 1], [1, 0]), ([0, 1], [1, 0]), ([0, 1], [1, 0])]);
+    // Only one of them has learned.
+    look(&cloud, "still killed", [([0, 1], [1, 0]), ([0, 1], [1, 0]), ([0, 1], none)]);
     cloud.run(0);
-    show(&cloud, "back", &["sqs.us-east-1.amazonaws.com", "www.corp.example"], "inet");
+    // It also has no reason to change again.
+    look(&cloud, "back", [([1, 0], none), ([1, 1], none), ([0, 1], none)]);
     cloud.kill(1);
-    show(&cloud, "other", &["sqs.us-east-1.amazonaws.com", "www.corp.example"], "inet");
+    look(&cloud, "the other one killed", [([1, 0], none), ([1, 0], [0, 1]), ([1, 0], [0, 1])]);
+    cloud.run(1);
+    look(&cloud, "the other one back", [([1, 0], none), ([1, 1], none), ([1, 0], none)]);
+    cloud.silence(0);
+    look(&cloud, "silent", [([0, 1], [1, 0]), ([0, 1], [1, 0]), ([0, 1], [1, 0])]);
+    look(&cloud, "still silent", [([0, 1], [1, 0]), ([0, 1], [1, 0]), ([0, 1], none)]);
+    cloud.run(0);
+    look(&cloud, "back again", [([1, 0], none), ([1, 1], none), ([0, 1], none)]);
+}
+
+/// A machine in a network that somebody forgot to put into the manifest.
+#[test]
+fn a_forgotten_network() {
+    if !can_run_all(&[]) {
+        return;
+    }
+    let mut cloud = Cloud::start();
+    let (glibc, musl) = (cloud.application("gcc"), cloud.application("musl-gcc"));
+    let machine = Machine::plain(&mut cloud.lab, "stranger", "new");
+    for (program, queries) in [(&glibc, [2, 2]), (&musl, [2, 2])] {
+        let told = cloud.told(machine.node, &[program, "inet", "queue.sqs.us-east-1.amazonaws.com."], "REFUSED");
+        assert_eq!((told.lines.as_slice(), told.udp), (&["EAI_AGAIN".to_string()][..], queries), "{program}");
+    }
+    cloud.add_network();
+    wait_until("its network is known", || {
+        let told = cloud.told(machine.node, &[&glibc, "inet", "queue.sqs.us-east-1.amazonaws.com"], "NOERROR");
+        (told.lines == ["10.1.0.10"]).then_some(())
+    });
+}
+
+/// Each cell of the README's table, and what is said below it.
+#[test]
+fn what_an_application_sees() {
+    if !can_run_all(&["named", "unbound"]) {
+        return;
+    }
+    let release = std::fs::read_to_string("/etc/os-release").unwrap_or_default();
+    if !release.contains("VERSION_CODENAME=bookworm") {
+        eprintln!("left out: the table is about the versions of Debian 12");
+        return;
+    }
+    let mut cloud = Cloud::start();
+    let (glibc, musl) = (cloud.application("gcc"), cloud.application("musl-gcc"));
+    let plain = Machine::plain(&mut cloud.lab, "plain", "az1");
+    let resolved = Machine::resolved(&mut cloud.lab, "resolved", "az1");
+    let applications = [
+        Application { stub: "glibc", program: &glibc, machine: &plain },
+        Application { stub: "musl", program: &musl, machine: &plain },
+        Application { stub: "systemd-resolved", program: &glibc, machine: &resolved },
+    ];
+    let forwarders = forwarders::FORWARDERS.map(|forwarder| forwarders::start(&mut cloud.lab, forwarder));
+    cloud.find_dead();
+
+    let name = |stub: &str, column: &str| match column {
+        "REFUSED" => format!("{stub}.internet.example."),
+        "SERVFAIL" => format!("{stub}.dead.example."),
+        "NODATA" => "note.corp.example.".to_string(),
+        "NXDOMAIN" => format!("{stub}.corp.example."),
+        _ => "many.corp.example.".to_string(),
+    };
+    let columns = [
+        ("REFUSED", "REFUSED"),
+        ("SERVFAIL", "SERVFAIL"),
+        ("NODATA", "NOERROR"),
+        ("NXDOMAIN", "NXDOMAIN"),
+        ("TC", "NOERROR"),
+    ];
+    let mut table = vec![
+        "| stub | REFUSED | SERVFAIL | NODATA | NXDOMAIN | TC |".to_string(),
+        "| --- | --- | --- | --- | --- | --- |".into(),
+    ];
+    for application in &applications {
+        let stub = application.stub;
+        let cells = columns.map(|(column, rcode)| {
+            let told = application.asks(&cloud, "inet", &name(stub, column), rcode);
+            let is_error = told.lines.len() == 1 && told.lines[0].starts_with("EAI_");
+            let what =
+                if is_error { format!("`{}`", told.lines[0]) } else { format!("{} addresses", told.lines.len()) };
+            cell(&what, &told)
+        });
+        table.push(format!("| {stub} | {} |", cells.join(" | ")));
+    }
+    for (label, node, address) in forwarders::FORWARDERS {
+        let cells = columns.map(|(column, rcode)| {
+            let server = format!("@{address}");
+            let told =
+                cloud.told(plain.node, &["dig", "+tries=1", "+time=10", &server, &name(node, column), "A"], rcode);
+            let reply = crate::harness::reply::Reply::of_dig(&told.lines.join("\n"));
+            let what = match (reply.status.as_str(), reply.data("A").len()) {
+                ("NOERROR", 0) => "NOERROR, no data".to_string(),
+                ("NOERROR", count) => format!("{count} addresses"),
+                (status, _) => status.to_string(),
+            };
+            cell(&what, &told)
+        });
+        table.push(format!("| {label} | {} |", cells.join(" | ")));
+    }
+    drop(forwarders);
+    let table = table.join("\n");
+    let readme = std::fs::read_to_string(tree("README.md")).unwrap();
+    assert!(readme.contains(&table), "README.md does not have this table:\n{table}");
+
+    // With the search list that DHCP gave, glibc looks for the name below its domains as well, and there it does not exist.
+    for (application, of_one, of_both) in [
+        (&applications[0], "EAI_NONAME", "EAI_AGAIN"),
+        (&applications[1], "EAI_AGAIN", "EAI_AGAIN"),
+        (&applications[2], "EAI_NONAME", "EAI_AGAIN"),
+    ] {
+        for (family, expected) in [("inet", of_one), ("unspec", of_both)] {
+            let told = application.asks(&cloud, family, "searched.internet.example", "REFUSED");
+            assert_eq!(told.lines, [expected], "{} {family}", application.stub);
+        }
+    }
+    // Who asks for both families asks for each.
+    for application in &applications {
+        let told = application.asks(&cloud, "unspec", "both.sqs.us-east-1.amazonaws.com.", "NOERROR");
+        let queries = if application.stub == "musl" { 4 } else { 2 };
+        assert_eq!(
+            (told.lines, told.udp.iter().sum::<u64>()),
+            (vec!["10.1.0.10".to_string()], queries),
+            "{}",
+            application.stub
+        );
+    }
+}
+
+/// What was told, how long the stub waited where it waits, and how many queries came to both nodes.
+fn cell(what: &str, told: &Told) -> String {
+    let wait = if told.took > Duration::from_millis(4900) { " after 5 s" } else { "" };
+    let tcp = told.tcp.iter().sum::<u64>();
+    let tcp = if tcp > 0 { format!(" and {tcp} by TCP") } else { String::new() };
+    format!("{what}{wait}; {}{tcp}", told.udp.iter().sum::<u64>())
 }

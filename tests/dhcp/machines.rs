@@ -1,30 +1,12 @@
-//! Machines of a VPC: what DHCP makes of them, and what runs on them.
+//! Machines of a VPC: what DHCP makes of them.
 
-use crate::harness::{Process, can_run, lab::Lab, tree, wait_until};
-use std::{fs, path::PathBuf};
+use crate::harness::{Process, lab::Lab, tree, wait_until};
+use std::{
+    fs,
+    path::{Path, PathBuf},
+};
 
-/// What the machines are made with, besides systemd's own.
-pub const PROGRAMS: [&str; 10] =
-    ["ip", "dig", "setpriv", "sysctl", "dnsmasq", "udhcpc", "getent", "gcc", "musl-gcc", "mount"];
-
-/// A program of systemd, which `tests/packages` has laid beside the build, or the machine's own one.
-fn systemd(program: &str) -> Option<(PathBuf, String)> {
-    let places = [tree("target/systemd"), PathBuf::from("/")];
-    let found = |root: &PathBuf| {
-        let path = ["usr/lib/systemd", "lib/systemd"].map(|place| format!("{place}/{program}"));
-        let path = path.into_iter().find(|path| root.join(path).is_file())?;
-        Some((root.clone(), path))
-    };
-    places.iter().find_map(found)
-}
-
-/// Whether systemd's programs are there too.
-pub fn can_run_systemd() -> bool {
-    let there = ["systemd-networkd", "systemd-resolved"].iter().all(|program| systemd(program).is_some());
-    there || can_run(&["systemd-networkd (in target/systemd)", "systemd-resolved (in target/systemd)"])
-}
-
-/// A DHCP server on a router, for one of its segments.
+/// A DHCP server on a router, for one of its segments: addresses from a range, a gateway, and servers in this order.
 pub fn dhcp_server(lab: &Lab, router: &str, segment: &str, range: &str, gateway: &str, servers: &str) -> Process {
     let (interface, range) = (format!("--interface={segment}"), format!("--dhcp-range={range},1h"));
     let (gateway, servers) = (format!("--dhcp-option=3,{gateway}"), format!("--dhcp-option=6,{servers}"));
@@ -33,7 +15,6 @@ pub fn dhcp_server(lab: &Lab, router: &str, segment: &str, range: &str, gateway:
         "dnsmasq",
         "--keep-in-foreground",
         "--log-facility=-",
-        "--log-dhcp",
         "--conf-file=/dev/null",
         "--pid-file=",
         "--user=root",
@@ -51,15 +32,15 @@ pub fn dhcp_server(lab: &Lab, router: &str, segment: &str, range: &str, gateway:
     lab.start(router, &command)
 }
 
-/// A machine that has what its DHCP client has made of it.
+/// A machine that is what its DHCP client has made of it.
 pub struct Machine {
-    pub node: String,
+    pub node: &'static str,
     _processes: Vec<Process>,
 }
 
 impl Machine {
     /// One whose `resolv.conf` is written by udhcpc: programs ask the servers themselves.
-    pub fn plain(lab: &mut Lab, node: &str, segment: &str) -> Machine {
+    pub fn plain(lab: &mut Lab, node: &'static str, segment: &str) -> Machine {
         lab.plug(node, "vpc", segment);
         lab.resolv_conf(node, "");
         let file = lab.resolv_conf_file(node);
@@ -71,11 +52,11 @@ impl Machine {
             client.assert_alive();
             fs::read_to_string(&file).unwrap().contains("nameserver").then_some(())
         });
-        Machine { node: node.into(), _processes: vec![client] }
+        Machine { node, _processes: vec![client] }
     }
 
     /// One with systemd-networkd and systemd-resolved: programs ask its stub at 127.0.0.53.
-    pub fn resolved(lab: &mut Lab, node: &str, segment: &str) -> Machine {
+    pub fn resolved(lab: &mut Lab, node: &'static str, segment: &str) -> Machine {
         lab.plug(node, "vpc", segment);
         let run = lab.scratch.path().join(format!("{node}.run"));
         let network = "[Match]\nName=eth0\n[Network]\nDHCP=ipv4\nLinkLocalAddressing=no\nIPv6AcceptRA=no\n[DHCPv4]\n\
@@ -83,42 +64,57 @@ impl Machine {
         lab.scratch.write(&format!("{node}.run/systemd/network/eth0.network"), network);
         let quiet = "[Resolve]\nLLMNR=no\nMulticastDNS=no\n";
         lab.scratch.write(&format!("{node}.run/systemd/resolved.conf.d/quiet.conf"), quiet);
-        for directory in ["systemd/netif", "systemd/resolve", "programs"] {
+        for directory in ["systemd/netif/links", "systemd/resolve", "programs"] {
             fs::create_dir_all(run.join(directory)).unwrap();
         }
-        let output = lab.run(node, &["chown", "-R", "65534:65534", &run.display().to_string()]);
-        assert!(output.status.success(), "{output:?}");
-        // Where systemd-resolved says what it is asked at, as the link of an installed one does.
+        // It says itself what is to be in resolv.conf, as where that is a link to its file.
         let stub = run.join("systemd/resolve/stub-resolv.conf");
-        let file = lab.resolv_conf_file(node);
-        let _ = fs::remove_file(&file);
-        std::os::unix::fs::symlink(&stub, &file).unwrap();
         fs::write(&stub, "").unwrap();
+        std::os::unix::fs::symlink(&stub, lab.resolv_conf_file(node)).unwrap();
+        let output = lab.run(node, &["chown", "-R", NOBODY, &run.display().to_string()]);
+        assert!(output.status.success(), "{output:?}");
 
-        // Without a D-Bus they do without those who would change their settings by it. They have a /run of their own, and
-        // take a read-only /sys for a container, in which there is no udev to wait for.
-        let start = |program: &str, capabilities: &str| {
-            let (root, path) = systemd(program).expect("a program of systemd");
-            let library = "LD_LIBRARY_PATH=$(dirname $(find /run/programs/usr/lib -name 'libsystemd-shared*' | head -1))";
-            let script = format!(
-                "mount --bind {run} /run && mount -o remount,ro,bind /sys && mount --bind {root} /run/programs && \
-                 exec setpriv --pdeathsig KILL --reuid 65534 --regid 65534 --clear-groups --inh-caps=-all,{capabilities} \
-                 --ambient-caps=-all,{capabilities} env {library} SYSTEMD_LOG_LEVEL=debug /run/programs/{path}",
-                run = run.display(),
-                root = root.display(),
-            );
-            let mut process = lab.start(node, &["sh", "-c", &script]);
-            process.assert_alive();
-            process
-        };
-        let networkd = start("systemd-networkd", "+net_admin,+net_raw,+net_bind_service,+net_broadcast");
-        std::thread::sleep(std::time::Duration::from_secs(1));
-        let mut resolved = start("systemd-resolved", "+net_raw,+net_bind_service,+setpcap");
+        let mut networkd =
+            start(lab, node, &run, "systemd-networkd", "+net_admin,+net_raw,+net_bind_service,+net_broadcast");
+        wait_until("systemd-networkd has a lease", || {
+            networkd.assert_alive();
+            let links = fs::read_dir(run.join("systemd/netif/links")).unwrap().flatten();
+            let has_servers = |path: &Path| fs::read_to_string(path).unwrap_or_default().contains("\nDNS=10.");
+            links.map(|link| link.path()).any(|path| has_servers(&path)).then_some(())
+        });
+        let mut resolved = start(lab, node, &run, "systemd-resolved", "+net_raw,+net_bind_service,+setpcap");
         wait_until("systemd-resolved knows its servers", || {
             resolved.assert_alive();
             let servers = fs::read_to_string(run.join("systemd/resolve/resolv.conf")).unwrap_or_default();
             servers.contains("nameserver 10.").then_some(())
         });
-        Machine { node: node.into(), _processes: vec![networkd, resolved] }
+        Machine { node, _processes: vec![networkd, resolved] }
     }
+}
+
+const NOBODY: &str = "65534:65534";
+
+/// Where systemd's programs are: beside the build, where `tests/packages` puts them, or in the machine's own tree.
+pub fn systemd(program: &str) -> (PathBuf, String) {
+    let mut places = Vec::new();
+    for root in [tree("target/systemd"), PathBuf::from("/")] {
+        places.extend(["lib/systemd", "usr/lib/systemd"].map(|part| (root.clone(), format!("{part}/{program}"))));
+    }
+    let first = places[0].clone();
+    places.into_iter().find(|(root, path)| root.join(path).is_file()).unwrap_or(first)
+}
+
+/// Starts one of systemd's programs, with a /run of its own. There is no D-Bus: they go without those who would change their
+/// settings by it. A read-only /sys makes them think that they are in a container, where there is no udev to wait for.
+fn start(lab: &Lab, node: &str, run: &Path, program: &str, capabilities: &str) -> Process {
+    let (root, path) = systemd(program);
+    let script = format!(
+        "mount --bind {run} /run && mount -o remount,ro,bind /sys && mount --bind {root} /run/programs || exit\n\
+         library=$(find /run/programs/usr/lib -name 'libsystemd-shared*' 2>/dev/null | head -n 1)\n\
+         exec setpriv --pdeathsig KILL --reuid 65534 --regid 65534 --clear-groups --inh-caps=-all,{capabilities} \
+         --ambient-caps=-all,{capabilities} env LD_LIBRARY_PATH=\"${{library%/*}}\" /run/programs/{path}",
+        run = run.display(),
+        root = root.display(),
+    );
+    lab.start(node, &["sh", "-c", &script])
 }
