@@ -60,7 +60,9 @@ pub struct Told {
 
 /// What is at a node's address.
 enum Node {
-    Runs(Process),
+    Runs {
+        _process: Process,
+    },
     /// Its process is gone: the machine says so to those who ask.
     Gone,
     /// The machine says nothing.
@@ -124,7 +126,7 @@ impl Cloud {
             process.assert_alive();
             self.lab.inside(NODES[at].0, || (http_get(ADMIN, "/ready")?.0 == 200).then_some(()))
         });
-        self.nodes[at] = Node::Runs(process);
+        self.nodes[at] = Node::Runs { _process: process };
     }
 
     /// Kills a node with SIGKILL.
@@ -140,16 +142,16 @@ impl Cloud {
         self.nodes[at] = Node::Silent(socket);
     }
 
-    /// The target of the rule is found dead by both nodes, so that they need not wait for it any more.
+    /// Asks both nodes until they have found the target of the rule dead, and wait for it no more.
     pub fn find_dead(&self) {
-        std::thread::scope(|scope| {
-            for (node, ..) in NODES {
-                scope.spawn(move || {
-                    let reply = self.lab.dig("vpc", &format!("-b {} @{} x.dead.example", "10.1.0.1", address_of(node)));
-                    assert_eq!(reply.status, "SERVFAIL", "{reply}");
-                });
-            }
-        });
+        for (_, _, address, _) in NODES {
+            let mut serial = 0;
+            wait_until("the target is found dead", || {
+                serial += 1;
+                let question = format!("-b 10.1.0.1 @{address} n{serial}.dead.example +time=1");
+                (self.lab.dig("vpc", &question).status == "SERVFAIL").then_some(())
+            });
+        }
     }
 
     /// The application, with the C library of a compiler. Returns its path.
@@ -197,7 +199,7 @@ impl Cloud {
     fn count(&self, at: usize, rcode: &str) -> [u64; 3] {
         let node = NODES[at].0;
         let metrics = match self.nodes[at] {
-            Node::Runs(_) => self.lab.inside(node, || http_get(ADMIN, "/metrics")).expect("metrics").1,
+            Node::Runs { .. } => self.lab.inside(node, || http_get(ADMIN, "/metrics")).expect("metrics").1,
             _ => String::new(),
         };
         let answers = |transport: &str| {
@@ -213,10 +215,6 @@ impl Cloud {
         let lost = udp.next().unwrap().nth(place).unwrap().parse().unwrap();
         [answers("udp"), answers("tcp"), lost]
     }
-}
-
-fn address_of(node: &str) -> &'static str {
-    NODES.iter().find(|(name, ..)| *name == node).expect("a node").2
 }
 
 /// How many queries came to a silent one.
