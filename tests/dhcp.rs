@@ -13,6 +13,9 @@ use std::time::Duration;
 const PROGRAMS: [&str; 10] =
     ["ip", "dig", "setpriv", "sysctl", "mount", "dnsmasq", "udhcpc", "getent", "gcc", "musl-gcc"];
 
+/// How long glibc, musl and systemd-resolved wait for an answer, or nearly so.
+const PATIENCE: Duration = Duration::from_millis(4900);
+
 fn can_run_all(more: &[&str]) -> bool {
     let systemd = ["systemd-networkd", "systemd-resolved"].map(|program| {
         let (root, path) = machines::systemd(program);
@@ -73,18 +76,21 @@ fn nodes_go_and_come_back() {
     // A name that was never asked for has the interface of the own AZ, whichever node answers.
     let mut serial = 0;
     let mut look = |cloud: &Cloud, what: &str, expected: [([u64; 2], [u64; 2]); 3]| {
+        let mut took = Vec::new();
         for (application, expected) in in_az_1.iter().zip(expected) {
             serial += 1;
             let told = application.asks(cloud, "inet", &format!("n{serial}.sqs.us-east-1.amazonaws.com"), "NOERROR");
             let stub = application.stub;
             assert_eq!(told.lines, ["10.1.0.10"], "{what}: {stub}");
             assert_eq!((told.udp, told.lost), expected, "{what}: {stub}: queries answered and lost, by node");
+            took.push(told.took);
         }
         for application in &in_az_2 {
             serial += 1;
             let told = application.asks(cloud, "inet", &format!("n{serial}.sqs.us-east-1.amazonaws.com"), "NOERROR");
             assert_eq!(told.lines, ["10.1.16.10"], "{what}: {} in AZ 2", application.stub);
         }
+        took
     };
     // For glibc, musl and systemd-resolved in AZ 1: the queries that each node answered, and those that are lost.
     let none = [0, 0];
@@ -101,8 +107,14 @@ fn nodes_go_and_come_back() {
     cloud.run(1);
     look(&cloud, "the other one back", [([1, 0], none), ([1, 1], none), ([1, 0], none)]);
     cloud.silence(0);
-    look(&cloud, "silent", [([0, 1], [1, 0]), ([0, 1], [1, 0]), ([0, 1], [1, 0])]);
-    look(&cloud, "still silent", [([0, 1], [1, 0]), ([0, 1], [1, 0]), ([0, 1], none)]);
+    let took = look(&cloud, "silent", [([0, 1], [1, 0]), ([0, 1], [1, 0]), ([0, 1], [1, 0])]);
+    assert!(took[0] >= PATIENCE && took[2] >= PATIENCE, "glibc and systemd-resolved wait: {took:?}");
+    let took = look(&cloud, "still silent", [([0, 1], [1, 0]), ([0, 1], [1, 0]), ([0, 1], none)]);
+    assert!(took[0] >= PATIENCE, "glibc waits anew: {took:?}");
+    let hasty = ["env", "RES_OPTIONS=timeout:1", &glibc, "inet", "hasty.sqs.us-east-1.amazonaws.com"];
+    let told = cloud.told("plain-a", &hasty, "NOERROR");
+    assert_eq!((told.udp, told.lost), ([0, 1], [1, 0]));
+    assert!(told.took < PATIENCE, "{:?}", told.took);
     cloud.run(0);
     look(&cloud, "back again", [([1, 0], none), ([1, 1], none), ([0, 1], none)]);
 }
@@ -148,6 +160,11 @@ fn what_an_application_sees() {
         Application { stub: "systemd-resolved", program: &glibc, machine: &resolved },
     ];
     let forwarders = forwarders::FORWARDERS.map(|forwarder| forwarders::start(&mut cloud.lab, forwarder));
+
+    // The first one who asks for a dead server waits for it, at each node.
+    let told = applications[0].asks(&cloud, "inet", "first.dead.example.", "SERVFAIL");
+    assert_eq!((told.lines.as_slice(), told.udp), (&["EAI_AGAIN".to_string()][..], [2, 2]));
+    assert!(told.took > Duration::from_secs(8), "{:?}", told.took);
     cloud.find_dead();
 
     let name = |stub: &str, column: &str| match column {
@@ -225,7 +242,7 @@ fn what_an_application_sees() {
 
 /// What was told, how long the stub waited where it waits, and how many queries came to both nodes.
 fn cell(what: &str, told: &Told) -> String {
-    let wait = if told.took > Duration::from_millis(4900) { " after 5 s" } else { "" };
+    let wait = if told.took >= PATIENCE { " after 5 s" } else { "" };
     let tcp = told.tcp.iter().sum::<u64>();
     let tcp = if tcp > 0 { format!(" and {tcp} by TCP") } else { String::new() };
     format!("{what}{wait}; {}{tcp}", told.udp.iter().sum::<u64>())

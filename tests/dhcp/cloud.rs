@@ -144,12 +144,12 @@ impl Cloud {
 
     /// Asks both nodes until they have found the target of the rule dead, and wait for it no more.
     pub fn find_dead(&self) {
-        for (_, _, address, _) in NODES {
+        for (node, _, address, _) in NODES {
             let mut serial = 0;
             wait_until("the target is found dead", || {
                 serial += 1;
-                let question = format!("-b 10.1.0.1 @{address} n{serial}.dead.example +time=1");
-                (self.lab.dig("vpc", &question).status == "SERVFAIL").then_some(())
+                let question = format!("@{address} n{serial}.dead.example +time=1");
+                (self.lab.dig(node, &question).status == "SERVFAIL").then_some(())
             });
         }
     }
