@@ -151,22 +151,15 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
         Ok(self.reply.count(Section::Answer) > before)
     }
 
-    /// Writes the addresses that this client gets, under the name in question.
+    /// Writes the addresses that this client gets, under the name in question; those that fit, where not all do.
     fn addresses_of(&mut self, name: Option<&'s EndpointName>, family: Family) -> Result<(), Full> {
         let Some(name) = name.filter(|name| name.has(family)) else { return Ok(()) };
         let Some(endpoint) = self.snapshot.endpoints.get(name.slot) else { return Ok(()) };
         let Moment { now, draw } = self.moment;
         let choice = endpoint.choose(family, name.kind, self.found.az, now, draw);
         self.note_interfaces(endpoint, name, family, choice);
-        let (start, count) = (self.reply.position(), self.reply.count(Section::Answer));
         let owner = 0xc000 | self.name_at as u16;
-        for address in choice.addresses(draw) {
-            if self.address_record(owner, TTL, address).is_err() {
-                self.reply.rewind(start, Section::Answer, count);
-                return Err(Full);
-            }
-        }
-        Ok(())
+        choice.addresses(draw).try_for_each(|address| self.address_record(owner, TTL, address).map(|_| ()))
     }
 
     /// Costs nothing when nobody listens, as it makes nothing but closures.

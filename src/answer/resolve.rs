@@ -269,7 +269,7 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
     #[inline]
     pub fn forward(&mut self, route: &'s Arc<Route>) -> Outcome<'s> {
         let question = self.wishes.question(self.name, self.qtype);
-        let (reply, name, name_at) = (&mut self.reply, &*self.name, self.name_at);
+        let (reply, name, name_at, qtype) = (&mut self.reply, &*self.name, self.name_at, self.qtype);
         let (authentic, stale, refresh) = (&mut self.authentic, &mut self.stale, &mut self.refresh);
         let (recursion, trace) = (self.wishes.recursion, &mut *self.trace);
         trace.route(route);
@@ -296,7 +296,15 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
                 true => HEADER + name.start(skip.min(name.labels())),
                 false => suffix_at(written, name_at, skip.min(name.labels())),
             };
-            let written = entry.answer.write(reply, Section::Answer, ttl, owner);
+            let written = entry.answer.write(reply, Section::Answer, ttl, owner).inspect_err(|Full| {
+                // Addresses that do not all fit are there in part, as those of zones are.
+                let is_address = |rtype: u16| rtype == qtype && matches!(rtype, rtype::A | rtype::AAAA);
+                let pointer = 0xc000 | name_at as u16;
+                let mut addresses = entry.answer.iter(name).filter(|(_, rtype, _)| is_address(*rtype));
+                let _ = addresses.try_for_each(|(_, rtype, data)| {
+                    reply.record(Section::Answer, pointer, rtype, ttl, &[data]).map(|_| ())
+                });
+            });
             let written = written.and_then(|start| {
                 entry.authority.write(reply, Section::Authority, ttl, owner)?;
                 Ok(start)

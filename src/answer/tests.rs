@@ -56,6 +56,42 @@ fn names_beyond_the_reach_of_a_pointer() {
     assert_eq!(message.sections[2].len(), 3 * owners.len(), "no set is there in part");
 }
 
+/// There are C libraries that do not come again by TCP (musl before 1.2.4): a truncated answer has some addresses.
+#[test]
+fn addresses_that_fit_are_in_a_truncated_answer() {
+    let addresses = |prefix: &str| (0..100).map(|n| json!(format!("{prefix}{n}"))).collect::<Vec<_>>();
+    let snapshot = snapshot(json!({"name": "z.example", "vpc_ids": ["a"], "records": [
+        {"name": "many", "type": "A", "records": addresses("10.1.0.")},
+        {"name": "many", "type": "AAAA", "records": addresses("2001:db8::")},
+        {"name": "many", "type": "TXT", "records": addresses("some text ")},
+        {"name": "alias", "type": "A", "alias": {"name": "many.z.example"}},
+        {"name": "chain", "type": "CNAME", "records": ["many.z.example."]},
+    ]}));
+    for (name, qtype, links, size) in [
+        ("many", rtype::A, 0, 16),
+        ("many", rtype::AAAA, 0, 28),
+        ("alias", rtype::A, 0, 16),
+        ("chain", rtype::A, 1, 16),
+        ("many", rtype::TXT, 0, usize::MAX),
+    ] {
+        let wire = [&[name.len() as u8], name.as_bytes(), b"\x01z\x07example\0"].concat();
+        let reply = ask(&snapshot, Transport::Udp, &wire, qtype);
+        assert_eq!(reply[2] & 2, 2, "{name} {qtype}: TC is set");
+        let message = Message::read(&reply).unwrap();
+        let (chain, set) = message.sections[0].split_at(links);
+        let owner = if name == "chain" { "many.z.example" } else { &format!("{name}.z.example") };
+        assert!(set.iter().all(|record| record.rtype == qtype && record.owner == Name::absolute(owner).unwrap()));
+        let before = 12 + wire.len() + 4 + chain.iter().map(|link| 12 + link.rdata.len()).sum::<usize>();
+        let least = (512 - before) / size;
+        assert!(reply.len() <= 512 && set.len() >= least, "{name} {qtype}: {} addresses", set.len());
+        assert!(qtype != rtype::TXT || set.is_empty(), "of other sets nothing is there");
+        let whole = ask(&snapshot, Transport::Tcp, &wire, qtype);
+        let whole = Message::read(&whole).unwrap();
+        assert_eq!(whole.sections[0].len(), links + 100);
+        assert!(set.iter().all(|record| whole.sections[0].contains(record)));
+    }
+}
+
 /// A label may hold any octet: where the question ends is not where its first zero is.
 #[test]
 fn too_long_a_chain_from_a_name_with_a_zero_octet() {

@@ -105,7 +105,7 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
             if let Some(number) = set.alias() {
                 return self.alias(zone, set.rtype(), number, apex);
             }
-            set.write(&mut self.reply, Section::Answer, self.name_at, apex)?;
+            self.answer_set(set, apex)?;
             self.note_set(set);
             self.additional(set, apex);
             return Ok(Outcome::Done(rcode::NOERROR));
@@ -121,6 +121,17 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
         self.trace.note(Stage::Zone, || format!("it has no {} records", type_to_text(qtype)));
         self.negative(zone, apex)?;
         Ok(Outcome::Done(rcode::NOERROR))
+    }
+
+    /// Writes a set under the name in question. Of addresses that do not all fit, those that do are in the truncated answer
+    /// (RFC 2181, 9): there are C libraries that do not come again by TCP, and one address will do.
+    #[inline]
+    fn answer_set(&mut self, set: Set<'s>, apex: usize) -> Result<(), Full> {
+        let written = set.write(&mut self.reply, Section::Answer, self.name_at, apex);
+        if written.is_err() && matches!(set.rtype(), rtype::A | rtype::AAAA) {
+            set.write_part(&mut self.reply, Section::Answer, self.name_at);
+        }
+        written.map(|_| ())
     }
 
     fn note_set(&mut self, set: Set) {
@@ -198,7 +209,7 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
             match set.alias() {
                 Some(next) => number = next,
                 None => {
-                    set.write(&mut self.reply, Section::Answer, self.name_at, apex)?;
+                    self.answer_set(set, apex)?;
                     self.note_set(set);
                     return Ok(Outcome::Done(rcode::NOERROR));
                 }

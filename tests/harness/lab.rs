@@ -85,6 +85,32 @@ impl Lab {
         }
     }
 
+    /// A segment on a router, which has an address and its length on it: a subnet as hosts see it.
+    pub fn segment(&mut self, router: &str, segment: &str, address: &str) {
+        self.links += 1;
+        // Without an address of its own a bridge has that of one of its hosts, and changes it with them.
+        self.ip(router, &format!("link add {segment} address 02:00:00:00:01:{:02x} type bridge", self.links));
+        self.ip(router, &format!("addr add {address} dev {segment}"));
+        self.ip(router, &format!("link set {segment} up"));
+    }
+
+    /// A host with a cable in a segment, but without an address.
+    pub fn plug(&mut self, node: &str, router: &str, segment: &str) {
+        self.add(node);
+        self.links += 1;
+        let (there, far) = (format!("p{}", self.links), self.namespace(node));
+        self.ip(router, &format!("link add dev {there} type veth peer name eth0 netns {far}"));
+        self.ip(router, &format!("link set {there} master {segment} up"));
+        self.ip(node, "link set eth0 up");
+    }
+
+    /// A host in a segment, with an address and its length, and a gateway.
+    pub fn settle(&mut self, node: &str, router: &str, segment: &str, address: &str, gateway: &str) {
+        self.plug(node, router, segment);
+        self.ip(node, &format!("addr add {address} dev eth0"));
+        self.ip(node, &format!("route add default via {gateway}"));
+    }
+
     /// Connects two routers, and says which networks are on either side.
     pub fn link(&mut self, a: &str, behind_a: &[&str], b: &str, behind_b: &[&str]) {
         self.links += 1;
@@ -140,9 +166,14 @@ impl Lab {
 
     /// What programs that run on a node find in `/etc/resolv.conf`.
     pub fn resolv_conf(&self, node: &str, text: &str) {
+        std::fs::write(self.resolv_conf_file(node), text).unwrap();
+    }
+
+    /// Where that is, in a directory that exists. What replaces it is found by programs that are started afterwards.
+    pub fn resolv_conf_file(&self, node: &str) -> PathBuf {
         let directory = self.etc(node);
         std::fs::create_dir_all(&directory).unwrap();
-        std::fs::write(directory.join("resolv.conf"), text).unwrap();
+        directory.join("resolv.conf")
     }
 
     fn etc(&self, node: &str) -> PathBuf {

@@ -360,6 +360,15 @@ impl<'z> Set<'z> {
         Ok(start)
     }
 
+    /// Writes as many records of a set of addresses as there is room for.
+    pub fn write_part(self, reply: &mut Reply, section: Section, owner: usize) {
+        let length = self.records().len() / usize::from(self.count()).max(1);
+        for record in self.records().chunks_exact(length.max(1)) {
+            let Ok(start) = reply.block(section, 1, record) else { break };
+            reply.own(start, 1, 0xc000 | owner as u16);
+        }
+    }
+
     /// Writes a set of addresses under the name of `node`, which is not in the message yet but for the apex.
     pub fn write_named(self, reply: &mut Reply, section: Section, node: Node, apex: usize) -> Result<(), Full> {
         let (position, count) = (reply.position(), reply.count(section));
