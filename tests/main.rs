@@ -5,6 +5,7 @@ mod allocations;
 mod anchors;
 mod apply;
 mod changes;
+mod dashboards;
 mod etcd;
 mod explain;
 mod forwarders;

@@ -1,7 +1,7 @@
 //! Answers for the names of endpoints (resolution.md 3).
 
 use super::{
-    Moment,
+    Locality, Moment,
     known::Known,
     resolve::{Outcome, Resolver},
     trace::{Stage, Trace},
@@ -158,6 +158,11 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
         let Moment { now, draw } = self.moment;
         let choice = endpoint.choose(family, name.kind, self.found.az, now, draw);
         self.note_interfaces(endpoint, name, family, choice);
+        let locality = match self.found.az {
+            None => Locality::NoAz,
+            Some(az) if choice.interfaces().all(|interface| interface.az == az) => Locality::SameAz,
+            Some(_) => Locality::CrossAz,
+        };
         let (start, count) = (self.reply.position(), self.reply.count(Section::Answer));
         let owner = 0xc000 | self.name_at as u16;
         for address in choice.addresses(draw) {
@@ -165,6 +170,9 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
                 self.reply.rewind(start, Section::Answer, count);
                 return Err(Full);
             }
+        }
+        if self.reply.count(Section::Answer) > count {
+            self.locality = self.locality.max(Some(locality));
         }
         Ok(())
     }
