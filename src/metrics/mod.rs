@@ -79,7 +79,7 @@ impl Metrics {
     pub fn new(snapshot: Published) -> Metrics {
         let metrics = Metrics {
             tcp_connections: gauge("zonal_tcp_connections", "Open TCP and QUIC connections"),
-            tcp_connections_limit: gauge("zonal_tcp_connections_limit", "So many may be"),
+            tcp_connections_limit: gauge("zonal_tcp_connections_limit", "TCP and QUIC connections that may be open"),
             tcp_connections_total: counters(
                 "zonal_tcp_connections_total",
                 "TCP and QUIC connections on arrival. result: accepted, limit (too many in all), client_limit (too many of \

@@ -74,8 +74,8 @@ fn everything() -> Core {
     let route = crate::snapshot::routes::Rule::new(&served.manifest, rule.0, rule.1).route;
     assert_eq!(named_targets(&served.manifest).count(), 1);
     listen::tests::runtime().block_on(ask(&core, &route));
-    // What is told of a thread is told as long as its socket is there.
-    std::mem::forget(socket);
+    // What is told of a thread is told as long as it is there.
+    std::mem::forget((writer, socket));
     core
 }
 

@@ -111,7 +111,7 @@ pub fn forwarding(forwarding: &Forwarding) -> Vec<MetricFamily> {
     vec![
         gauge("zonal_cache_entries", "Entries of the cache", counts.entries),
         gauge("zonal_cache_bytes", "Memory that the entries of the cache take", counts.octets),
-        gauge("zonal_cache_limit_bytes", "Memory that they may take", counts.budget),
+        gauge("zonal_cache_limit_bytes", "Memory that the entries of the cache may take", counts.budget),
         counter(
             "zonal_cache_hits_total",
             "Names that others answer for and that were answered from the cache",
@@ -128,12 +128,12 @@ pub fn forwarding(forwarding: &Forwarding) -> Vec<MetricFamily> {
         gauge("zonal_waiting_queries", "Queries that wait for other servers", waiting),
         gauge(
             "zonal_waiting_queries_limit",
-            "So many may. The names of one rule may take as many places as they leave free",
+            "Queries that may wait. Those of one rule may take as many places as they leave free",
             most,
         ),
         counter(
             "zonal_waiting_queries_refused_total",
-            "Queries that found no room among them, and failed",
+            "Queries that found no room among those that wait, and failed",
             turned_away,
         ),
     ]
@@ -226,7 +226,7 @@ pub fn control_plane(status: &Status) -> Vec<MetricFamily> {
         ));
         if let Some(contact) = source.last_contact {
             let age = status::seconds(SystemTime::now()).saturating_sub(contact);
-            all.push(gauge("zonal_source_contact_age_seconds", "How long ago it was last heard of", age));
+            all.push(gauge("zonal_source_contact_age_seconds", "How long ago the source was last heard of", age));
         }
     }
     all
