@@ -273,6 +273,67 @@ fn traffic(port: u16, stop: &AtomicBool) {
     }
 }
 
+/// What is counted, to the last answer: by view and outcome, by AZ, at the inbound endpoint, and of the servers that are asked.
+#[test]
+fn answers_are_counted_for_what_they_are() {
+    let scratch = Scratch::new();
+    let port = free_port();
+    let mut manifest = json!({});
+    for (kind, id, value) in resources(port, "1") {
+        manifest[kind][id] = value;
+    }
+    scratch.write("zones/manifest.json", manifest.to_string());
+    let zone = "there.example. 300 IN SOA ns.there.example. h.there.example. 1 2 3 4 5\n\
+                www.there.example. 300 IN A 192.0.2.1\n";
+    let data = Arc::new(Data::read(&scratch.write("upstream.zone", zone)));
+    let _upstream = Upstreams::start(port, [("127.4.0.53".parse().unwrap(), data)]);
+    let server = Server::start(&scratch.path().join("zones"));
+    let ask = |source: &str, door: &str, questions: &[&str]| {
+        let stub = Stub::new(source, (door, server.port));
+        questions.iter().for_each(|question| drop(stub.ask(question)));
+    };
+    ask("127.1.0.7", "127.0.0.1", &["sqs.example", "kms.example", "sqs.example AAAA", "nobody.corp.example"]);
+    ask("127.1.16.7", "127.0.0.1", &["sqs.example", "kms.example +tcp", "www.there.example", "www.there.example"]);
+    ask("127.4.0.7", "127.2.0.53", &["sqs.example", "none.there.example"]);
+    ask("127.9.0.7", "127.2.0.53", &["sqs.example"]);
+    let metrics = || http_get(server.admin, "/metrics").unwrap().1;
+    let target = format!(r#"resolver_endpoint="out",target="127.4.0.53:{port}""#);
+    let expected = [
+        r#"zonal_answers_total{outcome="endpoint",rcode="NOERROR",transport="udp",view="app"} 4"#.to_string(),
+        r#"zonal_answers_total{outcome="endpoint",rcode="NOERROR",transport="tcp",view="app"} 1"#.into(),
+        r#"zonal_answers_total{outcome="zone",rcode="NXDOMAIN",transport="udp",view="app"} 1"#.into(),
+        r#"zonal_answers_total{outcome="forward",rcode="NOERROR",transport="udp",view="app"} 2"#.into(),
+        r#"zonal_answers_total{outcome="endpoint",rcode="NOERROR",transport="udp",view="shared/dc"} 1"#.into(),
+        r#"zonal_answers_total{outcome="refused",rcode="REFUSED",transport="udp",view="none"} 1"#.into(),
+        r#"zonal_endpoint_answers_total{az="same",view="app"} 2"#.into(),
+        r#"zonal_endpoint_answers_total{az="other",view="app"} 2"#.into(),
+        r#"zonal_endpoint_answers_total{az="unknown",view="shared/dc"} 1"#.into(),
+        r#"zonal_inbound_answers_total{door="127.2.0.53",rcode="NOERROR",resolver_endpoint="in"} 1"#.into(),
+        r#"zonal_inbound_answers_total{door="127.2.0.53",rcode="NXDOMAIN",resolver_endpoint="in"} 1"#.into(),
+        r#"zonal_inbound_answers_total{door="127.2.0.53",rcode="REFUSED",resolver_endpoint="in"} 1"#.into(),
+        format!(r#"zonal_target_queries_total{{protocol="Do53",{target}}} 2"#),
+        format!(r#"zonal_target_answers_total{{protocol="Do53",rcode="NOERROR",{target}}} 1"#),
+        format!(r#"zonal_target_answers_total{{protocol="Do53",rcode="NXDOMAIN",{target}}} 1"#),
+        format!(r#"zonal_target_timeouts_total{{protocol="Do53",{target}}} 0"#),
+        format!(r#"zonal_target_response_seconds_count{{protocol="Do53",{target}}} 2"#),
+        format!(r#"zonal_target_up{{protocol="Do53",{target}}} 1"#),
+        format!(r#"zonal_target_in_flight{{protocol="Do53",{target}}} 0"#),
+        r#"zonal_endpoint_interfaces{az="use1-az1",state="usable"} 2"#.into(),
+        r#"zonal_endpoint_interfaces{az="use1-az2",state="unhealthy"} 1"#.into(),
+        r#"zonal_endpoint_az_unusable{az="use1-az2",vpc_endpoint="vpce-sqs"} 1"#.into(),
+        "zonal_waiting_queries 0".into(),
+        "zonal_waiting_queries_limit 10000".into(),
+    ];
+    // What is counted after the answer has left may be a moment late.
+    for line in expected {
+        wait_until(&line, || metrics().lines().any(|other| other == line).then_some(()));
+    }
+    assert_eq!(server.metric(&["zonal_udp_packets_total{"]), 10.0);
+    let batches = server.metric(&["zonal_udp_batches_total{"]);
+    assert!((1.0..=10.0).contains(&batches), "{batches}");
+    assert_eq!(metrics().matches("\nzonal_endpoint_answers_total{").count(), 3);
+}
+
 #[test]
 fn every_query_finds_something() {
     if !can_run(&["prometheus", "etcd"]) {
