@@ -29,7 +29,7 @@
 //! | [`listen`] | Do53: `udp`, `stream`, `limit`; encrypted: `stream` with `tls`, `https`, `quic`; `proxy` headers; who is not UDP answers by a `responder`, and has a place among the `connections` | `answer`, `forward`, `metrics` |
 //! | [`control_plane`] | sources: `directory` watches, `etcd` follows, `change`s come by HTTP; `keeper` publishes, `store` keeps, `edits` are what updates change, `internet` follows `resolv.conf`, `status` tells | `manifest`, `snapshot`, `listen`, `config` |
 //! | [`transfer`] | zones as a whole, out: `access` by address and key (`tsig`), `outgoing` transfers from the `history` of versions, `notify`, `update`; in: `inward` follows zones by a `schedule`, asks a `primary`, reads its `answer`, keeps `copies`; who has `notified` us | `answer`, `snapshot`, `forward`, `control_plane` |
-//! | [`metrics`] | counters | what is served |
+//! | [`metrics`] | counters of `workers`, and what is `watched` | what is served |
 //! | [`admin`] | HTTP: probes, metrics, status, the cache; `push` takes changes, from those whom `access` knows; `events` tells of generations, `openapi` of itself | `control_plane`, `metrics`, `forward` |
 //! | [`difference`] | which answers change from one snapshot to another | `explain` |
 //! | [`explain`] | how an answer comes about, as data | `answer`, `forward` |
@@ -106,7 +106,8 @@
 //!    it came by: two tenants share it only where the same rule asks the same servers.
 //! 5. Whom a forwarder names counts only from a forwarder of the manifest, and by the snapshot that answers: a PROXY header
 //!    goes to `answer` in front of each query, by every transport.
-//! 6. Names and addresses are never labels of metrics, and no query is logged.
+//! 6. Nothing that comes with a query is a label of a metric: labels are words of ours, and what the manifest and the
+//!    configuration name. No query is logged.
 //! 7. `unsafe` is in `listen::udp` alone.
 
 pub mod admin;

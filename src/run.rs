@@ -152,6 +152,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         messages: messages.clone(),
         generations: generations.clone(),
         followers: Arc::new(Semaphore::new(admin::FOLLOWERS)),
+        scrapes: Arc::new(Semaphore::new(admin::SCRAPES)),
     });
     let tls = config.admin.tls.as_ref().map(|tls| certificates.get(tls, &core.metrics)).transpose()?;
     let tls = tls.map(|certificate| admin::Tls::new(&config.admin, certificate)).transpose()?;

@@ -3,10 +3,12 @@
 //! The allocator of this test binary counts, for each thread by itself.
 
 use crate::{harness, model::names::name_wire};
+use arc_swap::ArcSwap;
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
     net::IpAddr,
+    sync::Arc,
 };
 use zonal::{
     answer::{
@@ -14,6 +16,7 @@ use zonal::{
         known::{Entry, Found, Key, Known, Question, Records},
     },
     forward::cache::{Cache, Lifetimes},
+    metrics::Metrics,
     snapshot::{Snapshot, routes::RouteId},
 };
 
@@ -224,6 +227,32 @@ fn cache_hits_allocate_nothing() {
         assert_eq!(count, 0, "{packet:?} allocates");
     }
     assert_eq!(cache.counts().hits, 1 + 2 * 6);
+}
+
+/// A count of an answer is a store, with or without room for its view.
+#[test]
+fn counting_allocates_nothing() {
+    let published = Arc::new(ArcSwap::from_pointee(snapshot()));
+    let snapshot = published.load_full();
+    let mut writer = Metrics::new(published).writer(Transport::Udp);
+    let (source, local) = ("10.1.0.5".parse().unwrap(), "127.0.0.1".parse().unwrap());
+    let client = Client { source, local, transport: Transport::Udp };
+    let moment = Moment { now: 0, draw: 7 };
+    for round in 0..2 {
+        for name in ["sqs.example", "www.corp.example", "nobody.corp.example", "internet.example"] {
+            let mut reply = [0; 1232];
+            let Outcome::Reply(answered) = answer(&snapshot, &(), &client, moment, &query(name, 1, true), &mut reply)
+            else {
+                panic!("{name} is answered");
+            };
+            let count = allocations(|| {
+                writer.answered(&answered);
+                writer.received(1);
+            });
+            assert_eq!(count, 0, "{name}, round {round}");
+        }
+        writer.make_room(&snapshot);
+    }
 }
 
 /// The budget of the cache is of memory that is really taken.

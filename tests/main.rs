@@ -6,6 +6,7 @@ mod anchors;
 mod apply;
 mod changes;
 mod clock;
+mod dashboards;
 mod dhcp;
 mod etcd;
 mod explain;

@@ -22,6 +22,7 @@ use crate::{
 use anyhow::Context;
 use axum::{
     Extension, Json, Router,
+    body::{Body, Bytes},
     extract::{
         DefaultBodyLimit, Query, Request, State,
         rejection::{JsonRejection, QueryRejection},
@@ -40,6 +41,7 @@ use problem::Trouble;
 use serde::Deserialize;
 use serde_json::json;
 use std::{
+    convert::Infallible,
     net::{SocketAddr, TcpListener},
     pin::pin,
     sync::{Arc, atomic::AtomicBool, atomic::Ordering::Relaxed, mpsc::Sender},
@@ -47,7 +49,7 @@ use std::{
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{Semaphore, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::{sleep, timeout},
 };
 
@@ -56,13 +58,18 @@ pub const CONNECTIONS: usize = 64;
 /// How long a request's header may take.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection lives, which has one request, if that is not one that takes its time.
-const CONNECTION_TIMEOUT: Duration = Duration::from_secs(15);
+const CONNECTION_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 15 });
 /// How long one lives that sends a change or follows the generations.
 const LONG_TIMEOUT: Duration = Duration::from_secs(3600);
 /// What a request's header may have, in octets.
 const HEADER_SIZE: usize = 16 << 10;
 /// What its body may have, in octets.
 const BODY_SIZE: usize = 16 << 10;
+
+/// Pages of metrics that are made or on their way at the same time.
+pub const SCRAPES: usize = 4;
+/// How much of one is handed out at once, in octets.
+const PIECE: usize = 64 << 10;
 
 /// How many entries of the cache are shown when nobody says how many, and how many at most.
 const SHOWN_ENTRIES: usize = 20;
@@ -90,6 +97,8 @@ pub struct Admin {
     pub generations: watch::Receiver<u64>,
     /// Places for those who follow them.
     pub followers: Arc<Semaphore>,
+    /// Places for those who read metrics.
+    pub scrapes: Arc<Semaphore>,
 }
 
 /// Binds the admin address and serves it until the process ends, with `tls` by HTTPS. Returns the address.
@@ -187,8 +196,35 @@ async fn check_access(State(admin): State<Arc<Admin>>, request: Request, next: N
     }
 }
 
-async fn metrics(State(admin): State<Arc<Admin>>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], admin.core.metrics.text())
+/// A page of metrics on its way, which has a place among the few that may be.
+struct Page(String, #[expect(dead_code, reason = "it is there to be dropped")] OwnedSemaphorePermit);
+
+impl AsRef<[u8]> for Page {
+    fn as_ref(&self) -> &[u8] {
+        self.0.as_bytes()
+    }
+}
+
+/// The page is made on a thread of its own, so that probes are answered meanwhile. It can be large: it is handed out in
+/// pieces, and those who do not read are few before others wait, and are cut off with their connection.
+async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+    let ended = |error: String| failed(StatusCode::SERVICE_UNAVAILABLE, error);
+    let place = match admin.scrapes.clone().acquire_owned().await {
+        Ok(place) => place,
+        Err(error) => return ended(error.to_string()),
+    };
+    let core = admin.core.clone();
+    match tokio::task::spawn_blocking(move || Bytes::from_owner(Page(core.metrics.text(), place))).await {
+        Ok(page) => {
+            let length = (header::CONTENT_LENGTH, page.len().to_string());
+            let starts = (0..page.len()).step_by(PIECE);
+            let pieces = starts.map(move |start| Ok::<_, Infallible>(page.slice(start..page.len().min(start + PIECE))));
+            let body = Body::from_stream(futures_util::stream::iter(pieces));
+            let kind = (header::CONTENT_TYPE, "text/plain; version=0.0.4".to_string());
+            ([kind, length], body).into_response()
+        }
+        Err(error) => ended(error.to_string()),
+    }
 }
 
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
@@ -336,6 +372,7 @@ mod tests {
             messages: std::sync::mpsc::channel().0,
             generations: watch::channel(0).1,
             followers: Arc::new(Semaphore::new(FOLLOWERS)),
+            scrapes: Arc::new(Semaphore::new(SCRAPES)),
         }
     }
 
@@ -349,6 +386,42 @@ mod tests {
         let mut reply = String::new();
         stream.read_to_string(&mut reply).unwrap();
         reply
+    }
+
+    #[test]
+    fn scrapers_that_do_not_read_are_cut_off() {
+        let admin = Arc::new(admin());
+        // More than the kernel takes of it.
+        let long = "x".repeat(1000);
+        for number in 0..20_000 {
+            admin.core.metrics.certificate_expiry.with_label_values(&[&format!("{long}{number}")]).set(1);
+        }
+        let address = start("127.0.0.1:0".parse().unwrap(), admin.clone(), None).unwrap();
+        let silent: Vec<TcpStream> = (0..2 * SCRAPES)
+            .map(|_| {
+                let mut stream = TcpStream::connect(address).unwrap();
+                write!(stream, "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+                stream
+            })
+            .collect();
+        let asked = std::time::Instant::now();
+        assert!(ask(address, "/live").contains(r#"{"live":true}"#));
+        assert!(asked.elapsed() < CONNECTION_TIMEOUT, "a probe does not wait for them");
+        // Those who read have their turn, and get it whole.
+        while !ask(address, "/metrics").contains("zonal_generation 1\n") {
+            assert!(asked.elapsed() < Duration::from_secs(60));
+        }
+        for mut stream in silent {
+            let mut page = Vec::new();
+            // A reset, or the end before the end of the page.
+            let read = stream.read_to_end(&mut page);
+            assert!(read.is_err() || page.len() < 20_000_000, "{read:?}");
+        }
+        let free = || admin.scrapes.available_permits() == SCRAPES;
+        while !free() {
+            assert!(asked.elapsed() < Duration::from_secs(60), "all places are free again");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 
     #[test]

@@ -28,7 +28,11 @@ use data_encoding::BASE64URL_NOPAD;
 use futures_util::StreamExt;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use std::{path::Path as FilePath, sync::Arc, time::Duration};
+use std::{
+    path::Path as FilePath,
+    sync::Arc,
+    time::{Duration, Instant},
+};
 use tokio::{sync::oneshot, time::timeout};
 
 /// How long the next piece of a body may take.
@@ -184,7 +188,7 @@ async fn make(admin: &Admin, prepare: Prepare, trial: Trial) -> Result<Accepted,
         return Err(Trouble::new(StatusCode::METHOD_NOT_ALLOWED, detail));
     }
     let (reply, answer) = oneshot::channel();
-    let change = Change { prepare, is_fact: false, dry_run: trial.dry_run, reply: Some(reply) };
+    let change = Change { prepare, is_fact: false, dry_run: trial.dry_run, since: Instant::now(), reply: Some(reply) };
     let ends = || Trouble::new(StatusCode::SERVICE_UNAVAILABLE, "the server is about to end");
     admin.messages.send(Message::Change(change)).map_err(|_| ends())?;
     Ok(answer.await.map_err(|_| ends())??)

@@ -1,7 +1,7 @@
 //! Answers for the names of endpoints (resolution.md 3).
 
 use super::{
-    Moment,
+    Locality, Moment,
     known::Known,
     resolve::{Outcome, Resolver},
     trace::{Stage, Trace},
@@ -158,8 +158,18 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
         let Moment { now, draw } = self.moment;
         let choice = endpoint.choose(family, name.kind, self.found.az, now, draw);
         self.note_interfaces(endpoint, name, family, choice);
-        let owner = 0xc000 | self.name_at as u16;
-        choice.addresses(draw).try_for_each(|address| self.address_record(owner, TTL, address).map(|_| ()))
+        let locality = match self.found.az {
+            None => Locality::NoAz,
+            Some(az) if choice.interfaces().all(|interface| interface.az == az) => Locality::SameAz,
+            Some(_) => Locality::CrossAz,
+        };
+        let (before, owner) = (self.reply.count(Section::Answer), 0xc000 | self.name_at as u16);
+        let written =
+            choice.addresses(draw).try_for_each(|address| self.address_record(owner, TTL, address).map(|_| ()));
+        if self.reply.count(Section::Answer) > before {
+            self.locality = self.locality.max(Some(locality));
+        }
+        written
     }
 
     /// Costs nothing when nobody listens, as it makes nothing but closures.

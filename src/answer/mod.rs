@@ -138,6 +138,12 @@ pub struct Answered {
     pub rcode: u16,
     /// What answered.
     pub kind: Kind,
+    /// The address of an inbound endpoint that was asked: an index into [`Networks::door_labels`]; none for others.
+    ///
+    /// [`Networks::door_labels`]: crate::snapshot::networks::Networks::door_labels
+    pub door: Option<u32>,
+    /// Where the addresses of endpoints in it are, as the client sees it; none if there are none.
+    pub locality: Option<Locality>,
     /// What the query's cookie proves of its sender.
     pub cookie: Cookie,
     /// Something in it is in demand and ends soon: it is to be asked for anew.
@@ -161,6 +167,17 @@ pub enum Kind {
     Refused,
     /// Nobody: the query is malformed.
     Malformed,
+}
+
+/// Where the addresses of endpoints are that a client is given. Traffic to another Availability Zone costs money.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Locality {
+    /// All in the client's own AZ.
+    SameAz,
+    /// The client's AZ is not known.
+    NoAz,
+    /// At least one in another AZ.
+    CrossAz,
 }
 
 /// What a query's DNS cookie proves (RFC 7873).
@@ -253,6 +270,8 @@ pub fn answer_traced<'s, K: Known, T: Trace>(
                 view: None,
                 rcode: rcode::NOTIMP,
                 kind,
+                door: None,
+                locality: None,
                 cookie: Cookie::Absent,
                 refresh: false,
             })
@@ -294,6 +313,8 @@ fn refused(refusal: Refusal) -> Ede<'static> {
 struct Frame<'a> {
     /// Recursion is offered at the door that was asked.
     recursive: bool,
+    /// The slot of the door that was asked, if it has one.
+    door: Option<u32>,
     opt: Option<Opt<'a>>,
     most: usize,
     cookie: Cookie,
@@ -306,9 +327,12 @@ impl<'a> Frame<'a> {
         // A delegation door offers no recursion, in errors either.
         let door = snapshot.networks.doors.get(&who.client.local);
         let recursive = door.is_none_or(|door| door.path != Path::InboundDelegation);
+        let door = door.and_then(|door| door.slot);
         let udp_size = edns.map_or(MIN_UDP, |edns| (edns.udp_size as usize).clamp(MIN_UDP, MAX_UDP));
         let most = if client.transport == Transport::Udp { udp_size } else { u16::MAX as usize };
-        let Some(edns) = edns else { return Frame { recursive, opt: None, most, cookie: Cookie::Absent } };
+        let Some(edns) = edns else {
+            return Frame { recursive, door, opt: None, most, cookie: Cookie::Absent };
+        };
         let (cookie, state) = cookie::renew(node, client, moment, edns.cookie);
         let opt = Opt {
             query: *edns,
@@ -318,7 +342,7 @@ impl<'a> Frame<'a> {
             padded: client.transport.protocol() != Protocol::Do53,
             client_subnet: None,
         };
-        Frame { recursive, opt: Some(opt), most, cookie: state }
+        Frame { recursive, door, opt: Some(opt), most, cookie: state }
     }
 
     /// The client's subnet is told back, with the scope of the answer.
@@ -344,7 +368,16 @@ impl<'a> Frame<'a> {
             reply.set(flag::RA);
         }
         let len = reply.finish(code, self.opt.as_ref(), ede);
-        Outcome::Reply(Answered { len, view: None, rcode: code, kind, cookie: self.cookie, refresh: false })
+        Outcome::Reply(Answered {
+            len,
+            view: None,
+            rcode: code,
+            kind,
+            door: self.door,
+            locality: None,
+            cookie: self.cookie,
+            refresh: false,
+        })
     }
 }
 
@@ -410,13 +443,13 @@ fn answer_query<'s, K: Known, T: Trace>(
     if let Some(forward) = resolved.forward {
         return Outcome::Forward(forward);
     }
-    let refresh = resolved.refresh;
+    let (refresh, locality) = (resolved.refresh, resolved.locality);
     if resolved.same_for_all {
         frame.set_subnet(asker.subnet.map(|(option, _)| (option, 0)));
     }
     let len = resolved.reply.finish(resolved.rcode, frame.opt.as_ref(), resolved.why.ede());
     let (view, rcode, kind, cookie) = (Some(view.slot), resolved.rcode, resolved.kind, frame.cookie);
-    Outcome::Reply(Answered { len, view, rcode, kind, cookie, refresh })
+    Outcome::Reply(Answered { len, view, rcode, kind, door: frame.door, locality, cookie, refresh })
 }
 
 /// Makes of an error reply the truncated one that sends its client to TCP. Returns its length.

@@ -1,7 +1,7 @@
 //! Which rule: the longest suffix wins, and every CNAME target is decided anew (resolution.md 2).
 
 use super::{
-    Client, Kind, Moment, autodefined, dns64,
+    Client, Kind, Locality, Moment, autodefined, dns64,
     known::{self, Forward, Known, Question},
     same,
     trace::{Stage, Trace},
@@ -41,6 +41,8 @@ pub struct Resolved<'r, 's> {
     /// Instead of a reply: others have to be asked first.
     pub forward: Option<Forward<'s>>,
     pub refresh: bool,
+    /// Where the addresses of endpoints in it are; none if there are none.
+    pub locality: Option<Locality>,
     /// Every client gets this answer, whatever its view and AZ.
     pub same_for_all: bool,
 }
@@ -126,6 +128,8 @@ pub struct Resolver<'r, 's, 'q, K, T> {
     stale: bool,
     /// Something that was answered is to be asked for anew.
     refresh: bool,
+    /// Where the addresses of endpoints are that were answered so far.
+    pub locality: Option<Locality>,
     /// All that was answered so far is the same for all; false where nobody asks.
     same_for_all: bool,
     pub view: &'s View,
@@ -169,6 +173,7 @@ pub fn resolve<'r, 's, 'q, K: Known, T: Trace>(
         dns64: dns64::is_wanted(snapshot, &found, query.qtype, dnssec_ok && bits & flag::CD != 0),
         stale: false,
         refresh: false,
+        locality: None,
         same_for_all: has_scope,
         view,
         found,
@@ -209,8 +214,8 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
             Why::Nothing if self.stale => Why::Ours(Ede { code: 3, text: ["nobody could be asked anew", "", ""] }),
             why => why,
         };
-        let (refresh, same_for_all) = (self.refresh, self.same_for_all);
-        Resolved { reply: self.reply, rcode, kind, why, forward: None, refresh, same_for_all }
+        let (refresh, locality, same_for_all) = (self.refresh, self.locality, self.same_for_all);
+        Resolved { reply: self.reply, rcode, kind, why, forward: None, refresh, locality, same_for_all }
     }
 
     #[inline]

@@ -12,7 +12,7 @@ use crate::{
     transfer::update::rules::Rejected,
 };
 use serde::{Deserialize, Serialize};
-use std::{fmt, io};
+use std::{fmt, io, time::Instant};
 use tokio::sync::oneshot;
 
 /// How far a source has come: kept with what it has delivered.
@@ -66,6 +66,8 @@ pub struct Change {
     pub is_fact: bool,
     /// It is only tried, and what would come of it is told.
     pub dry_run: bool,
+    /// When it was known.
+    pub since: Instant,
     /// Who wants to know what came of it. Then it is kept on disk before it is served.
     pub reply: Option<oneshot::Sender<Result<Accepted, Refusal>>>,
 }
@@ -75,7 +77,7 @@ impl Change {
     pub fn plain(edits: Vec<Edit>, position: Position) -> Change {
         let prepare =
             move |_: &Collection, _: &Position| Ok(Ready { edits: edits.clone(), position: position.clone() });
-        Change { prepare: Box::new(prepare), is_fact: true, dry_run: false, reply: None }
+        Change { prepare: Box::new(prepare), is_fact: true, dry_run: false, since: Instant::now(), reply: None }
     }
 }
 

@@ -73,6 +73,8 @@ pub struct Watch {
     stamp: u64,
     /// Something may have changed between the load and the watch.
     again: bool,
+    /// When what is to be done next was noticed.
+    pub(super) noticed: Instant,
     /// The load is to be tried again, even though nothing changes.
     pub(super) retry: bool,
 }
@@ -101,6 +103,7 @@ impl Watch {
             real_directory: PathBuf::new(),
             stamp: 0,
             again: false,
+            noticed: Instant::now(),
             retry: false,
         };
         match watcher {
@@ -233,7 +236,9 @@ impl Watch {
             if let Some(edit) = self.edits.pop_front() {
                 return Wake::Edit(edit);
             }
-            match self.events.recv_timeout(tick.saturating_duration_since(Instant::now())) {
+            let message = self.events.recv_timeout(tick.saturating_duration_since(Instant::now()));
+            self.noticed = Instant::now();
+            match message {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Wake::Stop,
                 Ok(Message::Reload) => return Wake::Load,
                 Ok(Message::Change(change)) => self.changes.push(change),

@@ -280,7 +280,13 @@ impl Keeper {
             Ok(Ready { edits: edits.clone(), position })
         };
         let (reply, mut answer) = oneshot::channel();
-        let change = Change { prepare: Box::new(prepare), is_fact: false, dry_run: false, reply: Some(reply) };
+        let change = Change {
+            prepare: Box::new(prepare),
+            is_fact: false,
+            dry_run: false,
+            since: Instant::now(),
+            reply: Some(reply),
+        };
         self.take(vec![change]);
         match answer.try_recv() {
             Ok(Ok(_)) => Ok(()),

@@ -19,7 +19,7 @@ use etcd_client::{
 };
 use std::{
     sync::{Arc, mpsc::Sender},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     sync::oneshot,
@@ -179,7 +179,13 @@ impl Source {
         };
         let (reply, answer) = oneshot::channel();
         // What is listed is so, unless the list itself is doubted.
-        let change = Change { prepare: Box::new(prepare), is_fact: true, dry_run: false, reply: Some(reply) };
+        let change = Change {
+            prepare: Box::new(prepare),
+            is_fact: true,
+            dry_run: false,
+            since: Instant::now(),
+            reply: Some(reply),
+        };
         self.changes.send(Message::Change(change)).map_err(|_| anyhow!("the server ends"))?;
         match answer.await.context("the server ends")? {
             Ok(_) | Err(Refusal::Problems(_)) => {}

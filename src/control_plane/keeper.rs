@@ -499,6 +499,16 @@ impl Keeper {
         }
     }
 
+    /// The generation that is served.
+    pub fn generation(&self) -> u64 {
+        self.core.snapshot.load().generation
+    }
+
+    /// Counts how long a change took that is served now.
+    pub fn tell_delay(&self, delay: Duration) {
+        self.core.metrics.change_seconds.observe(delay.as_secs_f64());
+    }
+
     pub(super) fn swap(&mut self, snapshot: Snapshot) {
         let previous = self.core.snapshot.load().serials.clone();
         if let Some(serials) = &mut self.serials

@@ -38,7 +38,13 @@ pub enum Message {
 /// Loads whenever something changes, and makes the changes that sources want, until it is told to stop.
 pub fn run(mut watch: Watch, mut loader: Option<Loader>, mut internet: Internet, mut keeper: Keeper) {
     loop {
-        match watch.wait() {
+        let wake = watch.wait();
+        let since = match &wake {
+            Wake::Changes(changes) => changes.first().map(|change| change.since),
+            _ => None,
+        };
+        let (since, generation) = (since.unwrap_or(watch.noticed), keeper.generation());
+        match wake {
             Wake::Load => {
                 let started = SystemTime::now();
                 keeper.follow(internet.read());
@@ -55,6 +61,9 @@ pub fn run(mut watch: Watch, mut loader: Option<Loader>, mut internet: Internet,
             Wake::Transferred(transfers) => keeper.transferred(transfers),
             Wake::Edit(edit) => keeper.edit(edit),
             Wake::Stop => return,
+        }
+        if keeper.generation() != generation {
+            keeper.tell_delay(since.elapsed());
         }
     }
 }

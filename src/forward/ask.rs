@@ -247,9 +247,15 @@ impl Asker {
             });
         };
         let late = || Failure { code: 22, text: "no authoritative server answered in time".into() };
-        timeout_at(self.deadline, recursion.ask(route, question, self.core.forwarding.cache.lifetimes()))
+        let (counters, started) = (&self.core.forwarding.upstreams.counters, Instant::now());
+        let answers = timeout_at(self.deadline, recursion.ask(route, question, self.core.forwarding.cache.lifetimes()))
             .await
-            .unwrap_or_else(|_| Err(late()))
+            .unwrap_or_else(|_| Err(late()));
+        counters.recursion.observe(started.elapsed().as_secs_f64());
+        if answers.is_err() {
+            counters.failures.inc();
+        }
+        answers
     }
 
     /// The way below a referral, if a DELEGATE rule of the client's view matches it.

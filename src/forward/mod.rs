@@ -26,7 +26,7 @@ use recursion::Recursion;
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU32, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -63,6 +63,8 @@ pub struct Forwarding {
     waiting: AtomicUsize,
     shares: [AtomicUsize; SHARES],
     most_waiting: usize,
+    /// Queries that found no room.
+    turned_away: AtomicU64,
     draw: AtomicU32,
 }
 
@@ -94,6 +96,7 @@ impl Forwarding {
             waiting: AtomicUsize::new(0),
             shares: [const { AtomicUsize::new(0) }; SHARES],
             most_waiting: limits.waiting,
+            turned_away: AtomicU64::new(0),
             draw: AtomicU32::new(0),
         }
     }
@@ -105,7 +108,16 @@ impl Forwarding {
         let free = self.most_waiting.saturating_sub(self.waiting.fetch_add(1, Relaxed));
         let own = self.shares[share].fetch_add(1, Relaxed);
         let waiting = Waiting { forwarding: self.clone(), share };
-        (own < free).then_some(waiting)
+        if own >= free {
+            self.turned_away.fetch_add(1, Relaxed);
+            return None;
+        }
+        Some(waiting)
+    }
+
+    /// How many queries wait for others, how many may, and how many have found no room.
+    pub fn waiting(&self) -> (usize, usize, u64) {
+        (self.waiting.load(Relaxed), self.most_waiting, self.turned_away.load(Relaxed))
     }
 }
 

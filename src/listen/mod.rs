@@ -59,6 +59,7 @@ impl Core {
     /// Listeners' common state, with the limits of the configuration.
     pub fn new(snapshot: Published, limits: &Limits, upstreams: Arc<Upstreams>, keys: Keys, runtime: &Handle) -> Core {
         let metrics = Metrics::new(snapshot.clone());
+        metrics.tcp_connections_limit.set(limits.tcp_connections as i64);
         let forwarding = Arc::new(Forwarding::new(&limits.forwarding, upstreams));
         metrics.watch_forwarding(&forwarding);
         Core {
@@ -148,8 +149,9 @@ pub(crate) mod tests {
         Outcome::Reply(answered(text.len(), if query.starts_with(b"error") { 5 } else { 0 }))
     }
 
-    fn answered(len: usize, rcode: u16) -> Answered {
-        Answered { len, view: None, rcode, kind: Kind::Zone, cookie: Cookie::Absent, refresh: false }
+    pub fn answered(len: usize, rcode: u16) -> Answered {
+        let (kind, cookie) = (Kind::Zone, Cookie::Absent);
+        Answered { len, view: None, rcode, kind, door: None, locality: None, cookie, refresh: false }
     }
 
     /// Stands for the function that asks others: the reply is the query, after as many hundredths of a second as the

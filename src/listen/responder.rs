@@ -129,7 +129,7 @@ impl Responder {
         match answered {
             None => writer.dropped(Dropped::Silent),
             Some(answered) => {
-                writer.make_room(self.core.snapshot.load().view_labels().len());
+                writer.make_room(&self.core.snapshot.load());
                 writer.answered(answered);
             }
         }

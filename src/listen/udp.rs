@@ -92,18 +92,32 @@ fn set_option(socket: &Socket, level: libc::c_int, option: libc::c_int, value: l
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
+/// How many packets the kernel threw away because a socket's buffer was full; none where it does not tell.
+pub fn overflows(socket: &Socket) -> Option<u32> {
+    let mut numbers = [0u32; 9];
+    let mut len = mem::size_of_val(&numbers) as libc::socklen_t;
+    // SAFETY: the buffer lives until the call returns, and its size is given.
+    let result = unsafe {
+        let numbers = numbers.as_mut_ptr().cast();
+        libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_MEMINFO, numbers, &raw mut len)
+    };
+    // The last of them is SK_MEMINFO_DROPS.
+    (result == 0 && len as usize == mem::size_of_val(&numbers)).then_some(numbers[8])
+}
+
 /// Starts a thread for each socket. They end when `stop` is set, after they have answered what has arrived.
 pub fn start(core: &Arc<Core>, sockets: Vec<Socket>, stop: &Arc<AtomicBool>) -> io::Result<Vec<JoinHandle<()>>> {
     let mut threads = Vec::with_capacity(sockets.len());
     let late = Arc::new(Mutex::new(core.metrics.writer(Transport::Udp)));
     for (number, socket) in sockets.into_iter().enumerate() {
         let local = socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("no IP socket"))?;
+        let batch = Batch::new(socket);
         let mut worker = Worker {
             core: core.clone(),
-            writer: core.metrics.writer(Transport::Udp),
+            writer: core.metrics.udp_writer(local, number, &batch.socket),
             local: local.ip(),
             draw: super::random_seed().0 as u32,
-            batch: Batch::new(socket),
+            batch,
             name: LookupName::root(),
             late: late.clone(),
         };
@@ -166,7 +180,8 @@ impl Worker {
         let now = now();
         // The snapshot is let go of before the next receive blocks.
         let snapshot = self.core.snapshot.load();
-        self.writer.make_room(snapshot.view_labels().len());
+        self.writer.make_room(&snapshot);
+        self.writer.received(received);
         if received > 1 {
             self.fetch_ahead(&snapshot, received);
         }
@@ -274,7 +289,7 @@ impl Late {
         if is_limited(&answered) && !apply_limit(&core, &mut writer, self.client.source, &mut answered, &mut reply) {
             return;
         }
-        writer.make_room(core.snapshot.load().view_labels().len());
+        writer.make_room(&core.snapshot.load());
         writer.answered(&answered);
         if self.path.send(&reply[..answered.len]).is_err() {
             writer.dropped(Dropped::Unsent);

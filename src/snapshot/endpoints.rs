@@ -67,8 +67,8 @@ pub struct Interface {
 }
 
 impl Interface {
-    /// Whether it is healthy and not shifted away.
-    fn is_usable(&self, now: i64) -> bool {
+    /// Whether it is healthy and not shifted away at this time, in seconds since 1970.
+    pub fn is_usable(&self, now: i64) -> bool {
         self.source.health == Health::Healthy && now >= self.shifted_until
     }
 

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 fn networks(manifest: Value) -> Networks {
     let manifest: Manifest = serde_json::from_value(manifest).unwrap();
-    Networks::compile(&manifest, &mut Azs::default())
+    Networks::compile(&manifest, &mut Azs::default(), &[])
 }
 
 fn address(text: &str) -> IpAddr {

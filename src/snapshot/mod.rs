@@ -179,7 +179,10 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
     let same_networks = previous.filter(|previous| previous.connectivity_of(manifest).is_some());
     let networks = match same_networks {
         Some(previous) => previous.networks.clone(),
-        None => Arc::new(Networks::compile(manifest, &mut azs)),
+        None => {
+            let labels = previous.map_or(&[][..], |previous| &previous.networks.door_labels);
+            Arc::new(Networks::compile(manifest, &mut azs, labels))
+        }
     };
     let (endpoints, renamed) = match previous {
         Some(previous) => previous.endpoints.follow(&previous.manifest, manifest, &mut azs),

@@ -87,6 +87,8 @@ pub struct Door {
     pub az: Option<Az>,
     /// Whom it lets in, in as few blocks as can be; none: those of `neighbours`.
     pub allowed: Option<Vec<IpNet>>,
+    /// Its place in the list of labels, the same in all later snapshots; none for a VPC's own door.
+    pub slot: Option<u32>,
     /// Which protocols an inbound one takes.
     protocols: Vec<Protocol>,
     /// The networks connected to its VPC; that itself can be among them or not.
@@ -130,6 +132,8 @@ pub struct Networks {
     v6: PrefixMap<Ipv6Net, Box<[Member]>>,
     /// The doors, by address.
     pub doors: HashMap<IpAddr, Door>,
+    /// Labels by slot, of all addresses of inbound endpoints that there ever were: the endpoint, and the address.
+    pub door_labels: Arc<Vec<(Id, IpAddr)>>,
     /// Those who may speak for others.
     pub forwarders: Forwarders,
 }
@@ -173,8 +177,8 @@ pub struct Found<'n> {
 }
 
 impl Networks {
-    /// Compiles the networks of a manifest.
-    pub fn compile(manifest: &Manifest, azs: &mut Azs) -> Networks {
+    /// Compiles the networks of a manifest. Doors keep the slots that they have among `labels`.
+    pub fn compile(manifest: &Manifest, azs: &mut Azs, labels: &[(Id, IpAddr)]) -> Networks {
         let mut this = Networks {
             connectivity: Connectivity::new(manifest),
             list: Vec::new(),
@@ -184,6 +188,7 @@ impl Networks {
             v4: PrefixMap::new(),
             v6: PrefixMap::new(),
             doors: HashMap::new(),
+            door_labels: Arc::default(),
             forwarders: Forwarders::default(),
         };
         let mut prefixes: Vec<(IpNet, Member)> = Vec::new();
@@ -209,7 +214,9 @@ impl Networks {
             prefixes.extend(network.cidr_blocks.iter().map(|block| (*block, Member { network: at, subnet: None })));
         }
         this.index(prefixes);
-        this.doors = this.doors(manifest, azs);
+        let mut labels = labels.to_vec();
+        this.doors = this.doors(manifest, azs, &mut labels);
+        this.door_labels = Arc::new(labels);
         this.forwarders = Forwarders::compile(manifest, &this);
         this
     }
@@ -248,15 +255,16 @@ impl Networks {
         }
     }
 
-    fn doors(&self, manifest: &Manifest, azs: &mut Azs) -> HashMap<IpAddr, Door> {
+    fn doors(&self, manifest: &Manifest, azs: &mut Azs, labels: &mut Vec<(Id, IpAddr)>) -> HashMap<IpAddr, Door> {
         let mut doors = HashMap::new();
+        let mut slots: HashMap<(Id, IpAddr), u32> = labels.iter().cloned().zip(0..).collect();
         let mut neighbours = Neighbours { connectivity: &self.connectivity, known: HashMap::new() };
         for (id, vpc) in &manifest.vpcs {
             let Some(network) = self.vpc_at(id) else { continue };
             for address in &vpc.resolver_addresses {
                 let (id, path, neighbours) = (id.clone(), Path::InVpc, neighbours.of(self, network));
                 let (allowed, protocols) = (None, Vec::new());
-                let door = Door { id, path, vpc: network, az: None, allowed, protocols, neighbours };
+                let door = Door { id, path, vpc: network, az: None, allowed, slot: None, protocols, neighbours };
                 doors.insert(*address, door);
             }
         }
@@ -269,12 +277,17 @@ impl Networks {
             let Some(vpc) = self.vpc_at(&endpoint.vpc_id) else { continue };
             let allowed = &endpoint.allowed_cidr_blocks;
             for address in &endpoint.ip_addresses {
+                let slot = *slots.entry((id.clone(), address.ip)).or_insert_with_key(|label| {
+                    labels.push(label.clone());
+                    labels.len() as u32 - 1
+                });
                 let door = Door {
                     id: id.clone(),
                     path,
                     vpc,
                     az: address.availability_zone_id.as_ref().map(|az| azs.number(az)),
                     allowed: (!allowed.is_empty()).then(|| IpNet::aggregate(allowed)),
+                    slot: Some(slot),
                     protocols: endpoint.protocols.clone(),
                     neighbours: neighbours.of(self, vpc),
                 };

@@ -91,6 +91,21 @@ impl Route {
     }
 }
 
+/// The servers that the rules of a manifest name, with the addresses that they are asked from and the outbound endpoint
+/// that has these, if there is one.
+pub fn named_targets(manifest: &Manifest) -> impl Iterator<Item = (Target, Vec<IpAddr>, Option<&Id>)> {
+    let forwards = manifest.resolver_rules.iter().filter(|(_, rule)| rule.rule_type == RuleType::Forward);
+    forwards.flat_map(|(id, resource)| {
+        let rule = Rule::new(manifest, id, resource);
+        let targets = match &rule.route.servers {
+            Servers::Targets { targets, .. } => targets.clone(),
+            _ => Vec::new(),
+        };
+        let sources = rule.route.servers.sources().to_vec();
+        targets.into_iter().map(move |target| (target, sources.clone(), resource.resolver_endpoint_id.as_ref()))
+    })
+}
+
 /// A name and all that it is below, the root left out.
 fn name_suffixes(name: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::successors(Some(name), |name| name.get(1 + usize::from(*name.first()?)..)).take_while(|n| n.len() > 1)

@@ -115,6 +115,11 @@ impl Views {
         self.shared.get(view.shared).map(|shared| &shared.names)
     }
 
+    /// All views.
+    pub fn iter(&self) -> impl Iterator<Item = &View> {
+        self.list.iter().map(|(_, view)| &**view)
+    }
+
     /// What answers that come by a route are kept under. Those who have DELEGATE rules may get others than those who have
     /// none, or not the same: where a server tells of other servers, the rules say whether these are asked.
     #[inline]

@@ -135,7 +135,8 @@ impl Part {
             _ => Kind::Zone,
         };
         let (len, cookie) = (reply.len(), Cookie::Absent);
-        let answered = Answered { len, view: None, rcode: code, kind, cookie, refresh: false };
+        let answered =
+            Answered { len, view: None, rcode: code, kind, door: None, locality: None, cookie, refresh: false };
         Part { answered: Some(answered), reply, rest }
     }
 }

@@ -209,11 +209,20 @@ impl Server {
         Server::start_on(free_port(), source, more)
     }
 
+    /// The same, with more addresses to listen on, as lines of configuration.
+    pub fn start_listening(source: &str, listen: &str, more: &str) -> Server {
+        Server::launch(free_port(), source, listen, more)
+    }
+
     fn start_on(port: u16, source: &str, more: &str) -> Server {
+        Server::launch(port, source, "", more)
+    }
+
+    fn launch(port: u16, source: &str, listen: &str, more: &str) -> Server {
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let scratch = Scratch::new();
         let config = format!(
-            "listen: [{{address: \"0.0.0.0:{port}\"}}]\ncontrol_plane: {source}\nadmin: {{address: \"{admin}\"}}\n\
+            "listen:\n  - {{address: \"0.0.0.0:{port}\"}}\n{listen}control_plane: {source}\nadmin: {{address: \"{admin}\"}}\n\
              internet_resolver: none\n{more}"
         );
         scratch.write("zonal.yaml", config);

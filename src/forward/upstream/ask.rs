@@ -189,6 +189,7 @@ impl<'a> Asking<'a> {
         {
             let server = &self.servers[last.server];
             server.counters.timeouts.inc();
+            server.tally.timed_out();
             let mut health = server.health();
             let in_vain = now.saturating_duration_since(last.at) >= health.interval();
             if in_vain && health.timed_out(last.at, now) {
@@ -204,8 +205,10 @@ impl<'a> Asking<'a> {
         match event {
             Event::Answer(message) => {
                 let Some(sent) = this.sent.take() else { return Step::Wait };
+                let now = Instant::now();
                 self.servers[server].counters.answers.inc();
-                self.servers[server].health().answered(this.at, Instant::now());
+                self.servers[server].tally.answered(&message, now.saturating_duration_since(this.at));
+                self.servers[server].health().answered(this.at, now);
                 self.answered(server, message, &sent)
             }
             // The right answer may come yet, but whoever guesses is not given the time.
@@ -364,13 +367,17 @@ async fn probe(server: &Arc<Server>, way: Way) -> bool {
     let now = Instant::now();
     let mut health = server.health();
     let is_down = match event {
-        Some(Event::Answer(_)) => {
+        Some(Event::Answer(message)) => {
+            server.tally.answered(&message, now.saturating_duration_since(at));
             health.answered(at, now);
             return true;
         }
         Some(Event::Failed(Trouble { kind: Kind::Network | Kind::Unfit, text })) => health.refused(text, now),
         Some(_) => false,
-        None => health.timed_out(at, now),
+        None => {
+            server.tally.timed_out();
+            health.timed_out(at, now)
+        }
     };
     drop(health);
     if is_down {

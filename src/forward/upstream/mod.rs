@@ -6,6 +6,7 @@
 //! query      the query in octets, its spelling, and what an answer has to be like
 //! pending    what all tries of a question share: where news of them arrive
 //! server     one server: its health, its case, and the ways to it: udp, stream (TCP and DoT), https, quic; tls
+//! tally      what was asked of a server, and how it answered, for its metrics
 //! spellings  which names are on their way in which spelling, so that loops are found
 //! ```
 
@@ -19,6 +20,7 @@ mod random;
 mod server;
 mod spellings;
 mod stream;
+pub mod tally;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -46,6 +48,7 @@ use std::{
     },
     time::Duration,
 };
+use tally::Measured;
 use tls::Tls;
 use tokio::{
     net::TcpStream,
@@ -194,6 +197,13 @@ impl Upstreams {
         let mut reports: Vec<_> = way.servers.iter().map(|server| server.report()).collect();
         reports.sort_by_key(|(rank, _)| *rank);
         reports.into_iter().map(|(_, report)| report).collect()
+    }
+
+    /// What has been measured of those that are in use.
+    pub fn measured(&self) -> Vec<Measured> {
+        let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let live = servers.into_iter().filter_map(|((_, sources), server)| Some(server.upgrade()?.measured(&sources)));
+        live.collect()
     }
 
     /// Takes up a route.

@@ -7,12 +7,14 @@ use super::{
     pending::{Kind, Pending, Trouble},
     query::{Echo, Look, MAX_QUERY, Spelt},
     quic::Quic,
-    stream, task, tls,
+    stream,
+    tally::{self, Measured, Tally},
+    task, tls,
     tls::Tls,
     udp,
 };
 use crate::{manifest::Protocol, snapshot::routes::Target};
-use prometheus::IntCounter;
+use prometheus::{Histogram, HistogramOpts, IntCounter, core::Collector};
 use socket2::{Domain, Socket, Type};
 use std::{
     io,
@@ -50,6 +52,8 @@ pub struct Counters {
     pub probes: IntCounter,
     /// Questions that no server answered.
     pub failures: IntCounter,
+    /// How long questions to the authoritative servers took, from the root on, in seconds.
+    pub recursion: Histogram,
 }
 
 impl Counters {
@@ -57,6 +61,10 @@ impl Counters {
     pub fn new() -> Counters {
         let counter =
             |name: &str, help: &str| IntCounter::new(name, help).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let histogram = |name: &str, help: &str| {
+            let options = HistogramOpts::new(name, help).buckets(tally::BUCKETS.to_vec());
+            Histogram::with_opts(options).unwrap_or_else(|error| panic!("{name}: {error}"))
+        };
         Counters {
             queries: counter("zonal_upstream_queries_total", "Queries sent to other servers"),
             answers: counter("zonal_upstream_answers_total", "Answers of other servers, errors among them"),
@@ -69,13 +77,21 @@ impl Counters {
             ),
             probes: counter("zonal_upstream_probes_total", "Queries that look whether a server is there"),
             failures: counter("zonal_upstream_failures_total", "Questions that no server answered"),
+            recursion: histogram(
+                "zonal_recursion_seconds",
+                "How long questions took that were asked from the root on, answered or not, in seconds",
+            ),
         }
     }
 
     /// All of them, to be registered.
-    pub fn all(&self) -> [&IntCounter; 8] {
-        let Counters { queries, answers, timeouts, retries, fallbacks, strangers, probes, failures } = self;
-        [queries, answers, timeouts, retries, fallbacks, strangers, probes, failures]
+    pub fn all(&self) -> Vec<Box<dyn Collector>> {
+        let Counters { queries, answers, timeouts, retries, fallbacks, strangers, probes, failures, recursion } = self;
+        let counters = [queries, answers, timeouts, retries, fallbacks, strangers, probes, failures];
+        let mut all: Vec<Box<dyn Collector>> = Vec::new();
+        all.extend(counters.map(|counter| Box::new(counter.clone()) as Box<dyn Collector>));
+        all.push(Box::new(recursion.clone()));
+        all
     }
 }
 
@@ -187,6 +203,8 @@ pub struct Server {
     pub probe: Box<[u8]>,
     /// What is counted.
     pub counters: Arc<Counters>,
+    /// What is counted of it alone.
+    pub tally: Tally,
     /// A probe is on its way, or will be.
     pub probing: AtomicBool,
     health: Mutex<Health>,
@@ -277,6 +295,7 @@ impl Server {
             case,
             probe: probe.into(),
             counters,
+            tally: Tally::default(),
             probing: AtomicBool::new(false),
             health: Mutex::default(),
             plain: AtomicBool::new(false),
@@ -318,6 +337,7 @@ impl Server {
         let len = pending.question.write(&mut query, 0, look);
         let query = &mut query[..len];
         self.counters.queries.inc();
+        self.tally.asked();
         let (spelt, fresh) = (look.spelt, way == Way::Fresh);
         let shared = || (self.case.clone(), self.counters.clone());
         sent.by = Some(match &self.by {
@@ -343,8 +363,23 @@ impl Server {
         (health.rank(), report)
     }
 
+    /// What has been measured of it.
+    pub fn measured(&self, sources: &[IpAddr]) -> Measured {
+        let (rtt, state) = {
+            let health = self.health();
+            (health.rtt(), health.state())
+        };
+        Measured {
+            target: self.target.clone(),
+            sources: sources.to_vec(),
+            rtt,
+            state,
+            in_flight: self.in_flight(),
+            counts: self.tally.counts(),
+        }
+    }
+
     /// How many queries are on their way to it.
-    #[cfg(test)]
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Relaxed)
     }

@@ -1,8 +1,5 @@
 use super::*;
-use crate::{
-    answer::Kind,
-    listen::tests::{core, limits},
-};
+use crate::listen::tests::{answered, core, limits};
 use std::net::UdpSocket;
 
 struct Server {
@@ -154,7 +151,20 @@ fn excess_error_answers_are_truncated_dropped_or_bad_cookie() {
     let (truncated, dropped, bad_cookie) = ((true, true, 5), (false, false, 5), (true, false, 23));
     assert_eq!(results[..4], [truncated, dropped, truncated, dropped]);
     assert_eq!(results[4..], [truncated, bad_cookie, truncated, bad_cookie]);
-    let with =
-        |rcode, cookie| is_limited(&Answered { len: 0, view: None, rcode, kind: Kind::Zone, cookie, refresh: false });
+    let with = |rcode, cookie| is_limited(&Answered { cookie, ..answered(0, rcode) });
     assert!(!with(0, Cookie::Absent) && !with(3, Cookie::Client) && with(2, Cookie::Absent) && !with(2, Cookie::Valid));
+}
+
+#[test]
+fn what_the_kernel_throws_away_is_told() {
+    let socket = open("127.0.0.1:0".parse().unwrap()).unwrap();
+    socket.set_recv_buffer_size(1).unwrap(); // it takes the least that there is
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    assert_eq!(overflows(&socket), Some(0));
+    let client = client("127.0.0.1:0");
+    for _ in 0..1000 {
+        client.send_to(&[0; 1000], address).unwrap();
+    }
+    let lost = overflows(&socket).unwrap();
+    assert!((900..1000).contains(&lost), "{lost}");
 }

@@ -1,0 +1,159 @@
+use super::*;
+use crate::{
+    answer::{Answered, Kind, Locality, known::Question},
+    forward::upstream::Upstreams,
+    listen::{self, Core},
+    manifest::Loaded,
+    snapshot::{
+        Node, Snapshot, compile,
+        routes::{Route, named_targets},
+    },
+    transfer::tsig::Keys,
+    wire::query::LookupName,
+};
+use arc_swap::ArcSwap;
+use prometheus::proto::MetricType;
+use std::{net::UdpSocket, thread};
+
+/// A manifest with so many VPCs, each of which has an address of the inbound endpoint, and a rule.
+fn snapshot(vpcs: usize, port: u16, previous: Option<&Snapshot>) -> Snapshot {
+    let vpc =
+        |n: usize| (format!("vpc-{n}"), serde_json::json!({"region": "r", "cidr_blocks": [format!("10.{n}.0.0/16")]}));
+    let door = |n: usize| serde_json::json!({"ip": format!("10.0.0.{}", n + 1)});
+    let interface =
+        |az: &str, health: &str| serde_json::json!({"availability_zone_id": az, "ipv4": "10.0.0.9", "health": health});
+    let manifest = serde_json::json!({
+        "vpcs": (0..vpcs).map(vpc).collect::<serde_json::Map<_, _>>(),
+        "vpc_endpoint_services": {"s": {"owner_id": "amazon", "region": "r", "dns_name": "s.example"}},
+        "vpc_endpoints": {"vpce-1": {"vpc_endpoint_type": "Interface", "service_name": "s", "vpc_id": "vpc-0",
+            "state": "Available", "network_interfaces": [interface("az1", "healthy"), interface("az2", "unhealthy")]}},
+        "resolver_endpoints": {
+            "in": {"direction": "INBOUND", "vpc_id": "vpc-0", "ip_addresses": (0..vpcs).map(door).collect::<Vec<_>>()},
+            "out": {"direction": "OUTBOUND", "vpc_id": "vpc-0", "ip_addresses": [{"ip": "127.0.0.1"}]},
+        },
+        "resolver_rules": {"rule": {"domain_name": "example", "rule_type": "FORWARD", "vpc_ids": ["vpc-0"],
+            "resolver_endpoint_id": "out", "target_ips": [{"ip": "127.0.0.1", "port": port}]}},
+    });
+    let loaded = Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() };
+    compile(&loaded, &Arc::new(Node::default()), previous).unwrap_or_else(|problems| panic!("{problems:?}")).0
+}
+
+fn core(snapshot: Snapshot) -> Core {
+    let (snapshot, limits) = (Arc::new(ArcSwap::from_pointee(snapshot)), listen::tests::limits());
+    Core::new(snapshot, &limits, Upstreams::new(), Keys::default(), listen::tests::runtime().handle())
+}
+
+fn answered(view: u32, door: u32) -> Answered {
+    let (view, door, locality) = (Some(view), Some(door), Some(Locality::SameAz));
+    Answered { view, door, locality, kind: Kind::Endpoint, ..listen::tests::answered(12, 0) }
+}
+
+/// A server that has everything that there is to count.
+fn everything() -> Core {
+    let server = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let port = server.local_addr().unwrap().port();
+    let core = core(snapshot(1, port, None));
+    let served = core.snapshot.load_full();
+    let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
+    let (address, socket) = (socket.local_addr().unwrap(), Arc::new(Socket::from(socket)));
+    let mut writer = core.metrics.udp_writer(address, 0, &socket);
+    writer.make_room(&served);
+    writer.answered(&answered(0, 0));
+    let status = Arc::new(Status::default());
+    status.source(|source| source.connected());
+    core.metrics.watch_control_plane(&status);
+    core.metrics.certificate_expiry.with_label_values(&["tls.crt"]).set(1);
+    core.metrics.certificate_failed.with_label_values(&["tls.crt"]).set(0);
+    thread::spawn(move || {
+        let mut message = [0; 512];
+        let (len, from) = server.recv_from(&mut message).unwrap();
+        message[2] |= 0x80;
+        server.send_to(&message[..len], from).unwrap();
+    });
+    let rule = served.manifest.resolver_rules.iter().next().unwrap();
+    let route = crate::snapshot::routes::Rule::new(&served.manifest, rule.0, rule.1).route;
+    assert_eq!(named_targets(&served.manifest).count(), 1);
+    listen::tests::runtime().block_on(ask(&core, &route));
+    // What is told of a thread is told as long as it is there.
+    std::mem::forget((writer, socket));
+    core
+}
+
+async fn ask(core: &Core, route: &Route) {
+    let name = LookupName::new(b"\x01a\x07example\0").unwrap();
+    let question = Question { name: &name, qtype: 1, dnssec_ok: false, checking_disabled: false };
+    let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
+    assert!(core.forwarding.upstreams.ask(route, &question, deadline).await.is_ok());
+}
+
+/// What the page says of each metric is what a scrape says of it.
+#[test]
+fn every_metric_is_on_the_page() {
+    let core = everything();
+    let kind = |kind| match kind {
+        MetricType::COUNTER => "counter",
+        MetricType::GAUGE => "gauge",
+        MetricType::HISTOGRAM => "histogram",
+        other => panic!("{other:?}"),
+    };
+    let row = |family: &MetricFamily| {
+        let labels = family.get_metric()[0].get_label().iter().map(|label| format!("`{}`", label.name()));
+        let labels = labels.collect::<Vec<_>>().join(", ");
+        format!("| `{}` | {} | {labels} | {} |", family.name(), kind(family.get_field_type()), family.help())
+    };
+    let told: Vec<String> = core.metrics.registry.gather().iter().map(row).collect();
+    let page = include_str!("../../deploy/metrics.md");
+    let listed: Vec<&str> =
+        page.lines().filter(|line| line.starts_with("| `zonal_") || line.starts_with("| `process_")).collect();
+    assert!(told == listed, "the table in deploy/metrics.md has to be:\n\n{}\n", told.join("\n"));
+    assert!(told.len() > 70, "{}", told.len());
+}
+
+/// The target that was asked is told by the outbound endpoint, with the AWS names in the help.
+#[test]
+fn targets_are_told_by_their_endpoint() {
+    let text = everything().metrics.text();
+    let target = text.lines().find(|line| line.starts_with("zonal_target_queries_total{")).unwrap();
+    assert!(target.contains(r#"protocol="Do53",resolver_endpoint="out",target="127.0.0.1:"#), "{target}");
+    for (line, value) in [
+        ("zonal_target_up{", "1"),
+        ("zonal_target_response_seconds_count{", "1"),
+        (r#"zonal_target_answers_total{protocol="Do53",rcode="NOERROR",resolver_endpoint="out""#, "1"),
+        (r#"zonal_inbound_answers_total{door="10.0.0.1",rcode="NOERROR",resolver_endpoint="in"}"#, "1"),
+        (r#"zonal_endpoint_az_unusable{az="az2",vpc_endpoint="vpce-1"}"#, "1"),
+        (r#"zonal_endpoint_interfaces{az="az1",state="usable"}"#, "1"),
+        (r#"zonal_endpoint_interfaces{az="az2",state="unhealthy"}"#, "1"),
+        ("zonal_endpoints_failing_open", "0"),
+    ] {
+        let found = text.lines().find(|other| other.starts_with(line)).unwrap_or_else(|| panic!("{line} in\n{text}"));
+        assert!(found.ends_with(&format!(" {value}")), "{found}");
+    }
+}
+
+/// The series of what is not in the manifest any more go away, and come back with it.
+#[test]
+fn what_is_gone_is_not_told() {
+    let core = core(snapshot(2, 53, None));
+    let mut writer = core.metrics.writer(Transport::Udp);
+    let slots = |vpc: &str| {
+        let served = core.snapshot.load();
+        let view = served.view_labels().iter().position(|label| **label == *vpc).unwrap();
+        view as u32
+    };
+    let (first, second) = (slots("vpc-0"), slots("vpc-1"));
+    let told = |core: &Core| {
+        let text = core.metrics.text();
+        let has = |what: &str| text.lines().filter(|line| !line.starts_with('#') && line.contains(what)).count();
+        [has(r#"view="vpc-0""#), has(r#"view="vpc-1""#), has(r#"door="10.0.0.1""#), has(r#"door="10.0.0.2""#)]
+    };
+    writer.make_room(&core.snapshot.load());
+    writer.answered(&answered(first, 0));
+    writer.answered(&answered(second, 1));
+    assert_eq!(told(&core), [2, 2, 1, 1]);
+    for (vpcs, expected) in [(1, [2, 0, 1, 0]), (2, [2, 2, 1, 1])] {
+        let previous = core.snapshot.load_full();
+        core.snapshot.store(Arc::new(snapshot(vpcs, 53, Some(&previous))));
+        assert_eq!(told(&core), expected);
+    }
+    assert_eq!((slots("vpc-0"), slots("vpc-1")), (first, second));
+}
