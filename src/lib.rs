@@ -110,6 +110,7 @@ pub mod forward;
 pub mod listen;
 pub mod manifest;
 pub mod metrics;
+pub mod query_log;
 pub mod run;
 pub mod snapshot;
 pub mod transfer;

@@ -26,6 +26,9 @@
 //! | `zonal_upstream_strangers_total` | counter | | Packets from other servers that nobody asked for |
 //! | `zonal_upstream_probes_total` | counter | | Queries to look whether a server is there |
 //! | `zonal_upstream_failures_total` | counter | | Questions that no server answered |
+//! | `zonal_query_log_entries_total` | counter | `config`, `outcome` | Entries of a query log: `written`, `dropped` (its destination does not take them, or there were too many at once), `over_rate`, `not_allowed` (this node's configuration does not let it go there) |
+//! | `zonal_query_log_failed` | gauge | `config` | 1 while the destination of a query log does not take entries |
+//! | `zonal_dnstap_messages_total` | counter | `outcome` | dnstap messages: `written`, `dropped` |
 //! | `zonal_transfers_total` | counter | `direction`, `result` | Zone transfers: `in` or `out`; `axfr`, `ixfr`, `current`, `refused`, `failed` |
 //! | `zonal_transferred_zones` | gauge | `state` | Zones that are transferred from primaries: `pending`, `current`, `retrying`, `expired` |
 //! | `zonal_notifies_total` | counter | `direction`, `result` | Notifications of changed zones: `in` or `out`; `accepted`, `refused`, `failed` |
@@ -196,6 +199,12 @@ pub struct Metrics {
     pub transfers: IntCounterVec,
     /// Zones that are transferred from primaries, by how it is with them.
     pub transferred_zones: IntGaugeVec,
+    /// Entries of query logs, by configuration and what became of them.
+    pub query_log_entries: IntCounterVec,
+    /// Whether a query log's destination does not take entries.
+    pub query_log_failed: IntGaugeVec,
+    /// dnstap messages, by what became of them.
+    pub dnstap_messages: IntCounterVec,
     /// Notifications, by direction and what came of them.
     pub notifies: IntCounterVec,
     /// Dynamic updates, by what came of them.
@@ -236,6 +245,13 @@ impl Metrics {
             certificate_failed: gauges("zonal_certificate_reload_failed", "1 when its file is bad", "certificate"),
             transfers: counters("zonal_transfers_total", "Zone transfers", &["direction", "result"]),
             transferred_zones: gauges("zonal_transferred_zones", "Zones that are transferred from primaries", "state"),
+            query_log_entries: counters(
+                "zonal_query_log_entries_total",
+                "Entries of query logs",
+                &["config", "outcome"],
+            ),
+            query_log_failed: gauges("zonal_query_log_failed", "1 while entries cannot be written", "config"),
+            dnstap_messages: counters("zonal_dnstap_messages_total", "dnstap messages", &["outcome"]),
             notifies: counters("zonal_notifies_total", "Notifications of changed zones", &["direction", "result"]),
             updates: counters("zonal_updates_total", "Dynamic updates", &["result"]),
             reloads: counters("zonal_reloads_total", "Loads by what came of them", &["result"]),
@@ -275,6 +291,9 @@ impl Metrics {
         metrics.register(metrics.certificate_failed.clone());
         metrics.register(metrics.transfers.clone());
         metrics.register(metrics.transferred_zones.clone());
+        metrics.register(metrics.query_log_entries.clone());
+        metrics.register(metrics.query_log_failed.clone());
+        metrics.register(metrics.dnstap_messages.clone());
         metrics.register(metrics.notifies.clone());
         metrics.register(metrics.updates.clone());
         metrics.register(metrics.reloads.clone());

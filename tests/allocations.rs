@@ -151,7 +151,7 @@ fn ask(snapshot: &Snapshot, source: &str, packet: &[u8]) -> (u64, Vec<u8>) {
 
 fn ask_knowing(snapshot: &Snapshot, known: &impl Known, source: &str, packet: &[u8]) -> (u64, Vec<u8>) {
     let address = |text: &str| text.parse::<IpAddr>().expect("an address");
-    let client = Client { source: address(source), local: address("127.0.0.1"), transport: Transport::Udp };
+    let client = Client { source: address(source), port: 0, local: address("127.0.0.1"), transport: Transport::Udp };
     let mut reply = [0; 1232];
     let mut len = 0;
     let count = allocations(|| {
@@ -187,8 +187,12 @@ fn entry(rdata: &[u8], rtype: u8) -> Entry {
 fn cache_hits_allocate_nothing() {
     let snapshot = snapshot();
     let cache = Cache::new(1 << 20, Lifetimes::default());
-    let client =
-        Client { source: "10.1.0.5".parse().unwrap(), local: "127.0.0.1".parse().unwrap(), transport: Transport::Udp };
+    let client = Client {
+        source: "10.1.0.5".parse().unwrap(),
+        port: 0,
+        local: "127.0.0.1".parse().unwrap(),
+        transport: Transport::Udp,
+    };
     let key = |packet: &[u8]| {
         let mut reply = [0; 1232];
         match answer(&snapshot, &(), &client, Moment { now: 0, draw: 7 }, packet, &mut reply) {

@@ -50,6 +50,13 @@ pub struct View {
     pub named: Arc<[NetworkAt]>,
 }
 
+impl View {
+    /// The clients' network, if it is known.
+    pub fn client(&self) -> Option<NetworkAt> {
+        self.client
+    }
+}
+
 /// Private names of connected VPCs, for all that are connected to the same ones.
 #[derive(Default)]
 struct Shared {
@@ -101,6 +108,11 @@ impl Views {
             _ => self.inbound.get(&key).copied(),
         };
         self.list.get(at?).map(|view| &**view)
+    }
+
+    /// All views.
+    pub fn iter(&self) -> impl Iterator<Item = &View> {
+        self.list.iter().map(|(_, view)| &**view)
     }
 
     /// The rules and zones of a view's VPC, if it has any.
