@@ -14,7 +14,7 @@ use crate::{
     answer::{Client, Transport},
     forward::{self, Forwarding, Response, upstream::Upstreams},
     metrics::{Metrics, Writer},
-    query_log::{QueryLog, Said, Tap},
+    query_log::{QueryLog, SMALL_RING, Said, Tap},
     snapshot::Snapshot,
     transfer::{Transfers, inward::Inward, primary::Bounds, tsig::Keys},
 };
@@ -22,7 +22,7 @@ use arc_swap::ArcSwap;
 use connections::Connections;
 use limit::ErrorLimit;
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::runtime::Handle;
@@ -71,9 +71,11 @@ impl Core {
     /// Listeners' common state, with the limits of the configuration.
     pub fn new(snapshot: Published, limits: &Limits, upstreams: Arc<Upstreams>, keys: Keys, runtime: &Handle) -> Core {
         let metrics = Metrics::new(snapshot.clone());
-        let forwarding = Arc::new(Forwarding::new(&limits.forwarding, upstreams));
+        let forwarding = Arc::new(Forwarding::new(&limits.forwarding, upstreams.clone()));
         metrics.watch_forwarding(&forwarding);
         let query_log = QueryLog::new(&metrics.query_log_entries, &metrics.query_log_failed, &metrics.dnstap_messages);
+        // Set for the first and only time.
+        let _ = upstreams.counters.tap.set(Mutex::new(Tap::new(&query_log, SMALL_RING, 0)));
         Core {
             query_log,
             metrics,

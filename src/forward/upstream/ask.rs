@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     answer::known::Question,
+    query_log::dnstap,
     wire::{
         query::{LookupName, rcode},
         rdata::rtype,
@@ -205,6 +206,7 @@ impl<'a> Asking<'a> {
             Event::Answer(message) => {
                 let Some(sent) = this.sent.take() else { return Step::Wait };
                 self.servers[server].counters.answers.inc();
+                self.servers[server].counters.tell(dnstap::Kind::ForwarderResponse, &sent, &message);
                 self.servers[server].health().answered(this.at, Instant::now());
                 self.answered(server, message, &sent)
             }
@@ -359,7 +361,13 @@ async fn probe(server: &Arc<Server>, way: Way) -> bool {
     server.counters.probes.inc();
     let event = match server.send(&pending, 0, way, at) {
         Err(trouble) => Some(Event::Failed(trouble)),
-        Ok(_sent) => pending.next(pin!(sleep_until(at + PROBE_TIMEOUT))).await.map(|(_, event)| event),
+        Ok(sent) => {
+            let event = pending.next(pin!(sleep_until(at + PROBE_TIMEOUT))).await.map(|(_, event)| event);
+            if let Some(Event::Answer(message)) = &event {
+                server.counters.tell(dnstap::Kind::ForwarderResponse, &sent, message);
+            }
+            event
+        }
     };
     let now = Instant::now();
     let mut health = server.health();

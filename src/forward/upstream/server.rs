@@ -11,14 +11,19 @@ use super::{
     tls::Tls,
     udp,
 };
-use crate::{manifest::Protocol, snapshot::routes::Target};
+use crate::{
+    answer,
+    manifest::Protocol,
+    query_log::{Tap, dnstap},
+    snapshot::routes::Target,
+};
 use prometheus::IntCounter;
 use socket2::{Domain, Socket, Type};
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -50,6 +55,8 @@ pub struct Counters {
     pub probes: IntCounter,
     /// Questions that no server answered.
     pub failures: IntCounter,
+    /// Where dnstap is told of queries and answers.
+    pub tap: OnceLock<Mutex<Tap>>,
 }
 
 impl Counters {
@@ -69,12 +76,22 @@ impl Counters {
             ),
             probes: counter("zonal_upstream_probes_total", "Queries that look whether a server is there"),
             failures: counter("zonal_upstream_failures_total", "Questions that no server answered"),
+            tap: OnceLock::new(),
+        }
+    }
+
+    /// Tells dnstap of a query or an answer.
+    pub fn tell(&self, kind: dnstap::Kind, sent: &Sent, message: &[u8]) {
+        let target = &sent.server.target;
+        if let Some(tap) = self.tap.get() {
+            let mut tap = tap.lock().unwrap_or_else(PoisonError::into_inner);
+            tap.forwarded(kind, (target.ip, target.port), sent.transport(), message);
         }
     }
 
     /// All of them, to be registered.
     pub fn all(&self) -> [&IntCounter; 8] {
-        let Counters { queries, answers, timeouts, retries, fallbacks, strangers, probes, failures } = self;
+        let Counters { queries, answers, timeouts, retries, fallbacks, strangers, probes, failures, tap: _ } = self;
         [queries, answers, timeouts, retries, fallbacks, strangers, probes, failures]
     }
 }
@@ -238,6 +255,17 @@ pub enum By {
 }
 
 impl Sent {
+    /// By which transport it went.
+    fn transport(&self) -> answer::Transport {
+        match (&self.by, self.server.target.protocol) {
+            (Some(By::Stream(_)), Protocol::Do53) => answer::Transport::Tcp,
+            (_, Protocol::Do53) => answer::Transport::Udp,
+            (_, Protocol::DoT) => answer::Transport::Tls,
+            (_, Protocol::DoH) => answer::Transport::Https,
+            (_, Protocol::DoQ) => answer::Transport::Quic,
+        }
+    }
+
     /// Whether it went by UDP.
     pub fn is_datagram(&self) -> bool {
         matches!(self.by, Some(By::Udp(_)))
@@ -332,6 +360,7 @@ impl Server {
             }
             Transport::None(trouble) => return Err(trouble.clone()),
         });
+        self.counters.tell(dnstap::Kind::ForwarderQuery, &sent, query);
         Ok(sent)
     }
 
