@@ -23,12 +23,13 @@
 //! | --- | --- | --- |
 //! | [`wire`] | names, record data, queries, replies | nothing |
 //! | [`manifest`] | types, reading (`document`, `decode`, `load`, `master`), `check`, `connectivity` | `wire` |
-//! | [`snapshot`] | what is compiled: `networks`, `forwarders`, `zone`, `endpoints`, `routes` to others, `views`, `autodefined` | `manifest`, `wire` |
-//! | [`answer`] | who asks (`who`), which rule (`resolve`), what answers (`zone`, `endpoint`, `autodefined`, `known`), `dns64`, `trace` and `why` | `snapshot`, `manifest`, `wire` |
+//! | [`snapshot`] | what is compiled: `networks`, `forwarders`, `zone`, `endpoints`, `routes` to others, `views`, `autodefined`, `query_logs` | `manifest`, `wire` |
+//! | [`answer`] | who asks (`who`), which rule (`resolve`), what answers (`zone`, `endpoint`, `autodefined`, `known`), `dns64`, `trace`, `why` and `noted` | `snapshot`, `manifest`, `wire` |
 //! | [`forward`] | asks others (`ask`): equal questions once (`flights`), `upstream` servers by rules, `recursion` from the root on; `read`s what they say; `cache` | `answer`, `snapshot`, `config` |
 //! | [`listen`] | Do53: `udp`, `stream`, `limit`; encrypted: `stream` with `tls`, `https`, `quic`; `proxy` headers; who is not UDP answers by a `responder`, and has a place among the `connections` | `answer`, `forward`, `metrics` |
 //! | [`control_plane`] | `directory` watches, `internet` follows `resolv.conf`, `keeper` publishes, `edits` are what updates change, `status` tells | `manifest`, `snapshot`, `listen`, `config` |
 //! | [`transfer`] | zones as a whole, out: `access` by address and key (`tsig`), `outgoing` transfers from the `history` of versions, `notify`, `update`; in: `inward` follows zones by a `schedule`, asks a `primary`, reads its `answer`, keeps `copies`; who has `notified` us | `answer`, `snapshot`, `forward`, `control_plane` |
+//! | [`query_log`] | entries: from a `Tap` of who answers to the `writer`, which makes `json` or `dnstap` of them, and on to `sink`s | `answer`, `snapshot`, `config` |
 //! | [`metrics`], [`admin`] | counters; HTTP for probes and metrics | what is served |
 //! | [`difference`] | which answers change from one snapshot to another | `explain` |
 //! | [`explain`] | how an answer comes about, as data | `answer`, `forward` |
@@ -49,6 +50,7 @@
 //!             CNAME target -> decided anew
 //!        -> Reply::finish           counts, flags, OPT with cookie, NSID, extended error
 //!        -> counters                a plain store in the worker's own block
+//!        -> query_log::Tap          where the view is logged: what was noted, and the answer, into the worker's own ring
 //! ```
 //! A UDP thread answers by itself what is ours or in the cache. The rest goes on in a task:
 //!
@@ -96,7 +98,8 @@
 //!    it came by: two tenants share it only where the same rule asks the same servers.
 //! 5. Whom a forwarder names counts only from a forwarder of the manifest, and by the snapshot that answers: a PROXY header
 //!    goes to `answer` in front of each query, by every transport.
-//! 6. Names and addresses are never labels of metrics, and no query is logged.
+//! 6. Names and addresses are never labels of metrics. Queries are logged only where the manifest says so of their view, or
+//!    the node's configuration of all; entries are dropped before a query waits.
 //! 7. `unsafe` is in `listen::udp` alone.
 
 pub mod admin;

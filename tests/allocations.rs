@@ -3,17 +3,21 @@
 //! The allocator of this test binary counts, for each thread by itself.
 
 use crate::{harness, model::names::name_wire};
+use arc_swap::ArcSwap;
 use std::{
     alloc::{GlobalAlloc, Layout, System},
     cell::Cell,
     net::IpAddr,
+    sync::Arc,
 };
 use zonal::{
     answer::{
-        Client, Moment, Outcome, Transport, answer,
+        Client, Moment, Noted, Outcome, Transport, answer, answer_traced,
         known::{Entry, Found, Key, Known, Question, Records},
     },
     forward::cache::{Cache, Lifetimes},
+    metrics::Metrics,
+    query_log::{QueryLog, SMALL_RING, Said, Tap},
     snapshot::{Snapshot, routes::RouteId},
 };
 
@@ -253,6 +257,42 @@ fn the_cache_takes_no_more_than_its_budget() {
         // What is inserted last is there beside it.
         let budget = BUDGET as u64 + 70_000;
         assert!(most <= budget && most >= budget * least / 100, "{sizes:?}: {most} of {:?}", cache.counts());
+    }
+}
+
+/// What is logged of an answer allocates nothing either, whether there is room in the ring or not.
+#[test]
+fn the_query_log_allocates_nothing() {
+    let scratch = harness::Scratch::new();
+    scratch.write("corp.zone", ZONE);
+    let logs =
+        "query_log_configs: {l: {vpc_ids: [vpc-a], destination: {stdout: {}}, rcodes: [NOERROR], sampling: 0.9}}\n";
+    scratch.write("manifest.yaml", [MANIFEST, logs].concat());
+    let snapshot = harness::snapshot(scratch.path());
+    let metrics = Metrics::new(Arc::new(ArcSwap::from_pointee(harness::snapshot(scratch.path()))));
+    let log = QueryLog::new(&metrics.query_log_entries, &metrics.query_log_failed, &metrics.dnstap_messages);
+    let mut tap = Tap::new(&log, SMALL_RING, 1);
+    assert!(tap.make_ready(&snapshot));
+    let (local, source) = ("127.0.0.1".parse().unwrap(), "10.1.0.5".parse().unwrap());
+    let client = Client { source, port: 5353, local, transport: Transport::Udp };
+    let known = Cached(entry(&[192, 0, 2, 1], 1));
+    let (mut noted, mut reply) = (Noted::default(), [0; 1232]);
+    for (name, rtype) in [("one.corp.example", 1), ("sqs.example", 1), ("out.corp.example", 1), ("no.corp.example", 28)]
+    {
+        let packet = query(name, rtype, true);
+        let received = std::time::SystemTime::now();
+        // More than there is room for.
+        for _ in 0..5000 {
+            let count = allocations(|| {
+                noted.clear();
+                let moment = Moment { now: 0, draw: 7 };
+                let outcome = answer_traced(&snapshot, &known, &client, moment, &packet, &mut reply, &mut noted);
+                let Outcome::Reply(answered) = outcome else { panic!("{name} is known") };
+                let reply = Some((&answered, &reply[..]));
+                tap.log(&snapshot, &Said { noted: &noted, client: &client, packet: &packet, received, reply });
+            });
+            assert_eq!(count, 0, "{name} allocates");
+        }
     }
 }
 

@@ -358,3 +358,103 @@ fn decimal(mut number: u64, out: &mut Vec<u8>) {
     }
     out.extend_from_slice(&digits[at..]);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{query_log::dnstap::Kinds, wire::name::printed};
+    use proptest::{collection::vec, prelude::*};
+    use std::time::Duration;
+
+    fn entry<'a>(reply: &'a [u8], text: &'a str) -> Entry<'a> {
+        Entry {
+            slots: 1,
+            kinds: Kinds::default(),
+            generation: 7,
+            time: Duration::from_secs(1_700_000_000),
+            latency: Duration::from_nanos(12_345),
+            client: ("fd00:1:2:3::7".parse().unwrap(), 5353),
+            server: ("fd00::53".parse().unwrap(), 0),
+            transport: Transport::Https,
+            cache: Some(CacheState::Stale),
+            rcode: 4095,
+            front: "\"vpc_id\":\"v\"",
+            back: "\"view\":\"v\"",
+            az: text,
+            subnet: "",
+            door: text,
+            is_endpoint: true,
+            hops: &[1, 1, b'r', 3, 0],
+            query: &[],
+            reply,
+        }
+    }
+
+    fn line(entry: &Entry, address: ClientAddress) -> Option<serde_json::Value> {
+        let mut out = Vec::new();
+        let is_written = Formatter::default().line(entry, address, &mut out);
+        assert_eq!(is_written, !out.is_empty());
+        is_written.then(|| serde_json::from_slice(&out).unwrap_or_else(|error| panic!("{error}: {out:?}")))
+    }
+
+    fn with_question(labels: &[Vec<u8>], qtype: u16, counts: [u16; 3], records: &[u8]) -> Vec<u8> {
+        let mut message = vec![0, 1, 0x81, 0x80, 0, 1];
+        counts.iter().for_each(|count| message.extend(count.to_be_bytes()));
+        for label in labels {
+            message.push(label.len() as u8);
+            message.extend(label);
+        }
+        message.push(0);
+        message.extend(qtype.to_be_bytes());
+        message.extend([0, 1]);
+        message.extend(records);
+        message
+    }
+
+    #[test]
+    fn all_that_can_be_told() {
+        // An extended error is behind a cookie.
+        let opt = b"\0\0\x29\x04\xd0\0\0\0\0\0\x14\0\x0a\0\x08octets08\0\x0f\0\x04\0\x03\"\x1b";
+        let records = [&b"\xc0\x0c\0\x10\0\x01\0\0\0\x09\0\x04\x03a\"\x07"[..], opt].concat();
+        let message = with_question(&[b"www".to_vec()], 16, [1, 0, 1], &records);
+        let told = line(&entry(&message, "z\"\n"), ClientAddress::Truncated).unwrap();
+        let expected = serde_json::json!({
+            "version": "1.100000", "vpc_id": "v", "query_timestamp": "2023-11-14T22:13:20Z", "query_name": "www.",
+            "query_type": "TXT", "query_class": "IN", "rcode": "4095",
+            "answers": [{"Rdata": "\"a\\\"\\007\"", "Type": "TXT", "Class": "IN"}],
+            "srcaddr": "fd00:1:2::", "transport": "DOH", "srcids": {"resolver_endpoint": "z\"\n"},
+            "zonal": {
+                "view": "v", "availability_zone_id": "z\"\n", "door": "z\"\n",
+                "answered_by": [{"rule": "r"}, {"internet": true}], "cache": "stale", "ttl": 9,
+                "ede": {"code": 3, "text": "\"\u{1b}"}, "latency_us": 12.3, "generation": 7,
+            },
+        });
+        assert_eq!(told, expected);
+        let full = line(&entry(&message, ""), ClientAddress::Full).unwrap();
+        assert_eq!((&full["srcaddr"], &full["srcport"]), (&"fd00:1:2:3::7".into(), &"5353".into()));
+        let none = line(&entry(&message, ""), ClientAddress::None).unwrap();
+        assert_eq!((none.get("srcaddr"), none.get("srcport")), (None, None));
+        assert_eq!(line(&entry(&message[..12], ""), ClientAddress::Full), None, "a header alone");
+    }
+
+    proptest! {
+        /// A name of any octets is told as everywhere else, and nothing of it breaks the line.
+        #[test]
+        fn names_of_any_octets(labels in vec(vec(any::<u8>(), 1..12), 0..5), qtype in any::<u16>()) {
+            let message = with_question(&labels, qtype, [0, 0, 0], &[]);
+            let told = line(&entry(&message, ""), ClientAddress::Full).unwrap();
+            let end = skip_name(&message, HEADER).unwrap();
+            prop_assert_eq!(told["query_name"].as_str().unwrap(), printed(&message[HEADER..end]));
+            prop_assert_eq!(told["query_type"].as_str().unwrap(), type_to_text(qtype));
+        }
+
+        /// Whatever is in a message, there is a line of JSON or none.
+        #[test]
+        fn any_octets(mut message in vec(prop_oneof![Just(0u8), Just(0xc0), Just(12), Just(1), any::<u8>()], 0..120), asks in any::<bool>()) {
+            if asks && message.len() > 6 {
+                (message[4], message[5]) = (0, 1);
+            }
+            line(&entry(&message, ""), ClientAddress::Full);
+        }
+    }
+}
