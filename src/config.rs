@@ -1,11 +1,13 @@
 //! The node's own configuration, `zonal.yaml`: what differs from node to node.
 
 mod internet_resolver;
+mod query_log;
 #[cfg(test)]
 mod tests;
 mod tsig;
 
 pub use internet_resolver::{Dnssec, ForwardTo, InternetResolver, Recursion};
+pub use query_log::{Dnstap, QueryLog};
 pub use tsig::{TsigAlgorithm, TsigKey};
 
 use crate::manifest::{
@@ -57,6 +59,10 @@ pub struct Config {
     pub nsid: Option<String>,
     /// How logs look.
     pub log: Log,
+    /// Where query logs may go.
+    pub query_log: QueryLog,
+    /// A server that takes dnstap messages.
+    pub dnstap: Option<Dnstap>,
     /// What is odd in the file.
     #[serde(skip)]
     pub warnings: Vec<Problem>,
@@ -517,6 +523,12 @@ impl Config {
         for (field, message) in tsig::check(&self.tsig_keys) {
             error(&field, message, None);
         }
+        for (field, message) in self.query_log.check() {
+            error(&field, message.into(), None);
+        }
+        if self.dnstap.as_ref().is_some_and(|dnstap| dnstap.unix.is_some() == dnstap.tcp.is_some()) {
+            error("dnstap", "there must be exactly one destination".into(), Some("one of `unix` and `tcp`"));
+        }
         if self.nsid.as_ref().is_some_and(|nsid| nsid.len() > 255) {
             error("nsid", "it is longer than 255 octets".into(), None);
         }
@@ -556,6 +568,8 @@ impl Config {
             .chain(&mut self.admin.tokens_file)
             .chain(&mut self.cookie_secret_file)
             .chain(&mut self.certificate_authority)
+            .chain(&mut self.query_log.directory)
+            .chain(self.dnstap.iter_mut().filter_map(|dnstap| dnstap.unix.as_mut()))
             .chain(self.tsig_keys.values_mut().filter_map(|key| key.secret_file.as_mut()))
         {
             *path = directory.join(&*path);

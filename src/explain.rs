@@ -153,7 +153,7 @@ impl Question {
         };
         // By TCP nothing is truncated.
         let source = self.via.unwrap_or(self.from);
-        Client { source, local: self.to.unwrap_or(unspecified), transport: Transport::Tcp }
+        Client { source, port: 0, local: self.to.unwrap_or(unspecified), transport: Transport::Tcp }
     }
 }
 
@@ -244,7 +244,7 @@ pub async fn of_server(core: &Arc<Core>, question: &Question, resolve: bool) -> 
     let at = steps.iter().position(|step| step.stage == Stage::Cache).unwrap_or(steps.len());
     steps.insert(at, Step { stage: Stage::Resolve, text });
     explanation = Explanation { steps, forward: None, servers: after.servers, ..explanation };
-    if let Some((answered, reply)) = answered {
+    if let Some(forward::Response { answered, reply, .. }) = answered {
         explanation.take(&reply[..answered.len]);
     }
     explanation

@@ -23,12 +23,13 @@
 //! | --- | --- | --- |
 //! | [`wire`] | names, record data, queries, replies | nothing |
 //! | [`manifest`] | types, reading (`document`, `decode`, `load`, `master`), `check`, `connectivity` | `wire` |
-//! | [`snapshot`] | what is compiled: `networks`, `forwarders`, `zones`, `endpoints`, `aliases`, `routes` to others, `views`, `autodefined`; in `slots` and `names`, which share what does not change | `manifest`, `wire` |
-//! | [`answer`] | who asks (`who`), which rule (`resolve`), what answers (`zone`, `endpoint`, `autodefined`, `known`), `dns64`, `trace` and `why` | `snapshot`, `manifest`, `wire` |
+//! | [`snapshot`] | what is compiled: `networks`, `forwarders`, `zones`, `endpoints`, `aliases`, `routes` to others, `views`, `autodefined`, `query_logs`; in `slots` and `names`, which share what does not change | `manifest`, `wire` |
+//! | [`answer`] | who asks (`who`), which rule (`resolve`), what answers (`zone`, `endpoint`, `autodefined`, `known`), `dns64`, `trace`, `why` and `noted` | `snapshot`, `manifest`, `wire` |
 //! | [`forward`] | asks others (`ask`): equal questions once (`flights`), `upstream` servers by rules, `recursion` from the root on; `read`s what they say; `cache` | `answer`, `snapshot`, `config` |
 //! | [`listen`] | Do53: `udp`, `stream`, `limit`; encrypted: `stream` with `tls`, `https`, `quic`; `proxy` headers; who is not UDP answers by a `responder`, and has a place among the `connections` | `answer`, `forward`, `metrics` |
 //! | [`control_plane`] | sources: `directory` watches, `etcd` follows, `change`s come by HTTP; `keeper` publishes, `store` keeps, `edits` are what updates change, `internet` follows `resolv.conf`, `status` tells | `manifest`, `snapshot`, `listen`, `config` |
 //! | [`transfer`] | zones as a whole, out: `access` by address and key (`tsig`), `outgoing` transfers from the `history` of versions, `notify`, `update`; in: `inward` follows zones by a `schedule`, asks a `primary`, reads its `answer`, keeps `copies`; who has `notified` us | `answer`, `snapshot`, `forward`, `control_plane` |
+//! | [`query_log`] | entries: from a `Tap` of who answers to the `writer`, which makes `json` or `dnstap` of them, and on to `sink`s | `answer`, `snapshot`, `config` |
 //! | [`metrics`] | counters of `workers`, and what is `watched` | what is served |
 //! | [`admin`] | HTTP: probes, metrics, status, the cache; `push` takes changes, from those whom `access` knows; `events` tells of generations, `openapi` of itself | `control_plane`, `metrics`, `forward` |
 //! | [`difference`] | which answers change from one snapshot to another | `explain` |
@@ -50,6 +51,7 @@
 //!             CNAME target -> decided anew
 //!        -> Reply::finish           counts, flags, OPT with cookie, NSID, extended error
 //!        -> counters                a plain store in the worker's own block
+//!        -> query_log::Tap          where the view is logged: what was noted, and the answer, into the worker's own ring
 //! ```
 //! A UDP thread answers by itself what is ours or in the cache. The rest goes on in a task:
 //!
@@ -107,7 +109,9 @@
 //! 5. Whom a forwarder names counts only from a forwarder of the manifest, and by the snapshot that answers: a PROXY header
 //!    goes to `answer` in front of each query, by every transport.
 //! 6. Nothing that comes with a query is a label of a metric: labels are words of ours, and what the manifest and the
-//!    configuration name. No query is logged.
+//!    configuration name.
+//!    Queries are logged only where the manifest says so of their view, or the node's configuration of all; entries are
+//!    dropped before a query waits.
 //! 7. `unsafe` is in `listen::udp` alone.
 
 pub mod admin;
@@ -121,6 +125,7 @@ pub mod forward;
 pub mod listen;
 pub mod manifest;
 pub mod metrics;
+pub mod query_log;
 pub mod run;
 pub mod snapshot;
 pub mod transfer;

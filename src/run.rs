@@ -24,6 +24,7 @@ use crate::{
     forward::{self, cache::Lifetimes, recursion::Recursion, upstream::Upstreams},
     listen::{Core, Limits},
     manifest::{Manifest, Problem, load::Loader, overlay::Overlays},
+    query_log::Running,
     transfer::{self, copies::Copies, inward, primary::Bounds, tsig::Keys, update::Updates},
 };
 use anyhow::{Context, bail};
@@ -140,6 +141,13 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     // Set for the first and only time.
     let _ = core.transfers.updates.set(updates);
     runtime.spawn(transfer::follow(core.clone(), status.clone(), keeper.generations()));
+    let dnstap = config.dnstap.as_ref().map(|dnstap| {
+        let identity = dnstap.identity.as_ref().map_or(&*core.snapshot.load().node.nsid, String::as_bytes).to_vec();
+        (dnstap, identity)
+    });
+    let directory = config.query_log.directory.clone();
+    let log =
+        Running::start(&core.query_log, &core.snapshot, directory, dnstap, keeper.generations(), runtime.handle())?;
     let (messages, generations) = (watch.sender(), keeper.generations());
     let admin = Arc::new(Admin {
         core: core.clone(),
@@ -164,6 +172,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         .spawn(move || control_plane::run(watch, loader, internet, keeper))
         .context("the control plane's thread cannot be started")?;
     let result = runtime.block_on(server.run());
+    log.stop();
     // What is left are clients that do not let go, and maybe a load that nobody waits for any more.
     Runtime::shutdown_background(runtime);
     result
@@ -296,6 +305,7 @@ impl Server<'_> {
                     // Without a receiver the control plane has failed, which the next arm tells.
                     let _ = self.messages.send(Message::Reload);
                     self.certificates.reload.notify_one();
+                    self.core.query_log.reopen();
                 }
                 changed = self.generations.changed() => match changed {
                     Ok(()) => self.follow_doors(),

@@ -12,11 +12,12 @@ use std::{
 };
 use zonal::{
     answer::{
-        Client, Moment, Outcome, Transport, answer,
+        Client, Moment, Noted, Outcome, Transport, answer, answer_traced,
         known::{Entry, Found, Key, Known, Question, Records},
     },
     forward::cache::{Cache, Lifetimes},
     metrics::Metrics,
+    query_log::{QueryLog, SMALL_RING, Said, Tap},
     snapshot::{Snapshot, routes::RouteId},
 };
 
@@ -154,7 +155,7 @@ fn ask(snapshot: &Snapshot, source: &str, packet: &[u8]) -> (u64, Vec<u8>) {
 
 fn ask_knowing(snapshot: &Snapshot, known: &impl Known, source: &str, packet: &[u8]) -> (u64, Vec<u8>) {
     let address = |text: &str| text.parse::<IpAddr>().expect("an address");
-    let client = Client { source: address(source), local: address("127.0.0.1"), transport: Transport::Udp };
+    let client = Client { source: address(source), port: 0, local: address("127.0.0.1"), transport: Transport::Udp };
     let mut reply = [0; 1232];
     let mut len = 0;
     let count = allocations(|| {
@@ -190,8 +191,12 @@ fn entry(rdata: &[u8], rtype: u8) -> Entry {
 fn cache_hits_allocate_nothing() {
     let snapshot = snapshot();
     let cache = Cache::new(1 << 20, Lifetimes::default());
-    let client =
-        Client { source: "10.1.0.5".parse().unwrap(), local: "127.0.0.1".parse().unwrap(), transport: Transport::Udp };
+    let client = Client {
+        source: "10.1.0.5".parse().unwrap(),
+        port: 0,
+        local: "127.0.0.1".parse().unwrap(),
+        transport: Transport::Udp,
+    };
     let key = |packet: &[u8]| {
         let mut reply = [0; 1232];
         match answer(&snapshot, &(), &client, Moment { now: 0, draw: 7 }, packet, &mut reply) {
@@ -236,7 +241,7 @@ fn counting_allocates_nothing() {
     let snapshot = published.load_full();
     let mut writer = Metrics::new(published).writer(Transport::Udp);
     let (source, local) = ("10.1.0.5".parse().unwrap(), "127.0.0.1".parse().unwrap());
-    let client = Client { source, local, transport: Transport::Udp };
+    let client = Client { source, port: 5353, local, transport: Transport::Udp };
     let moment = Moment { now: 0, draw: 7 };
     for round in 0..2 {
         for name in ["sqs.example", "www.corp.example", "nobody.corp.example", "internet.example"] {
@@ -278,6 +283,42 @@ fn the_cache_takes_no_more_than_its_budget() {
         // What is inserted last is there beside it.
         let budget = BUDGET as u64 + 70_000;
         assert!(most <= budget && most >= budget * least / 100, "{sizes:?}: {most} of {:?}", cache.counts());
+    }
+}
+
+/// What is logged of an answer allocates nothing either, whether there is room in the ring or not.
+#[test]
+fn the_query_log_allocates_nothing() {
+    let scratch = harness::Scratch::new();
+    scratch.write("corp.zone", ZONE);
+    let logs =
+        "query_log_configs: {l: {vpc_ids: [vpc-a], destination: {stdout: {}}, rcodes: [NOERROR], sampling: 0.9}}\n";
+    scratch.write("manifest.yaml", [MANIFEST, logs].concat());
+    let snapshot = harness::snapshot(scratch.path());
+    let metrics = Metrics::new(Arc::new(ArcSwap::from_pointee(harness::snapshot(scratch.path()))));
+    let log = QueryLog::new(&metrics.query_log_entries, &metrics.query_log_failed, &metrics.dnstap_messages);
+    let mut tap = Tap::new(&log, SMALL_RING, 1);
+    assert!(tap.make_ready(&snapshot));
+    let (local, source) = ("127.0.0.1".parse().unwrap(), "10.1.0.5".parse().unwrap());
+    let client = Client { source, port: 5353, local, transport: Transport::Udp };
+    let known = Cached(entry(&[192, 0, 2, 1], 1));
+    let (mut noted, mut reply) = (Noted::default(), [0; 1232]);
+    for (name, rtype) in [("one.corp.example", 1), ("sqs.example", 1), ("out.corp.example", 1), ("no.corp.example", 28)]
+    {
+        let packet = query(name, rtype, true);
+        let received = std::time::SystemTime::now();
+        // More than there is room for.
+        for _ in 0..5000 {
+            let count = allocations(|| {
+                noted.clear();
+                let moment = Moment { now: 0, draw: 7 };
+                let outcome = answer_traced(&snapshot, &known, &client, moment, &packet, &mut reply, &mut noted);
+                let Outcome::Reply(answered) = outcome else { panic!("{name} is known") };
+                let reply = Some((&answered, &reply[..]));
+                tap.log(&snapshot, &Said { noted: &noted, client: &client, packet: &packet, received, reply });
+            });
+            assert_eq!(count, 0, "{name} allocates");
+        }
     }
 }
 

@@ -113,7 +113,7 @@ fn loaded(world: &World, manifest: &Manifest, previous: Option<&Snapshot>) -> Lo
 /// What comes of a question, whatever it is.
 fn outcome(snapshot: &Snapshot, ask: &Ask, now: i64, draw: u32) -> String {
     let query = program::packet(ask, false);
-    let client = Client { source: ask.source, local: ask.local, transport: Transport::Tcp };
+    let client = Client { source: ask.source, port: 0, local: ask.local, transport: Transport::Tcp };
     let mut reply = vec![0; 65_535];
     match answer(snapshot, &(), &client, Moment { now, draw }, &query, &mut reply) {
         Outcome::Reply(answered) => format!("{:?}", program::parse(&reply[..answered.len])),

@@ -17,6 +17,7 @@ mod harness;
 mod isolation;
 mod model;
 mod push;
+mod query_log;
 mod readme;
 mod recursion;
 mod reload;

@@ -504,7 +504,7 @@ fn bad_version(edns: &mut Option<Edns>, version: &str) -> Result<(), String> {
 }
 
 fn function_bytes(snapshot: &Snapshot, others: &Others, exchange: &Exchange, transport: Transport) -> Vec<u8> {
-    let client = Client { source: exchange.source, local: exchange.local, transport };
+    let client = Client { source: exchange.source, port: 0, local: exchange.local, transport };
     let moment = exchange.moment.unwrap_or(DEFAULT_MOMENT);
     let mut reply = vec![0; if transport == Transport::Udp { 1232 } else { 65_535 }];
     let query = [&exchange.proxy[..], &exchange.query].concat();

@@ -77,7 +77,7 @@ mod tests {
             let secret: [u8; 16] = octets(secret).try_into().unwrap();
             let node = Node { cookie_secrets: vec![secret], ..Node::default() };
             let source = source.parse().unwrap();
-            let client = Client { source, local: source, transport: Transport::Udp };
+            let client = Client { source, port: 0, local: source, transport: Transport::Udp };
             let (fresh, is) = renew(&node, &client, Moment { now, draw: 0 }, Some(&octets(query)));
             assert_eq!(is, state);
             if state == Cookie::Client {

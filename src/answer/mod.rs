@@ -8,6 +8,7 @@ mod cookie;
 mod dns64;
 mod endpoint;
 pub mod known;
+pub mod noted;
 mod resolve;
 mod same;
 #[cfg(test)]
@@ -33,8 +34,9 @@ use crate::{
     },
 };
 use known::{Forward, Known};
+pub use noted::Noted;
 use std::net::IpAddr;
-pub use trace::{Stage, Step, Story, Trace};
+pub use trace::{By, CacheState, Stage, Step, Story, Trace};
 use who::Who;
 
 /// How a query came.
@@ -87,6 +89,8 @@ impl Transport {
 pub struct Client {
     /// The address that it came from.
     pub source: IpAddr,
+    /// The port that it came from; 0 where that is not known.
+    pub port: u16,
     /// The address that it arrived on.
     pub local: IpAddr,
     /// How it came.
@@ -255,7 +259,9 @@ pub fn answer_traced<'s, K: Known, T: Trace>(
     reply: &mut [u8],
     trace: &mut T,
 ) -> Outcome<'s> {
-    let Some((who, query)) = who::read(snapshot, client, query) else { return Outcome::Drop };
+    let packet = query;
+    let Some((who, query)) = who::read(snapshot, client, packet) else { return Outcome::Drop };
+    trace.query_at(packet.len() - query.len());
     match Packet::read(query, &mut LookupName::root()) {
         Packet::Query(query) => answer_query(snapshot, known, client, who, moment, query, reply, trace),
         Packet::Ignore => Outcome::Drop,
@@ -425,6 +431,7 @@ fn answer_query<'s, K: Known, T: Trace>(
     let Some(view) = snapshot.views.get(found.view()) else {
         return frame.error(packet, question, buffer, rcode::REFUSED, Kind::Refused, Some(refused(Refusal::Stranger)));
     };
+    trace.asked(client, &found, view);
     if query.qclass != 1 {
         let ede = Ede { code: 21, text: ["only class IN is served", "", ""] };
         return frame.error(packet, question, buffer, rcode::REFUSED, Kind::Refused, Some(ede));

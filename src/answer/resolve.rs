@@ -4,7 +4,7 @@ use super::{
     Client, Kind, Locality, Moment, autodefined, dns64,
     known::{self, Forward, Known, Question},
     same,
-    trace::{Stage, Trace},
+    trace::{By, CacheState, Stage, Trace},
     whoami, why,
 };
 use crate::{
@@ -195,6 +195,7 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
         self.same_for_all = false;
         self.reply.set(flag::AA);
         self.trace.note(Stage::Cut, || "whoami.zonal. tells who the resolver takes you for".into());
+        self.trace.by(|| By::Whoami);
         let wanted = matches!(self.qtype, rtype::TXT | rtype::ANY);
         let written = match wanted {
             true => whoami::write(&mut self.reply, 0xc000 | HEADER as u16, self.snapshot, client, &self.found),
@@ -224,6 +225,7 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
         let question = self.reply.position();
         let mut kind = None;
         for hop in 0..=MOST_HOPS {
+            self.trace.hop();
             owners[hop] = self.name_at;
             let (outcome, by) = match self.dns64 {
                 true => self.decide_dns64(hop == 0),
@@ -281,6 +283,7 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
         self.known.with(self.snapshot.views.route_id(self.view, route), &question, self.moment.now, |found| {
             let Some(known::Found { entry, ttl, stale: is_stale, refresh: is_ending }) = found else {
                 trace.note(Stage::Cache, || "not there: it has to be asked for".into());
+                trace.cache(CacheState::Miss);
                 return match recursion {
                     true => Outcome::Forward(route),
                     false => Outcome::Nowhere("recursion is not desired, and the answer is not in the cache"),
@@ -291,6 +294,11 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
                 (true, _) => format!("asking failed, and is not tried again for another {ttl} s"),
                 (_, true) => "there, but it has ended, and nobody could be asked anew".into(),
                 _ => format!("there, for another {ttl} s"),
+            });
+            trace.cache(match (entry.rcode == rcode::SERVFAIL, is_stale) {
+                (true, _) => CacheState::Failed,
+                (_, true) => CacheState::Stale,
+                _ => CacheState::Hit,
             });
             if entry.rcode == rcode::SERVFAIL {
                 return Outcome::Failed(entry.ede.clone());
@@ -426,23 +434,34 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
                         RuleType::Delegate => continue, // acts on referrals, not on names
                         RuleType::Forward => {
                             self.note_rule(rule);
+                            self.trace.by(|| By::Rule(id));
                             (Some(self.forward(&rule.route)), Kind::Forward)
                         }
                         RuleType::Recursive => {
                             self.trace.note(Stage::Cut, || format!("RECURSIVE rule {id}: for the internet resolver"));
-                            (Some(self.internet()), Kind::Forward)
+                            let outcome = self.internet();
+                            self.trace.by(|| By::Rule(id));
+                            (Some(outcome), Kind::Forward)
                         }
                     }
                 }
                 Cut::Zone(zone) => {
                     self.note_zone(zone);
+                    self.trace.by(|| By::Zone(&zone.id));
                     (self.zone(zone, first), Kind::Zone)
                 }
                 Cut::Private(exact, wildcard) => {
+                    self.by_endpoint(answering(exact, wildcard, skip));
                     (Some(self.private_name(exact, wildcard, skip, first)), Kind::Endpoint)
                 }
-                Cut::Public(name) => (Some(self.public_name(name, skip, first)), Kind::Endpoint),
-                Cut::Autodefined(what) => (Some(self.autodefined(what, skip, first)), Kind::Autodefined),
+                Cut::Public(name) => {
+                    self.by_endpoint(Some(name));
+                    (Some(self.public_name(name, skip, first)), Kind::Endpoint)
+                }
+                Cut::Autodefined(what) => {
+                    self.trace.by(|| By::Autodefined);
+                    (Some(self.autodefined(what, skip, first)), Kind::Autodefined)
+                }
             };
             if let Some(outcome) = outcome {
                 return (outcome, kind);
@@ -463,7 +482,14 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
             return Outcome::Nowhere(NOT_OURS);
         };
         self.trace.note(Stage::Cut, || format!("so the internet resolver is asked: {}", route.servers));
+        self.trace.by(|| By::Internet);
         self.forward(route)
+    }
+
+    fn by_endpoint(&mut self, name: Option<&EndpointName>) {
+        let endpoints = &self.snapshot.endpoints;
+        let id = || name.and_then(|name| endpoints.get(name.slot)).map_or("-", |endpoint| &endpoint.id);
+        self.trace.by(|| By::Endpoint(id()));
     }
 
     fn note_rule(&mut self, rule: &Rule) {

@@ -20,7 +20,7 @@ fn snapshot(zone: serde_json::Value) -> Snapshot {
 
 fn ask(snapshot: &Snapshot, transport: Transport, name: &[u8], qtype: u16) -> Vec<u8> {
     let address = "10.1.0.7".parse().unwrap();
-    let client = Client { source: address, local: address, transport };
+    let client = Client { source: address, port: 0, local: address, transport };
     let query = [&[0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, 0], name, &qtype.to_be_bytes(), &[0, 1]].concat();
     let mut reply = vec![0; 65_535];
     let Outcome::Reply(answered) = answer(snapshot, &(), &client, Moment { now: 0, draw: 0 }, &query, &mut reply)
@@ -118,7 +118,7 @@ fn encrypted_replies_are_padded() {
     let opt = [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 4, 0, 11, 0, 0];
     let length = |transport, name: &[u8], opt: &[u8], source: &str| {
         let source = source.parse().unwrap();
-        let client = Client { source, local: "10.1.0.2".parse().unwrap(), transport };
+        let client = Client { source, port: 0, local: "10.1.0.2".parse().unwrap(), transport };
         let header = [0, 7, 1, 0, 0, 1, 0, 0, 0, 0, 0, !opt.is_empty() as u8];
         let query = [&header[..], name, b"\x01z\x07example\0", &[0, 16, 0, 1], opt].concat();
         let mut reply = vec![0xff; 65_535];

@@ -7,6 +7,7 @@ use crate::{
         Snapshot,
         networks::{Found, Path, Refusal},
         routes::Route,
+        views::View,
     },
 };
 use serde::{Deserialize, Serialize};
@@ -56,6 +57,81 @@ pub trait Trace {
 
     /// The answer, or a part of it, is others' affair, by this route.
     fn route(&mut self, route: &Arc<Route>);
+
+    /// Where in the packet the query begins.
+    #[inline]
+    fn query_at(&mut self, _: usize) {}
+
+    /// Who asks, and which view that is.
+    #[inline]
+    fn asked(&mut self, _: &Client, _: &Found, _: &View) {}
+
+    /// The next name of the chain is decided.
+    #[inline]
+    fn hop(&mut self) {}
+
+    /// What answers for it. What is told last holds.
+    #[inline]
+    fn by<'a>(&mut self, _: impl FnOnce() -> By<'a>) {}
+
+    /// What is known of it, as others answer for it.
+    #[inline]
+    fn cache(&mut self, _: CacheState) {}
+}
+
+/// What answers for a name.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By<'a> {
+    /// A private hosted zone.
+    Zone(&'a str),
+    /// A rule.
+    Rule(&'a str),
+    /// A VPC endpoint, by a name of its own or a private name.
+    Endpoint(&'a str),
+    /// The internet resolver of the node.
+    Internet,
+    /// An autodefined name.
+    Autodefined,
+    /// `whoami.zonal.`
+    Whoami,
+}
+
+impl<'a> By<'a> {
+    /// The words for what they are, by number.
+    pub const WORDS: [&'static str; 6] = ["zone", "rule", "endpoint", "internet", "autodefined", "whoami"];
+
+    /// Those of the words that go with an identifier.
+    pub const HAS_ID: [&'static str; 3] = ["zone", "rule", "endpoint"];
+
+    /// The number of its word, and its identifier.
+    pub fn parts(self) -> (u8, &'a str) {
+        match self {
+            By::Zone(id) => (0, id),
+            By::Rule(id) => (1, id),
+            By::Endpoint(id) => (2, id),
+            By::Internet => (3, ""),
+            By::Autodefined => (4, ""),
+            By::Whoami => (5, ""),
+        }
+    }
+}
+
+/// What was known of the names that others answer for: of several names, the last of these that is so of one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum CacheState {
+    /// It was in the cache.
+    Hit,
+    /// Others had to be asked.
+    Miss,
+    /// It had ended, and nobody could be asked anew.
+    Stale,
+    /// It was known that asking fails.
+    Failed,
+}
+
+impl CacheState {
+    /// The words for them, by number.
+    pub const WORDS: [&'static str; 4] = ["hit", "miss", "stale", "failed"];
 }
 
 /// All that was told of an answer.

@@ -67,8 +67,8 @@ fn read_forwarded<'s, 'q>(
     let mut client = *client;
     let (found, query) = match proxy::read(packet) {
         Ok((Said::Local, query)) => (Ok(found), query),
-        Ok((Said::Proxied { source, destination, vpc_endpoint }, query)) => {
-            client.source = source;
+        Ok((Said::Proxied { source, port, destination, vpc_endpoint }, query)) => {
+            (client.source, client.port) = (source, port);
             if snapshot.networks.doors.contains_key(&destination) {
                 client.local = destination;
             }
@@ -125,7 +125,8 @@ fn by_subnet<'s, 'q>(
     let Some(prefix) = subnet::read(option)? else {
         return Ok(Asker { client, found: Ok(found), subnet: Some((option, 0)), forwarder: None });
     };
-    client.source = prefix.addr();
+    // Of what its port was, the option says nothing.
+    (client.source, client.port) = (prefix.addr(), 0);
     let protocol = client.transport.protocol();
     let (found, scope) = match snapshot.networks.named_by_prefix(forwarder, prefix, client.local, protocol) {
         Ok((found, scope)) => (Ok(found), scope),
@@ -260,7 +261,8 @@ mod tests {
             ([10, 1, 0, 20], by_subnet.packet(b"\x01x\0", rtype::A), "b"),
             ([10, 1, 0, 21], [&header[..], &plain].concat(), "b"),
         ] {
-            let client = Client { source: source.into(), local: [192, 0, 2, 1].into(), transport: Transport::Tcp };
+            let client =
+                Client { source: source.into(), port: 0, local: [192, 0, 2, 1].into(), transport: Transport::Tcp };
             let on_behalf = OnBehalf::of(&snapshot, &client, &packet);
             assert_eq!(on_behalf.view.map(|view| view.0), snapshot.networks.vpc_at(vpc), "{source:?}");
             assert_eq!(on_behalf.query_in(&packet)[..12], plain[..12], "{source:?}");

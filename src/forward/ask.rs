@@ -1,14 +1,14 @@
 //! One question to others: shared with all who have the same, followed along referrals, and never without an answer.
 
 use super::{
-    Answers, PATIENCE, STALE_PATIENCE,
+    Answers, PATIENCE, Response, STALE_PATIENCE,
     flights::{Flight, Landed, Place},
     read::{self, Read},
     upstream::Failure,
 };
 use crate::{
     answer::{
-        Answered, Client, Moment, Outcome, Transport, answer,
+        CacheState, Client, Moment, Noted, Outcome, Trace, Transport, answer_traced,
         known::{Entry, Forward, Key, Question},
         who::OnBehalf,
     },
@@ -21,7 +21,7 @@ use crate::{
     wire::{
         query::{HEADER, rcode},
         rdata::rtype,
-        response::{Record, Response},
+        response::{Record, Response as Message},
     },
 };
 use std::{
@@ -69,14 +69,16 @@ impl Asker {
     }
 
     /// Answers a query. With `renew`, what is known but ends soon is asked for anew.
-    pub async fn respond(&self, query: &[u8], renew: bool) -> Option<(Answered, Vec<u8>)> {
+    pub async fn respond(&self, query: &[u8], renew: bool) -> Option<Response> {
         let forwarding = &self.core.forwarding;
         let draw = forwarding.draw.fetch_add(1, Relaxed);
         let mut known = Gathered { cache: &forwarding.cache, renew, entries: Vec::new() };
+        let mut noted = Noted::default();
         loop {
+            noted.clear();
             let moment = Moment { now: now(), draw };
             let decided = REPLY.with_borrow_mut(|reply| {
-                match answer(&self.snapshot, &known, &self.client, moment, query, reply) {
+                match answer_traced(&self.snapshot, &known, &self.client, moment, query, reply, &mut noted) {
                     Outcome::Reply(answered) => Err(Some((answered, reply[..answered.len].to_vec()))),
                     Outcome::Drop => Err(None),
                     Outcome::Forward(forward) => Ok(forward),
@@ -84,7 +86,14 @@ impl Asker {
             });
             let forward = match decided {
                 Ok(forward) => forward,
-                Err(reply) => return reply,
+                Err(reply) => {
+                    let (answered, reply) = reply?;
+                    if !known.entries.is_empty() {
+                        // What was asked for is known by now.
+                        noted.cache(CacheState::Miss);
+                    }
+                    return Some(Response { answered, reply, noted, snapshot: self.snapshot.clone() });
+                }
             };
             forwarding.cache.missed();
             let found = match known.entries.len() < MOST_QUESTIONS {
@@ -297,8 +306,8 @@ impl Asker {
             };
             let client = Client { transport, ..self.client };
             let asker = Asker { client, depth: self.depth + 1, ..self.clone() };
-            let Some((_, reply)) = asker.respond(&query, false).await else { return Vec::new() };
-            let records = Response::read(&reply).unwrap_or_default().sections;
+            let Some(Response { reply, .. }) = asker.respond(&query, false).await else { return Vec::new() };
+            let records = Message::read(&reply).unwrap_or_default().sections;
             records[0].iter().filter_map(Record::address).collect()
         })
     }
@@ -375,7 +384,7 @@ mod tests {
             ([10, 1, 0, 21], [10, 9, 0, 1], Transport::Udp, header([10, 1, 0, 7]), 1),
             ([10, 1, 0, 21], [10, 9, 0, 1], Transport::Tcp, header([10, 2, 0, 7]), 2),
         ] {
-            let client = Client { source: source.into(), local: local.into(), transport };
+            let client = Client { source: source.into(), port: 0, local: local.into(), transport };
             let asker = Asker::new(&core, &client, &packet);
             let addresses = asker.addresses(NS, rtype::A).await;
             assert_eq!(addresses, [IpAddr::from([192, 0, 2, vpc])], "{client:?} {packet:02x?}");

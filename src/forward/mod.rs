@@ -13,7 +13,7 @@ pub mod upstream;
 
 use crate::{
     answer::{
-        Answered, Client, Moment, Outcome, answer,
+        Answered, Client, Moment, Noted, Outcome, answer, answer_traced,
         known::{Entry, Found, Key, Known, Question},
     },
     listen::Core,
@@ -41,6 +41,9 @@ const STALE_PATIENCE: Duration = Duration::from_millis(1800);
 pub const STALE_TTL: u32 = 30;
 /// What is in demand is asked for anew when no more than this part of its TTL is left.
 pub const REFRESH: u32 = 10;
+
+/// The least room that an answer is made in, in octets (RFC 1035, 2.3.4).
+const MIN_REPLY: usize = 512;
 
 /// Routes whose numbers are the same modulo this have one share of the room for queries that wait.
 const SHARES: usize = 256;
@@ -143,11 +146,33 @@ impl Drop for Waiting {
     }
 }
 
+/// What came of a query.
+pub struct Response {
+    /// What counters and limits want to know of the reply.
+    pub answered: Answered,
+    /// The reply.
+    pub reply: Vec<u8>,
+    /// How it came about.
+    pub noted: Noted,
+    /// What answered.
+    pub snapshot: Arc<Snapshot>,
+}
+
+impl Response {
+    /// That to a query about a zone as a whole, for the log: how it came about is only known as far as who asked.
+    pub fn of_zone(core: &Core, client: &Client, query: &[u8], answered: Answered, reply: Vec<u8>) -> Response {
+        let (snapshot, mut noted) = (core.snapshot.load_full(), Noted::default());
+        let moment = Moment { now: crate::listen::now(), draw: 0 };
+        answer_traced(&snapshot, &(), client, moment, query, &mut [0; MIN_REPLY], &mut noted);
+        Response { answered, reply, noted, snapshot }
+    }
+}
+
 /// Answers one query, and asks others if need be. None if there is nothing to say. Run it in a task of its own: others may
 /// wait for what it asks.
-pub async fn respond(core: &Arc<Core>, client: &Client, query: &[u8]) -> Option<(Answered, Vec<u8>)> {
+pub async fn respond(core: &Arc<Core>, client: &Client, query: &[u8]) -> Option<Response> {
     let response = Asker::new(core, client, query).respond(query, false).await;
-    if response.as_ref().is_some_and(|(answered, _)| answered.refresh) {
+    if response.as_ref().is_some_and(|response| response.answered.refresh) {
         refresh(core, client, query);
     }
     response

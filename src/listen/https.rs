@@ -263,7 +263,7 @@ mod tests {
     async fn ask(request: Request<&[u8]>) -> Response<Bytes> {
         let responder = Responder::new(&tests::core(&tests::limits()), Transport::Https);
         let local = [127, 0, 0, 1].into();
-        let client = Client { source: local, local, transport: Transport::Https };
+        let client = Client { source: local, port: 0, local, transport: Transport::Https };
         let (parts, body) = request.into_parts();
         respond(&responder, client, &[], &parts, async { Ok(Bytes::copy_from_slice(body)) }).await
     }

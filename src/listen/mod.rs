@@ -11,8 +11,10 @@ pub mod tls;
 pub mod udp;
 
 use crate::{
-    forward::{self, Forwarding, upstream::Upstreams},
-    metrics::Metrics,
+    answer::Client,
+    forward::{self, Forwarding, Response, upstream::Upstreams},
+    metrics::{Metrics, Writer},
+    query_log::{QueryLog, SMALL_RING, Said, Tap},
     snapshot::Snapshot,
     transfer::{Transfers, inward::Inward, primary::Bounds, tsig::Keys},
 };
@@ -20,15 +22,15 @@ use arc_swap::ArcSwap;
 use connections::Connections;
 use limit::ErrorLimit;
 use std::{
-    sync::Arc,
+    sync::{Arc, Mutex},
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 use tokio::runtime::Handle;
 
 #[cfg(not(test))]
-use crate::{answer::answer, forward::respond};
+use crate::{answer::answer_traced, forward::respond};
 #[cfg(test)]
-use tests::{answer, respond};
+use tests::{answer_traced, respond};
 
 /// The pointer to what is served. The keeper alone writes it.
 pub type Published = Arc<ArcSwap<Snapshot>>;
@@ -51,8 +53,18 @@ pub struct Core {
     pub transfers: Transfers,
     /// Where tasks run.
     pub runtime: Handle,
+    /// The query log.
+    pub query_log: Arc<QueryLog>,
     /// The counters.
     pub metrics: Metrics,
+}
+
+/// Where one who answers tells of it.
+pub struct Ledger {
+    /// The counters.
+    pub writer: Writer,
+    /// The query log.
+    pub tap: Tap,
 }
 
 impl Core {
@@ -60,9 +72,13 @@ impl Core {
     pub fn new(snapshot: Published, limits: &Limits, upstreams: Arc<Upstreams>, keys: Keys, runtime: &Handle) -> Core {
         let metrics = Metrics::new(snapshot.clone());
         metrics.tcp_connections_limit.set(limits.tcp_connections as i64);
-        let forwarding = Arc::new(Forwarding::new(&limits.forwarding, upstreams));
+        let forwarding = Arc::new(Forwarding::new(&limits.forwarding, upstreams.clone()));
         metrics.watch_forwarding(&forwarding);
+        let query_log = QueryLog::new(&metrics.query_log_entries, &metrics.query_log_failed, &metrics.dnstap_messages);
+        // Set for the first and only time.
+        let _ = upstreams.counters.tap.set(Mutex::new(Tap::new(&query_log, SMALL_RING, 0)));
         Core {
+            query_log,
             metrics,
             snapshot,
             keys,
@@ -73,6 +89,24 @@ impl Core {
             connections: Connections::new(limits),
             forwarding,
         }
+    }
+}
+
+impl Ledger {
+    /// Logs an answer that has taken its time, if anything is logged.
+    fn log(&mut self, client: &Client, packet: &[u8], received: SystemTime, response: &Response) {
+        let Response { answered, reply, noted, snapshot } = response;
+        if self.tap.make_ready(snapshot) {
+            let reply = Some((answered, &**reply));
+            self.tap.log(snapshot, &Said { noted, client, packet, received, reply });
+        }
+    }
+}
+
+impl Core {
+    /// The ledger of one who counts by this writer, with so many octets of room for what is logged.
+    pub fn ledger(&self, writer: Writer, room: usize) -> Ledger {
+        Ledger { writer, tap: Tap::new(&self.query_log, room, random_seed().0 as u32) }
     }
 }
 
@@ -108,9 +142,10 @@ pub(crate) mod tests {
     use super::*;
     use crate::{
         answer::{
-            Answered, Client, Cookie, Kind, Moment, Outcome,
+            Answered, Client, Cookie, Kind, Moment, Noted, Outcome, Trace,
             known::{Forward, Known, Question},
         },
+        forward::Response,
         manifest::Loaded,
         snapshot::{
             Node, compile,
@@ -124,13 +159,14 @@ pub(crate) mod tests {
     /// Stands for the function that answers: the reply is the query, then the client's local address as text. A query
     /// that begins with `drop` has no reply, with `error` it is REFUSED, and `size` followed by two octets asks for a
     /// reply of that length. With `late` it is one for others.
-    pub fn answer<'s, K: Known>(
+    pub fn answer_traced<'s, K: Known, T: Trace>(
         _: &'s Snapshot,
         _: &K,
         client: &Client,
         _: Moment,
         query: &[u8],
         reply: &mut [u8],
+        _: &mut T,
     ) -> Outcome<'s> {
         let mut text = query.to_vec();
         match query {
@@ -156,9 +192,11 @@ pub(crate) mod tests {
 
     /// Stands for the function that asks others: the reply is the query, after as many hundredths of a second as the
     /// octet behind `late` says, and none at all to `lately`.
-    pub async fn respond(_: &Arc<Core>, _: &Client, query: &[u8]) -> Option<(Answered, Vec<u8>)> {
+    pub async fn respond(core: &Arc<Core>, _: &Client, query: &[u8]) -> Option<Response> {
         tokio::time::sleep(Duration::from_millis(10 * u64::from(query[4]))).await;
-        (!query.starts_with(b"lately")).then(|| (answered(query.len(), 0), query.to_vec()))
+        let (answered, snapshot) = (answered(query.len(), 0), core.snapshot.load_full());
+        let response = Response { answered, reply: query.to_vec(), noted: Noted::default(), snapshot };
+        (!query.starts_with(b"lately")).then_some(response)
     }
 
     /// Where the tasks of all tests run.

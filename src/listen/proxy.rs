@@ -71,7 +71,7 @@ mod tests {
 
     /// What is read as the header of a connection from this address, and what is left.
     async fn read(source: [u8; 4], sent: &[u8]) -> (Option<Arc<[u8]>>, Vec<u8>) {
-        let client = Client { source: source.into(), local: [10, 9, 0, 1].into(), transport: Transport::Tcp };
+        let client = Client { source: source.into(), port: 0, local: [10, 9, 0, 1].into(), transport: Transport::Tcp };
         let (mut near, mut far) = tokio::io::duplex(7); // a few octets at a time
         let sent = sent.to_vec();
         let sender = tokio::spawn(async move {

@@ -126,8 +126,8 @@ impl Quic {
         };
         drop(handshake);
         let (Some(connection), Some(local)) = (connected, local) else { return tls::failed(&self.responder) };
-        let source = connection.remote_address().ip().to_canonical();
-        let client = Client { source, local: local.to_canonical(), transport: self.responder.transport };
+        let (source, port) = (connection.remote_address().ip().to_canonical(), connection.remote_address().port());
+        let client = Client { source, port, local: local.to_canonical(), transport: self.responder.transport };
         match client.transport {
             Transport::H3 => http3(&self.responder, connection, client, place).await,
             _ => doq(&self.responder, connection, client, place).await,

@@ -1,19 +1,21 @@
 //! Answers the queries that do not come as packets: over connections, each from its own client.
 
-use super::{Core, answer, now, random_seed, respond};
+use super::{Core, Ledger, answer_traced, random_seed, respond};
 use crate::{
-    answer::{Answered, Client, Moment, Outcome, Transport},
-    forward::{self, Waiting},
-    metrics::{Dropped, Writer},
+    answer::{Answered, Client, Moment, Noted, Outcome, Transport},
+    forward::{self, Response, Waiting},
+    metrics::Dropped,
+    query_log::{SMALL_RING, Said},
     transfer::{self, Part},
     wire::query::rcode,
 };
 use std::{
     cell::RefCell,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
+    time::{SystemTime, UNIX_EPOCH},
 };
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -21,9 +23,12 @@ use tokio::sync::OwnedSemaphorePermit;
 pub const MESSAGE_SIZE: usize = u16::MAX as usize;
 
 thread_local! {
-    /// Where an answer is made. It is never held across an await.
-    static REPLY: RefCell<Vec<u8>> = RefCell::new(vec![0; MESSAGE_SIZE]);
+    /// Where an answer is made, and where is noted how. They are never held across an await.
+    static REPLY: RefCell<(Vec<u8>, Noted)> = RefCell::new((vec![0; MESSAGE_SIZE], Noted::default()));
 }
+
+/// A query that has to wait, with the time when it came.
+pub type Late = (Pending, SystemTime);
 
 /// What a query waits for.
 pub enum Pending {
@@ -40,7 +45,7 @@ pub struct Responder {
     /// How the queries come.
     pub transport: Transport,
     /// Locked for each count only; connections of several threads count in it.
-    writer: Mutex<Writer>,
+    ledger: Mutex<Ledger>,
     draw: AtomicU32,
 }
 
@@ -48,7 +53,7 @@ impl Responder {
     /// One that has not answered anything yet.
     pub fn new(core: &Arc<Core>, transport: Transport) -> Arc<Responder> {
         Arc::new(Responder {
-            writer: Mutex::new(core.metrics.writer(transport)),
+            ledger: Mutex::new(core.ledger(core.metrics.writer(transport), SMALL_RING)),
             draw: AtomicU32::new(random_seed().0 as u32),
             transport,
             core: core.clone(),
@@ -57,20 +62,24 @@ impl Responder {
 
     /// Answers one query, the answer going to the end of `output`, which is left as it is if there is nothing to say; or
     /// takes a place for it among those that wait.
-    pub fn answer(&self, client: &Client, query: &[u8], output: &mut Vec<u8>) -> Option<Pending> {
+    pub fn answer(&self, client: &Client, query: &[u8], output: &mut Vec<u8>) -> Option<Late> {
+        let received = SystemTime::now();
         if transfer::is_signed(query)
             && let Some(place) = self.core.transfers.admit()
         {
-            return Some(Pending::Zone(place));
+            return Some((Pending::Zone(place), received));
         }
-        let moment = Moment { now: now(), draw: self.draw.fetch_add(1, Relaxed) };
+        let now = received.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+        let moment = Moment { now, draw: self.draw.fetch_add(1, Relaxed) };
         let snapshot = self.core.snapshot.load();
-        REPLY.with_borrow_mut(|reply| {
-            let mut outcome = answer(&snapshot, &self.core.forwarding.cache, client, moment, query, reply);
+        REPLY.with_borrow_mut(|(reply, noted)| {
+            noted.clear();
+            let cache = &self.core.forwarding.cache;
+            let mut outcome = answer_traced(&snapshot, cache, client, moment, query, reply, noted);
             if let Outcome::Forward(forward) = &outcome {
                 let place = self.core.forwarding.wait(forward.route.id);
                 if place.is_some() {
-                    return place.map(Pending::Others);
+                    return place.map(|place| (Pending::Others(place), received));
                 }
                 outcome = forward::fail(&snapshot, client, moment, query, reply, forward::NO_ROOM);
             }
@@ -82,34 +91,47 @@ impl Responder {
                 && transfer::is_of_zone(query)
                 && let Some(place) = self.core.transfers.admit()
             {
-                return Some(Pending::Zone(place));
+                return Some((Pending::Zone(place), received));
             }
             if answered.is_some_and(|answered| answered.refresh) {
                 forward::refresh(&self.core, client, query);
             }
-            self.count(answered.as_ref());
+            let mut ledger = self.count(answered.as_ref());
+            if ledger.tap.make_ready(&snapshot) {
+                let reply = answered.as_ref().map(|answered| (answered, &**reply));
+                ledger.tap.log(&snapshot, &Said { noted, client, packet: query, received, reply });
+            }
+            drop(ledger);
             output.extend_from_slice(answered.map_or(&[], |answered| &reply[..answered.len.min(MESSAGE_SIZE)]));
             None
         })
     }
 
     /// Answers one query that has to wait. The reply is empty if there is nothing to say.
-    pub async fn answer_late(self: Arc<Self>, client: Client, query: Box<[u8]>, pending: Pending) -> Part {
-        let part = match pending {
+    pub async fn answer_late(self: Arc<Self>, client: Client, query: Box<[u8]>, late: Late) -> Part {
+        let (pending, received) = late;
+        match pending {
             Pending::Others(place) => {
                 let response = respond(&self.core, &client, &query).await;
                 drop(place);
-                let (answered, reply) = response.unzip();
-                Part { answered, reply: reply.unwrap_or_default(), rest: None }
+                let mut ledger = self.count(response.as_ref().map(|response| &response.answered));
+                let Some(response) = response else { return Part::whole(Vec::new()) };
+                ledger.log(&client, &query, received, &response);
+                Part { answered: Some(response.answered), reply: response.reply, rest: None }
             }
             Pending::Zone(place) => {
-                let part = transfer::respond(&self.core, &client, &query).await;
+                let mut part = transfer::respond(&self.core, &client, &query).await;
                 drop(place);
+                let mut ledger = self.count(part.answered.as_ref());
+                if let Some(answered) = part.answered {
+                    let reply = std::mem::take(&mut part.reply);
+                    let response = Response::of_zone(&self.core, &client, &query, answered, reply);
+                    ledger.log(&client, &query, received, &response);
+                    part.reply = response.reply;
+                }
                 part
             }
-        };
-        self.count(part.answered.as_ref());
-        part
+        }
     }
 
     /// Answers one query. The reply is empty if there is nothing to say.
@@ -124,14 +146,16 @@ impl Responder {
         }
     }
 
-    fn count(&self, answered: Option<&Answered>) {
-        let mut writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner);
+    /// Counts an answer. Returns the ledger, for what else is to be told.
+    fn count(&self, answered: Option<&Answered>) -> MutexGuard<'_, Ledger> {
+        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
         match answered {
-            None => writer.dropped(Dropped::Silent),
+            None => ledger.writer.dropped(Dropped::Silent),
             Some(answered) => {
-                writer.make_room(&self.core.snapshot.load());
-                writer.answered(answered);
+                ledger.writer.make_room(&self.core.snapshot.load());
+                ledger.writer.answered(answered);
             }
         }
+        ledger
     }
 }

@@ -12,12 +12,7 @@ use crate::{
     transfer::Part,
 };
 use socket2::{Domain, Protocol, Socket, Type};
-use std::{
-    io,
-    net::{IpAddr, SocketAddr},
-    sync::Arc,
-    time::Duration,
-};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -82,8 +77,7 @@ impl Streams {
             match accepted {
                 Ok((stream, client)) => {
                     failing = false;
-                    let client = client.ip().to_canonical();
-                    if let Some(place) = self.responder.core.admit(client) {
+                    if let Some(place) = self.responder.core.admit(client.ip().to_canonical()) {
                         tokio::spawn(self.clone().serve(stream, client, place));
                     }
                 }
@@ -101,9 +95,10 @@ impl Streams {
         }
     }
 
-    async fn serve(self: Arc<Self>, mut stream: TcpStream, source: IpAddr, mut place: Place) {
+    async fn serve(self: Arc<Self>, mut stream: TcpStream, peer: SocketAddr, mut place: Place) {
         let Ok(local) = stream.local_addr() else { return };
-        let client = Client { source, local: local.ip().to_canonical(), transport: self.responder.transport };
+        let (source, port) = (peer.ip().to_canonical(), peer.port());
+        let client = Client { source, port, local: local.ip().to_canonical(), transport: self.responder.transport };
         // An answer that is ready goes at once.
         let _ = stream.set_nodelay(true);
         let responder = self.responder.clone();
@@ -589,7 +584,8 @@ mod tests {
 
         let limits = Limits { forwarding: forward::Limits { waiting: 1, ..Default::default() }, ..limits() };
         let responder = Responder::new(&core(&limits), Transport::Tcp);
-        let client = Client { source: [127, 0, 0, 1].into(), local: [127, 0, 0, 1].into(), transport: Transport::Tcp };
+        let client =
+            Client { source: [127, 0, 0, 1].into(), port: 0, local: [127, 0, 0, 1].into(), transport: Transport::Tcp };
         let (mut output, query) = (Vec::new(), &b"late, whatever it is"[..]);
         let place = responder.answer(&client, query, &mut output);
         assert!(place.is_some() && output.is_empty());

@@ -2,11 +2,12 @@
 //!
 //! This is the only file with `unsafe`: recvmmsg and sendmmsg have no safe interface.
 
-use super::{Core, answer, limit::Verdict, now, responder::Pending};
+use super::{Core, Ledger, answer_traced, limit::Verdict, responder::Pending};
 use crate::{
-    answer::{self as answers, Answered, Client, Cookie, Hint, Moment, Outcome, Transport},
-    forward,
+    answer::{self as answers, Answered, Client, Cookie, Hint, Moment, Noted, Outcome, Transport},
+    forward::{self, Response},
     metrics::{Dropped, Limited, Writer},
+    query_log::{LARGE_RING, SMALL_RING, Said},
     snapshot::Snapshot,
     transfer::{self, Part},
     wire::{
@@ -26,7 +27,7 @@ use std::{
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread::JoinHandle,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
 /// Packets per system call.
@@ -108,13 +109,16 @@ pub fn overflows(socket: &Socket) -> Option<u32> {
 /// Starts a thread for each socket. They end when `stop` is set, after they have answered what has arrived.
 pub fn start(core: &Arc<Core>, sockets: Vec<Socket>, stop: &Arc<AtomicBool>) -> io::Result<Vec<JoinHandle<()>>> {
     let mut threads = Vec::with_capacity(sockets.len());
-    let late = Arc::new(Mutex::new(core.metrics.writer(Transport::Udp)));
+    let late = Arc::new(Mutex::new(core.ledger(core.metrics.writer(Transport::Udp), SMALL_RING)));
     for (number, socket) in sockets.into_iter().enumerate() {
         let local = socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("no IP socket"))?;
         let batch = Batch::new(socket);
         let mut worker = Worker {
             core: core.clone(),
-            writer: core.metrics.udp_writer(local, number, &batch.socket),
+            ledger: core.ledger(core.metrics.udp_writer(local, number, &batch.socket), LARGE_RING),
+            is_logged: false,
+            received: UNIX_EPOCH,
+            noted: Noted::default(),
             local: local.ip(),
             draw: super::random_seed().0 as u32,
             batch,
@@ -144,14 +148,20 @@ impl Drop for AbortOnPanic {
 
 struct Worker {
     core: Arc<Core>,
-    writer: Writer,
+    ledger: Ledger,
+    /// Something of what is answered is logged.
+    is_logged: bool,
+    /// When the batch came.
+    received: SystemTime,
+    /// How the query that is looked at is answered, where something is logged.
+    noted: Noted,
     local: IpAddr,
     draw: u32,
     batch: Batch,
     /// Room for the name of the query that is looked at.
     name: LookupName,
-    /// Counts what is answered in tasks, after others were asked.
-    late: Arc<Mutex<Writer>>,
+    /// Where it is told of what is answered in tasks, after others were asked.
+    late: Arc<Mutex<Ledger>>,
 }
 
 impl Worker {
@@ -171,17 +181,19 @@ impl Worker {
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => return false,
                 io::ErrorKind::Interrupted => return true,
                 _ => {
-                    self.writer.dropped(Dropped::Receive);
+                    self.ledger.writer.dropped(Dropped::Receive);
                     std::thread::sleep(Duration::from_millis(1));
                     return true;
                 }
             },
         };
-        let now = now();
+        self.received = SystemTime::now();
+        let now = self.received.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
         // The snapshot is let go of before the next receive blocks.
         let snapshot = self.core.snapshot.load();
-        self.writer.make_room(&snapshot);
-        self.writer.received(received);
+        self.ledger.writer.make_room(&snapshot);
+        self.ledger.writer.received(received);
+        self.is_logged = self.ledger.tap.make_ready(&snapshot);
         if received > 1 {
             self.fetch_ahead(&snapshot, received);
         }
@@ -191,7 +203,7 @@ impl Worker {
         }
         drop(snapshot);
         for _ in 0..self.batch.send() {
-            self.writer.dropped(Dropped::Unsent);
+            self.ledger.writer.dropped(Dropped::Unsent);
         }
         true
     }
@@ -200,8 +212,8 @@ impl Worker {
     fn fetch_ahead(&mut self, snapshot: &Snapshot, received: usize) {
         let mut hints: [Option<Hint>; BATCH] = [None; BATCH];
         for (index, hint) in hints.iter_mut().enumerate().take(received) {
-            let Some(Packet { source, local, query, .. }) = self.batch.packet(index) else { continue };
-            let client = Client { source, local: local.unwrap_or(self.local), transport: Transport::Udp };
+            let Some(Packet { source, port, local, query, .. }) = self.batch.packet(index) else { continue };
+            let client = Client { source, port, local: local.unwrap_or(self.local), transport: Transport::Udp };
             *hint = answers::hint(snapshot, &client, query, &mut self.name);
             if let Some(hint) = hint {
                 prefetch(hint.first_look());
@@ -214,39 +226,51 @@ impl Worker {
     }
 
     fn answer(&mut self, snapshot: &Snapshot, moment: Moment, index: usize) {
-        let Some(Packet { source, local, query, reply }) = self.batch.packet(index) else { return };
+        let Some(Packet { source, port, local, query, reply }) = self.batch.packet(index) else { return };
         let local = local.unwrap_or(self.local);
-        let client = Client { source, local, transport: Transport::Udp };
+        let client = Client { source, port, local, transport: Transport::Udp };
         if transfer::is_signed(query)
             && let Some(place) = self.core.transfers.admit()
         {
             let query = query.into();
             return self.answer_late(client, query, index, Pending::Zone(place));
         }
-        let mut outcome = answer(snapshot, &self.core.forwarding.cache, &client, moment, query, reply);
+        let cache = &self.core.forwarding.cache;
+        let mut outcome = match self.is_logged {
+            false => answer_traced(snapshot, cache, &client, moment, query, reply, &mut ()),
+            true => {
+                self.noted.clear();
+                answer_traced(snapshot, cache, &client, moment, query, reply, &mut self.noted)
+            }
+        };
         if let Outcome::Forward(forward) = &outcome {
             let Some(place) = self.core.forwarding.wait(forward.route.id) else {
                 outcome = forward::fail(snapshot, &client, moment, query, reply, forward::NO_ROOM);
-                return self.finish(outcome, client, index);
+                return self.finish(snapshot, outcome, client, index);
             };
             let query = query.into();
             return self.answer_late(client, query, index, Pending::Others(place));
         }
-        self.finish(outcome, client, index);
+        self.finish(snapshot, outcome, client, index);
     }
 
     /// Answers a query in a task, as it has to wait.
     fn answer_late(&self, client: Client, query: Box<[u8]>, index: usize, pending: Pending) {
-        let late = Late { client, query, path: self.batch.path(index), pending };
+        let late = Late { client, query, received: self.received, path: self.batch.path(index), pending };
         self.core.runtime.spawn(late.answer(self.core.clone(), self.late.clone()));
     }
 
-    fn finish(&mut self, outcome: Outcome, client: Client, index: usize) {
+    fn finish(&mut self, snapshot: &Snapshot, outcome: Outcome, client: Client, index: usize) {
+        let Some(Packet { query, reply, .. }) = self.batch.packet(index) else { return };
+        let mut said =
+            Said { noted: &self.noted, client: &client, packet: query, received: self.received, reply: None };
         let Outcome::Reply(mut answered) = outcome else {
-            self.writer.dropped(Dropped::Silent);
+            self.ledger.writer.dropped(Dropped::Silent);
+            if self.is_logged {
+                self.ledger.tap.log(snapshot, &said);
+            }
             return;
         };
-        let Some(Packet { query, reply, .. }) = self.batch.packet(index) else { return };
         if matches!(answered.rcode, rcode::REFUSED | rcode::NOTIMP)
             && transfer::is_of_zone(query)
             && let Some(place) = self.core.transfers.admit()
@@ -257,10 +281,15 @@ impl Worker {
         if answered.refresh {
             forward::refresh(&self.core, &client, query);
         }
-        if is_limited(&answered) && !apply_limit(&self.core, &mut self.writer, client.source, &mut answered, reply) {
+        if self.is_logged {
+            said.reply = Some((&answered, reply));
+            self.ledger.tap.log(snapshot, &said);
+        }
+        let writer = &mut self.ledger.writer;
+        if is_limited(&answered) && !apply_limit(&self.core, writer, client.source, &mut answered, reply) {
             return;
         }
-        self.writer.answered(&answered);
+        writer.answered(&answered);
         self.batch.reply(index, answered.len);
     }
 }
@@ -269,24 +298,28 @@ impl Worker {
 struct Late {
     client: Client,
     query: Box<[u8]>,
+    received: SystemTime,
     path: ReturnPath,
     /// What it waits for.
     pending: Pending,
 }
 
 impl Late {
-    async fn answer(self, core: Arc<Core>, writer: Arc<Mutex<Writer>>) {
+    async fn answer(self, core: Arc<Core>, ledger: Arc<Mutex<Ledger>>) {
         let response = match &self.pending {
             Pending::Others(_) => forward::respond(&core, &self.client, &self.query).await,
             Pending::Zone(_) => {
                 let Part { answered, reply, .. } = transfer::respond(&core, &self.client, &self.query).await;
-                answered.map(|answered| (answered, reply))
+                answered.map(|answered| Response::of_zone(&core, &self.client, &self.query, answered, reply))
             }
         };
         drop(self.pending);
-        let mut writer = writer.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some((mut answered, mut reply)) = response else { return writer.dropped(Dropped::Silent) };
-        if is_limited(&answered) && !apply_limit(&core, &mut writer, self.client.source, &mut answered, &mut reply) {
+        let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
+        let Some(response) = response else { return ledger.writer.dropped(Dropped::Silent) };
+        ledger.log(&self.client, &self.query, self.received, &response);
+        let Response { mut answered, mut reply, .. } = response;
+        let writer = &mut ledger.writer;
+        if is_limited(&answered) && !apply_limit(&core, writer, self.client.source, &mut answered, &mut reply) {
             return;
         }
         writer.make_room(&core.snapshot.load());
@@ -369,6 +402,7 @@ unsafe impl Send for Batch {}
 /// A received packet, and room for its reply.
 struct Packet<'a> {
     source: IpAddr,
+    port: u16,
     /// The address that it was sent to, where the socket does not tell.
     local: Option<IpAddr>,
     query: &'a [u8],
@@ -441,10 +475,10 @@ impl Batch {
 
     /// A received packet.
     fn packet(&mut self, index: usize) -> Option<Packet<'_>> {
-        let source = source(&self.names[index])?;
+        let (source, port) = source(&self.names[index])?;
         let local = local(&self.received[index].msg_hdr);
         let len = (self.received[index].msg_len as usize).min(QUERY_SIZE);
-        Some(Packet { source, local, query: &self.queries[index][..len], reply: &mut self.replies[index] })
+        Some(Packet { source, port, local, query: &self.queries[index][..len], reply: &mut self.replies[index] })
     }
 
     /// The way back for a reply to packet `index` that takes its time.
@@ -539,18 +573,19 @@ impl ReturnPath {
     }
 }
 
-/// The address that the kernel wrote.
-fn source(name: &libc::sockaddr_storage) -> Option<IpAddr> {
+/// The address and port that the kernel wrote.
+fn source(name: &libc::sockaddr_storage) -> Option<(IpAddr, u16)> {
     match libc::c_int::from(name.ss_family) {
         libc::AF_INET => {
             // SAFETY: the family says that this is a sockaddr_in, and a sockaddr_storage is as large and as aligned.
             let name = unsafe { &*ptr::from_ref(name).cast::<libc::sockaddr_in>() };
-            Some(Ipv4Addr::from(u32::from_be(name.sin_addr.s_addr)).into())
+            Some((Ipv4Addr::from(u32::from_be(name.sin_addr.s_addr)).into(), u16::from_be(name.sin_port)))
         }
         libc::AF_INET6 => {
             // SAFETY: likewise, a sockaddr_in6.
             let name = unsafe { &*ptr::from_ref(name).cast::<libc::sockaddr_in6>() };
-            Some(IpAddr::V6(Ipv6Addr::from(name.sin6_addr.s6_addr)).to_canonical())
+            let address = IpAddr::V6(Ipv6Addr::from(name.sin6_addr.s6_addr)).to_canonical();
+            Some((address, u16::from_be(name.sin6_port)))
         }
         _ => None,
     }

@@ -23,6 +23,7 @@ macro_rules! with_kinds {
             resolver_endpoints: ResolverEndpoint,
             resolver_rules: ResolverRule,
             forwarders: Forwarder,
+            query_log_configs: QueryLogConfig,
         }
     };
 }

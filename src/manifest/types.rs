@@ -5,6 +5,7 @@
 use super::{
     Resources,
     primaries::{Catalog, NotifySource, Primary},
+    query_log::QueryLogConfig,
     secondaries::{Access, Secondary},
     words::words,
 };
@@ -43,6 +44,8 @@ pub struct Manifest {
     pub resolver_rules: Resources<ResolverRule>,
     /// Who may speak for a client that is behind it.
     pub forwarders: Resources<Forwarder>,
+    /// Query logs, by configuration ID.
+    pub query_log_configs: Resources<QueryLogConfig>,
 }
 
 /// A virtual private cloud.

@@ -56,6 +56,12 @@ pub struct Metrics {
     pub transfers: IntCounterVec,
     /// Zones that are transferred from primaries, by how it is with them.
     pub transferred_zones: IntGaugeVec,
+    /// Entries of query logs, by configuration and what became of them.
+    pub query_log_entries: IntCounterVec,
+    /// Whether a query log's destination does not take entries.
+    pub query_log_failed: IntGaugeVec,
+    /// dnstap messages, by what became of them.
+    pub dnstap_messages: IntCounterVec,
     /// Notifications, by direction and what came of them.
     pub notifies: IntCounterVec,
     /// Dynamic updates, by what came of them.
@@ -124,6 +130,25 @@ impl Metrics {
                 "state",
                 &["pending", "current", "retrying", "expired"],
             ),
+            query_log_entries: counters(
+                "zonal_query_log_entries_total",
+                "Entries of query logs. outcome: written, dropped (the destination does not take them, or there were too many \
+                 at once), over_rate, not_allowed (the node's configuration does not let them go there)",
+                &["config", "outcome"],
+                &[&[]],
+            ),
+            query_log_failed: gauges(
+                "zonal_query_log_failed",
+                "1 while the destination of a query log does not take entries",
+                "config",
+                &[],
+            ),
+            dnstap_messages: counters(
+                "zonal_dnstap_messages_total",
+                "dnstap messages. outcome: written, dropped",
+                &["outcome"],
+                &[&["written", "dropped"]],
+            ),
             notifies: counters(
                 "zonal_notifies_total",
                 "Notifications of changed zones. direction: in, out. result: accepted, refused, failed",
@@ -183,6 +208,9 @@ impl Metrics {
         metrics.register(metrics.certificate_failed.clone());
         metrics.register(metrics.transfers.clone());
         metrics.register(metrics.transferred_zones.clone());
+        metrics.register(metrics.query_log_entries.clone());
+        metrics.register(metrics.query_log_failed.clone());
+        metrics.register(metrics.dnstap_messages.clone());
         metrics.register(metrics.notifies.clone());
         metrics.register(metrics.updates.clone());
         metrics.register(metrics.reloads.clone());

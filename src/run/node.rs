@@ -2,7 +2,7 @@
 
 use crate::{
     config::Config,
-    snapshot::{Node, routes::Route},
+    snapshot::{Node, query_logs::Allowed, routes::Route},
 };
 use anyhow::{Context, bail};
 use std::{
@@ -28,7 +28,11 @@ pub fn node(config: &Config, internet: Option<Arc<Route>>) -> anyhow::Result<Nod
     };
     let nsid = config.nsid.clone().or_else(host_name).unwrap_or_default().into_bytes().into();
     let started = crate::listen::now() as u32;
-    Ok(Node { nsid, cookie_secrets, tcp_keepalive: keepalive(config), started, internet })
+    let query_logs = Allowed {
+        directory: config.query_log.directory.clone(),
+        destinations: config.query_log.allow.iter().cloned().collect(),
+    };
+    Ok(Node { nsid, cookie_secrets, tcp_keepalive: keepalive(config), started, internet, query_logs })
 }
 
 /// What clients are told of the idle timeout, in units of 100 milliseconds (RFC 7828).

@@ -9,6 +9,7 @@ pub mod endpoints;
 pub mod forwarders;
 pub mod names;
 pub mod networks;
+pub mod query_logs;
 pub mod routes;
 pub mod slots;
 mod spans;
@@ -22,6 +23,7 @@ use crate::manifest::{
 use aliases::Aliases;
 use endpoints::{Azs, Endpoints};
 use networks::Networks;
+use query_logs::{Allowed, QueryLogs};
 use routes::Route;
 use std::{
     net::IpAddr,
@@ -44,6 +46,8 @@ pub struct Node {
     pub started: u32,
     /// Where names go that are not ours; none: they are REFUSED.
     pub internet: Option<Arc<Route>>,
+    /// Where query logs may go.
+    pub query_logs: Allowed,
 }
 
 /// What is served.
@@ -72,6 +76,8 @@ pub struct Snapshot {
     pub views: Arc<Views>,
     /// The private hosted zones.
     pub zones: Zones,
+    /// Which queries are logged.
+    pub query_logs: Arc<QueryLogs>,
     aliases: Aliases,
     /// The serials of zones that others copy, of those too that are gone.
     pub serials: zones::Serials,
@@ -122,6 +128,7 @@ impl Snapshot {
             endpoints: self.endpoints.clone(),
             views: self.views.clone(),
             zones: self.zones.clone(),
+            query_logs: self.query_logs.clone(),
             aliases: self.aliases.clone(),
             serials: self.serials.clone(),
         }
@@ -218,6 +225,13 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
             Arc::new(views::follow(&input, before.as_ref(), &labels))
         }
     };
+    problems.extend(query_logs::refused(manifest, &node.query_logs));
+    let same_logs = same_networks
+        .filter(|previous| same_resources(&previous.manifest.query_log_configs, &manifest.query_log_configs));
+    let query_logs = match same_logs {
+        Some(previous) => previous.query_logs.clone(),
+        None => Arc::new(QueryLogs::compile(manifest, &networks, &views, &node.query_logs, previous)),
+    };
     let snapshot = Snapshot {
         generation: previous.map_or(1, |previous| previous.generation + 1),
         digest: loaded.digest,
@@ -231,6 +245,7 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         endpoints,
         views,
         zones,
+        query_logs,
         aliases,
         serials,
     };

@@ -50,6 +50,13 @@ pub struct View {
     pub named: Arc<[NetworkAt]>,
 }
 
+impl View {
+    /// The clients' network, if it is known.
+    pub fn client(&self) -> Option<NetworkAt> {
+        self.client
+    }
+}
+
 /// Private names of connected VPCs, for all that are connected to the same ones.
 #[derive(Default)]
 struct Shared {
@@ -103,6 +110,11 @@ impl Views {
         self.list.get(at?).map(|view| &**view)
     }
 
+    /// All views.
+    pub fn iter(&self) -> impl Iterator<Item = &View> {
+        self.list.iter().map(|(_, view)| &**view)
+    }
+
     /// The rules and zones of a view's VPC, if it has any.
     #[inline]
     pub fn policies(&self, view: &View) -> Option<&Policies> {
@@ -113,11 +125,6 @@ impl Views {
     #[inline]
     pub fn shared(&self, view: &View) -> Option<&NameMap<PrivateName>> {
         self.shared.get(view.shared).map(|shared| &shared.names)
-    }
-
-    /// All views.
-    pub fn iter(&self) -> impl Iterator<Item = &View> {
-        self.list.iter().map(|(_, view)| &**view)
     }
 
     /// What answers that come by a route are kept under. Those who have DELEGATE rules may get others than those who have

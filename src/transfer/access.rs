@@ -148,7 +148,8 @@ mod tests {
         let loaded = Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() };
         let snapshot = compile(&loaded, &Arc::default(), None).unwrap().0;
         let find = |source: [u8; 4], key: Option<&str>, purpose: Purpose, name: &str| {
-            let client = Client { source: source.into(), local: [192, 0, 2, 53].into(), transport: Transport::Tcp };
+            let client =
+                Client { source: source.into(), port: 0, local: [192, 0, 2, 53].into(), transport: Transport::Tcp };
             let key = key.map(|key| Name::absolute(key).unwrap());
             let found = super::zone(&snapshot, &client, &request(name), purpose, key.as_ref());
             found.map(|zone| zone.id.clone()).map_err(|refused| refused.rcode)

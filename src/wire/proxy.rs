@@ -23,6 +23,8 @@ pub enum Said<'a> {
     Proxied {
         /// The client's address.
         source: IpAddr,
+        /// The client's port.
+        port: u16,
         /// The address that the client asked.
         destination: IpAddr,
         /// The VPC endpoint that it came through.
@@ -88,14 +90,16 @@ fn read_header(header: &[u8]) -> Option<Said<'_>> {
         (0x20, _) => Some(Said::Local),
         (0x21, 12) => {
             let (source, rest) = addresses.split_first_chunk::<4>()?;
-            let destination = rest.first_chunk::<4>()?;
-            Some(Said::Proxied { source: (*source).into(), destination: (*destination).into(), vpc_endpoint })
+            let (destination, ports) = rest.split_first_chunk::<4>()?;
+            let port = u16::from_be_bytes(*ports.first_chunk()?);
+            Some(Said::Proxied { source: (*source).into(), port, destination: (*destination).into(), vpc_endpoint })
         }
         (0x21, 36) => {
             let (source, rest) = addresses.split_first_chunk::<16>()?;
-            let destination = rest.first_chunk::<16>()?;
+            let (destination, ports) = rest.split_first_chunk::<16>()?;
+            let port = u16::from_be_bytes(*ports.first_chunk()?);
             let address = |octets: &[u8; 16]| IpAddr::from(*octets).to_canonical();
-            Some(Said::Proxied { source: address(source), destination: address(destination), vpc_endpoint })
+            Some(Said::Proxied { source: address(source), port, destination: address(destination), vpc_endpoint })
         }
         _ => None,
     }
@@ -161,6 +165,7 @@ pub(crate) mod tests {
 
     const V4: Said = Said::Proxied {
         source: IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 0, 7)),
+        port: 54321,
         destination: IpAddr::V4(std::net::Ipv4Addr::new(10, 2, 0, 53)),
         vpc_endpoint: None,
     };
@@ -173,19 +178,22 @@ pub(crate) mod tests {
     fn reads_what_proxies_write() {
         let endpoint = tlv(AWS, b"\x01vpce-0a");
         let with = |vpc_endpoint| match V4 {
-            Said::Proxied { source, destination, .. } => Said::Proxied { source, destination, vpc_endpoint },
+            Said::Proxied { source, port, destination, .. } => {
+                Said::Proxied { source, port, destination, vpc_endpoint }
+            }
             Said::Local => Said::Local,
         };
         let v6: [u8; 16] = "fd00:1::7".parse::<std::net::Ipv6Addr>().unwrap().octets();
         let mapped: [u8; 16] = "::ffff:10.1.0.7".parse::<std::net::Ipv6Addr>().unwrap().octets();
         let said_v6 = |source: &str| Said::Proxied {
             source: source.parse().unwrap(),
+            port: 0,
             destination: "fd00:1::7".parse().unwrap(),
             vpc_endpoint: None,
         };
         for (header, said) in [
             (v4(&[]), V4),
-            (header(0x21, 0x11, b"\x0a\x01\x00\x07\x0a\x02\x00\x35\0\0\0\0", &[]), V4),
+            (header(0x21, 0x11, b"\x0a\x01\x00\x07\x0a\x02\x00\x35\xd4\x31\0\0", &[]), V4),
             (header(0x20, 0, &[], &[]), Said::Local),
             (header(0x20, 0x11, &[0; 12], &[]), Said::Local),
             (header(0x20, 0, &[], &endpoint), Said::Local),
@@ -212,7 +220,7 @@ pub(crate) mod tests {
     fn reads_what_it_writes() {
         let [a, b, c, d]: [IpAddr; 4] = ["10.1.0.7", "10.2.0.53", "fd00::7", "fd00::53"].map(|a| a.parse().unwrap());
         for (source, destination) in [(a, b), (c, d)] {
-            let said = Said::Proxied { source, destination, vpc_endpoint: None };
+            let said = Said::Proxied { source, port: 0, destination, vpc_endpoint: None };
             assert_eq!(read(&write(source, destination)), Ok((said, &[][..])));
         }
         assert_eq!(read(&write(a, d)), Ok((Said::Local, &[][..])));

@@ -56,7 +56,7 @@ fn main() {
         ("refused: not ours", every(&|n| format!("x{n}.example.org"), true)),
     ];
     let address = "127.0.0.1".parse().unwrap();
-    let client = Client { source: address, local: address, transport: Transport::Udp };
+    let client = Client { source: address, port: 0, local: address, transport: Transport::Udp };
     let mut reply = [0; 1232];
     for (what, packets) in &runs {
         let mut best = f64::MAX;

@@ -54,6 +54,7 @@ impl Packets {
         let transport = if draw & 1 == 0 { Transport::Udp } else { Transport::Tcp };
         let client = Client {
             source: IpAddr::V4(sources[draw as usize / 2 % 3]),
+            port: 0,
             local: IpAddr::V4(locals[draw as usize / 6 % 2]),
             transport,
         };
@@ -121,7 +122,7 @@ impl Forwarded {
         };
         for (last, query) in [(20, Some(packet)), (21, behind), (22, Some(packet))] {
             let source = IpAddr::from([127, 21, 0, last]);
-            let client = Client { source, local: [127, 21, 0, 53].into(), transport: Transport::Udp };
+            let client = Client { source, port: 0, local: [127, 21, 0, 53].into(), transport: Transport::Udp };
             let mut reply = [0; 1232];
             let outcome = answer(&self.snapshot, &(), &client, Moment { now: 0, draw: 0 }, packet, &mut reply);
             let Outcome::Reply(answered) = outcome else { continue };

@@ -83,7 +83,7 @@ pub fn exchange(
     draw: u32,
     query: &[u8],
 ) -> Option<Vec<u8>> {
-    let client = Client { source: ask.source, local: ask.local, transport };
+    let client = Client { source: ask.source, port: 0, local: ask.local, transport };
     let mut reply = vec![0; 65_535];
     match answer(snapshot, &(), &client, Moment { now, draw }, query, &mut reply) {
         Outcome::Reply(answered) => {
@@ -111,7 +111,7 @@ pub struct Got {
 /// Asks by TCP, so that nothing is cut off.
 pub fn ask(snapshot: &Snapshot, known: &impl Known, ask: &Ask, now: i64, draw: u32) -> Got {
     let query = packet(ask, draw % 2 == 1);
-    let client = Client { source: ask.source, local: ask.local, transport: Transport::Tcp };
+    let client = Client { source: ask.source, port: 0, local: ask.local, transport: Transport::Tcp };
     let mut reply = vec![0; 65_535];
     let reply = match answer(snapshot, known, &client, Moment { now, draw }, &query, &mut reply) {
         Outcome::Reply(answered) => &reply[..answered.len],

@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     answer::known::Question,
+    query_log::dnstap,
     wire::{
         query::{LookupName, rcode},
         rdata::rtype,
@@ -207,6 +208,7 @@ impl<'a> Asking<'a> {
                 let Some(sent) = this.sent.take() else { return Step::Wait };
                 let now = Instant::now();
                 self.servers[server].counters.answers.inc();
+                self.servers[server].counters.tell(dnstap::Kind::ForwarderResponse, &sent, &message);
                 self.servers[server].tally.answered(&message, now.saturating_duration_since(this.at));
                 self.servers[server].health().answered(this.at, now);
                 self.answered(server, message, &sent)
@@ -362,7 +364,13 @@ async fn probe(server: &Arc<Server>, way: Way) -> bool {
     server.counters.probes.inc();
     let event = match server.send(&pending, 0, way, at) {
         Err(trouble) => Some(Event::Failed(trouble)),
-        Ok(_sent) => pending.next(pin!(sleep_until(at + PROBE_TIMEOUT))).await.map(|(_, event)| event),
+        Ok(sent) => {
+            let event = pending.next(pin!(sleep_until(at + PROBE_TIMEOUT))).await.map(|(_, event)| event);
+            if let Some(Event::Answer(message)) = &event {
+                server.counters.tell(dnstap::Kind::ForwarderResponse, &sent, message);
+            }
+            event
+        }
     };
     let now = Instant::now();
     let mut health = server.health();

@@ -13,14 +13,19 @@ use super::{
     tls::Tls,
     udp,
 };
-use crate::{manifest::Protocol, snapshot::routes::Target};
+use crate::{
+    answer,
+    manifest::Protocol,
+    query_log::{Tap, dnstap},
+    snapshot::routes::Target,
+};
 use prometheus::{Histogram, HistogramOpts, IntCounter, core::Collector};
 use socket2::{Domain, Socket, Type};
 use std::{
     io,
     net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
@@ -54,6 +59,8 @@ pub struct Counters {
     pub failures: IntCounter,
     /// How long questions to the authoritative servers took, from the root on, in seconds.
     pub recursion: Histogram,
+    /// Where dnstap is told of queries and answers.
+    pub tap: OnceLock<Mutex<Tap>>,
 }
 
 impl Counters {
@@ -81,12 +88,23 @@ impl Counters {
                 "zonal_recursion_seconds",
                 "How long questions took that were asked from the root on, answered or not, in seconds",
             ),
+            tap: OnceLock::new(),
+        }
+    }
+
+    /// Tells dnstap of a query or an answer.
+    pub fn tell(&self, kind: dnstap::Kind, sent: &Sent, message: &[u8]) {
+        let target = &sent.server.target;
+        if let Some(tap) = self.tap.get() {
+            let mut tap = tap.lock().unwrap_or_else(PoisonError::into_inner);
+            tap.forwarded(kind, (target.ip, target.port), sent.transport(), message);
         }
     }
 
     /// All of them, to be registered.
     pub fn all(&self) -> Vec<Box<dyn Collector>> {
-        let Counters { queries, answers, timeouts, retries, fallbacks, strangers, probes, failures, recursion } = self;
+        let Counters { queries, answers, timeouts, retries, fallbacks, strangers, probes, failures, recursion, tap: _ } =
+            self;
         let counters = [queries, answers, timeouts, retries, fallbacks, strangers, probes, failures];
         let mut all: Vec<Box<dyn Collector>> = Vec::new();
         all.extend(counters.map(|counter| Box::new(counter.clone()) as Box<dyn Collector>));
@@ -256,6 +274,17 @@ pub enum By {
 }
 
 impl Sent {
+    /// By which transport it went.
+    fn transport(&self) -> answer::Transport {
+        match (&self.by, self.server.target.protocol) {
+            (Some(By::Stream(_)), Protocol::Do53) => answer::Transport::Tcp,
+            (_, Protocol::Do53) => answer::Transport::Udp,
+            (_, Protocol::DoT) => answer::Transport::Tls,
+            (_, Protocol::DoH) => answer::Transport::Https,
+            (_, Protocol::DoQ) => answer::Transport::Quic,
+        }
+    }
+
     /// Whether it went by UDP.
     pub fn is_datagram(&self) -> bool {
         matches!(self.by, Some(By::Udp(_)))
@@ -352,6 +381,7 @@ impl Server {
             }
             Transport::None(trouble) => return Err(trouble.clone()),
         });
+        self.counters.tell(dnstap::Kind::ForwarderQuery, &sent, query);
         Ok(sent)
     }
 

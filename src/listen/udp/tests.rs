@@ -130,7 +130,7 @@ fn excess_error_answers_are_truncated_dropped_or_bad_cookie() {
     let cookie = [&query[..], b"\0\0\x29\x04\xd0\0\0\0\0\0\x0c\0\x0a\0\x08octets08"].concat();
     let mut results = Vec::new();
     for (query, source) in [(&plain, [192, 0, 2, 1]), (&cookie, [198, 51, 100, 1])] {
-        let client = Client { source: source.into(), local: [10, 0, 0, 2].into(), transport: Transport::Udp };
+        let client = Client { source: source.into(), port: 0, local: [10, 0, 0, 2].into(), transport: Transport::Udp };
         for number in 0..104 {
             let mut reply = [0; MAX_UDP];
             let moment = Moment { now: 0, draw: 0 };

@@ -7,6 +7,7 @@ mod follow;
 mod loops;
 mod networks;
 mod overlap;
+mod query_logs;
 mod resolver;
 #[cfg(test)]
 mod tests;
@@ -51,6 +52,7 @@ pub struct Checked {
     rules: Arc<[Problem]>,
     loops: Arc<[Problem]>,
     forwarders: Arc<[Problem]>,
+    query_logs: Arc<[Problem]>,
     known: Known,
 }
 
@@ -90,7 +92,21 @@ impl Checked {
         let loops = checker.found();
         checker.forwarders();
         let forwarders = checker.found();
-        Checked { networks, services, endpoints, shifts, zones, resolver_endpoints, rules, loops, forwarders, known }
+        checker.query_logs();
+        let query_logs = checker.found();
+        Checked {
+            networks,
+            services,
+            endpoints,
+            shifts,
+            zones,
+            resolver_endpoints,
+            rules,
+            loops,
+            forwarders,
+            query_logs,
+            known,
+        }
     }
 
     /// Checks the manifest that follows on `old`, which these are the checks of and which has no errors. Only that is looked
@@ -147,12 +163,16 @@ impl Checked {
             checker.forwarders();
             this.forwarders = checker.found();
         }
+        if !same_resources(&old.query_log_configs, &manifest.query_log_configs) {
+            checker.query_logs();
+            this.query_logs = checker.found();
+        }
         Some(this)
     }
 
     fn all(&self) -> impl Iterator<Item = &Problem> {
         let ours = [&self.networks, &self.services, &self.endpoints, &self.shifts, &self.zones];
-        let more = [&self.resolver_endpoints, &self.rules, &self.loops, &self.forwarders];
+        let more = [&self.resolver_endpoints, &self.rules, &self.loops, &self.forwarders, &self.query_logs];
         ours.into_iter().chain(more).flat_map(|found| found.iter())
     }
 

@@ -1,0 +1,119 @@
+//! Query logs.
+
+use super::Checker;
+use crate::manifest::{LogDestination, LogFile, QueryLogConfig};
+use std::{
+    collections::BTreeMap,
+    path::{Component, Path},
+};
+
+const KIND: &str = "query_log_configs";
+/// How many there may be. Route 53 has 20 in a Region.
+const MOST: usize = 50;
+/// The least size of a file, in octets.
+const MIN_OCTETS: u64 = 1 << 16;
+/// How many files may be kept.
+const MOST_KEPT: u32 = 1000;
+
+impl Checker<'_> {
+    pub(super) fn query_logs(&mut self) {
+        let manifest = self.manifest;
+        // Where the files are, and where rotation puts them.
+        let mut paths: BTreeMap<&str, &str> = BTreeMap::new();
+        for (number, (id, config)) in manifest.query_log_configs.iter().enumerate() {
+            if number >= MOST {
+                self.error(KIND, id, "", format!("there are more than {MOST} query logs"));
+            }
+            self.logged_networks(id, config);
+            self.destination(id, &config.destination);
+            if !(0.0..=1.0).contains(&config.sampling) {
+                self.error(KIND, id, "sampling", format!("{} is no share: expected 0 to 1", config.sampling));
+            }
+            if config.max_per_second == Some(0) {
+                self.error(KIND, id, "max_per_second", "it must be at least 1");
+            }
+            if let Some(file) = &config.destination.file {
+                let path = &*file.path;
+                let taken = paths.iter().find(|(other, _)| collides(path, other) || collides(other, path));
+                if let Some((_, other)) = taken {
+                    let message = format!("`{path}` is where query log `{other}` writes, or puts what is full");
+                    self.error(KIND, id, "destination.file.path", message);
+                }
+                paths.insert(path, id);
+            }
+        }
+    }
+
+    fn logged_networks(&mut self, id: &str, config: &QueryLogConfig) {
+        let manifest = self.manifest;
+        self.vpc_list(KIND, id, "vpc_ids", &config.vpc_ids);
+        for (at, network) in config.on_premises_network_ids.iter().enumerate() {
+            let field = format!("on_premises_network_ids[{at}]");
+            if config.on_premises_network_ids[..at].contains(network) {
+                self.warning(KIND, id, field, format!("`{network}` is in the list already"));
+            } else {
+                self.reference((KIND, id), field, "on-premises network", network, &manifest.on_premises_networks);
+            }
+        }
+        if config.vpc_ids.is_empty() && config.on_premises_network_ids.is_empty() {
+            self.warning(KIND, id, "", "it logs nobody's queries");
+            self.help("list networks in `vpc_ids` or `on_premises_network_ids`");
+        }
+    }
+
+    fn destination(&mut self, id: &str, destination: &LogDestination) {
+        let LogDestination { file, stdout: _, unix, tcp, http } = destination;
+        if destination.given().len() != 1 {
+            self.error(KIND, id, "destination", "there must be exactly one destination");
+            self.help("one of `file`, `stdout`, `unix`, `tcp` and `http`");
+        }
+        if let Some(file) = file {
+            self.log_file(id, file);
+        }
+        if unix.as_ref().is_some_and(|path| !path.starts_with('/') || path.contains('\0')) {
+            self.error(KIND, id, "destination.unix", "expected an absolute path such as /run/vector/dns.sock");
+        }
+        if tcp.as_ref().is_some_and(|address| !is_host_and_port(address)) {
+            self.error(KIND, id, "destination.tcp", "expected host and port such as 127.0.0.1:9000 or [::1]:9000");
+        }
+        if let Some(url) = http {
+            let authority = url.strip_prefix("http://").map(|rest| rest.split('/').next().unwrap_or_default());
+            let is_sound = authority
+                .is_some_and(|authority| is_host_and_port(authority) || is_host_and_port(&format!("{authority}:80")));
+            if !is_sound || url.bytes().any(|octet| octet <= b' ' || octet >= 0x7f) {
+                self.error(KIND, id, "destination.http", "expected a URL such as http://127.0.0.1:8080/logs");
+            }
+        }
+    }
+
+    fn log_file(&mut self, id: &str, file: &LogFile) {
+        let components = Path::new(&file.path).components();
+        let is_below = components.clone().all(|component| matches!(component, Component::Normal(_)));
+        if !is_below || components.count() == 0 || file.path.ends_with('/') || file.path.contains('\0') {
+            let message = "expected a path below the node's directory for query logs, such as vpc-app.log";
+            self.error(KIND, id, "destination.file.path", message);
+        }
+        if file.max_octets < MIN_OCTETS {
+            self.error(KIND, id, "destination.file.max_octets", format!("it must be at least {MIN_OCTETS}"));
+        }
+        if file.keep > MOST_KEPT {
+            self.error(KIND, id, "destination.file.keep", format!("it must be at most {MOST_KEPT}"));
+        }
+    }
+}
+
+/// Whether a path is another one, or what rotation makes of that.
+fn collides(path: &str, other: &str) -> bool {
+    let more = path.strip_prefix(other);
+    more.is_some_and(|more| more.is_empty() || more.strip_prefix('.').is_some_and(|n| n.parse::<u32>().is_ok()))
+}
+
+fn is_host_and_port(text: &str) -> bool {
+    let Some((host, port)) = text.rsplit_once(':') else { return false };
+    let is_address = host.strip_prefix('[').and_then(|host| host.strip_suffix(']'));
+    let is_host = match is_address {
+        Some(address) => address.parse::<std::net::Ipv6Addr>().is_ok(),
+        None => !host.is_empty() && host.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'.'),
+    };
+    is_host && port.parse::<u16>().is_ok_and(|port| port > 0)
+}

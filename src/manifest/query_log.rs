@@ -1,0 +1,152 @@
+//! Query logs: of whose queries, what of them, and where it goes.
+
+use super::{Id, words::words};
+use crate::wire::query::rcode::MNEMONICS;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// A query logging configuration, as in the Route 53 Resolver API.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct QueryLogConfig {
+    /// The VPCs whose queries are logged: those of their own clients, and those that come in at their inbound endpoints.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub vpc_ids: Vec<Id>,
+    /// The on-premises networks whose clients' queries are logged, whichever door they ask at.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub on_premises_network_ids: Vec<Id>,
+    /// Where the entries go.
+    pub destination: LogDestination,
+    /// The share of the queries that is logged, by chance: from 0 to 1.
+    #[serde(default = "all", skip_serializing_if = "is_all")]
+    pub sampling: f64,
+    /// How many entries a second each node writes at most; without it, all.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_per_second: Option<u32>,
+    /// Only answers with these RCODEs; without it, all.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rcodes: Vec<Rcode>,
+    /// Only answers that took longer, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub slower_than_ms: Option<u32>,
+    /// What of the client's address is logged.
+    #[serde(default, skip_serializing_if = "ClientAddress::is_full")]
+    pub client_address: ClientAddress,
+}
+
+/// Where the entries of a log go: exactly one of these. What is there beside a node's own files, the node's
+/// configuration has to allow.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LogDestination {
+    /// A file of the node.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub file: Option<LogFile>,
+    /// Standard output: `{}`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stdout: Option<Stdout>,
+    /// A Unix stream socket, by its path.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unix: Option<String>,
+    /// A TCP server: host and port.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tcp: Option<String>,
+    /// An HTTP server, by URL: batches are posted to it as `application/x-ndjson`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub http: Option<String>,
+}
+
+/// A file that grows up to a size, and is put aside then.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct LogFile {
+    /// Its path, relative to the directory that the node's configuration has for query logs.
+    pub path: String,
+    /// How large it grows, in octets.
+    #[serde(default = "hundred_mebibytes")]
+    pub max_octets: u64,
+    /// How many older ones are kept beside it, as `path.1`, `path.2` and so on.
+    #[serde(default = "nine")]
+    pub keep: u32,
+}
+
+/// Standard output.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Stdout {}
+
+words! {
+    /// What of a client's address is logged.
+    #[derive(Default)]
+    pub enum ClientAddress {
+        /// All of it, and the port.
+        #[default]
+        Full = "full",
+        /// Its network: 24 bits of an IPv4 address, 48 of an IPv6 one.
+        Truncated = "truncated",
+        /// Nothing.
+        None = "none",
+    }
+}
+
+impl ClientAddress {
+    fn is_full(&self) -> bool {
+        *self == ClientAddress::Full
+    }
+}
+
+words! {
+    /// A response code, by its mnemonic.
+    pub enum Rcode {
+        NoError = "NOERROR",
+        FormErr = "FORMERR",
+        ServFail = "SERVFAIL",
+        NxDomain = "NXDOMAIN",
+        NotImp = "NOTIMP",
+        Refused = "REFUSED",
+        YxDomain = "YXDOMAIN",
+        YxRrset = "YXRRSET",
+        NxRrset = "NXRRSET",
+        NotAuth = "NOTAUTH",
+        NotZone = "NOTZONE",
+        BadVers = "BADVERS",
+        BadCookie = "BADCOOKIE",
+    }
+}
+
+impl Rcode {
+    /// Its number.
+    pub fn number(self) -> u16 {
+        MNEMONICS.iter().find(|(_, mnemonic)| *mnemonic == self.word()).map_or(0, |(number, _)| *number)
+    }
+}
+
+fn all() -> f64 {
+    1.0
+}
+
+fn is_all(share: &f64) -> bool {
+    *share == 1.0
+}
+
+fn hundred_mebibytes() -> u64 {
+    100 << 20
+}
+
+fn nine() -> u32 {
+    9
+}
+
+impl LogDestination {
+    /// All of them that are given, as a node's configuration allows them: `file`, `stdout`, `unix:PATH`, `tcp:HOST:PORT`
+    /// or the URL.
+    pub fn given(&self) -> Vec<String> {
+        let mut given = Vec::new();
+        given.extend(self.file.iter().map(|_| "file".to_string()));
+        given.extend(self.stdout.iter().map(|_| "stdout".to_string()));
+        given.extend(self.unix.iter().map(|path| format!("unix:{path}")));
+        given.extend(self.tcp.iter().map(|address| format!("tcp:{address}")));
+        given.extend(self.http.iter().cloned());
+        given
+    }
+}

@@ -1,0 +1,223 @@
+//! dnstap: messages as they were on the wire, in Frame Streams (<https://dnstap.info>,
+//! <https://farsightsec.github.io/fstrm/>).
+
+use super::entry::Entry;
+use crate::{answer::Transport, manifest::words::words};
+use prost::Message as _;
+use std::{
+    io::{self, Read, Write},
+    net::IpAddr,
+    time::Duration,
+};
+
+words! {
+    /// A kind of dnstap messages.
+    pub enum Kind {
+        ClientQuery = "CLIENT_QUERY",
+        ClientResponse = "CLIENT_RESPONSE",
+        ForwarderQuery = "FORWARDER_QUERY",
+        ForwarderResponse = "FORWARDER_RESPONSE",
+    }
+}
+
+impl Kind {
+    const ALL: [Kind; 4] = [Kind::ClientQuery, Kind::ClientResponse, Kind::ForwarderQuery, Kind::ForwarderResponse];
+
+    /// Its number in `Message.Type`.
+    fn number(self) -> i32 {
+        5 + self as i32
+    }
+
+    fn is_query(self) -> bool {
+        matches!(self, Kind::ClientQuery | Kind::ForwarderQuery)
+    }
+}
+
+/// A set of kinds.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Kinds(u8);
+
+impl Kinds {
+    /// All of them.
+    pub fn all() -> Kinds {
+        Kind::ALL.into_iter().fold(Kinds::default(), Kinds::with)
+    }
+
+    /// These and one more.
+    pub fn with(self, kind: Kind) -> Kinds {
+        Kinds(self.0 | 1 << kind as u8)
+    }
+
+    /// Whether a kind is among them.
+    #[inline]
+    pub fn has(self, kind: Kind) -> bool {
+        self.0 & 1 << kind as u8 != 0
+    }
+
+    /// As bits.
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// From bits.
+    pub fn from_bits(bits: u8) -> Kinds {
+        Kinds(bits)
+    }
+}
+
+/// `Dnstap` of dnstap.proto.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Dnstap {
+    #[prost(bytes = "vec", optional, tag = "1")]
+    identity: Option<Vec<u8>>,
+    #[prost(bytes = "vec", optional, tag = "2")]
+    version: Option<Vec<u8>>,
+    #[prost(message, optional, tag = "14")]
+    message: Option<Message>,
+    /// 1: there is a message.
+    #[prost(int32, required, tag = "15")]
+    kind: i32,
+}
+
+/// `Message` of dnstap.proto.
+#[derive(Clone, PartialEq, prost::Message)]
+struct Message {
+    #[prost(int32, required, tag = "1")]
+    kind: i32,
+    #[prost(int32, optional, tag = "2")]
+    socket_family: Option<i32>,
+    #[prost(int32, optional, tag = "3")]
+    socket_protocol: Option<i32>,
+    #[prost(bytes = "vec", optional, tag = "4")]
+    query_address: Option<Vec<u8>>,
+    #[prost(bytes = "vec", optional, tag = "5")]
+    response_address: Option<Vec<u8>>,
+    #[prost(uint32, optional, tag = "6")]
+    query_port: Option<u32>,
+    #[prost(uint32, optional, tag = "7")]
+    response_port: Option<u32>,
+    #[prost(uint64, optional, tag = "8")]
+    query_time_sec: Option<u64>,
+    #[prost(fixed32, optional, tag = "9")]
+    query_time_nsec: Option<u32>,
+    #[prost(bytes = "vec", optional, tag = "10")]
+    query_message: Option<Vec<u8>>,
+    #[prost(uint64, optional, tag = "12")]
+    response_time_sec: Option<u64>,
+    #[prost(fixed32, optional, tag = "13")]
+    response_time_nsec: Option<u32>,
+    #[prost(bytes = "vec", optional, tag = "14")]
+    response_message: Option<Vec<u8>>,
+}
+
+/// What all messages of this process say of it.
+pub struct Sender {
+    /// Who it is.
+    pub identity: Vec<u8>,
+}
+
+impl Sender {
+    /// Writes an entry as data frames, one for each kind that is wanted of it. Returns how many.
+    pub fn frames(&self, entry: &Entry, out: &mut Vec<u8>) -> u64 {
+        let mut count = 0;
+        for kind in Kind::ALL {
+            let message = if kind.is_query() { entry.query } else { entry.reply };
+            if !entry.kinds.has(kind) || message.is_empty() {
+                continue;
+            }
+            let dnstap = Dnstap {
+                identity: Some(self.identity.clone()),
+                version: Some(concat!("zonal ", env!("CARGO_PKG_VERSION")).into()),
+                message: Some(Message::new(kind, entry)),
+                kind: 1,
+            };
+            out.extend_from_slice(&(dnstap.encoded_len() as u32).to_be_bytes());
+            // Into a vector this cannot fail.
+            let _ = dnstap.encode(out);
+            count += 1;
+        }
+        count
+    }
+}
+
+impl Message {
+    fn new(kind: Kind, entry: &Entry) -> Message {
+        let address = |address: IpAddr| match address {
+            IpAddr::V4(address) => address.octets().to_vec(),
+            IpAddr::V6(address) => address.octets().to_vec(),
+        };
+        let (client, server) = (entry.client, entry.server);
+        let known = |port: u16| (port != 0).then_some(port.into());
+        let is_known = |address: &IpAddr| !address.is_unspecified();
+        let forwarded = matches!(kind, Kind::ForwarderQuery | Kind::ForwarderResponse);
+        let both = if forwarded { server.0 } else { client.0 };
+        let time = if kind.is_query() { entry.time } else { entry.time + entry.latency };
+        let mut message = Message {
+            kind: kind.number(),
+            socket_family: Some(if both.is_ipv4() { 1 } else { 2 }),
+            socket_protocol: Some(match entry.transport {
+                Transport::Udp => 1,
+                Transport::Tcp => 2,
+                Transport::Tls => 3,
+                Transport::Https | Transport::H3 => 4,
+                Transport::Quic => 7,
+            }),
+            query_address: Some(client.0).filter(is_known).map(address),
+            response_address: Some(server.0).filter(is_known).map(address),
+            query_port: known(client.1),
+            response_port: known(server.1),
+            ..Message::default()
+        };
+        let seconds = |time: Duration| (Some(time.as_secs()), Some(time.subsec_nanos()));
+        if kind.is_query() {
+            (message.query_time_sec, message.query_time_nsec) = seconds(time);
+            message.query_message = Some(entry.query.to_vec());
+        } else {
+            if !forwarded {
+                (message.query_time_sec, message.query_time_nsec) = seconds(entry.time);
+            }
+            (message.response_time_sec, message.response_time_nsec) = seconds(time);
+            message.response_message = Some(entry.reply.to_vec());
+        }
+        message
+    }
+}
+
+/// What the frames hold.
+const CONTENT_TYPE: &[u8] = b"protobuf:dnstap.Dnstap";
+const ACCEPT: u32 = 1;
+const START: u32 = 2;
+const STOP: u32 = 3;
+const READY: u32 = 4;
+/// No control frame is as long, in octets.
+const MOST_CONTROL: u32 = 512;
+
+fn control(kind: u32, with_type: bool) -> Vec<u8> {
+    let field = [&1_u32.to_be_bytes()[..], &(CONTENT_TYPE.len() as u32).to_be_bytes(), CONTENT_TYPE].concat();
+    let field = if with_type { &field[..] } else { &[] };
+    let len = 4 + field.len() as u32;
+    [&[0; 4][..], &len.to_be_bytes(), &kind.to_be_bytes(), field].concat()
+}
+
+/// Agrees with the reader on what will come.
+pub fn shake_hands(stream: &mut (impl Read + Write)) -> io::Result<()> {
+    stream.write_all(&control(READY, true))?;
+    let mut head = [0; 12];
+    stream.read_exact(&mut head)?;
+    let number = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
+    if number(0) != 0 || number(8) != ACCEPT || !(4..MOST_CONTROL).contains(&number(4)) {
+        return Err(io::Error::other("it does not speak Frame Streams"));
+    }
+    let mut fields = vec![0; number(4) as usize - 4];
+    stream.read_exact(&mut fields)?;
+    if !fields.is_empty() && !fields.windows(CONTENT_TYPE.len()).any(|part| part == CONTENT_TYPE) {
+        return Err(io::Error::other("it does not take dnstap"));
+    }
+    stream.write_all(&control(START, true))
+}
+
+/// Says that nothing more comes, and waits until the reader has it all.
+pub fn say_goodbye(stream: &mut (impl Read + Write)) -> io::Result<()> {
+    stream.write_all(&control(STOP, false))?;
+    stream.read_exact(&mut [0; 12])
+}

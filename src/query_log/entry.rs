@@ -1,0 +1,269 @@
+//! What is known of one answer, as octets in a ring.
+
+use super::dnstap::Kinds;
+use crate::answer::{CacheState, Transport};
+use rtrb::Consumer;
+use std::{net::IpAddr, time::Duration};
+
+/// What is known of one answer.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Entry<'a> {
+    /// Whom it is for, as bits.
+    pub slots: u64,
+    /// Which dnstap messages are made of it.
+    pub kinds: Kinds,
+    /// The generation that answered.
+    pub generation: u64,
+    /// When the query came, since 1970.
+    pub time: Duration,
+    /// How long the answer took.
+    pub latency: Duration,
+    /// Address and port of who asked; the port is 0 if it is not known.
+    pub client: (IpAddr, u16),
+    /// Address of who was asked, and the port if that is not us.
+    pub server: (IpAddr, u16),
+    /// How they asked.
+    pub transport: Transport,
+    /// What was known of the names that others answer for.
+    pub cache: Option<CacheState>,
+    /// The extended RCODE.
+    pub rcode: u16,
+    /// JSON that tells the VPC.
+    pub front: &'a str,
+    /// JSON that tells the view.
+    pub back: &'a str,
+    /// The client's AZ, if it is known.
+    pub az: &'a str,
+    /// The client's subnet, if it is known.
+    pub subnet: &'a str,
+    /// The door that was asked, if it was one.
+    pub door: &'a str,
+    /// The door is a Resolver endpoint.
+    pub is_endpoint: bool,
+    /// What answered, as [`crate::answer::noted::hops`] reads it.
+    pub hops: &'a [u8],
+    /// The query; empty where it is not wanted.
+    pub query: &'a [u8],
+    /// The answer; empty where there is none.
+    pub reply: &'a [u8],
+}
+
+/// What an entry begins with: its length, four numbers, six octets, two addresses with their ports.
+const FIXED: usize = 4 + 4 * 8 + 6 + 2 * 19;
+/// The parts that differ in length, with a length of four octets in front of each.
+const PARTS: usize = 8;
+
+fn put_address(out: &mut Vec<u8>, (address, port): (IpAddr, u16)) {
+    match address {
+        IpAddr::V4(address) => {
+            out.push(4);
+            out.extend_from_slice(&u128::from(u32::from(address)).to_le_bytes());
+        }
+        IpAddr::V6(address) => {
+            out.push(6);
+            out.extend_from_slice(&u128::from(address).to_le_bytes());
+        }
+    }
+    out.extend_from_slice(&port.to_le_bytes());
+}
+
+impl Entry<'_> {
+    /// Writes it into `out`, in the place of what there is.
+    pub fn write(&self, out: &mut Vec<u8>) {
+        let parts: [&[u8]; PARTS] = [
+            self.front.as_bytes(),
+            self.back.as_bytes(),
+            self.az.as_bytes(),
+            self.subnet.as_bytes(),
+            self.door.as_bytes(),
+            self.hops,
+            self.query,
+            self.reply,
+        ];
+        out.clear();
+        let len = FIXED + parts.iter().map(|part| 4 + part.len()).sum::<usize>();
+        out.extend_from_slice(&(len as u32).to_le_bytes());
+        let numbers = [self.slots, self.generation, self.time.as_micros() as u64, self.latency.as_nanos() as u64];
+        for number in numbers {
+            out.extend_from_slice(&number.to_le_bytes());
+        }
+        let cache = self.cache.map_or(0, |state| 1 + state as u8);
+        let [low, high] = self.rcode.to_le_bytes();
+        out.extend_from_slice(&[self.kinds.bits(), self.transport as u8, cache, low, high, self.is_endpoint.into()]);
+        put_address(out, self.client);
+        put_address(out, self.server);
+        for part in parts {
+            out.extend_from_slice(&(part.len() as u32).to_le_bytes());
+            out.extend_from_slice(part);
+        }
+    }
+}
+
+/// Reads an entry from its front to its end.
+struct Reader<'a>(&'a [u8]);
+
+impl<'a> Reader<'a> {
+    fn octets<const N: usize>(&mut self) -> Option<[u8; N]> {
+        let (octets, rest) = self.0.split_first_chunk()?;
+        self.0 = rest;
+        Some(*octets)
+    }
+
+    fn number(&mut self) -> Option<u64> {
+        self.octets().map(u64::from_le_bytes)
+    }
+
+    fn address(&mut self) -> Option<(IpAddr, u16)> {
+        let [family] = self.octets()?;
+        let number = u128::from_le_bytes(self.octets()?);
+        let address =
+            if family == 4 { IpAddr::from((number as u32).to_be_bytes()) } else { IpAddr::from(number.to_be_bytes()) };
+        Some((address, u16::from_le_bytes(self.octets()?)))
+    }
+
+    fn part(&mut self) -> Option<&'a [u8]> {
+        let len = u32::from_le_bytes(self.octets()?);
+        let (part, rest) = self.0.split_at_checked(len as usize)?;
+        self.0 = rest;
+        Some(part)
+    }
+
+    fn text(&mut self) -> Option<&'a str> {
+        std::str::from_utf8(self.part()?).ok()
+    }
+}
+
+impl<'a> Entry<'a> {
+    /// Reads what was written, behind its length.
+    pub fn read(octets: &'a [u8]) -> Option<Entry<'a>> {
+        const STATES: [CacheState; 4] = [CacheState::Hit, CacheState::Miss, CacheState::Stale, CacheState::Failed];
+        let mut reader = Reader(octets);
+        let (slots, generation) = (reader.number()?, reader.number()?);
+        let (time, latency) = (Duration::from_micros(reader.number()?), Duration::from_nanos(reader.number()?));
+        let [kinds, transport, cache, low, high, is_endpoint] = reader.octets()?;
+        let entry = Entry {
+            slots,
+            kinds: Kinds::from_bits(kinds),
+            generation,
+            time,
+            latency,
+            transport: Transport::WORDS.get(usize::from(transport))?.0,
+            cache: usize::from(cache).checked_sub(1).and_then(|state| STATES.get(state)).copied(),
+            rcode: u16::from_le_bytes([low, high]),
+            is_endpoint: is_endpoint != 0,
+            client: reader.address()?,
+            server: reader.address()?,
+            front: reader.text()?,
+            back: reader.text()?,
+            az: reader.text()?,
+            subnet: reader.text()?,
+            door: reader.text()?,
+            hops: reader.part()?,
+            query: reader.part()?,
+            reply: reader.part()?,
+        };
+        Some(entry)
+    }
+}
+
+/// How many octets are taken out of a ring at once: more than the longest entry has.
+const TAKEN: usize = 1 << 18;
+
+/// The octets of a ring, which begin in its first half and go on in the second one.
+struct Halves<'a>(&'a [u8], &'a [u8]);
+
+impl<'a> Halves<'a> {
+    /// The next octets, as they are or put together in `scratch`; none if there are not so many.
+    fn take<'s>(&mut self, len: usize, scratch: &'s mut Vec<u8>) -> Option<&'s [u8]>
+    where
+        'a: 's,
+    {
+        if let Some((whole, rest)) = self.0.split_at_checked(len) {
+            self.0 = rest;
+            return Some(whole);
+        }
+        let (end, rest) = self.1.split_at_checked(len - self.0.len())?;
+        scratch.clear();
+        scratch.extend_from_slice(self.0);
+        scratch.extend_from_slice(end);
+        *self = Halves(rest, &[]);
+        Some(scratch)
+    }
+}
+
+/// Takes entries out of a ring, one after another. Returns how many there were; 0 when it is empty.
+pub fn drain(ring: &mut Consumer<u8>, scratch: &mut Vec<u8>, mut use_it: impl FnMut(&Entry)) -> usize {
+    let Ok(chunk) = ring.read_chunk(ring.slots().min(TAKEN)) else { return 0 };
+    let (first, second) = chunk.as_slices();
+    let mut halves = Halves(first, second);
+    let (mut count, mut taken) = (0, 0);
+    while let Some(len) = halves.take(4, scratch).and_then(|len| len.try_into().ok()).map(u32::from_le_bytes) {
+        let len = len as usize;
+        let Some(octets) = halves.take(len.saturating_sub(4), scratch) else { break };
+        if let Some(entry) = Entry::read(octets) {
+            use_it(&entry);
+        }
+        (count, taken) = (count + 1, taken + len);
+    }
+    chunk.commit(taken);
+    count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use rtrb::RingBuffer;
+
+    fn entry<'a>(number: u64, text: &'a str, octets: &'a [u8]) -> Entry<'a> {
+        Entry {
+            slots: number,
+            kinds: Kinds::from_bits(5),
+            generation: number + 1,
+            time: Duration::from_micros(1_700_000_000_123_456),
+            latency: Duration::from_nanos(789),
+            client: ("10.1.0.7".parse().unwrap(), 5353),
+            server: ("fd00::53".parse().unwrap(), 53),
+            transport: Transport::Quic,
+            cache: Some(CacheState::Stale),
+            rcode: 23,
+            front: text,
+            back: "",
+            az: text,
+            subnet: "s",
+            door: text,
+            is_endpoint: number % 2 == 1,
+            hops: octets,
+            query: octets,
+            reply: octets,
+        }
+    }
+
+    proptest! {
+        /// What comes out of a ring is what went in, wherever the ring begins anew.
+        #[test]
+        fn entries_pass_a_ring(lengths in proptest::collection::vec(0usize..900, 1..60), size in 4000usize..9000) {
+            let (mut producer, mut consumer) = RingBuffer::<u8>::new(size);
+            let (mut octets, mut scratch) = (Vec::new(), Vec::new());
+            let mut waiting = Vec::new();
+            for (number, &len) in (0..).zip(&lengths) {
+                let (text, data) = ("ü".repeat(len % 40), vec![number as u8; len]);
+                entry(number, &text, &data).write(&mut octets);
+                if producer.push_entire_slice(&octets).is_err() {
+                    let mut seen = 0;
+                    let count = drain(&mut consumer, &mut scratch, |found| {
+                        let (number, text, data): &(u64, String, Vec<u8>) = &waiting[seen];
+                        assert_eq!(*found, entry(*number, text, data));
+                        seen += 1;
+                    });
+                    prop_assert_eq!((count, seen), (waiting.len(), waiting.len()));
+                    waiting.clear();
+                    prop_assert!(producer.push_entire_slice(&octets).is_ok());
+                }
+                waiting.push((number, text, data));
+            }
+            prop_assert_eq!(drain(&mut consumer, &mut scratch, |_| {}), waiting.len());
+            prop_assert_eq!(drain(&mut consumer, &mut scratch, |_| {}), 0);
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Which queries are logged: by the view that they get.
+//!
+//! Each configuration has a slot, which it keeps for as long as it is there, so that an entry can say in one number whom it
+//! is for. What is the same in all entries of a view is text already.
+
+use super::{
+    Snapshot,
+    networks::{NetworkAt, Networks},
+    views::Views,
+};
+use crate::manifest::{Id, LogDestination, Manifest, Problem, QueryLogConfig, connectivity::Network};
+use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
+
+/// How many slots there are: an entry says in 64 bits whom it is for, and the last one is not for configurations.
+pub const SLOTS: usize = 63;
+
+/// Where the node lets query logs go.
+#[derive(Clone, Debug, Default)]
+pub struct Allowed {
+    /// Below which directory files may be; none: there may be no files.
+    pub directory: Option<PathBuf>,
+    /// Destinations that are no files, as [`LogDestination::given`] has them.
+    pub destinations: BTreeSet<String>,
+}
+
+impl Allowed {
+    /// Why the node does not let a log go there; none if it does.
+    fn refuses(&self, destination: &LogDestination) -> Option<String> {
+        let given = destination.given().into_iter().next()?;
+        match (&destination.file, &self.directory) {
+            (Some(_), Some(_)) => None,
+            (Some(_), None) => Some("this node has no `query_log.directory` for files".into()),
+            _ if self.destinations.contains(&given) => None,
+            _ => Some(format!("this node does not list `{given}` in `query_log.allow`")),
+        }
+    }
+}
+
+/// A configuration in its slot.
+pub struct Configured {
+    /// Its identifier.
+    pub id: Id,
+    /// What it says.
+    pub resource: Arc<QueryLogConfig>,
+    /// The generation that gave it the slot: entries that are older are another one's.
+    pub since: u64,
+    /// The node lets it go there.
+    pub is_allowed: bool,
+}
+
+/// Which of a view's queries are for one configuration.
+struct Filter {
+    slot: u8,
+    /// By number; of those that have none here, all.
+    rcodes: Option<Box<[u16]>>,
+    slower_than: Duration,
+    /// Of all 32-bit numbers, those up to this one.
+    share: u32,
+}
+
+/// What is logged of a view's queries.
+pub struct Logged {
+    filters: Box<[Filter]>,
+    /// The members of an entry that tell the VPC: `"account_id":…,"region":…,"vpc_id":…`
+    pub front: Box<str>,
+    /// The members that tell the view: `"view":…,"path":…`
+    pub back: Box<str>,
+}
+
+impl Logged {
+    /// The slots of those that an answer is for, as bits. `chance` is any number.
+    #[inline]
+    pub fn wanted_by(&self, rcode: u16, latency: Duration, chance: u32) -> u64 {
+        let mut slots = 0;
+        for filter in &self.filters {
+            let is_wanted = chance <= filter.share
+                && latency >= filter.slower_than
+                && filter.rcodes.as_ref().is_none_or(|rcodes| rcodes.contains(&rcode));
+            slots |= u64::from(is_wanted) << filter.slot;
+        }
+        slots
+    }
+}
+
+/// All query logs.
+#[derive(Default)]
+pub struct QueryLogs {
+    /// The configurations, by slot.
+    pub slots: Vec<Option<Configured>>,
+    /// By the slot of the view.
+    views: Vec<Option<Box<Logged>>>,
+}
+
+impl QueryLogs {
+    /// Whether nobody's queries are logged.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.views.is_empty()
+    }
+
+    /// What is logged of the queries of a view, by its slot.
+    #[inline]
+    pub fn of(&self, view: u32) -> Option<&Logged> {
+        self.views.get(view as usize)?.as_deref()
+    }
+
+    /// Compiles the query logs of a manifest. Those that were there before keep their slots.
+    pub(super) fn compile(
+        manifest: &Manifest,
+        networks: &Networks,
+        views: &Views,
+        allowed: &Allowed,
+        previous: Option<&Snapshot>,
+    ) -> QueryLogs {
+        let generation = previous.map_or(1, |previous| previous.generation + 1);
+        let mut this = QueryLogs::default();
+        if manifest.query_log_configs.is_empty() {
+            return this;
+        }
+        this.slots.resize_with(SLOTS, || None);
+        let make = |id: &Id, resource: &Arc<QueryLogConfig>, since| Configured {
+            id: id.clone(),
+            resource: resource.clone(),
+            since,
+            is_allowed: allowed.refuses(&resource.destination).is_none(),
+        };
+        let old = previous.map_or(&[][..], |previous| &previous.query_logs.slots);
+        for (slot, old) in old.iter().enumerate() {
+            let kept = old.as_ref().and_then(|old| Some((old, manifest.query_log_configs.get(&old.id)?)));
+            this.slots[slot] = kept.map(|(old, resource)| make(&old.id, resource, old.since));
+        }
+        for (id, resource) in &manifest.query_log_configs {
+            let is_there = this.slots.iter().flatten().any(|other| other.id == *id);
+            let free = this.slots.iter_mut().find(|slot| slot.is_none());
+            if let Some(free) = free.filter(|_| !is_there) {
+                *free = Some(make(id, resource, generation));
+            }
+        }
+        let places = this.slots.iter().map(|slot| slot.as_ref().map(|slot| Places::of(&slot.resource, networks)));
+        let places: Vec<Option<Places>> = places.collect();
+        for view in views.iter() {
+            let is_here = |places: &Places| {
+                places.vpcs.contains(&view.vpc) || view.client().is_some_and(|client| places.networks.contains(&client))
+            };
+            let filters: Box<[Filter]> = (0..)
+                .zip(&places)
+                .filter(|(_, places)| places.as_ref().is_some_and(is_here))
+                .filter_map(|(slot, _)| Some(Filter::new(slot, &this.slots[usize::from(slot)].as_ref()?.resource)))
+                .collect();
+            if filters.is_empty() {
+                continue;
+            }
+            let id = networks.info(view.vpc).network.id();
+            let vpc = networks.vpc(view.vpc);
+            let (owner, region) = vpc.map_or(("", ""), |vpc| (&*vpc.owner_id, &*vpc.region));
+            let logged = Logged {
+                filters,
+                front: members([("account_id", owner), ("region", region), ("vpc_id", id)]),
+                back: members([("view", &view.label), ("path", view.path.word())]),
+            };
+            let at = view.slot as usize;
+            if this.views.len() <= at {
+                this.views.resize_with(at + 1, || None);
+            }
+            this.views[at] = Some(Box::new(logged));
+        }
+        this
+    }
+}
+
+/// Warnings of logs that go where the node does not let them.
+pub(super) fn refused(manifest: &Manifest, allowed: &Allowed) -> Vec<Problem> {
+    let refused = manifest.query_log_configs.iter().filter_map(|(id, config)| {
+        let message = allowed.refuses(&config.destination)?;
+        Some(Problem::warning("query_log_configs", id, "destination", format!("it is not written: {message}")))
+    });
+    refused.collect()
+}
+
+/// The networks of a configuration.
+struct Places {
+    vpcs: BTreeSet<NetworkAt>,
+    networks: BTreeSet<NetworkAt>,
+}
+
+impl Places {
+    fn of(config: &QueryLogConfig, networks: &Networks) -> Places {
+        let on_premises = |id: &Id| networks.at(&Network::OnPremises(id.clone()));
+        Places {
+            vpcs: config.vpc_ids.iter().filter_map(|id| networks.vpc_at(id)).collect(),
+            networks: config.on_premises_network_ids.iter().filter_map(on_premises).collect(),
+        }
+    }
+}
+
+impl Filter {
+    fn new(slot: u8, config: &QueryLogConfig) -> Filter {
+        let rcodes = config.rcodes.iter().map(|rcode| rcode.number());
+        Filter {
+            slot,
+            rcodes: (!config.rcodes.is_empty()).then(|| rcodes.collect()),
+            slower_than: config.slower_than_ms.map_or(Duration::ZERO, |ms| Duration::from_millis(ms.into())),
+            share: (config.sampling * f64::from(u32::MAX)) as u32,
+        }
+    }
+}
+
+/// Members of a JSON object, without the braces.
+fn members<const N: usize>(members: [(&str, &str); N]) -> Box<str> {
+    let written = members.map(|(name, value)| format!("\"{name}\":{}", serde_json::Value::from(value)));
+    written.join(",").into()
+}
