@@ -17,6 +17,7 @@ mod push;
 mod readme;
 mod recursion;
 mod reload;
+mod restart;
 mod scenarios;
 mod state;
 mod tidy;
