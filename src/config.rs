@@ -41,6 +41,9 @@ pub struct Config {
     pub control_plane: ControlPlane,
     /// Where the last good manifest is kept, for a start without the control plane.
     pub state_directory: Option<PathBuf>,
+    /// The path where another process of this program takes over from this one. Without it: `takeover` in the directory that
+    /// systemd makes for the service (`$RUNTIME_DIRECTORY`), and none elsewhere.
+    pub takeover_socket: Option<PathBuf>,
     /// What `"."` RECURSIVE means on this node.
     pub internet_resolver: InternetResolver,
     /// The admin HTTP server.
@@ -565,6 +568,7 @@ impl Config {
             .chain(tls)
             .chain(password.into_iter().flatten())
             .chain(&mut self.state_directory)
+            .chain(&mut self.takeover_socket)
             .chain(&mut self.admin.tokens_file)
             .chain(&mut self.cookie_secret_file)
             .chain(&mut self.certificate_authority)

@@ -27,7 +27,7 @@
 //! | [`answer`] | who asks (`who`), which rule (`resolve`), what answers (`zone`, `endpoint`, `autodefined`, `known`), `dns64`, `trace`, `why` and `noted` | `snapshot`, `manifest`, `wire` |
 //! | [`forward`] | asks others (`ask`): equal questions once (`flights`), `upstream` servers by rules, `recursion` from the root on; `read`s what they say; `cache` | `answer`, `snapshot`, `config` |
 //! | [`listen`] | Do53: `udp`, `stream`, `limit`; encrypted: `stream` with `tls`, `https`, `quic`; `proxy` headers; who is not UDP answers by a `responder`, and has a place among the `connections` | `answer`, `forward`, `metrics` |
-//! | [`control_plane`] | sources: `directory` watches, `etcd` follows, `change`s come by HTTP; `keeper` publishes, `store` keeps, `edits` are what updates change, `internet` follows `resolv.conf`, `status` tells | `manifest`, `snapshot`, `listen`, `config` |
+//! | [`control_plane`] | sources: `directory` watches, `etcd` follows, `change`s come by HTTP; `keeper` publishes, `store` keeps, `edits` are what updates change, `freeze` hands over, `internet` follows `resolv.conf`, `status` tells | `manifest`, `snapshot`, `listen`, `config` |
 //! | [`transfer`] | zones as a whole, out: `access` by address and key (`tsig`), `outgoing` transfers from the `history` of versions, `notify`, `update`; in: `inward` follows zones by a `schedule`, asks a `primary`, reads its `answer`, keeps `copies`; who has `notified` us | `answer`, `snapshot`, `forward`, `control_plane` |
 //! | [`query_log`] | entries: from a `Tap` of who answers to the `writer`, which makes `json` or `dnstap` of them, and on to `sink`s | `answer`, `snapshot`, `config` |
 //! | [`metrics`] | counters of `workers`, and what is `watched` | what is served |
@@ -98,6 +98,18 @@
 //!           -> transfer::copies          kept when it is served
 //! ```
 //! A manifest with an error in it is refused whole, and the last good one goes on being served.
+//!
+//! # The way of a restart
+//!
+//! ```text
+//! new process -> run::takeover          finds the old one at a path: or none, then it starts as usual
+//! old         -> control_plane::freeze  all that was acknowledged is on disk, and nothing changes
+//!             -> run::inherited         its sockets, and the lock of the state directory, for the new one
+//! new         -> load, compile, bind    while the old one answers; if this fails, the old one goes on
+//!             -> ready                  the old one reads no more, the new one answers and makes changes
+//! old         -> listen::connections    goes on with those that it has, until they end
+//! ```
+//! Under systemd sockets are also left to it ([`run`] tells it of each), which passes them to whatever it starts next.
 //!
 //! # Invariants
 //!

@@ -2,9 +2,13 @@
 
 mod certificates;
 mod descriptors;
+mod inherited;
 mod invitation;
 mod listeners;
 mod node;
+mod state;
+mod supervisor;
+mod takeover;
 
 use crate::{
     admin::{self, Admin},
@@ -19,35 +23,37 @@ use crate::{
         keeper::{self, Keeper, Loading},
         kept::Kept,
         status::{LastError, Status},
-        store::{Found, Store},
     },
     forward::{self, cache::Lifetimes, recursion::Recursion, upstream::Upstreams},
     listen::{Core, Limits},
-    manifest::{Manifest, Problem, load::Loader, overlay::Overlays},
+    manifest::{Manifest, Problem, Protocol, load::Loader, overlay::Overlays},
     query_log::Running,
     transfer::{self, copies::Copies, inward, primary::Bounds, tsig::Keys, update::Updates},
 };
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
 use certificates::Certificates;
-use listeners::Listeners;
+use inherited::Inherited;
+use listeners::{Bound, Listeners};
+use rustls::server::ResolvesServerCert;
+use socket2::{Socket, Type};
 use std::{
-    fmt,
+    fmt, io,
     net::SocketAddr,
-    path::Path,
+    os::fd::OwnedFd,
+    path::{Path, PathBuf},
     sync::{Arc, atomic::AtomicBool, atomic::Ordering::Relaxed, mpsc::Sender},
     time::{Duration, SystemTime},
 };
+use takeover::{Doorway, Predecessor, Wish};
 use tokio::{
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
-    sync::{Semaphore, watch},
+    sync::{Semaphore, mpsc, watch},
+    time::{Interval, interval},
 };
 
 pub use invitation::invitation;
-
-/// How long the end may take.
-const STOP_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// The first manifest has errors, and there is none to go on with.
 #[derive(Debug)]
@@ -61,13 +67,15 @@ impl fmt::Display for Rejected {
 
 impl std::error::Error for Rejected {}
 
-/// Serves until SIGTERM or SIGINT. An error is one sentence that says what to do; [`Rejected`] has the problems.
+/// Serves until SIGTERM or SIGINT, or until another process has taken over. An error is one sentence that says what to do;
+/// [`Rejected`] has the problems.
 pub fn serve(config: &Config) -> anyhow::Result<()> {
+    let mut inherited = Inherited::from_environment();
     let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("tcp").enable_all().build()?;
-    let hang_up = {
+    let (hang_up, renew) = {
         // Caught from the first moment on, as a reload that comes early must not end the process.
         let _runtime = runtime.enter();
-        signal(SignalKind::hangup())?
+        (signal(SignalKind::hangup())?, signal(SignalKind::user_defined2())?)
     };
     let source = config.control_plane.source();
     let directory = match source {
@@ -78,23 +86,23 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     let started = SystemTime::now();
     let mut internet = Internet::new(config, listeners::own_addresses(config));
     let node = Arc::new(node::node(config, internet.read())?);
+    let keys = Keys::read(&config.tsig_keys)?;
+    let access = admin::Access::new(&config.admin)?;
     let state = config.state_directory.as_deref();
-    let (store, found) = state.map(Store::open).transpose()?.unzip();
-    let Found { kept, damage } = found.unwrap_or_default();
-    damage.iter().for_each(|damage| tracing::error!("{damage}"));
+    let takeover_socket = takeover_socket(config);
+    let predecessor = takeover_socket.as_deref().map(Predecessor::find).transpose()?.flatten();
+    let handed = predecessor.as_ref().map(|predecessor| predecessor.freeze(&mut inherited)).transpose()?;
+    let (store, kept) = state::open(state, handed)?;
+    // A directory of files is read again; without a state directory it is all that there is.
+    let kept = kept.filter(|_| store.is_some() || directory.is_none());
     let has_store = store.is_some();
     let (serials, kept_serials) = state.map(KeptSerials::open).transpose()?.unzip();
     let mut nothing = keeper::nothing(&node);
     nothing.serials = kept_serials.unwrap_or_default();
     let snapshot = Arc::new(ArcSwap::from_pointee(nothing));
     let limit = descriptors::raise_limit();
-    let core = Arc::new(Core::new(
-        snapshot,
-        &limits(config, limit),
-        Upstreams::trusting(config.certificate_authority.clone()),
-        Keys::read(&config.tsig_keys)?,
-        runtime.handle(),
-    ));
+    let upstreams = Upstreams::trusting(config.certificate_authority.clone());
+    let core = Arc::new(Core::new(snapshot, &limits(config, limit), upstreams, keys, runtime.handle()));
     let status = Arc::new(Status::default());
     core.metrics.watch_control_plane(&status);
     if let InternetResolver::Recursive(recursion) = &config.internet_resolver {
@@ -122,9 +130,51 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     start(&mut keeper, loader.as_mut(), kept, matches!(source, Source::Etcd(_)))?;
     watch.follow(&loader.iter().flat_map(Loader::inputs).collect::<Vec<_>>(), started);
 
-    let mut listeners = Listeners::new(core.clone(), runtime.handle().clone());
     let certificates = Arc::new(Certificates::default());
-    bind(config, &core, &mut listeners, &certificates)?;
+    let bound = bind(config, &core, &certificates, &mut inherited)?;
+    let admin_address = config.admin.address;
+    let admin_listener = admin::bind(admin_address, inherited.take(Type::STREAM, admin_address).pop())?;
+    let admin_socket = Socket::from(admin_listener.try_clone()?);
+    let admin_address = admin_listener.local_addr()?;
+    let tls = config.admin.tls.as_ref().map(|tls| certificates.get(tls, &core.metrics)).transpose()?;
+    let tls = tls.map(|certificate| admin::Tls::new(&config.admin, certificate)).transpose()?;
+    let dnstap = config.dnstap.as_ref().map(|dnstap| {
+        let identity = dnstap.identity.as_ref().map_or(&*core.snapshot.load().node.nsid, String::as_bytes).to_vec();
+        (dnstap, identity)
+    });
+    let logs = config.query_log.directory.clone();
+    let log = Running::start(&core.query_log, &core.snapshot, logs, dnstap, keeper.generations(), runtime.handle())?;
+    let doorway = takeover_socket.as_deref().map(Doorway::new).transpose()?;
+    let can_be_replaced = doorway.is_some();
+
+    // All that may fail for a reason is done: until here a process that runs has gone on, and nothing was answered by this one.
+    let quic_is_free = predecessor.map_or_else(|| Ok(watch::channel(true).1), Predecessor::take_over)?;
+    let (messages, generations) = (watch.sender(), keeper.generations());
+    let updates = match source {
+        Source::Etcd(etcd) => Updates::Etcd(EtcdEditor::new(etcd.clone(), status.clone()).into()),
+        Source::Directory(_) | Source::Push => Updates::Keeper(messages.clone()),
+    };
+    // Set for the first and only time.
+    let _ = core.transfers.updates.set(updates);
+    let mut listeners = Listeners::new(core.clone(), runtime.handle().clone(), quic_is_free);
+    for bound in bound {
+        listeners.start(bound)?;
+    }
+    let admin = Arc::new(Admin {
+        core: core.clone(),
+        status: status.clone(),
+        bound: AtomicBool::new(true),
+        ready_when_stale: config.control_plane.ready_when_stale,
+        access,
+        takes_changes: matches!(source, Source::Push),
+        max_body_octets: config.admin.max_body_octets as usize,
+        messages: messages.clone(),
+        generations: generations.clone(),
+        followers: Arc::new(Semaphore::new(admin::FOLLOWERS)),
+        scrapes: Arc::new(Semaphore::new(admin::SCRAPES)),
+    });
+    let (admin_stop, admin_is_stopped) = watch::channel(false);
+    admin::start(admin_listener, admin.clone(), tls, admin_is_stopped)?;
     runtime.spawn(certificates.clone().follow(core.clone()));
     if let Source::Etcd(etcd) = source {
         let position = keeper.position().clone();
@@ -134,48 +184,48 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     }
     let times = found.into_iter().map(|(id, copy)| (id, copy.refreshed)).collect();
     runtime.spawn(inward::follow(core.clone(), watch.sender(), keeper.generations(), copies, times));
-    let updates = match source {
-        Source::Etcd(etcd) => Updates::Etcd(EtcdEditor::new(etcd.clone(), status.clone()).into()),
-        Source::Directory(_) | Source::Push => Updates::Keeper(watch.sender()),
-    };
-    // Set for the first and only time.
-    let _ = core.transfers.updates.set(updates);
-    runtime.spawn(transfer::follow(core.clone(), status.clone(), keeper.generations()));
-    let dnstap = config.dnstap.as_ref().map(|dnstap| {
-        let identity = dnstap.identity.as_ref().map_or(&*core.snapshot.load().node.nsid, String::as_bytes).to_vec();
-        (dnstap, identity)
-    });
-    let directory = config.query_log.directory.clone();
-    let log =
-        Running::start(&core.query_log, &core.snapshot, directory, dnstap, keeper.generations(), runtime.handle())?;
-    let (messages, generations) = (watch.sender(), keeper.generations());
-    let admin = Arc::new(Admin {
-        core: core.clone(),
-        status,
-        bound: AtomicBool::new(true),
-        ready_when_stale: config.control_plane.ready_when_stale,
-        access: admin::Access::new(&config.admin)?,
-        takes_changes: matches!(source, Source::Push),
-        max_body_octets: config.admin.max_body_octets as usize,
-        messages: messages.clone(),
-        generations: generations.clone(),
-        followers: Arc::new(Semaphore::new(admin::FOLLOWERS)),
-        scrapes: Arc::new(Semaphore::new(admin::SCRAPES)),
-    });
-    let tls = config.admin.tls.as_ref().map(|tls| certificates.get(tls, &core.metrics)).transpose()?;
-    let tls = tls.map(|certificate| admin::Tls::new(&config.admin, certificate)).transpose()?;
-    let admin_address = admin::start(config.admin.address, admin.clone(), tls)?;
-    let server = Server { config, core, listeners, certificates, admin, messages, generations, hang_up };
-    server.greet(keeper.manifest(), admin_address);
+    runtime.spawn(transfer::follow(core.clone(), status, keeper.generations()));
+    let manifest = keeper.manifest().clone();
     std::thread::Builder::new()
         .name("control-plane".into())
         .spawn(move || control_plane::run(watch, loader, internet, keeper))
         .context("the control plane's thread cannot be started")?;
+    let (wish, wishes) = mpsc::channel(1);
+    doorway.map_or(Ok(()), |doorway| doorway.open(messages.clone(), wish))?;
+    supervisor::keep(Type::STREAM, admin_address, &admin_socket);
+    for (kind, address) in inherited.close() {
+        supervisor::forget(kind, address);
+    }
+    let server = Server {
+        config,
+        core,
+        listeners,
+        certificates,
+        admin,
+        admin_socket,
+        admin_stop,
+        messages,
+        generations,
+        hang_up,
+        renew,
+        wishes,
+        can_be_replaced,
+    };
+    server.greet(&manifest, admin_address);
     let result = runtime.block_on(server.run());
     log.stop();
     // What is left are clients that do not let go, and maybe a load that nobody waits for any more.
     Runtime::shutdown_background(runtime);
     result
+}
+
+/// Where other processes take over from this one, or this one from others.
+fn takeover_socket(config: &Config) -> Option<PathBuf> {
+    let made_by_systemd = || {
+        let directories = std::env::var_os("RUNTIME_DIRECTORY")?;
+        std::env::split_paths(&directories).next().map(|directory| directory.join("takeover"))
+    };
+    config.takeover_socket.clone().or_else(made_by_systemd)
 }
 
 /// Serves what there is at the start: what can be loaded, or else what an earlier run has kept.
@@ -234,31 +284,29 @@ fn limits(config: &Config, open_files: Option<u64>) -> Limits {
     }
 }
 
-fn bind(config: &Config, core: &Core, listeners: &mut Listeners, certificates: &Certificates) -> anyhow::Result<()> {
-    match &config.listen {
-        Some(listen) => {
-            for listen in listen {
-                match &listen.tls {
-                    None => listeners.open(listen.address)?,
-                    Some(tls) => {
-                        let certificate = certificates.get(tls, &core.metrics)?;
-                        listeners.open_encrypted(listen.address, listen.protocol, certificate)?
-                    }
-                };
+fn bind(
+    config: &Config,
+    core: &Core,
+    certificates: &Certificates,
+    inherited: &mut Inherited,
+) -> anyhow::Result<Vec<Bound>> {
+    let mut bound = Vec::new();
+    let Some(listen) = &config.listen else {
+        for address in listeners::default_addresses(&core.snapshot.load().door_addresses()) {
+            match Bound::new(address, Protocol::Do53, None, inherited) {
+                Ok(sockets) => bound.push(sockets),
+                Err(error) if error.is_foreign() => tracing::warn!("{error}"),
+                Err(error) => return Err(error.into()),
             }
         }
-        None => {
-            for address in listeners::default_addresses(&core.snapshot.load().door_addresses()) {
-                if let Err(error) = listeners.open(address) {
-                    match error.is_foreign() {
-                        true => tracing::warn!("{error}"),
-                        false => return Err(error.into()),
-                    }
-                }
-            }
-        }
+        return Ok(bound);
+    };
+    for listen in listen {
+        let certificate = listen.tls.as_ref().map(|tls| certificates.get(tls, &core.metrics)).transpose()?;
+        let certificate = certificate.map(|certificate| certificate as Arc<dyn ResolvesServerCert>);
+        bound.push(Bound::new(listen.address, listen.protocol, certificate, inherited)?);
     }
-    Ok(())
+    Ok(bound)
 }
 
 /// A server that runs.
@@ -268,9 +316,15 @@ struct Server<'a> {
     listeners: Listeners,
     certificates: Arc<Certificates>,
     admin: Arc<Admin>,
+    admin_socket: Socket,
+    admin_stop: watch::Sender<bool>,
     messages: Sender<Message>,
     generations: watch::Receiver<u64>,
     hang_up: Signal,
+    /// SIGUSR2: another process is to take over.
+    renew: Signal,
+    wishes: mpsc::Receiver<Wish>,
+    can_be_replaced: bool,
 }
 
 impl Server<'_> {
@@ -279,12 +333,10 @@ impl Server<'_> {
         self.tell_listeners();
         let state = self.admin.status.state().clone();
         let resources: Vec<String> = state.resources.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
-        tracing::info!(
-            generation = self.core.snapshot.load().generation,
-            "serving {} on {}, admin API on http://{admin}",
-            if resources.is_empty() { "an empty manifest".into() } else { resources.join(", ") },
-            state.listeners.join(", "),
-        );
+        let resources = if resources.is_empty() { "an empty manifest".into() } else { resources.join(", ") };
+        let text = format!("serving {resources} on {}, admin API on http://{admin}", state.listeners.join(", "));
+        tracing::info!(generation = self.core.snapshot.load().generation, "{text}");
+        supervisor::ready(&text);
         if let Some(text) = invitation(manifest, &self.listeners.addresses()) {
             eprint!("{text}");
         }
@@ -297,29 +349,68 @@ impl Server<'_> {
     async fn run(mut self) -> anyhow::Result<()> {
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
-        loop {
+        let mut beats = supervisor::watchdog().map(interval);
+        let successor = loop {
             tokio::select! {
-                _ = terminate.recv() => break,
-                _ = interrupt.recv() => break,
+                biased;
+                _ = terminate.recv() => break None,
+                _ = interrupt.recv() => break None,
+                Some(wish) = self.wishes.recv() => match wish {
+                    Wish::Leave(successor) => break Some(successor),
+                    Wish::Sockets(reply) => match self.sockets() {
+                        // Who has gone away has changed its mind.
+                        Ok(sockets) => drop(reply.send(sockets)),
+                        Err(error) => tracing::warn!("the sockets cannot be handed over: {error}"),
+                    },
+                },
                 _ = self.hang_up.recv() => {
-                    // Without a receiver the control plane has failed, which the next arm tells.
+                    // Without a receiver the control plane has failed, which the last arm tells.
                     let _ = self.messages.send(Message::Reload);
                     self.certificates.reload.notify_one();
                     self.core.query_log.reopen();
                 }
+                _ = self.renew.recv() => self.start_successor(),
+                Some(()) = next(&mut beats) => supervisor::alive(),
                 changed = self.generations.changed() => match changed {
                     Ok(()) => self.follow_doors(),
                     Err(_) => bail!("the control plane's thread has failed"),
                 }
             }
-        }
-        tracing::info!("stopping");
+        };
         self.admin.bound.store(false, Relaxed);
-        let _ = self.messages.send(Message::Stop);
-        if tokio::time::timeout(STOP_TIMEOUT, self.listeners.stop()).await.is_err() {
-            tracing::warn!("some clients did not let go in time");
+        let Some(successor) = successor else {
+            tracing::info!("stopping");
+            supervisor::stopping();
+            let _ = self.messages.send(Message::Stop);
+            self.listeners.stop(supervisor::is_there()).await;
+            return Ok(());
+        };
+        tracing::info!("process {} has taken over: the connections that are here go on for a while", successor.process);
+        supervisor::follow(successor.process);
+        self.admin_stop.send_replace(true);
+        successor.start();
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+            () = self.listeners.leave(|| successor.start_quic()) => {}
         }
         Ok(())
+    }
+
+    /// All sockets, for a process that takes over.
+    fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
+        let mut sockets = self.listeners.sockets()?;
+        sockets.push(self.admin_socket.try_clone()?.into());
+        Ok(sockets)
+    }
+
+    fn start_successor(&self) {
+        if !self.can_be_replaced {
+            return tracing::warn!("SIGUSR2: without `takeover_socket` no other process can take over");
+        }
+        if let Err(error) = takeover::start_successor() {
+            tracing::error!("SIGUSR2: no other process takes over: {error:#}");
+        }
     }
 
     /// Without configured addresses, the doors of the manifest decide which there are.
@@ -329,8 +420,14 @@ impl Server<'_> {
         }
         let wanted = listeners::default_addresses(&self.core.snapshot.load().door_addresses());
         for error in self.listeners.set(&wanted) {
-            tracing::warn!("{error}");
+            tracing::warn!("{error:#}");
         }
         self.tell_listeners();
     }
+}
+
+/// Waits for the next beat; none if there are no beats.
+async fn next(beats: &mut Option<Interval>) -> Option<()> {
+    beats.as_mut()?.tick().await;
+    Some(())
 }

@@ -21,6 +21,7 @@ mod query_log;
 mod readme;
 mod recursion;
 mod reload;
+mod restart;
 mod scenarios;
 mod state;
 mod tidy;

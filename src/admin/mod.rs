@@ -40,6 +40,7 @@ use hyper_util::{
 use problem::Trouble;
 use serde::Deserialize;
 use serde_json::json;
+use socket2::Socket;
 use std::{
     convert::Infallible,
     net::{SocketAddr, TcpListener},
@@ -101,15 +102,32 @@ pub struct Admin {
     pub scrapes: Arc<Semaphore>,
 }
 
-/// Binds the admin address and serves it until the process ends, with `tls` by HTTPS. Returns the address.
-pub fn start(address: SocketAddr, admin: Arc<Admin>, tls: Option<Tls>) -> anyhow::Result<SocketAddr> {
-    let listener = TcpListener::bind(address)
+/// Binds the admin address, or takes the socket that was inherited from another process.
+pub fn bind(address: SocketAddr, inherited: Option<Socket>) -> anyhow::Result<TcpListener> {
+    let listener = inherited.map_or_else(|| TcpListener::bind(address), |socket| Ok(socket.into()));
+    listener
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-        .with_context(|| format!("cannot serve the admin API on {address}: choose another `admin.address`"))?;
-    let address = listener.local_addr()?;
+        .with_context(|| format!("cannot serve the admin API on {address}: choose another `admin.address`"))
+}
+
+/// Serves those who connect until `stop` is true, with `tls` by HTTPS; those who are connected until the process ends.
+pub fn start(
+    listener: TcpListener,
+    admin: Arc<Admin>,
+    tls: Option<Tls>,
+    mut stop: watch::Receiver<bool>,
+) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    std::thread::Builder::new().name("admin".into()).spawn(move || runtime.block_on(serve(listener, admin, tls)))?;
-    Ok(address)
+    let serve = async move {
+        tokio::select! {
+            biased;
+            _ = stop.wait_for(|stop| *stop) => {}
+            () = serve(listener, admin, tls) => {}
+        }
+        std::future::pending::<()>().await;
+    };
+    std::thread::Builder::new().name("admin".into()).spawn(move || runtime.block_on(serve))?;
+    Ok(())
 }
 
 async fn serve(listener: TcpListener, admin: Arc<Admin>, tls: Option<Tls>) {
@@ -427,7 +445,10 @@ mod tests {
     #[test]
     fn pages() {
         let admin = Arc::new(admin());
-        let address = start("127.0.0.1:0".parse().unwrap(), admin.clone(), None).unwrap();
+        let listener = bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
+        let address = listener.local_addr().unwrap();
+        let (stop, is_stopped) = watch::channel(false);
+        start(listener, admin.clone(), None, is_stopped).unwrap();
         let cases = [
             ("/live", "200 OK", r#"{"live":true}"#),
             ("/ready", "503 Service Unavailable", "the sockets are not bound yet"),
@@ -484,6 +505,17 @@ mod tests {
         assert!(reply.contains("connection: close\r\n"), "no client keeps its place: {reply}");
         admin.bound.store(true, Relaxed);
         assert!(ask(address, "/ready").starts_with("HTTP/1.1 200 OK\r\n"));
-        assert!(start(address, admin, None).unwrap_err().to_string().contains(&address.to_string()));
+        assert!(bind(address, None).unwrap_err().to_string().contains(&address.to_string()));
+        // Whoever is connected is served to the end.
+        let mut last = TcpStream::connect(address).unwrap();
+        assert!(ask(address, "/ready").starts_with("HTTP/1.1 200 OK\r\n"), "it is accepted in front of this");
+        stop.send_replace(true);
+        while TcpStream::connect(address).is_ok() {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        write!(last, "GET /ready HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut reply = String::new();
+        last.read_to_string(&mut reply).unwrap();
+        assert!(reply.starts_with("HTTP/1.1 200 OK\r\n"), "{reply}");
     }
 }

@@ -7,6 +7,7 @@
 use super::{
     Message,
     change::{Change, ZoneEdit, ZoneTransfer},
+    freeze::Freeze,
 };
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
@@ -44,6 +45,8 @@ pub enum Wake {
     Transferred(Vec<ZoneTransfer>),
     /// A zone is to be changed.
     Edit(ZoneEdit),
+    /// Nothing may change until it is decided who goes on.
+    Freeze(Freeze),
     /// The server ends.
     Stop,
 }
@@ -60,6 +63,7 @@ pub struct Watch {
     changes: Vec<Change>,
     transfers: Vec<ZoneTransfer>,
     edits: VecDeque<ZoneEdit>,
+    freeze: Option<Freeze>,
     /// None when the system has no more watches to give: then stamps are compared.
     watcher: Option<RecommendedWatcher>,
     /// The files and links whose change matters.
@@ -96,6 +100,7 @@ impl Watch {
             changes: Vec::new(),
             transfers: Vec::new(),
             edits: VecDeque::new(),
+            freeze: None,
             watcher: None,
             relevant: HashSet::new(),
             watched: BTreeMap::new(),
@@ -236,6 +241,9 @@ impl Watch {
             if let Some(edit) = self.edits.pop_front() {
                 return Wake::Edit(edit);
             }
+            if let Some(freeze) = self.freeze.take() {
+                return Wake::Freeze(freeze);
+            }
             let message = self.events.recv_timeout(tick.saturating_duration_since(Instant::now()));
             self.noticed = Instant::now();
             match message {
@@ -244,6 +252,7 @@ impl Watch {
                 Ok(Message::Change(change)) => self.changes.push(change),
                 Ok(Message::Transferred(transfer)) => self.transfers.push(transfer),
                 Ok(Message::Edit(edit)) => self.edits.push_back(edit),
+                Ok(Message::Freeze(freeze)) => self.freeze = Some(freeze),
                 Ok(Message::Event(event)) if self.effect(&event) == Effect::Complete => return self.gather(),
                 Ok(Message::Event(_)) | Err(RecvTimeoutError::Timeout) => {}
             }
@@ -263,6 +272,7 @@ impl Watch {
                 Ok(Message::Change(change)) => self.changes.push(change),
                 Ok(Message::Transferred(transfer)) => self.transfers.push(transfer),
                 Ok(Message::Edit(edit)) => self.edits.push_back(edit),
+                Ok(Message::Freeze(freeze)) => self.freeze = Some(freeze),
                 Ok(Message::Stop) => return Wake::Stop,
                 // It has its turn next.
                 Ok(Message::Reload) => self.again = true,
@@ -286,6 +296,7 @@ impl Watch {
                 Ok(Message::Change(change)) => self.changes.push(change),
                 Ok(Message::Transferred(transfer)) => self.transfers.push(transfer),
                 Ok(Message::Edit(edit)) => self.edits.push_back(edit),
+                Ok(Message::Freeze(freeze)) => self.freeze = Some(freeze),
                 Ok(Message::Event(event)) => {
                     if self.effect(&event) != Effect::Nothing {
                         quiet = Instant::now() + QUIET;

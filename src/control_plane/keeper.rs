@@ -56,7 +56,7 @@ pub struct Keeper {
     generation: watch::Sender<u64>,
     on_error: OnError,
     /// Where what is served is kept.
-    store: Option<Store>,
+    pub(super) store: Option<Store>,
     /// What was delivered, and how far the source has come with it.
     pub(super) delivered: (Collection, Position),
     /// The last of it that could be served, and what of that is set aside.
@@ -67,7 +67,7 @@ pub struct Keeper {
     /// What updates have made of zones, and where that is kept.
     pub(super) overlays: Overlays,
     pub(super) edits: Edits,
-    serials: Option<KeptSerials>,
+    pub(super) serials: Option<KeptSerials>,
     /// The checks of what is served.
     checked: Checked,
     /// What is kept of zones that are transferred.

@@ -5,6 +5,7 @@ pub mod directory;
 pub mod edits;
 pub mod etcd;
 pub mod etcd_edit;
+pub mod freeze;
 pub mod internet;
 pub mod keeper;
 pub mod kept;
@@ -15,6 +16,7 @@ pub mod store;
 use crate::manifest::load::Loader;
 use change::{Change, ZoneEdit, ZoneTransfer};
 use directory::{Wake, Watch};
+use freeze::{Decision, Freeze};
 use internet::Internet;
 use keeper::Keeper;
 use std::time::SystemTime;
@@ -31,6 +33,8 @@ pub enum Message {
     Transferred(ZoneTransfer),
     /// A dynamic update wants a zone changed.
     Edit(ZoneEdit),
+    /// Another process may take over.
+    Freeze(Freeze),
     /// The end.
     Stop,
 }
@@ -60,7 +64,11 @@ pub fn run(mut watch: Watch, mut loader: Option<Loader>, mut internet: Internet,
             Wake::Changes(changes) => keeper.take(changes),
             Wake::Transferred(transfers) => keeper.transferred(transfers),
             Wake::Edit(edit) => keeper.edit(edit),
-            Wake::Stop => return,
+            Wake::Freeze(freeze) => match keeper.freeze(freeze) {
+                Decision::GoOn => {}
+                Decision::Leave => return,
+            },
+            Wake::Stop => return keeper.ask_clients_to_leave(),
         }
         if keeper.generation() != generation {
             keeper.tell_delay(since.elapsed());

@@ -10,6 +10,7 @@
 
 use super::kept::{Entry, Kept};
 use anyhow::{Context, bail};
+use rustix::fs::{MemfdFlags, memfd_create};
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
@@ -34,8 +35,8 @@ const LOCK_PATIENCE: Duration = Duration::from_secs(6);
 #[derive(Debug)]
 pub struct Store {
     directory: PathBuf,
-    /// Locked for as long as it is open.
-    _lock: File,
+    /// Locked for as long as it is open, here or in a process that it was handed to.
+    lock: File,
     journal: File,
     /// The number of the journal.
     number: u64,
@@ -63,9 +64,13 @@ pub struct Found {
 impl Store {
     /// Opens a directory, which is made if it is not there, and reads what an earlier run has left in it.
     pub fn open(directory: &Path) -> anyhow::Result<(Store, Found)> {
-        let told = || format!("cannot use the state directory {}: check `state_directory`", directory.display());
-        fs::create_dir_all(directory).with_context(told)?;
-        let lock = lock(directory)?;
+        fs::create_dir_all(directory).with_context(|| told(directory))?;
+        Store::open_locked(directory, lock(directory)?)
+    }
+
+    /// The same for a directory that another process has handed over, with the lock on it.
+    pub fn open_locked(directory: &Path, lock: File) -> anyhow::Result<(Store, Found)> {
+        let told = || told(directory);
         let numbers = numbers(directory).with_context(told)?;
         let mut found = Found::default();
         let loaded = load(directory, &numbers, &mut found.damage).with_context(told)?;
@@ -84,7 +89,7 @@ impl Store {
             }
         };
         let (directory, compaction) = (directory.to_path_buf(), None);
-        let store = Store { directory, _lock: lock, journal, number, len, base_len, kept, compaction, is_dirty: false };
+        let store = Store { directory, lock, journal, number, len, base_len, kept, compaction, is_dirty: false };
         Ok((store, found))
     }
 
@@ -125,6 +130,26 @@ impl Store {
             self.journal.sync_data()?;
             self.is_dirty = false;
         }
+        Ok(())
+    }
+
+    /// The directory.
+    pub fn directory(&self) -> &Path {
+        &self.directory
+    }
+
+    /// Has all that was kept on the disk, and leaves the directory alone from now on. Whoever has the lock may take it up.
+    pub fn rest(&mut self) -> io::Result<File> {
+        self.await_compaction();
+        self.sync()?;
+        self.lock.try_clone()
+    }
+
+    /// Takes the directory up again, as it is now.
+    pub fn reopen(&mut self) -> anyhow::Result<()> {
+        let (store, found) = Store::open_locked(&self.directory, self.lock.try_clone()?)?;
+        found.damage.iter().for_each(|damage| tracing::error!("{damage}"));
+        *self = store;
         Ok(())
     }
 
@@ -187,8 +212,17 @@ struct Loaded {
     base_len: u64,
 }
 
+fn told(directory: &Path) -> String {
+    format!("cannot use the state directory {}: check `state_directory`", directory.display())
+}
+
+/// The file that is locked in a directory.
+pub fn lock_file(directory: &Path) -> PathBuf {
+    directory.join("lock")
+}
+
 fn lock(directory: &Path) -> anyhow::Result<File> {
-    let path = directory.join("lock");
+    let path = lock_file(directory);
     let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
     let file = file.with_context(|| format!("cannot open {}: check `state_directory`", path.display()))?;
     let end = Instant::now() + LOCK_PATIENCE;
@@ -233,7 +267,7 @@ fn load(directory: &Path, numbers: &[(&str, u64)], damage: &mut Vec<String>) -> 
     for (_, first) in numbers.iter().rev().filter(|(kind, _)| *kind == "base") {
         let file = path(directory, "base", *first);
         let mut kept = Kept::default();
-        let end = read(&file, &mut kept)?;
+        let end = read(File::open(&file)?, &mut kept)?;
         let base_len = match end {
             End::Marked(len) => len,
             End::Unmarked(_) | End::Torn(_) => {
@@ -254,7 +288,7 @@ fn load(directory: &Path, numbers: &[(&str, u64)], damage: &mut Vec<String>) -> 
                 break;
             }
             let file = path(directory, "journal", *journal);
-            let end = read(&file, &mut kept)?;
+            let end = read(File::open(&file)?, &mut kept)?;
             (number, expected) = (*journal, journal + 1);
             match end {
                 End::Unmarked(at) => len = Some(at),
@@ -295,8 +329,7 @@ enum End {
 }
 
 /// Takes all whole entries of a file in.
-fn read(file: &Path, kept: &mut Kept) -> io::Result<End> {
-    let open = File::open(file)?;
+fn read(open: File, kept: &mut Kept) -> io::Result<End> {
     let size = open.metadata()?.len();
     let mut input = BufReader::with_capacity(1 << 20, open);
     let mut magic = Vec::new();
@@ -397,11 +430,9 @@ fn new_journal(directory: &Path, number: u64) -> io::Result<(File, u64)> {
     Ok((file, MAGIC.len() as u64))
 }
 
-/// Writes a base. Returns how large it is.
-fn write_base(directory: &Path, number: u64, kept: &Kept) -> io::Result<u64> {
-    let (draft, file) = (directory.join("base.new"), path(directory, "base", number));
-    step("a new base");
-    let mut out = BufWriter::with_capacity(1 << 20, create(&draft)?);
+/// Writes everything behind what the file begins with, and an end.
+fn write(out: File, kept: &Kept) -> io::Result<File> {
+    let mut out = BufWriter::with_capacity(1 << 20, out);
     for entry in kept.entries() {
         out.write_all(&frame(&serde_json::to_vec(&entry)?)?)?;
         #[cfg(test)]
@@ -409,7 +440,31 @@ fn write_base(directory: &Path, number: u64, kept: &Kept) -> io::Result<u64> {
         step("within a base");
     }
     out.write_all(&frame(&[])?)?;
-    let out = out.into_inner().map_err(io::IntoInnerError::into_error)?;
+    out.into_inner().map_err(io::IntoInnerError::into_error)
+}
+
+/// Everything as a base that is on no disk, for a process that takes over from one without a state directory.
+pub fn in_memory(kept: &Kept) -> io::Result<File> {
+    let mut file = File::from(memfd_create("zonal", MemfdFlags::CLOEXEC)?);
+    file.write_all(MAGIC)?;
+    write(file, kept)
+}
+
+/// Reads what [`in_memory`] has written.
+pub fn from_memory(mut file: File) -> io::Result<Kept> {
+    let mut kept = Kept::default();
+    file.seek(SeekFrom::Start(0))?;
+    match read(file, &mut kept)? {
+        End::Marked(_) => Ok(kept),
+        _ => Err(io::Error::other("it is not whole")),
+    }
+}
+
+/// Writes a base. Returns how large it is.
+fn write_base(directory: &Path, number: u64, kept: &Kept) -> io::Result<u64> {
+    let (draft, file) = (directory.join("base.new"), path(directory, "base", number));
+    step("a new base");
+    let out = write(create(&draft)?, kept)?;
     out.sync_all()?;
     step("a base without its name");
     let len = out.metadata()?.len();

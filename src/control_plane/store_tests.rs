@@ -114,6 +114,36 @@ fn a_directory_has_one_owner() {
     Store::open(&scratch.0).unwrap();
 }
 
+#[test]
+fn what_is_on_no_disk_is_handed_over() {
+    let file = in_memory(&state(7, 3)).unwrap();
+    assert_eq!(told(&from_memory(file.try_clone().unwrap()).unwrap()), told(&state(7, 3)));
+    file.set_len(file.metadata().unwrap().len() - 1).unwrap();
+    assert!(from_memory(file).is_err());
+}
+
+#[test]
+fn a_directory_is_handed_over_and_taken_back() {
+    let scratch = Scratch::new();
+    let (mut store, _) = Store::open(&scratch.0).unwrap();
+    store.keep(&state(1, 0), false).unwrap();
+    let lock = store.rest().unwrap();
+    let (mut other, found) = Store::open_locked(&scratch.0, lock).unwrap();
+    assert_eq!(found.kept.map(|kept| told(&kept)), Some(told(&state(1, 0))));
+    other.keep(&state(2, 0), true).unwrap();
+    drop(other);
+    let error = Store::open(&scratch.0).unwrap_err().to_string();
+    assert!(error.contains("is in use by another zonal"), "the lock is still held: {error}");
+    // The other one has failed: what it wrote is overwritten.
+    store.reopen().unwrap();
+    store.keep(&state(1, 0), true).unwrap();
+    store.keep(&state(3, 0), true).unwrap();
+    drop(store);
+    let (_, found) = Store::open(&scratch.0).unwrap();
+    assert_eq!(found.kept.map(|kept| told(&kept)), Some(told(&state(3, 0))));
+    assert!(found.damage.is_empty(), "{:?}", found.damage);
+}
+
 /// Killed at each step, also of those that condense: what is found is what was kept last or what was being kept, whole.
 #[test]
 fn killed_at_every_step() {
@@ -229,7 +259,7 @@ fn damage_is_told_and_set_aside() {
             fs::write(&file, &whole).unwrap();
             flip(&file, at);
             let mut kept = Kept::default();
-            let end = read(&file, &mut kept).unwrap();
+            let end = read(File::open(&file).unwrap(), &mut kept).unwrap();
             let is_last = n == 4 && at >= start + 8;
             assert!(matches!((&end, is_last), (End::Torn(_), true) | (End::Damaged(..), false)), "{n} at {at}");
             assert_eq!(kept.generation, n - 1);
@@ -240,7 +270,7 @@ fn damage_is_told_and_set_aside() {
         for zeros in [0, 5, 100] {
             fs::write(&file, [&whole[..len], &vec![0; zeros]].concat()).unwrap();
             let mut kept = Kept::default();
-            let end = read(&file, &mut kept).unwrap();
+            let end = read(File::open(&file).unwrap(), &mut kept).unwrap();
             let expected = ends.iter().rposition(|end| *end as usize <= len).unwrap_or(0);
             assert_eq!(kept.generation as usize, expected, "{len} octets and {zeros} zeros");
             assert!(!matches!(end, End::Marked(_)));

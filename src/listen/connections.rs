@@ -16,9 +16,20 @@ pub struct Connections {
     most: usize,
     most_per_client: usize,
     open: Mutex<Open>,
-    stop: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
     /// Every connection holds a receiver: when all are gone, all have ended.
     alive: watch::Sender<()>,
+}
+
+/// How long connections may go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Phase {
+    /// As long as they like.
+    Open,
+    /// As long as something comes by them: no new ones are taken.
+    Left,
+    /// Until what was read is answered.
+    Stopped,
 }
 
 #[derive(Default)]
@@ -35,14 +46,21 @@ impl Connections {
             most: limits.tcp_connections,
             most_per_client: limits.tcp_connections_per_client,
             open: Mutex::default(),
-            stop: watch::channel(false).0,
+            phase: watch::channel(Phase::Open).0,
             alive: watch::channel(()).0,
         }
     }
 
     /// Ends all connections: what was read is answered, nothing more is read.
     pub async fn stop(&self) {
-        self.stop.send_replace(true);
+        self.phase.send_replace(Phase::Stopped);
+        self.alive.closed().await;
+    }
+
+    /// Waits until all connections have ended: by their protocol's own word for it where there is one (GOAWAY), else as soon as
+    /// nothing comes by them for a while.
+    pub async fn leave(&self) {
+        self.phase.send_replace(Phase::Left);
         self.alive.closed().await;
     }
 
@@ -82,8 +100,8 @@ impl Core {
         }
         self.arrived("accepted");
         self.metrics.tcp_connections.inc();
-        let (stop, alive) = (self.connections.stop.subscribe(), self.connections.alive.subscribe());
-        Some(Place { core: self.clone(), client, stop, _alive: alive })
+        let (phase, alive) = (self.connections.phase.subscribe(), self.connections.alive.subscribe());
+        Some(Place { core: self.clone(), client, phase, _alive: alive })
     }
 
     /// Counts what became of a connection on its arrival.
@@ -101,7 +119,7 @@ impl Core {
 pub struct Place {
     core: Arc<Core>,
     client: IpAddr,
-    stop: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
     _alive: watch::Receiver<()>,
 }
 
@@ -109,7 +127,17 @@ impl Place {
     /// Waits until the connection has to end.
     pub async fn stopped(&mut self) {
         // A sender that is gone says the same.
-        let _ = self.stop.wait_for(|stop| *stop).await;
+        let _ = self.phase.wait_for(|phase| *phase == Phase::Stopped).await;
+    }
+
+    /// Waits for a later phase than this one.
+    pub async fn later(&mut self, than: Phase) -> Phase {
+        self.phase.wait_for(|phase| *phase > than).await.map_or(Phase::Stopped, |phase| *phase)
+    }
+
+    /// Waits until the connection has to end when its client can do without it, or at once.
+    pub async fn left(&mut self) {
+        let _ = self.phase.wait_for(|phase| *phase >= Phase::Left).await;
     }
 }
 

@@ -234,7 +234,7 @@ pub async fn serve(
         tokio::select! {
             // A client that goes away or asks nonsense is its own concern.
             _ = connection.as_mut() => return,
-            () = place.stopped(), if !ending => {
+            () = place.left(), if !ending => {
                 connection.as_mut().graceful_shutdown();
                 (ending, deadline) = (true, Instant::now() + patience);
             }

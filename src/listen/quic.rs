@@ -38,15 +38,19 @@ const LEAST_IDLE: Duration = Duration::from_secs(10);
 const WINDOW: u32 = 1 << 20;
 const RECEIVE_BUFFER: usize = 1 << 20;
 /// How long the last answers of HTTP/3 may take to arrive.
-const LINGER: Duration = Duration::from_millis(500);
+pub const LINGER: Duration = Duration::from_millis(500);
 
 /// Error codes (RFC 9250, 8.4).
 const NO_ERROR: VarInt = VarInt::from_u32(0);
 const PROTOCOL_ERROR: VarInt = VarInt::from_u32(2);
 const UNSPECIFIED_ERROR: VarInt = VarInt::from_u32(5);
 
-/// Opens a socket, of which there is one for an address: a second server is told.
-pub fn bind(address: SocketAddr) -> io::Result<UdpSocket> {
+/// Opens a socket, of which there is one for an address: a second server is told. It may be inherited from another process.
+pub fn bind(address: SocketAddr, inherited: Option<Socket>) -> io::Result<UdpSocket> {
+    if let Some(socket) = inherited {
+        socket.set_nonblocking(true)?;
+        return Ok(socket.into());
+    }
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -113,7 +117,7 @@ impl Quic {
 
     /// Waits until the last connections have said that they are closed.
     pub async fn closed(&self) {
-        let _ = timeout(LINGER, self.endpoint.wait_idle()).await;
+        self.endpoint.wait_idle().await;
     }
 
     async fn serve(self: Arc<Self>, incoming: Incoming, mut place: Place) {
@@ -122,7 +126,7 @@ impl Quic {
         let connected = async { incoming.accept().ok()?.await.ok() };
         let connected = tokio::select! {
             connected = timeout(self.responder.core.connections.patience, connected) => connected.ok().flatten(),
-            () = place.stopped() => return,
+            () = place.left() => return,
         };
         drop(handshake);
         let (Some(connection), Some(local)) = (connected, local) else { return tls::failed(&self.responder) };
@@ -144,7 +148,7 @@ async fn doq(responder: &Arc<Responder>, connection: Connection, client: Client,
     while !last || !streams.is_empty() {
         tokio::select! {
             biased;
-            () = place.stopped(), if !last => last = true,
+            () = place.left(), if !last => last = true,
             Some(ended) = streams.join_next() => {
                 if let Ok(Err(code)) = ended {
                     return connection.close(code, b"");
@@ -247,7 +251,7 @@ async fn http3(responder: &Arc<Responder>, connection: Connection, client: Clien
     while !last || !streams.is_empty() {
         tokio::select! {
             biased;
-            () = place.stopped(), if !last => last = true,
+            () = place.left(), if !last => last = true,
             Some(_) = streams.join_next() => deadline = Instant::now() + patience,
             accepted = connection.accept(), if !last => match accepted {
                 Ok(Some(request)) => drop(streams.spawn(answer(responder.clone(), client, request))),

@@ -2,7 +2,7 @@
 //! client may hold.
 
 use super::{
-    connections::Place,
+    connections::{Phase, Place},
     https, proxy,
     responder::{MESSAGE_SIZE, Responder},
     tls,
@@ -34,8 +34,13 @@ const BACKLOG: i32 = 1024;
 /// How long a closing connection is read on, so that the last answers are not lost in a reset.
 const LINGER: Duration = Duration::from_millis(500);
 
-/// Opens a listening socket. Unlike UDP's, its port cannot be shared, so that a second server is told.
-pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
+/// Opens a listening socket. Unlike UDP's, its port cannot be shared, so that a second server is told; but it can be
+/// inherited from another process.
+pub fn bind(address: SocketAddr, inherited: Option<Socket>) -> io::Result<std::net::TcpListener> {
+    if let Some(socket) = inherited {
+        socket.set_nonblocking(true)?;
+        return Ok(socket.into());
+    }
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
@@ -46,6 +51,9 @@ pub fn bind(address: SocketAddr) -> io::Result<std::net::TcpListener> {
     socket.listen(BACKLOG)?;
     Ok(socket.into())
 }
+
+/// After so long without a query a connection ends that another process cannot take over.
+const LAST_IDLE: Duration = Duration::from_millis(500);
 
 /// Serves the TCP connections of a listener.
 pub struct Streams {
@@ -186,6 +194,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         let mut deadline = Instant::now() + patience;
         // Why nothing more is read. What was read is answered first.
         let mut last = None;
+        let mut phase = Phase::Open;
         loop {
             if self.late.is_empty()
                 && let Some(end) = last
@@ -204,13 +213,17 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             tokio::select! {
                 biased;
-                () = place.stopped(), if last.is_none() => {
-                    last = Some(End::Close);
+                next = place.later(phase), if last.is_none() => {
+                    phase = next;
+                    match phase {
+                        Phase::Stopped => last = Some(End::Close),
+                        _ => deadline = deadline.min(Instant::now() + LAST_IDLE),
+                    }
                     continue;
                 }
                 Some(reply) = self.late.join_next() => {
                     self.take_late(reply.ok());
-                    deadline = Instant::now() + patience;
+                    deadline = Instant::now() + if phase == Phase::Open { patience } else { LAST_IDLE };
                 }
                 read = self.stream.read_buf(&mut self.input), if reads => match read {
                     Ok(1..) => {}
@@ -226,12 +239,15 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     Err(_) => return End::Closed,
                 },
                 () = sleep_until(deadline), if reads && (had > 0 || self.late.is_empty()) => {
+                    if phase != Phase::Open && had == 0 {
+                        return End::Close;
+                    }
                     return End::TimedOut(if had == 0 { "idle" } else { "incomplete" });
                 }
             }
             match self.answer_all(patience).await {
                 Ok(0) if had > 0 => {}
-                Ok(_) => deadline = Instant::now() + patience,
+                Ok(_) => deadline = Instant::now() + if phase == Phase::Open { patience } else { LAST_IDLE },
                 Err(End::Close) => last = Some(End::Close),
                 Err(end) => return end,
             }
@@ -344,9 +360,13 @@ mod tests {
     }
 
     fn server() -> Server {
-        let listener = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        server_with(&limits())
+    }
+
+    fn server_with(limits: &Limits) -> Server {
+        let listener = bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
         let address = listener.local_addr().unwrap();
-        let core = core(&limits());
+        let core = core(limits);
         let streams = Streams::plain(Responder::new(&core, Transport::Tcp));
         let (stop, stopped) = watch::channel(false);
         tokio::spawn(streams.accept(TcpListener::from_std(listener).unwrap(), stopped));
@@ -500,6 +520,28 @@ mod tests {
         let mut client = server.client().await;
         client.write_all(&message(b"x")).await.unwrap();
         assert!(receive(&mut client).await.is_some(), "a place that is free again");
+    }
+
+    #[tokio::test]
+    async fn who_is_left_has_answers_until_it_has_no_more_questions() {
+        let limits = Limits { tcp_idle_timeout: Duration::from_secs(3600), ..limits() };
+        let server = server_with(&limits);
+        let mut client = server.client().await;
+        client.write_all(&message(b"x")).await.unwrap();
+        assert_eq!(receive(&mut client).await.as_deref(), Some("x at 127.0.0.1"));
+        let connections = &server.core.connections;
+        let asks = async {
+            for _ in 0..10 {
+                sleep(LAST_IDLE / 5).await;
+                client.write_all(&message(b"x")).await.unwrap();
+                assert_eq!(receive(&mut client).await.as_deref(), Some("x at 127.0.0.1"));
+            }
+            client.write_all(&late(80, "late")).await.unwrap();
+            assert_eq!(received(&mut client).await.as_deref(), Some("late"));
+            ended(&mut client).await
+        };
+        let (_, ended) = tokio::join!(connections.leave(), asks);
+        assert!(ended && server.has("zonal_tcp_connections 0"));
     }
 
     #[tokio::test]

@@ -42,8 +42,16 @@ const DRAIN: Duration = Duration::from_secs(1);
 const SEND_TRIES: usize = 3;
 const RECEIVE_BUFFER: usize = 4 << 20;
 
-/// Opens a socket for each core on one address. Port 0 is chosen by the first one for all.
-pub fn bind(address: SocketAddr) -> io::Result<Vec<Socket>> {
+/// Opens a socket for each core on one address. Port 0 is chosen by the first one for all. Where another process has opened
+/// sockets there, these it is, however many: others beside them would take packets away from a process that reads them still.
+pub fn bind(address: SocketAddr, inherited: Vec<Socket>) -> io::Result<Vec<Socket>> {
+    if !inherited.is_empty() {
+        for socket in &inherited {
+            socket.set_nonblocking(false)?;
+            set_options(socket, address)?;
+        }
+        return Ok(inherited);
+    }
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
     let mut address = address;
     let mut sockets = Vec::with_capacity(cores);
@@ -60,26 +68,34 @@ pub fn bind(address: SocketAddr) -> io::Result<Vec<Socket>> {
 fn open(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::DGRAM, Some(Protocol::UDP))?;
     socket.set_reuse_port(true)?;
+    if address.is_ipv6() {
+        socket.set_only_v6(true)?;
+    }
+    set_options(&socket, address)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+/// Sets what can be set of a socket that is bound, too.
+fn set_options(socket: &Socket, address: SocketAddr) -> io::Result<()> {
     // More than the system allows is no reason to fail.
     let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
     socket.set_read_timeout(Some(PATIENCE))?;
     socket.set_write_timeout(Some(Duration::from_millis(100)))?;
     let wildcard = address.ip().is_unspecified();
     if address.is_ipv6() {
-        socket.set_only_v6(true)?;
         if wildcard {
-            set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
+            set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_RECVPKTINFO, 1)?;
         }
         // A forged "fragmentation needed" must not make the kernel fragment answers.
-        let _ = set_option(&socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, IPV6_PMTUDISC_OMIT);
+        let _ = set_option(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, IPV6_PMTUDISC_OMIT);
     } else {
         if wildcard {
-            set_option(&socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
+            set_option(socket, libc::IPPROTO_IP, libc::IP_PKTINFO, 1)?;
         }
-        let _ = set_option(&socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT);
+        let _ = set_option(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_OMIT);
     }
-    socket.bind(&address.into())?;
-    Ok(socket)
+    Ok(())
 }
 
 const IPV6_PMTUDISC_OMIT: libc::c_int = 5;

@@ -21,11 +21,12 @@ pub fn raise_limit() -> Option<u64> {
     }
 }
 
-/// How many TCP connections there may be, so that reloads, the admin API and `listeners` addresses have what they need.
+/// How many TCP connections there may be, so that reloads, the admin API and `listeners` addresses, whose
+/// sockets are kept for another process too, have what they need.
 pub fn tcp_connections(wanted: usize, limit: Option<u64>, listeners: usize) -> usize {
     let Some(limit) = limit else { return wanted };
     let cores = std::thread::available_parallelism().map_or(1, usize::from);
-    let reserved = OTHERS + admin::CONNECTIONS as u64 + (listeners * (1 + cores)) as u64;
+    let reserved = OTHERS + admin::CONNECTIONS as u64 + (listeners * 2 * (1 + cores)) as u64;
     // Where there is little, TCP has a share of it: answers that are cut off need it.
     let left = limit.saturating_sub(reserved).max(limit / 4).max(1);
     let most = wanted.min(usize::try_from(left).unwrap_or(usize::MAX));

@@ -1,11 +1,12 @@
 //! The addresses that queries are taken on, and their sockets and threads.
 
+use super::{inherited::Inherited, supervisor};
 use crate::{
     answer::Transport,
     config::Config,
     listen::{
         Core,
-        quic::{self, Quic},
+        quic::{self, LINGER, Quic},
         responder::Responder,
         stream::{self, Streams},
         tls, udp,
@@ -14,18 +15,33 @@ use crate::{
 };
 use anyhow::Context;
 use rustls::server::ResolvesServerCert;
+use socket2::{Socket, Type};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt, io,
     net::{IpAddr, SocketAddr},
+    os::fd::OwnedFd,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread::JoinHandle,
+    time::Duration,
 };
-use tokio::{net::TcpListener, runtime::Handle, sync::watch};
+use tokio::{
+    net::TcpListener,
+    runtime::Handle,
+    sync::watch,
+    time::{Instant, timeout, timeout_at},
+};
 use tokio_rustls::TlsAcceptor;
+
+/// How long the end may take.
+const STOP_TIMEOUT: Duration = Duration::from_secs(4);
+/// How long connections may take to end while packets are answered to the last, or QUIC's are waited for.
+const LAST_CONNECTIONS: Duration = Duration::from_millis(1500);
+/// How long connections may go on when another process has taken over.
+const LEFT_CONNECTIONS: Duration = Duration::from_secs(30);
 
 /// The port of addresses that nobody has configured.
 pub const DEFAULT_PORT: u16 = 5300;
@@ -70,18 +86,74 @@ impl fmt::Display for BindError {
 
 impl std::error::Error for BindError {}
 
+/// Sockets on an address that nothing is read from yet.
+pub struct Bound {
+    address: SocketAddr,
+    protocol: Protocol,
+    certificate: Option<Arc<dyn ResolvesServerCert>>,
+    tcp: Option<std::net::TcpListener>,
+    /// For Do53 one for each thread, for others one at most.
+    udp: Vec<Socket>,
+}
+
+impl Bound {
+    /// Opens the sockets that a protocol has on an address, or takes those that were inherited. Port 0 is chosen by the
+    /// first one for all.
+    pub fn new(
+        address: SocketAddr,
+        protocol: Protocol,
+        certificate: Option<Arc<dyn ResolvesServerCert>>,
+        inherited: &mut Inherited,
+    ) -> Result<Bound, BindError> {
+        let failed = |transport, address| move |error| BindError { transport, address, error };
+        let mut bound = Bound { address, protocol, certificate, tcp: None, udp: Vec::new() };
+        // TCP is the first, because its port cannot be shared: another server on this address is found out.
+        if protocol != Protocol::DoQ {
+            let inherited = inherited.take(Type::STREAM, address).pop();
+            let tcp = stream::bind(address, inherited).map_err(failed("TCP", address))?;
+            bound.address = tcp.local_addr().map_err(failed("TCP", address))?;
+            bound.tcp = Some(tcp);
+        }
+        let address = bound.address;
+        let mut inherited = inherited.take(Type::DGRAM, address);
+        bound.udp = match protocol {
+            Protocol::Do53 => udp::bind(address, inherited),
+            Protocol::DoH | Protocol::DoQ => quic::bind(address, inherited.pop()).map(|socket| vec![socket.into()]),
+            Protocol::DoT => Ok(Vec::new()),
+        }
+        .map_err(failed("UDP", address))?;
+        if let Some(udp) = bound.udp.first() {
+            let local = udp.local_addr().map_err(failed("UDP", address))?;
+            bound.address = local.as_socket().unwrap_or(address);
+        }
+        Ok(bound)
+    }
+
+    /// All of its sockets.
+    fn sockets(&self) -> io::Result<Vec<(Type, Socket)>> {
+        let tcp = self.tcp.iter().map(|tcp| Ok((Type::STREAM, Socket::from(tcp.try_clone()?))));
+        tcp.chain(self.udp.iter().map(|udp| Ok((Type::DGRAM, udp.try_clone()?)))).collect()
+    }
+}
+
 /// What takes the queries on an address by one protocol.
-#[derive(Default)]
 struct Listener {
+    /// Its sockets, for whoever takes over.
+    sockets: Vec<(Type, Socket)>,
     /// Stops the threads.
     udp_stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
     /// Stops the tasks that accept connections.
     accept_stop: watch::Sender<bool>,
-    quic: Option<Arc<Quic>>,
+    quic: Arc<OnceLock<Arc<Quic>>>,
 }
 
 impl Listener {
+    fn new(bound: &Bound) -> io::Result<Listener> {
+        let (udp_stop, threads, accept_stop, quic) = Default::default();
+        Ok(Listener { sockets: bound.sockets()?, udp_stop, threads, accept_stop, quic })
+    }
+
     fn stop(&self) {
         self.udp_stop.store(true, Relaxed);
         self.accept_stop.send_replace(true);
@@ -92,71 +164,92 @@ impl Listener {
 pub struct Listeners {
     core: Arc<Core>,
     runtime: Handle,
+    /// Whether no other process reads packets of QUIC any more.
+    quic_is_free: watch::Receiver<bool>,
     open: BTreeMap<(SocketAddr, Protocol), Listener>,
 }
 
 impl Listeners {
-    /// None yet. Connections are served by `runtime`.
-    pub fn new(core: Arc<Core>, runtime: Handle) -> Listeners {
-        Listeners { core, runtime, open: BTreeMap::new() }
+    /// None yet. Connections are served by `runtime`, those by QUIC from when they are free to be.
+    pub fn new(core: Arc<Core>, runtime: Handle, quic_is_free: watch::Receiver<bool>) -> Listeners {
+        Listeners { core, runtime, quic_is_free, open: BTreeMap::new() }
     }
 
-    /// Takes queries on one more address by Do53: over UDP and TCP. Returns the address, with the port that was chosen for 0.
-    pub fn open(&mut self, address: SocketAddr) -> Result<SocketAddr, BindError> {
-        let failed = |transport| move |error| BindError { transport, address, error };
-        // TCP is the first, because its port cannot be shared: another server on this address is found out.
-        let tcp = stream::bind(address).map_err(failed("TCP"))?;
-        let address = tcp.local_addr().map_err(failed("TCP"))?;
-        let udp = udp::bind(address).map_err(failed("UDP"))?;
+    /// Takes queries on one more address. Returns it.
+    pub fn start(&mut self, bound: Bound) -> anyhow::Result<SocketAddr> {
         let _runtime = self.runtime.enter();
-        let tcp = TcpListener::from_std(tcp).map_err(failed("TCP"))?;
-        let mut listener = Listener::default();
-        listener.threads = udp::start(&self.core, udp, &listener.udp_stop).map_err(failed("UDP"))?;
-        let streams = Streams::plain(Responder::new(&self.core, Transport::Tcp));
-        self.runtime.spawn(streams.accept(tcp, listener.accept_stop.subscribe()));
-        self.open.insert((address, Protocol::Do53), listener);
-        Ok(address)
-    }
-
-    /// Takes queries on one more address by an encrypted protocol: over TCP or QUIC, or over both for DoH. Returns the
-    /// address, with the port that was chosen for 0.
-    pub fn open_encrypted(
-        &mut self,
-        address: SocketAddr,
-        protocol: Protocol,
-        certificate: Arc<dyn ResolvesServerCert>,
-    ) -> anyhow::Result<SocketAddr> {
-        let failed = |transport| move |error| BindError { transport, address, error };
-        let _runtime = self.runtime.enter();
-        let config = |transport| tls::config(transport, certificate.clone()).context("TLS cannot be set up");
-        let (over_tcp, over_quic) = match protocol {
-            Protocol::DoH => (Some(Transport::Https), Some(Transport::H3)),
-            Protocol::DoQ => (None, Some(Transport::Quic)),
-            Protocol::DoT | Protocol::Do53 => (Some(Transport::Tls), None),
+        let mut listener = Listener::new(&bound)?;
+        for (kind, socket) in &listener.sockets {
+            supervisor::keep(*kind, bound.address, socket);
+        }
+        let Bound { address, protocol, certificate, tcp, udp } = bound;
+        let tls = |transport| {
+            let certificate = certificate.clone().context("there is no certificate")?;
+            tls::config(transport, certificate).context("TLS cannot be set up")
         };
-        let mut listener = Listener::default();
-        let mut address = address;
-        let tcp = over_tcp.map(|transport| stream::bind(address).map(|socket| (socket, transport)));
-        let tcp = tcp.transpose().map_err(failed("TCP"))?;
-        if let Some((tcp, _)) = &tcp {
-            address = tcp.local_addr().map_err(failed("TCP"))?;
+        match protocol {
+            Protocol::Do53 => listener.threads = udp::start(&self.core, udp, &listener.udp_stop)?,
+            Protocol::DoH | Protocol::DoQ => {
+                let transport = if protocol == Protocol::DoH { Transport::H3 } else { Transport::Quic };
+                for socket in udp {
+                    self.start_quic(&listener, transport, socket, tls(transport)?)?;
+                }
+            }
+            Protocol::DoT => {}
         }
-        if let Some(transport) = over_quic {
-            let socket = quic::bind(address).map_err(failed("UDP"))?;
-            address = socket.local_addr().map_err(failed("UDP"))?;
-            let quic = Quic::new(Responder::new(&self.core, transport), socket, config(transport)?)?;
-            self.runtime.spawn(quic.clone().accept(listener.accept_stop.subscribe()));
-            listener.quic = Some(quic);
-        }
-        if let Some((tcp, transport)) = tcp {
-            let tcp = TcpListener::from_std(tcp).map_err(failed("TCP"))?;
-            let acceptor = TlsAcceptor::from(Arc::new(config(transport)?));
-            let h3_port = (transport == Transport::Https).then_some(address.port());
-            let streams = Streams::encrypted(Responder::new(&self.core, transport), acceptor, h3_port);
-            self.runtime.spawn(streams.accept(tcp, listener.accept_stop.subscribe()));
+        if let Some(tcp) = tcp {
+            let transport = match protocol {
+                Protocol::Do53 => Transport::Tcp,
+                Protocol::DoH => Transport::Https,
+                Protocol::DoT | Protocol::DoQ => Transport::Tls,
+            };
+            let responder = Responder::new(&self.core, transport);
+            let streams = match transport {
+                Transport::Tcp => Streams::plain(responder),
+                _ => {
+                    let h3_port = (transport == Transport::Https).then_some(address.port());
+                    Streams::encrypted(responder, TlsAcceptor::from(Arc::new(tls(transport)?)), h3_port)
+                }
+            };
+            self.runtime.spawn(streams.accept(TcpListener::from_std(tcp)?, listener.accept_stop.subscribe()));
         }
         self.open.insert((address, protocol), listener);
         Ok(address)
+    }
+
+    /// Two processes that read packets of QUIC would have those of one another's connections, so that the second one waits.
+    fn start_quic(
+        &self,
+        listener: &Listener,
+        transport: Transport,
+        socket: Socket,
+        tls: rustls::ServerConfig,
+    ) -> anyhow::Result<()> {
+        let (responder, stop) = (Responder::new(&self.core, transport), listener.accept_stop.subscribe());
+        let (mut is_free, mut is_stopped) = (self.quic_is_free.clone(), stop.clone());
+        let place = listener.quic.clone();
+        let start = move || {
+            let quic = Quic::new(responder, socket.into(), tls)?;
+            // It is the first and only one.
+            let _ = place.set(quic.clone());
+            anyhow::Ok(quic.accept(stop))
+        };
+        if *is_free.borrow() {
+            self.runtime.spawn(start()?);
+            return Ok(());
+        }
+        self.runtime.spawn(async move {
+            tokio::select! {
+                // A process that is gone reads nothing either.
+                _ = is_free.wait_for(|is_free| *is_free) => {}
+                _ = is_stopped.wait_for(|is_stopped| *is_stopped) => return,
+            }
+            match start() {
+                Ok(accept) => accept.await,
+                Err(error) => tracing::error!("queries by QUIC cannot be taken: {error:#}"),
+            }
+        });
+        Ok(())
     }
 
     /// The addresses that queries by Do53 are taken on.
@@ -174,29 +267,87 @@ impl Listeners {
         self.open.keys().map(name).collect()
     }
 
-    /// Takes queries by Do53 on exactly these addresses from now on. Returns those that cannot be bound.
-    pub fn set(&mut self, addresses: &BTreeSet<SocketAddr>) -> Vec<BindError> {
+    /// All sockets, for a process that takes over.
+    pub fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
+        let sockets = self.open.values().flat_map(|listener| &listener.sockets);
+        sockets.map(|(_, socket)| Ok(socket.try_clone()?.into())).collect()
+    }
+
+    /// Takes queries by Do53 on exactly these addresses from now on. Returns why some cannot be.
+    pub fn set(&mut self, addresses: &BTreeSet<SocketAddr>) -> Vec<anyhow::Error> {
         let open = self.addresses();
         for gone in open.iter().filter(|open| !addresses.contains(open)) {
             if let Some(listener) = self.open.remove(&(*gone, Protocol::Do53)) {
                 listener.stop();
+                supervisor::forget(Type::STREAM, *gone);
+                supervisor::forget(Type::DGRAM, *gone);
             }
         }
         let new: Vec<SocketAddr> = addresses.iter().filter(|new| !open.contains(new)).copied().collect();
-        new.into_iter().filter_map(|address| self.open(address).err()).collect()
+        let open = |address| {
+            let bound = Bound::new(address, Protocol::Do53, None, &mut Inherited::default())?;
+            self.start(bound).map(|_| ())
+        };
+        new.into_iter().map(open).filter_map(Result::err).collect()
     }
 
-    /// Stops reading, and waits until what was read is answered.
-    pub async fn stop(self) {
-        self.open.values().for_each(Listener::stop);
-        self.core.connections.stop().await;
-        for quic in self.open.values().filter_map(|listener| listener.quic.as_ref()) {
-            quic.closed().await;
+    /// Stops, and waits until what was read is answered. With a process to come which has the sockets, clients that stay
+    /// connected are given time to end it themselves, and packets are answered to the last: those that come later wait.
+    pub async fn stop(self, has_successor: bool) {
+        let deadline = Instant::now() + STOP_TIMEOUT;
+        let connections = &self.core.connections;
+        let mut end_of_connections = deadline;
+        if has_successor {
+            for listener in self.open.values() {
+                listener.accept_stop.send_replace(true);
+            }
+            let _ = timeout(LAST_CONNECTIONS, connections.leave()).await;
+            end_of_connections = deadline.min(Instant::now() + LAST_CONNECTIONS);
+        } else {
+            self.open.values().for_each(Listener::stop);
         }
+        let ended = async {
+            connections.stop().await;
+            for quic in self.open.values().filter_map(|listener| listener.quic.get()) {
+                let _ = timeout(LINGER, quic.closed()).await;
+            }
+        };
+        if timeout_at(end_of_connections, ended).await.is_err() {
+            tracing::warn!("some clients did not let go in time");
+        }
+        self.end(deadline).await;
+    }
+
+    /// Leaves the sockets to another process, which reads them already, and waits until the connections that are here have
+    /// ended. `quic_is_free` is called when no packet of QUIC is read here any more.
+    pub async fn leave(mut self, quic_is_free: impl FnOnce()) {
+        self.open.values().for_each(Listener::stop);
+        let connections = &self.core.connections;
+        let streams = async {
+            if timeout(LEFT_CONNECTIONS, connections.leave()).await.is_err() {
+                let _ = timeout(LAST_CONNECTIONS, connections.stop()).await;
+            }
+        };
+        let endpoints = self.open.values_mut().filter_map(|listener| std::mem::take(&mut listener.quic).get().cloned());
+        let endpoints: Vec<Arc<Quic>> = endpoints.collect();
+        let quic = async {
+            for endpoint in &endpoints {
+                let _ = timeout(LAST_CONNECTIONS, endpoint.closed()).await;
+            }
+            // Nobody has them any more, so that they end.
+            drop(endpoints);
+            quic_is_free();
+        };
+        tokio::join!(streams, quic);
+        self.end(Instant::now() + STOP_TIMEOUT).await;
+    }
+
+    async fn end(self, deadline: Instant) {
+        self.open.values().for_each(Listener::stop);
         let threads: Vec<JoinHandle<()>> = self.open.into_values().flat_map(|listener| listener.threads).collect();
         let join = move || threads.into_iter().for_each(|thread| drop(thread.join()));
         let _ = tokio::task::spawn_blocking(join).await;
-        self.core.forwarding.drain().await;
+        let _ = timeout_at(deadline, self.core.forwarding.drain()).await;
     }
 }
 
@@ -219,31 +370,37 @@ mod tests {
     use super::*;
     use crate::listen::tests;
 
+    fn bound(address: &str) -> Result<Bound, BindError> {
+        Bound::new(address.parse().unwrap(), Protocol::Do53, None, &mut Inherited::default())
+    }
+
     #[tokio::test(flavor = "multi_thread")]
     async fn addresses_come_and_go() {
-        let mut listeners = Listeners::new(tests::core(&tests::limits()), Handle::current());
-        let first = listeners.open("127.77.0.3:0".parse().unwrap()).unwrap();
+        let quic = watch::channel(true).1;
+        let mut listeners = Listeners::new(tests::core(&tests::limits()), Handle::current(), quic);
+        let first = listeners.start(bound("127.77.0.3:0").unwrap()).unwrap();
         let second = SocketAddr::new("127.77.0.4".parse().unwrap(), first.port());
         assert!(listeners.set(&[first, second].into()).is_empty());
         assert_eq!(listeners.addresses(), [first, second]);
         assert!(listeners.set(&[first].into()).is_empty());
         assert_eq!(listeners.addresses(), [first]);
-        listeners.stop().await;
+        let cores = std::thread::available_parallelism().map_or(1, usize::from);
+        assert_eq!(listeners.sockets().unwrap().len(), 1 + cores);
+        listeners.stop(false).await;
     }
 
-    #[tokio::test]
-    async fn errors_say_what_to_do() {
-        let mut listeners = Listeners::new(tests::core(&tests::limits()), Handle::current());
+    #[test]
+    fn errors_say_what_to_do() {
         // An address of this test's own: on it nobody else takes a port meanwhile.
-        let tcp = stream::bind("127.77.0.1:0".parse().unwrap()).unwrap();
+        let tcp = stream::bind("127.77.0.1:0".parse().unwrap(), None).unwrap();
         let taken = tcp.local_addr().unwrap();
-        let error = listeners.open(taken).unwrap_err();
+        let error = bound(&taken.to_string()).err().unwrap();
         assert!(error.to_string().contains(&format!("`ss -lntp 'sport = :{}'`", taken.port())), "{error}");
         let udp = std::net::UdpSocket::bind("127.77.0.2:0").unwrap();
         let taken = udp.local_addr().unwrap();
-        let error = listeners.open(taken).unwrap_err();
+        let error = bound(&taken.to_string()).err().unwrap();
         assert!(error.to_string().contains(&format!("`ss -lnup 'sport = :{}'`", taken.port())), "{error}");
-        let error = listeners.open("192.0.2.1:5300".parse().unwrap()).unwrap_err();
+        let error = bound("192.0.2.1:5300").err().unwrap();
         assert!(error.is_foreign() && error.to_string().contains("`ip address`"), "{error}");
     }
 

@@ -6,6 +6,8 @@ pub mod lab;
 pub mod reply;
 pub mod secure;
 pub mod stub;
+pub mod succession;
+pub mod systemd;
 pub mod upstream;
 
 use std::{
@@ -113,17 +115,23 @@ pub struct Process {
 impl Process {
     /// Starts it, its output in a file of the scratch directory. The kernel kills it should the test process die first.
     pub fn start(command: &[&str], scratch: &Scratch, name: &str) -> Process {
+        Process::start_with(command, scratch, name, |_| {})
+    }
+
+    /// The same, with more that is to be known of it.
+    pub fn start_with(command: &[&str], scratch: &Scratch, name: &str, more: impl FnOnce(&mut Command)) -> Process {
         let log = scratch.path().join(format!("{name}.log"));
         let file = fs::File::create(&log).unwrap();
-        let child = Command::new("setpriv")
+        let mut process = Command::new("setpriv");
+        process
             .args(["--pdeathsig", "KILL", "--"])
             .args(command)
             .current_dir(scratch.path())
             .stdin(Stdio::null())
             .stdout(file.try_clone().unwrap())
-            .stderr(file)
-            .spawn()
-            .unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
+            .stderr(file);
+        more(&mut process);
+        let child = process.spawn().unwrap_or_else(|e| panic!("cannot start {command:?}: {e}"));
         Process { child, log }
     }
 

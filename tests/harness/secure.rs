@@ -81,6 +81,18 @@ impl SecureServer {
 
     /// The same with files that are there.
     pub fn start_in(scratch: Scratch, certificate: Certificate, directory: &Path, more: &str) -> SecureServer {
+        let start = |command: &[&str], scratch: &Scratch| Process::start(command, scratch, "zonal");
+        SecureServer::start_by(start, scratch, certificate, directory, more)
+    }
+
+    /// The same, where another one starts the process.
+    pub fn start_by(
+        start: impl FnOnce(&[&str], &Scratch) -> Process,
+        scratch: Scratch,
+        certificate: Certificate,
+        directory: &Path,
+        more: &str,
+    ) -> SecureServer {
         let [admin, do53, dot, doh, doq] = std::array::from_fn(|_| free_port());
         let tls = "tls: {certificate: tls.crt, private_key: tls.key}";
         let config = format!(
@@ -93,7 +105,7 @@ impl SecureServer {
             directory.display()
         );
         let config = scratch.write("zonal.yaml", config);
-        let mut process = Process::start(&[ZONAL, "serve", "--config", config.to_str().unwrap()], &scratch, "zonal");
+        let mut process = start(&[ZONAL, "serve", "--config", config.to_str().unwrap()], &scratch);
         let admin = SocketAddr::from((Ipv4Addr::LOCALHOST, admin));
         wait_until("the server is ready", || {
             process.assert_alive();
@@ -140,7 +152,7 @@ pub struct Client<'s> {
     pub header: &'s [u8],
 }
 
-fn tls_config(certificate: &Certificate, protocol: &str) -> ClientConfig {
+pub fn tls_config(certificate: &Certificate, protocol: &str) -> ClientConfig {
     let mut roots = RootCertStore::empty();
     roots.add(certificate.der.clone()).unwrap();
     let mut config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))

@@ -12,7 +12,7 @@ struct Server {
 impl Server {
     fn start(address: &str) -> Server {
         let core = core(&limits());
-        let sockets = bind(address.parse().unwrap()).unwrap();
+        let sockets = bind(address.parse().unwrap(), Vec::new()).unwrap();
         let address = sockets[0].local_addr().unwrap().as_socket().unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let threads = start(&core, sockets, &stop).unwrap();
@@ -79,7 +79,7 @@ fn packets_of_all_sizes_and_no_reply() {
 #[test]
 fn what_has_arrived_is_answered_before_the_end() {
     let core = core(&limits());
-    let sockets = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let sockets = bind("127.0.0.1:0".parse().unwrap(), Vec::new()).unwrap();
     let address = sockets[0].local_addr().unwrap().as_socket().unwrap();
     let client = client("127.0.0.1:0");
     for _ in 0..100 {
@@ -95,7 +95,7 @@ fn what_has_arrived_is_answered_before_the_end() {
 
 #[test]
 fn an_unsendable_reply_does_not_stop_the_others() {
-    let sockets = bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let sockets = bind("127.0.0.1:0".parse().unwrap(), Vec::new()).unwrap();
     let address = sockets[0].local_addr().unwrap().as_socket().unwrap();
     let mut batches: Vec<Batch> = sockets.into_iter().map(Batch::new).collect();
     let client = client("127.0.0.1:0");

@@ -1,0 +1,40 @@
+//! The state directory at the start, and what another process has handed over in place of it.
+
+use crate::control_plane::{
+    freeze::Frozen,
+    kept::Kept,
+    store::{self, Found, Store},
+};
+use anyhow::{Context, bail};
+use std::{fs, fs::File, io, os::unix::fs::MetadataExt, path::Path};
+
+/// Opens the state directory, if there is one, and returns what was acknowledged last, if anything was.
+pub fn open(directory: Option<&Path>, handed: Option<Frozen>) -> anyhow::Result<(Option<Store>, Option<Kept>)> {
+    let (lock, memory) = match handed {
+        Some(Frozen::Directory(lock)) => (Some(lock), None),
+        Some(Frozen::Memory(file)) => {
+            let kept = store::from_memory(file).context("what the zonal that runs serves cannot be read")?;
+            (None, Some(kept))
+        }
+        None => (None, None),
+    };
+    let opened = match (directory, lock) {
+        (Some(directory), Some(lock)) if is_of(&lock, directory) => Some(Store::open_locked(directory, lock)?),
+        (_, Some(_)) => bail!(
+            "the zonal that runs has another `state_directory`: what it was told is there, so that this one cannot take over; \
+             stop it first"
+        ),
+        (Some(directory), None) => Some(Store::open(directory)?),
+        (None, None) => None,
+    };
+    let Some((store, Found { kept, damage })) = opened else { return Ok((None, memory)) };
+    damage.iter().for_each(|damage| tracing::error!("{damage}"));
+    Ok((Some(store), memory.or(kept)))
+}
+
+/// Whether a lock is that of a directory.
+fn is_of(lock: &File, directory: &Path) -> bool {
+    let identity = |data: io::Result<fs::Metadata>| data.ok().map(|data| (data.dev(), data.ino()));
+    let its_own = identity(fs::metadata(store::lock_file(directory)));
+    its_own.is_some() && identity(lock.metadata()) == its_own
+}

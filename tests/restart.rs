@@ -1,0 +1,482 @@
+//! Restarts: under load none of the queries is lost, nothing that was acknowledged is, and a process that cannot take over
+//! changes nothing.
+
+use crate::harness::{
+    Process, Scratch, Server, ZONAL, can_run, http_get, http_send,
+    secure::{Certificate, RUNTIME, SecureServer},
+    succession::{Question, Succession, query, under_load},
+    systemd::{Systemd, has_ended},
+    tree, wait_until,
+};
+use hickory_proto::op::Message;
+use rustix::{
+    net::{AddressFamily, SocketAddrUnix, SocketType, connect, recv, send, socket},
+    process::{Pid, Signal, kill_process},
+};
+use serde_json::json;
+use std::{
+    fs,
+    net::{Ipv4Addr, TcpListener, UdpSocket},
+    os::fd::OwnedFd,
+    path::Path,
+    process::Command,
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
+    thread::sleep,
+    time::Duration,
+};
+use zonal::answer::Transport;
+
+/// What is asked for under load.
+const LOAD: Question = Question { name: "load.example", is_right: |text| text == "right" };
+/// A name whose text is a number that grows.
+const NUMBER: Question = Question { name: "number.example", is_right: |text| text.parse::<u64>().is_ok() };
+
+fn manifest(n: u64) -> String {
+    format!(
+        "vpcs: {{vpc: {{region: r, cidr_blocks: [127.0.0.0/8]}}}}\nprivate_hosted_zones:\n  \
+         Z1: {{name: load.example, vpc_ids: [vpc], records: [{{name: '@', type: TXT, ttl: 0, records: ['\"right\"']}}]}}\n  \
+         Z2: {{name: number.example, vpc_ids: [vpc], records: [{{name: '@', type: TXT, ttl: 0, records: ['\"{n}\"']}}]}}\n"
+    )
+}
+
+/// The number that is served; none if there is none.
+fn number(port: u16) -> Option<u64> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
+    socket.send(&query(7, NUMBER.name, false)).unwrap();
+    let mut buffer = [0; 2048];
+    let len = socket.recv(&mut buffer).unwrap();
+    let message = Message::from_vec(&buffer[..len]).unwrap();
+    message.answers.first()?.data.to_string().trim_matches('"').parse().ok()
+}
+
+/// A directory with a manifest, in `zones`, and a certificate.
+fn site() -> (Scratch, Certificate) {
+    let (scratch, certificate) = (Scratch::new(), Certificate::until(2999));
+    scratch.write("tls.crt", &certificate.certificate);
+    scratch.write("tls.key", &certificate.private_key);
+    scratch.write("zones/manifest.yaml", manifest(0));
+    (scratch, certificate)
+}
+
+/// zonal by all transports, and those that take over from it.
+fn server(more: &str) -> (SecureServer, Succession) {
+    let (scratch, certificate) = site();
+    let directory = scratch.path().join("zones");
+    let server = SecureServer::start_in(scratch, certificate, &directory, &format!("takeover_socket: takeover\n{more}"));
+    let succession = Succession::new(&server.scratch, server.process.id());
+    (server, succession)
+}
+
+/// Has a new number served.
+fn change(server: &SecureServer, n: u64) {
+    server.scratch.write("zones/manifest.yaml", manifest(n));
+    wait_until("the change is served", || (number(server.do53) == Some(n)).then_some(()));
+}
+
+fn has_no_fewer_than(least: u64, answers: &std::collections::BTreeMap<&'static str, u64>) {
+    assert!(answers.len() == 4 && answers.values().all(|count| *count >= least), "{answers:?} are no load");
+}
+
+#[test]
+fn taken_over_under_load() {
+    if !can_run(&["setpriv"]) {
+        return;
+    }
+    let (server, mut succession) = server("");
+    let client = server.client("127.0.0.1");
+    let answers = under_load(&server, LOAD, || {
+        for round in 1..=3 {
+            sleep(Duration::from_millis(100));
+            succession.renew();
+            assert_eq!(http_get(server.admin, "/ready").unwrap().0, 200);
+            // What is by QUIC is closed and made anew.
+            for transport in [Transport::Quic, Transport::H3] {
+                let reply = RUNTIME.block_on(client.ask(transport, &query(0, LOAD.name, false)));
+                assert_eq!(reply[3] & 15, 0, "{reply:?}");
+            }
+            succession.start(&server.scratch);
+            change(&server, round);
+        }
+    });
+    has_no_fewer_than(50, &answers);
+    // Who has a configuration without an address does not keep it open for the others.
+    let gone = server.dot;
+    let config = fs::read_to_string(server.scratch.path().join("zonal.yaml")).unwrap();
+    let lines = config.lines().filter(|line| !line.contains("protocol: DoT"));
+    server.scratch.write("zonal.yaml", lines.map(|line| format!("{line}\n")).collect::<String>());
+    succession.renew();
+    wait_until("the port is free", || TcpListener::bind((Ipv4Addr::UNSPECIFIED, gone)).ok());
+    assert_eq!(number(server.do53), Some(3));
+}
+
+#[test]
+fn restarted_by_systemd_under_load() {
+    if !can_run(&["setpriv"]) {
+        return;
+    }
+    let (scratch, certificate) = site();
+    let (systemd, directory) = (Systemd::new(&scratch), scratch.path().join("zones"));
+    let start = |command: &[&str], scratch: &Scratch| systemd.start(command, scratch, "zonal");
+    let more = "takeover_socket: takeover\nstate_directory: state\n";
+    let server = SecureServer::start_by(start, scratch, certificate, &directory, more);
+    systemd.ready();
+    let mut succession = Succession::new(&server.scratch, server.process.id());
+    let cores = std::thread::available_parallelism().unwrap().get();
+    let kept = systemd.kept();
+    // Of Do53 TCP and a socket for each core, DoT, DoH by TCP and UDP, DoQ, and the admin API.
+    assert_eq!(kept.len(), 1 + cores + 1 + 2 + 1 + 1, "{kept:?}");
+    assert!(
+        kept.contains(&format!("udp-0.0.0.0-{}", server.do53)) && kept.contains(&format!("tcp-0.0.0.0-{}", server.dot))
+    );
+    let config = server.scratch.path().join("zonal.yaml");
+    let command = [ZONAL, "serve", "--config", config.to_str().unwrap()];
+    let mut processes = Vec::new();
+    let mut restart = |name: String| {
+        let old = systemd.main();
+        kill_process(Pid::from_raw(old as i32).unwrap(), Signal::TERM).unwrap();
+        wait_until("it has ended", || has_ended(old).then_some(()));
+        processes.push(systemd.start(&command, &server.scratch, &name));
+        systemd.ready();
+    };
+    let answers = under_load(&server, LOAD, || {
+        for round in 1..=3 {
+            sleep(Duration::from_millis(100));
+            restart(format!("restarted-{round}"));
+            assert_eq!(systemd.kept(), kept, "the very same sockets");
+            change(&server, round);
+            assert_eq!(http_get(server.admin, "/ready").unwrap().0, 200);
+        }
+        // Another one takes over: it is the service then, and is restarted like any.
+        succession.current = systemd.main();
+        succession.renew();
+        assert_eq!(systemd.main(), succession.current);
+        restart("restarted-at-last".into());
+        assert_eq!(systemd.kept(), kept);
+    });
+    has_no_fewer_than(50, &answers);
+    // Whom it has killed itself leaves the sockets, too, and what comes meanwhile waits in them.
+    let old = systemd.main();
+    kill_process(Pid::from_raw(old as i32).unwrap(), Signal::KILL).unwrap();
+    wait_until("it has ended", || has_ended(old).then_some(()));
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| number(server.do53));
+        restart_killed(&systemd, &command, &server.scratch, &mut processes);
+        assert_eq!(waits.join().unwrap(), Some(3));
+    });
+    wait_until("all is well", || systemd.said().contains(&"WATCHDOG=1".into()).then_some(()));
+    let said = systemd.said();
+    assert!(said.contains(&"STOPPING=1".into()), "{said:?}");
+    assert!(said.iter().any(|line| line.starts_with("STATUS=serving private_hosted_zones 2, vpcs 1 on ")), "{said:?}");
+    // An address that is not configured any more is not kept.
+    let text = fs::read_to_string(&config).unwrap();
+    let lines = text.lines().filter(|line| !line.contains("protocol: DoT"));
+    server.scratch.write("zonal.yaml", lines.map(|line| format!("{line}\n")).collect::<String>());
+    let old = systemd.main();
+    kill_process(Pid::from_raw(old as i32).unwrap(), Signal::TERM).unwrap();
+    wait_until("it has ended", || has_ended(old).then_some(()));
+    restart_killed(&systemd, &command, &server.scratch, &mut processes);
+    let dot = format!("tcp-0.0.0.0-{}", server.dot);
+    wait_until("it is forgotten", || (systemd.kept().len() == kept.len() - 1).then_some(()));
+    assert!(!systemd.kept().contains(&dot), "{:?}", systemd.kept());
+}
+
+/// Starts it after it has ended.
+fn restart_killed(systemd: &Systemd, command: &[&str], scratch: &Scratch, processes: &mut Vec<Process>) {
+    processes.push(systemd.start(command, scratch, &format!("started-{}", processes.len())));
+    systemd.ready();
+}
+
+#[test]
+fn one_that_cannot_take_over_changes_nothing() {
+    if !can_run(&["setpriv"]) {
+        return;
+    }
+    let (mut server, succession) = server("");
+    let text = fs::read_to_string(server.scratch.path().join("zonal.yaml")).unwrap();
+    server.scratch.write("broken/manifest.yaml", "vpcs: [");
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let admin = format!("address: '{}'", server.admin);
+    let zones = format!("directory: {}", server.scratch.path().join("zones").display());
+    let cases = [
+        (text.replace("internet_resolver", "internet_revolver"), "did you mean `internet_resolver`"),
+        (text.replace("tls.crt", "missing.crt"), "cannot read the certificate"),
+        (text.replace(&zones, "directory: broken"), "the manifest is refused"),
+        (
+            text.replace(&format!("0.0.0.0:{}", server.do53), &format!("192.0.2.1:{}", server.do53)),
+            "`ip address` shows",
+        ),
+        (
+            text.replace(&admin, &format!("address: '{}'", taken.local_addr().unwrap())),
+            "choose another `admin.address`",
+        ),
+        (text.replace("takeover_socket: takeover", "takeover_socket: tls.key/takeover"), "check `takeover_socket`"),
+    ];
+    let answers = under_load(&server, LOAD, || {
+        for (n, (config, expected)) in (1..).zip(&cases) {
+            assert_ne!(*config, text, "{expected}");
+            server.scratch.write("other.yaml", config);
+            let mut other = succession.try_start(&server.scratch, "other.yaml");
+            assert!(other.has_failed(), "{}", other.log());
+            assert!(other.log().contains(expected), "{expected}: {}", other.log());
+            change(&server, n);
+        }
+    });
+    has_no_fewer_than(20, &answers);
+    server.process.assert_alive();
+}
+
+/// A process that asks for what another one has, up to some step.
+struct Caller(OwnedFd);
+
+impl Caller {
+    fn new(scratch: &Scratch) -> Caller {
+        let caller = socket(AddressFamily::UNIX, SocketType::SEQPACKET, None).unwrap();
+        connect(&caller, &SocketAddrUnix::new(scratch.path().join("takeover")).unwrap()).unwrap();
+        Caller(caller)
+    }
+
+    fn say(&self, text: &str) {
+        send(&self.0, text.as_bytes(), rustix::net::SendFlags::NOSIGNAL).unwrap();
+    }
+
+    /// The next message; empty at the end.
+    fn hear(&self) -> String {
+        let mut text = [0; 512];
+        // What comes with it is closed by the kernel.
+        let (len, _) = recv(&self.0, &mut text, rustix::net::RecvFlags::empty()).unwrap_or_default();
+        String::from_utf8_lossy(&text[..len]).into_owned()
+    }
+
+    fn hear_until(&self, expected: &str) {
+        loop {
+            let text = self.hear();
+            assert!(text == "sockets" || text == expected, "{text}");
+            if text == expected {
+                return;
+            }
+        }
+    }
+}
+
+#[test]
+fn one_that_ends_while_it_takes_over_changes_nothing() {
+    if !can_run(&["setpriv", "mkfifo"]) {
+        return;
+    }
+    let (mut server, mut succession) = server("state_directory: state\n");
+    let scratch = &server.scratch;
+    let text = fs::read_to_string(scratch.path().join("zonal.yaml")).unwrap();
+    assert!(Command::new("mkfifo").arg(scratch.path().join("fifo")).status().unwrap().success());
+    let hello = "zonal takeover 1";
+    let answers = under_load(&server, LOAD, || {
+        let mut n = 0;
+        let mut changes = || {
+            n += 1;
+            change(&server, n);
+        };
+        // Each step of what is said.
+        drop(Caller::new(scratch));
+        changes();
+        let caller = Caller::new(scratch);
+        caller.say("GET / HTTP/1.1");
+        assert!(caller.hear().contains(hello), "it says what it takes");
+        assert_eq!(caller.hear(), "");
+        changes();
+        let caller = Caller::new(scratch);
+        caller.say(hello);
+        drop(caller);
+        changes();
+        for last in [None, Some("redy")] {
+            let caller = Caller::new(scratch);
+            caller.say(hello);
+            caller.hear_until("frozen: directory");
+            last.into_iter().for_each(|last| caller.say(last));
+            drop(caller);
+            changes();
+        }
+        // The real one, before it asks, and when it has everything but a certificate.
+        for (config, is_frozen) in [
+            (format!("{text}cookie_secret_file: fifo\n"), false),
+            (text.replace("certificate: tls.crt", "certificate: fifo"), true),
+        ] {
+            scratch.write("other.yaml", config);
+            let mut other = succession.try_start(scratch, "other.yaml");
+            let called = format!("process {} is about to take over", other.id());
+            if is_frozen {
+                wait_until("it takes over", || succession.logs().contains(&called).then_some(()));
+                // What comes now is made afterwards.
+                scratch.write("zones/manifest.yaml", manifest(1000));
+            }
+            sleep(Duration::from_millis(300));
+            assert_ne!(number(server.do53), Some(1000));
+            assert_eq!(succession.logs().contains(&called), is_frozen);
+            other.kill();
+            if is_frozen {
+                wait_until("the change is served", || (number(server.do53) == Some(1000)).then_some(()));
+            }
+            changes();
+        }
+        // After all that another one can take over.
+        succession.start(scratch);
+        changes();
+    });
+    has_no_fewer_than(20, &answers);
+    wait_until("the first one has ended well", || server.process.ended());
+}
+
+#[test]
+fn taken_over_in_the_middle_of_reloads() {
+    if !can_run(&["setpriv"]) {
+        return;
+    }
+    let (server, mut succession) = server("state_directory: state\n");
+    let generation = || {
+        let status = http_get(server.admin, "/v1/status").expect("a status").1;
+        serde_json::from_str::<serde_json::Value>(&status).unwrap()["generation"].as_u64().unwrap()
+    };
+    let (stop, written) = (AtomicBool::new(false), AtomicU64::new(0));
+    let answers = under_load(&server, NUMBER, || {
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                while !stop.load(Relaxed) {
+                    let n = written.fetch_add(1, Relaxed) + 1;
+                    server.scratch.write("zones/manifest.yaml", manifest(n));
+                    sleep(Duration::from_millis(7));
+                }
+            });
+            for round in 0..6 {
+                let (before, least) = (generation(), written.load(Relaxed) + 3);
+                wait_until("it changes", || (written.load(Relaxed) > least).then_some(()));
+                if round % 2 == 0 {
+                    succession.renew()
+                } else {
+                    succession.start(&server.scratch)
+                }
+                assert!(generation() >= before, "{} after {before}", generation());
+            }
+            stop.store(true, Relaxed);
+        });
+        wait_until("the last change is served", || (number(server.do53) == Some(written.load(Relaxed))).then_some(()));
+    });
+    has_no_fewer_than(50, &answers);
+}
+
+/// Pushes one number after the other, while processes take over. What was acknowledged is served ever after.
+fn what_was_acknowledged_survives(state: &str) -> (Server, Succession, u64) {
+    let server = Server::start_from("{push: {}}", &format!("takeover_socket: takeover\n{state}"));
+    let mut succession = Succession::new(&server.scratch, server.process.id());
+    let zone = |n: u64| {
+        json!({"name": "number.example", "vpc_ids": ["vpc"],
+               "records": [{"name": "@", "type": "TXT", "ttl": 0, "records": [format!("\"{n}\"")]}]})
+    };
+    let first = json!({"generation": 1, "vpcs": {"vpc": {"region": "r", "cidr_blocks": ["127.0.0.0/8"]}},
+                       "private_hosted_zones": {"Z": zone(0)}});
+    assert_eq!(http_send(server.admin, "PUT", "/v1/manifest", &first.to_string()), Some(200));
+    let (stop, acknowledged) = (AtomicBool::new(false), AtomicU64::new(0));
+    let refused = std::thread::scope(|scope| {
+        let pusher = scope.spawn(|| {
+            let (mut n, mut refused) = (0, 0);
+            while !stop.load(Relaxed) {
+                match http_send(server.admin, "PUT", "/v1/private_hosted_zones/Z", &zone(n + 1).to_string()) {
+                    Some(200) => {
+                        n += 1;
+                        acknowledged.store(n, Relaxed);
+                    }
+                    // It may have been made or not: it is made again.
+                    Some(503) | None => refused += 1,
+                    Some(status) => panic!("{status}"),
+                }
+            }
+            refused
+        });
+        for round in 0..6 {
+            let least = acknowledged.load(Relaxed) + 5;
+            wait_until("it changes", || (acknowledged.load(Relaxed) >= least).then_some(()));
+            if round % 2 == 0 {
+                succession.renew()
+            } else {
+                succession.start(&server.scratch)
+            }
+            let before = acknowledged.load(Relaxed);
+            assert!(number(server.port).is_some_and(|n| n >= before), "{before} is lost: {:?}", number(server.port));
+        }
+        stop.store(true, Relaxed);
+        pusher.join().unwrap()
+    });
+    // One at most is under way whenever another one takes over.
+    assert!(refused <= 12, "{refused}");
+    let last = acknowledged.load(Relaxed);
+    assert!(number(server.port).is_some_and(|n| n >= last), "{last} is lost");
+    (server, succession, last)
+}
+
+#[test]
+fn what_was_acknowledged_survives_in_memory() {
+    if can_run(&["setpriv"]) {
+        what_was_acknowledged_survives("");
+    }
+}
+
+#[test]
+fn what_was_acknowledged_survives_on_disk() {
+    if !can_run(&["setpriv"]) {
+        return;
+    }
+    let (server, succession, last) = what_was_acknowledged_survives("state_directory: state\n");
+    // One with another directory would not have it.
+    let config = fs::read_to_string(server.scratch.path().join("zonal.yaml")).unwrap();
+    server.scratch.write("other.yaml", config.replace("state_directory: state", "state_directory: other"));
+    let mut other = succession.try_start(&server.scratch, "other.yaml");
+    assert!(other.has_failed() && other.log().contains("has another `state_directory`"), "{}", other.log());
+    // It is on the disk, too.
+    kill_process(Pid::from_raw(succession.current as i32).unwrap(), Signal::KILL).unwrap();
+    wait_until("it has ended", || has_ended(succession.current).then_some(()));
+    let server = server.restart().ready();
+    assert!(number(server.port).is_some_and(|n| n >= last), "{last} is lost");
+}
+
+#[test]
+fn without_a_socket_for_it_nobody_takes_over() {
+    if !can_run(&["setpriv"]) {
+        return;
+    }
+    let server = Server::start_from("{push: {}}", "");
+    kill_process(Pid::from_raw(server.process.id() as i32).unwrap(), Signal::USR2).unwrap();
+    wait_until("it says why", || server.process.log().contains("without `takeover_socket`").then_some(()));
+    let mut second = Process::start(
+        &[ZONAL, "serve", "--config", server.scratch.path().join("zonal.yaml").to_str().unwrap()],
+        &server.scratch,
+        "second",
+    );
+    assert!(second.has_failed() && second.log().contains("another program has it"), "{}", second.log());
+    // The socket is for its user alone.
+    let server = Server::start_from("{push: {}}", "takeover_socket: takeover\n");
+    let mode = |path: &Path| std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path).unwrap().permissions());
+    assert_eq!(mode(&server.scratch.path().join("takeover")) & 0o777, 0o600);
+}
+
+/// The unit as it is shipped, by systemd's own judgement.
+#[test]
+fn the_unit_is_sound() {
+    if !can_run(&["systemd-analyze"]) {
+        return;
+    }
+    let unit = tree("deploy/systemd/zonal.service");
+    let output = Command::new("systemd-analyze")
+        .args(["security", "--offline=true", "--no-pager", "--threshold=15"])
+        .arg(&unit)
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    let level = text.split("exposure level for zonal.service: ").nth(1).and_then(|rest| rest.split(' ').next());
+    let level: f64 = level.and_then(|level| level.parse().ok()).unwrap_or_else(|| panic!("{output:?}"));
+    assert!(output.status.success() && level <= 1.5, "{level}\n{text}");
+    // The program is where this build has it.
+    let scratch = Scratch::new();
+    let text = fs::read_to_string(&unit).unwrap().replace("/usr/bin/zonal", ZONAL);
+    let unit = scratch.write("zonal.service", text);
+    let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(unit).output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
+}
