@@ -5,6 +5,7 @@ mod allocations;
 mod anchors;
 mod apply;
 mod changes;
+mod deploy;
 mod etcd;
 mod explain;
 mod forwarders;
