@@ -3,8 +3,11 @@
 use super::{Process, lab::Lab, signed::SignedParent, tree};
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
 
-const RESOLVED: &str =
-    concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/systemd-resolved/lib/systemd/systemd-resolved");
+/// Where systemd-resolved is, in older releases of Debian and in newer ones.
+const RESOLVED: [&str; 2] = [
+    concat!(env!("CARGO_MANIFEST_DIR"), "/target/systemd/lib/systemd/systemd-resolved"),
+    concat!(env!("CARGO_MANIFEST_DIR"), "/target/systemd/usr/lib/systemd/systemd-resolved"),
+];
 
 /// A forwarder.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -27,7 +30,7 @@ impl Kind {
             Kind::KnotResolver => "kresd",
             Kind::Dnsdist => "dnsdist",
             // Not installed: that would change how this machine resolves.
-            Kind::Resolved => RESOLVED,
+            Kind::Resolved => RESOLVED.into_iter().find(|path| Path::new(path).is_file()).unwrap_or(RESOLVED[0]),
         }
     }
 
@@ -125,9 +128,12 @@ impl Kind {
                 let link = lab.scratch.write(&format!("{node}.link"), link);
                 let script = format!(
                     "set -e; mount -t tmpfs tmpfs /run; mkdir -p /run/systemd/netif/links; cp {} /run/systemd/netif/links/{index}; \
-                     mount -t overlay overlay -o lowerdir=/etc,upperdir={},workdir={dir}/work /etc; exec {RESOLVED}",
+                     mount -t overlay overlay -o lowerdir=/etc,upperdir={},workdir={dir}/work /etc; \
+                     library=$(find {} -name 'libsystemd-shared*' | head -n 1); LD_LIBRARY_PATH=${{library%/*}} exec {}",
                     link.display(),
                     etc.display(),
+                    tree("target/systemd").display(),
+                    self.program(),
                 );
                 lab.start(node, &["unshare", "--mount", "sh", "-c", &script])
             }
