@@ -7,6 +7,7 @@ mod apply;
 mod changes;
 mod clock;
 mod dashboards;
+mod deploy;
 mod dhcp;
 mod etcd;
 mod explain;

@@ -1,9 +1,8 @@
 //! Servers on-premises that forward the VPCs' names to both addresses of an inbound endpoint, while one of the two servers
 //! behind them is killed, or falls silent.
 
-use crate::harness::{Process, ZONAL, can_run, lab::Lab, stub::Stub, tree, wait_until};
+use crate::harness::{ZONAL, can_run, forwarder::Kind, lab::Lab, stub::Stub, wait_until};
 use std::{
-    fs,
     sync::atomic::{AtomicUsize, Ordering::Relaxed},
     thread,
 };
@@ -25,70 +24,13 @@ private_hosted_zones:
 /// How many names each forwarder is asked for in each state of the servers.
 const NAMES: usize = 25;
 
-const FORWARDERS: [(&str, &str); 5] = [
-    ("bind", "192.168.0.11"),
-    ("unbound", "192.168.0.12"),
-    ("dnsmasq", "192.168.0.13"),
-    ("kresd", "192.168.0.14"),
-    ("dnsdist", "192.168.0.15"),
+const FORWARDERS: [(Kind, &str); 5] = [
+    (Kind::Bind, "192.168.0.11"),
+    (Kind::Unbound, "192.168.0.12"),
+    (Kind::Dnsmasq, "192.168.0.13"),
+    (Kind::KnotResolver, "192.168.0.14"),
+    (Kind::Dnsdist, "192.168.0.15"),
 ];
-
-fn snippet(lab: &Lab, file: &str) -> String {
-    let text = fs::read_to_string(tree("deploy/forwarders").join(file)).unwrap();
-    let text = text.replace("INBOUND_AZ1", "10.2.0.53").replace("INBOUND_AZ2", "10.2.16.53");
-    lab.scratch.write(file, text).display().to_string()
-}
-
-/// The whole configuration of each one, around the snippet that we tell people to use.
-fn start(lab: &mut Lab, kind: &str, address: &str) -> Process {
-    lab.host(kind, "edge", &[address]);
-    let directory = lab.scratch.path().join(kind);
-    fs::create_dir_all(&directory).unwrap();
-    let directory = directory.display();
-    let write = |text: String| lab.scratch.write(&format!("{kind}.main.conf"), text).display().to_string();
-    match kind {
-        "bind" => {
-            let (zones, options) = (snippet(lab, "bind.conf"), snippet(lab, "bind.options.conf"));
-            let config = write(format!(
-                "options {{ directory \"{directory}\"; pid-file none; session-keyfile none; listen-on {{ {address}; }}; \
-                 listen-on-v6 {{ none; }}; recursion yes; allow-query {{ any; }};\ninclude \"{options}\"; }};\ncontrols {{ }};\n\
-                 include \"{zones}\";\n"
-            ));
-            lab.start(kind, &["named", "-g", "-c", &config])
-        }
-        "unbound" => {
-            let zones = snippet(lab, "unbound.conf");
-            let config = write(format!(
-                "server:\n  interface: {address}\n  access-control: 0.0.0.0/0 allow\n  username: \"\"\n  chroot: \"\"\n  \
-                 pidfile: \"\"\n  directory: \"{directory}\"\n  use-syslog: no\n  do-daemonize: no\n  \
-                 module-config: \"iterator\"\nremote-control:\n  control-enable: no\ninclude: \"{zones}\"\n"
-            ));
-            lab.start(kind, &["unbound", "-d", "-c", &config])
-        }
-        "dnsmasq" => {
-            let zones = snippet(lab, "dnsmasq.conf");
-            let config = write(format!(
-                "listen-address={address}\nbind-interfaces\nuser=root\nno-resolv\nno-hosts\npid-file=\nconf-file={zones}\n"
-            ));
-            lab.start(kind, &["dnsmasq", "--keep-in-foreground", "--log-facility=-", "-C", &config])
-        }
-        "kresd" => {
-            let zones = snippet(lab, "knot-resolver.conf");
-            let config = write(format!(
-                "net.listen('{address}', 53, {{ kind = 'dns' }})\ntrust_anchors.remove('.')\ndofile('{zones}')\n"
-            ));
-            lab.start(kind, &["kresd", "-n", "-c", &config, &directory.to_string()])
-        }
-        "dnsdist" => {
-            let zones = snippet(lab, "dnsdist.conf");
-            let config = write(format!(
-                "setLocal('{address}:53')\nsetACL({{'0.0.0.0/0'}})\nsetSecurityPollSuffix('')\ndofile('{zones}')\n"
-            ));
-            lab.start(kind, &["dnsdist", "--supervised", "--disable-syslog", "-C", &config])
-        }
-        _ => unreachable!("{kind} is no forwarder"),
-    }
-}
 
 /// Every client of every forwarder is answered, at the second try at the latest.
 fn all_answered(lab: &Lab, what: &str) {
@@ -104,7 +46,7 @@ fn all_answered(lab: &Lab, what: &str) {
                         if said.reply.status != "NOERROR" {
                             said = stub.ask(&name);
                         }
-                        assert_eq!(said.reply.data("A"), ["10.2.0.80"], "{what}, through {kind}: {}", said.reply);
+                        assert_eq!(said.reply.data("A"), ["10.2.0.80"], "{what}, through {kind:?}: {}", said.reply);
                     }
                 });
             }
@@ -136,10 +78,13 @@ fn one_of_two_inbound_addresses_fails() {
         server
     };
     let (first, second) = (zonal(&lab, "server-a"), zonal(&lab, "server-b"));
-    let mut forwarders: Vec<Process> =
-        FORWARDERS.iter().map(|(kind, address)| start(&mut lab, kind, address)).collect();
+    let mut forwarders = Vec::new();
+    for (kind, address) in FORWARDERS {
+        lab.host(kind.program(), "edge", &[address]);
+        forwarders.push(kind.start(&lab, kind.program(), address, None, true));
+    }
     for (forwarder, (kind, address)) in forwarders.iter_mut().zip(FORWARDERS) {
-        wait_until(&format!("{kind} answers"), || {
+        wait_until(&format!("{kind:?} answers"), || {
             forwarder.assert_alive();
             let reply = lab.dig("dc", &format!("@{address} ready.corp.example.com A +time=2"));
             (reply.status == "NOERROR").then_some(())

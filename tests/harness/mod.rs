@@ -2,9 +2,11 @@
 
 pub mod cluster;
 pub mod fake;
+pub mod forwarder;
 pub mod lab;
 pub mod reply;
 pub mod secure;
+pub mod signed;
 pub mod stub;
 pub mod succession;
 pub mod systemd;

@@ -1,0 +1,155 @@
+# A node in each AZ, at an address that stays, and the VPC's DHCP options that name them.
+
+terraform {
+  required_version = ">= 1.5"
+  required_providers {
+    aws = {
+      source  = "hashicorp/aws"
+      version = ">= 5.0"
+    }
+  }
+}
+
+resource "aws_security_group" "zonal" {
+  name        = "zonal"
+  description = "DNS for the networks of the manifest"
+  vpc_id      = var.vpc_id
+
+  # The replies to DNS over UDP need no rule: security groups follow connections. At a high rate that has its limit, of connections
+  # tracked; where all may ask, rules for 0.0.0.0/0 both ways are not tracked.
+  dynamic "ingress" {
+    for_each = ["udp", "tcp"]
+    content {
+      description = "DNS"
+      protocol    = ingress.value
+      from_port   = 53
+      to_port     = 53
+      cidr_blocks = var.client_cidr_blocks
+    }
+  }
+
+  dynamic "ingress" {
+    for_each = length(var.monitoring_cidr_blocks) > 0 ? ["metrics"] : []
+    content {
+      description = ingress.value
+      protocol    = "tcp"
+      from_port   = 9153
+      to_port     = 9153
+      cidr_blocks = var.monitoring_cidr_blocks
+    }
+  }
+
+  egress {
+    description = "forwarding, and the control plane"
+    protocol    = "-1"
+    from_port   = 0
+    to_port     = 0
+    cidr_blocks = ["0.0.0.0/0"]
+  }
+}
+
+# The address is the interface's, so it is still there when the instance is another one.
+resource "aws_network_interface" "node" {
+  for_each = var.nodes
+
+  subnet_id       = each.value.subnet_id
+  private_ips     = [each.value.private_ip]
+  security_groups = [aws_security_group.zonal.id]
+  tags            = { Name = "zonal-${each.key}" }
+}
+
+resource "aws_instance" "node" {
+  for_each = var.nodes
+
+  ami                         = var.ami_id
+  instance_type               = var.instance_type
+  iam_instance_profile        = var.instance_profile
+  user_data_replace_on_change = true
+  user_data = templatefile("${path.module}/user-data.sh", {
+    package_uri             = var.package_uri
+    manifest_uri            = var.manifest_uri
+    cookie_secret_parameter = var.cookie_secret_parameter
+  })
+
+  network_interface {
+    device_index         = 0
+    network_interface_id = aws_network_interface.node[each.key].id
+  }
+
+  metadata_options {
+    http_tokens = "required"
+  }
+
+  tags = { Name = "zonal-${each.key}" }
+}
+
+# An instance whose machine has failed is started on another one, with the same address.
+resource "aws_cloudwatch_metric_alarm" "machine" {
+  for_each = var.nodes
+
+  alarm_name          = "zonal-${each.key}-machine"
+  namespace           = "AWS/EC2"
+  metric_name         = "StatusCheckFailed_System"
+  dimensions          = { InstanceId = aws_instance.node[each.key].id }
+  statistic           = "Maximum"
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  period              = 60
+  evaluation_periods  = 2
+  alarm_actions       = ["arn:aws:automate:${data.aws_region.current.name}:ec2:recover"]
+}
+
+# One that has hung is rebooted. A zonal that has ended is started again by systemd.
+resource "aws_cloudwatch_metric_alarm" "system" {
+  for_each = var.nodes
+
+  alarm_name          = "zonal-${each.key}-system"
+  namespace           = "AWS/EC2"
+  metric_name         = "StatusCheckFailed_Instance"
+  dimensions          = { InstanceId = aws_instance.node[each.key].id }
+  statistic           = "Maximum"
+  comparison_operator = "GreaterThanThreshold"
+  threshold           = 0
+  period              = 60
+  evaluation_periods  = 3
+  alarm_actions       = ["arn:aws:automate:${data.aws_region.current.name}:ec2:reboot"]
+}
+
+data "aws_region" "current" {}
+
+# Whether each node answers, which is more than that its machine runs: the node itself says so each minute (user-data.sh), and silence
+# is an alarm too.
+resource "aws_cloudwatch_metric_alarm" "answers" {
+  for_each = var.nodes
+
+  alarm_name          = "zonal-${each.key}-answers"
+  namespace           = "zonal"
+  metric_name         = "Answers"
+  dimensions          = { InstanceId = aws_instance.node[each.key].id }
+  statistic           = "Minimum"
+  comparison_operator = "LessThanThreshold"
+  threshold           = 1
+  period              = 60
+  evaluation_periods  = 2
+  treat_missing_data  = "breaching"
+  alarm_actions       = ["arn:aws:automate:${data.aws_region.current.name}:ec2:reboot"]
+}
+
+# Clients get the addresses by DHCP. AmazonProvidedDNS must not be among them: stubs would ask it as well, and get public addresses.
+resource "aws_vpc_dhcp_options" "zonal" {
+  domain_name_servers = [for node in values(var.nodes) : node.private_ip]
+  tags                = { Name = "zonal" }
+}
+
+resource "aws_vpc_dhcp_options_association" "zonal" {
+  vpc_id          = var.vpc_id
+  dhcp_options_id = aws_vpc_dhcp_options.zonal.id
+
+  # Not before there is somebody at the addresses.
+  depends_on = [aws_instance.node]
+}
+
+output "addresses" {
+  description = "The addresses to ask, by AZ ID."
+  value       = { for az, node in var.nodes : az => node.private_ip }
+}

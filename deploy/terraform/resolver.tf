@@ -1,0 +1,68 @@
+# VPCs that keep AmazonProvidedDNS: Route 53 Resolver forwards names to zonal. It asks from its endpoint's addresses, so that all
+# clients of these VPCs look alike: they get the endpoint interfaces of the AZs that those addresses are in.
+
+locals {
+  resolver = length(var.resolver_subnet_ids) > 0 ? 1 : 0
+  associations = {
+    for pair in setproduct(var.forwarded_domains, var.forwarding_vpc_ids) :
+    "${pair[0]} ${pair[1]}" => { domain = pair[0], vpc_id = pair[1] }
+  }
+}
+
+resource "aws_security_group" "resolver" {
+  count = local.resolver
+
+  name        = "zonal-resolver"
+  description = "Route 53 Resolver asks zonal"
+  vpc_id      = var.vpc_id
+
+  dynamic "egress" {
+    for_each = ["udp", "tcp"]
+    content {
+      description = "DNS"
+      protocol    = egress.value
+      from_port   = 53
+      to_port     = 53
+      cidr_blocks = [for node in values(var.nodes) : "${node.private_ip}/32"]
+    }
+  }
+}
+
+resource "aws_route53_resolver_endpoint" "outbound" {
+  count = local.resolver
+
+  name               = "zonal"
+  direction          = "OUTBOUND"
+  security_group_ids = [aws_security_group.resolver[0].id]
+
+  dynamic "ip_address" {
+    for_each = var.resolver_subnet_ids
+    content {
+      subnet_id = ip_address.value
+    }
+  }
+}
+
+resource "aws_route53_resolver_rule" "zonal" {
+  for_each = local.resolver == 1 ? var.forwarded_domains : []
+
+  name                 = "zonal-${replace(trimsuffix(each.value, "."), ".", "-")}"
+  domain_name          = each.value
+  rule_type            = "FORWARD"
+  resolver_endpoint_id = aws_route53_resolver_endpoint.outbound[0].id
+
+  # All nodes: Resolver goes on with another one when one fails.
+  dynamic "target_ip" {
+    for_each = var.nodes
+    content {
+      ip = target_ip.value.private_ip
+    }
+  }
+}
+
+resource "aws_route53_resolver_rule_association" "zonal" {
+  for_each = local.resolver == 1 ? local.associations : {}
+
+  resolver_rule_id = aws_route53_resolver_rule.zonal[each.value.domain].id
+  vpc_id           = each.value.vpc_id
+}

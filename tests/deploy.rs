@@ -1,0 +1,47 @@
+//! What `deploy` has to offer is true: each file of it is used here by the program that it is for, as far as that can run here.
+
+mod aws;
+mod container;
+mod forwarders;
+mod kubernetes;
+mod package;
+
+use crate::harness::tree;
+use std::{path::PathBuf, process::Command, sync::OnceLock};
+
+/// The directory with what `deploy/build` makes, made once, in the profile that is quick to build.
+fn built() -> PathBuf {
+    static BUILT: OnceLock<()> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let mut build = Command::new(tree("deploy/build"));
+        // What Cargo tells the test is not meant for the Cargo in there.
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_") && name != "CARGO_HOME") {
+            build.env_remove(name);
+        }
+        let output = build.arg("dev").output().unwrap();
+        assert!(
+            output.status.success(),
+            "{}{}",
+            String::from_utf8_lossy(&output.stdout),
+            String::from_utf8_lossy(&output.stderr)
+        );
+    });
+    tree("target/dist")
+}
+
+/// Runs a script of bash to its end, and returns what it prints.
+fn bash(script: &str, arguments: &[&str]) -> String {
+    let output =
+        Command::new("bash").args(["-euo", "pipefail", "-c", script, "bash"]).args(arguments).output().unwrap();
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}\n--- standard output:\n{out}\n--- standard error:\n{err}", output.status);
+    out.into_owned()
+}
+
+/// The same with Python, and the packages that `tests/packages` brings.
+fn python(script: &str, arguments: &[&str]) -> String {
+    let program = tree("target/tools/venv/bin/python");
+    assert!(program.exists(), "{} is not there: tests/packages makes it", program.display());
+    let all: Vec<&str> = [program.to_str().unwrap(), script].into_iter().chain(arguments.iter().copied()).collect();
+    bash("exec \"$1\" -c \"${@:2}\"", &all)
+}

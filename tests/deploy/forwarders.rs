@@ -1,0 +1,127 @@
+//! The snippets for forwarders, unchanged, in two data centres, each of which is near another AZ.
+
+use crate::harness::{ZONAL, can_run, forwarder::Kind, lab::Lab, tree, wait_until};
+use std::{collections::BTreeSet, fs, net::IpAddr};
+
+const MANIFEST: &str = "
+vpcs:
+  vpc: {region: us-east-1, cidr_blocks: [10.2.0.0/16], availability_zones: {us-east-1a: use1-az1, us-east-1b: use1-az2}}
+on_premises_networks:
+  dc-a: {cidr_blocks: [192.168.0.0/17], vpc_ids: [vpc], availability_zone_id: use1-az1}
+  dc-b: {cidr_blocks: [192.168.128.0/17], vpc_ids: [vpc], availability_zone_id: use1-az2}
+vpc_endpoint_services:
+  sqs:
+    owner_id: amazon
+    region: us-east-1
+    dns_name: sqs.us-east-1.vpce.amazonaws.com
+    private_dns_names: [sqs.us-east-1.amazonaws.com]
+vpc_endpoints:
+  vpce-0sqs:
+    vpc_endpoint_type: Interface
+    service_name: sqs
+    vpc_id: vpc
+    state: Available
+    private_dns_enabled: true
+    private_dns_scope: connected
+    network_interfaces:
+      - {availability_zone_id: use1-az1, ipv4: 10.2.0.10}
+      - {availability_zone_id: use1-az2, ipv4: 10.2.16.10}
+resolver_endpoints:
+  in:
+    direction: INBOUND
+    vpc_id: vpc
+    ip_addresses: [{ip: 10.2.0.53, availability_zone_id: use1-az1}, {ip: 10.2.16.53, availability_zone_id: use1-az2}]
+private_hosted_zones:
+  Z1:
+    name: corp.example.com
+    vpc_ids: [vpc]
+    records: [{name: queue, type: CNAME, ttl: 60, records: [sqs.us-east-1.amazonaws.com]}]
+";
+
+const KINDS: [Kind; 6] = [Kind::Bind, Kind::Unbound, Kind::Dnsmasq, Kind::KnotResolver, Kind::Dnsdist, Kind::Resolved];
+
+/// Whichever address a forwarder asks, its clients get the endpoint of their own AZ.
+#[test]
+fn each_data_centre_gets_its_az() {
+    if !can_run(&["ip", "dig", "setpriv", "sysctl"]) || !can_run(&KINDS.map(Kind::program)) {
+        return;
+    }
+    let mut lab = Lab::new();
+    for router in ["tgw", "edge"] {
+        lab.router(router);
+    }
+    lab.link("tgw", &["10.2.0.0/16"], "edge", &["192.168.0.0/16"]);
+    lab.host("server-a", "tgw", &["10.2.0.53"]);
+    lab.host("server-b", "tgw", &["10.2.16.53"]);
+    lab.scratch.write("zones/manifest.yaml", MANIFEST);
+    let config = lab.scratch.write(
+        "zonal.yaml",
+        "listen: [{address: \"0.0.0.0:53\"}]\ncontrol_plane: {directory: zones}\ninternet_resolver: none\n",
+    );
+    let command = [ZONAL, "serve", "--config", config.to_str().unwrap()];
+    let _servers = [lab.start("server-a", &command), lab.start("server-b", &command)];
+    for (centre, net, own) in [("a", 0, "10.2.0.10"), ("b", 128, "10.2.16.10")] {
+        let client = format!("client-{centre}");
+        lab.host(&client, "edge", &[&format!("192.168.{net}.7")]);
+        for (n, kind) in KINDS.into_iter().enumerate() {
+            let (node, address) = (format!("{kind:?}-{centre}"), format!("192.168.{net}.{}", 11 + n));
+            lab.host(&node, "edge", &[&address]);
+            let mut forwarder = kind.start(&lab, &node, &address, None, true);
+            let ask = |name: &str| lab.dig(&client, &format!("@{address} {name} A +time=2"));
+            wait_until("the forwarder answers", || {
+                forwarder.assert_alive();
+                (ask("sqs.us-east-1.amazonaws.com").status == "NOERROR").then_some(())
+            });
+            for name in
+                ["sqs.us-east-1.amazonaws.com", "vpce-0sqs.sqs.us-east-1.vpce.amazonaws.com", "queue.corp.example.com"]
+            {
+                let reply = ask(name);
+                assert_eq!(reply.data("A"), [own], "{name} through {node}\n{reply}");
+            }
+            // What is not there is so at the forwarder too: it asks nobody else.
+            let reply = ask("missing.corp.example.com");
+            assert_eq!(reply.status, "NXDOMAIN", "through {node}\n{reply}");
+        }
+    }
+}
+
+/// All of them forward the same names to both addresses, those that cannot run here as well.
+#[test]
+fn snippets_agree() {
+    let names = ["us-east-1.amazonaws.com", "us-east-1.vpce.amazonaws.com", "corp.example.com"];
+    let mut seen = BTreeSet::new();
+    for entry in fs::read_dir(tree("deploy/forwarders")).unwrap() {
+        let path = entry.unwrap().path();
+        let file = path.file_name().unwrap().to_string_lossy().into_owned();
+        let text = fs::read_to_string(&path).unwrap();
+        let code: Vec<&str> = text
+            .lines()
+            .filter(|line| !["//", "--", "#", ";"].iter().any(|c| line.trim_start().starts_with(c)))
+            .collect();
+        let words: BTreeSet<&str> =
+            code.iter().flat_map(|line| line.split(|c: char| !c.is_alphanumeric() && c != '.' && c != '-')).collect();
+        for name in names {
+            let found = words.iter().any(|word| word.trim_end_matches('.') == name);
+            assert!(found, "{file} does not forward {name}");
+        }
+        // Files of trust anchors have no addresses.
+        if !file.contains("options") && !file.ends_with("negative") {
+            let addresses: Vec<&&str> = words.iter().filter(|word| word.parse::<IpAddr>().is_ok()).collect();
+            assert_eq!(addresses, [&"10.2.0.53", &"10.2.16.53"], "{file}");
+        }
+        seen.insert(file);
+    }
+    let expected = [
+        "bind.conf",
+        "bind.options.conf",
+        "coredns.conf",
+        "dnsdist.conf",
+        "dnsmasq.conf",
+        "knot-resolver.conf",
+        "systemd-resolved.conf",
+        "systemd-resolved.negative",
+        "unbound.conf",
+        "windows-dns.ps1",
+    ];
+    assert!(seen.iter().eq(expected.iter()), "{seen:?}");
+}

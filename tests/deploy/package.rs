@@ -1,0 +1,109 @@
+//! The Debian package on a copy of this machine's file system that goes with the test: installed, run, upgraded, removed, purged.
+
+use crate::harness::{Scratch, can_run};
+
+/// What happens in the copy: its upper layer is all that the package and the program have written.
+const SCRIPT: &str = r#"
+package=$1 scratch=$2
+mount -t tmpfs tmpfs "$scratch"
+mkdir "$scratch"/{upper,work,root}
+root=$scratch/root
+mount -t overlay overlay -o "lowerdir=/,upperdir=$scratch/upper,workdir=$scratch/work" "$root"
+mount -t proc proc "$root/proc"
+mount --rbind /dev "$root/dev"
+ip link set lo up
+cp "$package" "$root/tmp/zonal.deb"
+within() { chroot "$root" "$@"; }
+here() { [[ -e $root$1 ]] && echo "$1 is there" || echo "$1 is gone"; }
+
+echo "== install"
+within dpkg --install /tmp/zonal.deb >"$scratch/log" 2>&1 || { cat "$scratch/log"; exit 1; }
+within dpkg-query --show --showformat '${db:Status-Status} ${Package} depends on [${Depends}]\n' zonal
+within dpkg-query --listfiles zonal | while read -r path; do [[ -d $root$path ]] || echo "$path"; done
+echo "conffiles:" $(within dpkg-query --show --showformat '${Conffiles}' zonal | awk '{print $1}')
+here /etc/systemd/system/multi-user.target.wants/zonal.service
+within systemd-analyze verify zonal.service 2>&1
+within /usr/bin/zonal check --config /etc/zonal/zonal.yaml
+
+echo "== run"
+# As systemd does for DynamicUser= and StateDirectory=.
+mkdir -p -m 700 "$root/var/lib/private"
+install -d -o 65534 -g 65534 "$root/var/lib/private/zonal"
+ln -s private/zonal "$root/var/lib/zonal"
+chmod 711 "$root/var/lib/private"
+start=$(sed -n 's/^ExecStart=//p' "$root/usr/lib/systemd/system/zonal.service")
+within setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs $start >"$scratch/log" 2>&1 &
+server=$!
+for _ in {1..300}; do
+    answer=$(dig +short +tries=1 +time=1 -b 127.1.0.7 @127.0.0.1 -p 5300 sqs.us-east-1.amazonaws.com) && break
+    kill -0 $server 2>/dev/null || { cat "$scratch/log"; exit 1; }
+    sleep 0.1
+done
+echo "answer: $answer"
+kill -TERM $server
+wait $server && echo "ended well"
+[[ -n $(ls "$root/var/lib/zonal") ]] && echo "state was kept"
+
+echo "== upgrade"
+echo '# changed here' >>"$root/etc/zonal/zonal.yaml"
+rm "$root/etc/zonal/zones/zones.yaml"
+within dpkg --install /tmp/zonal.deb >"$scratch/log" 2>&1 </dev/null || { cat "$scratch/log"; exit 1; }
+tail -n 1 "$root/etc/zonal/zonal.yaml"
+here /etc/zonal/zones/zones.yaml
+
+echo "== remove"
+within dpkg --remove zonal >"$scratch/log" 2>&1 || { cat "$scratch/log"; exit 1; }
+here /usr/bin/zonal
+here /etc/zonal/zonal.yaml
+here /var/lib/zonal/.
+
+echo "== purge"
+within dpkg --purge zonal >"$scratch/log" 2>&1 || { cat "$scratch/log"; exit 1; }
+rm "$root/tmp/zonal.deb"
+# dpkg's own books and logs do not count. Device 0:0 is what the upper layer has for what is gone.
+(cd "$scratch/upper" && find . \( -name '*zonal*' -o -type f -o -type l \) ! -type c ! -path './var/lib/dpkg/*' ! -path './var/log/*')
+within dpkg-query --show zonal 2>&1 || true
+"#;
+
+#[test]
+fn package_installs_runs_and_purges() {
+    if !can_run(&["cargo-deb", "dpkg", "unshare", "setpriv", "ip", "dig", "systemd-analyze", "strip"]) {
+        return;
+    }
+    let package = std::fs::read_dir(super::built()).unwrap().map(|entry| entry.unwrap().path());
+    let package = package.into_iter().find(|path| path.extension().is_some_and(|e| e == "deb")).expect("a package");
+    let scratch = Scratch::new();
+    let command =
+        "exec unshare --mount --net --pid --fork --kill-child bash -euo pipefail -c \"$1\" bash \"$2\" \"$3\"";
+    let said = super::bash(command, &[SCRIPT, package.to_str().unwrap(), scratch.path().to_str().unwrap()]);
+    let part = |name: &str| {
+        let start = said.find(&format!("== {name}\n")).unwrap_or_else(|| panic!("no {name} in\n{said}"));
+        said[start..].lines().skip(1).take_while(|line| !line.starts_with("== ")).collect::<Vec<_>>()
+    };
+    let install = part("install");
+    // It is linked statically: there is nothing that it could miss.
+    assert_eq!(install[0], "installed zonal depends on []", "{said}");
+    for path in [
+        "/usr/bin/zonal",
+        "/usr/lib/systemd/system/zonal.service",
+        "/etc/zonal/zonal.yaml",
+        "/etc/zonal/zones/network.yaml",
+        "/usr/share/doc/zonal/copyright",
+        "/usr/share/doc/zonal/forwarders/bind.conf",
+    ] {
+        assert!(install.contains(&path), "{path} is not in the package:\n{said}");
+    }
+    let conffiles = install.iter().find_map(|line| line.strip_prefix("conffiles: ")).unwrap();
+    let mut conffiles: Vec<&str> = conffiles.split(' ').collect();
+    conffiles.sort_unstable();
+    let expected =
+        ["zonal.yaml", "zones/corp.example.com.zone", "zones/endpoints.yaml", "zones/network.yaml", "zones/zones.yaml"];
+    assert_eq!(conffiles, expected.map(|file| format!("/etc/zonal/{file}")), "{said}");
+    assert!(install.contains(&"/etc/systemd/system/multi-user.target.wants/zonal.service is there"), "{said}");
+    assert_eq!(part("run"), ["answer: 127.2.0.10", "ended well", "state was kept"], "{said}");
+    assert_eq!(part("upgrade"), ["# changed here", "/etc/zonal/zones/zones.yaml is gone"], "{said}");
+    let kept = ["/usr/bin/zonal is gone", "/etc/zonal/zonal.yaml is there", "/var/lib/zonal/. is there"];
+    assert_eq!(part("remove"), kept, "{said}");
+    let purge = part("purge");
+    assert!(purge.len() == 1 && purge[0].contains("no packages found"), "something is left:\n{said}");
+}
