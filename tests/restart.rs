@@ -64,7 +64,8 @@ fn site() -> (Scratch, Certificate) {
 fn server(more: &str) -> (SecureServer, Succession) {
     let (scratch, certificate) = site();
     let directory = scratch.path().join("zones");
-    let server = SecureServer::start_in(scratch, certificate, &directory, &format!("takeover_socket: takeover\n{more}"));
+    let server =
+        SecureServer::start_in(scratch, certificate, &directory, &format!("takeover_socket: takeover\n{more}"));
     let succession = Succession::new(&server.scratch, server.process.id());
     (server, succession)
 }

@@ -414,7 +414,9 @@ mod tests {
         for number in 0..20_000 {
             admin.core.metrics.certificate_expiry.with_label_values(&[&format!("{long}{number}")]).set(1);
         }
-        let address = start("127.0.0.1:0".parse().unwrap(), admin.clone(), None).unwrap();
+        let listener = bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
+        let (address, (_going, stop)) = (listener.local_addr().unwrap(), watch::channel(false));
+        start(listener, admin.clone(), None, stop).unwrap();
         let silent: Vec<TcpStream> = (0..2 * SCRAPES)
             .map(|_| {
                 let mut stream = TcpStream::connect(address).unwrap();
