@@ -51,7 +51,7 @@ impl Image {
             "ociVersion": "1.0.0",
             "root": {"path": self.root, "readonly": true},
             "process": {
-                "args": [self.words("Entrypoint"), self.words("Cmd")].concat(),
+                "args": ([self.words("Entrypoint"), self.words("Cmd")].concat()),
                 "cwd": self.config["WorkingDir"],
                 "user": {"uid": number(user), "gid": number(group)},
                 "capabilities": {
