@@ -16,12 +16,13 @@ const MAX_BROKEN: usize = 100;
 pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
     let mut problems = Vec::new();
     let mut is_empty = false;
-    let mut listen = Vec::new();
+    let (mut listen, mut node) = (Vec::new(), Node::default());
     let directory = match &arguments.directory {
         Some(directory) => Some(directory.clone()),
         None => match Config::load(arguments.config.config.as_deref()) {
             Ok(config) => {
                 problems.extend(config.warnings);
+                node.query_logs = Some(config.query_log.allowed());
                 listen.extend(config.listen.into_iter().flatten().map(|listen| listen.address));
                 match config.control_plane.source() {
                     Source::Directory(directory) => Some(directory.to_path_buf()),
@@ -36,7 +37,7 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
         },
     };
     if let Some(directory) = &directory {
-        let (snapshot, warnings) = examine(directory, &listen, &Arc::default());
+        let (snapshot, warnings) = examine(directory, &listen, &Arc::new(node));
         problems.extend(warnings);
         is_empty = snapshot.as_ref().is_ok_and(|snapshot| *snapshot.manifest == Manifest::default());
         problems.extend(snapshot.err().into_iter().flatten());

@@ -1,6 +1,9 @@
 //! Where query logs may go on this node, and dnstap.
 
-use crate::query_log::dnstap::{Kind, Kinds};
+use crate::{
+    query_log::dnstap::{Kind, Kinds},
+    snapshot::query_logs::Allowed,
+};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::{net::SocketAddr, path::PathBuf};
@@ -16,6 +19,11 @@ pub struct QueryLog {
 }
 
 impl QueryLog {
+    /// The same, for snapshots.
+    pub fn allowed(&self) -> Allowed {
+        Allowed { directory: self.directory.clone(), destinations: self.allow.iter().cloned().collect() }
+    }
+
     /// Fields that are wrong, and why.
     pub(super) fn check(&self) -> Vec<(String, &'static str)> {
         let wrong = self.allow.iter().enumerate().filter(|(_, allowed)| {

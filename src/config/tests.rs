@@ -32,6 +32,11 @@ fn paths_are_relative_to_the_file() {
     assert_eq!(tls.certificate.as_deref(), Some(Path::new("etc/c")));
     assert_eq!(tls.private_key.as_deref(), Some(Path::new("/k")));
     assert!(config.warnings.is_empty());
+    let logs = read("query_log: {directory: logs}\ndnstap: {unix: tap.sock, messages: [client_query]}").unwrap();
+    assert_eq!(logs.query_log.directory.as_deref(), Some(Path::new("etc/logs")));
+    let dnstap = logs.dnstap.unwrap();
+    assert_eq!(dnstap.unix.as_deref(), Some(Path::new("etc/tap.sock")));
+    assert!(dnstap.kinds() != Dnstap::default().kinds());
     let InternetResolver::ForwardTo(servers) = config.internet_resolver else { panic!("{config:?}") };
     assert_eq!(servers[2], ForwardTo::ResolvConf("etc/./resolv.conf".into()));
     assert_eq!(config.log.format, LogFormat::Json);
@@ -132,6 +137,20 @@ fn all_that_is_wrong_is_told() {
         (
             "log: {format: xml}",
             "etc/zonal.yaml:1:15: error: log.format: `xml` is not known here (known are `human`, `json`)",
+        ),
+        (
+            "query_log: {allow: [stdout, stderr]}",
+            "etc/zonal.yaml:1:29: error: query_log.allow[1]: expected `stdout`, `unix:/run/vector/dns.sock`, \
+             `tcp:127.0.0.1:9000` or `http://127.0.0.1:8080/logs`",
+        ),
+        (
+            "dnstap: {unix: a, tcp: '127.0.0.1:6000'}",
+            "etc/zonal.yaml:1:9: error: dnstap: there must be exactly one destination (one of `unix` and `tcp`)",
+        ),
+        (
+            "dnstap: {unix: a, messages: [CLIENT_QUERY, AUTH_QUERY]}",
+            "etc/zonal.yaml:1:44: error: dnstap.messages[1]: `AUTH_QUERY` is not known here (known are `CLIENT_QUERY`, \
+             `CLIENT_RESPONSE`, `FORWARDER_QUERY`, `FORWARDER_RESPONSE`)",
         ),
         (
             "internet_resolver: some",

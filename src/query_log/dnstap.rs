@@ -54,6 +54,12 @@ impl Kinds {
         self.0 & 1 << kind as u8 != 0
     }
 
+    /// Those of them that are about clients.
+    #[inline]
+    pub fn of_clients(self) -> Kinds {
+        Kinds(self.0 & (1 << Kind::ClientQuery as u8 | 1 << Kind::ClientResponse as u8))
+    }
+
     /// As bits.
     pub fn bits(self) -> u8 {
         self.0

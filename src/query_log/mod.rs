@@ -37,7 +37,7 @@ use std::{
 pub use writer::Running;
 
 /// The room of a worker that answers by UDP, in octets: entries of some hundredths of a second.
-pub const LARGE_RING: usize = 8 << 20;
+pub const LARGE_RING: usize = 4 << 20;
 /// The room of all who answer otherwise.
 pub const SMALL_RING: usize = 1 << 20;
 /// The bit of dnstap among those of the slots.
@@ -151,7 +151,7 @@ impl Tap {
             let mixed = (self.chance ^ self.chance >> 15).wrapping_mul(0x2c1b_3c6d);
             slots = logged.wanted_by(answered.rcode, latency, mixed ^ mixed >> 16);
         }
-        let kinds = self.log.kinds();
+        let kinds = self.log.kinds().of_clients();
         let is_tapped = kinds.has(Kind::ClientQuery) || said.reply.is_some() && kinds.has(Kind::ClientResponse);
         slots |= if is_tapped { DNSTAP } else { 0 };
         if slots == 0 {

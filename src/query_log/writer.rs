@@ -39,7 +39,7 @@ const BATCH_SIZE: usize = 1 << 17;
 /// or has waited for so long.
 const BATCH_TIME: Duration = Duration::from_millis(50);
 /// How long sinks may take for the rest at the end.
-const END: Duration = Duration::from_secs(2);
+const END: Duration = Duration::from_millis(900);
 
 /// What becomes of entries, as the metrics call it.
 const OUTCOMES: [&str; 4] = ["written", "dropped", "over_rate", "not_allowed"];

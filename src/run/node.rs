@@ -2,7 +2,7 @@
 
 use crate::{
     config::Config,
-    snapshot::{Node, query_logs::Allowed, routes::Route},
+    snapshot::{Node, routes::Route},
 };
 use anyhow::{Context, bail};
 use std::{
@@ -28,10 +28,7 @@ pub fn node(config: &Config, internet: Option<Arc<Route>>) -> anyhow::Result<Nod
     };
     let nsid = config.nsid.clone().or_else(host_name).unwrap_or_default().into_bytes().into();
     let started = crate::listen::now() as u32;
-    let query_logs = Allowed {
-        directory: config.query_log.directory.clone(),
-        destinations: config.query_log.allow.iter().cloned().collect(),
-    };
+    let query_logs = Some(config.query_log.allowed());
     Ok(Node { nsid, cookie_secrets, tcp_keepalive: keepalive(config), started, internet, query_logs })
 }
 

@@ -46,8 +46,8 @@ pub struct Node {
     pub started: u32,
     /// Where names go that are not ours; none: they are REFUSED.
     pub internet: Option<Arc<Route>>,
-    /// Where query logs may go.
-    pub query_logs: Allowed,
+    /// Where query logs may go; none where that is not known, as nothing is written.
+    pub query_logs: Option<Allowed>,
 }
 
 /// What is served.
@@ -225,12 +225,12 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
             Arc::new(views::follow(&input, before.as_ref(), &labels))
         }
     };
-    problems.extend(query_logs::refused(manifest, &node.query_logs));
+    problems.extend(node.query_logs.iter().flat_map(|allowed| query_logs::refused(manifest, allowed)));
     let same_logs = same_networks
         .filter(|previous| same_resources(&previous.manifest.query_log_configs, &manifest.query_log_configs));
     let query_logs = match same_logs {
         Some(previous) => previous.query_logs.clone(),
-        None => Arc::new(QueryLogs::compile(manifest, &networks, &views, &node.query_logs, previous)),
+        None => Arc::new(QueryLogs::compile(manifest, &networks, &views, node.query_logs.as_ref(), previous)),
     };
     let snapshot = Snapshot {
         generation: previous.map_or(1, |previous| previous.generation + 1),

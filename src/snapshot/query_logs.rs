@@ -109,7 +109,7 @@ impl QueryLogs {
         manifest: &Manifest,
         networks: &Networks,
         views: &Views,
-        allowed: &Allowed,
+        allowed: Option<&Allowed>,
         previous: Option<&Snapshot>,
     ) -> QueryLogs {
         let generation = previous.map_or(1, |previous| previous.generation + 1);
@@ -122,7 +122,7 @@ impl QueryLogs {
             id: id.clone(),
             resource: resource.clone(),
             since,
-            is_allowed: allowed.refuses(&resource.destination).is_none(),
+            is_allowed: allowed.is_some_and(|allowed| allowed.refuses(&resource.destination).is_none()),
         };
         let old = previous.map_or(&[][..], |previous| &previous.query_logs.slots);
         for (slot, old) in old.iter().enumerate() {
@@ -209,4 +209,80 @@ impl Filter {
 fn members<const N: usize>(members: [(&str, &str); N]) -> Box<str> {
     let written = members.map(|(name, value)| format!("\"{name}\":{}", serde_json::Value::from(value)));
     written.join(",").into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        manifest::Loaded,
+        snapshot::{Node, compile},
+    };
+
+    const NETWORKS: &str = r#""vpcs": {
+        "a": {"region": "r", "owner_id": "1\"2", "cidr_blocks": ["10.1.0.0/16"]},
+        "b": {"region": "r", "cidr_blocks": ["10.2.0.0/16"]}
+    }"#;
+
+    fn follow(logs: &str, previous: Option<&Snapshot>) -> Snapshot {
+        let text = format!("{{{NETWORKS}, \"query_log_configs\": {{{logs}}}}}");
+        let manifest = Arc::new(serde_json::from_str(&text).unwrap());
+        let allowed = Allowed { directory: None, destinations: ["stdout".to_string()].into() };
+        let node = Arc::new(Node { query_logs: Some(allowed), ..Node::default() });
+        compile(&Loaded { manifest, ..Loaded::default() }, &node, previous).unwrap_or_else(|_| panic!("{text}")).0
+    }
+
+    /// The identifiers of the configurations, by slot, with the generations that they began in.
+    fn slots(snapshot: &Snapshot) -> Vec<(&str, u64)> {
+        let slots = snapshot.query_logs.slots.iter();
+        slots.map_while(Option::as_ref).map(|slot| (&*slot.id, slot.since)).collect()
+    }
+
+    #[test]
+    fn slots_are_kept_and_what_is_free_is_given_to_others() {
+        let log =
+            |id: &str, vpc: &str| format!(r#""{id}": {{"vpc_ids": ["{vpc}"], "destination": {{"stdout": {{}}}}}}"#);
+        let (x, y, z) = (log("x", "a"), log("y", "b"), log("w", "a"));
+        let first = follow(&[&*x, &y].join(","), None);
+        assert_eq!(slots(&first), [("x", 1), ("y", 1)]);
+        let second = follow(&[&*y, &z].join(","), Some(&first));
+        assert_eq!(slots(&second), [("w", 2), ("y", 1)]);
+        let third = follow(&y, Some(&second));
+        assert!(third.query_logs.slots[0].is_none());
+        let nothing = follow("", Some(&third));
+        assert!(nothing.query_logs.is_empty());
+        assert_eq!(slots(&follow(&y, Some(&nothing))), [("y", 5)]);
+        let same =
+            compile(&Loaded { manifest: first.manifest.clone(), ..Loaded::default() }, &first.node, Some(&first));
+        assert!(same.is_ok_and(|(same, _)| Arc::ptr_eq(&same.query_logs, &first.query_logs)));
+    }
+
+    #[test]
+    fn what_is_wanted_of_whom() {
+        let log = r#""l": {"vpc_ids": ["a"], "destination": {"unix": "/x"}, "rcodes": ["NXDOMAIN"], "slower_than_ms": 5,
+                    "sampling": 0.5}"#;
+        let snapshot = follow(log, None);
+        let logs = &snapshot.query_logs;
+        assert!(!logs.slots[0].as_ref().unwrap().is_allowed);
+        let view = |vpc: &str| {
+            let at = snapshot.networks.vpc_at(vpc).unwrap();
+            snapshot.views.iter().find(|view| view.vpc == at).unwrap().slot
+        };
+        assert!(logs.of(view("b")).is_none() && logs.of(1000).is_none());
+        let logged = logs.of(view("a")).unwrap();
+        assert_eq!(&*logged.front, r#""account_id":"1\"2","region":"r","vpc_id":"a""#);
+        assert_eq!(&*logged.back, r#""view":"a","path":"in-vpc""#);
+        let ms = Duration::from_millis;
+        for (rcode, latency, chance, expected) in [
+            (3, ms(5), 0, 1),
+            (3, ms(5), u32::MAX / 2, 1),
+            (3, ms(5), u32::MAX / 2 + 2, 0),
+            (3, ms(4), 0, 0),
+            (0, ms(5), 0, 0),
+        ] {
+            assert_eq!(logged.wanted_by(rcode, latency, chance), expected, "{rcode} {latency:?} {chance}");
+        }
+        let problems = refused(&snapshot.manifest, snapshot.node.query_logs.as_ref().unwrap());
+        assert!(problems[0].message.contains("does not list `unix:/x` in `query_log.allow`"), "{problems:?}");
+    }
 }
