@@ -64,6 +64,8 @@ fn everything() -> Core {
     core.metrics.watch_control_plane(&status);
     core.metrics.certificate_expiry.with_label_values(&["tls.crt"]).set(1);
     core.metrics.certificate_failed.with_label_values(&["tls.crt"]).set(0);
+    core.metrics.query_log_entries.with_label_values(&["rqlc", "written"]).inc();
+    core.metrics.query_log_failed.with_label_values(&["rqlc"]).set(0);
     thread::spawn(move || {
         let mut message = [0; 512];
         let (len, from) = server.recv_from(&mut message).unwrap();
