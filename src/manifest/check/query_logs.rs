@@ -117,3 +117,96 @@ fn is_host_and_port(text: &str) -> bool {
     };
     is_host && port.parse::<u16>().is_ok_and(|port| port > 0)
 }
+
+#[cfg(test)]
+mod tests {
+    use crate::manifest::check::tests::problems;
+
+    #[test]
+    fn what_is_wrong_is_told() {
+        let check = |logs: &str| {
+            let text = format!(
+                "vpcs: {{vpc-a: {{region: r, cidr_blocks: [10.1.0.0/16]}}}}\non_premises_networks: {{dc: {{cidr_blocks: [10.9.0.0/16], \
+                 vpc_ids: [vpc-a]}}}}\nquery_log_configs:\n{logs}"
+            );
+            problems(&text)
+        };
+        assert_eq!(check("  l: {vpc_ids: [vpc-a], destination: {file: {path: below/vpc-a.log}}}"), [""; 0]);
+        assert_eq!(
+            check("  l: {on_premises_network_ids: [dc], destination: {http: http://collector/logs}, sampling: 0.5}"),
+            [""; 0]
+        );
+        for (log, expected) in [
+            (
+                "vpc_ids: [vpc-b, vpc-a, vpc-a], destination: {stdout: {}}",
+                &[
+                    "error: query_log_configs.l.vpc_ids[0]: there is no VPC `vpc-b` (did you mean `vpc-a`?)",
+                    "warning: query_log_configs.l.vpc_ids[2]: `vpc-a` is in the list already",
+                ][..],
+            ),
+            (
+                "on_premises_network_ids: [dx], destination: {stdout: {}}",
+                &[
+                    "error: query_log_configs.l.on_premises_network_ids[0]: there is no on-premises network `dx` (did you mean `dc`?)",
+                ],
+            ),
+            (
+                "destination: {stdout: {}}",
+                &[
+                    "warning: query_log_configs.l: it logs nobody's queries (list networks in `vpc_ids` or `on_premises_network_ids`)",
+                ],
+            ),
+            (
+                "vpc_ids: [vpc-a], destination: {}",
+                &[
+                    "error: query_log_configs.l.destination: there must be exactly one destination (one of `file`, `stdout`, `unix`, \
+                 `tcp` and `http`)",
+                ],
+            ),
+            (
+                "vpc_ids: [vpc-a], destination: {stdout: {}, unix: run/x, tcp: \"a:0\", http: \"https://x/\"}",
+                &[
+                    "error: query_log_configs.l.destination: there must be exactly one destination (one of `file`, `stdout`, `unix`, \
+                 `tcp` and `http`)",
+                    "error: query_log_configs.l.destination.unix: expected an absolute path such as /run/vector/dns.sock",
+                    "error: query_log_configs.l.destination.tcp: expected host and port such as 127.0.0.1:9000 or [::1]:9000",
+                    "error: query_log_configs.l.destination.http: expected a URL such as http://127.0.0.1:8080/logs",
+                ],
+            ),
+            (
+                "vpc_ids: [vpc-a], destination: {file: {path: ../x, max_octets: 5, keep: 2000}}",
+                &[
+                    "error: query_log_configs.l.destination.file.path: expected a path below the node's directory for query logs, \
+                 such as vpc-app.log",
+                    "error: query_log_configs.l.destination.file.max_octets: it must be at least 65536",
+                    "error: query_log_configs.l.destination.file.keep: it must be at most 1000",
+                ],
+            ),
+            (
+                "vpc_ids: [vpc-a], destination: {stdout: {}}, sampling: 1.5, max_per_second: 0",
+                &[
+                    "error: query_log_configs.l.sampling: 1.5 is no share: expected 0 to 1",
+                    "error: query_log_configs.l.max_per_second: it must be at least 1",
+                ],
+            ),
+        ] {
+            assert_eq!(check(&format!("  l: {{{log}}}")), expected, "{log}");
+        }
+        for path in ["/etc/passwd", "a/../../b", "", ".", "a/"] {
+            let found = check(&format!("  l: {{vpc_ids: [vpc-a], destination: {{file: {{path: {path:?}}}}}}}"));
+            assert_eq!(found.len(), 1, "{path}: {found:?}");
+        }
+        assert_eq!(
+            check(
+                "  a: {vpc_ids: [vpc-a], destination: {file: {path: x}}}\n  b: {vpc_ids: [vpc-a], destination: {file: {path: x.2}}}"
+            ),
+            [
+                "error: query_log_configs.b.destination.file.path: `x.2` is where query log `a` writes, or puts what is full"
+            ]
+        );
+        let many: String = (0..51)
+            .map(|n| format!("  l{n:02}: {{vpc_ids: [vpc-a], destination: {{file: {{path: l-{n}}}}}}}\n"))
+            .collect();
+        assert_eq!(check(&many), ["error: query_log_configs.l50: there are more than 50 query logs"]);
+    }
+}
