@@ -148,6 +148,11 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     let can_be_replaced = doorway.is_some();
 
     // All that may fail for a reason is done: until here a process that runs has gone on, and nothing was answered by this one.
+    let (terminate, interrupt) = {
+        // From now on the end is one in order.
+        let _runtime = runtime.enter();
+        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
+    };
     let quic_is_free = predecessor.map_or_else(|| Ok(watch::channel(true).1), Predecessor::take_over)?;
     let (messages, generations) = (watch.sender(), keeper.generations());
     let updates = match source {
@@ -206,6 +211,8 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         admin_stop,
         messages,
         generations,
+        terminate,
+        interrupt,
         hang_up,
         renew,
         wishes,
@@ -320,6 +327,8 @@ struct Server<'a> {
     admin_stop: watch::Sender<bool>,
     messages: Sender<Message>,
     generations: watch::Receiver<u64>,
+    terminate: Signal,
+    interrupt: Signal,
     hang_up: Signal,
     /// SIGUSR2: another process is to take over.
     renew: Signal,
@@ -347,14 +356,12 @@ impl Server<'_> {
     }
 
     async fn run(mut self) -> anyhow::Result<()> {
-        let mut terminate = signal(SignalKind::terminate())?;
-        let mut interrupt = signal(SignalKind::interrupt())?;
         let mut beats = supervisor::watchdog().map(interval);
         let successor = loop {
             tokio::select! {
                 biased;
-                _ = terminate.recv() => break None,
-                _ = interrupt.recv() => break None,
+                _ = self.terminate.recv() => break None,
+                _ = self.interrupt.recv() => break None,
                 Some(wish) = self.wishes.recv() => match wish {
                     Wish::Leave(successor) => break Some(successor),
                     Wish::Sockets(reply) => match self.sockets() {
@@ -390,8 +397,8 @@ impl Server<'_> {
         self.admin_stop.send_replace(true);
         successor.start();
         tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
             () = self.listeners.leave(|| successor.start_quic()) => {}
         }
         Ok(())

@@ -156,7 +156,7 @@ fn restarted_by_systemd_under_load() {
         restart("restarted-at-last".into());
         assert_eq!(systemd.kept(), kept);
     });
-    has_no_fewer_than(50, &answers);
+    has_no_fewer_than(20, &answers);
     // Whom it has killed itself leaves the sockets, too, and what comes meanwhile waits in them.
     let old = systemd.main();
     kill_process(Pid::from_raw(old as i32).unwrap(), Signal::KILL).unwrap();
@@ -365,7 +365,7 @@ fn taken_over_in_the_middle_of_reloads() {
 }
 
 /// Pushes one number after the other, while processes take over. What was acknowledged is served ever after.
-fn what_was_acknowledged_survives(state: &str) -> (Server, Succession, u64) {
+fn what_was_acknowledged_survives(state: &str) -> (Succession, Server, u64) {
     let server = Server::start_from("{push: {}}", &format!("takeover_socket: takeover\n{state}"));
     let mut succession = Succession::new(&server.scratch, server.process.id());
     let zone = |n: u64| {
@@ -410,13 +410,14 @@ fn what_was_acknowledged_survives(state: &str) -> (Server, Succession, u64) {
     assert!(refused <= 12, "{refused}");
     let last = acknowledged.load(Relaxed);
     assert!(number(server.port).is_some_and(|n| n >= last), "{last} is lost");
-    (server, succession, last)
+    (succession, server, last)
 }
 
 #[test]
 fn what_was_acknowledged_survives_in_memory() {
     if can_run(&["setpriv"]) {
-        what_was_acknowledged_survives("");
+        let (succession, server, _) = what_was_acknowledged_survives("");
+        drop((succession, server));
     }
 }
 
@@ -425,7 +426,7 @@ fn what_was_acknowledged_survives_on_disk() {
     if !can_run(&["setpriv"]) {
         return;
     }
-    let (server, succession, last) = what_was_acknowledged_survives("state_directory: state\n");
+    let (succession, server, last) = what_was_acknowledged_survives("state_directory: state\n");
     // One with another directory would not have it.
     let config = fs::read_to_string(server.scratch.path().join("zonal.yaml")).unwrap();
     server.scratch.write("other.yaml", config.replace("state_directory: state", "state_directory: other"));

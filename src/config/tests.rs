@@ -21,13 +21,14 @@ fn the_defaults_hold() {
 #[test]
 fn paths_are_relative_to_the_file() {
     let text = "control_plane: {directory: zones}\nstate_directory: /var/lib/zonal\ncookie_secret_file: c.secret\n\
-                listen: [{address: '[::]:853', protocol: DoT, tls: {certificate: c, private_key: /k}}, \
+                takeover_socket: run/takeover\nlisten: [{address: '[::]:853', protocol: DoT, tls: {certificate: c, private_key: /k}}, \
                          {address: '[::]:853', protocol: DoQ, tls: {certificate: c, private_key: /k}}]\n\
                 internet_resolver: {forward_to: [192.0.2.1, 'tls://192.0.2.1', ./resolv.conf]}\nlog: {format: json}\n";
     let config = read(text).unwrap();
     assert_eq!(config.control_plane.directory, Path::new("etc/zones"));
     assert_eq!(config.state_directory.as_deref(), Some(Path::new("/var/lib/zonal")));
     assert_eq!(config.cookie_secret_file.as_deref(), Some(Path::new("etc/c.secret")));
+    assert_eq!(config.takeover_socket.as_deref(), Some(Path::new("etc/run/takeover")));
     let tls = config.listen.as_ref().and_then(|listen| listen[1].tls.as_ref()).unwrap();
     assert_eq!(tls.certificate.as_deref(), Some(Path::new("etc/c")));
     assert_eq!(tls.private_key.as_deref(), Some(Path::new("/k")));

@@ -32,6 +32,7 @@ use tokio::{
     net::TcpListener,
     runtime::Handle,
     sync::watch,
+    task::JoinHandle as Task,
     time::{Instant, timeout, timeout_at},
 };
 use tokio_rustls::TlsAcceptor;
@@ -143,15 +144,16 @@ struct Listener {
     /// Stops the threads.
     udp_stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
-    /// Stops the tasks that accept connections.
+    /// The tasks that accept connections, and what stops them.
+    accepting: Vec<Task<()>>,
     accept_stop: watch::Sender<bool>,
     quic: Arc<OnceLock<Arc<Quic>>>,
 }
 
 impl Listener {
     fn new(bound: &Bound) -> io::Result<Listener> {
-        let (udp_stop, threads, accept_stop, quic) = Default::default();
-        Ok(Listener { sockets: bound.sockets()?, udp_stop, threads, accept_stop, quic })
+        let (udp_stop, threads, accepting, accept_stop, quic) = Default::default();
+        Ok(Listener { sockets: bound.sockets()?, udp_stop, threads, accepting, accept_stop, quic })
     }
 
     fn stop(&self) {
@@ -192,7 +194,8 @@ impl Listeners {
             Protocol::DoH | Protocol::DoQ => {
                 let transport = if protocol == Protocol::DoH { Transport::H3 } else { Transport::Quic };
                 for socket in udp {
-                    self.start_quic(&listener, transport, socket, tls(transport)?)?;
+                    let task = self.start_quic(&listener, transport, socket, tls(transport)?)?;
+                    listener.accepting.push(task);
                 }
             }
             Protocol::DoT => {}
@@ -211,7 +214,8 @@ impl Listeners {
                     Streams::encrypted(responder, TlsAcceptor::from(Arc::new(tls(transport)?)), h3_port)
                 }
             };
-            self.runtime.spawn(streams.accept(TcpListener::from_std(tcp)?, listener.accept_stop.subscribe()));
+            let accept = streams.accept(TcpListener::from_std(tcp)?, listener.accept_stop.subscribe());
+            listener.accepting.push(self.runtime.spawn(accept));
         }
         self.open.insert((address, protocol), listener);
         Ok(address)
@@ -224,7 +228,7 @@ impl Listeners {
         transport: Transport,
         socket: Socket,
         tls: rustls::ServerConfig,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<Task<()>> {
         let (responder, stop) = (Responder::new(&self.core, transport), listener.accept_stop.subscribe());
         let (mut is_free, mut is_stopped) = (self.quic_is_free.clone(), stop.clone());
         let place = listener.quic.clone();
@@ -235,10 +239,9 @@ impl Listeners {
             anyhow::Ok(quic.accept(stop))
         };
         if *is_free.borrow() {
-            self.runtime.spawn(start()?);
-            return Ok(());
+            return Ok(self.runtime.spawn(start()?));
         }
-        self.runtime.spawn(async move {
+        Ok(self.runtime.spawn(async move {
             tokio::select! {
                 // A process that is gone reads nothing either.
                 _ = is_free.wait_for(|is_free| *is_free) => {}
@@ -248,8 +251,7 @@ impl Listeners {
                 Ok(accept) => accept.await,
                 Err(error) => tracing::error!("queries by QUIC cannot be taken: {error:#}"),
             }
-        });
-        Ok(())
+        }))
     }
 
     /// The addresses that queries by Do53 are taken on.
@@ -293,18 +295,17 @@ impl Listeners {
 
     /// Stops, and waits until what was read is answered. With a process to come which has the sockets, clients that stay
     /// connected are given time to end it themselves, and packets are answered to the last: those that come later wait.
-    pub async fn stop(self, has_successor: bool) {
+    pub async fn stop(mut self, has_successor: bool) {
         let deadline = Instant::now() + STOP_TIMEOUT;
-        let connections = &self.core.connections;
         let mut end_of_connections = deadline;
+        if !has_successor {
+            self.open.values().for_each(Listener::stop);
+        }
+        self.accept_no_more().await;
+        let connections = &self.core.connections;
         if has_successor {
-            for listener in self.open.values() {
-                listener.accept_stop.send_replace(true);
-            }
             let _ = timeout(LAST_CONNECTIONS, connections.leave()).await;
             end_of_connections = deadline.min(Instant::now() + LAST_CONNECTIONS);
-        } else {
-            self.open.values().for_each(Listener::stop);
         }
         let ended = async {
             connections.stop().await;
@@ -322,6 +323,7 @@ impl Listeners {
     /// ended. `quic_is_free` is called when no packet of QUIC is read here any more.
     pub async fn leave(mut self, quic_is_free: impl FnOnce()) {
         self.open.values().for_each(Listener::stop);
+        self.accept_no_more().await;
         let connections = &self.core.connections;
         let streams = async {
             if timeout(LEFT_CONNECTIONS, connections.leave()).await.is_err() {
@@ -340,6 +342,16 @@ impl Listeners {
         };
         tokio::join!(streams, quic);
         self.end(Instant::now() + STOP_TIMEOUT).await;
+    }
+
+    /// Waits until all connections that are accepted are counted, and no others are.
+    async fn accept_no_more(&mut self) {
+        for listener in self.open.values_mut() {
+            listener.accept_stop.send_replace(true);
+            for task in listener.accepting.drain(..) {
+                let _ = task.await;
+            }
+        }
     }
 
     async fn end(self, deadline: Instant) {

@@ -156,8 +156,11 @@ async fn by_https(server: &SecureServer, question: Question, stop: &AtomicBool) 
         }
         let response = match sender.send_request(request(&query(0, question.name, false))).await {
             Ok(response) => response,
-            // The connection was closed before it was sent.
-            Err(error) if error.is_canceled() => continue,
+            // The connection was closed before it was sent, or the server has said that it does not take it (RFC 9113, 6.8).
+            Err(error) if error.is_canceled() || format!("{error:?}").contains("GoAway(b\"\", NO_ERROR, Remote)") => {
+                sender = client.h2().await;
+                continue;
+            }
             Err(error) => panic!("one is lost after {answers} answers: {error:?}"),
         };
         question.check(0, &message(whole(response).await));
@@ -221,7 +224,7 @@ impl Succession {
 
     /// The logs of all.
     pub fn logs(&self) -> String {
-        let files = fs::read_dir(&self.directory).unwrap().map(|entry| entry.unwrap().path());
+        let files = fs::read_dir(&self.directory).into_iter().flatten().map(|entry| entry.unwrap().path());
         let logs = files.filter(|file| file.extension().is_some_and(|extension| extension == "log"));
         logs.map(|log| String::from_utf8_lossy(&fs::read(log).unwrap()).into_owned()).collect()
     }
@@ -266,10 +269,10 @@ impl Succession {
 
 impl Drop for Succession {
     fn drop(&mut self) {
-        for process in self.processes("is about to take over") {
+        for process in self.processes("is about to take over").union(&self.seen) {
             let program = fs::read_link(format!("/proc/{process}/exe"));
             if program.is_ok_and(|program| program.as_os_str() == ZONAL) {
-                let _ = kill_process(Pid::from_raw(process as i32).unwrap(), Signal::KILL);
+                let _ = kill_process(Pid::from_raw(*process as i32).unwrap(), Signal::KILL);
             }
         }
         if std::thread::panicking() {
