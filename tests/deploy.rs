@@ -38,10 +38,11 @@ fn bash(script: &str, arguments: &[&str]) -> String {
     out.into_owned()
 }
 
+/// Where `tests/packages` puts Python's packages.
+const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/venv/bin/python");
+
 /// The same with Python, and the packages that `tests/packages` brings.
 fn python(script: &str, arguments: &[&str]) -> String {
-    let program = tree("target/tools/venv/bin/python");
-    assert!(program.exists(), "{} is not there: tests/packages makes it", program.display());
-    let all: Vec<&str> = [program.to_str().unwrap(), script].into_iter().chain(arguments.iter().copied()).collect();
+    let all: Vec<&str> = [PYTHON, script].into_iter().chain(arguments.iter().copied()).collect();
     bash("exec \"$1\" -c \"${@:2}\"", &all)
 }

@@ -1,6 +1,6 @@
 //! The Kubernetes manifests: rendered by kubectl, validated against Kubernetes' schemas, and what they run is run.
 
-use super::{bash, python};
+use super::{PYTHON, bash, python};
 use crate::harness::{ZONAL, can_run, lab::Lab, tree, wait_until};
 use serde_json::Value;
 use std::path::Path;
@@ -114,7 +114,7 @@ fn pods(resources: &[Value]) -> Vec<&Value> {
 
 #[test]
 fn node_local() {
-    if !can_run(&["ip", "dig", "setpriv", "sysctl", "curl"]) {
+    if !can_run(&["ip", "dig", "setpriv", "sysctl", "curl", PYTHON]) {
         return;
     }
     for kubectl in kubectls() {
@@ -129,7 +129,7 @@ fn node_local() {
 
 #[test]
 fn az_fleet() {
-    if !can_run(&["ip", "dig", "setpriv", "sysctl", "curl"]) {
+    if !can_run(&["ip", "dig", "setpriv", "sysctl", "curl", PYTHON]) {
         return;
     }
     for kubectl in kubectls() {

@@ -14,7 +14,7 @@ mount --rbind /dev "$root/dev"
 ip link set lo up
 cp "$package" "$root/tmp/zonal.deb"
 within() { chroot "$root" "$@"; }
-here() { [[ -e $root$1 ]] && echo "$1 is there" || echo "$1 is gone"; }
+here() { [[ -e $root$1 || -L $root$1 ]] && echo "$1 is there" || echo "$1 is gone"; }
 
 echo "== install"
 within dpkg --install /tmp/zonal.deb >"$scratch/log" 2>&1 || { cat "$scratch/log"; exit 1; }
@@ -32,7 +32,7 @@ install -d -o 65534 -g 65534 "$root/var/lib/private/zonal"
 ln -s private/zonal "$root/var/lib/zonal"
 chmod 711 "$root/var/lib/private"
 start=$(sed -n 's/^ExecStart=//p' "$root/usr/lib/systemd/system/zonal.service")
-within setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs $start >"$scratch/log" 2>&1 &
+chroot "$root" setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs $start >"$scratch/log" 2>&1 &
 server=$!
 for _ in {1..300}; do
     answer=$(dig +short +tries=1 +time=1 -b 127.1.0.7 @127.0.0.1 -p 5300 sqs.us-east-1.amazonaws.com) && break
@@ -60,8 +60,8 @@ here /var/lib/zonal/.
 echo "== purge"
 within dpkg --purge zonal >"$scratch/log" 2>&1 || { cat "$scratch/log"; exit 1; }
 rm "$root/tmp/zonal.deb"
-# dpkg's own books and logs do not count. Device 0:0 is what the upper layer has for what is gone.
-(cd "$scratch/upper" && find . \( -name '*zonal*' -o -type f -o -type l \) ! -type c ! -path './var/lib/dpkg/*' ! -path './var/log/*')
+# dpkg's own books and logs do not count, nor does /run. Device 0:0 is what the upper layer has for what is gone.
+(cd "$scratch/upper" && find . \( -name '*zonal*' -o -type f -o -type l \) ! -type c ! -path './var/lib/dpkg/*' ! -path './var/log/*' ! -path './run/*')
 within dpkg-query --show zonal 2>&1 || true
 "#;
 
