@@ -108,7 +108,7 @@ pub(crate) mod tests {
     use crate::{
         answer::{
             Answered, Client, Cookie, Kind, Moment, Outcome,
-            known::{Forward, Known, Question},
+            known::{Asked, Forward, Known, Question},
         },
         manifest::Loaded,
         snapshot::{
@@ -154,7 +154,7 @@ pub(crate) mod tests {
 
     /// Stands for the function that asks others: the reply is the query, after as many hundredths of a second as the
     /// octet behind `late` says, and none at all to `lately`.
-    pub async fn respond(_: &Arc<Core>, _: &Client, query: &[u8]) -> Option<(Answered, Vec<u8>)> {
+    pub async fn respond(_: &Arc<Core>, _: &Client, query: &[u8], _: Option<Asked>) -> Option<(Answered, Vec<u8>)> {
         tokio::time::sleep(Duration::from_millis(10 * u64::from(query[4]))).await;
         (!query.starts_with(b"lately")).then(|| (answered(query.len(), 0), query.to_vec()))
     }

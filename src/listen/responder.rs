@@ -2,7 +2,7 @@
 
 use super::{Core, answer, now, random_seed, respond};
 use crate::{
-    answer::{Answered, Client, Moment, Outcome, Transport},
+    answer::{Answered, Client, Moment, Outcome, Transport, known::Asked},
     forward::{self, Waiting},
     metrics::{Dropped, Writer},
     transfer::{self, Part},
@@ -27,8 +27,8 @@ thread_local! {
 
 /// What a query waits for.
 pub enum Pending {
-    /// Others, who have to be asked.
-    Others(Waiting),
+    /// Others, who have to be asked this first. It has a place among the queries that wait for them.
+    Others(Waiting, Asked),
     /// What is to be done with a zone as a whole.
     Zone(OwnedSemaphorePermit),
 }
@@ -68,9 +68,8 @@ impl Responder {
         REPLY.with_borrow_mut(|reply| {
             let mut outcome = answer(&snapshot, &self.core.forwarding.cache, client, moment, query, reply);
             if let Outcome::Forward(forward) = &outcome {
-                let place = self.core.forwarding.wait(forward.route.id);
-                if place.is_some() {
-                    return place.map(Pending::Others);
+                if let Some(place) = self.core.forwarding.wait(forward.route.id) {
+                    return Some(Pending::Others(place, forward.to_asked()));
                 }
                 outcome = forward::fail(&snapshot, client, moment, query, reply, forward::NO_ROOM);
             }
@@ -96,14 +95,14 @@ impl Responder {
     /// Answers one query that has to wait. The reply is empty if there is nothing to say.
     pub async fn answer_late(self: Arc<Self>, client: Client, query: Box<[u8]>, pending: Pending) -> Part {
         let part = match pending {
-            Pending::Others(place) => {
-                let response = respond(&self.core, &client, &query).await;
+            Pending::Others(place, asked) => {
+                let response = respond(&self.core, &client, &query, Some(asked)).await;
                 drop(place);
                 let (answered, reply) = response.unzip();
                 Part { answered, reply: reply.unwrap_or_default(), rest: None }
             }
             Pending::Zone(place) => {
-                let part = transfer::respond(&self.core, &client, &query).await;
+                let part = Box::pin(transfer::respond(&self.core, &client, &query)).await;
                 drop(place);
                 part
             }

@@ -1,0 +1,110 @@
+//! Answers to queries that had to wait.
+
+use super::{ReturnPath, apply_limit, is_limited, send_letters};
+use crate::{
+    answer::{Answered, Client, Transport},
+    forward::Waiting,
+    listen::{Core, respond, responder::Pending},
+    metrics::{Dropped, Writer},
+    transfer::{self, Part},
+};
+use socket2::Socket;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use tokio::task::yield_now;
+
+/// A query that has to wait.
+pub struct Late {
+    pub client: Client,
+    pub query: Box<[u8]>,
+    pub path: ReturnPath,
+    /// What it waits for.
+    pub pending: Pending,
+}
+
+/// Where the late answers of a socket go out: those that are ready at the same time go together.
+pub struct Outbox {
+    core: Arc<Core>,
+    socket: Arc<Socket>,
+    writer: Mutex<Writer>,
+    letters: Mutex<Vec<Letter>>,
+}
+
+/// An answer on its way.
+pub struct Letter {
+    pub path: ReturnPath,
+    pub reply: Vec<u8>,
+    /// The place of its query is kept until it is gone: who stops waits for that.
+    _place: Option<Waiting>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Outbox {
+    /// That of a socket.
+    pub fn new(core: &Arc<Core>, socket: &Arc<Socket>) -> Arc<Outbox> {
+        let writer = Mutex::new(core.metrics.writer(Transport::Udp));
+        Arc::new(Outbox { core: core.clone(), socket: socket.clone(), writer, letters: Mutex::default() })
+    }
+
+    /// Has queries answered, each in a task of its own. The tasks are made where they run: that is cheaper.
+    pub fn take_up(self: &Arc<Self>, queries: Vec<Late>) {
+        let this = self.clone();
+        self.core.runtime.spawn(async move {
+            for late in queries {
+                tokio::spawn(this.clone().answer(late));
+            }
+        });
+    }
+
+    async fn answer(self: Arc<Self>, late: Late) {
+        let Late { client, query, path, pending } = late;
+        let (response, place) = match pending {
+            Pending::Others(place, asked) => (respond(&self.core, &client, &query, Some(asked)).await, Some(place)),
+            Pending::Zone(_place) => {
+                let Part { answered, reply, .. } = Box::pin(transfer::respond(&self.core, &client, &query)).await;
+                (answered.map(|answered| (answered, reply)), None)
+            }
+        };
+        if self.post(&client, path, response, place) {
+            // Everything else that is ready has its turn first.
+            yield_now().await;
+            self.send();
+        }
+    }
+
+    /// Puts an answer among those to send. True if it is the first one there.
+    fn post(
+        &self,
+        client: &Client,
+        path: ReturnPath,
+        response: Option<(Answered, Vec<u8>)>,
+        place: Option<Waiting>,
+    ) -> bool {
+        let mut writer = lock(&self.writer);
+        let Some((mut answered, mut reply)) = response else {
+            writer.dropped(Dropped::Silent);
+            return false;
+        };
+        if is_limited(&answered) && !apply_limit(&self.core, &mut writer, client.source, &mut answered, &mut reply) {
+            return false;
+        }
+        writer.make_room(self.core.snapshot.load().view_labels().len());
+        writer.answered(&answered);
+        drop(writer);
+        reply.truncate(answered.len);
+        let mut letters = lock(&self.letters);
+        letters.push(Letter { path, reply, _place: place });
+        letters.len() == 1
+    }
+
+    fn send(&self) {
+        let mut letters = std::mem::take(&mut *lock(&self.letters));
+        let unsent = send_letters(&self.socket, &mut letters);
+        if unsent > 0 {
+            let mut writer = lock(&self.writer);
+            (0..unsent).for_each(|_| writer.dropped(Dropped::Unsent));
+        }
+    }
+}
