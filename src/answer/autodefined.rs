@@ -34,6 +34,8 @@ enum Data<'s> {
     Localhost,
     /// The name of an address of a VPC of this Region.
     AddressName(Ipv4Addr, &'s str),
+    /// Another name for the name of this address.
+    Alias(Ipv4Addr),
 }
 
 impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
@@ -87,6 +89,20 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
                 name.label(format_args!("internal"));
                 self.reply.record(Section::Answer, owner, rtype::PTR, TTL, &[name.wire()])?;
             }
+            (Data::Alias(address), _) => {
+                let mut name = WireName { octets: [0; 128], len: 0 };
+                for octet in address.octets().iter().rev() {
+                    name.label(format_args!("{octet}"));
+                }
+                name.label(format_args!("in-addr"));
+                name.label(format_args!("arpa"));
+                let target = self.reply.record(Section::Answer, owner, rtype::CNAME, TTL, &[name.wire()])?;
+                return Ok(if any || self.qtype == rtype::CNAME {
+                    Outcome::Done(rcode::NOERROR)
+                } else {
+                    Outcome::Next(target)
+                });
+            }
             _ => {}
         }
         if self.reply.count(Section::Answer) == before {
@@ -104,6 +120,7 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
             Autodefined::Empty | Autodefined::Loopback => Data::Missing,
             Autodefined::Reverse if skip == 0 && self.name.labels() < 6 => Data::Empty,
             Autodefined::Reverse => self.reverse(),
+            Autodefined::Translated => self.translated(skip),
             Autodefined::Addresses(region) => match (skip, address_of_label(self.name.label(0))) {
                 (1, Some(address)) if self.region_of(address) == Some(region) => Data::Address(address.into()),
                 _ => Data::Missing,
@@ -133,6 +150,21 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
             Some(region) => Data::AddressName(address, region),
             None => Data::Missing,
         }
+    }
+
+    /// What a name stands for that is `count` labels below that of a prefix of 96 bits: a label is half an octet, the
+    /// last one first.
+    fn translated(&self, count: usize) -> Data<'s> {
+        let mut address = 0;
+        for at in (0..count).rev() {
+            match self.name.label(at) {
+                [digit] if digit.is_ascii_hexdigit() && count <= 8 => {
+                    address = address << 4 | char::from(*digit).to_digit(16).unwrap_or_default();
+                }
+                _ => return Data::Missing,
+            }
+        }
+        if count < 8 { Data::Empty } else { Data::Alias(address.into()) }
     }
 
     /// Whether there are names of addresses that begin with these octets.

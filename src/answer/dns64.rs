@@ -1,15 +1,16 @@
-//! DNS64: AAAA records made of A records, for subnets that reach IPv4 through a NAT64 (RFC 6147).
+//! DNS64: AAAA records made of A records, for subnets that reach IPv4 through a NAT64 (RFC 6147); and the way back, from
+//! the names of such addresses to those of the IPv4 addresses in them.
 
 use super::{
     Kind,
     known::Known,
-    resolve::{Outcome, Resolver},
+    resolve::{Outcome, Resolver, next_cut},
     trace::{Stage, Trace},
 };
 use crate::{
-    snapshot::{Snapshot, networks::Found},
+    snapshot::{Snapshot, autodefined::Autodefined, networks::Found},
     wire::{
-        query::{rcode, skip_name},
+        query::{LookupName, rcode, skip_name},
         rdata::rtype,
         reply::Section,
     },
@@ -18,6 +19,10 @@ use std::net::Ipv4Addr;
 
 /// The Well-Known Prefix 64:ff9b::/96 (RFC 6052, 2.1).
 const PREFIX: [u8; 12] = [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0];
+/// The zone of the names of its addresses, and how many labels that has.
+const REVERSE: &[u8] = b"\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\
+    \x01b\x019\x01f\x01f\x014\x016\x010\x010\x03ip6\x04arpa\0";
+const REVERSE_LABELS: usize = 26;
 /// What no AAAA record may be that is to be used: ::ffff:0:0/96 (RFC 6147, 5.1.4).
 const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
 /// The TTL where the negative answer has none, in seconds (RFC 6147, 5.1.7).
@@ -25,18 +30,35 @@ const DEFAULT_TTL: u32 = 600;
 /// How many addresses are made at most.
 const MOST: usize = 128;
 
-/// Whether AAAA records are to be made for a client. One who validates for itself gets none (RFC 6147, 5.5).
+/// Whether records are to be made for a client. One who validates for itself gets none (RFC 6147, 5.5).
 #[inline]
-pub fn is_wanted(snapshot: &Snapshot, found: &Found, qtype: u16, validates: bool) -> bool {
-    qtype == rtype::AAAA
+pub fn is_wanted(snapshot: &Snapshot, found: &Found, name: &LookupName, qtype: u16, validates: bool) -> bool {
+    (qtype == rtype::AAAA || below_prefix(name).is_some())
         && !validates
         && found.subnet.is_some_and(|subnet| snapshot.networks.subnets[subnet as usize].dns64)
 }
 
+/// How many labels a name is below that of the prefix, if it is.
+#[inline]
+pub fn below_prefix(name: &LookupName) -> Option<usize> {
+    let skip = name.labels().checked_sub(REVERSE_LABELS)?;
+    (name.suffix(skip) == REVERSE).then_some(skip)
+}
+
 impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
-    /// As [`Resolver::decide`]; where a name has no AAAA records, they are made of its A records.
+    /// As [`Resolver::decide`]; where a name has no AAAA records, they are made of its A records, and the name of an
+    /// address below the prefix is another one for that of the IPv4 address in it.
     #[cold]
     pub fn decide_dns64(&mut self, first: bool) -> (Outcome<'s>, Kind) {
+        if let Some(skip) = below_prefix(self.name)
+            && next_cut(self.snapshot, self.view, self.name, (0, 0)).is_none_or(|(_, (other, _))| other > skip)
+        {
+            self.same_for_all = false;
+            return (self.autodefined(&Autodefined::Translated, skip, first), Kind::Autodefined);
+        }
+        if self.qtype != rtype::AAAA {
+            return self.decide(first);
+        }
         let (start, count) = (self.reply.position(), self.reply.count(Section::Answer));
         let (outcome, kind) = self.decide(first);
         match outcome {

@@ -7,7 +7,7 @@ use crate::{
     snapshot::routes::{Route, RouteId},
     wire::{
         name::{MAX_NAME, wire_len},
-        query::{LookupName, name_hash, rcode},
+        query::{LookupName, rcode},
         reply::{Full, Reply, Section},
     },
 };
@@ -52,6 +52,12 @@ impl<'s> Forward<'s> {
         Forward { route, id, name, qtype, dnssec_ok, checking_disabled }
     }
 
+    /// The same, to be taken along.
+    pub fn to_asked(&self) -> Asked {
+        let Forward { route, id, qtype, dnssec_ok, checking_disabled, .. } = *self;
+        Asked { route: route.clone(), id, name: Box::new(self.name()), qtype, dnssec_ok, checking_disabled }
+    }
+
     /// The name that is asked for, in lower case.
     pub fn name(&self) -> LookupName {
         LookupName::new(&self.name).unwrap_or_else(LookupName::root)
@@ -61,6 +67,27 @@ impl<'s> Forward<'s> {
     pub fn question<'n>(&self, name: &'n LookupName) -> Question<'n> {
         let Forward { qtype, dnssec_ok, checking_disabled, .. } = *self;
         Question { name, qtype, dnssec_ok, checking_disabled }
+    }
+}
+
+/// Where to ask, and what: for those who take it with them, and so not large.
+#[derive(Clone)]
+pub struct Asked {
+    /// Where.
+    pub route: Arc<Route>,
+    /// What the answers are kept under.
+    pub id: RouteId,
+    name: Box<LookupName>,
+    qtype: u16,
+    dnssec_ok: bool,
+    checking_disabled: bool,
+}
+
+impl Asked {
+    /// What is asked.
+    pub fn question(&self) -> Question<'_> {
+        let Asked { name, qtype, dnssec_ok, checking_disabled, .. } = self;
+        Question { name, qtype: *qtype, dnssec_ok: *dnssec_ok, checking_disabled: *checking_disabled }
     }
 }
 
@@ -75,12 +102,14 @@ pub struct Key {
     pub qtype: u16,
     /// DO and CD of the query.
     pub flags: u8,
+    hash: u64,
 }
 
 impl Key {
     /// The key of a question that goes by this route.
     pub fn new(route: RouteId, question: &Question) -> Key {
-        Key { route, name: question.name.wire().into(), qtype: question.qtype, flags: question.flags() }
+        let (qtype, flags, hash) = (question.qtype, question.flags(), question.hash(route));
+        Key { route, name: question.name.wire().into(), qtype, flags, hash }
     }
 
     /// Whether it is that of the question.
@@ -93,15 +122,10 @@ impl Key {
     }
 
     /// The same hash that its question has.
+    #[inline]
     pub fn hash(&self) -> u64 {
-        hash(name_hash(&self.name), self.route, self.qtype, self.flags)
+        self.hash
     }
-}
-
-#[inline]
-fn hash(name: u64, route: RouteId, qtype: u16, flags: u8) -> u64 {
-    let extra = (u64::from(qtype) << 8 | u64::from(flags)) ^ route.0 as u64;
-    (name ^ extra.wrapping_mul(0x9e37_79b9_7f4a_7c15)).rotate_left(23).wrapping_mul(0xe703_7ed1_a0b4_28db)
 }
 
 impl Question<'_> {
@@ -114,7 +138,9 @@ impl Question<'_> {
     /// A hash of the question and its route.
     #[inline]
     pub fn hash(&self, route: RouteId) -> u64 {
-        hash(self.name.hash(0), route, self.qtype, self.flags())
+        let extra = (u64::from(self.qtype) << 8 | u64::from(self.flags())) ^ route.0 as u64;
+        let mixed = self.name.hash(0) ^ extra.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        mixed.rotate_left(23).wrapping_mul(0xe703_7ed1_a0b4_28db)
     }
 }
 

@@ -122,7 +122,7 @@ pub struct Resolver<'r, 's, 'q, K, T> {
     pub wishes: Wishes,
     /// All that was answered so far was validated.
     pub authentic: bool,
-    /// AAAA records are to be made of A records, where there are none.
+    /// AAAA records are to be made of A records, where there are none; and so on.
     dns64: bool,
     /// Something that was answered has ended.
     stale: bool,
@@ -131,7 +131,7 @@ pub struct Resolver<'r, 's, 'q, K, T> {
     /// Where the addresses of endpoints are that were answered so far.
     pub locality: Option<Locality>,
     /// All that was answered so far is the same for all; false where nobody asks.
-    same_for_all: bool,
+    pub same_for_all: bool,
     pub view: &'s View,
     pub found: Found<'s>,
     pub moment: Moment,
@@ -170,7 +170,7 @@ pub fn resolve<'r, 's, 'q, K: Known, T: Trace>(
             authentic: dnssec_ok || bits & flag::AD != 0,
         },
         authentic: true,
-        dns64: dns64::is_wanted(snapshot, &found, query.qtype, dnssec_ok && bits & flag::CD != 0),
+        dns64: dns64::is_wanted(snapshot, &found, query.name, query.qtype, dnssec_ok && bits & flag::CD != 0),
         stale: false,
         refresh: false,
         locality: None,

@@ -1,7 +1,10 @@
 //! Which names every client gets the same answer for, whatever its view and AZ: those whose answers have the scope 0
 //! (resolution.md 1.2).
 
-use super::resolve::{Cut, next_cut};
+use super::{
+    dns64,
+    resolve::{Cut, next_cut},
+};
 use crate::{
     manifest::ClientRoutingPolicy,
     snapshot::{
@@ -18,7 +21,8 @@ use crate::{
 #[cold]
 pub fn for_all(snapshot: &Snapshot, view: &View, name: &LookupName, qtype: u16) -> bool {
     let Some(differing) = &snapshot.views.differing else { return false };
-    let is_made_from_others = differing.dns64 && matches!(qtype, rtype::AAAA | rtype::PTR | rtype::ANY);
+    let is_made = matches!(qtype, rtype::AAAA | rtype::PTR | rtype::ANY) || dns64::below_prefix(name).is_some();
+    let is_made_from_others = differing.dns64 && is_made;
     if view.path == Path::InboundDelegation || qtype == rtype::DS || is_made_from_others {
         return false;
     }

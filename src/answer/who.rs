@@ -157,7 +157,7 @@ pub fn told(snapshot: &Snapshot, peer: &Client, asker: &Asker) -> Vec<String> {
 }
 
 /// For whom a query is asked: what is needed to ask more for the same client.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct OnBehalf {
     /// The PROXY header in front.
     header: Box<[u8]>,

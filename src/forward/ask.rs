@@ -9,7 +9,7 @@ use super::{
 use crate::{
     answer::{
         CacheState, Client, Moment, Noted, Outcome, Trace, Transport, answer_traced,
-        known::{Entry, Forward, Key, Question},
+        known::{Asked, Entry, Key, Question},
         who::OnBehalf,
     },
     forward::Gathered,
@@ -54,7 +54,7 @@ pub struct Asker {
     core: Arc<Core>,
     snapshot: Arc<Snapshot>,
     client: Client,
-    on_behalf: Arc<OnBehalf>,
+    on_behalf: OnBehalf,
     deadline: Instant,
     depth: u8,
 }
@@ -63,29 +63,38 @@ impl Asker {
     /// Asks for the client that a query is from, as what is served is now.
     pub fn new(core: &Arc<Core>, client: &Client, query: &[u8]) -> Asker {
         let snapshot = core.snapshot.load_full();
-        let on_behalf = Arc::new(OnBehalf::of(&snapshot, client, query));
+        let on_behalf = OnBehalf::of(&snapshot, client, query);
         let deadline = Instant::now() + PATIENCE;
         Asker { core: core.clone(), snapshot, client: *client, on_behalf, deadline, depth: 0 }
     }
 
-    /// Answers a query. With `renew`, what is known but ends soon is asked for anew.
-    pub async fn respond(&self, query: &[u8], renew: bool) -> Option<Response> {
+    /// Answers a query, of which it may be known what has to be asked first. With `renew`, what is known but ends soon is
+    /// asked for anew.
+    pub async fn respond(&self, query: &[u8], asked: Option<Asked>, renew: bool) -> Option<Response> {
         let forwarding = &self.core.forwarding;
         let draw = forwarding.draw.fetch_add(1, Relaxed);
         let mut known = Gathered { cache: &forwarding.cache, renew, entries: Vec::new() };
-        let mut noted = Noted::default();
+        let (mut next, mut noted) = (asked, Noted::default());
         loop {
+            if let Some(asked) = &next {
+                forwarding.cache.missed();
+                let found = match known.entries.len() < MOST_QUESTIONS {
+                    true => self.ask(asked, query, renew).await,
+                    false => (failed(asked, 0, "the name leads to too many other names"), false),
+                };
+                known.entries.push(found);
+            }
             noted.clear();
             let moment = Moment { now: now(), draw };
             let decided = REPLY.with_borrow_mut(|reply| {
                 match answer_traced(&self.snapshot, &known, &self.client, moment, query, reply, &mut noted) {
                     Outcome::Reply(answered) => Err(Some((answered, reply[..answered.len].to_vec()))),
                     Outcome::Drop => Err(None),
-                    Outcome::Forward(forward) => Ok(forward),
+                    Outcome::Forward(forward) => Ok(forward.to_asked()),
                 }
             });
-            let forward = match decided {
-                Ok(forward) => forward,
+            match decided {
+                Ok(asked) => next = Some(asked),
                 Err(reply) => {
                     let (answered, reply) = reply?;
                     if !known.entries.is_empty() {
@@ -94,62 +103,50 @@ impl Asker {
                     }
                     return Some(Response { answered, reply, noted, snapshot: self.snapshot.clone() });
                 }
-            };
-            forwarding.cache.missed();
-            let found = match known.entries.len() < MOST_QUESTIONS {
-                true => self.ask(&forward, query).await,
-                false => {
-                    let name = forward.name();
-                    let key = Key::new(forward.id, &forward.question(&name));
-                    (failed(key, 0, "the name leads to too many other names"), false)
-                }
-            };
-            known.entries.push(found);
+            }
         }
     }
 
     /// Asks, or waits for somebody who asks the same. Says also whether what it found has ended.
-    async fn ask(&self, forward: &Forward<'_>, query: &[u8]) -> (Answers, bool) {
+    async fn ask(&self, asked: &Asked, query: &[u8], renew: bool) -> (Answers, bool) {
         let forwarding = &self.core.forwarding;
-        let (name, route, id) = (forward.name(), forward.route, forward.id);
-        let question = forward.question(&name);
-        let key = Key::new(id, &question);
-        let stale = forwarding.cache.stale(&key, now());
+        let (route, question) = (&asked.route, asked.question());
+        let stale = match forwarding.cache.stale(asked.id, &question, now()) {
+            // Somebody else has just got it.
+            Some(entry) if !renew && entry.end() > now() => return (known(asked, entry), false),
+            stale => stale,
+        };
         let deadline = match stale {
             Some(_) => self.deadline.min(Instant::now() + STALE_PATIENCE),
             None => self.deadline,
         };
-        let (hash, is_ours) = (question.hash(id), self.is_ours(query, &question));
+        let (hash, is_ours) = (question.hash(asked.id), self.is_ours(query, &question));
         let landed = loop {
             match forwarding.flights.join(hash) {
                 Place::Passenger(landing) if is_ours || self.is_loop(route, true) => {
                     landing.note_loop();
-                    break Some(self.looped(key.clone()));
+                    break Some(self.looped(asked));
                 }
-                Place::Pilot(_) if is_ours || self.is_loop(route, false) => break Some(self.looped(key.clone())),
+                Place::Pilot(_) if is_ours || self.is_loop(route, false) => break Some(self.looped(asked)),
                 Place::Passenger(landing) => match landing.wait(deadline).await {
                     Landed::With(answers) => break Some(answers),
                     Landed::Late => break None,
                     Landed::Lost => {}
                 },
-                Place::Pilot(flight) if stale.is_none() => break Some(self.fly(flight, route, id, &question).await),
+                Place::Pilot(flight) if stale.is_none() => break Some(self.fly(flight, asked).await),
                 Place::Pilot(flight) => {
                     // It goes on when this client has got what there was.
-                    let (asker, route, name) = (self.clone(), route.clone(), name.clone());
-                    let Question { qtype, dnssec_ok, checking_disabled, .. } = question;
-                    let flown = tokio::spawn(async move {
-                        let question = Question { name: &name, qtype, dnssec_ok, checking_disabled };
-                        asker.fly(flight, &route, id, &question).await
-                    });
+                    let (asker, asked) = (self.clone(), asked.clone());
+                    let flown = tokio::spawn(async move { asker.fly(flight, &asked).await });
                     break tokio::time::timeout_at(deadline, flown).await.ok().and_then(Result::ok);
                 }
             }
         };
-        let landed = landed.unwrap_or_else(|| failed(key.clone(), 22, "no server answered in time"));
+        let landed = landed.unwrap_or_else(|| failed(asked, 22, "no server answered in time"));
         match stale {
             Some(stale) if landed.first().is_none_or(|(_, entry)| entry.rcode == rcode::SERVFAIL) => {
                 forwarding.cache.went_stale();
-                (Arc::new(vec![(key, stale)]), true)
+                (known(asked, stale), true)
             }
             _ => (landed, false),
         }
@@ -178,18 +175,18 @@ impl Asker {
         spelt.is_some_and(|spelt| self.core.forwarding.upstreams.is_ours(spelt, question.qtype))
     }
 
-    fn looped(&self, key: Key) -> Answers {
+    fn looped(&self, asked: &Asked) -> Answers {
         let from = self.client.source;
-        failed(key, 0, &format!("a forwarding loop: {from} asks for what it would be asked for"))
+        failed(asked, 0, &format!("a forwarding loop: {from} asks for what it would be asked for"))
     }
 
     /// Asks, and tells all who wait and the cache.
-    async fn fly(&self, flight: Flight, route: &Arc<Route>, id: RouteId, question: &Question<'_>) -> Answers {
-        let cache = &self.core.forwarding.cache;
-        let answers = match self.fetch(route, id, question).await {
+    async fn fly(&self, flight: Flight, asked: &Asked) -> Answers {
+        let (cache, rule) = (&self.core.forwarding.cache, &asked.route.rule);
+        let answers = match self.fetch(asked).await {
             Ok(answers) => {
                 for (key, entry) in &answers {
-                    cache.insert(&route.rule, key.clone(), entry.clone());
+                    cache.insert(rule, key.clone(), entry.clone());
                 }
                 Arc::new(answers)
             }
@@ -198,9 +195,8 @@ impl Asker {
                     true => format!("a forwarding loop: the query came back. {}", failure.text),
                     false => failure.text,
                 };
-                let key = Key::new(id, question);
-                let entry = cache.insert_failure(&route.rule, key.clone(), failure.code, &text, now());
-                Arc::new(vec![(key, entry)])
+                let key = Key::new(asked.id, &asked.question());
+                known(asked, cache.insert_failure(rule, key, failure.code, &text, now()))
             }
         };
         flight.land(&answers);
@@ -209,16 +205,11 @@ impl Asker {
 
     /// Gets the answers to a question. What is said of it is kept under the route that it began with, wherever DELEGATE
     /// rules have led.
-    async fn fetch(
-        &self,
-        route: &Arc<Route>,
-        id: RouteId,
-        question: &Question<'_>,
-    ) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
-        let mut route = route.clone();
+    async fn fetch(&self, asked: &Asked) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
+        let (mut route, id, question) = (asked.route.clone(), asked.id, &asked.question());
         for _ in 0..MOST_REFERRALS {
             if let Servers::NameServers { name_servers, sources } = &route.servers {
-                let targets = self.targets(name_servers, &route.domain).await;
+                let targets = Box::pin(self.targets(name_servers, &route.domain)).await;
                 if targets.is_empty() {
                     return Err(Failure { code: 22, text: "no name server of the delegation has an address".into() });
                 }
@@ -226,7 +217,7 @@ impl Asker {
                 route = Arc::new(Route::new(route.rule.clone(), route.domain.clone(), servers));
             }
             let response = match &route.servers {
-                Servers::Recursion => return self.recurse(id, question).await,
+                Servers::Recursion => return Box::pin(self.recurse(id, question)).await,
                 Servers::Targets { targets, .. } if targets.is_empty() => {
                     return Err(Failure { code: NOT_READY, text: "no server is known that could be asked".into() });
                 }
@@ -306,16 +297,21 @@ impl Asker {
             };
             let client = Client { transport, ..self.client };
             let asker = Asker { client, depth: self.depth + 1, ..self.clone() };
-            let Some(Response { reply, .. }) = asker.respond(&query, false).await else { return Vec::new() };
+            let Some(Response { reply, .. }) = asker.respond(&query, None, false).await else { return Vec::new() };
             let records = Message::read(&reply).unwrap_or_default().sections;
             records[0].iter().filter_map(Record::address).collect()
         })
     }
 }
 
+/// What is known already.
+fn known(asked: &Asked, entry: Arc<Entry>) -> Answers {
+    Arc::new(vec![(Key::new(asked.id, &asked.question()), entry)])
+}
+
 /// The answer where there is none.
-fn failed(key: Key, code: u16, text: &str) -> Answers {
-    Arc::new(vec![(key, Arc::new(Entry::failure(code, text, now(), 0)))])
+fn failed(asked: &Asked, code: u16, text: &str) -> Answers {
+    known(asked, Arc::new(Entry::failure(code, text, now(), 0)))
 }
 
 #[cfg(test)]
@@ -364,6 +360,16 @@ mod tests {
             crate::transfer::tsig::Keys::default(),
             runtime().handle(),
         ))
+    }
+
+    /// Thousands of queries may wait, and each is a task that is made, moved and freed again.
+    #[test]
+    fn what_waits_is_small() {
+        let (core, query) = (core(), []);
+        let client =
+            Client { source: [10, 1, 0, 7].into(), port: 0, local: [10, 9, 0, 1].into(), transport: Transport::Udp };
+        let size = size_of_val(&super::super::respond(&core, &client, &query, None));
+        assert!(size < 1500, "{size}");
     }
 
     #[tokio::test]

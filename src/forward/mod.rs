@@ -14,7 +14,7 @@ pub mod upstream;
 use crate::{
     answer::{
         Answered, Client, Moment, Noted, Outcome, answer, answer_traced,
-        known::{Entry, Found, Key, Known, Question},
+        known::{Asked, Entry, Found, Key, Known, Question},
     },
     listen::Core,
     snapshot::{Snapshot, routes::RouteId},
@@ -104,8 +104,8 @@ impl Forwarding {
         }
     }
 
-    /// Takes a place among the queries that may wait; none if there is no room. A route may take as many as it leaves
-    /// free, so that one whose servers are slow, or several, leave room for all others.
+    /// Takes a place among the queries that may wait for a route; none if there is no room. A route may take as many as it
+    /// leaves free, so that one whose servers are slow, or several, leave room for all others.
     pub fn wait(self: &Arc<Self>, route: RouteId) -> Option<Waiting> {
         let share = route.0 as usize % SHARES;
         let free = self.most_waiting.saturating_sub(self.waiting.fetch_add(1, Relaxed));
@@ -168,10 +168,10 @@ impl Response {
     }
 }
 
-/// Answers one query, and asks others if need be. None if there is nothing to say. Run it in a task of its own: others may
-/// wait for what it asks.
-pub async fn respond(core: &Arc<Core>, client: &Client, query: &[u8]) -> Option<Response> {
-    let response = Asker::new(core, client, query).respond(query, false).await;
+/// Answers one query, and asks others if need be, as is already known if it was [answered](crate::answer::answer) so. None
+/// if there is nothing to say. Run it in a task of its own: others may wait for what it asks.
+pub async fn respond(core: &Arc<Core>, client: &Client, query: &[u8], asked: Option<Asked>) -> Option<Response> {
+    let response = Asker::new(core, client, query).respond(query, asked, false).await;
     if response.as_ref().is_some_and(|response| response.answered.refresh) {
         refresh(core, client, query);
     }
@@ -184,7 +184,7 @@ pub fn refresh(core: &Arc<Core>, client: &Client, query: &[u8]) {
     let Some(place) = core.forwarding.wait(REFRESHING) else { return };
     let (asker, query) = (Asker::new(core, client, query), query.to_vec());
     core.runtime.spawn(async move {
-        asker.respond(&query, true).await;
+        asker.respond(&query, None, true).await;
         drop(place);
     });
 }

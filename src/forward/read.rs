@@ -43,15 +43,16 @@ pub fn read(
     }
     let reader = Reader { response: &response, domain, question, now };
     let mut answers: Vec<(Key, Arc<Entry>)> = Vec::new();
-    let mut name = question.name.clone();
+    let mut followed: Option<LookupName> = None;
     while answers.len() < MOST_LINKS {
-        let Some(mut entry) = reader.link(&name, answers.is_empty()) else { break };
+        let name = followed.as_ref().unwrap_or(question.name);
+        let Some(mut entry) = reader.link(name, answers.is_empty()) else { break };
         lifetimes.limit(&mut entry);
         let target = entry.target.and_then(|at| LookupName::new(&entry.answer.octets[at.into()..]));
-        answers.push((Key::new(route, &Question { name: &name, ..*question }), Arc::new(entry)));
+        answers.push((Key::new(route, &Question { name, ..*question }), Arc::new(entry)));
         // Of what is outside of its domain a server is not believed.
         match target.filter(|target| is_within(target, domain)) {
-            Some(target) if answers.iter().all(|(key, _)| *key.name != *target.wire()) => name = target,
+            Some(target) if answers.iter().all(|(key, _)| *key.name != *target.wire()) => followed = Some(target),
             _ => break,
         }
     }

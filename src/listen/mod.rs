@@ -143,7 +143,7 @@ pub(crate) mod tests {
     use crate::{
         answer::{
             Answered, Client, Cookie, Kind, Moment, Noted, Outcome, Trace,
-            known::{Forward, Known, Question},
+            known::{Asked, Forward, Known, Question},
         },
         forward::Response,
         manifest::Loaded,
@@ -192,7 +192,7 @@ pub(crate) mod tests {
 
     /// Stands for the function that asks others: the reply is the query, after as many hundredths of a second as the
     /// octet behind `late` says, and none at all to `lately`.
-    pub async fn respond(core: &Arc<Core>, _: &Client, query: &[u8]) -> Option<Response> {
+    pub async fn respond(core: &Arc<Core>, _: &Client, query: &[u8], _: Option<Asked>) -> Option<Response> {
         tokio::time::sleep(Duration::from_millis(10 * u64::from(query[4]))).await;
         let (answered, snapshot) = (answered(query.len(), 0), core.snapshot.load_full());
         let response = Response { answered, reply: query.to_vec(), noted: Noted::default(), snapshot };

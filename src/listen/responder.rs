@@ -2,7 +2,7 @@
 
 use super::{Core, Ledger, answer_traced, random_seed, respond};
 use crate::{
-    answer::{Answered, Client, Moment, Noted, Outcome, Transport},
+    answer::{Answered, Client, Moment, Noted, Outcome, Transport, known::Asked},
     forward::{self, Response, Waiting},
     metrics::Dropped,
     query_log::{SMALL_RING, Said},
@@ -32,8 +32,8 @@ pub type Late = (Pending, SystemTime);
 
 /// What a query waits for.
 pub enum Pending {
-    /// Others, who have to be asked.
-    Others(Waiting),
+    /// Others, who have to be asked this first. It has a place among the queries that wait for them.
+    Others(Waiting, Asked),
     /// What is to be done with a zone as a whole.
     Zone(OwnedSemaphorePermit),
 }
@@ -77,9 +77,8 @@ impl Responder {
             let cache = &self.core.forwarding.cache;
             let mut outcome = answer_traced(&snapshot, cache, client, moment, query, reply, noted);
             if let Outcome::Forward(forward) = &outcome {
-                let place = self.core.forwarding.wait(forward.route.id);
-                if place.is_some() {
-                    return place.map(|place| (Pending::Others(place), received));
+                if let Some(place) = self.core.forwarding.wait(forward.route.id) {
+                    return Some((Pending::Others(place, forward.to_asked()), received));
                 }
                 outcome = forward::fail(&snapshot, client, moment, query, reply, forward::NO_ROOM);
             }
@@ -111,8 +110,8 @@ impl Responder {
     pub async fn answer_late(self: Arc<Self>, client: Client, query: Box<[u8]>, late: Late) -> Part {
         let (pending, received) = late;
         match pending {
-            Pending::Others(place) => {
-                let response = respond(&self.core, &client, &query).await;
+            Pending::Others(place, asked) => {
+                let response = respond(&self.core, &client, &query, Some(asked)).await;
                 drop(place);
                 let mut ledger = self.count(response.as_ref().map(|response| &response.answered));
                 let Some(response) = response else { return Part::whole(Vec::new()) };
@@ -120,7 +119,7 @@ impl Responder {
                 Part { answered: Some(response.answered), reply: response.reply, rest: None }
             }
             Pending::Zone(place) => {
-                let mut part = transfer::respond(&self.core, &client, &query).await;
+                let mut part = Box::pin(transfer::respond(&self.core, &client, &query)).await;
                 drop(place);
                 let mut ledger = self.count(part.answered.as_ref());
                 if let Some(answered) = part.answered {

@@ -2,19 +2,22 @@
 //!
 //! This is the only file with `unsafe`: recvmmsg and sendmmsg have no safe interface.
 
+mod late;
+
 use super::{Core, Ledger, answer_traced, limit::Verdict, responder::Pending};
 use crate::{
     answer::{self as answers, Answered, Client, Cookie, Hint, Moment, Noted, Outcome, Transport},
-    forward::{self, Response},
+    forward,
     metrics::{Dropped, Limited, Writer},
-    query_log::{LARGE_RING, SMALL_RING, Said},
+    query_log::{LARGE_RING, Said},
     snapshot::Snapshot,
-    transfer::{self, Part},
+    transfer,
     wire::{
         query::{LookupName, rcode},
         reply::MAX_UDP,
     },
 };
+use late::{Late, Letter, Outbox};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     io,
@@ -23,7 +26,7 @@ use std::{
     os::fd::AsRawFd,
     ptr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
     thread::JoinHandle,
@@ -38,6 +41,8 @@ const QUERY_SIZE: usize = 4096;
 const PATIENCE: Duration = Duration::from_millis(500);
 /// How long a worker goes on emptying its socket after it was told to stop.
 const DRAIN: Duration = Duration::from_secs(1);
+/// After a batch without a name of a zone, so many are taken to be like it.
+const BLIND: u8 = 15;
 /// How often an answer is offered to a kernel that has no room for it.
 const SEND_TRIES: usize = 3;
 const RECEIVE_BUFFER: usize = 4 << 20;
@@ -125,10 +130,10 @@ pub fn overflows(socket: &Socket) -> Option<u32> {
 /// Starts a thread for each socket. They end when `stop` is set, after they have answered what has arrived.
 pub fn start(core: &Arc<Core>, sockets: Vec<Socket>, stop: &Arc<AtomicBool>) -> io::Result<Vec<JoinHandle<()>>> {
     let mut threads = Vec::with_capacity(sockets.len());
-    let late = Arc::new(Mutex::new(core.ledger(core.metrics.writer(Transport::Udp), SMALL_RING)));
     for (number, socket) in sockets.into_iter().enumerate() {
         let local = socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("no IP socket"))?;
         let batch = Batch::new(socket);
+        let outbox = Outbox::new(core, &batch.socket);
         let mut worker = Worker {
             core: core.clone(),
             ledger: core.ledger(core.metrics.udp_writer(local, number, &batch.socket), LARGE_RING),
@@ -139,7 +144,9 @@ pub fn start(core: &Arc<Core>, sockets: Vec<Socket>, stop: &Arc<AtomicBool>) -> 
             draw: super::random_seed().0 as u32,
             batch,
             name: LookupName::root(),
-            late: late.clone(),
+            blind: 0,
+            late: Vec::new(),
+            outbox,
         };
         let stop = stop.clone();
         let thread = std::thread::Builder::new().name(format!("udp-{number}")).spawn(move || {
@@ -176,8 +183,11 @@ struct Worker {
     batch: Batch,
     /// Room for the name of the query that is looked at.
     name: LookupName,
-    /// Where it is told of what is answered in tasks, after others were asked.
-    late: Arc<Mutex<Ledger>>,
+    /// So many batches are not looked at before they are answered.
+    blind: u8,
+    /// Those of a batch that have to wait, and where they are answered then.
+    late: Vec<Late>,
+    outbox: Arc<Outbox>,
 }
 
 impl Worker {
@@ -210,14 +220,18 @@ impl Worker {
         self.ledger.writer.make_room(&snapshot);
         self.ledger.writer.received(received);
         self.is_logged = self.ledger.tap.make_ready(&snapshot);
-        if received > 1 {
-            self.fetch_ahead(&snapshot, received);
+        match self.blind {
+            0 if received > 1 => self.fetch_ahead(&snapshot, received),
+            _ => self.blind = self.blind.saturating_sub(1),
         }
         for index in 0..received {
             self.draw = self.draw.wrapping_add(1);
             self.answer(&snapshot, Moment { now, draw: self.draw }, index);
         }
         drop(snapshot);
+        if !self.late.is_empty() {
+            self.outbox.take_up(mem::take(&mut self.late));
+        }
         for _ in 0..self.batch.send() {
             self.ledger.writer.dropped(Dropped::Unsent);
         }
@@ -238,6 +252,9 @@ impl Worker {
         for address in hints.iter().flatten().filter_map(Hint::second_look) {
             prefetch(address);
             prefetch(address.wrapping_add(CACHE_LINE));
+        }
+        if hints.iter().all(Option::is_none) {
+            self.blind = BLIND;
         }
     }
 
@@ -264,16 +281,15 @@ impl Worker {
                 outcome = forward::fail(snapshot, &client, moment, query, reply, forward::NO_ROOM);
                 return self.finish(snapshot, outcome, client, index);
             };
-            let query = query.into();
-            return self.answer_late(client, query, index, Pending::Others(place));
+            let (query, pending) = (query.into(), Pending::Others(place, forward.to_asked()));
+            return self.answer_late(client, query, index, pending);
         }
         self.finish(snapshot, outcome, client, index);
     }
 
     /// Answers a query in a task, as it has to wait.
-    fn answer_late(&self, client: Client, query: Box<[u8]>, index: usize, pending: Pending) {
-        let late = Late { client, query, received: self.received, path: self.batch.path(index), pending };
-        self.core.runtime.spawn(late.answer(self.core.clone(), self.late.clone()));
+    fn answer_late(&mut self, client: Client, query: Box<[u8]>, index: usize, pending: Pending) {
+        self.late.push(Late { client, query, received: self.received, path: self.batch.path(index), pending });
     }
 
     fn finish(&mut self, snapshot: &Snapshot, outcome: Outcome, client: Client, index: usize) {
@@ -307,42 +323,6 @@ impl Worker {
         }
         writer.answered(&answered);
         self.batch.reply(index, answered.len);
-    }
-}
-
-/// A query that others have to be asked for.
-struct Late {
-    client: Client,
-    query: Box<[u8]>,
-    received: SystemTime,
-    path: ReturnPath,
-    /// What it waits for.
-    pending: Pending,
-}
-
-impl Late {
-    async fn answer(self, core: Arc<Core>, ledger: Arc<Mutex<Ledger>>) {
-        let response = match &self.pending {
-            Pending::Others(_) => forward::respond(&core, &self.client, &self.query).await,
-            Pending::Zone(_) => {
-                let Part { answered, reply, .. } = transfer::respond(&core, &self.client, &self.query).await;
-                answered.map(|answered| Response::of_zone(&core, &self.client, &self.query, answered, reply))
-            }
-        };
-        drop(self.pending);
-        let mut ledger = ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        let Some(response) = response else { return ledger.writer.dropped(Dropped::Silent) };
-        ledger.log(&self.client, &self.query, self.received, &response);
-        let Response { mut answered, mut reply, .. } = response;
-        let writer = &mut ledger.writer;
-        if is_limited(&answered) && !apply_limit(&core, writer, self.client.source, &mut answered, &mut reply) {
-            return;
-        }
-        writer.make_room(&core.snapshot.load());
-        writer.answered(&answered);
-        if self.path.send(&reply[..answered.len]).is_err() {
-            writer.dropped(Dropped::Unsent);
-        }
     }
 }
 
@@ -502,7 +482,6 @@ impl Batch {
     fn path(&self, index: usize) -> ReturnPath {
         let header = &self.received[index].msg_hdr;
         ReturnPath {
-            socket: self.socket.clone(),
             name: self.names[index],
             name_len: header.msg_namelen,
             control: self.controls[index],
@@ -525,68 +504,78 @@ impl Batch {
         self.replies_len += 1;
     }
 
-    /// Sends all replies. Returns how many the kernel did not take: one bad destination does not stop the others.
+    /// Sends all replies. Returns how many the kernel did not take.
     fn send(&mut self) -> usize {
-        let (mut sent, mut unsent, mut tries) = (0, 0, 0);
-        while sent < self.replies_len {
-            let rest = &mut self.replies_out[sent..self.replies_len];
-            // SAFETY: each header points to buffers of this value, with their sizes: the reply's octets, and the name
-            // and ancillary data that the kernel filled in for its query.
-            let result =
-                unsafe { libc::sendmmsg(self.socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as libc::c_uint, 0) };
-            if let Ok(count @ 1..) = usize::try_from(result) {
-                sent += count;
-                tries = 0;
-                continue;
-            }
-            // An error is that of the first one in the rest.
-            match io::Error::last_os_error().raw_os_error() {
-                Some(libc::EINTR) => continue,
-                Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) if tries < SEND_TRIES => {
-                    tries += 1;
-                    std::thread::sleep(Duration::from_micros(100));
-                }
-                _ => {
-                    sent += 1;
-                    unsent += 1;
-                    tries = 0;
-                }
-            }
-        }
-        unsent
+        // SAFETY: each header points to buffers of this value, with their sizes: the reply's octets, and the name and
+        // ancillary data that the kernel filled in for its query.
+        unsafe { send_all(&self.socket, &mut self.replies_out[..self.replies_len], 0) }
     }
 }
 
+/// Sends messages. Returns how many the kernel did not take: one bad destination does not stop the others.
+///
+/// SAFETY: the headers' pointers have to lead to values that live until this returns, with their sizes.
+unsafe fn send_all(socket: &Socket, messages: &mut [libc::mmsghdr], flags: libc::c_int) -> usize {
+    let (mut sent, mut unsent, mut tries) = (0, 0, 0);
+    while sent < messages.len() {
+        let rest = &mut messages[sent..];
+        // SAFETY: as the caller promises.
+        let result =
+            unsafe { libc::sendmmsg(socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as libc::c_uint, flags as _) };
+        if let Ok(count @ 1..) = usize::try_from(result) {
+            sent += count;
+            tries = 0;
+            continue;
+        }
+        // An error is that of the first one in the rest.
+        match io::Error::last_os_error().raw_os_error() {
+            Some(libc::EINTR) => continue,
+            Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) if tries < SEND_TRIES && flags == 0 => {
+                tries += 1;
+                std::thread::sleep(Duration::from_micros(100));
+            }
+            _ => {
+                sent += 1;
+                unsent += 1;
+                tries = 0;
+            }
+        }
+    }
+    unsent
+}
+
 /// The way back to a client: a reply goes to where the query came from, from the address that it was sent to.
-struct ReturnPath {
-    socket: Arc<Socket>,
+pub struct ReturnPath {
     name: libc::sockaddr_storage,
     name_len: libc::socklen_t,
     control: Control,
     control_len: usize,
 }
 
-impl ReturnPath {
-    /// Sends a reply, unless the kernel has no room for it now.
-    fn send(mut self, reply: &[u8]) -> io::Result<()> {
-        let mut vector = libc::iovec { iov_base: reply.as_ptr().cast_mut().cast(), iov_len: reply.len() };
+/// Sends answers that took their time, as far as the kernel has room for them now. Returns how many it did not take.
+fn send_letters(socket: &Socket, letters: &mut [Letter]) -> usize {
+    let mut unsent = 0;
+    for letters in letters.chunks_mut(BATCH) {
+        let vector = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
         // SAFETY: a C structure of integers and pointers, for which zero is a valid value.
-        let mut header = unsafe { MaybeUninit::<libc::msghdr>::zeroed().assume_init() };
-        header.msg_name = (&raw mut self.name).cast();
-        header.msg_namelen = self.name_len;
-        header.msg_iov = &raw mut vector;
-        header.msg_iovlen = 1;
-        if self.control_len > 0 {
-            header.msg_control = (&raw mut self.control).cast();
-            header.msg_controllen = self.control_len as _;
+        let header = unsafe { MaybeUninit::<libc::mmsghdr>::zeroed().assume_init() };
+        let (mut vectors, mut headers) = ([vector; BATCH], [header; BATCH]);
+        for ((Letter { path, reply, .. }, vector), header) in letters.iter_mut().zip(&mut vectors).zip(&mut headers) {
+            *vector = libc::iovec { iov_base: reply.as_mut_ptr().cast(), iov_len: reply.len() };
+            let header = &mut header.msg_hdr;
+            header.msg_name = (&raw mut path.name).cast();
+            header.msg_namelen = path.name_len;
+            header.msg_iov = vector;
+            header.msg_iovlen = 1;
+            if path.control_len > 0 {
+                header.msg_control = (&raw mut path.control).cast();
+                header.msg_controllen = path.control_len as _;
+            }
         }
-        // SAFETY: all pointers lead to values that live until the call returns, with their sizes, and the kernel only
-        // reads them.
-        match unsafe { libc::sendmsg(self.socket.as_raw_fd(), &raw const header, libc::MSG_DONTWAIT) } {
-            0.. => Ok(()),
-            _ => Err(io::Error::last_os_error()),
-        }
+        // SAFETY: all pointers lead to the letters and the arrays above, with their sizes.
+        unsent += unsafe { send_all(socket, &mut headers[..letters.len()], libc::MSG_DONTWAIT) };
     }
+    unsent
 }
 
 /// The address and port that the kernel wrote.

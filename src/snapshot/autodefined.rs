@@ -28,6 +28,9 @@ pub enum Autodefined {
     Reverse,
     /// `ip-10-1-0-5` and its like: addresses of the VPCs of this Region.
     Addresses(String),
+    /// CNAME records from the names of IPv6 addresses that stand for IPv4 addresses to the names of those (RFC 6147,
+    /// 5.3.1). Clients have it, and not views: those in subnets with DNS64.
+    Translated,
 }
 
 /// The zones that everybody serves locally: RFC 6303, RFC 6761, RFC 7793, RFC 9462, and those of Route 53 Resolver.

@@ -2,7 +2,7 @@
 
 use super::{
     name::{MAX_LABEL, MAX_NAME},
-    query::{HEADER, flag, flags},
+    query::{HEADER, flag, flags, skip_name},
     rdata::rtype,
 };
 use std::net::IpAddr;
@@ -57,7 +57,7 @@ impl Response {
         let mut this = Response { flags: bits & !15, rcode: bits & 15, ..Response::default() };
         let mut at = HEADER;
         if number(4)? == 1 {
-            at = read_name(message, at, &mut Vec::new())? + 4;
+            at = skip_name(message, at)? + 4;
         }
         for section in 0..3 {
             for _ in 0..number(6 + 2 * section)? {

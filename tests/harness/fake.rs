@@ -1,5 +1,6 @@
 //! A server that says what a test tells it to say, truth or not.
 
+use super::free_port;
 use hickory_proto::{
     op::{Message, MessageType, OpCode, ResponseCode},
     rr::{Name, RData, Record, rdata},
@@ -54,7 +55,9 @@ impl Fake {
     fn shared(address: &str, behave: Arc<Behaviour>) -> Fake {
         let wanted: SocketAddr = address.parse().unwrap();
         let (udp, tcp) = loop {
-            let udp = UdpSocket::bind(wanted).unwrap_or_else(|e| panic!("cannot bind {wanted}: {e}"));
+            // What is closed and opened again must not go to somebody else meanwhile.
+            let port = if wanted.port() == 0 { free_port() } else { wanted.port() };
+            let udp = UdpSocket::bind((wanted.ip(), port)).unwrap_or_else(|e| panic!("cannot bind {wanted}: {e}"));
             match TcpListener::bind(udp.local_addr().unwrap()) {
                 Ok(tcp) => break (udp, tcp),
                 Err(e) => assert!(wanted.port() == 0, "cannot bind {wanted}: {e}"),

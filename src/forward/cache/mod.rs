@@ -105,7 +105,7 @@ type Nodes = papaya::HashMap<u64, Node, BuildHasherDefault<Hash>>;
 struct Writer {
     queues: Queues,
     /// The rules that routes come from.
-    labels: HashMap<RouteId, Arc<str>>,
+    labels: HashMap<RouteId, Arc<str>, BuildHasherDefault<Hash>>,
 }
 
 /// What is known of one key. But for how much it is used nothing of it ever changes: whoever knows more makes a new one.
@@ -205,7 +205,7 @@ impl Cache {
                 .hasher(BuildHasherDefault::default())
                 .resize_mode(ResizeMode::Incremental(MOVED))
                 .build(),
-            writer: Mutex::new(Writer { queues: Queues::new(octets), labels: HashMap::new() }),
+            writer: Mutex::new(Writer { queues: Queues::new(octets), labels: HashMap::default() }),
             lifetimes,
             counters: Counters::default(),
         }
@@ -252,10 +252,10 @@ impl Cache {
         failure
     }
 
-    /// An answer that may still be used when others fail, though it has ended (RFC 8767).
-    pub fn stale(&self, key: &Key, now: i64) -> Option<Arc<Entry>> {
+    /// The last answer, if it may be used when others fail, though it has ended (RFC 8767).
+    pub fn stale(&self, route: RouteId, question: &Question, now: i64) -> Option<Arc<Entry>> {
         let guard = self.nodes.guard();
-        let node = self.nodes.get(&key.hash(), &guard).filter(|node| node.key == *key)?;
+        let node = self.nodes.get(&question.hash(route), &guard).filter(|node| node.key.is(route, question))?;
         let entry = node.good.as_ref().filter(|entry| self.lifetimes.end(entry) > now)?;
         Some(entry.clone())
     }

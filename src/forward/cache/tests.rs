@@ -73,7 +73,7 @@ fn an_answer_holds_until_it_ends() {
     assert_eq!(found(&cache, "www.example", NOW - 1000), None, "the clock was set back");
     cache.insert("r", key("www.example"), entry(4, 0, NOW));
     assert_eq!(found(&cache, "www.example", NOW), None, "TTL 0 is for one answer");
-    assert!(cache.stale(&key("www.example"), NOW + 60).is_none());
+    assert!(cache.stale(RouteId(1), &question(&name("www.example")), NOW + 60).is_none());
     assert_eq!((cache.counts().entries, cache.counts().hits), (0, 3));
 }
 
@@ -111,15 +111,15 @@ fn what_has_ended_is_for_when_others_fail() {
     cache.insert("r", key("www.example"), entry(4, 60, NOW));
     let end = NOW + 60;
     assert_eq!(found(&cache, "www.example", end), None);
-    assert!(cache.stale(&key("www.example"), end).is_some());
-    assert!(cache.stale(&key("other.example"), end).is_none());
+    assert!(cache.stale(RouteId(1), &question(&name("www.example")), end).is_some());
+    assert!(cache.stale(RouteId(1), &question(&name("other.example")), end).is_none());
     cache.insert_failure("r", key("www.example"), 22, "nobody there", end);
     assert_eq!(found(&cache, "www.example", end), Some((0, STALE_TTL, true, false)), "not the failure");
     assert_eq!(found(&cache, "www.example", end + 4), Some((0, STALE_TTL, true, false)));
     assert_eq!(found(&cache, "www.example", end + 5), None, "time to ask again");
     let late = end + 86_400;
-    assert!(cache.stale(&key("www.example"), late - 1).is_some());
-    assert!(cache.stale(&key("www.example"), late).is_none(), "a day is the most");
+    assert!(cache.stale(RouteId(1), &question(&name("www.example")), late - 1).is_some());
+    assert!(cache.stale(RouteId(1), &question(&name("www.example")), late).is_none(), "a day is the most");
     cache.insert_failure("r", key("www.example"), 22, "nobody there", late);
     assert_eq!(found(&cache, "www.example", late), Some((2, 5, false, false)));
 
@@ -133,7 +133,7 @@ fn what_has_ended_is_for_when_others_fail() {
     none.insert("r", key("www.example"), entry(4, 60, NOW));
     none.insert_failure("r", key("www.example"), 22, "nobody there", end);
     assert_eq!(found(&none, "www.example", end), Some((2, 5, false, false)));
-    assert!(none.stale(&key("www.example"), end).is_none());
+    assert!(none.stale(RouteId(1), &question(&name("www.example")), end).is_none());
 }
 
 #[test]
@@ -281,7 +281,7 @@ fn the_budget_holds() {
         let mut wire = b"\x10".to_vec();
         wire.extend_from_slice(format!("{text:016x}").as_bytes());
         wire.extend_from_slice(b"\x07example\0");
-        let key = Key { route: RouteId(1), name: wire.into(), qtype: 1, flags: 0 };
+        let key = Key::new(RouteId(1), &question(&LookupName::new(&wire).unwrap()));
         match number % 97 {
             0 => drop(cache.insert_failure("r", key, 22, "nobody there", NOW)),
             1 => cache.insert("r", key, entry(4, 0, NOW)),
@@ -379,7 +379,7 @@ fn what_was_flushed_is_gone() {
     fill();
     assert_eq!(cache.flush(None), 5);
     assert_eq!(left(), [""; 0]);
-    assert!(cache.stale(&key("www.example"), NOW + 61).is_none());
+    assert!(cache.stale(RouteId(1), &question(&name("www.example")), NOW + 61).is_none());
     cache.insert_failure("r", key("www.example"), 22, "nobody there", NOW + 61);
     assert_eq!(found(&cache, "www.example", NOW + 61), Some((2, 5, false, false)));
     for _ in 0..10_000 {
@@ -393,7 +393,7 @@ fn what_was_flushed_is_gone() {
 fn routes_that_are_gone_leave_no_labels() {
     let cache = cache(MIB);
     for route in 0..20_000 {
-        let key = Key { route: RouteId(route), ..key("www.example") };
+        let key = Key::new(RouteId(route), &question(&name("www.example")));
         cache.insert(&format!("rule-{route}"), key, entry(1000, 60, NOW));
         let labels = cache.writer().labels.len();
         assert!(labels <= MOST_LABELS + 1, "{labels}");

@@ -26,15 +26,17 @@ use std::{
 use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 /// So many tries that are made because time passes.
-const MOST_TRIES: usize = 12;
+const MOST_TRIES: usize = 14;
 /// And so many in all.
 const MOST_SENT: usize = 32;
 /// How often a question is asked again because a connection is closed that was kept, or on which others were answered.
 const MOST_CLOSED: usize = 8;
 /// And because one ended on which nothing was answered.
 const MOST_BROKEN: usize = 1;
-/// From one try to the next, the interval grows by this.
-const GROWTH: f64 = 1.25;
+/// After so many tries, the interval grows by this from one to the next: what is lost by chance is soon asked again, and
+/// who is gone is not asked all the time.
+const STEADY_TRIES: usize = 5;
+const GROWTH: f64 = 1.5;
 /// A stream delivers what is lost by itself: another try is made later, but for this time at least.
 const STREAM_INTERVAL: Duration = Duration::from_secs(1);
 /// How long the answer to a probe is waited for.
@@ -99,7 +101,8 @@ impl<'a> Asking<'a> {
             let Some(next) = (turn..turn + order.len()).find(|turn| !self.is_useless(at(*turn))) else { break };
             turn = next + 1;
             let server = at(next);
-            let interval = self.interval(server).mul_f64(GROWTH.powi(next as i32));
+            let growth = GROWTH.powi((next + 1).saturating_sub(STEADY_TRIES) as i32);
+            let interval = self.interval(server).mul_f64(growth);
             let way = if next < order.len() { Way::Usual } else { Way::Fresh };
             if let Err(trouble) = self.send(server, way) {
                 self.trouble(server, trouble);

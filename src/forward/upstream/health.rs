@@ -5,7 +5,7 @@ use tokio::time::Instant;
 
 /// When nothing is known, another try is made after this time.
 const FIRST_INTERVAL: Duration = Duration::from_millis(350);
-const LEAST_INTERVAL: Duration = Duration::from_millis(60);
+const LEAST_INTERVAL: Duration = Duration::from_millis(50);
 const MOST_INTERVAL: Duration = Duration::from_millis(800);
 /// So many times in a row without an answer, and others are asked first.
 const DOWN_AFTER: u32 = 3;
@@ -146,7 +146,7 @@ mod tests {
         for _ in 0..100 {
             health.answered(start, start + ms(1));
         }
-        assert_eq!(health.interval(), ms(60));
+        assert_eq!(health.interval(), ms(50));
         health.answered(start, start + ms(5000));
         assert_eq!(health.interval(), ms(800));
     }

@@ -4,7 +4,6 @@ use super::random;
 use crate::{
     answer::known::Question,
     wire::{
-        name::MAX_NAME,
         query::{HEADER, child_hash, flag, flags, option, rcode, root_hash, skip_name},
         rdata::rtype,
     },
@@ -26,9 +25,8 @@ const UNIQUE_LETTERS: usize = 8;
 /// A question in the spelling in which it is asked: letters are in random case (draft-vixie-dnsext-dns0x20), which an
 /// answer has to repeat.
 pub struct Spelt {
-    /// The name in lower case, and as it is spelt.
-    names: [[u8; MAX_NAME]; 2],
-    len: u8,
+    /// The name in lower case, and behind it as it is spelt.
+    names: Box<[u8]>,
     letters: u8,
     qtype: u16,
     dnssec_ok: bool,
@@ -63,17 +61,18 @@ impl Spelt {
     /// Draws a spelling for a question.
     pub fn new(question: &Question) -> Spelt {
         let wire = question.name.wire();
-        let mut lower = [0; MAX_NAME];
-        lower[..wire.len()].copy_from_slice(wire);
-        let mut spelt = lower;
-        let bits: [u8; MAX_NAME.div_ceil(8)] = random::octets().unwrap_or_default();
-        let (mut letters, mut capitals, mut first) = (0, 0, None);
-        for (at, octet) in spelt[..wire.len()].iter_mut().enumerate() {
+        let mut names: Box<[u8]> = [wire, wire].concat().into();
+        let spelt = &mut names[wire.len()..];
+        let (mut bits, mut letters, mut capitals, mut first) = (0, 0, 0, None);
+        for (at, octet) in spelt.iter_mut().enumerate() {
+            if at.is_multiple_of(64) {
+                bits = random::octets().map_or(0, u64::from_ne_bytes);
+            }
             // The length octets of labels are no letters.
             if octet.is_ascii_lowercase() {
                 letters += 1;
                 first = first.or(Some(at));
-                if bits[at / 8] & 1 << (at % 8) != 0 {
+                if bits >> (at % 64) & 1 != 0 {
                     octet.make_ascii_uppercase();
                     capitals += 1;
                 }
@@ -83,8 +82,7 @@ impl Spelt {
             spelt[first].make_ascii_uppercase();
         }
         Spelt {
-            names: [lower, spelt],
-            len: wire.len() as u8,
+            names,
             letters,
             qtype: question.qtype,
             dnssec_ok: question.dnssec_ok,
@@ -94,7 +92,8 @@ impl Spelt {
 
     /// The name, in random case or in lower case.
     pub fn name(&self, spelt: bool) -> &[u8] {
-        &self.names[usize::from(spelt)][..self.len.into()]
+        let (lower, random) = self.names.split_at(self.names.len() / 2);
+        if spelt { random } else { lower }
     }
 
     /// Whether an answer in the same case shows that a server keeps it.
