@@ -33,8 +33,9 @@ use std::{
 use tokio::time::{Instant, timeout_at};
 
 thread_local! {
-    /// Where an answer is made. It is never held across an await: who waits for others holds no room for an answer.
-    static REPLY: RefCell<Vec<u8>> = RefCell::new(vec![0; u16::MAX.into()]);
+    /// Where an answer is made, and where is noted how. They are never held across an await: who waits for others holds no
+    /// room for an answer.
+    static REPLY: RefCell<(Vec<u8>, Noted)> = RefCell::new((vec![0; u16::MAX.into()], Noted::default()));
 }
 
 /// The extended error of a node that does not know yet whom to ask (RFC 8914, 4.15).
@@ -74,7 +75,7 @@ impl Asker {
         let forwarding = &self.core.forwarding;
         let draw = forwarding.draw.fetch_add(1, Relaxed);
         let mut known = Gathered { cache: &forwarding.cache, renew, entries: Vec::new() };
-        let (mut next, mut noted) = (asked, Noted::default());
+        let mut next = asked;
         loop {
             if let Some(asked) = &next {
                 forwarding.cache.missed();
@@ -84,11 +85,17 @@ impl Asker {
                 };
                 known.entries.push(found);
             }
-            noted.clear();
             let moment = Moment { now: now(), draw };
-            let decided = REPLY.with_borrow_mut(|reply| {
-                match answer_traced(&self.snapshot, &known, &self.client, moment, query, reply, &mut noted) {
-                    Outcome::Reply(answered) => Err(Some((answered, reply[..answered.len].to_vec()))),
+            let decided = REPLY.with_borrow_mut(|(reply, noted)| {
+                noted.clear();
+                match answer_traced(&self.snapshot, &known, &self.client, moment, query, reply, noted) {
+                    Outcome::Reply(answered) => {
+                        if !known.entries.is_empty() {
+                            // What was asked for is known by now.
+                            noted.cache(CacheState::Miss);
+                        }
+                        Err(Some((answered, reply[..answered.len].to_vec(), Box::new(noted.clone()))))
+                    }
                     Outcome::Drop => Err(None),
                     Outcome::Forward(forward) => Ok(forward.to_asked()),
                 }
@@ -96,11 +103,7 @@ impl Asker {
             match decided {
                 Ok(asked) => next = Some(asked),
                 Err(reply) => {
-                    let (answered, reply) = reply?;
-                    if !known.entries.is_empty() {
-                        // What was asked for is known by now.
-                        noted.cache(CacheState::Miss);
-                    }
+                    let (answered, reply, noted) = reply?;
                     return Some(Response { answered, reply, noted, snapshot: self.snapshot.clone() });
                 }
             }

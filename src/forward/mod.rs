@@ -153,7 +153,7 @@ pub struct Response {
     /// The reply.
     pub reply: Vec<u8>,
     /// How it came about.
-    pub noted: Noted,
+    pub noted: Box<Noted>,
     /// What answered.
     pub snapshot: Arc<Snapshot>,
 }
@@ -161,9 +161,9 @@ pub struct Response {
 impl Response {
     /// That to a query about a zone as a whole, for the log: how it came about is only known as far as who asked.
     pub fn of_zone(core: &Core, client: &Client, query: &[u8], answered: Answered, reply: Vec<u8>) -> Response {
-        let (snapshot, mut noted) = (core.snapshot.load_full(), Noted::default());
+        let (snapshot, mut noted) = (core.snapshot.load_full(), Box::<Noted>::default());
         let moment = Moment { now: crate::listen::now(), draw: 0 };
-        answer_traced(&snapshot, &(), client, moment, query, &mut [0; MIN_REPLY], &mut noted);
+        answer_traced(&snapshot, &(), client, moment, query, &mut [0; MIN_REPLY], &mut *noted);
         Response { answered, reply, noted, snapshot }
     }
 }

@@ -195,7 +195,7 @@ pub(crate) mod tests {
     pub async fn respond(core: &Arc<Core>, _: &Client, query: &[u8], _: Option<Asked>) -> Option<Response> {
         tokio::time::sleep(Duration::from_millis(10 * u64::from(query[4]))).await;
         let (answered, snapshot) = (answered(query.len(), 0), core.snapshot.load_full());
-        let response = Response { answered, reply: query.to_vec(), noted: Noted::default(), snapshot };
+        let response = Response { answered, reply: query.to_vec(), noted: Box::default(), snapshot };
         (!query.starts_with(b"lately")).then_some(response)
     }
 
