@@ -15,6 +15,7 @@ use zonal::{
     },
     forward::cache::{Cache, Lifetimes},
     snapshot::{Snapshot, routes::RouteId},
+    wire::query::LookupName,
 };
 
 thread_local! {
@@ -238,7 +239,9 @@ fn the_cache_takes_no_more_than_its_budget() {
                 let mut name = b"\x10".to_vec();
                 name.extend(format!("{:016x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15)).bytes());
                 name.extend(b"\x07example\0");
-                let key = Key { route: RouteId(1), name: name.into(), qtype: 1, flags: 0 };
+                let name = LookupName::new(&name).unwrap();
+                let question = Question { name: &name, qtype: 1, dnssec_ok: false, checking_disabled: false };
+                let key = Key::new(RouteId(1), &question);
                 match number % 10 {
                     0 => drop(cache.insert_failure("rule-1", key, 22, "nobody answered", 0)),
                     _ => cache.insert("rule-1", key, entry(&rdata[..sizes[number as usize % 3]], 1).into()),
