@@ -178,6 +178,7 @@ fn a_directory_that_has_broken() {
     let mut server = Server::start_from(&source, "state_directory: state\n").ready();
     write(&good(2));
     wait_until("it is served", || (number(server.port, "one.example") == Some(2)).then_some(()));
+    wait_until("it is kept", || server.process.log().contains("loaded generation=2").then_some(()));
     let generation = server.status()["generation"].as_u64();
     write("vpcs: [");
     directory.write("zones/sub/more.zone", "@ broken\n");
