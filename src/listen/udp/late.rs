@@ -1,6 +1,6 @@
 //! Answers to queries that had to wait.
 
-use super::{ReturnPath, apply_limit, is_limited, send_letters};
+use super::{BATCH, ReturnPath, apply_limit, is_limited, send_letters};
 use crate::{
     answer::{Answered, Client, Transport},
     forward::Waiting,
@@ -67,28 +67,33 @@ impl Outbox {
                 (answered.map(|answered| (answered, reply)), None)
             }
         };
-        if self.post(&client, path, response, place) {
+        match self.post(&client, path, response, place) {
             // Everything else that is ready has its turn first.
-            yield_now().await;
-            self.send();
+            1 => {
+                yield_now().await;
+                self.send();
+            }
+            // More at once, and a client that asks much has no room for them.
+            BATCH.. => self.send(),
+            _ => {}
         }
     }
 
-    /// Puts an answer among those to send. True if it is the first one there.
+    /// Puts an answer among those to send. Returns how many there are then; 0 if there is no answer.
     fn post(
         &self,
         client: &Client,
         path: ReturnPath,
         response: Option<(Answered, Vec<u8>)>,
         place: Option<Waiting>,
-    ) -> bool {
+    ) -> usize {
         let mut writer = lock(&self.writer);
         let Some((mut answered, mut reply)) = response else {
             writer.dropped(Dropped::Silent);
-            return false;
+            return 0;
         };
         if is_limited(&answered) && !apply_limit(&self.core, &mut writer, client.source, &mut answered, &mut reply) {
-            return false;
+            return 0;
         }
         writer.make_room(self.core.snapshot.load().view_labels().len());
         writer.answered(&answered);
@@ -96,7 +101,7 @@ impl Outbox {
         reply.truncate(answered.len);
         let mut letters = lock(&self.letters);
         letters.push(Letter { path, reply, _place: place });
-        letters.len() == 1
+        letters.len()
     }
 
     fn send(&self) {
