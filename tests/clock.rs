@@ -9,7 +9,8 @@ use crate::harness::{
 };
 use hickory_proto::op::ResponseCode;
 use std::{
-    net::{Ipv4Addr, SocketAddr},
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
     path::PathBuf,
     sync::{
         Arc,
@@ -87,9 +88,22 @@ impl World {
         World { server: server.ready(), directory, fails, target }
     }
 
-    /// Sets the clock so many seconds from what it should be: whoever asks it reads this file.
+    /// Sets the clock so many seconds from what it should be.
     fn set(&self, seconds: i64) {
         self.server.scratch.write("clock", format!("{seconds:+}\n"));
+        wait_until("the clock is set", || {
+            (self.now()? - jiff::Timestamp::now().as_second()).abs_diff(seconds).le(&30).then_some(())
+        });
+    }
+
+    /// What the server takes for the time, as its HTTP responses say.
+    fn now(&self) -> Option<i64> {
+        let mut stream = TcpStream::connect(self.server.admin).ok()?;
+        stream.write_all(b"GET /live HTTP/1.1\r\nHost: zonal\r\nConnection: close\r\n\r\n").ok()?;
+        let mut response = String::new();
+        stream.read_to_string(&mut response).ok()?;
+        let date = response.lines().find_map(|line| line.strip_prefix("date: "))?;
+        Some(jiff::fmt::rfc2822::parse(date).ok()?.timestamp().as_second())
     }
 
     fn ask(&self, question: &str) -> Said {

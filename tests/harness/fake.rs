@@ -1,6 +1,6 @@
 //! A server that says what a test tells it to say, truth or not.
 
-use super::free_port;
+use super::{free_port, wait_until};
 use hickory_proto::{
     op::{Message, MessageType, OpCode, ResponseCode},
     rr::{Name, RData, Record, rdata},
@@ -57,7 +57,8 @@ impl Fake {
         let (udp, tcp) = loop {
             // What is closed and opened again must not go to somebody else meanwhile.
             let port = if wanted.port() == 0 { free_port() } else { wanted.port() };
-            let udp = UdpSocket::bind((wanted.ip(), port)).unwrap_or_else(|e| panic!("cannot bind {wanted}: {e}"));
+            // The one before may still have something to say.
+            let udp = wait_until(&format!("{wanted} is free"), || UdpSocket::bind((wanted.ip(), port)).ok());
             match TcpListener::bind(udp.local_addr().unwrap()) {
                 Ok(tcp) => break (udp, tcp),
                 Err(e) => assert!(wanted.port() == 0, "cannot bind {wanted}: {e}"),
