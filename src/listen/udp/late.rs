@@ -73,7 +73,6 @@ impl Outbox {
                 (answered.map(|answered| Response::of_zone(&self.core, &client, &query, answered, reply)), None)
             }
         };
-<<<<<<< HEAD
         let reply = {
             let mut ledger = lock(&self.ledger);
             let Some(response) = response else { return ledger.writer.dropped(Dropped::Silent) };
@@ -87,10 +86,7 @@ impl Outbox {
             reply.truncate(answered.len);
             reply
         };
-        if self.post(Letter { path, reply, _place: place }) {
-=======
-        match self.post(&client, path, response, place) {
->>>>>>> misses
+        match self.post(Letter { path, reply, _place: place }) {
             // Everything else that is ready has its turn first.
             1 => {
                 yield_now().await;
@@ -102,37 +98,11 @@ impl Outbox {
         }
     }
 
-<<<<<<< HEAD
-    /// Puts an answer among those to send. True if it is the first one there.
-    fn post(&self, letter: Letter) -> bool {
+    /// Puts an answer among those to send. Returns how many there are then.
+    fn post(&self, letter: Letter) -> usize {
         let mut letters = lock(&self.letters);
         letters.push(letter);
-        letters.len() == 1
-=======
-    /// Puts an answer among those to send. Returns how many there are then; 0 if there is no answer.
-    fn post(
-        &self,
-        client: &Client,
-        path: ReturnPath,
-        response: Option<(Answered, Vec<u8>)>,
-        place: Option<Waiting>,
-    ) -> usize {
-        let mut writer = lock(&self.writer);
-        let Some((mut answered, mut reply)) = response else {
-            writer.dropped(Dropped::Silent);
-            return 0;
-        };
-        if is_limited(&answered) && !apply_limit(&self.core, &mut writer, client.source, &mut answered, &mut reply) {
-            return 0;
-        }
-        writer.make_room(self.core.snapshot.load().view_labels().len());
-        writer.answered(&answered);
-        drop(writer);
-        reply.truncate(answered.len);
-        let mut letters = lock(&self.letters);
-        letters.push(Letter { path, reply, _place: place });
         letters.len()
->>>>>>> misses
     }
 
     fn send(&self) {
