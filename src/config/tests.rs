@@ -145,7 +145,7 @@ fn all_that_is_wrong_is_told() {
         ),
         (
             "dnstap: {unix: a, tcp: '127.0.0.1:6000'}",
-            "etc/zonal.yaml:1:9: error: dnstap: there must be exactly one destination (one of `unix` and `tcp`)",
+            "etc/zonal.yaml:1:1: error: dnstap: there must be exactly one destination (one of `unix` and `tcp`)",
         ),
         (
             "dnstap: {unix: a, messages: [CLIENT_QUERY, AUTH_QUERY]}",
