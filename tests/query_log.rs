@@ -126,6 +126,9 @@ fn upstream() -> Fake {
     Fake::start("127.0.0.1:0", |asked| vec![Say::Now(asked.address("192.0.2.7"))])
 }
 
+/// The name, type and RCODE of an entry, its answers, what answered, and what else `zonal` tells.
+type Expected<'a> = (&'a str, &'a str, &'a str, &'a [Value], &'a [Value], Value);
+
 #[test]
 fn entries_are_in_the_schema_of_route_53() {
     if !can_run(&["setpriv"]) {
@@ -159,7 +162,6 @@ fn entries_are_in_the_schema_of_route_53() {
     let www = [record("192.0.2.1", "A")];
     let out = [record("www.far.test.", "CNAME"), record("192.0.2.7", "A")];
     let forwarded = [by("zone", "Z1"), by("rule", "rslvr-rr-far")];
-    type Expected<'a> = (&'a str, &'a str, &'a str, &'a [Value], &'a [Value], Value);
     let expected: [Expected; 9] = [
         ("www.corp.test.", "A", "NOERROR", &www, &in_zone, json!({"ttl": 60})),
         (

@@ -142,7 +142,7 @@ pub(crate) mod tests {
     use super::*;
     use crate::{
         answer::{
-            Answered, Client, Cookie, Kind, Moment, Noted, Outcome, Trace,
+            Answered, Client, Cookie, Kind, Moment, Outcome, Trace,
             known::{Asked, Forward, Known, Question},
         },
         forward::Response,
