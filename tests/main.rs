@@ -10,6 +10,7 @@ mod dashboards;
 mod deploy;
 mod dhcp;
 mod etcd;
+mod etcd_access;
 mod explain;
 mod forwarders;
 mod forwarding;

@@ -116,7 +116,7 @@ impl Asker {
         let (route, question) = (&asked.route, asked.question());
         let stale = match forwarding.cache.stale(asked.id, &question, now()) {
             // Somebody else has just got it.
-            Some(entry) if !renew && entry.end() > now() => return (known(asked, entry), false),
+            Some(entry) if !renew && entry.holds(now()) => return (known(asked, entry), false),
             stale => stale,
         };
         let deadline = match stale {

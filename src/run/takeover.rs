@@ -53,6 +53,8 @@ const QUIC: &str = "quic";
 const MOST: usize = 64;
 /// How long one who calls may take to say what it wants.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// How long it may take until it is ready, which takes reading the manifest. Nothing is changed here meanwhile.
+const READY_PATIENCE: Duration = Duration::from_secs(300);
 
 fn say(peer: &Socket, text: &str, handles: &[BorrowedFd]) -> io::Result<()> {
     let mut space = [MaybeUninit::uninit(); rustix::cmsg_space!(ScmRights(MOST))];
@@ -236,7 +238,10 @@ fn hand_over(peer: Socket, messages: &mpsc::Sender<Message>, wishes: &Sender<Wis
         Frozen::Directory(lock) => say(&peer, FROZEN_DIRECTORY, &[lock.as_fd()])?,
         Frozen::Memory(file) => say(&peer, FROZEN_MEMORY, &[file.as_fd()])?,
     }
-    let (ready, _) = hear(&peer).with_context(|| format!("process {process} has ended before it was ready"))?;
+    peer.set_read_timeout(Some(READY_PATIENCE))?;
+    let (ready, _) = hear(&peer).with_context(|| {
+        format!("process {process} has ended, or was not ready within {} s", READY_PATIENCE.as_secs())
+    })?;
     if ready != READY {
         bail!("process {process} says `{}`", ready.escape_debug());
     }
