@@ -129,7 +129,12 @@ pub struct Limits {
 
 /// Seconds since 1970.
 pub(crate) fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
+    seconds(SystemTime::now())
+}
+
+/// A time in seconds since 1970; 0 for what was before.
+pub(crate) fn seconds(time: SystemTime) -> i64 {
+    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
 
 /// Two random numbers. Without a source of randomness hashes are merely predictable.

@@ -1,6 +1,6 @@
 //! Answers the queries that do not come as packets: over connections, each from its own client.
 
-use super::{Core, Ledger, answer_traced, random_seed, respond};
+use super::{Core, Ledger, answer_traced, random_seed, respond, seconds};
 use crate::{
     answer::{Answered, Client, Moment, Noted, Outcome, Transport, known::Asked},
     forward::{self, Response, Waiting},
@@ -15,7 +15,7 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
-    time::{SystemTime, UNIX_EPOCH},
+    time::SystemTime,
 };
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -69,8 +69,7 @@ impl Responder {
         {
             return Some((Pending::Zone(place), received));
         }
-        let now = received.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
-        let moment = Moment { now, draw: self.draw.fetch_add(1, Relaxed) };
+        let moment = Moment { now: seconds(received), draw: self.draw.fetch_add(1, Relaxed) };
         let snapshot = self.core.snapshot.load();
         REPLY.with_borrow_mut(|(reply, noted)| {
             noted.clear();

@@ -4,7 +4,7 @@
 
 mod late;
 
-use super::{Core, Ledger, answer_traced, limit::Verdict, responder::Pending};
+use super::{Core, Ledger, answer_traced, limit::Verdict, responder::Pending, seconds};
 use crate::{
     answer::{self as answers, Answered, Client, Cookie, Hint, Moment, Noted, Outcome, Transport},
     forward,
@@ -214,7 +214,7 @@ impl Worker {
             },
         };
         self.received = SystemTime::now();
-        let now = self.received.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64);
+        let now = seconds(self.received);
         // The snapshot is let go of before the next receive blocks.
         let snapshot = self.core.snapshot.load();
         self.ledger.writer.make_room(&snapshot);

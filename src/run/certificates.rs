@@ -1,6 +1,10 @@
 //! Certificates and keys of listeners: read at the start, and again whenever their files change.
 
-use crate::{config::Tls, listen::Core, metrics::Metrics};
+use crate::{
+    config::Tls,
+    listen::{Core, now},
+    metrics::Metrics,
+};
 use anyhow::{Context, ensure};
 use rustls::{
     crypto::ring,
@@ -14,7 +18,7 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, PoisonError, RwLock},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 use tokio::{sync::Notify, time::sleep};
 
@@ -102,10 +106,6 @@ impl Certificate {
     fn name(&self) -> &str {
         self.certificate.to_str().unwrap_or_default()
     }
-}
-
-fn now() -> i64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
 }
 
 fn stamp(certificate: &Path, private_key: &Path) -> Stamp {
