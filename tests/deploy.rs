@@ -15,7 +15,9 @@ fn built() -> PathBuf {
     BUILT.get_or_init(|| {
         let mut build = Command::new(tree("deploy/build"));
         // What Cargo tells the test is not meant for the Cargo in there.
-        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_") && name != "CARGO_HOME") {
+        let is_setting =
+            |name: &str| name == "CARGO_HOME" || name == "CARGO_INCREMENTAL" || name.starts_with("CARGO_PROFILE_");
+        for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("CARGO_") && !is_setting(name)) {
             build.env_remove(name);
         }
         let output = build.arg("dev").output().unwrap();

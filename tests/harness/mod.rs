@@ -19,8 +19,8 @@ use std::{
     os::unix::fs::MetadataExt,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
-    sync::Arc,
     sync::atomic::{AtomicU32, Ordering},
+    sync::{Arc, Once},
     thread::sleep,
     time::{Duration, Instant},
 };
@@ -76,11 +76,32 @@ pub fn wait_until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
     }
 }
 
+/// Has what a test fails of told at once, and not only when all others have ended, which a whole run may not live to see.
+fn tell_at_once() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            let message = panic.payload_as_str().unwrap_or_default();
+            let (thread, first) = (std::thread::current(), message.lines().next().unwrap_or_default());
+            let place =
+                panic.location().map(|place| format!(" at {}:{}", place.file(), place.line())).unwrap_or_default();
+            let free = rustix::fs::statvfs(&std::env::temp_dir()).map_or(0, |disk| disk.f_bavail * disk.f_frsize >> 20);
+            let name = thread.name().unwrap_or("a thread");
+            let told = format!("{name} fails{place} ({free} MiB are free): {first}\n");
+            // Past what catches the output of tests.
+            let _ = std::io::stderr().write_all(told.as_bytes());
+            usual(panic);
+        }));
+    });
+}
+
 /// A directory that goes when the test ends.
 pub struct Scratch(PathBuf);
 
 impl Scratch {
     pub fn new() -> Scratch {
+        tell_at_once();
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let name = format!("zonal-test-{}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
         let path = std::env::temp_dir().join(name);

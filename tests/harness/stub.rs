@@ -89,6 +89,8 @@ impl Stub {
     pub fn volley(&self, questions: &[String], per_millisecond: usize) -> HashMap<usize, Reply> {
         let socket = self.socket();
         socket.set_read_timeout(Some(Duration::from_millis(100))).unwrap();
+        // All of them may be answered at once.
+        rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 8 << 20).unwrap();
         thread::scope(|scope| {
             let sender = scope.spawn(|| {
                 let start = Instant::now();
@@ -104,7 +106,6 @@ impl Stub {
                 if ended.is_none() && sender.is_finished() {
                     ended = Some(Instant::now());
                 }
-                // What is read of it has to wait: there is little room for what comes meanwhile.
                 let Ok(len) = socket.recv(&mut buffer) else { continue };
                 replies.insert(usize::from(u16::from_be_bytes([buffer[0], buffer[1]])), buffer[..len].to_vec());
             }
