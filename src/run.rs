@@ -12,7 +12,7 @@ mod takeover;
 
 use crate::{
     admin::{self, Admin},
-    config::{Config, InternetResolver, Source},
+    config::{Config, InternetResolver, OnError, Source},
     control_plane::{
         self, Message,
         directory::Watch,
@@ -26,7 +26,11 @@ use crate::{
     },
     forward::{self, cache::Lifetimes, recursion::Recursion, upstream::Upstreams},
     listen::{Core, Limits},
-    manifest::{Manifest, Problem, Protocol, load::Loader, overlay::Overlays},
+    manifest::{
+        Manifest, Problem, Protocol,
+        load::{Extent, Loader},
+        overlay::Overlays,
+    },
     query_log::Running,
     transfer::{self, copies::Copies, inward, primary::Bounds, tsig::Keys, update::Updates},
 };
@@ -126,8 +130,9 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     let mut watch = Watch::new(directory);
     watch.add(internet.files());
     let loader = directory.map(Loader::new);
-    let mut loader = loader.map(|loader| if has_store { loader.keeping_texts() } else { loader });
-    start(&mut keeper, loader.as_mut(), kept, matches!(source, Source::Etcd(_)))?;
+    let keeps_texts = has_store || on_error == OnError::SetAside;
+    let mut loader = loader.map(|loader| if keeps_texts { loader.keeping_texts() } else { loader });
+    start(&mut keeper, loader.as_mut(), kept, matches!(source, Source::Etcd(_)), on_error)?;
     watch.follow(&loader.iter().flat_map(Loader::inputs).collect::<Vec<_>>(), started);
 
     let certificates = Arc::new(Certificates::default());
@@ -241,6 +246,7 @@ fn start(
     loader: Option<&mut Loader>,
     kept: Option<Kept>,
     is_followed: bool,
+    on_error: OnError,
 ) -> Result<(), Rejected> {
     let kept = kept.filter(|kept| kept.generation > 0);
     let Some(loader) = loader else {
@@ -251,7 +257,13 @@ fn start(
         return Ok(());
     };
     keeper.count_from(kept.as_ref().map_or(0, |kept| kept.generation));
-    let Loading::Failed(problems) = keeper.load(loader) else { return Ok(()) };
+    // What is set aside is served as it was, which is known of what was kept.
+    let is_restored =
+        on_error == OnError::SetAside && kept.clone().is_some_and(|kept| keeper.restore(kept, true).is_ok());
+    let Loading::Failed(problems) = keeper.load(loader, &Extent::All, false) else { return Ok(()) };
+    if is_restored {
+        return Ok(());
+    }
     let Some(kept) = kept else { return Err(Rejected(problems)) };
     keeper.restore(kept, true).map_err(Rejected)?;
     keeper.refuse(problems);

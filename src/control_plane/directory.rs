@@ -9,9 +9,10 @@ use super::{
     change::{Change, ZoneEdit, ZoneTransfer},
     freeze::Freeze,
 };
+use crate::manifest::load::Extent;
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
-    event::{AccessKind, AccessMode, ModifyKind},
+    event::{AccessKind, AccessMode, ModifyKind, RenameMode},
 };
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
@@ -24,7 +25,7 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// Changes are one when they are not further apart.
+/// Changes are one when they are not further apart, unless each is whole by itself.
 const QUIET: Duration = Duration::from_millis(10);
 /// But nobody waits longer than this.
 const PATIENCE: Duration = Duration::from_millis(200);
@@ -37,8 +38,8 @@ const MOST_LINKS: usize = 40;
 
 /// What is to be done.
 pub enum Wake {
-    /// Something may have changed: load.
-    Load,
+    /// Something may have changed: load. It is early where more may be on its way, that was not waited for.
+    Load { extent: Extent, early: bool },
     /// These are to be made, in their order.
     Changes(Vec<Change>),
     /// These zones were transferred, or have expired.
@@ -68,6 +69,12 @@ pub struct Watch {
     watcher: Option<RecommendedWatcher>,
     /// The files and links whose change matters.
     relevant: HashSet<PathBuf>,
+    /// Those of them that are read as they are: the names that they are read by.
+    names: HashMap<PathBuf, PathBuf>,
+    /// What has changed since the last load.
+    changed: Changed,
+    /// The last load was early, and something was wrong with it: wait for what belongs to it.
+    pub(super) unsettled: bool,
     /// The directories that they are in, each with device and inode if it is watched.
     watched: BTreeMap<PathBuf, Option<(u64, u64)>>,
     /// Those of them that may be entered but not read, and so not watched: what matters in them is compared.
@@ -81,6 +88,23 @@ pub struct Watch {
     pub(super) noticed: Instant,
     /// The load is to be tried again, even though nothing changes.
     pub(super) retry: bool,
+}
+
+/// Files that have changed.
+#[derive(Debug, Default)]
+struct Changed {
+    files: BTreeSet<PathBuf>,
+    /// There may be others.
+    others: bool,
+}
+
+impl Changed {
+    fn take(&mut self) -> Extent {
+        match std::mem::take(self) {
+            Changed { files, others: false } => Extent::Files(files),
+            Changed { others: true, .. } => Extent::All,
+        }
+    }
 }
 
 impl Watch {
@@ -103,6 +127,9 @@ impl Watch {
             freeze: None,
             watcher: None,
             relevant: HashSet::new(),
+            names: HashMap::new(),
+            changed: Changed::default(),
+            unsettled: false,
             watched: BTreeMap::new(),
             unreadable: HashSet::new(),
             real_directory: PathBuf::new(),
@@ -134,6 +161,7 @@ impl Watch {
     /// Watches what the load that began at `started` has read, and no longer what the one before it had.
     pub fn follow(&mut self, inputs: &[PathBuf], started: SystemTime) {
         self.relevant.clear();
+        self.names.clear();
         if let Some(directory) = &self.directory {
             let trail = self::trail(directory);
             self.real_directory = trail.last().cloned().unwrap_or_else(|| directory.clone());
@@ -141,7 +169,9 @@ impl Watch {
         }
         // Thousands of files are in few directories.
         let mut parents: HashMap<&Path, PathBuf> = HashMap::new();
-        for input in inputs.iter().chain(&self.files) {
+        // A file that is read by two names.
+        let mut ambiguous = Vec::new();
+        for (at, input) in inputs.iter().chain(&self.files).enumerate() {
             let (Some(parent), Some(name)) = (input.parent(), input.file_name()) else { continue };
             let real = parents.entry(parent).or_insert_with(|| {
                 let trail = self::trail(parent);
@@ -149,7 +179,16 @@ impl Watch {
                 self.relevant.extend(trail);
                 real
             });
-            self.relevant.extend(trail_from(real.clone(), Path::new(name)));
+            let trail = trail_from(real.clone(), Path::new(name));
+            if let [file] = &trail[..]
+                && self.names.insert(file.clone(), input.clone()).is_some() | (at >= inputs.len())
+            {
+                ambiguous.push(file.clone());
+            }
+            self.relevant.extend(trail);
+        }
+        for file in ambiguous {
+            self.names.remove(&file);
         }
         let mut wanted: BTreeSet<PathBuf> =
             self.relevant.iter().filter_map(|path| path.parent()).map(Path::to_path_buf).collect();
@@ -182,6 +221,28 @@ impl Watch {
                 || self.relevant.iter().any(|file| file.parent() == Some(path) && changed_since(file, since))
         });
         self.stamp = self.stamp();
+    }
+
+    /// Watches these files too, and all that were watched before. False if that would need a look at all of them.
+    pub fn follow_more(&mut self, inputs: &[PathBuf]) -> bool {
+        inputs.iter().all(|input| {
+            let (Some(parent), Some(name)) = (input.parent(), input.file_name()) else { return false };
+            let mut links = self::trail(parent);
+            let real = links.pop().unwrap_or_default();
+            let trail = trail_from(real.clone(), Path::new(name));
+            let [file] = &trail[..] else { return false };
+            match self.names.get(file) {
+                Some(known) => known == input,
+                None => {
+                    let is_watched = self.watched.get(&real).is_some_and(Option::is_some)
+                        && links.iter().all(|link| self.relevant.contains(link));
+                    is_watched && self.relevant.insert(file.clone()) && {
+                        self.names.insert(file.clone(), input.clone());
+                        true
+                    }
+                }
+            }
+        })
     }
 
     fn watch(&mut self, path: &Path) -> bool {
@@ -230,7 +291,10 @@ impl Watch {
     /// Waits until there is something to do.
     pub fn wait(&mut self) -> Wake {
         if self.again {
-            return Wake::Load;
+            return self.load_all();
+        }
+        if std::mem::take(&mut self.unsettled) {
+            return self.gather();
         }
         // What happens to other files all the time must not put the look at the directories off.
         let mut tick = Instant::now() + TICK;
@@ -248,21 +312,30 @@ impl Watch {
             self.noticed = Instant::now();
             match message {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Wake::Stop,
-                Ok(Message::Reload) => return Wake::Load,
+                Ok(Message::Reload) => return self.load_all(),
                 Ok(Message::Change(change)) => self.changes.push(change),
                 Ok(Message::Transferred(transfer)) => self.transfers.push(transfer),
                 Ok(Message::Edit(edit)) => self.edits.push_back(edit),
                 Ok(Message::Freeze(freeze)) => self.freeze = Some(freeze),
-                Ok(Message::Event(event)) if self.effect(&event) == Effect::Complete => return self.gather(),
-                Ok(Message::Event(_)) | Err(RecvTimeoutError::Timeout) => {}
+                Ok(Message::Event(event)) => match self.note(&event) {
+                    Effect::Whole => return self.gather_whole(),
+                    Effect::Complete => return self.gather(),
+                    Effect::Underway | Effect::Nothing => {}
+                },
+                Err(RecvTimeoutError::Timeout) => {}
             }
             if Instant::now() >= tick {
                 if self.retry || self.is_stale() {
-                    return Wake::Load;
+                    return self.load_all();
                 }
                 tick = Instant::now() + TICK;
             }
         }
+    }
+
+    fn load_all(&mut self) -> Wake {
+        self.changed.others = true;
+        Wake::Load { extent: self.changed.take(), early: false }
     }
 
     /// The changes that have come by now: more than one only if they came while something else was done.
@@ -276,10 +349,32 @@ impl Watch {
                 Ok(Message::Stop) => return Wake::Stop,
                 // It has its turn next.
                 Ok(Message::Reload) => self.again = true,
-                Ok(Message::Event(event)) => self.again |= self.effect(&event) == Effect::Complete,
+                Ok(Message::Event(event)) => {
+                    self.unsettled |= matches!(self.note(&event), Effect::Whole | Effect::Complete);
+                }
                 // There is one at most for each zone, so that a flood of changes does not wait for ever.
                 Err(_) if !self.transfers.is_empty() => return Wake::Transferred(std::mem::take(&mut self.transfers)),
                 Err(_) => return Wake::Changes(std::mem::take(&mut self.changes)),
+            }
+        }
+    }
+
+    /// What has happened by now, if all of it is whole by itself: there is nothing to wait for.
+    fn gather_whole(&mut self) -> Wake {
+        loop {
+            match self.events.try_recv() {
+                Ok(Message::Stop) => return Wake::Stop,
+                Ok(Message::Reload) => return self.load_all(),
+                Ok(Message::Change(change)) => self.changes.push(change),
+                Ok(Message::Transferred(transfer)) => self.transfers.push(transfer),
+                Ok(Message::Edit(edit)) => self.edits.push_back(edit),
+                Ok(Message::Freeze(freeze)) => self.freeze = Some(freeze),
+                Ok(Message::Event(event)) => {
+                    if self.note(&event) == Effect::Complete {
+                        return self.gather();
+                    }
+                }
+                Err(_) => return Wake::Load { extent: self.changed.take(), early: true },
             }
         }
     }
@@ -291,22 +386,44 @@ impl Watch {
         loop {
             match self.events.recv_timeout(quiet.min(end).saturating_duration_since(Instant::now())) {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Wake::Stop,
-                Err(RecvTimeoutError::Timeout) => return Wake::Load,
-                Ok(Message::Reload) => {}
+                Err(RecvTimeoutError::Timeout) => break,
+                Ok(Message::Reload) => self.changed.others = true,
                 Ok(Message::Change(change)) => self.changes.push(change),
                 Ok(Message::Transferred(transfer)) => self.transfers.push(transfer),
                 Ok(Message::Edit(edit)) => self.edits.push_back(edit),
                 Ok(Message::Freeze(freeze)) => self.freeze = Some(freeze),
                 Ok(Message::Event(event)) => {
-                    if self.effect(&event) != Effect::Nothing {
+                    if self.note(&event) != Effect::Nothing {
                         quiet = Instant::now() + QUIET;
                     }
                 }
             }
             if Instant::now() >= end {
-                return Wake::Load;
+                break;
             }
         }
+        Wake::Load { extent: self.changed.take(), early: false }
+    }
+
+    /// What an event means; what has changed is remembered.
+    fn note(&mut self, event: &notify::Result<Event>) -> Effect {
+        let effect = self.effect(event);
+        match event {
+            Ok(event) if !event.need_rescan() => {
+                if effect == Effect::Nothing || effect == Effect::Underway {
+                    return effect;
+                }
+                for path in &event.paths {
+                    match self.names.get(path) {
+                        Some(name) => drop(self.changed.files.insert(name.clone())),
+                        // Which manifest files there are is looked at in any case.
+                        None => self.changed.others |= self.relevant.contains(path),
+                    }
+                }
+            }
+            _ => self.changed.others = true,
+        }
+        effect
     }
 
     fn effect(&self, event: &notify::Result<Event>) -> Effect {
@@ -320,8 +437,15 @@ impl Watch {
         }
         match event.kind {
             EventKind::Access(AccessKind::Close(AccessMode::Write))
-            | EventKind::Modify(ModifyKind::Name(_) | ModifyKind::Metadata(_))
-            | EventKind::Remove(_) => Effect::Complete,
+            | EventKind::Modify(ModifyKind::Name(RenameMode::To)) => {
+                match event.paths.iter().all(|path| !self.relevant.contains(path) || self.names.contains_key(path)) {
+                    true => Effect::Whole,
+                    false => Effect::Complete,
+                }
+            }
+            // Both names were told of by then.
+            EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => Effect::Nothing,
+            EventKind::Modify(ModifyKind::Name(_) | ModifyKind::Metadata(_)) | EventKind::Remove(_) => Effect::Complete,
             EventKind::Create(_) if event.paths.iter().any(|path| is_born_complete(path)) => Effect::Complete,
             EventKind::Create(_) | EventKind::Modify(_) => Effect::Underway,
             _ => Effect::Nothing,
@@ -364,14 +488,16 @@ impl Watch {
 }
 
 /// What an event means for the manifest.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Effect {
     /// It changes nothing that is read.
     Nothing,
     /// A file is being written: not yet, but soon.
     Underway,
-    /// A change is complete.
+    /// A change is complete, and others may belong to it.
     Complete,
+    /// A file is there, as a whole.
+    Whole,
 }
 
 /// Whether a file of this name directly in the directory is part of the manifest.
@@ -475,7 +601,7 @@ mod tests {
             }
         }
         fs::remove_dir(&sentinel).unwrap();
-        let complete = |message: &Message| matches!(message, Message::Event(e) if watch.effect(e) == Effect::Complete);
+        let complete = |message: &Message| matches!(message, Message::Event(e) if watch.effect(e) >= Effect::Complete);
         let any = events.iter().any(complete);
         events.into_iter().for_each(|event| watch.sender.send(event).unwrap());
         any
@@ -488,7 +614,7 @@ mod tests {
         change();
         let mut loads = 0;
         while settle(watch) || watch.again {
-            assert!(matches!(watch.wait(), Wake::Load));
+            assert!(matches!(watch.wait(), Wake::Load { .. }));
             loads += 1;
             let started = SystemTime::now();
             watch.follow(&inputs(), started);
@@ -593,7 +719,7 @@ mod tests {
             watch.follow(&[], SystemTime::now());
             std::thread::sleep(CLOCK_STEP * 2);
             act();
-            assert!(matches!(watch.wait(), Wake::Load), "{change}");
+            assert!(matches!(watch.wait(), Wake::Load { .. }), "{change}");
         };
         wakes("it comes", &|| scratch.write("run/resolv.conf"));
         wakes("it is written", &|| scratch.write("run/resolv.conf"));
@@ -618,11 +744,11 @@ mod tests {
         scratch.write("deep/zones/a.yaml");
         let mut watch = Watch::new(Some(&directory));
         fs::remove_dir_all(scratch.path("deep")).unwrap();
-        assert!(matches!(watch.wait(), Wake::Load));
+        assert!(matches!(watch.wait(), Wake::Load { .. }));
         watch.follow(&inputs(), SystemTime::now());
         fs::create_dir_all(&directory).unwrap();
         scratch.write("deep/zones/a.yaml");
-        assert!(matches!(watch.wait(), Wake::Load));
+        assert!(matches!(watch.wait(), Wake::Load { .. }));
         watch.follow(&inputs(), SystemTime::now());
         assert!(loads(&mut watch, &inputs, || scratch.write("deep/zones/a.yaml")) >= 1);
     }
@@ -637,7 +763,7 @@ mod tests {
             watch.follow(&[scratch.path("a.yaml")], SystemTime::now());
             std::thread::sleep(CLOCK_STEP * 2);
             scratch.write(change);
-            assert!(matches!(watch.wait(), Wake::Load), "{change}");
+            assert!(matches!(watch.wait(), Wake::Load { .. }), "{change}");
         }
     }
 
@@ -665,7 +791,7 @@ mod tests {
         let scratch = Scratch::new();
         let mut watch = Watch::new(Some(&scratch.0));
         watch.retry = true;
-        assert!(matches!(watch.wait(), Wake::Load));
+        assert!(matches!(watch.wait(), Wake::Load { .. }));
     }
 
     #[test]

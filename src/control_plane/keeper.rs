@@ -19,7 +19,7 @@ use crate::{
         check::Checked,
         collection::{Aside, Collection, Instead, Key, Served},
         connectivity::Connectivity,
-        load::Loader,
+        load::{Extent, Loader},
         overlay::{Overlays, digest_with},
     },
     snapshot::{self, Node, Snapshot, routes::Route},
@@ -46,6 +46,8 @@ pub enum Loading {
     Unchanged,
     /// It has errors; what was served before still is.
     Failed(Vec<Problem>),
+    /// It has errors, or something is gone: more may be on its way.
+    Early,
 }
 
 /// Takes what sources deliver, compiles it and publishes it. Bad input never empties what is served.
@@ -175,13 +177,25 @@ impl Keeper {
         &self.delivered.1
     }
 
-    /// Loads, compiles and publishes. It takes its time and is not for threads that answer.
-    pub fn load(&mut self, loader: &mut Loader) -> Loading {
+    /// Loads, compiles and publishes. It takes its time and is not for threads that answer. While a change may be `early`,
+    /// the first part of several, it is served only where it is whole by itself.
+    pub fn load(&mut self, loader: &mut Loader, extent: &Extent, early: bool) -> Loading {
         let started = Instant::now();
-        let (mut loaded, mut problems) = match loader.load() {
+        let load = loader.load_changed(extent);
+        if self.on_error == OnError::SetAside
+            && let Some(unreadable) = loader.unreadable()
+        {
+            let collection = Collection::of(loader.manifest(), loader.master_files()).without(unreadable);
+            return self.load_in_part(loader, collection, early);
+        }
+        let (mut loaded, mut problems) = match load {
             Ok(loaded) => loaded,
+            Err(_) if early => return Loading::Early,
             Err(problems) => return self.refuse(problems),
         };
+        if early && self.loses(&loaded.manifest) {
+            return Loading::Early;
+        }
         let loaded_digest = loaded.digest;
         loaded.overlays = self.overlays.clone();
         loaded.digest = digest_with(loaded_digest, &self.overlays);
@@ -195,6 +209,7 @@ impl Keeper {
         let manifest = loaded.manifest.clone();
         let (mut snapshot, checked, more) = match self.check_and_compile(loaded, &previous) {
             Ok(compiled) => compiled,
+            Err(_) if early => return Loading::Early,
             Err(mut more) => {
                 loader.locate(&mut more);
                 problems.append(&mut more);
@@ -217,6 +232,32 @@ impl Keeper {
         tracing::info!(generation, digest, elapsed = ?started.elapsed(), "loaded");
         retire(previous);
         Loading::Changed
+    }
+
+    /// Publishes what was loaded without what has errors.
+    fn load_in_part(&mut self, loader: &mut Loader, collection: Collection, early: bool) -> Loading {
+        let mut decided = match self.decide(collection, Position::default(), OnError::SetAside) {
+            Ok(decided) => decided,
+            Err(_) if early => return Loading::Early,
+            Err(mut problems) => {
+                loader.locate(&mut problems);
+                return self.refuse(problems);
+            }
+        };
+        if early && (!decided.reasons.is_empty() || self.loses(&decided.served.manifest)) {
+            return Loading::Early;
+        }
+        loader.locate(&mut decided.warnings);
+        decided.reasons.values_mut().for_each(|problems| loader.locate(problems));
+        loader.accept();
+        let before = self.generation();
+        self.settle(decided, Vec::new());
+        if self.generation() == before { Loading::Unchanged } else { Loading::Changed }
+    }
+
+    /// Whether something that is served is not in a manifest.
+    fn loses(&self, manifest: &Manifest) -> bool {
+        manifest.differences(&self.served.manifest).iter().any(|change| change.new.is_none())
     }
 
     /// Makes changes, in their order: all at once, or, if that fails, each by itself.
@@ -629,7 +670,7 @@ mod tests {
         for (text, expected, generation, failures) in cases {
             fs::write(directory.join("a.yaml.new"), text).unwrap();
             fs::rename(directory.join("a.yaml.new"), directory.join("a.yaml")).unwrap();
-            let loading = keeper.load(&mut loader);
+            let loading = keeper.load(&mut loader, &Extent::All, false);
             match &expected {
                 Some(expected) => assert_eq!(loading, *expected, "{text}"),
                 None => assert!(matches!(&loading, Loading::Failed(problems) if !problems.is_empty()), "{text}"),

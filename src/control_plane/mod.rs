@@ -13,12 +13,12 @@ pub mod lines;
 pub mod status;
 pub mod store;
 
-use crate::manifest::load::Loader;
+use crate::manifest::load::{Extent, Loader};
 use change::{Change, ZoneEdit, ZoneTransfer};
 use directory::{Wake, Watch};
 use freeze::{Decision, Freeze};
 use internet::Internet;
-use keeper::Keeper;
+use keeper::{Keeper, Loading};
 use std::time::SystemTime;
 
 /// What wakes the control plane's thread.
@@ -49,13 +49,17 @@ pub fn run(mut watch: Watch, mut loader: Option<Loader>, mut internet: Internet,
         };
         let (since, generation) = (since.unwrap_or(watch.noticed), keeper.generation());
         match wake {
-            Wake::Load => {
+            Wake::Load { extent, early } => {
                 let started = SystemTime::now();
-                keeper.follow(internet.read());
+                if extent == Extent::All {
+                    keeper.follow(internet.read());
+                }
                 match &mut loader {
                     Some(loader) => {
-                        keeper.load(loader);
-                        watch.follow(&loader.inputs(), started);
+                        watch.unsettled = keeper.load(loader, &extent, early) == Loading::Early;
+                        if extent == Extent::All || !watch.follow_more(loader.last_read()) {
+                            watch.follow(&loader.inputs(), started);
+                        }
                         watch.retry = loader.is_starved();
                     }
                     None => watch.follow(&[], started),

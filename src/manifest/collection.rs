@@ -120,6 +120,15 @@ impl Collection {
         Collection { manifest: manifest.clone(), unreadable: OrdMap::new(), master_files }
     }
 
+    /// The same, of which some cannot be read.
+    pub fn without(mut self, unreadable: BTreeMap<Key, Vec<Problem>>) -> Collection {
+        for (key, problems) in unreadable {
+            self.manifest.remove(key.kind, &key.id);
+            self.unreadable.insert(key, Arc::new(Unreadable { text: Arc::default(), problems }));
+        }
+        self
+    }
+
     /// Reads a whole manifest, of which `master_files` are one more member and `generation` is a number that is returned; or
     /// tells all that is wrong with it.
     pub fn read_whole(node: &Node, file: &Arc<Path>) -> Result<(Collection, Option<u64>), Vec<Problem>> {

@@ -6,14 +6,17 @@ mod parts;
 mod tests;
 
 use super::{
-    Loaded, Manifest, MasterFile, Place, PrivateHostedZone, Problem, Severity, ZoneData,
+    Id, Loaded, Manifest, MasterFile, Place, PrivateHostedZone, Problem, Severity, ZoneData, changes,
+    collection::{Key, MASTER_FILES},
+    digest::Digest,
     document::{self, Node},
+    kinds::digest_of_octets,
     master,
 };
 use file::Stamp;
 use imbl::OrdMap;
-use parts::{Parts, merge, read_parts};
-use sha2::{Digest, Sha256};
+use parts::{Parts, merge, read_parts, replace};
+use sha2::{Digest as _, Sha256};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io,
@@ -35,10 +38,22 @@ pub struct Loader {
     files: BTreeMap<Arc<Path>, File>,
     /// The union of the files as last read.
     manifest: Arc<Manifest>,
+    /// Of all in that union, and of the zones below.
+    digest: Digest,
+    /// What is in two files, as problems. While there is something, all files are put together anew.
+    doubles: Vec<Problem>,
     /// The zones with a master file as last read.
-    zones: BTreeMap<String, Zone>,
+    zones: BTreeMap<Id, Zone>,
+    /// Those of them that were not part of a load that was accepted.
+    unaccepted: BTreeSet<Id>,
+    /// The texts of all master files by their names, if they are kept.
+    master_files: OrdMap<String, Arc<[u8]>>,
+    /// What the last load has read.
+    read: Vec<PathBuf>,
     /// Places that were looked up, by kind, identifier and field, in files that are what they were then.
     places: HashMap<(&'static str, String, String), Place>,
+    /// The last load has not come to the files that may have changed.
+    is_behind: bool,
     /// Something could not be opened for want of room at the last load.
     starved: bool,
     /// The texts of master files are kept, for [`Loader::master_files`].
@@ -71,8 +86,15 @@ struct Zone {
     problems: Vec<Problem>,
     /// One of them could not be opened for want of room.
     starved: bool,
-    /// It was part of a load that was accepted.
-    accepted: bool,
+}
+
+/// What may have changed since the last load.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// Anything.
+    All,
+    /// These files, as [`Loader::inputs`] names them; and which manifest files there are.
+    Files(BTreeSet<PathBuf>),
 }
 
 /// What a load came to.
@@ -85,8 +107,14 @@ impl Loader {
             directory: directory.into(),
             files: BTreeMap::new(),
             manifest: Arc::default(),
+            digest: Digest::default(),
+            doubles: Vec::new(),
             zones: BTreeMap::new(),
+            unaccepted: BTreeSet::new(),
+            master_files: OrdMap::new(),
+            read: Vec::new(),
             places: HashMap::new(),
+            is_behind: false,
             starved: false,
             keeps_texts: false,
         }
@@ -100,18 +128,24 @@ impl Loader {
     /// The master files of the last load, by their names within the directory; none without
     /// [`keeping_texts`](Loader::keeping_texts).
     pub fn master_files(&self) -> OrdMap<String, Arc<[u8]>> {
-        self.zones.values().flat_map(|zone| zone.texts.iter().cloned()).collect()
+        self.master_files.clone()
     }
 
     /// Reads what has changed since the last load. With the manifest come warnings; instead of it, errors and warnings.
     /// All of them know their place.
     pub fn load(&mut self) -> Load {
-        let mut load = self.load_once();
+        self.load_changed(&Extent::All)
+    }
+
+    /// The same, where it is known what may have changed. What follows it takes as long as there is to read.
+    pub fn load_changed(&mut self, extent: &Extent) -> Load {
+        self.read.clear();
+        let mut load = self.load_once(if self.is_behind { &Extent::All } else { extent });
         for _ in 1..TRIES {
             match load {
                 // One file is never half old and half new, but the directory could be.
                 Some((load, true)) => return load,
-                _ => load = self.load_once(),
+                _ => load = self.load_once(&Extent::All),
             }
         }
         match load {
@@ -122,7 +156,7 @@ impl Loader {
 
     /// Remembers the last load as the one that is served: what it read need not be read again.
     pub fn accept(&mut self) {
-        self.zones.values_mut().for_each(|zone| zone.accepted = true);
+        self.unaccepted.clear();
     }
 
     /// Whether the last load failed for a reason that may be gone by itself: too many open files.
@@ -140,6 +174,23 @@ impl Loader {
         let zones = self.zones.values().flat_map(|zone| zone.inputs.iter().map(|(path, _)| path.clone()));
         let all: BTreeSet<PathBuf> = self.files.keys().map(|path| path.to_path_buf()).chain(zones).collect();
         all.into_iter().collect()
+    }
+
+    /// The files that the last load has read, as [`Loader::inputs`] names them.
+    pub fn last_read(&self) -> &[PathBuf] {
+        &self.read
+    }
+
+    /// What cannot be read of the last load, with its problems: resources with errors in them, or in two files. None if a file
+    /// as a whole cannot be read, so that nobody knows which resources are in it.
+    pub fn unreadable(&self) -> Option<BTreeMap<Key, Vec<Problem>>> {
+        let mut unreadable: BTreeMap<Key, Vec<Problem>> = BTreeMap::new();
+        let problems = self.files.values().flat_map(|file| &file.problems).chain(&self.doubles);
+        for problem in problems.filter(|problem| problem.is_error()) {
+            let (kind, id) = problem.resource.as_ref()?;
+            unreadable.entry(Key::new(kind, id)?).or_default().push(problem.clone());
+        }
+        (!self.is_behind).then_some(unreadable)
     }
 
     /// Finds the places of problems that know only their resource and field. A field that is not there has the place of
@@ -197,8 +248,9 @@ impl Loader {
 
     /// None if a file was there when the directory was listed, and then was not. The flag says whether all files stayed
     /// what they were until the end.
-    fn load_once(&mut self) -> Option<(Load, bool)> {
+    fn load_once(&mut self, extent: &Extent) -> Option<(Load, bool)> {
         self.starved = false;
+        self.is_behind = true;
         let paths = match self.list() {
             Ok(paths) => paths,
             Err(error) => {
@@ -218,8 +270,11 @@ impl Loader {
             return Some((Err(vec![self.problem(message)]), true));
         }
         let changed: Vec<Arc<Path>> = {
-            let is_known =
-                |path: &Path| self.files.get(path).is_some_and(|f| f.stamp.is_some() && f.stamp == Stamp::of(path));
+            let is_known = |path: &Path| {
+                self.files.get(path).is_some_and(|file| {
+                    file.stamp.is_some() && (!extent.may_have(path) || file.stamp == Stamp::of(path))
+                })
+            };
             paths.iter().filter(|path| !is_known(path)).cloned().collect()
         };
         let read_files = !changed.is_empty();
@@ -229,30 +284,16 @@ impl Loader {
         {
             return None;
         }
-        let current: BTreeSet<&Arc<Path>> = paths.iter().collect();
-        self.files.retain(|path, _| current.contains(path));
-        self.places.retain(|_, place| current.contains(&place.file) && !changed.contains(&place.file));
-        for (path, file) in changed.into_iter().zip(read) {
-            let file = file.unwrap_or_else(|error| {
-                self.starved |= is_starved(&error);
-                unreadable(&path, &error)
-            });
-            self.files.insert(path, file);
-        }
-
+        self.is_behind = false;
+        let before = self.manifest.clone();
+        self.take(&paths, changed, read);
         let mut problems: Vec<Problem> = self.files.values().flat_map(|file| file.problems.iter().cloned()).collect();
-        let mut digest = Sha256::new();
-        let parts: Vec<(&Arc<Path>, &Parts)> = self.files.iter().map(|(path, file)| (path, &file.parts)).collect();
-        let manifest = Arc::new(merge(&parts, &mut digest, &mut problems));
-        self.manifest = manifest.clone();
-        let (zone_data, read_zones) = self.load_zones();
-        for (id, zone) in &self.zones {
-            digest.update((id.len() as u64).to_be_bytes());
-            digest.update(id);
-            digest.update(zone.digest);
-            problems.extend(zone.problems.iter().cloned());
-        }
-        let settled = !(read_files || read_zones)
+        problems.extend(self.doubles.iter().cloned());
+        let (zone_data, read_zones) = self.load_zones(&before, extent);
+        problems.extend(self.zones.values().flat_map(|zone| zone.problems.iter().cloned()));
+        // What is told of each file that changes tells of these too.
+        let settled = *extent != Extent::All
+            || !(read_files || read_zones)
             || self.list().is_ok_and(|now| now == paths)
                 && self.files.iter().all(|(path, file)| is_current(path, &file.stamp))
                 // If none was read, all were looked at when the last manifest file had been read.
@@ -260,10 +301,46 @@ impl Loader {
         let load = match problems.iter().any(Problem::is_error) {
             true => Err(problems),
             false => {
-                Ok((Loaded { manifest, zone_data, digest: digest.finalize().into(), ..Loaded::default() }, problems))
+                let (manifest, digest) = (self.manifest.clone(), self.digest.octets());
+                Ok((Loaded { manifest, zone_data, digest, ..Loaded::default() }, problems))
             }
         };
         Some((load, settled))
+    }
+
+    /// Takes in what was read, and that only these files are left.
+    fn take(&mut self, paths: &[Arc<Path>], changed: Vec<Arc<Path>>, read: Vec<io::Result<File>>) {
+        let current: BTreeSet<&Arc<Path>> = paths.iter().collect();
+        self.places.retain(|_, place| current.contains(&place.file) && !changed.contains(&place.file));
+        let gone: Vec<Arc<Path>> = self.files.keys().filter(|path| !current.contains(path)).cloned().collect();
+        let mut out: Vec<Parts> =
+            gone.iter().filter_map(|path| self.files.remove(path)).map(|file| file.parts).collect();
+        self.read.extend(changed.iter().map(|path| path.to_path_buf()));
+        let mut taken: Vec<Arc<Path>> = Vec::with_capacity(changed.len());
+        for (path, file) in changed.into_iter().zip(read) {
+            let file = file.unwrap_or_else(|error| {
+                self.starved |= is_starved(&error);
+                unreadable(&path, &error)
+            });
+            out.extend(self.files.insert(path.clone(), file).map(|file| file.parts));
+            taken.push(path);
+        }
+        if out.is_empty() && taken.is_empty() {
+            return;
+        }
+        let into: Vec<&Parts> = taken.iter().filter_map(|path| self.files.get(path)).map(|file| &file.parts).collect();
+        let mut union = ((*self.manifest).clone(), self.digest);
+        let is_simple = self.doubles.is_empty() && replace(&mut union.0, &mut union.1, &out, &into);
+        if !is_simple {
+            self.doubles.clear();
+            // Some may be those of the other one.
+            self.places.clear();
+            let all: Vec<(&Arc<Path>, &Parts)> = self.files.iter().map(|(path, file)| (path, &file.parts)).collect();
+            let mut digest = Digest::default();
+            self.zones.values().for_each(|zone| digest.add(&zone.digest));
+            union = (merge(&all, &mut digest, &mut self.doubles), digest);
+        }
+        (self.manifest, self.digest) = (Arc::new(union.0), union.1);
     }
 
     /// The manifest files of the directory, in order.
@@ -283,42 +360,75 @@ impl Loader {
     }
 
     /// Reads the master files that are not what they were at the last accepted load. Returns whether there were any.
-    fn load_zones(&mut self) -> (BTreeMap<String, ZoneData>, bool) {
+    fn load_zones(&mut self, before: &Manifest, extent: &Extent) -> (BTreeMap<Id, ZoneData>, bool) {
         let mut data = BTreeMap::new();
-        let mut jobs: Vec<(&String, &Arc<PrivateHostedZone>, PathBuf)> = Vec::new();
-        let mut holders: HashMap<&str, &Arc<Path>> = HashMap::new();
-        for (path, file) in &self.files {
-            file.parts.zone_ids().for_each(|id| {
-                holders.entry(id).or_insert(path);
-            });
-        }
-        let manifest = self.manifest.clone();
-        for (id, resource) in &manifest.private_hosted_zones {
-            let Some(file) = &resource.file else { continue };
-            let path = holders.get(id.as_str()).and_then(|path| path.parent()).unwrap_or(&self.directory).join(file);
-            let is_unchanged = self.zones.get(id).is_some_and(|zone| {
-                zone.accepted
-                    && zone.path == path
-                    && Arc::ptr_eq(&zone.resource, resource)
-                    && zone.inputs.iter().all(|(path, stamp)| stamp.is_some() && Stamp::of(path) == *stamp)
-            });
+        let mut jobs: Vec<(Id, Arc<PrivateHostedZone>, PathBuf)> = Vec::new();
+        let mut is_other = false;
+        for id in self.touched_zones(before, extent) {
+            let resource = self.manifest.private_hosted_zones.get(&id).filter(|resource| resource.file.is_some());
+            let Some((resource, file)) = resource.and_then(|resource| Some((resource, resource.file.as_ref()?))) else {
+                if let Some(zone) = self.zones.remove(&id) {
+                    self.digest.remove(&zone.digest);
+                    is_other = true;
+                }
+                self.unaccepted.remove(&id);
+                continue;
+            };
+            let path = self.directory.join(file);
+            let is_unchanged = !self.unaccepted.contains(&id)
+                && self.zones.get(&id).is_some_and(|zone| {
+                    zone.path == path
+                        && Arc::ptr_eq(&zone.resource, resource)
+                        && zone.inputs.iter().all(|(path, stamp)| stamp.is_some() && Stamp::of(path) == *stamp)
+                });
             match is_unchanged {
-                true => drop(data.insert(id.clone(), ZoneData::Unchanged)),
-                false => jobs.push((id, resource, path)),
+                true => drop(data.insert(id, ZoneData::Unchanged)),
+                false => jobs.push((id, resource.clone(), path)),
             }
         }
-        let directory = self.files.keys().next().and_then(|path| path.parent()).unwrap_or(&self.directory);
-        let within = self.keeps_texts.then(|| directory.to_path_buf());
-        let read = in_parallel(&jobs, |(id, resource, path)| read_zone(id, resource, path, within.as_deref()));
+        let within = self.keeps_texts.then_some(&*self.directory);
+        let read = in_parallel(&jobs, |(id, resource, path)| read_zone(id, resource, path, within));
         let read_any = !jobs.is_empty();
         for ((id, ..), (master_file, mut zone)) in jobs.into_iter().zip(read) {
             self.locate(&mut zone.problems);
             self.starved |= zone.starved;
-            data.insert(id.clone(), ZoneData::Read(master_file));
-            self.zones.insert(id.clone(), zone);
+            self.read.extend(zone.inputs.iter().map(|(path, _)| path.clone()));
+            self.digest.add(&zone.digest);
+            self.unaccepted.insert(id.clone());
+            if let Some(old) = self.zones.insert(id.clone(), zone) {
+                self.digest.remove(&old.digest);
+            }
+            data.insert(id, ZoneData::Read(master_file));
         }
-        self.zones.retain(|id, _| data.contains_key(id));
+        if read_any || is_other {
+            self.master_files = self.zones.values().flat_map(|zone| zone.texts.iter().cloned()).collect();
+        }
         (data, read_any)
+    }
+
+    /// The zones that are other resources than `before`, or whose master files may be others.
+    fn touched_zones(&self, before: &Manifest, extent: &Extent) -> BTreeSet<Id> {
+        let changed = changes(&before.private_hosted_zones, &self.manifest.private_hosted_zones);
+        let mut touched: BTreeSet<Id> = changed.into_iter().map(|change| change.id.clone()).collect();
+        touched.extend(self.unaccepted.iter().cloned());
+        // Thousands of zones need no look where only manifest files have changed.
+        let is_master = |path: &PathBuf| !self.files.contains_key(path.as_path());
+        if matches!(extent, Extent::Files(files) if !files.iter().any(is_master)) {
+            return touched;
+        }
+        let may_have = |zone: &Zone| zone.inputs.iter().any(|(path, _)| extent.may_have(path));
+        touched.extend(self.zones.iter().filter(|(_, zone)| may_have(zone)).map(|(id, _)| id.clone()));
+        touched
+    }
+}
+
+impl Extent {
+    /// Whether a file may have changed.
+    fn may_have(&self, path: &Path) -> bool {
+        match self {
+            Extent::All => true,
+            Extent::Files(files) => files.contains(path),
+        }
     }
 }
 
@@ -401,8 +511,8 @@ fn read_zone(id: &str, resource: &Arc<PrivateHostedZone>, path: &Path, within: O
     };
     let (master_file, problems) = master::read(&mut opener, path, &resource.name, id);
     let (resource, path) = (resource.clone(), path.to_path_buf());
-    let digest = digest.finalize().into();
-    (master_file, Zone { resource, path, inputs, texts, digest, problems, starved, accepted: false })
+    let digest = digest_of_octets(MASTER_FILES, id, &digest.finalize());
+    (master_file, Zone { resource, path, inputs, texts, digest, problems, starved })
 }
 
 /// Does the work of all jobs on two threads; the results are in the order of the jobs.

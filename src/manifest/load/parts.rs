@@ -2,13 +2,14 @@
 
 use crate::manifest::{
     decode::{decode, suggestion},
+    digest::Digest,
     document::{Node, Span, Value},
     kinds::{digest_of, with_kinds},
     *,
 };
 use schemars::JsonSchema;
 use serde::{Serialize, de::DeserializeOwned};
-use sha2::{Digest, Sha256};
+use std::collections::{HashMap, HashSet};
 
 /// A resource of a file.
 #[derive(Clone, Debug)]
@@ -58,23 +59,22 @@ macro_rules! kinds {
             }
         }
 
-        /// The union of all files. The digest is taken over all resources in the order of their identifiers.
-        pub(super) fn merge(files: &[(&Arc<Path>, &Parts)], digest: &mut Sha256, problems: &mut Vec<Problem>) -> Manifest {
+        /// The union of all files, of which the digest is taken. What is in two of them is a problem.
+        pub(super) fn merge(files: &[(&Arc<Path>, &Parts)], digest: &mut Digest, problems: &mut Vec<Problem>) -> Manifest {
             Manifest {
                 $($kind: merge_kind(stringify!($kind), files, |parts| &parts.$kind, digest, problems),)+
             }
+        }
+
+        /// Takes resources out of a union of files and puts others in. False if one of those is in it already: then the
+        /// union is not what it should be.
+        pub(super) fn replace(manifest: &mut Manifest, digest: &mut Digest, out: &[Parts], into: &[&Parts]) -> bool {
+            true $(&& replace_kind(&mut manifest.$kind, digest, out, into, |parts| &parts.$kind))+
         }
     };
 }
 
 with_kinds!(kinds);
-
-impl Parts {
-    /// The identifiers of its hosted zones.
-    pub(super) fn zone_ids(&self) -> impl Iterator<Item = &str> {
-        self.private_hosted_zones.iter().map(|held| held.id.as_str())
-    }
-}
 
 fn file_error(field: &str, message: String) -> Problem {
     let (severity, place, resource, help) = (Severity::Error, None, None, None);
@@ -164,7 +164,7 @@ fn merge_kind<'a, T: 'a>(
     kind: &'static str,
     files: &[(&'a Arc<Path>, &'a Parts)],
     pick: impl Fn(&'a Parts) -> &'a Vec<Held<T>>,
-    digest: &mut Sha256,
+    digest: &mut Digest,
     problems: &mut Vec<Problem>,
 ) -> Resources<T> {
     let all = files.iter().flat_map(|(file, parts)| pick(parts).iter().map(move |held| (held, *file)));
@@ -186,7 +186,35 @@ fn merge_kind<'a, T: 'a>(
         }
     }
     all.dedup_by(|(second, _), (first, _)| second.id == first.id);
-    digest.update((all.len() as u64).to_be_bytes());
-    all.iter().for_each(|(held, _)| digest.update(held.digest));
+    all.iter().for_each(|(held, _)| digest.add(&held.digest));
     all.into_iter().map(|(held, _)| (held.id.clone(), held.value.clone())).collect()
+}
+
+fn replace_kind<'a, T: 'a>(
+    resources: &mut Resources<T>,
+    digest: &mut Digest,
+    out: &'a [Parts],
+    into: &[&'a Parts],
+    pick: impl Fn(&'a Parts) -> &'a Vec<Held<T>>,
+) -> bool {
+    let mut gone: HashMap<&Id, &Held<T>> = out.iter().flat_map(&pick).map(|held| (&held.id, held)).collect();
+    let mut seen = HashSet::new();
+    for held in into.iter().flat_map(|parts| pick(parts)) {
+        if !seen.insert(&held.id) {
+            return false;
+        }
+        match gone.remove(&held.id) {
+            Some(old) if Arc::ptr_eq(&old.value, &held.value) => continue,
+            Some(old) => digest.remove(&old.digest),
+            None if resources.contains_key(&held.id) => return false,
+            None => {}
+        }
+        digest.add(&held.digest);
+        resources.insert(held.id.clone(), held.value.clone());
+    }
+    for (id, held) in gone {
+        digest.remove(&held.digest);
+        resources.remove(id);
+    }
+    true
 }

@@ -1,4 +1,5 @@
 use super::*;
+use proptest::{collection::vec, prelude::*};
 use std::fs;
 
 /// A directory of its own, removed at the end.
@@ -218,4 +219,116 @@ transit_gateways: {tgw-eu: {attachments: []}}
     assert_eq!(serde_json::from_str::<Manifest>(&json).unwrap(), *loaded.manifest);
     let node = document::read(json.as_bytes(), true).0.unwrap();
     assert_eq!(crate::manifest::decode::decode::<Manifest>(&node).unwrap(), *loaded.manifest);
+}
+
+/// What is done to a directory.
+#[derive(Clone, Debug)]
+enum Act {
+    /// A manifest file, with these resources of two kinds; those of number 9 have an error.
+    Write(u8, Vec<u8>, Vec<(u8, u8)>),
+    Remove(u8),
+    /// A master file; that of number 3 is included by the others.
+    Master(u8, u8),
+    Unmaster(u8),
+}
+
+impl Act {
+    fn path(&self) -> String {
+        match self {
+            Act::Write(file, ..) | Act::Remove(file) => format!("{file}.yaml"),
+            Act::Master(file, _) | Act::Unmaster(file) => format!("{file}.zone"),
+        }
+    }
+
+    fn act(&self, d: &Directory) {
+        match self {
+            Act::Write(_, vpcs, zones) => {
+                let vpcs: String =
+                    vpcs.iter().map(|id| vpc(&format!("vpc-{}", id % 9), ["r", "3"][usize::from(id / 9)])).collect();
+                let zones: String =
+                    zones.iter().map(|(id, file)| zone(&format!("Z{id}"), &format!("{file}.zone"))).collect();
+                // A kind is named once.
+                let without_kind = |text: String| -> String {
+                    text.lines().filter(|line| line.starts_with(' ')).map(|line| format!("{line}\n")).collect()
+                };
+                d.write(
+                    &self.path(),
+                    &format!("vpcs:\n{}private_hosted_zones:\n{}", without_kind(vpcs), without_kind(zones)),
+                );
+            }
+            Act::Master(3, version) => d.write("3.zone", &format!("x A 10.0.0.{version}\n")),
+            Act::Master(_, version) => {
+                d.write(
+                    &self.path(),
+                    &format!("$TTL 60\n@ SOA ns hm {version} 2 3 4 5\n@ NS ns.x.\n$INCLUDE 3.zone\n"),
+                );
+            }
+            Act::Remove(_) | Act::Unmaster(_) => drop(fs::remove_file(d.0.join(self.path()))),
+        }
+    }
+}
+
+fn act() -> impl Strategy<Value = Act> {
+    let write = (0..4u8, vec(0..10u8, 0..4), vec((0..3u8, 0..3u8), 0..2))
+        .prop_map(|(file, vpcs, zones)| Act::Write(file, vpcs, zones));
+    prop_oneof![
+        6 => write,
+        1 => (0..4u8).prop_map(Act::Remove),
+        3 => (0..4u8, 0..3u8).prop_map(|(file, version)| Act::Master(file, version)),
+        1 => (0..4u8).prop_map(Act::Unmaster),
+    ]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Who follows what changes has what somebody has who reads it all.
+    #[test]
+    fn following_is_reading_anew(steps in vec((vec(act(), 1..4), any::<bool>()), 1..12)) {
+        static NUMBER: AtomicUsize = AtomicUsize::new(0);
+        let d = Directory::new(&format!("follow-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
+        (0..4).for_each(|file| Act::Master(file, 0).act(&d));
+        d.write("always.yaml", "");
+        let mut loader = Loader::new(&d.0).keeping_texts();
+        // The zones as the last accepted load has them.
+        let mut served: BTreeMap<Id, (Arc<PrivateHostedZone>, MasterFile)> = BTreeMap::new();
+        let mut extent = Extent::All;
+        for (acts, is_accepted) in steps {
+            acts.iter().for_each(|act| act.act(&d));
+            if let Extent::Files(files) = &mut extent {
+                files.extend(acts.iter().map(|act| d.0.join(act.path())));
+            }
+            let mut anew = Loader::new(&d.0).keeping_texts();
+            match (loader.load_changed(&extent), anew.load()) {
+                (Ok((loaded, problems)), Ok((expected, all))) => {
+                    prop_assert_eq!(&loaded.manifest, &expected.manifest);
+                    prop_assert_eq!(loaded.digest, expected.digest);
+                    prop_assert_eq!(d.shown(&problems), d.shown(&all));
+                    prop_assert_eq!(loader.master_files(), anew.master_files());
+                    let zones = &loaded.manifest.private_hosted_zones;
+                    let mut now = BTreeMap::new();
+                    for (id, resource) in zones {
+                        let data = match loaded.zone_data.get(id) {
+                            Some(ZoneData::Read(data)) => data.clone(),
+                            // As the compiler has it: what was served before.
+                            _ => served[id].1.clone(),
+                        };
+                        let Some(ZoneData::Read(expected)) = expected.zone_data.get(id) else { panic!("{id} is not read") };
+                        prop_assert_eq!(&data, expected);
+                        now.insert(id.clone(), (resource.clone(), data));
+                    }
+                    if is_accepted {
+                        served = now;
+                        loader.accept();
+                    }
+                }
+                (Err(problems), Err(all)) => {
+                    let sorted = |problems: &[Problem]| d.shown(problems).into_iter().collect::<BTreeSet<_>>();
+                    prop_assert_eq!(sorted(&problems), sorted(&all));
+                }
+                (one, other) => prop_assert!(false, "{:?}\nbut anew\n{:?}", one.err(), other.err()),
+            }
+            extent = Extent::Files(BTreeSet::new());
+        }
+    }
 }
