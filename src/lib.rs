@@ -75,8 +75,8 @@
 //! # The way of a change
 //!
 //! ```text
-//! files -> control_plane::directory   watched; gathers what belongs together
-//!       -> manifest::load             only what changed is read again; problems with file, line and column
+//! files -> control_plane::directory   watched; what is whole by itself goes on at once, what is not waits for what belongs to it
+//!       -> manifest::load             only what changed is looked at and read again; problems with file, line and column
 //!       -> control_plane::keeper      the only writer
 //! etcd  -> control_plane::etcd        a list, then what happens after it: one transaction, one change
 //! HTTP  -> admin::push                who may, and what it is; waits for the keeper's word

@@ -182,3 +182,116 @@ fn a_load_without_room_for_open_files_is_tried_again() {
     limit(before);
     wait_until("it is tried again", || server.process.log().contains("loaded generation=2").then_some(()));
 }
+
+/// What a name's TXT record says, if there is one.
+fn text(port: u16, name: &str) -> Option<String> {
+    let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+    socket.connect((Ipv4Addr::LOCALHOST, port)).unwrap();
+    socket.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
+    socket.send(&query(7, name, RecordType::TXT)).unwrap();
+    let mut buffer = [0; 4096];
+    let len = socket.recv(&mut buffer).expect("an answer");
+    Reply::of_message(&buffer[..len]).data("TXT").first().map(|text| text.trim_matches('"').to_string())
+}
+
+const VPC: &str = "vpcs: {vpc: {region: r, cidr_blocks: [127.0.0.0/8]}}\n";
+
+fn zone(id: &str, name: &str, says: &str) -> String {
+    format!(
+        "private_hosted_zones:\n  {id}: {{name: {name}, vpc_ids: [vpc], records: [{{name: '@', type: TXT, ttl: 0, records: ['\"{says}\"']}}]}}\n"
+    )
+}
+
+/// Files that are written one after the other: what is in one of them before and in another one after is never gone, and none
+/// is refused because another one is not there yet.
+#[test]
+fn files_that_belong_together() {
+    let scratch = Scratch::new();
+    scratch.write("zones/0.yaml", VPC);
+    scratch.write("zones/a.yaml", zone("Z", "moves.example", "here"));
+    scratch.write("zones/b.yaml", "");
+    let server = Server::start(&scratch.path().join("zones"));
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let asker = scope.spawn(|| {
+            while !stop.load(Ordering::Relaxed) {
+                assert_eq!(text(server.port, "moves.example").as_deref(), Some("here"));
+            }
+        });
+        for round in 0..60 {
+            let (from, to) =
+                if round % 2 == 0 { ("zones/a.yaml", "zones/b.yaml") } else { ("zones/b.yaml", "zones/a.yaml") };
+            scratch.write(from, "");
+            std::thread::sleep(Duration::from_millis(round % 4));
+            scratch.write(to, zone("Z", "moves.example", "here"));
+            // The zone comes before the network that it is for.
+            scratch.write(
+                "zones/c.yaml",
+                zone("Y", "later.example", &round.to_string()).replace("[vpc]", &format!("[vpc, vpc-{round}]")),
+            );
+            std::thread::sleep(Duration::from_millis(round % 4));
+            scratch
+                .write("zones/d.yaml", format!("vpcs: {{vpc-{round}: {{region: r, cidr_blocks: [10.0.0.0/16]}}}}\n"));
+            wait_until("all is served", || (text(server.port, "later.example")? == round.to_string()).then_some(()));
+        }
+        stop.store(true, Ordering::Relaxed);
+        asker.join().unwrap();
+    });
+    assert_eq!(server.metric(&["zonal_reloads_total", "failed"]), 0.0, "{}", server.process.log());
+}
+
+/// With `on_error: set_aside` one resource with an error stops nobody else.
+#[test]
+fn what_has_an_error_is_set_aside() {
+    let scratch = Scratch::new();
+    scratch.write("zones/0.yaml", VPC);
+    for n in ["1", "2", "3", "4"] {
+        scratch.write(&format!("zones/{n}.yaml"), zone(&format!("Z{n}"), &format!("z{n}.example"), "first"));
+    }
+    let master = |says: &str| format!("$TTL 0\n@ SOA ns hm 1 1 1 1 1\n@ NS ns\nns A 10.0.0.1\n@ TXT {says}\n");
+    scratch.write("zones/5.yaml", "private_hosted_zones: {Z5: {name: z5.example, vpc_ids: [vpc], file: 5.zone}}\n");
+    scratch.write("zones/5.zone", master("first"));
+    let state = format!("state_directory: {}\n", scratch.path().join("state").display());
+    let source = format!("{{directory: {}, on_error: set_aside}}", scratch.path().join("zones").display());
+    let server = Server::start_from(&source, &state).ready();
+    let says = |server: &Server, n: &str| text(server.port, &format!("z{n}.example"));
+    let wait_for = |server: &Server, n: &str, expected: &str| {
+        wait_until("it is served", || (says(server, n)? == expected).then_some(()));
+    };
+    // One names a network that is not there, one does not read, one has a line that is none in its master file; and one is right.
+    scratch.write("zones/1.yaml", zone("Z1", "z1.example", "second").replace("[vpc]", "[vpc-none]"));
+    scratch.write("zones/2.yaml", zone("Z2", "z2.example", "second").replace("ttl: 0", "ttl: soon"));
+    scratch.write("zones/5.zone", master("second").replace("10.0.0.1", "10.0.0"));
+    scratch.write("zones/3.yaml", zone("Z3", "z3.example", "second"));
+    wait_for(&server, "3", "second");
+    wait_until("three are set aside", || (server.metric(&["zonal_resources_set_aside"]) == 3.0).then_some(()));
+    for (n, expected) in [("1", "first"), ("2", "first"), ("4", "first"), ("5", "first")] {
+        assert_eq!(says(&server, n).as_deref(), Some(expected), "{n}");
+    }
+    let aside = server.status()["set_aside"].to_string();
+    for part in ["1.yaml:2:", "vpc-none", "2.yaml:2:", "ttl", "5.zone:4:", "10.0.0"] {
+        assert!(aside.contains(part), "{part} is not in {aside}");
+    }
+    // They are that after a start too.
+    let server = server.restart().ready();
+    for (n, expected) in [("1", "first"), ("2", "first"), ("3", "second"), ("5", "first")] {
+        assert_eq!(says(&server, n).as_deref(), Some(expected), "{n}");
+    }
+    // A file as a whole that cannot be read holds up what else is new: nobody knows what was in it.
+    scratch.write("zones/4.yaml", "private_hosted_zones: [");
+    wait_until("it is refused", || server.status()["last_error"].to_string().contains("4.yaml:").then_some(()));
+    assert_eq!(says(&server, "4").as_deref(), Some("first"));
+    // A resource in two files is neither of them.
+    scratch.write("zones/4.yaml", zone("Z4", "z4.example", "second"));
+    wait_for(&server, "4", "second");
+    scratch.write("zones/6.yaml", zone("Z4", "z4.example", "third"));
+    wait_until("another one is set aside", || (server.metric(&["zonal_resources_set_aside"]) == 4.0).then_some(()));
+    assert_eq!(says(&server, "4").as_deref(), Some("second"));
+    // What is right again is served.
+    scratch.write("zones/6.yaml", "");
+    scratch.write("zones/1.yaml", zone("Z1", "z1.example", "third"));
+    scratch.write("zones/2.yaml", zone("Z2", "z2.example", "third"));
+    scratch.write("zones/5.zone", master("third"));
+    ["1", "2", "5"].iter().for_each(|n| wait_for(&server, n, "third"));
+    wait_until("nothing is set aside", || (server.metric(&["zonal_resources_set_aside"]) == 0.0).then_some(()));
+}

@@ -191,7 +191,13 @@ impl Keeper {
         let (mut loaded, mut problems) = match load {
             Ok(loaded) => loaded,
             Err(_) if early => return Loading::Early,
-            Err(problems) => return self.refuse(problems),
+            Err(mut problems) => {
+                if self.on_error == OnError::SetAside {
+                    // Those of resources would not have refused it.
+                    problems.sort_by_key(|problem| problem.resource.is_some());
+                }
+                return self.refuse(problems);
+            }
         };
         if early && self.loses(&loaded.manifest) {
             return Loading::Early;
