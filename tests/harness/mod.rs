@@ -82,11 +82,16 @@ fn tell_at_once() {
     ONCE.call_once(|| {
         let usual = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            let message = panic.payload_as_str().unwrap_or_default();
+            let message = {
+                let payload = panic.payload();
+                let text = payload.downcast_ref::<String>().map(String::as_str);
+                text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or_default()
+            };
             let (thread, first) = (std::thread::current(), message.lines().next().unwrap_or_default());
             let place =
                 panic.location().map(|place| format!(" at {}:{}", place.file(), place.line())).unwrap_or_default();
-            let free = rustix::fs::statvfs(&std::env::temp_dir()).map_or(0, |disk| disk.f_bavail * disk.f_frsize >> 20);
+            let free =
+                rustix::fs::statvfs(std::env::temp_dir()).map_or(0, |disk| (disk.f_bavail * disk.f_frsize) >> 20);
             let name = thread.name().unwrap_or("a thread");
             let told = format!("{name} fails{place} ({free} MiB are free): {first}\n");
             // Past what catches the output of tests.
