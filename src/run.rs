@@ -94,8 +94,8 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     let access = admin::Access::new(&config.admin)?;
     let state = config.state_directory.as_deref();
     let takeover_socket = takeover_socket(config);
-    let predecessor = takeover_socket.as_deref().map(Predecessor::find).transpose()?.flatten();
-    let handed = predecessor.as_ref().map(|predecessor| predecessor.freeze(&mut inherited)).transpose()?;
+    let found = takeover_socket.as_deref().map(|path| Predecessor::find(path, &mut inherited)).transpose()?;
+    let (predecessor, handed) = found.flatten().unzip();
     let (store, kept) = state::open(state, handed)?;
     // A directory of files is read again; without a state directory it is all that there is.
     let kept = kept.filter(|_| store.is_some() || directory.is_none());

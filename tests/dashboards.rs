@@ -172,7 +172,7 @@ fn ask(prometheus: SocketAddr, expression: &str) -> Vec<Value> {
 
 /// Networks on loopback addresses: clients in two AZs and on-premises, an endpoint that has no interface in the AZ of some,
 /// one that is unhealthy there, a rule to a server that answers, and one to a server that is not there.
-fn resources(port: u16, text: &str) -> Vec<(&'static str, &'static str, Value)> {
+pub fn resources(port: u16, text: &str) -> Vec<(&'static str, &'static str, Value)> {
     let endpoint = |service: &str, interfaces: Value| {
         json!({"vpc_endpoint_type": "Interface", "service_name": service, "vpc_id": "shared", "state": "Available",
                "private_dns_enabled": true, "private_dns_scope": "connected", "network_interfaces": interfaces})
@@ -189,9 +189,9 @@ fn resources(port: u16, text: &str) -> Vec<(&'static str, &'static str, Value)> 
         (
             "vpcs",
             "app",
-            json!({"region": "us-east-1", "cidr_blocks": ["127.1.0.0/16"],
+            json!({"region": "us-east-1", "cidr_blocks": ["127.1.0.0/16", "10.1.0.0/16"],
             "availability_zones": {"us-east-1a": "use1-az1", "us-east-1b": "use1-az2"},
-            "subnets": {"a": {"availability_zone_id": "use1-az1", "cidr_blocks": ["127.1.0.0/20"]},
+            "subnets": {"a": {"availability_zone_id": "use1-az1", "cidr_blocks": ["127.1.0.0/20", "10.1.0.0/20"]},
                         "b": {"availability_zone_id": "use1-az2", "cidr_blocks": ["127.1.16.0/20"]}}}),
         ),
         (
@@ -240,7 +240,7 @@ fn resources(port: u16, text: &str) -> Vec<(&'static str, &'static str, Value)> 
     ]
 }
 
-fn put(etcd: &Single, resources: Vec<(&'static str, &'static str, Value)>) {
+pub fn put(etcd: &Single, resources: Vec<(&'static str, &'static str, Value)>) {
     let edit = |(kind, id, value): (&str, &str, Value)| Edit {
         key: Key::new(kind, id).expect("a kind"),
         value: Some(value.to_string().into_bytes().into()),
@@ -270,6 +270,80 @@ fn traffic(port: u16, stop: &AtomicBool) {
             }
         }
         thread::sleep(Duration::from_millis(20));
+    }
+}
+
+/// Clients that ask for as long as this lives.
+pub struct Traffic {
+    stop: Arc<AtomicBool>,
+    asking: Option<thread::JoinHandle<()>>,
+}
+
+impl Traffic {
+    pub fn start(port: u16) -> Traffic {
+        let stop = Arc::new(AtomicBool::new(false));
+        let until = stop.clone();
+        Traffic { stop, asking: Some(thread::spawn(move || traffic(port, &until))) }
+    }
+}
+
+impl Drop for Traffic {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+        self.asking.take().map(thread::JoinHandle::join);
+    }
+}
+
+/// Prometheus, with the rules, as it scrapes a server each second.
+pub struct Prometheus {
+    pub address: SocketAddr,
+    _process: Process,
+}
+
+impl Prometheus {
+    /// Starts it, and waits until it has scraped.
+    pub fn start(scratch: &Scratch, server: SocketAddr) -> Prometheus {
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
+        let config = format!(
+            "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [{}]\nscrape_configs:\n  - job_name: zonal\n    \
+             static_configs: [{{targets: [\"{server}\"]}}]\n",
+            tree(RULES).display()
+        );
+        scratch.write("prometheus.yml", config);
+        let listen = format!("--web.listen-address={address}");
+        let command =
+            ["prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data", &listen, "--log.level=warn"];
+        let mut process = Process::start(&command, scratch, "prometheus");
+        wait_until("Prometheus has scraped the server", || {
+            process.assert_alive();
+            let up = get(address, "/api/v1/query?query=up")?;
+            (up["data"]["result"][0]["value"][1] == "1").then_some(())
+        });
+        Prometheus { address, _process: process }
+    }
+
+    /// Changes what is in etcd until everything that the dashboard asks for has found something. Returns how much that is.
+    pub fn finds_everything(&self, etcd: &Single, port: u16) -> usize {
+        let mut missing = dashboard();
+        let (all, start) = (missing.len(), std::time::Instant::now());
+        let mut generation = 1;
+        while !missing.is_empty() {
+            generation += 1;
+            put(etcd, resources(port, &generation.to_string()));
+            thread::sleep(Duration::from_millis(500));
+            missing.retain(|shown| {
+                let found = ask(self.address, &shown.expression);
+                for label in &shown.labels {
+                    let has = |found: &Value| found["metric"][label].is_string();
+                    assert!(found.iter().all(has), "{}: {} has no {label}: {found:?}", shown.panel, shown.expression);
+                }
+                found.is_empty()
+            });
+            let left =
+                || missing.iter().map(|shown| format!("{}: {}", shown.panel, shown.expression)).collect::<Vec<_>>();
+            assert!(start.elapsed() < Duration::from_secs(120), "these find nothing:\n{}", left().join("\n"));
+        }
+        all
     }
 }
 
@@ -360,49 +434,10 @@ fn every_query_finds_something() {
     );
     let server = Server::start_listening(&source, &listen, "state_directory: state\n").ready();
 
-    let prometheus = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-    let config = format!(
-        "global: {{scrape_interval: 1s, evaluation_interval: 1s}}\nrule_files: [{}]\nscrape_configs:\n  - job_name: zonal\n    \
-         static_configs: [{{targets: [\"{}\"]}}]\n",
-        tree(RULES).display(),
-        server.admin
-    );
-    scratch.write("prometheus.yml", config);
-    let address = format!("--web.listen-address={prometheus}");
-    let mut process = Process::start(
-        &["prometheus", "--config.file=prometheus.yml", "--storage.tsdb.path=data", &address, "--log.level=warn"],
-        &scratch,
-        "prometheus",
-    );
-    let stop = Arc::new(AtomicBool::new(false));
-    let asking = {
-        let (stop, port) = (stop.clone(), server.port);
-        thread::spawn(move || traffic(port, &stop))
-    };
-    wait_until("Prometheus has scraped the server", || {
-        process.assert_alive();
-        let up = get(prometheus, "/api/v1/query?query=up")?;
-        (up["data"]["result"][0]["value"][1] == "1").then_some(())
-    });
-
-    let mut missing = dashboard();
-    let mut generation = 1;
-    let start = std::time::Instant::now();
-    while !missing.is_empty() {
-        generation += 1;
-        put(&etcd, resources(port, &generation.to_string()));
-        thread::sleep(Duration::from_millis(500));
-        missing.retain(|shown| {
-            let found = ask(prometheus, &shown.expression);
-            for label in &shown.labels {
-                let has = |found: &Value| found["metric"][label].is_string();
-                assert!(found.iter().all(has), "{}: {} has no {label}: {found:?}", shown.panel, shown.expression);
-            }
-            found.is_empty()
-        });
-        let left = || missing.iter().map(|shown| format!("{}: {}", shown.panel, shown.expression)).collect::<Vec<_>>();
-        assert!(start.elapsed() < Duration::from_secs(120), "these find nothing:\n{}", left().join("\n"));
-    }
+    let prometheus = Prometheus::start(&scratch, server.admin);
+    let traffic = Traffic::start(server.port);
+    prometheus.finds_everything(&etcd, port);
+    let prometheus = prometheus.address;
 
     // What is recorded is there, and no rule fails.
     let rules = get(prometheus, "/api/v1/rules").unwrap();
@@ -431,6 +466,5 @@ fn every_query_finds_something() {
         let (name, kind) = line.split_once(' ').unwrap();
         assert!(page.contains(&format!("| `{name}` | {kind} |")), "{line}");
     }
-    stop.store(true, Relaxed);
-    asking.join().unwrap();
+    drop(traffic);
 }

@@ -3,6 +3,7 @@
 mod aws;
 mod container;
 mod forwarders;
+mod fresh;
 mod kubernetes;
 mod package;
 

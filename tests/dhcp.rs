@@ -3,7 +3,7 @@
 
 mod cloud;
 mod forwarders;
-mod machines;
+pub mod machines;
 
 use crate::harness::{can_run, tree, wait_until};
 use cloud::{Cloud, Told};

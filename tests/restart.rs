@@ -10,7 +10,10 @@ use crate::harness::{
 };
 use hickory_proto::op::Message;
 use rustix::{
-    net::{AddressFamily, SocketAddrUnix, SocketType, connect, recv, send, socket},
+    net::{
+        AddressFamily, SocketAddrUnix, SocketFlags, SocketType, accept, bind, connect, listen, recv, send, socket,
+        socket_with,
+    },
     process::{Pid, Signal, kill_process},
 };
 use serde_json::json;
@@ -437,6 +440,23 @@ fn what_was_acknowledged_survives_on_disk() {
     wait_until("it has ended", || has_ended(succession.current).then_some(()));
     let server = server.restart().ready();
     assert!(number(server.port).is_some_and(|n| n >= last), "{last} is lost");
+}
+
+/// A process that ends hangs up on who comes then, who starts as usual when it is gone.
+#[test]
+fn one_that_is_ending_is_waited_for() {
+    let scratch = Scratch::new();
+    let path = scratch.path().join("takeover");
+    let ending = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
+    bind(&ending, &SocketAddrUnix::new(&path).unwrap()).unwrap();
+    listen(&ending, 8).unwrap();
+    scratch.write("zones/manifest.yaml", manifest(7));
+    let hangs_up = std::thread::spawn(move || {
+        (0..2).for_each(|_| drop(accept(&ending).unwrap()));
+    });
+    let server = Server::start_with(&scratch.path().join("zones"), &format!("takeover_socket: {}\n", path.display()));
+    hangs_up.join().unwrap();
+    assert_eq!(number(server.port), Some(7));
 }
 
 #[test]

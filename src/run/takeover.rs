@@ -49,6 +49,10 @@ const FROZEN_MEMORY: &str = "frozen: memory";
 const READY: &str = "ready";
 const YOURS: &str = "yours";
 const QUIC: &str = "quic";
+/// What is told of one that hangs up.
+const SILENT: &str = "the zonal that runs does not hand over: its log says why";
+/// How long one that hangs up at once is waited for, in milliseconds from one call to the next: it may be ending, and is gone then.
+const ENDING: [u64; 7] = [50, 100, 200, 400, 800, 1600, 3200];
 /// How many sockets there are in a message at most.
 const MOST: usize = 64;
 /// How long one who calls may take to say what it wants.
@@ -84,6 +88,11 @@ fn hear(peer: &Socket) -> io::Result<(String, Vec<OwnedFd>)> {
     }
 }
 
+fn has_hung_up(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionReset, UnexpectedEof};
+    matches!(error.kind(), BrokenPipe | ConnectionReset | UnexpectedEof)
+}
+
 fn socket() -> io::Result<Socket> {
     Socket::new(Domain::UNIX, Type::SEQPACKET, None)
 }
@@ -92,8 +101,21 @@ fn socket() -> io::Result<Socket> {
 pub struct Predecessor(Socket);
 
 impl Predecessor {
-    /// The one that listens at a path; none if none does.
-    pub fn find(path: &Path) -> anyhow::Result<Option<Predecessor>> {
+    /// Finds the one that listens at a path, has it change nothing any more, and takes its sockets and what was acknowledged;
+    /// none if there is none. One that is just ending is waited for.
+    pub fn find(path: &Path, inherited: &mut Inherited) -> anyhow::Result<Option<(Predecessor, Frozen)>> {
+        let mut pauses = ENDING.iter();
+        loop {
+            let Some(found) = Predecessor::call(path)? else { return Ok(None) };
+            match (found.hear_first(), pauses.next()) {
+                (Ok(first), _) => return found.freeze(first, inherited).map(|frozen| Some((found, frozen))),
+                (Err(error), Some(pause)) if has_hung_up(&error) => std::thread::sleep(Duration::from_millis(*pause)),
+                (Err(error), _) => return Err(error).context(SILENT),
+            }
+        }
+    }
+
+    fn call(path: &Path) -> anyhow::Result<Option<Predecessor>> {
         let connect = || {
             let socket = socket()?;
             socket.connect(&SockAddr::unix(path)?)?;
@@ -110,12 +132,14 @@ impl Predecessor {
         }
     }
 
-    /// Has it change nothing any more, and takes its sockets and what was acknowledged.
-    pub fn freeze(&self, inherited: &mut Inherited) -> anyhow::Result<Frozen> {
-        let told = "the zonal that runs does not hand over: its log says why";
-        say(&self.0, HELLO, &[]).context(told)?;
+    fn hear_first(&self) -> io::Result<(String, Vec<OwnedFd>)> {
+        say(&self.0, HELLO, &[])?;
+        hear(&self.0)
+    }
+
+    fn freeze(&self, mut heard: (String, Vec<OwnedFd>), inherited: &mut Inherited) -> anyhow::Result<Frozen> {
         loop {
-            let (text, handles) = hear(&self.0).context(told)?;
+            let (text, handles) = heard;
             let mut handles = handles.into_iter();
             match (&*text, handles.next()) {
                 (SOCKETS, first) => first.into_iter().chain(handles).for_each(|socket| inherited.add(socket)),
@@ -123,6 +147,7 @@ impl Predecessor {
                 (FROZEN_MEMORY, Some(file)) => return Ok(Frozen::Memory(file.into())),
                 _ => bail!("the zonal that runs does not hand over: it says `{}`", text.escape_debug()),
             }
+            heard = hear(&self.0).context(SILENT)?;
         }
     }
 
@@ -220,13 +245,13 @@ fn hand_over(peer: Socket, messages: &mpsc::Sender<Message>, wishes: &Sender<Wis
     }
     peer.set_read_timeout(None)?;
     let process = socket_peercred(&peer)?.pid.as_raw_nonzero().get() as u32;
-    tracing::info!("process {process} is about to take over");
     let ends = "this one is about to end";
     let (frozen, is_frozen) = oneshot::channel();
     // That it is gone decides, too.
     let (decide, decided) = mpsc::channel();
     messages.send(Message::Freeze(Freeze { frozen, decided })).ok().context(ends)?;
     let frozen = is_frozen.blocking_recv().context("the control plane cannot be stopped")?;
+    tracing::info!("process {process} is about to take over: until it has, nothing changes");
     let (reply, sockets) = oneshot::channel();
     wishes.blocking_send(Wish::Sockets(reply)).ok().context(ends)?;
     let sockets = sockets.blocking_recv().context(ends)?;

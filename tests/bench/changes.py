@@ -7,7 +7,7 @@ Makes 1,000,000 records in 5,000 zones, 100,000 endpoints in 10,000 VPCs (of whi
 a real etcd or pushes them, and then changes the health of one interface of one endpoint after another, which makes its regional name
 lead to the other interface. That name is asked all the time: a change takes from before it is sent to the first new answer. Told is
 also what of it is left after etcd or zonal has said that it is done. Meanwhile loads ask for other names, each query answered before
-the next one is sent: none may be lost. Then zonal is stopped and started again, without its source from what it kept, and with it.
+the next one is sent: none may be lost, and the threads that answer should need no more for one than before. Then zonal is stopped and started again, without its source from what it kept, and with it.
 
 For files, `scale.py --zones 5000 --endpoints 100000 --vpcs 10000 --only zonal` does the same. Needs root, etcd and iproute2.
 """
@@ -250,6 +250,22 @@ def memory(pid):
     return ', '.join(f'{key.upper()} {int(values[key].split()[0]) / 1024:.0f} MB' for key in ('Pss', 'Rss'))
 
 
+def hit_path(pid):
+    """What the threads that answer have done until now: nanoseconds on a processor, and packets."""
+    on_cpu = 0
+    for task in os.listdir(f'/proc/{pid}/task'):
+        if open(f'/proc/{pid}/task/{task}/comm').read().startswith('udp-'):
+            on_cpu += int(open(f'/proc/{pid}/task/{task}/schedstat').read().split()[0])
+    connection = http.client.HTTPConnection('127.0.0.1', ADMIN)
+    connection.request('GET', '/metrics')
+    lines = connection.getresponse().read().decode().splitlines()
+    return on_cpu, sum(float(line.rsplit(' ', 1)[1]) for line in lines if line.startswith('zonal_udp_packets_total'))
+
+
+def per_packet(before, after):
+    return f'{(after[0] - before[0]) / max(1, after[1] - before[1]) / 1000:.2f} us'
+
+
 def start(zonal, dir, ready):
     """Starts zonal and waits until it is `ready`: seconds from exec to then."""
     began = time.monotonic()
@@ -321,15 +337,21 @@ def measure(name, zonal, dir, a):
         loads = [multiprocessing.Process(target=load, args=(n << 12, going, result, zones, a.pause), daemon=True) for n in range(a.loads)]
         [loader.start() for loader in loads]
         time.sleep(1)
+        quiet = hit_path(process.pid)
+        time.sleep(10)
+        before = hit_path(process.pid)
         began = time.monotonic()
         times, left = change_all(source, endpoints, a)
         elapsed = time.monotonic() - began
+        after = hit_path(process.pid)
         going.clear()
         counts = [result.get(timeout=30) for _ in loads]
         asked, lost = (sum(column) for column in zip(*counts)) if counts else (0, 0)
         print(f'{name}: {len(times)} changes, from the sending to the first new answer:   {told(times)}')
         print(f'{name}: of it after {name} has said that it is done:              {told(left)}')
         print(f'{name}: meanwhile {asked} queries ({asked / elapsed:.0f} a second) of {a.loads} loads, lost: {lost}; {memory(process.pid)}', flush=True)
+        print(f'{name}: processor time of a query at the threads that answer: {per_packet(quiet, before)} before the changes, '
+              f'{per_packet(before, after)} while they were made', flush=True)
         time.sleep(3)
         stop(process)
         if name == 'etcd':

@@ -274,7 +274,7 @@ def main():
         if result:
             times, (sent, lost) = result
             print(f'\n{len(times)} changes of one endpoint, from the rename to the first new answer: '
-                  f'median {statistics.median(times):.1f} ms, max {max(times):.1f} ms; {after}')
+                  f'median {statistics.median(times):.1f} ms, p99 {sorted(times)[len(times) * 99 // 100]:.1f} ms, max {max(times):.1f} ms; {after}')
             print(f'queries under load meanwhile: {sent}, lost: {lost}')
             sys.exit(1 if lost else 0)
     finally:

@@ -1,9 +1,10 @@
 //! The Debian package on a copy of this machine's file system that goes with the test: installed, run, upgraded, removed, purged.
 
 use crate::harness::{Scratch, can_run};
+use std::path::PathBuf;
 
-/// What happens in the copy: its upper layer is all that the package and the program have written.
-const SCRIPT: &str = r#"
+/// A copy of this machine: its upper layer is all that the package and the program have written.
+pub const COPY: &str = r#"
 package=$1 scratch=$2
 mount -t tmpfs tmpfs "$scratch"
 mkdir "$scratch"/{upper,work,root}
@@ -11,9 +12,12 @@ root=$scratch/root
 mount -t overlay overlay -o "lowerdir=/,upperdir=$scratch/upper,workdir=$scratch/work" "$root"
 mount -t proc proc "$root/proc"
 mount --rbind /dev "$root/dev"
-ip link set lo up
 cp "$package" "$root/tmp/zonal.deb"
 within() { chroot "$root" "$@"; }
+"#;
+
+const SCRIPT: &str = r#"
+ip link set lo up
 here() { [[ -e $root$1 || -L $root$1 ]] && echo "$1 is there" || echo "$1 is gone"; }
 
 echo "== install"
@@ -65,17 +69,22 @@ rm "$root/tmp/zonal.deb"
 within dpkg-query --show zonal 2>&1 || true
 "#;
 
+/// The package.
+pub fn package() -> PathBuf {
+    let files = std::fs::read_dir(super::built()).unwrap().map(|entry| entry.unwrap().path());
+    files.into_iter().find(|path| path.extension().is_some_and(|e| e == "deb")).expect("a package")
+}
+
 #[test]
 fn package_installs_runs_and_purges() {
     if !can_run(&["cargo-deb", "dpkg", "unshare", "setpriv", "ip", "dig", "systemd-analyze", "strip"]) {
         return;
     }
-    let package = std::fs::read_dir(super::built()).unwrap().map(|entry| entry.unwrap().path());
-    let package = package.into_iter().find(|path| path.extension().is_some_and(|e| e == "deb")).expect("a package");
+    let (script, package) = (format!("{COPY}{SCRIPT}"), package().display().to_string());
     let scratch = Scratch::new();
     let command =
         "exec unshare --mount --net --pid --fork --kill-child bash -euo pipefail -c \"$1\" bash \"$2\" \"$3\"";
-    let said = super::bash(command, &[SCRIPT, package.to_str().unwrap(), scratch.path().to_str().unwrap()]);
+    let said = super::bash(command, &[&script, &package, scratch.path().to_str().unwrap()]);
     let part = |name: &str| {
         let start = said.find(&format!("== {name}\n")).unwrap_or_else(|| panic!("no {name} in\n{said}"));
         said[start..].lines().skip(1).take_while(|line| !line.starts_with("== ")).collect::<Vec<_>>()

@@ -15,6 +15,19 @@ pub struct Single {
 impl Single {
     /// One that takes writes.
     pub fn start(scratch: &Scratch) -> Single {
+        let single = Single::start_by(|command| Process::start(command, scratch, "etcd"));
+        wait_until("etcd takes writes", || single.probe());
+        single
+    }
+
+    /// One on a node, that takes writes from there.
+    pub fn start_on(lab: &Lab, node: &str) -> Single {
+        let single = Single::start_by(|command| lab.start(node, command));
+        lab.inside(node, || wait_until("etcd takes writes", || single.probe()));
+        single
+    }
+
+    fn start_by(start: impl FnOnce(&[&str]) -> Process) -> Single {
         let [client, peer] = [free_port(), free_port()].map(|port| format!("http://127.0.0.1:{port}"));
         let command = [
             "etcd",
@@ -31,9 +44,11 @@ impl Single {
             "--initial-cluster",
             &format!("default={peer}"),
         ];
-        let single = Single { _process: Process::start(&command, scratch, "etcd"), endpoint: client };
-        wait_until("etcd takes writes", || single.write(&[TxnOp::put("/other", "x", None)]).ok());
-        single
+        Single { _process: start(&command), endpoint: client }
+    }
+
+    fn probe(&self) -> Option<()> {
+        self.write(&[TxnOp::put("/other", "x", None)]).ok()
     }
 
     fn write(&self, operations: &[TxnOp]) -> Result<(), etcd_client::Error> {

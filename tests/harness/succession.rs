@@ -29,6 +29,7 @@ use std::{
     thread::sleep,
     time::{Duration, Instant},
 };
+use tokio::time::timeout;
 use zonal::answer::Transport;
 
 /// What has not come by then is lost.
@@ -148,17 +149,20 @@ fn tcp(server: SocketAddr) -> io::Result<TcpStream> {
 /// Asks by HTTP/2, by connections each of which is used until the server says that it goes.
 async fn by_https(server: &SecureServer, question: Question, stop: &AtomicBool) -> u64 {
     let client = server.client("127.0.0.1");
-    let (mut sender, mut answers) = (client.h2().await, 0);
+    // Who keeps a socket that nobody answers at lets connections come.
+    let connect = async || timeout(PATIENCE, client.h2()).await.expect("a connection");
+    let (mut sender, mut answers) = (connect().await, 0);
     while !stop.load(Relaxed) {
         if sender.ready().await.is_err() {
-            sender = client.h2().await;
+            sender = connect().await;
             continue;
         }
-        let response = match sender.send_request(request(&query(0, question.name, false))).await {
+        let request = sender.send_request(request(&query(0, question.name, false)));
+        let response = match timeout(PATIENCE, request).await.expect("a response") {
             Ok(response) => response,
             // The connection was closed before it was sent, or the server has said that it does not take it (RFC 9113, 6.8).
             Err(error) if error.is_canceled() || format!("{error:?}").contains("GoAway(b\"\", NO_ERROR, Remote)") => {
-                sender = client.h2().await;
+                sender = connect().await;
                 continue;
             }
             Err(error) => panic!("one is lost after {answers} answers: {error:?}"),
