@@ -86,7 +86,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         Source::Directory(directory) => Some(directory),
         Source::Etcd(_) | Source::Push => None,
     };
-    directory.map_or(Ok(()), check_directory)?;
+    let unusable = directory.and_then(|directory| check_directory(directory).err());
     let started = SystemTime::now();
     let mut internet = Internet::new(config, listeners::own_addresses(config));
     let node = Arc::new(node::node(config, internet.read())?);
@@ -97,8 +97,12 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     let found = takeover_socket.as_deref().map(|path| Predecessor::find(path, &mut inherited)).transpose()?;
     let (predecessor, handed) = found.flatten().unzip();
     let (store, kept) = state::open(state, handed)?;
+    let had_resources = kept.as_ref().is_some_and(|kept| kept.generation > 0 && !kept.collection.is_empty());
     // A directory of files is read again; without a state directory it is all that there is.
     let kept = kept.filter(|_| store.is_some() || directory.is_none());
+    if let (Some(unusable), false) = (unusable, kept.is_some() && had_resources) {
+        return Err(unusable);
+    }
     let has_store = store.is_some();
     let (serials, kept_serials) = state.map(KeptSerials::open).transpose()?.unzip();
     let mut nothing = keeper::nothing(&node);
@@ -131,7 +135,8 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     watch.add(internet.files());
     let loader = directory.map(Loader::new);
     let keeps_texts = has_store || on_error == OnError::SetAside;
-    let mut loader = loader.map(|loader| if keeps_texts { loader.keeping_texts() } else { loader });
+    let loader = loader.map(|loader| if keeps_texts { loader.keeping_texts() } else { loader });
+    let mut loader = loader.map(|loader| if had_resources { loader.expecting_files() } else { loader });
     start(&mut keeper, loader.as_mut(), kept, matches!(source, Source::Etcd(_)), on_error)?;
     watch.follow(&loader.iter().flat_map(Loader::inputs).collect::<Vec<_>>(), started);
 

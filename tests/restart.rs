@@ -200,6 +200,7 @@ fn one_that_cannot_take_over_changes_nothing() {
     let (mut server, succession) = server("");
     let text = fs::read_to_string(server.scratch.path().join("zonal.yaml")).unwrap();
     server.scratch.write("broken/manifest.yaml", "vpcs: [");
+    server.scratch.write("empty/notes.txt", "nothing is here");
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let admin = format!("address: '{}'", server.admin);
     let zones = format!("directory: {}", server.scratch.path().join("zones").display());
@@ -207,6 +208,8 @@ fn one_that_cannot_take_over_changes_nothing() {
         (text.replace("internet_resolver", "internet_revolver"), "did you mean `internet_resolver`"),
         (text.replace("tls.crt", "missing.crt"), "cannot read the certificate"),
         (text.replace(&zones, "directory: broken"), "the manifest is refused"),
+        (text.replace(&zones, "directory: empty"), "there are no manifest files any more"),
+        (text.replace(&zones, "directory: none"), "make it, or name another in `control_plane.directory`"),
         (
             text.replace(&format!("0.0.0.0:{}", server.do53), &format!("192.0.2.1:{}", server.do53)),
             "`ip address` shows",

@@ -193,6 +193,26 @@ fn a_directory_that_has_broken() {
     assert_eq!(number(server.port, "one.example"), Some(3));
     let status = server.status();
     assert!(status["generation"].as_u64() > generation && status["stale"] == json!(false), "{status}");
+    let last = format!("loaded generation={}", status["generation"]);
+    wait_until("it is kept", || server.process.log().contains(&last).then_some(()));
+    // Files, or the directory itself, that were there and are gone at the start: a volume that is not mounted looks like this.
+    for (gone, told) in
+        [("zones/a.yaml", "there are no manifest files any more"), ("zones", "no such file or directory")]
+    {
+        let (there, elsewhere) = (directory.path().join(gone), directory.path().join("elsewhere"));
+        fs::rename(&there, &elsewhere).unwrap();
+        server = server.restart().ready();
+        assert_eq!(
+            (number(server.port, "one.example"), number(server.port, "two.example")),
+            (Some(3), Some(8)),
+            "{gone}"
+        );
+        let status = server.status();
+        assert!(status["stale"] == json!(true) && status["last_error"].to_string().contains(told), "{gone}: {status}");
+        fs::rename(&elsewhere, &there).unwrap();
+        wait_until("it is followed again", || (server.status()["stale"] == json!(false)).then_some(()));
+        assert_eq!(number(server.port, "one.example"), Some(3));
+    }
     // Without anything kept there is nothing to serve.
     write("vpcs: [");
     let mut fresh = Process::start(

@@ -209,6 +209,9 @@ impl Keeper {
         if previous.generation > 0 && self.loaded_digest == loaded_digest {
             loader.accept();
             self.count("unchanged", &problems);
+            if previous.is_stale {
+                self.swap(previous.again(false));
+            }
             tracing::info!(generation = previous.generation, "loaded: nothing has changed");
             return Loading::Unchanged;
         }

@@ -58,6 +58,8 @@ pub struct Loader {
     starved: bool,
     /// The texts of master files are kept, for [`Loader::master_files`].
     keeps_texts: bool,
+    /// There were manifest files when somebody else read them.
+    expects_files: bool,
 }
 
 /// Files, with what they were like when they were read; without that if they could not be read.
@@ -117,12 +119,18 @@ impl Loader {
             is_behind: false,
             starved: false,
             keeps_texts: false,
+            expects_files: false,
         }
     }
 
     /// The same, which keeps the texts of master files in memory.
     pub fn keeping_texts(self) -> Loader {
         Loader { keeps_texts: true, ..self }
+    }
+
+    /// The same, for which a directory without manifest files is one that has lost them: an earlier process had some.
+    pub fn expecting_files(self) -> Loader {
+        Loader { expects_files: true, ..self }
     }
 
     /// The master files of the last load, by their names within the directory; none without
@@ -264,7 +272,7 @@ impl Loader {
                 return Some((Err(vec![problem]), true));
             }
         };
-        if paths.is_empty() && !self.files.is_empty() {
+        if paths.is_empty() && (self.expects_files || !self.files.is_empty()) {
             // A volume that is not mounted looks like this, and so does a directory that is being made anew.
             let message = "there are no manifest files any more; to serve nothing, leave an empty one".into();
             return Some((Err(vec![self.problem(message)]), true));
