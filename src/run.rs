@@ -28,7 +28,7 @@ use crate::{
     listen::{Core, Limits},
     manifest::{
         Manifest, Problem, Protocol,
-        load::{Extent, Loader},
+        load::{Due, Loader},
         overlay::Overlays,
     },
     query_log::Running,
@@ -265,7 +265,7 @@ fn start(
     // What is set aside is served as it was, which is known of what was kept.
     let is_restored =
         on_error == OnError::SetAside && kept.clone().is_some_and(|kept| keeper.restore(kept, true).is_ok());
-    let Loading::Failed(problems) = keeper.load(loader, &Extent::All, false) else { return Ok(()) };
+    let Loading::Failed(problems) = keeper.load(loader, &Due::default(), false) else { return Ok(()) };
     if is_restored {
         return Ok(());
     }

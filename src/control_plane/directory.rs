@@ -9,11 +9,12 @@ use super::{
     change::{Change, ZoneEdit, ZoneTransfer},
     freeze::Freeze,
 };
-use crate::manifest::load::Extent;
+use crate::manifest::load::{Due, Extent};
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode, ModifyKind, RenameMode},
 };
+use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
     fs,
@@ -33,13 +34,15 @@ const PATIENCE: Duration = Duration::from_millis(200);
 const TICK: Duration = Duration::from_secs(1);
 /// The clock of files may be late by a tick of the kernel.
 const CLOCK_STEP: Duration = Duration::from_millis(5);
+/// What is written to a file is complete when nothing was written for so long, even though nobody has closed it.
+const ABANDONED: Duration = Duration::from_secs(5);
 /// More links on the way to a file than this are a loop.
 const MOST_LINKS: usize = 40;
 
 /// What is to be done.
 pub enum Wake {
     /// Something may have changed: load. It is early where more may be on its way, that was not waited for.
-    Load { extent: Extent, early: bool },
+    Load { due: Due, early: bool },
     /// These are to be made, in their order.
     Changes(Vec<Change>),
     /// These zones were transferred, or have expired.
@@ -73,6 +76,10 @@ pub struct Watch {
     names: HashMap<PathBuf, PathBuf>,
     /// What has changed since the last load.
     changed: Changed,
+    /// Files that are being written, with when that was last seen, by the names that events have.
+    underway: HashMap<PathBuf, Instant>,
+    /// Files that matter of which their directories do not tell all that happens: those that are mounted.
+    mounted: Vec<PathBuf>,
     /// The last load was early, and something was wrong with it: wait for what belongs to it.
     pub(super) unsettled: bool,
     /// The directories that they are in, each with device and inode if it is watched.
@@ -96,13 +103,16 @@ struct Changed {
     files: BTreeSet<PathBuf>,
     /// There may be others.
     others: bool,
+    /// Whatever they look like.
+    anew: bool,
 }
 
 impl Changed {
     fn take(&mut self) -> Extent {
         match std::mem::take(self) {
-            Changed { files, others: false } => Extent::Files(files),
+            Changed { anew: true, .. } => Extent::Anew,
             Changed { others: true, .. } => Extent::All,
+            Changed { files, .. } => Extent::Files(files),
         }
     }
 }
@@ -129,6 +139,8 @@ impl Watch {
             relevant: HashSet::new(),
             names: HashMap::new(),
             changed: Changed::default(),
+            underway: HashMap::new(),
+            mounted: Vec::new(),
             unsettled: false,
             watched: BTreeMap::new(),
             unreadable: HashSet::new(),
@@ -169,8 +181,9 @@ impl Watch {
         }
         // Thousands of files are in few directories.
         let mut parents: HashMap<&Path, PathBuf> = HashMap::new();
-        // A file that is read by two names.
+        // Files that are read by two names, and those that others lead to.
         let mut ambiguous = Vec::new();
+        self.mounted.clear();
         for (at, input) in inputs.iter().chain(&self.files).enumerate() {
             let (Some(parent), Some(name)) = (input.parent(), input.file_name()) else { continue };
             let real = parents.entry(parent).or_insert_with(|| {
@@ -180,10 +193,16 @@ impl Watch {
                 real
             });
             let trail = trail_from(real.clone(), Path::new(name));
-            if let [file] = &trail[..]
-                && self.names.insert(file.clone(), input.clone()).is_some() | (at >= inputs.len())
-            {
+            let file = trail.last().expect("a trail has an end");
+            let nature = Nature::of(file);
+            let is_by_two = self.names.insert(file.clone(), input.clone()).is_some();
+            if is_by_two || trail.len() > 1 || at >= inputs.len() || nature != Nature::Plain {
                 ambiguous.push(file.clone());
+            }
+            if at >= inputs.len() {
+                self.mounted.extend(trail.iter().cloned());
+            } else if nature == Nature::Mounted {
+                self.mounted.push(file.clone());
             }
             self.relevant.extend(trail);
         }
@@ -231,6 +250,9 @@ impl Watch {
             let real = links.pop().unwrap_or_default();
             let trail = trail_from(real.clone(), Path::new(name));
             let [file] = &trail[..] else { return false };
+            if Nature::of(file) != Nature::Plain {
+                return false;
+            }
             match self.names.get(file) {
                 Some(known) => known == input,
                 None => {
@@ -312,7 +334,7 @@ impl Watch {
             self.noticed = Instant::now();
             match message {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Wake::Stop,
-                Ok(Message::Reload) => return self.load_all(),
+                Ok(Message::Reload) => return self.load_anew(),
                 Ok(Message::Change(change)) => self.changes.push(change),
                 Ok(Message::Transferred(transfer)) => self.transfers.push(transfer),
                 Ok(Message::Edit(edit)) => self.edits.push_back(edit),
@@ -328,6 +350,9 @@ impl Watch {
                 if self.retry || self.is_stale() {
                     return self.load_all();
                 }
+                if self.has_abandoned() {
+                    return self.load(false);
+                }
                 tick = Instant::now() + TICK;
             }
         }
@@ -335,7 +360,42 @@ impl Watch {
 
     fn load_all(&mut self) -> Wake {
         self.changed.others = true;
-        Wake::Load { extent: self.changed.take(), early: false }
+        self.load(false)
+    }
+
+    fn load_anew(&mut self) -> Wake {
+        self.changed.anew = true;
+        self.load(false)
+    }
+
+    fn load(&mut self, early: bool) -> Wake {
+        let underway = self.underway.keys().filter_map(|path| self.name_of(path)).collect();
+        Wake::Load { due: Due { extent: self.changed.take(), underway }, early }
+    }
+
+    /// The name that a file is read by, or would be.
+    fn name_of(&self, path: &Path) -> Option<PathBuf> {
+        let new = || {
+            let directory = self.directory.as_ref().filter(|_| path.parent() == Some(&self.real_directory))?;
+            Some(directory.join(path.file_name()?))
+        };
+        self.names.get(path).cloned().or_else(new)
+    }
+
+    /// Whether there are files that nobody goes on writing to. They count as changed.
+    fn has_abandoned(&mut self) -> bool {
+        let abandoned = self.underway.extract_if(|_, last| last.elapsed() >= ABANDONED);
+        let paths: Vec<PathBuf> = abandoned.map(|(path, _)| path).collect();
+        paths.iter().for_each(|path| self.note_change(path));
+        !paths.is_empty()
+    }
+
+    fn note_change(&mut self, path: &Path) {
+        match self.names.get(path) {
+            Some(name) => drop(self.changed.files.insert(name.clone())),
+            // Which manifest files there are is looked at in any case.
+            None => self.changed.others |= self.relevant.contains(path),
+        }
     }
 
     /// The changes that have come by now: more than one only if they came while something else was done.
@@ -348,7 +408,10 @@ impl Watch {
                 Ok(Message::Freeze(freeze)) => self.freeze = Some(freeze),
                 Ok(Message::Stop) => return Wake::Stop,
                 // It has its turn next.
-                Ok(Message::Reload) => self.again = true,
+                Ok(Message::Reload) => {
+                    self.again = true;
+                    self.changed.anew = true;
+                }
                 Ok(Message::Event(event)) => {
                     self.unsettled |= matches!(self.note(&event), Effect::Whole | Effect::Complete);
                 }
@@ -364,7 +427,7 @@ impl Watch {
         loop {
             match self.events.try_recv() {
                 Ok(Message::Stop) => return Wake::Stop,
-                Ok(Message::Reload) => return self.load_all(),
+                Ok(Message::Reload) => return self.load_anew(),
                 Ok(Message::Change(change)) => self.changes.push(change),
                 Ok(Message::Transferred(transfer)) => self.transfers.push(transfer),
                 Ok(Message::Edit(edit)) => self.edits.push_back(edit),
@@ -374,7 +437,7 @@ impl Watch {
                         return self.gather();
                     }
                 }
-                Err(_) => return Wake::Load { extent: self.changed.take(), early: true },
+                Err(_) => return self.load(true),
             }
         }
     }
@@ -387,7 +450,7 @@ impl Watch {
             match self.events.recv_timeout(quiet.min(end).saturating_duration_since(Instant::now())) {
                 Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Wake::Stop,
                 Err(RecvTimeoutError::Timeout) => break,
-                Ok(Message::Reload) => self.changed.others = true,
+                Ok(Message::Reload) => self.changed.anew = true,
                 Ok(Message::Change(change)) => self.changes.push(change),
                 Ok(Message::Transferred(transfer)) => self.transfers.push(transfer),
                 Ok(Message::Edit(edit)) => self.edits.push_back(edit),
@@ -402,26 +465,35 @@ impl Watch {
                 break;
             }
         }
-        Wake::Load { extent: self.changed.take(), early: false }
+        self.load(false)
     }
 
     /// What an event means; what has changed is remembered.
     fn note(&mut self, event: &notify::Result<Event>) -> Effect {
         let effect = self.effect(event);
-        match event {
-            Ok(event) if !event.need_rescan() => {
-                if effect == Effect::Nothing || effect == Effect::Underway {
-                    return effect;
+        let Ok(event) = event.as_ref() else {
+            self.changed.others = true;
+            return effect;
+        };
+        self.changed.others |= event.need_rescan();
+        let is_gone = matches!(
+            event.kind,
+            EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From | RenameMode::Any))
+        );
+        if is_gone {
+            // The watches of directories go with them, and one of the same name may be the same one, come back.
+            let below = |path: &Path| event.paths.iter().any(|gone| path.starts_with(gone));
+            self.watched.iter_mut().filter(|(path, _)| below(path)).for_each(|(_, identity)| *identity = None);
+        }
+        for path in &event.paths {
+            match effect {
+                Effect::Underway => drop(self.underway.insert(path.clone(), Instant::now())),
+                Effect::Complete | Effect::Whole => {
+                    self.underway.remove(path);
+                    self.note_change(path);
                 }
-                for path in &event.paths {
-                    match self.names.get(path) {
-                        Some(name) => drop(self.changed.files.insert(name.clone())),
-                        // Which manifest files there are is looked at in any case.
-                        None => self.changed.others |= self.relevant.contains(path),
-                    }
-                }
+                Effect::Nothing => {}
             }
-            _ => self.changed.others = true,
         }
         effect
     }
@@ -472,10 +544,13 @@ impl Watch {
     /// What the files are like that no watch tells of. Nor does it tell of all that happens to a file that is mounted from
     /// elsewhere, as containers have their resolv.conf.
     fn stamp(&self) -> u64 {
-        let mounted: Vec<PathBuf> = self.files.iter().flat_map(|file| trail(file)).collect();
         let is_unwatched = |path: &Path| path.parent().is_some_and(|parent| self.unreadable.contains(parent));
-        let mut paths: Vec<&PathBuf> =
-            self.relevant.iter().filter(|path| self.watcher.is_none() || is_unwatched(path)).chain(&mounted).collect();
+        let mut paths: Vec<&PathBuf> = self
+            .relevant
+            .iter()
+            .filter(|path| self.watcher.is_none() || is_unwatched(path))
+            .chain(&self.mounted)
+            .collect();
         paths.sort();
         let mut hasher = DefaultHasher::new();
         for path in paths {
@@ -484,6 +559,28 @@ impl Watch {
             (path, stamp).hash(&mut hasher);
         }
         hasher.finish()
+    }
+}
+
+/// What a file is to those who watch its directory.
+#[derive(Debug, PartialEq, Eq)]
+enum Nature {
+    /// What happens to it is told by its name.
+    Plain,
+    /// It has other names.
+    Linked,
+    /// It is mounted there by itself: what happens to it elsewhere is not told.
+    Mounted,
+}
+
+impl Nature {
+    fn of(path: &Path) -> Nature {
+        match statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::NLINK) {
+            Ok(data) if data.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) => Nature::Mounted,
+            Ok(data) if data.stx_nlink > 1 => Nature::Linked,
+            // None is what it will be when there is one.
+            _ => Nature::Plain,
+        }
     }
 }
 

@@ -19,7 +19,7 @@ use crate::{
         check::Checked,
         collection::{Aside, Collection, Instead, Key, Served},
         connectivity::Connectivity,
-        load::{Extent, Loader},
+        load::{Due, Loader},
         overlay::{Overlays, digest_with},
     },
     snapshot::{self, Node, Snapshot, routes::Route},
@@ -179,9 +179,9 @@ impl Keeper {
 
     /// Loads, compiles and publishes. It takes its time and is not for threads that answer. While a change may be `early`,
     /// the first part of several, it is served only where it is whole by itself.
-    pub fn load(&mut self, loader: &mut Loader, extent: &Extent, early: bool) -> Loading {
+    pub fn load(&mut self, loader: &mut Loader, due: &Due, early: bool) -> Loading {
         let started = Instant::now();
-        let load = loader.load_changed(extent);
+        let load = loader.load_due(due);
         if self.on_error == OnError::SetAside
             && let Some(unreadable) = loader.unreadable()
         {
@@ -679,7 +679,7 @@ mod tests {
         for (text, expected, generation, failures) in cases {
             fs::write(directory.join("a.yaml.new"), text).unwrap();
             fs::rename(directory.join("a.yaml.new"), directory.join("a.yaml")).unwrap();
-            let loading = keeper.load(&mut loader, &Extent::All, false);
+            let loading = keeper.load(&mut loader, &Due::default(), false);
             match &expected {
                 Some(expected) => assert_eq!(loading, *expected, "{text}"),
                 None => assert!(matches!(&loading, Loading::Failed(problems) if !problems.is_empty()), "{text}"),

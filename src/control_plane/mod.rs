@@ -49,15 +49,16 @@ pub fn run(mut watch: Watch, mut loader: Option<Loader>, mut internet: Internet,
         };
         let (since, generation) = (since.unwrap_or(watch.noticed), keeper.generation());
         match wake {
-            Wake::Load { extent, early } => {
+            Wake::Load { due, early } => {
                 let started = SystemTime::now();
-                if extent == Extent::All {
+                let is_all = !matches!(due.extent, Extent::Files(_));
+                if is_all {
                     keeper.follow(internet.read());
                 }
                 match &mut loader {
                     Some(loader) => {
-                        watch.unsettled = keeper.load(loader, &extent, early) == Loading::Early;
-                        if extent == Extent::All || !watch.follow_more(loader.last_read()) {
+                        watch.unsettled = keeper.load(loader, &due, early) == Loading::Early;
+                        if is_all || !watch.follow_more(loader.last_read()) {
                             watch.follow(&loader.inputs(), started);
                         }
                         watch.retry = loader.is_starved();

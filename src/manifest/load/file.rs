@@ -6,12 +6,12 @@ use std::{
     io::{self, Read},
     os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::Path,
-    time::Duration,
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 /// What tells a file from what it was before.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Stamp {
+struct Identity {
     device: u64,
     inode: u64,
     size: u64,
@@ -19,9 +19,20 @@ pub(super) struct Stamp {
     changed: (i64, i64),
 }
 
-impl Stamp {
-    fn new(metadata: &Metadata) -> Stamp {
-        Stamp {
+/// What a file was like when it was read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Stamp {
+    identity: Identity,
+    /// It had been changed just then: what is changed within the same step of the clock looks the same.
+    is_fresh: bool,
+}
+
+/// The times of files go in steps, of 10 ms at most with the kernels that there are.
+const CLOCK_STEP: Duration = Duration::from_millis(20);
+
+impl Identity {
+    fn new(metadata: &Metadata) -> Identity {
+        Identity {
             device: metadata.dev(),
             inode: metadata.ino(),
             size: metadata.size(),
@@ -29,10 +40,24 @@ impl Stamp {
             changed: (metadata.ctime(), metadata.ctime_nsec()),
         }
     }
+}
 
-    /// The stamp of the file that a path leads to; none if there is none.
-    pub(super) fn of(path: &Path) -> Option<Stamp> {
-        fs::metadata(path).ok().map(|metadata| Stamp::new(&metadata))
+impl Stamp {
+    fn new(identity: Identity) -> Stamp {
+        let (seconds, nanoseconds) = identity.changed;
+        let changed = UNIX_EPOCH + Duration::new(seconds.max(0) as u64, nanoseconds as u32);
+        let is_fresh = SystemTime::now().duration_since(changed).is_ok_and(|age| age < CLOCK_STEP);
+        Stamp { identity, is_fresh }
+    }
+
+    /// Whether the file that a path leads to looks as it did.
+    pub(super) fn is_still_of(&self, path: &Path) -> bool {
+        fs::metadata(path).is_ok_and(|metadata| Identity::new(&metadata) == self.identity)
+    }
+
+    /// Whether that is certain, too.
+    pub(super) fn is_surely_of(&self, path: &Path) -> bool {
+        !self.is_fresh && self.is_still_of(path)
     }
 }
 
@@ -79,9 +104,10 @@ fn read_once(path: &Path) -> io::Result<Option<(Vec<u8>, Stamp)>> {
     }
     let mut bytes = Vec::with_capacity(before.len() as usize + 1);
     (&mut file).take(MAX_FILE + 1).read_to_end(&mut bytes)?;
-    let stamp = Stamp::new(&before);
+    let identity = Identity::new(&before);
+    let stamp = Stamp::new(identity);
     let settled =
-        bytes.len() as u64 == before.len() && Stamp::new(&file.metadata()?) == stamp && Stamp::of(path) == Some(stamp);
+        bytes.len() as u64 == before.len() && Identity::new(&file.metadata()?) == identity && stamp.is_still_of(path);
     Ok(settled.then_some((bytes, stamp)))
 }
 

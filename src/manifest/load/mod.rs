@@ -91,12 +91,24 @@ struct Zone {
 }
 
 /// What may have changed since the last load.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Extent {
-    /// Anything.
+    /// Anything that does not look as it did.
+    #[default]
     All,
-    /// These files, as [`Loader::inputs`] names them; and which manifest files there are.
+    /// Anything, whatever it looks like.
+    Anew,
+    /// These files, as [`Loader::inputs`] names them, whatever they look like; and which manifest files there are.
     Files(BTreeSet<PathBuf>),
+}
+
+/// What is to be looked at.
+#[derive(Clone, Debug, Default)]
+pub struct Due {
+    /// What may have changed.
+    pub extent: Extent,
+    /// Files that somebody is writing, as [`Loader::inputs`] names them or would: they are not looked at yet.
+    pub underway: BTreeSet<PathBuf>,
 }
 
 /// What a load came to.
@@ -142,18 +154,20 @@ impl Loader {
     /// Reads what has changed since the last load. With the manifest come warnings; instead of it, errors and warnings.
     /// All of them know their place.
     pub fn load(&mut self) -> Load {
-        self.load_changed(&Extent::All)
+        self.load_due(&Due::default())
     }
 
     /// The same, where it is known what may have changed. What follows it takes as long as there is to read.
-    pub fn load_changed(&mut self, extent: &Extent) -> Load {
+    pub fn load_due(&mut self, due: &Due) -> Load {
         self.read.clear();
-        let mut load = self.load_once(if self.is_behind { &Extent::All } else { extent });
+        let all = Due { extent: Extent::All, underway: due.underway.clone() };
+        let is_all = self.is_behind && due.extent != Extent::Anew;
+        let mut load = self.load_once(if is_all { &all } else { due });
         for _ in 1..TRIES {
             match load {
                 // One file is never half old and half new, but the directory could be.
                 Some((load, true)) => return load,
-                _ => load = self.load_once(&Extent::All),
+                _ => load = self.load_once(&all),
             }
         }
         match load {
@@ -256,10 +270,10 @@ impl Loader {
 
     /// None if a file was there when the directory was listed, and then was not. The flag says whether all files stayed
     /// what they were until the end.
-    fn load_once(&mut self, extent: &Extent) -> Option<(Load, bool)> {
+    fn load_once(&mut self, due: &Due) -> Option<(Load, bool)> {
         self.starved = false;
         self.is_behind = true;
-        let paths = match self.list() {
+        let paths = match self.list(due) {
             Ok(paths) => paths,
             Err(error) => {
                 self.starved = is_starved(&error);
@@ -279,16 +293,14 @@ impl Loader {
         }
         let changed: Vec<Arc<Path>> = {
             let is_known = |path: &Path| {
-                self.files.get(path).is_some_and(|file| {
-                    file.stamp.is_some() && (!extent.may_have(path) || file.stamp == Stamp::of(path))
-                })
+                self.files.get(path).is_some_and(|file| file.stamp.is_some_and(|stamp| due.is_as_it_was(path, &stamp)))
             };
             paths.iter().filter(|path| !is_known(path)).cloned().collect()
         };
         let read_files = !changed.is_empty();
         let read = in_parallel(&changed, |path| read_file(path, &self.manifest));
         if read.iter().any(|file| matches!(file, Err(error) if error.kind() == io::ErrorKind::NotFound))
-            && self.list().is_ok_and(|now| now != paths)
+            && self.list(due).is_ok_and(|now| now != paths)
         {
             return None;
         }
@@ -297,12 +309,16 @@ impl Loader {
         self.take(&paths, changed, read);
         let mut problems: Vec<Problem> = self.files.values().flat_map(|file| file.problems.iter().cloned()).collect();
         problems.extend(self.doubles.iter().cloned());
-        let (zone_data, read_zones) = self.load_zones(&before, extent);
+        let (zone_data, read_zones) = self.load_zones(&before, due);
         problems.extend(self.zones.values().flat_map(|zone| zone.problems.iter().cloned()));
         // What is told of each file that changes tells of these too.
-        let settled = *extent != Extent::All
+        let is_current = |path: &Path, stamp: &Option<Stamp>| {
+            // One that could not be read is a problem already.
+            due.underway.contains(path) || stamp.is_none_or(|stamp| stamp.is_still_of(path))
+        };
+        let settled = matches!(due.extent, Extent::Files(_))
             || !(read_files || read_zones)
-            || self.list().is_ok_and(|now| now == paths)
+            || self.list(due).is_ok_and(|now| now == paths)
                 && self.files.iter().all(|(path, file)| is_current(path, &file.stamp))
                 // If none was read, all were looked at when the last manifest file had been read.
                 && (!read_zones || self.zones.values().flat_map(|zone| &zone.inputs).all(|(path, stamp)| is_current(path, stamp)));
@@ -351,15 +367,16 @@ impl Loader {
         (self.manifest, self.digest) = (Arc::new(union.0), union.1);
     }
 
-    /// The manifest files of the directory, in order.
-    fn list(&self) -> io::Result<Vec<Arc<Path>>> {
+    /// The manifest files of the directory, in order. One that is new and being written is not there yet.
+    fn list(&self, due: &Due) -> io::Result<Vec<Arc<Path>>> {
         let mut paths: Vec<Arc<Path>> = Vec::new();
         for entry in std::fs::read_dir(&self.directory)? {
             let entry = entry?;
             let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
             let path = entry.path();
             let named = path.extension().is_some_and(|ext| ext == "yaml" || ext == "yml" || ext == "json");
-            if named && !hidden {
+            let is_there = !due.underway.contains(&path) || self.files.contains_key(path.as_path());
+            if named && !hidden && is_there {
                 paths.push(path.into());
             }
         }
@@ -368,11 +385,11 @@ impl Loader {
     }
 
     /// Reads the master files that are not what they were at the last accepted load. Returns whether there were any.
-    fn load_zones(&mut self, before: &Manifest, extent: &Extent) -> (BTreeMap<Id, ZoneData>, bool) {
+    fn load_zones(&mut self, before: &Manifest, due: &Due) -> (BTreeMap<Id, ZoneData>, bool) {
         let mut data = BTreeMap::new();
         let mut jobs: Vec<(Id, Arc<PrivateHostedZone>, PathBuf)> = Vec::new();
         let mut is_other = false;
-        for id in self.touched_zones(before, extent) {
+        for id in self.touched_zones(before, due) {
             let resource = self.manifest.private_hosted_zones.get(&id).filter(|resource| resource.file.is_some());
             let Some((resource, file)) = resource.and_then(|resource| Some((resource, resource.file.as_ref()?))) else {
                 if let Some(zone) = self.zones.remove(&id) {
@@ -387,7 +404,10 @@ impl Loader {
                 && self.zones.get(&id).is_some_and(|zone| {
                     zone.path == path
                         && Arc::ptr_eq(&zone.resource, resource)
-                        && zone.inputs.iter().all(|(path, stamp)| stamp.is_some() && Stamp::of(path) == *stamp)
+                        && zone
+                            .inputs
+                            .iter()
+                            .all(|(path, stamp)| stamp.is_some_and(|stamp| due.is_as_it_was(path, &stamp)))
                 });
             match is_unchanged {
                 true => drop(data.insert(id, ZoneData::Unchanged)),
@@ -395,7 +415,7 @@ impl Loader {
             }
         }
         let within = self.keeps_texts.then_some(&*self.directory);
-        let read = in_parallel(&jobs, |(id, resource, path)| read_zone(id, resource, path, within));
+        let read = in_parallel(&jobs, |(id, resource, path)| read_zone(id, resource, path, within, &due.underway));
         let read_any = !jobs.is_empty();
         for ((id, ..), (master_file, mut zone)) in jobs.into_iter().zip(read) {
             self.locate(&mut zone.problems);
@@ -415,39 +435,39 @@ impl Loader {
     }
 
     /// The zones that are other resources than `before`, or whose master files may be others.
-    fn touched_zones(&self, before: &Manifest, extent: &Extent) -> BTreeSet<Id> {
+    fn touched_zones(&self, before: &Manifest, due: &Due) -> BTreeSet<Id> {
         let changed = changes(&before.private_hosted_zones, &self.manifest.private_hosted_zones);
         let mut touched: BTreeSet<Id> = changed.into_iter().map(|change| change.id.clone()).collect();
         touched.extend(self.unaccepted.iter().cloned());
         // Thousands of zones need no look where only manifest files have changed.
         let is_master = |path: &PathBuf| !self.files.contains_key(path.as_path());
-        if matches!(extent, Extent::Files(files) if !files.iter().any(is_master)) {
+        if matches!(&due.extent, Extent::Files(files) if !files.iter().any(is_master)) {
             return touched;
         }
-        let may_have = |zone: &Zone| zone.inputs.iter().any(|(path, _)| extent.may_have(path));
-        touched.extend(self.zones.iter().filter(|(_, zone)| may_have(zone)).map(|(id, _)| id.clone()));
+        let may_be_other = |zone: &Zone| match &due.extent {
+            Extent::Files(files) => zone.inputs.iter().any(|(path, _)| files.contains(path)),
+            Extent::All | Extent::Anew => true,
+        };
+        touched.extend(self.zones.iter().filter(|(_, zone)| may_be_other(zone)).map(|(id, _)| id.clone()));
         touched
     }
 }
 
-impl Extent {
-    /// Whether a file may have changed.
-    fn may_have(&self, path: &Path) -> bool {
-        match self {
-            Extent::All => true,
-            Extent::Files(files) => files.contains(path),
-        }
+impl Due {
+    /// Whether a file that was read is to be taken for what it was.
+    fn is_as_it_was(&self, path: &Path, stamp: &Stamp) -> bool {
+        self.underway.contains(path)
+            || match &self.extent {
+                Extent::All => stamp.is_surely_of(path),
+                Extent::Anew => false,
+                Extent::Files(files) => !files.contains(path),
+            }
     }
 }
 
 /// The octets of a file that a problem is in, to show its lines. Pipes, devices and huge files are not read.
 pub fn source(path: &Path) -> io::Result<Vec<u8>> {
     file::read(path).map(|(bytes, _)| bytes)
-}
-
-/// Whether a file is what it was when it was read. One that could not be read is a problem already.
-fn is_current(path: &Path, stamp: &Option<Stamp>) -> bool {
-    stamp.is_none() || Stamp::of(path) == *stamp
 }
 
 fn is_json(path: &Path) -> bool {
@@ -492,14 +512,24 @@ fn describe(error: &io::Error) -> String {
 }
 
 /// Reads a zone's master file; keeps the texts if it is told within which directory their names are.
-fn read_zone(id: &str, resource: &Arc<PrivateHostedZone>, path: &Path, within: Option<&Path>) -> (MasterFile, Zone) {
+fn read_zone(
+    id: &str,
+    resource: &Arc<PrivateHostedZone>,
+    path: &Path,
+    within: Option<&Path>,
+    underway: &BTreeSet<PathBuf>,
+) -> (MasterFile, Zone) {
     let mut inputs = Inputs::new();
     let mut texts = Vec::new();
     let is_absolute = resource.file.as_ref().is_some_and(|file| Path::new(file).is_absolute());
     let within = within.map(|directory| (!is_absolute).then(|| format!("{}/", directory.display())));
     let mut digest = Sha256::new();
     let mut starved = false;
-    let mut opener = |path: &Path| match file::read(path) {
+    let read = |path: &Path| match underway.contains(path) {
+        true => Err(io::Error::other("somebody is writing it")),
+        false => file::read(path),
+    };
+    let mut opener = |path: &Path| match read(path) {
         Ok((bytes, stamp)) => {
             digest.update((bytes.len() as u64).to_be_bytes());
             digest.update(&bytes);
