@@ -99,27 +99,20 @@ impl Problem {
     }
 }
 
-/// One line: `file:line:column: error: vpcs.vpc-app.region: message (help)`.
+/// One line: `file:line:column: error: vpcs.vpc-app.region: message (help)`. What is in it comes from others, and does not act.
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(place) = &self.place {
-            write!(f, "{}:{}:{}: ", place.file.display(), place.line, place.column)?;
-        }
-        write!(f, "{}: ", self.severity)?;
-        if let Some((kind, id)) = &self.resource {
-            write!(f, "{kind}.{id}")?;
-            if !self.field.is_empty() {
-                write!(f, ".{}", self.field)?;
-            }
-            f.write_str(": ")?;
-        } else if !self.field.is_empty() {
-            write!(f, "{}: ", self.field)?;
-        }
-        f.write_str(&self.message)?;
-        match &self.help {
-            Some(help) => write!(f, " ({help})"),
-            None => Ok(()),
-        }
+        let place = self.place.as_ref();
+        let place = place.map(|place| format!("{}:{}:{}: ", place.file.display(), place.line, place.column));
+        let what = match &self.resource {
+            Some((kind, id)) if self.field.is_empty() => format!("{kind}.{id}: "),
+            Some((kind, id)) => format!("{kind}.{id}.{}: ", self.field),
+            None if self.field.is_empty() => String::new(),
+            None => format!("{}: ", self.field),
+        };
+        let help = self.help.as_ref().map(|help| format!(" ({help})"));
+        let (place, help) = (place.unwrap_or_default(), help.unwrap_or_default());
+        f.write_str(&printable(&format!("{place}{}: {what}{}{help}", self.severity, self.message)))
     }
 }
 
@@ -129,4 +122,16 @@ pub fn printable(text: &str) -> String {
         c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
     text.chars().map(|c| if acts(c) { '\u{fffd}' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_others_make_no_lines() {
+        let problem = Problem::error("vpcs", "x\n2026-11-28T16:00:00Z  INFO forged\0", "", "no \u{1b}[2J");
+        let told = problem.to_string();
+        assert!(told.starts_with("error: vpcs.x\u{fffd}2026") && !told.contains(char::is_control), "{told:?}");
+    }
 }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     config::Dnstap,
     listen::Published,
-    manifest::QueryLogConfig,
+    manifest::{QueryLogConfig, problem::printable},
     snapshot::{
         Snapshot,
         query_logs::{Configured, QueryLogs, SLOTS},
@@ -173,7 +173,7 @@ impl Log {
             Sink::start(format!("query log {id}"), output, counts.clone(), writer.alive.clone())
         };
         let sink = is_allowed.then(start).and_then(|sink| {
-            sink.inspect_err(|error| tracing::warn!("query log {id} cannot be written: {error}")).ok()
+            sink.inspect_err(|error| tracing::warn!("query log {} cannot be written: {error}", printable(id))).ok()
         });
         counts.failed.set(sink.is_none().into());
         let (id, since, resource, now) = (id.clone(), *since, resource.clone(), Instant::now());

@@ -12,6 +12,7 @@ use crate::{
     answer::Client,
     control_plane::{Message, change::ZoneEdit, etcd_edit::EtcdEditor},
     listen::Core,
+    manifest::problem::printable,
     wire::{Name, query::rcode, rdata::rtype},
 };
 use rules::Rejected;
@@ -60,7 +61,8 @@ pub async fn update(
     match result {
         Ok(0) => Ok((rcode::NOERROR, "unchanged")),
         Ok(sets) => {
-            tracing::info!("zone {} ({id}): {sets} record sets updated by {}{by}", request.zone, client.source);
+            let (zone, id) = (&request.zone, printable(&id));
+            tracing::info!("zone {zone} ({id}): {sets} record sets updated by {}{by}", client.source);
             Ok((rcode::NOERROR, "changed"))
         }
         Err(Rejected::Rcode(code @ (rcode::FORMERR | rcode::NOTZONE))) => Ok((code, "refused")),
