@@ -203,44 +203,6 @@ fn zone(id: &str, name: &str, says: &str) -> String {
     )
 }
 
-/// Files that are written one after the other: what is in one of them before and in another one after is never gone, and none
-/// is refused because another one is not there yet.
-#[test]
-fn files_that_belong_together() {
-    let scratch = Scratch::new();
-    scratch.write("zones/0.yaml", VPC);
-    scratch.write("zones/a.yaml", zone("Z", "moves.example", "here"));
-    scratch.write("zones/b.yaml", "");
-    let server = Server::start(&scratch.path().join("zones"));
-    let stop = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let asker = scope.spawn(|| {
-            while !stop.load(Ordering::Relaxed) {
-                assert_eq!(text(server.port, "moves.example").as_deref(), Some("here"));
-            }
-        });
-        for round in 0..60 {
-            let (from, to) =
-                if round % 2 == 0 { ("zones/a.yaml", "zones/b.yaml") } else { ("zones/b.yaml", "zones/a.yaml") };
-            scratch.write(from, "");
-            std::thread::sleep(Duration::from_millis(round % 4));
-            scratch.write(to, zone("Z", "moves.example", "here"));
-            // The zone comes before the network that it is for.
-            scratch.write(
-                "zones/c.yaml",
-                zone("Y", "later.example", &round.to_string()).replace("[vpc]", &format!("[vpc, vpc-{round}]")),
-            );
-            std::thread::sleep(Duration::from_millis(round % 4));
-            scratch
-                .write("zones/d.yaml", format!("vpcs: {{vpc-{round}: {{region: r, cidr_blocks: [10.0.0.0/16]}}}}\n"));
-            wait_until("all is served", || (text(server.port, "later.example")? == round.to_string()).then_some(()));
-        }
-        stop.store(true, Ordering::Relaxed);
-        asker.join().unwrap();
-    });
-    assert_eq!(server.metric(&["zonal_reloads_total", "failed"]), 0.0, "{}", server.process.log());
-}
-
 /// Whatever is done to files and directories: what they say in the end is served.
 #[test]
 fn no_change_is_lost() {

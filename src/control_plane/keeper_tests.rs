@@ -1,5 +1,6 @@
 use super::*;
 use crate::listen::tests;
+use crate::manifest::load::Extent;
 use std::fs;
 
 #[test]
@@ -46,6 +47,52 @@ fn a_broken_manifest_leaves_the_last_good_one() {
         let metrics = core.metrics.text();
         assert!(metrics.contains(&format!("zonal_reloads_total{{result=\"failed\"}} {failures}\n")), "{metrics}");
         assert!(metrics.contains(&format!("zonal_reload_failed {}\n", u8::from(expected.is_none()))), "{metrics}");
+    }
+    fs::remove_dir_all(directory).unwrap();
+}
+
+/// Files that are written one after the other: what is in one of them before and in another one after is never gone, and none
+/// is refused because another one is not there yet.
+#[test]
+fn what_may_belong_to_more_waits() {
+    let directory = std::env::temp_dir().join(format!("zonal-keeper-early-{}", std::process::id()));
+    fs::create_dir_all(&directory).unwrap();
+    let write = |name: &str, text: &str| {
+        fs::write(directory.join(".new"), text).unwrap();
+        fs::rename(directory.join(".new"), directory.join(name)).unwrap();
+        Due { extent: Extent::Files([directory.join(name)].into()), ..Due::default() }
+    };
+    let vpc = |id: &str| format!("vpcs: {{{id}: {{region: r, cidr_blocks: [10.0.0.0/16]}}}}");
+    let zone = |vpcs: &str| format!("private_hosted_zones: {{Z: {{name: z.example, vpc_ids: [{vpcs}]}}}}");
+    for on_error in [OnError::Refuse, OnError::SetAside] {
+        let node = Arc::default();
+        let core = tests::core(&tests::limits());
+        core.snapshot.store(Arc::new(nothing(&node)));
+        let mut keeper = Keeper::new(core.clone(), node, Arc::default(), on_error, None);
+        write("a.yaml", &vpc("vpc-a"));
+        write("b.yaml", "");
+        write("c.yaml", &zone("vpc-a"));
+        let mut loader = Loader::new(&directory).keeping_texts();
+        assert_eq!(keeper.load(&mut loader, &Due::default(), true), Loading::Changed);
+        let has = |vpc: &str| core.snapshot.load().manifest.vpcs.contains_key(vpc);
+        // It moves from a file to another one.
+        assert_eq!(keeper.load(&mut loader, &write("a.yaml", ""), true), Loading::Early);
+        assert!(has("vpc-a"), "{on_error:?}");
+        assert_eq!(keeper.load(&mut loader, &write("b.yaml", &vpc("vpc-a")), true), Loading::Unchanged);
+        // The zone comes before the network that it is for.
+        assert_eq!(keeper.load(&mut loader, &write("c.yaml", &zone("vpc-a, vpc-b")), true), Loading::Early);
+        assert_eq!(keeper.load(&mut loader, &write("a.yaml", &vpc("vpc-b")), true), Loading::Changed);
+        assert!(has("vpc-a") && has("vpc-b"));
+        assert!(!core.metrics.text().contains("zonal_reloads_total{result=\"failed\"} 1"));
+        // Half of a file, and what is not waited for any more.
+        assert_eq!(keeper.load(&mut loader, &write("a.yaml", "vpcs: {"), true), Loading::Early);
+        let nothing_more = Due { extent: Extent::Files(Default::default()), ..Due::default() };
+        assert!(matches!(keeper.load(&mut loader, &nothing_more, false), Loading::Failed(_)));
+        assert!(has("vpc-b"));
+        write("c.yaml", &zone("vpc-a"));
+        write("a.yaml", "");
+        assert_eq!(keeper.load(&mut loader, &Due::default(), false), Loading::Changed);
+        assert!(!has("vpc-b"));
     }
     fs::remove_dir_all(directory).unwrap();
 }
