@@ -2,6 +2,7 @@
 
 mod internet_resolver;
 mod query_log;
+pub mod remedy;
 #[cfg(test)]
 mod tests;
 mod tsig;

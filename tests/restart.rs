@@ -498,9 +498,13 @@ fn the_unit_is_sound() {
     let level = text.split("exposure level for zonal.service: ").nth(1).and_then(|rest| rest.split(' ').next());
     let level: f64 = level.and_then(|level| level.parse().ok()).unwrap_or_else(|| panic!("{output:?}"));
     assert!(output.status.success() && level <= 1.5, "{level}\n{text}");
+    let text = fs::read_to_string(&unit).unwrap();
+    let (head, service) = text.split_once("[Service]").unwrap();
+    assert!(head.contains("\nStartLimitIntervalSec=0\n"), "systemd would give up, and let the sockets go");
+    assert!(service.contains("\nRestartSec=1\n"), "a failure that stays is no busy loop");
     // The program is where this build has it.
     let scratch = Scratch::new();
-    let text = fs::read_to_string(&unit).unwrap().replace("/usr/bin/zonal", ZONAL);
+    let text = text.replace("/usr/bin/zonal", ZONAL);
     let unit = scratch.write("zonal.service", text);
     let output = Command::new("systemd-analyze").args(["verify", "--man=no"]).arg(unit).output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");

@@ -580,11 +580,11 @@ fn a_bad_certificate_at_the_start_is_an_error() {
     for (tls, expected) in [
         (
             "certificate: none.crt, private_key: good.key",
-            format!("cannot read the certificate {at}/none.crt: No such file"),
+            format!("cannot read the certificate {at}/none.crt: check `tls.certificate`: No such file"),
         ),
         (
             "certificate: good.crt, private_key: none.key",
-            format!("cannot read the private key {at}/none.key: No such file"),
+            format!("cannot read the private key {at}/none.key: check `tls.private_key`: No such file"),
         ),
         ("certificate: bad.crt, private_key: good.key", format!("{at}/bad.crt is no certificate")),
         (

@@ -3,12 +3,17 @@
 # Run this as an administrator, on one of the domain controllers that serve DNS: the zones reach the others with Active Directory.
 # On a server that is none, leave out -ReplicationScope, and run it on each. Put the addresses of your inbound endpoint, one in each
 # AZ, in place of 10.2.0.53 and 10.2.16.53, and your own hosted zones in place of corp.example.com.
+# Another region has REGION.compute.internal in place of ec2.internal, and 2.10.in-addr.arpa is for 10.2.0.0/16: put in the reverse
+# zones of your VPCs' addresses.
 #
 # -UseRecursion is left out, and meant to be: with it the server asks the public servers when the forwarders do not answer, and then
 # hands out public addresses. Two seconds, so that the other address is asked while clients still wait.
 $zones = @(
     'us-east-1.amazonaws.com'       # the services' private names
     'us-east-1.vpce.amazonaws.com'  # the endpoints' own names, which CNAMEs and aliases of private names lead to
+    'us-east-1.api.aws'             # other private names of services
+    'ec2.internal'                  # machines' own names
+    '2.10.in-addr.arpa'             # the names of their addresses; where there is a zone 10.in-addr.arpa, delegate it there
     'corp.example.com'              # private hosted zones
 )
 foreach ($zone in $zones) {

@@ -1,4 +1,10 @@
 # A node in each AZ, at an address that stays, and the VPC's DHCP options that name them.
+#
+# Another image, package or user-data is for one node after the other: `terraform apply` leaves nodes that there are as they are, as it
+# would replace all of them at the same time. For each node, when the one before answers again:
+#
+#   terraform apply -replace='aws_instance.node["use1-az1"]'
+#   dig +short @10.2.0.53 whoami.zonal TXT   # has an answer some minutes later
 
 terraform {
   required_version = ">= 1.5"
@@ -61,11 +67,11 @@ resource "aws_network_interface" "node" {
 resource "aws_instance" "node" {
   for_each = var.nodes
 
-  ami                         = var.ami_id
-  instance_type               = var.instance_type
-  iam_instance_profile        = var.instance_profile
-  user_data_replace_on_change = true
+  ami                  = var.ami_id
+  instance_type        = var.instance_type
+  iam_instance_profile = var.instance_profile
   user_data = templatefile("${path.module}/user-data.sh", {
+    private_ip              = each.value.private_ip
     package_uri             = var.package_uri
     manifest_uri            = var.manifest_uri
     cookie_secret_parameter = var.cookie_secret_parameter
@@ -81,6 +87,11 @@ resource "aws_instance" "node" {
   }
 
   tags = { Name = "zonal-${each.key}" }
+
+  # These would stop or replace all nodes at once. What is replaced by `-replace` gets them.
+  lifecycle {
+    ignore_changes = [ami, instance_type, user_data]
+  }
 }
 
 # An instance whose machine has failed is started on another one, with the same address.
@@ -96,7 +107,7 @@ resource "aws_cloudwatch_metric_alarm" "machine" {
   threshold           = 0
   period              = 60
   evaluation_periods  = 2
-  alarm_actions       = ["arn:aws:automate:${data.aws_region.current.name}:ec2:recover"]
+  alarm_actions       = concat(["arn:aws:automate:${data.aws_region.current.name}:ec2:recover"], var.alarm_actions)
 }
 
 # One that has hung is rebooted. A zonal that has ended is started again by systemd.
@@ -112,13 +123,14 @@ resource "aws_cloudwatch_metric_alarm" "system" {
   threshold           = 0
   period              = 60
   evaluation_periods  = 3
-  alarm_actions       = ["arn:aws:automate:${data.aws_region.current.name}:ec2:reboot"]
+  alarm_actions       = concat(["arn:aws:automate:${data.aws_region.current.name}:ec2:reboot"], var.alarm_actions)
 }
 
 data "aws_region" "current" {}
 
-# Whether each node answers, which is more than that its machine runs: the node itself says so each minute (user-data.sh), and silence
-# is an alarm too.
+# Whether each node answers, which is more than that its machine runs: the node itself says so each minute (user-data.sh). One that says
+# that it does not is rebooted. Silence is no reason for that: it is also that of a node that is being set up, and of all nodes when
+# CloudWatch is not reached.
 resource "aws_cloudwatch_metric_alarm" "answers" {
   for_each = var.nodes
 
@@ -126,16 +138,34 @@ resource "aws_cloudwatch_metric_alarm" "answers" {
   namespace           = "zonal"
   metric_name         = "Answers"
   dimensions          = { InstanceId = aws_instance.node[each.key].id }
-  statistic           = "Minimum"
+  statistic           = "Maximum"
   comparison_operator = "LessThanThreshold"
   threshold           = 1
   period              = 60
-  evaluation_periods  = 2
-  treat_missing_data  = "breaching"
-  alarm_actions       = ["arn:aws:automate:${data.aws_region.current.name}:ec2:reboot"]
+  evaluation_periods  = 5
+  treat_missing_data  = "notBreaching"
+  alarm_actions       = concat(["arn:aws:automate:${data.aws_region.current.name}:ec2:reboot"], var.alarm_actions)
 }
 
-# Clients get the addresses by DHCP. AmazonProvidedDNS must not be among them: stubs would ask it as well, and get public addresses.
+# Silence is told to somebody.
+resource "aws_cloudwatch_metric_alarm" "silent" {
+  for_each = var.nodes
+
+  alarm_name          = "zonal-${each.key}-silent"
+  namespace           = "zonal"
+  metric_name         = "Answers"
+  dimensions          = { InstanceId = aws_instance.node[each.key].id }
+  statistic           = "SampleCount"
+  comparison_operator = "LessThanThreshold"
+  threshold           = 1
+  period              = 60
+  evaluation_periods  = 5
+  treat_missing_data  = "breaching"
+  alarm_actions       = var.alarm_actions
+}
+
+# Clients get the addresses by DHCP, all of the VPC the same ones: a VPC has one set of options. AmazonProvidedDNS must not be among them:
+# stubs would ask it as well, and get public addresses.
 resource "aws_vpc_dhcp_options" "zonal" {
   domain_name_servers = [for node in values(var.nodes) : node.private_ip]
   tags                = { Name = "zonal" }

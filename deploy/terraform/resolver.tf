@@ -1,5 +1,7 @@
 # VPCs that keep AmazonProvidedDNS: Route 53 Resolver forwards names to zonal. It asks from its endpoint's addresses, so that all
 # clients of these VPCs look alike: they get the endpoint interfaces of the AZs that those addresses are in.
+#
+# The nodes' own VPC is not among them: the nodes ask AmazonProvidedDNS there for what is not theirs, and that would send it back to them.
 
 locals {
   resolver = length(var.resolver_subnet_ids) > 0 ? 1 : 0
@@ -65,4 +67,11 @@ resource "aws_route53_resolver_rule_association" "zonal" {
 
   resolver_rule_id = aws_route53_resolver_rule.zonal[each.value.domain].id
   vpc_id           = each.value.vpc_id
+
+  lifecycle {
+    precondition {
+      condition     = each.value.vpc_id != var.vpc_id
+      error_message = "The nodes are in this VPC, and forward to its Amazon-provided DNS server: with a rule to them, names would go round in a circle."
+    }
+  }
 }

@@ -12,12 +12,12 @@ apt-get install -y /tmp/zonal.deb
 systemctl stop zonal
 
 # What serves the whole network, in place of the example.
-rm -f /etc/zonal/zones/*
+mkdir -p /etc/zonal/zones
 aws s3 sync --delete "${manifest_uri}" /etc/zonal/zones
 aws ssm get-parameter --name "${cookie_secret_parameter}" --with-decryption --query Parameter.Value --output text >/etc/zonal/cookie.secret
 chmod 600 /etc/zonal/cookie.secret
 cat >/etc/zonal/zonal.yaml <<'END'
-listen: [{address: "0.0.0.0:53"}]
+listen: [{address: "${private_ip}:53"}]   # not 0.0.0.0: systemd-resolved has port 53 of loopback addresses
 control_plane: {directory: zones}
 state_directory: /var/lib/zonal
 internet_resolver: {forward_to: [169.254.169.253]}   # the Amazon-provided DNS server
@@ -30,17 +30,17 @@ cat >/etc/systemd/system/zonal.service.d/cookie.conf <<'END'
 LoadCredential=cookie.secret:/etc/zonal/cookie.secret
 END
 
-# Each minute: changes of the manifest, and for the alarm whether it answers.
+# Each minute: for the alarm whether it answers, and then, as that may take its time, changes of the manifest.
 cat >/usr/local/sbin/zonal-minute <<'END'
 #!/bin/bash
 set -u
-aws s3 sync --delete --only-show-errors "${manifest_uri}" /etc/zonal/zones
 metadata=http://169.254.169.254/latest
 token=$(curl -fs --max-time 3 -X PUT -H 'X-aws-ec2-metadata-token-ttl-seconds: 60' "$metadata/api/token")
 instance=$(curl -fs --max-time 3 -H "X-aws-ec2-metadata-token: $token" "$metadata/meta-data/instance-id")
 answers=0
 curl -fs -o /dev/null --max-time 3 http://127.0.0.1:9153/ready && answers=1
 aws cloudwatch put-metric-data --namespace zonal --metric-name Answers --dimensions "InstanceId=$instance" --value "$answers"
+aws s3 sync --delete --only-show-errors "${manifest_uri}" /etc/zonal/zones
 END
 chmod 755 /usr/local/sbin/zonal-minute
 cat >/etc/systemd/system/zonal-minute.service <<'END'

@@ -19,6 +19,11 @@ variable "nodes" {
     condition     = length(var.nodes) >= 2
     error_message = "At least two AZs: a resolver that is alone is a single point of failure."
   }
+
+  validation {
+    condition     = length(var.nodes) <= 4
+    error_message = "At most four nodes: DHCP options take no more name servers."
+  }
 }
 
 variable "client_cidr_blocks" {
@@ -43,8 +48,14 @@ variable "instance_type" {
 }
 
 variable "instance_profile" {
-  description = "An instance profile that may read the package and the manifest."
+  description = "The name of an instance profile that may `s3:GetObject` the package and the manifest, `s3:ListBucket` the manifest's bucket, `ssm:GetParameter` the cookie secret (and `kms:Decrypt`, where its key is your own), and `cloudwatch:PutMetricData`."
   type        = string
+}
+
+variable "alarm_actions" {
+  description = "Who is told of alarms, as of SNS topics' ARNs."
+  type        = list(string)
+  default     = []
 }
 
 variable "package_uri" {
@@ -75,7 +86,7 @@ variable "forwarded_domains" {
 }
 
 variable "forwarding_vpc_ids" {
-  description = "The VPCs that keep AmazonProvidedDNS, and get these names from zonal."
+  description = "The VPCs that keep AmazonProvidedDNS, and get these names from zonal. Not the one that the nodes are in."
   type        = set(string)
   default     = []
 }

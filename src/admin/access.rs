@@ -4,7 +4,7 @@
 //! that has neither it is for all who can reach it, but for browsers, which others could make to.
 
 use super::problem::Trouble;
-use crate::config;
+use crate::config::{self, remedy::unreadable};
 use anyhow::{Context, bail};
 use axum::http::{Method, Request, StatusCode, header, uri::Authority};
 use sha2::{Digest, Sha256};
@@ -160,7 +160,7 @@ fn read(file: &Path) -> anyhow::Result<Arc<[Token]>> {
     if fs::metadata(file).with_context(told)?.len() > MAX_OCTETS {
         bail!("{} is larger than 1 MiB", file.display());
     }
-    let text = fs::read_to_string(file).with_context(told)?;
+    let text = fs::read_to_string(file).map_err(unreadable).with_context(told)?;
     let mut tokens = Vec::new();
     for (at, line) in text.lines().enumerate() {
         let line = line.trim();

@@ -32,7 +32,11 @@ impl File {
         let is_full = |(_, len): &(fs::File, u64)| *len > 0 && len + lines.len() as u64 > self.max_octets;
         let is_full = match &self.open {
             Some(open) => is_full(open),
-            None => is_full(self.open.insert(open(&self.path)?)),
+            None => {
+                let failed =
+                    |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", self.path.display()));
+                is_full(self.open.insert(open(&self.path).map_err(failed)?))
+            }
         };
         if is_full {
             self.open = None;

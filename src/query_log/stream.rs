@@ -1,12 +1,14 @@
 //! Logs that go to others: by Unix and TCP sockets, and by HTTP.
 
 use super::dnstap;
+use crate::config::remedy::unconnected;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Request, client::conn::http1, header};
 use hyper_util::rt::TokioIo;
 use socket2::{Domain, SockAddr, Socket, Type};
 use std::{
+    fmt,
     io::{self, Write},
     net::{SocketAddr, ToSocketAddrs},
     path::PathBuf,
@@ -26,6 +28,15 @@ pub enum Peer {
     Unix(PathBuf),
     /// Host and port.
     Tcp(String),
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Peer::Unix(path) => write!(f, "unix:{}", path.display()),
+            Peer::Tcp(address) => write!(f, "tcp:{address}"),
+        }
+    }
 }
 
 /// A socket that is connected whenever there is something to write.
@@ -61,7 +72,8 @@ impl Stream {
             _ => {
                 self.socket = None;
                 self.failed = Some(Instant::now());
-                let mut socket = connect(&self.peer)?;
+                let failed = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", self.peer));
+                let mut socket = connect(&self.peer).map_err(failed)?;
                 if self.is_framed {
                     dnstap::shake_hands(&mut socket)?;
                 }
@@ -95,7 +107,7 @@ fn connect(peer: &Peer) -> io::Result<Socket> {
     let socket = match peer {
         Peer::Unix(path) => {
             let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-            socket.connect(&SockAddr::unix(path)?)?;
+            socket.connect(&SockAddr::unix(path)?).map_err(unconnected)?;
             socket
         }
         Peer::Tcp(address) => {

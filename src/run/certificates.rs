@@ -1,7 +1,7 @@
 //! Certificates and keys of listeners: read at the start, and again whenever their files change.
 
 use crate::{
-    config::Tls,
+    config::{Tls, remedy::unreadable},
     listen::{Core, now},
     metrics::Metrics,
 };
@@ -115,21 +115,22 @@ fn stamp(certificate: &Path, private_key: &Path) -> Stamp {
     })
 }
 
-fn octets(file: &Path, what: &str) -> anyhow::Result<Vec<u8>> {
+fn octets(file: &Path, what: &str, field: &str) -> anyhow::Result<Vec<u8>> {
     let mut octets = Vec::new();
     fs::File::open(file)
         .and_then(|file| file.take(MAX_OCTETS).read_to_end(&mut octets))
-        .with_context(|| format!("cannot read the {what} {}", file.display()))?;
+        .map_err(unreadable)
+        .with_context(|| format!("cannot read the {what} {}: check `{field}`", file.display()))?;
     Ok(octets)
 }
 
 fn read(certificate: &Path, private_key: &Path) -> anyhow::Result<Loaded> {
-    let text = octets(certificate, "certificate")?;
+    let text = octets(certificate, "certificate", "tls.certificate")?;
     let chain: Result<Vec<CertificateDer>, _> = CertificateDer::pem_slice_iter(&text).collect();
     let chain = chain.with_context(|| format!("the certificate {} is no good PEM", certificate.display()))?;
     let first = chain.first().with_context(|| format!("there is no certificate in {}", certificate.display()))?;
     let expiry = not_after(first).with_context(|| format!("{} is no certificate", certificate.display()))?;
-    let text = octets(private_key, "private key")?;
+    let text = octets(private_key, "private key", "tls.private_key")?;
     let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
         pem::Error::NoItemsFound => anyhow::anyhow!("there is no private key in {}", private_key.display()),
         error => anyhow::anyhow!("the private key {} is no good PEM: {error}", private_key.display()),

@@ -1,13 +1,13 @@
 //! What is for AWS: Terraform's files as far as they can be read without AWS, and the AWS CLI against an AWS of our own.
 
 use super::{PYTHON, bash, python};
-use crate::harness::{Scratch, ZONAL, can_run, tree};
+use crate::harness::{ZONAL, can_run, lab::Lab, tree, wait_until};
 use serde_json::Value;
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     fs,
     io::{BufRead, BufReader, Read, Write},
-    net::{Ipv4Addr, TcpListener},
+    net::{Ipv4Addr, TcpListener, UdpSocket},
     process::Command,
     sync::{Arc, Mutex},
     thread,
@@ -29,6 +29,7 @@ fn terraform_is_whole() {
     }
     let mut declared = [BTreeSet::new(), BTreeSet::new()];
     let mut code = String::new();
+    let mut bodies = BTreeMap::new();
     for file in TERRAFORM {
         let path = tree("deploy/terraform").join(file);
         let parsed = python(
@@ -45,6 +46,7 @@ fn terraform_is_whole() {
         for (kind, inner) in keys(&parsed["resource"]) {
             let name = inner.as_object().unwrap().keys().next().unwrap().trim_matches('"').to_string();
             assert!(declared[1].insert(format!("{kind}.{name}")), "{kind}.{name} twice");
+            bodies.insert(format!("{kind}.{name}"), inner.as_object().unwrap().values().next().unwrap().to_string());
         }
         let text = fs::read_to_string(&path).unwrap();
         code.extend(text.lines().filter(|line| !line.trim_start().starts_with('#')).map(|line| format!("{line}\n")));
@@ -68,35 +70,64 @@ fn terraform_is_whole() {
     ] {
         assert!(resources.contains(resource), "no {resource} in {resources:?}");
     }
+    // Nothing stops, replaces or reboots all nodes at once: no other image, and no silence of CloudWatch's.
+    for what in ["ami", "instance_type", "user_data"] {
+        let ignored = bodies["aws_instance.node"].split("ignore_changes").nth(1).unwrap();
+        assert!(
+            ignored.contains(&format!("\"{what}\"")) || ignored.contains(&format!("${{{what}}}")),
+            "{what}: {ignored}"
+        );
+    }
+    for (alarm, body) in bodies.iter().filter(|(name, _)| name.contains("_alarm.")) {
+        assert!(body.contains("var.alarm_actions"), "{alarm} tells nobody: {body}");
+        assert!(!(body.contains("ec2:reboot") && body.contains("\"breaching")), "{alarm} reboots for silence: {body}");
+    }
 }
 
-/// What a node runs when it starts: shell that can be read, and a configuration that zonal takes.
+/// What a node runs when it starts: shell that can be read, and a configuration with which zonal serves, beside systemd-resolved's stub.
 #[test]
 fn user_data_configures_a_node() {
+    if !can_run(&["ip", "dig", "setpriv", "sysctl"]) {
+        return;
+    }
     let mut text = fs::read_to_string(tree("deploy/terraform/user-data.sh")).unwrap();
     let main = fs::read_to_string(tree("deploy/terraform/main.tf")).unwrap();
-    let given: BTreeSet<String> = names(&main[main.find("templatefile(").unwrap()..main.find("})").unwrap()], "var.");
+    let given = main.split("templatefile(").nth(1).unwrap().split("})").next().unwrap();
+    let given: BTreeSet<String> =
+        given.lines().filter_map(|line| Some(line.split_once(" = ")?.0.trim().to_string())).collect();
     let used: BTreeSet<String> =
         text.split("${").skip(1).map(|rest| rest.split('}').next().unwrap().to_string()).collect();
     assert_eq!(used, given, "what the template uses, and what it is given");
     for name in used {
-        text = text.replace(&format!("${{{name}}}"), "value");
+        text = text.replace(&format!("${{{name}}}"), if name == "private_ip" { "10.2.0.53" } else { "value" });
     }
-    let scratch = Scratch::new();
-    let script = scratch.write("user-data.sh", &text);
+    let mut lab = Lab::new();
+    let script = lab.scratch.write("user-data.sh", &text);
     bash("bash -n \"$1\"", &[script.to_str().unwrap()]);
     let minute = text.split("zonal-minute <<'END'\n").nth(1).unwrap().split("END\n").next().unwrap();
-    bash("bash -n \"$1\"", &[scratch.write("minute.sh", minute).to_str().unwrap()]);
+    bash("bash -n \"$1\"", &[lab.scratch.write("minute.sh", minute).to_str().unwrap()]);
 
     let config = text.split("zonal.yaml <<'END'\n").nth(1).unwrap().split("END\n").next().unwrap();
-    let secret = scratch.write("cookie.secret", "00112233445566778899aabbccddeeff\n");
+    let secret = lab.scratch.write("cookie.secret", "00112233445566778899aabbccddeeff\n");
     let config = config
         .replace("/run/credentials/zonal.service/cookie.secret", secret.to_str().unwrap())
-        .replace("/var/lib/zonal", scratch.path().to_str().unwrap());
-    scratch.write("zones/manifest.yaml", fs::read(tree("deploy/kubernetes/base/manifest.yaml")).unwrap());
-    let config = scratch.write("zonal.yaml", config);
-    let output = Command::new(ZONAL).args(["check", "--config", config.to_str().unwrap()]).output().unwrap();
+        .replace("/var/lib/zonal", lab.scratch.path().join("state").to_str().unwrap());
+    lab.scratch.write("zones/manifest.yaml", fs::read(tree("deploy/kubernetes/base/manifest.yaml")).unwrap());
+    let config = lab.scratch.write("zonal.yaml", config);
+    let config = config.to_str().unwrap();
+    lab.router("vpc");
+    lab.host("node", "vpc", &["10.2.0.53"]);
+    lab.host("client", "vpc", &["10.2.16.7"]);
+    let stub = (Ipv4Addr::new(127, 0, 0, 53), 53);
+    let _stub = lab.inside("node", || (UdpSocket::bind(stub).unwrap(), TcpListener::bind(stub).unwrap()));
+    let output = lab.run("node", &[ZONAL, "check", "--config", config]);
     assert!(output.status.success(), "{output:?}");
+    let mut server = lab.start("node", &[ZONAL, "serve", "--config", config]);
+    wait_until("the node answers", || {
+        server.assert_alive();
+        let reply = lab.dig("client", "@10.2.0.53 sqs.us-east-1.amazonaws.com A +time=1");
+        (reply.data("A") == ["10.2.16.10"]).then_some(())
+    });
 }
 
 /// An AWS that gives an identifier to everything, and keeps what it was asked for.
@@ -138,20 +169,34 @@ fn aws() -> (String, Arc<Mutex<Vec<String>>>) {
     (url, asked)
 }
 
+/// What Resolver is to send to zonal.
+const DOMAINS: [&str; 4] =
+    ["us-east-1.amazonaws.com", "us-east-1.vpce.amazonaws.com", "us-east-1.api.aws", "corp.example.com"];
+
 #[test]
 fn cli_lines_run() {
     if !can_run(&[PYTHON]) {
         return;
     }
     let (url, asked) = aws();
-    let output = Command::new(tree("deploy/aws-cli.sh"))
-        .env("PATH", format!("{}:/usr/bin:/bin", tree("target/tools/venv/bin").display()))
-        .envs([("AWS_ENDPOINT_URL", url.as_str()), ("AWS_REGION", "us-east-1"), ("AWS_DEFAULT_REGION", "us-east-1")])
-        .envs([("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test"), ("AWS_EC2_METADATA_DISABLED", "true")])
-        .env("HOME", tree("target"))
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{output:?}");
+    let run = |arguments: &[&str]| {
+        Command::new(tree("deploy/aws-cli.sh"))
+            .args(arguments)
+            .env("PATH", format!("{}:/usr/bin:/bin", tree("target/tools/venv/bin").display()))
+            .envs([("AWS_ENDPOINT_URL", url.as_str()), ("AWS_REGION", "us-east-1")])
+            .envs([("AWS_DEFAULT_REGION", "us-east-1"), ("AWS_EC2_METADATA_DISABLED", "true")])
+            .envs([("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "test")])
+            .env("HOME", tree("target"))
+            .output()
+            .unwrap()
+    };
+    // One or the other: nothing is done without a word.
+    assert_eq!(run(&[]).status.code(), Some(2));
+    assert!(asked.lock().unwrap().is_empty());
+    for part in ["dhcp", "resolver"] {
+        let output = run(&[part]);
+        assert!(output.status.success(), "{output:?}");
+    }
     let asked = asked.lock().unwrap();
     let has = |words: &[&str]| asked.iter().filter(|one| words.iter().all(|word| one.contains(word))).count();
     let addresses = ["Value.1=10.2.0.53", "Value.2=10.2.16.53"];
@@ -162,10 +207,13 @@ fn cli_lines_run() {
     );
     assert_eq!(has(&["Action=AssociateDhcpOptions", "DhcpOptionsId=dopt-1", "VpcId=vpc-"]), 1, "{asked:#?}");
     assert_eq!(has(&["CreateResolverEndpoint ", "\"OUTBOUND\""]), 1, "{asked:#?}");
-    for domain in ["us-east-1.amazonaws.com", "us-east-1.vpce.amazonaws.com", "corp.example.com"] {
+    for domain in DOMAINS {
         let domain = format!("\"DomainName\": \"{domain}\"");
         let words = ["CreateResolverRule ", "\"FORWARD\"", &domain, "rslvr-out-1", "10.2.0.53", "10.2.16.53"];
         assert_eq!(has(&words), 1, "{asked:#?}");
     }
-    assert_eq!(has(&["AssociateResolverRule ", "rslvr-rr-1"]), 3, "{asked:#?}");
+    assert_eq!(has(&["AssociateResolverRule ", "rslvr-rr-1"]), DOMAINS.len(), "{asked:#?}");
+    // Not with the VPC that the nodes are in: what they forward would come back to them.
+    let own = asked.iter().find_map(|one| one.split("VpcId=").nth(1)).unwrap().split('&').next().unwrap();
+    assert_eq!(has(&["AssociateResolverRule ", own]), 0, "{asked:#?}");
 }

@@ -14,7 +14,7 @@ vpc_endpoint_services:
     owner_id: amazon
     region: us-east-1
     dns_name: sqs.us-east-1.vpce.amazonaws.com
-    private_dns_names: [sqs.us-east-1.amazonaws.com]
+    private_dns_names: [sqs.us-east-1.amazonaws.com, sqs.us-east-1.api.aws]
 vpc_endpoints:
   vpce-0sqs:
     vpc_endpoint_type: Interface
@@ -72,12 +72,19 @@ fn each_data_centre_gets_its_az() {
                 forwarder.assert_alive();
                 (ask("sqs.us-east-1.amazonaws.com").status == "NOERROR").then_some(())
             });
-            for name in
-                ["sqs.us-east-1.amazonaws.com", "vpce-0sqs.sqs.us-east-1.vpce.amazonaws.com", "queue.corp.example.com"]
-            {
+            for name in [
+                "sqs.us-east-1.amazonaws.com",
+                "sqs.us-east-1.api.aws",
+                "vpce-0sqs.sqs.us-east-1.vpce.amazonaws.com",
+                "queue.corp.example.com",
+            ] {
                 let reply = ask(name);
                 assert_eq!(reply.data("A"), [own], "{name} through {node}\n{reply}");
             }
+            let reply = ask("ip-10-2-0-7.ec2.internal");
+            assert_eq!(reply.data("A"), ["10.2.0.7"], "through {node}\n{reply}");
+            let reply = lab.dig(&client, &format!("@{address} -x 10.2.0.7 +time=2"));
+            assert_eq!(reply.data("PTR"), ["ip-10-2-0-7.ec2.internal."], "through {node}\n{reply}");
             // What is not there is so at the forwarder too: it asks nobody else.
             let reply = ask("missing.corp.example.com");
             assert_eq!(reply.status, "NXDOMAIN", "through {node}\n{reply}");
@@ -88,7 +95,14 @@ fn each_data_centre_gets_its_az() {
 /// All of them forward the same names to both addresses, those that cannot run here as well.
 #[test]
 fn snippets_agree() {
-    let names = ["us-east-1.amazonaws.com", "us-east-1.vpce.amazonaws.com", "corp.example.com"];
+    let names = [
+        "us-east-1.amazonaws.com",
+        "us-east-1.vpce.amazonaws.com",
+        "us-east-1.api.aws",
+        "ec2.internal",
+        "2.10.in-addr.arpa",
+        "corp.example.com",
+    ];
     let mut seen = BTreeSet::new();
     for entry in fs::read_dir(tree("deploy/forwarders")).unwrap() {
         let path = entry.unwrap().path();

@@ -107,6 +107,13 @@ fn serves(pod: &Value, resources: &[Value], name: &str) {
     }
 }
 
+/// The labels of the namespace.
+fn namespace(resources: &[Value]) -> &Value {
+    let found: Vec<&Value> = resources.iter().filter(|r| r["kind"] == "Namespace").collect();
+    let [one] = found[..] else { panic!("one Namespace: {found:#?}") };
+    &one["metadata"]["labels"]
+}
+
 fn pods(resources: &[Value]) -> Vec<&Value> {
     let workloads = resources.iter().filter(|r| ["DaemonSet", "Deployment"].contains(&text(r, "kind")));
     workloads.map(|workload| &workload["spec"]["template"]).collect()
@@ -123,6 +130,7 @@ fn node_local() {
         let pods = pods(&resources);
         let [pod] = pods[..] else { panic!("one DaemonSet: {resources:#?}") };
         assert_eq!(pod["spec"]["hostNetwork"], true);
+        assert_eq!(namespace(&resources)["pod-security.kubernetes.io/enforce"], "privileged");
         serves(&pod["spec"], &resources, "node-local");
     }
 }
@@ -137,6 +145,7 @@ fn az_fleet() {
         let resources = render(&kubectl, "az-fleet", &lab);
         let pods = pods(&resources);
         assert_eq!(pods.len(), 2, "one Deployment for each AZ");
+        assert_eq!(namespace(&resources)["elbv2.k8s.aws/pod-readiness-gate-inject"], "enabled");
         for (pod, az) in pods.iter().zip(["use1-az1", "use1-az2"]) {
             assert_eq!(pod["spec"]["nodeSelector"]["topology.k8s.aws/zone-id"], az);
             assert_eq!(pod["spec"]["securityContext"]["runAsNonRoot"], true);
@@ -148,7 +157,14 @@ fn az_fleet() {
                 let [one] = found[..] else { panic!("one {kind} for {az}: {found:#?}") };
                 one
             };
+            // A rollout goes on when the load balancer has the new pod, and the old one answers until it is out of there.
+            let sleep = &pod["spec"]["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"];
+            let grace = &pod["spec"]["terminationGracePeriodSeconds"];
+            assert!(sleep.as_u64().unwrap() + 10 <= grace.as_u64().unwrap(), "{sleep} of {grace} seconds");
             let service = selects("Service", |spec| &spec["selector"]);
+            // Without it there is a listener for one of UDP and TCP alone.
+            let both = "service.beta.kubernetes.io/aws-load-balancer-enable-tcp-udp-listener";
+            assert_eq!(service["metadata"]["annotations"][both], "true");
             selects("PodDisruptionBudget", |spec| &spec["selector"]["matchLabels"]);
             for port in list(&service["spec"], "ports") {
                 let to =

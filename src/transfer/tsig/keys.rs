@@ -1,7 +1,7 @@
 //! The keys of the node, by name.
 
 use crate::{
-    config::{TsigAlgorithm, TsigKey},
+    config::{TsigAlgorithm, TsigKey, remedy::unreadable},
     wire::Name,
 };
 use anyhow::{Context, bail, ensure};
@@ -132,6 +132,7 @@ fn text(file: &Path) -> anyhow::Result<String> {
     let mut text = String::new();
     File::open(file)
         .and_then(|file| file.take(MAX_OCTETS).read_to_string(&mut text))
+        .map_err(unreadable)
         .with_context(|| format!("{} cannot be read", file.display()))?;
     Ok(text)
 }
