@@ -187,6 +187,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         generations: generations.clone(),
         followers: Arc::new(Semaphore::new(admin::FOLLOWERS)),
         scrapes: Arc::new(Semaphore::new(admin::SCRAPES)),
+        manifests: Arc::new(Semaphore::new(admin::MANIFESTS)),
     });
     let (admin_stop, admin_is_stopped) = watch::channel(false);
     admin::start(admin_listener, admin.clone(), tls, admin_is_stopped)?;

@@ -99,15 +99,16 @@ impl Access {
         if request.headers().contains_key(header::ORIGIN) {
             return refused("browsers may not use this without a token: there is an `Origin`");
         }
-        let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
-        let host = host.and_then(|host| host.parse::<Authority>().ok());
         let is_here = |host: &Authority| {
             let name = host.host().trim_matches(['[', ']']);
             name.eq_ignore_ascii_case("localhost") || name.parse::<IpAddr>().is_ok()
         };
-        match host {
-            Some(host) if !is_here(&host) => refused("`Host` is neither `localhost` nor an address"),
-            _ => Ok(()),
+        let mut hosts = request.headers().get_all(header::HOST).iter();
+        let host = hosts.next().map(|host| host.to_str().ok()?.parse::<Authority>().ok());
+        match (host, hosts.next()) {
+            (None, _) => Ok(()),
+            (Some(Some(host)), None) if is_here(&host) => Ok(()),
+            _ => refused("`Host` is neither `localhost` nor an address"),
         }
     }
 }
@@ -262,6 +263,9 @@ mod tests {
             (&[("Host", "[::1]:9153")], None),
             (&[], None),
             (&[("Host", "evil.example")], Some(StatusCode::FORBIDDEN)),
+            (&[("Host", "evil.example:80:80")], Some(StatusCode::FORBIDDEN)),
+            (&[("Host", "localhost"), ("Host", "evil.example")], Some(StatusCode::FORBIDDEN)),
+            (&[("Host", "")], Some(StatusCode::FORBIDDEN)),
             (&[("Host", "127.0.0.1"), ("Origin", "http://evil.example")], Some(StatusCode::FORBIDDEN)),
         ] {
             assert_eq!(status(&open, &request("PUT", "/v1/vpcs/a", headers)), expected, "{headers:?}");

@@ -3,12 +3,15 @@
 mod access;
 mod events;
 mod openapi;
+mod patient;
+mod places;
 mod problem;
 mod push;
 mod tls;
 
 pub use access::{Access, Certified, Role};
 pub use events::FOLLOWERS;
+pub use places::CONNECTIONS;
 pub use push::etag;
 pub use tls::Tls;
 
@@ -27,7 +30,7 @@ use axum::{
         DefaultBodyLimit, Query, Request, State,
         rejection::{JsonRejection, QueryRejection},
     },
-    http::{Method, StatusCode, Uri, header},
+    http::{HeaderName, Method, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -37,30 +40,31 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use patient::Patient;
+use places::{LONG_PER_CLIENT, Places, Turn};
 use problem::Trouble;
 use serde::Deserialize;
 use serde_json::json;
 use socket2::Socket;
 use std::{
-    convert::Infallible,
+    io,
     net::{SocketAddr, TcpListener},
     pin::pin,
     sync::{Arc, atomic::AtomicBool, atomic::Ordering::Relaxed, mpsc::Sender},
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::yield_now,
     time::{sleep, timeout},
 };
 
-/// Connections at the same time; more wait.
-pub const CONNECTIONS: usize = 64;
 /// How long a request's header may take.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
 /// How long a connection lives, which has one request, if that is not one that takes its time.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 15 });
-/// How long one lives that sends a change or follows the generations.
+/// How long one lives that sends a change, follows the generations, or gets a manifest.
 const LONG_TIMEOUT: Duration = Duration::from_secs(3600);
 /// What a request's header may have, in octets.
 const HEADER_SIZE: usize = 16 << 10;
@@ -69,8 +73,13 @@ const BODY_SIZE: usize = 16 << 10;
 
 /// Pages of metrics that are made or on their way at the same time.
 pub const SCRAPES: usize = 4;
-/// How much of one is handed out at once, in octets.
+/// Whole manifests that are made or on their way at the same time.
+pub const MANIFESTS: usize = 2;
+/// How much of one of these is handed out at once, in octets.
 const PIECE: usize = 64 << 10;
+/// What is large may take this long to come or go, and a second more for as many octets.
+const TRANSFER_PATIENCE: Duration = Duration::from_secs(30);
+const OCTETS_PER_SECOND: usize = 32 << 10;
 
 /// How many entries of the cache are shown when nobody says how many, and how many at most.
 const SHOWN_ENTRIES: usize = 20;
@@ -100,6 +109,8 @@ pub struct Admin {
     pub followers: Arc<Semaphore>,
     /// Places for those who read metrics.
     pub scrapes: Arc<Semaphore>,
+    /// Places for those who get the whole manifest.
+    pub manifests: Arc<Semaphore>,
 }
 
 /// Binds the admin address, or takes the socket that was inherited from another process.
@@ -135,42 +146,44 @@ async fn serve(listener: TcpListener, admin: Arc<Admin>, tls: Option<Tls>) {
         Ok(listener) => listener,
         Err(error) => return tracing::error!("the admin API is not served: {error}"),
     };
-    let places = Arc::new(Semaphore::new(CONNECTIONS));
+    let places = Arc::new(Places::default());
     let router = router(admin);
-    while let Ok(place) = places.clone().acquire_owned().await {
-        let Ok((stream, _)) = listener.accept().await else {
+    loop {
+        let Ok((stream, client)) = listener.accept().await else {
             sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let (router, tls) = (router.clone(), tls.clone());
-        tokio::spawn(async move {
+        let place = places.take(client.ip()).await;
+        let (router, tls, turn) = (router.clone(), tls.clone(), place.turn().clone());
+        tokio::spawn(place.serve(async move {
             match tls {
-                None => serve_one(stream, router).await,
+                None => serve_one(stream, turn, router).await,
                 Some(tls) => {
                     if let Ok(Ok(stream)) = timeout(HEADER_TIMEOUT, tls.acceptor.accept(stream)).await {
                         let role = tls.role(stream.get_ref().1.peer_certificates());
-                        serve_one(stream, role.map_or(router.clone(), |role| router.layer(Extension(role)))).await;
+                        let router = role.map_or(router.clone(), |role| router.layer(Extension(role)));
+                        serve_one(stream, turn, router).await;
                     }
                 }
             }
-            drop(place);
-        });
+        }));
+        // What it asks is heard before another one can have its place.
+        yield_now().await;
     }
 }
 
 /// Serves a connection, which has one request. A client that goes away or asks nonsense is its own concern.
-async fn serve_one(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, router: Router) {
-    let takes_long = TakesLong::default();
-    let service = TowerToHyperService::new(router.layer(Extension(takes_long.clone())));
+async fn serve_one(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, turn: Turn, router: Router) {
+    let service = TowerToHyperService::new(router.layer(Extension(turn.clone())));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
         // Clients that stay would keep the place from a probe.
         .keep_alive(false)
         .max_buf_size(HEADER_SIZE)
-        .serve_connection(TokioIo::new(stream), service);
+        .serve_connection(TokioIo::new(Patient::new(stream)), service);
     let mut connection = pin!(connection);
-    if timeout(CONNECTION_TIMEOUT, &mut connection).await.is_err() && takes_long.0.load(Relaxed) {
+    if timeout(CONNECTION_TIMEOUT, &mut connection).await.is_err() && turn.is_long() {
         let _ = timeout(LONG_TIMEOUT, connection).await;
     }
 }
@@ -196,25 +209,35 @@ fn router(admin: Arc<Admin>) -> Router {
         .with_state(admin)
 }
 
-/// Whether the request of a connection may take longer than others.
-#[derive(Clone, Debug, Default)]
-struct TakesLong(Arc<AtomicBool>);
+/// Whether a request may take longer than others.
+fn takes_long(request: &Request) -> bool {
+    let is_look = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    match request.uri().path() {
+        "/v1/events" | "/v1/manifest" => true,
+        "/v1/explain" | "/v1/cache" => false,
+        path => path.starts_with("/v1/") && !is_look,
+    }
+}
 
 async fn check_access(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
+    let turn = request.extensions().get::<Turn>();
+    turn.inspect(|turn| turn.has_asked());
     match admin.access.check(&request) {
-        Ok(()) => {
-            let is_long =
-                request.method() != Method::GET || matches!(request.uri().path(), "/v1/events" | "/v1/manifest");
-            if let Some(TakesLong(takes_long)) = request.extensions().get() {
-                takes_long.store(is_long, Relaxed);
-            }
-            next.run(request).await
-        }
+        Ok(()) if takes_long(&request) && turn.is_some_and(|turn| !turn.takes_long()) => failed(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("too much is being sent or fetched; of one client {LONG_PER_CLIENT} requests at most"),
+        ),
+        Ok(()) => next.run(request).await,
         Err(trouble) => trouble.into_response(),
     }
 }
 
-/// A page of metrics on its way, which has a place among the few that may be.
+/// How long so many octets may take to come or go.
+fn transfer_time(octets: usize) -> Duration {
+    TRANSFER_PATIENCE + Duration::from_secs((octets / OCTETS_PER_SECOND) as u64)
+}
+
+/// What is large and on its way, which has a place among the few that may be.
 struct Page(String, #[expect(dead_code, reason = "it is there to be dropped")] OwnedSemaphorePermit);
 
 impl AsRef<[u8]> for Page {
@@ -223,8 +246,19 @@ impl AsRef<[u8]> for Page {
     }
 }
 
-/// The page is made on a thread of its own, so that probes are answered meanwhile. It can be large: it is handed out in
-/// pieces, and those who do not read are few before others wait, and are cut off with their connection.
+/// Such a page, and its length. It is handed out in pieces; those who do not read are few before others wait, and are cut off.
+fn page(text: String, place: OwnedSemaphorePermit) -> ((HeaderName, String), Body) {
+    let page = Bytes::from_owner(Page(text, place));
+    let length = (header::CONTENT_LENGTH, page.len().to_string());
+    let due = Instant::now() + transfer_time(page.len());
+    let pieces = (0..page.len()).step_by(PIECE).map(move |start| match Instant::now() < due {
+        true => Ok(page.slice(start..page.len().min(start + PIECE))),
+        false => Err(io::Error::from(io::ErrorKind::TimedOut)),
+    });
+    (length, Body::from_stream(futures_util::stream::iter(pieces)))
+}
+
+/// The page is made on a thread of its own, so that probes are answered meanwhile.
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     let ended = |error: String| failed(StatusCode::SERVICE_UNAVAILABLE, error);
     let place = match admin.scrapes.clone().acquire_owned().await {
@@ -232,12 +266,8 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
         Err(error) => return ended(error.to_string()),
     };
     let core = admin.core.clone();
-    match tokio::task::spawn_blocking(move || Bytes::from_owner(Page(core.metrics.text(), place))).await {
-        Ok(page) => {
-            let length = (header::CONTENT_LENGTH, page.len().to_string());
-            let starts = (0..page.len()).step_by(PIECE);
-            let pieces = starts.map(move |start| Ok::<_, Infallible>(page.slice(start..page.len().min(start + PIECE))));
-            let body = Body::from_stream(futures_util::stream::iter(pieces));
+    match tokio::task::spawn_blocking(move || page(core.metrics.text(), place)).await {
+        Ok((length, body)) => {
             let kind = (header::CONTENT_TYPE, "text/plain; version=0.0.4".to_string());
             ([kind, length], body).into_response()
         }
@@ -391,6 +421,7 @@ mod tests {
             generations: watch::channel(0).1,
             followers: Arc::new(Semaphore::new(FOLLOWERS)),
             scrapes: Arc::new(Semaphore::new(SCRAPES)),
+            manifests: Arc::new(Semaphore::new(MANIFESTS)),
         }
     }
 
@@ -442,6 +473,44 @@ mod tests {
             assert!(asked.elapsed() < Duration::from_secs(60), "all places are free again");
             std::thread::sleep(Duration::from_millis(5));
         }
+    }
+
+    #[test]
+    fn probes_wait_for_nobody() {
+        let admin = Arc::new(admin());
+        let listener = bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
+        let (address, (_going, stop)) = (listener.local_addr().unwrap(), watch::channel(false));
+        start(listener, admin.clone(), None, stop).unwrap();
+        let live = |why: &str| {
+            let asked = Instant::now();
+            assert!(ask(address, "/live").contains(r#"{"live":true}"#), "{why}");
+            assert!(asked.elapsed() < Duration::from_millis(1500), "{why}: {:?}", asked.elapsed());
+        };
+        let connect = |text: &str| {
+            let mut stream = TcpStream::connect(address).unwrap();
+            stream.write_all(text.as_bytes()).unwrap();
+            stream
+        };
+        let silent: Vec<TcpStream> = (0..300).map(|_| connect("")).collect();
+        live("silent ones");
+        drop(silent);
+        let head = "POST /v1/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{";
+        let mut slow: Vec<TcpStream> = (0..80).map(|_| connect(head)).collect();
+        live("slow ones");
+        let mut told = String::new();
+        slow.last_mut().unwrap().read_to_string(&mut told).unwrap();
+        assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("of one client 32"), "{told}");
+        drop(slow);
+        let held: Vec<_> = (0..MANIFESTS).map(|_| admin.manifests.clone().try_acquire_owned().unwrap()).collect();
+        let mut fetching = connect("GET /v1/manifest HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        fetching.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
+        assert!(fetching.read(&mut [0; 9]).is_err(), "few are made at the same time");
+        live("one that waits for a manifest");
+        drop(held);
+        let mut told = String::new();
+        fetching.set_read_timeout(None).unwrap();
+        fetching.read_to_string(&mut told).unwrap();
+        assert!(told.starts_with("HTTP/1.1 200 "), "{told}");
     }
 
     #[test]

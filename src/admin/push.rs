@@ -3,8 +3,9 @@
 //! A change is handed to the control plane's thread, and answered when it is kept and served.
 
 use super::{
-    Admin,
+    Admin, page,
     problem::{Trouble, problem},
+    transfer_time,
 };
 use crate::{
     control_plane::{
@@ -225,10 +226,13 @@ fn bad(detail: impl Into<String>) -> Trouble {
 async fn octets(admin: &Admin, body: Body) -> Result<Vec<u8>, Trouble> {
     let mut stream = body.into_data_stream();
     let mut octets = Vec::new();
+    let begin = Instant::now();
     loop {
-        let piece = timeout(BODY_PATIENCE, stream.next()).await;
-        let piece =
-            piece.map_err(|_| Trouble::new(StatusCode::REQUEST_TIMEOUT, "the rest of the body does not come"))?;
+        let left = transfer_time(octets.len()).saturating_sub(begin.elapsed());
+        let piece = timeout(BODY_PATIENCE.min(left), stream.next()).await;
+        let piece = piece.map_err(|_| {
+            Trouble::new(StatusCode::REQUEST_TIMEOUT, "the rest of the body does not come, or too slowly")
+        })?;
         let Some(piece) = piece else { return Ok(octets) };
         let piece = piece.map_err(|_| bad("the body ends too early"))?;
         if octets.len() + piece.len() > admin.max_body_octets {
@@ -462,6 +466,8 @@ pub(super) async fn batch(State(admin): Shared, query: RawQuery, request: Reques
 
 /// `GET /v1/manifest`: in the form in which it is put.
 pub(super) async fn manifest(State(admin): Shared) -> Answer {
+    let is_ending = || Trouble::new(StatusCode::SERVICE_UNAVAILABLE, "the server is about to end");
+    let place = admin.manifests.clone().acquire_owned().await.map_err(|_| is_ending())?;
     let kept = admin.status.state().kept.clone();
     // It may be large, and takes its time.
     let work = move || {
@@ -475,13 +481,11 @@ pub(super) async fn manifest(State(admin): Shared) -> Answer {
             let files = kept.collection.master_files().iter().map(|(name, octets)| (name.clone(), json!(text(octets))));
             whole["master_files"] = files.collect::<serde_json::Map<_, _>>().into();
         }
-        (kept.position.revision, whole.to_string())
+        (kept.position.revision, page(whole.to_string(), place))
     };
-    let (revision, text) = tokio::task::spawn_blocking(work)
-        .await
-        .map_err(|_| Trouble::new(StatusCode::SERVICE_UNAVAILABLE, "the server is about to end"))?;
-    let headers = [(header::CONTENT_TYPE, "application/json"), (header::ETAG, &format!("\"{revision}\""))];
-    Ok((headers, text).into_response())
+    let (revision, (length, body)) = tokio::task::spawn_blocking(work).await.map_err(|_| is_ending())?;
+    let kind = (header::CONTENT_TYPE, "application/json".to_string());
+    Ok(([kind, (header::ETAG, format!("\"{revision}\"")), length], body).into_response())
 }
 
 /// `PUT /v1/manifest`

@@ -240,6 +240,14 @@ fn fields(old: &[u8], new: &[u8]) -> String {
     lines.map(|line| format!("\n{}", printable(&line[1..]))).collect()
 }
 
+/// Whether a file of this name in a manifest's directory is part of the manifest.
+fn is_manifest(name: &Path) -> bool {
+    let is_at_top = name.parent().is_some_and(|parent| parent.as_os_str().is_empty());
+    let is_hidden = name.as_os_str().as_encoded_bytes().starts_with(b".");
+    let extension = name.extension().and_then(|extension| extension.to_str());
+    is_at_top && !is_hidden && matches!(extension, Some("yaml" | "yml" | "json"))
+}
+
 /// Writes a manifest: to standard output, or as files.
 fn write_files(collection: &Collection, directory: Option<&Path>) -> anyhow::Result<()> {
     let mut whole = serde_json::to_value(collection.manifest())?;
@@ -265,9 +273,39 @@ fn write_files(collection: &Collection, directory: Option<&Path>) -> anyhow::Res
         if !is_within {
             bail!("the master file {} would be written outside of the directory", printable(name));
         }
+        // One with a manifest's name would be read as one, or be overwritten by it.
+        if is_manifest(Path::new(name)) {
+            bail!("the master file {} has a manifest's name: give it another one, such as {0}.zone", printable(name));
+        }
         write(Path::new(name), octets)?;
     }
     write(Path::new("manifest.json"), text.as_bytes())?;
     println!("{} resources and master files are in {}", collection.len(), directory.display());
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::manifest::collection::Key;
+
+    #[test]
+    fn no_master_file_is_written_as_a_manifest() {
+        let directory = std::env::temp_dir().join(format!("zonal-export-{}", std::process::id()));
+        let export = |name: &str| {
+            let mut collection = Collection::default();
+            let key = Key::new(MASTER_FILES, name).unwrap();
+            collection.apply(&[Edit { key, value: Some(b"@ 5 A 192.0.2.1\n".as_slice().into()) }]);
+            write_files(&collection, Some(&directory)).map_err(|error| error.to_string())
+        };
+        for name in ["manifest.json", "vpcs.yaml", "a.yml"] {
+            let told =
+                format!("the master file {name} has a manifest's name: give it another one, such as {name}.zone");
+            assert_eq!(export(name), Err(told));
+            assert!(!directory.join(name).exists());
+        }
+        assert_eq!(export("zones/a.yaml"), Ok(()));
+        assert_eq!(export("a.zone"), Ok(()));
+        fs::remove_dir_all(directory).unwrap();
+    }
 }

@@ -2,12 +2,13 @@
 
 use super::{Core, Limits};
 use std::{
-    collections::HashMap,
-    net::IpAddr,
+    cmp::Reverse,
+    collections::{BTreeMap, HashMap},
+    net::{IpAddr, Ipv6Addr},
     sync::{Arc, Mutex, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 
 /// The connections that there are.
 pub struct Connections {
@@ -32,10 +33,107 @@ pub enum Phase {
     Stopped,
 }
 
+/// Whose connections are counted together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+enum Holder {
+    Client(IpAddr),
+    /// A forwarder whose header, which names the client, is yet to come, or names nobody.
+    Forwarder(IpAddr),
+    /// Whom a forwarder names.
+    Behind(IpAddr, IpAddr),
+}
+
+/// A client as far as it is counted: one host of IPv6 may have all addresses of a /56, as for error answers.
+pub(crate) fn counted(client: IpAddr) -> IpAddr {
+    match client {
+        IpAddr::V4(_) => client,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 72 << 72).into(),
+    }
+}
+
+/// A connection, as others see it.
+pub struct Held {
+    /// When it last had a query or an answer.
+    last: Mutex<Instant>,
+    displaced: Notify,
+}
+
+impl Held {
+    /// Something came by the connection.
+    pub fn is_active(&self) {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+
+    /// Serves the connection, unless another one gets its place: then it ends at once.
+    pub async fn until_displaced(self: Arc<Self>, serve: impl Future<Output = ()>) {
+        tokio::select! {
+            () = self.displaced.notified() => {}
+            () = serve => {}
+        }
+    }
+
+    fn last(&self) -> Instant {
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The connections of a holder.
+#[derive(Default)]
+struct Share {
+    /// The change with which there came to be as many.
+    since: u64,
+    connections: Vec<Arc<Held>>,
+}
+
 #[derive(Default)]
 struct Open {
     all: usize,
-    clients: HashMap<IpAddr, usize>,
+    changes: u64,
+    holders: HashMap<Holder, Share>,
+    /// By how many connections they have: last is who has most, of several the one who has had as many for longest.
+    ranks: BTreeMap<(usize, Reverse<u64>), Holder>,
+}
+
+impl Open {
+    fn count(&self, holder: &Holder) -> usize {
+        self.holders.get(holder).map_or(0, |share| share.connections.len())
+    }
+
+    fn change(&mut self, holder: Holder, change: impl FnOnce(&mut Vec<Arc<Held>>)) {
+        self.changes += 1;
+        let share = self.holders.entry(holder).or_default();
+        let before = share.connections.len();
+        self.ranks.remove(&(before, Reverse(share.since)));
+        change(&mut share.connections);
+        let count = share.connections.len();
+        share.since = self.changes;
+        self.all = self.all + count - before;
+        match count {
+            0 => drop(self.holders.remove(&holder)),
+            _ => drop(self.ranks.insert((count, Reverse(self.changes)), holder)),
+        }
+    }
+
+    fn add(&mut self, holder: Holder, held: &Arc<Held>) {
+        self.change(holder, |connections| connections.push(held.clone()));
+    }
+
+    /// Nothing is changed by one that is not there any more.
+    fn remove(&mut self, holder: Holder, held: &Arc<Held>) {
+        self.change(holder, |connections| connections.retain(|other| !Arc::ptr_eq(other, held)));
+    }
+
+    /// Ends the connection that has been idle for longest (RFC 7766, 6.2.3) of whoever has most: of `holder`, who wants one
+    /// more, if nobody has more.
+    fn displace(&mut self, holder: Holder) {
+        let Some((&(most, _), &first)) = self.ranks.last_key_value() else { return };
+        let victim = if self.count(&holder) >= most { holder } else { first };
+        let Some(share) = self.holders.get(&victim) else { return };
+        if let Some(held) = share.connections.iter().min_by_key(|held| held.last()).cloned() {
+            self.remove(victim, &held);
+            held.displaced.notify_one();
+        }
+    }
 }
 
 impl Connections {
@@ -64,44 +162,47 @@ impl Connections {
         self.alive.closed().await;
     }
 
-    /// Takes up a connection, or says which limit forbids it.
-    fn take(&self, client: IpAddr) -> Result<(), &'static str> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if open.all >= self.most {
-            return Err("limit");
-        }
-        let count = open.clients.entry(client).or_default();
-        if *count >= self.most_per_client {
-            return Err("client_limit");
-        }
-        *count += 1;
-        open.all += 1;
-        Ok(())
+    fn open(&self) -> std::sync::MutexGuard<'_, Open> {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn release(&self, client: IpAddr) {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.all -= 1;
-        if let Some(count) = open.clients.get_mut(&client) {
-            *count -= 1;
-            if *count == 0 {
-                open.clients.remove(&client);
-            }
+    /// Takes up a connection, unless its holder has too many. It may be in the place of another: then this is told, too.
+    fn take(&self, holder: Holder) -> Option<(Arc<Held>, bool)> {
+        let mut open = self.open();
+        if !self.may_have_more(&open, &holder) {
+            return None;
         }
+        let is_full = open.all >= self.most;
+        if is_full {
+            open.displace(holder);
+        }
+        let held = Arc::new(Held { last: Mutex::new(Instant::now()), displaced: Notify::new() });
+        open.add(holder, &held);
+        Some((held, is_full))
+    }
+
+    /// A forwarder may have all, as those behind it are counted one by one.
+    fn may_have_more(&self, open: &Open, holder: &Holder) -> bool {
+        matches!(holder, Holder::Forwarder(_)) || open.count(holder) < self.most_per_client
     }
 }
 
 impl Core {
-    /// Takes up a connection of a client, unless a limit forbids it.
-    pub fn admit(self: &Arc<Self>, client: IpAddr) -> Option<Place> {
-        if let Err(limit) = self.connections.take(client) {
-            self.arrived(limit);
+    /// Takes up a connection of a client, unless it has too many. One of a forwarder is its client's from when that is
+    /// [named](Place::is_of).
+    pub fn admit(self: &Arc<Self>, client: IpAddr, is_forwarder: bool) -> Option<Place> {
+        let holder = if is_forwarder { Holder::Forwarder(client) } else { Holder::Client(counted(client)) };
+        let Some((held, is_full)) = self.connections.take(holder) else {
+            self.arrived("client_limit");
             return None;
+        };
+        if is_full {
+            self.timed_out("displaced");
         }
         self.arrived("accepted");
         self.metrics.tcp_connections.inc();
         let (phase, alive) = (self.connections.phase.subscribe(), self.connections.alive.subscribe());
-        Some(Place { core: self.clone(), client, phase, _alive: alive })
+        Some(Place { core: self.clone(), holder, held, phase, _alive: alive })
     }
 
     /// Counts what became of a connection on its arrival.
@@ -118,12 +219,38 @@ impl Core {
 /// A connection's place among those that are allowed.
 pub struct Place {
     core: Arc<Core>,
-    client: IpAddr,
+    holder: Holder,
+    held: Arc<Held>,
     phase: watch::Receiver<Phase>,
     _alive: watch::Receiver<()>,
 }
 
 impl Place {
+    /// What is to be told that something comes by the connection.
+    pub fn held(&self) -> &Arc<Held> {
+        &self.held
+    }
+
+    /// Whether the client that a forwarder names may have the connection; from now on it is that one's.
+    pub fn is_of(&mut self, client: IpAddr) -> bool {
+        let Holder::Forwarder(forwarder) = self.holder else { return true };
+        let holder = Holder::Behind(forwarder, counted(client));
+        let mut open = self.core.connections.open();
+        if !self.core.connections.may_have_more(&open, &holder) {
+            drop(open);
+            self.core.arrived("client_limit");
+            return false;
+        }
+        // Who is displaced already does not come back.
+        let before = open.all;
+        open.remove(self.holder, &self.held);
+        if open.all < before {
+            open.add(holder, &self.held);
+        }
+        self.holder = holder;
+        true
+    }
+
     /// Waits until the connection has to end.
     pub async fn stopped(&mut self) {
         // A sender that is gone says the same.
@@ -143,7 +270,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        self.core.connections.release(self.client);
+        self.core.connections.open().remove(self.holder, &self.held);
         self.core.metrics.tcp_connections.dec();
     }
 }
@@ -152,18 +279,73 @@ impl Drop for Place {
 mod tests {
     use super::*;
     use crate::listen::tests::{core, limits};
+    use futures_util::FutureExt;
+
+    fn all(core: &Core) -> usize {
+        core.connections.open().all
+    }
+
+    /// Whether a connection has lost its place.
+    fn is_displaced(place: &Option<Place>) -> bool {
+        let held = place.as_ref().unwrap().held();
+        let is_displaced = held.displaced.notified().now_or_never().is_some();
+        if is_displaced {
+            held.displaced.notify_one();
+        }
+        is_displaced
+    }
 
     #[test]
-    fn connections_are_capped() {
+    fn a_client_has_its_share() {
         let core = core(&limits());
-        let mut places: Vec<_> = (0..12).map(|n| core.admit(IpAddr::from([10, 0, 0, n]))).collect();
-        assert!(places[..10].iter().all(Option::is_some) && places[10..].iter().all(Option::is_none));
-        places.clear();
-        let mut places: Vec<_> = (0..6).map(|_| core.admit(IpAddr::from([10, 0, 0, 1]))).collect();
+        let mut places: Vec<_> = (0..6).map(|_| core.admit(IpAddr::from([10, 0, 0, 1]), false)).collect();
         assert!(places[..5].iter().all(Option::is_some) && places[5].is_none());
         assert_eq!(core.metrics.tcp_connections.get(), 5);
         places.clear();
-        assert_eq!(core.metrics.tcp_connections.get(), 0);
-        assert!(core.connections.open.lock().unwrap().clients.is_empty());
+        let address = |subnet: u16, host: u16| IpAddr::from([0x2001, 0xdb8, 0, subnet, 0, 0, 0, host]);
+        let mut places: Vec<_> = (0..6).map(|n| core.admit(address(n, n), false)).collect();
+        assert!(places[..5].iter().all(Option::is_some) && places[5].is_none(), "one /56");
+        assert!(core.admit(address(0x100, 1), false).is_some(), "another /56");
+        places.clear();
+        assert_eq!((core.metrics.tcp_connections.get(), all(&core)), (0, 0));
+        let open = core.connections.open();
+        assert!(open.holders.is_empty() && open.ranks.is_empty());
+    }
+
+    #[test]
+    fn who_has_most_makes_room() {
+        let core = core(&limits());
+        let mut hoarders: Vec<_> = (0..10).map(|n| core.admit(IpAddr::from([10, 0, 0, n / 5]), false)).collect();
+        hoarders[0].as_ref().unwrap().held().is_active();
+        let quiet: Vec<_> = (0..4).map(|n| core.admit(IpAddr::from([10, 0, 1, n]), false)).collect();
+        assert!(quiet.iter().all(Option::is_some));
+        let displaced: Vec<bool> = hoarders.iter().map(is_displaced).collect();
+        let f = false;
+        assert_eq!(displaced, [f, true, true, f, f, true, true, f, f, f], "those that were idle for longest, in turn");
+        assert_eq!(all(&core), 10);
+        // Who wants more than all others makes room for itself.
+        let more = core.admit(IpAddr::from([10, 0, 0, 0]), false);
+        assert!(more.is_some() && is_displaced(&hoarders[3]));
+        assert!(quiet.iter().all(|place| !is_displaced(place)));
+        assert!(core.metrics.text().contains("zonal_tcp_timeouts_total{reason=\"displaced\"} 5\n"));
+        hoarders.clear();
+        assert_eq!(all(&core), 5, "nobody is counted as gone twice");
+        drop((quiet, more));
+        assert_eq!((core.metrics.tcp_connections.get(), all(&core)), (0, 0));
+    }
+
+    #[test]
+    fn those_behind_a_forwarder_are_counted_one_by_one() {
+        let core = core(&limits());
+        let forwarder = IpAddr::from([10, 0, 0, 53]);
+        let mut places: Vec<_> = (0..8).filter_map(|_| core.admit(forwarder, true)).collect();
+        assert_eq!(places.len(), 8, "more than of a client");
+        let client = |n| IpAddr::from([10, 1, 0, n]);
+        let may: Vec<bool> = places.iter_mut().take(6).map(|place| place.is_of(client(1))).collect();
+        assert_eq!(may, [true, true, true, true, true, false]);
+        assert!(places[6].is_of(client(2)));
+        assert!(core.admit(client(1), false).is_some(), "somebody else with that address");
+        places.clear();
+        assert_eq!((core.metrics.tcp_connections.get(), all(&core)), (0, 0));
     }
 }

@@ -1,7 +1,7 @@
 //! DNS over HTTPS (RFC 8484): the requests, whatever the version of HTTP, and the connections of HTTP/1.1 and HTTP/2.
 
 use super::{
-    connections::Place,
+    connections::{Held, Place},
     proxy,
     responder::{MESSAGE_SIZE, Responder},
 };
@@ -153,7 +153,7 @@ fn freshness(reply: &[u8]) -> u32 {
 }
 
 /// How many requests of a connection are being answered, and since when.
-struct Activity(Mutex<(usize, Instant)>);
+struct Activity(Mutex<(usize, Instant)>, Arc<Held>);
 
 impl Activity {
     fn begin(self: &Arc<Self>) -> Turn {
@@ -164,6 +164,7 @@ impl Activity {
     fn change(&self, change: impl Fn(usize) -> usize) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         *state = (change(state.0), Instant::now());
+        self.1.is_active();
     }
 
     /// Since when there has been no request; now if there is one.
@@ -195,7 +196,7 @@ pub async fn serve(
 ) {
     let core = responder.core.clone();
     let patience = core.connections.patience;
-    let activity = Arc::new(Activity(Mutex::new((0, Instant::now()))));
+    let activity = Arc::new(Activity(Mutex::new((0, Instant::now())), place.held().clone()));
     let service = service_fn(|request: Request<Incoming>| {
         let (turn, responder, alternative) = (activity.begin(), responder.clone(), alternative.clone());
         let header = header.clone();

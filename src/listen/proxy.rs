@@ -10,16 +10,18 @@ use crate::{
 use std::{borrow::Cow, io, sync::Arc};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
+/// Whether a connection of this client begins with a header.
+pub fn is_due(core: &Core, client: &Client) -> bool {
+    let snapshot = core.snapshot.load();
+    client.forwarder(&snapshot).is_some_and(|(forwarder, _)| forwarder.identity == ClientIdentity::ProxyProtocolV2)
+}
+
 /// Reads the header with which a connection begins that comes from a forwarder with `proxy_protocol_v2`. It is empty for
 /// all others, of whom nothing is read. What the header says is for [`crate::answer::answer`] to judge: each query goes
 /// there with the header [in front](in_front). An error is what cannot be a header, and ends the connection. The caller
 /// limits the time.
 pub async fn read_header<S: AsyncRead + Unpin>(core: &Core, client: &Client, stream: &mut S) -> io::Result<Arc<[u8]>> {
-    let is_due = {
-        let snapshot = core.snapshot.load();
-        client.forwarder(&snapshot).is_some_and(|(forwarder, _)| forwarder.identity == ClientIdentity::ProxyProtocolV2)
-    };
-    if !is_due {
+    if !is_due(core, client) {
         return Ok(Arc::default());
     }
     let mut header = [0; MAX_HEADER];

@@ -107,8 +107,11 @@ impl Quic {
                 let _ = incoming.retry();
                 continue;
             }
-            match self.responder.core.admit(incoming.remote_address().ip().to_canonical()) {
-                Some(place) => drop(tokio::spawn(self.clone().serve(incoming, place))),
+            match self.responder.core.admit(incoming.remote_address().ip().to_canonical(), false) {
+                Some(place) => {
+                    let held = place.held().clone();
+                    tokio::spawn(held.until_displaced(self.clone().serve(incoming, place)));
+                }
                 None => incoming.refuse(),
             }
         }
@@ -153,10 +156,14 @@ async fn doq(responder: &Arc<Responder>, connection: Connection, client: Client,
                 if let Ok(Err(code)) = ended {
                     return connection.close(code, b"");
                 }
+                place.held().is_active();
                 deadline = Instant::now() + patience;
             }
             accepted = connection.accept_bi(), if !last => match accepted {
-                Ok((send, recv)) => drop(streams.spawn(exchange(responder.clone(), client, send, recv))),
+                Ok((send, recv)) => {
+                    place.held().is_active();
+                    streams.spawn(exchange(responder.clone(), client, send, recv));
+                }
                 Err(_) => return,
             },
             () = sleep_until(deadline), if streams.is_empty() => {
@@ -252,9 +259,15 @@ async fn http3(responder: &Arc<Responder>, connection: Connection, client: Clien
         tokio::select! {
             biased;
             () = place.left(), if !last => last = true,
-            Some(_) = streams.join_next() => deadline = Instant::now() + patience,
+            Some(_) = streams.join_next() => {
+                place.held().is_active();
+                deadline = Instant::now() + patience;
+            }
             accepted = connection.accept(), if !last => match accepted {
-                Ok(Some(request)) => drop(streams.spawn(answer(responder.clone(), client, request))),
+                Ok(Some(request)) => {
+                    place.held().is_active();
+                    streams.spawn(answer(responder.clone(), client, request));
+                }
                 _ => return,
             },
             () = sleep_until(deadline), if streams.is_empty() => {

@@ -10,6 +10,7 @@ use super::{
 use crate::{
     answer::{Client, Transport},
     transfer::Part,
+    wire::{self, proxy::Said},
 };
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -83,10 +84,16 @@ impl Streams {
                 accepted = listener.accept() => accepted,
             };
             match accepted {
-                Ok((stream, client)) => {
+                Ok((stream, peer)) => {
                     failing = false;
-                    if let Some(place) = self.responder.core.admit(client.ip().to_canonical()) {
-                        tokio::spawn(self.clone().serve(stream, client, place));
+                    let Ok(local) = stream.local_addr() else { continue };
+                    let (source, port) = (peer.ip().to_canonical(), peer.port());
+                    let local = local.ip().to_canonical();
+                    let client = Client { source, port, local, transport: self.responder.transport };
+                    let core = &self.responder.core;
+                    if let Some(place) = core.admit(source, proxy::is_due(core, &client)) {
+                        let held = place.held().clone();
+                        tokio::spawn(held.until_displaced(self.clone().serve(stream, client, place)));
                     }
                 }
                 Err(error) if is_of_one_connection(&error) => self.responder.core.arrived("failed"),
@@ -103,10 +110,7 @@ impl Streams {
         }
     }
 
-    async fn serve(self: Arc<Self>, mut stream: TcpStream, peer: SocketAddr, mut place: Place) {
-        let Ok(local) = stream.local_addr() else { return };
-        let (source, port) = (peer.ip().to_canonical(), peer.port());
-        let client = Client { source, port, local: local.ip().to_canonical(), transport: self.responder.transport };
+    async fn serve(self: Arc<Self>, mut stream: TcpStream, client: Client, mut place: Place) {
         // An answer that is ready goes at once.
         let _ = stream.set_nodelay(true);
         let responder = self.responder.clone();
@@ -120,6 +124,11 @@ impl Streams {
             Ok(Err(_)) => return,
             Err(_) => return responder.core.timed_out("incomplete"),
         };
+        if let Ok((Said::Proxied { source, .. }, _)) = wire::proxy::read(&header)
+            && !place.is_of(source)
+        {
+            return;
+        }
         let Some(acceptor) = &self.tls else {
             return Connection::new(responder, stream, client, header).run(place).await;
         };
@@ -167,8 +176,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     async fn run(mut self, mut place: Place) {
         let end = self.serve(&mut place).await;
-        // Others may wait for what this client has asked for.
-        self.late.detach_all();
         match end {
             End::TimedOut(reason) => {
                 self.responder.core.timed_out(reason);
@@ -223,6 +230,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                 }
                 Some(reply) = self.late.join_next() => {
                     self.take_late(reply.ok());
+                    place.held().is_active();
                     deadline = Instant::now() + if phase == Phase::Open { patience } else { LAST_IDLE };
                 }
                 read = self.stream.read_buf(&mut self.input), if reads => match read {
@@ -247,7 +255,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             }
             match self.answer_all(patience).await {
                 Ok(0) if had > 0 => {}
-                Ok(_) => deadline = Instant::now() + if phase == Phase::Open { patience } else { LAST_IDLE },
+                Ok(_) => {
+                    place.held().is_active();
+                    deadline = Instant::now() + if phase == Phase::Open { patience } else { LAST_IDLE };
+                }
                 Err(End::Close) => last = Some(End::Close),
                 Err(end) => return end,
             }
@@ -323,6 +334,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             Ok(Err(_)) => Err(End::Closed),
             Err(_) => Err(End::TimedOut("unread")),
         }
+    }
+}
+
+impl<S> Drop for Connection<S> {
+    fn drop(&mut self) {
+        // Others may wait for what this client has asked for.
+        self.late.detach_all();
     }
 }
 
@@ -520,6 +538,32 @@ mod tests {
         let mut client = server.client().await;
         client.write_all(&message(b"x")).await.unwrap();
         assert!(receive(&mut client).await.is_some(), "a place that is free again");
+    }
+
+    #[tokio::test]
+    async fn where_there_are_too_many_the_longest_idle_one_of_the_greediest_goes() {
+        let patience = Duration::from_secs(3600);
+        let server = server_with(&Limits { tcp_connections: 3, tcp_idle_timeout: patience, ..limits() });
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            clients.push(server.client().await);
+            for client in &mut clients {
+                client.write_all(&message(b"x")).await.unwrap();
+                assert!(receive(client).await.is_some());
+            }
+        }
+        clients[0].write_all(&message(b"x")).await.unwrap();
+        assert!(receive(&mut clients[0]).await.is_some());
+        let mut last = server.client().await;
+        last.write_all(&message(b"x")).await.unwrap();
+        assert!(receive(&mut last).await.is_some());
+        assert!(ended(&mut clients[1]).await);
+        for at in [0, 2] {
+            clients[at].write_all(&message(b"x")).await.unwrap();
+            assert!(receive(&mut clients[at]).await.is_some(), "{at}");
+        }
+        assert!(server.has(r#"zonal_tcp_timeouts_total{reason="displaced"} 1"#));
+        assert!(server.has("zonal_tcp_connections 3"));
     }
 
     #[tokio::test]

@@ -88,17 +88,17 @@ impl Metrics {
             tcp_connections_limit: gauge("zonal_tcp_connections_limit", "TCP and QUIC connections that may be open"),
             tcp_connections_total: counters(
                 "zonal_tcp_connections_total",
-                "TCP and QUIC connections on arrival. result: accepted, limit (too many in all), client_limit (too many of \
-                 one client), failed",
+                "TCP and QUIC connections on arrival. result: accepted, client_limit (too many of one client), \
+                 failed",
                 &["result"],
-                &[&["accepted", "limit", "client_limit", "failed"]],
+                &[&["accepted", "client_limit", "failed"]],
             ),
             tcp_timeouts: counters(
                 "zonal_tcp_timeouts_total",
                 "TCP and QUIC connections, and streams of them, cut off. reason: idle, incomplete (a message did not arrive \
-                 in time), unread (the client did not read)",
+                 in time), unread (the client did not read), displaced (too many in all: the longest idle one of who has most)",
                 &["reason"],
-                &[&["idle", "incomplete", "unread"]],
+                &[&["idle", "incomplete", "unread", "displaced"]],
             ),
             handshakes_failed: counters(
                 "zonal_tls_handshakes_failed_total",

@@ -52,10 +52,11 @@ pub fn notified(core: &Core, client: IpAddr, message: &[u8]) -> Option<Vec<u8>> 
                 };
                 let zones = core.inward.named(&name);
                 let allowed: Vec<_> = zones.iter().filter(|zone| is_allowed(zone, client, key.as_ref())).collect();
-                let verdict = match (zones.is_empty(), allowed.is_empty()) {
-                    (true, _) => Verdict::Refused(rcode::NOTAUTH),
-                    (false, true) => Verdict::Refused(rcode::REFUSED),
-                    (false, false) => Verdict::Accepted,
+                let verdict = match (allowed.is_empty(), &key) {
+                    (false, _) => Verdict::Accepted,
+                    // Who has a key of ours may know which zones there are.
+                    (true, Some(_)) if zones.is_empty() => Verdict::Refused(rcode::NOTAUTH),
+                    (true, _) => Verdict::Refused(rcode::REFUSED),
                 };
                 let serial = serial(message, &name);
                 allowed.iter().for_each(|zone| zone.notify(client, serial));

@@ -1,15 +1,13 @@
 //! `$GENERATE`: many records from one line, as in BIND.
 
 use super::super::Record;
-use super::{Source, Zone, fail, owner_name};
-use crate::manifest::{document::MAX_FILE, master::lexer::Entry};
+use super::{MAX_MULTIPLIED_OCTETS as MAX_OCTETS, Source, Zone, fail, owner_name};
+use crate::manifest::master::lexer::Entry;
 use crate::wire::rdata::{self, RdataError, shown};
 use std::fmt::Write;
 
 /// How many records one directive may make.
 const MAX_COUNT: u32 = 1_000_000;
-/// How many octets of text they may have: what a file may have.
-const MAX_OCTETS: usize = MAX_FILE as usize;
 /// No name is longer, and so no number needs to be.
 const MAX_WIDTH: u32 = 255;
 const FORM: &str = "as in `$GENERATE 1-10 host$ A 192.0.2.$`; the range is START-STOP or START-STOP/STEP";
@@ -56,7 +54,9 @@ pub(super) fn generate(zone: &mut Zone, source: &Source, entry: &Entry) -> Resul
     if octets > MAX_OCTETS {
         return Err(fail(1, format!("the {count} records have {} MiB, more than {}", octets >> 20, MAX_OCTETS >> 20)));
     }
-    zone.take(octets).map_err(|message| fail(1, message))?;
+    // Those of a file that is included again are counted one by one.
+    let records = if zone.is_again { 0 } else { count as usize };
+    zone.multiply(records, octets).and_then(|()| zone.take(octets)).map_err(|message| fail(1, message))?;
     for value in (start..=stop).step_by(step as usize) {
         if zone.stopped {
             break;

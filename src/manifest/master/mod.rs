@@ -12,7 +12,7 @@ use crate::wire::{
     },
 };
 use lexer::{Entry, Lexer};
-use std::{ffi::OsStr, io, os::unix::ffi::OsStrExt, path::Path, sync::Arc};
+use std::{collections::HashSet, ffi::OsStr, io, os::unix::ffi::OsStrExt, path::Path, sync::Arc};
 
 /// After so many problems no more are looked for.
 const MAX_PROBLEMS: usize = 100;
@@ -22,6 +22,10 @@ const MAX_DEPTH: usize = 20;
 const MAX_OCTETS: usize = 2 << 30;
 /// The records of a zone.
 const MAX_RECORDS: usize = 20_000_000;
+/// What of that may be generated, or come from files that are included again: a few octets ask for any amount of it.
+const MAX_MULTIPLIED: usize = 1_000_000;
+/// The octets of that, as text.
+const MAX_MULTIPLIED_OCTETS: usize = 64 << 20;
 /// The longest time to live (RFC 2181, 8).
 pub(super) const MAX_TTL: u32 = i32::MAX as u32;
 
@@ -43,6 +47,10 @@ pub fn read(
         last_ttl: None,
         chain: Vec::new(),
         octets: 0,
+        known: HashSet::new(),
+        is_again: false,
+        multiplied: 0,
+        multiplied_octets: 0,
         out: MasterFile::default(),
         problems: Vec::new(),
         stopped: false,
@@ -67,6 +75,12 @@ struct Zone<'r> {
     /// The files that are being read, each included by the one in front.
     chain: Vec<Arc<Path>>,
     octets: usize,
+    /// The files that were read.
+    known: HashSet<Arc<Path>>,
+    /// Whether what is read has been read before.
+    is_again: bool,
+    multiplied: usize,
+    multiplied_octets: usize,
     out: MasterFile,
     problems: Vec<Problem>,
     /// There are too many problems or records to go on.
@@ -133,9 +147,15 @@ impl Zone<'_> {
         self.out.files.push(path.clone());
         let start = if text.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
         let source = Source { path: path.clone(), index, text: &text[start..] };
+        let was_again = self.is_again;
+        self.is_again |= !self.known.insert(path.clone());
         self.chain.push(path);
-        self.entries(&source);
+        match self.is_again.then(|| self.multiply(0, text.len())) {
+            Some(Err(message)) => self.report(message, None, place),
+            _ => self.entries(&source),
+        }
         self.chain.pop();
+        self.is_again = was_again;
     }
 
     /// The octets of a file, or why there are none.
@@ -163,6 +183,21 @@ impl Zone<'_> {
             return Err("the zone has more than 2 GiB of text".into());
         }
         Ok(())
+    }
+
+    /// Counts what stands nowhere as such, or more than once.
+    fn multiply(&mut self, records: usize, octets: usize) -> Result<(), String> {
+        self.multiplied = self.multiplied.saturating_add(records);
+        self.multiplied_octets = self.multiplied_octets.saturating_add(octets);
+        let told = if self.multiplied > MAX_MULTIPLIED {
+            format!("{MAX_MULTIPLIED} records")
+        } else if self.multiplied_octets > MAX_MULTIPLIED_OCTETS {
+            format!("{} MiB", MAX_MULTIPLIED_OCTETS >> 20)
+        } else {
+            return Ok(());
+        };
+        self.stopped = true;
+        Err(format!("more than {told} of the zone are generated, or in files that are included again"))
     }
 
     fn entries(&mut self, source: &Source) {
@@ -252,6 +287,12 @@ impl Zone<'_> {
             }
             self.stopped = true;
             return;
+        }
+        if self.is_again
+            && let Err(message) = self.multiply(1, 0)
+        {
+            let file = self.out.files[usize::from(record.file)].clone();
+            return self.report(message, None, Some(Place { file, line: record.line, column: 1, length: 1 }));
         }
         self.out.records.push(record);
     }

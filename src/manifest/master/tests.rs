@@ -249,10 +249,31 @@ fn stops_in_time() {
     let labels = format!("{} 5 A 1.1.1.1", "a.".repeat(65_536));
     assert_eq!(problems(&[("a", labels.as_bytes())]).len(), 1);
     let bomb = format!("$GENERATE 0-999999 a$ 5 TXT{}", format!(" \"{}\"", "x".repeat(250)).repeat(100));
-    let expected = "a:1:11+8 the 1000000 records have 24133 MiB, more than 256";
+    let expected = "a:1:11+8 the 1000000 records have 24133 MiB, more than 64";
     assert_eq!(problems(&[("a", bomb.as_bytes())]), [expected]);
     let long = format!("a 5 TYPE65280 \\# 65535 {}", "00 ".repeat(65_535));
     assert_eq!(load(&[("a", long.as_bytes())]).0.records[0].rdata.len(), 65_535);
+}
+
+/// A few octets do not make a zone without end.
+#[test]
+fn what_is_multiplied_is_bounded() {
+    let many = "$GENERATE 0-499999 b$ 5 A 1.1.1.1\n$GENERATE 0-499999 c$ 5 A 1.1.1.1\n";
+    let told = "more than 1000000 records of the zone are generated, or in files that are included again";
+    assert_eq!(load(&[("a", many.as_bytes())]).0.records.len(), 1_000_000);
+    let more = many.to_string() + "$GENERATE 1-1 d$ 5 A 1.1.1.1\ne 5 A 1.1.1.1\n";
+    assert_eq!(problems(&[("a", more.as_bytes())]), [format!("a:3:11+3 {told}")]);
+    // Ten files of ten lines, each with the next one ten times over.
+    let names: Vec<String> = (0..10).map(|at| if at == 0 { "a".into() } else { format!("f{at}") }).collect();
+    let texts: Vec<String> = (1..11).map(|at| format!("$INCLUDE f{at}\n").repeat(10)).collect();
+    let mut files: Vec<(&str, &[u8])> =
+        names.iter().zip(&texts).map(|(name, text)| (name.as_str(), text.as_bytes())).collect();
+    let last = "b 5 A 1.1.1.1\n".repeat(1000);
+    files.push(("f10", last.as_bytes()));
+    assert_eq!(problems(&files), [format!("f10:1:1+1 {told}")]);
+    // What stands in a file is as much as it is.
+    let file: String = (0..1_100_000).map(|at| format!("h{at} 5 A 1.1.1.1\n")).collect();
+    assert_eq!(load(&[("a", file.as_bytes())]).0.records.len(), 1_100_000);
 }
 
 proptest! {

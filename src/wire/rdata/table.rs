@@ -106,6 +106,9 @@ const KEY_PROTOCOL: Kind = Word { octets: 1, words: KEY_PROTOCOLS, printed: fals
 
 const KEY: &[(&str, Kind)] =
     &[("flags", KeyFlags), ("protocol", KEY_PROTOCOL), ("algorithm", ALGORITHM), ("public-key", Base64OrNone)];
+/// A key of DNSSEC is there, unlike that of a KEY record that says there is none: others take such data for malformed.
+const DNSSEC_KEY: &[(&str, Kind)] =
+    &[("flags", KeyFlags), ("protocol", KEY_PROTOCOL), ("algorithm", ALGORITHM), ("public-key", Base64)];
 const DS: &[(&str, Kind)] =
     &[("key-tag", U16), ("algorithm", ALGORITHM), ("digest-type", DIGEST_TYPE), ("digest", DsDigest)];
 const SIGNATURE: &[(&str, Kind)] = &[
@@ -195,7 +198,7 @@ types! {
     ];
     46 RRSIG "RRSIG" SIGNATURE;
     47 NSEC "NSEC" &[("next", Domain), ("types", Bitmap)];
-    48 DNSKEY "DNSKEY" KEY;
+    48 DNSKEY "DNSKEY" DNSSEC_KEY;
     49 DHCID "DHCID" &[("digest", Base64)];
     50 NSEC3 "NSEC3" &[
         ("hash-algorithm", U8), ("flags", U8), ("iterations", U16), ("salt", Salt), ("next-hash", Hash),
@@ -209,7 +212,7 @@ types! {
     57 RKEY "RKEY" KEY;
     58 TALINK "TALINK" &[("start", Domain), ("end", Domain)];
     59 CDS "CDS" DS;
-    60 CDNSKEY "CDNSKEY" KEY;
+    60 CDNSKEY "CDNSKEY" DNSSEC_KEY;
     61 OPENPGPKEY "OPENPGPKEY" &[("key", Base64)];
     62 CSYNC "CSYNC" &[("serial", U32), ("flags", U16), ("types", Bitmap)];
     63 ZONEMD "ZONEMD" &[("serial", U32), ("scheme", U8), ("hash-algorithm", U8), ("digest", Hex)];

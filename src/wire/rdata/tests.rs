@@ -223,6 +223,8 @@ fn says_which_token_is_wrong() {
         ("DS", "1 8 2 00", 3, "the digest has 1 octets, which its type does not"),
         ("TLSA", "3 1 1 00 0g 00", 4, "data: `0g` is not pairs of hexadecimal digits"),
         ("DNSKEY", "256 3 8 AAA", 3, "public-key: `AAA` is not base64"),
+        ("DNSKEY", "\\# 4 01020304", 2, "these octets are not DNSKEY data"),
+        ("CDNSKEY", "\\# 4 00000300", 2, "these octets are not CDNSKEY data"),
         ("CAA", "0 is-sue \"x\"", 1, "tag: `is-sue` is not a word of letters and digits"),
         ("SVCB", "1 . port=1 port=2", 3, "the key `port` is there twice"),
         ("SVCB", "1 . mandatory=port", 2, "a key in `mandatory` is missing"),
