@@ -150,8 +150,8 @@ fn to_etcd() {
         text(&output).lines().map(|line| line.split_whitespace().map(String::from).collect()).collect();
     assert!(output.status.success() && lines.len() == 3, "{lines:?}");
     assert_eq!((&lines[1][1], &lines[2][1]), (&"one".to_string(), &"two".to_string()));
-    assert_eq!(lines[1][3..6], lines[2][3..6], "the same digest and revision");
-    assert_eq!(lines[1][4..6], [revision.to_string(), "ok".into()]);
+    assert_eq!(lines[1][4..7], lines[2][4..7], "the same digest and revision");
+    assert_eq!(lines[1][5..7], [revision.to_string(), "ok".into()]);
     let output = zonal(&["status", "--all", &addresses[0], "127.0.0.1:1", "--format", "json"]);
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1));
