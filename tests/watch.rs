@@ -89,6 +89,8 @@ fn followers_of_etcd() {
     let first = first.restart().ready();
     wait_until("they are known again", || (first.status()["set_aside"] == expected).then_some(()));
     assert_eq!(aside(&first), Some(3));
+    let (text, _) = told(&first);
+    assert!(text.contains("vpc/vpc-new is set aside, nothing is served of it: there is no kind `vpc`"), "{text}");
     for key in ["/zonal/v1/vpc/vpc-new", "/zonal/v1/vpcs/", "/zonal/v1/a"] {
         etcd.put_key(key, None);
     }

@@ -16,6 +16,8 @@ use std::{
 
 /// How often nodes are asked that are waited for.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How many resources that are set aside are listed of a node; `--format json` has all.
+const LISTED: usize = 5;
 
 /// Runs `zonal status`. Exit status 1 if a node does not answer, or is not ready.
 pub(super) fn status(arguments: &StatusArguments) -> ExitCode {
@@ -88,13 +90,19 @@ fn source(status: &Value) -> &'static str {
 fn reasons(status: &Value) -> Vec<String> {
     let told = |what: &str, why: &Value| Some(format!("{what}: {}", why.as_str()?));
     let empty = "the manifest is empty: all clients are refused".to_string();
+    let aside = |one: &Value| {
+        let text = |member: &Value| member.as_str().unwrap_or("-").to_string();
+        let [kind, id, served, why] = [&one["kind"], &one["id"], &one["served"], &one["problems"][0]].map(text);
+        format!("{kind}/{id} is set aside, {served} is served of it: {why}")
+    };
     let all = [
         told("not ready", &status["unready_reason"]),
         told("the source cannot be reached", &status["source"]["error"]),
         told("refused", &status["last_error"]["message"]),
         (source(status) == "empty").then_some(empty),
     ];
-    all.into_iter().flatten().collect()
+    let set_aside = status["set_aside"].as_array().into_iter().flatten().take(LISTED).map(aside);
+    all.into_iter().flatten().chain(set_aside).collect()
 }
 
 /// One line for each node, and behind them one for each reason why it is not well with one.
@@ -218,6 +226,11 @@ mod tests {
                 json!({"last_error": {"message": "vpcs.a: odd"}, "source": {"is_connected": true}}),
                 "yes    7           d       3         failed",
                 "a:1: refused: vpcs.a: odd\n",
+            ),
+            (
+                json!({"set_aside": [{"kind": "vpcs", "id": "a", "served": "older", "problems": ["odd", "more"]}]}),
+                "yes    7           d       3         ok      5 s  1",
+                "a:1: vpcs/a is set aside, older is served of it: odd\n",
             ),
             (
                 json!({"resources": {}}),
