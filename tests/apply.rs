@@ -124,6 +124,24 @@ fn to_etcd() {
     let output = zonal(&["diff", "--directory", &directory, "--etcd", &etcd.endpoint]);
     assert_eq!(text(&output), "No difference.\n");
 
+    // What is of no kind goes like all that is not in the directory, and is told of on the way out.
+    etcd.put_key("/zonal/v1/vpc/vpc-new", Some("{}"));
+    etcd.put_key("/zonal/v1/vpcs/", Some("{}"));
+    let on_etcd = |command: &str, more: &[&str]| {
+        let arguments = [&[command, "--directory", &directory, "--etcd", &etcd.endpoint], more].concat();
+        text(&zonal(&arguments))
+    };
+    let told = on_etcd("diff", &[]);
+    assert!(told.contains("- vpc/vpc-new\n") && told.contains("1 to delete.\nNo answer changes."), "{told}");
+    assert!(told.contains("etcd has a key `/zonal/v1/vpcs/`, which is no `/zonal/v1/<kind>/<id>`"), "{told}");
+    let out = scratch.path().join("odd").display().to_string();
+    let told = text(&zonal(&["export", "--directory", &out, "--etcd", &etcd.endpoint]));
+    assert!(told.contains("vpc/vpc-new is left out: ") && told.contains("there is no kind `vpc`"), "{told}");
+    let told = on_etcd("apply", &["--yes"]);
+    assert!(told.contains("Applied: "), "{told}");
+    etcd.put_key("/zonal/v1/vpcs/", None);
+    assert_eq!(on_etcd("diff", &[]), "No difference.\n");
+
     // Two nodes that follow it are asked and waited for.
     let revision = revision(&zonal(&["apply", "--directory", &directory, "--etcd", &etcd.endpoint, "--yes"]));
     assert_eq!(revision, None, "nothing was to be done");
@@ -150,8 +168,8 @@ fn to_etcd() {
         text(&output).lines().map(|line| line.split_whitespace().map(String::from).collect()).collect();
     assert!(output.status.success() && lines.len() == 3, "{lines:?}");
     assert_eq!((&lines[1][1], &lines[2][1]), (&"one".to_string(), &"two".to_string()));
-    assert_eq!(lines[1][3..6], lines[2][3..6], "the same digest and revision");
-    assert_eq!(lines[1][4..6], [revision.to_string(), "ok".into()]);
+    assert_eq!(lines[1][4..7], lines[2][4..7], "the same digest and revision");
+    assert_eq!(lines[1][5..7], [revision.to_string(), "ok".into()]);
     let output = zonal(&["status", "--all", &addresses[0], "127.0.0.1:1", "--format", "json"]);
     let told: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(output.status.code(), Some(1));

@@ -458,6 +458,12 @@ fn every_query_finds_something() {
         alert["labels"]["alertname"] == "ZonalTargetDown" && alert["labels"]["target"] == format!("127.4.0.99:{port}")
     };
     assert!(alerts.iter().any(is_down), "{alerts:?}");
+    // So is the rule that has no other one, beside another rule of the same endpoint whose server answers.
+    let left = |rule: &str, count: u32| format!("zonal_rule_targets{{resolver_rule=\"{rule}\"}} == {count}");
+    assert!(!ask(prometheus, &left("dead", 0)).is_empty() && !ask(prometheus, &left("there", 1)).is_empty());
+    let rules = |alert: &&Value| alert["labels"]["alertname"] == "ZonalAllTargetsDown";
+    let rules: Vec<&Value> = alerts.iter().filter(rules).map(|alert| &alert["labels"]["resolver_rule"]).collect();
+    assert_eq!(rules, ["dead"]);
 
     // All that a real server tells is on the page.
     let page = fs::read_to_string(tree("deploy/metrics.md")).unwrap();

@@ -31,3 +31,4 @@ mod topologies;
 mod transfer_in;
 mod transfer_out;
 mod transports;
+mod watch;

@@ -129,6 +129,9 @@ pub fn start(
     mut stop: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    // The page of metrics is a part of what it tells of.
+    let watched = Arc::downgrade(&admin);
+    admin.core.metrics.watch_readiness(move || watched.upgrade().is_some_and(|admin| admin.unready_reason().is_none()));
     let serve = async move {
         tokio::select! {
             biased;
@@ -275,32 +278,47 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     }
 }
 
+impl Admin {
+    /// Why no client is to be sent here; none if they may be.
+    fn unready_reason(&self) -> Option<&'static str> {
+        let snapshot = self.core.snapshot.load();
+        if snapshot.generation == 0 {
+            Some("no manifest is loaded yet")
+        } else if !self.bound.load(Relaxed) {
+            Some("the sockets are not bound yet")
+        } else if !self.ready_when_stale && snapshot.is_stale {
+            Some("what is served was kept of an earlier run, and the control plane has not been heard of since")
+        } else {
+            None
+        }
+    }
+}
+
 async fn ready(State(admin): State<Arc<Admin>>) -> Response {
-    let reason = if admin.core.snapshot.load().generation == 0 {
-        "no manifest is loaded yet"
-    } else if !admin.bound.load(Relaxed) {
-        "the sockets are not bound yet"
-    } else if !admin.ready_when_stale && admin.core.snapshot.load().is_stale {
-        "what is served was kept of an earlier run, and the control plane has not been heard of since"
-    } else {
-        return Json(json!({"ready": true})).into_response();
-    };
-    (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"ready": false, "reason": reason}))).into_response()
+    match admin.unready_reason() {
+        None => Json(json!({"ready": true})).into_response(),
+        Some(reason) => {
+            (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"ready": false, "reason": reason}))).into_response()
+        }
+    }
 }
 
 async fn status(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
     let snapshot = admin.core.snapshot.load_full();
     let state = admin.status.state().clone();
+    let unready_reason = admin.unready_reason();
     Json(json!({
         "version": env!("CARGO_PKG_VERSION"),
         "node": String::from_utf8_lossy(&snapshot.node.nsid),
+        "ready": unready_reason.is_none(),
+        "unready_reason": unready_reason,
         "generation": snapshot.generation,
         "digest": hex(&snapshot.digest),
         "since": state.since,
         "stale": snapshot.is_stale,
         "revision": state.kept.position.revision,
         "source": state.source,
-        "set_aside": state.set_aside,
+        "set_aside": state.all_set_aside(),
         "age_seconds": admin.core.metrics.age().as_secs(),
         "last_error": state.last_error,
         "warnings": state.warnings,
@@ -525,6 +543,9 @@ mod tests {
             ("/ready", "503 Service Unavailable", "the sockets are not bound yet"),
             ("/v1/status", "200 OK", r#""generation":1"#),
             ("/v1/status", "200 OK", r#""last_error":null"#),
+            ("/v1/status", "200 OK", r#""ready":false"#),
+            ("/v1/status", "200 OK", r#""unready_reason":"the sockets are not bound yet""#),
+            ("/metrics", "200 OK", "\nzonal_ready 0\n"),
             ("/metrics", "200 OK", "zonal_generation 1"),
             ("/metrics", "200 OK", "text/plain; version=0.0.4"),
             ("/v1/cache", "200 OK", r#""entries":1"#),
@@ -576,6 +597,8 @@ mod tests {
         assert!(reply.contains("connection: close\r\n"), "no client keeps its place: {reply}");
         admin.bound.store(true, Relaxed);
         assert!(ask(address, "/ready").starts_with("HTTP/1.1 200 OK\r\n"));
+        assert!(ask(address, "/v1/status").contains(r#""ready":true,"#));
+        assert!(ask(address, "/metrics").contains("\nzonal_ready 1\n"));
         assert!(bind(address, None).unwrap_err().to_string().contains(&address.to_string()));
         // Whoever is connected is served to the end.
         let mut last = TcpStream::connect(address).unwrap();

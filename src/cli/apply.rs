@@ -11,7 +11,7 @@ use crate::{
     listen::now,
     manifest::{
         Loader, Problem,
-        collection::{Aside, Collection, Edit, MASTER_FILES, Served},
+        collection::{Aside, Collection, Edit, Instead, Key, MASTER_FILES, Served},
         problem::printable,
     },
     snapshot::{self, Node, Snapshot},
@@ -159,9 +159,11 @@ fn plan(directory: &Path, target: &Target) -> anyhow::Result<Option<Plan>> {
     Ok(Some(Plan { state, edits, answers, is_unknown }))
 }
 
-/// What would be served of it; none if that has errors.
+/// What would be served of it; none if that has errors. What is of no kind is never served.
 fn compiled(collection: &Collection) -> Option<Snapshot> {
-    let candidate = collection.candidate(&Aside::new(), &Served::default());
+    let strangers = collection.unreadable().keys().filter(|key| Key::new(key.kind, &key.id).is_none());
+    let aside: Aside = strangers.map(|key| (key.clone(), Instead::Nothing)).collect();
+    let candidate = collection.candidate(&aside, &Served::default());
     if candidate.problems.iter().any(Problem::is_error) {
         return None;
     }

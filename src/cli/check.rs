@@ -176,7 +176,7 @@ mod tests {
         assert_eq!(
             shown,
             [
-                "2:3: error: vpcs.a: the field `cidr_blocks` is missing",
+                "2:3: error: vpcs.a.cidr_blocks: the field `cidr_blocks` is missing",
                 "5:17: error: resolver_endpoints.out.vpc_id: there is no VPC `b`"
             ]
         );

@@ -101,6 +101,8 @@ enum Command {
     /// Write what etcd or a server has as files
     Export(ExportArguments),
     /// Tell what nodes serve, and how they stand to their source
+    ///
+    /// The exit status is 1 when one does not answer or is not ready.
     Status(StatusArguments),
     /// Wait until nodes serve a revision of their source, or a later one
     Wait(WaitArguments),

@@ -16,8 +16,10 @@ use std::{
 
 /// How often nodes are asked that are waited for.
 const PAUSE: Duration = Duration::from_millis(100);
+/// How many resources that are set aside are listed of a node; `--format json` has all.
+const LISTED: usize = 5;
 
-/// Runs `zonal status`. Exit status 1 if a node does not answer.
+/// Runs `zonal status`. Exit status 1 if a node does not answer, or is not ready.
 pub(super) fn status(arguments: &StatusArguments) -> ExitCode {
     let servers = match servers(arguments) {
         Ok(servers) => servers,
@@ -37,7 +39,9 @@ pub(super) fn status(arguments: &StatusArguments) -> ExitCode {
             format!("{:#}\n", told.iter().map(node).collect::<Value>())
         }
     });
-    if told.iter().all(|(_, told)| told.is_ok()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    // One of a version that does not tell it may be ready.
+    let is_well = |told: &Result<Value, String>| told.as_ref().is_ok_and(|status| status["ready"] != json!(false));
+    if told.iter().all(|(_, told)| is_well(told)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn servers(arguments: &StatusArguments) -> Result<Vec<Server>, ExitCode> {
@@ -70,9 +74,40 @@ fn ask(server: &Server) -> Result<Value, String> {
         .map_err(|error| format!("{:#}", anyhow::Error::from(error)))
 }
 
-/// One line for each node.
+/// How it is with the source of what a node serves.
+fn source(status: &Value) -> &'static str {
+    match &status["source"] {
+        _ if status["stale"] == json!(true) => "stale",
+        source if source["is_connected"] == json!(false) => "lost",
+        _ if status["last_error"].is_object() => "failed",
+        _ if status["generation"] == json!(0) => "none",
+        _ if status["resources"].as_object().is_some_and(|kinds| kinds.is_empty()) => "empty",
+        _ => "ok",
+    }
+}
+
+/// Why it is not well with a node.
+fn reasons(status: &Value) -> Vec<String> {
+    let told = |what: &str, why: &Value| Some(format!("{what}: {}", why.as_str()?));
+    let empty = "the manifest is empty: all clients are refused".to_string();
+    let aside = |one: &Value| {
+        let text = |member: &Value| member.as_str().unwrap_or("-").to_string();
+        let [kind, id, served, why] = [&one["kind"], &one["id"], &one["served"], &one["problems"][0]].map(text);
+        format!("{kind}/{id} is set aside, {served} is served of it: {why}")
+    };
+    let all = [
+        told("not ready", &status["unready_reason"]),
+        told("the source cannot be reached", &status["source"]["error"]),
+        told("refused", &status["last_error"]["message"]),
+        (source(status) == "empty").then_some(empty),
+    ];
+    let set_aside = status["set_aside"].as_array().into_iter().flatten().take(LISTED).map(aside);
+    all.into_iter().flatten().chain(set_aside).collect()
+}
+
+/// One line for each node, and behind them one for each reason why it is not well with one.
 fn table(told: &[(String, Result<Value, String>)]) -> String {
-    let head = ["ADDRESS", "NODE", "GENERATION", "DIGEST", "REVISION", "SOURCE", "AGE", "SET ASIDE"];
+    let head = ["ADDRESS", "NODE", "READY", "GENERATION", "DIGEST", "REVISION", "SOURCE", "AGE", "SET ASIDE"];
     let mut lines: Vec<Vec<String>> = vec![head.map(String::from).to_vec()];
     for (address, told) in told {
         let status = match told {
@@ -83,19 +118,15 @@ fn table(told: &[(String, Result<Value, String>)]) -> String {
             }
         };
         let text = |value: &Value| value.as_str().unwrap_or("-").to_string();
-        let source = match (&status["source"], status["stale"].as_bool()) {
-            (_, Some(true)) => "stale",
-            (Value::Null, _) if status["last_error"].is_object() => "failed",
-            (source, _) if source["is_connected"] == json!(false) => "lost",
-            _ => "ok",
-        };
+        let ready = status["ready"].as_bool().map_or("-", |is_ready| if is_ready { "yes" } else { "no" });
         lines.push(vec![
             address.clone(),
             text(&status["node"]),
+            ready.into(),
             status["generation"].to_string(),
             text(&status["digest"]).chars().take(12).collect(),
             status["revision"].to_string(),
-            source.into(),
+            source(status).into(),
             format!("{} s", status["age_seconds"]),
             status["set_aside"].as_array().map_or(0, Vec::len).to_string(),
         ]);
@@ -114,7 +145,11 @@ fn table(told: &[(String, Result<Value, String>)]) -> String {
         let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{:<width$}", printable(cell)));
         format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
     };
-    lines.iter().map(line).collect()
+    let behind = |(address, told): &(String, Result<Value, String>)| {
+        let all = told.as_ref().map(reasons).unwrap_or_default();
+        all.into_iter().map(|reason| printable(&format!("{address}: {reason}")) + "\n").collect::<String>()
+    };
+    lines.iter().map(line).chain(told.iter().map(behind)).collect()
 }
 
 /// Runs `zonal wait`. Exit status 1 if some node does not serve the revision in time.
@@ -154,5 +189,60 @@ pub(super) fn wait(arguments: &WaitArguments) -> ExitCode {
             return ExitCode::FAILURE;
         }
         thread::sleep(PAUSE);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_says_what_is_wrong_and_why() {
+        let status = |more: Value| {
+            let mut status = json!({"node": "n", "ready": true, "unready_reason": null, "generation": 7, "digest": "d", "revision": 3,
+                "stale": false, "source": null, "last_error": null, "resources": {"vpcs": 1}, "age_seconds": 5, "set_aside": []});
+            status.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            status
+        };
+        let lost = json!({"is_connected": false, "last_contact": 1, "error": "etcd at http://e: no way"});
+        for (more, cells, reasons) in [
+            (json!({}), "yes    7           d       3         ok", ""),
+            (
+                json!({"ready": false, "unready_reason": "no manifest is loaded yet", "generation": 0, "resources": {}}),
+                "no     0           d       3         none",
+                "a:1: not ready: no manifest is loaded yet\n",
+            ),
+            (
+                json!({"source": lost, "stale": true}),
+                "yes    7           d       3         stale",
+                "a:1: the source cannot be reached: etcd at http://e: no way\n",
+            ),
+            (
+                json!({"source": lost}),
+                "yes    7           d       3         lost",
+                "a:1: the source cannot be reached: etcd at http://e: no way\n",
+            ),
+            (
+                json!({"last_error": {"message": "vpcs.a: odd"}, "source": {"is_connected": true}}),
+                "yes    7           d       3         failed",
+                "a:1: refused: vpcs.a: odd\n",
+            ),
+            (
+                json!({"set_aside": [{"kind": "vpcs", "id": "a", "served": "older", "problems": ["odd", "more"]}]}),
+                "yes    7           d       3         ok      5 s  1",
+                "a:1: vpcs/a is set aside, older is served of it: odd\n",
+            ),
+            (
+                json!({"resources": {}}),
+                "yes    7           d       3         empty",
+                "a:1: the manifest is empty: all clients are refused\n",
+            ),
+        ] {
+            let table = table(&[("a:1".into(), Ok(status(more)))]);
+            let (_, rest) = table.split_once('\n').unwrap();
+            let (line, told) = rest.split_once('\n').unwrap();
+            assert!(line.contains(cells), "{cells} in\n{table}");
+            assert_eq!(told, reasons);
+        }
     }
 }

@@ -12,6 +12,7 @@ use crate::{
         KINDS, Problem,
         collection::{Collection, Edit, Key, MASTER_FILES},
         document,
+        problem::printable,
     },
 };
 use anyhow::{Context, anyhow, bail};
@@ -150,7 +151,16 @@ async fn read_etcd(config: &Etcd) -> anyhow::Result<State> {
         revision = response.header().map_or(revision, |header| if revision > 0 { revision } else { header.revision() });
         for pair in response.kvs() {
             let name = pair.key_str().ok().and_then(|name| name.strip_prefix(&config.prefix)?.split_once('/'));
-            let Some(key) = name.and_then(|(kind, id)| Key::new(kind, id)) else { continue };
+            let Some((kind, id)) = name.filter(|(_, id)| !id.is_empty()) else {
+                let name = printable(&String::from_utf8_lossy(pair.key()));
+                eprintln!(
+                    "zonal: etcd has a key `{name}`, which is no `{}<kind>/<id>` and is left alone",
+                    config.prefix
+                );
+                continue;
+            };
+            // One of no kind is there too, and can be deleted. Its name is let go of with the process, which is a command's.
+            let key = Key::new(kind, id).unwrap_or_else(|| Key { kind: String::leak(kind.into()), id: id.into() });
             revisions.insert(key.clone(), pair.mod_revision());
             edits.push(Edit { key, value: Some(pair.value().into()) });
         }

@@ -98,7 +98,7 @@ fn all_that_is_wrong_is_told() {
         ),
         (
             "control_plane: {etcd: {}}",
-            "etc/zonal.yaml:1:17: error: control_plane.etcd: the field `endpoints` is missing",
+            "etc/zonal.yaml:1:17: error: control_plane.etcd.endpoints: the field `endpoints` is missing",
         ),
         (
             "listen: []",

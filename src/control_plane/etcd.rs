@@ -11,13 +11,17 @@ use super::{
 };
 use crate::{
     config::Etcd,
-    manifest::collection::{Collection, Edit, Key},
+    manifest::{
+        KINDS,
+        collection::{Collection, Edit, Key, MASTER_FILES},
+    },
 };
 use anyhow::{Context, anyhow, bail};
 use etcd_client::{
     Certificate, Client, ConnectOptions, EventType, GetOptions, Identity, KeyValue, KvClient, TlsOptions, WatchOptions,
 };
 use std::{
+    collections::BTreeSet,
     sync::{Arc, mpsc::Sender},
     time::{Duration, Instant},
 };
@@ -46,7 +50,7 @@ pub const FEW: usize = 10;
 
 /// Follows etcd for as long as somebody takes what it says. `position` is how far it was followed before.
 pub async fn follow(config: Etcd, changes: Sender<Message>, status: Arc<Status>, position: Position) {
-    let mut source = Source { config, changes, status, position };
+    let mut source = Source { config, changes, status, position, has_strangers: false };
     let mut pause = PAUSES.0;
     for turn in 0.. {
         let Some(endpoint) = source.config.endpoints.get(turn % source.config.endpoints.len().max(1)).cloned() else {
@@ -71,6 +75,8 @@ struct Source {
     changes: Sender<Message>,
     status: Arc<Status>,
     position: Position,
+    /// Whether the keys that are of no kind are known.
+    has_strangers: bool,
 }
 
 impl Source {
@@ -96,6 +102,9 @@ impl Source {
         if self.position.revision == 0 || is_older {
             self.list(&mut kv, is_older).await?;
         } else {
+            if !self.has_strangers {
+                self.find_strangers(&mut kv).await?;
+            }
             self.status.source(|state| state.connected());
         }
         loop {
@@ -141,7 +150,8 @@ impl Source {
     async fn list(&mut self, kv: &mut KvClient, is_older: bool) -> anyhow::Result<()> {
         let prefix = self.config.prefix.clone().into_bytes();
         let end = end_of(&prefix);
-        let (mut from, mut position, mut edits) = (prefix, Position::default(), Vec::new());
+        let (mut from, mut position) = (prefix, Position::default());
+        let (mut edits, mut strangers) = (Vec::new(), BTreeSet::new());
         loop {
             let mut options = GetOptions::new().with_range(end.clone()).with_limit(PAGE);
             if position.revision > 0 {
@@ -154,12 +164,19 @@ impl Source {
                     Position { revision: header.revision() as u64, store: header.cluster_id(), ..Position::default() };
             }
             position.mark = latest(position.mark.take(), response.kvs());
-            edits.extend(response.kvs().iter().filter_map(|pair| self.put(pair)));
+            for pair in response.kvs() {
+                match self.key(pair.key()) {
+                    Ok(key) => edits.push(Edit { key, value: Some(pair.value().into()) }),
+                    Err(stranger) => drop(strangers.insert(stranger)),
+                }
+            }
             match response.kvs().last() {
                 Some(last) if response.more() => from = [last.key(), &[0]].concat(),
                 _ => break,
             }
         }
+        self.status.set_strangers(strangers);
+        self.has_strangers = true;
         let mut listed = Collection::default();
         listed.apply(&edits);
         let next = position.clone();
@@ -233,10 +250,13 @@ impl Source {
                 .iter()
                 .filter_map(|event| {
                     let pair = event.kv()?;
-                    match event.event_type() {
-                        EventType::Put => self.put(pair),
-                        EventType::Delete => self.key(pair.key()).map(|key| Edit { key, value: None }),
+                    let is_put = event.event_type() == EventType::Put;
+                    match self.key(pair.key()) {
+                        Ok(key) => return Some(Edit { key, value: is_put.then(|| pair.value().into()) }),
+                        Err(stranger) if is_put => self.status.add_stranger(stranger),
+                        Err(stranger) => drop(self.status.state().strangers.remove(&stranger)),
                     }
+                    None
                 })
                 .collect();
             let last = response.events().iter().filter_map(|event| event.kv()).map(KeyValue::mod_revision).max();
@@ -254,22 +274,31 @@ impl Source {
         }
     }
 
-    fn put(&self, pair: &KeyValue) -> Option<Edit> {
-        Some(Edit { key: self.key(pair.key())?, value: Some(pair.value().into()) })
+    /// Looks for keys that are of no kind, which a list has: they are in front of, between and behind those of the kinds.
+    async fn find_strangers(&mut self, kv: &mut KvClient) -> anyhow::Result<()> {
+        let prefix = &self.config.prefix;
+        let mut kinds: Vec<&str> = KINDS.iter().copied().chain([MASTER_FILES]).collect();
+        kinds.sort_unstable();
+        let firsts = kinds.iter().map(|kind| format!("{prefix}{kind}/\0").into_bytes());
+        let ends = firsts.chain([end_of(prefix.as_bytes())]);
+        let starts = [prefix.clone().into_bytes()].into_iter();
+        let starts = starts.chain(kinds.iter().map(|kind| end_of(format!("{prefix}{kind}/").as_bytes())));
+        let mut strangers = BTreeSet::new();
+        for (from, end) in starts.zip(ends) {
+            let options = GetOptions::new().with_range(end).with_keys_only().with_limit(PAGE);
+            let response = in_time(kv.get(from, Some(options))).await?;
+            strangers.extend(response.kvs().iter().filter_map(|pair| self.key(pair.key()).err()));
+        }
+        self.status.set_strangers(strangers);
+        self.has_strangers = true;
+        Ok(())
     }
 
-    /// The resource that a key of etcd is for.
-    fn key(&self, key: &[u8]) -> Option<Key> {
-        let text = std::str::from_utf8(key).ok().and_then(|key| key.strip_prefix(&self.config.prefix));
-        let key = text.and_then(|text| text.split_once('/')).and_then(|(kind, id)| Key::new(kind, id));
-        if key.is_none() {
-            tracing::warn!(
-                "etcd has a key {:?}, which is no `{}<kind>/<id>`",
-                text.unwrap_or_default(),
-                self.config.prefix
-            );
-        }
-        key
+    /// The resource that a key of etcd is for; or, for one of no kind, what there is behind the prefix.
+    fn key(&self, key: &[u8]) -> Result<Key, String> {
+        let text = String::from_utf8_lossy(key.strip_prefix(self.config.prefix.as_bytes()).unwrap_or(key));
+        let known = std::str::from_utf8(key).ok().and_then(|_| text.split_once('/'));
+        known.and_then(|(kind, id)| Key::new(kind, id)).ok_or_else(|| text.to_string())
     }
 }
 

@@ -297,14 +297,17 @@ impl Keeper {
             Ok(decided) => return self.settle(decided, vec![change]),
             Err(refusal) => refusal,
         };
-        if let Refusal::Problems(problems) = &refusal {
-            if change.is_fact
-                && let Ok(ready) = (change.prepare)(&self.delivered.0, &self.delivered.1)
-            {
-                self.delivered.0.apply(&ready.edits);
-                self.delivered.1 = ready.position;
+        match &refusal {
+            Refusal::Problems(problems) if change.is_fact => {
+                if let Ok(ready) = (change.prepare)(&self.delivered.0, &self.delivered.1) {
+                    self.delivered.0.apply(&ready.edits);
+                    self.delivered.1 = ready.position;
+                }
+                self.refuse(problems.clone());
             }
-            self.refuse(problems.clone());
+            // Its sender is told, and all that is to be served is.
+            Refusal::Problems(_) => self.core.metrics.reloads.with_label_values(&["failed"]).inc(),
+            _ => {}
         }
         answer(change, Err(refusal));
     }
@@ -584,7 +587,7 @@ impl Keeper {
     }
 
     fn publish(&mut self, snapshot: Snapshot, problems: &[Problem]) {
-        self.status.state().resources = status::resources(&self.served.manifest);
+        self.status.serves(&self.served.manifest);
         self.swap(snapshot);
         self.count("changed", problems);
         for problem in problems.iter().take(LOGGED) {

@@ -2,18 +2,21 @@
 
 use super::kept::Kept;
 use crate::manifest::{
-    Manifest, Problem,
-    collection::{Instead, Key},
+    KINDS, Manifest, Problem,
+    collection::{Instead, Key, MASTER_FILES},
+    decode::suggestion,
 };
 use serde::Serialize;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{SystemTime, UNIX_EPOCH},
 };
 
 /// How many problems are shown; the count is given of all.
 const SHOWN: usize = 20;
+/// How many keys of no kind are remembered: with a wrong prefix there is no end of them.
+const MOST_STRANGERS: usize = 1000;
 
 /// A load that failed.
 #[derive(Clone, Debug, Serialize)]
@@ -46,7 +49,7 @@ impl LastError {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct SetAside {
     /// Its kind.
-    pub kind: &'static str,
+    pub kind: String,
     /// Its identifier.
     pub id: String,
     /// What is served instead: `older`, what was served of it before, or `nothing`.
@@ -63,7 +66,21 @@ impl SetAside {
             _ => "nothing",
         };
         let problems = why.iter().take(SHOWN).map(Problem::to_string).collect();
-        SetAside { kind: key.kind, id: key.id.clone(), served, problems }
+        SetAside { kind: key.kind.into(), id: key.id.clone(), served, problems }
+    }
+
+    /// What a source has under a key that is none of ours.
+    fn stranger(key: &str) -> SetAside {
+        let (kind, id) = key.split_once('/').unwrap_or((key, ""));
+        let known = KINDS.iter().copied().chain([MASTER_FILES]);
+        let problem = match id {
+            "" => "the key is no `<kind>/<id>`".to_string(),
+            _ => {
+                let help = suggestion(kind, known).map_or(String::new(), |help| format!(" ({help})"));
+                format!("there is no kind `{kind}`{help}")
+            }
+        };
+        SetAside { kind: kind.into(), id: id.into(), served: "nothing", problems: vec![problem] }
     }
 }
 
@@ -108,8 +125,10 @@ pub struct State {
     pub source: Option<SourceState>,
     /// What is served is what was kept of an earlier run: the source has not been heard of since the start.
     pub is_stale: bool,
-    /// What is not served as it was delivered.
+    /// Resources that are not served as they were delivered.
     pub set_aside: Vec<SetAside>,
+    /// Keys of the source, behind its prefix, that are of no kind.
+    pub strangers: BTreeSet<String>,
     /// TSIG keys that zones name and the node does not have.
     pub missing_tsig_keys: Vec<String>,
     /// How many warnings the last load had.
@@ -120,26 +139,55 @@ pub struct State {
     pub listeners: Vec<String>,
 }
 
+impl State {
+    /// All that is not served as it was delivered.
+    pub fn all_set_aside(&self) -> Vec<SetAside> {
+        let strangers = self.strangers.iter().map(|key| SetAside::stranger(key));
+        self.set_aside.iter().cloned().chain(strangers).collect()
+    }
+}
+
 impl Status {
     /// The state, to read or to change.
     pub fn state(&self) -> MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
 
-impl Status {
+    /// Notes a key of the source that is of no kind.
+    pub fn add_stranger(&self, key: String) {
+        let mut state = self.state();
+        if state.strangers.len() < MOST_STRANGERS && state.strangers.insert(key.clone()) {
+            drop(state);
+            let SetAside { problems, .. } = SetAside::stranger(&key);
+            tracing::warn!("the source has a key {key:?} that is not served: {}", problems.concat());
+        }
+    }
+
+    /// Notes all of them.
+    pub fn set_strangers(&self, keys: BTreeSet<String>) {
+        self.state().strangers.retain(|key| keys.contains(key));
+        keys.into_iter().for_each(|key| self.add_stranger(key));
+    }
+
     /// Notes something of the source.
     pub fn source(&self, note: impl FnOnce(&mut SourceState)) {
         note(self.state().source.get_or_insert_default());
+    }
+
+    /// Notes how many resources of each kind are served.
+    pub fn serves(&self, manifest: &Manifest) {
+        let resources: BTreeMap<_, _> = manifest.counts().filter(|(_, count)| *count > 0).collect();
+        if resources.is_empty() {
+            tracing::warn!(
+                "the manifest is empty, so that all clients are refused: is its source the right one (`control_plane`: the \
+                 directory, or etcd's prefix)?"
+            );
+        }
+        self.state().resources = resources;
     }
 }
 
 /// Seconds since 1970.
 pub fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
-}
-
-/// How many resources of each kind there are.
-pub fn resources(manifest: &Manifest) -> BTreeMap<&'static str, usize> {
-    manifest.counts().filter(|(_, count)| *count > 0).collect()
 }

@@ -199,7 +199,11 @@ fn tell<T: JsonSchema>(root: &Node, path: &[Step], error: &Error, mistakes: &mut
             let required = error.of.map(|of| required_fields::<T>(of)).unwrap_or_default();
             let all = if required.is_empty() { [first.to_string()].into() } else { required };
             for name in all.iter().filter(|name| node.entry(name).is_none()) {
-                mistakes.push(mistake(format!("the field `{name}` is missing"), None));
+                let missing = mistake(format!("the field `{name}` is missing"), None);
+                mistakes.push(Mistake {
+                    field: path_text(&[path, &[Step::Key(name.as_str().into())]].concat()),
+                    ..missing
+                });
             }
             return;
         }
@@ -565,14 +569,14 @@ availability_zones: [a]
                 "5:23: enable_dns_hostnames: expected true or false, found `true` in quotes (write true)",
                 "6:21: resolver_addresses: expected a list, found `10.1.0.2`",
                 &format!("8:34: subnets.a.cidr_blocks[1]: {example} `x`"),
-                "8:3: subnets.a: the field `availability_zone_id` is missing",
+                "8:3: subnets.a.availability_zone_id: the field `availability_zone_id` is missing",
                 "9:7: subnets.b.availability_zone_id: expected text, found a list",
                 "10:49: subnets.c.dns64: there is no field `dns64` here (known are `availability_zone_id`, \
                  `cidr_blocks`, `enable_dns64`)",
-                "11:3: subnets.d: the field `availability_zone_id` is missing",
-                "11:3: subnets.d: the field `cidr_blocks` is missing",
+                "11:3: subnets.d.availability_zone_id: the field `availability_zone_id` is missing",
+                "11:3: subnets.d.cidr_blocks: the field `cidr_blocks` is missing",
                 "12:1: availability_zones: expected a map, found a list",
-                ": the field `region` is missing",
+                "region: the field `region` is missing",
             ]
         );
     }

@@ -239,6 +239,11 @@ impl Metrics {
         self.watch("zonal_stale", move || watched::control_plane(&status));
     }
 
+    /// Tells too whether the node is ready.
+    pub fn watch_readiness(&self, is_ready: impl Fn() -> bool + Send + Sync + 'static) {
+        self.watch("zonal_ready", move || watched::readiness(is_ready()));
+    }
+
     fn watch(&self, name: &str, tell: impl Fn() -> Vec<MetricFamily> + Send + Sync + 'static) {
         self.register(Watched::new(name, tell));
     }

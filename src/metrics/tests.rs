@@ -62,6 +62,7 @@ fn everything() -> Core {
     let status = Arc::new(Status::default());
     status.source(|source| source.connected());
     core.metrics.watch_control_plane(&status);
+    core.metrics.watch_readiness(|| true);
     core.metrics.certificate_expiry.with_label_values(&["tls.crt"]).set(1);
     core.metrics.certificate_failed.with_label_values(&["tls.crt"]).set(0);
     core.metrics.query_log_entries.with_label_values(&["rqlc", "written"]).inc();
@@ -126,6 +127,9 @@ fn targets_are_told_by_their_endpoint() {
         (r#"zonal_endpoint_interfaces{az="az1",state="usable"}"#, "1"),
         (r#"zonal_endpoint_interfaces{az="az2",state="unhealthy"}"#, "1"),
         ("zonal_endpoints_failing_open", "0"),
+        (r#"zonal_rule_targets{resolver_rule="rule"}"#, "1"),
+        (r#"zonal_resources{kind="resolver_rules"}"#, "1"),
+        (r#"zonal_resources{kind="private_hosted_zones"}"#, "0"),
     ] {
         let found = text.lines().find(|other| other.starts_with(line)).unwrap_or_else(|| panic!("{line} in\n{text}"));
         assert!(found.ends_with(&format!(" {value}")), "{found}");

@@ -18,6 +18,7 @@ use prometheus::{
 };
 use std::{
     collections::{BTreeMap, HashMap},
+    net::IpAddr,
     sync::Mutex,
     time::{Instant, SystemTime},
 };
@@ -52,10 +53,30 @@ pub fn served(snapshot: &Published, published_at: &Mutex<Instant>) -> Vec<Metric
     let mut all = vec![
         Family::one_gauge("zonal_generation", "Generation of what is served", snapshot.generation as f64),
         Family::one_gauge("zonal_snapshot_age_seconds", "How long that generation has been served", age),
+        Family::one_gauge(
+            "zonal_digest",
+            "The first 48 bits of the digest of what is served, as a number: equal on nodes that serve the same",
+            number_of(&snapshot.digest),
+        ),
         Family::one_gauge("zonal_views", "Views that there are", snapshot.views.iter().count() as f64),
     ];
+    let mut resources = Family::gauge("zonal_resources", "Resources that are served. kind: as in the manifest");
+    for (kind, count) in snapshot.manifest.counts() {
+        resources.set(&[("kind", kind)], count as f64);
+    }
+    all.push(resources.done());
     all.extend(interfaces(&snapshot, now()));
     all
+}
+
+/// As much of a digest as a number of Prometheus holds to the last bit.
+fn number_of(digest: &[u8; 32]) -> f64 {
+    digest[..6].iter().fold(0_u64, |number, octet| number << 8 | u64::from(*octet)) as f64
+}
+
+/// Whether clients may be sent here.
+pub fn readiness(is_ready: bool) -> Vec<MetricFamily> {
+    vec![Family::one_gauge("zonal_ready", "1 while the node is ready, as /ready says", f64::from(u8::from(is_ready)))]
 }
 
 /// The interfaces of VPC endpoints, by AZ.
@@ -163,15 +184,35 @@ pub fn targets(snapshot: &Snapshot, measured: &[Measured]) -> Vec<MetricFamily> 
         Family::gauge("zonal_target_up", "1 while a server answers, 0 while others are asked first as it does not");
     let mut in_flight =
         Family::gauge("zonal_target_in_flight", "Queries that are on their way to a server; 4096 may be");
+    let mut rules = Family::gauge(
+        "zonal_rule_targets",
+        "Servers of a rule that are not known to be down; at 0 what is asked by it fails. resolver_rule: - for the \
+         internet resolver",
+    );
     if !measured.is_empty() {
+        let states: HashMap<_, _> =
+            measured.iter().map(|server| ((&server.target, &server.sources), &server.state)).collect();
+        // Of each rule: whether something is known of any server, and how many may be asked.
+        let mut of_rules: BTreeMap<&str, (bool, u32)> = BTreeMap::new();
+        let mut count = |rule, target: &routes::Target, sources: &Vec<IpAddr>| {
+            let (is_known, usable) = of_rules.entry(rule).or_default();
+            let state = states.get(&(target, sources));
+            *is_known |= !matches!(state, None | Some(State::Unknown));
+            *usable += u32::from(!matches!(state, Some(State::Down(_))));
+        };
         let mut named: HashMap<_, &str> = HashMap::new();
         if let Some(internet) = &snapshot.node.internet
             && let routes::Servers::Targets { targets, sources } = &internet.servers
         {
+            targets.iter().for_each(|target| count("-", target, sources));
             named.extend(targets.iter().map(|target| ((target.clone(), sources.clone()), "-")));
         }
-        for (target, sources, endpoint) in routes::named_targets(&snapshot.manifest) {
+        for (rule, target, sources, endpoint) in routes::named_targets(&snapshot.manifest) {
+            count(rule, &target, &sources);
             named.insert((target, sources), endpoint.map_or("-", |id| id));
+        }
+        for (rule, (_, usable)) in of_rules.iter().filter(|(_, (is_known, _))| *is_known) {
+            rules.set(&[("resolver_rule", rule)], (*usable).into());
         }
         for server in measured {
             // Others are such that a referral has led to: their names are not ours to count by.
@@ -198,14 +239,19 @@ pub fn targets(snapshot: &Snapshot, measured: &[Measured]) -> Vec<MetricFamily> 
             }
         }
     }
-    [queries, answers, timeouts, response, rtt, up, in_flight].map(Family::done).into()
+    [queries, answers, timeouts, response, rtt, up, in_flight, rules].map(Family::done).into()
 }
 
 /// What the control plane's status says.
 pub fn control_plane(status: &Status) -> Vec<MetricFamily> {
     let (is_stale, set_aside, source, revision) = {
         let state = status.state();
-        (state.is_stale, state.set_aside.len(), state.source.clone(), state.kept.position.revision)
+        (
+            state.is_stale,
+            state.set_aside.len() + state.strangers.len(),
+            state.source.clone(),
+            state.kept.position.revision,
+        )
     };
     let gauge = |name, help, value: u64| Family::one_gauge(name, help, value as f64);
     let mut all = vec![

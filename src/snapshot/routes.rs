@@ -91,9 +91,9 @@ impl Route {
     }
 }
 
-/// The servers that the rules of a manifest name, with the addresses that they are asked from and the outbound endpoint
-/// that has these, if there is one.
-pub fn named_targets(manifest: &Manifest) -> impl Iterator<Item = (Target, Vec<IpAddr>, Option<&Id>)> {
+/// The servers that the rules of a manifest name, with the rule, the addresses that they are asked from and the outbound
+/// endpoint that has these, if there is one.
+pub fn named_targets(manifest: &Manifest) -> impl Iterator<Item = (&Id, Target, Vec<IpAddr>, Option<&Id>)> {
     let forwards = manifest.resolver_rules.iter().filter(|(_, rule)| rule.rule_type == RuleType::Forward);
     forwards.flat_map(|(id, resource)| {
         let rule = Rule::new(manifest, id, resource);
@@ -102,7 +102,7 @@ pub fn named_targets(manifest: &Manifest) -> impl Iterator<Item = (Target, Vec<I
             _ => Vec::new(),
         };
         let sources = rule.route.servers.sources().to_vec();
-        targets.into_iter().map(move |target| (target, sources.clone(), resource.resolver_endpoint_id.as_ref()))
+        targets.into_iter().map(move |target| (id, target, sources.clone(), resource.resolver_endpoint_id.as_ref()))
     })
 }
 

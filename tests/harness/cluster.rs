@@ -62,6 +62,12 @@ impl Single {
         })
     }
 
+    /// Puts a key, or takes it away.
+    pub fn put_key(&self, key: &str, value: Option<&str>) {
+        let operation = value.map_or_else(|| TxnOp::delete(key, None), |value| TxnOp::put(key, value, None));
+        self.write(&[operation]).unwrap();
+    }
+
     /// Puts resources and master files.
     pub fn put(&self, edits: &[Edit]) {
         let operation = |Edit { key, value }: &Edit| {

@@ -509,7 +509,7 @@ fn zones_and_rules() {
         (
             set,
             "records: [{records: [10.0.0.1]}]",
-            &["error: private_hosted_zones.Z1.records[0]: the field `type` is missing"],
+            &["error: private_hosted_zones.Z1.records[0].type: the field `type` is missing"],
         ),
         (
             set,

@@ -49,7 +49,7 @@ impl<'a> Checker<'a> {
             for (at, set) in zone.records.iter().enumerate() {
                 let field = format!("records[{at}]");
                 if set.record_type.is_empty() {
-                    self.error(KIND, id, &field, "the field `type` is missing");
+                    self.error(KIND, id, format!("{field}.type"), "the field `type` is missing");
                 }
                 match &set.alias {
                     Some(_) if !set.records.is_empty() => {
