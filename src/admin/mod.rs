@@ -7,7 +7,7 @@ mod problem;
 mod push;
 mod tls;
 
-pub use access::{Access, Certified, Role};
+pub use access::{Access, Arrival, Certified, Role};
 pub use events::FOLLOWERS;
 pub use push::etag;
 pub use tls::Tls;
@@ -142,7 +142,8 @@ async fn serve(listener: TcpListener, admin: Arc<Admin>, tls: Option<Tls>) {
             sleep(Duration::from_millis(100)).await;
             continue;
         };
-        let (router, tls) = (router.clone(), tls.clone());
+        let Ok(local) = stream.local_addr() else { continue };
+        let (router, tls) = (router.clone().layer(Extension(Arrival(local.ip()))), tls.clone());
         tokio::spawn(async move {
             match tls {
                 None => serve_one(stream, router).await,

@@ -17,6 +17,10 @@ pub fn serve(config: &Config) -> ExitCode {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    // All of it is told, also what does not keep it from serving, or is needed only later.
+    for problem in run::files::check(config) {
+        tracing::error!("{problem}");
+    }
     match run::serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
