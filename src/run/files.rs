@@ -43,9 +43,11 @@ pub fn check(config: &Config) -> Vec<Problem> {
         if let Err(error) = etcd::options(&Etcd { tls: None, ..etcd.clone() }) {
             told("control_plane.etcd.password_file", error);
         }
-        if let Err(error) = etcd::options(&Etcd { username: None, ..etcd.clone() }) {
-            told("control_plane.etcd.tls", error);
-        } else if let Some((file, error)) = etcd.tls.as_ref().and_then(pair) {
+        let tls = etcd.tls.clone().map(|tls| Tls { certificate: None, private_key: None, ..tls });
+        if let Err(error) = etcd::options(&Etcd { username: None, tls, ..etcd.clone() }) {
+            told("control_plane.etcd.tls.certificate_authority", error);
+        }
+        if let Some((file, error)) = etcd.tls.as_ref().and_then(pair) {
             told(&format!("control_plane.etcd.tls.{file}"), error);
         }
     }
