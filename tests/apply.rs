@@ -148,9 +148,9 @@ fn to_etcd() {
     };
     let shift = edit("zonal_shifts", "zs", Some("{\"resource\": \"*\", \"away_from\": \"az\"}"));
     let unread = edit("vpc_endpoints", "vpce", Some("{\"state\": 7"));
-    etcd.put(&[unread.clone()]);
+    etcd.put(std::slice::from_ref(&unread));
     interrupted(&target, &scratch, 12, &|| etcd.put(&[edit("vpc_endpoints", "vpce", None)]));
-    interrupted(&target, &scratch, 12, &|| etcd.put(&[shift.clone()]));
+    interrupted(&target, &scratch, 12, &|| etcd.put(std::slice::from_ref(&shift)));
     etcd.put(&[unread]);
 
     // What cannot be read is no part of what is written.
