@@ -70,6 +70,9 @@ pub struct Config {
     /// What is odd in the file.
     #[serde(skip)]
     pub warnings: Vec<Problem>,
+    /// The file and what it says, to tell where that is.
+    #[serde(skip)]
+    text: Option<(Arc<Path>, Arc<Node>)>,
 }
 
 /// An address that queries are taken on.
@@ -456,7 +459,14 @@ impl Config {
         }
         config.resolve_paths(path.parent().unwrap_or(Path::new("")), &root);
         config.warnings = problems;
+        config.text = Some((path.clone(), Arc::new(root)));
         Ok(config)
+    }
+
+    /// An error in what a field names, with the field's place.
+    pub fn error(&self, field: &str, message: String) -> Problem {
+        let place = self.text.as_ref().map(|(path, root)| root.locate(field).unwrap_or(root.span).place(path));
+        Problem { place, ..problem(Severity::Error, field.into(), message) }
     }
 
     fn check(&self, root: &Node) -> Vec<Problem> {
@@ -481,11 +491,18 @@ impl Config {
                 }
             }
             let is_taken = |other: &&Listen| {
-                let is_same = other.address == listen.address && other.address.port() != 0;
-                is_same && other.sockets().iter().any(|socket| listen.sockets().contains(socket))
+                let (one, other_one) = (listen.address.ip(), other.address.ip());
+                let has_all = one.is_unspecified() || other_one.is_unspecified();
+                let overlaps = one == other_one || has_all && one.is_ipv4() == other_one.is_ipv4();
+                let is_same_port = other.address.port() == listen.address.port() && listen.address.port() != 0;
+                overlaps && is_same_port && other.sockets().iter().any(|socket| listen.sockets().contains(socket))
             };
-            if self.listen.iter().flatten().take(at).any(|other| is_taken(&other)) {
-                error(&format!("listen[{at}].address"), format!("{} is in the list already", listen.address), None);
+            if let Some(other) = self.listen.iter().flatten().take(at).find(is_taken) {
+                let message = match other.address == listen.address {
+                    true => format!("{} is in the list already", listen.address),
+                    false => format!("{} overlaps {}, which is in the list already", listen.address, other.address),
+                };
+                error(&format!("listen[{at}].address"), message, None);
             }
         }
         if self.listen.as_ref().is_some_and(Vec::is_empty) {

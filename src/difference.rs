@@ -341,6 +341,17 @@ mod tests {
         });
         assert_eq!(record, expected);
 
+        let delegation = changes(|manifest| {
+            let cut = json!({"name": "lab", "type": "NS", "ttl": 60, "records": ["ns.other.example"]});
+            manifest["private_hosted_zones"]["Z1"]["records"].as_array_mut().unwrap().push(cut);
+        });
+        let expected = ["az1", "az2"].map(|az| {
+            format!(
+                "vpc-a in {az}: lab.one.example. NS: NXDOMAIN -> delegated: lab.one.example. 60 NS ns.other.example."
+            )
+        });
+        assert_eq!(delegation, expected);
+
         let association =
             changes(|manifest| manifest["private_hosted_zones"]["Z1"]["vpc_ids"] = json!(["vpc-a", "vpc-b"]));
         assert!(association.iter().all(|line| line.starts_with("vpc-b: ")), "{association:?}");

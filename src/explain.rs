@@ -318,6 +318,14 @@ impl Explanation {
         }
         let status = self.status.as_deref().unwrap_or("no answer");
         if self.answer.is_empty() {
+            let of_type = |rtype: &'static str| self.authority.iter().filter(move |record| record.rtype == rtype);
+            if status == "NOERROR" && of_type("SOA").next().is_none() && of_type("NS").next().is_some() {
+                let mut servers: Vec<String> = of_type("NS")
+                    .map(|Record { name, ttl, rdata, .. }| format!("delegated: {name} {ttl} NS {rdata}"))
+                    .collect();
+                servers.sort();
+                return servers;
+            }
             return vec![if status == "NOERROR" { "no data".into() } else { status.into() }];
         }
         let mut records: Vec<String> = self

@@ -2,6 +2,7 @@
 
 mod certificates;
 mod descriptors;
+pub mod files;
 mod inherited;
 mod invitation;
 mod listeners;
@@ -12,7 +13,7 @@ mod takeover;
 
 use crate::{
     admin::{self, Admin},
-    config::{Config, InternetResolver, OnError, Source},
+    config::{Config, InternetResolver, LogFormat, OnError, Source},
     control_plane::{
         self, Message,
         directory::Watch,
@@ -364,7 +365,8 @@ impl Server<'_> {
         let text = format!("serving {resources} on {}, admin API on http://{admin}", state.listeners.join(", "));
         tracing::info!(generation = self.core.snapshot.load().generation, "{text}");
         supervisor::ready(&text);
-        if let Some(text) = invitation(manifest, &self.listeners.addresses()) {
+        let is_for_people = self.config.log.format == LogFormat::Human;
+        if let Some(text) = invitation(manifest, &self.listeners.addresses()).filter(|_| is_for_people) {
             eprint!("{text}");
         }
     }

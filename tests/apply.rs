@@ -1,10 +1,11 @@
 //! What is in files is brought to etcd and to a server, and back; and a fleet is asked and waited for.
 
-use crate::harness::{Scratch, Server, ZONAL, can_run, cluster::Single, http_send};
+use crate::harness::{Scratch, Server, ZONAL, can_run, cluster::Single, http_send, wait_until};
 use serde_json::Value;
 use std::{
+    io::Write,
     path::Path,
-    process::{Command, Output},
+    process::{Command, Output, Stdio},
 };
 use zonal::manifest::collection::{Edit, Key};
 
@@ -102,6 +103,30 @@ fn to_and_fro(target: &[&str], scratch: &Scratch, other_writer: &dyn Fn()) {
     assert!(code == Some(1) && told.contains("there are master files"), "{told}");
 }
 
+/// Somebody else does something between the question and the answer.
+fn interrupted(target: &[&str], scratch: &Scratch, zones: usize, other_writer: &dyn Fn()) {
+    write(scratch, "127.0.0.7", zones);
+    let directory = scratch.path().join("in").display().to_string();
+    let command = [&[ZONAL, "apply", "--directory", &directory], target].concat().join(" ");
+    let log = scratch.path().join("asked.log");
+    let _ = std::fs::remove_file(&log);
+    // The question is for terminals.
+    let mut asked = Command::new("script")
+        .args(["-q", "-e", "-f", "-c", &command, log.to_str().unwrap()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let told = || std::fs::read_to_string(&log).unwrap_or_default();
+    wait_until("it asks", || told().contains("Apply this?").then_some(()));
+    other_writer();
+    asked.stdin.take().unwrap().write_all(b"yes\n").unwrap();
+    let status = asked.wait().unwrap();
+    let told = told();
+    assert!(status.code() == Some(1) && told.contains("somebody else has changed it"), "{status} {told}");
+    assert!(!told.contains("Applied"), "{told}");
+}
+
 fn other() -> Edit {
     let zone = r#"{"name": "other.example", "vpc_ids": ["vpc"]}"#;
     Edit { key: Key::new("private_hosted_zones", "ZOTHER").unwrap(), value: Some(zone.as_bytes().into()) }
@@ -109,12 +134,32 @@ fn other() -> Edit {
 
 #[test]
 fn to_etcd() {
-    if !can_run(&["setpriv", "etcd"]) {
+    if !can_run(&["setpriv", "etcd", "script"]) {
         return;
     }
     let (scratch, state) = (Scratch::new(), Scratch::new());
     let etcd = Single::start(&state);
-    to_and_fro(&["--etcd", &etcd.endpoint], &scratch, &|| etcd.put(&[other()]));
+    let target = ["--etcd", &etcd.endpoint];
+    to_and_fro(&target, &scratch, &|| etcd.put(&[other()]));
+    // Another key is deleted, or put, than those that are to be changed; one that is no resource is a key as well.
+    let edit = |kind, id, value: Option<&str>| Edit {
+        key: Key::new(kind, id).unwrap(),
+        value: value.map(|text| text.as_bytes().into()),
+    };
+    let shift = edit("zonal_shifts", "zs", Some("{\"resource\": \"*\", \"away_from\": \"az\"}"));
+    let unread = edit("vpc_endpoints", "vpce", Some("{\"state\": 7"));
+    etcd.put(std::slice::from_ref(&unread));
+    interrupted(&target, &scratch, 12, &|| etcd.put(&[edit("vpc_endpoints", "vpce", None)]));
+    interrupted(&target, &scratch, 12, &|| etcd.put(std::slice::from_ref(&shift)));
+    etcd.put(&[unread]);
+
+    // What cannot be read is no part of what is written.
+    let out = scratch.path().join("partly").display().to_string();
+    let output = zonal(&["export", "--directory", &out, "--etcd", &etcd.endpoint]);
+    let told = text(&output);
+    assert!(output.status.code() == Some(1) && told.contains("vpc_endpoints/vpce is left out: "), "{told}");
+    assert!(told.contains("9 resources and master files are in ") && told.contains("; 1 cannot be read"), "{told}");
+    etcd.put(&[edit("zonal_shifts", "zs", None)]);
 
     // More than one transaction takes.
     write(&scratch, "127.0.0.3", 300);
@@ -141,6 +186,12 @@ fn to_etcd() {
     assert!(told.contains("Applied: "), "{told}");
     etcd.put_key("/zonal/v1/vpcs/", None);
     assert_eq!(on_etcd("diff", &[]), "No difference.\n");
+
+    // That a key is missing is seen also where not all can be asked for.
+    interrupted(&target, &scratch, 300, &|| etcd.put(&[edit("master_files", "corp/hosts.zone", None)]));
+    write(&scratch, "127.0.0.3", 300);
+    let output = zonal(&["apply", "--directory", &directory, "--etcd", &etcd.endpoint, "--yes"]);
+    assert!(text(&output).contains("1 to add, 0 to change"), "{}", text(&output));
 
     // Two nodes that follow it are asked and waited for.
     let revision = revision(&zonal(&["apply", "--directory", &directory, "--etcd", &etcd.endpoint, "--yes"]));
@@ -183,16 +234,20 @@ fn revision(output: &Output) -> Option<u64> {
 
 #[test]
 fn to_a_server() {
-    if !can_run(&["setpriv"]) {
+    if !can_run(&["setpriv", "script"]) {
         return;
     }
     let scratch = Scratch::new();
     let server = Server::start_from("{push: {}}", "");
     let address = server.admin.to_string();
-    to_and_fro(&["--server", &address], &scratch, &|| {
+    let target = ["--server", address.as_str()];
+    to_and_fro(&target, &scratch, &|| {
         let edit = other();
         let text = String::from_utf8_lossy(edit.value.as_ref().unwrap()).into_owned();
         assert_eq!(http_send(server.admin, "PUT", "/v1/private_hosted_zones/ZOTHER", &text), Some(200));
+    });
+    interrupted(&target, &scratch, 12, &|| {
+        assert_eq!(http_send(server.admin, "DELETE", "/v1/private_hosted_zones/ZOTHER", ""), Some(200));
     });
     let config = server.scratch.path().join("zonal.yaml");
     let output = zonal(&["status", "--config", path(&config)]);

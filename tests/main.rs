@@ -6,6 +6,7 @@ mod anchors;
 mod apply;
 mod changes;
 mod clock;
+mod commands;
 mod dashboards;
 mod deploy;
 mod dhcp;

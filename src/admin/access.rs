@@ -1,7 +1,8 @@
 //! Who may use the admin API.
 //!
 //! Probes and metrics are for all. The rest, below `/v1`, wants a token or a client certificate; only on a loopback address
-//! that has neither it is for all who can reach it, but for browsers, which others could make to.
+//! that has neither it is for all who can reach it, but for browsers, which others could make to. So it is for who comes by the
+//! loopback device where the address is that of all devices.
 
 use super::problem::Trouble;
 use crate::config::{self, remedy::unreadable};
@@ -28,6 +29,10 @@ pub enum Role {
     Write,
 }
 
+/// The address at which a connection arrived.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrival(pub IpAddr);
+
 /// The role that a client has by its certificate.
 #[derive(Clone, Copy, Debug)]
 pub struct Certified(pub Role);
@@ -35,7 +40,8 @@ pub struct Certified(pub Role);
 /// Who may do what.
 #[derive(Debug)]
 pub struct Access {
-    is_loopback: bool,
+    /// Where it listens.
+    address: IpAddr,
     tokens: Option<Tokens>,
     has_certificates: bool,
 }
@@ -62,7 +68,7 @@ impl Access {
     pub fn new(config: &config::Admin) -> anyhow::Result<Access> {
         let tokens = config.tokens_file.as_deref().map(Tokens::read).transpose()?;
         let has_certificates = config.tls.as_ref().is_some_and(|tls| tls.certificate_authority.is_some());
-        Ok(Access { is_loopback: config.address.ip().is_loopback(), tokens, has_certificates })
+        Ok(Access { address: config.address.ip(), tokens, has_certificates })
     }
 
     /// Whether a request may go on.
@@ -90,7 +96,9 @@ impl Access {
     /// Without tokens and certificates.
     fn check_open<B>(&self, request: &Request<B>) -> Result<(), Trouble> {
         let refused = |detail: &str| Err(Trouble::new(StatusCode::FORBIDDEN, detail));
-        if !self.is_loopback {
+        let arrival = request.extensions().get().filter(|_| self.address.is_unspecified());
+        let address = arrival.map_or(self.address, |Arrival(address)| *address);
+        if !address.to_canonical().is_loopback() {
             return refused(
                 "`admin.address` is no loopback address: there this needs tokens or client certificates, `admin.tokens_file` or \
                  `admin.tls`",
@@ -274,5 +282,21 @@ mod tests {
         let far = Access::new(&config::Admin { address, ..config::Admin::default() }).unwrap();
         assert_eq!(status(&far, &request("GET", "/v1/status", &[])), Some(StatusCode::FORBIDDEN));
         assert_eq!(status(&far, &request("GET", "/ready", &[])), None);
+
+        // On all addresses it is where a connection arrives that counts, and on one address that.
+        let address = "[::]:9153".parse().unwrap();
+        let all = Access::new(&config::Admin { address, ..config::Admin::default() }).unwrap();
+        for (access, arrival, expected) in [
+            (&all, "127.0.0.1", None),
+            (&all, "::1", None),
+            (&all, "::ffff:127.0.0.1", None),
+            (&all, "192.0.2.1", Some(StatusCode::FORBIDDEN)),
+            (&far, "127.0.0.1", Some(StatusCode::FORBIDDEN)),
+        ] {
+            let mut request = request("GET", "/v1/status", &[("Host", "0.0.0.0:9153")]);
+            request.extensions_mut().insert(Arrival(arrival.parse().unwrap()));
+            assert_eq!(status(access, &request), expected, "{arrival}");
+        }
+        assert_eq!(status(&all, &request("GET", "/v1/status", &[])), Some(StatusCode::FORBIDDEN));
     }
 }

@@ -9,7 +9,7 @@ mod problem;
 mod push;
 mod tls;
 
-pub use access::{Access, Certified, Role};
+pub use access::{Access, Arrival, Certified, Role};
 pub use events::FOLLOWERS;
 pub use places::CONNECTIONS;
 pub use push::etag;
@@ -156,8 +156,10 @@ async fn serve(listener: TcpListener, admin: Arc<Admin>, tls: Option<Tls>) {
             sleep(Duration::from_millis(100)).await;
             continue;
         };
+        let Ok(local) = stream.local_addr() else { continue };
         let place = places.take(client.ip()).await;
-        let (router, tls, turn) = (router.clone(), tls.clone(), place.turn().clone());
+        let router = router.clone().layer(Extension(Arrival(local.ip())));
+        let (tls, turn) = (tls.clone(), place.turn().clone());
         tokio::spawn(place.serve(async move {
             match tls {
                 None => serve_one(stream, turn, router).await,

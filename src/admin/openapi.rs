@@ -216,7 +216,7 @@ fn batch() -> Value {
         "type": "object",
         "required": ["operations"],
         "additionalProperties": false,
-        "properties": {"operations": {"type": "array", "items": {
+        "properties": {"if_revision": {"type": "integer"}, "operations": {"type": "array", "items": {
             "type": "object",
             "required": ["method", "kind", "id"],
             "additionalProperties": false,

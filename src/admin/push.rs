@@ -130,9 +130,15 @@ impl Operation {
     }
 }
 
-/// All of these, one after the other, or none.
-fn prepare(operations: Vec<Operation>) -> Prepare {
+/// All of these, one after the other, or none. With a revision only of what is of that.
+fn prepare(operations: Vec<Operation>, if_revision: Option<u64>) -> Prepare {
     Box::new(move |collection: &Collection, position: &Position| {
+        if let Some(expected) = if_revision.filter(|expected| *expected != position.revision) {
+            let found = position.revision;
+            return Err(Refusal::Precondition(format!(
+                "the revision is {found}, and {expected} was expected: somebody else has changed it"
+            )));
+        }
         let mut collection = collection.clone();
         let mut edits = Vec::with_capacity(operations.len());
         for operation in &operations {
@@ -349,7 +355,7 @@ pub(super) async fn get(State(admin): Shared, Path((kind, id)): Path<(String, St
 async fn change_one(admin: &Admin, operation: Operation, trial: Trial) -> Answer {
     let key = operation.key.clone();
     let is_trial = trial.dry_run;
-    let accepted = make(admin, prepare(vec![operation]), trial).await?;
+    let accepted = make(admin, prepare(vec![operation], None), trial).await?;
     let mut response = Json(told(&accepted, is_trial)).into_response();
     let tag = etag(&admin.status.state().kept.collection, &key).and_then(|tag| tag.parse().ok());
     if let Some(tag) = tag.filter(|_| !is_trial) {
@@ -420,6 +426,7 @@ struct BatchItem {
 #[serde(deny_unknown_fields)]
 struct Batch {
     operations: Vec<BatchItem>,
+    if_revision: Option<u64>,
 }
 
 impl BatchItem {
@@ -460,7 +467,7 @@ pub(super) async fn batch(State(admin): Shared, query: RawQuery, request: Reques
         .map(|(at, item)| item.operation().map_err(|error| bad(format!("operations[{at}]: {error}"))))
         .collect();
     let is_trial = trial.dry_run;
-    let accepted = make(&admin, prepare(operations?), trial).await?;
+    let accepted = make(&admin, prepare(operations?, batch.if_revision), trial).await?;
     Ok(Json(told(&accepted, is_trial)).into_response())
 }
 

@@ -36,6 +36,12 @@ impl Tls {
         Ok(Tls { acceptor: Arc::new(tls).into(), clients: Arc::new(config.client_certificates.clone()) })
     }
 
+    /// Whether the authority of clients' certificates can be read, if there is one.
+    pub fn check(config: &config::Admin) -> anyhow::Result<()> {
+        let authority = config.tls.as_ref().and_then(|tls| tls.certificate_authority.as_deref());
+        authority.map_or(Ok(()), |authority| verifier(authority).map(drop))
+    }
+
     /// The role of a client, by the DNS names in its certificate, which was checked.
     pub fn role(&self, certificates: Option<&[CertificateDer]>) -> Option<Certified> {
         let certificate = webpki::EndEntityCert::try_from(certificates?.first()?).ok()?;

@@ -60,16 +60,17 @@ pub(super) fn diff(arguments: &DiffArguments) -> ExitCode {
     }))
 }
 
-/// Runs `zonal export`.
+/// Runs `zonal export`. Exit status 1 if something is left out.
 pub(super) fn export(arguments: &ExportArguments) -> ExitCode {
     let exported = Target::new(&arguments.target).and_then(|target| target.read()).and_then(|state| {
         for (key, unreadable) in state.collection.unreadable() {
             let why = unreadable.problems.first().map_or(String::new(), Problem::to_string);
             eprintln!("zonal: {}/{} is left out: {}", key.kind, key.id, printable(&why));
         }
-        write_files(&state.collection, arguments.directory.as_deref())
+        write_files(&state.collection, arguments.directory.as_deref())?;
+        Ok(if state.collection.unreadable().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     });
-    ended(exported.map(|()| ExitCode::SUCCESS))
+    ended(exported)
 }
 
 fn ended(result: anyhow::Result<ExitCode>) -> ExitCode {
@@ -282,7 +283,12 @@ fn write_files(collection: &Collection, directory: Option<&Path>) -> anyhow::Res
         write(Path::new(name), octets)?;
     }
     write(Path::new("manifest.json"), text.as_bytes())?;
-    println!("{} resources and master files are in {}", collection.len(), directory.display());
+    let left_out = match collection.unreadable().len() {
+        0 => String::new(),
+        count => format!("; {count} cannot be read and are left out"),
+    };
+    let written = collection.len() - collection.unreadable().len();
+    println!("{written} resources and master files are in {}{left_out}", directory.display());
     Ok(())
 }
 

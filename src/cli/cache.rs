@@ -1,7 +1,15 @@
 //! `zonal cache`: asks the server that runs, by its admin address.
 
-use super::{CacheArguments, CacheCommand, Format, client, print, report};
-use crate::{config::Config, manifest::problem::printable, wire::Name};
+use super::{
+    CacheArguments, CacheCommand, Format,
+    client::{self, Server},
+    print, report,
+};
+use crate::{
+    config::{Admin, Config},
+    manifest::problem::printable,
+    wire::Name,
+};
 use hyper::Method;
 use serde_json::Value;
 use std::{
@@ -15,15 +23,20 @@ pub(super) fn run(command: &CacheCommand) -> ExitCode {
         CacheCommand::Show { arguments, limit } => (Method::GET, arguments, Some(*limit)),
         CacheCommand::Flush(arguments) => (Method::DELETE, arguments, None),
     };
-    let address = match arguments.admin {
-        Some(address) => address,
+    let admin = match &arguments.admin {
+        Some(_) => Admin::default(),
         None => match Config::load(arguments.config.config.as_deref()) {
-            Ok(config) => config.admin.address,
+            Ok(config) => config.admin,
             Err(problems) => {
                 report::report(problems, Format::Human, &mut std::io::stderr());
                 return ExitCode::FAILURE;
             }
         },
+    };
+    let server = Server::named(arguments.admin.as_deref(), &admin).and_then(|server| server.with(&arguments.access));
+    let server = match server {
+        Ok(server) => server,
+        Err(error) => return client::wrong(&error),
     };
     let path = match path(arguments, limit) {
         Ok(path) => path,
@@ -32,13 +45,13 @@ pub(super) fn run(command: &CacheCommand) -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    match client::ask(address, method, &path, None).map_err(anyhow::Error::from) {
+    match client::ask(&server, method, &path, None).map_err(anyhow::Error::from) {
         Ok(told) => {
             print(&render(&told, arguments));
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("zonal: {error:#}");
+            eprintln!("zonal: {}", printable(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
@@ -141,7 +154,7 @@ fn write_entry(text: &mut String, entry: &Value, with_records: bool) -> fmt::Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cli::ConfigArgument;
+    use crate::cli::{AccessArguments, ConfigArgument};
     use serde_json::json;
 
     fn arguments(name: Option<&str>) -> CacheArguments {
@@ -150,6 +163,7 @@ mod tests {
             subtree: name.is_some(),
             config: ConfigArgument { config: None },
             admin: None,
+            access: AccessArguments::default(),
             format: Format::Human,
         }
     }
@@ -199,8 +213,9 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.83.7.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);
+        let server = Server::new(&address.to_string()).unwrap();
         let error: anyhow::Error =
-            client::ask(address, hyper::Method::GET, "/v1/cache", None).expect_err("nobody is there").into();
-        assert!(format!("{error:#}").contains("is `zonal serve` running?"), "{error:#}");
+            client::ask(&server, hyper::Method::GET, "/v1/cache", None).expect_err("nobody is there").into();
+        assert!(format!("{error:#}").contains("is `zonal serve` running, "), "{error:#}");
     }
 }

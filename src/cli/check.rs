@@ -5,6 +5,7 @@ use crate::{
     config::{Config, Source},
     listen::now,
     manifest::{Loader, Manifest, Problem, check::check, connectivity::Connectivity, problem::printable},
+    run::files,
     snapshot::{self, Node, Snapshot},
 };
 use std::{collections::BTreeSet, io::Write, net::SocketAddr, path::Path, process::ExitCode, sync::Arc};
@@ -21,6 +22,7 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
         Some(directory) => Some(directory.clone()),
         None => match Config::load(arguments.config.config.as_deref()) {
             Ok(config) => {
+                problems.extend(files::check(&config));
                 problems.extend(config.warnings);
                 node.query_logs = Some(config.query_log.allowed());
                 listen.extend(config.listen.into_iter().flatten().map(|listen| listen.address));

@@ -1,17 +1,25 @@
 //! A client of the admin API of a server that runs.
 
+use super::AccessArguments;
 use crate::{config, manifest::problem::printable};
-use anyhow::{Context, bail};
+use anyhow::{Context, anyhow, bail};
 use http_body_util::{BodyExt, Full};
-use hyper::{Method, Request, body::Bytes, client::conn::http1, header, http::uri::Authority};
+use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1, header, http::uri::Authority};
 use hyper_util::rt::TokioIo;
 use rustls::{
     ClientConfig, RootCertStore,
     crypto::ring,
-    pki_types::{CertificateDer, ServerName, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, ServerName, pem::PemObject},
 };
 use serde_json::Value;
-use std::{fmt, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::Path,
+    process::ExitCode,
+    sync::Arc,
+    time::Duration,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -29,18 +37,23 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 /// Why there is no answer.
 #[derive(Debug)]
 pub enum Failure {
-    /// No server of ours answers there.
+    /// Nobody is there.
     Nobody(anyhow::Error),
-    /// The server says that it cannot be done.
+    /// The server does not know who asks, or does not let them.
+    Forbidden(anyhow::Error),
+    /// Somebody is there, but cannot do it, or is no server of ours.
     Refused(anyhow::Error),
 }
 
 impl From<Failure> for anyhow::Error {
     fn from(failure: Failure) -> anyhow::Error {
-        let (Failure::Nobody(error) | Failure::Refused(error)) = failure;
+        let (Failure::Nobody(error) | Failure::Forbidden(error) | Failure::Refused(error)) = failure;
         error
     }
 }
+
+/// JSON, and its entity tag.
+pub type Tagged = (Value, Option<String>);
 
 /// A server, by its admin address.
 #[derive(Clone)]
@@ -56,13 +69,6 @@ pub struct Server {
 impl fmt::Display for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.authority)
-    }
-}
-
-impl From<SocketAddr> for Server {
-    fn from(address: SocketAddr) -> Server {
-        let (authority, host) = (address.to_string(), address.ip().to_string());
-        Server { authority, host, tls: None, is_https: false, token: None }
     }
 }
 
@@ -84,27 +90,44 @@ impl Server {
         Ok(Server { authority: authority.into(), host, tls: None, is_https, token: None })
     }
 
-    /// The one of this node's own configuration.
-    pub fn of(admin: &config::Admin) -> Server {
-        Server { is_https: admin.tls.is_some(), ..admin.address.into() }
+    /// The one that is named, or else that of this node's own configuration.
+    pub fn named(text: Option<&str>, admin: &config::Admin) -> anyhow::Result<Server> {
+        text.map_or_else(|| Ok(Server::of(admin)), Server::new)
     }
 
-    /// The same, with the token in a file, and for HTTPS trusting the authorities in another one, or else the system's.
-    pub fn with(self, token_file: Option<&Path>, authority: Option<&Path>) -> anyhow::Result<Server> {
+    /// The one of this node's own configuration. If it listens on all addresses, it is asked where it knows who is here.
+    pub fn of(admin: &config::Admin) -> Server {
+        let ip = match admin.address.ip() {
+            IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
+            IpAddr::V6(ip) if ip.is_unspecified() => Ipv6Addr::LOCALHOST.into(),
+            ip => ip,
+        };
+        let authority = SocketAddr::new(ip, admin.address.port()).to_string();
+        Server { authority, host: ip.to_string(), tls: None, is_https: admin.tls.is_some(), token: None }
+    }
+
+    /// The same, with the token in a file, and for HTTPS with a certificate, and trusting the authorities in a file, or else
+    /// the system's.
+    pub fn with(self, access: &AccessArguments) -> anyhow::Result<Server> {
         let token = |file: &Path| {
             let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
             anyhow::Ok(text.trim().to_string())
         };
-        let token = token_file.map(token).transpose()?;
-        let tls = self.is_https.then(|| trusting(authority)).transpose()?;
+        let token = access.token_file.as_deref().map(token).transpose()?;
+        let tls = self.is_https.then(|| tls(access)).transpose()?;
         Ok(Server { token, tls, ..self })
     }
 }
 
-/// TLS that trusts these authorities.
-fn trusting(authority: Option<&Path>) -> anyhow::Result<Arc<ClientConfig>> {
+/// Says what is wrong with what was given.
+pub fn wrong(error: &anyhow::Error) -> ExitCode {
+    eprintln!("zonal: {}", printable(&format!("{error:#}")));
+    ExitCode::from(2)
+}
+
+fn tls(access: &AccessArguments) -> anyhow::Result<Arc<ClientConfig>> {
     let mut roots = RootCertStore::empty();
-    match authority {
+    match &access.certificate_authority {
         Some(file) => {
             let told = || format!("cannot read the authority {}", file.display());
             for certificate in CertificateDer::pem_file_iter(file).with_context(told)? {
@@ -115,57 +138,59 @@ fn trusting(authority: Option<&Path>) -> anyhow::Result<Arc<ClientConfig>> {
     }
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    Ok(Arc::new(config))
-}
-
-/// Sends one request, and returns the JSON that comes back.
-pub fn ask(address: SocketAddr, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
-    asked(&address.into(), method, path, body, PATIENCE)
-}
-
-/// The same of a server that may want a token, and takes its time for large changes.
-pub fn ask_server(server: &Server, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
-    let patience = if path == "/v1/status" { PATIENCE } else { LONG_PATIENCE };
-    asked(server, method, path, body, patience)
-}
-
-fn asked(
-    server: &Server,
-    method: Method,
-    path: &str,
-    body: Option<&Value>,
-    patience: Duration,
-) -> Result<Value, Failure> {
-    let asked = || -> anyhow::Result<(hyper::StatusCode, Value)> {
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        runtime.block_on(async {
-            let Ok(answer) = timeout(patience, request(server, method, path, body)).await else {
-                bail!("the server at {server} does not answer: is that the admin address of `zonal serve`?");
-            };
-            answer
-        })
+        .with_root_certificates(roots);
+    let (Some(certificate), Some(key)) = (&access.client_certificate, &access.client_private_key) else {
+        return Ok(Arc::new(config.with_no_client_auth()));
     };
-    let (status, told) = asked().map_err(Failure::Nobody)?;
-    match (status.is_success(), told["detail"].as_str()) {
-        (true, _) => Ok(told),
-        (false, error) => {
-            let error = printable(error.unwrap_or("-"));
-            Err(Failure::Refused(anyhow::anyhow!("the server at {server} says {status}: {error}")))
+    let told = || format!("cannot read the certificate {}", certificate.display());
+    let chain: Result<_, _> = CertificateDer::pem_file_iter(certificate).with_context(told)?.collect();
+    let of_key = || format!("cannot read the private key {}", key.display());
+    let private_key = PrivateKeyDer::from_pem_file(key).with_context(of_key)?;
+    let config = config.with_client_auth_cert(chain.with_context(told)?, private_key);
+    Ok(Arc::new(config.with_context(|| format!("{} with {}", certificate.display(), key.display()))?))
+}
+
+/// Sends one request, and returns the JSON that comes back. Large changes may take their time.
+pub fn ask(server: &Server, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+    ask_tagged(server, method, path, body).map(|(told, _)| told)
+}
+
+/// The same, with the entity tag of what comes back.
+pub fn ask_tagged(server: &Server, method: Method, path: &str, body: Option<&Value>) -> Result<Tagged, Failure> {
+    let is_large = matches!(path, "/v1/manifest" | "/v1/batch");
+    let patience = if is_large { LONG_PATIENCE } else { PATIENCE };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(|error| Failure::Refused(error.into()))?;
+    let (status, (told, tag)) = runtime.block_on(async {
+        let help = || format!("no server at {server}: is `zonal serve` running, with this `admin.address`?");
+        let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(&server.authority)).await;
+        let stream = connected.with_context(help).and_then(|stream| stream.with_context(help));
+        let stream = stream.map_err(Failure::Nobody)?;
+        match timeout(patience, request(server, stream, method, path, body)).await {
+            Ok(answer) => answer,
+            Err(_) => {
+                Err(anyhow!("the server at {server} does not answer: is that the admin address of `zonal serve`?"))
+            }
         }
+        .map_err(Failure::Refused)
+    })?;
+    if status.is_success() {
+        return Ok((told, tag));
+    }
+    let error = anyhow!("the server at {server} says {status}: {}", printable(told["detail"].as_str().unwrap_or("-")));
+    match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => Err(Failure::Forbidden(error)),
+        _ => Err(Failure::Refused(error)),
     }
 }
 
 async fn request(
     server: &Server,
+    stream: TcpStream,
     method: Method,
     path: &str,
     body: Option<&Value>,
-) -> anyhow::Result<(hyper::StatusCode, Value)> {
-    let help = || format!("no server at {server}: is `zonal serve` running? `--config` or `--admin` say where");
-    let connected = TcpStream::connect(&server.authority);
-    let stream = timeout(CONNECT_TIMEOUT, connected).await.with_context(help)?.with_context(help)?;
+) -> anyhow::Result<(StatusCode, Tagged)> {
     let Some(tls) = &server.tls else { return send(server, stream, method, path, body).await };
     let name = ServerName::try_from(server.host.clone()).with_context(|| format!("{} is no name", server.host))?;
     let stream = TlsConnector::from(tls.clone()).connect(name, stream).await;
@@ -179,8 +204,13 @@ async fn send(
     method: Method,
     path: &str,
     body: Option<&Value>,
-) -> anyhow::Result<(hyper::StatusCode, Value)> {
-    let no_server = || format!("what listens on {server} is not the admin API of `zonal serve`");
+) -> anyhow::Result<(StatusCode, Tagged)> {
+    let no_server = || match server.is_https {
+        true => format!("what listens on {server} is not the admin API of `zonal serve`"),
+        false => {
+            format!("what listens on {server} is not the admin API of `zonal serve`, or has HTTPS: then name its URL")
+        }
+    };
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.with_context(no_server)?;
     // It ends with the answer, or shows in it why there is none.
     tokio::spawn(connection);
@@ -194,6 +224,7 @@ async fn send(
     let body = Full::new(Bytes::from(body.map_or(String::new(), Value::to_string)));
     let response = sender.send_request(request.body(body)?).await.with_context(no_server)?;
     let status = response.status();
+    let tag = response.headers().get(header::ETAG).and_then(|tag| tag.to_str().ok()).map(String::from);
     let body = response.into_body().collect().await.with_context(no_server)?.to_bytes();
-    Ok((status, serde_json::from_slice(&body).with_context(no_server)?))
+    Ok((status, (serde_json::from_slice(&body).with_context(no_server)?, tag)))
 }

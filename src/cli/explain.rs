@@ -2,7 +2,7 @@
 
 use super::{
     ExplainArguments, Format, check,
-    client::{self, Failure},
+    client::{self, Failure, Server, wrong},
     print,
     report::report,
 };
@@ -11,12 +11,12 @@ use crate::{
     control_plane::internet::Internet,
     explain::{Explanation, Question, Request, of_manifest},
     listen::now,
-    manifest::Problem,
+    manifest::{Problem, problem::printable},
     snapshot::Node,
 };
 use anyhow::anyhow;
 use hyper::Method;
-use std::{net::SocketAddr, process::ExitCode, sync::Arc};
+use std::{process::ExitCode, sync::Arc};
 
 /// Runs the command.
 pub(super) fn run(arguments: &ExplainArguments) -> ExitCode {
@@ -33,26 +33,25 @@ pub(super) fn run(arguments: &ExplainArguments) -> ExitCode {
         Ok(config) => config,
         Err(problems) => return failed(problems),
     };
-    let server = arguments.admin.unwrap_or(config.admin.address);
+    let server =
+        Server::named(arguments.admin.as_deref(), &config.admin).and_then(|server| server.with(&arguments.access));
+    let server = match server {
+        Ok(server) => server,
+        Err(error) => return wrong(&error),
+    };
     let must_answer = resolve || arguments.admin.is_some();
     let asked = match arguments.offline {
-        true => Err(Failure::Nobody(anyhow!("none was asked"))),
-        false => ask(server, &request),
+        true => Err(Failure::Nobody(anyhow!(
+            "`--offline` is for a directory, and `control_plane` names none: ask a server"
+        ))),
+        false => ask(&server, &request),
     };
     let (explanation, source) = match asked {
         Ok(explanation) => {
             let source = format!("the server at {server}, generation {}", explanation.generation());
             (explanation, source)
         }
-        Err(Failure::Refused(error)) => {
-            eprintln!("zonal: {error:#}");
-            return ExitCode::FAILURE;
-        }
-        Err(Failure::Nobody(error)) if must_answer => {
-            eprintln!("zonal: {error:#}");
-            return ExitCode::FAILURE;
-        }
-        Err(Failure::Nobody(error)) => {
+        Err(Failure::Nobody(error)) if !must_answer => {
             let Source::Directory(directory) = config.control_plane.source() else {
                 eprintln!("zonal: {error:#}");
                 return ExitCode::FAILURE;
@@ -67,6 +66,11 @@ pub(super) fn run(arguments: &ExplainArguments) -> ExitCode {
                 Err(problems) => return failed(problems),
             }
         }
+        // What a server that is there would say is not in the files.
+        Err(failure) => {
+            eprintln!("zonal: {}", printable(&format!("{:#}", anyhow::Error::from(failure))));
+            return ExitCode::FAILURE;
+        }
     };
     print(&match arguments.format {
         Format::Human => explanation.to_text(&source),
@@ -80,10 +84,11 @@ fn failed(problems: Vec<Problem>) -> ExitCode {
     ExitCode::FAILURE
 }
 
-fn ask(server: SocketAddr, request: &Request) -> Result<Explanation, Failure> {
+fn ask(server: &Server, request: &Request) -> Result<Explanation, Failure> {
     let request = serde_json::to_value(request).map_err(|error| Failure::Refused(error.into()))?;
     let answer = client::ask(server, Method::POST, "/v1/explain", Some(&request))?;
-    serde_json::from_value(answer).map_err(|_| Failure::Nobody(anyhow!("the server at {server} is of another version")))
+    serde_json::from_value(answer)
+        .map_err(|_| Failure::Refused(anyhow!("the server at {server} is of another version")))
 }
 
 #[cfg(test)]

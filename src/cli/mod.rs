@@ -13,12 +13,7 @@ mod target;
 
 use crate::config::Config;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use std::{
-    io::Write,
-    net::{IpAddr, SocketAddr},
-    path::PathBuf,
-    process::ExitCode,
-};
+use std::{io::Write, net::IpAddr, path::PathBuf, process::ExitCode};
 
 /// How output is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -65,6 +60,23 @@ struct ConfigArgument {
     config: Option<PathBuf>,
 }
 
+/// How a server is made to know who asks, and how it is known itself.
+#[derive(Args, Clone, Debug, Default)]
+struct AccessArguments {
+    /// A file with the token that the server wants.
+    #[arg(long, value_name = "FILE")]
+    token_file: Option<PathBuf>,
+    /// The authorities that a server's certificate is checked with, PEM; without it, the system's.
+    #[arg(long, value_name = "FILE")]
+    certificate_authority: Option<PathBuf>,
+    /// The certificate that the server wants, PEM.
+    #[arg(long, value_name = "FILE", requires = "client_private_key")]
+    client_certificate: Option<PathBuf>,
+    /// Its private key, PEM.
+    #[arg(long, value_name = "FILE", requires = "client_certificate")]
+    client_private_key: Option<PathBuf>,
+}
+
 #[derive(Debug, Subcommand)]
 enum Command {
     /// Serve until told to stop (the default)
@@ -72,16 +84,16 @@ enum Command {
     /// SIGTERM stops it, SIGHUP makes it read the manifest again. Changed files are noticed without that. A manifest
     /// with an error is refused as a whole, and the last good one goes on being served.
     Serve(ConfigArgument),
-    /// Tell all that is wrong with the manifest
+    /// Tell all that is wrong with the configuration and the manifest
     ///
-    /// Every problem is shown with its line in the file. Errors make the exit status 1; warnings do so with
+    /// The files and addresses that the configuration names are looked at as well. Every problem is shown with its line in the file. Errors make the exit status 1; warnings do so with
     /// --deny-warnings.
     Check(CheckArguments),
     /// Tell how one answer comes about, step by step
     ///
     /// How the client was found, which name won over which others, which endpoint and which of its interfaces, or which
     /// other servers: from the very function that serves. If a server runs, it is asked, and tells also what is in its cache
-    /// and how the other servers answer. If none does, the manifest is read.
+    /// and how the other servers answer. If nobody is there, the directory of the manifest is read.
     #[command(after_long_help = "Examples:\n  zonal explain --from 10.1.0.7 sqs.us-east-1.amazonaws.com\n  \
                                  zonal explain --from 192.168.0.9 --to 10.2.0.53 www.corp.example.com AAAA\n  \
                                  zonal explain --from 10.1.0.7 --resolve db.onprem.example.net")]
@@ -99,6 +111,8 @@ enum Command {
     /// The exit status is 0 when there is no difference, and 1 when there is one.
     Diff(DiffArguments),
     /// Write what etcd or a server has as files
+    ///
+    /// Resources that cannot be read are left out: each is told of, and the exit status is 1.
     Export(ExportArguments),
     /// Tell what nodes serve, and how they stand to their source
     ///
@@ -156,8 +170,10 @@ struct CacheArguments {
     #[command(flatten)]
     config: ConfigArgument,
     /// The admin address of the server, whatever the configuration says.
-    #[arg(long, value_name = "ADDR:PORT", conflicts_with = "config")]
-    admin: Option<SocketAddr>,
+    #[arg(long, value_name = "ADDR:PORT|URL", conflicts_with = "config")]
+    admin: Option<String>,
+    #[command(flatten)]
+    access: AccessArguments,
     /// How it is written.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -174,12 +190,8 @@ struct TargetArguments {
     /// The admin address of a server with `push`, whatever the configuration says.
     #[arg(long, value_name = "ADDR:PORT|URL", conflicts_with = "config")]
     server: Option<String>,
-    /// A file with the token that the server wants.
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-    /// The authorities that a server's certificate is checked with, PEM; without it, the system's.
-    #[arg(long, value_name = "FILE")]
-    certificate_authority: Option<PathBuf>,
+    #[command(flatten)]
+    access: AccessArguments,
 }
 
 #[derive(Args, Debug)]
@@ -228,12 +240,8 @@ struct StatusArguments {
     /// The admin addresses of the nodes; without it, that of the configuration.
     #[arg(long, value_name = "ADDR:PORT|URL", num_args = 1.., conflicts_with = "config")]
     all: Vec<String>,
-    /// A file with the token that they want.
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-    /// The authorities that their certificates are checked with, PEM; without it, the system's.
-    #[arg(long, value_name = "FILE")]
-    certificate_authority: Option<PathBuf>,
+    #[command(flatten)]
+    access: AccessArguments,
     /// How it is written.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
@@ -247,12 +255,8 @@ struct WaitArguments {
     /// For how many seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     timeout: u64,
-    /// A file with the token that they want.
-    #[arg(long, value_name = "FILE")]
-    token_file: Option<PathBuf>,
-    /// The authorities that their certificates are checked with, PEM; without it, the system's.
-    #[arg(long, value_name = "FILE")]
-    certificate_authority: Option<PathBuf>,
+    #[command(flatten)]
+    access: AccessArguments,
     /// The admin addresses of the nodes.
     #[arg(value_name = "ADDR:PORT|URL", required = true)]
     addresses: Vec<String>,
@@ -280,8 +284,10 @@ struct ExplainArguments {
     #[arg(long, conflicts_with = "offline")]
     resolve: bool,
     /// The admin address of the server, whatever the configuration says.
-    #[arg(long, value_name = "ADDR:PORT")]
-    admin: Option<SocketAddr>,
+    #[arg(long, value_name = "ADDR:PORT|URL")]
+    admin: Option<String>,
+    #[command(flatten)]
+    access: AccessArguments,
     /// Ask no server: explain what the manifest says.
     #[arg(long, conflicts_with = "admin")]
     offline: bool,
@@ -349,6 +355,10 @@ mod tests {
             ("zonal cache show", true),
             ("zonal cache show a.example --subtree --limit 5 --format json --config z.yaml", true),
             ("zonal cache flush a.example --admin 127.0.0.1:9153", true),
+            ("zonal cache show --admin https://a:1 --token-file t --certificate-authority ca", true),
+            ("zonal explain --from 10.1.0.7 a.example --admin https://a:1 --token-file t", true),
+            ("zonal status --client-certificate c --client-private-key k", true),
+            ("zonal status --client-certificate c", false),
             ("zonal cache flush --subtree", false),
             ("zonal cache flush --config z.yaml --admin 127.0.0.1:9153", false),
             ("zonal cache", false),

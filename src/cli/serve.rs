@@ -17,6 +17,11 @@ pub fn serve(config: &Config) -> ExitCode {
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
+    // It is read when somebody is asked by TLS for the first time.
+    if let Some(file) = config.certificate_authority.as_deref().filter(|file| !file.exists()) {
+        let message = format!("there is no file {}: no server can be asked by TLS", file.display());
+        tracing::error!("{}", config.error("certificate_authority", message));
+    }
     match run::serve(config) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -1,8 +1,8 @@
 //! `zonal status` and `zonal wait`: what the nodes of a fleet serve.
 
 use super::{
-    Format, StatusArguments, WaitArguments,
-    client::{self, Server},
+    AccessArguments, Format, StatusArguments, WaitArguments,
+    client::{self, Failure, Server, wrong},
     print, report,
 };
 use crate::{config::Config, manifest::problem::printable};
@@ -26,7 +26,8 @@ pub(super) fn status(arguments: &StatusArguments) -> ExitCode {
         Err(status) => return status,
     };
     let told: Vec<(String, Result<Value, String>)> = thread::scope(|scope| {
-        let asked: Vec<_> = servers.iter().map(|server| (server.to_string(), scope.spawn(|| ask(server)))).collect();
+        let asked: Vec<_> =
+            servers.iter().map(|server| (server.to_string(), scope.spawn(|| ask(server).map_err(told)))).collect();
         asked.into_iter().map(|(name, asked)| (name, asked.join().unwrap_or_else(|_| Err("failed".into())))).collect()
     });
     print(&match arguments.format {
@@ -55,23 +56,24 @@ fn servers(arguments: &StatusArguments) -> Result<Vec<Server>, ExitCode> {
     };
     let named = || named(&arguments.all);
     let servers = if arguments.all.is_empty() { of_configuration()? } else { named()? };
-    let access =
-        |server: Server| server.with(arguments.token_file.as_deref(), arguments.certificate_authority.as_deref());
-    servers.into_iter().map(access).collect::<anyhow::Result<_>>().map_err(|error| wrong(&error))
+    with(servers, &arguments.access)
 }
 
 fn named(addresses: &[String]) -> Result<Vec<Server>, ExitCode> {
     addresses.iter().map(|address| Server::new(address)).collect::<anyhow::Result<_>>().map_err(|error| wrong(&error))
 }
 
-fn wrong(error: &anyhow::Error) -> ExitCode {
-    eprintln!("zonal: {}", printable(&format!("{error:#}")));
-    ExitCode::from(2)
+fn with(servers: Vec<Server>, access: &AccessArguments) -> Result<Vec<Server>, ExitCode> {
+    let servers = servers.into_iter().map(|server| server.with(access));
+    servers.collect::<anyhow::Result<_>>().map_err(|error| wrong(&error))
 }
 
-fn ask(server: &Server) -> Result<Value, String> {
-    client::ask_server(server, Method::GET, "/v1/status", None)
-        .map_err(|error| format!("{:#}", anyhow::Error::from(error)))
+fn ask(server: &Server) -> Result<Value, Failure> {
+    client::ask(server, Method::GET, "/v1/status", None)
+}
+
+fn told(failure: Failure) -> String {
+    format!("{:#}", anyhow::Error::from(failure))
 }
 
 /// How it is with the source of what a node serves.
@@ -154,20 +156,20 @@ fn table(told: &[(String, Result<Value, String>)]) -> String {
 
 /// Runs `zonal wait`. Exit status 1 if some node does not serve the revision in time.
 pub(super) fn wait(arguments: &WaitArguments) -> ExitCode {
-    let servers = match named(&arguments.addresses).and_then(|servers| {
-        let access =
-            |server: Server| server.with(arguments.token_file.as_deref(), arguments.certificate_authority.as_deref());
-        servers.into_iter().map(access).collect::<anyhow::Result<Vec<_>>>().map_err(|error| wrong(&error))
-    }) {
+    let servers = match named(&arguments.addresses).and_then(|servers| with(servers, &arguments.access)) {
         Ok(servers) => servers,
         Err(status) => return status,
     };
     let end = Instant::now() + Duration::from_secs(arguments.timeout);
     let mut waiting = servers;
     loop {
-        let mut lagging = Vec::new();
+        let (mut lagging, mut is_hopeless) = (Vec::new(), false);
         waiting.retain(|server| {
-            let told = ask(server);
+            let told = ask(server).map_err(|failure| {
+                // It would say so for ever.
+                is_hopeless |= matches!(failure, Failure::Forbidden(_));
+                told(failure)
+            });
             let has = told.as_ref().ok().and_then(|status| status["revision"].as_u64());
             let is_there = has.is_some_and(|revision| revision >= arguments.revision);
             if !is_there {
@@ -183,8 +185,13 @@ pub(super) fn wait(arguments: &WaitArguments) -> ExitCode {
         if waiting.is_empty() {
             return ExitCode::SUCCESS;
         }
-        if Instant::now() >= end {
+        if is_hopeless || Instant::now() >= end {
             lagging.iter().for_each(|why| eprintln!("zonal: {}", printable(why)));
+        }
+        if is_hopeless {
+            return ExitCode::FAILURE;
+        }
+        if Instant::now() >= end {
             eprintln!("zonal: revision {} is not everywhere after {} s", arguments.revision, arguments.timeout);
             return ExitCode::FAILURE;
         }

@@ -16,15 +16,22 @@ use crate::{
     },
 };
 use anyhow::{Context, anyhow, bail};
-use etcd_client::{Client, Compare, CompareOp, GetOptions, Txn, TxnOp};
+use etcd_client::{Client, Compare, CompareOp, GetOptions, Txn, TxnOp, TxnOpResponse};
 use hyper::Method;
 use serde_json::{Value, json};
-use std::{collections::BTreeMap, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 /// Keys in one answer of etcd.
 const PAGE: i64 = 1000;
 /// Operations in one transaction of etcd: its `--max-txn-ops` without being told otherwise.
 const MOST_OPERATIONS: usize = 128;
+/// Edits in one, beside a look at how many keys there are.
+const MOST_EDITS: usize = MOST_OPERATIONS - 1;
+/// What is said where what is there is not what the plan was made of.
+const CHANGED: &str = "somebody else has changed it in the meantime: look at the plan again";
 
 /// What is to be changed.
 pub enum Target {
@@ -38,15 +45,18 @@ pub enum Target {
 pub struct State {
     /// All resources and master files.
     pub collection: Collection,
+    /// The revision of etcd or of the server that has it.
+    revision: i64,
     /// Of etcd's keys: the revision that each was changed at.
     revisions: BTreeMap<Key, i64>,
+    /// How many keys etcd has, those of unknown kinds too.
+    keys: i64,
 }
 
 impl Target {
     /// The one that the arguments name, or else the configuration.
     pub fn new(arguments: &TargetArguments) -> anyhow::Result<Target> {
-        let with =
-            |server: Server| server.with(arguments.token_file.as_deref(), arguments.certificate_authority.as_deref());
+        let with = |server: Server| server.with(&arguments.access);
         if let Some(address) = &arguments.server {
             return Ok(Target::Server(with(Server::new(address)?)?));
         }
@@ -71,13 +81,15 @@ impl Target {
         match self {
             Target::Etcd(config) => runtime()?.block_on(read_etcd(config)),
             Target::Server(server) => {
-                let whole = client::ask_server(server, Method::GET, "/v1/manifest", None)?;
+                let (whole, tag) = client::ask_tagged(server, Method::GET, "/v1/manifest", None)?;
+                let revision = tag.and_then(|tag| tag.trim_matches('"').parse().ok());
+                let revision = revision.context("the server does not say of which revision its manifest is")?;
                 let (node, faults) = document::read(whole.to_string().as_bytes(), true);
                 let node = node.filter(|_| faults.is_empty()).context("the server's manifest is malformed")?;
                 let file = Path::new("manifest").into();
                 let (collection, _) = Collection::read_whole(&node, &file)
                     .map_err(|problems| anyhow!("the server's manifest cannot be read: {}", first(&problems)))?;
-                Ok(State { collection, revisions: BTreeMap::new() })
+                Ok(State { collection, revision, revisions: BTreeMap::new(), keys: 0 })
             }
         }
     }
@@ -85,7 +97,7 @@ impl Target {
     /// How many steps it takes to make these changes: one, if they can be made as a whole.
     pub fn steps(&self, edits: &[Edit]) -> usize {
         match self {
-            Target::Etcd(_) => edits.len().div_ceil(MOST_OPERATIONS).max(1),
+            Target::Etcd(_) => edits.len().div_ceil(MOST_EDITS).max(1),
             Target::Server(_) => 1,
         }
     }
@@ -97,8 +109,8 @@ impl Target {
             Target::Server(server) => {
                 let operations: Vec<Value> =
                     edits.iter().map(|edit| operation(state, edit)).collect::<anyhow::Result<_>>()?;
-                let body = json!({"operations": operations});
-                let told = client::ask_server(server, Method::POST, "/v1/batch", Some(&body))?;
+                let body = json!({"operations": operations, "if_revision": state.revision});
+                let told = client::ask(server, Method::POST, "/v1/batch", Some(&body))?;
                 step();
                 told["revision"].as_u64().context("the server does not say at which revision it has the changes")
             }
@@ -133,22 +145,23 @@ fn operation(state: &State, Edit { key, value }: &Edit) -> anyhow::Result<Value>
 
 async fn connect(config: &Etcd) -> anyhow::Result<Client> {
     let options = etcd::options(config)?;
-    Client::connect(&config.endpoints, Some(options))
-        .await
-        .with_context(|| format!("no etcd at {}", config.endpoints.join(", ")))
+    let no_etcd = || format!("no etcd at {}", config.endpoints.join(", "));
+    Client::connect(&config.endpoints, Some(options)).await.map_err(etcd::told).with_context(no_etcd)
 }
 
 async fn read_etcd(config: &Etcd) -> anyhow::Result<State> {
     let mut client = connect(config).await?;
     let (mut from, end) = (config.prefix.clone().into_bytes(), etcd::end_of(config.prefix.as_bytes()));
-    let (mut edits, mut revisions, mut revision) = (Vec::new(), BTreeMap::new(), 0);
+    let (mut edits, mut revisions, mut revision, mut keys) = (Vec::new(), BTreeMap::new(), 0, 0);
     loop {
         let mut options = GetOptions::new().with_range(end.clone()).with_limit(PAGE);
         if revision > 0 {
             options = options.with_revision(revision);
         }
-        let response = client.get(from.clone(), Some(options)).await.context("etcd cannot be read")?;
+        let response = client.get(from.clone(), Some(options)).await.map_err(etcd::told);
+        let response = response.with_context(|| format!("etcd at {} cannot be read", config.endpoints.join(", ")))?;
         revision = response.header().map_or(revision, |header| if revision > 0 { revision } else { header.revision() });
+        keys += response.kvs().len() as i64;
         for pair in response.kvs() {
             let name = pair.key_str().ok().and_then(|name| name.strip_prefix(&config.prefix)?.split_once('/'));
             let Some((kind, id)) = name.filter(|(_, id)| !id.is_empty()) else {
@@ -171,7 +184,7 @@ async fn read_etcd(config: &Etcd) -> anyhow::Result<State> {
     }
     let mut collection = Collection::default();
     collection.apply(&edits);
-    Ok(State { collection, revisions })
+    Ok(State { collection, revision, revisions, keys })
 }
 
 /// Additions and changes first, in the order in which kinds refer to one another, and then what goes, the other way round: in
@@ -187,34 +200,58 @@ fn in_order(edits: &[Edit]) -> Vec<&Edit> {
     puts.into_iter().chain(deletes).collect()
 }
 
+/// Each transaction is made only if nobody else has changed anything since the list, or since the transaction before. What was put
+/// has a later revision; what was deleted is missing, which can be asked of so many keys only. So it is asked of all together
+/// before the first transaction, of as many as may be in each, and how many there are is told by each.
 async fn write_etcd(config: &Etcd, state: &State, edits: &[Edit], step: impl Fn()) -> anyhow::Result<u64> {
     let mut client = connect(config).await?;
+    let (prefix, end) = (config.prefix.as_str(), etcd::end_of(config.prefix.as_bytes()));
+    let name = |key: &Key| format!("{prefix}{}/{}", key.kind, key.id);
+    let count = || GetOptions::new().with_range(end.clone()).with_count_only();
+    let (mut revision, mut known, mut keys) = (state.revision, state.revisions.clone(), state.keys);
+    let found = client.get(prefix, Some(count())).await.map_err(etcd::told).context("etcd cannot be read")?;
+    if found.count() != keys {
+        bail!(CHANGED);
+    }
     let ordered = in_order(edits);
-    let mut revision = 0;
-    for (at, some) in ordered.chunks(MOST_OPERATIONS).enumerate() {
-        let name = |key: &Key| format!("{}{}/{}", config.prefix, key.kind, key.id);
-        let unchanged: Vec<Compare> = some
+    for (at, some) in ordered.chunks(MOST_EDITS).enumerate() {
+        let edited: BTreeSet<&Key> = some.iter().map(|edit| &edit.key).collect();
+        let others = known.keys().filter(|key| !edited.contains(key));
+        let as_known = edited
             .iter()
-            .map(|edit| {
-                let known = state.revisions.get(&edit.key).copied().unwrap_or(0);
-                Compare::mod_revision(name(&edit.key), CompareOp::Equal, known)
-            })
-            .collect();
-        let operations: Vec<TxnOp> = some
-            .iter()
-            .map(|Edit { key, value }| match value {
-                Some(text) => TxnOp::put(name(key), text.to_vec(), None),
-                None => TxnOp::delete(name(key), None),
-            })
-            .collect();
-        let response =
-            client.txn(Txn::new().when(unchanged).and_then(operations)).await.context("etcd does not take it")?;
+            .copied()
+            .chain(others)
+            .take(MOST_EDITS)
+            .map(|key| Compare::mod_revision(name(key), CompareOp::Equal, known.get(key).copied().unwrap_or(0)));
+        let as_listed = Compare::mod_revision(prefix, CompareOp::Less, revision + 1).with_range(end.clone());
+        let unchanged: Vec<Compare> = [as_listed].into_iter().chain(as_known).collect();
+        let changes = some.iter().map(|Edit { key, value }| match value {
+            Some(text) => TxnOp::put(name(key), text.to_vec(), None),
+            None => TxnOp::delete(name(key), None),
+        });
+        let operations: Vec<TxnOp> = [TxnOp::get(prefix, Some(count()))].into_iter().chain(changes).collect();
+        let response = client.txn(Txn::new().when(unchanged).and_then(operations)).await;
+        let response = response.map_err(etcd::told).context("etcd does not take it")?;
         if !response.succeeded() {
             let done = if at > 0 { format!("; {at} transactions before were made") } else { String::new() };
-            bail!("somebody else has changed it in the meantime: look at the plan again{done}");
+            bail!("{CHANGED}{done}");
         }
-        revision = response.header().map_or(revision, |header| header.revision() as u64);
+        let found = response.op_responses().into_iter().find_map(|response| match response {
+            TxnOpResponse::Get(found) => Some(found.count()),
+            _ => None,
+        });
+        if found != Some(keys) {
+            bail!("{CHANGED}; {} transactions were made", at + 1);
+        }
+        revision = response.header().map_or(revision, |header| header.revision());
+        for Edit { key, value } in some {
+            let before = match value {
+                Some(_) => known.insert(key.clone(), revision),
+                None => known.remove(key),
+            };
+            keys += i64::from(value.is_some()) - i64::from(before.is_some());
+        }
         step();
     }
-    Ok(revision)
+    Ok(revision as u64)
 }

@@ -85,6 +85,10 @@ fn all_that_is_wrong_is_told() {
             "etc/zonal.yaml:1:45: error: listen[1].address: 0.0.0.0:53 is in the list already",
         ),
         (
+            "listen: [{address: '127.0.0.1:53'}, {address: '[::]:53'}, {address: '0.0.0.0:53'}]",
+            "etc/zonal.yaml:1:69: error: listen[2].address: 0.0.0.0:53 overlaps 127.0.0.1:53, which is in the list already",
+        ),
+        (
             "control_plane: {etcd: {endpoints: [a]}}",
             "etc/zonal.yaml:1:36: error: control_plane.etcd.endpoints[0]: expected a URL such as http://10.0.0.9:2379",
         ),

@@ -61,7 +61,8 @@ pub async fn follow(config: Etcd, changes: Sender<Message>, status: Arc<Status>,
             Ok(()) => return,
             Err(error) => error,
         };
-        tracing::warn!("etcd at {endpoint}: {error:#}; what was served goes on being served");
+        let served = if before.revision > 0 { "what was served goes on being served" } else { "nothing is served yet" };
+        tracing::warn!("etcd at {endpoint}: {error:#}; {served}");
         source.status.source(|state| state.lost(format!("etcd at {endpoint}: {error:#}")));
         pause = if source.position == before { (2 * pause).min(PAUSES.1) } else { PAUSES.0 };
         let chance = f64::from(crate::listen::random_seed().0 as u16) / f64::from(u16::MAX);
@@ -370,7 +371,7 @@ pub(super) async fn in_time<T>(asked: impl Future<Output = Result<T, etcd_client
 }
 
 /// What went wrong, for those who read.
-fn told(error: etcd_client::Error) -> anyhow::Error {
+pub fn told(error: etcd_client::Error) -> anyhow::Error {
     match error {
         etcd_client::Error::GRpcStatus(status) => anyhow!("{}", status.message()),
         error => anyhow!(error),

@@ -431,7 +431,7 @@ impl ConnectionProvider for Provider {
 }
 
 /// The addresses in a file of root hints.
-fn root_hints(file: &Path) -> anyhow::Result<Vec<IpAddr>> {
+pub fn root_hints(file: &Path) -> anyhow::Result<Vec<IpAddr>> {
     let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let parsed = Parser::new(text, None, Some(Name::root())).parse();
     let (_, sets) = parsed.map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?;
@@ -444,7 +444,7 @@ fn root_hints(file: &Path) -> anyhow::Result<Vec<IpAddr>> {
 }
 
 /// The keys in a file of DNSKEY records.
-fn trust_anchor(file: &Path) -> anyhow::Result<TrustAnchors> {
+pub fn trust_anchor(file: &Path) -> anyhow::Result<TrustAnchors> {
     let text = fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
     let anchors: TrustAnchors = text.parse().map_err(|error| anyhow::anyhow!("{}: {error}", file.display()))?;
     if anchors.is_empty() {

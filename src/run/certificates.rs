@@ -38,7 +38,7 @@ pub struct Certificate {
 }
 
 #[derive(Clone, Debug)]
-struct Loaded {
+pub(super) struct Loaded {
     key: Arc<CertifiedKey>,
     /// When it expires, in seconds since 1970.
     expiry: i64,
@@ -56,7 +56,7 @@ impl ResolvesServerCert for Certificate {
 impl Certificate {
     fn load(certificate: &Path, private_key: &Path) -> anyhow::Result<Certificate> {
         let stamp = stamp(certificate, private_key);
-        let loaded = read(certificate, private_key)?;
+        let loaded = read(certificate, private_key).map_err(|(_, error)| error)?;
         if loaded.expiry <= now() {
             tracing::warn!("the certificate {} has expired: clients will not take it", certificate.display());
         }
@@ -78,7 +78,7 @@ impl Certificate {
             return;
         }
         seen[0] = stamp;
-        let loaded = read(&self.certificate, &self.private_key).and_then(|loaded| {
+        let loaded = read(&self.certificate, &self.private_key).map_err(|(_, error)| error).and_then(|loaded| {
             let is_better = loaded.expiry > now() || loaded.expiry >= self.expiry();
             ensure!(is_better, "the certificate {} has expired", self.certificate.display());
             Ok(loaded)
@@ -124,24 +124,35 @@ fn octets(file: &Path, what: &str, field: &str) -> anyhow::Result<Vec<u8>> {
     Ok(octets)
 }
 
-fn read(certificate: &Path, private_key: &Path) -> anyhow::Result<Loaded> {
+/// Reads a certificate and its key. An error comes with the field that it is about.
+pub(super) fn read(certificate: &Path, private_key: &Path) -> Result<Loaded, (&'static str, anyhow::Error)> {
+    let (chain, expiry) = read_chain(certificate).map_err(|error| ("certificate", error))?;
+    let key = read_key(private_key).and_then(|key| {
+        CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|error| match error {
+            rustls::Error::InconsistentKeys(_) => {
+                anyhow::anyhow!("{} is not the private key of {}", private_key.display(), certificate.display())
+            }
+            error => anyhow::anyhow!("{} with {}: {error}", certificate.display(), private_key.display()),
+        })
+    });
+    Ok(Loaded { key: Arc::new(key.map_err(|error| ("private_key", error))?), expiry })
+}
+
+fn read_chain(certificate: &Path) -> anyhow::Result<(Vec<CertificateDer<'static>>, i64)> {
     let text = octets(certificate, "certificate", "tls.certificate")?;
     let chain: Result<Vec<CertificateDer>, _> = CertificateDer::pem_slice_iter(&text).collect();
     let chain = chain.with_context(|| format!("the certificate {} is no good PEM", certificate.display()))?;
     let first = chain.first().with_context(|| format!("there is no certificate in {}", certificate.display()))?;
     let expiry = not_after(first).with_context(|| format!("{} is no certificate", certificate.display()))?;
+    Ok((chain, expiry))
+}
+
+fn read_key(private_key: &Path) -> anyhow::Result<PrivateKeyDer<'static>> {
     let text = octets(private_key, "private key", "tls.private_key")?;
-    let key = PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
+    PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
         pem::Error::NoItemsFound => anyhow::anyhow!("there is no private key in {}", private_key.display()),
         error => anyhow::anyhow!("the private key {} is no good PEM: {error}", private_key.display()),
-    })?;
-    let key = CertifiedKey::from_der(chain, key, &ring::default_provider()).map_err(|error| match error {
-        rustls::Error::InconsistentKeys(_) => {
-            anyhow::anyhow!("{} is not the private key of {}", private_key.display(), certificate.display())
-        }
-        error => anyhow::anyhow!("{} with {}: {error}", certificate.display(), private_key.display()),
-    })?;
-    Ok(Loaded { key: Arc::new(key), expiry })
+    })
 }
 
 /// When a certificate expires, in seconds since 1970 (RFC 5280, 4.1).

@@ -22,7 +22,7 @@ const MAX_OCTETS: u64 = 1024;
 /// What the configuration says of the node, and what it leaves to us.
 pub fn node(config: &Config, internet: Option<Arc<Route>>) -> anyhow::Result<Node> {
     let cookie_secrets = match (&config.cookie_secret_file, &config.state_directory) {
-        (Some(file), _) => read_secrets(file, "cookie_secret_file")?,
+        (Some(file), _) => read_configured_secrets(file)?,
         (None, Some(directory)) => kept_secret(directory)?,
         (None, None) => vec![random_secret()?],
     };
@@ -41,6 +41,11 @@ fn host_name() -> Option<String> {
     let files = ["/proc/sys/kernel/hostname", "/etc/hostname"];
     let names = files.iter().filter_map(|file| fs::read_to_string(file).ok());
     names.map(|name| name.trim().to_string()).find(|name| !name.is_empty())
+}
+
+/// The secrets in the file that the configuration names.
+pub(super) fn read_configured_secrets(file: &Path) -> anyhow::Result<Vec<[u8; 16]>> {
+    read_secrets(file, "cookie_secret_file")
 }
 
 /// One or two secrets, one a line, each of 32 hexadecimal digits. The first one signs.

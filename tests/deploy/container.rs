@@ -93,7 +93,8 @@ fn image_runs_as_nobody() {
     lab.scratch.write("etc/zones/manifest.yaml", MANIFEST);
     lab.scratch.write(
         "etc/zonal.yaml",
-        "listen: [{address: \"0.0.0.0:53\"}]\ncontrol_plane: {directory: zones}\ninternet_resolver: none\n",
+        "listen: [{address: \"0.0.0.0:53\"}]\ncontrol_plane: {directory: zones}\ninternet_resolver: none\n\
+         admin: {address: \"0.0.0.0:9153\"}\n",
     );
     lab.scratch.write("resolv.conf", "nameserver 10.2.0.2\n");
     bash("mkfifo -m 600 \"$1/health\"; chmod -R a+rX \"$1\"", &[lab.scratch.path().to_str().unwrap()]);
@@ -135,6 +136,8 @@ fn image_runs_as_nobody() {
     for (command, expected) in [
         (check[1..].join(" "), "\nhealthy"),
         ("/zonal status --all 127.0.0.1:9154".into(), "\nunhealthy"),
+        // By the address that others use it is for nobody without a token.
+        ("/zonal status --all 10.2.0.2:9153".into(), "says 403 Forbidden"),
         // It was found, and says that a browser might be misled by a name.
         ("/zonal status --all node.corp.example.com:9153".into(), "says 403 Forbidden"),
         ("/zonal status --all missing.corp.example.com:9153".into(), "\nunhealthy"),

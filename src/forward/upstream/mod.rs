@@ -41,7 +41,7 @@ use std::{
     collections::HashMap,
     hash::BuildHasherDefault,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, Weak,
         atomic::{AtomicUsize, Ordering::Relaxed},
@@ -126,6 +126,11 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.0.on_their_way.fetch_sub(1, Relaxed);
     }
+}
+
+/// Whether the authorities in a file can be read.
+pub fn check_authorities(file: &Path) -> anyhow::Result<()> {
+    Tls::new(Some(file.into())).read().map(drop).map_err(anyhow::Error::msg)
 }
 
 impl Upstreams {

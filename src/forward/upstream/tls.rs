@@ -48,7 +48,8 @@ impl Tls {
         }
     }
 
-    fn read(&self) -> Result<[Arc<ClientConfig>; 4], String> {
+    /// The configurations for all protocols.
+    pub fn read(&self) -> Result<[Arc<ClientConfig>; 4], String> {
         let mut roots = RootCertStore::empty();
         let system = rustls_native_certs::load_native_certs();
         system.errors.iter().for_each(|error| tracing::warn!("a certificate authority cannot be read: {error}"));

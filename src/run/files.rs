@@ -1,0 +1,88 @@
+//! What the configuration names on this machine, files and addresses: looked at before anything is served, all of it.
+
+use super::{certificates, node};
+use crate::{
+    admin,
+    config::{Config, Etcd, InternetResolver, Tls},
+    control_plane::etcd,
+    forward::{recursion, upstream},
+    manifest::Problem,
+    transfer::tsig::Keys,
+};
+use std::{
+    io::ErrorKind::AddrNotAvailable,
+    net::{IpAddr, UdpSocket},
+};
+
+/// What cannot be used, by those who use it.
+pub fn check(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut told = |field: &str, error: anyhow::Error| problems.push(config.error(field, format!("{error:#}")));
+    for (at, listen) in config.listen.iter().flatten().enumerate() {
+        let field = format!("listen[{at}]");
+        if let Some(error) = foreign(listen.address.ip()) {
+            told(&format!("{field}.address"), error);
+        }
+        if let Some((file, error)) = listen.tls.as_ref().and_then(pair) {
+            told(&format!("{field}.tls.{file}"), error);
+        }
+    }
+    if let Some(error) = foreign(config.admin.address.ip()) {
+        told("admin.address", error);
+    }
+    if let Some((file, error)) = config.admin.tls.as_ref().and_then(pair) {
+        told(&format!("admin.tls.{file}"), error);
+    }
+    if let Err(error) = admin::Tls::check(&config.admin) {
+        told("admin.tls.certificate_authority", error);
+    }
+    if let Err(error) = admin::Access::new(&config.admin) {
+        told("admin.tokens_file", error);
+    }
+    if let Some(etcd) = &config.control_plane.etcd {
+        if let Err(error) = etcd::options(&Etcd { tls: None, ..etcd.clone() }) {
+            told("control_plane.etcd.password_file", error);
+        }
+        let tls = etcd.tls.clone().map(|tls| Tls { certificate: None, private_key: None, ..tls });
+        if let Err(error) = etcd::options(&Etcd { username: None, tls, ..etcd.clone() }) {
+            told("control_plane.etcd.tls.certificate_authority", error);
+        }
+        if let Some((file, error)) = etcd.tls.as_ref().and_then(pair) {
+            told(&format!("control_plane.etcd.tls.{file}"), error);
+        }
+    }
+    if let Some(Err(error)) = config.cookie_secret_file.as_deref().map(node::read_configured_secrets) {
+        told("cookie_secret_file", error);
+    }
+    if let Some(Err(error)) = config.certificate_authority.as_deref().map(upstream::check_authorities) {
+        told("certificate_authority", error);
+    }
+    for (name, key) in &config.tsig_keys {
+        if let Err(error) = Keys::read(&[(name.clone(), key.clone())].into()) {
+            let file = if key.secret_file.is_some() { "secret_file" } else { "secret" };
+            told(&format!("tsig_keys.{name}.{file}"), error);
+        }
+    }
+    if let InternetResolver::Recursive(recursion) = &config.internet_resolver {
+        if let Some(Err(error)) = recursion.root_hints.as_deref().map(recursion::root_hints) {
+            told("internet_resolver.root_hints", error);
+        }
+        if let Some(Err(error)) = recursion.trust_anchor.as_deref().map(recursion::trust_anchor) {
+            told("internet_resolver.trust_anchor", error);
+        }
+    }
+    problems
+}
+
+/// Which of a certificate and its key cannot be used, and why.
+fn pair(tls: &Tls) -> Option<(&'static str, anyhow::Error)> {
+    certificates::read(tls.certificate.as_deref()?, tls.private_key.as_deref()?).err()
+}
+
+/// What is wrong with an address that this machine does not have.
+fn foreign(address: IpAddr) -> Option<anyhow::Error> {
+    let error = UdpSocket::bind((address, 0)).err().filter(|error| error.kind() == AddrNotAvailable)?;
+    Some(anyhow::Error::msg(format!(
+        "this machine does not have the address ({error}): `ip address` shows those that it has"
+    )))
+}

@@ -1,0 +1,228 @@
+//! The commands that ask a server which wants to know who asks; and what `check` and the log say of a configuration.
+
+use crate::harness::{Process, Scratch, ZONAL, can_run, free_port, tree, wait_until};
+use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use serde_json::Value;
+use std::process::Command;
+
+/// Exit status, and all that is printed, in a directory.
+fn zonal(scratch: &Scratch, arguments: &str) -> (Option<i32>, String) {
+    let output = Command::new(ZONAL).args(arguments.split(' ')).current_dir(scratch.path()).output().unwrap();
+    let text = [output.stdout, output.stderr].concat();
+    (output.status.code(), String::from_utf8(text).unwrap())
+}
+
+/// A node with the demo's manifest, and the port of its admin API.
+fn node(scratch: &Scratch, admin: &str, more: &str) -> (Process, u16) {
+    let (port, admin_port) = (free_port(), free_port());
+    scratch.write(
+        "zonal.yaml",
+        format!(
+            "listen: [{{address: \"127.0.0.1:{port}\"}}]\ncontrol_plane: {{directory: {}}}\ninternet_resolver: none\n\
+             admin: {}\n{more}",
+            tree("zones").display(),
+            admin.replace("PORT", &admin_port.to_string())
+        ),
+    );
+    let mut process = Process::start(&[ZONAL, "serve"], scratch, "zonal");
+    wait_until("it serves", || {
+        process.assert_alive();
+        process.log().contains("serving ").then_some(())
+    });
+    (process, admin_port)
+}
+
+/// An authority, and certificates of it for the server and for a client.
+fn certificates(scratch: &Scratch) {
+    let key = KeyPair::generate().unwrap();
+    let mut params = CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    scratch.write("ca.crt", params.self_signed(&key).unwrap().pem());
+    let issuer = Issuer::new(params, key);
+    for (file, names) in [("tls", ["localhost", "127.0.0.1"]), ("client", ["client.example", "other.example"])] {
+        let key = KeyPair::generate().unwrap();
+        let params = CertificateParams::new(names.map(String::from)).unwrap();
+        scratch.write(&format!("{file}.crt"), params.signed_by(&key, &issuer).unwrap().pem());
+        scratch.write(&format!("{file}.key"), key.serialize_pem());
+    }
+}
+
+#[test]
+fn servers_that_want_to_know_who_asks() {
+    if !can_run(&["setpriv"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    certificates(&scratch);
+    scratch.write("token", "secret\n");
+    // The SHA-256 of `secret`.
+    scratch.write("tokens", "write sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b\n");
+    let (_node, port) = node(
+        &scratch,
+        "{address: \"0.0.0.0:PORT\", tokens_file: tokens, client_certificates: {read: [client.example]}, tls: {certificate: \
+         tls.crt, private_key: tls.key, certificate_authority: ca.crt}}",
+        "",
+    );
+    let url = format!("https://localhost:{port}");
+    let commands = |server: &str, config: &str| {
+        [
+            format!("status {}", config.replace("--admin", "--all")),
+            format!("wait --revision 0 --timeout 600 {server}"),
+            format!("cache show {config}"),
+            format!("explain --from 127.1.0.7 sqs.us-east-1.amazonaws.com {config}"),
+        ]
+    };
+    for (access, expected, words) in [
+        ("--certificate-authority ca.crt --token-file token", 0, ""),
+        ("--certificate-authority ca.crt --client-certificate client.crt --client-private-key client.key", 0, ""),
+        // It is not asked again and again, nor is another answer made up.
+        ("--certificate-authority ca.crt", 1, "says 401 Unauthorized: this needs a token"),
+    ] {
+        for command in commands(&url, &format!("--admin {url}")).iter().chain(&commands(&url, "--config zonal.yaml")) {
+            let (code, text) = zonal(&scratch, &format!("{command} {access}"));
+            assert!(code == Some(expected) && text.contains(words), "{command} {access}: {code:?}\n{text}");
+        }
+    }
+    let (code, text) = zonal(&scratch, "explain --from 127.1.0.7 sqs.us-east-1.amazonaws.com");
+    assert!(code == Some(1) && text.contains("cannot be trusted"), "{code:?} {text}");
+    // Without HTTPS it is said what is missing.
+    for command in ["cache show", "explain --from 127.1.0.7 sqs.us-east-1.amazonaws.com"] {
+        let (code, text) = zonal(&scratch, &format!("{command} --admin 127.0.0.1:{port}"));
+        assert!(code == Some(1) && text.contains("or has HTTPS: then name its URL"), "{command}: {code:?} {text}");
+    }
+}
+
+#[test]
+fn on_all_addresses_the_node_itself_needs_no_token() {
+    if !can_run(&["setpriv"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (_node, port) = node(&scratch, "{address: \"0.0.0.0:PORT\"}", "");
+    for command in [
+        "status".to_string(),
+        format!("status --all 127.0.0.1:{port} localhost:{port} 0.0.0.0:{port}"),
+        format!("wait --revision 0 127.0.0.1:{port}"),
+        "cache show".into(),
+        "explain --from 127.1.0.7 --resolve sqs.us-east-1.amazonaws.com".into(),
+    ] {
+        let (code, text) = zonal(&scratch, &command);
+        assert_eq!(code, Some(0), "{command}\n{text}");
+    }
+}
+
+#[test]
+fn what_cannot_be_asked_is_told_in_plain_words() {
+    let scratch = Scratch::new();
+    scratch.write("zones/manifest.yaml", "vpcs: {vpc: {region: r, cidr_blocks: [127.0.0.0/8]}}\n");
+    scratch.write(
+        "zonal.yaml",
+        format!("control_plane: {{push: {{}}}}\nadmin: {{address: \"127.0.0.1:{}\"}}", free_port()),
+    );
+    for (command, words) in [
+        ("explain --from 127.1.0.7 --offline a.example", "zonal: `--offline` is for a directory"),
+        ("explain --from 127.1.0.7 a.example", "is `zonal serve` running, with this `admin.address`?"),
+        ("status --all 127.0.0.1:1", "is `zonal serve` running, with this `admin.address`?"),
+        ("diff --directory zones --etcd http://127.0.0.1:1", "zonal: etcd at http://127.0.0.1:1 cannot be read: "),
+    ] {
+        let (code, text) = zonal(&scratch, command);
+        assert!(code == Some(1) && text.contains(words), "{command}: {code:?}\n{text}");
+        assert!(!text.contains("MetadataMap") && !text.contains("none was asked"), "{command}\n{text}");
+    }
+}
+
+#[test]
+fn check_looks_at_what_the_configuration_names() {
+    let scratch = Scratch::new();
+    certificates(&scratch);
+    scratch.write("bad", "nothing of use\n");
+    scratch.write("zones/manifest.yaml", "vpcs: {vpc: {region: r}}\n");
+    scratch.write(
+        "zonal.yaml",
+        "listen:
+- {address: \"192.0.2.1:53\"}
+- {address: \"127.0.0.1:853\", protocol: DoT, tls: {certificate: none.crt, private_key: tls.key}}
+- {address: \"127.0.0.1:443\", protocol: DoH, tls: {certificate: tls.crt, private_key: none.key}}
+- {address: \"127.0.0.1:853\", protocol: DoQ, tls: {certificate: tls.crt, private_key: client.key}}
+control_plane: {directory: zones}
+admin:
+  address: \"192.0.2.1:9153\"
+  tokens_file: bad
+  tls: {certificate: tls.crt, private_key: tls.key, certificate_authority: bad}
+cookie_secret_file: bad
+certificate_authority: none.crt
+tsig_keys: {key: {secret_file: none}, good: {secret: YQ==}}
+internet_resolver: {recursive: true, root_hints: none, trust_anchor: bad}
+",
+    );
+    let told = || {
+        let (code, text) = zonal(&scratch, "check --format json");
+        let problems: Vec<Value> = serde_json::from_str(&text).unwrap();
+        let told = problems.iter().map(|problem| {
+            assert!(problem["file"].as_str().unwrap().ends_with(".yaml"), "{problem}");
+            format!("{}:{} {}", problem["line"], problem["column"], problem["field"].as_str().unwrap())
+        });
+        (code, told.collect::<Vec<_>>(), text)
+    };
+    let (code, found, text) = told();
+    assert_eq!(code, Some(1));
+    // And of the manifest.
+    assert!(found.len() == 13 && found[12].starts_with("1:8 "), "{text}");
+    assert_eq!(
+        found[..12],
+        [
+            "2:13 listen[0].address",
+            "3:64 listen[1].tls.certificate",
+            "4:86 listen[2].tls.private_key",
+            "5:86 listen[3].tls.private_key",
+            "8:12 admin.address",
+            "9:16 admin.tokens_file",
+            "10:76 admin.tls.certificate_authority",
+            "11:21 cookie_secret_file",
+            "12:24 certificate_authority",
+            "13:32 tsig_keys.key.secret_file",
+            "14:50 internet_resolver.root_hints",
+            "14:70 internet_resolver.trust_anchor",
+        ],
+        "{text}"
+    );
+    // Of what is needed only later, `serve` tells as well.
+    let (code, text) = zonal(&scratch, "serve");
+    assert!(code == Some(1) && text.contains(" certificate_authority: there is no file none.crt"), "{text}");
+
+    scratch.write(
+        "zonal.yaml",
+        "control_plane:\n  etcd:\n    endpoints: [\"https://127.0.0.1:1\"]\n    username: u\n    password_file: none\n    \
+         tls: {certificate_authority: none}\n",
+    );
+    let (code, found, text) = told();
+    assert_eq!(
+        (code, found),
+        (
+            Some(1),
+            vec![
+                "5:20 control_plane.etcd.password_file".into(),
+                "6:34 control_plane.etcd.tls.certificate_authority".into()
+            ]
+        ),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_log_for_programs_has_nothing_else_in_it() {
+    if !can_run(&["setpriv"]) {
+        return;
+    }
+    let admin = "{address: \"127.0.0.1:PORT\"}";
+    let people = Scratch::new();
+    let (process, _) = node(&people, admin, "");
+    wait_until("it says what to try", || process.log().contains("Try, as clients").then_some(()));
+    let programs = Scratch::new();
+    let (process, port) = node(&programs, admin, "log: {format: json}\n");
+    let (code, text) = zonal(&programs, &format!("status --all 127.0.0.1:{port}"));
+    assert_eq!(code, Some(0), "{text}");
+    for line in process.log().lines() {
+        assert!(serde_json::from_str::<Value>(line).is_ok(), "{line}");
+    }
+}
