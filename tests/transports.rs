@@ -477,6 +477,39 @@ fn slow_and_idle_clients_are_cut_off() {
 }
 
 #[test]
+fn who_has_most_connections_makes_room_for_others() {
+    let server = SecureServer::start(&tree("zones"), "limits: {tcp_connections: 4}");
+    let good = query(0, "sqs.us-east-1.amazonaws.com");
+    RUNTIME.block_on(async {
+        let hoarder = server.client("127.1.0.7");
+        let mut dot = hoarder.tls(Transport::Tls, "").await;
+        send_stream(&mut dot, &good).await.unwrap();
+        receive_stream(&mut dot).await.unwrap();
+        let mut h2 = hoarder.h2().await;
+        post(&mut h2, &good).await;
+        let doq = hoarder.quic(Transport::Quic).await;
+        ask_quic(&doq, &good).await.unwrap();
+        let mut h3 = hoarder.h3().await;
+        ask_h3(&mut h3, request(&good)).await;
+        let mut others = Vec::new();
+        for source in ["127.1.0.8", "127.1.0.9", "127.1.0.10"] {
+            let mut other = server.client(source).tls(Transport::Tls, "").await;
+            send_stream(&mut other, &good).await.unwrap();
+            receive_stream(&mut other).await.unwrap();
+            others.push(other);
+        }
+        let limit = Duration::from_secs(5);
+        assert_eq!(timeout(limit, dot.read(&mut [0; 1])).await.expect("an end").unwrap_or(0), 0);
+        while h2.ready().await.is_ok() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        timeout(limit, doq.closed()).await.unwrap();
+        assert_eq!(message(ask_h3(&mut h3, request(&good)).await).len(), 468);
+    });
+    assert_eq!(server.metric(r#"zonal_tcp_timeouts_total{reason="displaced"}"#), Some(3.0));
+}
+
+#[test]
 fn certificates_are_read_again() {
     let scratch = Scratch::new();
     let (first, second) = (Certificate::until(2998), Certificate::until(2997));

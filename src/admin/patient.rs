@@ -12,7 +12,7 @@ use tokio::{
 };
 
 /// How long a client may take nothing of what is sent.
-const PATIENCE: Duration = Duration::from_secs(10);
+const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 
 /// A stream that fails when its client does not read for a while.
 pub(super) struct Patient<S> {
@@ -69,5 +69,27 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.watch(context, |stream, context| stream.poll_shutdown(context))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[tokio::test]
+    async fn who_reads_slowly_gets_it_and_who_does_not_read_is_cut_off() {
+        let (near, mut far) = tokio::io::duplex(10);
+        let mut near = Patient::new(near);
+        let reads = async {
+            for _ in 0..6 {
+                sleep(PATIENCE / 4).await;
+                far.read_exact(&mut [0; 10]).await.unwrap();
+            }
+        };
+        let (written, ()) = tokio::join!(near.write_all(&[0; 60]), reads);
+        assert!(written.is_ok());
+        let failed = near.write_all(&[0; 11]).await.unwrap_err();
+        assert_eq!(failed.kind(), io::ErrorKind::TimedOut);
     }
 }
