@@ -206,11 +206,11 @@ fn cache_hits_allocate_nothing() {
         }
     };
     let (address, negative, failed) = ("www.forward.example", "none.forward.example", "bad.forward.example");
-    let (alias, stale) = ("alias.forward.example", "old.forward.example");
+    let (alias, made, stale) = ("alias.forward.example", "made.forward.example", "old.forward.example");
     let mut packets = Vec::new();
     for edns in [false, true] {
-        let [address, negative, failed, alias, stale] =
-            [address, negative, failed, alias, stale].map(|name| query(name, 1, edns));
+        let [address, negative, failed, alias, made, stale] =
+            [address, negative, failed, alias, made, stale].map(|name| query(name, 1, edns));
         if !edns {
             cache.insert("rule-1", key(&address), entry(&[192, 0, 2, 1], 1).into());
             let nothing =
@@ -220,10 +220,15 @@ fn cache_hits_allocate_nothing() {
             let target = name_wire(&crate::model::names::name("www.forward.example"));
             let link = Entry { target: Some(12), ..entry(&target, 5) };
             cache.insert("rule-1", key(&alias), link.into());
+            // A CNAME with what proves that it is made from a wildcard.
+            let proof = [&[0, 0, 47, 0, 1, 0, 0, 0, 0, 0, 4][..], b"\x01a\0\x01"].concat();
+            let proof = Records { count: 1, octets: proof.into() };
+            let link = Entry { target: Some(12), authority: proof, ..entry(&target, 5) };
+            cache.insert("rule-1", key(&made), link.into());
             cache.insert("rule-1", key(&stale), Entry { since: -100, ..entry(&[192, 0, 2, 2], 1) }.into());
             cache.insert_failure("rule-1", key(&stale), 22, "nobody answered", 0);
         }
-        packets.extend([(address, 0, 1), (negative, 3, 0), (failed, 2, 0), (alias, 0, 2), (stale, 0, 1)]);
+        packets.extend([(address, 0, 1), (negative, 3, 0), (failed, 2, 0), (alias, 0, 2), (made, 0, 2), (stale, 0, 1)]);
     }
     // What a thread needs once is taken when it looks for the first time.
     ask_knowing(&snapshot, &cache, "10.1.0.5", &packets[0].0);
@@ -232,7 +237,7 @@ fn cache_hits_allocate_nothing() {
         assert_eq!((reply[3] & 15, u16::from_be_bytes([reply[6], reply[7]])), (rcode, answers), "{packet:?}");
         assert_eq!(count, 0, "{packet:?} allocates");
     }
-    assert_eq!(cache.counts().hits, 1 + 2 * 6);
+    assert_eq!(cache.counts().hits, 1 + 2 * 8);
 }
 
 /// A count of an answer is a store, with or without room for its view.

@@ -6,6 +6,7 @@ mod inward;
 mod laptop;
 mod loops;
 mod outward;
+mod proofs;
 mod tenants;
 
 use crate::harness::{Scratch, Server, stub::Stub};

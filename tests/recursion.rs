@@ -115,7 +115,7 @@ fn internet(lab: &Lab) -> (Vec<Process>, String) {
     let half = format!("@ 300 NS dead\ndead 300 A {DEAD}\n{COMMON}");
     let mut parent = format!(
         "plain 300 NS ns.plain\nns.plain 300 A {LEAF}\nsigned 300 NS ns.signed\nns.signed 300 A {LEAF}\n\
-         nsec3 300 NS ns.nsec3\nns.nsec3 300 A {LEAF}\nbogus 300 NS ns.bogus\nns.bogus 300 A {LEAF}\n\
+         optout 300 NS ns.optout\nns.optout 300 A {LEAF}\nnsec3 300 NS ns.nsec3\nns.nsec3 300 A {LEAF}\nbogus 300 NS ns.bogus\nns.bogus 300 A {LEAF}\n\
          expired 300 NS ns.expired\nns.expired 300 A {LEAF}\nhalf 300 NS ns.half\nhalf 300 NS dead.half\n\
          lamed 300 NS tld.lamed\nlamed 300 NS ns.lamed\ntld.lamed 300 A {TLD}\nns.lamed 300 A {LEAF}\nns.half 300 A {LEAF}\ndead.half 300 A {DEAD}\ndead 300 NS ns.dead\nns.dead 300 A {DEAD}\n"
     );
@@ -124,6 +124,7 @@ fn internet(lab: &Lab) -> (Vec<Process>, String) {
     zones.plain("lamed.test", LEAF, &format!("@ 300 NS tld\ntld 300 A {TLD}\n{COMMON}"));
     parent += &zones.signed("signed.test", LEAF, COMMON, &[]).0;
     parent += &zones.signed("nsec3.test", LEAF, COMMON, &["-3", "-"]).0;
+    parent += &zones.signed("optout.test", LEAF, COMMON, &["-3", "-", "-A"]).0;
     parent += &zones.signed("expired.test", LEAF, COMMON, &["-s", "20200101000000", "-e", "20200201000000"]).0;
     parent += &zones.signed("bogus.test", LEAF, COMMON, &[]).0;
     let (_, file, _) = zones.all.last().unwrap();
@@ -216,6 +217,57 @@ fn through_a_root_of_our_own() {
         ("none.nsec3.test", "NXDOMAIN", true, &[], &[]),
         ("www.nsec3.test MX", "NOERROR", true, &[], &[]),
         ("x.wild.nsec3.test", "NOERROR", true, &[], &["x.wild.nsec3.test. A 192.0.2.2"]),
+        // What proves a wildcard comes behind what is made from it, and what that leads to.
+        (
+            "x.wildcname.nsec3.test +dnssec",
+            "NOERROR",
+            true,
+            &[],
+            &[
+                "www.nsec3.test. A 192.0.2.1",
+                "www.nsec3.test. RRSIG",
+                "x.wildcname.nsec3.test. CNAME www.nsec3.test.",
+                "x.wildcname.nsec3.test. RRSIG",
+            ],
+        ),
+        (
+            "x.wildcname.signed.test +dnssec",
+            "NOERROR",
+            true,
+            &[],
+            &[
+                "www.signed.test. A 192.0.2.1",
+                "www.signed.test. RRSIG",
+                "x.wildcname.signed.test. CNAME www.signed.test.",
+                "x.wildcname.signed.test. RRSIG",
+            ],
+        ),
+        // What is in an opt-out span may be there without being signed.
+        ("www.optout.test", "NOERROR", true, &[], &["www.optout.test. A 192.0.2.1"]),
+        ("none.optout.test", "NXDOMAIN", false, &[], &[]),
+        (
+            "odd.signed.test ANY +tcp",
+            "NOERROR",
+            true,
+            &[],
+            &["odd.signed.test. TYPE65280 \\# 3 010203", "odd.signed.test. RRSIG"],
+        ),
+        (
+            "odd.nsec3.test ANY +tcp",
+            "NOERROR",
+            true,
+            &[],
+            &["odd.nsec3.test. TYPE65280 \\# 3 010203", "odd.nsec3.test. RRSIG"],
+        ),
+        ("none.signed.test ANY +tcp", "NXDOMAIN", true, &[], &[]),
+        (
+            "odd.bogus.test ANY +tcp",
+            "NOERROR",
+            true,
+            &[],
+            &["odd.bogus.test. TYPE65280 \\# 3 010203", "odd.bogus.test. RRSIG"],
+        ),
+        ("www.bogus.test ANY +tcp", "SERVFAIL", false, &[6], &[]),
         ("none.plain.test", "NXDOMAIN", false, &[], &[]),
         ("www.plain.test MX", "NOERROR", false, &[], &[]),
         ("nonesuch", "NXDOMAIN", true, &[], &[]),

@@ -12,10 +12,10 @@ use crate::{
     wire::{
         query::{LookupName, rcode, skip_name},
         rdata::rtype,
-        reply::Section,
+        reply::{Mark, Section},
     },
 };
-use std::net::Ipv4Addr;
+use std::{net::Ipv4Addr, ops::Range};
 
 /// The Well-Known Prefix 64:ff9b::/96 (RFC 6052, 2.1).
 const PREFIX: [u8; 12] = [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -59,22 +59,28 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
         if self.qtype != rtype::AAAA {
             return self.decide(first);
         }
-        let (start, count) = (self.reply.position(), self.reply.count(Section::Answer));
+        let (mark, start, count) = (self.reply.mark(), self.reply.position(), self.reply.count(Section::Answer));
         let (outcome, kind) = self.decide(first);
         match outcome {
             Outcome::Done(rcode::NOERROR) | Outcome::Failed(_) => {}
             _ => return (outcome, kind),
         }
-        if self.addresses::<16>(start, rtype::AAAA).any(|(address, _)| address[..12] != MAPPED)
-            || self.reply.is_truncated()
-        {
+        // Addresses that go with a referral are not those of the name.
+        if self.reply.is_truncated() || self.reply.count(Section::Additional) > 0 {
+            return (outcome, kind);
+        }
+        let usable = |(address, _): &([u8; 16], u32)| address[..12] != MAPPED;
+        if self.addresses(start, rtype::AAAA).any(|address| usable(&address)) {
+            if !self.addresses(start, rtype::AAAA).all(|address| usable(&address)) {
+                self.leave_out_mapped(start);
+            }
             return (outcome, kind);
         }
         let most = match self.reply.count(Section::Answer) - count {
             0 if self.reply.position() > start => self.ttl_at(start),
             _ => DEFAULT_TTL,
         };
-        self.back_to(start, count);
+        self.reply.back_to(mark);
         self.qtype = rtype::A;
         let (of_a, _) = self.decide(first);
         self.qtype = rtype::AAAA;
@@ -85,7 +91,7 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
                 self.qtype = rtype::A;
                 return (Outcome::Forward(route), kind);
             }
-            _ => return self.decide_again(start, count, first),
+            _ => return self.decide_again(mark, first),
         }
         let mut made = [(Ipv4Addr::UNSPECIFIED, 0); MOST];
         let mut len = 0;
@@ -94,9 +100,9 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
             len += 1;
         }
         if len == 0 {
-            return self.decide_again(start, count, first);
+            return self.decide_again(mark, first);
         }
-        self.back_to(start, count);
+        self.reply.back_to(mark);
         self.authentic = false;
         self.trace.note(Stage::Answer, || format!("DNS64: {len} AAAA record(s) are made of A records"));
         let owner = 0xc000 | self.name_at as u16;
@@ -111,15 +117,29 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
     }
 
     /// Nothing can be made: what was decided first holds.
-    fn decide_again(&mut self, start: usize, count: u16, first: bool) -> (Outcome<'s>, Kind) {
-        self.back_to(start, count);
+    fn decide_again(&mut self, mark: Mark, first: bool) -> (Outcome<'s>, Kind) {
+        self.reply.back_to(mark);
         self.decide(first)
     }
 
-    fn back_to(&mut self, start: usize, count: u16) {
-        self.reply.rewind(start, Section::Additional, 0);
-        self.reply.rewind(start, Section::Authority, 0);
-        self.reply.rewind(start, Section::Answer, count);
+    /// Takes the addresses that are not to be used out of those that were written from `start` on, and the signatures that
+    /// do not fit the others.
+    fn leave_out_mapped(&mut self, start: usize) {
+        self.authentic = false;
+        let mut at = start;
+        while let Some((rtype, _, data)) = record_at(self.reply.written(), at) {
+            let written = self.reply.written();
+            let is_out = match rtype {
+                rtype::AAAA => written[data.clone()].starts_with(&MAPPED),
+                rtype::RRSIG => written[data.clone()].starts_with(&rtype::AAAA.to_be_bytes()),
+                _ => false,
+            };
+            match is_out {
+                true => self.reply.remove(Section::Answer, at..data.end),
+                false => at = data.end,
+            }
+        }
+        self.trace.note(Stage::Answer, || "DNS64: AAAA record(s) of IPv4-mapped addresses are left out".into());
     }
 
     /// The addresses in the records of a type that were written from `start` on, with their TTLs.
@@ -127,21 +147,24 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
         let written = self.reply.written();
         let mut at = start;
         std::iter::from_fn(move || {
-            let fixed = skip_name(written, at)?;
-            let number = |at: usize| Some(u16::from_be_bytes([*written.get(at)?, *written.get(at + 1)?]));
-            let length = usize::from(number(fixed + 8)?);
-            let data = written.get(fixed + 10..fixed + 10 + length)?;
-            at = fixed + 10 + length;
-            let ttl = u32::from(number(fixed + 4)?) << 16 | u32::from(number(fixed + 6)?);
-            Some((number(fixed)? == rtype).then(|| Some((data.try_into().ok()?, ttl))).flatten())
+            let (found, ttl, data) = record_at(written, at)?;
+            at = data.end;
+            Some((found == rtype).then(|| Some((written[data].try_into().ok()?, ttl))).flatten())
         })
         .flatten()
     }
 
     /// The TTL of the record at this place.
     fn ttl_at(&self, at: usize) -> u32 {
-        let written = self.reply.written();
-        let ttl = skip_name(written, at).and_then(|at| written.get(at + 4..at + 8));
-        ttl.map_or(DEFAULT_TTL, |ttl| u32::from_be_bytes([ttl[0], ttl[1], ttl[2], ttl[3]]))
+        record_at(self.reply.written(), at).map_or(DEFAULT_TTL, |(_, ttl, _)| ttl)
     }
+}
+
+/// Type and TTL of the record at a place, and where its data is; none if there is none.
+fn record_at(message: &[u8], at: usize) -> Option<(u16, u32, Range<usize>)> {
+    let fixed = skip_name(message, at)?;
+    let &[t1, t2, _, _, ttl @ .., l1, l2] = message.get(fixed..)?.first_chunk::<10>()?;
+    let data = fixed + 10..fixed + 10 + usize::from(u16::from_be_bytes([l1, l2]));
+    message.get(data.clone())?;
+    Some((u16::from_be_bytes([t1, t2]), u32::from_be_bytes(ttl), data))
 }

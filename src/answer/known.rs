@@ -40,6 +40,8 @@ pub struct Forward<'s> {
     pub dnssec_ok: bool,
     /// Nobody on the way is to validate.
     pub checking_disabled: bool,
+    /// Where this is not answered, something else is still to be asked.
+    pub hasty: bool,
 }
 
 impl<'s> Forward<'s> {
@@ -49,13 +51,13 @@ impl<'s> Forward<'s> {
         let wire = question.name.wire();
         name[..wire.len()].copy_from_slice(wire);
         let Question { qtype, dnssec_ok, checking_disabled, .. } = *question;
-        Forward { route, id, name, qtype, dnssec_ok, checking_disabled }
+        Forward { route, id, name, qtype, dnssec_ok, checking_disabled, hasty: false }
     }
 
     /// The same, to be taken along.
     pub fn to_asked(&self) -> Asked {
-        let Forward { route, id, qtype, dnssec_ok, checking_disabled, .. } = *self;
-        Asked { route: route.clone(), id, name: Box::new(self.name()), qtype, dnssec_ok, checking_disabled }
+        let Forward { route, id, qtype, dnssec_ok, checking_disabled, hasty, .. } = *self;
+        Asked { route: route.clone(), id, name: Box::new(self.name()), qtype, dnssec_ok, checking_disabled, hasty }
     }
 
     /// The name that is asked for, in lower case.
@@ -81,6 +83,8 @@ pub struct Asked {
     qtype: u16,
     dnssec_ok: bool,
     checking_disabled: bool,
+    /// Where this is not answered, something else is still to be asked.
+    pub hasty: bool,
 }
 
 impl Asked {
@@ -161,7 +165,7 @@ pub const OWNER: u8 = 0x80;
 /// What others answered for one name and type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The RCODE: NOERROR, NXDOMAIN, or SERVFAIL where nobody gave a usable answer.
+    /// The RCODE: NOERROR, NXDOMAIN, YXDOMAIN, or SERVFAIL where nobody gave a usable answer.
     pub rcode: u16,
     /// Validated, by our own recursion.
     pub authentic: bool,

@@ -222,7 +222,7 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
     #[inline]
     fn run(mut self) -> Resolved<'r, 's> {
         let mut owners = [HEADER; MOST_HOPS + 1];
-        let question = self.reply.position();
+        let question = self.reply.mark();
         let mut kind = None;
         for hop in 0..=MOST_HOPS {
             self.trace.hop();
@@ -237,12 +237,14 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
                 Outcome::Done(rcode) => return self.ended(rcode, kind, Why::Nothing),
                 Outcome::Next(target) => target,
                 Outcome::Forward(route) => {
-                    let forward =
-                        Some(Forward::new(route, self.snapshot.views.route_id(self.view, route), &self.question()));
-                    return Resolved { forward, ..self.ended(rcode::SERVFAIL, kind, Why::Nothing) };
+                    let id = self.snapshot.views.route_id(self.view, route);
+                    let hasty = self.dns64 && self.qtype == rtype::AAAA;
+                    let mut forward = Forward::new(route, id, &self.question());
+                    forward.hasty = hasty;
+                    return Resolved { forward: Some(forward), ..self.ended(rcode::SERVFAIL, kind, Why::Nothing) };
                 }
                 Outcome::Failed(why) => {
-                    self.reply.rewind(question, Section::Answer, 0);
+                    self.reply.back_to(question);
                     self.reply.clear(flag::AA);
                     let why = why.map_or(Why::Nothing, |(code, text)| Why::Theirs(code, text));
                     return self.ended(rcode::SERVFAIL, kind, why);
@@ -262,7 +264,7 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
             }
         }
         self.trace.note(Stage::Answer, || format!("the chain has more than {MOST_HOPS} CNAME or DNAME records"));
-        self.reply.rewind(question, Section::Answer, 0);
+        self.reply.back_to(question);
         let ede = Ede { code: 0, text: ["more than 16 CNAME or DNAME records in a chain", "", ""] };
         self.ended(rcode::SERVFAIL, kind.unwrap_or(Kind::Zone), Why::Ours(ede))
     }
@@ -319,7 +321,10 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
                 });
             });
             let written = written.and_then(|start| {
-                entry.authority.write(reply, Section::Authority, ttl, owner)?;
+                let authority = entry.authority.write(reply, Section::Authority, ttl, owner)?;
+                if entry.target.is_some() {
+                    reply.hold(authority, entry.authority.count);
+                }
                 Ok(start)
             });
             match (written, entry.target) {

@@ -145,6 +145,7 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
     fn additional(&mut self, set: Set<'s>, apex: usize) -> bool {
         let mut complete = true;
         for node in set.additional() {
+            self.reply.release();
             for addresses in node.sets().filter(|set| matches!(set.rtype(), rtype::A | rtype::AAAA)) {
                 if addresses.alias().is_none() {
                     let written = addresses.write_named(&mut self.reply, Section::Additional, node, apex);

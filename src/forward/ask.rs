@@ -1,7 +1,7 @@
 //! One question to others: shared with all who have the same, followed along referrals, and never without an answer.
 
 use super::{
-    Answers, PATIENCE, Response, STALE_PATIENCE,
+    Answers, HASTY_PATIENCE, PATIENCE, Response, STALE_PATIENCE,
     flights::{Flight, Landed, Place},
     read::{self, Read},
     upstream::Failure,
@@ -121,6 +121,8 @@ impl Asker {
         };
         let deadline = match stale {
             Some(_) => self.deadline.min(Instant::now() + STALE_PATIENCE),
+            // DNS64: no AAAA record in time is none (RFC 6147, 5.1.3), and there may be A records.
+            None if asked.hasty => self.deadline.min(Instant::now() + HASTY_PATIENCE),
             None => self.deadline,
         };
         let (hash, is_ours) = (question.hash(asked.id), self.is_ours(query, &question));
@@ -136,9 +138,9 @@ impl Asker {
                     Landed::Late => break None,
                     Landed::Lost => {}
                 },
-                Place::Pilot(flight) if stale.is_none() => break Some(self.fly(flight, asked).await),
+                Place::Pilot(flight) if stale.is_none() && !asked.hasty => break Some(self.fly(flight, asked).await),
                 Place::Pilot(flight) => {
-                    // It goes on when this client has got what there was.
+                    // It goes on when this client has got what there was, or something else.
                     let (asker, asked) = (self.clone(), asked.clone());
                     let flown = tokio::spawn(async move { asker.fly(flight, &asked).await });
                     break tokio::time::timeout_at(deadline, flown).await.ok().and_then(Result::ok);

@@ -37,6 +37,8 @@ use upstream::Upstreams;
 const PATIENCE: Duration = Duration::from_millis(4500);
 /// After how long a client gets what has ended, if there is that (RFC 8767, 5).
 const STALE_PATIENCE: Duration = Duration::from_millis(1800);
+/// After how long something else is asked for that will do as well, if there is that.
+const HASTY_PATIENCE: Duration = Duration::from_millis(2000);
 /// The TTL of what has ended (RFC 8767, 4), in seconds.
 pub const STALE_TTL: u32 = 30;
 /// What is in demand is asked for anew when no more than this part of its TTL is left.

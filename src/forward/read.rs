@@ -38,7 +38,7 @@ pub fn read(
 ) -> Result<Read, Failure> {
     let failure = |code, text: &str| Failure { code, text: text.into() };
     let Some(response) = Response::read(message) else { return Err(failure(0, "the answer is malformed")) };
-    if !matches!(response.rcode, rcode::NOERROR | rcode::NXDOMAIN) {
+    if !matches!(response.rcode, rcode::NOERROR | rcode::NXDOMAIN | rcode::YXDOMAIN) {
         return Err(failure(22, &format!("the server failed with RCODE {}", response.rcode)));
     }
     let reader = Reader { response: &response, domain, question, now };
@@ -57,6 +57,9 @@ pub fn read(
         }
     }
     match answers.is_empty() {
+        true if response.rcode == rcode::YXDOMAIN => {
+            Err(failure(22, "the server says YXDOMAIN, and not of which DNAME"))
+        }
         true => reader.referral(),
         false => Ok(Read::Answers(answers)),
     }
@@ -84,17 +87,19 @@ impl<'a> Reader<'a> {
             at_name(record) && (record.rtype == qtype || qtype == rtype::ANY || self.is_signature(record, qtype))
         };
         let mut found: Vec<&Record> = answer.iter().filter(wanted).collect();
-        let mut target = None;
+        let (mut target, mut is_too_long) = (None, false);
         if !found.iter().any(|record| record.rtype == qtype || qtype == rtype::ANY) {
             found = answer.iter().filter(|r| at_name(r) && r.rtype == rtype::CNAME).take(1).collect();
-            if !found.is_empty() {
+            // The name that a DNAME would make may be too long: then there is no CNAME (RFC 6672, 2.2).
+            is_too_long = found.is_empty() && self.response.rcode == rcode::YXDOMAIN;
+            if !found.is_empty() || is_too_long {
                 let is_made_from = |record: &&Record| {
                     let below = (1..=name.labels()).any(|skip| record.owner.eq_ignore_ascii_case(name.suffix(skip)));
                     let is_dname = record.rtype == rtype::DNAME || self.is_signature(record, rtype::DNAME);
                     record.class == 1 && below && is_dname && self.is_ours(&record.owner)
                 };
                 let front: Vec<&Record> = answer.iter().filter(is_made_from).collect();
-                target = Some(front.len());
+                target = (!is_too_long).then_some(front.len());
                 found.splice(0..0, front);
                 found.extend(answer.iter().filter(|r| at_name(r) && self.is_signature(r, rtype::CNAME)));
             }
@@ -108,8 +113,11 @@ impl<'a> Reader<'a> {
                 && (is_proof(record.rtype) || record.rtype == rtype::RRSIG && covered(record).is_some_and(is_proof))
                 && self.is_ours(&record.owner)
         };
-        let mut code = rcode::NOERROR;
+        let mut code = if is_too_long { rcode::YXDOMAIN } else { rcode::NOERROR };
         if found.is_empty() {
+            if is_too_long {
+                return None;
+            }
             let soa = authority.iter().find(|record| {
                 let above = (0..=name.labels()).any(|skip| record.owner.eq_ignore_ascii_case(name.suffix(skip)));
                 record.rtype == rtype::SOA && record.class == 1 && above
@@ -130,7 +138,17 @@ impl<'a> Reader<'a> {
                 behind.extend(authority.iter().filter(of_soa));
             }
         }
-        behind.extend(authority.iter().filter(proves));
+        // What is there needs a proof only where it is made from a wildcard (RFC 4035, 3.1.3.3): what else is proven is
+        // the affair of other links.
+        let is_made = |record: &&Record| {
+            let labels = record.rdata.get(3).map(|labels| usize::from(*labels));
+            at_name(record) && record.rtype == rtype::RRSIG && labels.is_some_and(|labels| labels < name.labels())
+        };
+        if found.is_empty() || found.iter().any(is_made) {
+            behind.extend(authority.iter().filter(proves));
+        }
+        // No record's time is to become longer.
+        ttl = behind.iter().map(|record| time(record.ttl)).fold(ttl, u32::min);
         let (answer, places) = records(&found, name);
         Some(Entry {
             rcode: code,
@@ -236,7 +254,13 @@ mod tests {
             let data = match words[2] {
                 "A" => words[3].parse::<std::net::Ipv4Addr>().unwrap().octets().to_vec(),
                 "SOA" => [wire(words[3]), wire(words[3]), [[0, 0, 0, 60]; 5].concat()].concat(),
-                "RRSIG" => [&rdata::type_from_text(words[3]).unwrap().to_be_bytes()[..], &[0; 16], b"\0sig"].concat(),
+                // Of a name with so many labels.
+                "RRSIG" => {
+                    let (of, labels) = words[3].split_once(' ').unwrap_or((words[3], "2"));
+                    let labels = [0, labels.parse().unwrap()];
+                    let of = rdata::type_from_text(of).unwrap().to_be_bytes();
+                    [&of[..], &labels, &[0; 14], b"\0sig"].concat()
+                }
                 _ => wire(words[3]),
             };
             message.extend(wire(words[0]));
@@ -255,7 +279,8 @@ mod tests {
         let question = Question { name: &name, qtype: rtype::A, dnssec_ok, checking_disabled: false };
         let domain = wire(domain);
         let line = |(key, entry): &(Key, Arc<Entry>)| {
-            let target = entry.target.map(|at| Name::from_wire(&entry.answer.octets[at.into()..]).unwrap());
+            let target = entry.target.and_then(|at| LookupName::new(&entry.answer.octets[at.into()..]));
+            let target = target.map(|target| Name::from_wire(target.wire()).unwrap());
             let target = target.map_or(String::new(), |target| format!(" -> {target}"));
             let (answers, authorities) = (entry.answer.count, entry.authority.count);
             let name = Name::from_wire(&key.name).unwrap();
@@ -349,6 +374,49 @@ mod tests {
                 0,
                 [&["a.example. 300 A 10.0.0.1", "a.example. 300 RRSIG A", "a.example. 9 RRSIG MX"], nothing, nothing],
                 &["a.example. 0 ttl 300 2+0"],
+            ),
+            // A proof belongs to what it is about: that there is nothing, or that something is made from a wildcard.
+            (
+                "example.",
+                true,
+                0,
+                [
+                    &["a.example. 300 A 10.0.0.1", "a.example. 300 RRSIG A"],
+                    &["b.example. 60 NSEC c.example.", "b.example. 60 RRSIG NSEC"],
+                    nothing,
+                ],
+                &["a.example. 0 ttl 300 2+0"],
+            ),
+            (
+                "example.",
+                true,
+                0,
+                [
+                    &["a.example. 300 A 10.0.0.1", "a.example. 300 RRSIG A 1"],
+                    &["b.example. 60 NSEC c.example.", "b.example. 90 RRSIG NSEC"],
+                    nothing,
+                ],
+                &["a.example. 0 ttl 60 2+2"],
+            ),
+            (
+                "example.",
+                true,
+                3,
+                [
+                    &["a.example. 300 CNAME b.example.", "a.example. 300 RRSIG CNAME"],
+                    &["example. 90 SOA ns.", "b.example. 30 NSEC c.example.", "b.example. 30 RRSIG NSEC"],
+                    nothing,
+                ],
+                &["a.example. 0 ttl 300 2+0 -> b.example.", "b.example. 3 ttl 30 0+3"],
+            ),
+            // A DNAME may make a name that is too long; of which DNAME, has to be told.
+            ("example.", false, 6, [&["example. 300 DNAME test."], nothing, nothing], &["a.example. 6 ttl 300 1+0"]),
+            (
+                "example.",
+                false,
+                6,
+                [&["b.example. 300 DNAME test."], nothing, nothing],
+                &["the server says YXDOMAIN, and not of which DNAME"],
             ),
             // A referral leads down, and of addresses only those below it are believed.
             (

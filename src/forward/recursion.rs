@@ -14,6 +14,7 @@ use crate::{
     config::{self, Dnssec},
     listen::now,
     snapshot::routes::RouteId,
+    wire::rdata::rtype,
 };
 use anyhow::{Context, bail};
 use futures_util::stream::{self, BoxStream, StreamExt};
@@ -141,6 +142,12 @@ impl Recursion {
                     Err(NetError::Dns(DnsError::Nsec { response, .. })) if is_proven_wildcard(&response, &name) => {
                         response.into_message()
                     }
+                    // hickory 0.26 takes what is there, of any type, for what is not there.
+                    Err(NetError::Dns(DnsError::Nsec { response, .. })) if is_any(&response, question.qtype, &name) => {
+                        let mut message = response.into_message();
+                        message.authorities.clear();
+                        message
+                    }
                     Err(NetError::Dns(DnsError::Nsec { .. })) => {
                         return Err(failure(BOGUS, &"nothing proves that there are no such records"));
                     }
@@ -180,7 +187,8 @@ fn judge(message: &Message, name: &Name) -> Result<bool, Failure> {
             _ => record.proof,
         };
         match proof {
-            Proof::Secure => {}
+            // What lies in an opt-out span may be there without being signed (RFC 5155, 9.2).
+            Proof::Secure => authentic &= !opts_out(record),
             Proof::Insecure => authentic = false,
             Proof::Bogus | Proof::Indeterminate => return Err(bogus(message, record)),
         }
@@ -207,6 +215,16 @@ fn bogus(message: &Message, record: &Record) -> Failure {
         (BOGUS, "is bogus")
     };
     failure(code, &format!("{} {} {what}", record.name, record.record_type()))
+}
+
+fn opts_out(record: &Record) -> bool {
+    matches!(&record.data, RData::DNSSEC(DNSSECRData::NSEC3(nsec3)) if nsec3.opt_out())
+}
+
+/// Whether records of any type were asked for and are there, not made from a wildcard: that takes no proof.
+fn is_any(message: &Message, qtype: u16, name: &Name) -> bool {
+    let is_made = |record: &Record| signature(record).is_some_and(|s| s.input().num_labels < name.num_labels());
+    qtype == rtype::ANY && !message.answers.is_empty() && !message.answers.iter().any(is_made)
 }
 
 fn signature(record: &Record) -> Option<&RRSIG> {

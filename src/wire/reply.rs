@@ -1,6 +1,7 @@
 //! Writing a reply: header, question, records, OPT.
 
 use super::query::{Edns, HEADER, flag, flags, option, rcode};
+use std::ops::Range;
 
 /// The most that a reply over UDP is, in octets: what no path on the Internet fragments (DNS flag day 2020).
 pub const MAX_UDP: usize = 1232;
@@ -71,8 +72,19 @@ pub struct Reply<'a> {
     /// The most that the whole may fill.
     most: usize,
     counts: [u16; 3],
+    /// Octets at the limit, and records that they are, which [`Reply::hold`] has put there.
+    held: (usize, u16),
     flags: u16,
     truncated: bool,
+}
+
+/// How far a reply had come.
+#[derive(Clone, Copy)]
+pub struct Mark {
+    len: usize,
+    limit: usize,
+    counts: [u16; 3],
+    held: (usize, u16),
 }
 
 impl<'a> Reply<'a> {
@@ -87,7 +99,7 @@ impl<'a> Reply<'a> {
         buffer[5] = (!question.is_empty()) as u8;
         let limit = most.saturating_sub(opt.map_or(0, Opt::len));
         let flags = flag::QR | flags(packet) & (flag::RD | flag::CD);
-        Reply { buffer, len, limit, most, counts: [0; 3], flags, truncated: false }
+        Reply { buffer, len, limit, most, counts: [0; 3], held: (0, 0), flags, truncated: false }
     }
 
     /// Sets flags of the header.
@@ -130,6 +142,44 @@ impl<'a> Reply<'a> {
     pub fn rewind(&mut self, position: usize, section: Section, count: u16) {
         self.len = position;
         self.counts[section as usize] = count;
+    }
+
+    /// How far it has come, to come back to.
+    pub fn mark(&self) -> Mark {
+        Mark { len: self.len, limit: self.limit, counts: self.counts, held: self.held }
+    }
+
+    /// Takes away what was written since. What is held cannot come back when it has been released.
+    pub fn back_to(&mut self, mark: Mark) {
+        debug_assert!(self.limit <= mark.limit, "what was held is still held");
+        (self.len, self.limit, self.counts, self.held) = (mark.len, mark.limit, mark.counts, mark.held);
+    }
+
+    /// Keeps the last records, `count` of the authority section from `start` on, for behind those of the answer section
+    /// that are still to come. Nothing may point to them.
+    pub fn hold(&mut self, start: usize, count: u16) {
+        let length = self.len - start;
+        self.limit -= length;
+        self.buffer.copy_within(start..self.len, self.limit);
+        self.len = start;
+        self.counts[Section::Authority as usize] -= count;
+        self.held = (self.held.0 + length, self.held.1 + count);
+    }
+
+    /// Puts what is held where it belongs: behind the answer section, and in front of the additional one.
+    pub fn release(&mut self) {
+        let (length, count) = std::mem::take(&mut self.held);
+        self.buffer.copy_within(self.limit..self.limit + length, self.len);
+        self.len += length;
+        self.limit += length;
+        self.counts[Section::Authority as usize] += count;
+    }
+
+    /// Takes a record out that nothing points to.
+    pub fn remove(&mut self, section: Section, record: Range<usize>) {
+        self.buffer.copy_within(record.end..self.len, record.start);
+        self.len -= record.len();
+        self.counts[section as usize] -= 1;
     }
 
     /// Adds records that are in wire format already, `count` of them. Returns where they begin.
@@ -202,6 +252,7 @@ impl<'a> Reply<'a> {
     /// Completes the reply. Returns its length.
     #[inline]
     pub fn finish(mut self, code: u16, opt: Option<&Opt>, ede: Option<Ede>) -> usize {
+        self.release();
         if self.truncated {
             self.flags |= flag::TC;
         }

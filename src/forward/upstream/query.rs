@@ -149,7 +149,7 @@ impl Spelt {
         match [message[4], message[5]] {
             [0, 1] => {}
             // Some servers do so when they cannot read the query.
-            [0, 0] if !matches!(flags(message) & 15, rcode::NOERROR | rcode::NXDOMAIN) => return Echo::Absent,
+            [0, 0] if !is_final(flags(message) & 15) => return Echo::Absent,
             _ => return Echo::Other,
         }
         let [t1, t2] = self.qtype.to_be_bytes();
@@ -162,6 +162,11 @@ impl Spelt {
             _ => Echo::Other,
         }
     }
+}
+
+/// Whether another server would say the same.
+fn is_final(code: u16) -> bool {
+    matches!(code, rcode::NOERROR | rcode::NXDOMAIN | rcode::YXDOMAIN)
 }
 
 /// The number that a query with this spelling and type has.
@@ -191,7 +196,7 @@ pub fn said(message: &[u8]) -> Said {
     let Some(options) = options(message) else {
         // Errors may be sloppy.
         return match code {
-            rcode::NOERROR | rcode::NXDOMAIN => Said::Garbage,
+            code if is_final(code) => Said::Garbage,
             _ => Said::Error(code, None),
         };
     };
@@ -199,7 +204,9 @@ pub fn said(message: &[u8]) -> Said {
         code |= u16::from(extended) << 4;
     }
     match code {
-        rcode::NOERROR | rcode::NXDOMAIN => Said::Usable,
+        // With the DNAME that makes a name too long; without, it says nothing.
+        rcode::YXDOMAIN if message[6..8] == [0, 0] => Said::Error(code, None),
+        code if is_final(code) => Said::Usable,
         _ => Said::Error(code, options.and_then(|(_, options)| extended_error(options))),
     }
 }
@@ -315,6 +322,9 @@ mod tests {
         assert_eq!(answer([0x81, 0x80], &[], 0), Said::Usable);
         assert_eq!(answer([0x81, 0x83], &opt(0, b""), 1), Said::Usable);
         assert_eq!(answer([0x83, 0x80], &[], 9), Said::Truncated);
+        assert_eq!(answer([0x81, 0x86], &[], 0), Said::Error(rcode::YXDOMAIN, None));
+        let dname = b"\0\x07\x84\x86\0\0\0\x01\0\0\0\0\x04corp\0\0\x27\0\x01\0\0\0\x3c\0\x01\0";
+        assert_eq!(said(dname), Said::Usable);
         assert_eq!(answer([0x81, 0x80], &opt(1, b""), 1), Said::Error(rcode::BADVERS, None));
         assert_eq!(answer([0x81, 0x80], &opt(0, b""), 2), Said::Garbage);
         assert_eq!(answer([0x81, 0x85], &[1, 2, 3], 2), Said::Error(rcode::REFUSED, None));

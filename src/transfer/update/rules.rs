@@ -187,7 +187,7 @@ impl Work<'_> {
                 let is_type = record.rtype == rtype::ANY || !is_meta(record.rtype);
                 record.ttl == 0 && record.rdata.is_empty() && is_type
             }
-            NONE => record.ttl == 0 && !is_meta(record.rtype),
+            NONE => record.ttl == 0 && !is_meta(record.rtype) && rdata::check(record.rtype, &record.rdata),
             _ => false,
         };
         if is_good { Ok(()) } else { fail(rcode::FORMERR) }

@@ -158,6 +158,7 @@ fn what_cannot_be_done() {
         ("x.corp.example 3 A", FORMERR),
         ("x.corp.example IN A", FORMERR),
         ("x.corp.example NONE ANY", FORMERR),
+        ("x.corp.example NONE A", FORMERR),
         ("x.corp.example IN ANY", FORMERR),
         ("x.corp.example ANY AXFR", FORMERR),
         ("x.corp.example ANY A 192.0.2.1", FORMERR),
