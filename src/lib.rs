@@ -31,7 +31,7 @@
 //! | [`transfer`] | zones as a whole, out: `access` by address and key (`tsig`), `outgoing` transfers from the `history` of versions, `notify`, `update`; in: `inward` follows zones by a `schedule`, asks a `primary`, reads its `answer`, keeps `copies`; who has `notified` us | `answer`, `snapshot`, `forward`, `control_plane` |
 //! | [`query_log`] | entries: from a `Tap` of who answers to the `writer`, which makes `json` or `dnstap` of them, and on to `sink`s | `answer`, `snapshot`, `config` |
 //! | [`metrics`] | counters of `workers`, and what is `watched` | what is served |
-//! | [`admin`] | HTTP, in `places` that nobody keeps from others: probes, metrics, status, the cache; `push` takes changes, from those whom `access` knows; `events` tells of generations, `openapi` of itself | `control_plane`, `metrics`, `forward` |
+//! | [`admin`] | HTTP, in `places` that nobody keeps from others: probes, metrics, status, the cache; `push` takes changes, from those whom `access` knows; `places` are few, and `patient` is so for a while only; `events` tells of generations, `openapi` of itself | `control_plane`, `metrics`, `forward` |
 //! | [`difference`] | which answers change from one snapshot to another | `explain` |
 //! | [`explain`] | how an answer comes about, as data | `answer`, `forward` |
 //! | [`config`], [`run`], [`cli`] | `zonal.yaml`; the wiring of a server; the commands | all |

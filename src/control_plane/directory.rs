@@ -332,19 +332,13 @@ impl Watch {
             }
             let message = self.events.recv_timeout(tick.saturating_duration_since(Instant::now()));
             self.noticed = Instant::now();
-            match message {
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Wake::Stop,
-                Ok(Message::Reload) => return self.load_anew(),
-                Ok(Message::Change(change)) => self.changes.push(change),
-                Ok(Message::Transferred(transfer)) => self.transfers.push(transfer),
-                Ok(Message::Edit(edit)) => self.edits.push_back(edit),
-                Ok(Message::Freeze(freeze)) => self.freeze = Some(freeze),
-                Ok(Message::Event(event)) => match self.note(&event) {
-                    Effect::Whole => return self.gather_whole(),
-                    Effect::Complete => return self.gather(),
-                    Effect::Underway | Effect::Nothing => {}
-                },
-                Err(RecvTimeoutError::Timeout) => {}
+            match message.map(|message| self.hear(message)) {
+                Ok(Heard::Stop) | Err(RecvTimeoutError::Disconnected) => return Wake::Stop,
+                Ok(Heard::Reload) => return self.load(false),
+                Ok(Heard::Event(Effect::Whole)) => return self.gather_whole(),
+                Ok(Heard::Event(Effect::Complete)) => return self.gather(),
+                Ok(Heard::Event(Effect::Underway | Effect::Nothing) | Heard::Other)
+                | Err(RecvTimeoutError::Timeout) => {}
             }
             if Instant::now() >= tick {
                 if self.retry || self.is_stale() {
@@ -360,11 +354,6 @@ impl Watch {
 
     fn load_all(&mut self) -> Wake {
         self.changed.others = true;
-        self.load(false)
-    }
-
-    fn load_anew(&mut self) -> Wake {
-        self.changed.anew = true;
         self.load(false)
     }
 
@@ -398,48 +387,52 @@ impl Watch {
         }
     }
 
+    /// Takes in what has come. What is to be done about it has its turn.
+    fn hear(&mut self, message: Message) -> Heard {
+        match message {
+            Message::Stop => return Heard::Stop,
+            Message::Reload => {
+                self.changed.anew = true;
+                return Heard::Reload;
+            }
+            Message::Event(event) => return Heard::Event(self.note(&event)),
+            Message::Change(change) => self.changes.push(change),
+            Message::Transferred(transfer) => self.transfers.push(transfer),
+            Message::Edit(edit) => self.edits.push_back(edit),
+            Message::Freeze(freeze) => self.freeze = Some(freeze),
+        }
+        Heard::Other
+    }
+
     /// The changes that have come by now: more than one only if they came while something else was done.
     fn gather_changes(&mut self) -> Wake {
-        loop {
-            match self.events.try_recv() {
-                Ok(Message::Change(change)) => self.changes.push(change),
-                Ok(Message::Transferred(transfer)) => self.transfers.push(transfer),
-                Ok(Message::Edit(edit)) => self.edits.push_back(edit),
-                Ok(Message::Freeze(freeze)) => self.freeze = Some(freeze),
-                Ok(Message::Stop) => return Wake::Stop,
+        while let Ok(message) = self.events.try_recv() {
+            match self.hear(message) {
+                Heard::Stop => return Wake::Stop,
                 // It has its turn next.
-                Ok(Message::Reload) => {
-                    self.again = true;
-                    self.changed.anew = true;
-                }
-                Ok(Message::Event(event)) => {
-                    self.unsettled |= matches!(self.note(&event), Effect::Whole | Effect::Complete);
-                }
-                // There is one at most for each zone, so that a flood of changes does not wait for ever.
-                Err(_) if !self.transfers.is_empty() => return Wake::Transferred(std::mem::take(&mut self.transfers)),
-                Err(_) => return Wake::Changes(std::mem::take(&mut self.changes)),
+                Heard::Reload => self.again = true,
+                Heard::Event(effect) => self.unsettled |= effect >= Effect::Complete,
+                Heard::Other => {}
             }
+        }
+        // There is one at most for each zone, so that a flood of changes does not wait for ever.
+        match self.transfers.is_empty() {
+            false => Wake::Transferred(std::mem::take(&mut self.transfers)),
+            true => Wake::Changes(std::mem::take(&mut self.changes)),
         }
     }
 
     /// What has happened by now, if all of it is whole by itself: there is nothing to wait for.
     fn gather_whole(&mut self) -> Wake {
-        loop {
-            match self.events.try_recv() {
-                Ok(Message::Stop) => return Wake::Stop,
-                Ok(Message::Reload) => return self.load_anew(),
-                Ok(Message::Change(change)) => self.changes.push(change),
-                Ok(Message::Transferred(transfer)) => self.transfers.push(transfer),
-                Ok(Message::Edit(edit)) => self.edits.push_back(edit),
-                Ok(Message::Freeze(freeze)) => self.freeze = Some(freeze),
-                Ok(Message::Event(event)) => {
-                    if self.note(&event) == Effect::Complete {
-                        return self.gather();
-                    }
-                }
-                Err(_) => return self.load(true),
+        while let Ok(message) = self.events.try_recv() {
+            match self.hear(message) {
+                Heard::Stop => return Wake::Stop,
+                Heard::Reload => return self.load(false),
+                Heard::Event(Effect::Complete) => return self.gather(),
+                Heard::Event(_) | Heard::Other => {}
             }
         }
+        self.load(true)
     }
 
     /// Waits until nothing more happens.
@@ -447,19 +440,12 @@ impl Watch {
         let end = Instant::now() + PATIENCE;
         let mut quiet = Instant::now() + QUIET;
         loop {
-            match self.events.recv_timeout(quiet.min(end).saturating_duration_since(Instant::now())) {
-                Ok(Message::Stop) | Err(RecvTimeoutError::Disconnected) => return Wake::Stop,
+            let message = self.events.recv_timeout(quiet.min(end).saturating_duration_since(Instant::now()));
+            match message.map(|message| self.hear(message)) {
+                Ok(Heard::Stop) | Err(RecvTimeoutError::Disconnected) => return Wake::Stop,
                 Err(RecvTimeoutError::Timeout) => break,
-                Ok(Message::Reload) => self.changed.anew = true,
-                Ok(Message::Change(change)) => self.changes.push(change),
-                Ok(Message::Transferred(transfer)) => self.transfers.push(transfer),
-                Ok(Message::Edit(edit)) => self.edits.push_back(edit),
-                Ok(Message::Freeze(freeze)) => self.freeze = Some(freeze),
-                Ok(Message::Event(event)) => {
-                    if self.note(&event) != Effect::Nothing {
-                        quiet = Instant::now() + QUIET;
-                    }
-                }
+                Ok(Heard::Event(Effect::Nothing) | Heard::Reload | Heard::Other) => {}
+                Ok(Heard::Event(_)) => quiet = Instant::now() + QUIET,
             }
             if Instant::now() >= end {
                 break;
@@ -560,6 +546,16 @@ impl Watch {
         }
         hasher.finish()
     }
+}
+
+/// What has come.
+enum Heard {
+    Stop,
+    /// All is to be read anew.
+    Reload,
+    Event(Effect),
+    /// Something that waits for its turn.
+    Other,
 }
 
 /// What a file is to those who watch its directory.
