@@ -39,7 +39,7 @@ done
 start=$(sed -n 's/^ExecStart=//p' "$root$unit")
 echo "== $start"
 may="-all,+$(sed -n 's/^AmbientCapabilities=CAP_//p' "$root$unit" | tr '[:upper:]' '[:lower:]')"
-exec chroot "$root" setpriv --reuid 65534 --regid 65534 --clear-groups --no-new-privs --inh-caps "$may" --ambient-caps "$may" \
+exec chroot "$root" setpriv --pdeathsig KILL --reuid 65534 --regid 65534 --clear-groups --no-new-privs --inh-caps "$may" --ambient-caps "$may" \
     --bounding-set "$may" env STATE_DIRECTORY=/var/lib/zonal LOGS_DIRECTORY=/var/log/zonal $start
 "#;
 
