@@ -3,7 +3,7 @@
 
 use crate::harness::{
     Process, Scratch, Server, ZONAL, can_run, http_get, http_send,
-    secure::{Certificate, RUNTIME, SecureServer},
+    secure::{Certificate, RUNTIME, SecureServer, message, over_h2, post},
     succession::{Question, Succession, query, under_load},
     systemd::{Systemd, has_ended},
     tree, wait_until,
@@ -80,7 +80,7 @@ fn change(server: &SecureServer, n: u64) {
 }
 
 fn has_no_fewer_than(least: u64, answers: &std::collections::BTreeMap<&'static str, u64>) {
-    assert!(answers.len() == 4 && answers.values().all(|count| *count >= least), "{answers:?} are no load");
+    assert!(answers.len() == 6 && answers.values().all(|count| *count >= least), "{answers:?} are no load");
 }
 
 #[test]
@@ -113,6 +113,25 @@ fn taken_over_under_load() {
     succession.renew();
     wait_until("the port is free", || TcpListener::bind((Ipv4Addr::UNSPECIFIED, gone)).ok());
     assert_eq!(number(server.do53), Some(3));
+}
+
+/// By the one that was taken over from, even if nothing was said on them yet.
+#[test]
+fn connections_that_have_just_been_made_are_served() {
+    if !can_run(&["setpriv"]) {
+        return;
+    }
+    let (server, mut succession) = server("");
+    let client = server.client("127.0.0.1");
+    let made = RUNTIME.block_on(client.tls(Transport::Https, "h2"));
+    succession.renew_soon();
+    wait_until("another one has taken over", || succession.logs().contains("has taken over").then_some(()));
+    let reply = RUNTIME.block_on(async {
+        let mut sender = over_h2(made).await;
+        message(post(&mut sender, &query(0, LOAD.name, false)).await)
+    });
+    assert_eq!(reply[3] & 15, 0, "{reply:?}");
+    succession.follow();
 }
 
 #[test]

@@ -1,17 +1,18 @@
 //! DNS over HTTPS (RFC 8484): the requests, whatever the version of HTTP, and the connections of HTTP/1.1 and HTTP/2.
 
 use super::{
-    connections::{Held, Place},
+    connections::{Held, Phase, Place},
     proxy,
     responder::{MESSAGE_SIZE, Responder},
+    stream::LAST_IDLE,
 };
 use crate::{answer::Client, wire::response::Response as Message};
 use data_encoding::BASE64URL_NOPAD;
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
 use hyper::{
-    Method, Request, Response, StatusCode,
+    Method, Request, Response, StatusCode, Version,
     body::{Bytes, Incoming},
-    header::{ALLOW, ALT_SVC, CACHE_CONTROL, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue},
+    header::{ALLOW, ALT_SVC, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue},
     http::request::Parts,
     service::service_fn,
 };
@@ -22,7 +23,10 @@ use hyper_util::{
 use std::{
     convert::Infallible,
     pin::pin,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -152,8 +156,14 @@ fn freshness(reply: &[u8]) -> u32 {
     answer.chain(negative).min().unwrap_or(0)
 }
 
-/// How many requests of a connection are being answered, and since when.
-struct Activity(Mutex<(usize, Instant)>, Arc<Held>);
+/// What is known of a connection.
+struct Activity {
+    /// How many requests are being answered, and since when.
+    open: Mutex<(usize, Instant)>,
+    held: Arc<Held>,
+    /// No more requests are to come.
+    is_ending: AtomicBool,
+}
 
 impl Activity {
     fn begin(self: &Arc<Self>) -> Turn {
@@ -162,14 +172,14 @@ impl Activity {
     }
 
     fn change(&self, change: impl Fn(usize) -> usize) {
-        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        *state = (change(state.0), Instant::now());
-        self.1.is_active();
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        *open = (change(open.0), Instant::now());
+        self.held.is_active();
     }
 
     /// Since when there has been no request; now if there is one.
     fn idle_since(&self) -> Instant {
-        match *self.0.lock().unwrap_or_else(PoisonError::into_inner) {
+        match *self.open.lock().unwrap_or_else(PoisonError::into_inner) {
             (0, since) => since,
             _ => Instant::now(),
         }
@@ -185,10 +195,11 @@ impl Drop for Turn {
     }
 }
 
-/// Serves a connection of HTTP/1.1 or HTTP/2 to its end.
+/// Serves a connection to its end: of HTTP/2 if that was agreed on (RFC 9113, 3.2), else of HTTP/1.1.
 pub async fn serve(
     responder: Arc<Responder>,
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    is_h2: bool,
     client: Client,
     header: Arc<[u8]>,
     alternative: Option<Alternative>,
@@ -196,7 +207,8 @@ pub async fn serve(
 ) {
     let core = responder.core.clone();
     let patience = core.connections.patience;
-    let activity = Arc::new(Activity(Mutex::new((0, Instant::now())), place.held().clone()));
+    let open = Mutex::new((0, Instant::now()));
+    let activity = Arc::new(Activity { open, held: place.held().clone(), is_ending: AtomicBool::new(false) });
     let service = service_fn(|request: Request<Incoming>| {
         let (turn, responder, alternative) = (activity.begin(), responder.clone(), alternative.clone());
         let header = header.clone();
@@ -217,11 +229,17 @@ pub async fn serve(
             if let Some(alternative) = alternative {
                 response.headers_mut().insert(ALT_SVC, alternative);
             }
+            // HTTP/2 has GOAWAY for it.
+            if turn.0.is_ending.load(Relaxed) && parts.version < Version::HTTP_2 {
+                response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+            }
             drop(turn);
             Ok::<_, Infallible>(response.map(Full::new))
         }
     });
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    // That the version is known keeps a connection that has just been made from being closed where others only end.
+    let builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = if is_h2 { builder.http2_only() } else { builder.http1_only() };
     builder.http1().timer(TokioTimer::new()).header_read_timeout(patience).max_buf_size(HEADER_SIZE);
     builder
         .http2()
@@ -230,28 +248,32 @@ pub async fn serve(
         .max_header_list_size(HEADER_SIZE as u32);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut deadline = Instant::now() + patience;
-    let mut ending = false;
+    let (mut phase, mut ending) = (Phase::Open, false);
     loop {
-        tokio::select! {
+        let ends = tokio::select! {
             // A client that goes away or asks nonsense is its own concern.
             _ = connection.as_mut() => return,
-            () = place.left(), if !ending => {
-                connection.as_mut().graceful_shutdown();
-                (ending, deadline) = (true, Instant::now() + patience);
+            next = place.later(phase), if !ending => {
+                phase = next;
+                activity.is_ending.store(true, Relaxed);
+                deadline = activity.idle_since() + LAST_IDLE;
+                // What is on its way by HTTP/1.1 would be lost.
+                is_h2 || phase == Phase::Stopped
             }
+            // It does not even read.
+            () = sleep_until(deadline), if ending => return core.timed_out("unread"),
             () = sleep_until(deadline) => {
-                let end = activity.idle_since() + patience;
-                if ending {
-                    // It does not even read.
-                    return core.timed_out("unread");
-                } else if end > Instant::now() {
-                    deadline = end;
-                } else {
+                deadline = activity.idle_since() + if phase == Phase::Open { patience } else { LAST_IDLE };
+                let is_idle = deadline <= Instant::now();
+                if is_idle && phase == Phase::Open {
                     core.timed_out("idle");
-                    connection.as_mut().graceful_shutdown();
-                    (ending, deadline) = (true, Instant::now() + patience);
                 }
+                is_idle
             }
+        };
+        if ends {
+            connection.as_mut().graceful_shutdown();
+            (ending, deadline) = (true, Instant::now() + patience);
         }
     }
 }

@@ -54,7 +54,7 @@ pub fn bind(address: SocketAddr, inherited: Option<Socket>) -> io::Result<std::n
 }
 
 /// After so long without a query a connection ends that another process cannot take over.
-const LAST_IDLE: Duration = Duration::from_millis(500);
+pub const LAST_IDLE: Duration = Duration::from_millis(500);
 
 /// Serves the TCP connections of a listener.
 pub struct Streams {
@@ -134,7 +134,10 @@ impl Streams {
         };
         let Some(stream) = tls::handshake(&responder, acceptor, stream, &mut place).await else { return };
         match client.transport {
-            Transport::Https => https::serve(responder, stream, client, header, self.alternative.clone(), place).await,
+            Transport::Https => {
+                let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+                https::serve(responder, stream, is_h2, client, header, self.alternative.clone(), place).await;
+            }
             _ => Connection::new(responder, stream, client, header).run(place).await,
         }
     }

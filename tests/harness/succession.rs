@@ -146,16 +146,15 @@ fn tcp(server: SocketAddr) -> io::Result<TcpStream> {
     Ok(stream)
 }
 
-/// Asks by HTTP/2, by connections each of which is used until the server says that it goes.
-async fn by_https(server: &SecureServer, question: Question, stop: &AtomicBool) -> u64 {
+/// Asks by HTTP/2, by connections each of which is used until the server says that it goes, or for one question.
+async fn by_https(server: &SecureServer, question: Question, stop: &AtomicBool, anew: bool) -> u64 {
     let client = server.client("127.0.0.1");
     // Who keeps a socket that nobody answers at lets connections come.
     let connect = async || timeout(PATIENCE, client.h2()).await.expect("a connection");
     let (mut sender, mut answers) = (connect().await, 0);
     while !stop.load(Relaxed) {
-        if sender.ready().await.is_err() {
+        if sender.ready().await.is_err() || anew {
             sender = connect().await;
-            continue;
         }
         let request = sender.send_request(request(&query(0, question.name, false)));
         let response = match timeout(PATIENCE, request).await.expect("a response") {
@@ -169,6 +168,30 @@ async fn by_https(server: &SecureServer, question: Question, stop: &AtomicBool) 
         };
         question.check(0, &message(whole(response).await));
         answers += 1;
+        tokio::time::sleep(PAUSE).await;
+    }
+    answers
+}
+
+/// Asks by HTTP/1.1, by connections each of which is used until the server says that it is the last time.
+async fn by_http1(server: &SecureServer, question: Question, stop: &AtomicBool) -> u64 {
+    let client = server.client("127.0.0.1");
+    let connect = async || timeout(PATIENCE, client.h1()).await.expect("a connection");
+    let (mut sender, mut answers, mut last) = (connect().await, 0, Instant::now());
+    while !stop.load(Relaxed) {
+        if last.elapsed() > IDLE {
+            sender = connect().await;
+        }
+        let request = sender.send_request(request(&query(0, question.name, false)));
+        let response = timeout(PATIENCE, request).await.expect("a response");
+        let response = response.unwrap_or_else(|error| panic!("one is lost after {answers} answers: {error:?}"));
+        last = Instant::now();
+        let is_last = response.headers().get("connection").is_some_and(|said| said == "close");
+        question.check(0, &message(whole(response).await));
+        answers += 1;
+        if is_last || sender.ready().await.is_err() {
+            sender = connect().await;
+        }
         tokio::time::sleep(PAUSE).await;
     }
     answers
@@ -198,7 +221,9 @@ pub fn under_load(server: &SecureServer, question: Question, work: impl FnOnce()
         }
         clients.push(("tcp", scope.spawn(|| by_streams(|| tcp(at(Transport::Tcp)), question, &stop))));
         clients.push(("dot", scope.spawn(|| by_streams(dot, question, &stop))));
-        clients.push(("doh", scope.spawn(|| RUNTIME.block_on(by_https(server, question, &stop)))));
+        clients.push(("doh", scope.spawn(|| RUNTIME.block_on(by_https(server, question, &stop, false)))));
+        clients.push(("doh anew", scope.spawn(|| RUNTIME.block_on(by_https(server, question, &stop, true)))));
+        clients.push(("doh 1.1", scope.spawn(|| RUNTIME.block_on(by_http1(server, question, &stop)))));
         work();
         drop(ending);
         let mut answers = BTreeMap::new();
@@ -242,8 +267,13 @@ impl Succession {
 
     /// Has the process that serves start another one, which takes over.
     pub fn renew(&mut self) {
-        kill_process(Pid::from_raw(self.current as i32).unwrap(), Signal::USR2).unwrap();
+        self.renew_soon();
         self.follow();
+    }
+
+    /// Likewise, without waiting for it.
+    pub fn renew_soon(&self) {
+        kill_process(Pid::from_raw(self.current as i32).unwrap(), Signal::USR2).unwrap();
     }
 
     /// Starts one beside it, which takes over.
@@ -261,7 +291,7 @@ impl Succession {
     }
 
     /// Waits until another one has taken over, and the one before it has ended.
-    fn follow(&mut self) {
+    pub fn follow(&mut self) {
         let before = self.current;
         self.current = wait_until("another one has taken over", || {
             self.processes("has taken over").into_iter().find(|process| !self.seen.contains(process))
