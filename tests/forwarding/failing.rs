@@ -124,3 +124,26 @@ fn equal_questions_are_asked_once() {
     assert!(replies.values().all(|reply| reply.data("A") == [FIRST]));
     assert!(fake.count(|_| true) <= 30, "{} questions", fake.count(|_| true));
 }
+
+/// Many servers answer a connection's questions in their order.
+#[test]
+fn a_slow_answer_on_a_connection_holds_up_nobody_else() {
+    let fake = Fake::start("127.72.25.2:0", |asked| match (asked.tcp, asked.label().as_str()) {
+        (false, _) => vec![Say::Now(asked.truncated())],
+        (true, "slow") => vec![Say::Later(Duration::from_secs(8), asked.address(SECOND))],
+        (true, _) => vec![Say::Now(asked.address(FIRST))],
+    });
+    let resolver = Resolver::start(&[("in-order.example", &[fake.target()])], "");
+    std::thread::scope(|scope| {
+        let slow = scope.spawn(|| resolver.stub().ask("slow.in-order.example"));
+        wait_until("the connection is stuck", || {
+            (fake.count(|asked| !asked.tcp && asked.label() == "slow") > 0).then_some(())
+        });
+        std::thread::sleep(Duration::from_millis(300));
+        for n in 0..3 {
+            let said = resolver.stub().ask(&format!("quick-{n}.in-order.example"));
+            assert_eq!(said.reply.data("A"), [FIRST], "question {n}: {}{}", said.reply, said.why);
+        }
+        assert_eq!(slow.join().unwrap().reply.status, "SERVFAIL");
+    });
+}

@@ -264,15 +264,19 @@ impl<'a> Asking<'a> {
         Step::Next
     }
 
-    /// Asks the same server by TCP.
+    /// Asks the same server by TCP. What is not answered there for a while may wait for others, where answers come in the
+    /// order of the questions: then another connection is asked.
     fn fall_back(&mut self, server: usize) -> Step {
-        let is_by_tcp = |this: &Try| this.server == server && this.sent.as_ref().is_some_and(Sent::is_tcp_after_udp);
-        if self.tries.iter().any(is_by_tcp) || self.tries.len() >= MOST_SENT {
+        let is_by_tcp = |this: &&Try| this.server == server && this.sent.as_ref().is_some_and(Sent::is_tcp_after_udp);
+        let last = self.tries.iter().filter(is_by_tcp).map(|this| this.at).max();
+        if last.is_some_and(|at| at.elapsed() < STREAM_INTERVAL) || self.tries.len() >= MOST_SENT {
             return Step::Wait;
         }
         self.servers[server].counters.fallbacks.inc();
-        match self.send(server, Way::Tcp) {
+        match self.send(server, if last.is_some() { Way::FreshTcp } else { Way::Tcp }) {
             Ok(()) => Step::Wait,
+            // The one before may come yet.
+            Err(_) if last.is_some() => Step::Wait,
             Err(trouble) => {
                 self.trouble(server, trouble);
                 Step::Next

@@ -252,6 +252,8 @@ pub enum Way {
     Fresh,
     /// By TCP, where UDP would be usual.
     Tcp,
+    /// Likewise, but not by a connection that may be stuck.
+    FreshTcp,
 }
 
 /// A query on its way. It is forgotten when this is dropped.
@@ -367,10 +369,12 @@ impl Server {
         let query = &mut query[..len];
         self.counters.queries.inc();
         self.tally.asked();
-        let (spelt, fresh) = (look.spelt, way == Way::Fresh);
+        let (spelt, fresh) = (look.spelt, matches!(way, Way::Fresh | Way::FreshTcp));
         let shared = || (self.case.clone(), self.counters.clone());
         sent.by = Some(match &self.by {
-            Transport::Do53(_, tcp) if way == Way::Tcp => By::Stream(tcp.send(pending, number, spelt, query, false)?),
+            Transport::Do53(_, tcp) if matches!(way, Way::Tcp | Way::FreshTcp) => {
+                By::Stream(tcp.send(pending, number, spelt, query, fresh)?)
+            }
             Transport::Do53(udp, _) => By::Udp(udp.send(pending, number, spelt, query, waiting, now)?),
             Transport::Tls(tls) => By::Stream(tls.send(pending, number, spelt, query, fresh)?),
             Transport::Https(https) => {

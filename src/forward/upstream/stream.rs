@@ -36,6 +36,9 @@ const MANY_WAITING: usize = 64;
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the server may leave what was sent unread.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(3);
+/// A connection on which nothing comes back for so long may be stuck: gone, or one of those whose answers come in the order
+/// of the questions, behind one that takes its time.
+const STUCK: Duration = Duration::from_millis(900);
 /// How long a connection is kept that nobody needs.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection is kept on which nothing comes back.
@@ -72,7 +75,9 @@ struct State {
     /// Octets to send.
     output: Vec<u8>,
     closed: bool,
-    /// No new queries: it may be stuck.
+    /// Since when answers are owed and none has come.
+    owed: Option<Instant>,
+    /// No new queries, as it may be stuck, while there are others.
     shunned: bool,
     answers: usize,
     /// Answers that are not waited for any more, and those that never were.
@@ -105,7 +110,7 @@ impl Pool {
         Pool { tls: Some((tls, name)), ..self }
     }
 
-    /// Sends a query, if `fresh` by a new connection. Its id is put in.
+    /// Sends a query, if `fresh` by a connection on which no answer is owed, while there may be one. Its id is put in.
     pub fn send(
         &self,
         pending: &Arc<Pending>,
@@ -117,18 +122,18 @@ impl Pool {
         let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
         connections.retain(|connection| !connection.state().closed);
         if fresh {
-            connections.iter().for_each(|connection| connection.state().shunned = true);
+            connections.iter().for_each(|connection| connection.state().shun_if_stuck());
         }
         let usable = connections.iter().filter_map(|connection| {
             let state = connection.state();
-            (!state.shunned && state.waiting.len() < MOST_WAITING).then(|| (state.waiting.len(), connection))
+            let rank = (state.shunned || fresh && state.owed.is_some(), state.waiting.len());
+            (rank.1 < MOST_WAITING).then_some((rank, connection))
         });
-        let idlest = usable.min_by_key(|(waiting, _)| *waiting);
-        let connection = match idlest {
-            Some((waiting, connection)) if waiting < self.most.load(Relaxed) || connections.len() >= CONNECTIONS => {
-                connection.clone()
-            }
-            _ if connections.len() >= CONNECTIONS => {
+        let is_full = connections.len() >= CONNECTIONS;
+        let connection = match usable.min_by_key(|(rank, _)| *rank) {
+            Some(((false, waiting), connection)) if waiting < self.most.load(Relaxed) => connection.clone(),
+            Some((_, connection)) if is_full => connection.clone(),
+            None if is_full => {
                 return Err(Trouble::new(Kind::Local, "is not asked: too many queries wait for it"));
             }
             _ => {
@@ -157,6 +162,18 @@ pub async fn connect(sources: &Sources, address: SocketAddr) -> Result<TcpStream
     Ok(stream)
 }
 
+impl State {
+    fn shun_if_stuck(&mut self) {
+        self.shunned |= self.owed.is_some_and(|since| since.elapsed() >= STUCK);
+    }
+
+    /// An answer has come.
+    fn heard(&mut self) {
+        self.shunned = false;
+        self.owed = (!self.waiting.is_empty()).then(Instant::now);
+    }
+}
+
 impl Connection {
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -181,6 +198,7 @@ impl Connection {
         state.output.extend_from_slice(&(query.len() as u16).to_be_bytes());
         state.output.extend_from_slice(query);
         state.waiting.insert(id, Waiting { pending: pending.clone(), number, spelt });
+        state.owed.get_or_insert_with(Instant::now);
         drop(state);
         self.news.notify_one();
         Ok(Sent { connection: self, pending: pending.clone(), id })
@@ -325,6 +343,7 @@ impl Connection {
                     }
                 };
                 state.answers += 1;
+                state.heard();
                 let empty = state.waiting.is_empty();
                 drop(state);
                 pending.post(number, event);
@@ -335,6 +354,7 @@ impl Connection {
             }
             None if state.gone > 0 => {
                 state.gone -= 1;
+                state.heard();
                 true
             }
             None => {
