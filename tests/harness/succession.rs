@@ -3,7 +3,7 @@
 
 use super::{
     Process, Scratch, ZONAL,
-    secure::{NAME, RUNTIME, SecureServer, message, request, tls_config, whole},
+    secure::{H2, NAME, RUNTIME, SecureServer, message, request, tls_config, whole},
     systemd::has_ended,
     wait_until,
 };
@@ -157,20 +157,37 @@ async fn by_https(server: &SecureServer, question: Question, stop: &AtomicBool, 
             sender = connect().await;
         }
         let request = sender.send_request(request(&query(0, question.name, false)));
-        let response = match timeout(PATIENCE, request).await.expect("a response") {
-            Ok(response) => response,
-            // The connection was closed before it was sent, or the server has said that it does not take it (RFC 9113, 6.8).
-            Err(error) if error.is_canceled() || format!("{error:?}").contains("GoAway(b\"\", NO_ERROR, Remote)") => {
+        // The connection was closed before it was sent, or the server has said that it does not take it (RFC 9113, 6.8).
+        let is_unsent = |error: &hyper::Error| {
+            error.is_canceled() || format!("{error:?}").contains("GoAway(b\"\", NO_ERROR, Remote)")
+        };
+        let response = tokio::select! {
+            response = timeout(PATIENCE, request) => match response.expect("a response") {
+                Ok(response) => response,
+                Err(error) if is_unsent(&error) => {
+                    sender = connect().await;
+                    continue;
+                }
+                Err(error) => panic!("one is lost after {answers} answers: {error:?}"),
+            },
+            // hyper forgets what it is given at the very moment when a connection ends. What was sent has an error.
+            () = closed_for_long(&sender) => {
                 sender = connect().await;
                 continue;
             }
-            Err(error) => panic!("one is lost after {answers} answers: {error:?}"),
         };
         question.check(0, &message(whole(response).await));
         answers += 1;
         tokio::time::sleep(PAUSE).await;
     }
     answers
+}
+
+async fn closed_for_long(sender: &H2) {
+    while !sender.is_closed() {
+        tokio::time::sleep(IDLE).await;
+    }
+    tokio::time::sleep(Duration::from_secs(5)).await;
 }
 
 /// Asks by HTTP/1.1, by connections each of which is used until the server says that it is the last time.
