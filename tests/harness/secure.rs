@@ -194,7 +194,10 @@ impl Client<'_> {
     }
 
     pub async fn h2(&self) -> H2 {
-        over_h2(self.tls(Transport::Https, "h2").await).await
+        let stream = self.tls(Transport::Https, "h2").await;
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
+        tokio::spawn(connection);
+        sender
     }
 
     /// A connection of DoQ, or below HTTP/3, kept alive by the client.
@@ -238,13 +241,6 @@ impl Client<'_> {
         };
         timeout(PATIENCE, reply).await.unwrap_or_else(|_| panic!("no reply by {transport:?}"))
     }
-}
-
-/// HTTP/2 on a connection.
-pub async fn over_h2(stream: TlsStream<TcpStream>) -> H2 {
-    let (sender, connection) = http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.unwrap();
-    tokio::spawn(connection);
-    sender
 }
 
 /// Asks by a stream, and takes the next reply.
