@@ -16,6 +16,8 @@ const MOST_POINTER: usize = 0x3fff;
 const UDP_SIZE: u16 = 1232;
 /// The least that a signed request is long, in octets: header, question, and a record with the shortest names and MAC.
 const LEAST_SIGNED: usize = HEADER + 5 + 11 + 13 + 16 + 16;
+/// Where the additional section is among those behind the question: records on the message as such are nowhere else.
+const ADDITIONAL: usize = 2;
 /// The length of an OPT record without options, in octets.
 const OPT_SIZE: usize = 11;
 /// The type of signature records.
@@ -82,7 +84,7 @@ pub struct Request {
     pub qclass: u16,
     /// The octets of the question.
     question: Vec<u8>,
-    /// The sections behind the question, without OPT and TSIG records.
+    /// The sections behind the question, the additional one without OPT and TSIG records.
     pub sections: [Vec<Record>; 3],
     has_edns: bool,
 }
@@ -114,9 +116,9 @@ impl Request {
             for _ in 0..count {
                 let (record, next) = record(packet, at)?;
                 at = next;
-                match record.rtype {
-                    rtype::OPT => request.has_edns = true,
-                    TSIG => {}
+                match (section, record.rtype) {
+                    (ADDITIONAL, rtype::OPT) => request.has_edns = true,
+                    (ADDITIONAL, TSIG) => {}
                     _ => request.sections[section].push(record),
                 }
             }

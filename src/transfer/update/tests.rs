@@ -161,6 +161,9 @@ fn what_cannot_be_done() {
         ("x.corp.example NONE A", FORMERR),
         ("x.corp.example IN ANY", FORMERR),
         ("x.corp.example ANY AXFR", FORMERR),
+        ("x.corp.example IN TYPE41", FORMERR),
+        ("x.corp.example ANY TYPE41", FORMERR),
+        ("x.corp.example IN TYPE250", FORMERR),
         ("x.corp.example ANY A 192.0.2.1", FORMERR),
     ] {
         // Nothing of it is done, whatever was right in it.
