@@ -64,6 +64,8 @@ resolver_endpoints:
     direction: INBOUND
     vpc_id: shared
     ip_addresses: [{ip: 10.2.0.53, availability_zone_id: use1-az1}, {ip: "fd00:2::53", availability_zone_id: use1-az1}]
+private_hosted_zones:
+  own: {name: own.example, vpc_ids: [shared], records: [{name: '@', type: A, records: [10.2.0.80]}]}
 forwarders:
   ecs: {vpc_id: shared, cidr_blocks: [10.2.0.20/32, "fd00:2::20/128"], speaks_for: [app, shared]}
   proxy:
@@ -267,6 +269,17 @@ fn dnsmasq_with_client_subnet() {
     keeps_the_az(&lab, "10.2.0.20");
 }
 
+/// The configuration of an Unbound that tells so many bits of a client's address.
+fn unbound(lab: &Lab, bits: u8) -> String {
+    let config = format!(
+        "server:\n  module-config: \"subnetcache iterator\"\n  interface: 10.2.0.20\n  access-control: 0.0.0.0/0 allow\n  \
+         username: \"\"\n  chroot: \"\"\n  pidfile: \"\"\n  use-syslog: no\n  do-daemonize: no\n  num-threads: 1\n  \
+         send-client-subnet: 10.2.0.53\n  max-client-subnet-ipv4: {bits}\n  local-zone: \"localhost.\" nodefault\n  \
+         prefetch: no\nremote-control:\n  control-enable: no\nforward-zone:\n  name: \".\"\n  forward-addr: 10.2.0.53\n"
+    );
+    lab.scratch.write(&format!("unbound-{bits}.conf"), config).to_str().unwrap().into()
+}
+
 #[test]
 fn unbound_with_client_subnet() {
     if !can_run(&["ip", "dig", "curl", "setpriv", "sysctl", "unbound"]) {
@@ -276,14 +289,8 @@ fn unbound_with_client_subnet() {
     let _server = cloud(&mut lab, WILDCARD);
     // Prefixes as long as the subnets or longer tell the AZ; those of 24 bits are Unbound's default.
     for (number, len) in [24, 32].into_iter().enumerate() {
-        let config = format!(
-            "server:\n  module-config: \"subnetcache iterator\"\n  interface: 10.2.0.20\n  access-control: 0.0.0.0/0 allow\n  \
-             username: \"\"\n  chroot: \"\"\n  pidfile: \"\"\n  use-syslog: no\n  do-daemonize: no\n  num-threads: 1\n  \
-             send-client-subnet: 10.2.0.53\n  max-client-subnet-ipv4: {len}\n  local-zone: \"localhost.\" nodefault\n  \
-             prefetch: no\nremote-control:\n  control-enable: no\nforward-zone:\n  name: \".\"\n  forward-addr: 10.2.0.53\n"
-        );
-        let config = lab.scratch.write(&format!("unbound-{number}.conf"), config);
-        let command = ["unbound", "-d", "-c", config.to_str().unwrap()];
+        let config = unbound(&lab, len);
+        let command = ["unbound", "-d", "-c", &config];
         let _unbound = match number {
             0 => forwarder(&mut lab, &["10.2.0.20"], &command),
             _ => lab.start("forwarder", &command),
@@ -302,6 +309,30 @@ fn unbound_with_client_subnet() {
             keeps_the_az(&lab, "10.2.0.20");
         }
         caches(&lab, "10.2.0.20");
+    }
+}
+
+/// A resolver that is told REFUSED because of whom it asks for has to ask again for itself (RFC 7871, 7.1.3), and keeps what it
+/// hears then for all: what is the forwarder's own must not come to others that way.
+#[test]
+fn what_a_client_is_refused_comes_to_nobody() {
+    if !can_run(&["ip", "dig", "setpriv", "sysctl", "unbound"]) {
+        return;
+    }
+    let mut lab = Lab::new();
+    let _server = cloud(&mut lab, WILDCARD);
+    lab.host("stranger", "tgw", &["192.168.0.7"]);
+    let config = unbound(&lab, 32);
+    let _unbound = forwarder(&mut lab, &["10.2.0.20"], &["unbound", "-d", "-c", &config]);
+    for (name, own) in [("own.example", ["10.2.0.80"; 2]), ("sqs.example", ["10.2.0.10", "10.2.16.10"])] {
+        for _ in 0..2 {
+            let reply = lab.dig("stranger", &format!("@10.2.0.20 {name} A"));
+            assert_eq!((reply.status.as_str(), reply.data("A").len()), ("SERVFAIL", 0), "{name}\n{reply}");
+            for (node, own) in ["app-a", "app-b"].into_iter().zip(own) {
+                let reply = lab.dig(node, &format!("@10.2.0.20 {name} A"));
+                assert_eq!(reply.data("A"), [own], "{node} {name}\n{reply}");
+            }
+        }
     }
 }
 

@@ -292,9 +292,10 @@ pub fn answer_traced<'s, K: Known, T: Trace>(
                 return frame.error(query, &[], reply, rcode::FORMERR, Kind::Malformed, None);
             };
             frame.set_subnet(asker.subnet);
+            let code = asker.refusal();
             match asker.found {
                 Ok(_) => frame.error(query, &[], reply, rcode::NOERROR, Kind::Whoami, None),
-                Err(refusal) => frame.error(query, &[], reply, rcode::REFUSED, Kind::Refused, Some(refused(refusal))),
+                Err(refusal) => frame.error(query, &[], reply, code, Kind::Refused, Some(refused(refusal))),
             }
         }
     }
@@ -419,17 +420,17 @@ fn answer_query<'s, K: Known, T: Trace>(
     };
     frame.set_subnet(asker.subnet);
     trace.notes(Stage::Client, || who::told(snapshot, sender, &asker));
-    let client = &asker.client;
+    let (client, refusal_code) = (&asker.client, asker.refusal());
     let found = match asker.found {
         Ok(found) => found,
         Err(refusal) => {
             trace.notes(Stage::Client, || trace::refusal(snapshot, client, refusal));
-            return frame.error(packet, question, buffer, rcode::REFUSED, Kind::Refused, Some(refused(refusal)));
+            return frame.error(packet, question, buffer, refusal_code, Kind::Refused, Some(refused(refusal)));
         }
     };
     trace.notes(Stage::Client, || trace::client(snapshot, client, &found));
     let Some(view) = snapshot.views.get(found.view()) else {
-        return frame.error(packet, question, buffer, rcode::REFUSED, Kind::Refused, Some(refused(Refusal::Stranger)));
+        return frame.error(packet, question, buffer, refusal_code, Kind::Refused, Some(refused(Refusal::Stranger)));
     };
     trace.asked(client, &found, view);
     if query.qclass != 1 {
@@ -454,8 +455,9 @@ fn answer_query<'s, K: Known, T: Trace>(
     if resolved.same_for_all {
         frame.set_subnet(asker.subnet.map(|(option, _)| (option, 0)));
     }
-    let len = resolved.reply.finish(resolved.rcode, frame.opt.as_ref(), resolved.why.ede());
-    let (view, rcode, kind, cookie) = (Some(view.slot), resolved.rcode, resolved.kind, frame.cookie);
+    let rcode = if resolved.rcode == rcode::REFUSED { refusal_code } else { resolved.rcode };
+    let len = resolved.reply.finish(rcode, frame.opt.as_ref(), resolved.why.ede());
+    let (view, kind, cookie) = (Some(view.slot), resolved.kind, frame.cookie);
     Outcome::Reply(Answered { len, view, rcode, kind, door: frame.door, locality, cookie, refresh })
 }
 

@@ -10,7 +10,7 @@ use crate::{
     },
     wire::{
         proxy::{self, Said},
-        query::{Edns, LookupName, Packet, option::CLIENT_SUBNET},
+        query::{Edns, LookupName, Packet, option::CLIENT_SUBNET, rcode},
         subnet::{self, Malformed},
     },
 };
@@ -43,6 +43,14 @@ pub struct Asker<'s, 'q> {
     pub subnet: Option<(&'q [u8], u8)>,
     /// Who speaks for it.
     pub forwarder: Option<&'s Forwarder>,
+}
+
+impl Asker<'_, '_> {
+    /// How a refusal is called. A forwarder that is told REFUSED for a subnet has to ask again without one (RFC 7871, 7.1.3),
+    /// for itself then, and would hand what is its own to everybody: it is told SERVFAIL.
+    pub fn refusal(&self) -> u16 {
+        if self.subnet.is_some() && self.forwarder.is_some() { rcode::SERVFAIL } else { rcode::REFUSED }
+    }
 }
 
 /// Finds out who speaks, and takes away what stands in front of the query. None if there is nothing that could be one.

@@ -5,6 +5,7 @@ use crate::{
     answer::known::{Entry, Key, OWNER, Question, Records},
     snapshot::routes::{NameServer, RouteId},
     wire::{
+        name::MAX_NAME,
         query::{LookupName, flag, rcode},
         rdata::rtype,
         response::{Record, Response},
@@ -86,18 +87,24 @@ impl<'a> Reader<'a> {
         let wanted = |record: &&Record| {
             at_name(record) && (record.rtype == qtype || qtype == rtype::ANY || self.is_signature(record, qtype))
         };
+        let synthesized;
         let mut found: Vec<&Record> = answer.iter().filter(wanted).collect();
         let (mut target, mut is_too_long) = (None, false);
         if !found.iter().any(|record| record.rtype == qtype || qtype == rtype::ANY) {
+            let is_made_from = |record: &&Record| {
+                let below = (1..=name.labels()).any(|skip| record.owner.eq_ignore_ascii_case(name.suffix(skip)));
+                let is_dname = record.rtype == rtype::DNAME || self.is_signature(record, rtype::DNAME);
+                record.class == 1 && below && is_dname && self.is_ours(&record.owner)
+            };
             found = answer.iter().filter(|r| at_name(r) && r.rtype == rtype::CNAME).take(1).collect();
             // The name that a DNAME would make may be too long: then there is no CNAME (RFC 6672, 2.2).
             is_too_long = found.is_empty() && self.response.rcode == rcode::YXDOMAIN;
+            if found.is_empty() && !is_too_long {
+                let mut dnames = answer.iter().filter(is_made_from).filter(|record| record.rtype == rtype::DNAME);
+                synthesized = dnames.next().and_then(|dname| cname(name, dname));
+                found.extend(&synthesized);
+            }
             if !found.is_empty() || is_too_long {
-                let is_made_from = |record: &&Record| {
-                    let below = (1..=name.labels()).any(|skip| record.owner.eq_ignore_ascii_case(name.suffix(skip)));
-                    let is_dname = record.rtype == rtype::DNAME || self.is_signature(record, rtype::DNAME);
-                    record.class == 1 && below && is_dname && self.is_ours(&record.owner)
-                };
                 let front: Vec<&Record> = answer.iter().filter(is_made_from).collect();
                 target = (!is_too_long).then_some(front.len());
                 found.splice(0..0, front);
@@ -208,6 +215,14 @@ impl<'a> Reader<'a> {
 /// A TTL with the highest bit set is 0 (RFC 2181, 8).
 fn time(ttl: u32) -> u32 {
     if ttl >> 31 == 0 { ttl } else { 0 }
+}
+
+/// The CNAME of a name that a DNAME makes, where a server has left it to those who ask (RFC 6672, 3.4).
+fn cname(name: &LookupName, dname: &Record) -> Option<Record> {
+    let below = name.wire().len().checked_sub(dname.owner.len())?;
+    let target = [name.wire().get(..below)?, &dname.rdata].concat();
+    let owner = name.wire().to_vec();
+    (target.len() <= MAX_NAME).then(|| Record { owner, rtype: rtype::CNAME, rdata: target, ..dname.clone() })
 }
 
 fn covered(signature: &Record) -> Option<u16> {
@@ -349,6 +364,16 @@ mod tests {
                 [&["example. 300 DNAME test.", "a.example. 300 CNAME a.test."], nothing, nothing],
                 &["a.example. 0 ttl 300 2+0 -> a.test."],
             ),
+            // It makes one that is not there, too, but for nobody else's names, nor for its own.
+            (
+                "example.",
+                false,
+                0,
+                [&["example. 300 DNAME b.example.", "a.b.example. 30 A 10.0.0.1"], nothing, nothing],
+                &["a.example. 0 ttl 300 2+0 -> a.b.example.", "a.b.example. 0 ttl 30 1+0"],
+            ),
+            ("a.example.", false, 0, [&["example. 300 DNAME test."], nothing, nothing], &["a.example. 0 ttl 0 0+0"]),
+            ("example.", false, 0, [&["a.example. 300 DNAME test."], nothing, nothing], &["a.example. 0 ttl 0 0+0"]),
             // "No" is for as long as the SOA record says, and of the last name.
             ("example.", false, 3, [nothing, &["example. 90 SOA ns."], nothing], &["a.example. 3 ttl 60 0+1"]),
             ("a.example.", false, 3, [nothing, &["example. 90 SOA ns."], nothing], &["a.example. 3 ttl 60 0+0"]),

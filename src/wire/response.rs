@@ -3,7 +3,7 @@
 use super::{
     name::{MAX_LABEL, MAX_NAME},
     query::{HEADER, flag, flags, skip_name},
-    rdata::rtype,
+    rdata::{self, rtype},
 };
 use std::net::IpAddr;
 
@@ -23,6 +23,13 @@ pub struct Record {
 }
 
 impl Record {
+    /// Whether the data of an address or a text are such: whoever takes them relies on it.
+    fn is_sound(&self) -> bool {
+        self.class != 1
+            || !matches!(self.rtype, rtype::A | rtype::AAAA | rtype::TXT)
+            || rdata::check(self.rtype, &self.rdata)
+    }
+
     /// The address, of an A or AAAA record.
     pub fn address(&self) -> Option<IpAddr> {
         match self.rtype {
@@ -63,6 +70,9 @@ impl Response {
             for _ in 0..number(6 + 2 * section)? {
                 let (record, next) = read_record(message, at)?;
                 at = next;
+                if !record.is_sound() {
+                    return None;
+                }
                 if record.rtype == rtype::OPT {
                     if this.options.is_some() || section != 2 {
                         return None;
@@ -176,6 +186,28 @@ mod tests {
         }
         for len in 0..message.len() {
             assert_eq!(Response::read(&message[..len]), None);
+        }
+    }
+
+    #[test]
+    fn addresses_and_texts_are_what_they_say() {
+        for (rtype, class, rdata, is_sound) in [
+            (rtype::A, 1, &b"\x0a\0\0\x01"[..], true),
+            (rtype::A, 1, b"\x0a\0\0", false),
+            (rtype::A, 1, b"\x0a\0\0\x01\0", false),
+            (rtype::A, 1, b"", false),
+            (rtype::A, 3, b"\x0a", true),
+            (rtype::AAAA, 1, &[0; 16], true),
+            (rtype::AAAA, 1, &[0; 4], false),
+            (rtype::TXT, 1, b"\x02hi", true),
+            (rtype::TXT, 1, b"\x03hi", false),
+            (65_280, 1, b"", true),
+        ] {
+            let mut message = b"\0\x07\x81\x80\0\0\0\x01\0\0\0\0\0".to_vec();
+            message.extend([rtype.to_be_bytes(), u16::to_be_bytes(class)].concat());
+            message.extend([0, 0, 0, 60, 0, rdata.len() as u8]);
+            message.extend(rdata);
+            assert_eq!(Response::read(&message).is_some(), is_sound, "{rtype} {class} {rdata:?}");
         }
     }
 }

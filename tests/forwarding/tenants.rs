@@ -139,16 +139,21 @@ fn what_is_wanted_beside_the_name() {
                 asked.message.metadata.checking_disabled,
             )
         });
-        let seen: Vec<_> = seen.into_iter().filter(|(asked, ..)| *asked == name).collect();
+        // A machine that is busy asks again before the answer is read.
+        let mut seen: Vec<_> = seen.into_iter().filter(|(asked, ..)| *asked == name).collect();
+        seen.dedup();
         assert_eq!(seen, [(name, dnssec_ok, checking_disabled)]);
     }
-    // One name, all ways: each is asked once.
+    // One name, all ways: what was asked one way is of no use for another, and of use for the same.
+    let mut counts = Vec::new();
     for _ in 0..2 {
         for way in ["", " +dnssec", " +cd", " +dnssec +cd"] {
             stub.ask(&format!("all.wish.example A{way}"));
+            counts.push(fake.count_below("all.wish.example"));
         }
     }
-    assert_eq!(fake.count_below("all.wish.example"), 4);
+    assert!(counts.is_sorted() && counts[..4].windows(2).all(|two| two[0] < two[1]), "{counts:?}");
+    assert_eq!(counts[3], counts[7], "{counts:?}");
 }
 
 #[test]

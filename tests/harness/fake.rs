@@ -122,7 +122,10 @@ fn serve_udp(socket: &UdpSocket, stop: &AtomicBool, log: &Mutex<Vec<Asked>>, beh
         let Ok((len, from)) = socket.recv_from(&mut buffer) else { continue };
         let Ok(message) = Message::from_vec(&buffer[..len]) else { continue };
         let asked = Asked { message, from, tcp: false };
-        for say in behave(&asked) {
+        let said = behave(&asked);
+        // Who has the answer finds the question counted.
+        log.lock().unwrap().push(asked);
+        for say in said {
             match say {
                 Say::Now(octets) | Say::Raw(octets) => _ = socket.send_to(&octets, from),
                 Say::From(source, octets) => {
@@ -137,7 +140,6 @@ fn serve_udp(socket: &UdpSocket, stop: &AtomicBool, log: &Mutex<Vec<Asked>>, beh
                 }
             }
         }
-        log.lock().unwrap().push(asked);
     }
 }
 
