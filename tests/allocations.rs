@@ -372,7 +372,7 @@ fn answers_allocate_nothing() {
     assert_eq!((count, reply[3] & 15), (0, 5), "a client without a view");
     // By way of a forwarder: for a client, for a name that all views answer alike, and for nobody.
     for (name, subnet, rcode) in
-        [("sqs.example", [10, 1, 0], 0), ("internet.example", [10, 1, 0], 5), ("sqs.example", [10, 9, 0], 5)]
+        [("sqs.example", [10, 1, 0], 0), ("internet.example", [10, 1, 0], 2), ("sqs.example", [10, 9, 0], 2)]
     {
         let mut packet = query(name, 1, false);
         packet[11] = 1;
