@@ -9,6 +9,7 @@ use super::{
 };
 use crate::{
     answer::known::Question,
+    manifest::Protocol,
     query_log::dnstap,
     wire::{
         query::{LookupName, rcode},
@@ -31,7 +32,7 @@ const MOST_TRIES: usize = 14;
 const MOST_SENT: usize = 32;
 /// How often a question is asked again because a connection is closed that was kept, or on which others were answered.
 const MOST_CLOSED: usize = 8;
-/// And because one ended on which nothing was answered.
+/// And because one ended on which nothing was answered, with this question alone on it.
 const MOST_BROKEN: usize = 1;
 /// After so many tries, the interval grows by this from one to the next: what is lost by chance is soon asked again, and
 /// who is gone is not asked all the time.
@@ -39,6 +40,9 @@ const STEADY_TRIES: usize = 5;
 const GROWTH: f64 = 1.5;
 /// A stream delivers what is lost by itself: another try is made later, but for this time at least.
 const STREAM_INTERVAL: Duration = Duration::from_secs(1);
+/// So many tries of a question may be on a server's connections at the same time: the first, and one by a connection of its
+/// own. Each may hold up others, where answers come in the order of the questions.
+const MOST_HELD: usize = 2;
 /// How long the answer to a probe is waited for.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 /// How long to the first probe of a server that is down, and the longest time from one to the next.
@@ -99,12 +103,27 @@ impl<'a> Asking<'a> {
         while turn < MOST_TRIES && self.tries.len() < MOST_SENT {
             let at = |turn: usize| order[turn % order.len()];
             let Some(next) = (turn..turn + order.len()).find(|turn| !self.is_useless(at(*turn))) else { break };
-            turn = next + 1;
             let server = at(next);
+            let due = self.tcp_due(server).filter(|due| *due > Instant::now());
+            if let Some(due) = due {
+                if due >= deadline {
+                    break;
+                }
+                if let Some(response) = self.wait(due, sleep.as_mut(), turn < order.len()).await {
+                    return Ok(response);
+                }
+                turn = next;
+                continue;
+            }
+            turn = next + 1;
             let growth = GROWTH.powi((next + 1).saturating_sub(STEADY_TRIES) as i32);
-            let interval = self.interval(server).mul_f64(growth);
+            let mut interval = self.interval(server).mul_f64(growth);
             let way = if next < order.len() { Way::Usual } else { Way::Fresh };
-            if let Err(trouble) = self.send(server, way) {
+            if self.is_held(server) {
+                interval = STREAM_INTERVAL;
+            } else if self.tcp_due(server).is_some() {
+                self.fall_back(server);
+            } else if let Err(trouble) = self.send(server, way) {
                 self.trouble(server, trouble);
                 if turn < order.len() || self.is_useless(server) {
                     continue;
@@ -142,7 +161,25 @@ impl<'a> Asking<'a> {
     fn interval(&self, server: usize) -> Duration {
         let server = &self.servers[server];
         let interval = server.health().interval();
-        if server.is_stream() { (2 * interval).max(STREAM_INTERVAL) } else { interval }
+        match server.target.protocol {
+            Protocol::Do53 => interval,
+            // Answers that waited for others tell nothing of how long those take that have not to.
+            Protocol::DoT => STREAM_INTERVAL,
+            Protocol::DoH | Protocol::DoQ => (2 * interval).max(STREAM_INTERVAL),
+        }
+    }
+
+    /// Whether it has all the tries on its connections that it may have.
+    fn is_held(&self, server: usize) -> bool {
+        let held = self.tries.iter().filter(|this| this.server == server).filter_map(|this| this.sent.as_ref());
+        let held = held.filter(|sent| sent.is_by_stream());
+        held.clone().count() >= MOST_HELD || held.clone().any(Sent::is_queued)
+    }
+
+    /// When a server that has been asked by TCP after UDP may be asked by TCP again: it will not answer by UDP.
+    fn tcp_due(&self, server: usize) -> Option<Instant> {
+        let is_by_tcp = |this: &&Try| this.server == server && this.sent.as_ref().is_some_and(Sent::is_tcp_after_udp);
+        self.tries.iter().filter(is_by_tcp).map(|this| this.at + STREAM_INTERVAL).max()
     }
 
     fn is_useless(&self, server: usize) -> bool {
@@ -188,7 +225,7 @@ impl<'a> Asking<'a> {
     fn overdue(&mut self) {
         let now = Instant::now();
         if let Some(last) = self.tries.last_mut()
-            && last.sent.is_some()
+            && last.sent.as_ref().is_some_and(|sent| !sent.is_queued())
             && !std::mem::replace(&mut last.overdue, true)
         {
             let server = &self.servers[last.server];
@@ -213,21 +250,35 @@ impl<'a> Asking<'a> {
                 self.servers[server].counters.answers.inc();
                 self.servers[server].counters.tell(dnstap::Kind::ForwarderResponse, &sent, &message);
                 self.servers[server].tally.answered(&message, now.saturating_duration_since(this.at));
-                self.servers[server].health().answered(this.at, now);
+                match sent.is_tcp_after_udp() {
+                    true => self.servers[server].health().heard(now),
+                    false => self.servers[server].health().answered(this.at, now),
+                }
                 self.answered(server, message, &sent)
             }
             // The right answer may come yet, but whoever guesses is not given the time.
             Event::Forged => self.fall_back(server),
             Event::Failed(trouble) => {
                 let Some(sent) = this.sent.take() else { return Step::Wait };
-                let way = if sent.is_tcp_after_udp() { Way::Tcp } else { Way::Usual };
+                let (is_tcp, is_stream) = (sent.is_tcp_after_udp(), sent.is_by_stream());
                 drop(sent);
-                self.closed += usize::from(trouble.kind == Kind::Closed);
-                self.broken += usize::from(trouble.kind == Kind::Broken);
-                let is_again = match trouble.kind {
-                    Kind::Closed => self.closed <= MOST_CLOSED,
-                    Kind::Broken => self.broken <= MOST_BROKEN,
-                    _ => false,
+                // Alone on its connection, a question suffers for no other, and no other for it.
+                let (is_again, alone) = match trouble.kind {
+                    Kind::Closed | Kind::Doubtful => {
+                        self.closed += 1;
+                        (self.closed <= MOST_CLOSED, trouble.kind == Kind::Doubtful || self.closed > 1)
+                    }
+                    Kind::Broken => {
+                        self.broken += 1;
+                        (self.broken <= MOST_BROKEN, true)
+                    }
+                    _ => (false, false),
+                };
+                let way = match (is_tcp, alone && is_stream) {
+                    (true, true) => Way::FreshTcp,
+                    (true, false) => Way::Tcp,
+                    (false, true) => Way::Fresh,
+                    (false, false) => Way::Usual,
                 };
                 if is_again && self.tries.len() < MOST_SENT && self.send(server, way).is_ok() {
                     return Step::Wait;
@@ -267,9 +318,9 @@ impl<'a> Asking<'a> {
     /// Asks the same server by TCP. What is not answered there for a while may wait for others, where answers come in the
     /// order of the questions: then another connection is asked.
     fn fall_back(&mut self, server: usize) -> Step {
-        let is_by_tcp = |this: &&Try| this.server == server && this.sent.as_ref().is_some_and(Sent::is_tcp_after_udp);
-        let last = self.tries.iter().filter(is_by_tcp).map(|this| this.at).max();
-        if last.is_some_and(|at| at.elapsed() < STREAM_INTERVAL) || self.tries.len() >= MOST_SENT {
+        let last = self.tcp_due(server);
+        let is_early = last.is_some_and(|due| due > Instant::now());
+        if is_early || self.is_held(server) || self.tries.len() >= MOST_SENT {
             return Step::Wait;
         }
         self.servers[server].counters.fallbacks.inc();

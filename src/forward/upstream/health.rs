@@ -45,6 +45,11 @@ impl Health {
             None => (sample, sample / 2.0),
             Some((srtt, var)) => (0.875 * srtt + 0.125 * sample, 0.75 * var + 0.25 * (srtt - sample).abs()),
         });
+        self.heard(now);
+    }
+
+    /// An answer came, by a way that says nothing of the round trip time.
+    pub fn heard(&mut self, now: Instant) {
         *self = Health { rtt: self.rtt, last_answer: Some(now), ..Health::default() };
     }
 

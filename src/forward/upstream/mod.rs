@@ -5,7 +5,8 @@
 //! health     round trip times and failures: the order, and the interval between tries
 //! query      the query in octets, its spelling, and what an answer has to be like
 //! pending    what all tries of a question share: where news of them arrive
-//! server     one server: its health, its case, and the ways to it: udp, stream (TCP and DoT), https, quic; tls
+//! server     one server: its health, its case, and the ways to it: udp, pool (of connections by TCP and DoT), https, quic; tls
+//! stream     one connection by TCP or DoT
 //! tally      what was asked of a server, and how it answered, for its metrics
 //! spellings  which names are on their way in which spelling, so that loops are found
 //! ```
@@ -14,6 +15,7 @@ mod ask;
 mod health;
 mod https;
 mod pending;
+mod pool;
 mod query;
 mod quic;
 mod random;

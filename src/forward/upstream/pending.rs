@@ -53,6 +53,8 @@ pub enum Kind {
     Closed,
     /// It has ended a connection on which it had answered nothing, or nothing that was asked.
     Broken,
+    /// Likewise, with several questions on it: whose fault that is cannot be told.
+    Doubtful,
     /// It is there, and its answer is of no use.
     Answer,
     /// It is our own: the server has no part in it.

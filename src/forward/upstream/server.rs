@@ -5,9 +5,9 @@ use super::{
     health::Health,
     https::Https,
     pending::{Kind, Pending, Trouble},
+    pool,
     query::{Echo, Look, MAX_QUERY, Spelt},
     quic::Quic,
-    stream,
     tally::{self, Measured, Tally},
     task, tls,
     tls::Tls,
@@ -59,6 +59,8 @@ pub struct Counters {
     pub failures: IntCounter,
     /// How long questions to the authoritative servers took, from the root on, in seconds.
     pub recursion: Histogram,
+    /// Connections by TCP and DoT beyond the usual number to each server, over all of them.
+    pub extra_connections: AtomicUsize,
     /// Where dnstap is told of queries and answers.
     pub tap: OnceLock<Mutex<Tap>>,
 }
@@ -88,6 +90,7 @@ impl Counters {
                 "zonal_recursion_seconds",
                 "How long questions took that were asked from the root on, answered or not, in seconds",
             ),
+            extra_connections: AtomicUsize::new(0),
             tap: OnceLock::new(),
         }
     }
@@ -103,7 +106,7 @@ impl Counters {
 
     /// All of them, to be registered.
     pub fn all(&self) -> Vec<Box<dyn Collector>> {
-        let Counters { queries, answers, timeouts, retries, fallbacks, strangers, probes, failures, recursion, tap: _ } =
+        let Counters { queries, answers, timeouts, retries, fallbacks, strangers, probes, failures, recursion, .. } =
             self;
         let counters = [queries, answers, timeouts, retries, fallbacks, strangers, probes, failures];
         let mut all: Vec<Box<dyn Collector>> = Vec::new();
@@ -235,8 +238,8 @@ pub struct Server {
 /// The ways to a server.
 enum Transport {
     /// By UDP, and by TCP what does not fit.
-    Do53(Box<udp::Pool>, stream::Pool),
-    Tls(stream::Pool),
+    Do53(Box<udp::Pool>, Arc<pool::Pool>),
+    Tls(Arc<pool::Pool>),
     Https(Arc<Https>),
     Quic(Arc<Quic>),
     /// It cannot be asked.
@@ -248,11 +251,11 @@ enum Transport {
 pub enum Way {
     /// By the server's own transport.
     Usual,
-    /// Likewise, but not by a connection that may be stuck.
+    /// Likewise, but by a connection of its own.
     Fresh,
     /// By TCP, where UDP would be usual.
     Tcp,
-    /// Likewise, but not by a connection that may be stuck.
+    /// Likewise, but by a connection of its own.
     FreshTcp,
 }
 
@@ -265,14 +268,13 @@ pub struct Sent {
 }
 
 /// What forgets a query when it is dropped.
-#[expect(dead_code, reason = "they are there to be dropped")]
 pub enum By {
     /// Sent by UDP.
-    Udp(udp::Sent),
+    Udp(#[expect(dead_code, reason = "it is there to be dropped")] udp::Sent),
     /// Sent by TCP or DoT.
-    Stream(stream::Sent),
+    Stream(pool::Sent),
     /// Sent by DoH or DoQ.
-    Task(task::Sent),
+    Task(#[expect(dead_code, reason = "it is there to be dropped")] task::Sent),
 }
 
 impl Sent {
@@ -292,6 +294,16 @@ impl Sent {
         matches!(self.by, Some(By::Udp(_)))
     }
 
+    /// Whether it went, or goes, by one of a few connections by TCP or DoT.
+    pub fn is_by_stream(&self) -> bool {
+        matches!(self.by, Some(By::Stream(_)))
+    }
+
+    /// Whether it waits for a connection.
+    pub fn is_queued(&self) -> bool {
+        matches!(&self.by, Some(By::Stream(sent)) if sent.is_queued())
+    }
+
     /// Whether it went by TCP to a server that is usually asked by UDP.
     pub fn is_tcp_after_udp(&self) -> bool {
         matches!(self.by, Some(By::Stream(_))) && !self.server.is_stream()
@@ -309,14 +321,14 @@ impl Server {
     pub fn new(target: Target, sources: Vec<IpAddr>, probe: &[u8], counters: Arc<Counters>, tls: &Arc<Tls>) -> Server {
         let address = SocketAddr::new(target.ip, target.port);
         let (case, sources) = (Arc::new(Case::default()), Arc::new(Sources::new(sources)));
-        let stream = || stream::Pool::new(address, sources.clone(), case.clone(), counters.clone());
+        let stream = |tls| pool::Pool::new(address, sources.clone(), case.clone(), counters.clone(), tls);
         let by = match (target.protocol, tls::server_name(&target)) {
             (Protocol::Do53, _) => {
                 let udp = udp::Pool::new(address, sources.clone(), case.clone(), counters.clone());
-                Transport::Do53(Box::new(udp), stream())
+                Transport::Do53(Box::new(udp), stream(None))
             }
             (_, Err(trouble)) => Transport::None(trouble),
-            (Protocol::DoT, Ok(name)) => Transport::Tls(stream().with_tls(tls.clone(), name)),
+            (Protocol::DoT, Ok(name)) => Transport::Tls(stream(Some((tls.clone(), name)))),
             (Protocol::DoH, Ok(_)) => Transport::Https(Arc::new(Https::new(target.clone(), sources, tls.clone()))),
             (Protocol::DoQ, Ok(_)) => Transport::Quic(Arc::new(Quic::new(target.clone(), sources, tls.clone()))),
         };

@@ -1,21 +1,18 @@
-//! TCP and DoT: a few connections for each server, kept open, with many queries on each, answered in any order.
+//! TCP and DoT: a connection, with many queries on it, answered in any order.
 
 use super::{
     pending::{Event, Kind, Pending, Trouble},
+    pool::{Pool, Query, STUCK},
     random,
-    server::{Case, Counters, Judged, Sources},
-    tls::{self, Alpn, Tls},
+    server::{Judged, Sources},
+    tls::{self, Alpn},
     udp::unreachable,
 };
-use rustls::pki_types::ServerName;
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     io,
     net::SocketAddr,
-    sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering::Relaxed},
-    },
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 use tokio::{
@@ -26,47 +23,27 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-/// Connections to one server.
-const CONNECTIONS: usize = 8;
-/// Queries on one connection.
-const MOST_WAITING: usize = 512;
-/// With so many queries waiting on each connection, another one is opened.
-const MANY_WAITING: usize = 64;
 /// How long connecting may take, with TLS.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// How long the server may leave what was sent unread.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(3);
-/// A connection on which nothing comes back for so long may be stuck: gone, or one of those whose answers come in the order
-/// of the questions, behind one that takes its time.
-const STUCK: Duration = Duration::from_millis(900);
 /// How long a connection is kept that nobody needs.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long a connection is kept on which nothing comes back.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A server that sends so much that nobody asked for is cut off.
+/// A server that sends so much that nobody asked for, with no answer between, is cut off.
 const MOST_STRANGERS: usize = 16;
-
-/// The connections to one server.
-pub struct Pool {
-    address: SocketAddr,
-    sources: Arc<Sources>,
-    case: Arc<Case>,
-    counters: Arc<Counters>,
-    /// For DoT: what TLS needs, and the name that the certificate has to be for.
-    tls: Option<(Arc<Tls>, ServerName<'static>)>,
-    connections: Mutex<Vec<Arc<Connection>>>,
-    /// How many queries the server answers on one connection, as far as it has closed one with more of them on it.
-    most: Arc<AtomicUsize>,
-}
+/// And so many copies of answers.
+const MOST_COPIES: usize = 1024;
+/// So many answers are remembered, so that their copies are known.
+const REMEMBERED: usize = 512;
 
 /// A connection.
+#[derive(Default)]
 pub struct Connection {
     state: Mutex<State>,
     /// There is something to send, or nobody needs the connection any more.
     news: Notify,
-    case: Arc<Case>,
-    counters: Arc<Counters>,
-    most: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -74,14 +51,22 @@ struct State {
     waiting: HashMap<u16, Waiting>,
     /// Octets to send.
     output: Vec<u8>,
+    connected: bool,
     closed: bool,
+    /// How many queries were sent.
+    asked: usize,
     /// Since when answers are owed and none has come.
     owed: Option<Instant>,
-    /// No new queries, as it may be stuck, while there are others.
-    shunned: bool,
+    /// A query has it alone until it is answered.
+    alone: bool,
+    /// There will be no new queries.
+    spent: bool,
     answers: usize,
-    /// Answers that are not waited for any more, and those that never were.
+    /// The ids of the last answers.
+    taken: VecDeque<u16>,
+    /// Answers that are not waited for any more. Since the last answer: copies of answers, and what nobody asked for.
     gone: usize,
+    copies: usize,
     strangers: usize,
 }
 
@@ -91,65 +76,22 @@ struct Waiting {
     spelt: bool,
 }
 
-/// A query that was sent. It is forgotten when this is dropped.
-pub struct Sent {
-    connection: Arc<Connection>,
-    pending: Arc<Pending>,
-    id: u16,
+/// What matters to those who may use a connection.
+pub struct Standing {
+    /// A query has it alone.
+    pub alone: bool,
+    /// There will be no new queries.
+    pub spent: bool,
+    /// How long answers have been owed with none coming; zero if none are.
+    pub owed: Duration,
+    /// How many queries are on it.
+    pub waiting: usize,
 }
 
-impl Pool {
-    /// No connection is open yet.
-    pub fn new(address: SocketAddr, sources: Arc<Sources>, case: Arc<Case>, counters: Arc<Counters>) -> Pool {
-        let most = Arc::new(AtomicUsize::new(MANY_WAITING));
-        Pool { address, sources, case, counters, tls: None, connections: Mutex::default(), most }
-    }
-
-    /// Likewise, with TLS on the connections.
-    pub fn with_tls(self, tls: Arc<Tls>, name: ServerName<'static>) -> Pool {
-        Pool { tls: Some((tls, name)), ..self }
-    }
-
-    /// Sends a query, if `fresh` by a connection on which no answer is owed, while there may be one. Its id is put in.
-    pub fn send(
-        &self,
-        pending: &Arc<Pending>,
-        number: usize,
-        spelt: bool,
-        query: &mut [u8],
-        fresh: bool,
-    ) -> Result<Sent, Trouble> {
-        let mut connections = self.connections.lock().unwrap_or_else(PoisonError::into_inner);
-        connections.retain(|connection| !connection.state().closed);
-        if fresh {
-            connections.iter().for_each(|connection| connection.state().shun_if_stuck());
-        }
-        let usable = connections.iter().filter_map(|connection| {
-            let state = connection.state();
-            let rank = (state.shunned || fresh && state.owed.is_some(), state.waiting.len());
-            (rank.1 < MOST_WAITING).then_some((rank, connection))
-        });
-        let is_full = connections.len() >= CONNECTIONS;
-        let connection = match usable.min_by_key(|(rank, _)| *rank) {
-            Some(((false, waiting), connection)) if waiting < self.most.load(Relaxed) => connection.clone(),
-            Some((_, connection)) if is_full => connection.clone(),
-            None if is_full => {
-                return Err(Trouble::new(Kind::Local, "is not asked: too many queries wait for it"));
-            }
-            _ => {
-                let connection = Arc::new(Connection {
-                    state: Mutex::default(),
-                    news: Notify::new(),
-                    case: self.case.clone(),
-                    counters: self.counters.clone(),
-                    most: self.most.clone(),
-                });
-                tokio::spawn(connection.clone().run(self.sources.clone(), self.address, self.tls.clone()));
-                connections.push(connection.clone());
-                connection
-            }
-        };
-        connection.send(pending, number, spelt, query)
+impl Standing {
+    /// Whether it could be anybody's.
+    pub fn is_idle(&self) -> bool {
+        !self.alone && !self.spent && self.owed.is_zero() && self.waiting == 0
     }
 }
 
@@ -163,14 +105,19 @@ pub async fn connect(sources: &Sources, address: SocketAddr) -> Result<TcpStream
 }
 
 impl State {
-    fn shun_if_stuck(&mut self) {
-        self.shunned |= self.owed.is_some_and(|since| since.elapsed() >= STUCK);
+    fn owed(&self) -> Duration {
+        self.owed.map_or(Duration::ZERO, |since| since.elapsed().max(Duration::from_nanos(1)))
     }
 
     /// An answer has come.
     fn heard(&mut self) {
-        self.shunned = false;
         self.owed = (!self.waiting.is_empty()).then(Instant::now);
+        (self.copies, self.strangers) = (0, 0);
+    }
+
+    /// Whether it had better be closed, as nobody waits and nothing more is to be sent.
+    fn is_done(&self) -> bool {
+        self.connected && self.waiting.is_empty() && self.output.is_empty() && (self.spent || self.owed() >= STUCK)
     }
 }
 
@@ -179,79 +126,107 @@ impl Connection {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn send(
-        self: Arc<Self>,
-        pending: &Arc<Pending>,
-        number: usize,
-        spelt: bool,
-        query: &mut [u8],
-    ) -> Result<Sent, Trouble> {
+    /// Whether it is closed, or is to be.
+    pub fn is_closed(&self) -> bool {
+        let mut state = self.state();
+        if !state.closed && state.is_done() {
+            state.closed = true;
+            self.news.notify_one();
+        }
+        state.closed
+    }
+
+    /// How it stands.
+    pub fn standing(&self) -> Standing {
+        let state = self.state();
+        Standing { alone: state.alone, spent: state.spent, owed: state.owed(), waiting: state.waiting.len() }
+    }
+
+    /// Sends a query, of `most` that there may ever be on this connection. False if it is closed. The id is put in.
+    pub fn send(self: &Arc<Self>, query: &mut Query, most: usize) -> Result<bool, Trouble> {
         let mut state = self.state();
         if state.closed {
-            return Err(Trouble::new(Kind::Closed, "has closed the connection"));
+            return Ok(false);
         }
-        let draw = || random::number().filter(|id| !state.waiting.contains_key(id));
-        let Some(id) = (0..64).find_map(|_| draw()) else {
+        let is_free = |id: &u16| !state.waiting.contains_key(id) && !state.taken.contains(id);
+        let Some(id) = (0..64).find_map(|_| random::number().filter(is_free)) else {
             return Err(Trouble::new(Kind::Local, "is not asked: no id is free"));
         };
-        query[..2].copy_from_slice(&id.to_be_bytes());
-        state.output.extend_from_slice(&(query.len() as u16).to_be_bytes());
-        state.output.extend_from_slice(query);
-        state.waiting.insert(id, Waiting { pending: pending.clone(), number, spelt });
+        if let Some(place) = query.octets.first_chunk_mut() {
+            *place = id.to_be_bytes();
+        }
+        let Query { pending, number, spelt, octets, alone, ticket } = query;
+        if ticket.set((self.clone(), id)).is_err() {
+            return Err(Trouble::new(Kind::Local, "was asked already"));
+        }
+        state.output.extend_from_slice(&(octets.len() as u16).to_be_bytes());
+        state.output.extend_from_slice(octets);
+        state.waiting.insert(id, Waiting { pending: pending.clone(), number: *number, spelt: *spelt });
         state.owed.get_or_insert_with(Instant::now);
+        state.asked += 1;
+        state.alone = *alone;
+        state.spent = state.asked >= most;
         drop(state);
         self.news.notify_one();
-        Ok(Sent { connection: self, pending: pending.clone(), id })
+        Ok(true)
+    }
+
+    /// Nobody waits for that query's answer any more. False if nobody did.
+    pub fn forget(&self, id: u16, pending: &Arc<Pending>) -> bool {
+        let mut state = self.state();
+        if state.waiting.get(&id).is_none_or(|waiting| !Arc::ptr_eq(&waiting.pending, pending)) {
+            return false;
+        }
+        state.waiting.remove(&id);
+        state.gone += 1;
+        // What took long may take longer.
+        state.spent |= state.alone;
+        if state.waiting.is_empty() {
+            drop(state);
+            self.news.notify_one();
+        }
+        true
     }
 
     /// Connects, and goes on until the connection is closed by either side.
-    async fn run(
-        self: Arc<Self>,
-        sources: Arc<Sources>,
-        address: SocketAddr,
-        tls: Option<(Arc<Tls>, ServerName<'static>)>,
-    ) {
-        let trouble = match self.talk(&sources, address, tls).await {
+    pub async fn run(&self, pool: &Arc<Pool>) {
+        let trouble = match self.talk(pool).await {
             Err(trouble) | Ok(trouble) => trouble,
         };
-        let mut state = self.state();
-        state.closed = true;
-        // Servers close what is kept, and some after a few answers. One that never answers is another matter.
-        let kind = match trouble.kind {
-            Kind::Closed if state.answers == 0 => Kind::Broken,
-            Kind::Closed if !state.waiting.is_empty() => {
-                self.most.fetch_min(state.answers, Relaxed);
-                Kind::Closed
-            }
-            kind => kind,
+        let (waiting, answers) = {
+            let mut state = self.state();
+            state.closed = true;
+            (std::mem::take(&mut state.waiting), state.answers)
         };
-        for (_, Waiting { pending, number, .. }) in state.waiting.drain() {
+        let kind = pool.ended(trouble.kind, answers, waiting.len());
+        for Waiting { pending, number, .. } in waiting.into_values() {
             pending.post(number, Event::Failed(Trouble { kind, text: trouble.text.clone() }));
         }
     }
 
-    async fn talk(
-        &self,
-        sources: &Sources,
-        address: SocketAddr,
-        tls: Option<(Arc<Tls>, ServerName<'static>)>,
-    ) -> Result<Trouble, Trouble> {
+    async fn talk(&self, pool: &Arc<Pool>) -> Result<Trouble, Trouble> {
         let silent = |_| Trouble::new(Kind::Network, "does not take up the connection");
-        let stream = timeout(CONNECT_TIMEOUT, connect(sources, address)).await.map_err(silent)??;
-        match tls {
-            None => Ok(self.exchange(split(stream)).await),
+        let connecting = connect(&pool.sources, pool.address);
+        let stream = timeout(CONNECT_TIMEOUT, connecting).await.map_err(silent)??;
+        match &pool.tls {
+            None => Ok(self.exchange(pool, split(stream)).await),
             Some((tls, name)) => {
-                let connecting = TlsConnector::from(tls.config(Alpn::Dot)?).connect(name, stream);
+                let connecting = TlsConnector::from(tls.config(Alpn::Dot)?).connect(name.clone(), stream);
                 let stream = timeout(CONNECT_TIMEOUT, connecting).await.map_err(silent)?;
-                Ok(self.exchange(split(stream.map_err(|error| tls::trouble(&error))?)).await)
+                Ok(self.exchange(pool, split(stream.map_err(|error| tls::trouble(&error))?)).await)
             }
         }
     }
 
-    async fn exchange(&self, (reader, writer): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin)) -> Trouble {
+    async fn exchange(
+        &self,
+        pool: &Arc<Pool>,
+        (reader, writer): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
+    ) -> Trouble {
+        self.state().connected = true;
         tokio::select! {
             trouble = self.write(writer) => trouble,
-            trouble = self.read(reader) => trouble,
+            trouble = self.read(pool, reader) => trouble,
         }
     }
 
@@ -263,7 +238,7 @@ impl Connection {
                 let mut state = self.state();
                 std::mem::swap(&mut output, &mut state.output);
                 let idle = output.is_empty() && state.waiting.is_empty();
-                if idle && state.shunned {
+                if idle && (state.closed || state.is_done()) {
                     state.closed = true;
                     return Trouble::new(Kind::Closed, "is not needed any more");
                 }
@@ -297,7 +272,7 @@ impl Connection {
         }
     }
 
-    async fn read(&self, mut reader: impl AsyncRead + Unpin) -> Trouble {
+    async fn read(&self, pool: &Arc<Pool>, mut reader: impl AsyncRead + Unpin) -> Trouble {
         let mut input = Vec::new();
         loop {
             input.reserve(4096);
@@ -315,7 +290,7 @@ impl Connection {
             while let Some((length, rest)) = input[start..].split_first_chunk() {
                 let length = usize::from(u16::from_be_bytes(*length));
                 let Some(message) = rest.get(..length) else { break };
-                if !self.arrived(message) {
+                if !self.arrived(pool, message) {
                     return Trouble::new(Kind::Broken, "sends answers that nobody asked for");
                 }
                 start += 2 + length;
@@ -328,21 +303,26 @@ impl Connection {
     }
 
     /// Takes an answer. False if the server had better be left alone.
-    fn arrived(&self, message: &[u8]) -> bool {
+    fn arrived(&self, pool: &Arc<Pool>, message: &[u8]) -> bool {
         let mut state = self.state();
-        let id = message.get(..2).map(|id| u16::from_be_bytes([id[0], id[1]]));
+        let id = message.first_chunk().map(|id| u16::from_be_bytes(*id));
         let waiting = id.and_then(|id| state.waiting.remove(&id));
-        match waiting {
-            Some(Waiting { pending, number, spelt, .. }) => {
+        match (waiting, id) {
+            (Some(Waiting { pending, number, spelt }), Some(id)) => {
                 let echo = pending.question.echo(message, spelt);
-                let event = match self.case.judge(echo, spelt, &pending.question, true) {
+                let event = match pool.case.judge(echo, spelt, &pending.question, true) {
                     Judged::Answer => Event::Answer(message.to_vec()),
                     _ => {
-                        self.counters.strangers.inc();
+                        pool.counters.strangers.inc();
                         Event::Failed(Trouble::new(Kind::Answer, "answered another question"))
                     }
                 };
                 state.answers += 1;
+                state.alone = false;
+                if state.taken.len() >= REMEMBERED {
+                    state.taken.pop_front();
+                }
+                state.taken.push_back(id);
                 state.heard();
                 let empty = state.waiting.is_empty();
                 drop(state);
@@ -350,31 +330,24 @@ impl Connection {
                 if empty {
                     self.news.notify_one();
                 }
+                pool.answered();
                 true
             }
-            None if state.gone > 0 => {
+            // Some servers, and what stands before them, say things twice.
+            (_, Some(id)) if state.taken.contains(&id) => {
+                pool.counters.strangers.inc();
+                state.copies += 1;
+                state.copies < MOST_COPIES
+            }
+            _ if state.gone > 0 => {
                 state.gone -= 1;
                 state.heard();
                 true
             }
-            None => {
-                self.counters.strangers.inc();
+            _ => {
+                pool.counters.strangers.inc();
                 state.strangers += 1;
                 state.strangers < MOST_STRANGERS
-            }
-        }
-    }
-}
-
-impl Drop for Sent {
-    fn drop(&mut self) {
-        let mut state = self.connection.state();
-        if state.waiting.get(&self.id).is_some_and(|waiting| Arc::ptr_eq(&waiting.pending, &self.pending)) {
-            state.waiting.remove(&self.id);
-            state.gone += 1;
-            if state.waiting.is_empty() {
-                drop(state);
-                self.connection.news.notify_one();
             }
         }
     }

@@ -122,3 +122,92 @@ async fn a_connection_that_ends_before_the_first_answer_is_opened_once_more() {
     let (upstreams, route) = (Upstreams::new(), route(vec![fake.target()]));
     assert_eq!(address(&ask(&upstreams, &route).await), 1);
 }
+
+/// Asks so many times at once, and returns how many got no answer.
+async fn fail_at_once(upstreams: &Arc<Upstreams>, route: &Arc<Route>, times: usize) -> Vec<String> {
+    let asked: Vec<_> = (0..times)
+        .map(|_| {
+            let (upstreams, route) = (upstreams.clone(), route.clone());
+            tokio::spawn(async move { ask(&upstreams, &route).await.err().map(|failure| failure.text) })
+        })
+        .collect();
+    let mut failed = Vec::new();
+    for asked in asked {
+        failed.extend(asked.await.unwrap());
+    }
+    failed
+}
+
+/// A server by UDP and TCP that answers by TCP alone.
+async fn by_tcp(act: impl Fn(&[u8]) -> Vec<Act> + Clone + Send + 'static) -> Fake {
+    Fake::new(move |query, tcp| if tcp { act(query) } else { vec![Act::Reply(truncated(query))] }).await
+}
+
+#[tokio::test]
+async fn queries_wait_their_turn_where_each_answer_closes_the_connection() {
+    let fake = by_tcp(|query| vec![Act::Late(20, answer(query)), Act::Close]).await;
+    let (upstreams, route) = (Upstreams::new(), Arc::new(route(vec![fake.target()])));
+    for round in 0..2 {
+        let failed = fail_at_once(&upstreams, &route, 200).await;
+        assert!(failed.is_empty(), "round {round}: {} of 200 failed: {}", failed.len(), failed[0]);
+    }
+}
+
+#[tokio::test]
+async fn copies_of_answers_break_no_connection() {
+    let fake = by_tcp(|query| vec![Act::Reply(answer(query)), Act::Late(1, answer(query))]).await;
+    let (upstreams, route) = (Upstreams::new(), Arc::new(route(vec![fake.target()])));
+    let failed = fail_at_once(&upstreams, &route, 200).await;
+    assert!(failed.is_empty(), "{} of 200 failed: {}", failed.len(), failed[0]);
+    assert!(upstreams.counters.strangers.get() > 0, "no copy came");
+}
+
+#[tokio::test]
+async fn a_question_that_breaks_connections_breaks_them_for_no_other() {
+    let is_poison = |query: &[u8]| query.to_ascii_lowercase().windows(6).any(|six| six == b"poison");
+    let fake = by_tcp(move |query| match is_poison(query) {
+        true => vec![Act::Close],
+        false => vec![Act::Late(10, answer(query))],
+    })
+    .await;
+    let (upstreams, route) = (Upstreams::new(), Arc::new(route(vec![fake.target()])));
+    let name = [&b"\x06poison"[..], NAME].concat();
+    for round in 0..3 {
+        let poison = async { tokio::join!(ask_for(&upstreams, &route, &name), ask_for(&upstreams, &route, &name)) };
+        let (failed, (one, other)) = tokio::join!(fail_at_once(&upstreams, &route, 20), poison);
+        assert!(failed.is_empty(), "round {round}: {} of 20 failed: {}", failed.len(), failed[0]);
+        for response in [one, other] {
+            assert_eq!(text(response).1, format!("{} has closed the connection", fake.target()));
+        }
+    }
+}
+
+/// The server answers in the order of the questions.
+#[tokio::test]
+async fn slow_answers_hold_up_no_others() {
+    let is_slow = |query: &[u8]| query.to_ascii_lowercase().windows(4).any(|four| four == b"slow");
+    let fake = by_tcp(move |query| match is_slow(query) {
+        true => vec![Act::Late(4000, answer(query))],
+        false => vec![Act::Reply(answer(query))],
+    })
+    .await;
+    let (upstreams, route) = (Upstreams::new(), Arc::new(route(vec![fake.target()])));
+    let name = [&b"\x04slow"[..], NAME].concat();
+    let mut asked = Vec::new();
+    for turn in 0..120 {
+        for _ in 0..if turn % 60 == 0 { 8 } else { 0 } {
+            let (upstreams, route, name) = (upstreams.clone(), route.clone(), name.clone());
+            tokio::spawn(async move { ask_for(&upstreams, &route, &name).await.is_ok() });
+        }
+        let (upstreams, route) = (upstreams.clone(), route.clone());
+        asked.push(tokio::spawn(async move { timed(ask(&upstreams, &route)).await }));
+        sleep(Duration::from_millis(50)).await;
+    }
+    let mut slowest = 0;
+    for asked in asked {
+        let (response, ms) = asked.await.unwrap();
+        assert_eq!(address(&response), 1);
+        slowest = slowest.max(ms);
+    }
+    println!("the slowest took {slowest} ms");
+}
