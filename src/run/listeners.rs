@@ -116,10 +116,13 @@ impl Bound {
             bound.tcp = Some(tcp);
         }
         let address = bound.address;
-        let mut inherited = inherited.take(Type::DGRAM, address);
         bound.udp = match protocol {
-            Protocol::Do53 => udp::bind(address, inherited),
-            Protocol::DoH | Protocol::DoQ => quic::bind(address, inherited.pop()).map(|socket| vec![socket.into()]),
+            Protocol::Do53 => udp::bind(address, inherited.take(Type::DGRAM, address)),
+            Protocol::DoH | Protocol::DoQ => {
+                let inherited = inherited.take(Type::DGRAM, address).pop();
+                quic::bind(address, inherited).map(|socket| vec![socket.into()])
+            }
+            // The packets of the same address are DoQ's.
             Protocol::DoT => Ok(Vec::new()),
         }
         .map_err(failed("UDP", address))?;
@@ -399,6 +402,22 @@ mod tests {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         assert_eq!(listeners.sockets().unwrap().len(), 1 + cores);
         listeners.stop(false).await;
+    }
+
+    #[test]
+    fn dot_leaves_the_packets_of_its_address_to_doq() {
+        let tcp = stream::bind("127.77.0.5:0".parse().unwrap(), None).unwrap();
+        let address = tcp.local_addr().unwrap();
+        let udp = quic::bind(address, None).unwrap();
+        for protocols in [[Protocol::DoT, Protocol::DoQ], [Protocol::DoQ, Protocol::DoT]] {
+            let mut inherited = Inherited::default();
+            inherited.add(tcp.try_clone().unwrap().into());
+            inherited.add(udp.try_clone().unwrap().into());
+            for protocol in protocols {
+                Bound::new(address, protocol, None, &mut inherited).unwrap_or_else(|error| panic!("{error}"));
+            }
+            assert!(inherited.close().is_empty());
+        }
     }
 
     #[test]
