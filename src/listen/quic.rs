@@ -1,5 +1,7 @@
 //! DNS over QUIC (RFC 9250), and DNS over HTTP/3.
 
+mod socket;
+
 use super::{
     connections::Place,
     https::{self, BROKEN, Fault, HEADER_SIZE, MOST_STREAMS, TOO_LARGE, TOO_SLOW},
@@ -17,6 +19,7 @@ use quinn::{
     Connection, Endpoint, EndpointConfig, Incoming, ReadToEndError, RecvStream, SendStream, ServerConfig,
     TransportConfig, VarInt, crypto::rustls::QuicServerConfig,
 };
+use socket::Leavable;
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     io,
@@ -37,8 +40,10 @@ const LEAST_IDLE: Duration = Duration::from_secs(10);
 /// How much of what a client sends, and of what it does not take, is kept, in octets.
 const WINDOW: u32 = 1 << 20;
 const RECEIVE_BUFFER: usize = 1 << 20;
-/// How long the last answers of HTTP/3 may take to arrive.
+/// How long the last answers of HTTP/3, and the end of a connection, may take to arrive.
 pub const LINGER: Duration = Duration::from_millis(500);
+/// How long what was asked may hold up another process that is to read the packets: a client waits no longer for an answer.
+const LAST_ANSWERS: Duration = Duration::from_secs(5);
 
 /// Error codes (RFC 9250, 8.4).
 const NO_ERROR: VarInt = VarInt::from_u32(0);
@@ -66,8 +71,11 @@ pub fn bind(address: SocketAddr, inherited: Option<Socket>) -> io::Result<UdpSoc
 pub struct Quic {
     responder: Arc<Responder>,
     endpoint: Endpoint,
+    socket: Arc<Leavable>,
     /// Every handshake holds one more.
     handshakes: Arc<()>,
+    /// Every connection holds a receiver.
+    alive: watch::Sender<()>,
 }
 
 impl Quic {
@@ -89,9 +97,11 @@ impl Quic {
         config.transport_config(Arc::new(transport));
         // The address decides what a client may see: one that changes meanwhile could be a forgery.
         config.migration(false);
-        let runtime = Arc::new(quinn::TokioRuntime);
-        let endpoint = Endpoint::new(EndpointConfig::default(), Some(config), socket, runtime)?;
-        Ok(Arc::new(Quic { responder, endpoint, handshakes: Arc::default() }))
+        let (socket, runtime) = (Leavable::new(socket)?, Arc::new(quinn::TokioRuntime));
+        let endpoint =
+            Endpoint::new_with_abstract_socket(EndpointConfig::default(), Some(config), socket.clone(), runtime)?;
+        let alive = watch::channel(()).0;
+        Ok(Arc::new(Quic { responder, endpoint, socket, handshakes: Arc::default(), alive }))
     }
 
     /// Accepts connections until `stop` is true, or the sender is gone.
@@ -109,8 +119,13 @@ impl Quic {
             }
             match self.responder.core.admit(incoming.remote_address().ip().to_canonical(), false) {
                 Some(place) => {
-                    let held = place.held().clone();
-                    tokio::spawn(held.until_displaced(self.clone().serve(incoming, place)));
+                    let (held, alive) = (place.held().clone(), self.alive.subscribe());
+                    // It is counted now, and not when its task has its first turn: many may come before that.
+                    let serve = self.clone().serve(incoming, self.handshakes.clone(), place);
+                    tokio::spawn(async move {
+                        held.until_displaced(serve).await;
+                        drop(alive);
+                    });
                 }
                 None => incoming.refuse(),
             }
@@ -123,9 +138,17 @@ impl Quic {
         self.endpoint.wait_idle().await;
     }
 
-    async fn serve(self: Arc<Self>, incoming: Incoming, mut place: Place) {
+    /// Reads nothing any more from when this returns, so that another process can. What was asked is answered before, if that
+    /// does not take too long.
+    pub async fn leave(&self) {
+        let _ = timeout(LAST_ANSWERS, self.alive.closed()).await;
+        self.endpoint.close(NO_ERROR, b"");
+        let _ = timeout(LINGER, self.closed()).await;
+        self.socket.leave();
+    }
+
+    async fn serve(self: Arc<Self>, incoming: Incoming, handshake: Arc<()>, mut place: Place) {
         let local = incoming.local_ip().or_else(|| self.endpoint.local_addr().ok().map(|local| local.ip()));
-        let handshake = self.handshakes.clone();
         let connected = async { incoming.accept().ok()?.await.ok() };
         let connected = tokio::select! {
             connected = timeout(self.responder.core.connections.patience, connected) => connected.ok().flatten(),

@@ -32,14 +32,14 @@ use tokio::{
     net::TcpListener,
     runtime::Handle,
     sync::watch,
-    task::JoinHandle as Task,
+    task::{JoinHandle as Task, JoinSet},
     time::{Instant, timeout, timeout_at},
 };
 use tokio_rustls::TlsAcceptor;
 
 /// How long the end may take.
 const STOP_TIMEOUT: Duration = Duration::from_secs(4);
-/// How long connections may take to end while packets are answered to the last, or QUIC's are waited for.
+/// How long connections may take to end while packets are answered to the last.
 const LAST_CONNECTIONS: Duration = Duration::from_millis(1500);
 /// How long connections may go on when another process has taken over.
 const LEFT_CONNECTIONS: Duration = Duration::from_secs(30);
@@ -116,10 +116,13 @@ impl Bound {
             bound.tcp = Some(tcp);
         }
         let address = bound.address;
-        let mut inherited = inherited.take(Type::DGRAM, address);
         bound.udp = match protocol {
-            Protocol::Do53 => udp::bind(address, inherited),
-            Protocol::DoH | Protocol::DoQ => quic::bind(address, inherited.pop()).map(|socket| vec![socket.into()]),
+            Protocol::Do53 => udp::bind(address, inherited.take(Type::DGRAM, address)),
+            Protocol::DoH | Protocol::DoQ => {
+                let inherited = inherited.take(Type::DGRAM, address).pop();
+                quic::bind(address, inherited).map(|socket| vec![socket.into()])
+            }
+            // The packets of the same address are DoQ's.
             Protocol::DoT => Ok(Vec::new()),
         }
         .map_err(failed("UDP", address))?;
@@ -320,7 +323,7 @@ impl Listeners {
     }
 
     /// Leaves the sockets to another process, which reads them already, and waits until the connections that are here have
-    /// ended. `quic_is_free` is called when no packet of QUIC is read here any more.
+    /// ended. `quic_is_free` is called when no packet of QUIC is read any more: neither here, nor by the process before this one.
     pub async fn leave(mut self, quic_is_free: impl FnOnce()) {
         self.open.values().for_each(Listener::stop);
         self.accept_no_more().await;
@@ -332,12 +335,13 @@ impl Listeners {
         };
         let endpoints = self.open.values_mut().filter_map(|listener| std::mem::take(&mut listener.quic).get().cloned());
         let endpoints: Vec<Arc<Quic>> = endpoints.collect();
+        let mut is_free = self.quic_is_free.clone();
         let quic = async {
-            for endpoint in &endpoints {
-                let _ = timeout(LAST_CONNECTIONS, endpoint.closed()).await;
-            }
-            // Nobody has them any more, so that they end.
-            drop(endpoints);
+            let mut leaving: JoinSet<()> =
+                endpoints.into_iter().map(|endpoint| async move { endpoint.leave().await }).collect();
+            while leaving.join_next().await.is_some() {}
+            // A process that is gone reads nothing either.
+            let _ = is_free.wait_for(|is_free| *is_free).await;
             quic_is_free();
         };
         tokio::join!(streams, quic);
@@ -399,6 +403,89 @@ mod tests {
         let cores = std::thread::available_parallelism().map_or(1, usize::from);
         assert_eq!(listeners.sockets().unwrap().len(), 1 + cores);
         listeners.stop(false).await;
+    }
+
+    #[test]
+    fn dot_leaves_the_packets_of_its_address_to_doq() {
+        let tcp = stream::bind("127.77.0.5:0".parse().unwrap(), None).unwrap();
+        let address = tcp.local_addr().unwrap();
+        let udp = quic::bind(address, None).unwrap();
+        for protocols in [[Protocol::DoT, Protocol::DoQ], [Protocol::DoQ, Protocol::DoT]] {
+            let mut inherited = Inherited::default();
+            inherited.add(tcp.try_clone().unwrap().into());
+            inherited.add(udp.try_clone().unwrap().into());
+            for protocol in protocols {
+                Bound::new(address, protocol, None, &mut inherited).unwrap_or_else(|error| panic!("{error}"));
+            }
+            assert!(inherited.close().is_empty());
+        }
+    }
+
+    /// A process that is taken over from before its own turn has come does not know it any better.
+    #[tokio::test(flavor = "multi_thread")]
+    async fn quic_is_free_when_it_is_so_here_and_in_the_process_before() {
+        let (free, is_free) = watch::channel(false);
+        let listeners = Listeners::new(tests::core(&tests::limits()), Handle::current(), is_free);
+        let (said, mut is_said) = watch::channel(false);
+        let leaving = tokio::spawn(listeners.leave(move || {
+            said.send_replace(true);
+        }));
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        assert!(!*is_said.borrow());
+        free.send_replace(true);
+        leaving.await.unwrap();
+        assert!(*is_said.borrow_and_update());
+    }
+
+    #[tokio::test(flavor = "multi_thread")]
+    async fn quic_is_free_when_nothing_is_read_any_more() {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let params = rcgen::CertificateParams::new(["zonal.test".to_string()]).unwrap();
+        let certificate = params.self_signed(&key).unwrap().der().clone();
+        let provider = rustls::crypto::ring::default_provider();
+        let private = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
+        let certified = rustls::sign::CertifiedKey::from_der(vec![certificate.clone()], private, &provider).unwrap();
+        let certified: Arc<dyn ResolvesServerCert> = Arc::new(rustls::sign::SingleCertAndKey::from(certified));
+        let patience = Duration::from_secs(3600);
+        let core = tests::core(&crate::listen::Limits { tcp_idle_timeout: patience, ..tests::limits() });
+        let mut listeners = Listeners::new(core, Handle::current(), watch::channel(true).1);
+        let address = "127.77.0.6:0".parse().unwrap();
+        let bound = Bound::new(address, Protocol::DoQ, Some(certified), &mut Inherited::default()).unwrap();
+        let address = listeners.start(bound).unwrap();
+        let sockets = listeners.sockets().unwrap();
+
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(certificate).unwrap();
+        let mut tls = rustls::ClientConfig::builder_with_provider(provider.into())
+            .with_protocol_versions(&[&rustls::version::TLS13])
+            .unwrap()
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        tls.alpn_protocols = vec![b"doq".to_vec()];
+        let tls = quinn::crypto::rustls::QuicClientConfig::try_from(tls).unwrap();
+        let client = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
+        let config = quinn::ClientConfig::new(Arc::new(tls));
+        let connection = client.connect_with(config, address, "zonal.test").unwrap().await.unwrap();
+        // A query that never comes whole has the connection open for as long as it may be.
+        let (mut send, _recv) = connection.open_bi().await.unwrap();
+        send.write_all(&[0, 99, 0]).await.unwrap();
+        // The server has taken it.
+        tokio::time::sleep(Duration::from_millis(300)).await;
+
+        let (free, is_free) = tokio::sync::oneshot::channel();
+        tokio::spawn(listeners.leave(move || free.send(()).unwrap_or_default()));
+        is_free.await.unwrap();
+        connection.closed().await;
+        let udp = std::net::UdpSocket::from(sockets.into_iter().next().unwrap());
+        udp.set_nonblocking(true).unwrap();
+        // What the client has sent last may be there.
+        while udp.recv(&mut [0; 2048]).is_ok() {}
+        let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
+        sender.send_to(b"for another process", address).unwrap();
+        tokio::time::sleep(Duration::from_millis(200)).await;
+        let mut packet = [0; 2048];
+        let len = udp.recv(&mut packet).expect("nobody else reads it");
+        assert_eq!(&packet[..len], b"for another process");
     }
 
     #[test]

@@ -7,7 +7,7 @@
 //! old -> new   frozen                   with what was acknowledged: the lock of the state directory, or a file
 //! new -> old   ready                    all is read, checked and bound, nothing is written or answered
 //! old -> new   yours                    from now on the new one takes packets and connections, and makes changes
-//! old -> new   quic                     packets of QUIC too: those of the connections of the old one are over
+//! old -> new   quic                     packets of QUIC too: nobody before it reads any more
 //! ```
 //! If the new one ends before it is ready, the old one goes on as if nothing had been. If the old one ends, the new one has
 //! what there is, and goes on.
