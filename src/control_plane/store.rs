@@ -269,7 +269,8 @@ pub fn is_at(file: &File, path: &Path) -> bool {
 
 fn lock(directory: &Path) -> anyhow::Result<File> {
     let path = lock_file(directory);
-    let file = open_lock(directory).with_context(|| format!("cannot open {}: check `state_directory`", path.display()))?;
+    let file =
+        open_lock(directory).with_context(|| format!("cannot open {}: check `state_directory`", path.display()))?;
     let end = Instant::now() + LOCK_PATIENCE;
     loop {
         match file.try_lock() {

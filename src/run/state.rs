@@ -19,7 +19,9 @@ pub fn open(directory: Option<&Path>, handed: Option<Frozen>) -> anyhow::Result<
         None => (None, None),
     };
     let opened = match (directory, lock) {
-        (Some(directory), Some(lock)) if store::is_at(&lock, &store::lock_file(directory)) => Some(Store::open_locked(directory, lock)?),
+        (Some(directory), Some(lock)) if store::is_at(&lock, &store::lock_file(directory)) => {
+            Some(Store::open_locked(directory, lock)?)
+        }
         (_, Some(_)) => bail!(
             "the zonal that runs has another `state_directory`: what it was told is there, so that this one cannot take over; \
              stop it first"
