@@ -30,6 +30,7 @@
 //! | [`control_plane`] | sources: `directory` watches, `etcd` follows, `change`s come by HTTP; `keeper` publishes, `store` keeps, `edits` are what updates change, `freeze` hands over, `internet` follows `resolv.conf`, `status` tells | `manifest`, `snapshot`, `listen`, `config` |
 //! | [`transfer`] | zones as a whole, out: `access` by address and key (`tsig`), `outgoing` transfers from the `history` of versions, `notify`, `update`; in: `inward` follows zones by a `schedule`, asks a `primary`, reads its `answer`, keeps `copies`; who has `notified` us | `answer`, `snapshot`, `forward`, `control_plane` |
 //! | [`query_log`] | entries: from a `Tap` of who answers to the `writer`, which makes `json` or `dnstap` of them, and on to `sink`s | `answer`, `snapshot`, `config` |
+//! | [`log`] | lines for standard error, which nobody waits for | `config` |
 //! | [`metrics`] | counters of `workers`, and what is `watched` | what is served |
 //! | [`admin`] | HTTP, in `places` that nobody keeps from others: probes, metrics, status, the cache; `push` takes changes, from those whom `access` knows; `places` are few, and `patient` is so for a while only; `events` tells of generations, `openapi` of itself | `control_plane`, `metrics`, `forward` |
 //! | [`difference`] | which answers change from one snapshot to another | `explain` |
@@ -135,6 +136,7 @@ pub mod difference;
 pub mod explain;
 pub mod forward;
 pub mod listen;
+pub mod log;
 pub mod manifest;
 pub mod metrics;
 pub mod query_log;

@@ -27,6 +27,7 @@ use crate::{
     },
     forward::{self, cache::Lifetimes, recursion::Recursion, upstream::Upstreams},
     listen::{Core, Limits},
+    log,
     manifest::{
         Manifest, Problem, Protocol,
         load::{Due, Loader},
@@ -367,7 +368,7 @@ impl Server<'_> {
         supervisor::ready(&text);
         let is_for_people = self.config.log.format == LogFormat::Human;
         if let Some(text) = invitation(manifest, &self.listeners.addresses()).filter(|_| is_for_people) {
-            eprint!("{text}");
+            log::write(&text);
         }
     }
 

@@ -1,9 +1,14 @@
 //! The commands that ask a server which wants to know who asks; and what `check` and the log say of a configuration.
 
-use crate::harness::{Process, Scratch, ZONAL, can_run, free_port, tree, wait_until};
+use crate::harness::{Process, Scratch, ZONAL, can_run, free_port, http_get, http_send, tree, wait_until};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rustix::process::{Pid, Signal};
 use serde_json::Value;
-use std::process::Command;
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr},
+    process::Command,
+};
 
 /// Exit status, and all that is printed, in a directory.
 fn zonal(scratch: &Scratch, arguments: &str) -> (Option<i32>, String) {
@@ -225,4 +230,33 @@ fn a_log_for_programs_has_nothing_else_in_it() {
     for line in process.log().lines() {
         assert!(serde_json::from_str::<Value>(line).is_ok(), "{line}");
     }
+}
+
+/// A log that nobody reads holds up neither changes nor the end.
+#[test]
+fn nobody_reads_the_log() {
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let mut other = writer.try_clone().unwrap();
+    // The pipe is full, whatever it holds.
+    let filler = std::thread::spawn(move || while other.write_all(&[b'x'; 4096]).is_ok() {});
+    let (port, admin) = (free_port(), SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())));
+    let scratch = Scratch::new();
+    scratch.write(
+        "zonal.yaml",
+        format!(
+            "listen: [{{address: \"127.0.0.1:{port}\"}}]\ncontrol_plane: {{push: {{}}}}\nadmin: {{address: \"{admin}\"}}\n\
+             internet_resolver: none\n"
+        ),
+    );
+    let start = |command: &mut Command| drop(command.stderr(writer));
+    let mut process = Process::start_with(&[ZONAL, "serve", "--config", "zonal.yaml"], &scratch, "zonal", start);
+    wait_until("it is alive", || (http_get(admin, "/live")?.0 == 200).then_some(()));
+    let manifest = r#"{"generation": 1, "vpcs": {"vpc": {"region": "r", "cidr_blocks": ["10.0.0.0/16"]}}}"#;
+    assert_eq!(http_send(admin, "PUT", "/v1/manifest", manifest), Some(200));
+    rustix::process::kill_process(Pid::from_raw(process.id() as i32).unwrap(), Signal::TERM).unwrap();
+    wait_until("it has ended", || process.ended());
+    let mut octets = [0; 1];
+    reader.read_exact(&mut octets).unwrap();
+    drop(reader);
+    filler.join().unwrap();
 }

@@ -117,6 +117,29 @@ fn killed_under_change() {
     assert!(kills() < 40 || condensed > 1, "nothing was condensed: base {condensed} after {sent} changes");
 }
 
+/// A state directory that somebody has removed, or made again, has all that was acknowledged after that.
+#[test]
+fn a_directory_that_was_removed() {
+    let mut server = Server::start_from("{push: {}}", "state_directory: state\n");
+    assert_eq!(http_send(server.admin, "PUT", "/v1/manifest", &manifest(0)), Some(200));
+    let state = server.scratch.path().join("state");
+    for n in 1..=2 {
+        fs::remove_dir_all(&state).unwrap();
+        if n == 2 {
+            fs::create_dir(&state).unwrap();
+        }
+        assert_eq!(http_send(server.admin, "POST", "/v1/batch", &change(n, 0)), Some(200));
+        server.process.kill();
+        server = server.restart().ready();
+        assert_eq!((number(server.port, "one.example"), number(server.port, "two.example")), (Some(n), Some(n)));
+    }
+    // Where it cannot be made there is nothing to rely on.
+    fs::remove_dir_all(&state).unwrap();
+    fs::write(&state, "in the way").unwrap();
+    assert_eq!(http_send(server.admin, "POST", "/v1/batch", &change(3, 0)), Some(507));
+    assert_eq!(number(server.port, "one.example"), Some(2));
+}
+
 /// A change that cannot be kept is not served, and its sender is told so.
 #[test]
 fn a_full_disk() {

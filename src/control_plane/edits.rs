@@ -137,7 +137,15 @@ impl Journals {
         Ok((Journals { directory, open }, overlays))
     }
 
-    fn add(&mut self, id: &str, sets: &[EditedSet], overlay: &Overlay) -> anyhow::Result<()> {
+    /// Adds what an update has made; `overlays` are with it.
+    fn add(&mut self, id: &str, sets: &[EditedSet], overlays: &Overlays) -> anyhow::Result<()> {
+        for (id, (lines, count)) in &mut self.open {
+            if let Some(overlay) = overlays.get(id).filter(|_| !lines.is_there()) {
+                // Somebody has removed it.
+                lines.replace(overlay.sets().map(|set| vec![Item::new(set)]))?;
+                *count = overlay.len();
+            }
+        }
         let (lines, count) = match self.open.entry(id.into()) {
             Entry::Occupied(entry) => entry.into_mut(),
             Entry::Vacant(entry) => {
@@ -147,7 +155,10 @@ impl Journals {
         };
         lines.add([sets.iter().map(Item::new).collect::<Vec<_>>()].iter())?;
         *count += 1;
-        if lines.octets() > LEAST_JOURNAL && *count > 2 * overlay.len() {
+        if let Some(overlay) = overlays.get(id)
+            && lines.octets() > LEAST_JOURNAL
+            && *count > 2 * overlay.len()
+        {
             lines.replace(overlay.sets().map(|set| vec![Item::new(set)]))?;
             *count = overlay.len();
         }
@@ -191,7 +202,7 @@ impl KeptSerials {
         };
         let changed = || new.iter().filter(|(id, serial)| old.get(*id) != Some(serial));
         self.count += changed().count();
-        let kept = match self.count > 2 * new.len() + 1000 {
+        let kept = match self.count > 2 * new.len() + 1000 || !self.lines.is_there() {
             false => self.lines.add(changed().map(item)),
             true => {
                 self.count = new.len();
@@ -242,7 +253,7 @@ impl Keeper {
         let previous = self.core.snapshot.load_full();
         let mut overlay = self.overlays.get(id).map_or_else(Overlay::default, |overlay| (**overlay).clone());
         overlay.add(sets);
-        let overlays = self.overlays.update(id.into(), Arc::new(overlay.clone()));
+        let overlays = self.overlays.update(id.into(), Arc::new(overlay));
         let loaded = Loaded {
             manifest: self.served.manifest.clone(),
             digest: digest_with(self.loaded_digest, &overlays),
@@ -252,7 +263,7 @@ impl Keeper {
         let loaded = self.complete(loaded, &previous);
         let (mut snapshot, _) =
             snapshot::compile(&loaded, &self.node, Some(&previous)).map_err(|problems| refused(&problems))?;
-        journals.add(id, sets, &overlay).map_err(|error| Rejected::Failed(format!("{error:#}")))?;
+        journals.add(id, sets, &overlays).map_err(|error| Rejected::Failed(format!("{error:#}")))?;
         self.overlays = overlays;
         snapshot.generation = snapshot.generation.max(self.kept.generation + 1);
         let (generation, digest) = (snapshot.generation, hex(&snapshot.digest));

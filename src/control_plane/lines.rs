@@ -2,6 +2,7 @@
 //!
 //! What was added last may be there in part after a crash: it is cut off, as nobody was told that it is there.
 
+use super::store::is_at;
 use anyhow::Context;
 use serde::{Serialize, de::DeserializeOwned};
 use std::{
@@ -73,8 +74,16 @@ impl Lines {
         self.len
     }
 
+    /// Whether what is added is at the path still. If not, all of it is to be written anew.
+    pub fn is_there(&self) -> bool {
+        is_at(&self.file, &self.path)
+    }
+
     /// Writes the file anew, with these entries alone.
     pub fn replace(&mut self, entries: impl Iterator<Item = impl Serialize>) -> io::Result<()> {
+        if let Some(directory) = self.path.parent() {
+            fs::create_dir_all(directory)?;
+        }
         let draft = self.path.with_extension("new");
         let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&draft)?;
         let mut octets = Vec::new();
@@ -141,6 +150,12 @@ mod tests {
         lines.add([9].iter()).unwrap();
         assert_eq!(open().1, [7, 8, 9]);
         assert_eq!(lines.octets(), fs::metadata(&path).unwrap().len());
+
+        fs::remove_dir_all(&directory).unwrap();
+        assert!(!lines.is_there());
+        lines.replace([7, 8].iter()).unwrap();
+        assert!(lines.is_there());
+        assert_eq!(open().1, [7, 8]);
         fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -14,7 +14,7 @@ use rustix::fs::{MemfdFlags, memfd_create};
 use std::{
     fs::{self, File, OpenOptions, TryLockError},
     io::{self, BufReader, BufWriter, Read, Seek, SeekFrom, Write},
-    os::unix::fs::OpenOptionsExt,
+    os::unix::fs::{MetadataExt, OpenOptionsExt},
     path::{Path, PathBuf},
     thread::JoinHandle,
     time::{Duration, Instant},
@@ -96,6 +96,9 @@ impl Store {
     /// Keeps all of it, instead of what was kept before. With `sync` it is on the disk when this returns.
     pub fn keep(&mut self, kept: &Kept, sync: bool) -> io::Result<()> {
         self.end_compaction();
+        if !self.is_there() {
+            self.begin_anew()?;
+        }
         let frame = frame(&serde_json::to_vec(&kept.since(&self.kept))?)?;
         if let Err(error) = self.append(&frame, sync) {
             // What is there of it must not be in front of what comes next.
@@ -111,6 +114,35 @@ impl Store {
         {
             tracing::warn!("{} cannot be condensed: {error}", self.directory.display());
         }
+        Ok(())
+    }
+
+    /// Whether what is written is in the directory still. Somebody may have removed it, or put another in its place.
+    fn is_there(&self) -> bool {
+        is_at(&self.journal, &path(&self.directory, "journal", self.number))
+            && is_at(&self.lock, &lock_file(&self.directory))
+    }
+
+    /// Keeps what is kept in a directory that does not have it any more, or that has to be made.
+    fn begin_anew(&mut self) -> io::Result<()> {
+        self.await_compaction();
+        let directory = &self.directory;
+        tracing::warn!("what was kept in {} is gone: it is written there anew", directory.display());
+        fs::create_dir_all(directory)?;
+        if !is_at(&self.lock, &lock_file(directory)) {
+            let lock = open_lock(directory)?;
+            match lock.try_lock() {
+                Ok(()) => self.lock = lock,
+                Err(TryLockError::WouldBlock) => return Err(io::Error::other("another zonal has the directory now")),
+                Err(TryLockError::Error(error)) => return Err(error),
+            }
+        }
+        let newest = numbers(directory)?.last().map_or(0, |(_, number)| *number);
+        let number = newest.max(self.number) + 1;
+        self.base_len = write_base(directory, number, &self.kept)?;
+        let (journal, len) = new_journal(directory, number)?;
+        (self.journal, self.number, self.len, self.is_dirty) = (journal, number, len, false);
+        remove_older(directory);
         Ok(())
     }
 
@@ -141,6 +173,9 @@ impl Store {
     /// Has all that was kept on the disk, and leaves the directory alone from now on. Whoever has the lock may take it up.
     pub fn rest(&mut self) -> io::Result<File> {
         self.await_compaction();
+        if !self.is_there() {
+            self.begin_anew()?;
+        }
         self.sync()?;
         self.lock.try_clone()
     }
@@ -221,10 +256,21 @@ pub fn lock_file(directory: &Path) -> PathBuf {
     directory.join("lock")
 }
 
+fn open_lock(directory: &Path) -> io::Result<File> {
+    OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(lock_file(directory))
+}
+
+/// Whether an open file is the one at a path.
+pub fn is_at(file: &File, path: &Path) -> bool {
+    let identity = |data: io::Result<fs::Metadata>| data.ok().map(|data| (data.dev(), data.ino()));
+    let there = identity(fs::metadata(path));
+    there.is_some() && identity(file.metadata()) == there
+}
+
 fn lock(directory: &Path) -> anyhow::Result<File> {
     let path = lock_file(directory);
-    let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&path);
-    let file = file.with_context(|| format!("cannot open {}: check `state_directory`", path.display()))?;
+    let file =
+        open_lock(directory).with_context(|| format!("cannot open {}: check `state_directory`", path.display()))?;
     let end = Instant::now() + LOCK_PATIENCE;
     loop {
         match file.try_lock() {

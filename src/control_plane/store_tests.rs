@@ -114,6 +114,54 @@ fn a_directory_has_one_owner() {
     Store::open(&scratch.0).unwrap();
 }
 
+/// Whoever removes a directory that is in use does not make a liar of us: what is acknowledged after that is there.
+#[test]
+fn a_directory_that_was_removed_is_written_anew() {
+    let scratch = Scratch::new();
+    let directory = scratch.path("state");
+    let (mut store, _) = Store::open(&directory).unwrap();
+    let elsewhere = |name: &str| fs::rename(&directory, scratch.path(name)).unwrap();
+    let removals: [(&str, Box<dyn Fn()>); 4] = [
+        ("removed", Box::new(|| fs::remove_dir_all(&directory).unwrap())),
+        ("made again", Box::new(|| (elsewhere("made"), fs::create_dir(&directory).unwrap()).0)),
+        ("a copy", Box::new(|| (elsewhere("copied"), copy(&scratch.path("copied"), &directory)).0)),
+        ("without a lock", Box::new(|| fs::remove_file(lock_file(&directory)).unwrap())),
+    ];
+    let mut n = 0;
+    for (name, remove) in removals {
+        for _ in 0..2 {
+            n += 1;
+            store.keep(&state(n, 0), true).unwrap();
+        }
+        remove();
+        for _ in 0..2 {
+            n += 1;
+            store.keep(&state(n, 0), true).unwrap();
+            let copied = scratch.path(&format!("{name} {n}"));
+            copy(&directory, &copied);
+            let (_, found) = Store::open(&copied).unwrap();
+            assert_eq!(found.kept.map(|kept| told(&kept)), Some(told(&state(n, 0))), "{name}");
+            assert!(found.damage.is_empty(), "{name}: {:?}", found.damage);
+            assert!(is_at(&store.lock, &lock_file(&directory)), "{name}");
+        }
+    }
+    // While it cannot be made, nothing is kept; and nothing is where another one is.
+    elsewhere("gone");
+    fs::write(&directory, "in the way").unwrap();
+    assert!(store.keep(&state(n + 1, 0), true).is_err());
+    fs::remove_file(&directory).unwrap();
+    let (other, _) = Store::open(&directory).unwrap();
+    assert!(store.keep(&state(n + 1, 0), true).unwrap_err().to_string().contains("another zonal"));
+    drop(other);
+    store.keep(&state(n + 1, 0), true).unwrap();
+    fs::remove_dir_all(&directory).unwrap();
+    let lock = store.rest().unwrap();
+    assert!(is_at(&lock, &lock_file(&directory)));
+    drop((store, lock));
+    let (_, found) = Store::open(&directory).unwrap();
+    assert_eq!(found.kept.map(|kept| told(&kept)), Some(told(&state(n + 1, 0))));
+}
+
 #[test]
 fn what_is_on_no_disk_is_handed_over() {
     let file = in_memory(&state(7, 3)).unwrap();
@@ -285,7 +333,7 @@ fn a_full_disk_loses_nothing_of_what_was_kept() {
     store.keep(&state(1, 0), true).unwrap();
     // Nothing can be written through this, as on a full disk.
     let journal = path(&scratch.0, "journal", store.number);
-    let sound = std::mem::replace(&mut store.journal, File::open("/dev/full").unwrap());
+    let sound = std::mem::replace(&mut store.journal, File::open(&journal).unwrap());
     assert!(store.keep(&state(2, 0), true).is_err());
     store.journal = sound;
     store.keep(&state(3, 0), true).unwrap();

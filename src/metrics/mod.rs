@@ -199,6 +199,7 @@ impl Metrics {
         metrics.watch("zonal_generation", move || watched::served(&snapshot, &published_at));
         let start = SystemTime::now();
         metrics.watch("process_start_time_seconds", move || watched::process(start));
+        metrics.watch("zonal_log_lines_lost_total", watched::log);
         metrics.register(metrics.tcp_connections.clone());
         metrics.register(metrics.tcp_connections_limit.clone());
         metrics.register(metrics.tcp_connections_total.clone());

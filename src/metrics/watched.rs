@@ -8,6 +8,7 @@ use crate::{
         upstream::{State, tally::Measured},
     },
     listen::{Published, now},
+    log,
     manifest::Health,
     snapshot::{Snapshot, endpoints, routes},
 };
@@ -240,6 +241,12 @@ pub fn targets(snapshot: &Snapshot, measured: &[Measured]) -> Vec<MetricFamily> 
         }
     }
     [queries, answers, timeouts, response, rtt, up, in_flight, rules].map(Family::done).into()
+}
+
+/// What became of the process's own log.
+pub fn log() -> Vec<MetricFamily> {
+    let (name, help) = ("zonal_log_lines_lost_total", "Lines of the log that standard error did not take in time");
+    vec![Family::one_counter(name, help, log::lost() as f64)]
 }
 
 /// What the control plane's status says.

@@ -13,7 +13,7 @@ pub struct File {
     path: PathBuf,
     max_octets: u64,
     keep: u32,
-    open: Option<(fs::File, u64)>,
+    open: Option<fs::File>,
 }
 
 impl File {
@@ -29,36 +29,36 @@ impl File {
 
     /// Writes lines: all of them or, where there is no room, none.
     pub fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        let is_full = |(_, len): &(fs::File, u64)| *len > 0 && len + lines.len() as u64 > self.max_octets;
-        let is_full = match &self.open {
-            Some(open) => is_full(open),
+        let mut file = match self.open.take() {
+            Some(file) => file,
             None => {
                 let failed =
                     |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", self.path.display()));
-                is_full(self.open.insert(open(&self.path).map_err(failed)?))
+                open(&self.path).map_err(failed)?
             }
         };
-        if is_full {
-            self.open = None;
+        // Somebody else may have made it shorter.
+        let mut len = file.metadata()?.len();
+        if len > 0 && len + lines.len() as u64 > self.max_octets {
             put_aside(&self.path, self.keep)?;
-            self.open = Some(open(&self.path)?);
+            file = open(&self.path)?;
+            len = file.metadata()?.len();
         }
-        let Some((file, len)) = &mut self.open else { return Ok(()) };
+        let file = self.open.insert(file);
         let mut rest = lines;
         while !rest.is_empty() {
             match file.write(rest) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
                 Ok(written) => {
-                    *len += written as u64;
+                    len += written as u64;
                     rest = &rest[written..];
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
                     // No line stays that is not whole, unless somebody else has written behind it.
                     let written = (lines.len() - rest.len()) as u64;
-                    if written > 0 && file.metadata().is_ok_and(|data| data.len() == *len) {
-                        *len -= written;
-                        file.set_len(*len)?;
+                    if written > 0 && file.metadata().is_ok_and(|data| data.len() == len) {
+                        file.set_len(len - written)?;
                     }
                     return Err(error);
                 }
@@ -68,17 +68,19 @@ impl File {
     }
 }
 
-fn open(path: &Path) -> io::Result<(fs::File, u64)> {
+fn open(path: &Path) -> io::Result<fs::File> {
     if let Some(directory) = path.parent() {
         fs::create_dir_all(directory)?;
     }
     let mut options = OpenOptions::new();
-    let file = options.create(true).append(true).mode(0o640).custom_flags(libc::O_NOFOLLOW).open(path)?;
-    let data = file.metadata()?;
-    match data.is_file() {
-        true => Ok((file, data.len())),
-        false => Err(io::Error::other("it is no regular file")),
-    }
+    // A pipe would wait for a reader.
+    let options = options.create(true).append(true).mode(0o640).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
+    let is_no_file = || io::Error::other("it is no regular file");
+    let file = options.open(path).map_err(|error| match error.raw_os_error() {
+        Some(libc::ENXIO) => is_no_file(),
+        _ => error,
+    })?;
+    if file.metadata()?.is_file() { Ok(file) } else { Err(is_no_file()) }
 }
 
 /// Gives a full file the name of an older one, as all older ones are given those of still older ones. The oldest one goes.
@@ -134,10 +136,26 @@ mod tests {
         file.reopen();
         file.write(b"8\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "8\n");
+        // What somebody else makes shorter is not full yet.
+        let path = directory.join("shorter");
+        let mut file = File::new(path.clone(), 10, 1);
+        for number in 0..5 {
+            file.write(format!("line {number}\n").as_bytes()).unwrap();
+            fs::write(&path, "").unwrap();
+        }
+        assert!(!directory.join("shorter.1").exists());
         // Links are not followed, and devices are no files.
         std::os::unix::fs::symlink("/dev/null", directory.join("link")).unwrap();
         assert!(File::new(directory.join("link"), 10, 0).write(b"x").is_err());
         assert!(File::new("/dev/null".into(), 10, 0).write(b"x").is_err());
+        // Nor are pipes, which nobody waits for.
+        let pipe = directory.join("pipe");
+        rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
+        let mut file = File::new(pipe.clone(), 10, 0);
+        assert!(file.write(b"x").unwrap_err().to_string().ends_with("pipe: it is no regular file"));
+        fs::remove_file(&pipe).unwrap();
+        file.write(b"x\n").unwrap();
+        assert_eq!(fs::read_to_string(&pipe).unwrap(), "x\n");
         fs::remove_dir_all(&directory).unwrap();
     }
 }

@@ -9,7 +9,11 @@ use prometheus::{IntCounter, IntGauge};
 use std::{
     io::{self, Write},
     path::Path,
-    sync::mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+        mpsc::{Receiver, Sender, SyncSender, TrySendError, channel, sync_channel},
+    },
     thread,
 };
 
@@ -27,7 +31,8 @@ pub struct Batch {
 
 enum Task {
     Write(Batch),
-    Reopen,
+    /// What is wanted otherwise is to be looked at.
+    Wake,
 }
 
 /// What a sink writes to.
@@ -86,35 +91,28 @@ pub struct Sink {
     tasks: SyncSender<Task>,
     /// Batches that were written, for their room.
     spare: Receiver<Vec<u8>>,
+    /// A file is to be opened anew.
+    reopen: Arc<AtomicBool>,
     counts: Counts,
 }
 
 impl Sink {
     /// Starts the thread of a sink; `name` is for messages. The thread lets go of `alive` when it ends.
-    pub fn start(name: String, mut output: Output, counts: Counts, alive: Sender<()>) -> io::Result<Sink> {
-        let (tasks, todo) = sync_channel(QUEUE);
-        let (give_back, spare) = channel();
-        let sink = Sink { tasks, spare, counts: counts.clone() };
+    pub fn start(name: String, output: Output, counts: Counts, alive: Sender<()>) -> io::Result<Sink> {
+        let (sink, worker) = Sink::new(name, output, counts);
         thread::Builder::new().name("query-log".into()).spawn(move || {
-            counts.failed.set(0);
-            for task in todo {
-                match task {
-                    Task::Write(batch) => {
-                        write(&name, &mut output, &batch, &counts);
-                        // The writer may have ended.
-                        let _ = give_back.send(batch.octets);
-                    }
-                    Task::Reopen => {
-                        if let Output::File(file) = &mut output {
-                            file.reopen();
-                        }
-                    }
-                }
-            }
-            drop(output);
+            worker.run();
             drop(alive);
         })?;
         Ok(sink)
+    }
+
+    fn new(name: String, output: Output, counts: Counts) -> (Sink, Worker) {
+        let (tasks, todo) = sync_channel(QUEUE);
+        let (give_back, spare) = channel();
+        let reopen = Arc::new(AtomicBool::new(false));
+        let worker = Worker { name, output, todo, give_back, reopen: reopen.clone(), counts: counts.clone() };
+        (Sink { tasks, spare, reopen, counts }, worker)
     }
 
     /// Hands over a batch, or drops it where too many wait, and makes it empty.
@@ -131,9 +129,40 @@ impl Sink {
         }
     }
 
-    /// Has a file opened anew, unless too much waits: then it is known to be stuck.
+    /// Has a file opened anew before anything more is written.
     pub fn reopen(&self) {
-        let _ = self.tasks.try_send(Task::Reopen);
+        self.reopen.store(true, Relaxed);
+        // Where the queue is full, what is in it wakes the thread.
+        let _ = self.tasks.try_send(Task::Wake);
+    }
+}
+
+/// What the thread of a sink has.
+struct Worker {
+    name: String,
+    output: Output,
+    todo: Receiver<Task>,
+    give_back: Sender<Vec<u8>>,
+    reopen: Arc<AtomicBool>,
+    counts: Counts,
+}
+
+impl Worker {
+    /// Writes what comes, until the sink is gone.
+    fn run(mut self) {
+        self.counts.failed.set(0);
+        for task in self.todo {
+            if self.reopen.swap(false, Relaxed)
+                && let Output::File(file) = &mut self.output
+            {
+                file.reopen();
+            }
+            if let Task::Write(batch) = task {
+                write(&self.name, &mut self.output, &batch, &self.counts);
+                // The writer may have ended.
+                let _ = self.give_back.send(batch.octets);
+            }
+        }
     }
 }
 
@@ -153,5 +182,34 @@ fn write(name: &str, output: &mut Output, batch: &Batch, counts: &Counts) {
             }
             counts.failed.set(1);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs;
+
+    /// A disk that has been slow does not make us write to what was put aside.
+    #[test]
+    fn a_file_is_opened_anew_behind_a_full_queue() {
+        let directory = std::env::temp_dir().join(format!("zonal-sink-{}", std::process::id()));
+        let (path, aside) = (directory.join("log"), directory.join("aside"));
+        let counter = |name: &str| IntCounter::new(name, name).unwrap();
+        let counts = Counts { written: counter("w"), dropped: counter("d"), failed: IntGauge::new("f", "f").unwrap() };
+        let output = Output::File(File::new(path.clone(), 1000, 1));
+        let (sink, mut worker) = Sink::new("a log".into(), output, counts.clone());
+        worker.output.write(b"before\n").unwrap();
+        for _ in 0..QUEUE + 1 {
+            sink.write(&mut Batch { octets: b"after\n".to_vec(), entries: 1 });
+        }
+        assert_eq!(counts.dropped.get(), 1, "the queue is full");
+        fs::rename(&path, &aside).unwrap();
+        sink.reopen();
+        drop(sink);
+        worker.run();
+        assert_eq!(fs::read_to_string(&aside).unwrap(), "before\n");
+        assert_eq!(fs::read_to_string(&path).unwrap(), "after\n".repeat(QUEUE));
+        fs::remove_dir_all(directory).unwrap();
     }
 }

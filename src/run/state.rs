@@ -6,7 +6,7 @@ use crate::control_plane::{
     store::{self, Found, Store},
 };
 use anyhow::{Context, bail};
-use std::{fs, fs::File, io, os::unix::fs::MetadataExt, path::Path};
+use std::path::Path;
 
 /// Opens the state directory, if there is one, and returns what was acknowledged last, if anything was.
 pub fn open(directory: Option<&Path>, handed: Option<Frozen>) -> anyhow::Result<(Option<Store>, Option<Kept>)> {
@@ -19,7 +19,9 @@ pub fn open(directory: Option<&Path>, handed: Option<Frozen>) -> anyhow::Result<
         None => (None, None),
     };
     let opened = match (directory, lock) {
-        (Some(directory), Some(lock)) if is_of(&lock, directory) => Some(Store::open_locked(directory, lock)?),
+        (Some(directory), Some(lock)) if store::is_at(&lock, &store::lock_file(directory)) => {
+            Some(Store::open_locked(directory, lock)?)
+        }
         (_, Some(_)) => bail!(
             "the zonal that runs has another `state_directory`: what it was told is there, so that this one cannot take over; \
              stop it first"
@@ -30,11 +32,4 @@ pub fn open(directory: Option<&Path>, handed: Option<Frozen>) -> anyhow::Result<
     let Some((store, Found { kept, damage })) = opened else { return Ok((None, memory)) };
     damage.iter().for_each(|damage| tracing::error!("{damage}"));
     Ok((Some(store), memory.or(kept)))
-}
-
-/// Whether a lock is that of a directory.
-fn is_of(lock: &File, directory: &Path) -> bool {
-    let identity = |data: io::Result<fs::Metadata>| data.ok().map(|data| (data.dev(), data.ino()));
-    let its_own = identity(fs::metadata(store::lock_file(directory)));
-    its_own.is_some() && identity(lock.metadata()) == its_own
 }
