@@ -198,16 +198,14 @@ impl Pool {
 
     fn choose(self: &Arc<Self>, line: &mut Line, alone: bool) -> Option<Arc<Connection>> {
         line.connections.retain(|connection| !connection.is_closed());
-        let standings = line.connections.iter().map(|connection| (connection, connection.standing()));
         if alone {
-            return self.open(line).or_else(|| {
-                let mut standings = line.connections.iter().map(|connection| (connection, connection.standing()));
-                standings.find(|(_, standing)| standing.is_idle()).map(|(connection, _)| connection.clone())
-            });
+            let idle = |line: &Line| line.connections.iter().find(|one| one.standing().is_idle()).cloned();
+            return self.open(line).or_else(|| idle(line));
         }
         let most = if line.most() < usize::MAX { MOST_CONNECTIONS } else { CONNECTIONS };
         let (mut live, mut best) = (0, None);
-        for (connection, Standing { alone, spent, owed, waiting }) in standings {
+        for connection in &line.connections {
+            let Standing { alone, spent, owed, waiting } = connection.standing();
             let is_stuck = owed >= STUCK;
             live += usize::from(!alone && !is_stuck);
             let rank = (is_stuck, owed >= LATE || waiting >= MANY_WAITING, waiting);
@@ -276,9 +274,15 @@ impl Drop for Sent {
         if self.is_queued() {
             let mut line = self.pool.line();
             if self.is_queued() {
-                let others = |query: &Query| !Arc::ptr_eq(&query.ticket, &self.ticket);
-                line.alone.retain(others);
-                return line.shared.retain(others);
+                let line = &mut *line;
+                // The oldest is the first whose time is over, and the first in the queue.
+                for queue in [&mut line.alone, &mut line.shared] {
+                    if let Some(at) = queue.iter().position(|query| Arc::ptr_eq(&query.ticket, &self.ticket)) {
+                        queue.remove(at);
+                        return;
+                    }
+                }
+                return;
             }
         }
         if let Some((connection, id)) = self.ticket.get()

@@ -123,7 +123,7 @@ async fn a_connection_that_ends_before_the_first_answer_is_opened_once_more() {
     assert_eq!(address(&ask(&upstreams, &route).await), 1);
 }
 
-/// Asks so many times at once, and returns how many got no answer.
+/// Asks so many times at once, and returns why there was no answer where there was none.
 async fn fail_at_once(upstreams: &Arc<Upstreams>, route: &Arc<Route>, times: usize) -> Vec<String> {
     let asked: Vec<_> = (0..times)
         .map(|_| {
@@ -200,14 +200,10 @@ async fn slow_answers_hold_up_no_others() {
             tokio::spawn(async move { ask_for(&upstreams, &route, &name).await.is_ok() });
         }
         let (upstreams, route) = (upstreams.clone(), route.clone());
-        asked.push(tokio::spawn(async move { timed(ask(&upstreams, &route)).await }));
+        asked.push(tokio::spawn(async move { ask(&upstreams, &route).await }));
         sleep(Duration::from_millis(50)).await;
     }
-    let mut slowest = 0;
     for asked in asked {
-        let (response, ms) = asked.await.unwrap();
-        assert_eq!(address(&response), 1);
-        slowest = slowest.max(ms);
+        assert_eq!(address(&asked.await.unwrap()), 1);
     }
-    println!("the slowest took {slowest} ms");
 }
