@@ -370,6 +370,10 @@ async fn show_cache(State(admin): State<Arc<Admin>>, query: CacheParameters) -> 
 async fn flush_cache(State(admin): State<Arc<Admin>>, query: CacheParameters) -> Response {
     match query.map_err(|error| error.body_text()).and_then(|Query(query)| query.scope()) {
         Ok(scope) => {
+            // The servers that are asked from the root on are asked for everything anew, as one name stands on others.
+            if let Some(recursion) = admin.core.forwarding.recursion.get() {
+                recursion.forget();
+            }
             let flushed = admin.core.forwarding.cache.flush(scope.as_ref());
             Json(json!({"flushed": flushed})).into_response()
         }

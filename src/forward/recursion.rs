@@ -17,6 +17,7 @@ use crate::{
     wire::rdata::rtype,
 };
 use anyhow::{Context, bail};
+use arc_swap::ArcSwap;
 use futures_util::stream::{self, BoxStream, StreamExt};
 use hickory_server::{
     net::{
@@ -37,11 +38,15 @@ use hickory_server::{
         recursor::{DnssecPolicy, QNameMinimization, Recursor, RecursorError, RecursorOptions},
     },
 };
+use ipnet::IpNet;
 use std::{
     fs,
     net::IpAddr,
     path::Path,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
     time::{Duration, Instant},
 };
 
@@ -84,11 +89,53 @@ const ROOT_SERVERS: [&str; 26] = [
     "2001:dc3::35",
 ];
 
+/// So much may be remembered of large answers, in octets; then all is forgotten. Small ones are only so many.
+const MOST_LARGE: usize = if cfg!(test) { 1 << 20 } else { 64 << 20 };
+/// What a record takes where it is remembered, in octets: once as it came, and once validated.
+const RECORD_SIZE: usize = 640;
+/// An answer with as many records is large.
+const LARGE: usize = 32;
+
 /// Asks the authoritative servers, and remembers what they said.
 pub struct Recursion {
-    links: Links,
+    roots: Vec<IpAddr>,
     /// None where answers are not validated.
+    anchors: Option<Arc<TrustAnchors>>,
+    allow_servers: Vec<IpNet>,
+    memory: ArcSwap<Memory>,
+}
+
+/// Those who ask, with what they remember.
+struct Memory {
+    links: Links,
     validator: Option<DnssecDnsHandle<Links>>,
+    /// What large answers have taken, in octets.
+    large: AtomicUsize,
+}
+
+impl Memory {
+    fn new(roots: &[IpAddr], anchors: Option<Arc<TrustAnchors>>, allow_servers: &[IpNet]) -> anyhow::Result<Memory> {
+        let options = RecursorOptions {
+            ns_cache_size: REMEMBERED,
+            response_cache_size: REMEMBERED as u64,
+            allow_server: allow_servers.to_vec(),
+            // Servers that say NXDOMAIN of a name with others below it are still around.
+            qname_minimization: QNameMinimization::Relaxed,
+            ..RecursorOptions::default()
+        };
+        let provider = Provider::new()?;
+        let links = Links(Arc::new(Recursor::new(roots, DnssecPolicy::ValidationDisabled, None, options, provider)?));
+        let validator = anchors
+            .map(|anchors| DnssecDnsHandle::with_trust_anchor(links.clone(), anchors).validation_cache_size(REMEMBERED));
+        Ok(Memory { links, validator, large: AtomicUsize::new(0) })
+    }
+
+    /// Takes notice of an answer. Returns whether too much is remembered.
+    fn is_full_with(&self, message: &Message) -> bool {
+        let records = message.answers.len() + message.authorities.len() + message.additionals.len();
+        let size = if records < LARGE { 0 } else { records * RECORD_SIZE };
+        size > 0 && self.large.fetch_add(size, Relaxed) + size > MOST_LARGE
+    }
 }
 
 impl Recursion {
@@ -102,20 +149,18 @@ impl Recursion {
             Some(file) => trust_anchor(file).context("check `internet_resolver.trust_anchor`")?,
             None => TrustAnchors::default(),
         };
-        let options = RecursorOptions {
-            ns_cache_size: REMEMBERED,
-            response_cache_size: REMEMBERED as u64,
-            allow_server: config.allow_servers.clone(),
-            // Servers that say NXDOMAIN of a name with others below it are still around.
-            qname_minimization: QNameMinimization::Relaxed,
-            ..RecursorOptions::default()
-        };
-        let provider = Provider::new()?;
-        let links = Links(Arc::new(Recursor::new(&roots, DnssecPolicy::ValidationDisabled, None, options, provider)?));
-        let validator = (config.dnssec == Dnssec::Validate).then(|| {
-            DnssecDnsHandle::with_trust_anchor(links.clone(), Arc::new(anchors)).validation_cache_size(REMEMBERED)
-        });
-        Ok(Recursion { links, validator })
+        let anchors = (config.dnssec == Dnssec::Validate).then(|| Arc::new(anchors));
+        let allow_servers = config.allow_servers.clone();
+        let memory = ArcSwap::from_pointee(Memory::new(&roots, anchors.clone(), &allow_servers)?);
+        Ok(Recursion { roots, anchors, allow_servers, memory })
+    }
+
+    /// Forgets what the servers said.
+    pub fn forget(&self) {
+        match Memory::new(&self.roots, self.anchors.clone(), &self.allow_servers) {
+            Ok(memory) => self.memory.store(Arc::new(memory)),
+            Err(error) => tracing::error!("what the authoritative servers said cannot be forgotten: {error:#}"),
+        }
     }
 
     /// Gets the answer to a question: the record set, a CNAME, or that there is nothing.
@@ -127,7 +172,8 @@ impl Recursion {
     ) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
         let name = Name::from_bytes(question.name.wire()).map_err(|error| failure(0, &error))?;
         let query = Query::query(name.clone(), RecordType::from(question.qtype));
-        let (message, authentic) = match self.validator.as_ref().filter(|_| !question.checking_disabled) {
+        let memory = self.memory.load_full();
+        let (message, authentic) = match memory.validator.as_ref().filter(|_| !question.checking_disabled) {
             Some(validator) => {
                 let mut options = DnsRequestOptions::default();
                 options.use_edns = true;
@@ -156,8 +202,11 @@ impl Recursion {
                 let authentic = judge(&message, &name)?;
                 (message, authentic)
             }
-            None => (self.links.get(query).await.map_err(|error| told(&error))?, false),
+            None => (memory.links.get(query).await.map_err(|error| told(&error))?, false),
         };
+        if memory.is_full_with(&message) && Arc::ptr_eq(&memory, &self.memory.load()) {
+            self.forget();
+        }
         let octets = message.to_vec().map_err(|error| failure(0, &error))?;
         let Read::Answers(mut answers) = read::read(&octets, (route, &[0]), question, now(), lifetimes)? else {
             return Err(failure(22, &"the authoritative servers know only other servers to ask"));
