@@ -178,6 +178,14 @@ fn http_says_what_is_wrong() {
             let what = format!("{request:?}");
             assert_eq!(ask_h3(&mut h3, request).await.status(), status, "{what} by HTTP/3");
         }
+        for length in [5, good.len() + 1] {
+            let mut malformed = request(&good);
+            malformed.headers_mut().insert("content-length", length.into());
+            assert_eq!(ask_h3(&mut h3, malformed).await.status(), 400, "{length} by HTTP/3");
+        }
+        let mut longest = request(&vec![0; 65_535]);
+        longest.headers_mut().insert("content-length", 65_535.into());
+        assert_ne!(ask_h3(&mut h3, longest).await.status(), 413);
     });
 }
 

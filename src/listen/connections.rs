@@ -77,12 +77,22 @@ impl Held {
     }
 }
 
+/// A connection that has been idle for so long makes room for others, whoever has it.
+const LONG_IDLE: Duration = Duration::from_secs(2);
+
+/// Since when the idlest connection of a holder is known to be idle, at the earliest; and a number, as no two are the same.
+type Noted = (Instant, u64);
+
 /// The connections of a holder.
-#[derive(Default)]
 struct Share {
-    /// The change with which there came to be as many.
-    since: u64,
+    noted: Noted,
     connections: Vec<Arc<Held>>,
+}
+
+impl Share {
+    fn idlest(&self) -> Option<&Arc<Held>> {
+        self.connections.iter().min_by_key(|held| held.last())
+    }
 }
 
 #[derive(Default)]
@@ -90,8 +100,10 @@ struct Open {
     all: usize,
     changes: u64,
     holders: HashMap<Holder, Share>,
-    /// By how many connections they have: last is who has most, of several the one who has had as many for longest.
-    ranks: BTreeMap<(usize, Reverse<u64>), Holder>,
+    /// By how many connections they have: last is who has most, of several the one with the idlest.
+    ranks: BTreeMap<(usize, Reverse<Noted>), Holder>,
+    /// By their idlest connections.
+    idle: BTreeMap<Noted, Holder>,
 }
 
 impl Open {
@@ -99,37 +111,74 @@ impl Open {
         self.holders.get(holder).map_or(0, |share| share.connections.len())
     }
 
-    fn change(&mut self, holder: Holder, change: impl FnOnce(&mut Vec<Arc<Held>>)) {
+    fn change(&mut self, holder: Holder, change: impl FnOnce(&mut Share)) {
         self.changes += 1;
-        let share = self.holders.entry(holder).or_default();
+        let new = Share { noted: (Instant::now(), self.changes), connections: Vec::new() };
+        let share = self.holders.entry(holder).or_insert(new);
         let before = share.connections.len();
-        self.ranks.remove(&(before, Reverse(share.since)));
-        change(&mut share.connections);
-        let count = share.connections.len();
-        share.since = self.changes;
+        self.ranks.remove(&(before, Reverse(share.noted)));
+        self.idle.remove(&share.noted);
+        change(share);
+        let (count, noted) = (share.connections.len(), share.noted);
         self.all = self.all + count - before;
-        match count {
-            0 => drop(self.holders.remove(&holder)),
-            _ => drop(self.ranks.insert((count, Reverse(self.changes)), holder)),
+        if count == 0 {
+            self.holders.remove(&holder);
+            return;
         }
+        self.ranks.insert((count, Reverse(noted)), holder);
+        self.idle.insert(noted, holder);
     }
 
     fn add(&mut self, holder: Holder, held: &Arc<Held>) {
-        self.change(holder, |connections| connections.push(held.clone()));
+        self.change(holder, |share| {
+            share.noted.0 = share.noted.0.min(held.last());
+            share.connections.push(held.clone());
+        });
     }
 
     /// Nothing is changed by one that is not there any more.
     fn remove(&mut self, holder: Holder, held: &Arc<Held>) {
-        self.change(holder, |connections| connections.retain(|other| !Arc::ptr_eq(other, held)));
+        self.change(holder, |share| share.connections.retain(|other| !Arc::ptr_eq(other, held)));
     }
 
-    /// Ends the connection that has been idle for longest (RFC 7766, 6.2.3) of whoever has most: of `holder`, who wants one
-    /// more, if nobody has more.
-    fn displace(&mut self, holder: Holder) {
-        let Some((&(most, _), &first)) = self.ranks.last_key_value() else { return };
-        let victim = if self.count(&holder) >= most { holder } else { first };
-        let Some(share) = self.holders.get(&victim) else { return };
-        if let Some(held) = share.connections.iter().min_by_key(|held| held.last()).cloned() {
+    /// Notes how idle a holder is, as of now. Returns whether that is later than it was noted: each time there was something
+    /// by its connections meanwhile.
+    fn note(&mut self, holder: Holder) -> bool {
+        let Some(share) = self.holders.get(&holder) else { return false };
+        let last = share.idlest().map_or(share.noted.0, |held| held.last());
+        let is_later = last > share.noted.0;
+        if is_later {
+            self.change(holder, |share| share.noted.0 = last);
+        }
+        is_later
+    }
+
+    /// Ends the connection that has been idle for longest (RFC 7766, 6.2.3), if that is long; else the idlest of whoever has
+    /// most: of `holder`, who wants one more, if nobody has more. So those who ask keep theirs, however many addresses
+    /// somebody has for idle ones.
+    fn displace(&mut self, holder: Holder, now: Instant) {
+        let first = loop {
+            let Some((&(since, _), &first)) = self.idle.first_key_value() else { return };
+            if now.saturating_duration_since(since) < LONG_IDLE {
+                break None;
+            }
+            if !self.note(first) {
+                break Some(first);
+            }
+        };
+        let victim = first.or_else(|| {
+            loop {
+                let (&(most, _), &last) = self.ranks.last_key_value()?;
+                if self.count(&holder) >= most {
+                    return Some(holder);
+                }
+                if !self.note(last) {
+                    return Some(last);
+                }
+            }
+        });
+        let Some(victim) = victim else { return };
+        if let Some(held) = self.holders.get(&victim).and_then(Share::idlest).cloned() {
             self.remove(victim, &held);
             held.displaced.notify_one();
         }
@@ -174,7 +223,7 @@ impl Connections {
         }
         let is_full = open.all >= self.most;
         if is_full {
-            open.displace(holder);
+            open.displace(holder, Instant::now());
         }
         let held = Arc::new(Held { last: Mutex::new(Instant::now()), displaced: Notify::new() });
         open.add(holder, &held);
@@ -309,7 +358,41 @@ mod tests {
         places.clear();
         assert_eq!((core.metrics.tcp_connections.get(), all(&core)), (0, 0));
         let open = core.connections.open();
-        assert!(open.holders.is_empty() && open.ranks.is_empty());
+        assert!(open.holders.is_empty() && open.ranks.is_empty() && open.idle.is_empty());
+    }
+
+    #[test]
+    fn who_asks_does_not_make_room_for_the_idle() {
+        let core = core(&limits());
+        let ago = |place: &Option<Place>, seconds| {
+            let last = Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
+            *place.as_ref().unwrap().held().last.lock().unwrap() = last;
+        };
+        // The first one of all, with several connections, and the only one that asks.
+        let asks: Vec<_> = (0..3).map(|_| core.admit(IpAddr::from([10, 0, 0, 1]), false)).collect();
+        let idle: Vec<_> = (0..7).map(|n| core.admit(IpAddr::from([10, 0, 1, n]), false)).collect();
+        (0..).zip(&idle).for_each(|(n, place)| ago(place, 20 - n));
+        {
+            let mut open = core.connections.open();
+            let holders: Vec<Holder> = open.holders.keys().copied().collect();
+            let long_ago = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
+            holders.into_iter().for_each(|holder| open.change(holder, |share| share.noted.0 = long_ago));
+        }
+        asks.iter().for_each(|place| place.as_ref().unwrap().held().is_active());
+        let more: Vec<_> = (0..3).map(|n| core.admit(IpAddr::from([10, 0, 2, n]), false)).collect();
+        let displaced: Vec<bool> = idle.iter().map(is_displaced).collect();
+        assert_eq!(displaced, [true, true, true, false, false, false, false], "the longest idle ones");
+        assert!(asks.iter().chain(&more).all(|place| !is_displaced(place)));
+    }
+
+    #[test]
+    fn of_those_with_as_many_the_idlest_makes_room() {
+        let core = core(&limits());
+        let places: Vec<_> = (0..10).map(|n| core.admit(IpAddr::from([10, 0, 0, n]), false)).collect();
+        places[0].as_ref().unwrap().held().is_active();
+        let more: Vec<_> = (0..9).map(|n| core.admit(IpAddr::from([10, 0, 1, n]), false)).collect();
+        assert!(!is_displaced(&places[0]) && places[1..].iter().all(is_displaced));
+        assert!(more.iter().all(|place| !is_displaced(place)));
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! DNS over HTTPS (RFC 8484): the requests, whatever the version of HTTP, and the connections of HTTP/1.1 and HTTP/2.
 
 use super::{
+    bodies::{CONNECTION_WINDOW, Room, STREAM_WINDOW},
     connections::{Held, Phase, Place},
     proxy,
     responder::{MESSAGE_SIZE, Responder},
@@ -8,10 +9,10 @@ use super::{
 };
 use crate::{answer::Client, wire::response::Response as Message};
 use data_encoding::BASE64URL_NOPAD;
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Full};
 use hyper::{
     Method, Request, Response, StatusCode, Version,
-    body::{Bytes, Incoming},
+    body::{Body, Bytes, Incoming},
     header::{ALLOW, ALT_SVC, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue},
     http::request::Parts,
     service::service_fn,
@@ -156,6 +157,19 @@ fn freshness(reply: &[u8]) -> u32 {
     answer.chain(negative).min().unwrap_or(0)
 }
 
+/// Reads a body as it comes. Its parts are copied, as each of them may be small in a large buffer.
+async fn read(mut body: Incoming) -> Result<Bytes, Fault> {
+    let mut whole = Vec::new();
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| BROKEN)?.into_data() else { continue };
+        if whole.len() + data.len() > MESSAGE_SIZE {
+            return Err(TOO_LARGE);
+        }
+        whole.extend_from_slice(&data);
+    }
+    Ok(whole.into())
+}
+
 /// What is known of a connection.
 struct Activity {
     /// How many requests are being answered, and since when.
@@ -209,16 +223,23 @@ pub async fn serve(
     let patience = core.connections.patience;
     let open = Mutex::new((0, Instant::now()));
     let activity = Arc::new(Activity { open, held: place.held().clone(), is_ending: AtomicBool::new(false) });
+    let room = Arc::new(Room::default());
     let service = service_fn(|request: Request<Incoming>| {
         let (turn, responder, alternative) = (activity.begin(), responder.clone(), alternative.clone());
+        let room = room.clone();
         let header = header.clone();
         async move {
             let (parts, body) = request.into_parts();
+            // What it takes is given back when it is answered.
+            let mut held = None;
             let mut response = respond(&responder, client, &header, &parts, async {
-                match timeout(patience, Limited::new(body, MESSAGE_SIZE).collect()).await {
-                    Ok(Ok(body)) => Ok(body.to_bytes()),
-                    Ok(Err(error)) if error.is::<LengthLimitError>() => Err(TOO_LARGE),
-                    Ok(Err(_)) => Err(BROKEN),
+                let read = async {
+                    let length = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
+                    held = room.take(&responder.hall, length).await;
+                    read(body).await
+                };
+                match timeout(patience, read).await {
+                    Ok(body) => body,
                     Err(_) => {
                         responder.core.timed_out("incomplete");
                         Err(TOO_SLOW)
@@ -226,6 +247,7 @@ pub async fn serve(
                 }
             })
             .await;
+            drop(held);
             if let Some(alternative) = alternative {
                 response.headers_mut().insert(ALT_SVC, alternative);
             }
@@ -245,6 +267,8 @@ pub async fn serve(
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MOST_STREAMS)
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(HEADER_SIZE as u32);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     let mut deadline = Instant::now() + patience;

@@ -1,5 +1,6 @@
 //! The transports. Each one turns packets into calls of [`crate::answer::answer`] and sends what it says.
 
+pub mod bodies;
 pub mod connections;
 pub mod https;
 pub mod limit;

@@ -3,8 +3,9 @@
 mod socket;
 
 use super::{
+    bodies::Room,
     connections::Place,
-    https::{self, BROKEN, Fault, HEADER_SIZE, MOST_STREAMS, TOO_LARGE, TOO_SLOW},
+    https::{self, BROKEN, HEADER_SIZE, MOST_STREAMS, TOO_LARGE, TOO_SLOW},
     responder::{MESSAGE_SIZE, Responder},
     tls,
 };
@@ -14,9 +15,13 @@ use crate::{
     wire::query::{HEADER, LookupName, Packet},
 };
 use anyhow::Context;
-use hyper::body::{Buf, Bytes};
+use h3::error::Code;
+use hyper::{
+    body::{Buf, Bytes},
+    header::CONTENT_LENGTH,
+};
 use quinn::{
-    Connection, Endpoint, EndpointConfig, Incoming, ReadToEndError, RecvStream, SendStream, ServerConfig,
+    Connection, Endpoint, EndpointConfig, Incoming, ReadExactError, RecvStream, SendStream, ServerConfig,
     TransportConfig, VarInt, crypto::rustls::QuicServerConfig,
 };
 use socket::Leavable;
@@ -37,8 +42,9 @@ use tokio::{
 const MOST_UNPROVEN: usize = 32;
 /// The least that QUIC itself takes for idle: less than this would cut off a client that waits for a late answer.
 const LEAST_IDLE: Duration = Duration::from_secs(10);
-/// How much of what a client sends, and of what it does not take, is kept, in octets.
-const WINDOW: u32 = 1 << 20;
+/// How much of what a client sends is kept before it is read, and of what it does not take, in octets.
+const RECEIVE_WINDOW: u32 = 256 << 10;
+const SEND_WINDOW: u32 = 1 << 20;
 const RECEIVE_BUFFER: usize = 1 << 20;
 /// How long the last answers of HTTP/3, and the end of a connection, may take to arrive.
 pub const LINGER: Duration = Duration::from_millis(500);
@@ -90,8 +96,8 @@ impl Quic {
             // HTTP/3 has three: control, and two for QPACK.
             .max_concurrent_uni_streams(if responder.transport == Transport::H3 { 8_u32 } else { 0 }.into())
             .stream_receive_window((MESSAGE_SIZE as u32 + 1024).into())
-            .receive_window(WINDOW.into())
-            .send_window(WINDOW.into())
+            .receive_window(RECEIVE_WINDOW.into())
+            .send_window(SEND_WINDOW.into())
             .datagram_receive_buffer_size(None)
             .max_idle_timeout(Some(idle.try_into()?));
         config.transport_config(Arc::new(transport));
@@ -168,6 +174,7 @@ impl Quic {
 /// Serves a connection of DoQ to its end: a stream is a query.
 async fn doq(responder: &Arc<Responder>, connection: Connection, client: Client, mut place: Place) {
     let patience = responder.core.connections.patience;
+    let room = Arc::new(Room::default());
     let mut streams = JoinSet::new();
     let mut deadline = Instant::now() + patience;
     let mut last = false;
@@ -185,7 +192,7 @@ async fn doq(responder: &Arc<Responder>, connection: Connection, client: Client,
             accepted = connection.accept_bi(), if !last => match accepted {
                 Ok((send, recv)) => {
                     place.held().is_active();
-                    streams.spawn(exchange(responder.clone(), client, send, recv));
+                    streams.spawn(exchange(responder.clone(), room.clone(), client, send, recv));
                 }
                 Err(_) => return,
             },
@@ -201,16 +208,30 @@ async fn doq(responder: &Arc<Responder>, connection: Connection, client: Client,
 /// Answers the query of a stream. An error is one for which the connection has to be closed (RFC 9250, 4.3.3).
 async fn exchange(
     responder: Arc<Responder>,
+    room: Arc<Room>,
     client: Client,
     mut send: SendStream,
     mut recv: RecvStream,
 ) -> Result<(), VarInt> {
     let patience = responder.core.connections.patience;
-    let message = match timeout(patience, recv.read_to_end(2 + MESSAGE_SIZE)).await {
-        Ok(Ok(message)) => message,
-        Ok(Err(ReadToEndError::TooLong)) => return Err(PROTOCOL_ERROR),
+    // What it takes is given back when it is answered.
+    let mut held = None;
+    let message = async {
+        let mut message = vec![0; 2];
+        recv.read_exact(&mut message).await?;
+        let length = message.first_chunk().map_or(0, |length| usize::from(u16::from_be_bytes(*length)));
+        held = room.take(&responder.hall, Some(length)).await;
+        message.resize(2 + length, 0);
+        recv.read_exact(&mut message[2..]).await?;
+        // Nothing comes behind it.
+        let rest = recv.read(&mut [0; 1]).await?;
+        Ok::<_, ReadExactError>(rest.is_none().then_some(message))
+    };
+    let message = match timeout(patience, message).await {
+        Ok(Ok(Some(message))) => message,
+        Ok(Ok(None) | Err(ReadExactError::FinishedEarly(_))) => return Err(PROTOCOL_ERROR),
         // The client has lost interest.
-        Ok(Err(ReadToEndError::Read(_))) => return Ok(()),
+        Ok(Err(ReadExactError::ReadError(_))) => return Ok(()),
         Err(_) => {
             responder.core.timed_out("incomplete");
             let _ = send.reset(UNSPECIFIED_ERROR);
@@ -219,6 +240,7 @@ async fn exchange(
     };
     let query = query(&message).ok_or(PROTOCOL_ERROR)?;
     let Part { mut reply, mut rest, .. } = responder.respond(client, query).await;
+    drop((message, held));
     if reply.is_empty() {
         let _ = send.reset(UNSPECIFIED_ERROR);
         return Ok(());
@@ -275,6 +297,7 @@ async fn http3(responder: &Arc<Responder>, connection: Connection, client: Clien
     let Ok(Ok(mut connection)): Result<Result<Http3, _>, _> = timeout(patience, builder.build(connection)).await else {
         return;
     };
+    let room = Arc::new(Room::default());
     let mut streams = JoinSet::new();
     let mut deadline = Instant::now() + patience;
     let mut last = false;
@@ -289,7 +312,7 @@ async fn http3(responder: &Arc<Responder>, connection: Connection, client: Clien
             accepted = connection.accept(), if !last => match accepted {
                 Ok(Some(request)) => {
                     place.held().is_active();
-                    streams.spawn(answer(responder.clone(), client, request));
+                    streams.spawn(answer(responder.clone(), room.clone(), client, request));
                 }
                 _ => return,
             },
@@ -306,7 +329,7 @@ async fn http3(responder: &Arc<Responder>, connection: Connection, client: Clien
 }
 
 /// Answers a request. One that fails is its client's concern.
-async fn answer(responder: Arc<Responder>, client: Client, request: Request) -> Option<()> {
+async fn answer(responder: Arc<Responder>, room: Arc<Room>, client: Client, request: Request) -> Option<()> {
     let patience = responder.core.connections.patience;
     let Ok(request) = timeout(patience, request.resolve_request()).await else {
         responder.core.timed_out("incomplete");
@@ -314,19 +337,32 @@ async fn answer(responder: Arc<Responder>, client: Client, request: Request) -> 
     };
     let (request, mut stream) = request.ok()?;
     let (parts, ()) = request.into_parts();
+    let length = match parts.headers.get(CONTENT_LENGTH).map(|length| length.to_str().ok()?.parse::<usize>().ok()) {
+        Some(None) => {
+            stream.stop_stream(Code::H3_MESSAGE_ERROR);
+            return None;
+        }
+        length => length.flatten(),
+    };
+    let mut held = None;
     let body = async {
         let mut body = Vec::new();
         let read = async {
+            held = room.take(&responder.hall, length).await;
             while let Some(mut data) = stream.recv_data().await.map_err(|_| BROKEN)? {
                 if body.len() + data.remaining() > MESSAGE_SIZE {
                     return Err(TOO_LARGE);
+                }
+                if length.is_some_and(|length| body.len() + data.remaining() > length) {
+                    return Err(BROKEN);
                 }
                 while data.has_remaining() {
                     body.extend_from_slice(data.chunk());
                     data.advance(data.chunk().len());
                 }
             }
-            Ok::<(), Fault>(())
+            // Of another length than it says it is malformed (RFC 9114, 4.1.2).
+            if length.is_none_or(|length| body.len() == length) { Ok(()) } else { Err(BROKEN) }
         };
         match timeout(patience, read).await {
             Ok(read) => read.map(|()| body.into()),
@@ -337,6 +373,7 @@ async fn answer(responder: Arc<Responder>, client: Client, request: Request) -> 
         }
     };
     let (parts, body) = https::respond(&responder, client, &[], &parts, body).await.into_parts();
+    drop(held);
     let delivered = async {
         stream.send_response(hyper::Response::from_parts(parts, ())).await.ok()?;
         stream.send_data(body).await.ok()?;

@@ -1,6 +1,6 @@
 //! Answers the queries that do not come as packets: over connections, each from its own client.
 
-use super::{Core, Ledger, answer_traced, random_seed, respond, seconds};
+use super::{Core, Ledger, answer_traced, bodies::Hall, random_seed, respond, seconds};
 use crate::{
     answer::{Answered, Client, Moment, Noted, Outcome, Transport, known::Asked},
     forward::{self, Response, Waiting},
@@ -44,6 +44,8 @@ pub struct Responder {
     pub core: Arc<Core>,
     /// How the queries come.
     pub transport: Transport,
+    /// Where the larger ones of them have room.
+    pub hall: Hall,
     /// Locked for each count only; connections of several threads count in it.
     ledger: Mutex<Ledger>,
     draw: AtomicU32,
@@ -56,6 +58,7 @@ impl Responder {
             ledger: Mutex::new(core.ledger(core.metrics.writer(transport), SMALL_RING)),
             draw: AtomicU32::new(random_seed().0 as u32),
             transport,
+            hall: Hall::default(),
             core: core.clone(),
         })
     }
