@@ -1,20 +1,17 @@
 //! `zonal serve`
 
-use super::{Format, report::report};
+use super::{report::complain, tell};
 use crate::{
     config::Config,
     log,
     run::{self, Rejected},
 };
-use std::{
-    io::{self, Write},
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 /// Serves until it is told to stop. Exit status 1 when it cannot.
 pub fn serve(config: &Config) -> ExitCode {
     if let Err(error) = log::start(config.log.format) {
-        let _ = writeln!(io::stderr(), "zonal: the thread of the log cannot be started: {error}");
+        tell(format_args!("the thread of the log cannot be started: {error}"));
         return ExitCode::FAILURE;
     }
     for warning in &config.warnings {
@@ -32,9 +29,9 @@ pub fn serve(config: &Config) -> ExitCode {
         Err(_) if !can_tell => ExitCode::FAILURE,
         Err(error) => {
             if let Some(Rejected(problems)) = error.downcast_ref() {
-                report(problems.clone(), Format::Human, &mut io::stderr());
+                complain(problems.clone());
             }
-            let _ = writeln!(io::stderr(), "zonal: {error:#}");
+            tell(format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }
