@@ -215,6 +215,25 @@ internet_resolver: {recursive: true, root_hints: none, trust_anchor: bad}
 }
 
 #[test]
+fn check_looks_at_what_is_made() {
+    let scratch = Scratch::new();
+    scratch.write("file", "no certificate\n");
+    for (line, expected) in [
+        ("state_directory: file/state", "file/state cannot be made: file is no directory"),
+        ("state_directory: file", "file is no directory"),
+        ("takeover_socket: missing/takeover", "there is no directory missing"),
+        (&format!("takeover_socket: {}", "x".repeat(200)), "is no path for a socket"),
+        ("certificate_authority: file", "there is no certificate in file"),
+    ] {
+        scratch.write("zonal.yaml", format!("control_plane: {{push: {{}}}}\n{line}\n"));
+        let (code, told) = zonal(&scratch, "check --format json");
+        assert!(code == Some(1) && told.contains(expected), "{line}: {told}");
+    }
+    scratch.write("zonal.yaml", "control_plane: {push: {}}\nstate_directory: a/b/c\ntakeover_socket: takeover\n");
+    assert_eq!(zonal(&scratch, "check").0, Some(0));
+}
+
+#[test]
 fn a_log_for_programs_has_nothing_else_in_it() {
     if !can_run(&["setpriv"]) {
         return;

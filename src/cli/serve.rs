@@ -4,7 +4,7 @@ use super::{report::complain, tell};
 use crate::{
     config::Config,
     log,
-    run::{self, Rejected},
+    run::{self, Rejected, files},
 };
 use std::process::ExitCode;
 
@@ -18,9 +18,15 @@ pub fn serve(config: &Config) -> ExitCode {
         tracing::warn!("{warning}");
     }
     // It is read when somebody is asked by TLS for the first time.
-    if let Some(file) = config.certificate_authority.as_deref().filter(|file| !file.exists()) {
-        let message = format!("there is no file {}: no server can be asked by TLS", file.display());
-        tracing::error!("{}", config.error("certificate_authority", message));
+    if let Some(file) = config.certificate_authority.as_deref() {
+        let missing = || format!("there is no file {}: no server can be asked by TLS", file.display());
+        let message = match file.exists() {
+            true => files::authorities(file).err().map(|error| format!("{error:#}")),
+            false => Some(missing()),
+        };
+        if let Some(message) = message {
+            tracing::error!("{}", config.error("certificate_authority", message));
+        }
     }
     let result = run::serve(config);
     let can_tell = log::flush();
