@@ -509,6 +509,14 @@ impl Config {
             error("listen", "the list is empty: no query would be taken".into(), Some("take it out for the default"));
         }
         let control_plane = root.entry("control_plane").map(|entry| &entry.node);
+        // Who names a source means it, and not the directory that is the default.
+        for source in ["etcd", "push"] {
+            let named = control_plane.and_then(|node| node.entry(source));
+            if named.is_some_and(|entry| entry.node.is_null()) {
+                let help = (source == "push").then_some("`push: {}` has nothing in it");
+                error(&format!("control_plane.{source}"), "there is nothing behind it".into(), help);
+            }
+        }
         let sources = ["directory", "etcd", "push"];
         let given = sources.iter().filter(|source| control_plane.is_some_and(|node| node.entry(source).is_some()));
         if given.count() > 1 {

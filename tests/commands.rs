@@ -215,6 +215,25 @@ internet_resolver: {recursive: true, root_hints: none, trust_anchor: bad}
 }
 
 #[test]
+fn check_looks_at_what_is_made() {
+    let scratch = Scratch::new();
+    scratch.write("file", "no certificate\n");
+    for (line, expected) in [
+        ("state_directory: file/state", "file/state cannot be made: file is no directory"),
+        ("state_directory: file", "file is no directory"),
+        ("takeover_socket: missing/takeover", "there is no directory missing"),
+        (&format!("takeover_socket: {}", "x".repeat(200)), "is no path for a socket"),
+        ("certificate_authority: file", "there is no certificate in file"),
+    ] {
+        scratch.write("zonal.yaml", format!("control_plane: {{push: {{}}}}\n{line}\n"));
+        let (code, told) = zonal(&scratch, "check --format json");
+        assert!(code == Some(1) && told.contains(expected), "{line}: {told}");
+    }
+    scratch.write("zonal.yaml", "control_plane: {push: {}}\nstate_directory: a/b/c\ntakeover_socket: takeover\n");
+    assert_eq!(zonal(&scratch, "check").0, Some(0));
+}
+
+#[test]
 fn a_log_for_programs_has_nothing_else_in_it() {
     if !can_run(&["setpriv"]) {
         return;
@@ -248,7 +267,9 @@ fn nobody_reads_the_log() {
              internet_resolver: none\n"
         ),
     );
-    let start = |command: &mut Command| drop(command.stderr(writer));
+    let start = |command: &mut Command| {
+        command.stderr(writer);
+    };
     let mut process = Process::start_with(&[ZONAL, "serve", "--config", "zonal.yaml"], &scratch, "zonal", start);
     wait_until("it is alive", || (http_get(admin, "/live")?.0 == 200).then_some(()));
     let manifest = r#"{"generation": 1, "vpcs": {"vpc": {"region": "r", "cidr_blocks": ["10.0.0.0/16"]}}}"#;
@@ -259,4 +280,63 @@ fn nobody_reads_the_log() {
     reader.read_exact(&mut octets).unwrap();
     drop(reader);
     filler.join().unwrap();
+}
+
+/// What cannot be written is not passed over in silence; who has gone away does not matter, wherever they listened.
+#[test]
+fn nobody_takes_the_output() {
+    let scratch = Scratch::new();
+    let (_node, admin) = node(&scratch, "{address: \"127.0.0.1:PORT\"}", "");
+    let closed = || {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        writer
+    };
+    let full = || std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let command = |arguments: &str| {
+        let mut command = Command::new(ZONAL);
+        command.args(arguments.split(' ')).current_dir(scratch.path()).stderr(closed());
+        command
+    };
+    for arguments in ["schema", "check", "status", "cache show", "completions bash"] {
+        let status = |mut command: Command| command.status().unwrap().code();
+        let mut to_nobody = command(arguments);
+        to_nobody.stdout(closed());
+        assert_eq!(status(to_nobody), Some(0), "{arguments}: who reads it has gone away");
+        let mut to_full = command(arguments);
+        to_full.stdout(full());
+        assert_eq!(status(to_full), Some(1), "{arguments}");
+        let output = command(arguments).stdout(full()).stderr(std::process::Stdio::piped()).output().unwrap();
+        let told = String::from_utf8(output.stderr).unwrap();
+        assert!(told.contains("standard output cannot be written: No space left"), "{arguments}: {told}");
+    }
+    // Nobody hears why it fails.
+    for (arguments, code) in [
+        (format!("export --server 127.0.0.1:{} --directory out", free_port()), 1),
+        ("explain --from 127.1.0.7 a..b".into(), 2),
+        ("check --config missing.yaml".into(), 1),
+        ("serve --config missing.yaml".into(), 1),
+        (format!("wait --revision 7 --timeout 0 127.0.0.1:{admin}"), 1),
+    ] {
+        assert_eq!(command(&arguments).status().unwrap().code(), Some(code), "{arguments}");
+    }
+}
+
+/// Whatever answers with JSON is not a node for that.
+#[test]
+fn what_is_no_node() {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{}");
+        }
+    });
+    let scratch = Scratch::new();
+    for arguments in ["status --all ADDRESS", "cache show --admin ADDRESS", "cache flush --admin ADDRESS"] {
+        let (code, told) = zonal(&scratch, &arguments.replace("ADDRESS", &address.to_string()));
+        assert_eq!(code, Some(1), "{arguments}: {told}");
+        assert!(told.contains("is not the admin API of `zonal serve`"), "{told}");
+    }
 }

@@ -122,6 +122,8 @@ fn a_whole_manifest() {
         (json!({"generation": 6, "vpcs": {}, "private_hosted_zones": {"Z1": zone("one.example", "no VPC")}}), 422),
         (json!({"vpcs": {}}), 400),
         (json!({"generation": -1}), 422),
+        (json!({"generation": u64::MAX}), 422),
+        (json!({"generation": i64::MAX}), 422),
         (json!({"generation": 6, "vpc": {}}), 422),
         (json!([]), 422),
     ] {
@@ -149,9 +151,12 @@ fn a_whole_manifest() {
         (&json!("vpcs"), &json!("vpc"), &json!(3)),
         "{problems}"
     );
-    for (body, headers, status) in
-        [("{\"generation\": ", &[JSON][..], 400), ("", &[JSON], 400), ("{}", &["Content-Type: text/plain"], 415)]
-    {
+    for (body, headers, status) in [
+        ("{\"generation\": ", &[JSON][..], 400),
+        ("", &[JSON], 400),
+        ("{}", &["Content-Type: text/plain"], 415),
+        ("{}", &[JSON, "Content-Encoding: gzip"], 415),
+    ] {
         assert_eq!(push.ask("PUT", "/v1/manifest", headers, body).status, status, "{body}");
     }
 

@@ -257,6 +257,11 @@ async fn body(admin: &Admin, request: Request, types: &[&str]) -> Result<Vec<u8>
         let detail = format!("`Content-Type` is `{given}`; expected {}", types.join(" or "));
         return Err(Trouble::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
+    let encoding = request.headers().get(header::CONTENT_ENCODING);
+    if encoding.is_some_and(|encoding| !encoding.as_bytes().eq_ignore_ascii_case(b"identity")) {
+        let detail = "`Content-Encoding`: bodies are taken as they are";
+        return Err(Trouble::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
+    }
     octets(admin, request.into_body()).await
 }
 

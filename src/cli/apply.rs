@@ -2,8 +2,9 @@
 
 use super::{
     ApplyArguments, DiffArguments, ExportArguments, Format, check, print,
-    report::report,
+    report::complain,
     target::{State, Target},
+    tell,
 };
 use crate::{
     control_plane::etcd::{FEW, MOST_DELETED},
@@ -22,7 +23,7 @@ use serde_json::{Value, json};
 use std::{
     fmt::Write as _,
     fs,
-    io::{self, BufRead, IsTerminal, Write as _},
+    io::{self, BufRead, IsTerminal},
     path::Path,
     process::ExitCode,
     sync::Arc,
@@ -65,7 +66,7 @@ pub(super) fn export(arguments: &ExportArguments) -> ExitCode {
     let exported = Target::new(&arguments.target).and_then(|target| target.read()).and_then(|state| {
         for (key, unreadable) in state.collection.unreadable() {
             let why = unreadable.problems.first().map_or(String::new(), Problem::to_string);
-            eprintln!("zonal: {}/{} is left out: {}", key.kind, key.id, printable(&why));
+            tell(format_args!("{}/{} is left out: {}", key.kind, key.id, printable(&why)));
         }
         write_files(&state.collection, arguments.directory.as_deref())?;
         Ok(if state.collection.unreadable().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -75,7 +76,7 @@ pub(super) fn export(arguments: &ExportArguments) -> ExitCode {
 
 fn ended(result: anyhow::Result<ExitCode>) -> ExitCode {
     result.unwrap_or_else(|error| {
-        eprintln!("zonal: {}", printable(&format!("{error:#}")));
+        tell(printable(&format!("{error:#}")));
         ExitCode::FAILURE
     })
 }
@@ -93,19 +94,21 @@ fn try_apply(arguments: &ApplyArguments) -> anyhow::Result<ExitCode> {
     }
     let steps = target.steps(&plan.edits);
     if steps > 1 {
-        println!("\nThis takes {steps} transactions, in an order in which all that is named is there.");
+        print(&format!("\nThis takes {steps} transactions, in an order in which all that is named is there.\n"));
     }
     if arguments.dry_run {
         return Ok(ExitCode::SUCCESS);
     }
     if !arguments.yes && !is_agreed()? {
-        println!("Nothing was changed.");
+        print("Nothing was changed.\n");
         return Ok(ExitCode::FAILURE);
     }
     let progress = progress(steps as u64);
     let revision = target.write(&plan.state, &plan.edits, || progress.inc(1))?;
     progress.finish_and_clear();
-    println!("Applied: revision {revision}. `zonal wait --revision {revision} ADDR…` waits until nodes serve it.");
+    print(&format!(
+        "Applied: revision {revision}. `zonal wait --revision {revision} ADDR…` waits until nodes serve it.\n"
+    ));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -113,8 +116,7 @@ fn is_agreed() -> anyhow::Result<bool> {
     if !io::stdin().is_terminal() {
         bail!("nobody is there to say yes: say --yes");
     }
-    print!("\nApply this? Only `yes` is taken for it: ");
-    io::stdout().flush()?;
+    print("\nApply this? Only `yes` is taken for it: ");
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
     Ok(line.trim() == "yes")
@@ -139,11 +141,11 @@ fn plan(directory: &Path, target: &Target) -> anyhow::Result<Option<Plan>> {
         Ok(snapshot) => snapshot,
         Err(more) => {
             problems.extend(more);
-            report(problems, Format::Human, &mut io::stderr());
+            complain(problems);
             return Ok(None);
         }
     };
-    report(problems, Format::Human, &mut io::stderr());
+    complain(problems);
     let mut loader = Loader::new(directory).keeping_texts();
     let Ok((loaded, _)) = loader.load() else { bail!("{} changes while it is read", directory.display()) };
     let wanted = Collection::of(&loaded.manifest, loader.master_files());
@@ -288,7 +290,7 @@ fn write_files(collection: &Collection, directory: Option<&Path>) -> anyhow::Res
         count => format!("; {count} cannot be read and are left out"),
     };
     let written = collection.len() - collection.unreadable().len();
-    println!("{written} resources and master files are in {}{left_out}", directory.display());
+    print(&format!("{written} resources and master files are in {}{left_out}\n", directory.display()));
     Ok(())
 }
 

@@ -3,7 +3,7 @@
 use super::{
     CacheArguments, CacheCommand, Format,
     client::{self, Server},
-    print, report,
+    print, report, tell,
 };
 use crate::{
     config::{Admin, Config},
@@ -28,7 +28,7 @@ pub(super) fn run(command: &CacheCommand) -> ExitCode {
         None => match Config::load(arguments.config.config.as_deref()) {
             Ok(config) => config.admin,
             Err(problems) => {
-                report::report(problems, Format::Human, &mut std::io::stderr());
+                report::complain(problems);
                 return ExitCode::FAILURE;
             }
         },
@@ -41,17 +41,21 @@ pub(super) fn run(command: &CacheCommand) -> ExitCode {
     let path = match path(arguments, limit) {
         Ok(path) => path,
         Err(error) => {
-            eprintln!("zonal: {error}");
+            tell(error);
             return ExitCode::from(2);
         }
     };
-    match client::ask(&server, method, &path, None).map_err(anyhow::Error::from) {
+    let told = client::ask(&server, method, &path, None).and_then(|told| {
+        let is_ours = ["entries", "flushed"].iter().any(|member| told[member].is_u64());
+        if is_ours { Ok(told) } else { Err(client::stranger(&server)) }
+    });
+    match told.map_err(anyhow::Error::from) {
         Ok(told) => {
             print(&render(&told, arguments));
             ExitCode::SUCCESS
         }
         Err(error) => {
-            eprintln!("zonal: {}", printable(&format!("{error:#}")));
+            tell(printable(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

@@ -1,6 +1,6 @@
 //! `zonal check`: all that is wrong with a manifest.
 
-use super::{CheckArguments, Format, report::report};
+use super::{CheckArguments, Format, print, report::report};
 use crate::{
     config::{Config, Source},
     listen::now,
@@ -8,7 +8,7 @@ use crate::{
     run::files,
     snapshot::{self, Node, Snapshot},
 };
-use std::{collections::BTreeSet, io::Write, net::SocketAddr, path::Path, process::ExitCode, sync::Arc};
+use std::{collections::BTreeSet, net::SocketAddr, path::Path, process::ExitCode, sync::Arc};
 
 /// With more broken resources than this, nothing is said of the others.
 const MAX_BROKEN: usize = 100;
@@ -46,11 +46,9 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
     }
     let errors = problems.iter().filter(|problem| problem.is_error()).count();
     let warnings = problems.len() - errors;
-    let mut out = std::io::stdout();
-    report(problems, arguments.format, &mut out);
+    report(problems, arguments.format);
     if arguments.format == Format::Human {
-        // Whoever reads it may have gone away: that is no error.
-        let _ = writeln!(out, "{}", summary(errors, warnings, directory.as_deref(), is_empty));
+        print(&format!("{}\n", summary(errors, warnings, directory.as_deref(), is_empty)));
     }
     match errors > 0 || warnings > 0 && arguments.deny_warnings {
         true => ExitCode::FAILURE,

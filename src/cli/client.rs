@@ -1,6 +1,6 @@
 //! A client of the admin API of a server that runs.
 
-use super::AccessArguments;
+use super::{AccessArguments, tell};
 use crate::{config, manifest::problem::printable};
 use anyhow::{Context, anyhow, bail};
 use http_body_util::{BodyExt, Full};
@@ -121,8 +121,13 @@ impl Server {
 
 /// Says what is wrong with what was given.
 pub fn wrong(error: &anyhow::Error) -> ExitCode {
-    eprintln!("zonal: {}", printable(&format!("{error:#}")));
+    tell(printable(&format!("{error:#}")));
     ExitCode::from(2)
+}
+
+/// What has answered like no server of ours.
+pub fn stranger(server: &Server) -> Failure {
+    Failure::Refused(anyhow!("what listens on {server} is not the admin API of `zonal serve`"))
 }
 
 fn tls(access: &AccessArguments) -> anyhow::Result<Arc<ClientConfig>> {

@@ -4,7 +4,8 @@ use super::{
     ExplainArguments, Format, check,
     client::{self, Failure, Server, wrong},
     print,
-    report::report,
+    report::complain,
+    tell,
 };
 use crate::{
     config::{Config, Source},
@@ -25,7 +26,7 @@ pub(super) fn run(arguments: &ExplainArguments) -> ExitCode {
     let question = match Question::new(&request) {
         Ok(question) => question,
         Err(error) => {
-            eprintln!("zonal: {error}");
+            tell(error);
             return ExitCode::from(2);
         }
     };
@@ -53,7 +54,7 @@ pub(super) fn run(arguments: &ExplainArguments) -> ExitCode {
         }
         Err(Failure::Nobody(error)) if !must_answer => {
             let Source::Directory(directory) = config.control_plane.source() else {
-                eprintln!("zonal: {error:#}");
+                tell(format_args!("{error:#}"));
                 return ExitCode::FAILURE;
             };
             let internet = Internet::new(&config, Vec::new()).read();
@@ -68,7 +69,7 @@ pub(super) fn run(arguments: &ExplainArguments) -> ExitCode {
         }
         // What a server that is there would say is not in the files.
         Err(failure) => {
-            eprintln!("zonal: {}", printable(&format!("{:#}", anyhow::Error::from(failure))));
+            tell(printable(&format!("{:#}", anyhow::Error::from(failure))));
             return ExitCode::FAILURE;
         }
     };
@@ -80,7 +81,7 @@ pub(super) fn run(arguments: &ExplainArguments) -> ExitCode {
 }
 
 fn failed(problems: Vec<Problem>) -> ExitCode {
-    report(problems, Format::Human, &mut std::io::stderr());
+    complain(problems);
     ExitCode::FAILURE
 }
 

@@ -13,7 +13,13 @@ mod target;
 
 use crate::config::Config;
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
-use std::{io::Write, net::IpAddr, path::PathBuf, process::ExitCode};
+use std::{
+    fmt::Display,
+    io::{ErrorKind, Write},
+    net::IpAddr,
+    path::PathBuf,
+    process::ExitCode,
+};
 
 /// How output is written.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
@@ -303,7 +309,7 @@ pub fn main() -> ExitCode {
         Command::Serve(arguments) => match Config::load(arguments.config.as_deref()) {
             Ok(config) => serve::serve(&config),
             Err(problems) => {
-                report::report(problems, Format::Human, &mut std::io::stderr());
+                report::complain(problems);
                 ExitCode::FAILURE
             }
         },
@@ -328,9 +334,22 @@ pub fn main() -> ExitCode {
     }
 }
 
-/// Writes to standard output. Whoever reads it may have gone away: that is no error.
+/// Writes to standard output. Whoever reads it may have gone away: that is no error. Where it cannot be written otherwise, as
+/// on a full disk, the program ends: nobody may rely on what is not there.
 fn print(text: &str) {
-    let _ = std::io::stdout().write_all(text.as_bytes());
+    let mut out = std::io::stdout();
+    let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    if let Err(error) = written
+        && error.kind() != ErrorKind::BrokenPipe
+    {
+        tell(format_args!("standard output cannot be written: {error}"));
+        std::process::exit(1);
+    }
+}
+
+/// Says something on standard error, if anybody listens.
+fn tell(what: impl Display) {
+    let _ = writeln!(std::io::stderr(), "zonal: {what}");
 }
 
 #[cfg(test)]

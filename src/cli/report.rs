@@ -1,12 +1,12 @@
 //! Problems as compilers show them, or as JSON.
 
-use super::Format;
+use super::{Format, print};
 use crate::manifest::{Place, Problem, Severity, load::source, problem::printable};
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use serde_json::{Value, json};
 use std::{
     collections::HashMap,
-    io::{IsTerminal, Write},
+    io::{self, IsTerminal, Write},
     path::Path,
     sync::Arc,
 };
@@ -14,19 +14,26 @@ use std::{
 /// Longer lines than this are not shown.
 const MAX_LINE: usize = 400;
 
-/// Writes problems, in the order of files and lines. Colours are for terminals.
-pub(super) fn report(mut problems: Vec<Problem>, format: Format, out: &mut (impl Write + IsTerminal)) {
+/// Writes problems to standard output.
+pub(super) fn report(problems: Vec<Problem>, format: Format) {
+    print(&text(problems, format, io::stdout().is_terminal()));
+}
+
+/// Writes problems to standard error, for people. Whoever reads it may have gone away.
+pub(super) fn complain(problems: Vec<Problem>) {
+    let _ = io::stderr().write_all(text(problems, Format::Human, io::stderr().is_terminal()).as_bytes());
+}
+
+fn text(mut problems: Vec<Problem>, format: Format, is_terminal: bool) -> String {
     problems.sort_by(|a, b| {
         let key =
             |problem: &Problem| problem.place.as_ref().map(|place| (place.file.clone(), place.line, place.column));
         key(a).cmp(&key(b)).then(a.severity.cmp(&b.severity))
     });
-    let text = match format {
-        Format::Human => render(&problems, if out.is_terminal() { Renderer::styled() } else { Renderer::plain() }),
+    match format {
+        Format::Human => render(&problems, if is_terminal { Renderer::styled() } else { Renderer::plain() }),
         Format::Json => format!("{:#}\n", problems.iter().map(to_json).collect::<Value>()),
-    };
-    // Whoever reads it may have gone away: that is no error.
-    let _ = out.write_all(text.as_bytes());
+    }
 }
 
 fn to_json(problem: &Problem) -> Value {

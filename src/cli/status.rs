@@ -3,7 +3,7 @@
 use super::{
     AccessArguments, Format, StatusArguments, WaitArguments,
     client::{self, Failure, Server, wrong},
-    print, report,
+    print, report, tell,
 };
 use crate::{config::Config, manifest::problem::printable};
 use hyper::Method;
@@ -49,7 +49,7 @@ fn servers(arguments: &StatusArguments) -> Result<Vec<Server>, ExitCode> {
     let of_configuration = || {
         Config::load(arguments.config.config.as_deref()).map(|config| vec![Server::of(&config.admin)]).map_err(
             |problems| {
-                report::report(problems, Format::Human, &mut std::io::stderr());
+                report::complain(problems);
                 ExitCode::FAILURE
             },
         )
@@ -69,7 +69,11 @@ fn with(servers: Vec<Server>, access: &AccessArguments) -> Result<Vec<Server>, E
 }
 
 fn ask(server: &Server) -> Result<Value, Failure> {
-    client::ask(server, Method::GET, "/v1/status", None)
+    let status = client::ask(server, Method::GET, "/v1/status", None)?;
+    match status["generation"].is_u64() {
+        true => Ok(status),
+        false => Err(client::stranger(server)),
+    }
 }
 
 fn told(failure: Failure) -> String {
@@ -186,13 +190,13 @@ pub(super) fn wait(arguments: &WaitArguments) -> ExitCode {
             return ExitCode::SUCCESS;
         }
         if is_hopeless || Instant::now() >= end {
-            lagging.iter().for_each(|why| eprintln!("zonal: {}", printable(why)));
+            lagging.iter().for_each(|why| tell(printable(why)));
         }
         if is_hopeless {
             return ExitCode::FAILURE;
         }
         if Instant::now() >= end {
-            eprintln!("zonal: revision {} is not everywhere after {} s", arguments.revision, arguments.timeout);
+            tell(format_args!("revision {} is not everywhere after {} s", arguments.revision, arguments.timeout));
             return ExitCode::FAILURE;
         }
         thread::sleep(PAUSE);

@@ -3,6 +3,7 @@
 use super::{
     TargetArguments,
     client::{self, Server},
+    tell,
 };
 use crate::{
     admin::etag,
@@ -166,10 +167,10 @@ async fn read_etcd(config: &Etcd) -> anyhow::Result<State> {
             let name = pair.key_str().ok().and_then(|name| name.strip_prefix(&config.prefix)?.split_once('/'));
             let Some((kind, id)) = name.filter(|(_, id)| !id.is_empty()) else {
                 let name = printable(&String::from_utf8_lossy(pair.key()));
-                eprintln!(
-                    "zonal: etcd has a key `{name}`, which is no `{}<kind>/<id>` and is left alone",
+                tell(format_args!(
+                    "etcd has a key `{name}`, which is no `{}<kind>/<id>` and is left alone",
                     config.prefix
-                );
+                ));
                 continue;
             };
             // One of no kind is there too, and can be deleted. Its name is let go of with the process, which is a command's.

@@ -193,3 +193,22 @@ fn a_file_without_end_is_not_read_to_it() {
     let problems = Config::load(Some(Path::new("/dev/zero"))).unwrap_err();
     assert!(problems[0].message.contains("/dev/zero is larger than 1 MiB"), "{problems:?}");
 }
+
+#[test]
+fn a_source_without_anything_is_not_the_default() {
+    let path: Arc<Path> = Path::new("zonal.yaml").into();
+    let told = |text: &str| -> Vec<String> {
+        Config::read(text.as_bytes(), &path).err().unwrap_or_default().iter().map(|p| p.to_string()).collect()
+    };
+    for (text, expected) in [
+        (
+            "control_plane: {push: }",
+            "1:17: error: control_plane.push: there is nothing behind it (`push: {}` has nothing in it)",
+        ),
+        ("control_plane:\n  etcd:\n", "2:7: error: control_plane.etcd: there is nothing behind it"),
+    ] {
+        let problems = told(text);
+        assert!(problems.len() == 1 && problems[0].contains(&expected[5..]), "{problems:?}");
+    }
+    assert!(told("control_plane: {push: {}}").is_empty());
+}

@@ -61,7 +61,8 @@ pub async fn follow(config: Etcd, changes: Sender<Message>, status: Arc<Status>,
             Ok(()) => return,
             Err(error) => error,
         };
-        let served = if before.revision > 0 { "what was served goes on being served" } else { "nothing is served yet" };
+        let served =
+            if source.position.revision > 0 { "what was served goes on being served" } else { "nothing is served yet" };
         tracing::warn!("etcd at {endpoint}: {error:#}; {served}");
         source.status.source(|state| state.lost(format!("etcd at {endpoint}: {error:#}")));
         pause = if source.position == before { (2 * pause).min(PAUSES.1) } else { PAUSES.0 };

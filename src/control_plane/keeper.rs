@@ -23,7 +23,10 @@ use crate::{
         overlay::{Overlays, digest_with},
         problem::printable,
     },
-    snapshot::{self, Node, Snapshot, routes::Route},
+    snapshot::{
+        self, Node, Snapshot,
+        routes::{Route, Servers},
+    },
 };
 use std::{
     collections::BTreeMap,
@@ -542,6 +545,9 @@ impl Keeper {
             return;
         }
         match &internet {
+            Some(route) if matches!(&route.servers, Servers::Targets { targets, .. } if targets.is_empty()) => {
+                tracing::warn!("there is no server for names that are not ours: they get SERVFAIL");
+            }
             Some(route) => tracing::info!("names that are not ours go to {}", route.servers),
             None => tracing::info!("names that are not ours are refused"),
         }

@@ -75,6 +75,8 @@ impl SetAside {
         let known = KINDS.iter().copied().chain([MASTER_FILES]);
         let problem = match id {
             "" => "the key is no `<kind>/<id>`".to_string(),
+            // Of these there are only such as cannot be read.
+            _ if Key::new(kind, id).is_some() => "the identifier is not UTF-8".to_string(),
             _ => {
                 let help = suggestion(kind, known).map_or(String::new(), |help| format!(" ({help})"));
                 format!("there is no kind `{kind}`{help}")
@@ -98,6 +100,9 @@ pub struct SourceState {
 impl SourceState {
     /// It was heard of.
     pub fn connected(&mut self) {
+        if self.error.is_some() {
+            tracing::info!("the source can be reached again");
+        }
         *self = SourceState { is_connected: true, last_contact: Some(seconds(SystemTime::now())), error: None };
     }
 
@@ -190,4 +195,21 @@ impl Status {
 /// Seconds since 1970.
 pub fn seconds(time: SystemTime) -> u64 {
     time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn strangers_are_told_why() {
+        for (key, expected) in [
+            ("vpcs/a\u{fffd}", "the identifier is not UTF-8"),
+            ("vpc/a", "there is no kind `vpc` (did you mean `vpcs`?)"),
+            ("vpcs", "the key is no `<kind>/<id>`"),
+            ("vpcs/", "the key is no `<kind>/<id>`"),
+        ] {
+            assert_eq!(SetAside::stranger(key).problems, [expected], "{key}");
+        }
+    }
 }

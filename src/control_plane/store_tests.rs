@@ -121,7 +121,8 @@ fn a_directory_that_was_removed_is_written_anew() {
     let directory = scratch.path("state");
     let (mut store, _) = Store::open(&directory).unwrap();
     let elsewhere = |name: &str| fs::rename(&directory, scratch.path(name)).unwrap();
-    let removals: [(&str, Box<dyn Fn()>); 4] = [
+    type Removal<'a> = (&'a str, Box<dyn Fn() + 'a>);
+    let removals: [Removal; 4] = [
         ("removed", Box::new(|| fs::remove_dir_all(&directory).unwrap())),
         ("made again", Box::new(|| (elsewhere("made"), fs::create_dir(&directory).unwrap()).0)),
         ("a copy", Box::new(|| (elsewhere("copied"), copy(&scratch.path("copied"), &directory)).0)),

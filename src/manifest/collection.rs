@@ -140,12 +140,16 @@ impl Collection {
         let Value::Map(members) = &node.value else { return Err(vec![odd(node.span, "expected an object".into())]) };
         for member in members {
             if &*member.key == "generation" {
-                match &member.node.value {
-                    Value::Scalar { text, plain: true } if text.parse::<u64>().is_ok() => {
-                        generation = text.parse().ok()
-                    }
-                    _ => problems.push(odd(member.node.span, "generation: expected a number".into())),
+                // There is always a higher one, also for those who count with a sign.
+                let number = match &member.node.value {
+                    Value::Scalar { text, plain: true } => text.parse().ok().filter(|number| *number < i64::MAX as u64),
+                    _ => None,
+                };
+                if number.is_none() {
+                    let message = "generation: expected a whole number from 0 to 2^63 - 2".into();
+                    problems.push(Problem::of_text(Fault { span: member.node.span, message, help: None }, file));
                 }
+                generation = number;
                 continue;
             }
             let Some(Key { kind, .. }) = Key::new(&member.key, "x") else {

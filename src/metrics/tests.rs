@@ -136,6 +136,21 @@ fn targets_are_told_by_their_endpoint() {
     }
 }
 
+/// A resolver without servers is one of which all are down.
+#[test]
+fn no_servers_are_told() {
+    let core = core(snapshot(1, 53, None));
+    let told = |core: &Core| core.metrics.text().contains("zonal_rule_targets{resolver_rule=\"-\"} 0\n");
+    assert!(!told(&core), "nobody is asked");
+    let served = core.snapshot.load_full();
+    let (id, rule) = served.manifest.resolver_rules.iter().next().unwrap();
+    let mut none = (*crate::snapshot::routes::Rule::new(&served.manifest, id, rule).route).clone();
+    none.servers = crate::snapshot::routes::Servers::Targets { targets: Vec::new(), sources: Vec::new() };
+    let node = Node { internet: Some(Arc::new(none)), ..Node::default() };
+    core.snapshot.store(Arc::new(served.with_node(Arc::new(node))));
+    assert!(told(&core));
+}
+
 /// The series of what is not in the manifest any more go away, and come back with it.
 #[test]
 fn what_is_gone_is_not_told() {

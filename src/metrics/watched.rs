@@ -190,7 +190,9 @@ pub fn targets(snapshot: &Snapshot, measured: &[Measured]) -> Vec<MetricFamily> 
         "Servers of a rule that are not known to be down; at 0 what is asked by it fails. resolver_rule: - for the \
          internet resolver",
     );
-    if !measured.is_empty() {
+    let internet = snapshot.node.internet.as_ref().map(|internet| &internet.servers);
+    if !measured.is_empty() || matches!(internet, Some(routes::Servers::Targets { targets, .. }) if targets.is_empty())
+    {
         let states: HashMap<_, _> =
             measured.iter().map(|server| ((&server.target, &server.sources), &server.state)).collect();
         // Of each rule: whether something is known of any server, and how many may be asked.
@@ -202,9 +204,11 @@ pub fn targets(snapshot: &Snapshot, measured: &[Measured]) -> Vec<MetricFamily> 
             *usable += u32::from(!matches!(state, Some(State::Down(_))));
         };
         let mut named: HashMap<_, &str> = HashMap::new();
-        if let Some(internet) = &snapshot.node.internet
-            && let routes::Servers::Targets { targets, sources } = &internet.servers
-        {
+        if let Some(routes::Servers::Targets { targets, sources }) = internet {
+            // Without any, as when resolv.conf is gone, it fails for sure.
+            if targets.is_empty() {
+                rules.set(&[("resolver_rule", "-")], 0.0);
+            }
             targets.iter().for_each(|target| count("-", target, sources));
             named.extend(targets.iter().map(|target| ((target.clone(), sources.clone()), "-")));
         }

@@ -9,9 +9,13 @@ use crate::{
     manifest::Problem,
     transfer::tsig::Keys,
 };
+use anyhow::{Context, bail};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use std::{
     io::ErrorKind::AddrNotAvailable,
     net::{IpAddr, UdpSocket},
+    os::unix::net::SocketAddr as UnixAddress,
+    path::Path,
 };
 
 /// What cannot be used, by those who use it.
@@ -54,8 +58,14 @@ pub fn check(config: &Config) -> Vec<Problem> {
     if let Some(Err(error)) = config.cookie_secret_file.as_deref().map(node::read_configured_secrets) {
         told("cookie_secret_file", error);
     }
-    if let Some(Err(error)) = config.certificate_authority.as_deref().map(upstream::check_authorities) {
+    if let Some(Err(error)) = config.certificate_authority.as_deref().map(authorities) {
         told("certificate_authority", error);
+    }
+    if let Some(Err(error)) = config.state_directory.as_deref().map(may_be_made) {
+        told("state_directory", error);
+    }
+    if let Some(Err(error)) = config.takeover_socket.as_deref().map(may_be_bound) {
+        told("takeover_socket", error);
     }
     for (name, key) in &config.tsig_keys {
         if let Err(error) = Keys::read(&[(name.clone(), key.clone())].into()) {
@@ -72,6 +82,34 @@ pub fn check(config: &Config) -> Vec<Problem> {
         }
     }
     problems
+}
+
+/// Whether servers can be trusted because of a file.
+pub fn authorities(file: &Path) -> anyhow::Result<()> {
+    upstream::check_authorities(file)?;
+    match CertificateDer::pem_file_iter(file)?.next() {
+        Some(_) => Ok(()),
+        None => bail!("there is no certificate in {}: no server can be asked by TLS because of it", file.display()),
+    }
+}
+
+/// Whether a directory is there, or can be made as far as what is above it is a directory.
+fn may_be_made(directory: &Path) -> anyhow::Result<()> {
+    match directory.ancestors().find(|above| above.symlink_metadata().is_ok()) {
+        Some(above) if !above.is_dir() => {
+            bail!("{} cannot be made: {} is no directory", directory.display(), above.display())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Whether a socket can have this path.
+fn may_be_bound(path: &Path) -> anyhow::Result<()> {
+    UnixAddress::from_pathname(path).with_context(|| format!("{} is no path for a socket", path.display()))?;
+    match path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
+        Some(directory) if !directory.is_dir() => bail!("there is no directory {}", directory.display()),
+        _ => Ok(()),
+    }
 }
 
 /// Which of a certificate and its key cannot be used, and why.

@@ -77,13 +77,28 @@ fn secret(line: &str) -> Option<[u8; 16]> {
 fn kept_secret(directory: &Path) -> anyhow::Result<Vec<[u8; 16]>> {
     let file = directory.join(SECRET_FILE);
     if file.exists() {
-        return read_secrets(&file, "state_directory");
+        match read_secrets(&file, "state_directory") {
+            Ok(secrets) => return Ok(secrets),
+            // What can be read is damaged; what cannot may be sound.
+            Err(error) if fs::read(&file).is_ok() => set_aside(&file, &error)?,
+            Err(error) => return Err(error),
+        }
     }
     let secret = random_secret()?;
     write_secret(&file, secret).with_context(|| {
         format!("cannot keep the cookie secret in {}: make `state_directory` writable for this user", file.display())
     })?;
     Ok(vec![secret])
+}
+
+/// A damaged file makes room for another.
+fn set_aside(file: &Path, error: &anyhow::Error) -> anyhow::Result<()> {
+    let aside = file.with_extension("secret.damaged");
+    fs::rename(file, &aside).with_context(|| {
+        format!("{} is damaged, and cannot be set aside: make `state_directory` writable for this user", file.display())
+    })?;
+    tracing::error!("{error:#}: it is damaged, and now {}; a new secret is made up", aside.display());
+    Ok(())
 }
 
 /// Writes it whole or not at all, for the owner's eyes only.
@@ -133,6 +148,13 @@ mod tests {
             let secrets = read_secrets(&file, "cookie_secret_file").ok();
             assert_eq!(secrets.as_ref().map(Vec::len), expected, "{text}");
             assert!(secrets.is_none_or(|secrets| secrets[0][..2] == [0xe5, 0xe9]), "{text}");
+        }
+        // Ours is made up anew if it is damaged.
+        for damaged in [&b""[..], b"e5e973e5", b"\0\xff\x02"] {
+            fs::write(&file, damaged).unwrap();
+            let made = kept_secret(&directory).unwrap();
+            assert_eq!(kept_secret(&directory).unwrap(), made, "{damaged:?}");
+            assert_eq!(fs::read(directory.join("cookie.secret.damaged")).unwrap(), damaged);
         }
         fs::remove_dir_all(directory).unwrap();
     }
