@@ -125,8 +125,9 @@ impl Memory {
         };
         let provider = Provider::new()?;
         let links = Links(Arc::new(Recursor::new(roots, DnssecPolicy::ValidationDisabled, None, options, provider)?));
-        let validator = anchors
-            .map(|anchors| DnssecDnsHandle::with_trust_anchor(links.clone(), anchors).validation_cache_size(REMEMBERED));
+        let validator = anchors.map(|anchors| {
+            DnssecDnsHandle::with_trust_anchor(links.clone(), anchors).validation_cache_size(REMEMBERED)
+        });
         Ok(Memory { links, validator, large: AtomicUsize::new(0) })
     }
 
