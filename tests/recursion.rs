@@ -1,6 +1,7 @@
 //! The internet resolver: recursion through a root of our own, and the servers of a `resolv.conf`.
 
 use crate::harness::{Process, ZONAL, can_run, lab::Lab, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
 use std::{fs, path::Path, process::Command};
 
 /// The servers of the root, of `test.` and of the zones below it; and one that is not there.
@@ -172,7 +173,7 @@ fn through_a_root_of_our_own() {
     }
     let mut lab = Lab::new();
     hosts(&mut lab);
-    let (_servers, key) = internet(&lab);
+    let (servers, key) = internet(&lab);
     lab.scratch.write("root.hints", format!(". 300 NS ns.root.\nns.root. 300 A {ROOT}\n"));
     lab.scratch.write("root.key", key);
     let zonal = zonal(
@@ -381,6 +382,24 @@ fn through_a_root_of_our_own() {
         }
     }
     assert!(wrong.is_empty(), "{wrong}\n{}", zonal.log());
+
+    // Who has repaired a zone need not wait for the end of what was remembered of it.
+    let file = lab.scratch.path().join("plain.test.zone");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("www 300 A 192.0.2.1\n", "www 300 A 192.0.2.9\n").replace(" 1 7200", " 2 7200"))
+        .unwrap();
+    let nsd = Pid::from_raw(servers[2].id() as i32).unwrap();
+    let www = |server: &str| lab.dig("app", &format!("@{server} www.plain.test A")).data("A").concat();
+    wait_until("the authoritative server has it", || {
+        kill_process(nsd, Signal::HUP).unwrap();
+        (www(LEAF) == "192.0.2.9").then_some(())
+    });
+    assert_eq!(www("10.1.0.2"), "192.0.2.1", "what is remembered");
+    for name in [&["www.plain.test"][..], &[]] {
+        let output = lab.run("ns", &[&[ZONAL, "cache", "flush"][..], name].concat());
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(www("10.1.0.2"), "192.0.2.9", "{name:?}");
+    }
 }
 
 /// The servers of a file are asked, however it changes.

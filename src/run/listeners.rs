@@ -478,14 +478,15 @@ mod tests {
         connection.closed().await;
         let udp = std::net::UdpSocket::from(sockets.into_iter().next().unwrap());
         udp.set_nonblocking(true).unwrap();
-        // What the client has sent last may be there.
-        while udp.recv(&mut [0; 2048]).is_ok() {}
         let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         sender.send_to(b"for another process", address).unwrap();
         tokio::time::sleep(Duration::from_millis(200)).await;
-        let mut packet = [0; 2048];
-        let len = udp.recv(&mut packet).expect("nobody else reads it");
-        assert_eq!(&packet[..len], b"for another process");
+        // What the client has sent last may be there, too.
+        let packets = std::iter::from_fn(|| {
+            let mut packet = [0; 2048];
+            udp.recv(&mut packet).ok().map(|len| packet[..len].to_vec())
+        });
+        assert!(packets.into_iter().any(|packet| packet == b"for another process"), "somebody else reads it");
     }
 
     #[test]
