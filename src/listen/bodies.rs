@@ -50,6 +50,11 @@ impl Room {
     }
 }
 
+/// Gives back what a body has that has turned out to be no larger than a query: others need not wait for its answer.
+pub fn give_back(held: &mut Option<Held>, body: &[u8]) {
+    held.take_if(|_| body.len() <= SMALL);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -69,6 +74,17 @@ mod tests {
         drop(held);
         let held: Vec<_> = (0..256).map_while(|_| take(&room, &hall, Some(1000))).collect();
         assert_eq!(held.len(), 256, "as many as there are streams");
+        drop(held);
+        // Who does not say how long a query is waits for those that are read, and not for their answers.
+        let held: Vec<_> = (0..256)
+            .map_while(|_| {
+                let mut held = take(&room, &hall, None);
+                held.as_ref()?;
+                give_back(&mut held, &[0; 100]);
+                Some(held)
+            })
+            .collect();
+        assert_eq!(held.len(), 256);
         drop(held);
         // Of many connections the small ones pass, when there is no room for large ones.
         let rooms: Vec<Room> = (0..OF_ALL / OF_CONNECTION + 1).map(|_| Room::default()).collect();

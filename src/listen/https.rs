@@ -1,7 +1,7 @@
 //! DNS over HTTPS (RFC 8484): the requests, whatever the version of HTTP, and the connections of HTTP/1.1 and HTTP/2.
 
 use super::{
-    bodies::{CONNECTION_WINDOW, Room, STREAM_WINDOW},
+    bodies::{self, CONNECTION_WINDOW, Room, STREAM_WINDOW},
     connections::{Held, Phase, Place},
     proxy,
     responder::{MESSAGE_SIZE, Responder},
@@ -230,13 +230,15 @@ pub async fn serve(
         let header = header.clone();
         async move {
             let (parts, body) = request.into_parts();
-            // What it takes is given back when it is answered.
+            // What it takes is given back when it is answered, or before.
             let mut held = None;
             let mut response = respond(&responder, client, &header, &parts, async {
                 let read = async {
                     let length = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
                     held = room.take(&responder.hall, length).await;
-                    read(body).await
+                    let body = read(body).await?;
+                    bodies::give_back(&mut held, &body);
+                    Ok(body)
                 };
                 match timeout(patience, read).await {
                     Ok(body) => body,

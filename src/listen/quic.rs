@@ -3,7 +3,7 @@
 mod socket;
 
 use super::{
-    bodies::Room,
+    bodies::{self, Room},
     connections::Place,
     https::{self, BROKEN, HEADER_SIZE, MOST_STREAMS, TOO_LARGE, TOO_SLOW},
     responder::{MESSAGE_SIZE, Responder},
@@ -361,6 +361,7 @@ async fn answer(responder: Arc<Responder>, room: Arc<Room>, client: Client, requ
                     data.advance(data.chunk().len());
                 }
             }
+            bodies::give_back(&mut held, &body);
             // Of another length than it says it is malformed (RFC 9114, 4.1.2).
             if length.is_none_or(|length| body.len() == length) { Ok(()) } else { Err(BROKEN) }
         };
