@@ -90,7 +90,7 @@ const ROOT_SERVERS: [&str; 26] = [
 ];
 
 /// So much may be remembered of large answers, in octets; then all is forgotten. Small ones are only so many.
-const MOST_LARGE: usize = if cfg!(test) { 1 << 20 } else { 64 << 20 };
+const MOST_LARGE: usize = 64 << 20;
 /// What a record takes where it is remembered, in octets: once as it came, and once validated.
 const RECORD_SIZE: usize = 640;
 /// An answer with as many records is large.
