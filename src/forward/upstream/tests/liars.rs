@@ -13,7 +13,7 @@ async fn an_answer_comes() {
     let fake = Fake::new(|query, _| vec![Act::Reply(answer(query))]).await;
     let (upstreams, route) = (Upstreams::new(), route(vec![fake.target()]));
     let response = ask(&upstreams, &route).await;
-    assert_eq!((address(&response), response.unwrap().from), (1, fake.address));
+    assert_eq!(address(&response), 1);
     let report = &upstreams.report(&route)[0];
     assert_eq!((report.state, report.keeps_case), (State::Up, None));
     assert!(report.rtt.unwrap() < Duration::from_millis(100));
