@@ -422,7 +422,7 @@ async fn not_allowed(uri: Uri) -> Trouble {
 mod tests {
     use super::*;
     use crate::{
-        answer::known::{Key, Question},
+        answer::known::{Entry, Key, Question},
         listen::tests,
         snapshot::routes::RouteId,
         wire::query::LookupName,

@@ -126,24 +126,39 @@ impl Asker {
             None if asked.hasty => self.deadline.min(Instant::now() + HASTY_PATIENCE),
             None => self.deadline,
         };
-        let (hash, is_ours) = (question.hash(asked.id), self.is_ours(query, &question));
+        if forwarding.upstreams.is_loop_probe(question.name.wire()) {
+            return (self.looped(asked), false);
+        }
+        let (hash, may_be_ours) = (question.hash(asked.id), self.may_be_ours(query, &question));
         let landed = loop {
             match forwarding.flights.join(hash) {
-                Place::Passenger(landing) if is_ours || self.is_loop(route, true) => {
-                    landing.note_loop();
+                Place::Passenger(_) if self.is_loop(route, true) => {
+                    forwarding.flights.note_loop(hash);
                     break Some(self.looped(asked));
                 }
-                Place::Pilot(_) if is_ours || self.is_loop(route, false) => break Some(self.looped(asked)),
-                Place::Passenger(landing) => match landing.wait(deadline).await {
-                    Landed::With(answers) => break Some(answers),
-                    Landed::Late => break None,
-                    Landed::Lost => {}
-                },
-                Place::Pilot(flight) if stale.is_none() && !asked.hasty => break Some(self.fly(flight, asked).await),
+                Place::Pilot(_) if self.is_loop(route, false) => break Some(self.looped(asked)),
+                Place::Passenger(landing) => {
+                    let landed = tokio::select! {
+                        biased;
+                        landed = landing.wait(deadline) => landed,
+                        true = self.leads_back(route, may_be_ours) => {
+                            forwarding.flights.note_loop(hash);
+                            break Some(self.looped(asked));
+                        }
+                    };
+                    match landed {
+                        Landed::With(answers) => break Some(answers),
+                        Landed::Late => break None,
+                        Landed::Lost => {}
+                    }
+                }
+                Place::Pilot(flight) if stale.is_none() && !asked.hasty => {
+                    break Some(self.fly_unless_looped(flight, asked, may_be_ours).await);
+                }
                 Place::Pilot(flight) => {
                     // It goes on when this client has got what there was, or something else.
                     let (asker, asked) = (self.clone(), asked.clone());
-                    let flown = tokio::spawn(async move { asker.fly(flight, &asked).await });
+                    let flown = tokio::spawn(async move { asker.fly_unless_looped(flight, &asked, may_be_ours).await });
                     break tokio::time::timeout_at(deadline, flown).await.ok().and_then(Result::ok);
                 }
             }
@@ -169,16 +184,36 @@ impl Asker {
         }
     }
 
-    /// Whether the query asks for the name in the very spelling that we ask for it at the moment: then it is our own, come
-    /// back through others.
-    fn is_ours(&self, query: &[u8], question: &Question) -> bool {
+    /// Whether the query asks for the name in the very spelling that we ask for it at the moment: then it may be our own,
+    /// come back through others.
+    fn may_be_ours(&self, query: &[u8], question: &Question) -> bool {
         let name = question.name.wire();
         let spelt = self
             .on_behalf
             .query_in(query)
             .get(HEADER..HEADER + name.len())
             .filter(|spelt| spelt.eq_ignore_ascii_case(name));
-        spelt.is_some_and(|spelt| self.core.forwarding.upstreams.is_ours(spelt, question.qtype))
+        spelt.is_some_and(|spelt| self.core.forwarding.upstreams.may_be_ours(spelt, question.qtype))
+    }
+
+    /// Whether a query that may be our own is, as the servers of its route send queries back to us.
+    fn leads_back<'a>(&'a self, route: &'a Route, may_be_ours: bool) -> impl Future<Output = bool> + Send + 'a {
+        let leads_back = may_be_ours.then(|| Box::pin(self.core.forwarding.upstreams.leads_back(route)));
+        async move {
+            match leads_back {
+                Some(leads_back) => leads_back.await,
+                None => false,
+            }
+        }
+    }
+
+    /// Asks, unless the query turns out to be our own, come back.
+    async fn fly_unless_looped(&self, flight: Flight, asked: &Asked, may_be_ours: bool) -> Answers {
+        tokio::select! {
+            biased;
+            answers = self.fly(flight, asked) => answers,
+            true = self.leads_back(&asked.route, may_be_ours) => self.looped(asked),
+        }
     }
 
     fn looped(&self, asked: &Asked) -> Answers {

@@ -111,12 +111,14 @@ impl<'a> Reader<'a> {
             is_too_long = found.is_empty() && self.response.rcode == rcode::YXDOMAIN;
             synthesized = front.iter().find(|r| r.rtype == rtype::DNAME).and_then(|dname| cname(name, dname));
             if let (Some(made), false) = (&synthesized, is_too_long) {
-                match found.iter_mut().find(|record| record.rtype == rtype::CNAME) {
-                    // The server may have made it from the name in the case in which it was asked for.
-                    Some(sent) if sent.rdata.eq_ignore_ascii_case(&made.rdata) => *sent = made,
-                    Some(_) => {}
-                    None if found.is_empty() => found.push(made),
-                    None => {}
+                // The server may have made it from the name in the case in which it was asked for.
+                let is_same = |record: &&mut &Record| {
+                    record.rtype == rtype::CNAME && record.rdata.eq_ignore_ascii_case(&made.rdata)
+                };
+                if let Some(sent) = found.iter_mut().find(is_same) {
+                    *sent = made;
+                } else if found.is_empty() {
+                    found.push(made);
                 }
             }
             let has_cname = found.iter().any(|record| record.rtype == rtype::CNAME);
@@ -473,13 +475,7 @@ mod tests {
                 &["answered YXDOMAIN without the DNAME"],
             ),
             // A referral leads down, and of addresses only those below it are believed.
-            (
-                "test.",
-                false,
-                0,
-                [nothing, &["example. 60 NS ns.example."], nothing],
-                &["refers to other servers"],
-            ),
+            ("test.", false, 0, [nothing, &["example. 60 NS ns.example."], nothing], &["refers to other servers"]),
             (
                 ".",
                 false,

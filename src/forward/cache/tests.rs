@@ -143,12 +143,20 @@ fn a_failure_that_lasts_is_known_for_longer() {
     for expected in [5, 10, 20, 40, 60, 60] {
         let failure = cache.insert_failure("r", key("www.example"), Entry::failure(22, "nobody there", now, 0));
         assert_eq!(failure.ttl, expected);
-        assert_eq!(cache.insert_failure("r", key("www.example"), Entry::failure(22, "again", now + 1, 0)).ttl, expected, "it is known");
+        assert_eq!(
+            cache.insert_failure("r", key("www.example"), Entry::failure(22, "again", now + 1, 0)).ttl,
+            expected,
+            "it is known"
+        );
         assert_eq!(found(&cache, "www.example", now + 1), Some((2, expected, false, false)));
         now += 1 + i64::from(expected);
     }
     now += 60 + FAILURE_MEMORY;
-    assert_eq!(cache.insert_failure("r", key("www.example"), Entry::failure(22, "nobody there", now, 0)).ttl, 5, "that was long ago");
+    assert_eq!(
+        cache.insert_failure("r", key("www.example"), Entry::failure(22, "nobody there", now, 0)).ttl,
+        5,
+        "that was long ago"
+    );
     cache.insert("r", key("www.example"), entry(4, 3, now + 5));
     assert_eq!(
         cache.insert_failure("r", key("www.example"), Entry::failure(22, "nobody there", now + 9, 0)).ttl,
@@ -283,7 +291,7 @@ fn the_budget_holds() {
         wire.extend_from_slice(b"\x07example\0");
         let key = Key::new(RouteId(1), &question(&LookupName::new(&wire).unwrap()));
         match number % 97 {
-            0 => drop(cache.insert_failure("r", key, 22, "nobody there", NOW)),
+            0 => drop(cache.insert_failure("r", key, Entry::failure(22, "nobody there", NOW, 0))),
             1 => cache.insert("r", key, entry(4, 0, NOW)),
             _ => cache.insert("r", key, entry(size as usize, 60, NOW)),
         }
@@ -346,7 +354,9 @@ fn readers_and_writers_at_once() {
                                 let scope = Scope::new(&Name::absolute("example").unwrap(), true);
                                 cache.flush(Some(&scope).filter(|_| chance == 0));
                             }
-                            2..300 => drop(cache.insert_failure("r", key, 22, "nobody there", NOW - 100)),
+                            2..300 => {
+                                drop(cache.insert_failure("r", key, Entry::failure(22, "nobody there", NOW - 100, 0)))
+                            }
                             _ => cache.insert("r", key, entry(random.next() as usize % 1500, 10_000 + at as u32, NOW)),
                         }
                     }
@@ -414,7 +424,7 @@ fn it_shows_what_it_holds() {
     };
     cache.insert("rule-1", key("w\\007w.example"), Arc::new(address));
     cache.insert("rule-1", key("old.example"), entry(4, 60, NOW - 100));
-    cache.insert_failure("rule-1", key("bad.example"), 22, "nobody there", NOW);
+    cache.insert_failure("rule-1", key("bad.example"), Entry::failure(22, "nobody there", NOW, 0));
     found(&cache, "w\\007w.example", NOW + 20);
     let shown = cache.show(None, 2, NOW + 3);
     assert_eq!(shown["kinds"], serde_json::json!({"positive": 1, "stale": 1, "failure": 1}));

@@ -135,11 +135,7 @@ impl<'a> Asking<'a> {
     }
 
     /// Asks until `read` takes the answer of one of them, none is left, or the time is over.
-    pub async fn run<T>(
-        mut self,
-        deadline: Instant,
-        read: impl Fn(&[u8]) -> Result<T, Useless>,
-    ) -> Result<T, Failed> {
+    pub async fn run<T>(mut self, deadline: Instant, read: impl Fn(&[u8]) -> Result<T, Useless>) -> Result<T, Failed> {
         let Some(order) = self.order() else { return Err(self.failure()) };
         let mut sleep = pin!(sleep_until(deadline));
         let mut turn = 0;
@@ -468,9 +464,8 @@ impl<'a> Asking<'a> {
     /// on is not forged.
     fn confirm(&mut self, server: usize) {
         let late = self.servers[server].health().interval();
-        let is_waiting = |this: &&Try| {
-            this.server == server && this.confirms && this.sent.is_some() && this.at.elapsed() < late
-        };
+        let is_waiting =
+            |this: &&Try| this.server == server && this.confirms && this.sent.is_some() && this.at.elapsed() < late;
         let waiting = self.tries.iter().filter(is_waiting).count();
         let confirmation = self.confirmations.iter_mut().find(|(other, _)| *other == server);
         let more = confirmation.map_or(0, |(_, confirmation)| confirmation.more(waiting));

@@ -12,7 +12,8 @@
 //! counters   what is counted of all servers together
 //! stream     one connection by TCP or DoT
 //! tally      what was asked of a server, and how it answered, for its metrics
-//! spellings  which names are on their way in which spelling, so that loops are found
+//! spellings  which names are on their way in which spelling: what comes in like that may be ours, come back
+//! loops      whether the servers of a route send queries back to us
 //! ```
 
 mod ask;
@@ -21,6 +22,7 @@ mod confirm;
 mod counters;
 mod health;
 mod https;
+mod loops;
 mod pending;
 mod pool;
 mod query;
@@ -46,6 +48,7 @@ use ask::{Asking, probe_once};
 pub use counters::Counters;
 pub use health::State;
 use health::Worth;
+use loops::{LeadsBack, Loops};
 use server::Server;
 use spellings::Spellings;
 use std::{
@@ -118,6 +121,7 @@ pub struct Upstreams {
     /// By target and source addresses: those that a route has.
     servers: Mutex<HashMap<Origin, Weak<Server>>>,
     spellings: Spellings,
+    loops: Loops,
     tls: Arc<Tls>,
     start: Instant,
     this: Weak<Upstreams>,
@@ -132,6 +136,8 @@ struct Way {
     /// What the servers' answers are worth to this route, in the same order.
     worth: Vec<Mutex<Worth>>,
     on_their_way: AtomicUsize,
+    /// Whether its servers send queries back to us.
+    leads_back: LeadsBack,
     /// When it was used last, in seconds since the start.
     used: AtomicUsize,
 }
@@ -198,6 +204,7 @@ impl Upstreams {
             routes: papaya::HashMap::default(),
             servers: Mutex::default(),
             spellings: Spellings::default(),
+            loops: Loops::default(),
             tls: Arc::new(Tls::new(authorities)),
             start: Instant::now(),
             this: this.clone(),
@@ -244,10 +251,26 @@ impl Upstreams {
         connecting.await.map_err(|error| tls::trouble(&error).text.into())
     }
 
-    /// Whether a query that comes in is one of ours, come back: it asks for a name in the very spelling that we ask for
-    /// at the moment. `name` is in wire format, as it is spelt. Names of few letters are never told to be ours.
-    pub fn is_ours(&self, name: &[u8], qtype: u16) -> bool {
+    /// Whether a query that comes in may be one of ours, come back: it asks for a name in the very spelling that we ask for
+    /// at the moment. `name` is in wire format, as it is spelt. Of names of few letters that is never said. A client that
+    /// draws the case of names as we do may have drawn the same: [`Upstreams::leads_back`] knows.
+    pub fn may_be_ours(&self, name: &[u8], qtype: u16) -> bool {
         self.spellings.contains(name, qtype)
+    }
+
+    /// Whether the servers of a route send queries back to us. To find it out takes up to a second.
+    pub async fn leads_back(&self, route: &Route) -> bool {
+        let way = self.routes.pin().get(&route.id).cloned();
+        match way {
+            Some(way) => self.loops.leads_back(&way, &route.domain).await,
+            None => false,
+        }
+    }
+
+    /// Whether a query that comes in is one that was to find out whether a route leads back to us. `name` is in wire format
+    /// and in lower case.
+    pub fn is_loop_probe(&self, name: &[u8]) -> bool {
+        self.loops.take(name)
     }
 
     /// The servers of a route, in the order in which they would be asked now; empty for recursion.
@@ -296,6 +319,7 @@ impl Upstreams {
             servers: targets.iter().map(&mut server).collect(),
             worth: targets.iter().map(|_| Mutex::default()).collect(),
             on_their_way: AtomicUsize::new(0),
+            leads_back: LeadsBack::default(),
             used: AtomicUsize::new(self.start.elapsed().as_secs() as usize),
         });
         // So that it is known early which one is fast, and which one is not there.

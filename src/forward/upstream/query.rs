@@ -216,14 +216,12 @@ fn restore_name(message: &mut [u8], at: usize, spelt: &[u8]) {
     }
     let Some(labels) = message.get_mut(at..end).filter(|labels| !labels.is_empty()) else { return };
     let mut from = 0;
-    while let Some(rest) = spelt.get(from..)
-        && let [len @ 1.., ..] = rest
-    {
-        if rest.starts_with(labels) {
+    while let Some(len @ 1..) = spelt.get(from).copied() {
+        if spelt[from..].starts_with(labels) {
             labels.make_ascii_lowercase();
             return;
         }
-        from += 1 + usize::from(*len);
+        from += 1 + usize::from(len);
     }
 }
 

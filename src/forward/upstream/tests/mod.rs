@@ -13,7 +13,11 @@ use crate::{
         response,
     },
 };
-use std::{future::Future, net::Ipv4Addr, sync::atomic::AtomicU8};
+use std::{
+    future::Future,
+    net::{Ipv4Addr, SocketAddr},
+    sync::atomic::AtomicU8,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, UdpSocket},
@@ -100,6 +104,14 @@ impl Fake {
 
     fn target(&self) -> Target {
         target(self.address)
+    }
+
+    /// TCP connections are refused from now on.
+    async fn close_tcp(&self) {
+        self.tasks[1].abort();
+        while !self.tasks[1].is_finished() {
+            sleep(Duration::from_millis(1)).await;
+        }
     }
 
     /// The queries that came, and whether by TCP.
