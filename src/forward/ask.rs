@@ -4,7 +4,7 @@ use super::{
     Answers, HASTY_PATIENCE, PATIENCE, Response, STALE_PATIENCE,
     flights::{Flight, Landed, Place},
     read::{self, Read},
-    upstream::Failure,
+    upstream::{self, Failure},
 };
 use crate::{
     answer::{
@@ -27,6 +27,7 @@ use crate::{
 use std::{
     cell::RefCell,
     net::IpAddr,
+    ops::ControlFlow,
     pin::Pin,
     sync::{Arc, atomic::Ordering::Relaxed},
 };
@@ -125,24 +126,39 @@ impl Asker {
             None if asked.hasty => self.deadline.min(Instant::now() + HASTY_PATIENCE),
             None => self.deadline,
         };
-        let (hash, is_ours) = (question.hash(asked.id), self.is_ours(query, &question));
+        if forwarding.upstreams.is_loop_probe(question.name.wire()) {
+            return (self.looped(asked), false);
+        }
+        let (hash, may_be_ours) = (question.hash(asked.id), self.may_be_ours(query, &question));
         let landed = loop {
             match forwarding.flights.join(hash) {
-                Place::Passenger(landing) if is_ours || self.is_loop(route, true) => {
-                    landing.note_loop();
+                Place::Passenger(_) if self.is_loop(route, true) => {
+                    forwarding.flights.note_loop(hash);
                     break Some(self.looped(asked));
                 }
-                Place::Pilot(_) if is_ours || self.is_loop(route, false) => break Some(self.looped(asked)),
-                Place::Passenger(landing) => match landing.wait(deadline).await {
-                    Landed::With(answers) => break Some(answers),
-                    Landed::Late => break None,
-                    Landed::Lost => {}
-                },
-                Place::Pilot(flight) if stale.is_none() && !asked.hasty => break Some(self.fly(flight, asked).await),
+                Place::Pilot(_) if self.is_loop(route, false) => break Some(self.looped(asked)),
+                Place::Passenger(landing) => {
+                    let landed = tokio::select! {
+                        biased;
+                        landed = landing.wait(deadline) => landed,
+                        true = self.leads_back(route, may_be_ours) => {
+                            forwarding.flights.note_loop(hash);
+                            break Some(self.looped(asked));
+                        }
+                    };
+                    match landed {
+                        Landed::With(answers) => break Some(answers),
+                        Landed::Late => break None,
+                        Landed::Lost => {}
+                    }
+                }
+                Place::Pilot(flight) if stale.is_none() && !asked.hasty => {
+                    break Some(self.fly_unless_looped(flight, asked, may_be_ours).await);
+                }
                 Place::Pilot(flight) => {
                     // It goes on when this client has got what there was, or something else.
                     let (asker, asked) = (self.clone(), asked.clone());
-                    let flown = tokio::spawn(async move { asker.fly(flight, &asked).await });
+                    let flown = tokio::spawn(async move { asker.fly_unless_looped(flight, &asked, may_be_ours).await });
                     break tokio::time::timeout_at(deadline, flown).await.ok().and_then(Result::ok);
                 }
             }
@@ -168,21 +184,42 @@ impl Asker {
         }
     }
 
-    /// Whether the query asks for the name in the very spelling that we ask for it at the moment: then it is our own, come
-    /// back through others.
-    fn is_ours(&self, query: &[u8], question: &Question) -> bool {
+    /// Whether the query asks for the name in the very spelling that we ask for it at the moment: then it may be our own,
+    /// come back through others.
+    fn may_be_ours(&self, query: &[u8], question: &Question) -> bool {
         let name = question.name.wire();
         let spelt = self
             .on_behalf
             .query_in(query)
             .get(HEADER..HEADER + name.len())
             .filter(|spelt| spelt.eq_ignore_ascii_case(name));
-        spelt.is_some_and(|spelt| self.core.forwarding.upstreams.is_ours(spelt, question.qtype))
+        spelt.is_some_and(|spelt| self.core.forwarding.upstreams.may_be_ours(spelt, question.qtype))
+    }
+
+    /// Whether a query that may be our own is, as the servers of its route send queries back to us.
+    fn leads_back<'a>(&'a self, route: &'a Route, may_be_ours: bool) -> impl Future<Output = bool> + Send + 'a {
+        let leads_back = may_be_ours.then(|| Box::pin(self.core.forwarding.upstreams.leads_back(route)));
+        async move {
+            match leads_back {
+                Some(leads_back) => leads_back.await,
+                None => false,
+            }
+        }
+    }
+
+    /// Asks, unless the query turns out to be our own, come back.
+    async fn fly_unless_looped(&self, flight: Flight, asked: &Asked, may_be_ours: bool) -> Answers {
+        tokio::select! {
+            biased;
+            answers = self.fly(flight, asked) => answers,
+            true = self.leads_back(&asked.route, may_be_ours) => self.looped(asked),
+        }
     }
 
     fn looped(&self, asked: &Asked) -> Answers {
-        let from = self.client.source;
-        failed(asked, 0, &format!("a forwarding loop: {from} asks for what it would be asked for"))
+        let rule = upstream::named(&asked.route);
+        let text = format!("{rule}: forwarding loop: the query came back from a server that it was sent to");
+        failed(asked, 0, &text)
     }
 
     /// Asks, and tells all who wait and the cache.
@@ -197,11 +234,13 @@ impl Asker {
             }
             Err(failure) => {
                 let text = match flight.has_looped() {
-                    true => format!("a forwarding loop: the query came back. {}", failure.text),
+                    true => format!("forwarding loop: the query came back. {}", failure.text),
                     false => failure.text,
                 };
+                let details = (!failure.details.is_empty()).then(|| failure.details.into());
+                let failure = Entry { details, ..Entry::failure(failure.code, &text, now(), 0) };
                 let key = Key::new(asked.id, &asked.question());
-                known(asked, cache.insert_failure(rule, key, failure.code, &text, now()))
+                known(asked, cache.insert_failure(rule, key, failure))
             }
         };
         flight.land(&answers);
@@ -216,42 +255,44 @@ impl Asker {
             if let Servers::NameServers { name_servers, sources } = &route.servers {
                 let targets = Box::pin(self.targets(name_servers, &route.domain)).await;
                 if targets.is_empty() {
-                    return Err(Failure { code: 22, text: "no name server of the delegation has an address".into() });
+                    return Err(Failure::new(22, "no name server of the delegation has an address"));
                 }
                 let servers = Servers::Targets { targets, sources: sources.clone() };
                 route = Arc::new(Route::new(route.rule.clone(), route.domain.clone(), servers));
             }
-            let response = match &route.servers {
+            match &route.servers {
                 Servers::Recursion => return Box::pin(self.recurse(id, question)).await,
                 Servers::Targets { targets, .. } if targets.is_empty() => {
-                    return Err(Failure { code: NOT_READY, text: "no server is known that could be asked".into() });
+                    return Err(Failure::new(NOT_READY, "no server is known that could be asked"));
                 }
-                _ => self.core.forwarding.upstreams.ask(&route, question, self.deadline).await?,
-            };
+                _ => {}
+            }
             let lifetimes = self.core.forwarding.cache.lifetimes();
-            let said = read::read(&response.message, (id, &route.domain), question, now(), lifetimes)?;
-            let (domain, name_servers) = match said {
-                Read::Answers(answers) => return Ok(answers),
-                Read::Referral { domain, name_servers } => (domain, name_servers),
+            let read = |message: &[u8]| {
+                Ok(match read::read(message, (id, &route.domain), question, now(), lifetimes)? {
+                    Read::Answers(answers) => ControlFlow::Break(answers),
+                    Read::Referral { domain, name_servers } => {
+                        let below = self.below(&domain, &name_servers);
+                        let below = below.ok_or("refers to other servers, and no DELEGATE rule is for these")?;
+                        ControlFlow::Continue(Arc::new(below))
+                    }
+                })
             };
-            let Some(next) = self.below(&domain, &name_servers) else {
-                let text = "the server knows only other servers to ask, and no DELEGATE rule is for these";
-                return Err(Failure { code: 22, text: text.into() });
+            let next = match self.core.forwarding.upstreams.ask(&route, question, self.deadline, read).await? {
+                ControlFlow::Break(answers) => return Ok(answers),
+                ControlFlow::Continue(next) => next,
             };
-            route = Arc::new(next);
+            route = next;
         }
-        Err(Failure { code: 22, text: format!("more than {MOST_REFERRALS} referrals") })
+        Err(Failure::new(22, format!("more than {MOST_REFERRALS} referrals")))
     }
 
     /// Asks the authoritative servers.
     async fn recurse(&self, route: RouteId, question: &Question<'_>) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
         let Some(recursion) = self.core.forwarding.recursion.get() else {
-            return Err(Failure {
-                code: NOT_READY,
-                text: "the internet resolver of this node does not recurse".into(),
-            });
+            return Err(Failure::new(NOT_READY, "the internet resolver of this node does not recurse"));
         };
-        let late = || Failure { code: 22, text: "no authoritative server answered in time".into() };
+        let late = || Failure::new(22, "no authoritative server answered in time");
         let (counters, started) = (&self.core.forwarding.upstreams.counters, Instant::now());
         let answers = timeout_at(self.deadline, recursion.ask(route, question, self.core.forwarding.cache.lifetimes()))
             .await

@@ -1,16 +1,20 @@
 //! One question, and the tries that are made until somebody answers it.
 
 use super::{
-    Failure, Response,
+    Failure, Way as Servers,
+    confirm::{Confirmation, Verdict},
+    named,
     pending::{Event, Kind, Pending, Trouble},
-    query::{Said, Spelt, said},
+    query::{Look, Said, Spelt, said},
     server::{Sent, Server, Way},
     spellings::Spellings,
 };
 use crate::{
     answer::known::Question,
+    forward::read::Useless,
     manifest::Protocol,
     query_log::dnstap,
+    snapshot::routes::Route,
     wire::{
         query::{LookupName, rcode},
         rdata::rtype,
@@ -19,7 +23,6 @@ use crate::{
 use std::{
     borrow::Cow,
     fmt::Write,
-    net::SocketAddr,
     pin::{Pin, pin},
     sync::{Arc, atomic::Ordering::Relaxed},
     time::Duration,
@@ -49,10 +52,13 @@ const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
 const PROBES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 /// How many servers the text of a failure names.
 const MOST_NAMED: usize = 3;
+/// So often a question that needs DNSSEC records is asked with EDNS of a server that refuses EDNS.
+const EDNS_TRIES: usize = 2;
 
 /// A question on its way.
 pub struct Asking<'a> {
     spellings: &'a Spellings,
+    way: &'a Servers,
     servers: &'a [Arc<Server>],
     pending: Arc<Pending>,
     mark: Option<u64>,
@@ -63,6 +69,24 @@ pub struct Asking<'a> {
     closed: usize,
     /// How many connections ended on which nothing was answered.
     broken: usize,
+    /// The servers that have refused EDNS, each time that they did.
+    refused_edns: Vec<usize>,
+    /// Answers by UDP that may be forged: of these servers, none counts that is not confirmed.
+    confirmations: Vec<(usize, Confirmation)>,
+}
+
+/// Why no server answered: for clients, and with the servers' addresses.
+pub struct Failed {
+    code: u16,
+    text: String,
+    details: String,
+}
+
+impl Failed {
+    /// As clients of a route are told.
+    pub fn told(self, route: &Route) -> Failure {
+        Failure { code: self.code, text: format!("{}: {}", named(route), self.text), details: self.details }
+    }
 }
 
 struct Try {
@@ -72,12 +96,14 @@ struct Try {
     sent: Option<Sent>,
     /// Its time is over.
     overdue: bool,
+    /// It is to confirm what may be forged.
+    confirms: bool,
 }
 
 /// What is to be done.
-enum Step {
+enum Step<T> {
     /// This is the answer.
-    Done(Response),
+    Done(T),
     /// Another server is asked at once.
     Next,
     /// Wait on.
@@ -85,23 +111,39 @@ enum Step {
 }
 
 impl<'a> Asking<'a> {
-    /// A question to some servers.
-    pub fn new(spellings: &'a Spellings, servers: &'a [Arc<Server>], question: &Question) -> Asking<'a> {
+    /// A question to the servers of a route.
+    pub fn new(spellings: &'a Spellings, way: &'a Servers, question: &Question) -> Asking<'a> {
+        let servers = &*way.servers;
         let spelt = Spelt::new(question);
         // Those that fold case are not sent the spelling.
         let mark = spelt.mark().filter(|_| servers.iter().any(|server| server.case.keeps() != Some(false)));
         mark.inspect(|mark| spellings.insert(*mark));
         let pending = Arc::new(Pending::new(spelt));
-        Asking { spellings, servers, pending, mark, tries: Vec::new(), notes: Vec::new(), closed: 0, broken: 0 }
+        Asking {
+            spellings,
+            way,
+            servers,
+            pending,
+            mark,
+            tries: Vec::new(),
+            notes: Vec::new(),
+            closed: 0,
+            broken: 0,
+            refused_edns: Vec::new(),
+            confirmations: Vec::new(),
+        }
     }
 
-    /// Asks until one of them answers, none is left, or the time is over.
-    pub async fn run(mut self, deadline: Instant) -> Result<Response, Failure> {
+    /// Asks until `read` takes the answer of one of them, none is left, or the time is over.
+    pub async fn run<T>(mut self, deadline: Instant, read: impl Fn(&[u8]) -> Result<T, Useless>) -> Result<T, Failed> {
         let Some(order) = self.order() else { return Err(self.failure()) };
         let mut sleep = pin!(sleep_until(deadline));
         let mut turn = 0;
         while turn < MOST_TRIES && self.tries.len() < MOST_SENT {
             let at = |turn: usize| order[turn % order.len()];
+            if self.is_over() {
+                break;
+            }
             let Some(next) = (turn..turn + order.len()).find(|turn| !self.is_useless(at(*turn))) else { break };
             let server = at(next);
             let due = self.tcp_due(server).filter(|due| *due > Instant::now());
@@ -109,8 +151,8 @@ impl<'a> Asking<'a> {
                 if due >= deadline {
                     break;
                 }
-                if let Some(response) = self.wait(due, sleep.as_mut(), turn < order.len()).await {
-                    return Ok(response);
+                if let Some(answer) = self.wait(due, sleep.as_mut(), turn < order.len(), &read).await {
+                    return Ok(answer);
                 }
                 turn = next;
                 continue;
@@ -122,7 +164,12 @@ impl<'a> Asking<'a> {
             if self.is_held(server) {
                 interval = STREAM_INTERVAL;
             } else if self.tcp_due(server).is_some() {
-                self.fall_back(server);
+                // Where TCP is silent, several answers by UDP have to do.
+                if self.is_suspect(server) {
+                    self.confirm(server);
+                } else if let Err(trouble) = self.fall_back(server) {
+                    self.trouble(server, trouble);
+                }
             } else if let Err(trouble) = self.send(server, way) {
                 self.trouble(server, trouble);
                 if turn < order.len() || self.is_useless(server) {
@@ -133,12 +180,12 @@ impl<'a> Asking<'a> {
             if until >= deadline {
                 break;
             }
-            if let Some(response) = self.wait(until, sleep.as_mut(), turn < order.len()).await {
-                return Ok(response);
+            if let Some(answer) = self.wait(until, sleep.as_mut(), turn < order.len(), &read).await {
+                return Ok(answer);
             }
         }
-        match self.wait(deadline, sleep.as_mut(), false).await {
-            Some(response) => Ok(response),
+        match self.wait(deadline, sleep.as_mut(), false, &read).await {
+            Some(answer) => Ok(answer),
             None => Err(self.failure()),
         }
     }
@@ -146,16 +193,8 @@ impl<'a> Asking<'a> {
     /// In which order they are asked; none if none of them has answered for long.
     fn order(&self) -> Option<Vec<usize>> {
         let now = Instant::now();
-        let ranked = self.servers.iter().enumerate().map(|(at, server)| {
-            let health = server.health();
-            (health.rank(), at, health.is_dead(now))
-        });
-        let mut order: Vec<_> = ranked.collect();
-        if order.iter().all(|(.., dead)| *dead) {
-            return None;
-        }
-        order.sort_unstable();
-        Some(order.into_iter().map(|(_, at, _)| at).collect())
+        let is_dead = |server: &Arc<Server>| server.health().is_dead(now);
+        (!self.servers.iter().all(is_dead)).then(|| self.way.order(now))
     }
 
     fn interval(&self, server: usize) -> Duration {
@@ -186,34 +225,55 @@ impl<'a> Asking<'a> {
         self.notes.iter().any(|(other, _, useless)| *other == server && *useless)
     }
 
+    /// Whether nothing more can come: every server has said why it is of no use, or cannot be reached.
+    fn is_over(&self) -> bool {
+        let is_noted = |server| self.notes.iter().any(|(other, ..)| *other == server);
+        !self.is_waiting() && (0..self.servers.len()).all(is_noted)
+    }
+
     /// Whether an answer can come yet without a new try.
     fn is_waiting(&self) -> bool {
         self.tries.iter().any(|this| this.sent.is_some())
     }
 
     fn send(&mut self, server: usize, way: Way) -> Result<(), Trouble> {
+        if self.is_suspect(server) && matches!(way, Way::Usual | Way::Fresh) {
+            self.confirm(server);
+            return Ok(());
+        }
+        let mut look = self.servers[server].look(&self.pending.question, Instant::now());
+        look.edns &= !self.is_asked_plain(server);
+        self.send_as(server, way, look, false)
+    }
+
+    fn send_as(&mut self, server: usize, way: Way, look: Look, confirms: bool) -> Result<(), Trouble> {
         let (this, at, number) = (&self.servers[server], Instant::now(), self.tries.len());
-        let sent = this.send(&self.pending, number, way, at)?;
+        let sent = this.send(&self.pending, number, (way, look), at)?;
         if number > 0 {
             this.counters.retries.inc();
         }
-        self.tries.push(Try { server, at, sent: Some(sent), overdue: false });
+        self.tries.push(Try { server, at, sent: Some(sent), overdue: false, confirms });
         Ok(())
     }
 
     /// Waits for an answer until the time is over, or there is reason to ask another server at once.
-    async fn wait(&mut self, until: Instant, mut sleep: Pin<&mut Sleep>, others: bool) -> Option<Response> {
+    async fn wait<T>(
+        &mut self,
+        until: Instant,
+        mut sleep: Pin<&mut Sleep>,
+        others: bool,
+        read: &impl Fn(&[u8]) -> Result<T, Useless>,
+    ) -> Option<T> {
         if sleep.deadline() != until {
             sleep.as_mut().reset(until);
         }
-        let all_useless = |this: &Self| (0..this.servers.len()).all(|server| this.is_useless(server));
-        while self.is_waiting() || !all_useless(self) {
+        while !self.is_over() {
             let Some((number, event)) = self.pending.next(sleep.as_mut()).await else {
                 self.overdue();
                 return None;
             };
-            match self.take(number, event) {
-                Step::Done(response) => return Some(response),
+            match self.take(number, event, read) {
+                Step::Done(answer) => return Some(answer),
                 Step::Next if others => return None,
                 _ => {}
             }
@@ -240,9 +300,9 @@ impl<'a> Asking<'a> {
         }
     }
 
-    fn take(&mut self, number: usize, event: Event) -> Step {
+    fn take<T>(&mut self, number: usize, event: Event, read: &impl Fn(&[u8]) -> Result<T, Useless>) -> Step<T> {
         let Some(this) = self.tries.get_mut(number) else { return Step::Wait };
-        let server = this.server;
+        let (server, confirms) = (this.server, this.confirms);
         match event {
             Event::Answer(message) => {
                 let Some(sent) = this.sent.take() else { return Step::Wait };
@@ -254,10 +314,16 @@ impl<'a> Asking<'a> {
                     true => self.servers[server].health().heard(now),
                     false => self.servers[server].health().answered(this.at, now),
                 }
-                self.answered(server, message, &sent)
+                match sent.is_datagram() && self.is_suspect(server) {
+                    true if confirms => self.confirmed(server, message, &sent, read),
+                    // It was sent before there was any doubt.
+                    true => Step::Wait,
+                    false => self.answered(server, message, &sent, read),
+                }
             }
             // The right answer may come yet, but whoever guesses is not given the time.
-            Event::Forged => self.fall_back(server),
+            Event::Forged => self.suspect(server, None),
+            Event::Folded(message) => self.suspect(server, Some(message)),
             Event::Failed(trouble) => {
                 let Some(sent) = this.sent.take() else { return Step::Wait };
                 let (is_tcp, is_stream) = (sent.is_tcp_after_udp(), sent.is_by_stream());
@@ -283,30 +349,54 @@ impl<'a> Asking<'a> {
                 if is_again && self.tries.len() < MOST_SENT && self.send(server, way).is_ok() {
                     return Step::Wait;
                 }
+                if is_tcp {
+                    return self.tcp_failed(server, trouble);
+                }
                 self.trouble(server, trouble);
                 Step::Next
             }
         }
     }
 
-    fn answered(&mut self, server: usize, message: Vec<u8>, sent: &Sent) -> Step {
+    fn answered<T>(
+        &mut self,
+        server: usize,
+        mut message: Vec<u8>,
+        sent: &Sent,
+        read: &impl Fn(&[u8]) -> Result<T, Useless>,
+    ) -> Step<T> {
         let this = &self.servers[server];
         let text: Cow<'static, str> = match said(&message) {
             Said::Usable => {
-                let from = SocketAddr::new(this.target.ip, this.target.port);
-                return Step::Done(Response { message, from });
+                self.pending.question.restore(&mut message);
+                match read(&message) {
+                    Ok(answer) => {
+                        if self.is_asked_plain(server) && !sent.look.edns && !self.pending.question.dnssec_ok() {
+                            this.set_plain(Instant::now());
+                        }
+                        self.way.worth(server).useful();
+                        return Step::Done(answer);
+                    }
+                    Err(useless) => useless,
+                }
             }
-            Said::Truncated if sent.is_datagram() => return self.fall_back(server),
+            Said::Truncated if sent.is_datagram() => {
+                return match self.fall_back(server) {
+                    Ok(()) => Step::Wait,
+                    Err(trouble) => self.tcp_failed(server, trouble),
+                };
+            }
             Said::Truncated => "truncates its answer on a stream".into(),
             Said::Garbage => "sent an answer that cannot be read".into(),
             Said::Error(code, extended) => {
-                let dislikes_edns = matches!(code, rcode::FORMERR | rcode::NOTIMP | rcode::BADVERS);
-                if dislikes_edns {
+                if matches!(code, rcode::FORMERR | rcode::NOTIMP | rcode::BADVERS) && sent.look.edns {
                     // It may be that it has never heard of EDNS (RFC 6891, 7); or it is not for EDNS.
-                    this.set_plain(sent.look.edns);
-                }
-                if dislikes_edns && sent.look.edns && self.send(server, Way::Usual).is_ok() {
-                    return Step::Wait;
+                    self.refused_edns.push(server);
+                    let is_last = || (0..self.servers.len()).all(|other| other == server || self.is_useless(other));
+                    let is_again = !self.is_asked_plain(server) || !self.pending.question.dnssec_ok() || is_last();
+                    if is_again && self.send(server, Way::Usual).is_ok() {
+                        return Step::Wait;
+                    }
                 }
                 describe(code, extended).into()
             }
@@ -315,21 +405,109 @@ impl<'a> Asking<'a> {
         Step::Next
     }
 
+    /// Whether a server is asked without EDNS, as it has refused EDNS. Without EDNS there are no DNSSEC records: a question
+    /// for them is asked with EDNS more than once.
+    fn is_asked_plain(&self, server: usize) -> bool {
+        let refused = self.refused_edns.iter().filter(|other| **other == server).count();
+        refused >= if self.pending.question.dnssec_ok() { EDNS_TRIES } else { 1 }
+    }
+
     /// Asks the same server by TCP. What is not answered there for a while may wait for others, where answers come in the
     /// order of the questions: then another connection is asked.
-    fn fall_back(&mut self, server: usize) -> Step {
+    fn fall_back(&mut self, server: usize) -> Result<(), Trouble> {
         let last = self.tcp_due(server);
         let is_early = last.is_some_and(|due| due > Instant::now());
         if is_early || self.is_held(server) || self.tries.len() >= MOST_SENT {
-            return Step::Wait;
+            return Ok(());
         }
         self.servers[server].counters.fallbacks.inc();
         match self.send(server, if last.is_some() { Way::FreshTcp } else { Way::Tcp }) {
-            Ok(()) => Step::Wait,
             // The one before may come yet.
-            Err(_) if last.is_some() => Step::Wait,
-            Err(trouble) => {
+            Err(_) if last.is_some() => Ok(()),
+            sent => sent,
+        }
+    }
+
+    /// TCP is of no use with a server that answers by UDP: that does not mean that the server is down.
+    fn tcp_failed<T>(&mut self, server: usize, trouble: Trouble) -> Step<T> {
+        if self.is_suspect(server) {
+            self.confirm(server);
+            return Step::Wait;
+        }
+        if self.tcp_due(server).is_some() {
+            // Another connection may be better.
+            return Step::Wait;
+        }
+        let text = format!("truncates its answer by UDP, and by TCP {}", trouble.text);
+        self.trouble(server, Trouble::new(Kind::Answer, text));
+        Step::Next
+    }
+
+    /// Answers of a server by UDP may be forged: it is asked by TCP. `folded` is an answer with everything right but the case.
+    fn suspect<T>(&mut self, server: usize, folded: Option<Vec<u8>>) -> Step<T> {
+        match self.confirmations.iter_mut().find(|(other, _)| *other == server) {
+            Some((_, confirmation)) => confirmation.doubt(folded),
+            None => self.confirmations.push((server, Confirmation::new(folded))),
+        }
+        match self.fall_back(server) {
+            Ok(()) => Step::Wait,
+            Err(trouble) => self.tcp_failed(server, trouble),
+        }
+    }
+
+    /// Whether answers of a server by UDP do not count unless they are confirmed.
+    fn is_suspect(&self, server: usize) -> bool {
+        self.confirmations.iter().any(|(other, _)| *other == server)
+    }
+
+    /// Asks a server several times more by UDP, from other ports, with other ids and in plain case: what its answers agree
+    /// on is not forged.
+    fn confirm(&mut self, server: usize) {
+        let late = self.servers[server].health().interval();
+        let is_waiting =
+            |this: &&Try| this.server == server && this.confirms && this.sent.is_some() && this.at.elapsed() < late;
+        let waiting = self.tries.iter().filter(is_waiting).count();
+        let confirmation = self.confirmations.iter_mut().find(|(other, _)| *other == server);
+        let more = confirmation.map_or(0, |(_, confirmation)| confirmation.more(waiting));
+        let look = Look { spelt: false, ..self.servers[server].look(&self.pending.question, Instant::now()) };
+        for _ in 0..more {
+            if self.tries.len() < MOST_SENT
+                && let Err(trouble) = self.send_as(server, Way::Usual, look, true)
+            {
                 self.trouble(server, trouble);
+            }
+        }
+    }
+
+    /// An answer came that may confirm others.
+    fn confirmed<T>(
+        &mut self,
+        server: usize,
+        message: Vec<u8>,
+        sent: &Sent,
+        read: &impl Fn(&[u8]) -> Result<T, Useless>,
+    ) -> Step<T> {
+        if said(&message) != Said::Usable {
+            return self.answered(server, message, sent, read);
+        }
+        let verdict = match self.confirmations.iter_mut().find(|(other, _)| *other == server) {
+            Some((_, confirmation)) => confirmation.take(&message),
+            None => Verdict::Agreed { folds: false },
+        };
+        match verdict {
+            Verdict::Agreed { folds } => {
+                if folds {
+                    self.servers[server].case.set_folds();
+                }
+                self.answered(server, message, sent, read)
+            }
+            Verdict::More => {
+                self.confirm(server);
+                Step::Wait
+            }
+            Verdict::Differ => {
+                let text = "answers differently each time, its answers may be forged, and TCP is of no use with it";
+                self.trouble(server, Trouble::new(Kind::Answer, text));
                 Step::Next
             }
         }
@@ -342,14 +520,17 @@ impl<'a> Asking<'a> {
         if is_down && this.health().refused(trouble.text.clone(), Instant::now()) {
             probe_until_up(this);
         }
+        if matches!(trouble.kind, Kind::Answer | Kind::Broken | Kind::Doubtful) {
+            self.way.worth(server).useless(trouble.text.clone(), Instant::now());
+        }
         // What cannot be reached may be there again soon.
         let useless = trouble.kind != Kind::Network;
         self.notes.retain(|(other, ..)| *other != server);
         self.notes.push((server, trouble, useless));
     }
 
-    fn failure(&self) -> Failure {
-        let mut text = String::new();
+    fn failure(&self) -> Failed {
+        let (mut text, mut details) = (String::new(), String::new());
         let mut of_network = true;
         for (at, server) in self.servers.iter().enumerate() {
             let noted = self.notes.iter().find(|(other, ..)| *other == at).map(|(_, trouble, _)| trouble);
@@ -359,12 +540,17 @@ impl<'a> Asking<'a> {
                 (None, None) => (Kind::Answer, "did not answer in time".into()),
             };
             of_network &= matches!(kind, Kind::Network | Kind::Unfit);
+            let and = if at == 0 { "" } else { "; " };
             if at < MOST_NAMED {
-                let _ = write!(text, "{}{} {what}", if at == 0 { "" } else { "; " }, server.target);
+                let _ = match self.servers.len() {
+                    1 => write!(text, "the target {what}"),
+                    _ => write!(text, "{and}target {} {what}", at + 1),
+                };
             }
+            let _ = write!(details, "{and}{} {what}", server.target);
         }
         self.servers.iter().take(1).for_each(|server| server.counters.failures.inc());
-        Failure { code: if of_network { 23 } else { 22 }, text }
+        Failed { code: if of_network { 23 } else { 22 }, text, details }
     }
 }
 
@@ -419,8 +605,9 @@ async fn probe(server: &Arc<Server>, way: Way) -> bool {
     let question = Question { name: &name, qtype: rtype::SOA, dnssec_ok: false, checking_disabled: false };
     let pending = Arc::new(Pending::new(Spelt::new(&question)));
     let at = Instant::now();
+    let look = server.look(&pending.question, at);
     server.counters.probes.inc();
-    let event = match server.send(&pending, 0, way, at) {
+    let event = match server.send(&pending, 0, (way, look), at) {
         Err(trouble) => Some(Event::Failed(trouble)),
         Ok(sent) => {
             let event = pending.next(pin!(sleep_until(at + PROBE_TIMEOUT))).await.map(|(_, event)| event);
@@ -436,6 +623,11 @@ async fn probe(server: &Arc<Server>, way: Way) -> bool {
         Some(Event::Answer(message)) => {
             server.tally.answered(&message, now.saturating_duration_since(at));
             health.answered(at, now);
+            return true;
+        }
+        // Nobody believes what it says, but it is there.
+        Some(Event::Folded(_)) => {
+            health.heard(now);
             return true;
         }
         Some(Event::Failed(Trouble { kind: Kind::Network | Kind::Unfit, text })) => health.refused(text, now),

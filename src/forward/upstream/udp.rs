@@ -296,7 +296,7 @@ impl Socket {
                     }
                     return waiting;
                 }
-                Judged::Doubtful => pending.post(entry.number, Event::Forged),
+                Judged::Doubtful => pending.post(entry.number, Event::Folded(message.to_vec())),
                 Judged::Stranger => {}
             }
         }
