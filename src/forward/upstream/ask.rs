@@ -438,7 +438,10 @@ impl<'a> Asking<'a> {
             // Another connection may be better.
             return Step::Wait;
         }
-        let text = format!("truncates its answer by UDP, and by TCP {}", trouble.text);
+        let text = match trouble.kind {
+            Kind::Network => format!("truncates its answer by UDP, and by TCP {}", trouble.text).into(),
+            _ => trouble.text,
+        };
         self.trouble(server, Trouble::new(Kind::Answer, text));
         Step::Next
     }

@@ -37,6 +37,11 @@ const MOST_ASKED: usize = 3;
 /// What is known of a route: when it was found out, and whether it leads back.
 pub type LeadsBack = tokio::sync::Mutex<Option<(Instant, bool)>>;
 
+/// Whether it has been found out just now that a route leads back.
+pub fn is_known_to_lead_back(leads_back: &LeadsBack) -> bool {
+    leads_back.try_lock().is_ok_and(|last| last.is_some_and(|(at, leads_back)| leads_back && at.elapsed() < MEMORY))
+}
+
 /// The names that are on their way.
 #[derive(Default)]
 pub struct Loops(Mutex<HashMap<Box<[u8]>, Arc<Notify>>>);

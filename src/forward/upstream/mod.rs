@@ -267,6 +267,11 @@ impl Upstreams {
         }
     }
 
+    /// Whether it has been found out just now that the servers of a route send queries back to us.
+    pub fn is_known_to_lead_back(&self, route: &Route) -> bool {
+        self.routes.pin().get(&route.id).is_some_and(|way| loops::is_known_to_lead_back(&way.leads_back))
+    }
+
     /// Whether a query that comes in is one that was to find out whether a route leads back to us. `name` is in wire format
     /// and in lower case.
     pub fn is_loop_probe(&self, name: &[u8]) -> bool {
