@@ -7,7 +7,7 @@ use std::{
 };
 
 /// All files below a directory, but build products and dot files' innards.
-fn files(directory: &Path, found: &mut Vec<PathBuf>) {
+pub fn files(directory: &Path, found: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(directory).unwrap() {
         let path = entry.unwrap().path();
         let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
@@ -78,7 +78,7 @@ fn no_long_files() {
 #[test]
 fn metrics_and_flags_are_documented() {
     let readme = fs::read_to_string(tree("README.md")).unwrap();
-    let page = fs::read_to_string(tree("deploy/metrics.md")).unwrap();
+    let page = fs::read_to_string(tree("docs/reference/metrics.md")).unwrap();
     let mut metrics = Vec::new();
     for (name, text) in sources().into_iter().filter(|(name, _)| !name.ends_with("tests.rs")) {
         let text = text.split("#[cfg(test)]").next().unwrap_or_default().to_string();
@@ -87,7 +87,10 @@ fn metrics_and_flags_are_documented() {
             if metric == "zonal_shifts" {
                 continue; // a kind of the manifest
             }
-            assert!(page.contains(&format!("`{metric}`")), "deploy/metrics.md lacks the metric {metric} of src/{name}");
+            assert!(
+                page.contains(&format!("`{metric}`")),
+                "docs/reference/metrics.md lacks the metric {metric} of src/{name}"
+            );
             metrics.push(metric.to_string());
         }
     }
