@@ -135,7 +135,7 @@ fn the_case_of_our_queries_is_seen_by_no_client() {
             _ => vec![],
         };
         if response.answers.is_empty() {
-            response.authorities = vec![soa(&owner.split_once('.').unwrap().1.to_string(), 60)];
+            response.authorities = vec![soa(owner.split_once('.').unwrap().1, 60)];
         }
         vec![Say::Now(response.to_vec().unwrap())]
     };

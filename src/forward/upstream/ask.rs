@@ -11,9 +11,9 @@ use super::{
 };
 use crate::{
     answer::known::Question,
+    config::DnstapMessage,
     forward::read::Useless,
     manifest::Protocol,
-    query_log::dnstap,
     snapshot::routes::Route,
     wire::{
         query::{LookupName, rcode},
@@ -308,7 +308,7 @@ impl<'a> Asking<'a> {
                 let Some(sent) = this.sent.take() else { return Step::Wait };
                 let now = Instant::now();
                 self.servers[server].counters.answers.inc();
-                sent.tell(dnstap::Kind::ForwarderResponse, &message);
+                sent.tell(DnstapMessage::ForwarderResponse, &message);
                 self.servers[server].tally.answered(&message, now.saturating_duration_since(this.at));
                 match sent.is_tcp_after_udp() {
                     true => self.servers[server].health().heard(now),
@@ -615,7 +615,7 @@ async fn probe(server: &Arc<Server>, way: Way) -> bool {
         Ok(sent) => {
             let event = pending.next(pin!(sleep_until(at + PROBE_TIMEOUT))).await.map(|(_, event)| event);
             if let Some(Event::Answer(message)) = &event {
-                sent.tell(dnstap::Kind::ForwarderResponse, message);
+                sent.tell(DnstapMessage::ForwarderResponse, message);
             }
             event
         }
