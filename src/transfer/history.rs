@@ -68,6 +68,7 @@ pub fn numbered(snapshot: &Snapshot) -> Vec<Arc<Zone>> {
 }
 
 /// All records of a zone but the SOA record.
+#[cfg(test)]
 fn records(zone: &Zone) -> impl Iterator<Item = Record> {
     zone.nodes().flat_map(|node| records_of(zone, node))
 }

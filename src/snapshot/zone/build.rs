@@ -305,20 +305,27 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// All that a zone has that updates have made nothing else of.
+    /// All that a zone has that updates have made nothing else of: it was checked when the zone was built.
     fn add_zone(&mut self, zone: &Zone) {
         for node in zone.nodes() {
             let owner = node.name();
             for set in node.sets() {
-                if self.overlay.is_some_and(|overlay| overlay.has(&owner, set.rtype())) {
+                let rtype = set.rtype();
+                if self.overlay.is_some_and(|overlay| overlay.has(&owner, rtype)) {
                     continue;
                 }
                 if let Some(number) = set.alias() {
-                    self.add_alias_set(&owner, set.rtype(), zone.alias(number), Origin::Update);
+                    self.add_alias_set(&owner, rtype, zone.alias(number), Origin::Update);
+                    continue;
                 }
-                for value in set.values() {
-                    self.add(&owner, set.rtype(), set.ttl(), Cow::Owned(value), Origin::Update);
+                let values: Vec<Cow<[u8]>> = set.values().map(Cow::Owned).collect();
+                let octets = values.iter().map(|value| value.len()).sum::<usize>() + 12 * values.len();
+                if !self.take(octets + (VALUE_OCTETS - 12) * values.len(), Origin::Update) {
+                    return;
                 }
+                let at = self.node(&[node.relative(), &zone.apex].concat());
+                let set = SetBuilder::new(rtype, set.ttl(), Cow::default(), Origin::Update);
+                self.add_set(at, SetBuilder { values, octets, ..set });
             }
         }
     }
