@@ -261,6 +261,9 @@ async fn the_case_of_queries_is_not_in_answers() {
     assert_ne!(fake.queries()[0].0[HEADER..HEADER + NAME.len()], *NAME);
 }
 
+/// What a server says to a query.
+type Says = fn(&[u8]) -> Vec<u8>;
+
 #[tokio::test]
 async fn answers_of_no_use_lead_to_other_servers_and_lose_rank() {
     let useless = |query: &[u8]| {
@@ -269,7 +272,7 @@ async fn answers_of_no_use_lead_to_other_servers_and_lose_rank() {
         message[end..].copy_from_slice(&USELESS);
         message
     };
-    let acts: [fn(&[u8]) -> Vec<u8>; 3] = [
+    let acts: [Says; 3] = [
         useless,
         |query| header(query, 5),
         |query| {

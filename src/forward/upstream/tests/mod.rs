@@ -226,7 +226,7 @@ fn address(response: &Result<Vec<u8>, Failure>) -> u8 {
 
 /// The code of a failure, and what each server did.
 fn text(response: Result<Vec<u8>, Failure>) -> (u16, String) {
-    let failure = response.err().expect("there is no failure");
+    let failure = response.expect_err("there is no failure");
     (failure.code, if failure.details.is_empty() { failure.text } else { failure.details })
 }
 
