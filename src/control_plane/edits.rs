@@ -10,7 +10,7 @@ use crate::{
     manifest::{
         Id, Loaded, MasterFile, Problem, ZoneData,
         collection::{Aside, Collection, Edit, Key, MASTER_FILES, Served},
-        overlay::{EditedSet, Overlay, Overlays, digest_with},
+        overlay::{self, EditedSet, Overlay, Overlays, digest_with},
         rewrite::{rewrite, text},
     },
     snapshot::{self, zone::Serial, zones::Serials},
@@ -252,6 +252,12 @@ impl Keeper {
         let previous = self.core.snapshot.load_full();
         let mut overlay = self.overlays.get(id).map_or_else(Overlay::default, |overlay| (**overlay).clone());
         overlay.add(sets);
+        if overlay.octets() > overlay::MAX_OCTETS {
+            let most = overlay::MAX_OCTETS >> 20;
+            return Err(Rejected::Refused(format!(
+                "what updates have made of the zone would take more than {most} MiB"
+            )));
+        }
         let overlays = self.overlays.update(id.into(), Arc::new(overlay));
         let loaded = Loaded {
             manifest: self.served.manifest.clone(),
