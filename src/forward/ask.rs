@@ -1,7 +1,7 @@
 //! One question to others: shared with all who have the same, followed along referrals, and never without an answer.
 
 use super::{
-    Answers, HASTY_PATIENCE, PATIENCE, Response, STALE_PATIENCE,
+    Answers, Failing, HASTY_PATIENCE, MAX_DETACHED, PATIENCE, Response, STALE_PATIENCE,
     flights::{Flight, Landed, Place},
     read::{self, Read},
     upstream::Failure,
@@ -28,7 +28,10 @@ use std::{
     cell::RefCell,
     net::IpAddr,
     pin::Pin,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -48,6 +51,23 @@ const MOST_REFERRALS: usize = 8;
 const MOST_DEPTH: u8 = 3;
 /// How many addresses of name servers are asked.
 const MOST_ADDRESSES: usize = 8;
+
+/// One of the questions that go on when no query waits for them any more.
+struct Detached(Arc<AtomicUsize>);
+
+impl Detached {
+    /// None if there are too many.
+    fn take(count: &Arc<AtomicUsize>) -> Option<Detached> {
+        let detached = Detached(count.clone());
+        (count.fetch_add(1, Relaxed) < MAX_DETACHED).then_some(detached)
+    }
+}
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
 
 /// Asks others on behalf of a client.
 #[derive(Clone)]
@@ -110,6 +130,22 @@ impl Asker {
         }
     }
 
+    /// Fails a query, and says why.
+    pub fn fail(&self, query: &[u8], why: &'static str) -> Option<Response> {
+        REPLY.with_borrow_mut(|(reply, noted)| {
+            noted.clear();
+            let moment = Moment { now: now(), draw: 0 };
+            let failing = Failing(Entry::failure(0, why, moment.now, 0));
+            match answer_traced(&self.snapshot, &failing, &self.client, moment, query, reply, noted) {
+                Outcome::Reply(answered) => {
+                    let (reply, noted) = (reply[..answered.len].to_vec(), Box::new(noted.clone()));
+                    Some(Response { answered, reply, noted, snapshot: self.snapshot.clone() })
+                }
+                _ => None,
+            }
+        })
+    }
+
     /// Asks, or waits for somebody who asks the same. Says also whether what it found has ended.
     async fn ask(&self, asked: &Asked, query: &[u8], renew: bool) -> (Answers, bool) {
         let forwarding = &self.core.forwarding;
@@ -140,10 +176,16 @@ impl Asker {
                 },
                 Place::Pilot(flight) if stale.is_none() && !asked.hasty => break Some(self.fly(flight, asked).await),
                 Place::Pilot(flight) => {
+                    let Some(detached) = Detached::take(&forwarding.detached) else {
+                        break timeout_at(deadline, self.fly(flight, asked)).await.ok();
+                    };
                     // It goes on when this client has got what there was, or something else.
                     let (asker, asked) = (self.clone(), asked.clone());
-                    let flown = tokio::spawn(async move { asker.fly(flight, &asked).await });
-                    break tokio::time::timeout_at(deadline, flown).await.ok().and_then(Result::ok);
+                    let flown = tokio::spawn(async move {
+                        let _detached = detached;
+                        asker.fly(flight, &asked).await
+                    });
+                    break timeout_at(deadline, flown).await.ok().and_then(Result::ok);
                 }
             }
         };
@@ -201,7 +243,10 @@ impl Asker {
                     false => failure.text,
                 };
                 let key = Key::new(asked.id, &asked.question());
-                known(asked, cache.insert_failure(rule, key, failure.code, &text, now()))
+                match failure.is_local {
+                    true => failed(asked, failure.code, &text),
+                    false => known(asked, cache.insert_failure(rule, key, failure.code, &text, now())),
+                }
             }
         };
         flight.land(&answers);
@@ -216,7 +261,7 @@ impl Asker {
             if let Servers::NameServers { name_servers, sources } = &route.servers {
                 let targets = Box::pin(self.targets(name_servers, &route.domain)).await;
                 if targets.is_empty() {
-                    return Err(Failure { code: 22, text: "no name server of the delegation has an address".into() });
+                    return Err(Failure::new(22, "no name server of the delegation has an address"));
                 }
                 let servers = Servers::Targets { targets, sources: sources.clone() };
                 route = Arc::new(Route::new(route.rule.clone(), route.domain.clone(), servers));
@@ -224,7 +269,7 @@ impl Asker {
             let response = match &route.servers {
                 Servers::Recursion => return Box::pin(self.recurse(id, question)).await,
                 Servers::Targets { targets, .. } if targets.is_empty() => {
-                    return Err(Failure { code: NOT_READY, text: "no server is known that could be asked".into() });
+                    return Err(Failure::new(NOT_READY, "no server is known that could be asked"));
                 }
                 _ => self.core.forwarding.upstreams.ask(&route, question, self.deadline).await?,
             };
@@ -236,22 +281,19 @@ impl Asker {
             };
             let Some(next) = self.below(&domain, &name_servers) else {
                 let text = "the server knows only other servers to ask, and no DELEGATE rule is for these";
-                return Err(Failure { code: 22, text: text.into() });
+                return Err(Failure::new(22, text));
             };
             route = Arc::new(next);
         }
-        Err(Failure { code: 22, text: format!("more than {MOST_REFERRALS} referrals") })
+        Err(Failure::new(22, format!("more than {MOST_REFERRALS} referrals")))
     }
 
     /// Asks the authoritative servers.
     async fn recurse(&self, route: RouteId, question: &Question<'_>) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
         let Some(recursion) = self.core.forwarding.recursion.get() else {
-            return Err(Failure {
-                code: NOT_READY,
-                text: "the internet resolver of this node does not recurse".into(),
-            });
+            return Err(Failure::new(NOT_READY, "the internet resolver of this node does not recurse"));
         };
-        let late = || Failure { code: 22, text: "no authoritative server answered in time".into() };
+        let late = || Failure::new(22, "no authoritative server answered in time");
         let (counters, started) = (&self.core.forwarding.upstreams.counters, Instant::now());
         let answers = timeout_at(self.deadline, recursion.ask(route, question, self.core.forwarding.cache.lifetimes()))
             .await
@@ -373,7 +415,7 @@ mod tests {
         let (core, query) = (core(), []);
         let client =
             Client { source: [10, 1, 0, 7].into(), port: 0, local: [10, 9, 0, 1].into(), transport: Transport::Udp };
-        let size = size_of_val(&super::super::respond(&core, &client, &query, None));
+        let size = size_of_val(&super::super::respond(&core, &client, &query, None, None));
         assert!(size < 1500, "{size}");
     }
 

@@ -37,7 +37,7 @@ pub fn read(
     now: i64,
     lifetimes: &Lifetimes,
 ) -> Result<Read, Failure> {
-    let failure = |code, text: &str| Failure { code, text: text.into() };
+    let failure = |code, text: &str| Failure::new(code, text);
     let Some(response) = Response::read(message) else { return Err(failure(0, "the answer is malformed")) };
     if !matches!(response.rcode, rcode::NOERROR | rcode::NXDOMAIN | rcode::YXDOMAIN) {
         return Err(failure(22, &format!("the server failed with RCODE {}", response.rcode)));
@@ -197,7 +197,7 @@ impl<'a> Reader<'a> {
         };
         let first = authority.iter().find(is_cut).filter(|first| self.is_ours(&first.owner));
         let Some(first) = first else {
-            return Err(Failure { code: 22, text: "the server knows only other servers to ask".into() });
+            return Err(Failure::new(22, "the server knows only other servers to ask"));
         };
         let domain = first.owner.to_ascii_lowercase();
         let of_cut = authority.iter().filter(|r| r.rtype == rtype::NS && r.owner.eq_ignore_ascii_case(&domain));

@@ -40,6 +40,9 @@ const STEADY_TRIES: usize = 5;
 const GROWTH: f64 = 1.5;
 /// A stream delivers what is lost by itself: another try is made later, but for this time at least.
 const STREAM_INTERVAL: Duration = Duration::from_secs(1);
+/// So many attempts of a question may wait for an answer: in all, and at one server. Each is a pair of port and id that
+/// whoever forges answers may guess.
+const MAX_IN_FLIGHT: (usize, usize) = (3, 2);
 /// So many tries of a question may be on a server's connections at the same time: the first, and one by a connection of its
 /// own. Each may hold up others, where answers come in the order of the questions.
 const MOST_HELD: usize = 2;
@@ -97,7 +100,7 @@ impl<'a> Asking<'a> {
 
     /// Asks until one of them answers, none is left, or the time is over.
     pub async fn run(mut self, deadline: Instant) -> Result<Response, Failure> {
-        let Some(order) = self.order() else { return Err(self.failure()) };
+        let order = self.order();
         let mut sleep = pin!(sleep_until(deadline));
         let mut turn = 0;
         while turn < MOST_TRIES && self.tries.len() < MOST_SENT {
@@ -143,19 +146,17 @@ impl<'a> Asking<'a> {
         }
     }
 
-    /// In which order they are asked; none if none of them has answered for long.
-    fn order(&self) -> Option<Vec<usize>> {
+    /// Whether none of the servers has answered for long.
+    pub fn is_hopeless(&self) -> bool {
         let now = Instant::now();
-        let ranked = self.servers.iter().enumerate().map(|(at, server)| {
-            let health = server.health();
-            (health.rank(), at, health.is_dead(now))
-        });
-        let mut order: Vec<_> = ranked.collect();
-        if order.iter().all(|(.., dead)| *dead) {
-            return None;
-        }
+        self.servers.iter().all(|server| server.health().is_dead(now))
+    }
+
+    /// In which order they are asked.
+    fn order(&self) -> Vec<usize> {
+        let mut order: Vec<_> = self.servers.iter().enumerate().map(|(at, one)| (one.health().rank(), at)).collect();
         order.sort_unstable();
-        Some(order.into_iter().map(|(_, at, _)| at).collect())
+        order.into_iter().map(|(_, at)| at).collect()
     }
 
     fn interval(&self, server: usize) -> Duration {
@@ -194,11 +195,32 @@ impl<'a> Asking<'a> {
     fn send(&mut self, server: usize, way: Way) -> Result<(), Trouble> {
         let (this, at, number) = (&self.servers[server], Instant::now(), self.tries.len());
         let sent = this.send(&self.pending, number, way, at)?;
+        self.make_room(server);
         if number > 0 {
             this.counters.retries.inc();
         }
         self.tries.push(Try { server, at, sent: Some(sent), overdue: false });
         Ok(())
+    }
+
+    /// Gives up an attempt if there are too many for another one at this server. The first one at each server stays for as
+    /// long as possible, as the server may take its time; the newest one is there in case a packet was lost.
+    fn make_room(&mut self, server: usize) {
+        let (in_all, at_one) = MAX_IN_FLIGHT;
+        let waiting = |this: &&Try| this.sent.is_some();
+        let count = |server| self.tries.iter().filter(waiting).filter(|this| this.server == server).count();
+        let newest = |server| self.tries.iter().rposition(|this| this.server == server && this.sent.is_some());
+        let given_up = if count(server) >= at_one {
+            newest(server)
+        } else if self.tries.iter().filter(waiting).count() >= in_all {
+            let doubled = self.tries.iter().filter(waiting).map(|this| this.server).find(|one| count(*one) > 1);
+            doubled.map_or_else(|| self.tries.iter().position(|this| this.sent.is_some()), newest)
+        } else {
+            None
+        };
+        if let Some(given_up) = given_up {
+            self.tries[given_up].sent = None;
+        }
     }
 
     /// Waits for an answer until the time is over, or there is reason to ask another server at once.
@@ -348,9 +370,10 @@ impl<'a> Asking<'a> {
         self.notes.push((server, trouble, useless));
     }
 
-    fn failure(&self) -> Failure {
+    /// Why there is no answer.
+    pub fn failure(&self) -> Failure {
         let mut text = String::new();
-        let mut of_network = true;
+        let (mut of_network, mut is_local) = (true, true);
         for (at, server) in self.servers.iter().enumerate() {
             let noted = self.notes.iter().find(|(other, ..)| *other == at).map(|(_, trouble, _)| trouble);
             let (kind, what) = match (noted, server.health().trouble()) {
@@ -359,12 +382,18 @@ impl<'a> Asking<'a> {
                 (None, None) => (Kind::Answer, "did not answer in time".into()),
             };
             of_network &= matches!(kind, Kind::Network | Kind::Unfit);
+            is_local &= kind == Kind::Local;
             if at < MOST_NAMED {
                 let _ = write!(text, "{}{} {what}", if at == 0 { "" } else { "; " }, server.target);
             }
         }
         self.servers.iter().take(1).for_each(|server| server.counters.failures.inc());
-        Failure { code: if of_network { 23 } else { 22 }, text }
+        let code = match (is_local, of_network) {
+            (true, _) => 0,
+            (_, true) => 23,
+            _ => 22,
+        };
+        Failure { code, text, is_local }
     }
 }
 

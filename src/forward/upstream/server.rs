@@ -32,8 +32,6 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Queries that may be on their way to one server.
-const MOST_IN_FLIGHT: usize = 4096;
 /// So many answers in the case of the query, and a server has proven that it keeps case.
 const PROVEN: u8 = 3;
 /// It does not keep case.
@@ -373,9 +371,6 @@ impl Server {
         let look =
             Look { spelt: self.case.keeps() != Some(false), edns: !self.plain.load(Relaxed), padded: self.is_stream() };
         let mut sent = Sent { server: self.clone(), look, by: None };
-        if waiting >= MOST_IN_FLIGHT {
-            return Err(Trouble::new(Kind::Local, "is not asked: too many queries wait for it"));
-        }
         let mut query = [0; MAX_QUERY];
         let len = pending.question.write(&mut query, 0, look);
         let query = &mut query[..len];
