@@ -58,7 +58,8 @@ impl Applicant {
 pub struct Admission {
     most: usize,
     table: Mutex<Table>,
-    waiting: AtomicUsize,
+    /// Queries that are not done yet: those with a seat, and those that have just lost it.
+    unfinished: AtomicUsize,
     refused: AtomicU64,
     replaced: AtomicU64,
 }
@@ -70,6 +71,8 @@ pub struct Counts {
     pub waiting: usize,
     /// Queries that may wait.
     pub most: usize,
+    /// Queries that are not done yet: those that wait, and those that have just lost their seat.
+    pub unfinished: usize,
     /// Queries that found no seat.
     pub refused: u64,
     /// Queries that lost their seat to a newer one.
@@ -126,15 +129,20 @@ impl Admission {
         Arc::new(Admission {
             most,
             table: Mutex::default(),
-            waiting: AtomicUsize::new(0),
+            unfinished: AtomicUsize::new(0),
             refused: AtomicU64::new(0),
             replaced: AtomicU64::new(0),
         })
     }
 
-    /// Takes a seat; none if a group of the applicant is full of queries that have not waited for long.
+    /// Takes a seat; none if a group of the applicant is full of queries that have not waited for long, or if there are so
+    /// many queries without a seat that are not done yet that the processor cannot keep up.
     pub fn admit(self: &Arc<Self>, applicant: &Applicant) -> Option<Waiting> {
         let (now, groups) = (Instant::now(), applicant.groups());
+        if self.unfinished.load(Relaxed) >= 2 * self.most {
+            self.refused.fetch_add(1, Relaxed);
+            return None;
+        }
         let mut table = self.table();
         for (at, group) in groups.iter().enumerate() {
             let limit = PARTS.get(at).map_or(self.most, |part| (self.most / part).max(1));
@@ -153,15 +161,16 @@ impl Admission {
         }
         let notice = Arc::<Notice>::default();
         let at = table.enter(Seat { since: now, groups, links: [(NONE, NONE); 4], notice: notice.clone() });
-        self.waiting.fetch_add(1, Relaxed);
+        self.unfinished.fetch_add(1, Relaxed);
         Some(Waiting { admission: self.clone(), at, notice })
     }
 
     /// How many queries wait, and what became of others.
     pub fn counts(&self) -> Counts {
         Counts {
-            waiting: self.waiting.load(Relaxed),
+            waiting: self.table().lists.get(&Group::All).map_or(0, |list| list.len),
             most: self.most,
+            unfinished: self.unfinished.load(Relaxed),
             refused: self.refused.load(Relaxed),
             replaced: self.replaced.load(Relaxed),
         }
@@ -220,18 +229,17 @@ impl Table {
     }
 }
 
-impl Waiting {
-    /// Ends when a newer query has taken the seat.
-    pub async fn replaced(&self) {
-        poll_fn(|context| {
-            self.notice.waker.register(context.waker());
-            match self.notice.is_replaced.load(Relaxed) {
-                true => Poll::Ready(()),
-                false => Poll::Pending,
-            }
-        })
-        .await;
-    }
+/// Ends when a newer query has taken the seat; never where there is none.
+pub async fn replaced(seat: Option<&Waiting>) {
+    poll_fn(|context| {
+        let Some(Waiting { notice, .. }) = seat else { return Poll::Pending };
+        notice.waker.register(context.waker());
+        match notice.is_replaced.load(Relaxed) {
+            true => Poll::Ready(()),
+            false => Poll::Pending,
+        }
+    })
+    .await;
 }
 
 impl Drop for Waiting {
@@ -243,7 +251,7 @@ impl Drop for Waiting {
             table.leave(self.at);
         }
         drop(table);
-        self.admission.waiting.fetch_sub(1, Relaxed);
+        self.admission.unfinished.fetch_sub(1, Relaxed);
     }
 }
 
@@ -298,17 +306,18 @@ mod tests {
         assert!(admit(1, 1, 1).is_none(), "nobody has waited for long");
         age(&admission);
         let newest = admit(2, 1, 1).unwrap();
-        let replaced: Vec<_> = (0..20).filter(|at| is_replaced(&attack[*at])).collect();
-        assert_eq!(replaced, [10], "the oldest of the same client");
+        let lost: Vec<_> = (0..20).filter(|at| is_replaced(&attack[*at])).collect();
+        assert_eq!(lost, [10], "the oldest of the same client");
         let third = admit(3, 1, 1).unwrap();
-        let replaced: Vec<_> = (0..20).filter(|at| is_replaced(&attack[*at])).collect();
-        assert_eq!(replaced, [0, 10], "the oldest of the same tenant");
+        let lost: Vec<_> = (0..20).filter(|at| is_replaced(&attack[*at])).collect();
+        assert_eq!(lost, [0, 10], "the oldest of the same tenant");
         assert!(!is_replaced(&other) && !is_replaced(&newest));
-        attack[0].replaced().await;
+        replaced(Some(&attack[0])).await;
+        assert_eq!((admission.counts().waiting, admission.counts().unfinished), (21, 23));
         // Those who have lost their seats leave those of others alone.
         drop(attack);
         assert_eq!(admission.counts().waiting, 3);
-        assert_eq!(admission.table().lists[&Group::All].len, 3);
+        assert_eq!(admission.counts().unfinished, 3);
         drop((other, newest, third));
         assert!(admission.table().lists.is_empty());
         assert_eq!((admission.counts().refused, admission.counts().replaced), (1, 2));

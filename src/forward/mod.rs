@@ -112,7 +112,7 @@ impl Forwarding {
 
     /// Waits until no query waits for others any more.
     pub async fn drain(&self) {
-        while self.admission.counts().waiting > 0 {
+        while self.admission.counts().unfinished > 0 {
             sleep(Duration::from_millis(5)).await;
         }
     }
@@ -151,13 +151,10 @@ pub async fn respond(
     seat: Option<&Waiting>,
 ) -> Option<Response> {
     let asker = Asker::new(core, client, query);
-    let response = match seat {
-        None => asker.respond(query, asked, false).await,
-        Some(seat) => tokio::select! {
-            biased;
-            response = asker.respond(query, asked, false) => response,
-            () = seat.replaced() => asker.fail(query, REPLACED),
-        },
+    let response = tokio::select! {
+        biased;
+        response = asker.respond(query, asked, false) => response,
+        () = admission::replaced(seat) => asker.fail(query, REPLACED),
     };
     if response.as_ref().is_some_and(|response| response.answered.refresh) {
         refresh(core, client, query);
@@ -174,7 +171,7 @@ pub fn refresh(core: &Arc<Core>, client: &Client, query: &[u8]) {
         tokio::select! {
             biased;
             _ = asker.respond(&query, None, true) => {}
-            () = seat.replaced() => {}
+            () = admission::replaced(Some(&seat)) => {}
         }
     });
 }

@@ -188,8 +188,10 @@ pub fn targets(snapshot: &Snapshot, measured: &[Measured]) -> Vec<MetricFamily> 
     let mut rtt = Family::gauge("zonal_target_rtt_seconds", "A server's smoothed round trip time");
     let mut up =
         Family::gauge("zonal_target_up", "1 while a server answers, 0 while others are asked first as it does not");
-    let mut in_flight =
-        Family::gauge("zonal_target_in_flight", "Queries that are on their way to a server; at most two for a question that waits");
+    let mut in_flight = Family::gauge(
+        "zonal_target_in_flight",
+        "Queries that are on their way to a server; at most two for a question that waits",
+    );
     let mut rules = Family::gauge(
         "zonal_rule_targets",
         "Servers of a rule that are not known to be down; at 0 what is asked by it fails. resolver_rule: - for the \

@@ -34,6 +34,9 @@ const MOST_SENT: usize = 32;
 const MOST_CLOSED: usize = 8;
 /// And because one ended on which nothing was answered, with this question alone on it.
 const MOST_BROKEN: usize = 1;
+/// How often a question is sent anew at once when somebody guesses at its answer and TCP is of no use; then only as time
+/// passes.
+const MAX_RENEWALS: usize = 4;
 /// After so many tries, the interval grows by this from one to the next: what is lost by chance is soon asked again, and
 /// who is gone is not asked all the time.
 const STEADY_TRIES: usize = 5;
@@ -66,6 +69,10 @@ pub struct Asking<'a> {
     closed: usize,
     /// How many connections ended on which nothing was answered.
     broken: usize,
+    /// Somebody has guessed at the answer.
+    is_guessed: bool,
+    /// How often it was sent anew at once for that.
+    renewals: usize,
 }
 
 struct Try {
@@ -95,7 +102,18 @@ impl<'a> Asking<'a> {
         let mark = spelt.mark().filter(|_| servers.iter().any(|server| server.case.keeps() != Some(false)));
         mark.inspect(|mark| spellings.insert(*mark));
         let pending = Arc::new(Pending::new(spelt));
-        Asking { spellings, servers, pending, mark, tries: Vec::new(), notes: Vec::new(), closed: 0, broken: 0 }
+        Asking {
+            spellings,
+            servers,
+            pending,
+            mark,
+            tries: Vec::new(),
+            notes: Vec::new(),
+            closed: 0,
+            broken: 0,
+            is_guessed: false,
+            renewals: 0,
+        }
     }
 
     /// Asks until one of them answers, none is left, or the time is over.
@@ -125,7 +143,10 @@ impl<'a> Asking<'a> {
             if self.is_held(server) {
                 interval = STREAM_INTERVAL;
             } else if self.tcp_due(server).is_some() {
-                self.fall_back(server);
+                match self.is_guessed {
+                    true => self.renew(server),
+                    false => self.fall_back(server),
+                };
             } else if let Err(trouble) = self.send(server, way) {
                 self.trouble(server, trouble);
                 if turn < order.len() || self.is_useless(server) {
@@ -278,8 +299,10 @@ impl<'a> Asking<'a> {
                 }
                 self.answered(server, message, &sent)
             }
-            // The right answer may come yet, but whoever guesses is not given the time.
-            Event::Forged => self.fall_back(server),
+            Event::Guessed => match this.sent.as_ref().is_some_and(Sent::is_datagram) {
+                true => self.guessed(server),
+                false => Step::Wait,
+            },
             Event::Failed(trouble) => {
                 let Some(sent) = this.sent.take() else { return Step::Wait };
                 let (is_tcp, is_stream) = (sent.is_tcp_after_udp(), sent.is_by_stream());
@@ -305,6 +328,9 @@ impl<'a> Asking<'a> {
                 if is_again && self.tries.len() < MOST_SENT && self.send(server, way).is_ok() {
                     return Step::Wait;
                 }
+                if is_tcp && self.is_guessed && trouble.kind != Kind::Answer {
+                    return self.renew(server);
+                }
                 self.trouble(server, trouble);
                 Step::Next
             }
@@ -316,7 +342,7 @@ impl<'a> Asking<'a> {
         let text: Cow<'static, str> = match said(&message) {
             Said::Usable => {
                 let from = SocketAddr::new(this.target.ip, this.target.port);
-                return Step::Done(Response { message, from });
+                return Step::Done(Response { message, from, is_stream: !sent.is_datagram() });
             }
             Said::Truncated if sent.is_datagram() => return self.fall_back(server),
             Said::Truncated => "truncates its answer on a stream".into(),
@@ -350,6 +376,40 @@ impl<'a> Asking<'a> {
             Ok(()) => Step::Wait,
             // The one before may come yet.
             Err(_) if last.is_some() => Step::Wait,
+            Err(trouble) => {
+                self.trouble(server, trouble);
+                Step::Next
+            }
+        }
+    }
+
+    /// Somebody guesses at the answer. The next guess may be right: no answer to what was sent by UDP counts any more. It
+    /// goes on by TCP, which cannot be forged.
+    fn guessed(&mut self, server: usize) -> Step {
+        self.is_guessed = true;
+        for this in &mut self.tries {
+            this.sent.take_if(|sent| sent.is_datagram());
+        }
+        match self.servers[server].takes_tcp(Instant::now()) {
+            true => self.fall_back(server),
+            false => self.send_anew(server),
+        }
+    }
+
+    /// TCP was of no use after a guess: what else gives service is UDP with another port and id.
+    fn renew(&mut self, server: usize) -> Step {
+        self.servers[server].note_no_tcp(Instant::now());
+        self.send_anew(server)
+    }
+
+    fn send_anew(&mut self, server: usize) -> Step {
+        if self.renewals >= MAX_RENEWALS || self.tries.len() >= MOST_SENT {
+            return Step::Wait;
+        }
+        self.renewals += 1;
+        self.servers[server].counters.renewals.inc();
+        match self.send(server, Way::Usual) {
+            Ok(()) => Step::Wait,
             Err(trouble) => {
                 self.trouble(server, trouble);
                 Step::Next

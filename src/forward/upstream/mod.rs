@@ -73,6 +73,8 @@ pub struct Response {
     pub message: Vec<u8>,
     /// Who answered.
     pub from: SocketAddr,
+    /// It came by a stream: nobody else can have sent it without seeing the query.
+    pub is_stream: bool,
 }
 
 /// Why nobody answered.
@@ -191,17 +193,17 @@ impl Upstreams {
         }
         let place = Place::take(&way.on_their_way);
         let asking = Asking::new(&self.spellings, &way.servers, question);
-        let answer = match asking.is_hopeless() && way.has_failed.load(Relaxed) {
-            false => asking.run(deadline).await,
-            // What others ask there tells little of what this route would be answered: one question at a time tries.
-            true => match way.trials.load(Relaxed) {
-                0 => {
-                    let _trial = Place::take(&way.trials);
-                    asking.run(deadline.min(Instant::now() + TRIAL_TIMEOUT)).await
-                }
-                _ => Err(asking.failure()),
-            },
-        };
+        let (mut trial, mut deadline) = (None, deadline);
+        // What others ask there tells little of what this route would be answered: one question at a time tries.
+        if asking.is_hopeless() && way.has_failed.load(Relaxed) {
+            if way.trials.load(Relaxed) > 0 {
+                return Err(asking.failure());
+            }
+            trial = Some(Place::take(&way.trials));
+            deadline = deadline.min(Instant::now() + TRIAL_TIMEOUT);
+        }
+        let answer = asking.run(deadline).await;
+        drop(trial);
         drop(place);
         let has_failed = answer.as_ref().is_err_and(|failure| !failure.is_local);
         if way.has_failed.load(Relaxed) != has_failed {

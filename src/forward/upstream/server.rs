@@ -32,6 +32,10 @@ use std::{
 };
 use tokio::time::Instant;
 
+/// Questions that may wait at one server for an answer by TCP because somebody guessed at that by UDP.
+const MAX_BY_TCP: usize = 256;
+/// For how long TCP is not used after a guess at a server that did not take the last connection.
+const NO_TCP_MEMORY: Duration = Duration::from_secs(60);
 /// So many answers in the case of the query, and a server has proven that it keeps case.
 const PROVEN: u8 = 3;
 /// It does not keep case.
@@ -49,6 +53,8 @@ pub struct Counters {
     pub retries: IntCounter,
     /// Queries that went to TCP after UDP.
     pub fallbacks: IntCounter,
+    /// Queries that went to UDP with another port and id after a guess, as TCP was of no use.
+    pub renewals: IntCounter,
     /// Packets that nobody asked for: of another id, question or case.
     pub strangers: IntCounter,
     /// Queries to look whether a server is there.
@@ -78,6 +84,10 @@ impl Counters {
             timeouts: counter("zonal_upstream_timeouts_total", "Queries to other servers without an answer in time"),
             retries: counter("zonal_upstream_retries_total", "Queries sent again, to the same or another server"),
             fallbacks: counter("zonal_upstream_tcp_fallbacks_total", "Queries asked again by TCP"),
+            renewals: counter(
+                "zonal_upstream_udp_renewals_total",
+                "Queries asked again by UDP from another port, as somebody guessed at the answer and TCP failed",
+            ),
             strangers: counter(
                 "zonal_upstream_strangers_total",
                 "Packets with another id, question or case than what was asked",
@@ -104,9 +114,20 @@ impl Counters {
 
     /// All of them, to be registered.
     pub fn all(&self) -> Vec<Box<dyn Collector>> {
-        let Counters { queries, answers, timeouts, retries, fallbacks, strangers, probes, failures, recursion, .. } =
-            self;
-        let counters = [queries, answers, timeouts, retries, fallbacks, strangers, probes, failures];
+        let Counters {
+            queries,
+            answers,
+            timeouts,
+            retries,
+            fallbacks,
+            renewals,
+            strangers,
+            probes,
+            failures,
+            recursion,
+            ..
+        } = self;
+        let counters = [queries, answers, timeouts, retries, fallbacks, renewals, strangers, probes, failures];
         let mut all: Vec<Box<dyn Collector>> = Vec::new();
         all.extend(counters.map(|counter| Box::new(counter.clone()) as Box<dyn Collector>));
         all.push(Box::new(recursion.clone()));
@@ -230,6 +251,10 @@ pub struct Server {
     /// It cannot read EDNS.
     plain: AtomicBool,
     in_flight: AtomicUsize,
+    /// Queries that went to TCP after UDP and are on their way.
+    by_tcp: AtomicUsize,
+    /// Until when it is not asked by TCP after a guess.
+    no_tcp_until: Mutex<Option<Instant>>,
     by: Transport,
 }
 
@@ -311,6 +336,9 @@ impl Sent {
 impl Drop for Sent {
     fn drop(&mut self) {
         self.server.in_flight.fetch_sub(1, Relaxed);
+        if self.is_tcp_after_udp() {
+            self.server.by_tcp.fetch_sub(1, Relaxed);
+        }
     }
 }
 
@@ -341,6 +369,8 @@ impl Server {
             health: Mutex::default(),
             plain: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
+            by_tcp: AtomicUsize::new(0),
+            no_tcp_until: Mutex::default(),
         }
     }
 
@@ -367,7 +397,7 @@ impl Server {
         way: Way,
         now: Instant,
     ) -> Result<Sent, Trouble> {
-        let waiting = self.in_flight.fetch_add(1, Relaxed);
+        self.in_flight.fetch_add(1, Relaxed);
         let look =
             Look { spelt: self.case.keeps() != Some(false), edns: !self.plain.load(Relaxed), padded: self.is_stream() };
         let mut sent = Sent { server: self.clone(), look, by: None };
@@ -382,7 +412,7 @@ impl Server {
             Transport::Do53(_, tcp) if matches!(way, Way::Tcp | Way::FreshTcp) => {
                 By::Stream(tcp.send(pending, number, spelt, query, fresh)?)
             }
-            Transport::Do53(udp, _) => By::Udp(udp.send(pending, number, spelt, query, waiting, now)?),
+            Transport::Do53(udp, _) => By::Udp(udp.send(pending, number, spelt, query, now)?),
             Transport::Tls(tls) => By::Stream(tls.send(pending, number, spelt, query, fresh)?),
             Transport::Https(https) => {
                 By::Task(task::spawn(pending, number, spelt, shared(), https.clone().exchange(query.to_vec(), fresh)))
@@ -392,8 +422,22 @@ impl Server {
             }
             Transport::None(trouble) => return Err(trouble.clone()),
         });
+        if sent.is_tcp_after_udp() {
+            self.by_tcp.fetch_add(1, Relaxed);
+        }
         self.counters.tell(dnstap::Kind::ForwarderQuery, &sent, query);
         Ok(sent)
+    }
+
+    /// Whether a question goes to TCP when somebody guesses at its answer by UDP.
+    pub fn takes_tcp(&self, now: Instant) -> bool {
+        let until = *self.no_tcp_until.lock().unwrap_or_else(PoisonError::into_inner);
+        self.by_tcp.load(Relaxed) < MAX_BY_TCP && until.is_none_or(|until| until <= now)
+    }
+
+    /// TCP was of no use after a guess.
+    pub fn note_no_tcp(&self, now: Instant) {
+        *self.no_tcp_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(now + NO_TCP_MEMORY);
     }
 
     /// What is known of it, and its rank among others.

@@ -206,7 +206,8 @@ async fn a_server_that_is_silent_about_one_domain_is_asked_for_another() {
         way.servers[0].health().timed_out(Instant::now(), Instant::now() - Duration::from_secs(10));
     }
     assert!(way.servers[0].health().is_dead(Instant::now()));
-    let (one, other) = tokio::join!(ask(&upstreams, &good), ask_for(&upstreams, &good, &name_of(1)));
+    let other_name = name_of(1);
+    let (one, other) = tokio::join!(ask(&upstreams, &good), ask_for(&upstreams, &good, &other_name));
     assert_eq!((address(&one), address(&other)), (1, 1));
     // Where a route's own questions fail too, one at a time finds out whether they still do.
     for _ in 0..8 {
@@ -220,7 +221,7 @@ async fn a_server_that_is_silent_about_one_domain_is_asked_for_another() {
     fake.queries();
     let asked = futures([(); 10].map(|()| ask_for(&upstreams, &bad, name))).await;
     assert!(asked.iter().all(Result::is_err));
-    assert!((1..=5).contains(&fake.queries().len()), "of ten questions one is asked");
+    assert!((1..=14).contains(&fake.queries().len()), "the attempts of one question of ten");
     way.has_failed.store(true, Relaxed);
     assert_eq!(address(&ask(&upstreams, &good).await), 1);
     assert_eq!(upstreams.report(&good)[0].state, State::Up);
