@@ -6,10 +6,12 @@
 //! that wait there are told, and there are no new ones by that port.
 
 use super::{
+    case::{Case, Judged},
+    counters::Counters,
     pending::{Event, Kind, Pending, Trouble},
     query::MAX_QUERY,
     random,
-    server::{Case, Counters, Judged, Sources},
+    sources::Sources,
 };
 use std::{
     cell::RefCell,
