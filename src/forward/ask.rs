@@ -1,7 +1,7 @@
 //! One question to others: shared with all who have the same, followed along referrals, and never without an answer.
 
 use super::{
-    Answers, HASTY_PATIENCE, PATIENCE, Response, STALE_PATIENCE,
+    Answers, Failing, HASTY_PATIENCE, MAX_DETACHED, PATIENCE, Response, STALE_PATIENCE,
     flights::{Flight, Landed, Place},
     read::{self, Read},
     upstream::{self, Failure},
@@ -30,7 +30,10 @@ use std::{
     net::IpAddr,
     ops::ControlFlow,
     pin::Pin,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -48,8 +51,29 @@ const MOST_QUESTIONS: usize = 40;
 const MOST_REFERRALS: usize = 8;
 /// How deep the search for the addresses of name servers may go.
 const MOST_DEPTH: u8 = 3;
+/// How many questions to other servers one query may lead to, those for the addresses of name servers included.
+const MAX_SENT: usize = 100;
+/// How many name servers of a referral are asked, or looked for if none of their addresses came with it (NXNSAttack).
+const MAX_NAMES: usize = 5;
 /// How many addresses of name servers are asked.
-const MOST_ADDRESSES: usize = 8;
+const MAX_ADDRESSES: usize = 8;
+
+/// One of the questions that go on when no query waits for them any more.
+struct Detached(Arc<AtomicUsize>);
+
+impl Detached {
+    /// None if there are too many.
+    fn take(count: &Arc<AtomicUsize>) -> Option<Detached> {
+        let detached = Detached(count.clone());
+        (count.fetch_add(1, Relaxed) < MAX_DETACHED).then_some(detached)
+    }
+}
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
 
 /// Asks others on behalf of a client.
 #[derive(Clone)]
@@ -60,6 +84,8 @@ pub struct Asker {
     on_behalf: OnBehalf,
     deadline: Instant,
     depth: u8,
+    /// Questions to other servers that its query has led to.
+    sent: Arc<AtomicUsize>,
 }
 
 impl Asker {
@@ -68,7 +94,7 @@ impl Asker {
         let snapshot = core.snapshot.load_full();
         let on_behalf = OnBehalf::of(&snapshot, client, query);
         let deadline = Instant::now() + PATIENCE;
-        Asker { core: core.clone(), snapshot, client: *client, on_behalf, deadline, depth: 0 }
+        Asker { core: core.clone(), snapshot, client: *client, on_behalf, deadline, depth: 0, sent: Arc::default() }
     }
 
     /// Answers a query, of which it may be known what has to be asked first. With `renew`, what is known but ends soon is
@@ -110,6 +136,22 @@ impl Asker {
                 }
             }
         }
+    }
+
+    /// Fails a query, and says why.
+    pub fn fail(&self, query: &[u8], why: &'static str) -> Option<Response> {
+        REPLY.with_borrow_mut(|(reply, noted)| {
+            noted.clear();
+            let moment = Moment { now: now(), draw: 0 };
+            let failing = Failing(Entry::failure(0, why, moment.now, 0));
+            match answer_traced(&self.snapshot, &failing, &self.client, moment, query, reply, noted) {
+                Outcome::Reply(answered) => {
+                    let (reply, noted) = (reply[..answered.len].to_vec(), Box::new(noted.clone()));
+                    Some(Response { answered, reply, noted, snapshot: self.snapshot.clone() })
+                }
+                _ => None,
+            }
+        })
     }
 
     /// Asks, or waits for somebody who asks the same. Says also whether what it found has ended.
@@ -163,10 +205,16 @@ impl Asker {
                     });
                 }
                 Place::Pilot(flight) => {
+                    let Some(detached) = Detached::take(&forwarding.detached) else {
+                        break timeout_at(deadline, Box::pin(self.fly(flight, asked))).await.ok();
+                    };
                     // It goes on when this client has got what there was, or something else.
                     let (asker, asked) = (self.clone(), asked.clone());
-                    let flown = tokio::spawn(async move { asker.fly(flight, &asked).await });
-                    break tokio::time::timeout_at(deadline, flown).await.ok().and_then(Result::ok);
+                    let flown = tokio::spawn(async move {
+                        let _detached = detached;
+                        asker.fly(flight, &asked).await
+                    });
+                    break timeout_at(deadline, flown).await.ok().and_then(Result::ok);
                 }
             }
         };
@@ -223,8 +271,11 @@ impl Asker {
         let (cache, rule) = (&self.core.forwarding.cache, &asked.route.rule);
         let answers = match self.fetch(asked).await {
             Ok(answers) => {
-                for (key, entry) in &answers {
-                    cache.insert(rule, key.clone(), entry.clone());
+                for (at, (key, entry)) in answers.iter().enumerate() {
+                    // Of other names than the one asked for, what is known and holds stays.
+                    if at == 0 || !cache.holds(key, now()) {
+                        cache.insert(rule, key.clone(), entry.clone());
+                    }
                 }
                 Arc::new(answers)
             }
@@ -236,9 +287,12 @@ impl Asker {
                     false => failure.text,
                 };
                 let details = (!failure.details.is_empty()).then(|| failure.details.into());
-                let failure = Entry { details, ..Entry::failure(failure.code, &text, now(), 0) };
+                let entry = Entry { details, ..Entry::failure(failure.code, &text, now(), 0) };
                 let key = Key::new(asked.id, &asked.question());
-                known(asked, cache.insert_failure(rule, key, failure))
+                match failure.is_local {
+                    true => known(asked, Arc::new(entry)),
+                    false => known(asked, cache.insert_failure(rule, key, entry)),
+                }
             }
         };
         flight.land(&answers);
@@ -258,6 +312,9 @@ impl Asker {
                 let servers = Servers::Targets { targets, sources: sources.clone() };
                 route = Arc::new(Route::new(route.rule.clone(), route.domain.clone(), servers));
             }
+            if self.sent.fetch_add(1, Relaxed) >= MAX_SENT {
+                return Err(Failure::new(22, format!("the name leads to more than {MAX_SENT} questions")));
+            }
             match &route.servers {
                 Servers::Recursion => return Box::pin(self.recurse(id, question)).await,
                 Servers::Targets { targets, .. } if targets.is_empty() => {
@@ -266,9 +323,13 @@ impl Asker {
                 _ => {}
             }
             let lifetimes = self.core.forwarding.cache.lifetimes();
-            let read = |message: &[u8]| {
+            let read = |message: &[u8], is_stream: bool| {
                 Ok(match read::read(message, (id, &route.domain), question, now(), lifetimes)? {
-                    Read::Answers(answers) => ControlFlow::Break(answers),
+                    Read::Answers(mut answers) => {
+                        // Whoever forges an answer to one name must not answer for another: targets are asked for themselves.
+                        answers.truncate(if is_stream { answers.len() } else { 1 });
+                        ControlFlow::Break(answers)
+                    }
                     Read::Referral { domain, name_servers } => {
                         let below = self.below(&domain, &name_servers);
                         let below = below.ok_or("refers to other servers, and no DELEGATE rule is for these")?;
@@ -313,20 +374,22 @@ impl Asker {
             .find_map(|rule| Route::delegation(rule, domain, name_servers))
     }
 
-    /// The name servers' addresses: those that came with the referral, or else those that the client's view has.
+    /// The addresses of some of the name servers: those that came with the referral, or else those that the client's view
+    /// has.
     async fn targets(&self, name_servers: &[NameServer], domain: &[u8]) -> Vec<Target> {
-        let mut addresses: Vec<IpAddr> = name_servers.iter().flat_map(|server| &server.addresses).copied().collect();
-        for server in name_servers {
-            // One below its own cut cannot be found by asking it.
-            if !addresses.is_empty() || self.depth >= MOST_DEPTH || server.name.ends_with(domain) {
-                continue;
+        let mut addresses = known_addresses(name_servers);
+        // One below its own cut cannot be found by asking it.
+        let others = name_servers.iter().filter(|server| !server.name.ends_with(domain)).take(MAX_NAMES);
+        for server in others {
+            if !addresses.is_empty() || self.depth >= MOST_DEPTH {
+                break;
             }
             for qtype in [rtype::A, rtype::AAAA] {
                 addresses.extend(self.addresses(&server.name, qtype).await);
             }
         }
         addresses.dedup();
-        addresses.truncate(MOST_ADDRESSES);
+        addresses.truncate(MAX_ADDRESSES);
         addresses.into_iter().map(Target::do53).collect()
     }
 
@@ -346,6 +409,13 @@ impl Asker {
             records[0].iter().filter_map(Record::address).collect()
         })
     }
+}
+
+/// The addresses that came with the names of a few name servers: the first one of each, then the second ones.
+fn known_addresses(name_servers: &[NameServer]) -> Vec<IpAddr> {
+    let with_address = || name_servers.iter().filter(|server| !server.addresses.is_empty()).take(MAX_NAMES);
+    let nth = |at| with_address().filter_map(move |server| server.addresses.get(at).copied());
+    (0..MAX_ADDRESSES).flat_map(nth).take(MAX_ADDRESSES).collect()
 }
 
 /// What is known already.
@@ -408,11 +478,25 @@ mod tests {
 
     /// Thousands of queries may wait, and each is a task that is made, moved and freed again.
     #[test]
+    fn few_name_servers_of_a_referral_are_asked() {
+        let server = |n: u8, count: u8| NameServer {
+            name: [1, n, 0].into(),
+            addresses: (0..count).map(|at| IpAddr::from([10, n, at, 1])).collect(),
+        };
+        let many: Vec<_> = (0..200).map(|n| server(n, n % 100)).collect();
+        let chosen: Vec<_> = known_addresses(&many).into_iter().map(|ip| ip.to_string()).collect();
+        let expected = ["10.1.0.1", "10.2.0.1", "10.3.0.1", "10.4.0.1", "10.5.0.1", "10.2.1.1", "10.3.1.1", "10.4.1.1"];
+        assert_eq!(chosen, expected);
+        assert_eq!(known_addresses(&[server(1, 200)]).len(), MAX_ADDRESSES);
+        assert_eq!(known_addresses(&[server(1, 0)]), [] as [IpAddr; 0]);
+    }
+
+    #[test]
     fn what_waits_is_small() {
         let (core, query) = (core(), []);
         let client =
             Client { source: [10, 1, 0, 7].into(), port: 0, local: [10, 9, 0, 1].into(), transport: Transport::Udp };
-        let size = size_of_val(&super::super::respond(&core, &client, &query, None));
+        let size = size_of_val(&super::super::respond(&core, &client, &query, None, None));
         assert!(size < 1600, "{size}");
     }
 

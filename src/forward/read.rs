@@ -16,6 +16,9 @@ use std::{borrow::Cow, sync::Arc};
 /// How many links of a chain are taken from one response.
 const MOST_LINKS: usize = 16;
 
+/// How many name servers are taken from one referral. Of these, few are asked.
+const MAX_NAME_SERVERS: usize = 64;
+
 /// What a response says.
 pub enum Read {
     /// This, link by link: of the name asked for, and of the targets that it leads to.
@@ -231,7 +234,10 @@ impl<'a> Reader<'a> {
             return Err("refers to other servers".into());
         };
         let domain = first.owner.to_ascii_lowercase();
-        let of_cut = authority.iter().filter(|r| r.rtype == rtype::NS && r.owner.eq_ignore_ascii_case(&domain));
+        let of_cut = authority
+            .iter()
+            .filter(|r| r.rtype == rtype::NS && r.owner.eq_ignore_ascii_case(&domain))
+            .take(MAX_NAME_SERVERS);
         let name_servers = of_cut.map(|record| {
             let name = record.rdata.to_ascii_lowercase();
             let of_name = additional.iter().filter(|r| r.class == 1 && r.owner.eq_ignore_ascii_case(&name));
@@ -495,6 +501,14 @@ mod tests {
                 taken(domain, "a.example.", dnssec_ok, &message[..len]);
             }
         }
+    }
+
+    #[test]
+    fn few_name_servers_are_taken_from_a_referral() {
+        let lines: Vec<String> = (0..1700).map(|n| format!("example. 60 NS ns{n}.test.")).collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let taken = taken(".", "a.example.", false, &response(0, [&[], &lines, &[]]));
+        assert_eq!(taken[0].matches("ns").count(), MAX_NAME_SERVERS, "{taken:?}");
     }
 
     #[test]

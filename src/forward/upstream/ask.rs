@@ -37,12 +37,18 @@ const MOST_SENT: usize = 32;
 const MOST_CLOSED: usize = 8;
 /// And because one ended on which nothing was answered, with this question alone on it.
 const MOST_BROKEN: usize = 1;
+/// How often a question is sent anew at once when somebody guesses at its answer and TCP is of no use; then only as time
+/// passes.
+const MAX_RENEWALS: usize = 4;
 /// After so many tries, the interval grows by this from one to the next: what is lost by chance is soon asked again, and
 /// who is gone is not asked all the time.
 const STEADY_TRIES: usize = 5;
 const GROWTH: f64 = 1.5;
 /// A stream delivers what is lost by itself: another try is made later, but for this time at least.
 const STREAM_INTERVAL: Duration = Duration::from_secs(1);
+/// So many attempts of a question may wait for an answer: in all, and at one server. Each is a pair of port and id that
+/// whoever forges answers may guess.
+const MAX_IN_FLIGHT: (usize, usize) = (3, 2);
 /// So many tries of a question may be on a server's connections at the same time: the first, and one by a connection of its
 /// own. Each may hold up others, where answers come in the order of the questions.
 const MOST_HELD: usize = 2;
@@ -71,8 +77,12 @@ pub struct Asking<'a> {
     broken: usize,
     /// The servers that have refused EDNS, each time that they did.
     refused_edns: Vec<usize>,
-    /// Answers by UDP that may be forged: of these servers, none counts that is not confirmed.
+    /// Answers in another case: of these servers, none by UDP counts that is not confirmed.
     confirmations: Vec<(usize, Confirmation)>,
+    /// Somebody has guessed at the answer.
+    is_guessed: bool,
+    /// How often it was sent anew at once for that.
+    renewals: usize,
 }
 
 /// Why no server answered: for clients, and with the servers' addresses.
@@ -80,12 +90,14 @@ pub struct Failed {
     code: u16,
     text: String,
     details: String,
+    is_local: bool,
 }
 
 impl Failed {
     /// As clients of a route are told.
     pub fn told(self, route: &Route) -> Failure {
-        Failure { code: self.code, text: format!("{}: {}", named(route), self.text), details: self.details }
+        let Failed { code, text, details, is_local } = self;
+        Failure { code, text: format!("{}: {text}", named(route)), details, is_local }
     }
 }
 
@@ -131,12 +143,18 @@ impl<'a> Asking<'a> {
             broken: 0,
             refused_edns: Vec::new(),
             confirmations: Vec::new(),
+            is_guessed: false,
+            renewals: 0,
         }
     }
 
     /// Asks until `read` takes the answer of one of them, none is left, or the time is over.
-    pub async fn run<T>(mut self, deadline: Instant, read: impl Fn(&[u8]) -> Result<T, Useless>) -> Result<T, Failed> {
-        let Some(order) = self.order() else { return Err(self.failure()) };
+    pub async fn run<T>(
+        mut self,
+        deadline: Instant,
+        read: impl Fn(&[u8], bool) -> Result<T, Useless>,
+    ) -> Result<T, Failed> {
+        let order = self.way.order(Instant::now());
         let mut sleep = pin!(sleep_until(deadline));
         let mut turn = 0;
         while turn < MOST_TRIES && self.tries.len() < MOST_SENT {
@@ -164,9 +182,8 @@ impl<'a> Asking<'a> {
             if self.is_held(server) {
                 interval = STREAM_INTERVAL;
             } else if self.tcp_due(server).is_some() {
-                // Where TCP is silent, several answers by UDP have to do.
-                if self.is_suspect(server) {
-                    self.confirm(server);
+                if self.is_guessed {
+                    let _: Step<T> = self.renew(server);
                 } else if let Err(trouble) = self.fall_back(server) {
                     self.trouble(server, trouble);
                 }
@@ -190,11 +207,10 @@ impl<'a> Asking<'a> {
         }
     }
 
-    /// In which order they are asked; none if none of them has answered for long.
-    fn order(&self) -> Option<Vec<usize>> {
+    /// Whether none of the servers has answered for long.
+    pub fn is_hopeless(&self) -> bool {
         let now = Instant::now();
-        let is_dead = |server: &Arc<Server>| server.health().is_dead(now);
-        (!self.servers.iter().all(is_dead)).then(|| self.way.order(now))
+        self.servers.iter().all(|server| server.health().is_dead(now))
     }
 
     fn interval(&self, server: usize) -> Duration {
@@ -238,8 +254,7 @@ impl<'a> Asking<'a> {
 
     fn send(&mut self, server: usize, way: Way) -> Result<(), Trouble> {
         if self.is_suspect(server) && matches!(way, Way::Usual | Way::Fresh) {
-            self.confirm(server);
-            return Ok(());
+            return self.confirm(server);
         }
         let mut look = self.servers[server].look(&self.pending.question, Instant::now());
         look.edns &= !self.is_asked_plain(server);
@@ -249,11 +264,32 @@ impl<'a> Asking<'a> {
     fn send_as(&mut self, server: usize, way: Way, look: Look, confirms: bool) -> Result<(), Trouble> {
         let (this, at, number) = (&self.servers[server], Instant::now(), self.tries.len());
         let sent = this.send(&self.pending, number, (way, look), at)?;
+        self.make_room(server);
         if number > 0 {
             this.counters.retries.inc();
         }
         self.tries.push(Try { server, at, sent: Some(sent), overdue: false, confirms });
         Ok(())
+    }
+
+    /// Gives up an attempt if there are too many for another one at this server. The first one at each server stays for as
+    /// long as possible, as the server may take its time; the newest one is there in case a packet was lost.
+    fn make_room(&mut self, server: usize) {
+        let (in_all, at_one) = MAX_IN_FLIGHT;
+        let waiting = |this: &&Try| this.sent.is_some();
+        let count = |server| self.tries.iter().filter(waiting).filter(|this| this.server == server).count();
+        let newest = |server| self.tries.iter().rposition(|this| this.server == server && this.sent.is_some());
+        let given_up = if count(server) >= at_one {
+            newest(server)
+        } else if self.tries.iter().filter(waiting).count() >= in_all {
+            let doubled = self.tries.iter().filter(waiting).map(|this| this.server).find(|one| count(*one) > 1);
+            doubled.map_or_else(|| self.tries.iter().position(|this| this.sent.is_some()), newest)
+        } else {
+            None
+        };
+        if let Some(given_up) = given_up {
+            self.tries[given_up].sent = None;
+        }
     }
 
     /// Waits for an answer until the time is over, or there is reason to ask another server at once.
@@ -262,7 +298,7 @@ impl<'a> Asking<'a> {
         until: Instant,
         mut sleep: Pin<&mut Sleep>,
         others: bool,
-        read: &impl Fn(&[u8]) -> Result<T, Useless>,
+        read: &impl Fn(&[u8], bool) -> Result<T, Useless>,
     ) -> Option<T> {
         if sleep.deadline() != until {
             sleep.as_mut().reset(until);
@@ -300,7 +336,7 @@ impl<'a> Asking<'a> {
         }
     }
 
-    fn take<T>(&mut self, number: usize, event: Event, read: &impl Fn(&[u8]) -> Result<T, Useless>) -> Step<T> {
+    fn take<T>(&mut self, number: usize, event: Event, read: &impl Fn(&[u8], bool) -> Result<T, Useless>) -> Step<T> {
         let Some(this) = self.tries.get_mut(number) else { return Step::Wait };
         let (server, confirms) = (this.server, this.confirms);
         match event {
@@ -314,16 +350,22 @@ impl<'a> Asking<'a> {
                     true => self.servers[server].health().heard(now),
                     false => self.servers[server].health().answered(this.at, now),
                 }
-                match sent.is_datagram() && self.is_suspect(server) {
-                    true if confirms => self.confirmed(server, message, &sent, read),
-                    // It was sent before there was any doubt.
-                    true => Step::Wait,
+                match confirms {
+                    true => self.confirmed(server, message, &sent, read),
                     false => self.answered(server, message, &sent, read),
                 }
             }
-            // The right answer may come yet, but whoever guesses is not given the time.
-            Event::Forged => self.suspect(server, None),
-            Event::Folded(message) => self.suspect(server, Some(message)),
+            Event::Guessed | Event::Folded(_) if this.sent.as_ref().is_none_or(|sent| !sent.is_datagram()) => {
+                Step::Wait
+            }
+            Event::Guessed => self.guessed(server),
+            Event::Folded(message) => {
+                match self.confirmations.iter_mut().find(|(other, _)| *other == server) {
+                    Some((_, confirmation)) => confirmation.doubt(&message),
+                    None => self.confirmations.push((server, Confirmation::new(&message))),
+                }
+                self.guessed(server)
+            }
             Event::Failed(trouble) => {
                 let Some(sent) = this.sent.take() else { return Step::Wait };
                 let (is_tcp, is_stream) = (sent.is_tcp_after_udp(), sent.is_by_stream());
@@ -363,13 +405,13 @@ impl<'a> Asking<'a> {
         server: usize,
         mut message: Vec<u8>,
         sent: &Sent,
-        read: &impl Fn(&[u8]) -> Result<T, Useless>,
+        read: &impl Fn(&[u8], bool) -> Result<T, Useless>,
     ) -> Step<T> {
         let this = &self.servers[server];
         let text: Cow<'static, str> = match said(&message) {
             Said::Usable => {
                 self.pending.question.restore(&mut message);
-                match read(&message) {
+                match read(&message, !sent.is_datagram()) {
                     Ok(answer) => {
                         if self.is_asked_plain(server) && !sent.look.edns && !self.pending.question.dnssec_ok() {
                             this.set_plain(Instant::now());
@@ -430,9 +472,8 @@ impl<'a> Asking<'a> {
 
     /// TCP is of no use with a server that answers by UDP: that does not mean that the server is down.
     fn tcp_failed<T>(&mut self, server: usize, trouble: Trouble) -> Step<T> {
-        if self.is_suspect(server) {
-            self.confirm(server);
-            return Step::Wait;
+        if self.is_guessed && trouble.kind != Kind::Answer {
+            return self.renew(server);
         }
         if self.tcp_due(server).is_some() {
             // Another connection may be better.
@@ -446,15 +487,40 @@ impl<'a> Asking<'a> {
         Step::Next
     }
 
-    /// Answers of a server by UDP may be forged: it is asked by TCP. `folded` is an answer with everything right but the case.
-    fn suspect<T>(&mut self, server: usize, folded: Option<Vec<u8>>) -> Step<T> {
-        match self.confirmations.iter_mut().find(|(other, _)| *other == server) {
-            Some((_, confirmation)) => confirmation.doubt(folded),
-            None => self.confirmations.push((server, Confirmation::new(folded))),
+    /// Somebody guesses at the answer. The next guess may be right: no answer to what was sent by UDP counts any more. It
+    /// goes on by TCP, which cannot be forged.
+    fn guessed<T>(&mut self, server: usize) -> Step<T> {
+        self.is_guessed = true;
+        for this in &mut self.tries {
+            this.sent.take_if(|sent| sent.is_datagram());
+        }
+        if !self.servers[server].takes_tcp(Instant::now()) {
+            return self.send_anew(server);
         }
         match self.fall_back(server) {
             Ok(()) => Step::Wait,
             Err(trouble) => self.tcp_failed(server, trouble),
+        }
+    }
+
+    /// TCP was of no use after a guess: what else gives service is UDP with another port and id.
+    fn renew<T>(&mut self, server: usize) -> Step<T> {
+        self.servers[server].note_no_tcp(Instant::now());
+        self.send_anew(server)
+    }
+
+    fn send_anew<T>(&mut self, server: usize) -> Step<T> {
+        if self.renewals >= MAX_RENEWALS || self.tries.len() >= MOST_SENT {
+            return Step::Wait;
+        }
+        self.renewals += 1;
+        self.servers[server].counters.renewals.inc();
+        match self.send(server, Way::Usual) {
+            Ok(()) => Step::Wait,
+            Err(trouble) => {
+                self.trouble(server, trouble);
+                Step::Next
+            }
         }
     }
 
@@ -463,23 +529,18 @@ impl<'a> Asking<'a> {
         self.confirmations.iter().any(|(other, _)| *other == server)
     }
 
-    /// Asks a server several times more by UDP, from other ports, with other ids and in plain case: what its answers agree
-    /// on is not forged.
-    fn confirm(&mut self, server: usize) {
+    /// Asks a server once more by UDP, from another port, with another id and in plain case: what several answers to that
+    /// agree on is not forged. There is one such query on its way at a time.
+    fn confirm(&mut self, server: usize) -> Result<(), Trouble> {
         let late = self.servers[server].health().interval();
         let is_waiting =
-            |this: &&Try| this.server == server && this.confirms && this.sent.is_some() && this.at.elapsed() < late;
-        let waiting = self.tries.iter().filter(is_waiting).count();
+            |this: &Try| this.server == server && this.confirms && this.sent.is_some() && this.at.elapsed() < late;
         let confirmation = self.confirmations.iter_mut().find(|(other, _)| *other == server);
-        let more = confirmation.map_or(0, |(_, confirmation)| confirmation.more(waiting));
-        let look = Look { spelt: false, ..self.servers[server].look(&self.pending.question, Instant::now()) };
-        for _ in 0..more {
-            if self.tries.len() < MOST_SENT
-                && let Err(trouble) = self.send_as(server, Way::Usual, look, true)
-            {
-                self.trouble(server, trouble);
-            }
+        if self.tries.iter().any(is_waiting) || !confirmation.is_some_and(|(_, confirmation)| confirmation.ask()) {
+            return Ok(());
         }
+        let look = Look { spelt: false, ..self.servers[server].look(&self.pending.question, Instant::now()) };
+        self.send_as(server, Way::Usual, look, true)
     }
 
     /// An answer came that may confirm others.
@@ -488,7 +549,7 @@ impl<'a> Asking<'a> {
         server: usize,
         message: Vec<u8>,
         sent: &Sent,
-        read: &impl Fn(&[u8]) -> Result<T, Useless>,
+        read: &impl Fn(&[u8], bool) -> Result<T, Useless>,
     ) -> Step<T> {
         if said(&message) != Said::Usable {
             return self.answered(server, message, sent, read);
@@ -505,7 +566,7 @@ impl<'a> Asking<'a> {
                 self.answered(server, message, sent, read)
             }
             Verdict::More => {
-                self.confirm(server);
+                let _ = self.confirm(server).inspect_err(|trouble| self.trouble(server, trouble.clone()));
                 Step::Wait
             }
             Verdict::Differ => {
@@ -532,9 +593,10 @@ impl<'a> Asking<'a> {
         self.notes.push((server, trouble, useless));
     }
 
-    fn failure(&self) -> Failed {
+    /// Why there is no answer.
+    pub fn failure(&self) -> Failed {
         let (mut text, mut details) = (String::new(), String::new());
-        let mut of_network = true;
+        let (mut of_network, mut is_local) = (true, true);
         for (at, server) in self.servers.iter().enumerate() {
             let noted = self.notes.iter().find(|(other, ..)| *other == at).map(|(_, trouble, _)| trouble);
             let (kind, what) = match (noted, server.health().trouble()) {
@@ -543,6 +605,7 @@ impl<'a> Asking<'a> {
                 (None, None) => (Kind::Answer, "did not answer in time".into()),
             };
             of_network &= matches!(kind, Kind::Network | Kind::Unfit);
+            is_local &= kind == Kind::Local;
             let and = if at == 0 { "" } else { "; " };
             if at < MOST_NAMED {
                 let _ = match self.servers.len() {
@@ -553,7 +616,12 @@ impl<'a> Asking<'a> {
             let _ = write!(details, "{and}{} {what}", server.target);
         }
         self.servers.iter().take(1).for_each(|server| server.counters.failures.inc());
-        Failed { code: if of_network { 23 } else { 22 }, text, details }
+        let code = match (is_local, of_network) {
+            (true, _) => 0,
+            (_, true) => 23,
+            _ => 22,
+        };
+        Failed { code, text, details, is_local }
     }
 }
 

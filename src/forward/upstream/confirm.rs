@@ -5,8 +5,9 @@ use crate::wire::response::Response;
 
 /// So many answers have to agree.
 const AGREEING: usize = 2;
-/// So many are asked for in all.
+/// So many are taken in all, and so many are asked for, as packets are lost.
 const MOST_ANSWERS: usize = 4;
+const MOST_ASKED: usize = 6;
 
 /// The answers of a server to one question.
 #[derive(Debug, Default)]
@@ -60,25 +61,22 @@ impl Content {
 }
 
 impl Confirmation {
-    /// Nothing is confirmed yet.
-    pub fn new(folded: Option<Vec<u8>>) -> Confirmation {
+    /// Nothing is confirmed yet of an answer that has everything right but the case.
+    pub fn new(folded: &[u8]) -> Confirmation {
         let mut this = Confirmation::default();
         this.doubt(folded);
         this
     }
 
     /// There is more reason to doubt.
-    pub fn doubt(&mut self, folded: Option<Vec<u8>>) {
-        self.folded = self.folded.take().or_else(|| Content::of(&folded?));
+    pub fn doubt(&mut self, folded: &[u8]) {
+        self.folded = self.folded.take().or_else(|| Content::of(folded));
     }
 
-    /// How many more queries are to be sent when so many are on their way. They are counted as sent.
-    pub fn more(&mut self, waiting: usize) -> usize {
-        let agreeing = |one: &Content| self.answers.iter().filter(|other| *other == one).count();
-        let agreeing = self.answers.iter().map(agreeing).max().unwrap_or(0);
-        let more = AGREEING.saturating_sub(agreeing + waiting).min(MOST_ANSWERS - self.asked);
-        self.asked += more;
-        more
+    /// Whether one more query is to be sent. It is counted as sent.
+    pub fn ask(&mut self) -> bool {
+        self.asked += 1;
+        self.asked <= MOST_ASKED
     }
 
     /// Takes an answer. One that cannot be read is left to others to judge.
@@ -119,29 +117,26 @@ mod tests {
 
     #[test]
     fn answers_that_agree_are_believed() {
-        let mut guessed = Confirmation::new(None);
-        assert_eq!((guessed.more(0), guessed.more(2)), (2, 0));
-        assert_eq!(guessed.take(&answer(&[1, 2])), Verdict::More);
-        assert_eq!(guessed.take(&answer(&[2, 1])), Verdict::Agreed { folds: false });
-        // A lie among them is outvoted.
-        let mut folded = Confirmation::new(Some(answer(&[1])));
-        assert_eq!(folded.more(0), 2);
-        assert_eq!((folded.take(&answer(&[1])), folded.more(1)), (Verdict::More, 0));
-        assert_eq!((folded.take(&answer(&[6, 6])), folded.more(0)), (Verdict::More, 1));
-        assert_eq!(folded.take(&answer(&[1])), Verdict::Agreed { folds: true });
+        let mut confirmation = Confirmation::new(&answer(&[1, 2]));
+        assert_eq!(confirmation.take(&answer(&[1, 2])), Verdict::More);
+        assert_eq!(confirmation.take(&answer(&[2, 1])), Verdict::Agreed { folds: true });
+        // What was in another case was a lie.
+        let mut confirmation = Confirmation::new(&answer(&[6, 6, 6]));
+        // So is one of those that are to confirm it.
+        assert_eq!(confirmation.take(&answer(&[1])), Verdict::More);
+        assert_eq!(confirmation.take(&answer(&[6, 6, 6])), Verdict::More);
+        assert_eq!(confirmation.take(&answer(&[1])), Verdict::Agreed { folds: false });
     }
 
     #[test]
     fn answers_that_differ_are_only_believed_of_servers_that_fold() {
         let others = [answer(&[1]), answer(&[2]), answer(&[3]), answer(&[4])];
         let verdicts = |mut confirmation: Confirmation| others.each_ref().map(|answer| confirmation.take(answer));
-        let [.., last] = verdicts(Confirmation::new(None));
-        assert_eq!(last, Verdict::Differ);
-        let [.., third, last] = verdicts(Confirmation::new(Some(answer(&[9]))));
+        let [.., third, last] = verdicts(Confirmation::new(&answer(&[9])));
         assert_eq!((third, last), (Verdict::More, Verdict::Agreed { folds: true }));
-        let [.., last] = verdicts(Confirmation::new(Some(answer(&[9, 9]))));
+        let [.., last] = verdicts(Confirmation::new(&answer(&[9, 9])));
         assert_eq!(last, Verdict::Differ, "that was another kind of answer");
-        let mut none = Confirmation::new(None);
-        assert_eq!((none.more(0), none.more(0), none.more(0)), (2, 2, 0));
+        let mut none = Confirmation::new(&answer(&[1]));
+        assert_eq!((0..10).filter(|_| none.ask()).count(), MOST_ASKED);
     }
 }

@@ -59,7 +59,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, MutexGuard, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -71,14 +71,14 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-/// Questions that may be on their way by one route.
-const MOST_ON_A_ROUTE: usize = 4096;
 /// How often it is looked whether something is not needed any more.
 const SWEEP: Duration = Duration::from_secs(5);
 /// After this time without a question a route is forgotten, and so are its servers if no other route has them.
 const IDLE: Duration = Duration::from_secs(300);
 /// A server that others are preferred to is probed when its last answer is as old as this.
 const OLD: Duration = Duration::from_secs(60);
+/// How long a question may take by a route whose servers are all dead, to find out whether they still are.
+const TRIAL_TIMEOUT: Duration = Duration::from_millis(800);
 
 /// Why no server answered.
 #[derive(Clone, Debug)]
@@ -89,12 +89,14 @@ pub struct Failure {
     pub text: String,
     /// What each server did, by its address, for operators; empty if no server has to do with it.
     pub details: String,
+    /// It is our own, and tells nothing of the servers or the name: it is not kept.
+    pub is_local: bool,
 }
 
 impl Failure {
-    /// A failure that no server has to do with.
+    /// A failure that is kept for a while, and that no server has to do with.
     pub fn new(code: u16, text: impl Into<String>) -> Failure {
-        Failure { code, text: text.into(), details: String::new() }
+        Failure { code, text: text.into(), details: String::new(), is_local: false }
     }
 }
 
@@ -135,9 +137,14 @@ struct Way {
     servers: Vec<Arc<Server>>,
     /// What the servers' answers are worth to this route, in the same order.
     worth: Vec<Mutex<Worth>>,
-    on_their_way: AtomicUsize,
     /// Whether its servers send queries back to us.
     leads_back: LeadsBack,
+    /// Questions that are on their way.
+    on_their_way: AtomicUsize,
+    /// No server answered the last question.
+    has_failed: AtomicBool,
+    /// Questions that are on their way though all servers are dead.
+    trials: AtomicUsize,
     /// When it was used last, in seconds since the start.
     used: AtomicUsize,
 }
@@ -177,12 +184,19 @@ pub fn named(route: &Route) -> Cow<'_, str> {
     }
 }
 
-/// A question's place on a route.
-struct Place<'w>(&'w Way);
+/// One of those that are counted.
+struct Place<'c>(&'c AtomicUsize);
+
+impl Place<'_> {
+    fn take(count: &AtomicUsize) -> Place<'_> {
+        count.fetch_add(1, Relaxed);
+        Place(count)
+    }
+}
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.on_their_way.fetch_sub(1, Relaxed);
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 
@@ -212,13 +226,14 @@ impl Upstreams {
     }
 
     /// Asks the servers of a route until `read` takes the answer of one of them: a message of RCODE NOERROR, NXDOMAIN or
-    /// YXDOMAIN, checked to be the answer to the question. What `read` says against an answer counts against its server.
+    /// YXDOMAIN, checked to be the answer to the question, and whether it came by a stream, as nobody else can have sent it
+    /// then without seeing the query. What `read` says against an answer counts against its server.
     pub async fn ask<T>(
         &self,
         route: &Route,
         question: &Question<'_>,
         deadline: Instant,
-        read: impl Fn(&[u8]) -> Result<T, Useless>,
+        read: impl Fn(&[u8], bool) -> Result<T, Useless>,
     ) -> Result<T, Failure> {
         let Servers::Targets { targets, sources } = &route.servers else {
             return Err(Failure::new(0, "there is no server to ask"));
@@ -232,14 +247,24 @@ impl Upstreams {
         if way.used.load(Relaxed) != used {
             way.used.store(used, Relaxed);
         }
-        let place = Place(&way);
-        if way.on_their_way.fetch_add(1, Relaxed) >= MOST_ON_A_ROUTE {
-            let text = format!("{}: too many queries wait for its targets", named(route));
-            return Err(Failure::new(22, text));
+        let place = Place::take(&way.on_their_way);
+        let asking = Asking::new(&self.spellings, &way, question);
+        let (mut trial, mut deadline) = (None, deadline);
+        // What others ask there tells little of what this route would be answered: one question at a time tries.
+        if asking.is_hopeless() && way.has_failed.load(Relaxed) {
+            if way.trials.load(Relaxed) > 0 {
+                return Err(asking.failure().told(route));
+            }
+            trial = Some(Place::take(&way.trials));
+            deadline = deadline.min(Instant::now() + TRIAL_TIMEOUT);
         }
-        let answer = Asking::new(&self.spellings, &way, question).run(deadline, read).await;
-        let answer = answer.map_err(|failed| failed.told(route));
+        let answer = asking.run(deadline, read).await.map_err(|failed| failed.told(route));
+        drop(trial);
         drop(place);
+        let has_failed = answer.as_ref().is_err_and(|failure| !failure.is_local);
+        if way.has_failed.load(Relaxed) != has_failed {
+            way.has_failed.store(has_failed, Relaxed);
+        }
         answer
     }
 
@@ -325,6 +350,8 @@ impl Upstreams {
             worth: targets.iter().map(|_| Mutex::default()).collect(),
             on_their_way: AtomicUsize::new(0),
             leads_back: LeadsBack::default(),
+            has_failed: AtomicBool::new(false),
+            trials: AtomicUsize::new(0),
             used: AtomicUsize::new(self.start.elapsed().as_secs() as usize),
         });
         // So that it is known early which one is fast, and which one is not there.

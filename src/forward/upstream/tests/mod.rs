@@ -205,7 +205,7 @@ async fn ask_for(upstreams: &Upstreams, route: &Route, name: &[u8]) -> Result<Ve
 async fn ask_with(upstreams: &Upstreams, route: &Route, name: &[u8], dnssec_ok: bool) -> Result<Vec<u8>, Failure> {
     let name = LookupName::new(name).unwrap();
     let question = Question { name: &name, qtype: 1, dnssec_ok, checking_disabled: false };
-    let read = |message: &[u8]| match message.ends_with(&USELESS) {
+    let read = |message: &[u8], _| match message.ends_with(&USELESS) {
         true => Err("is of no use".into()),
         false => Ok(message.to_vec()),
     };
