@@ -4,10 +4,12 @@
 mod endpoints;
 #[cfg(test)]
 mod follow;
+mod hidden;
 mod loops;
 mod networks;
 mod overlap;
 mod query_logs;
+mod regions;
 mod resolver;
 #[cfg(test)]
 mod tests;
@@ -53,6 +55,7 @@ pub struct Checked {
     loops: Arc<[Problem]>,
     forwarders: Arc<[Problem]>,
     query_logs: Arc<[Problem]>,
+    hidden: Arc<[Problem]>,
     known: Known,
 }
 
@@ -94,6 +97,8 @@ impl Checked {
         let forwarders = checker.found();
         checker.query_logs();
         let query_logs = checker.found();
+        checker.hidden(&known);
+        let hidden = checker.found();
         Checked {
             networks,
             services,
@@ -105,6 +110,7 @@ impl Checked {
             loops,
             forwarders,
             query_logs,
+            hidden,
             known,
         }
     }
@@ -167,13 +173,17 @@ impl Checked {
             checker.query_logs();
             this.query_logs = checker.found();
         }
+        if !same_services || !same_rules || !endpoints.is_empty() || zones.iter().any(zones::is_renamed) {
+            checker.hidden(&this.known);
+            this.hidden = checker.found();
+        }
         Some(this)
     }
 
     fn all(&self) -> impl Iterator<Item = &Problem> {
         let ours = [&self.networks, &self.services, &self.endpoints, &self.shifts, &self.zones];
         let more = [&self.resolver_endpoints, &self.rules, &self.loops, &self.forwarders, &self.query_logs];
-        ours.into_iter().chain(more).flat_map(|found| found.iter())
+        ours.into_iter().chain(more).chain([&self.hidden]).flat_map(|found| found.iter())
     }
 
     /// All problems.
@@ -245,11 +255,13 @@ struct Checker<'a> {
     now: i64,
     problems: Vec<Problem>,
     suggestions: usize,
+    /// The AZ names of all VPCs; made when it is first asked for.
+    az_names: Option<regions::AzNames<'a>>,
 }
 
 impl<'a> Checker<'a> {
     fn new(manifest: &'a Manifest, connectivity: &'a Connectivity, now: i64) -> Checker<'a> {
-        Checker { manifest, connectivity, now, problems: Vec::new(), suggestions: 0 }
+        Checker { manifest, connectivity, now, problems: Vec::new(), suggestions: 0, az_names: None }
     }
 
     /// What was found since this was asked last.
