@@ -603,7 +603,7 @@ availability_zones: [a]
         );
         assert_eq!(
             mistakes::<ZonalShift>("{resource: '*', away_from: a, expires_at: tomorrow}"),
-            ["1:44: expires_at: expected a time such as 2026-11-24T10:00:00Z, found `tomorrow`"]
+            ["1:43: expires_at: expected a time such as 2026-11-24T10:00:00Z, found `tomorrow`"]
         );
         assert_eq!(
             mistakes::<PrivateHostedZone>(

@@ -31,7 +31,7 @@ fn ipv6() -> String {
 }
 
 /// A pattern for some words in any case.
-pub(super) fn in_any_case(words: &[&str]) -> String {
+fn in_any_case(words: &[&str]) -> String {
     let word = |word: &&str| -> String {
         let letter = |c: char| match c.is_ascii_alphabetic() {
             true => format!("[{}{}]", c.to_ascii_uppercase(), c.to_ascii_lowercase()),
@@ -43,7 +43,7 @@ pub(super) fn in_any_case(words: &[&str]) -> String {
 }
 
 /// The schema of some words in any case, of which editors propose the usual one.
-pub(super) fn words_schema(words: &[&str]) -> Schema {
+pub(crate) fn words_schema(words: &[&str]) -> Schema {
     json_schema!({"anyOf": [{"type": "string", "enum": words}, {"type": "string", "pattern": in_any_case(words)}]})
 }
 
@@ -91,19 +91,19 @@ forms! {
     DomainName => json!({
         "type": "string",
         "pattern": "^(\\.|(([^\\x00-\\x20\\x7f.\\\\]|\\\\[0-9]{3}|\\\\[^0-9])+\\.)*([^\\x00-\\x20\\x7f.\\\\]|\\\\[0-9]{3}|\\\\[^0-9])+\\.?)$",
-        "not": {"pattern": "^@$|\\\\(052|040)"},
+        "not": {"type": "string", "pattern": "^@$|\\\\(052|040)"},
     });
     /// The same without a wildcard.
     PlainName => json!({
         "type": "string",
         "pattern": "^(\\.|(([^\\x00-\\x20\\x7f.\\\\]|\\\\[0-9]{3}|\\\\[^0-9])+\\.)*([^\\x00-\\x20\\x7f.\\\\]|\\\\[0-9]{3}|\\\\[^0-9])+\\.?)$",
-        "not": {"pattern": "^@$|\\\\(052|040)|(^|\\.)\\*(\\.|$)"},
+        "not": {"type": "string", "pattern": "^@$|\\\\(052|040)|(^|\\.)\\*(\\.|$)"},
     });
     /// The owner of a record set: relative to the zone unless it ends in a dot; `@` is the apex.
     Owner => json!({
         "type": "string",
         "pattern": "^(\\.|(([^\\x00-\\x20\\x7f.\\\\]|\\\\[0-9]{3}|\\\\[^0-9])+\\.)*([^\\x00-\\x20\\x7f.\\\\]|\\\\[0-9]{3}|\\\\[^0-9])+\\.?)$",
-        "not": {"pattern": "\\\\(052|040)"},
+        "not": {"type": "string", "pattern": "\\\\(052|040)"},
     });
     /// The mnemonic of a record type, or `TYPE` and a number.
     RecordType => json!({"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9-]*$"});

@@ -7,7 +7,7 @@ pub mod connectivity;
 pub mod decode;
 pub mod digest;
 pub mod document;
-mod forms;
+pub(crate) mod forms;
 mod kinds;
 pub mod load;
 pub mod master;

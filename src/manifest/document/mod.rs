@@ -306,7 +306,7 @@ mod tests {
         });
         assert_eq!(json_of(&node), expected);
         // What is merged has the place where it is written.
-        assert_eq!(node.locate("c.x").map(|span| (span.line, span.column)), Some((1, 12)));
+        assert_eq!(node.locate("c.x").map(|span| (span.line, span.column)), Some((1, 11)));
         for (text, message) in [
             ("a: {<<: x}\n", "`<<` takes the entries of a map"),
             ("a: {<<: [x]}\n", "`<<` takes the entries of a map"),
