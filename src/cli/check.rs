@@ -5,11 +5,11 @@ use crate::{
     config::{Config, ControlPlane, DEFAULT_FILE, Source},
     listen::now,
     manifest::{
-        Loader, Manifest, Problem,
+        Loaded, Loader, Manifest, Problem,
         check::check,
         connectivity::Connectivity,
         document::{self, Value},
-        load,
+        load, presets,
         problem::printable,
     },
     run::files,
@@ -118,6 +118,7 @@ fn check_rest(manifest: &Manifest, errors: &[Problem]) -> Vec<Problem> {
     if ids.len() == MAX_BROKEN {
         return Vec::new();
     }
+    let manifest = &presets::complete(&Arc::new(manifest.clone()), &Manifest::default());
     let mut problems = check(manifest, &Connectivity::new(manifest), now());
     problems.retain(|problem| {
         let wants_gateway = problem.field.ends_with("private_dns_only_for_inbound_resolver_endpoint");
@@ -152,7 +153,10 @@ pub(super) fn examine(
 ) -> (Result<Snapshot, Vec<Problem>>, Vec<Problem>) {
     let mut loader = Loader::new(directory);
     let (loaded, mut problems) = match loader.load() {
-        Ok(loaded) => loaded,
+        Ok((loaded, problems)) => {
+            let manifest = presets::complete(&loaded.manifest, &Manifest::default());
+            (Loaded { manifest, ..loaded }, problems)
+        }
         Err(mut problems) => {
             problems.extend(check_rest(loader.manifest(), &problems));
             loader.locate(&mut problems);

@@ -13,6 +13,7 @@ pub mod load;
 pub mod master;
 pub mod meant;
 pub mod overlay;
+pub mod presets;
 pub mod primaries;
 pub mod problem;
 pub mod query_log;
