@@ -2,8 +2,8 @@
 
 use super::{CheckArguments, Format, print, report::report};
 use crate::{
+    clock::now,
     config::{Config, ControlPlane, DEFAULT_FILE, Source},
-    listen::now,
     manifest::{
         Loaded, Loader, Manifest, Problem,
         check::check,

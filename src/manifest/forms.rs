@@ -73,40 +73,40 @@ macro_rules! forms {
 forms! {
     /// A CIDR block, IPv4 or IPv6.
     Cidr => json!({
-        "type": "string",
+        "title": "CIDR block", "type": "string",
         "pattern": format!("^({}/(3[0-2]|[12]?[0-9])|{}/(12[0-8]|1[01][0-9]|[1-9]?[0-9]))$", ipv4(), ipv6()),
     });
     /// An address, IPv4 or IPv6.
-    Address => json!({"type": "string", "pattern": format!("^({}|{})$", ipv4(), ipv6())});
+    Address => json!({"title": "address", "type": "string", "pattern": format!("^({}|{})$", ipv4(), ipv6())});
     /// An IPv4 address.
-    Ipv4 => json!({"type": "string", "pattern": format!("^{}$", ipv4())});
+    Ipv4 => json!({"title": "IPv4 address", "type": "string", "pattern": format!("^{}$", ipv4())});
     /// An IPv6 address.
-    Ipv6 => json!({"type": "string", "pattern": format!("^{}$", ipv6())});
+    Ipv6 => json!({"title": "IPv6 address", "type": "string", "pattern": format!("^{}$", ipv6())});
     /// A time.
     Time => json!({
-        "type": "string",
+        "title": "time", "type": "string",
         "pattern": "^[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:?[0-9]{2}(:?[0-9]{2}([.,][0-9]{1,9})?)?([Zz]|[+-][0-9]{2}(:?[0-9]{2}){0,2})(\\[.*\\])?$",
     });
     /// An absolute domain name; the last dot is optional.
     DomainName => json!({
-        "type": "string",
+        "title": "domain name", "type": "string",
         "pattern": "^(\\.|(([^\\x00-\\x20\\x7f.\\\\]|\\\\[0-9]{3}|\\\\[^0-9])+\\.)*([^\\x00-\\x20\\x7f.\\\\]|\\\\[0-9]{3}|\\\\[^0-9])+\\.?)$",
         "not": {"type": "string", "pattern": "^@$|\\\\(052|040)"},
     });
     /// The same without a wildcard.
     PlainName => json!({
-        "type": "string",
+        "title": "domain name", "type": "string",
         "pattern": "^(\\.|(([^\\x00-\\x20\\x7f.\\\\]|\\\\[0-9]{3}|\\\\[^0-9])+\\.)*([^\\x00-\\x20\\x7f.\\\\]|\\\\[0-9]{3}|\\\\[^0-9])+\\.?)$",
         "not": {"type": "string", "pattern": "^@$|\\\\(052|040)|(^|\\.)\\*(\\.|$)"},
     });
     /// The owner of a record set: relative to the zone unless it ends in a dot; `@` is the apex.
     Owner => json!({
-        "type": "string",
+        "title": "domain name", "type": "string",
         "pattern": "^(\\.|(([^\\x00-\\x20\\x7f.\\\\]|\\\\[0-9]{3}|\\\\[^0-9])+\\.)*([^\\x00-\\x20\\x7f.\\\\]|\\\\[0-9]{3}|\\\\[^0-9])+\\.?)$",
         "not": {"type": "string", "pattern": "\\\\(052|040)"},
     });
     /// The mnemonic of a record type, or `TYPE` and a number.
-    RecordType => json!({"type": "string", "pattern": "^[A-Za-z][A-Za-z0-9-]*$"});
+    RecordType => json!({"title": "record type", "type": "string", "pattern": "^[A-Za-z][A-Za-z0-9-]*$"});
 }
 
 #[cfg(test)]

@@ -3,10 +3,10 @@
 use super::{certificates, node};
 use crate::{
     admin,
+    clock::now,
     config::{Config, Etcd, InternetResolver, Tls},
     control_plane::etcd,
     forward::{recursion, upstream},
-    listen::now,
     manifest::{Problem, Severity},
     transfer::tsig::Keys,
 };

@@ -11,6 +11,9 @@ use std::{
     sync::Arc,
 };
 
+/// A private name that something else has, too: what that is, and the VPCs that it is for.
+type Taken<'a> = (&'a Name, String, BTreeSet<&'a str>);
+
 /// How many names are told of.
 const MAX_TOLD: usize = 100;
 
@@ -50,7 +53,7 @@ impl<'a> Checker<'a> {
     fn hidden_private_names(&mut self, known: &Known, rules_at: &HashMap<&Name, Vec<(&'a Id, &'a ResolverRule)>>) {
         let manifest = self.manifest;
         // By service: its names that something else has, too, with what that is and whose it is.
-        let mut taken: HashMap<&str, Vec<(&Name, String, BTreeSet<&str>)>> = HashMap::new();
+        let mut taken: HashMap<&str, Vec<Taken>> = HashMap::new();
         for (service_id, service) in &manifest.vpc_endpoint_services {
             for name in &service.private_dns_names {
                 let rules = rules_at.get(name).into_iter().flatten();
