@@ -183,18 +183,14 @@ impl<'a> Checker<'a> {
     /// Whether an AZ name stands where an AZ ID belongs: an error if a VPC has that name. `vpcs` are those that are near.
     pub(super) fn az_id(&mut self, (kind, id): (&'static str, &str), field: String, az: &str, vpcs: &[&str]) -> bool {
         let manifest = self.manifest;
-        let near = vpcs.iter().filter_map(|vpc| manifest.vpcs.get_key_value(vpc));
-        let mut near = near.map(|(vpc_id, vpc)| (vpc_id, &vpc.availability_zones)).collect::<Vec<_>>().into_iter();
-        if near.clone().any(|(_, zones)| zones.values().any(|known| known == az)) {
-            return false;
-        }
         let all = self.az_names_of_all();
-        let of_near = near.find_map(|(vpc_id, zones)| Some((zones.get(az)?.as_str(), vpc_id.as_str())));
-        let named = of_near.or_else(|| all.ids.get(az).copied()).filter(|(known, _)| *known != az);
         let spelt = all.known.get(&az.to_ascii_lowercase()).copied();
         if spelt == Some(az) {
             return false;
         }
+        let near = vpcs.iter().filter_map(|vpc| manifest.vpcs.get_key_value(vpc));
+        let mut of_near = near.filter_map(|(id, vpc)| Some((vpc.availability_zones.get(az)?.as_str(), id.as_str())));
+        let named = of_near.next().or_else(|| all.ids.get(az).copied());
         match (named, spelt) {
             (Some((known, vpc)), _) => {
                 self.error(kind, id, field, format!("`{az}` is an AZ name, and an AZ ID is needed"));

@@ -13,7 +13,7 @@ use crate::{
     },
 };
 use std::{
-    collections::{BTreeMap, HashMap, hash_map::Entry},
+    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
     sync::Arc,
 };
 
@@ -170,6 +170,7 @@ impl<'a> Checker<'a> {
     }
 
     fn primaries(&mut self, id: &str, list: &str, primaries: &[Primary]) {
+        let mut seen = HashSet::new();
         for (at, primary) in primaries.iter().enumerate() {
             let field = |name: &str| format!("{list}[{at}].{name}");
             if primary.port == Some(0) {
@@ -186,7 +187,7 @@ impl<'a> Checker<'a> {
                 }
             }
             let address = primary.address();
-            if primaries[..at].iter().any(|other| other.address() == address) {
+            if !seen.insert(address) {
                 self.warning(KIND, id, format!("{list}[{at}]"), format!("{address} is in the list already"));
             }
         }
@@ -194,6 +195,7 @@ impl<'a> Checker<'a> {
 
     /// Who may copy a zone and change it.
     fn zone_access(&mut self, id: &str, zone: &PrivateHostedZone) {
+        let mut seen = HashSet::new();
         for (at, secondary) in zone.secondaries.iter().enumerate() {
             let field = format!("secondaries[{at}]");
             if secondary.port == 0 {
@@ -202,7 +204,7 @@ impl<'a> Checker<'a> {
             if secondary.ip.is_unspecified() || secondary.ip.is_multicast() {
                 self.error(KIND, id, format!("{field}.ip"), format!("{} is no server's address", secondary.ip));
             }
-            if zone.secondaries[..at].iter().any(|other| (other.ip, other.port) == (secondary.ip, secondary.port)) {
+            if !seen.insert((secondary.ip, secondary.port)) {
                 let message = format!("{} port {} is in the list already", secondary.ip, secondary.port);
                 self.error(KIND, id, field, message);
             }
