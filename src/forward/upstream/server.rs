@@ -100,7 +100,7 @@ impl Counters {
         let target = &sent.server.target;
         if let Some(tap) = self.tap.get() {
             let mut tap = tap.lock().unwrap_or_else(PoisonError::into_inner);
-            tap.forwarded(kind, (target.ip, target.port), sent.transport(), message);
+            tap.forwarded(kind, sent.local(), (target.ip, target.port), sent.transport(), message);
         }
     }
 
@@ -270,7 +270,7 @@ pub struct Sent {
 /// What forgets a query when it is dropped.
 pub enum By {
     /// Sent by UDP.
-    Udp(#[expect(dead_code, reason = "it is there to be dropped")] udp::Sent),
+    Udp(udp::Sent),
     /// Sent by TCP or DoT.
     Stream(pool::Sent),
     /// Sent by DoH or DoQ.
@@ -286,6 +286,17 @@ impl Sent {
             (_, Protocol::DoT) => answer::Transport::Tls,
             (_, Protocol::DoH) => answer::Transport::Https,
             (_, Protocol::DoQ) => answer::Transport::Quic,
+        }
+    }
+
+    /// The address and port that it went from; none while there is no connection for it.
+    fn local(&self) -> Option<SocketAddr> {
+        match (self.by.as_ref()?, &self.server.by) {
+            (By::Udp(sent), _) => sent.local(),
+            (By::Stream(sent), _) => sent.local(),
+            (By::Task(_), Transport::Https(https)) => https.local(),
+            (By::Task(_), Transport::Quic(quic)) => quic.local(),
+            (By::Task(_), _) => None,
         }
     }
 
