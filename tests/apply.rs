@@ -207,7 +207,11 @@ fn to_etcd() {
         text(&zonal(&arguments))
     };
     let told = on_etcd("diff", &[]);
-    assert!(told.contains("- vpc/vpc-new\n") && told.contains("1 to delete.\nNo answer changes."), "{told}");
+    assert!(
+        told.contains("- vpc/vpc-new\n")
+            && told.contains("No answer changes.\n\nPlan: 0 to add, 0 to change, 1 to delete.\n"),
+        "{told}"
+    );
     assert!(told.contains("etcd has a key `/zonal/v1/vpcs/`, which is no `/zonal/v1/<kind>/<id>`"), "{told}");
     let out = scratch.path().join("odd").display().to_string();
     let told = text(&zonal(&["export", "--directory", &out, "--etcd", &etcd.endpoint]));

@@ -212,7 +212,11 @@ fn forwardings(snapshot: &Snapshot, wanted: &[String]) -> anyhow::Result<Vec<For
 }
 
 /// Names that can be written into any configuration, without those that are below others; in order.
-fn topmost(names: BTreeMap<Name, Reason>) -> Vec<(String, Reason)> {
+fn topmost(mut names: BTreeMap<Name, Reason>) -> Vec<(String, Reason)> {
+    if names.keys().any(Name::is_root) {
+        tell("the zone `.` is left out: all other names are below it");
+        names.retain(|name, _| !name.is_root());
+    }
     let all: Vec<&Name> = names.keys().collect();
     let is_below =
         |name: &Name| std::iter::successors(name.parent(), Name::parent).any(|parent| names.contains_key(&parent));
