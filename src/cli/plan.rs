@@ -192,11 +192,14 @@ fn list(ids: &[&str], width: usize) -> String {
     text + "\n"
 }
 
+/// What tells changes of answers apart: name, type, the answer as it was and as it will be.
+type ChangeKey<'a> = (&'a str, &'a str, &'a [String], &'a [String]);
+
 /// Which answers change, each for all that see the change, and equal changes of several names together.
 fn answers_text(answers: &Answers) -> String {
     // By the change, who sees it; and by who sees them, the changes.
     let mut seen: Vec<(&Changed, BTreeSet<&str>)> = Vec::new();
-    let mut places: BTreeMap<(&str, &str, &[String], &[String]), usize> = BTreeMap::new();
+    let mut places: BTreeMap<ChangeKey, usize> = BTreeMap::new();
     for view in &answers.views {
         for changed in &view.answers {
             let place =
