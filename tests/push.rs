@@ -555,16 +555,15 @@ fn the_api_is_as_it_is_described() {
     }
 }
 
-/// The lines of the README that change something are sent as they are.
+/// The lines of the reference that change something are sent as they are.
 #[test]
-fn examples_of_the_readme_are_accepted() {
+fn examples_of_the_reference_are_accepted() {
     if !can_run_here() {
         return;
     }
     let push = Push::start("");
-    let readme = std::fs::read_to_string(crate::harness::tree("README.md")).unwrap();
-    let section = readme.split_once("## Changes by HTTP").unwrap().1.split_once("\n## ").unwrap().0;
-    let block = section.split_once("```sh\n").unwrap().1.split_once("```").unwrap().0;
+    let page = std::fs::read_to_string(crate::harness::tree("docs/reference/http-api.md")).unwrap();
+    let block = page.split_once("```sh\n").unwrap().1.split_once("```").unwrap().0;
     let script =
         block.replace("127.0.0.1:9153", &push.0.admin.to_string()).replace("curl ", "curl -sS --fail-with-body ");
     let output = Command::new("sh").args(["-e", "-c", &script]).output().unwrap();

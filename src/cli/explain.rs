@@ -9,10 +9,10 @@ use super::{
     side_by_side, tell,
 };
 use crate::{
+    clock::now,
     config::{Config, Source},
     control_plane::internet::Internet,
     explain::{Explanation, Question, Request, of_manifest},
-    listen::now,
     manifest::{Problem, problem::printable},
     snapshot::Node,
 };
