@@ -5,9 +5,9 @@ mod formats;
 
 use super::{ForwardersArguments, apply, check, print, report::complain, target::Target, tell};
 use crate::{
+    clock::now,
     config::{Config, Source},
     explain::{Question, Request, of_manifest},
-    listen::now,
     manifest::{Direction, Manifest, Protocol, Vpc, problem::printable},
     snapshot::Snapshot,
     wire::Name,
