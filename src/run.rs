@@ -19,7 +19,6 @@ use crate::{
         directory::Watch,
         edits::{Edits, Journals, KeptSerials},
         etcd,
-        etcd_edit::EtcdEditor,
         internet::Internet,
         keeper::{self, Keeper, Loading},
         kept::Kept,
@@ -35,7 +34,14 @@ use crate::{
         problem::printable,
     },
     query_log::Running,
-    transfer::{self, copies::Copies, inward, primary::Bounds, tsig::Keys, update::Updates},
+    transfer::{
+        self,
+        copies::Copies,
+        inward,
+        primary::Bounds,
+        tsig::Keys,
+        update::{Updates, etcd::EtcdEditor},
+    },
 };
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
