@@ -5,9 +5,10 @@
 
 use super::{
     change::{Accepted, Change, Position, Ready, Refusal, ZoneTransfer},
+    decide::Decided,
     edits::{Edits, KeptSerials},
     kept::Kept,
-    status::{self, LastError, SetAside, Status},
+    status::{self, LastError, Status},
     store::Store,
 };
 use crate::{
@@ -17,11 +18,10 @@ use crate::{
     manifest::{
         Loaded, Manifest, Problem, Transferred, catalog,
         check::Checked,
-        collection::{Aside, Collection, Instead, Key, Served},
+        collection::{Collection, Served},
         connectivity::Connectivity,
         load::{Due, Loader},
         overlay::{Overlays, digest_with},
-        problem::printable,
     },
     snapshot::{
         self, Node, Snapshot,
@@ -29,7 +29,6 @@ use crate::{
     },
 };
 use std::{
-    collections::BTreeMap,
     io,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
@@ -37,7 +36,7 @@ use std::{
 use tokio::sync::watch;
 
 /// How many problems of one load are logged.
-const LOGGED: usize = 20;
+pub(super) const LOGGED: usize = 20;
 /// How many answers that would change are told of a dry run.
 const MOST_ANSWERS: usize = 1000;
 
@@ -58,7 +57,7 @@ pub enum Loading {
 pub struct Keeper {
     pub(super) core: Arc<Core>,
     pub(super) node: Arc<Node>,
-    status: Arc<Status>,
+    pub(super) status: Arc<Status>,
     generation: watch::Sender<u64>,
     on_error: OnError,
     /// Where what is served is kept.
@@ -78,18 +77,6 @@ pub struct Keeper {
     checked: Checked,
     /// What is kept of zones that are transferred.
     transferred: Transferred,
-}
-
-/// What is to be served, of what was delivered.
-struct Decided {
-    kept: Kept,
-    served: Served,
-    snapshot: Snapshot,
-    checked: Checked,
-    /// Warnings.
-    warnings: Vec<Problem>,
-    /// Why something is set aside.
-    reasons: BTreeMap<Key, Vec<Problem>>,
 }
 
 /// What is served before anything was loaded: nothing, as generation 0.
@@ -261,7 +248,7 @@ impl Keeper {
             return Loading::Early;
         }
         loader.locate(&mut decided.warnings);
-        decided.reasons.values_mut().for_each(|problems| loader.locate(problems));
+        decided.reasons.iter_mut().for_each(|(_, problems)| loader.locate(problems));
         loader.accept();
         let before = self.generation();
         self.settle(decided, Vec::new());
@@ -326,69 +313,6 @@ impl Keeper {
         self.decide(collection, position, self.on_error).map_err(Refusal::Problems)
     }
 
-    /// What is to be served of a collection: all of it, or without what is set aside.
-    fn decide(&self, collection: Collection, position: Position, on_error: OnError) -> Result<Decided, Vec<Problem>> {
-        let previous = self.core.snapshot.load_full();
-        let mut aside = Aside::new();
-        let mut reasons: BTreeMap<Key, Vec<Problem>> = BTreeMap::new();
-        loop {
-            let mut candidate = collection.candidate(&aside, &self.served);
-            candidate.loaded.overlays = self.overlays.clone();
-            candidate.loaded.digest = digest_with(candidate.loaded.digest, &self.overlays);
-            let mut problems = candidate.problems;
-            match self.check_and_compile(candidate.loaded, &previous) {
-                Ok((snapshot, checked, more)) if !problems.iter().any(Problem::is_error) => {
-                    problems.extend(more);
-                    let kept = Kept { collection, aside, position, generation: snapshot.generation };
-                    return Ok(Decided {
-                        kept,
-                        served: candidate.served,
-                        snapshot,
-                        checked,
-                        warnings: problems,
-                        reasons,
-                    });
-                }
-                Ok((.., more)) | Err(more) => problems.extend(more),
-            }
-            let mut has_more = false;
-            for problem in problems.iter().filter(|problem| problem.is_error()) {
-                let key = problem.resource.as_ref().and_then(|(kind, id)| Key::new(kind, id));
-                if let Some(key) = key.filter(|_| on_error == OnError::SetAside) {
-                    has_more |= self.set_aside(&collection, &mut aside, &key);
-                    let told = reasons.entry(key).or_default();
-                    if !told.contains(problem) {
-                        told.push(problem.clone());
-                    }
-                }
-            }
-            if !has_more {
-                return Err(problems);
-            }
-        }
-    }
-
-    /// Sets something aside; false if it is already. What was served of it before is tried first.
-    fn set_aside(&self, collection: &Collection, aside: &mut Aside, key: &Key) -> bool {
-        let next = match aside.get(key) {
-            Some(Instead::Nothing) => return false,
-            Some(Instead::Older(..)) => Instead::Nothing,
-            None => {
-                let older = self.served.older(key).or_else(|| self.kept.aside.get(key).cloned());
-                let is_other = |older: &Instead| match older {
-                    Instead::Older(resource, texts) => {
-                        !texts.is_empty()
-                            || collection.manifest().resource(key.kind, &key.id).as_ref() != Some(resource)
-                    }
-                    Instead::Nothing => false,
-                };
-                older.filter(is_other).unwrap_or(Instead::Nothing)
-            }
-        };
-        aside.insert(key.clone(), next);
-        true
-    }
-
     /// What a change would come to, or has come to.
     fn accepted(&self, decided: &Decided) -> Accepted {
         Accepted {
@@ -396,7 +320,12 @@ impl Keeper {
             position: decided.kept.position.clone(),
             differences: decided.served.manifest.differences(&self.served.manifest),
             answers: None,
-            problems: decided.warnings.iter().chain(decided.reasons.values().flatten()).cloned().collect(),
+            problems: decided
+                .warnings
+                .iter()
+                .chain(decided.reasons.iter().flat_map(|(_, problems)| problems))
+                .cloned()
+                .collect(),
         }
     }
 
@@ -463,19 +392,8 @@ impl Keeper {
         result
     }
 
-    fn tell_set_aside(&self, reasons: &BTreeMap<Key, Vec<Problem>>) {
-        let told = |(key, why): (&Key, &Vec<Problem>)| SetAside::new(key, self.kept.aside.get(key), why);
-        let set_aside: Vec<SetAside> = reasons.iter().map(told).collect();
-        let before = std::mem::replace(&mut self.status.state().set_aside, set_aside.clone());
-        for new in set_aside.iter().filter(|new| !before.contains(new)).take(LOGGED) {
-            let why = new.problems.first().map_or("", String::as_str);
-            let line = format!("{}.{} is set aside, {} is served of it: {why}", new.kind, new.id, new.served);
-            tracing::warn!("{}", printable(&line));
-        }
-    }
-
     /// Checks a manifest and compiles it. With the snapshot come warnings; instead of it, all errors and warnings.
-    fn check_and_compile(
+    pub(super) fn check_and_compile(
         &self,
         loaded: Loaded,
         previous: &Snapshot,

@@ -55,7 +55,12 @@ struct AsideItem {
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 enum InsteadItem {
     Nothing,
-    Older { resource: Text, texts: Vec<(String, Option<Text>)> },
+    Older {
+        resource: Text,
+        texts: Vec<(String, Option<Text>)>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_unfit: bool,
+    },
 }
 
 impl Text {
@@ -91,21 +96,23 @@ impl InsteadItem {
     fn new(instead: &Instead) -> InsteadItem {
         match instead {
             Instead::Nothing => InsteadItem::Nothing,
-            Instead::Older(resource, texts) => InsteadItem::Older {
+            Instead::Older(resource, texts) | Instead::Unfit(resource, texts) => InsteadItem::Older {
                 resource: Text::new(&resource.to_json()),
                 texts: texts.iter().map(|(name, text)| (name.clone(), text.as_deref().map(Text::new))).collect(),
+                is_unfit: matches!(instead, Instead::Unfit(..)),
             },
         }
     }
 
     fn instead(&self, kind: &str) -> io::Result<Instead> {
-        let InsteadItem::Older { resource, texts } = self else { return Ok(Instead::Nothing) };
+        let InsteadItem::Older { resource, texts, is_unfit } = self else { return Ok(Instead::Nothing) };
         let (node, _) = document::read(&resource.octets()?, true);
         let Some(Some(Ok(resource))) = node.map(|node| Resource::read(kind, &node)) else {
             return Ok(Instead::Nothing);
         };
         let texts = texts.iter().map(|(name, text)| Ok((name.clone(), text.as_ref().map(Text::octets).transpose()?)));
-        Ok(Instead::Older(resource, texts.collect::<io::Result<_>>()?))
+        let texts = texts.collect::<io::Result<_>>()?;
+        Ok(if *is_unfit { Instead::Unfit(resource, texts) } else { Instead::Older(resource, texts) })
     }
 }
 

@@ -46,7 +46,7 @@ impl LastError {
 }
 
 /// A resource that is not served as it was delivered.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct SetAside {
     /// Its kind.
     pub kind: String,
