@@ -7,7 +7,7 @@ use super::{
     tell,
 };
 use crate::{
-    control_plane::etcd::{FEW, MOST_DELETED},
+    control_plane::guard::{FEW, MOST_DELETED},
     difference::{self, Answers},
     listen::now,
     manifest::{
@@ -86,6 +86,12 @@ fn try_apply(arguments: &ApplyArguments) -> anyhow::Result<ExitCode> {
     let Some(plan) = plan(&arguments.directory, &target)? else { return Ok(ExitCode::FAILURE) };
     print(&plan.to_text());
     if plan.edits.is_empty() {
+        if arguments.force
+            && !arguments.dry_run
+            && let Some(revision) = target.allow_deletion(&plan.state)?
+        {
+            print(&format!("Nodes that hold deletions up to revision {revision} now serve them.\n"));
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let (all, gone) = (plan.state.collection.len(), plan.edits.iter().filter(|edit| edit.value.is_none()).count());
@@ -104,7 +110,7 @@ fn try_apply(arguments: &ApplyArguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     let progress = progress(steps as u64);
-    let revision = target.write(&plan.state, &plan.edits, || progress.inc(1))?;
+    let revision = target.write(&plan.state, &plan.edits, arguments.force, || progress.inc(1))?;
     progress.finish_and_clear();
     print(&format!(
         "Applied: revision {revision}. `zonal wait --revision {revision} ADDR…` waits until nodes serve it.\n"

@@ -11,6 +11,7 @@
 
 use super::{
     change::Position,
+    guard::Held,
     keeper::{Keeper, LOGGED},
     kept::Kept,
     status::SetAside,
@@ -40,6 +41,10 @@ pub(super) struct Decided {
     /// Warnings.
     pub(super) warnings: Vec<Problem>,
     pub(super) reasons: Reasons,
+    /// Deletions in it count for those that follow.
+    pub(super) is_judged: bool,
+    /// Why deletions are held, if some are that were not before.
+    pub(super) held_because: Option<String>,
 }
 
 /// A kind's place in the order in which kinds refer to one another.
@@ -60,15 +65,25 @@ fn by_resource(problems: &[Problem]) -> BTreeMap<(usize, Key), Vec<&Problem>> {
 }
 
 impl Keeper {
-    /// What is to be served of a collection: all of it, or without the resources that are set aside.
+    /// What is to be served of a collection: all of it, or without the resources that are set aside. Resources that are
+    /// `held` are served as they were.
     pub(super) fn decide(
         &self,
         collection: Collection,
         position: Position,
         on_error: OnError,
+        mut held: Held,
     ) -> Result<Decided, Vec<Problem>> {
         let previous = self.core.snapshot.load_full();
         let mut aside = Aside::new();
+        for key in held.keys().cloned().collect::<Vec<_>>() {
+            match self.served.older(&key).or_else(|| self.kept.aside.get(&key).cloned()) {
+                Some(Instead::Older(resource, texts) | Instead::Unfit(resource, texts)) => {
+                    aside.insert(key, Instead::Older(resource, texts));
+                }
+                _ => drop(held.remove(&key)),
+            }
+        }
         let mut found: HashMap<Key, Vec<Problem>> = HashMap::new();
         let mut order: Vec<Key> = Vec::new();
         loop {
@@ -83,10 +98,20 @@ impl Keeper {
                 match self.check_and_compile(candidate.loaded, &previous) {
                     Ok((snapshot, checked, more)) if is_readable => {
                         problems.extend(more);
-                        let kept = Kept { collection, aside, position, generation: snapshot.generation };
+                        let kept = Kept { collection, aside, held, position, generation: snapshot.generation };
                         let reasons = order.into_iter().filter_map(|key| found.remove_entry(&key)).collect();
                         let (served, warnings) = (candidate.served, problems);
-                        return Ok(Decided { kept, served, snapshot, checked, warnings, reasons });
+                        let (is_judged, held_because) = (false, None);
+                        return Ok(Decided {
+                            kept,
+                            served,
+                            snapshot,
+                            checked,
+                            warnings,
+                            reasons,
+                            is_judged,
+                            held_because,
+                        });
                     }
                     Ok((.., more)) | Err(more) => problems.extend(more),
                 }

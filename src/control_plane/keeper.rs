@@ -7,8 +7,9 @@ use super::{
     change::{Accepted, Change, Position, Ready, Refusal, ZoneTransfer},
     decide::Decided,
     edits::{Edits, KeptSerials},
+    guard::{Held, History, Pending},
     kept::Kept,
-    status::{self, LastError, Status},
+    status::{self, LastError, StateDirectory, Status},
     store::Store,
 };
 use crate::{
@@ -77,6 +78,8 @@ pub struct Keeper {
     checked: Checked,
     /// What is kept of zones that are transferred.
     transferred: Transferred,
+    /// How many resources there were lately.
+    pub(super) history: History,
 }
 
 /// What is served before anything was loaded: nothing, as generation 0.
@@ -118,6 +121,7 @@ impl Keeper {
             serials,
             checked,
             transferred,
+            history: History::default(),
         }
     }
 
@@ -136,8 +140,8 @@ impl Keeper {
     pub fn restore(&mut self, kept: Kept, is_stale: bool) -> Result<(), Vec<Problem>> {
         let (collection, position, generation) = (kept.collection.clone(), kept.position.clone(), kept.generation);
         self.kept = kept;
-        let Decided { kept, served, mut snapshot, checked, warnings, reasons } =
-            self.decide(collection, position, OnError::SetAside)?;
+        let Decided { kept, served, mut snapshot, checked, warnings, reasons, .. } =
+            self.decide(collection, position, OnError::SetAside, self.kept.held.clone())?;
         self.delivered = (kept.collection.clone(), kept.position.clone());
         self.loaded_digest = served.digest();
         (self.kept, self.served, self.checked) = (kept, served, checked);
@@ -236,7 +240,7 @@ impl Keeper {
 
     /// Publishes what was loaded without what has errors.
     fn load_in_part(&mut self, loader: &mut Loader, collection: Collection, early: bool) -> Loading {
-        let mut decided = match self.decide(collection, Position::default(), OnError::SetAside) {
+        let mut decided = match self.decide(collection, Position::default(), OnError::SetAside, Held::new()) {
             Ok(decided) => decided,
             Err(_) if early => return Loading::Early,
             Err(mut problems) => {
@@ -305,12 +309,14 @@ impl Keeper {
     /// What is to be served after these changes.
     fn decide_all(&self, changes: &[Change]) -> Result<Decided, Refusal> {
         let (mut collection, mut position) = self.delivered.clone();
+        let mut pending = Pending::default();
         for change in changes {
-            let Ready { edits, position: next } = (change.prepare)(&collection, &position)?;
+            let Ready { edits, position: next, deletions } = (change.prepare)(&collection, &position)?;
             collection.apply(&edits);
+            pending.add(deletions);
             position = next;
         }
-        self.decide(collection, position, self.on_error).map_err(Refusal::Problems)
+        self.decide_guarded(collection, position, self.on_error, pending).map_err(Refusal::Problems)
     }
 
     /// What a change would come to, or has come to.
@@ -334,7 +340,7 @@ impl Keeper {
         let started = Instant::now();
         let previous = self.core.snapshot.load_full();
         let mut accepted = self.accepted(&decided);
-        let Decided { mut kept, served, mut snapshot, checked, warnings, reasons } = decided;
+        let Decided { mut kept, served, mut snapshot, checked, warnings, reasons, is_judged, held_because } = decided;
         let is_unchanged = previous.generation > 0 && previous.digest == snapshot.digest;
         kept.generation = match is_unchanged {
             true => previous.generation,
@@ -355,8 +361,10 @@ impl Keeper {
         }
         self.delivered = (self.kept.collection.clone(), self.kept.position.clone());
         self.loaded_digest = served.digest();
+        self.history.note(&self.served.manifest, &served.manifest, is_judged);
         (self.served, self.checked) = (served, checked);
         self.tell_set_aside(&reasons);
+        self.tell_held(&before.held, held_because.as_deref());
         if !is_unchanged {
             let (generation, digest) = (self.kept.generation, hex(&snapshot.digest));
             snapshot.generation = generation;
@@ -386,6 +394,9 @@ impl Keeper {
         let Some(store) = &mut self.store else { return Ok(()) };
         let result = store.keep(&self.kept, sync);
         self.core.metrics.state_write_failed.set(result.is_err().into());
+        let error = result.as_ref().err().map(ToString::to_string);
+        let path = store.directory().display().to_string();
+        self.status.state().state_directory = Some(StateDirectory { path, error });
         if let Err(error) = &result {
             tracing::error!("what is served cannot be kept in the state directory: {error}");
         }

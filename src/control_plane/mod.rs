@@ -7,6 +7,7 @@ pub mod edits;
 pub mod etcd;
 pub mod etcd_edit;
 pub mod freeze;
+pub mod guard;
 pub mod internet;
 pub mod keeper;
 pub mod kept;
