@@ -77,8 +77,16 @@ pub struct Change {
 
 impl Change {
     /// A fact that is what it is whatever it meets, and whose source asks for no answer.
-    pub fn plain(edits: Vec<Edit>, position: Position, deletions: Deletions) -> Change {
-        let ready = Ready { edits, position, deletions: Some(deletions) };
+    pub fn plain(edits: Vec<Edit>, position: Position) -> Change {
+        Change::fact(Ready { edits, position, deletions: None })
+    }
+
+    /// The same, with what is known of the deletions in it: the guard judges them.
+    pub fn guarded(edits: Vec<Edit>, position: Position, deletions: Deletions) -> Change {
+        Change::fact(Ready { edits, position, deletions: Some(deletions) })
+    }
+
+    fn fact(ready: Ready) -> Change {
         let prepare = move |_: &Collection, _: &Position| Ok(ready.clone());
         Change { prepare: Box::new(prepare), is_fact: true, dry_run: false, since: Instant::now(), reply: None }
     }

@@ -43,7 +43,7 @@ impl World {
         self.revision += 1;
         let position = Position { revision: self.revision, ..Position::default() };
         let deletions = Deletions { allowance: self.allowance.clone(), ..Deletions::default() };
-        self.keeper.take(vec![Change::plain(resources.iter().map(edit).collect(), position, deletions)]);
+        self.keeper.take(vec![Change::guarded(resources.iter().map(edit).collect(), position, deletions)]);
         self.revision
     }
 

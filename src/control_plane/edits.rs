@@ -384,7 +384,7 @@ mod tests {
         let master = "@ 60 SOA ns h 7 1 1 1 60\n@ 60 NS ns\nns 60 A 10.0.0.1\n";
         let edits = vec![push("private_hosted_zones", "Z", zone), push(MASTER_FILES, "z.zone", master)];
         let position = Position { revision: 5, ..Position::default() };
-        keeper.take(vec![Change::plain(edits, position, Default::default())]);
+        keeper.take(vec![Change::plain(edits, position)]);
         let set = |owner: &str, values: &[[u8; 4]]| EditedSet {
             owner: Name::absolute(owner).unwrap(),
             rtype: 1,

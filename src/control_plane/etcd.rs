@@ -295,7 +295,7 @@ impl Source {
                 None => continue,
             }
             let deletions = Deletions { revisions, allowance: self.allowance.clone() };
-            if self.changes.send(Message::Change(Change::plain(edits, self.position.clone(), deletions))).is_err() {
+            if self.changes.send(Message::Change(Change::guarded(edits, self.position.clone(), deletions))).is_err() {
                 return Ok(false);
             }
         }
