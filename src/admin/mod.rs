@@ -2,7 +2,7 @@
 
 mod access;
 mod events;
-mod openapi;
+pub mod openapi;
 mod patient;
 mod places;
 mod problem;
@@ -16,14 +16,14 @@ pub use push::etag;
 pub use tls::Tls;
 
 use crate::{
+    clock::now,
     control_plane::{
         Message,
-        keeper::hex,
         status::{HeldDeletions, Status},
     },
     explain,
     forward::cache::Scope,
-    listen::{Core, now},
+    listen::Core,
     wire::Name,
 };
 use anyhow::Context;
@@ -39,6 +39,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use data_encoding::HEXLOWER;
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -319,7 +320,7 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
         "ready": unready_reason.is_none(),
         "unready_reason": unready_reason,
         "generation": snapshot.generation,
-        "digest": hex(&snapshot.digest),
+        "digest": HEXLOWER.encode(&snapshot.digest),
         "since": state.since,
         "stale": snapshot.is_stale,
         "revision": state.kept.position.revision,

@@ -9,13 +9,14 @@ use super::{
     edits::{Edits, KeptSerials},
     guard::{Held, History, Pending},
     kept::Kept,
-    status::{self, LastError, StateDirectory, Status},
+    status::{LastError, StateDirectory, Status},
     store::Store,
 };
 use crate::{
+    clock::now,
     config::OnError,
     difference,
-    listen::{Core, now},
+    listen::Core,
     manifest::{
         Loaded, Manifest, Problem, Transferred, catalog,
         check::Checked,
@@ -30,10 +31,11 @@ use crate::{
         routes::{Route, Servers},
     },
 };
+use data_encoding::HEXLOWER;
 use std::{
     io,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 use tokio::sync::watch;
 
@@ -230,7 +232,7 @@ impl Keeper {
         self.kept = Kept { collection, generation, ..Kept::default() };
         (self.served, self.loaded_digest, self.checked) = (Served::of(manifest), loaded_digest, checked);
         snapshot.generation = generation;
-        let digest = hex(&snapshot.digest);
+        let digest = HEXLOWER.encode(&snapshot.digest);
         self.publish(snapshot, &problems);
         let _ = self.keep(false);
         loader.accept();
@@ -367,7 +369,7 @@ impl Keeper {
         self.tell_set_aside(&reasons);
         self.tell_held(&before.held, held_because.as_deref());
         if !is_unchanged {
-            let (generation, digest) = (self.kept.generation, hex(&snapshot.digest));
+            let (generation, digest) = (self.kept.generation, HEXLOWER.encode(&snapshot.digest));
             snapshot.generation = generation;
             self.publish(snapshot, &warnings);
             let Position { revision, .. } = self.kept.position;
@@ -520,7 +522,7 @@ impl Keeper {
         let mut state = self.status.state();
         state.kept = self.kept.clone();
         state.is_stale = is_stale;
-        state.since = status::seconds(SystemTime::now());
+        state.since = now();
         drop(state);
         self.generation.send_replace(generation);
     }
@@ -586,11 +588,6 @@ pub(super) fn retire(snapshot: Arc<Snapshot>) {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-}
-
-/// Octets as hexadecimal digits.
-pub fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 #[cfg(test)]
