@@ -5,7 +5,6 @@ mod decide;
 pub mod directory;
 pub mod edits;
 pub mod etcd;
-pub mod etcd_edit;
 pub mod freeze;
 pub mod guard;
 pub mod internet;
