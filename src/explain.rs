@@ -237,7 +237,7 @@ pub async fn of_server(core: &Arc<Core>, question: &Question, resolve: bool) -> 
     }
     let (start, client) = (Instant::now(), question.client());
     let packet = question.packet(&core.snapshot.load());
-    let answered = forward::respond(core, &client, &packet, None).await;
+    let answered = forward::respond(core, &client, &packet, None, None).await;
     let after = explain_now();
     let text = format!("others were asked, and the answer took {:.1} ms", start.elapsed().as_secs_f64() * 1000.0);
     // What is not kept is not there a second time.

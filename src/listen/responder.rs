@@ -80,7 +80,7 @@ impl Responder {
             let cache = &self.core.forwarding.cache;
             let mut outcome = answer_traced(&snapshot, cache, client, moment, query, reply, noted);
             if let Outcome::Forward(forward) = &outcome {
-                if let Some(place) = self.core.forwarding.wait(forward.route.id) {
+                if let Some(place) = self.core.forwarding.wait(client, forward) {
                     return Some((Pending::Others(place, forward.to_asked()), received));
                 }
                 outcome = forward::fail(&snapshot, client, moment, query, reply, forward::NO_ROOM);
@@ -114,7 +114,7 @@ impl Responder {
         let (pending, received) = late;
         match pending {
             Pending::Others(place, asked) => {
-                let response = respond(&self.core, &client, &query, Some(asked)).await;
+                let response = respond(&self.core, &client, &query, Some(asked), Some(&place)).await;
                 drop(place);
                 let mut ledger = self.count(response.as_ref().map(|response| &response.answered));
                 let Some(response) = response else { return Part::whole(Vec::new()) };

@@ -278,7 +278,7 @@ impl Worker {
             }
         };
         if let Outcome::Forward(forward) = &outcome {
-            let Some(place) = self.core.forwarding.wait(forward.route.id) else {
+            let Some(place) = self.core.forwarding.wait(&client, forward) else {
                 outcome = forward::fail(snapshot, &client, moment, query, reply, forward::NO_ROOM);
                 return self.finish(snapshot, outcome, client, index);
             };

@@ -67,7 +67,9 @@ impl Outbox {
     async fn answer(self: Arc<Self>, late: Late) {
         let Late { client, query, received, path, pending } = late;
         let (response, place) = match pending {
-            Pending::Others(place, asked) => (respond(&self.core, &client, &query, Some(asked)).await, Some(place)),
+            Pending::Others(place, asked) => {
+                (respond(&self.core, &client, &query, Some(asked), Some(&place)).await, Some(place))
+            }
             Pending::Zone(_place) => {
                 let Part { answered, reply, .. } = Box::pin(transfer::respond(&self.core, &client, &query)).await;
                 (answered.map(|answered| Response::of_zone(&self.core, &client, &query, answered, reply)), None)
