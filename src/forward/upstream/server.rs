@@ -92,7 +92,7 @@ pub struct Sent {
 /// What forgets a query when it is dropped.
 pub enum By {
     /// Sent by UDP.
-    Udp(#[expect(dead_code, reason = "it is there to be dropped")] udp::Sent),
+    Udp(udp::Sent),
     /// Sent by TCP or DoT.
     Stream(pool::Sent),
     /// Sent by DoH or DoQ.
@@ -111,12 +111,23 @@ impl Sent {
         }
     }
 
+    /// The address and port that it went from; none while there is no connection for it.
+    fn local(&self) -> Option<SocketAddr> {
+        match (self.by.as_ref()?, &self.server.by) {
+            (By::Udp(sent), _) => sent.local(),
+            (By::Stream(sent), _) => sent.local(),
+            (By::Task(_), Transport::Https(https)) => https.local(),
+            (By::Task(_), Transport::Quic(quic)) => quic.local(),
+            (By::Task(_), _) => None,
+        }
+    }
+
     /// Tells dnstap of the query, or of its answer.
     pub fn tell(&self, kind: DnstapMessage, message: &[u8]) {
         let Server { target, counters, .. } = &*self.server;
         if let Some(tap) = counters.tap.get() {
             let mut tap = tap.lock().unwrap_or_else(PoisonError::into_inner);
-            tap.forwarded(kind, (target.ip, target.port), self.transport(), message);
+            tap.forwarded(kind, self.local(), (target.ip, target.port), self.transport(), message);
         }
     }
 

@@ -387,6 +387,13 @@ impl Drop for Socket {
     }
 }
 
+impl Sent {
+    /// The address and port that it went from.
+    pub fn local(&self) -> Option<SocketAddr> {
+        self.socket.fd.get_ref().local_addr().ok()
+    }
+}
+
 impl Drop for Sent {
     fn drop(&mut self) {
         let mut guard = lock(&self.socket.table);
