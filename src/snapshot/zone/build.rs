@@ -1,6 +1,6 @@
 //! Compiles a zone: checks that its records go together, and lays them out.
 
-use super::{NodeAt, Serial, Set, Zone, ZoneCut, node_flag};
+use super::{NodeAt, Serial, Set, Zone, ZoneCut, additional::Made, node_flag};
 use crate::{
     manifest::{Id, MasterFile, Place, PrivateHostedZone, Problem, Severity, overlay::Overlay},
     snapshot::{names::Table, routes::NameServer},
@@ -40,32 +40,32 @@ enum Origin {
     Update,
 }
 
-struct SetBuilder<'a> {
-    rtype: u16,
+pub(super) struct SetBuilder<'a> {
+    pub(super) rtype: u16,
     ttl: u32,
-    values: Vec<Cow<'a, [u8]>>,
+    pub(super) values: Vec<Cow<'a, [u8]>>,
     alias: Option<usize>,
     origin: Origin,
 }
 
-struct NodeBuilder<'a> {
+pub(super) struct NodeBuilder<'a> {
     /// In lower case, the apex included.
-    name: Box<[u8]>,
-    sets: Vec<SetBuilder<'a>>,
-    flags: u8,
+    pub(super) name: Box<[u8]>,
+    pub(super) sets: Vec<SetBuilder<'a>>,
+    pub(super) flags: u8,
     parent: Option<usize>,
-    wildcard: Option<usize>,
-    occluder: Option<usize>,
+    pub(super) wildcard: Option<usize>,
+    pub(super) occluder: Option<usize>,
 }
 
-struct Builder<'a> {
+pub(super) struct Builder<'a> {
     id: &'a str,
     source: &'a PrivateHostedZone,
     data: Option<&'a MasterFile>,
     overlay: Option<&'a Overlay>,
-    apex: Box<[u8]>,
-    nodes: Vec<NodeBuilder<'a>>,
-    by_name: HashMap<Box<[u8]>, usize>,
+    pub(super) apex: Box<[u8]>,
+    pub(super) nodes: Vec<NodeBuilder<'a>>,
+    pub(super) by_name: HashMap<Box<[u8]>, usize>,
     aliases: Vec<Name>,
     problems: &'a mut Vec<Problem>,
     failed: bool,
@@ -508,8 +508,12 @@ impl<'a> Builder<'a> {
         let mut places = Vec::with_capacity(self.nodes.len());
         let mut size = 0usize;
         let mut compressed: Vec<Vec<Vec<Record>>> = Vec::with_capacity(self.nodes.len());
-        let additionals: Vec<Vec<Vec<usize>>> =
-            self.nodes.iter().map(|node| node.sets.iter().map(|set| self.additional(node, set)).collect()).collect();
+        let mut made = Made::default();
+        let additionals: Vec<Vec<Vec<usize>>> = self
+            .nodes
+            .iter()
+            .map(|node| node.sets.iter().map(|set| self.additional(node, set, &mut made)).collect())
+            .collect();
         for (node, additional) in self.nodes.iter().zip(&additionals) {
             places.push(size);
             size += 4 + 4 * (node.flags & (node_flag::WILDCARD | node_flag::OCCLUDED)).count_ones() as usize;
@@ -527,7 +531,14 @@ impl<'a> Builder<'a> {
         let soa = self.nodes[0].sets.iter().find(|set| set.rtype == rtype::SOA)?;
         let negative_record = vec![compress(rtype::SOA, soa.values.first()?, &self.apex)];
         let negative_ttl = soa.ttl.min(soa_minimum(soa.values.first()?));
-        let total = size + set_size(soa, &negative_record, 0);
+        let mut total = size + set_size(soa, &negative_record, 0);
+        let goes_along = |set: &SetBuilder| matches!(set.rtype, rtype::A | rtype::AAAA | rtype::SVCB | rtype::HTTPS);
+        for (name, source) in &made.names {
+            places.push(total);
+            total += 4 + name.len() - self.apex.len();
+            let sets = self.nodes[*source].sets.iter().zip(&compressed[*source]);
+            total += sets.filter(|(set, _)| goes_along(set)).map(|(set, r)| set_size(set, r, 0)).sum::<usize>();
+        }
         if total >= u32::MAX as usize {
             self.error(Origin::Own, format!("the zone fills {total} octets, more than 4 GiB"));
             return None;
@@ -548,32 +559,20 @@ impl<'a> Builder<'a> {
         }
         let negative = block.len() as u32;
         write_set(&mut block, rtype::SOA, negative_ttl, &negative_record, &[], None);
+        // What follows is found by nobody but sets that name it.
+        for (name, source) in &made.names {
+            let relative = &name[..name.len() - self.apex.len()];
+            let sets = || self.nodes[*source].sets.iter().zip(&compressed[*source]).filter(|(set, _)| goes_along(set));
+            block.extend_from_slice(&[relative.len() as u8, 0]);
+            block.extend_from_slice(&(sets().count() as u16).to_le_bytes());
+            block.extend_from_slice(relative);
+            for (set, records) in sets() {
+                write_set(&mut block, set.rtype, set.ttl, records, &[], set.alias);
+            }
+        }
         let table =
             Table::new(self.nodes.iter().zip(&places).map(|(node, place)| (name_hash(&node.name), *place as u32)));
         Some(LaidOut { table, block: block.into(), negative })
-    }
-
-    /// The nodes whose addresses go with a set (RFC 1034, 4.3.2; RFC 1035, 3.3.9; RFC 2782).
-    fn additional(&self, node: &NodeBuilder, set: &SetBuilder) -> Vec<usize> {
-        let mut nodes = Vec::new();
-        let skip = match set.rtype {
-            rtype::NS => 0,
-            rtype::MX => 2,
-            rtype::SRV => 6,
-            _ => return nodes,
-        };
-        let is_cut = node.flags & node_flag::CUT != 0;
-        for value in &set.values {
-            let target = value.get(skip..).unwrap_or_default().to_ascii_lowercase();
-            if let Some(&at) = self.by_name.get(&target[..])
-                && (self.nodes[at].occluder.is_none() || is_cut)
-                && has_address(&self.nodes[at])
-                && !nodes.contains(&at)
-            {
-                nodes.push(at);
-            }
-        }
-        nodes
     }
 }
 
@@ -646,7 +645,7 @@ fn has_address(node: &NodeBuilder) -> bool {
 }
 
 /// Whether a wire-format name is at or below another one; case is ignored.
-fn ends_with(name: &[u8], other: &[u8]) -> bool {
+pub(super) fn ends_with(name: &[u8], other: &[u8]) -> bool {
     let mut rest = name;
     while rest.len() > other.len() {
         rest = &rest[1 + rest[0] as usize..];
