@@ -246,7 +246,11 @@ fn each_address_comes_first_as_often_as_the_others() {
                 let bytes = function_bytes(&snapshot, &others, &exchange, Transport::Udp);
                 let message = Message::from_vec(&bytes).unwrap();
                 let records = [&message.answers, &message.authorities, &message.additionals][section];
-                let is_address = |data: &RData| matches!(data, RData::A(_) | RData::AAAA(_));
+                let is_address = |data: &RData| match data {
+                    RData::A(_) => qtype != "AAAA",
+                    RData::AAAA(_) => qtype == "AAAA",
+                    _ => false,
+                };
                 let mut addresses: Vec<String> =
                     records.iter().map(|r| &r.data).filter(|data| is_address(data)).map(ToString::to_string).collect();
                 *first.entry(addresses[0].clone()).or_insert(0) += 1;
