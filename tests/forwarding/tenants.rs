@@ -178,7 +178,7 @@ fn chains_are_decided_anew() {
             "short.out.example" => vec![cname(&owner, 60, "end.out.example")],
             "round.out.example" => vec![cname(&owner, 60, "round.corp.example")],
             "self.out.example" => vec![cname(&owner, 60, "self.out.example")],
-            "nowhere.out.example" => vec![cname(&owner, 60, "www.elsewhere.test")],
+            "nowhere.out.example" => vec![cname(&owner, 60, "www.elsewhere.nowhere")],
             _ => vec![a(&owner, 60, "192.0.2.50")],
         };
         vec![Say::Now(asked.with(answers))]
@@ -232,7 +232,7 @@ private_hosted_zones:
             // The chain ends where it would leave the network, with what was collected.
             let said = stub.ask(&format!("nowhere.out.example A{way}"));
             assert_eq!((said.reply.status.as_str(), &said.reply.ede[..]), ("NOERROR", &[20][..]), "{}", said.reply);
-            assert_eq!(said.reply.data("CNAME"), ["www.elsewhere.test."]);
+            assert_eq!(said.reply.data("CNAME"), ["www.elsewhere.nowhere."]);
         }
     }
     // A target that must be forwarded and fails: all fails.
