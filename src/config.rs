@@ -8,7 +8,7 @@ mod tests;
 mod tsig;
 
 pub use internet_resolver::{Dnssec, ForwardTo, InternetResolver, Recursion};
-pub use query_log::{Dnstap, QueryLog};
+pub use query_log::{Dnstap, DnstapMessage, DnstapMessages, QueryLog};
 pub use tsig::{TsigAlgorithm, TsigKey};
 
 use crate::manifest::{
@@ -312,7 +312,7 @@ pub struct Limits {
     pub tcp_connections_per_client: u32,
     /// After how many seconds without a query a connection is closed; 10 without it.
     pub tcp_idle_timeout_seconds: u32,
-    /// How many octets the transfer of one zone may have; 268435456 (256 MiB) without it.
+    /// How many octets the messages of one transfer may have, and its records in memory; 268435456 (256 MiB) without it.
     pub transfer_octets: u64,
 }
 

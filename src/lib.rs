@@ -5,7 +5,7 @@
 //!
 //! - **Manifest**: what is wanted. Plain serde types in the words of the AWS API ([`manifest::types`]).
 //! - **Snapshot**: what is served. Immutable, compiled from a manifest ([`snapshot::compile`]), behind the program's only
-//!   `ArcSwap` ([`listen::Published`]).
+//!   `ArcSwap` ([`snapshot::published::Published`]).
 //! - **View**: how the clients of one network, by one path, see the world: a few maps that are shared with other views
 //!   wherever they are equal ([`snapshot::views`]). Names are never copied into views.
 //! - **Query**: one parsed question, borrowed from the packet ([`wire::query`]).
@@ -130,6 +130,7 @@
 pub mod admin;
 pub mod answer;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod control_plane;
 pub mod difference;

@@ -7,9 +7,9 @@ use super::{
     tell,
 };
 use crate::{
+    clock::now,
     control_plane::etcd::{FEW, MOST_DELETED},
     difference::{self, Answers},
-    listen::now,
     manifest::{
         Loaded, Loader, Manifest, Problem,
         collection::{Aside, Collection, Edit, Instead, Key, MASTER_FILES, Served},

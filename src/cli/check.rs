@@ -2,8 +2,8 @@
 
 use super::{CheckArguments, Format, print, report::report};
 use crate::{
+    clock::now,
     config::{Config, Source},
-    listen::now,
     manifest::{
         Loaded, Loader, Manifest, Problem, check::check, connectivity::Connectivity, presets, problem::printable,
     },

@@ -3,14 +3,14 @@
 
 use super::{
     change::{Change, Position, Ready, Refusal, ZoneEdit},
-    keeper::{Keeper, hex, retire},
+    keeper::{Keeper, retire},
     lines::Lines,
 };
 use crate::{
     manifest::{
         Id, Loaded, MasterFile, Problem, ZoneData,
         collection::{Aside, Collection, Edit, Key, MASTER_FILES, Served},
-        overlay::{EditedSet, Overlay, Overlays, digest_with},
+        overlay::{self, EditedSet, Overlay, Overlays, digest_with},
         rewrite::{rewrite, text},
     },
     snapshot::{self, zone::Serial, zones::Serials},
@@ -198,7 +198,7 @@ impl KeptSerials {
         let item = |(id, serial): (&Id, &Serial)| SerialItem {
             zone: id.clone(),
             serial: serial.number,
-            digest: hex(&serial.digest),
+            digest: HEXLOWER.encode(&serial.digest),
         };
         let changed = || new.iter().filter(|(id, serial)| old.get(*id) != Some(serial));
         self.count += changed().count();
@@ -253,6 +253,12 @@ impl Keeper {
         let previous = self.core.snapshot.load_full();
         let mut overlay = self.overlays.get(id).map_or_else(Overlay::default, |overlay| (**overlay).clone());
         overlay.add(sets);
+        if overlay.octets() > overlay::MAX_OCTETS {
+            let most = overlay::MAX_OCTETS >> 20;
+            return Err(Rejected::Refused(format!(
+                "what updates have made of the zone would take more than {most} MiB"
+            )));
+        }
         let overlays = self.overlays.update(id.into(), Arc::new(overlay));
         let loaded = Loaded {
             manifest: self.served.manifest.clone(),
@@ -266,7 +272,7 @@ impl Keeper {
         journals.add(id, sets, &overlays).map_err(|error| Rejected::Failed(format!("{error:#}")))?;
         self.overlays = overlays;
         snapshot.generation = snapshot.generation.max(self.kept.generation + 1);
-        let (generation, digest) = (snapshot.generation, hex(&snapshot.digest));
+        let (generation, digest) = (snapshot.generation, HEXLOWER.encode(&snapshot.digest));
         self.swap(snapshot);
         // What went wrong is told.
         let _ = self.keep(false);

@@ -7,13 +7,14 @@ use super::{
     change::{Accepted, Change, Position, Ready, Refusal, ZoneTransfer},
     edits::{Edits, KeptSerials},
     kept::Kept,
-    status::{self, LastError, SetAside, Status},
+    status::{LastError, SetAside, Status},
     store::Store,
 };
 use crate::{
+    clock::now,
     config::OnError,
     difference,
-    listen::{Core, now},
+    listen::Core,
     manifest::{
         Loaded, Manifest, Problem, Transferred, catalog,
         check::Checked,
@@ -29,11 +30,12 @@ use crate::{
         routes::{Route, Servers},
     },
 };
+use data_encoding::HEXLOWER;
 use std::{
     collections::BTreeMap,
     io,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 use tokio::sync::watch;
 
@@ -239,7 +241,7 @@ impl Keeper {
         self.kept = Kept { collection, generation, ..Kept::default() };
         (self.served, self.loaded_digest, self.checked) = (Served::of(manifest), loaded_digest, checked);
         snapshot.generation = generation;
-        let digest = hex(&snapshot.digest);
+        let digest = HEXLOWER.encode(&snapshot.digest);
         self.publish(snapshot, &problems);
         let _ = self.keep(false);
         loader.accept();
@@ -430,7 +432,7 @@ impl Keeper {
         (self.served, self.checked) = (served, checked);
         self.tell_set_aside(&reasons);
         if !is_unchanged {
-            let (generation, digest) = (self.kept.generation, hex(&snapshot.digest));
+            let (generation, digest) = (self.kept.generation, HEXLOWER.encode(&snapshot.digest));
             snapshot.generation = generation;
             self.publish(snapshot, &warnings);
             let Position { revision, .. } = self.kept.position;
@@ -591,7 +593,7 @@ impl Keeper {
         let mut state = self.status.state();
         state.kept = self.kept.clone();
         state.is_stale = is_stale;
-        state.since = status::seconds(SystemTime::now());
+        state.since = now();
         drop(state);
         self.generation.send_replace(generation);
     }
@@ -657,11 +659,6 @@ pub(super) fn retire(snapshot: Arc<Snapshot>) {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-}
-
-/// Octets as hexadecimal digits.
-pub fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 #[cfg(test)]

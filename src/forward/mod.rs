@@ -164,7 +164,7 @@ impl Response {
     /// That to a query about a zone as a whole, for the log: how it came about is only known as far as who asked.
     pub fn of_zone(core: &Core, client: &Client, query: &[u8], answered: Answered, reply: Vec<u8>) -> Response {
         let (snapshot, mut noted) = (core.snapshot.load_full(), Box::<Noted>::default());
-        let moment = Moment { now: crate::listen::now(), draw: 0 };
+        let moment = Moment { now: crate::clock::now(), draw: 0 };
         answer_traced(&snapshot, &(), client, moment, query, &mut [0; MIN_REPLY], &mut *noted);
         Response { answered, reply, noted, snapshot }
     }

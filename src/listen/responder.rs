@@ -1,6 +1,7 @@
 //! Answers the queries that do not come as packets: over connections, each from its own client.
 
-use super::{Core, Ledger, answer_traced, bodies::Hall, random_seed, respond, seconds};
+use super::{Core, Ledger, answer_traced, bodies::Hall, respond};
+use crate::clock::{random_seed, seconds};
 use crate::{
     answer::{Answered, Client, Moment, Noted, Outcome, Transport, known::Asked},
     forward::{self, Response, Waiting},

@@ -4,7 +4,8 @@
 
 mod late;
 
-use super::{Core, Ledger, answer_traced, limit::Verdict, responder::Pending, seconds};
+use super::{Core, Ledger, answer_traced, limit::Verdict, responder::Pending};
+use crate::clock::seconds;
 use crate::{
     answer::{self as answers, Answered, Client, Cookie, Hint, Moment, Noted, Outcome, Transport},
     forward,
@@ -141,7 +142,7 @@ pub fn start(core: &Arc<Core>, sockets: Vec<Socket>, stop: &Arc<AtomicBool>) -> 
             received: UNIX_EPOCH,
             noted: Noted::default(),
             local: local.ip(),
-            draw: super::random_seed().0 as u32,
+            draw: crate::clock::random_seed().0 as u32,
             batch,
             name: LookupName::root(),
             blind: 0,

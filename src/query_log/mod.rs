@@ -19,9 +19,9 @@ mod writer;
 
 use crate::{
     answer::{Answered, Client, Noted},
+    config::{DnstapMessage, DnstapMessages},
     snapshot::{Snapshot, query_logs::SLOTS},
 };
-use dnstap::{Kind, Kinds};
 use entry::Entry;
 use prometheus::{IntCounterVec, IntGaugeVec};
 use rtrb::{Consumer, Producer, RingBuffer};
@@ -46,7 +46,7 @@ const DNSTAP: u64 = 1 << SLOTS;
 /// What those who answer and the writer share.
 pub struct QueryLog {
     /// Which dnstap messages are wanted; none before the writer runs.
-    kinds: OnceLock<Kinds>,
+    kinds: OnceLock<DnstapMessages>,
     /// The rings that the writer has not taken yet.
     rings: Mutex<Vec<Consumer<u8>>>,
     /// Entries that found no room, by slot.
@@ -81,7 +81,7 @@ impl QueryLog {
         self.reopen.store(true, Relaxed);
     }
 
-    fn kinds(&self) -> Kinds {
+    fn kinds(&self) -> DnstapMessages {
         self.kinds.get().copied().unwrap_or_default()
     }
 
@@ -131,7 +131,7 @@ impl Tap {
 
     /// Whether anything is logged. To be called when a snapshot is taken up, not for each query.
     pub fn make_ready(&mut self, snapshot: &Snapshot) -> bool {
-        let is_on = !snapshot.query_logs.is_empty() || self.log.kinds() != Kinds::default();
+        let is_on = !snapshot.query_logs.is_empty() || self.log.kinds() != DnstapMessages::default();
         if is_on && self.ring.is_none() {
             self.ring = Some(self.log.ring(self.size));
             self.entry.reserve(1 << 13);
@@ -152,7 +152,8 @@ impl Tap {
             slots = logged.wanted_by(answered.rcode, latency, mixed ^ mixed >> 16);
         }
         let kinds = self.log.kinds().of_clients();
-        let is_tapped = kinds.has(Kind::ClientQuery) || said.reply.is_some() && kinds.has(Kind::ClientResponse);
+        let is_tapped =
+            kinds.has(DnstapMessage::ClientQuery) || said.reply.is_some() && kinds.has(DnstapMessage::ClientResponse);
         slots |= if is_tapped { DNSTAP } else { 0 };
         if slots == 0 {
             return;
@@ -186,7 +187,7 @@ impl Tap {
     /// Tells dnstap of a query to another server, or of what that answered.
     pub fn forwarded(
         &mut self,
-        kind: Kind,
+        kind: DnstapMessage,
         server: (IpAddr, u16),
         transport: crate::answer::Transport,
         message: &[u8],
@@ -197,10 +198,10 @@ impl Tap {
         let size = self.size;
         self.ring.get_or_insert_with(|| self.log.ring(size));
         let unspecified = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
-        let is_query = kind == Kind::ForwarderQuery;
+        let is_query = kind == DnstapMessage::ForwarderQuery;
         self.push(&Entry {
             slots: DNSTAP,
-            kinds: Kinds::default().with(kind),
+            kinds: DnstapMessages::default().with(kind),
             generation: 0,
             time: since_1970(SystemTime::now()),
             latency: Duration::ZERO,

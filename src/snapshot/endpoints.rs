@@ -12,7 +12,11 @@ use crate::{
     wire::{Name, reply::first_of},
 };
 use all::AzNames;
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
 
 /// An Availability Zone: a number that stands for its ID, the same in all snapshots of a process.
 pub type Az = u32;
@@ -90,6 +94,17 @@ pub enum Family {
     V6,
 }
 
+/// A scope whose VPCs are in order, each once.
+fn sorted(scope: &PrivateDnsScope) -> PrivateDnsScope {
+    match scope {
+        PrivateDnsScope::Vpcs(ids) => {
+            let ids: BTreeSet<&Id> = ids.iter().collect();
+            PrivateDnsScope::Vpcs(ids.into_iter().cloned().collect())
+        }
+        other => other.clone(),
+    }
+}
+
 /// The names that lead to an endpoint.
 #[derive(Debug, Default, PartialEq)]
 pub struct Names {
@@ -101,7 +116,7 @@ pub struct Names {
     pub vpc: Id,
     /// Its Region.
     pub region: String,
-    /// Who resolves the private names.
+    /// Who resolves the private names: listed VPCs are in order.
     pub scope: PrivateDnsScope,
     /// The private names are for the inbound path only.
     pub inbound_only: bool,
@@ -157,7 +172,7 @@ pub struct PrivateName {
 }
 
 impl Endpoint {
-    /// The interfaces that answer a client: resolution.md 3, "AZ choice". `kind` is that of the name asked for, `now` in
+    /// The interfaces that answer a client: docs/concepts/which-answer.md, "Answer from an endpoint". `kind` is that of the name asked for, `now` in
     /// seconds since 1970, and `draw` decides where chance does.
     pub fn choose(&self, family: Family, kind: NameKind, client: Option<Az>, now: i64, draw: u32) -> Choice<'_> {
         let mut choice = Choice { endpoint: self, family, az: None, usable_only: None };
@@ -235,7 +250,7 @@ pub fn has_names(endpoint: &VpcEndpoint) -> bool {
     }
 }
 
-/// The names of an endpoint (resolution.md 3). None of them in a state without names.
+/// The names of an endpoint (docs/concepts/which-answer.md). None of them in a state without names.
 fn names_of<'m>(
     manifest: &'m Manifest,
     id: &str,
@@ -246,7 +261,7 @@ fn names_of<'m>(
 ) -> Names {
     let mut names = Names {
         vpc: endpoint.vpc_id.clone(),
-        scope: endpoint.private_dns_scope.clone(),
+        scope: sorted(&endpoint.private_dns_scope),
         inbound_only: endpoint.dns_options.private_dns_only_for_inbound_resolver_endpoint,
         ..Names::default()
     };

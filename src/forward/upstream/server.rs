@@ -16,7 +16,7 @@ use super::{
     tls::Tls,
     udp,
 };
-use crate::{answer, manifest::Protocol, query_log::dnstap, snapshot::routes::Target};
+use crate::{answer, config::DnstapMessage, manifest::Protocol, snapshot::routes::Target};
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{
@@ -106,7 +106,7 @@ impl Sent {
     }
 
     /// Tells dnstap of the query, or of its answer.
-    pub fn tell(&self, kind: dnstap::Kind, message: &[u8]) {
+    pub fn tell(&self, kind: DnstapMessage, message: &[u8]) {
         let Server { target, counters, .. } = &*self.server;
         if let Some(tap) = counters.tap.get() {
             let mut tap = tap.lock().unwrap_or_else(PoisonError::into_inner);
@@ -222,7 +222,7 @@ impl Server {
             }
             Transport::None(trouble) => return Err(trouble.clone()),
         });
-        sent.tell(dnstap::Kind::ForwarderQuery, query);
+        sent.tell(DnstapMessage::ForwarderQuery, query);
         Ok(sent)
     }
 

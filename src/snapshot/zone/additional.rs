@@ -2,8 +2,12 @@
 
 use super::build::{Builder, NodeBuilder, SetBuilder, ends_with};
 use super::node_flag;
-use crate::wire::{name::wire_len, rdata::rtype};
-use std::collections::HashMap;
+use crate::wire::{
+    name::wire_len,
+    query::{LookupName, child_hash},
+    rdata::rtype,
+};
+use std::collections::{HashMap, HashSet};
 
 impl<'a> Builder<'a> {
     /// The nodes whose addresses go with a set (RFC 1034, 4.3.2; RFC 1035, 3.3.9; RFC 2782; RFC 9460, 4.1). For a target that
@@ -39,29 +43,35 @@ impl<'a> Builder<'a> {
 
     /// The node of a name of the zone, or one that is made for it from the wildcard that stands in for it.
     fn node_for(&self, name: &[u8], made: &mut Made) -> Option<usize> {
-        if let Some(at) = self.by_name.get(name) {
-            return Some(*at);
+        let name = LookupName::new(name).filter(|name| ends_with(name.wire(), &self.apex))?;
+        if let Some(at) = self.node_of(name.wire(), name.hash(0)) {
+            return Some(at);
         }
-        if !ends_with(name, &self.apex) {
+        if !made.has_wildcards || made.empty.contains(&name.hash(0)) || made.octets > MAX_MADE_OCTETS {
             return None;
         }
-        let mut encloser = name;
-        let encloser = loop {
-            encloser = encloser.get(1 + usize::from(*encloser.first()?)..)?;
-            if let Some(at) = self.by_name.get(encloser) {
-                break &self.nodes[*at];
-            }
-        };
-        let is_hidden = encloser.occluder.is_some() || encloser.flags & (node_flag::CUT | node_flag::DNAME) != 0;
-        let source = encloser.wildcard.filter(|_| !is_hidden)?;
+        let source = (1..=name.labels()).find_map(|skip| {
+            let wildcard = match self.node_of(name.suffix(skip), name.hash(skip)) {
+                Some(at) => self.nodes[at].wildcard,
+                None if made.empty.contains(&name.hash(skip)) => {
+                    let wildcard = [b"\x01*", name.suffix(skip)].concat();
+                    self.node_of(&wildcard, child_hash(name.hash(skip), b"*"))
+                }
+                None => return None,
+            };
+            Some(wildcard)
+        });
+        // What is below a zone cut or a DNAME stands in for nothing.
+        let source = source?.filter(|source| self.nodes[*source].occluder.is_none())?;
         let octets: usize = self.nodes[source].sets.iter().flat_map(|set| &set.values).map(|value| value.len()).sum();
-        if octets > MOST_MADE {
+        if octets > MAX_COPIED_OCTETS {
             return None;
         }
         let number = self.nodes.len() + made.names.len();
-        let known = *made.numbers.entry(name.into()).or_insert(number);
+        let known = *made.numbers.entry(name.wire().into()).or_insert(number);
         if known == number {
-            made.names.push((name.into(), source));
+            made.names.push((name.wire().into(), source));
+            made.octets += name.wire().len() + 2 * octets;
         }
         Some(known)
     }
@@ -78,8 +88,11 @@ impl<'a> Builder<'a> {
     }
 }
 
-/// The most octets of a wildcard's records that are copied for each target that it stands in for.
-const MOST_MADE: usize = 512;
+/// The most octets of a wildcard's records that are copied for each target that it stands in for. Additional sections are
+/// a courtesy: where it has more, the client asks for them.
+const MAX_COPIED_OCTETS: usize = 512;
+/// About how many octets are made of a zone's wildcards in all.
+const MAX_MADE_OCTETS: usize = 64 << 20;
 
 /// Nodes made for targets that wildcards stand in for, which nothing but additional sections has.
 #[derive(Default)]
@@ -87,6 +100,19 @@ pub(super) struct Made {
     /// Their names, each with the number of the wildcard.
     pub(super) names: Vec<(Box<[u8]>, usize)>,
     numbers: HashMap<Box<[u8]>, usize>,
+    /// The hashes of empty non-terminals.
+    empty: HashSet<u64>,
+    has_wildcards: bool,
+    octets: usize,
+}
+
+impl Made {
+    /// Nothing is made yet for a zone with these empty non-terminals.
+    pub(super) fn new(zone: &Builder, empty: impl Iterator<Item = u64>) -> Made {
+        let has_wildcards = zone.nodes.iter().any(|node| node.name.starts_with(b"\x01*"));
+        let empty = if has_wildcards { empty.collect() } else { HashSet::new() };
+        Made { empty, has_wildcards, ..Made::default() }
+    }
 }
 
 /// Whether sets of a type at a target go with the set that names it: addresses, and what a service leads on to.
