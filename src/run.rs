@@ -19,7 +19,6 @@ use crate::{
         directory::Watch,
         edits::{Edits, Journals, KeptSerials},
         etcd,
-        etcd_edit::EtcdEditor,
         internet::Internet,
         keeper::{self, Keeper, Loading},
         kept::Kept,
@@ -34,7 +33,14 @@ use crate::{
         overlay::Overlays,
     },
     query_log::Running,
-    transfer::{self, copies::Copies, inward, primary::Bounds, tsig::Keys, update::Updates},
+    transfer::{
+        self,
+        copies::Copies,
+        inward,
+        primary::Bounds,
+        tsig::Keys,
+        update::{Updates, etcd::EtcdEditor},
+    },
 };
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;

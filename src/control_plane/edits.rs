@@ -2,7 +2,7 @@
 //! not ours to write.
 
 use super::{
-    change::{Change, Position, Ready, Refusal, ZoneEdit},
+    change::{Change, Position, Ready, Refusal, Rejected, ZoneEdit},
     keeper::{Keeper, retire},
     lines::Lines,
 };
@@ -14,7 +14,6 @@ use crate::{
         rewrite::{rewrite, text},
     },
     snapshot::{self, zone::Serial, zones::Serials},
-    transfer::update::rules::Rejected,
     wire::{
         Name,
         rdata::{parse_text, type_from_text, type_to_text},
