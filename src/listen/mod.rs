@@ -102,9 +102,10 @@ impl Ledger {
 }
 
 impl Core {
-    /// The ledger of one who counts by this writer, with so many octets of room for what is logged.
-    pub fn ledger(&self, writer: Writer, room: usize) -> Ledger {
-        Ledger { writer, tap: Tap::new(&self.query_log, room, random_seed().0 as u32) }
+    /// The ledger of one who counts by this writer, with so many octets of room for what is logged of queries that arrive on
+    /// this port.
+    pub fn ledger(&self, writer: Writer, room: usize, port: u16) -> Ledger {
+        Ledger { writer, tap: Tap::new(&self.query_log, room, random_seed().0 as u32).on_port(port) }
     }
 }
 
@@ -182,7 +183,13 @@ pub(crate) mod tests {
 
     /// Stands for the function that asks others: the reply is the query, after as many hundredths of a second as the
     /// octet behind `late` says, and none at all to `lately`.
-    pub async fn respond(core: &Arc<Core>, _: &Client, query: &[u8], _: Option<Asked>) -> Option<Response> {
+    pub async fn respond(
+        core: &Arc<Core>,
+        _: &Client,
+        query: &[u8],
+        _: Option<Asked>,
+        _: Option<&crate::forward::Waiting>,
+    ) -> Option<Response> {
         tokio::time::sleep(Duration::from_millis(10 * u64::from(query[4]))).await;
         let (answered, snapshot) = (answered(query.len(), 0), core.snapshot.load_full());
         let response = Response { answered, reply: query.to_vec(), noted: Box::default(), snapshot };

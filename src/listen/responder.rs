@@ -52,10 +52,10 @@ pub struct Responder {
 }
 
 impl Responder {
-    /// One that has not answered anything yet.
-    pub fn new(core: &Arc<Core>, transport: Transport) -> Arc<Responder> {
+    /// One for queries that arrive on a port, which has not answered anything yet.
+    pub fn new(core: &Arc<Core>, transport: Transport, port: u16) -> Arc<Responder> {
         Arc::new(Responder {
-            ledger: Mutex::new(core.ledger(core.metrics.writer(transport), SMALL_RING)),
+            ledger: Mutex::new(core.ledger(core.metrics.writer(transport), SMALL_RING, port)),
             draw: AtomicU32::new(random_seed().0 as u32),
             transport,
             hall: Hall::default(),
@@ -74,7 +74,7 @@ impl Responder {
             let cache = &self.core.forwarding.cache;
             let mut outcome = answer_traced(&snapshot, cache, client, moment, query, reply, noted);
             if let Outcome::Forward(forward) = &outcome {
-                if let Some(place) = self.core.forwarding.wait(forward.route.id) {
+                if let Some(place) = self.core.forwarding.wait(client, forward) {
                     return Some((Pending::Others(place, forward.to_asked()), received));
                 }
                 outcome = forward::fail(&snapshot, client, moment, query, reply, forward::NO_ROOM);
@@ -107,7 +107,7 @@ impl Responder {
         let (pending, received) = late;
         match pending {
             Pending::Others(place, asked) => {
-                let response = respond(&self.core, &client, &query, Some(asked)).await;
+                let response = respond(&self.core, &client, &query, Some(asked), Some(&place)).await;
                 drop(place);
                 let mut ledger = self.count(response.as_ref().map(|response| &response.answered));
                 let Some(response) = response else { return Part::whole(Vec::new()) };

@@ -134,10 +134,10 @@ pub fn start(core: &Arc<Core>, sockets: Vec<Socket>, stop: &Arc<AtomicBool>) -> 
     for (number, socket) in sockets.into_iter().enumerate() {
         let local = socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("no IP socket"))?;
         let batch = Batch::new(socket);
-        let outbox = Outbox::new(core, &batch.socket);
+        let outbox = Outbox::new(core, &batch.socket, local.port());
         let mut worker = Worker {
             core: core.clone(),
-            ledger: core.ledger(core.metrics.udp_writer(local, number, &batch.socket), LARGE_RING),
+            ledger: core.ledger(core.metrics.udp_writer(local, number, &batch.socket), LARGE_RING, local.port()),
             is_logged: false,
             received: UNIX_EPOCH,
             noted: Noted::default(),
@@ -272,7 +272,7 @@ impl Worker {
             }
         };
         if let Outcome::Forward(forward) = &outcome {
-            let Some(place) = self.core.forwarding.wait(forward.route.id) else {
+            let Some(place) = self.core.forwarding.wait(&client, forward) else {
                 outcome = forward::fail(snapshot, &client, moment, query, reply, forward::NO_ROOM);
                 return self.finish(snapshot, outcome, client, index);
             };

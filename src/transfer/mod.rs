@@ -207,7 +207,8 @@ async fn ask(core: &Arc<Core>, client: &Client, packet: &[u8], request: &Request
     // What a signature says is known by now.
     let plain = session.as_ref().and_then(|_| tsig::without_signature(packet));
     let packet = plain.as_deref().unwrap_or(packet);
-    let Some(forward::Response { answered, mut reply, .. }) = forward::respond(core, client, packet, None).await else {
+    let Some(forward::Response { answered, mut reply, .. }) = forward::respond(core, client, packet, None, None).await
+    else {
         return Part::whole(Vec::new());
     };
     if let Some(mut session) = session {

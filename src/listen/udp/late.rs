@@ -48,9 +48,9 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Outbox {
-    /// That of a socket.
-    pub fn new(core: &Arc<Core>, socket: &Arc<Socket>) -> Arc<Outbox> {
-        let ledger = Mutex::new(core.ledger(core.metrics.writer(Transport::Udp), SMALL_RING));
+    /// That of a socket, on this port.
+    pub fn new(core: &Arc<Core>, socket: &Arc<Socket>, port: u16) -> Arc<Outbox> {
+        let ledger = Mutex::new(core.ledger(core.metrics.writer(Transport::Udp), SMALL_RING, port));
         Arc::new(Outbox { core: core.clone(), socket: socket.clone(), ledger, letters: Mutex::default() })
     }
 
@@ -67,7 +67,9 @@ impl Outbox {
     async fn answer(self: Arc<Self>, late: Late) {
         let Late { client, query, received, path, pending } = late;
         let (response, place) = match pending {
-            Pending::Others(place, asked) => (respond(&self.core, &client, &query, Some(asked)).await, Some(place)),
+            Pending::Others(place, asked) => {
+                (respond(&self.core, &client, &query, Some(asked), Some(&place)).await, Some(place))
+            }
             Pending::Zone(_place) => {
                 let Part { answered, reply, .. } = Box::pin(transfer::respond(&self.core, &client, &query)).await;
                 (answered.map(|answered| Response::of_zone(&self.core, &client, &query, answered, reply)), None)
