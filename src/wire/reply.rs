@@ -339,7 +339,7 @@ impl<'a> Reply<'a> {
 #[inline]
 pub fn first_of(count: usize, draw: u32) -> usize {
     // Multiples of the golden ratio are spread evenly, and so are those of each step.
-    (u64::from(draw.wrapping_mul(0x9e37_79b9)) * count as u64 >> 32) as usize
+    ((u64::from(draw.wrapping_mul(0x9e37_79b9)) * count as u64) >> 32) as usize
 }
 
 /// Where the name at `at` in a message begins when `skip` labels are taken away, pointers followed. The message is one
