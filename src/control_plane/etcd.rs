@@ -10,7 +10,7 @@ use super::{
     status::Status,
 };
 use crate::{
-    config::Etcd,
+    config::{Etcd, remedy::unreached},
     manifest::{
         KINDS,
         collection::{Collection, Edit, Key, MASTER_FILES},
@@ -375,6 +375,9 @@ pub async fn in_time<T>(asked: impl Future<Output = Result<T, etcd_client::Error
 pub fn told(error: etcd_client::Error) -> anyhow::Error {
     match error {
         etcd_client::Error::GRpcStatus(status) => anyhow!("{}", status.message()),
-        error => anyhow!(error),
+        error => match unreached(&error) {
+            Some(told) => anyhow!(told),
+            None => anyhow!(error),
+        },
     }
 }
