@@ -601,7 +601,7 @@ fn ask_others(
         let of = (forward.id, &*route.domain);
         match read::read(&message, of, &question, now, &Lifetimes::default()) {
             Ok(Said::Answers(answers)) => return answers,
-            Err(failure) => return fail(failure.code, &failure.text),
+            Err(useless) => return fail(22, &useless),
             Ok(Said::Referral { domain, name_servers }) => {
                 let found = client.identify(snapshot).expect("a client");
                 let policies = snapshot.views.policies(snapshot.views.get(found.view()).expect("a view"));

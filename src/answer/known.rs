@@ -184,6 +184,9 @@ pub struct Entry {
     pub authority: Records,
     /// An extended error (RFC 8914): its code and text.
     pub ede: Option<(u16, Arc<str>)>,
+    /// What each server did, by its address, where that is why there is no answer: for operators, as clients are not told
+    /// the addresses of servers.
+    pub details: Option<Arc<str>>,
 }
 
 /// How far what threads take for the time may be apart, in seconds.
@@ -201,6 +204,7 @@ impl Entry {
             target: None,
             authority: Records::default(),
             ede: Some((code, text.into())),
+            details: None,
         }
     }
 
@@ -219,7 +223,8 @@ impl Entry {
     /// How many octets of memory it takes.
     pub fn size(&self) -> usize {
         let text = self.ede.as_ref().map_or(0, |(_, text)| text.len());
-        size_of::<Entry>() + self.answer.octets.len() + self.authority.octets.len() + text
+        let details = self.details.as_ref().map_or(0, |details| details.len());
+        size_of::<Entry>() + self.answer.octets.len() + self.authority.octets.len() + text + details
     }
 }
 

@@ -282,7 +282,10 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
             };
             *authentic &= entry.authentic;
             trace.note(Stage::Cache, || match (entry.rcode == rcode::SERVFAIL, is_stale) {
-                (true, _) => format!("asking failed, and is not tried again for another {ttl} s"),
+                (true, _) => {
+                    let details = entry.details.as_ref().map_or(String::new(), |details| format!(": {details}"));
+                    format!("asking failed, and is not tried again for another {ttl} s{details}")
+                }
                 (_, true) => "there, but it has ended, and nobody could be asked anew".into(),
                 _ => format!("there, for another {ttl} s"),
             });
