@@ -35,6 +35,9 @@ const MAX_OCTETS: u64 = 1 << 20;
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// The file that it was read from; none where the defaults hold.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
     /// Where queries are taken. Without it: 127.0.0.1:5300 and, on that port, each door of the manifest that is a
     /// loopback address.
     pub listen: Option<Vec<Listen>>,
@@ -417,7 +420,7 @@ impl Config {
                 let message = format!("{} is larger than {} MiB", path.display(), MAX_OCTETS >> 20);
                 Err(vec![problem(Severity::Error, String::new(), message)])
             }
-            Ok(_) => Config::read(&bytes, &path),
+            Ok(_) => Config::read(&bytes, &path).map(|config| Config { file: Some(path.to_path_buf()), ..config }),
             Err(error) if error.kind() == io::ErrorKind::NotFound && file.is_none() => Ok(Config::default()),
             Err(error) => {
                 let message = match error.kind() {

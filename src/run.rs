@@ -31,6 +31,7 @@ use crate::{
         Manifest, Problem, Protocol,
         load::{Due, Loader},
         overlay::Overlays,
+        problem::printable,
     },
     query_log::Running,
     transfer::{
@@ -369,7 +370,16 @@ impl Server<'_> {
         let state = self.admin.status.state().clone();
         let resources: Vec<String> = state.resources.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
         let resources = if resources.is_empty() { "an empty manifest".into() } else { resources.join(", ") };
-        let text = format!("serving {resources} on {}, admin API on http://{admin}", state.listeners.join(", "));
+        let scheme = if self.config.admin.tls.is_some() { "https" } else { "http" };
+        let file = self.config.file.as_ref();
+        let configuration =
+            file.map_or("no configuration file".into(), |file| format!("configuration file {}", file.display()));
+        let text = format!(
+            "zonal {}, {}: serving {resources} on {}, admin API on {scheme}://{admin}",
+            env!("CARGO_PKG_VERSION"),
+            printable(&configuration),
+            state.listeners.join(", ")
+        );
         tracing::info!(generation = self.core.snapshot.load().generation, "{text}");
         supervisor::ready(&text);
         let is_for_people = self.config.log.format == LogFormat::Human;

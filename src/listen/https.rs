@@ -310,7 +310,7 @@ mod tests {
     use crate::{answer::Transport, listen::tests};
 
     async fn ask(request: Request<&[u8]>) -> Response<Bytes> {
-        let responder = Responder::new(&tests::core(&tests::limits()), Transport::Https);
+        let responder = Responder::new(&tests::core(&tests::limits()), Transport::Https, 0);
         let local = [127, 0, 0, 1].into();
         let client = Client { source: local, port: 0, local, transport: Transport::Https };
         let (parts, body) = request.into_parts();

@@ -102,9 +102,10 @@ impl Ledger {
 }
 
 impl Core {
-    /// The ledger of one who counts by this writer, with so many octets of room for what is logged.
-    pub fn ledger(&self, writer: Writer, room: usize) -> Ledger {
-        Ledger { writer, tap: Tap::new(&self.query_log, room, random_seed().0 as u32) }
+    /// The ledger of one who counts by this writer, with so many octets of room for what is logged of queries that arrive on
+    /// this port.
+    pub fn ledger(&self, writer: Writer, room: usize, port: u16) -> Ledger {
+        Ledger { writer, tap: Tap::new(&self.query_log, room, random_seed().0 as u32).on_port(port) }
     }
 }
 
