@@ -17,7 +17,10 @@ pub use tls::Tls;
 
 use crate::{
     clock::now,
-    control_plane::{Message, status::Status},
+    control_plane::{
+        Message,
+        status::{HeldDeletions, Status},
+    },
     explain,
     forward::cache::Scope,
     listen::Core,
@@ -323,6 +326,8 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
         "revision": state.kept.position.revision,
         "source": state.source,
         "set_aside": state.all_set_aside(),
+        "held_deletions": HeldDeletions::of(&state.kept.held),
+        "state_directory": state.state_directory,
         "age_seconds": admin.core.metrics.age().as_secs(),
         "last_error": state.last_error,
         "warnings": state.warnings,

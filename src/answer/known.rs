@@ -8,7 +8,7 @@ use crate::{
     wire::{
         name::{MAX_NAME, wire_len},
         query::{LookupName, rcode},
-        reply::{Full, Reply, Section},
+        reply::{Full, Reply, Section, first_of},
     },
 };
 use std::sync::Arc;
@@ -273,18 +273,23 @@ impl Records {
     }
 
     /// Puts the records into a reply. `suffix_at` tells where in the reply the name in question begins without its
-    /// first labels. Returns where they begin.
+    /// first labels. Of the addresses among them, if their type is named, another one comes first at each draw. Returns where
+    /// the records begin.
     #[inline]
     pub fn write(
         &self,
         reply: &mut Reply,
         section: Section,
         ttl: u32,
+        turned: Option<(u16, u32)>,
         suffix_at: impl Fn(&[u8], usize) -> usize,
     ) -> Result<usize, Full> {
         let start = reply.block(section, self.count, &self.octets)?;
         let mut at = start;
+        // Those that lie one behind the other, and how many they are.
+        let (mut addresses, mut count) = (start..start, 0);
         for _ in 0..self.count {
+            let begin = at;
             let written = reply.written();
             if written[at] == OWNER {
                 let owner = suffix_at(written, written[at + 1].into());
@@ -299,7 +304,19 @@ impl Records {
             reply.patch(at + 4, (ttl >> 16) as u16);
             reply.patch(at + 6, ttl as u16);
             let written = reply.written();
+            let rtype = u16::from_be_bytes([written[at], written[at + 1]]);
             at += 10 + usize::from(u16::from_be_bytes([written[at + 8], written[at + 9]]));
+            if turned.is_some_and(|(turned, _)| turned == rtype) && (count == 0 || addresses.end == begin) {
+                addresses = if count == 0 { begin..at } else { addresses.start..at };
+                count += 1;
+            }
+        }
+        if let Some((_, draw)) = turned
+            && count > 1
+            && addresses.len().is_multiple_of(count)
+        {
+            let size = addresses.len() / count;
+            reply.turn(addresses, size * first_of(count, draw));
         }
         Ok(start)
     }

@@ -8,7 +8,6 @@ use crate::{
     metrics::Dropped,
     query_log::{SMALL_RING, Said},
     transfer::{self, Part},
-    wire::query::rcode,
 };
 use std::{
     cell::RefCell,
@@ -68,11 +67,6 @@ impl Responder {
     /// takes a place for it among those that wait.
     pub fn answer(&self, client: &Client, query: &[u8], output: &mut Vec<u8>) -> Option<Late> {
         let received = SystemTime::now();
-        if transfer::is_signed(query)
-            && let Some(place) = self.core.transfers.admit()
-        {
-            return Some((Pending::Zone(place), received));
-        }
         let moment = Moment { now: seconds(received), draw: self.draw.fetch_add(1, Relaxed) };
         let snapshot = self.core.snapshot.load();
         REPLY.with_borrow_mut(|(reply, noted)| {
@@ -89,8 +83,7 @@ impl Responder {
                 Outcome::Reply(answered) => Some(answered),
                 _ => None,
             };
-            if answered.is_some_and(|answered| matches!(answered.rcode, rcode::REFUSED | rcode::NOTIMP))
-                && transfer::is_of_zone(query)
+            if answered.is_some_and(|answered| transfer::may_concern(answered.rcode, query))
                 && let Some(place) = self.core.transfers.admit()
             {
                 return Some((Pending::Zone(place), received));

@@ -263,12 +263,6 @@ impl Worker {
         let Some(Packet { source, port, local, query, reply }) = self.batch.packet(index) else { return };
         let local = local.unwrap_or(self.local);
         let client = Client { source, port, local, transport: Transport::Udp };
-        if transfer::is_signed(query)
-            && let Some(place) = self.core.transfers.admit()
-        {
-            let query = query.into();
-            return self.answer_late(client, query, index, Pending::Zone(place));
-        }
         let cache = &self.core.forwarding.cache;
         let mut outcome = match self.is_logged {
             false => answer_traced(snapshot, cache, &client, moment, query, reply, &mut ()),
@@ -304,8 +298,7 @@ impl Worker {
             }
             return;
         };
-        if matches!(answered.rcode, rcode::REFUSED | rcode::NOTIMP)
-            && transfer::is_of_zone(query)
+        if transfer::may_concern(answered.rcode, query)
             && let Some(place) = self.core.transfers.admit()
         {
             let query = query.into();
