@@ -2,6 +2,7 @@
 
 pub mod bodies;
 pub mod connections;
+pub mod dispatch;
 pub mod https;
 pub mod limit;
 pub mod proxy;
@@ -12,15 +13,15 @@ pub mod tls;
 pub mod udp;
 
 use crate::{
-    answer::Client,
-    forward::{self, Forwarding, Response, upstream::Upstreams},
+    forward::{self, Forwarding, upstream::Upstreams},
     metrics::{Metrics, Writer},
-    query_log::{QueryLog, SMALL_RING, Said, Tap},
+    query_log::{QueryLog, SMALL_RING, Tap},
     snapshot::Snapshot,
     transfer::{Transfers, inward::Inward, primary::Bounds, tsig::Keys},
 };
 use arc_swap::ArcSwap;
 use connections::Connections;
+use dispatch::Ledger;
 use limit::ErrorLimit;
 use std::{
     sync::{Arc, Mutex},
@@ -60,14 +61,6 @@ pub struct Core {
     pub metrics: Metrics,
 }
 
-/// Where one who answers tells of it.
-pub struct Ledger {
-    /// The counters.
-    pub writer: Writer,
-    /// The query log.
-    pub tap: Tap,
-}
-
 impl Core {
     /// Listeners' common state, with the limits of the configuration.
     pub fn new(snapshot: Published, limits: &Limits, upstreams: Arc<Upstreams>, keys: Keys, runtime: &Handle) -> Core {
@@ -93,21 +86,10 @@ impl Core {
     }
 }
 
-impl Ledger {
-    /// Logs an answer that has taken its time, if anything is logged.
-    fn log(&mut self, client: &Client, packet: &[u8], received: SystemTime, response: &Response) {
-        let Response { answered, reply, noted, snapshot } = response;
-        if self.tap.make_ready(snapshot) {
-            let reply = Some((answered, &**reply));
-            self.tap.log(snapshot, &Said { noted, client, packet, received, reply });
-        }
-    }
-}
-
 impl Core {
     /// The ledger of one who counts by this writer, with so many octets of room for what is logged.
     pub fn ledger(&self, writer: Writer, room: usize) -> Ledger {
-        Ledger { writer, tap: Tap::new(&self.query_log, room, random_seed().0 as u32) }
+        Ledger::new(writer, Tap::new(&self.query_log, room, random_seed().0 as u32))
     }
 }
 

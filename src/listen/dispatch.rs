@@ -1,0 +1,260 @@
+//! What happens to a query around [`answer`](crate::answer::answer), for every transport alike.
+//!
+//! ```text
+//! decide -> reply                      finish: limit, log, count -> the transport sends it
+//!        -> deferred: forward, zone    complete: wait, then finish -> the transport sends it
+//! ```
+//! The transports read packets and send replies, and nothing else. `decide` and `finish` run on the UDP hot path: they do
+//! not allocate, lock or wait unless the query is deferred.
+
+use super::{Core, answer_traced, limit::Verdict, respond};
+use crate::{
+    answer::{self, Answered, Client, Cookie, Moment, Noted, Outcome, Trace, Transport, known::Asked},
+    forward::{self, Response, Waiting},
+    metrics::{Dropped, Limited, Writer},
+    query_log::{Said, Tap},
+    snapshot::Snapshot,
+    transfer::{self, Part},
+    wire::query::rcode,
+};
+use std::{
+    net::IpAddr,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::SystemTime,
+};
+use tokio::sync::OwnedSemaphorePermit;
+
+/// The room for the reply that tells the log who asked about a zone, in octets (RFC 1035, 2.3.4).
+const MIN_REPLY: usize = 512;
+
+/// A query as it came.
+pub struct Arrival<'p> {
+    pub client: &'p Client,
+    pub packet: &'p [u8],
+    pub received: SystemTime,
+}
+
+/// What is to be done with a query.
+pub enum Decision {
+    /// The reply is made; none if the query gets no reply.
+    Finish(Option<Answered>),
+    /// The query waits; [`complete`] answers it.
+    Defer(Deferred),
+}
+
+/// What a query waits for. It holds a slot among those that wait for the same.
+pub enum Deferred {
+    /// Upstream servers, which are asked this first.
+    Forward(Waiting, Asked),
+    /// The transfer, the update or the signed answer of a zone.
+    Zone(OwnedSemaphorePermit),
+}
+
+/// Where the replies of one transport or thread are counted and logged.
+pub struct Ledger {
+    /// The counters.
+    pub writer: Writer,
+    tap: Tap,
+    is_logged: bool,
+}
+
+impl Ledger {
+    /// Counts by `writer`, and logs by `tap`.
+    pub fn new(writer: Writer, tap: Tap) -> Ledger {
+        Ledger { writer, tap, is_logged: false }
+    }
+
+    /// Prepares for replies that are made from this snapshot.
+    pub fn prepare(&mut self, snapshot: &Snapshot) {
+        self.writer.make_room(snapshot);
+        self.is_logged = self.tap.make_ready(snapshot);
+    }
+
+    /// Whether the log wants to know how replies come about.
+    pub fn is_logged(&self) -> bool {
+        self.is_logged
+    }
+
+    /// Limits, logs and counts a reply, which the limit may change. Returns its length; none if nothing is to be sent.
+    pub fn finish(
+        &mut self,
+        core: &Core,
+        snapshot: &Snapshot,
+        arrival: &Arrival,
+        noted: &Noted,
+        reply: Option<(Answered, &mut [u8])>,
+    ) -> Option<usize> {
+        let Arrival { client, packet, received } = *arrival;
+        if self.is_logged {
+            let reply = reply.as_ref().map(|(answered, reply)| (answered, &**reply));
+            self.tap.log(snapshot, &Said { noted, client, packet, received, reply });
+        }
+        let Some((mut answered, reply)) = reply else {
+            self.writer.dropped(Dropped::Silent);
+            return None;
+        };
+        if client.transport == Transport::Udp
+            && is_limited(&answered)
+            && !apply_limit(core, &mut self.writer, client.source, &mut answered, reply)
+        {
+            return None;
+        }
+        self.writer.answered(&answered);
+        Some(answered.len)
+    }
+}
+
+/// Answers a query, the reply going to `reply`, or finds out what it has to wait for.
+pub fn decide<T: Trace>(
+    core: &Arc<Core>,
+    snapshot: &Snapshot,
+    client: &Client,
+    moment: Moment,
+    packet: &[u8],
+    reply: &mut [u8],
+    trace: &mut T,
+) -> Decision {
+    if transfer::is_signed(packet)
+        && let Some(slot) = core.transfers.admit()
+    {
+        return Decision::Defer(Deferred::Zone(slot));
+    }
+    let mut outcome = answer_traced(snapshot, &core.forwarding.cache, client, moment, packet, reply, trace);
+    if let Outcome::Forward(forward) = &outcome {
+        if let Some(slot) = core.forwarding.wait(forward.route.id) {
+            return Decision::Defer(Deferred::Forward(slot, forward.to_asked()));
+        }
+        outcome = forward::fail(snapshot, client, moment, packet, reply, forward::NO_ROOM);
+    }
+    let Outcome::Reply(answered) = outcome else { return Decision::Finish(None) };
+    if matches!(answered.rcode, rcode::REFUSED | rcode::NOTIMP)
+        && transfer::is_of_zone(packet)
+        && let Some(slot) = core.transfers.admit()
+    {
+        return Decision::Defer(Deferred::Zone(slot));
+    }
+    if answered.refresh {
+        forward::refresh(core, client, packet);
+    }
+    Decision::Finish(Some(answered))
+}
+
+/// Answers a deferred query. Returns the reply, which is empty if nothing is to be sent, and the slot of a forwarded query:
+/// who stops waits until all of them are dropped.
+pub async fn complete(
+    core: &Arc<Core>,
+    ledger: &Mutex<Ledger>,
+    arrival: &Arrival<'_>,
+    deferred: Deferred,
+) -> (Part, Option<Waiting>) {
+    let Arrival { client, packet, .. } = *arrival;
+    let (response, slot, rest) = match deferred {
+        Deferred::Forward(slot, asked) => (respond(core, client, packet, Some(asked)).await, Some(slot), None),
+        Deferred::Zone(_slot) => {
+            let Part { answered, reply, rest } = Box::pin(transfer::respond(core, client, packet)).await;
+            let response = answered.map(|answered| {
+                let (snapshot, noted) = (core.snapshot.load_full(), Box::default());
+                Response { answered, reply, noted, snapshot }
+            });
+            (response, None, rest)
+        }
+    };
+    let mut ledger = lock(ledger);
+    let Some(Response { answered, mut reply, mut noted, snapshot }) = response else {
+        ledger.writer.dropped(Dropped::Silent);
+        return (Part::whole(Vec::new()), slot);
+    };
+    ledger.prepare(&snapshot);
+    if ledger.is_logged && slot.is_none() {
+        note_client(&snapshot, client, packet, &mut noted);
+    }
+    let len = ledger.finish(core, &snapshot, arrival, &noted, Some((answered, &mut reply)));
+    reply.truncate(len.unwrap_or(0));
+    (Part { answered: Some(answered), reply, rest }, slot)
+}
+
+/// Notes who asked about a zone as a whole: the log is told no more of such a query.
+fn note_client(snapshot: &Snapshot, client: &Client, packet: &[u8], noted: &mut Noted) {
+    let moment = Moment { now: super::now(), draw: 0 };
+    answer::answer_traced(snapshot, &(), client, moment, packet, &mut [0; MIN_REPLY], noted);
+}
+
+/// Locks a ledger, for a moment only.
+pub fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
+    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Refused and error answers are limited, but not those to clients whose cookie shows that their address is no forgery.
+fn is_limited(answered: &Answered) -> bool {
+    !matches!(answered.rcode, rcode::NOERROR | rcode::NXDOMAIN) && answered.cookie != Cookie::Valid
+}
+
+/// Holds an error answer to the limit. False when nothing is to be sent.
+#[cold]
+fn apply_limit(core: &Core, writer: &mut Writer, source: IpAddr, answered: &mut Answered, reply: &mut [u8]) -> bool {
+    match core.error_limit.check(source) {
+        Verdict::Send => true,
+        Verdict::Truncate => {
+            answered.len = answer::truncate(reply, answered.len);
+            writer.limited(Limited::Truncated);
+            true
+        }
+        Verdict::Drop if answered.cookie == Cookie::Client => {
+            answered.len = answer::bad_cookie(reply, answered.len);
+            answered.rcode = rcode::BADCOOKIE;
+            writer.limited(Limited::BadCookie);
+            true
+        }
+        Verdict::Drop => {
+            writer.limited(Limited::Dropped);
+            false
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        listen::tests::{answered, core, limits},
+        wire::reply::MAX_UDP,
+    };
+
+    #[test]
+    fn excess_error_answers_are_truncated_dropped_or_bad_cookie() {
+        let core = core(&limits());
+        let mut writer = core.metrics.writer(Transport::Udp);
+        let snapshot = core.snapshot.load();
+        let query = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\x01\x01x\0\0\x01\0\x01";
+        let plain = [&query[..], b"\0\0\x29\x04\xd0\0\0\0\0\0\0"].concat();
+        let cookie = [&query[..], b"\0\0\x29\x04\xd0\0\0\0\0\0\x0c\0\x0a\0\x08octets08"].concat();
+        let mut results = Vec::new();
+        for (query, source) in [(&plain, [192, 0, 2, 1]), (&cookie, [198, 51, 100, 1])] {
+            let client =
+                Client { source: source.into(), port: 0, local: [10, 0, 0, 2].into(), transport: Transport::Udp };
+            for number in 0..104 {
+                let mut reply = [0; MAX_UDP];
+                let moment = Moment { now: 0, draw: 0 };
+                let Outcome::Reply(mut answered) = answer::answer(&snapshot, &(), &client, moment, query, &mut reply)
+                else {
+                    panic!("no reply");
+                };
+                assert!(is_limited(&answered));
+                let sent = apply_limit(&core, &mut writer, client.source, &mut answered, &mut reply);
+                let truncated = reply[2] & 2 != 0;
+                if number < 100 {
+                    assert!(sent && !truncated && answered.rcode == 5);
+                } else {
+                    results.push((sent, truncated, answered.rcode));
+                }
+            }
+        }
+        let (truncated, dropped, bad_cookie) = ((true, true, 5), (false, false, 5), (true, false, 23));
+        assert_eq!(results[..4], [truncated, dropped, truncated, dropped]);
+        assert_eq!(results[4..], [truncated, bad_cookie, truncated, bad_cookie]);
+        let with = |rcode, cookie| is_limited(&Answered { cookie, ..answered(0, rcode) });
+        assert!(
+            !with(0, Cookie::Absent) && !with(3, Cookie::Client) && with(2, Cookie::Absent) && !with(2, Cookie::Valid)
+        );
+    }
+}
