@@ -32,4 +32,5 @@ mod topologies;
 mod transfer_in;
 mod transfer_out;
 mod transports;
+mod unread;
 mod watch;

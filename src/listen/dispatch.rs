@@ -26,6 +26,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 /// The room for the reply that tells the log who asked about a zone, in octets (RFC 1035, 2.3.4).
 const MIN_REPLY: usize = 512;
+/// A reply about a zone that is no longer than this always has room, in octets: that to an UPDATE is shorter.
+const SHORT_REPLY: usize = 4096;
 
 /// A query as it came.
 pub struct Arrival<'p> {
@@ -140,13 +142,15 @@ pub fn decide<T: Trace>(
 }
 
 /// Answers a deferred query. Returns the reply, which is empty if nothing is to be sent, and the slot of a forwarded query:
-/// who stops waits until all of them are dropped.
+/// who stops waits until all of them are dropped. A reply for which there is no room is discarded, and its length is the
+/// error: then the query may be answered again. What has changed a zone is not done again: its short reply has room.
 pub async fn complete(
     core: &Arc<Core>,
     ledger: &Mutex<Ledger>,
     arrival: &Arrival<'_>,
     deferred: Deferred,
-) -> (Part, Option<Waiting>) {
+    has_room: impl FnOnce(usize) -> bool,
+) -> Result<(Part, Option<Waiting>), usize> {
     let Arrival { client, packet, .. } = *arrival;
     let (response, slot, rest) = match deferred {
         Deferred::Forward(slot, asked) => (respond(core, client, packet, Some(asked)).await, Some(slot), None),
@@ -159,10 +163,16 @@ pub async fn complete(
             (response, None, rest)
         }
     };
+    if let Some(Response { reply, .. }) = &response
+        && !has_room(reply.len())
+        && (slot.is_some() || reply.len() > SHORT_REPLY)
+    {
+        return Err(reply.len());
+    }
     let mut ledger = lock(ledger);
     let Some(Response { answered, mut reply, mut noted, snapshot }) = response else {
         ledger.writer.dropped(Dropped::Silent);
-        return (Part::whole(Vec::new()), slot);
+        return Ok((Part::whole(Vec::new()), slot));
     };
     ledger.prepare(&snapshot);
     if ledger.is_logged && slot.is_none() {
@@ -170,7 +180,7 @@ pub async fn complete(
     }
     let len = ledger.finish(core, &snapshot, arrival, &noted, Some((answered, &mut reply)));
     reply.truncate(len.unwrap_or(0));
-    (Part { answered: Some(answered), reply, rest }, slot)
+    Ok((Part { answered: Some(answered), reply, rest }, slot))
 }
 
 /// Notes who asked about a zone as a whole: the log is told no more of such a query.

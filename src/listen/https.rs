@@ -6,6 +6,7 @@ use super::{
     proxy,
     responder::{MESSAGE_SIZE, Responder},
     stream::LAST_IDLE,
+    unread::Counted,
 };
 use crate::{answer::Client, wire::response::Response as Message};
 use data_encoding::BASE64URL_NOPAD;
@@ -61,13 +62,18 @@ pub struct Fault(pub StatusCode, pub &'static str);
 /// connection.
 pub async fn respond(
     responder: &Arc<Responder>,
+    held: &Arc<Held>,
     client: Client,
     header: &[u8],
     parts: &Parts,
     body: impl Future<Output = Result<Bytes, Fault>>,
 ) -> Response<Bytes> {
     let reply = match query(parts, body).await {
-        Ok(query) => responder.respond(client, &proxy::in_front(header, &query)).await.reply,
+        Ok(query) => responder.respond(held, client, &proxy::in_front(header, &query)).await.ok_or(UNREAD),
+        Err(fault) => Err(fault),
+    };
+    let (reply, unread) = match reply {
+        Ok((part, unread)) => (part.reply, unread),
         Err(fault) => {
             let mut response = refuse(fault);
             if parts.method == Method::HEAD {
@@ -81,7 +87,7 @@ pub async fn respond(
     }
     // What one client is answered is not for others: they may have other views.
     let cache_control = format!("private, max-age={}", freshness(&reply));
-    let mut response = Response::new(Bytes::from(reply));
+    let mut response = Response::new(Bytes::from_owner(Counted { reply, unread }));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
     if let Ok(value) = HeaderValue::from_str(&cache_control) {
@@ -119,6 +125,8 @@ async fn query(parts: &Parts, body: impl Future<Output = Result<Bytes, Fault>>) 
 pub const TOO_LARGE: Fault = Fault(StatusCode::PAYLOAD_TOO_LARGE, "a DNS message has at most 65535 octets");
 /// A body does not come in time.
 pub const TOO_SLOW: Fault = Fault(StatusCode::REQUEST_TIMEOUT, "the query did not come in time");
+/// The replies before are not read.
+const UNREAD: Fault = Fault(StatusCode::SERVICE_UNAVAILABLE, "earlier replies on this connection are not read");
 /// A body does not come.
 pub const BROKEN: Fault = Fault(StatusCode::BAD_REQUEST, "the query did not come whole");
 
@@ -232,7 +240,7 @@ pub async fn serve(
             let (parts, body) = request.into_parts();
             // What it takes is given back when it is answered, or before.
             let mut held = None;
-            let mut response = respond(&responder, client, &header, &parts, async {
+            let mut response = respond(&responder, &turn.0.held, client, &header, &parts, async {
                 let read = async {
                     let length = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
                     held = room.take(&responder.hall, length).await;
@@ -312,9 +320,10 @@ mod tests {
     async fn ask(request: Request<&[u8]>) -> Response<Bytes> {
         let responder = Responder::new(&tests::core(&tests::limits()), Transport::Https);
         let local = [127, 0, 0, 1].into();
+        let place = responder.core.admit(local, false).unwrap();
         let client = Client { source: local, port: 0, local, transport: Transport::Https };
         let (parts, body) = request.into_parts();
-        respond(&responder, client, &[], &parts, async { Ok(Bytes::copy_from_slice(body)) }).await
+        respond(&responder, place.held(), client, &[], &parts, async { Ok(Bytes::copy_from_slice(body)) }).await
     }
 
     #[tokio::test]

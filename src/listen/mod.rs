@@ -11,6 +11,7 @@ pub mod responder;
 pub mod stream;
 pub mod tls;
 pub mod udp;
+pub mod unread;
 
 use crate::{
     forward::{self, Forwarding, upstream::Upstreams},
@@ -44,7 +45,7 @@ pub struct Core {
     /// The limit on error answers over UDP.
     pub error_limit: ErrorLimit,
     /// The connections that there are, and the limits on them.
-    pub connections: Connections,
+    pub connections: Arc<Connections>,
     /// What asks others.
     pub forwarding: Arc<Forwarding>,
     /// The keys that transfers and updates are signed with.
@@ -80,7 +81,7 @@ impl Core {
             transfers: Transfers::default(),
             runtime: runtime.clone(),
             error_limit: ErrorLimit::new(limits.error_answers_per_second, random_seed()),
-            connections: Connections::new(limits),
+            connections: Arc::new(Connections::new(limits)),
             forwarding,
         }
     }

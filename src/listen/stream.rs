@@ -2,10 +2,11 @@
 //! client may hold.
 
 use super::{
-    connections::{Phase, Place},
+    connections::{Held, Phase, Place},
     https, proxy,
-    responder::{MESSAGE_SIZE, Responder},
+    responder::{MESSAGE_SIZE, Reply, Responder},
     tls,
+    unread::Unread,
 };
 use crate::{
     answer::{Client, Transport},
@@ -32,6 +33,8 @@ const READ_SIZE: usize = 4096;
 /// How many queries of a connection may wait for others. With as many it is not read on.
 const MOST_LATE: usize = 128;
 const BACKLOG: i32 = 1024;
+/// How much of a connection the kernel keeps that it has not sent yet, in octets: what the client has room for is not bounded.
+const MAX_UNSENT: u32 = 64 << 10;
 /// How long a closing connection is read on, so that the last answers are not lost in a reset.
 const LINGER: Duration = Duration::from_millis(500);
 
@@ -40,9 +43,12 @@ const LINGER: Duration = Duration::from_millis(500);
 pub fn bind(address: SocketAddr, inherited: Option<Socket>) -> io::Result<std::net::TcpListener> {
     if let Some(socket) = inherited {
         socket.set_nonblocking(true)?;
+        let _ = socket.set_tcp_notsent_lowat(MAX_UNSENT);
         return Ok(socket.into());
     }
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // Connections inherit it. More memory than without it is no reason to fail.
+    let _ = socket.set_tcp_notsent_lowat(MAX_UNSENT);
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
         socket.set_only_v6(true)?;
@@ -130,7 +136,7 @@ impl Streams {
             return;
         }
         let Some(acceptor) = &self.tls else {
-            return Connection::new(responder, stream, client, header).run(place).await;
+            return Connection::new(responder, stream, client, header, &place).run(place).await;
         };
         let Some(stream) = tls::handshake(&responder, acceptor, stream, &mut place).await else { return };
         match client.transport {
@@ -138,7 +144,7 @@ impl Streams {
                 let is_h2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
                 https::serve(responder, stream, is_h2, client, header, self.alternative.clone(), place).await;
             }
-            _ => Connection::new(responder, stream, client, header).run(place).await,
+            _ => Connection::new(responder, stream, client, header, &place).run(place).await,
         }
     }
 }
@@ -168,13 +174,16 @@ struct Connection<S> {
     input: Vec<u8>,
     output: Vec<u8>,
     /// Queries that wait for others, and their replies.
-    late: JoinSet<Part>,
+    late: JoinSet<Option<Reply>>,
+    /// What the other connections see of it.
+    held: Arc<Held>,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
-    fn new(responder: Arc<Responder>, stream: S, client: Client, header: Arc<[u8]>) -> Connection<S> {
+    fn new(responder: Arc<Responder>, stream: S, client: Client, header: Arc<[u8]>, place: &Place) -> Connection<S> {
         let (input, output) = (Vec::new(), Vec::new());
-        Connection { responder, stream, client, header, input, output, late: JoinSet::new() }
+        let held = place.held().clone();
+        Connection { responder, stream, client, header, input, output, late: JoinSet::new(), held }
     }
 
     async fn run(mut self, mut place: Place) {
@@ -232,7 +241,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
                     continue;
                 }
                 Some(reply) = self.late.join_next() => {
-                    self.take_late(reply.ok());
+                    self.take_late(reply.ok().flatten());
                     place.held().is_active();
                     deadline = Instant::now() + if phase == Phase::Open { patience } else { LAST_IDLE };
                 }
@@ -271,20 +280,20 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
     }
 
     /// Takes a late reply, and all others that are there.
-    fn take_late(&mut self, first: Option<Part>) {
+    fn take_late(&mut self, first: Option<Reply>) {
         let mut next = Some(first);
-        while let Some(part) = next {
-            let Part { reply, rest, .. } = part.unwrap_or_else(|| Part::whole(Vec::new()));
+        while let Some(reply) = next {
+            let (Part { reply, rest, .. }, _unread) = reply.unwrap_or_else(|| (Part::whole(Vec::new()), None));
             append(&mut self.output, &reply);
             if let Some(outgoing) = rest {
                 // It is made while the one before is sent.
                 self.late.spawn(async move {
                     let (reply, rest) = outgoing.next().unwrap_or_default();
-                    Part { answered: None, reply, rest }
+                    Some((Part { answered: None, reply, rest }, None))
                 });
             }
             let has_room = self.output.len() < OUTPUT_SIZE;
-            next = if has_room { self.late.try_join_next().map(Result::ok) } else { None };
+            next = if has_room { self.late.try_join_next().map(|reply| reply.ok().flatten()) } else { None };
         }
     }
 
@@ -306,8 +315,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
             let query = &*proxy::in_front(&self.header, query);
             let at = self.output.len();
             self.output.extend_from_slice(&[0; 2]);
-            if let Some(place) = self.responder.answer(&self.client, query, &mut self.output) {
-                self.late.spawn(self.responder.clone().answer_late(self.client, query.into(), place));
+            if let Some(late) = self.responder.answer(&self.client, query, &mut self.output, |_| true) {
+                let (responder, held) = (self.responder.clone(), self.held.clone());
+                self.late.spawn(responder.answer_late(held, self.client, query.into(), late));
             }
             frame(&mut self.output, at);
             start += 2 + length;
@@ -325,6 +335,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
         if self.output.is_empty() {
             return Ok(());
         }
+        let _unread = Unread::count(&self.responder.core, &self.held, self.output.len());
         let write = async {
             self.stream.write_all(&self.output).await?;
             self.stream.flush().await
@@ -676,8 +687,9 @@ mod tests {
         let client =
             Client { source: [127, 0, 0, 1].into(), port: 0, local: [127, 0, 0, 1].into(), transport: Transport::Tcp };
         let (mut output, query) = (Vec::new(), &b"late, whatever it is"[..]);
-        let place = responder.answer(&client, query, &mut output);
-        assert!(place.is_some() && output.is_empty());
-        assert!(responder.answer(&client, query, &mut output).is_none() && !output.is_empty(), "no room: it fails");
+        let late = responder.answer(&client, query, &mut output, |_| true);
+        assert!(late.is_some() && output.is_empty());
+        let more = responder.answer(&client, query, &mut output, |_| true);
+        assert!(more.is_none() && !output.is_empty(), "no room: it fails");
     }
 }

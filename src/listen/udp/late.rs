@@ -65,7 +65,8 @@ impl Outbox {
     async fn answer(self: Arc<Self>, late: Late) {
         let Late { client, query, received, path, deferred } = late;
         let arrival = Arrival { client: &client, packet: &query, received };
-        let (part, slot) = dispatch::complete(&self.core, &self.ledger, &arrival, deferred).await;
+        let completed = dispatch::complete(&self.core, &self.ledger, &arrival, deferred, |_| true).await;
+        let Ok((part, slot)) = completed else { return };
         if part.reply.is_empty() {
             return;
         }
