@@ -19,6 +19,7 @@ mod fuzz;
 mod harness;
 mod isolation;
 mod model;
+mod pulses;
 mod push;
 mod query_log;
 mod readme;

@@ -57,7 +57,7 @@ fn query(name: &str) -> Vec<u8> {
 }
 
 /// A server with a large answer of its own, and others that a forwarder has only after a while.
-fn server() -> (Fake, SecureServer) {
+fn server() -> (Fake, Scratch, SecureServer) {
     let fake = Fake::start("127.0.0.1:0", |asked| match asked.tcp {
         false => vec![Say::Now(asked.truncated())],
         // All that ask for it wait at the same time.
@@ -78,7 +78,7 @@ fn server() -> (Fake, SecureServer) {
         ),
     );
     let server = SecureServer::start(directory.path(), "limits: {tcp_idle_timeout_seconds: 60}");
-    (fake, server)
+    (fake, directory, server)
 }
 
 /// The most memory that there was since `work` began, in kB, when the server has come to rest; and what is there then.
@@ -142,7 +142,7 @@ fn assert_bounded(what: &str, server: &SecureServer, grown_kb: u64) {
 
 #[test]
 fn late_answers_by_tcp_that_are_not_read_take_bounded_memory() {
-    let (_fake, server) = server();
+    let (fake, _directory, server) = server();
     let mut streams = Vec::new();
     let grown = growth(&server, || {
         RUNTIME.block_on(async {
@@ -151,7 +151,7 @@ fn late_answers_by_tcp_that_are_not_read_take_bounded_memory() {
             }
         });
         wait_until("the forwarder was asked for everything", || {
-            (_fake.count(|asked| asked.tcp) >= QUERIES).then_some(())
+            (fake.count(|asked| asked.tcp) >= QUERIES).then_some(())
         });
         // What it says after three seconds has come.
         std::thread::sleep(Duration::from_secs(4));
@@ -162,7 +162,7 @@ fn late_answers_by_tcp_that_are_not_read_take_bounded_memory() {
 
 #[test]
 fn http2_answers_that_are_not_read_take_bounded_memory() {
-    let (_fake, server) = server();
+    let (_fake, _directory, server) = server();
     let mut requests = JoinSet::new();
     let grown = growth(&server, || {
         RUNTIME.block_on(async {
@@ -189,13 +189,13 @@ fn http2_answers_that_are_not_read_take_bounded_memory() {
 
 #[test]
 fn quic_answers_that_are_not_read_take_bounded_memory() {
-    let (_fake, server) = server();
+    let (_fake, _directory, server) = server();
     for transport in [Transport::Quic, Transport::H3] {
         let mut streams = Vec::new();
         let grown = growth(&server, || {
             RUNTIME.block_on(async {
                 for client in clients(&server) {
-                    let credit = if transport == Transport::H3 { 1000 } else { 0 };
+                    let credit: u32 = if transport == Transport::H3 { 1000 } else { 0 };
                     let connection = client.quic_with(transport, |config| {
                         config.stream_receive_window(credit.into());
                     });
@@ -235,7 +235,7 @@ fn quic_answers_that_are_not_read_take_bounded_memory() {
 
 #[test]
 fn more_answers_than_have_room_all_come_to_a_client_that_reads() {
-    let (_fake, server) = server();
+    let (_fake, _directory, server) = server();
     RUNTIME.block_on(async {
         let client = clients(&server).next().unwrap();
         for transport in [Transport::Tcp, Transport::Tls] {

@@ -117,6 +117,11 @@ impl Forwarding {
         Some(waiting)
     }
 
+    /// Counts a query that found no room.
+    pub fn turn_away(&self) {
+        self.turned_away.fetch_add(1, Relaxed);
+    }
+
     /// How many queries wait for others, how many may, and how many have found no room.
     pub fn waiting(&self) -> (usize, usize, u64) {
         (self.waiting.load(Relaxed), self.most_waiting, self.turned_away.load(Relaxed))

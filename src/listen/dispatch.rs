@@ -7,7 +7,11 @@
 //! The transports read packets and send replies, and nothing else. `decide` and `finish` run on the UDP hot path: they do
 //! not allocate, lock or wait unless the query is deferred.
 
-use super::{Core, answer_traced, limit::Verdict, respond};
+use super::{
+    Core, answer_traced,
+    limit::{Verdict, WaitSlot},
+    respond,
+};
 use crate::{
     answer::{self, Answered, Client, Cookie, Moment, Noted, Outcome, Trace, Transport, known::Asked},
     forward::{self, Response, Waiting},
@@ -15,12 +19,14 @@ use crate::{
     query_log::{Said, Tap},
     snapshot::Snapshot,
     transfer::{self, Part},
-    wire::query::rcode,
+    wire::{
+        name,
+        query::{HEADER, rcode},
+    },
 };
 use std::{
-    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 use tokio::sync::OwnedSemaphorePermit;
 
@@ -28,6 +34,13 @@ use tokio::sync::OwnedSemaphorePermit;
 const MIN_REPLY: usize = 512;
 /// A reply about a zone that is no longer than this always has room, in octets: that to an UPDATE is shorter.
 const SHORT_REPLY: usize = 4096;
+
+/// A reply over UDP with more octets than this, and more than this many times those of its query, is large.
+const LARGE_OCTETS: usize = 512;
+const LARGE_FACTOR: usize = 10;
+/// A reply over UDP that takes longer than this is not sent: answers that wait long and then go out at the same time would
+/// amplify an attack (DNSBomb, CVE-2024-33655). A client asks again about then, and finds it in the cache.
+const MAX_UDP_AGE: Duration = Duration::from_millis(2400);
 
 /// A query as it came.
 pub struct Arrival<'p> {
@@ -47,7 +60,7 @@ pub enum Decision {
 /// What a query waits for. It holds a slot among those that wait for the same.
 pub enum Deferred {
     /// Upstream servers, which are asked this first.
-    Forward(Waiting, Asked),
+    Forward(Waiting, Option<WaitSlot>, Asked),
     /// The transfer, the update or the signed answer of a zone.
     Zone(OwnedSemaphorePermit),
 }
@@ -96,8 +109,8 @@ impl Ledger {
             return None;
         };
         if client.transport == Transport::Udp
-            && is_limited(&answered)
-            && !apply_limit(core, &mut self.writer, client.source, &mut answered, reply)
+            && answered.cookie != Cookie::Valid
+            && !apply_limits(core, &mut self.writer, arrival, &mut answered, reply)
         {
             return None;
         }
@@ -123,8 +136,18 @@ pub fn decide<T: Trace>(
     }
     let mut outcome = answer_traced(snapshot, &core.forwarding.cache, client, moment, packet, reply, trace);
     if let Outcome::Forward(forward) = &outcome {
-        if let Some(slot) = core.forwarding.wait(forward.route.id) {
-            return Decision::Defer(Deferred::Forward(slot, forward.to_asked()));
+        let wait_slot = match client.transport {
+            Transport::Udp => core.wait_limit.wait(client.source).map(Some),
+            // Connections are bounded themselves.
+            _ => Some(None),
+        };
+        match wait_slot {
+            None => core.forwarding.turn_away(),
+            Some(wait_slot) => {
+                if let Some(slot) = core.forwarding.wait(forward.route.id) {
+                    return Decision::Defer(Deferred::Forward(slot, wait_slot, forward.to_asked()));
+                }
+            }
         }
         outcome = forward::fail(snapshot, client, moment, packet, reply, forward::NO_ROOM);
     }
@@ -153,7 +176,9 @@ pub async fn complete(
 ) -> Result<(Part, Option<Waiting>), usize> {
     let Arrival { client, packet, .. } = *arrival;
     let (response, slot, rest) = match deferred {
-        Deferred::Forward(slot, asked) => (respond(core, client, packet, Some(asked)).await, Some(slot), None),
+        Deferred::Forward(slot, _wait_slot, asked) => {
+            (respond(core, client, packet, Some(asked)).await, Some(slot), None)
+        }
         Deferred::Zone(_slot) => {
             let Part { answered, reply, rest } = Box::pin(transfer::respond(core, client, packet)).await;
             let response = answered.map(|answered| {
@@ -175,6 +200,16 @@ pub async fn complete(
         return Ok((Part::whole(Vec::new()), slot));
     };
     ledger.prepare(&snapshot);
+    // What has changed a zone is told, however late.
+    let is_late = slot.is_some()
+        && client.transport == Transport::Udp
+        && answered.cookie != Cookie::Valid
+        && matches!(answered.rcode, rcode::NOERROR | rcode::NXDOMAIN)
+        && arrival.received.elapsed().is_ok_and(|age| age > MAX_UDP_AGE);
+    if is_late {
+        ledger.writer.dropped(Dropped::Late);
+        return Ok((Part::whole(Vec::new()), slot));
+    }
     if ledger.is_logged && slot.is_none() {
         note_client(&snapshot, client, packet, &mut noted);
     }
@@ -194,15 +229,44 @@ pub fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
     ledger.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Refused and error answers are limited, but not those to clients whose cookie shows that their address is no forgery.
-fn is_limited(answered: &Answered) -> bool {
-    !matches!(answered.rcode, rcode::NOERROR | rcode::NXDOMAIN) && answered.cookie != Cookie::Valid
+/// Holds a reply over UDP to the limits. Its client has not shown by a cookie that its address is no forgery. False when
+/// nothing is to be sent.
+fn apply_limits(
+    core: &Core,
+    writer: &mut Writer,
+    arrival: &Arrival,
+    answered: &mut Answered,
+    reply: &mut [u8],
+) -> bool {
+    if !matches!(answered.rcode, rcode::NOERROR | rcode::NXDOMAIN) {
+        return apply_error_limit(core, writer, arrival, answered, reply);
+    }
+    if answered.len > LARGE_OCTETS && answered.len > LARGE_FACTOR * arrival.packet.len() {
+        apply_large_limit(core, writer, arrival, answered, reply);
+    }
+    true
 }
 
-/// Holds an error answer to the limit. False when nothing is to be sent.
+/// Truncates a large reply that is beyond the limit: an honest client asks again by TCP.
 #[cold]
-fn apply_limit(core: &Core, writer: &mut Writer, source: IpAddr, answered: &mut Answered, reply: &mut [u8]) -> bool {
-    match core.error_limit.check(source) {
+fn apply_large_limit(core: &Core, writer: &mut Writer, arrival: &Arrival, answered: &mut Answered, reply: &mut [u8]) {
+    let name = reply.get(HEADER..answered.len).unwrap_or_default();
+    let name = &name[..name::wire_len(name).unwrap_or(0)];
+    if !core.large_limit.allows(arrival.client.source, answered.view, name) {
+        answered.len = answer::truncate_large(reply, answered.len);
+        writer.large_truncated();
+    }
+}
+
+#[cold]
+fn apply_error_limit(
+    core: &Core,
+    writer: &mut Writer,
+    arrival: &Arrival,
+    answered: &mut Answered,
+    reply: &mut [u8],
+) -> bool {
+    match core.error_limit.check(arrival.client.source) {
         Verdict::Send => true,
         Verdict::Truncate => {
             answered.len = answer::truncate(reply, answered.len);
@@ -249,8 +313,8 @@ mod tests {
                 else {
                     panic!("no reply");
                 };
-                assert!(is_limited(&answered));
-                let sent = apply_limit(&core, &mut writer, client.source, &mut answered, &mut reply);
+                let arrival = Arrival { client: &client, packet: query, received: SystemTime::now() };
+                let sent = apply_limits(&core, &mut writer, &arrival, &mut answered, &mut reply);
                 let truncated = reply[2] & 2 != 0;
                 if number < 100 {
                     assert!(sent && !truncated && answered.rcode == 5);
@@ -262,9 +326,61 @@ mod tests {
         let (truncated, dropped, bad_cookie) = ((true, true, 5), (false, false, 5), (true, false, 23));
         assert_eq!(results[..4], [truncated, dropped, truncated, dropped]);
         assert_eq!(results[4..], [truncated, bad_cookie, truncated, bad_cookie]);
-        let with = |rcode, cookie| is_limited(&Answered { cookie, ..answered(0, rcode) });
-        assert!(
-            !with(0, Cookie::Absent) && !with(3, Cookie::Client) && with(2, Cookie::Absent) && !with(2, Cookie::Valid)
-        );
+    }
+
+    /// How many of so many replies are sent whole, truncated and not at all.
+    fn finish(core: &Core, transport: Transport, answered: Answered, times: usize) -> (usize, usize, usize) {
+        let snapshot = core.snapshot.load();
+        let mut ledger = core.ledger(core.metrics.writer(transport), 1 << 10);
+        ledger.prepare(&snapshot);
+        let packet = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x05large\0\0\x10\0\x01";
+        let local = [10, 0, 0, 2].into();
+        let client = Client { source: [192, 0, 2, 1].into(), port: 0, local, transport };
+        let arrival = Arrival { client: &client, packet, received: SystemTime::now() };
+        let mut counts = (0, 0, 0);
+        for _ in 0..times {
+            let mut reply = packet.to_vec();
+            reply[2..8].copy_from_slice(&[0x85, 0x80, 0, 1, 0, 1]);
+            // One record, which is as long as is left.
+            let rest = answered.len.saturating_sub(packet.len() + 12);
+            reply.extend_from_slice(&[0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 60, (rest >> 8) as u8, rest as u8]);
+            reply.resize(answered.len, b'x');
+            match ledger.finish(core, &snapshot, &arrival, &Noted::default(), Some((answered, &mut reply))) {
+                None => counts.2 += 1,
+                Some(len) if reply[2] & 2 != 0 => {
+                    assert_eq!((len, &reply[4..12]), (packet.len(), &[0, 1, 0, 0, 0, 0, 0, 0][..]));
+                    counts.1 += 1;
+                }
+                Some(len) => {
+                    assert_eq!(len, answered.len);
+                    counts.0 += 1;
+                }
+            }
+        }
+        counts
+    }
+
+    #[test]
+    fn large_answers_beyond_the_limit_are_truncated_for_clients_by_udp_without_a_cookie() {
+        for (transport, len, cookie, is_limited) in [
+            (Transport::Udp, 1232, Cookie::Absent, true),
+            (Transport::Udp, 1232, Cookie::Client, true),
+            (Transport::Udp, 1232, Cookie::Valid, false),
+            (Transport::Udp, 512, Cookie::Absent, false),
+            (Transport::Tcp, 1232, Cookie::Absent, false),
+            (Transport::Https, 1232, Cookie::Absent, false),
+        ] {
+            for code in [rcode::NOERROR, rcode::NXDOMAIN] {
+                let core = core(&limits());
+                let answered = Answered { cookie, ..answered(len, code) };
+                let (whole, truncated, dropped) = finish(&core, transport, answered, 500);
+                assert_eq!((whole + truncated, dropped), (500, 0), "{transport:?} {len} {cookie:?}");
+                // A little is added to the budget while this runs.
+                let is_budget = if is_limited { (40..100).contains(&whole) } else { whole == 500 };
+                assert!(is_budget, "{transport:?} {len} {cookie:?}: {whole}");
+                let line = format!("zonal_large_answers_truncated_total {truncated}\n");
+                assert!(core.metrics.text().contains(&line), "{line}");
+            }
+        }
     }
 }

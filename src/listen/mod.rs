@@ -23,7 +23,7 @@ use crate::{
 use arc_swap::ArcSwap;
 use connections::Connections;
 use dispatch::Ledger;
-use limit::ErrorLimit;
+use limit::{LargeLimit, RateLimit, WaitLimit};
 use std::{
     sync::{Arc, Mutex},
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -43,7 +43,11 @@ pub struct Core {
     /// What is served.
     pub snapshot: Published,
     /// The limit on error answers over UDP.
-    pub error_limit: ErrorLimit,
+    pub error_limit: RateLimit,
+    /// The limit on large replies over UDP.
+    pub large_limit: LargeLimit,
+    /// The limit on the queries of a client over UDP that wait for upstream servers.
+    pub wait_limit: WaitLimit,
     /// The connections that there are, and the limits on them.
     pub connections: Arc<Connections>,
     /// What asks others.
@@ -80,7 +84,9 @@ impl Core {
             inward: Inward::new(limits.transfers),
             transfers: Transfers::default(),
             runtime: runtime.clone(),
-            error_limit: ErrorLimit::new(limits.error_answers_per_second, random_seed()),
+            error_limit: RateLimit::new(limits.error_answers_per_second, random_seed()),
+            large_limit: LargeLimit::new(limits.large_answers_per_second, random_seed()),
+            wait_limit: WaitLimit::new(limits.waiting_queries_per_client, random_seed()),
             connections: Arc::new(Connections::new(limits)),
             forwarding,
         }
@@ -99,6 +105,10 @@ impl Core {
 pub struct Limits {
     /// Error answers over UDP per second and source prefix; 0 for no limit.
     pub error_answers_per_second: u32,
+    /// Large replies over UDP per second, source prefix, view and name; 0 for no limit.
+    pub large_answers_per_second: u32,
+    /// Queries of one client over UDP that wait for upstream servers at the same time; 0 for no limit.
+    pub waiting_queries_per_client: u32,
     /// TCP connections at the same time, in all.
     pub tcp_connections: usize,
     /// TCP connections at the same time from one address.
@@ -197,6 +207,8 @@ pub(crate) mod tests {
     pub fn limits() -> Limits {
         Limits {
             error_answers_per_second: 50,
+            large_answers_per_second: 20,
+            waiting_queries_per_client: 1000,
             tcp_connections: 10,
             tcp_connections_per_client: 5,
             tcp_idle_timeout: Duration::from_millis(300),
