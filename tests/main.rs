@@ -17,6 +17,7 @@ mod forwarders;
 mod forwarding;
 mod fuzz;
 mod harness;
+mod https;
 mod isolation;
 mod model;
 mod pulses;

@@ -5,6 +5,7 @@ pub mod connections;
 pub mod dispatch;
 pub mod https;
 pub mod limit;
+pub mod linger;
 pub mod proxy;
 pub mod quic;
 pub mod responder;

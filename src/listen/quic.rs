@@ -5,7 +5,7 @@ mod socket;
 use super::{
     bodies::{self, Room},
     connections::{Held, Place},
-    https::{self, BROKEN, HEADER_SIZE, MOST_STREAMS, TOO_LARGE, TOO_SLOW},
+    https::{self, BROKEN, HEADER_SIZE, MOST_STREAMS, REFUSED_OCTETS, TOO_LARGE, TOO_SLOW},
     responder::{MESSAGE_SIZE, Responder},
     tls,
 };
@@ -386,8 +386,20 @@ async fn answer(
             }
         }
     };
-    let (parts, body) = https::respond(&responder, &connection, client, &[], &parts, body).await.into_parts();
+    let response = https::respond(&responder, &connection, client, &[], &parts, body).await;
     drop(held);
+    if https::is_body_sent(&response, &parts.headers) {
+        let discard = async {
+            let mut octets = 0;
+            while octets < REFUSED_OCTETS
+                && let Ok(Some(data)) = stream.recv_data().await
+            {
+                octets += data.remaining();
+            }
+        };
+        let _ = timeout(patience, discard).await;
+    }
+    let (parts, body) = response.into_parts();
     let delivered = async {
         stream.send_response(hyper::Response::from_parts(parts, ())).await.ok()?;
         stream.send_data(body).await.ok()?;
