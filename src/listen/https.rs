@@ -215,7 +215,7 @@ impl AsRef<[u8]> for Answered {
 
 /// A connection of HTTP/2 without a request for so long is left, if others only end; when this has not been for a while, one
 /// that is shorter will do; at last its client is told that it has to go while it still asks.
-const SHORT_IDLE: Duration = Duration::from_millis(20);
+const SHORT_IDLE: Duration = Duration::from_millis(2);
 const BUSY_FOR: Duration = Duration::from_secs(2);
 
 /// What is known of a connection.

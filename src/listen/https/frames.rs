@@ -88,6 +88,8 @@ pub struct HttpStream<S> {
     stream: S,
     /// None for HTTP/1.1.
     frames: Option<Frames>,
+    /// What was to be sent last has no room yet.
+    is_blocked: bool,
     leaves: Arc<AtomicBool>,
     /// The GOAWAY, and how much of it is sent.
     goaway: Option<([u8; HEADER + 8], usize)>,
@@ -98,7 +100,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> HttpStream<S> {
     /// A connection of HTTP/2 ends when `leaves` is set: it is to have no open request then.
     pub fn new(stream: S, is_h2: bool, leaves: Arc<AtomicBool>) -> HttpStream<S> {
         let frames = is_h2.then(Frames::default);
-        HttpStream { stream, frames, leaves, goaway: None, linger: Linger::default() }
+        HttpStream { stream, frames, is_blocked: false, leaves, goaway: None, linger: Linger::default() }
     }
 
     /// Says which request was the last one, and ends the connection.
@@ -121,7 +123,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for HttpStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.frames {
             // Nothing was read: to the HTTP above this is the end.
-            Some(frames) if frames.header_len == 0 && self.leaves.load(Relaxed) => self.poll_leave(frames, context),
+            Some(frames) if frames.header_len == 0 && !self.is_blocked && self.leaves.load(Relaxed) => {
+                self.poll_leave(frames, context)
+            }
             _ => Pin::new(&mut self.stream).poll_read(context, to),
         }
     }
@@ -135,7 +139,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HttpStream<S> {
             return Poll::Ready(Ok(octets.len()));
         }
         let octets = &octets[..frames.until_response_ends(octets)];
-        let written = ready!(Pin::new(&mut self.stream).poll_write(context, octets))?;
+        let written = Pin::new(&mut self.stream).poll_write(context, octets);
+        self.is_blocked = written.is_pending();
+        let written = ready!(written)?;
         frames.advance(&octets[..written]);
         self.frames = Some(frames);
         Poll::Ready(Ok(written))
