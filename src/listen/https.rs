@@ -213,9 +213,9 @@ impl AsRef<[u8]> for Answered {
     }
 }
 
-/// A connection of HTTP/2 without a request for so long is left, if others only end; when this has not been for a while, one
-/// that is shorter will do; at last its client is told that it has to go while it still asks.
-const SHORT_IDLE: Duration = Duration::from_millis(2);
+/// A connection of HTTP/2 that is to end does so in a pause between requests: of `LAST_IDLE` at first; after `BUSY_FOR` of
+/// `SHORT_IDLE`. After twice that, hyper ends it while it has open requests.
+const SHORT_IDLE: Duration = Duration::from_millis(1);
 const BUSY_FOR: Duration = Duration::from_secs(2);
 
 /// What is known of a connection.
