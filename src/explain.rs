@@ -4,11 +4,12 @@ use crate::{
     answer::{
         Client, Moment, Outcome, Stage, Step, Story, Trace, Transport, answer_traced, known::Known, who::OnBehalf,
     },
+    clock::now,
     forward::{
         self,
         upstream::{State, TargetReport},
     },
-    listen::{Core, now},
+    listen::Core,
     manifest::{Protocol, problem::printable},
     snapshot::{
         Snapshot,

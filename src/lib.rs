@@ -5,7 +5,7 @@
 //!
 //! - **Manifest**: what is wanted. Plain serde types in the words of the AWS API ([`manifest::types`]).
 //! - **Snapshot**: what is served. Immutable, compiled from a manifest ([`snapshot::compile`]), behind the program's only
-//!   `ArcSwap` ([`listen::Published`]).
+//!   `ArcSwap` ([`snapshot::published::Published`]).
 //! - **View**: how the clients of one network, by one path, see the world: a few maps that are shared with other views
 //!   wherever they are equal ([`snapshot::views`]). Names are never copied into views.
 //! - **Query**: one parsed question, borrowed from the packet ([`wire::query`]).
@@ -22,7 +22,7 @@
 //! | room | what is in it | it knows of |
 //! | --- | --- | --- |
 //! | [`wire`] | names, record data, queries, replies | nothing |
-//! | [`manifest`] | types, reading (`document`, `decode`, `load`, `master`), `check`, `connectivity` | `wire` |
+//! | [`manifest`] | types, reading (`document`, `decode`, `load`, `master`), `check`, `connectivity`, `presets` of AWS services | `wire` |
 //! | [`snapshot`] | what is compiled: `networks`, `forwarders`, `zones`, `endpoints`, `aliases`, `routes` to others, `views`, `autodefined`, `query_logs`; in `slots` and `names`, which share what does not change | `manifest`, `wire` |
 //! | [`answer`] | who asks (`who`), which rule (`resolve`), what answers (`zone`, `endpoint`, `autodefined`, `known`), `dns64`, `trace`, `why` and `noted` | `snapshot`, `manifest`, `wire` |
 //! | [`forward`] | asks others (`ask`): equal questions once (`flights`), `upstream` servers by rules, `recursion` from the root on; `read`s what they say; `cache` | `answer`, `snapshot`, `config` |
@@ -130,6 +130,7 @@
 pub mod admin;
 pub mod answer;
 pub mod cli;
+pub mod clock;
 pub mod config;
 pub mod control_plane;
 pub mod difference;

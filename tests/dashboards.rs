@@ -120,7 +120,7 @@ fn names(text: &str) -> BTreeSet<&str> {
 #[test]
 fn rules_and_dashboard_use_what_is_on_the_page() {
     let read = |path: &str| fs::read_to_string(tree(path)).unwrap();
-    let (page, rules) = (read("deploy/metrics.md"), read(RULES));
+    let (page, rules) = (read("docs/reference/metrics.md"), read(RULES));
     let recorded: BTreeSet<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- record: ")).collect();
     let dashboard = dashboard();
     let asked: Vec<&str> = dashboard.iter().map(|shown| &*shown.expression).chain([&*rules]).collect();
@@ -466,7 +466,7 @@ fn every_query_finds_something() {
     assert_eq!(rules, ["dead"]);
 
     // All that a real server tells is on the page.
-    let page = fs::read_to_string(tree("deploy/metrics.md")).unwrap();
+    let page = fs::read_to_string(tree("docs/reference/metrics.md")).unwrap();
     let (_, text) = http_get(server.admin, "/metrics").unwrap();
     for line in text.lines().filter_map(|line| line.strip_prefix("# TYPE ")) {
         let (name, kind) = line.split_once(' ').unwrap();

@@ -29,7 +29,7 @@ fn built() -> PathBuf {
             String::from_utf8_lossy(&output.stderr)
         );
     });
-    tree("target/dist")
+    tree("target/packages")
 }
 
 /// Runs a script of bash to its end, and returns what it prints.

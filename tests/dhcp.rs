@@ -139,7 +139,7 @@ fn a_forgotten_network() {
     });
 }
 
-/// Each cell of the README's table, and what is said below it.
+/// Each cell of the table in the VPC administrator's guide, and what the guide says below it.
 #[test]
 fn what_an_application_sees() {
     if !can_run_all(&["named", "unbound"]) {
@@ -213,8 +213,9 @@ fn what_an_application_sees() {
     }
     drop(forwarders);
     let table = table.join("\n");
-    let readme = std::fs::read_to_string(tree("README.md")).unwrap();
-    assert!(readme.contains(&table), "README.md does not have this table:\n{table}");
+    let page = "docs/guides/vpc-administrator.md";
+    let guide = std::fs::read_to_string(tree(page)).unwrap();
+    assert!(guide.contains(&table), "{page} does not have this table:\n{table}");
 
     // With the search list that DHCP gave, glibc looks for the name below its domains as well, and there it does not exist.
     for (application, of_one, of_both) in [

@@ -1,4 +1,4 @@
-//! The tests that need the whole program: transcripts, topologies of real servers, reloads under load, the README; and
+//! The tests that need the whole program: transcripts, topologies of real servers, reloads under load, the documentation; and
 //! what checks it with generated worlds: a naive model, other servers, mutated input.
 
 mod allocations;
@@ -10,6 +10,7 @@ mod commands;
 mod dashboards;
 mod deploy;
 mod dhcp;
+mod docs;
 mod etcd;
 mod etcd_access;
 mod explain;
@@ -23,7 +24,6 @@ mod model;
 mod pulses;
 mod push;
 mod query_log;
-mod readme;
 mod recursion;
 mod reload;
 mod restart;

@@ -35,6 +35,12 @@ fn client(server: SocketAddr) -> UdpSocket {
     socket
 }
 
+async fn stream(server: SocketAddr) -> tokio::net::TcpStream {
+    let socket = tokio::net::TcpSocket::new_v4().unwrap();
+    socket.bind("127.62.0.7:0".parse().unwrap()).unwrap();
+    socket.connect(server).await.unwrap()
+}
+
 fn ask(socket: &UdpSocket, query: &[u8]) -> Vec<u8> {
     let mut reply = vec![0; 4096];
     socket.send(query).unwrap();
@@ -112,7 +118,7 @@ fn large_udp_answers_beyond_the_limit_are_truncated_unless_a_cookie_proves_the_a
         assert!(!is_truncated(&reply) && reply.len() < 100);
     }
     RUNTIME.block_on(async {
-        let mut stream = tokio::net::TcpStream::connect(at).await.unwrap();
+        let mut stream = stream(at).await;
         for n in 0..400 {
             let reply = ask_stream(&mut stream, &query(n, "large.example.", RecordType::TXT, None)).await.unwrap();
             assert!(!is_truncated(&reply) && reply.len() > 1000);
@@ -139,7 +145,7 @@ fn late_udp_answers_are_kept_in_the_cache_and_not_sent() {
     }
     socket.send(&query(1000, "cookie.late.example.", RecordType::A, Some(&valid))).unwrap();
     let by_tcp = RUNTIME.block_on(async {
-        let mut stream = tokio::net::TcpStream::connect(at).await.unwrap();
+        let mut stream = stream(at).await;
         ask_stream(&mut stream, &query(7, "tcp.late.example.", RecordType::A, None)).await.unwrap()
     });
     assert_eq!(Message::from_vec(&by_tcp).unwrap().answers.len(), 1);

@@ -194,7 +194,7 @@ fn ask_over_udp(port: u16, exchange: &Exchange) -> Vec<u8> {
     reply
 }
 
-/// resolution.md's partial affinity: 85 % of the queries get their own AZ alone, the rest all.
+/// Partial affinity: 85 % of the queries get their own AZ alone, the rest all.
 #[test]
 fn partial_affinity_shares() {
     let snapshot = crate::harness::snapshot(&tree("zones"));

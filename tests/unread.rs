@@ -61,7 +61,7 @@ fn server() -> (Fake, Scratch, SecureServer) {
     let fake = Fake::start("127.0.0.1:0", |asked| match asked.tcp {
         false => vec![Say::Now(asked.truncated())],
         // All that ask for it wait at the same time.
-        true => vec![Say::Later(Duration::from_secs(3), large(asked))],
+        true => vec![Say::Later(Duration::from_millis(1500), large(asked))],
     });
     let directory = Scratch::new();
     let records: Vec<String> = (0..ANSWER_KB * 4).map(|n| format!("'\"{n:0236}\"'")).collect();
@@ -81,7 +81,7 @@ fn server() -> (Fake, Scratch, SecureServer) {
     (fake, directory, server)
 }
 
-/// The most memory that there was since `work` began, in kB, when the server has come to rest; and what is there then.
+/// How much more memory there was at most since `work` began, in kB, when the server has come to rest.
 fn growth(server: &SecureServer, work: impl FnOnce()) -> u64 {
     let before = server.process.resident_kb();
     std::fs::write(format!("/proc/{}/clear_refs", server.process.id()), "5").unwrap();
@@ -135,8 +135,8 @@ async fn tcp(client: &Client<'_>, transport: Transport) -> tokio::net::TcpStream
     socket.connect(client.server.at(transport, client.local)).await.unwrap()
 }
 
-fn assert_bounded(what: &str, server: &SecureServer, grown_kb: u64) {
-    println!("{what}: {grown_kb} kB at most, {} kB at rest", server.process.resident_kb());
+fn assert_bounded(what: &str, grown_kb: u64) {
+    println!("{what}: {grown_kb} kB");
     assert!(grown_kb < MAX_GROWTH_KB, "{what}: {grown_kb} kB for answers that nobody reads");
 }
 
@@ -153,10 +153,10 @@ fn late_answers_by_tcp_that_are_not_read_take_bounded_memory() {
         wait_until("the forwarder was asked for everything", || {
             (fake.count(|asked| asked.tcp) >= QUERIES).then_some(())
         });
-        // What it says after three seconds has come.
-        std::thread::sleep(Duration::from_secs(4));
+        // What it says after a while has come.
+        std::thread::sleep(Duration::from_secs(3));
     });
-    assert_bounded("TCP", &server, grown);
+    assert_bounded("TCP", grown);
     drop(streams);
 }
 
@@ -183,7 +183,7 @@ fn http2_answers_that_are_not_read_take_bounded_memory() {
             }
         });
     });
-    assert_bounded("HTTP/2", &server, grown);
+    assert_bounded("HTTP/2", grown);
     RUNTIME.block_on(requests.shutdown());
 }
 
@@ -228,7 +228,7 @@ fn quic_answers_that_are_not_read_take_bounded_memory() {
                 }
             });
         });
-        assert_bounded(&format!("{transport:?}"), &server, grown);
+        assert_bounded(&format!("{transport:?}"), grown);
         RUNTIME.block_on(async { drop(streams) });
     }
 }

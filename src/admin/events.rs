@@ -1,7 +1,6 @@
 //! Generations as they come: server-sent events.
 
 use super::{Admin, problem::Trouble};
-use crate::control_plane::keeper::hex;
 use axum::{
     extract::State,
     http::StatusCode,
@@ -10,6 +9,7 @@ use axum::{
         sse::{Event, KeepAlive, Sse},
     },
 };
+use data_encoding::HEXLOWER;
 use futures_util::stream;
 use serde_json::json;
 use std::{convert::Infallible, sync::Arc, time::Duration};
@@ -46,7 +46,7 @@ fn event(admin: &Admin) -> Event {
     let told = json!({
         "generation": snapshot.generation,
         "revision": revision,
-        "digest": hex(&snapshot.digest),
+        "digest": HEXLOWER.encode(&snapshot.digest),
         "time": since,
     });
     Event::default().event("generation").id(snapshot.generation.to_string()).data(told.to_string())

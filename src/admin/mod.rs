@@ -2,7 +2,7 @@
 
 mod access;
 mod events;
-mod openapi;
+pub mod openapi;
 mod patient;
 mod places;
 mod problem;
@@ -16,10 +16,11 @@ pub use push::etag;
 pub use tls::Tls;
 
 use crate::{
-    control_plane::{Message, keeper::hex, status::Status},
+    clock::now,
+    control_plane::{Message, status::Status},
     explain,
     forward::cache::Scope,
-    listen::{Core, now},
+    listen::Core,
     wire::Name,
 };
 use anyhow::Context;
@@ -35,6 +36,7 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
+use data_encoding::HEXLOWER;
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -315,7 +317,7 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
         "ready": unready_reason.is_none(),
         "unready_reason": unready_reason,
         "generation": snapshot.generation,
-        "digest": hex(&snapshot.digest),
+        "digest": HEXLOWER.encode(&snapshot.digest),
         "since": state.since,
         "stale": snapshot.is_stale,
         "revision": state.kept.position.revision,

@@ -1,4 +1,4 @@
-//! Answers for autodefined names (resolution.md 2).
+//! Answers for autodefined names (docs/concepts/which-answer.md).
 
 use super::{
     known::Known,

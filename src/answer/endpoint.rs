@@ -1,4 +1,4 @@
-//! Answers for the names of endpoints (resolution.md 3).
+//! Answers for the names of endpoints (docs/concepts/which-answer.md).
 
 use super::{
     Locality, Moment,

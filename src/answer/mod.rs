@@ -301,7 +301,7 @@ pub fn answer_traced<'s, K: Known, T: Trace>(
     }
 }
 
-/// What a refused client is told: no name of any resource (resolution.md 1.3).
+/// What a refused client is told: no name of any resource (docs/concepts/who-asks.md).
 fn refused(refusal: Refusal) -> Ede<'static> {
     let text = match refusal {
         Refusal::Stranger => "your address is in no network that may ask at this address",

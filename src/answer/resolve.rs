@@ -1,4 +1,4 @@
-//! Which rule: the longest suffix wins, and every CNAME target is decided anew (resolution.md 2).
+//! Which rule: the longest suffix wins, and every CNAME target is decided anew (docs/concepts/which-answer.md).
 
 use super::{
     Client, Kind, Locality, Moment, autodefined, dns64,

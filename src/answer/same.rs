@@ -1,5 +1,5 @@
 //! Which names every client gets the same answer for, whatever its view and AZ: those whose answers have the scope 0
-//! (resolution.md 1.2).
+//! (docs/concepts/who-asks.md).
 
 use super::{
     dns64,

@@ -1,4 +1,4 @@
-//! Who asks: a client for itself, or a forwarder for one that is behind it (resolution.md 1.2).
+//! Who asks: a client for itself, or a forwarder for one that is behind it (docs/concepts/who-asks.md).
 
 use super::Client;
 use crate::{

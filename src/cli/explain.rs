@@ -8,10 +8,10 @@ use super::{
     tell,
 };
 use crate::{
+    clock::now,
     config::{Config, Source},
     control_plane::internet::Internet,
     explain::{Explanation, Question, Request, of_manifest},
-    listen::now,
     manifest::{Problem, problem::printable},
     snapshot::Node,
 };

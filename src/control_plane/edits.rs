@@ -3,7 +3,7 @@
 
 use super::{
     change::{Change, Position, Ready, Refusal, ZoneEdit},
-    keeper::{Keeper, hex, retire},
+    keeper::{Keeper, retire},
     lines::Lines,
 };
 use crate::{
@@ -198,7 +198,7 @@ impl KeptSerials {
         let item = |(id, serial): (&Id, &Serial)| SerialItem {
             zone: id.clone(),
             serial: serial.number,
-            digest: hex(&serial.digest),
+            digest: HEXLOWER.encode(&serial.digest),
         };
         let changed = || new.iter().filter(|(id, serial)| old.get(*id) != Some(serial));
         self.count += changed().count();
@@ -266,7 +266,7 @@ impl Keeper {
         journals.add(id, sets, &overlays).map_err(|error| Rejected::Failed(format!("{error:#}")))?;
         self.overlays = overlays;
         snapshot.generation = snapshot.generation.max(self.kept.generation + 1);
-        let (generation, digest) = (snapshot.generation, hex(&snapshot.digest));
+        let (generation, digest) = (snapshot.generation, HEXLOWER.encode(&snapshot.digest));
         self.swap(snapshot);
         // What went wrong is told.
         let _ = self.keep(false);

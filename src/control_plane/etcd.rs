@@ -66,7 +66,7 @@ pub async fn follow(config: Etcd, changes: Sender<Message>, status: Arc<Status>,
         tracing::warn!("etcd at {endpoint}: {error:#}; {served}");
         source.status.source(|state| state.lost(format!("etcd at {endpoint}: {error:#}")));
         pause = if source.position == before { (2 * pause).min(PAUSES.1) } else { PAUSES.0 };
-        let chance = f64::from(crate::listen::random_seed().0 as u16) / f64::from(u16::MAX);
+        let chance = f64::from(crate::clock::random_seed().0 as u16) / f64::from(u16::MAX);
         sleep(pause.mul_f64(0.5 + chance / 2.0)).await;
     }
 }

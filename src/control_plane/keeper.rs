@@ -7,13 +7,14 @@ use super::{
     change::{Accepted, Change, Position, Ready, Refusal, ZoneTransfer},
     edits::{Edits, KeptSerials},
     kept::Kept,
-    status::{self, LastError, SetAside, Status},
+    status::{LastError, SetAside, Status},
     store::Store,
 };
 use crate::{
+    clock::now,
     config::OnError,
     difference,
-    listen::{Core, now},
+    listen::Core,
     manifest::{
         Loaded, Manifest, Problem, Transferred, catalog,
         check::Checked,
@@ -21,6 +22,7 @@ use crate::{
         connectivity::Connectivity,
         load::{Due, Loader},
         overlay::{Overlays, digest_with},
+        presets,
         problem::printable,
     },
     snapshot::{
@@ -28,11 +30,12 @@ use crate::{
         routes::{Route, Servers},
     },
 };
+use data_encoding::HEXLOWER;
 use std::{
     collections::BTreeMap,
     io,
     sync::Arc,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 use tokio::sync::watch;
 
@@ -238,7 +241,7 @@ impl Keeper {
         self.kept = Kept { collection, generation, ..Kept::default() };
         (self.served, self.loaded_digest, self.checked) = (Served::of(manifest), loaded_digest, checked);
         snapshot.generation = generation;
-        let digest = hex(&snapshot.digest);
+        let digest = HEXLOWER.encode(&snapshot.digest);
         self.publish(snapshot, &problems);
         let _ = self.keep(false);
         loader.accept();
@@ -429,7 +432,7 @@ impl Keeper {
         (self.served, self.checked) = (served, checked);
         self.tell_set_aside(&reasons);
         if !is_unchanged {
-            let (generation, digest) = (self.kept.generation, hex(&snapshot.digest));
+            let (generation, digest) = (self.kept.generation, HEXLOWER.encode(&snapshot.digest));
             snapshot.generation = generation;
             self.publish(snapshot, &warnings);
             let Position { revision, .. } = self.kept.position;
@@ -481,9 +484,12 @@ impl Keeper {
         previous: &Snapshot,
     ) -> Result<(Snapshot, Checked, Vec<Problem>), Vec<Problem>> {
         let compiling = Instant::now();
-        let manifest = &loaded.manifest;
+        let manifest = &presets::complete(&loaded.manifest, &previous.manifest);
         let checked = match previous.connectivity_of(manifest) {
-            Some(connectivity) => self.checked.follow(&self.served.manifest, manifest, connectivity, now()),
+            Some(connectivity) => {
+                let before = presets::complete(&self.served.manifest, &previous.manifest);
+                self.checked.follow(&before, manifest, connectivity, now())
+            }
             None => Checked::new(manifest, &Connectivity::new(manifest), now()),
         };
         let loaded = self.complete(loaded, previous);
@@ -493,9 +499,9 @@ impl Keeper {
         Ok((snapshot, checked, problems))
     }
 
-    /// Completes what was loaded with what is transferred.
+    /// Completes what was loaded with the services of presets and with what is transferred.
     pub(super) fn complete(&self, loaded: Loaded, previous: &Snapshot) -> Loaded {
-        catalog::complete(loaded, &self.transferred, &previous.manifest)
+        complete(loaded, &self.transferred, previous)
     }
 
     /// Serves zones as they were transferred: all at once, or, if that fails, each by itself.
@@ -522,7 +528,7 @@ impl Keeper {
             overlays: self.overlays.clone(),
             ..Loaded::default()
         };
-        let loaded = catalog::complete(loaded, &transferred, &previous.manifest);
+        let loaded = complete(loaded, &transferred, &previous);
         let (mut snapshot, _) = snapshot::compile(&loaded, &self.node, Some(&previous))?;
         if snapshot.digest == previous.digest {
             self.transferred = loaded.transferred;
@@ -587,7 +593,7 @@ impl Keeper {
         let mut state = self.status.state();
         state.kept = self.kept.clone();
         state.is_stale = is_stale;
-        state.since = status::seconds(SystemTime::now());
+        state.since = now();
         drop(state);
         self.generation.send_replace(generation);
     }
@@ -631,6 +637,12 @@ impl Keeper {
     }
 }
 
+/// Completes what was loaded with the services of presets and with what is transferred.
+fn complete(loaded: Loaded, transferred: &Transferred, previous: &Snapshot) -> Loaded {
+    let manifest = presets::complete(&loaded.manifest, &previous.manifest);
+    catalog::complete(Loaded { manifest, ..loaded }, transferred, &previous.manifest)
+}
+
 /// Tells who wants to know it what came of a change.
 fn answer(change: Change, result: Result<Accepted, Refusal>) {
     if let Some(reply) = change.reply {
@@ -647,11 +659,6 @@ pub(super) fn retire(snapshot: Arc<Snapshot>) {
         }
         std::thread::sleep(Duration::from_millis(1));
     }
-}
-
-/// Octets as hexadecimal digits.
-pub fn hex(octets: &[u8]) -> String {
-    octets.iter().map(|octet| format!("{octet:02x}")).collect()
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! What the control plane last did, for the admin API.
 
 use super::kept::Kept;
+use crate::clock::now;
 use crate::manifest::{
     KINDS, Manifest, Problem,
     collection::{Instead, Key, MASTER_FILES},
@@ -10,7 +11,6 @@ use serde::Serialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
     sync::{Mutex, MutexGuard, PoisonError},
-    time::{SystemTime, UNIX_EPOCH},
 };
 
 /// How many problems are shown; the count is given of all.
@@ -22,7 +22,7 @@ const MOST_STRANGERS: usize = 1000;
 #[derive(Clone, Debug, Serialize)]
 pub struct LastError {
     /// When, in seconds since 1970.
-    pub time: u64,
+    pub time: i64,
     /// The first problem, and how many there are.
     pub message: String,
     /// The first problems, one line each.
@@ -35,7 +35,7 @@ impl LastError {
         let errors = || problems.iter().filter(|problem| problem.is_error());
         let first = errors().next().or(problems.first()).map_or("unknown error".into(), Problem::to_string);
         LastError {
-            time: seconds(SystemTime::now()),
+            time: now(),
             message: match errors().count() {
                 0 | 1 => first,
                 count => format!("{first} (the first of {count} errors)"),
@@ -92,7 +92,7 @@ pub struct SourceState {
     /// Whether it can be reached.
     pub is_connected: bool,
     /// When it was last heard of, in seconds since 1970.
-    pub last_contact: Option<u64>,
+    pub last_contact: Option<i64>,
     /// Why it cannot be reached.
     pub error: Option<String>,
 }
@@ -103,7 +103,7 @@ impl SourceState {
         if self.error.is_some() {
             tracing::info!("the source can be reached again");
         }
-        *self = SourceState { is_connected: true, last_contact: Some(seconds(SystemTime::now())), error: None };
+        *self = SourceState { is_connected: true, last_contact: Some(now()), error: None };
     }
 
     /// It cannot be reached.
@@ -121,7 +121,7 @@ pub struct Status(Mutex<State>);
 #[derive(Clone, Debug, Default)]
 pub struct State {
     /// When the present generation was published, in seconds since 1970.
-    pub since: u64,
+    pub since: i64,
     /// Why the last load failed; none when it did not.
     pub last_error: Option<LastError>,
     /// What was delivered, and how far the source has come with it.
@@ -190,11 +190,6 @@ impl Status {
         }
         self.state().resources = resources;
     }
-}
-
-/// Seconds since 1970.
-pub fn seconds(time: SystemTime) -> u64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
 }
 
 #[cfg(test)]

@@ -12,8 +12,9 @@ use crate::{
         known::{Asked, Entry, Key, Question},
         who::OnBehalf,
     },
+    clock::now,
     forward::Gathered,
-    listen::{Core, now},
+    listen::Core,
     snapshot::{
         Snapshot,
         routes::{NameServer, Route, RouteId, Servers, Target},

@@ -11,8 +11,8 @@ use super::{
 };
 use crate::{
     answer::known::{Entry, Key, Question},
+    clock::now,
     config::{self, Dnssec},
-    listen::now,
     snapshot::routes::RouteId,
     wire::rdata::rtype,
 };

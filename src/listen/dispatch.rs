@@ -14,6 +14,7 @@ use super::{
 };
 use crate::{
     answer::{self, Answered, Client, Cookie, Moment, Noted, Outcome, Trace, Transport, known::Asked},
+    clock,
     forward::{self, Response, Waiting},
     metrics::{Dropped, Limited, Writer},
     query_log::{Said, Tap},
@@ -220,7 +221,7 @@ pub async fn complete(
 
 /// Notes who asked about a zone as a whole: the log is told no more of such a query.
 fn note_client(snapshot: &Snapshot, client: &Client, packet: &[u8], noted: &mut Noted) {
-    let moment = Moment { now: super::now(), draw: 0 };
+    let moment = Moment { now: clock::now(), draw: 0 };
     answer::answer_traced(snapshot, &(), client, moment, packet, &mut [0; MIN_REPLY], noted);
 }
 

@@ -15,19 +15,19 @@ pub mod udp;
 pub mod unread;
 
 use crate::{
+    clock::random_seed,
     forward::{self, Forwarding, upstream::Upstreams},
     metrics::{Metrics, Writer},
     query_log::{QueryLog, SMALL_RING, Tap},
-    snapshot::Snapshot,
+    snapshot::published::Published,
     transfer::{Transfers, inward::Inward, primary::Bounds, tsig::Keys},
 };
-use arc_swap::ArcSwap;
 use connections::Connections;
 use dispatch::Ledger;
 use limit::{LargeLimit, RateLimit, WaitLimit};
 use std::{
     sync::{Arc, Mutex},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 use tokio::runtime::Handle;
 
@@ -35,9 +35,6 @@ use tokio::runtime::Handle;
 use crate::{answer::answer_traced, forward::respond};
 #[cfg(test)]
 use tests::{answer_traced, respond};
-
-/// The pointer to what is served. The keeper alone writes it.
-pub type Published = Arc<ArcSwap<Snapshot>>;
 
 /// What all listeners share.
 pub struct Core {
@@ -122,24 +119,10 @@ pub struct Limits {
     pub transfers: Bounds,
 }
 
-/// Seconds since 1970.
-pub(crate) fn now() -> i64 {
-    seconds(SystemTime::now())
-}
-
-/// A time in seconds since 1970; 0 for what was before.
-pub(crate) fn seconds(time: SystemTime) -> i64 {
-    time.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs() as i64)
-}
-
-/// Two random numbers. Without a source of randomness hashes are merely predictable.
-pub(crate) fn random_seed() -> (u64, u64) {
-    (getrandom::u64().unwrap_or_default(), getrandom::u64().unwrap_or_default())
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::snapshot::Snapshot;
     use crate::{
         answer::{
             Answered, Client, Cookie, Kind, Moment, Outcome, Trace,
@@ -153,6 +136,7 @@ pub(crate) mod tests {
         },
         wire::query::LookupName,
     };
+    use arc_swap::ArcSwap;
     use std::sync::LazyLock;
     use tokio::runtime::Runtime;
 

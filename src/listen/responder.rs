@@ -5,11 +5,11 @@ use super::{
     bodies::Hall,
     connections::Held,
     dispatch::{self, Arrival, Decision, Deferred, Ledger},
-    random_seed, seconds,
     unread::Unread,
 };
 use crate::{
     answer::{Client, Moment, Noted, Transport},
+    clock::{random_seed, seconds},
     query_log::SMALL_RING,
     transfer::Part,
 };

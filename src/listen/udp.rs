@@ -7,10 +7,10 @@ mod late;
 use super::{
     Core,
     dispatch::{self, Arrival, Decision, Ledger},
-    seconds,
 };
 use crate::{
     answer::{self as answers, Client, Hint, Moment, Noted, Transport},
+    clock::seconds,
     metrics::Dropped,
     query_log::LARGE_RING,
     snapshot::Snapshot,
@@ -139,7 +139,7 @@ pub fn start(core: &Arc<Core>, sockets: Vec<Socket>, stop: &Arc<AtomicBool>) -> 
             received: UNIX_EPOCH,
             noted: Noted::default(),
             local: local.ip(),
-            draw: super::random_seed().0 as u32,
+            draw: crate::clock::random_seed().0 as u32,
             batch,
             name: LookupName::root(),
             blind: 0,

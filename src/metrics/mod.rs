@@ -1,4 +1,4 @@
-//! Counters, and how they are exported: `deploy/metrics.md` lists all of them.
+//! Counters, and how they are exported: `docs/reference/metrics.md` lists all of them.
 //!
 //! Who answers counts in counters of its own ([`workers`]): plain stores, without a lock or a look-up. All else is counted
 //! where it happens, or read off at a scrape ([`watched`]). Labels are words of ours, and what the manifest and the
@@ -8,7 +8,7 @@ mod family;
 mod watched;
 mod workers;
 
-use crate::{answer::Transport, control_plane::status::Status, forward::Forwarding, listen::Published};
+use crate::{answer::Transport, control_plane::status::Status, forward::Forwarding, snapshot::published::Published};
 use family::Family;
 use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,

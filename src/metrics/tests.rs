@@ -105,10 +105,10 @@ fn every_metric_is_on_the_page() {
         format!("| `{}` | {} | {labels} | {} |", family.name(), kind(family.get_field_type()), family.help())
     };
     let told: Vec<String> = core.metrics.registry.gather().iter().map(row).collect();
-    let page = include_str!("../../deploy/metrics.md");
+    let page = include_str!("../../docs/reference/metrics.md");
     let listed: Vec<&str> =
         page.lines().filter(|line| line.starts_with("| `zonal_") || line.starts_with("| `process_")).collect();
-    assert!(told == listed, "the table in deploy/metrics.md has to be:\n\n{}\n", told.join("\n"));
+    assert!(told == listed, "the table in docs/reference/metrics.md has to be:\n\n{}\n", told.join("\n"));
     assert!(told.len() > 70, "{}", told.len());
 }
 

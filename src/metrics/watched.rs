@@ -2,14 +2,15 @@
 
 use super::{Family, desc, lock, workers::word_of};
 use crate::{
-    control_plane::status::{self, Status},
+    clock::{now, seconds},
+    control_plane::status::Status,
     forward::{
         Forwarding,
         upstream::{State, tally::Measured},
     },
-    listen::{Published, now},
     log,
     manifest::Health,
+    snapshot::published::Published,
     snapshot::{Snapshot, endpoints, routes},
 };
 use procfs::process::Process;
@@ -282,7 +283,7 @@ pub fn control_plane(status: &Status) -> Vec<MetricFamily> {
             is_connected,
         ));
         if let Some(contact) = source.last_contact {
-            let age = status::seconds(SystemTime::now()).saturating_sub(contact);
+            let age = now().saturating_sub(contact).max(0) as u64;
             all.push(gauge("zonal_source_contact_age_seconds", "How long ago the source was last heard of", age));
         }
     }
@@ -292,8 +293,7 @@ pub fn control_plane(status: &Status) -> Vec<MetricFamily> {
 /// The process, and what its threads do. What the system does not tell is left out.
 pub fn process(start: SystemTime) -> Vec<MetricFamily> {
     let name = "process_start_time_seconds";
-    let mut all =
-        vec![Family::one_gauge(name, "When it started, in seconds since 1970", status::seconds(start) as f64)];
+    let mut all = vec![Family::one_gauge(name, "When it started, in seconds since 1970", seconds(start) as f64)];
     all.extend(tell_process().unwrap_or_default());
     all
 }

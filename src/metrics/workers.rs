@@ -3,8 +3,9 @@
 use super::{Family, desc, lock};
 use crate::{
     answer::{Answered, Kind, Locality, Transport},
-    listen::{Published, udp},
+    listen::udp,
     snapshot::Snapshot,
+    snapshot::published::Published,
     wire::query::rcode::MNEMONICS,
 };
 use prometheus::{

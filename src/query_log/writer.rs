@@ -10,8 +10,8 @@ use super::{
 };
 use crate::{
     config::Dnstap,
-    listen::Published,
     manifest::{QueryLogConfig, problem::printable},
+    snapshot::published::Published,
     snapshot::{
         Snapshot,
         query_logs::{Configured, QueryLogs, SLOTS},

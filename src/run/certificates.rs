@@ -1,8 +1,9 @@
 //! Certificates and keys of listeners: read at the start, and again whenever their files change.
 
 use crate::{
+    clock::now,
     config::{Tls, remedy::unreadable},
-    listen::{Core, now},
+    listen::Core,
     metrics::Metrics,
 };
 use anyhow::{Context, ensure};

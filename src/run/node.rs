@@ -27,7 +27,7 @@ pub fn node(config: &Config, internet: Option<Arc<Route>>) -> anyhow::Result<Nod
         (None, None) => vec![random_secret()?],
     };
     let nsid = config.nsid.clone().or_else(host_name).unwrap_or_default().into_bytes().into();
-    let started = crate::listen::now() as u32;
+    let started = crate::clock::now() as u32;
     let query_logs = Some(config.query_log.allowed());
     Ok(Node { nsid, cookie_secrets, tcp_keepalive: keepalive(config), started, internet, query_logs })
 }

@@ -1,4 +1,4 @@
-//! Autodefined names: what every VPC resolves without anybody having said so (resolution.md 2; RFC 6303; RFC 6761).
+//! Autodefined names: what every VPC resolves without anybody having said so (docs/concepts/which-answer.md; RFC 6303; RFC 6761).
 
 use super::{
     names::NameMap,

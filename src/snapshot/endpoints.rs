@@ -157,7 +157,7 @@ pub struct PrivateName {
 }
 
 impl Endpoint {
-    /// The interfaces that answer a client: resolution.md 3, "AZ choice". `kind` is that of the name asked for, `now` in
+    /// The interfaces that answer a client: docs/concepts/which-answer.md, "Answer from an endpoint". `kind` is that of the name asked for, `now` in
     /// seconds since 1970, and `draw` decides where chance does.
     pub fn choose(&self, family: Family, kind: NameKind, client: Option<Az>, now: i64, draw: u32) -> Choice<'_> {
         let mut choice = Choice { endpoint: self, family, az: None, usable_only: None };
@@ -235,7 +235,7 @@ pub fn has_names(endpoint: &VpcEndpoint) -> bool {
     }
 }
 
-/// The names of an endpoint (resolution.md 3). None of them in a state without names.
+/// The names of an endpoint (docs/concepts/which-answer.md). None of them in a state without names.
 fn names_of<'m>(
     manifest: &'m Manifest,
     id: &str,

@@ -1,4 +1,4 @@
-//! Those who may speak for the clients behind them (resolution.md 1.2).
+//! Those who may speak for the clients behind them (docs/concepts/who-asks.md).
 
 use super::{
     endpoints::Az,

@@ -9,6 +9,7 @@ pub mod endpoints;
 pub mod forwarders;
 pub mod names;
 pub mod networks;
+pub mod published;
 pub mod query_logs;
 pub mod routes;
 pub mod slots;

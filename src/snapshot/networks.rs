@@ -333,7 +333,7 @@ impl Networks {
         v4.chain(self.v6.iter().map(|(block, members)| (IpNet::V6(block), &**members)))
     }
 
-    /// Finds out who asks (resolution.md 1).
+    /// Finds out who asks (docs/concepts/who-asks.md).
     #[inline]
     pub fn identify(&self, source: IpAddr, local: IpAddr, protocol: Protocol) -> Result<Found<'_>, Refusal> {
         self.at_door(self.doors.get(&local), self.holding(source), protocol, |block| block.contains(&source))

@@ -146,7 +146,7 @@ pub enum Hidden {
     InboundOnly,
 }
 
-/// Why an endpoint's private names, if it has any, are not for this view and this client (resolution.md 3); none if
+/// Why an endpoint's private names, if it has any, are not for this view and this client (docs/concepts/which-answer.md); none if
 /// they are.
 pub fn hidden(
     connectivity: &Connectivity,

@@ -8,7 +8,7 @@
 //! later, so that a refresh that finds nothing new need not write the zone again.
 
 use crate::{
-    control_plane::status::seconds,
+    clock::seconds,
     manifest::{
         Id, PrivateHostedZone, Record,
         transferred::{Content, Held},

@@ -7,8 +7,9 @@ use super::{
     schedule::{Schedule, Wake},
 };
 use crate::{
-    control_plane::{Message, change::ZoneTransfer, status::seconds},
-    listen::{Core, random_seed},
+    clock::{random_seed, seconds},
+    control_plane::{Message, change::ZoneTransfer},
+    listen::Core,
     manifest::{
         Id, Primary, PrivateHostedZone, Problem, Resources, catalog, changes,
         transferred::{Content, Held},
@@ -113,11 +114,11 @@ pub struct Report {
     /// How it is with it.
     pub state: Phase,
     /// When a primary last had nothing newer.
-    pub last_refresh: Option<u64>,
+    pub last_refresh: Option<i64>,
     /// When the primaries are asked next.
-    pub next_refresh: Option<u64>,
+    pub next_refresh: Option<i64>,
     /// When it is not answered from any more if that fails.
-    pub expires: Option<u64>,
+    pub expires: Option<i64>,
     /// The primary that was asked last with success.
     pub primary: Option<SocketAddr>,
     /// Why it could not be refreshed when that was last tried.

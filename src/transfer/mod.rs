@@ -26,8 +26,9 @@ pub mod update;
 
 use crate::{
     answer::{Answered, Client, Cookie, Kind, Transport},
+    clock::now,
     forward,
-    listen::{Core, now},
+    listen::Core,
     wire::{
         Name,
         query::{opcode, rcode},

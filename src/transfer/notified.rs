@@ -5,7 +5,8 @@ use super::{
     tsig::{self, Signed},
 };
 use crate::{
-    listen::{Core, now},
+    clock::now,
+    listen::Core,
     manifest::transferred::Soa,
     wire::{
         Name,

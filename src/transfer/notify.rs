@@ -5,8 +5,9 @@ use super::{
     tsig::{Key, Keys, Session},
 };
 use crate::{
+    clock::{now, random_seed},
     control_plane::status::Status,
-    listen::{Core, now, random_seed},
+    listen::Core,
     manifest::{Id, Manifest, Secondary, same_resources},
     snapshot::{Snapshot, zone::Zone, zones::Serials},
     wire::{

@@ -10,7 +10,8 @@ use super::{
 };
 use crate::{
     answer::{Client, Transport},
-    listen::{Core, now},
+    clock::now,
+    listen::Core,
     manifest::transferred::is_newer,
     snapshot::zone::{Zone, soa_serial},
     wire::{Name, query::rcode, rdata::rtype},

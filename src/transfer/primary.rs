@@ -6,8 +6,8 @@ use super::{
     tsig::{Key, Session},
 };
 use crate::{
+    clock::{now, random_seed},
     forward::upstream::Upstreams,
-    listen::{now, random_seed},
     manifest::{
         Primary, Protocol,
         transferred::{Content, Soa, is_newer},

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How soon a change is answered at scale, when it comes by etcd or by HTTP; and how zonal starts with that much.
 
-    changes.py target/release/zonal [--source etcd,push] [--share 100] [--changes 1000] [--loads 2] [--keep]
+    changes.py target/dist/zonal [--source etcd,push] [--share 100] [--changes 1000] [--loads 2] [--keep]
 
 Makes 1,000,000 records in 5,000 zones, 100,000 endpoints in 10,000 VPCs (of which --share takes that many hundredths), puts them into
 a real etcd or pushes them, and then changes the health of one interface of one endpoint after another, which makes its regional name

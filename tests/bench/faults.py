@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How many queries zonal and Unbound answer while the servers that they forward to fail, and how late.
 
-    faults.py target/release/zonal [--seconds 8] [--rate 50] [--rows killed,lossy] [--only zonal] [--json FILE]
+    faults.py target/dist/zonal [--seconds 8] [--rate 50] [--rows killed,lossy] [--only zonal] [--json FILE]
 
 One target or two, each an NSD behind a relay in a network namespace of its own. A row does one thing to the first target:
 

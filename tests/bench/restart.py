@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Restarts under load: queries that are lost.
 
-    restart.py target/release/zonal [--rate 50000] [--seconds 20] [--restarts 5] [--way usr2|beside|systemd|all]
+    restart.py target/dist/zonal [--rate 50000] [--seconds 20] [--restarts 5] [--way usr2|beside|systemd|all]
 
 A server answers on one address in a network namespace of its own, dnsperf asks it at a steady rate over many sockets, and
 meanwhile the server is restarted again and again: by SIGUSR2; by another process that is started beside it; or as systemd

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """How zonal, NSD and Knot start with 1,000,000 records, and how soon zonal answers a change at that size.
 
-    scale.py target/release/zonal [--records 1000000] [--zones 1000] [--endpoints 10000] [--vpcs 500] [--changes 20] [--keep]
+    scale.py target/dist/zonal [--records 1000000] [--zones 1000] [--endpoints 10000] [--vpcs 500] [--changes 20] [--keep]
 
 Makes 1,000 zones of 1,000 records as master files, and for zonal also 500 VPCs and 10,000 endpoints, in files of at most 100
 resources. Each server is started alone, in a network namespace of its own. Needs root, nsd, knot and iproute2.

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """What a scrape of /metrics costs with many views, and whether clients notice.
 
-    scrape.py target/release/zonal [--views 10000] [--seconds 20]
+    scrape.py target/dist/zonal [--views 10000] [--seconds 20]
 
 Makes so many VPCs on loopback addresses, and asks from each by UDP and TCP for what gives series of its own: a record, a name that is not
 there, an endpoint, a name that nobody answers for. Then a client asks one query after another: first alone, then while /metrics is read

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Queries over kept-open TCP and DoT connections: zonal and Unbound side by side, in queries per CPU second.
 
-    streams.py target/release/zonal [--rounds 5] [--seconds 3] [--clients 20] [--names 1000]
+    streams.py target/dist/zonal [--rounds 5] [--seconds 3] [--clients 20] [--names 1000]
 
 Both servers forward everything to one Knot and answer from their caches; each has one worker on CPU 0, and dnsperf is on
 CPU 1. They run in turn in a network namespace that has only a loopback device. Counted is the processor time of the server's

@@ -1,4 +1,4 @@
-//! The naive model of who asks, which rule, and endpoint names: resolution.md 1 to 3, sentence by sentence.
+//! The naive model of who asks, which rule, and endpoint names: the pages of docs/concepts (who-asks.md, which-answer.md), sentence by sentence.
 
 use super::{
     names::{A, AAAA, ANY, CNAME, DS, Data, N, NS, Rr, SOA, Seen, at_or_below, text, under},
@@ -106,7 +106,7 @@ impl World {
         })
     }
 
-    /// resolution.md 1: who asks; none is refused.
+    /// docs/concepts/who-asks.md: who asks; none is refused.
     pub fn who(&self, source: IpAddr, local: IpAddr) -> Option<Who> {
         let manifest = &self.manifest;
         let here = |net: &Net| networks::contains(manifest, net, source);
@@ -247,7 +247,7 @@ impl World {
         }
     }
 
-    /// resolution.md 2: which rule.
+    /// docs/concepts/which-answer.md: which rule.
     fn step(&self, who: &Who, name: &[String], qtype: u16, rd: bool, keeps: bool) -> Step {
         let mut forwards = true;
         let mut own: Option<Step> = None;
@@ -359,7 +359,7 @@ impl World {
         }
     }
 
-    /// The endpoints that have names at all (resolution.md 3, second point).
+    /// The endpoints that have names at all (docs/concepts/which-answer.md).
     fn named(&self) -> impl Iterator<Item = Named<'_>> {
         self.manifest.vpc_endpoints.iter().filter_map(|(id, endpoint)| {
             let exists = match endpoint.state {
