@@ -22,7 +22,7 @@
 //! | room | what is in it | it knows of |
 //! | --- | --- | --- |
 //! | [`wire`] | names, record data, queries, replies | nothing |
-//! | [`manifest`] | types, reading (`document`, `decode`, `load`, `master`), `check`, `connectivity` | `wire` |
+//! | [`manifest`] | types, reading (`document`, `decode`, `load`, `master`), `check`, `connectivity`, `presets` of AWS services | `wire` |
 //! | [`snapshot`] | what is compiled: `networks`, `forwarders`, `zones`, `endpoints`, `aliases`, `routes` to others, `views`, `autodefined`, `query_logs`; in `slots` and `names`, which share what does not change | `manifest`, `wire` |
 //! | [`answer`] | who asks (`who`), which rule (`resolve`), what answers (`zone`, `endpoint`, `autodefined`, `known`), `dns64`, `trace`, `why` and `noted` | `snapshot`, `manifest`, `wire` |
 //! | [`forward`] | asks others (`ask`): equal questions once (`flights`), `upstream` servers by rules, `recursion` from the root on; `read`s what they say; `cache` | `answer`, `snapshot`, `config` |

@@ -11,8 +11,9 @@ use crate::{
     difference::{self, Answers},
     listen::now,
     manifest::{
-        Loader, Problem,
+        Loaded, Loader, Manifest, Problem,
         collection::{Aside, Collection, Edit, Instead, Key, MASTER_FILES, Served},
+        presets,
         problem::printable,
     },
     snapshot::{self, Node, Snapshot},
@@ -170,7 +171,9 @@ fn compiled(collection: &Collection) -> Option<Snapshot> {
     if candidate.problems.iter().any(Problem::is_error) {
         return None;
     }
-    snapshot::compile(&candidate.loaded, &Arc::new(Node::default()), None).ok().map(|(snapshot, _)| snapshot)
+    let manifest = presets::complete(&candidate.loaded.manifest, &Manifest::default());
+    let loaded = Loaded { manifest, ..candidate.loaded };
+    snapshot::compile(&loaded, &Arc::new(Node::default()), None).ok().map(|(snapshot, _)| snapshot)
 }
 
 impl Plan {

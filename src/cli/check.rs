@@ -4,7 +4,9 @@ use super::{CheckArguments, Format, print, report::report};
 use crate::{
     config::{Config, Source},
     listen::now,
-    manifest::{Loader, Manifest, Problem, check::check, connectivity::Connectivity, problem::printable},
+    manifest::{
+        Loaded, Loader, Manifest, Problem, check::check, connectivity::Connectivity, presets, problem::printable,
+    },
     run::files,
     snapshot::{self, Node, Snapshot},
 };
@@ -87,6 +89,7 @@ fn check_rest(manifest: &Manifest, errors: &[Problem]) -> Vec<Problem> {
     if ids.len() == MAX_BROKEN {
         return Vec::new();
     }
+    let manifest = &presets::complete(&Arc::new(manifest.clone()), &Manifest::default());
     let mut problems = check(manifest, &Connectivity::new(manifest), now());
     problems.retain(|problem| {
         let wants_gateway = problem.field.ends_with("private_dns_only_for_inbound_resolver_endpoint");
@@ -121,7 +124,10 @@ pub(super) fn examine(
 ) -> (Result<Snapshot, Vec<Problem>>, Vec<Problem>) {
     let mut loader = Loader::new(directory);
     let (loaded, mut problems) = match loader.load() {
-        Ok(loaded) => loaded,
+        Ok((loaded, problems)) => {
+            let manifest = presets::complete(&loaded.manifest, &Manifest::default());
+            (Loaded { manifest, ..loaded }, problems)
+        }
         Err(mut problems) => {
             problems.extend(check_rest(loader.manifest(), &problems));
             loader.locate(&mut problems);

@@ -18,7 +18,7 @@ mod tests {
         for (kind, required) in [
             ("Vpc", "cidr_blocks region"),
             ("Subnet", "availability_zone_id cidr_blocks"),
-            ("VpcEndpoint", "service_name state vpc_endpoint_type vpc_id"),
+            ("VpcEndpoint", "state vpc_endpoint_type vpc_id"),
             ("VpcEndpointService", "dns_name owner_id region"),
             ("PrivateHostedZone", "name vpc_ids"),
             ("ResolverRule", "domain_name rule_type"),

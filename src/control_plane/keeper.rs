@@ -21,6 +21,7 @@ use crate::{
         connectivity::Connectivity,
         load::{Due, Loader},
         overlay::{Overlays, digest_with},
+        presets,
         problem::printable,
     },
     snapshot::{
@@ -481,9 +482,12 @@ impl Keeper {
         previous: &Snapshot,
     ) -> Result<(Snapshot, Checked, Vec<Problem>), Vec<Problem>> {
         let compiling = Instant::now();
-        let manifest = &loaded.manifest;
+        let manifest = &presets::complete(&loaded.manifest, &previous.manifest);
         let checked = match previous.connectivity_of(manifest) {
-            Some(connectivity) => self.checked.follow(&self.served.manifest, manifest, connectivity, now()),
+            Some(connectivity) => {
+                let before = presets::complete(&self.served.manifest, &previous.manifest);
+                self.checked.follow(&before, manifest, connectivity, now())
+            }
             None => Checked::new(manifest, &Connectivity::new(manifest), now()),
         };
         let loaded = self.complete(loaded, previous);
@@ -493,9 +497,9 @@ impl Keeper {
         Ok((snapshot, checked, problems))
     }
 
-    /// Completes what was loaded with what is transferred.
+    /// Completes what was loaded with the services of presets and with what is transferred.
     pub(super) fn complete(&self, loaded: Loaded, previous: &Snapshot) -> Loaded {
-        catalog::complete(loaded, &self.transferred, &previous.manifest)
+        complete(loaded, &self.transferred, previous)
     }
 
     /// Serves zones as they were transferred: all at once, or, if that fails, each by itself.
@@ -522,7 +526,7 @@ impl Keeper {
             overlays: self.overlays.clone(),
             ..Loaded::default()
         };
-        let loaded = catalog::complete(loaded, &transferred, &previous.manifest);
+        let loaded = complete(loaded, &transferred, &previous);
         let (mut snapshot, _) = snapshot::compile(&loaded, &self.node, Some(&previous))?;
         if snapshot.digest == previous.digest {
             self.transferred = loaded.transferred;
@@ -629,6 +633,12 @@ impl Keeper {
             state.last_error = None;
         }
     }
+}
+
+/// Completes what was loaded with the services of presets and with what is transferred.
+fn complete(loaded: Loaded, transferred: &Transferred, previous: &Snapshot) -> Loaded {
+    let manifest = presets::complete(&loaded.manifest, &previous.manifest);
+    catalog::complete(Loaded { manifest, ..loaded }, transferred, &previous.manifest)
 }
 
 /// Tells who wants to know it what came of a change.

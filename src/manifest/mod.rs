@@ -11,6 +11,7 @@ mod kinds;
 pub mod load;
 pub mod master;
 pub mod overlay;
+pub mod presets;
 pub mod primaries;
 pub mod problem;
 pub mod query_log;

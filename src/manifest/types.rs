@@ -3,7 +3,7 @@
 //! Everything here is what the control plane *wants*; whether it holds together is for the checks to say.
 
 use super::{
-    Resources,
+    Resources, presets,
     primaries::{Catalog, NotifySource, Primary},
     query_log::QueryLogConfig,
     secondaries::{Access, Secondary},
@@ -243,11 +243,17 @@ words! {
 /// A VPC endpoint.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("anyOf" = [{"required": ["service_name"]}, {"required": ["service"]}]))]
 pub struct VpcEndpoint {
     /// What kind of endpoint it is. Only interface endpoints have names.
     pub vpc_endpoint_type: VpcEndpointType,
     /// The service that it leads to.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub service_name: Id,
+    /// One of AWS's services, in place of `service_name`: its names in the VPC's Region are known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("enum" = presets::names()))]
+    pub service: Option<String>,
     /// The VPC that its network interfaces are in.
     pub vpc_id: Id,
     /// Its state in the endpoint's life cycle.

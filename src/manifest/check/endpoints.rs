@@ -4,7 +4,7 @@ use super::{Checker, Known, contains, is_label, list};
 use crate::{
     manifest::{
         Change, DnsRecordIpType, EndpointState, Id, Manifest, PrivateDnsScope, Vpc, VpcEndpoint, VpcEndpointService,
-        VpcEndpointType, connectivity::Network,
+        VpcEndpointType, connectivity::Network, presets,
     },
     wire::Name,
 };
@@ -94,8 +94,14 @@ impl<'a> Checker<'a> {
         for (id, endpoint) in endpoints.clone() {
             let vpc = self.reference((KIND, id), "vpc_id", "VPC", &endpoint.vpc_id, &manifest.vpcs);
             let known = &manifest.vpc_endpoint_services;
+            let fault = presets::fault(endpoint, vpc);
+            let is_named = fault.is_none() && !endpoint.service_name.is_empty();
+            if let Some((field, message, help)) = fault {
+                self.error(KIND, id, field, message);
+                help.into_iter().for_each(|help| self.help(help));
+            }
             let service = match endpoint.vpc_endpoint_type {
-                VpcEndpointType::Interface => {
+                VpcEndpointType::Interface if is_named => {
                     self.reference((KIND, id), "service_name", "service", &endpoint.service_name, known)
                 }
                 // Such have no names, and so nothing to look up.
