@@ -248,7 +248,7 @@ impl<'a> Asking<'a> {
                 let Some(sent) = this.sent.take() else { return Step::Wait };
                 let now = Instant::now();
                 self.servers[server].counters.answers.inc();
-                self.servers[server].counters.tell(dnstap::Kind::ForwarderResponse, &sent, &message);
+                sent.tell(dnstap::Kind::ForwarderResponse, &message);
                 self.servers[server].tally.answered(&message, now.saturating_duration_since(this.at));
                 match sent.is_tcp_after_udp() {
                     true => self.servers[server].health().heard(now),
@@ -425,7 +425,7 @@ async fn probe(server: &Arc<Server>, way: Way) -> bool {
         Ok(sent) => {
             let event = pending.next(pin!(sleep_until(at + PROBE_TIMEOUT))).await.map(|(_, event)| event);
             if let Some(Event::Answer(message)) = &event {
-                server.counters.tell(dnstap::Kind::ForwarderResponse, &sent, message);
+                sent.tell(dnstap::Kind::ForwarderResponse, message);
             }
             event
         }

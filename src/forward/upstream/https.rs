@@ -2,7 +2,7 @@
 
 use super::{
     pending::{Kind, Trouble},
-    server::Sources,
+    sources::Sources,
     stream::{CONNECT_TIMEOUT, connect},
     tls::{Alpn, Tls, server_name},
 };

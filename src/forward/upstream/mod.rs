@@ -6,12 +6,17 @@
 //! query      the query in octets, its spelling, and what an answer has to be like
 //! pending    what all tries of a question share: where news of them arrive
 //! server     one server: its health, its case, and the ways to it: udp, pool (of connections by TCP and DoT), https, quic; tls
+//! case       whether a server repeats names in the case that it was asked in
+//! sources    the addresses that queries come from
+//! counters   what is counted of all servers together
 //! stream     one connection by TCP or DoT
 //! tally      what was asked of a server, and how it answered, for its metrics
 //! spellings  which names are on their way in which spelling, so that loops are found
 //! ```
 
 mod ask;
+mod case;
+mod counters;
 mod health;
 mod https;
 mod pending;
@@ -20,6 +25,7 @@ mod query;
 mod quic;
 mod random;
 mod server;
+mod sources;
 mod spellings;
 mod stream;
 pub mod tally;
@@ -35,8 +41,8 @@ use crate::{
     snapshot::routes::{Route, RouteId, Servers, Target},
 };
 use ask::{Asking, probe_once};
+pub use counters::Counters;
 pub use health::State;
-pub use server::Counters;
 use server::Server;
 use spellings::Spellings;
 use std::{

@@ -4,8 +4,10 @@
 //! that takes its time: then others are opened, and a query that is sent again has one of its own.
 
 use super::{
+    case::Case,
+    counters::Counters,
     pending::{Event, Kind, Pending, Trouble},
-    server::{Case, Counters, Sources},
+    sources::Sources,
     stream::{Connection, Standing},
     tls::Tls,
 };

@@ -2,7 +2,7 @@
 
 use super::{
     pending::{Kind, Trouble},
-    server::Sources,
+    sources::Sources,
     stream::CONNECT_TIMEOUT,
     tls::{Alpn, EXPIRED, NOT_YET, Tls, UNKNOWN_ISSUER, WRONG_NAME, server_name},
 };

@@ -2,31 +2,26 @@
 
 use super::{
     TargetReport,
+    case::Case,
+    counters::Counters,
     health::Health,
     https::Https,
     pending::{Kind, Pending, Trouble},
     pool,
-    query::{Echo, Look, MAX_QUERY, Spelt},
+    query::{Look, MAX_QUERY},
     quic::Quic,
-    tally::{self, Measured, Tally},
+    sources::Sources,
+    tally::{Measured, Tally},
     task, tls,
     tls::Tls,
     udp,
 };
-use crate::{
-    answer,
-    manifest::Protocol,
-    query_log::{Tap, dnstap},
-    snapshot::routes::Target,
-};
-use prometheus::{Histogram, HistogramOpts, IntCounter, core::Collector};
-use socket2::{Domain, Socket, Type};
+use crate::{answer, manifest::Protocol, query_log::dnstap, snapshot::routes::Target};
 use std::{
-    io,
-    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+    net::{IpAddr, SocketAddr},
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering::Relaxed},
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -34,185 +29,6 @@ use tokio::time::Instant;
 
 /// Queries that may be on their way to one server.
 const MOST_IN_FLIGHT: usize = 4096;
-/// So many answers in the case of the query, and a server has proven that it keeps case.
-const PROVEN: u8 = 3;
-/// It does not keep case.
-const FOLDS: u8 = u8::MAX;
-
-/// What is counted.
-pub struct Counters {
-    /// Queries that were sent.
-    pub queries: IntCounter,
-    /// Answers that were taken, errors among them.
-    pub answers: IntCounter,
-    /// Queries without an answer in time.
-    pub timeouts: IntCounter,
-    /// Queries that were sent again, to the same or another server.
-    pub retries: IntCounter,
-    /// Queries that went to TCP after UDP.
-    pub fallbacks: IntCounter,
-    /// Packets that nobody asked for: of another id, question or case.
-    pub strangers: IntCounter,
-    /// Queries to look whether a server is there.
-    pub probes: IntCounter,
-    /// Questions that no server answered.
-    pub failures: IntCounter,
-    /// How long questions to the authoritative servers took, from the root on, in seconds.
-    pub recursion: Histogram,
-    /// Connections by TCP and DoT beyond the usual number to each server, over all of them.
-    pub extra_connections: AtomicUsize,
-    /// Where dnstap is told of queries and answers.
-    pub tap: OnceLock<Mutex<Tap>>,
-}
-
-impl Counters {
-    /// All of them are zero.
-    pub fn new() -> Counters {
-        let counter =
-            |name: &str, help: &str| IntCounter::new(name, help).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let histogram = |name: &str, help: &str| {
-            let options = HistogramOpts::new(name, help).buckets(tally::BUCKETS.to_vec());
-            Histogram::with_opts(options).unwrap_or_else(|error| panic!("{name}: {error}"))
-        };
-        Counters {
-            queries: counter("zonal_upstream_queries_total", "Queries sent to other servers"),
-            answers: counter("zonal_upstream_answers_total", "Answers of other servers, errors among them"),
-            timeouts: counter("zonal_upstream_timeouts_total", "Queries to other servers without an answer in time"),
-            retries: counter("zonal_upstream_retries_total", "Queries sent again, to the same or another server"),
-            fallbacks: counter("zonal_upstream_tcp_fallbacks_total", "Queries asked again by TCP"),
-            strangers: counter(
-                "zonal_upstream_strangers_total",
-                "Packets with another id, question or case than what was asked",
-            ),
-            probes: counter("zonal_upstream_probes_total", "Queries that look whether a server is there"),
-            failures: counter("zonal_upstream_failures_total", "Questions that no server answered"),
-            recursion: histogram(
-                "zonal_recursion_seconds",
-                "How long questions took that were asked from the root on, answered or not, in seconds",
-            ),
-            extra_connections: AtomicUsize::new(0),
-            tap: OnceLock::new(),
-        }
-    }
-
-    /// Tells dnstap of a query or an answer.
-    pub fn tell(&self, kind: dnstap::Kind, sent: &Sent, message: &[u8]) {
-        let target = &sent.server.target;
-        if let Some(tap) = self.tap.get() {
-            let mut tap = tap.lock().unwrap_or_else(PoisonError::into_inner);
-            tap.forwarded(kind, (target.ip, target.port), sent.transport(), message);
-        }
-    }
-
-    /// All of them, to be registered.
-    pub fn all(&self) -> Vec<Box<dyn Collector>> {
-        let Counters { queries, answers, timeouts, retries, fallbacks, strangers, probes, failures, recursion, .. } =
-            self;
-        let counters = [queries, answers, timeouts, retries, fallbacks, strangers, probes, failures];
-        let mut all: Vec<Box<dyn Collector>> = Vec::new();
-        all.extend(counters.map(|counter| Box::new(counter.clone()) as Box<dyn Collector>));
-        all.push(Box::new(recursion.clone()));
-        all
-    }
-}
-
-impl Default for Counters {
-    fn default() -> Counters {
-        Counters::new()
-    }
-}
-
-/// Whether a server keeps the case of names.
-#[derive(Default)]
-pub struct Case(AtomicU8);
-
-/// What an answer is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Judged {
-    /// One to believe.
-    Answer,
-    /// It is right but for the case, from a server that keeps case.
-    Doubtful,
-    /// It is none.
-    Stranger,
-}
-
-impl Case {
-    /// Judges an answer by how it repeats the question, and learns from it.
-    pub fn judge(&self, echo: Echo, spelt: bool, question: &Spelt, stream: bool) -> Judged {
-        let state = self.0.load(Relaxed);
-        match echo {
-            Echo::Other => return Judged::Stranger,
-            Echo::Exact if spelt && question.is_telling() && state < PROVEN => self.0.store(state + 1, Relaxed),
-            // Nobody forges what comes by a stream.
-            Echo::Folded if spelt && state == PROVEN && !stream => return Judged::Doubtful,
-            Echo::Folded if spelt => self.0.store(FOLDS, Relaxed),
-            _ => {}
-        }
-        Judged::Answer
-    }
-
-    /// Whether the server keeps it; none if that is not known yet.
-    pub fn keeps(&self) -> Option<bool> {
-        match self.0.load(Relaxed) {
-            FOLDS => Some(false),
-            PROVEN => Some(true),
-            _ => None,
-        }
-    }
-}
-
-/// The addresses that queries may come from.
-pub struct Sources {
-    addresses: Vec<IpAddr>,
-    /// The one that was usable the last time.
-    usable: AtomicUsize,
-}
-
-impl Sources {
-    /// These addresses; empty for the kernel's choice.
-    pub fn new(addresses: Vec<IpAddr>) -> Sources {
-        Sources { addresses, usable: AtomicUsize::new(0) }
-    }
-
-    /// Opens a socket that sends from one of them to an address.
-    pub fn bind(&self, to: IpAddr, kind: Type) -> Result<Socket, Trouble> {
-        let local = |error: io::Error| Trouble::new(Kind::Local, format!("cannot be asked: {error}"));
-        let open = || {
-            let socket = Socket::new(Domain::for_address(SocketAddr::new(to, 0)), kind, None)?;
-            socket.set_nonblocking(true)?;
-            Ok(socket)
-        };
-        let socket = open().map_err(local)?;
-        if self.addresses.is_empty() {
-            // UDP's port is drawn by `bind`; for TCP, `connect` has a wider choice.
-            if kind == Type::DGRAM {
-                let any: IpAddr =
-                    if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-                socket.bind(&SocketAddr::new(any, 0).into()).map_err(local)?;
-            }
-            return Ok(socket);
-        }
-        let first = self.usable.load(Relaxed);
-        for at in 0..self.addresses.len() {
-            let at = (first + at) % self.addresses.len();
-            let from = self.addresses[at];
-            if from.is_ipv4() != to.is_ipv4() {
-                continue;
-            }
-            match socket.bind(&SocketAddr::new(from, 0).into()) {
-                Ok(()) => {
-                    self.usable.store(at, Relaxed);
-                    return Ok(socket);
-                }
-                Err(error) if error.kind() == io::ErrorKind::AddrNotAvailable => {}
-                Err(error) => return Err(local(error)),
-            }
-        }
-        let text = "is not asked: none of the outbound endpoint's addresses of its family is on this node";
-        Err(Trouble::new(Kind::Local, text))
-    }
-}
 
 /// A server that is asked from certain addresses.
 pub struct Server {
@@ -286,6 +102,15 @@ impl Sent {
             (_, Protocol::DoT) => answer::Transport::Tls,
             (_, Protocol::DoH) => answer::Transport::Https,
             (_, Protocol::DoQ) => answer::Transport::Quic,
+        }
+    }
+
+    /// Tells dnstap of the query, or of its answer.
+    pub fn tell(&self, kind: dnstap::Kind, message: &[u8]) {
+        let Server { target, counters, .. } = &*self.server;
+        if let Some(tap) = counters.tap.get() {
+            let mut tap = tap.lock().unwrap_or_else(PoisonError::into_inner);
+            tap.forwarded(kind, (target.ip, target.port), self.transport(), message);
         }
     }
 
@@ -397,7 +222,7 @@ impl Server {
             }
             Transport::None(trouble) => return Err(trouble.clone()),
         });
-        self.counters.tell(dnstap::Kind::ForwarderQuery, &sent, query);
+        sent.tell(dnstap::Kind::ForwarderQuery, query);
         Ok(sent)
     }
 

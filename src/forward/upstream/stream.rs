@@ -1,10 +1,11 @@
 //! TCP and DoT: a connection, with many queries on it, answered in any order.
 
 use super::{
+    case::Judged,
     pending::{Event, Kind, Pending, Trouble},
     pool::{Pool, Query, STUCK},
     random,
-    server::{Judged, Sources},
+    sources::Sources,
     tls::{self, Alpn},
     udp::unreachable,
 };

@@ -1,8 +1,9 @@
 //! A query in a task of its own, on the transports that have a stream for each.
 
 use super::{
+    case::{Case, Judged},
+    counters::Counters,
     pending::{Event, Kind, Pending, Trouble},
-    server::{Case, Counters, Judged},
 };
 use std::sync::Arc;
 use tokio::task::AbortHandle;

@@ -4,10 +4,12 @@
 //! and so is the id of each query: whoever forges an answer has to guess both, and the case of the name.
 
 use super::{
+    case::{Case, Judged},
+    counters::Counters,
     pending::{Event, Kind, Pending, Trouble},
     query::MAX_QUERY,
     random,
-    server::{Case, Counters, Judged, Sources},
+    sources::Sources,
 };
 use std::{
     cell::RefCell,
