@@ -46,12 +46,10 @@ impl Linger {
                     let mut octets = [0; 4096];
                     let mut rest = ReadBuf::new(&mut octets);
                     let is_over = over.as_mut().poll(context).is_ready();
-                    if !is_over && ready!(Pin::new(&mut *stream).poll_read(context, &mut rest)).is_ok() {
-                        if !rest.filled().is_empty() {
-                            continue;
-                        }
+                    let is_read = !is_over && ready!(Pin::new(&mut *stream).poll_read(context, &mut rest)).is_ok();
+                    if !is_read || rest.filled().is_empty() {
+                        *self = Linger::Done;
                     }
-                    *self = Linger::Done;
                 }
                 Linger::Done => return Poll::Ready(Ok(())),
             }
