@@ -1,19 +1,19 @@
 #!/bin/bash
-# The same by the AWS CLI, for a VPC whose nodes are there already. Put in your own identifiers, and run the part that you need:
+# DHCP options and Resolver rules by the AWS CLI, for nodes that already run. Put in your identifiers, and run the part that you need:
 #
 #   deploy/aws-cli.sh dhcp       # the VPC's DHCP options name the nodes
 #   deploy/aws-cli.sh resolver   # for another VPC, where AmazonProvidedDNS stays: a Route 53 Resolver rule for each name, to the nodes
 set -euo pipefail
 
-vpc=vpc-0123456789abcdef0              # where the nodes are
-forwarding_vpc=vpc-0fedcba9876543210   # the one that keeps AmazonProvidedDNS
+vpc=vpc-0123456789abcdef0              # the nodes' VPC
+forwarding_vpc=vpc-0fedcba9876543210   # the VPC that keeps AmazonProvidedDNS
 node_a=10.2.0.53    # zonal in the first AZ
 node_b=10.2.16.53   # and in the second one
 
-# Clients get the addresses, four at most, by DHCP, when they renew their lease. AmazonProvidedDNS must not be among them: stubs would
-# ask it as well, and get public addresses.
+# Clients get at most four addresses by DHCP, when they renew their lease. AmazonProvidedDNS must not be one of them: stub resolvers would
+# ask it too, and get public addresses.
 #
-# The way back: `aws ec2 associate-dhcp-options --vpc-id VPC --dhcp-options-id ID` with the ID of the options from before, or `default`.
+# To go back: `aws ec2 associate-dhcp-options --vpc-id VPC --dhcp-options-id ID` with the ID of the previous options, or `default`.
 dhcp() {
     options=$(aws ec2 create-dhcp-options \
         --dhcp-configurations "Key=domain-name-servers,Values=$node_a,$node_b" \
@@ -22,9 +22,9 @@ dhcp() {
     aws ec2 associate-dhcp-options --vpc-id "$vpc" --dhcp-options-id "$options"
 }
 
-# Resolver's outbound endpoint, one address in each AZ, in the nodes' VPC, and a rule for each name.
+# A Resolver outbound endpoint in the nodes' VPC, with one address in each AZ, and one rule per name.
 #
-# Never with the nodes' own VPC: nodes that forward to 169.254.169.253 would get the names back, and answer SERVFAIL.
+# Do not associate the nodes' own VPC: nodes that forward to 169.254.169.253 would get their own queries back, and answer SERVFAIL.
 resolver() {
     if [[ $forwarding_vpc == "$vpc" ]]; then
         echo "the nodes are in $vpc: their own queries would come back to them" >&2

@@ -8,7 +8,7 @@ mod tests;
 mod tsig;
 
 pub use internet_resolver::{Dnssec, ForwardTo, InternetResolver, Recursion};
-pub use query_log::{Dnstap, QueryLog};
+pub use query_log::{Dnstap, DnstapMessage, DnstapMessages, QueryLog};
 pub use tsig::{TsigAlgorithm, TsigKey};
 
 use crate::manifest::{
@@ -35,6 +35,9 @@ const MAX_OCTETS: u64 = 1 << 20;
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// The file that it was read from; none where the defaults hold.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
     /// Where queries are taken. Without it: 127.0.0.1:5300 and, on that port, each door of the manifest that is a
     /// loopback address.
     pub listen: Option<Vec<Listen>>,
@@ -310,15 +313,13 @@ pub struct Limits {
     /// without it, 0 for no limit. An answer is large with more than 512 octets and 10 times those of its query. Beyond the limit
     /// it is truncated, unless the query has a valid cookie.
     pub large_answers_per_second: u32,
-    /// How many queries of one client over UDP may wait for upstream servers at the same time; 1000 without it, 0 for no limit.
-    pub waiting_queries_per_client: u32,
     /// How many TCP and QUIC connections there may be; 10000 without it.
     pub tcp_connections: u32,
     /// How many of them one client may have; 100 without it.
     pub tcp_connections_per_client: u32,
     /// After how many seconds without a query a connection is closed; 10 without it.
     pub tcp_idle_timeout_seconds: u32,
-    /// How many octets the transfer of one zone may have; 268435456 (256 MiB) without it.
+    /// How many octets the messages of one transfer may have, and its records in memory; 268435456 (256 MiB) without it.
     pub transfer_octets: u64,
 }
 
@@ -327,7 +328,6 @@ impl Default for Limits {
         Limits {
             error_answers_per_second: 50,
             large_answers_per_second: 20,
-            waiting_queries_per_client: 1000,
             tcp_connections: 10_000,
             tcp_connections_per_client: 100,
             tcp_idle_timeout_seconds: 10,
@@ -425,7 +425,7 @@ impl Config {
                 let message = format!("{} is larger than {} MiB", path.display(), MAX_OCTETS >> 20);
                 Err(vec![problem(Severity::Error, String::new(), message)])
             }
-            Ok(_) => Config::read(&bytes, &path),
+            Ok(_) => Config::read(&bytes, &path).map(|config| Config { file: Some(path.to_path_buf()), ..config }),
             Err(error) if error.kind() == io::ErrorKind::NotFound && file.is_none() => Ok(Config::default()),
             Err(error) => {
                 let message = match error.kind() {

@@ -1,10 +1,10 @@
 # Windows DNS Server: forward the names of the VPCs to the inbound endpoint.
 #
 # Run this as an administrator, on one of the domain controllers that serve DNS: the zones reach the others with Active Directory.
-# On a server that is none, leave out -ReplicationScope, and run it on each. Put the addresses of your inbound endpoint, one in each
-# AZ, in place of 10.2.0.53 and 10.2.16.53, and your own hosted zones in place of corp.example.com.
-# Another region has REGION.compute.internal in place of ec2.internal, and 2.10.in-addr.arpa is for 10.2.0.0/16: put in the reverse
-# zones of your VPCs' addresses.
+# On a server that is none, leave out -ReplicationScope, and run it on each. Replace 10.2.0.53 and 10.2.16.53 by the addresses of your inbound endpoint, one in each AZ.
+# Replace corp.example.com by your private hosted zones.
+# In other Regions, replace ec2.internal by REGION.compute.internal. Replace 2.10.in-addr.arpa, which is for 10.2.0.0/16, by the
+# reverse zones of your VPCs.
 #
 # -UseRecursion is left out, and meant to be: with it the server asks the public servers when the forwarders do not answer, and then
 # hands out public addresses. Two seconds, so that the other address is asked while clients still wait.

@@ -1,10 +1,10 @@
-# A node in each AZ, at an address that stays, and the VPC's DHCP options that name them.
+# One node in each AZ at a fixed address, and the VPC's DHCP options with these addresses.
 #
-# Another image, package or user-data is for one node after the other: `terraform apply` leaves nodes that there are as they are, as it
-# would replace all of them at the same time. For each node, when the one before answers again:
+# `terraform apply` does not replace existing nodes for a new image, package or user-data, because it would replace all of them at once.
+# Replace one node after the other, when the previous one answers again:
 #
 #   terraform apply -replace='aws_instance.node["use1-az1"]'
-#   dig +short @10.2.0.53 whoami.zonal TXT   # has an answer some minutes later
+#   dig +short @10.2.0.53 whoami.zonal TXT   # answers some minutes later
 
 terraform {
   required_version = ">= 1.5"
@@ -21,8 +21,8 @@ resource "aws_security_group" "zonal" {
   description = "DNS for the networks of the manifest"
   vpc_id      = var.vpc_id
 
-  # The replies to DNS over UDP need no rule: security groups follow connections. At a high rate that has its limit, of connections
-  # tracked; where all may ask, rules for 0.0.0.0/0 both ways are not tracked.
+  # Replies to DNS over UDP need no rule, because security groups track connections. Tracking has a limit at high rates. If everybody may
+  # ask, rules for 0.0.0.0/0 in both directions are not tracked.
   dynamic "ingress" {
     for_each = ["udp", "tcp"]
     content {
@@ -54,7 +54,7 @@ resource "aws_security_group" "zonal" {
   }
 }
 
-# The address is the interface's, so it is still there when the instance is another one.
+# The address belongs to the interface, so it survives a replaced instance.
 resource "aws_network_interface" "node" {
   for_each = var.nodes
 
@@ -88,13 +88,13 @@ resource "aws_instance" "node" {
 
   tags = { Name = "zonal-${each.key}" }
 
-  # These would stop or replace all nodes at once. What is replaced by `-replace` gets them.
+  # A change of these would stop or replace all nodes at once. A node replaced by `-replace` gets them.
   lifecycle {
     ignore_changes = [ami, instance_type, user_data]
   }
 }
 
-# An instance whose machine has failed is started on another one, with the same address.
+# Starts an instance on other hardware after a hardware failure, with the same address.
 resource "aws_cloudwatch_metric_alarm" "machine" {
   for_each = var.nodes
 
@@ -110,7 +110,7 @@ resource "aws_cloudwatch_metric_alarm" "machine" {
   alarm_actions       = concat(["arn:aws:automate:${data.aws_region.current.name}:ec2:recover"], var.alarm_actions)
 }
 
-# One that has hung is rebooted. A zonal that has ended is started again by systemd.
+# Reboots an instance that hangs. systemd restarts a zonal that has ended.
 resource "aws_cloudwatch_metric_alarm" "system" {
   for_each = var.nodes
 
@@ -128,9 +128,8 @@ resource "aws_cloudwatch_metric_alarm" "system" {
 
 data "aws_region" "current" {}
 
-# Whether each node answers, which is more than that its machine runs: the node itself says so each minute (user-data.sh). One that says
-# that it does not is rebooted. Silence is no reason for that: it is also that of a node that is being set up, and of all nodes when
-# CloudWatch is not reached.
+# Each node reports once a minute whether it answers (user-data.sh). A node that reports a failure is rebooted. A node that reports
+# nothing is not: it may be starting, or may not reach CloudWatch.
 resource "aws_cloudwatch_metric_alarm" "answers" {
   for_each = var.nodes
 
@@ -147,7 +146,7 @@ resource "aws_cloudwatch_metric_alarm" "answers" {
   alarm_actions       = concat(["arn:aws:automate:${data.aws_region.current.name}:ec2:reboot"], var.alarm_actions)
 }
 
-# Silence is told to somebody.
+# Notifies when a node reports nothing.
 resource "aws_cloudwatch_metric_alarm" "silent" {
   for_each = var.nodes
 
@@ -164,8 +163,8 @@ resource "aws_cloudwatch_metric_alarm" "silent" {
   alarm_actions       = var.alarm_actions
 }
 
-# Clients get the addresses by DHCP, all of the VPC the same ones: a VPC has one set of options. AmazonProvidedDNS must not be among them:
-# stubs would ask it as well, and get public addresses.
+# All clients of the VPC get the same addresses by DHCP: a VPC has one set of options. AmazonProvidedDNS must not be one of them: stub
+# resolvers would ask it too, and get public addresses.
 resource "aws_vpc_dhcp_options" "zonal" {
   domain_name_servers = [for node in values(var.nodes) : node.private_ip]
   tags                = { Name = "zonal" }
@@ -175,7 +174,7 @@ resource "aws_vpc_dhcp_options_association" "zonal" {
   vpc_id          = var.vpc_id
   dhcp_options_id = aws_vpc_dhcp_options.zonal.id
 
-  # Not before there is somebody at the addresses.
+  # Only after the nodes exist.
   depends_on = [aws_instance.node]
 }
 

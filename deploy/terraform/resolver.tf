@@ -1,7 +1,7 @@
-# VPCs that keep AmazonProvidedDNS: Route 53 Resolver forwards names to zonal. It asks from its endpoint's addresses, so that all
-# clients of these VPCs look alike: they get the endpoint interfaces of the AZs that those addresses are in.
+# For VPCs that keep AmazonProvidedDNS: Route 53 Resolver forwards names to zonal from its endpoint's addresses. So all clients of
+# these VPCs get the endpoint interfaces of the AZs of these addresses.
 #
-# The nodes' own VPC is not among them: the nodes ask AmazonProvidedDNS there for what is not theirs, and that would send it back to them.
+# Do not add the nodes' own VPC: the nodes forward other names to AmazonProvidedDNS there, which would send them back.
 
 locals {
   resolver = length(var.resolver_subnet_ids) > 0 ? 1 : 0
@@ -53,7 +53,7 @@ resource "aws_route53_resolver_rule" "zonal" {
   rule_type            = "FORWARD"
   resolver_endpoint_id = aws_route53_resolver_endpoint.outbound[0].id
 
-  # All nodes: Resolver goes on with another one when one fails.
+  # All nodes: Resolver asks another one when one fails.
   dynamic "target_ip" {
     for_each = var.nodes
     content {

@@ -1,8 +1,8 @@
 #!/bin/bash
-# What a node does when it starts for the first time. Terraform puts in what is in braces.
+# Runs when a node starts for the first time. Terraform fills in the values in braces.
 set -euo pipefail
 
-# The node itself asks the Amazon-provided DNS server, whatever DHCP says: it must come up without zonal.
+# The node itself asks the Amazon-provided DNS server, whatever DHCP says, so that it starts without zonal.
 mkdir -p /etc/systemd/resolved.conf.d
 printf '[Resolve]\nDNS=169.254.169.253\nDomains=~.\n' >/etc/systemd/resolved.conf.d/node.conf
 systemctl try-restart systemd-resolved
@@ -11,13 +11,13 @@ aws s3 cp "${package_uri}" /tmp/zonal.deb
 apt-get install -y /tmp/zonal.deb
 systemctl stop zonal
 
-# What serves the whole network, in place of the example.
+# Serves the network, in place of the demo.
 mkdir -p /etc/zonal/zones
 aws s3 sync --delete "${manifest_uri}" /etc/zonal/zones
 aws ssm get-parameter --name "${cookie_secret_parameter}" --with-decryption --query Parameter.Value --output text >/etc/zonal/cookie.secret
 chmod 600 /etc/zonal/cookie.secret
 cat >/etc/zonal/zonal.yaml <<'END'
-listen: [{address: "${private_ip}:53"}]   # not 0.0.0.0: systemd-resolved has port 53 of loopback addresses
+listen: [{address: "${private_ip}:53"}]   # not 0.0.0.0: systemd-resolved uses port 53 of loopback addresses
 control_plane: {directory: zones}
 state_directory: /var/lib/zonal
 internet_resolver: {forward_to: [169.254.169.253]}   # the Amazon-provided DNS server
@@ -30,7 +30,7 @@ cat >/etc/systemd/system/zonal.service.d/cookie.conf <<'END'
 LoadCredential=cookie.secret:/etc/zonal/cookie.secret
 END
 
-# Each minute: for the alarm whether it answers, and then, as that may take its time, changes of the manifest.
+# Once a minute: report to the alarm whether zonal answers, then fetch changes of the manifest.
 cat >/usr/local/sbin/zonal-minute <<'END'
 #!/bin/bash
 set -u

@@ -254,7 +254,12 @@ async fn body(admin: &Admin, request: Request, types: &[&str]) -> Result<Vec<u8>
     let given = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let given = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if !types.contains(&&*given) {
-        let detail = format!("`Content-Type` is `{given}`; expected {}", types.join(" or "));
+        let found = if given.is_empty() { "is missing".into() } else { format!("is `{given}`") };
+        let detail = format!(
+            "`Content-Type` {found}: expected {}; send the header, as with `curl -H 'Content-Type: {}' --data-binary @FILE`",
+            types.join(" or "),
+            types.first().unwrap_or(&"application/json")
+        );
         return Err(Trouble::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
     let encoding = request.headers().get(header::CONTENT_ENCODING);

@@ -42,6 +42,8 @@ pub struct Forward<'s> {
     pub checking_disabled: bool,
     /// Where this is not answered, something else is still to be asked.
     pub hasty: bool,
+    /// The view of the client that wants to know: [`View::slot`](crate::snapshot::views::View::slot).
+    pub tenant: u32,
 }
 
 impl<'s> Forward<'s> {
@@ -51,7 +53,7 @@ impl<'s> Forward<'s> {
         let wire = question.name.wire();
         name[..wire.len()].copy_from_slice(wire);
         let Question { qtype, dnssec_ok, checking_disabled, .. } = *question;
-        Forward { route, id, name, qtype, dnssec_ok, checking_disabled, hasty: false }
+        Forward { route, id, name, qtype, dnssec_ok, checking_disabled, hasty: false, tenant: 0 }
     }
 
     /// The same, to be taken along.

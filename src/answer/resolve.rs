@@ -240,7 +240,7 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
                     let id = self.snapshot.views.route_id(self.view, route);
                     let hasty = self.dns64 && self.qtype == rtype::AAAA;
                     let mut forward = Forward::new(route, id, &self.question());
-                    forward.hasty = hasty;
+                    (forward.hasty, forward.tenant) = (hasty, self.view.slot);
                     return Resolved { forward: Some(forward), ..self.ended(rcode::SERVFAIL, kind, Why::Nothing) };
                 }
                 Outcome::Failed(why) => {

@@ -72,6 +72,12 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
                 self.trace.note(Stage::Zone, || format!("{} has a DNAME", node.name()));
                 self.dname(node, apex)
             }
+            Search::Empty => {
+                let (name, qtype) = (self.name.wire(), self.qtype);
+                self.trace.note(Stage::Zone, || format!("{} has only names below it", printed(name)));
+                self.trace.note(Stage::Zone, || format!("it has no {} records", type_to_text(qtype)));
+                self.negative(zone, apex).map(|()| Outcome::Done(rcode::NOERROR))
+            }
             Search::Missing => {
                 self.trace.note(Stage::Zone, || "there is no such name in the zone, nor a wildcard for it".into());
                 self.negative(zone, apex).map(|()| Outcome::Done(rcode::NXDOMAIN))

@@ -20,7 +20,7 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
     let mut problems = Vec::new();
     let mut is_empty = false;
     let (mut listen, mut node) = (Vec::new(), Node::default());
-    let directory = match &arguments.directory {
+    let directory = match arguments.named.as_ref().or(arguments.directory.as_ref()) {
         Some(directory) => Some(directory.clone()),
         None => match Config::load(arguments.config.config.as_deref()) {
             Ok(config) => {

@@ -1,9 +1,6 @@
 //! Where query logs may go on this node, and dnstap.
 
-use crate::{
-    query_log::dnstap::{Kind, Kinds},
-    snapshot::query_logs::Allowed,
-};
+use crate::{manifest::words::words, snapshot::query_logs::Allowed};
 use schemars::JsonSchema;
 use serde::Deserialize;
 use std::{net::SocketAddr, path::PathBuf};
@@ -46,17 +43,80 @@ pub struct Dnstap {
     #[schemars(with = "Option<String>")]
     pub tcp: Option<SocketAddr>,
     /// The messages that it gets; without it, all.
-    pub messages: Vec<Kind>,
+    pub messages: Vec<DnstapMessage>,
     /// What it knows this server by; without it, `nsid`.
     pub identity: Option<String>,
 }
 
 impl Dnstap {
-    /// The messages that it gets.
-    pub fn kinds(&self) -> Kinds {
+    /// The messages that zonal sends to the server.
+    pub fn messages(&self) -> DnstapMessages {
         match &*self.messages {
-            [] => Kinds::all(),
-            some => some.iter().fold(Kinds::default(), |kinds, kind| kinds.with(*kind)),
+            [] => DnstapMessages::all(),
+            some => some.iter().fold(DnstapMessages::default(), |messages, message| messages.with(*message)),
         }
+    }
+}
+
+words! {
+    /// A dnstap message type that zonal sends.
+    pub enum DnstapMessage {
+        ClientQuery = "CLIENT_QUERY",
+        ClientResponse = "CLIENT_RESPONSE",
+        ForwarderQuery = "FORWARDER_QUERY",
+        ForwarderResponse = "FORWARDER_RESPONSE",
+    }
+}
+
+impl DnstapMessage {
+    /// Every message type.
+    pub const ALL: [DnstapMessage; 4] = [
+        DnstapMessage::ClientQuery,
+        DnstapMessage::ClientResponse,
+        DnstapMessage::ForwarderQuery,
+        DnstapMessage::ForwarderResponse,
+    ];
+
+    /// Whether the message is a query, and not a response.
+    pub fn is_query(self) -> bool {
+        matches!(self, DnstapMessage::ClientQuery | DnstapMessage::ForwarderQuery)
+    }
+}
+
+/// A set of dnstap message types.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DnstapMessages(u8);
+
+impl DnstapMessages {
+    /// Every message type.
+    pub fn all() -> DnstapMessages {
+        DnstapMessage::ALL.into_iter().fold(DnstapMessages::default(), DnstapMessages::with)
+    }
+
+    /// This set and one more message type.
+    pub fn with(self, message: DnstapMessage) -> DnstapMessages {
+        DnstapMessages(self.0 | 1 << message as u8)
+    }
+
+    /// Whether a message type is in the set.
+    #[inline]
+    pub fn has(self, message: DnstapMessage) -> bool {
+        self.0 & 1 << message as u8 != 0
+    }
+
+    /// The message types of the set that are about clients.
+    #[inline]
+    pub fn of_clients(self) -> DnstapMessages {
+        DnstapMessages(self.0 & (1 << DnstapMessage::ClientQuery as u8 | 1 << DnstapMessage::ClientResponse as u8))
+    }
+
+    /// The set as bits, for an entry of the query log.
+    pub fn bits(self) -> u8 {
+        self.0
+    }
+
+    /// The set of these bits.
+    pub fn from_bits(bits: u8) -> DnstapMessages {
+        DnstapMessages(bits)
     }
 }

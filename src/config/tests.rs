@@ -37,7 +37,7 @@ fn paths_are_relative_to_the_file() {
     assert_eq!(logs.query_log.directory.as_deref(), Some(Path::new("etc/logs")));
     let dnstap = logs.dnstap.unwrap();
     assert_eq!(dnstap.unix.as_deref(), Some(Path::new("etc/tap.sock")));
-    assert!(dnstap.kinds() != Dnstap::default().kinds());
+    assert!(dnstap.messages() != Dnstap::default().messages());
     let InternetResolver::ForwardTo(servers) = config.internet_resolver else { panic!("{config:?}") };
     assert_eq!(servers[2], ForwardTo::ResolvConf("etc/./resolv.conf".into()));
     assert_eq!(config.log.format, LogFormat::Json);

@@ -9,7 +9,6 @@ use crate::{
         transferred::Held,
     },
     snapshot::zone::Zone,
-    transfer::update::rules::Rejected,
 };
 use serde::{Deserialize, Serialize};
 use std::{fmt, io, time::Instant};
@@ -114,6 +113,17 @@ pub struct ZoneEdit {
     pub make: MakeSets,
     /// Who wants to know how many they are, when they are served.
     pub reply: oneshot::Sender<Result<usize, Rejected>>,
+}
+
+/// Why a dynamic update changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Rejected {
+    /// A prerequisite or the form of the update decides: this RCODE is the whole answer (RFC 2136, section 3).
+    Rcode(u16),
+    /// The zone does not allow the change, for this reason.
+    Refused(String),
+    /// The change could not be written, for this reason.
+    Failed(String),
 }
 
 /// Makes sets of a zone as it is.

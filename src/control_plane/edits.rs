@@ -2,7 +2,7 @@
 //! not ours to write.
 
 use super::{
-    change::{Change, Position, Ready, Refusal, ZoneEdit},
+    change::{Change, Position, Ready, Refusal, Rejected, ZoneEdit},
     keeper::{Keeper, retire},
     lines::Lines,
 };
@@ -10,11 +10,10 @@ use crate::{
     manifest::{
         Id, Loaded, MasterFile, Problem, ZoneData,
         collection::{Aside, Collection, Edit, Key, MASTER_FILES, Served},
-        overlay::{EditedSet, Overlay, Overlays, digest_with},
+        overlay::{self, EditedSet, Overlay, Overlays, digest_with},
         rewrite::{rewrite, text},
     },
     snapshot::{self, zone::Serial, zones::Serials},
-    transfer::update::rules::Rejected,
     wire::{
         Name,
         rdata::{parse_text, type_from_text, type_to_text},
@@ -253,6 +252,12 @@ impl Keeper {
         let previous = self.core.snapshot.load_full();
         let mut overlay = self.overlays.get(id).map_or_else(Overlay::default, |overlay| (**overlay).clone());
         overlay.add(sets);
+        if overlay.octets() > overlay::MAX_OCTETS {
+            let most = overlay::MAX_OCTETS >> 20;
+            return Err(Rejected::Refused(format!(
+                "what updates have made of the zone would take more than {most} MiB"
+            )));
+        }
         let overlays = self.overlays.update(id.into(), Arc::new(overlay));
         let loaded = Loaded {
             manifest: self.served.manifest.clone(),

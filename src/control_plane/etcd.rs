@@ -42,7 +42,7 @@ const PROGRESS: Duration = Duration::from_secs(5);
 /// Keys in one answer of a list.
 const PAGE: i64 = 1000;
 /// The largest message that is taken, in octets: etcd limits a request to 1.5 MiB, but not an answer.
-pub(super) const MOST_OCTETS: usize = 1 << 30;
+pub const MAX_RESPONSE_OCTETS: usize = 1 << 30;
 /// Of a store that was put back to an older state, a list is not followed that would take away more than this share of what
 /// is served, in percent; nor if it is one of fewer resources than this.
 pub const MOST_DELETED: usize = 30;
@@ -85,7 +85,7 @@ impl Source {
     /// Follows one member. Ends without an error when nobody takes what it says any more.
     async fn session(&mut self, endpoint: &str) -> anyhow::Result<()> {
         let client = connect(&self.config, endpoint).await?;
-        let mut kv = client.kv_client().max_decoding_message_size(MOST_OCTETS);
+        let mut kv = client.kv_client().max_decoding_message_size(MAX_RESPONSE_OCTETS);
         let now = self.now(&mut kv).await?;
         let is_older = self.position.revision > 0
             && (now.store != self.position.store
@@ -224,7 +224,7 @@ impl Source {
             .with_prefix()
             .with_start_revision(self.position.revision as i64 + 1)
             .with_progress_notify();
-        let mut watcher = client.watch_client().max_decoding_message_size(MOST_OCTETS);
+        let mut watcher = client.watch_client().max_decoding_message_size(MAX_RESPONSE_OCTETS);
         let mut stream = in_time(watcher.watch(self.config.prefix.as_str(), Some(options))).await?;
         // What comes before the answer to this is what has changed while nobody watched.
         stream.request_progress().await.map_err(told)?;
@@ -305,7 +305,7 @@ impl Source {
 }
 
 /// Connects to a member.
-pub(super) async fn connect(config: &Etcd, endpoint: &str) -> anyhow::Result<Client> {
+pub async fn connect(config: &Etcd, endpoint: &str) -> anyhow::Result<Client> {
     let options = options(config)?;
     let connected = timeout(2 * CONNECT_TIMEOUT, Client::connect([endpoint], Some(options))).await;
     connected.context("it does not answer in time")?.map_err(told)
@@ -367,7 +367,7 @@ pub fn end_of(prefix: &[u8]) -> Vec<u8> {
 }
 
 /// What etcd answers, if it does so in time.
-pub(super) async fn in_time<T>(asked: impl Future<Output = Result<T, etcd_client::Error>>) -> anyhow::Result<T> {
+pub async fn in_time<T>(asked: impl Future<Output = Result<T, etcd_client::Error>>) -> anyhow::Result<T> {
     timeout(REQUEST_TIMEOUT, asked).await.context("it does not answer in time")?.map_err(told)
 }
 

@@ -4,7 +4,6 @@ pub mod change;
 pub mod directory;
 pub mod edits;
 pub mod etcd;
-pub mod etcd_edit;
 pub mod freeze;
 pub mod internet;
 pub mod keeper;

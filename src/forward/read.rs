@@ -16,6 +16,9 @@ use std::sync::Arc;
 /// How many links of a chain are taken from one response.
 const MOST_LINKS: usize = 16;
 
+/// How many name servers are taken from one referral. Of these, few are asked.
+const MAX_NAME_SERVERS: usize = 64;
+
 /// What a response says.
 pub enum Read {
     /// This, link by link: of the name asked for, and of the targets that it leads to.
@@ -37,7 +40,7 @@ pub fn read(
     now: i64,
     lifetimes: &Lifetimes,
 ) -> Result<Read, Failure> {
-    let failure = |code, text: &str| Failure { code, text: text.into() };
+    let failure = |code, text: &str| Failure::new(code, text);
     let Some(response) = Response::read(message) else { return Err(failure(0, "the answer is malformed")) };
     if !matches!(response.rcode, rcode::NOERROR | rcode::NXDOMAIN | rcode::YXDOMAIN) {
         return Err(failure(22, &format!("the server failed with RCODE {}", response.rcode)));
@@ -197,10 +200,13 @@ impl<'a> Reader<'a> {
         };
         let first = authority.iter().find(is_cut).filter(|first| self.is_ours(&first.owner));
         let Some(first) = first else {
-            return Err(Failure { code: 22, text: "the server knows only other servers to ask".into() });
+            return Err(Failure::new(22, "the server knows only other servers to ask"));
         };
         let domain = first.owner.to_ascii_lowercase();
-        let of_cut = authority.iter().filter(|r| r.rtype == rtype::NS && r.owner.eq_ignore_ascii_case(&domain));
+        let of_cut = authority
+            .iter()
+            .filter(|r| r.rtype == rtype::NS && r.owner.eq_ignore_ascii_case(&domain))
+            .take(MAX_NAME_SERVERS);
         let name_servers = of_cut.map(|record| {
             let name = record.rdata.to_ascii_lowercase();
             let of_name = additional.iter().filter(|r| r.class == 1 && r.owner.eq_ignore_ascii_case(&name));
@@ -470,6 +476,14 @@ mod tests {
                 taken(domain, "a.example.", dnssec_ok, &message[..len]);
             }
         }
+    }
+
+    #[test]
+    fn few_name_servers_are_taken_from_a_referral() {
+        let lines: Vec<String> = (0..1700).map(|n| format!("example. 60 NS ns{n}.test.")).collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let taken = taken(".", "a.example.", false, &response(0, [&[], &lines, &[]]));
+        assert_eq!(taken[0].matches("ns").count(), MAX_NAME_SERVERS, "{taken:?}");
     }
 
     #[test]

@@ -536,5 +536,5 @@ fn failure(code: u16, text: &impl ToString) -> Failure {
         let end = (0..=MAX_TEXT).rev().find(|at| text.is_char_boundary(*at)).unwrap_or_default();
         text.truncate(end);
     }
-    Failure { code, text }
+    Failure::new(code, text)
 }

@@ -7,11 +7,7 @@
 //! The transports read packets and send replies, and nothing else. `decide` and `finish` run on the UDP hot path: they do
 //! not allocate, lock or wait unless the query is deferred.
 
-use super::{
-    Core, answer_traced,
-    limit::{Verdict, WaitSlot},
-    respond,
-};
+use super::{Core, answer_traced, limit::Verdict, respond};
 use crate::{
     answer::{self, Answered, Client, Cookie, Moment, Noted, Outcome, Trace, Transport, known::Asked},
     clock,
@@ -61,7 +57,7 @@ pub enum Decision {
 /// What a query waits for. It holds a slot among those that wait for the same.
 pub enum Deferred {
     /// Upstream servers, which are asked this first.
-    Forward(Waiting, Option<WaitSlot>, Asked),
+    Forward(Waiting, Asked),
     /// The transfer, the update or the signed answer of a zone.
     Zone(OwnedSemaphorePermit),
 }
@@ -137,18 +133,8 @@ pub fn decide<T: Trace>(
     }
     let mut outcome = answer_traced(snapshot, &core.forwarding.cache, client, moment, packet, reply, trace);
     if let Outcome::Forward(forward) = &outcome {
-        let wait_slot = match client.transport {
-            Transport::Udp => core.wait_limit.wait(client.source).map(Some),
-            // Connections are bounded themselves.
-            _ => Some(None),
-        };
-        match wait_slot {
-            None => core.forwarding.turn_away(),
-            Some(wait_slot) => {
-                if let Some(slot) = core.forwarding.wait(forward.route.id) {
-                    return Decision::Defer(Deferred::Forward(slot, wait_slot, forward.to_asked()));
-                }
-            }
+        if let Some(seat) = core.forwarding.wait(client, forward) {
+            return Decision::Defer(Deferred::Forward(seat, forward.to_asked()));
         }
         outcome = forward::fail(snapshot, client, moment, packet, reply, forward::NO_ROOM);
     }
@@ -177,8 +163,8 @@ pub async fn complete(
 ) -> Result<(Part, Option<Waiting>), usize> {
     let Arrival { client, packet, .. } = *arrival;
     let (response, slot, rest) = match deferred {
-        Deferred::Forward(slot, _wait_slot, asked) => {
-            (respond(core, client, packet, Some(asked)).await, Some(slot), None)
+        Deferred::Forward(seat, asked) => {
+            (respond(core, client, packet, Some(asked), Some(&seat)).await, Some(seat), None)
         }
         Deferred::Zone(_slot) => {
             let Part { answered, reply, rest } = Box::pin(transfer::respond(core, client, packet)).await;
@@ -332,7 +318,7 @@ mod tests {
     /// How many of so many replies are sent whole, truncated and not at all.
     fn finish(core: &Core, transport: Transport, answered: Answered, times: usize) -> (usize, usize, usize) {
         let snapshot = core.snapshot.load();
-        let mut ledger = core.ledger(core.metrics.writer(transport), 1 << 10);
+        let mut ledger = core.ledger(core.metrics.writer(transport), 1 << 10, 0);
         ledger.prepare(&snapshot);
         let packet = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x05large\0\0\x10\0\x01";
         let local = [10, 0, 0, 2].into();

@@ -382,7 +382,7 @@ mod tests {
     use crate::{answer::Transport, listen::tests};
 
     async fn ask(request: Request<&[u8]>) -> Response<Bytes> {
-        let responder = Responder::new(&tests::core(&tests::limits()), Transport::Https);
+        let responder = Responder::new(&tests::core(&tests::limits()), Transport::Https, 0);
         let local = [127, 0, 0, 1].into();
         let place = responder.core.admit(local, false).unwrap();
         let client = Client { source: local, port: 0, local, transport: Transport::Https };

@@ -1,8 +1,7 @@
-//! The limits on replies over UDP and on the queries that wait, per client: so that zonal is no amplifier.
+//! The limits on replies over UDP, so that zonal is no amplifier.
 //!
 //! - An error reply has a budget per second and source prefix.
 //! - A large reply has one per source prefix, view and name, and a larger one for all names of the prefix.
-//! - A client has so many queries that wait for upstream servers: those are answered at once when the upstream is.
 //!
 //! The memory is fixed: what has a budget is hashed into a table, with a seed that nobody outside knows, and those that meet
 //! in a slot share its budget.
@@ -11,10 +10,7 @@ use siphasher::sip::SipHasher13;
 use std::{
     hash::Hasher,
     net::IpAddr,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, AtomicU64, Ordering::Relaxed},
-    },
+    sync::atomic::{AtomicU64, Ordering::Relaxed},
     time::Instant,
 };
 
@@ -123,47 +119,6 @@ impl LargeLimit {
     }
 }
 
-/// The bound on the queries of a client that wait for upstream servers at the same time. A client is an address of IPv4, or
-/// a /56 of IPv6.
-pub struct WaitLimit {
-    slots: Arc<[AtomicU32]>,
-    seed: (u64, u64),
-    max: u32,
-}
-
-/// A query that waits: it counts until this is dropped.
-pub struct WaitSlot {
-    slots: Arc<[AtomicU32]>,
-    slot: usize,
-}
-
-impl WaitLimit {
-    /// A bound of so many queries per client; 0 for none.
-    pub fn new(max: u32, seed: (u64, u64)) -> WaitLimit {
-        let max = if max == 0 { u32::MAX } else { max };
-        WaitLimit { slots: (0..SLOTS).map(|_| AtomicU32::new(0)).collect(), seed, max }
-    }
-
-    /// Counts one more query of a client that waits; none if it has too many.
-    pub fn wait(&self, client: IpAddr) -> Option<WaitSlot> {
-        let mut hasher = SipHasher13::new_with_keys(self.seed.0, self.seed.1);
-        match client {
-            IpAddr::V4(address) => hasher.write_u32(address.to_bits()),
-            IpAddr::V6(_) => hasher.write_u64(prefix(client)),
-        }
-        let slot = hasher.finish() as usize % SLOTS;
-        // Dropped at once, it gives back what was taken too much.
-        let waits = WaitSlot { slots: self.slots.clone(), slot };
-        (self.slots[slot].fetch_add(1, Relaxed) < self.max).then_some(waits)
-    }
-}
-
-impl Drop for WaitSlot {
-    fn drop(&mut self) {
-        self.slots[self.slot].fetch_sub(1, Relaxed);
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -226,22 +181,5 @@ mod tests {
         assert!((200..600).contains(&names), "all names of a prefix: {names}");
         let off = LargeLimit::new(0, (1, 2));
         assert!((0..1000).all(|_| off.allows(source, Some(1), b"\0")));
-    }
-
-    #[test]
-    fn a_client_has_so_many_queries_that_wait() {
-        let limit = WaitLimit::new(3, (1, 2));
-        let [a, b] = [[10, 0, 0, 1], [10, 0, 0, 2]].map(IpAddr::from);
-        let mut waiting: Vec<_> = (0..5).map(|_| limit.wait(a)).collect();
-        assert!(waiting[..3].iter().all(Option::is_some) && waiting[3..].iter().all(Option::is_none));
-        assert!(limit.wait(b).is_some(), "another client");
-        waiting.remove(0);
-        assert!(limit.wait(a).is_some(), "a slot that is free again");
-        let v6 = |text: &str| text.parse::<IpAddr>().unwrap();
-        let _of_56: Vec<_> = (0..3).map(|n| limit.wait(v6(&format!("2001:db8:0:1::{n}"))).unwrap()).collect();
-        assert!(limit.wait(v6("2001:db8:0:2::1")).is_none() && limit.wait(v6("2001:db8:0:100::1")).is_some());
-        let unbounded = WaitLimit::new(0, (1, 2));
-        let all: Vec<_> = (0..10_000).map_while(|_| unbounded.wait(a)).collect();
-        assert_eq!(all.len(), 10_000);
     }
 }

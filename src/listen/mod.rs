@@ -24,7 +24,7 @@ use crate::{
 };
 use connections::Connections;
 use dispatch::Ledger;
-use limit::{LargeLimit, RateLimit, WaitLimit};
+use limit::{LargeLimit, RateLimit};
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -44,8 +44,6 @@ pub struct Core {
     pub error_limit: RateLimit,
     /// The limit on large replies over UDP.
     pub large_limit: LargeLimit,
-    /// The limit on the queries of a client over UDP that wait for upstream servers.
-    pub wait_limit: WaitLimit,
     /// The connections that there are, and the limits on them.
     pub connections: Arc<Connections>,
     /// What asks others.
@@ -84,7 +82,6 @@ impl Core {
             runtime: runtime.clone(),
             error_limit: RateLimit::new(limits.error_answers_per_second, random_seed()),
             large_limit: LargeLimit::new(limits.large_answers_per_second, random_seed()),
-            wait_limit: WaitLimit::new(limits.waiting_queries_per_client, random_seed()),
             connections: Arc::new(Connections::new(limits)),
             forwarding,
         }
@@ -92,9 +89,10 @@ impl Core {
 }
 
 impl Core {
-    /// The ledger of one who counts by this writer, with so many octets of room for what is logged.
-    pub fn ledger(&self, writer: Writer, room: usize) -> Ledger {
-        Ledger::new(writer, Tap::new(&self.query_log, room, random_seed().0 as u32))
+    /// The ledger of one who counts by this writer, with so many octets of room for what is logged of queries that arrive on
+    /// this port.
+    pub fn ledger(&self, writer: Writer, room: usize, port: u16) -> Ledger {
+        Ledger::new(writer, Tap::new(&self.query_log, room, random_seed().0 as u32).on_port(port))
     }
 }
 
@@ -105,8 +103,6 @@ pub struct Limits {
     pub error_answers_per_second: u32,
     /// Large replies over UDP per second, source prefix, view and name; 0 for no limit.
     pub large_answers_per_second: u32,
-    /// Queries of one client over UDP that wait for upstream servers at the same time; 0 for no limit.
-    pub waiting_queries_per_client: u32,
     /// TCP connections at the same time, in all.
     pub tcp_connections: usize,
     /// TCP connections at the same time from one address.
@@ -176,7 +172,13 @@ pub(crate) mod tests {
 
     /// Stands for the function that asks others: the reply is the query, after as many hundredths of a second as the
     /// octet behind `late` says, and none at all to `lately`.
-    pub async fn respond(core: &Arc<Core>, _: &Client, query: &[u8], _: Option<Asked>) -> Option<Response> {
+    pub async fn respond(
+        core: &Arc<Core>,
+        _: &Client,
+        query: &[u8],
+        _: Option<Asked>,
+        _: Option<&crate::forward::Waiting>,
+    ) -> Option<Response> {
         tokio::time::sleep(Duration::from_millis(10 * u64::from(query[4]))).await;
         let (answered, snapshot) = (answered(query.len(), 0), core.snapshot.load_full());
         let response = Response { answered, reply: query.to_vec(), noted: Box::default(), snapshot };
@@ -193,7 +195,6 @@ pub(crate) mod tests {
         Limits {
             error_answers_per_second: 50,
             large_answers_per_second: 20,
-            waiting_queries_per_client: 1000,
             tcp_connections: 10,
             tcp_connections_per_client: 5,
             tcp_idle_timeout: Duration::from_millis(300),

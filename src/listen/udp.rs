@@ -132,10 +132,10 @@ pub fn start(core: &Arc<Core>, sockets: Vec<Socket>, stop: &Arc<AtomicBool>) -> 
     for (number, socket) in sockets.into_iter().enumerate() {
         let local = socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("no IP socket"))?;
         let batch = Batch::new(socket);
-        let outbox = Outbox::new(core, &batch.socket);
+        let outbox = Outbox::new(core, &batch.socket, local.port());
         let mut worker = Worker {
             core: core.clone(),
-            ledger: core.ledger(core.metrics.udp_writer(local, number, &batch.socket), LARGE_RING),
+            ledger: core.ledger(core.metrics.udp_writer(local, number, &batch.socket), LARGE_RING, local.port()),
             received: UNIX_EPOCH,
             noted: Noted::default(),
             local: local.ip(),

@@ -1,10 +1,13 @@
 //! Which networks reach which: peering, Transit Gateways, Direct Connect and VPN.
 //!
 //! A hub may have thousands of attachments, so no list of pairs is ever made: attachments with equal routing are one
-//! class, and what is computed is which class reaches which.
+//! class, and what is computed is which class reaches which. That is bounded: [`MAX_STEPS`].
 
 use super::types::{Attachment, Id, Manifest, PeeringStatus};
-use std::collections::{BTreeMap, BTreeSet, HashMap, VecDeque};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque},
+    sync::Arc,
+};
 
 /// A network that clients are in.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -27,13 +30,18 @@ impl Network {
 #[derive(Debug, Default)]
 pub struct Connectivity {
     nodes: HashMap<Network, Node>,
-    /// Which classes each class reaches.
-    reach: Vec<BTreeSet<usize>>,
+    /// Which classes each class reaches, in order.
+    reach: Vec<Vec<usize>>,
     /// The same, over attachments with DNS support only.
-    dns_reach: Vec<BTreeSet<usize>>,
+    dns_reach: Vec<Vec<usize>>,
     /// The networks in each class.
     members: Vec<Vec<Network>>,
+    /// How many steps of Transit Gateways were looked at.
+    steps: usize,
 }
+
+/// How many pairs of a route table and an attachment that gets its routes are followed: a manifest with more is refused.
+pub const MAX_STEPS: usize = 4_000_000;
 
 #[derive(Debug, Default)]
 struct Node {
@@ -43,46 +51,69 @@ struct Node {
     classes: BTreeSet<usize>,
 }
 
-/// The routing of an attachment: where its table is looked up, and which tables its routes go to.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-struct Routing<'a> {
-    table: &'a str,
-    propagates_to: BTreeSet<&'a str>,
+/// The routing of an attachment: where its table is looked up, and which tables its routes go to, in order. A table is a
+/// number.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+struct Routing {
+    table: u32,
+    propagates_to: Arc<[u32]>,
     dns_support: bool,
 }
 
 /// The table of attachments that name none.
 const DEFAULT_TABLE: &str = "";
 
-impl<'a> Routing<'a> {
-    fn of(attachment: &'a Attachment) -> Routing<'a> {
-        Routing {
-            table: attachment.route_table.as_deref().unwrap_or(DEFAULT_TABLE),
-            propagates_to: match &attachment.propagates_to {
-                Some(tables) => tables.iter().map(String::as_str).collect(),
-                None => [DEFAULT_TABLE].into(),
-            },
-            dns_support: attachment.dns_support,
-        }
+/// All routings, each once, and the numbers of tables.
+#[derive(Default)]
+struct Routings<'a> {
+    all: Vec<Routing>,
+    numbers: HashMap<Routing, usize>,
+    tables: HashMap<&'a str, u32>,
+}
+
+impl<'a> Routings<'a> {
+    fn table(&mut self, name: &'a str) -> u32 {
+        let next = self.tables.len() as u32;
+        *self.tables.entry(name).or_insert(next)
     }
 
-    fn default_table() -> Routing<'a> {
-        Routing { table: DEFAULT_TABLE, propagates_to: [DEFAULT_TABLE].into(), dns_support: true }
+    /// The number of a routing.
+    fn number(&mut self, table: &'a str, propagates_to: &[&'a str], dns_support: bool) -> usize {
+        let table = self.table(table);
+        let propagates_to: BTreeSet<u32> = propagates_to.iter().map(|name| self.table(name)).collect();
+        let routing = Routing { table, propagates_to: propagates_to.into_iter().collect(), dns_support };
+        *self.numbers.entry(routing.clone()).or_insert_with(|| {
+            self.all.push(routing);
+            self.all.len() - 1
+        })
     }
 
-    /// Each side's table gets the other side's routes.
-    fn exchanges_with(&self, other: &Routing) -> bool {
-        self.propagates_to.contains(other.table) && other.propagates_to.contains(self.table)
+    fn of(&mut self, attachment: &'a Attachment) -> usize {
+        let propagates_to = match &attachment.propagates_to {
+            Some(tables) => tables.iter().map(String::as_str).collect(),
+            None => vec![DEFAULT_TABLE],
+        };
+        let table = attachment.route_table.as_deref().unwrap_or(DEFAULT_TABLE);
+        self.number(table, &propagates_to, attachment.dns_support)
+    }
+
+    /// Whether the table of each of two attachments gets the other one's routes.
+    fn exchange(&self, one: usize, other: usize) -> bool {
+        let (one, other) = (&self.all[one], &self.all[other]);
+        let gets = |from: &Routing, to: &Routing| from.propagates_to.binary_search(&to.table).is_ok();
+        gets(one, other) && gets(other, one)
     }
 }
 
 /// A gateway, seen from inside.
 #[derive(Default)]
-struct Gateway<'a> {
-    /// The classes of its attached networks.
-    classes: BTreeMap<Routing<'a>, usize>,
-    /// The gateways peered with it, and the routing of its own end of that attachment.
-    peers: Vec<(&'a str, Routing<'a>)>,
+struct Gateway {
+    /// The classes of its attached networks, by their routing.
+    classes: HashMap<usize, usize>,
+    /// The same by their tables: class and routing.
+    by_table: HashMap<u32, Vec<(usize, usize)>>,
+    /// The gateways peered with it, and the routing of its own ends of these attachments.
+    peers: BTreeMap<usize, Vec<usize>>,
 }
 
 impl Connectivity {
@@ -121,15 +152,17 @@ impl Connectivity {
     }
 
     fn attach(&mut self, manifest: &Manifest) {
-        let mut gateways: BTreeMap<&str, Gateway> =
-            manifest.transit_gateways.keys().map(|id| (id.as_str(), Gateway::default())).collect();
-        let mut starts = Vec::new();
-        for (id, gateway) in &manifest.transit_gateways {
+        let numbers: HashMap<&str, usize> = manifest.transit_gateways.keys().map(String::as_str).zip(0..).collect();
+        let mut gateways: Vec<Gateway> = numbers.iter().map(|_| Gateway::default()).collect();
+        let (mut routings, mut starts) = (Routings::default(), Vec::new());
+        let mut ends = BTreeSet::new();
+        for (at, gateway) in manifest.transit_gateways.values().enumerate() {
             for attachment in &gateway.attachments {
-                let routing = Routing::of(attachment);
+                let routing = routings.of(attachment);
                 if let Some(peer) = &attachment.transit_gateway_id {
-                    if peer != id && gateways.contains_key(peer.as_str()) {
-                        gateways.entry(id).or_default().peers.push((peer, routing));
+                    if let Some(&peer) = numbers.get(peer.as_str()).filter(|peer| **peer != at) {
+                        gateways[at].peers.entry(peer).or_default().push(routing);
+                        ends.insert((at, peer));
                     }
                     continue;
                 }
@@ -139,8 +172,10 @@ impl Connectivity {
                     _ => continue,
                 };
                 let Some(node) = self.nodes.get_mut(&network) else { continue };
-                let class = *gateways.entry(id).or_default().classes.entry(routing.clone()).or_insert_with(|| {
-                    starts.push((id.as_str(), routing));
+                let Gateway { classes, by_table, .. } = &mut gateways[at];
+                let class = *classes.entry(routing).or_insert_with(|| {
+                    by_table.entry(routings.all[routing].table).or_default().push((starts.len(), routing));
+                    starts.push((at, routing));
                     self.members.push(Vec::new());
                     starts.len() - 1
                 });
@@ -150,19 +185,58 @@ impl Connectivity {
             }
         }
         // A peering is one thing with two ends: an end that is not listed has the default table.
-        let ends: Vec<(&str, &str)> =
-            gateways.iter().flat_map(|(id, gateway)| gateway.peers.iter().map(|(peer, _)| (*id, *peer))).collect();
-        for (id, peer) in ends {
-            if let Some(other) = gateways.get_mut(peer)
-                && !other.peers.iter().any(|(back, _)| *back == id)
-            {
-                other.peers.push((id, Routing::default_table()));
+        let default = routings.number(DEFAULT_TABLE, &[DEFAULT_TABLE], true);
+        for (at, peer) in &ends {
+            if !ends.contains(&(*peer, *at)) {
+                gateways[*peer].peers.entry(*at).or_default().push(default);
             }
         }
         for (gateway, routing) in starts {
-            self.reach.push(walk(&gateways, gateway, &routing, false));
-            self.dns_reach.push(walk(&gateways, gateway, &routing, true));
+            let reach = self.walk(&gateways, &routings, (gateway, routing), false);
+            let dns_reach = self.walk(&gateways, &routings, (gateway, routing), true);
+            self.reach.push(reach);
+            self.dns_reach.push(dns_reach);
         }
+    }
+
+    /// The classes that an attachment to a gateway with this routing reaches, across peered gateways too; none where there
+    /// are too many steps.
+    fn walk(&mut self, gateways: &[Gateway], routings: &Routings, start: (usize, usize), dns_only: bool) -> Vec<usize> {
+        let (mut reached, mut seen, mut queue) = (Vec::new(), HashSet::new(), VecDeque::new());
+        let is_usable = |routing: usize| !dns_only || routings.all[routing].dns_support;
+        if is_usable(start.1) {
+            queue.push_back((start, None));
+        }
+        while let Some(((at, entry), came_from)) = queue.pop_front() {
+            if self.has_too_many_steps() {
+                return Vec::new();
+            }
+            if !seen.insert((at, entry)) {
+                continue;
+            }
+            let gateway = &gateways[at];
+            let is_reached = |other: usize| is_usable(other) && routings.exchange(entry, other);
+            for table in routings.all[entry].propagates_to.iter() {
+                let there = gateway.by_table.get(table).map_or(&[][..], |there| there);
+                self.steps += 1 + there.len();
+                reached.extend(there.iter().filter(|(_, other)| is_reached(*other)).map(|(class, _)| *class));
+            }
+            for (peer, ends) in gateway.peers.iter().filter(|(peer, _)| Some(**peer) != came_from) {
+                self.steps += ends.len();
+                if ends.iter().any(|end| is_reached(*end)) {
+                    let far_ends = gateways[*peer].peers.get(&at).into_iter().flatten();
+                    queue.extend(far_ends.filter(|end| is_usable(**end)).map(|end| ((*peer, *end), Some(at))));
+                }
+            }
+        }
+        reached.sort_unstable();
+        reached.dedup();
+        reached
+    }
+
+    /// Whether there is more between Transit Gateways than can be followed: then what is known of it is not all.
+    pub fn has_too_many_steps(&self) -> bool {
+        self.steps > MAX_STEPS
     }
 
     /// Whether two networks are connected, or the same.
@@ -175,16 +249,13 @@ impl Connectivity {
         a == b || self.is_connected(a, b, &self.dns_reach, |dns| dns)
     }
 
-    fn is_connected(
-        &self,
-        a: &Network,
-        b: &Network,
-        reach: &[BTreeSet<usize>],
-        straight: impl Fn(bool) -> bool,
-    ) -> bool {
+    fn is_connected(&self, a: &Network, b: &Network, reach: &[Vec<usize>], straight: impl Fn(bool) -> bool) -> bool {
         let (Some(from), Some(to)) = (self.nodes.get(a), self.nodes.get(b)) else { return false };
         from.straight.get(b).is_some_and(|&dns| straight(dns))
-            || from.classes.iter().any(|&class| to.classes.iter().any(|other| reach[class].contains(other)))
+            || from
+                .classes
+                .iter()
+                .any(|&class| to.classes.iter().any(|other| reach[class].binary_search(other).is_ok()))
     }
 
     /// All networks that are connected to `network`, in order, itself left out.
@@ -228,30 +299,6 @@ pub type ReachKey<'a> = (Vec<&'a Network>, Vec<usize>);
 
 /// What decides the networks whose names one may resolve.
 pub type NamesKey<'a> = (Vec<&'a Network>, Vec<usize>);
-
-/// The classes that an attachment with this routing reaches, across peered gateways too.
-fn walk(gateways: &BTreeMap<&str, Gateway>, start: &str, routing: &Routing, dns_only: bool) -> BTreeSet<usize> {
-    let mut reached = BTreeSet::new();
-    let mut seen = BTreeSet::new();
-    let usable = |routing: &Routing| !dns_only || routing.dns_support;
-    let mut queue = VecDeque::new();
-    if usable(routing) {
-        queue.push_back((start, routing.clone(), None));
-    }
-    while let Some((id, entry, came_from)) = queue.pop_front() {
-        if !seen.insert((id, entry.clone())) {
-            continue;
-        }
-        let gateway = &gateways[id];
-        let exchanging = |other: &Routing| usable(other) && entry.exchanges_with(other);
-        reached.extend(gateway.classes.iter().filter(|(other, _)| exchanging(other)).map(|(_, &class)| class));
-        for (peer, _) in gateway.peers.iter().filter(|(peer, end)| Some(*peer) != came_from && exchanging(end)) {
-            let far_ends = gateways[peer].peers.iter().filter(|(back, end)| *back == id && usable(end));
-            queue.extend(far_ends.map(|(_, far_end)| (*peer, far_end.clone(), Some(id))));
-        }
-    }
-    reached
-}
 
 #[cfg(test)]
 mod tests {
@@ -309,5 +356,55 @@ mod tests {
         assert!(c.reaches(&vpc("a"), &Network::OnPremises("dc".into())));
         assert!(c.allows_names(&vpc("a"), &vpc("c")) && !c.allows_names(&vpc("a"), &vpc("b")));
         assert!(!c.reaches(&vpc("a"), &vpc("d")) && !c.reaches(&vpc("d"), &vpc("d ")));
+    }
+
+    /// A manifest of gateways with these attachments.
+    fn gateways(all: impl Iterator<Item = Vec<serde_json::Value>>) -> Manifest {
+        let gateways: serde_json::Map<String, serde_json::Value> = all
+            .enumerate()
+            .map(|(at, attachments)| (format!("t{at:05}"), serde_json::json!({"attachments": attachments})))
+            .collect();
+        manifest(&serde_json::json!({"transit_gateways": gateways}).to_string())
+    }
+
+    #[test]
+    fn the_work_for_gateways_around_a_hub_follows_their_number() {
+        // Each has a table that no other one gets the routes of.
+        let steps = |number: usize| {
+            let hub = vec![serde_json::json!({"vpc_id": "a", "propagates_to": []})];
+            let spoke = |at: usize| {
+                let table = format!("r{at}");
+                vec![
+                    serde_json::json!({"transit_gateway_id": "t00000"}),
+                    serde_json::json!({"vpc_id": "b", "route_table": table, "propagates_to": [table]}),
+                ]
+            };
+            let c = Connectivity::new(&gateways([hub].into_iter().chain((1..number).map(spoke))));
+            assert!(!c.reaches(&vpc("a"), &vpc("b")));
+            c.steps
+        };
+        assert!(steps(4000) < 5 * steps(1000), "{} {}", steps(4000), steps(1000));
+    }
+
+    #[test]
+    fn connections_that_are_too_many_are_not_followed() {
+        let chain = |number: usize| {
+            let next = |at: usize| serde_json::json!({"transit_gateway_id": format!("t{:05}", at + 1)});
+            Connectivity::new(&gateways((0..number).map(|at| vec![serde_json::json!({"vpc_id": "a"}), next(at)])))
+        };
+        assert!(!chain(500).has_too_many_steps());
+        // Tables all to all in one gateway.
+        let tables: Vec<String> = (0..1500).map(|number| format!("r{number}")).collect();
+        let one = serde_json::json!({"vpc_id": "a", "propagates_to": tables});
+        let mut manifest = gateways([vec![one]].into_iter());
+        let mut gateway = (**manifest.transit_gateways.get("t00000").unwrap()).clone();
+        let one = gateway.attachments.remove(0);
+        let attach = |table: String| Attachment { route_table: Some(table), ..one.clone() };
+        gateway.attachments = tables.into_iter().map(attach).collect();
+        manifest.transit_gateways.insert("t00000".into(), Arc::new(gateway));
+        let all_to_all = Connectivity::new(&manifest);
+        for c in [chain(1500), all_to_all] {
+            assert!(c.has_too_many_steps() && c.steps < MAX_STEPS + 10_000, "{}", c.steps);
+        }
     }
 }

@@ -38,6 +38,9 @@ const NOT_SERVED_YET: &[&str] = &[
     "evaluate_target_health",
 ];
 
+/// How many mistakes of one resource are told.
+const MAX_MISTAKES: usize = 100;
+
 /// Reads a `T`, or tells all that is wrong.
 pub fn decode<T: DeserializeOwned + JsonSchema>(node: &Node) -> Result<T, Vec<Mistake>> {
     let mut mistakes = Vec::new();
@@ -51,6 +54,12 @@ pub fn decode<T: DeserializeOwned + JsonSchema>(node: &Node) -> Result<T, Vec<Mi
                 let path: Vec<Step> = error.path.iter().rev().cloned().collect();
                 tell::<T>(node, &path, &error, &mut mistakes);
                 if done {
+                    return Err(mistakes);
+                }
+                if mistakes.len() >= MAX_MISTAKES {
+                    mistakes.truncate(MAX_MISTAKES);
+                    let message = format!("there are more than {MAX_MISTAKES} mistakes here; the rest was not read");
+                    mistakes.push(Mistake { span: None, field: String::new(), message, help: None });
                     return Err(mistakes);
                 }
                 *resume.borrow_mut() = Resume::after(node, &path);
@@ -620,9 +629,19 @@ availability_zones: [a]
     }
 
     #[test]
-    fn a_hundred_thousand_mistakes_take_no_square_of_that() {
-        let text = format!("{{name: a, vpc_ids: [{}]}}", "[],".repeat(100_000));
-        assert_eq!(mistakes::<PrivateHostedZone>(&text).len(), 100_000);
+    fn a_hundred_thousand_mistakes_are_not_all_told() {
+        let values = format!("{{name: a, vpc_ids: [{}]}}", "[],".repeat(100_000));
+        let fields: String = (0..100_000).map(|number| format!("x{number}: 1\n")).collect();
+        for (text, last) in [
+            (values, "1:"),
+            (fields.clone() + "name: a\nvpc_ids: []\n", "100:1: x99: there is no field `x99` here"),
+            (format!("name: a\nvpc_ids: []\n{fields}"), "102:1: x99: there is no field `x99` here"),
+        ] {
+            let mistakes = mistakes::<PrivateHostedZone>(&text);
+            assert_eq!(mistakes.len(), MAX_MISTAKES + 1);
+            assert!(mistakes[99].starts_with(last), "{}", mistakes[99]);
+            assert_eq!(mistakes[100], ": there are more than 100 mistakes here; the rest was not read");
+        }
     }
 
     proptest! {

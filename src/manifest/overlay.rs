@@ -23,17 +23,37 @@ pub struct EditedSet {
 #[derive(Clone, Debug, Default)]
 pub struct Overlay {
     sets: OrdMap<(Name, u16), Arc<EditedSet>>,
+    octets: usize,
 }
+
+/// How much memory what updates have made of a zone may take, in octets.
+pub const MAX_OCTETS: usize = 256 << 20;
 
 /// By the identifiers of zones.
 pub type Overlays = OrdMap<Id, Arc<Overlay>>;
+
+impl EditedSet {
+    /// What it takes in memory, in octets: its owner is its key as well.
+    fn octets(&self) -> usize {
+        let values: usize = self.values.iter().map(|value| size_of::<Box<[u8]>>() + value.len()).sum();
+        size_of::<EditedSet>() + 2 * self.owner.as_wire().len() + values
+    }
+}
 
 impl Overlay {
     /// Takes in what an update has made.
     pub fn add(&mut self, sets: &[EditedSet]) {
         for set in sets {
-            self.sets.insert((set.owner.clone(), set.rtype), Arc::new(set.clone()));
+            self.octets += set.octets();
+            if let Some(old) = self.sets.insert((set.owner.clone(), set.rtype), Arc::new(set.clone())) {
+                self.octets -= old.octets();
+            }
         }
+    }
+
+    /// What it takes in memory, in octets.
+    pub fn octets(&self) -> usize {
+        self.octets
     }
 
     /// Whether it says what a set is.
@@ -79,4 +99,27 @@ pub fn digest_with(manifest: [u8; 32], overlays: &Overlays) -> [u8; 32] {
         }
     }
     digest.finalize().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_the_memory_of_record_sets() {
+        let set = |owner: &str, values: usize| EditedSet {
+            owner: Name::absolute(owner).unwrap(),
+            rtype: 1,
+            ttl: 60,
+            values: vec![[0; 4][..].into(); values],
+        };
+        let (one, many) = (set("a.example", 1), set("a.example", 9));
+        let mut overlay = Overlay::default();
+        overlay.add(&[one.clone(), set("b.example", 2)]);
+        let first = overlay.octets();
+        overlay.add(&[many.clone()]);
+        assert_eq!(overlay.octets() - first, 8 * 20);
+        overlay.add(&[one, set("b.example", 2)]);
+        assert_eq!(overlay.octets(), first);
+    }
 }

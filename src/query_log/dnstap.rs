@@ -2,7 +2,7 @@
 //! <https://farsightsec.github.io/fstrm/>).
 
 use super::entry::Entry;
-use crate::{answer::Transport, manifest::words::words};
+use crate::{answer::Transport, config::DnstapMessage};
 use prost::Message as _;
 use std::{
     io::{self, Read, Write},
@@ -10,65 +10,9 @@ use std::{
     time::Duration,
 };
 
-words! {
-    /// A kind of dnstap messages.
-    pub enum Kind {
-        ClientQuery = "CLIENT_QUERY",
-        ClientResponse = "CLIENT_RESPONSE",
-        ForwarderQuery = "FORWARDER_QUERY",
-        ForwarderResponse = "FORWARDER_RESPONSE",
-    }
-}
-
-impl Kind {
-    const ALL: [Kind; 4] = [Kind::ClientQuery, Kind::ClientResponse, Kind::ForwarderQuery, Kind::ForwarderResponse];
-
-    /// Its number in `Message.Type`.
-    fn number(self) -> i32 {
-        5 + self as i32
-    }
-
-    fn is_query(self) -> bool {
-        matches!(self, Kind::ClientQuery | Kind::ForwarderQuery)
-    }
-}
-
-/// A set of kinds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Kinds(u8);
-
-impl Kinds {
-    /// All of them.
-    pub fn all() -> Kinds {
-        Kind::ALL.into_iter().fold(Kinds::default(), Kinds::with)
-    }
-
-    /// These and one more.
-    pub fn with(self, kind: Kind) -> Kinds {
-        Kinds(self.0 | 1 << kind as u8)
-    }
-
-    /// Whether a kind is among them.
-    #[inline]
-    pub fn has(self, kind: Kind) -> bool {
-        self.0 & 1 << kind as u8 != 0
-    }
-
-    /// Those of them that are about clients.
-    #[inline]
-    pub fn of_clients(self) -> Kinds {
-        Kinds(self.0 & (1 << Kind::ClientQuery as u8 | 1 << Kind::ClientResponse as u8))
-    }
-
-    /// As bits.
-    pub fn bits(self) -> u8 {
-        self.0
-    }
-
-    /// From bits.
-    pub fn from_bits(bits: u8) -> Kinds {
-        Kinds(bits)
-    }
+/// The number of a message in `Message.Type` of dnstap.proto.
+fn number(message: DnstapMessage) -> i32 {
+    5 + message as i32
 }
 
 /// `Dnstap` of dnstap.proto.
@@ -126,7 +70,7 @@ impl Sender {
     /// Writes an entry as data frames, one for each kind that is wanted of it. Returns how many.
     pub fn frames(&self, entry: &Entry, out: &mut Vec<u8>) -> u64 {
         let mut count = 0;
-        for kind in Kind::ALL {
+        for kind in DnstapMessage::ALL {
             let message = if kind.is_query() { entry.query } else { entry.reply };
             if !entry.kinds.has(kind) || message.is_empty() {
                 continue;
@@ -147,7 +91,7 @@ impl Sender {
 }
 
 impl Message {
-    fn new(kind: Kind, entry: &Entry) -> Message {
+    fn new(kind: DnstapMessage, entry: &Entry) -> Message {
         let address = |address: IpAddr| match address {
             IpAddr::V4(address) => address.octets().to_vec(),
             IpAddr::V6(address) => address.octets().to_vec(),
@@ -155,11 +99,11 @@ impl Message {
         let (client, server) = (entry.client, entry.server);
         let known = |port: u16| (port != 0).then_some(port.into());
         let is_known = |address: &IpAddr| !address.is_unspecified();
-        let forwarded = matches!(kind, Kind::ForwarderQuery | Kind::ForwarderResponse);
+        let forwarded = matches!(kind, DnstapMessage::ForwarderQuery | DnstapMessage::ForwarderResponse);
         let both = if forwarded { server.0 } else { client.0 };
         let time = if kind.is_query() { entry.time } else { entry.time + entry.latency };
         let mut message = Message {
-            kind: kind.number(),
+            kind: number(kind),
             socket_family: Some(if both.is_ipv4() { 1 } else { 2 }),
             socket_protocol: Some(match entry.transport {
                 Transport::Udp => 1,

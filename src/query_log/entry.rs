@@ -1,7 +1,9 @@
 //! What is known of one answer, as octets in a ring.
 
-use super::dnstap::Kinds;
-use crate::answer::{CacheState, Transport};
+use crate::{
+    answer::{CacheState, Transport},
+    config::DnstapMessages,
+};
 use rtrb::Consumer;
 use std::{net::IpAddr, time::Duration};
 
@@ -11,7 +13,7 @@ pub struct Entry<'a> {
     /// Whom it is for, as bits.
     pub slots: u64,
     /// Which dnstap messages are made of it.
-    pub kinds: Kinds,
+    pub kinds: DnstapMessages,
     /// The generation that answered.
     pub generation: u64,
     /// When the query came, since 1970.
@@ -20,7 +22,7 @@ pub struct Entry<'a> {
     pub latency: Duration,
     /// Address and port of who asked; the port is 0 if it is not known.
     pub client: (IpAddr, u16),
-    /// Address of who was asked, and the port if that is not us.
+    /// Address and port of who was asked; the port is 0 if it is not known.
     pub server: (IpAddr, u16),
     /// How they asked.
     pub transport: Transport,
@@ -143,7 +145,7 @@ impl<'a> Entry<'a> {
         let [kinds, transport, cache, low, high, is_endpoint] = reader.octets()?;
         let entry = Entry {
             slots,
-            kinds: Kinds::from_bits(kinds),
+            kinds: DnstapMessages::from_bits(kinds),
             generation,
             time,
             latency,
@@ -218,7 +220,7 @@ mod tests {
     fn entry<'a>(number: u64, text: &'a str, octets: &'a [u8]) -> Entry<'a> {
         Entry {
             slots: number,
-            kinds: Kinds::from_bits(5),
+            kinds: DnstapMessages::from_bits(5),
             generation: number + 1,
             time: Duration::from_micros(1_700_000_000_123_456),
             latency: Duration::from_nanos(789),

@@ -362,14 +362,14 @@ fn decimal(mut number: u64, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{query_log::dnstap::Kinds, wire::name::printed};
+    use crate::{config::DnstapMessages, wire::name::printed};
     use proptest::{collection::vec, prelude::*};
     use std::time::Duration;
 
     fn entry<'a>(reply: &'a [u8], text: &'a str) -> Entry<'a> {
         Entry {
             slots: 1,
-            kinds: Kinds::default(),
+            kinds: DnstapMessages::default(),
             generation: 7,
             time: Duration::from_secs(1_700_000_000),
             latency: Duration::from_nanos(12_345),

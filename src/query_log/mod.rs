@@ -19,14 +19,14 @@ mod writer;
 
 use crate::{
     answer::{Answered, Client, Noted},
+    config::{DnstapMessage, DnstapMessages},
     snapshot::{Snapshot, query_logs::SLOTS},
 };
-use dnstap::{Kind, Kinds};
 use entry::Entry;
 use prometheus::{IntCounterVec, IntGaugeVec};
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::{
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -46,7 +46,7 @@ const DNSTAP: u64 = 1 << SLOTS;
 /// What those who answer and the writer share.
 pub struct QueryLog {
     /// Which dnstap messages are wanted; none before the writer runs.
-    kinds: OnceLock<Kinds>,
+    kinds: OnceLock<DnstapMessages>,
     /// The rings that the writer has not taken yet.
     rings: Mutex<Vec<Consumer<u8>>>,
     /// Entries that found no room, by slot.
@@ -81,7 +81,7 @@ impl QueryLog {
         self.reopen.store(true, Relaxed);
     }
 
-    fn kinds(&self) -> Kinds {
+    fn kinds(&self) -> DnstapMessages {
         self.kinds.get().copied().unwrap_or_default()
     }
 
@@ -121,17 +121,24 @@ pub struct Tap {
     /// Where an entry is put together.
     entry: Vec<u8>,
     chance: u32,
+    /// The port that queries arrive on; 0 if it is not known.
+    port: u16,
 }
 
 impl Tap {
     /// One with a ring of so many octets, which is made when it is needed for the first time.
     pub fn new(log: &Arc<QueryLog>, size: usize, chance: u32) -> Tap {
-        Tap { log: log.clone(), size, ring: None, entry: Vec::new(), chance }
+        Tap { log: log.clone(), size, ring: None, entry: Vec::new(), chance, port: 0 }
+    }
+
+    /// The same, of queries that arrive on this port.
+    pub fn on_port(self, port: u16) -> Tap {
+        Tap { port, ..self }
     }
 
     /// Whether anything is logged. To be called when a snapshot is taken up, not for each query.
     pub fn make_ready(&mut self, snapshot: &Snapshot) -> bool {
-        let is_on = !snapshot.query_logs.is_empty() || self.log.kinds() != Kinds::default();
+        let is_on = !snapshot.query_logs.is_empty() || self.log.kinds() != DnstapMessages::default();
         if is_on && self.ring.is_none() {
             self.ring = Some(self.log.ring(self.size));
             self.entry.reserve(1 << 13);
@@ -152,7 +159,8 @@ impl Tap {
             slots = logged.wanted_by(answered.rcode, latency, mixed ^ mixed >> 16);
         }
         let kinds = self.log.kinds().of_clients();
-        let is_tapped = kinds.has(Kind::ClientQuery) || said.reply.is_some() && kinds.has(Kind::ClientResponse);
+        let is_tapped =
+            kinds.has(DnstapMessage::ClientQuery) || said.reply.is_some() && kinds.has(DnstapMessage::ClientResponse);
         slots |= if is_tapped { DNSTAP } else { 0 };
         if slots == 0 {
             return;
@@ -167,7 +175,8 @@ impl Tap {
             time: since_1970(said.received),
             latency,
             client: (client.source, client.port),
-            server: (client.local, 0),
+            // Where a header tells the address that was asked, the port is that of the proxy.
+            server: (client.local, if client.local == said.client.local { self.port } else { 0 }),
             transport: client.transport,
             cache: said.noted.cache,
             rcode: said.reply.map_or(0, |(answered, _)| answered.rcode),
@@ -183,10 +192,11 @@ impl Tap {
         });
     }
 
-    /// Tells dnstap of a query to another server, or of what that answered.
+    /// Tells dnstap of a query to another server, or of what that answered. `local` is our end of it, if there is one already.
     pub fn forwarded(
         &mut self,
-        kind: Kind,
+        kind: DnstapMessage,
+        local: Option<SocketAddr>,
         server: (IpAddr, u16),
         transport: crate::answer::Transport,
         message: &[u8],
@@ -197,14 +207,14 @@ impl Tap {
         let size = self.size;
         self.ring.get_or_insert_with(|| self.log.ring(size));
         let unspecified = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
-        let is_query = kind == Kind::ForwarderQuery;
+        let is_query = kind == DnstapMessage::ForwarderQuery;
         self.push(&Entry {
             slots: DNSTAP,
-            kinds: Kinds::default().with(kind),
+            kinds: DnstapMessages::default().with(kind),
             generation: 0,
             time: since_1970(SystemTime::now()),
             latency: Duration::ZERO,
-            client: (unspecified, 0),
+            client: local.map_or((unspecified, 0), |local| (local.ip().to_canonical(), local.port())),
             server,
             transport,
             cache: None,

@@ -2,14 +2,14 @@
 
 use super::{
     DNSTAP, QueryLog,
-    dnstap::{Kinds, Sender as Tapper},
+    dnstap::Sender as Tapper,
     entry::{Entry, drain},
     json::Formatter,
     sink::{Batch, Counts, Output, Sink},
     stream::{Peer, Stream},
 };
 use crate::{
-    config::Dnstap,
+    config::{Dnstap, DnstapMessages},
     manifest::{QueryLogConfig, problem::printable},
     snapshot::published::Published,
     snapshot::{
@@ -103,7 +103,7 @@ impl Running {
     ) -> io::Result<Running> {
         let (alive, ended) = channel();
         // Set for the first and only time.
-        let _ = log.kinds.set(dnstap.as_ref().map_or(Kinds::default(), |(dnstap, _)| dnstap.kinds()));
+        let _ = log.kinds.set(dnstap.as_ref().map_or(DnstapMessages::default(), |(dnstap, _)| dnstap.messages()));
         let tap = dnstap.map(|(dnstap, identity)| Tap::start(log, dnstap, identity, alive.clone())).transpose()?;
         let mut writer = Writer {
             log: log.clone(),

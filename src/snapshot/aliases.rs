@@ -114,10 +114,12 @@ pub const MAX_ALIASES: usize = 8;
 fn follow_alias(zone: &Zone, rtype: u16, target: &LookupName) -> Result<(), String> {
     let mut target = target.clone();
     for _ in 0..MAX_ALIASES {
-        let (Search::Node(node) | Search::Wildcard(node)) = zone.search(&target) else {
-            return Err("the name that the alias leads to is not in this zone".into());
+        let node = match zone.search(&target) {
+            Search::Node(node) | Search::Wildcard(node) => Some(node),
+            Search::Empty => None,
+            _ => return Err("the name that the alias leads to is not in this zone".into()),
         };
-        let Some(set) = node.set(rtype) else {
+        let Some(set) = node.and_then(|node| node.set(rtype)) else {
             return Err("the name that the alias leads to has no records of this type".into());
         };
         let Some(next) = set.alias().and_then(|number| LookupName::new(zone.alias(number).as_wire())) else {

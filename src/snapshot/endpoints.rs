@@ -12,7 +12,11 @@ use crate::{
     wire::Name,
 };
 use all::AzNames;
-use std::{collections::HashMap, net::IpAddr, sync::Arc};
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
 
 /// An Availability Zone: a number that stands for its ID, the same in all snapshots of a process.
 pub type Az = u32;
@@ -90,6 +94,17 @@ pub enum Family {
     V6,
 }
 
+/// A scope whose VPCs are in order, each once.
+fn sorted(scope: &PrivateDnsScope) -> PrivateDnsScope {
+    match scope {
+        PrivateDnsScope::Vpcs(ids) => {
+            let ids: BTreeSet<&Id> = ids.iter().collect();
+            PrivateDnsScope::Vpcs(ids.into_iter().cloned().collect())
+        }
+        other => other.clone(),
+    }
+}
+
 /// The names that lead to an endpoint.
 #[derive(Debug, Default, PartialEq)]
 pub struct Names {
@@ -101,7 +116,7 @@ pub struct Names {
     pub vpc: Id,
     /// Its Region.
     pub region: String,
-    /// Who resolves the private names.
+    /// Who resolves the private names: listed VPCs are in order.
     pub scope: PrivateDnsScope,
     /// The private names are for the inbound path only.
     pub inbound_only: bool,
@@ -246,7 +261,7 @@ fn names_of<'m>(
 ) -> Names {
     let mut names = Names {
         vpc: endpoint.vpc_id.clone(),
-        scope: endpoint.private_dns_scope.clone(),
+        scope: sorted(&endpoint.private_dns_scope),
         inbound_only: endpoint.dns_options.private_dns_only_for_inbound_resolver_endpoint,
         ..Names::default()
     };

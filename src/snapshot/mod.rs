@@ -192,6 +192,12 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
             Arc::new(Networks::compile(manifest, &mut azs, labels))
         }
     };
+    if same_networks.is_none()
+        && let Some(problem) = views::too_many(manifest, &networks)
+    {
+        problems.push(problem);
+        return Err(problems);
+    }
     let (endpoints, renamed) = match previous {
         Some(previous) => previous.endpoints.follow(&previous.manifest, manifest, &mut azs),
         None => Endpoints::default().follow(&Manifest::default(), manifest, &mut azs),

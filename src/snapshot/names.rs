@@ -1,7 +1,11 @@
 //! From names to what they stand for: hash tables that are probed with hashes made once for each query.
 
 use crate::wire::query::{LookupName, name_hash};
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::{BuildHasherDefault, Hasher},
+    sync::Arc,
+};
 
 /// An open-addressing hash table of numbers. The names are kept by whoever keeps the table: one look at the table
 /// (eight octets to a slot, half of them free) and one at the name are all that a find costs.
@@ -74,6 +78,52 @@ impl Table {
     /// Octets of memory.
     pub fn memory(&self) -> usize {
         size_of_val(&*self.slots)
+    }
+}
+
+/// Numbers by the hashes of names, while names still come. The names are kept by the owner.
+#[derive(Default)]
+pub struct Numbering(HashMap<u64, u32, BuildHasherDefault<Hashed>>);
+
+/// Takes a hash for its own hash.
+#[derive(Default)]
+pub struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, octets: &[u8]) {
+        octets.iter().for_each(|octet| self.0 = self.0.rotate_left(8) ^ u64::from(*octet));
+    }
+
+    fn write_u64(&mut self, hash: u64) {
+        self.0 = hash;
+    }
+}
+
+impl Numbering {
+    /// The number under this hash that is the right one.
+    pub fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
+        let mut slot = hash;
+        // Names with equal hashes are in the slots behind.
+        while let Some(&number) = self.0.get(&slot) {
+            if is_it(number) {
+                return Some(number);
+            }
+            slot = slot.wrapping_add(1);
+        }
+        None
+    }
+
+    /// Adds a number that is not found under this hash yet.
+    pub fn insert(&mut self, hash: u64, number: u32) {
+        let mut slot = hash;
+        while self.0.contains_key(&slot) {
+            slot = slot.wrapping_add(1);
+        }
+        self.0.insert(slot, number);
     }
 }
 

@@ -6,7 +6,7 @@
 mod compile;
 mod policies;
 
-pub use compile::{Input, Previous, follow};
+pub use compile::{Input, Previous, follow, too_many};
 pub use policies::{Policies, Policy};
 
 use super::{
@@ -159,7 +159,7 @@ pub fn hidden(
     let in_scope = match &endpoint.names.scope {
         PrivateDnsScope::Vpc => home == *viewing,
         PrivateDnsScope::Connected => connectivity.reaches(viewing, &home),
-        PrivateDnsScope::Vpcs(ids) => ids.iter().any(|id| id == viewing.id()),
+        PrivateDnsScope::Vpcs(ids) => ids.binary_search_by(|id| (**id).cmp(viewing.id())).is_ok(),
     };
     // Of a client in no known network it is only known that it reaches the VPC that it asks.
     let is_reached = client.map_or(home == *viewing, |client| connectivity.reaches(client, &home));
@@ -217,5 +217,27 @@ mod tests {
             snapshot.views.route_id(view, &policy.rule.as_ref().unwrap().route)
         });
         assert!(a == b && a != c && c != d && a != d);
+    }
+
+    /// Each inbound endpoint has a view for each network that reaches its VPC.
+    #[test]
+    fn inbound_endpoints_times_networks_are_bounded() {
+        let problems = |number: usize| {
+            let ids = (0..number).map(|at| format!("v{at}"));
+            let vpc = |id: String| (id, serde_json::json!({"region": "r", "cidr_blocks": []}));
+            let attach = |id: String| serde_json::json!({"vpc_id": id});
+            let endpoint = |id: String| (id.clone(), serde_json::json!({"direction": "INBOUND", "vpc_id": id}));
+            let manifest = serde_json::json!({
+                "vpcs": ids.clone().map(vpc).collect::<serde_json::Map<_, _>>(),
+                "transit_gateways": {"t": {"attachments": ids.clone().map(attach).collect::<Vec<_>>()}},
+                "resolver_endpoints": ids.map(endpoint).collect::<serde_json::Map<_, _>>(),
+            });
+            let loaded = Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() };
+            compile(&loaded, &Arc::new(Node::default()), None).map_or_else(|problems| problems, |(_, found)| found)
+        };
+        assert_eq!(problems(30), []);
+        let told = problems(510);
+        assert!(told.len() == 1 && told[0].is_error(), "{told:?}");
+        assert!(told[0].message.contains("more than 250000 pairs of their VPC and a network"), "{told:?}");
     }
 }

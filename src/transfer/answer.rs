@@ -15,6 +15,9 @@ use crate::{
 /// The longest time to live; what is more counts as none (RFC 2181, 8).
 const MAX_TTL: u32 = i32::MAX as u32;
 
+/// What a record takes in memory beside its owner and data, in octets.
+const RECORD_OCTETS: usize = size_of::<Record>();
+
 /// What a transfer comes to.
 #[derive(Debug)]
 pub enum Transferred {
@@ -31,9 +34,10 @@ pub struct Reader<'a> {
     zone: &'a Name,
     /// What an IXFR was asked from.
     old: Option<&'a Content>,
-    /// How many records it may have.
-    most: usize,
+    /// How many records it may have, and how much memory what is made of them may take, in octets.
+    most: (usize, usize),
     count: usize,
+    octets: usize,
     state: State,
 }
 
@@ -60,8 +64,8 @@ enum State {
 
 impl<'a> Reader<'a> {
     /// For an answer to AXFR, or, with `old`, to IXFR.
-    pub fn new(zone: &'a Name, old: Option<&'a Content>, most: usize) -> Reader<'a> {
-        Reader { zone, old, most, count: 0, state: State::Start }
+    pub fn new(zone: &'a Name, old: Option<&'a Content>, most: (usize, usize)) -> Reader<'a> {
+        Reader { zone, old, most, count: 0, octets: 0, state: State::Start }
     }
 
     /// How many records have come.
@@ -71,9 +75,15 @@ impl<'a> Reader<'a> {
 
     /// Takes a record. What all have come to is told with the last one; or why the answer is none.
     pub fn push(&mut self, record: response::Record) -> Result<Option<Transferred>, String> {
+        // A name that is a pointer in the message is as long as any other one here.
         self.count += 1;
-        if self.count > self.most {
-            return Err(format!("the transfer has more than {} records", self.most));
+        self.octets += RECORD_OCTETS + record.owner.len() + record.rdata.len();
+        let (records, octets) = self.most;
+        if self.count > records {
+            return Err(format!("the transfer has more than {records} records"));
+        }
+        if self.octets > octets {
+            return Err(format!("the records of the transfer take more than {octets} octets"));
         }
         let record = self.check(record)?;
         let soa = match record.rtype {
@@ -198,7 +208,7 @@ mod tests {
 
     fn read(text: &str, old: Option<&Content>) -> Result<Option<Transferred>, String> {
         let zone = zone();
-        let mut reader = Reader::new(&zone, old, 8);
+        let mut reader = Reader::new(&zone, old, (8, 10_000));
         let mut result = Ok(None);
         for record in records(text) {
             result = reader.push(record);
@@ -267,16 +277,31 @@ mod tests {
             (below, "b.a.example. SOA is not that of the zone"),
         ] {
             let zone = zone();
-            let mut reader = Reader::new(&zone, None, 8);
+            let mut reader = Reader::new(&zone, None, (8, 10_000));
             reader.push(soa.clone()).unwrap();
             assert_eq!(reader.push(record).unwrap_err(), message);
         }
         let zone = zone();
-        let mut reader = Reader::new(&zone, None, 8);
+        let mut reader = Reader::new(&zone, None, (8, 10_000));
         reader.push(soa.clone()).unwrap();
         reader.push(response::Record { ttl: u32::MAX, ..a }).unwrap();
         let Ok(Some(Transferred::Whole(content))) = reader.push(soa) else { panic!("no zone") };
         assert_eq!(content.data.records[1].ttl, 0);
         assert_eq!(reader.count(), 3);
+    }
+
+    /// Names that are pointers in a message take room when they are read.
+    #[test]
+    fn bounds_what_records_take_in_memory() {
+        let (zone, all) = (zone(), records("SOA 5;www A 10.0.0.1;x A 10.0.0.1"));
+        let size = |record: &response::Record| RECORD_OCTETS + record.owner.len() + record.rdata.len();
+        let most = all.iter().map(size).sum::<usize>();
+        for (octets, expected) in
+            [(most, Ok(())), (most - 1, Err(format!("the records of the transfer take more than {} octets", most - 1)))]
+        {
+            let mut reader = Reader::new(&zone, None, (8, octets));
+            let read = all.iter().try_for_each(|record| reader.push(record.clone()).map(|_| ()));
+            assert_eq!(read, expected);
+        }
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     wire::rdata::rtype,
 };
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
@@ -68,6 +68,7 @@ pub fn numbered(snapshot: &Snapshot) -> Vec<Arc<Zone>> {
 }
 
 /// All records of a zone but the SOA record.
+#[cfg(test)]
 fn records(zone: &Zone) -> impl Iterator<Item = Record> {
     zone.nodes().flat_map(|node| records_of(zone, node))
 }
@@ -102,18 +103,19 @@ pub fn soa(zone: &Zone) -> Record {
 impl Step {
     /// What leads from a zone to another version of it.
     fn new(old: &Zone, new: &Zone) -> Step {
-        let mut counts: HashMap<Record, bool> = records(old).map(|record| (record, false)).collect();
-        let mut added: Vec<Record> = Vec::new();
-        for record in records(new) {
-            match counts.get_mut(&record) {
-                Some(is_kept) => *is_kept = true,
-                None => added.push(record),
-            }
+        // Name by name: the zones are not in memory once more.
+        let (mut removed, mut added) = (vec![soa(old)], vec![soa(new)]);
+        for node in old.nodes() {
+            let is = new.node_of(&[node.relative(), &old.apex].concat());
+            let is: HashSet<Record> = is.into_iter().flat_map(|is| records_of(new, is)).collect();
+            removed.extend(records_of(old, node).into_iter().filter(|record| !is.contains(record)));
         }
-        let removed = counts.into_iter().filter(|(_, is_kept)| !is_kept).map(|(record, _)| record);
-        let removed: BTreeSet<Record> = removed.collect();
-        let removed: Vec<Record> = [soa(old)].into_iter().chain(removed).collect();
-        added.insert(0, soa(new));
+        for node in new.nodes() {
+            let was = old.node_of(&[node.relative(), &new.apex].concat());
+            let was: HashSet<Record> = was.into_iter().flat_map(|was| records_of(old, was)).collect();
+            added.extend(records_of(new, node).into_iter().filter(|record| !was.contains(record)));
+        }
+        removed[1..].sort();
         let octets = removed.iter().chain(&added).map(Record::size).sum();
         Step { from: old.serial(), removed, added, octets }
     }

@@ -205,7 +205,8 @@ async fn ask(core: &Arc<Core>, client: &Client, packet: &[u8], request: &Request
     {
         return signed(reply, session);
     }
-    let Some(forward::Response { answered, mut reply, .. }) = forward::respond(core, client, packet, None).await else {
+    let Some(forward::Response { answered, mut reply, .. }) = forward::respond(core, client, packet, None, None).await
+    else {
         return Part::whole(Vec::new());
     };
     if let Some(mut session) = session {

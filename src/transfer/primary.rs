@@ -38,7 +38,7 @@ const AXFR: u16 = 252;
 /// What a transfer may take.
 #[derive(Clone, Copy, Debug)]
 pub struct Bounds {
-    /// Octets of messages.
+    /// Octets of messages, and of the records that are read out of them.
     pub octets: usize,
     /// Records.
     pub records: usize,
@@ -213,7 +213,7 @@ impl Asking<'_> {
         let wrong = |text: String| if old.is_some() { Trouble::Nonsense(text) } else { Trouble::Failed(text) };
         let (request, mut session) = self.request(if old.is_some() { IXFR } else { AXFR }, old);
         connection.send(&request).await.map_err(wrong)?;
-        let mut reader = Reader::new(self.zone, old, self.bounds.records);
+        let mut reader = Reader::new(self.zone, old, (self.bounds.records, self.bounds.octets));
         let mut is_first = true;
         loop {
             let response = self.response(connection, &request, &mut session, is_first).await.map_err(wrong)?;

@@ -195,7 +195,6 @@ fn main() {
     let limits = Limits {
         error_answers_per_second: 0,
         large_answers_per_second: 0,
-        waiting_queries_per_client: 0,
         tcp_connections: 0,
         tcp_connections_per_client: 0,
         tcp_idle_timeout: Duration::ZERO,

@@ -260,6 +260,13 @@ impl Cache {
         Some(entry.clone())
     }
 
+    /// Whether an answer is known that has not ended.
+    pub fn holds(&self, key: &Key, now: i64) -> bool {
+        let guard = self.nodes.guard();
+        let node = self.nodes.get(&key.hash(), &guard).filter(|node| node.key == *key);
+        node.and_then(|node| node.good.as_ref()).is_some_and(|entry| entry.holds(now))
+    }
+
     /// Counts that somebody was answered with what is [stale](Cache::stale).
     pub fn went_stale(&self) {
         self.counters.mine().stale();

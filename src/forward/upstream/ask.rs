@@ -9,8 +9,8 @@ use super::{
 };
 use crate::{
     answer::known::Question,
+    config::DnstapMessage,
     manifest::Protocol,
-    query_log::dnstap,
     wire::{
         query::{LookupName, rcode},
         rdata::rtype,
@@ -34,12 +34,18 @@ const MOST_SENT: usize = 32;
 const MOST_CLOSED: usize = 8;
 /// And because one ended on which nothing was answered, with this question alone on it.
 const MOST_BROKEN: usize = 1;
+/// How often a question is sent anew at once when somebody guesses at its answer and TCP is of no use; then only as time
+/// passes.
+const MAX_RENEWALS: usize = 4;
 /// After so many tries, the interval grows by this from one to the next: what is lost by chance is soon asked again, and
 /// who is gone is not asked all the time.
 const STEADY_TRIES: usize = 5;
 const GROWTH: f64 = 1.5;
 /// A stream delivers what is lost by itself: another try is made later, but for this time at least.
 const STREAM_INTERVAL: Duration = Duration::from_secs(1);
+/// So many attempts of a question may wait for an answer: in all, and at one server. Each is a pair of port and id that
+/// whoever forges answers may guess.
+const MAX_IN_FLIGHT: (usize, usize) = (3, 2);
 /// So many tries of a question may be on a server's connections at the same time: the first, and one by a connection of its
 /// own. Each may hold up others, where answers come in the order of the questions.
 const MOST_HELD: usize = 2;
@@ -63,6 +69,10 @@ pub struct Asking<'a> {
     closed: usize,
     /// How many connections ended on which nothing was answered.
     broken: usize,
+    /// Somebody has guessed at the answer.
+    is_guessed: bool,
+    /// How often it was sent anew at once for that.
+    renewals: usize,
 }
 
 struct Try {
@@ -92,12 +102,23 @@ impl<'a> Asking<'a> {
         let mark = spelt.mark().filter(|_| servers.iter().any(|server| server.case.keeps() != Some(false)));
         mark.inspect(|mark| spellings.insert(*mark));
         let pending = Arc::new(Pending::new(spelt));
-        Asking { spellings, servers, pending, mark, tries: Vec::new(), notes: Vec::new(), closed: 0, broken: 0 }
+        Asking {
+            spellings,
+            servers,
+            pending,
+            mark,
+            tries: Vec::new(),
+            notes: Vec::new(),
+            closed: 0,
+            broken: 0,
+            is_guessed: false,
+            renewals: 0,
+        }
     }
 
     /// Asks until one of them answers, none is left, or the time is over.
     pub async fn run(mut self, deadline: Instant) -> Result<Response, Failure> {
-        let Some(order) = self.order() else { return Err(self.failure()) };
+        let order = self.order();
         let mut sleep = pin!(sleep_until(deadline));
         let mut turn = 0;
         while turn < MOST_TRIES && self.tries.len() < MOST_SENT {
@@ -122,7 +143,10 @@ impl<'a> Asking<'a> {
             if self.is_held(server) {
                 interval = STREAM_INTERVAL;
             } else if self.tcp_due(server).is_some() {
-                self.fall_back(server);
+                match self.is_guessed {
+                    true => self.renew(server),
+                    false => self.fall_back(server),
+                };
             } else if let Err(trouble) = self.send(server, way) {
                 self.trouble(server, trouble);
                 if turn < order.len() || self.is_useless(server) {
@@ -143,19 +167,17 @@ impl<'a> Asking<'a> {
         }
     }
 
-    /// In which order they are asked; none if none of them has answered for long.
-    fn order(&self) -> Option<Vec<usize>> {
+    /// Whether none of the servers has answered for long.
+    pub fn is_hopeless(&self) -> bool {
         let now = Instant::now();
-        let ranked = self.servers.iter().enumerate().map(|(at, server)| {
-            let health = server.health();
-            (health.rank(), at, health.is_dead(now))
-        });
-        let mut order: Vec<_> = ranked.collect();
-        if order.iter().all(|(.., dead)| *dead) {
-            return None;
-        }
+        self.servers.iter().all(|server| server.health().is_dead(now))
+    }
+
+    /// In which order they are asked.
+    fn order(&self) -> Vec<usize> {
+        let mut order: Vec<_> = self.servers.iter().enumerate().map(|(at, one)| (one.health().rank(), at)).collect();
         order.sort_unstable();
-        Some(order.into_iter().map(|(_, at, _)| at).collect())
+        order.into_iter().map(|(_, at)| at).collect()
     }
 
     fn interval(&self, server: usize) -> Duration {
@@ -194,11 +216,32 @@ impl<'a> Asking<'a> {
     fn send(&mut self, server: usize, way: Way) -> Result<(), Trouble> {
         let (this, at, number) = (&self.servers[server], Instant::now(), self.tries.len());
         let sent = this.send(&self.pending, number, way, at)?;
+        self.make_room(server);
         if number > 0 {
             this.counters.retries.inc();
         }
         self.tries.push(Try { server, at, sent: Some(sent), overdue: false });
         Ok(())
+    }
+
+    /// Gives up an attempt if there are too many for another one at this server. The first one at each server stays for as
+    /// long as possible, as the server may take its time; the newest one is there in case a packet was lost.
+    fn make_room(&mut self, server: usize) {
+        let (in_all, at_one) = MAX_IN_FLIGHT;
+        let waiting = |this: &&Try| this.sent.is_some();
+        let count = |server| self.tries.iter().filter(waiting).filter(|this| this.server == server).count();
+        let newest = |server| self.tries.iter().rposition(|this| this.server == server && this.sent.is_some());
+        let given_up = if count(server) >= at_one {
+            newest(server)
+        } else if self.tries.iter().filter(waiting).count() >= in_all {
+            let doubled = self.tries.iter().filter(waiting).map(|this| this.server).find(|one| count(*one) > 1);
+            doubled.map_or_else(|| self.tries.iter().position(|this| this.sent.is_some()), newest)
+        } else {
+            None
+        };
+        if let Some(given_up) = given_up {
+            self.tries[given_up].sent = None;
+        }
     }
 
     /// Waits for an answer until the time is over, or there is reason to ask another server at once.
@@ -248,7 +291,7 @@ impl<'a> Asking<'a> {
                 let Some(sent) = this.sent.take() else { return Step::Wait };
                 let now = Instant::now();
                 self.servers[server].counters.answers.inc();
-                sent.tell(dnstap::Kind::ForwarderResponse, &message);
+                sent.tell(DnstapMessage::ForwarderResponse, &message);
                 self.servers[server].tally.answered(&message, now.saturating_duration_since(this.at));
                 match sent.is_tcp_after_udp() {
                     true => self.servers[server].health().heard(now),
@@ -256,8 +299,10 @@ impl<'a> Asking<'a> {
                 }
                 self.answered(server, message, &sent)
             }
-            // The right answer may come yet, but whoever guesses is not given the time.
-            Event::Forged => self.fall_back(server),
+            Event::Guessed => match this.sent.as_ref().is_some_and(Sent::is_datagram) {
+                true => self.guessed(server),
+                false => Step::Wait,
+            },
             Event::Failed(trouble) => {
                 let Some(sent) = this.sent.take() else { return Step::Wait };
                 let (is_tcp, is_stream) = (sent.is_tcp_after_udp(), sent.is_by_stream());
@@ -283,6 +328,9 @@ impl<'a> Asking<'a> {
                 if is_again && self.tries.len() < MOST_SENT && self.send(server, way).is_ok() {
                     return Step::Wait;
                 }
+                if is_tcp && self.is_guessed && trouble.kind != Kind::Answer {
+                    return self.renew(server);
+                }
                 self.trouble(server, trouble);
                 Step::Next
             }
@@ -294,7 +342,7 @@ impl<'a> Asking<'a> {
         let text: Cow<'static, str> = match said(&message) {
             Said::Usable => {
                 let from = SocketAddr::new(this.target.ip, this.target.port);
-                return Step::Done(Response { message, from });
+                return Step::Done(Response { message, from, is_stream: !sent.is_datagram() });
             }
             Said::Truncated if sent.is_datagram() => return self.fall_back(server),
             Said::Truncated => "truncates its answer on a stream".into(),
@@ -335,6 +383,40 @@ impl<'a> Asking<'a> {
         }
     }
 
+    /// Somebody guesses at the answer. The next guess may be right: no answer to what was sent by UDP counts any more. It
+    /// goes on by TCP, which cannot be forged.
+    fn guessed(&mut self, server: usize) -> Step {
+        self.is_guessed = true;
+        for this in &mut self.tries {
+            this.sent.take_if(|sent| sent.is_datagram());
+        }
+        match self.servers[server].takes_tcp(Instant::now()) {
+            true => self.fall_back(server),
+            false => self.send_anew(server),
+        }
+    }
+
+    /// TCP was of no use after a guess: what else gives service is UDP with another port and id.
+    fn renew(&mut self, server: usize) -> Step {
+        self.servers[server].note_no_tcp(Instant::now());
+        self.send_anew(server)
+    }
+
+    fn send_anew(&mut self, server: usize) -> Step {
+        if self.renewals >= MAX_RENEWALS || self.tries.len() >= MOST_SENT {
+            return Step::Wait;
+        }
+        self.renewals += 1;
+        self.servers[server].counters.renewals.inc();
+        match self.send(server, Way::Usual) {
+            Ok(()) => Step::Wait,
+            Err(trouble) => {
+                self.trouble(server, trouble);
+                Step::Next
+            }
+        }
+    }
+
     /// Notes what is wrong with a server.
     fn trouble(&mut self, server: usize, trouble: Trouble) {
         let this = &self.servers[server];
@@ -348,9 +430,10 @@ impl<'a> Asking<'a> {
         self.notes.push((server, trouble, useless));
     }
 
-    fn failure(&self) -> Failure {
+    /// Why there is no answer.
+    pub fn failure(&self) -> Failure {
         let mut text = String::new();
-        let mut of_network = true;
+        let (mut of_network, mut is_local) = (true, true);
         for (at, server) in self.servers.iter().enumerate() {
             let noted = self.notes.iter().find(|(other, ..)| *other == at).map(|(_, trouble, _)| trouble);
             let (kind, what) = match (noted, server.health().trouble()) {
@@ -359,12 +442,18 @@ impl<'a> Asking<'a> {
                 (None, None) => (Kind::Answer, "did not answer in time".into()),
             };
             of_network &= matches!(kind, Kind::Network | Kind::Unfit);
+            is_local &= kind == Kind::Local;
             if at < MOST_NAMED {
                 let _ = write!(text, "{}{} {what}", if at == 0 { "" } else { "; " }, server.target);
             }
         }
         self.servers.iter().take(1).for_each(|server| server.counters.failures.inc());
-        Failure { code: if of_network { 23 } else { 22 }, text }
+        let code = match (is_local, of_network) {
+            (true, _) => 0,
+            (_, true) => 23,
+            _ => 22,
+        };
+        Failure { code, text, is_local }
     }
 }
 
@@ -425,7 +514,7 @@ async fn probe(server: &Arc<Server>, way: Way) -> bool {
         Ok(sent) => {
             let event = pending.next(pin!(sleep_until(at + PROBE_TIMEOUT))).await.map(|(_, event)| event);
             if let Some(Event::Answer(message)) = &event {
-                sent.tell(dnstap::Kind::ForwarderResponse, message);
+                sent.tell(DnstapMessage::ForwarderResponse, message);
             }
             event
         }

@@ -52,7 +52,7 @@ use std::{
     path::{Path, PathBuf},
     sync::{
         Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -64,14 +64,14 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-/// Questions that may be on their way by one route.
-const MOST_ON_A_ROUTE: usize = 4096;
 /// How often it is looked whether something is not needed any more.
 const SWEEP: Duration = Duration::from_secs(5);
 /// After this time without a question a route is forgotten, and so are its servers if no other route has them.
 const IDLE: Duration = Duration::from_secs(300);
 /// A server that others are preferred to is probed when its last answer is as old as this.
 const OLD: Duration = Duration::from_secs(60);
+/// How long a question may take by a route whose servers are all dead, to find out whether they still are.
+const TRIAL_TIMEOUT: Duration = Duration::from_millis(800);
 
 /// What a server answered: a whole message, checked to be the answer to the question.
 pub struct Response {
@@ -79,6 +79,8 @@ pub struct Response {
     pub message: Vec<u8>,
     /// Who answered.
     pub from: SocketAddr,
+    /// It came by a stream: nobody else can have sent it without seeing the query.
+    pub is_stream: bool,
 }
 
 /// Why nobody answered.
@@ -88,6 +90,15 @@ pub struct Failure {
     pub code: u16,
     /// Its text.
     pub text: String,
+    /// It is our own, and tells nothing of the servers or the name: it is not kept.
+    pub is_local: bool,
+}
+
+impl Failure {
+    /// A failure that is kept for a while.
+    pub fn new(code: u16, text: impl Into<String>) -> Failure {
+        Failure { code, text: text.into(), is_local: false }
+    }
 }
 
 /// A server, and what is known of it.
@@ -122,17 +133,29 @@ type Origin = (Target, Vec<IpAddr>);
 /// A route that is in use.
 struct Way {
     servers: Vec<Arc<Server>>,
+    /// Questions that are on their way.
     on_their_way: AtomicUsize,
+    /// No server answered the last question.
+    has_failed: AtomicBool,
+    /// Questions that are on their way though all servers are dead.
+    trials: AtomicUsize,
     /// When it was used last, in seconds since the start.
     used: AtomicUsize,
 }
 
-/// A question's place on a route.
-struct Place<'w>(&'w Way);
+/// One of those that are counted.
+struct Place<'c>(&'c AtomicUsize);
+
+impl Place<'_> {
+    fn take(count: &AtomicUsize) -> Place<'_> {
+        count.fetch_add(1, Relaxed);
+        Place(count)
+    }
+}
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.on_their_way.fetch_sub(1, Relaxed);
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 
@@ -163,10 +186,10 @@ impl Upstreams {
     /// Asks the servers of a route. The answer is one of RCODE NOERROR or NXDOMAIN.
     pub async fn ask(&self, route: &Route, question: &Question<'_>, deadline: Instant) -> Result<Response, Failure> {
         let Servers::Targets { targets, sources } = &route.servers else {
-            return Err(Failure { code: 0, text: "there is no server to ask".into() });
+            return Err(Failure::new(0, "there is no server to ask"));
         };
         if targets.is_empty() {
-            return Err(Failure { code: 22, text: "there is no server to ask".into() });
+            return Err(Failure::new(22, "there is no server to ask"));
         }
         let known = self.routes.pin().get(&route.id).cloned();
         let way = known.unwrap_or_else(|| self.open(route, targets, sources));
@@ -174,12 +197,24 @@ impl Upstreams {
         if way.used.load(Relaxed) != used {
             way.used.store(used, Relaxed);
         }
-        let place = Place(&way);
-        if way.on_their_way.fetch_add(1, Relaxed) >= MOST_ON_A_ROUTE {
-            return Err(Failure { code: 22, text: format!("too many queries wait for {}", targets[0]) });
+        let place = Place::take(&way.on_their_way);
+        let asking = Asking::new(&self.spellings, &way.servers, question);
+        let (mut trial, mut deadline) = (None, deadline);
+        // What others ask there tells little of what this route would be answered: one question at a time tries.
+        if asking.is_hopeless() && way.has_failed.load(Relaxed) {
+            if way.trials.load(Relaxed) > 0 {
+                return Err(asking.failure());
+            }
+            trial = Some(Place::take(&way.trials));
+            deadline = deadline.min(Instant::now() + TRIAL_TIMEOUT);
         }
-        let answer = Asking::new(&self.spellings, &way.servers, question).run(deadline).await;
+        let answer = asking.run(deadline).await;
+        drop(trial);
         drop(place);
+        let has_failed = answer.as_ref().is_err_and(|failure| !failure.is_local);
+        if way.has_failed.load(Relaxed) != has_failed {
+            way.has_failed.store(has_failed, Relaxed);
+        }
         answer
     }
 
@@ -243,6 +278,8 @@ impl Upstreams {
         let way = Arc::new(Way {
             servers: targets.iter().map(&mut server).collect(),
             on_their_way: AtomicUsize::new(0),
+            has_failed: AtomicBool::new(false),
+            trials: AtomicUsize::new(0),
             used: AtomicUsize::new(self.start.elapsed().as_secs() as usize),
         });
         // So that it is known early which one is fast, and which one is not there.

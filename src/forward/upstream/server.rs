@@ -6,7 +6,7 @@ use super::{
     counters::Counters,
     health::Health,
     https::Https,
-    pending::{Kind, Pending, Trouble},
+    pending::{Pending, Trouble},
     pool,
     query::{Look, MAX_QUERY},
     quic::Quic,
@@ -16,7 +16,7 @@ use super::{
     tls::Tls,
     udp,
 };
-use crate::{answer, manifest::Protocol, query_log::dnstap, snapshot::routes::Target};
+use crate::{answer, config::DnstapMessage, manifest::Protocol, snapshot::routes::Target};
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{
@@ -27,8 +27,10 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Queries that may be on their way to one server.
-const MOST_IN_FLIGHT: usize = 4096;
+/// Questions that may wait at one server for an answer by TCP because somebody guessed at that by UDP.
+const MAX_BY_TCP: usize = 256;
+/// For how long TCP is not used after a guess at a server that did not take the last connection.
+const NO_TCP_MEMORY: Duration = Duration::from_secs(60);
 
 /// A server that is asked from certain addresses.
 pub struct Server {
@@ -48,6 +50,10 @@ pub struct Server {
     /// It cannot read EDNS.
     plain: AtomicBool,
     in_flight: AtomicUsize,
+    /// Queries that went to TCP after UDP and are on their way.
+    by_tcp: AtomicUsize,
+    /// Until when it is not asked by TCP after a guess.
+    no_tcp_until: Mutex<Option<Instant>>,
     by: Transport,
 }
 
@@ -86,7 +92,7 @@ pub struct Sent {
 /// What forgets a query when it is dropped.
 pub enum By {
     /// Sent by UDP.
-    Udp(#[expect(dead_code, reason = "it is there to be dropped")] udp::Sent),
+    Udp(udp::Sent),
     /// Sent by TCP or DoT.
     Stream(pool::Sent),
     /// Sent by DoH or DoQ.
@@ -105,12 +111,23 @@ impl Sent {
         }
     }
 
+    /// The address and port that it went from; none while there is no connection for it.
+    fn local(&self) -> Option<SocketAddr> {
+        match (self.by.as_ref()?, &self.server.by) {
+            (By::Udp(sent), _) => sent.local(),
+            (By::Stream(sent), _) => sent.local(),
+            (By::Task(_), Transport::Https(https)) => https.local(),
+            (By::Task(_), Transport::Quic(quic)) => quic.local(),
+            (By::Task(_), _) => None,
+        }
+    }
+
     /// Tells dnstap of the query, or of its answer.
-    pub fn tell(&self, kind: dnstap::Kind, message: &[u8]) {
+    pub fn tell(&self, kind: DnstapMessage, message: &[u8]) {
         let Server { target, counters, .. } = &*self.server;
         if let Some(tap) = counters.tap.get() {
             let mut tap = tap.lock().unwrap_or_else(PoisonError::into_inner);
-            tap.forwarded(kind, (target.ip, target.port), self.transport(), message);
+            tap.forwarded(kind, self.local(), (target.ip, target.port), self.transport(), message);
         }
     }
 
@@ -138,6 +155,9 @@ impl Sent {
 impl Drop for Sent {
     fn drop(&mut self) {
         self.server.in_flight.fetch_sub(1, Relaxed);
+        if self.is_tcp_after_udp() {
+            self.server.by_tcp.fetch_sub(1, Relaxed);
+        }
     }
 }
 
@@ -168,6 +188,8 @@ impl Server {
             health: Mutex::default(),
             plain: AtomicBool::new(false),
             in_flight: AtomicUsize::new(0),
+            by_tcp: AtomicUsize::new(0),
+            no_tcp_until: Mutex::default(),
         }
     }
 
@@ -194,13 +216,10 @@ impl Server {
         way: Way,
         now: Instant,
     ) -> Result<Sent, Trouble> {
-        let waiting = self.in_flight.fetch_add(1, Relaxed);
+        self.in_flight.fetch_add(1, Relaxed);
         let look =
             Look { spelt: self.case.keeps() != Some(false), edns: !self.plain.load(Relaxed), padded: self.is_stream() };
         let mut sent = Sent { server: self.clone(), look, by: None };
-        if waiting >= MOST_IN_FLIGHT {
-            return Err(Trouble::new(Kind::Local, "is not asked: too many queries wait for it"));
-        }
         let mut query = [0; MAX_QUERY];
         let len = pending.question.write(&mut query, 0, look);
         let query = &mut query[..len];
@@ -212,7 +231,7 @@ impl Server {
             Transport::Do53(_, tcp) if matches!(way, Way::Tcp | Way::FreshTcp) => {
                 By::Stream(tcp.send(pending, number, spelt, query, fresh)?)
             }
-            Transport::Do53(udp, _) => By::Udp(udp.send(pending, number, spelt, query, waiting, now)?),
+            Transport::Do53(udp, _) => By::Udp(udp.send(pending, number, spelt, query, now)?),
             Transport::Tls(tls) => By::Stream(tls.send(pending, number, spelt, query, fresh)?),
             Transport::Https(https) => {
                 By::Task(task::spawn(pending, number, spelt, shared(), https.clone().exchange(query.to_vec(), fresh)))
@@ -222,8 +241,22 @@ impl Server {
             }
             Transport::None(trouble) => return Err(trouble.clone()),
         });
-        sent.tell(dnstap::Kind::ForwarderQuery, query);
+        if sent.is_tcp_after_udp() {
+            self.by_tcp.fetch_add(1, Relaxed);
+        }
+        sent.tell(DnstapMessage::ForwarderQuery, query);
         Ok(sent)
+    }
+
+    /// Whether a question goes to TCP when somebody guesses at its answer by UDP.
+    pub fn takes_tcp(&self, now: Instant) -> bool {
+        let until = *self.no_tcp_until.lock().unwrap_or_else(PoisonError::into_inner);
+        self.by_tcp.load(Relaxed) < MAX_BY_TCP && until.is_none_or(|until| until <= now)
+    }
+
+    /// TCP was of no use after a guess.
+    pub fn note_no_tcp(&self, now: Instant) {
+        *self.no_tcp_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(now + NO_TCP_MEMORY);
     }
 
     /// What is known of it, and its rank among others.

@@ -21,7 +21,7 @@ fn server_with(limits: &Limits) -> Server {
     let listener = bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
     let address = listener.local_addr().unwrap();
     let core = core(limits);
-    let streams = Streams::plain(Responder::new(&core, Transport::Tcp));
+    let streams = Streams::plain(Responder::new(&core, Transport::Tcp, 0));
     let (stop, stopped) = watch::channel(false);
     tokio::spawn(streams.accept(TcpListener::from_std(listener).unwrap(), stopped));
     Server { core, address, _stop: stop }
@@ -304,7 +304,7 @@ async fn queries_that_wait_are_capped() {
     assert!(texts[..MOST_LATE].iter().all(is_first_half) && !texts[MOST_LATE..].iter().any(is_first_half));
 
     let limits = Limits { forwarding: forward::Limits { waiting: 1, ..Default::default() }, ..limits() };
-    let responder = Responder::new(&core(&limits), Transport::Tcp);
+    let responder = Responder::new(&core(&limits), Transport::Tcp, 0);
     let client =
         Client { source: [127, 0, 0, 1].into(), port: 0, local: [127, 0, 0, 1].into(), transport: Transport::Tcp };
     let (mut output, query) = (Vec::new(), &b"late, whatever it is"[..]);

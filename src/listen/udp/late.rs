@@ -46,9 +46,9 @@ pub struct Letter {
 }
 
 impl Outbox {
-    /// That of a socket.
-    pub fn new(core: &Arc<Core>, socket: &Arc<Socket>) -> Arc<Outbox> {
-        let ledger = Mutex::new(core.ledger(core.metrics.writer(Transport::Udp), SMALL_RING));
+    /// That of a socket, on this port.
+    pub fn new(core: &Arc<Core>, socket: &Arc<Socket>, port: u16) -> Arc<Outbox> {
+        let ledger = Mutex::new(core.ledger(core.metrics.writer(Transport::Udp), SMALL_RING, port));
         Arc::new(Outbox { core: core.clone(), socket: socket.clone(), ledger, letters: Mutex::default() })
     }
 

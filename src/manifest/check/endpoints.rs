@@ -1,6 +1,6 @@
 //! Services, endpoints with their interfaces and names, and zonal shifts.
 
-use super::{Checker, Known, contains, is_label, list};
+use super::{Checker, Known, is_label, list};
 use crate::{
     manifest::{
         Change, DnsRecordIpType, EndpointState, Id, Manifest, PrivateDnsScope, Vpc, VpcEndpoint, VpcEndpointService,
@@ -145,7 +145,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn interfaces(&mut self, id: &'a str, endpoint: &'a VpcEndpoint, vpc: &Vpc, addresses: &mut Addresses<'a>) {
+    fn interfaces(&mut self, id: &'a str, endpoint: &'a VpcEndpoint, vpc: &'a Vpc, addresses: &mut Addresses<'a>) {
+        let (blocks, index) = (self.searchable(&vpc.cidr_blocks), self.indexed(vpc));
         let mut zones = BTreeSet::new();
         for (at, interface) in endpoint.network_interfaces.iter().enumerate() {
             let field = || format!("network_interfaces[{at}]");
@@ -153,9 +154,7 @@ impl<'a> Checker<'a> {
             if !zones.insert(az) {
                 let message = format!("the endpoint has an interface in `{az}` already");
                 self.error(KIND, id, field() + ".availability_zone_id", message);
-            } else if endpoint.vpc_endpoint_type == VpcEndpointType::Interface
-                && !vpc.availability_zones.values().any(|known| known == az)
-            {
+            } else if endpoint.vpc_endpoint_type == VpcEndpointType::Interface && !index.az_names.contains_key(az) {
                 let message = format!("`{}` has no name for `{az}`: there is no zonal name", endpoint.vpc_id);
                 self.warning(KIND, id, field() + ".availability_zone_id", message);
                 self.help("list it in the VPC's `availability_zones`");
@@ -168,12 +167,11 @@ impl<'a> Checker<'a> {
             }
             for (family, address) in v4.into_iter().chain(v6) {
                 let field = || format!("{}.{family}", field());
-                let in_az = |subnet: &&crate::manifest::Subnet| subnet.availability_zone_id == az;
-                if !contains(&vpc.cidr_blocks, address) {
+                if !blocks.contains(address) {
                     self.error(KIND, id, field(), format!("{address} is outside of `{}`", endpoint.vpc_id));
                     self.help(format!("its CIDR blocks are {}", list(&vpc.cidr_blocks)));
                 } else if !vpc.subnets.is_empty()
-                    && !vpc.subnets.values().filter(in_az).any(|subnet| contains(&subnet.cidr_blocks, address))
+                    && !index.subnets.get(az).is_some_and(|subnets| subnets.contains(address))
                 {
                     self.warning(KIND, id, field(), format!("{address} is in no subnet of `{az}`"));
                 }
@@ -250,7 +248,7 @@ impl<'a> Checker<'a> {
         &mut self,
         id: &'a str,
         endpoint: &VpcEndpoint,
-        vpc: &Vpc,
+        vpc: &'a Vpc,
         service: &VpcEndpointService,
         names: &mut HashMap<Name, &'a str>,
     ) {
@@ -258,10 +256,10 @@ impl<'a> Checker<'a> {
             Some(suffix) => (format!("{id}-{suffix}"), "dns_name_suffix"),
             None => (id.to_string(), ""),
         };
-        let zones = endpoint.network_interfaces.iter().filter_map(|interface| {
-            let az = &interface.availability_zone_id;
-            vpc.availability_zones.iter().find(|(name, known)| *known == az && is_label(name)).map(|(name, _)| name)
-        });
+        let index = self.indexed(vpc);
+        let zones = endpoint.network_interfaces.iter();
+        let zones =
+            zones.filter_map(|interface| *index.az_names.get(interface.availability_zone_id.as_str()).unwrap_or(&None));
         let has_wildcard = service.private_dns_names.iter().any(|name| name.is_wildcard());
         for label in std::iter::once(label.clone()).chain(zones.map(|zone| format!("{label}-{zone}"))) {
             if !is_label(&label) {
@@ -331,11 +329,9 @@ impl<'a> Checker<'a> {
             endpoint.network_interfaces.iter().map(|interface| &interface.availability_zone_id)
         };
         // Most are found at once.
-        let zones = || {
-            let of_vpcs = manifest.vpcs.values().flat_map(of_vpc);
-            of_vpcs.chain(manifest.vpc_endpoints.values().flat_map(of_endpoint)).map(String::as_str)
-        };
-        let mut known: HashMap<&str, bool> = HashMap::new();
+        let of_vpcs = manifest.vpcs.values().flat_map(of_vpc);
+        let mut zones = of_vpcs.chain(manifest.vpc_endpoints.values().flat_map(of_endpoint)).map(String::as_str);
+        let mut known: HashSet<&str> = HashSet::new();
         for (id, shift) in &manifest.zonal_shifts {
             let (endpoints, services) = (&manifest.vpc_endpoints, &manifest.vpc_endpoint_services);
             if shift.resource.is_empty() {
@@ -350,10 +346,20 @@ impl<'a> Checker<'a> {
             }
             if shift.away_from.is_empty() {
                 self.error(KIND, id, "away_from", "the field `away_from` is missing");
-            } else if !*known.entry(&shift.away_from).or_insert_with(|| zones().any(|zone| zone == shift.away_from)) {
+            } else if !known.contains(&*shift.away_from)
+                && !zones.by_ref().any(|zone| {
+                    known.insert(zone);
+                    zone == shift.away_from
+                })
+            {
                 self.warning(KIND, id, "away_from", format!("nothing is in the AZ `{}`", shift.away_from));
-                if let Some(nearest) =
-                    crate::manifest::decode::nearest(&shift.away_from, BTreeSet::from_iter(zones()).into_iter())
+                self.suggestions += 1;
+                // All are known now.
+                if self.suggestions <= super::MAX_SUGGESTIONS
+                    && let Some(nearest) = crate::manifest::decode::nearest(
+                        &shift.away_from,
+                        BTreeSet::from_iter(&known).into_iter().copied(),
+                    )
                 {
                     self.help(format!("did you mean `{nearest}`?"));
                 }

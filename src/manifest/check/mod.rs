@@ -1,6 +1,7 @@
 //! Whether a manifest holds together: references, addresses, names. What single values look like is for reading to say,
 //! and what the records of a zone mean is for its compilation.
 
+mod blocks;
 mod endpoints;
 #[cfg(test)]
 mod follow;
@@ -14,17 +15,18 @@ mod tests;
 mod zones;
 
 use super::{
-    Change, Id, Manifest, PrivateHostedZone, Problem, Resources, VpcEndpoint, changes,
+    Change, Id, Manifest, PrivateHostedZone, Problem, Resources, Vpc, VpcEndpoint, changes,
     connectivity::{Connectivity, Network},
     decode::nearest,
     same_resources,
 };
 use crate::wire::Name;
+use blocks::{Blocks, VpcIndex, list};
 use imbl::{OrdMap, OrdSet};
 use ipnet::IpNet;
 use std::{
     collections::{BTreeSet, HashMap},
-    net::IpAddr,
+    rc::Rc,
     sync::Arc,
 };
 
@@ -245,11 +247,14 @@ struct Checker<'a> {
     now: i64,
     problems: Vec<Problem>,
     suggestions: usize,
+    searchable: HashMap<(*const IpNet, usize), Rc<Blocks>>,
+    indexed: HashMap<*const Vpc, Rc<VpcIndex<'a>>>,
 }
 
 impl<'a> Checker<'a> {
     fn new(manifest: &'a Manifest, connectivity: &'a Connectivity, now: i64) -> Checker<'a> {
-        Checker { manifest, connectivity, now, problems: Vec::new(), suggestions: 0 }
+        let (searchable, indexed) = (HashMap::new(), HashMap::new());
+        Checker { manifest, connectivity, now, problems: Vec::new(), suggestions: 0, searchable, indexed }
     }
 
     /// What was found since this was asked last.
@@ -326,20 +331,8 @@ impl<'a> Checker<'a> {
     }
 }
 
-fn contains(blocks: &[IpNet], address: IpAddr) -> bool {
-    blocks.iter().any(|block| block.contains(&address))
-}
-
-fn covers(blocks: &[IpNet], net: &IpNet) -> bool {
-    blocks.iter().any(|block| block.contains(net))
-}
-
 fn overlap(a: &IpNet, b: &IpNet) -> bool {
     a.contains(b) || b.contains(a)
-}
-
-fn list(blocks: &[IpNet]) -> String {
-    blocks.iter().map(IpNet::to_string).collect::<Vec<_>>().join(", ")
 }
 
 /// A label of letters, digits, `-` and `_`, of at most 63 octets.

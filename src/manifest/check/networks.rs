@@ -1,6 +1,6 @@
 //! VPCs, subnets, peerings, Transit Gateways, on-premises networks, and doors.
 
-use super::{Checker, Seen, contains, covers, is_label, list, overlap};
+use super::{Checker, Seen, is_label, list};
 use crate::manifest::{Direction, Vpc};
 use std::{collections::BTreeMap, collections::BTreeSet, net::IpAddr};
 
@@ -47,22 +47,31 @@ impl<'a> Checker<'a> {
         if vpc.cidr_blocks.is_empty() {
             self.warning(KIND, id, "cidr_blocks", "the VPC has no addresses: nobody is in it");
         }
-        for (at, block) in vpc.cidr_blocks.iter().enumerate() {
-            if let Some(other) = vpc.cidr_blocks[..at].iter().find(|other| overlap(other, block)) {
-                self.warning(
-                    KIND,
-                    id,
-                    format!("cidr_blocks[{at}]"),
-                    format!("{block} overlaps {other} of the same VPC"),
-                );
+        let mut sorted: Vec<(usize, &ipnet::IpNet)> = vpc.cidr_blocks.iter().enumerate().collect();
+        sorted.sort_by_key(|(at, block)| (block.network(), block.prefix_len(), *at));
+        let mut holder: Option<(usize, &ipnet::IpNet)> = None;
+        let mut overlaps = Vec::new();
+        for (at, block) in sorted {
+            match holder {
+                Some((first, wide)) if wide.contains(block) => overlaps.push(match at < first {
+                    true => (first, wide, block),
+                    false => (at, block, wide),
+                }),
+                _ => holder = Some((at, block)),
             }
         }
+        overlaps.sort_by_key(|(at, ..)| *at);
+        for (at, block, other) in overlaps {
+            let message = format!("{block} overlaps {other} of the same VPC");
+            self.warning(KIND, id, format!("cidr_blocks[{at}]"), message);
+        }
+        let blocks = self.searchable(&vpc.cidr_blocks);
         if vpc.profile_id.is_some() {
             self.error(KIND, id, "profile_id", "`profile_id` is not served yet by this version");
             self.help("take it out");
         }
         for (at, address) in vpc.resolver_addresses.iter().enumerate() {
-            if !contains(&vpc.cidr_blocks, *address) && !LINK_LOCAL.contains(&&*address.to_string()) {
+            if !blocks.contains(*address) && !LINK_LOCAL.contains(&&*address.to_string()) {
                 let field = format!("resolver_addresses[{at}]");
                 self.error(KIND, id, field, format!("{address} is outside of the VPC"));
                 self.help(format!(
@@ -89,7 +98,7 @@ impl<'a> Checker<'a> {
                 self.warning(KIND, id, format!("{field}.cidr_blocks"), "the subnet has no addresses: nobody is in it");
             }
             for (at, block) in subnet.cidr_blocks.iter().enumerate() {
-                if !covers(&vpc.cidr_blocks, block) {
+                if !blocks.covers(block) {
                     let field = format!("{field}.cidr_blocks[{at}]");
                     self.error(KIND, id, field, format!("the subnet's {block} is outside of its VPC"));
                     self.help(format!("the VPC's CIDR blocks are {}", list(&vpc.cidr_blocks)));

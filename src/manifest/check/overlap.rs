@@ -1,7 +1,7 @@
 //! Networks whose addresses overlap where they must be told apart. Ten thousand tenants may all have 10.0.0.0/16, so
 //! pairs are only looked at among networks that meet.
 
-use super::{Checker, overlap};
+use super::Checker;
 use crate::manifest::{Direction, connectivity::Network};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
@@ -56,8 +56,12 @@ impl<'a> Checker<'a> {
         for network in networks {
             let (straight, classes) = connectivity.reach_key(network);
             for other in straight.into_iter().filter(|other| *other > network) {
-                let pairs = self.blocks(network).iter().flat_map(|a| self.blocks(other).iter().map(move |b| (*a, *b)));
-                let hit = pairs.into_iter().find(|(a, b)| overlap(a, b));
+                let (ours, theirs) = (self.searchable(self.blocks(network)), self.searchable(self.blocks(other)));
+                // A hub may have many blocks, and many networks around it that have few.
+                let hit = match ours.iter().len() < theirs.iter().len() {
+                    true => ours.iter().find_map(|a| Some((*a, theirs.overlapping(a)?))),
+                    false => theirs.iter().find_map(|b| Some((ours.overlapping(b)?, *b))),
+                };
                 found.extend(hit.map(|(a, b)| match a.contains(&b) {
                     true => ((a, network), (b, other)),
                     false => ((b, other), (a, network)),

@@ -3,7 +3,7 @@
 use super::Checker;
 use crate::manifest::{LogDestination, LogFile, QueryLogConfig};
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     path::{Component, Path},
 };
 
@@ -47,9 +47,10 @@ impl Checker<'_> {
     fn logged_networks(&mut self, id: &str, config: &QueryLogConfig) {
         let manifest = self.manifest;
         self.vpc_list(KIND, id, "vpc_ids", &config.vpc_ids);
+        let mut seen = BTreeSet::new();
         for (at, network) in config.on_premises_network_ids.iter().enumerate() {
             let field = format!("on_premises_network_ids[{at}]");
-            if config.on_premises_network_ids[..at].contains(network) {
+            if !seen.insert(network) {
                 self.warning(KIND, id, field, format!("`{network}` is in the list already"));
             } else {
                 self.reference((KIND, id), field, "on-premises network", network, &manifest.on_premises_networks);

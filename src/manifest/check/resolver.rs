@@ -1,6 +1,6 @@
 //! Resolver endpoints, rules, and forwarders.
 
-use super::{Checker, contains, covers, list};
+use super::{Checker, list};
 use crate::manifest::{
     ClientIdentity, Direction, Forwarder, Id, Protocol, RuleType, TargetAddress, connectivity::Network,
 };
@@ -10,7 +10,7 @@ use std::collections::HashMap;
 /// The network that a forwarder sits in: a VPC or an on-premises one.
 type Home<'a> = (Option<&'a Id>, Option<&'a Id>);
 
-impl Checker<'_> {
+impl<'a> Checker<'a> {
     pub(super) fn resolver_endpoints(&mut self) {
         const KIND: &str = "resolver_endpoints";
         let manifest = self.manifest;
@@ -25,9 +25,10 @@ impl Checker<'_> {
             if endpoint.ip_addresses.is_empty() {
                 self.error(KIND, id, "ip_addresses", "the endpoint has no addresses");
             }
+            let blocks = vpc.map(|vpc| self.searchable(&vpc.cidr_blocks));
             for (at, address) in endpoint.ip_addresses.iter().enumerate() {
-                if let Some(vpc) = vpc
-                    && !contains(&vpc.cidr_blocks, address.ip)
+                if let (Some(vpc), Some(blocks)) = (vpc, &blocks)
+                    && !blocks.contains(address.ip)
                 {
                     let message = format!("{} is outside of `{}`", address.ip, endpoint.vpc_id);
                     self.error(KIND, id, format!("ip_addresses[{at}].ip"), message);
@@ -91,9 +92,9 @@ impl Checker<'_> {
                         format!("`{target}` is {}, and a rule needs an OUTBOUND endpoint", endpoint.direction);
                     self.error(KIND, id, "resolver_endpoint_id", message);
                 } else if let Some(endpoint) = endpoint {
-                    let lacks = |target: &&TargetAddress| {
-                        endpoint.ip_addresses.iter().all(|own| own.ip.is_ipv4() != target.ip.is_ipv4())
-                    };
+                    let has = |is_v4: bool| endpoint.ip_addresses.iter().any(|own| own.ip.is_ipv4() == is_v4);
+                    let (has_v4, has_v6) = (has(true), has(false));
+                    let lacks = |target: &&TargetAddress| !if target.ip.is_ipv4() { has_v4 } else { has_v6 };
                     if let Some(lost) = rule.target_ips.iter().find(lacks) {
                         let family = if lost.ip.is_ipv4() { "IPv4" } else { "IPv6" };
                         let message = format!("`{target}` has no {family} address to ask {} from", lost.ip);
@@ -135,9 +136,10 @@ impl Checker<'_> {
             if forwarder.cidr_blocks.is_empty() {
                 self.warning(KIND, id, "cidr_blocks", "the forwarder has no addresses: nobody is it");
             }
+            let searchable = blocks.map(|blocks| self.searchable(blocks));
             for (at, block) in forwarder.cidr_blocks.iter().enumerate() {
-                if let Some(blocks) = blocks
-                    && !covers(blocks, block)
+                if let (Some(blocks), Some(searchable)) = (blocks, &searchable)
+                    && !searchable.covers(block)
                 {
                     self.error(
                         KIND,

@@ -3,7 +3,7 @@
 use super::{Checker, Known, key_of};
 use crate::manifest::{Change, Id, Manifest, Primary, PrivateHostedZone, Protocol, master::MAX_TTL};
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -110,6 +110,7 @@ impl<'a> Checker<'a> {
     }
 
     fn primaries(&mut self, id: &str, list: &str, primaries: &[Primary]) {
+        let mut seen = HashSet::new();
         for (at, primary) in primaries.iter().enumerate() {
             let field = |name: &str| format!("{list}[{at}].{name}");
             if primary.port == Some(0) {
@@ -126,7 +127,7 @@ impl<'a> Checker<'a> {
                 }
             }
             let address = primary.address();
-            if primaries[..at].iter().any(|other| other.address() == address) {
+            if !seen.insert(address) {
                 self.warning(KIND, id, format!("{list}[{at}]"), format!("{address} is in the list already"));
             }
         }
@@ -134,6 +135,7 @@ impl<'a> Checker<'a> {
 
     /// Who may copy a zone and change it.
     fn zone_access(&mut self, id: &str, zone: &PrivateHostedZone) {
+        let mut seen = HashSet::new();
         for (at, secondary) in zone.secondaries.iter().enumerate() {
             let field = format!("secondaries[{at}]");
             if secondary.port == 0 {
@@ -142,7 +144,7 @@ impl<'a> Checker<'a> {
             if secondary.ip.is_unspecified() || secondary.ip.is_multicast() {
                 self.error(KIND, id, format!("{field}.ip"), format!("{} is no server's address", secondary.ip));
             }
-            if zone.secondaries[..at].iter().any(|other| (other.ip, other.port) == (secondary.ip, secondary.port)) {
+            if !seen.insert((secondary.ip, secondary.port)) {
                 let message = format!("{} port {} is in the list already", secondary.ip, secondary.port);
                 self.error(KIND, id, field, message);
             }

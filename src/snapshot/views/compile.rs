@@ -3,8 +3,8 @@
 use super::{Differing, Shared, View, Views, add_names, hidden, is_on_path, policies};
 use crate::{
     manifest::{
-        Direction, Id, Manifest, PrivateDnsScope,
-        connectivity::{NamesKey, Network, ReachKey},
+        Direction, Id, Manifest, PrivateDnsScope, Problem,
+        connectivity::{MAX_STEPS, NamesKey, Network, ReachKey},
     },
     snapshot::{
         autodefined::{Autodefined, autodefined},
@@ -50,7 +50,7 @@ pub struct Previous<'a> {
 /// Compiles all views: anew, or those parts that have to do with what has changed since. Labels keep their slots of
 /// `labels`.
 pub fn follow(input: &Input, previous: Option<&Previous>, labels: &Arc<Vec<Arc<str>>>) -> Views {
-    let mut compiler = Compiler { input, reached: HashMap::new() };
+    let mut compiler = Compiler::new(input);
     let mut views = match previous {
         Some(previous) => previous.views.clone(),
         None => Frame::new(input, labels).views,
@@ -86,6 +86,42 @@ pub fn follow(input: &Input, previous: Option<&Previous>, labels: &Arc<Vec<Arc<s
     views
 }
 
+/// How many views of inbound Resolver endpoints there may be: one for each network that is connected to the VPC of each.
+const MAX_INBOUND_VIEWS: usize = 250_000;
+
+/// An error if the networks of a manifest are more, or connected in more ways, than can be served.
+pub fn too_many(manifest: &Manifest, networks: &Networks) -> Option<Problem> {
+    if networks.connectivity.has_too_many_steps() {
+        let id = manifest.transit_gateways.keys().next().map_or("", |id| id);
+        let message = format!(
+            "all Transit Gateways together have more than {MAX_STEPS} pairs of attachments that get each other's routes"
+        );
+        let mut problem = Problem::error("transit_gateways", id, "attachments", message);
+        let help = "use fewer route tables, or fewer gateways in a row: attachments with equal routing count as one";
+        problem.help = Some(help.into());
+        return Some(problem);
+    }
+    let mut seen = HashSet::new();
+    let mut views = 0;
+    for (id, endpoint) in &manifest.resolver_endpoints {
+        let key = (&endpoint.vpc_id, endpoint.direction == Direction::Inbound);
+        if endpoint.direction != Direction::Outbound && seen.insert(key) {
+            views += 2 + networks.connectivity.reached_by(&Network::Vpc(endpoint.vpc_id.clone())).count();
+        }
+        if views > MAX_INBOUND_VIEWS {
+            let message = format!(
+                "all inbound endpoints together have more than {MAX_INBOUND_VIEWS} pairs of their VPC and a network that is \
+                 connected to it"
+            );
+            let mut problem = Problem::error("resolver_endpoints", id, "vpc_id", message);
+            let help = "have inbound endpoints in fewer VPCs: one VPC can serve all networks that reach it";
+            problem.help = Some(help.into());
+            return Some(problem);
+        }
+    }
+    None
+}
+
 /// What views there are, before anything is in them.
 struct Frame<'a> {
     input: &'a Input<'a>,
@@ -99,6 +135,8 @@ struct Frame<'a> {
     autodefined: HashMap<NetworkAt, OfVpc>,
     /// By what decides it.
     named: HashMap<NamesKey<'a>, OfVpc>,
+    /// By the VPCs whose addresses have names: many ways of being connected lead to the same ones.
+    made: HashMap<Arc<[NetworkAt]>, OfVpc>,
 }
 
 /// The VPCs whose addresses have autodefined names, and the zones of these.
@@ -116,6 +154,7 @@ impl<'a> Frame<'a> {
             slots: labels.iter().cloned().zip(0..).collect(),
             autodefined: HashMap::new(),
             named: HashMap::new(),
+            made: HashMap::new(),
         };
         for id in input.manifest.vpcs.keys() {
             if let Some(vpc) = input.networks.vpc_at(id) {
@@ -205,10 +244,11 @@ impl<'a> Frame<'a> {
     fn autodefined_of(&mut self, vpc: NetworkAt) -> OfVpc {
         let networks = self.input.networks;
         let viewing = &networks.info(vpc).network;
-        let make = |named: BTreeSet<NetworkAt>| -> OfVpc {
+        let made = &mut self.made;
+        let mut make = |named: BTreeSet<NetworkAt>| -> OfVpc {
             let named: Arc<[NetworkAt]> = named.into_iter().collect();
-            let zones = autodefined(networks, &named);
-            (named, zones)
+            let make = || (named.clone(), autodefined(networks, &named));
+            made.entry(named.clone()).or_insert_with(make).clone()
         };
         let connectivity = &networks.connectivity;
         let known = self.named.entry(connectivity.names_key(viewing)).or_insert_with(|| {
@@ -226,9 +266,20 @@ struct Compiler<'a> {
     input: &'a Input<'a>,
     /// The VPCs of those that share private names that networks reach, by what decides it.
     reached: HashMap<(ReachKey<'a>, Option<NetworkAt>), Arc<[NetworkAt]>>,
+    /// The same, by the network.
+    reached_by: HashMap<NetworkAt, Arc<[NetworkAt]>>,
+    /// Those that are in two such lists, by where these are in memory.
+    common: HashMap<[*const NetworkAt; 2], Arc<[NetworkAt]>>,
+    /// All lists: equal ones are one.
+    lists: HashSet<Arc<[NetworkAt]>>,
 }
 
 impl<'a> Compiler<'a> {
+    fn new(input: &'a Input<'a>) -> Compiler<'a> {
+        let (reached, reached_by) = (HashMap::new(), HashMap::new());
+        Compiler { input, reached, reached_by, common: HashMap::new(), lists: HashSet::new() }
+    }
+
     /// Gives views the private names that are their own affair.
     fn own(&self, views: &mut Views, touched: impl Iterator<Item = u32>) {
         let empty: Arc<NameMap<PrivateName>> = Arc::default();
@@ -271,16 +322,15 @@ impl<'a> Compiler<'a> {
     fn share(&mut self, views: &mut Views) {
         views.shared = Default::default();
         views.shared.set(0, Some(Arc::default()));
-        let mut known: HashMap<(Vec<NetworkAt>, bool, &str), u32> = HashMap::new();
+        let mut known: HashMap<(*const NetworkAt, bool, &str), u32> = HashMap::new();
         let list = views.list.clone();
         for (at, view) in list.iter() {
             let exporters = self.exporters(view);
             let region = self.input.networks.vpc(view.vpc).map_or("", |vpc| &vpc.region);
             let shared = match exporters.is_empty() {
                 true => 0,
-                false => *known.entry((exporters, view.path == Path::Inbound, region)).or_insert_with_key(|key| {
-                    let (exporters, inbound, region) = key;
-                    let made = self.shared(exporters.clone(), *inbound, region);
+                false => *known.entry((exporters.as_ptr(), view.path == Path::Inbound, region)).or_insert_with(|| {
+                    let made = self.shared(exporters.to_vec(), view.path == Path::Inbound, region);
                     let number = views.shared.end();
                     views.shared.set(number, Some(Arc::new(made)));
                     number
@@ -302,30 +352,56 @@ impl<'a> Compiler<'a> {
     }
 
     /// The VPCs with endpoints for all who are connected that a view and its client reach.
-    fn exporters(&mut self, view: &View) -> Vec<NetworkAt> {
-        let Some(client) = view.client.filter(|_| view.path != Path::InboundDelegation) else { return Vec::new() };
-        let reached = self.reached(view.vpc);
-        match client == view.vpc {
-            true => reached.to_vec(),
-            false => {
-                let by_client: HashSet<NetworkAt> = self.reached(client).iter().copied().collect();
-                reached.iter().copied().filter(|exporter| by_client.contains(exporter)).collect()
-            }
+    fn exporters(&mut self, view: &View) -> Arc<[NetworkAt]> {
+        let Some(client) = view.client.filter(|_| view.path != Path::InboundDelegation) else { return Arc::default() };
+        let (reached, by_client) = (self.reached(view.vpc), self.reached(client));
+        if Arc::ptr_eq(&reached, &by_client) {
+            return reached;
         }
+        let key = [reached.as_ptr(), by_client.as_ptr()];
+        if let Some(known) = self.common.get(&key) {
+            return known.clone();
+        }
+        // Both are in order.
+        let (fewer, more) = if reached.len() < by_client.len() { (reached, by_client) } else { (by_client, reached) };
+        let common = fewer.iter().copied().filter(|exporter| more.binary_search(exporter).is_ok()).collect();
+        let common = self.once(common);
+        self.common.insert(key, common.clone());
+        common
     }
 
-    /// The VPCs with endpoints for all who are connected that a network reaches.
+    /// A list, the same in memory as one that is equal.
+    fn once(&mut self, list: Vec<NetworkAt>) -> Arc<[NetworkAt]> {
+        if let Some(known) = self.lists.get(&list[..]) {
+            return known.clone();
+        }
+        let list: Arc<[NetworkAt]> = list.into();
+        self.lists.insert(list.clone());
+        list
+    }
+
+    /// The VPCs with endpoints for all who are connected that a network reaches, in order.
     fn reached(&mut self, network: NetworkAt) -> Arc<[NetworkAt]> {
+        if let Some(known) = self.reached_by.get(&network) {
+            return known.clone();
+        }
         let Input { networks, endpoints, .. } = self.input;
         let reaching = &networks.info(network).network;
         let is_exporter = matches!(reaching, Network::Vpc(id) if endpoints.is_exporter(id));
         let key = (networks.connectivity.reach_key(reaching), is_exporter.then_some(network));
-        let make = || {
-            let exporters = endpoints.exporters().filter_map(|id| networks.vpc_at(id));
-            let is_reached = |at: &NetworkAt| networks.connectivity.reaches(reaching, &networks.info(*at).network);
-            exporters.filter(is_reached).collect()
+        let list = match self.reached.get(&key) {
+            Some(known) => known.clone(),
+            None => {
+                let exporters = endpoints.exporters().filter_map(|id| networks.vpc_at(id));
+                let is_reached = |at: &NetworkAt| networks.connectivity.reaches(reaching, &networks.info(*at).network);
+                let mut list: Vec<NetworkAt> = exporters.filter(is_reached).collect();
+                list.sort_unstable();
+                self.once(list)
+            }
         };
-        self.reached.entry(key).or_insert_with(make).clone()
+        self.reached.insert(key, list.clone());
+        self.reached_by.insert(network, list.clone());
+        list
     }
 
     fn shared(&self, exporters: Vec<NetworkAt>, inbound: bool, region: &str) -> Shared {

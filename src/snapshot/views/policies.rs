@@ -14,7 +14,7 @@ use crate::{
 };
 use sha2::{Digest, Sha256};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
 };
 
@@ -44,8 +44,8 @@ pub struct Policies {
 #[derive(Default)]
 struct Edits<'a> {
     /// Rules and zones that are no more what they were.
-    rules_out: Vec<&'a Id>,
-    zones_out: Vec<u32>,
+    rules_out: HashSet<&'a Id>,
+    zones_out: HashSet<u32>,
     rules_in: Vec<Arc<Rule>>,
     zones_in: Vec<(Box<[u8]>, u32)>,
 }
@@ -58,7 +58,7 @@ pub(super) fn follow(policies: &mut Slots<Arc<Policies>>, input: &Input, previou
     for change in changes(old_rules, &input.manifest.resolver_rules) {
         for old in change.old.iter().filter(|rule| rule.enabled) {
             for vpc in places(input.networks, &old.vpc_ids) {
-                edits.entry(vpc).or_default().rules_out.push(change.id);
+                edits.entry(vpc).or_default().rules_out.insert(change.id);
             }
         }
         for new in change.new.iter().filter(|rule| rule.enabled) {

@@ -1,22 +1,17 @@
 //! Compiles a zone: checks that its records go together, and lays them out.
 
-use super::{NodeAt, Serial, Set, Zone, ZoneCut, node_flag};
+use super::{NodeAt, Serial, Zone, ZoneCut, node_flag};
 use crate::{
     manifest::{Id, MasterFile, Place, PrivateHostedZone, Problem, Severity, overlay::Overlay},
-    snapshot::{names::Table, routes::NameServer},
+    snapshot::{names::Numbering, routes::NameServer},
     wire::{
         Name,
         name::{labels, printed},
-        query::name_hash,
+        query::{LookupName, name_hash},
         rdata::{self, rtype},
     },
 };
-use std::{
-    borrow::Cow,
-    collections::{HashMap, HashSet},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{borrow::Cow, collections::HashSet, net::IpAddr, sync::Arc};
 
 /// The kind of all problems here.
 const KIND: &str = "private_hosted_zones";
@@ -26,6 +21,20 @@ const OWN_TTL: u32 = 60;
 const DEFAULT_TTL: u32 = 300;
 /// The most that a record set may fill, in octets: a DNS message less header, question and OPT record.
 const MOST: usize = u16::MAX as usize - 12 - 259 - 64;
+/// How many problems of a zone are told one by one.
+const MAX_PROBLEMS: usize = 100;
+/// How many record sets a name may have: each query for the name looks through them.
+const MAX_SETS: usize = 256;
+/// How much memory a zone may take when it is built, in octets. Places in its block are numbers of 32 bits.
+const MAX_ZONE_OCTETS: usize = 2 << 30;
+/// What a name takes beside its octets, at most: the heads of its node and of a set.
+const NODE_OCTETS: usize = 32;
+/// What each of its labels takes, at most: the place of an empty non-terminal in the table.
+const LABEL_OCTETS: usize = 32;
+/// What a record takes beside its data, at most: its head, and the place of an additional node.
+const VALUE_OCTETS: usize = 16;
+/// A set with more records than this has an index.
+const SMALL_SET: usize = 16;
 
 /// Where a record comes from.
 #[derive(Clone, Copy)]
@@ -40,35 +49,43 @@ enum Origin {
     Update,
 }
 
-struct SetBuilder<'a> {
-    rtype: u16,
-    ttl: u32,
-    values: Vec<Cow<'a, [u8]>>,
-    alias: Option<usize>,
+pub(super) struct SetBuilder<'a> {
+    pub rtype: u16,
+    pub ttl: u32,
+    pub values: Vec<Cow<'a, [u8]>>,
+    pub alias: Option<usize>,
     origin: Origin,
+    /// What the records fill in a message. When it is more than [`MOST`], no more are taken.
+    octets: usize,
+    /// The values of a set with many of them.
+    seen: HashSet<Cow<'a, [u8]>>,
 }
 
-struct NodeBuilder<'a> {
+pub(super) struct NodeBuilder<'a> {
     /// In lower case, the apex included.
-    name: Box<[u8]>,
-    sets: Vec<SetBuilder<'a>>,
-    flags: u8,
-    parent: Option<usize>,
-    wildcard: Option<usize>,
-    occluder: Option<usize>,
+    pub name: Box<[u8]>,
+    pub sets: Vec<SetBuilder<'a>>,
+    pub flags: u8,
+    pub wildcard: Option<usize>,
+    pub occluder: Option<usize>,
 }
 
-struct Builder<'a> {
+pub(super) struct Builder<'a> {
     id: &'a str,
     source: &'a PrivateHostedZone,
     data: Option<&'a MasterFile>,
     overlay: Option<&'a Overlay>,
-    apex: Box<[u8]>,
-    nodes: Vec<NodeBuilder<'a>>,
-    by_name: HashMap<Box<[u8]>, usize>,
+    pub apex: Box<[u8]>,
+    pub nodes: Vec<NodeBuilder<'a>>,
+    by_name: Numbering,
     aliases: Vec<Name>,
     problems: &'a mut Vec<Problem>,
+    /// How many problems there are; from [`MAX_PROBLEMS`] on they are only counted.
+    told: usize,
+    untold: Option<Problem>,
     failed: bool,
+    /// What has been built takes this much memory, in octets: when it is more than may be, nothing more is built.
+    octets: usize,
 }
 
 /// What a zone is compiled from.
@@ -101,12 +118,15 @@ pub fn build(job: Job, problems: &mut Vec<Problem>) -> Option<(Zone, Option<Seri
         overlay: overlay.map(|overlay| &**overlay),
         apex: apex.clone(),
         nodes: Vec::new(),
-        by_name: HashMap::new(),
+        by_name: Numbering::default(),
         aliases: Vec::new(),
         problems,
+        told: 0,
+        untold: None,
         failed: false,
+        octets: 0,
     };
-    builder.node(apex.clone());
+    builder.node(&apex);
     match base {
         None => {
             builder.add_master_file();
@@ -119,6 +139,7 @@ pub fn build(job: Job, problems: &mut Vec<Problem>) -> Option<(Zone, Option<Seri
     builder.check_sets();
     builder.relate();
     builder.check_glue();
+    builder.tell_more();
     if builder.failed {
         return None;
     }
@@ -136,6 +157,7 @@ pub fn build(job: Job, problems: &mut Vec<Problem>) -> Option<(Zone, Option<Seri
         overlay: overlay.cloned(),
         has_made_soa,
         apex_labels,
+        has_empty_wildcards: laid_out.has_empty_wildcards,
         table: laid_out.table,
         block: laid_out.block,
         apex_node: NodeAt(0),
@@ -149,15 +171,12 @@ pub fn build(job: Job, problems: &mut Vec<Problem>) -> Option<(Zone, Option<Seri
     Some((zone, serial))
 }
 
-struct LaidOut {
-    table: Table,
-    block: Box<[u8]>,
-    negative: u32,
-}
-
 impl<'a> Builder<'a> {
     fn problem(&mut self, severity: Severity, origin: Origin, message: String) -> &mut Problem {
+        // An error is told, however many warnings came before.
+        let is_first_error = severity == Severity::Error && !self.failed;
         self.failed |= severity == Severity::Error;
+        self.told += 1;
         let whole = if self.source.is_transferred() { "primaries" } else { "file" };
         let (field, place) = match (origin, self.data) {
             (Origin::Manifest(set, value), _) => (format!("records[{set}].records[{value}]"), None),
@@ -176,6 +195,9 @@ impl<'a> Builder<'a> {
             problem.help = Some("a dynamic update has made it; what updates have made is in `state_directory`".into());
         }
         problem.place = place;
+        if self.told > MAX_PROBLEMS && !is_first_error {
+            return self.untold.insert(problem);
+        }
         self.problems.push(problem);
         let last = self.problems.len() - 1;
         &mut self.problems[last]
@@ -189,21 +211,36 @@ impl<'a> Builder<'a> {
         self.problem(Severity::Warning, origin, message)
     }
 
-    /// The node of a name, made with all that are between it and the apex.
-    fn node(&mut self, name: Box<[u8]>) -> usize {
-        if let Some(&node) = self.by_name.get(&name) {
+    /// Says that there are more problems than are told.
+    fn tell_more(&mut self) {
+        if self.told > MAX_PROBLEMS {
+            let message = format!("the zone has {} problems; {MAX_PROBLEMS} of them are shown", self.told);
+            self.problems.push(Problem::warning(KIND, self.id, "", message));
+        }
+    }
+
+    /// The number of the node of a name in lower case, if there is one.
+    pub fn node_of(&self, name: &[u8], hash: u64) -> Option<usize> {
+        let found = self.by_name.find(hash, |at| *self.nodes[at as usize].name == *name);
+        found.map(|at| at as usize)
+    }
+
+    /// The node of a name in wire format, whatever its case.
+    pub fn named(&self, name: &[u8]) -> Option<usize> {
+        let name = LookupName::new(name)?;
+        self.node_of(name.wire(), name.hash(0))
+    }
+
+    /// The node of a name in lower case; made if there is none.
+    fn node(&mut self, name: &[u8]) -> usize {
+        let hash = name_hash(name);
+        if let Some(node) = self.node_of(name, hash) {
             return node;
         }
-        let parent = (name.len() > self.apex.len()).then(|| self.node(name[1 + name[0] as usize..].into()));
         let node = self.nodes.len();
-        self.by_name.insert(name.clone(), node);
-        if let Some(parent) = parent
-            && name.starts_with(b"\x01*")
-        {
-            self.nodes[parent].wildcard = Some(node);
-            self.nodes[parent].flags |= node_flag::WILDCARD;
-        }
-        self.nodes.push(NodeBuilder { name, sets: Vec::new(), flags: 0, parent, wildcard: None, occluder: None });
+        self.by_name.insert(hash, node as u32);
+        self.octets += NODE_OCTETS + name.len() + LABEL_OCTETS * labels(name).count();
+        self.nodes.push(NodeBuilder { name: name.into(), sets: Vec::new(), flags: 0, wildcard: None, occluder: None });
         node
     }
 
@@ -213,27 +250,45 @@ impl<'a> Builder<'a> {
             self.error(origin, message);
             return;
         }
-        if self.is_overlaid(owner, rtype, origin) {
+        if self.is_overlaid(owner, rtype, origin) || !self.take(value.len() + VALUE_OCTETS, origin) {
             return;
         }
-        let node = self.node(owner.to_lowercase().as_wire().into());
+        let node = self.node(owner.to_lowercase().as_wire());
         let Some(set) = self.nodes[node].sets.iter_mut().find(|set| set.rtype == rtype) else {
-            let set = SetBuilder { rtype, ttl, values: vec![value], alias: None, origin };
-            self.nodes[node].sets.push(set);
+            self.add_set(node, SetBuilder::new(rtype, ttl, value, origin));
             return;
         };
-        if set.values.contains(&value) {
-            return; // RFC 2181, 5: a set has no duplicates
+        if !set.take(value) || set.ttl == ttl || rtype == rtype::RRSIG {
+            return;
         }
-        let (clash, first_ttl) = (set.ttl != ttl && rtype != rtype::RRSIG, set.ttl);
-        set.values.push(value);
-        if clash {
-            let message = format!(
-                "the {} records of {owner} differ in their TTL: {first_ttl} is served for all (RFC 2181, 5.2)",
-                rdata::type_to_text(rtype)
-            );
-            self.warning(origin, message);
+        let message = format!(
+            "the {} records of {owner} differ in their TTL: {} is served for all (RFC 2181, 5.2)",
+            rdata::type_to_text(rtype),
+            set.ttl
+        );
+        self.warning(origin, message);
+    }
+
+    /// Counts memory that is taken: false, and an error once, if it is more than a zone may take.
+    fn take(&mut self, octets: usize, origin: Origin) -> bool {
+        let had_room = self.octets <= MAX_ZONE_OCTETS;
+        self.octets += octets;
+        let has_room = self.octets <= MAX_ZONE_OCTETS;
+        if had_room && !has_room {
+            let message = format!("the zone takes more than {} MiB of memory", MAX_ZONE_OCTETS >> 20);
+            self.error(origin, message).help = Some("divide it into several zones".into());
         }
+        has_room
+    }
+
+    /// Adds a set to a node, unless that has too many.
+    fn add_set(&mut self, node: usize, set: SetBuilder<'a>) {
+        let sets = &mut self.nodes[node].sets;
+        if sets.len() < MAX_SETS {
+            return sets.push(set);
+        }
+        let owner = printed(&self.nodes[node].name);
+        self.error(set.origin, format!("{owner} has more than {MAX_SETS} record sets"));
     }
 
     /// Whether an update has made something else of the set.
@@ -250,20 +305,27 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// All that a zone has that updates have made nothing else of.
+    /// All that a zone has that updates have made nothing else of: it was checked when the zone was built.
     fn add_zone(&mut self, zone: &Zone) {
         for node in zone.nodes() {
             let owner = node.name();
             for set in node.sets() {
-                if self.overlay.is_some_and(|overlay| overlay.has(&owner, set.rtype())) {
+                let rtype = set.rtype();
+                if self.overlay.is_some_and(|overlay| overlay.has(&owner, rtype)) {
                     continue;
                 }
                 if let Some(number) = set.alias() {
-                    self.add_alias_set(&owner, set.rtype(), zone.alias(number), Origin::Update);
+                    self.add_alias_set(&owner, rtype, zone.alias(number), Origin::Update);
+                    continue;
                 }
-                for value in set.values() {
-                    self.add(&owner, set.rtype(), set.ttl(), Cow::Owned(value), Origin::Update);
+                let values: Vec<Cow<[u8]>> = set.values().map(Cow::Owned).collect();
+                let octets = values.iter().map(|value| value.len()).sum::<usize>() + 12 * values.len();
+                if !self.take(octets + (VALUE_OCTETS - 12) * values.len(), Origin::Update) {
+                    return;
                 }
+                let at = self.node(&[node.relative(), &zone.apex].concat());
+                let set = SetBuilder::new(rtype, set.ttl(), Cow::default(), Origin::Update);
+                self.add_set(at, SetBuilder { values, octets, ..set });
             }
         }
     }
@@ -310,8 +372,7 @@ impl<'a> Builder<'a> {
     }
 
     fn field_error(&mut self, field: String, message: String) {
-        self.failed = true;
-        self.problems.push(Problem::error(KIND, self.id, field, message));
+        self.error(Origin::Own, message).field = field;
     }
 
     fn add_alias(&mut self, at: usize, owner: &Name, rtype: u16, target: &Name) {
@@ -323,7 +384,7 @@ impl<'a> Builder<'a> {
         if self.is_overlaid(owner, rtype, origin) {
             return;
         }
-        let node = self.by_name.get(owner.to_lowercase().as_wire()).map(|at| &self.nodes[*at]);
+        let node = self.named(owner.as_wire()).map(|at| &self.nodes[at]);
         if node.is_some_and(|node| node.sets.iter().any(|set| set.rtype == rtype)) {
             let message = format!("{owner} has {} records already", rdata::type_to_text(rtype));
             return self.field_error(format!("records[{at}].alias"), message);
@@ -332,10 +393,16 @@ impl<'a> Builder<'a> {
     }
 
     fn add_alias_set(&mut self, owner: &Name, rtype: u16, target: &Name, origin: Origin) {
-        let node = self.node(owner.to_lowercase().as_wire().into());
+        if !self.take(target.as_wire().len() + VALUE_OCTETS, origin) {
+            return;
+        }
+        let node = self.node(owner.to_lowercase().as_wire());
         let alias = Some(self.aliases.len());
         self.aliases.push(target.clone());
-        self.nodes[node].sets.push(SetBuilder { rtype, ttl: 0, values: Vec::new(), alias, origin });
+        self.add_set(
+            node,
+            SetBuilder { alias, values: Vec::new(), ..SetBuilder::new(rtype, 0, Cow::default(), origin) },
+        );
     }
 
     /// Supplies SOA and NS records where there are none (manifest, `private_hosted_zones`). Returns whether the SOA record
@@ -378,7 +445,7 @@ impl<'a> Builder<'a> {
             for number in 0..types.len() {
                 let set = &self.nodes[at].sets[number];
                 let (origin, values, alias) = (set.origin, set.values.len(), set.alias);
-                let size: usize = set.values.iter().map(|value| 12 + value.len()).sum();
+                let size = set.octets;
                 let name = rdata::type_to_text(set.rtype);
                 match set.rtype {
                     rtype::CNAME if alias.is_some() => {
@@ -408,8 +475,9 @@ impl<'a> Builder<'a> {
                         self.error(origin, format!("{owner}: a wildcard cannot have {name} records"));
                     }
                     _ if size > MOST => {
-                        let message =
-                            format!("the {name} records of {owner} fill {size} octets, more than a message holds");
+                        let message = format!(
+                            "the {name} records of {owner} fill more than {MOST} octets, which a message holds"
+                        );
                         self.error(origin, message);
                     }
                     _ => {}
@@ -425,16 +493,33 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Finds out which nodes are occluded: below a zone cut or a DNAME (RFC 2181, 6; RFC 6672, 2.4).
+    /// Finds out which nodes have a wildcard below them, and which are occluded: below a zone cut or a DNAME (RFC 2181, 6;
+    /// RFC 6672, 2.4).
     fn relate(&mut self) {
-        // A parent has a smaller number than its children.
+        let mut above = Numbering::default();
+        let mut is_divided = false;
+        for at in 0..self.nodes.len() {
+            let name = &self.nodes[at].name;
+            if self.nodes[at].flags & (node_flag::CUT | node_flag::DNAME) != 0 {
+                above.insert(name_hash(name), at as u32);
+                is_divided = true;
+            }
+            if at != 0
+                && let Some(parent) = name.strip_prefix(b"\x01*").and_then(|parent| self.named(parent))
+            {
+                self.nodes[parent].wildcard = Some(at);
+                self.nodes[parent].flags |= node_flag::WILDCARD;
+            }
+        }
+        let apex_labels = labels(&self.apex).count();
         for at in 1..self.nodes.len() {
-            let Some(parent) = self.nodes[at].parent else { continue };
-            let above = &self.nodes[parent];
-            let occluder =
-                above.occluder.or((above.flags & (node_flag::CUT | node_flag::DNAME) != 0).then_some(parent));
+            let Some(name) = LookupName::new(&self.nodes[at].name).filter(|_| is_divided) else { continue };
+            // The highest one.
+            let occluder = (1..=name.labels() - apex_labels).rev().find_map(|skip| {
+                above.find(name.hash(skip), |other| *self.nodes[other as usize].name == *name.suffix(skip))
+            });
             if let Some(occluder) = occluder {
-                self.nodes[at].occluder = Some(occluder);
+                self.nodes[at].occluder = Some(occluder as usize);
                 self.nodes[at].flags |= node_flag::OCCLUDED;
             }
         }
@@ -451,7 +536,7 @@ impl<'a> Builder<'a> {
             for set in node.sets.iter().filter(|set| set.rtype == rtype::NS) {
                 for target in &set.values {
                     let target = target.to_ascii_lowercase();
-                    let has_address = self.by_name.get(&target[..]).is_some_and(|at| has_address(&self.nodes[*at]));
+                    let has_address = self.named(&target).is_some_and(|at| has_address(&self.nodes[at]));
                     if ends_with(&target, &node.name) && !has_address {
                         let (owner, target) = (printed(&node.name), printed(&target));
                         let message = format!("the delegation of {owner} lacks glue: {target} has no address");
@@ -489,7 +574,7 @@ impl<'a> Builder<'a> {
         };
         let name_server = |name: &Cow<[u8]>| {
             let name: Box<[u8]> = name.to_ascii_lowercase().into();
-            let node = self.by_name.get(&name).map(|at| &self.nodes[*at]);
+            let node = self.named(&name).map(|at| &self.nodes[at]);
             let sets = node.into_iter().flat_map(|node| &node.sets);
             let sets = sets.filter(|set| matches!(set.rtype, rtype::A | rtype::AAAA));
             let addresses = sets.flat_map(|set| &set.values).filter_map(address).collect();
@@ -502,132 +587,31 @@ impl<'a> Builder<'a> {
         };
         self.nodes.iter().filter(is_cut).map(cut).collect()
     }
+}
 
-    /// Lays the zone out: first sizes, and so places; then the octets.
-    fn lay_out(&mut self) -> Option<LaidOut> {
-        let mut places = Vec::with_capacity(self.nodes.len());
-        let mut size = 0usize;
-        let mut compressed: Vec<Vec<Vec<Record>>> = Vec::with_capacity(self.nodes.len());
-        let additionals: Vec<Vec<Vec<usize>>> =
-            self.nodes.iter().map(|node| node.sets.iter().map(|set| self.additional(node, set)).collect()).collect();
-        for (node, additional) in self.nodes.iter().zip(&additionals) {
-            places.push(size);
-            size += 4 + 4 * (node.flags & (node_flag::WILDCARD | node_flag::OCCLUDED)).count_ones() as usize;
-            size += node.name.len() - self.apex.len();
-            let sets: Vec<Vec<Record>> = node
-                .sets
-                .iter()
-                .map(|set| set.values.iter().map(|value| compress(set.rtype, value, &self.apex)).collect())
-                .collect();
-            for ((set, records), additional) in node.sets.iter().zip(&sets).zip(additional) {
-                size += set_size(set, records, additional.len());
-            }
-            compressed.push(sets);
-        }
-        let soa = self.nodes[0].sets.iter().find(|set| set.rtype == rtype::SOA)?;
-        let negative_record = vec![compress(rtype::SOA, soa.values.first()?, &self.apex)];
-        let negative_ttl = soa.ttl.min(soa_minimum(soa.values.first()?));
-        let total = size + set_size(soa, &negative_record, 0);
-        if total >= u32::MAX as usize {
-            self.error(Origin::Own, format!("the zone fills {total} octets, more than 4 GiB"));
-            return None;
-        }
-        let mut block = Vec::with_capacity(total);
-        for (at, node) in self.nodes.iter().enumerate() {
-            let relative = &node.name[..node.name.len() - self.apex.len()];
-            block.extend_from_slice(&[relative.len() as u8, node.flags]);
-            block.extend_from_slice(&(node.sets.len() as u16).to_le_bytes());
-            for other in [node.wildcard, node.occluder].into_iter().flatten() {
-                block.extend_from_slice(&(places[other] as u32).to_le_bytes());
-            }
-            block.extend_from_slice(relative);
-            for (number, set) in node.sets.iter().enumerate() {
-                let additional: Vec<u32> = additionals[at][number].iter().map(|node| places[*node] as u32).collect();
-                write_set(&mut block, set.rtype, set.ttl, &compressed[at][number], &additional, set.alias);
-            }
-        }
-        let negative = block.len() as u32;
-        write_set(&mut block, rtype::SOA, negative_ttl, &negative_record, &[], None);
-        let table =
-            Table::new(self.nodes.iter().zip(&places).map(|(node, place)| (name_hash(&node.name), *place as u32)));
-        Some(LaidOut { table, block: block.into(), negative })
+impl<'a> SetBuilder<'a> {
+    fn new(rtype: u16, ttl: u32, value: Cow<'a, [u8]>, origin: Origin) -> SetBuilder<'a> {
+        let octets = 12 + value.len();
+        SetBuilder { rtype, ttl, values: vec![value], alias: None, origin, octets, seen: HashSet::new() }
     }
 
-    /// The nodes whose addresses go with a set (RFC 1034, 4.3.2; RFC 1035, 3.3.9; RFC 2782).
-    fn additional(&self, node: &NodeBuilder, set: &SetBuilder) -> Vec<usize> {
-        let mut nodes = Vec::new();
-        let skip = match set.rtype {
-            rtype::NS => 0,
-            rtype::MX => 2,
-            rtype::SRV => 6,
-            _ => return nodes,
+    /// Takes one more record. False, and nothing has changed, if it is there already (RFC 2181, 5), or if there is no room.
+    fn take(&mut self, value: Cow<'a, [u8]>) -> bool {
+        if self.octets > MOST {
+            return false;
+        }
+        if self.values.len() == SMALL_SET {
+            self.seen.extend(self.values.iter().cloned());
+        }
+        let is_new = match self.values.len() < SMALL_SET {
+            true => !self.values.contains(&value),
+            false => self.seen.insert(value.clone()),
         };
-        let is_cut = node.flags & node_flag::CUT != 0;
-        for value in &set.values {
-            let target = value.get(skip..).unwrap_or_default().to_ascii_lowercase();
-            if let Some(&at) = self.by_name.get(&target[..])
-                && (self.nodes[at].occluder.is_none() || is_cut)
-                && has_address(&self.nodes[at])
-                && !nodes.contains(&at)
-            {
-                nodes.push(at);
-            }
+        if is_new {
+            self.octets += 12 + value.len();
+            self.values.push(value);
         }
-        nodes
-    }
-}
-
-/// A record's data with names cut short where a pointer to the apex will stand, and the places of these pointers.
-struct Record {
-    data: Vec<u8>,
-    pointers: Vec<usize>,
-}
-
-fn compress(rtype: u16, value: &[u8], apex: &[u8]) -> Record {
-    let mut record = Record { data: Vec::with_capacity(value.len()), pointers: Vec::new() };
-    let mut copied = 0;
-    for (name, may_be_compressed) in rdata::names(rtype, value) {
-        if may_be_compressed && apex.len() > 2 && ends_with(&value[name.clone()], apex) {
-            record.data.extend_from_slice(&value[copied..name.end - apex.len()]);
-            record.pointers.push(record.data.len());
-            record.data.extend_from_slice(&[0xc0, 0]);
-            copied = name.end;
-        }
-    }
-    record.data.extend_from_slice(&value[copied..]);
-    record
-}
-
-fn set_size(set: &SetBuilder, records: &[Record], additional: usize) -> usize {
-    let octets: usize = records.iter().map(|record| 12 + record.data.len()).sum();
-    let pointers: usize = records.iter().map(|record| record.pointers.len()).sum();
-    Set::FIXED + 4 * additional + 2 * pointers + octets + if set.alias.is_some() { 4 } else { 0 }
-}
-
-fn write_set(block: &mut Vec<u8>, rtype: u16, ttl: u32, records: &[Record], additional: &[u32], alias: Option<usize>) {
-    let octets: usize =
-        records.iter().map(|record| 12 + record.data.len()).sum::<usize>() + if alias.is_some() { 4 } else { 0 };
-    let pointers: usize = records.iter().map(|record| record.pointers.len()).sum();
-    for number in [rtype as usize, records.len(), octets, pointers, additional.len()] {
-        block.extend_from_slice(&(number as u16).to_le_bytes());
-    }
-    additional.iter().for_each(|node| block.extend_from_slice(&node.to_le_bytes()));
-    let mut at = 0;
-    for record in records {
-        at += 12;
-        record.pointers.iter().for_each(|place| block.extend_from_slice(&((at + place) as u16).to_le_bytes()));
-        at += record.data.len();
-    }
-    if let Some(alias) = alias {
-        block.extend_from_slice(&(alias as u32).to_le_bytes());
-    }
-    for record in records {
-        block.extend_from_slice(&[0xc0, 12]);
-        block.extend_from_slice(&rtype.to_be_bytes());
-        block.extend_from_slice(&[0, 1]);
-        block.extend_from_slice(&ttl.to_be_bytes());
-        block.extend_from_slice(&(record.data.len() as u16).to_be_bytes());
-        block.extend_from_slice(&record.data);
+        is_new
     }
 }
 
@@ -641,20 +625,15 @@ fn may_be_beside_cname(other: u16) -> bool {
     matches!(other, rtype::CNAME | rtype::RRSIG | rtype::NSEC | 25)
 }
 
-fn has_address(node: &NodeBuilder) -> bool {
+pub(super) fn has_address(node: &NodeBuilder) -> bool {
     node.sets.iter().any(|set| matches!(set.rtype, rtype::A | rtype::AAAA) && set.alias.is_none())
 }
 
 /// Whether a wire-format name is at or below another one; case is ignored.
-fn ends_with(name: &[u8], other: &[u8]) -> bool {
+pub(super) fn ends_with(name: &[u8], other: &[u8]) -> bool {
     let mut rest = name;
     while rest.len() > other.len() {
         rest = &rest[1 + rest[0] as usize..];
     }
     rest.eq_ignore_ascii_case(other)
-}
-
-/// The MINIMUM field: the last four octets.
-fn soa_minimum(soa: &[u8]) -> u32 {
-    soa.last_chunk().map_or(0, |minimum| u32::from_be_bytes(*minimum))
 }

@@ -1,6 +1,8 @@
 //! A compiled zone: one block of memory that answers are copied out of.
 //!
-//! Names are found by their hash in a [`Table`]; behind each stands a node in the block:
+//! Names are found by their hash in a [`Table`]; behind each stands a node in the block. An empty non-terminal has no node of
+//! its own: behind its hash stands a node below it, whose name ends in it. So a name costs memory by its length, however
+//! many labels it has.
 //!
 //! ```text
 //! node   name length (without the apex) u8, flags u8, number of sets u16
@@ -16,15 +18,19 @@
 //! number of its target.
 
 mod build;
+mod lay_out;
 mod records;
 mod serial;
+#[cfg(test)]
+mod tests;
 
 use super::{names::Table, routes::NameServer};
 use crate::{
     manifest::{Id, PrivateHostedZone, overlay::Overlay},
     wire::{
         Name,
-        query::LookupName,
+        name::MAX_NAME,
+        query::{LookupName, child_hash},
         reply::{Full, Reply, Section},
     },
 };
@@ -71,6 +77,8 @@ pub struct Zone {
     /// Its source has no SOA record: it is made up.
     has_made_soa: bool,
     apex_labels: usize,
+    /// Some empty non-terminal is a wildcard, as `*.b` is where there is `a.*.b`.
+    has_empty_wildcards: bool,
     table: Table,
     block: Box<[u8]>,
     apex_node: NodeAt,
@@ -107,6 +115,29 @@ pub struct Set<'z> {
     at: usize,
 }
 
+/// What stands behind a name: its node; or, where it is an empty non-terminal, a node below it.
+#[derive(Clone, Copy)]
+struct Found<'z> {
+    node: Node<'z>,
+    /// How many octets the name has in front of the apex.
+    len: usize,
+}
+
+impl<'z> Found<'z> {
+    /// Whether the name is an empty non-terminal.
+    #[inline]
+    fn is_empty(self) -> bool {
+        self.node.relative().len() != self.len
+    }
+
+    /// The zone cut or DNAME above the name.
+    #[inline]
+    fn occluder(self) -> Option<Node<'z>> {
+        // The highest one above the node: it is above the name as well, or between the name and the node.
+        self.node.occluder().filter(|above| above.relative().len() < self.len)
+    }
+}
+
 /// How a name relates to a zone.
 pub enum Search<'z> {
     /// It is there, and nothing above it is in the way.
@@ -117,6 +148,8 @@ pub enum Search<'z> {
     Cut(Node<'z>),
     /// It is below this DNAME.
     Dname(Node<'z>),
+    /// It, or the wildcard that stands in for it, is an empty non-terminal: there are only names below it.
+    Empty,
     /// There is no such name.
     Missing,
 }
@@ -168,38 +201,63 @@ impl Zone {
         Node { zone: self, at: at.0 as usize }
     }
 
-    /// The node of the name that is left of `name` when `skip` labels are taken away. It is in the zone.
+    /// What stands behind the name that is left of `name` when `skip` labels are taken away. It is in the zone.
     #[inline]
-    fn find(&self, name: &LookupName, skip: usize) -> Option<Node<'_>> {
+    fn find(&self, name: &LookupName, skip: usize) -> Option<Found<'_>> {
         let suffix = name.suffix(skip);
-        let relative = &suffix[..suffix.len() - self.apex.len()];
-        let at = self.table.find(name.hash(skip), |at| self.node(NodeAt(at)).relative() == relative)?;
-        Some(self.node(NodeAt(at)))
+        self.find_relative(&suffix[..suffix.len() - self.apex.len()], name.hash(skip))
+    }
+
+    /// What stands behind these labels in front of the apex.
+    #[inline]
+    fn find_relative(&self, relative: &[u8], hash: u64) -> Option<Found<'_>> {
+        let at = self.table.find(hash, |at| self.node(NodeAt(at)).is_at_or_below(relative))?;
+        Some(Found { node: self.node(NodeAt(at)), len: relative.len() })
     }
 
     /// Looks a name up that is at the apex or below it (RFC 1034, 4.3.2; RFC 4592; RFC 6672).
     #[inline]
     pub fn search(&self, name: &LookupName) -> Search<'_> {
-        if let Some(node) = self.find(name, 0) {
-            return match node.occluder() {
+        if let Some(found) = self.find(name, 0) {
+            return match found.occluder() {
                 Some(above) if above.flags() & node_flag::CUT != 0 => Search::Cut(above),
                 Some(above) => Search::Dname(above),
-                None if node.flags() & node_flag::CUT != 0 => Search::Cut(node),
-                None => Search::Node(node),
+                None if found.is_empty() => Search::Empty,
+                None if found.node.flags() & node_flag::CUT != 0 => Search::Cut(found.node),
+                None => Search::Node(found.node),
             };
         }
         // The closest encloser; the apex is one in any case.
         let most = name.labels() - self.apex_labels;
-        let encloser = (1..most).find_map(|skip| self.find(name, skip)).unwrap_or(self.apex_node());
-        let above = encloser.occluder().unwrap_or(encloser);
-        if above.flags() & node_flag::CUT != 0 {
-            return Search::Cut(above);
+        let apex = || (Found { node: self.apex_node(), len: 0 }, most);
+        let (encloser, skip) = (1..most).find_map(|skip| Some((self.find(name, skip)?, skip))).unwrap_or_else(apex);
+        let own = if encloser.is_empty() { None } else { Some(encloser.node) };
+        if let Some(above) = encloser.occluder().or(own) {
+            if above.flags() & node_flag::CUT != 0 {
+                return Search::Cut(above);
+            }
+            if above.flags() & node_flag::DNAME != 0 {
+                return Search::Dname(above);
+            }
         }
-        if above.flags() & node_flag::DNAME != 0 {
-            return Search::Dname(above);
-        }
-        match encloser.wildcard() {
+        match own.and_then(Node::wildcard) {
             Some(wildcard) => Search::Wildcard(wildcard),
+            None if own.is_none() || self.has_empty_wildcards => self.search_wildcard(name, skip),
+            None => Search::Missing,
+        }
+    }
+
+    /// Looks up the wildcard below a closest encloser that has no node, or where the wildcard has none.
+    fn search_wildcard(&self, name: &LookupName, skip: usize) -> Search<'_> {
+        let encloser = name.suffix(skip);
+        let relative = [b"\x01*", &encloser[..encloser.len() - self.apex.len()]];
+        let mut wildcard = [0; MAX_NAME];
+        let len = relative.iter().map(|part| part.len()).sum::<usize>();
+        wildcard[..2].copy_from_slice(relative[0]);
+        wildcard[2..len].copy_from_slice(relative[1]);
+        match self.find_relative(&wildcard[..len], child_hash(name.hash(skip), b"*")) {
+            Some(found) if found.is_empty() => Search::Empty,
+            Some(found) => Search::Wildcard(found.node),
             None => Search::Missing,
         }
     }
@@ -257,6 +315,13 @@ impl<'z> Node<'z> {
         &self.zone.block[at..at + self.zone.block[self.at] as usize]
     }
 
+    /// Whether its name is this one, or ends in it.
+    #[inline]
+    fn is_at_or_below(self, relative: &[u8]) -> bool {
+        let own = self.relative();
+        own == relative || own.len() > relative.len() && is_below(own, relative)
+    }
+
     /// How many labels its name has.
     pub fn labels(self) -> usize {
         let mut rest = self.relative();
@@ -291,6 +356,15 @@ impl<'z> Node<'z> {
     pub fn set(self, rtype: u16) -> Option<Set<'z>> {
         self.sets().find(|set| set.rtype() == rtype)
     }
+}
+
+/// Whether a name ends in another one, which is shorter: both without the apex.
+fn is_below(name: &[u8], other: &[u8]) -> bool {
+    let mut rest = name;
+    while rest.len() > other.len() {
+        rest = &rest[1 + rest[0] as usize..];
+    }
+    rest == other
 }
 
 impl<'z> Set<'z> {

@@ -34,12 +34,13 @@ impl Zone {
         node.sets().filter_map(move |set| Some((owner.clone(), self.followed(set)?)))
     }
 
-    /// The node of a name in wire format; none if the zone has no such name.
+    /// The node of a name in wire format; none if the zone has no records at that name.
     pub fn node_of(&self, name: &[u8]) -> Option<Node<'_>> {
         let name = LookupName::new(name)?;
         let is_below =
             name.labels() >= self.apex_labels && name.suffix(name.labels() - self.apex_labels) == &*self.apex;
-        if is_below { self.find(&name, 0) } else { None }
+        let found = if is_below { self.find(&name, 0) } else { None };
+        found.filter(|found| !found.is_empty()).map(|found| found.node)
     }
 
     /// The set itself, or the one that it leads to as an alias within the zone.

@@ -1,5 +1,6 @@
 //! Dynamic updates (RFC 2136): who may, what they come to, and who writes it.
 
+pub mod etcd;
 pub mod rules;
 #[cfg(test)]
 mod tests;
@@ -10,12 +11,15 @@ use super::{
 };
 use crate::{
     answer::Client,
-    control_plane::{Message, change::ZoneEdit, etcd_edit::EtcdEditor},
+    control_plane::{
+        Message,
+        change::{Rejected, ZoneEdit},
+    },
     listen::Core,
     manifest::problem::printable,
     wire::{Name, query::rcode, rdata::rtype},
 };
-use rules::Rejected;
+use etcd::EtcdEditor;
 use std::sync::{Arc, mpsc::Sender};
 use tokio::{sync::oneshot, time::timeout};
 
@@ -55,7 +59,7 @@ pub async fn update(
     };
     let result = match updates {
         Updates::Keeper(sender) => by_keeper(sender, &id, request).await,
-        Updates::Etcd(editor) => editor.edit(core, &id, request).await,
+        Updates::Etcd(editor) => editor.edit(&core.snapshot, &id, request).await,
     };
     let by = key.map_or(String::new(), |key| format!(" with the key {key}"));
     match result {

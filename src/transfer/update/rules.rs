@@ -1,6 +1,7 @@
 //! What an update comes to, by the rules of RFC 2136, section 3.
 
 use crate::{
+    control_plane::change::Rejected,
     manifest::overlay::EditedSet,
     manifest::transferred::is_newer,
     snapshot::zone::{Zone, soa_serial},
@@ -18,17 +19,6 @@ use std::collections::{BTreeMap, BTreeSet};
 const IN: u16 = 1;
 const NONE: u16 = 254;
 const ANY: u16 = 255;
-
-/// Why nothing is changed.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rejected {
-    /// As the RFC says: the RCODE, which says it all.
-    Rcode(u16),
-    /// It cannot be done to this zone, for this reason.
-    Refused(String),
-    /// It could not be written, for this reason.
-    Failed(String),
-}
 
 /// The data of a set, and its TTL.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,4 +1,5 @@
-use super::rules::{Rejected, edits};
+use super::rules::edits;
+use crate::control_plane::change::Rejected;
 use crate::{
     manifest::{Loaded, overlay::Overlay, rewrite::text},
     snapshot::{Snapshot, compile, zone::Zone},

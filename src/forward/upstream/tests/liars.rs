@@ -20,25 +20,115 @@ async fn an_answer_comes() {
 }
 
 #[tokio::test]
-async fn wrong_answers_are_not_taken() {
+async fn after_a_guess_no_answer_by_udp_is_taken() {
+    // Id, opcode, another name, another type; a header alone.
+    for (at, bit) in [(0, 1), (1, 0x80), (2, 0x80), (2, 8), (13, 1), (34, 4), (usize::MAX, 0)] {
+        let fake = Fake::new(move |query, tcp| {
+            let mut right = answer(query);
+            if tcp {
+                return vec![Act::Reply(right)];
+            }
+            *right.last_mut().unwrap() = 66;
+            let mut wrong = right.clone();
+            match wrong.get_mut(at) {
+                Some(octet) => *octet ^= bit,
+                None => wrong.truncate(HEADER),
+            }
+            vec![Act::Reply(wrong), Act::Late(20, right)]
+        })
+        .await;
+        let (upstreams, route) = (Upstreams::new(), route(vec![fake.target()]));
+        assert_eq!(address(&ask(&upstreams, &route).await), 1, "octet {at}");
+        let by_tcp: Vec<bool> = fake.queries().into_iter().map(|(_, tcp)| tcp).collect();
+        assert_eq!((by_tcp, upstreams.counters.strangers.get()), (vec![false, true], 1), "octet {at}");
+    }
+}
+
+#[tokio::test]
+async fn a_copy_of_an_answer_is_no_guess() {
+    let fake = Fake::new(|query, _| vec![Act::Reply(answer(query)), Act::Reply(answer(query))]).await;
+    let (upstreams, route) = (Upstreams::new(), route(vec![fake.target()]));
+    for _ in 0..20 {
+        assert_eq!(address(&ask(&upstreams, &route).await), 1);
+    }
+    assert_eq!((upstreams.counters.fallbacks.get(), upstreams.counters.strangers.get()), (0, 0));
+}
+
+/// Packets that are no answers at all are not worth a connection.
+#[tokio::test]
+async fn what_is_shorter_than_a_header_is_no_guess() {
     let fake = Fake::new(|query, _| {
-        let wrong = |at: usize, bit: u8| {
-            let mut message = answer(query);
-            *message.last_mut().unwrap() = 66;
-            message[at] ^= bit;
-            Act::Reply(message)
-        };
-        // Id, opcode, another name, another type.
-        let mut acts = vec![wrong(0, 1), wrong(1, 0x80), wrong(2, 0x80), wrong(2, 8), wrong(13, 1), wrong(34, 4)];
-        acts.push(Act::Reply(query[..5].to_vec()));
-        acts.push(Act::Reply(Vec::new()));
-        acts.push(Act::Late(50, answer(query)));
-        acts
+        vec![Act::Reply(vec![!query[0]; 3]), Act::Reply(Vec::new()), Act::Late(20, answer(query))]
     })
     .await;
     let (upstreams, route) = (Upstreams::new(), route(vec![fake.target()]));
     assert_eq!(address(&ask(&upstreams, &route).await), 1);
-    assert_eq!((fake.queries().len(), upstreams.counters.strangers.get()), (1, 8));
+    assert_eq!((upstreams.counters.fallbacks.get(), upstreams.counters.strangers.get()), (0, 2));
+}
+
+/// A server by UDP alone. What it does with a query is given the number of the query; the ports and ids of queries come
+/// back.
+fn by_udp_alone(
+    act: impl Fn(usize, &[u8]) -> Vec<Vec<u8>> + Send + 'static,
+) -> (SocketAddr, mpsc::UnboundedReceiver<(u16, u16)>, JoinHandle<()>) {
+    let udp = std::net::UdpSocket::bind((lonely_address(), 0)).unwrap();
+    udp.set_nonblocking(true).unwrap();
+    let (address, udp) = (udp.local_addr().unwrap(), UdpSocket::from_std(udp).unwrap());
+    let (sender, seen) = mpsc::unbounded_channel();
+    let server = tokio::spawn(async move {
+        let mut packet = [0; 512];
+        for number in 0.. {
+            let Ok((len, client)) = udp.recv_from(&mut packet).await else { continue };
+            let _ = sender.send((client.port(), u16::from_be_bytes([packet[0], packet[1]])));
+            for message in act(number, &packet[..len]) {
+                let _ = udp.send_to(&message, client).await;
+            }
+        }
+    });
+    (address, seen, server)
+}
+
+#[tokio::test]
+async fn after_a_guess_without_tcp_another_port_and_id_give_service() {
+    let (server, mut seen, task) = by_udp_alone(|number, query| {
+        let mut right = answer(query);
+        if number < 2 {
+            *right.last_mut().unwrap() = 66;
+            let mut wrong = right.clone();
+            wrong[0] ^= 1;
+            return vec![wrong, right];
+        }
+        vec![right]
+    });
+    let (upstreams, route) = (Upstreams::new(), route(vec![target(server)]));
+    assert_eq!(address(&ask(&upstreams, &route).await), 1);
+    let pairs: Vec<_> = std::iter::from_fn(|| seen.try_recv().ok()).collect();
+    assert_eq!(pairs.len(), 3, "{pairs:?}");
+    for (at, pair) in pairs.iter().enumerate() {
+        assert!(pairs[..at].iter().all(|other| other.0 != pair.0 && other.1 != pair.1), "{pairs:?}");
+    }
+    // That TCP is of no use is remembered.
+    assert_eq!((upstreams.counters.fallbacks.get(), upstreams.counters.renewals.get()), (1, 2));
+    assert_eq!(upstreams.report(&route)[0].state, State::Up, "who guesses does not bring a server down");
+    task.abort();
+}
+
+#[tokio::test]
+async fn queries_come_from_many_ports() {
+    let (server, mut seen, task) = by_udp_alone(|_, query| vec![answer(query)]);
+    let (upstreams, route) = (Upstreams::new(), route(vec![target(server)]));
+    for number in 0..300 {
+        let name = [&b"\x03"[..], format!("{number:03}").as_bytes(), NAME].concat();
+        assert_eq!(address(&ask_for(&upstreams, &route, &name).await), 1);
+    }
+    let mut ports: Vec<u16> = std::iter::from_fn(|| Some(seen.try_recv().ok()?.0)).collect();
+    ports.sort_unstable();
+    ports.dedup();
+    // Of 1,024 places 300 queries take 260 where none is renewed meanwhile.
+    assert!(ports.len() > 200, "{} ports for 300 queries", ports.len());
+    let (low, high) = (ports[ports.len() / 10], ports[ports.len() * 9 / 10]);
+    assert!(high - low > 10_000, "from {low} to {high}");
+    task.abort();
 }
 
 #[tokio::test]

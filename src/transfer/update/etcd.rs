@@ -1,22 +1,22 @@
-//! Dynamic updates of zones that are in etcd: written there by a transaction, and served when they come back.
+//! Dynamic updates of zones whose source is etcd: zonal writes an update to etcd by a transaction, and answers it when the
+//! watch has brought it back and it is served.
 
-use super::{
-    edits::{edits_of, master_file},
-    etcd::{MOST_OCTETS, connect, in_time},
-    status::Status,
-};
+use super::rules::edits;
 use crate::{
     config::Etcd,
-    listen::Core,
+    control_plane::{
+        change::Rejected,
+        edits::{edits_of, master_file},
+        etcd::{MAX_RESPONSE_OCTETS, connect, in_time},
+        status::Status,
+    },
     manifest::{
         Problem,
         collection::{Collection, Edit, Key, MASTER_FILES},
     },
+    snapshot::published::Published,
     snapshot::zone,
-    transfer::{
-        message::Request,
-        update::rules::{Rejected, edits},
-    },
+    transfer::message::Request,
 };
 use anyhow::{Context, anyhow};
 use etcd_client::{Client, Compare, CompareOp, KvClient, Txn, TxnOp};
@@ -54,10 +54,10 @@ impl EtcdEditor {
     }
 
     /// Makes an update of a zone. Returns how many sets have changed, when they are served.
-    pub async fn edit(&self, core: &Core, id: &str, request: &Request) -> Result<usize, Rejected> {
+    pub async fn edit(&self, snapshot: &Published, id: &str, request: &Request) -> Result<usize, Rejected> {
         for _ in 0..TRIES {
             let mut kv = self.kv().await.map_err(|error| Rejected::Failed(format!("etcd: {error:#}")))?;
-            match self.try_edit(core, &mut kv, id, request).await {
+            match self.try_edit(snapshot, &mut kv, id, request).await {
                 Ok(Some((sets, revision))) => {
                     self.wait(id, revision).await?;
                     return Ok(sets);
@@ -92,13 +92,13 @@ impl EtcdEditor {
             }
         }
         let client = held.as_ref().context("there is no connection")?;
-        Ok(client.kv_client().max_decoding_message_size(MOST_OCTETS))
+        Ok(client.kv_client().max_decoding_message_size(MAX_RESPONSE_OCTETS))
     }
 
     /// Reads what is there, and writes what becomes of it, if that is still there. None if it is not.
     async fn try_edit(
         &self,
-        core: &Core,
+        snapshot: &Published,
         kv: &mut KvClient,
         id: &str,
         request: &Request,
@@ -115,7 +115,7 @@ impl EtcdEditor {
             collection.apply(&seen.iter().map(|seen| seen.edit.clone()).collect::<Vec<_>>());
         }
         let data = master_file(&collection, id).map_err(Rejected::Refused)?;
-        let snapshot = core.snapshot.load_full();
+        let snapshot = snapshot.load_full();
         let serial = (snapshot.serials.get(id).copied(), 1);
         let (key, mut problems) = (id.to_string(), Vec::new());
         let job = zone::Job {

@@ -1,0 +1,174 @@
+//! Lays a zone out in memory, when all that it has is known.
+
+use super::{
+    Set,
+    build::{Builder, NodeBuilder, SetBuilder, ends_with, has_address},
+    node_flag,
+};
+use crate::{
+    snapshot::names::{Numbering, Table},
+    wire::{
+        name::labels,
+        query::{LookupName, name_hash},
+        rdata::{self, rtype},
+    },
+};
+
+/// A zone as it lies in memory.
+pub(super) struct LaidOut {
+    pub table: Table,
+    pub block: Box<[u8]>,
+    pub negative: u32,
+    pub has_empty_wildcards: bool,
+}
+
+impl Builder<'_> {
+    /// Lays the zone out: first sizes, and so places; then the octets. None if it is too large.
+    pub(super) fn lay_out(&mut self) -> Option<LaidOut> {
+        let mut places = Vec::with_capacity(self.nodes.len());
+        let mut size = 0usize;
+        let mut compressed: Vec<Vec<Vec<Record>>> = Vec::with_capacity(self.nodes.len());
+        let additionals: Vec<Vec<Vec<usize>>> =
+            self.nodes.iter().map(|node| node.sets.iter().map(|set| self.additional(node, set)).collect()).collect();
+        for (node, additional) in self.nodes.iter().zip(&additionals) {
+            places.push(size);
+            size += 4 + 4 * (node.flags & (node_flag::WILDCARD | node_flag::OCCLUDED)).count_ones() as usize;
+            size += node.name.len() - self.apex.len();
+            let sets: Vec<Vec<Record>> = node
+                .sets
+                .iter()
+                .map(|set| set.values.iter().map(|value| compress(set.rtype, value, &self.apex)).collect())
+                .collect();
+            for ((set, records), additional) in node.sets.iter().zip(&sets).zip(additional) {
+                size += set_size(set, records, additional.len());
+            }
+            compressed.push(sets);
+        }
+        let soa = self.nodes[0].sets.iter().find(|set| set.rtype == rtype::SOA)?;
+        let negative_record = vec![compress(rtype::SOA, soa.values.first()?, &self.apex)];
+        let negative_ttl = soa.ttl.min(soa_minimum(soa.values.first()?));
+        let total = size + set_size(soa, &negative_record, 0);
+        let mut block = Vec::with_capacity(total);
+        for (at, node) in self.nodes.iter().enumerate() {
+            let relative = &node.name[..node.name.len() - self.apex.len()];
+            block.extend_from_slice(&[relative.len() as u8, node.flags]);
+            block.extend_from_slice(&(node.sets.len() as u16).to_le_bytes());
+            for other in [node.wildcard, node.occluder].into_iter().flatten() {
+                block.extend_from_slice(&(places[other] as u32).to_le_bytes());
+            }
+            block.extend_from_slice(relative);
+            for (number, set) in node.sets.iter().enumerate() {
+                let additional: Vec<u32> = additionals[at][number].iter().map(|node| places[*node] as u32).collect();
+                write_set(&mut block, set.rtype, set.ttl, &compressed[at][number], &additional, set.alias);
+            }
+        }
+        let negative = block.len() as u32;
+        write_set(&mut block, rtype::SOA, negative_ttl, &negative_record, &[], None);
+        let (mut names, has_empty_wildcards) = self.empty_non_terminals();
+        names.extend(self.nodes.iter().zip(0..).map(|(node, at)| (name_hash(&node.name), at)));
+        let table = Table::new(names.into_iter().map(|(hash, at)| (hash, places[at as usize] as u32)));
+        Some(LaidOut { table, block: block.into(), negative, has_empty_wildcards })
+    }
+
+    /// The hashes of empty non-terminals, each with a node below it. Also whether a wildcard is among them.
+    fn empty_non_terminals(&self) -> (Vec<(u64, u32)>, bool) {
+        let apex_labels = labels(&self.apex).count();
+        let (mut known, mut all, mut has_wildcards) = (Numbering::default(), Vec::new(), false);
+        for (node, at) in self.nodes.iter().zip(0..) {
+            let Some(name) = LookupName::new(&node.name) else { continue };
+            for skip in 1..name.labels().saturating_sub(apex_labels) {
+                let (suffix, hash) = (name.suffix(skip), name.hash(skip));
+                let ends_so = |other: u32| ends_with(&self.nodes[other as usize].name, suffix);
+                // What is above a name that is there is there as well.
+                if self.node_of(suffix, hash).is_some() || known.find(hash, ends_so).is_some() {
+                    break;
+                }
+                known.insert(hash, at);
+                all.push((hash, at));
+                has_wildcards |= suffix.starts_with(b"\x01*");
+            }
+        }
+        (all, has_wildcards)
+    }
+
+    /// The nodes whose addresses go with a set (RFC 1034, 4.3.2; RFC 1035, 3.3.9; RFC 2782).
+    fn additional(&self, node: &NodeBuilder, set: &SetBuilder) -> Vec<usize> {
+        let mut nodes = Vec::new();
+        let skip = match set.rtype {
+            rtype::NS => 0,
+            rtype::MX => 2,
+            rtype::SRV => 6,
+            _ => return nodes,
+        };
+        let is_cut = node.flags & node_flag::CUT != 0;
+        for value in &set.values {
+            if let Some(at) = self.named(value.get(skip..).unwrap_or_default())
+                && (self.nodes[at].occluder.is_none() || is_cut)
+                && has_address(&self.nodes[at])
+                && !nodes.contains(&at)
+            {
+                nodes.push(at);
+            }
+        }
+        nodes
+    }
+}
+
+/// A record's data with names cut short where a pointer to the apex will stand, and the places of these pointers.
+struct Record {
+    data: Vec<u8>,
+    pointers: Vec<usize>,
+}
+
+fn compress(rtype: u16, value: &[u8], apex: &[u8]) -> Record {
+    let mut record = Record { data: Vec::with_capacity(value.len()), pointers: Vec::new() };
+    let mut copied = 0;
+    for (name, may_be_compressed) in rdata::names(rtype, value) {
+        if may_be_compressed && apex.len() > 2 && ends_with(&value[name.clone()], apex) {
+            record.data.extend_from_slice(&value[copied..name.end - apex.len()]);
+            record.pointers.push(record.data.len());
+            record.data.extend_from_slice(&[0xc0, 0]);
+            copied = name.end;
+        }
+    }
+    record.data.extend_from_slice(&value[copied..]);
+    record
+}
+
+fn set_size(set: &SetBuilder, records: &[Record], additional: usize) -> usize {
+    let octets: usize = records.iter().map(|record| 12 + record.data.len()).sum();
+    let pointers: usize = records.iter().map(|record| record.pointers.len()).sum();
+    Set::FIXED + 4 * additional + 2 * pointers + octets + if set.alias.is_some() { 4 } else { 0 }
+}
+
+fn write_set(block: &mut Vec<u8>, rtype: u16, ttl: u32, records: &[Record], additional: &[u32], alias: Option<usize>) {
+    let octets: usize =
+        records.iter().map(|record| 12 + record.data.len()).sum::<usize>() + if alias.is_some() { 4 } else { 0 };
+    let pointers: usize = records.iter().map(|record| record.pointers.len()).sum();
+    for number in [rtype as usize, records.len(), octets, pointers, additional.len()] {
+        block.extend_from_slice(&(number as u16).to_le_bytes());
+    }
+    additional.iter().for_each(|node| block.extend_from_slice(&node.to_le_bytes()));
+    let mut at = 0;
+    for record in records {
+        at += 12;
+        record.pointers.iter().for_each(|place| block.extend_from_slice(&((at + place) as u16).to_le_bytes()));
+        at += record.data.len();
+    }
+    if let Some(alias) = alias {
+        block.extend_from_slice(&(alias as u32).to_le_bytes());
+    }
+    for record in records {
+        block.extend_from_slice(&[0xc0, 12]);
+        block.extend_from_slice(&rtype.to_be_bytes());
+        block.extend_from_slice(&[0, 1]);
+        block.extend_from_slice(&ttl.to_be_bytes());
+        block.extend_from_slice(&(record.data.len() as u16).to_be_bytes());
+        block.extend_from_slice(&record.data);
+    }
+}
+
+/// The MINIMUM field: the last four octets.
+fn soa_minimum(soa: &[u8]) -> u32 {
+    soa.last_chunk().map_or(0, |minimum| u32::from_be_bytes(*minimum))
+}

@@ -1,0 +1,146 @@
+use super::{Job, Search, Zone, build};
+use crate::{
+    manifest::{MasterFile, PrivateHostedZone, Problem, Record},
+    wire::{
+        Name,
+        query::LookupName,
+        rdata::{parse_text, rtype},
+    },
+};
+use proptest::{collection::vec, prelude::*};
+use std::{collections::BTreeMap, sync::Arc};
+
+const APEX: &str = "z.example";
+
+fn record(owner: &str, rtype: u16, data: &str) -> Record {
+    let owner = Name::absolute(owner).unwrap();
+    Record { owner, rtype, ttl: 60, rdata: parse_text(rtype, data, &Name::root()).unwrap().into(), file: 0, line: 0 }
+}
+
+/// A zone of these records, its SOA record aside.
+fn zone(mut records: Vec<Record>) -> (Option<Zone>, Vec<Problem>) {
+    records.push(record(APEX, rtype::SOA, "ns.z.example. h.z.example. 1 1 1 1 1"));
+    records.push(record(APEX, rtype::NS, "ns.elsewhere.example."));
+    let source = Arc::new(PrivateHostedZone::bare(Name::absolute(APEX).unwrap()));
+    let data = MasterFile { files: Vec::new(), records };
+    let job = Job {
+        id: &"Z".to_string(),
+        source: &source,
+        data: Some(&data),
+        base: None,
+        overlay: None,
+        missing: None,
+        serial: (None, 1),
+    };
+    let mut problems = Vec::new();
+    (build(job, &mut problems).map(|(zone, _)| zone), problems)
+}
+
+fn found(zone: &Zone, name: &str) -> String {
+    let name = LookupName::new(Name::absolute(name).unwrap().as_wire()).unwrap();
+    match zone.search(&name) {
+        Search::Node(node) => format!("node {}", node.name()),
+        Search::Wildcard(node) => format!("wildcard {}", node.name()),
+        Search::Cut(node) => format!("cut {}", node.name()),
+        Search::Dname(node) => format!("dname {}", node.name()),
+        Search::Empty => "empty".into(),
+        Search::Missing => "missing".into(),
+    }
+}
+
+/// What RFC 1034, 4592 and 6672 say, by a map of names from the left label to the right one and of what is there.
+fn expected(names: &BTreeMap<String, u16>, name: &str) -> String {
+    let above = |name: &str| name.split_once('.').map(|(_, parent)| parent.to_string()).filter(|p| p != "example.");
+    let mut way = vec![name.to_string()];
+    while let Some(parent) = above(&way[way.len() - 1]) {
+        way.push(parent);
+    }
+    for (at, name) in way.iter().enumerate().rev() {
+        match names.get(name) {
+            Some(&rtype::NS) => return format!("cut {name}"),
+            Some(&rtype::DNAME) if at > 0 => return format!("dname {name}"),
+            _ => {}
+        }
+    }
+    let at = |name: &str, what: &str| match names.keys().any(|other| other == name) {
+        true => Some(format!("{what} {name}")),
+        false => names.keys().any(|other| other.ends_with(&format!(".{name}"))).then(|| "empty".to_string()),
+    };
+    at(name, "node").unwrap_or_else(|| {
+        let encloser = way.iter().find(|name| **name == "z.example." || at(name, "").is_some()).unwrap();
+        at(&format!("*.{encloser}"), "wildcard").unwrap_or("missing".into())
+    })
+}
+
+proptest! {
+    #[test]
+    fn finds_what_the_rfcs_say(
+        owners in vec((vec("[ab*]", 1..6), 0..12u8), 1..8),
+        asked in vec(vec("[abc*]", 1..8), 1..40),
+    ) {
+        let mut names: BTreeMap<String, u16> = [("z.example.".to_string(), rtype::SOA)].into();
+        let mut records = Vec::new();
+        for (owner, kind) in owners {
+            let is_wildcard = owner[0] == "*";
+            let owner = format!("{}.z.example.", owner.join("."));
+            let (rtype, data) = match kind {
+                0 if !is_wildcard => (rtype::NS, "ns.elsewhere.example."),
+                1 if !is_wildcard => (rtype::DNAME, "elsewhere.example."),
+                _ => (rtype::A, "192.0.2.1"),
+            };
+            if !names.contains_key(&owner) {
+                records.push(record(&owner, rtype, data));
+                names.insert(owner, rtype);
+            }
+        }
+        let zone = zone(records).0.unwrap();
+        for name in asked {
+            let name = format!("{}.z.example.", name.join("."));
+            prop_assert_eq!(found(&zone, &name), expected(&names, &name), "{} of {:?}", name, names);
+        }
+    }
+}
+
+#[test]
+fn a_name_takes_memory_by_its_length() {
+    let names = 500;
+    for label in ["a.", "*."] {
+        // 115 labels, of which none is in another name.
+        let owner = |number: usize| format!("{}n{number}.z.example.", label.repeat(115));
+        let deep = zone((0..names).map(|number| record(&owner(number), rtype::A, "192.0.2.1")).collect()).0.unwrap();
+        assert!(deep.memory() < names * 20 * 255, "{} octets for {names} names", deep.memory());
+        assert_eq!(found(&deep, &owner(7)), format!("node {}", owner(7)));
+        assert_eq!(found(&deep, &owner(7)[2..]), "empty");
+        assert_eq!(found(&deep, "n7.z.example."), "empty");
+        assert_eq!(found(&deep, "n500.z.example."), "missing");
+        assert_eq!(deep.nodes().count(), names + 1);
+    }
+}
+
+#[test]
+fn a_record_set_is_refused_before_it_is_compared_with_itself() {
+    let number = 60_000u32;
+    let address = |at: u32| std::net::Ipv4Addr::from(0x0a00_0000 + at).to_string();
+    let mut records: Vec<Record> = (0..number).map(|at| record("a.z.example", rtype::A, &address(at))).collect();
+    // Equal ones are one.
+    records.extend((0..number).map(|at| record("b.z.example", rtype::A, &address(at % 4000))));
+    let (zone, problems) = zone(records);
+    assert!(zone.is_none());
+    let messages: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
+    let expected = "the A records of a.z.example. fill more than 65200 octets, which a message holds";
+    assert_eq!(messages, [expected]);
+}
+
+#[test]
+fn problems_and_types_of_a_zone_are_bounded() {
+    let ttl =
+        |at: u32| Record { ttl: at, ..record("a.z.example", rtype::A, &std::net::Ipv4Addr::from(at).to_string()) };
+    let (zone_, problems) = zone((1..2000).map(ttl).collect());
+    assert!(zone_.is_some() && problems.len() == 101, "{}", problems.len());
+    assert_eq!(problems[100].message, "the zone has 1998 problems; 100 of them are shown");
+    let of_type = |rtype: u16| Record { rtype, rdata: [0][..].into(), ..record("a.z.example", 1, "192.0.2.1") };
+    assert!(zone((1000..1256).map(of_type).collect()).0.is_some());
+    let (zone, problems) = zone((1000..1257).map(of_type).collect());
+    assert!(zone.is_none());
+    assert_eq!(problems[0].message, "a.z.example. has more than 256 record sets");
+}
