@@ -23,7 +23,7 @@ use crate::{
     },
 };
 use serde::{Deserialize, Serialize};
-use std::{fmt::Write, net::IpAddr, sync::Arc, time::Instant};
+use std::{borrow::Cow, fmt::Write, net::IpAddr, sync::Arc, time::Instant};
 
 /// What is to be explained, as it is typed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -110,6 +110,9 @@ pub struct Server {
     rtt_ms: Option<f64>,
     /// For how many seconds it has not answered.
     down_seconds: Option<u64>,
+    /// What is wrong with it, or with its last answers, if others are asked first because of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trouble: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -267,6 +270,7 @@ impl Server {
             state: None,
             rtt_ms: None,
             down_seconds: None,
+            trouble: None,
         }
     }
 
@@ -280,6 +284,7 @@ impl Server {
             state: Some(state.into()),
             rtt_ms: report.rtt.map(|rtt| (rtt.as_secs_f64() * 1e5).round() / 100.0),
             down_seconds,
+            trouble: report.trouble.map(Cow::into_owned),
             ..Server::new(route, &report.target)
         }
     }
@@ -288,10 +293,12 @@ impl Server {
         let Server { ip, port, protocol, server_name_indication, .. } = self;
         let target = Target { ip: *ip, port: *port, protocol: *protocol, server_name: server_name_indication.clone() };
         let rtt = self.rtt_ms.map_or(String::new(), |rtt| format!(", RTT {rtt} ms"));
+        let why = self.trouble.as_ref().map_or(String::new(), |trouble| format!(": it {trouble}"));
         let state = match (self.state.as_deref(), self.down_seconds) {
+            (Some("up"), _) if self.trouble.is_some() => format!(": answers{rtt}; others are asked first{why}"),
             (Some("up"), _) => format!(": answers{rtt}"),
             (Some("down"), seconds) => {
-                format!(": no answer for {} s{rtt}; others are asked first", seconds.unwrap_or(0))
+                format!(": no answer for {} s{rtt}; others are asked first{why}", seconds.unwrap_or(0))
             }
             (Some(_), _) => ": not asked yet".into(),
             (None, _) => String::new(),

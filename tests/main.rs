@@ -5,6 +5,7 @@ mod allocations;
 mod anchors;
 mod apply;
 mod changes;
+mod check;
 mod clock;
 mod commands;
 mod dashboards;

@@ -16,6 +16,9 @@ vpcs:
     region: us-east-1
     cidr_blocks: [10.1.0.0/16]
     resolver_addresses: [10.1.0.2]
+# The Internet of this test has the domain, which is not asked for otherwise.
+resolver_rules:
+  test: {domain_name: test, rule_type: RECURSIVE, vpc_ids: [vpc-app]}
 private_hosted_zones:
   Z0CORP:
     name: corp.signed.test

@@ -17,7 +17,10 @@ pub use tls::Tls;
 
 use crate::{
     clock::now,
-    control_plane::{Message, status::Status},
+    control_plane::{
+        Message,
+        status::{HeldDeletions, Status},
+    },
     explain,
     forward::cache::Scope,
     listen::Core,
@@ -323,6 +326,8 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
         "revision": state.kept.position.revision,
         "source": state.source,
         "set_aside": state.all_set_aside(),
+        "held_deletions": HeldDeletions::of(&state.kept.held),
+        "state_directory": state.state_directory,
         "age_seconds": admin.core.metrics.age().as_secs(),
         "last_error": state.last_error,
         "warnings": state.warnings,
@@ -435,7 +440,7 @@ async fn not_allowed(uri: Uri) -> Trouble {
 mod tests {
     use super::*;
     use crate::{
-        answer::known::{Key, Question},
+        answer::known::{Entry, Key, Question},
         listen::tests,
         snapshot::routes::RouteId,
         wire::query::LookupName,
@@ -580,7 +585,7 @@ mod tests {
         let question = LookupName::new(b"\x04fail\x07example\0").unwrap();
         let question = Question { name: &question, qtype: 1, dnssec_ok: false, checking_disabled: false };
         let key = Key::new(RouteId(1), &question);
-        admin.core.forwarding.cache.insert_failure("rule-1", key, 22, "nobody answered", now());
+        admin.core.forwarding.cache.insert_failure("rule-1", key, Entry::failure(22, "nobody answered", now(), 0));
         for (path, code, text) in cases {
             let reply = ask(address, path);
             assert!(reply.starts_with(&format!("HTTP/1.1 {code}\r\n")) && reply.contains(text), "{path}: {reply}");

@@ -146,7 +146,8 @@ fn prepare(operations: Vec<Operation>, if_revision: Option<u64>) -> Prepare {
             collection.apply(std::slice::from_ref(&edit));
             edits.push(edit);
         }
-        Ok(Ready { edits, position: Position { revision: position.revision + 1, ..position.clone() } })
+        let position = Position { revision: position.revision + 1, ..position.clone() };
+        Ok(Ready { edits, position, deletions: None })
     })
 }
 
@@ -160,13 +161,14 @@ fn prepare_whole(wanted: Collection, generation: u64) -> Prepare {
         }
         if generation == position.whole {
             return match edits.is_empty() {
-                true => Ok(Ready { edits, position: position.clone() }),
+                true => Ok(Ready { edits, position: position.clone(), deletions: None }),
                 false => conflict("other than what is served as that: give it a higher one"),
             };
         }
         Ok(Ready {
             edits,
             position: Position { revision: position.revision + 1, whole: generation, ..position.clone() },
+            deletions: None,
         })
     })
 }

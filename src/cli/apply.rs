@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     clock::now,
-    control_plane::etcd::{FEW, MOST_DELETED},
+    control_plane::guard::{FEW, MOST_DELETED},
     difference::{self, Answers},
     manifest::{
         Loaded, Loader, Manifest, Problem,
@@ -94,6 +94,13 @@ fn try_apply(arguments: &ApplyArguments) -> anyhow::Result<ExitCode> {
     if refusal.is_some() {
         return Ok(ExitCode::FAILURE);
     }
+    if plan.edits.is_empty()
+        && arguments.force
+        && !arguments.dry_run
+        && let Some(revision) = target.allow_deletion(&plan.state)?
+    {
+        print(&format!("Nodes that hold deletions up to revision {revision} let them pass.\n"));
+    }
     if plan.edits.is_empty() || arguments.dry_run {
         return Ok(ExitCode::SUCCESS);
     }
@@ -102,7 +109,7 @@ fn try_apply(arguments: &ApplyArguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     let progress = progress(steps as u64);
-    let revision = target.write(&plan.state, &plan.edits, || progress.inc(1))?;
+    let revision = target.write(&plan.state, &plan.edits, arguments.force, || progress.inc(1))?;
     progress.finish_and_clear();
     print(&format!(
         "Applied: revision {revision}. `zonal wait --revision {revision} ADDR…` waits until nodes serve it.\n"

@@ -4,7 +4,7 @@ use super::{
     Answers, Failing, HASTY_PATIENCE, MAX_DETACHED, PATIENCE, Response, STALE_PATIENCE,
     flights::{Flight, Landed, Place},
     read::{self, Read},
-    upstream::Failure,
+    upstream::{self, Failure},
 };
 use crate::{
     answer::{
@@ -28,6 +28,7 @@ use crate::{
 use std::{
     cell::RefCell,
     net::IpAddr,
+    ops::ControlFlow,
     pin::Pin,
     sync::{
         Arc,
@@ -168,20 +169,41 @@ impl Asker {
             None if asked.hasty => self.deadline.min(Instant::now() + HASTY_PATIENCE),
             None => self.deadline,
         };
-        let (hash, is_ours) = (question.hash(asked.id), self.is_ours(query, &question));
+        if forwarding.upstreams.is_loop_probe(question.name.wire()) {
+            return (self.looped(asked), false);
+        }
+        let (hash, may_be_ours) = (question.hash(asked.id), self.may_be_ours(query, &question));
         let landed = loop {
             match forwarding.flights.join(hash) {
-                Place::Passenger(landing) if is_ours || self.is_loop(route, true) => {
-                    landing.note_loop();
+                Place::Passenger(_) if self.is_loop(route, true) => {
+                    forwarding.flights.note_loop(hash);
                     break Some(self.looped(asked));
                 }
-                Place::Pilot(_) if is_ours || self.is_loop(route, false) => break Some(self.looped(asked)),
-                Place::Passenger(landing) => match landing.wait(deadline).await {
-                    Landed::With(answers) => break Some(answers),
-                    Landed::Late => break None,
-                    Landed::Lost => {}
-                },
-                Place::Pilot(flight) if stale.is_none() && !asked.hasty => break Some(self.fly(flight, asked).await),
+                Place::Pilot(_) if self.is_loop(route, false) => break Some(self.looped(asked)),
+                Place::Passenger(landing) => {
+                    let landed = match may_be_ours {
+                        true => Box::pin(self.unless_looped(route, landing.wait(deadline))).await,
+                        false => Some(landing.wait(deadline).await),
+                    };
+                    match landed {
+                        Some(Landed::With(answers)) => break Some(answers),
+                        Some(Landed::Late) => break None,
+                        Some(Landed::Lost) => {}
+                        None => {
+                            forwarding.flights.note_loop(hash);
+                            break Some(self.looped(asked));
+                        }
+                    }
+                }
+                Place::Pilot(flight) if stale.is_none() && !asked.hasty => {
+                    break Some(match may_be_ours {
+                        true => {
+                            let flown = Box::pin(self.unless_looped(route, self.fly(flight, asked))).await;
+                            flown.unwrap_or_else(|| self.looped(asked))
+                        }
+                        false => self.fly(flight, asked).await,
+                    });
+                }
                 Place::Pilot(flight) => {
                     let Some(detached) = Detached::take(&forwarding.detached) else {
                         break timeout_at(deadline, Box::pin(self.fly(flight, asked))).await.ok();
@@ -217,21 +239,31 @@ impl Asker {
         }
     }
 
-    /// Whether the query asks for the name in the very spelling that we ask for it at the moment: then it is our own, come
-    /// back through others.
-    fn is_ours(&self, query: &[u8], question: &Question) -> bool {
+    /// Whether the query asks for the name in the very spelling that we ask for it at the moment: then it may be our own,
+    /// come back through others.
+    fn may_be_ours(&self, query: &[u8], question: &Question) -> bool {
         let name = question.name.wire();
         let spelt = self
             .on_behalf
             .query_in(query)
             .get(HEADER..HEADER + name.len())
             .filter(|spelt| spelt.eq_ignore_ascii_case(name));
-        spelt.is_some_and(|spelt| self.core.forwarding.upstreams.is_ours(spelt, question.qtype))
+        spelt.is_some_and(|spelt| self.core.forwarding.upstreams.may_be_ours(spelt, question.qtype))
+    }
+
+    /// What comes of a query that may be our own; none if it is, as the servers of its route send queries back to us.
+    async fn unless_looped<T>(&self, route: &Route, outcome: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            outcome = outcome => Some(outcome),
+            true = self.core.forwarding.upstreams.leads_back(route) => None,
+        }
     }
 
     fn looped(&self, asked: &Asked) -> Answers {
-        let from = self.client.source;
-        failed(asked, 0, &format!("a forwarding loop: {from} asks for what it would be asked for"))
+        let rule = upstream::named(&asked.route);
+        let text = format!("{rule}: forwarding loop: the query came back from a server that it was sent to");
+        failed(asked, 0, &text)
     }
 
     /// Asks, and tells all who wait and the cache.
@@ -248,14 +280,18 @@ impl Asker {
                 Arc::new(answers)
             }
             Err(failure) => {
-                let text = match flight.has_looped() {
-                    true => format!("a forwarding loop: the query came back. {}", failure.text),
+                // Who asked us back may have asked with other flags.
+                let leads_back = || self.core.forwarding.upstreams.is_known_to_lead_back(&asked.route);
+                let text = match flight.has_looped() || leads_back() {
+                    true => format!("forwarding loop: the query came back. {}", failure.text),
                     false => failure.text,
                 };
+                let details = (!failure.details.is_empty()).then(|| failure.details.into());
+                let entry = Entry { details, ..Entry::failure(failure.code, &text, now(), 0) };
                 let key = Key::new(asked.id, &asked.question());
                 match failure.is_local {
-                    true => failed(asked, failure.code, &text),
-                    false => known(asked, cache.insert_failure(rule, key, failure.code, &text, now())),
+                    true => known(asked, Arc::new(entry)),
+                    false => known(asked, cache.insert_failure(rule, key, entry)),
                 }
             }
         };
@@ -279,28 +315,35 @@ impl Asker {
             if self.sent.fetch_add(1, Relaxed) >= MAX_SENT {
                 return Err(Failure::new(22, format!("the name leads to more than {MAX_SENT} questions")));
             }
-            let response = match &route.servers {
+            match &route.servers {
                 Servers::Recursion => return Box::pin(self.recurse(id, question)).await,
                 Servers::Targets { targets, .. } if targets.is_empty() => {
                     return Err(Failure::new(NOT_READY, "no server is known that could be asked"));
                 }
-                _ => self.core.forwarding.upstreams.ask(&route, question, self.deadline).await?,
-            };
+                _ => {}
+            }
             let lifetimes = self.core.forwarding.cache.lifetimes();
-            let said = read::read(&response.message, (id, &route.domain), question, now(), lifetimes)?;
-            let (domain, name_servers) = match said {
-                Read::Answers(mut answers) => {
-                    // Whoever forges an answer to one name must not answer for another: targets are asked for themselves.
-                    answers.truncate(if response.is_stream { answers.len() } else { 1 });
-                    return Ok(answers);
-                }
-                Read::Referral { domain, name_servers } => (domain, name_servers),
+            let read = |message: &[u8], is_stream: bool| {
+                Ok(match read::read(message, (id, &route.domain), question, now(), lifetimes)? {
+                    Read::Answers(mut answers) => {
+                        // Whoever forges an answer to one name must not answer for another: targets are asked for themselves.
+                        answers.truncate(if is_stream { answers.len() } else { 1 });
+                        ControlFlow::Break(answers)
+                    }
+                    Read::Referral { domain, name_servers } => {
+                        let below = self.below(&domain, &name_servers);
+                        let below = below.ok_or("refers to other servers, and no DELEGATE rule is for these")?;
+                        ControlFlow::Continue(Arc::new(below))
+                    }
+                })
             };
-            let Some(next) = self.below(&domain, &name_servers) else {
-                let text = "the server knows only other servers to ask, and no DELEGATE rule is for these";
-                return Err(Failure::new(22, text));
+            // On the heap, so that what is made and moved for each query stays small.
+            let asking = Box::pin(self.core.forwarding.upstreams.ask(&route, question, self.deadline, &read));
+            let next = match asking.await? {
+                ControlFlow::Break(answers) => return Ok(answers),
+                ControlFlow::Continue(next) => next,
             };
-            route = Arc::new(next);
+            route = next;
         }
         Err(Failure::new(22, format!("more than {MOST_REFERRALS} referrals")))
     }

@@ -209,8 +209,10 @@ impl Recursion {
             self.forget();
         }
         let octets = message.to_vec().map_err(|error| failure(0, &error))?;
-        let Read::Answers(mut answers) = read::read(&octets, (route, &[0]), question, now(), lifetimes)? else {
-            return Err(failure(22, &"the authoritative servers know only other servers to ask"));
+        let read = read::read(&octets, (route, &[0]), question, now(), lifetimes);
+        let mut answers = match read.map_err(|useless| failure(22, &format!("an authoritative server {useless}")))? {
+            Read::Answers(answers) => answers,
+            Read::Referral { .. } => return Err(failure(22, &"an authoritative server refers to other servers")),
         };
         answers.truncate(1);
         if let Some((_, entry)) = answers.first_mut() {

@@ -126,11 +126,6 @@ pub fn decide<T: Trace>(
     reply: &mut [u8],
     trace: &mut T,
 ) -> Decision {
-    if transfer::is_signed(packet)
-        && let Some(slot) = core.transfers.admit()
-    {
-        return Decision::Defer(Deferred::Zone(slot));
-    }
     let mut outcome = answer_traced(snapshot, &core.forwarding.cache, client, moment, packet, reply, trace);
     if let Outcome::Forward(forward) = &outcome {
         if let Some(seat) = core.forwarding.wait(client, forward) {
@@ -139,8 +134,7 @@ pub fn decide<T: Trace>(
         outcome = forward::fail(snapshot, client, moment, packet, reply, forward::NO_ROOM);
     }
     let Outcome::Reply(answered) = outcome else { return Decision::Finish(None) };
-    if matches!(answered.rcode, rcode::REFUSED | rcode::NOTIMP)
-        && transfer::is_of_zone(packet)
+    if transfer::may_concern(answered.rcode, packet)
         && let Some(slot) = core.transfers.admit()
     {
         return Decision::Defer(Deferred::Zone(slot));

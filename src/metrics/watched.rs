@@ -263,13 +263,14 @@ pub fn log() -> Vec<MetricFamily> {
 
 /// What the control plane's status says.
 pub fn control_plane(status: &Status) -> Vec<MetricFamily> {
-    let (is_stale, set_aside, source, revision) = {
+    let (is_stale, set_aside, source, revision, held) = {
         let state = status.state();
         (
             state.is_stale,
             state.set_aside.len() + state.strangers.len(),
             state.source.clone(),
             state.kept.position.revision,
+            state.kept.held.len(),
         )
     };
     let gauge = |name, help, value: u64| Family::one_gauge(name, help, value as f64);
@@ -280,6 +281,11 @@ pub fn control_plane(status: &Status) -> Vec<MetricFamily> {
             is_stale.into(),
         ),
         gauge("zonal_resources_set_aside", "Resources that are not served as they were delivered", set_aside as u64),
+        gauge(
+            "zonal_deletions_held",
+            "Resources that the source has deleted and that are still served, as too many are gone at once",
+            held as u64,
+        ),
         gauge("zonal_source_revision", "The revision of the source that is served", revision),
     ];
     if let Some(source) = source {

@@ -203,6 +203,13 @@ impl<'a> Reply<'a> {
         Ok(())
     }
 
+    /// Has records of equal size, which lie one behind the other, begin with another one: that which begins `by` octets behind
+    /// the first one. Nothing may point to them.
+    #[inline]
+    pub fn turn(&mut self, records: Range<usize>, by: usize) {
+        self.buffer[records].rotate_left(by);
+    }
+
     /// Overwrites two octets.
     #[inline]
     pub fn patch(&mut self, at: usize, value: u16) {
@@ -325,6 +332,14 @@ impl<'a> Reply<'a> {
         self.octets(&(length as u16).to_be_bytes())?;
         data.iter().try_for_each(|part| self.octets(part))
     }
+}
+
+/// Which of `count` addresses comes first at a draw: each as often as the others, in whatever steps the draws of a client are
+/// apart. A client that asks for A and AAAA in turn sees every other draw.
+#[inline]
+pub fn first_of(count: usize, draw: u32) -> usize {
+    // Multiples of the golden ratio are spread evenly, and so are those of each step.
+    ((u64::from(draw.wrapping_mul(0x9e37_79b9)) * count as u64) >> 32) as usize
 }
 
 /// Where the name at `at` in a message begins when `skip` labels are taken away, pointers followed. The message is one

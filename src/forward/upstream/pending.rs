@@ -29,6 +29,8 @@ pub enum Event {
     Answer(Vec<u8>),
     /// Somebody guesses at answers: one came to the right port, with another id, name or case.
     Guessed,
+    /// An answer came that is right but for the case of the name, from a server that keeps case.
+    Folded(Vec<u8>),
     /// There will be no answer.
     Failed(Trouble),
 }

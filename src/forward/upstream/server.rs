@@ -8,7 +8,7 @@ use super::{
     https::Https,
     pending::{Pending, Trouble},
     pool,
-    query::{Look, MAX_QUERY},
+    query::{Look, MAX_QUERY, Spelt},
     quic::Quic,
     sources::Sources,
     tally::{Measured, Tally},
@@ -27,6 +27,8 @@ use std::{
 };
 use tokio::time::Instant;
 
+/// How long a server is asked without EDNS that has refused EDNS.
+const PLAIN_FOR: Duration = Duration::from_secs(10);
 /// Questions that may wait at one server for an answer by TCP because somebody guessed at that by UDP.
 const MAX_BY_TCP: usize = 256;
 /// For how long TCP is not used after a guess at a server that did not take the last connection.
@@ -47,8 +49,8 @@ pub struct Server {
     /// A probe is on its way, or will be.
     pub probing: AtomicBool,
     health: Mutex<Health>,
-    /// It cannot read EDNS.
-    plain: AtomicBool,
+    /// Until when it is asked without EDNS.
+    plain_until: Mutex<Option<Instant>>,
     in_flight: AtomicUsize,
     /// Queries that went to TCP after UDP and are on their way.
     by_tcp: AtomicUsize,
@@ -186,7 +188,7 @@ impl Server {
             tally: Tally::default(),
             probing: AtomicBool::new(false),
             health: Mutex::default(),
-            plain: AtomicBool::new(false),
+            plain_until: Mutex::default(),
             in_flight: AtomicUsize::new(0),
             by_tcp: AtomicUsize::new(0),
             no_tcp_until: Mutex::default(),
@@ -198,9 +200,20 @@ impl Server {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It takes no EDNS, or it does.
-    pub fn set_plain(&self, plain: bool) {
-        self.plain.store(plain, Relaxed);
+    /// It answered without EDNS what it had not answered with EDNS: it is asked without for a while. That may be a server
+    /// in front of it, or a moment's trouble, so it is not for long (RFC 6891, 6.2.2).
+    pub fn set_plain(&self, now: Instant) {
+        *self.plain_until() = Some(now + PLAIN_FOR);
+    }
+
+    fn plain_until(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.plain_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How it is to be sent a question. One for DNSSEC records is never without EDNS.
+    pub fn look(&self, question: &Spelt, now: Instant) -> Look {
+        let edns = question.dnssec_ok() || self.plain_until().is_none_or(|until| until <= now);
+        Look { spelt: self.case.keeps() != Some(false), edns, padded: self.is_stream() }
     }
 
     /// Whether its transport is a stream.
@@ -213,12 +226,10 @@ impl Server {
         self: &Arc<Self>,
         pending: &Arc<Pending>,
         number: usize,
-        way: Way,
+        (way, look): (Way, Look),
         now: Instant,
     ) -> Result<Sent, Trouble> {
         self.in_flight.fetch_add(1, Relaxed);
-        let look =
-            Look { spelt: self.case.keeps() != Some(false), edns: !self.plain.load(Relaxed), padded: self.is_stream() };
         let mut sent = Sent { server: self.clone(), look, by: None };
         let mut query = [0; MAX_QUERY];
         let len = pending.question.write(&mut query, 0, look);
@@ -259,12 +270,11 @@ impl Server {
         *self.no_tcp_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(now + NO_TCP_MEMORY);
     }
 
-    /// What is known of it, and its rank among others.
-    pub fn report(&self) -> ((u8, Duration), TargetReport) {
+    /// What is known of it.
+    pub fn report(&self) -> TargetReport {
         let health = self.health();
-        let (rtt, state) = (health.rtt(), health.state());
-        let report = TargetReport { target: self.target.clone(), rtt, state, keeps_case: self.case.keeps() };
-        (health.rank(), report)
+        let (rtt, state, trouble) = (health.rtt(), health.state(), health.trouble());
+        TargetReport { target: self.target.clone(), rtt, state, trouble, keeps_case: self.case.keeps() }
     }
 
     /// What has been measured of it.

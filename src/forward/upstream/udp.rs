@@ -310,7 +310,8 @@ impl Socket {
             // Late, or for the second time.
             let Some(pending) = &entry.pending else { return table.waiting > 0 };
             let echo = pending.question.echo(message, entry.spelt);
-            if self.case.judge(echo, entry.spelt, &pending.question, false) == Judged::Answer {
+            let judged = self.case.judge(echo, entry.spelt, &pending.question, false);
+            if judged == Judged::Answer {
                 let (number, pending) = (entry.number, entry.pending.take());
                 table.waiting -= 1;
                 let (waiting, retired) = (table.waiting > 0, table.retired);
@@ -323,7 +324,11 @@ impl Socket {
                 }
                 return waiting;
             }
-            pending.post(entry.number, Event::Guessed);
+            let event = match judged {
+                Judged::Doubtful => Event::Folded(message.to_vec()),
+                _ => Event::Guessed,
+            };
+            pending.post(entry.number, event);
         } else if message.len() >= HEADER {
             table.guessed = true;
             for entry in &table.entries {

@@ -2,7 +2,8 @@
 
 use super::{
     Set,
-    build::{Builder, NodeBuilder, SetBuilder, ends_with, has_address},
+    additional::Made,
+    build::{Builder, SetBuilder, ends_with},
     node_flag,
 };
 use crate::{
@@ -28,8 +29,13 @@ impl Builder<'_> {
         let mut places = Vec::with_capacity(self.nodes.len());
         let mut size = 0usize;
         let mut compressed: Vec<Vec<Vec<Record>>> = Vec::with_capacity(self.nodes.len());
-        let additionals: Vec<Vec<Vec<usize>>> =
-            self.nodes.iter().map(|node| node.sets.iter().map(|set| self.additional(node, set)).collect()).collect();
+        let (mut names, has_empty_wildcards) = self.empty_non_terminals();
+        let mut made = Made::new(self, names.iter().map(|(hash, _)| *hash));
+        let additionals: Vec<Vec<Vec<usize>>> = self
+            .nodes
+            .iter()
+            .map(|node| node.sets.iter().map(|set| self.additional(node, set, &mut made)).collect())
+            .collect();
         for (node, additional) in self.nodes.iter().zip(&additionals) {
             places.push(size);
             size += 4 + 4 * (node.flags & (node_flag::WILDCARD | node_flag::OCCLUDED)).count_ones() as usize;
@@ -47,7 +53,14 @@ impl Builder<'_> {
         let soa = self.nodes[0].sets.iter().find(|set| set.rtype == rtype::SOA)?;
         let negative_record = vec![compress(rtype::SOA, soa.values.first()?, &self.apex)];
         let negative_ttl = soa.ttl.min(soa_minimum(soa.values.first()?));
-        let total = size + set_size(soa, &negative_record, 0);
+        let mut total = size + set_size(soa, &negative_record, 0);
+        let goes_along = |set: &SetBuilder| matches!(set.rtype, rtype::A | rtype::AAAA | rtype::SVCB | rtype::HTTPS);
+        for (name, source) in &made.names {
+            places.push(total);
+            total += 4 + name.len() - self.apex.len();
+            let sets = self.nodes[*source].sets.iter().zip(&compressed[*source]);
+            total += sets.filter(|(set, _)| goes_along(set)).map(|(set, r)| set_size(set, r, 0)).sum::<usize>();
+        }
         let mut block = Vec::with_capacity(total);
         for (at, node) in self.nodes.iter().enumerate() {
             let relative = &node.name[..node.name.len() - self.apex.len()];
@@ -64,7 +77,17 @@ impl Builder<'_> {
         }
         let negative = block.len() as u32;
         write_set(&mut block, rtype::SOA, negative_ttl, &negative_record, &[], None);
-        let (mut names, has_empty_wildcards) = self.empty_non_terminals();
+        // What follows is found by nobody but sets that name it.
+        for (name, source) in &made.names {
+            let relative = &name[..name.len() - self.apex.len()];
+            let sets = || self.nodes[*source].sets.iter().zip(&compressed[*source]).filter(|(set, _)| goes_along(set));
+            block.extend_from_slice(&[relative.len() as u8, 0]);
+            block.extend_from_slice(&(sets().count() as u16).to_le_bytes());
+            block.extend_from_slice(relative);
+            for (set, records) in sets() {
+                write_set(&mut block, set.rtype, set.ttl, records, &[], set.alias);
+            }
+        }
         names.extend(self.nodes.iter().zip(0..).map(|(node, at)| (name_hash(&node.name), at)));
         let table = Table::new(names.into_iter().map(|(hash, at)| (hash, places[at as usize] as u32)));
         Some(LaidOut { table, block: block.into(), negative, has_empty_wildcards })
@@ -89,28 +112,6 @@ impl Builder<'_> {
             }
         }
         (all, has_wildcards)
-    }
-
-    /// The nodes whose addresses go with a set (RFC 1034, 4.3.2; RFC 1035, 3.3.9; RFC 2782).
-    fn additional(&self, node: &NodeBuilder, set: &SetBuilder) -> Vec<usize> {
-        let mut nodes = Vec::new();
-        let skip = match set.rtype {
-            rtype::NS => 0,
-            rtype::MX => 2,
-            rtype::SRV => 6,
-            _ => return nodes,
-        };
-        let is_cut = node.flags & node_flag::CUT != 0;
-        for value in &set.values {
-            if let Some(at) = self.named(value.get(skip..).unwrap_or_default())
-                && (self.nodes[at].occluder.is_none() || is_cut)
-                && has_address(&self.nodes[at])
-                && !nodes.contains(&at)
-            {
-                nodes.push(at);
-            }
-        }
-        nodes
     }
 }
 

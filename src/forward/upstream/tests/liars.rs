@@ -13,7 +13,7 @@ async fn an_answer_comes() {
     let fake = Fake::new(|query, _| vec![Act::Reply(answer(query))]).await;
     let (upstreams, route) = (Upstreams::new(), route(vec![fake.target()]));
     let response = ask(&upstreams, &route).await;
-    assert_eq!((address(&response), response.unwrap().from), (1, fake.address));
+    assert_eq!(address(&response), 1);
     let report = &upstreams.report(&route)[0];
     assert_eq!((report.state, report.keeps_case), (State::Up, None));
     assert!(report.rtt.unwrap() < Duration::from_millis(100));
@@ -229,12 +229,13 @@ async fn what_is_on_its_way_is_known_by_its_spelling() {
         sleep(Duration::from_millis(100)).await;
         let query = fake.queries().remove(0).0;
         let name = query[HEADER..HEADER + NAME.len()].to_vec();
-        assert!(upstreams.is_ours(&name, 1) && !upstreams.is_ours(NAME, 1) && !upstreams.is_ours(&name, 28));
+        let may_be_ours = |name: &[u8], qtype| upstreams.may_be_ours(name, qtype);
+        assert!(may_be_ours(&name, 1) && !may_be_ours(NAME, 1) && !may_be_ours(&name, 28));
         name
     };
     let (response, name) = tokio::join!(ask(&upstreams, &route), looking);
     assert_eq!(address(&response), 1);
-    assert!(!upstreams.is_ours(&name, 1));
+    assert!(!upstreams.may_be_ours(&name, 1));
 }
 
 #[tokio::test]
@@ -279,4 +280,131 @@ async fn garbage_leads_to_other_servers() {
     assert!(is_soon(Upstreams::new, &route(vec![bad.target(), good.target()]), 300).await);
     let (code, text) = text(ask(&upstreams, &route(vec![bad.target()])).await);
     assert_eq!((code, text), (22, format!("{} sent an answer that cannot be read", bad.target())));
+}
+
+/// Answers in lower case, as a server does that folds.
+fn folded(query: &[u8]) -> Act {
+    change(answer(query), |message| message[HEADER..HEADER + NAME.len()].make_ascii_lowercase())
+}
+
+#[tokio::test]
+async fn servers_that_fold_case_later_are_believed_without_tcp() {
+    for is_silent in [false, true] {
+        let folds = Arc::new(AtomicU8::new(0));
+        let folding = folds.clone();
+        let fake = Fake::new(move |query, tcp| match (tcp, folding.load(Relaxed)) {
+            (true, _) => Vec::new(),
+            (false, 0) => vec![Act::Reply(answer(query))],
+            (false, _) => vec![folded(query)],
+        })
+        .await;
+        let (upstreams, route) = (Upstreams::new(), route(vec![fake.target()]));
+        for _ in 0..3 {
+            assert_eq!(address(&ask(&upstreams, &route).await), 1);
+        }
+        assert_eq!(upstreams.report(&route)[0].keeps_case, Some(true));
+        if !is_silent {
+            fake.close_tcp().await;
+        }
+        folds.store(1, Relaxed);
+        let (response, ms) = timed(ask(&upstreams, &route)).await;
+        assert_eq!(address(&response), 1, "silent: {is_silent}");
+        assert!(ms < if is_silent { 3000 } else { 900 }, "{ms}");
+        assert_eq!((upstreams.report(&route)[0].keeps_case, fake.queries().len() > 4), (Some(false), true));
+        // It is asked in lower case now, and once.
+        assert_eq!(address(&ask(&upstreams, &route).await), 1);
+        let after = fake.queries();
+        assert_eq!((after.len(), &after[0].0[HEADER..HEADER + NAME.len()]), (1, NAME));
+        assert_eq!(upstreams.report(&route)[0].state, State::Up);
+    }
+}
+
+#[tokio::test]
+async fn the_case_of_queries_is_not_in_answers() {
+    let fake =
+        Fake::new(|query, _| vec![change(answer(query), |message| message.extend_from_slice(b"\xc0\x0c"))]).await;
+    let (upstreams, route) = (Upstreams::new(), route(vec![fake.target()]));
+    let response = ask(&upstreams, &route).await.unwrap();
+    assert_eq!(response[HEADER..HEADER + NAME.len()], *NAME);
+    assert_ne!(fake.queries()[0].0[HEADER..HEADER + NAME.len()], *NAME);
+}
+
+/// What a server says to a query.
+type Says = fn(&[u8]) -> Vec<u8>;
+
+#[tokio::test]
+async fn answers_of_no_use_lead_to_other_servers_and_lose_rank() {
+    let useless = |query: &[u8]| {
+        let mut message = answer(query);
+        let end = message.len() - 4;
+        message[end..].copy_from_slice(&USELESS);
+        message
+    };
+    let acts: [Says; 3] = [
+        useless,
+        |query| header(query, 5),
+        |query| {
+            let mut message = answer(query);
+            message.truncate(message.len() - 1);
+            message
+        },
+    ];
+    for act in acts {
+        let bad = Fake::new(move |query, _| vec![Act::Reply(act(query))]).await;
+        let good = Fake::new(|query, _| vec![Act::Late(30, answer(query))]).await;
+        let (upstreams, both) = (Upstreams::new(), route(vec![bad.target(), good.target()]));
+        for _ in 0..12 {
+            assert_eq!(address(&ask(&upstreams, &both).await), 1);
+        }
+        let asked = bad.queries().len();
+        assert!((1..=5).contains(&asked), "{asked}");
+        let report = upstreams.report(&both);
+        assert_eq!(report[0].target, good.target());
+        assert_eq!((report[1].state, report[1].trouble.is_some()), (State::Up, true));
+        // Alone, it is asked all the same.
+        let (code, _) = text(ask(&upstreams, &route(vec![bad.target()])).await);
+        assert_eq!((code, bad.queries().len()), (22, 1));
+    }
+}
+
+#[tokio::test]
+async fn edns_is_left_out_for_a_while_and_never_where_dnssec_is_wanted() {
+    // A moment's trouble: only the first query with EDNS is refused.
+    let count = Arc::new(AtomicU8::new(0));
+    let fake = Fake::new(move |query, _| {
+        let refused = query[11] == 1 && count.fetch_add(1, Relaxed) == 0;
+        vec![Act::Reply(if refused { header(query, 1) } else { answer(query) })]
+    })
+    .await;
+    let (upstreams, route) = (Upstreams::new(), route(vec![fake.target()]));
+    let edns = |fake: &Fake| fake.queries().iter().map(|(query, _)| query[11] == 1).collect::<Vec<_>>();
+    assert_eq!(address(&ask(&upstreams, &route).await), 1);
+    assert_eq!(edns(&fake), [true, false]);
+    assert_eq!(address(&ask(&upstreams, &route).await), 1);
+    assert_eq!(edns(&fake), [false]);
+    assert_eq!(address(&ask_with(&upstreams, &route, NAME, true).await), 1);
+    assert_eq!(edns(&fake), [true]);
+    sleep(Duration::from_millis(10_100)).await;
+    assert_eq!(address(&ask(&upstreams, &route).await), 1);
+    assert_eq!(edns(&fake), [true], "it is tried again");
+}
+
+#[tokio::test]
+async fn who_wants_dnssec_is_asked_for_with_edns_first() {
+    for code in [1, 4] {
+        let old = Fake::new(move |query, _| {
+            vec![Act::Reply(if query[11] == 1 { header(query, code) } else { answer(query) })]
+        })
+        .await;
+        let edns = |fake: &Fake| fake.queries().iter().map(|(query, _)| query[11] == 1).collect::<Vec<_>>();
+        let (upstreams, alone) = (Upstreams::new(), route(vec![old.target()]));
+        for _ in 0..2 {
+            assert_eq!(address(&ask_with(&upstreams, &alone, NAME, true).await), 1);
+            assert_eq!(edns(&old), [true, true, false]);
+        }
+        // Another server may know EDNS.
+        let new = Fake::new(|query, _| vec![Act::Late(30, answer(query))]).await;
+        assert_eq!(address(&ask_with(&upstreams, &route(vec![old.target(), new.target()]), NAME, true).await), 1);
+        assert!(edns(&old).iter().all(|edns| *edns) && edns(&new).iter().all(|edns| *edns));
+    }
 }

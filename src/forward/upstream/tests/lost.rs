@@ -53,31 +53,75 @@ async fn where_nobody_listens_others_are_asked_at_once() {
 }
 
 #[tokio::test]
+async fn refusals_by_all_servers_fail_at_once() {
+    let both = [closed().await, closed().await];
+    let six: SocketAddr = "[::1]:0".parse().unwrap();
+    let six = Fake::at(six, |_, _| Vec::new()).await.address;
+    sleep(Duration::from_millis(20)).await;
+    let by = |protocol| Target { protocol, server_name: Some("localhost".into()), ..target(both[0]) };
+    let text_of = |target: &Target| format!("{target} refuses the connection: nothing listens there");
+    let no_way = target("255.255.255.255:53".parse().unwrap());
+    for targets in [
+        vec![target(both[0])],
+        both.map(target).to_vec(),
+        vec![target(six)],
+        vec![by(Protocol::DoT)],
+        vec![by(Protocol::DoH)],
+        vec![target(both[0]), by(Protocol::DoT), target(six)],
+        vec![no_way],
+    ] {
+        let upstreams = Upstreams::new();
+        let (failure, ms) = timed(ask(&upstreams, &route(targets.clone()))).await;
+        let (code, text) = text(failure);
+        let expected: Vec<_> = targets.iter().map(text_of).collect();
+        assert_eq!(code, 23, "{text}");
+        assert!(text == expected.join("; ") || text.contains("cannot be reached"), "{text}");
+        assert!(ms < 1500, "{ms} ms: {text}");
+        let reports = upstreams.report(&route(targets));
+        assert!(reports.iter().all(|report| report.trouble.is_some()), "{reports:?}");
+    }
+}
+
+#[tokio::test]
+async fn what_is_truncated_fails_at_once_where_tcp_is_refused() {
+    let cut = Fake::new(|query, _| vec![Act::Reply(truncated(query))]).await;
+    cut.close_tcp().await;
+    let (upstreams, alone) = (Upstreams::new(), route(vec![cut.target()]));
+    let (failure, ms) = timed(ask(&upstreams, &alone)).await;
+    let (code, text) = text(failure);
+    let expected = "truncates its answer by UDP, and by TCP refuses the connection: nothing listens there";
+    assert_eq!((code, text), (22, format!("{} {expected}", cut.target())));
+    assert!(ms < 1500, "{ms}");
+    // It is not down: what is short it answers. And another one may answer what is long.
+    assert_eq!(upstreams.report(&alone)[0].state, State::Up);
+    let good = Fake::new(|query, _| vec![Act::Late(30, answer(query))]).await;
+    assert_eq!(address(&ask(&upstreams, &route(vec![cut.target(), good.target()])).await), 1);
+}
+
+#[tokio::test]
 async fn a_server_that_comes_back_is_asked_again() {
     let address_of_it = closed().await;
     let (upstreams, route) = (Upstreams::new(), route(vec![target(address_of_it)]));
-    let coming_back = async {
-        sleep(Duration::from_millis(1000)).await;
-        Fake::at(address_of_it, |query, _| vec![Act::Reply(answer(query))]).await
-    };
-    let (response, fake) = tokio::join!(ask(&upstreams, &route), coming_back);
-    assert_eq!(address(&response), 1, "the client has waited for it");
+    assert!(ask(&upstreams, &route).await.is_err());
+    let _fake = Fake::at(address_of_it, |query, _| vec![Act::Reply(answer(query))]).await;
+    let (response, ms) = timed(ask(&upstreams, &route)).await;
+    assert_eq!(address(&response), 1);
+    assert!(ms < 1500, "{ms}");
     assert_eq!(upstreams.report(&route)[0].state, State::Up);
-    drop(fake);
 }
 
 #[tokio::test]
 async fn dead_servers_fail_at_once_and_are_probed() {
-    let closed = closed().await;
-    let (upstreams, route) = (Upstreams::new(), route(vec![target(closed)]));
-    let (failure, ms) = timed(ask(&upstreams, &route)).await;
-    let expected = format!("{} refuses the connection: nothing listens there", target(closed));
-    assert_eq!(text(failure), (23, expected.clone()));
-    assert!((4000..5000).contains(&ms), "{ms}");
-    let (failure, ms) = timed(ask(&upstreams, &route)).await;
-    assert_eq!(text(failure), (23, expected));
-    assert!(ms < 1000, "{ms}");
-    let _fake = Fake::at(closed, |query, _| vec![Act::Reply(answer(query))]).await;
+    let silent = UdpSocket::bind((lonely_address(), 0)).await.unwrap();
+    let at = silent.local_addr().unwrap();
+    let (upstreams, route) = (Upstreams::new(), route(vec![target(at)]));
+    for is_dead in [false, true] {
+        let (failure, ms) = timed(ask(&upstreams, &route)).await;
+        assert_eq!(text(failure), (22, format!("{} did not answer in time", target(at))));
+        assert!(if is_dead { ms < 1500 } else { (4000..6000).contains(&ms) }, "{ms}");
+    }
+    drop(silent);
+    let _fake = Fake::at(at, |query, _| vec![Act::Reply(answer(query))]).await;
     let back = async {
         while ask(&upstreams, &route).await.is_err() {
             sleep(Duration::from_millis(100)).await;
