@@ -155,6 +155,8 @@ impl World {
             if !allowed || !endpoint.protocols.contains(&Protocol::Do53) {
                 return None;
             }
+            // Who is let in without a connection is itself, too.
+            let network = network.or_else(|| only(networks::all(manifest).into_iter().filter(&here).collect()));
             let nearest = match &network {
                 Some(Net::Vpc(id)) => networks::az(manifest, id, source),
                 Some(Net::OnPremises(id)) => manifest.on_premises_networks[id].availability_zone_id.clone(),
