@@ -4,7 +4,7 @@ use crate::{
     manifest::Id,
     snapshot::{
         Snapshot,
-        zone::{Node, Zone},
+        zone::{Cursor, Node, Zone, work},
     },
     wire::rdata::rtype,
 };
@@ -87,8 +87,8 @@ fn records_of(zone: &Zone, node: Node) -> VecDeque<Record> {
     records
 }
 
-/// The records of the name whose node begins at this place, and where the next one begins; none behind the last one.
-pub fn records_at(zone: &Zone, at: u32) -> Option<(VecDeque<Record>, u32)> {
+/// The records of the name at a cursor, and where the next one is; none behind the last one.
+pub fn records_at(zone: &Zone, at: Cursor) -> Option<(VecDeque<Record>, Cursor)> {
     let (node, next) = zone.node_at(at)?;
     Some((records_of(zone, node), next))
 }
@@ -105,15 +105,22 @@ impl Step {
     fn new(old: &Zone, new: &Zone) -> Step {
         // Name by name: the zones are not in memory once more.
         let (mut removed, mut added) = (vec![soa(old)], vec![soa(new)]);
-        for node in old.nodes() {
-            let is = new.node_of(&[node.relative(), &old.apex].concat());
-            let is: HashSet<Record> = is.into_iter().flat_map(|is| records_of(new, is)).collect();
-            removed.extend(records_of(old, node).into_iter().filter(|record| !is.contains(record)));
-        }
-        for node in new.nodes() {
-            let was = old.node_of(&[node.relative(), &new.apex].concat());
-            let was: HashSet<Record> = was.into_iter().flat_map(|was| records_of(old, was)).collect();
-            added.extend(records_of(new, node).into_iter().filter(|record| !was.contains(record)));
+        let mut compare = |name: &[u8]| {
+            work::count(1);
+            let records = |zone: &Zone| zone.node_of(name).map_or_else(VecDeque::new, |node| records_of(zone, node));
+            let (was, is) = (records(old), records(new));
+            let (had, has): (HashSet<&Record>, HashSet<&Record>) = (was.iter().collect(), is.iter().collect());
+            removed.extend(was.iter().filter(|record| !has.contains(record)).cloned());
+            added.extend(is.iter().filter(|record| !had.contains(record)).cloned());
+        };
+        match old.names_changed_in(new) {
+            Some(names) => names.iter().for_each(|name| compare(name)),
+            None => {
+                let name = |node: Node| [node.relative(), &old.apex].concat();
+                old.nodes().for_each(|node| compare(&name(node)));
+                let new_names = new.nodes().map(name).filter(|name| old.node_of(name).is_none());
+                new_names.for_each(|name| compare(&name));
+            }
         }
         removed[1..].sort();
         let octets = removed.iter().chain(&added).map(Record::size).sum();

@@ -3,21 +3,26 @@
 use super::{
     Set,
     build::{Builder, NodeBuilder, SetBuilder, ends_with, has_address},
+    changes::additional_skip,
     node_flag,
 };
 use crate::{
     snapshot::names::{Numbering, Table},
     wire::{
-        name::labels,
+        name::{MAX_NAME, labels},
         query::{LookupName, name_hash},
         rdata::{self, rtype},
     },
 };
+use std::sync::Arc;
+
+/// What the set of negative answers fills, at most.
+const NEGATIVE_OCTETS: usize = Set::FIXED + 2 * 2 + 12 + 2 * MAX_NAME + 20;
 
 /// A zone as it lies in memory.
 pub(super) struct LaidOut {
     pub table: Table,
-    pub block: Box<[u8]>,
+    pub block: Arc<[u8]>,
     pub negative: u32,
     pub has_empty_wildcards: bool,
 }
@@ -44,11 +49,7 @@ impl Builder<'_> {
             }
             compressed.push(sets);
         }
-        let soa = self.nodes[0].sets.iter().find(|set| set.rtype == rtype::SOA)?;
-        let negative_record = vec![compress(rtype::SOA, soa.values.first()?, &self.apex)];
-        let negative_ttl = soa.ttl.min(soa_minimum(soa.values.first()?));
-        let total = size + set_size(soa, &negative_record, 0);
-        let mut block = Vec::with_capacity(total);
+        let mut block = Vec::with_capacity(size + NEGATIVE_OCTETS);
         for (at, node) in self.nodes.iter().enumerate() {
             let relative = &node.name[..node.name.len() - self.apex.len()];
             block.extend_from_slice(&[relative.len() as u8, node.flags]);
@@ -62,8 +63,7 @@ impl Builder<'_> {
                 write_set(&mut block, set.rtype, set.ttl, &compressed[at][number], &additional, set.alias);
             }
         }
-        let negative = block.len() as u32;
-        write_set(&mut block, rtype::SOA, negative_ttl, &negative_record, &[], None);
+        let negative = add_negative(&mut block, &self.nodes[0], &self.apex)?;
         let (mut names, has_empty_wildcards) = self.empty_non_terminals();
         names.extend(self.nodes.iter().zip(0..).map(|(node, at)| (name_hash(&node.name), at)));
         let table = Table::new(names.into_iter().map(|(hash, at)| (hash, places[at as usize] as u32)));
@@ -94,12 +94,7 @@ impl Builder<'_> {
     /// The nodes whose addresses go with a set (RFC 1034, 4.3.2; RFC 1035, 3.3.9; RFC 2782).
     fn additional(&self, node: &NodeBuilder, set: &SetBuilder) -> Vec<usize> {
         let mut nodes = Vec::new();
-        let skip = match set.rtype {
-            rtype::NS => 0,
-            rtype::MX => 2,
-            rtype::SRV => 6,
-            _ => return nodes,
-        };
+        let Some(skip) = additional_skip(set.rtype) else { return nodes };
         let is_cut = node.flags & node_flag::CUT != 0;
         for value in &set.values {
             if let Some(at) = self.named(value.get(skip..).unwrap_or_default())
@@ -112,6 +107,29 @@ impl Builder<'_> {
         }
         nodes
     }
+}
+
+/// A node by itself, which refers to no other one.
+pub(super) fn alone(node: &NodeBuilder, apex: &[u8]) -> Vec<u8> {
+    let relative = &node.name[..node.name.len() - apex.len()];
+    let mut block = vec![relative.len() as u8, node.flags & !(node_flag::WILDCARD | node_flag::OCCLUDED)];
+    block.extend_from_slice(&(node.sets.len() as u16).to_le_bytes());
+    block.extend_from_slice(relative);
+    for set in &node.sets {
+        let records: Vec<Record> = set.values.iter().map(|value| compress(set.rtype, value, apex)).collect();
+        write_set(&mut block, set.rtype, set.ttl, &records, &[], set.alias);
+    }
+    block
+}
+
+/// Adds the set of negative answers, and says where it is (RFC 2308, 3). None if the apex has no SOA record.
+pub(super) fn add_negative(block: &mut Vec<u8>, apex_node: &NodeBuilder, apex: &[u8]) -> Option<u32> {
+    let soa = apex_node.sets.iter().find(|set| set.rtype == rtype::SOA)?;
+    let value = soa.values.first()?;
+    let negative = block.len() as u32;
+    let record = compress(rtype::SOA, value, apex);
+    write_set(block, rtype::SOA, soa.ttl.min(soa_minimum(value)), &[record], &[], None);
+    Some(negative)
 }
 
 /// A record's data with names cut short where a pointer to the apex will stand, and the places of these pointers.
