@@ -35,6 +35,9 @@ const MAX_OCTETS: u64 = 1 << 20;
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// The file that it was read from; none where the defaults hold.
+    #[serde(skip)]
+    pub file: Option<PathBuf>,
     /// Where queries are taken. Without it: 127.0.0.1:5300 and, on that port, each door of the manifest that is a
     /// loopback address.
     pub listen: Option<Vec<Listen>>,
@@ -306,6 +309,10 @@ impl Admin {
 pub struct Limits {
     /// How many REFUSED and error answers over UDP one source prefix gets in a second; 50 without it.
     pub error_answers_per_second: u32,
+    /// How many large answers over UDP one source prefix gets for one name in a second, and ten times as many for all names; 20
+    /// without it, 0 for no limit. An answer is large with more than 512 octets and 10 times those of its query. Beyond the limit
+    /// it is truncated, unless the query has a valid cookie.
+    pub large_answers_per_second: u32,
     /// How many TCP and QUIC connections there may be; 10000 without it.
     pub tcp_connections: u32,
     /// How many of them one client may have; 100 without it.
@@ -320,6 +327,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             error_answers_per_second: 50,
+            large_answers_per_second: 20,
             tcp_connections: 10_000,
             tcp_connections_per_client: 100,
             tcp_idle_timeout_seconds: 10,
@@ -417,7 +425,7 @@ impl Config {
                 let message = format!("{} is larger than {} MiB", path.display(), MAX_OCTETS >> 20);
                 Err(vec![problem(Severity::Error, String::new(), message)])
             }
-            Ok(_) => Config::read(&bytes, &path),
+            Ok(_) => Config::read(&bytes, &path).map(|config| Config { file: Some(path.to_path_buf()), ..config }),
             Err(error) if error.kind() == io::ErrorKind::NotFound && file.is_none() => Ok(Config::default()),
             Err(error) => {
                 let message = match error.kind() {

@@ -8,7 +8,6 @@ use crate::{
     manifest::{
         Difference, Direction, Id, Manifest, PrivateHostedZone, Resource, VpcEndpoint,
         connectivity::{Connectivity, Network},
-        problem::printable,
     },
     snapshot::{Snapshot, zone::Zone},
     wire::{Name, rdata::type_to_text},
@@ -247,18 +246,11 @@ impl Answers {
         self.views.is_empty() && self.more == 0 && !self.is_cut
     }
 
-    /// For people: a line for each name, with what it is and what it will be.
-    pub fn to_text(&self) -> String {
+    /// What is not listed, in sentences for people; empty if all is.
+    pub fn remarks(&self) -> String {
         let mut text = String::new();
-        for ViewAnswers { view, answers } in &self.views {
-            text += &format!("  {}\n", printable(view));
-            for Changed { name, rtype, old, new } in answers {
-                let [old, new] = [old, new].map(|answer| printable(&answer.join(", ")));
-                text += &format!("    {} {}: {old} -> {new}\n", printable(name), printable(rtype));
-            }
-        }
         if self.more > 0 {
-            text += &format!("  and {} more\n", self.more);
+            text += &format!("  and {} more answers that are not listed\n", self.more);
         }
         if self.is_cut {
             text += &format!("  more may change: only {MOST_QUESTIONS} questions were asked\n");
@@ -374,7 +366,7 @@ mod tests {
         edited["private_hosted_zones"] = json!({});
         let answers = answers(&snapshot(&manifest()), &snapshot(&edited), 0, 3);
         assert_eq!(answers.views.iter().map(|view| view.answers.len()).sum::<usize>(), 3);
-        assert!(answers.more > 0 && answers.to_text().contains(&format!("and {} more", answers.more)));
+        assert!(answers.more > 0 && answers.remarks().contains(&format!("and {} more answers", answers.more)));
         assert!(!answers.is_empty());
     }
 }

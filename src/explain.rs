@@ -23,7 +23,7 @@ use crate::{
     },
 };
 use serde::{Deserialize, Serialize};
-use std::{fmt::Write, net::IpAddr, sync::Arc, time::Instant};
+use std::{borrow::Cow, fmt::Write, net::IpAddr, sync::Arc, time::Instant};
 
 /// What is to be explained, as it is typed.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -110,6 +110,9 @@ pub struct Server {
     rtt_ms: Option<f64>,
     /// For how many seconds it has not answered.
     down_seconds: Option<u64>,
+    /// What is wrong with it, or with its last answers, if others are asked first because of that.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    trouble: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -237,7 +240,7 @@ pub async fn of_server(core: &Arc<Core>, question: &Question, resolve: bool) -> 
     }
     let (start, client) = (Instant::now(), question.client());
     let packet = question.packet(&core.snapshot.load());
-    let answered = forward::respond(core, &client, &packet, None).await;
+    let answered = forward::respond(core, &client, &packet, None, None).await;
     let after = explain_now();
     let text = format!("others were asked, and the answer took {:.1} ms", start.elapsed().as_secs_f64() * 1000.0);
     // What is not kept is not there a second time.
@@ -267,6 +270,7 @@ impl Server {
             state: None,
             rtt_ms: None,
             down_seconds: None,
+            trouble: None,
         }
     }
 
@@ -280,6 +284,7 @@ impl Server {
             state: Some(state.into()),
             rtt_ms: report.rtt.map(|rtt| (rtt.as_secs_f64() * 1e5).round() / 100.0),
             down_seconds,
+            trouble: report.trouble.map(Cow::into_owned),
             ..Server::new(route, &report.target)
         }
     }
@@ -288,10 +293,12 @@ impl Server {
         let Server { ip, port, protocol, server_name_indication, .. } = self;
         let target = Target { ip: *ip, port: *port, protocol: *protocol, server_name: server_name_indication.clone() };
         let rtt = self.rtt_ms.map_or(String::new(), |rtt| format!(", RTT {rtt} ms"));
+        let why = self.trouble.as_ref().map_or(String::new(), |trouble| format!(": it {trouble}"));
         let state = match (self.state.as_deref(), self.down_seconds) {
+            (Some("up"), _) if self.trouble.is_some() => format!(": answers{rtt}; others are asked first{why}"),
             (Some("up"), _) => format!(": answers{rtt}"),
             (Some("down"), seconds) => {
-                format!(": no answer for {} s{rtt}; others are asked first", seconds.unwrap_or(0))
+                format!(": no answer for {} s{rtt}; others are asked first{why}", seconds.unwrap_or(0))
             }
             (Some(_), _) => ": not asked yet".into(),
             (None, _) => String::new(),
@@ -344,45 +351,63 @@ impl Explanation {
         self.generation
     }
 
-    /// The whole for people. `source` says where it is from.
-    pub fn to_text(&self, source: &str) -> String {
-        let mut text = String::new();
+    /// The client, with the forwarder that it is behind and the address that it asks.
+    pub fn client(&self) -> String {
         let to = self.to.map_or(String::new(), |to| format!(" to {to}"));
         let via = self.via.map_or(String::new(), |via| format!(" via {via}"));
-        let (name, rtype) = (printable(&self.name), printable(&self.rtype));
-        let _ = writeln!(text, "{name} {rtype}, from {}{via}{to}", self.from);
-        let mut line = |stage: &str, line: &str| {
-            let _ = writeln!(text, "  {stage:<10} {}", printable(line));
-        };
-        line("source", source);
-        for Step { stage, text } in &self.steps {
-            line(&format!("{stage:?}").to_lowercase(), text);
-        }
-        for server in &self.servers {
-            line("server", &server.to_text());
-        }
+        format!("{}{via}{to}", self.from)
+    }
+
+    /// What is asked for.
+    pub fn question(&self) -> String {
+        format!("{} {}", self.name, self.rtype)
+    }
+
+    /// The steps and the servers, each with the word for what it is about.
+    pub fn steps(&self) -> Vec<(String, String)> {
+        let steps = self.steps.iter().map(|Step { stage, text }| (format!("{stage:?}").to_lowercase(), text.clone()));
+        steps.chain(self.servers.iter().map(|server| ("server".into(), server.to_text()))).collect()
+    }
+
+    /// What comes of them: who is asked, or the reply, each line with the word for what it is.
+    pub fn outcome(&self) -> Vec<(&'static str, String)> {
+        let mut lines = Vec::new();
         if let Some(Forwarded { rule, name, rtype, dnssec_ok, checking_disabled }) = &self.forward {
             let who = rule.as_ref().map_or("the internet resolver".into(), |rule| format!("rule {rule}"));
             let bit = |is_set: &bool| if *is_set { 1 } else { 0 };
             let flags = format!("DO {}, CD {}", bit(dnssec_ok), bit(checking_disabled));
-            let _ = writeln!(
-                text,
-                "\nto be asked, by {}: {}",
-                printable(&who),
-                printable(&format!("{name} {rtype}, {flags}"))
-            );
+            lines.push(("to be asked, by", format!("{who}: {name} {rtype}, {flags}")));
         }
         if let Some(status) = &self.status {
-            let _ = writeln!(text, "\nstatus: {}; flags: {}", printable(status), printable(&self.flags.join(" ")));
+            lines.push(("status", format!("{status}; flags: {}", self.flags.join(" "))));
         }
         if let Some(Ede { code, text: why }) = &self.ede {
-            let _ = writeln!(text, "EDE: {code} ({})", printable(why));
+            lines.push(("EDE", format!("{code} ({why})")));
         }
         let sections = [("answer", &self.answer), ("authority", &self.authority), ("additional", &self.additional)];
         for (section, records) in sections {
-            for Record { name, ttl, rtype, rdata } in records {
-                let _ = writeln!(text, "{section}: {}", printable(&format!("{name} {ttl} IN {rtype} {rdata}")));
-            }
+            let line =
+                |Record { name, ttl, rtype, rdata }: &Record| (section, format!("{name} {ttl} IN {rtype} {rdata}"));
+            lines.extend(records.iter().map(line));
+        }
+        lines
+    }
+
+    /// The whole for people. `source` says where it is from.
+    pub fn to_text(&self, source: &str) -> String {
+        let mut text = String::new();
+        let _ = writeln!(text, "{}, from {}", printable(&self.question()), self.client());
+        let mut line = |stage: &str, line: &str| {
+            let _ = writeln!(text, "  {stage:<10} {}", printable(line));
+        };
+        line("source", source);
+        self.steps().iter().for_each(|(stage, step)| line(stage, step));
+        let mut before = None;
+        for (what, said) in self.outcome() {
+            let begins = matches!(what, "to be asked, by" | "status") && before != Some(what);
+            let separator = if what == "to be asked, by" { " " } else { ": " };
+            let _ = writeln!(text, "{}{what}{separator}{}", if begins { "\n" } else { "" }, printable(&said));
+            before = Some(what);
         }
         text
     }

@@ -24,9 +24,9 @@
 //! | [`wire`] | names, record data, queries, replies | nothing |
 //! | [`manifest`] | types, reading (`document`, `decode`, `load`, `master`), `check`, `connectivity`, `presets` of AWS services | `wire` |
 //! | [`snapshot`] | what is compiled: `networks`, `forwarders`, `zones`, `endpoints`, `aliases`, `routes` to others, `views`, `autodefined`, `query_logs`; in `slots` and `names`, which share what does not change | `manifest`, `wire` |
-//! | [`answer`] | who asks (`who`), which rule (`resolve`), what answers (`zone`, `endpoint`, `autodefined`, `known`), `dns64`, `trace`, `why` and `noted` | `snapshot`, `manifest`, `wire` |
+//! | [`answer`] | who asks (`who`), which rule (`resolve`, by the `cut` that is responsible), what answers (`zone`, `endpoint`, `autodefined`, `known`), `dns64`, `trace`, `why` and `noted` | `snapshot`, `manifest`, `wire` |
 //! | [`forward`] | asks others (`ask`): equal questions once (`flights`), `upstream` servers by rules, `recursion` from the root on; `read`s what they say; `cache` | `answer`, `snapshot`, `config` |
-//! | [`listen`] | Do53: `udp`, `stream`, `limit`; encrypted: `stream` with `tls`, `https`, `quic`; `proxy` headers; who is not UDP answers by a `responder`, and has a place among the `connections` | `answer`, `forward`, `metrics` |
+//! | [`listen`] | Do53: `udp`, `stream`, `limit`; encrypted: `stream` with `tls`, `https`, `quic`; `proxy` headers; all but UDP answer by a `responder`, and count among the `connections`; `dispatch` is what happens to each query around `answer`; `limit` bounds what goes to forged addresses, `unread` what clients do not read | `answer`, `forward`, `transfer`, `query_log`, `metrics` |
 //! | [`control_plane`] | sources: `directory` watches, `etcd` follows, `change`s come by HTTP; `keeper` publishes, `store` keeps, `edits` are what updates change, `freeze` hands over, `internet` follows `resolv.conf`, `status` tells | `manifest`, `snapshot`, `listen`, `config` |
 //! | [`transfer`] | zones as a whole, out: `access` by address and key (`tsig`), `outgoing` transfers from the `history` of versions, `notify`, `update`; in: `inward` follows zones by a `schedule`, asks a `primary`, reads its `answer`, keeps `copies`; who has `notified` us | `answer`, `snapshot`, `forward`, `control_plane` |
 //! | [`query_log`] | entries: from a `Tap` of who answers to the `writer`, which makes `json` or `dnstap` of them, and on to `sink`s | `answer`, `snapshot`, `config` |
@@ -45,7 +45,7 @@
 //!        -> Packet::read            header, question, EDNS; else FORMERR, NOTIMP, or silence
 //!        -> Who::identify           who asks: door, longest prefix -> view and AZ; nobody we know -> REFUSED; a forwarder's
 //!                                   PROXY header or client subnet stands for its client
-//!        -> resolve::next_cut       longest suffix, then rank: rule, zone, endpoint name, autodefined
+//!        -> cut::next_cut           longest suffix, then rank: rule, zone, endpoint name, autodefined
 //!             zone         -> node, wildcard, cut, DNAME -> record set -> copied out of the zone's block
 //!             endpoint     -> the interfaces that are usable, in the client's AZ if it has some there
 //!             route        -> what is known of the name, else Outcome::Forward

@@ -31,6 +31,7 @@ use crate::{
         Manifest, Problem, Protocol,
         load::{Due, Loader},
         overlay::Overlays,
+        problem::printable,
     },
     query_log::Running,
     transfer::{
@@ -300,6 +301,7 @@ fn limits(config: &Config, open_files: Option<u64>) -> Limits {
     let listeners = config.listen.as_ref().map_or(1, Vec::len);
     Limits {
         error_answers_per_second: limits.error_answers_per_second,
+        large_answers_per_second: limits.large_answers_per_second,
         tcp_connections: descriptors::tcp_connections(limits.tcp_connections as usize, open_files, listeners),
         tcp_connections_per_client: limits.tcp_connections_per_client as usize,
         tcp_idle_timeout: Duration::from_secs(limits.tcp_idle_timeout_seconds.into()),
@@ -369,7 +371,16 @@ impl Server<'_> {
         let state = self.admin.status.state().clone();
         let resources: Vec<String> = state.resources.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
         let resources = if resources.is_empty() { "an empty manifest".into() } else { resources.join(", ") };
-        let text = format!("serving {resources} on {}, admin API on http://{admin}", state.listeners.join(", "));
+        let scheme = if self.config.admin.tls.is_some() { "https" } else { "http" };
+        let file = self.config.file.as_ref();
+        let configuration =
+            file.map_or("no configuration file".into(), |file| format!("configuration file {}", file.display()));
+        let text = format!(
+            "zonal {}, {}: serving {resources} on {}, admin API on {scheme}://{admin}",
+            env!("CARGO_PKG_VERSION"),
+            printable(&configuration),
+            state.listeners.join(", ")
+        );
         tracing::info!(generation = self.core.snapshot.load().generation, "{text}");
         supervisor::ready(&text);
         let is_for_people = self.config.log.format == LogFormat::Human;

@@ -216,7 +216,7 @@ fn cache_hits_allocate_nothing() {
             let nothing =
                 Entry { rcode: 3, answer: Records::default(), authority: entry(&[7; 4], 1).answer, ..entry(&[], 1) };
             cache.insert("rule-1", key(&negative), nothing.into());
-            cache.insert_failure("rule-1", key(&failed), 22, "nobody answered", 0);
+            cache.insert_failure("rule-1", key(&failed), Entry::failure(22, "nobody answered", 0, 0));
             let target = name_wire(&crate::model::names::name("www.forward.example"));
             let link = Entry { target: Some(12), ..entry(&target, 5) };
             cache.insert("rule-1", key(&alias), link.into());
@@ -226,7 +226,7 @@ fn cache_hits_allocate_nothing() {
             let link = Entry { target: Some(12), authority: proof, ..entry(&target, 5) };
             cache.insert("rule-1", key(&made), link.into());
             cache.insert("rule-1", key(&stale), Entry { since: -100, ..entry(&[192, 0, 2, 2], 1) }.into());
-            cache.insert_failure("rule-1", key(&stale), 22, "nobody answered", 0);
+            cache.insert_failure("rule-1", key(&stale), Entry::failure(22, "nobody answered", 0, 0));
         }
         packets.extend([(address, 0, 1), (negative, 3, 0), (failed, 2, 0), (alias, 0, 2), (made, 0, 2), (stale, 0, 1)]);
     }
@@ -282,7 +282,7 @@ fn the_cache_takes_no_more_than_its_budget() {
                 let question = Question { name: &name, qtype: 1, dnssec_ok: false, checking_disabled: false };
                 let key = Key::new(RouteId(1), &question);
                 match number % 10 {
-                    0 => drop(cache.insert_failure("rule-1", key, 22, "nobody answered", 0)),
+                    0 => drop(cache.insert_failure("rule-1", key, Entry::failure(22, "nobody answered", 0, 0))),
                     _ => cache.insert("rule-1", key, entry(&rdata[..sizes[number as usize % 3]], 1).into()),
                 }
             }

@@ -58,6 +58,27 @@ fn to_and_fro(target: &[&str], scratch: &Scratch, other_writer: &dyn Fn()) {
     let (code, told) = run(&["apply", "--directory", &directory, "--yes"]);
     assert_eq!((code, told.as_str()), (Some(0), "No difference.\n"));
 
+    // The same change of many: told once, with all that it is for; and the counts come last.
+    write(scratch, "127.0.0.8", 12);
+    let (code, told) = run(&["diff", "--directory", &directory]);
+    assert_eq!(code, Some(1), "{told}");
+    assert!(told.contains("~ private_hosted_zones: the same in 12 resources\n    Z0, Z1, Z10, Z11, Z2"), "{told}");
+    assert_eq!(told.matches("records[0].records[0]: 127.0.0.1 -> 127.0.0.8").count(), 1, "{told}");
+    assert!(told.contains(" and 9 more names A: 60 A 127.0.0.1 -> 60 A 127.0.0.8\n"), "{told}");
+    assert!(told.lines().count() < 15 && told.ends_with("\nPlan: 0 to add, 12 to change, 0 to delete.\n"), "{told}");
+    let (_, told) = run(&["diff", "--directory", &directory, "--format", "json"]);
+    let told: Value = serde_json::from_str(&told).unwrap();
+    let field = serde_json::json!({"path": "records[0].records[0]", "change": "changed", "old": "127.0.0.1", "new": "127.0.0.8"});
+    assert_eq!(told["changes"][11]["fields"], serde_json::json!([field]));
+    // A master file by its lines.
+    write(scratch, "127.0.0.1", 12);
+    let hosts = std::fs::read_to_string(scratch.path().join("in/corp/hosts.zone")).unwrap();
+    scratch.write("in/corp/hosts.zone", format!("{}www A 127.0.0.3\n", hosts.replace("127.0.0.1", "127.0.0.2")));
+    let (_, told) = run(&["diff", "--directory", &directory]);
+    let lines = "~ master_files/corp/hosts.zone\n    -    4 ns A 127.0.0.1\n    +    4 ns A 127.0.0.2\n    +    5 www A 127.0.0.3\n";
+    assert!(told.contains(lines), "{told}");
+    write(scratch, "127.0.0.1", 12);
+
     // One change: the fields, and who gets another answer.
     let changed = std::fs::read_to_string(scratch.path().join("in/all.yaml")).unwrap();
     let changed = changed.replacen("records: [127.0.0.1]", "records: [127.0.0.9]", 1);
@@ -65,7 +86,9 @@ fn to_and_fro(target: &[&str], scratch: &Scratch, other_writer: &dyn Fn()) {
     let (code, told) = run(&["diff", "--directory", &directory]);
     let line = "    www.z0.example. A: www.z0.example. 60 A 127.0.0.1 -> www.z0.example. 60 A 127.0.0.9\n";
     assert!(
-        code == Some(1) && told.contains("~ private_hosted_zones/Z0\n    records: ") && told.contains(line),
+        code == Some(1)
+            && told.contains("~ private_hosted_zones/Z0\n    records[0].records[0]: 127.0.0.1 -> 127.0.0.9\n")
+            && told.contains(line),
         "{told}"
     );
     let (_, told) = run(&["diff", "--directory", &directory, "--format", "json"]);
@@ -84,6 +107,13 @@ fn to_and_fro(target: &[&str], scratch: &Scratch, other_writer: &dyn Fn()) {
     write(scratch, "127.0.0.1", 4);
     let (code, told) = run(&["apply", "--directory", &directory, "--yes"]);
     assert!(code == Some(1) && told.contains("8 of 15 resources would be deleted, more than 30 %"), "{told}");
+    let command = [&[ZONAL, "apply", "--directory", &directory, "--yes"], target].concat().join(" ");
+    let output = Command::new("sh").args(["-c", &format!("{command} 2>&1")]).output().unwrap();
+    let told = text(&output);
+    assert!(
+        told.starts_with("zonal: 8 of 15 resources") && told.ends_with("8 to delete.\n"),
+        "why comes first\n{told}"
+    );
     let (code, told) = run(&["apply", "--directory", &directory, "--yes", "--force"]);
     assert!(code == Some(0) && told.contains("8 to delete"), "{told}");
 
@@ -177,7 +207,11 @@ fn to_etcd() {
         text(&zonal(&arguments))
     };
     let told = on_etcd("diff", &[]);
-    assert!(told.contains("- vpc/vpc-new\n") && told.contains("1 to delete.\nNo answer changes."), "{told}");
+    assert!(
+        told.contains("- vpc/vpc-new\n")
+            && told.contains("No answer changes.\n\nPlan: 0 to add, 0 to change, 1 to delete.\n"),
+        "{told}"
+    );
     assert!(told.contains("etcd has a key `/zonal/v1/vpcs/`, which is no `/zonal/v1/<kind>/<id>`"), "{told}");
     let out = scratch.path().join("odd").display().to_string();
     let told = text(&zonal(&["export", "--directory", &out, "--etcd", &etcd.endpoint]));

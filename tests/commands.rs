@@ -62,13 +62,14 @@ fn servers_that_want_to_know_who_asks() {
     scratch.write("token", "secret\n");
     // The SHA-256 of `secret`.
     scratch.write("tokens", "write sha256:2bb80d537b1da3e38bd30361aa855686bde0eacd7162fef6a25fe97bf527a25b\n");
-    let (_node, port) = node(
+    let (node, port) = node(
         &scratch,
         "{address: \"0.0.0.0:PORT\", tokens_file: tokens, client_certificates: {read: [client.example]}, tls: {certificate: \
          tls.crt, private_key: tls.key, certificate_authority: ca.crt}}",
         "",
     );
     let url = format!("https://localhost:{port}");
+    assert!(node.log().contains(&format!("admin API on https://0.0.0.0:{port}")), "{}", node.log());
     let commands = |server: &str, config: &str| {
         [
             format!("status {}", config.replace("--admin", "--all")),
@@ -338,5 +339,54 @@ fn what_is_no_node() {
         let (code, told) = zonal(&scratch, &arguments.replace("ADDRESS", &address.to_string()));
         assert_eq!(code, Some(1), "{arguments}: {told}");
         assert!(told.contains("is not the admin API of `zonal serve`"), "{told}");
+    }
+}
+
+/// What is written to begin with is without a flaw, is served, and answers; and nothing is overwritten.
+#[test]
+fn a_first_manifest_is_written_and_answers() {
+    if !can_run(&["setpriv", "dig"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let (code, told) = zonal(&scratch, "init new/node");
+    assert!(code == Some(0) && told.contains("cd new/node && zonal\n"), "{told}");
+    let (code, told) = zonal(&scratch, "check --config new/node/zonal.yaml --deny-warnings");
+    assert_eq!(code, Some(0), "{told}");
+    let (code, told) = zonal(&scratch, "check new/node/zones --deny-warnings");
+    assert!(code == Some(0) && told.contains("no errors, no warnings"), "{told}");
+    for again in ["init new/node", "init new"] {
+        // A file, or a manifest, is there already.
+        if again == "init new" {
+            scratch.write("new/zones/other.yaml", "vpcs: {}\n");
+        }
+        let (code, told) = zonal(&scratch, again);
+        assert!(code == Some(1) && told.contains("nothing was written"), "{again}: {told}");
+        assert!(again == "init new/node" || !scratch.path().join("new/zonal.yaml").exists());
+    }
+    let explain = |more: &str| zonal(&scratch, &format!("explain --directory new/node/zones {more}"));
+    let (code, told) = explain("--from 127.1.0.7 --from 127.1.128.7 sqs.us-east-1.amazonaws.com");
+    assert!(code == Some(0) && told.contains(" 127.2.0.10") && told.contains(" 127.2.128.10"), "{told}");
+    let (code, told) = explain("--from 127.1.0.7 --to 127.1.0.2 -x 127.1.0.9");
+    assert!(code == Some(0) && told.starts_with("9.0.1.127.in-addr.arpa. PTR, from 127.1.0.7"), "{told}");
+    // The ports of the templates are those of everybody: others may have them.
+    let (port, admin) = (free_port(), free_port());
+    let text = std::fs::read_to_string(scratch.path().join("new/node/zonal.yaml")).unwrap();
+    let text = text.replace("127.0.0.1:9153", &format!("127.0.0.1:{admin}"));
+    let text = format!("{text}listen: [{{address: \"127.0.0.1:{port}\"}}]\n");
+    scratch.write("new/node/zonal.yaml", text);
+    let mut process = Process::start(&[ZONAL, "serve", "--config", "new/node/zonal.yaml"], &scratch, "node");
+    let log = wait_until("it serves", || {
+        process.assert_alive();
+        let log = process.log();
+        log.contains("serving ").then_some(log)
+    });
+    let version = env!("CARGO_PKG_VERSION");
+    let expected = format!("zonal {version}, configuration file new/node/zonal.yaml: serving ");
+    assert!(log.contains(&expected) && log.contains(&format!("admin API on http://127.0.0.1:{admin}")), "{log}");
+    for (client, own) in [("127.1.0.7", "127.2.0.10"), ("127.1.128.7", "127.2.128.10")] {
+        let arguments = ["-b", client, "@127.0.0.1", "-p", &port.to_string(), "+short", "sqs.us-east-1.amazonaws.com"];
+        let output = Command::new("dig").args(arguments).output().unwrap();
+        assert_eq!(String::from_utf8_lossy(&output.stdout).trim(), own, "{client}");
     }
 }

@@ -1,5 +1,6 @@
 //! Names that others answer for: real servers in front and behind, and servers that fail, lie and flood.
 
+mod doubt;
 mod failing;
 mod hostile;
 mod inward;

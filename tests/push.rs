@@ -159,6 +159,23 @@ fn a_whole_manifest() {
     ] {
         assert_eq!(push.ask("PUT", "/v1/manifest", headers, body).status, status, "{body}");
     }
+    // What curl sends by itself: it is said which header is missing, and what it has to be.
+    for (method, path, right) in [
+        ("PUT", "/v1/manifest", "application/json"),
+        ("PUT", "/v1/vpcs/vpc", "application/json"),
+        ("POST", "/v1/batch", "application/json"),
+        ("PATCH", "/v1/vpcs/vpc", "application/merge-patch+json"),
+        ("PUT", "/v1/master_files/a.zone", "text/dns"),
+    ] {
+        let answer = push.ask(method, path, &[], "{}");
+        let detail = answer.json()["detail"].as_str().unwrap().to_string();
+        assert_eq!(answer.status, 415, "{method} {path}");
+        assert!(
+            detail.contains("application/x-www-form-urlencoded")
+                && detail.contains(&format!("curl -H 'Content-Type: {right}'")),
+            "{method} {path}: {detail}"
+        );
+    }
 
     // What is read can be put back.
     let mut read = push.get("/v1/manifest").json();
@@ -536,4 +553,29 @@ fn the_api_is_as_it_is_described() {
     for name in text.split("\"#/components/schemas/").skip(1).map(|rest| rest.split('"').next().unwrap()) {
         assert!(document["components"]["schemas"][name].is_object(), "{name}");
     }
+}
+
+/// The lines of the reference that change something are sent as they are.
+#[test]
+fn examples_of_the_reference_are_accepted() {
+    if !can_run_here() {
+        return;
+    }
+    let push = Push::start("");
+    let page = std::fs::read_to_string(crate::harness::tree("docs/reference/http-api.md")).unwrap();
+    let block = page.split_once("```sh\n").unwrap().1.split_once("```").unwrap().0;
+    let script =
+        block.replace("127.0.0.1:9153", &push.0.admin.to_string()).replace("curl ", "curl -sS --fail-with-body ");
+    let output = Command::new("sh").args(["-e", "-c", &script]).output().unwrap();
+    assert!(output.status.success(), "{script}\n{}", String::from_utf8_lossy(&output.stdout));
+    let manifest = push.get("/v1/manifest").json();
+    assert_eq!(manifest["vpcs"]["vpc-app"]["region"], "us-east-1", "{manifest}");
+    assert_eq!(manifest["vpc_endpoints"]["vpce-sqs"]["service"], "sqs", "what was put is read back\n{manifest}");
+    assert!(manifest["vpc_endpoint_services"].as_object().is_none_or(|all| all.is_empty()), "{manifest}");
+    let output = Command::new("dig")
+        .args(["-b", "127.1.0.7", "@127.0.0.1", "-p", &push.0.port.to_string(), "sqs.us-east-1.amazonaws.com", "A"])
+        .output()
+        .unwrap();
+    let reply = Reply::of_dig(&String::from_utf8_lossy(&output.stdout));
+    assert_eq!(reply.data("A"), ["127.1.0.10"], "{reply}");
 }

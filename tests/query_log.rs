@@ -691,6 +691,19 @@ fn dnstap_messages_are_what_others_read() {
         }
         let full = Command::new("dnstap-read").arg("-y").arg(scratch.path().join(&file)).output().unwrap();
         let full = String::from_utf8_lossy(&full.stdout).into_owned();
+        // Each message of a client has both ports, and each of another server that one's.
+        let port = server.port;
+        for message in full.split("\n---\n").filter(|message| message.contains("  type: ")) {
+            let has = |field: &str| message.lines().any(|line| line.trim_start().starts_with(&format!("{field}: ")));
+            for field in
+                ["socket_family", "socket_protocol", "response_address", "response_port", "query_address", "query_port"]
+            {
+                assert!(has(field), "{field}\n{message}");
+            }
+            let is_of_client = message.contains("CLIENT_");
+            let expected = if is_of_client { port } else { fake.address.port() };
+            assert!(message.contains(&format!("response_port: {expected}\n")), "{message}");
+        }
         assert!(full.contains("identity: node-1") && full.contains("version: zonal "), "{full}");
     }
 }

@@ -96,6 +96,39 @@ fn followers_of_etcd() {
     }
     wait_until("they are gone", || (aside(&first) == Some(0)).then_some(()));
 
+    // Too much is deleted at once: it is held, told, and served when somebody says that it is meant.
+    let zone = |n: usize| format!("{{\"name\": \"z{n}.example\", \"vpc_ids\": [\"vpc\"]}}");
+    for n in 0..12 {
+        etcd.put_key(&format!("/zonal/v1/private_hosted_zones/Z{n}"), Some(&zone(n)));
+    }
+    let count = |server: &Server| server.status()["resources"]["private_hosted_zones"].as_u64().unwrap_or(0);
+    wait_until("the zones are served", || (count(&first) == 12).then_some(()));
+    let end = |command: &[&str]| {
+        let endpoint = ["--endpoints", &etcd.endpoint];
+        let output = Command::new("etcdctl").env("ETCDCTL_API", "3").args(endpoint).args(command).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    end(&["del", "--prefix", "/zonal/v1/private_hosted_zones/"]);
+    let held = |server: &Server| server.metric(&["zonal_deletions_held"]);
+    wait_until("they are held", || (held(&first) == 12.0).then_some(()));
+    let (text, code) = told(&first);
+    assert!(text.contains("12 deletions are held") && code == Some(1), "{text}");
+    assert!(first.process.log().contains("deletions are held"), "{}", first.process.log());
+    etcd.put_key("/zonal/v1/private_hosted_zones/Z12", Some(&zone(12)));
+    wait_until("another change is served", || (count(&first) == 13).then_some(()));
+    let first = first.restart().ready();
+    assert_eq!((count(&first), held(&first)), (13, 12.0));
+    etcd.put_key("/zonal/v1/private_hosted_zones/Z0", Some(&zone(0)));
+    wait_until("one is back", || (held(&first) == 11.0).then_some(()));
+    let revision = first.status()["held_deletions"]["revision"].as_u64().unwrap();
+    etcd.put_key("/zonal/v1/allow_deletion", Some(&(revision - 1).to_string()));
+    wait_until("the key is seen", || (first.status()["revision"].as_u64() > Some(revision + 2)).then_some(()));
+    assert_eq!((count(&first), held(&first)), (13, 11.0));
+    etcd.put_key("/zonal/v1/allow_deletion", Some(&revision.to_string()));
+    wait_until("they are gone", || (held(&first) == 0.0 && count(&first) == 2).then_some(()));
+    let (text, code) = told(&first);
+    assert!(aside(&first) == Some(0) && code == Some(0), "{text}");
+
     // A prefix that nobody writes to.
     let third = follow("/zonal/v2/");
     let (text, _) = told(&third);

@@ -17,7 +17,10 @@ pub use tls::Tls;
 
 use crate::{
     clock::now,
-    control_plane::{Message, status::Status},
+    control_plane::{
+        Message,
+        status::{HeldDeletions, Status},
+    },
     explain,
     forward::cache::Scope,
     listen::Core,
@@ -75,7 +78,7 @@ const BODY_SIZE: usize = 16 << 10;
 
 /// Pages of metrics that are made or on their way at the same time.
 pub const SCRAPES: usize = 4;
-/// Whole manifests that are made or on their way at the same time.
+/// Whole manifests, and lists of what is in the cache, that are made or on their way at the same time.
 pub const MANIFESTS: usize = 2;
 /// How much of one of these is handed out at once, in octets.
 const PIECE: usize = 64 << 10;
@@ -323,6 +326,8 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
         "revision": state.kept.position.revision,
         "source": state.source,
         "set_aside": state.all_set_aside(),
+        "held_deletions": HeldDeletions::of(&state.kept.held),
+        "state_directory": state.state_directory,
         "age_seconds": admin.core.metrics.age().as_secs(),
         "last_error": state.last_error,
         "warnings": state.warnings,
@@ -363,7 +368,18 @@ async fn show_cache(State(admin): State<Arc<Admin>>, query: CacheParameters) -> 
     match query {
         Ok((scope, query)) => {
             let most = query.limit.unwrap_or(SHOWN_ENTRIES).min(MOST_SHOWN_ENTRIES);
-            Json(admin.core.forwarding.cache.show(scope.as_ref(), most, now())).into_response()
+            let place = match admin.manifests.clone().acquire_owned().await {
+                Ok(place) => place,
+                Err(error) => return failed(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+            };
+            let shown = admin.core.forwarding.cache.show(scope.as_ref(), most, now());
+            match serde_json::to_string(&shown) {
+                Ok(text) => {
+                    let (length, body) = page(text, place);
+                    ([(header::CONTENT_TYPE, "application/json".to_string()), length], body).into_response()
+                }
+                Err(error) => failed(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            }
         }
         Err(error) => bad_request(error),
     }
@@ -424,7 +440,7 @@ async fn not_allowed(uri: Uri) -> Trouble {
 mod tests {
     use super::*;
     use crate::{
-        answer::known::{Key, Question},
+        answer::known::{Entry, Key, Question},
         listen::tests,
         snapshot::routes::RouteId,
         wire::query::LookupName,
@@ -569,7 +585,7 @@ mod tests {
         let question = LookupName::new(b"\x04fail\x07example\0").unwrap();
         let question = Question { name: &question, qtype: 1, dnssec_ok: false, checking_disabled: false };
         let key = Key::new(RouteId(1), &question);
-        admin.core.forwarding.cache.insert_failure("rule-1", key, 22, "nobody answered", now());
+        admin.core.forwarding.cache.insert_failure("rule-1", key, Entry::failure(22, "nobody answered", now(), 0));
         for (path, code, text) in cases {
             let reply = ask(address, path);
             assert!(reply.starts_with(&format!("HTTP/1.1 {code}\r\n")) && reply.contains(text), "{path}: {reply}");

@@ -146,7 +146,8 @@ fn prepare(operations: Vec<Operation>, if_revision: Option<u64>) -> Prepare {
             collection.apply(std::slice::from_ref(&edit));
             edits.push(edit);
         }
-        Ok(Ready { edits, position: Position { revision: position.revision + 1, ..position.clone() } })
+        let position = Position { revision: position.revision + 1, ..position.clone() };
+        Ok(Ready { edits, position, deletions: None })
     })
 }
 
@@ -160,13 +161,14 @@ fn prepare_whole(wanted: Collection, generation: u64) -> Prepare {
         }
         if generation == position.whole {
             return match edits.is_empty() {
-                true => Ok(Ready { edits, position: position.clone() }),
+                true => Ok(Ready { edits, position: position.clone(), deletions: None }),
                 false => conflict("other than what is served as that: give it a higher one"),
             };
         }
         Ok(Ready {
             edits,
             position: Position { revision: position.revision + 1, whole: generation, ..position.clone() },
+            deletions: None,
         })
     })
 }
@@ -254,7 +256,12 @@ async fn body(admin: &Admin, request: Request, types: &[&str]) -> Result<Vec<u8>
     let given = request.headers().get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
     let given = given.split(';').next().unwrap_or_default().trim().to_ascii_lowercase();
     if !types.contains(&&*given) {
-        let detail = format!("`Content-Type` is `{given}`; expected {}", types.join(" or "));
+        let found = if given.is_empty() { "is missing".into() } else { format!("is `{given}`") };
+        let detail = format!(
+            "`Content-Type` {found}: expected {}; send the header, as with `curl -H 'Content-Type: {}' --data-binary @FILE`",
+            types.join(" or "),
+            types.first().unwrap_or(&"application/json")
+        );
         return Err(Trouble::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, detail));
     }
     let encoding = request.headers().get(header::CONTENT_ENCODING);

@@ -6,7 +6,7 @@ use super::{
     trace::{Stage, Trace},
 };
 use crate::{
-    snapshot::autodefined::{Autodefined, TTL},
+    snapshot::autodefined::{Autodefined, TTL, decimal},
     wire::{
         name::printed,
         query::{flag, rcode},
@@ -198,12 +198,6 @@ fn address_of_label(label: &[u8]) -> Option<Ipv4Addr> {
         *octet = decimal(parts.next()?)?;
     }
     parts.next().is_none().then(|| octets.into())
-}
-
-/// A number up to 255 as it is written, without zeros in front.
-fn decimal(text: &[u8]) -> Option<u8> {
-    let is_plain = text.iter().all(u8::is_ascii_digit) && (text.len() == 1 || text.first() != Some(&b'0'));
-    if !is_plain { None } else { std::str::from_utf8(text).ok()?.parse().ok() }
 }
 
 struct Dashed(Ipv4Addr);

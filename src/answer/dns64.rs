@@ -3,8 +3,9 @@
 
 use super::{
     Kind,
+    cut::next_cut,
     known::Known,
-    resolve::{Outcome, Resolver, next_cut},
+    resolve::{Outcome, Resolver},
     trace::{Stage, Trace},
 };
 use crate::{

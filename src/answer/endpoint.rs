@@ -16,6 +16,7 @@ use crate::{
         reply::{Full, Section},
     },
 };
+use std::net::IpAddr;
 
 /// The TTL of addresses and of CNAMEs, in seconds.
 const TTL: u32 = 60;
@@ -149,6 +150,30 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
             self.addresses_of(Some(name), family)?;
         }
         Ok(self.reply.count(Section::Answer) > before)
+    }
+
+    /// The addresses of an endpoint in the additional section, where `owner` and the name that `end` points to are their owner.
+    pub fn addresses_of_endpoint(
+        &mut self,
+        name: &'s EndpointName,
+        qtype: u16,
+        owner: &[u8],
+        end: u16,
+    ) -> Result<(), Full> {
+        let family = if qtype == rtype::A { Family::V4 } else { Family::V6 };
+        let Some(endpoint) = self.snapshot.endpoints.get(name.slot).filter(|_| name.has(family)) else { return Ok(()) };
+        let Moment { now, draw } = self.moment;
+        let choice = endpoint.choose(family, name.kind, self.found.az, now, draw);
+        let before = self.reply.mark();
+        let written = choice.addresses(draw).try_for_each(|address| {
+            self.reply.octets(owner)?;
+            let written = match address {
+                IpAddr::V4(a) => self.reply.record(Section::Additional, end, rtype::A, TTL, &[&a.octets()]),
+                IpAddr::V6(a) => self.reply.record(Section::Additional, end, rtype::AAAA, TTL, &[&a.octets()]),
+            };
+            written.map(|_| ())
+        });
+        written.inspect_err(|Full| self.reply.back_to(before))
     }
 
     /// Writes the addresses that this client gets, under the name in question; those that fit, where not all do.

@@ -8,7 +8,7 @@ use crate::{
     wire::{
         name::{MAX_NAME, wire_len},
         query::{LookupName, rcode},
-        reply::{Full, Reply, Section},
+        reply::{Full, Reply, Section, first_of},
     },
 };
 use std::sync::Arc;
@@ -42,6 +42,8 @@ pub struct Forward<'s> {
     pub checking_disabled: bool,
     /// Where this is not answered, something else is still to be asked.
     pub hasty: bool,
+    /// The view of the client that wants to know: [`View::slot`](crate::snapshot::views::View::slot).
+    pub tenant: u32,
 }
 
 impl<'s> Forward<'s> {
@@ -51,7 +53,7 @@ impl<'s> Forward<'s> {
         let wire = question.name.wire();
         name[..wire.len()].copy_from_slice(wire);
         let Question { qtype, dnssec_ok, checking_disabled, .. } = *question;
-        Forward { route, id, name, qtype, dnssec_ok, checking_disabled, hasty: false }
+        Forward { route, id, name, qtype, dnssec_ok, checking_disabled, hasty: false, tenant: 0 }
     }
 
     /// The same, to be taken along.
@@ -182,6 +184,9 @@ pub struct Entry {
     pub authority: Records,
     /// An extended error (RFC 8914): its code and text.
     pub ede: Option<(u16, Arc<str>)>,
+    /// What each server did, by its address, where that is why there is no answer: for operators, as clients are not told
+    /// the addresses of servers.
+    pub details: Option<Arc<str>>,
 }
 
 /// How far what threads take for the time may be apart, in seconds.
@@ -199,6 +204,7 @@ impl Entry {
             target: None,
             authority: Records::default(),
             ede: Some((code, text.into())),
+            details: None,
         }
     }
 
@@ -217,7 +223,8 @@ impl Entry {
     /// How many octets of memory it takes.
     pub fn size(&self) -> usize {
         let text = self.ede.as_ref().map_or(0, |(_, text)| text.len());
-        size_of::<Entry>() + self.answer.octets.len() + self.authority.octets.len() + text
+        let details = self.details.as_ref().map_or(0, |details| details.len());
+        size_of::<Entry>() + self.answer.octets.len() + self.authority.octets.len() + text + details
     }
 }
 
@@ -266,18 +273,23 @@ impl Records {
     }
 
     /// Puts the records into a reply. `suffix_at` tells where in the reply the name in question begins without its
-    /// first labels. Returns where they begin.
+    /// first labels. Of the addresses among them, if their type is named, another one comes first at each draw. Returns where
+    /// the records begin.
     #[inline]
     pub fn write(
         &self,
         reply: &mut Reply,
         section: Section,
         ttl: u32,
+        turned: Option<(u16, u32)>,
         suffix_at: impl Fn(&[u8], usize) -> usize,
     ) -> Result<usize, Full> {
         let start = reply.block(section, self.count, &self.octets)?;
         let mut at = start;
+        // Those that lie one behind the other, and how many they are.
+        let (mut addresses, mut count) = (start..start, 0);
         for _ in 0..self.count {
+            let begin = at;
             let written = reply.written();
             if written[at] == OWNER {
                 let owner = suffix_at(written, written[at + 1].into());
@@ -292,7 +304,19 @@ impl Records {
             reply.patch(at + 4, (ttl >> 16) as u16);
             reply.patch(at + 6, ttl as u16);
             let written = reply.written();
+            let rtype = u16::from_be_bytes([written[at], written[at + 1]]);
             at += 10 + usize::from(u16::from_be_bytes([written[at + 8], written[at + 9]]));
+            if turned.is_some_and(|(turned, _)| turned == rtype) && (count == 0 || addresses.end == begin) {
+                addresses = if count == 0 { begin..at } else { addresses.start..at };
+                count += 1;
+            }
+        }
+        if let Some((_, draw)) = turned
+            && count > 1
+            && addresses.len().is_multiple_of(count)
+        {
+            let size = addresses.len() / count;
+            reply.turn(addresses, size * first_of(count, draw));
         }
         Ok(start)
     }

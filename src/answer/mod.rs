@@ -5,6 +5,7 @@
 
 mod autodefined;
 mod cookie;
+mod cut;
 mod dns64;
 mod endpoint;
 pub mod known;
@@ -230,7 +231,7 @@ pub fn hint<'s>(snapshot: &'s Snapshot, client: &Client, query: &[u8], name: &mu
         return None; // who asks is not known before the whole is read
     }
     let found = client.identify(snapshot).ok()?;
-    let zone = resolve::zone_of(snapshot, snapshot.views.get(found.view())?, name)?;
+    let zone = cut::zone_of(snapshot, snapshot.views.get(found.view())?, name)?;
     Some(Hint { zone, hash: name.hash(0) })
 }
 
@@ -265,22 +266,18 @@ pub fn answer_traced<'s, K: Known, T: Trace>(
     match Packet::read(query, &mut LookupName::root()) {
         Packet::Query(query) => answer_query(snapshot, known, client, who, moment, query, reply, trace),
         Packet::Ignore => Outcome::Drop,
-        Packet::NotImplemented => {
+        Packet::NotImplemented(edns) => {
+            let frame = Frame::new(snapshot, client, &who, moment, edns.as_ref());
+            let outcome = frame.error(query, &[], reply, rcode::NOTIMP, Kind::Refused, None);
+            // The other flags are those of QUERY, and may mean something else here.
             let bits = flag::QR | flags(query) & flag::OPCODE | rcode::NOTIMP;
-            reply[..2].copy_from_slice(&query[..2]);
             reply[2..4].copy_from_slice(&bits.to_be_bytes());
-            reply[4..HEADER].fill(0);
-            let kind = Kind::Refused;
-            Outcome::Reply(Answered {
-                len: HEADER,
-                view: None,
-                rcode: rcode::NOTIMP,
-                kind,
-                door: None,
-                locality: None,
-                cookie: Cookie::Absent,
-                refresh: false,
-            })
+            outcome
+        }
+        // Whoever is able to verify it looks at what is refused like this.
+        Packet::Signed { question, edns } => {
+            let frame = Frame::new(snapshot, client, &who, moment, edns.as_ref());
+            frame.error(query, question, reply, rcode::NOTAUTH, Kind::Refused, None)
         }
         Packet::Malformed { question, edns } => {
             let frame = Frame::new(snapshot, client, &who, moment, edns.as_ref());
@@ -438,7 +435,13 @@ fn answer_query<'s, K: Known, T: Trace>(
         return frame.error(packet, question, buffer, rcode::REFUSED, Kind::Refused, Some(ede));
     }
     if let Some(code) = meta_type(query.qtype) {
-        let ede = Ede { code: 21, text: ["this type cannot be asked for here", "", ""] };
+        let ede = match query.qtype {
+            // The same for every name: which zones there are is not told.
+            rtype::AXFR | rtype::IXFR => {
+                Ede { code: 18, text: ["this client may not transfer a zone of this name", "", ""] }
+            }
+            _ => Ede { code: 21, text: ["this type cannot be asked for here", "", ""] },
+        };
         let kind = if code == rcode::FORMERR { Kind::Malformed } else { Kind::Refused };
         return frame.error(packet, question, buffer, code, kind, Some(ede));
     }
@@ -464,6 +467,11 @@ fn answer_query<'s, K: Known, T: Trace>(
 /// Makes of an error reply the truncated one that sends its client to TCP. Returns its length.
 pub fn truncate(reply: &mut [u8], len: usize) -> usize {
     reply::to_truncated(reply, len)
+}
+
+/// Takes all records out of a finished reply but its OPT record, and sets TC. Returns its length.
+pub fn truncate_large(reply: &mut [u8], len: usize) -> usize {
+    reply::to_empty_truncated(reply, len)
 }
 
 /// Makes of an error reply the BADCOOKIE that invites its client to come back with the cookie in it (RFC 7873, 5.2.3).

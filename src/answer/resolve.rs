@@ -1,7 +1,9 @@
 //! Which rule: the longest suffix wins, and every CNAME target is decided anew (docs/concepts/which-answer.md).
 
 use super::{
-    Client, Kind, Locality, Moment, autodefined, dns64,
+    Client, Kind, Locality, Moment, autodefined,
+    cut::{Cut, Place, answering, candidates, has_below, next_cut, private_name},
+    dns64,
     known::{self, Forward, Known, Question},
     same,
     trace::{By, CacheState, Stage, Trace},
@@ -11,7 +13,6 @@ use crate::{
     manifest::RuleType,
     snapshot::{
         Snapshot,
-        autodefined::{Autodefined, LOCALLY_SERVED},
         endpoints::EndpointName,
         networks::{Found, Path},
         routes::{Route, Rule},
@@ -22,7 +23,7 @@ use crate::{
         name::printed,
         query::{HEADER, LookupName, Query, flag, flags, rcode},
         rdata::rtype,
-        reply::{Ede, Full, Reply, Section, expand_name, suffix_at},
+        reply::{Ede, Full, Reply, Section, expand_name, first_of, suffix_at},
     },
 };
 use std::{net::IpAddr, sync::Arc};
@@ -79,22 +80,8 @@ pub enum Outcome<'s> {
     Nowhere(&'static str),
 }
 
-/// What is responsible for a name.
-pub enum Cut<'s> {
-    Rule(&'s Rule),
-    Zone(&'s Zone),
-    /// A private name of an endpoint: who answers the name itself, and who the names below.
-    Private(Option<&'s EndpointName>, Option<&'s EndpointName>),
-    /// A regional or zonal name.
-    Public(&'s EndpointName),
-    Autodefined(&'s Autodefined),
-}
-
 /// EDE 20, Not Authoritative: what a client is told whose name nobody is to be asked for.
 const NOT_OURS: &str = "not a name of this network: there is no internet resolver";
-
-/// A cut that was found: how many labels lead down from it, and its rank at that name.
-pub type Place = (usize, u8);
 
 /// What a query says beside its name and type.
 #[derive(Clone, Copy)]
@@ -240,7 +227,7 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
                     let id = self.snapshot.views.route_id(self.view, route);
                     let hasty = self.dns64 && self.qtype == rtype::AAAA;
                     let mut forward = Forward::new(route, id, &self.question());
-                    forward.hasty = hasty;
+                    (forward.hasty, forward.tenant) = (hasty, self.view.slot);
                     return Resolved { forward: Some(forward), ..self.ended(rcode::SERVFAIL, kind, Why::Nothing) };
                 }
                 Outcome::Failed(why) => {
@@ -277,23 +264,28 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
     /// Answers with what others answered, if that is known.
     #[inline]
     pub fn forward(&mut self, route: &'s Arc<Route>) -> Outcome<'s> {
+        if !self.wishes.recursion {
+            // Whether an answer is in the cache, and for how long, tells what other clients asked: it is not looked up.
+            self.trace.note(Stage::Cache, || "recursion is not desired: the cache is not looked at".into());
+            return Outcome::Nowhere("recursion is not desired, and this is not a name of this network");
+        }
         let question = self.wishes.question(self.name, self.qtype);
         let (reply, name, name_at, qtype) = (&mut self.reply, &*self.name, self.name_at, self.qtype);
         let (authentic, stale, refresh) = (&mut self.authentic, &mut self.stale, &mut self.refresh);
-        let (recursion, trace) = (self.wishes.recursion, &mut *self.trace);
+        let (trace, draw) = (&mut *self.trace, self.moment.draw);
         trace.route(route);
         self.known.with(self.snapshot.views.route_id(self.view, route), &question, self.moment.now, |found| {
             let Some(known::Found { entry, ttl, stale: is_stale, refresh: is_ending }) = found else {
                 trace.note(Stage::Cache, || "not there: it has to be asked for".into());
                 trace.cache(CacheState::Miss);
-                return match recursion {
-                    true => Outcome::Forward(route),
-                    false => Outcome::Nowhere("recursion is not desired, and the answer is not in the cache"),
-                };
+                return Outcome::Forward(route);
             };
             *authentic &= entry.authentic;
             trace.note(Stage::Cache, || match (entry.rcode == rcode::SERVFAIL, is_stale) {
-                (true, _) => format!("asking failed, and is not tried again for another {ttl} s"),
+                (true, _) => {
+                    let details = entry.details.as_ref().map_or(String::new(), |details| format!(": {details}"));
+                    format!("asking failed, and is not tried again for another {ttl} s{details}")
+                }
                 (_, true) => "there, but it has ended, and nobody could be asked anew".into(),
                 _ => format!("there, for another {ttl} s"),
             });
@@ -311,17 +303,19 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
                 true => HEADER + name.start(skip.min(name.labels())),
                 false => suffix_at(written, name_at, skip.min(name.labels())),
             };
-            let written = entry.answer.write(reply, Section::Answer, ttl, owner).inspect_err(|Full| {
+            let turned = matches!(qtype, rtype::A | rtype::AAAA).then_some((qtype, draw));
+            let written = entry.answer.write(reply, Section::Answer, ttl, turned, owner).inspect_err(|Full| {
                 // Addresses that do not all fit are there in part, as those of zones are.
-                let is_address = |rtype: u16| rtype == qtype && matches!(rtype, rtype::A | rtype::AAAA);
                 let pointer = 0xc000 | name_at as u16;
-                let mut addresses = entry.answer.iter(name).filter(|(_, rtype, _)| is_address(*rtype));
-                let _ = addresses.try_for_each(|(_, rtype, data)| {
+                let addresses = || entry.answer.iter(name).filter(|(_, rtype, _)| turned.is_some() && *rtype == qtype);
+                let first = first_of(addresses().count(), draw);
+                let mut turned = addresses().skip(first).chain(addresses().take(first));
+                let _ = turned.try_for_each(|(_, rtype, data)| {
                     reply.record(Section::Answer, pointer, rtype, ttl, &[data]).map(|_| ())
                 });
             });
             let written = written.and_then(|start| {
-                let authority = entry.authority.write(reply, Section::Authority, ttl, owner)?;
+                let authority = entry.authority.write(reply, Section::Authority, ttl, None, owner)?;
                 if entry.target.is_some() {
                     reply.hold(authority, entry.authority.count);
                 }
@@ -367,18 +361,33 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
         self.trace
             .notes(Stage::Endpoint, || why::others(snapshot, found, name.wire(), private_name(snapshot, view, name)));
         self.same_for_all = self.same_for_all && same::for_all(snapshot, view, name, self.qtype);
-        match self.qtype {
+        let (outcome, kind) = match self.qtype {
             rtype::DS => self.decide_ds(first),
             _ => self.decide_from((0, 0), usize::MAX, first),
+        };
+        match outcome {
+            Outcome::Done(rcode::NXDOMAIN) if has_below(snapshot, view, self.name, 0) => {
+                // An empty non-terminal (RFC 8020, 2; RFC 4592, 2.2.2).
+                self.trace.note(Stage::Cut, || "but a name below it is ours, so that it exists: no data".into());
+                self.authentic = false;
+                (Outcome::Done(rcode::NOERROR), kind)
+            }
+            outcome => (outcome, kind),
         }
     }
 
     /// DS at an apex or rule name is the affair of what lies above (RFC 4035, 3.1.4.1), unless that would be refused.
     #[cold]
     fn decide_ds(&mut self, first: bool) -> (Outcome<'s>, Kind) {
-        let Some((_, (0, _))) = next_cut(self.snapshot, self.view, self.name, (0, 0)) else {
-            return self.decide_from((0, 0), usize::MAX, first);
+        let is_above = match next_cut(self.snapshot, self.view, self.name, (0, 0)) {
+            // Special-use names must not leave, DS or not (RFC 7686, 2). Those in `arpa` are delegated there.
+            Some((Cut::Autodefined(_), (0, _))) => self.name.labels() > 1,
+            Some((_, (0, _))) => true,
+            _ => false,
         };
+        if !is_above {
+            return self.decide_from((0, 0), usize::MAX, first);
+        }
         self.trace.note(Stage::Cut, || "but type DS is asked of what is above the name".into());
         let above = self.decide_from((1, 0), usize::MAX, first);
         match above {
@@ -416,6 +425,8 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
     fn decide_from(&mut self, mut place: Place, most: usize, first: bool) -> (Outcome<'s>, Kind) {
         let (snapshot, view) = (self.snapshot, self.view);
         let mut no_forward = false;
+        // What falls through a zone is decided as if that zone, and so its name, were not there.
+        let mut falls = false;
         while let Some((cut, (skip, rank))) = next_cut(snapshot, view, self.name, place) {
             if skip > most {
                 break;
@@ -453,7 +464,7 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
                 Cut::Zone(zone) => {
                     self.note_zone(zone);
                     self.trace.by(|| By::Zone(&zone.id));
-                    (self.zone(zone, first), Kind::Zone)
+                    (self.zone(zone, first, falls), Kind::Zone)
                 }
                 Cut::Private(exact, wildcard) => {
                     self.by_endpoint(answering(exact, wildcard, skip));
@@ -471,6 +482,7 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
             if let Some(outcome) = outcome {
                 return (outcome, kind);
             }
+            falls = true;
             self.trace.note(Stage::Cut, || "it has no such name and `fallthrough: true`: on to the next".into());
         }
         if most < usize::MAX {
@@ -540,126 +552,4 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
         let owner = 0xc000 | apex as u16;
         self.reply.record(section, owner, rtype::SOA, ttl, &[&pointer, contact, &octets]).map(|_| ())
     }
-}
-
-/// The zone that is responsible for a name, if one is and nothing comes before it.
-#[inline]
-pub fn zone_of<'s>(snapshot: &'s Snapshot, view: &'s View, name: &LookupName) -> Option<&'s Zone> {
-    match next_cut(snapshot, view, name, (0, 0)) {
-        Some((Cut::Zone(zone), _)) => Some(zone),
-        _ => None,
-    }
-}
-
-/// The most specific cut from a place on: the longest suffix, at the same name by rank.
-#[inline]
-pub fn next_cut<'s>(
-    snapshot: &'s Snapshot,
-    view: &'s View,
-    name: &LookupName,
-    (skip, mut rank): Place,
-) -> Option<(Cut<'s>, Place)> {
-    let (policies, shared) = (snapshot.views.policies(view), snapshot.views.shared(view));
-    for skip in skip..=name.labels() {
-        if rank <= 1
-            && let Some(policies) = policies
-            && let Some(policy) = policies.names.find(name, skip)
-        {
-            if rank == 0
-                && view.path != Path::InboundDelegation
-                && let Some(rule) = &policy.rule
-            {
-                return Some((Cut::Rule(rule), (skip, 0)));
-            }
-            if let Some(zone) = policy.zone.and_then(|zone| snapshot.zones.get(zone)) {
-                return Some((Cut::Zone(zone), (skip, 1)));
-            }
-        }
-        if view.path != Path::InboundDelegation {
-            if rank <= 2 {
-                let (own, shared) = (view.own.find(name, skip), shared.and_then(|shared| shared.find(name, skip)));
-                if own.is_some() || shared.is_some() {
-                    let both = || own.into_iter().chain(shared);
-                    let exact = both().find_map(|name| name.exact.as_ref());
-                    let wildcard = both().find_map(|name| name.wildcard.as_ref());
-                    return Some((Cut::Private(exact, wildcard), (skip, 2)));
-                }
-            }
-            if rank <= 3
-                && let Some(name) = snapshot.endpoints.public.find(name, skip)
-            {
-                return Some((Cut::Public(name), (skip, 3)));
-            }
-            if rank <= 4
-                && let Some(autodefined) = &view.autodefined
-                && let Some(what) = autodefined.find(name, skip).or_else(|| LOCALLY_SERVED.find(name, skip))
-            {
-                return Some((Cut::Autodefined(what), (skip, 4)));
-            }
-        }
-        rank = 0;
-    }
-    None
-}
-
-/// Which of those who share a private name has to do with a name that is `skip` labels below it.
-fn answering<'s>(
-    exact: Option<&'s EndpointName>,
-    wildcard: Option<&'s EndpointName>,
-    skip: usize,
-) -> Option<&'s EndpointName> {
-    if skip == 0 { exact.or(wildcard) } else { wildcard.or(exact) }
-}
-
-/// The longest private name of an endpoint, at or above a name, that a view has.
-fn private_name<'s>(snapshot: &'s Snapshot, view: &'s View, name: &LookupName) -> Option<&'s EndpointName> {
-    let mut place = (0, 0);
-    while let Some((cut, (skip, rank))) = next_cut(snapshot, view, name, place) {
-        if let Cut::Private(exact, wildcard) = cut {
-            return answering(exact, wildcard, skip);
-        }
-        place = (skip, rank + 1);
-    }
-    None
-}
-
-/// What could be responsible for a name, for those who read: what wins, why, and over what.
-fn candidates(snapshot: &Snapshot, view: &View, name: &LookupName) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut place = (0, 0);
-    while let Some((cut, (skip, rank))) = next_cut(snapshot, view, name, place) {
-        let id_of = |name: &EndpointName| snapshot.endpoints.get(name.slot).map_or("-", |endpoint| &endpoint.id);
-        let (what, id) = match &cut {
-            Cut::Rule(rule) => (format!("{} rule", rule.resource.rule_type), &*rule.id),
-            Cut::Zone(zone) => ("private hosted zone".into(), &*zone.id),
-            Cut::Private(exact, wildcard) => {
-                ("private name of endpoint".into(), answering(*exact, *wildcard, skip).map_or("-", id_of))
-            }
-            Cut::Public(name) => ("public name of endpoint".into(), id_of(name)),
-            Cut::Autodefined(_) => ("autodefined names".into(), ""),
-        };
-        found.push((
-            skip,
-            format!("{what} {id}").trim_end().to_string() + &format!(" ({})", printed(name.suffix(skip))),
-        ));
-        place = (skip, rank + 1);
-    }
-    let mut lines = vec![format!("who is responsible for {}?", printed(name.wire()))];
-    let Some((skip, first)) = found.first() else {
-        lines.push("nobody: the view has no rule, zone or endpoint at this name or above it".into());
-        return lines;
-    };
-    let others: Vec<&str> = found[1..].iter().map(|(_, text)| text.as_str()).collect();
-    let why = match found.get(1) {
-        None => "nothing else of ours is at this name or above it",
-        Some((other, _)) if other == skip => {
-            "at one name, rules come first, then zones, then endpoints, then autodefined names"
-        }
-        Some(_) => "the longest name wins",
-    };
-    lines.push(format!("{first} comes first: {why}"));
-    if !others.is_empty() {
-        lines.push(format!("after it: {}", others.join(", then ")));
-    }
-    lines
 }

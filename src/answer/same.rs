@@ -2,14 +2,14 @@
 //! (docs/concepts/who-asks.md).
 
 use super::{
+    cut::{Cut, next_cut},
     dns64,
-    resolve::{Cut, next_cut},
 };
 use crate::{
     manifest::ClientRoutingPolicy,
     snapshot::{
         Snapshot,
-        autodefined::{Autodefined, LOCALLY_SERVED},
+        autodefined::{Autodefined, LOCALLY_SERVED, ReverseZones},
         endpoints::NameKind,
         networks::Path,
         views::View,
@@ -47,9 +47,15 @@ pub fn for_all(snapshot: &Snapshot, view: &View, name: &LookupName, qtype: u16) 
         }
         Some(_) => return false,
     };
-    // Nobody has anything at this cut, or between it and the name.
-    (0..=skip).all(|skip| {
-        differing.names.find(name, skip).is_none()
-            && (!differing.locally_served || LOCALLY_SERVED.find(name, skip).is_none())
-    })
+    // Nobody has anything at this cut, between it and the name, or below the name.
+    let vpcs = || snapshot.views.iter().flat_map(|view| view.named.iter().copied());
+    let is_above = differing.names.above().has(name, 0)
+        || differing.locally_served && LOCALLY_SERVED.above().has(name, 0)
+        || ReverseZones::are_below(&snapshot.networks, vpcs(), name, 0);
+    !is_above
+        && ReverseZones::of_all(&snapshot.networks, name).is_empty()
+        && (0..=skip).all(|skip| {
+            differing.names.find(name, skip).is_none()
+                && (!differing.locally_served || LOCALLY_SERVED.find(name, skip).is_none())
+        })
 }

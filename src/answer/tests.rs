@@ -138,3 +138,86 @@ fn encrypted_replies_are_padded() {
         }
     }
 }
+
+const OPT: [u8; 11] = [0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0];
+
+/// The reply to a message of these records behind the question `a.z.example A`, by section, from a client in the VPC.
+fn reply_to(opcode: u8, qtype: u16, sections: [&[&[u8]]; 3]) -> Vec<u8> {
+    let snapshot = snapshot(json!({"name": "z.example", "vpc_ids": ["a"], "records": [
+        {"name": "a", "type": "A", "records": ["10.1.0.1"]}]}));
+    let counts = sections.map(|section| section.len() as u8);
+    let header = [0, 7, opcode << 3 | 1, 0, 0, 1, 0, counts[0], 0, counts[1], 0, counts[2]];
+    let question = [&b"\x01a\x01z\x07example\0"[..], &qtype.to_be_bytes(), &[0, 1]].concat();
+    let packet = [&header[..], &question, &sections.concat().concat()].concat();
+    let address = "10.1.0.7".parse().unwrap();
+    let client = Client { source: address, port: 0, local: address, transport: Transport::Udp };
+    let mut reply = vec![0; 1232];
+    let Outcome::Reply(answered) = answer(&snapshot, &(), &client, Moment { now: 0, draw: 0 }, &packet, &mut reply)
+    else {
+        panic!("no reply")
+    };
+    reply.truncate(answered.len);
+    assert!(Message::read(&reply).is_some());
+    reply
+}
+
+/// A signature, with these octets at its end: error and other data.
+fn signature(class: u8, end: &[u8]) -> Vec<u8> {
+    let data = [b"\x0bhmac-sha256\0\0\0\0\0\0\x07\x01\x2c\0\x20", &[0xaa; 32][..], &[0, 7], end].concat();
+    [b"\x03key\0\0\xfa\0", &[class, 0, 0, 0, 0, 0, data.len() as u8][..], &data].concat()
+}
+
+/// RFC 8945, 5.1 and 5.2: a signature is the last record of the additional section, and whole. Here nobody verifies it.
+#[test]
+fn a_signature_in_the_wrong_place_is_a_format_error() {
+    let good = signature(255, &[0, 0, 0, 0]);
+    let with_error = signature(255, &[0, 16, 0, 0]);
+    let with_other = signature(255, &[0, 18, 0, 6, 0, 0, 0, 0, 0, 9]);
+    let cut = signature(255, &[0, 0, 0]);
+    let too_long = signature(255, &[0, 0, 0, 1]);
+    let no_data = b"\x03key\0\0\xfa\0\xff\0\0\0\0\0\0".to_vec();
+    let (formerr, notauth) = (rcode::FORMERR, rcode::NOTAUTH);
+    for (what, qtype, sections, expected) in [
+        ("good", rtype::A, [&[][..], &[], &[&OPT[..], &good]], notauth),
+        ("good, without EDNS", rtype::A, [&[], &[], &[&good]], notauth),
+        ("with an error", rtype::A, [&[], &[], &[&OPT[..], &with_error]], notauth),
+        ("with other data", rtype::A, [&[], &[], &[&OPT[..], &with_other]], notauth),
+        ("in front of OPT", rtype::A, [&[], &[], &[&good, &OPT[..]]], formerr),
+        ("twice", rtype::A, [&[], &[], &[&OPT[..], &good, &good]], formerr),
+        ("as an answer", rtype::A, [&[&good], &[], &[&OPT[..]]], formerr),
+        ("as authority", rtype::A, [&[], &[&good], &[&OPT[..]]], formerr),
+        ("as authority of an IXFR", rtype::IXFR, [&[], &[&good], &[&OPT[..]]], formerr),
+        ("cut", rtype::A, [&[], &[], &[&OPT[..], &cut]], formerr),
+        ("too long", rtype::A, [&[], &[], &[&OPT[..], &too_long]], formerr),
+        ("without data", rtype::A, [&[], &[], &[&OPT[..], &no_data]], formerr),
+        ("of class IN", rtype::A, [&[], &[], &[&OPT[..], &signature(1, &[0, 0, 0, 0])]], formerr),
+    ] {
+        let sections: [&[&[u8]]; 3] = sections;
+        let reply = reply_to(0, qtype, sections);
+        let has_opt = sections[2].iter().any(|record| *record == OPT);
+        assert_eq!((reply[3] & 15, reply[11]), (expected as u8, has_opt.into()), "{what}");
+        assert_eq!(reply[6..10], [0; 4], "{what}: nothing is answered");
+    }
+}
+
+/// RFC 6891, 6.1.1: whoever says something by EDNS is answered with EDNS, whatever else is wrong.
+#[test]
+fn what_is_not_answered_has_an_opt_record_if_the_query_has_one() {
+    let record: &[u8] = b"\x01x\0\0\x01\0\x01\0\0\0\0\0\x04\x0a\0\0\x01";
+    let opt: &[u8] = &OPT;
+    let with_cookie = [&OPT[..10], &[12, 0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]].concat();
+    for opcode in [1, 2, 3, 4, 5, 6, 9, 15] {
+        assert_eq!(reply_to(opcode, rtype::A, [&[], &[], &[]])[2..], [0x80 | opcode << 3, 4, 0, 0, 0, 0, 0, 0, 0, 0]);
+        let reply = reply_to(opcode, rtype::A, [&[record], &[record], &[record, opt]]);
+        assert_eq!((&reply[2..4], reply[11]), (&[0x80 | opcode << 3, 4][..], 1), "opcode {opcode}");
+        let message = Message::read(&reply_to(opcode, rtype::A, [&[], &[], &[&with_cookie]])).unwrap();
+        assert_eq!(message.rcode, rcode::NOTIMP);
+    }
+    for sections in [[&[record][..], &[], &[opt]], [&[], &[record], &[opt]], [&[record], &[record], &[record, opt]]] {
+        let reply = reply_to(0, rtype::A, sections);
+        assert_eq!((reply[3] & 15, reply[11]), (rcode::FORMERR as u8, 1));
+    }
+    assert_eq!(reply_to(0, rtype::A, [&[record], &[], &[]])[11], 0);
+    let bad_version = [0, 0, 41, 4, 208, 0, 1, 0, 0, 0, 0];
+    assert_eq!(reply_to(2, rtype::A, [&[], &[], &[&bad_version]])[11], 1);
+}

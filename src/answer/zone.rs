@@ -1,6 +1,7 @@
 //! Answers out of a private hosted zone (RFC 1034, 4.3.2; RFC 4592; RFC 6672; RFC 8482).
 
 use super::{
+    cut::has_below,
     known::Known,
     resolve::{Outcome, Resolver},
     trace::{Stage, Trace},
@@ -10,7 +11,7 @@ use crate::{
         aliases::MAX_ALIASES,
         networks::Path,
         routes::Route,
-        zone::{Node, Search, Set, Zone},
+        zone::{Node, Search, Set, Target, Zone},
     },
     wire::{
         name::{MAX_NAME, printed},
@@ -25,9 +26,10 @@ use std::sync::Arc;
 const INVALID_DATA: u16 = 24;
 
 impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
-    /// Has a zone answer. The name in question is at its apex or below it. None if the name falls through.
+    /// Has a zone answer. The name in question is at its apex or below it, and may have fallen through another zone. None if it
+    /// falls through this one.
     #[inline]
-    pub fn zone(&mut self, zone: &'s Zone, first: bool) -> Option<Outcome<'s>> {
+    pub fn zone(&mut self, zone: &'s Zone, first: bool, falls: bool) -> Option<Outcome<'s>> {
         if let Some(why) = &zone.missing {
             self.trace.note(Stage::Zone, || format!("it cannot answer: {why}"));
             return Some(Outcome::Failed(Some((INVALID_DATA, why.clone()))));
@@ -36,6 +38,7 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
         let found = match zone.search(self.name) {
             // DS at a cut is the parent's data (RFC 4035, 3.1.4.1)
             Search::Cut(node) if self.qtype == rtype::DS && node.labels() == self.name.labels() => Search::Node(node),
+            Search::Wildcard(node) if !falls && self.is_blocked(node) => Search::Missing,
             other => other,
         };
         if zone.fallthrough && matches!(found, Search::Missing) {
@@ -66,7 +69,7 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
             }
             Search::Cut(node) => {
                 self.trace.note(Stage::Zone, || format!("{} is delegated: a referral", node.name()));
-                self.referral(node, apex).map(|()| Outcome::Done(rcode::NOERROR))
+                self.referral(zone, node, apex).map(|()| Outcome::Done(rcode::NOERROR))
             }
             Search::Dname(node) => {
                 self.trace.note(Stage::Zone, || format!("{} has a DNAME", node.name()));
@@ -96,6 +99,13 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
         policies.delegations.find(self.name, self.name.labels() - cut.labels())
     }
 
+    /// Whether a wildcard does not stand in for the name in question, as a name between them exists: something of the view is
+    /// below that (RFC 4592, 3.3.1).
+    fn is_blocked(&self, wildcard: Node) -> bool {
+        let encloser = wildcard.labels() - 1;
+        (0..self.name.labels() - encloser).any(|skip| has_below(self.snapshot, self.view, self.name, skip))
+    }
+
     fn negative(&mut self, zone: &'s Zone, apex: usize) -> Result<(), Full> {
         zone.negative().write(&mut self.reply, Section::Authority, apex, apex).map(|_| ())
     }
@@ -113,7 +123,7 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
             }
             self.answer_set(set, apex)?;
             self.note_set(set);
-            self.additional(set, apex);
+            self.additional(zone, node, set, apex);
             return Ok(Outcome::Done(rcode::NOERROR));
         }
         if node.has_cname()
@@ -133,9 +143,9 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
     /// (RFC 2181, 9): there are C libraries that do not come again by TCP, and one address will do.
     #[inline]
     fn answer_set(&mut self, set: Set<'s>, apex: usize) -> Result<(), Full> {
-        let written = set.write(&mut self.reply, Section::Answer, self.name_at, apex);
+        let written = set.write_turned(&mut self.reply, Section::Answer, self.name_at, apex, self.moment.draw);
         if written.is_err() && matches!(set.rtype(), rtype::A | rtype::AAAA) {
-            set.write_part(&mut self.reply, Section::Answer, self.name_at);
+            set.write_part(&mut self.reply, Section::Answer, self.name_at, self.moment.draw);
         }
         written.map(|_| ())
     }
@@ -146,28 +156,70 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
         });
     }
 
-    /// Addresses that go with a set; those that do not fit are left out. Says whether all are in without which nobody
-    /// gets below a cut: those of name servers that are themselves below one.
-    fn additional(&mut self, set: Set<'s>, apex: usize) -> bool {
+    /// What goes with a set that is at `node`: addresses of its targets, and of services what these lead on to. Sets that do not
+    /// fit are left out. Says whether all are in without which nobody gets below a cut: those of name servers that are
+    /// themselves below one.
+    fn additional(&mut self, zone: &'s Zone, node: Node<'s>, set: Set<'s>, apex: usize) -> bool {
         let mut complete = true;
-        for node in set.additional() {
+        let draw = self.moment.draw;
+        node.additional(set, |target| {
             self.reply.release();
-            for addresses in node.sets().filter(|set| matches!(set.rtype(), rtype::A | rtype::AAAA)) {
-                if addresses.alias().is_none() {
-                    let written = addresses.write_named(&mut self.reply, Section::Additional, node, apex);
-                    complete &= written.is_ok() || !node.is_occluded();
+            for other in target.node.sets().filter(|other| set.is_joined_by(*other)) {
+                if target.is_self && other.rtype() == set.rtype() {
+                    continue;
                 }
+                let written = match (other.alias(), target.is_self) {
+                    (Some(number), _) => self.additional_alias(zone, target, other.rtype(), number, apex),
+                    (None, true) => {
+                        other.write_turned(&mut self.reply, Section::Additional, self.name_at, apex, draw).map(|_| ())
+                    }
+                    (None, false) => {
+                        other.write_named(&mut self.reply, Section::Additional, target.relative, apex, draw)
+                    }
+                };
+                complete &= written.is_ok() || !target.node.is_occluded();
             }
-        }
+        });
         complete
     }
 
+    /// The addresses that an alias at a target stands for, under the target's name.
+    fn additional_alias(
+        &mut self,
+        zone: &'s Zone,
+        target: Target<'_, 's>,
+        rtype: u16,
+        number: usize,
+        apex: usize,
+    ) -> Result<(), Full> {
+        let Some(name) = LookupName::new(zone.alias(number).as_wire()) else { return Ok(()) };
+        let public = &self.snapshot.endpoints.public;
+        let found = (0..name.labels()).find_map(|skip| Some((skip, public.find(&name, skip)?)));
+        let (owner, end): (&[u8], usize) = match target.is_self {
+            true => (&[], self.name_at),
+            false => (target.relative, apex),
+        };
+        match found {
+            Some((skip, name)) if skip == 0 || name.wildcard => {
+                self.addresses_of_endpoint(name, rtype, owner, 0xc000 | end as u16)
+            }
+            Some(_) => Ok(()),
+            None => match zone.followed_from(number, rtype) {
+                Some(set) if target.is_self => {
+                    set.write_turned(&mut self.reply, Section::Additional, end, apex, self.moment.draw).map(|_| ())
+                }
+                Some(set) => set.write_named(&mut self.reply, Section::Additional, owner, apex, self.moment.draw),
+                None => Ok(()),
+            },
+        }
+    }
+
     /// A referral; glue that is needed and does not fit makes it truncated (RFC 9471, 3.1).
-    fn referral(&mut self, node: Node<'s>, apex: usize) -> Result<(), Full> {
+    fn referral(&mut self, zone: &'s Zone, node: Node<'s>, apex: usize) -> Result<(), Full> {
         let Some(set) = node.set(rtype::NS) else { return Ok(()) };
         let owner = self.suffix_at(self.name.labels() - node.labels());
         set.write(&mut self.reply, Section::Authority, owner, apex)?;
-        if self.additional(set, apex) { Ok(()) } else { Err(Full) }
+        if self.additional(zone, node, set, apex) { Ok(()) } else { Err(Full) }
     }
 
     /// A DNAME, and the CNAME that is made from it (RFC 6672, 3.1).

@@ -1,18 +1,16 @@
 //! `zonal apply`, `zonal diff` and `zonal export`: what is in files, and what is elsewhere.
 
 use super::{
-    ApplyArguments, DiffArguments, ExportArguments, Format, check, print,
-    report::complain,
-    target::{State, Target},
+    ApplyArguments, DiffArguments, ExportArguments, Format, check, plan::Plan, print, report::complain, target::Target,
     tell,
 };
 use crate::{
     clock::now,
-    control_plane::etcd::{FEW, MOST_DELETED},
+    control_plane::guard::{FEW, MOST_DELETED},
     difference::{self, Answers},
     manifest::{
         Loaded, Loader, Manifest, Problem,
-        collection::{Aside, Collection, Edit, Instead, Key, MASTER_FILES, Served},
+        collection::{Aside, Collection, Instead, Key, Served},
         presets,
         problem::printable,
     },
@@ -20,9 +18,8 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use serde_json::{Value, json};
+use serde_json::Value;
 use std::{
-    fmt::Write as _,
     fs,
     io::{self, BufRead, IsTerminal},
     path::Path,
@@ -30,19 +27,11 @@ use std::{
     sync::Arc,
 };
 
-/// How many answers that change are listed.
-const LISTED: usize = 200;
-/// How much of a value is shown, in characters.
-const SHOWN: usize = 60;
-
-/// What would be done.
-struct Plan {
-    state: State,
-    edits: Vec<Edit>,
-    answers: Answers,
-    /// What is there cannot be served as it is, so that its answers are not known.
-    is_unknown: bool,
-}
+/// How many answers that change are looked for.
+const LISTED: usize = 1000;
+/// How wide lines are where there is no terminal, and at least, in characters.
+const WIDTH: usize = 160;
+const MIN_WIDTH: usize = 60;
 
 /// Runs `zonal apply`. Exit status 1 if it could not be done.
 pub(super) fn apply(arguments: &ApplyArguments) -> ExitCode {
@@ -55,7 +44,7 @@ pub(super) fn diff(arguments: &DiffArguments) -> ExitCode {
     ended(planned.map(|planned| {
         let Some(plan) = planned else { return ExitCode::FAILURE };
         print(&match arguments.format {
-            Format::Human => plan.to_text(),
+            Format::Human => plan.to_text(width(), 1),
             Format::Json => format!("{:#}\n", plan.to_json()),
         });
         if plan.edits.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -85,19 +74,34 @@ fn ended(result: anyhow::Result<ExitCode>) -> ExitCode {
 fn try_apply(arguments: &ApplyArguments) -> anyhow::Result<ExitCode> {
     let target = Target::new(&arguments.target)?;
     let Some(plan) = plan(&arguments.directory, &target)? else { return Ok(ExitCode::FAILURE) };
-    print(&plan.to_text());
-    if plan.edits.is_empty() {
-        return Ok(ExitCode::SUCCESS);
-    }
     let (all, gone) = (plan.state.collection.len(), plan.edits.iter().filter(|edit| edit.value.is_none()).count());
-    if all >= FEW && gone * 100 > all * MOST_DELETED && !arguments.force {
-        bail!("{gone} of {all} resources would be deleted, more than {MOST_DELETED} %: if that is meant, say --force");
-    }
     let steps = target.steps(&plan.edits);
-    if steps > 1 {
-        print(&format!("\nThis takes {steps} transactions, in an order in which all that is named is there.\n"));
+    let deletes_too_much = all >= FEW && gone * 100 > all * MOST_DELETED && !arguments.force;
+    // Why nothing is done comes first: the plan may be long.
+    let refusal = match plan.edits.is_empty() {
+        false if deletes_too_much => Some(format!(
+            "{gone} of {all} resources would be deleted, more than {MOST_DELETED} %: if that is meant, say --force"
+        )),
+        false if !arguments.yes && !arguments.dry_run && !io::stdin().is_terminal() => {
+            Some("nobody is there to say yes: say --yes".into())
+        }
+        _ => None,
+    };
+    if let Some(refusal) = &refusal {
+        tell(refusal);
     }
-    if arguments.dry_run {
+    print(&plan.to_text(width(), steps));
+    if refusal.is_some() {
+        return Ok(ExitCode::FAILURE);
+    }
+    if plan.edits.is_empty()
+        && arguments.force
+        && !arguments.dry_run
+        && let Some(revision) = target.allow_deletion(&plan.state)?
+    {
+        print(&format!("Nodes that hold deletions up to revision {revision} let them pass.\n"));
+    }
+    if plan.edits.is_empty() || arguments.dry_run {
         return Ok(ExitCode::SUCCESS);
     }
     if !arguments.yes && !is_agreed()? {
@@ -105,7 +109,7 @@ fn try_apply(arguments: &ApplyArguments) -> anyhow::Result<ExitCode> {
         return Ok(ExitCode::FAILURE);
     }
     let progress = progress(steps as u64);
-    let revision = target.write(&plan.state, &plan.edits, || progress.inc(1))?;
+    let revision = target.write(&plan.state, &plan.edits, arguments.force, || progress.inc(1))?;
     progress.finish_and_clear();
     print(&format!(
         "Applied: revision {revision}. `zonal wait --revision {revision} ADDR…` waits until nodes serve it.\n"
@@ -114,13 +118,16 @@ fn try_apply(arguments: &ApplyArguments) -> anyhow::Result<ExitCode> {
 }
 
 fn is_agreed() -> anyhow::Result<bool> {
-    if !io::stdin().is_terminal() {
-        bail!("nobody is there to say yes: say --yes");
-    }
-    print("\nApply this? Only `yes` is taken for it: ");
+    print("Apply this? Only `yes` is taken for it: ");
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
     Ok(line.trim() == "yes")
+}
+
+/// How many characters a line may have: those of the terminal, or some that logs show.
+pub(super) fn width() -> usize {
+    let terminal = io::stdout().is_terminal().then(|| rustix::termios::tcgetwinsize(io::stdout()).ok()).flatten();
+    terminal.map_or(WIDTH, |size| usize::from(size.ws_col)).max(MIN_WIDTH)
 }
 
 /// Shown on a terminal, of what takes several steps.
@@ -164,7 +171,7 @@ fn plan(directory: &Path, target: &Target) -> anyhow::Result<Option<Plan>> {
 }
 
 /// What would be served of it; none if that has errors. What is of no kind is never served.
-fn compiled(collection: &Collection) -> Option<Snapshot> {
+pub(super) fn compiled(collection: &Collection) -> Option<Snapshot> {
     let strangers = collection.unreadable().keys().filter(|key| Key::new(key.kind, &key.id).is_none());
     let aside: Aside = strangers.map(|key| (key.clone(), Instead::Nothing)).collect();
     let candidate = collection.candidate(&aside, &Served::default());
@@ -174,78 +181,6 @@ fn compiled(collection: &Collection) -> Option<Snapshot> {
     let manifest = presets::complete(&candidate.loaded.manifest, &Manifest::default());
     let loaded = Loaded { manifest, ..candidate.loaded };
     snapshot::compile(&loaded, &Arc::new(Node::default()), None).ok().map(|(snapshot, _)| snapshot)
-}
-
-impl Plan {
-    fn to_text(&self) -> String {
-        let mut text = String::new();
-        let (mut added, mut changed, mut removed) = (0, 0, 0);
-        for Edit { key, value } in &self.edits {
-            let old = self.state.collection.text(key);
-            let name = printable(&format!("{}/{}", key.kind, key.id));
-            // Nothing fails to be written to a string.
-            let _ = match (&old, value) {
-                (None, _) => {
-                    added += 1;
-                    writeln!(text, "+ {name}")
-                }
-                (_, None) => {
-                    removed += 1;
-                    writeln!(text, "- {name}")
-                }
-                (Some(old), Some(new)) => {
-                    changed += 1;
-                    let fields = if key.kind == MASTER_FILES { String::new() } else { fields(old, new) };
-                    writeln!(text, "~ {name}{fields}")
-                }
-            };
-        }
-        if self.edits.is_empty() {
-            return "No difference.\n".into();
-        }
-        let _ = writeln!(text, "\nPlan: {added} to add, {changed} to change, {removed} to delete.");
-        if self.is_unknown {
-            text += "What is there has errors, so that it is not known which answers change.\n";
-        } else if self.answers.is_empty() {
-            text += "No answer changes.\n";
-        } else {
-            let _ = write!(text, "Answers that change:\n{}", self.answers.to_text());
-        }
-        text
-    }
-
-    fn to_json(&self) -> Value {
-        let change = |Edit { key, value }: &Edit| {
-            let change = match (self.state.collection.text(key), value) {
-                (None, _) => "added",
-                (_, None) => "removed",
-                _ => "changed",
-            };
-            json!({"kind": key.kind, "id": key.id, "change": change})
-        };
-        let answers = (!self.is_unknown).then_some(&self.answers);
-        json!({"changes": self.edits.iter().map(change).collect::<Vec<_>>(), "answers": answers})
-    }
-}
-
-/// The members of a resource that change.
-fn fields(old: &[u8], new: &[u8]) -> String {
-    let [Some(old), Some(new)] = [old, new].map(|text| serde_json::from_slice::<Value>(text).ok()) else {
-        return String::new();
-    };
-    let empty = serde_json::Map::new();
-    let [old, new] = [&old, &new].map(|value| value.as_object().unwrap_or(&empty));
-    let names: std::collections::BTreeSet<&String> = old.keys().chain(new.keys()).collect();
-    let shown = |value: Option<&Value>| {
-        let text = value.map_or("-".into(), Value::to_string);
-        match text.char_indices().nth(SHOWN) {
-            Some((at, _)) => format!("{}…", &text[..at]),
-            None => text,
-        }
-    };
-    let differing = names.into_iter().filter(|name| old.get(*name) != new.get(*name));
-    let lines = differing.map(|name| format!("\n    {name}: {} -> {}", shown(old.get(name)), shown(new.get(name))));
-    lines.map(|line| format!("\n{}", printable(&line[1..]))).collect()
 }
 
 /// Whether a file of this name in a manifest's directory is part of the manifest.
@@ -300,7 +235,7 @@ fn write_files(collection: &Collection, directory: Option<&Path>) -> anyhow::Res
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::collection::Key;
+    use crate::manifest::collection::{Edit, MASTER_FILES};
 
     #[test]
     fn no_master_file_is_written_as_a_manifest() {

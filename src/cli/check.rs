@@ -3,14 +3,25 @@
 use super::{CheckArguments, Format, print, report::report};
 use crate::{
     clock::now,
-    config::{Config, Source},
+    config::{Config, ControlPlane, DEFAULT_FILE, Source},
     manifest::{
-        Loaded, Loader, Manifest, Problem, check::check, connectivity::Connectivity, presets, problem::printable,
+        Loaded, Loader, Manifest, Problem,
+        check::check,
+        connectivity::Connectivity,
+        document::{self, Value},
+        load, presets,
+        problem::printable,
     },
     run::files,
     snapshot::{self, Node, Snapshot},
 };
-use std::{collections::BTreeSet, net::SocketAddr, path::Path, process::ExitCode, sync::Arc};
+use std::{
+    collections::BTreeSet,
+    net::SocketAddr,
+    path::{Path, PathBuf},
+    process::ExitCode,
+    sync::Arc,
+};
 
 /// With more broken resources than this, nothing is said of the others.
 const MAX_BROKEN: usize = 100;
@@ -20,7 +31,7 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
     let mut problems = Vec::new();
     let mut is_empty = false;
     let (mut listen, mut node) = (Vec::new(), Node::default());
-    let directory = match &arguments.directory {
+    let directory = match arguments.named.as_ref().or(arguments.directory.as_ref()) {
         Some(directory) => Some(directory.clone()),
         None => match Config::load(arguments.config.config.as_deref()) {
             Ok(config) => {
@@ -36,7 +47,7 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
             }
             Err(found) => {
                 problems.extend(found);
-                None
+                directory_despite(arguments.config.config.as_deref())
             }
         },
     };
@@ -45,6 +56,7 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
         problems.extend(warnings);
         is_empty = snapshot.as_ref().is_ok_and(|snapshot| *snapshot.manifest == Manifest::default());
         problems.extend(snapshot.err().into_iter().flatten());
+        problems.extend(load::unread(directory));
     }
     let errors = problems.iter().filter(|problem| problem.is_error()).count();
     let warnings = problems.len() - errors;
@@ -55,6 +67,23 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
     match errors > 0 || warnings > 0 && arguments.deny_warnings {
         true => ExitCode::FAILURE,
         false => ExitCode::SUCCESS,
+    }
+}
+
+/// The manifest's directory, of a configuration with errors. None if the manifest comes from elsewhere, or nobody knows.
+fn directory_despite(config: Option<&Path>) -> Option<PathBuf> {
+    let file = config.unwrap_or(Path::new(DEFAULT_FILE));
+    let text = load::source(file).ok()?;
+    let root = document::read(&text, file.extension().is_some_and(|extension| extension == "json")).0;
+    let default = || Some(ControlPlane::default().directory).filter(|directory| directory.is_dir());
+    let Some(node) = root.as_ref().and_then(|root| root.entry("control_plane")).map(|entry| &entry.node) else {
+        return default();
+    };
+    match node.entry("directory").map(|entry| &entry.node.value) {
+        Some(Value::Scalar { text, .. }) => Some(file.parent().unwrap_or(Path::new("")).join(&**text)),
+        Some(_) => None,
+        None if node.entry("etcd").is_some() || node.entry("push").is_some() => None,
+        None => default(),
     }
 }
 

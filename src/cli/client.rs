@@ -1,7 +1,10 @@
 //! A client of the admin API of a server that runs.
 
 use super::{AccessArguments, tell};
-use crate::{config, manifest::problem::printable};
+use crate::{
+    config::{self, remedy::unreached},
+    manifest::problem::printable,
+};
 use anyhow::{Context, anyhow, bail};
 use http_body_util::{BodyExt, Full};
 use hyper::{Method, Request, StatusCode, body::Bytes, client::conn::http1, header, http::uri::Authority};
@@ -199,6 +202,8 @@ async fn request(
     let Some(tls) = &server.tls else { return send(server, stream, method, path, body).await };
     let name = ServerName::try_from(server.host.clone()).with_context(|| format!("{} is no name", server.host))?;
     let stream = TlsConnector::from(tls.clone()).connect(name, stream).await;
+    let stream =
+        stream.map_err(|error| unreached(&error).map_or_else(|| anyhow::Error::from(error), anyhow::Error::msg));
     let stream = stream.with_context(|| format!("the server at {server} cannot be trusted, or has no HTTPS"))?;
     send(server, stream, method, path, body).await
 }

@@ -1,11 +1,12 @@
 //! `zonal explain`: how an answer comes about, of a server that runs or else of the manifest.
 
 use super::{
-    ExplainArguments, Format, check,
+    ExplainArguments, Format, apply, check,
     client::{self, Failure, Server, wrong},
+    forwarders::reverse_name,
     print,
     report::complain,
-    tell,
+    side_by_side, tell,
 };
 use crate::{
     clock::now,
@@ -17,67 +18,88 @@ use crate::{
 };
 use anyhow::anyhow;
 use hyper::Method;
-use std::{process::ExitCode, sync::Arc};
+use std::{path::Path, process::ExitCode, sync::Arc};
 
 /// Runs the command.
 pub(super) fn run(arguments: &ExplainArguments) -> ExitCode {
-    let ExplainArguments { from, to, via, name, rtype, resolve, .. } = arguments.clone();
-    let request = Request { from, to, via, name, rtype, resolve };
-    let question = match Question::new(&request) {
-        Ok(question) => question,
+    let ExplainArguments { from, to, via, name, rtype, reverse, resolve, .. } = arguments.clone();
+    let (name, rtype) = match reverse {
+        Some(address) => (reverse_name(address, 0), "PTR".into()),
+        None => (name.unwrap_or_default(), rtype),
+    };
+    let request = |from| Request { from, to, via, name: name.clone(), rtype: rtype.clone(), resolve };
+    let mut requests: Vec<Request> = Vec::new();
+    for from in from {
+        if !requests.iter().any(|request| request.from == from) {
+            requests.push(request(from));
+        }
+    }
+    let questions: Result<Vec<Question>, String> = requests.iter().map(Question::new).collect();
+    let questions = match questions {
+        Ok(questions) => questions,
         Err(error) => {
             tell(error);
             return ExitCode::from(2);
         }
     };
-    let config = match Config::load(arguments.config.config.as_deref()) {
-        Ok(config) => config,
-        Err(problems) => return failed(problems),
+    let explained = match &arguments.directory {
+        Some(directory) => of_directory(directory, &Config::default(), &questions, "as it was named"),
+        None => of_server_or_directory(arguments, &requests, &questions),
     };
+    let (explanations, source) = match explained {
+        Ok(explained) => explained,
+        Err(code) => return code,
+    };
+    print(&match (&explanations[..], arguments.format) {
+        ([one], Format::Human) => one.to_text(&source),
+        ([one], Format::Json) => one.to_json(&source),
+        (several, Format::Human) => side_by_side::text(several, &source, apply::width()),
+        (several, Format::Json) => side_by_side::json(several, &source),
+    });
+    ExitCode::SUCCESS
+}
+
+/// Explanations, with where they are from; or the exit status, if the reason has been told.
+type Explained = Result<(Vec<Explanation>, String), ExitCode>;
+
+fn of_server_or_directory(arguments: &ExplainArguments, requests: &[Request], questions: &[Question]) -> Explained {
+    let config = Config::load(arguments.config.config.as_deref()).map_err(failed)?;
     let server =
         Server::named(arguments.admin.as_deref(), &config.admin).and_then(|server| server.with(&arguments.access));
-    let server = match server {
-        Ok(server) => server,
-        Err(error) => return wrong(&error),
-    };
-    let must_answer = resolve || arguments.admin.is_some();
-    let asked = match arguments.offline {
+    let server = server.map_err(|error| wrong(&error))?;
+    let must_answer = arguments.resolve || arguments.admin.is_some();
+    let asked: Result<Vec<Explanation>, Failure> = match arguments.offline {
         true => Err(Failure::Nobody(anyhow!(
             "`--offline` is for a directory, and `control_plane` names none: ask a server"
         ))),
-        false => ask(&server, &request),
+        false => requests.iter().map(|request| ask(&server, request)).collect(),
     };
-    let (explanation, source) = match asked {
-        Ok(explanation) => {
-            let source = format!("the server at {server}, generation {}", explanation.generation());
-            (explanation, source)
+    match asked {
+        Ok(explanations) => {
+            let generation = explanations.first().map_or(0, Explanation::generation);
+            Ok((explanations, format!("the server at {server}, generation {generation}")))
         }
         Err(Failure::Nobody(error)) if !must_answer => {
             let Source::Directory(directory) = config.control_plane.source() else {
                 tell(format_args!("{error:#}"));
-                return ExitCode::FAILURE;
+                return Err(ExitCode::FAILURE);
             };
-            let internet = Internet::new(&config, Vec::new()).read();
-            let node = Arc::new(Node { internet, ..Node::default() });
-            match check::examine(directory, &[], &node).0 {
-                Ok(snapshot) => {
-                    let source = format!("the manifest in {}, as no server was asked", directory.display());
-                    (of_manifest(&snapshot, &question, now()), source)
-                }
-                Err(problems) => return failed(problems),
-            }
+            of_directory(directory, &config, questions, "as no server was asked")
         }
         // What a server that is there would say is not in the files.
         Err(failure) => {
             tell(printable(&format!("{:#}", anyhow::Error::from(failure))));
-            return ExitCode::FAILURE;
+            Err(ExitCode::FAILURE)
         }
-    };
-    print(&match arguments.format {
-        Format::Human => explanation.to_text(&source),
-        Format::Json => explanation.to_json(&source),
-    });
-    ExitCode::SUCCESS
+    }
+}
+
+fn of_directory(directory: &Path, config: &Config, questions: &[Question], why: &str) -> Explained {
+    let internet = Internet::new(config, Vec::new()).read();
+    let node = Arc::new(Node { internet, ..Node::default() });
+    let snapshot = check::examine(directory, &[], &node).0.map_err(failed)?;
+    let explanations = questions.iter().map(|question| of_manifest(&snapshot, question, now())).collect();
+    Ok((explanations, format!("the manifest in {}, {why}", directory.display())))
 }
 
 fn failed(problems: Vec<Problem>) -> ExitCode {

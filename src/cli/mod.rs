@@ -2,12 +2,17 @@
 
 mod apply;
 mod cache;
+mod changes;
 mod check;
 mod client;
 mod explain;
+mod forwarders;
+mod init;
+mod plan;
 mod report;
 mod schema;
 pub mod serve;
+mod side_by_side;
 mod status;
 mod target;
 
@@ -48,10 +53,12 @@ const EXAMPLES: &str = "\
 Examples:
   zonal                                     serve the manifest in ./zones on 127.0.0.1:5300
   zonal serve --config /etc/zonal.yaml      serve as the file says
+  zonal init                                write a manifest and a configuration to begin with
   zonal check                               tell all that is wrong with the manifest, and exit
-  zonal check --directory /etc/zonal/zones --deny-warnings --format json
+  zonal check /etc/zonal/zones --deny-warnings --format json
   zonal explain --from 10.1.0.7 sqs.us-east-1.amazonaws.com A
                                             how the answer for that client comes about
+  zonal forwarders unbound                  what to add to an Unbound on-premises
   zonal cache show www.example.com          what is known of a name that others answer for
   zonal cache flush example.com --subtree   forget it, and the names below
   zonal schema > manifest.schema.json       for editors that complete and check as you type
@@ -90,17 +97,34 @@ enum Command {
     /// SIGTERM stops it, SIGHUP makes it read the manifest again. Changed files are noticed without that. A manifest
     /// with an error is refused as a whole, and the last good one goes on being served.
     Serve(ConfigArgument),
+    /// Write a manifest and a configuration to begin with
+    ///
+    /// The manifest is a small network on loopback addresses with comments, which is served and answers as it is. No file is
+    /// overwritten.
+    #[command(after_long_help = "Examples:\n  zonal init            in the current directory\n  zonal init /etc/zonal")]
+    Init {
+        /// The directory that the files are written to. It is made if it is not there.
+        #[arg(value_name = "DIR", default_value = ".")]
+        directory: PathBuf,
+    },
     /// Tell all that is wrong with the configuration and the manifest
     ///
     /// The files and addresses that the configuration names are looked at as well. Every problem is shown with its line in the file. Errors make the exit status 1; warnings do so with
     /// --deny-warnings.
+    #[command(after_long_help = "Examples:\n  zonal check\n  zonal check /etc/zonal/zones --deny-warnings\n  \
+                                 zonal check --config /etc/zonal/zonal.yaml --format json")]
     Check(CheckArguments),
     /// Tell how one answer comes about, step by step
     ///
     /// How the client was found, which name won over which others, which endpoint and which of its interfaces, or which
     /// other servers: from the very function that serves. If a server runs, it is asked, and tells also what is in its cache
     /// and how the other servers answer. If nobody is there, the directory of the manifest is read.
+    ///
+    /// With several clients, what is the same for all is told once, and what differs in a table beside one another.
     #[command(after_long_help = "Examples:\n  zonal explain --from 10.1.0.7 sqs.us-east-1.amazonaws.com\n  \
+                                 zonal explain --from 10.1.0.7 --from 10.1.16.7 sqs.us-east-1.amazonaws.com\n  \
+                                 zonal explain --from 10.1.0.7 -x 10.2.0.7\n  \
+                                 zonal explain --from 10.1.0.7 --directory /etc/zonal/zones www.corp.example.com\n  \
                                  zonal explain --from 192.168.0.9 --to 10.2.0.53 www.corp.example.com AAAA\n  \
                                  zonal explain --from 10.1.0.7 --resolve db.onprem.example.net")]
     Explain(ExplainArguments),
@@ -120,6 +144,16 @@ enum Command {
     ///
     /// Resources that cannot be read are left out: each is told of, and the exit status is 1.
     Export(ExportArguments),
+    /// Print what to add to a forwarder on-premises
+    ///
+    /// The snippet forwards the names that the inbound endpoints of the manifest answer: private names of services, also of those of
+    /// other companies, the endpoints' own names, those of machines and of their addresses, and private hosted zones. It has
+    /// negative trust anchors for servers that validate.
+    #[command(after_long_help = "Examples:\n  zonal forwarders bind > /etc/bind/zonal.conf\n  \
+                                 zonal forwarders bind --trust-anchors > /etc/bind/zonal.options.conf\n  \
+                                 zonal forwarders unbound --directory zones --endpoint rslvr-in-shared\n  \
+                                 zonal forwarders dnsmasq --etcd http://127.0.0.1:2379")]
+    Forwarders(ForwardersArguments),
     /// Tell what nodes serve, and how they stand to their source
     ///
     /// The exit status is 1 when one does not answer or is not ready.
@@ -137,9 +171,12 @@ enum Command {
 
 #[derive(Args, Debug)]
 struct CheckArguments {
+    /// Check this directory, whatever the configuration says.
+    #[arg(value_name = "DIR", conflicts_with_all = ["config", "directory"])]
+    named: Option<PathBuf>,
     #[command(flatten)]
     config: ConfigArgument,
-    /// Check this directory, whatever the configuration says.
+    /// The same as DIR.
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     directory: Option<PathBuf>,
     /// Take warnings for errors.
@@ -240,6 +277,24 @@ struct ExportArguments {
 }
 
 #[derive(Args, Debug)]
+struct ForwardersArguments {
+    /// The server that the snippet is for.
+    #[arg(value_enum)]
+    software: forwarders::Software,
+    /// The directory of the manifest, whatever the configuration says.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "etcd", "server"])]
+    directory: Option<PathBuf>,
+    #[command(flatten)]
+    target: TargetArguments,
+    /// The inbound endpoint that is asked; without it, each that answers. May be given several times.
+    #[arg(long, value_name = "ID")]
+    endpoint: Vec<String>,
+    /// Print the negative trust anchors, which BIND and systemd-resolved have in a place of their own.
+    #[arg(long)]
+    trust_anchors: bool,
+}
+
+#[derive(Args, Debug)]
 struct StatusArguments {
     #[command(flatten)]
     config: ConfigArgument,
@@ -272,9 +327,9 @@ struct WaitArguments {
 struct ExplainArguments {
     #[command(flatten)]
     config: ConfigArgument,
-    /// The client's address.
-    #[arg(long, value_name = "ADDR")]
-    from: IpAddr,
+    /// The client's address. May be given several times: then the clients are compared.
+    #[arg(long, value_name = "ADDR", required = true)]
+    from: Vec<IpAddr>,
     /// The address that it asks; without it, one that is no door.
     #[arg(long, value_name = "ADDR")]
     to: Option<IpAddr>,
@@ -282,13 +337,20 @@ struct ExplainArguments {
     #[arg(long, value_name = "ADDR")]
     via: Option<IpAddr>,
     /// The name that it asks for.
-    name: String,
+    #[arg(required_unless_present = "reverse")]
+    name: Option<String>,
     /// The type that it asks for.
     #[arg(default_value = "A", value_name = "TYPE")]
     rtype: String,
+    /// Ask for the PTR record of this address, in place of a name.
+    #[arg(short = 'x', value_name = "ADDR", conflicts_with = "name")]
+    reverse: Option<IpAddr>,
     /// Have the server really ask others.
-    #[arg(long, conflicts_with = "offline")]
+    #[arg(long, conflicts_with_all = ["offline", "directory"])]
     resolve: bool,
+    /// Ask no server: explain what the manifest in this directory says.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "admin"])]
+    directory: Option<PathBuf>,
     /// The admin address of the server, whatever the configuration says.
     #[arg(long, value_name = "ADDR:PORT|URL")]
     admin: Option<String>,
@@ -313,12 +375,14 @@ pub fn main() -> ExitCode {
                 ExitCode::FAILURE
             }
         },
+        Command::Init { directory } => init::run(&directory),
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Cache(command) => cache::run(&command),
         Command::Apply(arguments) => apply::apply(&arguments),
         Command::Diff(arguments) => apply::diff(&arguments),
         Command::Export(arguments) => apply::export(&arguments),
+        Command::Forwarders(arguments) => forwarders::run(&arguments),
         Command::Status(arguments) => status::status(&arguments),
         Command::Wait(arguments) => status::wait(&arguments),
         Command::Schema => {
@@ -365,7 +429,27 @@ mod tests {
             ("zonal serve --config z.yaml", true),
             ("zonal check --directory zones --deny-warnings --format json", true),
             ("zonal check --directory zones --config z.yaml", false),
+            ("zonal check zones --deny-warnings", true),
+            ("zonal check zones --directory zones", false),
+            ("zonal check zones --config z.yaml", false),
             ("zonal check --format xml", false),
+            ("zonal init", true),
+            ("zonal init here", true),
+            ("zonal init here there", false),
+            ("zonal explain --from 10.1.0.7 --from 10.1.16.7 --from fd00::7 a.example AAAA", true),
+            ("zonal explain --from 10.1.0.7 -x 10.2.0.7", true),
+            ("zonal explain --from 10.1.0.7 -x fd00::7", true),
+            ("zonal explain --from 10.1.0.7 -x 10.2.0", false),
+            ("zonal explain --from 10.1.0.7 -x 10.2.0.7 a.example", false),
+            ("zonal explain --from 10.1.0.7", false),
+            ("zonal explain --from 10.1.0.7 --directory zones a.example", true),
+            ("zonal explain --from 10.1.0.7 --directory zones --config z.yaml a.example", false),
+            ("zonal explain --from 10.1.0.7 --directory zones --resolve a.example", false),
+            ("zonal forwarders bind --trust-anchors --directory zones --endpoint a --endpoint b", true),
+            ("zonal forwarders knot-resolver --etcd http://127.0.0.1:2379", true),
+            ("zonal forwarders windows --directory zones --server 127.0.0.1:9153", false),
+            ("zonal forwarders", false),
+            ("zonal forwarders djbdns", false),
             ("zonal explain --from 10.1.0.7 --to 10.2.0.53 a.example AAAA --format json", true),
             ("zonal explain --from 10.1.0.7 --resolve --admin 127.0.0.1:9153 a.example", true),
             ("zonal explain --from 10.1.0.7 --resolve --offline a.example", false),

@@ -1,10 +1,41 @@
 //! `zonal schema`: what a manifest file may hold, for editors and other programs.
 
 use crate::manifest::Manifest;
+use serde_json::{Value, json};
 
 /// The JSON Schema of a manifest file: any subset of the kinds.
 pub(super) fn schema() -> String {
-    format!("{:#}\n", schemars::schema_for!(Manifest).to_value())
+    let mut schema = schemars::schema_for!(Manifest).to_value();
+    widen(&mut schema);
+    // A kind may have nothing below it.
+    for kind in schema["properties"].as_object_mut().into_iter().flat_map(|kinds| kinds.values_mut()) {
+        kind["type"] = json!(["object", "null"]);
+    }
+    format!("{schema:#}\n")
+}
+
+/// In YAML a text without quotes may look like a number or a boolean: where a text is wanted, it is one.
+fn widen(schema: &mut Value) {
+    match schema {
+        Value::Object(members) => {
+            let is_any_text = !["enum", "const", "format"].iter().any(|key| members.contains_key(*key));
+            let is_form = members.get("pattern").is_some_and(|pattern| {
+                // Names may be of digits only, as in reverse zones.
+                !pattern.as_str().is_some_and(|pattern| pattern.starts_with("^(\\.|"))
+            });
+            let text = json!("string");
+            if let Some(kind) = members.get_mut("type").filter(|_| is_any_text && !is_form) {
+                match kind {
+                    Value::String(one) if one == "string" => *kind = json!(["string", "number", "boolean"]),
+                    Value::Array(all) if all.contains(&text) => all.extend([json!("number"), json!("boolean")]),
+                    _ => {}
+                }
+            }
+            members.values_mut().for_each(widen);
+        }
+        Value::Array(all) => all.iter_mut().for_each(widen),
+        _ => {}
+    }
 }
 
 #[cfg(test)]

@@ -16,10 +16,10 @@ use std::{
 
 /// How often nodes are asked that are waited for.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How many resources that are set aside are listed of a node; `--format json` has all.
+/// How many resources that are set aside are listed of a node, the causes first; `--format json` has all.
 const LISTED: usize = 5;
 
-/// Runs `zonal status`. Exit status 1 if a node does not answer, or is not ready.
+/// Runs `zonal status`. Exit status 1 if a node does not answer, or something is wrong with it.
 pub(super) fn status(arguments: &StatusArguments) -> ExitCode {
     let servers = match servers(arguments) {
         Ok(servers) => servers,
@@ -34,14 +34,16 @@ pub(super) fn status(arguments: &StatusArguments) -> ExitCode {
         Format::Human => table(&told),
         Format::Json => {
             let node = |(address, told): &(String, Result<Value, String>)| match told {
-                Ok(status) => json!({"address": address, "status": status}),
-                Err(error) => json!({"address": address, "error": error}),
+                Ok(status) => {
+                    let problems = problems(status, usize::MAX);
+                    json!({"address": address, "status": status, "well": problems.is_empty(), "problems": problems})
+                }
+                Err(error) => json!({"address": address, "error": error, "well": false, "problems": [error]}),
             };
             format!("{:#}\n", told.iter().map(node).collect::<Value>())
         }
     });
-    // One of a version that does not tell it may be ready.
-    let is_well = |told: &Result<Value, String>| told.as_ref().is_ok_and(|status| status["ready"] != json!(false));
+    let is_well = |told: &Result<Value, String>| told.as_ref().is_ok_and(|status| problems(status, 1).is_empty());
     if told.iter().all(|(_, told)| is_well(told)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
@@ -92,23 +94,55 @@ fn source(status: &Value) -> &'static str {
     }
 }
 
-/// Why it is not well with a node.
-fn reasons(status: &Value) -> Vec<String> {
+/// What is wrong with a node, the causes first. Any of it fails a command that waits for a node to be well. So many resources
+/// that are set aside are listed.
+fn problems(status: &Value, listed: usize) -> Vec<String> {
     let told = |what: &str, why: &Value| Some(format!("{what}: {}", why.as_str()?));
-    let empty = "the manifest is empty: all clients are refused".to_string();
+    let text = |member: &Value| member.as_str().unwrap_or("-").to_string();
+    let directory = &status["state_directory"];
+    let not_written = || format!("the state directory {} cannot be written", text(&directory["path"]));
+    let lost = told("the source cannot be reached", &status["source"]["error"]);
+    let is_stale = status["stale"] == json!(true) && lost.is_none() && status["unready_reason"].is_null();
+    let stale = || match status["stale_reason"].as_str() {
+        Some(reason) => format!("stale: {reason}"),
+        None => "stale: what is served was kept of an earlier run, and the source has not been heard of since".into(),
+    };
+    let held = &status["held_deletions"];
+    let deletions = || {
+        let first: Vec<String> = held["resources"].as_array().into_iter().flatten().take(3).map(text).collect();
+        format!(
+            "{} deletions are held ({}, …): if they are meant, put {} into the key `allow_deletion`, or run `zonal apply \
+             --force`; if not, put the resources again",
+            held["count"],
+            first.join(", "),
+            held["revision"]
+        )
+    };
     let aside = |one: &Value| {
-        let text = |member: &Value| member.as_str().unwrap_or("-").to_string();
         let [kind, id, served, why] = [&one["kind"], &one["id"], &one["served"], &one["problems"][0]].map(text);
-        format!("{kind}/{id} is set aside, {served} is served of it: {why}")
+        let more = match one["problems"].as_array().map_or(0, Vec::len) {
+            0 | 1 => String::new(),
+            count => format!(" (the first of {count} problems)"),
+        };
+        format!("{kind}/{id} is set aside, {served} is served of it: {why}{more}")
     };
     let all = [
         told("not ready", &status["unready_reason"]),
-        told("the source cannot be reached", &status["source"]["error"]),
+        directory["error"].as_str().map(|error| format!("{}: {error}", not_written())),
+        lost,
+        is_stale.then(stale),
         told("refused", &status["last_error"]["message"]),
-        (source(status) == "empty").then_some(empty),
+        held.is_object().then(deletions),
     ];
-    let set_aside = status["set_aside"].as_array().into_iter().flatten().take(LISTED).map(aside);
-    all.into_iter().flatten().chain(set_aside).collect()
+    let set_aside: Vec<&Value> = status["set_aside"].as_array().into_iter().flatten().collect();
+    let rest = set_aside.len().saturating_sub(listed);
+    let rest = (rest > 0).then(|| format!("and {rest} more resources are set aside: `--format json` lists all"));
+    all.into_iter().flatten().chain(set_aside.into_iter().take(listed).map(aside)).chain(rest).collect()
+}
+
+/// What is odd about a node, but may be meant.
+fn notes(status: &Value) -> Option<String> {
+    (source(status) == "empty").then(|| "the manifest is empty: all clients are refused".into())
 }
 
 /// One line for each node, and behind them one for each reason why it is not well with one.
@@ -152,8 +186,8 @@ fn table(told: &[(String, Result<Value, String>)]) -> String {
         format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
     };
     let behind = |(address, told): &(String, Result<Value, String>)| {
-        let all = told.as_ref().map(reasons).unwrap_or_default();
-        all.into_iter().map(|reason| printable(&format!("{address}: {reason}")) + "\n").collect::<String>()
+        let all = told.iter().flat_map(|status| problems(status, LISTED).into_iter().chain(notes(status)));
+        all.map(|reason| printable(&format!("{address}: {reason}")) + "\n").collect::<String>()
     };
     lines.iter().map(line).chain(told.iter().map(behind)).collect()
 }
@@ -241,7 +275,19 @@ mod tests {
             (
                 json!({"set_aside": [{"kind": "vpcs", "id": "a", "served": "older", "problems": ["odd", "more"]}]}),
                 "yes    7           d       3         ok      5 s  1",
-                "a:1: vpcs/a is set aside, older is served of it: odd\n",
+                "a:1: vpcs/a is set aside, older is served of it: odd (the first of 2 problems)\n",
+            ),
+            (
+                json!({"stale": true, "state_directory": {"path": "/s", "error": "no space"}}),
+                "yes    7           d       3         stale",
+                "a:1: the state directory /s cannot be written: no space\n\
+                 a:1: stale: what is served was kept of an earlier run, and the source has not been heard of since\n",
+            ),
+            (
+                json!({"held_deletions": {"count": 40, "revision": 12, "resources": ["vpcs/a", "vpcs/b"]}}),
+                "yes    7           d       3         ok",
+                "a:1: 40 deletions are held (vpcs/a, vpcs/b, …): if they are meant, put 12 into the key `allow_deletion`, or run \
+                 `zonal apply --force`; if not, put the resources again\n",
             ),
             (
                 json!({"resources": {}}),
@@ -255,5 +301,13 @@ mod tests {
             assert!(line.contains(cells), "{cells} in\n{table}");
             assert_eq!(told, reasons);
         }
+        // The causes come first, as the server tells them, and none is left out in silence.
+        let aside = |n: usize| json!({"kind": "vpcs", "id": n.to_string(), "served": "nothing", "problems": ["odd"]});
+        let status = status(json!({"set_aside": (0..9).rev().map(aside).collect::<Vec<_>>()}));
+        let table = table(&[("a:1".into(), Ok(status.clone()))]);
+        let told: Vec<&str> = table.lines().skip(2).collect();
+        assert!(told[0].contains("vpcs/8 is set aside") && told.len() == LISTED + 1, "{table}");
+        assert_eq!(told[LISTED], "a:1: and 4 more resources are set aside: `--format json` lists all");
+        assert_eq!(problems(&status, usize::MAX).len(), 9);
     }
 }

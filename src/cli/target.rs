@@ -29,8 +29,10 @@ use std::{
 const PAGE: i64 = 1000;
 /// Operations in one transaction of etcd: its `--max-txn-ops` without being told otherwise.
 const MOST_OPERATIONS: usize = 128;
-/// Edits in one, beside a look at how many keys there are.
-const MOST_EDITS: usize = MOST_OPERATIONS - 1;
+/// Edits in one, beside a look at how many keys there are, and the key that says that its deletions are meant.
+const MOST_EDITS: usize = MOST_OPERATIONS - 2;
+/// Keys that one can be asked about, beside how late the last change was.
+const MOST_COMPARED: usize = MOST_OPERATIONS - 1;
 /// What is said where what is there is not what the plan was made of.
 const CHANGED: &str = "somebody else has changed it in the meantime: look at the plan again";
 
@@ -52,6 +54,8 @@ pub struct State {
     revisions: BTreeMap<Key, i64>,
     /// How many keys etcd has, those of unknown kinds too.
     keys: i64,
+    /// The revision up to which etcd says that deletions are meant; none if it does not say so.
+    allowed: Option<u64>,
 }
 
 impl Target {
@@ -90,9 +94,21 @@ impl Target {
                 let file = Path::new("manifest").into();
                 let (collection, _) = Collection::read_whole(&node, &file)
                     .map_err(|problems| anyhow!("the server's manifest cannot be read: {}", first(&problems)))?;
-                Ok(State { collection, revision, revisions: BTreeMap::new(), keys: 0 })
+                Ok(State { collection, revision, revisions: BTreeMap::new(), keys: 0, allowed: None })
             }
         }
+    }
+
+    /// Has nodes serve the deletions that they hold, of what is gone from there already. Returns up to which revision; none where
+    /// no deletion is held.
+    pub fn allow_deletion(&self, state: &State) -> anyhow::Result<Option<u64>> {
+        let Target::Etcd(config) = self else { return Ok(None) };
+        let put = async {
+            let mut client = connect(config).await?;
+            client.put(allow_deletion(config), state.revision.to_string(), None).await.map_err(etcd::told)
+        };
+        runtime()?.block_on(put).context("etcd does not take it")?;
+        Ok(Some(state.revision as u64))
     }
 
     /// How many steps it takes to make these changes: one, if they can be made as a whole.
@@ -104,9 +120,11 @@ impl Target {
     }
 
     /// Makes changes of what is there in `state`, and fails if it is not that any more. Returns the revision that has them.
-    pub fn write(&self, state: &State, edits: &[Edit], step: impl Fn()) -> anyhow::Result<u64> {
+    ///
+    /// Nodes do not hold the deletions among them. With `force` they do not hold earlier ones either.
+    pub fn write(&self, state: &State, edits: &[Edit], force: bool, step: impl Fn()) -> anyhow::Result<u64> {
         match self {
-            Target::Etcd(config) => runtime()?.block_on(write_etcd(config, state, edits, step)),
+            Target::Etcd(config) => runtime()?.block_on(write_etcd(config, state, edits, force, step)),
             Target::Server(server) => {
                 let operations: Vec<Value> =
                     edits.iter().map(|edit| operation(state, edit)).collect::<anyhow::Result<_>>()?;
@@ -117,6 +135,11 @@ impl Target {
             }
         }
     }
+}
+
+/// The key that says which deletions are meant.
+fn allow_deletion(config: &Etcd) -> String {
+    format!("{}{}", config.prefix, etcd::ALLOW_DELETION)
 }
 
 fn first(problems: &[Problem]) -> String {
@@ -154,6 +177,7 @@ async fn read_etcd(config: &Etcd) -> anyhow::Result<State> {
     let mut client = connect(config).await?;
     let (mut from, end) = (config.prefix.clone().into_bytes(), etcd::end_of(config.prefix.as_bytes()));
     let (mut edits, mut revisions, mut revision, mut keys) = (Vec::new(), BTreeMap::new(), 0, 0);
+    let (allow_deletion, mut allowed) = (allow_deletion(config), None);
     loop {
         let mut options = GetOptions::new().with_range(end.clone()).with_limit(PAGE);
         if revision > 0 {
@@ -164,6 +188,10 @@ async fn read_etcd(config: &Etcd) -> anyhow::Result<State> {
         revision = response.header().map_or(revision, |header| if revision > 0 { revision } else { header.revision() });
         keys += response.kvs().len() as i64;
         for pair in response.kvs() {
+            if pair.key() == allow_deletion.as_bytes() {
+                allowed = Some(etcd::allowed_until(pair));
+                continue;
+            }
             let name = pair.key_str().ok().and_then(|name| name.strip_prefix(&config.prefix)?.split_once('/'));
             let Some((kind, id)) = name.filter(|(_, id)| !id.is_empty()) else {
                 let name = printable(&String::from_utf8_lossy(pair.key()));
@@ -185,7 +213,7 @@ async fn read_etcd(config: &Etcd) -> anyhow::Result<State> {
     }
     let mut collection = Collection::default();
     collection.apply(&edits);
-    Ok(State { collection, revision, revisions, keys })
+    Ok(State { collection, revision, revisions, keys, allowed })
 }
 
 /// Additions and changes first, in the order in which kinds refer to one another, and then what goes, the other way round: in
@@ -204,7 +232,7 @@ fn in_order(edits: &[Edit]) -> Vec<&Edit> {
 /// Each transaction is made only if nobody else has changed anything since the list, or since the transaction before. What was put
 /// has a later revision; what was deleted is missing, which can be asked of so many keys only. So it is asked of all together
 /// before the first transaction, of as many as may be in each, and how many there are is told by each.
-async fn write_etcd(config: &Etcd, state: &State, edits: &[Edit], step: impl Fn()) -> anyhow::Result<u64> {
+async fn write_etcd(config: &Etcd, state: &State, edits: &[Edit], force: bool, step: impl Fn()) -> anyhow::Result<u64> {
     let mut client = connect(config).await?;
     let (prefix, end) = (config.prefix.as_str(), etcd::end_of(config.prefix.as_bytes()));
     let name = |key: &Key| format!("{prefix}{}/{}", key.kind, key.id);
@@ -215,6 +243,8 @@ async fn write_etcd(config: &Etcd, state: &State, edits: &[Edit], step: impl Fn(
         bail!(CHANGED);
     }
     let ordered = in_order(edits);
+    let allowed = state.allowed.unwrap_or(0).max(if force { state.revision as u64 } else { 0 });
+    let mut is_allowing = state.allowed.is_some();
     for (at, some) in ordered.chunks(MOST_EDITS).enumerate() {
         let edited: BTreeSet<&Key> = some.iter().map(|edit| &edit.key).collect();
         let others = known.keys().filter(|key| !edited.contains(key));
@@ -222,7 +252,7 @@ async fn write_etcd(config: &Etcd, state: &State, edits: &[Edit], step: impl Fn(
             .iter()
             .copied()
             .chain(others)
-            .take(MOST_EDITS)
+            .take(MOST_COMPARED)
             .map(|key| Compare::mod_revision(name(key), CompareOp::Equal, known.get(key).copied().unwrap_or(0)));
         let as_listed = Compare::mod_revision(prefix, CompareOp::Less, revision + 1).with_range(end.clone());
         let unchanged: Vec<Compare> = [as_listed].into_iter().chain(as_known).collect();
@@ -230,7 +260,11 @@ async fn write_etcd(config: &Etcd, state: &State, edits: &[Edit], step: impl Fn(
             Some(text) => TxnOp::put(name(key), text.to_vec(), None),
             None => TxnOp::delete(name(key), None),
         });
-        let operations: Vec<TxnOp> = [TxnOp::get(prefix, Some(count()))].into_iter().chain(changes).collect();
+        // The plan was judged as a whole: nodes need not judge it piece by piece.
+        let deletes = force || some.iter().any(|edit| edit.value.is_none());
+        let allow = deletes.then(|| TxnOp::put(allow_deletion(config), allowed.to_string(), None));
+        let count = TxnOp::get(prefix, Some(count()));
+        let operations: Vec<TxnOp> = [count].into_iter().chain(changes).chain(allow).collect();
         let response = client.txn(Txn::new().when(unchanged).and_then(operations)).await;
         let response = response.map_err(etcd::told).context("etcd does not take it")?;
         if !response.succeeded() {
@@ -251,6 +285,9 @@ async fn write_etcd(config: &Etcd, state: &State, edits: &[Edit], step: impl Fn(
                 None => known.remove(key),
             };
             keys += i64::from(value.is_some()) - i64::from(before.is_some());
+        }
+        if deletes && !std::mem::replace(&mut is_allowing, true) {
+            keys += 1;
         }
         step();
     }

@@ -1,5 +1,6 @@
 //! What sources ask of the keeper, and what it says to that.
 
+use super::guard::Deletions;
 use crate::difference::Answers;
 use crate::{
     manifest::{
@@ -52,6 +53,8 @@ pub struct Ready {
     pub edits: Vec<Edit>,
     /// How far the source has come with it.
     pub position: Position,
+    /// What is known of the deletions in it, if the guard is to judge them.
+    pub deletions: Option<Deletions>,
 }
 
 /// Makes a change ready when its turn has come; or says why it cannot be made.
@@ -74,8 +77,16 @@ pub struct Change {
 impl Change {
     /// A fact that is what it is whatever it meets, and whose source asks for no answer.
     pub fn plain(edits: Vec<Edit>, position: Position) -> Change {
-        let prepare =
-            move |_: &Collection, _: &Position| Ok(Ready { edits: edits.clone(), position: position.clone() });
+        Change::fact(Ready { edits, position, deletions: None })
+    }
+
+    /// The same, with what is known of the deletions in it: the guard judges them.
+    pub fn guarded(edits: Vec<Edit>, position: Position, deletions: Deletions) -> Change {
+        Change::fact(Ready { edits, position, deletions: Some(deletions) })
+    }
+
+    fn fact(ready: Ready) -> Change {
+        let prepare = move |_: &Collection, _: &Position| Ok(ready.clone());
         Change { prepare: Box::new(prepare), is_fact: true, dry_run: false, since: Instant::now(), reply: None }
     }
 }

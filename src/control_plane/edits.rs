@@ -293,7 +293,7 @@ impl Keeper {
         let edits = edits_of(collection, id, sets).map_err(Rejected::Refused)?;
         let prepare = move |_: &Collection, position: &Position| {
             let position = Position { revision: position.revision + 1, ..position.clone() };
-            Ok(Ready { edits: edits.clone(), position })
+            Ok(Ready { edits: edits.clone(), position, deletions: None })
         };
         let (reply, mut answer) = oneshot::channel();
         let change = Change {
@@ -388,7 +388,8 @@ mod tests {
         let zone = r#"{"name": "z.example", "vpc_ids": [], "file": "z.zone", "allow_update": [{"tsig_key": "k"}]}"#;
         let master = "@ 60 SOA ns h 7 1 1 1 60\n@ 60 NS ns\nns 60 A 10.0.0.1\n";
         let edits = vec![push("private_hosted_zones", "Z", zone), push(MASTER_FILES, "z.zone", master)];
-        keeper.take(vec![Change::plain(edits, Position { revision: 5, ..Position::default() })]);
+        let position = Position { revision: 5, ..Position::default() };
+        keeper.take(vec![Change::plain(edits, position)]);
         let set = |owner: &str, values: &[[u8; 4]]| EditedSet {
             owner: Name::absolute(owner).unwrap(),
             rtype: 1,

@@ -7,10 +7,11 @@
 use super::{
     Message,
     change::{Change, Mark, Position, Ready, Refusal},
+    guard::{Allowance, Deletions, FEW, MOST_DELETED},
     status::Status,
 };
 use crate::{
-    config::Etcd,
+    config::{Etcd, remedy::unreached},
     manifest::{
         KINDS,
         collection::{Collection, Edit, Key, MASTER_FILES},
@@ -21,7 +22,7 @@ use etcd_client::{
     Certificate, Client, ConnectOptions, EventType, GetOptions, Identity, KeyValue, KvClient, TlsOptions, WatchOptions,
 };
 use std::{
-    collections::BTreeSet,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, mpsc::Sender},
     time::{Duration, Instant},
 };
@@ -43,14 +44,14 @@ const PROGRESS: Duration = Duration::from_secs(5);
 const PAGE: i64 = 1000;
 /// The largest message that is taken, in octets: etcd limits a request to 1.5 MiB, but not an answer.
 pub const MAX_RESPONSE_OCTETS: usize = 1 << 30;
-/// Of a store that was put back to an older state, a list is not followed that would take away more than this share of what
-/// is served, in percent; nor if it is one of fewer resources than this.
-pub const MOST_DELETED: usize = 30;
-pub const FEW: usize = 10;
+/// The key, behind the prefix, whose value says that the deletions up to that revision are meant. So are those of the transaction
+/// that puts the key, whatever its value.
+pub const ALLOW_DELETION: &str = "allow_deletion";
 
 /// Follows etcd for as long as somebody takes what it says. `position` is how far it was followed before.
 pub async fn follow(config: Etcd, changes: Sender<Message>, status: Arc<Status>, position: Position) {
-    let mut source = Source { config, changes, status, position, has_strangers: false };
+    let mut source =
+        Source { config, changes, status, position, has_strangers: false, allowance: Allowance::default() };
     let mut pause = PAUSES.0;
     for turn in 0.. {
         let Some(endpoint) = source.config.endpoints.get(turn % source.config.endpoints.len().max(1)).cloned() else {
@@ -79,6 +80,8 @@ struct Source {
     position: Position,
     /// Whether the keys that are of no kind are known.
     has_strangers: bool,
+    /// Which deletions are meant.
+    allowance: Allowance,
 }
 
 impl Source {
@@ -107,6 +110,8 @@ impl Source {
             if !self.has_strangers {
                 self.find_strangers(&mut kv).await?;
             }
+            let allowed = in_time(kv.get(self.allow_deletion(), None)).await?;
+            self.allowance.until = allowed.kvs().first().map_or(0, allowed_until);
             self.status.source(|state| state.connected());
         }
         loop {
@@ -154,6 +159,7 @@ impl Source {
         let end = end_of(&prefix);
         let (mut from, mut position) = (prefix, Position::default());
         let (mut edits, mut strangers) = (Vec::new(), BTreeSet::new());
+        let (mut allowed, mut allowed_at) = (0, 0);
         loop {
             let mut options = GetOptions::new().with_range(end.clone()).with_limit(PAGE);
             if position.revision > 0 {
@@ -168,6 +174,9 @@ impl Source {
             position.mark = latest(position.mark.take(), response.kvs());
             for pair in response.kvs() {
                 match self.key(pair.key()) {
+                    _ if pair.key() == self.allow_deletion().as_bytes() => {
+                        (allowed, allowed_at) = (allowed_until(pair), pair.mod_revision() as u64);
+                    }
                     Ok(key) => edits.push(Edit { key, value: Some(pair.value().into()) }),
                     Err(stranger) => drop(strangers.insert(stranger)),
                 }
@@ -182,19 +191,28 @@ impl Source {
         let mut listed = Collection::default();
         listed.apply(&edits);
         let next = position.clone();
+        // When the missing keys were deleted is not known. They were before this list, and are meant if somebody has said so
+        // since this node has heard of the store.
+        let is_meant = allowed >= position.revision || !is_older && allowed_at > self.position.revision;
+        self.allowance.until = allowed;
+        let allowance = Allowance { until: if is_meant { u64::MAX } else { 0 }, ..Allowance::default() };
+        let deletions = Deletions { allowance, ..Deletions::default() };
         let prepare = move |old: &Collection, was: &Position| {
             let edits = listed.edits_from(old);
             let deleted = edits.iter().filter(|edit| edit.value.is_none()).count();
-            if is_older && old.len() >= FEW && deleted * 100 > old.len() * MOST_DELETED {
+            if is_older && !is_meant && old.len() >= FEW && deleted * 100 > old.len() * MOST_DELETED {
                 return Err(Refusal::Conflict(format!(
                     "etcd's store was put back from revision {} to {}, and {deleted} of {} resources are missing in it: what \
-                     was served goes on being served until less than {MOST_DELETED} % are missing",
+                     was served goes on being served until less than {MOST_DELETED} % are missing, or until the key \
+                     `{ALLOW_DELETION}` has a revision that is not below {1}",
                     was.revision,
                     next.revision,
                     old.len()
                 )));
             }
-            Ok(Ready { edits, position: next.clone() })
+            // What a list of an older store may take away was judged here.
+            let deletions = (is_meant || !is_older).then(|| deletions.clone());
+            Ok(Ready { edits, position: next.clone(), deletions })
         };
         let (reply, answer) = oneshot::channel();
         // What is listed is so, unless the list itself is doubted.
@@ -247,20 +265,26 @@ impl Source {
                 bail!("the watch is refused: {}", response.cancel_reason());
             }
             self.status.source(|state| state.connected());
-            let edits: Vec<Edit> = response
-                .events()
-                .iter()
-                .filter_map(|event| {
-                    let pair = event.kv()?;
-                    let is_put = event.event_type() == EventType::Put;
-                    match self.key(pair.key()) {
-                        Ok(key) => return Some(Edit { key, value: is_put.then(|| pair.value().into()) }),
-                        Err(stranger) if is_put => self.status.add_stranger(stranger),
-                        Err(stranger) => drop(self.status.state().strangers.remove(&stranger)),
+            let (mut edits, mut revisions) = (Vec::new(), BTreeMap::new());
+            self.allowance.transactions.clear();
+            for event in response.events() {
+                let Some(pair) = event.kv() else { continue };
+                let is_put = event.event_type() == EventType::Put;
+                match self.key(pair.key()) {
+                    _ if pair.key() == self.allow_deletion().as_bytes() => {
+                        self.allowance.until = if is_put { allowed_until(pair) } else { 0 };
+                        self.allowance.transactions.extend(is_put.then_some(pair.mod_revision() as u64));
                     }
-                    None
-                })
-                .collect();
+                    Ok(key) => {
+                        if !is_put {
+                            revisions.insert(key.clone(), pair.mod_revision() as u64);
+                        }
+                        edits.push(Edit { key, value: is_put.then(|| pair.value().into()) });
+                    }
+                    Err(stranger) if is_put => self.status.add_stranger(stranger),
+                    Err(stranger) => drop(self.status.state().strangers.remove(&stranger)),
+                }
+            }
             let last = response.events().iter().filter_map(|event| event.kv()).map(KeyValue::mod_revision).max();
             let put = response.events().iter().filter(|event| event.event_type() == EventType::Put);
             self.position.mark = latest(self.position.mark.take(), put.filter_map(|event| event.kv()));
@@ -270,7 +294,8 @@ impl Source {
                 None if !response.created() && !is_told => is_told = true,
                 None => continue,
             }
-            if self.changes.send(Message::Change(Change::plain(edits, self.position.clone()))).is_err() {
+            let deletions = Deletions { revisions, allowance: self.allowance.clone() };
+            if self.changes.send(Message::Change(Change::guarded(edits, self.position.clone(), deletions))).is_err() {
                 return Ok(false);
             }
         }
@@ -289,11 +314,18 @@ impl Source {
         for (from, end) in starts.zip(ends) {
             let options = GetOptions::new().with_range(end).with_keys_only().with_limit(PAGE);
             let response = in_time(kv.get(from, Some(options))).await?;
-            strangers.extend(response.kvs().iter().filter_map(|pair| self.key(pair.key()).err()));
+            let known = self.allow_deletion().into_bytes();
+            let others = response.kvs().iter().filter(|pair| pair.key() != known);
+            strangers.extend(others.filter_map(|pair| self.key(pair.key()).err()));
         }
         self.status.set_strangers(strangers);
         self.has_strangers = true;
         Ok(())
+    }
+
+    /// The key that lets deletions pass.
+    fn allow_deletion(&self) -> String {
+        format!("{}{ALLOW_DELETION}", self.config.prefix)
     }
 
     /// The resource that a key of etcd is for; or, for one of no kind, what there is behind the prefix.
@@ -341,6 +373,15 @@ pub fn options(config: &Etcd) -> anyhow::Result<ConnectOptions> {
     Ok(options)
 }
 
+/// The revision up to which a value of the key that allows deletions allows them.
+pub fn allowed_until(pair: &KeyValue) -> u64 {
+    let value = String::from_utf8_lossy(pair.value());
+    value.trim().parse().unwrap_or_else(|_| {
+        tracing::warn!("the value of the key `{ALLOW_DELETION}` is {value:?}; expected a revision, such as 1234");
+        0
+    })
+}
+
 /// The mark of a key.
 fn marked(pair: &KeyValue) -> Option<Mark> {
     let numbers = [pair.mod_revision(), pair.create_revision(), pair.version()].map(i64::to_be_bytes).concat();
@@ -375,6 +416,9 @@ pub async fn in_time<T>(asked: impl Future<Output = Result<T, etcd_client::Error
 pub fn told(error: etcd_client::Error) -> anyhow::Error {
     match error {
         etcd_client::Error::GRpcStatus(status) => anyhow!("{}", status.message()),
-        error => anyhow!(error),
+        error => match unreached(&error) {
+            Some(told) => anyhow!(told),
+            None => anyhow!(error),
+        },
     }
 }

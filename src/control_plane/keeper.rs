@@ -5,9 +5,11 @@
 
 use super::{
     change::{Accepted, Change, Position, Ready, Refusal, ZoneTransfer},
+    decide::Decided,
     edits::{Edits, KeptSerials},
+    guard::{Held, History, Pending},
     kept::Kept,
-    status::{LastError, SetAside, Status},
+    status::{LastError, StateDirectory, Status},
     store::Store,
 };
 use crate::{
@@ -18,12 +20,11 @@ use crate::{
     manifest::{
         Loaded, Manifest, Problem, Transferred, catalog,
         check::Checked,
-        collection::{Aside, Collection, Instead, Key, Served},
+        collection::{Collection, Served},
         connectivity::Connectivity,
         load::{Due, Loader},
         overlay::{Overlays, digest_with},
         presets,
-        problem::printable,
     },
     snapshot::{
         self, Node, Snapshot,
@@ -32,7 +33,6 @@ use crate::{
 };
 use data_encoding::HEXLOWER;
 use std::{
-    collections::BTreeMap,
     io,
     sync::Arc,
     time::{Duration, Instant},
@@ -40,7 +40,7 @@ use std::{
 use tokio::sync::watch;
 
 /// How many problems of one load are logged.
-const LOGGED: usize = 20;
+pub(super) const LOGGED: usize = 20;
 /// How many answers that would change are told of a dry run.
 const MOST_ANSWERS: usize = 1000;
 
@@ -61,7 +61,7 @@ pub enum Loading {
 pub struct Keeper {
     pub(super) core: Arc<Core>,
     pub(super) node: Arc<Node>,
-    status: Arc<Status>,
+    pub(super) status: Arc<Status>,
     generation: watch::Sender<u64>,
     on_error: OnError,
     /// Where what is served is kept.
@@ -81,18 +81,8 @@ pub struct Keeper {
     checked: Checked,
     /// What is kept of zones that are transferred.
     transferred: Transferred,
-}
-
-/// What is to be served, of what was delivered.
-struct Decided {
-    kept: Kept,
-    served: Served,
-    snapshot: Snapshot,
-    checked: Checked,
-    /// Warnings.
-    warnings: Vec<Problem>,
-    /// Why something is set aside.
-    reasons: BTreeMap<Key, Vec<Problem>>,
+    /// How many resources there were lately.
+    pub(super) history: History,
 }
 
 /// What is served before anything was loaded: nothing, as generation 0.
@@ -134,6 +124,7 @@ impl Keeper {
             serials,
             checked,
             transferred,
+            history: History::default(),
         }
     }
 
@@ -152,8 +143,8 @@ impl Keeper {
     pub fn restore(&mut self, kept: Kept, is_stale: bool) -> Result<(), Vec<Problem>> {
         let (collection, position, generation) = (kept.collection.clone(), kept.position.clone(), kept.generation);
         self.kept = kept;
-        let Decided { kept, served, mut snapshot, checked, warnings, reasons } =
-            self.decide(collection, position, OnError::SetAside)?;
+        let Decided { kept, served, mut snapshot, checked, warnings, reasons, .. } =
+            self.decide(collection, position, OnError::SetAside, self.kept.held.clone())?;
         self.delivered = (kept.collection.clone(), kept.position.clone());
         self.loaded_digest = served.digest();
         (self.kept, self.served, self.checked) = (kept, served, checked);
@@ -252,7 +243,7 @@ impl Keeper {
 
     /// Publishes what was loaded without what has errors.
     fn load_in_part(&mut self, loader: &mut Loader, collection: Collection, early: bool) -> Loading {
-        let mut decided = match self.decide(collection, Position::default(), OnError::SetAside) {
+        let mut decided = match self.decide(collection, Position::default(), OnError::SetAside, Held::new()) {
             Ok(decided) => decided,
             Err(_) if early => return Loading::Early,
             Err(mut problems) => {
@@ -264,7 +255,7 @@ impl Keeper {
             return Loading::Early;
         }
         loader.locate(&mut decided.warnings);
-        decided.reasons.values_mut().for_each(|problems| loader.locate(problems));
+        decided.reasons.iter_mut().for_each(|(_, problems)| loader.locate(problems));
         loader.accept();
         let before = self.generation();
         self.settle(decided, Vec::new());
@@ -321,75 +312,14 @@ impl Keeper {
     /// What is to be served after these changes.
     fn decide_all(&self, changes: &[Change]) -> Result<Decided, Refusal> {
         let (mut collection, mut position) = self.delivered.clone();
+        let mut pending = Pending::default();
         for change in changes {
-            let Ready { edits, position: next } = (change.prepare)(&collection, &position)?;
+            let Ready { edits, position: next, deletions } = (change.prepare)(&collection, &position)?;
             collection.apply(&edits);
+            pending.add(deletions);
             position = next;
         }
-        self.decide(collection, position, self.on_error).map_err(Refusal::Problems)
-    }
-
-    /// What is to be served of a collection: all of it, or without what is set aside.
-    fn decide(&self, collection: Collection, position: Position, on_error: OnError) -> Result<Decided, Vec<Problem>> {
-        let previous = self.core.snapshot.load_full();
-        let mut aside = Aside::new();
-        let mut reasons: BTreeMap<Key, Vec<Problem>> = BTreeMap::new();
-        loop {
-            let mut candidate = collection.candidate(&aside, &self.served);
-            candidate.loaded.overlays = self.overlays.clone();
-            candidate.loaded.digest = digest_with(candidate.loaded.digest, &self.overlays);
-            let mut problems = candidate.problems;
-            match self.check_and_compile(candidate.loaded, &previous) {
-                Ok((snapshot, checked, more)) if !problems.iter().any(Problem::is_error) => {
-                    problems.extend(more);
-                    let kept = Kept { collection, aside, position, generation: snapshot.generation };
-                    return Ok(Decided {
-                        kept,
-                        served: candidate.served,
-                        snapshot,
-                        checked,
-                        warnings: problems,
-                        reasons,
-                    });
-                }
-                Ok((.., more)) | Err(more) => problems.extend(more),
-            }
-            let mut has_more = false;
-            for problem in problems.iter().filter(|problem| problem.is_error()) {
-                let key = problem.resource.as_ref().and_then(|(kind, id)| Key::new(kind, id));
-                if let Some(key) = key.filter(|_| on_error == OnError::SetAside) {
-                    has_more |= self.set_aside(&collection, &mut aside, &key);
-                    let told = reasons.entry(key).or_default();
-                    if !told.contains(problem) {
-                        told.push(problem.clone());
-                    }
-                }
-            }
-            if !has_more {
-                return Err(problems);
-            }
-        }
-    }
-
-    /// Sets something aside; false if it is already. What was served of it before is tried first.
-    fn set_aside(&self, collection: &Collection, aside: &mut Aside, key: &Key) -> bool {
-        let next = match aside.get(key) {
-            Some(Instead::Nothing) => return false,
-            Some(Instead::Older(..)) => Instead::Nothing,
-            None => {
-                let older = self.served.older(key).or_else(|| self.kept.aside.get(key).cloned());
-                let is_other = |older: &Instead| match older {
-                    Instead::Older(resource, texts) => {
-                        !texts.is_empty()
-                            || collection.manifest().resource(key.kind, &key.id).as_ref() != Some(resource)
-                    }
-                    Instead::Nothing => false,
-                };
-                older.filter(is_other).unwrap_or(Instead::Nothing)
-            }
-        };
-        aside.insert(key.clone(), next);
-        true
+        self.decide_guarded(collection, position, self.on_error, pending).map_err(Refusal::Problems)
     }
 
     /// What a change would come to, or has come to.
@@ -399,7 +329,12 @@ impl Keeper {
             position: decided.kept.position.clone(),
             differences: decided.served.manifest.differences(&self.served.manifest),
             answers: None,
-            problems: decided.warnings.iter().chain(decided.reasons.values().flatten()).cloned().collect(),
+            problems: decided
+                .warnings
+                .iter()
+                .chain(decided.reasons.iter().flat_map(|(_, problems)| problems))
+                .cloned()
+                .collect(),
         }
     }
 
@@ -408,7 +343,7 @@ impl Keeper {
         let started = Instant::now();
         let previous = self.core.snapshot.load_full();
         let mut accepted = self.accepted(&decided);
-        let Decided { mut kept, served, mut snapshot, checked, warnings, reasons } = decided;
+        let Decided { mut kept, served, mut snapshot, checked, warnings, reasons, is_judged, held_because } = decided;
         let is_unchanged = previous.generation > 0 && previous.digest == snapshot.digest;
         kept.generation = match is_unchanged {
             true => previous.generation,
@@ -429,8 +364,10 @@ impl Keeper {
         }
         self.delivered = (self.kept.collection.clone(), self.kept.position.clone());
         self.loaded_digest = served.digest();
+        self.history.note(&self.served.manifest, &served.manifest, is_judged);
         (self.served, self.checked) = (served, checked);
         self.tell_set_aside(&reasons);
+        self.tell_held(&before.held, held_because.as_deref());
         if !is_unchanged {
             let (generation, digest) = (self.kept.generation, HEXLOWER.encode(&snapshot.digest));
             snapshot.generation = generation;
@@ -460,25 +397,17 @@ impl Keeper {
         let Some(store) = &mut self.store else { return Ok(()) };
         let result = store.keep(&self.kept, sync);
         self.core.metrics.state_write_failed.set(result.is_err().into());
+        let error = result.as_ref().err().map(ToString::to_string);
+        let path = store.directory().display().to_string();
+        self.status.state().state_directory = Some(StateDirectory { path, error });
         if let Err(error) = &result {
             tracing::error!("what is served cannot be kept in the state directory: {error}");
         }
         result
     }
 
-    fn tell_set_aside(&self, reasons: &BTreeMap<Key, Vec<Problem>>) {
-        let told = |(key, why): (&Key, &Vec<Problem>)| SetAside::new(key, self.kept.aside.get(key), why);
-        let set_aside: Vec<SetAside> = reasons.iter().map(told).collect();
-        let before = std::mem::replace(&mut self.status.state().set_aside, set_aside.clone());
-        for new in set_aside.iter().filter(|new| !before.contains(new)).take(LOGGED) {
-            let why = new.problems.first().map_or("", String::as_str);
-            let line = format!("{}.{} is set aside, {} is served of it: {why}", new.kind, new.id, new.served);
-            tracing::warn!("{}", printable(&line));
-        }
-    }
-
     /// Checks a manifest and compiles it. With the snapshot come warnings; instead of it, all errors and warnings.
-    fn check_and_compile(
+    pub(super) fn check_and_compile(
         &self,
         loaded: Loaded,
         previous: &Snapshot,

@@ -1,7 +1,7 @@
 //! What is kept in the state directory, for a start without the control plane: all that was delivered, and what is served
 //! in the place of what is set aside.
 
-use super::change::Position;
+use super::{change::Position, guard::Held};
 use crate::manifest::{
     Resource,
     collection::{Aside, Collection, Edit, Instead, Key},
@@ -27,6 +27,9 @@ pub struct Entry {
     /// What is served instead of something: all that has changed in that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     aside: Vec<AsideItem>,
+    /// Deletions that are held: all that has changed in that.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    held: Vec<HeldItem>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -53,9 +56,22 @@ struct AsideItem {
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct HeldItem {
+    kind: String,
+    id: String,
+    /// The revision of the deletion; none: it is not held any more.
+    revision: Option<u64>,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 enum InsteadItem {
     Nothing,
-    Older { resource: Text, texts: Vec<(String, Option<Text>)> },
+    Older {
+        resource: Text,
+        texts: Vec<(String, Option<Text>)>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_unfit: bool,
+    },
 }
 
 impl Text {
@@ -91,21 +107,23 @@ impl InsteadItem {
     fn new(instead: &Instead) -> InsteadItem {
         match instead {
             Instead::Nothing => InsteadItem::Nothing,
-            Instead::Older(resource, texts) => InsteadItem::Older {
+            Instead::Older(resource, texts) | Instead::Unfit(resource, texts) => InsteadItem::Older {
                 resource: Text::new(&resource.to_json()),
                 texts: texts.iter().map(|(name, text)| (name.clone(), text.as_deref().map(Text::new))).collect(),
+                is_unfit: matches!(instead, Instead::Unfit(..)),
             },
         }
     }
 
     fn instead(&self, kind: &str) -> io::Result<Instead> {
-        let InsteadItem::Older { resource, texts } = self else { return Ok(Instead::Nothing) };
+        let InsteadItem::Older { resource, texts, is_unfit } = self else { return Ok(Instead::Nothing) };
         let (node, _) = document::read(&resource.octets()?, true);
         let Some(Some(Ok(resource))) = node.map(|node| Resource::read(kind, &node)) else {
             return Ok(Instead::Nothing);
         };
         let texts = texts.iter().map(|(name, text)| Ok((name.clone(), text.as_ref().map(Text::octets).transpose()?)));
-        Ok(Instead::Older(resource, texts.collect::<io::Result<_>>()?))
+        let texts = texts.collect::<io::Result<_>>()?;
+        Ok(if *is_unfit { Instead::Unfit(resource, texts) } else { Instead::Older(resource, texts) })
     }
 }
 
@@ -116,6 +134,8 @@ pub struct Kept {
     pub collection: Collection,
     /// What is set aside.
     pub aside: Aside,
+    /// What the source has deleted and is served for the time being. What is served of it is in `aside`.
+    pub held: Held,
     /// How far the source had come.
     pub position: Position,
     /// The generation that was served.
@@ -128,6 +148,12 @@ impl Kept {
         let aside = |key: &Key| self.aside.get(key).map(InsteadItem::new);
         let changed = self.aside.keys().chain(old.aside.keys().filter(|key| !self.aside.contains_key(*key)));
         let changed = changed.filter(|key| aside(key) != old.aside.get(*key).map(InsteadItem::new));
+        let held = self.held.keys().chain(old.held.keys().filter(|key| !self.held.contains_key(*key)));
+        let held = held.filter(|key| self.held.get(*key) != old.held.get(*key)).map(|key| HeldItem {
+            kind: key.kind.into(),
+            id: key.id.clone(),
+            revision: self.held.get(key).copied(),
+        });
         Entry {
             generation: self.generation,
             position: self.position.clone(),
@@ -135,6 +161,7 @@ impl Kept {
             aside: changed
                 .map(|key| AsideItem { kind: key.kind.into(), id: key.id.clone(), instead: aside(key) })
                 .collect(),
+            held: held.collect(),
         }
     }
 
@@ -149,7 +176,7 @@ impl Kept {
             match first.take() {
                 Some(all) => Some(Entry { edits, ..all }),
                 None if edits.is_empty() => None,
-                None => Some(Entry { generation, position: position.clone(), edits, aside: Vec::new() }),
+                None => Some(Entry { generation, position: position.clone(), edits, ..Entry::default() }),
             }
         })
     }
@@ -164,6 +191,13 @@ impl Kept {
             match &item.instead {
                 Some(instead) => drop(self.aside.insert(key, instead.instead(&item.kind)?)),
                 None => drop(self.aside.remove(&key)),
+            }
+        }
+        for item in &entry.held {
+            let Some(key) = Key::new(&item.kind, &item.id) else { continue };
+            match item.revision {
+                Some(revision) => drop(self.held.insert(key, revision)),
+                None => drop(self.held.remove(&key)),
             }
         }
         self.generation = entry.generation;

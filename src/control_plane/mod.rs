@@ -1,10 +1,12 @@
 //! Where manifests come from, and the keeper, which makes of them what is served.
 
 pub mod change;
+mod decide;
 pub mod directory;
 pub mod edits;
 pub mod etcd;
 pub mod freeze;
+pub mod guard;
 pub mod internet;
 pub mod keeper;
 pub mod kept;

@@ -1,6 +1,6 @@
 //! What the control plane last did, for the admin API.
 
-use super::kept::Kept;
+use super::{guard::Held, kept::Kept};
 use crate::clock::now;
 use crate::manifest::{
     KINDS, Manifest, Problem,
@@ -46,7 +46,7 @@ impl LastError {
 }
 
 /// A resource that is not served as it was delivered.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct SetAside {
     /// Its kind.
     pub kind: String,
@@ -83,6 +83,37 @@ impl SetAside {
             }
         };
         SetAside { kind: kind.into(), id: id.into(), served: "nothing", problems: vec![problem] }
+    }
+}
+
+/// The state directory.
+#[derive(Clone, Debug, Serialize)]
+pub struct StateDirectory {
+    /// Where it is.
+    pub path: String,
+    /// Why what is served cannot be kept in it; none if it can.
+    pub error: Option<String>,
+}
+
+/// Deletions that the guard holds.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct HeldDeletions {
+    /// How many resources the source has deleted and the node still serves.
+    pub count: usize,
+    /// The revision of the last deletion: as the value of `allow_deletion` it lets all of them pass.
+    pub revision: u64,
+    /// The first of the resources, as `kind/identifier`.
+    pub resources: Vec<String>,
+}
+
+impl HeldDeletions {
+    /// What is told of them; none if there are none.
+    pub fn of(held: &Held) -> Option<HeldDeletions> {
+        Some(HeldDeletions {
+            count: held.len(),
+            revision: held.values().copied().max()?,
+            resources: held.keys().take(SHOWN).map(|key| format!("{}/{}", key.kind, key.id)).collect(),
+        })
     }
 }
 
@@ -130,6 +161,8 @@ pub struct State {
     pub source: Option<SourceState>,
     /// What is served is what was kept of an earlier run: the source has not been heard of since the start.
     pub is_stale: bool,
+    /// The state directory, if there is one.
+    pub state_directory: Option<StateDirectory>,
     /// Resources that are not served as they were delivered.
     pub set_aside: Vec<SetAside>,
     /// Keys of the source, behind its prefix, that are of no kind.

@@ -53,6 +53,7 @@ fn copy(from: &Path, to: &Path) {
 /// State number `n`: one resource that says so, one that cannot be read, a text, something set aside.
 fn state(n: u64, size: usize) -> Kept {
     let mut kept = Kept {
+        held: Default::default(),
         position: Position { revision: n, whole: n / 2, store: 7, mark: None },
         generation: n,
         ..Kept::default()

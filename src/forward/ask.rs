@@ -1,10 +1,10 @@
 //! One question to others: shared with all who have the same, followed along referrals, and never without an answer.
 
 use super::{
-    Answers, HASTY_PATIENCE, PATIENCE, Response, STALE_PATIENCE,
+    Answers, Failing, HASTY_PATIENCE, MAX_DETACHED, PATIENCE, Response, STALE_PATIENCE,
     flights::{Flight, Landed, Place},
     read::{self, Read},
-    upstream::Failure,
+    upstream::{self, Failure},
 };
 use crate::{
     answer::{
@@ -28,8 +28,12 @@ use crate::{
 use std::{
     cell::RefCell,
     net::IpAddr,
+    ops::ControlFlow,
     pin::Pin,
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
 };
 use tokio::time::{Instant, timeout_at};
 
@@ -47,8 +51,29 @@ const MOST_QUESTIONS: usize = 40;
 const MOST_REFERRALS: usize = 8;
 /// How deep the search for the addresses of name servers may go.
 const MOST_DEPTH: u8 = 3;
+/// How many questions to other servers one query may lead to, those for the addresses of name servers included.
+const MAX_SENT: usize = 100;
+/// How many name servers of a referral are asked, or looked for if none of their addresses came with it (NXNSAttack).
+const MAX_NAMES: usize = 5;
 /// How many addresses of name servers are asked.
-const MOST_ADDRESSES: usize = 8;
+const MAX_ADDRESSES: usize = 8;
+
+/// One of the questions that go on when no query waits for them any more.
+struct Detached(Arc<AtomicUsize>);
+
+impl Detached {
+    /// None if there are too many.
+    fn take(count: &Arc<AtomicUsize>) -> Option<Detached> {
+        let detached = Detached(count.clone());
+        (count.fetch_add(1, Relaxed) < MAX_DETACHED).then_some(detached)
+    }
+}
+
+impl Drop for Detached {
+    fn drop(&mut self) {
+        self.0.fetch_sub(1, Relaxed);
+    }
+}
 
 /// Asks others on behalf of a client.
 #[derive(Clone)]
@@ -59,6 +84,8 @@ pub struct Asker {
     on_behalf: OnBehalf,
     deadline: Instant,
     depth: u8,
+    /// Questions to other servers that its query has led to.
+    sent: Arc<AtomicUsize>,
 }
 
 impl Asker {
@@ -67,7 +94,7 @@ impl Asker {
         let snapshot = core.snapshot.load_full();
         let on_behalf = OnBehalf::of(&snapshot, client, query);
         let deadline = Instant::now() + PATIENCE;
-        Asker { core: core.clone(), snapshot, client: *client, on_behalf, deadline, depth: 0 }
+        Asker { core: core.clone(), snapshot, client: *client, on_behalf, deadline, depth: 0, sent: Arc::default() }
     }
 
     /// Answers a query, of which it may be known what has to be asked first. With `renew`, what is known but ends soon is
@@ -111,6 +138,22 @@ impl Asker {
         }
     }
 
+    /// Fails a query, and says why.
+    pub fn fail(&self, query: &[u8], why: &'static str) -> Option<Response> {
+        REPLY.with_borrow_mut(|(reply, noted)| {
+            noted.clear();
+            let moment = Moment { now: now(), draw: 0 };
+            let failing = Failing(Entry::failure(0, why, moment.now, 0));
+            match answer_traced(&self.snapshot, &failing, &self.client, moment, query, reply, noted) {
+                Outcome::Reply(answered) => {
+                    let (reply, noted) = (reply[..answered.len].to_vec(), Box::new(noted.clone()));
+                    Some(Response { answered, reply, noted, snapshot: self.snapshot.clone() })
+                }
+                _ => None,
+            }
+        })
+    }
+
     /// Asks, or waits for somebody who asks the same. Says also whether what it found has ended.
     async fn ask(&self, asked: &Asked, query: &[u8], renew: bool) -> (Answers, bool) {
         let forwarding = &self.core.forwarding;
@@ -126,25 +169,52 @@ impl Asker {
             None if asked.hasty => self.deadline.min(Instant::now() + HASTY_PATIENCE),
             None => self.deadline,
         };
-        let (hash, is_ours) = (question.hash(asked.id), self.is_ours(query, &question));
+        if forwarding.upstreams.is_loop_probe(question.name.wire()) {
+            return (self.looped(asked), false);
+        }
+        let (hash, may_be_ours) = (question.hash(asked.id), self.may_be_ours(query, &question));
         let landed = loop {
             match forwarding.flights.join(hash) {
-                Place::Passenger(landing) if is_ours || self.is_loop(route, true) => {
-                    landing.note_loop();
+                Place::Passenger(_) if self.is_loop(route, true) => {
+                    forwarding.flights.note_loop(hash);
                     break Some(self.looped(asked));
                 }
-                Place::Pilot(_) if is_ours || self.is_loop(route, false) => break Some(self.looped(asked)),
-                Place::Passenger(landing) => match landing.wait(deadline).await {
-                    Landed::With(answers) => break Some(answers),
-                    Landed::Late => break None,
-                    Landed::Lost => {}
-                },
-                Place::Pilot(flight) if stale.is_none() && !asked.hasty => break Some(self.fly(flight, asked).await),
+                Place::Pilot(_) if self.is_loop(route, false) => break Some(self.looped(asked)),
+                Place::Passenger(landing) => {
+                    let landed = match may_be_ours {
+                        true => Box::pin(self.unless_looped(route, landing.wait(deadline))).await,
+                        false => Some(landing.wait(deadline).await),
+                    };
+                    match landed {
+                        Some(Landed::With(answers)) => break Some(answers),
+                        Some(Landed::Late) => break None,
+                        Some(Landed::Lost) => {}
+                        None => {
+                            forwarding.flights.note_loop(hash);
+                            break Some(self.looped(asked));
+                        }
+                    }
+                }
+                Place::Pilot(flight) if stale.is_none() && !asked.hasty => {
+                    break Some(match may_be_ours {
+                        true => {
+                            let flown = Box::pin(self.unless_looped(route, self.fly(flight, asked))).await;
+                            flown.unwrap_or_else(|| self.looped(asked))
+                        }
+                        false => self.fly(flight, asked).await,
+                    });
+                }
                 Place::Pilot(flight) => {
+                    let Some(detached) = Detached::take(&forwarding.detached) else {
+                        break timeout_at(deadline, Box::pin(self.fly(flight, asked))).await.ok();
+                    };
                     // It goes on when this client has got what there was, or something else.
                     let (asker, asked) = (self.clone(), asked.clone());
-                    let flown = tokio::spawn(async move { asker.fly(flight, &asked).await });
-                    break tokio::time::timeout_at(deadline, flown).await.ok().and_then(Result::ok);
+                    let flown = tokio::spawn(async move {
+                        let _detached = detached;
+                        asker.fly(flight, &asked).await
+                    });
+                    break timeout_at(deadline, flown).await.ok().and_then(Result::ok);
                 }
             }
         };
@@ -169,21 +239,31 @@ impl Asker {
         }
     }
 
-    /// Whether the query asks for the name in the very spelling that we ask for it at the moment: then it is our own, come
-    /// back through others.
-    fn is_ours(&self, query: &[u8], question: &Question) -> bool {
+    /// Whether the query asks for the name in the very spelling that we ask for it at the moment: then it may be our own,
+    /// come back through others.
+    fn may_be_ours(&self, query: &[u8], question: &Question) -> bool {
         let name = question.name.wire();
         let spelt = self
             .on_behalf
             .query_in(query)
             .get(HEADER..HEADER + name.len())
             .filter(|spelt| spelt.eq_ignore_ascii_case(name));
-        spelt.is_some_and(|spelt| self.core.forwarding.upstreams.is_ours(spelt, question.qtype))
+        spelt.is_some_and(|spelt| self.core.forwarding.upstreams.may_be_ours(spelt, question.qtype))
+    }
+
+    /// What comes of a query that may be our own; none if it is, as the servers of its route send queries back to us.
+    async fn unless_looped<T>(&self, route: &Route, outcome: impl Future<Output = T>) -> Option<T> {
+        tokio::select! {
+            biased;
+            outcome = outcome => Some(outcome),
+            true = self.core.forwarding.upstreams.leads_back(route) => None,
+        }
     }
 
     fn looped(&self, asked: &Asked) -> Answers {
-        let from = self.client.source;
-        failed(asked, 0, &format!("a forwarding loop: {from} asks for what it would be asked for"))
+        let rule = upstream::named(&asked.route);
+        let text = format!("{rule}: forwarding loop: the query came back from a server that it was sent to");
+        failed(asked, 0, &text)
     }
 
     /// Asks, and tells all who wait and the cache.
@@ -191,18 +271,28 @@ impl Asker {
         let (cache, rule) = (&self.core.forwarding.cache, &asked.route.rule);
         let answers = match self.fetch(asked).await {
             Ok(answers) => {
-                for (key, entry) in &answers {
-                    cache.insert(rule, key.clone(), entry.clone());
+                for (at, (key, entry)) in answers.iter().enumerate() {
+                    // Of other names than the one asked for, what is known and holds stays.
+                    if at == 0 || !cache.holds(key, now()) {
+                        cache.insert(rule, key.clone(), entry.clone());
+                    }
                 }
                 Arc::new(answers)
             }
             Err(failure) => {
-                let text = match flight.has_looped() {
-                    true => format!("a forwarding loop: the query came back. {}", failure.text),
+                // Who asked us back may have asked with other flags.
+                let leads_back = || self.core.forwarding.upstreams.is_known_to_lead_back(&asked.route);
+                let text = match flight.has_looped() || leads_back() {
+                    true => format!("forwarding loop: the query came back. {}", failure.text),
                     false => failure.text,
                 };
+                let details = (!failure.details.is_empty()).then(|| failure.details.into());
+                let entry = Entry { details, ..Entry::failure(failure.code, &text, now(), 0) };
                 let key = Key::new(asked.id, &asked.question());
-                known(asked, cache.insert_failure(rule, key, failure.code, &text, now()))
+                match failure.is_local {
+                    true => known(asked, Arc::new(entry)),
+                    false => known(asked, cache.insert_failure(rule, key, entry)),
+                }
             }
         };
         flight.land(&answers);
@@ -217,42 +307,53 @@ impl Asker {
             if let Servers::NameServers { name_servers, sources } = &route.servers {
                 let targets = Box::pin(self.targets(name_servers, &route.domain)).await;
                 if targets.is_empty() {
-                    return Err(Failure { code: 22, text: "no name server of the delegation has an address".into() });
+                    return Err(Failure::new(22, "no name server of the delegation has an address"));
                 }
                 let servers = Servers::Targets { targets, sources: sources.clone() };
                 route = Arc::new(Route::new(route.rule.clone(), route.domain.clone(), servers));
             }
-            let response = match &route.servers {
+            if self.sent.fetch_add(1, Relaxed) >= MAX_SENT {
+                return Err(Failure::new(22, format!("the name leads to more than {MAX_SENT} questions")));
+            }
+            match &route.servers {
                 Servers::Recursion => return Box::pin(self.recurse(id, question)).await,
                 Servers::Targets { targets, .. } if targets.is_empty() => {
-                    return Err(Failure { code: NOT_READY, text: "no server is known that could be asked".into() });
+                    return Err(Failure::new(NOT_READY, "no server is known that could be asked"));
                 }
-                _ => self.core.forwarding.upstreams.ask(&route, question, self.deadline).await?,
-            };
+                _ => {}
+            }
             let lifetimes = self.core.forwarding.cache.lifetimes();
-            let said = read::read(&response.message, (id, &route.domain), question, now(), lifetimes)?;
-            let (domain, name_servers) = match said {
-                Read::Answers(answers) => return Ok(answers),
-                Read::Referral { domain, name_servers } => (domain, name_servers),
+            let read = |message: &[u8], is_stream: bool| {
+                Ok(match read::read(message, (id, &route.domain), question, now(), lifetimes)? {
+                    Read::Answers(mut answers) => {
+                        // Whoever forges an answer to one name must not answer for another: targets are asked for themselves.
+                        answers.truncate(if is_stream { answers.len() } else { 1 });
+                        ControlFlow::Break(answers)
+                    }
+                    Read::Referral { domain, name_servers } => {
+                        let below = self.below(&domain, &name_servers);
+                        let below = below.ok_or("refers to other servers, and no DELEGATE rule is for these")?;
+                        ControlFlow::Continue(Arc::new(below))
+                    }
+                })
             };
-            let Some(next) = self.below(&domain, &name_servers) else {
-                let text = "the server knows only other servers to ask, and no DELEGATE rule is for these";
-                return Err(Failure { code: 22, text: text.into() });
+            // On the heap, so that what is made and moved for each query stays small.
+            let asking = Box::pin(self.core.forwarding.upstreams.ask(&route, question, self.deadline, &read));
+            let next = match asking.await? {
+                ControlFlow::Break(answers) => return Ok(answers),
+                ControlFlow::Continue(next) => next,
             };
-            route = Arc::new(next);
+            route = next;
         }
-        Err(Failure { code: 22, text: format!("more than {MOST_REFERRALS} referrals") })
+        Err(Failure::new(22, format!("more than {MOST_REFERRALS} referrals")))
     }
 
     /// Asks the authoritative servers.
     async fn recurse(&self, route: RouteId, question: &Question<'_>) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
         let Some(recursion) = self.core.forwarding.recursion.get() else {
-            return Err(Failure {
-                code: NOT_READY,
-                text: "the internet resolver of this node does not recurse".into(),
-            });
+            return Err(Failure::new(NOT_READY, "the internet resolver of this node does not recurse"));
         };
-        let late = || Failure { code: 22, text: "no authoritative server answered in time".into() };
+        let late = || Failure::new(22, "no authoritative server answered in time");
         let (counters, started) = (&self.core.forwarding.upstreams.counters, Instant::now());
         let answers = timeout_at(self.deadline, recursion.ask(route, question, self.core.forwarding.cache.lifetimes()))
             .await
@@ -275,20 +376,22 @@ impl Asker {
             .find_map(|rule| Route::delegation(rule, domain, name_servers))
     }
 
-    /// The name servers' addresses: those that came with the referral, or else those that the client's view has.
+    /// The addresses of some of the name servers: those that came with the referral, or else those that the client's view
+    /// has.
     async fn targets(&self, name_servers: &[NameServer], domain: &[u8]) -> Vec<Target> {
-        let mut addresses: Vec<IpAddr> = name_servers.iter().flat_map(|server| &server.addresses).copied().collect();
-        for server in name_servers {
-            // One below its own cut cannot be found by asking it.
-            if !addresses.is_empty() || self.depth >= MOST_DEPTH || server.name.ends_with(domain) {
-                continue;
+        let mut addresses = known_addresses(name_servers);
+        // One below its own cut cannot be found by asking it.
+        let others = name_servers.iter().filter(|server| !server.name.ends_with(domain)).take(MAX_NAMES);
+        for server in others {
+            if !addresses.is_empty() || self.depth >= MOST_DEPTH {
+                break;
             }
             for qtype in [rtype::A, rtype::AAAA] {
                 addresses.extend(self.addresses(&server.name, qtype).await);
             }
         }
         addresses.dedup();
-        addresses.truncate(MOST_ADDRESSES);
+        addresses.truncate(MAX_ADDRESSES);
         addresses.into_iter().map(Target::do53).collect()
     }
 
@@ -308,6 +411,13 @@ impl Asker {
             records[0].iter().filter_map(Record::address).collect()
         })
     }
+}
+
+/// The addresses that came with the names of a few name servers: the first one of each, then the second ones.
+fn known_addresses(name_servers: &[NameServer]) -> Vec<IpAddr> {
+    let with_address = || name_servers.iter().filter(|server| !server.addresses.is_empty()).take(MAX_NAMES);
+    let nth = |at| with_address().filter_map(move |server| server.addresses.get(at).copied());
+    (0..MAX_ADDRESSES).flat_map(nth).take(MAX_ADDRESSES).collect()
 }
 
 /// What is known already.
@@ -370,11 +480,25 @@ mod tests {
 
     /// Thousands of queries may wait, and each is a task that is made, moved and freed again.
     #[test]
+    fn few_name_servers_of_a_referral_are_asked() {
+        let server = |n: u8, count: u8| NameServer {
+            name: [1, n, 0].into(),
+            addresses: (0..count).map(|at| IpAddr::from([10, n, at, 1])).collect(),
+        };
+        let many: Vec<_> = (0..200).map(|n| server(n, n % 100)).collect();
+        let chosen: Vec<_> = known_addresses(&many).into_iter().map(|ip| ip.to_string()).collect();
+        let expected = ["10.1.0.1", "10.2.0.1", "10.3.0.1", "10.4.0.1", "10.5.0.1", "10.2.1.1", "10.3.1.1", "10.4.1.1"];
+        assert_eq!(chosen, expected);
+        assert_eq!(known_addresses(&[server(1, 200)]).len(), MAX_ADDRESSES);
+        assert_eq!(known_addresses(&[server(1, 0)]), [] as [IpAddr; 0]);
+    }
+
+    #[test]
     fn what_waits_is_small() {
         let (core, query) = (core(), []);
         let client =
             Client { source: [10, 1, 0, 7].into(), port: 0, local: [10, 9, 0, 1].into(), transport: Transport::Udp };
-        let size = size_of_val(&super::super::respond(&core, &client, &query, None));
+        let size = size_of_val(&super::super::respond(&core, &client, &query, None, None));
         assert!(size < 1500, "{size}");
     }
 

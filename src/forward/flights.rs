@@ -41,8 +41,6 @@ pub struct Flight {
 
 /// What others wait for.
 pub struct Landing {
-    flights: Flights,
-    hash: u64,
     answers: oneshot::Receiver<Answers>,
 }
 
@@ -57,10 +55,17 @@ impl Flights {
                 waiting.passengers.retain(|passenger| !passenger.is_closed());
             }
             waiting.passengers.push(sender);
-            return Place::Passenger(Landing { flights: self.clone(), hash, answers });
+            return Place::Passenger(Landing { answers });
         }
         flights.insert(hash, Waiting::default());
         Place::Pilot(Flight { flights: self.clone(), hash, has_landed: false })
+    }
+
+    /// The question with that hash has come back to us: those who were asked ask us.
+    pub fn note_loop(&self, hash: u64) {
+        if let Some(waiting) = self.lock().get_mut(&hash) {
+            waiting.looped = true;
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<u64, Waiting, BuildHasherDefault<Hash>>> {
@@ -93,13 +98,6 @@ impl Drop for Flight {
 }
 
 impl Landing {
-    /// The question has come back to us: those who were asked ask us.
-    pub fn note_loop(&self) {
-        if let Some(waiting) = self.flights.lock().get_mut(&self.hash) {
-            waiting.looped = true;
-        }
-    }
-
     /// Waits for the answers.
     pub async fn wait(self, deadline: Instant) -> Landed {
         match timeout_at(deadline, self.answers).await {
@@ -147,7 +145,7 @@ mod tests {
         let soon = Instant::now() + Duration::from_secs(5);
         assert!(matches!(first.wait(Instant::now()).await, Landed::Late));
         assert!(!flight.has_looped());
-        second.note_loop();
+        flights.note_loop(7);
         assert!(flight.has_looped());
         flight.land(&Answers::default());
         assert!(matches!(second.wait(soon).await, Landed::With(_)));

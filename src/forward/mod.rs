@@ -3,6 +3,7 @@
 //! `respond` calls [`answer`](crate::answer::answer) again and again: each time that it says whom to ask, they are asked,
 //! and what they said is known the next time. Nothing of a half-made answer is carried over an await.
 
+pub mod admission;
 mod ask;
 pub mod cache;
 mod flights;
@@ -13,12 +14,14 @@ pub mod upstream;
 
 use crate::{
     answer::{
-        Answered, Client, Moment, Noted, Outcome, answer, answer_traced,
-        known::{Asked, Entry, Found, Key, Known, Question},
+        Answered, Client, Moment, Noted, Outcome, answer,
+        known::{Asked, Entry, Forward, Found, Key, Known, Question},
     },
-    listen::Core,
+    listen::{Core, connections::counted},
     snapshot::{Snapshot, routes::RouteId},
 };
+pub use admission::Waiting;
+use admission::{Admission, Applicant};
 use ask::Asker;
 use cache::{Cache, Lifetimes};
 use flights::Flights;
@@ -26,7 +29,7 @@ use recursion::Recursion;
 use std::{
     sync::{
         Arc, OnceLock,
-        atomic::{AtomicU32, AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicU32, AtomicUsize},
     },
     time::Duration,
 };
@@ -44,16 +47,12 @@ pub const STALE_TTL: u32 = 30;
 /// What is in demand is asked for anew when no more than this part of its TTL is left.
 pub const REFRESH: u32 = 10;
 
-/// The least room that an answer is made in, in octets (RFC 1035, 2.3.4).
-const MIN_REPLY: usize = 512;
-
-/// Routes whose numbers are the same modulo this have one share of the room for queries that wait.
-const SHARES: usize = 256;
-/// The share of what is asked anew before it ends.
-const REFRESHING: RouteId = RouteId(0);
-
-/// What a client is told whose query finds no room among those that wait.
+/// What a client is told whose query finds no seat among those that wait.
 pub const NO_ROOM: &str = "too many queries wait for other servers";
+/// What a client is told whose query has lost its seat.
+const REPLACED: &str = "too many queries wait for other servers, and newer ones replaced this one";
+/// Questions that may go on when no query waits for them any more, since it was answered with something else.
+const MAX_DETACHED: usize = 2_500;
 
 /// What asking others takes.
 pub struct Forwarding {
@@ -63,13 +62,11 @@ pub struct Forwarding {
     pub upstreams: Arc<Upstreams>,
     /// What asks the authoritative servers, where the configuration has it so.
     pub recursion: OnceLock<Recursion>,
+    /// Which queries may wait for others.
+    pub admission: Arc<Admission>,
     flights: Flights,
-    /// Queries that wait for others: all of them, and those of each share.
-    waiting: AtomicUsize,
-    shares: [AtomicUsize; SHARES],
-    most_waiting: usize,
-    /// Queries that found no room.
-    turned_away: AtomicU64,
+    /// Questions that go on for no query that waits.
+    detached: Arc<AtomicUsize>,
     draw: AtomicU32,
 }
 
@@ -97,54 +94,24 @@ impl Forwarding {
             cache: Cache::new(limits.cache_octets, limits.lifetimes),
             upstreams,
             recursion: OnceLock::new(),
+            admission: Admission::new(limits.waiting),
             flights: Flights::default(),
-            waiting: AtomicUsize::new(0),
-            shares: [const { AtomicUsize::new(0) }; SHARES],
-            most_waiting: limits.waiting,
-            turned_away: AtomicU64::new(0),
+            detached: Arc::default(),
             draw: AtomicU32::new(0),
         }
     }
 
-    /// Takes a place among the queries that may wait for a route; none if there is no room. A route may take as many as it
-    /// leaves free, so that one whose servers are slow, or several, leave room for all others.
-    pub fn wait(self: &Arc<Self>, route: RouteId) -> Option<Waiting> {
-        let share = route.0 as usize % SHARES;
-        let free = self.most_waiting.saturating_sub(self.waiting.fetch_add(1, Relaxed));
-        let own = self.shares[share].fetch_add(1, Relaxed);
-        let waiting = Waiting { forwarding: self.clone(), share };
-        if own >= free {
-            self.turned_away.fetch_add(1, Relaxed);
-            return None;
-        }
-        Some(waiting)
+    /// Takes a seat among the queries that wait for others; none if there is none for it.
+    pub fn wait(&self, client: &Client, forward: &Forward) -> Option<Waiting> {
+        let Forward { id: route, tenant, .. } = *forward;
+        self.admission.admit(&Applicant { client: counted(client.source), tenant, route })
     }
 
-    /// How many queries wait for others, how many may, and how many have found no room.
-    pub fn waiting(&self) -> (usize, usize, u64) {
-        (self.waiting.load(Relaxed), self.most_waiting, self.turned_away.load(Relaxed))
-    }
-}
-
-impl Forwarding {
     /// Waits until no query waits for others any more.
     pub async fn drain(&self) {
-        while self.waiting.load(Relaxed) > 0 {
+        while self.admission.counts().unfinished > 0 {
             sleep(Duration::from_millis(5)).await;
         }
-    }
-}
-
-/// A place among the queries that wait for others.
-pub struct Waiting {
-    forwarding: Arc<Forwarding>,
-    share: usize,
-}
-
-impl Drop for Waiting {
-    fn drop(&mut self) {
-        self.forwarding.waiting.fetch_sub(1, Relaxed);
-        self.forwarding.shares[self.share].fetch_sub(1, Relaxed);
     }
 }
 
@@ -160,20 +127,22 @@ pub struct Response {
     pub snapshot: Arc<Snapshot>,
 }
 
-impl Response {
-    /// That to a query about a zone as a whole, for the log: how it came about is only known as far as who asked.
-    pub fn of_zone(core: &Core, client: &Client, query: &[u8], answered: Answered, reply: Vec<u8>) -> Response {
-        let (snapshot, mut noted) = (core.snapshot.load_full(), Box::<Noted>::default());
-        let moment = Moment { now: crate::clock::now(), draw: 0 };
-        answer_traced(&snapshot, &(), client, moment, query, &mut [0; MIN_REPLY], &mut *noted);
-        Response { answered, reply, noted, snapshot }
-    }
-}
-
 /// Answers one query, and asks others if need be, as is already known if it was [answered](crate::answer::answer) so. None
-/// if there is nothing to say. Run it in a task of its own: others may wait for what it asks.
-pub async fn respond(core: &Arc<Core>, client: &Client, query: &[u8], asked: Option<Asked>) -> Option<Response> {
-    let response = Asker::new(core, client, query).respond(query, asked, false).await;
+/// if there is nothing to say. It fails when it loses its seat. Run it in a task of its own: others may wait for what it
+/// asks.
+pub async fn respond(
+    core: &Arc<Core>,
+    client: &Client,
+    query: &[u8],
+    asked: Option<Asked>,
+    seat: Option<&Waiting>,
+) -> Option<Response> {
+    let asker = Asker::new(core, client, query);
+    let response = tokio::select! {
+        biased;
+        response = asker.respond(query, asked, false) => response,
+        () = admission::replaced(seat) => asker.fail(query, REPLACED),
+    };
     if response.as_ref().is_some_and(|response| response.answered.refresh) {
         refresh(core, client, query);
     }
@@ -183,11 +152,14 @@ pub async fn respond(core: &Arc<Core>, client: &Client, query: &[u8], asked: Opt
 /// Asks anew, in a task of its own, for what a query was answered with and what ends soon.
 #[cold]
 pub fn refresh(core: &Arc<Core>, client: &Client, query: &[u8]) {
-    let Some(place) = core.forwarding.wait(REFRESHING) else { return };
+    let Some(seat) = core.forwarding.admission.admit(&Applicant::REFRESH) else { return };
     let (asker, query) = (Asker::new(core, client, query), query.to_vec());
     core.runtime.spawn(async move {
-        asker.respond(&query, None, true).await;
-        drop(place);
+        tokio::select! {
+            biased;
+            _ = asker.respond(&query, None, true) => {}
+            () = admission::replaced(Some(&seat)) => {}
+        }
     });
 }
 

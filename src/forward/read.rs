@@ -1,6 +1,6 @@
 //! From a response to what is known: only what was asked for is taken, and only from those whose affair it is.
 
-use super::{cache::Lifetimes, upstream::Failure};
+use super::cache::Lifetimes;
 use crate::{
     answer::known::{Entry, Key, OWNER, Question, Records},
     snapshot::routes::{NameServer, RouteId},
@@ -11,10 +11,13 @@ use crate::{
         response::{Record, Response},
     },
 };
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 /// How many links of a chain are taken from one response.
 const MOST_LINKS: usize = 16;
+
+/// How many name servers are taken from one referral. Of these, few are asked.
+const MAX_NAME_SERVERS: usize = 64;
 
 /// What a response says.
 pub enum Read {
@@ -29,18 +32,23 @@ pub enum Read {
     },
 }
 
+/// What is wrong with a response, to be read behind the name of the server that sent it.
+pub type Useless = Cow<'static, str>;
+
 /// Reads the response of one who answers for `domain`. What it says is kept under `route`.
+///
+/// # Errors
+/// The response is of no use: another server may have a better one (RFC 1034, 5.3.3, step 4.c).
 pub fn read(
     message: &[u8],
     (route, domain): (RouteId, &[u8]),
     question: &Question,
     now: i64,
     lifetimes: &Lifetimes,
-) -> Result<Read, Failure> {
-    let failure = |code, text: &str| Failure { code, text: text.into() };
-    let Some(response) = Response::read(message) else { return Err(failure(0, "the answer is malformed")) };
+) -> Result<Read, Useless> {
+    let Some(response) = Response::read(message) else { return Err("sent an answer that cannot be read".into()) };
     if !matches!(response.rcode, rcode::NOERROR | rcode::NXDOMAIN | rcode::YXDOMAIN) {
-        return Err(failure(22, &format!("the server failed with RCODE {}", response.rcode)));
+        return Err(format!("answered RCODE {}", response.rcode).into());
     }
     let reader = Reader { response: &response, domain, question, now };
     let mut answers: Vec<(Key, Arc<Entry>)> = Vec::new();
@@ -58,9 +66,7 @@ pub fn read(
         }
     }
     match answers.is_empty() {
-        true if response.rcode == rcode::YXDOMAIN => {
-            Err(failure(22, "the server says YXDOMAIN, and not of which DNAME"))
-        }
+        true if response.rcode == rcode::YXDOMAIN => Err("answered YXDOMAIN without the DNAME".into()),
         true => reader.referral(),
         false => Ok(Read::Answers(answers)),
     }
@@ -90,25 +96,41 @@ impl<'a> Reader<'a> {
         let synthesized;
         let mut found: Vec<&Record> = answer.iter().filter(wanted).collect();
         let (mut target, mut is_too_long) = (None, false);
-        if !found.iter().any(|record| record.rtype == qtype || qtype == rtype::ANY) {
+        let is_found = found.iter().any(|record| record.rtype == qtype || qtype == rtype::ANY);
+        // For these types, a CNAME is the answer: it is not followed.
+        let is_last = matches!(qtype, rtype::CNAME | rtype::ANY);
+        if !is_found || is_last {
+            // DNAMEs above the name, which the CNAME at the name was made from, and their signatures.
             let is_made_from = |record: &&Record| {
                 let below = (1..=name.labels()).any(|skip| record.owner.eq_ignore_ascii_case(name.suffix(skip)));
                 let is_dname = record.rtype == rtype::DNAME || self.is_signature(record, rtype::DNAME);
                 record.class == 1 && below && is_dname && self.is_ours(&record.owner)
             };
-            found = answer.iter().filter(|r| at_name(r) && r.rtype == rtype::CNAME).take(1).collect();
+            let front: Vec<&Record> = answer.iter().filter(is_made_from).collect();
+            if !is_found {
+                found = answer.iter().filter(|r| at_name(r) && r.rtype == rtype::CNAME).take(1).collect();
+            }
             // The name that a DNAME would make may be too long: then there is no CNAME (RFC 6672, 2.2).
             is_too_long = found.is_empty() && self.response.rcode == rcode::YXDOMAIN;
-            if found.is_empty() && !is_too_long {
-                let mut dnames = answer.iter().filter(is_made_from).filter(|record| record.rtype == rtype::DNAME);
-                synthesized = dnames.next().and_then(|dname| cname(name, dname));
-                found.extend(&synthesized);
+            synthesized = front.iter().find(|r| r.rtype == rtype::DNAME).and_then(|dname| cname(name, dname));
+            if let (Some(made), false) = (&synthesized, is_too_long) {
+                // The server may have made it from the name in the case in which it was asked for.
+                let is_same = |record: &&mut &Record| {
+                    record.rtype == rtype::CNAME && record.rdata.eq_ignore_ascii_case(&made.rdata)
+                };
+                if let Some(sent) = found.iter_mut().find(is_same) {
+                    *sent = made;
+                } else if found.is_empty() {
+                    found.push(made);
+                }
             }
-            if !found.is_empty() || is_too_long {
-                let front: Vec<&Record> = answer.iter().filter(is_made_from).collect();
-                target = (!is_too_long).then_some(front.len());
+            let has_cname = found.iter().any(|record| record.rtype == rtype::CNAME);
+            if has_cname || is_too_long {
+                target = (has_cname && !is_last).then_some(front.len());
                 found.splice(0..0, front);
-                found.extend(answer.iter().filter(|r| at_name(r) && self.is_signature(r, rtype::CNAME)));
+                if !is_found {
+                    found.extend(answer.iter().filter(|r| at_name(r) && self.is_signature(r, rtype::CNAME)));
+                }
             }
         }
         let mut ttl = found.iter().map(|record| time(record.ttl)).min().unwrap_or(0);
@@ -130,7 +152,7 @@ impl<'a> Reader<'a> {
                 record.rtype == rtype::SOA && record.class == 1 && above
             });
             // Of a target it is told only by a SOA record or by NXDOMAIN that it has nothing.
-            if self.response.rcode == rcode::NOERROR && soa.is_none() && (!first || self.is_referral()) {
+            if self.response.rcode == rcode::NOERROR && soa.is_none() && !(first && self.has_no_data(name)) {
                 return None;
             }
             code = self.response.rcode;
@@ -166,6 +188,7 @@ impl<'a> Reader<'a> {
             target: target.and_then(|at| u16::try_from(*places.get(at)?).ok()),
             authority: records(&behind, name).0,
             ede: None,
+            details: None,
         })
     }
 
@@ -178,18 +201,29 @@ impl<'a> Reader<'a> {
         LookupName::new(owner).is_some_and(|owner| is_within(&owner, self.domain))
     }
 
-    /// Whether the response names only other servers to ask.
-    fn is_referral(&self) -> bool {
+    /// Whether a response without a SOA record and without the records in question means that there are none. It does not
+    /// if it names only other servers to ask, if it is about other names, or if it is empty and from a server that neither
+    /// has the zone nor recurses.
+    fn has_no_data(&self, name: &LookupName) -> bool {
         let [answer, authority, _] = &self.response.sections;
-        self.response.flags & flag::AA == 0
-            && answer.is_empty()
-            && authority.iter().any(|record| record.rtype == rtype::NS)
+        let is_authoritative = self.response.flags & flag::AA != 0;
+        let refers = authority.iter().any(|record| record.rtype == rtype::NS);
+        match answer.is_empty() {
+            true => is_authoritative || !refers && self.response.flags & flag::RA != 0,
+            false => answer.iter().any(|record| record.owner.eq_ignore_ascii_case(name.wire())),
+        }
     }
 
     /// The name servers that it names, with those of their addresses that it is believed to know: those below the name
     /// that they answer for, which is itself below that of the server and not above the name in question.
-    fn referral(&self) -> Result<Read, Failure> {
-        let [_, authority, additional] = &self.response.sections;
+    fn referral(&self) -> Result<Read, Useless> {
+        let [answer, authority, additional] = &self.response.sections;
+        if !answer.is_empty() {
+            return Err("answered for other names".into());
+        }
+        if !authority.iter().any(|record| record.rtype == rtype::NS) {
+            return Err("does not have the zone and does not recurse: its answer is empty".into());
+        }
         let name = self.question.name;
         let is_cut = |record: &&Record| {
             let above = (0..name.labels()).any(|skip| record.owner.eq_ignore_ascii_case(name.suffix(skip)));
@@ -197,10 +231,13 @@ impl<'a> Reader<'a> {
         };
         let first = authority.iter().find(is_cut).filter(|first| self.is_ours(&first.owner));
         let Some(first) = first else {
-            return Err(Failure { code: 22, text: "the server knows only other servers to ask".into() });
+            return Err("refers to other servers".into());
         };
         let domain = first.owner.to_ascii_lowercase();
-        let of_cut = authority.iter().filter(|r| r.rtype == rtype::NS && r.owner.eq_ignore_ascii_case(&domain));
+        let of_cut = authority
+            .iter()
+            .filter(|r| r.rtype == rtype::NS && r.owner.eq_ignore_ascii_case(&domain))
+            .take(MAX_NAME_SERVERS);
         let name_servers = of_cut.map(|record| {
             let name = record.rdata.to_ascii_lowercase();
             let of_name = additional.iter().filter(|r| r.class == 1 && r.owner.eq_ignore_ascii_case(&name));
@@ -309,7 +346,7 @@ mod tests {
                 let servers: Vec<String> = name_servers.iter().map(server).collect();
                 vec![format!("referral {}: {}", Name::from_wire(&domain).unwrap(), servers.join(", "))]
             }
-            Err(failure) => vec![failure.text],
+            Err(useless) => vec![useless.into()],
         }
     }
 
@@ -329,7 +366,7 @@ mod tests {
                 ],
                 &["a.example. 0 ttl 200 2+0"][..],
             ),
-            ("example.", false, 0, [&["b.example. 300 A 10.6.6.6"], nothing, nothing], &["a.example. 0 ttl 0 0+0"]),
+            ("example.", false, 0, [&["b.example. 300 A 10.6.6.6"], nothing, nothing], &["answered for other names"]),
             // A chain is followed within the domain, and not out of it.
             (
                 "example.",
@@ -372,7 +409,7 @@ mod tests {
                 [&["example. 300 DNAME b.example.", "a.b.example. 30 A 10.0.0.1"], nothing, nothing],
                 &["a.example. 0 ttl 300 2+0 -> a.b.example.", "a.b.example. 0 ttl 30 1+0"],
             ),
-            ("a.example.", false, 0, [&["example. 300 DNAME test."], nothing, nothing], &["a.example. 0 ttl 0 0+0"]),
+            ("a.example.", false, 0, [&["example. 300 DNAME test."], nothing, nothing], &["answered for other names"]),
             ("example.", false, 0, [&["a.example. 300 DNAME test."], nothing, nothing], &["a.example. 0 ttl 0 0+0"]),
             // "No" is for as long as the SOA record says, and of the last name.
             ("example.", false, 3, [nothing, &["example. 90 SOA ns."], nothing], &["a.example. 3 ttl 60 0+1"]),
@@ -441,16 +478,10 @@ mod tests {
                 false,
                 6,
                 [&["b.example. 300 DNAME test."], nothing, nothing],
-                &["the server says YXDOMAIN, and not of which DNAME"],
+                &["answered YXDOMAIN without the DNAME"],
             ),
             // A referral leads down, and of addresses only those below it are believed.
-            (
-                "test.",
-                false,
-                0,
-                [nothing, &["example. 60 NS ns.example."], nothing],
-                &["the server knows only other servers to ask"],
-            ),
+            ("test.", false, 0, [nothing, &["example. 60 NS ns.example."], nothing], &["refers to other servers"]),
             (
                 ".",
                 false,
@@ -462,7 +493,7 @@ mod tests {
                 ],
                 &["referral example.: ns.example. [10.0.0.1], ns.test. []"],
             ),
-            ("example.", false, 5, [nothing, nothing, nothing], &["the server failed with RCODE 5"]),
+            ("example.", false, 5, [nothing, nothing, nothing], &["answered RCODE 5"]),
         ] {
             let message = response(bits, sections);
             assert_eq!(taken(domain, "a.example.", dnssec_ok, &message), expected, "{sections:?}");
@@ -470,6 +501,14 @@ mod tests {
                 taken(domain, "a.example.", dnssec_ok, &message[..len]);
             }
         }
+    }
+
+    #[test]
+    fn few_name_servers_are_taken_from_a_referral() {
+        let lines: Vec<String> = (0..1700).map(|n| format!("example. 60 NS ns{n}.test.")).collect();
+        let lines: Vec<&str> = lines.iter().map(String::as_str).collect();
+        let taken = taken(".", "a.example.", false, &response(0, [&[], &lines, &[]]));
+        assert_eq!(taken[0].matches("ns").count(), MAX_NAME_SERVERS, "{taken:?}");
     }
 
     #[test]

@@ -73,6 +73,8 @@ pub struct Unreadable {
 pub enum Instead {
     /// What was served of it before, with the master files that it named.
     Older(Resource, Texts),
+    /// Nothing, as what was served of it before does not fit what is served now. It is tried again.
+    Unfit(Resource, Texts),
     /// Nothing.
     Nothing,
 }
@@ -300,7 +302,7 @@ impl Collection {
         for (key, instead) in aside {
             match instead {
                 Instead::Older(resource, _) => drop(manifest.put(&key.id, resource.clone())),
-                Instead::Nothing => drop(manifest.remove(key.kind, &key.id)),
+                Instead::Unfit(..) | Instead::Nothing => drop(manifest.remove(key.kind, &key.id)),
             }
         }
         let unreadable = self.unreadable.iter().filter(|(key, _)| !aside.contains_key(*key));

@@ -3,7 +3,7 @@
 //! serde stops at the first mistake. So the value that has it is left out and the rest is read again, from there on,
 //! until nothing is left: each mistake is told, and what went right before is not read twice.
 
-use super::document::{Node, Span, Step, Value, path_text};
+use super::document::{Node, Span, Step, Value, glued_key, path_text};
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{
@@ -178,6 +178,7 @@ fn tell<T: JsonSchema>(root: &Node, path: &[Step], error: &Error, mistakes: &mut
     let mistake = |message: String, help: Option<String>| Mistake { span, field: field.clone(), message, help };
     mistakes.push(match &error.kind {
         ErrorKind::Expected(expected) => {
+            let glued = shown_text(node).filter(|_| expected == "a map").and_then(glued_key);
             let help = (expected == "true or false")
                 .then(|| match shown_text(node).map(|text| text.to_ascii_lowercase()).as_deref() {
                     Some("yes" | "on" | "true") => Some("write true".to_string()),
@@ -185,6 +186,7 @@ fn tell<T: JsonSchema>(root: &Node, path: &[Step], error: &Error, mistakes: &mut
                     _ => None,
                 })
                 .flatten();
+            let help = help.or(glued);
             mistake(format!("expected {expected}, found {}", shown(node)), help)
         }
         ErrorKind::Text(what, example) => {
@@ -202,7 +204,8 @@ fn tell<T: JsonSchema>(root: &Node, path: &[Step], error: &Error, mistakes: &mut
             mistake(format!("`{name}` is not served yet by this version"), Some("take it out".into()))
         }
         ErrorKind::UnknownField(name, known) => {
-            mistake(format!("there is no field `{name}` here"), suggestion(name, known.iter().copied()))
+            let help = glued_key(name).or_else(|| suggestion(name, known.iter().copied()));
+            mistake(format!("there is no field `{name}` here"), help)
         }
         ErrorKind::Missing(first) => {
             let required = error.of.map(|of| required_fields::<T>(of)).unwrap_or_default();
@@ -608,21 +611,21 @@ availability_zones: [a]
             ]
         );
         assert_eq!(
-            mistakes::<ZonalShift>("{expires_at: tomorrow}"),
-            ["1:14: expires_at: expected a time such as 2026-11-24T10:00:00Z, found `tomorrow`"]
+            mistakes::<ZonalShift>("{resource: '*', away_from: a, expires_at: tomorrow}"),
+            ["1:43: expires_at: expected a time such as 2026-11-24T10:00:00Z, found `tomorrow`"]
         );
         assert_eq!(
             mistakes::<PrivateHostedZone>(
-                "{name: a..b, vpc_ids: [], records: [{ttl: 5000000000}, {ttl: '5', weighted_routing_policy: {}}, \
-                 {alias: {name: a, evaluate_target_health: true}}]}"
+                "{name: a..b, vpc_ids: [], records: [{ttl: 5000000000, type: A}, {ttl: '5', weighted_routing_policy: {}, type: A}, \
+                 {alias: {name: a, evaluate_target_health: true}, type: A}]}"
             ),
             [
                 "1:8: name: a domain name has an empty label: `a..b`",
                 "1:43: records[0].ttl: expected a number from 0 to 4294967295, found `5000000000`",
-                "1:62: records[1].ttl: expected a number from 0 to 4294967295, found `5` in quotes",
-                "1:67: records[1].weighted_routing_policy: `weighted_routing_policy` is not served yet by this version \
+                "1:71: records[1].ttl: expected a number from 0 to 4294967295, found `5` in quotes",
+                "1:76: records[1].weighted_routing_policy: `weighted_routing_policy` is not served yet by this version \
                  (take it out)",
-                "1:115: records[2].alias.evaluate_target_health: `evaluate_target_health` is not served yet by this \
+                "1:133: records[2].alias.evaluate_target_health: `evaluate_target_health` is not served yet by this \
                  version (take it out)",
             ]
         );

@@ -1,6 +1,9 @@
 //! Zones whose records others have: whom they are transferred from, and the zones that a catalog lists.
 
-use super::types::{Id, Protocol};
+use super::{
+    forms::{Address, Cidr, DomainName},
+    types::{Id, Protocol},
+};
 use crate::wire::Name;
 use ipnet::IpNet;
 use schemars::JsonSchema;
@@ -15,13 +18,15 @@ use std::{
 #[serde(deny_unknown_fields)]
 pub struct Primary {
     /// Its address.
+    #[schemars(with = "Address")]
     pub ip: IpAddr,
     /// Its port; without it, 53, or 853 for DoT.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
     pub port: Option<u16>,
     /// The TSIG key that all messages are signed with (RFC 8945): a name from the nodes' configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<DomainName>")]
     pub tsig_key: Option<Name>,
     /// The transport that it is asked by: Do53, which is TCP here, or DoT (RFC 9103).
     #[serde(default)]
@@ -45,11 +50,11 @@ impl Primary {
 pub struct NotifySource {
     /// The addresses; without it, all.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<Cidr>")]
     pub cidr_block: Option<IpNet>,
     /// The TSIG key that the message is signed with; without it, it need not be.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<DomainName>")]
     pub tsig_key: Option<Name>,
 }
 

@@ -4,7 +4,7 @@ use super::document::Fault;
 use std::{fmt, path::Path, sync::Arc};
 
 /// How bad a problem is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
     /// It cannot be served rightly: the manifest is refused.
     Error,
@@ -22,7 +22,7 @@ impl fmt::Display for Severity {
 }
 
 /// A place in a file.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Place {
     /// The file, as it was named.
     pub file: Arc<Path>,
@@ -35,7 +35,7 @@ pub struct Place {
 }
 
 /// A problem of a manifest, a master file or the node's configuration.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
     /// How bad it is.
     pub severity: Severity,

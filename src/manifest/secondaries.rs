@@ -1,5 +1,6 @@
 //! Who copies a zone from here, and who may change it.
 
+use super::forms::{Address, Cidr, DomainName};
 use crate::wire::Name;
 use ipnet::IpNet;
 use schemars::JsonSchema;
@@ -11,13 +12,15 @@ use std::net::IpAddr;
 #[serde(deny_unknown_fields)]
 pub struct Secondary {
     /// Its address.
+    #[schemars(with = "Address")]
     pub ip: IpAddr,
     /// The port that it takes notifications on.
     #[serde(default = "port_53")]
+    #[schemars(range(min = 1))]
     pub port: u16,
     /// The TSIG key of the node's configuration that both sides sign with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<DomainName>")]
     pub tsig_key: Option<Name>,
 }
 
@@ -27,11 +30,11 @@ pub struct Secondary {
 pub struct Access {
     /// The addresses that it may come from; without it, any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<Cidr>")]
     pub cidr_block: Option<IpNet>,
     /// The TSIG key of the node's configuration that it is signed with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<DomainName>")]
     pub tsig_key: Option<Name>,
 }
 

@@ -3,7 +3,9 @@
 //! Everything here is what the control plane *wants*; whether it holds together is for the checks to say.
 
 use super::{
-    Resources, presets,
+    Resources,
+    forms::{Address, Cidr, DomainName, Ipv4, Ipv6, Owner, PlainName, RecordType, Time},
+    presets,
     primaries::{Catalog, NotifySource, Primary},
     query_log::QueryLogConfig,
     secondaries::{Access, Secondary},
@@ -58,10 +60,11 @@ pub struct Vpc {
     /// Its Region, as in `us-east-1`.
     pub region: String,
     /// Its address ranges, IPv4 and IPv6.
-    #[schemars(with = "Vec<String>")]
+    #[schemars(with = "Vec<Cidr>")]
     pub cidr_blocks: Vec<IpNet>,
     /// Its doors: a query that arrives on one of these addresses comes from inside the VPC.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(with = "Vec<Address>")]
     pub resolver_addresses: Vec<IpAddr>,
     /// Without it the VPC's door refuses, and its endpoints have no private names.
     #[serde(default = "yes")]
@@ -87,7 +90,7 @@ pub struct Subnet {
     /// The AZ ID, as in `use1-az1`: the same place in every account.
     pub availability_zone_id: Id,
     /// Its address ranges.
-    #[schemars(with = "Vec<String>")]
+    #[schemars(with = "Vec<Cidr>")]
     pub cidr_blocks: Vec<IpNet>,
     /// AAAA records are made from A records (RFC 6147).
     #[serde(default)]
@@ -99,7 +102,7 @@ pub struct Subnet {
 #[serde(deny_unknown_fields)]
 pub struct VpcPeeringConnection {
     /// The two VPCs.
-    #[serde(default)]
+    #[schemars(length(equal = 2))]
     pub vpc_ids: Vec<Id>,
     /// Only an `active` one connects.
     #[serde(default)]
@@ -141,6 +144,9 @@ pub struct TransitGateway {
 /// An attachment of a Transit Gateway: to exactly one of a VPC, an on-premises network and another gateway.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [
+    {"required": ["vpc_id"]}, {"required": ["on_premises_network_id"]}, {"required": ["transit_gateway_id"]},
+]))]
 pub struct Attachment {
     /// The attached VPC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -168,7 +174,7 @@ pub struct Attachment {
 pub struct OnPremisesNetwork {
     /// Its address ranges.
     #[serde(default)]
-    #[schemars(with = "Vec<String>")]
+    #[schemars(with = "Vec<Cidr>")]
     pub cidr_blocks: Vec<IpNet>,
     /// The VPCs that it reaches straight, over Direct Connect or VPN.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -187,11 +193,11 @@ pub struct VpcEndpointService {
     /// Its Region.
     pub region: String,
     /// The parent of its endpoints' own names.
-    #[schemars(with = "String")]
+    #[schemars(with = "PlainName")]
     pub dns_name: Name,
     /// The names that its users know it by; `*.` in front makes a wildcard.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(with = "Vec<String>")]
+    #[schemars(with = "Vec<DomainName>")]
     pub private_dns_names: Vec<Name>,
     /// Whether its owner has shown that the private names are theirs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -356,9 +362,11 @@ pub struct NetworkInterface {
     pub availability_zone_id: Id,
     /// Its IPv4 address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Ipv4>")]
     pub ipv4: Option<std::net::Ipv4Addr>,
     /// Its IPv6 address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Option<Ipv6>")]
     pub ipv6: Option<std::net::Ipv6Addr>,
     /// Whether it can be used.
     #[serde(default)]
@@ -380,14 +388,12 @@ words! {
 #[serde(deny_unknown_fields)]
 pub struct ZonalShift {
     /// An endpoint's ID, a service name, or `*` for all endpoints.
-    #[serde(default)]
     pub resource: Id,
     /// The AZ ID that is left out.
-    #[serde(default)]
     pub away_from: Id,
     /// When it ends by itself; without it, it does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<String>")]
+    #[schemars(with = "Option<Time>")]
     pub expires_at: Option<jiff::Timestamp>,
     /// Why.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -399,7 +405,7 @@ pub struct ZonalShift {
 #[serde(deny_unknown_fields)]
 pub struct PrivateHostedZone {
     /// Its apex.
-    #[schemars(with = "String")]
+    #[schemars(with = "PlainName")]
     pub name: Name,
     /// The VPCs that see it.
     pub vpc_ids: Vec<Id>,
@@ -464,15 +470,22 @@ impl PrivateHostedZone {
 /// A record set of a private hosted zone: values, or an alias.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("anyOf" = [
+    {"required": ["records"], "properties": {"records": {"minItems": 1}, "alias": {"type": "null"}}},
+    {"required": ["alias"], "properties": {"alias": {"type": "object"}, "records": {"maxItems": 0}}},
+]))]
 pub struct ResourceRecordSet {
     /// The owner: relative to the zone unless it ends in a dot; `@` is the apex.
     #[serde(default = "at")]
+    #[schemars(with = "Owner")]
     pub name: String,
     /// The type, as in `A` or `TYPE65280`.
-    #[serde(rename = "type", default)]
+    #[serde(rename = "type")]
+    #[schemars(with = "RecordType")]
     pub record_type: String,
     /// Time to live in seconds; 300 without it. An alias has its target's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(max = 2147483647))]
     pub ttl: Option<u32>,
     /// The values, each in the format of a master file, with absolute names (the last dot is optional).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -487,7 +500,7 @@ pub struct ResourceRecordSet {
 #[serde(deny_unknown_fields)]
 pub struct Alias {
     /// An absolute name; the last dot is optional.
-    #[schemars(with = "String")]
+    #[schemars(with = "DomainName")]
     pub name: Name,
 }
 
@@ -499,17 +512,16 @@ pub struct ResolverEndpoint {
     #[serde(default)]
     pub direction: Direction,
     /// Its VPC.
-    #[serde(default)]
     pub vpc_id: Id,
     /// The transports that it takes.
     #[serde(default = "do53_only")]
     pub protocols: Vec<Protocol>,
     /// Who may ask; without it, its VPC and the on-premises networks and VPCs connected to that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(with = "Vec<String>")]
+    #[schemars(with = "Vec<Cidr>")]
     pub allowed_cidr_blocks: Vec<IpNet>,
     /// Its addresses, one or more in each Availability Zone.
-    #[serde(default)]
+    #[schemars(length(min = 1))]
     pub ip_addresses: Vec<EndpointAddress>,
 }
 
@@ -541,6 +553,7 @@ words! {
 #[serde(deny_unknown_fields)]
 pub struct EndpointAddress {
     /// The address.
+    #[schemars(with = "Address")]
     pub ip: IpAddr,
     /// The AZ ID that it is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -550,9 +563,14 @@ pub struct EndpointAddress {
 /// A Resolver rule: what becomes of queries for a name and all below it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend(
+    "if" = {"properties": {"rule_type": {"pattern": "^[Ff]"}}},
+    "then" = {"required": ["target_ips"], "properties": {"target_ips": {"minItems": 1}}},
+    "else" = {"properties": {"target_ips": {"maxItems": 0}}},
+))]
 pub struct ResolverRule {
     /// The name.
-    #[schemars(with = "String")]
+    #[schemars(with = "PlainName")]
     pub domain_name: Name,
     /// What becomes of them.
     pub rule_type: RuleType,
@@ -585,9 +603,11 @@ words! {
 #[serde(deny_unknown_fields)]
 pub struct TargetAddress {
     /// Its address.
+    #[schemars(with = "Address")]
     pub ip: IpAddr,
     /// Its port.
     #[serde(default = "port_53")]
+    #[schemars(range(min = 1))]
     pub port: u16,
     /// The transport it is asked by.
     #[serde(default)]
@@ -600,6 +620,7 @@ pub struct TargetAddress {
 /// Somebody who may speak for a client that is behind it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+#[schemars(extend("oneOf" = [{"required": ["vpc_id"]}, {"required": ["on_premises_network_id"]}]))]
 pub struct Forwarder {
     /// The VPC that it is in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -609,7 +630,7 @@ pub struct Forwarder {
     pub on_premises_network_id: Option<Id>,
     /// Its addresses.
     #[serde(default)]
-    #[schemars(with = "Vec<String>")]
+    #[schemars(with = "Vec<Cidr>")]
     pub cidr_blocks: Vec<IpNet>,
     /// How it names the client.
     #[serde(default)]

@@ -1,6 +1,10 @@
 //! Enumerated words, and the two types whose text form is not serde's own.
 
-use super::types::{Id, PrivateDnsScope};
+use super::{
+    forms::words_schema,
+    meant::octal_escape,
+    types::{Id, PrivateDnsScope},
+};
 use crate::wire::Name;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
@@ -51,7 +55,7 @@ macro_rules! words {
             }
 
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                schemars::json_schema!({"type": "string", "enum": $name::WORDS})
+                crate::manifest::forms::words_schema($name::WORDS)
             }
         }
     };
@@ -67,7 +71,11 @@ impl Serialize for Name {
 impl<'de> Deserialize<'de> for Name {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = <Cow<'de, str>>::deserialize(deserializer)?;
-        Name::absolute(&text).map_err(de::Error::custom)
+        let name = Name::absolute(&text).map_err(de::Error::custom)?;
+        match octal_escape(text.as_bytes()) {
+            Some((message, help)) => Err(de::Error::custom(format_args!("{message}; {help}"))),
+            None => Ok(name),
+        }
     }
 }
 
@@ -118,7 +126,7 @@ impl JsonSchema for PrivateDnsScope {
 
     fn json_schema(_: &mut SchemaGenerator) -> Schema {
         json_schema!({"oneOf": [
-            {"type": "string", "enum": ["vpc", "connected"]},
+            words_schema(&["vpc", "connected"]),
             {"type": "array", "items": {"type": "string"}},
         ]})
     }

@@ -86,7 +86,7 @@ async fn ask(core: &Core, route: &Route) {
     let name = LookupName::new(b"\x01a\x07example\0").unwrap();
     let question = Question { name: &name, qtype: 1, dnssec_ok: false, checking_disabled: false };
     let deadline = tokio::time::Instant::now() + std::time::Duration::from_secs(20);
-    assert!(core.forwarding.upstreams.ask(route, &question, deadline).await.is_ok());
+    assert!(core.forwarding.upstreams.ask(route, &question, deadline, |_, _| Ok(())).await.is_ok());
 }
 
 /// What the page says of each metric is what a scrape says of it.

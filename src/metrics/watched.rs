@@ -128,7 +128,7 @@ fn interfaces(snapshot: &Snapshot, now: i64) -> [MetricFamily; 3] {
 /// The cache, and the queries that wait for others.
 pub fn forwarding(forwarding: &Forwarding) -> Vec<MetricFamily> {
     let counts = forwarding.cache.counts();
-    let (waiting, most, turned_away) = forwarding.waiting();
+    let waiting = forwarding.admission.counts();
     let gauge = |name, help, value: usize| Family::one_gauge(name, help, value as f64);
     let counter = |name, help, value: u64| Family::one_counter(name, help, value as f64);
     vec![
@@ -148,16 +148,21 @@ pub fn forwarding(forwarding: &Forwarding) -> Vec<MetricFamily> {
         ),
         counter("zonal_cache_evictions_total", "Entries that gave way to others", counts.evictions),
         counter("zonal_cache_prefetches_total", "Entries asked for anew before they ended", counts.prefetches),
-        gauge("zonal_waiting_queries", "Queries that wait for other servers", waiting),
+        gauge("zonal_waiting_queries", "Queries that wait for other servers", waiting.waiting),
         gauge(
             "zonal_waiting_queries_limit",
-            "Queries that may wait. Those of one rule may take as many places as they leave free",
-            most,
+            "Queries that may wait: half of them by one rule, a quarter from one VPC, an eighth from one client",
+            waiting.most,
         ),
         counter(
             "zonal_waiting_queries_refused_total",
-            "Queries that found no room among those that wait, and failed",
-            turned_away,
+            "Queries that failed because too many others had waited for less than 0.2 seconds",
+            waiting.refused,
+        ),
+        counter(
+            "zonal_waiting_queries_replaced_total",
+            "Queries that failed after at least 0.2 seconds because newer ones took their place",
+            waiting.replaced,
         ),
     ]
 }
@@ -184,8 +189,10 @@ pub fn targets(snapshot: &Snapshot, measured: &[Measured]) -> Vec<MetricFamily> 
     let mut rtt = Family::gauge("zonal_target_rtt_seconds", "A server's smoothed round trip time");
     let mut up =
         Family::gauge("zonal_target_up", "1 while a server answers, 0 while others are asked first as it does not");
-    let mut in_flight =
-        Family::gauge("zonal_target_in_flight", "Queries that are on their way to a server; 4096 may be");
+    let mut in_flight = Family::gauge(
+        "zonal_target_in_flight",
+        "Queries that are on their way to a server; at most two for a question that waits",
+    );
     let mut rules = Family::gauge(
         "zonal_rule_targets",
         "Servers of a rule that are not known to be down; at 0 what is asked by it fails. resolver_rule: - for the \
@@ -256,13 +263,14 @@ pub fn log() -> Vec<MetricFamily> {
 
 /// What the control plane's status says.
 pub fn control_plane(status: &Status) -> Vec<MetricFamily> {
-    let (is_stale, set_aside, source, revision) = {
+    let (is_stale, set_aside, source, revision, held) = {
         let state = status.state();
         (
             state.is_stale,
             state.set_aside.len() + state.strangers.len(),
             state.source.clone(),
             state.kept.position.revision,
+            state.kept.held.len(),
         )
     };
     let gauge = |name, help, value: u64| Family::one_gauge(name, help, value as f64);
@@ -273,6 +281,11 @@ pub fn control_plane(status: &Status) -> Vec<MetricFamily> {
             is_stale.into(),
         ),
         gauge("zonal_resources_set_aside", "Resources that are not served as they were delivered", set_aside as u64),
+        gauge(
+            "zonal_deletions_held",
+            "Resources that the source has deleted and that are still served, as too many are gone at once",
+            held as u64,
+        ),
         gauge("zonal_source_revision", "The revision of the source that is served", revision),
     ];
     if let Some(source) = source {

@@ -22,7 +22,7 @@ pub struct Entry<'a> {
     pub latency: Duration,
     /// Address and port of who asked; the port is 0 if it is not known.
     pub client: (IpAddr, u16),
-    /// Address of who was asked, and the port if that is not us.
+    /// Address and port of who was asked; the port is 0 if it is not known.
     pub server: (IpAddr, u16),
     /// How they asked.
     pub transport: Transport,

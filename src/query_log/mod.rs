@@ -26,7 +26,7 @@ use entry::Entry;
 use prometheus::{IntCounterVec, IntGaugeVec};
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::{
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::{
         Arc, Mutex, OnceLock, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
@@ -121,12 +121,19 @@ pub struct Tap {
     /// Where an entry is put together.
     entry: Vec<u8>,
     chance: u32,
+    /// The port that queries arrive on; 0 if it is not known.
+    port: u16,
 }
 
 impl Tap {
     /// One with a ring of so many octets, which is made when it is needed for the first time.
     pub fn new(log: &Arc<QueryLog>, size: usize, chance: u32) -> Tap {
-        Tap { log: log.clone(), size, ring: None, entry: Vec::new(), chance }
+        Tap { log: log.clone(), size, ring: None, entry: Vec::new(), chance, port: 0 }
+    }
+
+    /// The same, of queries that arrive on this port.
+    pub fn on_port(self, port: u16) -> Tap {
+        Tap { port, ..self }
     }
 
     /// Whether anything is logged. To be called when a snapshot is taken up, not for each query.
@@ -168,7 +175,8 @@ impl Tap {
             time: since_1970(said.received),
             latency,
             client: (client.source, client.port),
-            server: (client.local, 0),
+            // Where a header tells the address that was asked, the port is that of the proxy.
+            server: (client.local, if client.local == said.client.local { self.port } else { 0 }),
             transport: client.transport,
             cache: said.noted.cache,
             rcode: said.reply.map_or(0, |(answered, _)| answered.rcode),
@@ -184,10 +192,11 @@ impl Tap {
         });
     }
 
-    /// Tells dnstap of a query to another server, or of what that answered.
+    /// Tells dnstap of a query to another server, or of what that answered. `local` is our end of it, if there is one already.
     pub fn forwarded(
         &mut self,
         kind: DnstapMessage,
+        local: Option<SocketAddr>,
         server: (IpAddr, u16),
         transport: crate::answer::Transport,
         message: &[u8],
@@ -205,7 +214,7 @@ impl Tap {
             generation: 0,
             time: since_1970(SystemTime::now()),
             latency: Duration::ZERO,
-            client: (unspecified, 0),
+            client: local.map_or((unspecified, 0), |local| (local.ip().to_canonical(), local.port())),
             server,
             transport,
             cache: None,

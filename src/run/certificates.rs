@@ -9,7 +9,7 @@ use crate::{
 use anyhow::{Context, ensure};
 use rustls::{
     crypto::ring,
-    pki_types::{CertificateDer, PrivateKeyDer, pem, pem::PemObject},
+    pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem, pem::PemObject},
     server::{ClientHello, ResolvesServerCert},
     sign::CertifiedKey,
 };
@@ -22,6 +22,7 @@ use std::{
     time::Duration,
 };
 use tokio::{sync::Notify, time::sleep};
+use webpki::{EndEntityCert, KeyUsage};
 
 /// How often it is looked whether files have changed: notifications do not tell of all ways in which links are swapped.
 const POLL: Duration = Duration::from_secs(1);
@@ -137,6 +138,55 @@ pub(super) fn read(certificate: &Path, private_key: &Path) -> Result<Loaded, (&'
         })
     });
     Ok(Loaded { key: Arc::new(key.map_err(|error| ("private_key", error))?), expiry })
+}
+
+/// How long before its end a certificate is told of.
+const SOON: Duration = Duration::from_secs(14 * 86_400);
+
+/// What clients are likely not to like about a certificate that can be used, and what to do about it. `usage` is what it is
+/// for, and `now` is in seconds since 1970.
+pub(super) fn doubts(certificate: &Path, usage: KeyUsage, now: i64) -> Vec<(String, &'static str)> {
+    const RENEW: &str = "renew it; the server reads the files anew when they change";
+    let Ok((chain, expiry)) = read_chain(certificate) else { return Vec::new() };
+    let Some(first) = chain.first() else { return Vec::new() };
+    let name = certificate.display();
+    let mut doubts = Vec::new();
+    let time = UnixTime::since_unix_epoch(Duration::from_secs(now.max(0) as u64));
+    let end = |expiry| jiff::Timestamp::from_second(expiry).map_or_else(|_| String::new(), |end| end.to_string());
+    // Without any trusted authority, what is wrong with the certificate itself is found first.
+    let verified = EndEntityCert::try_from(first).and_then(|first| {
+        first.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &[], &[], time, usage, None, None).map(drop)
+    });
+    match verified {
+        Err(webpki::Error::CertExpired { .. }) => {
+            doubts.push((format!("the certificate {name} has expired at {}: clients refuse it", end(expiry)), RENEW));
+        }
+        Err(webpki::Error::CertNotValidYet { not_before, .. }) => {
+            let begin = end(not_before.as_secs() as i64);
+            let message = format!("the certificate {name} is not valid before {begin}: clients refuse it until then");
+            doubts.push((message, "wait, or set the clock of this machine or of the authority right"));
+        }
+        Err(webpki::Error::CaUsedAsEndEntity) => {
+            let message = format!("the first certificate in {name} is that of an authority: some clients refuse it");
+            let help = "the server's own certificate comes first, and has the basic constraint CA:FALSE";
+            doubts.push((message, help));
+        }
+        Err(webpki::Error::RequiredEkuNotFoundContext(_) | webpki::Error::EmptyEkuExtension) => {
+            let message = format!("the certificate {name} has an extended key usage without this purpose");
+            doubts.push((message, "have it issued with serverAuth for a server, or clientAuth for a client of etcd"));
+        }
+        _ => {}
+    }
+    if doubts.is_empty() && expiry < now + SOON.as_secs() as i64 {
+        doubts.push((format!("the certificate {name} expires soon, at {}", end(expiry)), RENEW));
+    }
+    let others = chain.iter().skip(1).filter_map(|certificate| not_after(certificate));
+    if let Some(expiry) = others.min().filter(|expiry| *expiry <= now) {
+        let message =
+            format!("a certificate of an authority in {name} has expired at {}: clients refuse it", end(expiry));
+        doubts.push((message, "put the authority's present certificate there"));
+    }
+    doubts
 }
 
 fn read_chain(certificate: &Path) -> anyhow::Result<(Vec<CertificateDer<'static>>, i64)> {

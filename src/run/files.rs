@@ -3,10 +3,11 @@
 use super::{certificates, node};
 use crate::{
     admin,
+    clock::now,
     config::{Config, Etcd, InternetResolver, Tls},
     control_plane::etcd,
     forward::{recursion, upstream},
-    manifest::Problem,
+    manifest::{Problem, Severity},
     transfer::tsig::Keys,
 };
 use anyhow::{Context, bail};
@@ -17,6 +18,7 @@ use std::{
     os::unix::net::SocketAddr as UnixAddress,
     path::Path,
 };
+use webpki::KeyUsage;
 
 /// What cannot be used, by those who use it.
 pub fn check(config: &Config) -> Vec<Problem> {
@@ -79,6 +81,28 @@ pub fn check(config: &Config) -> Vec<Problem> {
         }
         if let Some(Err(error)) = recursion.trust_anchor.as_deref().map(recursion::trust_anchor) {
             told("internet_resolver.trust_anchor", error);
+        }
+    }
+    problems.extend(check_certificates(config));
+    problems
+}
+
+/// Warnings of certificates that can be used, and that others are likely to refuse.
+fn check_certificates(config: &Config) -> Vec<Problem> {
+    let listen = config.listen.iter().flatten().enumerate();
+    let mut all: Vec<(String, &Tls, KeyUsage)> = listen
+        .filter_map(|(at, listen)| Some((format!("listen[{at}].tls"), listen.tls.as_ref()?, KeyUsage::server_auth())))
+        .collect();
+    all.extend(config.admin.tls.as_ref().map(|tls| ("admin.tls".into(), tls, KeyUsage::server_auth())));
+    let etcd = config.control_plane.etcd.as_ref().and_then(|etcd| etcd.tls.as_ref());
+    all.extend(etcd.map(|tls| ("control_plane.etcd.tls".into(), tls, KeyUsage::client_auth())));
+    let mut problems = Vec::new();
+    for (field, tls, usage) in all {
+        // What cannot be used is an error already.
+        let Some(certificate) = tls.certificate.as_deref().filter(|_| pair(tls).is_none()) else { continue };
+        for (message, help) in certificates::doubts(certificate, usage, now()) {
+            let problem = config.error(&format!("{field}.certificate"), message).help(help);
+            problems.push(Problem { severity: Severity::Warning, ..problem });
         }
     }
     problems

@@ -209,7 +209,7 @@ impl Listeners {
                 Protocol::DoH => Transport::Https,
                 Protocol::DoT | Protocol::DoQ => Transport::Tls,
             };
-            let responder = Responder::new(&self.core, transport);
+            let responder = Responder::new(&self.core, transport, address.port());
             let streams = match transport {
                 Transport::Tcp => Streams::plain(responder),
                 _ => {
@@ -232,7 +232,8 @@ impl Listeners {
         socket: Socket,
         tls: rustls::ServerConfig,
     ) -> anyhow::Result<Task<()>> {
-        let (responder, stop) = (Responder::new(&self.core, transport), listener.accept_stop.subscribe());
+        let port = socket.local_addr()?.as_socket().map_or(0, |local| local.port());
+        let (responder, stop) = (Responder::new(&self.core, transport, port), listener.accept_stop.subscribe());
         let (mut is_free, mut is_stopped) = (self.quic_is_free.clone(), stop.clone());
         let place = listener.quic.clone();
         let start = move || {

@@ -6,8 +6,8 @@ use super::{
     zones::Zones,
 };
 use crate::{
-    manifest::{Id, Manifest, Problem, VpcEndpointService},
-    wire::{Name, query::LookupName, rdata::type_from_text},
+    manifest::{Id, Manifest, Problem, VpcEndpointService, decode::nearest},
+    wire::{Name, name::printed, query::LookupName, rdata::type_from_text},
 };
 use imbl::{OrdMap, OrdSet};
 use std::{collections::BTreeSet, sync::Arc};
@@ -82,18 +82,41 @@ fn check(manifest: &Manifest, zone: &Zone, endpoints: &Endpoints, problems: &mut
                 problems.push(Problem::warning("private_hosted_zones", id, field(), message));
             } else {
                 let message = format!("{} is neither a name of an endpoint nor of this zone", alias.name);
-                let help =
+                let form =
                     "a regional or zonal name of an endpoint, or a name of this zone with records of the same type";
+                let meant =
+                    (problems.len() < MAX_SUGGESTIONS).then(|| suggestion(zone, endpoints, &alias.name)).flatten();
+                let help = meant.unwrap_or_else(|| form.into());
                 problems.push(Problem::error("private_hosted_zones", id, field(), message).help(help));
             }
             continue;
         }
         let rtype = type_from_text(&set.record_type).unwrap_or_default();
         if let Err(message) = follow_alias(zone, rtype, &target) {
-            problems.push(Problem::error("private_hosted_zones", id, field(), message));
+            let problem = Problem::error("private_hosted_zones", id, field(), message);
+            let help = (problems.len() < MAX_SUGGESTIONS).then(|| suggestion(zone, endpoints, &alias.name)).flatten();
+            problems.push(Problem { help, ..problem });
         }
     }
     leads_out
+}
+
+/// How many problems of a zone get a suggestion: each is compared with all that is known.
+const MAX_SUGGESTIONS: usize = 20;
+
+/// The name that an alias is likely to lead to: of this zone, or of an endpoint.
+fn suggestion(zone: &Zone, endpoints: &Endpoints, target: &Name) -> Option<String> {
+    /// With how many names of each sort it is compared.
+    const MAX_COMPARED: usize = 10_000;
+    let within = Name::parse(target.to_string().trim_end_matches('.').as_bytes(), Some(&zone.source.name)).ok();
+    if let Some(name) = within.filter(|name| name != target && zone.node_of(name.to_lowercase().as_wire()).is_some()) {
+        return Some(format!("names in aliases are absolute: did you mean `{name}`?"));
+    }
+    let own = zone.nodes().take(MAX_COMPARED).map(|node| node.name().to_string());
+    let others = endpoints.public.iter().take(MAX_COMPARED).map(|(name, _)| printed(name));
+    let known: Vec<String> = own.chain(others).filter(|name| *name != target.to_string()).collect();
+    let nearest = nearest(&target.to_string(), known.iter().map(String::as_str))?;
+    Some(format!("did you mean `{nearest}`?"))
 }
 
 /// Below an endpoint's name that is a wildcard.

@@ -4,11 +4,10 @@ use super::{
     names::NameMap,
     networks::{NetworkAt, Networks},
 };
-use crate::wire::Name;
-use ipnet::{IpNet, Ipv4Net};
+use crate::wire::{Name, query::LookupName};
+use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::{
-    collections::BTreeMap,
-    net::Ipv4Addr,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, LazyLock},
 };
 
@@ -54,8 +53,19 @@ pub static LOCALLY_SERVED: LazyLock<NameMap<Autodefined>> = LazyLock::new(|| {
     for zone in ["d.f", "8.e.f", "9.e.f", "a.e.f", "b.e.f", "8.b.d.0.1.0.0.2"] {
         add(format!("{zone}.ip6.arpa"), Autodefined::Empty);
     }
-    NameMap::new(zones.into_iter().filter_map(|(zone, what)| Some((wire(&zone)?, what))).collect())
+    map(zones)
 });
+
+/// The zones of special-use names that must not be asked of others, with VPCs that have autodefined names switched off too:
+/// RFC 6761, RFC 7686, RFC 8375, RFC 9476, RFC 9665.
+pub static SPECIAL_USE: LazyLock<NameMap<Autodefined>> = LazyLock::new(|| {
+    let zones = ["invalid", "test", "onion", "alt", "home.arpa", "service.arpa"];
+    map(zones.map(|zone| (zone.to_string(), Autodefined::Empty)).into())
+});
+
+fn map(zones: BTreeMap<String, Autodefined>) -> NameMap<Autodefined> {
+    NameMap::new(zones.into_iter().filter_map(|(zone, what)| Some((wire(&zone)?, what))).collect()).with_above()
+}
 
 fn wire(text: &str) -> Option<Box<[u8]>> {
     Name::absolute(text).ok().map(|name| name.to_lowercase().as_wire().into())
@@ -69,34 +79,155 @@ pub fn domain(region: &str) -> String {
     }
 }
 
-/// The autodefined zones of a view beside those that all have: the domains of the Regions of the VPCs that it has
-/// names of, and the reverse zones of their blocks that are not private (research: one for each whole octet).
+/// The autodefined zones of a view beside those that all have and the [reverse zones](ReverseZones) of its VPCs: the domains
+/// of the Regions of the VPCs that it has names of.
 pub fn autodefined(networks: &Networks, named: &[NetworkAt]) -> Arc<NameMap<Autodefined>> {
-    let mut zones: BTreeMap<Box<[u8]>, Autodefined> = BTreeMap::new();
-    for vpc in named.iter().filter_map(|network| networks.vpc(*network)) {
-        if let Some(domain) = wire(&domain(&vpc.region)) {
-            zones.insert(domain, Autodefined::Addresses(vpc.region.clone()));
-        }
-        for block in &vpc.cidr_blocks {
-            if let IpNet::V4(block) = block {
-                reverse_zones(*block).for_each(|zone| drop(zones.insert(zone, Autodefined::Reverse)));
-            }
-        }
-    }
-    Arc::new(NameMap::new(zones.into_iter().collect()))
+    let regions: BTreeSet<&String> =
+        named.iter().filter_map(|network| networks.vpc(*network)).map(|vpc| &vpc.region).collect();
+    let domains = regions.into_iter().filter_map(|region| {
+        let domain = wire(&domain(region))?;
+        Some((domain, Autodefined::Addresses(region.clone())))
+    });
+    Arc::new(NameMap::new(domains.collect()).with_above())
 }
 
-/// The zones of `in-addr.arpa` that make up a block, where they are not within a locally served one.
-fn reverse_zones(block: Ipv4Net) -> impl Iterator<Item = Box<[u8]>> {
-    let address = block.network();
-    let [a, b, ..] = address.octets();
-    let is_local = address.is_private() || address.is_link_local() || a == 127 || (a == 100 && b & 0xc0 == 64);
-    let octets = block.prefix_len().div_ceil(8).max(1) as usize;
-    // A block shorter than /8 would be many zones of a whole octet each: up to 256 of them.
-    let count = if is_local { 0 } else { 1u32 << (8 * octets as u32 - u32::from(block.prefix_len())) };
-    (0..count).filter_map(move |number| {
-        let first = u32::from(address).wrapping_add(number << (32 - 8 * octets as u32));
-        let octets: Vec<String> = Ipv4Addr::from(first).octets()[..octets].iter().rev().map(u8::to_string).collect();
-        wire(&format!("{}.in-addr.arpa", octets.join(".")))
-    })
+/// The tree of reverse names that a name is in.
+#[derive(Clone, Copy)]
+struct Tree {
+    /// The addresses below the name.
+    block: IpNet,
+    /// How many bits a label stands for.
+    bits: u8,
+    autodefined: &'static Autodefined,
+}
+
+impl Tree {
+    const IN_ADDR: &[u8] = b"\x07in-addr\x04arpa\0";
+    const IP6: &[u8] = b"\x03ip6\x04arpa\0";
+
+    #[inline]
+    fn of(name: &LookupName) -> Option<Tree> {
+        let wire = name.wire();
+        if !wire.ends_with(b"\x04arpa\0") || name.labels() < 2 {
+            return None;
+        }
+        Tree::read(name)
+    }
+
+    /// Labels that stand for no address end the name as far as it counts.
+    fn read(name: &LookupName) -> Option<Tree> {
+        let count = name.labels() - 2;
+        let labels = (0..count).rev().map(|at| name.label(at));
+        match name.suffix(count) {
+            Tree::IN_ADDR => {
+                let mut octets = [0; 4];
+                let mut len = 0;
+                for (octet, value) in octets.iter_mut().zip(labels.map_while(decimal)) {
+                    *octet = value;
+                    len += 8;
+                }
+                let block = Ipv4Net::new(octets.into(), len).ok()?.into();
+                Some(Tree { block, bits: 8, autodefined: &Autodefined::Reverse })
+            }
+            Tree::IP6 => {
+                let digit = |label: &[u8]| match label {
+                    [digit] => char::from(*digit).to_digit(16),
+                    _ => None,
+                };
+                let (mut address, mut len) = (0u128, 0);
+                for value in labels.map_while(digit).take(32) {
+                    address |= u128::from(value) << (124 - len);
+                    len += 4;
+                }
+                let block = Ipv6Net::new(address.into(), len).ok()?.into();
+                Some(Tree { block, bits: 4, autodefined: &Autodefined::Empty })
+            }
+            _ => None,
+        }
+    }
+
+    /// The length of the prefixes of the zones that make up a block of a VPC, in bits; none if it is in the other tree.
+    fn zone_bits(&self, block: &IpNet) -> Option<u8> {
+        let is_of_tree = block.max_prefix_len() == self.block.max_prefix_len();
+        is_of_tree.then(|| block.prefix_len().div_ceil(self.bits).max(1) * self.bits)
+    }
+}
+
+/// The autodefined reverse zones above a name: one for each block of whole octets (of IPv6, whole half octets) that makes up
+/// a block of a VPC, as in Route 53. They are not kept anywhere: a block of IPv4 can be 128 zones, of IPv6 8.
+#[derive(Clone, Copy, Default)]
+pub struct ReverseZones {
+    /// How many labels below the tree they are: a bit for each.
+    depths: u64,
+    autodefined: Option<&'static Autodefined>,
+}
+
+impl ReverseZones {
+    /// Those of the VPCs among `named`, at a name or above it.
+    #[inline]
+    pub fn above(networks: &Networks, named: &[NetworkAt], name: &LookupName) -> ReverseZones {
+        match Tree::of(name) {
+            None => ReverseZones::default(),
+            Some(tree) => ReverseZones::in_tree(tree, networks, |network| named.binary_search(&network).is_ok()),
+        }
+    }
+
+    /// Those of all VPCs.
+    pub fn of_all(networks: &Networks, name: &LookupName) -> ReverseZones {
+        Tree::of(name).map_or_else(ReverseZones::default, |tree| ReverseZones::in_tree(tree, networks, |_| true))
+    }
+
+    fn in_tree(tree: Tree, networks: &Networks, is_named: impl Fn(NetworkAt) -> bool) -> ReverseZones {
+        let address = tree.block.network();
+        let members = networks.holding(address).iter().filter(|member| is_named(member.network));
+        let vpcs = members.filter_map(|member| networks.vpc(member.network));
+        let blocks = vpcs.flat_map(|vpc| &vpc.cidr_blocks).filter(|block| block.contains(&address));
+        let depths = blocks
+            .filter_map(|block| tree.zone_bits(block))
+            .filter(|bits| *bits <= tree.block.prefix_len())
+            .fold(0, |depths, bits| depths | 1 << (bits / tree.bits));
+        ReverseZones { depths, autodefined: Some(tree.autodefined) }
+    }
+
+    /// Whether there is none.
+    #[inline]
+    pub fn is_empty(self) -> bool {
+        self.depths == 0
+    }
+
+    /// The one at the suffix of `name` that is left when `skip` labels are taken away.
+    #[inline]
+    pub fn find(self, name: &LookupName, skip: usize) -> Option<&'static Autodefined> {
+        let depth = (name.labels() - skip).checked_sub(2)?;
+        if depth < 64 && self.depths & 1 << depth != 0 { self.autodefined } else { None }
+    }
+
+    /// Whether there are such zones below the suffix of `name` that is left when `skip` labels are taken away.
+    pub fn are_below(
+        networks: &Networks,
+        mut named: impl Iterator<Item = NetworkAt>,
+        name: &LookupName,
+        skip: usize,
+    ) -> bool {
+        let suffix = LookupName::new(name.suffix(skip));
+        let Some((tree, suffix)) = suffix.and_then(|suffix| Some((Tree::of(&suffix)?, suffix))) else {
+            return false;
+        };
+        // A label that stands for no address has nothing below it.
+        usize::from(tree.block.prefix_len() / tree.bits) == suffix.labels() - 2
+            && named.any(|network| {
+                let vpc = networks.vpc(network);
+                vpc.into_iter().flat_map(|vpc| &vpc.cidr_blocks).any(|block| {
+                    let is_below = |bits: u8| bits > tree.block.prefix_len();
+                    tree.zone_bits(block).is_some_and(is_below)
+                        && (tree.block.contains(&block.network()) || block.contains(&tree.block.network()))
+                })
+            })
+    }
+}
+
+/// A number up to 255 as it is written, without zeros in front.
+pub fn decimal(text: &[u8]) -> Option<u8> {
+    let is_plain = text.iter().all(u8::is_ascii_digit) && (text.len() == 1 || text.first() != Some(&b'0'));
+    if !is_plain { None } else { std::str::from_utf8(text).ok()?.parse().ok() }
 }

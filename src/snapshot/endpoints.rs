@@ -9,7 +9,7 @@ use crate::{
         ClientRoutingPolicy, DnsRecordIpType, EndpointState, Health, Id, Manifest, NetworkInterface, PrivateDnsScope,
         VpcEndpoint, VpcEndpointService, VpcEndpointType,
     },
-    wire::Name,
+    wire::{Name, reply::first_of},
 };
 use all::AzNames;
 use std::{
@@ -228,7 +228,7 @@ impl<'e> Choice<'e> {
 
     /// Their addresses, beginning with another one at each draw.
     pub fn addresses(self, draw: u32) -> impl Iterator<Item = IpAddr> + use<'e> {
-        let first = draw as usize % self.interfaces().count().max(1);
+        let first = first_of(self.interfaces().count(), draw);
         let rotated = self.interfaces().skip(first).chain(self.interfaces().take(first));
         rotated.filter_map(move |interface| interface.address(self.family))
     }

@@ -176,7 +176,9 @@ pub fn compile_checked(
 /// Compiles what is served. What did not change is shared with `previous`, and only what has to do with a change is looked
 /// at. With the snapshot come warnings; instead of it, errors and warnings.
 pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -> Compiled {
-    LazyLock::force(&autodefined::LOCALLY_SERVED); // now, not with the first query
+    // Now, not with the first query.
+    LazyLock::force(&autodefined::LOCALLY_SERVED);
+    LazyLock::force(&autodefined::SPECIAL_USE);
     let manifest = &loaded.manifest;
     let left_out = |left_out: &LeftOut| {
         Problem::warning("private_hosted_zones", &left_out.catalog, "catalog", left_out.reason.clone())

@@ -145,11 +145,12 @@ pub struct NameMap<V> {
     entries: Box<[(Box<[u8]>, V)]>,
     /// Which numbers of labels its names have: a bit for each.
     depths: u128,
+    above: Above,
 }
 
 impl<V> Default for NameMap<V> {
     fn default() -> NameMap<V> {
-        NameMap { table: Table::default(), entries: Box::default(), depths: 0 }
+        NameMap { table: Table::default(), entries: Box::default(), depths: 0, above: Above::default() }
     }
 }
 
@@ -158,7 +159,18 @@ impl<V> NameMap<V> {
     pub fn new(entries: Vec<(Box<[u8]>, V)>) -> NameMap<V> {
         let depths = entries.iter().fold(0, |bits, (name, _)| bits | 1 << crate::wire::name::labels(name).count());
         let table = Table::new(entries.iter().enumerate().map(|(at, (name, _))| (name_hash(name), at as u32)));
-        NameMap { table, entries: entries.into(), depths }
+        NameMap { table, entries: entries.into(), depths, above: Above::default() }
+    }
+
+    /// The same map, which also knows the names above its names.
+    pub fn with_above(mut self) -> NameMap<V> {
+        self.above = Above::new(self.entries.iter().map(|(name, _)| &**name));
+        self
+    }
+
+    /// The names above its names, if it was made [with them](NameMap::with_above).
+    pub fn above(&self) -> &Above {
+        &self.above
     }
 
     /// What stands under the suffix of `name` that is left when `skip` labels are taken away.
@@ -175,6 +187,29 @@ impl<V> NameMap<V> {
     /// Names and values, in the order they were given.
     pub fn iter(&self) -> impl Iterator<Item = &(Box<[u8]>, V)> {
         self.entries.iter()
+    }
+}
+
+/// All names that have one of some names below them, the root left out: as their hashes, which nobody outside can make
+/// collide.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Above(Box<[u64]>);
+
+impl Above {
+    /// What is above these names, which are in lower case and wire format.
+    pub fn new<'n>(names: impl Iterator<Item = &'n [u8]>) -> Above {
+        let mut hashes = Vec::new();
+        for name in names.filter_map(LookupName::new) {
+            hashes.extend((1..name.labels()).map(|skip| name.hash(skip)));
+        }
+        hashes.sort_unstable();
+        hashes.dedup();
+        Above(hashes.into())
+    }
+
+    /// Whether the suffix of `name` that is left when `skip` labels are taken away is one of them.
+    pub fn has(&self, name: &LookupName, skip: usize) -> bool {
+        self.0.binary_search(&name.hash(skip)).is_ok()
     }
 }
 

@@ -406,6 +406,11 @@ impl Networks {
         if !is_allowed {
             return Err(Refusal::Stranger);
         }
+        // A network that is let in without a connection is itself, too, if it is the only one that holds the address.
+        let known = known.or(match members {
+            [only] => Some(only),
+            _ => None,
+        });
         if !door.protocols.contains(&protocol) {
             return Err(Refusal::Transport);
         }

@@ -226,7 +226,9 @@ mod tests {
             let ids = (0..number).map(|at| format!("v{at}"));
             let vpc = |id: String| (id, serde_json::json!({"region": "r", "cidr_blocks": []}));
             let attach = |id: String| serde_json::json!({"vpc_id": id});
-            let endpoint = |id: String| (id.clone(), serde_json::json!({"direction": "INBOUND", "vpc_id": id}));
+            let endpoint = |id: String| {
+                (id.clone(), serde_json::json!({"direction": "INBOUND", "vpc_id": id, "ip_addresses": []}))
+            };
             let manifest = serde_json::json!({
                 "vpcs": ids.clone().map(vpc).collect::<serde_json::Map<_, _>>(),
                 "transit_gateways": {"t": {"attachments": ids.clone().map(attach).collect::<Vec<_>>()}},

@@ -2,7 +2,7 @@
 
 use crate::wire::{
     Name,
-    query::{HEADER, flag, flags, opcode, skip_name},
+    query::{HEADER, edns_of, flag, flags, opcode, rcode, skip_name},
     rdata::{self, rtype},
     response::{Record, read_name, read_record},
 };
@@ -14,14 +14,10 @@ const MESSAGE_SIZE: usize = u16::MAX as usize;
 const MOST_POINTER: usize = 0x3fff;
 /// What we say of UDP in OPT records, in octets.
 const UDP_SIZE: u16 = 1232;
-/// The least that a signed request is long, in octets: header, question, and a record with the shortest names and MAC.
-const LEAST_SIGNED: usize = HEADER + 5 + 11 + 13 + 16 + 16;
 /// Where the additional section is among those behind the question: records on the message as such are nowhere else.
 const ADDITIONAL: usize = 2;
 /// The length of an OPT record without options, in octets.
 const OPT_SIZE: usize = 11;
-/// The type of signature records.
-const TSIG: u16 = 250;
 
 /// The operation of a message that has a header.
 fn opcode_of(packet: &[u8]) -> u8 {
@@ -44,14 +40,8 @@ pub fn is_of_zone(packet: &[u8]) -> bool {
     }
 }
 
-/// Whether a packet is a request with a signature, which its reply must have as well.
-#[inline]
+/// Whether a packet that was refused may be a request with a signature, which its reply must have as well.
 pub fn is_signed(packet: &[u8]) -> bool {
-    // It ends with the signature, and that of a request without error and other data (RFC 8945, 5.1).
-    packet.len() >= LEAST_SIGNED && packet[10..HEADER] != [0, 0] && packet.ends_with(&[0; 4]) && ends_with_tsig(packet)
-}
-
-fn ends_with_tsig(packet: &[u8]) -> bool {
     let number = |at: usize| packet.get(at..at + 2).map_or(0, |pair| usize::from(pair[0]) << 8 | usize::from(pair[1]));
     let records = number(6) + number(8) + number(10);
     let last = || {
@@ -65,7 +55,19 @@ fn ends_with_tsig(packet: &[u8]) -> bool {
         }
         skip_name(packet, at)
     };
-    flags(packet) & flag::QR == 0 && last().is_some_and(|fixed| number(fixed) == usize::from(TSIG))
+    packet.len() >= HEADER
+        && number(10) > 0
+        && flags(packet) & flag::QR == 0
+        && last().is_some_and(|fixed| number(fixed) == usize::from(rtype::TSIG))
+}
+
+/// Whether a reply with this RCODE may have to be made anew, by who answers for zones as a whole.
+pub fn may_concern(rcode: u16, packet: &[u8]) -> bool {
+    match rcode {
+        rcode::REFUSED | rcode::NOTIMP => is_of_zone(packet),
+        rcode::NOTAUTH => is_signed(packet),
+        _ => false,
+    }
 }
 
 /// A message that asks something of a zone.
@@ -118,7 +120,7 @@ impl Request {
                 at = next;
                 match (section, record.rtype) {
                     (ADDITIONAL, rtype::OPT) => request.has_edns = true,
-                    (ADDITIONAL, TSIG) => {}
+                    (ADDITIONAL, rtype::TSIG) => {}
                     _ => request.sections[section].push(record),
                 }
             }
@@ -139,29 +141,33 @@ impl Request {
     }
 
     /// Puts an OPT record behind a reply, if the request has one.
-    fn with_opt(&self, mut reply: Vec<u8>, ede: Option<&str>) -> Vec<u8> {
-        if self.has_edns {
-            let mut option = Vec::new();
-            if let Some(text) = ede {
-                option.extend_from_slice(&[0, 15]);
-                option.extend_from_slice(&(2 + text.len() as u16).to_be_bytes());
-                option.extend_from_slice(&[0, 18]);
-                option.extend_from_slice(text.as_bytes());
-            }
-            let [high, low] = UDP_SIZE.to_be_bytes();
-            reply.extend_from_slice(&[0, 0, 41, high, low, 0, 0, 0, 0]);
-            reply.extend_from_slice(&(option.len() as u16).to_be_bytes());
-            reply.extend_from_slice(&option);
-            reply[11] = 1;
-        }
-        reply
+    fn with_opt(&self, reply: Vec<u8>, ede: Option<&str>) -> Vec<u8> {
+        if self.has_edns { with_opt(reply, ede) } else { reply }
     }
 
     /// A reply to what cannot be read.
     pub fn malformed(packet: &[u8], rcode: u16) -> Vec<u8> {
         let bits = flag::QR | flags(packet) & flag::OPCODE | rcode;
-        [&packet[..2], &bits.to_be_bytes(), &[0; 8]].concat()
+        let reply = [&packet[..2], &bits.to_be_bytes(), &[0; 8]].concat();
+        if edns_of(packet).is_some() { with_opt(reply, None) } else { reply }
     }
+}
+
+/// Puts an OPT record behind a reply, with this extended error if there is one.
+pub fn with_opt(mut reply: Vec<u8>, ede: Option<&str>) -> Vec<u8> {
+    let mut option = Vec::new();
+    if let Some(text) = ede {
+        option.extend_from_slice(&[0, 15]);
+        option.extend_from_slice(&(2 + text.len() as u16).to_be_bytes());
+        option.extend_from_slice(&[0, 18]);
+        option.extend_from_slice(text.as_bytes());
+    }
+    let [high, low] = UDP_SIZE.to_be_bytes();
+    reply.extend_from_slice(&[0, 0, 41, high, low, 0, 0, 0, 0]);
+    reply.extend_from_slice(&(option.len() as u16).to_be_bytes());
+    reply.extend_from_slice(&option);
+    reply[11] = 1;
+    reply
 }
 
 /// Reads a record. Those of updates may have no data, whatever their type.

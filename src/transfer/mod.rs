@@ -1,8 +1,7 @@
 //! Zones from and to other servers: transfers, notifications and updates, with what authenticates them.
 //!
-//! What [`is_signed`], and what [`answer`](crate::answer::answer) refuses and [`is_of_zone`], is answered here, in tasks:
-//! [`respond`] finds the zone
-//! that is meant and who may have it (`access`), and makes messages of its records (`outgoing`), or hands an update on to
+//! What [`answer`](crate::answer::answer) refuses, and what [`may_concern`] zones as a whole or a signature, is answered here, in
+//! tasks: [`respond`] finds the zone that is meant and who may have it (`access`), and makes messages of its records (`outgoing`), or hands an update on to
 //! those who write (`update`). A task follows what is served, keeps the steps from version to version (`history`) and tells
 //! secondaries of them (`notify`).
 //!
@@ -54,7 +53,7 @@ use tokio::{
 use tsig::Session;
 use update::Updates;
 
-pub use message::{is_of_zone, is_signed};
+pub use message::{is_of_zone, is_signed, may_concern};
 pub use notify::follow;
 
 /// How many transfers go out at the same time.
@@ -205,7 +204,11 @@ async fn ask(core: &Arc<Core>, client: &Client, packet: &[u8], request: &Request
     {
         return signed(reply, session);
     }
-    let Some(forward::Response { answered, mut reply, .. }) = forward::respond(core, client, packet, None).await else {
+    // What a signature says is known by now.
+    let plain = session.as_ref().and_then(|_| tsig::without_signature(packet));
+    let packet = plain.as_deref().unwrap_or(packet);
+    let Some(forward::Response { answered, mut reply, .. }) = forward::respond(core, client, packet, None, None).await
+    else {
         return Part::whole(Vec::new());
     };
     if let Some(mut session) = session {

@@ -2,6 +2,7 @@
 
 use super::{
     inward::Followed,
+    message::with_opt,
     tsig::{self, Signed},
 };
 use crate::{
@@ -10,7 +11,7 @@ use crate::{
     manifest::transferred::Soa,
     wire::{
         Name,
-        query::{HEADER, flag, flags, rcode},
+        query::{HEADER, edns_of, flag, flags, rcode},
         rdata::rtype,
         response::{Response, read_name},
     },
@@ -72,6 +73,9 @@ pub fn notified(core: &Core, client: IpAddr, message: &[u8]) -> Option<Vec<u8>> 
     };
     core.metrics.notifies.with_label_values(&["in", result]).inc();
     reply[3] |= code as u8;
+    if edns_of(message).is_some() {
+        reply = with_opt(reply, None);
+    }
     match signed {
         Signed::No => {}
         Signed::By(mut session) => session.sign(&mut reply, time),

@@ -9,13 +9,12 @@ mod tests;
 use crate::wire::{
     Name,
     query::{HEADER, skip_name},
+    rdata::rtype::TSIG,
     response::read_name,
 };
 pub use keys::{Key, Keys};
 use std::sync::Arc;
 
-/// The type of the record.
-const TSIG: u16 = 250;
 /// How far clocks may be apart, in seconds (RFC 8945, 10).
 const FUDGE: u16 = 300;
 /// How many messages of a response may follow one another without a signature (RFC 8945, 5.3.1).
@@ -281,6 +280,10 @@ pub fn verify(keys: &Keys, message: &[u8], now: u64) -> Result<Signed, Malformed
     if !key.verify(&parts, &found.mac) {
         return failure(found, error::BADSIG, None);
     }
+    if found.error != 0 {
+        // It is an error that a response reports (RFC 8945, 4.2): a request that has one is none.
+        return failure(found, error::BADSIG, None);
+    }
     let session = Session::new(&key, found.mac.clone());
     if now.abs_diff(found.time) > found.fudge.into() {
         return failure(found, error::BADTIME, Some(session));
@@ -289,6 +292,14 @@ pub fn verify(keys: &Keys, message: &[u8], now: u64) -> Result<Signed, Malformed
         return failure(found, error::BADTRUNC, Some(session));
     }
     Ok(Signed::By(session))
+}
+
+/// A message without its signature; none if it has none, or one in the wrong place.
+pub fn without_signature(message: &[u8]) -> Option<Vec<u8>> {
+    let found = find(message).ok()??;
+    let mut plain = found.strip(message);
+    plain[..2].copy_from_slice(&message[..2]);
+    Some(plain)
 }
 
 /// What is digested of the record itself (RFC 8945, 4.3.3).

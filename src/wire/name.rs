@@ -1,5 +1,6 @@
 //! Domain names in wire format.
 
+use idna::AsciiDenyList;
 use std::{cmp::Ordering, fmt, hash};
 
 /// The longest name on the wire, its root label included, in octets (RFC 1035, 3.1).
@@ -28,6 +29,12 @@ pub enum NameError {
     BadEscape,
     /// A relative name where there is no origin to complete it.
     Relative,
+    /// `@` where all names are absolute.
+    At,
+    /// A blank or a control character that is not escaped.
+    Blank,
+    /// A label that is no internationalised name (UTS 46).
+    BadUnicode,
     /// Bytes that are not an uncompressed wire-format name.
     BadWire,
 }
@@ -41,6 +48,11 @@ impl fmt::Display for NameError {
             NameError::LongName => "a domain name is longer than 255 octets",
             NameError::BadEscape => "a backslash needs three digits up to 255, or another character, behind it",
             NameError::Relative => "a relative domain name has no origin here",
+            NameError::At => "`@` means a zone's apex, and all names are absolute here; write the whole name",
+            NameError::Blank => "a domain name has a blank in it; take it out, or write `\\032` if it is meant",
+            NameError::BadUnicode => {
+                "a label is not a valid internationalised name (UTS 46); write its A-label, as in `xn--mnchen-3ya`"
+            }
             NameError::BadWire => "not a domain name in wire format",
         })
     }
@@ -54,14 +66,27 @@ impl Name {
         Name(Box::new([0]))
     }
 
-    /// Reads an absolute name; a missing last dot is supplied.
+    /// Reads an absolute name; a missing last dot is supplied. `@` is an error.
     pub fn absolute(text: &str) -> Result<Name, NameError> {
+        if text == "@" {
+            return Err(NameError::At);
+        }
         Name::parse(text.as_bytes(), Some(&Name::root()))
     }
 
     /// Reads a name in presentation format (RFC 1035, 5.1, with its escapes). One that does not end in a dot is
-    /// completed with `origin`; `@` is the origin.
+    /// completed with `origin`; `@` is the origin. U-labels in UTF-8 become A-labels (RFC 5890, 2.3.2.1); octets that are not
+    /// UTF-8, and those of a label with an escape, stay what they are.
     pub fn parse(text: &[u8], origin: Option<&Name>) -> Result<Name, NameError> {
+        if !text.is_ascii()
+            && let Ok(text) = std::str::from_utf8(text)
+        {
+            return Name::parse_octets(with_a_labels(text)?.as_bytes(), origin);
+        }
+        Name::parse_octets(text, origin)
+    }
+
+    fn parse_octets(text: &[u8], origin: Option<&Name>) -> Result<Name, NameError> {
         if text.is_empty() {
             return Err(NameError::Empty);
         }
@@ -92,6 +117,7 @@ impl Name {
                     rest = tail;
                     value
                 }
+                0..=b' ' | 0x7f => return Err(NameError::Blank),
                 other => other,
             };
             wire.push(octet);
@@ -183,6 +209,39 @@ impl Name {
         }
         offset == at
     }
+}
+
+/// A name in presentation format with A-labels in the place of its U-labels.
+fn with_a_labels(text: &str) -> Result<String, NameError> {
+    /// What the mapping of UTS 46 must not bring in: it would mean something else in presentation format.
+    const DENIED: AsciiDenyList = AsciiDenyList::new(true, "\\\"();@");
+    let mut out = String::with_capacity(text.len() + 16);
+    let mut rest = text;
+    loop {
+        let end = label_end(rest);
+        let (label, tail) = rest.split_at(end);
+        match label.is_ascii() || label.contains('\\') {
+            true => out.push_str(label),
+            // A full stop of another script becomes a dot.
+            false => {
+                out.push_str(&idna::domain_to_ascii_cow(label.as_bytes(), DENIED).map_err(|_| NameError::BadUnicode)?)
+            }
+        }
+        let Some(behind) = tail.strip_prefix('.') else { return Ok(out) };
+        out.push('.');
+        rest = behind;
+    }
+}
+
+/// Where the first label ends: at a dot that is not escaped, or with the text.
+fn label_end(text: &str) -> usize {
+    let mut is_escaped = false;
+    let end = text.bytes().position(|octet| {
+        let ends = octet == b'.' && !is_escaped;
+        is_escaped = octet == b'\\' && !is_escaped;
+        ends
+    });
+    end.unwrap_or(text.len())
 }
 
 fn close_label(wire: &mut [u8], start: usize) -> Result<(), NameError> {
@@ -339,12 +398,43 @@ mod tests {
         ] {
             assert_eq!(Name::absolute(text).unwrap_err(), error, "{text}");
         }
+        for (text, error) in [
+            ("@", NameError::At),
+            ("my host.x", NameError::Blank),
+            (" a", NameError::Blank),
+            ("a\t", NameError::Blank),
+            ("a\u{ad}\u{378}.x", NameError::BadUnicode),
+            ("a\u{ff20}\u{fc}", NameError::BadUnicode),
+        ] {
+            assert_eq!(Name::absolute(text).unwrap_err(), error, "{text}");
+        }
+        assert_eq!(Name::parse(b"@", Some(&name("example.com"))).unwrap(), name("example.com."));
         assert_eq!(Name::absolute(&"a".repeat(64)).unwrap_err(), NameError::LongLabel);
         assert!(Name::absolute(&"a".repeat(63)).is_ok());
         assert!(Name::absolute(&"a.".repeat(127)).is_ok());
         assert_eq!(Name::absolute(&"a.".repeat(128)).unwrap_err(), NameError::LongName);
         assert_eq!(Name::parse(b"a", None).unwrap_err(), NameError::Relative);
         assert_eq!(Name::parse(b"www", Some(&name("example.com"))).unwrap(), name("www.example.com."));
+    }
+
+    #[test]
+    fn converts_u_labels_to_a_labels() {
+        for (text, printed) in [
+            ("münchen.example", "xn--mnchen-3ya.example."),
+            ("MÜNCHEN.Example", "xn--mnchen-3ya.Example."),
+            ("mu\u{308}nchen.example", "xn--mnchen-3ya.example."),
+            ("*.straße.example.", "*.xn--strae-oqa.example."),
+            ("_dmarc.пример", "_dmarc.xn--e1afmkfd."),
+            ("例え。テスト", "xn--r8jz45g.xn--zckzah."),
+            // An escape is about octets.
+            ("m\\195\\188nchen.example", "m\\195\\188nchen.example."),
+            ("a\\.ü.x", "a\\.\\195\\188.x."),
+        ] {
+            assert_eq!(name(text).to_string(), printed, "{text}");
+        }
+        assert_eq!(Name::parse(b"\xfc.x.", None).unwrap().to_string(), "\\252.x.");
+        assert_eq!(Name::parse("ü".as_bytes(), Some(&name("x"))).unwrap(), name("xn--tda.x"));
+        assert_eq!(Name::absolute(&"ü".repeat(63)).unwrap_err(), NameError::LongLabel);
     }
 
     #[test]

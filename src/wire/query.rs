@@ -1,7 +1,7 @@
 //! Reading a query: header, question, EDNS. Nothing is copied but the name, and nothing is allocated.
 
 use super::{
-    name::{MAX_LABEL, MAX_NAME},
+    name::{MAX_LABEL, MAX_NAME, wire_len},
     rdata::rtype,
 };
 use std::sync::LazyLock;
@@ -269,8 +269,15 @@ pub enum Packet<'a> {
     CookieOnly(Edns<'a>),
     /// Not to be answered: too short, or a reply.
     Ignore,
-    /// An operation that we do not know.
-    NotImplemented,
+    /// An operation that we do not know, with what could be read of EDNS.
+    NotImplemented(Option<Edns<'a>>),
+    /// A query with a signature (RFC 8945), which says nothing before it is verified.
+    Signed {
+        /// The question section.
+        question: &'a [u8],
+        /// EDNS, if the query has it.
+        edns: Option<Edns<'a>>,
+    },
     /// Malformed; with as much of it as could be read.
     Malformed {
         /// The question section, if there is a good one.
@@ -294,27 +301,26 @@ impl<'a> Packet<'a> {
             return Packet::Ignore;
         }
         if flags(packet) & flag::OPCODE != 0 {
-            return Packet::NotImplemented;
+            return Packet::NotImplemented(edns_of(packet));
         }
         let count = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
         let (questions, answers, authorities, additionals) = (count(4), count(6), count(8), count(10));
-        let malformed = Packet::Malformed { question: &[], edns: None };
+        let malformed = |question| Packet::Malformed { question, edns: edns_of(packet) };
         match questions {
             1 => {}
             0 if answers == 0 && authorities == 0 => {
                 return match read_additional(packet, HEADER, additionals) {
-                    Ok(Some(edns)) if edns.cookie.is_some() => Packet::CookieOnly(edns),
-                    Ok(edns) => Packet::Malformed { question: &[], edns },
-                    Err(()) => malformed,
+                    Ok((Some(edns), false)) if edns.cookie.is_some() => Packet::CookieOnly(edns),
+                    _ => malformed(&[]),
                 };
             }
-            _ => return malformed,
+            _ => return malformed(&[]),
         }
         if !name.fill(&packet[HEADER..]) {
-            return malformed;
+            return malformed(&[]);
         }
         let type_at = HEADER + name.wire().len();
-        let Some(&[t1, t2, c1, c2]) = packet.get(type_at..type_at + 4) else { return malformed };
+        let Some(&[t1, t2, c1, c2]) = packet.get(type_at..type_at + 4) else { return malformed(&[]) };
         let (qtype, qclass) = (u16::from_be_bytes([t1, t2]), u16::from_be_bytes([c1, c2]));
         let question = &packet[HEADER..type_at + 4];
         // An IXFR query has the SOA that its client has (RFC 1995, 3); no other query says anything but a question.
@@ -322,15 +328,43 @@ impl<'a> Packet<'a> {
         if answers != 0 || authorities != 0 {
             let is_ixfr = qtype == rtype::IXFR && answers == 0 && authorities == 1;
             match skip_record(packet, rest) {
-                Some(next) if is_ixfr => rest = next,
-                _ => return Packet::Malformed { question, edns: None },
+                Some(next) if is_ixfr && type_of(packet, rest) == Some(rtype::SOA) => rest = next,
+                _ => return malformed(question),
             }
         }
         match read_additional(packet, rest, additionals) {
-            Ok(edns) => Packet::Query(Query { packet, question, name, qtype, qclass, edns }),
-            Err(()) => Packet::Malformed { question, edns: None },
+            Ok((edns, false)) => Packet::Query(Query { packet, question, name, qtype, qclass, edns }),
+            Ok((edns, true)) => Packet::Signed { question, edns },
+            Err(()) => malformed(question),
         }
     }
+}
+
+/// What a message says by EDNS, whatever else is wrong with it: its reply has an OPT record then, too (RFC 6891, 6.1.1). None
+/// where there is no OPT record that can be read.
+#[cold]
+pub fn edns_of(packet: &[u8]) -> Option<Edns<'_>> {
+    let count = |at: usize| packet.get(at..at + 2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
+    let mut at = HEADER;
+    for _ in 0..count(4)? {
+        at = skip_name(packet, at)? + 4;
+    }
+    for _ in 0..u32::from(count(6)?) + u32::from(count(8)?) {
+        at = skip_record(packet, at)?;
+    }
+    for _ in 0..count(10)? {
+        let (fixed, end) = (skip_name(packet, at)?, skip_record(packet, at)?);
+        if packet[at] == 0 && packet[fixed..fixed + 2] == rtype::OPT.to_be_bytes() {
+            return read_opt(&packet[fixed + 2..end]).ok();
+        }
+        at = end;
+    }
+    None
+}
+
+fn type_of(packet: &[u8], at: usize) -> Option<u16> {
+    let fixed = skip_name(packet, at)?;
+    packet.get(fixed..fixed + 2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
 }
 
 /// Where the name ends that begins at `at`; compression is allowed.
@@ -352,22 +386,38 @@ fn skip_record(packet: &[u8], at: usize) -> Option<usize> {
     (end <= packet.len()).then_some(end)
 }
 
-/// Reads the additional section, which must end where the packet does, and in it at most one OPT record.
+/// Reads the additional section, which must end where the packet does, and in it at most one OPT record. Says whether it ends
+/// with a signature, which may be nowhere else.
 #[inline]
-fn read_additional(packet: &[u8], mut at: usize, count: u16) -> Result<Option<Edns<'_>>, ()> {
-    let mut edns = None;
-    for _ in 0..count {
+fn read_additional(packet: &[u8], mut at: usize, count: u16) -> Result<(Option<Edns<'_>>, bool), ()> {
+    let (mut edns, mut is_signed) = (None, false);
+    for left in (0..count).rev() {
         let end = skip_record(packet, at).ok_or(())?;
         let fixed = skip_name(packet, at).ok_or(())?;
-        if packet[fixed..fixed + 2] == rtype::OPT.to_be_bytes() {
-            if edns.is_some() || packet[at] != 0 {
-                return Err(()); // RFC 6891, 6.1.1
-            }
-            edns = Some(read_opt(&packet[fixed + 2..end])?);
+        match u16::from_be_bytes([packet[fixed], packet[fixed + 1]]) {
+            rtype::OPT if edns.is_some() || packet[at] != 0 => return Err(()), // RFC 6891, 6.1.1
+            rtype::OPT => edns = Some(read_opt(&packet[fixed + 2..end])?),
+            rtype::TSIG if left > 0 || !is_signature(&packet[fixed + 2..end]) => return Err(()), // RFC 8945, 5.1
+            rtype::TSIG => is_signed = true,
+            _ => {}
         }
         at = end;
     }
-    if at == packet.len() { Ok(edns) } else { Err(()) }
+    if at == packet.len() { Ok((edns, is_signed)) } else { Err(()) }
+}
+
+/// Whether a TSIG record is whole, from its CLASS on (RFC 8945, 4.2).
+#[cold]
+fn is_signature(record: &[u8]) -> bool {
+    let Some((&[0, 255, 0, 0, 0, 0, _, _], data)) = record.split_first_chunk() else { return false };
+    // Behind the algorithm: time, fudge, the MAC with its length, identifier, error, other data with its length.
+    let field = |at: usize| data.get(at..at + 2).map(|pair| usize::from(pair[0]) << 8 | usize::from(pair[1]));
+    let end = || {
+        let algorithm = wire_len(data)?;
+        let other = algorithm + 10 + field(algorithm + 8)? + 4;
+        Some(other + 2 + field(other)?)
+    };
+    end() == Some(data.len())
 }
 
 /// Reads an OPT record from its CLASS on.
@@ -454,7 +504,8 @@ mod tests {
                 Packet::Query(_) => "query",
                 Packet::CookieOnly(_) => "cookie",
                 Packet::Ignore => "ignore",
-                Packet::NotImplemented => "not implemented",
+                Packet::NotImplemented(_) => "not implemented",
+                Packet::Signed { .. } => "signed",
                 Packet::Malformed { .. } => "malformed",
             };
             assert_eq!(is, what, "{packet:?}");

@@ -203,6 +203,13 @@ impl<'a> Reply<'a> {
         Ok(())
     }
 
+    /// Has records of equal size, which lie one behind the other, begin with another one: that which begins `by` octets behind
+    /// the first one. Nothing may point to them.
+    #[inline]
+    pub fn turn(&mut self, records: Range<usize>, by: usize) {
+        self.buffer[records].rotate_left(by);
+    }
+
     /// Overwrites two octets.
     #[inline]
     pub fn patch(&mut self, at: usize, value: u16) {
@@ -327,6 +334,14 @@ impl<'a> Reply<'a> {
     }
 }
 
+/// Which of `count` addresses comes first at a draw: each as often as the others, in whatever steps the draws of a client are
+/// apart. A client that asks for A and AAAA in turn sees every other draw.
+#[inline]
+pub fn first_of(count: usize, draw: u32) -> usize {
+    // Multiples of the golden ratio are spread evenly, and so are those of each step.
+    ((u64::from(draw.wrapping_mul(0x9e37_79b9)) * count as u64) >> 32) as usize
+}
+
 /// Where the name at `at` in a message begins when `skip` labels are taken away, pointers followed. The message is one
 /// that we wrote.
 pub fn suffix_at(message: &[u8], mut at: usize, mut skip: usize) -> usize {
@@ -377,6 +392,39 @@ fn strip(reply: &mut [u8], len: usize, set: u16, code: u16) -> usize {
 pub fn to_truncated(reply: &mut [u8], len: usize) -> usize {
     set_extended(reply, len, rcode::NOERROR);
     strip(reply, len, flag::TC, rcode::NOERROR)
+}
+
+/// Takes all records out of a finished reply but its OPT record, and sets TC. Returns its length.
+pub fn to_empty_truncated(reply: &mut [u8], len: usize) -> usize {
+    let count = |at: usize| usize::from(u16::from_be_bytes([reply[at], reply[at + 1]]));
+    let (questions, records) = (count(4), count(6) + count(8) + count(10));
+    let end_of_name = |mut at: usize| loop {
+        match reply.get(at).copied() {
+            None => return at,
+            Some(0) => return at + 1,
+            Some(0xc0..) => return at + 2,
+            Some(label) => at += 1 + usize::from(label),
+        }
+    };
+    let question_end = (0..questions).fold(HEADER, |at, _| end_of_name(at) + 4);
+    let (mut at, mut opt) = (question_end, None);
+    for _ in 0..records {
+        let fields = end_of_name(at);
+        let Some(octets) = reply.get(fields..fields + 10).filter(|_| fields + 10 <= len) else { break };
+        let end = fields + 10 + usize::from(u16::from_be_bytes([octets[8], octets[9]]));
+        if octets[..2] == [0, 41] && end <= len {
+            opt = Some(at..end);
+        }
+        at = end;
+    }
+    let bits = flags(reply) | flag::TC;
+    reply[2..4].copy_from_slice(&bits.to_be_bytes());
+    reply[6..HEADER].fill(0);
+    let Some(opt) = opt else { return question_end.min(len) };
+    reply[HEADER - 1] = 1;
+    let opt_len = opt.len();
+    reply.copy_within(opt, question_end);
+    question_end + opt_len
 }
 
 /// Makes of an error reply with a cookie in it a BADCOOKIE one. Returns its length.

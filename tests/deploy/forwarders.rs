@@ -1,7 +1,7 @@
 //! The snippets for forwarders, unchanged, in two data centres, each of which is near another AZ.
 
 use crate::harness::{ZONAL, can_run, forwarder::Kind, lab::Lab, tree, wait_until};
-use std::{collections::BTreeSet, fs, net::IpAddr};
+use std::{collections::BTreeSet, fs, net::IpAddr, path::PathBuf, process::Command};
 
 const MANIFEST: &str = "
 vpcs:
@@ -15,7 +15,23 @@ vpc_endpoint_services:
     region: us-east-1
     dns_name: sqs.us-east-1.vpce.amazonaws.com
     private_dns_names: [sqs.us-east-1.amazonaws.com, sqs.us-east-1.api.aws]
+  saas:
+    owner_id: '999988887777'
+    region: us-east-1
+    dns_name: vpce-svc-0saas.us-east-1.vpce.amazonaws.com
+    private_dns_names: [api.saas.example, '*.tenants.saas.example']
+    private_dns_name_configuration: {state: verified}
 vpc_endpoints:
+  vpce-0saas:
+    vpc_endpoint_type: Interface
+    service_name: saas
+    vpc_id: vpc
+    state: Available
+    private_dns_enabled: true
+    private_dns_scope: connected
+    network_interfaces:
+      - {availability_zone_id: use1-az1, ipv4: 10.2.0.20}
+      - {availability_zone_id: use1-az2, ipv4: 10.2.16.20}
   vpce-0sqs:
     vpc_endpoint_type: Interface
     service_name: sqs
@@ -43,6 +59,17 @@ const KINDS: [Kind; 6] = [Kind::Bind, Kind::Unbound, Kind::Dnsmasq, Kind::KnotRe
 /// Whichever address a forwarder asks, its clients get the endpoint of their own AZ.
 #[test]
 fn each_data_centre_gets_its_az() {
+    check_forwarders(false);
+}
+
+/// What `zonal forwarders` prints is loaded as it is, and forwards the names of services of others too.
+#[test]
+fn snippets_made_from_the_manifest_are_loaded_and_forward_all_its_names() {
+    check_forwarders(true);
+}
+
+/// Each forwarder with the files of `deploy/forwarders`, or with those that are made from the manifest.
+fn check_forwarders(is_made: bool) {
     if !can_run(&["ip", "dig", "setpriv", "sysctl"]) || !can_run(&KINDS.map(Kind::program)) {
         return;
     }
@@ -60,13 +87,14 @@ fn each_data_centre_gets_its_az() {
     );
     let command = [ZONAL, "serve", "--config", config.to_str().unwrap()];
     let _servers = [lab.start("server-a", &command), lab.start("server-b", &command)];
+    let files = if is_made { make_snippets(&lab) } else { tree("deploy/forwarders") };
     for (centre, net, own) in [("a", 0, "10.2.0.10"), ("b", 128, "10.2.16.10")] {
         let client = format!("client-{centre}");
         lab.host(&client, "edge", &[&format!("192.168.{net}.7")]);
         for (n, kind) in KINDS.into_iter().enumerate() {
             let (node, address) = (format!("{kind:?}-{centre}"), format!("192.168.{net}.{}", 11 + n));
             lab.host(&node, "edge", &[&address]);
-            let mut forwarder = kind.start(&lab, &node, &address, None, true);
+            let mut forwarder = kind.start_with(&files, &lab, &node, &address, None, true);
             let ask = |name: &str| lab.dig(&client, &format!("@{address} {name} A +time=2"));
             wait_until("the forwarder answers", || {
                 forwarder.assert_alive();
@@ -81,6 +109,13 @@ fn each_data_centre_gets_its_az() {
                 let reply = ask(name);
                 assert_eq!(reply.data("A"), [own], "{name} through {node}\n{reply}");
             }
+            if is_made {
+                for (name, own) in [("api.saas.example", own), ("a.tenants.saas.example", own)] {
+                    let own = own.strip_suffix("10").map(|net| format!("{net}20")).unwrap_or_default();
+                    let reply = ask(name);
+                    assert_eq!(reply.data("A"), [own], "{name} through {node}\n{reply}");
+                }
+            }
             let reply = ask("ip-10-2-0-7.ec2.internal");
             assert_eq!(reply.data("A"), ["10.2.0.7"], "through {node}\n{reply}");
             let reply = lab.dig(&client, &format!("@{address} -x 10.2.0.7 +time=2"));
@@ -90,6 +125,30 @@ fn each_data_centre_gets_its_az() {
             assert_eq!(reply.status, "NXDOMAIN", "through {node}\n{reply}");
         }
     }
+}
+
+/// A directory with what `zonal forwarders` prints of the manifest, in files named as those of `deploy/forwarders`.
+fn make_snippets(lab: &Lab) -> PathBuf {
+    let zones = lab.scratch.path().join("zones").display().to_string();
+    let print = |arguments: &[&str]| {
+        let output = Command::new(ZONAL).args(["forwarders", "--directory", &zones]).args(arguments).output().unwrap();
+        assert!(output.status.success() && output.stderr.is_empty(), "{arguments:?}: {output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    for kind in KINDS {
+        let (name, file) = kind.snippet();
+        lab.scratch.write(&format!("made/{file}"), print(&[name]));
+    }
+    lab.scratch.write("made/bind.options.conf", print(&["bind", "--trust-anchors"]));
+    lab.scratch.write("made/systemd-resolved.negative", print(&["systemd-resolved", "--trust-anchors"]));
+    // Those that do not run here have the same names and addresses.
+    for name in ["coredns", "windows"] {
+        let text = print(&[name]);
+        for word in ["api.saas.example", "tenants.saas.example", "2.10.in-addr.arpa", "10.2.0.53", "10.2.16.53"] {
+            assert!(text.contains(word), "{name} lacks {word}\n{text}");
+        }
+    }
+    lab.scratch.path().join("made")
 }
 
 /// All of them forward the same names to both addresses, those that cannot run here as well.

@@ -81,13 +81,21 @@ impl Schema {
                 words.iter().filter(|word| !word.is_null()).map(|word| format!("`{}`", plain(word))).collect();
             return words.join(", ");
         }
+        if field["pattern"].is_string()
+            && let Some(form) = field["title"].as_str()
+        {
+            return form.into();
+        }
         if let Some(word) = field.get("const") {
             return format!("`{}`", plain(word));
         }
         for key in ["anyOf", "oneOf", "allOf"] {
             if let Some(several) = field[key].as_array() {
+                // Words in any case have a pattern beside them; null is for what may be left out.
+                let has_words = several.iter().any(|one| one["enum"].is_array());
+                let is_shown = |one: &&Value| one["type"] != "null" && !(has_words && one["pattern"].is_string());
                 let several: Vec<String> =
-                    several.iter().filter(|one| one["type"] != "null").map(|one| self.type_of(one, found)).collect();
+                    several.iter().filter(is_shown).map(|one| self.type_of(one, found)).collect();
                 return several.join(" or ");
             }
         }

@@ -1,4 +1,5 @@
-//! The forwarders that people run, each with the file of `deploy/forwarders` as it is, and the least around it.
+//! The forwarders that people run, each with the file of `deploy/forwarders` as it is, or one that `zonal forwarders` prints, and
+//! the least around it.
 
 use super::{Process, lab::Lab, signed::SignedParent, tree};
 use std::{fs, os::unix::fs::MetadataExt, path::Path};
@@ -34,9 +35,35 @@ impl Kind {
         }
     }
 
+    /// What `zonal forwarders` calls it, and the file that `deploy/forwarders` has for it.
+    pub fn snippet(self) -> (&'static str, &'static str) {
+        match self {
+            Kind::Bind => ("bind", "bind.conf"),
+            Kind::Unbound => ("unbound", "unbound.conf"),
+            Kind::Dnsmasq => ("dnsmasq", "dnsmasq.conf"),
+            Kind::KnotResolver => ("knot-resolver", "knot-resolver.conf"),
+            Kind::Dnsdist => ("dnsdist", "dnsdist.conf"),
+            Kind::Resolved => ("systemd-resolved", "systemd-resolved.conf"),
+        }
+    }
+
     /// Starts it on a host, listening there on port 53. With a parent it validates from that root on, and asks it for what is
     /// not forwarded. Without `anchors` the negative trust anchors are taken out of the snippet.
     pub fn start(self, lab: &Lab, node: &str, address: &str, parent: Option<&SignedParent>, anchors: bool) -> Process {
+        self.start_with(&tree("deploy/forwarders"), lab, node, address, parent, anchors)
+    }
+
+    /// The same, with files of these names in another directory.
+    pub fn start_with(
+        self,
+        files: &Path,
+        lab: &Lab,
+        node: &str,
+        address: &str,
+        parent: Option<&SignedParent>,
+        anchors: bool,
+    ) -> Process {
+        let shipped = |file: &str| files.join(file).display().to_string();
         let directory = lab.scratch.path().join(node);
         fs::create_dir_all(&directory).unwrap();
         let dir = directory.display();
@@ -119,7 +146,7 @@ impl Kind {
                 lab.start(node, &["dnsdist", "--supervised", "--disable-syslog", "-C", &config])
             }
             Kind::Resolved => {
-                resolved_etc(&directory, address, parent, anchors);
+                resolved_etc(files, &directory, address, parent, anchors);
                 let (etc, index) = (directory.join("etc"), interface_index(lab, node));
                 // What networkd tells of a link: the site's own servers, as DHCP hands them out.
                 let link = parent.map_or(String::new(), |_| {
@@ -141,20 +168,15 @@ impl Kind {
     }
 }
 
-/// The path of a file of `deploy/forwarders`.
-fn shipped(file: &str) -> String {
-    tree("deploy/forwarders").join(file).display().to_string()
-}
-
 /// What stands in `/etc` for systemd-resolved: the snippets, where it listens, whom it trusts, and its user.
-fn resolved_etc(directory: &Path, address: &str, parent: Option<&SignedParent>, anchors: bool) {
+fn resolved_etc(files: &Path, directory: &Path, address: &str, parent: Option<&SignedParent>, anchors: bool) {
     let (etc, work) = (directory.join("etc"), directory.join("work"));
     let (drop_ins, trust) = (etc.join("systemd/resolved.conf.d"), etc.join("dnssec-trust-anchors.d"));
     for directory in [&drop_ins, &trust, &work] {
         fs::create_dir_all(directory).unwrap();
     }
     assert_eq!(fs::metadata(&etc).unwrap().mode() & 0o055, 0o055, "its user reads them");
-    fs::copy(shipped("systemd-resolved.conf"), drop_ins.join("zonal.conf")).unwrap();
+    fs::copy(files.join("systemd-resolved.conf"), drop_ins.join("zonal.conf")).unwrap();
     let validation = if parent.is_some() { "yes" } else { "no" };
     let own = format!("[Resolve]\nDNSStubListenerExtra={address}\nDNSSEC={validation}\nLLMNR=no\nFallbackDNS=\n");
     fs::write(drop_ins.join("lab.conf"), own).unwrap();
@@ -162,7 +184,7 @@ fn resolved_etc(directory: &Path, address: &str, parent: Option<&SignedParent>, 
         fs::write(trust.join("root.positive"), format!(". IN DS {}\n", parent.digest)).unwrap();
     }
     if anchors {
-        fs::copy(shipped("systemd-resolved.negative"), trust.join("zonal.negative")).unwrap();
+        fs::copy(files.join("systemd-resolved.negative"), trust.join("zonal.negative")).unwrap();
     }
     for (file, line) in
         [("passwd", "systemd-resolve:x:989:989::/:/usr/sbin/nologin\n"), ("group", "systemd-resolve:x:989:\n")]

@@ -1,28 +1,69 @@
 //! The naive model of autodefined names.
 
 use super::{
-    names::{A, AAAA, Data, PTR, Rr, name, text, under},
+    names::{A, AAAA, Data, N, PTR, Rr, at_or_below, name, under},
     networks::{self, Net},
     oracle::{NXDOMAIN, Step, Who, World},
 };
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use zonal::manifest::Vpc;
+
+/// What must not leave, with VPCs too that have autodefined names switched off.
+const SPECIAL_USE: [&str; 6] = ["invalid", "test", "onion", "alt", "home.arpa", "service.arpa"];
 
 impl World {
+    /// The VPCs whose addresses have autodefined names.
+    fn named_vpcs(&self, who: &Who) -> Vec<&Vpc> {
+        let own = Net::Vpc(who.vpc.clone());
+        let vpcs = self.manifest.vpcs.iter();
+        vpcs.filter(|(id, _)| networks::allows_names(&self.manifest, &own, &Net::Vpc((*id).clone())))
+            .map(|(_, vpc)| &**vpc)
+            .collect()
+    }
+
+    /// The autodefined zones of a view, as far as worlds have names in them.
+    pub fn autodefined_zones(&self, who: &Who) -> Vec<N> {
+        let mut zones: Vec<N> = SPECIAL_USE.iter().map(|zone| name(zone)).collect();
+        if !self.manifest.vpcs[&who.vpc].enable_dns_hostnames {
+            return zones;
+        }
+        zones.extend(["localhost", "10.in-addr.arpa"].map(name));
+        for vpc in self.named_vpcs(who) {
+            zones.push(match &*vpc.region {
+                "us-east-1" => name("ec2.internal"),
+                other => name(&format!("{other}.compute.internal")),
+            });
+            for block in &vpc.cidr_blocks {
+                // The block in pieces of whole octets, or half octets.
+                let (step, len) =
+                    if block.addr().is_ipv4() { (8, block.prefix_len()) } else { (4, block.prefix_len()) };
+                let whole = len.div_ceil(step).max(1) * step;
+                for piece in block.subnets(whole).unwrap() {
+                    let labels: Vec<String> = match piece.network() {
+                        IpAddr::V4(address) => address.octets().iter().map(u8::to_string).collect(),
+                        IpAddr::V6(address) => {
+                            format!("{:032x}", u128::from(address)).chars().map(String::from).collect()
+                        }
+                    };
+                    let tree = name(if step == 8 { "in-addr.arpa" } else { "ip6.arpa" });
+                    let mut labels = labels[..usize::from(whole / step)].to_vec();
+                    labels.reverse();
+                    zones.push([labels, tree].concat());
+                }
+            }
+        }
+        zones
+    }
+
     /// Autodefined names, as far as their forms are written down: `at` is the apex of one of their zones.
     pub fn autodefined(&self, who: &Who, at: &[String], asked: &[String], qtype: u16) -> Option<Step> {
-        let vpc = &self.manifest.vpcs[&who.vpc];
-        let is_one = text(at).ends_with("internal.") || at == name("localhost") || at == name("10.in-addr.arpa");
-        if !vpc.enable_dns_hostnames || !is_one {
+        if SPECIAL_USE.iter().any(|zone| at == name(zone)) {
+            return Some(Step::Autodefined(if asked == at { 0 } else { NXDOMAIN }));
+        }
+        if !self.autodefined_zones(who).iter().any(|zone| at == zone) {
             return None;
         }
-        let own = Net::Vpc(who.vpc.clone());
-        let named: Vec<_> = self
-            .manifest
-            .vpcs
-            .iter()
-            .filter(|(id, _)| networks::allows_names(&self.manifest, &own, &Net::Vpc((*id).clone())))
-            .map(|(_, vpc)| vpc)
-            .collect();
+        let named = self.named_vpcs(who);
         let domain = |region: &str| match region {
             "us-east-1" => name("ec2.internal"),
             other => name(&format!("{other}.compute.internal")),
@@ -55,12 +96,12 @@ impl World {
                 _ => Step::Autodefined(NXDOMAIN),
             });
         }
-        if at != name("10.in-addr.arpa") {
-            return None;
+        if !at_or_below(at, &name("in-addr.arpa")) {
+            return Some(Step::Autodefined(if asked == at { 0 } else { NXDOMAIN }));
         }
         let octets: Option<Vec<u8>> = asked[..asked.len() - 2].iter().rev().map(|label| label.parse().ok()).collect();
         let Some(octets) = octets.filter(|octets| octets.len() <= 4) else { return Some(Step::Autodefined(NXDOMAIN)) };
-        if asked == at {
+        if asked == at && octets.len() < 4 {
             return Some(Step::Autodefined(0));
         }
         let mut low = [0; 4];

@@ -404,7 +404,7 @@ fn zone(dice: &mut Dice, world: &mut World, number: usize, endpoints: &[N]) {
             .iter()
             .any(|rr| rr.owner == owner && matches!(rr.rtype, CNAME | DNAME | NS) && rr.owner != name(apex))
             && !content.iter().any(|rr| rr.owner == owner && rr.rtype == number);
-        let has = |rr: &&Rr| matches!(plain.search(&rr.owner, number), Found::Records(_));
+        let has = |rr: &&Rr| matches!(plain.search(&rr.owner, number, &|_| false), Found::Records(_));
         let owners: Vec<N> = content.iter().filter(has).map(|rr| rr.owner.clone()).collect();
         let target = match dice.below(4) {
             0 | 1 if !endpoints.is_empty() => dice.pick(endpoints).clone(),

@@ -208,8 +208,9 @@ fn found_before() {
         // those whom it names answer for its own name too.
         ("f.test", names::DS, "127.0.0.1", 0, false),
         ("x.f.test", names::A, "127.0.0.53", 3, false),
-        // A SYSTEM rule says nothing about DS at its own name: the wider rule's servers answer, here with a CNAME.
-        ("s.r.invalid", names::DS, "127.0.0.1", 0, true),
+        // A SYSTEM rule says nothing about DS at its own name: the wider rule's servers answer, here with a CNAME. Its
+        // target is in `test`, which is asked of nobody.
+        ("s.r.invalid", names::DS, "127.0.0.1", 3, true),
         // A customer's service is a CNAME for every type.
         ("a.saas.test", names::DS, "127.0.0.1", 0, true),
         // RFC 8482: some record set that is there.

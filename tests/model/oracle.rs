@@ -252,6 +252,9 @@ impl World {
         let mut forwards = true;
         let mut own: Option<Step> = None;
         let mut hidden = false;
+        // What falls through a zone is decided as if that were not there.
+        let mut falls = false;
+        let below = self.has_below(who, name);
         for skip in 0..=name.len() {
             let at = &name[skip..];
             // Type DS at an apex or rule name is decided by what lies above it.
@@ -273,7 +276,7 @@ impl World {
                     own = Some(step).filter(|step| !matches!(step, Step::Refused));
                 }
                 Some(Step::Refused) => return own.unwrap_or(Step::Refused),
-                Some(step) => return as_at_a_cut(step, own.is_some() || hidden),
+                Some(step) => return as_at_a_cut(step, own.is_some() || hidden || below),
                 None => {}
             }
             for (id, zone) in self.zones() {
@@ -285,9 +288,9 @@ impl World {
                     own = own.or((!hidden).then(|| Step::Empty(0, zone.negative())));
                     continue;
                 }
-                match self.zone(who, zone, name, qtype, rd, keeps) {
-                    Step::Empty(NXDOMAIN, _) if resource.fallthrough => {}
-                    step => return as_at_a_cut(step, own.is_some() || hidden),
+                match self.zone(who, zone, name, qtype, falls, keeps) {
+                    Step::Empty(NXDOMAIN, _) if resource.fallthrough => falls = true,
+                    step => return as_at_a_cut(step, own.is_some() || hidden || below),
                 }
             }
             if who.path == Path::Delegation {
@@ -297,13 +300,15 @@ impl World {
             let public = || self.public(who, at, name, qtype, keeps);
             if let Some(step) = private.or_else(public) {
                 if !above {
-                    return as_at_a_cut(step, own.is_some() || hidden);
+                    return as_at_a_cut(step, own.is_some() || hidden || below);
                 }
                 own = own.or((!hidden).then(|| Step::Empty(0, endpoint_soa(at))));
             }
             if let Some(step) = self.autodefined(who, at, name, qtype) {
-                if !above {
-                    return as_at_a_cut(step, own.is_some() || hidden);
+                // What must not leave does not leave for its DS records either; what is in `arpa` is delegated there.
+                let stays = at.len() == 1 && rule.is_none() && own.is_none();
+                if !above || stays {
+                    return as_at_a_cut(step, own.is_some() || hidden || below);
                 }
                 own = own.or((!hidden).then_some(Step::Autodefined(0)));
             }
@@ -311,19 +316,20 @@ impl World {
         match self.others(INTERNET, name, qtype, rd) {
             _ if who.path == Path::Delegation => own.unwrap_or(Step::Refused),
             Step::Refused => own.unwrap_or(Step::Refused),
-            step => as_at_a_cut(step, own.is_some() || hidden),
+            step => as_at_a_cut(step, own.is_some() || hidden || below),
         }
     }
 
-    /// Those whom a rule names, or the internet resolver. RD clear: only what is known.
+    /// Those whom a rule names, or the internet resolver. RD clear: they are not asked, nor is what they said told.
     fn others(&self, rule: &str, name: &[String], qtype: u16, rd: bool) -> Step {
         if rule == INTERNET && !self.internet {
             return Step::Refused;
         }
-        match said(rule, name, qtype) {
-            (Said::Unasked, _) if !rd => Step::Refused,
-            (said, stale) => Step::Theirs(rule.to_owned(), said, stale),
+        if !rd {
+            return Step::Refused;
         }
+        let (said, stale) = said(rule, name, qtype);
+        Step::Theirs(rule.to_owned(), said, stale)
     }
 
     fn rule(&self, who: &Who, at: &[String]) -> Option<(&str, RuleType)> {
@@ -337,8 +343,8 @@ impl World {
         here.next().map(|(id, rule)| (&**id, rule.rule_type))
     }
 
-    fn zone(&self, who: &Who, zone: &Zone, name: &[String], qtype: u16, _rd: bool, keeps: bool) -> Step {
-        match zone.search(name, qtype) {
+    fn zone(&self, who: &Who, zone: &Zone, name: &[String], qtype: u16, falls: bool, keeps: bool) -> Step {
+        match zone.search(name, qtype, &|name| !falls && self.has_below(who, name)) {
             Found::Records(records) => Step::Records(records),
             Found::NoData => Step::Empty(0, zone.negative()),
             Found::NoName => Step::Empty(NXDOMAIN, zone.negative()),
@@ -357,6 +363,38 @@ impl World {
                 }
             }
         }
+    }
+
+    /// Whether a view has something below a name, so that the name exists: zones, rules that have others asked, names of
+    /// endpoints, autodefined zones.
+    fn has_below(&self, who: &Who, name: &[String]) -> bool {
+        let is_below = |other: &[String]| other.len() > name.len() && at_or_below(other, name);
+        if name.is_empty() {
+            return false;
+        }
+        let mut zones = self.manifest.private_hosted_zones.values().filter(|zone| zone.vpc_ids.contains(&who.vpc));
+        if zones.any(|zone| is_below(&super::names::name(&zone.name.to_string()))) {
+            return true;
+        }
+        if who.path == Path::Delegation {
+            return false;
+        }
+        let mut rules = self.manifest.resolver_rules.values().filter(|rule| {
+            let asks = matches!(rule.rule_type, RuleType::Forward | RuleType::Recursive);
+            asks && rule.enabled && rule.vpc_ids.contains(&who.vpc)
+        });
+        let mut endpoints = self.named();
+        rules.any(|rule| is_below(&super::names::name(&rule.domain_name.to_string())))
+            || endpoints.any(|named| {
+                let parent = super::names::name(&named.service.dns_name.to_string());
+                let mut private = named.service.private_dns_names.iter().map(|name| {
+                    let name = super::names::name(&name.to_string());
+                    if name.first().is_some_and(|star| star == "*") { name[1..].to_vec() } else { name }
+                });
+                is_below(&under("any", &parent))
+                    || self.sees_private(who, named.id) && private.any(|name| is_below(&name))
+            })
+            || self.autodefined_zones(who).iter().any(|zone| is_below(zone))
     }
 
     /// The endpoints that have names at all (docs/concepts/which-answer.md).

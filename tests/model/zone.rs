@@ -97,8 +97,9 @@ impl Zone {
         soa
     }
 
-    /// Searches the zone for a name that is at or below its apex.
-    pub fn search(&self, name: &[String], qtype: u16) -> Found {
+    /// Searches the zone for a name that is at or below its apex. `is_above` says whether something of the view, but not of the
+    /// zone, is below a name.
+    pub fn search(&self, name: &[String], qtype: u16, is_above: &dyn Fn(&[String]) -> bool) -> Found {
         if let Some(above) = self.hidden_below(name) {
             if self.has(&above, NS) && above != self.apex {
                 return Found::Referral(above);
@@ -122,15 +123,19 @@ impl Zone {
         if self.exists(name) {
             return self.at(name, name, qtype, 0);
         }
-        match self.wildcard(name) {
+        match self.wildcard(name, is_above) {
             Some(wildcard) => self.at(&wildcard, name, qtype, 0),
             None => Found::NoName,
         }
     }
 
     /// The source of synthesis: `*` below the closest encloser, if it exists (RFC 4592, 3.3.1).
-    fn wildcard(&self, name: &[String]) -> Option<N> {
-        let encloser = (1..=name.len() - self.apex.len()).map(|skip| &name[skip..]).find(|above| self.exists(above))?;
+    fn wildcard(&self, name: &[String], is_above: &dyn Fn(&[String]) -> bool) -> Option<N> {
+        let exists = |above: &&[String]| self.exists(above) || is_above(above);
+        let encloser = (0..=name.len() - self.apex.len()).map(|skip| &name[skip..]).find(exists)?;
+        if encloser == name {
+            return None;
+        }
         Some(under("*", encloser)).filter(|wildcard| self.exists(wildcard))
     }
 
@@ -167,7 +172,7 @@ impl Zone {
         if depth == 16 || self.hidden_below(target).is_some() {
             return Found::NoData;
         }
-        let source = if self.exists(target) { Some(target.to_vec()) } else { self.wildcard(target) };
+        let source = if self.exists(target) { Some(target.to_vec()) } else { self.wildcard(target, &|_| false) };
         match source.map(|source| self.at(&source, asked, qtype, depth + 1)) {
             Some(found @ (Found::Records(_) | Found::Alias(..))) => found,
             _ => Found::NoData,

@@ -229,9 +229,9 @@ impl Cache {
         self.put(&mut writer, Node::new(key, rule, Some(entry), None), now);
     }
 
-    /// Keeps that nobody gave an answer, and why: the code and text of an extended error. It holds for longer if it was so
-    /// the last time. What was answered before stays, to be used when it has ended. Returns what is known now.
-    pub fn insert_failure(&self, rule: &str, key: Key, code: u16, text: &str, now: i64) -> Arc<Entry> {
+    /// Keeps that no server gave an answer, and why. The TTL is set here: it is longer if it was so the last time. What was answered before stays, to be used when it has ended. Returns what is known now.
+    pub fn insert_failure(&self, rule: &str, key: Key, failure: Entry) -> Arc<Entry> {
+        let now = failure.since;
         let mut writer = self.writer();
         let (good, last) = {
             let guard = self.nodes.guard();
@@ -245,7 +245,7 @@ impl Cache {
             }
             _ => FAILURE_TTL,
         };
-        let failure = Arc::new(Entry::failure(code, text, now, ttl));
+        let failure = Arc::new(Entry { ttl, ..failure });
         let good = good.filter(|entry| self.lifetimes.end(entry) > now);
         let rule = writer.label(key.route, rule);
         self.put(&mut writer, Node::new(key, rule, good, Some(failure.clone())), now);
@@ -258,6 +258,13 @@ impl Cache {
         let node = self.nodes.get(&question.hash(route), &guard).filter(|node| node.key.is(route, question))?;
         let entry = node.good.as_ref().filter(|entry| self.lifetimes.end(entry) > now)?;
         Some(entry.clone())
+    }
+
+    /// Whether an answer is known that has not ended.
+    pub fn holds(&self, key: &Key, now: i64) -> bool {
+        let guard = self.nodes.guard();
+        let node = self.nodes.get(&key.hash(), &guard).filter(|node| node.key == *key);
+        node.and_then(|node| node.good.as_ref()).is_some_and(|entry| entry.holds(now))
     }
 
     /// Counts that somebody was answered with what is [stale](Cache::stale).

@@ -17,6 +17,8 @@ pub struct Counters {
     pub retries: IntCounter,
     /// Queries that went to TCP after UDP.
     pub fallbacks: IntCounter,
+    /// Queries that went to UDP with another port and id after a guess, as TCP was of no use.
+    pub renewals: IntCounter,
     /// Packets that nobody asked for: of another id, question or case.
     pub strangers: IntCounter,
     /// Queries to look whether a server is there.
@@ -46,6 +48,10 @@ impl Counters {
             timeouts: counter("zonal_upstream_timeouts_total", "Queries to other servers without an answer in time"),
             retries: counter("zonal_upstream_retries_total", "Queries sent again, to the same or another server"),
             fallbacks: counter("zonal_upstream_tcp_fallbacks_total", "Queries asked again by TCP"),
+            renewals: counter(
+                "zonal_upstream_udp_renewals_total",
+                "Queries asked again by UDP from another port, as somebody guessed at the answer and TCP failed",
+            ),
             strangers: counter(
                 "zonal_upstream_strangers_total",
                 "Packets with another id, question or case than what was asked",
@@ -63,9 +69,20 @@ impl Counters {
 
     /// All of them, to be registered.
     pub fn all(&self) -> Vec<Box<dyn Collector>> {
-        let Counters { queries, answers, timeouts, retries, fallbacks, strangers, probes, failures, recursion, .. } =
-            self;
-        let counters = [queries, answers, timeouts, retries, fallbacks, strangers, probes, failures];
+        let Counters {
+            queries,
+            answers,
+            timeouts,
+            retries,
+            fallbacks,
+            renewals,
+            strangers,
+            probes,
+            failures,
+            recursion,
+            ..
+        } = self;
+        let counters = [queries, answers, timeouts, retries, fallbacks, renewals, strangers, probes, failures];
         let mut all: Vec<Box<dyn Collector>> = Vec::new();
         all.extend(counters.map(|counter| Box::new(counter.clone()) as Box<dyn Collector>));
         all.push(Box::new(recursion.clone()));

@@ -129,6 +129,50 @@ impl Health {
     }
 }
 
+/// So many answers in a row that are of no use to a route, and others are asked first.
+const DOUBTED_AFTER: u32 = 3;
+/// For so long; then one question finds out whether it is still so.
+const DOUBTED_FOR: Duration = Duration::from_secs(30);
+
+/// What the answers of a server are worth to a route: a server that answers at once may be lame, refuse what it is asked, or
+/// send what cannot be read.
+#[derive(Clone, Debug, Default)]
+pub struct Worth {
+    /// Answers in a row that were of no use.
+    useless: u32,
+    doubted_until: Option<Instant>,
+    /// What was wrong with the last one.
+    trouble: Cow<'static, str>,
+}
+
+impl Worth {
+    /// An answer was of use.
+    pub fn useful(&mut self) {
+        if self.useless > 0 {
+            *self = Worth::default();
+        }
+    }
+
+    /// An answer was of no use, for this reason.
+    pub fn useless(&mut self, trouble: Cow<'static, str>, now: Instant) {
+        self.useless = self.useless.saturating_add(1);
+        self.trouble = trouble;
+        if self.useless >= DOUBTED_AFTER {
+            self.doubted_until = Some(now + DOUBTED_FOR);
+        }
+    }
+
+    /// Whether others are asked first.
+    pub fn is_doubted(&self, now: Instant) -> bool {
+        self.doubted_until.is_some_and(|until| until > now)
+    }
+
+    /// Why others are asked first, if they are.
+    pub fn doubt(&self, now: Instant) -> Option<Cow<'static, str>> {
+        self.is_doubted(now).then(|| self.trouble.clone())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -185,6 +229,25 @@ mod tests {
         assert!(health.refused("is ill".into(), start));
         assert!(health.is_down() && !health.is_dead(start));
         assert_eq!(health.trouble().as_deref(), Some("is ill"));
+    }
+
+    #[test]
+    fn answers_of_no_use_are_doubted_for_a_while() {
+        let start = Instant::now();
+        let mut worth = Worth::default();
+        worth.useless("answered REFUSED".into(), start);
+        worth.useless("answered REFUSED".into(), start);
+        worth.useful();
+        worth.useless("answered REFUSED".into(), start);
+        worth.useless("answered REFUSED".into(), start);
+        assert!(!worth.is_doubted(start), "there was one of use between them");
+        worth.useless("refers to other servers".into(), start);
+        assert_eq!(worth.doubt(start + ms(29_000)).as_deref(), Some("refers to other servers"));
+        assert_eq!(worth.doubt(start + ms(31_000)), None);
+        worth.useless("answered REFUSED".into(), start + ms(31_000));
+        assert!(worth.is_doubted(start + ms(32_000)), "one more is enough");
+        worth.useful();
+        assert!(!worth.is_doubted(start + ms(32_000)));
     }
 
     #[test]

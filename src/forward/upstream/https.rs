@@ -17,7 +17,7 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::{
     net::{IpAddr, SocketAddr},
-    sync::Arc,
+    sync::{Arc, PoisonError},
     time::Duration,
 };
 use tokio::{
@@ -39,6 +39,8 @@ pub struct Https {
     tls: Arc<Tls>,
     /// The connection, and when it was used last.
     connection: Mutex<Option<(Sender, Instant)>>,
+    /// Our end of the connection.
+    local: std::sync::Mutex<Option<SocketAddr>>,
 }
 
 impl Https {
@@ -53,7 +55,12 @@ impl Https {
             443 => format!("https://{host}/dns-query"),
             port => format!("https://{host}:{port}/dns-query"),
         };
-        Https { target, uri, sources, tls, connection: Mutex::default() }
+        Https { target, uri, sources, tls, connection: Mutex::default(), local: std::sync::Mutex::default() }
+    }
+
+    /// Our address and port of the last connection.
+    pub fn local(&self) -> Option<SocketAddr> {
+        *self.local.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks a query whose id is 0 (RFC 8484, 4.1), if `fresh` by a new connection.
@@ -100,6 +107,7 @@ impl Https {
     async fn open(&self) -> Result<Sender, Trouble> {
         let address = SocketAddr::new(self.target.ip, self.target.port);
         let stream = connect(&self.sources, address).await?;
+        *self.local.lock().unwrap_or_else(PoisonError::into_inner) = stream.local_addr().ok();
         let name = server_name(&self.target)?;
         let connector = tokio_rustls::TlsConnector::from(self.tls.config(Alpn::Http2)?);
         let stream = connector.connect(name, stream).await.map_err(|error| super::tls::trouble(&error))?;

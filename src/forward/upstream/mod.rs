@@ -7,18 +7,22 @@
 //! pending    what all tries of a question share: where news of them arrive
 //! server     one server: its health, its case, and the ways to it: udp, pool (of connections by TCP and DoT), https, quic; tls
 //! case       whether a server repeats names in the case that it was asked in
+//! confirm    whether answers by UDP agree, where some may be forged and TCP is of no use
 //! sources    the addresses that queries come from
 //! counters   what is counted of all servers together
 //! stream     one connection by TCP or DoT
 //! tally      what was asked of a server, and how it answered, for its metrics
-//! spellings  which names are on their way in which spelling, so that loops are found
+//! spellings  which names are on their way in which spelling: what comes in like that may be ours, come back
+//! loops      whether the servers of a route send queries back to us
 //! ```
 
 mod ask;
 mod case;
+mod confirm;
 mod counters;
 mod health;
 mod https;
+mod loops;
 mod pending;
 mod pool;
 mod query;
@@ -37,22 +41,25 @@ mod udp;
 
 use crate::{
     answer::known::Question,
-    forward::hash::Hash,
+    forward::{hash::Hash, read::Useless},
     snapshot::routes::{Route, RouteId, Servers, Target},
 };
 use ask::{Asking, probe_once};
 pub use counters::Counters;
 pub use health::State;
+use health::Worth;
+use loops::{LeadsBack, Loops};
 use server::Server;
 use spellings::Spellings;
 use std::{
+    borrow::Cow,
     collections::HashMap,
     hash::BuildHasherDefault,
-    net::{IpAddr, SocketAddr},
+    net::IpAddr,
     path::{Path, PathBuf},
     sync::{
-        Arc, Mutex, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering::Relaxed},
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
+        atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed},
     },
     time::Duration,
 };
@@ -64,30 +71,33 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-/// Questions that may be on their way by one route.
-const MOST_ON_A_ROUTE: usize = 4096;
 /// How often it is looked whether something is not needed any more.
 const SWEEP: Duration = Duration::from_secs(5);
 /// After this time without a question a route is forgotten, and so are its servers if no other route has them.
 const IDLE: Duration = Duration::from_secs(300);
 /// A server that others are preferred to is probed when its last answer is as old as this.
 const OLD: Duration = Duration::from_secs(60);
+/// How long a question may take by a route whose servers are all dead, to find out whether they still are.
+const TRIAL_TIMEOUT: Duration = Duration::from_millis(800);
 
-/// What a server answered: a whole message, checked to be the answer to the question.
-pub struct Response {
-    /// The message.
-    pub message: Vec<u8>,
-    /// Who answered.
-    pub from: SocketAddr,
-}
-
-/// Why nobody answered.
+/// Why no server answered.
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// The INFO-CODE of the extended error (RFC 8914).
     pub code: u16,
-    /// Its text.
+    /// Its text: it names rules, as the addresses of servers are not for clients.
     pub text: String,
+    /// What each server did, by its address, for operators; empty if no server has to do with it.
+    pub details: String,
+    /// It is our own, and tells nothing of the servers or the name: it is not kept.
+    pub is_local: bool,
+}
+
+impl Failure {
+    /// A failure that is kept for a while, and that no server has to do with.
+    pub fn new(code: u16, text: impl Into<String>) -> Failure {
+        Failure { code, text: text.into(), details: String::new(), is_local: false }
+    }
 }
 
 /// A server, and what is known of it.
@@ -99,6 +109,8 @@ pub struct TargetReport {
     pub rtt: Option<Duration>,
     /// Whether it answers.
     pub state: State,
+    /// What is wrong with it, or with its last answers for this route, if others are asked first because of that.
+    pub trouble: Option<Cow<'static, str>>,
     /// Whether it keeps the case of names; none if that is not known yet.
     pub keeps_case: Option<bool>,
 }
@@ -111,6 +123,7 @@ pub struct Upstreams {
     /// By target and source addresses: those that a route has.
     servers: Mutex<HashMap<Origin, Weak<Server>>>,
     spellings: Spellings,
+    loops: Loops,
     tls: Arc<Tls>,
     start: Instant,
     this: Weak<Upstreams>,
@@ -122,17 +135,68 @@ type Origin = (Target, Vec<IpAddr>);
 /// A route that is in use.
 struct Way {
     servers: Vec<Arc<Server>>,
+    /// What the servers' answers are worth to this route, in the same order.
+    worth: Vec<Mutex<Worth>>,
+    /// Whether its servers send queries back to us.
+    leads_back: LeadsBack,
+    /// Questions that are on their way.
     on_their_way: AtomicUsize,
+    /// No server answered the last question.
+    has_failed: AtomicBool,
+    /// Questions that are on their way though all servers are dead.
+    trials: AtomicUsize,
     /// When it was used last, in seconds since the start.
     used: AtomicUsize,
 }
 
-/// A question's place on a route.
-struct Place<'w>(&'w Way);
+impl Way {
+    /// What the answers of a server are worth.
+    fn worth(&self, server: usize) -> MutexGuard<'_, Worth> {
+        self.worth[server].lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// In which order the servers are asked: those of no use come after those that are slow or have just failed, and before
+    /// those that are down.
+    fn order(&self, now: Instant) -> Vec<usize> {
+        let mut order: Vec<_> = (0..self.servers.len()).collect();
+        order.sort_by_cached_key(|server| {
+            let (is_down, rank) = {
+                let health = self.servers[*server].health();
+                (health.is_down(), health.rank())
+            };
+            (is_down, self.worth(*server).is_doubted(now), rank)
+        });
+        order
+    }
+
+    fn report(&self, server: usize) -> TargetReport {
+        let report = self.servers[server].report();
+        let doubt = self.worth(server).doubt(Instant::now());
+        TargetReport { trouble: report.trouble.or(doubt), ..report }
+    }
+}
+
+/// A route as clients are told of it: by its rule.
+pub fn named(route: &Route) -> Cow<'_, str> {
+    match &*route.rule {
+        "" => "the internet resolver".into(),
+        rule => format!("rule {rule}").into(),
+    }
+}
+
+/// One of those that are counted.
+struct Place<'c>(&'c AtomicUsize);
+
+impl Place<'_> {
+    fn take(count: &AtomicUsize) -> Place<'_> {
+        count.fetch_add(1, Relaxed);
+        Place(count)
+    }
+}
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        self.0.on_their_way.fetch_sub(1, Relaxed);
+        self.0.fetch_sub(1, Relaxed);
     }
 }
 
@@ -154,19 +218,28 @@ impl Upstreams {
             routes: papaya::HashMap::default(),
             servers: Mutex::default(),
             spellings: Spellings::default(),
+            loops: Loops::default(),
             tls: Arc::new(Tls::new(authorities)),
             start: Instant::now(),
             this: this.clone(),
         })
     }
 
-    /// Asks the servers of a route. The answer is one of RCODE NOERROR or NXDOMAIN.
-    pub async fn ask(&self, route: &Route, question: &Question<'_>, deadline: Instant) -> Result<Response, Failure> {
+    /// Asks the servers of a route until `read` takes the answer of one of them: a message of RCODE NOERROR, NXDOMAIN or
+    /// YXDOMAIN, checked to be the answer to the question, and whether it came by a stream, as nobody else can have sent it
+    /// then without seeing the query. What `read` says against an answer counts against its server.
+    pub async fn ask<T>(
+        &self,
+        route: &Route,
+        question: &Question<'_>,
+        deadline: Instant,
+        read: impl Fn(&[u8], bool) -> Result<T, Useless>,
+    ) -> Result<T, Failure> {
         let Servers::Targets { targets, sources } = &route.servers else {
-            return Err(Failure { code: 0, text: "there is no server to ask".into() });
+            return Err(Failure::new(0, "there is no server to ask"));
         };
         if targets.is_empty() {
-            return Err(Failure { code: 22, text: "there is no server to ask".into() });
+            return Err(Failure::new(22, "there is no server to ask"));
         }
         let known = self.routes.pin().get(&route.id).cloned();
         let way = known.unwrap_or_else(|| self.open(route, targets, sources));
@@ -174,12 +247,24 @@ impl Upstreams {
         if way.used.load(Relaxed) != used {
             way.used.store(used, Relaxed);
         }
-        let place = Place(&way);
-        if way.on_their_way.fetch_add(1, Relaxed) >= MOST_ON_A_ROUTE {
-            return Err(Failure { code: 22, text: format!("too many queries wait for {}", targets[0]) });
+        let place = Place::take(&way.on_their_way);
+        let asking = Asking::new(&self.spellings, &way, question);
+        let (mut trial, mut deadline) = (None, deadline);
+        // What others ask there tells little of what this route would be answered: one question at a time tries.
+        if asking.is_hopeless() && way.has_failed.load(Relaxed) {
+            if way.trials.load(Relaxed) > 0 {
+                return Err(asking.failure().told(route));
+            }
+            trial = Some(Place::take(&way.trials));
+            deadline = deadline.min(Instant::now() + TRIAL_TIMEOUT);
         }
-        let answer = Asking::new(&self.spellings, &way.servers, question).run(deadline).await;
+        let answer = asking.run(deadline, read).await.map_err(|failed| failed.told(route));
+        drop(trial);
         drop(place);
+        let has_failed = answer.as_ref().is_err_and(|failure| !failure.is_local);
+        if way.has_failed.load(Relaxed) != has_failed {
+            way.has_failed.store(has_failed, Relaxed);
+        }
         answer
     }
 
@@ -191,10 +276,31 @@ impl Upstreams {
         connecting.await.map_err(|error| tls::trouble(&error).text.into())
     }
 
-    /// Whether a query that comes in is one of ours, come back: it asks for a name in the very spelling that we ask for
-    /// at the moment. `name` is in wire format, as it is spelt. Names of few letters are never told to be ours.
-    pub fn is_ours(&self, name: &[u8], qtype: u16) -> bool {
+    /// Whether a query that comes in may be one of ours, come back: it asks for a name in the very spelling that we ask for
+    /// at the moment. `name` is in wire format, as it is spelt. Of names of few letters that is never said. A client that
+    /// draws the case of names as we do may have drawn the same: [`Upstreams::leads_back`] knows.
+    pub fn may_be_ours(&self, name: &[u8], qtype: u16) -> bool {
         self.spellings.contains(name, qtype)
+    }
+
+    /// Whether the servers of a route send queries back to us. To find it out takes up to a second.
+    pub async fn leads_back(&self, route: &Route) -> bool {
+        let way = self.routes.pin().get(&route.id).cloned();
+        match way {
+            Some(way) => self.loops.leads_back(&way, &route.domain).await,
+            None => false,
+        }
+    }
+
+    /// Whether it has been found out just now that the servers of a route send queries back to us.
+    pub fn is_known_to_lead_back(&self, route: &Route) -> bool {
+        self.routes.pin().get(&route.id).is_some_and(|way| loops::is_known_to_lead_back(&way.leads_back))
+    }
+
+    /// Whether a query that comes in is one that was to find out whether a route leads back to us. `name` is in wire format
+    /// and in lower case.
+    pub fn is_loop_probe(&self, name: &[u8]) -> bool {
+        self.loops.take(name)
     }
 
     /// The servers of a route, in the order in which they would be asked now; empty for recursion.
@@ -204,12 +310,11 @@ impl Upstreams {
             target: target.clone(),
             rtt: None,
             state: State::Unknown,
+            trouble: None,
             keeps_case: None,
         };
         let Some(way) = self.routes.pin().get(&route.id).cloned() else { return targets.iter().map(unknown).collect() };
-        let mut reports: Vec<_> = way.servers.iter().map(|server| server.report()).collect();
-        reports.sort_by_key(|(rank, _)| *rank);
-        reports.into_iter().map(|(_, report)| report).collect()
+        way.order(Instant::now()).into_iter().map(|at| way.report(at)).collect()
     }
 
     /// What has been measured of those that are in use.
@@ -242,7 +347,11 @@ impl Upstreams {
         };
         let way = Arc::new(Way {
             servers: targets.iter().map(&mut server).collect(),
+            worth: targets.iter().map(|_| Mutex::default()).collect(),
             on_their_way: AtomicUsize::new(0),
+            leads_back: LeadsBack::default(),
+            has_failed: AtomicBool::new(false),
+            trials: AtomicUsize::new(0),
             used: AtomicUsize::new(self.start.elapsed().as_secs() as usize),
         });
         // So that it is known early which one is fast, and which one is not there.

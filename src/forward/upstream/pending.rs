@@ -27,8 +27,10 @@ struct Inbox {
 pub enum Event {
     /// An answer: a message with the id and the question of the query.
     Answer(Vec<u8>),
-    /// Somebody seems to guess at answers.
-    Forged,
+    /// Somebody guesses at answers: one came to the right port, with another id, name or case.
+    Guessed,
+    /// An answer came that is right but for the case of the name, from a server that keeps case.
+    Folded(Vec<u8>),
     /// There will be no answer.
     Failed(Trouble),
 }

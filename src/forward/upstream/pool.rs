@@ -265,6 +265,11 @@ impl Line {
 }
 
 impl Sent {
+    /// The address and port that it went from.
+    pub fn local(&self) -> Option<SocketAddr> {
+        self.ticket.get().and_then(|(connection, _)| connection.local())
+    }
+
     /// Whether it waits for a connection.
     pub fn is_queued(&self) -> bool {
         self.ticket.get().is_none()

@@ -101,6 +101,11 @@ impl Spelt {
         usize::from(self.letters) >= TELLING_LETTERS
     }
 
+    /// Whether DNSSEC records are wanted.
+    pub fn dnssec_ok(&self) -> bool {
+        self.dnssec_ok
+    }
+
     /// A number that only a query with this spelling and type has; none if the spelling is too common.
     pub fn mark(&self) -> Option<u64> {
         (usize::from(self.letters) >= UNIQUE_LETTERS).then(|| mark(self.name(true), self.qtype))
@@ -139,6 +144,33 @@ impl Spelt {
         end
     }
 
+    /// Makes the case in an answer what it would be without our spelling: that of the question, to which names in the
+    /// records may point, and of names that the server has copied from it.
+    pub fn restore(&self, message: &mut [u8]) {
+        let (lower, spelt) = (self.name(false), self.name(true));
+        let Some(question) = message.get_mut(HEADER..HEADER + lower.len()) else { return };
+        question.copy_from_slice(lower);
+        let count = |at: usize| usize::from(u16::from_be_bytes([message[at], message[at + 1]]));
+        let records = count(6) + count(8) + count(10);
+        let mut at = HEADER + lower.len() + 4;
+        for _ in 0..records {
+            restore_name(message, at, spelt);
+            let Some(fixed) = skip_name(message, at) else { return };
+            let Some(&[t1, t2, .., l1, l2]) = message.get(fixed..fixed + 10) else { return };
+            at = fixed + 10 + usize::from(u16::from_be_bytes([l1, l2]));
+            let Some((before, names)) = names_in(u16::from_be_bytes([t1, t2])) else { continue };
+            let mut name_at = fixed + 10 + before;
+            for _ in 0..names {
+                if name_at >= at {
+                    break;
+                }
+                restore_name(message, name_at, spelt);
+                let Some(next) = skip_name(message, name_at) else { return };
+                name_at = next;
+            }
+        }
+    }
+
     /// How an answer repeats the question that was asked in this case. The id is for others to check.
     pub fn echo(&self, message: &[u8], spelt: bool) -> Echo {
         if message.len() < HEADER || flags(message) & flag::QR == 0 || flags(message) & flag::OPCODE != 0 {
@@ -161,6 +193,35 @@ impl Spelt {
             echoed if echoed.eq_ignore_ascii_case(name) => Echo::Folded,
             _ => Echo::Other,
         }
+    }
+}
+
+/// Where the data of a type has names that are the same in any case, for signatures too (RFC 4034, 6.2): behind how many
+/// octets, and how many names.
+fn names_in(rtype: u16) -> Option<(usize, usize)> {
+    match rtype {
+        rtype::NS | rtype::CNAME | rtype::DNAME | rtype::PTR => Some((0, 1)),
+        rtype::SOA => Some((0, 2)),
+        rtype::MX => Some((2, 1)),
+        rtype::SRV => Some((6, 1)),
+        _ => None,
+    }
+}
+
+/// Makes labels lower case that stand at this place as they do in a spelling of ours.
+fn restore_name(message: &mut [u8], at: usize, spelt: &[u8]) {
+    let mut end = at;
+    while let Some(len @ 1..64) = message.get(end).copied() {
+        end += 1 + usize::from(len);
+    }
+    let Some(labels) = message.get_mut(at..end).filter(|labels| !labels.is_empty()) else { return };
+    let mut from = 0;
+    while let Some(len @ 1..) = spelt.get(from).copied() {
+        if spelt[from..].starts_with(labels) {
+            labels.make_ascii_lowercase();
+            return;
+        }
+        from += 1 + usize::from(len);
     }
 }
 
@@ -274,6 +335,38 @@ mod tests {
                 assert_eq!(read.edns.map(|edns| (edns.udp_size, edns.dnssec_ok)), edns.then_some((1232, true)));
                 assert_eq!(len.is_multiple_of(128), padded, "{len}");
             }
+        }
+    }
+
+    #[test]
+    fn our_spelling_is_left_nowhere_in_an_answer() {
+        let spelt = spelt(NAME);
+        let random = spelt.name(true).to_vec();
+        let record = |owner: &[u8], rtype: u8, data: &[u8]| {
+            [owner, &[0, rtype, 0, 1, 0, 0, 0, 60, 0, data.len() as u8], data].concat()
+        };
+        let head = |name: &[u8]| {
+            let counts = [0, 7, 0x81, 0x80, 0, 1, 0, 5, 0, 1, 0, 0];
+            [&counts[..], name, &[0, 28, 0, 1]].concat()
+        };
+        let records = |name: &[u8]| {
+            [
+                // Pointers to the question, the owner in full, and names in data: all of the name, and its end.
+                record(b"\xc0\x0c", 5, b"\x05Other\xc0\x10"),
+                record(name, 1, &[10, 0, 0, 1]),
+                record(b"\xc0\x0c", 15, &[&[0, 10], name].concat()),
+                record(b"\xc0\x0c", 33, &[&[0; 6], &name[4..]].concat()),
+                // A text is what it is.
+                record(b"\xc0\x0c", 16, b"\x03WwW"),
+                record(&name[4..], 6, &[&name[4..], b"\x05Admin\xc0\x10", &[0; 20]].concat()),
+            ]
+            .concat()
+        };
+        let mut answer = [head(&random), records(&random)].concat();
+        spelt.restore(&mut answer);
+        assert_eq!(answer, [head(NAME), records(NAME)].concat());
+        for len in 0..answer.len() {
+            spelt.restore(&mut answer[..len]);
         }
     }
 

@@ -11,7 +11,10 @@ use quinn::{
     ClientConfig, Connection, ConnectionError, Endpoint, EndpointConfig, IdleTimeout, TokioRuntime, TransportConfig,
     VarInt, crypto::rustls::QuicClientConfig,
 };
-use std::{net::SocketAddr, sync::Arc};
+use std::{
+    net::SocketAddr,
+    sync::{Arc, PoisonError},
+};
 use tokio::{sync::Mutex, time::timeout};
 
 /// How long a connection is kept that nobody needs, in milliseconds.
@@ -28,12 +31,19 @@ pub struct Quic {
     sources: Arc<Sources>,
     tls: Arc<Tls>,
     connection: Mutex<Option<Connection>>,
+    /// Our end of the connection.
+    local: std::sync::Mutex<Option<SocketAddr>>,
 }
 
 impl Quic {
     /// No connection is open yet.
     pub fn new(target: Target, sources: Arc<Sources>, tls: Arc<Tls>) -> Quic {
-        Quic { target, sources, tls, connection: Mutex::default() }
+        Quic { target, sources, tls, connection: Mutex::default(), local: std::sync::Mutex::default() }
+    }
+
+    /// Our address and port of the last connection.
+    pub fn local(&self) -> Option<SocketAddr> {
+        *self.local.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Asks a query whose id is 0, if `fresh` by a new connection.
@@ -90,7 +100,11 @@ impl Quic {
         let address = SocketAddr::new(self.target.ip, self.target.port);
         let name = server_name(&self.target)?;
         let connecting = endpoint.connect_with(config, address, &name.to_str());
-        connecting.map_err(|error| local(&error))?.await.map_err(|error| trouble(&error))
+        let connection = connecting.map_err(|error| local(&error))?.await.map_err(|error| trouble(&error))?;
+        let port = endpoint.local_addr().map_or(0, |local| local.port());
+        let local = connection.local_ip().map(|ip| SocketAddr::new(ip, port));
+        *self.local.lock().unwrap_or_else(PoisonError::into_inner) = local;
+        Ok(connection)
     }
 }
 

@@ -6,9 +6,9 @@ use super::{
     counters::Counters,
     health::Health,
     https::Https,
-    pending::{Kind, Pending, Trouble},
+    pending::{Pending, Trouble},
     pool,
-    query::{Look, MAX_QUERY},
+    query::{Look, MAX_QUERY, Spelt},
     quic::Quic,
     sources::Sources,
     tally::{Measured, Tally},
@@ -27,8 +27,12 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Queries that may be on their way to one server.
-const MOST_IN_FLIGHT: usize = 4096;
+/// How long a server is asked without EDNS that has refused EDNS.
+const PLAIN_FOR: Duration = Duration::from_secs(10);
+/// Questions that may wait at one server for an answer by TCP because somebody guessed at that by UDP.
+const MAX_BY_TCP: usize = 256;
+/// For how long TCP is not used after a guess at a server that did not take the last connection.
+const NO_TCP_MEMORY: Duration = Duration::from_secs(60);
 
 /// A server that is asked from certain addresses.
 pub struct Server {
@@ -45,9 +49,13 @@ pub struct Server {
     /// A probe is on its way, or will be.
     pub probing: AtomicBool,
     health: Mutex<Health>,
-    /// It cannot read EDNS.
-    plain: AtomicBool,
+    /// Until when it is asked without EDNS.
+    plain_until: Mutex<Option<Instant>>,
     in_flight: AtomicUsize,
+    /// Queries that went to TCP after UDP and are on their way.
+    by_tcp: AtomicUsize,
+    /// Until when it is not asked by TCP after a guess.
+    no_tcp_until: Mutex<Option<Instant>>,
     by: Transport,
 }
 
@@ -86,7 +94,7 @@ pub struct Sent {
 /// What forgets a query when it is dropped.
 pub enum By {
     /// Sent by UDP.
-    Udp(#[expect(dead_code, reason = "it is there to be dropped")] udp::Sent),
+    Udp(udp::Sent),
     /// Sent by TCP or DoT.
     Stream(pool::Sent),
     /// Sent by DoH or DoQ.
@@ -105,12 +113,23 @@ impl Sent {
         }
     }
 
+    /// The address and port that it went from; none while there is no connection for it.
+    fn local(&self) -> Option<SocketAddr> {
+        match (self.by.as_ref()?, &self.server.by) {
+            (By::Udp(sent), _) => sent.local(),
+            (By::Stream(sent), _) => sent.local(),
+            (By::Task(_), Transport::Https(https)) => https.local(),
+            (By::Task(_), Transport::Quic(quic)) => quic.local(),
+            (By::Task(_), _) => None,
+        }
+    }
+
     /// Tells dnstap of the query, or of its answer.
     pub fn tell(&self, kind: DnstapMessage, message: &[u8]) {
         let Server { target, counters, .. } = &*self.server;
         if let Some(tap) = counters.tap.get() {
             let mut tap = tap.lock().unwrap_or_else(PoisonError::into_inner);
-            tap.forwarded(kind, (target.ip, target.port), self.transport(), message);
+            tap.forwarded(kind, self.local(), (target.ip, target.port), self.transport(), message);
         }
     }
 
@@ -138,6 +157,9 @@ impl Sent {
 impl Drop for Sent {
     fn drop(&mut self) {
         self.server.in_flight.fetch_sub(1, Relaxed);
+        if self.is_tcp_after_udp() {
+            self.server.by_tcp.fetch_sub(1, Relaxed);
+        }
     }
 }
 
@@ -166,8 +188,10 @@ impl Server {
             tally: Tally::default(),
             probing: AtomicBool::new(false),
             health: Mutex::default(),
-            plain: AtomicBool::new(false),
+            plain_until: Mutex::default(),
             in_flight: AtomicUsize::new(0),
+            by_tcp: AtomicUsize::new(0),
+            no_tcp_until: Mutex::default(),
         }
     }
 
@@ -176,9 +200,20 @@ impl Server {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It takes no EDNS, or it does.
-    pub fn set_plain(&self, plain: bool) {
-        self.plain.store(plain, Relaxed);
+    /// It answered without EDNS what it had not answered with EDNS: it is asked without for a while. That may be a server
+    /// in front of it, or a moment's trouble, so it is not for long (RFC 6891, 6.2.2).
+    pub fn set_plain(&self, now: Instant) {
+        *self.plain_until() = Some(now + PLAIN_FOR);
+    }
+
+    fn plain_until(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.plain_until.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How it is to be sent a question. One for DNSSEC records is never without EDNS.
+    pub fn look(&self, question: &Spelt, now: Instant) -> Look {
+        let edns = question.dnssec_ok() || self.plain_until().is_none_or(|until| until <= now);
+        Look { spelt: self.case.keeps() != Some(false), edns, padded: self.is_stream() }
     }
 
     /// Whether its transport is a stream.
@@ -191,16 +226,11 @@ impl Server {
         self: &Arc<Self>,
         pending: &Arc<Pending>,
         number: usize,
-        way: Way,
+        (way, look): (Way, Look),
         now: Instant,
     ) -> Result<Sent, Trouble> {
-        let waiting = self.in_flight.fetch_add(1, Relaxed);
-        let look =
-            Look { spelt: self.case.keeps() != Some(false), edns: !self.plain.load(Relaxed), padded: self.is_stream() };
+        self.in_flight.fetch_add(1, Relaxed);
         let mut sent = Sent { server: self.clone(), look, by: None };
-        if waiting >= MOST_IN_FLIGHT {
-            return Err(Trouble::new(Kind::Local, "is not asked: too many queries wait for it"));
-        }
         let mut query = [0; MAX_QUERY];
         let len = pending.question.write(&mut query, 0, look);
         let query = &mut query[..len];
@@ -212,7 +242,7 @@ impl Server {
             Transport::Do53(_, tcp) if matches!(way, Way::Tcp | Way::FreshTcp) => {
                 By::Stream(tcp.send(pending, number, spelt, query, fresh)?)
             }
-            Transport::Do53(udp, _) => By::Udp(udp.send(pending, number, spelt, query, waiting, now)?),
+            Transport::Do53(udp, _) => By::Udp(udp.send(pending, number, spelt, query, now)?),
             Transport::Tls(tls) => By::Stream(tls.send(pending, number, spelt, query, fresh)?),
             Transport::Https(https) => {
                 By::Task(task::spawn(pending, number, spelt, shared(), https.clone().exchange(query.to_vec(), fresh)))
@@ -222,16 +252,29 @@ impl Server {
             }
             Transport::None(trouble) => return Err(trouble.clone()),
         });
+        if sent.is_tcp_after_udp() {
+            self.by_tcp.fetch_add(1, Relaxed);
+        }
         sent.tell(DnstapMessage::ForwarderQuery, query);
         Ok(sent)
     }
 
-    /// What is known of it, and its rank among others.
-    pub fn report(&self) -> ((u8, Duration), TargetReport) {
+    /// Whether a question goes to TCP when somebody guesses at its answer by UDP.
+    pub fn takes_tcp(&self, now: Instant) -> bool {
+        let until = *self.no_tcp_until.lock().unwrap_or_else(PoisonError::into_inner);
+        self.by_tcp.load(Relaxed) < MAX_BY_TCP && until.is_none_or(|until| until <= now)
+    }
+
+    /// TCP was of no use after a guess.
+    pub fn note_no_tcp(&self, now: Instant) {
+        *self.no_tcp_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(now + NO_TCP_MEMORY);
+    }
+
+    /// What is known of it.
+    pub fn report(&self) -> TargetReport {
         let health = self.health();
-        let (rtt, state) = (health.rtt(), health.state());
-        let report = TargetReport { target: self.target.clone(), rtt, state, keeps_case: self.case.keeps() };
-        (health.rank(), report)
+        let (rtt, state, trouble) = (health.rtt(), health.state(), health.trouble());
+        TargetReport { target: self.target.clone(), rtt, state, trouble, keeps_case: self.case.keeps() }
     }
 
     /// What has been measured of it.

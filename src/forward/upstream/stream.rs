@@ -13,7 +13,7 @@ use std::{
     collections::{HashMap, VecDeque},
     io,
     net::SocketAddr,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
 use tokio::{
@@ -45,6 +45,8 @@ pub struct Connection {
     state: Mutex<State>,
     /// There is something to send, or nobody needs the connection any more.
     news: Notify,
+    /// Our end of it, once it is there.
+    local: OnceLock<SocketAddr>,
 }
 
 #[derive(Default)]
@@ -137,6 +139,11 @@ impl Connection {
         state.closed
     }
 
+    /// Our address and port, once it is connected.
+    pub fn local(&self) -> Option<SocketAddr> {
+        self.local.get().copied()
+    }
+
     /// How it stands.
     pub fn standing(&self) -> Standing {
         let state = self.state();
@@ -209,6 +216,10 @@ impl Connection {
         let silent = |_| Trouble::new(Kind::Network, "does not take up the connection");
         let connecting = connect(&pool.sources, pool.address);
         let stream = timeout(CONNECT_TIMEOUT, connecting).await.map_err(silent)??;
+        if let Ok(local) = stream.local_addr() {
+            // It is connected once.
+            let _ = self.local.set(local);
+        }
         match &pool.tls {
             None => Ok(self.exchange(pool, split(stream)).await),
             Some((tls, name)) => {

@@ -1,7 +1,7 @@
 //! TLS to servers: which authorities are trusted, and what is wrong with a certificate.
 
 use super::pending::{Kind, Trouble};
-use crate::snapshot::routes::Target;
+use crate::{config::remedy::certificate, snapshot::routes::Target};
 use rustls::{
     CertificateError, ClientConfig, Error, RootCertStore,
     crypto::ring,
@@ -96,7 +96,10 @@ fn what_is_wrong(error: &Error) -> String {
         Error::InvalidCertificate(NotValidYet | NotValidYetContext { .. }) => NOT_YET.into(),
         Error::InvalidCertificate(UnknownIssuer) => UNKNOWN_ISSUER.into(),
         Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => WRONG_NAME.into(),
-        error => format!("fails in TLS: {error}"),
+        error => match certificate(error) {
+            Some((what, _)) => what.into(),
+            None => format!("fails in TLS: {error}"),
+        },
     }
 }
 

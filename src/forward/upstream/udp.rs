@@ -1,7 +1,9 @@
-//! UDP: a few connected sockets for each server, each for many queries and not for long.
+//! UDP: many connected sockets for each server, each for few queries and not for long.
 //!
 //! A connected socket takes packets of its server alone and learns of ICMP errors. Its port is random, the kernel's choice,
-//! and so is the id of each query: whoever forges an answer has to guess both, and the case of the name.
+//! and so is the id of each query: whoever forges an answer has to guess both, and the case of the name. A packet that
+//! comes to a port where a query waits, with an id that was never used there, is a guess (RFC 5452, 9.2): the questions
+//! that wait there are told, and there are no new ones by that port.
 
 use super::{
     case::{Case, Judged},
@@ -27,19 +29,23 @@ use tokio::{
     time::Instant,
 };
 
-/// Sockets for one server, when there is much to ask; and when there is little.
-const SOCKETS: (usize, usize) = (64, 8);
-/// Sockets of all servers together.
-const MOST_SOCKETS: usize = 8192;
-/// A socket is replaced after so many queries, or so much time.
-const USES: u32 = 1000;
-const AGE: Duration = Duration::from_secs(20);
+/// Places for sockets to one server. A query takes one of them by chance, and opens a socket where there is none.
+const SLOTS: usize = 1024;
+/// A socket is replaced after this many queries, or this time.
+const MAX_USES: u32 = 32;
+const MAX_AGE: Duration = Duration::from_secs(2);
+/// Sockets to one server, with those that are only open because somebody still waits; and to all servers together. Beyond
+/// that sockets are used for longer.
+const MAX_OF_SERVER: usize = 2048;
+const MAX_SOCKETS: usize = 8192;
+/// Sockets that a server may have whatever others have.
+const MIN_OF_SERVER: usize = 8;
 /// Queries that may wait on one socket.
-const MOST_WAITING: usize = 256;
-/// Queries whose answers are not waited for any more, but are no surprise.
-const MOST_GONE: usize = 64;
-/// So many packets that nobody asked for, and somebody is guessing.
-const GUESSES: u32 = 16;
+const MAX_WAITING: usize = 256;
+/// Queries whose answers are not waited for any more, or have come, but are no surprise.
+const MAX_GONE: usize = 64;
+/// The shortest packet that may be an answer, in octets.
+const HEADER: usize = 12;
 /// What is worth waking up for: packets, and that nobody listens there.
 const NEWS: Interest = Interest::READABLE.add(Interest::ERROR);
 
@@ -57,7 +63,8 @@ pub struct Pool {
     sources: Arc<Sources>,
     case: Arc<Case>,
     counters: Arc<Counters>,
-    slots: [Mutex<Option<Arc<Socket>>>; SOCKETS.0],
+    slots: Box<[Mutex<Option<Arc<Socket>>>]>,
+    open: Arc<AtomicUsize>,
 }
 
 /// A socket.
@@ -68,6 +75,8 @@ pub struct Socket {
     case: Arc<Case>,
     counters: Arc<Counters>,
     reader: OnceLock<AbortHandle>,
+    /// How many sockets to its server are open.
+    open: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
@@ -78,8 +87,8 @@ struct Table {
     waiting: usize,
     /// How many queries there were.
     uses: u32,
-    /// Packets that nobody asked for.
-    strangers: u32,
+    /// Somebody guesses at ids here.
+    guessed: bool,
     retired: bool,
 }
 
@@ -89,9 +98,7 @@ struct Entry {
     serial: u32,
     spelt: bool,
     number: usize,
-    /// How many strangers had come before.
-    strangers: u32,
-    /// None if the answer is not waited for any more.
+    /// None if the answer has come, or is not waited for any more.
     pending: Option<Arc<Pending>>,
 }
 
@@ -108,27 +115,25 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl Pool {
     /// No socket is open yet.
     pub fn new(address: SocketAddr, sources: Arc<Sources>, case: Arc<Case>, counters: Arc<Counters>) -> Pool {
-        Pool { address, sources, case, counters, slots: std::array::from_fn(|_| Mutex::default()) }
+        let slots = (0..SLOTS).map(|_| Mutex::default()).collect();
+        Pool { address, sources, case, counters, slots, open: Arc::default() }
     }
 
-    /// Sends a query of which `waiting` others are on their way to that server. Its id is put in.
+    /// Sends a query. Its id is put in.
     pub fn send(
         &self,
         pending: &Arc<Pending>,
         number: usize,
         spelt: bool,
         query: &mut [u8],
-        waiting: usize,
         now: Instant,
     ) -> Result<Sent, Trouble> {
         debug_assert!(query.len() <= MAX_QUERY);
-        let slots = waiting.clamp(SOCKETS.1, SOCKETS.0);
-        let Some([slot, again, id @ ..]) = random::octets::<4>() else {
+        let (Some(slot), Some(again), Some(id)) = (random::number(), random::number(), random::number()) else {
             return Err(Trouble::new(Kind::Local, "cannot be asked: there are no random numbers"));
         };
-        let id = u16::from_ne_bytes(id);
         for slot in [slot, again] {
-            let socket = self.socket(usize::from(slot) % slots, now)?;
+            let socket = self.socket(usize::from(slot) % SLOTS, now)?;
             let Some((id, serial)) = socket.register(pending, number, spelt, id) else { continue };
             query[..2].copy_from_slice(&id.to_be_bytes());
             let sent = Sent { socket, serial };
@@ -137,25 +142,41 @@ impl Pool {
         Err(Trouble::new(Kind::Local, "is not asked: too many queries wait for it"))
     }
 
-    /// The socket in a slot.
+    /// The socket in a slot; another one where there is none, and none may be opened.
     fn socket(&self, slot: usize, now: Instant) -> Result<Arc<Socket>, Trouble> {
         let mut place = lock(&self.slots[slot]);
-        if let Some(socket) = &*place {
-            if socket.expires > now && lock(&socket.table).uses < USES {
-                return Ok(socket.clone());
-            }
-            socket.retire();
-            *place = None;
+        if let Some(socket) = &*place
+            && (socket.is_fresh(now) || !self.may_open())
+        {
+            return Ok(socket.clone());
         }
-        let socket = self.open(now)?;
-        *place = Some(socket.clone());
-        Ok(socket)
+        let trouble = match self.may_open() {
+            true => match self.open(now) {
+                Ok(socket) => {
+                    if let Some(old) = place.replace(socket.clone()) {
+                        old.retire();
+                    }
+                    return Ok(socket);
+                }
+                Err(trouble) if trouble.kind == Kind::Local => trouble,
+                Err(trouble) => return Err(trouble),
+            },
+            false => Trouble::new(Kind::Local, "is not asked: too many sockets are open"),
+        };
+        if let Some(socket) = &*place {
+            return Ok(socket.clone());
+        }
+        drop(place);
+        let others = (1..SLOTS).map(|step| &self.slots[(slot + step) % SLOTS]);
+        others.into_iter().find_map(|place| lock(place).clone()).ok_or(trouble)
+    }
+
+    fn may_open(&self) -> bool {
+        let own = self.open.load(Relaxed);
+        own < MIN_OF_SERVER || own < MAX_OF_SERVER && OPEN.load(Relaxed) < MAX_SOCKETS
     }
 
     fn open(&self, now: Instant) -> Result<Arc<Socket>, Trouble> {
-        if OPEN.load(Relaxed) >= MOST_SOCKETS {
-            return Err(Trouble::new(Kind::Local, "is not asked: too many sockets are open"));
-        }
         let network = |error: io::Error| match error.raw_os_error() {
             Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
                 Trouble::new(Kind::Local, format!("cannot be asked: {error}"))
@@ -167,13 +188,15 @@ impl Pool {
         #[expect(deprecated, reason = "its successor asks for a promise that a `UdpSocket` keeps anyway")]
         let fd = AsyncFd::with_interest(UdpSocket::from(socket), NEWS).map_err(network)?;
         OPEN.fetch_add(1, Relaxed);
+        self.open.fetch_add(1, Relaxed);
         let socket = Arc::new(Socket {
             fd,
-            expires: now + AGE,
+            expires: now + MAX_AGE,
             table: Mutex::default(),
             case: self.case.clone(),
             counters: self.counters.clone(),
             reader: OnceLock::new(),
+            open: self.open.clone(),
         });
         let reader = tokio::spawn(socket.clone().read()).abort_handle();
         let _ = socket.reader.set(reader);
@@ -212,17 +235,24 @@ pub fn unreachable(error: &io::Error) -> Trouble {
 }
 
 impl Socket {
+    /// Whether it may have new queries.
+    fn is_fresh(&self, now: Instant) -> bool {
+        let table = lock(&self.table);
+        self.expires > now && table.uses < MAX_USES && !table.guessed
+    }
+
     /// Takes an id for a query, that given or another one, and a serial number; none if too many wait.
     fn register(&self, pending: &Arc<Pending>, number: usize, spelt: bool, mut id: u16) -> Option<(u16, u32)> {
         let mut table = lock(&self.table);
-        if table.waiting >= MOST_WAITING || table.retired {
+        if table.waiting >= MAX_WAITING || table.retired {
             return None;
         }
         while table.entries.iter().any(|entry| entry.id == id) {
             id = random::number()?;
         }
-        let (serial, strangers) = (table.uses, table.strangers);
-        table.entries.push(Entry { id, serial, spelt, number, strangers, pending: Some(pending.clone()) });
+        let serial = table.uses;
+        table.forget_oldest();
+        table.entries.push(Entry { id, serial, spelt, number, pending: Some(pending.clone()) });
         table.waiting += 1;
         table.uses += 1;
         Some((id, serial))
@@ -274,41 +304,40 @@ impl Socket {
     fn arrived(&self, message: &[u8]) -> bool {
         let mut guard = lock(&self.table);
         let table = &mut *guard;
-        let id = message.get(..2).map(|id| u16::from_be_bytes([id[0], id[1]]));
-        let found = table.entries.iter().position(|entry| Some(entry.id) == id);
-        if let Some(at) = found {
-            let entry = &table.entries[at];
-            let Some(pending) = &entry.pending else {
-                table.entries.swap_remove(at);
-                return table.waiting > 0;
-            };
-            match self.case.judge(pending.question.echo(message, entry.spelt), entry.spelt, &pending.question, false) {
-                Judged::Answer => {
-                    let Entry { number, pending, .. } = table.entries.swap_remove(at);
-                    table.waiting -= 1;
-                    let (waiting, retired) = (table.waiting > 0, table.retired);
-                    drop(guard);
-                    if let Some(pending) = pending {
-                        pending.post(number, Event::Answer(message.to_vec()));
-                    }
-                    if retired && !waiting {
-                        self.close();
-                    }
-                    return waiting;
+        let id = message.first_chunk().map(|id| u16::from_be_bytes(*id));
+        let found = table.entries.iter_mut().find(|entry| Some(entry.id) == id);
+        if let Some(entry) = found {
+            // Late, or for the second time.
+            let Some(pending) = &entry.pending else { return table.waiting > 0 };
+            let echo = pending.question.echo(message, entry.spelt);
+            let judged = self.case.judge(echo, entry.spelt, &pending.question, false);
+            if judged == Judged::Answer {
+                let (number, pending) = (entry.number, entry.pending.take());
+                table.waiting -= 1;
+                let (waiting, retired) = (table.waiting > 0, table.retired);
+                drop(guard);
+                if let Some(pending) = pending {
+                    pending.post(number, Event::Answer(message.to_vec()));
                 }
-                Judged::Doubtful => pending.post(entry.number, Event::Forged),
-                Judged::Stranger => {}
+                if retired && !waiting {
+                    self.close();
+                }
+                return waiting;
+            }
+            let event = match judged {
+                Judged::Doubtful => Event::Folded(message.to_vec()),
+                _ => Event::Guessed,
+            };
+            pending.post(entry.number, event);
+        } else if message.len() >= HEADER {
+            table.guessed = true;
+            for entry in &table.entries {
+                if let Some(pending) = &entry.pending {
+                    pending.post(entry.number, Event::Guessed);
+                }
             }
         }
         self.counters.strangers.inc();
-        table.strangers = table.strangers.wrapping_add(1);
-        for entry in &table.entries {
-            if let Some(pending) = &entry.pending
-                && table.strangers.wrapping_sub(entry.strangers) == GUESSES
-            {
-                pending.post(entry.number, Event::Forged);
-            }
-        }
         table.waiting > 0
     }
 
@@ -321,8 +350,7 @@ impl Socket {
                 pending.post(entry.number, Event::Failed(trouble.clone()));
             }
         }
-        table.entries.retain(|entry| entry.pending.is_some());
-        table.waiting = table.entries.len();
+        table.waiting = table.entries.iter().filter(|entry| entry.pending.is_some()).count();
         if table.retired && table.waiting == 0 {
             drop(table);
             self.close();
@@ -346,9 +374,28 @@ impl Socket {
     }
 }
 
+impl Table {
+    /// Makes room among those that are not waited for any more.
+    fn forget_oldest(&mut self) {
+        if self.entries.len() - self.waiting > MAX_GONE
+            && let Some(oldest) = self.entries.iter().position(|entry| entry.pending.is_none())
+        {
+            self.entries.remove(oldest);
+        }
+    }
+}
+
 impl Drop for Socket {
     fn drop(&mut self) {
+        self.open.fetch_sub(1, Relaxed);
         OPEN.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Sent {
+    /// The address and port that it went from.
+    pub fn local(&self) -> Option<SocketAddr> {
+        self.socket.fd.get_ref().local_addr().ok()
     }
 }
 
@@ -362,11 +409,6 @@ impl Drop for Sent {
         };
         table.entries[at].pending = None;
         table.waiting -= 1;
-        if table.entries.len() - table.waiting > MOST_GONE
-            && let Some(oldest) = table.entries.iter().position(|entry| entry.pending.is_none())
-        {
-            table.entries.remove(oldest);
-        }
         if table.retired && table.waiting == 0 {
             drop(guard);
             self.socket.close();

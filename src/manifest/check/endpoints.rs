@@ -1,6 +1,6 @@
 //! Services, endpoints with their interfaces and names, and zonal shifts.
 
-use super::{Checker, Known, is_label, list};
+use super::{Checker, Known, is_label, list, regions::is_elsewhere};
 use crate::{
     manifest::{
         Change, DnsRecordIpType, EndpointState, Id, Manifest, PrivateDnsScope, Vpc, VpcEndpoint, VpcEndpointService,
@@ -24,6 +24,11 @@ fn has_names(endpoint: &VpcEndpoint) -> bool {
         EndpointState::Pending => !endpoint.network_interfaces.is_empty(),
         _ => false,
     }
+}
+
+/// Whether an endpoint has private names, if its service has some.
+pub(super) fn has_private_names(endpoint: &VpcEndpoint) -> bool {
+    endpoint.vpc_endpoint_type == VpcEndpointType::Interface && endpoint.private_dns_enabled && has_names(endpoint)
 }
 
 /// The endpoints that a change can have touched, with the changed ones themselves. Addresses, private names and Gateway
@@ -57,6 +62,12 @@ type Addresses<'a> = HashMap<(&'a str, IpAddr), (&'a str, usize)>;
 impl<'a> Checker<'a> {
     pub(super) fn services(&mut self) {
         for (id, service) in &self.manifest.vpc_endpoint_services {
+            self.region("vpc_endpoint_services", id, &service.region);
+            if service.dns_name.is_wildcard() {
+                let message = format!("{} is a wildcard, and the endpoints' names are below it", service.dns_name);
+                self.error("vpc_endpoint_services", id, "dns_name", message);
+                self.help("take the `*.` out");
+            }
             let mut seen = BTreeSet::new();
             for (at, name) in service.private_dns_names.iter().enumerate() {
                 let field = format!("private_dns_names[{at}]");
@@ -107,6 +118,16 @@ impl<'a> Checker<'a> {
                 // Such have no names, and so nothing to look up.
                 _ => known.get(&endpoint.service_name).map(|service| &**service),
             };
+            if let (Some(vpc), Some(service)) = (vpc, service)
+                && is_elsewhere(&service.region, &vpc.region)
+            {
+                let message = format!(
+                    "`{}` is a service in {}, and `{}` is in {}",
+                    endpoint.service_name, service.region, endpoint.vpc_id, vpc.region
+                );
+                self.warning(KIND, id, "service_name", message);
+                self.help("name the service of the VPC's Region, unless the service takes endpoints of other Regions");
+            }
             self.scope(id, endpoint);
             if let Some(vpc) = vpc {
                 self.interfaces(id, endpoint, vpc, &mut addresses);
@@ -151,7 +172,9 @@ impl<'a> Checker<'a> {
         for (at, interface) in endpoint.network_interfaces.iter().enumerate() {
             let field = || format!("network_interfaces[{at}]");
             let az = interface.availability_zone_id.as_str();
-            if !zones.insert(az) {
+            if self.az_id((KIND, id), field() + ".availability_zone_id", az, &[&endpoint.vpc_id]) {
+                zones.insert(az);
+            } else if !zones.insert(az) {
                 let message = format!("the endpoint has an interface in `{az}` already");
                 self.error(KIND, id, field() + ".availability_zone_id", message);
             } else if endpoint.vpc_endpoint_type == VpcEndpointType::Interface && !index.az_names.contains_key(az) {
@@ -293,8 +316,7 @@ impl<'a> Checker<'a> {
         let mut services: BTreeMap<(&str, &str), &str> = BTreeMap::new();
         let mut names: BTreeMap<&str, BTreeMap<_, (&str, &str)>> = BTreeMap::new();
         for (id, endpoint) in endpoints {
-            let is_used = endpoint.vpc_endpoint_type == VpcEndpointType::Interface && endpoint.private_dns_enabled;
-            if !is_used || !has_names(endpoint) {
+            if !has_private_names(endpoint) {
                 continue;
             }
             let (vpc, service_name) = (endpoint.vpc_id.as_str(), endpoint.service_name.as_str());
@@ -334,19 +356,16 @@ impl<'a> Checker<'a> {
         let mut known: HashSet<&str> = HashSet::new();
         for (id, shift) in &manifest.zonal_shifts {
             let (endpoints, services) = (&manifest.vpc_endpoints, &manifest.vpc_endpoint_services);
-            if shift.resource.is_empty() {
-                self.error(KIND, id, "resource", "the field `resource` is missing");
-                self.help("an endpoint ID, a service name, or \"*\"");
-            } else if shift.resource != "*"
+            if shift.resource != "*"
                 && !endpoints.contains_key(&shift.resource)
                 && !services.contains_key(&shift.resource)
             {
                 let known = endpoints.keys().chain(services.keys()).map(String::as_str);
                 self.unknown((KIND, id), "resource", "endpoint or service", &shift.resource, known);
             }
-            if shift.away_from.is_empty() {
-                self.error(KIND, id, "away_from", "the field `away_from` is missing");
-            } else if !known.contains(&*shift.away_from)
+            let vpc = endpoints.get(&shift.resource).map(|endpoint| endpoint.vpc_id.as_str());
+            if !self.az_id((KIND, id), "away_from".into(), &shift.away_from, vpc.as_slice())
+                && !known.contains(&*shift.away_from)
                 && !zones.by_ref().any(|zone| {
                     known.insert(zone);
                     zone == shift.away_from

@@ -5,10 +5,12 @@ mod blocks;
 mod endpoints;
 #[cfg(test)]
 mod follow;
+mod hidden;
 mod loops;
 mod networks;
 mod overlap;
 mod query_logs;
+mod regions;
 mod resolver;
 #[cfg(test)]
 mod tests;
@@ -55,6 +57,7 @@ pub struct Checked {
     loops: Arc<[Problem]>,
     forwarders: Arc<[Problem]>,
     query_logs: Arc<[Problem]>,
+    hidden: Arc<[Problem]>,
     known: Known,
 }
 
@@ -96,6 +99,8 @@ impl Checked {
         let forwarders = checker.found();
         checker.query_logs();
         let query_logs = checker.found();
+        checker.hidden(&known);
+        let hidden = checker.found();
         Checked {
             networks,
             services,
@@ -107,6 +112,7 @@ impl Checked {
             loops,
             forwarders,
             query_logs,
+            hidden,
             known,
         }
     }
@@ -169,13 +175,17 @@ impl Checked {
             checker.query_logs();
             this.query_logs = checker.found();
         }
+        if !same_services || !same_rules || !endpoints.is_empty() || zones.iter().any(zones::is_renamed) {
+            checker.hidden(&this.known);
+            this.hidden = checker.found();
+        }
         Some(this)
     }
 
     fn all(&self) -> impl Iterator<Item = &Problem> {
         let ours = [&self.networks, &self.services, &self.endpoints, &self.shifts, &self.zones];
         let more = [&self.resolver_endpoints, &self.rules, &self.loops, &self.forwarders, &self.query_logs];
-        ours.into_iter().chain(more).flat_map(|found| found.iter())
+        ours.into_iter().chain(more).chain([&self.hidden]).flat_map(|found| found.iter())
     }
 
     /// All problems.
@@ -249,12 +259,15 @@ struct Checker<'a> {
     suggestions: usize,
     searchable: HashMap<(*const IpNet, usize), Rc<Blocks>>,
     indexed: HashMap<*const Vpc, Rc<VpcIndex<'a>>>,
+    /// The AZ names of all VPCs; made when it is first asked for.
+    az_names: Option<regions::AzNames<'a>>,
 }
 
 impl<'a> Checker<'a> {
     fn new(manifest: &'a Manifest, connectivity: &'a Connectivity, now: i64) -> Checker<'a> {
         let (searchable, indexed) = (HashMap::new(), HashMap::new());
-        Checker { manifest, connectivity, now, problems: Vec::new(), suggestions: 0, searchable, indexed }
+        let (problems, suggestions, az_names) = (Vec::new(), 0, None);
+        Checker { manifest, connectivity, now, problems, suggestions, searchable, indexed, az_names }
     }
 
     /// What was found since this was asked last.

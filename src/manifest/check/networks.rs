@@ -1,6 +1,6 @@
 //! VPCs, subnets, peerings, Transit Gateways, on-premises networks, and doors.
 
-use super::{Checker, Seen, is_label, list};
+use super::{Checker, Seen, is_label, list, regions::is_elsewhere};
 use crate::manifest::{Direction, Vpc};
 use std::{collections::BTreeMap, collections::BTreeSet, net::IpAddr};
 
@@ -13,6 +13,7 @@ impl<'a> Checker<'a> {
         for (id, vpc) in &manifest.vpcs {
             self.vpc(id, vpc);
         }
+        self.az_maps();
         for (id, peering) in &manifest.vpc_peering_connections {
             const KIND: &str = "vpc_peering_connections";
             match &peering.vpc_ids[..] {
@@ -38,6 +39,10 @@ impl<'a> Checker<'a> {
                 );
             }
             self.vpc_list("on_premises_networks", id, "vpc_ids", &network.vpc_ids);
+            if let Some(az) = &network.availability_zone_id {
+                let near: Vec<&str> = network.vpc_ids.iter().map(String::as_str).collect();
+                self.az_id(("on_premises_networks", id), "availability_zone_id".into(), az, &near);
+            }
         }
         self.doors();
     }
@@ -73,14 +78,13 @@ impl<'a> Checker<'a> {
         for (at, address) in vpc.resolver_addresses.iter().enumerate() {
             if !blocks.contains(*address) && !LINK_LOCAL.contains(&&*address.to_string()) {
                 let field = format!("resolver_addresses[{at}]");
-                self.error(KIND, id, field, format!("{address} is outside of the VPC"));
-                self.help(format!(
-                    "its CIDR blocks are {}; {} too are allowed",
-                    list(&vpc.cidr_blocks),
-                    LINK_LOCAL.join(" and ")
-                ));
+                let message = format!("{address} is outside of the VPC: its clients must have a route to it");
+                self.warning(KIND, id, field, message);
+                self.help(format!("the VPC's CIDR blocks are {}", list(&vpc.cidr_blocks)));
             }
         }
+        self.region(KIND, id, &vpc.region);
+        self.az_names(id, vpc);
         let mut by_az: BTreeMap<&str, &str> = BTreeMap::new();
         for (name, az) in &vpc.availability_zones {
             let field = format!("availability_zones.{name}");
@@ -91,39 +95,45 @@ impl<'a> Checker<'a> {
                 self.warning(KIND, id, field, format!("`{first}` is a name of `{az}` already"));
             }
         }
-        let mut seen: Vec<(&str, &ipnet::IpNet)> = Vec::new();
+        let mut seen: Vec<(&str, usize, &ipnet::IpNet)> = Vec::new();
         for (subnet_id, subnet) in &vpc.subnets {
             let field = format!("subnets.{subnet_id}");
             if subnet.cidr_blocks.is_empty() {
                 self.warning(KIND, id, format!("{field}.cidr_blocks"), "the subnet has no addresses: nobody is in it");
             }
+            let az = &subnet.availability_zone_id;
+            self.az_id((KIND, id), format!("{field}.availability_zone_id"), az, &[id]);
             for (at, block) in subnet.cidr_blocks.iter().enumerate() {
                 if !blocks.covers(block) {
                     let field = format!("{field}.cidr_blocks[{at}]");
                     self.error(KIND, id, field, format!("the subnet's {block} is outside of its VPC"));
                     self.help(format!("the VPC's CIDR blocks are {}", list(&vpc.cidr_blocks)));
                 }
-                seen.push((subnet_id, block));
+                seen.push((subnet_id, at, block));
             }
         }
-        // Blocks either nest or are apart: in this order, one that overlaps follows the one that holds it.
-        seen.sort_by_key(|(_, block)| (block.network(), block.prefix_len()));
-        let mut holder: Option<(&str, &ipnet::IpNet)> = None;
-        for (subnet, block) in seen {
-            match holder {
-                Some((other, wide)) if wide.contains(block) => {
-                    let field = format!("subnets.{subnet}.cidr_blocks");
-                    if wide == block {
-                        self.error(KIND, id, field, format!("{block} of `{subnet}` is a block of `{other}` too"));
-                        continue;
-                    }
+        // Blocks either nest or are apart: in this order, those that hold a block are on a stack.
+        seen.sort_by_key(|(_, _, block)| (block.network(), block.prefix_len()));
+        let mut holders: Vec<(&str, &ipnet::IpNet)> = Vec::new();
+        for (subnet, at, block) in seen {
+            while holders.last().is_some_and(|(_, wide)| !wide.contains(block)) {
+                holders.pop();
+            }
+            let field = format!("subnets.{subnet}.cidr_blocks[{at}]");
+            match holders.last() {
+                Some((other, wide)) if *wide == block => {
+                    self.error(KIND, id, field, format!("{block} of `{subnet}` is a block of `{other}` too"));
+                    self.help("subnets of a VPC do not overlap; take one of the two out");
+                }
+                Some((other, wide)) => {
                     let message =
                         format!("{block} of `{subnet}` is within {wide} of `{other}`: the longer prefix decides");
                     self.warning(KIND, id, field, message);
-                    holder = Some((subnet, block));
+                    self.help("subnets of a VPC do not overlap");
                 }
-                _ => holder = Some((subnet, block)),
+                None => {}
             }
+            holders.push((subnet, block));
         }
     }
 
@@ -131,6 +141,7 @@ impl<'a> Checker<'a> {
         const KIND: &str = "transit_gateways";
         let manifest = self.manifest;
         for (id, gateway) in &manifest.transit_gateways {
+            self.region(KIND, id, &gateway.region);
             let mut seen = BTreeSet::new();
             for (at, attachment) in gateway.attachments.iter().enumerate() {
                 let field = format!("attachments[{at}]");
@@ -143,8 +154,14 @@ impl<'a> Checker<'a> {
                 if !seen.insert(targets) {
                     self.warning(KIND, id, &field, "the same is attached to this gateway already");
                 }
-                if let Some(vpc) = &attachment.vpc_id {
-                    self.reference((KIND, id), format!("{field}.vpc_id"), "VPC", vpc, &manifest.vpcs);
+                if let Some(vpc_id) = &attachment.vpc_id {
+                    let field = format!("{field}.vpc_id");
+                    let vpc = self.reference((KIND, id), &field, "VPC", vpc_id, &manifest.vpcs);
+                    if let Some(vpc) = vpc.filter(|vpc| is_elsewhere(&gateway.region, &vpc.region)) {
+                        let message = format!("`{vpc_id}` is in {}, and the gateway in {}", vpc.region, gateway.region);
+                        self.warning(KIND, id, field, message);
+                        self.help("a Transit Gateway has attachments of its own Region, and peers in others");
+                    }
                 }
                 if let Some(network) = &attachment.on_premises_network_id {
                     let field = format!("{field}.on_premises_network_id");

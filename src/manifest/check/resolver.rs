@@ -15,18 +15,16 @@ impl<'a> Checker<'a> {
         const KIND: &str = "resolver_endpoints";
         let manifest = self.manifest;
         for (id, endpoint) in &manifest.resolver_endpoints {
-            let vpc = match endpoint.vpc_id.is_empty() {
-                true => {
-                    self.error(KIND, id, "vpc_id", "the field `vpc_id` is missing");
-                    None
-                }
-                false => self.reference((KIND, id), "vpc_id", "VPC", &endpoint.vpc_id, &manifest.vpcs),
-            };
+            let vpc = self.reference((KIND, id), "vpc_id", "VPC", &endpoint.vpc_id, &manifest.vpcs);
             if endpoint.ip_addresses.is_empty() {
                 self.error(KIND, id, "ip_addresses", "the endpoint has no addresses");
             }
             let blocks = vpc.map(|vpc| self.searchable(&vpc.cidr_blocks));
             for (at, address) in endpoint.ip_addresses.iter().enumerate() {
+                if let Some(az) = &address.availability_zone_id {
+                    let field = format!("ip_addresses[{at}].availability_zone_id");
+                    self.az_id((KIND, id), field, az, &[&endpoint.vpc_id]);
+                }
                 if let (Some(vpc), Some(blocks)) = (vpc, &blocks)
                     && !blocks.contains(address.ip)
                 {
@@ -50,6 +48,22 @@ impl<'a> Checker<'a> {
         let mut seen = HashMap::new();
         for (id, rule) in &manifest.resolver_rules {
             self.vpc_list(KIND, id, "vpc_ids", &rule.vpc_ids);
+            if rule.vpc_ids.is_empty() && rule.enabled {
+                self.warning(KIND, id, "vpc_ids", "no VPC has the rule: it is never used");
+                self.help("list the VPCs that it holds for, or write `enabled: false`");
+            }
+            if rule.domain_name.labels().any(|label| label == b"*") {
+                let name = &rule.domain_name;
+                let message = format!("{name} has a `*` in it: a rule holds for a name and all names below it");
+                self.error(KIND, id, "domain_name", message);
+                let plain = name.is_wildcard().then(|| name.parent()).flatten().map(|name| name.to_string());
+                let plain = plain.filter(|plain| !plain.contains('*'));
+                self.help(match plain.as_deref().map(|plain| plain.trim_end_matches('.')) {
+                    Some("") => "write \".\" for all names".to_string(),
+                    Some(plain) => format!("write `{plain}`"),
+                    None => "write the part behind the last `*`".to_string(),
+                });
+            }
             let is_forward = rule.rule_type == RuleType::Forward;
             if is_forward && rule.target_ips.is_empty() {
                 self.error(KIND, id, "target_ips", "a FORWARD rule needs servers to ask");

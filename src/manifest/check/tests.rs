@@ -168,13 +168,13 @@ fn networks() {
             "[10.1.16.0/20]",
             "[10.1.8.0/21]",
             &[
-                "warning: vpcs.vpc-app.subnets.app-b.cidr_blocks: 10.1.8.0/21 of `app-b` is within 10.1.0.0/20 of `app-a`: the longer prefix decides",
+                "warning: vpcs.vpc-app.subnets.app-b.cidr_blocks[0]: 10.1.8.0/21 of `app-b` is within 10.1.0.0/20 of `app-a`: the longer prefix decides",
             ],
         ),
         (
             "[10.1.16.0/20]",
             "[10.1.0.0/20]",
-            &["error: vpcs.vpc-app.subnets.app-b.cidr_blocks: 10.1.0.0/20 of `app-b` is a block of `app-a` too"],
+            &["error: vpcs.vpc-app.subnets.app-b.cidr_blocks[0]: 10.1.0.0/20 of `app-b` is a block of `app-a` too"],
         ),
         ("[10.1.16.0/20]", "[]", &["warning: vpcs.vpc-app.subnets.app-b.cidr_blocks: the subnet has no addresses"]),
         ("[10.1.16.0/20]}", "[10.1.16.0/20], enable_dns64: true}", &[]),
@@ -193,7 +193,7 @@ fn networks() {
             "[]",
             &["warning: vpcs.vpc-lone.cidr_blocks: the VPC has no addresses"],
         ),
-        ("[10.9.0.2]", "[10.8.0.2]", &["error: vpcs.vpc-lone.resolver_addresses[0]: 10.8.0.2 is outside of the VPC"]),
+        ("[10.9.0.2]", "[10.8.0.2]", &["warning: vpcs.vpc-lone.resolver_addresses[0]: 10.8.0.2 is outside of the VPC"]),
         (
             "[10.9.0.2]",
             "[169.254.169.253]",
@@ -418,7 +418,6 @@ fn endpoints() {
             "resource: vpce-sqz",
             &["error: zonal_shifts.zs.resource: there is no endpoint or service `vpce-sqz` (did you mean `vpce-sqs`?)"],
         ),
-        ("resource: vpce-sqs, ", "", &["error: zonal_shifts.zs.resource: the field `resource` is missing"]),
         ("resource: vpce-sqs", "resource: '*'", &[]),
         ("resource: vpce-sqs", "resource: saas", &[]),
         (
@@ -508,11 +507,6 @@ fn zones_and_rules() {
         ),
         (
             set,
-            "records: [{records: [10.0.0.1]}]",
-            &["error: private_hosted_zones.Z1.records[0].type: the field `type` is missing"],
-        ),
-        (
-            set,
             "records: [{type: A, records: [10.0.0.1], alias: {name: a}}]",
             &["error: private_hosted_zones.Z1.records[0]: a record set has either"],
         ),
@@ -525,11 +519,6 @@ fn zones_and_rules() {
             "ttl: 60",
             "ttl: 2147483648",
             &["error: private_hosted_zones.Z1.records[0].ttl: a TTL is at most 2147483647 seconds"],
-        ),
-        (
-            "{direction: INBOUND, vpc_id: vpc-shared, ",
-            "{direction: INBOUND, ",
-            &["error: resolver_endpoints.in.vpc_id: the field `vpc_id` is missing"],
         ),
         ("[{ip: 10.2.0.53}]", "[]", &["error: resolver_endpoints.in.ip_addresses: the endpoint has no addresses"]),
         (

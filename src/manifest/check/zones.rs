@@ -1,13 +1,25 @@
 //! Private hosted zones, but for what their records mean.
 
 use super::{Checker, Known, key_of};
-use crate::manifest::{Change, Id, Manifest, Primary, PrivateHostedZone, Protocol, master::MAX_TTL};
+use crate::{
+    manifest::{
+        Change, Id, Manifest, Primary, PrivateHostedZone, Protocol,
+        master::MAX_TTL,
+        meant::{ZoneText, of_owner, of_value},
+    },
+    wire::{
+        Name,
+        rdata::{type_from_text, type_to_text},
+    },
+};
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, HashMap, HashSet, hash_map::Entry},
     sync::Arc,
 };
 
 const KIND: &str = "private_hosted_zones";
+/// How many values of a set are compared with those in front of them.
+const MAX_COMPARED: usize = 100;
 
 /// The zones that a change can have touched, with the changed ones themselves: no VPC has two of one name.
 pub(super) fn touched<'a>(
@@ -24,6 +36,13 @@ pub(super) fn touched<'a>(
 pub(super) fn is_elsewhere(change: &Change<PrivateHostedZone>) -> bool {
     let (Some(old), Some(new)) = (change.old, change.new) else { return true };
     (&old.name, &old.vpc_ids, old.fallthrough) != (&new.name, &new.vpc_ids, new.fallthrough)
+}
+
+/// Whether a change can decide what the zone hides, or what hides it.
+pub(super) fn is_renamed(change: &Change<PrivateHostedZone>) -> bool {
+    let has_alias = |zone: &PrivateHostedZone| zone.records.iter().any(|set| set.name == "@" && set.alias.is_some());
+    let (Some(old), Some(new)) = (change.old, change.new) else { return true };
+    is_elsewhere(change) || has_alias(old) != has_alias(new)
 }
 
 impl<'a> Checker<'a> {
@@ -46,11 +65,13 @@ impl<'a> Checker<'a> {
                 }
             }
             self.zone_access(id, zone);
+            if zone.name.is_wildcard() {
+                self.error(KIND, id, "name", format!("{} is a wildcard, and a zone has a name of its own", zone.name));
+                self.help("name the zone after what is behind the `*`, and the records `*`");
+            }
+            self.meant(id, zone);
             for (at, set) in zone.records.iter().enumerate() {
                 let field = format!("records[{at}]");
-                if set.record_type.is_empty() {
-                    self.error(KIND, id, format!("{field}.type"), "the field `type` is missing");
-                }
                 match &set.alias {
                     Some(_) if !set.records.is_empty() => {
                         self.error(KIND, id, &field, "a record set has either `records` or an `alias`, not both");
@@ -68,6 +89,45 @@ impl<'a> Checker<'a> {
                     let message = format!("a TTL is at most {MAX_TTL} seconds (RFC 2181, 8)");
                     self.error(KIND, id, format!("{field}.ttl"), message);
                 }
+            }
+        }
+    }
+
+    /// Records that are valid, and likely to be meant otherwise.
+    fn meant(&mut self, id: &str, zone: &PrivateHostedZone) {
+        let text = ZoneText::new(&zone.name);
+        let mut seen: HashMap<(Name, u16), usize> = HashMap::new();
+        for (at, set) in zone.records.iter().enumerate() {
+            if let Some(doubt) = of_owner(&set.name, &text) {
+                self.error(KIND, id, format!("records[{at}].name"), doubt.message);
+                self.help(doubt.help.unwrap_or_default());
+            }
+            let Some(rtype) = type_from_text(&set.record_type) else { continue };
+            for (number, value) in set.records.iter().enumerate() {
+                let field = || format!("records[{at}].records[{number}]");
+                if let Some(doubt) = of_value(rtype, value, &text) {
+                    self.error(KIND, id, field(), doubt.message);
+                    self.help(doubt.help.unwrap_or_default());
+                } else if number > 0 && number < MAX_COMPARED && set.records[..number].contains(value) {
+                    self.warning(KIND, id, field(), format!("`{value}` is in the list already: it is answered once"));
+                    self.help("take one of them out");
+                }
+            }
+            let Ok(owner) = Name::parse(set.name.as_bytes(), Some(&zone.name)) else { continue };
+            match seen.entry((owner, rtype)) {
+                Entry::Vacant(place) => drop(place.insert(at)),
+                Entry::Occupied(first) if set.alias.is_none() && zone.records[*first.get()].alias.is_none() => {
+                    let (owner, rtype) = first.key();
+                    let rtype = type_to_text(*rtype);
+                    let message = format!(
+                        "{owner} has {rtype} records in records[{}] already: all values are answered as one set",
+                        first.get()
+                    );
+                    self.warning(KIND, id, format!("records[{at}].name"), message);
+                    self.help("put all values into one `records`, or take one of the sets out");
+                }
+                // What an alias may not be beside is an error of its own.
+                Entry::Occupied(_) => {}
             }
         }
     }

@@ -1,7 +1,10 @@
 //! The text of a manifest as a tree of nodes that know where they are.
 
 mod json;
+mod likely;
 mod yaml;
+
+pub use likely::glued_key;
 
 use std::sync::Arc;
 
@@ -264,7 +267,7 @@ mod tests {
             (&"[".repeat(100_000), true, 1, "nested more than 64 deep"),
             ("a: 1\nb: 2\na: 3\n", false, 3, "`a` is given twice: in line 1 and in line 3"),
             ("a: 1\n---\nb: 2\n", false, 2, "more than one document"),
-            ("a: [1\nb: 2\n", false, 2, "not valid YAML"),
+            ("a: [1\nb: 2\n", false, 1, "`[` is never closed (close it with `]`)"),
             ("a: *x\n", false, 1, "not valid YAML"),
             ("a: &a [*a]\n", false, 1, "anchor"),
             ("? [a]\n: b\n", false, 1, "a key must be plain text"),
@@ -288,6 +291,35 @@ mod tests {
         }
         let (_, faults) = read(b"a: b\nc: \xff\n", false);
         assert_eq!((faults[0].span.line, faults[0].span.column), (2, 4));
+    }
+
+    #[test]
+    fn merge_keys_bring_in_the_entries_of_other_maps() {
+        let text = "a: &a {x: 1, y: 2}\nb: &b {y: 3, z: 4}\nc: {<<: *a, y: 5}\nd: {<<: [*b, *a], w: 0}\n\
+                    e: &e\n  <<: *b\n  v: 6\nf: {<<: *e}\ng: {<<: {x: 7}}\nh: {<<: []}\n";
+        let (node, faults) = yaml(text);
+        assert_eq!(faults, []);
+        let node = node.unwrap();
+        let expected = serde_json::json!({
+            "a": {"x": 1, "y": 2}, "b": {"y": 3, "z": 4}, "c": {"x": 1, "y": 5}, "d": {"w": 0, "x": 1, "y": 3, "z": 4},
+            "e": {"v": 6, "y": 3, "z": 4}, "f": {"v": 6, "y": 3, "z": 4}, "g": {"x": 7}, "h": {},
+        });
+        assert_eq!(json_of(&node), expected);
+        // What is merged has the place where it is written.
+        assert_eq!(node.locate("c.x").map(|span| (span.line, span.column)), Some((1, 11)));
+        for (text, message) in [
+            ("a: {<<: x}\n", "`<<` takes the entries of a map"),
+            ("a: {<<: [x]}\n", "`<<` takes the entries of a map"),
+            ("a: {<<: ~}\n", "`<<` takes the entries of a map"),
+            ("a: {\"<<\": {}}\n", "a quoted `<<`"),
+        ] {
+            let faults = yaml(text).1;
+            assert!(faults.len() == 1 && faults[0].message.starts_with(message), "{text}: {faults:?}");
+        }
+        let wide = (0..2000).map(|at| format!("k{at}: 0")).collect::<Vec<_>>().join(", ");
+        let bomb: String = (0..2000).map(|at| format!("m{at}: {{<<: *a}}\n")).collect();
+        let faults = yaml(&format!("a: &a {{{wide}}}\n{bomb}")).1;
+        assert!(faults[0].message.starts_with("aliases expand to more than"), "{faults:?}");
     }
 
     #[test]

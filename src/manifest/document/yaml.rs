@@ -1,8 +1,11 @@
 //! YAML, from the events of `saphyr-parser`.
 
-use super::{Entry, Fault, MAX_DEPTH, Node, Span, Value, without_duplicates};
+use super::{Entry, Fault, MAX_DEPTH, Node, Span, Value, likely::likely, without_duplicates};
 use saphyr_parser::{Event, Parser, ScalarStyle};
-use std::{collections::HashMap, sync::Arc};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
 
 /// How much all aliases together may expand to: a node counts one, and each 32 octets of its text another.
 const MAX_EXPANSION: usize = 1_000_000;
@@ -16,8 +19,16 @@ struct Open {
 
 enum Items {
     List(Vec<Node>),
-    Map { entries: Vec<Entry>, key: Option<(Arc<str>, Span)> },
+    Map {
+        entries: Vec<Entry>,
+        key: Option<(Arc<str>, Span)>,
+        /// What merge keys bring in, each with its place.
+        merged: Vec<Node>,
+    },
 }
+
+/// The key whose value is a map, or a list of maps, whose entries this map has too (YAML 1.1, <https://yaml.org/type/merge.html>).
+const MERGE_KEY: &str = "<<";
 
 #[derive(Default)]
 struct Builder {
@@ -64,7 +75,14 @@ pub(super) fn read(text: &str) -> (Option<Node>, Vec<Fault>) {
                     .lines()
                     .nth(fault.span.line as usize - 1)
                     .and_then(|line| line.chars().nth(error.marker().col()));
-                builder.faults.push(Fault { help: help(error.info(), at).map(String::from), ..fault });
+                let known =
+                    help(error.info(), at).filter(|_| matches!(at, Some('*' | '&' | '@' | '`' | '%' | '!' | '\t')));
+                let fault = match known {
+                    Some(_) => None,
+                    None => likely(text, fault.span.line),
+                }
+                .unwrap_or_else(|| Fault { help: help(error.info(), at).map(String::from), ..fault });
+                builder.faults.push(fault);
                 return (None, builder.faults);
             }
         };
@@ -88,7 +106,9 @@ pub(super) fn read(text: &str) -> (Option<Node>, Vec<Fault>) {
                 builder.add(Node { span, value: Value::Scalar { text: text.into(), plain } }, anchor)
             }
             Event::SequenceStart(anchor, _) => builder.open(span, anchor, Items::List(Vec::new())),
-            Event::MappingStart(anchor, _) => builder.open(span, anchor, Items::Map { entries: Vec::new(), key: None }),
+            Event::MappingStart(anchor, _) => {
+                builder.open(span, anchor, Items::Map { entries: Vec::new(), key: None, merged: Vec::new() })
+            }
             Event::SequenceEnd | Event::MappingEnd => builder.close(at.end.line(), at.end.col()),
             Event::Alias(anchor) => builder.expand(span, anchor),
             Event::DocumentEnd | Event::StreamStart | Event::StreamEnd | Event::Nothing => Ok(()),
@@ -120,7 +140,10 @@ impl Builder {
         }
         let value = match items {
             Items::List(items) => Value::List(items),
-            Items::Map { entries, .. } => Value::Map(without_duplicates(entries, &mut self.faults)),
+            Items::Map { entries, merged, .. } => {
+                let entries = without_duplicates(entries, &mut self.faults);
+                Value::Map(self.merge(entries, merged)?)
+            }
         };
         self.add(Node { span, value }, anchor)
     }
@@ -135,15 +158,43 @@ impl Builder {
         match self.open.last_mut() {
             None => self.root = Some(node),
             Some(Open { items: Items::List(items), .. }) => items.push(node),
-            Some(Open { items: Items::Map { entries, key }, .. }) => match (key.take(), node.value) {
+            Some(Open { items: Items::Map { entries, key, merged }, .. }) => match (key.take(), node.value) {
+                (Some((key, _)), value) if &*key == MERGE_KEY => merged.push(Node { span: node.span, value }),
                 (Some((key, key_span)), value) => {
                     entries.push(Entry { key, key_span, node: Node { span: node.span, value } })
                 }
-                (None, Value::Scalar { text, .. }) => *key = Some((text, node.span)),
+                (None, Value::Scalar { text, plain }) => {
+                    // In quotes it is a key like any other.
+                    let is_quoted_merge_key = !plain && &*text == MERGE_KEY;
+                    if is_quoted_merge_key {
+                        return Err(Fault::new(node.span, "a quoted `<<` is no merge key").help("take the quotes out"));
+                    }
+                    *key = Some((text, node.span));
+                }
                 (None, _) => return Err(bad_key(node.span)),
             },
         }
         Ok(())
+    }
+
+    /// A map with the entries that its merge keys bring in: its own come first, then those of the first map that has one.
+    fn merge(&mut self, mut entries: Vec<Entry>, merged: Vec<Node>) -> Result<Vec<Entry>, Fault> {
+        if merged.is_empty() {
+            return Ok(entries);
+        }
+        let mut known: HashSet<Arc<str>> = entries.iter().map(|entry| entry.key.clone()).collect();
+        let maps = merged.into_iter().flat_map(|node| match node.value {
+            Value::List(maps) => maps,
+            value => vec![Node { span: node.span, value }],
+        });
+        for map in maps {
+            let Value::Map(more) = map.value else {
+                let fault = Fault::new(map.span, "`<<` takes the entries of a map, and this is none");
+                return Err(fault.help("`<<: *name`, where `&name` stands in front of a map; or a list of such"));
+            };
+            entries.extend(more.into_iter().filter(|entry| known.insert(entry.key.clone())));
+        }
+        Ok(entries)
     }
 
     fn expand(&mut self, span: Span, anchor: usize) -> Result<(), Fault> {

@@ -4,6 +4,9 @@ mod file;
 mod parts;
 #[cfg(test)]
 mod tests;
+mod unread;
+
+pub use unread::unread;
 
 use super::{
     Id, Loaded, Manifest, MasterFile, Place, PrivateHostedZone, Problem, Severity, ZoneData, changes,

@@ -128,7 +128,8 @@ fn read_resources<T: DeserializeOwned + Serialize + JsonSchema + PartialEq>(
     let Value::Map(entries) = &node.value else {
         if !node.is_null() {
             let message = "expected a map from identifiers to resources".to_string();
-            problems.push(file_error(kind, message).at(node.span.place(file)));
+            let problem = file_error(kind, message).at(node.span.place(file));
+            problems.push(problem.help("write the identifier and a colon, and the fields below it, indented"));
         }
         return Vec::new();
     };

@@ -85,7 +85,7 @@ fn all_that_is_wrong_is_told() {
         "g.yaml:1:1: error: the file cannot be read: it is a directory, not a regular file",
         "c.yaml:1:1: error: vpc: there is no kind `vpc` (did you mean `vpcs`?)",
         "c.yaml:2:1: error: profiles: `profiles` is not served yet by this version (take it out)",
-        "c.yaml:3:7: error: vpcs: expected a map from identifiers to resources",
+        "c.yaml:3:7: error: vpcs: expected a map from identifiers to resources (write the identifier and a colon, and the fields below it, indented)",
         "b.yaml:3:3: error: vpcs.a: `a` is in two files: a.yaml line 2 and b.yaml line 3 (keep one of them)",
     ];
     for line in expected {

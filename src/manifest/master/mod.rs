@@ -3,7 +3,10 @@
 mod generate;
 mod lexer;
 
-use super::{MasterFile, Place, Problem, Record};
+use super::{
+    MasterFile, Place, Problem, Record,
+    meant::{ZoneText, of_master_record},
+};
 use crate::wire::{
     Name,
     rdata::{
@@ -16,6 +19,8 @@ use std::{collections::HashSet, ffi::OsStr, io, os::unix::ffi::OsStrExt, path::P
 
 /// After so many problems no more are looked for.
 const MAX_PROBLEMS: usize = 100;
+/// After so many warnings no more are told.
+const MAX_WARNINGS: usize = 20;
 /// How deep files may include each other.
 const MAX_DEPTH: usize = 20;
 /// The octets of a zone's master file and all that it includes and generates.
@@ -40,6 +45,7 @@ pub fn read(
     let mut reading = Zone {
         opener,
         apex: zone,
+        apex_text: ZoneText::new(zone),
         id: zone_id,
         origin: zone.clone(),
         owner: None,
@@ -53,10 +59,12 @@ pub fn read(
         multiplied_octets: 0,
         out: MasterFile::default(),
         problems: Vec::new(),
+        warnings: Vec::new(),
         stopped: false,
     };
     reading.file(file.into(), None);
     reading.out.records.shrink_to_fit();
+    reading.problems.append(&mut reading.warnings);
     (reading.out, reading.problems)
 }
 
@@ -64,6 +72,7 @@ pub fn read(
 struct Zone<'r> {
     opener: &'r mut dyn FnMut(&Path) -> io::Result<Vec<u8>>,
     apex: &'r Name,
+    apex_text: ZoneText,
     id: &'r str,
     origin: Name,
     /// The owner of the last record.
@@ -83,6 +92,7 @@ struct Zone<'r> {
     multiplied_octets: usize,
     out: MasterFile,
     problems: Vec<Problem>,
+    warnings: Vec<Problem>,
     /// There are too many problems or records to go on.
     stopped: bool,
 }
@@ -238,6 +248,15 @@ impl Zone<'_> {
         self.problems.push(problem);
     }
 
+    /// Tells of what is valid, and likely to be meant otherwise: a few times, and not in place of an error.
+    fn warn(&mut self, doubt: RdataError, source: &Source, entry: &Entry) {
+        if self.warnings.len() < MAX_WARNINGS {
+            let problem = Problem::warning("private_hosted_zones", self.id, "file", doubt.message);
+            let place = Some(source.place_of(entry, doubt.token));
+            self.warnings.push(Problem { place, help: doubt.help, ..problem });
+        }
+    }
+
     fn entry(&mut self, source: &Source, entry: &Entry) -> Result<(), RdataError> {
         let Some(first) = entry.tokens.first() else { return Ok(()) };
         if !entry.blank_owner && !first.quoted && first.text.starts_with(b"$") {
@@ -274,6 +293,10 @@ impl Zone<'_> {
                 ..fail(0, "there is no record in front whose owner this one could have")
             });
         };
+        let own = (!entry.blank_owner).then_some(0);
+        if let Some(doubt) = of_master_record(&entry.tokens, own, (rtype, data), &self.apex_text) {
+            self.warn(doubt, source, entry);
+        }
         if owner.is_at_or_below(self.apex) {
             self.push(Record { owner, rtype, ttl, rdata, file: source.index, line: entry.line });
         }

@@ -4,7 +4,7 @@ use super::{Azs, Endpoint, EndpointName, Interface, Names, names_of};
 use crate::{
     manifest::{Change, Id, Manifest, PrivateDnsScope, Vpc, VpcEndpoint, changes},
     snapshot::{
-        names::SharedNameMap,
+        names::{Above, SharedNameMap},
         slots::{Index, Numbers, Slots},
     },
 };
@@ -21,6 +21,10 @@ pub struct Endpoints {
     slots: Numbers,
     /// Regional and zonal names.
     pub public: Arc<SharedNameMap<EndpointName>>,
+    /// How many of them are right below a name.
+    parents: OrdMap<Box<[u8]>, u32>,
+    /// The names above them.
+    pub above_public: Arc<Above>,
     /// Those of them that several endpoints have, with all of these.
     contested: OrdMap<Box<[u8]>, Vec<u32>>,
     of_vpc: Index,
@@ -190,7 +194,30 @@ impl Endpoints {
             }
         }
         if !edits.is_empty() {
+            self.count_parents(&edits);
             Arc::make_mut(&mut self.public).edit(edits);
+        }
+    }
+
+    /// Notes below which names the public names are, before they are edited.
+    fn count_parents(&mut self, edits: &BTreeMap<Box<[u8]>, Option<EndpointName>>) {
+        let before = self.parents.len();
+        let mut has_new = false;
+        for (name, what) in edits {
+            let parent = name.get(1 + usize::from(name[0])..).unwrap_or_default();
+            let count = self.parents.get(parent).copied().unwrap_or(0);
+            has_new |= count == 0;
+            match (self.public.get(name).is_some(), what.is_some()) {
+                (false, true) => drop(self.parents.insert(parent.into(), count + 1)),
+                (true, false) if count <= 1 => drop(self.parents.remove(parent)),
+                (true, false) => drop(self.parents.insert(parent.into(), count - 1)),
+                _ => {}
+            }
+        }
+        if has_new || self.parents.len() != before {
+            // A name below each of them stands for all.
+            let below: Vec<Vec<u8>> = self.parents.keys().map(|parent| [b"\x01-", &**parent].concat()).collect();
+            self.above_public = Arc::new(Above::new(below.iter().map(|name| &**name)));
         }
     }
 

@@ -3,7 +3,7 @@
 use super::{Differing, Shared, View, Views, add_names, hidden, is_on_path, policies};
 use crate::{
     manifest::{
-        Direction, Id, Manifest, PrivateDnsScope, Problem,
+        Direction, Id, Manifest, PrivateDnsScope, Problem, ResolverEndpoint,
         connectivity::{MAX_STEPS, NamesKey, Network, ReachKey},
     },
     snapshot::{
@@ -14,6 +14,7 @@ use crate::{
         zones::Zones,
     },
 };
+use ipnet::IpNet;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
@@ -167,7 +168,7 @@ impl<'a> Frame<'a> {
                 Direction::InboundDelegation => Path::InboundDelegation,
                 Direction::Outbound => continue,
             };
-            this.add_inbound(&endpoint.vpc_id, path);
+            this.add_inbound(endpoint, path);
         }
         this.views.in_vpc = Arc::new(std::mem::take(&mut this.in_vpc));
         this.views.inbound = Arc::new(std::mem::take(&mut this.inbound));
@@ -179,19 +180,37 @@ impl<'a> Frame<'a> {
         this
     }
 
-    fn add_inbound(&mut self, vpc: &str, path: Path) {
-        let input = self.input;
+    /// The views of those who ask at an inbound endpoint: of the networks that are connected to its VPC, and of those that it
+    /// lets in.
+    fn add_inbound(&mut self, endpoint: &ResolverEndpoint, path: Path) {
+        let (input, vpc) = (self.input, &endpoint.vpc_id);
         let Some(at) = input.networks.vpc_at(vpc) else { return };
-        if self.inbound.contains_key(&(at, path, Some(at))) {
+        let own = &input.networks.info(at).network;
+        if !self.inbound.contains_key(&(at, path, Some(at))) {
+            for network in input.networks.connectivity.connected_to(own).into_iter().chain([own]) {
+                if let Some(client) = input.networks.at(network) {
+                    self.add((at, path, Some(client)), &format!("{vpc}/{}", network.id()));
+                }
+            }
+            self.add((at, path, None), &format!("{vpc}/-"));
+        }
+        let allowed = IpNet::aggregate(&endpoint.allowed_cidr_blocks);
+        if allowed.is_empty() {
             return;
         }
-        let own = &input.networks.info(at).network;
-        for network in input.networks.connectivity.connected_to(own).into_iter().chain([own]) {
-            if let Some(client) = input.networks.at(network) {
-                self.add((at, path, Some(client)), &format!("{vpc}/{}", network.id()));
+        for (client, info) in (0..).zip(&input.networks.list) {
+            let blocks = match &info.network {
+                Network::Vpc(_) => info.vpc.as_ref().map(|vpc| &vpc.cidr_blocks),
+                Network::OnPremises(id) => input.manifest.on_premises_networks.get(id).map(|other| &other.cidr_blocks),
+            };
+            let is_let_in = blocks
+                .into_iter()
+                .flatten()
+                .any(|block| allowed.iter().any(|allowed| allowed.contains(block) || block.contains(allowed)));
+            if is_let_in && !self.inbound.contains_key(&(at, path, Some(client))) {
+                self.add((at, path, Some(client)), &format!("{vpc}/{}", info.network.id()));
             }
         }
-        self.add((at, path, None), &format!("{vpc}/-"));
     }
 
     fn add(&mut self, key: ViewKey, label: &str) {
@@ -286,7 +305,11 @@ impl<'a> Compiler<'a> {
         for at in touched {
             let Some(view) = views.list.get(at).filter(|view| view.path != Path::InboundDelegation) else { continue };
             let own = self.own_names(view);
-            let own = if own.is_empty() { empty.clone() } else { Arc::new(NameMap::new(own.into_iter().collect())) };
+            let own = if own.is_empty() {
+                empty.clone()
+            } else {
+                Arc::new(NameMap::new(own.into_iter().collect()).with_above())
+            };
             let view = View { own, ..(**view).clone() };
             views.list.set(at, Some(Arc::new(view)));
         }
@@ -414,7 +437,7 @@ impl<'a> Compiler<'a> {
         for endpoint in all.into_iter().filter(|endpoint| is_on_path(endpoint, path)) {
             add_names(&mut names, endpoint);
         }
-        let names = NameMap::new(names.into_iter().collect());
+        let names = NameMap::new(names.into_iter().collect()).with_above();
         Shared { exporters, inbound, region: region.into(), names }
     }
 }
@@ -440,7 +463,7 @@ fn differing(networks: &Networks, views: &Views) -> Option<Arc<Differing>> {
     let all = || views.list.iter().map(|(_, view)| view);
     let with = all().filter(|view| view.autodefined.is_some()).count();
     Some(Arc::new(Differing {
-        names: NameMap::new(names.into_iter().map(|name| (name, ())).collect()),
+        names: NameMap::new(names.into_iter().map(|name| (name, ())).collect()).with_above(),
         locally_served: with != 0 && with != all().count(),
         dns64: networks.subnets.iter().any(|subnet| subnet.dns64),
         delegates: views.policies.iter().any(|(_, policies)| !policies.delegates.is_empty()),

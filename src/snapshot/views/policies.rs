@@ -4,7 +4,7 @@ use super::compile::{Input, Previous};
 use crate::{
     manifest::{Id, RuleType, changes, connectivity::Network},
     snapshot::{
-        names::NameMap,
+        names::{Above, NameMap},
         networks::{NetworkAt, Networks},
         routes::{Route, Rule},
         slots::Slots,
@@ -32,6 +32,10 @@ pub struct Policy {
 pub struct Policies {
     /// Rules and zones.
     pub names: NameMap<Policy>,
+    /// The names above those of its zones.
+    pub above_zones: Above,
+    /// The names above those of the rules that have other servers asked.
+    pub above_rules: Above,
     /// DELEGATE rules, which act on referrals and not on names, in the order of their identifiers.
     pub delegates: Vec<Arc<Rule>>,
     /// What tells answers that they may have led to from those of others; 0 without any.
@@ -134,7 +138,14 @@ fn make(vpc: &str, old: Option<&Policies>, edits: Edits, zones: &Zones) -> Optio
     }
     let delegations = delegations(&names, &delegates, zones);
     let salt = salt(vpc, &delegates);
-    Some(Policies { names: NameMap::new(names.into_iter().collect()), delegates, salt, delegations })
+    let asks = |policy: &Policy| {
+        let rule_type = policy.rule.as_ref().map(|rule| rule.resource.rule_type);
+        matches!(rule_type, Some(RuleType::Forward | RuleType::Recursive))
+    };
+    let above_zones = Above::new(names.iter().filter(|(_, policy)| policy.zone.is_some()).map(|(name, _)| &**name));
+    let above_rules = Above::new(names.iter().filter(|(_, policy)| asks(policy)).map(|(name, _)| &**name));
+    let names = NameMap::new(names.into_iter().collect());
+    Some(Policies { names, above_zones, above_rules, delegates, salt, delegations })
 }
 
 /// What tells the answers of a VPC with DELEGATE rules from those of others; 0 where there are none. The names of name

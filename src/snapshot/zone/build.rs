@@ -513,7 +513,7 @@ impl<'a> Builder<'a> {
                     rtype::SOA if values > 1 => {
                         self.error(origin, format!("{owner} has {values} SOA records"));
                     }
-                    rtype::NS | rtype::DNAME if wildcard => {
+                    rtype::NS | rtype::DNAME if wildcard && !is_apex => {
                         self.error(origin, format!("{owner}: a wildcard cannot have {name} records"));
                     }
                     _ if size > MOST => {

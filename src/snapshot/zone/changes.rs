@@ -9,12 +9,16 @@
 //! - A changed node refers to no other node. In a changed zone wildcards and additional nodes are found by name.
 //! - The changes take at most a fixed share of the zone's memory. Beyond that the zone is built anew.
 
-use super::{Found, Job, Node, NodeAt, Search, Set, Zone, build::Builder, lay_out, node_flag};
+use super::{
+    Found, Job, Node, NodeAt, Search, Set, Zone,
+    additional::{MAX_BY_NAME, target_at},
+    build::Builder,
+    lay_out, node_flag,
+};
 use crate::{
     manifest::overlay::{EditedSet, Overlay},
     wire::{
         Name,
-        name::MAX_NAME,
         query::{LookupName, name_hash},
         rdata::rtype,
     },
@@ -32,10 +36,6 @@ const MIN_NAMES: usize = 1000;
 const SHARE: usize = 16;
 /// Octets of changed nodes that any zone may have.
 const MIN_OCTETS: usize = 1 << 20;
-/// A set with more names in it than this has the zone built anew with each change: the additional nodes of a changed zone
-/// are found by name, and told apart without memory of their own.
-const MAX_ADDITIONAL: usize = 64;
-
 /// A record set after a change.
 pub struct SetChange<'a> {
     /// The owner.
@@ -87,7 +87,7 @@ impl Shape {
         for node in zone.nodes() {
             names += 1;
             for set in node.sets() {
-                if has_additional(set.rtype()) && set.count() as usize > MAX_ADDITIONAL {
+                if target_at(set.rtype()).is_some() && set.count() as usize > MAX_BY_NAME {
                     return None;
                 }
                 if set.alias().is_some() && aliases.last() != Some(&(node.at as u32)) {
@@ -254,7 +254,7 @@ impl Zone {
             let is_structural = |set: &&SetChange| {
                 set.rtype == rtype::DNAME
                     || set.rtype == rtype::NS && relative > 0
-                    || has_additional(set.rtype) && set.values.len() > MAX_ADDITIONAL
+                    || target_at(set.rtype).is_some() && set.values.len() > MAX_BY_NAME
             };
             if sets.iter().any(is_structural) || shape.cut_targets.contains(&name.wire()[..relative]) {
                 return None;
@@ -277,7 +277,8 @@ impl Zone {
         zone.source = job.source.clone();
         zone.overlay = job.overlay.cloned();
         let mut head = lay_out::alone(apex, &self.apex);
-        let negative = lay_out::add_negative(&mut head, apex, &self.apex)? as usize;
+        let negative = head.len();
+        head.extend_from_slice(&lay_out::negative(apex, &self.apex)?);
         let (names, octets) = self.changes.as_ref().map_or_else(Default::default, |c| (c.names.clone(), c.octets));
         zone.changes = Some(Box::new(Changes { names, head: head.into(), negative, octets }));
         for (name, relative, _) in changed.iter().filter(|(_, relative, _)| *relative > 0) {
@@ -347,7 +348,7 @@ impl Zone {
 
     /// A name in wire format, made ready for looking up, and how many octets it has in front of the apex. None if it is not in
     /// the zone.
-    fn relative_of(&self, wire: &[u8]) -> Option<(LookupName, usize)> {
+    pub(super) fn relative_of(&self, wire: &[u8]) -> Option<(LookupName, usize)> {
         let name = LookupName::new(wire)?;
         let skip = name.labels().checked_sub(self.apex_labels)?;
         let is_below = name.suffix(skip) == &*self.apex;
@@ -390,67 +391,6 @@ impl Zone {
         }
         Some(changed)
     }
-}
-
-impl<'z> Set<'z> {
-    /// The nodes whose addresses belong in the additional section, found by the names in the set.
-    pub(super) fn additional_by_name(self) -> impl Iterator<Item = Node<'z>> {
-        // In a changed zone the apex is not in the block, so this one is a zone cut: it has glue.
-        let is_cut = self.rtype() == rtype::NS && std::ptr::eq(self.block, &*self.zone.block);
-        let (mut seen, mut count) = ([std::ptr::null(); MAX_ADDITIONAL], 0);
-        let mut records = if has_additional(self.rtype()) { self.records() } else { &[] };
-        std::iter::from_fn(move || {
-            while !records.is_empty() {
-                let (record, others) = records.split_at(12 + u16::from_be_bytes([records[10], records[11]]) as usize);
-                records = others;
-                let Some(node) = self.target_of(record).filter(|node| is_cut || !node.is_occluded()) else { continue };
-                let place = std::ptr::from_ref(&node.block[node.at]);
-                if !has_address(node) || seen[..count].contains(&place) || count == MAX_ADDITIONAL {
-                    continue;
-                }
-                seen[count] = place;
-                count += 1;
-                return Some(node);
-            }
-            None
-        })
-    }
-
-    /// The node that a record of the set leads to, if it is in the zone.
-    fn target_of(self, record: &[u8]) -> Option<Node<'z>> {
-        let skip = additional_skip(self.rtype())?;
-        let name = record.get(12 + skip..)?;
-        let mut at = 0;
-        while (1..=63).contains(name.get(at)?) {
-            at += 1 + name[at] as usize;
-        }
-        // It ends in the root, or in a pointer to the apex.
-        let end: &[u8] = if name[at] == 0 { &[0] } else { &self.zone.apex };
-        let mut wire = [0; MAX_NAME + 1];
-        wire.get_mut(..at)?.copy_from_slice(name.get(..at)?);
-        wire.get_mut(at..at + end.len())?.copy_from_slice(end);
-        let (name, _) = self.zone.relative_of(&wire)?;
-        self.zone.find(&name, 0).filter(|found| !found.is_empty()).map(|found| found.node)
-    }
-}
-
-/// Whether addresses of the names in a set go with it.
-fn has_additional(rtype: u16) -> bool {
-    additional_skip(rtype).is_some()
-}
-
-/// Where in a record's data the name is whose addresses go with it (RFC 1034, 4.3.2; RFC 1035, 3.3.9; RFC 2782).
-pub(super) fn additional_skip(rtype: u16) -> Option<usize> {
-    match rtype {
-        rtype::NS => Some(0),
-        rtype::MX => Some(2),
-        rtype::SRV => Some(6),
-        _ => None,
-    }
-}
-
-fn has_address(node: Node) -> bool {
-    node.sets().any(|set| matches!(set.rtype(), rtype::A | rtype::AAAA) && set.alias().is_none())
 }
 
 #[cfg(test)]

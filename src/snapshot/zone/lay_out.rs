@@ -2,22 +2,19 @@
 
 use super::{
     Set,
-    build::{Builder, NodeBuilder, SetBuilder, ends_with, has_address},
-    changes::additional_skip,
+    additional::Made,
+    build::{Builder, NodeBuilder, SetBuilder, ends_with},
     node_flag,
 };
 use crate::{
     snapshot::names::{Numbering, Table},
     wire::{
-        name::{MAX_NAME, labels},
+        name::labels,
         query::{LookupName, name_hash},
         rdata::{self, rtype},
     },
 };
 use std::sync::Arc;
-
-/// What the set of negative answers fills, at most.
-const NEGATIVE_OCTETS: usize = Set::FIXED + 2 * 2 + 12 + 2 * MAX_NAME + 20;
 
 /// A zone as it lies in memory.
 pub(super) struct LaidOut {
@@ -33,8 +30,13 @@ impl Builder<'_> {
         let mut places = Vec::with_capacity(self.nodes.len());
         let mut size = 0usize;
         let mut compressed: Vec<Vec<Vec<Record>>> = Vec::with_capacity(self.nodes.len());
-        let additionals: Vec<Vec<Vec<usize>>> =
-            self.nodes.iter().map(|node| node.sets.iter().map(|set| self.additional(node, set)).collect()).collect();
+        let (mut names, has_empty_wildcards) = self.empty_non_terminals();
+        let mut made = Made::new(self, names.iter().map(|(hash, _)| *hash));
+        let additionals: Vec<Vec<Vec<usize>>> = self
+            .nodes
+            .iter()
+            .map(|node| node.sets.iter().map(|set| self.additional(node, set, &mut made)).collect())
+            .collect();
         for (node, additional) in self.nodes.iter().zip(&additionals) {
             places.push(size);
             size += 4 + 4 * (node.flags & (node_flag::WILDCARD | node_flag::OCCLUDED)).count_ones() as usize;
@@ -49,7 +51,16 @@ impl Builder<'_> {
             }
             compressed.push(sets);
         }
-        let mut block = Vec::with_capacity(size + NEGATIVE_OCTETS);
+        let negative_set = negative(&self.nodes[0], &self.apex)?;
+        let mut total = size + negative_set.len();
+        let goes_along = |set: &SetBuilder| matches!(set.rtype, rtype::A | rtype::AAAA | rtype::SVCB | rtype::HTTPS);
+        for (name, source) in &made.names {
+            places.push(total);
+            total += 4 + name.len() - self.apex.len();
+            let sets = self.nodes[*source].sets.iter().zip(&compressed[*source]);
+            total += sets.filter(|(set, _)| goes_along(set)).map(|(set, r)| set_size(set, r, 0)).sum::<usize>();
+        }
+        let mut block = Vec::with_capacity(total);
         for (at, node) in self.nodes.iter().enumerate() {
             let relative = &node.name[..node.name.len() - self.apex.len()];
             block.extend_from_slice(&[relative.len() as u8, node.flags]);
@@ -63,8 +74,19 @@ impl Builder<'_> {
                 write_set(&mut block, set.rtype, set.ttl, &compressed[at][number], &additional, set.alias);
             }
         }
-        let negative = add_negative(&mut block, &self.nodes[0], &self.apex)?;
-        let (mut names, has_empty_wildcards) = self.empty_non_terminals();
+        let negative = block.len() as u32;
+        block.extend_from_slice(&negative_set);
+        // What follows is found by nobody but sets that name it.
+        for (name, source) in &made.names {
+            let relative = &name[..name.len() - self.apex.len()];
+            let sets = || self.nodes[*source].sets.iter().zip(&compressed[*source]).filter(|(set, _)| goes_along(set));
+            block.extend_from_slice(&[relative.len() as u8, 0]);
+            block.extend_from_slice(&(sets().count() as u16).to_le_bytes());
+            block.extend_from_slice(relative);
+            for (set, records) in sets() {
+                write_set(&mut block, set.rtype, set.ttl, records, &[], set.alias);
+            }
+        }
         names.extend(self.nodes.iter().zip(0..).map(|(node, at)| (name_hash(&node.name), at)));
         let table = Table::new(names.into_iter().map(|(hash, at)| (hash, places[at as usize] as u32)));
         Some(LaidOut { table, block: block.into(), negative, has_empty_wildcards })
@@ -90,23 +112,6 @@ impl Builder<'_> {
         }
         (all, has_wildcards)
     }
-
-    /// The nodes whose addresses go with a set (RFC 1034, 4.3.2; RFC 1035, 3.3.9; RFC 2782).
-    fn additional(&self, node: &NodeBuilder, set: &SetBuilder) -> Vec<usize> {
-        let mut nodes = Vec::new();
-        let Some(skip) = additional_skip(set.rtype) else { return nodes };
-        let is_cut = node.flags & node_flag::CUT != 0;
-        for value in &set.values {
-            if let Some(at) = self.named(value.get(skip..).unwrap_or_default())
-                && (self.nodes[at].occluder.is_none() || is_cut)
-                && has_address(&self.nodes[at])
-                && !nodes.contains(&at)
-            {
-                nodes.push(at);
-            }
-        }
-        nodes
-    }
 }
 
 /// A node by itself, which refers to no other one.
@@ -122,14 +127,13 @@ pub(super) fn alone(node: &NodeBuilder, apex: &[u8]) -> Vec<u8> {
     block
 }
 
-/// Adds the set of negative answers, and says where it is (RFC 2308, 3). None if the apex has no SOA record.
-pub(super) fn add_negative(block: &mut Vec<u8>, apex_node: &NodeBuilder, apex: &[u8]) -> Option<u32> {
+/// The set of negative answers (RFC 2308, 3). None if the apex has no SOA record.
+pub(super) fn negative(apex_node: &NodeBuilder, apex: &[u8]) -> Option<Vec<u8>> {
     let soa = apex_node.sets.iter().find(|set| set.rtype == rtype::SOA)?;
     let value = soa.values.first()?;
-    let negative = block.len() as u32;
-    let record = compress(rtype::SOA, value, apex);
-    write_set(block, rtype::SOA, soa.ttl.min(soa_minimum(value)), &[record], &[], None);
-    Some(negative)
+    let mut set = Vec::new();
+    write_set(&mut set, rtype::SOA, soa.ttl.min(soa_minimum(value)), &[compress(rtype::SOA, value, apex)], &[], None);
+    Some(set)
 }
 
 /// A record's data with names cut short where a pointer to the apex will stand, and the places of these pointers.

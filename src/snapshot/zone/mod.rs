@@ -20,6 +20,7 @@
 //! A zone that a dynamic update or an incremental transfer has changed shares block and table with the zone before, and
 //! has [`Changes`] beside them: see there.
 
+mod additional;
 mod build;
 mod changes;
 mod lay_out;
@@ -35,11 +36,13 @@ use crate::{
         Name,
         name::MAX_NAME,
         query::{LookupName, child_hash},
-        reply::{Full, Reply, Section},
+        rdata::rtype,
+        reply::{Full, Reply, Section, first_of},
     },
 };
 use std::sync::Arc;
 
+pub use additional::Target;
 pub use build::{Job, build};
 pub use changes::SetChange;
 use changes::{Changes, Shape};
@@ -133,7 +136,7 @@ pub struct ZoneCut {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeAt(u32);
 
-/// A node of a zone.
+/// A node of a zone. Two of one zone are the same if they are at the same place.
 #[derive(Clone, Copy)]
 pub struct Node<'z> {
     zone: &'z Zone,
@@ -331,6 +334,12 @@ fn read_u32(block: &[u8], at: usize) -> u32 {
     u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
 }
 
+impl PartialEq for Node<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at && std::ptr::eq(self.block, other.block) && std::ptr::eq(self.zone, other.zone)
+    }
+}
+
 impl<'z> Node<'z> {
     #[inline]
     fn flags(self) -> u8 {
@@ -473,12 +482,16 @@ impl<'z> Set<'z> {
         self.block.get(at..at + 4).map_or(0, |ttl| u32::from_be_bytes([ttl[0], ttl[1], ttl[2], ttl[3]]))
     }
 
-    /// The nodes whose addresses belong in the additional section.
-    pub fn additional(self) -> impl Iterator<Item = Node<'z>> {
-        let changes = self.zone.changes.as_ref();
-        let places = if changes.is_none() { self.at + Set::FIXED..self.fixups_at() } else { 0..0 };
-        let listed = places.step_by(4).map(move |at| self.zone.node(NodeAt(read_u32(self.block, at))));
-        listed.chain(changes.into_iter().flat_map(move |_| self.additional_by_name()))
+    /// Octets of its records' data, without compression.
+    fn data_octets(self) -> usize {
+        let pointers = (self.records_at() - self.fixups_at()) / 2;
+        let headers = 12 * self.count() as usize;
+        if self.count() == 0 { 0 } else { self.records().len() - headers + pointers * (self.zone.apex.len() - 2) }
+    }
+
+    /// Whether a set at a target of this one goes along.
+    pub fn is_joined_by(self, other: Set) -> bool {
+        additional::is_additional(self.rtype(), other.rtype())
     }
 
     /// Writes the set. `owner` is where the owner is in the message, `apex` where the zone's apex is. Returns where the
@@ -495,37 +508,81 @@ impl<'z> Set<'z> {
         Ok(start)
     }
 
+    /// The same; of addresses another one is the first at each draw.
+    #[inline]
+    pub fn write_turned(
+        self,
+        reply: &mut Reply,
+        section: Section,
+        owner: usize,
+        apex: usize,
+        draw: u32,
+    ) -> Result<usize, Full> {
+        let start = self.write(reply, section, owner, apex)?;
+        let first = self.first(draw);
+        if first > 0 {
+            let length = self.records().len();
+            reply.turn(start..start + length, length / usize::from(self.count()) * first);
+        }
+        Ok(start)
+    }
+
+    /// Which record comes first at a draw.
+    #[inline]
+    fn first(self, draw: u32) -> usize {
+        match self.rtype() {
+            rtype::A | rtype::AAAA if self.count() > 1 => first_of(self.count().into(), draw),
+            _ => 0,
+        }
+    }
+
+    /// The records, beginning with that which comes first at a draw.
+    fn turned(self, draw: u32) -> impl Iterator<Item = &'z [u8]> {
+        let records = self.records();
+        let mut at = 0;
+        let each = (0..self.count()).map(move |_| {
+            let end = at + 12 + usize::from(u16::from_be_bytes([records[at + 10], records[at + 11]]));
+            &records[std::mem::replace(&mut at, end)..end]
+        });
+        let (first, count) = (self.first(draw), usize::from(self.count()));
+        let length = records.len() / count.max(1);
+        let front = records[..length * first].chunks_exact(length.max(1));
+        each.skip(first).chain(front).take(count)
+    }
+
     /// Writes as many records of a set of addresses as there is room for.
-    pub fn write_part(self, reply: &mut Reply, section: Section, owner: usize) {
-        let length = self.records().len() / usize::from(self.count()).max(1);
-        for record in self.records().chunks_exact(length.max(1)) {
+    pub fn write_part(self, reply: &mut Reply, section: Section, owner: usize, draw: u32) {
+        for record in self.turned(draw) {
             let Ok(start) = reply.block(section, 1, record) else { break };
             reply.own(start, 1, 0xc000 | owner as u16);
         }
     }
 
-    /// Writes a set of addresses under the name of `node`, which is not in the message yet but for the apex.
-    pub fn write_named(self, reply: &mut Reply, section: Section, node: Node, apex: usize) -> Result<(), Full> {
+    /// Writes a set without compressed names under a name that is not in the message yet but for the apex: `owner` are the labels
+    /// in front of that.
+    pub fn write_named(
+        self,
+        reply: &mut Reply,
+        section: Section,
+        owner: &[u8],
+        apex: usize,
+        draw: u32,
+    ) -> Result<(), Full> {
         let (position, count) = (reply.position(), reply.count(section));
-        if node.relative().is_empty() {
-            return self.write(reply, section, apex, apex).map(|_| ());
+        if owner.is_empty() {
+            return self.write_turned(reply, section, apex, apex, draw).map(|_| ());
         }
         let mut write = || {
             // The first record has the name in full; the others point to it, if that is not too far for a pointer.
-            let mut records = self.records();
-            while !records.is_empty() {
-                let (record, others) = records.split_at(12 + u16::from_be_bytes([records[10], records[11]]) as usize);
-                reply.octets(node.relative())?;
-                let start = reply.block(section, 1, record)?;
-                reply.patch(start, 0xc000 | apex as u16);
-                records = others;
-                if position <= MOST_POINTER {
-                    let rest = reply.block(section, self.count() - 1, records)?;
-                    reply.own(rest, self.count() - 1, 0xc000 | position as u16);
-                    break;
+            self.turned(draw).enumerate().try_for_each(|(number, record)| {
+                let known = if number > 0 && position <= MOST_POINTER { Some(position) } else { None };
+                if known.is_none() {
+                    reply.octets(owner)?;
                 }
-            }
-            Ok(())
+                let start = reply.block(section, 1, record)?;
+                reply.patch(start, 0xc000 | known.unwrap_or(apex) as u16);
+                Ok(())
+            })
         };
         let written = write();
         if written.is_err() {

@@ -63,9 +63,15 @@ impl Zone {
 
     /// The set itself, or the one that it leads to as an alias within the zone.
     pub fn followed<'z>(&'z self, set: Set<'z>) -> Option<Set<'z>> {
-        let mut found = set;
+        match set.alias() {
+            None => Some(set),
+            Some(number) => self.followed_from(number, set.rtype()),
+        }
+    }
+
+    /// The set that an alias leads to within the zone.
+    pub fn followed_from(&self, mut number: usize, rtype: u16) -> Option<Set<'_>> {
         for _ in 0..MAX_ALIASES {
-            let Some(number) = found.alias() else { return Some(found) };
             let name = LookupName::new(self.alias(number).as_wire())?;
             let is_below =
                 name.labels() >= self.apex_labels && name.suffix(name.labels() - self.apex_labels) == &*self.apex;
@@ -73,7 +79,11 @@ impl Zone {
                 return None;
             }
             let (Search::Node(node) | Search::Wildcard(node)) = self.search(&name) else { return None };
-            found = node.set(set.rtype())?;
+            let found = node.set(rtype)?;
+            match found.alias() {
+                Some(next) => number = next,
+                None => return Some(found),
+            }
         }
         None
     }

@@ -129,6 +129,19 @@ fn faults_are_told_as_the_rfc_says() {
     }
 }
 
+/// The error field is a response's: in a request it makes the signature void, even where the MAC covers it.
+#[test]
+fn a_request_with_an_error_field_is_not_authenticated() {
+    let (key, algorithm) = (key("transfer"), key("transfer").algorithm_name());
+    for error in [error::BADSIG, error::BADKEY, error::BADTIME, error::BADTRUNC, 99] {
+        let mut request = message(7);
+        let fields = Fields { time: NOW, fudge: 300, error, other: &[] };
+        let mac = key.mac(&[&request, &variables(&key.name, &algorithm, &fields)]);
+        append(&mut request, &key.name, &algorithm, &fields, &mac, [0, 7]);
+        assert_eq!(failure(verify(&keys(), &request, NOW)).error, error::BADSIG);
+    }
+}
+
 #[test]
 fn a_forwarded_request_keeps_its_first_identifier() {
     let mut request = message(7);

@@ -17,7 +17,7 @@ pub use table::rtype;
 use super::Name;
 use read::Reader;
 use std::{borrow::Cow, fmt, ops::Range};
-use table::{TYPES, entry};
+use table::{Kind, TYPES, entry};
 
 /// The longest record data, in octets.
 pub const MAX_RDATA: usize = u16::MAX as usize;
@@ -108,6 +108,20 @@ pub fn parse(rtype: u16, tokens: &[Token], origin: &Name) -> Result<Box<[u8]>, R
 /// Reads the data of a record that is a text by itself. Parentheses around it are skipped; a comment is an error.
 pub fn parse_text(rtype: u16, text: &str, origin: &Name) -> Result<Box<[u8]>, RdataError> {
     parse(rtype, &tokenise(text.as_bytes())?, origin)
+}
+
+/// The tokens of a type's data that are domain names, as far as each field in front of them is one token.
+pub fn name_tokens(rtype: u16) -> impl Iterator<Item = usize> {
+    let fields = entry(rtype).map_or(&[][..], |entry| entry.fields);
+    let is_one_token = |kind: &Kind| {
+        use Kind::*;
+        matches!(
+            kind,
+            U8 | U16 | U32 | Seconds | Time | RrType | Word { .. } | KeyFlags | Ipv4 | Ipv6 | Host | Domain | Text
+        )
+    };
+    let front = fields.iter().enumerate().take_while(move |(_, (_, kind))| is_one_token(kind));
+    front.filter(|(_, (_, kind))| matches!(kind, Kind::Host | Kind::Domain)).map(|(at, _)| at)
 }
 
 /// The tokens of a line.

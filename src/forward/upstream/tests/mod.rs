@@ -13,7 +13,11 @@ use crate::{
         response,
     },
 };
-use std::{future::Future, net::Ipv4Addr, sync::atomic::AtomicU8};
+use std::{
+    future::Future,
+    net::{Ipv4Addr, SocketAddr},
+    sync::atomic::AtomicU8,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, UdpSocket},
@@ -102,6 +106,14 @@ impl Fake {
         target(self.address)
     }
 
+    /// TCP connections are refused from now on.
+    async fn close_tcp(&self) {
+        self.tasks[1].abort();
+        while !self.tasks[1].is_finished() {
+            sleep(Duration::from_millis(1)).await;
+        }
+    }
+
     /// The queries that came, and whether by TCP.
     fn queries(&self) -> Vec<(Vec<u8>, bool)> {
         let mut queries = self.queries.lock().unwrap();
@@ -182,28 +194,40 @@ fn route_from(targets: Vec<Target>, sources: Vec<IpAddr>) -> Route {
 const NAME: &[u8] = b"\x07printer\x06office\x04corp\0";
 
 /// Asks for an address, and waits as long as a client would.
-async fn ask(upstreams: &Upstreams, route: &Route) -> Result<Response, Failure> {
+async fn ask(upstreams: &Upstreams, route: &Route) -> Result<Vec<u8>, Failure> {
     ask_for(upstreams, route, NAME).await
 }
 
-async fn ask_for(upstreams: &Upstreams, route: &Route, name: &[u8]) -> Result<Response, Failure> {
-    let name = LookupName::new(name).unwrap();
-    let question = Question { name: &name, qtype: 1, dnssec_ok: false, checking_disabled: false };
-    upstreams.ask(route, &question, Instant::now() + Duration::from_millis(4500)).await
+async fn ask_for(upstreams: &Upstreams, route: &Route, name: &[u8]) -> Result<Vec<u8>, Failure> {
+    ask_with(upstreams, route, name, false).await
 }
 
+async fn ask_with(upstreams: &Upstreams, route: &Route, name: &[u8], dnssec_ok: bool) -> Result<Vec<u8>, Failure> {
+    let name = LookupName::new(name).unwrap();
+    let question = Question { name: &name, qtype: 1, dnssec_ok, checking_disabled: false };
+    let read = |message: &[u8], _| match message.ends_with(&USELESS) {
+        true => Err("is of no use".into()),
+        false => Ok(message.to_vec()),
+    };
+    upstreams.ask(route, &question, Instant::now() + Duration::from_millis(4500), read).await
+}
+
+/// The end of an answer that is well formed and of no use: an address.
+const USELESS: [u8; 4] = [192, 0, 2, 66];
+
 /// The last octet of the address in an answer.
-fn address(response: &Result<Response, Failure>) -> u8 {
+fn address(response: &Result<Vec<u8>, Failure>) -> u8 {
     let message = match response {
-        Ok(response) => &response.message,
+        Ok(message) => message,
         Err(failure) => panic!("{failure:?}"),
     };
     *response::Response::read(message).unwrap().sections[0][0].rdata.last().unwrap()
 }
 
-fn text(response: Result<Response, Failure>) -> (u16, String) {
-    let failure = response.err().expect("there is no failure");
-    (failure.code, failure.text)
+/// The code of a failure, and what each server did.
+fn text(response: Result<Vec<u8>, Failure>) -> (u16, String) {
+    let failure = response.expect_err("there is no failure");
+    (failure.code, if failure.details.is_empty() { failure.text } else { failure.details })
 }
 
 /// How long something takes, in milliseconds.

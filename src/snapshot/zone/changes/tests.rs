@@ -90,30 +90,27 @@ fn built(
     build(job, &mut Vec::new()).map(|(zone, _)| zone)
 }
 
-/// A set as it is written into an answer.
-fn set(set: Set) -> String {
-    let fixups: Vec<usize> = (set.fixups_at()..set.records_at()).step_by(2).map(|at| read_u16(set.block, at)).collect();
-    let mut additional: Vec<String> = set.additional().map(|node| sets(node)).collect();
-    additional.sort();
-    format!("{} {} {:?} {fixups:?} +{additional:?}", set.rtype(), set.count(), set.records())
+/// A set as it is written into an answer, and what goes with it.
+fn set(node: Node, set: Set) -> String {
+    let mut additional = Vec::new();
+    node.additional(set, |target| {
+        let joined = target.node.sets().filter(|other| set.is_joined_by(*other));
+        let mut sets: Vec<_> = joined.map(|other| (other.rtype(), other.records())).collect();
+        sets.sort();
+        additional.push(format!("{:?} {} {} {sets:?}", target.relative, target.is_self, target.node.is_occluded()));
+    });
+    format!("{} +{additional:?}", octets(set))
 }
 
-fn sets(node: Node) -> String {
-    let mut sets: Vec<String> = node
-        .sets()
-        .map(|set_| match matches!(set_.rtype(), rtype::A | rtype::AAAA) {
-            true => format!("{:?}", set_.records()),
-            false => String::new(),
-        })
-        .collect();
-    sets.sort();
-    format!("{} {}", node.name(), sets.concat())
+fn octets(set: Set) -> String {
+    let fixups: Vec<usize> = (set.fixups_at()..set.records_at()).step_by(2).map(|at| read_u16(set.block, at)).collect();
+    format!("{} {} {:?} {fixups:?}", set.rtype(), set.count(), set.records())
 }
 
 /// All that is answered for a name.
 fn answered(zone: &Zone, name: &LookupName) -> String {
     let node = |what: &str, node: Node| {
-        let mut sets: Vec<String> = node.sets().map(set).collect();
+        let mut sets: Vec<String> = node.sets().map(|of_node| set(node, of_node)).collect();
         sets.sort();
         format!("{what} {} {} {} {sets:?}", node.name(), node.has_cname(), node.labels())
     };
@@ -145,7 +142,7 @@ fn assert_same(zone: &Zone, anew: &Zone, asked: &[LookupName]) {
         assert_eq!(has(zone), has(anew));
     }
     assert_eq!(transferred(zone), transferred(anew));
-    assert_eq!(set(zone.negative()), set(anew.negative()));
+    assert_eq!(octets(zone.negative()), octets(anew.negative()));
     assert_eq!(zone.nodes().next().map(|node| node.name()), Some(name("")));
     assert_eq!((zone.nodes().count(), zone.records, zone.cuts()), (anew.nodes().count(), anew.records, anew.cuts()));
     assert_eq!((zone.digest, zone.digest), (anew.digest, zone.content_digest()));
@@ -181,6 +178,10 @@ fn contents(structural: u32) -> impl Strategy<Value = Sets> {
             }),
             1 => Just((rtype::AAAA, vec!["2001:db8::1".to_string()])),
             1 => Just((16, vec!["\"text\"".to_string()])),
+            2 => (target(), target()).prop_map(|(one, other)| {
+                (rtype::SVCB, vec!["1 . alpn=dot".into(), format!("2 {one} port=1"), format!("3 {other}")])
+            }),
+            1 => target().prop_map(|name| (rtype::HTTPS, vec![format!("0 {name}")])),
             2 => target().prop_map(|name| (rtype::MX, vec![format!("10 {name}"), "20 mx.elsewhere.example.".into()])),
             2 => (target(), target()).prop_map(|(one, other)| {
                 (rtype::SRV, vec![format!("0 0 1 {one}"), format!("0 0 2 {other}"), format!("0 0 3 {one}")])
