@@ -298,7 +298,7 @@ impl Zone {
             let count = |node: &Node| node.sets().map(|set| usize::from(set.count().max(1))).sum::<usize>();
             records = records + new.iter().map(count).sum::<usize>() - old.iter().map(count).sum::<usize>();
             if job.source.is_numbered() {
-                old.into_iter().for_each(|node| self.digest_node(*node, |item| digest.remove(item)));
+                old.iter().for_each(|node| self.digest_node(*node, |item| digest.remove(item)));
                 new.into_iter().for_each(|node| zone.digest_node(node, |item| digest.add(item)));
             }
         }
