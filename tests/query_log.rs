@@ -146,7 +146,7 @@ fn entries_are_in_the_schema_of_route_53() {
         ("none.corp.test AAAA", "NXDOMAIN"),
         ("out.corp.test A", "NOERROR"),
         ("out.corp.test A", "NOERROR"),
-        ("nobody.test TXT", "REFUSED"),
+        ("nobody.example TXT", "REFUSED"),
         ("ip-127-61-0-9.ec2.internal A", "NOERROR"),
     ] {
         assert_eq!(ask(&server, client, question), status, "{question}");
@@ -176,7 +176,7 @@ fn entries_are_in_the_schema_of_route_53() {
         ("none.corp.test.", "AAAA", "NXDOMAIN", &[], &in_zone, json!({})),
         ("out.corp.test.", "A", "NOERROR", &out, &forwarded, json!({"ttl": 60, "cache": "miss"})),
         ("out.corp.test.", "A", "NOERROR", &out, &forwarded, json!({"cache": "hit"})),
-        ("nobody.test.", "TXT", "REFUSED", &[], &[], json!({})),
+        ("nobody.example.", "TXT", "REFUSED", &[], &[], json!({})),
         (
             "ip-127-61-0-9.ec2.internal.",
             "A",
@@ -549,7 +549,7 @@ fn samples_caps_filters_and_privacy() {
     let count = ask_many(&server, 1000);
     assert_eq!(count, 1000);
     assert_eq!(ask(&server, "127.61.0.7", "www.corp.test A"), "NOERROR");
-    assert_eq!(ask(&server, "127.61.0.7", "nobody.test A"), "REFUSED");
+    assert_eq!(ask(&server, "127.61.0.7", "nobody.example A"), "REFUSED");
     assert_eq!(ask(&server, "127.61.0.7", "slow.far.test A"), "NOERROR");
     let slow = wait_for_lines(&log_of(&server, "slow"), 1);
     assert_eq!(slow[0]["query_name"], "slow.far.test.");
