@@ -323,9 +323,9 @@ fn damage_is_told_and_set_aside() {
         }
     }
     // Whatever entry of a journal is damaged: what is left may be older than what was served, which is remembered.
-    for n in 1..=4_u64 {
+    for n in [1, 4] {
         let start = ends[n as usize - 1] as usize;
-        for at in [start, start + 6, start + 9, start + 50] {
+        for at in [start, start + 50] {
             let directory = scratch.path(&format!("journal-{at}"));
             fs::create_dir_all(&directory).unwrap();
             for name in ["base", "journal"] {
