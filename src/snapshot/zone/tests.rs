@@ -43,7 +43,7 @@ fn found(zone: &Zone, name: &str) -> String {
         Search::Wildcard(node) => format!("wildcard {}", node.name()),
         Search::Cut(node) => format!("cut {}", node.name()),
         Search::Dname(node) => format!("dname {}", node.name()),
-        Search::Empty => "empty".into(),
+        Search::Empty | Search::EmptyWildcard(_) => "empty".into(),
         Search::Missing => "missing".into(),
     }
 }
