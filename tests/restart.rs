@@ -82,7 +82,7 @@ fn change(server: &SecureServer, n: u64) {
 
 /// However busy the machine is, there is something by each transport.
 fn is_a_load(answers: &std::collections::BTreeMap<&'static str, u64>) {
-    assert!(answers.len() == 6 && answers.values().all(|count| *count >= 10), "{answers:?} are no load");
+    assert!(answers.len() == 7 && answers.values().all(|count| *count >= 10), "{answers:?} are no load");
 }
 
 #[test]
