@@ -217,7 +217,7 @@ impl KeptSerials {
 impl Keeper {
     /// Makes an update of a zone: all of it, or nothing. Who is told that it is made is told so when it is served.
     pub fn edit(&mut self, edit: ZoneEdit) {
-        let sets = match self.core.snapshot.load().zone(&edit.zone) {
+        let sets = match self.snapshot.load().zone(&edit.zone) {
             Some(zone) => (edit.make)(zone),
             None => Err(Rejected::Failed("the zone is gone".into())),
         };
@@ -249,7 +249,7 @@ impl Keeper {
 
     fn write_journal(&mut self, id: &str, sets: &[EditedSet], journals: &mut Journals) -> Result<(), Rejected> {
         let started = Instant::now();
-        let previous = self.core.snapshot.load_full();
+        let previous = self.snapshot.load_full();
         let mut overlay = self.overlays.get(id).map_or_else(Overlay::default, |overlay| (**overlay).clone());
         overlay.add(sets);
         if overlay.octets() > overlay::MAX_OCTETS {

@@ -43,14 +43,6 @@ enum Holder {
     Behind(IpAddr, IpAddr),
 }
 
-/// A client as far as it is counted: one host of IPv6 may have all addresses of a /56, as for error answers.
-pub(crate) fn counted(client: IpAddr) -> IpAddr {
-    match client {
-        IpAddr::V4(_) => client,
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 72 << 72).into(),
-    }
-}
-
 /// A connection, as others see it.
 pub struct Held {
     /// When it last had a query or an answer.
