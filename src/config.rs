@@ -309,6 +309,10 @@ impl Admin {
 pub struct Limits {
     /// How many REFUSED and error answers over UDP one source prefix gets in a second; 50 without it.
     pub error_answers_per_second: u32,
+    /// How many large answers over UDP one source prefix gets for one name in a second, and ten times as many for all names; 20
+    /// without it, 0 for no limit. An answer is large with more than 512 octets and 10 times those of its query. Beyond the limit
+    /// it is truncated, unless the query has a valid cookie.
+    pub large_answers_per_second: u32,
     /// How many TCP and QUIC connections there may be; 10000 without it.
     pub tcp_connections: u32,
     /// How many of them one client may have; 100 without it.
@@ -323,6 +327,7 @@ impl Default for Limits {
     fn default() -> Limits {
         Limits {
             error_answers_per_second: 50,
+            large_answers_per_second: 20,
             tcp_connections: 10_000,
             tcp_connections_per_client: 100,
             tcp_idle_timeout_seconds: 10,

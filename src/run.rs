@@ -301,6 +301,7 @@ fn limits(config: &Config, open_files: Option<u64>) -> Limits {
     let listeners = config.listen.as_ref().map_or(1, Vec::len);
     Limits {
         error_answers_per_second: limits.error_answers_per_second,
+        large_answers_per_second: limits.large_answers_per_second,
         tcp_connections: descriptors::tcp_connections(limits.tcp_connections as usize, open_files, listeners),
         tcp_connections_per_client: limits.tcp_connections_per_client as usize,
         tcp_idle_timeout: Duration::from_secs(limits.tcp_idle_timeout_seconds.into()),

@@ -78,7 +78,7 @@ const BODY_SIZE: usize = 16 << 10;
 
 /// Pages of metrics that are made or on their way at the same time.
 pub const SCRAPES: usize = 4;
-/// Whole manifests that are made or on their way at the same time.
+/// Whole manifests, and lists of what is in the cache, that are made or on their way at the same time.
 pub const MANIFESTS: usize = 2;
 /// How much of one of these is handed out at once, in octets.
 const PIECE: usize = 64 << 10;
@@ -368,7 +368,18 @@ async fn show_cache(State(admin): State<Arc<Admin>>, query: CacheParameters) -> 
     match query {
         Ok((scope, query)) => {
             let most = query.limit.unwrap_or(SHOWN_ENTRIES).min(MOST_SHOWN_ENTRIES);
-            Json(admin.core.forwarding.cache.show(scope.as_ref(), most, now())).into_response()
+            let place = match admin.manifests.clone().acquire_owned().await {
+                Ok(place) => place,
+                Err(error) => return failed(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
+            };
+            let shown = admin.core.forwarding.cache.show(scope.as_ref(), most, now());
+            match serde_json::to_string(&shown) {
+                Ok(text) => {
+                    let (length, body) = page(text, place);
+                    ([(header::CONTENT_TYPE, "application/json".to_string()), length], body).into_response()
+                }
+                Err(error) => failed(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
+            }
         }
         Err(error) => bad_request(error),
     }

@@ -1,5 +1,6 @@
-//! Clients that do not read.
+//! Clients that do not read, and those that still send when they are refused.
 
+use crate::listen::linger::Linger;
 use std::{
     io,
     pin::Pin,
@@ -18,11 +19,12 @@ const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 pub(super) struct Patient<S> {
     stream: S,
     stalled: Option<Pin<Box<Sleep>>>,
+    linger: Linger,
 }
 
-impl<S: AsyncWrite + Unpin> Patient<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> Patient<S> {
     pub fn new(stream: S) -> Patient<S> {
-        Patient { stream, stalled: None }
+        Patient { stream, stalled: None, linger: Linger::default() }
     }
 
     fn watch<T>(
@@ -46,7 +48,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         self.watch(context, |stream, context| stream.poll_write(context, octets))
     }
@@ -68,7 +70,9 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.watch(context, |stream, context| stream.poll_shutdown(context))
+        // A refused body that is not read would reset the connection, and the client would not see why.
+        let this = &mut *self;
+        this.linger.poll(&mut this.stream, context)
     }
 }
 

@@ -469,6 +469,11 @@ pub fn truncate(reply: &mut [u8], len: usize) -> usize {
     reply::to_truncated(reply, len)
 }
 
+/// Takes all records out of a finished reply but its OPT record, and sets TC. Returns its length.
+pub fn truncate_large(reply: &mut [u8], len: usize) -> usize {
+    reply::to_empty_truncated(reply, len)
+}
+
 /// Makes of an error reply the BADCOOKIE that invites its client to come back with the cookie in it (RFC 7873, 5.2.3).
 /// Returns its length.
 pub fn bad_cookie(reply: &mut [u8], len: usize) -> usize {

@@ -15,7 +15,7 @@ pub mod upstream;
 
 use crate::{
     answer::{
-        Answered, Client, Moment, Noted, Outcome, answer, answer_traced,
+        Answered, Client, Moment, Noted, Outcome, answer,
         known::{Asked, Entry, Forward, Found, Key, Known, Question},
     },
     snapshot::{Snapshot, published::Published, routes::RouteId},
@@ -48,9 +48,6 @@ const HASTY_PATIENCE: Duration = Duration::from_millis(2000);
 pub const STALE_TTL: u32 = 30;
 /// What is in demand is asked for anew when no more than this part of its TTL is left.
 pub const REFRESH: u32 = 10;
-
-/// The least room that an answer is made in, in octets (RFC 1035, 2.3.4).
-const MIN_REPLY: usize = 512;
 
 /// What a client is told whose query finds no seat among those that wait.
 pub const NO_ROOM: &str = "too many queries wait for other servers";
@@ -147,22 +144,6 @@ pub struct Response {
     pub noted: Box<Noted>,
     /// What answered.
     pub snapshot: Arc<Snapshot>,
-}
-
-impl Response {
-    /// That to a query about a zone as a whole, for the log: how it came about is only known as far as who asked.
-    pub fn of_zone(
-        snapshot: &Published,
-        client: &Client,
-        query: &[u8],
-        answered: Answered,
-        reply: Vec<u8>,
-    ) -> Response {
-        let (snapshot, mut noted) = (snapshot.load_full(), Box::<Noted>::default());
-        let moment = Moment { now: crate::clock::now(), draw: 0 };
-        answer_traced(&snapshot, &(), client, moment, query, &mut [0; MIN_REPLY], &mut *noted);
-        Response { answered, reply, noted, snapshot }
-    }
 }
 
 /// Answers one query, and asks others if need be, as is already known if it was [answered](crate::answer::answer) so. None

@@ -18,7 +18,11 @@ use crate::{
 };
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
-use futures_util::stream::{self, BoxStream, StreamExt};
+use futures_util::{
+    FutureExt,
+    future::BoxFuture,
+    stream::{self, BoxStream, StreamExt},
+};
 use hickory_server::{
     net::{
         DnsError, DnsHandle, NetError,
@@ -40,11 +44,12 @@ use hickory_server::{
 };
 use ipnet::IpNet;
 use std::{
+    collections::HashSet,
     fs,
     net::IpAddr,
     path::Path,
     sync::{
-        Arc,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicUsize, Ordering::Relaxed},
     },
     time::{Duration, Instant},
@@ -89,12 +94,15 @@ const ROOT_SERVERS: [&str; 26] = [
     "2001:dc3::35",
 ];
 
-/// So much may be remembered of large answers, in octets; then all is forgotten. Small ones are only so many.
-const MOST_LARGE: usize = 64 << 20;
-/// What a record takes where it is remembered, in octets: once as it came, and once validated.
-const RECORD_SIZE: usize = 640;
-/// An answer with as many records is large.
-const LARGE: usize = 32;
+/// What may be remembered of large responses, in octets; beyond it they are forgotten, and nothing else is. Small ones are
+/// only so many.
+const MAX_LARGE_OCTETS: usize = 64 << 20;
+/// What a record takes where it is remembered, in octets.
+const RECORD_OCTETS: usize = 640;
+/// A response with this many records is large. A referral with 13 name servers, their addresses and signatures is not.
+const LARGE: usize = 64;
+/// Names that are known to have large responses.
+const MAX_LARGE_NAMES: usize = 4096;
 
 /// Asks the authoritative servers, and remembers what they said.
 pub struct Recursion {
@@ -109,12 +117,80 @@ pub struct Recursion {
 struct Memory {
     links: Links,
     validator: Option<DnssecDnsHandle<Links>>,
-    /// What large answers have taken, in octets.
-    large: AtomicUsize,
 }
 
 impl Memory {
     fn new(roots: &[IpAddr], anchors: Option<Arc<TrustAnchors>>, allow_servers: &[IpNet]) -> anyhow::Result<Memory> {
+        let links = Links(Arc::new(Recursors {
+            small: Recursing::new(roots, allow_servers, true)?,
+            large: ArcSwap::from_pointee(Recursing::new(roots, allow_servers, false)?),
+            roots: roots.into(),
+            allow_servers: allow_servers.into(),
+        }));
+        let validator = anchors.map(|anchors| {
+            DnssecDnsHandle::with_trust_anchor(links.clone(), anchors).validation_cache_size(REMEMBERED)
+        });
+        Ok(Memory { links, validator })
+    }
+}
+
+/// Two recursors. hickory's memory counts responses, whatever their size: large ones are for a recursor of their own, whose
+/// memory can be dropped without harm to all other names.
+struct Recursors {
+    small: Recursing,
+    large: ArcSwap<Recursing>,
+    roots: Box<[IpAddr]>,
+    allow_servers: Box<[IpNet]>,
+}
+
+/// A recursor, and what is noted of the responses that it gets.
+struct Recursing {
+    recursor: Recursor<Provider>,
+    watch: Arc<Watch>,
+}
+
+/// What is noted of responses.
+#[derive(Default)]
+struct Watch {
+    /// Large ones fail.
+    takes_only_small: bool,
+    /// The names that they were asked for, and their size in all, in octets.
+    names: Mutex<HashSet<Name>>,
+    octets: AtomicUsize,
+}
+
+impl Watch {
+    fn names(&self) -> MutexGuard<'_, HashSet<Name>> {
+        self.names.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether a name, or one above it, has a large response.
+    fn is_large(&self, name: &Name) -> bool {
+        let names = self.names();
+        !names.is_empty() && (1..=name.num_labels()).any(|labels| names.contains(&name.trim_to(labels.into())))
+    }
+
+    /// Takes notice of the response to a query for a name.
+    fn check(&self, name: Option<&Name>, response: DnsResponse) -> Result<DnsResponse, NetError> {
+        let records = response.answers.len() + response.authorities.len() + response.additionals.len();
+        if records < LARGE {
+            return Ok(response);
+        }
+        self.octets.fetch_add(records * RECORD_OCTETS, Relaxed);
+        if !self.takes_only_small {
+            return Ok(response);
+        }
+        let mut names = self.names();
+        if names.len() >= MAX_LARGE_NAMES {
+            names.clear();
+        }
+        names.extend(name.map(Name::to_lowercase));
+        Err(NetError::from("the response is large"))
+    }
+}
+
+impl Recursing {
+    fn new(roots: &[IpAddr], allow_servers: &[IpNet], takes_only_small: bool) -> anyhow::Result<Recursing> {
         let options = RecursorOptions {
             ns_cache_size: REMEMBERED,
             response_cache_size: REMEMBERED as u64,
@@ -123,19 +199,31 @@ impl Memory {
             qname_minimization: QNameMinimization::Relaxed,
             ..RecursorOptions::default()
         };
-        let provider = Provider::new()?;
-        let links = Links(Arc::new(Recursor::new(roots, DnssecPolicy::ValidationDisabled, None, options, provider)?));
-        let validator = anchors.map(|anchors| {
-            DnssecDnsHandle::with_trust_anchor(links.clone(), anchors).validation_cache_size(REMEMBERED)
-        });
-        Ok(Memory { links, validator, large: AtomicUsize::new(0) })
+        let watch = Arc::new(Watch { takes_only_small, ..Watch::default() });
+        let provider = Provider::new(watch.clone())?;
+        let recursor = Recursor::new(roots, DnssecPolicy::ValidationDisabled, None, options, provider)?;
+        Ok(Recursing { recursor, watch })
     }
+}
 
-    /// Takes notice of an answer. Returns whether too much is remembered.
-    fn is_full_with(&self, message: &Message) -> bool {
-        let records = message.answers.len() + message.authorities.len() + message.additionals.len();
-        let size = if records < LARGE { 0 } else { records * RECORD_SIZE };
-        size > 0 && self.large.fetch_add(size, Relaxed) + size > MOST_LARGE
+impl Recursors {
+    /// The recursor for large responses; a new one if too much is remembered of them.
+    fn large(&self) -> Arc<Recursing> {
+        let large = self.large.load_full();
+        if large.watch.octets.load(Relaxed) <= MAX_LARGE_OCTETS {
+            return large;
+        }
+        match Recursing::new(&self.roots, &self.allow_servers, false) {
+            Ok(new) => {
+                let new = Arc::new(new);
+                self.large.store(new.clone());
+                new
+            }
+            Err(error) => {
+                tracing::error!("large responses of authoritative servers cannot be forgotten: {error:#}");
+                large
+            }
+        }
     }
 }
 
@@ -205,9 +293,6 @@ impl Recursion {
             }
             None => (memory.links.get(query).await.map_err(|error| told(&error))?, false),
         };
-        if memory.is_full_with(&message) && Arc::ptr_eq(&memory, &self.memory.load()) {
-            self.forget();
-        }
         let octets = message.to_vec().map_err(|error| failure(0, &error))?;
         let read = read::read(&octets, (route, &[0]), question, now(), lifetimes);
         let mut answers = match read.map_err(|useless| failure(22, &format!("an authoritative server {useless}")))? {
@@ -349,15 +434,29 @@ fn is_above(above: &Name, name: &Name) -> bool {
 
 /// Asks for one link at a time.
 #[derive(Clone)]
-struct Links(Arc<Recursor<Provider>>);
+struct Links(Arc<Recursors>);
 
 impl Links {
     /// What is said of the name in question: with a CNAME it ends there.
     async fn get(&self, query: Query) -> Result<Message, NetError> {
+        let small = &self.0.small;
+        if !small.watch.is_large(&query.name) {
+            let got = small.get(query.clone()).await;
+            if !small.watch.is_large(&query.name) {
+                return got;
+            }
+        }
+        self.0.large().get(query).await
+    }
+}
+
+impl Recursing {
+    async fn get(&self, query: Query) -> Result<Message, NetError> {
+        let recursor = &self.recursor;
         let asked = async {
-            match self.0.resolve(query.clone(), Instant::now(), true).await {
+            match recursor.resolve(query.clone(), Instant::now(), true).await {
                 // One of the zone's servers does not have it, and hickory does not ask another one of its own accord.
-                Err(RecursorError::ForwardNS(_)) => self.0.resolve(query.clone(), Instant::now(), true).await,
+                Err(RecursorError::ForwardNS(_)) => recursor.resolve(query.clone(), Instant::now(), true).await,
                 resolved => resolved,
             }
         };
@@ -383,7 +482,7 @@ impl Links {
             return Err(failed);
         }
         let first = Query::query(query.name.clone(), RecordType::CNAME);
-        match self.0.resolve(first.clone(), Instant::now(), true).await {
+        match recursor.resolve(first.clone(), Instant::now(), true).await {
             Ok(message) if has_cname(&message, &query.name) => link(message, &first).ok_or(failed),
             _ => Err(failed),
         }
@@ -465,25 +564,27 @@ impl DnsHandle for Links {
     }
 }
 
-/// Connections that are given up sooner than hickory's own, so that another server can still be asked.
+/// Connections that are given up sooner than hickory's own, so that another server can still be asked, and whose responses
+/// are watched.
 #[derive(Clone)]
 struct Provider {
     runtime: TokioRuntimeProvider,
+    watch: Arc<Watch>,
     context: Arc<PoolContext>,
 }
 
 impl Provider {
-    fn new() -> anyhow::Result<Provider> {
+    fn new(watch: Arc<Watch>) -> anyhow::Result<Provider> {
         let mut options = ResolverOpts::default();
         options.timeout = SERVER_PATIENCE;
         let context = Arc::new(PoolContext::new(options, TlsConfig::new()?));
-        Ok(Provider { runtime: TokioRuntimeProvider::default(), context })
+        Ok(Provider { runtime: TokioRuntimeProvider::default(), watch, context })
     }
 }
 
 impl ConnectionProvider for Provider {
-    type Conn = DnsExchange<TokioRuntimeProvider>;
-    type FutureConn = <TokioRuntimeProvider as ConnectionProvider>::FutureConn;
+    type Conn = Watched;
+    type FutureConn = BoxFuture<'static, Result<Watched, NetError>>;
     type RuntimeProvider = TokioRuntimeProvider;
 
     fn new_connection(
@@ -492,11 +593,29 @@ impl ConnectionProvider for Provider {
         config: &ConnectionConfig,
         _: &PoolContext,
     ) -> Result<Self::FutureConn, NetError> {
-        self.runtime.new_connection(ip, config, &self.context)
+        let (connecting, watch) = (self.runtime.new_connection(ip, config, &self.context)?, self.watch.clone());
+        Ok(connecting.map(|exchange| Ok(Watched { exchange: exchange?, watch })).boxed())
     }
 
     fn runtime_provider(&self) -> &TokioRuntimeProvider {
         &self.runtime
+    }
+}
+
+/// A connection whose responses are watched.
+#[derive(Clone)]
+struct Watched {
+    exchange: DnsExchange<TokioRuntimeProvider>,
+    watch: Arc<Watch>,
+}
+
+impl DnsHandle for Watched {
+    type Response = BoxStream<'static, Result<DnsResponse, NetError>>;
+    type Runtime = TokioRuntimeProvider;
+
+    fn send(&self, request: DnsRequest) -> Self::Response {
+        let (name, watch) = (request.queries.first().map(|query| query.name.clone()), self.watch.clone());
+        self.exchange.send(request).map(move |response| watch.check(name.as_ref(), response?)).boxed()
     }
 }
 

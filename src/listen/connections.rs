@@ -1,11 +1,11 @@
 //! The connections that there are, whatever their transport: how many, of whom, and their end.
 
-use super::{Core, Limits};
+use super::{Core, Limits, unread::Backlog};
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, HashMap},
     net::{IpAddr, Ipv6Addr},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
 use tokio::sync::{Notify, watch};
@@ -17,6 +17,8 @@ pub struct Connections {
     most: usize,
     most_per_client: usize,
     open: Mutex<Open>,
+    /// Octets of replies that no client has read yet.
+    pub(super) unread: AtomicUsize,
     phase: watch::Sender<Phase>,
     /// Every connection holds a receiver: when all are gone, all have ended.
     alive: watch::Sender<()>,
@@ -47,6 +49,8 @@ enum Holder {
 pub struct Held {
     /// When it last had a query or an answer.
     last: Mutex<Instant>,
+    /// The replies that its client has not read yet.
+    pub(super) backlog: Backlog,
     displaced: Notify,
 }
 
@@ -185,6 +189,7 @@ impl Connections {
             most: limits.tcp_connections,
             most_per_client: limits.tcp_connections_per_client,
             open: Mutex::default(),
+            unread: AtomicUsize::new(0),
             phase: watch::channel(Phase::Open).0,
             alive: watch::channel(()).0,
         }
@@ -217,9 +222,25 @@ impl Connections {
         if is_full {
             open.displace(holder, Instant::now());
         }
-        let held = Arc::new(Held { last: Mutex::new(Instant::now()), displaced: Notify::new() });
+        let held =
+            Arc::new(Held { last: Mutex::new(Instant::now()), backlog: Backlog::default(), displaced: Notify::new() });
         open.add(holder, &held);
         Some((held, is_full))
+    }
+
+    /// Closes the connection whose client has read nothing for the longest time, of those that have something to read.
+    /// Returns whether there is one.
+    pub(super) fn close_stalled(&self) -> bool {
+        let mut open = self.open();
+        let of_all =
+            open.holders.iter().flat_map(|(holder, share)| share.connections.iter().map(|held| (*holder, held)));
+        let stalled = of_all.filter_map(|(holder, held)| Some((held.backlog.stalled_since()?, holder, held)));
+        let Some((_, holder, held)) = stalled.min_by_key(|(since, ..)| *since) else { return false };
+        let held = held.clone();
+        open.remove(holder, &held);
+        self.unread.fetch_sub(held.backlog.forget(), Relaxed);
+        held.displaced.notify_one();
+        true
     }
 
     /// A forwarder may have all, as those behind it are counted one by one.
@@ -311,6 +332,7 @@ impl Place {
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.held.backlog.close();
         self.core.connections.open().remove(self.holder, &self.held);
         self.core.metrics.tcp_connections.dec();
     }

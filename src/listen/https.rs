@@ -1,19 +1,23 @@
 //! DNS over HTTPS (RFC 8484): the requests, whatever the version of HTTP, and the connections of HTTP/1.1 and HTTP/2.
 
+mod frames;
+
 use super::{
     bodies::{self, CONNECTION_WINDOW, Room, STREAM_WINDOW},
     connections::{Held, Phase, Place},
     proxy,
     responder::{MESSAGE_SIZE, Responder},
     stream::LAST_IDLE,
+    unread::Counted,
 };
 use crate::{answer::Client, wire::response::Response as Message};
 use data_encoding::BASE64URL_NOPAD;
+use frames::HttpStream;
 use http_body_util::{BodyExt, Full};
 use hyper::{
     Method, Request, Response, StatusCode, Version,
     body::{Body, Bytes, Incoming},
-    header::{ALLOW, ALT_SVC, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, HeaderMap, HeaderValue},
+    header::{ALLOW, ALT_SVC, CACHE_CONTROL, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, HeaderMap, HeaderValue},
     http::request::Parts,
     service::service_fn,
 };
@@ -28,6 +32,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering::Relaxed},
     },
+    time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -61,13 +66,18 @@ pub struct Fault(pub StatusCode, pub &'static str);
 /// connection.
 pub async fn respond(
     responder: &Arc<Responder>,
+    held: &Arc<Held>,
     client: Client,
     header: &[u8],
     parts: &Parts,
     body: impl Future<Output = Result<Bytes, Fault>>,
 ) -> Response<Bytes> {
     let reply = match query(parts, body).await {
-        Ok(query) => responder.respond(client, &proxy::in_front(header, &query)).await.reply,
+        Ok(query) => responder.respond(held, client, &proxy::in_front(header, &query)).await.ok_or(UNREAD),
+        Err(fault) => Err(fault),
+    };
+    let (reply, unread) = match reply {
+        Ok((part, unread)) => (part.reply, unread),
         Err(fault) => {
             let mut response = refuse(fault);
             if parts.method == Method::HEAD {
@@ -81,7 +91,7 @@ pub async fn respond(
     }
     // What one client is answered is not for others: they may have other views.
     let cache_control = format!("private, max-age={}", freshness(&reply));
-    let mut response = Response::new(Bytes::from(reply));
+    let mut response = Response::new(Bytes::from_owner(Counted { reply, unread }));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static(MEDIA_TYPE));
     if let Ok(value) = HeaderValue::from_str(&cache_control) {
@@ -119,6 +129,8 @@ async fn query(parts: &Parts, body: impl Future<Output = Result<Bytes, Fault>>) 
 pub const TOO_LARGE: Fault = Fault(StatusCode::PAYLOAD_TOO_LARGE, "a DNS message has at most 65535 octets");
 /// A body does not come in time.
 pub const TOO_SLOW: Fault = Fault(StatusCode::REQUEST_TIMEOUT, "the query did not come in time");
+/// The replies before are not read.
+const UNREAD: Fault = Fault(StatusCode::SERVICE_UNAVAILABLE, "earlier replies on this connection are not read");
 /// A body does not come.
 pub const BROKEN: Fault = Fault(StatusCode::BAD_REQUEST, "the query did not come whole");
 
@@ -158,7 +170,7 @@ fn freshness(reply: &[u8]) -> u32 {
 }
 
 /// Reads a body as it comes. Its parts are copied, as each of them may be small in a large buffer.
-async fn read(mut body: Incoming) -> Result<Bytes, Fault> {
+async fn read(body: &mut Incoming) -> Result<Bytes, Fault> {
     let mut whole = Vec::new();
     while let Some(frame) = body.frame().await {
         let Ok(data) = frame.map_err(|_| BROKEN)?.into_data() else { continue };
@@ -169,6 +181,42 @@ async fn read(mut body: Incoming) -> Result<Bytes, Fault> {
     }
     Ok(whole.into())
 }
+
+/// How much of the body of a refused request is read before the response, in octets: else many clients would not see it.
+pub const REFUSED_OCTETS: usize = 64 << 10;
+
+/// Whether a refused request has a body that its client sends whatever it is told.
+pub fn is_body_sent(response: &Response<Bytes>, headers: &HeaderMap) -> bool {
+    let status = response.status();
+    status.is_client_error() && status != StatusCode::REQUEST_TIMEOUT && !headers.contains_key(EXPECT)
+}
+
+/// Reads the body of a refused request, as far as that is worth it.
+async fn discard(body: &mut Incoming) {
+    let mut octets = 0;
+    while octets < REFUSED_OCTETS
+        && let Some(Ok(frame)) = body.frame().await
+    {
+        octets += frame.data_ref().map_or(0, Bytes::len);
+    }
+}
+
+/// A response whose request is open until it is sent.
+struct Answered {
+    body: Bytes,
+    _turn: Turn,
+}
+
+impl AsRef<[u8]> for Answered {
+    fn as_ref(&self) -> &[u8] {
+        &self.body
+    }
+}
+
+/// A connection of HTTP/2 that is to end does so in a pause between requests: of `LAST_IDLE` at first; after `BUSY_FOR` of
+/// `SHORT_IDLE`. After twice that, hyper ends it while it has open requests.
+const SHORT_IDLE: Duration = Duration::from_millis(1);
+const BUSY_FOR: Duration = Duration::from_secs(2);
 
 /// What is known of a connection.
 struct Activity {
@@ -224,19 +272,20 @@ pub async fn serve(
     let open = Mutex::new((0, Instant::now()));
     let activity = Arc::new(Activity { open, held: place.held().clone(), is_ending: AtomicBool::new(false) });
     let room = Arc::new(Room::default());
+    let leaves = Arc::new(AtomicBool::new(false));
     let service = service_fn(|request: Request<Incoming>| {
         let (turn, responder, alternative) = (activity.begin(), responder.clone(), alternative.clone());
         let room = room.clone();
         let header = header.clone();
         async move {
-            let (parts, body) = request.into_parts();
+            let (parts, mut body) = request.into_parts();
             // What it takes is given back when it is answered, or before.
             let mut held = None;
-            let mut response = respond(&responder, client, &header, &parts, async {
+            let mut response = respond(&responder, &turn.0.held, client, &header, &parts, async {
                 let read = async {
                     let length = body.size_hint().exact().and_then(|length| usize::try_from(length).ok());
                     held = room.take(&responder.hall, length).await;
-                    let body = read(body).await?;
+                    let body = read(&mut body).await?;
                     bodies::give_back(&mut held, &body);
                     Ok(body)
                 };
@@ -250,6 +299,9 @@ pub async fn serve(
             })
             .await;
             drop(held);
+            if is_body_sent(&response, &parts.headers) {
+                let _ = timeout(patience, discard(&mut body)).await;
+            }
             if let Some(alternative) = alternative {
                 response.headers_mut().insert(ALT_SVC, alternative);
             }
@@ -257,8 +309,7 @@ pub async fn serve(
             if turn.0.is_ending.load(Relaxed) && parts.version < Version::HTTP_2 {
                 response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
             }
-            drop(turn);
-            Ok::<_, Infallible>(response.map(Full::new))
+            Ok::<_, Infallible>(response.map(|body| Full::new(Bytes::from_owner(Answered { body, _turn: turn }))))
         }
     });
     // That the version is known keeps a connection that has just been made from being closed where others only end.
@@ -272,35 +323,56 @@ pub async fn serve(
         .initial_stream_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_header_list_size(HEADER_SIZE as u32);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let mut connection =
+        pin!(builder.serve_connection(TokioIo::new(HttpStream::new(stream, is_h2, leaves.clone())), service));
     let mut deadline = Instant::now() + patience;
     let (mut phase, mut ending) = (Phase::Open, false);
+    // Since when the connection is to end.
+    let mut since = Instant::now();
     loop {
-        let ends = tokio::select! {
+        tokio::select! {
             // A client that goes away or asks nonsense is its own concern.
             _ = connection.as_mut() => return,
             next = place.later(phase), if !ending => {
-                phase = next;
+                (phase, since, deadline) = (next, Instant::now(), Instant::now());
                 activity.is_ending.store(true, Relaxed);
-                deadline = activity.idle_since() + LAST_IDLE;
                 // What is on its way by HTTP/1.1 would be lost.
-                is_h2 || phase == Phase::Stopped
+                if !is_h2 && phase == Phase::Stopped {
+                    connection.as_mut().graceful_shutdown();
+                    (ending, deadline) = (true, Instant::now() + patience);
+                }
+                continue;
             }
             // It does not even read.
             () = sleep_until(deadline), if ending => return core.timed_out("unread"),
-            () = sleep_until(deadline) => {
-                deadline = activity.idle_since() + if phase == Phase::Open { patience } else { LAST_IDLE };
-                let is_idle = deadline <= Instant::now();
-                if is_idle && phase == Phase::Open {
-                    core.timed_out("idle");
-                }
-                is_idle
-            }
-        };
-        if ends {
-            connection.as_mut().graceful_shutdown();
-            (ending, deadline) = (true, Instant::now() + patience);
+            () = sleep_until(deadline) => {}
         }
+        let (now, idle_since) = (Instant::now(), activity.idle_since());
+        if let Some(stalled) = activity.held.backlog.stalled_since()
+            && stalled.elapsed() >= patience
+        {
+            return core.timed_out("unread");
+        }
+        let idle = match phase {
+            Phase::Open => patience,
+            Phase::Left if !is_h2 || since.elapsed() < BUSY_FOR => LAST_IDLE,
+            _ => SHORT_IDLE,
+        };
+        let is_busy = is_h2 && phase != Phase::Open && since.elapsed() >= 2 * BUSY_FOR;
+        if idle_since + idle > now && !is_busy {
+            let again = if phase == Phase::Open { patience } else { SHORT_IDLE };
+            deadline = (idle_since + idle).min(now + again);
+            continue;
+        }
+        if phase == Phase::Open {
+            core.timed_out("idle");
+        }
+        if is_h2 && !is_busy {
+            leaves.store(true, Relaxed);
+        } else {
+            connection.as_mut().graceful_shutdown();
+        }
+        (ending, deadline) = (true, now + patience);
     }
 }
 
@@ -312,9 +384,10 @@ mod tests {
     async fn ask(request: Request<&[u8]>) -> Response<Bytes> {
         let responder = Responder::new(&tests::core(&tests::limits()), Transport::Https, 0);
         let local = [127, 0, 0, 1].into();
+        let place = responder.core.admit(local, false).unwrap();
         let client = Client { source: local, port: 0, local, transport: Transport::Https };
         let (parts, body) = request.into_parts();
-        respond(&responder, client, &[], &parts, async { Ok(Bytes::copy_from_slice(body)) }).await
+        respond(&responder, place.held(), client, &[], &parts, async { Ok(Bytes::copy_from_slice(body)) }).await
     }
 
     #[tokio::test]

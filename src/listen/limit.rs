@@ -1,7 +1,10 @@
-//! The limit on error answers over UDP, so that nobody is an amplifier.
+//! The limits on replies over UDP, so that zonal is no amplifier.
 //!
-//! Each source prefix has a budget of refused and other error answers per second. The memory is fixed: prefixes are
-//! hashed into a table, with a seed that nobody outside knows, and those that meet in a slot share its budget.
+//! - An error reply has a budget per second and source prefix.
+//! - A large reply has one per source prefix, view and name, and a larger one for all names of the prefix.
+//!
+//! The memory is fixed: what has a budget is hashed into a table, with a seed that nobody outside knows, and those that meet
+//! in a slot share its budget.
 
 use siphasher::sip::SipHasher13;
 use std::{
@@ -11,7 +14,7 @@ use std::{
     time::Instant,
 };
 
-/// What becomes of an error answer.
+/// What becomes of a reply that has a limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
     /// It is within the budget.
@@ -27,22 +30,22 @@ const SLOTS: usize = 1 << 14;
 /// How long a budget can be saved up, in seconds: a burst of so many seconds' worth passes at once.
 const BURST: u64 = 2;
 
-/// The budgets of all source prefixes: /24 of IPv4, /56 of IPv6.
+/// Budgets of replies per second, each for a source prefix, which is a /24 of IPv4 or a /56 of IPv6.
 ///
 /// Each slot holds, shifted left by one, the time in microseconds at which its budget is full again (the generic cell
 /// rate algorithm), and in the lowest bit whether the next excess is dropped.
-pub struct ErrorLimit {
+pub struct RateLimit {
     slots: Box<[AtomicU64]>,
     seed: (u64, u64),
-    /// Microseconds that one answer costs; 0 without a limit.
+    /// Microseconds that one reply costs; 0 without a limit.
     cost: u64,
     start: Instant,
 }
 
-impl ErrorLimit {
-    /// A limit of so many answers per second and prefix, with bursts of twice as many. 0 means no limit.
-    pub fn new(per_second: u32, seed: (u64, u64)) -> ErrorLimit {
-        ErrorLimit {
+impl RateLimit {
+    /// A limit of so many replies per second, with bursts of twice as many. 0 means no limit.
+    pub fn new(per_second: u32, seed: (u64, u64)) -> RateLimit {
+        RateLimit {
             slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
             seed,
             cost: 1_000_000u64.checked_div(per_second.into()).map_or(0, |cost| cost.max(1)),
@@ -50,16 +53,24 @@ impl ErrorLimit {
         }
     }
 
-    /// Takes one error answer to `source` out of its prefix's budget.
+    /// Takes one reply to `source` out of its prefix's budget.
     pub fn check(&self, source: IpAddr) -> Verdict {
+        self.check_for(source, |_| ())
+    }
+
+    /// Takes one reply to `source` out of the budget that its prefix has for what `subject` tells apart.
+    pub fn check_for(&self, source: IpAddr, subject: impl FnOnce(&mut SipHasher13)) -> Verdict {
         if self.cost == 0 {
             return Verdict::Send;
         }
-        self.check_at(source, self.start.elapsed().as_micros() as u64)
+        let mut hasher = SipHasher13::new_with_keys(self.seed.0, self.seed.1);
+        hasher.write_u64(prefix(source));
+        subject(&mut hasher);
+        self.take(hasher.finish() as usize % SLOTS, self.start.elapsed().as_micros() as u64)
     }
 
-    fn check_at(&self, source: IpAddr, now: u64) -> Verdict {
-        let slot = &self.slots[self.slot_of(source)];
+    fn take(&self, slot: usize, now: u64) -> Verdict {
+        let slot = &self.slots[slot];
         let taken = slot.fetch_update(Relaxed, Relaxed, |state| {
             let full = (state >> 1).max(now) + self.cost;
             (full - now <= BURST * 1_000_000).then_some(full << 1 | state & 1)
@@ -70,16 +81,41 @@ impl ErrorLimit {
             Err(_) => Verdict::Drop,
         }
     }
+}
 
-    fn slot_of(&self, source: IpAddr) -> usize {
-        let prefix = match source {
-            IpAddr::V4(address) => u64::from(address.to_bits() >> 8),
-            // The highest bit keeps the two families apart.
-            IpAddr::V6(address) => (address.to_bits() >> 72) as u64 | 1 << 63,
-        };
-        let mut hasher = SipHasher13::new_with_keys(self.seed.0, self.seed.1);
-        hasher.write_u64(prefix);
-        hasher.finish() as usize % SLOTS
+fn prefix(source: IpAddr) -> u64 {
+    match source {
+        IpAddr::V4(address) => u64::from(address.to_bits() >> 8),
+        // The highest bit keeps the two families apart.
+        IpAddr::V6(address) => (address.to_bits() >> 72) as u64 | 1 << 63,
+    }
+}
+
+/// The limit on large replies.
+pub struct LargeLimit {
+    of_name: RateLimit,
+    of_prefix: RateLimit,
+}
+
+/// How many times the limit of one name is that of all names of a prefix.
+const NAMES: u32 = 10;
+
+impl LargeLimit {
+    /// A limit of so many large replies per second, source prefix, view and name; 0 for no limit.
+    pub fn new(per_second: u32, seed: (u64, u64)) -> LargeLimit {
+        LargeLimit {
+            of_name: RateLimit::new(per_second, seed),
+            of_prefix: RateLimit::new(per_second.saturating_mul(NAMES), seed),
+        }
+    }
+
+    /// Whether a large reply may be sent. `name` is the name asked for, as it is in the message.
+    pub fn allows(&self, source: IpAddr, view: Option<u32>, name: &[u8]) -> bool {
+        let of_name = self.of_name.check_for(source, |hasher| {
+            hasher.write_u32(view.map_or(u32::MAX, |view| view));
+            name.iter().for_each(|octet| hasher.write_u8(octet.to_ascii_lowercase()));
+        });
+        of_name == Verdict::Send && self.of_prefix.check(source) == Verdict::Send
     }
 }
 
@@ -87,14 +123,20 @@ impl ErrorLimit {
 mod tests {
     use super::*;
 
-    fn sent(limit: &ErrorLimit, source: &str, now: u64, tries: usize) -> usize {
+    fn check_at(limit: &RateLimit, source: IpAddr, now: u64) -> Verdict {
+        let mut hasher = SipHasher13::new_with_keys(limit.seed.0, limit.seed.1);
+        hasher.write_u64(prefix(source));
+        limit.take(hasher.finish() as usize % SLOTS, now)
+    }
+
+    fn sent(limit: &RateLimit, source: &str, now: u64, attempts: usize) -> usize {
         let source = source.parse().unwrap();
-        (0..tries).filter(|_| limit.check_at(source, now) == Verdict::Send).count()
+        (0..attempts).filter(|_| check_at(limit, source, now) == Verdict::Send).count()
     }
 
     #[test]
     fn a_prefix_has_its_budget() {
-        let limit = ErrorLimit::new(50, (1, 2));
+        let limit = RateLimit::new(50, (1, 2));
         let second = 1_000_000;
         assert_eq!(sent(&limit, "192.0.2.1", 10 * second, 500), 100);
         assert_eq!(sent(&limit, "192.0.2.200", 10 * second, 500), 0, "the same /24");
@@ -108,16 +150,36 @@ mod tests {
 
     #[test]
     fn excess_is_truncated_and_dropped_in_turn() {
-        let limit = ErrorLimit::new(1, (1, 2));
+        let limit = RateLimit::new(1, (1, 2));
         let source = "192.0.2.1".parse().unwrap();
-        let verdicts: Vec<Verdict> = (0..6).map(|_| limit.check_at(source, 1)).collect();
+        let verdicts: Vec<Verdict> = (0..6).map(|_| check_at(&limit, source, 1)).collect();
         use Verdict::*;
         assert_eq!(verdicts, [Send, Send, Truncate, Drop, Truncate, Drop]);
     }
 
     #[test]
     fn zero_is_no_limit() {
-        let limit = ErrorLimit::new(0, (1, 2));
+        let limit = RateLimit::new(0, (1, 2));
         assert!((0..1000).all(|_| limit.check("192.0.2.1".parse().unwrap()) == Verdict::Send));
+    }
+
+    #[test]
+    fn large_replies_have_a_budget_per_prefix_view_and_name_and_one_for_all_names() {
+        let limit = LargeLimit::new(20, (1, 2));
+        let source = "192.0.2.1".parse().unwrap();
+        let sent = |source: IpAddr, view: u32, name: &[u8]| {
+            (0..500).filter(|_| limit.allows(source, Some(view), name)).count()
+        };
+        // A little is added while this runs.
+        let is_budget = |count: usize| (40..80).contains(&count);
+        assert!(is_budget(sent(source, 1, b"\x05large\0")));
+        assert!(sent("192.0.2.200".parse().unwrap(), 1, b"\x05LARGE\0") < 40, "the same /24 and name");
+        assert!(is_budget(sent(source, 2, b"\x05large\0")), "another view");
+        assert!(is_budget(sent(source, 1, b"\x05other\0")), "another name");
+        assert!(is_budget(sent("192.0.3.1".parse().unwrap(), 1, b"\x05large\0")), "another /24");
+        let names: usize = (0..50u8).map(|n| sent(source, 1, &[2, b'n', n, 0])).sum();
+        assert!((200..600).contains(&names), "all names of a prefix: {names}");
+        let off = LargeLimit::new(0, (1, 2));
+        assert!((0..1000).all(|_| off.allows(source, Some(1), b"\0")));
     }
 }

@@ -2,29 +2,32 @@
 
 pub mod bodies;
 pub mod connections;
+pub mod dispatch;
 pub mod https;
 pub mod limit;
+pub mod linger;
 pub mod proxy;
 pub mod quic;
 pub mod responder;
 pub mod stream;
 pub mod tls;
 pub mod udp;
+pub mod unread;
 
 use crate::{
-    answer::Client,
     clock::random_seed,
-    forward::{self, Forwarding, Response, upstream::Upstreams},
+    forward::{self, Forwarding, upstream::Upstreams},
     metrics::{Metrics, Writer},
-    query_log::{QueryLog, SMALL_RING, Said, Tap},
+    query_log::{QueryLog, SMALL_RING, Tap},
     snapshot::published::Published,
     transfer::{Transfers, inward::Inward, primary::Bounds, tsig::Keys},
 };
 use connections::Connections;
-use limit::ErrorLimit;
+use dispatch::Ledger;
+use limit::{LargeLimit, RateLimit};
 use std::{
     sync::{Arc, Mutex},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 use tokio::runtime::Handle;
 
@@ -38,9 +41,11 @@ pub struct Core {
     /// What is served.
     pub snapshot: Published,
     /// The limit on error answers over UDP.
-    pub error_limit: ErrorLimit,
+    pub error_limit: RateLimit,
+    /// The limit on large replies over UDP.
+    pub large_limit: LargeLimit,
     /// The connections that there are, and the limits on them.
-    pub connections: Connections,
+    pub connections: Arc<Connections>,
     /// What asks others.
     pub forwarding: Arc<Forwarding>,
     /// The keys that transfers and updates are signed with.
@@ -55,14 +60,6 @@ pub struct Core {
     pub query_log: Arc<QueryLog>,
     /// The counters.
     pub metrics: Metrics,
-}
-
-/// Where one who answers tells of it.
-pub struct Ledger {
-    /// The counters.
-    pub writer: Writer,
-    /// The query log.
-    pub tap: Tap,
 }
 
 impl Core {
@@ -83,20 +80,10 @@ impl Core {
             inward: Inward::new(limits.transfers),
             transfers: Transfers::default(),
             runtime: runtime.clone(),
-            error_limit: ErrorLimit::new(limits.error_answers_per_second, random_seed()),
-            connections: Connections::new(limits),
+            error_limit: RateLimit::new(limits.error_answers_per_second, random_seed()),
+            large_limit: LargeLimit::new(limits.large_answers_per_second, random_seed()),
+            connections: Arc::new(Connections::new(limits)),
             forwarding,
-        }
-    }
-}
-
-impl Ledger {
-    /// Logs an answer that has taken its time, if anything is logged.
-    fn log(&mut self, client: &Client, packet: &[u8], received: SystemTime, response: &Response) {
-        let Response { answered, reply, noted, snapshot } = response;
-        if self.tap.make_ready(snapshot) {
-            let reply = Some((answered, &**reply));
-            self.tap.log(snapshot, &Said { noted, client, packet, received, reply });
         }
     }
 }
@@ -105,7 +92,7 @@ impl Core {
     /// The ledger of one who counts by this writer, with so many octets of room for what is logged of queries that arrive on
     /// this port.
     pub fn ledger(&self, writer: Writer, room: usize, port: u16) -> Ledger {
-        Ledger { writer, tap: Tap::new(&self.query_log, room, random_seed().0 as u32).on_port(port) }
+        Ledger::new(writer, Tap::new(&self.query_log, room, random_seed().0 as u32).on_port(port))
     }
 }
 
@@ -114,6 +101,8 @@ impl Core {
 pub struct Limits {
     /// Error answers over UDP per second and source prefix; 0 for no limit.
     pub error_answers_per_second: u32,
+    /// Large replies over UDP per second, source prefix, view and name; 0 for no limit.
+    pub large_answers_per_second: u32,
     /// TCP connections at the same time, in all.
     pub tcp_connections: usize,
     /// TCP connections at the same time from one address.
@@ -205,6 +194,7 @@ pub(crate) mod tests {
     pub fn limits() -> Limits {
         Limits {
             error_answers_per_second: 50,
+            large_answers_per_second: 20,
             tcp_connections: 10,
             tcp_connections_per_client: 5,
             tcp_idle_timeout: Duration::from_millis(300),

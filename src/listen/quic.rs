@@ -4,8 +4,8 @@ mod socket;
 
 use super::{
     bodies::{self, Room},
-    connections::Place,
-    https::{self, BROKEN, HEADER_SIZE, MOST_STREAMS, TOO_LARGE, TOO_SLOW},
+    connections::{Held, Place},
+    https::{self, BROKEN, HEADER_SIZE, MOST_STREAMS, REFUSED_OCTETS, TOO_LARGE, TOO_SLOW},
     responder::{MESSAGE_SIZE, Responder},
     tls,
 };
@@ -44,7 +44,7 @@ const MOST_UNPROVEN: usize = 32;
 const LEAST_IDLE: Duration = Duration::from_secs(10);
 /// How much of what a client sends is kept before it is read, and of what it does not take, in octets.
 const RECEIVE_WINDOW: u32 = 256 << 10;
-const SEND_WINDOW: u32 = 1 << 20;
+const SEND_WINDOW: u32 = 256 << 10;
 const RECEIVE_BUFFER: usize = 1 << 20;
 /// How long the last answers of HTTP/3, and the end of a connection, may take to arrive.
 pub const LINGER: Duration = Duration::from_millis(500);
@@ -192,7 +192,8 @@ async fn doq(responder: &Arc<Responder>, connection: Connection, client: Client,
             accepted = connection.accept_bi(), if !last => match accepted {
                 Ok((send, recv)) => {
                     place.held().is_active();
-                    streams.spawn(exchange(responder.clone(), room.clone(), client, send, recv));
+                    let held = place.held().clone();
+                    streams.spawn(exchange(responder.clone(), held, room.clone(), client, send, recv));
                 }
                 Err(_) => return,
             },
@@ -208,6 +209,7 @@ async fn doq(responder: &Arc<Responder>, connection: Connection, client: Client,
 /// Answers the query of a stream. An error is one for which the connection has to be closed (RFC 9250, 4.3.3).
 async fn exchange(
     responder: Arc<Responder>,
+    connection: Arc<Held>,
     room: Arc<Room>,
     client: Client,
     mut send: SendStream,
@@ -239,8 +241,10 @@ async fn exchange(
         }
     };
     let query = query(&message).ok_or(PROTOCOL_ERROR)?;
-    let Part { mut reply, mut rest, .. } = responder.respond(client, query).await;
+    let responded = responder.respond(&connection, client, query).await;
     drop((message, held));
+    // It counts as unread until it has arrived.
+    let (Part { mut reply, mut rest, .. }, _unread) = responded.unwrap_or_else(|| (Part::whole(Vec::new()), None));
     if reply.is_empty() {
         let _ = send.reset(UNSPECIFIED_ERROR);
         return Ok(());
@@ -262,6 +266,8 @@ async fn exchange(
     };
     if timeout(patience, delivered).await.is_err() {
         responder.core.timed_out("unread");
+        // Else the rest would stay in memory.
+        let _ = send.reset(UNSPECIFIED_ERROR);
     }
     Ok(())
 }
@@ -312,7 +318,8 @@ async fn http3(responder: &Arc<Responder>, connection: Connection, client: Clien
             accepted = connection.accept(), if !last => match accepted {
                 Ok(Some(request)) => {
                     place.held().is_active();
-                    streams.spawn(answer(responder.clone(), room.clone(), client, request));
+                    let held = place.held().clone();
+                    streams.spawn(answer(responder.clone(), held, room.clone(), client, request));
                 }
                 _ => return,
             },
@@ -329,7 +336,13 @@ async fn http3(responder: &Arc<Responder>, connection: Connection, client: Clien
 }
 
 /// Answers a request. One that fails is its client's concern.
-async fn answer(responder: Arc<Responder>, room: Arc<Room>, client: Client, request: Request) -> Option<()> {
+async fn answer(
+    responder: Arc<Responder>,
+    connection: Arc<Held>,
+    room: Arc<Room>,
+    client: Client,
+    request: Request,
+) -> Option<()> {
     let patience = responder.core.connections.patience;
     let Ok(request) = timeout(patience, request.resolve_request()).await else {
         responder.core.timed_out("incomplete");
@@ -373,8 +386,20 @@ async fn answer(responder: Arc<Responder>, room: Arc<Room>, client: Client, requ
             }
         }
     };
-    let (parts, body) = https::respond(&responder, client, &[], &parts, body).await.into_parts();
+    let response = https::respond(&responder, &connection, client, &[], &parts, body).await;
     drop(held);
+    if https::is_body_sent(&response, &parts.headers) {
+        let discard = async {
+            let mut octets = 0;
+            while octets < REFUSED_OCTETS
+                && let Ok(Some(data)) = stream.recv_data().await
+            {
+                octets += data.remaining();
+            }
+        };
+        let _ = timeout(patience, discard).await;
+    }
+    let (parts, body) = response.into_parts();
     let delivered = async {
         stream.send_response(hyper::Response::from_parts(parts, ())).await.ok()?;
         stream.send_data(body).await.ok()?;
@@ -383,6 +408,7 @@ async fn answer(responder: Arc<Responder>, room: Arc<Room>, client: Client, requ
     let delivered = timeout(patience, delivered).await;
     if delivered.is_err() {
         responder.core.timed_out("unread");
+        stream.stop_stream(Code::H3_REQUEST_CANCELLED);
     }
     delivered.ok().flatten()
 }

@@ -1,23 +1,27 @@
 //! Answers the queries that do not come as packets: over connections, each from its own client.
 
-use super::{Core, Ledger, answer_traced, bodies::Hall, respond};
-use crate::clock::{random_seed, seconds};
+use super::{
+    Core,
+    bodies::Hall,
+    connections::Held,
+    dispatch::{self, Arrival, Decision, Deferred, Ledger},
+    unread::Unread,
+};
 use crate::{
-    answer::{Answered, Client, Moment, Noted, Outcome, Transport, known::Asked},
-    forward::{self, Response, Waiting},
-    metrics::Dropped,
-    query_log::{SMALL_RING, Said},
-    transfer::{self, Part},
+    answer::{Client, Moment, Noted, Transport},
+    clock::{random_seed, seconds},
+    query_log::SMALL_RING,
+    transfer::Part,
 };
 use std::{
     cell::RefCell,
     sync::{
-        Arc, Mutex, MutexGuard, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU32, Ordering::Relaxed},
     },
     time::SystemTime,
 };
-use tokio::sync::OwnedSemaphorePermit;
+use tokio::time::timeout;
 
 /// The longest message, in octets.
 pub const MESSAGE_SIZE: usize = u16::MAX as usize;
@@ -27,16 +31,16 @@ thread_local! {
     static REPLY: RefCell<(Vec<u8>, Noted)> = RefCell::new((vec![0; MESSAGE_SIZE], Noted::default()));
 }
 
-/// A query that has to wait, with the time when it came.
-pub type Late = (Pending, SystemTime);
-
 /// What a query waits for.
-pub enum Pending {
-    /// Others, who have to be asked this first. It has a place among the queries that wait for them.
-    Others(Waiting, Asked),
-    /// What is to be done with a zone as a whole.
-    Zone(OwnedSemaphorePermit),
+pub enum Late {
+    /// Others, since it came at this time.
+    Deferred(Deferred, SystemTime),
+    /// Room for a reply of so many octets among those that the client has not read yet.
+    Room(usize),
 }
+
+/// A reply, which counts as unread until the second is dropped.
+pub type Reply = (Part, Option<Unread>);
 
 /// Answers queries that come by one transport, and counts them.
 pub struct Responder {
@@ -64,93 +68,95 @@ impl Responder {
     }
 
     /// Answers one query, the answer going to the end of `output`, which is left as it is if there is nothing to say; or
-    /// takes a place for it among those that wait.
-    pub fn answer(&self, client: &Client, query: &[u8], output: &mut Vec<u8>) -> Option<Late> {
+    /// finds out what it has to wait for. `has_room` tells whether a reply of this length may be made.
+    pub fn answer(
+        &self,
+        client: &Client,
+        query: &[u8],
+        output: &mut Vec<u8>,
+        has_room: impl FnOnce(usize) -> bool,
+    ) -> Option<Late> {
         let received = SystemTime::now();
         let moment = Moment { now: seconds(received), draw: self.draw.fetch_add(1, Relaxed) };
         let snapshot = self.core.snapshot.load();
         REPLY.with_borrow_mut(|(reply, noted)| {
             noted.clear();
-            let cache = &self.core.forwarding.cache;
-            let mut outcome = answer_traced(&snapshot, cache, client, moment, query, reply, noted);
-            if let Outcome::Forward(forward) = &outcome {
-                if let Some(place) = self.core.forwarding.wait(client, forward) {
-                    return Some((Pending::Others(place, forward.to_asked()), received));
-                }
-                outcome = forward::fail(&snapshot, client, moment, query, reply, forward::NO_ROOM);
-            }
-            let answered = match outcome {
-                Outcome::Reply(answered) => Some(answered),
-                _ => None,
+            let answered = match dispatch::decide(&self.core, &snapshot, client, moment, query, reply, noted) {
+                Decision::Defer(deferred) => return Some(Late::Deferred(deferred, received)),
+                Decision::Finish(answered) => answered,
             };
-            if answered.is_some_and(|answered| transfer::may_concern(answered.rcode, query))
-                && let Some(place) = self.core.transfers.admit()
+            if let Some(answered) = &answered
+                && !has_room(answered.len)
             {
-                return Some((Pending::Zone(place), received));
+                return Some(Late::Room(answered.len));
             }
-            if answered.is_some_and(|answered| answered.refresh) {
-                forward::refresh(&self.core, client, query);
-            }
-            let mut ledger = self.count(answered.as_ref());
-            if ledger.tap.make_ready(&snapshot) {
-                let reply = answered.as_ref().map(|answered| (answered, &**reply));
-                ledger.tap.log(&snapshot, &Said { noted, client, packet: query, received, reply });
-            }
+            let mut ledger = dispatch::lock(&self.ledger);
+            ledger.prepare(&snapshot);
+            let arrival = Arrival { client, packet: query, received };
+            let reply_and = answered.map(|answered| (answered, &mut **reply));
+            let len = ledger.finish(&self.core, &snapshot, &arrival, noted, reply_and);
             drop(ledger);
-            output.extend_from_slice(answered.map_or(&[], |answered| &reply[..answered.len.min(MESSAGE_SIZE)]));
+            output.extend_from_slice(&reply[..len.unwrap_or(0).min(MESSAGE_SIZE)]);
             None
         })
     }
 
-    /// Answers one query that has to wait. The reply is empty if there is nothing to say.
-    pub async fn answer_late(self: Arc<Self>, client: Client, query: Box<[u8]>, late: Late) -> Part {
-        let (pending, received) = late;
-        match pending {
-            Pending::Others(place, asked) => {
-                let response = respond(&self.core, &client, &query, Some(asked), Some(&place)).await;
-                drop(place);
-                let mut ledger = self.count(response.as_ref().map(|response| &response.answered));
-                let Some(response) = response else { return Part::whole(Vec::new()) };
-                ledger.log(&client, &query, received, &response);
-                Part { answered: Some(response.answered), reply: response.reply, rest: None }
-            }
-            Pending::Zone(place) => {
-                let mut part = Box::pin(transfer::respond(&self.core, &client, &query)).await;
-                drop(place);
-                let mut ledger = self.count(part.answered.as_ref());
-                if let Some(answered) = part.answered {
-                    let reply = std::mem::take(&mut part.reply);
-                    let response = Response::of_zone(&self.core, &client, &query, answered, reply);
-                    ledger.log(&client, &query, received, &response);
-                    part.reply = response.reply;
+    /// Answers one query that has to wait. The reply is empty if there is nothing to say; none if the client does not read
+    /// earlier ones.
+    pub async fn answer_late(
+        self: Arc<Self>,
+        held: Arc<Held>,
+        client: Client,
+        query: Box<[u8]>,
+        mut late: Late,
+    ) -> Option<Reply> {
+        let mut unread = None;
+        loop {
+            let octets = match late {
+                Late::Room(octets) => octets,
+                Late::Deferred(deferred, received) => {
+                    let arrival = Arrival { client: &client, packet: &query, received };
+                    let has_room = |octets| self.has_room(&held, octets, &mut unread);
+                    match dispatch::complete(&self.core, &self.ledger, &arrival, deferred, has_room).await {
+                        Ok((part, _slot)) => return Some((part, unread)),
+                        Err(octets) => octets,
+                    }
                 }
-                part
+            };
+            drop(unread.take());
+            let room = Unread::wait(&self.core, &held, octets.min(MESSAGE_SIZE));
+            unread = timeout(self.core.connections.patience, room).await.ok().flatten();
+            if unread.is_none() {
+                self.core.timed_out("unread");
+                return None;
+            }
+            let mut reply = Vec::new();
+            match self.answer(&client, &query, &mut reply, |octets| self.has_room(&held, octets, &mut unread)) {
+                None => return Some((Part::whole(reply), unread)),
+                Some(next) => late = next,
             }
         }
     }
 
-    /// Answers one query. The reply is empty if there is nothing to say.
-    pub async fn respond(self: &Arc<Self>, client: Client, query: &[u8]) -> Part {
-        let mut reply = Vec::new();
-        match self.answer(&client, query, &mut reply) {
-            None => Part::whole(reply),
-            Some(pending) => {
-                let late = tokio::spawn(self.clone().answer_late(client, query.into(), pending)).await;
-                late.unwrap_or_else(|_| Part::whole(Vec::new()))
-            }
+    /// Whether a reply has room among the unread ones, in what it already has or in more.
+    fn has_room(&self, held: &Arc<Held>, octets: usize, unread: &mut Option<Unread>) -> bool {
+        if unread.as_ref().is_none_or(|unread| !unread.holds(octets)) {
+            drop(unread.take());
+            *unread = Unread::try_count(&self.core, held, octets.min(MESSAGE_SIZE));
         }
+        unread.is_some()
     }
 
-    /// Counts an answer. Returns the ledger, for what else is to be told.
-    fn count(&self, answered: Option<&Answered>) -> MutexGuard<'_, Ledger> {
-        let mut ledger = self.ledger.lock().unwrap_or_else(PoisonError::into_inner);
-        match answered {
-            None => ledger.writer.dropped(Dropped::Silent),
-            Some(answered) => {
-                ledger.writer.make_room(&self.core.snapshot.load());
-                ledger.writer.answered(answered);
+    /// Answers one query. The reply is empty if there is nothing to say; none if the client does not read earlier ones.
+    pub async fn respond(self: &Arc<Self>, held: &Arc<Held>, client: Client, query: &[u8]) -> Option<Reply> {
+        let (mut reply, mut unread) = (Vec::new(), None);
+        match self.answer(&client, query, &mut reply, |octets| self.has_room(held, octets, &mut unread)) {
+            None => Some((Part::whole(reply), unread)),
+            Some(late) => {
+                // Others may wait for what this client asks for, when it is gone.
+                let late = tokio::spawn(self.clone().answer_late(held.clone(), client, query.into(), late)).await;
+                late.unwrap_or_else(|_| Some((Part::whole(Vec::new()), None)))
             }
         }
-        ledger
     }
 }

@@ -4,19 +4,17 @@
 
 mod late;
 
-use super::{Core, Ledger, answer_traced, limit::Verdict, responder::Pending};
-use crate::clock::seconds;
+use super::{
+    Core,
+    dispatch::{self, Arrival, Decision, Ledger},
+};
 use crate::{
-    answer::{self as answers, Answered, Client, Cookie, Hint, Moment, Noted, Outcome, Transport},
-    forward,
-    metrics::{Dropped, Limited, Writer},
-    query_log::{LARGE_RING, Said},
+    answer::{self as answers, Client, Hint, Moment, Noted, Transport},
+    clock::seconds,
+    metrics::Dropped,
+    query_log::LARGE_RING,
     snapshot::Snapshot,
-    transfer,
-    wire::{
-        query::{LookupName, rcode},
-        reply::MAX_UDP,
-    },
+    wire::{query::LookupName, reply::MAX_UDP},
 };
 use late::{Late, Letter, Outbox};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -138,7 +136,6 @@ pub fn start(core: &Arc<Core>, sockets: Vec<Socket>, stop: &Arc<AtomicBool>) -> 
         let mut worker = Worker {
             core: core.clone(),
             ledger: core.ledger(core.metrics.udp_writer(local, number, &batch.socket), LARGE_RING, local.port()),
-            is_logged: false,
             received: UNIX_EPOCH,
             noted: Noted::default(),
             local: local.ip(),
@@ -173,8 +170,6 @@ impl Drop for AbortOnPanic {
 struct Worker {
     core: Arc<Core>,
     ledger: Ledger,
-    /// Something of what is answered is logged.
-    is_logged: bool,
     /// When the batch came.
     received: SystemTime,
     /// How the query that is looked at is answered, where something is logged.
@@ -218,9 +213,8 @@ impl Worker {
         let now = seconds(self.received);
         // The snapshot is let go of before the next receive blocks.
         let snapshot = self.core.snapshot.load();
-        self.ledger.writer.make_room(&snapshot);
+        self.ledger.prepare(&snapshot);
         self.ledger.writer.received(received);
-        self.is_logged = self.ledger.tap.make_ready(&snapshot);
         match self.blind {
             0 if received > 1 => self.fetch_ahead(&snapshot, received),
             _ => self.blind = self.blind.saturating_sub(1),
@@ -263,60 +257,26 @@ impl Worker {
         let Some(Packet { source, port, local, query, reply }) = self.batch.packet(index) else { return };
         let local = local.unwrap_or(self.local);
         let client = Client { source, port, local, transport: Transport::Udp };
-        let cache = &self.core.forwarding.cache;
-        let mut outcome = match self.is_logged {
-            false => answer_traced(snapshot, cache, &client, moment, query, reply, &mut ()),
+        let decision = match self.ledger.is_logged() {
+            false => dispatch::decide(&self.core, snapshot, &client, moment, query, reply, &mut ()),
             true => {
                 self.noted.clear();
-                answer_traced(snapshot, cache, &client, moment, query, reply, &mut self.noted)
+                dispatch::decide(&self.core, snapshot, &client, moment, query, reply, &mut self.noted)
             }
         };
-        if let Outcome::Forward(forward) = &outcome {
-            let Some(place) = self.core.forwarding.wait(&client, forward) else {
-                outcome = forward::fail(snapshot, &client, moment, query, reply, forward::NO_ROOM);
-                return self.finish(snapshot, outcome, client, index);
-            };
-            let (query, pending) = (query.into(), Pending::Others(place, forward.to_asked()));
-            return self.answer_late(client, query, index, pending);
-        }
-        self.finish(snapshot, outcome, client, index);
-    }
-
-    /// Answers a query in a task, as it has to wait.
-    fn answer_late(&mut self, client: Client, query: Box<[u8]>, index: usize, pending: Pending) {
-        self.late.push(Late { client, query, received: self.received, path: self.batch.path(index), pending });
-    }
-
-    fn finish(&mut self, snapshot: &Snapshot, outcome: Outcome, client: Client, index: usize) {
-        let Some(Packet { query, reply, .. }) = self.batch.packet(index) else { return };
-        let mut said =
-            Said { noted: &self.noted, client: &client, packet: query, received: self.received, reply: None };
-        let Outcome::Reply(mut answered) = outcome else {
-            self.ledger.writer.dropped(Dropped::Silent);
-            if self.is_logged {
-                self.ledger.tap.log(snapshot, &said);
+        let answered = match decision {
+            Decision::Finish(answered) => answered,
+            Decision::Defer(deferred) => {
+                let (query, received) = (query.into(), self.received);
+                let path = self.batch.path(index);
+                return self.late.push(Late { client, query, received, path, deferred });
             }
-            return;
         };
-        if transfer::may_concern(answered.rcode, query)
-            && let Some(place) = self.core.transfers.admit()
-        {
-            let query = query.into();
-            return self.answer_late(client, query, index, Pending::Zone(place));
+        let arrival = Arrival { client: &client, packet: query, received: self.received };
+        let reply = answered.map(|answered| (answered, &mut reply[..]));
+        if let Some(len) = self.ledger.finish(&self.core, snapshot, &arrival, &self.noted, reply) {
+            self.batch.reply(index, len);
         }
-        if answered.refresh {
-            forward::refresh(&self.core, &client, query);
-        }
-        if self.is_logged {
-            said.reply = Some((&answered, reply));
-            self.ledger.tap.log(snapshot, &said);
-        }
-        let writer = &mut self.ledger.writer;
-        if is_limited(&answered) && !apply_limit(&self.core, writer, client.source, &mut answered, reply) {
-            return;
-        }
-        writer.answered(&answered);
-        self.batch.reply(index, answered.len);
     }
 }
 
@@ -332,34 +292,6 @@ fn prefetch(address: *const u8) {
     }
     #[cfg(not(target_arch = "x86_64"))]
     let _ = address;
-}
-
-/// Refused and error answers are limited, but not those to clients whose cookie shows that their address is no forgery.
-fn is_limited(answered: &Answered) -> bool {
-    !matches!(answered.rcode, rcode::NOERROR | rcode::NXDOMAIN) && answered.cookie != Cookie::Valid
-}
-
-/// Holds an error answer to the limit. False when nothing is to be sent.
-#[cold]
-fn apply_limit(core: &Core, writer: &mut Writer, source: IpAddr, answered: &mut Answered, reply: &mut [u8]) -> bool {
-    match core.error_limit.check(source) {
-        Verdict::Send => true,
-        Verdict::Truncate => {
-            answered.len = answers::truncate(reply, answered.len);
-            writer.limited(Limited::Truncated);
-            true
-        }
-        Verdict::Drop if answered.cookie == Cookie::Client => {
-            answered.len = answers::bad_cookie(reply, answered.len);
-            answered.rcode = rcode::BADCOOKIE;
-            writer.limited(Limited::BadCookie);
-            true
-        }
-        Verdict::Drop => {
-            writer.limited(Limited::Dropped);
-            false
-        }
-    }
 }
 
 /// Room for the ancillary data of one packet: one `in_pktinfo` or `in6_pktinfo`.

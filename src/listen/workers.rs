@@ -67,6 +67,8 @@ pub enum Dropped {
     Unsent,
     /// The kernel failed to deliver.
     Receive,
+    /// It came later than a client waits for it.
+    Late,
 }
 
 /// What became of an error answer beyond the limit.
@@ -80,7 +82,7 @@ pub enum Limited {
     BadCookie,
 }
 
-const DROPPED: [&str; 3] = ["silent", "unsent", "receive"];
+const DROPPED: [&str; 4] = ["silent", "unsent", "receive", "late"];
 const LIMITED: [&str; 3] = ["truncated", "dropped", "bad_cookie"];
 
 /// Rows of counters, as many as there are views or doors.
@@ -124,6 +126,7 @@ struct Block {
     doors: Mutex<Rows>,
     dropped: [AtomicU64; DROPPED.len()],
     limited: [AtomicU64; LIMITED.len()],
+    large: AtomicU64,
     thread: Option<Thread>,
 }
 
@@ -181,6 +184,11 @@ impl Writer {
         increase(&self.block.limited[action as usize]);
     }
 
+    /// Counts a large answer beyond the limit, which is truncated.
+    pub fn large_truncated(&mut self) {
+        increase(&self.block.large);
+    }
+
     /// Counts packets that were taken with one system call.
     pub fn received(&mut self, packets: usize) {
         if let Some(thread) = &self.block.thread {
@@ -216,6 +224,7 @@ struct Totals {
     doors: Vec<u64>,
     dropped: [u64; DROPPED.len()],
     limited: [u64; LIMITED.len()],
+    large: u64,
 }
 
 impl Totals {
@@ -230,6 +239,7 @@ impl Totals {
         for (total, counter) in self.limited.iter_mut().zip(&block.limited) {
             *total += counter.load(Relaxed);
         }
+        self.large += block.large.load(Relaxed);
     }
 }
 
@@ -255,6 +265,7 @@ impl Workers {
             doors: Mutex::default(),
             dropped: Default::default(),
             limited: Default::default(),
+            large: AtomicU64::new(0),
             thread,
         });
         lock(&self.blocks).push(block.clone());
@@ -336,7 +347,8 @@ impl Collector for Workers {
         let mut dropped = Family::counter(
             "zonal_dropped_total",
             "Messages without an answer. reason: silent (nothing to say to that, as to a response), unsent (the kernel did \
-             not take the answer), receive (the kernel failed to deliver)",
+             not take the answer), receive (the kernel failed to deliver), late (the answer came after 2.4 seconds; it is kept \
+             in the cache for the client's next attempt)",
         );
         let mut limited = Family::counter(
             "zonal_error_answers_limited_total",
@@ -393,7 +405,12 @@ impl Collector for Workers {
         for (action, &count) in LIMITED.iter().zip(&of_actions) {
             limited.set(&[("action", action)], count as f64);
         }
-        let mut all = vec![answers.done(), localities.done(), doors.done(), dropped.done(), limited.done()];
+        let large = Family::one_counter(
+            "zonal_large_answers_truncated_total",
+            "Large answers over UDP beyond `limits.large_answers_per_second`: they are truncated, and clients ask again by TCP",
+            totals.iter().map(|totals| totals.large).sum::<u64>() as f64,
+        );
+        let mut all = vec![answers.done(), localities.done(), doors.done(), dropped.done(), limited.done(), large];
         all.extend(self.threads());
         all
     }

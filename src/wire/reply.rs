@@ -394,6 +394,39 @@ pub fn to_truncated(reply: &mut [u8], len: usize) -> usize {
     strip(reply, len, flag::TC, rcode::NOERROR)
 }
 
+/// Takes all records out of a finished reply but its OPT record, and sets TC. Returns its length.
+pub fn to_empty_truncated(reply: &mut [u8], len: usize) -> usize {
+    let count = |at: usize| usize::from(u16::from_be_bytes([reply[at], reply[at + 1]]));
+    let (questions, records) = (count(4), count(6) + count(8) + count(10));
+    let end_of_name = |mut at: usize| loop {
+        match reply.get(at).copied() {
+            None => return at,
+            Some(0) => return at + 1,
+            Some(0xc0..) => return at + 2,
+            Some(label) => at += 1 + usize::from(label),
+        }
+    };
+    let question_end = (0..questions).fold(HEADER, |at, _| end_of_name(at) + 4);
+    let (mut at, mut opt) = (question_end, None);
+    for _ in 0..records {
+        let fields = end_of_name(at);
+        let Some(octets) = reply.get(fields..fields + 10).filter(|_| fields + 10 <= len) else { break };
+        let end = fields + 10 + usize::from(u16::from_be_bytes([octets[8], octets[9]]));
+        if octets[..2] == [0, 41] && end <= len {
+            opt = Some(at..end);
+        }
+        at = end;
+    }
+    let bits = flags(reply) | flag::TC;
+    reply[2..4].copy_from_slice(&bits.to_be_bytes());
+    reply[6..HEADER].fill(0);
+    let Some(opt) = opt else { return question_end.min(len) };
+    reply[HEADER - 1] = 1;
+    let opt_len = opt.len();
+    reply.copy_within(opt, question_end);
+    question_end + opt_len
+}
+
 /// Makes of an error reply with a cookie in it a BADCOOKIE one. Returns its length.
 pub fn to_bad_cookie(reply: &mut [u8], len: usize) -> usize {
     set_extended(reply, len, rcode::BADCOOKIE);

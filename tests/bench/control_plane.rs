@@ -194,6 +194,7 @@ fn main() {
     let published = Arc::new(arc_swap::ArcSwap::from_pointee(nothing(&node)));
     let limits = Limits {
         error_answers_per_second: 0,
+        large_answers_per_second: 0,
         tcp_connections: 0,
         tcp_connections_per_client: 0,
         tcp_idle_timeout: Duration::ZERO,

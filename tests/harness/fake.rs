@@ -161,6 +161,8 @@ fn serve_tcp(
 }
 
 fn serve_stream(mut stream: TcpStream, from: SocketAddr, log: &Mutex<Vec<Asked>>, behave: &Behaviour) {
+    let Ok(replies) = stream.try_clone() else { return };
+    let replies = Arc::new(Mutex::new(replies));
     let framed = |octets: &[u8]| [&(octets.len() as u16).to_be_bytes()[..], octets].concat();
     let mut length = [0; 2];
     while stream.read_exact(&mut length).is_ok() {
@@ -174,15 +176,19 @@ fn serve_stream(mut stream: TcpStream, from: SocketAddr, log: &Mutex<Vec<Asked>>
         log.lock().unwrap().push(asked);
         for say in said {
             match say {
-                Say::Now(octets) | Say::From(_, octets) => _ = stream.write_all(&framed(&octets)),
+                Say::Now(octets) | Say::From(_, octets) => _ = replies.lock().unwrap().write_all(&framed(&octets)),
                 Say::Raw(octets) => {
-                    let _ = stream.write_all(&octets);
-                    let _ = stream.shutdown(Shutdown::Both);
+                    let mut replies = replies.lock().unwrap();
+                    let _ = replies.write_all(&octets);
+                    let _ = replies.shutdown(Shutdown::Both);
                     return;
                 }
                 Say::Later(after, octets) => {
-                    thread::sleep(after);
-                    let _ = stream.write_all(&framed(&octets));
+                    let (replies, octets) = (replies.clone(), framed(&octets));
+                    thread::spawn(move || {
+                        thread::sleep(after);
+                        replies.lock().unwrap().write_all(&octets)
+                    });
                 }
             }
         }

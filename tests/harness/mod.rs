@@ -7,6 +7,7 @@ pub mod lab;
 pub mod reply;
 pub mod secure;
 pub mod signed;
+pub mod strict_h2;
 pub mod stub;
 pub mod succession;
 pub mod systemd;

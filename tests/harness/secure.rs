@@ -204,11 +204,21 @@ impl Client<'_> {
 
     /// A connection of DoQ, or below HTTP/3, kept alive by the client.
     pub async fn quic(&self, transport: Transport) -> quinn::Connection {
+        self.quic_with(transport, |_| ()).await
+    }
+
+    /// The same with other parameters.
+    pub async fn quic_with(
+        &self,
+        transport: Transport,
+        more: impl FnOnce(&mut quinn::TransportConfig),
+    ) -> quinn::Connection {
         let protocol = if transport == Transport::H3 { "h3" } else { "doq" };
         let tls = QuicClientConfig::try_from(tls_config(&self.server.certificate, protocol)).unwrap();
         let mut config = quinn::ClientConfig::new(Arc::new(tls));
         let mut transport_config = quinn::TransportConfig::default();
         transport_config.keep_alive_interval(Some(Duration::from_millis(300)));
+        more(&mut transport_config);
         config.transport_config(Arc::new(transport_config));
         let endpoint = quinn::Endpoint::client(SocketAddr::new(self.source, 0)).unwrap();
         let server = self.server.at(transport, self.local);

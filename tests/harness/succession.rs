@@ -4,6 +4,7 @@
 use super::{
     Process, Scratch, ZONAL,
     secure::{H2, NAME, RUNTIME, SecureServer, message, request, tls_config, whole},
+    strict_h2::{Ended, StrictH2},
     systemd::has_ended,
     wait_until,
 };
@@ -183,6 +184,25 @@ async fn by_https(server: &SecureServer, question: Question, stop: &AtomicBool, 
     answers
 }
 
+/// The same by a client that is as strict as Python's.
+async fn by_strict_https(server: &SecureServer, question: Question, stop: &AtomicBool) -> u64 {
+    let client = server.client("127.0.0.1");
+    let connect = async || timeout(PATIENCE, StrictH2::connect(&client)).await.expect("a connection");
+    let (mut connection, mut answers) = (connect().await, 0);
+    while !stop.load(Relaxed) {
+        match timeout(PATIENCE, connection.ask(&query(0, question.name, false))).await.expect("an answer") {
+            Ok(reply) => {
+                question.check(0, &reply);
+                answers += 1;
+            }
+            Err(Ended::Unsent) => connection = connect().await,
+            Err(Ended::Broken(what)) => panic!("one is lost after {answers} answers: {what}"),
+        }
+        tokio::time::sleep(PAUSE).await;
+    }
+    answers
+}
+
 async fn closed_for_long(sender: &H2) {
     while !sender.is_closed() {
         tokio::time::sleep(IDLE).await;
@@ -240,6 +260,7 @@ pub fn under_load(server: &SecureServer, question: Question, work: impl FnOnce()
         clients.push(("dot", scope.spawn(|| by_streams(dot, question, &stop))));
         clients.push(("doh", scope.spawn(|| RUNTIME.block_on(by_https(server, question, &stop, false)))));
         clients.push(("doh anew", scope.spawn(|| RUNTIME.block_on(by_https(server, question, &stop, true)))));
+        clients.push(("doh strict", scope.spawn(|| RUNTIME.block_on(by_strict_https(server, question, &stop)))));
         clients.push(("doh 1.1", scope.spawn(|| RUNTIME.block_on(by_http1(server, question, &stop)))));
         work();
         drop(ending);

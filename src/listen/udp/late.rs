@@ -1,17 +1,19 @@
 //! Answers to queries that had to wait.
 
-use super::{BATCH, ReturnPath, apply_limit, is_limited, send_letters};
+use super::{BATCH, ReturnPath, send_letters};
 use crate::{
     answer::{Client, Transport},
-    forward::{Response, Waiting},
-    listen::{Core, Ledger, respond, responder::Pending},
+    forward::Waiting,
+    listen::{
+        Core,
+        dispatch::{self, Arrival, Deferred, Ledger},
+    },
     metrics::Dropped,
     query_log::SMALL_RING,
-    transfer::{self, Part},
 };
 use socket2::Socket;
 use std::{
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::SystemTime,
 };
 use tokio::task::yield_now;
@@ -24,7 +26,7 @@ pub struct Late {
     pub received: SystemTime,
     pub path: ReturnPath,
     /// What it waits for.
-    pub pending: Pending,
+    pub deferred: Deferred,
 }
 
 /// Where the late answers of a socket go out: those that are ready at the same time go together.
@@ -39,12 +41,8 @@ pub struct Outbox {
 pub struct Letter {
     pub path: ReturnPath,
     pub reply: Vec<u8>,
-    /// The place of its query is kept until it is gone: who stops waits for that.
-    _place: Option<Waiting>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The slot of its query is kept until it is sent: who stops waits for that.
+    _slot: Option<Waiting>,
 }
 
 impl Outbox {
@@ -65,30 +63,14 @@ impl Outbox {
     }
 
     async fn answer(self: Arc<Self>, late: Late) {
-        let Late { client, query, received, path, pending } = late;
-        let (response, place) = match pending {
-            Pending::Others(place, asked) => {
-                (respond(&self.core, &client, &query, Some(asked), Some(&place)).await, Some(place))
-            }
-            Pending::Zone(_place) => {
-                let Part { answered, reply, .. } = Box::pin(transfer::respond(&self.core, &client, &query)).await;
-                (answered.map(|answered| Response::of_zone(&self.core, &client, &query, answered, reply)), None)
-            }
-        };
-        let reply = {
-            let mut ledger = lock(&self.ledger);
-            let Some(response) = response else { return ledger.writer.dropped(Dropped::Silent) };
-            ledger.log(&client, &query, received, &response);
-            let (writer, Response { mut answered, mut reply, .. }) = (&mut ledger.writer, response);
-            if is_limited(&answered) && !apply_limit(&self.core, writer, client.source, &mut answered, &mut reply) {
-                return;
-            }
-            writer.make_room(&self.core.snapshot.load());
-            writer.answered(&answered);
-            reply.truncate(answered.len);
-            reply
-        };
-        match self.post(Letter { path, reply, _place: place }) {
+        let Late { client, query, received, path, deferred } = late;
+        let arrival = Arrival { client: &client, packet: &query, received };
+        let completed = dispatch::complete(&self.core, &self.ledger, &arrival, deferred, |_| true).await;
+        let Ok((part, slot)) = completed else { return };
+        if part.reply.is_empty() {
+            return;
+        }
+        match self.post(Letter { path, reply: part.reply, _slot: slot }) {
             // Everything else that is ready has its turn first.
             1 => {
                 yield_now().await;
@@ -102,16 +84,16 @@ impl Outbox {
 
     /// Puts an answer among those to send. Returns how many there are then.
     fn post(&self, letter: Letter) -> usize {
-        let mut letters = lock(&self.letters);
+        let mut letters = self.letters.lock().unwrap_or_else(PoisonError::into_inner);
         letters.push(letter);
         letters.len()
     }
 
     fn send(&self) {
-        let mut letters = std::mem::take(&mut *lock(&self.letters));
+        let mut letters = std::mem::take(&mut *self.letters.lock().unwrap_or_else(PoisonError::into_inner));
         let unsent = send_letters(&self.socket, &mut letters);
         if unsent > 0 {
-            let mut ledger = lock(&self.ledger);
+            let mut ledger = dispatch::lock(&self.ledger);
             (0..unsent).for_each(|_| ledger.writer.dropped(Dropped::Unsent));
         }
     }

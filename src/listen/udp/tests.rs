@@ -1,5 +1,5 @@
 use super::*;
-use crate::listen::tests::{answered, core, limits};
+use crate::listen::tests::{core, limits};
 use std::net::UdpSocket;
 
 struct Server {
@@ -118,41 +118,6 @@ fn an_unsendable_reply_does_not_stop_the_others() {
     assert_eq!(batch.send(), 3);
     let replies: String = (0..7).map(|_| receive(&client).0).collect();
     assert_eq!(replies, "1235678");
-}
-
-#[test]
-fn excess_error_answers_are_truncated_dropped_or_bad_cookie() {
-    let core = core(&limits());
-    let mut writer = core.metrics.writer(Transport::Udp);
-    let snapshot = core.snapshot.load();
-    let query = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\x01\x01x\0\0\x01\0\x01";
-    let plain = [&query[..], b"\0\0\x29\x04\xd0\0\0\0\0\0\0"].concat();
-    let cookie = [&query[..], b"\0\0\x29\x04\xd0\0\0\0\0\0\x0c\0\x0a\0\x08octets08"].concat();
-    let mut results = Vec::new();
-    for (query, source) in [(&plain, [192, 0, 2, 1]), (&cookie, [198, 51, 100, 1])] {
-        let client = Client { source: source.into(), port: 0, local: [10, 0, 0, 2].into(), transport: Transport::Udp };
-        for number in 0..104 {
-            let mut reply = [0; MAX_UDP];
-            let moment = Moment { now: 0, draw: 0 };
-            let Outcome::Reply(mut answered) = answers::answer(&snapshot, &(), &client, moment, query, &mut reply)
-            else {
-                panic!("no reply");
-            };
-            assert!(is_limited(&answered));
-            let sent = apply_limit(&core, &mut writer, client.source, &mut answered, &mut reply);
-            let truncated = reply[2] & 2 != 0;
-            if number < 100 {
-                assert!(sent && !truncated && answered.rcode == 5);
-            } else {
-                results.push((sent, truncated, answered.rcode));
-            }
-        }
-    }
-    let (truncated, dropped, bad_cookie) = ((true, true, 5), (false, false, 5), (true, false, 23));
-    assert_eq!(results[..4], [truncated, dropped, truncated, dropped]);
-    assert_eq!(results[4..], [truncated, bad_cookie, truncated, bad_cookie]);
-    let with = |rcode, cookie| is_limited(&Answered { cookie, ..answered(0, rcode) });
-    assert!(!with(0, Cookie::Absent) && !with(3, Cookie::Client) && with(2, Cookie::Absent) && !with(2, Cookie::Valid));
 }
 
 #[test]

@@ -1,0 +1,259 @@
+//! Clients that ask for large answers and do not read them take bounded memory, which the server gives back.
+
+use crate::harness::{
+    Scratch,
+    fake::{Asked, Fake, Say},
+    secure::{Client, RUNTIME, SecureServer, receive_stream, request, send_stream},
+    wait_until,
+};
+use hickory_proto::{
+    op::{Edns, Message, MessageType, OpCode, Query},
+    rr::{Name, RData, Record, RecordType, rdata::TXT},
+};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use std::time::Duration;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt},
+    net::TcpSocket,
+    task::JoinSet,
+};
+use zonal::answer::Transport;
+
+/// Connections, each from an address of its own, and queries on each.
+const CONNECTIONS: u8 = 36;
+const QUERIES: usize = 128;
+/// Octets of an answer, about.
+const ANSWER_KB: u64 = 59;
+/// More memory than this must not be taken, in kB: the bound of each connection, and room for the connections themselves,
+/// their waiting queries and what the cache keeps. Without a bound it is far more.
+const MAX_GROWTH_KB: u64 = 120 << 10;
+
+fn text() -> Vec<Record> {
+    let owner = Name::from_ascii("large.example.").unwrap();
+    (0..ANSWER_KB * 4)
+        .map(|n| {
+            let strings = vec![format!("{n:0236}")];
+            Record::from_rdata(owner.clone(), 300, RData::TXT(TXT::new(strings)))
+        })
+        .collect()
+}
+
+fn large(asked: &Asked) -> Vec<u8> {
+    let owner = asked.owner();
+    let records = text().into_iter().map(|mut record| {
+        record.name = owner.clone();
+        record
+    });
+    asked.with(records.collect())
+}
+
+fn query(name: &str) -> Vec<u8> {
+    let mut message = Message::new(0, MessageType::Query, OpCode::Query);
+    message.metadata.recursion_desired = true;
+    message.add_query(Query::query(Name::from_ascii(name).unwrap(), RecordType::TXT));
+    message.set_edns(Edns::new());
+    message.to_vec().unwrap()
+}
+
+/// A server with a large answer of its own, and others that a forwarder has only after a while.
+fn server() -> (Fake, Scratch, SecureServer) {
+    let fake = Fake::start("127.0.0.1:0", |asked| match asked.tcp {
+        false => vec![Say::Now(asked.truncated())],
+        // All that ask for it wait at the same time.
+        true => vec![Say::Later(Duration::from_millis(1500), large(asked))],
+    });
+    let directory = Scratch::new();
+    let records: Vec<String> = (0..ANSWER_KB * 4).map(|n| format!("'\"{n:0236}\"'")).collect();
+    directory.write(
+        "manifest.yaml",
+        format!(
+            "vpcs:\n  vpc: {{region: us-east-1, cidr_blocks: [127.61.0.0/16], resolver_addresses: [127.61.0.2]}}\n\
+             resolver_endpoints:\n  out: {{direction: OUTBOUND, vpc_id: vpc, ip_addresses: [{{ip: 127.61.0.9}}]}}\n\
+             resolver_rules:\n  late: {{domain_name: late.example, rule_type: FORWARD, vpc_ids: [vpc], \
+             resolver_endpoint_id: out, target_ips: [{}]}}\n\
+             private_hosted_zones:\n  Z: {{name: example, vpc_ids: [vpc], records: [{{name: large, type: TXT, records: [{}]}}]}}\n",
+            fake.target(),
+            records.join(", ")
+        ),
+    );
+    let server = SecureServer::start(directory.path(), "limits: {tcp_idle_timeout_seconds: 60}");
+    (fake, directory, server)
+}
+
+/// How much more memory there was at most since `work` began, in kB, when the server has come to rest.
+fn growth(server: &SecureServer, work: impl FnOnce()) -> u64 {
+    let before = server.process.resident_kb();
+    std::fs::write(format!("/proc/{}/clear_refs", server.process.id()), "5").unwrap();
+    work();
+    let ticks = || {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", server.process.id())).unwrap();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        fields[11].parse::<u64>().unwrap() + fields[12].parse::<u64>().unwrap()
+    };
+    let mut last = ticks();
+    wait_until("the server has nothing more to do", || {
+        std::thread::sleep(Duration::from_secs(1));
+        let now = ticks();
+        let idle = now - last < 5;
+        last = now;
+        idle.then_some(())
+    });
+    let status = std::fs::read_to_string(format!("/proc/{}/status", server.process.id())).unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")?.split_whitespace().next()?.parse().ok());
+    peak.map_or(0, |peak: u64| peak.saturating_sub(before))
+}
+
+fn clients(server: &SecureServer) -> impl Iterator<Item = Client<'_>> {
+    (0..CONNECTIONS).map(|n| Client {
+        source: [127, 61, 1, n].into(),
+        local: [127, 61, 0, 2].into(),
+        ..server.client("127.0.0.1")
+    })
+}
+
+async fn pipeline(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    queries: impl Iterator<Item = Vec<u8>>,
+) -> impl Sized {
+    for query in queries {
+        send_stream(&mut stream, &query).await.unwrap();
+    }
+    stream.flush().await.unwrap();
+    stream
+}
+
+fn late_queries() -> impl Iterator<Item = Vec<u8>> {
+    (0..QUERIES).map(|n| query(&format!("n{n}.late.example.")))
+}
+
+/// A connection whose client takes little in before it reads.
+async fn tcp(client: &Client<'_>, transport: Transport) -> tokio::net::TcpStream {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.set_recv_buffer_size(4096).unwrap();
+    socket.bind((client.source, 0).into()).unwrap();
+    socket.connect(client.server.at(transport, client.local)).await.unwrap()
+}
+
+fn assert_bounded(what: &str, grown_kb: u64) {
+    println!("{what}: {grown_kb} kB");
+    assert!(grown_kb < MAX_GROWTH_KB, "{what}: {grown_kb} kB for answers that nobody reads");
+}
+
+#[test]
+fn late_answers_by_tcp_that_are_not_read_take_bounded_memory() {
+    let (fake, _directory, server) = server();
+    let mut streams = Vec::new();
+    let grown = growth(&server, || {
+        RUNTIME.block_on(async {
+            for client in clients(&server) {
+                streams.push(pipeline(tcp(&client, Transport::Tcp).await, late_queries()).await);
+            }
+        });
+        wait_until("the forwarder was asked for everything", || {
+            (fake.count(|asked| asked.tcp) >= QUERIES).then_some(())
+        });
+        // What it says after a while has come.
+        std::thread::sleep(Duration::from_secs(3));
+    });
+    assert_bounded("TCP", grown);
+    drop(streams);
+}
+
+#[test]
+fn http2_answers_that_are_not_read_take_bounded_memory() {
+    let (_fake, _directory, server) = server();
+    let mut requests = JoinSet::new();
+    let grown = growth(&server, || {
+        RUNTIME.block_on(async {
+            for client in clients(&server) {
+                let stream = client.tls(Transport::Https, "h2").await;
+                let mut builder = http2::Builder::new(TokioExecutor::new());
+                builder.initial_stream_window_size(0).max_concurrent_reset_streams(0);
+                let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
+                tokio::spawn(connection);
+                for _ in 0..QUERIES {
+                    sender.ready().await.unwrap();
+                    let sent = sender.send_request(request(&query("large.example.")));
+                    requests.spawn(async move {
+                        let _response = sent.await;
+                        std::future::pending::<()>().await;
+                    });
+                }
+            }
+        });
+    });
+    assert_bounded("HTTP/2", grown);
+    RUNTIME.block_on(requests.shutdown());
+}
+
+#[test]
+fn quic_answers_that_are_not_read_take_bounded_memory() {
+    let (_fake, _directory, server) = server();
+    for transport in [Transport::Quic, Transport::H3] {
+        let mut streams = Vec::new();
+        let grown = growth(&server, || {
+            RUNTIME.block_on(async {
+                for client in clients(&server) {
+                    let credit: u32 = if transport == Transport::H3 { 1000 } else { 0 };
+                    let connection = client.quic_with(transport, |config| {
+                        config.stream_receive_window(credit.into());
+                    });
+                    let connection = connection.await;
+                    if transport == Transport::Quic {
+                        for _ in 0..QUERIES {
+                            let (mut send, recv) = connection.open_bi().await.unwrap();
+                            let query = query("large.example.");
+                            let length = (query.len() as u16).to_be_bytes();
+                            send.write_all(&[&length[..], &query].concat()).await.unwrap();
+                            send.finish().unwrap();
+                            streams.push(Box::new((send, recv)) as Box<dyn std::any::Any>);
+                        }
+                    } else {
+                        let h3 = h3_quinn::Connection::new(connection.clone());
+                        let (mut driver, mut sender) = h3::client::new(h3).await.unwrap();
+                        tokio::spawn(async move { std::future::poll_fn(|cx| driver.poll_close(cx)).await });
+                        for _ in 0..QUERIES {
+                            let (parts, body) = request(&query("large.example.")).into_parts();
+                            let head = hyper::Request::from_parts(parts, ());
+                            let mut stream = sender.send_request(head).await.unwrap();
+                            let body = http_body_util::BodyExt::collect(body).await.unwrap().to_bytes();
+                            stream.send_data(body).await.unwrap();
+                            stream.finish().await.unwrap();
+                            streams.push(Box::new(stream));
+                        }
+                        streams.push(Box::new(sender));
+                    }
+                    streams.push(Box::new(connection));
+                }
+            });
+        });
+        assert_bounded(&format!("{transport:?}"), grown);
+        RUNTIME.block_on(async { drop(streams) });
+    }
+}
+
+#[test]
+fn more_answers_than_have_room_all_come_to_a_client_that_reads() {
+    let (_fake, _directory, server) = server();
+    RUNTIME.block_on(async {
+        let client = clients(&server).next().unwrap();
+        for transport in [Transport::Tcp, Transport::Tls] {
+            let mut stream: Box<dyn Stream> = match transport {
+                Transport::Tcp => Box::new(client.tcp(transport).await),
+                _ => Box::new(client.tls(transport, "").await),
+            };
+            let name = |n| format!("{transport:?}{n}.late.example.");
+            for n in 0..30 {
+                send_stream(&mut stream, &query(&name(n))).await.unwrap();
+            }
+            for _ in 0..30 {
+                let reply = receive_stream(&mut stream).await.unwrap();
+                assert!(reply.len() as u64 > (ANSWER_KB - 1) * 1000, "{}", reply.len());
+            }
+        }
+    });
+}
+
+trait Stream: AsyncRead + AsyncWrite + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Unpin> Stream for S {}
