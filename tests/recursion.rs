@@ -323,6 +323,20 @@ fn through_a_root_of_our_own() {
                 "x.sub.www2.signed.test. A 192.0.2.4",
             ],
         ),
+        (
+            "y.dname.signed.test CNAME",
+            "NOERROR",
+            true,
+            &[],
+            &["dname.signed.test. DNAME sub.www2.signed.test.", "y.dname.signed.test. CNAME y.sub.www2.signed.test."],
+        ),
+        (
+            "z.dname.signed.test ANY",
+            "NOERROR",
+            true,
+            &[],
+            &["dname.signed.test. DNAME sub.www2.signed.test.", "z.dname.signed.test. CNAME z.sub.www2.signed.test."],
+        ),
         // What is ours is ours, also below what is signed and at the end of chains that are not ours.
         ("db.corp.signed.test", "NOERROR", false, &[], &["db.corp.signed.test. A 10.1.0.99"]),
         ("none.corp.signed.test", "NXDOMAIN", false, &[], &[]),

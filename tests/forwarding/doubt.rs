@@ -166,25 +166,28 @@ fn clients_that_draw_the_case_of_names_are_no_loop() {
     socket.connect(("127.0.0.1", resolver.server.port)).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(6))).unwrap();
     let mut bits: u64 = 0x9e37_79b9_7f4a_7c15;
-    for id in 0..4_000 {
-        let mut packet = query(id, "case.test");
-        for octet in &mut packet[12..22] {
-            bits ^= bits << 13;
-            bits ^= bits >> 7;
-            bits ^= bits << 17;
-            if bits & 1 == 1 {
-                octet.make_ascii_uppercase();
+    for round in 0..4 {
+        for id in 0..1_000 {
+            let mut packet = query(id, &format!("{round}.case.test"));
+            for octet in &mut packet[14..24] {
+                bits ^= bits << 13;
+                bits ^= bits >> 7;
+                bits ^= bits << 17;
+                if bits & 1 == 1 {
+                    octet.make_ascii_uppercase();
+                }
             }
+            socket.send(&packet).unwrap();
         }
-        socket.send(&packet).unwrap();
+        let (mut packet, mut count, start) = ([0; 1500], 0, Instant::now());
+        while count < 1_000 && start.elapsed() < Duration::from_secs(10) {
+            let Ok(len) = socket.recv(&mut packet) else { break };
+            let text = String::from_utf8_lossy(&packet[..len]);
+            assert_eq!(packet[3] & 15, 0, "round {round}, answer {count} is a failure: {text}");
+            count += 1;
+        }
+        assert!(count > 950, "round {round}: {count} answers");
     }
-    let (mut packet, mut count, start) = ([0; 1500], 0, Instant::now());
-    while count < 4_000 && start.elapsed() < Duration::from_secs(10) {
-        let Ok(_) = socket.recv(&mut packet) else { break };
-        assert_eq!(packet[3] & 15, 0, "answer {count} is a failure");
-        count += 1;
-    }
-    assert!(count > 3_900, "{count} answers");
 }
 
 /// Types that a CNAME answers, below a DNAME: the DNAME and its signature are there for whoever validates.
@@ -205,7 +208,7 @@ fn the_dname_is_in_answers_to_every_type() {
         let mut response = asked.response();
         response.answers = vec![dname("d.test."), signature("d.test.")];
         // Some leave the CNAME to those who ask.
-        if !asked.label().starts_with("bare") {
+        if !asked.label().starts_with("plain") {
             let label = owner.split('.').next().unwrap();
             response.answers.push(cname(&owner, 0, &format!("{label}.to.test")));
         }
@@ -213,8 +216,8 @@ fn the_dname_is_in_answers_to_every_type() {
     });
     let to = Fake::start("127.72.45.3:0", |asked| vec![Say::Now(asked.address(TRUTH))]);
     let resolver = Resolver::start(&[("d.test", &[fake.target()]), ("to.test", &[to.target()])], "");
-    for label in ["made", "bare"] {
-        for (rtype, follows) in [("CNAME", false), ("ANY", false), ("A", true), ("RRSIG", true), ("DS", true)] {
+    for label in ["made", "plain"] {
+        for (rtype, follows) in [("CNAME", false), ("ANY", false), ("A", true), ("RRSIG", false), ("DS", false)] {
             let said = resolver.stub().ask(&format!("{label}-{}.d.test {rtype} +dnssec +tcp", rtype.to_lowercase()));
             let mut types: Vec<_> = said.reply.answer.iter().filter_map(|line| line.split(' ').nth(2)).collect();
             assert_eq!(types.len().min(3), 3, "{label} {rtype}: {}{}", said.reply, said.why);
@@ -234,8 +237,8 @@ fn loops_through_others_are_found_soon() {
     }
     let scratch = Scratch::new();
     let port = free_port();
-    let rule = |n: u8| format!("{{ip: 127.73.0.{n}, port: {port}}}");
-    let rules = [[rule(2)], [rule(4)], [rule(6)]];
+    let rule = |at: &str| format!("{{ip: {at}, port: {port}}}");
+    let rules = [[rule("127.73.0.2")], [rule("127.73.0.4")], [rule("127.0.0.1")]];
     let manifest = Resolver::manifest(
         &[
             ("through-dnsmasq.example", &rules[0]),
@@ -262,12 +265,13 @@ fn loops_through_others_are_found_soon() {
              module-config: \"iterator\"\nremote-control:\n control-enable: no\nforward-zone:\n name: \".\"\n forward-addr: 127.0.0.1@{own}\n"
         ),
     );
+    // BIND listens only at addresses that an interface has.
     let named = at(
         "named.conf",
         format!(
             "options {{ directory \"{}\"; pid-file none; session-keyfile none; recursion yes; dnssec-validation no; \
-             listen-on port {port} {{ 127.73.0.6; }}; listen-on-v6 {{ none; }}; query-source address 127.73.0.7; \
-             forward only; forwarders {{ 127.0.0.1 port {own}; }}; allow-query {{ any; }}; allow-recursion {{ any; }}; }};\ncontrols {{ }};\n",
+             listen-on port {port} {{ 127.0.0.1; }}; listen-on-v6 {{ none; }}; query-source address 127.73.0.7; \
+             forward only; forwarders {{ 127.0.0.9 port {own}; }}; allow-query {{ any; }}; allow-recursion {{ any; }}; }};\ncontrols {{ }};\n",
             scratch.path().display()
         ),
     );
@@ -276,10 +280,9 @@ fn loops_through_others_are_found_soon() {
         Process::start(&["unbound", "-d", "-c", &unbound], &scratch, "unbound"),
         Process::start(&["named", "-g", "-c", &named], &scratch, "named"),
     ];
-    for (n, through) in [(2, "dnsmasq"), (4, "unbound"), (6, "bind")] {
-        let address = format!("127.73.0.{n}");
+    for (address, through) in [("127.73.0.2", "dnsmasq"), ("127.73.0.4", "unbound"), ("127.0.0.1", "bind")] {
         wait_until(&format!("{through} answers"), || {
-            let said = Stub::new("127.73.0.9", (&address, port)).ask("whoami.zonal TXT");
+            let said = Stub::new("127.73.0.9", (address, port)).ask("whoami.zonal TXT");
             (said.reply.status == "NOERROR").then_some(())
         });
         let before = resolver.server.metric(&["zonal_answers_total"]);
