@@ -99,6 +99,3 @@ fn tell_process() -> procfs::ProcResult<Vec<MetricFamily>> {
     }
     Ok(all)
 }
-
-#[cfg(test)]
-mod tests;

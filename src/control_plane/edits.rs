@@ -361,7 +361,8 @@ fn refused(problems: &[Problem]) -> Rejected {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::OnError, control_plane::keeper::nothing, listen::tests};
+    use crate::{config::OnError, control_plane::keeper::nothing, snapshot::published::Published};
+    use arc_swap::ArcSwap;
 
     #[test]
     fn identifiers_are_file_names() {
@@ -376,10 +377,9 @@ mod tests {
     /// What was pushed is changed by updates, and what is pushed next is built on that.
     #[test]
     fn updates_are_in_what_was_pushed() {
-        let core = tests::core(&tests::limits());
         let node = Arc::default();
-        core.snapshot.store(Arc::new(nothing(&node)));
-        let mut keeper = Keeper::new(core.clone(), node, Arc::default(), OnError::Refuse, None);
+        let snapshot: Published = Arc::new(ArcSwap::from_pointee(nothing(&node)));
+        let mut keeper = Keeper::new(snapshot.clone(), node, Arc::default(), OnError::Refuse, None);
         keeper.take_edits(Edits::Pushed, Overlays::default(), None);
         let push = |kind: &str, id: &str, text: &str| Edit {
             key: Key::new(kind, id).unwrap(),
@@ -410,7 +410,7 @@ mod tests {
         };
         assert!(text("private_hosted_zones", "Z").contains("new.z.example."));
         assert!(text(MASTER_FILES, "z.zone").contains("ns.z.example. 30 IN A 10.0.0.2"));
-        let snapshot = core.snapshot.load();
+        let snapshot = snapshot.load();
         let zone = snapshot.zone("Z").unwrap();
         assert_eq!(zone.serial(), 8);
         assert!(zone.node_of(Name::absolute("new.z.example").unwrap().as_wire()).is_some());

@@ -390,7 +390,8 @@ impl Collector for Workers {
                 let count = |(totals, _): (&Totals, _)| totals.doors.get(row * RCODES + place).copied().unwrap_or(0);
                 let sum: u64 = of_transports().map(count).sum();
                 if sum > 0 {
-                    let labels = [("door", &**address), ("rcode", rcode::word_at(place)), ("resolver_endpoint", endpoint)];
+                    let labels =
+                        [("door", &**address), ("rcode", rcode::word_at(place)), ("resolver_endpoint", endpoint)];
                     doors.set(&labels, sum as f64);
                 }
             }
@@ -428,9 +429,9 @@ mod tests {
     #[test]
     fn workers_are_summed_up() {
         let core = tests::core(&tests::limits());
-        let mut one = core.metrics.writer(Transport::Udp);
-        let mut other = core.metrics.writer(Transport::Udp);
-        let mut tcp = core.metrics.writer(Transport::Tcp);
+        let mut one = core.counters.workers.writer(Transport::Udp, None);
+        let mut other = core.counters.workers.writer(Transport::Udp, None);
+        let mut tcp = core.counters.workers.writer(Transport::Tcp, None);
         one.answered(&answered(None, Kind::Refused, 5));
         other.answered(&answered(None, Kind::Refused, 5));
         other.answered(&answered(None, Kind::Malformed, 16));
@@ -439,7 +440,7 @@ mod tests {
         one.limited(Limited::BadCookie);
         drop(other); // what a worker counted stays when it ends
         for _ in 0..2 {
-            let text = core.metrics.text();
+            let text = tests::page(&core);
             for line in [
                 r#"zonal_answers_total{outcome="refused",rcode="REFUSED",transport="udp",view="none"} 2"#,
                 r#"zonal_answers_total{outcome="malformed",rcode="BADVERS",transport="udp",view="none"} 1"#,

@@ -55,9 +55,9 @@ pub struct QueryLog {
     reopen: AtomicBool,
     stop: AtomicBool,
     /// Entries by configuration and what became of them.
-    entries: IntCounterVec,
+    pub entries: IntCounterVec,
     /// Whether a configuration's destination does not take entries.
-    failed: IntGaugeVec,
+    pub failed: IntGaugeVec,
     /// dnstap messages by what became of them.
     messages: IntCounterVec,
 }

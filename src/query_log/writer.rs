@@ -9,7 +9,7 @@ use super::{
     stream::{Peer, Stream},
 };
 use crate::{
-    config::{Dnstap, DnstapMessages},
+    config::Dnstap,
     manifest::{QueryLogConfig, problem::printable},
     snapshot::published::Published,
     snapshot::{

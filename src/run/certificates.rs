@@ -251,15 +251,15 @@ pub struct Certificates {
     all: Mutex<Vec<Arc<Certificate>>>,
     /// They are to be read at once.
     pub reload: Notify,
-    counters: Counters,
+    pub(super) counters: Counters,
 }
 
 /// The counters of the certificates.
-struct Counters {
+pub(super) struct Counters {
     /// When certificates expire, by their file.
-    expiry: IntGaugeVec,
+    pub expiry: IntGaugeVec,
     /// Whether the last load of a certificate failed, by its file.
-    failed: IntGaugeVec,
+    pub failed: IntGaugeVec,
 }
 
 impl Default for Counters {

@@ -2,7 +2,9 @@
 //! its own.
 
 use super::{
+    Transfers,
     copies::Copies,
+    counters::Counters,
     primary::{Asking, Bounds, Said},
     schedule::{Schedule, Wake},
 };

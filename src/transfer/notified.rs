@@ -1,6 +1,7 @@
 //! Notifications that a zone has changed (RFC 1996), from those who may send them.
 
 use super::{
+    Transfers,
     inward::Followed,
     message::with_opt,
     tsig::{self, Signed},

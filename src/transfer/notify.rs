@@ -1,7 +1,7 @@
 //! Follows what is served, and tells secondaries of zones that have changed (RFC 1996).
 
 use super::{
-    history,
+    Transfers, history,
     tsig::{Key, Keys, Session},
 };
 use crate::{

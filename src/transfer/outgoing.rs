@@ -1,6 +1,7 @@
 //! Zones on their way to others: whole (AXFR, RFC 5936), or by differences (IXFR, RFC 1995), as messages.
 
 use super::{
+    Transfers,
     access::{self, Purpose, Refused},
     history::{self, Record, Step},
     is_stream,

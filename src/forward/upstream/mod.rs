@@ -42,6 +42,7 @@ mod udp;
 use crate::{
     answer::known::Question,
     forward::{hash::Hash, read::Useless},
+    query_log::Tap,
     snapshot::routes::{Route, RouteId, Servers, Target},
 };
 use ask::{Asking, probe_once};

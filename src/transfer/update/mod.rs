@@ -6,6 +6,7 @@ pub mod rules;
 mod tests;
 
 use super::{
+    Transfers,
     access::{self, Purpose, Refused},
     message::Request,
 };
