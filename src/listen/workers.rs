@@ -448,7 +448,6 @@ mod tests {
                 r#"zonal_endpoint_answers_total{az="other",view="none"} 1"#,
                 r#"zonal_dropped_total{reason="silent",transport="tcp"} 1"#,
                 r#"zonal_error_answers_limited_total{action="bad_cookie"} 1"#,
-                "zonal_generation 1",
             ] {
                 assert!(text.lines().any(|other| other == line), "{line} in\n{text}");
             }

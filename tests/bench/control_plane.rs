@@ -16,11 +16,8 @@ use zonal::{
         change::{Change, Position},
         keeper::{Keeper, nothing},
     },
-    forward::{self, upstream::Upstreams},
-    listen::{Core, Limits},
     manifest::collection::{Edit, Key, MASTER_FILES},
     snapshot::Node,
-    transfer::tsig::Keys,
 };
 
 #[global_allocator]
