@@ -52,7 +52,7 @@ fn to_and_fro(target: &[&str], scratch: &Scratch, other_writer: &dyn Fn()) {
     assert!(told.contains("  vpc\n    file.example. ") && told.contains("REFUSED -> "), "{told}");
     // Nobody says yes.
     let (code, told) = run(&["apply", "--directory", &directory]);
-    assert!(code == Some(1) && told.contains("say --yes"), "{told}");
+    assert!(code == Some(1) && told.contains("use --yes"), "{told}");
     let (code, told) = run(&["apply", "--directory", &directory, "--yes"]);
     assert!(code == Some(0) && told.contains("Applied: revision "), "{told}");
     let (code, told) = run(&["apply", "--directory", &directory, "--yes"]);

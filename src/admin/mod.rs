@@ -310,10 +310,21 @@ impl Admin {
         } else if !self.bound.load(Relaxed) {
             Some("the sockets are not bound yet")
         } else if !self.ready_when_stale && snapshot.is_stale {
-            Some("what is served was kept of an earlier run, and the control plane has not been heard of since")
+            Some(stale_reason(self.status.state().kept.is_incomplete))
         } else {
             None
         }
+    }
+}
+
+/// Why what is served is stale.
+fn stale_reason(is_incomplete: bool) -> &'static str {
+    match is_incomplete {
+        true => {
+            "the state directory was damaged, so that what is served may be older than what was acknowledged; push the \
+             whole manifest"
+        }
+        false => "what is served was kept of an earlier run, and the control plane has not been heard of since",
     }
 }
 
@@ -339,6 +350,7 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
         "digest": HEXLOWER.encode(&snapshot.digest),
         "since": state.since,
         "stale": snapshot.is_stale,
+        "stale_reason": snapshot.is_stale.then(|| stale_reason(state.kept.is_incomplete)),
         "revision": state.kept.position.revision,
         "source": state.source,
         "set_aside": state.all_set_aside(),

@@ -98,7 +98,8 @@ impl Keeper {
                 match self.check_and_compile(candidate.loaded, &previous) {
                     Ok((snapshot, checked, more)) if is_readable => {
                         problems.extend(more);
-                        let kept = Kept { collection, aside, held, position, generation: snapshot.generation };
+                        let (generation, is_incomplete) = (snapshot.generation, self.kept.is_incomplete);
+                        let kept = Kept { collection, aside, held, position, generation, is_incomplete };
                         let reasons = order.into_iter().filter_map(|key| found.remove_entry(&key)).collect();
                         let (served, warnings) = (candidate.served, problems);
                         let (is_judged, held_because) = (false, None);

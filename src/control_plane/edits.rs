@@ -270,6 +270,7 @@ impl Keeper {
             snapshot::compile(&loaded, &self.node, Some(&previous)).map_err(|problems| refused(&problems))?;
         journals.add(id, sets, &overlays).map_err(|error| Rejected::Failed(format!("{error:#}")))?;
         self.overlays = overlays;
+        snapshot.is_stale = previous.is_stale;
         snapshot.generation = snapshot.generation.max(self.kept.generation + 1);
         let (generation, digest) = (snapshot.generation, HEXLOWER.encode(&snapshot.digest));
         self.swap(snapshot);
@@ -293,7 +294,7 @@ impl Keeper {
         let edits = edits_of(collection, id, sets).map_err(Rejected::Refused)?;
         let prepare = move |_: &Collection, position: &Position| {
             let position = Position { revision: position.revision + 1, ..position.clone() };
-            Ok(Ready { edits: edits.clone(), position, deletions: None })
+            Ok(Ready { edits: edits.clone(), position, deletions: None, is_whole: false })
         };
         let (reply, mut answer) = oneshot::channel();
         let change = Change {

@@ -157,6 +157,7 @@ impl Keeper {
         self.loaded_digest = served.digest();
         (self.kept, self.served, self.checked) = (kept, served, checked);
         self.tell_set_aside(&reasons);
+        let is_stale = is_stale || self.kept.is_incomplete;
         (snapshot.generation, snapshot.is_stale) = (generation, is_stale);
         self.publish(snapshot, &warnings);
         tracing::info!(generation, revision = self.kept.position.revision, is_stale, "serving what was kept");
@@ -264,6 +265,7 @@ impl Keeper {
         }
         loader.locate(&mut decided.warnings);
         decided.reasons.iter_mut().for_each(|(_, problems)| loader.locate(problems));
+        decided.kept.is_incomplete = false;
         loader.accept();
         let before = self.generation();
         self.settle(decided, Vec::new());
@@ -320,14 +322,18 @@ impl Keeper {
     /// What is to be served after these changes.
     fn decide_all(&self, changes: &[Change]) -> Result<Decided, Refusal> {
         let (mut collection, mut position) = self.delivered.clone();
-        let mut pending = Pending::default();
+        let (mut pending, mut is_whole) = (Pending::default(), false);
         for change in changes {
-            let Ready { edits, position: next, deletions } = (change.prepare)(&collection, &position)?;
+            let Ready { edits, position: next, deletions, is_whole: all } = (change.prepare)(&collection, &position)?;
+            is_whole |= all;
             collection.apply(&edits);
             pending.add(deletions);
             position = next;
         }
-        self.decide_guarded(collection, position, self.on_error, pending).map_err(Refusal::Problems)
+        let mut decided =
+            self.decide_guarded(collection, position, self.on_error, pending).map_err(Refusal::Problems)?;
+        decided.kept.is_incomplete &= !is_whole;
+        Ok(decided)
     }
 
     /// What a change would come to, or has come to.
@@ -378,14 +384,14 @@ impl Keeper {
         self.tell_held(&before.held, held_because.as_deref());
         if !is_unchanged {
             let (generation, digest) = (self.kept.generation, HEXLOWER.encode(&snapshot.digest));
-            snapshot.generation = generation;
+            (snapshot.generation, snapshot.is_stale) = (generation, self.kept.is_incomplete);
             self.publish(snapshot, &warnings);
             let Position { revision, .. } = self.kept.position;
             tracing::info!(generation, digest, revision, elapsed = ?started.elapsed(), "changed");
         } else {
             self.count("unchanged", &warnings);
-            match previous.is_stale {
-                true => self.swap(previous.again(false)),
+            match previous.is_stale != self.kept.is_incomplete {
+                true => self.swap(previous.again(self.kept.is_incomplete)),
                 false => self.status.state().kept = self.kept.clone(),
             }
         }

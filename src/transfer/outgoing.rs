@@ -13,7 +13,7 @@ use crate::{
     answer::{Client, Transport},
     clock::now,
     manifest::transferred::is_newer,
-    snapshot::zone::{Zone, soa_serial},
+    snapshot::zone::{Cursor, Zone, soa_serial},
     wire::{Name, query::rcode, rdata::rtype},
 };
 use std::{collections::VecDeque, sync::Arc};
@@ -118,7 +118,7 @@ pub async fn soa(
 /// All records, the SOA record in front and at the end.
 fn whole(zone: Arc<Zone>) -> impl Iterator<Item = Record> + Send {
     let soa = history::soa(&zone);
-    let mut at = 0;
+    let mut at = Cursor::default();
     let mut node = VecDeque::new();
     let records = std::iter::from_fn(move || {
         while node.is_empty() {

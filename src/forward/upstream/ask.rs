@@ -5,29 +5,23 @@ use super::{
     confirm::{Confirmation, Verdict},
     named,
     pending::{Event, Kind, Pending, Trouble},
+    probe::probe_until_up,
     query::{Look, Said, Spelt, said},
     server::{Sent, Server, Way},
     spellings::Spellings,
 };
 use crate::{
-    answer::known::Question,
-    config::DnstapMessage,
-    forward::read::Useless,
-    manifest::Protocol,
-    snapshot::routes::Route,
-    wire::{
-        query::{LookupName, rcode},
-        rdata::rtype,
-    },
+    answer::known::Question, config::DnstapMessage, forward::read::Useless, manifest::Protocol,
+    snapshot::routes::Route, wire::query::rcode,
 };
 use std::{
     borrow::Cow,
     fmt::Write,
     pin::{Pin, pin},
-    sync::{Arc, atomic::Ordering::Relaxed},
+    sync::Arc,
     time::Duration,
 };
-use tokio::time::{Instant, Sleep, sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep_until};
 
 /// So many tries that are made because time passes.
 const MOST_TRIES: usize = 14;
@@ -52,10 +46,6 @@ const MAX_IN_FLIGHT: (usize, usize) = (3, 2);
 /// So many tries of a question may be on a server's connections at the same time: the first, and one by a connection of its
 /// own. Each may hold up others, where answers come in the order of the questions.
 const MOST_HELD: usize = 2;
-/// How long the answer to a probe is waited for.
-const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long to the first probe of a server that is down, and the longest time from one to the next.
-const PROBES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 /// How many servers the text of a failure names.
 const MOST_NAMED: usize = 3;
 /// So often a question that needs DNSSEC records is asked with EDNS of a server that refuses EDNS.
@@ -639,78 +629,4 @@ fn describe(code: u16, extended: Option<(u16, String)>) -> String {
         let _ = write!(text, " (EDE {code}{}{why})", if why.is_empty() { "" } else { ": " });
     }
     text
-}
-
-/// Sends a server that is down a query now and then, until it answers or nobody needs it.
-pub fn probe_until_up(server: &Arc<Server>) {
-    if server.probing.swap(true, Relaxed) {
-        return;
-    }
-    let server = Arc::downgrade(server);
-    tokio::spawn(async move {
-        let (mut pause, longest) = PROBES;
-        loop {
-            sleep(pause).await;
-            pause = (2 * pause).min(longest);
-            let Some(server) = server.upgrade() else { return };
-            if probe(&server, Way::Fresh).await {
-                server.probing.store(false, Relaxed);
-                return;
-            }
-        }
-    });
-}
-
-/// Sends a server a query to learn how well it answers.
-pub fn probe_once(server: &Arc<Server>) {
-    if server.probing.load(Relaxed) {
-        return;
-    }
-    let server = server.clone();
-    tokio::spawn(async move { probe(&server, Way::Usual).await });
-}
-
-/// Whether a server answers; anything will do.
-async fn probe(server: &Arc<Server>, way: Way) -> bool {
-    let name = LookupName::new(&server.probe).unwrap_or_else(LookupName::root);
-    let question = Question { name: &name, qtype: rtype::SOA, dnssec_ok: false, checking_disabled: false };
-    let pending = Arc::new(Pending::new(Spelt::new(&question)));
-    let at = Instant::now();
-    let look = server.look(&pending.question, at);
-    server.counters.probes.inc();
-    let event = match server.send(&pending, 0, (way, look), at) {
-        Err(trouble) => Some(Event::Failed(trouble)),
-        Ok(sent) => {
-            let event = pending.next(pin!(sleep_until(at + PROBE_TIMEOUT))).await.map(|(_, event)| event);
-            if let Some(Event::Answer(message)) = &event {
-                sent.tell(DnstapMessage::ForwarderResponse, message);
-            }
-            event
-        }
-    };
-    let now = Instant::now();
-    let mut health = server.health();
-    let is_down = match event {
-        Some(Event::Answer(message)) => {
-            server.tally.answered(&message, now.saturating_duration_since(at));
-            health.answered(at, now);
-            return true;
-        }
-        // Nobody believes what it says, but it is there.
-        Some(Event::Folded(_)) => {
-            health.heard(now);
-            return true;
-        }
-        Some(Event::Failed(Trouble { kind: Kind::Network | Kind::Unfit, text })) => health.refused(text, now),
-        Some(_) => false,
-        None => {
-            server.tally.timed_out();
-            health.timed_out(at, now)
-        }
-    };
-    drop(health);
-    if is_down {
-        probe_until_up(server);
-    }
-    false
 }

@@ -2,6 +2,7 @@
 //!
 //! ```text
 //! ask        one question: which server next, when another try, what becomes of answers
+//! probe      whether a server is there, and how well it answers
 //! health     round trip times and failures: the order, and the interval between tries
 //! query      the query in octets, its spelling, and what an answer has to be like
 //! pending    what all tries of a question share: where news of them arrive
@@ -25,6 +26,7 @@ mod https;
 mod loops;
 mod pending;
 mod pool;
+mod probe;
 mod query;
 mod quic;
 mod random;
@@ -45,11 +47,12 @@ use crate::{
     query_log::Tap,
     snapshot::routes::{Route, RouteId, Servers, Target},
 };
-use ask::{Asking, probe_once};
+use ask::Asking;
 pub use counters::Counters;
 pub use health::State;
 use health::Worth;
 use loops::{LeadsBack, Loops};
+use probe::probe_once;
 use server::Server;
 use spellings::Spellings;
 use std::{
