@@ -136,6 +136,7 @@ pub mod control_plane;
 pub mod difference;
 pub mod explain;
 pub mod forward;
+pub mod instruments;
 pub mod listen;
 pub mod log;
 pub mod manifest;
