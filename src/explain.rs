@@ -30,7 +30,7 @@ use std::{borrow::Cow, fmt::Write, net::IpAddr, sync::Arc, time::Instant};
 pub struct Request {
     /// The client's address.
     pub from: IpAddr,
-    /// The address that it asks; none: one that is no door.
+    /// The address that it asks; none: one that is no entry point.
     #[serde(default)]
     pub to: Option<IpAddr>,
     /// The forwarder that the client is behind; none: it asks itself.

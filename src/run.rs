@@ -61,7 +61,7 @@ use std::{
     sync::{Arc, atomic::AtomicBool, atomic::Ordering::Relaxed, mpsc::Sender},
     time::{Duration, SystemTime},
 };
-use takeover::{Doorway, Predecessor, Wish};
+use takeover::{Predecessor, TakeoverListener, Wish};
 use tokio::{
     runtime::{Handle, Runtime},
     signal::unix::{Signal, SignalKind, signal},
@@ -160,8 +160,8 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     });
     let logs = config.query_log.directory.clone();
     let log = Running::start(&core.query_log, &core.snapshot, logs, dnstap, keeper.generations(), runtime.handle())?;
-    let doorway = takeover_socket.as_deref().map(Doorway::new).transpose()?;
-    let can_be_replaced = doorway.is_some();
+    let takeover_listener = takeover_socket.as_deref().map(TakeoverListener::new).transpose()?;
+    let can_be_replaced = takeover_listener.is_some();
 
     // All that may fail for a reason is done: until here a process that runs has gone on, and nothing was answered by this one.
     let (terminate, interrupt) = {
@@ -210,7 +210,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         .spawn(move || control_plane::run(watch, loader, internet, keeper))
         .context("the control plane's thread cannot be started")?;
     let (wish, wishes) = mpsc::channel(1);
-    doorway.map_or(Ok(()), |doorway| doorway.open(messages.clone(), wish))?;
+    takeover_listener.map_or(Ok(()), |takeover_listener| takeover_listener.open(messages.clone(), wish))?;
     supervisor::keep(Type::STREAM, admin_address, &admin_socket);
     for (kind, address) in inherited.close() {
         supervisor::forget(kind, address);
@@ -361,7 +361,7 @@ fn bind(
 ) -> anyhow::Result<Vec<Bound>> {
     let mut bound = Vec::new();
     let Some(listen) = &config.listen else {
-        for address in listeners::default_addresses(&core.snapshot.load().door_addresses()) {
+        for address in listeners::default_addresses(&core.snapshot.load().entry_point_addresses()) {
             match Bound::new(address, Protocol::Do53, None, inherited) {
                 Ok(sockets) => bound.push(sockets),
                 Err(error) if error.is_foreign() => tracing::warn!("{error}"),
@@ -451,7 +451,7 @@ impl Server<'_> {
                 _ = self.renew.recv() => self.start_successor(),
                 Some(()) = next(&mut beats) => supervisor::alive(),
                 changed = self.generations.changed() => match changed {
-                    Ok(()) => self.follow_doors(),
+                    Ok(()) => self.follow_entry_points(),
                     Err(_) => bail!("the control plane's thread has failed"),
                 }
             }
@@ -492,12 +492,12 @@ impl Server<'_> {
         }
     }
 
-    /// Without configured addresses, the doors of the manifest decide which there are.
-    fn follow_doors(&mut self) {
+    /// Without configured addresses, the entry points of the manifest decide which there are.
+    fn follow_entry_points(&mut self) {
         if self.config.listen.is_some() {
             return;
         }
-        let wanted = listeners::default_addresses(&self.core.snapshot.load().door_addresses());
+        let wanted = listeners::default_addresses(&self.core.snapshot.load().entry_point_addresses());
         for error in self.listeners.set(&wanted) {
             tracing::warn!("{error:#}");
         }

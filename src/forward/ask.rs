@@ -399,7 +399,7 @@ impl Asker {
     fn addresses<'a>(&'a self, name: &'a [u8], qtype: u16) -> Pin<Box<dyn Future<Output = Vec<IpAddr>> + Send + 'a>> {
         Box::pin(async move {
             let query = self.on_behalf.packet(name, qtype);
-            // By the same protocol, which the door may ask for, and with room for the whole answer.
+            // By the same protocol, which the entry point may ask for, and with room for the whole answer.
             let transport = match self.client.transport {
                 Transport::Udp => Transport::Tcp,
                 other => other,

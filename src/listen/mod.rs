@@ -83,7 +83,7 @@ pub(crate) mod tests {
 
     pub fn answered(len: usize, rcode: u16) -> Answered {
         let (kind, cookie) = (Kind::Zone, Cookie::Absent);
-        Answered { len, view: None, rcode, kind, door: None, locality: None, cookie, refresh: false }
+        Answered { len, view: None, rcode, kind, entry_point: None, locality: None, cookie, refresh: false }
     }
 
     /// Stands for the function that asks others: the reply is the query, after as many hundredths of a second as the

@@ -186,7 +186,7 @@ impl Tap {
             return;
         }
         let client = asked.map_or(said.client, |asked| &asked.client);
-        let door = snapshot.networks.doors.get(&client.local);
+        let entry_point = snapshot.networks.entry_points.get(&client.local);
         let subnet = asked.and_then(|asked| asked.subnet).map(|at| &*snapshot.networks.subnets[at as usize].id);
         self.push(&Entry {
             slots,
@@ -204,8 +204,9 @@ impl Tap {
             back: logged.map_or("", |logged| &logged.back),
             az: asked.and_then(|asked| asked.az).map_or("", |az| snapshot.azs.id(az)),
             subnet: subnet.unwrap_or(""),
-            door: door.map_or("", |door| &door.id),
-            is_endpoint: door.is_some_and(|door| door.path != crate::snapshot::networks::Path::InVpc),
+            entry_point: entry_point.map_or("", |entry_point| &entry_point.id),
+            is_endpoint: entry_point
+                .is_some_and(|entry_point| entry_point.path != crate::snapshot::networks::Path::InVpc),
             hops: said.noted.hops(),
             query: if is_tapped { said.packet.get(said.noted.query_at..).unwrap_or_default() } else { &[] },
             reply: said.reply.map_or(&[], |(answered, reply)| reply.get(..answered.len).unwrap_or_default()),
@@ -243,7 +244,7 @@ impl Tap {
             back: "",
             az: "",
             subnet: "",
-            door: "",
+            entry_point: "",
             is_endpoint: false,
             hops: &[],
             query: if is_query { message } else { &[] },

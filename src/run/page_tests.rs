@@ -21,7 +21,7 @@ use std::{net::UdpSocket, thread};
 fn snapshot(vpcs: usize, port: u16, previous: Option<&Snapshot>) -> Snapshot {
     let vpc =
         |n: usize| (format!("vpc-{n}"), serde_json::json!({"region": "r", "cidr_blocks": [format!("10.{n}.0.0/16")]}));
-    let door = |n: usize| serde_json::json!({"ip": format!("10.0.0.{}", n + 1)});
+    let entry_point = |n: usize| serde_json::json!({"ip": format!("10.0.0.{}", n + 1)});
     let interface =
         |az: &str, health: &str| serde_json::json!({"availability_zone_id": az, "ipv4": "10.0.0.9", "health": health});
     let manifest = serde_json::json!({
@@ -30,7 +30,7 @@ fn snapshot(vpcs: usize, port: u16, previous: Option<&Snapshot>) -> Snapshot {
         "vpc_endpoints": {"vpce-1": {"vpc_endpoint_type": "Interface", "service_name": "s", "vpc_id": "vpc-0",
             "state": "Available", "network_interfaces": [interface("az1", "healthy"), interface("az2", "unhealthy")]}},
         "resolver_endpoints": {
-            "in": {"direction": "INBOUND", "vpc_id": "vpc-0", "ip_addresses": (0..vpcs).map(door).collect::<Vec<_>>()},
+            "in": {"direction": "INBOUND", "vpc_id": "vpc-0", "ip_addresses": (0..vpcs).map(entry_point).collect::<Vec<_>>()},
             "out": {"direction": "OUTBOUND", "vpc_id": "vpc-0", "ip_addresses": [{"ip": "127.0.0.1"}]},
         },
         "resolver_rules": {"rule": {"domain_name": "example", "rule_type": "FORWARD", "vpc_ids": ["vpc-0"],
@@ -44,9 +44,9 @@ fn core(snapshot: Snapshot) -> Arc<Core> {
     core_of(snapshot, &limits())
 }
 
-fn answered(view: u32, door: u32) -> Answered {
-    let (view, door, locality) = (Some(view), Some(door), Some(Locality::SameAz));
-    Answered { view, door, locality, kind: Kind::Endpoint, ..listen::tests::answered(12, 0) }
+fn answered(view: u32, entry_point: u32) -> Answered {
+    let (view, entry_point, locality) = (Some(view), Some(entry_point), Some(Locality::SameAz));
+    Answered { view, entry_point, locality, kind: Kind::Endpoint, ..listen::tests::answered(12, 0) }
 }
 
 /// A server that has everything that there is to count.
@@ -124,7 +124,7 @@ fn targets_are_told_by_their_endpoint() {
         ("zonal_target_up{", "1"),
         ("zonal_target_response_seconds_count{", "1"),
         (r#"zonal_target_answers_total{protocol="Do53",rcode="NOERROR",resolver_endpoint="out""#, "1"),
-        (r#"zonal_inbound_answers_total{door="10.0.0.1",rcode="NOERROR",resolver_endpoint="in"}"#, "1"),
+        (r#"zonal_inbound_answers_total{entry_point="10.0.0.1",rcode="NOERROR",resolver_endpoint="in"}"#, "1"),
         (r#"zonal_endpoint_az_unusable{az="az2",vpc_endpoint="vpce-1"}"#, "1"),
         (r#"zonal_endpoint_interfaces{az="az1",state="usable"}"#, "1"),
         (r#"zonal_endpoint_interfaces{az="az2",state="unhealthy"}"#, "1"),
@@ -167,7 +167,12 @@ fn what_is_gone_is_not_told() {
     let told = |core: &Core| {
         let text = page(core);
         let has = |what: &str| text.lines().filter(|line| !line.starts_with('#') && line.contains(what)).count();
-        [has(r#"view="vpc-0""#), has(r#"view="vpc-1""#), has(r#"door="10.0.0.1""#), has(r#"door="10.0.0.2""#)]
+        [
+            has(r#"view="vpc-0""#),
+            has(r#"view="vpc-1""#),
+            has(r#"entry_point="10.0.0.1""#),
+            has(r#"entry_point="10.0.0.2""#),
+        ]
     };
     writer.make_room(&core.snapshot.load());
     writer.answered(&answered(first, 0));

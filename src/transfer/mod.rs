@@ -170,7 +170,7 @@ impl Part {
         };
         let (len, cookie) = (reply.len(), Cookie::Absent);
         let answered =
-            Answered { len, view: None, rcode: code, kind, door: None, locality: None, cookie, refresh: false };
+            Answered { len, view: None, rcode: code, kind, entry_point: None, locality: None, cookie, refresh: false };
         Part { answered: Some(answered), reply, rest }
     }
 }
