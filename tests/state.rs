@@ -6,6 +6,7 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr, UdpSocket},
     path::PathBuf,
+    process::Command,
     sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     thread::sleep,
     time::Duration,
@@ -179,6 +180,53 @@ fn a_full_disk() {
     assert_eq!(http_send(admin, "POST", "/v1/batch", &change(1_000, 0)), Some(200));
     assert_eq!(number(port, "one.example"), Some(1_000));
     assert!(http_get(admin, "/metrics").unwrap().1.contains("\nzonal_state_write_failed 0\n"));
+}
+
+/// A state directory that is damaged: what is left of it may be older than what was acknowledged, and it says so until the whole is
+/// pushed again.
+#[test]
+fn says_that_it_is_stale_when_the_state_directory_is_damaged() {
+    let mut server = Server::start_from("{push: {}}", "state_directory: state\n");
+    let send = |server: &Server, method: &str, path: &str, body: &str| {
+        assert_eq!(http_send(server.admin, method, path, body).unwrap(), 200, "{path}");
+    };
+    send(&server, "PUT", "/v1/manifest", &manifest(1));
+    (2..5).for_each(|n| send(&server, "POST", "/v1/batch", &change(n, 0)));
+    assert_eq!((number(server.port, "one.example"), &server.status()["stale"]), (Some(4), &json!(false)));
+    let state = server.scratch.path().join("state");
+    server.process.kill();
+    let journal = fs::read_dir(&state).unwrap().map(|entry| entry.unwrap().path());
+    let journal =
+        journal.filter(|path| path.file_name().unwrap().to_string_lossy().starts_with("journal.")).max().unwrap();
+    let mut octets = fs::read(&journal).unwrap();
+    let at = octets.len() - 20;
+    octets[at] ^= 1;
+    fs::write(&journal, octets).unwrap();
+    let is_stale = |server: &Server| {
+        let status = server.status();
+        let output = Command::new(ZONAL).args(["status", "--all", &server.admin.to_string()]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert_eq!(
+            text.contains("the state directory was damaged"),
+            status["stale"] == json!(true),
+            "{text}\n{status}"
+        );
+        assert_eq!(output.status.code(), Some(i32::from(status["stale"] == json!(true))));
+        assert_eq!(server.metric(&["zonal_stale"]) == 1.0, status["stale"] == json!(true));
+        status["stale"] == json!(true)
+    };
+    // It is remembered, and a change of a part does not end it.
+    for _ in 0..2 {
+        server = server.restart();
+        assert_eq!(number(server.port, "one.example"), Some(3));
+        assert!(is_stale(&server));
+    }
+    send(&server, "POST", "/v1/batch", &change(7, 0));
+    assert!(number(server.port, "one.example") == Some(7) && is_stale(&server));
+    send(&server, "PUT", "/v1/manifest", &manifest(8).replace("\"generation\":1", "\"generation\":2"));
+    assert!(number(server.port, "one.example") == Some(8) && !is_stale(&server));
+    let server = server.restart();
+    assert!(number(server.port, "one.example") == Some(8) && !is_stale(&server));
 }
 
 /// A directory that is broken at the start: what was good last is served, and it says so.

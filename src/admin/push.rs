@@ -147,7 +147,7 @@ fn prepare(operations: Vec<Operation>, if_revision: Option<u64>) -> Prepare {
             edits.push(edit);
         }
         let position = Position { revision: position.revision + 1, ..position.clone() };
-        Ok(Ready { edits, position, deletions: None })
+        Ok(Ready { edits, position, deletions: None, is_whole: false })
     })
 }
 
@@ -161,7 +161,7 @@ fn prepare_whole(wanted: Collection, generation: u64) -> Prepare {
         }
         if generation == position.whole {
             return match edits.is_empty() {
-                true => Ok(Ready { edits, position: position.clone(), deletions: None }),
+                true => Ok(Ready { edits, position: position.clone(), deletions: None, is_whole: true }),
                 false => conflict("other than what is served as that: give it a higher one"),
             };
         }
@@ -169,6 +169,7 @@ fn prepare_whole(wanted: Collection, generation: u64) -> Prepare {
             edits,
             position: Position { revision: position.revision + 1, whole: generation, ..position.clone() },
             deletions: None,
+            is_whole: true,
         })
     })
 }

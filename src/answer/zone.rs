@@ -11,7 +11,7 @@ use crate::{
         aliases::MAX_ALIASES,
         networks::Path,
         routes::Route,
-        zone::{Node, Search, Set, Zone},
+        zone::{Node, Search, Set, Target, Zone},
     },
     wire::{
         name::{MAX_NAME, printed},
@@ -162,23 +162,24 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
     fn additional(&mut self, zone: &'s Zone, node: Node<'s>, set: Set<'s>, apex: usize) -> bool {
         let mut complete = true;
         let draw = self.moment.draw;
-        for target in set.additional() {
+        node.additional(set, |target| {
             self.reply.release();
-            let is_self = target == node;
-            for other in target.sets().filter(|other| set.is_joined_by(*other)) {
-                if is_self && other.rtype() == set.rtype() {
+            for other in target.node.sets().filter(|other| set.is_joined_by(*other)) {
+                if target.is_self && other.rtype() == set.rtype() {
                     continue;
                 }
-                let written = match (other.alias(), is_self) {
-                    (Some(number), _) => self.additional_alias(zone, target, other.rtype(), number, apex, is_self),
+                let written = match (other.alias(), target.is_self) {
+                    (Some(number), _) => self.additional_alias(zone, target, other.rtype(), number, apex),
                     (None, true) => {
                         other.write_turned(&mut self.reply, Section::Additional, self.name_at, apex, draw).map(|_| ())
                     }
-                    (None, false) => other.write_named(&mut self.reply, Section::Additional, target, apex, draw),
+                    (None, false) => {
+                        other.write_named(&mut self.reply, Section::Additional, target.relative, apex, draw)
+                    }
                 };
-                complete &= written.is_ok() || !target.is_occluded();
+                complete &= written.is_ok() || !target.node.is_occluded();
             }
-        }
+        });
         complete
     }
 
@@ -186,27 +187,28 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
     fn additional_alias(
         &mut self,
         zone: &'s Zone,
-        target: Node<'s>,
+        target: Target<'_, 's>,
         rtype: u16,
         number: usize,
         apex: usize,
-        is_self: bool,
     ) -> Result<(), Full> {
         let Some(name) = LookupName::new(zone.alias(number).as_wire()) else { return Ok(()) };
         let public = &self.snapshot.endpoints.public;
         let found = (0..name.labels()).find_map(|skip| Some((skip, public.find(&name, skip)?)));
-        let owner: &[u8] = if is_self { &[] } else { target.relative() };
-        let end = if is_self { self.name_at } else { apex };
+        let (owner, end): (&[u8], usize) = match target.is_self {
+            true => (&[], self.name_at),
+            false => (target.relative, apex),
+        };
         match found {
             Some((skip, name)) if skip == 0 || name.wildcard => {
                 self.addresses_of_endpoint(name, rtype, owner, 0xc000 | end as u16)
             }
             Some(_) => Ok(()),
             None => match zone.followed_from(number, rtype) {
-                Some(set) if is_self => {
+                Some(set) if target.is_self => {
                     set.write_turned(&mut self.reply, Section::Additional, end, apex, self.moment.draw).map(|_| ())
                 }
-                Some(set) => set.write_named(&mut self.reply, Section::Additional, target, apex, self.moment.draw),
+                Some(set) => set.write_named(&mut self.reply, Section::Additional, owner, apex, self.moment.draw),
                 None => Ok(()),
             },
         }

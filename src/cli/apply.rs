@@ -1,4 +1,4 @@
-//! `zonal apply`, `zonal diff` and `zonal export`: what is in files, and what is elsewhere.
+//! `zonal apply`, `zonal diff` and `zonal export`: compare and copy resources between files and etcd or a server.
 
 use super::{
     ApplyArguments, DiffArguments, ExportArguments, Format, check, plan::Plan, print, report::complain, target::Target,
@@ -27,18 +27,18 @@ use std::{
     sync::Arc,
 };
 
-/// How many answers that change are looked for.
+/// The maximum number of changed answers to look for.
 const LISTED: usize = 1000;
-/// How wide lines are where there is no terminal, and at least, in characters.
+/// The width of lines without a terminal, in characters, and the minimum width on one.
 const WIDTH: usize = 160;
 const MIN_WIDTH: usize = 60;
 
-/// Runs `zonal apply`. Exit status 1 if it could not be done.
+/// Runs `zonal apply`. Exit status 1 if nothing was applied, or a change failed.
 pub(super) fn apply(arguments: &ApplyArguments) -> ExitCode {
     ended(try_apply(arguments))
 }
 
-/// Runs `zonal diff`. Exit status 1 if there is a difference, or it cannot be told.
+/// Runs `zonal diff`. Exit status 1 if there is a difference, or if the comparison failed.
 pub(super) fn diff(arguments: &DiffArguments) -> ExitCode {
     let planned = Target::new(&arguments.target).and_then(|target| plan(&arguments.directory, &target));
     ended(planned.map(|planned| {
@@ -51,7 +51,7 @@ pub(super) fn diff(arguments: &DiffArguments) -> ExitCode {
     }))
 }
 
-/// Runs `zonal export`. Exit status 1 if something is left out.
+/// Runs `zonal export`. Exit status 1 if a resource is left out.
 pub(super) fn export(arguments: &ExportArguments) -> ExitCode {
     let exported = Target::new(&arguments.target).and_then(|target| target.read()).and_then(|state| {
         for (key, unreadable) in state.collection.unreadable() {
@@ -77,13 +77,13 @@ fn try_apply(arguments: &ApplyArguments) -> anyhow::Result<ExitCode> {
     let (all, gone) = (plan.state.collection.len(), plan.edits.iter().filter(|edit| edit.value.is_none()).count());
     let steps = target.steps(&plan.edits);
     let deletes_too_much = all >= FEW && gone * 100 > all * MOST_DELETED && !arguments.force;
-    // Why nothing is done comes first: the plan may be long.
+    // The reason of a refusal comes first: the plan may be long.
     let refusal = match plan.edits.is_empty() {
         false if deletes_too_much => Some(format!(
-            "{gone} of {all} resources would be deleted, more than {MOST_DELETED} %: if that is meant, say --force"
+            "{gone} of {all} resources would be deleted, more than {MOST_DELETED} %: if this is intended, use --force"
         )),
         false if !arguments.yes && !arguments.dry_run && !io::stdin().is_terminal() => {
-            Some("nobody is there to say yes: say --yes".into())
+            Some("standard input is not a terminal, so nobody can confirm the plan: use --yes".into())
         }
         _ => None,
     };
@@ -99,7 +99,7 @@ fn try_apply(arguments: &ApplyArguments) -> anyhow::Result<ExitCode> {
         && !arguments.dry_run
         && let Some(revision) = target.allow_deletion(&plan.state)?
     {
-        print(&format!("Nodes that hold deletions up to revision {revision} let them pass.\n"));
+        print(&format!("Nodes now apply the held deletions up to revision {revision}.\n"));
     }
     if plan.edits.is_empty() || arguments.dry_run {
         return Ok(ExitCode::SUCCESS);
@@ -118,19 +118,19 @@ fn try_apply(arguments: &ApplyArguments) -> anyhow::Result<ExitCode> {
 }
 
 fn is_agreed() -> anyhow::Result<bool> {
-    print("Apply this? Only `yes` is taken for it: ");
+    print("Apply this plan? Type `yes` to confirm: ");
     let mut line = String::new();
     io::stdin().lock().read_line(&mut line)?;
     Ok(line.trim() == "yes")
 }
 
-/// How many characters a line may have: those of the terminal, or some that logs show.
+/// The maximum number of characters in a line: the terminal's width, or a default for logs.
 pub(super) fn width() -> usize {
     let terminal = io::stdout().is_terminal().then(|| rustix::termios::tcgetwinsize(io::stdout()).ok()).flatten();
     terminal.map_or(WIDTH, |size| usize::from(size.ws_col)).max(MIN_WIDTH)
 }
 
-/// Shown on a terminal, of what takes several steps.
+/// A progress bar on standard error, if that is a terminal and there are several steps.
 fn progress(steps: u64) -> ProgressBar {
     if steps < 2 || !io::stderr().is_terminal() {
         return ProgressBar::hidden();
@@ -142,7 +142,7 @@ fn progress(steps: u64) -> ProgressBar {
     bar
 }
 
-/// Compares a directory with what there is. None, and all problems are told, if the directory has errors.
+/// Compares a directory with the target. Returns none, after reporting all problems, if the directory has errors.
 fn plan(directory: &Path, target: &Target) -> anyhow::Result<Option<Plan>> {
     let (examined, mut problems) = check::examine(directory, &[], &Arc::default());
     let new = match examined {
@@ -155,11 +155,13 @@ fn plan(directory: &Path, target: &Target) -> anyhow::Result<Option<Plan>> {
     };
     complain(problems);
     let mut loader = Loader::new(directory).keeping_texts();
-    let Ok((loaded, _)) = loader.load() else { bail!("{} changes while it is read", directory.display()) };
+    let Ok((loaded, _)) = loader.load() else {
+        bail!("{} changed while zonal read it: run the command again", directory.display())
+    };
     let wanted = Collection::of(&loaded.manifest, loader.master_files());
     if let Some(name) = wanted.master_files().keys().find(|name| name.starts_with('/')) {
         bail!(
-            "the master file {name} is named by its absolute path, which is nothing elsewhere: name it within the directory"
+            "the master file {name} has an absolute path, which other machines do not have: use a path within the directory"
         );
     }
     let state = target.read()?;
@@ -170,7 +172,8 @@ fn plan(directory: &Path, target: &Target) -> anyhow::Result<Option<Plan>> {
     Ok(Some(Plan { state, edits, answers, is_unknown }))
 }
 
-/// What would be served of it; none if that has errors. What is of no kind is never served.
+/// The snapshot that a node would serve from these resources; none if they have errors. Resources of unknown kinds are
+/// ignored.
 pub(super) fn compiled(collection: &Collection) -> Option<Snapshot> {
     let strangers = collection.unreadable().keys().filter(|key| Key::new(key.kind, &key.id).is_none());
     let aside: Aside = strangers.map(|key| (key.clone(), Instead::Nothing)).collect();
@@ -191,7 +194,7 @@ fn is_manifest(name: &Path) -> bool {
     is_at_top && !is_hidden && matches!(extension, Some("yaml" | "yml" | "json"))
 }
 
-/// Writes a manifest: to standard output, or as files.
+/// Writes a manifest to standard output, or as files to a directory.
 fn write_files(collection: &Collection, directory: Option<&Path>) -> anyhow::Result<()> {
     let mut whole = serde_json::to_value(collection.manifest())?;
     if let Value::Object(kinds) = &mut whole {
@@ -200,7 +203,7 @@ fn write_files(collection: &Collection, directory: Option<&Path>) -> anyhow::Res
     let text = format!("{whole:#}\n");
     let Some(directory) = directory else {
         if !collection.master_files().is_empty() {
-            bail!("there are master files: `--directory` says where they are written");
+            bail!("the manifest has master files, which cannot be written to standard output: use `--directory`");
         }
         print(&text);
         return Ok(());
@@ -214,11 +217,11 @@ fn write_files(collection: &Collection, directory: Option<&Path>) -> anyhow::Res
     for (name, octets) in collection.master_files() {
         let is_within = Path::new(name).components().all(|part| matches!(part, std::path::Component::Normal(_)));
         if !is_within {
-            bail!("the master file {} would be written outside of the directory", printable(name));
+            bail!("the path of the master file {} leads out of the directory", printable(name));
         }
-        // One with a manifest's name would be read as one, or be overwritten by it.
+        // zonal would read the file as a manifest, or the manifest would overwrite it.
         if is_manifest(Path::new(name)) {
-            bail!("the master file {} has a manifest's name: give it another one, such as {0}.zone", printable(name));
+            bail!("the master file {} has a manifest's file name: rename it, for example to {0}.zone", printable(name));
         }
         write(Path::new(name), octets)?;
     }
@@ -248,7 +251,7 @@ mod tests {
         };
         for name in ["manifest.json", "vpcs.yaml", "a.yml"] {
             let told =
-                format!("the master file {name} has a manifest's name: give it another one, such as {name}.zone");
+                format!("the master file {name} has a manifest's file name: rename it, for example to {name}.zone");
             assert_eq!(export(name), Err(told));
             assert!(!directory.join(name).exists());
         }

@@ -1,4 +1,4 @@
-//! `zonal cache`: asks the server that runs, by its admin address.
+//! `zonal cache`: shows or flushes the cache of a running server through its admin API.
 
 use super::{
     CacheArguments, CacheCommand, Format,
@@ -17,7 +17,7 @@ use std::{
     process::ExitCode,
 };
 
-/// Runs the command. Exit status 2 for what is no name, 1 where the server cannot be asked.
+/// Runs the command. Exit status 2 if the name is malformed, 1 if the request fails.
 pub(super) fn run(command: &CacheCommand) -> ExitCode {
     let (method, arguments, limit) = match command {
         CacheCommand::Show { arguments, limit } => (Method::GET, arguments, Some(*limit)),
@@ -81,7 +81,7 @@ fn path(arguments: &CacheArguments, limit: Option<u32>) -> Result<String, String
 
 fn render(told: &Value, arguments: &CacheArguments) -> String {
     let mut text = String::new();
-    // Nothing fails to be written to a string.
+    // Writing to a string does not fail.
     let _ = match arguments.format {
         Format::Json => writeln!(text, "{told:#}"),
         Format::Human => write(&mut text, told, arguments.name.is_some()),
@@ -89,11 +89,11 @@ fn render(told: &Value, arguments: &CacheArguments) -> String {
     text
 }
 
-/// Writes it for people; of a name also its records.
+/// Writes the response for people; with the records if it is about one name.
 fn write(text: &mut String, told: &Value, of_name: bool) -> fmt::Result {
     let number = |field: &str| told[field].as_u64().unwrap_or(0);
     if let Some(flushed) = told["flushed"].as_u64() {
-        return writeln!(text, "{flushed} {} forgotten", if flushed == 1 { "entry" } else { "entries" });
+        return writeln!(text, "{flushed} {} removed", if flushed == 1 { "entry" } else { "entries" });
     }
     let kinds = told["kinds"].as_object().into_iter().flatten().map(|(kind, count)| format!("{count} {kind}"));
     let kinds: Vec<String> = kinds.collect();
@@ -117,7 +117,7 @@ fn write(text: &mut String, told: &Value, of_name: bool) -> fmt::Result {
     }
     let total = if of_name { number("found") } else { number("entries") };
     match total.saturating_sub(list.len() as u64) {
-        more if more > 0 && of_name => writeln!(text, "… and {more} more: `--limit` shows them"),
+        more if more > 0 && of_name => writeln!(text, "… and {more} more: raise `--limit` to see them"),
         _ => Ok(()),
     }
 }
@@ -138,12 +138,12 @@ fn write_entry(text: &mut String, entry: &Value, with_records: bool) -> fmt::Res
     write!(text, ": {}, {}", word(&entry["state"]), word(&entry["status"]))?;
     match ttl {
         Some(left) if left > 0 => write!(text, ", {left} s left")?,
-        Some(left) => write!(text, ", ended {} s ago", -left)?,
+        Some(left) => write!(text, ", expired {} s ago", -left)?,
         None => {}
     }
     let failure = &entry["failure"];
     if failure.is_object() {
-        write!(text, ", failed: {} (known for {} s)", word(&failure["ede"]["text"]), failure["ttl"])?;
+        write!(text, ", failed: {} (cached for {} s more)", word(&failure["ede"]["text"]), failure["ttl"])?;
     }
     writeln!(text, ", used {} times, {} octets", entry["uses"], entry["octets"])?;
     for section in ["answer", "authority"].into_iter().filter(|_| with_records) {
@@ -183,7 +183,7 @@ mod tests {
 
     #[test]
     fn it_is_told_for_people() {
-        assert_eq!(render(&json!({"flushed": 1}), &arguments(None)), "1 entry forgotten\n");
+        assert_eq!(render(&json!({"flushed": 1}), &arguments(None)), "1 entry removed\n");
         let mut told = json!({
             "entries": 7, "octets": 1 << 20, "budget_octets": 64 << 20, "hits": 3, "misses": 1, "stale_answers": 0,
             "evictions": 0, "prefetches": 2, "found": 7, "kinds": {"positive": 6, "failure": 1},
@@ -202,9 +202,9 @@ mod tests {
         let text = render(&told, &arguments(Some("www.example")));
         for line in [
             "entries: 7 (1 failure, 6 positive)\n",
-            ": stale, NOERROR, ended 5 s ago, failed: nobody",
-            " (known for 4 s), used 12 times, 400 octets\n  answer: www.example. 0 IN A 192.0.2.1\n",
-            "… and 6 more: `--limit` shows them\n",
+            ": stale, NOERROR, expired 5 s ago, failed: nobody",
+            " (cached for 4 s more), used 12 times, 400 octets\n  answer: www.example. 0 IN A 192.0.2.1\n",
+            "… and 6 more: raise `--limit` to see them\n",
         ] {
             assert!(text.contains(line), "{line} in\n{text}");
         }

@@ -1,4 +1,4 @@
-//! What differs between two versions of a resource or of a master file, as people read it: each change with its path.
+//! The differences between two versions of a resource or of a master file: each change with its path, for people.
 
 use crate::manifest::problem::printable;
 use serde::Serialize;
@@ -6,52 +6,53 @@ use serde_json::Value;
 use similar::{Algorithm, ChangeTag, DiffOp, TextDiff, capture_diff_slices};
 use std::collections::BTreeSet;
 
-/// So many characters in front of the first that differs are shown of a value that does not fit.
+/// The number of equal characters shown before the first difference, in a value that is too long.
 const CONTEXT: usize = 12;
-/// Fewer characters than this are never shown of a value.
+/// The minimum number of characters shown of a value.
 const MIN_SHOWN: usize = 24;
 
 /// A change within a resource.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 pub struct Field {
-    /// Where it is, as in `records[1].records[0]`; of a list the index in the new version, or in the old one of what is removed.
+    /// The path of the value, as in `records[1].records[0]`. An index is that of the new list, or of the old list for a removed
+    /// element.
     pub path: String,
-    /// What becomes of it.
+    /// The kind of change, and the values.
     #[serde(flatten)]
     pub what: What,
 }
 
-/// What becomes of a value.
+/// The change of a value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case", tag = "change")]
 pub enum What {
-    /// It is another one.
+    /// The value was replaced.
     Changed {
-        /// What it was.
+        /// The old value.
         old: String,
-        /// What it is.
+        /// The new value.
         new: String,
     },
-    /// It is new.
+    /// The value was added.
     Added {
-        /// What it is.
+        /// The new value.
         new: String,
     },
-    /// It is gone.
+    /// The value was removed.
     Removed {
-        /// What it was.
+        /// The old value.
         old: String,
     },
     /// The elements of a list are the same in another order.
     Reordered {
-        /// What the list was.
+        /// The old list.
         old: String,
-        /// What it is.
+        /// The new value.
         new: String,
     },
 }
 
-/// What differs between two resources.
+/// The differences between two resources.
 pub fn fields(old: &Value, new: &Value) -> Vec<Field> {
     let mut fields = Vec::new();
     compare("", old, new, &mut fields);
@@ -78,7 +79,7 @@ fn compare(path: &str, old: &Value, new: &Value, fields: &mut Vec<Field>) {
     }
 }
 
-/// Elements that are in both lists are no change, wherever they are; what is left is taken in pairs, in its order.
+/// Elements that are in both lists are no change, at any index. The remaining elements are compared in pairs, in order.
 fn compare_lists(path: &str, olds: &[Value], news: &[Value], fields: &mut Vec<Field>) {
     let [old_texts, new_texts] = [olds, news].map(|list| list.iter().map(Value::to_string).collect::<Vec<_>>());
     let mut sorted = [old_texts.clone(), new_texts.clone()];
@@ -98,7 +99,7 @@ fn compare_lists(path: &str, olds: &[Value], news: &[Value], fields: &mut Vec<Fi
         come.extend(op.new_range());
         gaps.push((op.old_range().collect(), op.new_range().collect()));
     }
-    // What has only moved is not told beside what has changed.
+    // Moved elements are not shown if others have changed.
     let mut moved: BTreeSet<usize> = BTreeSet::new();
     for at in &mut come {
         let from = gone.iter().position(|from| old_texts[*from] == new_texts[*at]);
@@ -129,7 +130,7 @@ fn removed(path: String, old: &Value) -> Field {
     Field { path, what: What::Removed { old: text(old) } }
 }
 
-/// A value as it is read best: a text without quotes, unless it would look like something else.
+/// A value for people: text without quotes, unless it is empty or begins or ends with white space.
 fn text(value: &Value) -> String {
     match value {
         Value::String(text) if !text.is_empty() && text.trim() == text => text.clone(),
@@ -138,7 +139,7 @@ fn text(value: &Value) -> String {
 }
 
 impl Field {
-    /// One line of at most so many characters.
+    /// One line of at most `width` characters.
     pub fn line(&self, width: usize) -> String {
         let path = printable(&self.path);
         let left = width.saturating_sub(path.chars().count() + 2);
@@ -157,7 +158,7 @@ impl Field {
     }
 }
 
-/// Two values, each in so many characters, from shortly before the first that differs.
+/// Two values, each in at most `room` characters, from shortly before the first difference.
 fn apart(old: &str, new: &str, room: usize) -> [String; 2] {
     let room = room.max(MIN_SHOWN);
     if old.chars().count() <= room && new.chars().count() <= room {
@@ -180,14 +181,14 @@ fn cut(value: &str, room: usize) -> String {
     }
 }
 
-/// A line of a text that is gone or new.
+/// A line of a text that was removed or added.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct Line {
-    /// Its number in the version that has it, from 1.
+    /// The line number in the version that has the line, from 1.
     pub line: usize,
     /// `+` or `-`.
     pub change: char,
-    /// What it says.
+    /// The text of the line.
     pub text: String,
 }
 

@@ -1,4 +1,4 @@
-//! `zonal check`: all that is wrong with a manifest.
+//! `zonal check`: lists all errors and warnings of the configuration and the manifest.
 
 use super::{CheckArguments, Format, print, report::report};
 use crate::{
@@ -23,10 +23,10 @@ use std::{
     sync::Arc,
 };
 
-/// With more broken resources than this, nothing is said of the others.
+/// If more resources than this have errors, the other resources are not checked.
 const MAX_BROKEN: usize = 100;
 
-/// Runs the command. Exit status 1 if there is an error, or a warning that is denied.
+/// Runs the command. Exit status 1 if there is an error or, with `--deny-warnings`, a warning.
 pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
     let mut problems = Vec::new();
     let mut is_empty = false;
@@ -41,7 +41,7 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
                 listen.extend(config.listen.into_iter().flatten().map(|listen| listen.address));
                 match config.control_plane.source() {
                     Source::Directory(directory) => Some(directory.to_path_buf()),
-                    // What is there is checked when it comes.
+                    // The server checks these manifests when it receives them.
                     Source::Etcd(_) | Source::Push => None,
                 }
             }
@@ -70,7 +70,8 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
     }
 }
 
-/// The manifest's directory, of a configuration with errors. None if the manifest comes from elsewhere, or nobody knows.
+/// The manifest's directory, read from a configuration with errors. None if the manifest has another source, or if the
+/// directory cannot be determined.
 fn directory_despite(config: Option<&Path>) -> Option<PathBuf> {
     let file = config.unwrap_or(Path::new(DEFAULT_FILE));
     let text = load::source(file).ok()?;
@@ -95,14 +96,14 @@ fn summary(errors: usize, warnings: usize, directory: Option<&Path>, is_empty: b
     };
     let place = directory.map_or("the configuration".into(), |directory| printable(&directory.display().to_string()));
     let remark = match is_empty {
-        true => "; the manifest is empty: no *.yaml, *.yml or *.json file there has a resource",
+        true => "; the manifest is empty: no *.yaml, *.yml or *.json file in the directory has a resource",
         false => "",
     };
     format!("{place}: {}, {}{remark}", count(errors, "error"), count(warnings, "warning"))
 }
 
-/// Checks what could be read beside the resources that have errors. What is said of those, or for want of them, is left
-/// out; and nothing is said if whole files are missing.
+/// Checks the resources that could be read, without the problems that are about broken resources or follow from them.
+/// Returns nothing if whole files could not be read.
 fn check_rest(manifest: &Manifest, errors: &[Problem]) -> Vec<Problem> {
     let errors = errors.iter().filter(|problem| problem.is_error());
     let Some(broken) = errors.map(|problem| problem.resource.as_ref()).collect::<Option<BTreeSet<_>>>() else {
@@ -129,14 +130,14 @@ fn check_rest(manifest: &Manifest, errors: &[Problem]) -> Vec<Problem> {
     problems
 }
 
-/// Rules that ask the very node that forwards. Whether an address that it takes all queries on is its own is not known.
+/// Warns about rules whose target is this node. Unspecified listening addresses are not compared.
 fn check_targets(manifest: &Manifest, listen: &[SocketAddr]) -> Vec<Problem> {
     let mut problems = Vec::new();
     for (id, rule) in manifest.resolver_rules.iter().filter(|(_, rule)| rule.enabled) {
         for (at, target) in rule.target_ips.iter().enumerate() {
             let address = SocketAddr::new(target.ip, target.port);
             if listen.contains(&address) {
-                let message = format!("this node itself listens on {address}");
+                let message = format!("the target is this node itself, which listens on {address}");
                 problems.push(Problem::warning("resolver_rules", id, format!("target_ips[{at}].ip"), message));
             }
         }
@@ -144,8 +145,8 @@ fn check_targets(manifest: &Manifest, listen: &[SocketAddr]) -> Vec<Problem> {
     problems
 }
 
-/// Loads, checks and compiles a directory for a node that listens on these addresses: the snapshot and warnings, or all
-/// problems, with their places.
+/// Loads, checks and compiles a directory for a node that listens on these addresses. Returns the snapshot and the warnings,
+/// or all problems with their positions.
 pub(super) fn examine(
     directory: &Path,
     listen: &[SocketAddr],
@@ -190,7 +191,7 @@ mod tests {
                 0,
                 0,
                 true,
-                "zones: no errors, no warnings; the manifest is empty: no *.yaml, *.yml or *.json file there has a resource",
+                "zones: no errors, no warnings; the manifest is empty: no *.yaml, *.yml or *.json file in the directory has a resource",
             ),
         ] {
             assert_eq!(summary(errors, warnings, Some(Path::new("zones")), is_empty), expected);
@@ -225,7 +226,7 @@ mod tests {
         let of = |listen: &str| -> Vec<String> {
             check_targets(&manifest, &[listen.parse().unwrap()]).iter().map(Problem::to_string).collect()
         };
-        let expected = "warning: resolver_rules.r.target_ips[1].ip: this node itself listens on 192.0.2.2:5353";
+        let expected = "warning: resolver_rules.r.target_ips[1].ip: the target is this node itself, which listens on 192.0.2.2:5353";
         assert_eq!((of("192.0.2.2:5353"), of("192.0.2.2:53")), (vec![expected.into()], vec![]));
     }
 }

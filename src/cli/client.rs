@@ -1,4 +1,4 @@
-//! A client of the admin API of a server that runs.
+//! A client of the admin API of a running server.
 
 use super::{AccessArguments, tell};
 use crate::{
@@ -30,21 +30,21 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-/// How long the server may take.
-const PATIENCE: Duration = Duration::from_secs(10);
-/// How long it may take to make a large change, or to tell all that there is.
-const LONG_PATIENCE: Duration = Duration::from_secs(600);
-/// How long a connection may take.
+/// The time-out of a request.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
+/// The time-out of a request that reads or changes the whole manifest.
+const LARGE_REQUEST_TIMEOUT: Duration = Duration::from_secs(600);
+/// The time-out of connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Why there is no answer.
+/// The reason why a request failed.
 #[derive(Debug)]
 pub enum Failure {
-    /// Nobody is there.
+    /// No server listens on the address.
     Nobody(anyhow::Error),
-    /// The server does not know who asks, or does not let them.
+    /// The server rejected the credentials (401 or 403).
     Forbidden(anyhow::Error),
-    /// Somebody is there, but cannot do it, or is no server of ours.
+    /// The server failed or refused the request, or the address belongs to another program.
     Refused(anyhow::Error),
 }
 
@@ -55,10 +55,10 @@ impl From<Failure> for anyhow::Error {
     }
 }
 
-/// JSON, and its entity tag.
+/// A JSON body and its entity tag.
 pub type Tagged = (Value, Option<String>);
 
-/// A server, by its admin address.
+/// A server's admin address, and the credentials for it.
 #[derive(Clone)]
 pub struct Server {
     /// Host and port.
@@ -76,13 +76,13 @@ impl fmt::Display for Server {
 }
 
 impl Server {
-    /// From `host:port`, or a URL.
+    /// Parses `host:port` or a URL.
     pub fn new(text: &str) -> anyhow::Result<Server> {
         let (is_https, rest) = match text.split_once("://") {
             None => (false, text),
             Some(("http", rest)) => (false, rest),
             Some(("https", rest)) => (true, rest),
-            Some((scheme, _)) => bail!("`{scheme}://` is not known here: expected host:port, http://… or https://…"),
+            Some((scheme, _)) => bail!("unknown scheme `{scheme}://`: expected host:port, http://… or https://…"),
         };
         let authority = rest.trim_end_matches('/');
         let parsed: Option<Authority> = authority.parse().ok();
@@ -93,12 +93,12 @@ impl Server {
         Ok(Server { authority: authority.into(), host, tls: None, is_https, token: None })
     }
 
-    /// The one that is named, or else that of this node's own configuration.
+    /// The server at the given address, or else at the configuration's admin address.
     pub fn named(text: Option<&str>, admin: &config::Admin) -> anyhow::Result<Server> {
         text.map_or_else(|| Ok(Server::of(admin)), Server::new)
     }
 
-    /// The one of this node's own configuration. If it listens on all addresses, it is asked where it knows who is here.
+    /// The server at the configuration's admin address; on loopback if that is an unspecified address.
     pub fn of(admin: &config::Admin) -> Server {
         let ip = match admin.address.ip() {
             IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -109,8 +109,7 @@ impl Server {
         Server { authority, host: ip.to_string(), tls: None, is_https: admin.tls.is_some(), token: None }
     }
 
-    /// The same, with the token in a file, and for HTTPS with a certificate, and trusting the authorities in a file, or else
-    /// the system's.
+    /// Reads the credentials: the token and, for HTTPS, the client certificate and the authorities [default: the system's].
     pub fn with(self, access: &AccessArguments) -> anyhow::Result<Server> {
         let token = |file: &Path| {
             let text = std::fs::read_to_string(file).with_context(|| format!("cannot read {}", file.display()))?;
@@ -122,13 +121,13 @@ impl Server {
     }
 }
 
-/// Says what is wrong with what was given.
+/// Reports wrong usage: exit status 2.
 pub fn wrong(error: &anyhow::Error) -> ExitCode {
     tell(printable(&format!("{error:#}")));
     ExitCode::from(2)
 }
 
-/// What has answered like no server of ours.
+/// The failure for an answer that is not zonal's.
 pub fn stranger(server: &Server) -> Failure {
     Failure::Refused(anyhow!("what listens on {server} is not the admin API of `zonal serve`"))
 }
@@ -158,15 +157,15 @@ fn tls(access: &AccessArguments) -> anyhow::Result<Arc<ClientConfig>> {
     Ok(Arc::new(config.with_context(|| format!("{} with {}", certificate.display(), key.display()))?))
 }
 
-/// Sends one request, and returns the JSON that comes back. Large changes may take their time.
+/// Sends one request, and returns the JSON body of the response.
 pub fn ask(server: &Server, method: Method, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
     ask_tagged(server, method, path, body).map(|(told, _)| told)
 }
 
-/// The same, with the entity tag of what comes back.
+/// Sends one request, and returns the JSON body of the response with its entity tag.
 pub fn ask_tagged(server: &Server, method: Method, path: &str, body: Option<&Value>) -> Result<Tagged, Failure> {
     let is_large = matches!(path, "/v1/manifest" | "/v1/batch");
-    let patience = if is_large { LONG_PATIENCE } else { PATIENCE };
+    let request_timeout = if is_large { LARGE_REQUEST_TIMEOUT } else { REQUEST_TIMEOUT };
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(|error| Failure::Refused(error.into()))?;
     let (status, (told, tag)) = runtime.block_on(async {
@@ -174,7 +173,7 @@ pub fn ask_tagged(server: &Server, method: Method, path: &str, body: Option<&Val
         let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(&server.authority)).await;
         let stream = connected.with_context(help).and_then(|stream| stream.with_context(help));
         let stream = stream.map_err(Failure::Nobody)?;
-        match timeout(patience, request(server, stream, method, path, body)).await {
+        match timeout(request_timeout, request(server, stream, method, path, body)).await {
             Ok(answer) => answer,
             Err(_) => {
                 Err(anyhow!("the server at {server} does not answer: is that the admin address of `zonal serve`?"))
@@ -200,7 +199,8 @@ async fn request(
     body: Option<&Value>,
 ) -> anyhow::Result<(StatusCode, Tagged)> {
     let Some(tls) = &server.tls else { return send(server, stream, method, path, body).await };
-    let name = ServerName::try_from(server.host.clone()).with_context(|| format!("{} is no name", server.host))?;
+    let name = ServerName::try_from(server.host.clone())
+        .with_context(|| format!("{} is not a valid server name", server.host))?;
     let stream = TlsConnector::from(tls.clone()).connect(name, stream).await;
     let stream =
         stream.map_err(|error| unreached(&error).map_or_else(|| anyhow::Error::from(error), anyhow::Error::msg));
@@ -218,11 +218,13 @@ async fn send(
     let no_server = || match server.is_https {
         true => format!("what listens on {server} is not the admin API of `zonal serve`"),
         false => {
-            format!("what listens on {server} is not the admin API of `zonal serve`, or has HTTPS: then name its URL")
+            format!(
+                "what listens on {server} is not the admin API of `zonal serve`, or has HTTPS: for HTTPS, give the URL https://{server}"
+            )
         }
     };
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.with_context(no_server)?;
-    // It ends with the answer, or shows in it why there is none.
+    // The task ends with the response; `send_request` reports its errors.
     tokio::spawn(connection);
     let mut request = Request::builder().method(method).uri(path).header(header::HOST, &server.authority);
     if body.is_some() {

@@ -1,4 +1,4 @@
-//! `zonal explain`: how an answer comes about, of a server that runs or else of the manifest.
+//! `zonal explain`: explains how an answer is chosen, by a running server or else from the manifest.
 
 use super::{
     ExplainArguments, Format, apply, check,
@@ -43,7 +43,7 @@ pub(super) fn run(arguments: &ExplainArguments) -> ExitCode {
         }
     };
     let explained = match &arguments.directory {
-        Some(directory) => of_directory(directory, &Config::default(), &questions, "as it was named"),
+        Some(directory) => of_directory(directory, &Config::default(), &questions, "as --directory says"),
         None => of_server_or_directory(arguments, &requests, &questions),
     };
     let (explanations, source) = match explained {
@@ -59,7 +59,7 @@ pub(super) fn run(arguments: &ExplainArguments) -> ExitCode {
     ExitCode::SUCCESS
 }
 
-/// Explanations, with where they are from; or the exit status, if the reason has been told.
+/// Explanations with their source; or the exit status, after the error was reported.
 type Explained = Result<(Vec<Explanation>, String), ExitCode>;
 
 fn of_server_or_directory(arguments: &ExplainArguments, requests: &[Request], questions: &[Question]) -> Explained {
@@ -70,7 +70,7 @@ fn of_server_or_directory(arguments: &ExplainArguments, requests: &[Request], qu
     let must_answer = arguments.resolve || arguments.admin.is_some();
     let asked: Result<Vec<Explanation>, Failure> = match arguments.offline {
         true => Err(Failure::Nobody(anyhow!(
-            "`--offline` is for a directory, and `control_plane` names none: ask a server"
+            "`--offline` needs a directory, and `control_plane` has another source: leave out `--offline` to ask a server"
         ))),
         false => requests.iter().map(|request| ask(&server, request)).collect(),
     };
@@ -86,7 +86,7 @@ fn of_server_or_directory(arguments: &ExplainArguments, requests: &[Request], qu
             };
             of_directory(directory, &config, questions, "as no server was asked")
         }
-        // What a server that is there would say is not in the files.
+        // A server is there, so the files may differ from what it serves.
         Err(failure) => {
             tell(printable(&format!("{:#}", anyhow::Error::from(failure))));
             Err(ExitCode::FAILURE)
@@ -110,8 +110,11 @@ fn failed(problems: Vec<Problem>) -> ExitCode {
 fn ask(server: &Server, request: &Request) -> Result<Explanation, Failure> {
     let request = serde_json::to_value(request).map_err(|error| Failure::Refused(error.into()))?;
     let answer = client::ask(server, Method::POST, "/v1/explain", Some(&request))?;
-    serde_json::from_value(answer)
-        .map_err(|_| Failure::Refused(anyhow!("the server at {server} is of another version")))
+    serde_json::from_value(answer).map_err(|_| {
+        Failure::Refused(anyhow!(
+            "the server at {server} has another version of zonal, whose explanation cannot be read"
+        ))
+    })
 }
 
 #[cfg(test)]
@@ -151,7 +154,7 @@ mod tests {
                 (
                     "127.1.0.7 127.0.0.1 sqs.us-east-1.amazonaws.com A",
                     &[
-                        "127.0.0.1 is no door",
+                        "127.0.0.1 is no entry point",
                         "its subnet subnet-app-a is in AZ use1-az1",
                         "endpoint vpce-0sqs (sqs.us-east-1.amazonaws.com.) comes first: the longest name wins",
                         "after it: private hosted zone Z0PATCH",
@@ -173,9 +176,12 @@ mod tests {
                         "a Gateway endpoint has no names",
                     ],
                 ),
-                ("127.4.0.7 - sqs.us-east-1.amazonaws.com A", &["but through a door", "try `--to 127.2.0.53`"]),
+                ("127.4.0.7 - sqs.us-east-1.amazonaws.com A", &["but through an entry point", "try `--to 127.2.0.53`"]),
                 ("192.0.2.1 - sqs.us-east-1.amazonaws.com A", &["no network of the manifest has its address"]),
-                ("127.5.0.7 127.1.0.2 www.corp.example.com A", &["may not ask at this door", "127.5.0.2 (vpc-lonely)"]),
+                (
+                    "127.5.0.7 127.1.0.2 www.corp.example.com A",
+                    &["may not ask at this entry point", "127.5.0.2 (vpc-lonely)"],
+                ),
                 (&format!("127.5.0.7 - {public} A"), &["the client cannot reach it: vpc-lonely is not connected"]),
                 (&format!("127.3.0.7 - {public} A"), &["the client can reach it: vpc-spoke is connected"]),
                 ("127.3.0.7 - queue.corp.example.com A", &["the client can reach it"]),

@@ -1,5 +1,5 @@
-//! `zonal forwarders`: what to add to the configuration of a server on-premises, so that it forwards the names of the VPCs to the
-//! inbound endpoints. What is forwarded is what the function that serves answers there from its own data.
+//! `zonal forwarders`: prints the configuration with which an on-premises server forwards the names of the VPCs to the inbound
+//! endpoints. A name is forwarded if zonal answers it there from its own data.
 
 mod formats;
 
@@ -22,12 +22,12 @@ use std::{
     sync::Arc,
 };
 
-/// A label that is no name of anybody's, to ask for what a wildcard has.
+/// A label that no resource has, to query wildcards with.
 const UNLIKELY: &str = "zonal-forwarders";
-/// More reverse zones than this of one block are not listed.
+/// A block with more reverse zones than this is left out.
 const MAX_REVERSE_ZONES: usize = 256;
 
-/// The servers that snippets are written for.
+/// The DNS servers that `forwarders` knows.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Software {
     /// BIND 9.18
@@ -48,18 +48,18 @@ pub enum Software {
     Windows,
 }
 
-/// Why names are forwarded.
+/// The reason for forwarding a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Reason {
-    /// Services are known by them.
+    /// A private name of a service.
     PrivateName,
-    /// Endpoints have their own names below them.
+    /// A domain that endpoints have their own names below.
     EndpointName,
-    /// Machines have their names below them.
+    /// A domain that machines have their names below.
     Machine,
-    /// They are the names of addresses.
+    /// A reverse zone.
     Reverse,
-    /// They are in a private hosted zone.
+    /// A private hosted zone.
     HostedZone,
 }
 
@@ -71,8 +71,8 @@ impl Reason {
             Reason::EndpointName => {
                 "The endpoints' own names are below these. CNAME records and aliases of private names lead to them."
             }
-            Reason::Machine => "The names of machines.",
-            Reason::Reverse => "The names of the addresses of machines.",
+            Reason::Machine => "Names of machines.",
+            Reason::Reverse => "Reverse zones: names of the machines' addresses.",
             Reason::HostedZone => "Private hosted zones.",
         }
     }
@@ -123,14 +123,14 @@ pub(super) fn run(arguments: &ForwardersArguments) -> ExitCode {
     }
 }
 
-/// What is printed; none if problems have been told instead.
+/// The text to print; none if problems were reported instead.
 fn text(arguments: &ForwardersArguments) -> anyhow::Result<Option<String>> {
     let Some(snapshot) = snapshot(arguments)? else { return Ok(None) };
     let forwardings = forwardings(&snapshot, &arguments.endpoint)?;
     formats::text(arguments.software, arguments.trust_anchors, &forwardings).map(Some)
 }
 
-/// The manifest that the arguments name, compiled; none if its problems have been told.
+/// The compiled manifest that the arguments name; none if its problems were reported.
 fn snapshot(arguments: &ForwardersArguments) -> anyhow::Result<Option<Snapshot>> {
     let target = &arguments.target;
     let directory = match &arguments.directory {
@@ -152,7 +152,7 @@ fn snapshot(arguments: &ForwardersArguments) -> anyhow::Result<Option<Snapshot>>
         let compiled = apply::compiled(&state.collection);
         return compiled
             .map(Some)
-            .context("the manifest there has errors: `zonal export` and `zonal check` tell which");
+            .context("the manifest has errors: run `zonal export` and then `zonal check` to list them");
     };
     match check::examine(&directory, &[], &Arc::default()).0 {
         Ok(snapshot) => Ok(Some(snapshot)),
@@ -163,13 +163,12 @@ fn snapshot(arguments: &ForwardersArguments) -> anyhow::Result<Option<Snapshot>>
     }
 }
 
-/// What is forwarded where. Where several inbound endpoints answer for a name, it is the first one that counts, with others in
-/// the same VPC.
+/// The names to forward, by addresses. If several VPCs' inbound endpoints answer a name, the first VPC's are used.
 fn forwardings(snapshot: &Snapshot, wanted: &[String]) -> anyhow::Result<Vec<Forwarding>> {
     let manifest = &snapshot.manifest;
     for id in wanted {
         if manifest.resolver_endpoints.get(id).is_none_or(|endpoint| endpoint.direction != Direction::Inbound) {
-            anyhow::bail!("there is no inbound endpoint `{id}`");
+            anyhow::bail!("there is no inbound endpoint `{id}` in the manifest");
         }
     }
     let mut by_vpc: BTreeMap<&str, Forwarding> = BTreeMap::new();
@@ -178,7 +177,9 @@ fn forwardings(snapshot: &Snapshot, wanted: &[String]) -> anyhow::Result<Vec<For
             continue;
         }
         if !endpoint.protocols.is_empty() && !endpoint.protocols.contains(&Protocol::Do53) {
-            tell(printable(&format!("{id} is left out: it does not take Do53, which these snippets forward by")));
+            tell(printable(&format!(
+                "{id} is left out: it does not accept Do53, which the printed configuration uses"
+            )));
             continue;
         }
         let forwarding = by_vpc.entry(&endpoint.vpc_id).or_insert_with(|| Forwarding {
@@ -192,10 +193,10 @@ fn forwardings(snapshot: &Snapshot, wanted: &[String]) -> anyhow::Result<Vec<For
     let mut taken: BTreeSet<String> = BTreeSet::new();
     for (vpc_id, forwarding) in &mut by_vpc {
         let Some(vpc) = manifest.vpcs.get(vpc_id) else { continue };
-        let Some(door) = forwarding.addresses.first().copied() else { continue };
+        let Some(entry_point) = forwarding.addresses.first().copied() else { continue };
         let allowed = forwarding.endpoints.iter().flat_map(|id| &manifest.resolver_endpoints[id].allowed_cidr_blocks);
         let clients = allowed.chain(&vpc.cidr_blocks).copied();
-        let view = View { snapshot, clients: clients.collect(), door };
+        let view = View { snapshot, clients: clients.collect(), entry_point };
         let names = view.names(manifest, vpc_id, vpc);
         for (name, reason) in topmost(names) {
             if taken.insert(name.clone()) {
@@ -206,7 +207,7 @@ fn forwardings(snapshot: &Snapshot, wanted: &[String]) -> anyhow::Result<Vec<For
     let all: Vec<Forwarding> = by_vpc.into_values().filter(|forwarding| !forwarding.names.is_empty()).collect();
     anyhow::ensure!(
         !all.is_empty(),
-        "the manifest has no inbound endpoint that answers for names: add one to `resolver_endpoints`, with `direction: INBOUND`"
+        "the manifest has no inbound endpoint that answers names: add one to `resolver_endpoints`, with `direction: INBOUND`"
     );
     Ok(all)
 }
@@ -214,7 +215,7 @@ fn forwardings(snapshot: &Snapshot, wanted: &[String]) -> anyhow::Result<Vec<For
 /// Names that can be written into any configuration, without those that are below others; in order.
 fn topmost(mut names: BTreeMap<Name, Reason>) -> Vec<(String, Reason)> {
     if names.keys().any(Name::is_root) {
-        tell("the zone `.` is left out: all other names are below it");
+        tell("the zone `.` is left out: it would forward all names");
         names.retain(|name, _| !name.is_root());
     }
     let all: Vec<&Name> = names.keys().collect();
@@ -226,7 +227,9 @@ fn topmost(mut names: BTreeMap<Name, Reason>) -> Vec<(String, Reason)> {
         let is_plain = !text.is_empty()
             && text.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_' | b'.'));
         if !is_plain {
-            tell(printable(&format!("{name} is left out: forward it by hand, with the quotes that the server wants")));
+            tell(printable(&format!(
+                "{name} is left out: it needs quoting that depends on the server; add it by hand"
+            )));
         } else if !is_below(name) {
             top.push((text, names[name]));
         }
@@ -235,12 +238,12 @@ fn topmost(mut names: BTreeMap<Name, Reason>) -> Vec<(String, Reason)> {
     top
 }
 
-/// What clients at an inbound endpoint are answered.
+/// The answers that an inbound endpoint gives to its clients.
 struct View<'a> {
     snapshot: &'a Snapshot,
-    /// Blocks of clients that may ask there.
+    /// CIDR blocks of the clients that the endpoint answers.
     clients: Vec<IpNet>,
-    door: IpAddr,
+    entry_point: IpAddr,
 }
 
 impl View<'_> {
@@ -285,7 +288,7 @@ impl View<'_> {
                 let zones = reverse_zones(block);
                 if zones.len() > MAX_REVERSE_ZONES {
                     tell(format_args!(
-                        "the reverse zones of {block} are left out: they are more than {MAX_REVERSE_ZONES}"
+                        "the reverse zones of {block} are left out: there are more than {MAX_REVERSE_ZONES}"
                     ));
                     continue;
                 }
@@ -305,9 +308,10 @@ impl View<'_> {
 
     /// The records of an answer from our own data, or `no data`; none if there is no such name, or others are asked for it.
     fn answer(&self, name: &str, rtype: &str) -> Option<Vec<String>> {
-        let from = self.clients.iter().filter(|block| block.addr().is_ipv4() == self.door.is_ipv4()).find_map(host)?;
+        let from =
+            self.clients.iter().filter(|block| block.addr().is_ipv4() == self.entry_point.is_ipv4()).find_map(host)?;
         let (name, rtype) = (name.to_string(), rtype.to_string());
-        let request = Request { from, to: Some(self.door), via: None, name, rtype, resolve: false };
+        let request = Request { from, to: Some(self.entry_point), via: None, name, rtype, resolve: false };
         let gist = of_manifest(self.snapshot, &Question::new(&request).ok()?, now()).gist();
         gist.first()
             .is_some_and(|first| first == "no data" || first.contains(' ') && !first.starts_with("forwarded "))

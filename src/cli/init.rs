@@ -1,4 +1,4 @@
-//! `zonal init`: a manifest and a configuration to begin with.
+//! `zonal init`: writes an example manifest and configuration.
 
 use super::{print, tell};
 use crate::manifest::problem::printable;
@@ -10,11 +10,11 @@ use std::{
     process::ExitCode,
 };
 
-/// What is written, by its name within the directory.
+/// The files to write: path within the directory, and content.
 const FILES: [(&str, &str); 2] =
     [("zonal.yaml", include_str!("init/zonal.yaml")), ("zones/manifest.yaml", include_str!("init/manifest.yaml"))];
 
-/// Runs the command. Exit status 1 if a file is there already, or cannot be written.
+/// Runs the command. Exit status 1 if a file exists already or cannot be written.
 pub(super) fn run(directory: &Path) -> ExitCode {
     match write(directory) {
         Ok(()) => {
@@ -33,15 +33,15 @@ fn write(directory: &Path) -> anyhow::Result<()> {
         let path = directory.join(name);
         if path.symlink_metadata().is_ok() {
             bail!(
-                "{} is there already, and nothing was written; name another directory, or move it away",
+                "{} is there already: nothing was written; move the file away or name another directory",
                 path.display()
             );
         }
     }
-    // A manifest of others in there would be served together with this one.
+    // zonal would serve other manifest files in the directory together with the example.
     let zones = directory.join("zones");
     if fs::read_dir(&zones).is_ok_and(|mut entries| entries.next().is_some()) {
-        bail!("{} is not empty, and nothing was written; name another directory", zones.display());
+        bail!("{} is not empty: nothing was written; name another directory", zones.display());
     }
     for (name, text) in FILES {
         let path = directory.join(name);
@@ -57,7 +57,7 @@ fn next_steps(directory: &Path) -> String {
     let place = printable(&directory.display().to_string());
     let change = if directory == Path::new(".") { String::new() } else { format!("cd {place} && ") };
     format!(
-        "Written: {0}/zonal.yaml, the node's configuration, and {0}/zones/manifest.yaml, the networks, endpoints and zones.\n\
+        "Written: {0}/zonal.yaml (the node's configuration) and {0}/zones/manifest.yaml (networks, endpoints and zones).\n\
          Next:\n  \
          {change}zonal check\n  \
          {change}zonal\n  \

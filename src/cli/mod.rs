@@ -8,6 +8,7 @@ mod client;
 mod explain;
 mod forwarders;
 mod init;
+mod man;
 mod plan;
 mod report;
 mod schema;
@@ -26,22 +27,44 @@ use std::{
     process::ExitCode,
 };
 
-/// How output is written.
+/// Output format.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, ValueEnum)]
 pub enum Format {
-    /// For people.
+    /// Text for people.
     #[default]
     Human,
-    /// For programs.
+    /// JSON for programs.
     Json,
 }
 
-/// A private DNS resolver for VPCs: it answers with the endpoint in the client's own Availability Zone.
+/// The last line of a command's help: its page in the documentation, and its man page.
+macro_rules! documentation {
+    ($page:literal, $manual:literal) => {
+        concat!("Documentation: ", $page, ", or `man ", $manual, "`")
+    };
+}
+
+/// The end of a command's long help: examples, and then the line of [`documentation`].
+macro_rules! examples {
+    ($examples:literal, $page:literal, $manual:literal) => {
+        concat!("Examples:\n", $examples, "\n\n", documentation!($page, $manual))
+    };
+}
+
+/// A private DNS resolver for VPCs
 ///
-/// Networks, endpoints, zones and rules are described in YAML or JSON files in a directory; zonal serves what they say,
-/// and follows each change of them.
+/// zonal answers each client with the VPC endpoint in the client's own Availability Zone.
+///
+/// A manifest describes the networks, endpoints, zones and forwarding rules. It is a directory of YAML or JSON files, or
+/// comes from etcd or by HTTP. zonal serves the manifest and follows every change of it.
 #[derive(Debug, Parser)]
-#[command(name = "zonal", version, args_conflicts_with_subcommands = true, after_long_help = EXAMPLES)]
+#[command(
+    name = "zonal",
+    version,
+    args_conflicts_with_subcommands = true,
+    after_help = documentation!("docs/reference/command-line.md", "zonal"),
+    after_long_help = EXAMPLES
+)]
 struct Cli {
     #[command(subcommand)]
     command: Option<Command>,
@@ -49,188 +72,244 @@ struct Cli {
     config: ConfigArgument,
 }
 
-const EXAMPLES: &str = "\
+const EXAMPLES: &str = concat!(
+    "\
 Examples:
   zonal                                     serve the manifest in ./zones on 127.0.0.1:5300
-  zonal serve --config /etc/zonal.yaml      serve as the file says
-  zonal init                                write a manifest and a configuration to begin with
-  zonal check                               tell all that is wrong with the manifest, and exit
+  zonal serve --config /etc/zonal.yaml      serve with this configuration
+  zonal init                                write an example manifest and configuration
+  zonal check                               list all errors and warnings of the manifest
   zonal check /etc/zonal/zones --deny-warnings --format json
   zonal explain --from 10.1.0.7 sqs.us-east-1.amazonaws.com A
-                                            how the answer for that client comes about
-  zonal forwarders unbound                  what to add to an Unbound on-premises
-  zonal cache show www.example.com          what is known of a name that others answer for
-  zonal cache flush example.com --subtree   forget it, and the names below
-  zonal schema > manifest.schema.json       for editors that complete and check as you type
+                                            explain the answer that this client gets
+  zonal forwarders unbound                  print the configuration of an on-premises Unbound
+  zonal cache show www.example.com          show the cached answers for a name
+  zonal cache flush example.com --subtree   remove a name, and all names below it, from the cache
+  zonal schema > manifest.schema.json       for editors that complete and check manifests
   zonal completions bash > /etc/bash_completion.d/zonal
 
-Exit status: 0 success; 1 an error was found, or serving failed; 2 wrong usage.";
+Exit status: 0 success; 1 the command found an error or failed; 2 wrong usage.
+
+",
+    documentation!("docs/reference/command-line.md", "zonal")
+);
 
 #[derive(Args, Clone, Debug)]
 struct ConfigArgument {
-    /// The node's configuration; without it, zonal.yaml in the current directory if it is there, else the defaults.
+    /// The node's configuration [default: ./zonal.yaml if it exists, otherwise built-in defaults].
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
 }
 
-/// How a server is made to know who asks, and how it is known itself.
+/// The credentials of a request to the admin API, and the authorities that the server's certificate is verified with.
 #[derive(Args, Clone, Debug, Default)]
 struct AccessArguments {
-    /// A file with the token that the server wants.
+    /// File with the token to send to the admin API.
     #[arg(long, value_name = "FILE")]
     token_file: Option<PathBuf>,
-    /// The authorities that a server's certificate is checked with, PEM; without it, the system's.
+    /// PEM file of the authorities to verify the server's certificate with [default: the system's authorities].
     #[arg(long, value_name = "FILE")]
     certificate_authority: Option<PathBuf>,
-    /// The certificate that the server wants, PEM.
+    /// PEM file of the client certificate to send to the admin API.
     #[arg(long, value_name = "FILE", requires = "client_private_key")]
     client_certificate: Option<PathBuf>,
-    /// Its private key, PEM.
+    /// PEM file of the client certificate's private key.
     #[arg(long, value_name = "FILE", requires = "client_certificate")]
     client_private_key: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Serve until told to stop (the default)
+    /// Serve until stopped (the default command)
     ///
-    /// SIGTERM stops it, SIGHUP makes it read the manifest again. Changed files are noticed without that. A manifest
-    /// with an error is refused as a whole, and the last good one goes on being served.
+    /// SIGTERM stops the server. SIGHUP makes it read the manifest again; it also notices changed files by itself. If a
+    /// manifest has an error, zonal rejects the whole manifest and continues to serve the previous one.
+    #[command(after_help = documentation!("docs/guides/operator.md", "zonal-serve"))]
     Serve(ConfigArgument),
-    /// Write a manifest and a configuration to begin with
+    /// Write an example manifest and configuration
     ///
-    /// The manifest is a small network on loopback addresses with comments, which is served and answers as it is. No file is
-    /// overwritten.
-    #[command(after_long_help = "Examples:\n  zonal init            in the current directory\n  zonal init /etc/zonal")]
+    /// The example is a small network on loopback addresses, with comments. It can be served as it is. `init` overwrites no
+    /// file.
+    #[command(
+        after_help = documentation!("docs/guides/vpc-administrator.md", "zonal-init"),
+        after_long_help = examples!(
+            "  zonal init            in the current directory\n  zonal init /etc/zonal",
+            "docs/guides/vpc-administrator.md",
+            "zonal-init"
+        )
+    )]
     Init {
-        /// The directory that the files are written to. It is made if it is not there.
+        /// Directory to write the files to; created if missing.
         #[arg(value_name = "DIR", default_value = ".")]
         directory: PathBuf,
     },
-    /// Tell all that is wrong with the configuration and the manifest
+    /// List all errors and warnings of the configuration and the manifest
     ///
-    /// The files and addresses that the configuration names are looked at as well. Every problem is shown with its line in the file. Errors make the exit status 1; warnings do so with
-    /// --deny-warnings.
-    #[command(after_long_help = "Examples:\n  zonal check\n  zonal check /etc/zonal/zones --deny-warnings\n  \
-                                 zonal check --config /etc/zonal/zonal.yaml --format json")]
+    /// `check` also looks at the files and addresses that the configuration names. Each problem is shown with its line in
+    /// the file. The exit status is 1 if there is an error; with --deny-warnings, also if there is a warning.
+    #[command(
+        after_help = documentation!("docs/reference/manifest.md", "zonal-check"),
+        after_long_help = examples!(
+            "  zonal check\n  zonal check /etc/zonal/zones --deny-warnings\n  \
+             zonal check --config /etc/zonal/zonal.yaml --format json",
+            "docs/reference/manifest.md",
+            "zonal-check"
+        )
+    )]
     Check(CheckArguments),
-    /// Tell how one answer comes about, step by step
+    /// Explain step by step how the answer to a query is chosen
     ///
-    /// How the client was found, which name won over which others, which endpoint and which of its interfaces, or which
-    /// other servers: from the very function that serves. If a server runs, it is asked, and tells also what is in its cache
-    /// and how the other servers answer. If nobody is there, the directory of the manifest is read.
+    /// The explanation says how zonal matched the client to a network, which name, endpoint and network interface it chose
+    /// and why, or which servers it forwards the query to. The code that answers queries produces it.
     ///
-    /// With several clients, what is the same for all is told once, and what differs in a table beside one another.
-    #[command(after_long_help = "Examples:\n  zonal explain --from 10.1.0.7 sqs.us-east-1.amazonaws.com\n  \
-                                 zonal explain --from 10.1.0.7 --from 10.1.16.7 sqs.us-east-1.amazonaws.com\n  \
-                                 zonal explain --from 10.1.0.7 -x 10.2.0.7\n  \
-                                 zonal explain --from 10.1.0.7 --directory /etc/zonal/zones www.corp.example.com\n  \
-                                 zonal explain --from 192.168.0.9 --to 10.2.0.53 www.corp.example.com AAAA\n  \
-                                 zonal explain --from 10.1.0.7 --resolve db.onprem.example.net")]
+    /// `explain` asks the running server, which also reports its cache and the state of upstream servers. If no server
+    /// runs, `explain` reads the manifest's directory.
+    ///
+    /// With several --from, the output compares the clients: first the common steps, then a table of the differences.
+    #[command(
+        after_help = documentation!("docs/concepts/which-answer.md", "zonal-explain"),
+        after_long_help = examples!(
+            "  zonal explain --from 10.1.0.7 sqs.us-east-1.amazonaws.com\n  \
+             zonal explain --from 10.1.0.7 --from 10.1.16.7 sqs.us-east-1.amazonaws.com\n  \
+             zonal explain --from 10.1.0.7 -x 10.2.0.7\n  \
+             zonal explain --from 10.1.0.7 --directory /etc/zonal/zones www.corp.example.com\n  \
+             zonal explain --from 192.168.0.9 --to 10.2.0.53 www.corp.example.com AAAA\n  \
+             zonal explain --from 10.1.0.7 --resolve db.onprem.example.net",
+            "docs/concepts/which-answer.md",
+            "zonal-explain"
+        )
+    )]
     Explain(ExplainArguments),
-    /// Show or flush what a running server knows of names that others answer for
-    #[command(subcommand)]
-    Cache(CacheCommand),
-    /// Change what etcd or a server has, so that it is what a directory has
+    /// Show or flush the cache of a running server
     ///
-    /// The plan is shown first: the resources, and the names whose answers change, by who asks. What is not in the directory is
-    /// deleted. Nothing is done when the directory has errors, or when somebody else has changed it in the meantime.
+    /// The cache has the answers of upstream servers and of the internet resolver.
+    #[command(subcommand, after_help = documentation!("docs/concepts/cache.md", "zonal-cache"))]
+    Cache(CacheCommand),
+    /// Make etcd or a server hold exactly the resources of a directory
+    ///
+    /// `apply` first shows the plan: the resources to change, and the answers that change for each network. Resources that
+    /// are not in the directory are deleted. `apply` changes nothing if the directory has errors, or if etcd or the server
+    /// changed after the plan was made.
+    #[command(after_help = documentation!("docs/guides/control-plane-author.md", "zonal-apply"))]
     Apply(ApplyArguments),
     /// Show what `apply` would change
     ///
-    /// The exit status is 0 when there is no difference, and 1 when there is one.
+    /// The exit status is 0 if there is no difference, and 1 if there is one.
+    #[command(after_help = documentation!("docs/guides/control-plane-author.md", "zonal-diff"))]
     Diff(DiffArguments),
-    /// Write what etcd or a server has as files
+    /// Write the resources of etcd or of a server as files
     ///
-    /// Resources that cannot be read are left out: each is told of, and the exit status is 1.
+    /// `export` leaves out resources that it cannot read. It names each of them and exits with status 1.
+    #[command(after_help = documentation!("docs/guides/control-plane-author.md", "zonal-export"))]
     Export(ExportArguments),
-    /// Print what to add to a forwarder on-premises
+    /// Print the configuration that makes an on-premises DNS server forward to zonal
     ///
-    /// The snippet forwards the names that the inbound endpoints of the manifest answer: private names of services, also of those of
-    /// other companies, the endpoints' own names, those of machines and of their addresses, and private hosted zones. It has
-    /// negative trust anchors for servers that validate.
-    #[command(after_long_help = "Examples:\n  zonal forwarders bind > /etc/bind/zonal.conf\n  \
-                                 zonal forwarders bind --trust-anchors > /etc/bind/zonal.options.conf\n  \
-                                 zonal forwarders unbound --directory zones --endpoint rslvr-in-shared\n  \
-                                 zonal forwarders dnsmasq --etcd http://127.0.0.1:2379")]
+    /// The configuration forwards the names that the manifest's inbound endpoints answer: private names of services, of
+    /// AWS and of other providers; the endpoints' own names; names of machines and of their addresses; private hosted zones.
+    /// It has negative trust anchors for servers that validate DNSSEC.
+    #[command(
+        after_help = documentation!("docs/guides/on-premises-dns-administrator.md", "zonal-forwarders"),
+        after_long_help = examples!(
+            "  zonal forwarders bind > /etc/bind/zonal.conf\n  \
+             zonal forwarders bind --trust-anchors > /etc/bind/zonal.options.conf\n  \
+             zonal forwarders unbound --directory zones --endpoint rslvr-in-shared\n  \
+             zonal forwarders dnsmasq --etcd http://127.0.0.1:2379",
+            "docs/guides/on-premises-dns-administrator.md",
+            "zonal-forwarders"
+        )
+    )]
     Forwarders(ForwardersArguments),
-    /// Tell what nodes serve, and how they stand to their source
+    /// Show what nodes serve, and whether they follow their source
     ///
-    /// The exit status is 1 when one does not answer or is not ready.
+    /// The exit status is 1 if a node does not answer, or if it has a problem. The problems are listed below the table.
+    #[command(after_help = documentation!("docs/guides/operator.md", "zonal-status"))]
     Status(StatusArguments),
     /// Wait until nodes serve a revision of their source, or a later one
+    ///
+    /// The exit status is 1 if a node does not serve the revision before the time-out.
+    #[command(after_help = documentation!("docs/guides/control-plane-author.md", "zonal-wait"))]
     Wait(WaitArguments),
     /// Print the JSON Schema of the manifest
+    #[command(after_help = documentation!("docs/reference/manifest.md", "zonal-schema"))]
     Schema,
-    /// Print completions for a shell
+    /// Print the completion script for a shell
+    #[command(after_help = documentation!("docs/reference/command-line.md", "zonal-completions"))]
     Completions {
-        /// The shell
+        /// Shell to write the script for
         shell: clap_complete::Shell,
+    },
+    /// Write a man page for each command
+    #[command(after_help = documentation!("docs/reference/command-line.md", "zonal-man"))]
+    Man {
+        /// Directory to write the pages to; created if missing. Existing pages are overwritten.
+        #[arg(long, value_name = "DIR")]
+        directory: PathBuf,
     },
 }
 
 #[derive(Args, Debug)]
 struct CheckArguments {
-    /// Check this directory, whatever the configuration says.
+    /// Directory of the manifest [default: the configuration's directory].
     #[arg(value_name = "DIR", conflicts_with_all = ["config", "directory"])]
     named: Option<PathBuf>,
     #[command(flatten)]
     config: ConfigArgument,
-    /// The same as DIR.
+    /// The same as the argument DIR.
     #[arg(long, value_name = "DIR", conflicts_with = "config")]
     directory: Option<PathBuf>,
-    /// Take warnings for errors.
+    /// Exit with status 1 if there is a warning.
     #[arg(long)]
     deny_warnings: bool,
-    /// How problems are written.
+    /// Output format of the problems.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
 #[derive(Debug, Subcommand)]
 enum CacheCommand {
-    /// Show the entries of a name; without one, what there is, and what is used most
+    /// Show the entries of a name; without a name, statistics and the most used entries
     Show {
         #[command(flatten)]
         arguments: CacheArguments,
-        /// How many entries are shown at most, those used most first.
+        /// Maximum number of entries to show. Entries are ordered by use, most used first.
         #[arg(long, value_name = "N", default_value_t = 20)]
         limit: u32,
     },
-    /// Forget a name; without one, everything
+    /// Remove the entries of a name; without a name, all entries
     ///
-    /// What was forgotten is asked for anew, and is not used either when nobody answers.
+    /// The next query for a removed name goes to the upstream servers again. If they do not answer, zonal does not serve
+    /// the removed answers as stale answers.
     Flush(CacheArguments),
 }
 
 #[derive(Args, Debug)]
 struct CacheArguments {
-    /// The name.
+    /// Domain name.
     name: Option<String>,
-    /// The names below it as well.
+    /// Include all names below NAME.
     #[arg(long, requires = "name")]
     subtree: bool,
     #[command(flatten)]
     config: ConfigArgument,
-    /// The admin address of the server, whatever the configuration says.
+    /// Admin address of the server [default: the address in the configuration].
     #[arg(long, value_name = "ADDR:PORT|URL", conflicts_with = "config")]
     admin: Option<String>,
     #[command(flatten)]
     access: AccessArguments,
-    /// How it is written.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
-/// What is changed or written.
+/// The source whose resources a command reads or changes.
 #[derive(Args, Debug)]
 struct TargetArguments {
     #[command(flatten)]
     config: ConfigArgument,
-    /// An etcd, whatever the configuration says.
+    /// URL of an etcd endpoint, instead of the source in the configuration.
     #[arg(long, value_name = "URL", conflicts_with_all = ["config", "server"])]
     etcd: Option<String>,
-    /// The admin address of a server with `push`, whatever the configuration says.
+    /// Admin address of a server with `control_plane.push`, instead of the source in the configuration.
     #[arg(long, value_name = "ADDR:PORT|URL", conflicts_with = "config")]
     server: Option<String>,
     #[command(flatten)]
@@ -239,30 +318,30 @@ struct TargetArguments {
 
 #[derive(Args, Debug)]
 struct ApplyArguments {
-    /// The directory of manifests that says what is wanted.
+    /// Directory of the manifest to apply or compare.
     #[arg(long, value_name = "DIR")]
     directory: PathBuf,
     #[command(flatten)]
     target: TargetArguments,
-    /// Do not ask.
+    /// Apply without asking for confirmation.
     #[arg(long)]
     yes: bool,
-    /// Even if more than 30 % would be deleted.
+    /// Apply even if more than 30 % of the resources would be deleted.
     #[arg(long)]
     force: bool,
-    /// Show the plan, and do nothing.
+    /// Show the plan and change nothing.
     #[arg(long)]
     dry_run: bool,
 }
 
 #[derive(Args, Debug)]
 struct DiffArguments {
-    /// The directory of manifests that says what is wanted.
+    /// Directory of the manifest to apply or compare.
     #[arg(long, value_name = "DIR")]
     directory: PathBuf,
     #[command(flatten)]
     target: TargetArguments,
-    /// How it is written.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
@@ -271,25 +350,25 @@ struct DiffArguments {
 struct ExportArguments {
     #[command(flatten)]
     target: TargetArguments,
-    /// Where files are written; without it, the manifest is written to standard output.
+    /// Directory to write files to [default: write the manifest to standard output].
     #[arg(long, value_name = "DIR")]
     directory: Option<PathBuf>,
 }
 
 #[derive(Args, Debug)]
 struct ForwardersArguments {
-    /// The server that the snippet is for.
+    /// DNS server to write the configuration for.
     #[arg(value_enum)]
     software: forwarders::Software,
-    /// The directory of the manifest, whatever the configuration says.
+    /// Directory of the manifest, instead of the source in the configuration.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "etcd", "server"])]
     directory: Option<PathBuf>,
     #[command(flatten)]
     target: TargetArguments,
-    /// The inbound endpoint that is asked; without it, each that answers. May be given several times.
+    /// Inbound endpoint to forward to; can be repeated [default: all inbound endpoints].
     #[arg(long, value_name = "ID")]
     endpoint: Vec<String>,
-    /// Print the negative trust anchors, which BIND and systemd-resolved have in a place of their own.
+    /// Print the negative trust anchors only. BIND and systemd-resolved have them in a separate file.
     #[arg(long)]
     trust_anchors: bool,
 }
@@ -298,27 +377,27 @@ struct ForwardersArguments {
 struct StatusArguments {
     #[command(flatten)]
     config: ConfigArgument,
-    /// The admin addresses of the nodes; without it, that of the configuration.
+    /// Admin addresses of the nodes [default: the address in the configuration].
     #[arg(long, value_name = "ADDR:PORT|URL", num_args = 1.., conflicts_with = "config")]
     all: Vec<String>,
     #[command(flatten)]
     access: AccessArguments,
-    /// How it is written.
+    /// Output format.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
 
 #[derive(Args, Debug)]
 struct WaitArguments {
-    /// The revision: etcd's, or the count of changes that were pushed.
+    /// Revision to wait for: etcd's revision, or the revision that the admin API returned.
     #[arg(long, value_name = "N")]
     revision: u64,
-    /// For how many seconds.
+    /// Maximum time to wait, in seconds.
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
     timeout: u64,
     #[command(flatten)]
     access: AccessArguments,
-    /// The admin addresses of the nodes.
+    /// Admin addresses of the nodes.
     #[arg(value_name = "ADDR:PORT|URL", required = true)]
     addresses: Vec<String>,
 }
@@ -327,39 +406,39 @@ struct WaitArguments {
 struct ExplainArguments {
     #[command(flatten)]
     config: ConfigArgument,
-    /// The client's address. May be given several times: then the clients are compared.
+    /// Address of the client. Can be repeated to compare clients.
     #[arg(long, value_name = "ADDR", required = true)]
     from: Vec<IpAddr>,
-    /// The address that it asks; without it, one that is no door.
+    /// Address the query is sent to [default: an address that is no entry point].
     #[arg(long, value_name = "ADDR")]
     to: Option<IpAddr>,
-    /// The forwarder that it is behind, if it is.
+    /// Address of the trusted forwarder that sends the query for the client.
     #[arg(long, value_name = "ADDR")]
     via: Option<IpAddr>,
-    /// The name that it asks for.
+    /// Domain name of the query.
     #[arg(required_unless_present = "reverse")]
     name: Option<String>,
-    /// The type that it asks for.
+    /// Record type of the query.
     #[arg(default_value = "A", value_name = "TYPE")]
     rtype: String,
-    /// Ask for the PTR record of this address, in place of a name.
+    /// Query the PTR record of this address, instead of NAME and TYPE.
     #[arg(short = 'x', value_name = "ADDR", conflicts_with = "name")]
     reverse: Option<IpAddr>,
-    /// Have the server really ask others.
+    /// Make the server resolve the name: it queries upstream servers if it must.
     #[arg(long, conflicts_with_all = ["offline", "directory"])]
     resolve: bool,
-    /// Ask no server: explain what the manifest in this directory says.
+    /// Explain the manifest in this directory, and ask no server.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["config", "admin"])]
     directory: Option<PathBuf>,
-    /// The admin address of the server, whatever the configuration says.
+    /// Admin address of the server [default: the address in the configuration].
     #[arg(long, value_name = "ADDR:PORT|URL")]
     admin: Option<String>,
     #[command(flatten)]
     access: AccessArguments,
-    /// Ask no server: explain what the manifest says.
+    /// Explain the manifest in the configuration's directory, and ask no server.
     #[arg(long, conflicts_with = "admin")]
     offline: bool,
-    /// How the explanation is written.
+    /// Output format of the explanation.
     #[arg(long, value_enum, default_value_t)]
     format: Format,
 }
@@ -395,11 +474,12 @@ pub fn main() -> ExitCode {
             print(&String::from_utf8_lossy(&script));
             ExitCode::SUCCESS
         }
+        Command::Man { directory } => man::run(&directory, Cli::command()),
     }
 }
 
-/// Writes to standard output. Whoever reads it may have gone away: that is no error. Where it cannot be written otherwise, as
-/// on a full disk, the program ends: nobody may rely on what is not there.
+/// Writes to standard output. A closed pipe is no error. Any other failure, such as a full disk, ends the program with status
+/// 1, so that no reader relies on incomplete output.
 fn print(text: &str) {
     let mut out = std::io::stdout();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
@@ -411,7 +491,7 @@ fn print(text: &str) {
     }
 }
 
-/// Says something on standard error, if anybody listens.
+/// Writes a message to standard error. A closed pipe is no error.
 fn tell(what: impl Display) {
     let _ = writeln!(std::io::stderr(), "zonal: {what}");
 }
@@ -476,6 +556,8 @@ mod tests {
             ("zonal wait --revision 7", false),
             ("zonal schema", true),
             ("zonal completions fish", true),
+            ("zonal man --directory out", true),
+            ("zonal man", false),
             ("zonal nonsense", false),
         ] {
             assert_eq!(Cli::try_parse_from(line.split(' ')).is_ok(), is_good, "{line}");

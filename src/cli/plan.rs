@@ -1,4 +1,4 @@
-//! The plan of `apply` and `diff`: what becomes of each resource, and which answers change, with equal changes told once.
+//! The plan of `apply` and `diff`: the resources and the answers that change. Equal changes are shown once.
 
 use super::{
     changes::{self, Field, Line},
@@ -17,37 +17,37 @@ use std::{
     fmt::Write as _,
 };
 
-/// More resources than this of one kind that are added or deleted are told in a list, not on a line for each.
+/// If more resources of one kind are added or deleted, they are shown as a list, not on a line each.
 const MAX_LINES_OF_KIND: usize = 30;
-/// So many identifiers are listed where resources are told together.
+/// The maximum number of identifiers in a list.
 const MAX_IDS: usize = 200;
-/// So many changes within a resource are shown.
+/// The maximum number of changes shown for a resource.
 const MAX_FIELDS: usize = 20;
-/// So many lines of answers are shown.
+/// The maximum number of lines about answers.
 const MAX_ANSWERS: usize = 40;
-/// So many names with equal changes are told one by one.
+/// If more names have equal changes, they are shown together.
 const MAX_SINGLE: usize = 3;
 
-/// What would be done.
+/// The changes that `apply` would make, and their effect on answers.
 pub(super) struct Plan {
-    /// What there is.
+    /// The present state of the target.
     pub(super) state: State,
-    /// What would be changed of it.
+    /// The changes to make.
     pub(super) edits: Vec<Edit>,
     /// The answers that change.
     pub(super) answers: Answers,
-    /// What is there cannot be served as it is, so that its answers are not known.
+    /// Whether the present state has errors, so that its answers are not known.
     pub(super) is_unknown: bool,
 }
 
-/// What becomes of a resource or master file.
+/// The change of a resource or master file.
 enum Change {
     Added,
     Removed,
     Changed(Content),
 }
 
-/// What differs within it.
+/// The differences within a resource or master file.
 #[derive(Clone, PartialEq, Eq, Hash)]
 enum Content {
     Fields(Vec<Field>),
@@ -79,8 +79,7 @@ impl Plan {
         }
     }
 
-    /// For people, in lines of about so many characters; the sentence with the counts comes last. `steps` is how many
-    /// transactions it takes.
+    /// The plan as text in lines of about `width` characters, with the counts last. `steps` is the number of transactions.
     pub(super) fn to_text(&self, width: usize, steps: usize) -> String {
         if self.edits.is_empty() {
             return "No difference.\n".into();
@@ -114,18 +113,20 @@ impl Plan {
         for (kind, content, ids) in &changed {
             text += &match &ids[..] {
                 [id] => format!("~ {}\n", printable(&format!("{kind}/{id}"))),
-                several => format!("~ {kind}: the same in {} resources\n{}", several.len(), list(several, width)),
+                several => {
+                    format!("~ {kind}: the same change in {} resources\n{}", several.len(), list(several, width))
+                }
             };
             let lines = content.lines(width.saturating_sub(4));
             lines.iter().take(MAX_FIELDS).for_each(|line| text += &format!("    {line}\n"));
             if lines.len() > MAX_FIELDS {
-                text += &format!("    and {} more changes in it\n", lines.len() - MAX_FIELDS);
+                text += &format!("    and {} more changes in this resource\n", lines.len() - MAX_FIELDS);
             }
         }
         removed.iter().for_each(|(kind, ids)| whole(&mut text, '-', kind, ids, width));
         text.push('\n');
         if self.is_unknown {
-            text += "The present state has errors, so it is not known which answers change.\n";
+            text += "The present state has errors, so zonal cannot tell which answers change.\n";
         } else if self.answers.is_empty() {
             text += "No answer changes.\n";
         } else {
@@ -133,15 +134,15 @@ impl Plan {
             text += &answers_text(&self.answers);
         }
         if steps > 1 {
-            text += &format!("This takes {steps} transactions, in an order in which all that is named is there.\n");
+            text += &format!("This takes {steps} transactions, ordered so that every reference is valid after each.\n");
         }
         let [added, changed, removed] = counts;
-        // Nothing fails to be written to a string.
+        // Writing to a string does not fail.
         let _ = writeln!(text, "\nPlan: {added} to add, {changed} to change, {removed} to delete.");
         text
     }
 
-    /// For programs.
+    /// The plan as JSON.
     pub(super) fn to_json(&self) -> Value {
         let change = |edit: &Edit| {
             let mut value = json!({"kind": edit.key.kind, "id": edit.key.id});
@@ -163,7 +164,7 @@ impl Plan {
     }
 }
 
-/// Resources of a kind that come or go as a whole.
+/// Resources of a kind that are added or deleted.
 fn whole(text: &mut String, sign: char, kind: &str, ids: &[&str], width: usize) {
     if ids.len() <= MAX_LINES_OF_KIND {
         ids.iter().for_each(|id| *text += &format!("{sign} {}\n", printable(&format!("{kind}/{id}"))));
@@ -172,7 +173,7 @@ fn whole(text: &mut String, sign: char, kind: &str, ids: &[&str], width: usize) 
     *text += &format!("{sign} {kind}: {} resources\n{}", ids.len(), list(ids, width));
 }
 
-/// Identifiers in lines that are indented.
+/// Identifiers in indented lines.
 fn list(ids: &[&str], width: usize) -> String {
     let (mut text, mut column) = (String::new(), 0);
     let shown = ids.iter().take(MAX_IDS).map(|id| printable(id).to_string());
@@ -192,12 +193,12 @@ fn list(ids: &[&str], width: usize) -> String {
     text + "\n"
 }
 
-/// What tells changes of answers apart: name, type, the answer as it was and as it will be.
+/// The identity of a changed answer: name, type, old answer, new answer.
 type ChangeKey<'a> = (&'a str, &'a str, &'a [String], &'a [String]);
 
-/// Which answers change, each for all that see the change, and equal changes of several names together.
+/// The answers that change, grouped by the networks that see the change; equal changes of several names are shown together.
 fn answers_text(answers: &Answers) -> String {
-    // By the change, who sees it; and by who sees them, the changes.
+    // First the networks that see each change, then the changes that each set of networks sees.
     let mut seen: Vec<(&Changed, BTreeSet<&str>)> = Vec::new();
     let mut places: BTreeMap<ChangeKey, usize> = BTreeMap::new();
     for view in &answers.views {
@@ -246,12 +247,12 @@ fn answers_text(answers: &Answers) -> String {
     let mut text = String::new();
     lines.iter().take(MAX_ANSWERS).for_each(|line| text += &format!("{line}\n"));
     if more > 0 {
-        text += &format!("  and {more} more lines: `zonal diff --format json` has all\n");
+        text += &format!("  and {more} more lines: `zonal diff --format json` prints all of them\n");
     }
     text + &answers.remarks()
 }
 
-/// The type, what the answer was and what it becomes; without the name itself, so that equal changes of several names are equal.
+/// The type, the old and the new answer. Without the name, equal changes of several names are equal texts.
 fn what_changes(Changed { name, rtype, old, new }: &Changed, without_name: bool) -> String {
     let [old, new] = [old, new].map(|answer| {
         let record = |record: &String| match record.strip_prefix(name.as_str()).and_then(|rest| rest.strip_prefix(' '))

@@ -1,4 +1,4 @@
-//! Problems as compilers show them, or as JSON.
+//! Prints problems in the style of compilers, or as JSON.
 
 use super::{Format, print};
 use crate::manifest::{Place, Problem, Severity, load::source, problem::printable};
@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-/// Longer lines than this are not shown.
+/// Source lines longer than this are not shown, in octets.
 const MAX_LINE: usize = 400;
 
 /// Writes problems to standard output.
@@ -19,7 +19,7 @@ pub(super) fn report(problems: Vec<Problem>, format: Format) {
     print(&text(problems, format, io::stdout().is_terminal()));
 }
 
-/// Writes problems to standard error, for people. Whoever reads it may have gone away.
+/// Writes problems to standard error, for people. A closed pipe is no error.
 pub(super) fn complain(problems: Vec<Problem>) {
     let _ = io::stderr().write_all(text(problems, Format::Human, io::stderr().is_terminal()).as_bytes());
 }
@@ -54,7 +54,7 @@ fn to_json(problem: &Problem) -> Value {
 
 fn render(problems: &[Problem], renderer: Renderer) -> String {
     let mut files: HashMap<Arc<Path>, String> = HashMap::new();
-    // The lines of the file that problems come from, one after another.
+    // The lines of the file that the current problem is in.
     let mut current: Option<(Arc<Path>, Vec<&str>)> = None;
     for place in problems.iter().filter_map(|problem| problem.place.as_ref()) {
         files.entry(place.file.clone()).or_insert_with(|| {
@@ -93,7 +93,7 @@ fn group<'a>(problem: &Problem, line: Option<&'a str>) -> Group<'a> {
             Some(line) => {
                 let span = byte_span(line, place);
                 let annotation = AnnotationKind::Primary.span(span).label(printable(&subject));
-                // A byte order mark is no part of the line.
+                // A byte order mark is not part of the line.
                 group.element(Snippet::source(line).line_start(place.line as usize).path(path).annotation(annotation))
             }
             None => {
@@ -116,7 +116,7 @@ fn subject(problem: &Problem) -> String {
     resource.chain(field).collect::<Vec<_>>().join(".")
 }
 
-/// Which octets of the line are meant.
+/// The octets of the line that the problem is about.
 fn byte_span(line: &str, place: &Place) -> std::ops::Range<usize> {
     let offset = |chars: usize| line.char_indices().nth(chars).map_or(line.len(), |(at, _)| at);
     let start = place.column.saturating_sub(1) as usize;

@@ -1,4 +1,4 @@
-//! `zonal schema`: what a manifest file may hold, for editors and other programs.
+//! `zonal schema`: the JSON Schema of a manifest file, for editors and other programs.
 
 use crate::manifest::Manifest;
 use serde_json::{Value, json};
@@ -7,14 +7,14 @@ use serde_json::{Value, json};
 pub(super) fn schema() -> String {
     let mut schema = schemars::schema_for!(Manifest).to_value();
     widen(&mut schema);
-    // A kind may have nothing below it.
+    // A kind may be empty.
     for kind in schema["properties"].as_object_mut().into_iter().flat_map(|kinds| kinds.values_mut()) {
         kind["type"] = json!(["object", "null"]);
     }
     format!("{schema:#}\n")
 }
 
-/// In YAML a text without quotes may look like a number or a boolean: where a text is wanted, it is one.
+/// Accepts numbers and booleans where the manifest has text: YAML reads unquoted text such as `7` or `yes` as one of these.
 fn widen(schema: &mut Value) {
     match schema {
         Value::Object(members) => {

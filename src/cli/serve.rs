@@ -8,18 +8,18 @@ use crate::{
 };
 use std::process::ExitCode;
 
-/// Serves until it is told to stop. Exit status 1 when it cannot.
+/// Serves until a signal stops the process. Exit status 1 if the server cannot start.
 pub fn serve(config: &Config) -> ExitCode {
     if let Err(error) = log::start(config.log.format) {
-        tell(format_args!("the thread of the log cannot be started: {error}"));
+        tell(format_args!("cannot start the log thread: {error}"));
         return ExitCode::FAILURE;
     }
     for warning in &config.warnings {
         tracing::warn!("{warning}");
     }
-    // It is read when somebody is asked by TLS for the first time.
+    // The server reads the file at its first TLS connection to an upstream server; report faults now.
     if let Some(file) = config.certificate_authority.as_deref() {
-        let missing = || format!("there is no file {}: no server can be asked by TLS", file.display());
+        let missing = || format!("there is no file {}: zonal cannot query upstream servers by TLS", file.display());
         let message = match file.exists() {
             true => files::authorities(file).err().map(|error| format!("{error:#}")),
             false => Some(missing()),

@@ -1,13 +1,13 @@
-//! What several clients are answered, side by side: what is the same for all is told once, what differs in a table.
+//! Compares the explanations of several clients: common steps first, then a table of the differences.
 
 use crate::{explain::Explanation, manifest::problem::printable};
 use serde_json::Value;
 
-/// How wide the first column is, and how wide the others are at least, in characters.
+/// The width of the first column and the minimum width of the others, in characters.
 const FIRST: usize = 12;
 const MIN_COLUMN: usize = 24;
 
-/// The lines of an explanation: what each is about, and what it says.
+/// The lines of an explanation: heading and text.
 fn lines(explanation: &Explanation) -> Vec<(String, String)> {
     let outcome = explanation.outcome().into_iter().map(|(what, said)| match what {
         "to be asked, by" => ("asked".into(), said),
@@ -16,7 +16,7 @@ fn lines(explanation: &Explanation) -> Vec<(String, String)> {
     explanation.steps().into_iter().chain(outcome).collect()
 }
 
-/// The whole for people, in lines of about so many characters.
+/// The comparison as text in lines of about `width` characters.
 pub(super) fn text(explanations: &[Explanation], source: &str, width: usize) -> String {
     let all: Vec<Vec<(String, String)>> = explanations.iter().map(lines).collect();
     let mut words: Vec<&str> = Vec::new();
@@ -33,10 +33,10 @@ pub(super) fn text(explanations: &[Explanation], source: &str, width: usize) -> 
     common.iter().for_each(|(word, said)| text += &format!("  {word:<10} {}\n", printable(said)));
     if all.iter().all(|lines| lines.iter().all(is_common)) {
         let clients: Vec<String> = explanations.iter().map(Explanation::client).collect();
-        return text + &format!("\nThe same for {}.\n", clients.join(" and "));
+        return text + &format!("\nIdentical for {}.\n", clients.join(" and "));
     }
     let column = (width.saturating_sub(FIRST) / all.len().max(1)).saturating_sub(2).max(MIN_COLUMN);
-    text += "\nWhat differs:\n";
+    text += "\nDifferences:\n";
     let clients: Vec<Vec<String>> = explanations.iter().map(|one| wrapped(&one.client(), column)).collect();
     row(&mut text, "", &clients, column);
     for word in words {
@@ -66,7 +66,7 @@ fn row(text: &mut String, word: &str, cells: &[Vec<String>], column: usize) {
     }
 }
 
-/// A text in lines of so many characters; what goes on is indented.
+/// A text in lines of `column` characters; continuation lines are indented.
 fn wrapped(text: &str, column: usize) -> Vec<String> {
     let mut lines: Vec<Vec<char>> = vec![Vec::new()];
     for word in text.split(' ') {
@@ -92,7 +92,7 @@ fn wrapped(text: &str, column: usize) -> Vec<String> {
     lines.into_iter().map(String::from_iter).collect()
 }
 
-/// The whole for programs: an explanation for each client.
+/// The explanations as a JSON list, one for each client.
 pub(super) fn json(explanations: &[Explanation], source: &str) -> String {
     let read = |one: &Explanation| serde_json::from_str::<Value>(&one.to_json(source)).unwrap_or_default();
     format!("{:#}\n", explanations.iter().map(read).collect::<Value>())
@@ -128,7 +128,7 @@ mod tests {
         assert_eq!(told.matches("endpoint vpce-0sqs (sqs.us-east-1.amazonaws.com.) comes first").count(), 1, "{told}");
         for width in [60, 100, 160] {
             let told = text(&two, "a test", width);
-            let table = told.split_once("What differs:").unwrap().1;
+            let table = told.split_once("Differences:").unwrap().1;
             assert!(table.lines().all(|line| line.chars().count() <= width.max(70)), "{width}\n{told}");
         }
         let three =
@@ -146,7 +146,7 @@ mod tests {
     #[test]
     fn clients_that_get_the_same_are_said_to() {
         let same = text(&explanations(&["127.1.0.7", "127.1.0.7"], "sqs.us-east-1.amazonaws.com"), "-", 100);
-        assert!(same.ends_with("\nThe same for 127.1.0.7 and 127.1.0.7.\n"), "{same}");
+        assert!(same.ends_with("\nIdentical for 127.1.0.7 and 127.1.0.7.\n"), "{same}");
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! `zonal status` and `zonal wait`: what the nodes of a fleet serve.
+//! `zonal status` and `zonal wait`: show what the nodes of a fleet serve, and wait for a revision.
 
 use super::{
     AccessArguments, Format, StatusArguments, WaitArguments,
@@ -14,12 +14,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How often nodes are asked that are waited for.
+/// The interval between two requests to a node that `wait` waits for.
 const PAUSE: Duration = Duration::from_millis(100);
-/// How many resources that are set aside are listed of a node, the causes first; `--format json` has all.
+/// The maximum number of rejected resources listed for a node; `--format json` lists all.
 const LISTED: usize = 5;
 
-/// Runs `zonal status`. Exit status 1 if a node does not answer, or something is wrong with it.
+/// Runs `zonal status`. Exit status 1 if a node does not answer or has a problem.
 pub(super) fn status(arguments: &StatusArguments) -> ExitCode {
     let servers = match servers(arguments) {
         Ok(servers) => servers,
@@ -82,7 +82,7 @@ fn told(failure: Failure) -> String {
     format!("{:#}", anyhow::Error::from(failure))
 }
 
-/// How it is with the source of what a node serves.
+/// The state of a node's source.
 fn source(status: &Value) -> &'static str {
     match &status["source"] {
         _ if status["stale"] == json!(true) => "stale",
@@ -94,8 +94,7 @@ fn source(status: &Value) -> &'static str {
     }
 }
 
-/// What is wrong with a node, the causes first. Any of it fails a command that waits for a node to be well. So many resources
-/// that are set aside are listed.
+/// A node's problems, causes first. Any problem makes `status` fail. At most `listed` rejected resources are listed.
 fn problems(status: &Value, listed: usize) -> Vec<String> {
     let told = |what: &str, why: &Value| Some(format!("{what}: {}", why.as_str()?));
     let text = |member: &Value| member.as_str().unwrap_or("-").to_string();
@@ -105,14 +104,14 @@ fn problems(status: &Value, listed: usize) -> Vec<String> {
     let is_stale = status["stale"] == json!(true) && lost.is_none() && status["unready_reason"].is_null();
     let stale = || match status["stale_reason"].as_str() {
         Some(reason) => format!("stale: {reason}"),
-        None => "stale: what is served was kept of an earlier run, and the source has not been heard of since".into(),
+        None => "stale: the node serves the state of an earlier run and has not reached its source since".into(),
     };
     let held = &status["held_deletions"];
     let deletions = || {
         let first: Vec<String> = held["resources"].as_array().into_iter().flatten().take(3).map(text).collect();
         format!(
-            "{} deletions are held ({}, …): if they are meant, put {} into the key `allow_deletion`, or run `zonal apply \
-             --force`; if not, put the resources again",
+            "{} deletions are held ({}, …): if they are intended, put {} into the key `allow_deletion`, or run `zonal apply \
+             --force`; if not, restore the resources",
             held["count"],
             first.join(", "),
             held["revision"]
@@ -140,12 +139,12 @@ fn problems(status: &Value, listed: usize) -> Vec<String> {
     all.into_iter().flatten().chain(set_aside.into_iter().take(listed).map(aside)).chain(rest).collect()
 }
 
-/// What is odd about a node, but may be meant.
+/// A remark about a node that may be intended.
 fn notes(status: &Value) -> Option<String> {
-    (source(status) == "empty").then(|| "the manifest is empty: all clients are refused".into())
+    (source(status) == "empty").then(|| "the manifest is empty: zonal refuses all queries".into())
 }
 
-/// One line for each node, and behind them one for each reason why it is not well with one.
+/// One line for each node, and then one line for each problem.
 fn table(told: &[(String, Result<Value, String>)]) -> String {
     let head = ["ADDRESS", "NODE", "READY", "GENERATION", "DIGEST", "REVISION", "SOURCE", "AGE", "SET ASIDE"];
     let mut lines: Vec<Vec<String>> = vec![head.map(String::from).to_vec()];
@@ -192,7 +191,7 @@ fn table(told: &[(String, Result<Value, String>)]) -> String {
     lines.iter().map(line).chain(told.iter().map(behind)).collect()
 }
 
-/// Runs `zonal wait`. Exit status 1 if some node does not serve the revision in time.
+/// Runs `zonal wait`. Exit status 1 if a node does not serve the revision before the time-out.
 pub(super) fn wait(arguments: &WaitArguments) -> ExitCode {
     let servers = match named(&arguments.addresses).and_then(|servers| with(servers, &arguments.access)) {
         Ok(servers) => servers,
@@ -204,7 +203,7 @@ pub(super) fn wait(arguments: &WaitArguments) -> ExitCode {
         let (mut lagging, mut is_hopeless) = (Vec::new(), false);
         waiting.retain(|server| {
             let told = ask(server).map_err(|failure| {
-                // It would say so for ever.
+                // Later requests would fail in the same way.
                 is_hopeless |= matches!(failure, Failure::Forbidden(_));
                 told(failure)
             });
@@ -214,7 +213,7 @@ pub(super) fn wait(arguments: &WaitArguments) -> ExitCode {
                 let why = match (has, told) {
                     (Some(revision), _) => format!("{server} serves revision {revision}"),
                     (None, Err(error)) => error,
-                    (None, Ok(_)) => format!("{server} does not tell its revision"),
+                    (None, Ok(_)) => format!("{server} does not report its revision"),
                 };
                 lagging.push(why);
             }
@@ -230,7 +229,7 @@ pub(super) fn wait(arguments: &WaitArguments) -> ExitCode {
             return ExitCode::FAILURE;
         }
         if Instant::now() >= end {
-            tell(format_args!("revision {} is not everywhere after {} s", arguments.revision, arguments.timeout));
+            tell(format_args!("some nodes do not serve revision {} after {} s", arguments.revision, arguments.timeout));
             return ExitCode::FAILURE;
         }
         thread::sleep(PAUSE);
@@ -281,18 +280,18 @@ mod tests {
                 json!({"stale": true, "state_directory": {"path": "/s", "error": "no space"}}),
                 "yes    7           d       3         stale",
                 "a:1: the state directory /s cannot be written: no space\n\
-                 a:1: stale: what is served was kept of an earlier run, and the source has not been heard of since\n",
+                 a:1: stale: the node serves the state of an earlier run and has not reached its source since\n",
             ),
             (
                 json!({"held_deletions": {"count": 40, "revision": 12, "resources": ["vpcs/a", "vpcs/b"]}}),
                 "yes    7           d       3         ok",
-                "a:1: 40 deletions are held (vpcs/a, vpcs/b, …): if they are meant, put 12 into the key `allow_deletion`, or run \
-                 `zonal apply --force`; if not, put the resources again\n",
+                "a:1: 40 deletions are held (vpcs/a, vpcs/b, …): if they are intended, put 12 into the key `allow_deletion`, or run \
+                 `zonal apply --force`; if not, restore the resources\n",
             ),
             (
                 json!({"resources": {}}),
                 "yes    7           d       3         empty",
-                "a:1: the manifest is empty: all clients are refused\n",
+                "a:1: the manifest is empty: zonal refuses all queries\n",
             ),
         ] {
             let table = table(&[("a:1".into(), Ok(status(more)))]);

@@ -1,4 +1,4 @@
-//! Where `apply`, `diff` and `export` find what is there, and where `apply` changes it: etcd, or a server that takes changes.
+//! The target of `apply`, `diff` and `export`: etcd, or a server with `control_plane.push`.
 
 use super::{
     TargetArguments,
@@ -25,7 +25,7 @@ use std::{
     path::Path,
 };
 
-/// Keys in one answer of etcd.
+/// Keys in one response of etcd.
 const PAGE: i64 = 1000;
 /// Operations in one transaction of etcd: its `--max-txn-ops` without being told otherwise.
 const MOST_OPERATIONS: usize = 128;
@@ -33,18 +33,18 @@ const MOST_OPERATIONS: usize = 128;
 const MOST_EDITS: usize = MOST_OPERATIONS - 2;
 /// Keys that one can be asked about, beside how late the last change was.
 const MOST_COMPARED: usize = MOST_OPERATIONS - 1;
-/// What is said where what is there is not what the plan was made of.
-const CHANGED: &str = "somebody else has changed it in the meantime: look at the plan again";
+/// The error when the target changed after the plan was made.
+const CHANGED: &str = "somebody else has changed it in the meantime: run the command again and review the new plan";
 
-/// What is to be changed.
+/// The source to read or change.
 pub enum Target {
     /// The keys of etcd.
     Etcd(Box<Etcd>),
-    /// A server that takes changes by HTTP.
+    /// A server that accepts changes by HTTP.
     Server(Server),
 }
 
-/// What there is, and what tells whether it is still that.
+/// The resources of a target, and the revisions that show whether they have changed since.
 pub struct State {
     /// All resources and master files.
     pub collection: Collection,
@@ -59,7 +59,7 @@ pub struct State {
 }
 
 impl Target {
-    /// The one that the arguments name, or else the configuration.
+    /// The target that the arguments name, or else the configuration.
     pub fn new(arguments: &TargetArguments) -> anyhow::Result<Target> {
         let with = |server: Server| server.with(&arguments.access);
         if let Some(address) = &arguments.server {
@@ -75,7 +75,7 @@ impl Target {
             Source::Push => Ok(Target::Server(with(Server::of(&config.admin))?)),
             Source::Directory(_) => {
                 bail!(
-                    "the configuration has a directory, which is changed where it is: name `--etcd URL` or `--server URL`"
+                    "the configuration's source is a directory, which you change by editing its files: name `--etcd URL` or `--server URL`"
                 )
             }
         }
@@ -88,7 +88,7 @@ impl Target {
             Target::Server(server) => {
                 let (whole, tag) = client::ask_tagged(server, Method::GET, "/v1/manifest", None)?;
                 let revision = tag.and_then(|tag| tag.trim_matches('"').parse().ok());
-                let revision = revision.context("the server does not say of which revision its manifest is")?;
+                let revision = revision.context("the server did not report the revision of its manifest")?;
                 let (node, faults) = document::read(whole.to_string().as_bytes(), true);
                 let node = node.filter(|_| faults.is_empty()).context("the server's manifest is malformed")?;
                 let file = Path::new("manifest").into();
@@ -107,7 +107,7 @@ impl Target {
             let mut client = connect(config).await?;
             client.put(allow_deletion(config), state.revision.to_string(), None).await.map_err(etcd::told)
         };
-        runtime()?.block_on(put).context("etcd does not take it")?;
+        runtime()?.block_on(put).context("etcd did not accept the change")?;
         Ok(Some(state.revision as u64))
     }
 
@@ -131,7 +131,7 @@ impl Target {
                 let body = json!({"operations": operations, "if_revision": state.revision});
                 let told = client::ask(server, Method::POST, "/v1/batch", Some(&body))?;
                 step();
-                told["revision"].as_u64().context("the server does not say at which revision it has the changes")
+                told["revision"].as_u64().context("the server did not report the revision of the changes")
             }
         }
     }
@@ -169,7 +169,7 @@ fn operation(state: &State, Edit { key, value }: &Edit) -> anyhow::Result<Value>
 
 async fn connect(config: &Etcd) -> anyhow::Result<Client> {
     let options = etcd::options(config)?;
-    let no_etcd = || format!("no etcd at {}", config.endpoints.join(", "));
+    let no_etcd = || format!("cannot connect to etcd at {}", config.endpoints.join(", "));
     Client::connect(&config.endpoints, Some(options)).await.map_err(etcd::told).with_context(no_etcd)
 }
 
@@ -196,7 +196,7 @@ async fn read_etcd(config: &Etcd) -> anyhow::Result<State> {
             let Some((kind, id)) = name.filter(|(_, id)| !id.is_empty()) else {
                 let name = printable(&String::from_utf8_lossy(pair.key()));
                 tell(format_args!(
-                    "etcd has a key `{name}`, which is no `{}<kind>/<id>` and is left alone",
+                    "ignored the etcd key `{name}`: it does not have the form `{}<kind>/<id>`",
                     config.prefix
                 ));
                 continue;
@@ -266,9 +266,9 @@ async fn write_etcd(config: &Etcd, state: &State, edits: &[Edit], force: bool, s
         let count = TxnOp::get(prefix, Some(count()));
         let operations: Vec<TxnOp> = [count].into_iter().chain(changes).chain(allow).collect();
         let response = client.txn(Txn::new().when(unchanged).and_then(operations)).await;
-        let response = response.map_err(etcd::told).context("etcd does not take it")?;
+        let response = response.map_err(etcd::told).context("etcd did not accept the change")?;
         if !response.succeeded() {
-            let done = if at > 0 { format!("; {at} transactions before were made") } else { String::new() };
+            let done = if at > 0 { format!("; {at} transactions were made before") } else { String::new() };
             bail!("{CHANGED}{done}");
         }
         let found = response.op_responses().into_iter().find_map(|response| match response {

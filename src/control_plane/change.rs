@@ -55,6 +55,8 @@ pub struct Ready {
     pub position: Position,
     /// What is known of the deletions in it, if the guard is to judge them.
     pub deletions: Option<Deletions>,
+    /// With it the source has told all that there is.
+    pub is_whole: bool,
 }
 
 /// Makes a change ready when its turn has come; or says why it cannot be made.
@@ -77,12 +79,12 @@ pub struct Change {
 impl Change {
     /// A fact that is what it is whatever it meets, and whose source asks for no answer.
     pub fn plain(edits: Vec<Edit>, position: Position) -> Change {
-        Change::fact(Ready { edits, position, deletions: None })
+        Change::fact(Ready { edits, position, deletions: None, is_whole: true })
     }
 
     /// The same, with what is known of the deletions in it: the guard judges them.
     pub fn guarded(edits: Vec<Edit>, position: Position, deletions: Deletions) -> Change {
-        Change::fact(Ready { edits, position, deletions: Some(deletions) })
+        Change::fact(Ready { edits, position, deletions: Some(deletions), is_whole: true })
     }
 
     fn fact(ready: Ready) -> Change {

@@ -74,7 +74,7 @@ impl Keeper {
         on_error: OnError,
         mut held: Held,
     ) -> Result<Decided, Vec<Problem>> {
-        let previous = self.core.snapshot.load_full();
+        let previous = self.snapshot.load_full();
         let mut aside = Aside::new();
         for key in held.keys().cloned().collect::<Vec<_>>() {
             match self.served.older(&key).or_else(|| self.kept.aside.get(&key).cloned()) {
@@ -98,7 +98,8 @@ impl Keeper {
                 match self.check_and_compile(candidate.loaded, &previous) {
                     Ok((snapshot, checked, more)) if is_readable => {
                         problems.extend(more);
-                        let kept = Kept { collection, aside, held, position, generation: snapshot.generation };
+                        let (generation, is_incomplete) = (snapshot.generation, self.kept.is_incomplete);
+                        let kept = Kept { collection, aside, held, position, generation, is_incomplete };
                         let reasons = order.into_iter().filter_map(|key| found.remove_entry(&key)).collect();
                         let (served, warnings) = (candidate.served, problems);
                         let (is_judged, held_because) = (false, None);

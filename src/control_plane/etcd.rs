@@ -212,7 +212,7 @@ impl Source {
             }
             // What a list of an older store may take away was judged here.
             let deletions = (is_meant || !is_older).then(|| deletions.clone());
-            Ok(Ready { edits, position: next.clone(), deletions })
+            Ok(Ready { edits, position: next.clone(), deletions, is_whole: true })
         };
         let (reply, answer) = oneshot::channel();
         // What is listed is so, unless the list itself is doubted.

@@ -5,6 +5,7 @@
 
 use super::{
     change::{Accepted, Change, Position, Ready, Refusal, ZoneTransfer},
+    counters::Counters,
     decide::Decided,
     edits::{Edits, KeptSerials},
     guard::{Held, History, Pending},
@@ -16,7 +17,6 @@ use crate::{
     clock::now,
     config::OnError,
     difference,
-    listen::Core,
     manifest::{
         Loaded, Manifest, Problem, Transferred, catalog,
         check::Checked,
@@ -28,6 +28,7 @@ use crate::{
     },
     snapshot::{
         self, Node, Snapshot,
+        published::Published,
         routes::{Route, Servers},
     },
 };
@@ -59,9 +60,10 @@ pub enum Loading {
 
 /// Takes what sources deliver, compiles it and publishes it. Bad input never empties what is served.
 pub struct Keeper {
-    pub(super) core: Arc<Core>,
+    pub(super) snapshot: Published,
     pub(super) node: Arc<Node>,
     pub(super) status: Arc<Status>,
+    counters: Counters,
     generation: watch::Sender<u64>,
     on_error: OnError,
     /// Where what is served is kept.
@@ -97,21 +99,22 @@ pub fn nothing(node: &Arc<Node>) -> Snapshot {
 }
 
 impl Keeper {
-    /// A keeper of what `core` serves, which keeps it in `store` too.
+    /// A keeper of what is served, which keeps it in `store` too.
     pub fn new(
-        core: Arc<Core>,
+        snapshot: Published,
         node: Arc<Node>,
         status: Arc<Status>,
         on_error: OnError,
         store: Option<Store>,
     ) -> Keeper {
-        let generation = watch::channel(core.snapshot.load().generation).0;
+        let generation = watch::channel(snapshot.load().generation).0;
         let (delivered, kept, served, loaded_digest, checked, transferred) = Default::default();
         let (overlays, edits, serials) = Default::default();
         Keeper {
-            core,
+            snapshot,
             node,
             status,
+            counters: Counters::new(),
             generation,
             on_error,
             store,
@@ -126,6 +129,11 @@ impl Keeper {
             transferred,
             history: History::default(),
         }
+    }
+
+    /// The counters. A copy counts the same.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// Goes on with what an earlier run has kept of zones that are transferred.
@@ -149,6 +157,7 @@ impl Keeper {
         self.loaded_digest = served.digest();
         (self.kept, self.served, self.checked) = (kept, served, checked);
         self.tell_set_aside(&reasons);
+        let is_stale = is_stale || self.kept.is_incomplete;
         (snapshot.generation, snapshot.is_stale) = (generation, is_stale);
         self.publish(snapshot, &warnings);
         tracing::info!(generation, revision = self.kept.position.revision, is_stale, "serving what was kept");
@@ -203,7 +212,7 @@ impl Keeper {
         let loaded_digest = loaded.digest;
         loaded.overlays = self.overlays.clone();
         loaded.digest = digest_with(loaded_digest, &self.overlays);
-        let previous = self.core.snapshot.load_full();
+        let previous = self.snapshot.load_full();
         if previous.generation > 0 && self.loaded_digest == loaded_digest {
             loader.accept();
             self.count("unchanged", &problems);
@@ -256,6 +265,7 @@ impl Keeper {
         }
         loader.locate(&mut decided.warnings);
         decided.reasons.iter_mut().for_each(|(_, problems)| loader.locate(problems));
+        decided.kept.is_incomplete = false;
         loader.accept();
         let before = self.generation();
         self.settle(decided, Vec::new());
@@ -280,7 +290,7 @@ impl Keeper {
         }
         for trial in trials {
             let accepted = self.decide_all(std::slice::from_ref(&trial)).map(|decided| {
-                let served = self.core.snapshot.load_full();
+                let served = self.snapshot.load_full();
                 let answers = difference::answers(&served, &decided.snapshot, now(), MOST_ANSWERS);
                 Accepted { answers: Some(answers), ..self.accepted(&decided) }
             });
@@ -303,7 +313,7 @@ impl Keeper {
                 self.refuse(problems.clone());
             }
             // Its sender is told, and all that is to be served is.
-            Refusal::Problems(_) => self.core.metrics.reloads.with_label_values(&["failed"]).inc(),
+            Refusal::Problems(_) => self.counters.reloads.with_label_values(&["failed"]).inc(),
             _ => {}
         }
         answer(change, Err(refusal));
@@ -312,14 +322,18 @@ impl Keeper {
     /// What is to be served after these changes.
     fn decide_all(&self, changes: &[Change]) -> Result<Decided, Refusal> {
         let (mut collection, mut position) = self.delivered.clone();
-        let mut pending = Pending::default();
+        let (mut pending, mut is_whole) = (Pending::default(), false);
         for change in changes {
-            let Ready { edits, position: next, deletions } = (change.prepare)(&collection, &position)?;
+            let Ready { edits, position: next, deletions, is_whole: all } = (change.prepare)(&collection, &position)?;
+            is_whole |= all;
             collection.apply(&edits);
             pending.add(deletions);
             position = next;
         }
-        self.decide_guarded(collection, position, self.on_error, pending).map_err(Refusal::Problems)
+        let mut decided =
+            self.decide_guarded(collection, position, self.on_error, pending).map_err(Refusal::Problems)?;
+        decided.kept.is_incomplete &= !is_whole;
+        Ok(decided)
     }
 
     /// What a change would come to, or has come to.
@@ -341,7 +355,7 @@ impl Keeper {
     /// Keeps what was decided, publishes it, and tells who wants to know.
     fn settle(&mut self, decided: Decided, changes: Vec<Change>) {
         let started = Instant::now();
-        let previous = self.core.snapshot.load_full();
+        let previous = self.snapshot.load_full();
         let mut accepted = self.accepted(&decided);
         let Decided { mut kept, served, mut snapshot, checked, warnings, reasons, is_judged, held_because } = decided;
         let is_unchanged = previous.generation > 0 && previous.digest == snapshot.digest;
@@ -370,14 +384,14 @@ impl Keeper {
         self.tell_held(&before.held, held_because.as_deref());
         if !is_unchanged {
             let (generation, digest) = (self.kept.generation, HEXLOWER.encode(&snapshot.digest));
-            snapshot.generation = generation;
+            (snapshot.generation, snapshot.is_stale) = (generation, self.kept.is_incomplete);
             self.publish(snapshot, &warnings);
             let Position { revision, .. } = self.kept.position;
             tracing::info!(generation, digest, revision, elapsed = ?started.elapsed(), "changed");
         } else {
             self.count("unchanged", &warnings);
-            match previous.is_stale {
-                true => self.swap(previous.again(false)),
+            match previous.is_stale != self.kept.is_incomplete {
+                true => self.swap(previous.again(self.kept.is_incomplete)),
                 false => self.status.state().kept = self.kept.clone(),
             }
         }
@@ -387,7 +401,7 @@ impl Keeper {
             let _ = self.keep(false);
         }
         // What goes on being served is not to be waited for.
-        if !Arc::ptr_eq(&previous, &self.core.snapshot.load_full()) {
+        if !Arc::ptr_eq(&previous, &self.snapshot.load_full()) {
             retire(previous);
         }
     }
@@ -396,7 +410,7 @@ impl Keeper {
     pub(super) fn keep(&mut self, sync: bool) -> io::Result<()> {
         let Some(store) = &mut self.store else { return Ok(()) };
         let result = store.keep(&self.kept, sync);
-        self.core.metrics.state_write_failed.set(result.is_err().into());
+        self.counters.state_write_failed.set(result.is_err().into());
         let error = result.as_ref().err().map(ToString::to_string);
         let path = store.directory().display().to_string();
         self.status.state().state_directory = Some(StateDirectory { path, error });
@@ -423,7 +437,7 @@ impl Keeper {
         };
         let loaded = self.complete(loaded, previous);
         let compiled = snapshot::compile_checked(&loaded, &self.node, Some(previous), checked.problems());
-        self.core.metrics.compile_seconds.set(compiling.elapsed().as_secs_f64());
+        self.counters.compile_seconds.set(compiling.elapsed().as_secs_f64());
         let (snapshot, problems) = compiled?;
         Ok((snapshot, checked, problems))
     }
@@ -448,7 +462,7 @@ impl Keeper {
 
     fn serve_transferred(&mut self, transfers: &[ZoneTransfer]) -> Result<(), Vec<Problem>> {
         let started = Instant::now();
-        let previous = self.core.snapshot.load_full();
+        let previous = self.snapshot.load_full();
         let mut transferred = self.transferred.clone();
         transferred.extend(transfers.iter().map(|transfer| (transfer.zone.clone(), transfer.held.clone())));
         let loaded = Loaded {
@@ -487,7 +501,7 @@ impl Keeper {
             None => tracing::info!("names that are not ours are refused"),
         }
         self.node = Arc::new(Node { internet, ..(*self.node).clone() });
-        let previous = self.core.snapshot.load_full();
+        let previous = self.snapshot.load_full();
         if previous.generation > 0 {
             self.swap(previous.with_node(self.node.clone()));
             let _ = self.keep(false);
@@ -497,16 +511,16 @@ impl Keeper {
 
     /// The generation that is served.
     pub fn generation(&self) -> u64 {
-        self.core.snapshot.load().generation
+        self.snapshot.load().generation
     }
 
     /// Counts how long a change took that is served now.
     pub fn tell_delay(&self, delay: Duration) {
-        self.core.metrics.change_seconds.observe(delay.as_secs_f64());
+        self.counters.change_seconds.observe(delay.as_secs_f64());
     }
 
     pub(super) fn swap(&mut self, snapshot: Snapshot) {
-        let previous = self.core.snapshot.load().serials.clone();
+        let previous = self.snapshot.load().serials.clone();
         if let Some(serials) = &mut self.serials
             && !Arc::ptr_eq(&previous, &snapshot.serials)
         {
@@ -517,8 +531,8 @@ impl Keeper {
         self.kept.generation = generation;
         // What is not in the manifest any more is let go of.
         self.transferred = snapshot.transferred.clone();
-        self.core.snapshot.store(Arc::new(snapshot));
-        self.core.metrics.published();
+        self.snapshot.store(Arc::new(snapshot));
+        self.counters.published();
         let mut state = self.status.state();
         state.kept = self.kept.clone();
         state.is_stale = is_stale;
@@ -542,7 +556,7 @@ impl Keeper {
     /// Goes on with what is served, and tells why that is not what was delivered.
     pub fn refuse(&self, problems: Vec<Problem>) -> Loading {
         let error = LastError::new(&problems);
-        let generation = self.core.snapshot.load().generation;
+        let generation = self.snapshot.load().generation;
         if generation > 0 {
             tracing::error!("the manifest is refused, generation {generation} is still served: {}", error.message);
         }
@@ -552,12 +566,12 @@ impl Keeper {
     }
 
     fn count(&self, result: &str, problems: &[Problem]) {
-        let metrics = &self.core.metrics;
-        metrics.reloads.with_label_values(&[result]).inc();
-        metrics.reload_failed.set((result == "failed").into());
+        let counters = &self.counters;
+        counters.reloads.with_label_values(&[result]).inc();
+        counters.reload_failed.set((result == "failed").into());
         let errors = problems.iter().filter(|problem| problem.is_error()).count();
-        metrics.problems.with_label_values(&["error"]).set(errors as i64);
-        metrics.problems.with_label_values(&["warning"]).set((problems.len() - errors) as i64);
+        counters.problems.with_label_values(&["error"]).set(errors as i64);
+        counters.problems.with_label_values(&["warning"]).set((problems.len() - errors) as i64);
         let mut state = self.status.state();
         state.warnings = problems.len() - errors;
         if result != "failed" {

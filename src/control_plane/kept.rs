@@ -30,6 +30,9 @@ pub struct Entry {
     /// Deletions that are held: all that has changed in that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     held: Vec<HeldItem>,
+    /// Some of what came before was lost.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_incomplete: bool,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -140,6 +143,8 @@ pub struct Kept {
     pub position: Position,
     /// The generation that was served.
     pub generation: u64,
+    /// Some of what was acknowledged was lost, as the state directory was damaged: all this may be older than it should be.
+    pub is_incomplete: bool,
 }
 
 impl Kept {
@@ -162,6 +167,7 @@ impl Kept {
                 .map(|key| AsideItem { kind: key.kind.into(), id: key.id.clone(), instead: aside(key) })
                 .collect(),
             held: held.collect(),
+            is_incomplete: self.is_incomplete,
         }
     }
 
@@ -169,14 +175,16 @@ impl Kept {
     pub fn entries(&self) -> impl Iterator<Item = Entry> {
         let mut all = self.since(&Kept::default());
         let mut edits = std::mem::take(&mut all.edits).into_iter();
-        let (generation, position) = (all.generation, all.position.clone());
+        let (generation, position, is_incomplete) = (all.generation, all.position.clone(), all.is_incomplete);
         let mut first = Some(all);
         std::iter::from_fn(move || {
             let edits: Vec<Item> = edits.by_ref().take(PIECE).collect();
             match first.take() {
                 Some(all) => Some(Entry { edits, ..all }),
                 None if edits.is_empty() => None,
-                None => Some(Entry { generation, position: position.clone(), edits, ..Entry::default() }),
+                None => {
+                    Some(Entry { generation, position: position.clone(), edits, is_incomplete, ..Entry::default() })
+                }
             }
         })
     }
@@ -201,6 +209,7 @@ impl Kept {
             }
         }
         self.generation = entry.generation;
+        self.is_incomplete = entry.is_incomplete;
         self.position = entry.position.clone();
         Ok(())
     }

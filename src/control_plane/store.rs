@@ -311,6 +311,7 @@ fn path(directory: &Path, kind: &str, number: u64) -> PathBuf {
 /// Reads the newest base that is whole, and the journals from there on.
 fn load(directory: &Path, numbers: &[(&str, u64)], damage: &mut Vec<String>) -> io::Result<Option<Loaded>> {
     for (_, first) in numbers.iter().rev().filter(|(kind, _)| *kind == "base") {
+        let damaged_bases = damage.len();
         let file = path(directory, "base", *first);
         let mut kept = Kept::default();
         let end = read(File::open(&file)?, &mut kept)?;
@@ -338,6 +339,10 @@ fn load(directory: &Path, numbers: &[(&str, u64)], damage: &mut Vec<String>) -> 
             (number, expected) = (*journal, journal + 1);
             match end {
                 End::Unmarked(at) => len = Some(at),
+                End::Torn(at) if was_written(&file, at)? => {
+                    set_aside(&file, "its last entry is damaged", damage);
+                    break;
+                }
                 End::Torn(at) if !numbers.contains(&("journal", expected)) => {
                     tracing::info!("the last entry of {} is incomplete: it was not served", file.display());
                     len = Some(at);
@@ -357,6 +362,9 @@ fn load(directory: &Path, numbers: &[(&str, u64)], damage: &mut Vec<String>) -> 
             let (_, made) = new_journal(directory, number)?;
             len = Some(made);
         }
+        // An older base and all journals lead to the same as the newer one.
+        let last = numbers.iter().filter(|(kind, _)| *kind == "journal").map(|(_, number)| *number).max();
+        kept.is_incomplete |= damage.len() > damaged_bases || last.is_some_and(|last| last >= expected);
         return Ok(Some(Loaded { kept, number, len: len.unwrap_or(0), base_len }));
     }
     Ok(None)
@@ -413,6 +421,7 @@ fn read(open: File, kept: &mut Kept) -> io::Result<End> {
             return Ok(End::Torn(at));
         }
         if crc32c::crc32c(&octets) != of_octets {
+            // What was never written is read as zeros, which are in no text.
             return Ok(match next == size {
                 true => End::Torn(at),
                 false => End::Damaged(format!("the entry at octet {at} is damaged")),
@@ -428,6 +437,18 @@ fn read(open: File, kept: &mut Kept) -> io::Result<End> {
         }
         at = next;
     }
+}
+
+/// Whether an entry that is torn was written as a whole: then it may have been served, and is damaged. What was never written is
+/// missing, or reads as zeros.
+fn was_written(file: &Path, at: u64) -> io::Result<bool> {
+    let mut open = File::open(file)?;
+    open.seek(SeekFrom::Start(at))?;
+    let mut rest = Vec::new();
+    open.read_to_end(&mut rest)?;
+    let Some((header, octets)) = rest.split_first_chunk::<HEADER>() else { return Ok(false) };
+    let len = u32::from_le_bytes([header[0], header[1], header[2], header[3]]);
+    Ok(len as usize == octets.len() && !octets.contains(&0))
 }
 
 fn frame(octets: &[u8]) -> io::Result<Vec<u8>> {

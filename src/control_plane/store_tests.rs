@@ -54,6 +54,7 @@ fn copy(from: &Path, to: &Path) {
 fn state(n: u64, size: usize) -> Kept {
     let mut kept = Kept {
         held: Default::default(),
+        is_incomplete: false,
         position: Position { revision: n, whole: n / 2, store: 7, mark: None },
         generation: n,
         ..Kept::default()
@@ -253,6 +254,11 @@ fn killed_at_every_step() {
     }
 }
 
+/// The number of the newest base or journal.
+fn numbers_of(directory: &Path, name: &str) -> u64 {
+    numbers(directory).unwrap().iter().filter(|(kind, _)| *kind == name).map(|(_, number)| *number).max().unwrap()
+}
+
 /// A damaged base is made up for by the one before it; of a damaged journal what is in front of the damage counts.
 #[test]
 fn damage_is_told_and_set_aside() {
@@ -280,6 +286,7 @@ fn damage_is_told_and_set_aside() {
         let (store, found) = Store::open(&directory).unwrap();
         let kept = found.kept.as_ref().map(told);
         assert_eq!(kept, Some(told(&state(8, LEAST_JOURNAL as usize / 3))), "{at}");
+        assert!(!found.kept.as_ref().unwrap().is_incomplete, "nothing is lost");
         assert!(found.damage.len() == 1 && found.damage[0].contains(&format!("base.{newest} is damaged")), "{found:?}");
         assert!(directory.join(format!("base.{newest}.damaged")).exists());
         drop(store);
@@ -313,6 +320,31 @@ fn damage_is_told_and_set_aside() {
             let is_last = n == 4 && at >= start + 8;
             assert!(matches!((&end, is_last), (End::Torn(_), true) | (End::Damaged(..), false)), "{n} at {at}");
             assert_eq!(kept.generation, n - 1);
+        }
+    }
+    // Whatever entry of a journal is damaged: what is left may be older than what was served, which is remembered.
+    for n in [1, 4] {
+        let start = ends[n as usize - 1] as usize;
+        for at in [start, start + 50] {
+            let directory = scratch.path(&format!("journal-{at}"));
+            fs::create_dir_all(&directory).unwrap();
+            for name in ["base", "journal"] {
+                let number = numbers_of(&scratch.0, name);
+                let file = path(&directory, name, number);
+                fs::write(
+                    &file,
+                    if name == "base" { fs::read(path(&scratch.0, name, number)).unwrap() } else { whole.clone() },
+                )
+                .unwrap();
+                if name == "journal" {
+                    flip(&file, at);
+                }
+            }
+            for _ in 0..2 {
+                let (_, found) = Store::open(&directory).unwrap();
+                let kept = found.kept.unwrap();
+                assert!(kept.is_incomplete && kept.generation == n - 1, "{n} at {at}");
+            }
         }
     }
     // Cut off anywhere, and with zeros in the place of what was not written.

@@ -1,9 +1,9 @@
 //! What dynamic updates have made of a zone, where the source of its records cannot be written to.
 
-use super::Id;
+use super::{Id, digest::Digest};
 use crate::wire::Name;
-use imbl::OrdMap;
-use sha2::{Digest, Sha256};
+use imbl::{OrdMap, ordmap::DiffItem};
+use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 
 /// A record set as it is after an update: it stands in the place of what the zone's source says for its owner and type.
@@ -24,6 +24,7 @@ pub struct EditedSet {
 pub struct Overlay {
     sets: OrdMap<(Name, u16), Arc<EditedSet>>,
     octets: usize,
+    digest: Digest,
 }
 
 /// How much memory what updates have made of a zone may take, in octets.
@@ -38,6 +39,18 @@ impl EditedSet {
         let values: usize = self.values.iter().map(|value| size_of::<Box<[u8]>>() + value.len()).sum();
         size_of::<EditedSet>() + 2 * self.owner.as_wire().len() + values
     }
+
+    fn digest(&self) -> [u8; 32] {
+        let mut digest = Sha256::new();
+        digest.update(self.owner.as_wire());
+        digest.update(self.rtype.to_be_bytes());
+        digest.update(self.ttl.to_be_bytes());
+        for value in &self.values {
+            digest.update((value.len() as u64).to_be_bytes());
+            digest.update(value);
+        }
+        digest.finalize().into()
+    }
 }
 
 impl Overlay {
@@ -45,8 +58,10 @@ impl Overlay {
     pub fn add(&mut self, sets: &[EditedSet]) {
         for set in sets {
             self.octets += set.octets();
+            self.digest.add(&set.digest());
             if let Some(old) = self.sets.insert((set.owner.clone(), set.rtype), Arc::new(set.clone())) {
                 self.octets -= old.octets();
+                self.digest.remove(&old.digest());
             }
         }
     }
@@ -59,6 +74,15 @@ impl Overlay {
     /// Whether it says what a set is.
     pub fn has(&self, owner: &Name, rtype: u16) -> bool {
         self.sets.contains_key(&(owner.clone(), rtype))
+    }
+
+    /// The sets of a later overlay that are not the same here. None if it has not all of these.
+    pub fn changed<'a>(&'a self, later: &'a Overlay) -> Option<Vec<&'a EditedSet>> {
+        let changed = self.sets.diff(&later.sets).map(|item| match item {
+            DiffItem::Add(_, new) | DiffItem::Update { new: (_, new), .. } => Some(&**new),
+            DiffItem::Remove(..) => None,
+        });
+        changed.collect()
     }
 
     /// The sets.
@@ -87,16 +111,7 @@ pub fn digest_with(manifest: [u8; 32], overlays: &Overlays) -> [u8; 32] {
     for (id, overlay) in overlays {
         digest.update((id.len() as u64).to_be_bytes());
         digest.update(id);
-        for set in overlay.sets() {
-            digest.update(set.owner.as_wire());
-            digest.update(set.rtype.to_be_bytes());
-            digest.update(set.ttl.to_be_bytes());
-            digest.update((set.values.len() as u64).to_be_bytes());
-            for value in &set.values {
-                digest.update((value.len() as u64).to_be_bytes());
-                digest.update(value);
-            }
-        }
+        digest.update(overlay.digest.octets());
     }
     digest.finalize().into()
 }
@@ -117,7 +132,7 @@ mod tests {
         let mut overlay = Overlay::default();
         overlay.add(&[one.clone(), set("b.example", 2)]);
         let first = overlay.octets();
-        overlay.add(&[many.clone()]);
+        overlay.add(std::slice::from_ref(&many));
         assert_eq!(overlay.octets() - first, 8 * 20);
         overlay.add(&[one, set("b.example", 2)]);
         assert_eq!(overlay.octets(), first);

@@ -63,6 +63,9 @@ impl Aliases {
 fn check(manifest: &Manifest, zone: &Zone, endpoints: &Endpoints, problems: &mut Vec<Problem>) -> bool {
     let id = &zone.id;
     let mut leads_out = false;
+    if !zone.has_aliases() {
+        return leads_out;
+    }
     for (at, set) in zone.source.records.iter().enumerate() {
         let Some(alias) = &set.alias else { continue };
         let field = || format!("records[{at}].alias.name");

@@ -9,9 +9,9 @@ use std::{
 
 /// An open-addressing hash table of numbers. The names are kept by whoever keeps the table: one look at the table
 /// (eight octets to a slot, half of them free) and one at the name are all that a find costs.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Table {
-    slots: Box<[Slot]>,
+    slots: Arc<[Slot]>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +31,7 @@ impl Table {
             return Table::default();
         }
         let size = (entries.len() * 2).next_power_of_two();
-        let mut slots = vec![Slot { tag: 0, number: FREE }; size].into_boxed_slice();
+        let mut slots = vec![Slot { tag: 0, number: FREE }; size];
         for (hash, number) in entries {
             let mut at = hash as usize & (size - 1);
             while slots[at].number != FREE {
@@ -39,12 +39,18 @@ impl Table {
             }
             slots[at] = Slot { tag: (hash >> 32) as u32, number };
         }
-        Table { slots }
+        Table { slots: slots.into() }
     }
 
     /// The number under this hash that is the right one.
     #[inline]
     pub fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
+        self.find_slot(hash, is_it).map(|(_, number)| number)
+    }
+
+    /// The number under this hash that is the right one, and its slot.
+    #[inline]
+    pub fn find_slot(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<(usize, u32)> {
         if self.slots.is_empty() {
             return None;
         }
@@ -56,7 +62,7 @@ impl Table {
                 return None;
             }
             if slot.tag == (hash >> 32) as u32 && is_it(slot.number) {
-                return Some(slot.number);
+                return Some((at, slot.number));
             }
             at = (at + 1) & mask;
         }
@@ -73,6 +79,11 @@ impl Table {
     #[inline]
     pub fn guess(&self, hash: u64) -> Option<u32> {
         self.find(hash, |_| true)
+    }
+
+    /// How many slots there are.
+    pub fn slots(&self) -> usize {
+        self.slots.len()
     }
 
     /// Octets of memory.

@@ -100,7 +100,7 @@ pub(super) fn follow(
                 (held, old) => held.is_none() && old.is_none(),
             };
             match held {
-                _ if is_same && old.is_some_and(|old| old.source == *source) => {}
+                _ if is_same && old.is_some_and(|old| old.is_of(source)) => {}
                 None => jobs.push(zone::Job { missing: Some("the zone was not transferred yet"), ..whole }),
                 Some(held) if held.is_expired => {
                     jobs.push(zone::Job { missing: Some("the zone has expired: no primary answers for it"), ..whole });
@@ -112,7 +112,7 @@ pub(super) fn follow(
         let overlay = loaded.overlays.get(id).filter(|overlay| !overlay.is_empty());
         let (data, base) = match (loaded.zone_data.get(id), old) {
             (Some(ZoneData::Unchanged), Some(old)) => (None, Some(old)),
-            (None, Some(old)) if old.source == *source => (None, Some(old)),
+            (None, Some(old)) if old.is_of(source) => (None, Some(old)),
             (Some(ZoneData::Read(data)), _) => (Some(data), None),
             _ => (None, None),
         };

@@ -4,7 +4,7 @@ use crate::{
     manifest::Id,
     snapshot::{
         Snapshot,
-        zone::{Node, Zone},
+        zone::{Cursor, Node, Zone, work},
     },
     wire::rdata::rtype,
 };
@@ -87,8 +87,8 @@ fn records_of(zone: &Zone, node: Node) -> VecDeque<Record> {
     records
 }
 
-/// The records of the name whose node begins at this place, and where the next one begins; none behind the last one.
-pub fn records_at(zone: &Zone, at: u32) -> Option<(VecDeque<Record>, u32)> {
+/// The records of the name at a cursor, and where the next one is; none behind the last one.
+pub fn records_at(zone: &Zone, at: Cursor) -> Option<(VecDeque<Record>, Cursor)> {
     let (node, next) = zone.node_at(at)?;
     Some((records_of(zone, node), next))
 }
@@ -105,15 +105,22 @@ impl Step {
     fn new(old: &Zone, new: &Zone) -> Step {
         // Name by name: the zones are not in memory once more.
         let (mut removed, mut added) = (vec![soa(old)], vec![soa(new)]);
-        for node in old.nodes() {
-            let is = new.node_of(&[node.relative(), &old.apex].concat());
-            let is: HashSet<Record> = is.into_iter().flat_map(|is| records_of(new, is)).collect();
-            removed.extend(records_of(old, node).into_iter().filter(|record| !is.contains(record)));
-        }
-        for node in new.nodes() {
-            let was = old.node_of(&[node.relative(), &new.apex].concat());
-            let was: HashSet<Record> = was.into_iter().flat_map(|was| records_of(old, was)).collect();
-            added.extend(records_of(new, node).into_iter().filter(|record| !was.contains(record)));
+        let mut compare = |name: &[u8]| {
+            work::count(1);
+            let records = |zone: &Zone| zone.node_of(name).map_or_else(VecDeque::new, |node| records_of(zone, node));
+            let (was, is) = (records(old), records(new));
+            let (had, has): (HashSet<&Record>, HashSet<&Record>) = (was.iter().collect(), is.iter().collect());
+            removed.extend(was.iter().filter(|record| !has.contains(record)).cloned());
+            added.extend(is.iter().filter(|record| !had.contains(record)).cloned());
+        };
+        match old.names_changed_in(new) {
+            Some(names) => names.iter().for_each(|name| compare(name)),
+            None => {
+                let name = |node: Node| [node.relative(), &old.apex].concat();
+                old.nodes().for_each(|node| compare(&name(node)));
+                let new_names = new.nodes().map(name).filter(|name| old.node_of(name).is_none());
+                new_names.for_each(|name| compare(&name));
+            }
         }
         removed[1..].sort();
         let octets = removed.iter().chain(&added).map(Record::size).sum();
@@ -186,8 +193,12 @@ impl History {
 mod tests {
     use super::*;
     use crate::{
-        manifest::Loaded,
+        manifest::{
+            Loaded,
+            overlay::{EditedSet, Overlay},
+        },
         snapshot::{Snapshot, compile},
+        wire::Name,
     };
 
     /// The snapshot that follows on `previous`, with a zone that has these names.
@@ -234,6 +245,54 @@ mod tests {
             assert_eq!(version, records(&zone).collect());
         }
         assert!(history.steps("Z", first - 1).is_none() && history.steps("Y", 1).is_none());
+    }
+
+    /// A zone of 3000 names, and one that an alias leads to.
+    fn updated_zone() -> Loaded {
+        let set = |name: String| serde_json::json!({"name": name, "type": "A", "records": ["192.0.2.1"]});
+        let mut records: Vec<_> = names(0..3000).into_iter().chain(["target".into()]).map(set).collect();
+        records.push(serde_json::json!({"name": "alias", "type": "A", "alias": {"name": "target.z.example"}}));
+        let key = serde_json::json!([{"tsig_key": "k"}]);
+        let zone = serde_json::json!({
+            "name": "z.example", "vpc_ids": [], "records": records, "allow_transfer": key, "allow_update": key,
+        });
+        let manifest = serde_json::from_value(serde_json::json!({"private_hosted_zones": {"Z": zone}})).unwrap();
+        Loaded { manifest, ..Loaded::default() }
+    }
+
+    /// Compiling, the differences to the version before, and the check of what was changed.
+    #[test]
+    fn an_update_costs_the_change_until_it_is_in_the_history() {
+        let (mut loaded, history, mut overlay) = (updated_zone(), History::default(), Overlay::default());
+        let mut latest = compile(&loaded, &Arc::default(), None).unwrap().0;
+        history.follow(&numbered(&latest));
+        let first = latest.zone("Z").unwrap().serial();
+        let mut versions = vec![records(latest.zone("Z").unwrap()).collect::<BTreeSet<_>>()];
+        for (owner, address) in
+            [("n7", Some(9)), ("n8", None), ("new", Some(1)), ("a.b.n9", Some(1)), ("target", Some(7))]
+        {
+            let owner = Name::absolute(&format!("{owner}.z.example")).unwrap();
+            let values = address.into_iter().map(|last| [192, 0, 2, last][..].into()).collect();
+            overlay.add(&[EditedSet { owner, rtype: rtype::A, ttl: 60, values }]);
+            loaded.overlays = [("Z".to_string(), Arc::new(overlay.clone()))].into_iter().collect();
+            let (_, looked_at) = work::of(|| {
+                latest = compile(&loaded, &Arc::default(), Some(&latest)).unwrap().0;
+                history.follow(&numbered(&latest))
+            });
+            assert!(looked_at < 40, "{looked_at}");
+            versions.push(records(latest.zone("Z").unwrap()).collect());
+        }
+        for (round, version) in versions.iter().enumerate().take(5) {
+            let (zone, steps) = history.steps("Z", first + round as u32).unwrap();
+            let mut version = version.clone();
+            for step in steps {
+                step.removed[1..].iter().for_each(|record| assert!(version.remove(record)));
+                step.added[1..].iter().for_each(|record| assert!(version.insert(record.clone())));
+            }
+            assert_eq!(version, records(&zone).collect());
+        }
+        let (_, last) = history.steps("Z", first + 4).unwrap();
+        assert_eq!((last[0].removed.len(), last[0].added.len()), (3, 3), "what an alias leads to is its own as well");
     }
 
     #[test]

@@ -123,7 +123,7 @@ impl World {
                 only(others)?
             };
             let Net::Vpc(name) = &vpc_of else { return None };
-            // Without DNS support a VPC has no resolver: its own door refuses, and nobody in it gets a view elsewhere.
+            // Without DNS support a VPC has no resolver: its own entry point refuses, and nobody in it gets a view elsewhere.
             if !vpc.enable_dns_support || !manifest.vpcs[name].enable_dns_support {
                 return None;
             }

@@ -1,9 +1,9 @@
 //! What goes with a set of names: the nodes whose sets belong in the additional section.
 
 use super::build::{Builder, NodeBuilder, SetBuilder, ends_with};
-use super::node_flag;
+use super::{Node, NodeAt, Search, Set, node_flag, read_u32};
 use crate::wire::{
-    name::wire_len,
+    name::{MAX_NAME, wire_len},
     query::{LookupName, child_hash},
     rdata::rtype,
 };
@@ -14,12 +14,7 @@ impl<'a> Builder<'a> {
     /// a wildcard stands in for, one is made in `made`: its number is that of the node behind all others.
     pub(super) fn additional(&self, node: &NodeBuilder, set: &SetBuilder, made: &mut Made) -> Vec<usize> {
         let mut nodes = Vec::new();
-        let skip = match set.rtype {
-            rtype::NS => 0,
-            rtype::MX | rtype::SVCB | rtype::HTTPS => 2,
-            rtype::SRV => 6,
-            _ => return nodes,
-        };
+        let Some(skip) = target_at(set.rtype) else { return nodes };
         let is_cut = node.flags & node_flag::CUT != 0;
         for value in &set.values {
             let target = value.get(skip..).unwrap_or_default();
@@ -112,6 +107,95 @@ impl Made {
         let has_wildcards = zone.nodes.iter().any(|node| node.name.starts_with(b"\x01*"));
         let empty = if has_wildcards { empty.collect() } else { HashSet::new() };
         Made { empty, has_wildcards, ..Made::default() }
+    }
+}
+
+/// A set with more names in it than this has its zone built anew with each change: in a changed zone what goes with a set is
+/// found by name, and told apart without memory of its own.
+pub(super) const MAX_BY_NAME: usize = 64;
+
+/// A target of a set, with what goes with the set.
+#[derive(Clone, Copy)]
+pub struct Target<'t, 'z> {
+    /// The node that has it: the target's own, or the wildcard that stands in for it.
+    pub node: Node<'z>,
+    /// The labels of the target's name in front of the apex, in lower case.
+    pub relative: &'t [u8],
+    /// Whether the set is at the target itself.
+    pub is_self: bool,
+}
+
+impl<'z> Node<'z> {
+    /// Calls `each` for the targets of a set of the node whose sets belong in the additional section.
+    pub fn additional(self, set: Set<'z>, mut each: impl FnMut(Target<'_, 'z>)) {
+        if self.zone.changes.is_some() {
+            return self.additional_by_name(set, each);
+        }
+        for at in (set.at + Set::FIXED..set.fixups_at()).step_by(4) {
+            let node = self.zone.node(NodeAt(read_u32(set.block, at)));
+            each(Target { node, relative: node.relative(), is_self: node == self });
+        }
+    }
+
+    /// The same in a changed zone, by the names in the set.
+    fn additional_by_name(self, set: Set<'z>, mut each: impl FnMut(Target<'_, 'z>)) {
+        let is_cut = self.flags() & node_flag::CUT != 0;
+        let (mut seen, mut count) = ([0; MAX_BY_NAME], 0);
+        let mut records = if target_at(set.rtype()).is_some() { set.records() } else { &[] };
+        while !records.is_empty() {
+            let (record, others) = records.split_at(12 + u16::from_be_bytes([records[10], records[11]]) as usize);
+            records = others;
+            let Some((node, name)) = self.target_of(set.rtype(), &record[12..]) else { continue };
+            if (is_cut || !node.is_occluded())
+                && node.sets().any(|other| set.is_joined_by(other))
+                && !seen[..count].contains(&name.hash(0))
+                && count < MAX_BY_NAME
+            {
+                seen[count] = name.hash(0);
+                count += 1;
+                let relative = &name.wire()[..name.wire().len() - self.zone.apex.len()];
+                each(Target { node, relative, is_self: relative == self.relative() });
+            }
+        }
+    }
+
+    /// The target of a record of the node, and its name.
+    fn target_of(self, rtype: u16, data: &[u8]) -> Option<(Node<'z>, LookupName)> {
+        let zone = self.zone;
+        let name = data.get(target_at(rtype)?..)?;
+        let mut at = 0;
+        while (1..=63).contains(name.get(at)?) {
+            at += 1 + name[at] as usize;
+        }
+        // It ends in the root, or in a pointer to the apex.
+        let (front, end) = match (at, name[at]) {
+            // The owner itself, or nothing at all in an alias (RFC 9460, 2.5).
+            (0, 0) if matches!(rtype, rtype::SVCB | rtype::HTTPS) && data[..2] != [0, 0] => {
+                (self.relative(), &*zone.apex)
+            }
+            (0, 0) => return None,
+            (_, 0) => (&name[..at], &[0][..]),
+            _ => (&name[..at], &*zone.apex),
+        };
+        let mut wire = [0; 2 * MAX_NAME];
+        wire.get_mut(..front.len())?.copy_from_slice(front);
+        wire.get_mut(front.len()..front.len() + end.len())?.copy_from_slice(end);
+        let (name, _) = zone.relative_of(&wire)?;
+        if let Some(found) = zone.find(&name, 0) {
+            return (!found.is_empty()).then_some((found.node, name));
+        }
+        let Search::Wildcard(node) = zone.search(&name) else { return None };
+        (node.sets().map(Set::data_octets).sum::<usize>() <= MAX_COPIED_OCTETS).then_some((node, name))
+    }
+}
+
+/// Where in a record's data the name is that additional sets go with.
+pub(super) fn target_at(rtype: u16) -> Option<usize> {
+    match rtype {
+        rtype::NS => Some(0),
+        rtype::MX | rtype::SVCB | rtype::HTTPS => Some(2),
+        rtype::SRV => Some(6),
+        _ => None,
     }
 }
 

@@ -1,6 +1,10 @@
 //! Compiles a zone: checks that its records go together, and lays them out.
 
-use super::{NodeAt, Serial, Zone, ZoneCut, node_flag};
+use super::{
+    Node, Serial, Zone, ZoneCut,
+    changes::{self, SetChange, Shape},
+    node_flag, work,
+};
 use crate::{
     manifest::{Id, MasterFile, Place, PrivateHostedZone, Problem, Severity, overlay::Overlay},
     snapshot::{names::Numbering, routes::NameServer},
@@ -83,7 +87,7 @@ pub(super) struct Builder<'a> {
     /// How many problems there are; from [`MAX_PROBLEMS`] on they are only counted.
     told: usize,
     untold: Option<Problem>,
-    failed: bool,
+    pub failed: bool,
     /// What has been built takes this much memory, in octets: when it is more than may be, nothing more is built.
     octets: usize,
 }
@@ -109,24 +113,26 @@ pub struct Job<'a> {
 
 /// Compiles a zone. None if there is an error in it. With it comes its serial, if that counts.
 pub fn build(job: Job, problems: &mut Vec<Problem>) -> Option<(Zone, Option<Serial>)> {
-    let Job { id, source, data, base, overlay, .. } = job;
-    let apex: Box<[u8]> = source.name.to_lowercase().as_wire().into();
-    let mut builder = Builder {
-        id,
-        source,
-        data,
-        overlay: overlay.map(|overlay| &**overlay),
-        apex: apex.clone(),
-        nodes: Vec::new(),
-        by_name: Numbering::default(),
-        aliases: Vec::new(),
-        problems,
-        told: 0,
-        untold: None,
-        failed: false,
-        octets: 0,
+    let (zone, is_numbered) = match job.base.and_then(|base| changed(&job, base)) {
+        Some(zone) => (zone, job.source.is_numbered()),
+        None => build_anew(&job, problems)?,
     };
-    builder.node(&apex);
+    let mut zone = zone;
+    let (last, first) = job.serial;
+    let serial = is_numbered.then(|| zone.count_on(last.as_ref(), first));
+    Some((zone, serial))
+}
+
+/// The zone as updates have changed it since it was built. None if that has to be found out by building it anew.
+fn changed(job: &Job, base: &Zone) -> Option<Zone> {
+    let sets = changes::between(base.overlay.as_deref(), job.overlay.filter(|_| base.is_of(job.source))?)?;
+    base.after(job, &sets)
+}
+
+/// Compiles a zone from all that it holds. Says whether its serial counts.
+fn build_anew(job: &Job, problems: &mut Vec<Problem>) -> Option<(Zone, bool)> {
+    let Job { id, source, base, overlay, .. } = *job;
+    let mut builder = Builder::new(job, problems);
     match base {
         None => {
             builder.add_master_file();
@@ -146,32 +152,59 @@ pub fn build(job: Job, problems: &mut Vec<Problem>) -> Option<(Zone, Option<Seri
     let records = builder.nodes.iter().flat_map(|node| &node.sets).map(|set| set.values.len().max(1)).sum();
     let cuts = builder.cuts();
     let laid_out = builder.lay_out()?;
-    let apex_labels = labels(&apex).count();
     let mut zone = Zone {
         id: id.clone(),
         source: source.clone(),
-        apex,
+        apex_labels: labels(&builder.apex).count(),
+        apex: builder.apex,
         fallthrough: source.fallthrough,
         records,
         missing: job.missing.map(Arc::from),
         overlay: overlay.cloned(),
         has_made_soa,
-        apex_labels,
         has_empty_wildcards: laid_out.has_empty_wildcards,
         table: laid_out.table,
         block: laid_out.block,
-        apex_node: NodeAt(0),
         negative: laid_out.negative,
         aliases: builder.aliases.into(),
-        cuts,
+        cuts: cuts.into(),
+        digest: Default::default(),
+        shape: None,
+        changes: None,
     };
-    let (last, first) = job.serial;
     let is_numbered = source.is_numbered() && zone.missing.is_none();
-    let serial = is_numbered.then(|| zone.count_on(last.as_ref(), first));
-    Some((zone, serial))
+    if is_numbered {
+        zone.digest = zone.content_digest();
+    }
+    if !source.allow_update.is_empty() || source.is_transferred() {
+        zone.shape = Shape::new(&zone).map(Arc::new);
+    }
+    Some((zone, is_numbered))
 }
 
 impl<'a> Builder<'a> {
+    /// A zone of which nothing is known yet but that it has an apex.
+    pub fn new(job: &Job<'a>, problems: &'a mut Vec<Problem>) -> Builder<'a> {
+        let apex: Box<[u8]> = job.source.name.to_lowercase().as_wire().into();
+        let mut builder = Builder {
+            id: job.id,
+            source: job.source,
+            data: job.data,
+            overlay: job.overlay.map(|overlay| &**overlay),
+            apex: apex.clone(),
+            nodes: Vec::new(),
+            by_name: Numbering::default(),
+            aliases: Vec::new(),
+            problems,
+            told: 0,
+            untold: None,
+            failed: false,
+            octets: 0,
+        };
+        builder.node(&apex);
+        builder
+    }
+
     fn problem(&mut self, severity: Severity, origin: Origin, message: String) -> &mut Problem {
         // An error is told, however many warnings came before.
         let is_first_error = severity == Severity::Error && !self.failed;
@@ -250,6 +283,7 @@ impl<'a> Builder<'a> {
             self.error(origin, message);
             return;
         }
+        work::count(1);
         if self.is_overlaid(owner, rtype, origin) || !self.take(value.len() + VALUE_OCTETS, origin) {
             return;
         }
@@ -305,28 +339,36 @@ impl<'a> Builder<'a> {
         }
     }
 
+    /// What a change makes of a set.
+    pub fn add_changed(&mut self, set: &SetChange<'a>) {
+        for value in &set.values {
+            self.add(set.owner, set.rtype, set.ttl, Cow::Borrowed(value), Origin::Update);
+        }
+    }
+
     /// All that a zone has that updates have made nothing else of: it was checked when the zone was built.
     fn add_zone(&mut self, zone: &Zone) {
+        self.aliases = zone.aliases.to_vec();
+        let overlay = self.overlay;
         for node in zone.nodes() {
             let owner = node.name();
-            for set in node.sets() {
-                let rtype = set.rtype();
-                if self.overlay.is_some_and(|overlay| overlay.has(&owner, rtype)) {
-                    continue;
-                }
-                if let Some(number) = set.alias() {
-                    self.add_alias_set(&owner, rtype, zone.alias(number), Origin::Update);
-                    continue;
-                }
-                let values: Vec<Cow<[u8]>> = set.values().map(Cow::Owned).collect();
-                let octets = values.iter().map(|value| value.len()).sum::<usize>() + 12 * values.len();
-                if !self.take(octets + (VALUE_OCTETS - 12) * values.len(), Origin::Update) {
-                    return;
-                }
-                let at = self.node(&[node.relative(), &zone.apex].concat());
-                let set = SetBuilder::new(rtype, set.ttl(), Cow::default(), Origin::Update);
-                self.add_set(at, SetBuilder { values, octets, ..set });
+            self.add_node(node, |rtype| overlay.is_some_and(|overlay| overlay.has(&owner, rtype)));
+        }
+    }
+
+    /// The sets of a node, but those that have become something else.
+    pub fn add_node(&mut self, node: Node, is_changed: impl Fn(u16) -> bool) {
+        for set in node.sets().filter(|set| !is_changed(set.rtype())) {
+            let values: Vec<Cow<[u8]>> = set.values().map(Cow::Owned).collect();
+            work::count(values.len());
+            let octets = values.iter().map(|value| value.len()).sum::<usize>() + 12 * values.len();
+            if !self.take(octets + VALUE_OCTETS * values.len().max(1), Origin::Update) {
+                return;
             }
+            let at = self.node(&[node.relative(), &self.apex].concat());
+            let (alias, ttl) = (set.alias(), if values.is_empty() { 0 } else { set.ttl() });
+            let new = SetBuilder::new(set.rtype(), ttl, Cow::default(), Origin::Update);
+            self.add_set(at, SetBuilder { values, octets, alias, ..new });
         }
     }
 
@@ -436,7 +478,7 @@ impl<'a> Builder<'a> {
     }
 
     /// What may not be together at one name.
-    fn check_sets(&mut self) {
+    pub fn check_sets(&mut self) {
         for at in 0..self.nodes.len() {
             let owner = Name::from_wire(&self.nodes[at].name).unwrap_or_else(|_| Name::root());
             let is_apex = at == 0;
@@ -566,7 +608,7 @@ impl<'a> Builder<'a> {
     }
 
     /// The zone cuts, with the name servers below them and those of their addresses that the zone has.
-    fn cuts(&self) -> Box<[ZoneCut]> {
+    fn cuts(&self) -> Vec<ZoneCut> {
         let is_cut = |node: &&NodeBuilder| node.flags & node_flag::CUT != 0 && node.occluder.is_none();
         let address = |value: &Cow<[u8]>| match value.len() {
             4 => <[u8; 4]>::try_from(&value[..]).ok().map(IpAddr::from),

@@ -3,7 +3,7 @@
 use super::{
     Set,
     additional::Made,
-    build::{Builder, SetBuilder, ends_with},
+    build::{Builder, NodeBuilder, SetBuilder, ends_with},
     node_flag,
 };
 use crate::{
@@ -14,11 +14,12 @@ use crate::{
         rdata::{self, rtype},
     },
 };
+use std::sync::Arc;
 
 /// A zone as it lies in memory.
 pub(super) struct LaidOut {
     pub table: Table,
-    pub block: Box<[u8]>,
+    pub block: Arc<[u8]>,
     pub negative: u32,
     pub has_empty_wildcards: bool,
 }
@@ -50,10 +51,8 @@ impl Builder<'_> {
             }
             compressed.push(sets);
         }
-        let soa = self.nodes[0].sets.iter().find(|set| set.rtype == rtype::SOA)?;
-        let negative_record = vec![compress(rtype::SOA, soa.values.first()?, &self.apex)];
-        let negative_ttl = soa.ttl.min(soa_minimum(soa.values.first()?));
-        let mut total = size + set_size(soa, &negative_record, 0);
+        let negative_set = negative(&self.nodes[0], &self.apex)?;
+        let mut total = size + negative_set.len();
         let goes_along = |set: &SetBuilder| matches!(set.rtype, rtype::A | rtype::AAAA | rtype::SVCB | rtype::HTTPS);
         for (name, source) in &made.names {
             places.push(total);
@@ -76,7 +75,7 @@ impl Builder<'_> {
             }
         }
         let negative = block.len() as u32;
-        write_set(&mut block, rtype::SOA, negative_ttl, &negative_record, &[], None);
+        block.extend_from_slice(&negative_set);
         // What follows is found by nobody but sets that name it.
         for (name, source) in &made.names {
             let relative = &name[..name.len() - self.apex.len()];
@@ -113,6 +112,28 @@ impl Builder<'_> {
         }
         (all, has_wildcards)
     }
+}
+
+/// A node by itself, which refers to no other one.
+pub(super) fn alone(node: &NodeBuilder, apex: &[u8]) -> Vec<u8> {
+    let relative = &node.name[..node.name.len() - apex.len()];
+    let mut block = vec![relative.len() as u8, node.flags & !(node_flag::WILDCARD | node_flag::OCCLUDED)];
+    block.extend_from_slice(&(node.sets.len() as u16).to_le_bytes());
+    block.extend_from_slice(relative);
+    for set in &node.sets {
+        let records: Vec<Record> = set.values.iter().map(|value| compress(set.rtype, value, apex)).collect();
+        write_set(&mut block, set.rtype, set.ttl, &records, &[], set.alias);
+    }
+    block
+}
+
+/// The set of negative answers (RFC 2308, 3). None if the apex has no SOA record.
+pub(super) fn negative(apex_node: &NodeBuilder, apex: &[u8]) -> Option<Vec<u8>> {
+    let soa = apex_node.sets.iter().find(|set| set.rtype == rtype::SOA)?;
+    let value = soa.values.first()?;
+    let mut set = Vec::new();
+    write_set(&mut set, rtype::SOA, soa.ttl.min(soa_minimum(value)), &[compress(rtype::SOA, value, apex)], &[], None);
+    Some(set)
 }
 
 /// A record's data with names cut short where a pointer to the apex will stand, and the places of these pointers.

@@ -16,9 +16,13 @@
 //! The records are position-independent: their owner is a pointer, and names in them that end in the apex do so with a
 //! pointer, both of which are put in when the reply is written. An alias is a set of no records, whose octets are the
 //! number of its target.
+//!
+//! A zone that a dynamic update or an incremental transfer has changed shares block and table with the zone before, and
+//! has [`Changes`] beside them: see there.
 
 mod additional;
 mod build;
+mod changes;
 mod lay_out;
 mod records;
 mod serial;
@@ -27,7 +31,7 @@ mod tests;
 
 use super::{names::Table, routes::NameServer};
 use crate::{
-    manifest::{Id, PrivateHostedZone, overlay::Overlay},
+    manifest::{Id, PrivateHostedZone, digest::Digest, overlay::Overlay},
     wire::{
         Name,
         name::MAX_NAME,
@@ -38,9 +42,33 @@ use crate::{
 };
 use std::sync::Arc;
 
+pub use additional::Target;
 pub use build::{Job, build};
-pub use records::soa_serial;
+pub use changes::SetChange;
+use changes::{Changes, Shape};
+pub use records::{Cursor, soa_serial};
 pub use serial::Serial;
+
+/// Counts what building and comparing zones looks at: names and records.
+pub mod work {
+    #[cfg(test)]
+    thread_local!(static DONE: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
+
+    /// Counts names or records.
+    #[inline]
+    pub fn count(_items: usize) {
+        #[cfg(test)]
+        DONE.with(|done| done.set(done.get() + _items));
+    }
+
+    /// What this thread has counted while it did something.
+    #[cfg(test)]
+    pub fn of<T>(something: impl FnOnce() -> T) -> (T, usize) {
+        let before = DONE.with(std::cell::Cell::get);
+        let result = something();
+        (result, DONE.with(std::cell::Cell::get) - before)
+    }
+}
 
 /// How far into a message a pointer reaches (RFC 1035, 4.1.4).
 const MOST_POINTER: usize = 0x3fff;
@@ -60,7 +88,7 @@ mod node_flag {
 }
 
 /// A private hosted zone, compiled.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct Zone {
     /// Its identifier in the manifest.
     pub id: Id,
@@ -82,12 +110,17 @@ pub struct Zone {
     /// Some empty non-terminal is a wildcard, as `*.b` is where there is `a.*.b`.
     has_empty_wildcards: bool,
     table: Table,
-    block: Box<[u8]>,
-    apex_node: NodeAt,
+    block: Arc<[u8]>,
     /// A set of the SOA record alone, with the TTL of negative answers.
     negative: u32,
-    aliases: Box<[Name]>,
-    cuts: Box<[ZoneCut]>,
+    aliases: Arc<[Name]>,
+    cuts: Arc<[ZoneCut]>,
+    /// A digest of all records, the serial aside, of a zone whose serial counts.
+    digest: Digest,
+    /// What a change has to know of the block; none for a zone that is built anew with each change.
+    shape: Option<Arc<Shape>>,
+    /// What is not as it is in the block.
+    changes: Option<Box<Changes>>,
 }
 
 /// A zone cut: what is below it is delegated.
@@ -107,6 +140,8 @@ pub struct NodeAt(u32);
 #[derive(Clone, Copy)]
 pub struct Node<'z> {
     zone: &'z Zone,
+    /// The zone's block, or one of the node's own.
+    block: &'z [u8],
     at: usize,
 }
 
@@ -114,6 +149,7 @@ pub struct Node<'z> {
 #[derive(Clone, Copy)]
 pub struct Set<'z> {
     zone: &'z Zone,
+    block: &'z [u8],
     at: usize,
 }
 
@@ -159,9 +195,17 @@ pub enum Search<'z> {
 }
 
 impl Zone {
+    /// Whether it was compiled from this resource, or an equal one.
+    pub fn is_of(&self, source: &Arc<PrivateHostedZone>) -> bool {
+        Arc::ptr_eq(&self.source, source) || self.source == *source
+    }
+
     /// The zone's apex.
     pub fn apex_node(&self) -> Node<'_> {
-        self.node(self.apex_node)
+        match &self.changes {
+            None => self.node(NodeAt(0)),
+            Some(changes) => changes.apex_node(self),
+        }
     }
 
     /// How many labels the apex has.
@@ -171,12 +215,20 @@ impl Zone {
 
     /// The SOA record of negative answers (RFC 2308, 3).
     pub fn negative(&self) -> Set<'_> {
-        Set { zone: self, at: self.negative as usize }
+        match &self.changes {
+            None => Set { zone: self, block: &self.block, at: self.negative as usize },
+            Some(changes) => changes.negative(self),
+        }
     }
 
     /// Its zone cuts.
     pub fn cuts(&self) -> &[ZoneCut] {
         &self.cuts
+    }
+
+    /// Whether it has aliases.
+    pub fn has_aliases(&self) -> bool {
+        !self.aliases.is_empty()
     }
 
     /// The target of an alias.
@@ -198,11 +250,13 @@ impl Zone {
 
     /// Octets of memory.
     pub fn memory(&self) -> usize {
-        self.block.len() + self.table.memory()
+        let shape = self.shape.as_ref().map_or(0, |shape| shape.memory());
+        self.block.len() + self.table.memory() + shape + self.changes.as_ref().map_or(0, |changes| changes.memory())
     }
 
+    /// A node of the zone's block.
     fn node(&self, at: NodeAt) -> Node<'_> {
-        Node { zone: self, at: at.0 as usize }
+        Node { zone: self, block: &self.block, at: at.0 as usize }
     }
 
     /// What stands behind the name that is left of `name` when `skip` labels are taken away. It is in the zone.
@@ -215,6 +269,9 @@ impl Zone {
     /// What stands behind these labels in front of the apex.
     #[inline]
     fn find_relative(&self, relative: &[u8], hash: u64) -> Option<Found<'_>> {
+        if let Some(changes) = &self.changes {
+            return changes.find(self, relative, hash);
+        }
         let at = self.table.find(hash, |at| self.node(NodeAt(at)).is_at_or_below(relative))?;
         Some(Found { node: self.node(NodeAt(at)), len: relative.len() })
     }
@@ -245,9 +302,11 @@ impl Zone {
             }
         }
         match own.and_then(Node::wildcard) {
-            Some(wildcard) => Search::Wildcard(wildcard),
-            None if own.is_none() || self.has_empty_wildcards => self.search_wildcard(name, skip),
-            None => Search::Missing,
+            Some(wildcard) if self.changes.is_none() => Search::Wildcard(wildcard),
+            _ if own.is_none() || self.has_empty_wildcards || self.changes.is_some() => {
+                self.search_wildcard(name, skip)
+            }
+            _ => Search::Missing,
         }
     }
 
@@ -265,28 +324,28 @@ impl Zone {
             None => Search::Missing,
         }
     }
+}
 
-    #[inline]
-    fn u16(&self, at: usize) -> usize {
-        u16::from_le_bytes([self.block[at], self.block[at + 1]]) as usize
-    }
+#[inline]
+fn read_u16(block: &[u8], at: usize) -> usize {
+    u16::from_le_bytes([block[at], block[at + 1]]) as usize
+}
 
-    #[inline]
-    fn u32(&self, at: usize) -> u32 {
-        u32::from_le_bytes([self.block[at], self.block[at + 1], self.block[at + 2], self.block[at + 3]])
-    }
+#[inline]
+fn read_u32(block: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes([block[at], block[at + 1], block[at + 2], block[at + 3]])
 }
 
 impl PartialEq for Node<'_> {
     fn eq(&self, other: &Self) -> bool {
-        self.at == other.at && std::ptr::eq(self.zone, other.zone)
+        self.at == other.at && std::ptr::eq(self.block, other.block) && std::ptr::eq(self.zone, other.zone)
     }
 }
 
 impl<'z> Node<'z> {
     #[inline]
     fn flags(self) -> u8 {
-        self.zone.block[self.at + 1]
+        self.block[self.at + 1]
     }
 
     /// Whether it has a CNAME record.
@@ -295,7 +354,7 @@ impl<'z> Node<'z> {
     }
 
     fn wildcard(self) -> Option<Node<'z>> {
-        (self.flags() & node_flag::WILDCARD != 0).then(|| self.zone.node(NodeAt(self.zone.u32(self.at + 4))))
+        (self.flags() & node_flag::WILDCARD != 0).then(|| self.zone.node(NodeAt(read_u32(self.block, self.at + 4))))
     }
 
     /// Whether it is below a zone cut or a DNAME.
@@ -309,7 +368,7 @@ impl<'z> Node<'z> {
             return None;
         }
         let at = self.at + 4 + if self.flags() & node_flag::WILDCARD != 0 { 4 } else { 0 };
-        Some(self.zone.node(NodeAt(self.zone.u32(at))))
+        Some(self.zone.node(NodeAt(read_u32(self.block, at))))
     }
 
     /// Where the name begins.
@@ -322,7 +381,7 @@ impl<'z> Node<'z> {
     #[inline]
     pub fn relative(self) -> &'z [u8] {
         let at = self.name_at();
-        &self.zone.block[at..at + self.zone.block[self.at] as usize]
+        &self.block[at..at + self.block[self.at] as usize]
     }
 
     /// Whether its name is this one, or ends in it.
@@ -351,11 +410,11 @@ impl<'z> Node<'z> {
     /// Its record sets.
     #[inline]
     pub fn sets(self) -> impl Iterator<Item = Set<'z>> {
-        let mut at = self.name_at() + self.zone.block[self.at] as usize;
-        let mut left = self.zone.u16(self.at + 2);
+        let mut at = self.name_at() + self.block[self.at] as usize;
+        let mut left = read_u16(self.block, self.at + 2);
         std::iter::from_fn(move || {
             left = left.checked_sub(1)?;
-            let set = Set { zone: self.zone, at };
+            let set = Set { zone: self.zone, block: self.block, at };
             at = set.end();
             Some(set)
         })
@@ -384,53 +443,55 @@ impl<'z> Set<'z> {
     /// The type.
     #[inline]
     pub fn rtype(self) -> u16 {
-        self.zone.u16(self.at) as u16
+        read_u16(self.block, self.at) as u16
     }
 
     /// How many records it has; an alias has none.
     #[inline]
     pub fn count(self) -> u16 {
-        self.zone.u16(self.at + 2) as u16
+        read_u16(self.block, self.at + 2) as u16
     }
 
     #[inline]
     fn fixups_at(self) -> usize {
-        self.at + Set::FIXED + 4 * self.zone.u16(self.at + 8)
+        self.at + Set::FIXED + 4 * read_u16(self.block, self.at + 8)
     }
 
     #[inline]
     fn records_at(self) -> usize {
-        self.fixups_at() + 2 * self.zone.u16(self.at + 6)
+        self.fixups_at() + 2 * read_u16(self.block, self.at + 6)
     }
 
     #[inline]
     fn end(self) -> usize {
-        self.records_at() + self.zone.u16(self.at + 4)
+        self.records_at() + read_u16(self.block, self.at + 4)
     }
 
     #[inline]
     fn records(self) -> &'z [u8] {
-        &self.zone.block[self.records_at()..self.end()]
+        &self.block[self.records_at()..self.end()]
     }
 
     /// The number of the target, if it is an alias.
     #[inline]
     pub fn alias(self) -> Option<usize> {
-        (self.count() == 0).then(|| self.zone.u32(self.records_at()) as usize)
+        (self.count() == 0).then(|| read_u32(self.block, self.records_at()) as usize)
     }
 
     /// The TTL in seconds.
     pub fn ttl(self) -> u32 {
         let at = self.records_at() + 6;
-        self.zone.block.get(at..at + 4).map_or(0, |ttl| u32::from_be_bytes([ttl[0], ttl[1], ttl[2], ttl[3]]))
+        self.block.get(at..at + 4).map_or(0, |ttl| u32::from_be_bytes([ttl[0], ttl[1], ttl[2], ttl[3]]))
     }
 
-    /// The nodes whose addresses belong in the additional section.
-    pub fn additional(self) -> impl Iterator<Item = Node<'z>> {
-        (self.at + Set::FIXED..self.fixups_at()).step_by(4).map(move |at| self.zone.node(NodeAt(self.zone.u32(at))))
+    /// Octets of its records' data, without compression.
+    fn data_octets(self) -> usize {
+        let pointers = (self.records_at() - self.fixups_at()) / 2;
+        let headers = 12 * self.count() as usize;
+        if self.count() == 0 { 0 } else { self.records().len() - headers + pointers * (self.zone.apex.len() - 2) }
     }
 
-    /// Whether a set at one of those nodes goes along.
+    /// Whether a set at a target of this one goes along.
     pub fn is_joined_by(self, other: Set) -> bool {
         additional::is_additional(self.rtype(), other.rtype())
     }
@@ -441,7 +502,7 @@ impl<'z> Set<'z> {
     pub fn write(self, reply: &mut Reply, section: Section, owner: usize, apex: usize) -> Result<usize, Full> {
         let start = reply.block(section, self.count(), self.records())?;
         for at in (self.fixups_at()..self.records_at()).step_by(2) {
-            reply.patch(start + self.zone.u16(at), 0xc000 | apex as u16);
+            reply.patch(start + read_u16(self.block, at), 0xc000 | apex as u16);
         }
         if owner != crate::wire::query::HEADER {
             reply.own(start, self.count(), 0xc000 | owner as u16);
@@ -499,28 +560,29 @@ impl<'z> Set<'z> {
         }
     }
 
-    /// Writes a set without compressed names under the name of `node`, which is not in the message yet but for the apex.
+    /// Writes a set without compressed names under a name that is not in the message yet but for the apex: `owner` are the labels
+    /// in front of that.
     pub fn write_named(
         self,
         reply: &mut Reply,
         section: Section,
-        node: Node,
+        owner: &[u8],
         apex: usize,
         draw: u32,
     ) -> Result<(), Full> {
         let (position, count) = (reply.position(), reply.count(section));
-        if node.relative().is_empty() {
+        if owner.is_empty() {
             return self.write_turned(reply, section, apex, apex, draw).map(|_| ());
         }
         let mut write = || {
             // The first record has the name in full; the others point to it, if that is not too far for a pointer.
             self.turned(draw).enumerate().try_for_each(|(number, record)| {
-                let owner = if number > 0 && position <= MOST_POINTER { Some(position) } else { None };
-                if owner.is_none() {
-                    reply.octets(node.relative())?;
+                let known = if number > 0 && position <= MOST_POINTER { Some(position) } else { None };
+                if known.is_none() {
+                    reply.octets(owner)?;
                 }
                 let start = reply.block(section, 1, record)?;
-                reply.patch(start, 0xc000 | owner.unwrap_or(apex) as u16);
+                reply.patch(start, 0xc000 | known.unwrap_or(apex) as u16);
                 Ok(())
             })
         };

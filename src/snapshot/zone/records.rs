@@ -1,25 +1,43 @@
 //! Reading all that a zone holds, for those who copy it or change it.
 
-use super::{Node, NodeAt, Search, Set, Zone};
+use super::{Node, NodeAt, Search, Set, Zone, read_u16, work};
 use crate::{snapshot::aliases::MAX_ALIASES, wire::query::LookupName};
+
+/// A place in the order of all nodes of a zone: it begins with the apex.
+#[derive(Clone, Copy, Default)]
+pub struct Cursor {
+    /// Where the node is in the zone's block.
+    place: u32,
+    /// Behind the block: the last one of the changed nodes, which are in the order of their hashes.
+    changed: Option<u64>,
+}
 
 impl Zone {
     /// All names of the zone, the apex first.
     pub fn nodes(&self) -> impl Iterator<Item = Node<'_>> {
-        // They lie one behind the other; the set of negative answers is the end.
-        let mut at = 0;
+        let mut cursor = Cursor::default();
         std::iter::from_fn(move || {
-            let (node, next) = self.node_at(at)?;
-            at = next;
+            let (node, next) = self.node_at(cursor)?;
+            cursor = next;
             Some(node)
         })
     }
 
-    /// The node that begins at this place in the block, and where the next one begins. The first one begins at 0; behind the
-    /// last one there is none.
-    pub fn node_at(&self, at: u32) -> Option<(Node<'_>, u32)> {
-        let node = self.node((at < self.negative).then_some(NodeAt(at))?);
-        Some((node, node.end() as u32))
+    /// The node at a cursor, and where the next one is. Behind the last one there is none.
+    pub fn node_at(&self, cursor: Cursor) -> Option<(Node<'_>, Cursor)> {
+        let mut at = cursor.place;
+        // They lie one behind the other; the set of negative answers is the end.
+        while at < self.negative {
+            work::count(1);
+            let node = self.node(NodeAt(at));
+            let next = Cursor { place: node.end() as u32, ..cursor };
+            if let Some(node) = self.unless_changed(node) {
+                return Some((node, next));
+            }
+            at = next.place;
+        }
+        let (hash, node) = self.changes.as_ref()?.node_after(self, cursor.changed)?;
+        Some((node, Cursor { place: at, changed: Some(hash) }))
     }
 
     /// All record sets with their owners, in wire format and lower case. An alias stands for the records of the zone that it
@@ -89,8 +107,8 @@ pub fn soa_serial(soa: &[u8]) -> u32 {
 
 impl Node<'_> {
     /// Where the next node begins.
-    fn end(self) -> usize {
-        self.sets().last().map_or(self.name_at() + self.zone.block[self.at] as usize, Set::end)
+    pub(super) fn end(self) -> usize {
+        self.sets().last().map_or(self.name_at() + self.block[self.at] as usize, Set::end)
     }
 }
 
@@ -99,7 +117,7 @@ impl<'z> Set<'z> {
     pub fn values(self) -> impl Iterator<Item = Vec<u8>> {
         let records = self.records();
         let pointers: Vec<usize> =
-            (self.fixups_at()..self.records_at()).step_by(2).map(|at| self.zone.u16(at)).collect();
+            (self.fixups_at()..self.records_at()).step_by(2).map(|at| read_u16(self.block, at)).collect();
         let mut left = self.count();
         let mut start = 0;
         std::iter::from_fn(move || {

@@ -1,11 +1,12 @@
 //! Serials: a zone that others copy has another one with each change of what it holds.
 
-use super::{Set, Zone};
+use super::{Node, Set, Zone, work};
 use crate::{
     manifest::{digest::Digest, transferred::is_newer},
     wire::rdata::rtype,
 };
 use sha2::{Digest as _, Sha256};
+use std::sync::Arc;
 
 /// The serial that a zone has, and what it holds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,33 +36,54 @@ impl Zone {
     /// Gives the zone its serial. `first` is that of a zone without an own one that had none before.
     pub(super) fn count_on(&mut self, last: Option<&Serial>, first: u32) -> Serial {
         let own = (!self.has_made_soa).then(|| self.serial());
-        let serial = Serial::after(last, self.content_digest(), own, first);
-        let apex = self.apex_node().set(rtype::SOA).map(Set::end);
-        for end in [apex, Some(self.negative().end())].into_iter().flatten() {
-            self.block[end - 20..end - 16].copy_from_slice(&serial.number.to_be_bytes());
+        let serial = Serial::after(last, self.digest.octets(), own, first);
+        let ends = [self.apex_node().set(rtype::SOA).map(Set::end), Some(self.negative().end())];
+        let block = match &mut self.changes {
+            None => Arc::get_mut(&mut self.block),
+            Some(changes) => Some(changes.head_mut()),
+        };
+        // Nobody else has it yet: it has just been made.
+        if let Some(block) = block {
+            for end in ends.into_iter().flatten() {
+                block[end - 20..end - 16].copy_from_slice(&serial.number.to_be_bytes());
+            }
         }
         serial
     }
 
     /// A digest of all records, whatever their order, the serial aside.
-    fn content_digest(&self) -> [u8; 32] {
+    pub(super) fn content_digest(&self) -> Digest {
         let mut sum = Digest::default();
-        for (owner, set) in self.record_sets() {
+        self.nodes().for_each(|node| self.digest_node(node, |item| sum.add(item)));
+        sum
+    }
+
+    /// Digests the records of a node one by one. An alias stands for its target, whose records have digests of their own.
+    pub(super) fn digest_node(&self, node: Node, mut each: impl FnMut(&[u8; 32])) {
+        let owner = [node.relative(), &self.apex].concat();
+        for set in node.sets() {
+            let mut one = |ttl: u32, value: &[u8]| {
+                work::count(1);
+                let mut digest = Sha256::new();
+                digest.update(&owner);
+                digest.update(set.rtype().to_be_bytes());
+                digest.update(ttl.to_be_bytes());
+                digest.update(value);
+                each(&digest.finalize().into());
+            };
+            if let Some(number) = set.alias() {
+                one(0, self.alias(number).as_wire());
+                continue;
+            }
             for mut value in set.values() {
                 if set.rtype() == rtype::SOA
                     && let Some(at) = value.len().checked_sub(20)
                 {
                     value[at..at + 4].fill(0);
                 }
-                let mut digest = Sha256::new();
-                digest.update(&owner);
-                digest.update(set.rtype().to_be_bytes());
-                digest.update(set.ttl().to_be_bytes());
-                digest.update(&value);
-                sum.add(&digest.finalize().into());
+                one(set.ttl(), &value);
             }
         }
-        sum.octets()
     }
 }
 
