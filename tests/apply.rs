@@ -215,7 +215,10 @@ fn to_etcd() {
             && told.contains("No answer changes.\n\nPlan: 0 to add, 0 to change, 1 to delete.\n"),
         "{told}"
     );
-    assert!(told.contains("ignored the etcd key `/zonal/v1/vpcs/`: it does not have the form `/zonal/v1/<kind>/<id>`"), "{told}");
+    assert!(
+        told.contains("ignored the etcd key `/zonal/v1/vpcs/`: it does not have the form `/zonal/v1/<kind>/<id>`"),
+        "{told}"
+    );
     let out = scratch.path().join("odd").display().to_string();
     let told = text(&zonal(&["export", "--directory", &out, "--etcd", &etcd.endpoint]));
     assert!(told.contains("vpc/vpc-new is left out: ") && told.contains("there is no kind `vpc`"), "{told}");

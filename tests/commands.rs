@@ -94,7 +94,10 @@ fn servers_that_want_to_know_who_asks() {
     // Without HTTPS it is said what is missing.
     for command in ["cache show", "explain --from 127.1.0.7 sqs.us-east-1.amazonaws.com"] {
         let (code, text) = zonal(&scratch, &format!("{command} --admin 127.0.0.1:{port}"));
-        assert!(code == Some(1) && text.contains("or has HTTPS: for HTTPS, give the URL https://"), "{command}: {code:?} {text}");
+        assert!(
+            code == Some(1) && text.contains("or has HTTPS: for HTTPS, give the URL https://"),
+            "{command}: {code:?} {text}"
+        );
     }
 }
 
