@@ -38,37 +38,39 @@ pub struct Config {
     /// The file that it was read from; none where the defaults hold.
     #[serde(skip)]
     pub file: Option<PathBuf>,
-    /// Where queries are taken. Without it: 127.0.0.1:5300 and, on that port, each door of the manifest that is a
-    /// loopback address.
+    /// Addresses to receive queries on. Default: 127.0.0.1:5300 and, on that port, each entry point of the manifest
+    /// that is a loopback address.
     pub listen: Option<Vec<Listen>>,
-    /// Where the manifest comes from.
+    /// The source of the manifest.
     pub control_plane: ControlPlane,
-    /// Where the last good manifest is kept, for a start without the control plane.
+    /// Directory where zonal stores the last valid manifest, so that it can start while the control plane is
+    /// unreachable.
     pub state_directory: Option<PathBuf>,
-    /// The path where another process of this program takes over from this one. Without it: `takeover` in the directory that
-    /// systemd makes for the service (`$RUNTIME_DIRECTORY`), and none elsewhere.
+    /// Path of the socket by which a new zonal process takes over from this one. Default: `takeover` in the runtime
+    /// directory of the systemd service (`$RUNTIME_DIRECTORY`); none without systemd.
     pub takeover_socket: Option<PathBuf>,
     /// What `"."` RECURSIVE means on this node.
     pub internet_resolver: InternetResolver,
     /// The admin HTTP server.
     pub admin: Admin,
-    /// A file with up to two cookie secrets, 32 hexadecimal digits each, one a line (RFC 9018).
+    /// File with one or two DNS cookie secrets, one per line, of 32 hexadecimal digits each (RFC 9018).
     pub cookie_secret_file: Option<PathBuf>,
-    /// Authorities, PEM, that certificates of servers asked by DoT, DoH and DoQ are checked with, beside the system's.
+    /// PEM file of authorities that verify the certificates of DoT, DoH and DoQ servers, in addition to the system's
+    /// authorities.
     pub certificate_authority: Option<PathBuf>,
-    /// The keys that authenticate transfers and updates, by name (RFC 8945).
+    /// The TSIG keys that authenticate zone transfers and dynamic updates, by key name (RFC 8945).
     pub tsig_keys: BTreeMap<String, TsigKey>,
     /// Limits that protect the node and others.
     pub limits: Limits,
-    /// What is kept of others' answers.
+    /// The cache of upstream answers.
     pub cache: Cache,
-    /// The name server identifier that NSID queries get (RFC 5001). Without it: the host name.
+    /// The name server identifier in responses to NSID queries (RFC 5001). Default: the host name.
     pub nsid: Option<String>,
-    /// How logs look.
+    /// The log.
     pub log: Log,
-    /// Where query logs may go.
+    /// The permitted destinations of query logs.
     pub query_log: QueryLog,
-    /// A server that takes dnstap messages.
+    /// The server that receives dnstap messages.
     pub dnstap: Option<Dnstap>,
     /// What is odd in the file.
     #[serde(skip)]
@@ -78,7 +80,7 @@ pub struct Config {
     text: Option<(Arc<Path>, Arc<Node>)>,
 }
 
-/// An address that queries are taken on.
+/// An address to receive queries on.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Listen {
@@ -108,29 +110,29 @@ impl Listen {
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Tls {
-    /// The certificate chain, PEM.
+    /// PEM file of the certificate chain.
     pub certificate: Option<PathBuf>,
-    /// Its private key, PEM.
+    /// PEM file of the certificate's private key.
     pub private_key: Option<PathBuf>,
-    /// The authorities that the other side's certificate is checked with, PEM.
+    /// PEM file of the authorities that verify the certificate of the other side.
     pub certificate_authority: Option<PathBuf>,
 }
 
-/// Where the manifest comes from: exactly one source.
+/// The source of the manifest: exactly one.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ControlPlane {
-    /// A directory of manifest files; `zones` without it.
+    /// Directory of manifest files.
     pub directory: PathBuf,
-    /// Keys in etcd.
+    /// An etcd cluster that has the resources as keys.
     pub etcd: Option<Etcd>,
-    /// The admin address takes it by HTTP.
+    /// Clients send the manifest to the admin API.
     pub push: Option<Push>,
-    /// What becomes of a change with an error in it: `refuse` all of it, or `set_aside` the resources that have errors.
-    /// Without it: `set_aside` with etcd, else `refuse`.
+    /// How zonal handles a change with an error: `refuse` rejects the whole change, `set_aside` rejects only the
+    /// resources with errors. Default: `set_aside` with etcd, otherwise `refuse`.
     pub on_error: Option<OnError>,
-    /// Whether a node is ready that serves what was kept of an earlier run, before it has heard of its source; true without
-    /// it.
+    /// Whether a node reports that it is ready while it serves the stored manifest of an earlier run and has not yet
+    /// reached its source.
     pub ready_when_stale: bool,
 }
 
@@ -140,7 +142,7 @@ impl Default for ControlPlane {
     }
 }
 
-/// Where the manifest comes from.
+/// The source of the manifest.
 #[derive(Clone, Copy, Debug)]
 pub enum Source<'a> {
     /// A directory.
@@ -152,7 +154,7 @@ pub enum Source<'a> {
 }
 
 impl ControlPlane {
-    /// Where the manifest comes from.
+    /// The source of the manifest.
     pub fn source(&self) -> Source<'_> {
         match (&self.etcd, &self.push) {
             (Some(etcd), _) => Source::Etcd(etcd),
@@ -184,15 +186,15 @@ pub enum OnError {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Etcd {
-    /// URLs of its members.
+    /// URLs of the cluster's members.
     pub endpoints: Vec<String>,
-    /// What all keys begin with; `/zonal/v1/` without it.
+    /// The prefix of all keys.
     #[serde(default = "etcd_prefix")]
     pub prefix: String,
-    /// The user.
+    /// The user name.
     #[serde(default)]
     pub username: Option<String>,
-    /// A file with the user's password.
+    /// File with the user's password.
     #[serde(default)]
     pub password_file: Option<PathBuf>,
     /// Certificates.
@@ -248,26 +250,27 @@ pub struct Push {}
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Admin {
-    /// Its address and port; 127.0.0.1:9153 without it.
+    /// Address and port to listen on.
     #[schemars(with = "String")]
     pub address: SocketAddr,
-    /// A file with the tokens that may be used, each with its role, as its SHA-256. It is read again when it changes.
+    /// File with the valid tokens: the SHA-256 digest and the role of each. zonal reads the file again when it changes.
     pub tokens_file: Option<PathBuf>,
-    /// Certificate and key, for HTTPS. Clients with a certificate of `certificate_authority` have a role by it.
+    /// Certificate and private key for HTTPS. `certificate_authority` verifies client certificates, which give clients
+    /// their role.
     pub tls: Option<Tls>,
-    /// The names of the clients that have certificates.
+    /// The roles of clients with a certificate, by DNS name.
     pub client_certificates: ClientCertificates,
-    /// The largest body of a change, in octets; 268435456 (256 MiB) without it.
+    /// The maximum size of a request body, in octets; the default is 256 MiB.
     pub max_body_octets: u64,
 }
 
-/// DNS names of client certificates, by what their owners may do.
+/// DNS names in client certificates, by role.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct ClientCertificates {
-    /// They may look.
+    /// Names of clients that can read.
     pub read: Vec<String>,
-    /// They may change what is served, too.
+    /// Names of clients that can read and make changes.
     pub write: Vec<String>,
 }
 
@@ -307,19 +310,20 @@ impl Admin {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// How many REFUSED and error answers over UDP one source prefix gets in a second; 50 without it.
+    /// The maximum number of REFUSED and other error responses over UDP to one source prefix, per second.
     pub error_answers_per_second: u32,
     /// How many large answers over UDP one source prefix gets for one name in a second, and ten times as many for all names; 20
     /// without it, 0 for no limit. An answer is large with more than 512 octets and 10 times those of its query. Beyond the limit
     /// it is truncated, unless the query has a valid cookie.
     pub large_answers_per_second: u32,
-    /// How many TCP and QUIC connections there may be; 10000 without it.
+    /// The maximum number of TCP and QUIC connections.
     pub tcp_connections: u32,
-    /// How many of them one client may have; 100 without it.
+    /// The maximum number of TCP and QUIC connections of one client.
     pub tcp_connections_per_client: u32,
-    /// After how many seconds without a query a connection is closed; 10 without it.
+    /// The time without a query after which zonal closes a connection, in seconds.
     pub tcp_idle_timeout_seconds: u32,
-    /// How many octets the messages of one transfer may have, and its records in memory; 268435456 (256 MiB) without it.
+    /// The maximum size of one zone transfer, in octets: of its messages, and of its records in memory. The default is
+    /// 256 MiB.
     pub transfer_octets: u64,
 }
 
@@ -336,19 +340,22 @@ impl Default for Limits {
     }
 }
 
-/// What is kept of others' answers.
+/// The cache of upstream answers.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cache {
-    /// How many octets of memory it takes at most, 1048576 at least; 67108864 (64 MiB) without it.
+    /// The maximum memory of the cache, in octets; at least 1048576, and 64 MiB by default. Beyond it, entries are
+    /// evicted.
     pub size_octets: u64,
-    /// The least TTL; 0 without it. More than 0 makes answers last longer than those want who gave them.
+    /// The minimum TTL, in seconds; shorter TTLs are lengthened to it. A value above 0 keeps answers longer than their
+    /// publisher intends.
     pub min_ttl_seconds: u32,
-    /// The largest TTL; 86400 without it.
+    /// The maximum TTL of positive answers, in seconds; longer TTLs are shortened to it.
     pub max_ttl_seconds: u32,
-    /// The largest TTL of an answer that there is no such name or record; 10800 without it.
+    /// The maximum TTL of negative answers (NXDOMAIN and no data), in seconds; longer TTLs are shortened to it.
     pub max_negative_ttl_seconds: u32,
-    /// How long what has ended is still used when nobody can be asked (RFC 8767), 0 for not at all; 86400 without it.
+    /// How long after its expiry an answer can be served as stale if no upstream server answers (RFC 8767), in seconds;
+    /// 0 turns stale answers off.
     pub max_stale_seconds: u32,
 }
 
@@ -394,11 +401,11 @@ impl Cache {
     }
 }
 
-/// How logs look.
+/// The log.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Log {
-    /// For people, or as JSON.
+    /// `human` writes text for people, `json` writes one JSON object per line.
     pub format: LogFormat,
 }
 

@@ -214,7 +214,7 @@ fn clients(old: &Manifest, new: &Manifest) -> Vec<Client> {
             }
         }
         let connectivity = Connectivity::new(manifest);
-        for (door, endpoint) in &manifest.resolver_endpoints {
+        for (entry_point, endpoint) in &manifest.resolver_endpoints {
             let Some(to) = endpoint.ip_addresses.first().map(|address| address.ip) else { continue };
             if endpoint.direction == Direction::Outbound {
                 continue;
@@ -227,7 +227,7 @@ fn clients(old: &Manifest, new: &Manifest) -> Vec<Client> {
                 else {
                     continue;
                 };
-                let view = format!("{id} at {door}");
+                let view = format!("{id} at {entry_point}");
                 clients.entry(view.clone()).or_insert(Client { view, from, to: Some(to) });
             }
         }

@@ -6,10 +6,9 @@ use crate::{
     },
     clock::now,
     forward::{
-        self,
+        self, Forwarding,
         upstream::{State, TargetReport},
     },
-    listen::Core,
     manifest::{Protocol, problem::printable},
     snapshot::{
         Snapshot,
@@ -31,7 +30,7 @@ use std::{borrow::Cow, fmt::Write, net::IpAddr, sync::Arc, time::Instant};
 pub struct Request {
     /// The client's address.
     pub from: IpAddr,
-    /// The address that it asks; none: one that is no door.
+    /// The address that it asks; none: one that is no entry point.
     #[serde(default)]
     pub to: Option<IpAddr>,
     /// The forwarder that the client is behind; none: it asks itself.
@@ -225,10 +224,9 @@ pub fn of_manifest(snapshot: &Snapshot, question: &Question, now: i64) -> Explan
 
 /// Explains an answer of the server that this is, with its cache and what it knows of other servers. With `resolve` these are
 /// asked, as they are for a client.
-pub async fn of_server(core: &Arc<Core>, question: &Question, resolve: bool) -> Explanation {
-    let forwarding = &core.forwarding;
+pub async fn of_server(forwarding: &Arc<Forwarding>, question: &Question, resolve: bool) -> Explanation {
     let explain_now = || {
-        let snapshot = core.snapshot.load_full();
+        let snapshot = forwarding.snapshot.load_full();
         explain(&snapshot, &forwarding.cache, question, now(), |route| {
             let reports = forwarding.upstreams.report(route);
             reports.into_iter().map(|report| Server::reported(route, report)).collect()
@@ -239,8 +237,8 @@ pub async fn of_server(core: &Arc<Core>, question: &Question, resolve: bool) -> 
         return explanation;
     }
     let (start, client) = (Instant::now(), question.client());
-    let packet = question.packet(&core.snapshot.load());
-    let answered = forward::respond(core, &client, &packet, None, None).await;
+    let packet = question.packet(&forwarding.snapshot.load());
+    let answered = forward::respond(forwarding, &client, &packet, None, None).await;
     let after = explain_now();
     let text = format!("others were asked, and the answer took {:.1} ms", start.elapsed().as_secs_f64() * 1000.0);
     // What is not kept is not there a second time.

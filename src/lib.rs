@@ -43,7 +43,7 @@
 //! packet -> listen::{udp, stream, https, quic}   bytes, and Client { source, local, transport }
 //!        -> who::read               from a forwarder that speaks by PROXY protocol: the header is taken away
 //!        -> Packet::read            header, question, EDNS; else FORMERR, NOTIMP, or silence
-//!        -> Who::identify           who asks: door, longest prefix -> view and AZ; nobody we know -> REFUSED; a forwarder's
+//!        -> Who::identify           who asks: entry point, longest prefix -> view and AZ; nobody we know -> REFUSED; a forwarder's
 //!                                   PROXY header or client subnet stands for its client
 //!        -> cut::next_cut           longest suffix, then rank: rule, zone, endpoint name, autodefined
 //!             zone         -> node, wildcard, cut, DNAME -> record set -> copied out of the zone's block
@@ -136,6 +136,7 @@ pub mod control_plane;
 pub mod difference;
 pub mod explain;
 pub mod forward;
+pub mod instruments;
 pub mod listen;
 pub mod log;
 pub mod manifest;

@@ -13,9 +13,10 @@ mod takeover;
 
 use crate::{
     admin::{self, Admin},
-    config::{Config, InternetResolver, LogFormat, OnError, Source},
+    config::{Config, Dnstap, DnstapMessages, InternetResolver, LogFormat, OnError, Source},
     control_plane::{
         self, Message,
+        counters::Counters,
         directory::Watch,
         edits::{Edits, Journals, KeptSerials},
         etcd,
@@ -24,7 +25,7 @@ use crate::{
         kept::Kept,
         status::{LastError, Status},
     },
-    forward::{self, cache::Lifetimes, recursion::Recursion, upstream::Upstreams},
+    forward::{self, Forwarding, cache::Lifetimes, recursion::Recursion, upstream::Upstreams},
     listen::{Core, Limits},
     log,
     manifest::{
@@ -33,9 +34,11 @@ use crate::{
         overlay::Overlays,
         problem::printable,
     },
-    query_log::Running,
+    metrics::Metrics,
+    query_log::{QueryLog, Running, SMALL_RING, Tap},
+    snapshot::published::Published,
     transfer::{
-        self,
+        self, Transfers,
         copies::Copies,
         inward,
         primary::Bounds,
@@ -58,9 +61,9 @@ use std::{
     sync::{Arc, atomic::AtomicBool, atomic::Ordering::Relaxed, mpsc::Sender},
     time::{Duration, SystemTime},
 };
-use takeover::{Doorway, Predecessor, Wish};
+use takeover::{Predecessor, TakeoverListener, Wish};
 use tokio::{
-    runtime::Runtime,
+    runtime::{Handle, Runtime},
     signal::unix::{Signal, SignalKind, signal},
     sync::{Semaphore, mpsc, watch},
     time::{Interval, interval},
@@ -118,16 +121,11 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     nothing.serials = kept_serials.unwrap_or_default();
     let snapshot = Arc::new(ArcSwap::from_pointee(nothing));
     let limit = descriptors::raise_limit();
-    let upstreams = Upstreams::trusting(config.certificate_authority.clone());
-    let core = Arc::new(Core::new(snapshot, &limits(config, limit), upstreams, keys, runtime.handle()));
     let status = Arc::new(Status::default());
-    core.metrics.watch_control_plane(&status);
-    if let InternetResolver::Recursive(recursion) = &config.internet_resolver {
-        // Set for the first and only time.
-        let _ = core.forwarding.recursion.set(Recursion::new(recursion)?);
-    }
+    let mut watch = Watch::new(directory);
+    let core = core(config, limit, snapshot, keys, updates(&source, &watch, &status), runtime.handle())?;
     let on_error = config.control_plane.on_error();
-    let mut keeper = Keeper::new(core.clone(), node, status.clone(), on_error, store);
+    let mut keeper = Keeper::new(core.snapshot.clone(), node, status.clone(), on_error, store);
     let copies = Copies::new(config.state_directory.as_deref());
     let found = copies.read();
     keeper.hold(found.iter().map(|(id, copy)| (id.clone(), copy.held(started))).collect());
@@ -140,7 +138,6 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         (Source::Directory(_), None) | (Source::Etcd(_), _) => (Edits::Nowhere, Overlays::default()),
     };
     keeper.take_edits(edits, overlays, serials);
-    let mut watch = Watch::new(directory);
     watch.add(internet.files());
     let loader = directory.map(Loader::new);
     let keeps_texts = has_store || on_error == OnError::SetAside;
@@ -155,7 +152,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     let admin_listener = admin::bind(admin_address, inherited.take(Type::STREAM, admin_address).pop())?;
     let admin_socket = Socket::from(admin_listener.try_clone()?);
     let admin_address = admin_listener.local_addr()?;
-    let tls = config.admin.tls.as_ref().map(|tls| certificates.get(tls, &core.metrics)).transpose()?;
+    let tls = config.admin.tls.as_ref().map(|tls| certificates.get(tls)).transpose()?;
     let tls = tls.map(|certificate| admin::Tls::new(&config.admin, certificate)).transpose()?;
     let dnstap = config.dnstap.as_ref().map(|dnstap| {
         let identity = dnstap.identity.as_ref().map_or(&*core.snapshot.load().node.nsid, String::as_bytes).to_vec();
@@ -163,8 +160,8 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     });
     let logs = config.query_log.directory.clone();
     let log = Running::start(&core.query_log, &core.snapshot, logs, dnstap, keeper.generations(), runtime.handle())?;
-    let doorway = takeover_socket.as_deref().map(Doorway::new).transpose()?;
-    let can_be_replaced = doorway.is_some();
+    let takeover_listener = takeover_socket.as_deref().map(TakeoverListener::new).transpose()?;
+    let can_be_replaced = takeover_listener.is_some();
 
     // All that may fail for a reason is done: until here a process that runs has gone on, and nothing was answered by this one.
     let (terminate, interrupt) = {
@@ -174,18 +171,15 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     };
     let quic_is_free = predecessor.map_or_else(|| Ok(watch::channel(true).1), Predecessor::take_over)?;
     let (messages, generations) = (watch.sender(), keeper.generations());
-    let updates = match source {
-        Source::Etcd(etcd) => Updates::Etcd(EtcdEditor::new(etcd.clone(), status.clone()).into()),
-        Source::Directory(_) | Source::Push => Updates::Keeper(messages.clone()),
-    };
-    // Set for the first and only time.
-    let _ = core.transfers.updates.set(updates);
     let mut listeners = Listeners::new(core.clone(), runtime.handle().clone(), quic_is_free);
     for bound in bound {
         listeners.start(bound)?;
     }
+    let metrics = metrics(&core, keeper.counters(), &status, &certificates);
     let admin = Arc::new(Admin {
         core: core.clone(),
+        metrics,
+        counters: keeper.counters().clone(),
         status: status.clone(),
         bound: AtomicBool::new(true),
         ready_when_stale: config.control_plane.ready_when_stale,
@@ -200,7 +194,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     });
     let (admin_stop, admin_is_stopped) = watch::channel(false);
     admin::start(admin_listener, admin.clone(), tls, admin_is_stopped)?;
-    runtime.spawn(certificates.clone().follow(core.clone()));
+    runtime.spawn(certificates.clone().follow());
     if let Source::Etcd(etcd) = source {
         let position = keeper.position().clone();
         let follow = etcd::follow(etcd.clone(), watch.sender(), status.clone(), position);
@@ -208,15 +202,15 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         std::thread::Builder::new().name("etcd".into()).spawn(move || runtime.block_on(follow))?;
     }
     let times = found.into_iter().map(|(id, copy)| (id, copy.refreshed)).collect();
-    runtime.spawn(inward::follow(core.clone(), watch.sender(), keeper.generations(), copies, times));
-    runtime.spawn(transfer::follow(core.clone(), status, keeper.generations()));
+    runtime.spawn(inward::follow(core.transfers.clone(), watch.sender(), keeper.generations(), copies, times));
+    runtime.spawn(transfer::follow(core.transfers.clone(), status, keeper.generations()));
     let manifest = keeper.manifest().clone();
     std::thread::Builder::new()
         .name("control-plane".into())
         .spawn(move || control_plane::run(watch, loader, internet, keeper))
         .context("the control plane's thread cannot be started")?;
     let (wish, wishes) = mpsc::channel(1);
-    doorway.map_or(Ok(()), |doorway| doorway.open(messages.clone(), wish))?;
+    takeover_listener.map_or(Ok(()), |takeover_listener| takeover_listener.open(messages.clone(), wish))?;
     supervisor::keep(Type::STREAM, admin_address, &admin_socket);
     for (kind, address) in inherited.close() {
         supervisor::forget(kind, address);
@@ -244,6 +238,57 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     // What is left are clients that do not let go, and maybe a load that nobody waits for any more.
     Runtime::shutdown_background(runtime);
     result
+}
+
+/// What all listeners share: what asks upstream servers, what transfers zones, and the query log.
+fn core(
+    config: &Config,
+    open_files: Option<u64>,
+    snapshot: Published,
+    keys: Keys,
+    updates: Updates,
+    runtime: &Handle,
+) -> anyhow::Result<Arc<Core>> {
+    let query_log = QueryLog::new(config.dnstap.as_ref().map_or_else(DnstapMessages::default, Dnstap::messages));
+    let tap = Tap::new(&query_log, SMALL_RING, 0);
+    let upstreams = Upstreams::trusting(config.certificate_authority.clone(), Some(tap));
+    let recursion = match &config.internet_resolver {
+        InternetResolver::Recursive(recursion) => Some(Recursion::new(recursion)?),
+        _ => None,
+    };
+    let cache = &config.cache;
+    let limits_of_forwarding = forward::Limits {
+        cache_octets: cache.size_octets as usize,
+        lifetimes: Lifetimes {
+            min_ttl: cache.min_ttl_seconds,
+            max_ttl: cache.max_ttl_seconds,
+            max_negative_ttl: cache.max_negative_ttl_seconds,
+            max_stale: cache.max_stale_seconds,
+        },
+        ..forward::Limits::default()
+    };
+    let forwarding = Forwarding::new(snapshot.clone(), &limits_of_forwarding, upstreams, recursion, runtime);
+    let bounds = Bounds { octets: config.limits.transfer_octets as usize, ..Bounds::default() };
+    let transfers = Transfers::new(snapshot.clone(), forwarding.clone(), keys, bounds, updates, runtime);
+    let limits = limits(config, open_files);
+    Ok(Arc::new(Core::new(snapshot, &limits, forwarding, transfers, query_log, runtime)))
+}
+
+/// The page of metrics, with the counters of all rooms. `admin` adds whether the node is ready.
+fn metrics(core: &Core, counters: &Counters, status: &Arc<Status>, certificates: &Certificates) -> Metrics {
+    let metrics = Metrics::new();
+    core.register(&metrics.registry);
+    counters.register(&metrics.registry, &core.snapshot, status);
+    certificates.register(&metrics.registry);
+    metrics
+}
+
+/// Where dynamic updates go.
+fn updates(source: &Source, watch: &Watch, status: &Arc<Status>) -> Updates {
+    match source {
+        Source::Etcd(etcd) => Updates::Etcd(EtcdEditor::new((*etcd).clone(), status.clone()).into()),
+        Source::Directory(_) | Source::Push => Updates::Keeper(watch.sender()),
+    }
 }
 
 /// Where other processes take over from this one, or this one from others.
@@ -297,7 +342,7 @@ fn check_directory(directory: &Path) -> anyhow::Result<()> {
 }
 
 fn limits(config: &Config, open_files: Option<u64>) -> Limits {
-    let Config { limits, cache, .. } = config;
+    let limits = &config.limits;
     let listeners = config.listen.as_ref().map_or(1, Vec::len);
     Limits {
         error_answers_per_second: limits.error_answers_per_second,
@@ -305,17 +350,6 @@ fn limits(config: &Config, open_files: Option<u64>) -> Limits {
         tcp_connections: descriptors::tcp_connections(limits.tcp_connections as usize, open_files, listeners),
         tcp_connections_per_client: limits.tcp_connections_per_client as usize,
         tcp_idle_timeout: Duration::from_secs(limits.tcp_idle_timeout_seconds.into()),
-        forwarding: forward::Limits {
-            cache_octets: cache.size_octets as usize,
-            lifetimes: Lifetimes {
-                min_ttl: cache.min_ttl_seconds,
-                max_ttl: cache.max_ttl_seconds,
-                max_negative_ttl: cache.max_negative_ttl_seconds,
-                max_stale: cache.max_stale_seconds,
-            },
-            ..forward::Limits::default()
-        },
-        transfers: Bounds { octets: limits.transfer_octets as usize, ..Bounds::default() },
     }
 }
 
@@ -327,7 +361,7 @@ fn bind(
 ) -> anyhow::Result<Vec<Bound>> {
     let mut bound = Vec::new();
     let Some(listen) = &config.listen else {
-        for address in listeners::default_addresses(&core.snapshot.load().door_addresses()) {
+        for address in listeners::default_addresses(&core.snapshot.load().entry_point_addresses()) {
             match Bound::new(address, Protocol::Do53, None, inherited) {
                 Ok(sockets) => bound.push(sockets),
                 Err(error) if error.is_foreign() => tracing::warn!("{error}"),
@@ -337,7 +371,7 @@ fn bind(
         return Ok(bound);
     };
     for listen in listen {
-        let certificate = listen.tls.as_ref().map(|tls| certificates.get(tls, &core.metrics)).transpose()?;
+        let certificate = listen.tls.as_ref().map(|tls| certificates.get(tls)).transpose()?;
         let certificate = certificate.map(|certificate| certificate as Arc<dyn ResolvesServerCert>);
         bound.push(Bound::new(listen.address, listen.protocol, certificate, inherited)?);
     }
@@ -417,7 +451,7 @@ impl Server<'_> {
                 _ = self.renew.recv() => self.start_successor(),
                 Some(()) = next(&mut beats) => supervisor::alive(),
                 changed = self.generations.changed() => match changed {
-                    Ok(()) => self.follow_doors(),
+                    Ok(()) => self.follow_entry_points(),
                     Err(_) => bail!("the control plane's thread has failed"),
                 }
             }
@@ -458,12 +492,12 @@ impl Server<'_> {
         }
     }
 
-    /// Without configured addresses, the doors of the manifest decide which there are.
-    fn follow_doors(&mut self) {
+    /// Without configured addresses, the entry points of the manifest decide which there are.
+    fn follow_entry_points(&mut self) {
         if self.config.listen.is_some() {
             return;
         }
-        let wanted = listeners::default_addresses(&self.core.snapshot.load().door_addresses());
+        let wanted = listeners::default_addresses(&self.core.snapshot.load().entry_point_addresses());
         for error in self.listeners.set(&wanted) {
             tracing::warn!("{error:#}");
         }
@@ -476,3 +510,6 @@ async fn next(beats: &mut Option<Interval>) -> Option<()> {
     beats.as_mut()?.tick().await;
     Some(())
 }
+
+#[cfg(test)]
+mod page_tests;

@@ -16,7 +16,7 @@ use zonal::{
         known::{Entry, Found, Key, Known, Question, Records},
     },
     forward::cache::{Cache, Lifetimes},
-    metrics::Metrics,
+    listen::workers::Workers,
     query_log::{QueryLog, SMALL_RING, Said, Tap},
     snapshot::{Snapshot, routes::RouteId},
     wire::query::LookupName,
@@ -245,7 +245,7 @@ fn cache_hits_allocate_nothing() {
 fn counting_allocates_nothing() {
     let published = Arc::new(ArcSwap::from_pointee(snapshot()));
     let snapshot = published.load_full();
-    let mut writer = Metrics::new(published).writer(Transport::Udp);
+    let mut writer = Workers::new(published).writer(Transport::Udp, None);
     let (source, local) = ("10.1.0.5".parse().unwrap(), "127.0.0.1".parse().unwrap());
     let client = Client { source, port: 5353, local, transport: Transport::Udp };
     let moment = Moment { now: 0, draw: 7 };
@@ -303,8 +303,7 @@ fn the_query_log_allocates_nothing() {
         "query_log_configs: {l: {vpc_ids: [vpc-a], destination: {stdout: {}}, rcodes: [NOERROR], sampling: 0.9}}\n";
     scratch.write("manifest.yaml", [MANIFEST, logs].concat());
     let snapshot = harness::snapshot(scratch.path());
-    let metrics = Metrics::new(Arc::new(ArcSwap::from_pointee(harness::snapshot(scratch.path()))));
-    let log = QueryLog::new(&metrics.query_log_entries, &metrics.query_log_failed, &metrics.dnstap_messages);
+    let log = QueryLog::new(Default::default());
     let mut tap = Tap::new(&log, SMALL_RING, 1);
     assert!(tap.make_ready(&snapshot));
     let (local, source) = ("127.0.0.1".parse().unwrap(), "10.1.0.5".parse().unwrap());

@@ -62,7 +62,10 @@ fn to_and_fro(target: &[&str], scratch: &Scratch, other_writer: &dyn Fn()) {
     write(scratch, "127.0.0.8", 12);
     let (code, told) = run(&["diff", "--directory", &directory]);
     assert_eq!(code, Some(1), "{told}");
-    assert!(told.contains("~ private_hosted_zones: the same in 12 resources\n    Z0, Z1, Z10, Z11, Z2"), "{told}");
+    assert!(
+        told.contains("~ private_hosted_zones: the same change in 12 resources\n    Z0, Z1, Z10, Z11, Z2"),
+        "{told}"
+    );
     assert_eq!(told.matches("records[0].records[0]: 127.0.0.1 -> 127.0.0.8").count(), 1, "{told}");
     assert!(told.contains(" and 9 more names A: 60 A 127.0.0.1 -> 60 A 127.0.0.8\n"), "{told}");
     assert!(told.lines().count() < 15 && told.ends_with("\nPlan: 0 to add, 12 to change, 0 to delete.\n"), "{told}");

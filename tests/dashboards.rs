@@ -362,8 +362,8 @@ fn answers_are_counted_for_what_they_are() {
     let data = Arc::new(Data::read(&scratch.write("upstream.zone", zone)));
     let _upstream = Upstreams::start(port, [("127.4.0.53".parse().unwrap(), data)]);
     let server = Server::start(&scratch.path().join("zones"));
-    let ask = |source: &str, door: &str, questions: &[&str]| {
-        let stub = Stub::new(source, (door, server.port));
+    let ask = |source: &str, entry_point: &str, questions: &[&str]| {
+        let stub = Stub::new(source, (entry_point, server.port));
         questions.iter().for_each(|question| drop(stub.ask(question)));
     };
     ask("127.1.0.7", "127.0.0.1", &["sqs.example", "kms.example", "sqs.example AAAA", "nobody.corp.example"]);
@@ -382,9 +382,9 @@ fn answers_are_counted_for_what_they_are() {
         r#"zonal_endpoint_answers_total{az="same",view="app"} 2"#.into(),
         r#"zonal_endpoint_answers_total{az="other",view="app"} 2"#.into(),
         r#"zonal_endpoint_answers_total{az="unknown",view="shared/dc"} 1"#.into(),
-        r#"zonal_inbound_answers_total{door="127.2.0.53",rcode="NOERROR",resolver_endpoint="in"} 1"#.into(),
-        r#"zonal_inbound_answers_total{door="127.2.0.53",rcode="NXDOMAIN",resolver_endpoint="in"} 1"#.into(),
-        r#"zonal_inbound_answers_total{door="127.2.0.53",rcode="REFUSED",resolver_endpoint="in"} 1"#.into(),
+        r#"zonal_inbound_answers_total{entry_point="127.2.0.53",rcode="NOERROR",resolver_endpoint="in"} 1"#.into(),
+        r#"zonal_inbound_answers_total{entry_point="127.2.0.53",rcode="NXDOMAIN",resolver_endpoint="in"} 1"#.into(),
+        r#"zonal_inbound_answers_total{entry_point="127.2.0.53",rcode="REFUSED",resolver_endpoint="in"} 1"#.into(),
         format!(r#"zonal_target_queries_total{{protocol="Do53",{target}}} 2"#),
         format!(r#"zonal_target_answers_total{{protocol="Do53",rcode="NOERROR",{target}}} 1"#),
         format!(r#"zonal_target_answers_total{{protocol="Do53",rcode="NXDOMAIN",{target}}} 1"#),

@@ -19,7 +19,7 @@ vpcs:
     subnets:
       shared-a: {availability_zone_id: use1-az1, cidr_blocks: [10.2.0.0/20, "fd00:2::/64"]}
       shared-b: {availability_zone_id: use1-az2, cidr_blocks: [10.2.16.0/20]}
-  # It has the addresses of `app`, and no door.
+  # It has the addresses of `app`, and no entry point.
   twin: {region: us-east-1, cidr_blocks: [10.1.0.0/16]}
 vpc_peering_connections:
   pcx: {vpc_ids: [app, shared], status: active}
@@ -78,7 +78,7 @@ forwarders:
 /// A server, and two clients in two AZs. `listen` is what the server listens on.
 fn cloud(lab: &mut Lab, listen: &str) -> Process {
     lab.router("tgw");
-    // 10.2.8.53 is no door.
+    // 10.2.8.53 is no entry point.
     lab.host("server", "tgw", &["10.2.0.53", "fd00:2::53", "10.2.8.53", "169.254.169.253", "fd00:ec2::253"]);
     lab.host("app-a", "tgw", &["10.1.0.7", "fd00:1::7"]);
     lab.host("app-b", "tgw", &["10.1.16.7", "fd00:1:0:10::7"]);
@@ -336,7 +336,7 @@ fn what_a_client_is_refused_comes_to_nobody() {
     }
 }
 
-/// The addresses that the resolver has in every VPC: no door, so that the source tells the VPC.
+/// The addresses that the resolver has in every VPC: no entry point, so that the source tells the VPC.
 #[test]
 fn local_addresses() {
     if !can_run(&["ip", "dig", "setpriv", "sysctl"]) {
@@ -361,7 +361,10 @@ fn local_addresses() {
                     continue;
                 }
                 let line = reply.answer.join(" ");
-                assert!(line.contains(vpc) && line.contains("\"door=-\""), "{node} {server} {transport}\n{reply}");
+                assert!(
+                    line.contains(vpc) && line.contains("\"entry_point=-\""),
+                    "{node} {server} {transport}\n{reply}"
+                );
             }
         }
     }

@@ -49,6 +49,8 @@ fn allowed(world: &World, who: &Who) -> Allowed {
         }
     }
     apexes.extend(["ec2.internal", "compute.internal", "10.in-addr.arpa", "localhost"].map(name));
+    // Special-use names, which everybody has.
+    apexes.extend(["test", "invalid", "onion", "alt", "home.arpa", "service.arpa"].map(name));
     Allowed { addresses, apexes }
 }
 

@@ -146,7 +146,7 @@ fn entries_are_in_the_schema_of_route_53() {
         ("none.corp.test AAAA", "NXDOMAIN"),
         ("out.corp.test A", "NOERROR"),
         ("out.corp.test A", "NOERROR"),
-        ("nobody.test TXT", "REFUSED"),
+        ("nobody.example TXT", "REFUSED"),
         ("ip-127-61-0-9.ec2.internal A", "NOERROR"),
     ] {
         assert_eq!(ask(&server, client, question), status, "{question}");
@@ -176,7 +176,7 @@ fn entries_are_in_the_schema_of_route_53() {
         ("none.corp.test.", "AAAA", "NXDOMAIN", &[], &in_zone, json!({})),
         ("out.corp.test.", "A", "NOERROR", &out, &forwarded, json!({"ttl": 60, "cache": "miss"})),
         ("out.corp.test.", "A", "NOERROR", &out, &forwarded, json!({"cache": "hit"})),
-        ("nobody.test.", "TXT", "REFUSED", &[], &[], json!({})),
+        ("nobody.example.", "TXT", "REFUSED", &[], &[], json!({})),
         (
             "ip-127-61-0-9.ec2.internal.",
             "A",
@@ -191,7 +191,7 @@ fn entries_are_in_the_schema_of_route_53() {
             "NOERROR",
             &www,
             &in_zone,
-            json!({"view": "vpc-a/dc", "path": "inbound-endpoint", "door": "rslvr-in", "ttl": 60}),
+            json!({"view": "vpc-a/dc", "path": "inbound-endpoint", "entry_point": "rslvr-in", "ttl": 60}),
         ),
     ];
     let members: BTreeSet<&str> = [
@@ -245,7 +245,7 @@ fn entries_are_in_the_schema_of_route_53() {
     assert!(entries[0]["zonal"].get("cache").is_none(), "nobody else was asked: {}", entries[0]);
 }
 
-/// Whose queries a log has depends on who asks, and at which door.
+/// Whose queries a log has depends on who asks, and at which entry point.
 #[test]
 fn logs_have_the_queries_of_their_own_networks_only() {
     if !can_run(&["setpriv"]) {
@@ -261,7 +261,7 @@ fn logs_have_the_queries_of_their_own_networks_only() {
         ask(&server, "127.62.0.7", "of-b.corp.test A");
         ask(&server, "127.64.0.7", "of-a-stranger.corp.test A");
         ask_at(&server, "127.63.0.7", "127.61.0.53", "of-dc.corp.test A");
-        ask_at(&server, "127.62.0.7", "127.61.0.53", "of-b-at-the-wrong-door.corp.test A");
+        ask_at(&server, "127.62.0.7", "127.61.0.53", "of-b-at-the-wrong-entry-point.corp.test A");
     }
     let names = |log: &str, count: usize| -> BTreeSet<String> {
         let entries = wait_for_lines(&log_of(&server, log), count);
@@ -549,7 +549,7 @@ fn samples_caps_filters_and_privacy() {
     let count = ask_many(&server, 1000);
     assert_eq!(count, 1000);
     assert_eq!(ask(&server, "127.61.0.7", "www.corp.test A"), "NOERROR");
-    assert_eq!(ask(&server, "127.61.0.7", "nobody.test A"), "REFUSED");
+    assert_eq!(ask(&server, "127.61.0.7", "nobody.example A"), "REFUSED");
     assert_eq!(ask(&server, "127.61.0.7", "slow.far.test A"), "NOERROR");
     let slow = wait_for_lines(&log_of(&server, "slow"), 1);
     assert_eq!(slow[0]["query_name"], "slow.far.test.");

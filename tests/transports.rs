@@ -273,7 +273,7 @@ fn doq_breaches_end_the_connection() {
 }
 
 #[test]
-fn a_door_takes_the_protocols_that_it_names() {
+fn a_entry_point_takes_the_protocols_that_it_names() {
     let directory = Scratch::new();
     let manifest = r#"
 vpcs:

@@ -18,13 +18,16 @@ pub use tls::Tls;
 
 use crate::{
     clock::now,
+    control_plane::counters::Counters,
     control_plane::{
         Message,
         status::{HeldDeletions, Status},
     },
     explain,
     forward::cache::Scope,
+    instruments::{Family, register_read},
     listen::Core,
+    metrics::Metrics,
     wire::Name,
 };
 use anyhow::Context;
@@ -49,6 +52,7 @@ use hyper_util::{
 use patient::Patient;
 use places::{LONG_PER_CLIENT, Places, Turn};
 use problem::Trouble;
+use prometheus::Registry;
 use serde::Deserialize;
 use serde_json::json;
 use socket2::Socket;
@@ -95,6 +99,10 @@ const MOST_SHOWN_ENTRIES: usize = 10_000;
 pub struct Admin {
     /// The server.
     pub core: Arc<Core>,
+    /// The page of metrics.
+    pub metrics: Metrics,
+    /// The counters of the control plane.
+    pub counters: Counters,
     /// What the control plane last did.
     pub status: Arc<Status>,
     /// Whether all sockets are bound.
@@ -127,6 +135,14 @@ pub fn bind(address: SocketAddr, inherited: Option<Socket>) -> anyhow::Result<Tc
         .with_context(|| format!("cannot serve the admin API on {address}: choose another `admin.address`"))
 }
 
+/// Registers whether the node is ready.
+pub fn register_readiness(registry: &Registry, is_ready: impl Fn() -> bool + Send + Sync + 'static) {
+    let name = "zonal_ready";
+    let read =
+        move || Family::one_gauge(name, "1 while the node is ready, as /ready says", u8::from(is_ready()).into());
+    register_read(registry, name, move || vec![read()]);
+}
+
 /// Serves those who connect until `stop` is true, with `tls` by HTTPS; those who are connected until the process ends.
 pub fn start(
     listener: TcpListener,
@@ -137,7 +153,8 @@ pub fn start(
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     // The page of metrics is a part of what it tells of.
     let watched = Arc::downgrade(&admin);
-    admin.core.metrics.watch_readiness(move || watched.upgrade().is_some_and(|admin| admin.unready_reason().is_none()));
+    let is_ready = move || watched.upgrade().is_some_and(|admin| admin.unready_reason().is_none());
+    register_readiness(&admin.metrics.registry, is_ready);
     let serve = async move {
         tokio::select! {
             biased;
@@ -278,8 +295,7 @@ async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
         Ok(place) => place,
         Err(error) => return ended(error.to_string()),
     };
-    let core = admin.core.clone();
-    match tokio::task::spawn_blocking(move || page(core.metrics.text(), place)).await {
+    match tokio::task::spawn_blocking(move || page(admin.metrics.text(), place)).await {
         Ok((length, body)) => {
             let kind = (header::CONTENT_TYPE, "text/plain; version=0.0.4".to_string());
             ([kind, length], body).into_response()
@@ -343,12 +359,12 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
         "set_aside": state.all_set_aside(),
         "held_deletions": HeldDeletions::of(&state.kept.held),
         "state_directory": state.state_directory,
-        "age_seconds": admin.core.metrics.age().as_secs(),
+        "age_seconds": admin.counters.age().as_secs(),
         "last_error": state.last_error,
         "warnings": state.warnings,
         "missing_tsig_keys": state.missing_tsig_keys,
         "resources": state.resources,
-        "zones_transferred": admin.core.inward.report(&snapshot),
+        "zones_transferred": admin.core.transfers.inward.report(&snapshot),
         "listeners": state.listeners,
     }))
 }
@@ -404,7 +420,7 @@ async fn flush_cache(State(admin): State<Arc<Admin>>, query: CacheParameters) ->
     match query.map_err(|error| error.body_text()).and_then(|Query(query)| query.scope()) {
         Ok(scope) => {
             // The servers that are asked from the root on are asked for everything anew, as one name stands on others.
-            if let Some(recursion) = admin.core.forwarding.recursion.get() {
+            if let Some(recursion) = &admin.core.forwarding.recursion {
                 recursion.forget();
             }
             let flushed = admin.core.forwarding.cache.flush(scope.as_ref());
@@ -433,9 +449,9 @@ async fn explain(State(admin): State<Arc<Admin>>, body: Result<Json<explain::Req
         Err(error) => return failed(StatusCode::BAD_REQUEST, error),
     };
     // Others are asked where they are asked for clients.
-    let core = admin.core.clone();
-    let explained =
-        admin.core.runtime.spawn(async move { explain::of_server(&core, &question, request.resolve).await }).await;
+    let forwarding = admin.core.forwarding.clone();
+    let explaining = async move { explain::of_server(&forwarding, &question, request.resolve).await };
+    let explained = admin.core.runtime.spawn(explaining).await;
     match explained {
         Ok(explanation) => Json(explanation).into_response(),
         Err(_) => failed(StatusCode::SERVICE_UNAVAILABLE, "the server is about to end".into()),
@@ -456,6 +472,7 @@ mod tests {
     use super::*;
     use crate::{
         answer::known::{Entry, Key, Question},
+        instruments::{gauges, register},
         listen::tests,
         snapshot::routes::RouteId,
         wire::query::LookupName,
@@ -466,9 +483,15 @@ mod tests {
     };
 
     fn admin() -> Admin {
+        let (core, metrics, status, counters) =
+            (tests::core(&tests::limits()), Metrics::new(), Arc::default(), Counters::new());
+        core.register(&metrics.registry);
+        counters.register(&metrics.registry, &core.snapshot, &status);
         Admin {
-            core: tests::core(&tests::limits()),
-            status: Arc::default(),
+            metrics,
+            counters,
+            core,
+            status,
             bound: AtomicBool::new(false),
             ready_when_stale: true,
             access: Access::new(&crate::config::Admin::default()).unwrap(),
@@ -499,8 +522,10 @@ mod tests {
         let admin = Arc::new(admin());
         // More than the kernel takes of it.
         let long = "x".repeat(1000);
+        let expiry = gauges("zonal_certificate_expiry_timestamp_seconds", "expiry", "certificate", &[]);
+        register(&admin.metrics.registry, expiry.clone());
         for number in 0..20_000 {
-            admin.core.metrics.certificate_expiry.with_label_values(&[&format!("{long}{number}")]).set(1);
+            expiry.with_label_values(&[&format!("{long}{number}")]).set(1);
         }
         let listener = bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
         let (address, (_going, stop)) = (listener.local_addr().unwrap(), watch::channel(false));

@@ -6,23 +6,29 @@ use serde_json::{Map, Value, json};
 
 /// What can be asked: the path, the method, what it does, what it takes, and what it answers with.
 pub const OPERATIONS: &[(&str, &str, &str, Takes, Gives)] = &[
-    ("/v1/status", "get", "What is served, and since when", Takes::Nothing, Gives::Object),
-    ("/v1/cache", "get", "What the cache holds", Takes::Nothing, Gives::Object),
-    ("/v1/cache", "delete", "Forgets what the cache holds", Takes::Nothing, Gives::Object),
-    ("/v1/explain", "post", "Says how an answer comes about", Takes::Object, Gives::Object),
-    ("/v1/openapi.json", "get", "This document", Takes::Nothing, Gives::Object),
-    ("/v1/events", "get", "The generations as they come", Takes::Nothing, Gives::Events),
-    ("/v1/journals", "get", "What dynamic updates have made of zones", Takes::Nothing, Gives::Object),
-    ("/v1/journals/{id}", "get", "What dynamic updates have made of a zone", Takes::Nothing, Gives::Object),
-    ("/v1/journals/{id}", "delete", "Drops it: the zone's files are served", Takes::Nothing, Gives::Object),
-    ("/v1/manifest", "get", "All that was delivered", Takes::Nothing, Gives::Manifest),
-    ("/v1/manifest", "put", "Puts a manifest in the place of all that there is", Takes::Manifest, Gives::Change),
-    ("/v1/batch", "post", "Makes several changes, or none of them", Takes::Batch, Gives::Change),
-    ("/v1/{kind}", "get", "The resources of a kind, page by page", Takes::Page, Gives::Object),
-    ("/v1/{kind}/{id}", "get", "A resource", Takes::Nothing, Gives::Resource),
-    ("/v1/{kind}/{id}", "put", "Puts a resource", Takes::Resource, Gives::Change),
+    ("/v1/status", "get", "Reports what the node serves, and its state", Takes::Nothing, Gives::Object),
+    ("/v1/cache", "get", "Reports cache statistics, or the entries of a name", Takes::Nothing, Gives::Object),
+    ("/v1/cache", "delete", "Removes the entries of a name, or all entries", Takes::Nothing, Gives::Object),
+    ("/v1/explain", "post", "Explains how the answer to a query is chosen", Takes::Object, Gives::Object),
+    ("/v1/openapi.json", "get", "Returns this document", Takes::Nothing, Gives::Object),
+    ("/v1/events", "get", "Streams new generations as server-sent events", Takes::Nothing, Gives::Events),
+    ("/v1/journals", "get", "Lists the journals of dynamic updates", Takes::Nothing, Gives::Object),
+    ("/v1/journals/{id}", "get", "Returns the journal of a zone", Takes::Nothing, Gives::Object),
+    (
+        "/v1/journals/{id}",
+        "delete",
+        "Drops the journal of a zone, and serves the zone's files",
+        Takes::Nothing,
+        Gives::Object,
+    ),
+    ("/v1/manifest", "get", "Returns the whole manifest", Takes::Nothing, Gives::Manifest),
+    ("/v1/manifest", "put", "Replaces the whole manifest", Takes::Manifest, Gives::Change),
+    ("/v1/batch", "post", "Makes several changes in one transaction", Takes::Batch, Gives::Change),
+    ("/v1/{kind}", "get", "Lists the resources of a kind, in pages", Takes::Page, Gives::Object),
+    ("/v1/{kind}/{id}", "get", "Returns a resource", Takes::Nothing, Gives::Resource),
+    ("/v1/{kind}/{id}", "put", "Adds or replaces a resource", Takes::Resource, Gives::Change),
     ("/v1/{kind}/{id}", "patch", "Changes a resource (RFC 7396)", Takes::Patch, Gives::Change),
-    ("/v1/{kind}/{id}", "delete", "Removes a resource", Takes::Nothing, Gives::Change),
+    ("/v1/{kind}/{id}", "delete", "Deletes a resource", Takes::Nothing, Gives::Change),
 ];
 
 /// What an operation takes.
@@ -155,7 +161,7 @@ fn operation(
         Gives::Events => ("text/event-stream", text.clone()),
     };
     let trouble = json!({
-        "description": "It cannot be done",
+        "description": "The request failed",
         "content": {"application/problem+json": {"schema": reference("Problem")}},
     });
     let mut operation = json!({
@@ -186,8 +192,8 @@ fn change() -> Value {
         "type": "object",
         "required": ["generation", "revision", "changes", "problems"],
         "properties": {
-            "generation": {"type": "integer", "description": "The generation that it is served in"},
-            "revision": {"type": "integer", "description": "How many changes there were"},
+            "generation": {"type": "integer", "description": "The generation that serves the change"},
+            "revision": {"type": "integer", "description": "The revision: the number of changes so far"},
             "changes": {"type": "array", "items": {"type": "object", "required": ["kind", "id", "change"], "properties": {
                 "kind": {"type": "string"},
                 "id": {"type": "string"},
@@ -195,7 +201,7 @@ fn change() -> Value {
             }}},
             "problems": {"type": "array", "items": {"type": "object"}},
             "dry_run": {"type": "boolean"},
-            "answers": {"type": "object", "description": "The answers that would change, of a dry run"},
+            "answers": {"type": "object", "description": "The answers that the change would affect; in a dry run only"},
         },
     })
 }
@@ -228,7 +234,7 @@ fn batch() -> Value {
                 "kind": {"type": "string"},
                 "id": {"type": "string"},
                 "resource": {"type": "object"},
-                "text": {"type": "string", "description": "Of a master file"},
+                "text": {"type": "string", "description": "The content of a master file"},
                 "if_match": {"type": "string"},
                 "if_none_match": {"const": "*"},
             },

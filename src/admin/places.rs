@@ -3,7 +3,7 @@
 //! There are places for requests that are answered soon. Where all are taken, a new connection gets the place of one that has
 //! asked for nothing yet, or takes too long, of whoever has most. What takes its time has places of its own.
 
-use crate::listen::connections::counted;
+use crate::wire::subnet::limited_prefix;
 use std::{
     cmp::Reverse,
     net::IpAddr,
@@ -50,7 +50,7 @@ impl Places {
 
     /// A place for a connection, as soon as there is one.
     pub async fn take(self: &Arc<Self>, client: IpAddr) -> Place {
-        let client = counted(client.to_canonical());
+        let client = limited_prefix(client.to_canonical());
         loop {
             let next = match self.make_room() {
                 Ok(mut taken) => {

@@ -143,10 +143,10 @@ pub struct Answered {
     pub rcode: u16,
     /// What answered.
     pub kind: Kind,
-    /// The address of an inbound endpoint that was asked: an index into [`Networks::door_labels`]; none for others.
+    /// The address of an inbound endpoint that was asked: an index into [`Networks::entry_point_labels`]; none for others.
     ///
-    /// [`Networks::door_labels`]: crate::snapshot::networks::Networks::door_labels
-    pub door: Option<u32>,
+    /// [`Networks::entry_point_labels`]: crate::snapshot::networks::Networks::entry_point_labels
+    pub entry_point: Option<u32>,
     /// Where the addresses of endpoints in it are, as the client sees it; none if there are none.
     pub locality: Option<Locality>,
     /// What the query's cookie proves of its sender.
@@ -315,10 +315,10 @@ fn refused(refusal: Refusal) -> Ede<'static> {
 
 /// What goes around every reply to a query: the OPT record and the size.
 struct Frame<'a> {
-    /// Recursion is offered at the door that was asked.
+    /// Recursion is offered at the entry point that was asked.
     recursive: bool,
-    /// The slot of the door that was asked, if it has one.
-    door: Option<u32>,
+    /// The slot of the entry point that was asked, if it has one.
+    entry_point: Option<u32>,
     opt: Option<Opt<'a>>,
     most: usize,
     cookie: Cookie,
@@ -328,14 +328,14 @@ impl<'a> Frame<'a> {
     #[inline]
     fn new(snapshot: &'a Snapshot, client: &Client, who: &Who, moment: Moment, edns: Option<&Edns<'a>>) -> Frame<'a> {
         let node = &snapshot.node;
-        // A delegation door offers no recursion, in errors either.
-        let door = snapshot.networks.doors.get(&who.client.local);
-        let recursive = door.is_none_or(|door| door.path != Path::InboundDelegation);
-        let door = door.and_then(|door| door.slot);
+        // A delegation entry point offers no recursion, in errors either.
+        let entry_point = snapshot.networks.entry_points.get(&who.client.local);
+        let recursive = entry_point.is_none_or(|entry_point| entry_point.path != Path::InboundDelegation);
+        let entry_point = entry_point.and_then(|entry_point| entry_point.slot);
         let udp_size = edns.map_or(MIN_UDP, |edns| (edns.udp_size as usize).clamp(MIN_UDP, MAX_UDP));
         let most = if client.transport == Transport::Udp { udp_size } else { u16::MAX as usize };
         let Some(edns) = edns else {
-            return Frame { recursive, door, opt: None, most, cookie: Cookie::Absent };
+            return Frame { recursive, entry_point, opt: None, most, cookie: Cookie::Absent };
         };
         let (cookie, state) = cookie::renew(node, client, moment, edns.cookie);
         let opt = Opt {
@@ -346,7 +346,7 @@ impl<'a> Frame<'a> {
             padded: client.transport.protocol() != Protocol::Do53,
             client_subnet: None,
         };
-        Frame { recursive, door, opt: Some(opt), most, cookie: state }
+        Frame { recursive, entry_point, opt: Some(opt), most, cookie: state }
     }
 
     /// The client's subnet is told back, with the scope of the answer.
@@ -377,7 +377,7 @@ impl<'a> Frame<'a> {
             view: None,
             rcode: code,
             kind,
-            door: self.door,
+            entry_point: self.entry_point,
             locality: None,
             cookie: self.cookie,
             refresh: false,
@@ -461,7 +461,7 @@ fn answer_query<'s, K: Known, T: Trace>(
     let rcode = if resolved.rcode == rcode::REFUSED { refusal_code } else { resolved.rcode };
     let len = resolved.reply.finish(rcode, frame.opt.as_ref(), resolved.why.ede());
     let (view, kind, cookie) = (Some(view.slot), resolved.kind, frame.cookie);
-    Outcome::Reply(Answered { len, view, rcode, kind, door: frame.door, locality, cookie, refresh })
+    Outcome::Reply(Answered { len, view, rcode, kind, entry_point: frame.entry_point, locality, cookie, refresh })
 }
 
 /// Makes of an error reply the truncated one that sends its client to TCP. Returns its length.

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 use std::{net::IpAddr, sync::Arc};
 
 /// How many addresses that a client may ask at are named.
-const MOST_DOORS: usize = 6;
+const MOST_ENTRY_POINTS: usize = 6;
 
 /// What a step is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -197,23 +197,23 @@ pub fn client(snapshot: &Snapshot, client: &Client, found: &Found) -> Vec<String
     };
     let view = networks.info(found.vpc).network.id();
     vec![
-        door(snapshot, client),
+        entry_point(snapshot, client),
         format!("{network}; {az}"),
         format!("so it has the view of VPC {view}, path {}", found.path.word()),
     ]
 }
 
 /// What the address asked says.
-fn door(snapshot: &Snapshot, client: &Client) -> String {
-    match snapshot.networks.doors.get(&client.local) {
-        Some(door) if door.path == Path::InVpc => {
-            format!("{} is a resolver address of VPC {}", client.local, door.id)
+fn entry_point(snapshot: &Snapshot, client: &Client) -> String {
+    match snapshot.networks.entry_points.get(&client.local) {
+        Some(entry_point) if entry_point.path == Path::InVpc => {
+            format!("{} is a resolver address of VPC {}", client.local, entry_point.id)
         }
-        Some(door) => format!("{} is an address of Resolver endpoint {}", client.local, door.id),
+        Some(entry_point) => format!("{} is an address of Resolver endpoint {}", client.local, entry_point.id),
         None if client.local.is_unspecified() => {
-            "the address asked is not given: as at an address that is no door, the source alone decides".into()
+            "the address asked is not given: as at an address that is no entry point, the source alone decides".into()
         }
-        None => format!("{} is no door, so the source address alone decides", client.local),
+        None => format!("{} is no entry point, so the source address alone decides", client.local),
     }
 }
 
@@ -226,14 +226,14 @@ pub fn refusal(snapshot: &Snapshot, client: &Client, refusal: Refusal) -> Vec<St
         .map(|member| &networks.info(member.network).network)
         .map(|network| format!("{} {}", kind(network), network.id()))
         .collect();
-    let door_is_here = networks.doors.contains_key(&client.local);
+    let entry_point_is_here = networks.entry_points.contains_key(&client.local);
     let why = match refusal {
         Refusal::Stranger if holding.is_empty() => "no network of the manifest has its address",
-        Refusal::Stranger if door_is_here => "its network may not ask at this door",
-        Refusal::Stranger => "on-premises networks have no view but through a door",
+        Refusal::Stranger if entry_point_is_here => "its network may not ask at this entry point",
+        Refusal::Stranger => "on-premises networks have no view but through an entry point",
         Refusal::Ambiguous => "its address does not tell in which of them it is",
         Refusal::DnsDisabled => "`enable_dns_support` is false",
-        Refusal::Transport => &format!("`protocols` of the door has no {}", client.transport.protocol()),
+        Refusal::Transport => &format!("`protocols` of the entry point has no {}", client.transport.protocol()),
         Refusal::NotSpokenFor => "`speaks_for` of the forwarder does not list its network",
         Refusal::Wide => "the prefix that the forwarder names is not of one network",
         Refusal::Header => "the forwarder has to send a PROXY header in front, and sends no good one",
@@ -241,7 +241,7 @@ pub fn refusal(snapshot: &Snapshot, client: &Client, refusal: Refusal) -> Vec<St
     };
     let holding = if holding.is_empty() { "no known network".into() } else { holding.join(" and ") };
     vec![
-        door(snapshot, client),
+        entry_point(snapshot, client),
         format!("{} is in {holding}", client.source),
         format!("refused: {why}"),
         advice(snapshot, client, refusal),
@@ -251,29 +251,30 @@ pub fn refusal(snapshot: &Snapshot, client: &Client, refusal: Refusal) -> Vec<St
 /// What a client that is refused can do.
 fn advice(snapshot: &Snapshot, client: &Client, refusal: Refusal) -> String {
     let networks = &snapshot.networks;
-    let mut doors: Vec<IpAddr> = networks.doors.keys().copied().collect();
-    doors.retain(|door| networks.identify(client.source, *door, client.transport.protocol()).is_ok());
-    doors.sort_unstable();
-    let listed: Vec<String> = doors
+    let mut entry_points: Vec<IpAddr> = networks.entry_points.keys().copied().collect();
+    entry_points
+        .retain(|entry_point| networks.identify(client.source, *entry_point, client.transport.protocol()).is_ok());
+    entry_points.sort_unstable();
+    let listed: Vec<String> = entry_points
         .iter()
-        .take(MOST_DOORS)
-        .filter_map(|address| Some(format!("{address} ({})", networks.doors.get(address)?.id)))
+        .take(MOST_ENTRY_POINTS)
+        .filter_map(|address| Some(format!("{address} ({})", networks.entry_points.get(address)?.id)))
         .collect();
     match refusal {
         Refusal::NotSpokenFor => "add its network to `speaks_for`".into(),
         Refusal::Wide => "have the forwarder tell longer prefixes: /32 and /128 are best".into(),
         Refusal::Header => "set it up to send PROXY protocol v2, with every packet by UDP".into(),
         Refusal::Endpoint => "add it to `vpc_endpoints`".into(),
-        _ if !doors.is_empty() => {
-            let more = if doors.len() > MOST_DOORS { ", …" } else { "" };
-            format!("it may ask at {}{more}: try `--to {}`", listed.join(", "), doors[0])
+        _ if !entry_points.is_empty() => {
+            let more = if entry_points.len() > MOST_ENTRY_POINTS { ", …" } else { "" };
+            format!("it may ask at {}{more}: try `--to {}`", listed.join(", "), entry_points[0])
         }
         Refusal::DnsDisabled => "switch it on, or use another resolver in that VPC".into(),
         Refusal::Stranger if networks.holding(client.source).is_empty() => {
-            "add its address to `cidr_blocks` of its VPC or on-premises network, or to a door's `allowed_cidr_blocks`"
+            "add its address to `cidr_blocks` of its VPC or on-premises network, or to an entry point's `allowed_cidr_blocks`"
                 .into()
         }
-        Refusal::Stranger => "no door lets it in: connect its network to a VPC with an inbound endpoint, or add it to \
+        Refusal::Stranger => "no entry point lets it in: connect its network to a VPC with an inbound endpoint, or add it to \
              `allowed_cidr_blocks` there"
             .into(),
         Refusal::Ambiguous | Refusal::Transport => {

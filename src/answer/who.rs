@@ -77,7 +77,7 @@ fn read_forwarded<'s, 'q>(
         Ok((Said::Local, query)) => (Ok(found), query),
         Ok((Said::Proxied { source, port, destination, vpc_endpoint }, query)) => {
             (client.source, client.port) = (source, port);
-            if snapshot.networks.doors.contains_key(&destination) {
+            if snapshot.networks.entry_points.contains_key(&destination) {
                 client.local = destination;
             }
             (named(snapshot, forwarder, &client, vpc_endpoint), query)

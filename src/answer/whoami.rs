@@ -48,7 +48,9 @@ pub fn write(reply: &mut Reply, owner: u16, snapshot: &Snapshot, client: &Client
         .and_then(|()| add("path=", format_args!("{}", found.path.word())))
         .and_then(|()| add("subnet=", format_args!("{subnet}")))
         .and_then(|()| add("source=", format_args!("{}", client.source)))
-        .and_then(|()| add("door=", format_args!("{}", found.door.map_or("-", |door| &door.id))))
+        .and_then(|()| {
+            add("entry_point=", format_args!("{}", found.entry_point.map_or("-", |entry_point| &entry_point.id)))
+        })
         .and_then(|()| add("generation=", format_args!("{}", snapshot.generation)))
         .and_then(|()| if snapshot.is_stale { add("stale=", format_args!("true")) } else { Ok(()) });
     if written.is_err() {

@@ -51,7 +51,7 @@ impl<'s> Asker<'s> {
             _ if service_of(self.snapshot, endpoint).is_some_and(|service| !service.is_verified()) => {
                 format!("the private names of its service {} are not verified", source.service_name)
             }
-            _ if self.path == Path::InboundDelegation => "this door has private hosted zones only".into(),
+            _ if self.path == Path::InboundDelegation => "this entry point has private hosted zones only".into(),
             Some(Hidden::OutOfScope) => match &source.private_dns_scope {
                 PrivateDnsScope::Vpc => format!("its private_dns_scope is its own VPC {home} only, not {viewing}"),
                 PrivateDnsScope::Connected => format!("its VPC {home} is not connected to {viewing}"),

@@ -39,7 +39,8 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
         let found = match zone.search(self.name) {
             // DS at a cut is the parent's data (RFC 4035, 3.1.4.1)
             Search::Cut(node) if self.qtype == rtype::DS && node.labels() == self.name.labels() => Search::Node(node),
-            Search::Wildcard(node) if !falls && self.is_blocked(node) => Search::Missing,
+            Search::Wildcard(node) if !falls && self.is_blocked(node.labels() - 1) => Search::Missing,
+            Search::EmptyWildcard(encloser) if !falls && self.is_blocked(encloser) => Search::Missing,
             other => other,
         };
         if zone.fallthrough && matches!(found, Search::Missing) {
@@ -77,7 +78,7 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
                 self.trace.note(Stage::Zone, || format!("{} has a DNAME", node.name()));
                 self.dname(node, apex)
             }
-            Search::Empty => {
+            Search::Empty | Search::EmptyWildcard(_) => {
                 let (name, qtype) = (self.name.wire(), self.qtype);
                 self.trace.note(Stage::Zone, || format!("{} has only names below it", printed(name)));
                 self.trace.note(Stage::Zone, || format!("it has no {} records", type_to_text(qtype)));
@@ -119,10 +120,9 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
         policies.delegations.find(self.name, self.name.labels() - cut.labels())
     }
 
-    /// Whether a wildcard does not stand in for the name in question, as a name between them exists: something of the view is
-    /// below that (RFC 4592, 3.3.1).
-    fn is_blocked(&self, wildcard: Node) -> bool {
-        let encloser = wildcard.labels() - 1;
+    /// Whether a wildcard below a name with so many labels does not stand in for the name in question, as a name between them
+    /// exists: something of the view is below that (RFC 4592, 3.3.1).
+    fn is_blocked(&self, encloser: usize) -> bool {
         (0..self.name.labels() - encloser).any(|skip| has_below(self.snapshot, self.view, self.name, skip))
     }
 

@@ -155,7 +155,7 @@ mod tests {
                 (
                     "127.1.0.7 127.0.0.1 sqs.us-east-1.amazonaws.com A",
                     &[
-                        "127.0.0.1 is no door",
+                        "127.0.0.1 is no entry point",
                         "its subnet subnet-app-a is in AZ use1-az1",
                         "endpoint vpce-0sqs (sqs.us-east-1.amazonaws.com.) comes first: the longest name wins",
                         "after it: private hosted zone Z0PATCH",
@@ -177,9 +177,12 @@ mod tests {
                         "a Gateway endpoint has no names",
                     ],
                 ),
-                ("127.4.0.7 - sqs.us-east-1.amazonaws.com A", &["but through a door", "try `--to 127.2.0.53`"]),
+                ("127.4.0.7 - sqs.us-east-1.amazonaws.com A", &["but through an entry point", "try `--to 127.2.0.53`"]),
                 ("192.0.2.1 - sqs.us-east-1.amazonaws.com A", &["no network of the manifest has its address"]),
-                ("127.5.0.7 127.1.0.2 www.corp.example.com A", &["may not ask at this door", "127.5.0.2 (vpc-lonely)"]),
+                (
+                    "127.5.0.7 127.1.0.2 www.corp.example.com A",
+                    &["may not ask at this entry point", "127.5.0.2 (vpc-lonely)"],
+                ),
                 (&format!("127.5.0.7 - {public} A"), &["the client cannot reach it: vpc-lonely is not connected"]),
                 (&format!("127.3.0.7 - {public} A"), &["the client can reach it: vpc-spoke is connected"]),
                 ("127.3.0.7 - queue.corp.example.com A", &["the client can reach it"]),

@@ -193,10 +193,10 @@ fn forwardings(snapshot: &Snapshot, wanted: &[String]) -> anyhow::Result<Vec<For
     let mut taken: BTreeSet<String> = BTreeSet::new();
     for (vpc_id, forwarding) in &mut by_vpc {
         let Some(vpc) = manifest.vpcs.get(vpc_id) else { continue };
-        let Some(door) = forwarding.addresses.first().copied() else { continue };
+        let Some(entry_point) = forwarding.addresses.first().copied() else { continue };
         let allowed = forwarding.endpoints.iter().flat_map(|id| &manifest.resolver_endpoints[id].allowed_cidr_blocks);
         let clients = allowed.chain(&vpc.cidr_blocks).copied();
-        let view = View { snapshot, clients: clients.collect(), door };
+        let view = View { snapshot, clients: clients.collect(), entry_point };
         let names = view.names(manifest, vpc_id, vpc);
         for (name, reason) in topmost(names) {
             if taken.insert(name.clone()) {
@@ -243,7 +243,7 @@ struct View<'a> {
     snapshot: &'a Snapshot,
     /// CIDR blocks of the clients that the endpoint answers.
     clients: Vec<IpNet>,
-    door: IpAddr,
+    entry_point: IpAddr,
 }
 
 impl View<'_> {
@@ -308,9 +308,10 @@ impl View<'_> {
 
     /// The records of an answer from our own data, or `no data`; none if there is no such name, or others are asked for it.
     fn answer(&self, name: &str, rtype: &str) -> Option<Vec<String>> {
-        let from = self.clients.iter().filter(|block| block.addr().is_ipv4() == self.door.is_ipv4()).find_map(host)?;
+        let from =
+            self.clients.iter().filter(|block| block.addr().is_ipv4() == self.entry_point.is_ipv4()).find_map(host)?;
         let (name, rtype) = (name.to_string(), rtype.to_string());
-        let request = Request { from, to: Some(self.door), via: None, name, rtype, resolve: false };
+        let request = Request { from, to: Some(self.entry_point), via: None, name, rtype, resolve: false };
         let gist = of_manifest(self.snapshot, &Question::new(&request).ok()?, now()).gist();
         gist.first()
             .is_some_and(|first| first == "no data" || first.contains(' ') && !first.starts_with("forwarded "))

@@ -5,13 +5,14 @@ use schemars::JsonSchema;
 use serde::Deserialize;
 use std::{net::SocketAddr, path::PathBuf};
 
-/// Where the query logs of the manifest may go on this node.
+/// The permitted destinations of the manifest's query logs on this node.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct QueryLog {
-    /// Below which directory their files are; without it there are none.
+    /// Directory of the query log files. Without it, no query log can be a file.
     pub directory: Option<PathBuf>,
-    /// What they may go to that is no file: `stdout`, `unix:PATH`, `tcp:HOST:PORT`, or a URL, as the manifest has them.
+    /// Permitted destinations other than files: `stdout`, `unix:PATH`, `tcp:HOST:PORT` or a URL, written as in the
+    /// manifest.
     pub allow: Vec<String>,
 }
 
@@ -33,18 +34,18 @@ impl QueryLog {
     }
 }
 
-/// A server that takes dnstap messages.
+/// The server that receives dnstap messages.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Dnstap {
-    /// Its Unix socket.
+    /// Path of the server's Unix socket.
     pub unix: Option<PathBuf>,
-    /// Its address and port.
+    /// Address and port of the server.
     #[schemars(with = "Option<String>")]
     pub tcp: Option<SocketAddr>,
-    /// The messages that it gets; without it, all.
+    /// The message types to send. Default: all.
     pub messages: Vec<DnstapMessage>,
-    /// What it knows this server by; without it, `nsid`.
+    /// The identity of this node in dnstap messages. Default: `nsid`.
     pub identity: Option<String>,
 }
 

@@ -28,17 +28,17 @@ impl std::str::FromStr for TsigAlgorithm {
     }
 }
 
-/// A TSIG key: what this node and another server share.
+/// A TSIG key: a secret that this node shares with another server.
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TsigKey {
-    /// How it signs; without it, as its file says, or else `hmac-sha256`.
+    /// The algorithm. Default: the algorithm in `secret_file`, or else `hmac-sha256`.
     #[serde(default)]
     pub algorithm: Option<TsigAlgorithm>,
-    /// A file with its secret: in base64, or in BIND's form, as `tsig-keygen` writes it.
+    /// File with the secret: in base64, or in BIND's syntax as `tsig-keygen` writes it.
     #[serde(default)]
     pub secret_file: Option<PathBuf>,
-    /// Its secret, in base64.
+    /// The secret, in base64.
     #[serde(default)]
     pub secret: Option<String>,
 }

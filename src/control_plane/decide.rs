@@ -74,7 +74,7 @@ impl Keeper {
         on_error: OnError,
         mut held: Held,
     ) -> Result<Decided, Vec<Problem>> {
-        let previous = self.core.snapshot.load_full();
+        let previous = self.snapshot.load_full();
         let mut aside = Aside::new();
         for key in held.keys().cloned().collect::<Vec<_>>() {
             match self.served.older(&key).or_else(|| self.kept.aside.get(&key).cloned()) {

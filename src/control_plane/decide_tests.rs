@@ -6,15 +6,16 @@ use crate::{
         keeper::{Keeper, nothing},
         status::{SetAside, Status},
     },
-    listen::{Core, tests},
     manifest::collection::{Edit, Key},
+    snapshot::published::Published,
 };
+use arc_swap::ArcSwap;
 use std::sync::Arc;
 
 /// A keeper that sets resources aside, what it serves, and its status.
 pub(in crate::control_plane) struct World {
     pub(in crate::control_plane) keeper: Keeper,
-    pub(in crate::control_plane) core: Arc<Core>,
+    pub(in crate::control_plane) snapshot: Published,
     pub(in crate::control_plane) status: Arc<Status>,
     pub(in crate::control_plane) revision: u64,
     /// Which deletions are meant.
@@ -24,11 +25,10 @@ pub(in crate::control_plane) struct World {
 impl World {
     pub(in crate::control_plane) fn new(on_error: OnError, resources: &[(&str, &str)]) -> World {
         let node = Arc::default();
-        let core = tests::core(&tests::limits());
-        core.snapshot.store(Arc::new(nothing(&node)));
+        let snapshot: Published = Arc::new(ArcSwap::from_pointee(nothing(&node)));
         let status = Arc::new(Status::default());
-        let keeper = Keeper::new(core.clone(), node, status.clone(), on_error, None);
-        let mut world = World { keeper, core, status, revision: 0, allowance: Allowance::default() };
+        let keeper = Keeper::new(snapshot.clone(), node, status.clone(), on_error, None);
+        let mut world = World { keeper, snapshot, status, revision: 0, allowance: Allowance::default() };
         world.put(resources);
         world
     }
@@ -55,7 +55,7 @@ impl World {
 
     pub(in crate::control_plane) fn served(&self, key: &str) -> Option<String> {
         let (kind, id) = key.split_once('/').unwrap();
-        let resource = self.core.snapshot.load().manifest.resource(kind, id)?;
+        let resource = self.snapshot.load().manifest.resource(kind, id)?;
         Some(String::from_utf8(resource.to_json()).unwrap())
     }
 }
@@ -218,9 +218,9 @@ fn serves_the_last_good_versions_when_everything_is_broken_at_once() {
         let broken =
             EACH_KIND.iter().filter_map(|(key, _, versions)| Some((*key, *versions.get(at).or(versions.first())?)));
         let broken: Vec<(&str, &str)> = broken.collect();
-        let before = world.core.snapshot.load().manifest.clone();
+        let before = world.snapshot.load().manifest.clone();
         world.put(&broken);
-        let after = world.core.snapshot.load().manifest.clone();
+        let after = world.snapshot.load().manifest.clone();
         let lost: Vec<String> = before.differences(&after).iter().map(|d| format!("{}/{}", d.kind, d.id)).collect();
         assert_eq!(lost, [""; 0], "{:?}", world.status.state().set_aside);
     }
@@ -251,7 +251,7 @@ fn serves_the_last_good_records_of_a_broken_master_file() {
     let mut world = each_kind();
     let has = |world: &World, name: &str| {
         let name = crate::wire::Name::absolute(name).unwrap();
-        world.core.snapshot.load().zone("F").is_some_and(|zone| zone.node_of(name.as_wire()).is_some())
+        world.snapshot.load().zone("F").is_some_and(|zone| zone.node_of(name.as_wire()).is_some())
     };
     for broken in ["", "@ 60 SOA ns h 1 1 1 1 60\nns 60 A 10.0.0.666\nm 60 MX x\n", "ns A\nns A\nns A\n"] {
         world.put(&[("master_files/f.zone", broken)]);

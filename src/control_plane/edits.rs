@@ -290,7 +290,7 @@ impl Keeper {
 
     /// Makes an update of a zone: all of it, or nothing. Who is told that it is made is told so when it is served.
     pub fn edit(&mut self, edit: ZoneEdit) {
-        let sets = match self.core.snapshot.load().zone(&edit.zone) {
+        let sets = match self.snapshot.load().zone(&edit.zone) {
             Some(zone) => (edit.make)(zone),
             None => Err(Rejected::Failed("the zone is gone".into())),
         };
@@ -322,7 +322,7 @@ impl Keeper {
 
     fn write_journal(&mut self, id: &str, sets: &[EditedSet], journals: &mut Journals) -> Result<(), Rejected> {
         let started = Instant::now();
-        let previous = self.core.snapshot.load_full();
+        let previous = self.snapshot.load_full();
         let mut overlay = self.overlays.get(id).map_or_else(Overlay::default, |overlay| (**overlay).clone());
         overlay.add(sets);
         if overlay.octets() > overlay::MAX_OCTETS {
@@ -435,7 +435,8 @@ fn refused(problems: &[Problem]) -> Rejected {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::OnError, control_plane::keeper::nothing, listen::tests};
+    use crate::{config::OnError, control_plane::keeper::nothing, snapshot::published::Published};
+    use arc_swap::ArcSwap;
 
     #[test]
     fn identifiers_are_file_names() {
@@ -450,10 +451,9 @@ mod tests {
     /// What was pushed is changed by updates, and what is pushed next is built on that.
     #[test]
     fn updates_are_in_what_was_pushed() {
-        let core = tests::core(&tests::limits());
         let node = Arc::default();
-        core.snapshot.store(Arc::new(nothing(&node)));
-        let mut keeper = Keeper::new(core.clone(), node, Arc::default(), OnError::Refuse, None);
+        let snapshot: Published = Arc::new(ArcSwap::from_pointee(nothing(&node)));
+        let mut keeper = Keeper::new(snapshot.clone(), node, Arc::default(), OnError::Refuse, None);
         keeper.take_edits(Edits::Pushed, Overlays::default(), None);
         let push = |kind: &str, id: &str, text: &str| Edit {
             key: Key::new(kind, id).unwrap(),
@@ -484,7 +484,7 @@ mod tests {
         };
         assert!(text("private_hosted_zones", "Z").contains("new.z.example."));
         assert!(text(MASTER_FILES, "z.zone").contains("ns.z.example. 30 IN A 10.0.0.2"));
-        let snapshot = core.snapshot.load();
+        let snapshot = snapshot.load();
         let zone = snapshot.zone("Z").unwrap();
         assert_eq!(zone.serial(), 8);
         assert!(zone.node_of(Name::absolute("new.z.example").unwrap().as_wire()).is_some());

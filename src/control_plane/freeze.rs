@@ -89,10 +89,10 @@ impl Keeper {
 
     /// Tells the clients of connections that are left to close them when they have their answers (RFC 7828, 3.4).
     pub fn ask_clients_to_leave(&self) {
-        let previous = self.core.snapshot.load_full();
+        let previous = self.snapshot.load_full();
         let node = Arc::new(Node { tcp_keepalive: 0, ..(*previous.node).clone() });
         let mut last = previous.with_node(node);
         last.generation = previous.generation;
-        self.core.snapshot.store(Arc::new(last));
+        self.snapshot.store(Arc::new(last));
     }
 }

@@ -24,7 +24,7 @@ fn world(on_error: OnError, all: &[(String, String)]) -> World {
 }
 
 fn served(world: &World) -> usize {
-    world.core.snapshot.load().manifest.counts().map(|(_, count)| count).sum()
+    world.snapshot.load().manifest.counts().map(|(_, count)| count).sum()
 }
 
 fn held(world: &World) -> usize {
@@ -118,7 +118,7 @@ fn holds_deletions_that_come_one_by_one() {
                 .map(|(_, count)| count)
                 .sum::<usize>()
         };
-        let left = all_of(&world.core.snapshot.load().manifest);
+        let left = all_of(&world.snapshot.load().manifest);
         let whole = all.iter().filter(|(key, _)| key.starts_with(prefix)).count();
         assert!(
             left * 100 >= whole * (100 - MOST_DELETED) || prefix == "vpcs/" && left >= 1,

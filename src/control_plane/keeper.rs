@@ -5,6 +5,7 @@
 
 use super::{
     change::{Accepted, Change, Position, Ready, Refusal, ZoneTransfer},
+    counters::Counters,
     decide::Decided,
     edits::{Edits, KeptSerials},
     guard::{Held, History, Pending},
@@ -16,7 +17,6 @@ use crate::{
     clock::now,
     config::OnError,
     difference,
-    listen::Core,
     manifest::{
         Loaded, Manifest, Problem, Transferred, catalog,
         check::Checked,
@@ -28,6 +28,7 @@ use crate::{
     },
     snapshot::{
         self, Node, Snapshot,
+        published::Published,
         routes::{Route, Servers},
     },
 };
@@ -59,9 +60,10 @@ pub enum Loading {
 
 /// Takes what sources deliver, compiles it and publishes it. Bad input never empties what is served.
 pub struct Keeper {
-    pub(super) core: Arc<Core>,
+    pub(super) snapshot: Published,
     pub(super) node: Arc<Node>,
     pub(super) status: Arc<Status>,
+    counters: Counters,
     generation: watch::Sender<u64>,
     on_error: OnError,
     /// Where what is served is kept.
@@ -97,21 +99,22 @@ pub fn nothing(node: &Arc<Node>) -> Snapshot {
 }
 
 impl Keeper {
-    /// A keeper of what `core` serves, which keeps it in `store` too.
+    /// A keeper of what is served, which keeps it in `store` too.
     pub fn new(
-        core: Arc<Core>,
+        snapshot: Published,
         node: Arc<Node>,
         status: Arc<Status>,
         on_error: OnError,
         store: Option<Store>,
     ) -> Keeper {
-        let generation = watch::channel(core.snapshot.load().generation).0;
+        let generation = watch::channel(snapshot.load().generation).0;
         let (delivered, kept, served, loaded_digest, checked, transferred) = Default::default();
         let (overlays, edits, serials) = Default::default();
         Keeper {
-            core,
+            snapshot,
             node,
             status,
+            counters: Counters::new(),
             generation,
             on_error,
             store,
@@ -126,6 +129,11 @@ impl Keeper {
             transferred,
             history: History::default(),
         }
+    }
+
+    /// The counters. A copy counts the same.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
     }
 
     /// Goes on with what an earlier run has kept of zones that are transferred.
@@ -204,7 +212,7 @@ impl Keeper {
         let loaded_digest = loaded.digest;
         loaded.overlays = self.overlays.clone();
         loaded.digest = digest_with(loaded_digest, &self.overlays);
-        let previous = self.core.snapshot.load_full();
+        let previous = self.snapshot.load_full();
         if previous.generation > 0 && self.loaded_digest == loaded_digest {
             loader.accept();
             self.count("unchanged", &problems);
@@ -282,7 +290,7 @@ impl Keeper {
         }
         for trial in trials {
             let accepted = self.decide_all(std::slice::from_ref(&trial)).map(|decided| {
-                let served = self.core.snapshot.load_full();
+                let served = self.snapshot.load_full();
                 let answers = difference::answers(&served, &decided.snapshot, now(), MOST_ANSWERS);
                 Accepted { answers: Some(answers), ..self.accepted(&decided) }
             });
@@ -305,7 +313,7 @@ impl Keeper {
                 self.refuse(problems.clone());
             }
             // Its sender is told, and all that is to be served is.
-            Refusal::Problems(_) => self.core.metrics.reloads.with_label_values(&["failed"]).inc(),
+            Refusal::Problems(_) => self.counters.reloads.with_label_values(&["failed"]).inc(),
             _ => {}
         }
         answer(change, Err(refusal));
@@ -347,7 +355,7 @@ impl Keeper {
     /// Keeps what was decided, publishes it, and tells who wants to know.
     fn settle(&mut self, decided: Decided, changes: Vec<Change>) {
         let started = Instant::now();
-        let previous = self.core.snapshot.load_full();
+        let previous = self.snapshot.load_full();
         let mut accepted = self.accepted(&decided);
         let Decided { mut kept, served, mut snapshot, checked, warnings, reasons, is_judged, held_because } = decided;
         let is_unchanged = previous.generation > 0 && previous.digest == snapshot.digest;
@@ -393,7 +401,7 @@ impl Keeper {
             let _ = self.keep(false);
         }
         // What goes on being served is not to be waited for.
-        if !Arc::ptr_eq(&previous, &self.core.snapshot.load_full()) {
+        if !Arc::ptr_eq(&previous, &self.snapshot.load_full()) {
             retire(previous);
         }
     }
@@ -402,7 +410,7 @@ impl Keeper {
     pub(super) fn keep(&mut self, sync: bool) -> io::Result<()> {
         let Some(store) = &mut self.store else { return Ok(()) };
         let result = store.keep(&self.kept, sync);
-        self.core.metrics.state_write_failed.set(result.is_err().into());
+        self.counters.state_write_failed.set(result.is_err().into());
         let error = result.as_ref().err().map(ToString::to_string);
         let path = store.directory().display().to_string();
         self.status.state().state_directory = Some(StateDirectory { path, error });
@@ -429,7 +437,7 @@ impl Keeper {
         };
         let loaded = self.complete(loaded, previous);
         let compiled = snapshot::compile_checked(&loaded, &self.node, Some(previous), checked.problems());
-        self.core.metrics.compile_seconds.set(compiling.elapsed().as_secs_f64());
+        self.counters.compile_seconds.set(compiling.elapsed().as_secs_f64());
         let (snapshot, problems) = compiled?;
         Ok((snapshot, checked, problems))
     }
@@ -454,7 +462,7 @@ impl Keeper {
 
     fn serve_transferred(&mut self, transfers: &[ZoneTransfer]) -> Result<(), Vec<Problem>> {
         let started = Instant::now();
-        let previous = self.core.snapshot.load_full();
+        let previous = self.snapshot.load_full();
         let mut transferred = self.transferred.clone();
         transferred.extend(transfers.iter().map(|transfer| (transfer.zone.clone(), transfer.held.clone())));
         let loaded = Loaded {
@@ -493,7 +501,7 @@ impl Keeper {
             None => tracing::info!("names that are not ours are refused"),
         }
         self.node = Arc::new(Node { internet, ..(*self.node).clone() });
-        let previous = self.core.snapshot.load_full();
+        let previous = self.snapshot.load_full();
         if previous.generation > 0 {
             self.swap(previous.with_node(self.node.clone()));
             let _ = self.keep(false);
@@ -503,16 +511,16 @@ impl Keeper {
 
     /// The generation that is served.
     pub fn generation(&self) -> u64 {
-        self.core.snapshot.load().generation
+        self.snapshot.load().generation
     }
 
     /// Counts how long a change took that is served now.
     pub fn tell_delay(&self, delay: Duration) {
-        self.core.metrics.change_seconds.observe(delay.as_secs_f64());
+        self.counters.change_seconds.observe(delay.as_secs_f64());
     }
 
     pub(super) fn swap(&mut self, snapshot: Snapshot) {
-        let previous = self.core.snapshot.load().serials.clone();
+        let previous = self.snapshot.load().serials.clone();
         if let Some(serials) = &mut self.serials
             && !Arc::ptr_eq(&previous, &snapshot.serials)
         {
@@ -523,8 +531,8 @@ impl Keeper {
         self.kept.generation = generation;
         // What is not in the manifest any more is let go of.
         self.transferred = snapshot.transferred.clone();
-        self.core.snapshot.store(Arc::new(snapshot));
-        self.core.metrics.published();
+        self.snapshot.store(Arc::new(snapshot));
+        self.counters.published();
         let mut state = self.status.state();
         state.kept = self.kept.clone();
         state.is_stale = is_stale;
@@ -548,7 +556,7 @@ impl Keeper {
     /// Goes on with what is served, and tells why that is not what was delivered.
     pub fn refuse(&self, problems: Vec<Problem>) -> Loading {
         let error = LastError::new(&problems);
-        let generation = self.core.snapshot.load().generation;
+        let generation = self.snapshot.load().generation;
         if generation > 0 {
             tracing::error!("the manifest is refused, generation {generation} is still served: {}", error.message);
         }
@@ -558,12 +566,12 @@ impl Keeper {
     }
 
     fn count(&self, result: &str, problems: &[Problem]) {
-        let metrics = &self.core.metrics;
-        metrics.reloads.with_label_values(&[result]).inc();
-        metrics.reload_failed.set((result == "failed").into());
+        let counters = &self.counters;
+        counters.reloads.with_label_values(&[result]).inc();
+        counters.reload_failed.set((result == "failed").into());
         let errors = problems.iter().filter(|problem| problem.is_error()).count();
-        metrics.problems.with_label_values(&["error"]).set(errors as i64);
-        metrics.problems.with_label_values(&["warning"]).set((problems.len() - errors) as i64);
+        counters.problems.with_label_values(&["error"]).set(errors as i64);
+        counters.problems.with_label_values(&["warning"]).set((problems.len() - errors) as i64);
         let mut state = self.status.state();
         state.warnings = problems.len() - errors;
         if result != "failed" {

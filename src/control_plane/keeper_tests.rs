@@ -1,6 +1,6 @@
 use super::*;
-use crate::listen::tests;
 use crate::manifest::load::Extent;
+use arc_swap::ArcSwap;
 use std::fs;
 
 #[test]
@@ -8,10 +8,9 @@ fn a_broken_manifest_leaves_the_last_good_one() {
     let directory = std::env::temp_dir().join(format!("zonal-keeper-{}", std::process::id()));
     fs::create_dir_all(&directory).unwrap();
     let node = Arc::default();
-    let core = tests::core(&tests::limits());
-    core.snapshot.store(Arc::new(nothing(&node)));
+    let snapshot: Published = Arc::new(ArcSwap::from_pointee(nothing(&node)));
     let status = Arc::new(Status::default());
-    let mut keeper = Keeper::new(core.clone(), node, status.clone(), OnError::Refuse, None);
+    let mut keeper = Keeper::new(snapshot.clone(), node, status.clone(), OnError::Refuse, None);
     let generations = keeper.generations();
     let mut loader = Loader::new(&directory);
     let good = "vpcs: {vpc-a: {region: r, cidr_blocks: [10.0.0.0/16]}}";
@@ -38,15 +37,15 @@ fn a_broken_manifest_leaves_the_last_good_one() {
             Some(expected) => assert_eq!(loading, *expected, "{text}"),
             None => assert!(matches!(&loading, Loading::Failed(problems) if !problems.is_empty()), "{text}"),
         }
-        assert_eq!(core.snapshot.load().generation, generation, "{text}");
+        assert_eq!(snapshot.load().generation, generation, "{text}");
         assert_eq!(*generations.borrow(), generation, "{text}");
         let state = status.state().clone();
         assert_eq!(state.last_error.is_some(), expected.is_none(), "{text}");
         assert!(state.last_error.is_none_or(|error| error.message.contains("a.yaml:")), "{text}");
         assert_eq!(state.resources.get("vpcs"), Some(&1));
-        let metrics = core.metrics.text();
-        assert!(metrics.contains(&format!("zonal_reloads_total{{result=\"failed\"}} {failures}\n")), "{metrics}");
-        assert!(metrics.contains(&format!("zonal_reload_failed {}\n", u8::from(expected.is_none()))), "{metrics}");
+        let counters = keeper.counters();
+        assert_eq!(counters.reloads.with_label_values(&["failed"]).get(), failures, "{text}");
+        assert_eq!(counters.reload_failed.get(), i64::from(expected.is_none()), "{text}");
     }
     fs::remove_dir_all(directory).unwrap();
 }
@@ -66,15 +65,14 @@ fn what_may_belong_to_more_waits() {
     let zone = |vpcs: &str| format!("private_hosted_zones: {{Z: {{name: z.example, vpc_ids: [{vpcs}]}}}}");
     for on_error in [OnError::Refuse, OnError::SetAside] {
         let node = Arc::default();
-        let core = tests::core(&tests::limits());
-        core.snapshot.store(Arc::new(nothing(&node)));
-        let mut keeper = Keeper::new(core.clone(), node, Arc::default(), on_error, None);
+        let snapshot: Published = Arc::new(ArcSwap::from_pointee(nothing(&node)));
+        let mut keeper = Keeper::new(snapshot.clone(), node, Arc::default(), on_error, None);
         write("a.yaml", &vpc("vpc-a"));
         write("b.yaml", "");
         write("c.yaml", &zone("vpc-a"));
         let mut loader = Loader::new(&directory).keeping_texts();
         assert_eq!(keeper.load(&mut loader, &Due::default(), true), Loading::Changed);
-        let has = |vpc: &str| core.snapshot.load().manifest.vpcs.contains_key(vpc);
+        let has = |vpc: &str| snapshot.load().manifest.vpcs.contains_key(vpc);
         // It moves from a file to another one.
         assert_eq!(keeper.load(&mut loader, &write("a.yaml", ""), true), Loading::Early);
         assert!(has("vpc-a"), "{on_error:?}");
@@ -83,7 +81,7 @@ fn what_may_belong_to_more_waits() {
         assert_eq!(keeper.load(&mut loader, &write("c.yaml", &zone("vpc-a, vpc-b")), true), Loading::Early);
         assert_eq!(keeper.load(&mut loader, &write("a.yaml", &vpc("vpc-b")), true), Loading::Changed);
         assert!(has("vpc-a") && has("vpc-b"));
-        assert!(!core.metrics.text().contains("zonal_reloads_total{result=\"failed\"} 1"));
+        assert_eq!(keeper.counters().reloads.with_label_values(&["failed"]).get(), 0);
         // Half of a file, and what is not waited for any more.
         assert_eq!(keeper.load(&mut loader, &write("a.yaml", "vpcs: {"), true), Loading::Early);
         let nothing_more = Due { extent: Extent::Files(Default::default()), ..Due::default() };

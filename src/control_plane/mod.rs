@@ -1,6 +1,7 @@
 //! Where manifests come from, and the keeper, which makes of them what is served.
 
 pub mod change;
+pub mod counters;
 mod decide;
 pub mod directory;
 pub mod edits;

@@ -1,7 +1,7 @@
 //! One question to others: shared with all who have the same, followed along referrals, and never without an answer.
 
 use super::{
-    Answers, Failing, HASTY_PATIENCE, MAX_DETACHED, PATIENCE, Response, STALE_PATIENCE,
+    Answers, Failing, Forwarding, HASTY_PATIENCE, MAX_DETACHED, PATIENCE, Response, STALE_PATIENCE,
     flights::{Flight, Landed, Place},
     read::{self, Read},
     upstream::{self, Failure},
@@ -14,7 +14,6 @@ use crate::{
     },
     clock::now,
     forward::Gathered,
-    listen::Core,
     snapshot::{
         Snapshot,
         routes::{NameServer, Route, RouteId, Servers, Target},
@@ -78,7 +77,7 @@ impl Drop for Detached {
 /// Asks others on behalf of a client.
 #[derive(Clone)]
 pub struct Asker {
-    core: Arc<Core>,
+    forwarding: Arc<Forwarding>,
     snapshot: Arc<Snapshot>,
     client: Client,
     on_behalf: OnBehalf,
@@ -90,17 +89,18 @@ pub struct Asker {
 
 impl Asker {
     /// Asks for the client that a query is from, as what is served is now.
-    pub fn new(core: &Arc<Core>, client: &Client, query: &[u8]) -> Asker {
-        let snapshot = core.snapshot.load_full();
+    pub fn new(forwarding: &Arc<Forwarding>, client: &Client, query: &[u8]) -> Asker {
+        let snapshot = forwarding.snapshot.load_full();
         let on_behalf = OnBehalf::of(&snapshot, client, query);
         let deadline = Instant::now() + PATIENCE;
-        Asker { core: core.clone(), snapshot, client: *client, on_behalf, deadline, depth: 0, sent: Arc::default() }
+        let (forwarding, sent) = (forwarding.clone(), Arc::default());
+        Asker { forwarding, snapshot, client: *client, on_behalf, deadline, depth: 0, sent }
     }
 
     /// Answers a query, of which it may be known what has to be asked first. With `renew`, what is known but ends soon is
     /// asked for anew.
     pub async fn respond(&self, query: &[u8], asked: Option<Asked>, renew: bool) -> Option<Response> {
-        let forwarding = &self.core.forwarding;
+        let forwarding = &self.forwarding;
         let draw = forwarding.draw.fetch_add(1, Relaxed);
         let mut known = Gathered { cache: &forwarding.cache, renew, entries: Vec::new() };
         let mut next = asked;
@@ -156,7 +156,7 @@ impl Asker {
 
     /// Asks, or waits for somebody who asks the same. Says also whether what it found has ended.
     async fn ask(&self, asked: &Asked, query: &[u8], renew: bool) -> (Answers, bool) {
-        let forwarding = &self.core.forwarding;
+        let forwarding = &self.forwarding;
         let (route, question) = (&asked.route, asked.question());
         let stale = match forwarding.cache.stale(asked.id, &question, now()) {
             // Somebody else has just got it.
@@ -248,7 +248,7 @@ impl Asker {
             .query_in(query)
             .get(HEADER..HEADER + name.len())
             .filter(|spelt| spelt.eq_ignore_ascii_case(name));
-        spelt.is_some_and(|spelt| self.core.forwarding.upstreams.may_be_ours(spelt, question.qtype))
+        spelt.is_some_and(|spelt| self.forwarding.upstreams.may_be_ours(spelt, question.qtype))
     }
 
     /// What comes of a query that may be our own; none if it is, as the servers of its route send queries back to us.
@@ -256,7 +256,7 @@ impl Asker {
         tokio::select! {
             biased;
             outcome = outcome => Some(outcome),
-            true = self.core.forwarding.upstreams.leads_back(route) => None,
+            true = self.forwarding.upstreams.leads_back(route) => None,
         }
     }
 
@@ -268,7 +268,7 @@ impl Asker {
 
     /// Asks, and tells all who wait and the cache.
     async fn fly(&self, flight: Flight, asked: &Asked) -> Answers {
-        let (cache, rule) = (&self.core.forwarding.cache, &asked.route.rule);
+        let (cache, rule) = (&self.forwarding.cache, &asked.route.rule);
         let answers = match self.fetch(asked).await {
             Ok(answers) => {
                 for (at, (key, entry)) in answers.iter().enumerate() {
@@ -281,7 +281,7 @@ impl Asker {
             }
             Err(failure) => {
                 // Who asked us back may have asked with other flags.
-                let leads_back = || self.core.forwarding.upstreams.is_known_to_lead_back(&asked.route);
+                let leads_back = || self.forwarding.upstreams.is_known_to_lead_back(&asked.route);
                 let text = match flight.has_looped() || leads_back() {
                     true => format!("forwarding loop: the query came back. {}", failure.text),
                     false => failure.text,
@@ -322,7 +322,7 @@ impl Asker {
                 }
                 _ => {}
             }
-            let lifetimes = self.core.forwarding.cache.lifetimes();
+            let lifetimes = self.forwarding.cache.lifetimes();
             let read = |message: &[u8], is_stream: bool| {
                 Ok(match read::read(message, (id, &route.domain), question, now(), lifetimes)? {
                     Read::Answers(mut answers) => {
@@ -338,7 +338,7 @@ impl Asker {
                 })
             };
             // On the heap, so that what is made and moved for each query stays small.
-            let asking = Box::pin(self.core.forwarding.upstreams.ask(&route, question, self.deadline, &read));
+            let asking = Box::pin(self.forwarding.upstreams.ask(&route, question, self.deadline, &read));
             let next = match asking.await? {
                 ControlFlow::Break(answers) => return Ok(answers),
                 ControlFlow::Continue(next) => next,
@@ -350,12 +350,12 @@ impl Asker {
 
     /// Asks the authoritative servers.
     async fn recurse(&self, route: RouteId, question: &Question<'_>) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
-        let Some(recursion) = self.core.forwarding.recursion.get() else {
+        let Some(recursion) = &self.forwarding.recursion else {
             return Err(Failure::new(NOT_READY, "the internet resolver of this node does not recurse"));
         };
         let late = || Failure::new(22, "no authoritative server answered in time");
-        let (counters, started) = (&self.core.forwarding.upstreams.counters, Instant::now());
-        let answers = timeout_at(self.deadline, recursion.ask(route, question, self.core.forwarding.cache.lifetimes()))
+        let (counters, started) = (&self.forwarding.upstreams.counters, Instant::now());
+        let answers = timeout_at(self.deadline, recursion.ask(route, question, self.forwarding.cache.lifetimes()))
             .await
             .unwrap_or_else(|_| Err(late()));
         counters.recursion.observe(started.elapsed().as_secs_f64());
@@ -399,7 +399,7 @@ impl Asker {
     fn addresses<'a>(&'a self, name: &'a [u8], qtype: u16) -> Pin<Box<dyn Future<Output = Vec<IpAddr>> + Send + 'a>> {
         Box::pin(async move {
             let query = self.on_behalf.packet(name, qtype);
-            // By the same protocol, which the door may ask for, and with room for the whole answer.
+            // By the same protocol, which the entry point may ask for, and with room for the whole answer.
             let transport = match self.client.transport {
                 Transport::Udp => Transport::Tcp,
                 other => other,
@@ -434,18 +434,18 @@ fn failed(asked: &Asked, code: u16, text: &str) -> Answers {
 mod tests {
     use super::*;
     use crate::{
-        forward::upstream::Upstreams,
-        listen::tests::{limits, runtime},
+        forward::{Limits, upstream::Upstreams},
         manifest::Loaded,
         snapshot::{Node, compile},
         wire::proxy,
     };
     use arc_swap::ArcSwap;
+    use tokio::runtime::Handle;
 
     const NS: &[u8] = b"\x02ns\x07example\0";
 
     /// Two VPCs which see different addresses at one name, and forwarders in the first one. Its endpoint takes DoT only.
-    fn core() -> Arc<Core> {
+    fn forwarding() -> Arc<Forwarding> {
         let zone = |vpc: &str, address: &str| {
             let records = serde_json::json!([{"name": "ns", "type": "A", "ttl": 60, "records": [address]}]);
             serde_json::json!({"name": "example", "vpc_ids": [vpc], "records": records})
@@ -469,13 +469,8 @@ mod tests {
         });
         let loaded = Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() };
         let (snapshot, _) = compile(&loaded, &Arc::new(Node::default()), None).unwrap();
-        Arc::new(Core::new(
-            Arc::new(ArcSwap::from_pointee(snapshot)),
-            &limits(),
-            Upstreams::new(),
-            crate::transfer::tsig::Keys::default(),
-            runtime().handle(),
-        ))
+        let snapshot = Arc::new(ArcSwap::from_pointee(snapshot));
+        Forwarding::new(snapshot, &Limits::default(), Upstreams::new(), None, &Handle::current())
     }
 
     /// Thousands of queries may wait, and each is a task that is made, moved and freed again.
@@ -493,18 +488,18 @@ mod tests {
         assert_eq!(known_addresses(&[server(1, 0)]), [] as [IpAddr; 0]);
     }
 
-    #[test]
-    fn what_waits_is_small() {
-        let (core, query) = (core(), []);
+    #[tokio::test]
+    async fn what_waits_is_small() {
+        let (forwarding, query) = (forwarding(), []);
         let client =
             Client { source: [10, 1, 0, 7].into(), port: 0, local: [10, 9, 0, 1].into(), transport: Transport::Udp };
-        let size = size_of_val(&super::super::respond(&core, &client, &query, None, None));
+        let size = size_of_val(&super::super::respond(&forwarding, &client, &query, None, None));
         assert!(size < 1500, "{size}");
     }
 
     #[tokio::test]
     async fn what_is_asked_on_the_way_is_asked_for_the_same_client() {
-        let core = core();
+        let forwarding = forwarding();
         let plain = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x01x\x04test\0\0\x01\0\x01".to_vec();
         let mut subnet = plain.clone();
         subnet[11] = 1;
@@ -521,7 +516,7 @@ mod tests {
             ([10, 1, 0, 21], [10, 9, 0, 1], Transport::Tcp, header([10, 2, 0, 7]), 2),
         ] {
             let client = Client { source: source.into(), port: 0, local: local.into(), transport };
-            let asker = Asker::new(&core, &client, &packet);
+            let asker = Asker::new(&forwarding, &client, &packet);
             let addresses = asker.addresses(NS, rtype::A).await;
             assert_eq!(addresses, [IpAddr::from([192, 0, 2, vpc])], "{client:?} {packet:02x?}");
             let name_servers = [NameServer { name: NS.into(), addresses: Vec::new() }];

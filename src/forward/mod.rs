@@ -6,6 +6,7 @@
 pub mod admission;
 mod ask;
 pub mod cache;
+mod counters;
 mod flights;
 mod hash;
 pub mod read;
@@ -17,23 +18,24 @@ use crate::{
         Answered, Client, Moment, Noted, Outcome, answer,
         known::{Asked, Entry, Forward, Found, Key, Known, Question},
     },
-    listen::{Core, connections::counted},
-    snapshot::{Snapshot, routes::RouteId},
+    snapshot::{Snapshot, published::Published, routes::RouteId},
+    wire::subnet::limited_prefix,
 };
 pub use admission::Waiting;
 use admission::{Admission, Applicant};
 use ask::Asker;
 use cache::{Cache, Lifetimes};
 use flights::Flights;
+use prometheus::Registry;
 use recursion::Recursion;
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicU32, AtomicUsize},
     },
     time::Duration,
 };
-use tokio::time::sleep;
+use tokio::{runtime::Handle, time::sleep};
 use upstream::Upstreams;
 
 /// A client never waits longer than this.
@@ -56,18 +58,22 @@ const MAX_DETACHED: usize = 2_500;
 
 /// What asking others takes.
 pub struct Forwarding {
+    /// What is served.
+    pub snapshot: Published,
     /// What they answered.
     pub cache: Cache,
     /// Those who are asked.
     pub upstreams: Arc<Upstreams>,
     /// What asks the authoritative servers, where the configuration has it so.
-    pub recursion: OnceLock<Recursion>,
+    pub recursion: Option<Recursion>,
     /// Which queries may wait for others.
     pub admission: Arc<Admission>,
     flights: Flights,
     /// Questions that go on for no query that waits.
     detached: Arc<AtomicUsize>,
     draw: AtomicU32,
+    /// Where tasks run.
+    runtime: Handle,
 }
 
 /// Limits of what waits and of what is kept.
@@ -89,22 +95,35 @@ impl Default for Limits {
 
 impl Forwarding {
     /// Nothing is known yet.
-    pub fn new(limits: &Limits, upstreams: Arc<Upstreams>) -> Forwarding {
-        Forwarding {
+    pub fn new(
+        snapshot: Published,
+        limits: &Limits,
+        upstreams: Arc<Upstreams>,
+        recursion: Option<Recursion>,
+        runtime: &Handle,
+    ) -> Arc<Forwarding> {
+        Arc::new(Forwarding {
+            snapshot,
             cache: Cache::new(limits.cache_octets, limits.lifetimes),
             upstreams,
-            recursion: OnceLock::new(),
+            recursion,
             admission: Admission::new(limits.waiting),
             flights: Flights::default(),
             detached: Arc::default(),
             draw: AtomicU32::new(0),
-        }
+            runtime: runtime.clone(),
+        })
+    }
+
+    /// Registers the counters of the cache, of the queries that wait, and of the servers that are asked.
+    pub fn register(self: &Arc<Self>, registry: &Registry) {
+        counters::register(registry, self);
     }
 
     /// Takes a seat among the queries that wait for others; none if there is none for it.
     pub fn wait(&self, client: &Client, forward: &Forward) -> Option<Waiting> {
         let Forward { id: route, tenant, .. } = *forward;
-        self.admission.admit(&Applicant { client: counted(client.source), tenant, route })
+        self.admission.admit(&Applicant { client: limited_prefix(client.source), tenant, route })
     }
 
     /// Waits until no query waits for others any more.
@@ -131,30 +150,30 @@ pub struct Response {
 /// if there is nothing to say. It fails when it loses its seat. Run it in a task of its own: others may wait for what it
 /// asks.
 pub async fn respond(
-    core: &Arc<Core>,
+    forwarding: &Arc<Forwarding>,
     client: &Client,
     query: &[u8],
     asked: Option<Asked>,
     seat: Option<&Waiting>,
 ) -> Option<Response> {
-    let asker = Asker::new(core, client, query);
+    let asker = Asker::new(forwarding, client, query);
     let response = tokio::select! {
         biased;
         response = asker.respond(query, asked, false) => response,
         () = admission::replaced(seat) => asker.fail(query, REPLACED),
     };
     if response.as_ref().is_some_and(|response| response.answered.refresh) {
-        refresh(core, client, query);
+        refresh(forwarding, client, query);
     }
     response
 }
 
 /// Asks anew, in a task of its own, for what a query was answered with and what ends soon.
 #[cold]
-pub fn refresh(core: &Arc<Core>, client: &Client, query: &[u8]) {
-    let Some(seat) = core.forwarding.admission.admit(&Applicant::REFRESH) else { return };
-    let (asker, query) = (Asker::new(core, client, query), query.to_vec());
-    core.runtime.spawn(async move {
+pub fn refresh(forwarding: &Arc<Forwarding>, client: &Client, query: &[u8]) {
+    let Some(seat) = forwarding.admission.admit(&Applicant::REFRESH) else { return };
+    let (asker, query) = (Asker::new(forwarding, client, query), query.to_vec());
+    forwarding.runtime.spawn(async move {
         tokio::select! {
             biased;
             _ = asker.respond(&query, None, true) => {}

@@ -1,10 +1,11 @@
 //! The connections that there are, whatever their transport: how many, of whom, and their end.
 
 use super::{Core, Limits, unread::Backlog};
+use crate::wire::subnet::limited_prefix;
 use std::{
     cmp::Reverse,
     collections::{BTreeMap, HashMap},
-    net::{IpAddr, Ipv6Addr},
+    net::IpAddr,
     sync::{Arc, Mutex, PoisonError, atomic::AtomicUsize, atomic::Ordering::Relaxed},
     time::{Duration, Instant},
 };
@@ -43,14 +44,6 @@ enum Holder {
     Forwarder(IpAddr),
     /// Whom a forwarder names.
     Behind(IpAddr, IpAddr),
-}
-
-/// A client as far as it is counted: one host of IPv6 may have all addresses of a /56, as for error answers.
-pub(crate) fn counted(client: IpAddr) -> IpAddr {
-    match client {
-        IpAddr::V4(_) => client,
-        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 72 << 72).into(),
-    }
 }
 
 /// A connection, as others see it.
@@ -261,7 +254,7 @@ impl Core {
     /// Takes up a connection of a client, unless it has too many. One of a forwarder is its client's from when that is
     /// [named](Place::is_of).
     pub fn admit(self: &Arc<Self>, client: IpAddr, is_forwarder: bool) -> Option<Place> {
-        let holder = if is_forwarder { Holder::Forwarder(client) } else { Holder::Client(counted(client)) };
+        let holder = if is_forwarder { Holder::Forwarder(client) } else { Holder::Client(limited_prefix(client)) };
         let Some((held, is_full)) = self.connections.take(holder) else {
             self.arrived("client_limit");
             return None;
@@ -270,19 +263,19 @@ impl Core {
             self.timed_out("displaced");
         }
         self.arrived("accepted");
-        self.metrics.tcp_connections.inc();
+        self.counters.tcp_connections.inc();
         let (phase, alive) = (self.connections.phase.subscribe(), self.connections.alive.subscribe());
         Some(Place { core: self.clone(), holder, held, phase, _alive: alive })
     }
 
     /// Counts what became of a connection on its arrival.
     pub fn arrived(&self, result: &str) {
-        self.metrics.tcp_connections_total.with_label_values(&[result]).inc();
+        self.counters.tcp_connections_total.with_label_values(&[result]).inc();
     }
 
     /// Counts a connection, or a stream of one, that is cut off.
     pub fn timed_out(&self, reason: &str) {
-        self.metrics.tcp_timeouts.with_label_values(&[reason]).inc();
+        self.counters.tcp_timeouts.with_label_values(&[reason]).inc();
     }
 }
 
@@ -304,7 +297,7 @@ impl Place {
     /// Whether the client that a forwarder names may have the connection; from now on it is that one's.
     pub fn is_of(&mut self, client: IpAddr) -> bool {
         let Holder::Forwarder(forwarder) = self.holder else { return true };
-        let holder = Holder::Behind(forwarder, counted(client));
+        let holder = Holder::Behind(forwarder, limited_prefix(client));
         let mut open = self.core.connections.open();
         if !self.core.connections.may_have_more(&open, &holder) {
             drop(open);
@@ -342,14 +335,14 @@ impl Drop for Place {
     fn drop(&mut self) {
         self.held.backlog.close();
         self.core.connections.open().remove(self.holder, &self.held);
-        self.core.metrics.tcp_connections.dec();
+        self.core.counters.tcp_connections.dec();
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::listen::tests::{core, limits};
+    use crate::listen::tests::{core, limits, page};
     use futures_util::FutureExt;
 
     fn all(core: &Core) -> usize {
@@ -371,14 +364,14 @@ mod tests {
         let core = core(&limits());
         let mut places: Vec<_> = (0..6).map(|_| core.admit(IpAddr::from([10, 0, 0, 1]), false)).collect();
         assert!(places[..5].iter().all(Option::is_some) && places[5].is_none());
-        assert_eq!(core.metrics.tcp_connections.get(), 5);
+        assert_eq!(core.counters.tcp_connections.get(), 5);
         places.clear();
         let address = |subnet: u16, host: u16| IpAddr::from([0x2001, 0xdb8, 0, subnet, 0, 0, 0, host]);
         let mut places: Vec<_> = (0..6).map(|n| core.admit(address(n, n), false)).collect();
         assert!(places[..5].iter().all(Option::is_some) && places[5].is_none(), "one /56");
         assert!(core.admit(address(0x100, 1), false).is_some(), "another /56");
         places.clear();
-        assert_eq!((core.metrics.tcp_connections.get(), all(&core)), (0, 0));
+        assert_eq!((core.counters.tcp_connections.get(), all(&core)), (0, 0));
         let open = core.connections.open();
         assert!(open.holders.is_empty() && open.ranks.is_empty() && open.idle.is_empty());
     }
@@ -432,11 +425,11 @@ mod tests {
         let more = core.admit(IpAddr::from([10, 0, 0, 0]), false);
         assert!(more.is_some() && is_displaced(&hoarders[3]));
         assert!(quiet.iter().all(|place| !is_displaced(place)));
-        assert!(core.metrics.text().contains("zonal_tcp_timeouts_total{reason=\"displaced\"} 5\n"));
+        assert!(page(&core).contains("zonal_tcp_timeouts_total{reason=\"displaced\"} 5\n"));
         hoarders.clear();
         assert_eq!(all(&core), 5, "nobody is counted as gone twice");
         drop((quiet, more));
-        assert_eq!((core.metrics.tcp_connections.get(), all(&core)), (0, 0));
+        assert_eq!((core.counters.tcp_connections.get(), all(&core)), (0, 0));
     }
 
     #[test]
@@ -451,6 +444,6 @@ mod tests {
         assert!(places[6].is_of(client(2)));
         assert!(core.admit(client(1), false).is_some(), "somebody else with that address");
         places.clear();
-        assert_eq!((core.metrics.tcp_connections.get(), all(&core)), (0, 0));
+        assert_eq!((core.counters.tcp_connections.get(), all(&core)), (0, 0));
     }
 }

@@ -7,12 +7,16 @@
 //! The transports read packets and send replies, and nothing else. `decide` and `finish` run on the UDP hot path: they do
 //! not allocate, lock or wait unless the query is deferred.
 
-use super::{Core, answer_traced, limit::Verdict, respond};
+use super::{
+    Core, answer_traced,
+    limit::Verdict,
+    respond,
+    workers::{Dropped, Limited, Writer},
+};
 use crate::{
     answer::{self, Answered, Client, Cookie, Moment, Noted, Outcome, Trace, Transport, known::Asked},
     clock,
     forward::{self, Response, Waiting},
-    metrics::{Dropped, Limited, Writer},
     query_log::{Said, Tap},
     snapshot::Snapshot,
     transfer::{self, Part},
@@ -140,7 +144,7 @@ pub fn decide<T: Trace>(
         return Decision::Defer(Deferred::Zone(slot));
     }
     if answered.refresh {
-        forward::refresh(core, client, packet);
+        forward::refresh(&core.forwarding, client, packet);
     }
     Decision::Finish(Some(answered))
 }
@@ -158,10 +162,10 @@ pub async fn complete(
     let Arrival { client, packet, .. } = *arrival;
     let (response, slot, rest) = match deferred {
         Deferred::Forward(seat, asked) => {
-            (respond(core, client, packet, Some(asked), Some(&seat)).await, Some(seat), None)
+            (respond(&core.forwarding, client, packet, Some(asked), Some(&seat)).await, Some(seat), None)
         }
         Deferred::Zone(_slot) => {
-            let Part { answered, reply, rest } = Box::pin(transfer::respond(core, client, packet)).await;
+            let Part { answered, reply, rest } = Box::pin(transfer::respond(&core.transfers, client, packet)).await;
             let response = answered.map(|answered| {
                 let (snapshot, noted) = (core.snapshot.load_full(), Box::default());
                 Response { answered, reply, noted, snapshot }
@@ -271,14 +275,14 @@ fn apply_error_limit(
 mod tests {
     use super::*;
     use crate::{
-        listen::tests::{answered, core, limits},
+        listen::tests::{answered, core, limits, page},
         wire::reply::MAX_UDP,
     };
 
     #[test]
     fn excess_error_answers_are_truncated_dropped_or_bad_cookie() {
         let core = core(&limits());
-        let mut writer = core.metrics.writer(Transport::Udp);
+        let mut writer = core.counters.workers.writer(Transport::Udp, None);
         let snapshot = core.snapshot.load();
         let query = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\x01\x01x\0\0\x01\0\x01";
         let plain = [&query[..], b"\0\0\x29\x04\xd0\0\0\0\0\0\0"].concat();
@@ -312,7 +316,7 @@ mod tests {
     /// How many of so many replies are sent whole, truncated and not at all.
     fn finish(core: &Core, transport: Transport, answered: Answered, times: usize) -> (usize, usize, usize) {
         let snapshot = core.snapshot.load();
-        let mut ledger = core.ledger(core.metrics.writer(transport), 1 << 10, 0);
+        let mut ledger = core.ledger(core.counters.workers.writer(transport, None), 1 << 10, 0);
         ledger.prepare(&snapshot);
         let packet = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x05large\0\0\x10\0\x01";
         let local = [10, 0, 0, 2].into();
@@ -360,7 +364,7 @@ mod tests {
                 let is_budget = if is_limited { (40..100).contains(&whole) } else { whole == 500 };
                 assert!(is_budget, "{transport:?} {len} {cookie:?}: {whole}");
                 let line = format!("zonal_large_answers_truncated_total {truncated}\n");
-                assert!(core.metrics.text().contains(&line), "{line}");
+                assert!(page(&core).contains(&line), "{line}");
             }
         }
     }

@@ -2,6 +2,8 @@
 
 pub mod bodies;
 pub mod connections;
+mod core;
+pub mod counters;
 pub mod dispatch;
 pub mod https;
 pub mod limit;
@@ -13,107 +15,14 @@ pub mod stream;
 pub mod tls;
 pub mod udp;
 pub mod unread;
+pub mod workers;
 
-use crate::{
-    clock::random_seed,
-    forward::{self, Forwarding, upstream::Upstreams},
-    metrics::{Metrics, Writer},
-    query_log::{QueryLog, SMALL_RING, Tap},
-    snapshot::published::Published,
-    transfer::{Transfers, inward::Inward, primary::Bounds, tsig::Keys},
-};
-use connections::Connections;
-use dispatch::Ledger;
-use limit::{LargeLimit, RateLimit};
-use std::{
-    sync::{Arc, Mutex},
-    time::Duration,
-};
-use tokio::runtime::Handle;
+pub use self::core::{Core, Limits};
 
 #[cfg(not(test))]
 use crate::{answer::answer_traced, forward::respond};
 #[cfg(test)]
 use tests::{answer_traced, respond};
-
-/// What all listeners share.
-pub struct Core {
-    /// What is served.
-    pub snapshot: Published,
-    /// The limit on error answers over UDP.
-    pub error_limit: RateLimit,
-    /// The limit on large replies over UDP.
-    pub large_limit: LargeLimit,
-    /// The connections that there are, and the limits on them.
-    pub connections: Arc<Connections>,
-    /// What asks others.
-    pub forwarding: Arc<Forwarding>,
-    /// The keys that transfers and updates are signed with.
-    pub keys: Keys,
-    /// The zones that are transferred from their primaries.
-    pub inward: Inward,
-    /// What transfers and updates of zones have in common.
-    pub transfers: Transfers,
-    /// Where tasks run.
-    pub runtime: Handle,
-    /// The query log.
-    pub query_log: Arc<QueryLog>,
-    /// The counters.
-    pub metrics: Metrics,
-}
-
-impl Core {
-    /// Listeners' common state, with the limits of the configuration.
-    pub fn new(snapshot: Published, limits: &Limits, upstreams: Arc<Upstreams>, keys: Keys, runtime: &Handle) -> Core {
-        let metrics = Metrics::new(snapshot.clone());
-        metrics.tcp_connections_limit.set(limits.tcp_connections as i64);
-        let forwarding = Arc::new(Forwarding::new(&limits.forwarding, upstreams.clone()));
-        metrics.watch_forwarding(&forwarding);
-        let query_log = QueryLog::new(&metrics.query_log_entries, &metrics.query_log_failed, &metrics.dnstap_messages);
-        // Set for the first and only time.
-        let _ = upstreams.counters.tap.set(Mutex::new(Tap::new(&query_log, SMALL_RING, 0)));
-        Core {
-            query_log,
-            metrics,
-            snapshot,
-            keys,
-            inward: Inward::new(limits.transfers),
-            transfers: Transfers::default(),
-            runtime: runtime.clone(),
-            error_limit: RateLimit::new(limits.error_answers_per_second, random_seed()),
-            large_limit: LargeLimit::new(limits.large_answers_per_second, random_seed()),
-            connections: Arc::new(Connections::new(limits)),
-            forwarding,
-        }
-    }
-}
-
-impl Core {
-    /// The ledger of one who counts by this writer, with so many octets of room for what is logged of queries that arrive on
-    /// this port.
-    pub fn ledger(&self, writer: Writer, room: usize, port: u16) -> Ledger {
-        Ledger::new(writer, Tap::new(&self.query_log, room, random_seed().0 as u32).on_port(port))
-    }
-}
-
-/// What clients may take from the server.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// Error answers over UDP per second and source prefix; 0 for no limit.
-    pub error_answers_per_second: u32,
-    /// Large replies over UDP per second, source prefix, view and name; 0 for no limit.
-    pub large_answers_per_second: u32,
-    /// TCP connections at the same time, in all.
-    pub tcp_connections: usize,
-    /// TCP connections at the same time from one address.
-    pub tcp_connections_per_client: usize,
-    /// How long a TCP connection may be idle, a message may take to arrive, and a client may take to read.
-    pub tcp_idle_timeout: Duration,
-    /// What queries that wait for others, and the cache, may take.
-    pub forwarding: forward::Limits,
-    /// What the transfer of a zone may take.
-    pub transfers: Bounds,
-}
 
 #[cfg(test)]
 pub(crate) mod tests {
@@ -124,16 +33,23 @@ pub(crate) mod tests {
             Answered, Client, Cookie, Kind, Moment, Outcome, Trace,
             known::{Asked, Forward, Known, Question},
         },
-        forward::Response,
+        config::DnstapMessages,
+        forward::{self, Forwarding, Response, upstream::Upstreams},
         manifest::Loaded,
+        metrics::Metrics,
+        query_log::QueryLog,
         snapshot::{
             Node, compile,
             routes::{Route, Servers},
         },
+        transfer::{Transfers, primary::Bounds, tsig::Keys, update::Updates},
         wire::query::LookupName,
     };
     use arc_swap::ArcSwap;
-    use std::sync::LazyLock;
+    use std::{
+        sync::{Arc, LazyLock},
+        time::Duration,
+    };
     use tokio::runtime::Runtime;
 
     /// Stands for the function that answers: the reply is the query, then the client's local address as text. A query
@@ -167,20 +83,20 @@ pub(crate) mod tests {
 
     pub fn answered(len: usize, rcode: u16) -> Answered {
         let (kind, cookie) = (Kind::Zone, Cookie::Absent);
-        Answered { len, view: None, rcode, kind, door: None, locality: None, cookie, refresh: false }
+        Answered { len, view: None, rcode, kind, entry_point: None, locality: None, cookie, refresh: false }
     }
 
     /// Stands for the function that asks others: the reply is the query, after as many hundredths of a second as the
     /// octet behind `late` says, and none at all to `lately`.
     pub async fn respond(
-        core: &Arc<Core>,
+        forwarding: &Arc<Forwarding>,
         _: &Client,
         query: &[u8],
         _: Option<Asked>,
         _: Option<&crate::forward::Waiting>,
     ) -> Option<Response> {
         tokio::time::sleep(Duration::from_millis(10 * u64::from(query[4]))).await;
-        let (answered, snapshot) = (answered(query.len(), 0), core.snapshot.load_full());
+        let (answered, snapshot) = (answered(query.len(), 0), forwarding.snapshot.load_full());
         let response = Response { answered, reply: query.to_vec(), noted: Box::default(), snapshot };
         (!query.starts_with(b"lately")).then_some(response)
     }
@@ -198,20 +114,33 @@ pub(crate) mod tests {
             tcp_connections: 10,
             tcp_connections_per_client: 5,
             tcp_idle_timeout: Duration::from_millis(300),
-            forwarding: forward::Limits::default(),
-            transfers: Bounds::default(),
         }
     }
 
     pub fn core(limits: &Limits) -> Arc<Core> {
         let node = Arc::new(Node { cookie_secrets: vec![[7; 16]], ..Node::default() });
         let (snapshot, _) = compile(&Loaded::default(), &node, None).unwrap();
-        Arc::new(Core::new(
-            Arc::new(ArcSwap::from_pointee(snapshot)),
-            limits,
-            Upstreams::new(),
-            Keys::default(),
-            runtime().handle(),
-        ))
+        core_of(snapshot, limits)
+    }
+
+    pub fn core_of(snapshot: Snapshot, limits: &Limits) -> Arc<Core> {
+        core_with(snapshot, limits, &forward::Limits::default())
+    }
+
+    pub fn core_with(snapshot: Snapshot, limits: &Limits, waiting: &forward::Limits) -> Arc<Core> {
+        let (snapshot, runtime) = (Arc::new(ArcSwap::from_pointee(snapshot)), runtime().handle());
+        let forwarding = Forwarding::new(snapshot.clone(), waiting, Upstreams::new(), None, runtime);
+        let updates = Updates::Keeper(std::sync::mpsc::channel().0);
+        let (keys, bounds) = (Keys::default(), Bounds::default());
+        let transfers = Transfers::new(snapshot.clone(), forwarding.clone(), keys, bounds, updates, runtime);
+        let query_log = QueryLog::new(DnstapMessages::default());
+        Arc::new(Core::new(snapshot, limits, forwarding, transfers, query_log, runtime))
+    }
+
+    /// The page of metrics of what all listeners share.
+    pub fn page(core: &Core) -> String {
+        let metrics = Metrics::new();
+        core.register(&metrics.registry);
+        metrics.text()
     }
 }

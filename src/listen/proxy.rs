@@ -42,17 +42,15 @@ mod tests {
     use super::*;
     use crate::{
         answer::Transport,
-        forward::upstream::Upstreams,
         listen::tests::limits,
         manifest::Loaded,
         snapshot::{Node, compile},
         wire::proxy::tests::{header, proxied, tlv},
     };
-    use arc_swap::ArcSwap;
     use std::sync::Arc;
     use tokio::io::AsyncWriteExt;
 
-    fn core() -> Core {
+    fn core() -> Arc<Core> {
         let manifest = serde_json::json!({
             "vpcs": {"a": {"region": "r", "cidr_blocks": ["10.1.0.0/16"]}},
             "forwarders": {
@@ -62,13 +60,7 @@ mod tests {
         });
         let loaded = Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() };
         let (snapshot, _) = compile(&loaded, &Arc::new(Node::default()), None).unwrap();
-        Core::new(
-            Arc::new(ArcSwap::from_pointee(snapshot)),
-            &limits(),
-            Upstreams::new(),
-            crate::transfer::tsig::Keys::default(),
-            &tokio::runtime::Handle::current(),
-        )
+        crate::listen::tests::core_of(snapshot, &limits())
     }
 
     /// What is read as the header of a connection from this address, and what is left.

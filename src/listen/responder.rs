@@ -59,7 +59,7 @@ impl Responder {
     /// One for queries that arrive on a port, which has not answered anything yet.
     pub fn new(core: &Arc<Core>, transport: Transport, port: u16) -> Arc<Responder> {
         Arc::new(Responder {
-            ledger: Mutex::new(core.ledger(core.metrics.writer(transport), SMALL_RING, port)),
+            ledger: Mutex::new(core.ledger(core.counters.workers.writer(transport, None), SMALL_RING, port)),
             draw: AtomicU32::new(random_seed().0 as u32),
             transport,
             hall: Hall::default(),

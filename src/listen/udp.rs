@@ -11,7 +11,7 @@ use super::{
 use crate::{
     answer::{self as answers, Client, Hint, Moment, Noted, Transport},
     clock::seconds,
-    metrics::Dropped,
+    listen::workers::Dropped,
     query_log::LARGE_RING,
     snapshot::Snapshot,
     wire::{query::LookupName, reply::MAX_UDP},
@@ -135,7 +135,11 @@ pub fn start(core: &Arc<Core>, sockets: Vec<Socket>, stop: &Arc<AtomicBool>) -> 
         let outbox = Outbox::new(core, &batch.socket, local.port());
         let mut worker = Worker {
             core: core.clone(),
-            ledger: core.ledger(core.metrics.udp_writer(local, number, &batch.socket), LARGE_RING, local.port()),
+            ledger: core.ledger(
+                core.counters.workers.writer(Transport::Udp, Some((local, number, &batch.socket))),
+                LARGE_RING,
+                local.port(),
+            ),
             received: UNIX_EPOCH,
             noted: Noted::default(),
             local: local.ip(),

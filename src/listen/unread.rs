@@ -130,7 +130,7 @@ impl AsRef<[u8]> for Counted {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::listen::tests::{core, limits};
+    use crate::listen::tests::{core, limits, page};
     use futures_util::FutureExt;
     use std::net::IpAddr;
 
@@ -172,7 +172,7 @@ mod tests {
             .collect();
         let closed: Vec<usize> = (0..10).filter(|n| is_closed[*n]).collect();
         assert_eq!(closed, [1], "the one that has read nothing for the longest time");
-        assert!(core.metrics.text().contains("zonal_tcp_timeouts_total{reason=\"unread\"} 1\n"));
+        assert!(page(&core).contains("zonal_tcp_timeouts_total{reason=\"unread\"} 1\n"));
         drop((unread, places));
         assert_eq!(core.connections.unread.load(Relaxed), 0);
     }

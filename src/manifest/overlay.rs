@@ -137,7 +137,7 @@ mod tests {
         let mut overlay = Overlay::default();
         overlay.add(&[one.clone(), set("b.example", 2)]);
         let first = overlay.octets();
-        overlay.add(&[many.clone()]);
+        overlay.add(std::slice::from_ref(&many));
         assert_eq!(overlay.octets() - first, 8 * 20);
         overlay.add(&[one, set("b.example", 2)]);
         assert_eq!(overlay.octets(), first);

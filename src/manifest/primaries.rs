@@ -13,14 +13,14 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-/// A server that zones are transferred from.
+/// A server to transfer zones from.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Primary {
     /// Its address.
     #[schemars(with = "Address")]
     pub ip: IpAddr,
-    /// Its port; without it, 53, or 853 for DoT.
+    /// Port of the server. Default: 53, or 853 for DoT.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub port: Option<u16>,
@@ -28,7 +28,7 @@ pub struct Primary {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<DomainName>")]
     pub tsig_key: Option<Name>,
-    /// The transport that it is asked by: Do53, which is TCP here, or DoT (RFC 9103).
+    /// The transport: Do53, which is TCP here, or DoT (RFC 9103).
     #[serde(default)]
     pub protocol: Protocol,
     /// The name that its certificate is checked against.
@@ -58,7 +58,7 @@ pub struct NotifySource {
     pub tsig_key: Option<Name>,
 }
 
-/// What becomes of the zones that a catalog lists.
+/// How zonal serves the zones that a catalog lists.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Catalog {

@@ -12,30 +12,29 @@ pub struct QueryLogConfig {
     /// The VPCs whose queries are logged: those of their own clients, and those that come in at their inbound endpoints.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vpc_ids: Vec<Id>,
-    /// The on-premises networks whose clients' queries are logged, whichever door they ask at.
+    /// The on-premises networks whose clients' queries are logged, at any entry point.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub on_premises_network_ids: Vec<Id>,
-    /// Where the entries go.
+    /// The destination of the entries.
     pub destination: LogDestination,
-    /// The share of the queries that is logged, by chance: from 0 to 1.
+    /// The share of queries to log, chosen at random: from 0 to 1.
     #[serde(default = "all", skip_serializing_if = "is_all")]
     pub sampling: f64,
-    /// How many entries a second each node writes at most; without it, all.
+    /// The maximum number of entries that each node writes per second. Default: no maximum.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub max_per_second: Option<u32>,
-    /// Only answers with these RCODEs; without it, all.
+    /// Log only responses with these RCODEs. Default: all.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rcodes: Vec<Rcode>,
-    /// Only answers that took longer, in milliseconds.
+    /// Log only responses that took longer than this, in milliseconds.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub slower_than_ms: Option<u32>,
-    /// What of the client's address is logged.
+    /// How much of the client's address is logged.
     #[serde(default, skip_serializing_if = "ClientAddress::is_full")]
     pub client_address: ClientAddress,
 }
 
-/// Where the entries of a log go: exactly one of these. What is there beside a node's own files, the node's
-/// configuration has to allow.
+/// The destination of a log: exactly one of these. The node's configuration must permit destinations other than files.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogDestination {
@@ -56,16 +55,16 @@ pub struct LogDestination {
     pub http: Option<String>,
 }
 
-/// A file that grows up to a size, and is put aside then.
+/// A log file. At its maximum size it is renamed to `path.1`, and a new file is begun.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct LogFile {
-    /// Its path, relative to the directory that the node's configuration has for query logs.
+    /// Path of the file, relative to `query_log.directory` of the node's configuration.
     pub path: String,
-    /// How large it grows, in octets.
+    /// The maximum size of the file, in octets.
     #[serde(default = "hundred_mebibytes")]
     pub max_octets: u64,
-    /// How many older ones are kept beside it, as `path.1`, `path.2` and so on.
+    /// The number of older files to keep, as `path.1`, `path.2` and so on. Older files are deleted.
     #[serde(default = "nine")]
     pub keep: u32,
 }

@@ -7,14 +7,14 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::net::IpAddr;
 
-/// A server that copies a zone from here: it is told of changes (RFC 1996), and may transfer the zone.
+/// A server that transfers a zone from zonal. It receives NOTIFY messages about changes (RFC 1996).
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Secondary {
     /// Its address.
     #[schemars(with = "Address")]
     pub ip: IpAddr,
-    /// The port that it takes notifications on.
+    /// The port that NOTIFY messages are sent to.
     #[serde(default = "port_53")]
     #[schemars(range(min = 1))]
     pub port: u16,

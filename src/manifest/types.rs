@@ -32,11 +32,11 @@ pub struct Manifest {
     pub transit_gateways: Resources<TransitGateway>,
     /// Networks reached over Direct Connect or VPN, by a name of your choice.
     pub on_premises_networks: Resources<OnPremisesNetwork>,
-    /// Services that endpoints lead to, by service name.
+    /// Endpoint services, by service name.
     pub vpc_endpoint_services: Resources<VpcEndpointService>,
     /// VPC endpoints, by endpoint ID.
     pub vpc_endpoints: Resources<VpcEndpoint>,
-    /// Zonal shifts: endpoints moved out of an Availability Zone for a while.
+    /// Zonal shifts: temporarily remove endpoints of an Availability Zone from answers.
     pub zonal_shifts: Resources<ZonalShift>,
     /// Private hosted zones, by hosted zone ID.
     pub private_hosted_zones: Resources<PrivateHostedZone>,
@@ -44,7 +44,7 @@ pub struct Manifest {
     pub resolver_endpoints: Resources<ResolverEndpoint>,
     /// Resolver rules, by rule ID.
     pub resolver_rules: Resources<ResolverRule>,
-    /// Who may speak for a client that is behind it.
+    /// Trusted DNS forwarders that name the client they forward a query for.
     pub forwarders: Resources<Forwarder>,
     /// Query logs, by configuration ID.
     pub query_log_configs: Resources<QueryLogConfig>,
@@ -59,17 +59,18 @@ pub struct Vpc {
     pub owner_id: Id,
     /// Its Region, as in `us-east-1`.
     pub region: String,
-    /// Its address ranges, IPv4 and IPv6.
+    /// IPv4 and IPv6 address ranges of the VPC.
     #[schemars(with = "Vec<Cidr>")]
     pub cidr_blocks: Vec<IpNet>,
-    /// Its doors: a query that arrives on one of these addresses comes from inside the VPC.
+    /// The VPC's entry points: zonal matches every query to one of these addresses to this VPC.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<Address>")]
     pub resolver_addresses: Vec<IpAddr>,
-    /// Without it the VPC's door refuses, and its endpoints have no private names.
+    /// Whether zonal answers the VPC. If false, its entry points refuse queries and its endpoints have no private
+    /// names.
     #[serde(default = "yes")]
     pub enable_dns_support: bool,
-    /// Autodefined names and reverse zones, and the private names of its endpoints.
+    /// Whether the VPC has autodefined names and reverse zones, and its endpoints have private names.
     #[serde(default = "yes")]
     pub enable_dns_hostnames: bool,
     /// The AZ names of the account, with the AZ IDs that they stand for.
@@ -83,7 +84,7 @@ pub struct Vpc {
     pub profile_id: Option<Id>,
 }
 
-/// A subnet: which Availability Zone its addresses are in.
+/// A subnet of a VPC, in one Availability Zone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Subnet {
@@ -92,7 +93,7 @@ pub struct Subnet {
     /// Its address ranges.
     #[schemars(with = "Vec<Cidr>")]
     pub cidr_blocks: Vec<IpNet>,
-    /// AAAA records are made from A records (RFC 6147).
+    /// Whether zonal synthesizes AAAA records from A records (DNS64, RFC 6147).
     #[serde(default)]
     pub enable_dns64: bool,
 }
@@ -104,10 +105,10 @@ pub struct VpcPeeringConnection {
     /// The two VPCs.
     #[schemars(length(equal = 2))]
     pub vpc_ids: Vec<Id>,
-    /// Only an `active` one connects.
+    /// The state of the connection. Only `active` connects the VPCs.
     #[serde(default)]
     pub status: PeeringStatus,
-    /// Autodefined names and PTR records of the peer are answered.
+    /// Whether each VPC resolves the autodefined names and PTR records of its peer.
     #[serde(default)]
     pub allow_remote_vpc_dns_resolution: bool,
 }
@@ -136,7 +137,7 @@ pub struct TransitGateway {
     /// Its Region.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub region: String,
-    /// What is attached. Each reaches every other one unless route tables say less.
+    /// The attachments. Each reaches all others, unless route tables restrict that.
     #[serde(default)]
     pub attachments: Vec<Attachment>,
 }
@@ -157,7 +158,7 @@ pub struct Attachment {
     /// The peered gateway.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub transit_gateway_id: Option<Id>,
-    /// Autodefined names and PTR records are answered across the gateway.
+    /// Whether autodefined names and PTR records resolve across the gateway.
     #[serde(default = "yes")]
     pub dns_support: bool,
     /// The route table that the attachment is associated with; without it, the gateway's default table.
@@ -168,7 +169,7 @@ pub struct Attachment {
     pub propagates_to: Option<Vec<String>>,
 }
 
-/// A network outside of the cloud.
+/// A network outside the cloud.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OnPremisesNetwork {
@@ -176,10 +177,10 @@ pub struct OnPremisesNetwork {
     #[serde(default)]
     #[schemars(with = "Vec<Cidr>")]
     pub cidr_blocks: Vec<IpNet>,
-    /// The VPCs that it reaches straight, over Direct Connect or VPN.
+    /// The VPCs that the network reaches without a Transit Gateway, over Direct Connect or VPN.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vpc_ids: Vec<Id>,
-    /// The AZ ID nearest to it.
+    /// The AZ ID nearest to the network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub availability_zone_id: Option<Id>,
 }
@@ -195,11 +196,11 @@ pub struct VpcEndpointService {
     /// The parent of its endpoints' own names.
     #[schemars(with = "PlainName")]
     pub dns_name: Name,
-    /// The names that its users know it by; `*.` in front makes a wildcard.
+    /// The private DNS names of the service. A leading `*.` makes a wildcard.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<DomainName>")]
     pub private_dns_names: Vec<Name>,
-    /// Whether its owner has shown that the private names are theirs.
+    /// The proof that the service's owner owns the private names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_dns_name_configuration: Option<PrivateDnsNameConfiguration>,
 }
@@ -221,7 +222,7 @@ impl VpcEndpointService {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PrivateDnsNameConfiguration {
-    /// How far the verification has come.
+    /// The state of the verification.
     #[serde(default)]
     pub state: VerificationState,
     /// The type of the record that proves it: TXT.
@@ -251,9 +252,9 @@ words! {
 #[serde(deny_unknown_fields)]
 #[schemars(extend("anyOf" = [{"required": ["service_name"]}, {"required": ["service"]}]))]
 pub struct VpcEndpoint {
-    /// What kind of endpoint it is. Only interface endpoints have names.
+    /// The endpoint type. Only interface endpoints have names.
     pub vpc_endpoint_type: VpcEndpointType,
-    /// The service that it leads to.
+    /// The endpoint service.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub service_name: Id,
     /// One of AWS's services, in place of `service_name`: its names in the VPC's Region are known.
@@ -264,19 +265,19 @@ pub struct VpcEndpoint {
     pub vpc_id: Id,
     /// Its state in the endpoint's life cycle.
     pub state: EndpointState,
-    /// The random part that AWS puts behind the identifier in the endpoint's names.
+    /// The random part that AWS appends to the endpoint ID in the endpoint's names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dns_name_suffix: Option<String>,
-    /// The service's private names lead to this endpoint.
+    /// Whether the service's private names resolve to this endpoint.
     #[serde(default)]
     pub private_dns_enabled: bool,
-    /// Who resolves the private names.
+    /// The networks that resolve the private names to this endpoint.
     #[serde(default)]
     pub private_dns_scope: PrivateDnsScope,
     /// Options of its names.
     #[serde(default)]
     pub dns_options: DnsOptions,
-    /// How a client's Availability Zone decides about the addresses it gets.
+    /// How a client's Availability Zone determines the addresses in its answer.
     #[serde(default)]
     pub client_routing_policy: ClientRoutingPolicy,
     /// Its network interfaces, one in each Availability Zone.
@@ -324,7 +325,7 @@ pub enum PrivateDnsScope {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct DnsOptions {
-    /// Which address records the names have.
+    /// The address record types of the names.
     pub dns_record_ip_type: DnsRecordIpType,
     /// The private names exist for queries through inbound Resolver endpoints only.
     pub private_dns_only_for_inbound_resolver_endpoint: bool,
@@ -368,7 +369,7 @@ pub struct NetworkInterface {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Ipv6>")]
     pub ipv6: Option<std::net::Ipv6Addr>,
-    /// Whether it can be used.
+    /// Whether zonal answers with the interface's addresses.
     #[serde(default)]
     pub health: Health,
 }
@@ -383,15 +384,15 @@ words! {
     }
 }
 
-/// A zonal shift: answers leave an Availability Zone out for a while.
+/// A zonal shift: zonal temporarily omits the addresses of an Availability Zone from answers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ZonalShift {
     /// An endpoint's ID, a service name, or `*` for all endpoints.
     pub resource: Id,
-    /// The AZ ID that is left out.
+    /// The AZ ID whose addresses are omitted.
     pub away_from: Id,
-    /// When it ends by itself; without it, it does not.
+    /// The time when the shift ends. Without it, the shift ends when it is deleted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Time>")]
     pub expires_at: Option<jiff::Timestamp>,
@@ -404,36 +405,37 @@ pub struct ZonalShift {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct PrivateHostedZone {
-    /// Its apex.
+    /// The name of the zone's apex.
     #[schemars(with = "PlainName")]
     pub name: Name,
-    /// The VPCs that see it.
+    /// The VPCs whose clients resolve names in the zone.
     pub vpc_ids: Vec<Id>,
-    /// An RFC 1035 master file.
+    /// Path of a master file (RFC 1035).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub file: Option<String>,
-    /// A name that is missing here is resolved as if this zone were not there.
+    /// Whether a name that the zone does not have is resolved as if the zone did not exist.
     #[serde(default)]
     pub fallthrough: bool,
-    /// Records beside or instead of the file.
+    /// Resource record sets, in addition to `file` or without one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub records: Vec<ResourceRecordSet>,
-    /// The servers that the zone is transferred from, in the order in which they are tried (RFC 5936, RFC 1995).
+    /// Servers to transfer the zone from, in order of preference (RFC 5936, RFC 1995).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub primaries: Vec<Primary>,
-    /// Who may tell that the zone has changed (RFC 1996); without it, the primaries, each with its TSIG key if it has one.
+    /// Senders whose NOTIFY messages zonal accepts for the zone (RFC 1996). Default: the primaries, each with its TSIG
+    /// key if it has one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow_notify: Vec<NotifySource>,
     /// The zone is a catalog: it lists zones that are transferred as well (RFC 9432).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub catalog: Option<Catalog>,
-    /// The servers that copy the zone from here.
+    /// Servers that transfer the zone from zonal.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secondaries: Vec<Secondary>,
-    /// Who else may transfer the zone (RFC 5936, RFC 1995).
+    /// Clients that can transfer the zone, in addition to `secondaries` (RFC 5936, RFC 1995).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow_transfer: Vec<Access>,
-    /// Who may change it by dynamic updates (RFC 2136); a TSIG key is required.
+    /// Clients that can change the zone by dynamic updates (RFC 2136). Each needs a TSIG key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow_update: Vec<Access>,
 }
@@ -483,14 +485,14 @@ pub struct ResourceRecordSet {
     #[serde(rename = "type")]
     #[schemars(with = "RecordType")]
     pub record_type: String,
-    /// Time to live in seconds; 300 without it. An alias has its target's.
+    /// Time to live in seconds. Default: 300; an alias has the TTL of its target.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 2147483647))]
     pub ttl: Option<u32>,
     /// The values, each in the format of a master file, with absolute names (the last dot is optional).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub records: Vec<String>,
-    /// The name whose records of this type are answered in its place.
+    /// The target whose records of this type are answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub alias: Option<Alias>,
 }
@@ -508,19 +510,20 @@ pub struct Alias {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ResolverEndpoint {
-    /// Which way queries go.
+    /// The direction of queries.
     #[serde(default)]
     pub direction: Direction,
     /// Its VPC.
     pub vpc_id: Id,
-    /// The transports that it takes.
+    /// The transports that the endpoint accepts.
     #[serde(default = "do53_only")]
     pub protocols: Vec<Protocol>,
-    /// Who may ask; without it, its VPC and the on-premises networks and VPCs connected to that.
+    /// CIDR blocks of the clients that the endpoint answers. Default: its VPC, and the on-premises networks and VPCs
+    /// connected to that VPC.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<Cidr>")]
     pub allowed_cidr_blocks: Vec<IpNet>,
-    /// Its addresses, one or more in each Availability Zone.
+    /// Addresses of the endpoint, at least one in each Availability Zone.
     #[schemars(length(min = 1))]
     pub ip_addresses: Vec<EndpointAddress>,
 }
@@ -555,12 +558,12 @@ pub struct EndpointAddress {
     /// The address.
     #[schemars(with = "Address")]
     pub ip: IpAddr,
-    /// The AZ ID that it is in.
+    /// The AZ ID of the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub availability_zone_id: Option<Id>,
 }
 
-/// A Resolver rule: what becomes of queries for a name and all below it.
+/// A Resolver rule for queries for a name and all names below it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(extend(
@@ -572,18 +575,18 @@ pub struct ResolverRule {
     /// The name.
     #[schemars(with = "PlainName")]
     pub domain_name: Name,
-    /// What becomes of them.
+    /// How zonal resolves the queries.
     pub rule_type: RuleType,
-    /// The outbound endpoint whose addresses forwarded queries come from; without it, the node's own.
+    /// The outbound endpoint whose addresses are the source of forwarded queries. Default: the node's own addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolver_endpoint_id: Option<Id>,
-    /// The servers that a FORWARD rule asks.
+    /// The servers that a FORWARD rule forwards to.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub target_ips: Vec<TargetAddress>,
-    /// The VPCs that it holds for.
+    /// The VPCs that use the rule.
     #[serde(default)]
     pub vpc_ids: Vec<Id>,
-    /// A disabled rule is kept and shown, and not used.
+    /// Whether the rule is used. zonal lists a disabled rule but ignores it.
     #[serde(default = "yes")]
     pub enabled: bool,
 }
@@ -609,7 +612,7 @@ pub struct TargetAddress {
     #[serde(default = "port_53")]
     #[schemars(range(min = 1))]
     pub port: u16,
-    /// The transport it is asked by.
+    /// The transport of forwarded queries.
     #[serde(default)]
     pub protocol: Protocol,
     /// The name that its certificate is checked against.
@@ -617,25 +620,25 @@ pub struct TargetAddress {
     pub server_name_indication: Option<String>,
 }
 
-/// Somebody who may speak for a client that is behind it.
+/// A trusted DNS forwarder. It names the client that it forwards a query for.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(extend("oneOf" = [{"required": ["vpc_id"]}, {"required": ["on_premises_network_id"]}]))]
 pub struct Forwarder {
-    /// The VPC that it is in.
+    /// The VPC of the forwarder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub vpc_id: Option<Id>,
-    /// The on-premises network that it is in.
+    /// The on-premises network of the forwarder.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_premises_network_id: Option<Id>,
-    /// Its addresses.
+    /// CIDR blocks of its addresses.
     #[serde(default)]
     #[schemars(with = "Vec<Cidr>")]
     pub cidr_blocks: Vec<IpNet>,
-    /// How it names the client.
+    /// How the forwarder names the client in a query.
     #[serde(default)]
     pub client_identity: ClientIdentity,
-    /// The networks whose clients it may name; without it, its own.
+    /// The networks whose clients the forwarder can name. Default: its own network.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub speaks_for: Vec<Id>,
 }

@@ -38,9 +38,9 @@ pub struct Entry<'a> {
     pub az: &'a str,
     /// The client's subnet, if it is known.
     pub subnet: &'a str,
-    /// The door that was asked, if it was one.
-    pub door: &'a str,
-    /// The door is a Resolver endpoint.
+    /// The entry point that was asked, if it was one.
+    pub entry_point: &'a str,
+    /// The entry point is a Resolver endpoint.
     pub is_endpoint: bool,
     /// What answered, as [`crate::answer::noted::hops`] reads it.
     pub hops: &'a [u8],
@@ -77,7 +77,7 @@ impl Entry<'_> {
             self.back.as_bytes(),
             self.az.as_bytes(),
             self.subnet.as_bytes(),
-            self.door.as_bytes(),
+            self.entry_point.as_bytes(),
             self.hops,
             self.query,
             self.reply,
@@ -159,7 +159,7 @@ impl<'a> Entry<'a> {
             back: reader.text()?,
             az: reader.text()?,
             subnet: reader.text()?,
-            door: reader.text()?,
+            entry_point: reader.text()?,
             hops: reader.part()?,
             query: reader.part()?,
             reply: reader.part()?,
@@ -233,7 +233,7 @@ mod tests {
             back: "",
             az: text,
             subnet: "s",
-            door: text,
+            entry_point: text,
             is_endpoint: number % 2 == 1,
             hops: octets,
             query: octets,

@@ -72,14 +72,14 @@ impl Formatter {
         out.extend_from_slice(b"\",\"srcids\":{");
         if entry.is_endpoint {
             out.extend_from_slice(b"\"resolver_endpoint\":");
-            string(entry.door, out);
+            string(entry.entry_point, out);
         }
         out.extend_from_slice(b"},\"zonal\":{");
         out.extend_from_slice(entry.back.as_bytes());
         for (member, text) in [
             (&b",\"availability_zone_id\":"[..], entry.az),
             (b",\"subnet_id\":", entry.subnet),
-            (b",\"door\":", entry.door),
+            (b",\"entry_point\":", entry.entry_point),
         ] {
             if !text.is_empty() {
                 out.extend_from_slice(member);
@@ -382,7 +382,7 @@ mod tests {
             back: "\"view\":\"v\"",
             az: text,
             subnet: "",
-            door: text,
+            entry_point: text,
             is_endpoint: true,
             hops: &[1, 1, b'r', 3, 0],
             query: &[],
@@ -424,7 +424,7 @@ mod tests {
             "answers": [{"Rdata": "\"a\\\"\\007\"", "Type": "TXT", "Class": "IN"}],
             "srcaddr": "fd00:1:2::", "transport": "DOH", "srcids": {"resolver_endpoint": "z\"\n"},
             "zonal": {
-                "view": "v", "availability_zone_id": "z\"\n", "door": "z\"\n",
+                "view": "v", "availability_zone_id": "z\"\n", "entry_point": "z\"\n",
                 "answered_by": [{"rule": "r"}, {"internet": true}], "cache": "stale", "ttl": 9,
                 "ede": {"code": 3, "text": "\"\u{1b}"}, "latency_us": 12.3, "generation": 7,
             },

@@ -20,15 +20,16 @@ mod writer;
 use crate::{
     answer::{Answered, Client, Noted},
     config::{DnstapMessage, DnstapMessages},
+    instruments::{counters, gauges, register},
     snapshot::{Snapshot, query_logs::SLOTS},
 };
 use entry::Entry;
-use prometheus::{IntCounterVec, IntGaugeVec};
+use prometheus::{IntCounterVec, IntGaugeVec, Registry};
 use rtrb::{Consumer, Producer, RingBuffer};
 use std::{
     net::{IpAddr, SocketAddr},
     sync::{
-        Arc, Mutex, OnceLock, PoisonError,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     },
     time::{Duration, SystemTime, UNIX_EPOCH},
@@ -45,8 +46,8 @@ const DNSTAP: u64 = 1 << SLOTS;
 
 /// What those who answer and the writer share.
 pub struct QueryLog {
-    /// Which dnstap messages are wanted; none before the writer runs.
-    kinds: OnceLock<DnstapMessages>,
+    /// Which dnstap messages are wanted.
+    kinds: DnstapMessages,
     /// The rings that the writer has not taken yet.
     rings: Mutex<Vec<Consumer<u8>>>,
     /// Entries that found no room, by slot.
@@ -54,35 +55,54 @@ pub struct QueryLog {
     reopen: AtomicBool,
     stop: AtomicBool,
     /// Entries by configuration and what became of them.
-    entries: IntCounterVec,
+    pub entries: IntCounterVec,
     /// Whether a configuration's destination does not take entries.
-    failed: IntGaugeVec,
+    pub failed: IntGaugeVec,
     /// dnstap messages by what became of them.
     messages: IntCounterVec,
 }
 
 impl QueryLog {
-    /// One that nobody writes yet. It counts in these.
-    pub fn new(entries: &IntCounterVec, failed: &IntGaugeVec, messages: &IntCounterVec) -> Arc<QueryLog> {
+    /// One that nobody writes yet, with these dnstap messages.
+    pub fn new(kinds: DnstapMessages) -> Arc<QueryLog> {
         Arc::new(QueryLog {
-            kinds: OnceLock::new(),
+            kinds,
             rings: Mutex::default(),
             lost: [const { AtomicU64::new(0) }; SLOTS + 1],
             reopen: AtomicBool::new(false),
             stop: AtomicBool::new(false),
-            entries: entries.clone(),
-            failed: failed.clone(),
-            messages: messages.clone(),
+            entries: counters(
+                "zonal_query_log_entries_total",
+                "Entries of query logs. outcome: written, dropped (the destination does not take them, or there were too many \
+             at once), over_rate, not_allowed (the node's configuration does not let them go there)",
+                &["config", "outcome"],
+                &[&[]],
+            ),
+            failed: gauges(
+                "zonal_query_log_failed",
+                "1 while the destination of a query log does not take entries",
+                "config",
+                &[],
+            ),
+            messages: counters(
+                "zonal_dnstap_messages_total",
+                "dnstap messages. outcome: written, dropped",
+                &["outcome"],
+                &[&["written", "dropped"]],
+            ),
         })
+    }
+
+    /// Registers its counters.
+    pub fn register(&self, registry: &Registry) {
+        register(registry, self.entries.clone());
+        register(registry, self.failed.clone());
+        register(registry, self.messages.clone());
     }
 
     /// Has the files opened anew, as they may have been put aside.
     pub fn reopen(&self) {
         self.reopen.store(true, Relaxed);
-    }
-
-    fn kinds(&self) -> DnstapMessages {
-        self.kinds.get().copied().unwrap_or_default()
     }
 
     fn ring(&self, size: usize) -> Producer<u8> {
@@ -138,7 +158,7 @@ impl Tap {
 
     /// Whether anything is logged. To be called when a snapshot is taken up, not for each query.
     pub fn make_ready(&mut self, snapshot: &Snapshot) -> bool {
-        let is_on = !snapshot.query_logs.is_empty() || self.log.kinds() != DnstapMessages::default();
+        let is_on = !snapshot.query_logs.is_empty() || self.log.kinds != DnstapMessages::default();
         if is_on && self.ring.is_none() {
             self.ring = Some(self.log.ring(self.size));
             self.entry.reserve(1 << 13);
@@ -158,7 +178,7 @@ impl Tap {
             let mixed = (self.chance ^ self.chance >> 15).wrapping_mul(0x2c1b_3c6d);
             slots = logged.wanted_by(answered.rcode, latency, mixed ^ mixed >> 16);
         }
-        let kinds = self.log.kinds().of_clients();
+        let kinds = self.log.kinds.of_clients();
         let is_tapped =
             kinds.has(DnstapMessage::ClientQuery) || said.reply.is_some() && kinds.has(DnstapMessage::ClientResponse);
         slots |= if is_tapped { DNSTAP } else { 0 };
@@ -166,7 +186,7 @@ impl Tap {
             return;
         }
         let client = asked.map_or(said.client, |asked| &asked.client);
-        let door = snapshot.networks.doors.get(&client.local);
+        let entry_point = snapshot.networks.entry_points.get(&client.local);
         let subnet = asked.and_then(|asked| asked.subnet).map(|at| &*snapshot.networks.subnets[at as usize].id);
         self.push(&Entry {
             slots,
@@ -184,8 +204,9 @@ impl Tap {
             back: logged.map_or("", |logged| &logged.back),
             az: asked.and_then(|asked| asked.az).map_or("", |az| snapshot.azs.id(az)),
             subnet: subnet.unwrap_or(""),
-            door: door.map_or("", |door| &door.id),
-            is_endpoint: door.is_some_and(|door| door.path != crate::snapshot::networks::Path::InVpc),
+            entry_point: entry_point.map_or("", |entry_point| &entry_point.id),
+            is_endpoint: entry_point
+                .is_some_and(|entry_point| entry_point.path != crate::snapshot::networks::Path::InVpc),
             hops: said.noted.hops(),
             query: if is_tapped { said.packet.get(said.noted.query_at..).unwrap_or_default() } else { &[] },
             reply: said.reply.map_or(&[], |(answered, reply)| reply.get(..answered.len).unwrap_or_default()),
@@ -201,7 +222,7 @@ impl Tap {
         transport: crate::answer::Transport,
         message: &[u8],
     ) {
-        if !self.log.kinds().has(kind) {
+        if !self.log.kinds.has(kind) {
             return;
         }
         let size = self.size;
@@ -223,7 +244,7 @@ impl Tap {
             back: "",
             az: "",
             subnet: "",
-            door: "",
+            entry_point: "",
             is_endpoint: false,
             hops: &[],
             query: if is_query { message } else { &[] },

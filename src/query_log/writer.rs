@@ -9,7 +9,7 @@ use super::{
     stream::{Peer, Stream},
 };
 use crate::{
-    config::{Dnstap, DnstapMessages},
+    config::Dnstap,
     manifest::{QueryLogConfig, problem::printable},
     snapshot::published::Published,
     snapshot::{
@@ -102,8 +102,6 @@ impl Running {
         runtime: &Handle,
     ) -> io::Result<Running> {
         let (alive, ended) = channel();
-        // Set for the first and only time.
-        let _ = log.kinds.set(dnstap.as_ref().map_or(DnstapMessages::default(), |(dnstap, _)| dnstap.messages()));
         let tap = dnstap.map(|(dnstap, identity)| Tap::start(log, dnstap, identity, alive.clone())).transpose()?;
         let mut writer = Writer {
             log: log.clone(),

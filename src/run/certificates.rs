@@ -3,10 +3,10 @@
 use crate::{
     clock::now,
     config::{Tls, remedy::unreadable},
-    listen::Core,
-    metrics::Metrics,
+    instruments::{gauges, register},
 };
 use anyhow::{Context, ensure};
+use prometheus::{IntGaugeVec, Registry};
 use rustls::{
     crypto::ring,
     pki_types::{CertificateDer, PrivateKeyDer, UnixTime, pem, pem::PemObject},
@@ -71,7 +71,7 @@ impl Certificate {
     }
 
     /// Reads the files if they have changed and rest now, as one may be written after the other; or if it has to be.
-    fn follow(&self, at_once: bool, metrics: &Metrics) {
+    fn follow(&self, at_once: bool, counters: &Counters) {
         let stamp = stamp(&self.certificate, &self.private_key);
         let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
         let [read_last, looked_at_last] = *seen;
@@ -90,15 +90,15 @@ impl Certificate {
             Ok(_) => {}
             Err(error) => tracing::error!("{error:#}: the certificate from before stays in use"),
         }
-        metrics.certificate_failed.with_label_values(&[self.name()]).set(loaded.is_err().into());
+        counters.failed.with_label_values(&[self.name()]).set(loaded.is_err().into());
         if let Ok(loaded) = loaded {
             *self.current.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         }
-        self.tell(metrics);
+        self.tell(counters);
     }
 
-    fn tell(&self, metrics: &Metrics) {
-        metrics.certificate_expiry.with_label_values(&[self.name()]).set(self.expiry());
+    fn tell(&self, counters: &Counters) {
+        counters.expiry.with_label_values(&[self.name()]).set(self.expiry());
     }
 
     fn expiry(&self) -> i64 {
@@ -251,11 +251,45 @@ pub struct Certificates {
     all: Mutex<Vec<Arc<Certificate>>>,
     /// They are to be read at once.
     pub reload: Notify,
+    pub(super) counters: Counters,
+}
+
+/// The counters of the certificates.
+pub(super) struct Counters {
+    /// When certificates expire, by their file.
+    pub expiry: IntGaugeVec,
+    /// Whether the last load of a certificate failed, by its file.
+    pub failed: IntGaugeVec,
+}
+
+impl Default for Counters {
+    fn default() -> Counters {
+        Counters {
+            expiry: gauges(
+                "zonal_certificate_expiry_timestamp_seconds",
+                "When the certificate that is in use expires, in seconds since 1970",
+                "certificate",
+                &[],
+            ),
+            failed: gauges(
+                "zonal_certificate_reload_failed",
+                "1 when the certificate's files have become bad, and the one before is in use",
+                "certificate",
+                &[],
+            ),
+        }
+    }
 }
 
 impl Certificates {
+    /// Registers their counters.
+    pub fn register(&self, registry: &Registry) {
+        register(registry, self.counters.expiry.clone());
+        register(registry, self.counters.failed.clone());
+    }
+
     /// The certificate that a listener names, read if no other listener has it.
-    pub fn get(&self, tls: &Tls, metrics: &Metrics) -> anyhow::Result<Arc<Certificate>> {
+    pub fn get(&self, tls: &Tls) -> anyhow::Result<Arc<Certificate>> {
         let (Some(certificate), Some(private_key)) = (&tls.certificate, &tls.private_key) else {
             anyhow::bail!("`tls` needs `certificate` and `private_key`");
         };
@@ -265,22 +299,22 @@ impl Certificates {
             return Ok(known.clone());
         }
         let new = Arc::new(Certificate::load(certificate, private_key)?);
-        metrics.certificate_failed.with_label_values(&[new.name()]).set(0);
-        new.tell(metrics);
+        self.counters.failed.with_label_values(&[new.name()]).set(0);
+        new.tell(&self.counters);
         all.push(new.clone());
         Ok(new)
     }
 
     /// Follows the files for ever.
-    pub async fn follow(self: Arc<Self>, core: Arc<Core>) {
+    pub async fn follow(self: Arc<Self>) {
         loop {
             let at_once = tokio::select! {
                 () = sleep(POLL) => false,
                 () = self.reload.notified() => true,
             };
             let all = self.all.lock().unwrap_or_else(PoisonError::into_inner).clone();
-            let core = core.clone();
-            let look = move || all.iter().for_each(|certificate| certificate.follow(at_once, &core.metrics));
+            let this = self.clone();
+            let look = move || all.iter().for_each(|certificate| certificate.follow(at_once, &this.counters));
             // Files may be far away.
             let _ = tokio::task::spawn_blocking(look).await;
         }

@@ -28,7 +28,7 @@ pub fn invitation(manifest: &Manifest, listeners: &[SocketAddr]) -> Option<Strin
     }
     let mut text = String::from("Try, as clients in different places:\n");
     for client in clients.into_iter().take(LINES) {
-        let line = format!("dig -b {} @{} -p {port} {name}", client.address, client.door);
+        let line = format!("dig -b {} @{} -p {port} {name}", client.address, client.entry_point);
         // Writing to a string does not fail.
         let _ = writeln!(text, "  {line:<68}  # {}", printable(&client.place));
     }
@@ -38,33 +38,35 @@ pub fn invitation(manifest: &Manifest, listeners: &[SocketAddr]) -> Option<Strin
 struct Client {
     place: String,
     address: IpAddr,
-    door: IpAddr,
+    entry_point: IpAddr,
 }
 
 /// Clients on the loopback device: of one VPC one in each AZ, of all other networks one, those with endpoints of their
 /// own at the end.
 fn clients(manifest: &Manifest, listeners: &[SocketAddr]) -> Vec<Client> {
-    let listens = |door: &IpAddr| listeners.iter().any(|listener| listener.ip() == *door);
-    let nobodys_door = Some(IpAddr::from([127, 0, 0, 1])).filter(listens);
+    let listens = |entry_point: &IpAddr| listeners.iter().any(|listener| listener.ip() == *entry_point);
+    let nobodys_entry_point = Some(IpAddr::from([127, 0, 0, 1])).filter(listens);
     let mut of_networks: Vec<Vec<Client>> = Vec::new();
     let has_endpoints = |id: &Id| manifest.vpc_endpoints.values().any(|endpoint| endpoint.vpc_id == *id);
     let (with, without): (Vec<_>, Vec<_>) = manifest.vpcs.iter().partition(|(id, _)| has_endpoints(id));
     for (id, vpc) in without.into_iter().chain(with) {
-        let Some(door) = nobodys_door.or(vpc.resolver_addresses.iter().copied().find(listens)) else { continue };
+        let Some(entry_point) = nobodys_entry_point.or(vpc.resolver_addresses.iter().copied().find(listens)) else {
+            continue;
+        };
         let mut azs = BTreeSet::new();
         let subnets = vpc.subnets.values().filter(|subnet| azs.insert(&subnet.availability_zone_id));
         let clients = subnets.filter_map(|subnet| {
             let place = format!("{id}, {}", subnet.availability_zone_id);
-            Some(Client { place, address: subnet.cidr_blocks.iter().find_map(loopback_host)?, door })
+            Some(Client { place, address: subnet.cidr_blocks.iter().find_map(loopback_host)?, entry_point })
         });
         of_networks.push(clients.collect());
     }
     let inbound = manifest.resolver_endpoints.values().filter(|endpoint| endpoint.direction == Direction::Inbound);
     let inbound = inbound.flat_map(|endpoint| &endpoint.ip_addresses).map(|address| address.ip).find(listens);
-    if let Some(door) = inbound {
+    if let Some(entry_point) = inbound {
         let on_premises = manifest.on_premises_networks.iter().filter_map(|(id, network)| {
             let place = format!("{id}, through the inbound endpoint");
-            Some(vec![Client { place, address: network.cidr_blocks.iter().find_map(loopback_host)?, door }])
+            Some(vec![Client { place, address: network.cidr_blocks.iter().find_map(loopback_host)?, entry_point }])
         });
         let end = of_networks.len().min(1);
         of_networks.splice(end..end, on_premises.collect::<Vec<_>>());

@@ -376,9 +376,9 @@ pub fn own_addresses(config: &Config) -> Vec<SocketAddr> {
     }
 }
 
-/// The addresses without configuration: 127.0.0.1, and the doors on the loopback device.
-pub fn default_addresses(doors: &[IpAddr]) -> BTreeSet<SocketAddr> {
-    let loopback = doors.iter().copied().filter(|door| door.is_loopback());
+/// The addresses without configuration: 127.0.0.1, and the entry points on the loopback device.
+pub fn default_addresses(entry_points: &[IpAddr]) -> BTreeSet<SocketAddr> {
+    let loopback = entry_points.iter().copied().filter(|entry_point| entry_point.is_loopback());
     loopback.chain([[127, 0, 0, 1].into()]).map(|address| SocketAddr::new(address, DEFAULT_PORT)).collect()
 }
 
@@ -506,9 +506,10 @@ mod tests {
     }
 
     #[test]
-    fn loopback_doors_are_listened_on() {
-        let doors = ["127.2.0.53", "10.1.0.2", "::1", "127.0.0.1"].map(|door| door.parse().unwrap());
-        let addresses: Vec<String> = default_addresses(&doors).iter().map(SocketAddr::to_string).collect();
+    fn loopback_entry_points_are_listened_on() {
+        let entry_points =
+            ["127.2.0.53", "10.1.0.2", "::1", "127.0.0.1"].map(|entry_point| entry_point.parse().unwrap());
+        let addresses: Vec<String> = default_addresses(&entry_points).iter().map(SocketAddr::to_string).collect();
         assert_eq!(addresses, ["127.0.0.1:5300", "127.2.0.53:5300", "[::1]:5300"]);
     }
 }

@@ -164,16 +164,16 @@ impl Predecessor {
     }
 }
 
-/// A path where this process can be taken over from. It is there under its name when it is [open](Doorway::open).
-pub struct Doorway {
+/// A path where this process can be taken over from. It is there under its name when it is [open](TakeoverListener::open).
+pub struct TakeoverListener {
     path: PathBuf,
     draft: PathBuf,
     listener: Socket,
 }
 
-impl Doorway {
+impl TakeoverListener {
     /// For the user of this process alone, as whoever has its sockets has its clients.
-    pub fn new(path: &Path) -> anyhow::Result<Doorway> {
+    pub fn new(path: &Path) -> anyhow::Result<TakeoverListener> {
         let mut draft = path.as_os_str().to_owned();
         draft.push(".new");
         let draft = PathBuf::from(draft);
@@ -187,7 +187,7 @@ impl Doorway {
         };
         let listener =
             bind().with_context(|| format!("cannot listen at {}: check `takeover_socket`", draft.display()))?;
-        Ok(Doorway { path: path.into(), draft, listener })
+        Ok(TakeoverListener { path: path.into(), draft, listener })
     }
 
     /// Has those who come served by a thread of its own.

@@ -161,7 +161,7 @@ impl Prefixes {
 
 impl Networks {
     /// The forwarder that sends from this address, and who it is itself. It is one only in the network that it sits in,
-    /// as the door tells it.
+    /// as the entry point tells it.
     #[inline]
     pub fn forwarder(&self, source: IpAddr, local: IpAddr, protocol: Protocol) -> Option<(&Forwarder, Found<'_>)> {
         if self.forwarders.is_empty() {
@@ -187,7 +187,9 @@ impl Networks {
             let own = members.iter().find(|member| member.network == vpc).ok_or(Refusal::Stranger)?;
             members = std::slice::from_ref(own);
         }
-        forwarder.may(self.at_door(self.doors.get(&local), members, protocol, |block| block.contains(&source))?)
+        forwarder.may(
+            self.at_entry_point(self.entry_points.get(&local), members, protocol, |block| block.contains(&source))?,
+        )
     }
 
     /// Who asks when a forwarder names a prefix that the client is in; and the scope of the answers: the length of the
@@ -200,7 +202,7 @@ impl Networks {
         protocol: Protocol,
     ) -> Result<(Found<'_>, u8), Refusal> {
         let Some(prefixes) = &self.forwarders.prefixes else { return Err(Refusal::NotSpokenFor) };
-        let (address, door) = (prefix.network(), self.doors.get(&local));
+        let (address, entry_point) = (prefix.network(), self.entry_points.get(&local));
         let mut client: Option<Found> = None;
         for (piece, list) in prefixes.holders.within(&prefix).enumerate() {
             if piece == MOST_PIECES {
@@ -210,7 +212,7 @@ impl Networks {
             if members.is_empty() {
                 continue;
             }
-            let found = self.at_door(door, members, protocol, |block| block.contains(&prefix))?;
+            let found = self.at_entry_point(entry_point, members, protocol, |block| block.contains(&prefix))?;
             if client.is_some_and(|client| client.network != found.network) {
                 return Err(Refusal::Wide);
             }
@@ -220,11 +222,11 @@ impl Networks {
         let Some(network) = found.network else { return Err(Refusal::Stranger) };
         let places = prefixes.places.get(&network).ok_or(Refusal::NotSpokenFor)?;
         let mut scope = places.uniform_len(address);
-        // At the door of its own VPC it does not matter who else has its addresses.
-        if found.path != Path::InVpc || door.is_none_or(|door| door.vpc != network) {
+        // At the entry point of its own VPC it does not matter who else has its addresses.
+        if found.path != Path::InVpc || entry_point.is_none_or(|entry_point| entry_point.vpc != network) {
             scope = scope.max(prefixes.holders.uniform_len(address));
         }
-        let allowed = door.and_then(|door| door.allowed.as_ref()).into_iter().flatten();
+        let allowed = entry_point.and_then(|entry_point| entry_point.allowed.as_ref()).into_iter().flatten();
         let allowed = allowed.filter(|block| block.contains(&address)).map(IpNet::prefix_len).min();
         scope = scope.max(allowed.unwrap_or(0));
         // In a prefix that is no longer than that all are alike, and so in the subnet of its first address.

@@ -13,10 +13,10 @@ fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// Two VPCs with the same addresses, told apart by their doors, and a forwarder at the same address in each.
+/// Two VPCs with the same addresses, told apart by their entry points, and a forwarder at the same address in each.
 fn overlapping() -> Networks {
-    let vpc = |door: &str| {
-        json!({"region": "r", "cidr_blocks": ["10.2.0.0/16"], "resolver_addresses": [door],
+    let vpc = |entry_point: &str| {
+        json!({"region": "r", "cidr_blocks": ["10.2.0.0/16"], "resolver_addresses": [entry_point],
                "subnets": {"s": {"availability_zone_id": "az1", "cidr_blocks": ["10.2.0.0/24"]}}})
     };
     let forwarder = |vpc: &str, identity: &str| json!({"vpc_id": vpc, "cidr_blocks": ["10.2.0.20/32"], "client_identity": identity});
@@ -29,13 +29,15 @@ fn overlapping() -> Networks {
 #[test]
 fn a_forwarder_is_one_only_in_its_own_network() {
     let networks = overlapping();
-    let at = |source: &str, door: &str| {
-        networks.forwarder(address(source), address(door), Protocol::Do53).map(|(forwarder, _)| forwarder.id.as_str())
+    let at = |source: &str, entry_point: &str| {
+        networks
+            .forwarder(address(source), address(entry_point), Protocol::Do53)
+            .map(|(forwarder, _)| forwarder.id.as_str())
     };
     assert_eq!(at("10.2.0.20", "10.2.0.2"), Some("f"));
     assert_eq!(at("10.2.0.20", "10.2.0.3"), Some("g"));
     assert_eq!(at("10.2.0.20", "10.2.0.4"), None, "a client like any other");
-    assert_eq!(at("10.2.0.20", "192.0.2.1"), None, "no door tells the VPC");
+    assert_eq!(at("10.2.0.20", "192.0.2.1"), None, "no entry point tells the VPC");
     assert_eq!(at("10.2.0.21", "10.2.0.2"), None);
 }
 
@@ -47,16 +49,16 @@ fn the_vpc_endpoint_settles_what_the_address_does_not() {
     let named = |source: &str, local: &str, vpc| {
         networks.named(forwarder, address(source), address(local), Protocol::Do53, vpc).map(|found| Some(found.vpc))
     };
-    let no_door = "192.0.2.1";
-    assert_eq!(named("10.2.0.7", no_door, None), Err(Refusal::Ambiguous));
-    assert_eq!(named("10.2.0.7", no_door, b), Ok(b));
-    assert_eq!(named("10.2.0.7", no_door, a), Err(Refusal::NotSpokenFor));
-    assert_eq!(named("10.9.0.7", no_door, b), Err(Refusal::Stranger), "it is not in that VPC");
+    let no_entry_point = "192.0.2.1";
+    assert_eq!(named("10.2.0.7", no_entry_point, None), Err(Refusal::Ambiguous));
+    assert_eq!(named("10.2.0.7", no_entry_point, b), Ok(b));
+    assert_eq!(named("10.2.0.7", no_entry_point, a), Err(Refusal::NotSpokenFor));
+    assert_eq!(named("10.9.0.7", no_entry_point, b), Err(Refusal::Stranger), "it is not in that VPC");
     assert_eq!(named("10.2.0.7", "10.2.0.3", None), Ok(b));
-    assert_eq!(named("10.2.0.7", "10.2.0.2", None), Err(Refusal::NotSpokenFor), "that door tells another VPC");
+    assert_eq!(named("10.2.0.7", "10.2.0.2", None), Err(Refusal::NotSpokenFor), "that entry point tells another VPC");
 }
 
-/// Seven networks in 256 addresses at most, and doors of all kinds.
+/// Seven networks in 256 addresses at most, and entry points of all kinds.
 fn world(random: &mut dyn FnMut(u32) -> u32) -> Value {
     let mut block = |shortest: u32| {
         let len = shortest + random(33 - shortest);
@@ -108,11 +110,11 @@ fn answers_hold_as_far_as_their_scope() {
         let every: Vec<&Forwarder> = networks.forwarders.v4.values().flatten().collect();
         let forwarder = every[0];
         let at = |last: u32| IpAddr::from([10, 0, 0, last as u8]);
-        for door in ["10.9.0.0", "10.9.0.1", "10.9.0.2", "10.9.1.1", "10.9.1.2", "192.0.2.1"].map(address) {
+        for entry_point in ["10.9.0.0", "10.9.0.1", "10.9.0.2", "10.9.1.1", "10.9.1.2", "192.0.2.1"].map(address) {
             // What is known of each address when it asks itself.
             let own: Vec<_> = (0..256)
                 .map(|last| {
-                    let found = networks.identify(at(last), door, Protocol::Do53).ok()?;
+                    let found = networks.identify(at(last), entry_point, Protocol::Do53).ok()?;
                     let dns64 = found.subnet.is_some_and(|subnet| networks.subnets[subnet as usize].dns64);
                     Some((found.view(), found.network, found.az, dns64))
                 })
@@ -127,8 +129,8 @@ fn answers_hold_as_far_as_their_scope() {
                 };
                 let first = prefix.addr().to_string().rsplit('.').next().unwrap().parse::<usize>().unwrap();
                 let clients: Vec<_> = within(len).filter(|other| holders[*other]).map(|other| own[other]).collect();
-                let found = networks.named_by_prefix(forwarder, prefix, door, Protocol::Do53);
-                let context = || format!("{prefix} at {door} in {manifest:#}");
+                let found = networks.named_by_prefix(forwarder, prefix, entry_point, Protocol::Do53);
+                let context = || format!("{prefix} at {entry_point} in {manifest:#}");
                 let Ok((found, scope)) = found else {
                     // Refused is what spans networks, or holds somebody who is refused or not spoken for.
                     let network = |client: &Option<(_, Option<NetworkAt>, _, _)>| client.and_then(|client| client.1);
@@ -137,9 +139,9 @@ fn answers_hold_as_far_as_their_scope() {
                     });
                     let is_allowed = || {
                         networks
-                            .doors
-                            .get(&door)
-                            .and_then(|door| door.allowed.as_ref())
+                            .entry_points
+                            .get(&entry_point)
+                            .and_then(|entry_point| entry_point.allowed.as_ref())
                             .is_none_or(|allowed| allowed.iter().any(|block| block.contains(&prefix)))
                     };
                     assert!(!is_one || !is_allowed(), "{}", context());

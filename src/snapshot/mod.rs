@@ -102,11 +102,11 @@ impl Snapshot {
         is_same.then_some(&self.networks.connectivity)
     }
 
-    /// All doors of the manifest: addresses that queries may arrive on.
-    pub fn door_addresses(&self) -> Vec<IpAddr> {
-        let mut doors: Vec<IpAddr> = self.networks.doors.keys().copied().collect();
-        doors.sort_unstable();
-        doors
+    /// All entry points of the manifest: addresses that queries may arrive on.
+    pub fn entry_point_addresses(&self) -> Vec<IpAddr> {
+        let mut entry_points: Vec<IpAddr> = self.networks.entry_points.keys().copied().collect();
+        entry_points.sort_unstable();
+        entry_points
     }
 
     /// The next generation of the same, with what a changed node contributes.
@@ -190,7 +190,7 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
     let networks = match same_networks {
         Some(previous) => previous.networks.clone(),
         None => {
-            let labels = previous.map_or(&[][..], |previous| &previous.networks.door_labels);
+            let labels = previous.map_or(&[][..], |previous| &previous.networks.entry_point_labels);
             Arc::new(Networks::compile(manifest, &mut azs, labels))
         }
     };

@@ -1,4 +1,4 @@
-//! Who asks: doors, prefixes, and the networks that stand behind them.
+//! Who asks: entry points, prefixes, and the networks that stand behind them.
 
 use super::{
     endpoints::{Az, Azs},
@@ -76,7 +76,7 @@ impl Path {
 
 /// A local address that queries arrive on, and what that says of them.
 #[derive(Debug)]
-pub struct Door {
+pub struct EntryPoint {
     /// The VPC or Resolver endpoint that it belongs to.
     pub id: Id,
     /// By which way those come who ask here.
@@ -87,7 +87,7 @@ pub struct Door {
     pub az: Option<Az>,
     /// Whom it lets in, in as few blocks as can be; none: those of `neighbours`.
     pub allowed: Option<Vec<IpNet>>,
-    /// Its place in the list of labels, the same in all later snapshots; none for a VPC's own door.
+    /// Its place in the list of labels, the same in all later snapshots; none for a VPC's own entry point.
     pub slot: Option<u32>,
     /// Which protocols an inbound one takes.
     protocols: Vec<Protocol>,
@@ -95,7 +95,7 @@ pub struct Door {
     neighbours: Arc<HashSet<NetworkAt>>,
 }
 
-impl Door {
+impl EntryPoint {
     /// Whether a network is that of its VPC, or connected to it.
     #[inline]
     fn is_near(&self, network: NetworkAt) -> bool {
@@ -130,10 +130,10 @@ pub struct Networks {
     vpcs: HashMap<Id, NetworkAt>,
     v4: PrefixMap<Ipv4Net, Box<[Member]>>,
     v6: PrefixMap<Ipv6Net, Box<[Member]>>,
-    /// The doors, by address.
-    pub doors: HashMap<IpAddr, Door>,
+    /// The entry points, by address.
+    pub entry_points: HashMap<IpAddr, EntryPoint>,
     /// Labels by slot, of all addresses of inbound endpoints that there ever were: the endpoint, and the address.
-    pub door_labels: Arc<Vec<(Id, IpAddr)>>,
+    pub entry_point_labels: Arc<Vec<(Id, IpAddr)>>,
     /// Those who may speak for others.
     pub forwarders: Forwarders,
 }
@@ -143,11 +143,11 @@ pub struct Networks {
 pub enum Refusal {
     /// Its address is in no network that may ask here.
     Stranger,
-    /// Its address is in several VPCs, and the door does not tell them apart.
+    /// Its address is in several VPCs, and the entry point does not tell them apart.
     Ambiguous,
     /// `enable_dns_support` is false.
     DnsDisabled,
-    /// The door does not take this transport.
+    /// The entry point does not take this transport.
     Transport,
     /// The forwarder may not speak for this client.
     NotSpokenFor,
@@ -162,8 +162,8 @@ pub enum Refusal {
 /// Who asks.
 #[derive(Clone, Copy)]
 pub struct Found<'n> {
-    /// The door that was asked; none if the address asked is no door.
-    pub door: Option<&'n Door>,
+    /// The entry point that was asked; none if the address asked is no entry point.
+    pub entry_point: Option<&'n EntryPoint>,
     /// The client's own network, if it is known.
     pub network: Option<NetworkAt>,
     /// The VPC whose view applies.
@@ -177,7 +177,7 @@ pub struct Found<'n> {
 }
 
 impl Networks {
-    /// Compiles the networks of a manifest. Doors keep the slots that they have among `labels`.
+    /// Compiles the networks of a manifest. Entry points keep the slots that they have among `labels`.
     pub fn compile(manifest: &Manifest, azs: &mut Azs, labels: &[(Id, IpAddr)]) -> Networks {
         let mut this = Networks {
             connectivity: Connectivity::new(manifest),
@@ -187,8 +187,8 @@ impl Networks {
             vpcs: HashMap::new(),
             v4: PrefixMap::new(),
             v6: PrefixMap::new(),
-            doors: HashMap::new(),
-            door_labels: Arc::default(),
+            entry_points: HashMap::new(),
+            entry_point_labels: Arc::default(),
             forwarders: Forwarders::default(),
         };
         let mut prefixes: Vec<(IpNet, Member)> = Vec::new();
@@ -215,8 +215,8 @@ impl Networks {
         }
         this.index(prefixes);
         let mut labels = labels.to_vec();
-        this.doors = this.doors(manifest, azs, &mut labels);
-        this.door_labels = Arc::new(labels);
+        this.entry_points = this.entry_points(manifest, azs, &mut labels);
+        this.entry_point_labels = Arc::new(labels);
         this.forwarders = Forwarders::compile(manifest, &this);
         this
     }
@@ -255,8 +255,13 @@ impl Networks {
         }
     }
 
-    fn doors(&self, manifest: &Manifest, azs: &mut Azs, labels: &mut Vec<(Id, IpAddr)>) -> HashMap<IpAddr, Door> {
-        let mut doors = HashMap::new();
+    fn entry_points(
+        &self,
+        manifest: &Manifest,
+        azs: &mut Azs,
+        labels: &mut Vec<(Id, IpAddr)>,
+    ) -> HashMap<IpAddr, EntryPoint> {
+        let mut entry_points = HashMap::new();
         let mut slots: HashMap<(Id, IpAddr), u32> = labels.iter().cloned().zip(0..).collect();
         let mut neighbours = Neighbours { connectivity: &self.connectivity, known: HashMap::new() };
         for (id, vpc) in &manifest.vpcs {
@@ -264,8 +269,9 @@ impl Networks {
             for address in &vpc.resolver_addresses {
                 let (id, path, neighbours) = (id.clone(), Path::InVpc, neighbours.of(self, network));
                 let (allowed, protocols) = (None, Vec::new());
-                let door = Door { id, path, vpc: network, az: None, allowed, slot: None, protocols, neighbours };
-                doors.insert(*address, door);
+                let entry_point =
+                    EntryPoint { id, path, vpc: network, az: None, allowed, slot: None, protocols, neighbours };
+                entry_points.insert(*address, entry_point);
             }
         }
         for (id, endpoint) in &manifest.resolver_endpoints {
@@ -281,7 +287,7 @@ impl Networks {
                     labels.push(label.clone());
                     labels.len() as u32 - 1
                 });
-                let door = Door {
+                let entry_point = EntryPoint {
                     id: id.clone(),
                     path,
                     vpc,
@@ -291,10 +297,10 @@ impl Networks {
                     protocols: endpoint.protocols.clone(),
                     neighbours: neighbours.of(self, vpc),
                 };
-                doors.insert(address.ip, door);
+                entry_points.insert(address.ip, entry_point);
             }
         }
-        doors
+        entry_points
     }
 
     /// The network's place in the list.
@@ -336,23 +342,27 @@ impl Networks {
     /// Finds out who asks (docs/concepts/who-asks.md).
     #[inline]
     pub fn identify(&self, source: IpAddr, local: IpAddr, protocol: Protocol) -> Result<Found<'_>, Refusal> {
-        self.at_door(self.doors.get(&local), self.holding(source), protocol, |block| block.contains(&source))
+        self.at_entry_point(self.entry_points.get(&local), self.holding(source), protocol, |block| {
+            block.contains(&source)
+        })
     }
 
-    /// Finds out who asks at a door from an address that `members` hold, and that `is_in` tells of a block whether it
+    /// Finds out who asks at an entry point from an address that `members` hold, and that `is_in` tells of a block whether it
     /// is in.
     #[inline]
-    pub fn at_door<'n>(
+    pub fn at_entry_point<'n>(
         &'n self,
-        door: Option<&'n Door>,
+        entry_point: Option<&'n EntryPoint>,
         members: &[Member],
         protocol: Protocol,
         is_in: impl Fn(&IpNet) -> bool,
     ) -> Result<Found<'n>, Refusal> {
-        let found = match door {
-            None => self.without_door(members)?,
-            Some(door) if door.path == Path::InVpc => self.through_vpc_door(door, members)?,
-            Some(door) => self.through_inbound_door(door, members, protocol, is_in)?,
+        let found = match entry_point {
+            None => self.without_entry_point(members)?,
+            Some(entry_point) if entry_point.path == Path::InVpc => {
+                self.through_vpc_entry_point(entry_point, members)?
+            }
+            Some(entry_point) => self.through_inbound_entry_point(entry_point, members, protocol, is_in)?,
         };
         match self.vpc(found.vpc) {
             Some(vpc) if found.path == Path::InVpc && !vpc.enable_dns_support => Err(Refusal::DnsDisabled),
@@ -360,9 +370,9 @@ impl Networks {
         }
     }
 
-    fn in_vpc<'n>(&self, door: Option<&'n Door>, member: Member) -> Found<'n> {
+    fn in_vpc<'n>(&self, entry_point: Option<&'n EntryPoint>, member: Member) -> Found<'n> {
         Found {
-            door,
+            entry_point,
             network: Some(member.network),
             vpc: member.network,
             path: Path::InVpc,
@@ -371,7 +381,7 @@ impl Networks {
         }
     }
 
-    fn without_door(&self, members: &[Member]) -> Result<Found<'_>, Refusal> {
+    fn without_entry_point(&self, members: &[Member]) -> Result<Found<'_>, Refusal> {
         let mut vpcs = members.iter().filter(|member| self.vpc(member.network).is_some());
         match (vpcs.next(), vpcs.next()) {
             (Some(member), None) => Ok(self.in_vpc(None, *member)),
@@ -380,26 +390,30 @@ impl Networks {
         }
     }
 
-    fn through_vpc_door<'n>(&self, door: &'n Door, members: &[Member]) -> Result<Found<'n>, Refusal> {
-        if self.vpc(door.vpc).is_some_and(|vpc| !vpc.enable_dns_support) {
+    fn through_vpc_entry_point<'n>(
+        &self,
+        entry_point: &'n EntryPoint,
+        members: &[Member],
+    ) -> Result<Found<'n>, Refusal> {
+        if self.vpc(entry_point.vpc).is_some_and(|vpc| !vpc.enable_dns_support) {
             return Err(Refusal::DnsDisabled);
         }
-        let may = |member: &&Member| self.vpc(member.network).is_some() && door.is_near(member.network);
-        // The door's own VPC first: an address that is in it is no neighbour's.
-        let own = members.iter().find(|member| member.network == door.vpc);
+        let may = |member: &&Member| self.vpc(member.network).is_some() && entry_point.is_near(member.network);
+        // The entry point's own VPC first: an address that is in it is no neighbour's.
+        let own = members.iter().find(|member| member.network == entry_point.vpc);
         let member = own.or_else(|| members.iter().find(may)).ok_or(Refusal::Stranger)?;
-        Ok(self.in_vpc(Some(door), *member))
+        Ok(self.in_vpc(Some(entry_point), *member))
     }
 
-    fn through_inbound_door<'n>(
+    fn through_inbound_entry_point<'n>(
         &self,
-        door: &'n Door,
+        entry_point: &'n EntryPoint,
         members: &[Member],
         protocol: Protocol,
         is_in: impl Fn(&IpNet) -> bool,
     ) -> Result<Found<'n>, Refusal> {
-        let known = members.iter().find(|member| door.is_near(member.network));
-        let is_allowed = match &door.allowed {
+        let known = members.iter().find(|member| entry_point.is_near(member.network));
+        let is_allowed = match &entry_point.allowed {
             Some(blocks) => blocks.iter().any(is_in),
             None => known.is_some(),
         };
@@ -411,16 +425,16 @@ impl Networks {
             [only] => Some(only),
             _ => None,
         });
-        if !door.protocols.contains(&protocol) {
+        if !entry_point.protocols.contains(&protocol) {
             return Err(Refusal::Transport);
         }
         let subnet = known.and_then(|member| member.subnet);
         let az = subnet
             .map(|subnet| self.subnets[subnet as usize].az)
             .or_else(|| known.and_then(|member| self.info(member.network).az))
-            .or(door.az);
+            .or(entry_point.az);
         let network = known.map(|member| member.network);
-        Ok(Found { door: Some(door), network, vpc: door.vpc, path: door.path, az, subnet })
+        Ok(Found { entry_point: Some(entry_point), network, vpc: entry_point.vpc, path: entry_point.path, az, subnet })
     }
 }
 

@@ -2,19 +2,19 @@
 //! its own.
 
 use super::{
+    Transfers,
     copies::Copies,
+    counters::Counters,
     primary::{Asking, Bounds, Said},
     schedule::{Schedule, Wake},
 };
 use crate::{
     clock::{random_seed, seconds},
     control_plane::{Message, change::ZoneTransfer},
-    listen::Core,
     manifest::{
         Id, Primary, PrivateHostedZone, Problem, Resources, catalog, changes,
         transferred::{Content, Held},
     },
-    metrics::Metrics,
     snapshot::Snapshot,
     wire::Name,
 };
@@ -184,29 +184,29 @@ impl Followed {
         }
     }
 
-    fn set_phase(&self, phase: Phase, metrics: &Metrics) {
+    fn set_phase(&self, phase: Phase, counters: &Counters) {
         let before = std::mem::replace(&mut self.state().phase, phase);
-        metrics.transferred_zones.with_label_values(&[before.word()]).dec();
-        metrics.transferred_zones.with_label_values(&[phase.word()]).inc();
+        counters.transferred_zones.with_label_values(&[before.word()]).dec();
+        counters.transferred_zones.with_label_values(&[phase.word()]).inc();
     }
 }
 
 /// Follows the zones of what is served until the keeper is gone. `times` says of what was kept when it was refreshed.
 pub async fn follow(
-    core: Arc<Core>,
+    transfers: Arc<Transfers>,
     messages: Sender<Message>,
     mut generations: watch::Receiver<u64>,
     copies: Copies,
     mut times: BTreeMap<Id, SystemTime>,
 ) {
     for phase in Phase::ALL {
-        core.metrics.transferred_zones.with_label_values(&[phase.word()]);
+        transfers.counters.transferred_zones.with_label_values(&[phase.word()]);
     }
     let mut followed = Resources::default();
     loop {
-        let snapshot = core.snapshot.load_full();
+        let snapshot = transfers.snapshot.load_full();
         if snapshot.generation > 0 {
-            adjust(&core, &snapshot, &followed, &messages, &copies, &mut times);
+            adjust(&transfers, &snapshot, &followed, &messages, &copies, &mut times);
             followed = snapshot.manifest.private_hosted_zones.clone();
             // Copies of zones that are not there any more.
             std::mem::take(&mut times).keys().for_each(|id| copies.remove(id));
@@ -222,18 +222,18 @@ pub async fn follow(
 /// Starts and stops tasks, so that there is one for each zone that is transferred. `followed` are the zones as they were when this
 /// was done last.
 fn adjust(
-    core: &Arc<Core>,
+    transfers: &Arc<Transfers>,
     snapshot: &Snapshot,
     followed: &Resources<PrivateHostedZone>,
     messages: &Sender<Message>,
     copies: &Copies,
     times: &mut BTreeMap<Id, SystemTime>,
 ) {
-    let mut zones = core.inward.zones();
+    let mut zones = transfers.inward.zones();
     for change in changes(followed, &snapshot.manifest.private_hosted_zones) {
         let id = change.id;
         let Some(source) = change.new.filter(|zone| zone.is_transferred()) else {
-            if zones.stop(id, &core.metrics) {
+            if zones.stop(id, &transfers.counters) {
                 copies.remove(id);
             }
             continue;
@@ -245,7 +245,7 @@ fn adjust(
         let held = snapshot.transferred.get(id).cloned();
         let known = before.and_then(|before| before.state().refreshed).or_else(|| times.remove(id));
         let refreshed = held.is_some().then_some(known).flatten();
-        zones.stop(id, &core.metrics);
+        zones.stop(id, &transfers.counters);
         let phase = match &held {
             None => Phase::Pending,
             Some(held) if held.is_expired => Phase::Expired,
@@ -263,18 +263,18 @@ fn adjust(
         };
         let (source, notified) = (source.clone(), Notify::new());
         let zone = Arc::new(Followed { id: id.clone(), source, state: Mutex::new(state), notified });
-        core.metrics.transferred_zones.with_label_values(&[phase.word()]).inc();
+        transfers.counters.transferred_zones.with_label_values(&[phase.word()]).inc();
         let age = refreshed.and_then(|refreshed| SystemTime::now().duration_since(refreshed).ok()).unwrap_or_default();
         let live = held.as_ref().filter(|held| !held.is_expired).map(|held| (&held.content.soa, age));
         let follower = Follower {
             schedule: Schedule::new(live),
-            core: core.clone(),
+            transfers: transfers.clone(),
             messages: messages.clone(),
             copies: copies.clone(),
             zone: zone.clone(),
             held,
         };
-        let task = core.runtime.spawn(follower.run()).abort_handle();
+        let task = transfers.runtime.spawn(follower.run()).abort_handle();
         zones.by_name.entry(zone.source.name.clone()).or_default().push(zone.clone());
         zones.by_id.insert(id.clone(), (zone, task));
     }
@@ -282,10 +282,10 @@ fn adjust(
 
 impl Zones {
     /// Stops following a zone; false if it was not followed.
-    fn stop(&mut self, id: &Id, metrics: &Metrics) -> bool {
+    fn stop(&mut self, id: &Id, counters: &Counters) -> bool {
         let Some((zone, task)) = self.by_id.remove(id) else { return false };
         task.abort();
-        metrics.transferred_zones.with_label_values(&[zone.state().phase.word()]).dec();
+        counters.transferred_zones.with_label_values(&[zone.state().phase.word()]).dec();
         if let Some(named) = self.by_name.get_mut(&zone.source.name) {
             named.retain(|other| !Arc::ptr_eq(other, &zone));
             if named.is_empty() {
@@ -298,7 +298,7 @@ impl Zones {
 
 /// Follows one zone.
 struct Follower {
-    core: Arc<Core>,
+    transfers: Arc<Transfers>,
     messages: Sender<Message>,
     copies: Copies,
     zone: Arc<Followed>,
@@ -314,10 +314,10 @@ impl Follower {
                 self.expire().await;
                 continue;
             }
-            let (core, zone) = (self.core.clone(), self.zone.clone());
+            let (transfers, zone) = (self.transfers.clone(), self.zone.clone());
             // Of what has expired nothing is known any more: whatever a primary has is taken.
             let have = self.held.as_ref().filter(|held| !held.is_expired).map(|held| held.content.clone());
-            let asking = ask_all(&core, &zone, have.as_deref());
+            let asking = ask_all(&transfers, &zone, have.as_deref());
             tokio::pin!(asking);
             let said = loop {
                 tokio::select! {
@@ -336,7 +336,7 @@ impl Follower {
         held.is_expired = true;
         let held = held.clone();
         tracing::error!("the zone {} ({}) has expired: no primary answers for it", self.zone.source.name, self.zone.id);
-        self.zone.set_phase(Phase::Expired, &self.core.metrics);
+        self.zone.set_phase(Phase::Expired, &self.transfers.counters);
         self.zone.state().expires = None;
         let _ = self.serve(held).await;
     }
@@ -352,7 +352,7 @@ impl Follower {
                 self.take(said, now).await
             }
         };
-        self.core.metrics.transfers.with_label_values(&["in", result]).inc();
+        self.transfers.counters.transfers.with_label_values(&["in", result]).inc();
         let soa = self.held.as_ref().map(|held| held.content.soa);
         let phase = match (&failure, &self.held) {
             (None, _) => Phase::Current,
@@ -378,7 +378,7 @@ impl Follower {
         }
         state.error = failure;
         drop(state);
-        self.zone.set_phase(phase, &self.core.metrics);
+        self.zone.set_phase(phase, &self.transfers.counters);
     }
 
     /// Takes what a primary has: the kind of result, and why it is not followed.
@@ -457,17 +457,17 @@ fn first(problems: &[Problem]) -> String {
 }
 
 /// Asks one primary after the other, the one that has told of a change at first, until one has something to say.
-async fn ask_all(core: &Core, zone: &Followed, have: Option<&Content>) -> Result<(Said, SocketAddr), String> {
+async fn ask_all(transfers: &Transfers, zone: &Followed, have: Option<&Content>) -> Result<(Said, SocketAddr), String> {
     let notifier = zone.state().notifier.take();
     let mut primaries: Vec<&Primary> = zone.source.primaries.iter().collect();
     primaries.sort_by_key(|primary| Some(primary.ip) != notifier);
-    let Ok(_place) = core.inward.queries.acquire().await else { return Err("the server ends".into()) };
+    let Ok(_place) = transfers.inward.queries.acquire().await else { return Err("the server ends".into()) };
     let mut errors = Vec::new();
     let mut older = None;
     for primary in primaries {
         let key = match &primary.tsig_key {
             None => None,
-            Some(name) => match core.keys.get(name) {
+            Some(name) => match transfers.keys.get(name) {
                 Some(key) => Some(key),
                 None => {
                     errors
@@ -476,9 +476,9 @@ async fn ask_all(core: &Core, zone: &Followed, have: Option<&Content>) -> Result
                 }
             },
         };
-        let (upstreams, bounds) = (&core.forwarding.upstreams, core.inward.bounds);
+        let (upstreams, bounds) = (&transfers.forwarding.upstreams, transfers.inward.bounds);
         let asking = Asking { primary, key, zone: &zone.source.name, have, upstreams, bounds };
-        match asking.run(&core.inward.transfers).await {
+        match asking.run(&transfers.inward.transfers).await {
             Ok(Said::Older(serial)) => older = Some((Said::Older(serial), primary.address())),
             Ok(said) => return Ok((said, primary.address())),
             Err(error) => errors.push(format!("{}: {error}", primary.address())),

@@ -11,6 +11,7 @@
 mod access;
 pub mod answer;
 pub mod copies;
+mod counters;
 mod history;
 pub mod inward;
 pub mod message;
@@ -26,8 +27,8 @@ pub mod update;
 use crate::{
     answer::{Answered, Client, Cookie, Kind, Transport},
     clock::now,
-    forward,
-    listen::Core,
+    forward::{self, Forwarding},
+    snapshot::published::Published,
     wire::{
         Name,
         query::{opcode, rcode},
@@ -36,21 +37,26 @@ use crate::{
     },
 };
 use access::Refused;
+use counters::Counters;
 use history::History;
+use inward::Inward;
 use message::Request;
 use outgoing::Outgoing;
+use primary::Bounds;
+use prometheus::Registry;
 use std::{
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicI64, AtomicU64, Ordering::Relaxed},
     },
     time::Duration,
 };
 use tokio::{
+    runtime::Handle,
     sync::{OwnedSemaphorePermit, Semaphore, watch},
     time::timeout,
 };
-use tsig::Session;
+use tsig::{Keys, Session};
 use update::Updates;
 
 pub use message::{is_of_zone, is_signed, may_concern};
@@ -65,33 +71,61 @@ const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What transfers, notifications and updates have in common.
 pub struct Transfers {
+    /// What is served.
+    snapshot: Published,
+    /// What answers the questions of secondaries, and makes TLS to primaries.
+    forwarding: Arc<Forwarding>,
+    /// The keys that transfers and updates are signed with.
+    keys: Keys,
+    /// The zones that are transferred from their primaries.
+    pub inward: Inward,
+    /// Where updates go.
+    updates: Updates,
+    counters: Counters,
+    /// Where tasks run.
+    runtime: Handle,
     history: History,
     /// The generation that the history has come to.
     followed: watch::Sender<u64>,
     transfers: Arc<Semaphore>,
     requests: Arc<Semaphore>,
-    /// Where updates go; none where nothing can be written.
-    pub updates: OnceLock<Updates>,
     /// Refusals are told once a second: when the last one was, and how many were not told since.
     told: AtomicI64,
     untold: AtomicU64,
 }
 
-impl Default for Transfers {
-    fn default() -> Transfers {
-        Transfers {
+impl Transfers {
+    /// Nothing is transferred yet. Each transfer from a primary is held to `bounds`.
+    pub fn new(
+        snapshot: Published,
+        forwarding: Arc<Forwarding>,
+        keys: Keys,
+        bounds: Bounds,
+        updates: Updates,
+        runtime: &Handle,
+    ) -> Arc<Transfers> {
+        Arc::new(Transfers {
+            snapshot,
+            forwarding,
+            keys,
+            inward: Inward::new(bounds),
+            updates,
+            counters: Counters::new(),
+            runtime: runtime.clone(),
             history: History::default(),
             followed: watch::channel(0).0,
             transfers: Arc::new(Semaphore::new(MOST_TRANSFERS)),
             requests: Arc::new(Semaphore::new(MOST_REQUESTS)),
-            updates: OnceLock::new(),
             told: AtomicI64::new(0),
             untold: AtomicU64::new(0),
-        }
+        })
     }
-}
 
-impl Transfers {
+    /// Registers the counters.
+    pub fn register(&self, registry: &Registry) {
+        self.counters.register(registry);
+    }
+
     /// A place among the requests that are answered; none if there is no room.
     pub fn admit(&self) -> Option<OwnedSemaphorePermit> {
         self.requests.clone().try_acquire_owned().ok()
@@ -136,18 +170,18 @@ impl Part {
         };
         let (len, cookie) = (reply.len(), Cookie::Absent);
         let answered =
-            Answered { len, view: None, rcode: code, kind, door: None, locality: None, cookie, refresh: false };
+            Answered { len, view: None, rcode: code, kind, entry_point: None, locality: None, cookie, refresh: false };
         Part { answered: Some(answered), reply, rest }
     }
 }
 
 /// Answers a request about a zone as a whole.
-pub async fn respond(core: &Arc<Core>, client: &Client, packet: &[u8]) -> Part {
-    if let Some(reply) = notified::notified(core, client.source, packet) {
+pub async fn respond(transfers: &Arc<Transfers>, client: &Client, packet: &[u8]) -> Part {
+    if let Some(reply) = notified::notified(transfers, client.source, packet) {
         return Part::new(reply, None);
     }
     let time = now() as u64;
-    let authenticated = access::authenticate(&core.keys, packet, time);
+    let authenticated = access::authenticate(&transfers.keys, packet, time);
     let (Some(request), Ok(authenticated)) = (Request::read(packet), authenticated) else {
         return Part::new(Request::malformed(packet, rcode::FORMERR), None);
     };
@@ -161,8 +195,8 @@ pub async fn respond(core: &Arc<Core>, client: &Client, packet: &[u8]) -> Part {
                 _ => "the MAC is too short (BADTRUNC)",
             };
             let zone = &request.zone;
-            count(core, &request, "refused");
-            core.transfers.tell(&format!("{} asks for {zone} with the key {}: {why}", client.source, failure.key()));
+            count(transfers, &request, "refused");
+            transfers.tell(&format!("{} asks for {zone} with the key {}: {why}", client.source, failure.key()));
             let mut reply = request.error(rcode::NOTAUTH, None);
             failure.answer(&mut reply, time);
             return Part::new(reply, None);
@@ -170,44 +204,51 @@ pub async fn respond(core: &Arc<Core>, client: &Client, packet: &[u8]) -> Part {
     };
     let key = session.as_ref().map(|session| session.key().name.clone());
     let refused = match (request.opcode, request.qtype) {
-        (opcode::UPDATE, _) => match update(core, client, &request, key.as_ref()).await {
+        (opcode::UPDATE, _) => match update(transfers, client, &request, key.as_ref()).await {
             Ok(code) => return signed(request.error(code, None), session),
             Err(refused) => refused,
         },
         (opcode::QUERY, rtype::AXFR | rtype::IXFR) => {
-            match outgoing::start(core, client, &request, key.as_ref()).await {
+            match outgoing::start(transfers, client, &request, key.as_ref()).await {
                 Ok(outgoing) => match outgoing.signed(session).next() {
                     Some((reply, rest)) => return Part::new(reply, rest),
                     None => return Part::new(request.error(rcode::SERVFAIL, None), None),
                 },
                 Err(refused) => {
-                    count(core, &request, if refused.rcode == rcode::SERVFAIL { "failed" } else { "refused" });
+                    count(transfers, &request, if refused.rcode == rcode::SERVFAIL { "failed" } else { "refused" });
                     refused
                 }
             }
         }
-        _ => return ask(core, client, packet, &request, session).await,
+        _ => return ask(transfers, client, packet, &request, session).await,
     };
-    core.transfers.tell(&refused.why);
+    transfers.tell(&refused.why);
     if session.is_none() && request.opcode == opcode::QUERY && refused.rcode == rcode::REFUSED {
         // That is what everybody gets who asks for this.
-        return ask(core, client, packet, &request, None).await;
+        return ask(transfers, client, packet, &request, None).await;
     }
     signed(request.error(refused.rcode, Some(refused.told)), session)
 }
 
 /// Answers a question as such: of a secondary, or of somebody who has signed it.
-async fn ask(core: &Arc<Core>, client: &Client, packet: &[u8], request: &Request, session: Option<Session>) -> Part {
+async fn ask(
+    transfers: &Arc<Transfers>,
+    client: &Client,
+    packet: &[u8],
+    request: &Request,
+    session: Option<Session>,
+) -> Part {
     let key = session.as_ref().map(|session| session.key().name.clone());
     if (request.opcode, request.qtype, request.qclass) == (opcode::QUERY, rtype::SOA, 1)
-        && let Ok(reply) = outgoing::soa(core, client, request, key.as_ref()).await
+        && let Ok(reply) = outgoing::soa(transfers, client, request, key.as_ref()).await
     {
         return signed(reply, session);
     }
     // What a signature says is known by now.
     let plain = session.as_ref().and_then(|_| tsig::without_signature(packet));
     let packet = plain.as_deref().unwrap_or(packet);
-    let Some(forward::Response { answered, mut reply, .. }) = forward::respond(core, client, packet, None, None).await
+    let Some(forward::Response { answered, mut reply, .. }) =
+        forward::respond(&transfers.forwarding, client, packet, None, None).await
     else {
         return Part::whole(Vec::new());
     };
@@ -227,20 +268,25 @@ fn signed(mut reply: Vec<u8>, session: Option<Session>) -> Part {
     Part::new(reply, None)
 }
 
-fn count(core: &Core, request: &Request, result: &str) {
+fn count(transfers: &Transfers, request: &Request, result: &str) {
     match request.opcode {
-        opcode::UPDATE => core.metrics.updates.with_label_values(&[result]).inc(),
-        _ => core.metrics.transfers.with_label_values(&["out", result]).inc(),
+        opcode::UPDATE => transfers.counters.updates.with_label_values(&[result]).inc(),
+        _ => transfers.counters.transfers.with_label_values(&["out", result]).inc(),
     }
 }
 
 /// Has a zone updated. Returns the RCODE.
-async fn update(core: &Arc<Core>, client: &Client, request: &Request, key: Option<&Name>) -> Result<u16, Refused> {
-    let (result, answer) = match update::update(core, client, request, key).await {
+async fn update(
+    transfers: &Arc<Transfers>,
+    client: &Client,
+    request: &Request,
+    key: Option<&Name>,
+) -> Result<u16, Refused> {
+    let (result, answer) = match update::update(transfers, client, request, key).await {
         Ok((code, result)) => (result, Ok(code)),
         Err(refused) => (if refused.rcode == rcode::SERVFAIL { "failed" } else { "refused" }, Err(refused)),
     };
-    count(core, request, result);
+    count(transfers, request, result);
     answer
 }
 
@@ -250,7 +296,7 @@ fn is_stream(transport: Transport) -> bool {
 }
 
 /// Waits until the history has come as far as what is served.
-async fn wait_for_history(core: &Core, generation: u64) {
-    let mut followed = core.transfers.followed.subscribe();
+async fn wait_for_history(transfers: &Transfers, generation: u64) {
+    let mut followed = transfers.followed.subscribe();
     let _ = timeout(PATIENCE, followed.wait_for(|followed| *followed >= generation)).await;
 }

@@ -1,13 +1,13 @@
 //! Notifications that a zone has changed (RFC 1996), from those who may send them.
 
 use super::{
+    Transfers,
     inward::Followed,
     message::with_opt,
     tsig::{self, Signed},
 };
 use crate::{
     clock::now,
-    listen::Core,
     manifest::transferred::Soa,
     wire::{
         Name,
@@ -35,12 +35,12 @@ pub fn is_notification(message: &[u8]) -> bool {
 
 /// Takes a notification, and has the zone refreshed soon if it is to be believed. Returns the reply; none to what is no
 /// notification at all. `client` is who has sent it.
-pub fn notified(core: &Core, client: IpAddr, message: &[u8]) -> Option<Vec<u8>> {
+pub fn notified(transfers: &Transfers, client: IpAddr, message: &[u8]) -> Option<Vec<u8>> {
     if !is_notification(message) {
         return None;
     }
     let time = now() as u64;
-    let (verdict, mut reply, signed) = match tsig::verify(&core.keys, message, time) {
+    let (verdict, mut reply, signed) = match tsig::verify(&transfers.keys, message, time) {
         Err(tsig::Malformed) => (Verdict::Failed(rcode::FORMERR), reply_to(message, None), Signed::No),
         Ok(signed @ Signed::Not(_)) => {
             (Verdict::Refused(rcode::NOTAUTH), reply_to(message, question(message).map(|(_, end)| end)), signed)
@@ -52,7 +52,7 @@ pub fn notified(core: &Core, client: IpAddr, message: &[u8]) -> Option<Vec<u8>> 
                     Signed::By(session) => Some(session.key().name.clone()),
                     _ => None,
                 };
-                let zones = core.inward.named(&name);
+                let zones = transfers.inward.named(&name);
                 let allowed: Vec<_> = zones.iter().filter(|zone| is_allowed(zone, client, key.as_ref())).collect();
                 let verdict = match (allowed.is_empty(), &key) {
                     (false, _) => Verdict::Accepted,
@@ -71,7 +71,7 @@ pub fn notified(core: &Core, client: IpAddr, message: &[u8]) -> Option<Vec<u8>> 
         Verdict::Refused(code) => ("refused", code),
         Verdict::Failed(code) => ("failed", code),
     };
-    core.metrics.notifies.with_label_values(&["in", result]).inc();
+    transfers.counters.notifies.with_label_values(&["in", result]).inc();
     reply[3] |= code as u8;
     if edns_of(message).is_some() {
         reply = with_opt(reply, None);

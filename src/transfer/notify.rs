@@ -1,13 +1,12 @@
 //! Follows what is served, and tells secondaries of zones that have changed (RFC 1996).
 
 use super::{
-    history,
+    Transfers, history,
     tsig::{Key, Keys, Session},
 };
 use crate::{
     clock::{now, random_seed},
     control_plane::status::Status,
-    listen::Core,
     manifest::{Id, Manifest, Secondary, same_resources},
     snapshot::{Snapshot, zone::Zone, zones::Serials},
     wire::{
@@ -45,18 +44,18 @@ struct Telling {
 }
 
 /// Follows the generations until there are no more.
-pub async fn follow(core: Arc<Core>, status: Arc<Status>, mut generations: watch::Receiver<u64>) {
+pub async fn follow(transfers: Arc<Transfers>, status: Arc<Status>, mut generations: watch::Receiver<u64>) {
     let places = Arc::new(Semaphore::new(MOST_NOTIFICATIONS));
     let (last, missing, telling) = Default::default();
-    let mut follower = Follower { core, status, places, last, missing, telling };
+    let mut follower = Follower { transfers, status, places, last, missing, telling };
     loop {
         generations.borrow_and_update();
-        let snapshot = follower.core.snapshot.load_full();
+        let snapshot = follower.transfers.snapshot.load_full();
         let generation = snapshot.generation;
         if !follower.knows(&snapshot) {
             follower.take(snapshot).await;
         }
-        follower.core.transfers.followed.send_replace(generation);
+        follower.transfers.followed.send_replace(generation);
         if generations.changed().await.is_err() {
             return;
         }
@@ -65,7 +64,7 @@ pub async fn follow(core: Arc<Core>, status: Arc<Status>, mut generations: watch
 
 /// What follows the generations.
 struct Follower {
-    core: Arc<Core>,
+    transfers: Arc<Transfers>,
     status: Arc<Status>,
     places: Arc<Semaphore>,
     /// The zones that were looked at last, and their serials.
@@ -88,10 +87,10 @@ impl Follower {
     async fn take(&mut self, snapshot: Arc<Snapshot>) {
         self.last = Some((snapshot.manifest.clone(), snapshot.serials.clone()));
         self.tell_missing(&snapshot);
-        let (core, zones) = (self.core.clone(), history::numbered(&snapshot));
+        let (transfers, zones) = (self.transfers.clone(), history::numbered(&snapshot));
         // The keeper waits for those who hold what was served before, and comparing takes a while.
         drop(snapshot);
-        let changed = tokio::task::spawn_blocking(move || core.transfers.history.follow(&zones)).await;
+        let changed = tokio::task::spawn_blocking(move || transfers.history.follow(&zones)).await;
         self.telling.retain(|_, telling| !telling.task.is_finished() || telling.since.elapsed() < PAUSE);
         for zone in changed.unwrap_or_default() {
             for secondary in &zone.source.secondaries {
@@ -102,7 +101,7 @@ impl Follower {
 
     /// Says which keys the node does not have.
     fn tell_missing(&mut self, snapshot: &Snapshot) {
-        let missing = missing_keys(&self.core.keys, snapshot);
+        let missing = missing_keys(&self.transfers.keys, snapshot);
         for (zone, key) in missing.difference(&self.missing) {
             tracing::warn!("zone {zone} names the key {key}, which `tsig_keys` of this node does not have");
         }
@@ -115,7 +114,7 @@ impl Follower {
     fn tell(&mut self, zone: &Arc<Zone>, secondary: &Secondary) {
         let key = match &secondary.tsig_key {
             None => None,
-            Some(name) => match self.core.keys.get(name) {
+            Some(name) => match self.transfers.keys.get(name) {
                 Some(key) => Some(key.clone()),
                 // Which was said.
                 None => return,
@@ -126,11 +125,12 @@ impl Follower {
             last.task.abort();
             (last.since + PAUSE).max(Instant::now())
         });
-        let (core, places, zone, secondary) = (self.core.clone(), self.places.clone(), zone.clone(), secondary.clone());
+        let (transfers, places, zone, secondary) =
+            (self.transfers.clone(), self.places.clone(), zone.clone(), secondary.clone());
         let task = tokio::spawn(async move {
             sleep_until(since).await;
             let Ok(_place) = places.acquire_owned().await else { return };
-            notify(&core, &zone, &secondary, key.as_ref()).await;
+            notify(&transfers, &zone, &secondary, key.as_ref()).await;
         });
         self.telling.insert(place, Telling { since, task });
     }
@@ -155,7 +155,7 @@ fn missing_keys(keys: &Keys, snapshot: &Snapshot) -> BTreeSet<(Id, String)> {
 }
 
 /// Tells one server, until it answers.
-async fn notify(core: &Core, zone: &Zone, secondary: &Secondary, key: Option<&Arc<Key>>) {
+async fn notify(transfers: &Transfers, zone: &Zone, secondary: &Secondary, key: Option<&Arc<Key>>) {
     let (name, serial) = (&zone.source.name, zone.serial());
     let address = SocketAddr::new(secondary.ip, secondary.port);
     let mut wait = FIRST_WAIT;
@@ -165,13 +165,13 @@ async fn notify(core: &Core, zone: &Zone, secondary: &Secondary, key: Option<&Ar
         let result = match tell(zone, address, key, end).await {
             Ok(Some(0)) => {
                 tracing::debug!("{address} knows that {name} has serial {serial}");
-                return core.metrics.notifies.with_label_values(&["out", "accepted"]).inc();
+                return transfers.counters.notifies.with_label_values(&["out", "accepted"]).inc();
             }
             Ok(Some(code)) => {
                 let known = MNEMONICS.iter().find(|(other, _)| *other == u16::from(code));
                 let code = known.map_or(code.to_string(), |(_, mnemonic)| mnemonic.to_string());
                 tracing::warn!("{address} does not want to know of {name} serial {serial}: {code}");
-                return core.metrics.notifies.with_label_values(&["out", "refused"]).inc();
+                return transfers.counters.notifies.with_label_values(&["out", "refused"]).inc();
             }
             Ok(None) => Ok(()),
             Err(error) => Err(error),
@@ -183,7 +183,7 @@ async fn notify(core: &Core, zone: &Zone, secondary: &Secondary, key: Option<&Ar
         wait *= 2;
     }
     tracing::warn!("{address} cannot be told that {name} has serial {serial}: {last}");
-    core.metrics.notifies.with_label_values(&["out", "failed"]).inc();
+    transfers.counters.notifies.with_label_values(&["out", "failed"]).inc();
 }
 
 /// Sends one notification. Returns the RCODE of the answer; none without one in time.

@@ -1,6 +1,7 @@
 //! Zones on their way to others: whole (AXFR, RFC 5936), or by differences (IXFR, RFC 1995), as messages.
 
 use super::{
+    Transfers,
     access::{self, Purpose, Refused},
     history::{self, Record, Step},
     is_stream,
@@ -11,7 +12,6 @@ use super::{
 use crate::{
     answer::{Client, Transport},
     clock::now,
-    listen::Core,
     manifest::transferred::is_newer,
     snapshot::zone::{Cursor, Zone, soa_serial},
     wire::{Name, query::rcode, rdata::rtype},
@@ -21,7 +21,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 /// An answer of many messages. The next one is made when the one before is on its way.
 pub struct Outgoing {
-    core: Arc<Core>,
+    transfers: Arc<Transfers>,
     request: Request,
     records: Box<dyn Iterator<Item = Record> + Send>,
     /// The record that had no room in the message before.
@@ -35,7 +35,12 @@ pub struct Outgoing {
 }
 
 /// Begins to answer a request for a transfer.
-pub async fn start(core: &Arc<Core>, client: &Client, request: &Request, key: Option<&Name>) -> Result<Start, Refused> {
+pub async fn start(
+    transfers: &Arc<Transfers>,
+    client: &Client,
+    request: &Request,
+    key: Option<&Name>,
+) -> Result<Start, Refused> {
     let refused = |rcode: u16, told: &'static str| {
         let why = format!("{} asks for {}: {told}", client.source, request.zone);
         Refused { rcode, told, why }
@@ -48,7 +53,7 @@ pub async fn start(core: &Arc<Core>, client: &Client, request: &Request, key: Op
     if !(is_stream(client.transport) || is_ixfr && is_udp) {
         return Err(refused(rcode::REFUSED, "zones are transferred by TCP, TLS and QUIC"));
     }
-    let latest = latest(core, client, request, key).await?;
+    let latest = latest(transfers, client, request, key).await?;
     let from = match is_ixfr {
         false => None,
         true => {
@@ -59,9 +64,9 @@ pub async fn start(core: &Arc<Core>, client: &Client, request: &Request, key: Op
     };
     if is_udp || from.is_some_and(|from| !is_newer(latest.serial(), from)) {
         // By UDP the client sees whether there is something new, and comes by TCP.
-        return Ok(Start::new(core, request, "current", [history::soa(&latest)].into_iter(), None));
+        return Ok(Start::new(transfers, request, "current", [history::soa(&latest)].into_iter(), None));
     }
-    let Ok(place) = core.transfers.transfers.clone().try_acquire_owned() else {
+    let Ok(place) = transfers.transfers.clone().try_acquire_owned() else {
         return Err(refused(rcode::SERVFAIL, "too many transfers go out: try again later"));
     };
     let told = |how: &str, zone: &Zone| {
@@ -69,32 +74,42 @@ pub async fn start(core: &Arc<Core>, client: &Client, request: &Request, key: Op
         tracing::info!("zone {name} ({}) serial {serial} goes to {} by {how}", zone.id, client.source);
     };
     if let Some(from) = from
-        && let Some((zone, steps)) = core.transfers.history.steps(&latest.id, from)
+        && let Some((zone, steps)) = transfers.history.steps(&latest.id, from)
     {
         told("IXFR", &zone);
-        return Ok(Start::new(core, request, "ixfr", differences(&zone, steps), Some(place)));
+        return Ok(Start::new(transfers, request, "ixfr", differences(&zone, steps), Some(place)));
     }
     told("AXFR", &latest);
-    Ok(Start::new(core, request, "axfr", whole(latest), Some(place)))
+    Ok(Start::new(transfers, request, "axfr", whole(latest), Some(place)))
 }
 
 /// The latest version of the zone that is meant, which the history knows of.
-async fn latest(core: &Core, client: &Client, request: &Request, key: Option<&Name>) -> Result<Arc<Zone>, Refused> {
+async fn latest(
+    transfers: &Transfers,
+    client: &Client,
+    request: &Request,
+    key: Option<&Name>,
+) -> Result<Arc<Zone>, Refused> {
     let (zone, generation) = {
-        let snapshot = core.snapshot.load_full();
+        let snapshot = transfers.snapshot.load_full();
         (access::zone(&snapshot, client, request, Purpose::Transfer, key)?.clone(), snapshot.generation)
     };
     if let Some(missing) = &zone.missing {
         let why = format!("{} asks for {}: {missing}", client.source, request.zone);
         return Err(Refused { rcode: rcode::SERVFAIL, told: "the zone is not there", why });
     }
-    wait_for_history(core, generation).await;
-    Ok(core.transfers.history.latest(&zone.id).filter(|latest| latest.apex == zone.apex).unwrap_or(zone))
+    wait_for_history(transfers, generation).await;
+    Ok(transfers.history.latest(&zone.id).filter(|latest| latest.apex == zone.apex).unwrap_or(zone))
 }
 
 /// The latest SOA record, for a secondary that asks whether there is something new.
-pub async fn soa(core: &Arc<Core>, client: &Client, request: &Request, key: Option<&Name>) -> Result<Vec<u8>, Refused> {
-    let soa = history::soa(&*latest(core, client, request, key).await?);
+pub async fn soa(
+    transfers: &Arc<Transfers>,
+    client: &Client,
+    request: &Request,
+    key: Option<&Name>,
+) -> Result<Vec<u8>, Refused> {
+    let soa = history::soa(&*latest(transfers, client, request, key).await?);
     let mut writer = Writer::new(request, 0, true);
     writer.record(&soa.owner, soa.rtype, soa.ttl, &soa.rdata);
     Ok(writer.finish_records())
@@ -131,14 +146,14 @@ pub struct Start(Outgoing);
 
 impl Start {
     fn new(
-        core: &Arc<Core>,
+        transfers: &Arc<Transfers>,
         request: &Request,
         result: &'static str,
         records: impl Iterator<Item = Record> + Send + 'static,
         place: Option<OwnedSemaphorePermit>,
     ) -> Start {
         Start(Outgoing {
-            core: core.clone(),
+            transfers: transfers.clone(),
             request: request.clone(),
             records: Box::new(records),
             pending: None,
@@ -186,6 +201,6 @@ impl Drop for Outgoing {
     fn drop(&mut self) {
         // One that is not complete was not read to the end.
         let result = if self.is_complete { self.result } else { "failed" };
-        self.core.metrics.transfers.with_label_values(&["out", result]).inc();
+        self.transfers.counters.transfers.with_label_values(&["out", result]).inc();
     }
 }

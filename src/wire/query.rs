@@ -84,6 +84,11 @@ pub mod rcode {
         (BADVERS, "BADVERS"),
         (BADCOOKIE, "BADCOOKIE"),
     ];
+
+    /// The mnemonic at a position in [`MNEMONICS`], for metric labels: `other` beyond the end.
+    pub fn word_at(position: usize) -> &'static str {
+        MNEMONICS.get(position).map_or("other", |(_, mnemonic)| *mnemonic)
+    }
 }
 
 /// EDNS option codes.

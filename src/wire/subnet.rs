@@ -1,7 +1,8 @@
-//! EDNS Client Subnet (RFC 7871): the option by which a forwarder says for whom it asks.
+//! EDNS Client Subnet (RFC 7871): the option by which a forwarder says for whom it asks; and the prefixes by which clients are
+//! limited.
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
-use std::net::{Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The option is not as it should be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,6 +30,15 @@ pub fn read(option: &[u8]) -> Result<Option<IpNet>, Malformed> {
         Ok(prefix) if prefix != prefix.trunc() => Err(Malformed),
         Ok(prefix) => Ok((*source > 0).then_some(prefix)),
         Err(_) => Err(Malformed),
+    }
+}
+
+/// The addresses that count as one client where clients are limited: an IPv4 address, or the /56 of an IPv6 address, of which
+/// one host may have all addresses.
+pub fn limited_prefix(client: IpAddr) -> IpAddr {
+    match client {
+        IpAddr::V4(_) => client,
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 72 << 72).into(),
     }
 }
 

@@ -9,18 +9,15 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
-use tokio::{runtime, sync::oneshot};
+use tokio::sync::oneshot;
 use zonal::{
     config::OnError,
     control_plane::{
         change::{Change, Position},
         keeper::{Keeper, nothing},
     },
-    forward::{self, upstream::Upstreams},
-    listen::{Core, Limits},
     manifest::collection::{Edit, Key, MASTER_FILES},
     snapshot::Node,
-    transfer::tsig::Keys,
 };
 
 #[global_allocator]
@@ -189,20 +186,9 @@ fn main() {
     let (vpcs, zones) = (100 * share, 50 * share);
     let endpoints = vpcs * ENDPOINTS_OF_VPC;
 
-    let runtime = runtime::Builder::new_current_thread().build().unwrap();
     let node: Arc<Node> = Arc::default();
     let published = Arc::new(arc_swap::ArcSwap::from_pointee(nothing(&node)));
-    let limits = Limits {
-        error_answers_per_second: 0,
-        large_answers_per_second: 0,
-        tcp_connections: 0,
-        tcp_connections_per_client: 0,
-        tcp_idle_timeout: Duration::ZERO,
-        forwarding: forward::Limits::default(),
-        transfers: Default::default(),
-    };
-    let core = Arc::new(Core::new(published, &limits, Upstreams::new(), Keys::default(), runtime.handle()));
-    let keeper = Keeper::new(core, node, Arc::default(), OnError::SetAside, None);
+    let keeper = Keeper::new(published, node, Arc::default(), OnError::SetAside, None);
     let mut world = World { keeper, revision: 0, reply: None };
 
     println!("{:40} {:>12} {:>11}", "put in", "taken in", "memory");

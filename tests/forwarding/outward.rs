@@ -5,7 +5,7 @@ use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, 
 use std::{fmt::Write as _, io::Write as _, net::TcpListener, process::Command};
 
 const APP: &str = "10.1.0.7";
-const DOOR: &str = "10.1.0.2";
+const ENTRY_POINT: &str = "10.1.0.2";
 const OUTBOUND: &str = "10.2.0.54";
 const BIND: &str = "192.168.0.53";
 /// The name in BIND's certificates.
@@ -30,7 +30,7 @@ const RULES: [(&str, &str); 10] = [
 fn manifest() -> String {
     let mut text = format!(
         "vpcs:
-  vpc-app: {{region: us-east-1, cidr_blocks: [10.1.0.0/16], resolver_addresses: [{DOOR}]}}
+  vpc-app: {{region: us-east-1, cidr_blocks: [10.1.0.0/16], resolver_addresses: [{ENTRY_POINT}]}}
   vpc-shared: {{region: us-east-1, cidr_blocks: [10.2.0.0/16]}}
 resolver_endpoints:
   out: {{direction: OUTBOUND, vpc_id: vpc-shared, ip_addresses: [{{ip: {OUTBOUND}, availability_zone_id: use1-az1}}]}}
@@ -120,7 +120,7 @@ fn to_bind_by_all_its_transports() {
     lab.router("edge");
     lab.link("tgw", &["10.0.0.0/8"], "edge", &["192.168.0.0/16"]);
     let bind = bind(&mut lab);
-    lab.host("server", "tgw", &["10.2.0.53", DOOR, OUTBOUND]);
+    lab.host("server", "tgw", &["10.2.0.53", ENTRY_POINT, OUTBOUND]);
     lab.host("app", "tgw", &[APP]);
     lab.scratch.write("zones/manifest.yaml", manifest());
     let config =
@@ -131,7 +131,7 @@ fn to_bind_by_all_its_transports() {
         server.assert_alive();
         (lab.dig("server", "@127.0.0.1 version.zonal A +time=1").status == "REFUSED").then_some(())
     });
-    let stub = Stub::new(APP, (DOOR, 53));
+    let stub = Stub::new(APP, (ENTRY_POINT, 53));
     let ask = |question: &str| lab.inside("app", || stub.ask(question));
 
     for domain in ["udp.example", "dot.example", "doh.example", "dot-address.example"] {

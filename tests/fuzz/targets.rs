@@ -152,7 +152,7 @@ pub fn manifest(scratch: &harness::Scratch, octets: &[u8]) {
     std::fs::remove_file(&path).expect("removed");
     match load {
         Ok((loaded, _)) => match compile(&loaded, &Arc::new(Node::default()), None) {
-            Ok((snapshot, _)) => drop(snapshot.door_addresses()),
+            Ok((snapshot, _)) => drop(snapshot.entry_point_addresses()),
             Err(problems) => assert!(!problems.is_empty()),
         },
         Err(problems) => {

@@ -15,6 +15,7 @@ const HEADERS: u8 = 1;
 const SETTINGS: u8 = 4;
 const PING: u8 = 6;
 const GOAWAY: u8 = 7;
+const WINDOW_UPDATE: u8 = 8;
 const END_STREAM: u8 = 1;
 const END_HEADERS: u8 = 4;
 const ACK: u8 = 1;
@@ -99,6 +100,8 @@ impl StrictH2 {
                 }
                 (DATA, flags) if frame.stream == stream => {
                     body.extend_from_slice(&frame.payload);
+                    let octets = (frame.payload.len() as u32).to_be_bytes();
+                    let _ = self.send(WINDOW_UPDATE, 0, 0, &octets).await;
                     if flags & END_STREAM != 0 {
                         return Ok(body);
                     }

@@ -21,8 +21,8 @@ impl World {
             .collect()
     }
 
-    /// The autodefined zones of a view, as far as worlds have names in them.
-    pub fn autodefined_zones(&self, who: &Who) -> Vec<N> {
+    /// The autodefined zones of a view, as far as worlds have names in them, and as they may be above or below a name.
+    pub fn autodefined_zones(&self, who: &Who, of: &[String]) -> Vec<N> {
         let mut zones: Vec<N> = SPECIAL_USE.iter().map(|zone| name(zone)).collect();
         if !self.manifest.vpcs[&who.vpc].enable_dns_hostnames {
             return zones;
@@ -33,7 +33,7 @@ impl World {
                 "us-east-1" => name("ec2.internal"),
                 other => name(&format!("{other}.compute.internal")),
             });
-            for block in &vpc.cidr_blocks {
+            for block in vpc.cidr_blocks.iter().filter(|_| of.last().is_some_and(|top| top == "arpa")) {
                 // The block in pieces of whole octets, or half octets.
                 let (step, len) =
                     if block.addr().is_ipv4() { (8, block.prefix_len()) } else { (4, block.prefix_len()) };
@@ -60,7 +60,7 @@ impl World {
         if SPECIAL_USE.iter().any(|zone| at == name(zone)) {
             return Some(Step::Autodefined(if asked == at { 0 } else { NXDOMAIN }));
         }
-        if !self.autodefined_zones(who).iter().any(|zone| at == zone) {
+        if !self.autodefined_zones(who, at).iter().any(|zone| at == zone) {
             return None;
         }
         let named = self.named_vpcs(who);

@@ -66,7 +66,7 @@ pub fn world(dice: &mut Dice) -> World {
     networks(dice, &mut world.manifest);
     services(dice, &mut world.manifest);
     endpoints(dice, &mut world.manifest);
-    doors(dice, &mut world.manifest);
+    entry_points(dice, &mut world.manifest);
     let targets = targets(&world.manifest);
     for number in 0..dice.below(5) {
         zone(dice, &mut world, number, &targets);
@@ -98,8 +98,8 @@ fn networks(dice: &mut Dice, manifest: &mut Manifest) {
             subnets["subnet-3"] =
                 json!({"availability_zone_id": azs(region)[2], "cidr_blocks": [format!("10.{block}.32.0/24")]});
         }
-        let doors = if dice.percent(70) { vec![format!("127.0.{number}.2")] } else { Vec::new() };
-        let value = json!({"owner_id": "1", "region": region, "cidr_blocks": blocks, "resolver_addresses": doors,
+        let entry_points = if dice.percent(70) { vec![format!("127.0.{number}.2")] } else { Vec::new() };
+        let value = json!({"owner_id": "1", "region": region, "cidr_blocks": blocks, "resolver_addresses": entry_points,
             "enable_dns_support": !dice.percent(5), "enable_dns_hostnames": !dice.percent(8),
             "availability_zones": az_names, "subnets": subnets});
         add(&mut manifest.vpcs, format!("vpc-{}", ['a', 'b', 'c', 'd', 'e'][number]), value);
@@ -286,7 +286,7 @@ fn endpoints(dice: &mut Dice, manifest: &mut Manifest) {
     }
 }
 
-fn doors(dice: &mut Dice, manifest: &mut Manifest) {
+fn entry_points(dice: &mut Dice, manifest: &mut Manifest) {
     let vpcs: Vec<String> = manifest.vpcs.keys().cloned().collect();
     for number in 0..dice.below(4) {
         let direction = *dice.pick(&["INBOUND", "INBOUND", "INBOUND", "INBOUND_DELEGATION", "OUTBOUND"]);
@@ -590,16 +590,17 @@ pub fn source(dice: &mut Dice, world: &World) -> IpAddr {
     }
 }
 
-/// A door that lets the client in, for the most part.
+/// An entry point that lets the client in, for the most part.
 fn local(dice: &mut Dice, world: &World, source: IpAddr) -> IpAddr {
-    let mut doors: Vec<IpAddr> = vec![Ipv4Addr::LOCALHOST.into()];
-    doors.extend(world.manifest.vpcs.values().flat_map(|vpc| vpc.resolver_addresses.iter().copied()));
-    doors.extend(world.manifest.resolver_endpoints.values().flat_map(|e| e.ip_addresses.iter().map(|a| a.ip)));
+    let mut entry_points: Vec<IpAddr> = vec![Ipv4Addr::LOCALHOST.into()];
+    entry_points.extend(world.manifest.vpcs.values().flat_map(|vpc| vpc.resolver_addresses.iter().copied()));
+    entry_points.extend(world.manifest.resolver_endpoints.values().flat_map(|e| e.ip_addresses.iter().map(|a| a.ip)));
     if dice.percent(85) {
-        let open: Vec<IpAddr> = doors.iter().copied().filter(|door| world.who(source, *door).is_some()).collect();
+        let open: Vec<IpAddr> =
+            entry_points.iter().copied().filter(|entry_point| world.who(source, *entry_point).is_some()).collect();
         if !open.is_empty() {
             return *dice.pick(&open);
         }
     }
-    *dice.pick(&doors)
+    *dice.pick(&entry_points)
 }

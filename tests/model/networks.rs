@@ -27,7 +27,8 @@ pub fn az(manifest: &Manifest, vpc: &str, address: IpAddr) -> Option<String> {
     holding.max_by_key(|(block, _)| block.prefix_len()).map(|(_, subnet)| subnet.availability_zone_id.clone())
 }
 
-fn all(manifest: &Manifest) -> Vec<Net> {
+/// All networks.
+pub fn all(manifest: &Manifest) -> Vec<Net> {
     let vpcs = manifest.vpcs.keys().cloned().map(Net::Vpc);
     vpcs.chain(manifest.on_premises_networks.keys().cloned().map(Net::OnPremises)).collect()
 }

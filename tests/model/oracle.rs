@@ -123,7 +123,7 @@ impl World {
                 only(others)?
             };
             let Net::Vpc(name) = &vpc_of else { return None };
-            // Without DNS support a VPC has no resolver: its own door refuses, and nobody in it gets a view elsewhere.
+            // Without DNS support a VPC has no resolver: its own entry point refuses, and nobody in it gets a view elsewhere.
             if !vpc.enable_dns_support || !manifest.vpcs[name].enable_dns_support {
                 return None;
             }
@@ -155,6 +155,8 @@ impl World {
             if !allowed || !endpoint.protocols.contains(&Protocol::Do53) {
                 return None;
             }
+            // Who is let in without a connection is itself, too.
+            let network = network.or_else(|| only(networks::all(manifest).into_iter().filter(&here).collect()));
             let nearest = match &network {
                 Some(Net::Vpc(id)) => networks::az(manifest, id, source),
                 Some(Net::OnPremises(id)) => manifest.on_premises_networks[id].availability_zone_id.clone(),
@@ -254,7 +256,8 @@ impl World {
         let mut hidden = false;
         // What falls through a zone is decided as if that were not there.
         let mut falls = false;
-        let below = self.has_below(who, name);
+        let below = OnceCell::new();
+        let has_below = || *below.get_or_init(|| self.has_below(who, name));
         for skip in 0..=name.len() {
             let at = &name[skip..];
             // Type DS at an apex or rule name is decided by what lies above it.
@@ -276,7 +279,7 @@ impl World {
                     own = Some(step).filter(|step| !matches!(step, Step::Refused));
                 }
                 Some(Step::Refused) => return own.unwrap_or(Step::Refused),
-                Some(step) => return as_at_a_cut(step, own.is_some() || hidden || below),
+                Some(step) => return as_at_a_cut(step, own.is_some() || hidden || has_below()),
                 None => {}
             }
             for (id, zone) in self.zones() {
@@ -290,7 +293,7 @@ impl World {
                 }
                 match self.zone(who, zone, name, qtype, falls, keeps) {
                     Step::Empty(NXDOMAIN, _) if resource.fallthrough => falls = true,
-                    step => return as_at_a_cut(step, own.is_some() || hidden || below),
+                    step => return as_at_a_cut(step, own.is_some() || hidden || has_below()),
                 }
             }
             if who.path == Path::Delegation {
@@ -300,7 +303,7 @@ impl World {
             let public = || self.public(who, at, name, qtype, keeps);
             if let Some(step) = private.or_else(public) {
                 if !above {
-                    return as_at_a_cut(step, own.is_some() || hidden || below);
+                    return as_at_a_cut(step, own.is_some() || hidden || has_below());
                 }
                 own = own.or((!hidden).then(|| Step::Empty(0, endpoint_soa(at))));
             }
@@ -308,7 +311,7 @@ impl World {
                 // What must not leave does not leave for its DS records either; what is in `arpa` is delegated there.
                 let stays = at.len() == 1 && rule.is_none() && own.is_none();
                 if !above || stays {
-                    return as_at_a_cut(step, own.is_some() || hidden || below);
+                    return as_at_a_cut(step, own.is_some() || hidden || has_below());
                 }
                 own = own.or((!hidden).then_some(Step::Autodefined(0)));
             }
@@ -316,7 +319,7 @@ impl World {
         match self.others(INTERNET, name, qtype, rd) {
             _ if who.path == Path::Delegation => own.unwrap_or(Step::Refused),
             Step::Refused => own.unwrap_or(Step::Refused),
-            step => as_at_a_cut(step, own.is_some() || hidden || below),
+            step => as_at_a_cut(step, own.is_some() || hidden || has_below()),
         }
     }
 
@@ -394,7 +397,7 @@ impl World {
                 is_below(&under("any", &parent))
                     || self.sees_private(who, named.id) && private.any(|name| is_below(&name))
             })
-            || self.autodefined_zones(who).iter().any(|zone| is_below(zone))
+            || self.autodefined_zones(who, name).iter().any(|zone| is_below(zone))
     }
 
     /// The endpoints that have names at all (docs/concepts/which-answer.md).

@@ -3,7 +3,7 @@
 use super::tally;
 use crate::query_log::Tap;
 use prometheus::{Histogram, HistogramOpts, IntCounter, core::Collector};
-use std::sync::{Mutex, OnceLock, atomic::AtomicUsize};
+use std::sync::{Mutex, atomic::AtomicUsize};
 
 /// What is counted.
 pub struct Counters {
@@ -29,13 +29,13 @@ pub struct Counters {
     pub recursion: Histogram,
     /// Connections by TCP and DoT beyond the usual number to each server, over all of them.
     pub extra_connections: AtomicUsize,
-    /// Where dnstap is told of queries and answers.
-    pub tap: OnceLock<Mutex<Tap>>,
+    /// Where dnstap is told of queries and answers, if it is.
+    pub tap: Option<Mutex<Tap>>,
 }
 
 impl Counters {
     /// All of them are zero.
-    pub fn new() -> Counters {
+    pub fn new(tap: Option<Tap>) -> Counters {
         let counter =
             |name: &str, help: &str| IntCounter::new(name, help).unwrap_or_else(|error| panic!("{name}: {error}"));
         let histogram = |name: &str, help: &str| {
@@ -63,7 +63,7 @@ impl Counters {
                 "How long questions took that were asked from the root on, answered or not, in seconds",
             ),
             extra_connections: AtomicUsize::new(0),
-            tap: OnceLock::new(),
+            tap: tap.map(Mutex::new),
         }
     }
 
@@ -92,6 +92,6 @@ impl Counters {
 
 impl Default for Counters {
     fn default() -> Counters {
-        Counters::new()
+        Counters::new(None)
     }
 }

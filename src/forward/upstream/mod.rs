@@ -44,6 +44,7 @@ mod udp;
 use crate::{
     answer::known::Question,
     forward::{hash::Hash, read::Useless},
+    query_log::Tap,
     snapshot::routes::{Route, RouteId, Servers, Target},
 };
 use ask::Asking;
@@ -211,13 +212,14 @@ pub fn check_authorities(file: &Path) -> anyhow::Result<()> {
 impl Upstreams {
     /// None is known yet. Certificates are checked with the system's authorities.
     pub fn new() -> Arc<Upstreams> {
-        Upstreams::trusting(None)
+        Upstreams::trusting(None, None)
     }
 
     /// None is known yet. Certificates are checked with the system's authorities and those in a file.
-    pub fn trusting(authorities: Option<PathBuf>) -> Arc<Upstreams> {
+    /// Queries and answers are told to `tap`.
+    pub fn trusting(authorities: Option<PathBuf>, tap: Option<Tap>) -> Arc<Upstreams> {
         Arc::new_cyclic(|this| Upstreams {
-            counters: Arc::default(),
+            counters: Arc::new(Counters::new(tap)),
             routes: papaya::HashMap::default(),
             servers: Mutex::default(),
             spellings: Spellings::default(),

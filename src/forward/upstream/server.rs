@@ -127,7 +127,7 @@ impl Sent {
     /// Tells dnstap of the query, or of its answer.
     pub fn tell(&self, kind: DnstapMessage, message: &[u8]) {
         let Server { target, counters, .. } = &*self.server;
-        if let Some(tap) = counters.tap.get() {
+        if let Some(tap) = &counters.tap {
             let mut tap = tap.lock().unwrap_or_else(PoisonError::into_inner);
             tap.forwarded(kind, self.local(), (target.ip, target.port), self.transport(), message);
         }

@@ -3,7 +3,7 @@ use crate::{
     forward,
     listen::{
         Core, Limits,
-        tests::{core, limits},
+        tests::{core, core_with, limits, page},
     },
 };
 
@@ -33,7 +33,7 @@ impl Server {
     }
 
     fn has(&self, line: &str) -> bool {
-        self.core.metrics.text().lines().any(|other| other == line)
+        page(&self.core).lines().any(|other| other == line)
     }
 }
 
@@ -148,7 +148,7 @@ async fn a_flood_does_not_hold_up_the_others() {
     client.try_write(&message(b"x")).unwrap();
     assert!(sent > 10 * READ_SIZE, "{sent}");
     assert!(receive(&mut client).await.is_some());
-    let metrics = server.core.metrics.text();
+    let metrics = page(&server.core);
     let line = metrics.lines().find(|line| line.starts_with(r#"zonal_dropped_total{reason="silent",transport="tcp"}"#));
     let dropped: usize = line.and_then(|line| line.rsplit(' ').next()).unwrap().parse().unwrap();
     assert!(dropped < 5 * READ_SIZE / 6, "{dropped} of {}", sent / 6);
@@ -303,8 +303,9 @@ async fn queries_that_wait_are_capped() {
     let is_first_half = |text: &String| text.parse::<usize>().unwrap() < MOST_LATE;
     assert!(texts[..MOST_LATE].iter().all(is_first_half) && !texts[MOST_LATE..].iter().any(is_first_half));
 
-    let limits = Limits { forwarding: forward::Limits { waiting: 1, ..Default::default() }, ..limits() };
-    let responder = Responder::new(&core(&limits), Transport::Tcp, 0);
+    let waiting = forward::Limits { waiting: 1, ..Default::default() };
+    let served = server.core.snapshot.load().again(false);
+    let responder = Responder::new(&core_with(served, &limits(), &waiting), Transport::Tcp, 0);
     let client =
         Client { source: [127, 0, 0, 1].into(), port: 0, local: [127, 0, 0, 1].into(), transport: Transport::Tcp };
     let (mut output, query) = (Vec::new(), &b"late, whatever it is"[..]);

@@ -7,8 +7,8 @@ use crate::{
     listen::{
         Core,
         dispatch::{self, Arrival, Deferred, Ledger},
+        workers::Dropped,
     },
-    metrics::Dropped,
     query_log::SMALL_RING,
 };
 use socket2::Socket;
@@ -48,7 +48,7 @@ pub struct Letter {
 impl Outbox {
     /// That of a socket, on this port.
     pub fn new(core: &Arc<Core>, socket: &Arc<Socket>, port: u16) -> Arc<Outbox> {
-        let ledger = Mutex::new(core.ledger(core.metrics.writer(Transport::Udp), SMALL_RING, port));
+        let ledger = Mutex::new(core.ledger(core.counters.workers.writer(Transport::Udp, None), SMALL_RING, port));
         Arc::new(Outbox { core: core.clone(), socket: socket.clone(), ledger, letters: Mutex::default() })
     }
 

@@ -1,5 +1,5 @@
 use super::*;
-use crate::listen::tests::{core, limits};
+use crate::listen::tests::{core, limits, page};
 use std::net::UdpSocket;
 
 struct Server {
@@ -71,7 +71,7 @@ fn packets_of_all_sizes_and_no_reply() {
     let long = [&b"size"[..], &[4, 208], &[b'.'; 5000]].concat();
     client.send_to(&long, server.address).unwrap();
     assert_eq!(receive(&client).0.chars().count(), 1232);
-    let metrics = server.core.metrics.text();
+    let metrics = page(&server.core);
     assert!(metrics.contains(r#"zonal_dropped_total{reason="silent",transport="udp"} 1"#), "{metrics}");
     server.stop();
 }

@@ -1,4 +1,4 @@
-//! FORWARD rules that lead queries round in a circle: to a door of this manifest, behind which a rule leads back. What a
+//! FORWARD rules that lead queries round in a circle: to an entry point of this manifest, behind which a rule leads back. What a
 //! server on the way does that the manifest does not know of, nobody can see here.
 
 use super::Checker;
@@ -17,7 +17,7 @@ const KIND: &str = "resolver_rules";
 const MOST_RULES: usize = 50;
 
 /// An address of the manifest that queries are forwarded from.
-enum Door<'a> {
+enum EntryPoint<'a> {
     /// The view is that of the client's VPC: this one, or one that is connected to it.
     Vpc(&'a Id),
     /// The view is that of the endpoint's VPC.
@@ -27,7 +27,7 @@ enum Door<'a> {
 /// What decides where names go.
 #[derive(Default)]
 struct Map<'a> {
-    doors: HashMap<IpAddr, Door<'a>>,
+    entry_points: HashMap<IpAddr, EntryPoint<'a>>,
     /// By VPC and domain.
     rules: HashMap<(&'a str, Name), &'a Id>,
     zones: HashSet<(&'a str, Name)>,
@@ -44,7 +44,7 @@ impl<'a> Checker<'a> {
     /// Circles that can be seen.
     pub(super) fn loops(&mut self) {
         let map = self.map();
-        if map.doors.is_empty() {
+        if map.entry_points.is_empty() {
             return;
         }
         let mut told = BTreeSet::new();
@@ -69,12 +69,12 @@ impl<'a> Checker<'a> {
         let manifest = self.manifest;
         let mut map = Map::default();
         for (id, vpc) in manifest.vpcs.iter().filter(|(_, vpc)| vpc.enable_dns_support) {
-            map.doors.extend(vpc.resolver_addresses.iter().map(|address| (*address, Door::Vpc(id))));
+            map.entry_points.extend(vpc.resolver_addresses.iter().map(|address| (*address, EntryPoint::Vpc(id))));
         }
         let inbound = manifest.resolver_endpoints.iter().filter(|(_, e)| e.direction == Direction::Inbound);
         for (id, endpoint) in inbound {
-            let door = |ip| (ip, Door::Inbound { endpoint: id, vpc: &endpoint.vpc_id });
-            map.doors.extend(endpoint.ip_addresses.iter().map(|address| door(address.ip)));
+            let entry_point = |ip| (ip, EntryPoint::Inbound { endpoint: id, vpc: &endpoint.vpc_id });
+            map.entry_points.extend(endpoint.ip_addresses.iter().map(|address| entry_point(address.ip)));
         }
         for (id, rule) in &manifest.resolver_rules {
             if rule.enabled && rule.rule_type != RuleType::Delegate {
@@ -114,14 +114,14 @@ impl<'a> Checker<'a> {
         false
     }
 
-    /// The VPC whose view applies to a query of a rule to one of its targets, if that is a door.
+    /// The VPC whose view applies to a query of a rule to one of its targets, if that is an entry point.
     fn view(&self, map: &Map<'a>, rule: &'a ResolverRule, target: &TargetAddress) -> Option<&'a Id> {
-        match map.doors.get(&target.ip)? {
-            Door::Inbound { endpoint, vpc } => {
+        match map.entry_points.get(&target.ip)? {
+            EntryPoint::Inbound { endpoint, vpc } => {
                 let takes = self.manifest.resolver_endpoints.get(endpoint)?.protocols.contains(&target.protocol);
                 takes.then_some(*vpc)
             }
-            Door::Vpc(vpc) => {
+            EntryPoint::Vpc(vpc) => {
                 let source = rule.resolver_endpoint_id.as_ref();
                 let source = source.and_then(|id| Some(&self.manifest.resolver_endpoints.get(id)?.vpc_id));
                 match source {
@@ -159,8 +159,8 @@ impl<'a> Checker<'a> {
     fn tell(&mut self, map: &Map<'a>, path: &[Step<'a>]) {
         let rules = &self.manifest.resolver_rules;
         let ip = |step: &Step| rules.get(step.rule).map(|rule: &Arc<ResolverRule>| rule.target_ips[step.target].ip);
-        let door = |step: &Step| match ip(step).map(|ip| (ip, map.doors.get(&ip))) {
-            Some((ip, Some(Door::Inbound { endpoint, .. }))) => format!("{ip} of `{endpoint}`"),
+        let entry_point = |step: &Step| match ip(step).map(|ip| (ip, map.entry_points.get(&ip))) {
+            Some((ip, Some(EntryPoint::Inbound { endpoint, .. }))) => format!("{ip} of `{endpoint}`"),
             Some((ip, _)) => ip.to_string(),
             None => String::new(),
         };
@@ -168,17 +168,18 @@ impl<'a> Checker<'a> {
         let message = match path {
             [only] => format!(
                 "a loop: queries that arrive at {} are resolved as in `{}`, where this rule sends them back",
-                door(only),
+                entry_point(only),
                 only.vpc
             ),
             _ => {
-                let steps = path.iter().map(|step| format!("`{}` to {}", step.rule, door(step)));
+                let steps = path.iter().map(|step| format!("`{}` to {}", step.rule, entry_point(step)));
                 format!("a loop: {}, and from there back", steps.collect::<Vec<_>>().join(", "))
             }
         };
         self.warning(KIND, first.rule, format!("target_ips[{}].ip", first.target), message);
         if let [only] = path {
-            let is_inbound = ip(only).is_some_and(|ip| matches!(map.doors.get(&ip), Some(Door::Inbound { .. })));
+            let is_inbound =
+                ip(only).is_some_and(|ip| matches!(map.entry_points.get(&ip), Some(EntryPoint::Inbound { .. })));
             let of = if is_inbound { "of the inbound endpoint" } else { "of that resolver address" };
             self.help(format!("take `{}`, the VPC {of}, out of `vpc_ids`, or ask other servers", only.vpc));
         }
@@ -236,7 +237,7 @@ resolver_rules:
         let own = warnings(&[("r", "x.example", "a", "192.0.2.1; 10.1.0.2", "")]);
         assert!(own[0].contains("r.target_ips[1].ip: a loop: queries that arrive at 10.1.0.2 are resolved as in `a`"));
         assert!(own.len() == 1 && own[0].contains("take `a`, the VPC of that resolver address, out"), "{own:?}");
-        // A door's view is that of the network that asks: the outbound endpoint's.
+        // An entry point's view is that of the network that asks: the outbound endpoint's.
         assert_eq!(warnings(&[("r", "x.example", "a", "10.2.0.2", ", resolver_endpoint_id: out-a")]).len(), 1);
         // Round through a wider rule; and one circle is told once, however many ways lead into it.
         let round = [

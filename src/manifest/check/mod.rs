@@ -242,7 +242,7 @@ fn merged(old: &[Problem], new: &[Problem], is_kept: impl Fn(&Id) -> bool) -> Ar
     all.into()
 }
 
-/// Whether two manifests have the very same networks and doors.
+/// Whether two manifests have the very same networks and entry points.
 fn same_networks(a: &Manifest, b: &Manifest) -> bool {
     same_resources(&a.vpcs, &b.vpcs)
         && same_resources(&a.vpc_peering_connections, &b.vpc_peering_connections)

@@ -1,4 +1,4 @@
-//! VPCs, subnets, peerings, Transit Gateways, on-premises networks, and doors.
+//! VPCs, subnets, peerings, Transit Gateways, on-premises networks, and entry points.
 
 use super::{Checker, Seen, is_label, list, regions::is_elsewhere};
 use crate::manifest::{Direction, Vpc};
@@ -44,7 +44,7 @@ impl<'a> Checker<'a> {
                 self.az_id(("on_premises_networks", id), "availability_zone_id".into(), az, &near);
             }
         }
-        self.doors();
+        self.entry_points();
     }
 
     fn vpc(&mut self, id: &str, vpc: &'a Vpc) {
@@ -179,13 +179,13 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// One address is one door.
-    fn doors(&mut self) {
+    /// One address is one entry point.
+    fn entry_points(&mut self) {
         let manifest = self.manifest;
         let mut seen: Seen<IpAddr> = Seen::new();
-        let mut door = |this: &mut Self, kind: &'static str, id: &str, field: String, address: IpAddr| {
+        let mut entry_point = |this: &mut Self, kind: &'static str, id: &str, field: String, address: IpAddr| {
             if let Some((kind_and_id, first)) = seen.get(&address) {
-                let message = format!("{address} is a door already: {kind_and_id}.{first}");
+                let message = format!("{address} is an entry point already: {kind_and_id}.{first}");
                 this.error(kind, id, field, message);
             } else {
                 seen.insert(address, (format!("{kind}.{id}"), field));
@@ -193,13 +193,13 @@ impl<'a> Checker<'a> {
         };
         for (id, vpc) in &manifest.vpcs {
             for (at, address) in vpc.resolver_addresses.iter().enumerate() {
-                door(self, "vpcs", id, format!("resolver_addresses[{at}]"), *address);
+                entry_point(self, "vpcs", id, format!("resolver_addresses[{at}]"), *address);
             }
         }
         for (id, endpoint) in &manifest.resolver_endpoints {
             if endpoint.direction != Direction::Outbound {
                 for (at, address) in endpoint.ip_addresses.iter().enumerate() {
-                    door(self, "resolver_endpoints", id, format!("ip_addresses[{at}].ip"), address.ip);
+                    entry_point(self, "resolver_endpoints", id, format!("ip_addresses[{at}].ip"), address.ip);
                 }
             }
         }

@@ -38,8 +38,8 @@ impl<'a> Checker<'a> {
             vpcs.chain(manifest.on_premises_networks.keys().map(|id| Network::OnPremises(id.clone()))).collect();
         let mut told: HashSet<Pair> = HashSet::new();
         self.overlaps_of_connected(&networks, &mut told);
-        self.overlaps_at_doors(&networks, &mut told);
-        self.overlaps_without_doors(&networks);
+        self.overlaps_at_entry_points(&networks, &mut told);
+        self.overlaps_without_entry_points(&networks);
     }
 
     fn sweep_of<'n>(&self, networks: impl Iterator<Item = &'n Network>) -> Vec<(IpNet, &'n Network)> {
@@ -85,8 +85,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// All who may come to one door must be told apart there.
-    fn overlaps_at_doors<'n>(&mut self, networks: &'n [Network], told: &mut HashSet<Pair<'n>>)
+    /// All who may come to one entry point must be told apart there.
+    fn overlaps_at_entry_points<'n>(&mut self, networks: &'n [Network], told: &mut HashSet<Pair<'n>>)
     where
         'a: 'n,
     {
@@ -99,18 +99,18 @@ impl<'a> Checker<'a> {
         let mut done = BTreeSet::new();
         for network in networks {
             let Network::Vpc(id) = network else { continue };
-            let is_door = self.manifest.vpcs.get(id).is_some_and(|vpc| !vpc.resolver_addresses.is_empty());
+            let is_entry_point = self.manifest.vpcs.get(id).is_some_and(|vpc| !vpc.resolver_addresses.is_empty());
             let is_inbound = inbound.contains(id.as_str());
-            if !(is_door || is_inbound) || !done.insert((connectivity.reach_key(network), is_inbound)) {
+            if !(is_entry_point || is_inbound) || !done.insert((connectivity.reach_key(network), is_inbound)) {
                 continue;
             }
             let clients = connectivity.connected_to(network).into_iter();
-            // On-premises networks have no view at a VPC's own door.
+            // On-premises networks have no view at a VPC's own entry point.
             let clients = clients.filter(|client| is_inbound || matches!(client, Network::Vpc(_)));
             let mut found = Vec::new();
             sweep(self.sweep_of(clients), |a, b| found.push((a, b)));
             for (a, b) in found {
-                self.tell_overlap(a, b, &format!("they share the door of `{id}`"), told);
+                self.tell_overlap(a, b, &format!("they share the entry point of `{id}`"), told);
             }
         }
     }
@@ -144,7 +144,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    fn overlaps_without_doors(&mut self, networks: &[Network]) {
+    fn overlaps_without_entry_points(&mut self, networks: &[Network]) {
         let vpcs = networks.iter().filter(|network| matches!(network, Network::Vpc(_)));
         let mut found: BTreeMap<&str, (IpNet, &str, IpNet)> = BTreeMap::new();
         sweep(self.sweep_of(vpcs), |a, b| {
@@ -156,7 +156,7 @@ impl<'a> Checker<'a> {
             let Some(vpc) = self.manifest.vpcs.get(id) else { continue };
             if vpc.resolver_addresses.is_empty() {
                 let message = format!(
-                    "{block} overlaps {other_block} of `{other}`, and the VPC has no door of its own: whoever asks elsewhere \
+                    "{block} overlaps {other_block} of `{other}`, and the VPC has no entry point of its own: whoever asks elsewhere \
                      from an address of both is refused"
                 );
                 let at = vpc.cidr_blocks.iter().position(|one| *one == block).unwrap_or_default();

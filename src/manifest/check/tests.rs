@@ -198,13 +198,13 @@ fn networks() {
             "[10.9.0.2]",
             "[169.254.169.253]",
             &[
-                "error: vpcs.vpc-lone.resolver_addresses[0]: 169.254.169.253 is a door already: vpcs.vpc-app.resolver_addresses[1]",
+                "error: vpcs.vpc-lone.resolver_addresses[0]: 169.254.169.253 is an entry point already: vpcs.vpc-app.resolver_addresses[1]",
             ],
         ),
         (
             "[{ip: 10.2.0.53}]",
             "[{ip: 10.2.0.53}, {ip: 10.2.0.53}]",
-            &["error: resolver_endpoints.in.ip_addresses[1].ip: 10.2.0.53 is a door already"],
+            &["error: resolver_endpoints.in.ip_addresses[1].ip: 10.2.0.53 is an entry point already"],
         ),
         (
             "use1-az1, us-east-1b: use1-az2}\n    subnets:\n      app-a",
@@ -227,7 +227,7 @@ fn overlaps() {
             "[10.9.0.0/16], resolver_addresses: [10.9.0.2]",
             "[10.1.0.0/24]",
             &[
-                "warning: vpcs.vpc-lone.cidr_blocks[0]: 10.1.0.0/24 overlaps 10.1.0.0/16 of `vpc-app`, and the VPC has no door",
+                "warning: vpcs.vpc-lone.cidr_blocks[0]: 10.1.0.0/24 overlaps 10.1.0.0/16 of `vpc-app`, and the VPC has no entry point",
             ],
         ),
         ("[{vpc_id: vpc-app}, ", "[{vpc_id: vpc-app}, {vpc_id: vpc-shared}, {vpc_id: vpc-lone}, ", &[]),
@@ -245,7 +245,7 @@ fn overlaps() {
             "[172.16.0.0/16]",
             "[192.168.0.0/16]",
             &[
-                "error: on_premises_networks.dc-two.cidr_blocks[0]: 192.168.0.0/16 overlaps 192.168.0.0/16 of `dc`, and they share the door of `vpc-shared`",
+                "error: on_premises_networks.dc-two.cidr_blocks[0]: 192.168.0.0/16 overlaps 192.168.0.0/16 of `dc`, and they share the entry point of `vpc-shared`",
             ],
         ),
         (
@@ -257,7 +257,7 @@ fn overlaps() {
             "[172.16.0.0/16]",
             "[10.0.0.0/8]",
             &[
-                "warning: vpcs.vpc-app.cidr_blocks[0]: 10.1.0.0/16 overlaps 10.0.0.0/8 of `dc-two`, and they share the door",
+                "warning: vpcs.vpc-app.cidr_blocks[0]: 10.1.0.0/16 overlaps 10.0.0.0/8 of `dc-two`, and they share the entry point",
                 "warning: vpcs.vpc-shared.cidr_blocks[0]: 10.2.0.0/16 overlaps 10.0.0.0/8 of `dc-two`, and they are connected",
             ],
         ),
@@ -270,8 +270,8 @@ fn overlaps() {
     assert_eq!(straight, [format!("{overlap} are connected")]);
     let gateway = problems(&same.replace("[{vpc_id: vpc-app}, ", "[{vpc_id: vpc-app}, {vpc_id: vpc-lone}, "));
     assert_eq!(gateway, [format!("{overlap} are connected")]);
-    let door = problems(&same.replace(pcx, &format!("{pcx}\n  two: {{vpc_ids: [vpc-lone, vpc-shared]}}")));
-    assert_eq!(door, [format!("{overlap} share the door of `vpc-shared`")]);
+    let entry_point = problems(&same.replace(pcx, &format!("{pcx}\n  two: {{vpc_ids: [vpc-lone, vpc-shared]}}")));
+    assert_eq!(entry_point, [format!("{overlap} share the entry point of `vpc-shared`")]);
 }
 
 #[test]

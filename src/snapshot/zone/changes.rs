@@ -249,7 +249,7 @@ impl Zone {
             let old = match self.search(&name) {
                 Search::Cut(_) | Search::Dname(_) => return None,
                 Search::Node(node) => Some(node),
-                Search::Wildcard(_) | Search::Empty | Search::Missing => None,
+                Search::Wildcard(_) | Search::Empty | Search::EmptyWildcard(_) | Search::Missing => None,
             };
             let is_structural = |set: &&SetChange| {
                 set.rtype == rtype::DNAME

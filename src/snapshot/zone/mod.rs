@@ -187,8 +187,10 @@ pub enum Search<'z> {
     Cut(Node<'z>),
     /// It is below this DNAME.
     Dname(Node<'z>),
-    /// It, or the wildcard that stands in for it, is an empty non-terminal: there are only names below it.
+    /// It is an empty non-terminal: there are only names below it.
     Empty,
+    /// It is not there, but a wildcard stands in for it that is an empty non-terminal, below a name with so many labels.
+    EmptyWildcard(usize),
     /// There is no such name.
     Missing,
 }
@@ -318,7 +320,7 @@ impl Zone {
         wildcard[..2].copy_from_slice(relative[0]);
         wildcard[2..len].copy_from_slice(relative[1]);
         match self.find_relative(&wildcard[..len], child_hash(name.hash(skip), b"*")) {
-            Some(found) if found.is_empty() => Search::Empty,
+            Some(found) if found.is_empty() => Search::EmptyWildcard(name.labels() - skip),
             Some(found) => Search::Wildcard(found.node),
             None => Search::Missing,
         }

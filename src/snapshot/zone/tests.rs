@@ -14,7 +14,7 @@ const APEX: &str = "z.example";
 
 fn record(owner: &str, rtype: u16, data: &str) -> Record {
     let owner = Name::absolute(owner).unwrap();
-    Record { owner, rtype, ttl: 60, rdata: parse_text(rtype, data, &Name::root()).unwrap().into(), file: 0, line: 0 }
+    Record { owner, rtype, ttl: 60, rdata: parse_text(rtype, data, &Name::root()).unwrap(), file: 0, line: 0 }
 }
 
 /// A zone of these records, its SOA record aside.
@@ -43,7 +43,7 @@ fn found(zone: &Zone, name: &str) -> String {
         Search::Wildcard(node) => format!("wildcard {}", node.name()),
         Search::Cut(node) => format!("cut {}", node.name()),
         Search::Dname(node) => format!("dname {}", node.name()),
-        Search::Empty => "empty".into(),
+        Search::Empty | Search::EmptyWildcard(_) => "empty".into(),
         Search::Missing => "missing".into(),
     }
 }
@@ -88,9 +88,9 @@ proptest! {
                 1 if !is_wildcard => (rtype::DNAME, "elsewhere.example."),
                 _ => (rtype::A, "192.0.2.1"),
             };
-            if !names.contains_key(&owner) {
-                records.push(record(&owner, rtype, data));
-                names.insert(owner, rtype);
+            if let std::collections::btree_map::Entry::Vacant(entry) = names.entry(owner) {
+                records.push(record(entry.key(), rtype, data));
+                entry.insert(rtype);
             }
         }
         let zone = zone(records).0.unwrap();

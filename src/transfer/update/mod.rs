@@ -6,6 +6,7 @@ pub mod rules;
 mod tests;
 
 use super::{
+    Transfers,
     access::{self, Purpose, Refused},
     message::Request,
 };
@@ -15,7 +16,6 @@ use crate::{
         Message,
         change::{Rejected, ZoneEdit},
     },
-    listen::Core,
     manifest::problem::printable,
     wire::{Name, query::rcode, rdata::rtype},
 };
@@ -33,7 +33,7 @@ pub enum Updates {
 
 /// Makes an update. Returns the RCODE, and how it is counted.
 pub async fn update(
-    core: &Arc<Core>,
+    transfers: &Arc<Transfers>,
     client: &Client,
     request: &Request,
     key: Option<&Name>,
@@ -50,16 +50,12 @@ pub async fn update(
         return Ok((rcode::NOTAUTH, "refused"));
     }
     let id = {
-        let snapshot = core.snapshot.load();
+        let snapshot = transfers.snapshot.load();
         access::zone(&snapshot, client, request, Purpose::Update, key)?.id.clone()
     };
-    let Some(updates) = core.transfers.updates.get() else {
-        let why = "the server has not started yet".to_string();
-        return Err(refused(rcode::SERVFAIL, "the server has not started yet", why));
-    };
-    let result = match updates {
+    let result = match &transfers.updates {
         Updates::Keeper(sender) => by_keeper(sender, &id, request).await,
-        Updates::Etcd(editor) => editor.edit(&core.snapshot, &id, request).await,
+        Updates::Etcd(editor) => editor.edit(&transfers.snapshot, &id, request).await,
     };
     let by = key.map_or(String::new(), |key| format!(" with the key {key}"));
     match result {

@@ -178,7 +178,7 @@ async fn serve_http(
 }
 
 fn upstreams() -> Arc<Upstreams> {
-    Upstreams::trusting(Some(authority_file()))
+    Upstreams::trusting(Some(authority_file()), None)
 }
 
 fn named(server: &Encrypted) -> Target {

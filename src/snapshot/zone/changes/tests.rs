@@ -22,7 +22,7 @@ type Sets = Vec<(u16, Vec<String>)>;
 
 fn edited(owner: &str, rtype: u16, values: &[String]) -> EditedSet {
     let value = |value: &String| parse_text(rtype, value, &Name::root()).unwrap();
-    EditedSet { owner: name(owner), rtype, ttl: 60, values: values.iter().map(|text| value(text).into()).collect() }
+    EditedSet { owner: name(owner), rtype, ttl: 60, values: values.iter().map(value).collect() }
 }
 
 fn source() -> Arc<PrivateHostedZone> {
@@ -120,6 +120,7 @@ fn answered(zone: &Zone, name: &LookupName) -> String {
         Search::Cut(found) => node("cut", found),
         Search::Dname(found) => node("dname", found),
         Search::Empty => "empty".into(),
+        Search::EmptyWildcard(encloser) => format!("empty wildcard {encloser}"),
         Search::Missing => "missing".into(),
     }
 }

@@ -1,12 +1,12 @@
 //! The counters of those who answer: each worker has its own, and a scrape sums them up.
 
-use super::{Family, desc, lock};
+use super::udp;
 use crate::{
     answer::{Answered, Kind, Locality, Transport},
-    listen::udp,
+    instruments::{Family, desc},
     snapshot::Snapshot,
     snapshot::published::Published,
-    wire::query::rcode::MNEMONICS,
+    wire::query::rcode::{self, MNEMONICS},
 };
 use prometheus::{
     core::{Collector, Desc},
@@ -16,7 +16,7 @@ use socket2::Socket;
 use std::{
     net::SocketAddr,
     sync::{
-        Arc, Mutex, Weak,
+        Arc, Mutex, MutexGuard, PoisonError, Weak,
         atomic::{AtomicU64, Ordering::Relaxed},
     },
 };
@@ -44,14 +44,13 @@ const ROWS_PER_CHUNK: usize = 64;
 
 type Chunk = Arc<[AtomicU64]>;
 
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// Which of so many RCODEs it is.
 fn place_of(rcode: u16) -> usize {
     MNEMONICS.iter().position(|(other, _)| *other == rcode).unwrap_or(MNEMONICS.len())
-}
-
-/// The word for an RCODE in labels.
-pub(super) fn word_of(place: usize) -> &'static str {
-    MNEMONICS.get(place).map_or("other", |(_, mnemonic)| *mnemonic)
 }
 
 /// Which counter of a view an answer is counted in.
@@ -86,7 +85,7 @@ pub enum Limited {
 const DROPPED: [&str; 4] = ["silent", "unsent", "receive", "late"];
 const LIMITED: [&str; 3] = ["truncated", "dropped", "bad_cookie"];
 
-/// Rows of counters, as many as there are views or doors.
+/// Rows of counters, as many as there are views or entry points.
 #[derive(Clone, Default)]
 struct Rows(Vec<Chunk>);
 
@@ -124,7 +123,7 @@ struct Block {
     /// By view; the first row is for clients without a view.
     views: Mutex<Rows>,
     /// By address of an inbound endpoint.
-    doors: Mutex<Rows>,
+    entry_points: Mutex<Rows>,
     dropped: [AtomicU64; DROPPED.len()],
     limited: [AtomicU64; LIMITED.len()],
     large: AtomicU64,
@@ -147,18 +146,18 @@ pub struct Writer {
     block: Arc<Block>,
     /// The same that the block has, at hand without its locks.
     views: Rows,
-    doors: Rows,
+    entry_points: Rows,
 }
 
 impl Writer {
-    /// Makes room for the views and doors of a snapshot. To be called when it is taken up, not for each query.
+    /// Makes room for the views and entry points of a snapshot. To be called when it is taken up, not for each query.
     pub fn make_room(&mut self, snapshot: &Snapshot) {
-        self.grow(snapshot.view_labels().len(), snapshot.networks.door_labels.len());
+        self.grow(snapshot.view_labels().len(), snapshot.networks.entry_point_labels.len());
     }
 
-    fn grow(&mut self, views: usize, doors: usize) {
+    fn grow(&mut self, views: usize, entry_points: usize) {
         self.views.grow(&self.block.views, views + 1, PER_VIEW);
-        self.doors.grow(&self.block.doors, doors, RCODES);
+        self.entry_points.grow(&self.block.entry_points, entry_points, RCODES);
     }
 
     /// Counts an answer. One of a view that there is no room for is counted as without a view.
@@ -170,7 +169,9 @@ impl Writer {
                 increase(&row[BY_KIND + locality as usize]);
             }
         }
-        if let Some(row) = answered.door.and_then(|door| self.doors.row(door as usize, RCODES)) {
+        if let Some(row) =
+            answered.entry_point.and_then(|entry_point| self.entry_points.row(entry_point as usize, RCODES))
+        {
             increase(&row[place_of(answered.rcode)]);
         }
     }
@@ -222,7 +223,7 @@ pub struct Workers {
 #[derive(Clone, Default)]
 struct Totals {
     views: Vec<u64>,
-    doors: Vec<u64>,
+    entry_points: Vec<u64>,
     dropped: [u64; DROPPED.len()],
     limited: [u64; LIMITED.len()],
     large: u64,
@@ -231,9 +232,9 @@ struct Totals {
 impl Totals {
     fn add(&mut self, block: &Block) {
         // A worker that takes up a larger snapshot is not to wait for the sums.
-        let (views, doors) = (lock(&block.views).clone(), lock(&block.doors).clone());
+        let (views, entry_points) = (lock(&block.views).clone(), lock(&block.entry_points).clone());
         views.add_to(&mut self.views);
-        doors.add_to(&mut self.doors);
+        entry_points.add_to(&mut self.entry_points);
         for (total, counter) in self.dropped.iter_mut().zip(&block.dropped) {
             *total += counter.load(Relaxed);
         }
@@ -263,14 +264,14 @@ impl Workers {
         let block = Arc::new(Block {
             transport,
             views: Mutex::default(),
-            doors: Mutex::default(),
+            entry_points: Mutex::default(),
             dropped: Default::default(),
             limited: Default::default(),
             large: AtomicU64::new(0),
             thread,
         });
         lock(&self.blocks).push(block.clone());
-        let mut writer = Writer { block, views: Rows::default(), doors: Rows::default() };
+        let mut writer = Writer { block, views: Rows::default(), entry_points: Rows::default() };
         writer.grow(0, 0);
         writer
     }
@@ -340,7 +341,7 @@ impl Collector for Workers {
             "Answers with addresses of VPC endpoints, by where these are for the client. az: same (all in its own), \
              other (at least one in another AZ: that traffic costs money), unknown (its AZ is not known)",
         );
-        let mut doors = Family::counter(
+        let mut entry_points = Family::counter(
             "zonal_inbound_answers_total",
             "Answers sent from the addresses of inbound endpoints. CloudWatch: InboundQueryVolume; by rcode \
              ServFailQueries, NxDomainQueries, RefusedQueries, FormErrorQueries",
@@ -364,9 +365,9 @@ impl Collector for Workers {
                 *place = Some(&view.label);
             }
         }
-        let mut of_doors = Vec::new();
-        for (address, door) in &snapshot.networks.doors {
-            of_doors.extend(door.slot.map(|slot| (slot as usize, &*door.id, address.to_string())));
+        let mut of_entry_points = Vec::new();
+        for (address, entry_point) in &snapshot.networks.entry_points {
+            of_entry_points.extend(entry_point.slot.map(|slot| (slot as usize, &*entry_point.id, address.to_string())));
         }
         let totals = self.totals();
         let of_transports = || totals.iter().zip(Transport::WORDS).map(|(totals, (_, word))| (totals, word));
@@ -377,7 +378,7 @@ impl Collector for Workers {
                 let (by_kind, by_az) = counts.split_at(BY_KIND);
                 of_az.iter_mut().zip(by_az).for_each(|(sum, count)| *sum += count);
                 for (index, &count) in by_kind.iter().enumerate().filter(|(_, count)| **count > 0) {
-                    let (outcome, rcode) = (KINDS[index / RCODES].1, word_of(index % RCODES));
+                    let (outcome, rcode) = (KINDS[index / RCODES].1, rcode::word_at(index % RCODES));
                     let labels = [("outcome", outcome), ("rcode", rcode), ("transport", transport), ("view", view)];
                     answers.set(&labels, count as f64);
                 }
@@ -386,13 +387,18 @@ impl Collector for Workers {
                 localities.set(&[("az", az), ("view", view)], count as f64);
             }
         }
-        for (row, endpoint, address) in &of_doors {
+        for (row, endpoint, address) in &of_entry_points {
             for place in 0..RCODES {
-                let count = |(totals, _): (&Totals, _)| totals.doors.get(row * RCODES + place).copied().unwrap_or(0);
+                let count =
+                    |(totals, _): (&Totals, _)| totals.entry_points.get(row * RCODES + place).copied().unwrap_or(0);
                 let sum: u64 = of_transports().map(count).sum();
                 if sum > 0 {
-                    let labels = [("door", &**address), ("rcode", word_of(place)), ("resolver_endpoint", endpoint)];
-                    doors.set(&labels, sum as f64);
+                    let labels = [
+                        ("entry_point", &**address),
+                        ("rcode", rcode::word_at(place)),
+                        ("resolver_endpoint", endpoint),
+                    ];
+                    entry_points.set(&labels, sum as f64);
                 }
             }
         }
@@ -411,7 +417,8 @@ impl Collector for Workers {
             "Large answers over UDP beyond `limits.large_answers_per_second`: they are truncated, and clients ask again by TCP",
             totals.iter().map(|totals| totals.large).sum::<u64>() as f64,
         );
-        let mut all = vec![answers.done(), localities.done(), doors.done(), dropped.done(), limited.done(), large];
+        let mut all =
+            vec![answers.done(), localities.done(), entry_points.done(), dropped.done(), limited.done(), large];
         all.extend(self.threads());
         all
     }
@@ -429,9 +436,9 @@ mod tests {
     #[test]
     fn workers_are_summed_up() {
         let core = tests::core(&tests::limits());
-        let mut one = core.metrics.writer(Transport::Udp);
-        let mut other = core.metrics.writer(Transport::Udp);
-        let mut tcp = core.metrics.writer(Transport::Tcp);
+        let mut one = core.counters.workers.writer(Transport::Udp, None);
+        let mut other = core.counters.workers.writer(Transport::Udp, None);
+        let mut tcp = core.counters.workers.writer(Transport::Tcp, None);
         one.answered(&answered(None, Kind::Refused, 5));
         other.answered(&answered(None, Kind::Refused, 5));
         other.answered(&answered(None, Kind::Malformed, 16));
@@ -440,7 +447,7 @@ mod tests {
         one.limited(Limited::BadCookie);
         drop(other); // what a worker counted stays when it ends
         for _ in 0..2 {
-            let text = core.metrics.text();
+            let text = tests::page(&core);
             for line in [
                 r#"zonal_answers_total{outcome="refused",rcode="REFUSED",transport="udp",view="none"} 2"#,
                 r#"zonal_answers_total{outcome="malformed",rcode="BADVERS",transport="udp",view="none"} 1"#,
@@ -448,7 +455,6 @@ mod tests {
                 r#"zonal_endpoint_answers_total{az="other",view="none"} 1"#,
                 r#"zonal_dropped_total{reason="silent",transport="tcp"} 1"#,
                 r#"zonal_error_answers_limited_total{action="bad_cookie"} 1"#,
-                "zonal_generation 1",
             ] {
                 assert!(text.lines().any(|other| other == line), "{line} in\n{text}");
             }

@@ -1,25 +1,27 @@
+//! The page of metrics as it is wired up here.
+
 use super::*;
 use crate::{
-    answer::{Answered, Kind, Locality, known::Question},
-    forward::upstream::Upstreams,
-    listen::{self, Core},
+    answer::{Answered, Kind, Locality, Transport, known::Question},
+    listen::{
+        self,
+        tests::{core_of, limits, page},
+    },
     manifest::Loaded,
     snapshot::{
         Node, Snapshot, compile,
         routes::{Route, named_targets},
     },
-    transfer::tsig::Keys,
     wire::query::LookupName,
 };
-use arc_swap::ArcSwap;
-use prometheus::proto::MetricType;
+use prometheus::proto::{MetricFamily, MetricType};
 use std::{net::UdpSocket, thread};
 
 /// A manifest with so many VPCs, each of which has an address of the inbound endpoint, and a rule.
 fn snapshot(vpcs: usize, port: u16, previous: Option<&Snapshot>) -> Snapshot {
     let vpc =
         |n: usize| (format!("vpc-{n}"), serde_json::json!({"region": "r", "cidr_blocks": [format!("10.{n}.0.0/16")]}));
-    let door = |n: usize| serde_json::json!({"ip": format!("10.0.0.{}", n + 1)});
+    let entry_point = |n: usize| serde_json::json!({"ip": format!("10.0.0.{}", n + 1)});
     let interface =
         |az: &str, health: &str| serde_json::json!({"availability_zone_id": az, "ipv4": "10.0.0.9", "health": health});
     let manifest = serde_json::json!({
@@ -28,7 +30,7 @@ fn snapshot(vpcs: usize, port: u16, previous: Option<&Snapshot>) -> Snapshot {
         "vpc_endpoints": {"vpce-1": {"vpc_endpoint_type": "Interface", "service_name": "s", "vpc_id": "vpc-0",
             "state": "Available", "network_interfaces": [interface("az1", "healthy"), interface("az2", "unhealthy")]}},
         "resolver_endpoints": {
-            "in": {"direction": "INBOUND", "vpc_id": "vpc-0", "ip_addresses": (0..vpcs).map(door).collect::<Vec<_>>()},
+            "in": {"direction": "INBOUND", "vpc_id": "vpc-0", "ip_addresses": (0..vpcs).map(entry_point).collect::<Vec<_>>()},
             "out": {"direction": "OUTBOUND", "vpc_id": "vpc-0", "ip_addresses": [{"ip": "127.0.0.1"}]},
         },
         "resolver_rules": {"rule": {"domain_name": "example", "rule_type": "FORWARD", "vpc_ids": ["vpc-0"],
@@ -38,35 +40,35 @@ fn snapshot(vpcs: usize, port: u16, previous: Option<&Snapshot>) -> Snapshot {
     compile(&loaded, &Arc::new(Node::default()), previous).unwrap_or_else(|problems| panic!("{problems:?}")).0
 }
 
-fn core(snapshot: Snapshot) -> Core {
-    let (snapshot, limits) = (Arc::new(ArcSwap::from_pointee(snapshot)), listen::tests::limits());
-    Core::new(snapshot, &limits, Upstreams::new(), Keys::default(), listen::tests::runtime().handle())
+fn core(snapshot: Snapshot) -> Arc<Core> {
+    core_of(snapshot, &limits())
 }
 
-fn answered(view: u32, door: u32) -> Answered {
-    let (view, door, locality) = (Some(view), Some(door), Some(Locality::SameAz));
-    Answered { view, door, locality, kind: Kind::Endpoint, ..listen::tests::answered(12, 0) }
+fn answered(view: u32, entry_point: u32) -> Answered {
+    let (view, entry_point, locality) = (Some(view), Some(entry_point), Some(Locality::SameAz));
+    Answered { view, entry_point, locality, kind: Kind::Endpoint, ..listen::tests::answered(12, 0) }
 }
 
 /// A server that has everything that there is to count.
-fn everything() -> Core {
+fn everything() -> Metrics {
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = server.local_addr().unwrap().port();
     let core = core(snapshot(1, port, None));
     let served = core.snapshot.load_full();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let (address, socket) = (socket.local_addr().unwrap(), Arc::new(Socket::from(socket)));
-    let mut writer = core.metrics.udp_writer(address, 0, &socket);
+    let mut writer = core.counters.workers.writer(Transport::Udp, Some((address, 0, &socket)));
     writer.make_room(&served);
     writer.answered(&answered(0, 0));
     let status = Arc::new(Status::default());
     status.source(|source| source.connected());
-    core.metrics.watch_control_plane(&status);
-    core.metrics.watch_readiness(|| true);
-    core.metrics.certificate_expiry.with_label_values(&["tls.crt"]).set(1);
-    core.metrics.certificate_failed.with_label_values(&["tls.crt"]).set(0);
-    core.metrics.query_log_entries.with_label_values(&["rqlc", "written"]).inc();
-    core.metrics.query_log_failed.with_label_values(&["rqlc"]).set(0);
+    let certificates = Certificates::default();
+    certificates.counters.expiry.with_label_values(&["tls.crt"]).set(1);
+    certificates.counters.failed.with_label_values(&["tls.crt"]).set(0);
+    core.query_log.entries.with_label_values(&["rqlc", "written"]).inc();
+    core.query_log.failed.with_label_values(&["rqlc"]).set(0);
+    let metrics = metrics(&core, &Counters::new(), &status, &certificates);
+    admin::register_readiness(&metrics.registry, || true);
     thread::spawn(move || {
         let mut message = [0; 512];
         let (len, from) = server.recv_from(&mut message).unwrap();
@@ -79,7 +81,7 @@ fn everything() -> Core {
     listen::tests::runtime().block_on(ask(&core, &route));
     // What is told of a thread is told as long as it is there.
     std::mem::forget((writer, socket));
-    core
+    metrics
 }
 
 async fn ask(core: &Core, route: &Route) {
@@ -92,7 +94,7 @@ async fn ask(core: &Core, route: &Route) {
 /// What the page says of each metric is what a scrape says of it.
 #[test]
 fn every_metric_is_on_the_page() {
-    let core = everything();
+    let metrics = everything();
     let kind = |kind| match kind {
         MetricType::COUNTER => "counter",
         MetricType::GAUGE => "gauge",
@@ -104,7 +106,7 @@ fn every_metric_is_on_the_page() {
         let labels = labels.collect::<Vec<_>>().join(", ");
         format!("| `{}` | {} | {labels} | {} |", family.name(), kind(family.get_field_type()), family.help())
     };
-    let told: Vec<String> = core.metrics.registry.gather().iter().map(row).collect();
+    let told: Vec<String> = metrics.registry.gather().iter().map(row).collect();
     let page = include_str!("../../docs/reference/metrics.md");
     let listed: Vec<&str> =
         page.lines().filter(|line| line.starts_with("| `zonal_") || line.starts_with("| `process_")).collect();
@@ -115,14 +117,14 @@ fn every_metric_is_on_the_page() {
 /// The target that was asked is told by the outbound endpoint, with the AWS names in the help.
 #[test]
 fn targets_are_told_by_their_endpoint() {
-    let text = everything().metrics.text();
+    let text = everything().text();
     let target = text.lines().find(|line| line.starts_with("zonal_target_queries_total{")).unwrap();
     assert!(target.contains(r#"protocol="Do53",resolver_endpoint="out",target="127.0.0.1:"#), "{target}");
     for (line, value) in [
         ("zonal_target_up{", "1"),
         ("zonal_target_response_seconds_count{", "1"),
         (r#"zonal_target_answers_total{protocol="Do53",rcode="NOERROR",resolver_endpoint="out""#, "1"),
-        (r#"zonal_inbound_answers_total{door="10.0.0.1",rcode="NOERROR",resolver_endpoint="in"}"#, "1"),
+        (r#"zonal_inbound_answers_total{entry_point="10.0.0.1",rcode="NOERROR",resolver_endpoint="in"}"#, "1"),
         (r#"zonal_endpoint_az_unusable{az="az2",vpc_endpoint="vpce-1"}"#, "1"),
         (r#"zonal_endpoint_interfaces{az="az1",state="usable"}"#, "1"),
         (r#"zonal_endpoint_interfaces{az="az2",state="unhealthy"}"#, "1"),
@@ -140,7 +142,7 @@ fn targets_are_told_by_their_endpoint() {
 #[test]
 fn no_servers_are_told() {
     let core = core(snapshot(1, 53, None));
-    let told = |core: &Core| core.metrics.text().contains("zonal_rule_targets{resolver_rule=\"-\"} 0\n");
+    let told = |core: &Core| page(core).contains("zonal_rule_targets{resolver_rule=\"-\"} 0\n");
     assert!(!told(&core), "nobody is asked");
     let served = core.snapshot.load_full();
     let (id, rule) = served.manifest.resolver_rules.iter().next().unwrap();
@@ -155,7 +157,7 @@ fn no_servers_are_told() {
 #[test]
 fn what_is_gone_is_not_told() {
     let core = core(snapshot(2, 53, None));
-    let mut writer = core.metrics.writer(Transport::Udp);
+    let mut writer = core.counters.workers.writer(Transport::Udp, None);
     let slots = |vpc: &str| {
         let served = core.snapshot.load();
         let view = served.view_labels().iter().position(|label| **label == *vpc).unwrap();
@@ -163,9 +165,14 @@ fn what_is_gone_is_not_told() {
     };
     let (first, second) = (slots("vpc-0"), slots("vpc-1"));
     let told = |core: &Core| {
-        let text = core.metrics.text();
+        let text = page(core);
         let has = |what: &str| text.lines().filter(|line| !line.starts_with('#') && line.contains(what)).count();
-        [has(r#"view="vpc-0""#), has(r#"view="vpc-1""#), has(r#"door="10.0.0.1""#), has(r#"door="10.0.0.2""#)]
+        [
+            has(r#"view="vpc-0""#),
+            has(r#"view="vpc-1""#),
+            has(r#"entry_point="10.0.0.1""#),
+            has(r#"entry_point="10.0.0.2""#),
+        ]
     };
     writer.make_room(&core.snapshot.load());
     writer.answered(&answered(first, 0));
