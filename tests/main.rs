@@ -21,6 +21,7 @@ mod fuzz;
 mod harness;
 mod https;
 mod isolation;
+mod journal;
 mod model;
 mod pulses;
 mod push;

@@ -2,6 +2,7 @@
 
 mod access;
 mod events;
+mod journal;
 pub mod openapi;
 mod patient;
 mod places;
@@ -225,6 +226,8 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/explain", post(explain))
         .route("/v1/openapi.json", get(|| async { Json(openapi::document()) }))
         .route("/v1/events", get(events::follow))
+        .route("/v1/journals", get(journal::list))
+        .route("/v1/journals/{id}", get(journal::show).delete(journal::drop_one))
         .route("/v1/manifest", get(push::manifest).put(push::put_manifest))
         .route("/v1/batch", post(push::batch))
         .route("/v1/{kind}", get(push::list))

@@ -14,6 +14,7 @@ use crate::{
         zone::{Node, Search, Set, Target, Zone},
     },
     wire::{
+        Name,
         name::{MAX_NAME, printed},
         query::{LookupName, flag, rcode},
         rdata::{rtype, type_to_text},
@@ -48,6 +49,7 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
         if first && !matches!(found, Search::Cut(_)) {
             self.reply.set(flag::AA);
         }
+        self.note_updates(zone, &found);
         let written = match found {
             Search::Node(node) => {
                 self.trace.note(Stage::Zone, || format!("{} is in the zone", node.name()));
@@ -91,6 +93,24 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
             self.reply.truncate();
             Outcome::Done(rcode::NOERROR)
         }))
+    }
+
+    /// Notes that a dynamic update decides what the name has.
+    fn note_updates(&mut self, zone: &Zone, found: &Search) {
+        let (name, qtype) = (self.name.wire(), self.qtype);
+        self.trace.notes(Stage::Zone, || {
+            let owner = match found {
+                Search::Node(node) | Search::Wildcard(node) => Some(node.name()),
+                _ => Name::from_wire(name).ok(),
+            };
+            let owner = owner.filter(|owner| {
+                let has = |rtype| zone.overlay.as_ref().is_some_and(|overlay| overlay.has(owner, rtype));
+                has(qtype) || has(rtype::CNAME)
+            });
+            let told =
+                |owner| format!("a dynamic update overrides the files at {owner}: `zonal journal show {}`", zone.id);
+            owner.map(told).into_iter().collect()
+        });
     }
 
     /// The way below a zone cut, if a DELEGATE rule has it followed.

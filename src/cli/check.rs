@@ -4,12 +4,15 @@ use super::{CheckArguments, Format, print, report::report};
 use crate::{
     clock::now,
     config::{Config, ControlPlane, DEFAULT_FILE, Source},
+    control_plane::edits::Journals,
     manifest::{
         Loaded, Loader, Manifest, Problem,
         check::check,
         connectivity::Connectivity,
         document::{self, Value},
-        load, presets,
+        load,
+        overlay::Overlays,
+        presets,
         problem::printable,
     },
     run::files,
@@ -30,12 +33,15 @@ const MAX_BROKEN: usize = 100;
 pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
     let mut problems = Vec::new();
     let mut is_empty = false;
-    let (mut listen, mut node) = (Vec::new(), Node::default());
+    let (mut listen, mut node, mut overlays) = (Vec::new(), Node::default(), Overlays::default());
     let directory = match arguments.named.as_ref().or(arguments.directory.as_ref()) {
         Some(directory) => Some(directory.clone()),
         None => match Config::load(arguments.config.config.as_deref()) {
             Ok(config) => {
                 problems.extend(files::check(&config));
+                // What the server keeps there may not be for this user to read.
+                overlays =
+                    config.state_directory.as_deref().and_then(|state| Journals::read(state).ok()).unwrap_or_default();
                 problems.extend(config.warnings);
                 node.query_logs = Some(config.query_log.allowed());
                 listen.extend(config.listen.into_iter().flatten().map(|listen| listen.address));
@@ -52,7 +58,7 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
         },
     };
     if let Some(directory) = &directory {
-        let (snapshot, warnings) = examine(directory, &listen, &Arc::new(node));
+        let (snapshot, warnings) = examine_updated(directory, &listen, &Arc::new(node), overlays);
         problems.extend(warnings);
         is_empty = snapshot.as_ref().is_ok_and(|snapshot| *snapshot.manifest == Manifest::default());
         problems.extend(snapshot.err().into_iter().flatten());
@@ -152,11 +158,21 @@ pub(super) fn examine(
     listen: &[SocketAddr],
     node: &Arc<Node>,
 ) -> (Result<Snapshot, Vec<Problem>>, Vec<Problem>) {
+    examine_updated(directory, listen, node, Overlays::default())
+}
+
+/// The same, with what dynamic updates have made of zones.
+pub(super) fn examine_updated(
+    directory: &Path,
+    listen: &[SocketAddr],
+    node: &Arc<Node>,
+    overlays: Overlays,
+) -> (Result<Snapshot, Vec<Problem>>, Vec<Problem>) {
     let mut loader = Loader::new(directory);
     let (loaded, mut problems) = match loader.load() {
         Ok((loaded, problems)) => {
             let manifest = presets::complete(&loaded.manifest, &Manifest::default());
-            (Loaded { manifest, ..loaded }, problems)
+            (Loaded { manifest, overlays, ..loaded }, problems)
         }
         Err(mut problems) => {
             problems.extend(check_rest(loader.manifest(), &problems));

@@ -8,6 +8,7 @@ mod client;
 mod explain;
 mod forwarders;
 mod init;
+mod journal;
 mod man;
 mod plan;
 mod report;
@@ -185,6 +186,12 @@ enum Command {
     /// The cache has the answers of upstream servers and of the internet resolver.
     #[command(subcommand, after_help = documentation!("docs/concepts/cache.md", "zonal-cache"))]
     Cache(CacheCommand),
+    /// Show or drop what dynamic updates have made of a zone
+    ///
+    /// Where the manifest is a directory, a node keeps dynamic updates in a journal for each zone. The journal overrides the
+    /// zone's files. `journal` asks the running server. If no server runs, it works on the state directory.
+    #[command(subcommand, after_help = documentation!("docs/concepts/control-plane.md", "zonal-journal"))]
+    Journal(JournalCommand),
     /// Make etcd or a server hold exactly the resources of a directory
     ///
     /// `apply` first shows the plan: the resources to change, and the answers that change for each network. Resources that
@@ -280,6 +287,38 @@ enum CacheCommand {
     /// The next query for a removed name goes to the upstream servers again. If they do not answer, zonal does not serve
     /// the removed answers as stale answers.
     Flush(CacheArguments),
+}
+
+#[derive(Debug, Subcommand)]
+enum JournalCommand {
+    /// Show the record sets that dynamic updates have changed
+    Show {
+        /// Zone: its identifier in the manifest, or its domain name [default: all zones].
+        zone: Option<String>,
+        #[command(flatten)]
+        arguments: JournalArguments,
+    },
+    /// Drop the journal of a zone, so that its files are served again
+    Drop {
+        /// Zone: its identifier in the manifest, or its domain name.
+        zone: String,
+        #[command(flatten)]
+        arguments: JournalArguments,
+    },
+}
+
+#[derive(Args, Debug)]
+struct JournalArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// Admin address of the server [default: the address in the configuration].
+    #[arg(long, value_name = "ADDR:PORT|URL", conflicts_with = "config")]
+    admin: Option<String>,
+    #[command(flatten)]
+    access: AccessArguments,
+    /// Output format.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
 }
 
 #[derive(Args, Debug)]
@@ -458,6 +497,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Cache(command) => cache::run(&command),
+        Command::Journal(command) => journal::run(&command),
         Command::Apply(arguments) => apply::apply(&arguments),
         Command::Diff(arguments) => apply::diff(&arguments),
         Command::Export(arguments) => apply::export(&arguments),
@@ -545,6 +585,10 @@ mod tests {
             ("zonal cache flush --subtree", false),
             ("zonal cache flush --config z.yaml --admin 127.0.0.1:9153", false),
             ("zonal cache", false),
+            ("zonal journal show", true),
+            ("zonal journal show Z0CORP --format json --config z.yaml", true),
+            ("zonal journal drop corp.example --admin 127.0.0.1:9153", true),
+            ("zonal journal drop", false),
             ("zonal apply --directory zones --etcd http://127.0.0.1:2379 --yes --force --dry-run", true),
             ("zonal apply --etcd http://127.0.0.1:2379", false),
             ("zonal apply --directory zones --etcd http://a:1 --server b:2", false),

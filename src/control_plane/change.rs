@@ -139,6 +139,14 @@ pub enum Rejected {
     Failed(String),
 }
 
+/// What dynamic updates have made of a zone is to be dropped.
+pub struct JournalDrop {
+    /// The zone's identifier.
+    pub zone: Id,
+    /// Who wants to know how many record sets it were, when the files' are served; or why it cannot be done.
+    pub reply: oneshot::Sender<Result<usize, String>>,
+}
+
 /// Makes sets of a zone as it is.
 pub type MakeSets = Box<dyn Fn(&Zone) -> Result<Vec<EditedSet>, Rejected> + Send>;
 

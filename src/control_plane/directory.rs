@@ -6,7 +6,7 @@
 
 use super::{
     Message,
-    change::{Change, ZoneEdit, ZoneTransfer},
+    change::{Change, JournalDrop, ZoneEdit, ZoneTransfer},
     freeze::Freeze,
 };
 use crate::manifest::load::{Due, Extent};
@@ -49,6 +49,8 @@ pub enum Wake {
     Transferred(Vec<ZoneTransfer>),
     /// A zone is to be changed.
     Edit(ZoneEdit),
+    /// What updates have made of a zone is to be dropped.
+    DropJournal(JournalDrop),
     /// Nothing may change until it is decided who goes on.
     Freeze(Freeze),
     /// The server ends.
@@ -67,6 +69,7 @@ pub struct Watch {
     changes: Vec<Change>,
     transfers: Vec<ZoneTransfer>,
     edits: VecDeque<ZoneEdit>,
+    drops: VecDeque<JournalDrop>,
     freeze: Option<Freeze>,
     /// None when the system has no more watches to give: then stamps are compared.
     watcher: Option<RecommendedWatcher>,
@@ -134,6 +137,7 @@ impl Watch {
             changes: Vec::new(),
             transfers: Vec::new(),
             edits: VecDeque::new(),
+            drops: VecDeque::new(),
             freeze: None,
             watcher: None,
             relevant: HashSet::new(),
@@ -327,6 +331,9 @@ impl Watch {
             if let Some(edit) = self.edits.pop_front() {
                 return Wake::Edit(edit);
             }
+            if let Some(drop) = self.drops.pop_front() {
+                return Wake::DropJournal(drop);
+            }
             if let Some(freeze) = self.freeze.take() {
                 return Wake::Freeze(freeze);
             }
@@ -399,6 +406,7 @@ impl Watch {
             Message::Change(change) => self.changes.push(change),
             Message::Transferred(transfer) => self.transfers.push(transfer),
             Message::Edit(edit) => self.edits.push_back(edit),
+            Message::DropJournal(drop) => self.drops.push_back(drop),
             Message::Freeze(freeze) => self.freeze = Some(freeze),
         }
         Heard::Other

@@ -2,14 +2,15 @@
 //! not ours to write.
 
 use super::{
-    change::{Change, Position, Ready, Refusal, Rejected, ZoneEdit},
-    keeper::{Keeper, retire},
-    lines::Lines,
+    change::{Change, JournalDrop, Position, Ready, Refusal, Rejected, ZoneEdit},
+    keeper::{Keeper, Loading, retire},
+    lines::{Lines, sync_directory},
 };
 use crate::{
     manifest::{
-        Id, Loaded, MasterFile, Problem, ZoneData,
+        Id, Loaded, Loader, MasterFile, Problem, ZoneData,
         collection::{Aside, Collection, Edit, Key, MASTER_FILES, Served},
+        load::{Due, Extent},
         overlay::{self, EditedSet, Overlay, Overlays, digest_with},
         rewrite::{rewrite, text},
     },
@@ -22,9 +23,10 @@ use crate::{
 use anyhow::Context;
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, btree_map::Entry},
-    fs,
+    fs, io,
     path::{Path, PathBuf},
     sync::Arc,
     time::Instant,
@@ -136,6 +138,32 @@ impl Journals {
         Ok((Journals { directory, open }, overlays))
     }
 
+    /// Reads the journals in a state directory, and leaves them as they are.
+    pub fn read(state_directory: &Path) -> io::Result<Overlays> {
+        let mut overlays = Overlays::new();
+        let entries = match fs::read_dir(state_directory.join(UPDATES)) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(overlays),
+            entries => entries?,
+        };
+        for entry in entries {
+            let path = entry?.path();
+            let Some(id) = path.file_name().and_then(|file| id_of(file.to_str()?)) else { continue };
+            let sets: Vec<EditedSet> =
+                Lines::read::<Vec<Item>>(&path)?.iter().flatten().filter_map(Item::set).collect();
+            let mut overlay = Overlay::default();
+            overlay.add(&sets);
+            if !overlay.is_empty() {
+                overlays.insert(id, Arc::new(overlay));
+            }
+        }
+        Ok(overlays)
+    }
+
+    /// Removes a zone's journal from a state directory that no server uses.
+    pub fn remove_file(state_directory: &Path, id: &str) -> io::Result<()> {
+        remove(&state_directory.join(UPDATES).join(file_of(id)))
+    }
+
     /// Adds what an update has made; `overlays` are with it.
     fn add(&mut self, id: &str, sets: &[EditedSet], overlays: &Overlays) -> anyhow::Result<()> {
         for (id, (lines, count)) in &mut self.open {
@@ -163,6 +191,12 @@ impl Journals {
         }
         Ok(())
     }
+}
+
+/// A journal for those who read: what updates have made of a zone.
+pub fn told(id: &str, name: Option<&Name>, overlay: &Overlay) -> Value {
+    let sets: Vec<Item> = overlay.sets().map(Item::new).collect();
+    json!({"zone": id, "name": name.map(Name::to_string), "sets": sets})
 }
 
 /// Where the serials of zones are kept, for the next start.
@@ -214,7 +248,46 @@ impl KeptSerials {
     }
 }
 
+/// Removes a journal. It is gone from the disk when this returns.
+fn remove(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
+        _ => sync_directory(path),
+    }
+}
+
 impl Keeper {
+    /// Drops what updates have made of a zone: it is served as its files have it. If these have errors, the journal stays.
+    pub fn drop_journal(&mut self, drop: JournalDrop, loader: Option<&mut Loader>) {
+        let result = match (loader, &self.edits) {
+            (Some(loader), Edits::Journals(_)) => self.serve_without_journal(&drop.zone, loader),
+            _ => Err("updates of zones are not kept in journals here".into()),
+        };
+        // Who has gone away asks again.
+        let _ = drop.reply.send(result);
+    }
+
+    fn serve_without_journal(&mut self, id: &str, loader: &mut Loader) -> Result<usize, String> {
+        let before = (self.overlays.clone(), self.loaded_digest);
+        let overlay = self.overlays.remove(id).ok_or("there is no journal for the zone")?;
+        // The files are what they were, and are read all the same: what they say of the zone is known nowhere else.
+        self.loaded_digest = Default::default();
+        self.served.read_again(id);
+        let due = Due { extent: Extent::Anew, ..Due::default() };
+        if let Loading::Failed(problems) = self.load(loader, &due, false) {
+            (self.overlays, self.loaded_digest) = before;
+            let why = problems.iter().find(|problem| problem.is_error()).map_or(String::new(), Problem::to_string);
+            return Err(format!("the journal stays, as the files have errors: {why}"));
+        }
+        if let Edits::Journals(journals) = &mut self.edits {
+            journals.open.remove(id);
+            let removed = remove(&journals.directory.join(file_of(id)));
+            removed.map_err(|error| format!("the files are served, but the journal comes back: {error}"))?;
+        }
+        tracing::info!(zone = id, record_sets = overlay.len(), "what dynamic updates had made of a zone is dropped");
+        Ok(overlay.len())
+    }
+
     /// Makes an update of a zone: all of it, or nothing. Who is told that it is made is told so when it is served.
     pub fn edit(&mut self, edit: ZoneEdit) {
         let sets = match self.snapshot.load().zone(&edit.zone) {

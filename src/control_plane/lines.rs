@@ -30,12 +30,7 @@ impl Lines {
         let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(path);
         let mut file = file.with_context(told)?;
         let octets = fs::read(path).with_context(told)?;
-        let (mut entries, mut len) = (Vec::new(), 0);
-        for line in octets.split_inclusive(|octet| *octet == b'\n') {
-            let Some(entry) = read(line) else { break };
-            entries.push(entry);
-            len += line.len();
-        }
+        let (entries, len) = entries(&octets);
         let rest = &octets[len..];
         if rest.contains(&b'\n') {
             let aside = path.with_extension("damaged");
@@ -50,6 +45,11 @@ impl Lines {
         file.seek(SeekFrom::End(0)).with_context(told)?;
         sync_directory(path).with_context(told)?;
         Ok((Lines { path: path.into(), file, len: len as u64 }, entries))
+    }
+
+    /// Reads a file, and leaves it as it is. What cannot be read is left out.
+    pub fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Vec<T>> {
+        Ok(entries(&fs::read(path)?).0)
     }
 
     /// Adds entries, all or none. They are on the disk when this returns.
@@ -99,7 +99,18 @@ impl Lines {
     }
 }
 
-fn sync_directory(path: &Path) -> io::Result<()> {
+/// The entries up to the first that cannot be read, and how long they are, in octets.
+fn entries<T: DeserializeOwned>(octets: &[u8]) -> (Vec<T>, usize) {
+    let (mut entries, mut len) = (Vec::new(), 0);
+    for line in octets.split_inclusive(|octet| *octet == b'\n') {
+        let Some(entry) = read(line) else { break };
+        entries.push(entry);
+        len += line.len();
+    }
+    (entries, len)
+}
+
+pub(super) fn sync_directory(path: &Path) -> io::Result<()> {
     path.parent().map_or(Ok(()), |directory| File::open(directory)?.sync_all())
 }
 

@@ -16,7 +16,7 @@ pub mod status;
 pub mod store;
 
 use crate::manifest::load::{Extent, Loader};
-use change::{Change, ZoneEdit, ZoneTransfer};
+use change::{Change, JournalDrop, ZoneEdit, ZoneTransfer};
 use directory::{Wake, Watch};
 use freeze::{Decision, Freeze};
 use internet::Internet;
@@ -35,6 +35,8 @@ pub enum Message {
     Transferred(ZoneTransfer),
     /// A dynamic update wants a zone changed.
     Edit(ZoneEdit),
+    /// What updates have made of a zone is to be dropped.
+    DropJournal(JournalDrop),
     /// Another process may take over.
     Freeze(Freeze),
     /// The end.
@@ -71,6 +73,11 @@ pub fn run(mut watch: Watch, mut loader: Option<Loader>, mut internet: Internet,
             Wake::Changes(changes) => keeper.take(changes),
             Wake::Transferred(transfers) => keeper.transferred(transfers),
             Wake::Edit(edit) => keeper.edit(edit),
+            Wake::DropJournal(drop) => {
+                let started = SystemTime::now();
+                keeper.drop_journal(drop, loader.as_mut());
+                watch.follow(&loader.iter().flat_map(Loader::inputs).collect::<Vec<_>>(), started);
+            }
             Wake::Freeze(freeze) => match keeper.freeze(freeze) {
                 Decision::GoOn => {}
                 Decision::Leave => return,

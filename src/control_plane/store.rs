@@ -267,7 +267,8 @@ pub fn is_at(file: &File, path: &Path) -> bool {
     there.is_some() && identity(file.metadata()) == there
 }
 
-fn lock(directory: &Path) -> anyhow::Result<File> {
+/// Locks a directory: no other process uses it for as long as the file is open.
+pub fn lock(directory: &Path) -> anyhow::Result<File> {
     let path = lock_file(directory);
     let file =
         open_lock(directory).with_context(|| format!("cannot open {}: check `state_directory`", path.display()))?;

@@ -96,6 +96,8 @@ pub struct Served {
     master_files: OrdMap<Id, Arc<[u8]>>,
     /// Some zone is served as it was before, with the master files that it named then.
     has_older_zones: bool,
+    /// Zones whose master files are read again by the next candidate.
+    read_again: BTreeSet<Id>,
     digest: Digest,
 }
 
@@ -334,13 +336,15 @@ impl Collection {
         let manifest = Arc::new(manifest);
         let loaded = Loaded { manifest: manifest.clone(), zone_data, digest: digest.octets(), ..Loaded::default() };
         let (master_files, has_older_zones) = (self.master_files.clone(), has_zones(aside));
-        Candidate { served: Served { manifest, zones, master_files, has_older_zones, digest }, loaded, problems }
+        let served = Served { manifest, zones, master_files, has_older_zones, read_again: BTreeSet::new(), digest };
+        Candidate { served, loaded, problems }
     }
 
     /// The zones whose resource or master files are not what they are in `old`.
     fn touched_zones(&self, manifest: &Manifest, aside: &Aside, old: &Served) -> BTreeSet<Id> {
         let changed = changes(&old.manifest.private_hosted_zones, &manifest.private_hosted_zones);
         let mut touched: BTreeSet<Id> = changed.into_iter().map(|change| change.id.clone()).collect();
+        touched.extend(old.read_again.iter().cloned());
         let files = changed_keys(&old.master_files, &self.master_files);
         if files.is_empty() && !old.has_older_zones && !has_zones(aside) {
             return touched;
@@ -400,6 +404,11 @@ impl Served {
     /// What is served of a manifest whose zones somebody else reads.
     pub fn of(manifest: Arc<Manifest>) -> Served {
         Served { manifest, ..Served::default() }
+    }
+
+    /// Has the next candidate read a zone's master files, even if they have not changed.
+    pub fn read_again(&mut self, id: &str) {
+        self.read_again.insert(id.into());
     }
 
     /// The digest of all that is served.

@@ -71,6 +71,11 @@ impl Overlay {
         self.octets
     }
 
+    /// What a set is, if it says so.
+    pub fn get(&self, owner: &Name, rtype: u16) -> Option<&EditedSet> {
+        self.sets.get(&(owner.clone(), rtype)).map(|set| &**set)
+    }
+
     /// Whether it says what a set is.
     pub fn has(&self, owner: &Name, rtype: u16) -> bool {
         self.sets.contains_key(&(owner.clone(), rtype))

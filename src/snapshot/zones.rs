@@ -116,6 +116,12 @@ pub(super) fn follow(
             (Some(ZoneData::Read(data)), _) => (Some(data), None),
             _ => (None, None),
         };
+        let is_dropped = old.is_some_and(|old| old.overlay.is_some() && overlay.is_none());
+        let base = match base {
+            // What the zone has is what updates have made of it: it is built from its files, when these are read.
+            Some(_) if is_dropped && data.is_none() && source.file.is_some() => continue,
+            base => base.filter(|_| !is_dropped),
+        };
         match base {
             Some(old) if overlay.map(Arc::as_ptr) == old.overlay.as_ref().map(Arc::as_ptr) => {}
             _ => jobs.push(zone::Job { data, base: base.map(|old| &**old), overlay, ..whole }),

@@ -3,7 +3,9 @@
 use super::{
     Node, Serial, Zone, ZoneCut,
     changes::{self, SetChange, Shape},
-    node_flag, work,
+    node_flag,
+    overridden::Overridden,
+    work,
 };
 use crate::{
     manifest::{Id, MasterFile, Place, PrivateHostedZone, Problem, Severity, overlay::Overlay},
@@ -42,7 +44,7 @@ const SMALL_SET: usize = 16;
 
 /// Where a record comes from.
 #[derive(Clone, Copy)]
-enum Origin {
+pub(super) enum Origin {
     /// The master file: file and line.
     File(u16, u32),
     /// `records[set].records[value]` of the manifest.
@@ -75,10 +77,12 @@ pub(super) struct NodeBuilder<'a> {
 }
 
 pub(super) struct Builder<'a> {
-    id: &'a str,
+    pub(super) id: &'a str,
     source: &'a PrivateHostedZone,
     data: Option<&'a MasterFile>,
-    overlay: Option<&'a Overlay>,
+    pub(super) overlay: Option<&'a Overlay>,
+    /// What of the files updates have made something else of.
+    pub(super) overridden: Overridden<'a>,
     pub apex: Box<[u8]>,
     pub nodes: Vec<NodeBuilder<'a>>,
     by_name: Numbering,
@@ -140,6 +144,7 @@ fn build_anew(job: &Job, problems: &mut Vec<Problem>) -> Option<(Zone, bool)> {
         }
         Some(base) => builder.add_zone(base),
     }
+    builder.tell_overridden();
     builder.add_overlay();
     let has_made_soa = builder.complete_apex() || base.is_some_and(|base| base.has_made_soa);
     builder.check_sets();
@@ -191,6 +196,7 @@ impl<'a> Builder<'a> {
             source: job.source,
             data: job.data,
             overlay: job.overlay.map(|overlay| &**overlay),
+            overridden: Overridden::new(),
             apex: apex.clone(),
             nodes: Vec::new(),
             by_name: Numbering::default(),
@@ -225,7 +231,7 @@ impl<'a> Builder<'a> {
         let mut problem = Problem::error(KIND, self.id, field, message);
         problem.severity = severity;
         if matches!(origin, Origin::Update) {
-            problem.help = Some("a dynamic update has made it; what updates have made is in `state_directory`".into());
+            problem.help = Some(format!("a dynamic update has made it: `zonal journal show {}`", self.id));
         }
         problem.place = place;
         if self.told > MAX_PROBLEMS && !is_first_error {
@@ -240,7 +246,7 @@ impl<'a> Builder<'a> {
         self.problem(Severity::Error, origin, message)
     }
 
-    fn warning(&mut self, origin: Origin, message: String) -> &mut Problem {
+    pub(super) fn warning(&mut self, origin: Origin, message: String) -> &mut Problem {
         self.problem(Severity::Warning, origin, message)
     }
 
@@ -284,7 +290,8 @@ impl<'a> Builder<'a> {
             return;
         }
         work::count(1);
-        if self.is_overlaid(owner, rtype, origin) || !self.take(value.len() + VALUE_OCTETS, origin) {
+        if self.is_overlaid(owner, rtype, origin, Some((ttl, &value))) || !self.take(value.len() + VALUE_OCTETS, origin)
+        {
             return;
         }
         let node = self.node(owner.to_lowercase().as_wire());
@@ -323,11 +330,6 @@ impl<'a> Builder<'a> {
         }
         let owner = printed(&self.nodes[node].name);
         self.error(set.origin, format!("{owner} has more than {MAX_SETS} record sets"));
-    }
-
-    /// Whether an update has made something else of the set.
-    fn is_overlaid(&self, owner: &Name, rtype: u16, origin: Origin) -> bool {
-        !matches!(origin, Origin::Update) && self.overlay.is_some_and(|overlay| overlay.has(owner, rtype))
     }
 
     /// What updates have made.
@@ -423,7 +425,7 @@ impl<'a> Builder<'a> {
             return self.field_error(format!("records[{at}].name"), message);
         }
         let origin = Origin::Manifest(at, 0);
-        if self.is_overlaid(owner, rtype, origin) {
+        if self.is_overlaid(owner, rtype, origin, None) {
             return;
         }
         let node = self.named(owner.as_wire()).map(|at| &self.nodes[at]);

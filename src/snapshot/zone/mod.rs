@@ -24,6 +24,7 @@ mod additional;
 mod build;
 mod changes;
 mod lay_out;
+mod overridden;
 mod records;
 mod serial;
 #[cfg(test)]

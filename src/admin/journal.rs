@@ -1,0 +1,69 @@
+//! `/v1/journals`: what dynamic updates have made of zones, beside the zones' files.
+
+use super::{Admin, problem::Trouble};
+use crate::{
+    control_plane::{Message, change::JournalDrop, edits::told},
+    manifest::{Id, problem::printable},
+    snapshot::{Snapshot, zone::Zone},
+    wire::Name,
+};
+use axum::{
+    Json,
+    extract::{Path, State},
+    http::StatusCode,
+};
+use serde_json::{Value, json};
+use std::sync::Arc;
+use tokio::sync::oneshot;
+
+type Answer = Result<Json<Value>, Trouble>;
+
+/// A zone's journal, if there is one.
+fn journal(zone: &Zone) -> Option<Value> {
+    zone.overlay.as_ref().map(|overlay| told(&zone.id, Some(&zone.source.name), overlay))
+}
+
+/// The zone with a journal that is meant: by its identifier, or by its name.
+fn find<'s>(snapshot: &'s Snapshot, zone: &str) -> Result<&'s Zone, Trouble> {
+    let name = Name::absolute(zone).ok();
+    let all = || snapshot.zones().filter(|zone| zone.overlay.is_some());
+    let by_id = all().find(|found| found.id == zone).map(|found| &**found);
+    let by_name: Vec<&Zone> = match by_id {
+        Some(found) => vec![found],
+        None => all().filter(|found| Some(&found.source.name) == name.as_ref()).map(|found| &**found).collect(),
+    };
+    match &by_name[..] {
+        [one] => Ok(one),
+        [] => {
+            let detail = format!("zone {}: there is no journal for it", printable(zone));
+            Err(Trouble::new(StatusCode::NOT_FOUND, detail))
+        }
+        several => {
+            let ids: Vec<&Id> = several.iter().map(|zone| &zone.id).collect();
+            let detail = format!("zone {}: several zones have the name; name one of {ids:?}", printable(zone));
+            Err(Trouble::new(StatusCode::CONFLICT, detail))
+        }
+    }
+}
+
+/// `GET /v1/journals`
+pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Json<Value> {
+    let snapshot = admin.core.snapshot.load_full();
+    Json(json!({"journals": snapshot.zones().filter_map(|zone| journal(zone)).collect::<Vec<_>>()}))
+}
+
+/// `GET /v1/journals/<zone>`
+pub(super) async fn show(State(admin): State<Arc<Admin>>, Path(zone): Path<String>) -> Answer {
+    let snapshot = admin.core.snapshot.load_full();
+    Ok(Json(journal(find(&snapshot, &zone)?).unwrap_or_default()))
+}
+
+/// `DELETE /v1/journals/<zone>`
+pub(super) async fn drop_one(State(admin): State<Arc<Admin>>, Path(zone): Path<String>) -> Answer {
+    let zone = find(&admin.core.snapshot.load(), &zone)?.id.clone();
+    let (reply, answer) = oneshot::channel();
+    let ends = || Trouble::new(StatusCode::SERVICE_UNAVAILABLE, "the server is about to end");
+    admin.messages.send(Message::DropJournal(JournalDrop { zone: zone.clone(), reply })).map_err(|_| ends())?;
+    let dropped = answer.await.map_err(|_| ends())?.map_err(|why| Trouble::new(StatusCode::CONFLICT, why))?;
+    Ok(Json(json!({"zone": zone, "dropped": dropped})))
+}

@@ -1,0 +1,158 @@
+//! `zonal journal`: what dynamic updates have made of zones, beside the zones' files.
+//!
+//! The server that runs is asked. Where none does, the command works on the state directory.
+
+use super::{
+    Format, JournalArguments, JournalCommand,
+    client::{self, Failure, Server},
+    print, report, tell,
+};
+use crate::{
+    config::{Config, Source},
+    control_plane::{
+        edits::{Journals, told},
+        store,
+    },
+    manifest::{Id, Loader, Manifest, overlay::Overlays, problem::printable},
+    wire::Name,
+};
+use anyhow::{Context, bail};
+use hyper::Method;
+use serde_json::{Value, json};
+use std::{fmt::Write, path::Path, process::ExitCode};
+
+/// Runs the command. Exit status 1 where there is no such journal, or it cannot be read or dropped.
+pub(super) fn run(command: &JournalCommand) -> ExitCode {
+    let (arguments, zone, is_drop) = match command {
+        JournalCommand::Show { zone, arguments } => (arguments, zone.as_deref(), false),
+        JournalCommand::Drop { zone, arguments } => (arguments, Some(&**zone), true),
+    };
+    let config = match &arguments.admin {
+        Some(_) => Config::default(),
+        None => match Config::load(arguments.config.config.as_deref()) {
+            Ok(config) => config,
+            Err(problems) => {
+                report::complain(problems);
+                return ExitCode::FAILURE;
+            }
+        },
+    };
+    let server =
+        Server::named(arguments.admin.as_deref(), &config.admin).and_then(|server| server.with(&arguments.access));
+    let server = match server {
+        Ok(server) => server,
+        Err(error) => return client::wrong(&error),
+    };
+    let method = if is_drop { Method::DELETE } else { Method::GET };
+    let told = match client::ask(&server, method, &path(zone), None) {
+        Ok(told) => Ok(told),
+        Err(Failure::Nobody(error)) if arguments.admin.is_none() => offline(&config, zone, is_drop, &error),
+        Err(failure) => Err(failure.into()),
+    };
+    match told {
+        Ok(told) => {
+            print(&render(&told, arguments));
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            tell(printable(&format!("{error:#}")));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn path(zone: Option<&str>) -> String {
+    let mut path = String::from("/v1/journals");
+    for octet in zone.map(|zone| format!("/{zone}")).unwrap_or_default().bytes().enumerate() {
+        let _ = match octet {
+            (0, b'/') | (_, b'.' | b'-' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z') => {
+                path.write_char(octet.1.into())
+            }
+            (_, other) => write!(path, "%{other:02X}"),
+        };
+    }
+    path
+}
+
+/// The same where no server runs.
+fn offline(config: &Config, zone: Option<&str>, is_drop: bool, error: &anyhow::Error) -> anyhow::Result<Value> {
+    let Some(directory) = config.state_directory.as_deref() else {
+        bail!("{error:#}; and the configuration has no `state_directory` with journals");
+    };
+    // It is held until the journal is dropped: no server starts meanwhile.
+    let lock = if is_drop { Some(store::lock(directory)?) } else { None };
+    let overlays = Journals::read(directory).with_context(|| format!("cannot read {}", directory.display()))?;
+    let manifest = match config.control_plane.source() {
+        Source::Directory(directory) => names(directory),
+        _ => Manifest::default(),
+    };
+    let one = |id: &Id| {
+        let name = manifest.private_hosted_zones.get(id).map(|zone| &zone.name);
+        overlays.get(id).map(|overlay| told(id, name, overlay))
+    };
+    let Some(zone) = zone else {
+        return Ok(json!({"journals": overlays.keys().filter_map(one).collect::<Vec<_>>()}));
+    };
+    let id = find(zone, &overlays, &manifest)?;
+    if lock.is_some() {
+        let dropped = overlays.get(&id).map_or(0, |overlay| overlay.len());
+        Journals::remove_file(directory, &id)?;
+        return Ok(json!({"zone": id, "dropped": dropped}));
+    }
+    one(&id).context("it is gone")
+}
+
+/// The manifest of a directory, for the names of its zones.
+fn names(directory: &Path) -> Manifest {
+    let mut loader = Loader::new(directory);
+    // What is wrong with it is for `zonal check` to say.
+    let _ = loader.load();
+    loader.manifest().clone()
+}
+
+fn find(zone: &str, overlays: &Overlays, manifest: &Manifest) -> anyhow::Result<Id> {
+    if overlays.contains_key(zone) {
+        return Ok(zone.into());
+    }
+    let name = Name::absolute(zone).ok();
+    let has_name =
+        |id: &&Id| manifest.private_hosted_zones.get(id).is_some_and(|zone| Some(&zone.name) == name.as_ref());
+    let found: Vec<&Id> = overlays.keys().filter(has_name).collect();
+    match &found[..] {
+        [id] => Ok((*id).clone()),
+        [] => bail!("zone {zone}: there is no journal for it; `zonal journal show` lists all"),
+        several => bail!("zone {zone}: several zones have the name; name one of {several:?}"),
+    }
+}
+
+fn render(told: &Value, arguments: &JournalArguments) -> String {
+    if arguments.format == Format::Json {
+        return format!("{told:#}\n");
+    }
+    if let Some(dropped) = told["dropped"].as_u64() {
+        let zone = told["zone"].as_str().unwrap_or("-");
+        return format!("{}: {dropped} record sets of dynamic updates are dropped\n", printable(zone));
+    }
+    let Some(journals) = told["journals"].as_array() else { return journal(told) };
+    match journals.is_empty() {
+        true => "There is no journal.\n".into(),
+        false => journals.iter().map(journal).collect(),
+    }
+}
+
+fn journal(told: &Value) -> String {
+    let text = |value: &Value| printable(value.as_str().unwrap_or("-"));
+    let sets = told["sets"].as_array().map_or(&[][..], |sets| sets);
+    let mut all = format!("{} {}: {} record sets\n", text(&told["zone"]), text(&told["name"]), sets.len());
+    for set in sets {
+        let (name, rtype) = (text(&set["name"]), text(&set["type"]));
+        let records = set["records"].as_array().map_or(&[][..], |records| records);
+        if records.is_empty() {
+            all += &format!("  {name} {rtype}: removed\n");
+        }
+        for record in records {
+            all += &format!("  {name} {} {rtype} {}\n", set["ttl"], text(record));
+        }
+    }
+    all
+}

@@ -1,0 +1,171 @@
+//! Dynamic updates beside files: what overrides what is told, can be shown, and can be dropped.
+
+use crate::harness::{Scratch, Server, ZONAL, can_run, http_get, wait_until};
+use std::{
+    io::Write,
+    process::{Command, Stdio},
+};
+
+const KEY: &str = "hmac-sha256:update:c2VjcmV0IG9mIHVwZGF0ZXMhIQ==";
+const MANIFEST: &str = "\
+vpcs: {vpc: {region: r, cidr_blocks: [127.0.0.0/8]}}
+private_hosted_zones:
+  Z0CORP:
+    name: corp.example
+    vpc_ids: [vpc]
+    file: corp.zone
+    records: [{name: inline, type: A, ttl: 60, records: [10.1.0.80]}]
+    allow_update: [{tsig_key: update}]
+  Z0INLINE:
+    name: inline.example
+    vpc_ids: [vpc]
+    records: [{name: www, type: A, ttl: 60, records: [10.1.0.81]}]
+    allow_update: [{tsig_key: update}]
+";
+
+/// The master file, with an address of `www`.
+fn file(address: &str) -> String {
+    format!(
+        "$TTL 60\n@ SOA ns h 1 1 1 1 60\n@ NS ns\nns A 10.1.0.53\nwww A {address}\nold A 10.1.0.3\n*.w A 10.1.0.4\nsame A 10.1.0.5\n"
+    )
+}
+
+fn update(server: &Server, zone: &str, lines: &str) {
+    let script = format!("server 127.0.0.1 {}\nzone {zone}\n{lines}send\n", server.port);
+    let mut child = Command::new("nsupdate").args(["-t", "20", "-y", KEY]).stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
+    assert!(child.wait().unwrap().success(), "{lines}");
+}
+
+fn dig(server: &Server, name: &str) -> String {
+    let port = server.port.to_string();
+    let output = Command::new("dig")
+        .args(["-b", "127.0.0.1", "@127.0.0.1", "-p", &port, "+short", "+tries=3", name, "A"])
+        .output()
+        .unwrap();
+    String::from_utf8_lossy(&output.stdout).trim().into()
+}
+
+/// Runs zonal with a configuration; what it says, and whether it succeeds.
+fn zonal(server: &Scratch, arguments: &[&str]) -> (String, bool) {
+    let output =
+        Command::new(ZONAL).args(arguments).args(["--config", "zonal.yaml"]).current_dir(server.path()).output();
+    let output = output.unwrap();
+    let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    (text, output.status.success())
+}
+
+#[test]
+fn tells_shows_and_drops_what_dynamic_updates_override() {
+    if !can_run(&["nsupdate", "dig"]) {
+        return;
+    }
+    for on_error in ["refuse", "set_aside"] {
+        let directory = Scratch::new();
+        let write = |address: &str| directory.write("zones/corp.zone", file(address));
+        directory.write("zones/manifest.yaml", MANIFEST);
+        write("10.1.0.1");
+        let source = format!("{{directory: {}, on_error: {on_error}}}", directory.path().join("zones").display());
+        let keys = "tsig_keys: {update: {secret: c2VjcmV0IG9mIHVwZGF0ZXMhIQ==}}\n";
+        let server = Server::start_from(&source, &format!("state_directory: state\n{keys}")).ready();
+        let run = |arguments: &[&str]| zonal(&server.scratch, arguments);
+        assert_eq!(run(&["journal", "show"]), ("There is no journal.\n".into(), true));
+        update(
+            &server,
+            "corp.example",
+            "update delete www.corp.example A\nupdate add www.corp.example 30 A 10.9.0.1\nupdate delete old.corp.example\n\
+             update add new.corp.example 30 A 10.9.0.2\nupdate delete inline.corp.example\nupdate delete *.w.corp.example A\nupdate add *.w.corp.example 60 A 10.9.0.4\n\
+             update delete same.corp.example A\nupdate add same.corp.example 60 A 10.1.0.5\n",
+        );
+        update(
+            &server,
+            "inline.example",
+            "update delete www.inline.example A\nupdate add www.inline.example 60 A 10.9.0.5\n",
+        );
+        // Somebody edits the file: it is served, but for what updates have made, which is told.
+        write("10.1.0.2");
+        let told = "the A records of www.corp.example. are not served: a dynamic update has replaced them";
+        wait_until("it is told", || server.process.log().contains(told).then_some(()));
+        let log = server.process.log();
+        assert!(log.contains("the A records of old.corp.example. are not served: a dynamic update has removed them"));
+        assert!(
+            log.contains("the A records of inline.corp.example. are not served")
+                && !log.contains("same.corp.example. are")
+        );
+        assert!(!log.contains("new.corp.example. are not") && log.contains("`zonal journal drop Z0CORP`"), "{log}");
+        assert_eq!(
+            (dig(&server, "www.corp.example"), dig(&server, "old.corp.example")),
+            ("10.9.0.1".into(), "".into())
+        );
+        let (text, is_well) = run(&["check"]);
+        assert!(is_well && text.contains("corp.zone:5") && text.contains(told), "{text}");
+        for (name, overrides) in [("www", true), ("old", true), ("x.w", true), ("new", true), ("ns", false)] {
+            let (text, _) = run(&["explain", "--from", "127.0.0.1", &format!("{name}.corp.example"), "A"]);
+            let told =
+                text.contains("a dynamic update overrides the files") && text.contains("`zonal journal show Z0CORP`");
+            assert_eq!(told, overrides, "{text}");
+        }
+        // It is shown, by name and by identifier, as text and as JSON.
+        for zone in ["Z0CORP", "corp.example", "CORP.example."] {
+            let (text, _) = run(&["journal", "show", zone]);
+            assert!(text.starts_with("Z0CORP corp.example.: 5 record sets\n"), "{text}");
+            assert!(
+                text.contains("  www.corp.example. 30 A 10.9.0.1\n")
+                    && text.contains("  old.corp.example. A: removed\n"),
+                "{text}"
+            );
+            assert!(!text.contains("inline.example"), "{text}");
+        }
+        let (text, _) = run(&["journal", "show", "--format", "json"]);
+        assert!(text.contains("\"Z0INLINE\"") && text.contains("\"www.inline.example.\""), "{text}");
+        let (text, is_well) = run(&["journal", "show", "other.example"]);
+        assert!(!is_well && text.contains("zone other.example: there is no journal for it"), "{text}");
+        // While the files have errors, nothing is dropped.
+        if on_error == "refuse" {
+            write("10.1.0.999");
+            wait_until("it is refused", || server.status()["last_error"].is_object().then_some(()));
+            let (text, is_well) = run(&["journal", "drop", "Z0CORP"]);
+            assert!(!is_well && text.contains("the journal stays, as the files have errors"), "{text}");
+            assert_eq!(dig(&server, "www.corp.example"), "10.9.0.1");
+            write("10.1.0.2");
+            wait_until("it is served", || server.status()["last_error"].is_null().then_some(()));
+        }
+        // Dropped: the files are served, the other zone is as it was, and so it is after a restart.
+        let (text, is_well) = run(&["journal", "drop", "corp.example"]);
+        assert!(is_well && text.contains("Z0CORP: 5 record sets of dynamic updates are dropped"), "{text}");
+        let served = |server: &Server| {
+            [
+                "www.corp.example",
+                "old.corp.example",
+                "new.corp.example",
+                "inline.corp.example",
+                "x.w.corp.example",
+                "www.inline.example",
+            ]
+            .map(|name| dig(server, name))
+        };
+        let expected = ["10.1.0.2", "10.1.0.3", "", "10.1.0.80", "10.1.0.4", "10.9.0.5"].map(String::from);
+        assert_eq!(served(&server), expected, "{on_error}");
+        assert!(!run(&["check"]).0.contains("corp.example. are not served"));
+        assert!(!run(&["journal", "drop", "corp.example"]).1);
+        let mut server = server.restart().ready();
+        assert_eq!(served(&server), expected, "{on_error}");
+        assert_eq!(http_get(server.admin, "/v1/journals/Z0CORP").unwrap().0, 404);
+        // Updates go on, and the file follows.
+        update(&server, "corp.example", "update add late.corp.example 60 A 10.9.0.6\n");
+        write("10.1.0.7");
+        wait_until("the file is followed", || (dig(&server, "www.corp.example") == "10.1.0.7").then_some(()));
+        assert_eq!(dig(&server, "late.corp.example"), "10.9.0.6");
+        // Where no server runs, the state directory itself is read and changed.
+        server.process.kill();
+        let run = |arguments: &[&str]| zonal(&server.scratch, arguments);
+        assert!(run(&["journal", "show", "corp.example"]).0.contains("late.corp.example. 60 A 10.9.0.6"));
+        assert!(run(&["explain", "--from", "127.0.0.1", "late.corp.example"]).0.contains("a dynamic update overrides"));
+        assert!(run(&["journal", "drop", "inline.example"]).1);
+        let server = server.restart().ready();
+        assert_eq!(
+            (dig(&server, "www.inline.example"), dig(&server, "late.corp.example")),
+            ("10.1.0.81".into(), "10.9.0.6".into())
+        );
+    }
+}
