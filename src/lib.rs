@@ -19,23 +19,30 @@
 //!
 //! # Rooms
 //!
-//! | room | what is in it | it knows of |
+//! A room is a top-level module. A room imports only rooms above it in this table, so that rooms form no circle. A test compares
+//! the third column with the imports.
+//!
+//! | room | what is in it | imports |
 //! | --- | --- | --- |
-//! | [`wire`] | names, record data, queries, replies | nothing |
-//! | [`manifest`] | types, reading (`document`, `decode`, `load`, `master`), `check`, `connectivity`, `presets` of AWS services | `wire` |
-//! | [`snapshot`] | what is compiled: `networks`, `forwarders`, `zones`, `endpoints`, `aliases`, `routes` to others, `views`, `autodefined`, `query_logs`; in `slots` and `names`, which share what does not change | `manifest`, `wire` |
-//! | [`answer`] | who asks (`who`), which rule (`resolve`, by the `cut` that is responsible), what answers (`zone`, `endpoint`, `autodefined`, `known`), `dns64`, `trace`, `why` and `noted` | `snapshot`, `manifest`, `wire` |
-//! | [`forward`] | asks others (`ask`): equal questions once (`flights`), `upstream` servers by rules, `recursion` from the root on; `read`s what they say; `cache` | `answer`, `snapshot`, `config` |
-//! | [`listen`] | Do53: `udp`, `stream`, `limit`; encrypted: `stream` with `tls`, `https`, `quic`; `proxy` headers; all but UDP answer by a `responder`, and count among the `connections`; `dispatch` is what happens to each query around `answer`; `limit` bounds what goes to forged addresses, `unread` what clients do not read | `answer`, `forward`, `transfer`, `query_log`, `metrics` |
-//! | [`control_plane`] | sources: `directory` watches, `etcd` follows, `change`s come by HTTP; `keeper` publishes what it has decided (`decide`), unless the `guard` holds deletions, `store` keeps, `edits` are what updates change, `freeze` hands over, `internet` follows `resolv.conf`, `status` tells | `manifest`, `snapshot`, `listen`, `config` |
-//! | [`transfer`] | zones as a whole, out: `access` by address and key (`tsig`), `outgoing` transfers from the `history` of versions, `notify`, `update`; in: `inward` follows zones by a `schedule`, asks a `primary`, reads its `answer`, keeps `copies`; who has `notified` us | `answer`, `snapshot`, `forward`, `control_plane` |
-//! | [`query_log`] | entries: from a `Tap` of who answers to the `writer`, which makes `json` or `dnstap` of them, and on to `sink`s | `answer`, `snapshot`, `config` |
-//! | [`log`] | lines for standard error, which nobody waits for | `config` |
-//! | [`metrics`] | counters of `workers`, and what is `watched` | what is served |
-//! | [`admin`] | HTTP, in `places` that nobody keeps from others: probes, metrics, status, the cache; `push` takes changes, from those whom `access` knows; `places` are few, and `patient` is so for a while only; `events` tells of generations, `openapi` of itself | `control_plane`, `metrics`, `forward` |
-//! | [`difference`] | which answers change from one snapshot to another | `explain` |
-//! | [`explain`] | how an answer comes about, as data | `answer`, `forward` |
-//! | [`config`], [`run`], [`cli`] | `zonal.yaml`; the wiring of a server; the commands | all |
+//! | [`wire`] | names, record data, queries, replies | |
+//! | [`clock`] | the time, and random seeds | |
+//! | [`instruments`] | makers of counters and gauges | |
+//! | [`manifest`] | types; reading (`document`, `decode`, `load`, `master`); `check`; `connectivity`; `presets` of AWS services | `wire` |
+//! | [`snapshot`] | what is compiled: `networks`, `forwarders`, `zones`, `endpoints`, `aliases`, `routes`, `views`, `autodefined`, `query_logs`; `slots` and `names` share what does not change | `manifest`, `wire` |
+//! | [`answer`] | the client (`who`), the search for what is responsible (`resolve`, `cut`), the answer (`zone`, `endpoint`, `autodefined`, `known`), `dns64`, the steps for `explain` (`trace`, `why`) | `manifest`, `snapshot`, `wire` |
+//! | [`config`] | `zonal.yaml` | `manifest`, `snapshot`, `wire` |
+//! | [`log`] | log lines on standard error; no thread waits for the reader | `config` |
+//! | [`query_log`] | entries go through a `Tap` to the `writer`, which makes `json` or `dnstap` and passes them to a `sink` | `answer`, `config`, `instruments`, `manifest`, `snapshot`, `wire` |
+//! | [`forward`] | asks other servers (`ask`): equal questions once (`flights`), `admission`, `upstream` servers, `recursion` from the root; `read`s answers; `cache` | `answer`, `clock`, `config`, `instruments`, `manifest`, `query_log`, `snapshot`, `wire` |
+//! | [`explain`] | the steps of an answer, as data | `answer`, `clock`, `forward`, `manifest`, `snapshot`, `wire` |
+//! | [`difference`] | the answers that differ between two snapshots | `explain`, `manifest`, `snapshot`, `wire` |
+//! | [`control_plane`] | sources: a `directory`, `etcd`, or `change`s by HTTP; the `keeper` publishes, the `store` keeps, `edits` are dynamic updates, `freeze` hands over, `internet` follows `resolv.conf`, `status` reports | `clock`, `config`, `difference`, `instruments`, `manifest`, `snapshot`, `wire` |
+//! | [`transfer`] | zones out: `access`, `tsig`, `outgoing` transfers from the `history`, `notify`, `update`; zones in: `inward` follows a `schedule`, asks a `primary`, reads its `answer`, keeps `copies`; `notified` takes NOTIFY | `answer`, `clock`, `config`, `control_plane`, `forward`, `instruments`, `manifest`, `snapshot`, `wire` |
+//! | [`listen`] | the transports: `udp`, `stream`, `tls`, `https`, `quic`, `proxy` headers; `dispatch` is what happens to every query around `answer`; `connections`, `limit` and `unread` bound what clients take | `answer`, `clock`, `forward`, `instruments`, `manifest`, `query_log`, `snapshot`, `transfer`, `wire` |
+//! | [`metrics`] | the page of metrics; each room owns its counters and registers them | `clock`, `instruments`, `log` |
+//! | [`admin`] | HTTP: probes, metrics, status, cache; `push` takes changes, `access` checks who may, `places` and `patient` bound requests, `events` streams generations, `openapi` describes the API | `clock`, `config`, `control_plane`, `explain`, `forward`, `instruments`, `listen`, `manifest`, `metrics`, `wire` |
+//! | [`run`] | wires a server together: sockets, certificates, takeover, systemd | `admin`, `answer`, `clock`, `config`, `control_plane`, `forward`, `instruments`, `listen`, `log`, `manifest`, `metrics`, `query_log`, `snapshot`, `transfer` |
+//! | [`cli`] | the commands | `admin`, `clock`, `config`, `control_plane`, `difference`, `explain`, `log`, `manifest`, `run`, `snapshot`, `wire` |
 //!
 //! # The way of a packet
 //!

@@ -133,7 +133,7 @@ fn to_and_fro(target: &[&str], scratch: &Scratch, other_writer: &dyn Fn()) {
     assert!(output.status.success(), "{}", text(&output));
     assert_eq!(run(&["diff", "--directory", &out]), (Some(0), "No difference.\n".into()));
     let (code, told) = run(&["export"]);
-    assert!(code == Some(1) && told.contains("there are master files"), "{told}");
+    assert!(code == Some(1) && told.contains("the manifest has master files"), "{told}");
 }
 
 /// Somebody else does something between the question and the answer.
@@ -215,7 +215,10 @@ fn to_etcd() {
             && told.contains("No answer changes.\n\nPlan: 0 to add, 0 to change, 1 to delete.\n"),
         "{told}"
     );
-    assert!(told.contains("etcd has a key `/zonal/v1/vpcs/`, which is no `/zonal/v1/<kind>/<id>`"), "{told}");
+    assert!(
+        told.contains("ignored the etcd key `/zonal/v1/vpcs/`: it does not have the form `/zonal/v1/<kind>/<id>`"),
+        "{told}"
+    );
     let out = scratch.path().join("odd").display().to_string();
     let told = text(&zonal(&["export", "--directory", &out, "--etcd", &etcd.endpoint]));
     assert!(told.contains("vpc/vpc-new is left out: ") && told.contains("there is no kind `vpc`"), "{told}");

@@ -94,7 +94,10 @@ fn servers_that_want_to_know_who_asks() {
     // Without HTTPS it is said what is missing.
     for command in ["cache show", "explain --from 127.1.0.7 sqs.us-east-1.amazonaws.com"] {
         let (code, text) = zonal(&scratch, &format!("{command} --admin 127.0.0.1:{port}"));
-        assert!(code == Some(1) && text.contains("or has HTTPS: then name its URL"), "{command}: {code:?} {text}");
+        assert!(
+            code == Some(1) && text.contains("or has HTTPS: for HTTPS, give the URL https://"),
+            "{command}: {code:?} {text}"
+        );
     }
 }
 
@@ -126,7 +129,7 @@ fn what_cannot_be_asked_is_told_in_plain_words() {
         format!("control_plane: {{push: {{}}}}\nadmin: {{address: \"127.0.0.1:{}\"}}", free_port()),
     );
     for (command, words) in [
-        ("explain --from 127.1.0.7 --offline a.example", "zonal: `--offline` is for a directory"),
+        ("explain --from 127.1.0.7 --offline a.example", "zonal: `--offline` needs a directory"),
         ("explain --from 127.1.0.7 a.example", "is `zonal serve` running, with this `admin.address`?"),
         ("status --all 127.0.0.1:1", "is `zonal serve` running, with this `admin.address`?"),
         ("diff --directory zones --etcd http://127.0.0.1:1", "zonal: etcd at http://127.0.0.1:1 cannot be read: "),

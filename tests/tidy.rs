@@ -2,6 +2,7 @@
 
 use crate::harness::tree;
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fs,
     path::{Path, PathBuf},
 };
@@ -117,5 +118,95 @@ fn nothing_points_outside() {
                 i + 1
             );
         }
+    }
+}
+
+/// The rooms of the architecture page: each with the rooms that it imports, in the order of the table.
+fn table_of_rooms() -> Vec<(String, BTreeSet<String>)> {
+    let page = fs::read_to_string(tree("src/lib.rs")).unwrap();
+    let rows = page.lines().filter_map(|line| line.strip_prefix("//! | [`"));
+    let row = |row: &str| {
+        let room = row.split('`').next().unwrap().to_string();
+        let imports = row.trim_end().trim_end_matches('|').rsplit(" |").next().unwrap();
+        (room, imports.split('`').skip(1).step_by(2).map(str::to_string).collect())
+    };
+    rows.map(row).collect()
+}
+
+/// The rooms that production code of `src` imports, by room.
+fn imports() -> BTreeMap<String, BTreeSet<String>> {
+    let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    for (name, text) in sources() {
+        let room = name.split('/').next().unwrap().trim_end_matches(".rs").to_string();
+        let is_test = name.ends_with("tests.rs") || name.contains("/tests/");
+        if is_test || matches!(&*room, "main" | "lib") {
+            continue;
+        }
+        let production = code(&text);
+        let production = production.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
+        let production = production.split("#[cfg(test)]\npub(crate) mod tests").next().unwrap_or_default();
+        let found = all.entry(room).or_default();
+        for (at, path) in production.match_indices("crate::") {
+            let rest = &production[at + path.len()..];
+            match rest.strip_prefix('{') {
+                None => found.extend(first_word(rest)),
+                Some(list) => found.extend(members(list).into_iter().filter_map(first_word)),
+            }
+        }
+    }
+    all
+}
+
+fn first_word(path: &str) -> Option<String> {
+    let word: String = path.trim_start().chars().take_while(|c| c.is_alphanumeric() || *c == '_').collect();
+    (!word.is_empty()).then_some(word)
+}
+
+/// The members of a `use` list, without those of lists in it, up to its closing brace.
+fn members(list: &str) -> Vec<&str> {
+    let (mut depth, mut start, mut all) = (0, 0, Vec::new());
+    for (at, c) in list.char_indices() {
+        match c {
+            '{' => depth += 1,
+            '}' if depth == 0 => {
+                all.push(&list[start..at]);
+                break;
+            }
+            '}' => depth -= 1,
+            ',' if depth == 0 => {
+                all.push(&list[start..at]);
+                start = at + 1;
+            }
+            _ => {}
+        }
+    }
+    all
+}
+
+#[test]
+fn rooms_import_what_the_architecture_page_says_and_form_no_circle() {
+    let table = table_of_rooms();
+    let rooms: BTreeSet<String> = table.iter().map(|(room, _)| room.clone()).collect();
+    let imports = imports();
+    assert!(rooms.len() > 15 && imports.values().map(BTreeSet::len).sum::<usize>() > 60, "the page has moved");
+    for room in imports.keys() {
+        assert!(rooms.contains(room), "src/lib.rs: the table of rooms lacks `{room}`");
+    }
+    let mut above = BTreeSet::new();
+    for (room, listed) in &table {
+        let empty = BTreeSet::new();
+        let used = imports.get(room).unwrap_or(&empty);
+        let used: BTreeSet<String> =
+            used.iter().filter(|other| rooms.contains(*other) && *other != room).cloned().collect();
+        assert_eq!(
+            used, *listed,
+            "src/lib.rs: `{room}` imports the rooms on the left, and its row lists those on the right"
+        );
+        let below: Vec<&String> = used.difference(&above).collect();
+        assert!(
+            below.is_empty(),
+            "`{room}` imports {below:?}, which are not above it in the table: rooms may not form a circle"
+        );
+        above.insert(room.clone());
     }
 }

@@ -43,7 +43,7 @@ fn a_node_without_a_manifest_and_one_with_an_empty_one() {
 
     assert_eq!(put(&json!({"generation": 3})), 200);
     let (text, code) = told(&server);
-    assert!(text.contains(" empty ") && text.contains("the manifest is empty: all clients are refused"), "{text}");
+    assert!(text.contains(" empty ") && text.contains("the manifest is empty: zonal refuses all queries"), "{text}");
     assert_eq!((code, server.metric(&["zonal_resources{"])), (Some(0), 0.0));
     assert!(server.process.log().contains("WARN") && server.process.log().contains("the manifest is empty"));
 }

@@ -77,8 +77,8 @@ rm -r "$root/etc/zonal/zones"
 echo "== purge"
 within dpkg --purge zonal >"$scratch/log" 2>&1 || { cat "$scratch/log"; exit 1; }
 rm "$root/tmp/zonal.deb"
-# dpkg's own books and logs do not count, nor does /run. Device 0:0 is what the upper layer has for what is gone.
-(cd "$scratch/upper" && find . \( -name '*zonal*' -o -type f -o -type l \) ! -type c ! -path './var/lib/dpkg/*' ! -path './var/log/*' ! -path './run/*')
+# dpkg's own files and logs do not count, nor do /run and the index of man pages. Device 0:0 is what the upper layer has for what is gone.
+(cd "$scratch/upper" && find . \( -name '*zonal*' -o -type f -o -type l \) ! -type c ! -path './var/lib/dpkg/*' ! -path './var/log/*' ! -path './run/*' ! -path './var/cache/man/*')
 within dpkg-query --show zonal 2>&1 || true
 "#;
 
