@@ -151,7 +151,7 @@ fn interrupted(target: &[&str], scratch: &Scratch, zones: usize, other_writer: &
         .spawn()
         .unwrap();
     let told = || std::fs::read_to_string(&log).unwrap_or_default();
-    wait_until("it asks", || told().contains("Apply this?").then_some(()));
+    wait_until("it asks", || told().contains("Apply this plan?").then_some(()));
     other_writer();
     asked.stdin.take().unwrap().write_all(b"yes\n").unwrap();
     let status = asked.wait().unwrap();

@@ -112,7 +112,6 @@ fn package_installs_runs_and_purges() {
         "/usr/share/zonal/zones/network.yaml",
         "/usr/share/doc/zonal/copyright",
         "/usr/share/doc/zonal/forwarders/bind.conf",
-        "/usr/share/doc/zonal/docs/guides/operator.md",
         "/usr/share/man/man1/zonal.1.gz",
         "/usr/share/man/man1/zonal-cache-show.1.gz",
     ] {
