@@ -6,6 +6,7 @@ pub mod files;
 mod inherited;
 mod invitation;
 mod listeners;
+mod memory;
 mod node;
 mod state;
 mod supervisor;
@@ -195,6 +196,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     let (admin_stop, admin_is_stopped) = watch::channel(false);
     admin::start(admin_listener, admin.clone(), tls, admin_is_stopped)?;
     runtime.spawn(certificates.clone().follow());
+    runtime.spawn(memory::give_back());
     if let Source::Etcd(etcd) = source {
         let position = keeper.position().clone();
         let follow = etcd::follow(etcd.clone(), watch.sender(), status.clone(), position);

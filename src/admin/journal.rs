@@ -1,6 +1,10 @@
 //! `/v1/journals`: what dynamic updates have made of zones, beside the zones' files.
 
-use super::{Admin, problem::Trouble};
+use super::{
+    Admin,
+    pages::{Made, page},
+    problem::Trouble,
+};
 use crate::{
     control_plane::{Message, change::JournalDrop, edits::told},
     manifest::{Id, problem::printable},
@@ -11,12 +15,11 @@ use axum::{
     Json,
     extract::{Path, State},
     http::StatusCode,
+    response::Response,
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::oneshot;
-
-type Answer = Result<Json<Value>, Trouble>;
 
 /// A zone's journal, if there is one.
 fn journal(zone: &Zone) -> Option<Value> {
@@ -47,19 +50,30 @@ fn find<'s>(snapshot: &'s Snapshot, zone: &str) -> Result<&'s Zone, Trouble> {
 }
 
 /// `GET /v1/journals`
-pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Json<Value> {
-    let snapshot = admin.core.snapshot.load_full();
-    Json(json!({"journals": snapshot.zones().filter_map(|zone| journal(zone)).collect::<Vec<_>>()}))
+pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Result<Response, Trouble> {
+    let places = admin.manifests.clone();
+    page(&places, move || {
+        let snapshot = admin.core.snapshot.load_full();
+        Made::json(&json!({"journals": snapshot.zones().filter_map(|zone| journal(zone)).collect::<Vec<_>>()}))
+    })
+    .await
 }
 
 /// `GET /v1/journals/<zone>`
-pub(super) async fn show(State(admin): State<Arc<Admin>>, Path(zone): Path<String>) -> Answer {
-    let snapshot = admin.core.snapshot.load_full();
-    Ok(Json(journal(find(&snapshot, &zone)?).unwrap_or_default()))
+pub(super) async fn show(State(admin): State<Arc<Admin>>, Path(zone): Path<String>) -> Result<Response, Trouble> {
+    let places = admin.manifests.clone();
+    page(&places, move || {
+        let snapshot = admin.core.snapshot.load_full();
+        Made::json(&journal(find(&snapshot, &zone)?).unwrap_or_default())
+    })
+    .await
 }
 
 /// `DELETE /v1/journals/<zone>`
-pub(super) async fn drop_one(State(admin): State<Arc<Admin>>, Path(zone): Path<String>) -> Answer {
+pub(super) async fn drop_one(
+    State(admin): State<Arc<Admin>>,
+    Path(zone): Path<String>,
+) -> Result<Json<Value>, Trouble> {
     let zone = find(&admin.core.snapshot.load(), &zone)?.id.clone();
     let (reply, answer) = oneshot::channel();
     let ends = || Trouble::new(StatusCode::SERVICE_UNAVAILABLE, "the server is about to end");

@@ -4,6 +4,7 @@ mod access;
 mod events;
 mod journal;
 pub mod openapi;
+mod pages;
 mod patient;
 mod places;
 mod problem;
@@ -33,12 +34,11 @@ use crate::{
 use anyhow::Context;
 use axum::{
     Extension, Json, Router,
-    body::{Body, Bytes},
     extract::{
         DefaultBodyLimit, Query, Request, State,
         rejection::{JsonRejection, QueryRejection},
     },
-    http::{HeaderName, Method, StatusCode, Uri, header},
+    http::{Method, StatusCode, Uri},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -49,6 +49,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use pages::{Made, page};
 use patient::Patient;
 use places::{LONG_PER_CLIENT, Places, Turn};
 use problem::Trouble;
@@ -57,15 +58,14 @@ use serde::Deserialize;
 use serde_json::json;
 use socket2::Socket;
 use std::{
-    io,
     net::{SocketAddr, TcpListener},
     pin::pin,
     sync::{Arc, atomic::AtomicBool, atomic::Ordering::Relaxed, mpsc::Sender},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{Semaphore, watch},
     task::yield_now,
     time::{sleep, timeout},
 };
@@ -81,16 +81,10 @@ const HEADER_SIZE: usize = 16 << 10;
 /// What its body may have, in octets.
 const BODY_SIZE: usize = 16 << 10;
 
-/// Pages of metrics that are made or on their way at the same time.
+/// Pages of metrics and of the status that are made or on their way at the same time.
 pub const SCRAPES: usize = 4;
-/// Whole manifests, and lists of what is in the cache, that are made or on their way at the same time.
+/// Manifests, resources, journals and lists of what is in the cache that are made or on their way at the same time.
 pub const MANIFESTS: usize = 2;
-/// How much of one of these is handed out at once, in octets.
-const PIECE: usize = 64 << 10;
-/// What is large may take this long to come or go, and a second more for as many octets.
-const TRANSFER_PATIENCE: Duration = Duration::from_secs(30);
-const OCTETS_PER_SECOND: usize = 32 << 10;
-
 /// How many entries of the cache are shown when nobody says how many, and how many at most.
 const SHOWN_ENTRIES: usize = 20;
 const MOST_SHOWN_ENTRIES: usize = 10_000;
@@ -262,72 +256,27 @@ async fn check_access(State(admin): State<Arc<Admin>>, request: Request, next: N
     }
 }
 
-/// How long so many octets may take to come or go.
-fn transfer_time(octets: usize) -> Duration {
-    TRANSFER_PATIENCE + Duration::from_secs((octets / OCTETS_PER_SECOND) as u64)
-}
-
-/// What is large and on its way, which has a place among the few that may be.
-struct Page(String, #[expect(dead_code, reason = "it is there to be dropped")] OwnedSemaphorePermit);
-
-impl AsRef<[u8]> for Page {
-    fn as_ref(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
-}
-
-/// Such a page, and its length. It is handed out in pieces; those who do not read are few before others wait, and are cut off.
-fn page(text: String, place: OwnedSemaphorePermit) -> ((HeaderName, String), Body) {
-    let page = Bytes::from_owner(Page(text, place));
-    let length = (header::CONTENT_LENGTH, page.len().to_string());
-    let due = Instant::now() + transfer_time(page.len());
-    let pieces = (0..page.len()).step_by(PIECE).map(move |start| match Instant::now() < due {
-        true => Ok(page.slice(start..page.len().min(start + PIECE))),
-        false => Err(io::Error::from(io::ErrorKind::TimedOut)),
-    });
-    (length, Body::from_stream(futures_util::stream::iter(pieces)))
-}
-
-/// The page is made on a thread of its own, so that probes are answered meanwhile.
-async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
-    let ended = |error: String| failed(StatusCode::SERVICE_UNAVAILABLE, error);
-    let place = match admin.scrapes.clone().acquire_owned().await {
-        Ok(place) => place,
-        Err(error) => return ended(error.to_string()),
-    };
-    match tokio::task::spawn_blocking(move || page(admin.metrics.text(), place)).await {
-        Ok((length, body)) => {
-            let kind = (header::CONTENT_TYPE, "text/plain; version=0.0.4".to_string());
-            ([kind, length], body).into_response()
-        }
-        Err(error) => ended(error.to_string()),
-    }
+async fn metrics(State(admin): State<Arc<Admin>>) -> Result<Response, Trouble> {
+    let places = admin.scrapes.clone();
+    page(&places, move || {
+        Ok(Made { media_type: "text/plain; version=0.0.4", tag: None, text: admin.metrics.text().into() })
+    })
+    .await
 }
 
 impl Admin {
     /// Why no client is to be sent here; none if they may be.
-    fn unready_reason(&self) -> Option<&'static str> {
+    fn unready_reason(&self) -> Option<String> {
         let snapshot = self.core.snapshot.load();
         if snapshot.generation == 0 {
-            Some("no manifest is loaded yet")
+            Some("no manifest is loaded yet".into())
         } else if !self.bound.load(Relaxed) {
-            Some("the sockets are not bound yet")
+            Some("the sockets are not bound yet".into())
         } else if !self.ready_when_stale && snapshot.is_stale {
-            Some(stale_reason(self.status.state().kept.is_incomplete))
+            Some(self.status.state().stale_reason())
         } else {
             None
         }
-    }
-}
-
-/// Why what is served is stale.
-fn stale_reason(is_incomplete: bool) -> &'static str {
-    match is_incomplete {
-        true => {
-            "the state directory was damaged, so that what is served may be older than what was acknowledged; push the \
-             whole manifest"
-        }
-        false => "what is served was kept of an earlier run, and the control plane has not been heard of since",
     }
 }
 
@@ -340,11 +289,16 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     }
 }
 
-async fn status(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
+async fn status(State(admin): State<Arc<Admin>>) -> Result<Response, Trouble> {
+    let places = admin.scrapes.clone();
+    page(&places, move || Made::json(&status_of(&admin))).await
+}
+
+fn status_of(admin: &Admin) -> serde_json::Value {
     let snapshot = admin.core.snapshot.load_full();
     let state = admin.status.state().clone();
     let unready_reason = admin.unready_reason();
-    Json(json!({
+    json!({
         "version": env!("CARGO_PKG_VERSION"),
         "node": String::from_utf8_lossy(&snapshot.node.nsid),
         "ready": unready_reason.is_none(),
@@ -353,7 +307,7 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
         "digest": HEXLOWER.encode(&snapshot.digest),
         "since": state.since,
         "stale": snapshot.is_stale,
-        "stale_reason": snapshot.is_stale.then(|| stale_reason(state.kept.is_incomplete)),
+        "stale_reason": snapshot.is_stale.then(|| state.stale_reason()),
         "revision": state.kept.position.revision,
         "source": state.source,
         "set_aside": state.all_set_aside(),
@@ -366,7 +320,7 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
         "resources": state.resources,
         "zones_transferred": admin.core.transfers.inward.report(&snapshot),
         "listeners": state.listeners,
-    }))
+    })
 }
 
 /// Which names of the cache are meant: without a name, all.
@@ -394,26 +348,12 @@ impl CacheQuery {
 
 type CacheParameters = Result<Query<CacheQuery>, QueryRejection>;
 
-async fn show_cache(State(admin): State<Arc<Admin>>, query: CacheParameters) -> Response {
+async fn show_cache(State(admin): State<Arc<Admin>>, query: CacheParameters) -> Result<Response, Trouble> {
     let query = query.map_err(|error| error.body_text()).and_then(|Query(query)| Ok((query.scope()?, query)));
-    match query {
-        Ok((scope, query)) => {
-            let most = query.limit.unwrap_or(SHOWN_ENTRIES).min(MOST_SHOWN_ENTRIES);
-            let place = match admin.manifests.clone().acquire_owned().await {
-                Ok(place) => place,
-                Err(error) => return failed(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
-            };
-            let shown = admin.core.forwarding.cache.show(scope.as_ref(), most, now());
-            match serde_json::to_string(&shown) {
-                Ok(text) => {
-                    let (length, body) = page(text, place);
-                    ([(header::CONTENT_TYPE, "application/json".to_string()), length], body).into_response()
-                }
-                Err(error) => failed(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-            }
-        }
-        Err(error) => bad_request(error),
-    }
+    let (scope, query) = query.map_err(|error| Trouble::new(StatusCode::BAD_REQUEST, error))?;
+    let most = query.limit.unwrap_or(SHOWN_ENTRIES).min(MOST_SHOWN_ENTRIES);
+    let places = admin.manifests.clone();
+    page(&places, move || Made::json(&admin.core.forwarding.cache.show(scope.as_ref(), most, now()))).await
 }
 
 async fn flush_cache(State(admin): State<Arc<Admin>>, query: CacheParameters) -> Response {
@@ -480,6 +420,7 @@ mod tests {
     use std::{
         io::{Read, Write},
         net::TcpStream,
+        time::Instant,
     };
 
     fn admin() -> Admin {

@@ -3,9 +3,9 @@
 //! A change is handed to the control plane's thread, and answered when it is kept and served.
 
 use super::{
-    Admin, page,
+    Admin,
+    pages::{Made, page, transfer_time},
     problem::{Trouble, problem},
-    transfer_time,
 };
 use crate::{
     control_plane::{
@@ -304,19 +304,28 @@ pub(super) struct Page {
 pub(super) async fn list(
     State(admin): Shared,
     Path(kind): Path<String>,
-    page: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
+    query: Result<Query<Page>, axum::extract::rejection::QueryRejection>,
 ) -> Answer {
-    let page = page.map_err(|error| bad(error.body_text()))?.0;
-    let limit = page.limit.unwrap_or(PAGE);
+    let query = query.map_err(|error| bad(error.body_text()))?.0;
+    let limit = query.limit.unwrap_or(PAGE);
     if !(1..=MOST_ON_PAGE).contains(&limit) {
         return Err(bad(format!("limit: expected 1 to {MOST_ON_PAGE}")));
     }
-    let after = page.page_token.map(|token| BASE64URL_NOPAD.decode(token.as_bytes()).ok()).map(|octets| {
+    let after = query.page_token.map(|token| BASE64URL_NOPAD.decode(token.as_bytes()).ok()).map(|octets| {
         octets.and_then(|octets| String::from_utf8(octets).ok()).ok_or_else(|| bad("page_token: it is none of ours"))
     });
     let after = after.transpose()?;
     let kind = Key::new(&kind, "x").ok_or_else(|| unknown_kind(&kind))?.kind;
-    let collection = admin.status.state().kept.collection.clone();
+    let places = admin.manifests.clone();
+    page(&places, move || {
+        let collection = admin.status.state().kept.collection.clone();
+        Made::json(&page_of_list(&collection, kind, after.as_deref(), limit))
+    })
+    .await
+}
+
+/// A page of the resources of a kind: those with identifiers behind `after`.
+fn page_of_list(collection: &Collection, kind: &'static str, after: Option<&str>, limit: usize) -> Value {
     let mut items = Vec::new();
     let mut last = None;
     let mut take = |id: &str, item: &dyn Fn() -> Value| {
@@ -325,14 +334,14 @@ pub(super) async fn list(
         }
         let mut item = item();
         item["id"] = json!(id);
-        item["etag"] = json!(Key::new(kind, id).and_then(|key| etag(&collection, &key)));
+        item["etag"] = json!(Key::new(kind, id).and_then(|key| etag(collection, &key)));
         items.push(item);
         last = Some(id.to_string());
         true
     };
     let mut has_more = false;
     if kind == MASTER_FILES {
-        let behind = |id: &&String| after.as_deref().is_none_or(|after| id.as_str() > after);
+        let behind = |id: &&String| after.is_none_or(|after| id.as_str() > after);
         for id in collection.master_files().keys().filter(behind) {
             has_more = !take(id, &|| json!({}));
             if has_more {
@@ -340,7 +349,7 @@ pub(super) async fn list(
             }
         }
     } else {
-        collection.manifest().each_of(kind, after.as_deref(), |id, resource| {
+        collection.manifest().each_of(kind, after, |id, resource| {
             let value = || serde_json::from_slice(&resource.to_json()).unwrap_or(Value::Null);
             has_more = !take(id, &|| json!({"resource": value()}));
             !has_more
@@ -350,18 +359,21 @@ pub(super) async fn list(
     if let Some(last) = last.filter(|_| has_more) {
         page["next_page_token"] = json!(BASE64URL_NOPAD.encode(last.as_bytes()));
     }
-    Ok(Json(page).into_response())
+    page
 }
 
 /// `GET /v1/<kind>/<id>`
 pub(super) async fn get(State(admin): Shared, Path((kind, id)): Path<(String, String)>) -> Answer {
     let key = key(&kind, &id)?;
-    let collection = admin.status.state().kept.collection.clone();
-    let missing = || Trouble::new(StatusCode::NOT_FOUND, format!("there is no {kind}/{id}"));
-    let text = collection.text(&key).ok_or_else(missing)?;
-    let content = if key.kind == MASTER_FILES { "text/dns" } else { "application/json" };
-    let tag = etag(&collection, &key).unwrap_or_default();
-    Ok(([(header::CONTENT_TYPE, content), (header::ETAG, &tag)], text.to_vec()).into_response())
+    let places = admin.manifests.clone();
+    page(&places, move || {
+        let collection = admin.status.state().kept.collection.clone();
+        let missing = || Trouble::new(StatusCode::NOT_FOUND, format!("there is no {kind}/{id}"));
+        let text = collection.text(&key).ok_or_else(missing)?.to_vec();
+        let media_type = if key.kind == MASTER_FILES { "text/dns" } else { "application/json" };
+        Ok(Made { media_type, tag: etag(&collection, &key), text })
+    })
+    .await
 }
 
 /// Makes a change of one resource. The entity tag of what it is now comes with the answer.
@@ -486,11 +498,9 @@ pub(super) async fn batch(State(admin): Shared, query: RawQuery, request: Reques
 
 /// `GET /v1/manifest`: in the form in which it is put.
 pub(super) async fn manifest(State(admin): Shared) -> Answer {
-    let is_ending = || Trouble::new(StatusCode::SERVICE_UNAVAILABLE, "the server is about to end");
-    let place = admin.manifests.clone().acquire_owned().await.map_err(|_| is_ending())?;
-    let kept = admin.status.state().kept.clone();
-    // It may be large, and takes its time.
-    let work = move || {
+    let places = admin.manifests.clone();
+    page(&places, move || {
+        let kept = admin.status.state().kept.clone();
         let mut whole = serde_json::to_value(kept.collection.manifest()).unwrap_or_default();
         if let Value::Object(kinds) = &mut whole {
             kinds.retain(|_, resources| resources.as_object().is_none_or(|resources| !resources.is_empty()));
@@ -501,11 +511,10 @@ pub(super) async fn manifest(State(admin): Shared) -> Answer {
             let files = kept.collection.master_files().iter().map(|(name, octets)| (name.clone(), json!(text(octets))));
             whole["master_files"] = files.collect::<serde_json::Map<_, _>>().into();
         }
-        (kept.position.revision, page(whole.to_string(), place))
-    };
-    let (revision, (length, body)) = tokio::task::spawn_blocking(work).await.map_err(|_| is_ending())?;
-    let kind = (header::CONTENT_TYPE, "application/json".to_string());
-    Ok(([kind, (header::ETAG, format!("\"{revision}\"")), length], body).into_response())
+        let tag = Some(format!("\"{}\"", kept.position.revision));
+        Ok(Made { tag, ..Made::json(&whole)? })
+    })
+    .await
 }
 
 /// `PUT /v1/manifest`
