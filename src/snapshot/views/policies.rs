@@ -6,15 +6,15 @@ use crate::{
     snapshot::{
         names::{Above, NameMap},
         networks::{NetworkAt, Networks},
-        routes::{Route, Rule},
+        routes::{NameServer, Route, Rule, Servers, name_suffixes},
         slots::Slots,
-        zone::Zone,
+        zone::{Zone, ZoneCut},
         zones::Zones,
     },
 };
 use sha2::{Digest, Sha256};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -36,12 +36,52 @@ pub struct Policies {
     pub above_zones: Above,
     /// The names above those of the rules that have other servers asked.
     pub above_rules: Above,
-    /// DELEGATE rules, which act on referrals and not on names, in the order of their identifiers.
-    pub delegates: Vec<Arc<Rule>>,
+    /// DELEGATE rules, which act on referrals and not on names.
+    pub delegates: Delegates,
     /// What tells answers that they may have led to from those of others; 0 without any.
     pub salt: u128,
     /// The zone cuts of its zones that a DELEGATE rule matches, and the way below them.
     pub delegations: NameMap<Arc<Route>>,
+}
+
+/// The DELEGATE rules of a VPC.
+#[derive(Clone, Default)]
+pub struct Delegates {
+    /// In the order of their identifiers.
+    rules: Vec<Arc<Rule>>,
+    /// By name, the first rule for it.
+    at: HashMap<Box<[u8]>, usize>,
+}
+
+impl Delegates {
+    fn new(mut rules: Vec<Arc<Rule>>) -> Delegates {
+        rules.sort_by(|one, other| one.id.cmp(&other.id));
+        let mut at = HashMap::new();
+        for (number, rule) in rules.iter().enumerate() {
+            at.entry(rule.route.domain.clone()).or_insert(number);
+        }
+        Delegates { rules, at }
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// The route below a zone cut, to the name servers that a referral names; none unless one of these is at or below the name
+    /// of a rule (AWS's delegation record). The first such rule says from where they are asked.
+    pub fn route(&self, domain: &[u8], name_servers: &[NameServer]) -> Option<Route> {
+        if self.is_empty() {
+            return None;
+        }
+        let suffixes = name_servers.iter().flat_map(|server| name_suffixes(&server.name));
+        let rule = &self.rules[suffixes.filter_map(|suffix| self.at.get(suffix).copied()).min()?];
+        let servers = Servers::NameServers {
+            name_servers: name_servers.to_vec(),
+            sources: rule.route.servers.sources().to_vec(),
+        };
+        Some(Route::new(rule.id.clone(), domain.into(), servers))
+    }
 }
 
 /// What becomes of the policies of one VPC.
@@ -113,7 +153,7 @@ fn places(networks: &Networks, vpcs: &[Id]) -> BTreeSet<NetworkAt> {
 /// The policies of a VPC after a change; none if it has none.
 fn make(vpc: &str, old: Option<&Policies>, edits: Edits, zones: &Zones) -> Option<Policies> {
     let mut names: BTreeMap<Box<[u8]>, Policy> = old.into_iter().flat_map(|old| old.names.iter()).cloned().collect();
-    let mut delegates = old.map_or(Vec::new(), |old| old.delegates.clone());
+    let mut delegates = old.map_or(Vec::new(), |old| old.delegates.rules.clone());
     let is_out = |rule: &Arc<Rule>| edits.rules_out.contains(&&rule.id);
     delegates.retain(|rule| !is_out(rule));
     for policy in names.values_mut() {
@@ -122,10 +162,7 @@ fn make(vpc: &str, old: Option<&Policies>, edits: Edits, zones: &Zones) -> Optio
     }
     for rule in edits.rules_in {
         match rule.resource.rule_type {
-            RuleType::Delegate => {
-                let at = delegates.partition_point(|other| other.id < rule.id);
-                delegates.insert(at, rule);
-            }
+            RuleType::Delegate => delegates.push(rule),
             _ => drop(names.entry(rule.route.domain.clone()).or_default().rule.get_or_insert(rule)),
         }
     }
@@ -136,6 +173,7 @@ fn make(vpc: &str, old: Option<&Policies>, edits: Edits, zones: &Zones) -> Optio
     if names.is_empty() && delegates.is_empty() {
         return None;
     }
+    let delegates = Delegates::new(delegates);
     let delegations = delegations(&names, &delegates, zones);
     let salt = salt(vpc, &delegates);
     let asks = |policy: &Policy| {
@@ -150,29 +188,25 @@ fn make(vpc: &str, old: Option<&Policies>, edits: Edits, zones: &Zones) -> Optio
 
 /// What tells the answers of a VPC with DELEGATE rules from those of others; 0 where there are none. The names of name
 /// servers stand for what the VPC takes them for, so that it counts as well as the rules.
-fn salt(vpc: &str, delegates: &[Arc<Rule>]) -> u128 {
+fn salt(vpc: &str, delegates: &Delegates) -> u128 {
     if delegates.is_empty() {
         return 0;
     }
     let mut digest = Sha256::new();
     digest.update(vpc);
-    delegates.iter().for_each(|rule| digest.update(rule.route.id.0.to_be_bytes()));
+    delegates.rules.iter().for_each(|rule| digest.update(rule.route.id.0.to_be_bytes()));
     let mut salt = [0; 16];
     salt.copy_from_slice(&digest.finalize()[..16]);
     u128::from_be_bytes(salt)
 }
 
 /// The zone cuts that a DELEGATE rule matches, and the way below them.
-fn delegations(names: &BTreeMap<Box<[u8]>, Policy>, rules: &[Arc<Rule>], zones: &Zones) -> NameMap<Arc<Route>> {
+fn delegations(names: &BTreeMap<Box<[u8]>, Policy>, rules: &Delegates, zones: &Zones) -> NameMap<Arc<Route>> {
     if rules.is_empty() {
         return NameMap::default();
     }
     let cuts = names.values().filter_map(|policy| zones.get(policy.zone?)).flat_map(|zone| zone.cuts());
-    let routes: BTreeMap<Box<[u8]>, Arc<Route>> = cuts
-        .filter_map(|cut| {
-            let route = rules.iter().find_map(|rule| Route::delegation(rule, &cut.name, &cut.name_servers))?;
-            Some((cut.name.clone(), Arc::new(route)))
-        })
-        .collect();
+    let route = |cut: &ZoneCut| Some((cut.name.clone(), Arc::new(rules.route(&cut.name, &cut.name_servers)?)));
+    let routes: BTreeMap<Box<[u8]>, Arc<Route>> = cuts.filter_map(route).collect();
     NameMap::new(routes.into_iter().collect())
 }
