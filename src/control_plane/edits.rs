@@ -4,7 +4,7 @@
 use super::{
     change::{Change, JournalDrop, Position, Ready, Refusal, Rejected, ZoneEdit},
     keeper::{Keeper, Loading, retire},
-    lines::{Lines, sync_directory},
+    lines::{Lines, copy_of, sync_directory},
 };
 use crate::{
     manifest::{
@@ -138,6 +138,11 @@ impl Journals {
         Ok((Journals { directory, open }, overlays))
     }
 
+    /// The copies of journals that were damaged.
+    fn damaged_copies(&self) -> impl Iterator<Item = PathBuf> {
+        self.open.values().filter_map(|(lines, _)| lines.damaged_copy())
+    }
+
     /// Reads the journals in a state directory, and leaves them as they are.
     pub fn read(state_directory: &Path) -> io::Result<Overlays> {
         let mut overlays = Overlays::new();
@@ -161,7 +166,8 @@ impl Journals {
 
     /// Removes a zone's journal from a state directory that no server uses.
     pub fn remove_file(state_directory: &Path, id: &str) -> io::Result<()> {
-        remove(&state_directory.join(UPDATES).join(file_of(id)))
+        let journal = state_directory.join(UPDATES).join(file_of(id));
+        remove(&copy_of(&journal)).and_then(|()| remove(&journal))
     }
 
     /// Adds what an update has made; `overlays` are with it.
@@ -257,6 +263,16 @@ fn remove(path: &Path) -> io::Result<()> {
 }
 
 impl Keeper {
+    /// Takes what updates have made of zones, and where that is kept. If some of it was lost, what is served is stale until
+    /// somebody has removed the copies of the damaged files.
+    pub fn take_edits(&mut self, edits: Edits, overlays: Overlays, serials: Option<KeptSerials>) {
+        self.damaged = serials.iter().filter_map(|serials| serials.lines.damaged_copy()).collect();
+        if let Edits::Journals(journals) = &edits {
+            self.damaged.extend(journals.damaged_copies());
+        }
+        (self.edits, self.overlays, self.serials) = (edits, overlays, serials);
+    }
+
     /// Drops what updates have made of a zone: it is served as its files have it. If these have errors, the journal stays.
     pub fn drop_journal(&mut self, drop: JournalDrop, loader: Option<&mut Loader>) {
         let result = match (loader, &self.edits) {
@@ -281,8 +297,14 @@ impl Keeper {
         }
         if let Edits::Journals(journals) = &mut self.edits {
             journals.open.remove(id);
-            let removed = remove(&journals.directory.join(file_of(id)));
+            let journal = journals.directory.join(file_of(id));
+            let removed = remove(&copy_of(&journal)).and_then(|()| remove(&journal));
             removed.map_err(|error| format!("the files are served, but the journal comes back: {error}"))?;
+        }
+        let served = self.snapshot.load_full();
+        if served.is_stale {
+            // That was because of this journal, or is still so.
+            self.swap(served.again(false));
         }
         tracing::info!(zone = id, record_sets = overlay.len(), "what dynamic updates had made of a zone is dropped");
         Ok(overlay.len())

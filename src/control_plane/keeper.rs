@@ -35,6 +35,7 @@ use crate::{
 use data_encoding::HEXLOWER;
 use std::{
     io,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -79,6 +80,8 @@ pub struct Keeper {
     pub(super) overlays: Overlays,
     pub(super) edits: Edits,
     pub(super) serials: Option<KeptSerials>,
+    /// The copies of files with journals and serials that were damaged.
+    pub(super) damaged: Vec<PathBuf>,
     /// The checks of what is served.
     checked: Checked,
     /// What is kept of zones that are transferred.
@@ -109,7 +112,7 @@ impl Keeper {
     ) -> Keeper {
         let generation = watch::channel(snapshot.load().generation).0;
         let (delivered, kept, served, loaded_digest, checked, transferred) = Default::default();
-        let (overlays, edits, serials) = Default::default();
+        let (overlays, edits, serials, damaged) = Default::default();
         Keeper {
             snapshot,
             node,
@@ -125,6 +128,7 @@ impl Keeper {
             overlays,
             edits,
             serials,
+            damaged,
             checked,
             transferred,
             history: History::default(),
@@ -139,11 +143,6 @@ impl Keeper {
     /// Goes on with what an earlier run has kept of zones that are transferred.
     pub fn hold(&mut self, transferred: Transferred) {
         self.transferred = transferred;
-    }
-
-    /// Keeps what updates change, and goes on with what they have changed in an earlier run.
-    pub fn take_edits(&mut self, edits: Edits, overlays: Overlays, serials: Option<KeptSerials>) {
-        (self.edits, self.overlays, self.serials) = (edits, overlays, serials);
     }
 
     /// Serves what was kept of an earlier run, as the generation that it was. It is stale if there is a source that may have
@@ -390,7 +389,7 @@ impl Keeper {
             tracing::info!(generation, digest, revision, elapsed = ?started.elapsed(), "changed");
         } else {
             self.count("unchanged", &warnings);
-            match previous.is_stale != self.kept.is_incomplete {
+            match previous.is_stale != (self.kept.is_incomplete || self.is_damaged()) {
                 true => self.swap(previous.again(self.kept.is_incomplete)),
                 false => self.status.state().kept = self.kept.clone(),
             }
@@ -519,7 +518,14 @@ impl Keeper {
         self.counters.change_seconds.observe(delay.as_secs_f64());
     }
 
-    pub(super) fn swap(&mut self, snapshot: Snapshot) {
+    /// Whether changes were lost of which the source knows nothing.
+    fn is_damaged(&mut self) -> bool {
+        self.damaged.retain(|copy| copy.exists());
+        !self.damaged.is_empty()
+    }
+
+    pub(super) fn swap(&mut self, mut snapshot: Snapshot) {
+        snapshot.is_stale |= self.is_damaged();
         let previous = self.snapshot.load().serials.clone();
         if let Some(serials) = &mut self.serials
             && !Arc::ptr_eq(&previous, &snapshot.serials)
@@ -536,6 +542,7 @@ impl Keeper {
         let mut state = self.status.state();
         state.kept = self.kept.clone();
         state.is_stale = is_stale;
+        state.damaged.clone_from(&self.damaged);
         state.since = now();
         drop(state);
         self.generation.send_replace(generation);

@@ -33,7 +33,7 @@ impl Lines {
         let (entries, len) = entries(&octets);
         let rest = &octets[len..];
         if rest.contains(&b'\n') {
-            let aside = path.with_extension("damaged");
+            let aside = copy_of(path);
             fs::write(&aside, &octets).with_context(told)?;
             tracing::error!(
                 "{} is damaged from octet {len} on: what is before that is used, a copy is in {}",
@@ -50,6 +50,11 @@ impl Lines {
     /// Reads a file, and leaves it as it is. What cannot be read is left out.
     pub fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Vec<T>> {
         Ok(entries(&fs::read(path)?).0)
+    }
+
+    /// The copy that was made when the file was damaged, as long as nobody has removed it.
+    pub fn damaged_copy(&self) -> Option<PathBuf> {
+        Some(copy_of(&self.path)).filter(|copy| copy.exists())
     }
 
     /// Adds entries, all or none. They are on the disk when this returns.
@@ -97,6 +102,11 @@ impl Lines {
         (self.file, self.len) = (file, octets.len() as u64);
         Ok(())
     }
+}
+
+/// The copy of a damaged file.
+pub(super) fn copy_of(path: &Path) -> PathBuf {
+    path.with_extension("damaged")
 }
 
 /// The entries up to the first that cannot be read, and how long they are, in octets.
@@ -148,13 +158,13 @@ mod tests {
             assert_eq!(entries.len(), whole[..len].iter().filter(|octet| **octet == b'\n').count());
             lines.add([9].iter()).unwrap();
             assert_eq!(open().1.len(), entries.len() + 1);
-            assert!(!path.with_extension("damaged").exists());
+            assert_eq!(lines.damaged_copy(), None);
         }
         let mut damaged = whole.clone();
         damaged[12] ^= 1;
         fs::write(&path, &damaged).unwrap();
         assert_eq!(open().1.len(), 1);
-        assert_eq!(fs::read(path.with_extension("damaged")).unwrap(), damaged);
+        assert_eq!(fs::read(open().0.damaged_copy().unwrap()).unwrap(), damaged);
 
         let (mut lines, _) = open();
         lines.replace([7, 8].iter()).unwrap();

@@ -10,6 +10,7 @@ use crate::manifest::{
 use serde::Serialize;
 use std::{
     collections::{BTreeMap, BTreeSet},
+    path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -161,6 +162,8 @@ pub struct State {
     pub source: Option<SourceState>,
     /// What is served is what was kept of an earlier run: the source has not been heard of since the start.
     pub is_stale: bool,
+    /// The copies of journals and serials that were damaged in the state directory.
+    pub damaged: Vec<PathBuf>,
     /// The state directory, if there is one.
     pub state_directory: Option<StateDirectory>,
     /// Resources that are not served as they were delivered.
@@ -178,6 +181,23 @@ pub struct State {
 }
 
 impl State {
+    /// Why what is served is stale, if it is.
+    pub fn stale_reason(&self) -> String {
+        let damaged = self.damaged.first().map(|copy| copy.display());
+        match (damaged, self.kept.is_incomplete) {
+            (_, true) => {
+                "the state directory was damaged, so that what is served may be older than what was acknowledged; \
+                          push the whole manifest"
+                    .into()
+            }
+            (Some(copy), _) => format!(
+                "a file of the state directory was damaged, so that dynamic updates or serials may be older than what was \
+                 acknowledged; repeat the updates, and remove the copy {copy}"
+            ),
+            _ => "what is served was kept of an earlier run, and the control plane has not been heard of since".into(),
+        }
+    }
+
     /// All that is not served as it was delivered.
     pub fn all_set_aside(&self) -> Vec<SetAside> {
         let strangers = self.strangers.iter().map(|key| SetAside::stranger(key));
