@@ -1,7 +1,7 @@
 //! Answers out of a private hosted zone (RFC 1034, 4.3.2; RFC 4592; RFC 6672; RFC 8482).
 
 use super::{
-    cut::has_below,
+    cut::{Cut, has_below, next_cut},
     known::Known,
     resolve::{Outcome, Resolver},
     trace::{Stage, Trace},
@@ -182,7 +182,17 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
     fn additional(&mut self, zone: &'s Zone, node: Node<'s>, set: Set<'s>, apex: usize) -> bool {
         let mut complete = true;
         let draw = self.moment.draw;
+        let mut has_deeper = None;
         node.additional(set, |target| {
+            // What is below a cut leads there, whoever else has the name.
+            if !target.is_self && !target.node.is_occluded() {
+                let apex = self.name.labels() - zone.apex_labels();
+                let has_deeper =
+                    *has_deeper.get_or_insert_with(|| has_below(self.snapshot, self.view, self.name, apex));
+                if has_deeper && !self.answers_at(zone, target.relative) {
+                    return;
+                }
+            }
             self.reply.release();
             for other in target.node.sets().filter(|other| set.is_joined_by(*other)) {
                 if target.is_self && other.rtype() == set.rtype() {
@@ -201,6 +211,18 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
             }
         });
         complete
+    }
+
+    /// Whether a name of the zone is the zone's own in this view, and not that of a deeper zone, rule or endpoint.
+    fn answers_at(&self, zone: &Zone, relative: &[u8]) -> bool {
+        let mut wire = [0; MAX_NAME];
+        let (front, rest) = wire.split_at_mut(relative.len());
+        front.copy_from_slice(relative);
+        rest[..zone.apex.len()].copy_from_slice(&zone.apex);
+        LookupName::new(&wire).is_some_and(|name| match next_cut(self.snapshot, self.view, &name, (0, 0)) {
+            Some((Cut::Zone(found), _)) => std::ptr::eq(found, zone),
+            _ => false,
+        })
     }
 
     /// The addresses that an alias at a target stands for, under the target's name.
