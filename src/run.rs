@@ -23,7 +23,7 @@ use crate::{
         internet::Internet,
         keeper::{self, Keeper, Loading},
         kept::Kept,
-        status::{LastError, Status},
+        status::{LoadError, Status},
     },
     forward::{self, Forwarding, cache::Lifetimes, recursion::Recursion, upstream::Upstreams},
     listen::{Core, Limits},
@@ -311,7 +311,7 @@ fn start(
     let kept = kept.filter(|kept| kept.generation > 0);
     let Some(loader) = loader else {
         if let Some(Err(problems)) = kept.map(|kept| keeper.restore(kept, is_followed)) {
-            let error = LastError::new(&problems).message;
+            let error = LoadError::new(&problems).message;
             tracing::error!("what was kept in the state directory cannot be served: {error}");
         }
         return Ok(());

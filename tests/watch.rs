@@ -78,7 +78,8 @@ fn followers_of_etcd() {
     });
     assert!(a["stale"] == json!(false) && b["stale"] == json!(false), "{a}\n{b}");
     let number = i64::from_str_radix(&a["digest"].as_str().unwrap()[..12], 16).unwrap();
-    [&first, &second].map(|server| server.wait_for_metric(&["zonal_digest"], number as f64));
+    first.wait_for_metric(&["zonal_digest"], number as f64);
+    second.wait_for_metric(&["zonal_digest"], number as f64);
 
     // Keys of no kind are set aside, and not forgotten by another process.
     etcd.put_key("/zonal/v1/vpc/vpc-new", Some("{}"));

@@ -1,12 +1,13 @@
 //! The admin API described: OpenAPI 3.1, made of the types that are served.
 
+use super::status::NodeStatus;
 use crate::manifest::{KINDS, Manifest, collection::MASTER_FILES};
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 /// What can be asked: the path, the method, what it does, what it takes, and what it answers with.
 pub const OPERATIONS: &[(&str, &str, &str, Takes, Gives)] = &[
-    ("/v1/status", "get", "Reports what the node serves, and its state", Takes::Nothing, Gives::Object),
+    ("/v1/status", "get", "Reports what the node serves, and its state", Takes::Nothing, Gives::Status),
     ("/v1/cache", "get", "Reports cache statistics, or the entries of a name", Takes::Nothing, Gives::Object),
     ("/v1/cache", "delete", "Removes the entries of a name, or all entries", Takes::Nothing, Gives::Object),
     ("/v1/explain", "post", "Explains how the answer to a query is chosen", Takes::Object, Gives::Object),
@@ -61,6 +62,8 @@ pub enum Gives {
     Resource,
     /// A whole manifest.
     Manifest,
+    /// The status of the node.
+    Status,
     /// Server-sent events.
     Events,
 }
@@ -80,6 +83,8 @@ pub fn document() -> Value {
         .into_generator();
     let manifest = generator.root_schema_for::<Manifest>().to_value();
     let mut schemas = Map::new();
+    // The definition is under the type's own name.
+    let _ = generator.subschema_for::<NodeStatus>();
     for (name, schema) in generator.take_definitions(true) {
         schemas.insert(name, schema);
     }
@@ -158,6 +163,7 @@ fn operation(
         Gives::Resource if is_file => ("text/dns", text.clone()),
         Gives::Resource => ("application/json", resource.clone()),
         Gives::Manifest => ("application/json", reference("Whole")),
+        Gives::Status => ("application/json", reference("NodeStatus")),
         Gives::Events => ("text/event-stream", text.clone()),
     };
     let trouble = json!({
