@@ -25,7 +25,7 @@ static QUEUE: Queue = Queue::new();
 /// From now on there is a log, for people or as JSON, from the level in `RUST_LOG` on; `info` without it.
 pub fn start(format: LogFormat) -> io::Result<()> {
     thread::Builder::new().name("log".into()).spawn(|| {
-        let tell = |lost| tracing::warn!("{lost} lines of the log are lost: standard error did not take them");
+        let tell = |lost| tracing::warn!(lines = lost, "log lines lost");
         QUEUE.write_to(&mut io::stderr(), tell);
     })?;
     let level = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_else(|_| "info".into());

@@ -35,7 +35,7 @@ impl Metrics {
     pub fn text(&self) -> String {
         let mut text = String::new();
         if let Err(error) = TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text) {
-            tracing::warn!("metrics cannot be written: {error}");
+            tracing::warn!(%error, "metrics not encoded");
         }
         text
     }

@@ -312,7 +312,7 @@ fn start(
     let Some(loader) = loader else {
         if let Some(Err(problems)) = kept.map(|kept| keeper.restore(kept, is_followed)) {
             let error = LastError::new(&problems).message;
-            tracing::error!("what was kept in the state directory cannot be served: {error}");
+            tracing::error!(error, "saved manifest rejected");
         }
         return Ok(());
     };
@@ -364,7 +364,7 @@ fn bind(
         for address in listeners::default_addresses(&core.snapshot.load().entry_point_addresses()) {
             match Bound::new(address, Protocol::Do53, None, inherited) {
                 Ok(sockets) => bound.push(sockets),
-                Err(error) if error.is_foreign() => tracing::warn!("{error}"),
+                Err(error) if error.is_foreign() => tracing::warn!(%error, "listen address not opened"),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -406,17 +406,21 @@ impl Server<'_> {
         let resources: Vec<String> = state.resources.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
         let resources = if resources.is_empty() { "an empty manifest".into() } else { resources.join(", ") };
         let scheme = if self.config.admin.tls.is_some() { "https" } else { "http" };
-        let file = self.config.file.as_ref();
-        let configuration =
-            file.map_or("no configuration file".into(), |file| format!("configuration file {}", file.display()));
-        let text = format!(
-            "zonal {}, {}: serving {resources} on {}, admin API on {scheme}://{admin}",
-            env!("CARGO_PKG_VERSION"),
-            printable(&configuration),
-            state.listeners.join(", ")
+        let (version, listeners) = (env!("CARGO_PKG_VERSION"), state.listeners.join(", "));
+        let configuration = self.config.file.as_ref().map(|file| printable(&file.display().to_string()));
+        tracing::info!(
+            version,
+            configuration = configuration.as_ref().map(tracing::field::display),
+            generation = self.core.snapshot.load().generation,
+            %resources,
+            %listeners,
+            admin_api = %format_args!("{scheme}://{admin}"),
+            "serving"
         );
-        tracing::info!(generation = self.core.snapshot.load().generation, "{text}");
-        supervisor::ready(&text);
+        let configuration = configuration.map_or("no configuration file".into(), |file| format!("configuration file {file}"));
+        supervisor::ready(&format!(
+            "zonal {version}, {configuration}: serving {resources} on {listeners}, admin API on {scheme}://{admin}"
+        ));
         let is_for_people = self.config.log.format == LogFormat::Human;
         if let Some(text) = invitation(manifest, &self.listeners.addresses()).filter(|_| is_for_people) {
             log::write(&text);
@@ -439,7 +443,7 @@ impl Server<'_> {
                     Wish::Sockets(reply) => match self.sockets() {
                         // Who has gone away has changed its mind.
                         Ok(sockets) => drop(reply.send(sockets)),
-                        Err(error) => tracing::warn!("the sockets cannot be handed over: {error}"),
+                        Err(error) => tracing::warn!(%error, "sockets not handed over"),
                     },
                 },
                 _ = self.hang_up.recv() => {
@@ -464,7 +468,7 @@ impl Server<'_> {
             self.listeners.stop(supervisor::is_there()).await;
             return Ok(());
         };
-        tracing::info!("process {} has taken over: the connections that are here go on for a while", successor.process);
+        tracing::info!(process = successor.process, "new process took over");
         supervisor::follow(successor.process);
         self.admin_stop.send_replace(true);
         successor.start();
@@ -485,10 +489,10 @@ impl Server<'_> {
 
     fn start_successor(&self) {
         if !self.can_be_replaced {
-            return tracing::warn!("SIGUSR2: without `takeover_socket` no other process can take over");
+            return tracing::warn!("SIGUSR2 ignored");
         }
         if let Err(error) = takeover::start_successor() {
-            tracing::error!("SIGUSR2: no other process takes over: {error:#}");
+            tracing::error!(error = format!("{error:#}"), "new process not started");
         }
     }
 
@@ -499,7 +503,7 @@ impl Server<'_> {
         }
         let wanted = listeners::default_addresses(&self.core.snapshot.load().entry_point_addresses());
         for error in self.listeners.set(&wanted) {
-            tracing::warn!("{error:#}");
+            tracing::warn!(error = format!("{error:#}"), "listen address not opened");
         }
         self.tell_listeners();
     }

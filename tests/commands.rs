@@ -69,7 +69,7 @@ fn servers_that_want_to_know_who_asks() {
         "",
     );
     let url = format!("https://localhost:{port}");
-    assert!(node.log().contains(&format!("admin API on https://0.0.0.0:{port}")), "{}", node.log());
+    assert!(node.log().contains(&format!("admin_api=https://0.0.0.0:{port}")), "{}", node.log());
     let commands = |server: &str, config: &str| {
         [
             format!("status {}", config.replace("--admin", "--all")),
@@ -385,8 +385,8 @@ fn a_first_manifest_is_written_and_answers() {
         log.contains("serving ").then_some(log)
     });
     let version = env!("CARGO_PKG_VERSION");
-    let expected = format!("zonal {version}, configuration file new/node/zonal.yaml: serving ");
-    assert!(log.contains(&expected) && log.contains(&format!("admin API on http://127.0.0.1:{admin}")), "{log}");
+    let expected = format!("serving version=\"{version}\" configuration=new/node/zonal.yaml ");
+    assert!(log.contains(&expected) && log.contains(&format!("admin_api=http://127.0.0.1:{admin}")), "{log}");
     for (client, own) in [("127.1.0.7", "127.2.0.10"), ("127.1.128.7", "127.2.128.10")] {
         let arguments = ["-b", client, "@127.0.0.1", "-p", &port.to_string(), "+short", "sqs.us-east-1.amazonaws.com"];
         let output = Command::new("dig").args(arguments).output().unwrap();

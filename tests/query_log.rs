@@ -453,8 +453,8 @@ fn a_dead_sink_harms_no_query() {
     assert_eq!(ask_many(&server, 1000), 1000);
     wait_until("the entries are counted", || (written(&server, "dropped") == 1000.0).then_some(()));
     assert_eq!(server.metric(&["zonal_query_log_failed"]), 1.0);
-    let said = format!("query log a cannot be written (unix:{}: No such file", socket.display());
-    assert!(server.process.log().contains(&said), "{}", server.process.log());
+    let event = format!("query log output failed log=\"a\" error=unix:{}: No such file", socket.display());
+    assert!(server.process.log().contains(&event), "{}", server.process.log());
 
     let listener = UnixListener::bind(&socket).unwrap();
     wait_until("it is stuck", || {

@@ -129,7 +129,7 @@ fn connections_that_have_just_been_made_are_not_reset() {
     let client = server.client("127.0.0.1");
     let mut made = RUNTIME.block_on(client.tls(Transport::Https, "h2"));
     succession.renew_soon();
-    wait_until("another one has taken over", || succession.logs().contains("has taken over").then_some(()));
+    wait_until("another one has taken over", || succession.logs().contains("new process took over").then_some(()));
     let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
     let kinds = RUNTIME.block_on(async {
         made.write_all(&[&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &settings].concat()).await.unwrap();
@@ -349,7 +349,7 @@ fn one_that_ends_while_it_takes_over_changes_nothing() {
         ] {
             scratch.write("other.yaml", config);
             let mut other = succession.try_start(scratch, "other.yaml");
-            let called = format!("process {} is about to take over", other.id());
+            let called = format!("takeover started process={}", other.id());
             if is_frozen {
                 wait_until("it takes over", || succession.logs().contains(&called).then_some(()));
                 // What comes now is made afterwards.

@@ -147,7 +147,7 @@ impl Tokens {
                 current.0 = stamp;
                 match read(&self.file) {
                     Ok(tokens) => current.1 = tokens,
-                    Err(error) => tracing::error!("{error:#}: the tokens from before stay"),
+                    Err(error) => tracing::error!(error = format!("{error:#}"), "tokens not reloaded"),
                 }
             }
             current.1.clone()

@@ -170,7 +170,7 @@ pub fn start(
 async fn serve(listener: TcpListener, admin: Arc<Admin>, tls: Option<Tls>) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
-        Err(error) => return tracing::error!("the admin API is not served: {error}"),
+        Err(error) => return tracing::error!(%error, "admin API not started"),
     };
     let places = Arc::new(Places::default());
     let router = router(admin);

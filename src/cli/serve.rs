@@ -15,7 +15,7 @@ pub fn serve(config: &Config) -> ExitCode {
         return ExitCode::FAILURE;
     }
     for warning in &config.warnings {
-        tracing::warn!("{warning}");
+        tracing::warn!(%warning, "configuration warning");
     }
     // The server reads the file at its first TLS connection to an upstream server; report faults now.
     if let Some(file) = config.certificate_authority.as_deref() {
@@ -25,7 +25,7 @@ pub fn serve(config: &Config) -> ExitCode {
             false => Some(missing()),
         };
         if let Some(message) = message {
-            tracing::error!("{}", config.error("certificate_authority", message));
+            tracing::error!(error = %config.error("certificate_authority", message), "certificate authority unusable");
         }
     }
     let result = run::serve(config);

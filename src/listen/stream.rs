@@ -108,7 +108,7 @@ impl Streams {
                 Err(error) => {
                     self.responder.core.arrived("failed");
                     if !failing {
-                        tracing::warn!("TCP connections cannot be accepted: {error}");
+                        tracing::warn!(%error, "TCP connections not accepted");
                     }
                     failing = true;
                     // The connection stays in the queue: without a pause this would spin.

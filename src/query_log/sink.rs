@@ -171,14 +171,14 @@ fn write(name: &str, output: &mut Output, batch: &Batch, counts: &Counts) {
         Ok(()) => {
             counts.written.inc_by(batch.entries);
             if counts.failed.get() != 0 {
-                tracing::info!("{name} is written again");
+                tracing::info!(log = name, "query log output works again");
             }
             counts.failed.set(0);
         }
         Err(error) => {
             counts.dropped.inc_by(batch.entries);
             if counts.failed.get() == 0 {
-                tracing::warn!("{name} cannot be written ({error}): its entries are dropped until it can");
+                tracing::warn!(log = name, %error, "query log output failed");
             }
             counts.failed.set(1);
         }

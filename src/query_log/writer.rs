@@ -168,10 +168,10 @@ impl Log {
         let counts = Counts { written, dropped: lost.clone(), failed: writer.log.failed.with_label_values(&[id]) };
         let start = || {
             let output = Output::new(&resource.destination, &writer.directory)?;
-            Sink::start(format!("query log {id}"), output, counts.clone(), writer.alive.clone())
+            Sink::start(id.to_string(), output, counts.clone(), writer.alive.clone())
         };
         let sink = is_allowed.then(start).and_then(|sink| {
-            sink.inspect_err(|error| tracing::warn!("query log {} cannot be written: {error}", printable(id))).ok()
+            sink.inspect_err(|error| tracing::warn!(log = %printable(id), %error, "query log output not started")).ok()
         });
         counts.failed.set(sink.is_none().into());
         let (id, since, resource, now) = (id.clone(), *since, resource.clone(), Instant::now());

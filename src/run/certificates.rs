@@ -60,7 +60,7 @@ impl Certificate {
         let stamp = stamp(certificate, private_key);
         let loaded = read(certificate, private_key).map_err(|(_, error)| error)?;
         if loaded.expiry <= now() {
-            tracing::warn!("the certificate {} has expired: clients will not take it", certificate.display());
+            tracing::warn!(file = %certificate.display(), "certificate expired");
         }
         Ok(Certificate {
             certificate: certificate.into(),
@@ -86,9 +86,9 @@ impl Certificate {
             Ok(loaded)
         });
         match &loaded {
-            Ok(_) if !at_once => tracing::info!("the certificate {} is new", self.certificate.display()),
+            Ok(_) if !at_once => tracing::info!(file = %self.certificate.display(), "certificate reloaded"),
             Ok(_) => {}
-            Err(error) => tracing::error!("{error:#}: the certificate from before stays in use"),
+            Err(error) => tracing::error!(error = format!("{error:#}"), "certificate not reloaded"),
         }
         counters.failed.with_label_values(&[self.name()]).set(loaded.is_err().into());
         if let Ok(loaded) = loaded {

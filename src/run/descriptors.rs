@@ -15,7 +15,7 @@ pub fn raise_limit() -> Option<u64> {
     match setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit }) {
         Ok(()) => limit.maximum,
         Err(error) => {
-            tracing::warn!("the limit on open files cannot be raised: {error}");
+            tracing::warn!(%error, "open file limit not raised");
             limit.current
         }
     }
@@ -31,10 +31,7 @@ pub fn tcp_connections(wanted: usize, limit: Option<u64>, listeners: usize) -> u
     let left = limit.saturating_sub(reserved).max(limit / 4).max(1);
     let most = wanted.min(usize::try_from(left).unwrap_or(usize::MAX));
     if most < wanted {
-        tracing::warn!(
-            "the limit on open files, {limit}, leaves room for {most} TCP connections and not for the {wanted} of \
-             `limits.tcp_connections`: raise it with LimitNOFILE= in the unit or `ulimit -Hn`"
-        );
+        tracing::warn!(open_files = limit, configured = wanted, allowed = most, "TCP connections reduced");
     }
     most
 }

@@ -24,7 +24,7 @@ impl Inherited {
             };
             match socket {
                 Some(socket) => inherited.add(socket),
-                None => tracing::warn!("file descriptor {at} of LISTEN_FDS is no socket that queries could come by"),
+                None => tracing::warn!(position = at, "inherited file descriptor ignored"),
             }
         }
         inherited

@@ -253,7 +253,7 @@ impl Listeners {
             }
             match start() {
                 Ok(accept) => accept.await,
-                Err(error) => tracing::error!("queries by QUIC cannot be taken: {error:#}"),
+                Err(error) => tracing::error!(error = format!("{error:#}"), "QUIC listener not started"),
             }
         }))
     }
@@ -318,7 +318,7 @@ impl Listeners {
             }
         };
         if timeout_at(end_of_connections, ended).await.is_err() {
-            tracing::warn!("some clients did not let go in time");
+            tracing::warn!("connections closed at the stop time-out");
         }
         self.end(deadline).await;
     }

@@ -97,7 +97,7 @@ fn set_aside(file: &Path, error: &anyhow::Error) -> anyhow::Result<()> {
     fs::rename(file, &aside).with_context(|| {
         format!("{} is damaged, and cannot be set aside: make `state_directory` writable for this user", file.display())
     })?;
-    tracing::error!("{error:#}: it is damaged, and now {}; a new secret is made up", aside.display());
+    tracing::error!(error = format!("{error:#}"), moved_to = %aside.display(), "cookie secret replaced");
     Ok(())
 }
 

@@ -30,6 +30,6 @@ pub fn open(directory: Option<&Path>, handed: Option<Frozen>) -> anyhow::Result<
         (None, None) => None,
     };
     let Some((store, Found { kept, damage })) = opened else { return Ok((None, memory)) };
-    damage.iter().for_each(|damage| tracing::error!("{damage}"));
+    damage.iter().for_each(|damage| tracing::error!(error = damage, "state directory damaged"));
     Ok((Some(store), memory.or(kept)))
 }

@@ -18,7 +18,7 @@ pub fn is_there() -> bool {
 
 fn tell(states: &[NotifyState], sockets: &[BorrowedFd]) {
     if let Err(error) = told(states, sockets) {
-        tracing::warn!("systemd cannot be told {states:?}: {error}");
+        tracing::warn!(?states, %error, "systemd not notified");
     }
 }
 

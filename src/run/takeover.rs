@@ -198,7 +198,7 @@ impl TakeoverListener {
                 let result = self.listener.accept().map_err(anyhow::Error::from);
                 match result.and_then(|(peer, _)| hand_over(peer, &messages, &wishes)) {
                     Ok(()) => return,
-                    Err(error) => tracing::warn!("no other process has taken over: {error:#}"),
+                    Err(error) => tracing::warn!(error = format!("{error:#}"), "takeover failed"),
                 }
             }
         };
@@ -251,7 +251,7 @@ fn hand_over(peer: Socket, messages: &mpsc::Sender<Message>, wishes: &Sender<Wis
     let (decide, decided) = mpsc::channel();
     messages.send(Message::Freeze(Freeze { frozen, decided })).ok().context(ends)?;
     let frozen = is_frozen.blocking_recv().context("the control plane cannot be stopped")?;
-    tracing::info!("process {process} is about to take over: until it has, nothing changes");
+    tracing::info!(process, "takeover started");
     let (reply, sockets) = oneshot::channel();
     wishes.blocking_send(Wish::Sockets(reply)).ok().context(ends)?;
     let sockets = sockets.blocking_recv().context(ends)?;
@@ -287,7 +287,7 @@ pub fn start_successor() -> anyhow::Result<()> {
         .spawn()
         .with_context(|| format!("{} cannot be started", program.display()))?;
     let wait = move || match child.wait() {
-        Ok(status) if !status.success() => tracing::error!("process {} has ended: {status}", child.id()),
+        Ok(status) if !status.success() => tracing::error!(process = child.id(), %status, "new process exited"),
         _ => {}
     };
     std::thread::Builder::new().name("successor".into()).spawn(wait)?;

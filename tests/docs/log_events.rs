@@ -12,11 +12,6 @@ const PAGE: &str = "docs/reference/log-events.md";
 /// Files with log lines that are not events with fields yet. A file leaves the list when all of its lines are events.
 #[rustfmt::skip]
 const NOT_CONVERTED: &[&str] = &[
-    // admin
-    "admin/access.rs",
-    "admin/mod.rs",
-    // cli
-    "cli/serve.rs",
     // control_plane
     "control_plane/decide.rs",
     "control_plane/directory.rs",
@@ -32,25 +27,6 @@ const NOT_CONVERTED: &[&str] = &[
     // forward
     "forward/recursion.rs",
     "forward/upstream/tls.rs",
-    // listen
-    "listen/stream.rs",
-    // log
-    "log.rs",
-    // metrics
-    "metrics.rs",
-    // query_log
-    "query_log/sink.rs",
-    "query_log/writer.rs",
-    // run
-    "run.rs",
-    "run/certificates.rs",
-    "run/descriptors.rs",
-    "run/inherited.rs",
-    "run/listeners.rs",
-    "run/node.rs",
-    "run/state.rs",
-    "run/supervisor.rs",
-    "run/takeover.rs",
     // transfer
     "transfer/copies.rs",
     "transfer/inward.rs",
