@@ -417,7 +417,8 @@ impl Server<'_> {
             admin_api = %format_args!("{scheme}://{admin}"),
             "serving"
         );
-        let configuration = configuration.map_or("no configuration file".into(), |file| format!("configuration file {file}"));
+        let configuration =
+            configuration.map_or("no configuration file".into(), |file| format!("configuration file {file}"));
         supervisor::ready(&format!(
             "zonal {version}, {configuration}: serving {resources} on {listeners}, admin API on {scheme}://{admin}"
         ));

@@ -41,10 +41,10 @@ pub fn is_test(file: &str) -> bool {
     file.ends_with("tests.rs") || file.contains("/tests/")
 }
 
-/// The text of a source file before its module of tests.
+/// The text of a source file before its module of tests. Tests in a file of their own are not in it.
 pub fn production(text: &str) -> &str {
-    let text = text.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
-    text.split("#[cfg(test)]\npub(crate) mod tests").next().unwrap_or_default()
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    text.split("#[cfg(test)]\npub(crate) mod tests {").next().unwrap_or_default()
 }
 
 /// Code without its comments.
