@@ -2,7 +2,8 @@
 
 use crate::{
     answer::{
-        Client, Moment, Outcome, Stage, Step, Story, Trace, Transport, answer_traced, known::Known, who::OnBehalf,
+        Client, ExplainTrace, Moment, Outcome, Stage, Step, Trace, Transport, answer_traced, identify::QueryTemplate,
+        known::KnownAnswers,
     },
     clock::now,
     forward::{
@@ -143,8 +144,8 @@ impl Question {
     /// A query with EDNS and RD, as stub resolvers send it, or a forwarder for one.
     fn packet(&self, snapshot: &Snapshot) -> Vec<u8> {
         let on_behalf = match self.via {
-            None => OnBehalf::default(),
-            Some(_) => OnBehalf::named(snapshot, &self.client(), self.from),
+            None => QueryTemplate::default(),
+            Some(_) => QueryTemplate::named(snapshot, &self.client(), self.from),
         };
         on_behalf.packet(self.name.as_wire(), self.qtype)
     }
@@ -164,18 +165,20 @@ impl Question {
 /// seconds since 1970.
 pub fn explain(
     snapshot: &Snapshot,
-    known: &impl Known,
+    known: &impl KnownAnswers,
     question: &Question,
     now: i64,
     servers: impl Fn(&Arc<Route>) -> Vec<Server>,
 ) -> Explanation {
-    let mut story = Story::default();
+    let mut story = ExplainTrace::default();
     let mut reply = vec![0; u16::MAX as usize];
     let (client, moment) = (question.client(), Moment { now, draw: 0 });
     if let Some(via) = question.via
         && client.forwarder(snapshot).is_none()
     {
-        story.note(Stage::Client, || format!("{via} is no forwarder here: whom it names counts for nothing"));
+        story.note(Stage::Client, || {
+            format!("{via} is not a forwarder of the manifest: the client that it names does not count")
+        });
     }
     let packet = question.packet(snapshot);
     let outcome = answer_traced(snapshot, known, &client, moment, &packet, &mut reply, &mut story);
@@ -240,7 +243,7 @@ pub async fn of_server(forwarding: &Arc<Forwarding>, question: &Question, resolv
     let packet = question.packet(&forwarding.snapshot.load());
     let answered = forward::respond(forwarding, &client, &packet, None, None).await;
     let after = explain_now();
-    let text = format!("others were asked, and the answer took {:.1} ms", start.elapsed().as_secs_f64() * 1000.0);
+    let text = format!("the servers were asked; the answer took {:.1} ms", start.elapsed().as_secs_f64() * 1000.0);
     // What is not kept is not there a second time.
     let mut steps = if after.forward.is_none() { after.steps } else { explanation.steps };
     let at = steps.iter().position(|step| step.stage == Stage::Cache).unwrap_or(steps.len());
@@ -293,10 +296,10 @@ impl Server {
         let rtt = self.rtt_ms.map_or(String::new(), |rtt| format!(", RTT {rtt} ms"));
         let why = self.trouble.as_ref().map_or(String::new(), |trouble| format!(": it {trouble}"));
         let state = match (self.state.as_deref(), self.down_seconds) {
-            (Some("up"), _) if self.trouble.is_some() => format!(": answers{rtt}; others are asked first{why}"),
+            (Some("up"), _) if self.trouble.is_some() => format!(": answers{rtt}; other servers are asked first{why}"),
             (Some("up"), _) => format!(": answers{rtt}"),
             (Some("down"), seconds) => {
-                format!(": no answer for {} s{rtt}; others are asked first{why}", seconds.unwrap_or(0))
+                format!(": no answer for {} s{rtt}; other servers are asked first{why}", seconds.unwrap_or(0))
             }
             (Some(_), _) => ": not asked yet".into(),
             (None, _) => String::new(),

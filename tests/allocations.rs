@@ -12,8 +12,8 @@ use std::{
 };
 use zonal::{
     answer::{
-        Client, Moment, Noted, Outcome, Transport, answer, answer_traced,
-        known::{Entry, Found, Key, Known, Question, Records},
+        Client, Moment, Outcome, QueryLogTrace, Transport, answer, answer_traced,
+        known::{Entry, Key, KnownAnswer, KnownAnswers, Question, Records},
     },
     forward::cache::{Cache, Lifetimes},
     listen::workers::Workers,
@@ -143,10 +143,10 @@ fn query(name: &str, rtype: u16, edns: bool) -> Vec<u8> {
 /// Knows the same of every name but one: an address.
 struct Cached(Entry);
 
-impl Known for Cached {
-    fn with<R>(&self, _: RouteId, question: &Question, _: i64, use_it: impl FnOnce(Option<Found>) -> R) -> R {
+impl KnownAnswers for Cached {
+    fn with<R>(&self, _: RouteId, question: &Question, _: i64, use_it: impl FnOnce(Option<KnownAnswer>) -> R) -> R {
         let is_known = question.name.labels() > 2;
-        use_it(is_known.then_some(Found { entry: &self.0, ttl: 60, stale: false, refresh: false }))
+        use_it(is_known.then_some(KnownAnswer { entry: &self.0, ttl: 60, stale: false, refresh: false }))
     }
 }
 
@@ -154,7 +154,7 @@ fn ask(snapshot: &Snapshot, source: &str, packet: &[u8]) -> (u64, Vec<u8>) {
     ask_knowing(snapshot, &Cached(entry(&[192, 0, 2, 1], 1)), source, packet)
 }
 
-fn ask_knowing(snapshot: &Snapshot, known: &impl Known, source: &str, packet: &[u8]) -> (u64, Vec<u8>) {
+fn ask_knowing(snapshot: &Snapshot, known: &impl KnownAnswers, source: &str, packet: &[u8]) -> (u64, Vec<u8>) {
     let address = |text: &str| text.parse::<IpAddr>().expect("an address");
     let client = Client { source: address(source), port: 0, local: address("127.0.0.1"), transport: Transport::Udp };
     let mut reply = [0; 1232];
@@ -309,7 +309,7 @@ fn the_query_log_allocates_nothing() {
     let (local, source) = ("127.0.0.1".parse().unwrap(), "10.1.0.5".parse().unwrap());
     let client = Client { source, port: 5353, local, transport: Transport::Udp };
     let known = Cached(entry(&[192, 0, 2, 1], 1));
-    let (mut noted, mut reply) = (Noted::default(), [0; 1232]);
+    let (mut noted, mut reply) = (QueryLogTrace::default(), [0; 1232]);
     for (name, rtype) in [("one.corp.example", 1), ("sqs.example", 1), ("out.corp.example", 1), ("no.corp.example", 28)]
     {
         let packet = query(name, rtype, true);

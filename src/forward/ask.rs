@@ -8,9 +8,9 @@ use super::{
 };
 use crate::{
     answer::{
-        CacheState, Client, Moment, Noted, Outcome, Trace, Transport, answer_traced,
-        known::{Asked, Entry, Key, Question},
-        who::OnBehalf,
+        CacheState, Client, Moment, Outcome, QueryLogTrace, Trace, Transport, answer_traced,
+        identify::QueryTemplate,
+        known::{Entry, Key, OwnedRoutedQuestion, Question},
     },
     clock::now,
     forward::Gathered,
@@ -39,7 +39,7 @@ use tokio::time::{Instant, timeout_at};
 thread_local! {
     /// Where an answer is made, and where is noted how. They are never held across an await: who waits for others holds no
     /// room for an answer.
-    static REPLY: RefCell<(Vec<u8>, Noted)> = RefCell::new((vec![0; u16::MAX.into()], Noted::default()));
+    static REPLY: RefCell<(Vec<u8>, QueryLogTrace)> = RefCell::new((vec![0; u16::MAX.into()], QueryLogTrace::default()));
 }
 
 /// The extended error of a node that does not know yet whom to ask (RFC 8914, 4.15).
@@ -80,7 +80,7 @@ pub struct Asker {
     forwarding: Arc<Forwarding>,
     snapshot: Arc<Snapshot>,
     client: Client,
-    on_behalf: OnBehalf,
+    on_behalf: QueryTemplate,
     deadline: Instant,
     depth: u8,
     /// Questions to other servers that its query has led to.
@@ -91,7 +91,7 @@ impl Asker {
     /// Asks for the client that a query is from, as what is served is now.
     pub fn new(forwarding: &Arc<Forwarding>, client: &Client, query: &[u8]) -> Asker {
         let snapshot = forwarding.snapshot.load_full();
-        let on_behalf = OnBehalf::of(&snapshot, client, query);
+        let on_behalf = QueryTemplate::of(&snapshot, client, query);
         let deadline = Instant::now() + PATIENCE;
         let (forwarding, sent) = (forwarding.clone(), Arc::default());
         Asker { forwarding, snapshot, client: *client, on_behalf, deadline, depth: 0, sent }
@@ -99,7 +99,7 @@ impl Asker {
 
     /// Answers a query, of which it may be known what has to be asked first. With `renew`, what is known but ends soon is
     /// asked for anew.
-    pub async fn respond(&self, query: &[u8], asked: Option<Asked>, renew: bool) -> Option<Response> {
+    pub async fn respond(&self, query: &[u8], asked: Option<OwnedRoutedQuestion>, renew: bool) -> Option<Response> {
         let forwarding = &self.forwarding;
         let draw = forwarding.draw.fetch_add(1, Relaxed);
         let mut known = Gathered { cache: &forwarding.cache, renew, entries: Vec::new() };
@@ -120,12 +120,12 @@ impl Asker {
                     Outcome::Reply(answered) => {
                         if !known.entries.is_empty() {
                             // What was asked for is known by now.
-                            noted.cache(CacheState::Miss);
+                            noted.cache_state(CacheState::Miss);
                         }
                         Err(Some((answered, reply[..answered.len].to_vec(), Box::new(noted.clone()))))
                     }
                     Outcome::Drop => Err(None),
-                    Outcome::Forward(forward) => Ok(forward.to_asked()),
+                    Outcome::Forward(forward) => Ok(forward.to_owned_question()),
                 }
             });
             match decided {
@@ -155,7 +155,7 @@ impl Asker {
     }
 
     /// Asks, or waits for somebody who asks the same. Says also whether what it found has ended.
-    async fn ask(&self, asked: &Asked, query: &[u8], renew: bool) -> (Answers, bool) {
+    async fn ask(&self, asked: &OwnedRoutedQuestion, query: &[u8], renew: bool) -> (Answers, bool) {
         let forwarding = &self.forwarding;
         let (route, question) = (&asked.route, asked.question());
         let stale = match forwarding.cache.stale(asked.id, &question, now()) {
@@ -166,7 +166,7 @@ impl Asker {
         let deadline = match stale {
             Some(_) => self.deadline.min(Instant::now() + STALE_PATIENCE),
             // DNS64: no AAAA record in time is none (RFC 6147, 5.1.3), and there may be A records.
-            None if asked.hasty => self.deadline.min(Instant::now() + HASTY_PATIENCE),
+            None if asked.has_fallback => self.deadline.min(Instant::now() + HASTY_PATIENCE),
             None => self.deadline,
         };
         if forwarding.upstreams.is_loop_probe(question.name.wire()) {
@@ -195,7 +195,7 @@ impl Asker {
                         }
                     }
                 }
-                Place::Pilot(flight) if stale.is_none() && !asked.hasty => {
+                Place::Pilot(flight) if stale.is_none() && !asked.has_fallback => {
                     break Some(match may_be_ours {
                         true => {
                             let flown = Box::pin(self.unless_looped(route, self.fly(flight, asked))).await;
@@ -260,14 +260,14 @@ impl Asker {
         }
     }
 
-    fn looped(&self, asked: &Asked) -> Answers {
+    fn looped(&self, asked: &OwnedRoutedQuestion) -> Answers {
         let rule = upstream::named(&asked.route);
         let text = format!("{rule}: forwarding loop: the query came back from a server that it was sent to");
         failed(asked, 0, &text)
     }
 
     /// Asks, and tells all who wait and the cache.
-    async fn fly(&self, flight: Flight, asked: &Asked) -> Answers {
+    async fn fly(&self, flight: Flight, asked: &OwnedRoutedQuestion) -> Answers {
         let (cache, rule) = (&self.forwarding.cache, &asked.route.rule);
         let answers = match self.fetch(asked).await {
             Ok(answers) => {
@@ -301,7 +301,7 @@ impl Asker {
 
     /// Gets the answers to a question. What is said of it is kept under the route that it began with, wherever DELEGATE
     /// rules have led.
-    async fn fetch(&self, asked: &Asked) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
+    async fn fetch(&self, asked: &OwnedRoutedQuestion) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
         let (mut route, id, question) = (asked.route.clone(), asked.id, &asked.question());
         for _ in 0..MOST_REFERRALS {
             if let Servers::NameServers { name_servers, sources } = &route.servers {
@@ -421,12 +421,12 @@ fn known_addresses(name_servers: &[NameServer]) -> Vec<IpAddr> {
 }
 
 /// What is known already.
-fn known(asked: &Asked, entry: Arc<Entry>) -> Answers {
+fn known(asked: &OwnedRoutedQuestion, entry: Arc<Entry>) -> Answers {
     Arc::new(vec![(Key::new(asked.id, &asked.question()), entry)])
 }
 
 /// The answer where there is none.
-fn failed(asked: &Asked, code: u16, text: &str) -> Answers {
+fn failed(asked: &OwnedRoutedQuestion, code: u16, text: &str) -> Answers {
     known(asked, Arc::new(Entry::failure(code, text, now(), 0)))
 }
 

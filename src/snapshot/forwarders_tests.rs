@@ -50,12 +50,16 @@ fn the_vpc_endpoint_settles_what_the_address_does_not() {
         networks.named(forwarder, address(source), address(local), Protocol::Do53, vpc).map(|found| Some(found.vpc))
     };
     let no_entry_point = "192.0.2.1";
-    assert_eq!(named("10.2.0.7", no_entry_point, None), Err(Refusal::Ambiguous));
+    assert_eq!(named("10.2.0.7", no_entry_point, None), Err(Refusal::SeveralNetworks));
     assert_eq!(named("10.2.0.7", no_entry_point, b), Ok(b));
-    assert_eq!(named("10.2.0.7", no_entry_point, a), Err(Refusal::NotSpokenFor));
-    assert_eq!(named("10.9.0.7", no_entry_point, b), Err(Refusal::Stranger), "it is not in that VPC");
+    assert_eq!(named("10.2.0.7", no_entry_point, a), Err(Refusal::ClientNotAllowed));
+    assert_eq!(named("10.9.0.7", no_entry_point, b), Err(Refusal::UnknownNetwork), "it is not in that VPC");
     assert_eq!(named("10.2.0.7", "10.2.0.3", None), Ok(b));
-    assert_eq!(named("10.2.0.7", "10.2.0.2", None), Err(Refusal::NotSpokenFor), "that entry point tells another VPC");
+    assert_eq!(
+        named("10.2.0.7", "10.2.0.2", None),
+        Err(Refusal::ClientNotAllowed),
+        "that entry point tells another VPC"
+    );
 }
 
 /// Seven networks in 256 addresses at most, and entry points of all kinds.

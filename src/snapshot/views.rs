@@ -13,7 +13,7 @@ use super::{
     autodefined::Autodefined,
     endpoints::{Endpoint, EndpointName, PrivateName},
     names::NameMap,
-    networks::{NetworkAt, Path, ViewKey},
+    networks::{ClientPath, NetworkAt, ViewKey},
     routes::{Route, RouteId},
     slots::Slots,
 };
@@ -39,7 +39,7 @@ pub struct View {
     /// The clients' network, if it is known.
     client: Option<NetworkAt>,
     /// By which way its clients come.
-    pub path: Path,
+    pub path: ClientPath,
     /// Private names of the client's own VPC, and those whose scope lists the VPC.
     pub own: Arc<NameMap<PrivateName>>,
     /// Where the private names are that are shared with all who are connected.
@@ -104,7 +104,7 @@ impl Views {
     #[inline]
     pub fn get(&self, key: ViewKey) -> Option<&View> {
         let at = match key {
-            (vpc, Path::InVpc, _) => self.in_vpc.get(vpc as usize).copied().flatten(),
+            (vpc, ClientPath::InVpc, _) => self.in_vpc.get(vpc as usize).copied().flatten(),
             _ => self.inbound.get(&key).copied(),
         };
         self.list.get(at?).map(|view| &**view)
@@ -152,7 +152,7 @@ pub fn hidden(
     connectivity: &Connectivity,
     viewing: &Network,
     client: Option<&Network>,
-    path: Path,
+    path: ClientPath,
     endpoint: &Endpoint,
 ) -> Option<Hidden> {
     let home = Network::Vpc(endpoint.names.vpc.clone());
@@ -170,8 +170,8 @@ pub fn hidden(
     }
 }
 
-fn is_on_path(endpoint: &Endpoint, path: Path) -> bool {
-    path == Path::Inbound || !endpoint.names.inbound_only
+fn is_on_path(endpoint: &Endpoint, path: ClientPath) -> bool {
+    path == ClientPath::Inbound || !endpoint.names.inbound_only
 }
 
 /// Adds an endpoint's private names where they are not taken.
@@ -212,7 +212,7 @@ mod tests {
         let root = crate::wire::query::LookupName::root();
         let [a, b, c, d] = ["a", "b", "c", "d"].map(|vpc| {
             let at = snapshot.networks.at(&Network::Vpc(vpc.into())).unwrap();
-            let view = snapshot.views.get((at, Path::InVpc, None)).unwrap();
+            let view = snapshot.views.get((at, ClientPath::InVpc, None)).unwrap();
             let policy = snapshot.views.policies(view).unwrap().names.find(&root, 0).unwrap();
             snapshot.views.route_id(view, &policy.rule.as_ref().unwrap().route)
         });

@@ -25,7 +25,7 @@ pub mod tsig;
 pub mod update;
 
 use crate::{
-    answer::{Answered, Client, Cookie, Kind, Transport},
+    answer::{AnswerKind, Answered, Client, Cookie, Transport},
     clock::now,
     forward::{self, Forwarding},
     snapshot::published::Published,
@@ -164,9 +164,9 @@ impl Part {
     fn new(reply: Vec<u8>, rest: Option<Outgoing>) -> Part {
         let code = reply.get(3).map_or(0, |octet| u16::from(octet & 15));
         let kind = match code {
-            rcode::FORMERR => Kind::Malformed,
-            rcode::REFUSED | rcode::NOTAUTH => Kind::Refused,
-            _ => Kind::Zone,
+            rcode::FORMERR => AnswerKind::Malformed,
+            rcode::REFUSED | rcode::NOTAUTH => AnswerKind::Refused,
+            _ => AnswerKind::Zone,
         };
         let (len, cookie) = (reply.len(), Cookie::Absent);
         let answered =

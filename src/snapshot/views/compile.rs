@@ -10,7 +10,7 @@ use crate::{
         autodefined::{Autodefined, autodefined},
         endpoints::{Endpoint, Endpoints, PrivateName, Renamed},
         names::NameMap,
-        networks::{NetworkAt, Networks, Path, ViewKey},
+        networks::{ClientPath, NetworkAt, Networks, ViewKey},
         zones::Zones,
     },
 };
@@ -159,13 +159,13 @@ impl<'a> Frame<'a> {
         };
         for id in input.manifest.vpcs.keys() {
             if let Some(vpc) = input.networks.vpc_at(id) {
-                this.add((vpc, Path::InVpc, None), id);
+                this.add((vpc, ClientPath::InVpc, None), id);
             }
         }
         for endpoint in input.manifest.resolver_endpoints.values() {
             let path = match endpoint.direction {
-                Direction::Inbound => Path::Inbound,
-                Direction::InboundDelegation => Path::InboundDelegation,
+                Direction::Inbound => ClientPath::Inbound,
+                Direction::InboundDelegation => ClientPath::InboundDelegation,
                 Direction::Outbound => continue,
             };
             this.add_inbound(endpoint, path);
@@ -182,7 +182,7 @@ impl<'a> Frame<'a> {
 
     /// The views of those who ask at an inbound endpoint: of the networks that are connected to its VPC, and of those that it
     /// lets in.
-    fn add_inbound(&mut self, endpoint: &ResolverEndpoint, path: Path) {
+    fn add_inbound(&mut self, endpoint: &ResolverEndpoint, path: ClientPath) {
         let (input, vpc) = (self.input, &endpoint.vpc_id);
         let Some(at) = input.networks.vpc_at(vpc) else { return };
         let own = &input.networks.info(at).network;
@@ -217,7 +217,7 @@ impl<'a> Frame<'a> {
         let (at, path, client) = key;
         let Some(vpc) = self.input.networks.vpc(at) else { return };
         // Who asks from inside has the network of the view.
-        let client = if path == Path::InVpc { Some(at) } else { client };
+        let client = if path == ClientPath::InVpc { Some(at) } else { client };
         let (named, zones) = match self.autodefined.get(&at) {
             Some(known) => known.clone(),
             None => {
@@ -244,7 +244,7 @@ impl<'a> Frame<'a> {
             self.of_network.entry(network).or_default().push(number);
         }
         match path {
-            Path::InVpc => self.in_vpc[at as usize] = Some(number),
+            ClientPath::InVpc => self.in_vpc[at as usize] = Some(number),
             _ => drop(self.inbound.insert(key, number)),
         }
     }
@@ -303,7 +303,9 @@ impl<'a> Compiler<'a> {
     fn own(&self, views: &mut Views, touched: impl Iterator<Item = u32>) {
         let empty: Arc<NameMap<PrivateName>> = Arc::default();
         for at in touched {
-            let Some(view) = views.list.get(at).filter(|view| view.path != Path::InboundDelegation) else { continue };
+            let Some(view) = views.list.get(at).filter(|view| view.path != ClientPath::InboundDelegation) else {
+                continue;
+            };
             let own = self.own_names(view);
             let own = if own.is_empty() {
                 empty.clone()
@@ -337,7 +339,7 @@ impl<'a> Compiler<'a> {
     }
 
     /// Whether an endpoint's private names are for this view and this client.
-    fn sees(&self, viewing: &Network, client: Option<&Network>, path: Path, endpoint: &Endpoint) -> bool {
+    fn sees(&self, viewing: &Network, client: Option<&Network>, path: ClientPath, endpoint: &Endpoint) -> bool {
         hidden(&self.input.networks.connectivity, viewing, client, path, endpoint).is_none()
     }
 
@@ -352,12 +354,14 @@ impl<'a> Compiler<'a> {
             let region = self.input.networks.vpc(view.vpc).map_or("", |vpc| &vpc.region);
             let shared = match exporters.is_empty() {
                 true => 0,
-                false => *known.entry((exporters.as_ptr(), view.path == Path::Inbound, region)).or_insert_with(|| {
-                    let made = self.shared(exporters.to_vec(), view.path == Path::Inbound, region);
-                    let number = views.shared.end();
-                    views.shared.set(number, Some(Arc::new(made)));
-                    number
-                }),
+                false => {
+                    *known.entry((exporters.as_ptr(), view.path == ClientPath::Inbound, region)).or_insert_with(|| {
+                        let made = self.shared(exporters.to_vec(), view.path == ClientPath::Inbound, region);
+                        let number = views.shared.end();
+                        views.shared.set(number, Some(Arc::new(made)));
+                        number
+                    })
+                }
             };
             if view.shared != shared {
                 views.list.set(at, Some(Arc::new(View { shared, ..(**view).clone() })));
@@ -376,7 +380,9 @@ impl<'a> Compiler<'a> {
 
     /// The VPCs with endpoints for all who are connected that a view and its client reach.
     fn exporters(&mut self, view: &View) -> Arc<[NetworkAt]> {
-        let Some(client) = view.client.filter(|_| view.path != Path::InboundDelegation) else { return Arc::default() };
+        let Some(client) = view.client.filter(|_| view.path != ClientPath::InboundDelegation) else {
+            return Arc::default();
+        };
         let (reached, by_client) = (self.reached(view.vpc), self.reached(client));
         if Arc::ptr_eq(&reached, &by_client) {
             return reached;
@@ -432,7 +438,7 @@ impl<'a> Compiler<'a> {
         let of_vpc = |vpc: &NetworkAt| endpoints.exported(networks.info(*vpc).network.id());
         let mut all: Vec<&Arc<Endpoint>> = exporters.iter().flat_map(of_vpc).collect();
         all.sort_by_key(|endpoint| (endpoint.names.region != region, &endpoint.id));
-        let path = if inbound { Path::Inbound } else { Path::InVpc };
+        let path = if inbound { ClientPath::Inbound } else { ClientPath::InVpc };
         let mut names = BTreeMap::new();
         for endpoint in all.into_iter().filter(|endpoint| is_on_path(endpoint, path)) {
             add_names(&mut names, endpoint);
@@ -444,7 +450,7 @@ impl<'a> Compiler<'a> {
 
 /// What not all views have alike; none where nobody asks that.
 fn differing(networks: &Networks, views: &Views) -> Option<Arc<Differing>> {
-    if !networks.forwarders.tell_prefixes() {
+    if !networks.forwarders.use_prefixes() {
         return None;
     }
     fn add<V>(names: &mut BTreeSet<Box<[u8]>>, map: &NameMap<V>) {

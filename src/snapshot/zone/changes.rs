@@ -10,7 +10,7 @@
 //! - The changes take at most a fixed share of the zone's memory. Beyond that the zone is built anew.
 
 use super::{
-    Found, Job, Node, NodeAt, Search, Set, Zone,
+    FoundNode, Job, Node, NodeAt, Search, Set, Zone,
     additional::{MAX_BY_NAME, target_at},
     build::Builder,
     lay_out, node_flag,
@@ -176,17 +176,17 @@ impl Changes {
     }
 
     /// What stands behind these labels in front of the apex.
-    pub fn find<'z>(&'z self, zone: &'z Zone, relative: &[u8], hash: u64) -> Option<Found<'z>> {
+    pub fn find<'z>(&'z self, zone: &'z Zone, relative: &[u8], hash: u64) -> Option<FoundNode<'z>> {
         let len = relative.len();
         if len == 0 {
-            return Some(Found { node: self.apex_node(zone), len });
+            return Some(FoundNode { node: self.apex_node(zone), len });
         }
         let changed = self.get(relative, hash);
         if let Some(ChangedName { version: Version::Own(block), .. }) = changed {
-            return Some(Found { node: Node { zone, block, at: 0 }, len });
+            return Some(FoundNode { node: Node { zone, block, at: 0 }, len });
         }
         let found = zone.table.find_slot(hash, |at| zone.node(NodeAt(at)).is_at_or_below(relative));
-        let in_block = found.map(|(slot, at)| (slot, Found { node: zone.node(NodeAt(at)), len }));
+        let in_block = found.map(|(slot, at)| (slot, FoundNode { node: zone.node(NodeAt(at)), len }));
         let Some(changed) = changed else { return Some(in_block?.1) };
         if let Some((_, found)) = in_block
             && changed.version == Version::Same
@@ -196,7 +196,7 @@ impl Changes {
         }
         let had = in_block.map_or(0, |(slot, _)| zone.shape.as_ref().map_or(0, |shape| shape.children[slot]));
         // An empty non-terminal, which is not below a zone cut, as no change is: neither is the apex.
-        (i64::from(had) + i64::from(changed.children) > 0).then(|| Found { node: self.apex_node(zone), len })
+        (i64::from(had) + i64::from(changed.children) > 0).then(|| FoundNode { node: self.apex_node(zone), len })
     }
 
     /// The changed node that follows on a hash in the order of hashes, and its own.

@@ -156,13 +156,13 @@ pub struct Set<'z> {
 
 /// What stands behind a name: its node; or, where it is an empty non-terminal, a node below it.
 #[derive(Clone, Copy)]
-struct Found<'z> {
+struct FoundNode<'z> {
     node: Node<'z>,
     /// How many octets the name has in front of the apex.
     len: usize,
 }
 
-impl<'z> Found<'z> {
+impl<'z> FoundNode<'z> {
     /// Whether the name is an empty non-terminal.
     #[inline]
     fn is_empty(self) -> bool {
@@ -239,13 +239,13 @@ impl Zone {
 
     /// Where in memory the search for a name begins.
     #[inline]
-    pub fn first_look(&self, hash: u64) -> *const u8 {
-        self.table.first_look(hash)
+    pub fn first_address(&self, hash: u64) -> *const u8 {
+        self.table.first_address(hash)
     }
 
     /// Where in memory it goes on, if there is such a name.
     #[inline]
-    pub fn second_look(&self, hash: u64) -> Option<*const u8> {
+    pub fn second_address(&self, hash: u64) -> Option<*const u8> {
         self.block.get(self.table.guess(hash)? as usize).map(std::ptr::from_ref)
     }
 
@@ -262,19 +262,19 @@ impl Zone {
 
     /// What stands behind the name that is left of `name` when `skip` labels are taken away. It is in the zone.
     #[inline]
-    fn find(&self, name: &LookupName, skip: usize) -> Option<Found<'_>> {
+    fn find(&self, name: &LookupName, skip: usize) -> Option<FoundNode<'_>> {
         let suffix = name.suffix(skip);
         self.find_relative(&suffix[..suffix.len() - self.apex.len()], name.hash(skip))
     }
 
     /// What stands behind these labels in front of the apex.
     #[inline]
-    fn find_relative(&self, relative: &[u8], hash: u64) -> Option<Found<'_>> {
+    fn find_relative(&self, relative: &[u8], hash: u64) -> Option<FoundNode<'_>> {
         if let Some(changes) = &self.changes {
             return changes.find(self, relative, hash);
         }
         let at = self.table.find(hash, |at| self.node(NodeAt(at)).is_at_or_below(relative))?;
-        Some(Found { node: self.node(NodeAt(at)), len: relative.len() })
+        Some(FoundNode { node: self.node(NodeAt(at)), len: relative.len() })
     }
 
     /// Looks a name up that is at the apex or below it (RFC 1034, 4.3.2; RFC 4592; RFC 6672).
@@ -291,7 +291,7 @@ impl Zone {
         }
         // The closest encloser; the apex is one in any case.
         let most = name.labels() - self.apex_labels;
-        let apex = || (Found { node: self.apex_node(), len: 0 }, most);
+        let apex = || (FoundNode { node: self.apex_node(), len: 0 }, most);
         let (encloser, skip) = (1..most).find_map(|skip| Some((self.find(name, skip)?, skip))).unwrap_or_else(apex);
         let own = if encloser.is_empty() { None } else { Some(encloser.node) };
         if let Some(above) = encloser.occluder().or(own) {

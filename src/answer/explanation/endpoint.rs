@@ -1,21 +1,22 @@
 //! Which endpoints and interfaces answer, and why not the others: texts for `zonal explain`.
 
 use crate::{
+    answer::{cut::endpoint_of_private_name, resolve::Context},
     manifest::{
         ClientRoutingPolicy, Health, PrivateDnsScope, VpcEndpointService, VpcEndpointType, connectivity::Network,
     },
     snapshot::{
         Snapshot,
         endpoints::{Choice, Endpoint, EndpointName, Family, Interface, NameKind, has_names},
-        networks::{Found, Path},
+        networks::ClientPath,
         views::{Hidden, hidden},
     },
-    wire::Name,
+    wire::{Name, query::LookupName},
 };
 use std::cmp::Reverse;
 
 /// How many endpoints that do not answer are told of.
-const MOST_OTHERS: usize = 10;
+const MAX_OTHER_ENDPOINTS: usize = 10;
 
 /// Who asks, for questions of scope and reach.
 struct Asker<'s> {
@@ -24,43 +25,45 @@ struct Asker<'s> {
     viewing: &'s Network,
     /// The client's own network, if it is known.
     client: Option<&'s Network>,
-    path: Path,
+    path: ClientPath,
 }
 
 impl<'s> Asker<'s> {
-    fn new(snapshot: &'s Snapshot, found: &Found) -> Asker<'s> {
+    fn new(context: &Context<'s>) -> Asker<'s> {
+        let Context { snapshot, matched, .. } = *context;
         let network = |at| &snapshot.networks.info(at).network;
-        let client = found.network.map(network);
-        Asker { snapshot, viewing: network(found.vpc), client, path: found.path }
+        let client = matched.network.map(network);
+        Asker { snapshot, viewing: network(matched.vpc), client, path: matched.path }
     }
 
     /// Why the private names of an endpoint are not in this view; none if they are.
     fn obstacle(&self, endpoint: &Endpoint) -> Option<String> {
         let (source, home) = (&endpoint.source, &endpoint.source.vpc_id);
         let vpc = self.snapshot.manifest.vpcs.get(home);
-        let switched_off = |option: &str| format!("{option} is false in its VPC {home}");
-        let (viewing, client) = (self.viewing.id(), self.client.map_or("(not known)", Network::id));
+        let is_false = |option: &str| format!("`{option}` of its VPC {home} is false");
+        let (viewing, client) = (self.viewing.id(), self.client.map_or("(unknown)", Network::id));
         Some(match hidden(&self.snapshot.networks.connectivity, self.viewing, self.client, self.path, endpoint) {
             _ if source.vpc_endpoint_type != VpcEndpointType::Interface => {
                 format!("a {} endpoint has no names", source.vpc_endpoint_type)
             }
-            _ if !has_names(source) => format!("in state {} it has no names", source.state),
-            _ if !source.private_dns_enabled => "private_dns_enabled is false".into(),
-            _ if vpc.is_some_and(|vpc| !vpc.enable_dns_support) => switched_off("enable_dns_support"),
-            _ if vpc.is_some_and(|vpc| !vpc.enable_dns_hostnames) => switched_off("enable_dns_hostnames"),
+            _ if !has_names(source) => format!("an endpoint in state {} has no names", source.state),
+            _ if !source.private_dns_enabled => "`private_dns_enabled` is false".into(),
+            _ if vpc.is_some_and(|vpc| !vpc.enable_dns_support) => is_false("enable_dns_support"),
+            _ if vpc.is_some_and(|vpc| !vpc.enable_dns_hostnames) => is_false("enable_dns_hostnames"),
             _ if service_of(self.snapshot, endpoint).is_some_and(|service| !service.is_verified()) => {
                 format!("the private names of its service {} are not verified", source.service_name)
             }
-            _ if self.path == Path::InboundDelegation => "this entry point has private hosted zones only".into(),
+            _ if self.path == ClientPath::InboundDelegation => {
+                "this entry point answers from private hosted zones only".into()
+            }
             Some(Hidden::OutOfScope) => match &source.private_dns_scope {
-                PrivateDnsScope::Vpc => format!("its private_dns_scope is its own VPC {home} only, not {viewing}"),
+                PrivateDnsScope::Vpc => format!("its `private_dns_scope` is its own VPC {home}, and not {viewing}"),
                 PrivateDnsScope::Connected => format!("its VPC {home} is not connected to {viewing}"),
-                PrivateDnsScope::Vpcs(_) => format!("its private_dns_scope does not list {viewing}"),
+                PrivateDnsScope::Vpcs(_) => format!("its `private_dns_scope` does not list {viewing}"),
             },
-            Some(Hidden::Unreachable) => format!("the client's network {client} does not reach its VPC {home}"),
+            Some(Hidden::Unreachable) => format!("the client's network {client} cannot reach its VPC {home}"),
             Some(Hidden::InboundOnly) => {
-                "its private names are for the inbound path only (private_dns_only_for_inbound_resolver_endpoint)"
-                    .into()
+                "`private_dns_only_for_inbound_resolver_endpoint` limits its private names to inbound endpoints".into()
             }
             None => return None,
         })
@@ -74,8 +77,8 @@ impl<'s> Asker<'s> {
         let region = self.snapshot.manifest.vpcs.get(self.viewing.id()).map(|vpc| &vpc.region);
         [
             (!self.client.is_some_and(is_in), "is in the client's own VPC"),
-            (!is_in(self.viewing), "is in the VPC whose view it is"),
-            (!is_listed, "has a scope that lists the VPC"),
+            (!is_in(self.viewing), "is in the VPC of the view"),
+            (!is_listed, "lists the VPC in `private_dns_scope`"),
             (region != Some(&endpoint.names.region), "is in the same Region"),
         ]
     }
@@ -83,7 +86,7 @@ impl<'s> Asker<'s> {
     fn why_lower(&self, chosen: &Endpoint, other: &Endpoint) -> String {
         let ranks = self.ranks(chosen).into_iter().zip(self.ranks(other));
         let better = ranks.into_iter().find(|((own, _), (others, _))| own != others).map(|((_, why), _)| why);
-        format!("{} comes before it: it {}", chosen.id, better.unwrap_or("has the smaller identifier"))
+        format!("{} takes precedence: it {}", chosen.id, better.unwrap_or("has the smaller identifier"))
     }
 }
 
@@ -113,9 +116,10 @@ fn closest(snapshot: &Snapshot, endpoint: &Endpoint, asked: &Name) -> Option<Mat
 }
 
 /// Why endpoints whose service has the name asked for as a private name do not answer it: a sentence for each.
-pub fn others(snapshot: &Snapshot, found: &Found, asked: &[u8], chosen: Option<&EndpointName>) -> Vec<String> {
-    let Ok(asked) = Name::from_wire(asked) else { return Vec::new() };
-    let asker = Asker::new(snapshot, found);
+pub fn other_endpoints(context: &Context, name: &LookupName) -> Vec<String> {
+    let Ok(asked) = Name::from_wire(name.wire()) else { return Vec::new() };
+    let (snapshot, asker) = (context.snapshot, Asker::new(context));
+    let chosen = endpoint_of_private_name(snapshot, context.view, name);
     let chosen = chosen.and_then(|name| snapshot.endpoints.get(name.slot));
     let own = chosen.and_then(|chosen| closest(snapshot, chosen, &asked));
     let mut all = Vec::new();
@@ -126,7 +130,7 @@ pub fn others(snapshot: &Snapshot, found: &Found, asked: &[u8], chosen: Option<&
             (None, Some(chosen), Some(own)) if own.labels > closest.labels => {
                 format!("the private name of {} is longer", chosen.id)
             }
-            (None, Some(_), _) if !closest.leads => "it is not for this very name".into(),
+            (None, Some(_), _) if !closest.leads => "none of its private names is this name".into(),
             (None, Some(chosen), _) => asker.why_lower(chosen, endpoint),
             // What comes first instead is told elsewhere.
             (None, None, _) => continue,
@@ -135,29 +139,30 @@ pub fn others(snapshot: &Snapshot, found: &Found, asked: &[u8], chosen: Option<&
         let is_near = Some(&home) == asker.client || home == *asker.viewing;
         let connectivity = &snapshot.networks.connectivity;
         let is_reached = asker.client.is_some_and(|client| connectivity.reaches(client, &home));
-        all.push((Reverse(is_near), Reverse(is_reached), format!("not endpoint {}: {why}", endpoint.id)));
+        all.push((Reverse(is_near), Reverse(is_reached), format!("endpoint {} does not answer: {why}", endpoint.id)));
     }
     // The nearest first, else in the order of their identifiers.
     all.sort_by_key(|(near, reached, _)| (*near, *reached));
-    let more = all.len().saturating_sub(MOST_OTHERS);
-    let mut lines: Vec<String> = all.into_iter().take(MOST_OTHERS).map(|(.., line)| line).collect();
+    let more = all.len().saturating_sub(MAX_OTHER_ENDPOINTS);
+    let mut lines: Vec<String> = all.into_iter().take(MAX_OTHER_ENDPOINTS).map(|(.., line)| line).collect();
     if more > 0 {
-        lines.push(format!("nor {more} more endpoints"));
+        lines.push(format!("{more} more endpoints do not answer"));
     }
     lines
 }
 
 /// Whether the client reaches the endpoint that a public name leads to.
-pub fn reach(snapshot: &Snapshot, found: &Found, endpoint: &Endpoint) -> String {
+pub fn reach(context: &Context, endpoint: &Endpoint) -> String {
+    let Context { snapshot, matched, .. } = context;
     let home = Network::Vpc(endpoint.names.vpc.clone());
-    let Some(client) = found.network.map(|network| &snapshot.networks.info(network).network) else {
-        return format!("whether the client reaches VPC {} is not known, as its network is not", home.id());
+    let Some(client) = matched.network.map(|network| &snapshot.networks.info(network).network) else {
+        return format!("the client's network is unknown: it may or may not reach VPC {} of the endpoint", home.id());
     };
     match snapshot.networks.connectivity.reaches(client, &home) {
-        true if *client == home => format!("the client can reach it: both are in VPC {}", home.id()),
-        true => format!("the client can reach it: {} is connected to VPC {}", client.id(), home.id()),
+        true if *client == home => format!("the client can reach the endpoint: both are in VPC {}", home.id()),
+        true => format!("the client can reach the endpoint: {} is connected to VPC {}", client.id(), home.id()),
         false => format!(
-            "the client cannot reach it: {} is not connected to VPC {}; but the name is public, and answered to all",
+            "the client cannot reach the endpoint: {} is not connected to VPC {}; every view has this name all the same",
             client.id(),
             home.id()
         ),
@@ -165,42 +170,38 @@ pub fn reach(snapshot: &Snapshot, found: &Found, endpoint: &Endpoint) -> String 
 }
 
 /// Which interfaces of an endpoint answer, and why.
-pub fn interfaces(
-    snapshot: &Snapshot,
-    found: &Found,
-    name: &EndpointName,
-    endpoint: &Endpoint,
-    choice: Choice,
-) -> String {
+pub fn interfaces(context: &Context, name: &EndpointName, endpoint: &Endpoint, choice: Choice) -> String {
+    let Context { snapshot, matched, .. } = context;
     let policy = endpoint.source.client_routing_policy;
-    let az = found.az.map_or("unknown", |az| snapshot.azs.id(az));
+    let az = matched.az.map_or("unknown", |az| snapshot.azs.id(az));
     let group = match choice.usable_only {
         Some(_) => "usable interfaces",
-        None => "interfaces (none is usable: fail open)",
+        None => "interfaces (none is usable, so all count as usable)",
     };
     let why = match (name.kind, choice.az, policy) {
         (NameKind::Zonal(az), ..) => {
             return format!(
-                "endpoint {}: a zonal name always answers its AZ's address, {}",
+                "endpoint {}: a zonal name always answers with the address in its AZ, {}",
                 endpoint.id,
                 snapshot.azs.id(az)
             );
         }
         (_, Some(_), ClientRoutingPolicy::PartialAvailabilityZoneAffinity) => {
             format!(
-                "the {group} in the client's own AZ {az} answer, as in 85 % of the queries; all of them in the rest"
+                "the {group} in the client's own AZ {az} answer, as for 85 % of the queries; all of them answer the rest"
             )
         }
         (_, Some(_), _) => format!("the {group} in the client's own AZ {az} answer"),
-        (_, None, ClientRoutingPolicy::AnyAvailabilityZone) => format!("all {group} answer, in turn"),
-        (_, None, _) if found.az.is_none() => format!("all {group} answer, as the client's AZ is unknown"),
-        (_, None, _) => format!("all {group} answer, as there is none in the client's own AZ {az}"),
+        (_, None, ClientRoutingPolicy::AnyAvailabilityZone) => format!("all {group} answer, in rotation"),
+        (_, None, _) if matched.az.is_none() => format!("all {group} answer, because the client's AZ is unknown"),
+        (_, None, _) => format!("all {group} answer, because none is in the client's own AZ {az}"),
     };
     format!("endpoint {}, policy {policy}: {why}", endpoint.id)
 }
 
 /// Whether an interface is usable, whether it answers, and why.
-pub fn interface(interface: &Interface, family: Family, az: &str, now: i64, choice: Choice) -> String {
+pub fn interface(context: &Context, interface: &Interface, family: Family, choice: Choice) -> String {
+    let (az, now) = (context.snapshot.azs.id(interface.az), context.moment.now);
     let Some(address) = interface.address(family) else {
         return format!("{az}: no address of this type");
     };
@@ -211,8 +212,8 @@ pub fn interface(interface: &Interface, family: Family, az: &str, now: i64, choi
     if now < interface.shifted_until {
         // A shift without end has a time that cannot be written.
         state.push(match jiff::Timestamp::from_second(interface.shifted_until) {
-            Ok(until) => format!("shifted away from until {until}"),
-            Err(_) => "shifted away from".into(),
+            Ok(until) => format!("shifted away until {until}"),
+            Err(_) => "shifted away".into(),
         });
     }
     let state = if state.is_empty() { "usable".into() } else { state.join(" and ") };

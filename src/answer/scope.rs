@@ -1,36 +1,36 @@
-//! Which names every client gets the same answer for, whatever its view and AZ: those whose answers have the scope 0
+//! The scope of an answer (RFC 7871): 0 if every client gets the same answer, whatever its view and AZ
 //! (docs/concepts/who-asks.md).
 
 use super::{
-    cut::{Cut, next_cut},
+    cut::{Cut, CutPosition, next_cut},
     dns64,
+    resolve::Context,
 };
 use crate::{
     manifest::ClientRoutingPolicy,
     snapshot::{
-        Snapshot,
         autodefined::{Autodefined, LOCALLY_SERVED, ReverseZones},
         endpoints::NameKind,
-        networks::Path,
-        views::View,
+        networks::ClientPath,
     },
     wire::{query::LookupName, rdata::rtype},
 };
 
-/// Whether this name and type are answered alike in all views and AZs. Where that is not plain, they are not.
+/// Whether the answer for a name and type is certain to be the same in all views and AZs.
 #[cold]
-pub fn for_all(snapshot: &Snapshot, view: &View, name: &LookupName, qtype: u16) -> bool {
+pub fn is_same_for_all(context: &Context, name: &LookupName, qtype: u16) -> bool {
+    let Context { snapshot, view, .. } = *context;
     let Some(differing) = &snapshot.views.differing else { return false };
     let is_made = matches!(qtype, rtype::AAAA | rtype::PTR | rtype::ANY) || dns64::below_prefix(name).is_some();
     let is_made_from_others = differing.dns64 && is_made;
-    if view.path == Path::InboundDelegation || qtype == rtype::DS || is_made_from_others {
+    if view.path == ClientPath::InboundDelegation || qtype == rtype::DS || is_made_from_others {
         return false;
     }
-    let skip = match next_cut(snapshot, view, name, (0, 0)) {
-        // The internet resolver's, if there is one.
+    let skip = match next_cut(snapshot, view, name, CutPosition::START) {
+        // The internet resolver answers, if there is one.
         None if differing.delegates => return false,
         None => name.labels(),
-        Some((Cut::Public(public), (skip, _))) => {
+        Some((Cut::PublicName(public), CutPosition { skip, .. })) => {
             let has_affinity = || {
                 let endpoint = snapshot.endpoints.get(public.slot);
                 endpoint.is_none_or(|endpoint| {
@@ -42,12 +42,13 @@ pub fn for_all(snapshot: &Snapshot, view: &View, name: &LookupName, qtype: u16) 
             }
             skip
         }
-        Some((Cut::Autodefined(Autodefined::Localhost | Autodefined::Loopback | Autodefined::Empty), (skip, _))) => {
-            skip
-        }
+        Some((
+            Cut::Autodefined(Autodefined::Localhost | Autodefined::Loopback | Autodefined::Empty),
+            CutPosition { skip, .. },
+        )) => skip,
         Some(_) => return false,
     };
-    // Nobody has anything at this cut, between it and the name, or below the name.
+    // No view has anything else at this cut, between it and the name, or below the name.
     let vpcs = || snapshot.views.iter().flat_map(|view| view.named.iter().copied());
     let is_above = differing.names.above().has(name, 0)
         || differing.locally_served && LOCALLY_SERVED.above().has(name, 0)
