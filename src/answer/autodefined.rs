@@ -8,8 +8,8 @@ use super::{
 use crate::{
     snapshot::autodefined::{Autodefined, TTL, decimal},
     wire::{
+        codes::{flag, pointer, rcode},
         name::printed,
-        query::{flag, rcode},
         rdata::rtype,
         reply::{Full, Section},
     },
@@ -55,7 +55,7 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
 
     fn write_autodefined(&mut self, what: &Autodefined, skip: usize, apex: usize) -> Result<Outcome<'s>, Full> {
         let data = self.data(what, skip);
-        let owner = 0xc000 | self.name_at as u16;
+        let owner = pointer::to(self.name_at);
         let before = self.reply.count(Section::Answer);
         let any = self.qtype == rtype::ANY;
         match (&data, self.qtype) {

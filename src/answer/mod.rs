@@ -29,7 +29,8 @@ use crate::{
         zone::Zone,
     },
     wire::{
-        query::{Edns, HEADER, LookupName, Packet, Query, flag, flags, rcode},
+        codes::{class, ede, flag, rcode},
+        query::{Edns, HEADER, LookupName, Packet, Query, flags},
         rdata::rtype,
         reply::{self, Ede, MAX_UDP, Opt, Reply},
     },
@@ -310,7 +311,7 @@ fn refused(refusal: Refusal) -> Ede<'static> {
         Refusal::Header => "from your address a PROXY protocol v2 header is required, and there is no good one",
         Refusal::Endpoint => "the VPC endpoint in the PROXY header is not known",
     };
-    Ede { code: 18, text: [text, "", ""] }
+    Ede { code: ede::PROHIBITED, text: [text, "", ""] }
 }
 
 /// What goes around every reply to a query: the OPT record and the size.
@@ -430,17 +431,17 @@ fn answer_query<'s, K: Known, T: Trace>(
         return frame.error(packet, question, buffer, refusal_code, Kind::Refused, Some(refused(Refusal::Stranger)));
     };
     trace.asked(client, &found, view);
-    if query.qclass != 1 {
-        let ede = Ede { code: 21, text: ["only class IN is served", "", ""] };
+    if query.qclass != class::IN {
+        let ede = Ede { code: ede::NOT_SUPPORTED, text: ["only class IN is served", "", ""] };
         return frame.error(packet, question, buffer, rcode::REFUSED, Kind::Refused, Some(ede));
     }
     if let Some(code) = meta_type(query.qtype) {
         let ede = match query.qtype {
             // The same for every name: which zones there are is not told.
             rtype::AXFR | rtype::IXFR => {
-                Ede { code: 18, text: ["this client may not transfer a zone of this name", "", ""] }
+                Ede { code: ede::PROHIBITED, text: ["this client may not transfer a zone of this name", "", ""] }
             }
-            _ => Ede { code: 21, text: ["this type cannot be asked for here", "", ""] },
+            _ => Ede { code: ede::NOT_SUPPORTED, text: ["this type cannot be asked for here", "", ""] },
         };
         let kind = if code == rcode::FORMERR { Kind::Malformed } else { Kind::Refused };
         return frame.error(packet, question, buffer, code, kind, Some(ede));

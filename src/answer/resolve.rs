@@ -20,8 +20,9 @@ use crate::{
         zone::Zone,
     },
     wire::{
+        codes::{ede, flag, pointer, rcode},
         name::printed,
-        query::{HEADER, LookupName, Query, flag, flags, rcode},
+        query::{HEADER, LookupName, Query, flags},
         rdata::rtype,
         reply::{Ede, Full, Reply, Section, expand_name, first_of, suffix_at},
     },
@@ -30,8 +31,6 @@ use std::{net::IpAddr, sync::Arc};
 
 /// How many CNAME and DNAME targets are followed.
 const MOST_HOPS: usize = 16;
-/// The last place in a message that a compressed name can point to (RFC 1035, 4.1.4).
-const MAX_POINTER: usize = 0x3fff;
 
 /// What became of a query.
 pub struct Resolved<'r, 's> {
@@ -185,7 +184,7 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
         self.trace.by(|| By::Whoami);
         let wanted = matches!(self.qtype, rtype::TXT | rtype::ANY);
         let written = match wanted {
-            true => whoami::write(&mut self.reply, 0xc000 | HEADER as u16, self.snapshot, client, &self.found),
+            true => whoami::write(&mut self.reply, pointer::to(HEADER), self.snapshot, client, &self.found),
             false => self.soa_record(Section::Authority, HEADER, 0, autodefined::CONTACT, [1, 3600, 1200, 604_800, 0]),
         };
         if written.is_err() {
@@ -199,7 +198,9 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
             self.reply.set(flag::AD);
         }
         let why = match why {
-            Why::Nothing if self.stale => Why::Ours(Ede { code: 3, text: ["nobody could be asked anew", "", ""] }),
+            Why::Nothing if self.stale => {
+                Why::Ours(Ede { code: ede::STALE_ANSWER, text: ["nobody could be asked anew", "", ""] })
+            }
             why => why,
         };
         let (refresh, locality, same_for_all) = (self.refresh, self.locality, self.same_for_all);
@@ -239,7 +240,11 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
                 Outcome::Nowhere(text) => {
                     // A chain ends where it would leave us, with what was collected.
                     let code = if hop == 0 { rcode::REFUSED } else { rcode::NOERROR };
-                    return self.ended(code, kind, Why::Ours(Ede { code: 20, text: [text, "", ""] }));
+                    return self.ended(
+                        code,
+                        kind,
+                        Why::Ours(Ede { code: ede::NOT_AUTHORITATIVE, text: [text, "", ""] }),
+                    );
                 }
             };
             if self.reply.is_truncated() || !self.follow(target) {
@@ -252,7 +257,7 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
         }
         self.trace.note(Stage::Answer, || format!("the chain has more than {MOST_HOPS} CNAME or DNAME records"));
         self.reply.back_to(question);
-        let ede = Ede { code: 0, text: ["more than 16 CNAME or DNAME records in a chain", "", ""] };
+        let ede = Ede { code: ede::OTHER, text: ["more than 16 CNAME or DNAME records in a chain", "", ""] };
         self.ended(rcode::SERVFAIL, kind.unwrap_or(Kind::Zone), Why::Ours(ede))
     }
 
@@ -306,12 +311,12 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
             let turned = matches!(qtype, rtype::A | rtype::AAAA).then_some((qtype, draw));
             let written = entry.answer.write(reply, Section::Answer, ttl, turned, owner).inspect_err(|Full| {
                 // Addresses that do not all fit are there in part, as those of zones are.
-                let pointer = 0xc000 | name_at as u16;
+                let owner = pointer::to(name_at);
                 let addresses = || entry.answer.iter(name).filter(|(_, rtype, _)| turned.is_some() && *rtype == qtype);
                 let first = first_of(addresses().count(), draw);
                 let mut turned = addresses().skip(first).chain(addresses().take(first));
                 let _ = turned.try_for_each(|(_, rtype, data)| {
-                    reply.record(Section::Answer, pointer, rtype, ttl, &[data]).map(|_| ())
+                    reply.record(Section::Answer, owner, rtype, ttl, &[data]).map(|_| ())
                 });
             });
             let written = written.and_then(|start| {
@@ -336,7 +341,7 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
     fn follow(&mut self, target: usize) -> bool {
         let mut wire = [0; 256];
         let len = expand_name(self.reply.written(), target, &mut wire);
-        if target > MAX_POINTER || !self.name.fill(&wire[..len]) {
+        if target > pointer::MAX_OFFSET || !self.name.fill(&wire[..len]) {
             return false;
         }
         self.name_at = target;
@@ -544,12 +549,11 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
         contact: &[u8],
         numbers: [u32; 5],
     ) -> Result<(), Full> {
-        let pointer = (0xc000 | apex as u16).to_be_bytes();
         let mut octets = [0; 20];
         for (at, number) in numbers.into_iter().enumerate() {
             octets[4 * at..4 * at + 4].copy_from_slice(&number.to_be_bytes());
         }
-        let owner = 0xc000 | apex as u16;
-        self.reply.record(section, owner, rtype::SOA, ttl, &[&pointer, contact, &octets]).map(|_| ())
+        let owner = pointer::to(apex);
+        self.reply.record(section, owner, rtype::SOA, ttl, &[&owner.to_be_bytes(), contact, &octets]).map(|_| ())
     }
 }

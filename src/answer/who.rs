@@ -9,8 +9,9 @@ use crate::{
         networks::{Found, Refusal, ViewKey},
     },
     wire::{
+        codes::{option::CLIENT_SUBNET, rcode},
         proxy::{self, Said},
-        query::{Edns, LookupName, Packet, option::CLIENT_SUBNET, rcode},
+        query::{Edns, LookupName, Packet},
         subnet::{self, Malformed},
     },
 };

@@ -15,16 +15,14 @@ use crate::{
     },
     wire::{
         Name,
+        codes::{ede, flag, pointer, rcode},
         name::{MAX_NAME, printed},
-        query::{LookupName, flag, rcode},
+        query::LookupName,
         rdata::{rtype, type_to_text},
         reply::{Full, Section, expand_name},
     },
 };
 use std::sync::Arc;
-
-/// The extended error of a zone whose records are not there (RFC 8914, 4.25).
-const INVALID_DATA: u16 = 24;
 
 impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
     /// Has a zone answer. The name in question is at its apex or below it, and may have fallen through another zone. None if it
@@ -33,7 +31,7 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
     pub fn zone(&mut self, zone: &'s Zone, first: bool, falls: bool) -> Option<Outcome<'s>> {
         if let Some(why) = &zone.missing {
             self.trace.note(Stage::Zone, || format!("it cannot answer: {why}"));
-            return Some(Outcome::Failed(Some((INVALID_DATA, why.clone()))));
+            return Some(Outcome::Failed(Some((ede::INVALID_DATA, why.clone()))));
         }
         let apex = self.suffix_at(self.name.labels() - zone.apex_labels());
         let found = match zone.search(self.name) {
@@ -221,7 +219,7 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
         };
         match found {
             Some((skip, name)) if skip == 0 || name.wildcard => {
-                self.addresses_of_endpoint(name, rtype, owner, 0xc000 | end as u16)
+                self.addresses_of_endpoint(name, rtype, owner, pointer::to(end))
             }
             Some(_) => Ok(()),
             None => match zone.followed_from(number, rtype) {
@@ -259,7 +257,7 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
             return Ok(Outcome::Done(rcode::YXDOMAIN));
         }
         let data = [&prefix[..prefix_len], &target[..target_len]];
-        let owner = 0xc000 | self.name_at as u16;
+        let owner = pointer::to(self.name_at);
         let data = self.reply.record(Section::Answer, owner, rtype::CNAME, set.ttl(), &data)?;
         if self.qtype == rtype::CNAME {
             return Ok(Outcome::Done(rcode::NOERROR));
