@@ -273,7 +273,7 @@ mod tests {
     use super::*;
     use crate::{
         listen::tests::{answered, core, limits, page},
-        wire::reply::MAX_UDP,
+        wire::{codes::pointer, reply::MAX_UDP},
     };
 
     #[test]

@@ -131,7 +131,8 @@ impl Request {
     /// A reply that says that the whole is too long for UDP.
     pub fn truncated(&self) -> Vec<u8> {
         let mut reply = self.error(0, None);
-        reply[2..4].copy_from_slice(&(flags(&reply) | flag::TC).to_be_bytes());
+        let bits = flags(&reply) | flag::TC;
+        reply[2..4].copy_from_slice(&bits.to_be_bytes());
         reply
     }
 
@@ -309,7 +310,8 @@ mod tests {
         assert!(is_of_zone(&request(252)) && is_of_zone(&request(251)) && is_of_zone(&request(6)));
         assert!(is_of_zone(update) && !is_of_zone(&request(1)));
         let mut response = request(252);
-        response[2..4].copy_from_slice(&(flags(&response) | flag::QR).to_be_bytes());
+        let bits = flags(&response) | flag::QR;
+        response[2..4].copy_from_slice(&bits.to_be_bytes());
         assert!(!is_of_zone(&response));
         for len in 0..request(252).len() - 2 {
             assert!(!is_of_zone(&request(252)[..len]));

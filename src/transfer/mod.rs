@@ -162,7 +162,7 @@ impl Part {
     }
 
     fn new(reply: Vec<u8>, rest: Option<Outgoing>) -> Part {
-        let code = reply.get(3).map_or(0, |octet| u16::from(octet) & flag::RCODE);
+        let code = reply.get(3).map_or(0, |octet| u16::from(*octet) & flag::RCODE);
         let kind = match code {
             rcode::FORMERR => Kind::Malformed,
             rcode::REFUSED | rcode::NOTAUTH => Kind::Refused,

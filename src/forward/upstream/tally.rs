@@ -81,7 +81,7 @@ impl Tally {
 
     /// This message came, after this time.
     pub fn answered(&self, message: &[u8], after: Duration) {
-        let code = message.get(3).map_or(0, |octet| u16::from(octet) & flag::RCODE);
+        let code = message.get(3).map_or(0, |octet| u16::from(*octet) & flag::RCODE);
         let at = MNEMONICS.iter().position(|(other, _)| *other == code).unwrap_or(MNEMONICS.len());
         self.answers[at].fetch_add(1, Relaxed);
         self.response.observe(after.as_secs_f64());
