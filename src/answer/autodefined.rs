@@ -8,8 +8,8 @@ use super::{
 use crate::{
     snapshot::autodefined::{Autodefined, TTL, decimal},
     wire::{
+        codes::{pointer, rcode},
         name::printed,
-        query::rcode,
         rdata::rtype,
         reply::{Full, Section},
     },
@@ -58,7 +58,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
 
     fn write_autodefined(&mut self, zone: &Autodefined, skip: usize, apex: usize) -> Result<Decision<'s>, Full> {
         let data = self.data(zone, skip);
-        let owner = 0xc000 | self.name_at as u16;
+        let owner = pointer::to(self.name_at);
         let before = self.reply.count(Section::Answer);
         let any = self.qtype == rtype::ANY;
         match (&data, self.qtype) {

@@ -9,7 +9,8 @@ use super::{
 use crate::{
     snapshot::routes::Route,
     wire::{
-        query::{HEADER, LookupName, rcode},
+        codes::{pointer, rcode},
+        query::{HEADER, LookupName},
         rdata::rtype,
         reply::{Full, Reply, Section, first_of, suffix_at},
     },
@@ -114,10 +115,10 @@ fn write_addresses_that_fit(
     (rtype, draw): (u16, u32),
     current: CurrentName,
 ) {
-    let pointer = 0xc000 | current.at as u16;
+    let owner = pointer::to(current.at);
     let addresses = || entry.answer.iter(current.name).filter(|(_, other, _)| *other == rtype);
     let first = first_of(addresses().count(), draw);
     let mut rotated = addresses().skip(first).chain(addresses().take(first));
-    let _ = rotated
-        .try_for_each(|(_, rtype, data)| reply.record(Section::Answer, pointer, rtype, ttl, &[data]).map(|_| ()));
+    let _ =
+        rotated.try_for_each(|(_, rtype, data)| reply.record(Section::Answer, owner, rtype, ttl, &[data]).map(|_| ()));
 }

@@ -11,7 +11,8 @@ use super::{
 use crate::{
     snapshot::autodefined::Autodefined,
     wire::{
-        query::{LookupName, rcode, skip_name},
+        codes::{pointer, rcode},
+        query::{LookupName, skip_name},
         rdata::rtype,
         reply::{Mark, Section},
     },
@@ -113,7 +114,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
         self.reply.back_to(mark);
         self.summary.authentic = false;
         self.trace.note(Stage::Answer, || format!("DNS64: {len} AAAA record(s) are synthesised from A records"));
-        let owner = 0xc000 | self.name_at as u16;
+        let owner = pointer::to(self.name_at);
         for (address, ttl) in &made[..len] {
             let data: [&[u8]; 2] = [&PREFIX, &address.octets()];
             if self.reply.record(Section::Answer, owner, rtype::AAAA, *ttl, &data).is_err() {

@@ -9,8 +9,8 @@ use super::{
 use crate::{
     snapshot::endpoints::{Choice, Endpoint, EndpointName, Family, Interface, NameKind},
     wire::{
+        codes::{pointer, rcode},
         name::printed,
-        query::rcode,
         rdata::{rtype, type_to_text},
         reply::{Full, Section},
     },
@@ -76,7 +76,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
             self.endpoint_soa(Section::Authority, apex)?;
             return Ok(Decision::Answered(rcode::NXDOMAIN));
         }
-        let owner = 0xc000 | self.name_at as u16;
+        let owner = pointer::to(self.name_at);
         if let Some(target) = name.and_then(|name| name.cname.as_ref())
             && (self.qtype != rtype::DS || skip > 0)
         {
@@ -129,7 +129,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
     }
 
     fn endpoint_soa(&mut self, section: Section, apex: usize) -> Result<(), Full> {
-        let pointer = (0xc000 | apex as u16).to_be_bytes();
+        let pointer = pointer::to(apex).to_be_bytes();
         let mut contact = *b"\x0ahostmaster\0\0";
         contact[11..].copy_from_slice(&pointer);
         self.soa_record(section, apex, APEX_TTL, &contact, SOA)
@@ -188,7 +188,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
             Some(az) if choice.interfaces().all(|interface| interface.az == az) => Locality::SameAz,
             Some(_) => Locality::CrossAz,
         };
-        let (before, owner) = (self.reply.count(Section::Answer), 0xc000 | self.name_at as u16);
+        let (before, owner) = (self.reply.count(Section::Answer), pointer::to(self.name_at));
         let written =
             choice.addresses(draw).try_for_each(|address| self.address_record(owner, TTL, address).map(|_| ()));
         if self.reply.count(Section::Answer) > before {

@@ -12,8 +12,9 @@ use crate::{
         networks::{MatchedClient, Refusal, ViewKey},
     },
     wire::{
+        codes::{option::CLIENT_SUBNET, rcode},
         proxy::{self, Said},
-        query::{Edns, LookupName, Packet, option::CLIENT_SUBNET, rcode},
+        query::{Edns, LookupName, Packet},
         subnet::{self, Malformed},
     },
 };

@@ -7,8 +7,9 @@
 use crate::{
     snapshot::routes::{Route, RouteId},
     wire::{
+        codes::{pointer, rcode},
         name::{MAX_NAME, wire_len},
-        query::{LookupName, rcode},
+        query::LookupName,
         reply::{Full, Reply, Section, first_of},
     },
 };
@@ -309,7 +310,7 @@ impl Records {
             let written = reply.written();
             if written[at] == OWNER {
                 let owner = suffix_at(written, written[at + 1].into());
-                reply.patch(at, 0xc000 | owner as u16);
+                reply.patch(at, pointer::to(owner));
                 at += 2;
             } else {
                 while written[at] != 0 {

@@ -35,7 +35,8 @@ use crate::{
         zone::Zone,
     },
     wire::{
-        query::{Edns, HEADER, LookupName, Packet, Query, flag, flags, rcode},
+        codes::{class, ede, flag, rcode},
+        query::{Edns, HEADER, LookupName, Packet, Query, flags},
         rdata::rtype,
         reply::{self, Ede, MAX_UDP, Opt, Reply},
     },
@@ -328,7 +329,7 @@ fn refused(refusal: Refusal) -> Ede<'static> {
         }
         Refusal::UnknownVpcEndpoint => "the VPC endpoint in the PROXY header is unknown",
     };
-    Ede { code: 18, text: [text, "", ""] }
+    Ede { code: ede::PROHIBITED, text: [text, "", ""] }
 }
 
 /// The parts of a reply that do not depend on the name: OPT record and size.
@@ -454,17 +455,18 @@ fn answer_query<'s, K: KnownAnswers, T: Trace>(
         );
     };
     trace.client(&client, &matched, view);
-    if query.qclass != 1 {
-        let ede = Ede { code: 21, text: ["only class IN is served", "", ""] };
+    if query.qclass != class::IN {
+        let ede = Ede { code: ede::NOT_SUPPORTED, text: ["only class IN is served", "", ""] };
         return frame.error(packet, question, buffer, rcode::REFUSED, AnswerKind::Refused, Some(ede));
     }
     if let Some(code) = meta_type(query.qtype) {
         let ede = match query.qtype {
             // The same text for every name, so that it does not tell which zones exist.
-            rtype::AXFR | rtype::IXFR => {
-                Ede { code: 18, text: ["this client is not allowed to transfer a zone of this name", "", ""] }
-            }
-            _ => Ede { code: 21, text: ["queries for this type are not supported", "", ""] },
+            rtype::AXFR | rtype::IXFR => Ede {
+                code: ede::PROHIBITED,
+                text: ["this client is not allowed to transfer a zone of this name", "", ""],
+            },
+            _ => Ede { code: ede::NOT_SUPPORTED, text: ["queries for this type are not supported", "", ""] },
         };
         let kind = if code == rcode::FORMERR { AnswerKind::Malformed } else { AnswerKind::Refused };
         return frame.error(packet, question, buffer, code, kind, Some(ede));

@@ -2,6 +2,7 @@
 
 use super::resolve::Resolver;
 use crate::wire::{
+    codes::pointer,
     query::HEADER,
     rdata::rtype,
     reply::{Full, Section, suffix_at},
@@ -37,7 +38,7 @@ impl<K, T> Resolver<'_, '_, '_, K, T> {
         contact: &[u8],
         numbers: [u32; 5],
     ) -> Result<(), Full> {
-        let owner = 0xc000 | apex as u16;
+        let owner = pointer::to(apex);
         let mut octets = [0; 20];
         for (at, number) in numbers.into_iter().enumerate() {
             octets[4 * at..4 * at + 4].copy_from_slice(&number.to_be_bytes());

@@ -35,8 +35,9 @@ use crate::{
         views::View,
     },
     wire::{
+        codes::{ede, flag, pointer, rcode},
         name::printed,
-        query::{HEADER, LookupName, Query, flag, flags, rcode},
+        query::{HEADER, LookupName, Query, flags},
         rdata::rtype,
         reply::{Ede, Reply, expand_name},
     },
@@ -45,8 +46,6 @@ use std::sync::Arc;
 
 /// The largest number of CNAME and DNAME records in a chain.
 const MAX_LINKS: usize = 16;
-/// The last offset in a message that a compression pointer reaches, in octets (RFC 1035, 4.1.4).
-const MAX_POINTER: usize = 0x3fff;
 /// The text of EDE 20 (Not Authoritative) for a name that zonal neither has nor forwards.
 const NOT_OURS: &str = "not a name of this network, and there is no internet resolver";
 
@@ -257,7 +256,7 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
                 Decision::NotOurs(text) => {
                     // A chain that leaves zonal's names ends there, with the records so far.
                     let code = if link == 0 { rcode::REFUSED } else { rcode::NOERROR };
-                    let error = ExtendedError::Own(Ede { code: 20, text: [text, "", ""] });
+                    let error = ExtendedError::Own(Ede { code: ede::NOT_AUTHORITATIVE, text: [text, "", ""] });
                     return self.finish(code, kind, error);
                 }
             };
@@ -271,7 +270,7 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
         }
         self.trace.note(Stage::Answer, || format!("the chain has more than {MAX_LINKS} CNAME or DNAME records"));
         self.reply.back_to(question);
-        let ede = Ede { code: 0, text: ["more than 16 CNAME or DNAME records in a chain", "", ""] };
+        let ede = Ede { code: ede::OTHER, text: ["more than 16 CNAME or DNAME records in a chain", "", ""] };
         self.finish(rcode::SERVFAIL, first_kind.unwrap_or(AnswerKind::Zone), ExtendedError::Own(ede))
     }
 
@@ -279,7 +278,7 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
     fn take_name_at(&mut self, target: usize) -> bool {
         let mut wire = [0; 256];
         let len = expand_name(self.reply.written(), target, &mut wire);
-        if target > MAX_POINTER || !self.name.fill(&wire[..len]) {
+        if target > pointer::MAX_OFFSET || !self.name.fill(&wire[..len]) {
             return false;
         }
         self.name_at = target;
@@ -495,9 +494,10 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
             self.reply.set(flag::AD);
         }
         let error = match error {
-            ExtendedError::None if self.summary.stale => {
-                ExtendedError::Own(Ede { code: 3, text: ["no server could refresh this answer", "", ""] })
-            }
+            ExtendedError::None if self.summary.stale => ExtendedError::Own(Ede {
+                code: ede::STALE_ANSWER,
+                text: ["no server could refresh this answer", "", ""],
+            }),
             error => error,
         };
         Resolved { reply: self.reply, rcode, kind, error, forward: None, summary: self.summary }

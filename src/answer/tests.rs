@@ -4,7 +4,7 @@ use super::{Client, Moment, Outcome, Transport, answer};
 use crate::{
     manifest::Loaded,
     snapshot::{Snapshot, compile},
-    wire::{Name, message::Message, query::rcode, rdata::rtype},
+    wire::{Name, codes::rcode, message::Message, rdata::rtype},
 };
 use serde_json::json;
 use std::{collections::BTreeSet, sync::Arc};

@@ -8,7 +8,8 @@ use super::{
     trace::{AnsweredBy, Stage, Trace},
 };
 use crate::wire::{
-    query::{HEADER, rcode},
+    codes::{pointer, rcode},
+    query::HEADER,
     rdata::rtype,
     reply::{Full, Reply, Section},
 };
@@ -46,7 +47,7 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
         self.trace.note(Stage::Cut, || "whoami.zonal. answers with the client as zonal has identified it".into());
         self.trace.answered_by(|| AnsweredBy::Whoami);
         let written = match self.qtype {
-            rtype::TXT | rtype::ANY => write(&mut self.reply, 0xc000 | HEADER as u16, &self.context),
+            rtype::TXT | rtype::ANY => write(&mut self.reply, pointer::to(HEADER), &self.context),
             _ => self.soa_record(Section::Authority, HEADER, 0, CONTACT, SOA),
         };
         if written.is_err() {

@@ -17,16 +17,14 @@ use crate::{
     },
     wire::{
         Name,
+        codes::{ede, pointer, rcode},
         name::{MAX_NAME, printed},
-        query::{LookupName, rcode},
+        query::LookupName,
         rdata::{rtype, type_to_text},
         reply::{Full, Section, expand_name},
     },
 };
 use std::sync::Arc;
-
-/// The extended error of a zone that has no data (RFC 8914, 4.25).
-const INVALID_DATA: u16 = 24;
 
 impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
     /// Has a zone answer for the current name, which is at its apex or below. `fell_through` says that another zone left the
@@ -35,7 +33,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
     pub fn zone(&mut self, zone: &'s Zone, fell_through: bool) -> Option<Decision<'s>> {
         if let Some(why) = &zone.missing {
             self.trace.note(Stage::Zone, || format!("the zone cannot answer: {why}"));
-            return Some(Decision::Failed(Some((INVALID_DATA, why.clone()))));
+            return Some(Decision::Failed(Some((ede::INVALID_DATA, why.clone()))));
         }
         let apex = self.suffix_at(self.name.labels() - zone.apex_labels());
         let found = match zone.search(self.name) {
@@ -222,7 +220,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
         };
         match found {
             Some((skip, name)) if skip == 0 || name.wildcard => {
-                self.addresses_of_endpoint(name, rtype, owner, 0xc000 | end as u16)
+                self.addresses_of_endpoint(name, rtype, owner, pointer::to(end))
             }
             Some(_) => Ok(()),
             None => match zone.followed_from(number, rtype) {
@@ -262,7 +260,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
             return Ok(Decision::Answered(rcode::YXDOMAIN));
         }
         let data = [&prefix[..prefix_len], &target[..target_len]];
-        let owner = 0xc000 | self.name_at as u16;
+        let owner = pointer::to(self.name_at);
         let data = self.reply.record(Section::Answer, owner, rtype::CNAME, set.ttl(), &data)?;
         if self.qtype == rtype::CNAME {
             return Ok(Decision::Answered(rcode::NOERROR));

@@ -19,7 +19,8 @@ use crate::{
         routes::{NameServer, Route, RouteId, Servers, Target},
     },
     wire::{
-        query::{HEADER, rcode},
+        codes::{ede, rcode},
+        query::HEADER,
         rdata::rtype,
         response::{Record, Response as Message},
     },
@@ -42,8 +43,6 @@ thread_local! {
     static REPLY: RefCell<(Vec<u8>, QueryLogTrace)> = RefCell::new((vec![0; u16::MAX.into()], QueryLogTrace::default()));
 }
 
-/// The extended error of a node that does not know yet whom to ask (RFC 8914, 4.15).
-const NOT_READY: u16 = 14;
 /// How many questions one query may lead to.
 const MOST_QUESTIONS: usize = 40;
 /// How many referrals one question may lead to.
@@ -143,7 +142,7 @@ impl Asker {
         REPLY.with_borrow_mut(|(reply, noted)| {
             noted.clear();
             let moment = Moment { now: now(), draw: 0 };
-            let failing = Failing(Entry::failure(0, why, moment.now, 0));
+            let failing = Failing(Entry::failure(ede::OTHER, why, moment.now, 0));
             match answer_traced(&self.snapshot, &failing, &self.client, moment, query, reply, noted) {
                 Outcome::Reply(answered) => {
                     let (reply, noted) = (reply[..answered.len].to_vec(), Box::new(noted.clone()));
@@ -218,7 +217,7 @@ impl Asker {
                 }
             }
         };
-        let landed = landed.unwrap_or_else(|| failed(asked, 22, "no server answered in time"));
+        let landed = landed.unwrap_or_else(|| failed(asked, ede::NO_REACHABLE_AUTHORITY, "no server answered in time"));
         match stale {
             Some(stale) if landed.first().is_none_or(|(_, entry)| entry.rcode == rcode::SERVFAIL) => {
                 forwarding.cache.went_stale();
@@ -307,18 +306,24 @@ impl Asker {
             if let Servers::NameServers { name_servers, sources } = &route.servers {
                 let targets = Box::pin(self.targets(name_servers, &route.domain)).await;
                 if targets.is_empty() {
-                    return Err(Failure::new(22, "no name server of the delegation has an address"));
+                    return Err(Failure::new(
+                        ede::NO_REACHABLE_AUTHORITY,
+                        "no name server of the delegation has an address",
+                    ));
                 }
                 let servers = Servers::Targets { targets, sources: sources.clone() };
                 route = Arc::new(Route::new(route.rule.clone(), route.domain.clone(), servers));
             }
             if self.sent.fetch_add(1, Relaxed) >= MAX_SENT {
-                return Err(Failure::new(22, format!("the name leads to more than {MAX_SENT} questions")));
+                return Err(Failure::new(
+                    ede::NO_REACHABLE_AUTHORITY,
+                    format!("the name leads to more than {MAX_SENT} questions"),
+                ));
             }
             match &route.servers {
                 Servers::Recursion => return Box::pin(self.recurse(id, question)).await,
                 Servers::Targets { targets, .. } if targets.is_empty() => {
-                    return Err(Failure::new(NOT_READY, "no server is known that could be asked"));
+                    return Err(Failure::new(ede::NOT_READY, "no server is known that could be asked"));
                 }
                 _ => {}
             }
@@ -345,15 +350,15 @@ impl Asker {
             };
             route = next;
         }
-        Err(Failure::new(22, format!("more than {MOST_REFERRALS} referrals")))
+        Err(Failure::new(ede::NO_REACHABLE_AUTHORITY, format!("more than {MOST_REFERRALS} referrals")))
     }
 
     /// Asks the authoritative servers.
     async fn recurse(&self, route: RouteId, question: &Question<'_>) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
         let Some(recursion) = &self.forwarding.recursion else {
-            return Err(Failure::new(NOT_READY, "the internet resolver of this node does not recurse"));
+            return Err(Failure::new(ede::NOT_READY, "the internet resolver of this node does not recurse"));
         };
-        let late = || Failure::new(22, "no authoritative server answered in time");
+        let late = || Failure::new(ede::NO_REACHABLE_AUTHORITY, "no authoritative server answered in time");
         let (counters, started) = (&self.forwarding.upstreams.counters, Instant::now());
         let answers = timeout_at(self.deadline, recursion.ask(route, question, self.forwarding.cache.lifetimes()))
             .await

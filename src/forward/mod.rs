@@ -19,7 +19,7 @@ use crate::{
         known::{Entry, Key, KnownAnswer, KnownAnswers, OwnedRoutedQuestion, Question, RoutedQuestion},
     },
     snapshot::{Snapshot, published::Published, routes::RouteId},
-    wire::subnet::limited_prefix,
+    wire::{codes::ede, subnet::limited_prefix},
 };
 pub use admission::Waiting;
 use admission::{Admission, Applicant};
@@ -191,7 +191,7 @@ pub fn fail<'s>(
     reply: &mut [u8],
     why: &'static str,
 ) -> Outcome<'s> {
-    answer(snapshot, &Failing(Entry::failure(0, why, moment.now, 0)), client, moment, query, reply)
+    answer(snapshot, &Failing(Entry::failure(ede::OTHER, why, moment.now, 0)), client, moment, query, reply)
 }
 
 /// What others said: the answer to the question is the first; then what it leads to.

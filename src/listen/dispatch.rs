@@ -22,10 +22,7 @@ use crate::{
     query_log::{Said, Tap},
     snapshot::Snapshot,
     transfer::{self, Part},
-    wire::{
-        name,
-        query::{HEADER, rcode},
-    },
+    wire::{codes::rcode, name, query::HEADER},
 };
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -278,7 +275,7 @@ mod tests {
     use super::*;
     use crate::{
         listen::tests::{answered, core, limits, page},
-        wire::reply::MAX_UDP,
+        wire::{codes::pointer, reply::MAX_UDP},
     };
 
     #[test]
@@ -330,7 +327,8 @@ mod tests {
             reply[2..8].copy_from_slice(&[0x85, 0x80, 0, 1, 0, 1]);
             // One record, which is as long as is left.
             let rest = answered.len.saturating_sub(packet.len() + 12);
-            reply.extend_from_slice(&[0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 60, (rest >> 8) as u8, rest as u8]);
+            reply.extend_from_slice(&pointer::to(HEADER).to_be_bytes());
+            reply.extend_from_slice(&[0, 16, 0, 1, 0, 0, 0, 60, (rest >> 8) as u8, rest as u8]);
             reply.resize(answered.len, b'x');
             match ledger.finish(core, &snapshot, &arrival, &QueryLogTrace::default(), Some((answered, &mut reply))) {
                 None => counts.2 += 1,

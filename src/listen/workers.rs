@@ -6,7 +6,7 @@ use crate::{
     instruments::{Family, desc},
     snapshot::Snapshot,
     snapshot::published::Published,
-    wire::query::rcode::{self, MNEMONICS},
+    wire::codes::rcode::{self, MNEMONICS},
 };
 use prometheus::{
     core::{Collector, Desc},
@@ -378,7 +378,7 @@ impl Collector for Workers {
                 let (by_kind, by_az) = counts.split_at(BY_KIND);
                 of_az.iter_mut().zip(by_az).for_each(|(sum, count)| *sum += count);
                 for (index, &count) in by_kind.iter().enumerate().filter(|(_, count)| **count > 0) {
-                    let (outcome, rcode) = (KINDS[index / RCODES].1, rcode::word_at(index % RCODES));
+                    let (outcome, rcode) = (KINDS[index / RCODES].1, rcode::label_at(index % RCODES));
                     let labels = [("outcome", outcome), ("rcode", rcode), ("transport", transport), ("view", view)];
                     answers.set(&labels, count as f64);
                 }
@@ -395,7 +395,7 @@ impl Collector for Workers {
                 if sum > 0 {
                     let labels = [
                         ("entry_point", &**address),
-                        ("rcode", rcode::word_at(place)),
+                        ("rcode", rcode::label_at(place)),
                         ("resolver_endpoint", endpoint),
                     ];
                     entry_points.set(&labels, sum as f64);

@@ -9,7 +9,8 @@ use crate::{
     answer::{AnsweredBy, CacheState, Transport, query_log_trace::read_answered_by},
     manifest::ClientAddress,
     wire::{
-        query::{HEADER, option, rcode::MNEMONICS, skip_name},
+        codes::{class, option, pointer, rcode::MNEMONICS},
+        query::{HEADER, skip_name},
         rdata::{self, rtype, type_to_text},
         response::read_record,
     },
@@ -272,9 +273,9 @@ fn name_at(message: &[u8], at: usize, out: &mut Vec<u8>) {
     while let Some(&len) = message.get(at) {
         match len {
             0 => break,
-            0xc0.. => {
-                let to =
-                    usize::from(len & 0x3f) << 8 | message.get(at + 1).copied().map_or(usize::MAX >> 8, usize::from);
+            first if pointer::begins_with(first) => {
+                let Some(&second) = message.get(at + 1) else { break };
+                let to = pointer::offset(first, second);
                 // Backwards only, and so not for ever.
                 if to >= least.min(at) {
                     break;
@@ -319,11 +320,11 @@ fn type_text(kind: u16, out: &mut Vec<u8>) {
 
 fn class_text(class: u16, out: &mut Vec<u8>) {
     match class {
-        1 => out.extend_from_slice(b"IN"),
-        3 => out.extend_from_slice(b"CH"),
-        4 => out.extend_from_slice(b"HS"),
-        254 => out.extend_from_slice(b"NONE"),
-        255 => out.extend_from_slice(b"ANY"),
+        class::IN => out.extend_from_slice(b"IN"),
+        class::CH => out.extend_from_slice(b"CH"),
+        class::HS => out.extend_from_slice(b"HS"),
+        class::NONE => out.extend_from_slice(b"NONE"),
+        class::ANY => out.extend_from_slice(b"ANY"),
         _ => drop(write!(out, "CLASS{class}")),
     }
 }

@@ -14,7 +14,7 @@ use super::{STALE_TTL, hash::Hash};
 use crate::{
     answer::known::{Entry, Key, KnownAnswer, KnownAnswers, Question},
     snapshot::routes::RouteId,
-    wire::query::rcode,
+    wire::codes::rcode,
 };
 use counters::Counters;
 pub use counters::Counts;

@@ -9,8 +9,9 @@ use super::{
 use crate::{
     snapshot::names::{Numbering, Table},
     wire::{
+        codes::{class, pointer},
         name::labels,
-        query::{LookupName, name_hash},
+        query::{HEADER, LookupName, name_hash},
         rdata::{self, rtype},
     },
 };
@@ -149,7 +150,7 @@ fn compress(rtype: u16, value: &[u8], apex: &[u8]) -> Record {
         if may_be_compressed && apex.len() > 2 && ends_with(&value[name.clone()], apex) {
             record.data.extend_from_slice(&value[copied..name.end - apex.len()]);
             record.pointers.push(record.data.len());
-            record.data.extend_from_slice(&[0xc0, 0]);
+            record.data.extend_from_slice(&pointer::to(0).to_be_bytes());
             copied = name.end;
         }
     }
@@ -181,9 +182,9 @@ fn write_set(block: &mut Vec<u8>, rtype: u16, ttl: u32, records: &[Record], addi
         block.extend_from_slice(&(alias as u32).to_le_bytes());
     }
     for record in records {
-        block.extend_from_slice(&[0xc0, 12]);
+        block.extend_from_slice(&pointer::to(HEADER).to_be_bytes());
         block.extend_from_slice(&rtype.to_be_bytes());
-        block.extend_from_slice(&[0, 1]);
+        block.extend_from_slice(&class::IN.to_be_bytes());
         block.extend_from_slice(&ttl.to_be_bytes());
         block.extend_from_slice(&(record.data.len() as u16).to_be_bytes());
         block.extend_from_slice(&record.data);

@@ -35,6 +35,7 @@ use crate::{
     manifest::{Id, PrivateHostedZone, digest::Digest, overlay::Overlay},
     wire::{
         Name,
+        codes::pointer,
         name::MAX_NAME,
         query::{LookupName, child_hash},
         rdata::rtype,
@@ -70,9 +71,6 @@ pub mod work {
         (result, DONE.with(std::cell::Cell::get) - before)
     }
 }
-
-/// How far into a message a pointer reaches (RFC 1035, 4.1.4).
-const MOST_POINTER: usize = 0x3fff;
 
 /// Flags of a node.
 mod node_flag {
@@ -503,10 +501,10 @@ impl<'z> Set<'z> {
     pub fn write(self, reply: &mut Reply, section: Section, owner: usize, apex: usize) -> Result<usize, Full> {
         let start = reply.block(section, self.count(), self.records())?;
         for at in (self.fixups_at()..self.records_at()).step_by(2) {
-            reply.patch(start + read_u16(self.block, at), 0xc000 | apex as u16);
+            reply.patch(start + read_u16(self.block, at), pointer::to(apex));
         }
         if owner != crate::wire::query::HEADER {
-            reply.own(start, self.count(), 0xc000 | owner as u16);
+            reply.own(start, self.count(), pointer::to(owner));
         }
         Ok(start)
     }
@@ -557,7 +555,7 @@ impl<'z> Set<'z> {
     pub fn write_part(self, reply: &mut Reply, section: Section, owner: usize, draw: u32) {
         for record in self.turned(draw) {
             let Ok(start) = reply.block(section, 1, record) else { break };
-            reply.own(start, 1, 0xc000 | owner as u16);
+            reply.own(start, 1, pointer::to(owner));
         }
     }
 
@@ -578,12 +576,12 @@ impl<'z> Set<'z> {
         let mut write = || {
             // The first record has the name in full; the others point to it, if that is not too far for a pointer.
             self.turned(draw).enumerate().try_for_each(|(number, record)| {
-                let known = if number > 0 && position <= MOST_POINTER { Some(position) } else { None };
+                let known = if number > 0 && position <= pointer::MAX_OFFSET { Some(position) } else { None };
                 if known.is_none() {
                     reply.octets(owner)?;
                 }
                 let start = reply.block(section, 1, record)?;
-                reply.patch(start, 0xc000 | known.unwrap_or(apex) as u16);
+                reply.patch(start, pointer::to(known.unwrap_or(apex)));
                 Ok(())
             })
         };
