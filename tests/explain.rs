@@ -54,7 +54,7 @@ fn of_a_server_and_of_a_manifest() {
             "cache      not in the cache: the servers have to be asked",
             &format!("server     {down}: not asked yet"),
             &format!("server     {up}: not asked yet"),
-            "to be asked, by rule onprem: www.onprem.example. A, DO 0, CD 0\n",
+            "forwarded: by rule onprem: www.onprem.example. A, DO 0, CD 0\n",
         ],
     );
     assert!(!before.contains("status: "), "{before}");
@@ -104,7 +104,7 @@ fn of_a_server_and_of_a_manifest() {
                 "source     the manifest in ",
                 &format!("server     {down}\n"),
                 &format!("server     {up}\n"),
-                "to be asked, by rule onprem: www.onprem.example. A, DO 0, CD 0\n",
+                "forwarded: by rule onprem: www.onprem.example. A, DO 0, CD 0\n",
             ],
         );
         assert!(!text.contains("cache  "), "{text}");

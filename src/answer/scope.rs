@@ -20,15 +20,15 @@ use crate::{
 #[cold]
 pub fn is_same_for_all(context: &Context, name: &LookupName, qtype: u16) -> bool {
     let Context { snapshot, view, .. } = *context;
-    let Some(differing) = &snapshot.views.differing else { return false };
-    let is_made = matches!(qtype, rtype::AAAA | rtype::PTR | rtype::ANY) || dns64::below_prefix(name).is_some();
-    let is_made_from_others = differing.dns64 && is_made;
-    if view.path == ClientPath::InboundDelegation || qtype == rtype::DS || is_made_from_others {
+    let Some(differences) = &snapshot.views.differences else { return false };
+    let is_synthesised = matches!(qtype, rtype::AAAA | rtype::PTR | rtype::ANY) || dns64::below_prefix(name).is_some();
+    let is_from_dns64 = differences.dns64 && is_synthesised;
+    if view.path == ClientPath::InboundDelegation || qtype == rtype::DS || is_from_dns64 {
         return false;
     }
     let skip = match next_cut(snapshot, view, name, CutPosition::START) {
         // The internet resolver answers, if there is one.
-        None if differing.delegates => return false,
+        None if differences.delegates => return false,
         None => name.labels(),
         Some((Cut::PublicName(public), CutPosition { skip, .. })) => {
             let has_affinity = || {
@@ -50,13 +50,13 @@ pub fn is_same_for_all(context: &Context, name: &LookupName, qtype: u16) -> bool
     };
     // No view has anything else at this cut, between it and the name, or below the name.
     let vpcs = || snapshot.views.iter().flat_map(|view| view.named.iter().copied());
-    let is_above = differing.names.above().has(name, 0)
-        || differing.locally_served && LOCALLY_SERVED.above().has(name, 0)
+    let is_above = differences.names.above().has(name, 0)
+        || differences.locally_served && LOCALLY_SERVED.above().has(name, 0)
         || ReverseZones::are_below(&snapshot.networks, vpcs(), name, 0);
     !is_above
         && ReverseZones::of_all(&snapshot.networks, name).is_empty()
         && (0..=skip).all(|skip| {
-            differing.names.find(name, skip).is_none()
-                && (!differing.locally_served || LOCALLY_SERVED.find(name, skip).is_none())
+            differences.names.find(name, skip).is_none()
+                && (!differences.locally_served || LOCALLY_SERVED.find(name, skip).is_none())
         })
 }

@@ -163,9 +163,9 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
     /// (RFC 2181, 9): some C libraries do not retry by TCP, and one address is enough for them.
     #[inline]
     fn answer_set(&mut self, set: Set<'s>, apex: usize) -> Result<(), Full> {
-        let written = set.write_turned(&mut self.reply, Section::Answer, self.name_at, apex, self.context.moment.draw);
+        let written = set.write_rotated(&mut self.reply, Section::Answer, self.name_at, apex, self.context.moment.draw);
         if written.is_err() && matches!(set.rtype(), rtype::A | rtype::AAAA) {
-            set.write_part(&mut self.reply, Section::Answer, self.name_at, self.context.moment.draw);
+            set.write_addresses_that_fit(&mut self.reply, Section::Answer, self.name_at, self.context.moment.draw);
         }
         written.map(|_| ())
     }
@@ -190,7 +190,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
                 let written = match (other.alias(), target.is_self) {
                     (Some(number), _) => self.additional_alias(zone, target, other.rtype(), number, apex),
                     (None, true) => {
-                        other.write_turned(&mut self.reply, Section::Additional, self.name_at, apex, draw).map(|_| ())
+                        other.write_rotated(&mut self.reply, Section::Additional, self.name_at, apex, draw).map(|_| ())
                     }
                     (None, false) => {
                         other.write_named(&mut self.reply, Section::Additional, target.relative, apex, draw)
@@ -223,9 +223,9 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
                 self.addresses_of_endpoint(name, rtype, owner, pointer::to(end))
             }
             Some(_) => Ok(()),
-            None => match zone.followed_from(number, rtype) {
+            None => match zone.target_of_alias(number, rtype) {
                 Some(set) if target.is_self => set
-                    .write_turned(&mut self.reply, Section::Additional, end, apex, self.context.moment.draw)
+                    .write_rotated(&mut self.reply, Section::Additional, end, apex, self.context.moment.draw)
                     .map(|_| ()),
                 Some(set) => {
                     set.write_named(&mut self.reply, Section::Additional, owner, apex, self.context.moment.draw)

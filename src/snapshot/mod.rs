@@ -204,7 +204,7 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         }
     };
     if same_networks.is_none()
-        && let Some(problem) = views::too_many(manifest, &networks)
+        && let Some(problem) = views::check_size(manifest, &networks)
     {
         problems.push(problem);
         return Err(problems);
@@ -240,7 +240,7 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
                 renamed: &renamed,
             });
             let labels = previous.map(|previous| previous.views.labels.clone()).unwrap_or_default();
-            Arc::new(views::follow(&input, before.as_ref(), &labels))
+            Arc::new(views::compile(&input, before.as_ref(), &labels))
         }
     };
     problems.extend(node.query_logs.iter().flat_map(|allowed| query_logs::warnings(manifest, allowed)));

@@ -64,7 +64,7 @@ pub fn edits(zone: &Zone, request: &Request) -> Result<Vec<EditedSet>, Rejected>
 /// A set as it is served.
 fn served(zone: &Zone, owner: &Name, rtype: u16) -> Option<Set> {
     let set = zone.node_of(owner.as_wire())?.set(rtype)?;
-    let set = zone.followed(set)?;
+    let set = zone.follow_alias(set)?;
     Some(Set { ttl: set.ttl(), values: set.values().collect() })
 }
 
