@@ -14,7 +14,7 @@ fn zonal(arguments: &str) -> (Option<i32>, String) {
 }
 
 #[test]
-fn of_a_server_and_of_a_manifest() {
+fn explains_answers_of_a_server_and_of_a_manifest() {
     let port = free_port();
     let manifest = Scratch::new();
     for entry in fs::read_dir(tree("tests/fixtures/forwarding")).unwrap().map(Result::unwrap) {

@@ -243,9 +243,8 @@ mod tests {
     };
     use std::sync::Arc;
 
-    /// What is asked in addition is asked for the same client.
     #[test]
-    fn more_is_asked_for_the_same_client() {
+    fn a_template_identifies_the_same_client() {
         let manifest = serde_json::json!({
             "vpcs": {
                 "a": {"region": "r", "cidr_blocks": ["10.1.0.0/16"]},
@@ -278,8 +277,8 @@ mod tests {
             let outcome = answer(&snapshot, &(), &client, Moment { now: 0, draw: 0 }, &more, &mut reply);
             let Outcome::Reply(answered) = outcome else { panic!("no reply") };
             let message = Message::read(&reply[..answered.len]).unwrap();
-            let said = message.sections[0][0].to_string();
-            assert!(said.contains(&format!("vpc={vpc}")), "{source:?}: {said}");
+            let record = message.sections[0][0].to_string();
+            assert!(record.contains(&format!("vpc={vpc}")), "{source:?}: {record}");
         }
     }
 }
