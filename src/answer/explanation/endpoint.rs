@@ -1,4 +1,4 @@
-//! Which endpoints and interfaces answer, and why not the others: texts for `zonal explain`.
+//! Steps about endpoints: which endpoints and interfaces answer, and why the others do not.
 
 use crate::{
     answer::{cut::endpoint_of_private_name, resolve::Context},
@@ -15,29 +15,29 @@ use crate::{
 };
 use std::cmp::Reverse;
 
-/// How many endpoints that do not answer are told of.
+/// The largest number of endpoints that do not answer and get a step each. The others are counted.
 const MAX_OTHER_ENDPOINTS: usize = 10;
 
-/// Who asks, for questions of scope and reach.
-struct Asker<'s> {
+/// The client and its view, as far as they decide which private names it has.
+struct Viewer<'s> {
     snapshot: &'s Snapshot,
-    /// The VPC whose view applies.
+    /// The VPC of the view.
     viewing: &'s Network,
     /// The client's own network, if it is known.
     client: Option<&'s Network>,
     path: ClientPath,
 }
 
-impl<'s> Asker<'s> {
-    fn new(context: &Context<'s>) -> Asker<'s> {
+impl<'s> Viewer<'s> {
+    fn new(context: &Context<'s>) -> Viewer<'s> {
         let Context { snapshot, matched, .. } = *context;
         let network = |at| &snapshot.networks.info(at).network;
         let client = matched.network.map(network);
-        Asker { snapshot, viewing: network(matched.vpc), client, path: matched.path }
+        Viewer { snapshot, viewing: network(matched.vpc), client, path: matched.path }
     }
 
-    /// Why the private names of an endpoint are not in this view; none if they are.
-    fn obstacle(&self, endpoint: &Endpoint) -> Option<String> {
+    /// The reason why the view does not have the private names of an endpoint; none if it has them.
+    fn reason_against(&self, endpoint: &Endpoint) -> Option<String> {
         let (source, home) = (&endpoint.source, &endpoint.source.vpc_id);
         let vpc = self.snapshot.manifest.vpcs.get(home);
         let is_false = |option: &str| format!("`{option}` of its VPC {home} is false");
@@ -69,8 +69,8 @@ impl<'s> Asker<'s> {
         })
     }
 
-    /// The lower, the better: what decides between endpoints that give one private name to a view, with its words.
-    fn ranks(&self, endpoint: &Endpoint) -> [(bool, &'static str); 4] {
+    /// The criteria that decide between endpoints with one private name, in order, each with its text. `false` takes precedence.
+    fn criteria(&self, endpoint: &Endpoint) -> [(bool, &'static str); 4] {
         let is_in = |network: &Network| matches!(network, Network::Vpc(id) if *id == endpoint.names.vpc);
         let is_listed =
             matches!(&endpoint.names.scope, PrivateDnsScope::Vpcs(ids) if ids.iter().any(|id| id == self.viewing.id()));
@@ -83,10 +83,11 @@ impl<'s> Asker<'s> {
         ]
     }
 
-    fn why_lower(&self, chosen: &Endpoint, other: &Endpoint) -> String {
-        let ranks = self.ranks(chosen).into_iter().zip(self.ranks(other));
-        let better = ranks.into_iter().find(|((own, _), (others, _))| own != others).map(|((_, why), _)| why);
-        format!("{} takes precedence: it {}", chosen.id, better.unwrap_or("has the smaller identifier"))
+    /// The reason why the chosen endpoint takes precedence over another one.
+    fn precedence(&self, chosen: &Endpoint, other: &Endpoint) -> String {
+        let pairs = self.criteria(chosen).into_iter().zip(self.criteria(other));
+        let decisive = pairs.into_iter().find(|((own, _), (others, _))| own != others).map(|((_, why), _)| why);
+        format!("{} takes precedence: it {}", chosen.id, decisive.unwrap_or("has the smaller identifier"))
     }
 }
 
@@ -94,54 +95,54 @@ fn service_of<'s>(snapshot: &'s Snapshot, endpoint: &Endpoint) -> Option<&'s Vpc
     snapshot.manifest.vpc_endpoint_services.get(&endpoint.source.service_name).map(|service| &**service)
 }
 
-/// How a private name of a service has to do with the name asked for.
+/// The relation of a service's private name to the queried name. The greatest one is the closest.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Match {
-    /// The labels of the private name, `*` left out.
+    /// The number of labels of the private name, without `*`.
     labels: usize,
-    /// It leads to the endpoint, instead of standing above or below one that does.
-    leads: bool,
+    /// The private name matches the queried name: exactly, or by its wildcard.
+    matches_name: bool,
 }
 
-/// The closest private name of the endpoint's service at or above the name asked for.
+/// The closest private name of the endpoint's service at or above the queried name.
 fn closest(snapshot: &Snapshot, endpoint: &Endpoint, asked: &Name) -> Option<Match> {
     let names = service_of(snapshot, endpoint).into_iter().flat_map(|service| &service.private_dns_names);
     let matches = names.filter_map(|name| {
         let is_wildcard = name.is_wildcard();
         let bare = if is_wildcard { name.parent()? } else { name.clone() };
-        let leads = (*asked == bare) != is_wildcard;
-        asked.is_at_or_below(&bare).then_some(Match { labels: bare.label_count(), leads })
+        let matches_name = (*asked == bare) != is_wildcard;
+        asked.is_at_or_below(&bare).then_some(Match { labels: bare.label_count(), matches_name })
     });
     matches.max()
 }
 
-/// Why endpoints whose service has the name asked for as a private name do not answer it: a sentence for each.
+/// The endpoints that do not answer although the queried name is a private name of their service, with the reason of each.
 pub fn other_endpoints(context: &Context, name: &LookupName) -> Vec<String> {
     let Ok(asked) = Name::from_wire(name.wire()) else { return Vec::new() };
-    let (snapshot, asker) = (context.snapshot, Asker::new(context));
+    let (snapshot, viewer) = (context.snapshot, Viewer::new(context));
     let chosen = endpoint_of_private_name(snapshot, context.view, name);
     let chosen = chosen.and_then(|name| snapshot.endpoints.get(name.slot));
     let own = chosen.and_then(|chosen| closest(snapshot, chosen, &asked));
     let mut all = Vec::new();
     for endpoint in snapshot.endpoints.iter().filter(|other| chosen.is_none_or(|chosen| chosen.id != other.id)) {
         let Some(closest) = closest(snapshot, endpoint, &asked) else { continue };
-        let why = match (asker.obstacle(endpoint), chosen, own) {
-            (Some(obstacle), ..) => obstacle,
+        let why = match (viewer.reason_against(endpoint), chosen, own) {
+            (Some(reason), ..) => reason,
             (None, Some(chosen), Some(own)) if own.labels > closest.labels => {
                 format!("the private name of {} is longer", chosen.id)
             }
-            (None, Some(_), _) if !closest.leads => "none of its private names is this name".into(),
-            (None, Some(chosen), _) => asker.why_lower(chosen, endpoint),
-            // What comes first instead is told elsewhere.
+            (None, Some(_), _) if !closest.matches_name => "none of its private names is this name".into(),
+            (None, Some(chosen), _) => viewer.precedence(chosen, endpoint),
+            // A rule or zone matches instead, which has a step of its own.
             (None, None, _) => continue,
         };
         let home = Network::Vpc(endpoint.names.vpc.clone());
-        let is_near = Some(&home) == asker.client || home == *asker.viewing;
+        let is_near = Some(&home) == viewer.client || home == *viewer.viewing;
         let connectivity = &snapshot.networks.connectivity;
-        let is_reached = asker.client.is_some_and(|client| connectivity.reaches(client, &home));
+        let is_reached = viewer.client.is_some_and(|client| connectivity.reaches(client, &home));
         all.push((Reverse(is_near), Reverse(is_reached), format!("endpoint {} does not answer: {why}", endpoint.id)));
     }
-    // The nearest first, else in the order of their identifiers.
+    // The nearest endpoints first, then in the order of their identifiers.
     all.sort_by_key(|(near, reached, _)| (*near, *reached));
     let more = all.len().saturating_sub(MAX_OTHER_ENDPOINTS);
     let mut lines: Vec<String> = all.into_iter().take(MAX_OTHER_ENDPOINTS).map(|(.., line)| line).collect();
@@ -151,7 +152,7 @@ pub fn other_endpoints(context: &Context, name: &LookupName) -> Vec<String> {
     lines
 }
 
-/// Whether the client reaches the endpoint that a public name leads to.
+/// Whether the client can reach the endpoint of a public name.
 pub fn reach(context: &Context, endpoint: &Endpoint) -> String {
     let Context { snapshot, matched, .. } = context;
     let home = Network::Vpc(endpoint.names.vpc.clone());
@@ -169,7 +170,7 @@ pub fn reach(context: &Context, endpoint: &Endpoint) -> String {
     }
 }
 
-/// Which interfaces of an endpoint answer, and why.
+/// The interfaces of an endpoint that answer, and the reason.
 pub fn interfaces(context: &Context, name: &EndpointName, endpoint: &Endpoint, choice: Choice) -> String {
     let Context { snapshot, matched, .. } = context;
     let policy = endpoint.source.client_routing_policy;
@@ -199,7 +200,7 @@ pub fn interfaces(context: &Context, name: &EndpointName, endpoint: &Endpoint, c
     format!("endpoint {}, policy {policy}: {why}", endpoint.id)
 }
 
-/// Whether an interface is usable, whether it answers, and why.
+/// The state of an interface, and whether it answers.
 pub fn interface(context: &Context, interface: &Interface, family: Family, choice: Choice) -> String {
     let (az, now) = (context.snapshot.azs.id(interface.az), context.moment.now);
     let Some(address) = interface.address(family) else {
@@ -210,7 +211,7 @@ pub fn interface(context: &Context, interface: &Interface, family: Family, choic
         state.push("unhealthy".to_string());
     }
     if now < interface.shifted_until {
-        // A shift without end has a time that cannot be written.
+        // A shift without an end has a time that no timestamp can hold.
         state.push(match jiff::Timestamp::from_second(interface.shifted_until) {
             Ok(until) => format!("shifted away until {until}"),
             Err(_) => "shifted away".into(),
