@@ -9,10 +9,7 @@ const MIN_COLUMN_WIDTH: usize = 24;
 
 /// The lines of an explanation: heading and text.
 fn lines(explanation: &Explanation) -> Vec<(String, String)> {
-    let outcome = explanation.outcome().into_iter().map(|(what, text_of_step)| match what {
-        "to be asked, by" => ("asked".into(), text_of_step),
-        what => (what.to_lowercase(), text_of_step),
-    });
+    let outcome = explanation.outcome().into_iter().map(|(label, line)| (label.to_lowercase(), line));
     explanation.steps().into_iter().chain(outcome).collect()
 }
 

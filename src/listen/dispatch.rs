@@ -13,16 +13,15 @@ use super::{
     workers::{DropReason, LimitAction, WorkerCounters},
 };
 use crate::{
-    answer::{self, Answered, Client, Cookie, Moment, Noted, Outcome, Trace, Transport, known::Asked},
+    answer::{
+        self, Answered, Client, Cookie, Moment, Outcome, QueryLogTrace, Trace, Transport, known::OwnedRoutedQuestion,
+    },
     clock,
     forward::{self, Response, Waiting},
     query_log::{EntrySender, LoggedAnswer},
     snapshot::Snapshot,
     transfer::{self, Part},
-    wire::{
-        name,
-        query::{HEADER, rcode},
-    },
+    wire::{codes::rcode, name, query::HEADER},
 };
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -96,7 +95,7 @@ impl ReplyRecorder {
         core: &Core,
         snapshot: &Snapshot,
         arrival: &Arrival,
-        noted: &Noted,
+        noted: &QueryLogTrace,
         reply: Option<(Answered, &mut [u8])>,
     ) -> Option<usize> {
         let Arrival { client, packet, received } = *arrival;
@@ -206,7 +205,7 @@ pub async fn complete(
 }
 
 /// Traces the client of a query about a zone as a whole. The query log gets no other steps of such a query.
-fn note_client(snapshot: &Snapshot, client: &Client, packet: &[u8], noted: &mut Noted) {
+fn note_client(snapshot: &Snapshot, client: &Client, packet: &[u8], noted: &mut QueryLogTrace) {
     let moment = Moment { now: clock::now(), draw: 0 };
     answer::answer_traced(snapshot, &(), client, moment, packet, &mut [0; LOG_REPLY_OCTETS], noted);
 }
@@ -284,7 +283,7 @@ mod tests {
     use super::*;
     use crate::{
         listen::tests::{answered, core, limits, page},
-        wire::reply::MAX_UDP,
+        wire::{codes::pointer, reply::MAX_UDP},
     };
 
     #[test]
@@ -336,9 +335,10 @@ mod tests {
             reply[2..8].copy_from_slice(&[0x85, 0x80, 0, 1, 0, 1]);
             // One record that fills the rest of the reply.
             let rest = answered.len.saturating_sub(packet.len() + 12);
-            reply.extend_from_slice(&[0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 60, (rest >> 8) as u8, rest as u8]);
+            reply.extend_from_slice(&pointer::to(HEADER).to_be_bytes());
+            reply.extend_from_slice(&[0, 16, 0, 1, 0, 0, 0, 60, (rest >> 8) as u8, rest as u8]);
             reply.resize(answered.len, b'x');
-            match recorder.finish(core, &snapshot, &arrival, &Noted::default(), Some((answered, &mut reply))) {
+            match recorder.finish(core, &snapshot, &arrival, &QueryLogTrace::default(), Some((answered, &mut reply))) {
                 None => counts.2 += 1,
                 Some(len) if reply[2] & 2 != 0 => {
                     assert_eq!((len, &reply[4..12]), (packet.len(), &[0, 1, 0, 0, 0, 0, 0, 0][..]));

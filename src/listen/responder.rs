@@ -8,7 +8,7 @@ use super::{
     unread::Unread,
 };
 use crate::{
-    answer::{Client, Moment, Noted, Transport},
+    answer::{Client, Moment, QueryLogTrace, Transport},
     clock::{random_seed, seconds},
     query_log::SMALL_RING_OCTETS,
     transfer::Part,
@@ -28,7 +28,7 @@ pub const MAX_MESSAGE_OCTETS: usize = u16::MAX as usize;
 
 thread_local! {
     /// The buffer for an answer, and the trace of its steps. They are never held across an await.
-    static REPLY: RefCell<(Vec<u8>, Noted)> = RefCell::new((vec![0; MAX_MESSAGE_OCTETS], Noted::default()));
+    static REPLY: RefCell<(Vec<u8>, QueryLogTrace)> = RefCell::new((vec![0; MAX_MESSAGE_OCTETS], QueryLogTrace::default()));
 }
 
 /// The reason why a query is not answered yet.

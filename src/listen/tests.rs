@@ -2,7 +2,7 @@
 
 use super::{Core, Limits};
 use crate::{
-    answer::{Answered, Cookie, Kind},
+    answer::{AnswerKind, Answered, Cookie},
     config::DnstapMessages,
     forward::{self, Forwarding, upstream::Upstreams},
     manifest::Loaded,
@@ -156,7 +156,7 @@ pub fn core_with(snapshot: Snapshot, limits: &Limits, waiting: &forward::Limits)
 
 /// An answer from a zone, of a client in no view.
 pub fn answered(len: usize, rcode: u16) -> Answered {
-    let (kind, cookie) = (Kind::Zone, Cookie::Absent);
+    let (kind, cookie) = (AnswerKind::Zone, Cookie::Absent);
     Answered { len, view: None, rcode, kind, entry_point: None, locality: None, cookie, refresh: false }
 }
 

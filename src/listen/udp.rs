@@ -9,7 +9,7 @@ use super::{
     dispatch::{self, Arrival, Decision, ReplyRecorder},
 };
 use crate::{
-    answer::{self as answers, Client, Hint, Moment, Noted, Transport},
+    answer::{self as answers, Client, Moment, PrefetchHint, QueryLogTrace, Transport},
     clock::seconds,
     listen::workers::DropReason,
     query_log::LARGE_RING_OCTETS,
@@ -141,7 +141,7 @@ pub fn start(core: &Arc<Core>, sockets: Vec<Socket>, stop: &Arc<AtomicBool>) -> 
                 local.port(),
             ),
             received: UNIX_EPOCH,
-            noted: Noted::default(),
+            noted: QueryLogTrace::default(),
             local: local.ip(),
             draw: crate::clock::random_seed().0 as u32,
             batch,
@@ -176,7 +176,7 @@ struct Worker {
     /// The time when the batch arrived.
     received: SystemTime,
     /// The steps of the current answer, for the query log.
-    noted: Noted,
+    noted: QueryLogTrace,
     local: IpAddr,
     draw: u32,
     batch: Batch,
@@ -238,16 +238,16 @@ impl Worker {
 
     /// Prefetches the memory that the answers of a batch need, so that the answers do not wait for it one after another.
     fn prefetch_batch(&mut self, snapshot: &Snapshot, received: usize) {
-        let mut hints: [Option<Hint>; BATCH] = [None; BATCH];
+        let mut hints: [Option<PrefetchHint>; BATCH] = [None; BATCH];
         for (index, hint) in hints.iter_mut().enumerate().take(received) {
             let Some(Packet { source, port, local, query, .. }) = self.batch.packet(index) else { continue };
             let client = Client { source, port, local: local.unwrap_or(self.local), transport: Transport::Udp };
-            *hint = answers::hint(snapshot, &client, query, &mut self.name);
+            *hint = answers::find_prefetch_hint(snapshot, &client, query, &mut self.name);
             if let Some(hint) = hint {
-                prefetch(hint.first_look());
+                prefetch(hint.first_address());
             }
         }
-        for address in hints.iter().flatten().filter_map(Hint::second_look) {
+        for address in hints.iter().flatten().filter_map(PrefetchHint::second_address) {
             prefetch(address);
             prefetch(address.wrapping_add(CACHE_LINE));
         }

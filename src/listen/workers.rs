@@ -3,11 +3,11 @@
 
 use super::udp;
 use crate::{
-    answer::{Answered, Kind, Locality, Transport},
+    answer::{AnswerKind, Answered, Locality, Transport},
     instruments::{Family, desc},
     snapshot::Snapshot,
     snapshot::published::Published,
-    wire::query::rcode::{self, MNEMONICS},
+    wire::codes::rcode::{self, MNEMONICS},
 };
 use prometheus::{
     core::{Collector, Desc},
@@ -22,14 +22,14 @@ use std::{
     },
 };
 
-const KINDS: [(Kind, &str); 7] = [
-    (Kind::Zone, "zone"),
-    (Kind::Endpoint, "endpoint"),
-    (Kind::Autodefined, "autodefined"),
-    (Kind::Whoami, "whoami"),
-    (Kind::Forward, "forward"),
-    (Kind::Refused, "refused"),
-    (Kind::Malformed, "malformed"),
+const KINDS: [(AnswerKind, &str); 7] = [
+    (AnswerKind::Zone, "zone"),
+    (AnswerKind::Endpoint, "endpoint"),
+    (AnswerKind::Autodefined, "autodefined"),
+    (AnswerKind::Whoami, "whoami"),
+    (AnswerKind::Forward, "forward"),
+    (AnswerKind::Refused, "refused"),
+    (AnswerKind::Malformed, "malformed"),
 ];
 
 const LOCALITIES: [(Locality, &str); 3] =
@@ -55,7 +55,7 @@ fn rcode_index(rcode: u16) -> usize {
 }
 
 /// The index of the counter of an answer in the row of its view.
-fn counter_index(kind: Kind, rcode: u16) -> usize {
+fn counter_index(kind: AnswerKind, rcode: u16) -> usize {
     KINDS.iter().position(|(other, _)| *other == kind).unwrap_or_default() * RCODES + rcode_index(rcode)
 }
 
@@ -216,7 +216,7 @@ pub struct Workers {
     desc: Desc,
     blocks: Arc<Mutex<Vec<Arc<SharedCounters>>>>,
     /// The sums of workers that have ended, by transport.
-    retired: Arc<Mutex<[Totals; Transport::WORDS.len()]>>,
+    retired: Arc<Mutex<[Totals; Transport::LABELS.len()]>>,
     snapshot: Published,
 }
 
@@ -294,7 +294,7 @@ impl Workers {
     }
 
     /// The totals of each transport.
-    fn totals(&self) -> [Totals; Transport::WORDS.len()] {
+    fn totals(&self) -> [Totals; Transport::LABELS.len()] {
         self.fold();
         // `retired` is locked while the list of workers is copied, so that no worker counts twice or not at all.
         let retired = lock(&self.retired);
@@ -347,7 +347,7 @@ impl Collector for Workers {
 
 /// The totals of each transport, with its word.
 fn by_transport(totals: &[Totals]) -> impl Iterator<Item = (&Totals, &'static str)> {
-    totals.iter().zip(Transport::WORDS).map(|(totals, (_, word))| (totals, word))
+    totals.iter().zip(Transport::LABELS).map(|(totals, (_, word))| (totals, word))
 }
 
 /// Answers by view, and addresses of endpoints by view and AZ. Views that are not in the manifest any more are left out.
@@ -451,7 +451,7 @@ mod tests {
     use super::*;
     use crate::listen::tests;
 
-    fn answered(view: Option<u32>, kind: Kind, rcode: u16) -> Answered {
+    fn answered(view: Option<u32>, kind: AnswerKind, rcode: u16) -> Answered {
         Answered { view, kind, ..tests::answered(12, rcode) }
     }
 
@@ -461,10 +461,10 @@ mod tests {
         let mut one = core.counters.workers.add_worker(Transport::Udp, None);
         let mut other = core.counters.workers.add_worker(Transport::Udp, None);
         let mut tcp = core.counters.workers.add_worker(Transport::Tcp, None);
-        one.answered(&answered(None, Kind::Refused, 5));
-        other.answered(&answered(None, Kind::Refused, 5));
-        other.answered(&answered(None, Kind::Malformed, 16));
-        tcp.answered(&Answered { locality: Some(Locality::CrossAz), ..answered(None, Kind::Zone, 3) });
+        one.answered(&answered(None, AnswerKind::Refused, 5));
+        other.answered(&answered(None, AnswerKind::Refused, 5));
+        other.answered(&answered(None, AnswerKind::Malformed, 16));
+        tcp.answered(&Answered { locality: Some(Locality::CrossAz), ..answered(None, AnswerKind::Zone, 3) });
         tcp.dropped(DropReason::Silent);
         one.limited(LimitAction::BadCookie);
         drop(other); // the counts of an ended worker stay
@@ -490,14 +490,14 @@ mod tests {
         let mut writer = workers.add_worker(Transport::Udp, None);
         let total = |view: usize| {
             let [udp, ..] = workers.totals();
-            udp.views.get((view + 1) * COUNTERS_PER_VIEW + counter_index(Kind::Zone, 0)).copied()
+            udp.views.get((view + 1) * COUNTERS_PER_VIEW + counter_index(AnswerKind::Zone, 0)).copied()
         };
         writer.grow(10, 0);
-        writer.answered(&answered(Some(9), Kind::Zone, 0));
+        writer.answered(&answered(Some(9), AnswerKind::Zone, 0));
         assert_eq!((total(9), total(1000)), (Some(1), None));
-        writer.answered(&answered(Some(1000), Kind::Zone, 0));
+        writer.answered(&answered(Some(1000), AnswerKind::Zone, 0));
         writer.grow(1001, 0);
-        writer.answered(&answered(Some(1000), Kind::Zone, 0));
+        writer.answered(&answered(Some(1000), AnswerKind::Zone, 0));
         assert_eq!((total(9), total(1000)), (Some(1), Some(1)));
     }
 }

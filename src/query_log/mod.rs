@@ -5,7 +5,7 @@
 //! messages, and passes batches of them to the threads of the [sinks](sink). A slow destination delays only its own sink.
 //!
 //! ```text
-//! answer, with Noted -> EntrySender -> ring -> writer -> json   -> sink: file, stdout, Unix and TCP sockets, HTTP
+//! answer, with QueryLogTrace -> EntrySender -> ring -> writer -> json   -> sink: file, stdout, Unix and TCP sockets, HTTP
 //!                                             -> dnstap -> sink: Frame Streams
 //! ```
 
@@ -18,7 +18,7 @@ mod stream;
 mod writer;
 
 use crate::{
-    answer::{Answered, Client, Noted},
+    answer::{Answered, Client, QueryLogTrace},
     config::{DnstapMessage, DnstapMessages},
     instruments::{counters, gauges, register},
     snapshot::{Snapshot, query_logs::SLOTS},
@@ -117,7 +117,7 @@ impl QueryLog {
 /// A query, and its answer if there is one.
 pub struct LoggedAnswer<'a> {
     /// The trace of the answer.
-    pub noted: &'a Noted,
+    pub noted: &'a QueryLogTrace,
     /// The client that sent the query.
     pub client: &'a Client,
     /// The packet.
@@ -241,7 +241,7 @@ impl EntrySender {
             subnet: "",
             entry_point: "",
             is_endpoint: false,
-            hops: &[],
+            answered_by: &[],
             query: if is_query { message } else { &[] },
             reply: if is_query { &[] } else { message },
         });
