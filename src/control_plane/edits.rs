@@ -304,7 +304,7 @@ impl Keeper {
         let served = self.snapshot.load_full();
         if served.is_stale {
             // That was because of this journal, or is still so.
-            self.swap(served.again(false));
+            self.swap(served.with_stale(false));
         }
         tracing::info!(zone = id, record_sets = overlay.len(), "what dynamic updates had made of a zone is dropped");
         Ok(overlay.len())

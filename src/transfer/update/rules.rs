@@ -8,19 +8,17 @@ use crate::{
     transfer::message::Request,
     wire::{
         Name,
-        query::rcode,
+        codes::{
+            class::{ANY, IN, NONE},
+            rcode,
+        },
         rdata::{self, rtype, type_to_text},
         response::Record,
     },
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Classes with a meaning in updates (RFC 2136, 2.4 and 2.5).
-const IN: u16 = 1;
-const NONE: u16 = 254;
-const ANY: u16 = 255;
-
-/// A record set. To add, replace or remove a value costs the value, not the set.
+/// A record set. The cost of an edit depends on the edited value, not on the size of the set.
 #[derive(Debug, Default)]
 struct Set {
     ttl: u32,
@@ -103,13 +101,13 @@ pub fn edits(zone: &Zone, request: &Request) -> Result<Vec<EditedSet>, Rejected>
 /// A set as it is served.
 fn served(zone: &Zone, owner: &Name, rtype: u16) -> Option<Set> {
     let set = zone.node_of(owner.as_wire())?.set(rtype)?;
-    let followed = zone.followed(set)?;
+    let followed = zone.follow_alias(set)?;
     let mut served = Set { ttl: followed.ttl(), ..Set::default() };
     followed.values().for_each(|value| served.insert(rtype, value));
     Some(served)
 }
 
-/// The types that a name has, an alias to an endpoint among them.
+/// The types of a name, those of aliases to endpoints included.
 fn served_types(zone: &Zone, owner: &Name) -> impl Iterator<Item = u16> {
     zone.node_of(owner.as_wire()).into_iter().flat_map(|node| node.sets().map(|set| set.rtype()).collect::<Vec<_>>())
 }
