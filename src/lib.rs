@@ -36,7 +36,7 @@
 //! | [`forward`] | asks other servers (`ask`): equal questions once (`flights`), `admission`, `upstream` servers, `recursion` from the root; `read`s answers; `cache` | `answer`, `clock`, `config`, `instruments`, `manifest`, `query_log`, `snapshot`, `wire` |
 //! | [`explain`] | the steps of an answer, as data | `answer`, `clock`, `forward`, `manifest`, `snapshot`, `wire` |
 //! | [`difference`] | the answers that differ between two snapshots | `explain`, `manifest`, `snapshot`, `wire` |
-//! | [`control_plane`] | sources: a `directory`, `etcd`, or `change`s by HTTP; the `keeper` publishes what `decide` makes of a change, the `guard` holds mass deletions, the `store` keeps, `edits` are dynamic updates, kept in a `journal`, `freeze` hands over, `internet` follows `resolv.conf`, `status` reports | `clock`, `config`, `difference`, `instruments`, `manifest`, `snapshot`, `wire` |
+//! | [`control_plane`] | sources: a `directory`, `etcd`, or `change`s by HTTP; the `publisher` serves what `prepare` makes of a change, the `guard` holds mass deletions, the `state_store` writes the state to disk, `updates` are dynamic updates in journals, `freeze` hands over to another process, `internet` follows `resolv.conf`, `status` reports | `clock`, `config`, `difference`, `instruments`, `manifest`, `snapshot`, `wire` |
 //! | [`transfer`] | zones out: `access`, `tsig`, `outgoing` transfers from the `history`, `notify`, `update`; zones in: `inward` follows a `schedule`, asks a `primary`, reads its `answer`, keeps `copies`; `notified` takes NOTIFY | `answer`, `clock`, `config`, `control_plane`, `forward`, `instruments`, `manifest`, `snapshot`, `wire` |
 //! | [`listen`] | the transports: `udp`, `stream`, `tls`, `https`, `quic`, `proxy` headers; `dispatch` is what happens to every query around `answer`; `connections`, `limit` and `unread` bound what clients take | `answer`, `clock`, `forward`, `instruments`, `manifest`, `query_log`, `snapshot`, `transfer`, `wire` |
 //! | [`metrics`] | the page of metrics; each room owns its counters and registers them | `clock`, `instruments`, `log` |
@@ -77,7 +77,7 @@
 //! AXFR, IXFR -> transfer::access      who may: address and key; which zone, of several with one name
 //!            -> transfer::outgoing    message by message, each made when the one before is on its way
 //! UPDATE     -> transfer::update      what it comes to, on the control plane's thread: prerequisites, then record sets
-//!            -> control_plane::edits  kept, in a journal or where the zone's records come from; then served
+//!            -> control_plane::updates  written to a journal, or where the zone's records come from; then served
 //! ```
 //!
 //! # The way of a change
@@ -85,24 +85,24 @@
 //! ```text
 //! files -> control_plane::directory   watched; what is whole by itself goes on at once, what is not waits for what belongs to it
 //!       -> manifest::load             only what changed is looked at and read again; problems with file, line and column
-//!       -> control_plane::keeper      the only writer
+//!       -> control_plane::publisher   the only writer
 //! etcd  -> control_plane::etcd        a list, then what happens after it: one transaction, one change
-//! HTTP  -> admin::push                who may, and what it is; waits for the keeper's word
+//! HTTP  -> admin::push                who may, and what it is; waits for the publisher's reply
 //!       -> manifest::collection       resources as they were put; those that cannot be served are set aside, or refuse the change
-//!       -> control_plane::keeper
+//!       -> control_plane::publisher
 //!
-//! keeper: manifest::check             what has to do with the change is checked again
-//!      -> snapshot::compile           networks, zones, endpoints, views: what did not change is shared
-//!      -> control_plane::store        kept for a start without the control plane; after ArcSwap, if nobody waits for a word
-//!      -> ArcSwap                     served from now on
-//!      -> status, metrics, events     generation, digest, the source's revision
+//! publisher: manifest::check            the part of the manifest that the change concerns is checked again
+//!         -> snapshot::compile          networks, zones, endpoints, views: what did not change is shared
+//!         -> control_plane::state_store for a start without the control plane; after ArcSwap, if no sender waits for a reply
+//!         -> ArcSwap                    served from now on
+//!         -> status, metrics, events    generation, digest, the source's revision
 //! ```
 //! Zones that others have come on a way of their own. What is kept of them completes each manifest, and so do the zones that
 //! catalogs list ([`manifest::catalog`]):
 //!
 //! ```text
 //! primaries -> transfer::inward          a task for each zone: refresh, NOTIFY, expiry
-//!           -> control_plane::keeper     one transfer, one generation; errors in it refuse it alone
+//!           -> control_plane::publisher  one transfer, one generation; errors in it refuse it alone
 //!           -> transfer::copies          kept when it is served
 //! ```
 //! A manifest with an error in it is refused whole, and the last good one goes on being served.

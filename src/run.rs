@@ -18,12 +18,12 @@ use crate::{
         self, Message,
         counters::Counters,
         directory::Watch,
-        edits::{Edits, Journals, KeptSerials},
-        etcd,
+        empty_snapshot, etcd,
         internet::Internet,
-        keeper::{self, Keeper, Loading},
-        kept::Kept,
+        persisted::PersistedState,
+        publisher::{LoadResult, Publisher},
         status::{LoadError, Status},
+        updates::{Journals, SerialStore, UpdateStorage},
     },
     forward::{self, Forwarding, cache::Lifetimes, recursion::Recursion, upstream::Upstreams},
     listen::{Core, Limits},
@@ -116,8 +116,8 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         return Err(unusable);
     }
     let has_store = store.is_some();
-    let (serials, kept_serials) = state.map(KeptSerials::open).transpose()?.unzip();
-    let mut nothing = keeper::nothing(&node);
+    let (serials, kept_serials) = state.map(SerialStore::open).transpose()?.unzip();
+    let mut nothing = empty_snapshot(&node);
     nothing.serials = kept_serials.unwrap_or_default();
     let snapshot = Arc::new(ArcSwap::from_pointee(nothing));
     let limit = descriptors::raise_limit();
@@ -125,25 +125,25 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     let mut watch = Watch::new(directory);
     let core = core(config, limit, snapshot, keys, updates(&source, &watch, &status), runtime.handle())?;
     let on_error = config.control_plane.on_error();
-    let mut keeper = Keeper::new(core.snapshot.clone(), node, status.clone(), on_error, store);
+    let mut publisher = Publisher::new(core.snapshot.clone(), node, status.clone(), on_error, store);
     let copies = Copies::new(config.state_directory.as_deref());
     let found = copies.read();
-    keeper.hold(found.iter().map(|(id, copy)| (id.clone(), copy.held(started))).collect());
-    let (edits, overlays) = match (source, state) {
+    publisher.set_transferred(found.iter().map(|(id, copy)| (id.clone(), copy.held(started))).collect());
+    let (storage, overlays) = match (source, state) {
         (Source::Directory(_), Some(state)) => {
             let (journals, overlays) = Journals::open(state)?;
-            (Edits::Journals(journals), overlays)
+            (UpdateStorage::Journals(journals), overlays)
         }
-        (Source::Push, _) => (Edits::Pushed, Overlays::default()),
-        (Source::Directory(_), None) | (Source::Etcd(_), _) => (Edits::Nowhere, Overlays::default()),
+        (Source::Push, _) => (UpdateStorage::Pushed, Overlays::default()),
+        (Source::Directory(_), None) | (Source::Etcd(_), _) => (UpdateStorage::Nowhere, Overlays::default()),
     };
-    keeper.take_edits(edits, overlays, serials);
+    publisher.set_updates(storage, overlays, serials);
     watch.add(internet.files());
     let loader = directory.map(Loader::new);
     let keeps_texts = has_store || on_error == OnError::SetAside;
     let loader = loader.map(|loader| if keeps_texts { loader.keeping_texts() } else { loader });
     let mut loader = loader.map(|loader| if had_resources { loader.expecting_files() } else { loader });
-    start(&mut keeper, loader.as_mut(), kept, matches!(source, Source::Etcd(_)), on_error)?;
+    start(&mut publisher, loader.as_mut(), kept, matches!(source, Source::Etcd(_)), on_error)?;
     watch.follow(&loader.iter().flat_map(Loader::inputs).collect::<Vec<_>>(), started);
 
     let certificates = Arc::new(Certificates::default());
@@ -159,7 +159,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         (dnstap, identity)
     });
     let logs = config.query_log.directory.clone();
-    let log = Running::start(&core.query_log, &core.snapshot, logs, dnstap, keeper.generations(), runtime.handle())?;
+    let log = Running::start(&core.query_log, &core.snapshot, logs, dnstap, publisher.generations(), runtime.handle())?;
     let takeover_listener = takeover_socket.as_deref().map(TakeoverListener::new).transpose()?;
     let can_be_replaced = takeover_listener.is_some();
 
@@ -170,16 +170,16 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
     };
     let quic_is_free = predecessor.map_or_else(|| Ok(watch::channel(true).1), Predecessor::take_over)?;
-    let (messages, generations) = (watch.sender(), keeper.generations());
+    let (messages, generations) = (watch.sender(), publisher.generations());
     let mut listeners = Listeners::new(core.clone(), runtime.handle().clone(), quic_is_free);
     for bound in bound {
         listeners.start(bound)?;
     }
-    let metrics = metrics(&core, keeper.counters(), &status, &certificates);
+    let metrics = metrics(&core, publisher.counters(), &status, &certificates);
     let admin = Arc::new(Admin {
         core: core.clone(),
         metrics,
-        counters: keeper.counters().clone(),
+        counters: publisher.counters().clone(),
         status: status.clone(),
         bound: AtomicBool::new(true),
         ready_when_stale: config.control_plane.ready_when_stale,
@@ -196,18 +196,18 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     admin::start(admin_listener, admin.clone(), tls, admin_is_stopped)?;
     runtime.spawn(certificates.clone().follow());
     if let Source::Etcd(etcd) = source {
-        let position = keeper.position().clone();
+        let position = publisher.position().clone();
         let follow = etcd::follow(etcd.clone(), watch.sender(), status.clone(), position);
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         std::thread::Builder::new().name("etcd".into()).spawn(move || runtime.block_on(follow))?;
     }
     let times = found.into_iter().map(|(id, copy)| (id, copy.refreshed)).collect();
-    runtime.spawn(inward::follow(core.transfers.clone(), watch.sender(), keeper.generations(), copies, times));
-    runtime.spawn(transfer::follow(core.transfers.clone(), status, keeper.generations()));
-    let manifest = keeper.manifest().clone();
+    runtime.spawn(inward::follow(core.transfers.clone(), watch.sender(), publisher.generations(), copies, times));
+    runtime.spawn(transfer::follow(core.transfers.clone(), status, publisher.generations()));
+    let manifest = publisher.manifest().clone();
     std::thread::Builder::new()
         .name("control-plane".into())
-        .spawn(move || control_plane::run(watch, loader, internet, keeper))
+        .spawn(move || control_plane::run(watch, loader, internet, publisher))
         .context("the control plane's thread cannot be started")?;
     let (wish, wishes) = mpsc::channel(1);
     takeover_listener.map_or(Ok(()), |takeover_listener| takeover_listener.open(messages.clone(), wish))?;
@@ -287,7 +287,7 @@ fn metrics(core: &Core, counters: &Counters, status: &Arc<Status>, certificates:
 fn updates(source: &Source, watch: &Watch, status: &Arc<Status>) -> Updates {
     match source {
         Source::Etcd(etcd) => Updates::Etcd(EtcdEditor::new((*etcd).clone(), status.clone()).into()),
-        Source::Directory(_) | Source::Push => Updates::Keeper(watch.sender()),
+        Source::Directory(_) | Source::Push => Updates::Publisher(watch.sender()),
     }
 }
 
@@ -302,31 +302,31 @@ fn takeover_socket(config: &Config) -> Option<PathBuf> {
 
 /// Serves what there is at the start: what can be loaded, or else what an earlier run has kept.
 fn start(
-    keeper: &mut Keeper,
+    publisher: &mut Publisher,
     loader: Option<&mut Loader>,
-    kept: Option<Kept>,
+    kept: Option<PersistedState>,
     is_followed: bool,
     on_error: OnError,
 ) -> Result<(), Rejected> {
     let kept = kept.filter(|kept| kept.generation > 0);
     let Some(loader) = loader else {
-        if let Some(Err(problems)) = kept.map(|kept| keeper.restore(kept, is_followed)) {
+        if let Some(Err(problems)) = kept.map(|kept| publisher.restore(kept, is_followed)) {
             let error = LoadError::new(&problems).message;
             tracing::error!("what was kept in the state directory cannot be served: {error}");
         }
         return Ok(());
     };
-    keeper.count_from(kept.as_ref().map_or(0, |kept| kept.generation));
+    publisher.count_from(kept.as_ref().map_or(0, |kept| kept.generation));
     // What is set aside is served as it was, which is known of what was kept.
     let is_restored =
-        on_error == OnError::SetAside && kept.clone().is_some_and(|kept| keeper.restore(kept, true).is_ok());
-    let Loading::Failed(problems) = keeper.load(loader, &Due::default(), false) else { return Ok(()) };
+        on_error == OnError::SetAside && kept.clone().is_some_and(|kept| publisher.restore(kept, true).is_ok());
+    let LoadResult::Failed(problems) = publisher.load(loader, &Due::default(), false) else { return Ok(()) };
     if is_restored {
         return Ok(());
     }
     let Some(kept) = kept else { return Err(Rejected(problems)) };
-    keeper.restore(kept, true).map_err(Rejected)?;
-    keeper.refuse(problems);
+    publisher.restore(kept, true).map_err(Rejected)?;
+    publisher.refuse(problems);
     Ok(())
 }
 

@@ -298,7 +298,7 @@ fn etcd_may_fail_in_any_way() {
     world.wait_for("z1.example", "compacted 19");
     world.wait_for("z2.example", "19");
     world.wait_for_rcode("z3.example", "REFUSED");
-    world.node.as_ref().unwrap().wait_for_log("is compacted: listing anew");
+    world.node.as_ref().unwrap().wait_for_log("etcd revision is compacted, listing all keys");
 
     // All of it is gone: a node that starts serves what it had, and says that it is stale.
     (0..3).for_each(|at| world.cluster.kill(at));
@@ -344,7 +344,7 @@ fn a_store_that_was_put_back_is_no_deletion_of_all() {
     world.cluster.restore(&world.lab, &early);
     wait_until("it is told", || {
         let log = world.node.as_ref().unwrap().log();
-        (log.contains("was put back to an older state") && log.contains("are missing in it")).then_some(())
+        (log.contains("etcd store was restored or replaced") && log.contains("are missing in it")).then_some(())
     });
     world.wait_for("z40.example", "last");
     world.wait_for("z1.example", "first");

@@ -181,7 +181,7 @@ fn a_load_without_room_for_open_files_is_tried_again() {
     scratch.write("zones/a.yaml", manifest(2));
     server.process.wait_for_log("Too many open files");
     limit(before);
-    server.process.wait_for_log("loaded generation=2");
+    server.process.wait_for_log("generation published generation=2");
 }
 
 /// What a name's TXT record says, if there is one. Who asks often for what is not there is not always answered.

@@ -249,7 +249,7 @@ fn a_directory_that_has_broken() {
     let mut server = Server::start_from(&source, "state_directory: state\n").ready();
     write(&good(2));
     wait_until("it is served", || (number(server.port, "one.example") == Some(2)).then_some(()));
-    server.process.wait_for_log("loaded generation=2");
+    server.process.wait_for_log("generation published generation=2");
     let generation = server.status()["generation"].as_u64();
     write("vpcs: [");
     directory.write("zones/sub/more.zone", "@ broken\n");
@@ -264,7 +264,7 @@ fn a_directory_that_has_broken() {
     let status = server.wait_for_status("the source is followed", |status| {
         status["generation"].as_u64() > generation && status["stale"] == json!(false)
     });
-    server.process.wait_for_log(&format!("loaded generation={}", status["generation"]));
+    server.process.wait_for_log(&format!("generation published generation={} ", status["generation"]));
     // Files, or the directory itself, that were there and are gone at the start: a volume that is not mounted looks like this.
     for (gone, told) in
         [("zones/a.yaml", "there are no manifest files any more"), ("zones", "no such file or directory")]

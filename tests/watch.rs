@@ -53,7 +53,7 @@ fn a_node_without_a_manifest_and_one_with_an_empty_one() {
     wait_for_output(&server, &[" empty ", "the manifest is empty: zonal refuses all queries"], 0);
     server.wait_for_metric(&["zonal_resources{"], 0.0);
     server.process.wait_for_log("WARN");
-    server.process.wait_for_log("the manifest is empty");
+    server.process.wait_for_log("manifest is empty");
 }
 
 #[test]
@@ -127,7 +127,7 @@ fn followers_of_etcd() {
     };
     wait_for_held(&first, 12);
     wait_for_output(&first, &["12 deletions are held"], 1);
-    first.process.wait_for_log("deletions are held");
+    first.process.wait_for_log("deletions held");
     etcd.put_key("/zonal/v1/private_hosted_zones/Z12", Some(&zone(12)));
     wait_for_count(&first, 13);
     let first = first.restart().ready();
@@ -149,7 +149,7 @@ fn followers_of_etcd() {
     // A prefix that nobody writes to.
     let third = follow("/zonal/v2/");
     wait_for_output(&third, &[" empty "], 0);
-    third.process.wait_for_log("the manifest is empty");
+    third.process.wait_for_log("manifest is empty");
     // And the source is gone.
     drop(etcd);
     wait_for_output(&first, &[" lost ", "the source cannot be reached: etcd at http://"], 1);

@@ -41,7 +41,7 @@ fn event(admin: &Admin) -> Event {
     let snapshot = admin.core.snapshot.load_full();
     let (revision, since) = {
         let state = admin.status.state();
-        (state.kept.position.revision, state.since)
+        (state.persisted.position.revision, state.since)
     };
     let told = json!({
         "generation": snapshot.generation,

@@ -2,7 +2,7 @@
 
 use super::{Admin, problem::Trouble};
 use crate::{
-    control_plane::{Message, change::JournalDrop, edits::told},
+    control_plane::{Message, change::JournalDrop, updates::journal_json},
     manifest::{Id, problem::printable},
     snapshot::{Snapshot, zone::Zone},
     wire::Name,
@@ -20,7 +20,7 @@ type Answer = Result<Json<Value>, Trouble>;
 
 /// A zone's journal, if there is one.
 fn journal(zone: &Zone) -> Option<Value> {
-    zone.overlay.as_ref().map(|overlay| told(&zone.id, Some(&zone.source.name), overlay))
+    zone.overlay.as_ref().map(|overlay| journal_json(&zone.id, Some(&zone.source.name), overlay))
 }
 
 /// The zone with a journal that is meant: by its identifier, or by its name.

@@ -1,6 +1,6 @@
 //! What went wrong, as the admin API says it: problem details (RFC 9457).
 
-use crate::{control_plane::change::Refusal, manifest::Problem};
+use crate::{control_plane::change::ChangeError, manifest::Problem};
 use axum::{
     Json,
     http::{HeaderValue, StatusCode, header},
@@ -24,23 +24,23 @@ impl Trouble {
 
     /// With all that is wrong with what was sent.
     pub fn with(status: StatusCode, problems: Vec<Problem>) -> Trouble {
-        let detail = Refusal::Problems(problems.clone()).to_string();
+        let detail = ChangeError::Problems(problems.clone()).to_string();
         Trouble { status, detail, problems }
     }
 }
 
-impl From<Refusal> for Trouble {
-    fn from(refusal: Refusal) -> Trouble {
+impl From<ChangeError> for Trouble {
+    fn from(refusal: ChangeError) -> Trouble {
         let status = match &refusal {
-            Refusal::Problems(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Refusal::Precondition(_) => StatusCode::PRECONDITION_FAILED,
-            Refusal::Conflict(_) => StatusCode::CONFLICT,
-            Refusal::NotFound(_) => StatusCode::NOT_FOUND,
-            Refusal::Malformed(_) => StatusCode::BAD_REQUEST,
-            Refusal::NotKept(_) => StatusCode::INSUFFICIENT_STORAGE,
+            ChangeError::Problems(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            ChangeError::Precondition(_) => StatusCode::PRECONDITION_FAILED,
+            ChangeError::Conflict(_) => StatusCode::CONFLICT,
+            ChangeError::NotFound(_) => StatusCode::NOT_FOUND,
+            ChangeError::Malformed(_) => StatusCode::BAD_REQUEST,
+            ChangeError::NotWritten(_) => StatusCode::INSUFFICIENT_STORAGE,
         };
         match refusal {
-            Refusal::Problems(problems) => Trouble::with(status, problems),
+            ChangeError::Problems(problems) => Trouble::with(status, problems),
             refusal => Trouble::new(status, refusal.to_string()),
         }
     }

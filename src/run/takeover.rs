@@ -15,7 +15,7 @@
 use super::inherited::Inherited;
 use crate::control_plane::{
     Message,
-    freeze::{Decision, Freeze, Frozen},
+    freeze::{Decision, FreezeRequest, Frozen},
 };
 use anyhow::{Context, bail};
 use rustix::{
@@ -249,7 +249,7 @@ fn hand_over(peer: Socket, messages: &mpsc::Sender<Message>, wishes: &Sender<Wis
     let (frozen, is_frozen) = oneshot::channel();
     // That it is gone decides, too.
     let (decide, decided) = mpsc::channel();
-    messages.send(Message::Freeze(Freeze { frozen, decided })).ok().context(ends)?;
+    messages.send(Message::Freeze(FreezeRequest { frozen, decision: decided })).ok().context(ends)?;
     let frozen = is_frozen.blocking_recv().context("the control plane cannot be stopped")?;
     tracing::info!("process {process} is about to take over: until it has, nothing changes");
     let (reply, sockets) = oneshot::channel();

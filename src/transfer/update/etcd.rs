@@ -5,10 +5,10 @@ use super::rules::edits;
 use crate::{
     config::Etcd,
     control_plane::{
-        change::Rejected,
-        edits::{edits_of, master_file},
-        etcd::{MAX_RESPONSE_OCTETS, connect, in_time},
+        change::UpdateError,
+        etcd::{MAX_RESPONSE_OCTETS, connect, with_timeout},
         status::Status,
+        updates::{edits_of, master_file},
     },
     manifest::{
         Problem,
@@ -54,23 +54,23 @@ impl EtcdEditor {
     }
 
     /// Makes an update of a zone. Returns how many sets have changed, when they are served.
-    pub async fn edit(&self, snapshot: &Published, id: &str, request: &Request) -> Result<usize, Rejected> {
+    pub async fn edit(&self, snapshot: &Published, id: &str, request: &Request) -> Result<usize, UpdateError> {
         for _ in 0..TRIES {
-            let mut kv = self.kv().await.map_err(|error| Rejected::Failed(format!("etcd: {error:#}")))?;
+            let mut kv = self.kv().await.map_err(|error| UpdateError::Failed(format!("etcd: {error:#}")))?;
             match self.try_edit(snapshot, &mut kv, id, request).await {
                 Ok(Some((sets, revision))) => {
                     self.wait(id, revision).await?;
                     return Ok(sets);
                 }
                 Ok(None) => {}
-                Err(Fault::Rejected(rejected)) => return Err(rejected),
+                Err(Fault::UpdateError(rejected)) => return Err(rejected),
                 Err(Fault::Etcd(error)) => {
                     *self.client.lock().await = None;
-                    return Err(Rejected::Failed(format!("etcd: {error:#}")));
+                    return Err(UpdateError::Failed(format!("etcd: {error:#}")));
                 }
             }
         }
-        Err(Rejected::Failed("others change the zone in etcd all the time".into()))
+        Err(UpdateError::Failed("others change the zone in etcd all the time".into()))
     }
 
     /// A connection: the one that there is, or one to the first member that answers.
@@ -103,18 +103,18 @@ impl EtcdEditor {
         id: &str,
         request: &Request,
     ) -> Result<Option<(usize, u64)>, Fault> {
-        let gone = || Rejected::Failed("the zone is not in etcd any more".into());
+        let gone = || UpdateError::Failed("the zone is not in etcd any more".into());
         let zone = self.get(kv, "private_hosted_zones", id).await?.ok_or_else(gone)?;
         let mut collection = Collection::default();
         collection.apply(std::slice::from_ref(&zone.edit));
         let resource = collection.manifest().private_hosted_zones.get(id).cloned();
-        let resource = resource.ok_or_else(|| Rejected::Failed("the zone in etcd cannot be read".into()))?;
+        let resource = resource.ok_or_else(|| UpdateError::Failed("the zone in etcd cannot be read".into()))?;
         let mut seen = vec![zone];
         if let Some(file) = &resource.file {
             seen.extend(self.get(kv, MASTER_FILES, file).await?);
             collection.apply(&seen.iter().map(|seen| seen.edit.clone()).collect::<Vec<_>>());
         }
-        let data = master_file(&collection, id).map_err(Rejected::Refused)?;
+        let data = master_file(&collection, id).map_err(UpdateError::Refused)?;
         let snapshot = snapshot.load_full();
         let serial = (snapshot.serials.get(id).copied(), 1);
         let (key, mut problems) = (id.to_string(), Vec::new());
@@ -130,17 +130,17 @@ impl EtcdEditor {
         let built = zone::build(job, &mut problems);
         let (zone, _) = built.ok_or_else(|| {
             let first = problems.iter().find(|problem| problem.is_error()).map(Problem::to_string);
-            Rejected::Refused(first.unwrap_or("it has errors".into()))
+            UpdateError::Refused(first.unwrap_or("it has errors".into()))
         })?;
         let sets = edits(&zone, request)?;
         if sets.is_empty() {
             return Ok(Some((0, 0)));
         }
-        let edits = edits_of(&collection, id, &sets).map_err(Rejected::Refused)?;
+        let edits = edits_of(&collection, id, &sets).map_err(UpdateError::Refused)?;
         let writes_file = edits.iter().any(|edit| edit.key.kind == MASTER_FILES);
         let shares = |(other, zone): (&String, &Arc<_>)| other != id && shares_file(zone, &resource);
         if writes_file && snapshot.manifest.private_hosted_zones.iter().any(shares) {
-            return Err(Rejected::Refused("other zones use its master file too".into()).into());
+            return Err(UpdateError::Refused("other zones use its master file too".into()).into());
         }
         self.check(&collection, &edits, id, &snapshot)?;
         // The keeper waits for those who hold what was served before.
@@ -153,7 +153,7 @@ impl EtcdEditor {
             .iter()
             .map(|edit| TxnOp::put(self.path(&edit.key), edit.value.as_deref().unwrap_or_default(), None))
             .collect();
-        let response = in_time(kv.txn(Txn::new().when(unchanged).and_then(puts))).await.map_err(Fault::Etcd)?;
+        let response = with_timeout(kv.txn(Txn::new().when(unchanged).and_then(puts))).await.map_err(Fault::Etcd)?;
         let revision = response.header().map_or(0, |header| header.revision() as u64);
         Ok(response.succeeded().then_some((sets.len(), revision)))
     }
@@ -169,9 +169,9 @@ impl EtcdEditor {
         let mut changed = collection.clone();
         changed.apply(edits);
         let refused = |problem: Option<&Problem>| {
-            Fault::from(Rejected::Refused(problem.map_or("it has errors".into(), Problem::to_string)))
+            Fault::from(UpdateError::Refused(problem.map_or("it has errors".into(), Problem::to_string)))
         };
-        let data = master_file(&changed, id).map_err(Rejected::Refused)?;
+        let data = master_file(&changed, id).map_err(UpdateError::Refused)?;
         let source = changed.manifest().private_hosted_zones.get(id).ok_or_else(|| refused(None))?;
         let (key, mut problems) = (id.to_string(), Vec::new());
         let serial = (snapshot.serials.get(id).copied(), 1);
@@ -183,17 +183,17 @@ impl EtcdEditor {
     }
 
     /// Waits until what was written is served.
-    async fn wait(&self, id: &str, revision: u64) -> Result<(), Rejected> {
+    async fn wait(&self, id: &str, revision: u64) -> Result<(), UpdateError> {
         let end = Instant::now() + PATIENCE;
-        while self.status.state().kept.position.revision < revision {
+        while self.status.state().persisted.position.revision < revision {
             if Instant::now() > end {
-                return Err(Rejected::Failed("it is written to etcd, but does not come back from there".into()));
+                return Err(UpdateError::Failed("it is written to etcd, but does not come back from there".into()));
             }
             sleep(POLL).await;
         }
         let is_aside = self.status.state().set_aside.iter().any(|aside| aside.id == id);
         match is_aside {
-            true => Err(Rejected::Failed("the zone in etcd is set aside".into())),
+            true => Err(UpdateError::Failed("the zone in etcd is set aside".into())),
             false => Ok(()),
         }
     }
@@ -205,7 +205,7 @@ impl EtcdEditor {
     async fn get(&self, kv: &mut KvClient, kind: &'static str, id: &str) -> Result<Option<Seen>, Fault> {
         let key = Key { kind, id: id.into() };
         let path = self.path(&key);
-        let response = in_time(kv.get(path.as_str(), None)).await.map_err(Fault::Etcd)?;
+        let response = with_timeout(kv.get(path.as_str(), None)).await.map_err(Fault::Etcd)?;
         Ok(response.kvs().first().map(|pair| Seen {
             edit: Edit { key, value: Some(pair.value().into()) },
             path,
@@ -220,13 +220,13 @@ fn shares_file(one: &crate::manifest::PrivateHostedZone, other: &crate::manifest
 
 /// Why an update was not written.
 enum Fault {
-    Rejected(Rejected),
+    UpdateError(UpdateError),
     /// etcd fails.
     Etcd(anyhow::Error),
 }
 
-impl From<Rejected> for Fault {
-    fn from(rejected: Rejected) -> Fault {
-        Fault::Rejected(rejected)
+impl From<UpdateError> for Fault {
+    fn from(rejected: UpdateError) -> Fault {
+        Fault::UpdateError(rejected)
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     answer::Client,
     control_plane::{
         Message,
-        change::{Rejected, ZoneEdit},
+        change::{UpdateError, ZoneUpdate},
     },
     manifest::problem::printable,
     wire::{Name, query::rcode, rdata::rtype},
@@ -26,7 +26,7 @@ use tokio::{sync::oneshot, time::timeout};
 /// Who writes what updates change.
 pub enum Updates {
     /// The control plane's thread: to a journal of the node, or to what was pushed.
-    Keeper(Sender<Message>),
+    Publisher(Sender<Message>),
     /// etcd, by a transaction; what comes of it is served like any other change there.
     Etcd(Box<EtcdEditor>),
 }
@@ -54,7 +54,7 @@ pub async fn update(
         access::zone(&snapshot, client, request, Purpose::Update, key)?.id.clone()
     };
     let result = match &transfers.updates {
-        Updates::Keeper(sender) => by_keeper(sender, &id, request).await,
+        Updates::Publisher(sender) => by_publisher(sender, &id, request).await,
         Updates::Etcd(editor) => editor.edit(&transfers.snapshot, &id, request).await,
     };
     let by = key.map_or(String::new(), |key| format!(" with the key {key}"));
@@ -65,22 +65,22 @@ pub async fn update(
             tracing::info!("zone {zone} ({id}): {sets} record sets updated by {}{by}", client.source);
             Ok((rcode::NOERROR, "changed"))
         }
-        Err(Rejected::Rcode(code @ (rcode::FORMERR | rcode::NOTZONE))) => Ok((code, "refused")),
-        Err(Rejected::Rcode(code)) => Ok((code, "prerequisite")),
-        Err(Rejected::Refused(why)) => Err(refused(rcode::REFUSED, "the zone cannot be changed like this", why)),
-        Err(Rejected::Failed(why)) => Err(refused(rcode::SERVFAIL, "the change could not be written", why)),
+        Err(UpdateError::Rcode(code @ (rcode::FORMERR | rcode::NOTZONE))) => Ok((code, "refused")),
+        Err(UpdateError::Rcode(code)) => Ok((code, "prerequisite")),
+        Err(UpdateError::Refused(why)) => Err(refused(rcode::REFUSED, "the zone cannot be changed like this", why)),
+        Err(UpdateError::Failed(why)) => Err(refused(rcode::SERVFAIL, "the change could not be written", why)),
     }
 }
 
 /// Has the control plane's thread make it. Returns how many sets have changed.
-async fn by_keeper(sender: &Sender<Message>, id: &str, request: &Request) -> Result<usize, Rejected> {
+async fn by_publisher(sender: &Sender<Message>, id: &str, request: &Request) -> Result<usize, UpdateError> {
     let (reply, answer) = oneshot::channel();
     let request = request.clone();
-    let edit = ZoneEdit { zone: id.into(), make: Box::new(move |zone| rules::edits(zone, &request)), reply };
-    let ends = |_| Rejected::Failed("the server ends".into());
-    sender.send(Message::Edit(edit)).map_err(|_| ends(()))?;
+    let edit = ZoneUpdate { zone: id.into(), compute: Box::new(move |zone| rules::edits(zone, &request)), reply };
+    let ends = |_| UpdateError::Failed("the server ends".into());
+    sender.send(Message::Update(edit)).map_err(|_| ends(()))?;
     match timeout(super::PATIENCE, answer).await {
         Ok(answer) => answer.map_err(|_| ends(()))?,
-        Err(_) => Err(Rejected::Failed("it takes too long".into())),
+        Err(_) => Err(UpdateError::Failed("it takes too long".into())),
     }
 }

@@ -1,7 +1,7 @@
 //! What an update comes to, by the rules of RFC 2136, section 3.
 
 use crate::{
-    control_plane::change::Rejected,
+    control_plane::change::UpdateError,
     manifest::overlay::EditedSet,
     manifest::transferred::is_newer,
     snapshot::zone::{Zone, soa_serial},
@@ -35,7 +35,7 @@ struct Work<'z> {
 }
 
 /// The sets that an update makes of a zone, of those that become others; or why it makes none.
-pub fn edits(zone: &Zone, request: &Request) -> Result<Vec<EditedSet>, Rejected> {
+pub fn edits(zone: &Zone, request: &Request) -> Result<Vec<EditedSet>, UpdateError> {
     let mut work = Work { zone, apex: request.zone.to_lowercase(), edited: BTreeMap::new() };
     let [prerequisites, updates, _] = &request.sections;
     work.check(prerequisites)?;
@@ -53,7 +53,7 @@ pub fn edits(zone: &Zone, request: &Request) -> Result<Vec<EditedSet>, Rejected>
         }
         if is_alias(zone, &owner, rtype) {
             let what = type_to_text(rtype);
-            return Err(Rejected::Refused(format!(
+            return Err(UpdateError::Refused(format!(
                 "{owner} {what} is an alias in the manifest, which no update can change"
             )));
         }
@@ -99,13 +99,13 @@ fn canonical(rtype: u16, data: &[u8]) -> Vec<u8> {
     canonical
 }
 
-fn fail<T>(code: u16) -> Result<T, Rejected> {
-    Err(Rejected::Rcode(code))
+fn fail<T>(code: u16) -> Result<T, UpdateError> {
+    Err(UpdateError::Rcode(code))
 }
 
 impl Work<'_> {
-    fn owner(&self, record: &Record) -> Result<Name, Rejected> {
-        let owner = Name::from_wire(&record.owner).map_err(|_| Rejected::Rcode(rcode::FORMERR))?.to_lowercase();
+    fn owner(&self, record: &Record) -> Result<Name, UpdateError> {
+        let owner = Name::from_wire(&record.owner).map_err(|_| UpdateError::Rcode(rcode::FORMERR))?.to_lowercase();
         if owner.is_at_or_below(&self.apex) { Ok(owner) } else { fail(rcode::NOTZONE) }
     }
 
@@ -134,7 +134,7 @@ impl Work<'_> {
     }
 
     /// Checks the prerequisites (RFC 2136, 3.2).
-    fn check(&self, prerequisites: &[Record]) -> Result<(), Rejected> {
+    fn check(&self, prerequisites: &[Record]) -> Result<(), UpdateError> {
         let mut wanted: BTreeMap<(Name, u16), BTreeSet<Vec<u8>>> = BTreeMap::new();
         for record in prerequisites {
             let owner = self.owner(record)?;
@@ -159,7 +159,7 @@ impl Work<'_> {
             }
         }
         for ((owner, rtype), wanted) in wanted {
-            let set = self.set(&owner, rtype).ok_or(Rejected::Rcode(rcode::NXRRSET))?;
+            let set = self.set(&owner, rtype).ok_or(UpdateError::Rcode(rcode::NXRRSET))?;
             let values: BTreeSet<Vec<u8>> = set.values.iter().map(|value| canonical(rtype, value)).collect();
             if values != wanted {
                 return fail(rcode::NXRRSET);
@@ -169,7 +169,7 @@ impl Work<'_> {
     }
 
     /// Looks at a record of the update section before anything is changed (RFC 2136, 3.4.1).
-    fn scan(&self, record: &Record) -> Result<(), Rejected> {
+    fn scan(&self, record: &Record) -> Result<(), UpdateError> {
         self.owner(record)?;
         let is_good = match record.class {
             IN => !is_meta(record.rtype) && rdata::check(record.rtype, &record.rdata) && record.ttl <= i32::MAX as u32,
@@ -184,7 +184,7 @@ impl Work<'_> {
     }
 
     /// Does what a record of the update section says (RFC 2136, 3.4.2).
-    fn update(&mut self, record: &Record) -> Result<(), Rejected> {
+    fn update(&mut self, record: &Record) -> Result<(), UpdateError> {
         let owner = self.owner(record)?;
         let is_apex = owner == self.apex;
         let is_kept = |rtype: u16| is_apex && matches!(rtype, rtype::SOA | rtype::NS);

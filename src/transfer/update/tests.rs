@@ -1,5 +1,5 @@
 use super::rules::edits;
-use crate::control_plane::change::Rejected;
+use crate::control_plane::change::UpdateError;
 use crate::{
     manifest::{Loaded, overlay::Overlay, rewrite::text},
     snapshot::{Snapshot, compile, zone::Zone},
@@ -104,7 +104,7 @@ fn prerequisites() {
         (&["www.example ANY A"], Some(NOTZONE)),
     ] {
         let result = edits(zone, &request(lines, &["x.corp.example IN A 192.0.2.9"]));
-        assert_eq!(result.err(), code.map(Rejected::Rcode), "{lines:?}");
+        assert_eq!(result.err(), code.map(UpdateError::Rcode), "{lines:?}");
     }
 }
 
@@ -169,10 +169,10 @@ fn what_cannot_be_done() {
     ] {
         // Nothing of it is done, whatever was right in it.
         let result = edits(zone, &request(&[], &["y.corp.example IN A 192.0.2.1", line]));
-        assert_eq!(result.err(), Some(Rejected::Rcode(code)), "{line}");
+        assert_eq!(result.err(), Some(UpdateError::Rcode(code)), "{line}");
     }
     let result = edits(zone, &request(&[], &["alias.corp.example ANY A"]));
-    assert!(matches!(result, Err(Rejected::Refused(why)) if why.contains("alias")));
+    assert!(matches!(result, Err(UpdateError::Refused(why)) if why.contains("alias")));
 }
 
 /// A zone that is built from the one before and what updates have made is the one that is built from its source with that.
