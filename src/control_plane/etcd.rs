@@ -121,7 +121,7 @@ impl EtcdSource {
             if !is_compacted {
                 return Ok(());
             }
-            tracing::info!(revision = self.position.revision, "etcd revision is compacted, listing all keys");
+            tracing::info!(revision = self.position.revision, "etcd keys listed again");
             self.list(&mut kv, false).await?;
         }
     }

@@ -191,7 +191,7 @@ impl StateStore {
     fn recreate(&mut self) -> io::Result<()> {
         self.await_compaction();
         let directory = &self.directory;
-        tracing::warn!(path = %directory.display(), "state directory was removed, writing it again");
+        tracing::warn!(path = %directory.display(), "state directory recreated");
         fs::create_dir_all(directory)?;
         if !is_at(&self.lock, &lock_file(directory)) {
             let lock = open_lock(directory)?;

@@ -137,7 +137,7 @@ impl Journals {
                 match item.set() {
                     Some(set) => overlay.add(&[set]),
                     None => {
-                        tracing::error!(zone = %id, name = %item.name, r#type = %item.r#type, "journal entry ignored")
+                        tracing::error!(zone = %id, name = %item.name, rtype = %item.r#type, "journal entry ignored")
                     }
                 }
             }
