@@ -127,8 +127,8 @@ fn certificates_and_passwords() {
     for (user, password, authority, of, why) in [
         ("zonal", "wrong", "ca.crt", "of-ca", "authentication failed"),
         ("", "", "ca.crt", "of-ca", "permission denied"),
-        ("zonal", "password", "ca.crt", "of-strangers", "etcd at https"),
-        ("zonal", "password", "strangers.crt", "of-ca", "etcd at https"),
+        ("zonal", "password", "ca.crt", "of-strangers", "endpoint=\"https"),
+        ("zonal", "password", "strangers.crt", "of-ca", "endpoint=\"https"),
     ] {
         let server = follow(user, password, authority, of);
         server.process.wait_for_log(why);
