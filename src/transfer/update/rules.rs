@@ -1,4 +1,4 @@
-//! What an update comes to, by the rules of RFC 2136, section 3.
+//! The record sets after an update, by the rules of RFC 2136, section 3.
 
 use crate::{
     control_plane::change::UpdateError,
@@ -15,37 +15,44 @@ use crate::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// Classes with a meaning in updates (RFC 2136, 2.4 and 2.5).
+/// The classes that have a meaning in updates (RFC 2136, sections 2.4 and 2.5).
 const IN: u16 = 1;
 const NONE: u16 = 254;
 const ANY: u16 = 255;
 
-/// The data of a set, and its TTL.
+/// The TTL and the data of a record set.
 #[derive(Clone, Debug, PartialEq)]
 struct Set {
     ttl: u32,
     values: Vec<Vec<u8>>,
 }
 
-/// A zone with what the update has made of it so far.
-struct Work<'z> {
+/// A zone, and the record sets that the update has changed so far. A set without data is removed.
+struct UpdatedZone<'z> {
     zone: &'z Zone,
     apex: Name,
     edited: BTreeMap<(Name, u16), Option<Set>>,
 }
 
-/// The sets that an update makes of a zone, of those that become others; or why it makes none.
+/// The record sets of a zone that an update changes.
+///
+/// # Errors
+///
+/// The RCODE of RFC 2136, or the reason why the zone cannot be changed.
 pub fn edits(zone: &Zone, request: &Request) -> Result<Vec<EditedSet>, UpdateError> {
-    let mut work = Work { zone, apex: request.zone.to_lowercase(), edited: BTreeMap::new() };
+    let mut updated = UpdatedZone { zone, apex: request.zone.to_lowercase(), edited: BTreeMap::new() };
     let [prerequisites, updates, _] = &request.sections;
-    work.check(prerequisites)?;
+    // 3.2 Process the prerequisite section
+    updated.check(prerequisites)?;
+    // 3.4.1 Prescan of the update section
     for record in updates {
-        work.scan(record)?;
+        updated.scan(record)?;
     }
+    // 3.4.2 Update
     for record in updates {
-        work.update(record)?;
+        updated.update(record)?;
     }
-    let Work { edited, .. } = work;
+    let UpdatedZone { edited, .. } = updated;
     let mut sets = Vec::new();
     for ((owner, rtype), set) in edited {
         if set == served(zone, &owner, rtype) {
@@ -63,7 +70,7 @@ pub fn edits(zone: &Zone, request: &Request) -> Result<Vec<EditedSet>, UpdateErr
     Ok(sets)
 }
 
-/// A set as it is served.
+/// A record set as it is served.
 fn served(zone: &Zone, owner: &Name, rtype: u16) -> Option<Set> {
     let set = zone.node_of(owner.as_wire())?.set(rtype)?;
     let set = zone.followed(set)?;
@@ -75,22 +82,22 @@ fn is_alias(zone: &Zone, owner: &Name, rtype: u16) -> bool {
     set.is_some_and(|set| set.alias().is_some())
 }
 
-/// Types that are no data (RFC 6895, 3.1).
+/// Whether a type is no data type (RFC 6895, section 3.1).
 fn is_meta(rtype: u16) -> bool {
     matches!(rtype, 0 | rtype::OPT | 128..=255)
 }
 
-/// Types that may stand beside a CNAME record.
+/// Whether records of a type may be at the same name as a CNAME record (RFC 4034).
 fn is_of_dnssec(rtype: u16) -> bool {
     matches!(rtype, rtype::RRSIG | rtype::NSEC | rtype::KEY)
 }
 
-/// Types of which a name has one record at most.
+/// Whether a name has at most one record of a type (RFC 2136, section 3.4.2.2).
 fn is_single(rtype: u16) -> bool {
     matches!(rtype, rtype::SOA | rtype::CNAME | rtype::DNAME)
 }
 
-/// The data with the names in them in lower case, to be compared.
+/// Record data with its names in lower case, for comparison.
 fn canonical(rtype: u16, data: &[u8]) -> Vec<u8> {
     let mut canonical = data.to_vec();
     for (name, _) in rdata::names(rtype, data) {
@@ -103,7 +110,7 @@ fn fail<T>(code: u16) -> Result<T, UpdateError> {
     Err(UpdateError::Rcode(code))
 }
 
-impl Work<'_> {
+impl UpdatedZone<'_> {
     fn owner(&self, record: &Record) -> Result<Name, UpdateError> {
         let owner = Name::from_wire(&record.owner).map_err(|_| UpdateError::Rcode(rcode::FORMERR))?.to_lowercase();
         if owner.is_at_or_below(&self.apex) { Ok(owner) } else { fail(rcode::NOTZONE) }
@@ -168,7 +175,7 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Looks at a record of the update section before anything is changed (RFC 2136, 3.4.1).
+    /// Checks a record of the update section before anything is changed (RFC 2136, section 3.4.1).
     fn scan(&self, record: &Record) -> Result<(), UpdateError> {
         self.owner(record)?;
         let is_good = match record.class {
@@ -183,7 +190,7 @@ impl Work<'_> {
         if is_good { Ok(()) } else { fail(rcode::FORMERR) }
     }
 
-    /// Does what a record of the update section says (RFC 2136, 3.4.2).
+    /// Applies a record of the update section (RFC 2136, section 3.4.2).
     fn update(&mut self, record: &Record) -> Result<(), UpdateError> {
         let owner = self.owner(record)?;
         let is_apex = owner == self.apex;
@@ -203,7 +210,7 @@ impl Work<'_> {
                 let gone = canonical(rtype, &record.rdata);
                 let before = set.values.len();
                 set.values.retain(|value| canonical(rtype, value) != gone);
-                // The last name server of the zone stays.
+                // The last name server of the zone stays (RFC 2136, section 3.4.2.4).
                 if set.values.len() < before && !(set.values.is_empty() && is_kept(rtype)) {
                     self.edited.insert((owner, rtype), (!set.values.is_empty()).then_some(set));
                 }
@@ -228,7 +235,7 @@ impl Work<'_> {
             return;
         }
         let mut set = self.set(&owner, rtype).unwrap_or(Set { ttl: record.ttl, values: Vec::new() });
-        // A set has one TTL (RFC 2181, 5.2): the last one that was said.
+        // A record set has one TTL (RFC 2181, section 5.2): that of its last record.
         set.ttl = record.ttl;
         let same = canonical(rtype, &record.rdata);
         match set.values.iter_mut().find(|value| is_single(rtype) || canonical(rtype, value) == same) {
