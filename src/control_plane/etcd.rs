@@ -398,7 +398,7 @@ pub fn options(config: &Etcd) -> anyhow::Result<ConnectOptions> {
 pub fn allowed_until(pair: &KeyValue) -> u64 {
     let value = String::from_utf8_lossy(pair.value());
     value.trim().parse().unwrap_or_else(|_| {
-        tracing::warn!(key = ALLOW_DELETION, value = %value, "etcd key has no revision as its value");
+        tracing::warn!(key = ALLOW_DELETION, ?value, "etcd key has no revision as its value");
         0
     })
 }

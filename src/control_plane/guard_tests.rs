@@ -121,7 +121,7 @@ fn holds_deletions_that_come_one_by_one() {
         let left = all_of(&world.snapshot.load().manifest);
         let whole = all.iter().filter(|(key, _)| key.starts_with(prefix)).count();
         assert!(
-            left * 100 >= whole * (100 - MOST_DELETED) || prefix == "vpcs/" && left >= 1,
+            left * 100 >= whole * (100 - MAX_DELETED_PERCENT) || prefix == "vpcs/" && left >= 1,
             "{prefix}: {left} of {whole}"
         );
         assert!(held(&world) > 0, "{prefix}");

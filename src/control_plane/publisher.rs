@@ -26,7 +26,7 @@ use crate::{
     config::OnError,
     difference,
     manifest::{
-        Loaded, Manifest, Problem, Transferred,
+        Manifest, Problem, Transferred,
         check::Checked,
         collection::{Collection, Served},
         load::{Due, Extent, Loader},
@@ -152,7 +152,7 @@ impl Publisher {
         let is_stale = is_stale || state.is_incomplete;
         (snapshot.generation, snapshot.is_stale) = (generation, is_stale);
         self.set_manifest(state, served, checked);
-        self.status.set_set_aside(&self.current.state.aside, &reasons);
+        self.status.report_set_aside(&self.current.state.aside, &reasons);
         self.publish(snapshot, "restart", started, Some(&warnings), true);
         Ok(())
     }
@@ -360,7 +360,7 @@ impl Publisher {
         self.current.history.note(&self.current.served.manifest, &served.manifest, is_judged);
         let state = self.current.state.clone();
         self.set_manifest(state, served, checked);
-        self.status.set_set_aside(&self.current.state.aside, &reasons);
+        self.status.report_set_aside(&self.current.state.aside, &reasons);
         guard::log_held(&before.held, &self.current.state.held, held_reason.as_deref());
         let is_stale = self.current.state.is_incomplete;
         if !is_unchanged {
@@ -641,7 +641,7 @@ impl Publisher {
         // Zones that are no longer in the manifest are gone from the snapshot's.
         self.current.transferred = snapshot.transferred.clone();
         self.current.snapshot.store(Arc::new(snapshot));
-        self.counters.published();
+        self.counters.set_published();
         let mut state = self.status.state();
         state.persisted = self.current.state.clone();
         state.is_stale = is_stale;

@@ -258,7 +258,7 @@ impl Status {
     }
 
     /// Notes the resources that are set aside, and logs those that were not before.
-    pub(super) fn set_set_aside(&self, aside: &Aside, reasons: &Reasons) {
+    pub(super) fn report_set_aside(&self, aside: &Aside, reasons: &Reasons) {
         let resource = |(key, reasons): &(Key, Vec<Problem>)| SetAsideResource::new(key, aside.get(key), reasons);
         let all: Vec<SetAsideResource> = reasons.iter().map(resource).collect();
         let before = std::mem::replace(&mut self.state().set_aside, all.clone());

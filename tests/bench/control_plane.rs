@@ -160,7 +160,7 @@ impl World {
         self.revision += 1;
         let (reply, asked) = oneshot::channel();
         let position = Position { revision: self.revision, ..Position::default() };
-        let change = Change { reply: Some(reply), ..Change::plain(edits, position) };
+        let change = Change { reply: Some(reply), ..Change::fact(edits, position) };
         let start = Instant::now();
         self.publisher.apply(vec![change]);
         let elapsed = start.elapsed().as_secs_f64() * 1e3;
