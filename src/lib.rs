@@ -71,24 +71,24 @@
 //!         -> answer                 once more, from the start
 //! ```
 //!
-//! What `answer` refuses may be about a zone as a whole: then a task goes on with it. So may what is signed:
+//! `answer` refuses requests about zones as a whole, and signed requests. A task answers them:
 //!
 //! ```text
-//! AXFR, IXFR -> transfer::access      who may: address and key; which zone, of several with one name
-//!            -> transfer::outgoing    message by message, each made when the one before is on its way
-//! UPDATE     -> transfer::update      what it comes to, on the control plane's thread: prerequisites, then record sets
+//! AXFR, IXFR -> transfer::access      checks address and key, and finds the zone among several of one name
+//!            -> transfer::outgoing    one message after the other, each made when the one before was sent
+//! UPDATE     -> transfer::update      computes the record sets on the control plane's thread: prerequisites, then updates
 //!            -> control_plane::updates  written to a journal, or where the zone's records come from; then served
 //! ```
 //!
 //! # The way of a change
 //!
 //! ```text
-//! files -> control_plane::directory   watched; what is whole by itself goes on at once, what is not waits for what belongs to it
-//!       -> manifest::load             only what changed is looked at and read again; problems with file, line and column
+//! files -> control_plane::directory   watches; a complete file is loaded at once, parts of a larger change wait for each other
+//!       -> manifest::load             reads changed files only; problems have file, line and column
 //!       -> control_plane::publisher   the only writer
-//! etcd  -> control_plane::etcd        a list, then what happens after it: one transaction, one change
-//! HTTP  -> admin::push                who may, and what it is; waits for the publisher's reply
-//!       -> manifest::collection       resources as they were put; those that cannot be served are set aside, or refuse the change
+//! etcd  -> control_plane::etcd        lists all keys, then watches: one transaction becomes one change
+//! HTTP  -> admin::push                checks access, and waits for the publisher's reply
+//!       -> manifest::collection       resources as they were delivered; one with an error is set aside, or refuses the change
 //!       -> control_plane::publisher
 //!
 //! publisher: manifest::check            the part of the manifest that the change concerns is checked again
@@ -97,25 +97,26 @@
 //!         -> ArcSwap                    served from now on
 //!         -> status, metrics, events    generation, digest, the source's revision
 //! ```
-//! Zones that others have come on a way of their own. What is kept of them completes each manifest, and so do the zones that
-//! catalogs list ([`manifest::catalog`]):
+//! Zones of other servers are transferred. They complete each manifest, together with the zones that catalogs list
+//! ([`manifest::catalog`]):
 //!
 //! ```text
 //! primaries -> transfer::inward          a task for each zone: refresh, NOTIFY, expiry
-//!           -> control_plane::publisher  one transfer, one generation; errors in it refuse it alone
-//!           -> transfer::copies          kept when it is served
+//!           -> control_plane::publisher  one transfer, one generation; an error refuses this transfer only
+//!           -> transfer::copies          written to the state directory when the zone is served
 //! ```
-//! A manifest with an error in it is refused whole, and the last good one goes on being served.
+//! With `on_error: refuse`, a manifest with an error is refused as a whole, and the former one is still served. With
+//! `on_error: set_aside`, the last valid version of a resource with an error is served.
 //!
 //! # The way of a restart
 //!
 //! ```text
-//! new process -> run::takeover          finds the old one at a path: or none, then it starts as usual
-//! old         -> control_plane::freeze  all that was acknowledged is on disk, and nothing changes
-//!             -> run::inherited         its sockets, and the lock of the state directory, for the new one
-//! new         -> load, compile, bind    while the old one answers; if this fails, the old one goes on
-//!             -> ready                  the old one reads no more, the new one answers and makes changes
-//! old         -> listen::connections    goes on with those that it has, until they end
+//! new process -> run::takeover          finds the old process by `takeover_socket`; without one, it starts as usual
+//! old         -> control_plane::freeze  writes all acknowledged changes to disk, and makes no more changes
+//!             -> run::inherited         passes its sockets and the lock of the state directory to the new process
+//! new         -> load, compile, bind    while the old process answers; if this fails, the old one goes on
+//!             -> ready                  the old process reads no more queries, the new one answers and makes changes
+//! old         -> listen::connections    serves its open connections until they end
 //! ```
 //! Under systemd sockets are also left to it ([`run`] tells it of each), which passes them to whatever it starts next.
 //!
