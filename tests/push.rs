@@ -406,7 +406,7 @@ fn streams_generations() {
         .map(|n| crate::harness::Process::start(&["curl", "-sSN", &url], &scratch, &format!("more-{n}")))
         .collect();
     wait_until_equal("refused followers", 5, || {
-        more.iter().filter(|one| one.log().contains("others follow the generations already")).count()
+        more.iter().filter(|one| one.log().contains("clients follow the generations already")).count()
     });
     assert_eq!(http_get(push.0.admin, "/ready").unwrap().0, 200);
 }

@@ -2,8 +2,8 @@
 
 use super::{
     AccessArguments, Format, StatusArguments, WaitArguments,
-    client::{self, Failure, Server, wrong},
-    print, report, tell,
+    client::{self, Failure, Server, usage_error},
+    print, print_error, report,
 };
 use crate::{
     admin::status::NodeStatus, config::Config, control_plane::status::SetAsideResource, manifest::problem::printable,
@@ -18,9 +18,9 @@ use std::{
 };
 
 /// The interval between two requests to a node that `wait` waits for.
-const PAUSE: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// The maximum number of rejected resources listed for a node; `--format json` lists all.
-const LISTED: usize = 5;
+const MAX_LISTED: usize = 5;
 
 /// Runs `zonal status`. Exit status 1 if a node does not answer or has a problem.
 pub(super) fn status(arguments: &StatusArguments) -> ExitCode {
@@ -29,8 +29,10 @@ pub(super) fn status(arguments: &StatusArguments) -> ExitCode {
         Err(status) => return status,
     };
     let answers: Vec<(String, Answer)> = thread::scope(|scope| {
-        let requests: Vec<_> =
-            servers.iter().map(|server| (server.to_string(), scope.spawn(|| ask(server).map_err(text_of)))).collect();
+        let requests: Vec<_> = servers
+            .iter()
+            .map(|server| (server.to_string(), scope.spawn(|| ask(server).map_err(failure_text))))
+            .collect();
         let answer = |(name, request): (_, thread::ScopedJoinHandle<Answer>)| {
             (name, request.join().unwrap_or_else(|_| Err("failed".into())))
         };
@@ -60,7 +62,7 @@ fn servers(arguments: &StatusArguments) -> Result<Vec<Server>, ExitCode> {
     let of_configuration = || {
         Config::load(arguments.config.config.as_deref()).map(|config| vec![Server::of(&config.admin)]).map_err(
             |problems| {
-                report::complain(problems);
+                report::print_problems(problems);
                 ExitCode::FAILURE
             },
         )
@@ -71,24 +73,28 @@ fn servers(arguments: &StatusArguments) -> Result<Vec<Server>, ExitCode> {
 }
 
 fn named(addresses: &[String]) -> Result<Vec<Server>, ExitCode> {
-    addresses.iter().map(|address| Server::new(address)).collect::<anyhow::Result<_>>().map_err(|error| wrong(&error))
+    addresses
+        .iter()
+        .map(|address| Server::new(address))
+        .collect::<anyhow::Result<_>>()
+        .map_err(|error| usage_error(&error))
 }
 
 fn with(servers: Vec<Server>, access: &AccessArguments) -> Result<Vec<Server>, ExitCode> {
     let servers = servers.into_iter().map(|server| server.with(access));
-    servers.collect::<anyhow::Result<_>>().map_err(|error| wrong(&error))
+    servers.collect::<anyhow::Result<_>>().map_err(|error| usage_error(&error))
 }
 
 fn ask(server: &Server) -> Result<NodeStatus, Failure> {
     let body = client::ask(server, Method::GET, "/v1/status", None)?;
     // Members may be missing in the answer of another version, but not this one.
     match body["generation"].is_u64() {
-        true => NodeStatus::deserialize(&body).map_err(|_| client::stranger(server)),
-        false => Err(client::stranger(server)),
+        true => NodeStatus::deserialize(&body).map_err(|_| client::not_the_admin_api(server)),
+        false => Err(client::not_the_admin_api(server)),
     }
 }
 
-fn text_of(failure: Failure) -> String {
+fn failure_text(failure: Failure) -> String {
     format!("{:#}", anyhow::Error::from(failure))
 }
 
@@ -187,11 +193,11 @@ fn table(answers: &[(String, Answer)]) -> String {
         let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{:<width$}", printable(cell)));
         format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
     };
-    let behind = |(address, answer): &(String, Answer)| {
-        let all = answer.iter().flat_map(|status| problems(status, LISTED).into_iter().chain(notes(status)));
+    let problem_lines = |(address, answer): &(String, Answer)| {
+        let all = answer.iter().flat_map(|status| problems(status, MAX_LISTED).into_iter().chain(notes(status)));
         all.map(|reason| printable(&format!("{address}: {reason}")) + "\n").collect::<String>()
     };
-    lines.iter().map(line).chain(answers.iter().map(behind)).collect()
+    lines.iter().map(line).chain(answers.iter().map(problem_lines)).collect()
 }
 
 /// Runs `zonal wait`. Exit status 1 if a node does not serve the revision before the time-out.
@@ -211,7 +217,7 @@ pub(super) fn wait(arguments: &WaitArguments) -> ExitCode {
                 Err(failure) => {
                     // Later requests would fail in the same way.
                     is_hopeless |= matches!(failure, Failure::Forbidden(_));
-                    text_of(failure)
+                    failure_text(failure)
                 }
             };
             lagging.push(lags);
@@ -221,16 +227,19 @@ pub(super) fn wait(arguments: &WaitArguments) -> ExitCode {
             return ExitCode::SUCCESS;
         }
         if is_hopeless || Instant::now() >= end {
-            lagging.iter().for_each(|why| tell(printable(why)));
+            lagging.iter().for_each(|why| print_error(printable(why)));
         }
         if is_hopeless {
             return ExitCode::FAILURE;
         }
         if Instant::now() >= end {
-            tell(format_args!("some nodes do not serve revision {} after {} s", arguments.revision, arguments.timeout));
+            print_error(format_args!(
+                "some nodes do not serve revision {} after {} s",
+                arguments.revision, arguments.timeout
+            ));
             return ExitCode::FAILURE;
         }
-        thread::sleep(PAUSE);
+        thread::sleep(POLL_INTERVAL);
     }
 }
 
@@ -239,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_says_what_is_wrong_and_why() {
+    fn shows_problems_and_their_causes_below_the_table() {
         let status = |more: Value| -> NodeStatus {
             let mut status = json!({"node": "n", "ready": true, "unready_reason": null, "generation": 7, "digest": "d", "revision": 3,
                 "stale": false, "source": null, "last_error": null, "resources": {"vpcs": 1}, "age_seconds": 5, "set_aside": []});
@@ -294,17 +303,17 @@ mod tests {
         ] {
             let table = table(&[("a:1".into(), Ok(status(more)))]);
             let (_, rest) = table.split_once('\n').unwrap();
-            let (line, told) = rest.split_once('\n').unwrap();
+            let (line, below) = rest.split_once('\n').unwrap();
             assert!(line.contains(cells), "{cells} in\n{table}");
-            assert_eq!(told, reasons);
+            assert_eq!(below, reasons);
         }
-        // The causes come first, as the server tells them, and none is left out in silence.
+        // The causes come first, in the order of the server. Left out resources are counted.
         let aside = |n: usize| json!({"kind": "vpcs", "id": n.to_string(), "served": "nothing", "problems": ["odd"]});
         let status = status(json!({"set_aside": (0..9).rev().map(aside).collect::<Vec<_>>()}));
         let table = table(&[("a:1".into(), Ok(status.clone()))]);
-        let told: Vec<&str> = table.lines().skip(2).collect();
-        assert!(told[0].contains("vpcs/8 is set aside") && told.len() == LISTED + 1, "{table}");
-        assert_eq!(told[LISTED], "a:1: and 4 more resources are set aside: `--format json` lists all");
+        let below: Vec<&str> = table.lines().skip(2).collect();
+        assert!(below[0].contains("vpcs/8 is set aside") && below.len() == MAX_LISTED + 1, "{table}");
+        assert_eq!(below[MAX_LISTED], "a:1: and 4 more resources are set aside: `--format json` lists all");
         assert_eq!(problems(&status, usize::MAX).len(), 9);
     }
 }

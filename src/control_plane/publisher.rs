@@ -194,7 +194,7 @@ impl Publisher {
             loader.accept();
             self.count("unchanged", &problems);
             if previous.is_stale {
-                self.swap(previous.again(false));
+                self.swap(previous.with_stale(false));
             }
             tracing::info!(generation = previous.generation, "manifest unchanged");
             return LoadResult::Unchanged;
@@ -370,7 +370,7 @@ impl Publisher {
         } else {
             self.count("unchanged", &warnings);
             match previous.is_stale != is_stale {
-                true => self.swap(previous.again(is_stale)),
+                true => self.swap(previous.with_stale(is_stale)),
                 false => self.status.state().persisted = self.current.state.clone(),
             }
             if !is_awaited {

@@ -318,7 +318,7 @@ impl Drop for StateStore {
 impl Recovered {
     /// Logs each damaged file.
     pub fn log_damage(&self) {
-        self.damage.iter().for_each(|damage| tracing::error!(damage, "state directory damaged"));
+        self.damage.iter().for_each(|damage| tracing::error!(error = damage, "state directory damaged"));
     }
 }
 

@@ -1,4 +1,4 @@
-//! The state directory at the start, and what another process has handed over in place of it.
+//! The state directory at the start, or the state that the old process hands over.
 
 use crate::control_plane::{
     freeze::Frozen,
@@ -8,15 +8,16 @@ use crate::control_plane::{
 use anyhow::{Context, bail};
 use std::path::Path;
 
-/// Opens the state directory, if there is one, and returns what was acknowledged last, if anything was.
+/// Opens the state directory, if one is configured. Returns the last acknowledged state, if there is one. `frozen` is the
+/// state of the old process.
 pub fn open(
     directory: Option<&Path>,
-    handed: Option<Frozen>,
+    frozen: Option<Frozen>,
 ) -> anyhow::Result<(Option<StateStore>, Option<PersistedState>)> {
-    let (lock, memory) = match handed {
+    let (lock, memory) = match frozen {
         Some(Frozen::Directory(lock)) => (Some(lock), None),
         Some(Frozen::Memory(file)) => {
-            let kept = state_store::from_memory(file).context("what the zonal that runs serves cannot be read")?;
+            let kept = state_store::from_memory(file).context("the state of the running zonal cannot be read")?;
             (None, Some(kept))
         }
         None => (None, None),
@@ -26,8 +27,8 @@ pub fn open(
             Some(StateStore::open_locked(directory, lock)?)
         }
         (_, Some(_)) => bail!(
-            "the zonal that runs has another `state_directory`: what it was told is there, so that this one cannot take over; \
-             stop it first"
+            "the running zonal has another `state_directory`, which has its acknowledged changes: this one cannot take over; \
+             stop the running one first"
         ),
         (Some(directory), None) => Some(StateStore::open(directory)?),
         (None, None) => None,

@@ -16,7 +16,11 @@ use crate::{
         Message,
         change::{UpdateError, ZoneUpdate},
     },
-    wire::{Name, query::rcode, rdata::rtype},
+    wire::{
+        Name,
+        codes::{class, rcode},
+        rdata::rtype,
+    },
 };
 use etcd::EtcdEditor;
 use std::{
@@ -55,7 +59,7 @@ pub async fn update(
     if request.qtype != rtype::SOA {
         return Ok((rcode::FORMERR, "refused"));
     }
-    if request.qclass != 1 {
+    if request.qclass != class::IN {
         return Ok((rcode::NOTAUTH, "refused"));
     }
     let id = {
