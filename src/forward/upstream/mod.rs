@@ -44,8 +44,9 @@ mod udp;
 use crate::{
     answer::known::Question,
     forward::{hash::Hash, read::Useless},
-    query_log::Tap,
+    query_log::EntrySender,
     snapshot::routes::{Route, RouteId, Servers, Target},
+    wire::codes::ede,
 };
 use ask::Asking;
 pub use counters::Counters;
@@ -217,7 +218,7 @@ impl Upstreams {
 
     /// None is known yet. Certificates are checked with the system's authorities and those in a file.
     /// Queries and answers are told to `tap`.
-    pub fn trusting(authorities: Option<PathBuf>, tap: Option<Tap>) -> Arc<Upstreams> {
+    pub fn trusting(authorities: Option<PathBuf>, tap: Option<EntrySender>) -> Arc<Upstreams> {
         Arc::new_cyclic(|this| Upstreams {
             counters: Arc::new(Counters::new(tap)),
             routes: papaya::HashMap::default(),
@@ -241,10 +242,10 @@ impl Upstreams {
         read: impl Fn(&[u8], bool) -> Result<T, Useless>,
     ) -> Result<T, Failure> {
         let Servers::Targets { targets, sources, trust_ad } = &route.servers else {
-            return Err(Failure::new(0, "there is no server to ask"));
+            return Err(Failure::new(ede::OTHER, "there is no server to ask"));
         };
         if targets.is_empty() {
-            return Err(Failure::new(22, "there is no server to ask"));
+            return Err(Failure::new(ede::NO_REACHABLE_AUTHORITY, "there is no server to ask"));
         }
         let known = self.routes.pin().get(&route.id).cloned();
         let way = known.unwrap_or_else(|| self.open(route, targets, sources));
