@@ -26,6 +26,7 @@ use crate::{
         status::{LastError, Status},
     },
     forward::{self, Forwarding, cache::Lifetimes, recursion::Recursion, upstream::Upstreams},
+    health::{self, Health},
     listen::{Core, Limits},
     log,
     manifest::{
@@ -175,12 +176,15 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     for bound in bound {
         listeners.start(bound)?;
     }
+    let health = Health::start(health_settings(config), &core.forwarding, keeper.generations(), runtime.handle())?;
     let metrics = metrics(&core, keeper.counters(), &status, &certificates);
+    health.counters.register(&metrics.registry, &core.snapshot);
     let admin = Arc::new(Admin {
         core: core.clone(),
         metrics,
         counters: keeper.counters().clone(),
         status: status.clone(),
+        health: health.clone(),
         bound: AtomicBool::new(true),
         ready_when_stale: config.control_plane.ready_when_stale,
         access,
@@ -281,6 +285,16 @@ fn metrics(core: &Core, counters: &Counters, status: &Arc<Status>, certificates:
     counters.register(&metrics.registry, &core.snapshot, status);
     certificates.register(&metrics.registry);
     metrics
+}
+
+/// How this node runs health checks.
+fn health_settings(config: &Config) -> health::Settings {
+    health::Settings {
+        max_in_flight: config.health.max_in_flight as usize,
+        freeze_for: Duration::from_secs(config.health.freeze_for.into()),
+        authorities: config.certificate_authority.clone(),
+        state_directory: config.state_directory.clone(),
+    }
 }
 
 /// Where dynamic updates go.
@@ -436,11 +450,15 @@ impl Server<'_> {
                 _ = self.interrupt.recv() => break None,
                 Some(wish) = self.wishes.recv() => match wish {
                     Wish::Leave(successor) => break Some(successor),
-                    Wish::Sockets(reply) => match self.sockets() {
-                        // Who has gone away has changed its mind.
-                        Ok(sockets) => drop(reply.send(sockets)),
-                        Err(error) => tracing::warn!("the sockets cannot be handed over: {error}"),
-                    },
+                    Wish::Sockets(reply) => {
+                        // The other process goes on from what this one knows.
+                        self.admin.health.save().await;
+                        match self.sockets() {
+                            // Who has gone away has changed its mind.
+                            Ok(sockets) => drop(reply.send(sockets)),
+                            Err(error) => tracing::warn!("the sockets cannot be handed over: {error}"),
+                        }
+                    }
                 },
                 _ = self.hang_up.recv() => {
                     // Without a receiver the control plane has failed, which the last arm tells.
@@ -457,6 +475,10 @@ impl Server<'_> {
             }
         };
         self.admin.bound.store(false, Relaxed);
+        if successor.is_none() {
+            self.admin.health.save().await;
+        }
+        self.admin.health.stop();
         let Some(successor) = successor else {
             tracing::info!("stopping");
             supervisor::stopping();

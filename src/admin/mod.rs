@@ -2,6 +2,7 @@
 
 mod access;
 mod events;
+pub mod health;
 mod journal;
 pub mod openapi;
 mod patient;
@@ -25,6 +26,7 @@ use crate::{
     },
     explain,
     forward::cache::Scope,
+    health::Health,
     instruments::{Family, register_read},
     listen::Core,
     metrics::Metrics,
@@ -105,6 +107,8 @@ pub struct Admin {
     pub counters: Counters,
     /// What the control plane last did.
     pub status: Arc<Status>,
+    /// The health checks.
+    pub health: Arc<Health>,
     /// Whether all sockets are bound.
     pub bound: AtomicBool,
     /// Whether a node is ready that serves what was kept of an earlier run.
@@ -226,6 +230,8 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/explain", post(explain))
         .route("/v1/openapi.json", get(|| async { Json(openapi::document()) }))
         .route("/v1/events", get(events::follow))
+        .route("/v1/health", get(health::list))
+        .route("/v1/health/{*id}", get(health::show).put(health::set).delete(health::clear))
         .route("/v1/journals", get(journal::list))
         .route("/v1/journals/{id}", get(journal::show).delete(journal::drop_one))
         .route("/v1/manifest", get(push::manifest).put(push::put_manifest))
@@ -365,6 +371,7 @@ async fn status(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
         "missing_tsig_keys": state.missing_tsig_keys,
         "resources": state.resources,
         "zones_transferred": admin.core.transfers.inward.report(&snapshot),
+        "isolated_since": admin.health.isolated_since(),
         "listeners": state.listeners,
     }))
 }
@@ -487,7 +494,10 @@ mod tests {
             (tests::core(&tests::limits()), Metrics::new(), Arc::default(), Counters::new());
         core.register(&metrics.registry);
         counters.register(&metrics.registry, &core.snapshot, &status);
+        let settings = crate::health::Settings::default();
+        let health = Health::start(settings, &core.forwarding, watch::channel(0).1, &core.runtime).unwrap();
         Admin {
+            health,
             metrics,
             counters,
             core,

@@ -12,6 +12,16 @@ pub const OPERATIONS: &[(&str, &str, &str, Takes, Gives)] = &[
     ("/v1/explain", "post", "Explains how the answer to a query is chosen", Takes::Object, Gives::Object),
     ("/v1/openapi.json", "get", "Returns this document", Takes::Nothing, Gives::Object),
     ("/v1/events", "get", "Streams new generations as server-sent events", Takes::Nothing, Gives::Events),
+    ("/v1/health", "get", "Lists the targets of health checks with their verdicts", Takes::Nothing, Gives::Object),
+    ("/v1/health/{id}", "get", "Returns the verdict of a target", Takes::Nothing, Gives::Object),
+    (
+        "/v1/health/{id}",
+        "put",
+        "Forces the verdict of a target, or reports an EXTERNAL check",
+        Takes::Object,
+        Gives::Object,
+    ),
+    ("/v1/health/{id}", "delete", "Ends the forced verdict of a target", Takes::Nothing, Gives::Object),
     ("/v1/journals", "get", "Lists the journals of dynamic updates", Takes::Nothing, Gives::Object),
     ("/v1/journals/{id}", "get", "Returns the journal of a zone", Takes::Nothing, Gives::Object),
     (

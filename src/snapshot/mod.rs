@@ -7,6 +7,7 @@ pub mod aliases;
 pub mod autodefined;
 pub mod endpoints;
 pub mod forwarders;
+pub mod health;
 pub mod names;
 pub mod networks;
 pub mod published;
@@ -23,6 +24,8 @@ use crate::manifest::{
 };
 use aliases::Aliases;
 use endpoints::{Azs, Endpoints};
+use health::Targets;
+use ipnet::IpNet;
 use networks::Networks;
 use query_logs::{Allowed, QueryLogs};
 use routes::Route;
@@ -49,6 +52,8 @@ pub struct Node {
     pub internet: Option<Arc<Route>>,
     /// Where query logs may go; none where that is not known, as nothing is written.
     pub query_logs: Option<Allowed>,
+    /// Addresses that health checks may ask beside those of the manifest's networks.
+    pub health_allow: Vec<IpNet>,
 }
 
 /// What is served.
@@ -79,6 +84,8 @@ pub struct Snapshot {
     pub zones: Zones,
     /// Which queries are logged.
     pub query_logs: Arc<QueryLogs>,
+    /// What is checked, with the verdicts.
+    pub health_targets: Targets,
     aliases: Aliases,
     /// The serials of zones that others copy, of those too that are gone.
     pub serials: zones::Serials,
@@ -130,6 +137,7 @@ impl Snapshot {
             views: self.views.clone(),
             zones: self.zones.clone(),
             query_logs: self.query_logs.clone(),
+            health_targets: self.health_targets.clone(),
             aliases: self.aliases.clone(),
             serials: self.serials.clone(),
         }
@@ -138,6 +146,11 @@ impl Snapshot {
     /// A private hosted zone.
     pub fn zone(&self, id: &str) -> Option<&Arc<Zone>> {
         self.zones.of(id)
+    }
+
+    /// Whether a health check may ask an address: one of the manifest's networks, or one that the node's configuration allows.
+    pub fn may_check(&self, address: IpAddr) -> bool {
+        health::may_check(address, &self.networks, &self.node.health_allow)
     }
 
     /// The private hosted zones, by identifier.
@@ -200,9 +213,14 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         problems.push(problem);
         return Err(problems);
     }
+    let health_targets = match previous {
+        Some(previous) => previous.health_targets.follow(&previous.manifest, manifest),
+        None => Targets::default().follow(&Manifest::default(), manifest),
+    };
+    problems.extend(health::outside(&health_targets, &networks, &node.health_allow));
     let (endpoints, renamed) = match previous {
-        Some(previous) => previous.endpoints.follow(&previous.manifest, manifest, &mut azs),
-        None => Endpoints::default().follow(&Manifest::default(), manifest, &mut azs),
+        Some(previous) => previous.endpoints.follow(&previous.manifest, manifest, &health_targets, &mut azs),
+        None => Endpoints::default().follow(&Manifest::default(), manifest, &health_targets, &mut azs),
     };
     let aliases = previous.map(|previous| previous.aliases.clone()).unwrap_or_default();
     let same_services = previous.is_some_and(|previous| {
@@ -255,6 +273,7 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         views,
         zones,
         query_logs,
+        health_targets,
         aliases,
         serials,
     };
