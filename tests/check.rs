@@ -211,7 +211,7 @@ const MISTAKES: &[Case] = &[
     (
         MX,
         "- {name: a, type: A, alias: {name: www}}",
-        "error: private_hosted_zones.Z1.records[1].alias.name: www. is neither a name of an endpoint nor of this zone",
+        "error: private_hosted_zones.Z1.records[1].alias.name: www. is neither a name of an endpoint nor a name of this zone",
         "did you mean `www.acme.test.`?",
     ),
     (

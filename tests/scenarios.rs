@@ -71,7 +71,7 @@ fn transcripts_over_the_function() {
         for transcript in transcripts {
             let mut update = fs::read_to_string(&transcript.path).unwrap();
             for exchange in &transcript.exchanges {
-                for (transport, _) in Transport::WORDS.into_iter().filter(|(t, _)| exchange.goes_over(*t)) {
+                for (transport, _) in Transport::LABELS.into_iter().filter(|(t, _)| exchange.goes_over(*t)) {
                     let reply = function_bytes(&snapshot, &others, exchange, transport);
                     let got = exchange.without_padding(&reply, transport);
                     if transport == Transport::Udp && std::env::var_os("UPDATE").is_some() {
@@ -107,7 +107,7 @@ fn transcripts_over_every_transport() {
                     local: exchange.local,
                     header: &exchange.proxy,
                 };
-                for (transport, word) in Transport::WORDS.into_iter().filter(|(t, _)| exchange.goes_over(*t)) {
+                for (transport, word) in Transport::LABELS.into_iter().filter(|(t, _)| exchange.goes_over(*t)) {
                     // Whoever forwards by QUIC cannot put anything in front.
                     if !exchange.proxy.is_empty() && matches!(transport, Transport::Quic | Transport::H3) {
                         continue;

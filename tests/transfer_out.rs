@@ -464,7 +464,7 @@ fn transfers_go_by_streams() {
     let secret = data_encoding::BASE64.decode(TRANSFER.1.as_bytes()).unwrap();
     let key = Arc::new(Key::new(&Name::absolute(TRANSFER.0).unwrap(), TsigAlgorithm::HmacSha256, &secret));
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    for (transport, word) in Transport::WORDS {
+    for (transport, word) in Transport::LABELS {
         let mut query = b"\0\0\0\0\0\x01\0\0\0\0\0\0\x04corp\x07example\0\0\xfc\0\x01".to_vec();
         let mut session = Session::request(&key, &mut query, now());
         let client = server.client("127.0.0.9");

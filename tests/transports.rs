@@ -297,7 +297,7 @@ private_hosted_zones:
         ("127.61.1.4", "quic"),
     ] {
         let client = Client { local: local.parse().unwrap(), ..server.client("127.61.0.7") };
-        for (transport, word) in Transport::WORDS {
+        for (transport, word) in Transport::LABELS {
             let reply = Reply::of_message(&RUNTIME.block_on(client.ask(transport, &query(0, "a.z.example"))));
             let (status, ede) = match words.split(' ').any(|other| other == word) {
                 true => ("NOERROR", &[][..]),

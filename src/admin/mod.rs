@@ -482,7 +482,7 @@ mod tests {
         instruments::{gauges, register},
         listen::tests,
         snapshot::routes::RouteId,
-        wire::query::LookupName,
+        wire::{codes::ede, query::LookupName},
     };
     use std::{
         io::{Read, Write},
@@ -635,7 +635,11 @@ mod tests {
         let question = LookupName::new(b"\x04fail\x07example\0").unwrap();
         let question = Question { name: &question, qtype: 1, dnssec_ok: false, checking_disabled: false };
         let key = Key::new(RouteId(1), &question);
-        admin.core.forwarding.cache.insert_failure("rule-1", key, Entry::failure(22, "nobody answered", now(), 0));
+        admin.core.forwarding.cache.insert_failure(
+            "rule-1",
+            key,
+            Entry::failure(ede::NO_REACHABLE_AUTHORITY, "nobody answered", now(), 0),
+        );
         for (path, code, text) in cases {
             let reply = ask(address, path);
             assert!(reply.starts_with(&format!("HTTP/1.1 {code}\r\n")) && reply.contains(text), "{path}: {reply}");

@@ -312,7 +312,7 @@ impl View<'_> {
             self.clients.iter().filter(|block| block.addr().is_ipv4() == self.entry_point.is_ipv4()).find_map(host)?;
         let (name, rtype) = (name.to_string(), rtype.to_string());
         let request = Request { from, to: Some(self.entry_point), via: None, name, rtype, resolve: false };
-        let gist = of_manifest(self.snapshot, &Question::new(&request).ok()?, now()).gist();
+        let gist = of_manifest(self.snapshot, &Question::new(&request).ok()?, now()).summary();
         gist.first()
             .is_some_and(|first| first == "no data" || first.contains(' ') && !first.starts_with("forwarded "))
             .then_some(gist)

@@ -9,10 +9,7 @@ const MIN_COLUMN: usize = 24;
 
 /// The lines of an explanation: heading and text.
 fn lines(explanation: &Explanation) -> Vec<(String, String)> {
-    let outcome = explanation.outcome().into_iter().map(|(what, said)| match what {
-        "to be asked, by" => ("asked".into(), said),
-        what => (what.to_lowercase(), said),
-    });
+    let outcome = explanation.outcome().into_iter().map(|(label, line)| (label.to_lowercase(), line));
     explanation.steps().into_iter().chain(outcome).collect()
 }
 

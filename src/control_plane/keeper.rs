@@ -217,7 +217,7 @@ impl Keeper {
             loader.accept();
             self.count("unchanged", &problems);
             if previous.is_stale {
-                self.swap(previous.again(false));
+                self.swap(previous.with_stale(false));
             }
             tracing::info!(generation = previous.generation, "loaded: nothing has changed");
             return Loading::Unchanged;
@@ -391,7 +391,7 @@ impl Keeper {
         } else {
             self.count("unchanged", &warnings);
             match previous.is_stale != self.kept.is_incomplete {
-                true => self.swap(previous.again(self.kept.is_incomplete)),
+                true => self.swap(previous.with_stale(self.kept.is_incomplete)),
                 false => self.status.state().kept = self.kept.clone(),
             }
         }

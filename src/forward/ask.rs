@@ -8,9 +8,9 @@ use super::{
 };
 use crate::{
     answer::{
-        CacheState, Client, Moment, Noted, Outcome, Trace, Transport, answer_traced,
-        known::{Asked, Entry, Key, Question},
-        who::OnBehalf,
+        CacheState, Client, Moment, Outcome, QueryLogTrace, Trace, Transport, answer_traced,
+        identify::QueryTemplate,
+        known::{Entry, Key, OwnedRoutedQuestion, Question},
     },
     clock::now,
     forward::Gathered,
@@ -19,7 +19,8 @@ use crate::{
         routes::{NameServer, Route, RouteId, Servers, Target},
     },
     wire::{
-        query::{HEADER, rcode},
+        codes::{ede, rcode},
+        query::HEADER,
         rdata::rtype,
         response::{Record, Response as Message},
     },
@@ -39,11 +40,9 @@ use tokio::time::{Instant, timeout_at};
 thread_local! {
     /// Where an answer is made, and where is noted how. They are never held across an await: who waits for others holds no
     /// room for an answer.
-    static REPLY: RefCell<(Vec<u8>, Noted)> = RefCell::new((vec![0; u16::MAX.into()], Noted::default()));
+    static REPLY: RefCell<(Vec<u8>, QueryLogTrace)> = RefCell::new((vec![0; u16::MAX.into()], QueryLogTrace::default()));
 }
 
-/// The extended error of a node that does not know yet whom to ask (RFC 8914, 4.15).
-const NOT_READY: u16 = 14;
 /// How many questions one query may lead to.
 const MOST_QUESTIONS: usize = 40;
 /// How many referrals one question may lead to.
@@ -80,7 +79,7 @@ pub struct Asker {
     forwarding: Arc<Forwarding>,
     snapshot: Arc<Snapshot>,
     client: Client,
-    on_behalf: OnBehalf,
+    on_behalf: QueryTemplate,
     deadline: Instant,
     depth: u8,
     /// Questions to other servers that its query has led to.
@@ -91,7 +90,7 @@ impl Asker {
     /// Asks for the client that a query is from, as what is served is now.
     pub fn new(forwarding: &Arc<Forwarding>, client: &Client, query: &[u8]) -> Asker {
         let snapshot = forwarding.snapshot.load_full();
-        let on_behalf = OnBehalf::of(&snapshot, client, query);
+        let on_behalf = QueryTemplate::of(&snapshot, client, query);
         let deadline = Instant::now() + PATIENCE;
         let (forwarding, sent) = (forwarding.clone(), Arc::default());
         Asker { forwarding, snapshot, client: *client, on_behalf, deadline, depth: 0, sent }
@@ -99,7 +98,7 @@ impl Asker {
 
     /// Answers a query, of which it may be known what has to be asked first. With `renew`, what is known but ends soon is
     /// asked for anew.
-    pub async fn respond(&self, query: &[u8], asked: Option<Asked>, renew: bool) -> Option<Response> {
+    pub async fn respond(&self, query: &[u8], asked: Option<OwnedRoutedQuestion>, renew: bool) -> Option<Response> {
         let forwarding = &self.forwarding;
         let draw = forwarding.draw.fetch_add(1, Relaxed);
         let mut known = Gathered { cache: &forwarding.cache, renew, entries: Vec::new() };
@@ -120,12 +119,12 @@ impl Asker {
                     Outcome::Reply(answered) => {
                         if !known.entries.is_empty() {
                             // What was asked for is known by now.
-                            noted.cache(CacheState::Miss);
+                            noted.cache_state(CacheState::Miss);
                         }
                         Err(Some((answered, reply[..answered.len].to_vec(), Box::new(noted.clone()))))
                     }
                     Outcome::Drop => Err(None),
-                    Outcome::Forward(forward) => Ok(forward.to_asked()),
+                    Outcome::Forward(forward) => Ok(forward.to_owned_question()),
                 }
             });
             match decided {
@@ -143,7 +142,7 @@ impl Asker {
         REPLY.with_borrow_mut(|(reply, noted)| {
             noted.clear();
             let moment = Moment { now: now(), draw: 0 };
-            let failing = Failing(Entry::failure(0, why, moment.now, 0));
+            let failing = Failing(Entry::failure(ede::OTHER, why, moment.now, 0));
             match answer_traced(&self.snapshot, &failing, &self.client, moment, query, reply, noted) {
                 Outcome::Reply(answered) => {
                     let (reply, noted) = (reply[..answered.len].to_vec(), Box::new(noted.clone()));
@@ -155,7 +154,7 @@ impl Asker {
     }
 
     /// Asks, or waits for somebody who asks the same. Says also whether what it found has ended.
-    async fn ask(&self, asked: &Asked, query: &[u8], renew: bool) -> (Answers, bool) {
+    async fn ask(&self, asked: &OwnedRoutedQuestion, query: &[u8], renew: bool) -> (Answers, bool) {
         let forwarding = &self.forwarding;
         let (route, question) = (&asked.route, asked.question());
         let stale = match forwarding.cache.stale(asked.id, &question, now()) {
@@ -166,7 +165,7 @@ impl Asker {
         let deadline = match stale {
             Some(_) => self.deadline.min(Instant::now() + STALE_PATIENCE),
             // DNS64: no AAAA record in time is none (RFC 6147, 5.1.3), and there may be A records.
-            None if asked.hasty => self.deadline.min(Instant::now() + HASTY_PATIENCE),
+            None if asked.has_fallback => self.deadline.min(Instant::now() + HASTY_PATIENCE),
             None => self.deadline,
         };
         if forwarding.upstreams.is_loop_probe(question.name.wire()) {
@@ -195,7 +194,7 @@ impl Asker {
                         }
                     }
                 }
-                Place::Pilot(flight) if stale.is_none() && !asked.hasty => {
+                Place::Pilot(flight) if stale.is_none() && !asked.has_fallback => {
                     break Some(match may_be_ours {
                         true => {
                             let flown = Box::pin(self.unless_looped(route, self.fly(flight, asked))).await;
@@ -218,7 +217,7 @@ impl Asker {
                 }
             }
         };
-        let landed = landed.unwrap_or_else(|| failed(asked, 22, "no server answered in time"));
+        let landed = landed.unwrap_or_else(|| failed(asked, ede::NO_REACHABLE_AUTHORITY, "no server answered in time"));
         match stale {
             Some(stale) if landed.first().is_none_or(|(_, entry)| entry.rcode == rcode::SERVFAIL) => {
                 forwarding.cache.went_stale();
@@ -260,14 +259,14 @@ impl Asker {
         }
     }
 
-    fn looped(&self, asked: &Asked) -> Answers {
+    fn looped(&self, asked: &OwnedRoutedQuestion) -> Answers {
         let rule = upstream::named(&asked.route);
         let text = format!("{rule}: forwarding loop: the query came back from a server that it was sent to");
         failed(asked, 0, &text)
     }
 
     /// Asks, and tells all who wait and the cache.
-    async fn fly(&self, flight: Flight, asked: &Asked) -> Answers {
+    async fn fly(&self, flight: Flight, asked: &OwnedRoutedQuestion) -> Answers {
         let (cache, rule) = (&self.forwarding.cache, &asked.route.rule);
         let answers = match self.fetch(asked).await {
             Ok(answers) => {
@@ -301,24 +300,30 @@ impl Asker {
 
     /// Gets the answers to a question. What is said of it is kept under the route that it began with, wherever DELEGATE
     /// rules have led.
-    async fn fetch(&self, asked: &Asked) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
+    async fn fetch(&self, asked: &OwnedRoutedQuestion) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
         let (mut route, id, question) = (asked.route.clone(), asked.id, &asked.question());
         for _ in 0..MOST_REFERRALS {
             if let Servers::NameServers { name_servers, sources } = &route.servers {
                 let targets = Box::pin(self.targets(name_servers, &route.domain)).await;
                 if targets.is_empty() {
-                    return Err(Failure::new(22, "no name server of the delegation has an address"));
+                    return Err(Failure::new(
+                        ede::NO_REACHABLE_AUTHORITY,
+                        "no name server of the delegation has an address",
+                    ));
                 }
                 let servers = Servers::Targets { targets, sources: sources.clone() };
                 route = Arc::new(Route::new(route.rule.clone(), route.domain.clone(), servers));
             }
             if self.sent.fetch_add(1, Relaxed) >= MAX_SENT {
-                return Err(Failure::new(22, format!("the name leads to more than {MAX_SENT} questions")));
+                return Err(Failure::new(
+                    ede::NO_REACHABLE_AUTHORITY,
+                    format!("the name leads to more than {MAX_SENT} questions"),
+                ));
             }
             match &route.servers {
                 Servers::Recursion => return Box::pin(self.recurse(id, question)).await,
                 Servers::Targets { targets, .. } if targets.is_empty() => {
-                    return Err(Failure::new(NOT_READY, "no server is known that could be asked"));
+                    return Err(Failure::new(ede::NOT_READY, "no server is known that could be asked"));
                 }
                 _ => {}
             }
@@ -345,15 +350,15 @@ impl Asker {
             };
             route = next;
         }
-        Err(Failure::new(22, format!("more than {MOST_REFERRALS} referrals")))
+        Err(Failure::new(ede::NO_REACHABLE_AUTHORITY, format!("more than {MOST_REFERRALS} referrals")))
     }
 
     /// Asks the authoritative servers.
     async fn recurse(&self, route: RouteId, question: &Question<'_>) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
         let Some(recursion) = &self.forwarding.recursion else {
-            return Err(Failure::new(NOT_READY, "the internet resolver of this node does not recurse"));
+            return Err(Failure::new(ede::NOT_READY, "the internet resolver of this node does not recurse"));
         };
-        let late = || Failure::new(22, "no authoritative server answered in time");
+        let late = || Failure::new(ede::NO_REACHABLE_AUTHORITY, "no authoritative server answered in time");
         let (counters, started) = (&self.forwarding.upstreams.counters, Instant::now());
         let answers = timeout_at(self.deadline, recursion.ask(route, question, self.forwarding.cache.lifetimes()))
             .await
@@ -421,12 +426,12 @@ fn known_addresses(name_servers: &[NameServer]) -> Vec<IpAddr> {
 }
 
 /// What is known already.
-fn known(asked: &Asked, entry: Arc<Entry>) -> Answers {
+fn known(asked: &OwnedRoutedQuestion, entry: Arc<Entry>) -> Answers {
     Arc::new(vec![(Key::new(asked.id, &asked.question()), entry)])
 }
 
 /// The answer where there is none.
-fn failed(asked: &Asked, code: u16, text: &str) -> Answers {
+fn failed(asked: &OwnedRoutedQuestion, code: u16, text: &str) -> Answers {
     known(asked, Arc::new(Entry::failure(code, text, now(), 0)))
 }
 

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     instruments::{Family, register_read, valid},
     snapshot::{Snapshot, routes},
-    wire::query::rcode,
+    wire::codes::rcode,
 };
 use prometheus::{Registry, proto::MetricFamily};
 use std::{
@@ -150,7 +150,7 @@ fn targets(snapshot: &Snapshot, measured: &[Measured]) -> Vec<MetricFamily> {
             }
             for (place, &count) in server.counts.answers.iter().enumerate().filter(|(_, count)| **count > 0) {
                 let [protocol, endpoint, target] = labels;
-                answers.set(&[protocol, ("rcode", rcode::word_at(place)), endpoint, target], count as f64);
+                answers.set(&[protocol, ("rcode", rcode::label_at(place)), endpoint, target], count as f64);
             }
         }
     }

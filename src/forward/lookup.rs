@@ -2,10 +2,10 @@
 
 use super::{Forwarding, respond};
 use crate::{
-    answer::{Client, who::OnBehalf},
+    answer::{Client, identify::QueryTemplate},
     wire::{
         Name,
-        query::rcode,
+        codes::rcode,
         rdata::{rtype, type_to_text},
         response,
     },
@@ -16,7 +16,7 @@ use std::{net::IpAddr, sync::Arc};
 /// An error says why there is none.
 pub async fn addresses(forwarding: &Arc<Forwarding>, client: &Client, name: &Name) -> Result<Vec<IpAddr>, String> {
     for qtype in [rtype::A, rtype::AAAA] {
-        let packet = OnBehalf::default().packet(name.as_wire(), qtype);
+        let packet = QueryTemplate::default().packet(name.as_wire(), qtype);
         let answer = respond(forwarding, client, &packet, None, None).await.ok_or("no answer")?;
         let answer = response::Response::read(&answer.reply[..answer.answered.len]).ok_or("the answer is malformed")?;
         if answer.rcode != rcode::NOERROR {

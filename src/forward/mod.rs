@@ -16,11 +16,11 @@ pub mod upstream;
 
 use crate::{
     answer::{
-        Answered, Client, Moment, Noted, Outcome, answer,
-        known::{Asked, Entry, Forward, Found, Key, Known, Question},
+        Answered, Client, Moment, Outcome, QueryLogTrace, answer,
+        known::{Entry, Key, KnownAnswer, KnownAnswers, OwnedRoutedQuestion, Question, RoutedQuestion},
     },
     snapshot::{Snapshot, published::Published, routes::RouteId},
-    wire::subnet::limited_prefix,
+    wire::{codes::ede, subnet::limited_prefix},
 };
 pub use admission::Waiting;
 use admission::{Admission, Applicant};
@@ -122,8 +122,8 @@ impl Forwarding {
     }
 
     /// Takes a seat among the queries that wait for others; none if there is none for it.
-    pub fn wait(&self, client: &Client, forward: &Forward) -> Option<Waiting> {
-        let Forward { id: route, tenant, .. } = *forward;
+    pub fn wait(&self, client: &Client, forward: &RoutedQuestion) -> Option<Waiting> {
+        let RoutedQuestion { id: route, tenant, .. } = *forward;
         self.admission.admit(&Applicant { client: limited_prefix(client.source), tenant, route })
     }
 
@@ -142,7 +142,7 @@ pub struct Response {
     /// The reply.
     pub reply: Vec<u8>,
     /// How it came about.
-    pub noted: Box<Noted>,
+    pub noted: Box<QueryLogTrace>,
     /// What answered.
     pub snapshot: Arc<Snapshot>,
 }
@@ -154,7 +154,7 @@ pub async fn respond(
     forwarding: &Arc<Forwarding>,
     client: &Client,
     query: &[u8],
-    asked: Option<Asked>,
+    asked: Option<OwnedRoutedQuestion>,
     seat: Option<&Waiting>,
 ) -> Option<Response> {
     let asker = Asker::new(forwarding, client, query);
@@ -192,7 +192,7 @@ pub fn fail<'s>(
     reply: &mut [u8],
     why: &'static str,
 ) -> Outcome<'s> {
-    answer(snapshot, &Failing(Entry::failure(0, why, moment.now, 0)), client, moment, query, reply)
+    answer(snapshot, &Failing(Entry::failure(ede::OTHER, why, moment.now, 0)), client, moment, query, reply)
 }
 
 /// What others said: the answer to the question is the first; then what it leads to.
@@ -207,12 +207,18 @@ struct Gathered<'c> {
     entries: Vec<(Answers, bool)>,
 }
 
-impl Known for Gathered<'_> {
-    fn with<R>(&self, route: RouteId, question: &Question, now: i64, use_it: impl FnOnce(Option<Found>) -> R) -> R {
+impl KnownAnswers for Gathered<'_> {
+    fn with<R>(
+        &self,
+        route: RouteId,
+        question: &Question,
+        now: i64,
+        use_it: impl FnOnce(Option<KnownAnswer>) -> R,
+    ) -> R {
         for (answers, stale) in &self.entries {
             if let Some((_, entry)) = answers.iter().find(|(key, _)| key.is(route, question)) {
                 let ttl = if *stale { STALE_TTL } else { (entry.end() - now).clamp(0, entry.ttl.into()) as u32 };
-                return use_it(Some(Found { entry, ttl, stale: *stale, refresh: false }));
+                return use_it(Some(KnownAnswer { entry, ttl, stale: *stale, refresh: false }));
             }
         }
         self.cache.with(route, question, now, |found| match found {
@@ -225,8 +231,8 @@ impl Known for Gathered<'_> {
 /// Knows of every question that it fails.
 struct Failing(Entry);
 
-impl Known for Failing {
-    fn with<R>(&self, _: RouteId, _: &Question, _: i64, use_it: impl FnOnce(Option<Found>) -> R) -> R {
-        use_it(Some(Found { entry: &self.0, ttl: 0, stale: false, refresh: false }))
+impl KnownAnswers for Failing {
+    fn with<R>(&self, _: RouteId, _: &Question, _: i64, use_it: impl FnOnce(Option<KnownAnswer>) -> R) -> R {
+        use_it(Some(KnownAnswer { entry: &self.0, ttl: 0, stale: false, refresh: false }))
     }
 }

@@ -14,16 +14,15 @@ use super::{
     workers::{Dropped, Limited, Writer},
 };
 use crate::{
-    answer::{self, Answered, Client, Cookie, Moment, Noted, Outcome, Trace, Transport, known::Asked},
+    answer::{
+        self, Answered, Client, Cookie, Moment, Outcome, QueryLogTrace, Trace, Transport, known::OwnedRoutedQuestion,
+    },
     clock,
     forward::{self, Response, Waiting},
     query_log::{Said, Tap},
     snapshot::Snapshot,
     transfer::{self, Part},
-    wire::{
-        name,
-        query::{HEADER, rcode},
-    },
+    wire::{codes::rcode, name, query::HEADER},
 };
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -61,7 +60,7 @@ pub enum Decision {
 /// What a query waits for. It holds a slot among those that wait for the same.
 pub enum Deferred {
     /// Upstream servers, which are asked this first.
-    Forward(Waiting, Asked),
+    Forward(Waiting, OwnedRoutedQuestion),
     /// The transfer, the update or the signed answer of a zone.
     Zone(OwnedSemaphorePermit),
 }
@@ -97,7 +96,7 @@ impl Ledger {
         core: &Core,
         snapshot: &Snapshot,
         arrival: &Arrival,
-        noted: &Noted,
+        noted: &QueryLogTrace,
         reply: Option<(Answered, &mut [u8])>,
     ) -> Option<usize> {
         let Arrival { client, packet, received } = *arrival;
@@ -133,7 +132,7 @@ pub fn decide<T: Trace>(
     let mut outcome = answer_traced(snapshot, &core.forwarding.cache, client, moment, packet, reply, trace);
     if let Outcome::Forward(forward) = &outcome {
         if let Some(seat) = core.forwarding.wait(client, forward) {
-            return Decision::Defer(Deferred::Forward(seat, forward.to_asked()));
+            return Decision::Defer(Deferred::Forward(seat, forward.to_owned_question()));
         }
         outcome = forward::fail(snapshot, client, moment, packet, reply, forward::NO_ROOM);
     }
@@ -204,7 +203,7 @@ pub async fn complete(
 }
 
 /// Notes who asked about a zone as a whole: the log is told no more of such a query.
-fn note_client(snapshot: &Snapshot, client: &Client, packet: &[u8], noted: &mut Noted) {
+fn note_client(snapshot: &Snapshot, client: &Client, packet: &[u8], noted: &mut QueryLogTrace) {
     let moment = Moment { now: clock::now(), draw: 0 };
     answer::answer_traced(snapshot, &(), client, moment, packet, &mut [0; MIN_REPLY], noted);
 }
@@ -276,7 +275,7 @@ mod tests {
     use super::*;
     use crate::{
         listen::tests::{answered, core, limits, page},
-        wire::reply::MAX_UDP,
+        wire::{codes::pointer, reply::MAX_UDP},
     };
 
     #[test]
@@ -328,9 +327,10 @@ mod tests {
             reply[2..8].copy_from_slice(&[0x85, 0x80, 0, 1, 0, 1]);
             // One record, which is as long as is left.
             let rest = answered.len.saturating_sub(packet.len() + 12);
-            reply.extend_from_slice(&[0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 60, (rest >> 8) as u8, rest as u8]);
+            reply.extend_from_slice(&pointer::to(HEADER).to_be_bytes());
+            reply.extend_from_slice(&[0, 16, 0, 1, 0, 0, 0, 60, (rest >> 8) as u8, rest as u8]);
             reply.resize(answered.len, b'x');
-            match ledger.finish(core, &snapshot, &arrival, &Noted::default(), Some((answered, &mut reply))) {
+            match ledger.finish(core, &snapshot, &arrival, &QueryLogTrace::default(), Some((answered, &mut reply))) {
                 None => counts.2 += 1,
                 Some(len) if reply[2] & 2 != 0 => {
                     assert_eq!((len, &reply[4..12]), (packet.len(), &[0, 1, 0, 0, 0, 0, 0, 0][..]));

@@ -10,7 +10,10 @@ use super::{
     stream::LAST_IDLE,
     unread::Counted,
 };
-use crate::{answer::Client, wire::response::Response as Message};
+use crate::{
+    answer::Client,
+    wire::{rdata::rtype, response::Response as Message},
+};
 use data_encoding::BASE64URL_NOPAD;
 use frames::HttpStream;
 use http_body_util::{BodyExt, Full};
@@ -48,8 +51,6 @@ pub const HEADER_SIZE: usize = 16 << 10;
 pub const MOST_STREAMS: u32 = 256;
 /// How long an HTTP/3 server is known to clients, in seconds.
 const ALTERNATIVE_AGE: u32 = 86_400;
-/// SOA, and where its last field is, counted from the end of its data (RFC 1035, 3.3.13).
-const SOA: u16 = 6;
 
 /// What announces another server of the same (RFC 7838).
 pub type Alternative = HeaderValue;
@@ -162,7 +163,7 @@ fn measure(response: &mut Response<Bytes>) {
 fn freshness(reply: &[u8]) -> u32 {
     let Some(message) = Message::read(reply) else { return 0 };
     let answer = message.sections[0].iter().map(|record| record.ttl);
-    let negative = message.sections[1].iter().filter(|record| record.rtype == SOA).map(|record| {
+    let negative = message.sections[1].iter().filter(|record| record.rtype == rtype::SOA).map(|record| {
         let minimum = record.rdata.last_chunk().map_or(0, |minimum| u32::from_be_bytes(*minimum));
         record.ttl.min(minimum)
     });

@@ -30,8 +30,8 @@ pub(crate) mod tests {
     use crate::snapshot::Snapshot;
     use crate::{
         answer::{
-            Answered, Client, Cookie, Kind, Moment, Outcome, Trace,
-            known::{Asked, Forward, Known, Question},
+            AnswerKind, Answered, Client, Cookie, Moment, Outcome, Trace,
+            known::{KnownAnswers, OwnedRoutedQuestion, Question, RoutedQuestion},
         },
         config::DnstapMessages,
         forward::{self, Forwarding, Response, upstream::Upstreams},
@@ -55,7 +55,7 @@ pub(crate) mod tests {
     /// Stands for the function that answers: the reply is the query, then the client's local address as text. A query
     /// that begins with `drop` has no reply, with `error` it is REFUSED, and `size` followed by two octets asks for a
     /// reply of that length. With `late` it is one for others.
-    pub fn answer_traced<'s, K: Known, T: Trace>(
+    pub fn answer_traced<'s, K: KnownAnswers, T: Trace>(
         _: &'s Snapshot,
         _: &K,
         client: &Client,
@@ -72,7 +72,7 @@ pub(crate) mod tests {
                     LazyLock::new(|| Arc::new(Route::new("rule".into(), [0].into(), Servers::Recursion)));
                 let name = &LookupName::root();
                 let question = Question { name, qtype: 1, dnssec_ok: false, checking_disabled: false };
-                return Outcome::Forward(Forward::new(&ROUTE, ROUTE.id, &question));
+                return Outcome::Forward(RoutedQuestion::new(&ROUTE, ROUTE.id, &question));
             }
             [b's', b'i', b'z', b'e', high, low, ..] => text.resize(u16::from_be_bytes([*high, *low]).into(), b'.'),
             _ => text.extend(format!(" at {}", client.local).bytes()),
@@ -82,7 +82,7 @@ pub(crate) mod tests {
     }
 
     pub fn answered(len: usize, rcode: u16) -> Answered {
-        let (kind, cookie) = (Kind::Zone, Cookie::Absent);
+        let (kind, cookie) = (AnswerKind::Zone, Cookie::Absent);
         Answered { len, view: None, rcode, kind, entry_point: None, locality: None, cookie, refresh: false }
     }
 
@@ -92,7 +92,7 @@ pub(crate) mod tests {
         forwarding: &Arc<Forwarding>,
         _: &Client,
         query: &[u8],
-        _: Option<Asked>,
+        _: Option<OwnedRoutedQuestion>,
         _: Option<&crate::forward::Waiting>,
     ) -> Option<Response> {
         tokio::time::sleep(Duration::from_millis(10 * u64::from(query[4]))).await;

@@ -8,7 +8,7 @@ use super::{
     unread::Unread,
 };
 use crate::{
-    answer::{Client, Moment, Noted, Transport},
+    answer::{Client, Moment, QueryLogTrace, Transport},
     clock::{random_seed, seconds},
     query_log::SMALL_RING,
     transfer::Part,
@@ -28,7 +28,7 @@ pub const MESSAGE_SIZE: usize = u16::MAX as usize;
 
 thread_local! {
     /// Where an answer is made, and where is noted how. They are never held across an await.
-    static REPLY: RefCell<(Vec<u8>, Noted)> = RefCell::new((vec![0; MESSAGE_SIZE], Noted::default()));
+    static REPLY: RefCell<(Vec<u8>, QueryLogTrace)> = RefCell::new((vec![0; MESSAGE_SIZE], QueryLogTrace::default()));
 }
 
 /// What a query waits for.

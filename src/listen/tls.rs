@@ -58,6 +58,6 @@ pub async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
 
 /// Counts a handshake that came to nothing.
 pub fn failed(responder: &Responder) {
-    let transport = Transport::WORDS[responder.transport as usize].1;
+    let transport = Transport::LABELS[responder.transport as usize].1;
     responder.core.counters.handshakes_failed.with_label_values(&[transport]).inc();
 }

@@ -9,7 +9,7 @@ use super::{
     dispatch::{self, Arrival, Decision, Ledger},
 };
 use crate::{
-    answer::{self as answers, Client, Hint, Moment, Noted, Transport},
+    answer::{self as answers, Client, Moment, PrefetchHint, QueryLogTrace, Transport},
     clock::seconds,
     listen::workers::Dropped,
     query_log::LARGE_RING,
@@ -141,7 +141,7 @@ pub fn start(core: &Arc<Core>, sockets: Vec<Socket>, stop: &Arc<AtomicBool>) -> 
                 local.port(),
             ),
             received: UNIX_EPOCH,
-            noted: Noted::default(),
+            noted: QueryLogTrace::default(),
             local: local.ip(),
             draw: crate::clock::random_seed().0 as u32,
             batch,
@@ -177,7 +177,7 @@ struct Worker {
     /// When the batch came.
     received: SystemTime,
     /// How the query that is looked at is answered, where something is logged.
-    noted: Noted,
+    noted: QueryLogTrace,
     local: IpAddr,
     draw: u32,
     batch: Batch,
@@ -239,16 +239,16 @@ impl Worker {
 
     /// Asks for the memory that the answers to a batch need, so that they do not wait for it one after another.
     fn fetch_ahead(&mut self, snapshot: &Snapshot, received: usize) {
-        let mut hints: [Option<Hint>; BATCH] = [None; BATCH];
+        let mut hints: [Option<PrefetchHint>; BATCH] = [None; BATCH];
         for (index, hint) in hints.iter_mut().enumerate().take(received) {
             let Some(Packet { source, port, local, query, .. }) = self.batch.packet(index) else { continue };
             let client = Client { source, port, local: local.unwrap_or(self.local), transport: Transport::Udp };
-            *hint = answers::hint(snapshot, &client, query, &mut self.name);
+            *hint = answers::find_prefetch_hint(snapshot, &client, query, &mut self.name);
             if let Some(hint) = hint {
-                prefetch(hint.first_look());
+                prefetch(hint.first_address());
             }
         }
-        for address in hints.iter().flatten().filter_map(Hint::second_look) {
+        for address in hints.iter().flatten().filter_map(PrefetchHint::second_address) {
             prefetch(address);
             prefetch(address.wrapping_add(CACHE_LINE));
         }

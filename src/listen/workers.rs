@@ -2,11 +2,11 @@
 
 use super::udp;
 use crate::{
-    answer::{Answered, Kind, Locality, Transport},
+    answer::{AnswerKind, Answered, Locality, Transport},
     instruments::{Family, desc},
     snapshot::Snapshot,
     snapshot::published::Published,
-    wire::query::rcode::{self, MNEMONICS},
+    wire::codes::rcode::{self, MNEMONICS},
 };
 use prometheus::{
     core::{Collector, Desc},
@@ -21,14 +21,14 @@ use std::{
     },
 };
 
-const KINDS: [(Kind, &str); 7] = [
-    (Kind::Zone, "zone"),
-    (Kind::Endpoint, "endpoint"),
-    (Kind::Autodefined, "autodefined"),
-    (Kind::Whoami, "whoami"),
-    (Kind::Forward, "forward"),
-    (Kind::Refused, "refused"),
-    (Kind::Malformed, "malformed"),
+const KINDS: [(AnswerKind, &str); 7] = [
+    (AnswerKind::Zone, "zone"),
+    (AnswerKind::Endpoint, "endpoint"),
+    (AnswerKind::Autodefined, "autodefined"),
+    (AnswerKind::Whoami, "whoami"),
+    (AnswerKind::Forward, "forward"),
+    (AnswerKind::Refused, "refused"),
+    (AnswerKind::Malformed, "malformed"),
 ];
 
 const LOCALITIES: [(Locality, &str); 3] =
@@ -54,7 +54,7 @@ fn place_of(rcode: u16) -> usize {
 }
 
 /// Which counter of a view an answer is counted in.
-fn index_of(kind: Kind, rcode: u16) -> usize {
+fn index_of(kind: AnswerKind, rcode: u16) -> usize {
     KINDS.iter().position(|(other, _)| *other == kind).unwrap_or_default() * RCODES + place_of(rcode)
 }
 
@@ -215,7 +215,7 @@ pub struct Workers {
     desc: Desc,
     blocks: Arc<Mutex<Vec<Arc<Block>>>>,
     /// What the workers that have ended counted, by transport.
-    retired: Arc<Mutex<[Totals; Transport::WORDS.len()]>>,
+    retired: Arc<Mutex<[Totals; Transport::LABELS.len()]>>,
     snapshot: Published,
 }
 
@@ -289,7 +289,7 @@ impl Workers {
     }
 
     /// The totals of each transport.
-    fn totals(&self) -> [Totals; Transport::WORDS.len()] {
+    fn totals(&self) -> [Totals; Transport::LABELS.len()] {
         self.fold();
         // What is folded in the meantime is in one of them, and not in both.
         let retired = lock(&self.retired);
@@ -370,7 +370,7 @@ impl Collector for Workers {
             of_entry_points.extend(entry_point.slot.map(|slot| (slot as usize, &*entry_point.id, address.to_string())));
         }
         let totals = self.totals();
-        let of_transports = || totals.iter().zip(Transport::WORDS).map(|(totals, (_, word))| (totals, word));
+        let of_transports = || totals.iter().zip(Transport::LABELS).map(|(totals, (_, word))| (totals, word));
         for (row, view) in views.iter().enumerate().filter_map(|(row, view)| Some((row, (*view)?))) {
             let mut of_az = [0; LOCALITIES.len()];
             for (totals, transport) in of_transports() {
@@ -378,7 +378,7 @@ impl Collector for Workers {
                 let (by_kind, by_az) = counts.split_at(BY_KIND);
                 of_az.iter_mut().zip(by_az).for_each(|(sum, count)| *sum += count);
                 for (index, &count) in by_kind.iter().enumerate().filter(|(_, count)| **count > 0) {
-                    let (outcome, rcode) = (KINDS[index / RCODES].1, rcode::word_at(index % RCODES));
+                    let (outcome, rcode) = (KINDS[index / RCODES].1, rcode::label_at(index % RCODES));
                     let labels = [("outcome", outcome), ("rcode", rcode), ("transport", transport), ("view", view)];
                     answers.set(&labels, count as f64);
                 }
@@ -395,7 +395,7 @@ impl Collector for Workers {
                 if sum > 0 {
                     let labels = [
                         ("entry_point", &**address),
-                        ("rcode", rcode::word_at(place)),
+                        ("rcode", rcode::label_at(place)),
                         ("resolver_endpoint", endpoint),
                     ];
                     entry_points.set(&labels, sum as f64);
@@ -429,7 +429,7 @@ mod tests {
     use super::*;
     use crate::listen::tests;
 
-    fn answered(view: Option<u32>, kind: Kind, rcode: u16) -> Answered {
+    fn answered(view: Option<u32>, kind: AnswerKind, rcode: u16) -> Answered {
         Answered { view, kind, ..tests::answered(12, rcode) }
     }
 
@@ -439,10 +439,10 @@ mod tests {
         let mut one = core.counters.workers.writer(Transport::Udp, None);
         let mut other = core.counters.workers.writer(Transport::Udp, None);
         let mut tcp = core.counters.workers.writer(Transport::Tcp, None);
-        one.answered(&answered(None, Kind::Refused, 5));
-        other.answered(&answered(None, Kind::Refused, 5));
-        other.answered(&answered(None, Kind::Malformed, 16));
-        tcp.answered(&Answered { locality: Some(Locality::CrossAz), ..answered(None, Kind::Zone, 3) });
+        one.answered(&answered(None, AnswerKind::Refused, 5));
+        other.answered(&answered(None, AnswerKind::Refused, 5));
+        other.answered(&answered(None, AnswerKind::Malformed, 16));
+        tcp.answered(&Answered { locality: Some(Locality::CrossAz), ..answered(None, AnswerKind::Zone, 3) });
         tcp.dropped(Dropped::Silent);
         one.limited(Limited::BadCookie);
         drop(other); // what a worker counted stays when it ends
@@ -468,14 +468,14 @@ mod tests {
         let mut writer = workers.writer(Transport::Udp, None);
         let total = |view: usize| {
             let [udp, ..] = workers.totals();
-            udp.views.get((view + 1) * PER_VIEW + index_of(Kind::Zone, 0)).copied()
+            udp.views.get((view + 1) * PER_VIEW + index_of(AnswerKind::Zone, 0)).copied()
         };
         writer.grow(10, 0);
-        writer.answered(&answered(Some(9), Kind::Zone, 0));
+        writer.answered(&answered(Some(9), AnswerKind::Zone, 0));
         assert_eq!((total(9), total(1000)), (Some(1), None));
-        writer.answered(&answered(Some(1000), Kind::Zone, 0));
+        writer.answered(&answered(Some(1000), AnswerKind::Zone, 0));
         writer.grow(1001, 0);
-        writer.answered(&answered(Some(1000), Kind::Zone, 0));
+        writer.answered(&answered(Some(1000), AnswerKind::Zone, 0));
         assert_eq!((total(9), total(1000)), (Some(1), Some(1)));
     }
 }

@@ -569,7 +569,7 @@ mod tests {
         let request =
             serde_json::from_value(json!({"from": "10.1.0.7", "name": "sqs.us-east-1.amazonaws.com"})).unwrap();
         let question = crate::explain::Question::new(&request).unwrap();
-        let told = crate::explain::of_manifest(&snapshot, &question, 0).gist();
+        let told = crate::explain::of_manifest(&snapshot, &question, 0).summary();
         assert_eq!(told, ["sqs.us-east-1.amazonaws.com. 60 A 10.1.0.10"]);
     }
 }

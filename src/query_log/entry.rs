@@ -42,8 +42,8 @@ pub struct Entry<'a> {
     pub entry_point: &'a str,
     /// The entry point is a Resolver endpoint.
     pub is_endpoint: bool,
-    /// What answered, as [`crate::answer::noted::hops`] reads it.
-    pub hops: &'a [u8],
+    /// What answered, as [`crate::answer::query_log_trace::read_answered_by`] reads it.
+    pub answered_by: &'a [u8],
     /// The query; empty where it is not wanted.
     pub query: &'a [u8],
     /// The answer; empty where there is none.
@@ -78,7 +78,7 @@ impl Entry<'_> {
             self.az.as_bytes(),
             self.subnet.as_bytes(),
             self.entry_point.as_bytes(),
-            self.hops,
+            self.answered_by,
             self.query,
             self.reply,
         ];
@@ -149,7 +149,7 @@ impl<'a> Entry<'a> {
             generation,
             time,
             latency,
-            transport: Transport::WORDS.get(usize::from(transport))?.0,
+            transport: Transport::LABELS.get(usize::from(transport))?.0,
             cache: usize::from(cache).checked_sub(1).and_then(|state| STATES.get(state)).copied(),
             rcode: u16::from_le_bytes([low, high]),
             is_endpoint: is_endpoint != 0,
@@ -160,7 +160,7 @@ impl<'a> Entry<'a> {
             az: reader.text()?,
             subnet: reader.text()?,
             entry_point: reader.text()?,
-            hops: reader.part()?,
+            answered_by: reader.part()?,
             query: reader.part()?,
             reply: reader.part()?,
         };
@@ -235,7 +235,7 @@ mod tests {
             subnet: "s",
             entry_point: text,
             is_endpoint: number % 2 == 1,
-            hops: octets,
+            answered_by: octets,
             query: octets,
             reply: octets,
         }

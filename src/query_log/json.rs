@@ -6,10 +6,11 @@
 
 use super::entry::Entry;
 use crate::{
-    answer::{By, CacheState, Transport, noted::hops},
+    answer::{AnsweredBy, CacheState, Transport, query_log_trace::read_answered_by},
     manifest::ClientAddress,
     wire::{
-        query::{HEADER, option, rcode::MNEMONICS, skip_name},
+        codes::{class, option, pointer, rcode::MNEMONICS},
+        query::{HEADER, skip_name},
         rdata::{self, rtype, type_to_text},
         response::read_record,
     },
@@ -86,10 +87,10 @@ impl Formatter {
                 string(text, out);
             }
         }
-        answered_by(entry.hops, out);
+        answered_by(entry.answered_by, out);
         if let Some(state) = entry.cache {
             out.extend_from_slice(b",\"cache\":\"");
-            out.extend_from_slice(CacheState::WORDS[state as usize].as_bytes());
+            out.extend_from_slice(CacheState::LABELS[state as usize].as_bytes());
             out.push(b'"');
         }
         if let Some(ttl) = ttl {
@@ -231,11 +232,11 @@ fn client(entry: &Entry, address: ClientAddress, out: &mut Vec<u8>) {
 /// What answered, name by name.
 fn answered_by(octets: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"answered_by\":[");
-    for (position, (kind, id)) in hops(octets).enumerate() {
+    for (position, (kind, id)) in read_answered_by(octets).enumerate() {
         out.extend_from_slice(if position == 0 { b"{\"" } else { b",{\"" });
         out.extend_from_slice(kind.as_bytes());
         out.extend_from_slice(b"\":");
-        match By::HAS_ID.contains(&kind) {
+        match AnsweredBy::HAS_ID.contains(&kind) {
             true => string(&String::from_utf8_lossy(id), out),
             false => out.extend_from_slice(b"true"),
         }
@@ -272,9 +273,9 @@ fn name_at(message: &[u8], at: usize, out: &mut Vec<u8>) {
     while let Some(&len) = message.get(at) {
         match len {
             0 => break,
-            0xc0.. => {
-                let to =
-                    usize::from(len & 0x3f) << 8 | message.get(at + 1).copied().map_or(usize::MAX >> 8, usize::from);
+            first if pointer::begins_with(first) => {
+                let Some(&second) = message.get(at + 1) else { break };
+                let to = pointer::offset(first, second);
                 // Backwards only, and so not for ever.
                 if to >= least.min(at) {
                     break;
@@ -319,11 +320,11 @@ fn type_text(kind: u16, out: &mut Vec<u8>) {
 
 fn class_text(class: u16, out: &mut Vec<u8>) {
     match class {
-        1 => out.extend_from_slice(b"IN"),
-        3 => out.extend_from_slice(b"CH"),
-        4 => out.extend_from_slice(b"HS"),
-        254 => out.extend_from_slice(b"NONE"),
-        255 => out.extend_from_slice(b"ANY"),
+        class::IN => out.extend_from_slice(b"IN"),
+        class::CH => out.extend_from_slice(b"CH"),
+        class::HS => out.extend_from_slice(b"HS"),
+        class::NONE => out.extend_from_slice(b"NONE"),
+        class::ANY => out.extend_from_slice(b"ANY"),
         _ => drop(write!(out, "CLASS{class}")),
     }
 }
@@ -384,7 +385,7 @@ mod tests {
             subnet: "",
             entry_point: text,
             is_endpoint: true,
-            hops: &[1, 1, b'r', 3, 0],
+            answered_by: &[1, 1, b'r', 3, 0],
             query: &[],
             reply,
         }

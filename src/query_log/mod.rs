@@ -5,7 +5,7 @@
 //! hands batches of them to the threads of the [sinks](sink), each of which may be as slow as what it writes to.
 //!
 //! ```text
-//! answer, with Noted -> Tap -> ring -> writer -> json   -> sink: file, stdout, Unix and TCP sockets, HTTP
+//! answer, with QueryLogTrace -> Tap -> ring -> writer -> json   -> sink: file, stdout, Unix and TCP sockets, HTTP
 //!                                             -> dnstap -> sink: Frame Streams
 //! ```
 
@@ -18,7 +18,7 @@ mod stream;
 mod writer;
 
 use crate::{
-    answer::{Answered, Client, Noted},
+    answer::{Answered, Client, QueryLogTrace},
     config::{DnstapMessage, DnstapMessages},
     instruments::{counters, gauges, register},
     snapshot::{Snapshot, query_logs::SLOTS},
@@ -122,7 +122,7 @@ impl QueryLog {
 /// One answer, or what had none.
 pub struct Said<'a> {
     /// How it was made.
-    pub noted: &'a Noted,
+    pub noted: &'a QueryLogTrace,
     /// Who sent the query.
     pub client: &'a Client,
     /// The packet.
@@ -170,7 +170,7 @@ impl Tap {
     #[inline]
     pub fn log(&mut self, snapshot: &Snapshot, said: &Said) {
         let latency = SystemTime::now().duration_since(said.received).unwrap_or_default();
-        let asked = said.noted.asked.as_ref();
+        let asked = said.noted.client.as_ref();
         let logged = asked.and_then(|asked| snapshot.query_logs.of(asked.view));
         let mut slots = 0;
         if let (Some(logged), Some((answered, _))) = (logged, said.reply) {
@@ -206,8 +206,8 @@ impl Tap {
             subnet: subnet.unwrap_or(""),
             entry_point: entry_point.map_or("", |entry_point| &entry_point.id),
             is_endpoint: entry_point
-                .is_some_and(|entry_point| entry_point.path != crate::snapshot::networks::Path::InVpc),
-            hops: said.noted.hops(),
+                .is_some_and(|entry_point| entry_point.path != crate::snapshot::networks::ClientPath::InVpc),
+            answered_by: said.noted.answered_by(),
             query: if is_tapped { said.packet.get(said.noted.query_at..).unwrap_or_default() } else { &[] },
             reply: said.reply.map_or(&[], |(answered, reply)| reply.get(..answered.len).unwrap_or_default()),
         });
@@ -246,7 +246,7 @@ impl Tap {
             subnet: "",
             entry_point: "",
             is_endpoint: false,
-            hops: &[],
+            answered_by: &[],
             query: if is_query { message } else { &[] },
             reply: if is_query { &[] } else { message },
         });

@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    answer::{Answered, Kind, Locality, Transport, known::Question},
+    answer::{AnswerKind, Answered, Locality, Transport, known::Question},
     listen::{
         self,
         tests::{core_of, limits, page},
@@ -46,7 +46,7 @@ fn core(snapshot: Snapshot) -> Arc<Core> {
 
 fn answered(view: u32, entry_point: u32) -> Answered {
     let (view, entry_point, locality) = (Some(view), Some(entry_point), Some(Locality::SameAz));
-    Answered { view, entry_point, locality, kind: Kind::Endpoint, ..listen::tests::answered(12, 0) }
+    Answered { view, entry_point, locality, kind: AnswerKind::Endpoint, ..listen::tests::answered(12, 0) }
 }
 
 /// A server that has everything that there is to count.

@@ -1,4 +1,4 @@
-//! What forwarders may say, and how far around a client an answer holds: against every address of small worlds.
+//! Tests of the clients that forwarders may name, and of the scope of answers, for every address of small networks.
 
 use super::*;
 use crate::snapshot::endpoints::Azs;
@@ -13,7 +13,7 @@ fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// Two VPCs with the same addresses, told apart by their entry points, and a forwarder at the same address in each.
+/// VPCs with the same addresses and different entry points, and a forwarder at the same address in two of them.
 fn overlapping() -> Networks {
     let vpc = |entry_point: &str| {
         json!({"region": "r", "cidr_blocks": ["10.2.0.0/16"], "resolver_addresses": [entry_point],
@@ -27,7 +27,7 @@ fn overlapping() -> Networks {
 }
 
 #[test]
-fn a_forwarder_is_one_only_in_its_own_network() {
+fn a_forwarder_counts_only_in_its_own_network() {
     let networks = overlapping();
     let at = |source: &str, entry_point: &str| {
         networks
@@ -37,12 +37,12 @@ fn a_forwarder_is_one_only_in_its_own_network() {
     assert_eq!(at("10.2.0.20", "10.2.0.2"), Some("f"));
     assert_eq!(at("10.2.0.20", "10.2.0.3"), Some("g"));
     assert_eq!(at("10.2.0.20", "10.2.0.4"), None, "a client like any other");
-    assert_eq!(at("10.2.0.20", "192.0.2.1"), None, "no entry point tells the VPC");
+    assert_eq!(at("10.2.0.20", "192.0.2.1"), None, "the address is not an entry point");
     assert_eq!(at("10.2.0.21", "10.2.0.2"), None);
 }
 
 #[test]
-fn the_vpc_endpoint_settles_what_the_address_does_not() {
+fn the_vpc_endpoint_in_the_header_decides_between_overlapping_vpcs() {
     let networks = overlapping();
     let (forwarder, _) = networks.forwarder(address("10.2.0.20"), address("10.2.0.3"), Protocol::Do53).unwrap();
     let (a, b) = (networks.vpc_at("a"), networks.vpc_at("b"));
@@ -50,15 +50,19 @@ fn the_vpc_endpoint_settles_what_the_address_does_not() {
         networks.named(forwarder, address(source), address(local), Protocol::Do53, vpc).map(|found| Some(found.vpc))
     };
     let no_entry_point = "192.0.2.1";
-    assert_eq!(named("10.2.0.7", no_entry_point, None), Err(Refusal::Ambiguous));
+    assert_eq!(named("10.2.0.7", no_entry_point, None), Err(Refusal::SeveralNetworks));
     assert_eq!(named("10.2.0.7", no_entry_point, b), Ok(b));
-    assert_eq!(named("10.2.0.7", no_entry_point, a), Err(Refusal::NotSpokenFor));
-    assert_eq!(named("10.9.0.7", no_entry_point, b), Err(Refusal::Stranger), "it is not in that VPC");
+    assert_eq!(named("10.2.0.7", no_entry_point, a), Err(Refusal::ClientNotAllowed));
+    assert_eq!(named("10.9.0.7", no_entry_point, b), Err(Refusal::UnknownNetwork), "it is not in that VPC");
     assert_eq!(named("10.2.0.7", "10.2.0.3", None), Ok(b));
-    assert_eq!(named("10.2.0.7", "10.2.0.2", None), Err(Refusal::NotSpokenFor), "that entry point tells another VPC");
+    assert_eq!(
+        named("10.2.0.7", "10.2.0.2", None),
+        Err(Refusal::ClientNotAllowed),
+        "that entry point belongs to another VPC"
+    );
 }
 
-/// Seven networks in 256 addresses at most, and entry points of all kinds.
+/// Networks in 256 addresses, and entry points of all kinds.
 fn world(random: &mut dyn FnMut(u32) -> u32) -> Value {
     let mut block = |shortest: u32| {
         let len = shortest + random(33 - shortest);

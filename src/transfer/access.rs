@@ -8,7 +8,7 @@ use crate::{
     answer::Client,
     manifest::PrivateHostedZone,
     snapshot::{Snapshot, zone::Zone},
-    wire::{Name, query::LookupName, query::rcode},
+    wire::{Name, codes::rcode, query::LookupName},
 };
 use std::sync::Arc;
 
@@ -109,7 +109,7 @@ fn signed(key: Option<&Name>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{answer::Transport, manifest::Loaded, snapshot::compile, wire::query::opcode};
+    use crate::{answer::Transport, manifest::Loaded, snapshot::compile, wire::codes::opcode};
 
     /// A request for a zone, as far as access looks at it.
     fn request(zone: &str) -> Request {

@@ -2,7 +2,8 @@
 
 use crate::wire::{
     Name,
-    query::{HEADER, edns_of, flag, flags, opcode, rcode, skip_name},
+    codes::{class, ede, flag, opcode, option, pointer, rcode},
+    query::{HEADER, edns_of, flags, skip_name},
     rdata::{self, rtype},
     response::{Record, read_name, read_record},
 };
@@ -10,8 +11,6 @@ use std::collections::HashMap;
 
 /// The longest message, in octets.
 const MESSAGE_SIZE: usize = u16::MAX as usize;
-/// How far into a message a pointer reaches (RFC 1035, 4.1.4).
-const MOST_POINTER: usize = 0x3fff;
 /// What we say of UDP in OPT records, in octets.
 const UDP_SIZE: u16 = 1232;
 /// Where the additional section is among those behind the question: records on the message as such are nowhere else.
@@ -19,22 +18,18 @@ const ADDITIONAL: usize = 2;
 /// The length of an OPT record without options, in octets.
 const OPT_SIZE: usize = 11;
 
-/// The operation of a message that has a header.
-fn opcode_of(packet: &[u8]) -> u8 {
-    ((flags(packet) & flag::OPCODE) >> 11) as u8
-}
-
 /// Whether a packet that was refused may be about a zone as a whole: a transfer, an update, or the question of a secondary
 /// whether there is a newer version.
 pub fn is_of_zone(packet: &[u8]) -> bool {
     if packet.len() < HEADER || flags(packet) & flag::QR != 0 {
         return false;
     }
-    match opcode_of(packet) {
+    match opcode::of_flags(flags(packet)) {
         opcode::UPDATE | opcode::NOTIFY => true,
         opcode::QUERY => {
-            let qtype = skip_name(packet, HEADER).and_then(|at| packet.get(at..at + 2));
-            packet[4..6] == [0, 1] && matches!(qtype, Some([0, 6 | 251 | 252]))
+            let qtype = skip_name(packet, HEADER).and_then(|at| packet.get(at..)?.first_chunk());
+            let qtype = qtype.map(|octets| u16::from_be_bytes(*octets));
+            packet[4..6] == [0, 1] && matches!(qtype, Some(rtype::SOA | rtype::IXFR | rtype::AXFR))
         }
         _ => false,
     }
@@ -105,7 +100,7 @@ impl Request {
         let mut request = Request {
             id: [packet[0], packet[1]],
             flags: flags(packet),
-            opcode: opcode_of(packet),
+            opcode: opcode::of_flags(flags(packet)),
             zone: Name::from_wire(&name).ok()?,
             qtype,
             qclass,
@@ -136,7 +131,8 @@ impl Request {
     /// A reply that says that the whole is too long for UDP.
     pub fn truncated(&self) -> Vec<u8> {
         let mut reply = self.error(0, None);
-        reply[2] |= 2;
+        let bits = flags(&reply) | flag::TC;
+        reply[2..4].copy_from_slice(&bits.to_be_bytes());
         reply
     }
 
@@ -155,17 +151,17 @@ impl Request {
 
 /// Puts an OPT record behind a reply, with this extended error if there is one.
 pub fn with_opt(mut reply: Vec<u8>, ede: Option<&str>) -> Vec<u8> {
-    let mut option = Vec::new();
+    let mut options = Vec::new();
     if let Some(text) = ede {
-        option.extend_from_slice(&[0, 15]);
-        option.extend_from_slice(&(2 + text.len() as u16).to_be_bytes());
-        option.extend_from_slice(&[0, 18]);
-        option.extend_from_slice(text.as_bytes());
+        options.extend_from_slice(&option::EDE.to_be_bytes());
+        options.extend_from_slice(&(2 + text.len() as u16).to_be_bytes());
+        options.extend_from_slice(&ede::PROHIBITED.to_be_bytes());
+        options.extend_from_slice(text.as_bytes());
     }
-    let [high, low] = UDP_SIZE.to_be_bytes();
-    reply.extend_from_slice(&[0, 0, 41, high, low, 0, 0, 0, 0]);
-    reply.extend_from_slice(&(option.len() as u16).to_be_bytes());
-    reply.extend_from_slice(&option);
+    let ([t1, t2], [high, low]) = (rtype::OPT.to_be_bytes(), UDP_SIZE.to_be_bytes());
+    reply.extend_from_slice(&[0, t1, t2, high, low, 0, 0, 0, 0]);
+    reply.extend_from_slice(&(options.len() as u16).to_be_bytes());
+    reply.extend_from_slice(&options);
     reply[11] = 1;
     reply
 }
@@ -218,7 +214,7 @@ impl<'r> Writer<'r> {
         let start = self.message.len();
         self.name(owner);
         self.message.extend_from_slice(&rtype.to_be_bytes());
-        self.message.extend_from_slice(&[0, 1]);
+        self.message.extend_from_slice(&class::IN.to_be_bytes());
         self.message.extend_from_slice(&ttl.to_be_bytes());
         let length_at = self.message.len();
         self.message.extend_from_slice(&[0, 0]);
@@ -253,11 +249,10 @@ impl<'r> Writer<'r> {
     }
 
     /// Completes the reply.
-    pub fn finish(mut self, rcode: u16) -> Vec<u8> {
-        self.message[3] |= rcode as u8;
-        if rcode != 0 {
-            self.message[2] &= !4;
-        }
+    pub fn finish(mut self, code: u16) -> Vec<u8> {
+        let bits = flags(&self.message) | code;
+        let bits = if code == rcode::NOERROR { bits } else { bits & !flag::AA };
+        self.message[2..4].copy_from_slice(&bits.to_be_bytes());
         self.message[6..8].copy_from_slice(&self.count.to_be_bytes());
         self.message
     }
@@ -268,7 +263,7 @@ impl<'r> Writer<'r> {
         while name[at] != 0 {
             if let Some(known) = self.names.get(&name[at..]) {
                 self.message.extend_from_slice(&name[..at]);
-                let pointer = 0xc000 | known;
+                let pointer = pointer::to(usize::from(*known));
                 let start = self.message.len() - at;
                 self.message.extend_from_slice(&pointer.to_be_bytes());
                 return self.remember(name, start);
@@ -283,7 +278,7 @@ impl<'r> Writer<'r> {
     /// Remembers where a name and its parents are. Those that are known already stay where they were.
     fn remember(&mut self, name: &[u8], start: usize) {
         let mut at = 0;
-        while name[at] != 0 && start + at <= MOST_POINTER {
+        while name[at] != 0 && start + at <= pointer::MAX_OFFSET {
             if self.names.contains_key(&name[at..]) {
                 return;
             }
@@ -315,7 +310,8 @@ mod tests {
         assert!(is_of_zone(&request(252)) && is_of_zone(&request(251)) && is_of_zone(&request(6)));
         assert!(is_of_zone(update) && !is_of_zone(&request(1)));
         let mut response = request(252);
-        response[2] |= 0x80;
+        let bits = flags(&response) | flag::QR;
+        response[2..4].copy_from_slice(&bits.to_be_bytes());
         assert!(!is_of_zone(&response));
         for len in 0..request(252).len() - 2 {
             assert!(!is_of_zone(&request(252)[..len]));
@@ -371,7 +367,7 @@ mod tests {
         packet.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
         let request = Request::read(&packet).unwrap();
         let reply = crate::wire::message::Message::read(&request.error(5, Some("no"))).unwrap();
-        assert_eq!((reply.rcode, reply.ede), (5, Some((18, "no".into()))));
+        assert_eq!((reply.rcode, reply.ede), (5, Some((ede::PROHIBITED, "no".into()))));
         assert_eq!(Request::malformed(&packet, 1)[..4], [0, 7, 0x80, 1]);
     }
 }

@@ -25,13 +25,13 @@ pub mod tsig;
 pub mod update;
 
 use crate::{
-    answer::{Answered, Client, Cookie, Kind, Transport},
+    answer::{AnswerKind, Answered, Client, Cookie, Transport},
     clock::now,
     forward::{self, Forwarding},
     snapshot::published::Published,
     wire::{
         Name,
-        query::{opcode, rcode},
+        codes::{class, flag, opcode, rcode},
         rdata::rtype,
         reply::MAX_UDP,
     },
@@ -162,11 +162,11 @@ impl Part {
     }
 
     fn new(reply: Vec<u8>, rest: Option<Outgoing>) -> Part {
-        let code = reply.get(3).map_or(0, |octet| u16::from(octet & 15));
+        let code = reply.get(3).map_or(0, |octet| u16::from(*octet) & flag::RCODE);
         let kind = match code {
-            rcode::FORMERR => Kind::Malformed,
-            rcode::REFUSED | rcode::NOTAUTH => Kind::Refused,
-            _ => Kind::Zone,
+            rcode::FORMERR => AnswerKind::Malformed,
+            rcode::REFUSED | rcode::NOTAUTH => AnswerKind::Refused,
+            _ => AnswerKind::Zone,
         };
         let (len, cookie) = (reply.len(), Cookie::Absent);
         let answered =
@@ -239,7 +239,7 @@ async fn ask(
     session: Option<Session>,
 ) -> Part {
     let key = session.as_ref().map(|session| session.key().name.clone());
-    if (request.opcode, request.qtype, request.qclass) == (opcode::QUERY, rtype::SOA, 1)
+    if (request.opcode, request.qtype, request.qclass) == (opcode::QUERY, rtype::SOA, class::IN)
         && let Ok(reply) = outgoing::soa(transfers, client, request, key.as_ref()).await
     {
         return signed(reply, session);

@@ -11,7 +11,8 @@ use crate::{
     manifest::transferred::Soa,
     wire::{
         Name,
-        query::{HEADER, edns_of, flag, flags, rcode},
+        codes::{class, flag, opcode, rcode},
+        query::{HEADER, edns_of, flags},
         rdata::rtype,
         response::{Response, read_name},
     },
@@ -19,7 +20,7 @@ use crate::{
 use std::net::IpAddr;
 
 /// The operation, in its place among the header's flags.
-const NOTIFY: u16 = 4 << 11;
+const NOTIFY: u16 = opcode::to_flags(opcode::NOTIFY);
 
 /// What a notification comes to.
 enum Verdict {
@@ -88,7 +89,7 @@ pub fn notified(transfers: &Transfers, client: IpAddr, message: &[u8]) -> Option
 fn question(message: &[u8]) -> Option<(Name, usize)> {
     let mut name = Vec::new();
     let end = (message[4..6] == [0, 1]).then(|| read_name(message, HEADER, &mut name))??;
-    let is_soa = message.get(end..end + 4)? == [0, rtype::SOA as u8, 0, 1];
+    let is_soa = message.get(end..end + 4)? == [rtype::SOA.to_be_bytes(), class::IN.to_be_bytes()].concat();
     let name = Name::from_wire(&name).ok()?;
     is_soa.then_some((name, end + 4))
 }
@@ -96,7 +97,8 @@ fn question(message: &[u8]) -> Option<(Name, usize)> {
 /// The serial that the zone has come to, if the notification says so.
 fn serial(message: &[u8], zone: &Name) -> Option<u32> {
     let mut message = message.to_vec();
-    message[2] |= 0x80;
+    let bits = flags(&message) | flag::QR;
+    message[2..4].copy_from_slice(&bits.to_be_bytes());
     let [answer, ..] = Response::read(&message)?.sections;
     let soa =
         answer.iter().find(|record| record.rtype == rtype::SOA && record.owner.eq_ignore_ascii_case(zone.as_wire()));

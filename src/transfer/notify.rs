@@ -10,7 +10,8 @@ use crate::{
     manifest::{Id, Manifest, Secondary, same_resources},
     snapshot::{Snapshot, zone::Zone, zones::Serials},
     wire::{
-        query::{HEADER, flag, opcode, rcode::MNEMONICS},
+        codes::{class, flag, opcode, pointer, rcode::MNEMONICS},
+        query::{HEADER, flags},
         rdata::rtype,
     },
 };
@@ -201,12 +202,12 @@ async fn tell(zone: &Zone, address: SocketAddr, key: Option<&Arc<Key>>, end: Ins
         let answer = &mut buffer[..received?];
         let is_answer = answer.len() >= HEADER
             && answer[..2] == id
-            && answer[2] & 0x80 != 0
-            && (answer[2] >> 3) & 15 == opcode::NOTIFY;
+            && flags(answer) & flag::QR != 0
+            && opcode::of_flags(flags(answer)) == opcode::NOTIFY;
         if !is_answer {
             continue;
         }
-        let code = answer[3] & 15;
+        let code = (flags(answer) & flag::RCODE) as u8;
         // Who does not accept our signature may not sign.
         if let Some(session) = &mut session
             && let Err(distrust) = session.verify(answer, now() as u64)
@@ -220,14 +221,14 @@ async fn tell(zone: &Zone, address: SocketAddr, key: Option<&Arc<Key>>, end: Ins
 
 /// A notification: the SOA record's question, and as a hint the record itself (RFC 1996, 3.7).
 fn message(zone: &Zone, id: [u8; 2]) -> Vec<u8> {
-    let bits = flag::AA | u16::from(opcode::NOTIFY) << 11;
+    let bits = flag::AA | opcode::to_flags(opcode::NOTIFY);
     let soa = history::soa(zone);
     let mut message = [&id[..], &bits.to_be_bytes(), &[0, 1, 0, 1, 0, 0, 0, 0], &zone.apex].concat();
     message.extend_from_slice(&rtype::SOA.to_be_bytes());
-    message.extend_from_slice(&[0, 1]);
-    message.extend_from_slice(&[0xc0, HEADER as u8]);
+    message.extend_from_slice(&class::IN.to_be_bytes());
+    message.extend_from_slice(&pointer::to(HEADER).to_be_bytes());
     message.extend_from_slice(&rtype::SOA.to_be_bytes());
-    message.extend_from_slice(&[0, 1]);
+    message.extend_from_slice(&class::IN.to_be_bytes());
     message.extend_from_slice(&soa.ttl.to_be_bytes());
     message.extend_from_slice(&(soa.rdata.len() as u16).to_be_bytes());
     message.extend_from_slice(&soa.rdata);

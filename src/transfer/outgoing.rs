@@ -14,7 +14,11 @@ use crate::{
     clock::now,
     manifest::transferred::is_newer,
     snapshot::zone::{Cursor, Zone, soa_serial},
-    wire::{Name, query::rcode, rdata::rtype},
+    wire::{
+        Name,
+        codes::{class, rcode},
+        rdata::rtype,
+    },
 };
 use std::{collections::VecDeque, sync::Arc};
 use tokio::sync::OwnedSemaphorePermit;
@@ -45,7 +49,7 @@ pub async fn start(
         let why = format!("{} asks for {}: {told}", client.source, request.zone);
         Refused { rcode, told, why }
     };
-    if request.qclass != 1 {
+    if request.qclass != class::IN {
         return Err(refused(rcode::REFUSED, "only class IN is served"));
     }
     let is_ixfr = request.qtype == rtype::IXFR;

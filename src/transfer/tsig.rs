@@ -8,6 +8,7 @@ mod tests;
 
 use crate::wire::{
     Name,
+    codes::class,
     query::{HEADER, skip_name},
     rdata::rtype::TSIG,
     response::read_name,
@@ -19,6 +20,8 @@ use std::sync::Arc;
 const FUDGE: u16 = 300;
 /// How many messages of a response may follow one another without a signature (RFC 8945, 5.3.1).
 const MOST_UNSIGNED: usize = 99;
+/// The TTL of a TSIG record (RFC 8945, section 4.2).
+const NO_TTL: u32 = 0;
 /// The least that a MAC may be cut to, in octets (RFC 8945, 5.2.2.1).
 const MIN_MAC: usize = 10;
 
@@ -305,7 +308,8 @@ pub fn without_signature(message: &[u8]) -> Option<Vec<u8>> {
 /// What is digested of the record itself (RFC 8945, 4.3.3).
 fn variables(key: &Name, algorithm: &[u8], fields: &Fields) -> Vec<u8> {
     let mut octets = key.to_lowercase().as_wire().to_vec();
-    octets.extend_from_slice(&[0, 255, 0, 0, 0, 0]); // class ANY, TTL 0
+    octets.extend_from_slice(&class::ANY.to_be_bytes());
+    octets.extend_from_slice(&NO_TTL.to_be_bytes());
     octets.extend_from_slice(&algorithm.to_ascii_lowercase());
     octets.extend_from_slice(&fields.timers());
     octets.extend_from_slice(&fields.error.to_be_bytes());
@@ -319,7 +323,8 @@ fn append(message: &mut Vec<u8>, key: &Name, algorithm: &[u8], fields: &Fields, 
     let length = algorithm.len() + 16 + mac.len() + fields.other.len();
     message.extend_from_slice(key.as_wire());
     message.extend_from_slice(&TSIG.to_be_bytes());
-    message.extend_from_slice(&[0, 255, 0, 0, 0, 0]);
+    message.extend_from_slice(&class::ANY.to_be_bytes());
+    message.extend_from_slice(&NO_TTL.to_be_bytes());
     message.extend_from_slice(&(length as u16).to_be_bytes());
     message.extend_from_slice(algorithm);
     message.extend_from_slice(&fields.timers());

@@ -73,7 +73,7 @@ fn lies_are_not_served() {
         ("garbage", "cannot be read"),
         ("short", "closed the connection"),
         ("refuses", "it answers REFUSED"),
-        ("errors", "CNAME beside other data"),
+        ("errors", "has a CNAME record and other records"),
         ("endless", "more than 1000000 octets"),
     ];
     let zones: String = lies

@@ -12,9 +12,9 @@ mod tests;
 
 use super::{STALE_TTL, hash::Hash};
 use crate::{
-    answer::known::{Entry, Found, Key, Known, Question},
+    answer::known::{Entry, Key, KnownAnswer, KnownAnswers, Question},
     snapshot::routes::RouteId,
-    wire::query::rcode,
+    wire::codes::rcode,
 };
 use counters::Counters;
 pub use counters::Counts;
@@ -160,7 +160,7 @@ impl Node {
 
     /// What is known at this time, if that is anything that may be said.
     #[inline]
-    fn find(&self, lifetimes: &Lifetimes, now: i64) -> Option<Found<'_>> {
+    fn find(&self, lifetimes: &Lifetimes, now: i64) -> Option<KnownAnswer<'_>> {
         if let Some(entry) = &self.good
             && entry.holds(now)
         {
@@ -171,13 +171,13 @@ impl Node {
                 && self.uses.load(Relaxed).wrapping_sub(self.uses_before) >= MIN_REFRESH_USES
                 && !self.is_refreshed.load(Relaxed)
                 && !self.is_refreshed.swap(true, Relaxed);
-            return Some(Found { entry, ttl, stale: false, refresh });
+            return Some(KnownAnswer { entry, ttl, stale: false, refresh });
         }
         let failure = self.failure.as_ref().filter(|failure| failure.holds(now))?;
         let stale = self.good.as_ref().filter(|entry| lifetimes.end(entry) > now);
         Some(match stale {
-            Some(entry) => Found { entry, ttl: STALE_TTL, stale: true, refresh: false },
-            None => Found { entry: failure, ttl: (failure.end() - now) as u32, stale: false, refresh: false },
+            Some(entry) => KnownAnswer { entry, ttl: STALE_TTL, stale: true, refresh: false },
+            None => KnownAnswer { entry: failure, ttl: (failure.end() - now) as u32, stale: false, refresh: false },
         })
     }
 
@@ -368,9 +368,15 @@ impl Writer {
     }
 }
 
-impl Known for Cache {
+impl KnownAnswers for Cache {
     #[inline]
-    fn with<R>(&self, route: RouteId, question: &Question, now: i64, use_it: impl FnOnce(Option<Found>) -> R) -> R {
+    fn with<R>(
+        &self,
+        route: RouteId,
+        question: &Question,
+        now: i64,
+        use_it: impl FnOnce(Option<KnownAnswer>) -> R,
+    ) -> R {
         let guard = self.nodes.guard();
         let node = self.nodes.get(&question.hash(route), &guard).filter(|node| node.key.is(route, question));
         let Some((node, found)) = node.and_then(|node| Some((node, node.find(&self.lifetimes, now)?))) else {

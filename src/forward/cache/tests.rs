@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     answer::known::Records,
-    wire::{Name, query::LookupName, rdata::rtype},
+    wire::{Name, codes::ede, query::LookupName, rdata::rtype},
 };
 use std::{
     collections::VecDeque,
@@ -33,7 +33,7 @@ fn entry(size: usize, ttl: u32, since: i64) -> Arc<Entry> {
         ttl,
         answer: Records { count: 1, octets: octets.into() },
         ede: None,
-        ..Entry::failure(0, "", since, ttl)
+        ..Entry::failure(ede::OTHER, "", since, ttl)
     })
 }
 
@@ -113,25 +113,29 @@ fn what_has_ended_is_for_when_others_fail() {
     assert_eq!(found(&cache, "www.example", end), None);
     assert!(cache.stale(RouteId(1), &question(&name("www.example")), end).is_some());
     assert!(cache.stale(RouteId(1), &question(&name("other.example")), end).is_none());
-    cache.insert_failure("r", key("www.example"), Entry::failure(22, "nobody there", end, 0));
+    cache.insert_failure("r", key("www.example"), Entry::failure(ede::NO_REACHABLE_AUTHORITY, "nobody there", end, 0));
     assert_eq!(found(&cache, "www.example", end), Some((0, STALE_TTL, true, false)), "not the failure");
     assert_eq!(found(&cache, "www.example", end + 4), Some((0, STALE_TTL, true, false)));
     assert_eq!(found(&cache, "www.example", end + 5), None, "time to ask again");
     let late = end + 86_400;
     assert!(cache.stale(RouteId(1), &question(&name("www.example")), late - 1).is_some());
     assert!(cache.stale(RouteId(1), &question(&name("www.example")), late).is_none(), "a day is the most");
-    cache.insert_failure("r", key("www.example"), Entry::failure(22, "nobody there", late, 0));
+    cache.insert_failure("r", key("www.example"), Entry::failure(ede::NO_REACHABLE_AUTHORITY, "nobody there", late, 0));
     assert_eq!(found(&cache, "www.example", late), Some((2, 5, false, false)));
 
     cache.insert("r", key("www.example"), entry(4, 60, late + 1));
     assert_eq!(found(&cache, "www.example", late + 1), Some((0, 60, false, false)), "an answer ends the failure");
-    cache.insert_failure("r", key("www.example"), Entry::failure(22, "nobody there", late + 2, 0));
+    cache.insert_failure(
+        "r",
+        key("www.example"),
+        Entry::failure(ede::NO_REACHABLE_AUTHORITY, "nobody there", late + 2, 0),
+    );
     assert_eq!(found(&cache, "www.example", late + 3), Some((0, 58, false, false)), "a failure does not end an answer");
     assert_eq!(cache.counts().stale, 2);
 
     let none = Cache::new(MIB, Lifetimes { max_stale: 0, ..Lifetimes::default() });
     none.insert("r", key("www.example"), entry(4, 60, NOW));
-    none.insert_failure("r", key("www.example"), Entry::failure(22, "nobody there", end, 0));
+    none.insert_failure("r", key("www.example"), Entry::failure(ede::NO_REACHABLE_AUTHORITY, "nobody there", end, 0));
     assert_eq!(found(&none, "www.example", end), Some((2, 5, false, false)));
     assert!(none.stale(RouteId(1), &question(&name("www.example")), end).is_none());
 }
@@ -141,10 +145,20 @@ fn a_failure_that_lasts_is_known_for_longer() {
     let cache = cache(MIB);
     let mut now = NOW;
     for expected in [5, 10, 20, 40, 60, 60] {
-        let failure = cache.insert_failure("r", key("www.example"), Entry::failure(22, "nobody there", now, 0));
+        let failure = cache.insert_failure(
+            "r",
+            key("www.example"),
+            Entry::failure(ede::NO_REACHABLE_AUTHORITY, "nobody there", now, 0),
+        );
         assert_eq!(failure.ttl, expected);
         assert_eq!(
-            cache.insert_failure("r", key("www.example"), Entry::failure(22, "again", now + 1, 0)).ttl,
+            cache
+                .insert_failure(
+                    "r",
+                    key("www.example"),
+                    Entry::failure(ede::NO_REACHABLE_AUTHORITY, "again", now + 1, 0)
+                )
+                .ttl,
             expected,
             "it is known"
         );
@@ -153,13 +167,25 @@ fn a_failure_that_lasts_is_known_for_longer() {
     }
     now += 60 + FAILURE_MEMORY;
     assert_eq!(
-        cache.insert_failure("r", key("www.example"), Entry::failure(22, "nobody there", now, 0)).ttl,
+        cache
+            .insert_failure(
+                "r",
+                key("www.example"),
+                Entry::failure(ede::NO_REACHABLE_AUTHORITY, "nobody there", now, 0)
+            )
+            .ttl,
         5,
         "that was long ago"
     );
     cache.insert("r", key("www.example"), entry(4, 3, now + 5));
     assert_eq!(
-        cache.insert_failure("r", key("www.example"), Entry::failure(22, "nobody there", now + 9, 0)).ttl,
+        cache
+            .insert_failure(
+                "r",
+                key("www.example"),
+                Entry::failure(ede::NO_REACHABLE_AUTHORITY, "nobody there", now + 9, 0)
+            )
+            .ttl,
         5,
         "it was well between"
     );
@@ -176,7 +202,11 @@ fn one_is_told_to_fetch_what_is_popular_and_ends_soon() {
     assert!(!refresh("twice.example", NOW) && !refresh("twice.example", NOW + 89));
     assert!(refresh("twice.example", NOW + 90));
     assert!(!refresh("twice.example", NOW + 91), "somebody was told");
-    cache.insert_failure("r", key("twice.example"), Entry::failure(22, "nobody there", NOW + 92, 0));
+    cache.insert_failure(
+        "r",
+        key("twice.example"),
+        Entry::failure(ede::NO_REACHABLE_AUTHORITY, "nobody there", NOW + 92, 0),
+    );
     assert!(!refresh("twice.example", NOW + 93), "he failed");
     cache.insert("r", key("twice.example"), entry(4, 100, NOW + 94));
     assert!(!refresh("twice.example", NOW + 193), "uses count from when it was made");
@@ -291,7 +321,11 @@ fn the_budget_holds() {
         wire.extend_from_slice(b"\x07example\0");
         let key = Key::new(RouteId(1), &question(&LookupName::new(&wire).unwrap()));
         match number % 97 {
-            0 => drop(cache.insert_failure("r", key, Entry::failure(22, "nobody there", NOW, 0))),
+            0 => drop(cache.insert_failure(
+                "r",
+                key,
+                Entry::failure(ede::NO_REACHABLE_AUTHORITY, "nobody there", NOW, 0),
+            )),
             1 => cache.insert("r", key, entry(4, 0, NOW)),
             _ => cache.insert("r", key, entry(size as usize, 60, NOW)),
         }
@@ -354,9 +388,11 @@ fn readers_and_writers_at_once() {
                                 let scope = Scope::new(&Name::absolute("example").unwrap(), true);
                                 cache.flush(Some(&scope).filter(|_| chance == 0));
                             }
-                            2..300 => {
-                                drop(cache.insert_failure("r", key, Entry::failure(22, "nobody there", NOW - 100, 0)))
-                            }
+                            2..300 => drop(cache.insert_failure(
+                                "r",
+                                key,
+                                Entry::failure(ede::NO_REACHABLE_AUTHORITY, "nobody there", NOW - 100, 0),
+                            )),
                             _ => cache.insert("r", key, entry(random.next() as usize % 1500, 10_000 + at as u32, NOW)),
                         }
                     }
@@ -390,7 +426,11 @@ fn what_was_flushed_is_gone() {
     assert_eq!(cache.flush(None), 5);
     assert_eq!(left(), [""; 0]);
     assert!(cache.stale(RouteId(1), &question(&name("www.example")), NOW + 61).is_none());
-    cache.insert_failure("r", key("www.example"), Entry::failure(22, "nobody there", NOW + 61, 0));
+    cache.insert_failure(
+        "r",
+        key("www.example"),
+        Entry::failure(ede::NO_REACHABLE_AUTHORITY, "nobody there", NOW + 61, 0),
+    );
     assert_eq!(found(&cache, "www.example", NOW + 61), Some((2, 5, false, false)));
     for _ in 0..10_000 {
         cache.insert("r", key("again.example"), entry(4, 60, NOW));
@@ -424,7 +464,11 @@ fn it_shows_what_it_holds() {
     };
     cache.insert("rule-1", key("w\\007w.example"), Arc::new(address));
     cache.insert("rule-1", key("old.example"), entry(4, 60, NOW - 100));
-    cache.insert_failure("rule-1", key("bad.example"), Entry::failure(22, "nobody there", NOW, 0));
+    cache.insert_failure(
+        "rule-1",
+        key("bad.example"),
+        Entry::failure(ede::NO_REACHABLE_AUTHORITY, "nobody there", NOW, 0),
+    );
     found(&cache, "w\\007w.example", NOW + 20);
     let shown = cache.show(None, 2, NOW + 3);
     assert_eq!(shown["kinds"], serde_json::json!({"positive": 1, "stale": 1, "failure": 1}));

@@ -11,8 +11,12 @@ use super::{
     spellings::Spellings,
 };
 use crate::{
-    answer::known::Question, config::DnstapMessage, forward::read::Useless, manifest::Protocol,
-    snapshot::routes::Route, wire::query::rcode,
+    answer::known::Question,
+    config::DnstapMessage,
+    forward::read::Useless,
+    manifest::Protocol,
+    snapshot::routes::Route,
+    wire::codes::{ede, rcode},
 };
 use std::{
     borrow::Cow,
@@ -608,8 +612,8 @@ impl<'a> Asking<'a> {
         self.servers.iter().take(1).for_each(|server| server.counters.failures.inc());
         let code = match (is_local, of_network) {
             (true, _) => 0,
-            (_, true) => 23,
-            _ => 22,
+            (_, true) => ede::NETWORK_ERROR,
+            _ => ede::NO_REACHABLE_AUTHORITY,
         };
         Failed { code, text, details, is_local }
     }

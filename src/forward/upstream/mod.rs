@@ -46,6 +46,7 @@ use crate::{
     forward::{hash::Hash, read::Useless},
     query_log::Tap,
     snapshot::routes::{Route, RouteId, Servers, Target},
+    wire::codes::ede,
 };
 use ask::Asking;
 pub use counters::Counters;
@@ -241,10 +242,10 @@ impl Upstreams {
         read: impl Fn(&[u8], bool) -> Result<T, Useless>,
     ) -> Result<T, Failure> {
         let Servers::Targets { targets, sources } = &route.servers else {
-            return Err(Failure::new(0, "there is no server to ask"));
+            return Err(Failure::new(ede::OTHER, "there is no server to ask"));
         };
         if targets.is_empty() {
-            return Err(Failure::new(22, "there is no server to ask"));
+            return Err(Failure::new(ede::NO_REACHABLE_AUTHORITY, "there is no server to ask"));
         }
         let known = self.routes.pin().get(&route.id).cloned();
         let way = known.unwrap_or_else(|| self.open(route, targets, sources));

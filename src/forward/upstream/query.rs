@@ -4,7 +4,8 @@ use super::random;
 use crate::{
     answer::known::Question,
     wire::{
-        query::{HEADER, child_hash, flag, flags, option, rcode, root_hash, skip_name},
+        codes::{class, edns_flag, flag, option, rcode},
+        query::{HEADER, child_hash, flags, root_hash, skip_name},
         rdata::rtype,
     },
 };
@@ -15,8 +16,6 @@ pub const MAX_QUERY: usize = 512;
 const UDP_SIZE: u16 = 1232;
 /// Queries on encrypted transports are a multiple of this (RFC 8467, 4.1), in octets.
 const PADDING: usize = 128;
-/// Option code of padding (RFC 7830).
-const PADDING_OPTION: u16 = 12;
 /// In a name with fewer letters, case proves nothing.
 const TELLING_LETTERS: usize = 4;
 /// In a name with fewer letters, two random spellings are the same too often.
@@ -127,17 +126,19 @@ impl Spelt {
         };
         put(name);
         put(&self.qtype.to_be_bytes());
-        let mut end = put(&[0, 1]);
+        let mut end = put(&class::IN.to_be_bytes());
         if look.edns {
-            put(&[0, 0, rtype::OPT as u8]);
+            put(&[0]);
+            put(&rtype::OPT.to_be_bytes());
             put(&UDP_SIZE.to_be_bytes());
-            end = put(&[0, 0, u8::from(self.dnssec_ok) << 7, 0]);
+            put(&[0, 0]);
+            end = put(&if self.dnssec_ok { edns_flag::DO } else { 0 }.to_be_bytes());
             let padding = match look.padded {
                 true => (end + 6).next_multiple_of(PADDING) - (end + 6),
                 false => return put(&[0, 0]),
             };
             put(&(padding as u16 + 4).to_be_bytes());
-            put(&PADDING_OPTION.to_be_bytes());
+            put(&option::PADDING.to_be_bytes());
             put(&(padding as u16).to_be_bytes());
             end = put(&[0; PADDING][..padding]);
         }
@@ -181,11 +182,11 @@ impl Spelt {
         match [message[4], message[5]] {
             [0, 1] => {}
             // Some servers do so when they cannot read the query.
-            [0, 0] if !is_final(flags(message) & 15) => return Echo::Absent,
+            [0, 0] if !is_final(flags(message) & flag::RCODE) => return Echo::Absent,
             _ => return Echo::Other,
         }
-        let [t1, t2] = self.qtype.to_be_bytes();
-        if message.get(type_at..end) != Some(&[t1, t2, 0, 1]) {
+        let ([t1, t2], [c1, c2]) = (self.qtype.to_be_bytes(), class::IN.to_be_bytes());
+        if message.get(type_at..end) != Some(&[t1, t2, c1, c2]) {
             return Echo::Other;
         }
         match &message[HEADER..type_at] {
@@ -253,7 +254,7 @@ pub fn said(message: &[u8]) -> Said {
     if flags(message) & flag::TC != 0 {
         return Said::Truncated;
     }
-    let mut code = flags(message) & 15;
+    let mut code = flags(message) & flag::RCODE;
     let Some(options) = options(message) else {
         // Errors may be sloppy.
         return match code {
@@ -310,7 +311,10 @@ fn extended_error(mut options: &[u8]) -> Option<(u16, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::query::{LookupName, Packet};
+    use crate::wire::{
+        codes::ede,
+        query::{LookupName, Packet},
+    };
 
     fn spelt(name: &[u8]) -> Spelt {
         let name = LookupName::new(name).unwrap();
@@ -423,7 +427,10 @@ mod tests {
         assert_eq!(answer([0x81, 0x85], &[1, 2, 3], 2), Said::Error(rcode::REFUSED, None));
         let bogus = b"\0\x0f\0\x06\0\x06b\nad".to_vec();
         assert_eq!(answer([0x81, 0x82], &opt(0, &bogus[..9]), 1), Said::Error(rcode::SERVFAIL, None));
-        assert_eq!(answer([0x81, 0x82], &opt(0, &bogus), 1), Said::Error(rcode::SERVFAIL, Some((6, "bad".into()))));
+        assert_eq!(
+            answer([0x81, 0x82], &opt(0, &bogus), 1),
+            Said::Error(rcode::SERVFAIL, Some((ede::DNSSEC_BOGUS, "bad".into())))
+        );
     }
 
     #[test]

@@ -304,7 +304,7 @@ async fn queries_that_wait_are_capped() {
     assert!(texts[..MOST_LATE].iter().all(is_first_half) && !texts[MOST_LATE..].iter().any(is_first_half));
 
     let waiting = forward::Limits { waiting: 1, ..Default::default() };
-    let served = server.core.snapshot.load().again(false);
+    let served = server.core.snapshot.load().with_stale(false);
     let responder = Responder::new(&core_with(served, &limits(), &waiting), Transport::Tcp, 0);
     let client =
         Client { source: [127, 0, 0, 1].into(), port: 0, local: [127, 0, 0, 1].into(), transport: Transport::Tcp };

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{config::TsigAlgorithm, wire::query::rcode};
+use crate::{config::TsigAlgorithm, wire::codes::rcode};
 use hickory_proto::{
     op::{Message, MessageType, OpCode, Query},
     rr::{Name as HickoryName, RecordType, TSigner, rdata::tsig::TsigAlgorithm as Hmac},

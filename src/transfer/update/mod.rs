@@ -17,7 +17,11 @@ use crate::{
         change::{Rejected, ZoneEdit},
     },
     manifest::problem::printable,
-    wire::{Name, query::rcode, rdata::rtype},
+    wire::{
+        Name,
+        codes::{class, rcode},
+        rdata::rtype,
+    },
 };
 use etcd::EtcdEditor;
 use std::sync::{Arc, mpsc::Sender};
@@ -46,7 +50,7 @@ pub async fn update(
     if request.qtype != rtype::SOA {
         return Ok((rcode::FORMERR, "refused"));
     }
-    if request.qclass != 1 {
+    if request.qclass != class::IN {
         return Ok((rcode::NOTAUTH, "refused"));
     }
     let id = {

@@ -8,17 +8,15 @@ use crate::{
     transfer::message::Request,
     wire::{
         Name,
-        query::rcode,
+        codes::{
+            class::{ANY, IN, NONE},
+            rcode,
+        },
         rdata::{self, rtype, type_to_text},
         response::Record,
     },
 };
 use std::collections::{BTreeMap, BTreeSet};
-
-/// Classes with a meaning in updates (RFC 2136, 2.4 and 2.5).
-const IN: u16 = 1;
-const NONE: u16 = 254;
-const ANY: u16 = 255;
 
 /// The data of a set, and its TTL.
 #[derive(Clone, Debug, PartialEq)]
@@ -66,7 +64,7 @@ pub fn edits(zone: &Zone, request: &Request) -> Result<Vec<EditedSet>, Rejected>
 /// A set as it is served.
 fn served(zone: &Zone, owner: &Name, rtype: u16) -> Option<Set> {
     let set = zone.node_of(owner.as_wire())?.set(rtype)?;
-    let set = zone.followed(set)?;
+    let set = zone.follow_alias(set)?;
     Some(Set { ttl: set.ttl(), values: set.values().collect() })
 }
 

@@ -6,7 +6,8 @@ use crate::{
     transfer::message::Request,
     wire::{
         Name,
-        query::rcode::{FORMERR, NOTZONE, NXDOMAIN, NXRRSET, YXDOMAIN, YXRRSET},
+        codes::class,
+        codes::rcode::{FORMERR, NOTZONE, NXDOMAIN, NXRRSET, YXDOMAIN, YXRRSET},
         rdata::{parse_text, rtype, type_from_text, type_to_text},
     },
 };
@@ -42,9 +43,9 @@ fn record(line: &str, ttl: u32) -> Vec<u8> {
     let rtype = type_from_text(rtype).unwrap();
     let data = data.first().map_or(Box::default(), |data| parse_text(rtype, data, &Name::root()).unwrap());
     let class: u16 = match *class {
-        "IN" => 1,
-        "NONE" => 254,
-        "ANY" => 255,
+        "IN" => class::IN,
+        "NONE" => class::NONE,
+        "ANY" => class::ANY,
         other => other.parse().unwrap(),
     };
     let ttl = if class == 1 { ttl } else { 0 };

@@ -215,7 +215,7 @@ fn change(names: &mut BTreeMap<String, Sets>, owner: &str, to: &Sets) -> Vec<Edi
 
 proptest! {
     #[test]
-    fn a_changed_zone_is_the_zone_that_is_built_from_the_same_records(
+    fn a_changed_zone_equals_a_zone_built_from_the_same_records(
         first in prop_oneof![vec((owner(), contents(0)), 0..8), vec((owner(), contents(12)), 0..8)],
         updates in vec(vec((owner(), contents(2)), 1..4), 1..12),
     ) {
@@ -241,7 +241,7 @@ fn hosts(number: usize) -> BTreeMap<String, Sets> {
 }
 
 #[test]
-fn an_update_costs_the_change_and_not_the_zone() {
+fn the_cost_of_an_update_follows_the_size_of_the_change() {
     let mut names = hosts(3000);
     names.insert("x.deep.er".into(), vec![(rtype::A, vec!["192.0.2.1".into()])]);
     names.insert("*.w".into(), vec![(rtype::A, vec!["192.0.2.1".into()])]);
@@ -280,7 +280,7 @@ fn an_update_costs_the_change_and_not_the_zone() {
 }
 
 #[test]
-fn a_zone_is_built_anew_when_changes_have_become_too_many() {
+fn builds_a_zone_again_when_it_has_too_many_changes() {
     let mut zone = Updated::new(&hosts(2000)).unwrap();
     let of_two: usize =
         (0..2).map(|at| zone.update(&[edited(&format!("x{at}"), rtype::A, &["192.0.2.1".into()])]).unwrap()).sum();
