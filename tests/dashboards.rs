@@ -37,7 +37,7 @@ fn promtool(arguments: &[&str]) {
 }
 
 #[test]
-fn rules_do_what_they_say() {
+fn alerts_fire_as_their_tests_say() {
     if !can_run(&["promtool"]) {
         return;
     }
@@ -118,7 +118,7 @@ fn names(text: &str) -> BTreeSet<&str> {
 
 /// Nothing is asked for that is not there.
 #[test]
-fn rules_and_dashboard_use_what_is_on_the_page() {
+fn rules_and_dashboard_use_existing_metrics() {
     let read = |path: &str| fs::read_to_string(tree(path)).unwrap();
     let (page, rules) = (read("docs/reference/metrics.md"), read(RULES));
     let recorded: BTreeSet<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- record: ")).collect();
@@ -350,7 +350,7 @@ impl Prometheus {
 
 /// What is counted, to the last answer: by view and outcome, by AZ, at the inbound endpoint, and of the servers that are asked.
 #[test]
-fn answers_are_counted_for_what_they_are() {
+fn counts_answers_by_outcome() {
     let scratch = Scratch::new();
     let port = free_port();
     let mut manifest = json!({});
@@ -410,7 +410,7 @@ fn answers_are_counted_for_what_they_are() {
 }
 
 #[test]
-fn every_query_finds_something() {
+fn every_dashboard_query_returns_data() {
     if !can_run(&["prometheus", "etcd"]) {
         return;
     }

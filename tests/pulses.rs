@@ -130,7 +130,7 @@ fn large_udp_answers_beyond_the_limit_are_truncated_unless_a_cookie_proves_the_a
 
 /// Answers that come at the same time, long after their queries, would be a pulse (DNSBomb).
 #[test]
-fn late_udp_answers_are_kept_in_the_cache_and_not_sent() {
+fn late_udp_answers_are_cached_and_not_sent() {
     let fake = Fake::start("127.0.0.1:0", |asked| match asked.label().starts_with("soon") {
         true => vec![Say::Now(asked.address("192.0.2.1"))],
         false => vec![Say::Later(Duration::from_millis(3200), asked.address("192.0.2.7"))],

@@ -406,7 +406,7 @@ fn generations_are_followed() {
         .map(|n| crate::harness::Process::start(&["curl", "-sSN", &url], &scratch, &format!("more-{n}")))
         .collect();
     wait_until("the places are taken", || {
-        (more.iter().filter(|one| one.log().contains("others follow the generations already")).count() == 5)
+        (more.iter().filter(|one| one.log().contains("clients follow the generations already")).count() == 5)
             .then_some(())
     });
     assert_eq!(http_get(push.0.admin, "/ready").unwrap().0, 200);

@@ -247,7 +247,7 @@ fn entries_are_in_the_schema_of_route_53() {
 
 /// Whose queries a log has depends on who asks, and at which entry point.
 #[test]
-fn logs_have_the_queries_of_their_own_networks_only() {
+fn a_log_has_queries_of_its_own_networks_only() {
     if !can_run(&["setpriv"]) {
         return;
     }
@@ -275,7 +275,7 @@ fn logs_have_the_queries_of_their_own_networks_only() {
 
 /// What a client puts into a name reaches no terminal, and breaks no line.
 #[test]
-fn names_are_escaped() {
+fn escapes_names() {
     if !can_run(&["setpriv"]) {
         return;
     }
@@ -298,7 +298,7 @@ fn names_are_escaped() {
 }
 
 #[test]
-fn files_are_rotated_and_opened_anew() {
+fn rotates_and_reopens_files() {
     if !can_run(&["setpriv"]) {
         return;
     }
@@ -442,7 +442,7 @@ fn entries_go_to_stdout_sockets_and_http() {
 
 /// Nobody listens, and then somebody who does not read; and then all is well.
 #[test]
-fn a_dead_sink_harms_no_query() {
+fn a_dead_destination_delays_no_query() {
     if !can_run(&["setpriv"]) {
         return;
     }
@@ -453,8 +453,8 @@ fn a_dead_sink_harms_no_query() {
     assert_eq!(ask_many(&server, 1000), 1000);
     wait_until("the entries are counted", || (written(&server, "dropped") == 1000.0).then_some(()));
     assert_eq!(server.metric(&["zonal_query_log_failed"]), 1.0);
-    let said = format!("query log a cannot be written (unix:{}: No such file", socket.display());
-    assert!(server.process.log().contains(&said), "{}", server.process.log());
+    let event = format!("query log output failed log=\"a\" error=unix:{}: No such file", socket.display());
+    assert!(server.process.log().contains(&event), "{}", server.process.log());
 
     let listener = UnixListener::bind(&socket).unwrap();
     wait_until("it is stuck", || {
@@ -492,7 +492,7 @@ impl Drop for Mount {
 }
 
 #[test]
-fn a_full_disk_harms_no_query() {
+fn a_full_disk_delays_no_query() {
     if !can_run(&["setpriv", "mount", "umount"]) {
         return;
     }
@@ -528,7 +528,7 @@ fn a_full_disk_harms_no_query() {
 }
 
 #[test]
-fn samples_caps_filters_and_privacy() {
+fn applies_sampling_limits_filters_and_privacy() {
     if !can_run(&["setpriv"]) {
         return;
     }
@@ -613,7 +613,7 @@ fn logs_follow_the_manifest() {
 
 /// What is logged is written when the server ends.
 #[test]
-fn nothing_is_lost_at_the_end() {
+fn writes_all_entries_at_the_end() {
     if !can_run(&["setpriv"]) {
         return;
     }
@@ -630,7 +630,7 @@ fn nothing_is_lost_at_the_end() {
 
 /// dnstap by the reference implementation's receiver, and read by BIND's tool.
 #[test]
-fn dnstap_messages_are_what_others_read() {
+fn other_programs_read_the_dnstap_messages() {
     if !can_run(&["setpriv", "fstrm_capture", "dnstap-read"]) {
         return;
     }

@@ -67,7 +67,7 @@ fn essence(text: &str) -> (String, Vec<String>, Vec<String>) {
 }
 
 #[test]
-fn other_peoples_clients() {
+fn answers_foreign_clients_by_every_transport() {
     if !can_run(&["dig", "kdig", "curl"]) {
         return;
     }
@@ -138,7 +138,7 @@ fn other_peoples_clients() {
 }
 
 #[test]
-fn http_says_what_is_wrong() {
+fn http_errors_say_what_is_wrong() {
     let server = SecureServer::start(&tree("zones"), "");
     let good = query(0, "sqs.us-east-1.amazonaws.com");
     let long = vec![0; 65_536];
@@ -190,7 +190,7 @@ fn http_says_what_is_wrong() {
 }
 
 #[test]
-fn many_at_once() {
+fn answers_many_concurrent_queries() {
     const QUERIES: u16 = 300;
     let server = SecureServer::start(&tree("zones"), "");
     let client = server.client("127.1.0.7");
@@ -239,7 +239,7 @@ fn many_at_once() {
 }
 
 #[test]
-fn doq_breaches_end_the_connection() {
+fn doq_protocol_errors_close_the_connection() {
     let server = SecureServer::start(&tree("zones"), "");
     let client = server.client("127.1.0.7");
     let framed = |query: &[u8]| [&(query.len() as u16).to_be_bytes()[..], query].concat();
@@ -273,7 +273,7 @@ fn doq_breaches_end_the_connection() {
 }
 
 #[test]
-fn a_entry_point_takes_the_protocols_that_it_names() {
+fn an_entry_point_accepts_its_protocols_only() {
     let directory = Scratch::new();
     let manifest = r#"
 vpcs:
@@ -333,7 +333,7 @@ fn slow_target() -> u16 {
 }
 
 #[test]
-fn what_others_have_to_be_asked_for_holds_up_nothing_and_survives_a_stop() {
+fn forwarded_queries_delay_nothing_and_survive_a_stop() {
     let directory = Scratch::new();
     let manifest = format!(
         r#"
@@ -411,7 +411,7 @@ private_hosted_zones:
 }
 
 #[test]
-fn slow_and_idle_clients_are_cut_off() {
+fn closes_slow_and_idle_connections() {
     let server =
         SecureServer::start(&tree("zones"), "limits: {tcp_idle_timeout_seconds: 1, tcp_connections_per_client: 12}");
     let client = server.client("127.1.0.7");
@@ -485,7 +485,7 @@ fn slow_and_idle_clients_are_cut_off() {
 }
 
 #[test]
-fn who_has_most_connections_makes_room_for_others() {
+fn closes_connections_of_the_client_with_most() {
     let server = SecureServer::start(&tree("zones"), "limits: {tcp_connections: 4}");
     let good = query(0, "sqs.us-east-1.amazonaws.com");
     RUNTIME.block_on(async {
@@ -518,7 +518,7 @@ fn who_has_most_connections_makes_room_for_others() {
 }
 
 #[test]
-fn certificates_are_read_again() {
+fn reads_changed_certificates() {
     let scratch = Scratch::new();
     let (first, second) = (Certificate::until(2998), Certificate::until(2997));
     // As Kubernetes mounts secrets: links through a link that is swapped.
@@ -584,17 +584,17 @@ fn certificates_are_read_again() {
         &server.certificate.private_key,
         &format!("{at}/tls.key is not the private key of {at}/tls.crt"),
     );
-    bad(&server, "..4", "", "", &format!("there is no certificate in {at}/tls.crt"));
-    bad(&server, "..5", &third.certificate, "", &format!("there is no private key in {at}/tls.key"));
+    bad(&server, "..4", "", "", &format!("certificate {at}/tls.crt: the file has no certificate"));
+    bad(&server, "..5", &third.certificate, "", &format!("private key {at}/tls.key: the file has no private key"));
     bad(
         &server,
         "..6",
         &expired.certificate,
         &expired.private_key,
-        &format!("the certificate {at}/tls.crt has expired"),
+        &format!("certificate {at}/tls.crt: it has expired"),
     );
     std::fs::remove_file(path.join("..data")).unwrap();
-    let reason = format!("cannot read the certificate {at}/tls.crt");
+    let reason = format!("certificate {at}/tls.crt: cannot be read");
     wait_until(&reason, || server.process.log().contains(&reason).then_some(()));
 
     // The certificate in one file, the key in another, one after the other, and then a signal.
@@ -621,13 +621,13 @@ fn a_bad_certificate_at_the_start_is_an_error() {
     for (tls, expected) in [
         (
             "certificate: none.crt, private_key: good.key",
-            format!("cannot read the certificate {at}/none.crt: check `tls.certificate`: No such file"),
+            format!("certificate {at}/none.crt: cannot be read: No such file"),
         ),
         (
             "certificate: good.crt, private_key: none.key",
-            format!("cannot read the private key {at}/none.key: check `tls.private_key`: No such file"),
+            format!("private key {at}/none.key: cannot be read: No such file"),
         ),
-        ("certificate: bad.crt, private_key: good.key", format!("{at}/bad.crt is no certificate")),
+        ("certificate: bad.crt, private_key: good.key", format!("certificate {at}/bad.crt: not an X.509 certificate")),
         (
             "certificate: good.crt, private_key: other.key",
             format!("{at}/other.key is not the private key of {at}/good.crt"),
@@ -649,7 +649,7 @@ fn a_bad_certificate_at_the_start_is_an_error() {
 
 /// A response is as long as it says, and nothing is left of one that was given up.
 #[test]
-fn streams_that_are_given_up_leave_nothing() {
+fn cancelled_streams_leave_nothing() {
     let server = SecureServer::start(&tree("zones"), "");
     let client = server.client("127.1.0.7");
     let good = query(0, "sqs.us-east-1.amazonaws.com");

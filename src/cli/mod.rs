@@ -63,6 +63,7 @@ macro_rules! examples {
 #[command(
     name = "zonal",
     version,
+    propagate_version = true,
     args_conflicts_with_subcommands = true,
     after_help = documentation!("docs/reference/command-line.md", "zonal"),
     after_long_help = EXAMPLES
@@ -201,9 +202,9 @@ enum Command {
         )
     )]
     Health(HealthArguments),
-    /// Show or drop what dynamic updates have made of a zone
+    /// Show or drop the dynamic updates of a zone
     ///
-    /// Where the manifest is a directory, a node keeps dynamic updates in a journal for each zone. The journal overrides the
+    /// If the manifest is a directory, a node stores the dynamic updates of each zone in a journal. The journal overrides the
     /// zone's files. `journal` asks the running server. If no server runs, it works on the state directory.
     #[command(subcommand, after_help = documentation!("docs/concepts/control-plane.md", "zonal-journal"))]
     Journal(JournalCommand),
@@ -561,7 +562,7 @@ pub fn main() -> ExitCode {
         Command::Serve(arguments) => match Config::load(arguments.config.as_deref()) {
             Ok(config) => serve::serve(&config),
             Err(problems) => {
-                report::complain(problems);
+                report::print_problems(problems);
                 ExitCode::FAILURE
             }
         },
@@ -599,14 +600,14 @@ fn print(text: &str) {
     if let Err(error) = written
         && error.kind() != ErrorKind::BrokenPipe
     {
-        tell(format_args!("standard output cannot be written: {error}"));
+        print_error(format_args!("standard output cannot be written: {error}"));
         std::process::exit(1);
     }
 }
 
 /// Writes a message to standard error. A closed pipe is no error.
-fn tell(what: impl Display) {
-    let _ = writeln!(std::io::stderr(), "zonal: {what}");
+fn print_error(message: impl Display) {
+    let _ = writeln!(std::io::stderr(), "zonal: {message}");
 }
 
 #[cfg(test)]
@@ -614,7 +615,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_are_understood() {
+    fn accepts_correct_arguments_and_refuses_others() {
         Cli::command().debug_assert();
         for (line, is_good) in [
             ("zonal", true),

@@ -2,8 +2,8 @@
 
 use super::{
     AccessArguments, Format, StatusArguments, WaitArguments,
-    client::{self, Failure, Server, wrong},
-    print, report, tell,
+    client::{self, Failure, Server, usage_error},
+    print, print_error, report,
 };
 use crate::{config::Config, manifest::problem::printable};
 use hyper::Method;
@@ -15,9 +15,9 @@ use std::{
 };
 
 /// The interval between two requests to a node that `wait` waits for.
-const PAUSE: Duration = Duration::from_millis(100);
+const POLL_INTERVAL: Duration = Duration::from_millis(100);
 /// The maximum number of rejected resources listed for a node; `--format json` lists all.
-const LISTED: usize = 5;
+const MAX_LISTED: usize = 5;
 
 /// Runs `zonal status`. Exit status 1 if a node does not answer or has a problem.
 pub(super) fn status(arguments: &StatusArguments) -> ExitCode {
@@ -25,33 +25,36 @@ pub(super) fn status(arguments: &StatusArguments) -> ExitCode {
         Ok(servers) => servers,
         Err(status) => return status,
     };
-    let told: Vec<(String, Result<Value, String>)> = thread::scope(|scope| {
-        let asked: Vec<_> =
-            servers.iter().map(|server| (server.to_string(), scope.spawn(|| ask(server).map_err(told)))).collect();
+    let responses: Vec<(String, Result<Value, String>)> = thread::scope(|scope| {
+        let asked: Vec<_> = servers
+            .iter()
+            .map(|server| (server.to_string(), scope.spawn(|| ask(server).map_err(failure_text))))
+            .collect();
         asked.into_iter().map(|(name, asked)| (name, asked.join().unwrap_or_else(|_| Err("failed".into())))).collect()
     });
     print(&match arguments.format {
-        Format::Human => table(&told),
+        Format::Human => table(&responses),
         Format::Json => {
-            let node = |(address, told): &(String, Result<Value, String>)| match told {
+            let node = |(address, response): &(String, Result<Value, String>)| match response {
                 Ok(status) => {
                     let problems = problems(status, usize::MAX);
                     json!({"address": address, "status": status, "well": problems.is_empty(), "problems": problems})
                 }
                 Err(error) => json!({"address": address, "error": error, "well": false, "problems": [error]}),
             };
-            format!("{:#}\n", told.iter().map(node).collect::<Value>())
+            format!("{:#}\n", responses.iter().map(node).collect::<Value>())
         }
     });
-    let is_well = |told: &Result<Value, String>| told.as_ref().is_ok_and(|status| problems(status, 1).is_empty());
-    if told.iter().all(|(_, told)| is_well(told)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let is_well =
+        |response: &Result<Value, String>| response.as_ref().is_ok_and(|status| problems(status, 1).is_empty());
+    if responses.iter().all(|(_, response)| is_well(response)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn servers(arguments: &StatusArguments) -> Result<Vec<Server>, ExitCode> {
     let of_configuration = || {
         Config::load(arguments.config.config.as_deref()).map(|config| vec![Server::of(&config.admin)]).map_err(
             |problems| {
-                report::complain(problems);
+                report::print_problems(problems);
                 ExitCode::FAILURE
             },
         )
@@ -62,23 +65,27 @@ fn servers(arguments: &StatusArguments) -> Result<Vec<Server>, ExitCode> {
 }
 
 fn named(addresses: &[String]) -> Result<Vec<Server>, ExitCode> {
-    addresses.iter().map(|address| Server::new(address)).collect::<anyhow::Result<_>>().map_err(|error| wrong(&error))
+    addresses
+        .iter()
+        .map(|address| Server::new(address))
+        .collect::<anyhow::Result<_>>()
+        .map_err(|error| usage_error(&error))
 }
 
 fn with(servers: Vec<Server>, access: &AccessArguments) -> Result<Vec<Server>, ExitCode> {
     let servers = servers.into_iter().map(|server| server.with(access));
-    servers.collect::<anyhow::Result<_>>().map_err(|error| wrong(&error))
+    servers.collect::<anyhow::Result<_>>().map_err(|error| usage_error(&error))
 }
 
 fn ask(server: &Server) -> Result<Value, Failure> {
     let status = client::ask(server, Method::GET, "/v1/status", None)?;
     match status["generation"].is_u64() {
         true => Ok(status),
-        false => Err(client::stranger(server)),
+        false => Err(client::not_the_admin_api(server)),
     }
 }
 
-fn told(failure: Failure) -> String {
+fn failure_text(failure: Failure) -> String {
     format!("{:#}", anyhow::Error::from(failure))
 }
 
@@ -96,11 +103,11 @@ fn source(status: &Value) -> &'static str {
 
 /// A node's problems, causes first. Any problem makes `status` fail. At most `listed` rejected resources are listed.
 fn problems(status: &Value, listed: usize) -> Vec<String> {
-    let told = |what: &str, why: &Value| Some(format!("{what}: {}", why.as_str()?));
+    let reason = |what: &str, why: &Value| Some(format!("{what}: {}", why.as_str()?));
     let text = |member: &Value| member.as_str().unwrap_or("-").to_string();
     let directory = &status["state_directory"];
     let not_written = || format!("the state directory {} cannot be written", text(&directory["path"]));
-    let lost = told("the source cannot be reached", &status["source"]["error"]);
+    let lost = reason("the source cannot be reached", &status["source"]["error"]);
     let is_stale = status["stale"] == json!(true) && lost.is_none() && status["unready_reason"].is_null();
     let stale = || match status["stale_reason"].as_str() {
         Some(reason) => format!("stale: {reason}"),
@@ -126,11 +133,11 @@ fn problems(status: &Value, listed: usize) -> Vec<String> {
         format!("{kind}/{id} is set aside, {served} is served of it: {why}{more}")
     };
     let all = [
-        told("not ready", &status["unready_reason"]),
+        reason("not ready", &status["unready_reason"]),
         directory["error"].as_str().map(|error| format!("{}: {error}", not_written())),
         lost,
         is_stale.then(stale),
-        told("refused", &status["last_error"]["message"]),
+        reason("refused", &status["last_error"]["message"]),
         held.is_object().then(deletions),
     ];
     let set_aside: Vec<&Value> = status["set_aside"].as_array().into_iter().flatten().collect();
@@ -145,11 +152,11 @@ fn notes(status: &Value) -> Option<String> {
 }
 
 /// One line for each node, and then one line for each problem.
-fn table(told: &[(String, Result<Value, String>)]) -> String {
+fn table(responses: &[(String, Result<Value, String>)]) -> String {
     let head = ["ADDRESS", "NODE", "READY", "GENERATION", "DIGEST", "REVISION", "SOURCE", "AGE", "SET ASIDE"];
     let mut lines: Vec<Vec<String>> = vec![head.map(String::from).to_vec()];
-    for (address, told) in told {
-        let status = match told {
+    for (address, response) in responses {
+        let status = match response {
             Ok(status) => status,
             Err(error) => {
                 lines.push(vec![address.clone(), error.clone()]);
@@ -184,11 +191,11 @@ fn table(told: &[(String, Result<Value, String>)]) -> String {
         let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{:<width$}", printable(cell)));
         format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
     };
-    let behind = |(address, told): &(String, Result<Value, String>)| {
-        let all = told.iter().flat_map(|status| problems(status, LISTED).into_iter().chain(notes(status)));
+    let problem_lines = |(address, response): &(String, Result<Value, String>)| {
+        let all = response.iter().flat_map(|status| problems(status, MAX_LISTED).into_iter().chain(notes(status)));
         all.map(|reason| printable(&format!("{address}: {reason}")) + "\n").collect::<String>()
     };
-    lines.iter().map(line).chain(told.iter().map(behind)).collect()
+    lines.iter().map(line).chain(responses.iter().map(problem_lines)).collect()
 }
 
 /// Runs `zonal wait`. Exit status 1 if a node does not serve the revision before the time-out.
@@ -202,15 +209,15 @@ pub(super) fn wait(arguments: &WaitArguments) -> ExitCode {
     loop {
         let (mut lagging, mut is_hopeless) = (Vec::new(), false);
         waiting.retain(|server| {
-            let told = ask(server).map_err(|failure| {
+            let response = ask(server).map_err(|failure| {
                 // Later requests would fail in the same way.
                 is_hopeless |= matches!(failure, Failure::Forbidden(_));
-                told(failure)
+                failure_text(failure)
             });
-            let has = told.as_ref().ok().and_then(|status| status["revision"].as_u64());
-            let is_there = has.is_some_and(|revision| revision >= arguments.revision);
+            let revision = response.as_ref().ok().and_then(|status| status["revision"].as_u64());
+            let is_there = revision.is_some_and(|revision| revision >= arguments.revision);
             if !is_there {
-                let why = match (has, told) {
+                let why = match (revision, response) {
                     (Some(revision), _) => format!("{server} serves revision {revision}"),
                     (None, Err(error)) => error,
                     (None, Ok(_)) => format!("{server} does not report its revision"),
@@ -223,16 +230,19 @@ pub(super) fn wait(arguments: &WaitArguments) -> ExitCode {
             return ExitCode::SUCCESS;
         }
         if is_hopeless || Instant::now() >= end {
-            lagging.iter().for_each(|why| tell(printable(why)));
+            lagging.iter().for_each(|why| print_error(printable(why)));
         }
         if is_hopeless {
             return ExitCode::FAILURE;
         }
         if Instant::now() >= end {
-            tell(format_args!("some nodes do not serve revision {} after {} s", arguments.revision, arguments.timeout));
+            print_error(format_args!(
+                "some nodes do not serve revision {} after {} s",
+                arguments.revision, arguments.timeout
+            ));
             return ExitCode::FAILURE;
         }
-        thread::sleep(PAUSE);
+        thread::sleep(POLL_INTERVAL);
     }
 }
 
@@ -241,7 +251,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_table_says_what_is_wrong_and_why() {
+    fn shows_problems_and_their_causes_below_the_table() {
         let status = |more: Value| {
             let mut status = json!({"node": "n", "ready": true, "unready_reason": null, "generation": 7, "digest": "d", "revision": 3,
                 "stale": false, "source": null, "last_error": null, "resources": {"vpcs": 1}, "age_seconds": 5, "set_aside": []});
@@ -296,17 +306,17 @@ mod tests {
         ] {
             let table = table(&[("a:1".into(), Ok(status(more)))]);
             let (_, rest) = table.split_once('\n').unwrap();
-            let (line, told) = rest.split_once('\n').unwrap();
+            let (line, below) = rest.split_once('\n').unwrap();
             assert!(line.contains(cells), "{cells} in\n{table}");
-            assert_eq!(told, reasons);
+            assert_eq!(below, reasons);
         }
-        // The causes come first, as the server tells them, and none is left out in silence.
+        // The causes come first, in the order of the server. Left out resources are counted.
         let aside = |n: usize| json!({"kind": "vpcs", "id": n.to_string(), "served": "nothing", "problems": ["odd"]});
         let status = status(json!({"set_aside": (0..9).rev().map(aside).collect::<Vec<_>>()}));
         let table = table(&[("a:1".into(), Ok(status.clone()))]);
-        let told: Vec<&str> = table.lines().skip(2).collect();
-        assert!(told[0].contains("vpcs/8 is set aside") && told.len() == LISTED + 1, "{table}");
-        assert_eq!(told[LISTED], "a:1: and 4 more resources are set aside: `--format json` lists all");
+        let below: Vec<&str> = table.lines().skip(2).collect();
+        assert!(below[0].contains("vpcs/8 is set aside") && below.len() == MAX_LISTED + 1, "{table}");
+        assert_eq!(below[MAX_LISTED], "a:1: and 4 more resources are set aside: `--format json` lists all");
         assert_eq!(problems(&status, usize::MAX).len(), 9);
     }
 }

@@ -44,7 +44,7 @@ mod udp;
 use crate::{
     answer::known::Question,
     forward::{hash::Hash, read::Useless},
-    query_log::Tap,
+    query_log::EntrySender,
     snapshot::routes::{Route, RouteId, Servers, Target},
     wire::codes::ede,
 };
@@ -218,7 +218,7 @@ impl Upstreams {
 
     /// None is known yet. Certificates are checked with the system's authorities and those in a file.
     /// Queries and answers are told to `tap`.
-    pub fn trusting(authorities: Option<PathBuf>, tap: Option<Tap>) -> Arc<Upstreams> {
+    pub fn trusting(authorities: Option<PathBuf>, tap: Option<EntrySender>) -> Arc<Upstreams> {
         Arc::new_cyclic(|this| Upstreams {
             counters: Arc::new(Counters::new(tap)),
             routes: papaya::HashMap::default(),
