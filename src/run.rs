@@ -24,7 +24,7 @@ use crate::{
         internet::Internet,
         keeper::{self, Keeper, Loading},
         kept::Kept,
-        status::{LastError, Status},
+        status::{LoadError, Status},
         store::Store,
     },
     forward::{self, Forwarding, cache::Lifetimes, recursion::Recursion, upstream::Upstreams},
@@ -384,7 +384,7 @@ fn start(
     let kept = kept.filter(|kept| kept.generation > 0);
     let Some(loader) = loader else {
         if let Some(Err(problems)) = kept.map(|kept| keeper.restore(kept, is_followed)) {
-            let error = LastError::new(&problems).message;
+            let error = LoadError::new(&problems).message;
             tracing::error!(error, "saved manifest rejected");
         }
         return Ok(());

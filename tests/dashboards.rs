@@ -403,7 +403,7 @@ fn counts_answers_by_outcome() {
     for line in expected {
         wait_until(&line, || metrics().lines().any(|other| other == line).then_some(()));
     }
-    assert_eq!(server.metric(&["zonal_udp_packets_total{"]), 10.0);
+    server.wait_for_metric(&["zonal_udp_packets_total{"], 10.0);
     let batches = server.metric(&["zonal_udp_batches_total{"]);
     assert!((1.0..=10.0).contains(&batches), "{batches}");
     assert_eq!(metrics().matches("\nzonal_endpoint_answers_total{").count(), 3);

@@ -5,7 +5,7 @@ use crate::harness::{
     fake::{Fake, Say},
     free_port,
     stub::Stub,
-    wait_until,
+    wait_until, wait_until_equal,
 };
 use serde_json::{Value, json};
 use std::{
@@ -306,16 +306,16 @@ fn rotates_and_reopens_files() {
     let (server, _files) = server(logs, free_port(), "");
     let count = ask_many(&server, 1000);
     wait_until("all is written", || (written(&server, "written") >= count as f64).then_some(()));
-    let mut names: Vec<_> = fs::read_dir(server.scratch.path().join("logs"))
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    assert_eq!(names, ["a", "a.1", "a.2"]);
-    for name in names {
-        let path = log_of(&server, &name);
-        let text = fs::read_to_string(&path).unwrap();
-        assert!(text.ends_with('\n') && !lines(&path).is_empty(), "{name}");
+    wait_until_equal("the files", ["a", "a.1", "a.2"].map(String::from).to_vec(), || {
+        let entries = fs::read_dir(server.scratch.path().join("logs")).unwrap();
+        let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+        names.sort();
+        names
+    });
+    for name in ["a", "a.1", "a.2"] {
+        let path = log_of(&server, name);
+        wait_until(name, || (fs::read_to_string(&path).unwrap().ends_with('\n')).then_some(()));
+        assert!(!lines(&path).is_empty(), "{name}");
     }
     // As logrotate has it: moved away, and then a signal.
     let (path, moved) = (log_of(&server, "a"), log_of(&server, "moved"));
@@ -435,9 +435,11 @@ fn entries_go_to_stdout_sockets_and_http() {
         server.metric(&["zonal_query_log_entries_total", &format!("config=\"{config}\""), &format!("\"{outcome}\"")])
     };
     wait_until("what has failed is counted", || (count("bad", "dropped") == 30.0).then_some(()));
-    assert_eq!(server.metric(&["zonal_query_log_failed", "\"bad\""]), 1.0);
-    assert_eq!((count("forbidden", "not_allowed"), count("forbidden", "written")), (30.0, 0.0));
-    assert!(server.process.log().contains("this node does not list `tcp:127.0.0.1:9` in `query_log.allow`"));
+    server.wait_for_metric(&["zonal_query_log_failed", "\"bad\""], 1.0);
+    wait_until_equal("what is forbidden is counted", (30.0, 0.0), || {
+        (count("forbidden", "not_allowed"), count("forbidden", "written"))
+    });
+    server.process.wait_for_log("this node does not list `tcp:127.0.0.1:9` in `query_log.allow`");
 }
 
 /// Nobody listens, and then somebody who does not read; and then all is well.
@@ -452,9 +454,9 @@ fn a_dead_destination_delays_no_query() {
     let (server, _files) = server(&logs, free_port(), &format!("\"unix:{}\"", socket.display()));
     assert_eq!(ask_many(&server, 1000), 1000);
     wait_until("the entries are counted", || (written(&server, "dropped") == 1000.0).then_some(()));
-    assert_eq!(server.metric(&["zonal_query_log_failed"]), 1.0);
+    server.wait_for_metric(&["zonal_query_log_failed"], 1.0);
     let event = format!("query log output failed log=\"a\" error=unix:{}: No such file", socket.display());
-    assert!(server.process.log().contains(&event), "{}", server.process.log());
+    server.process.wait_for_log(&event);
 
     let listener = UnixListener::bind(&socket).unwrap();
     wait_until("it is stuck", || {
@@ -590,7 +592,7 @@ fn logs_follow_the_manifest() {
     let mut serve = |logs: &str| {
         write(logs);
         generation += 1;
-        wait_until("it is served", || (server.metric(&["zonal_generation"]) == f64::from(generation)).then_some(()));
+        server.wait_for_metric(&["zonal_generation"], f64::from(generation));
     };
     ask_as("before");
     serve("  a: {vpc_ids: [vpc-a], destination: {file: {path: first}}}");

@@ -508,7 +508,7 @@ fn without_takeover_socket_no_process_takes_over() {
     }
     let server = Server::start_from("{push: {}}", "");
     kill_process(Pid::from_raw(server.process.id() as i32).unwrap(), Signal::USR2).unwrap();
-    wait_until("it says why", || server.process.log().contains("without `takeover_socket`").then_some(()));
+    server.process.wait_for_log("without `takeover_socket`");
     let mut second = Process::start(
         &[ZONAL, "serve", "--config", server.scratch.path().join("zonal.yaml").to_str().unwrap()],
         &server.scratch,

@@ -234,7 +234,7 @@ fn answers_many_concurrent_queries() {
     for transport in ["tls", "https", "quic", "h3"] {
         let labels = format!(r#"outcome="endpoint",rcode="NOERROR",transport="{transport}",view="vpc-app""#);
         let name = format!("zonal_answers_total{{{labels}}}");
-        assert_eq!(server.metric(&name), Some(QUERIES.into()), "{name}");
+        server.wait_for_metric(&name, QUERIES.into());
     }
 }
 
@@ -458,14 +458,14 @@ fn closes_slow_and_idle_connections() {
         timeout(limit, idle_h3.closed()).await.unwrap();
         assert!(start.elapsed() > Duration::from_millis(900));
     });
-    wait_until("all places are free again", || (server.metric("zonal_tcp_connections")? == 0.0).then_some(()));
+    server.wait_for_metric("zonal_tcp_connections", 0.0);
     for (name, least) in [
         (r#"zonal_tls_handshakes_failed_total{transport="tls"}"#, 1.0),
         (r#"zonal_tls_handshakes_failed_total{transport="https"}"#, 1.0),
         (r#"zonal_tcp_timeouts_total{reason="incomplete"}"#, 3.0),
         (r#"zonal_tcp_timeouts_total{reason="idle"}"#, 4.0),
     ] {
-        assert!(server.metric(name).unwrap() >= least, "{name}: {:?}", server.metric(name));
+        wait_until(name, || (server.metric(name)? >= least).then_some(()));
     }
 
     // QUIC connections count as those by TCP do, whoever has them.
@@ -481,7 +481,7 @@ fn closes_slow_and_idle_connections() {
         let mut one_more = client.tcp(Transport::Tls).await;
         assert_eq!(one_more.read(&mut [0; 1]).await.unwrap_or(0), 0);
     });
-    assert_eq!(server.metric(r#"zonal_tcp_connections_total{result="client_limit"}"#), Some(1.0));
+    server.wait_for_metric(r#"zonal_tcp_connections_total{result="client_limit"}"#, 1.0);
 }
 
 #[test]
@@ -514,7 +514,7 @@ fn closes_connections_of_the_client_with_most() {
         timeout(limit, doq.closed()).await.unwrap();
         assert_eq!(message(ask_h3(&mut h3, request(&good)).await).len(), 468);
     });
-    assert_eq!(server.metric(r#"zonal_tcp_timeouts_total{reason="displaced"}"#), Some(3.0));
+    server.wait_for_metric(r#"zonal_tcp_timeouts_total{reason="displaced"}"#, 3.0);
 }
 
 #[test]
@@ -558,7 +558,7 @@ fn reads_changed_certificates() {
     let mut server = SecureServer::start_in(scratch, first, &tree("zones"), "");
     ask_all(&server);
     assert!(is(server.metric(&expiry), year(2999)), "{:?}", server.metric(&expiry));
-    assert_eq!(server.metric(&failed), Some(0.0));
+    server.wait_for_metric(&failed, 0.0);
 
     swap("..2");
     wait_until("the second certificate is in use", || is(server.metric(&expiry), year(2998)).then_some(()));
@@ -571,8 +571,8 @@ fn reads_changed_certificates() {
         std::fs::write(path.join(name).join("tls.crt"), certificate).unwrap();
         std::fs::write(path.join(name).join("tls.key"), key).unwrap();
         swap(name);
-        wait_until(reason, || server.process.log().contains(reason).then_some(()));
-        wait_until("it is counted", || (server.metric(&failed) == Some(1.0)).then_some(()));
+        server.process.wait_for_log(reason);
+        server.wait_for_metric(&failed, 1.0);
         ask_all(server);
     };
     let at = path.display();
@@ -594,8 +594,7 @@ fn reads_changed_certificates() {
         &format!("certificate {at}/tls.crt: it has expired"),
     );
     std::fs::remove_file(path.join("..data")).unwrap();
-    let reason = format!("certificate {at}/tls.crt: cannot be read");
-    wait_until(&reason, || server.process.log().contains(&reason).then_some(()));
+    server.process.wait_for_log(&format!("certificate {at}/tls.crt: cannot be read"));
 
     // The certificate in one file, the key in another, one after the other, and then a signal.
     std::fs::create_dir(path.join("..7")).unwrap();
@@ -604,7 +603,7 @@ fn reads_changed_certificates() {
     std::os::unix::fs::symlink("..7", path.join("..data")).unwrap();
     server.signal(Signal::HUP);
     wait_until("the third certificate is in use", || is(server.metric(&expiry), year(2997)).then_some(()));
-    assert_eq!(server.metric(&failed), Some(0.0));
+    server.wait_for_metric(&failed, 0.0);
     server.certificate = third;
     ask_all(&server);
 }

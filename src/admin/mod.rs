@@ -12,6 +12,7 @@ pub mod openapi;
 mod problem;
 mod push;
 mod stall;
+pub mod status;
 mod tls;
 
 pub use access::{Access, CertificateRole, LocalAddress, Role};
@@ -23,10 +24,7 @@ pub use tls::Tls;
 use crate::{
     clock::now,
     control_plane::counters::Counters,
-    control_plane::{
-        Message,
-        status::{HeldDeletions, Status},
-    },
+    control_plane::{Message, status::Status},
     explain,
     forward::cache::Scope,
     health::Health,
@@ -49,7 +47,6 @@ use axum::{
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use data_encoding::HEXLOWER;
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
@@ -232,7 +229,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/metrics", get(metrics))
         .route("/live", get(|| async { Json(json!({"live": true})) }))
         .route("/ready", get(ready))
-        .route("/v1/status", get(status))
+        .route("/v1/status", get(status::show))
         .route("/v1/cache", get(show_cache).delete(flush_cache))
         .route("/v1/explain", post(explain))
         .route("/v1/openapi.json", get(|| async { Json(openapi::document()) }))
@@ -356,36 +353,6 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
             (StatusCode::SERVICE_UNAVAILABLE, Json(json!({"ready": false, "reason": reason}))).into_response()
         }
     }
-}
-
-async fn status(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
-    let snapshot = admin.core.snapshot.load_full();
-    let state = admin.status.state().clone();
-    let unready_reason = admin.unready_reason();
-    Json(json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "node": String::from_utf8_lossy(&snapshot.node.nsid),
-        "ready": unready_reason.is_none(),
-        "unready_reason": unready_reason,
-        "generation": snapshot.generation,
-        "digest": HEXLOWER.encode(&snapshot.digest),
-        "since": state.since,
-        "stale": snapshot.is_stale,
-        "stale_reason": snapshot.is_stale.then(|| stale_reason(state.kept.is_incomplete)),
-        "revision": state.kept.position.revision,
-        "source": state.source,
-        "set_aside": state.all_set_aside(),
-        "held_deletions": HeldDeletions::of(&state.kept.held),
-        "state_directory": state.state_directory,
-        "age_seconds": admin.counters.age().as_secs(),
-        "last_error": state.last_error,
-        "warnings": state.warnings,
-        "missing_tsig_keys": state.missing_tsig_keys,
-        "resources": state.resources,
-        "zones_transferred": admin.core.transfers.inward.report(&snapshot),
-        "isolated_since": admin.health.isolated_since(),
-        "listeners": state.listeners,
-    }))
 }
 
 /// The names of the cache that a request is about; all, without a name.

@@ -1,12 +1,13 @@
 //! The OpenAPI 3.1 document of the admin API, generated from the types of the manifest.
 
+use super::status::NodeStatus;
 use crate::manifest::{KINDS, Manifest, collection::MASTER_FILES};
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 /// All operations: path, method, summary, request body, and response.
 pub const OPERATIONS: &[(&str, &str, &str, Input, Output)] = &[
-    ("/v1/status", "get", "Reports what the node serves, and its state", Input::Nothing, Output::Object),
+    ("/v1/status", "get", "Reports what the node serves, and its state", Input::Nothing, Output::Status),
     ("/v1/cache", "get", "Reports cache statistics, or the entries of a name", Input::Nothing, Output::Object),
     ("/v1/cache", "delete", "Removes the entries of a name, or all entries", Input::Nothing, Output::Object),
     ("/v1/explain", "post", "Explains how the answer to a query is chosen", Input::Object, Output::Object),
@@ -71,6 +72,8 @@ pub enum Output {
     Resource,
     /// A whole manifest.
     Manifest,
+    /// The status of the node.
+    Status,
     /// Server-sent events.
     Events,
 }
@@ -90,6 +93,8 @@ pub fn document() -> Value {
         .into_generator();
     let manifest = generator.root_schema_for::<Manifest>().to_value();
     let mut schemas = Map::new();
+    // The definition is under the type's own name.
+    let _ = generator.subschema_for::<NodeStatus>();
     for (name, schema) in generator.take_definitions(true) {
         schemas.insert(name, schema);
     }
@@ -168,6 +173,7 @@ fn operation(
         Output::Resource if is_file => ("text/dns", text.clone()),
         Output::Resource => ("application/json", resource.clone()),
         Output::Manifest => ("application/json", reference("Whole")),
+        Output::Status => ("application/json", reference("NodeStatus")),
         Output::Events => ("text/event-stream", text.clone()),
     };
     let trouble = json!({

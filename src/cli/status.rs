@@ -5,8 +5,11 @@ use super::{
     client::{self, Failure, Server, usage_error},
     print, print_error, report,
 };
-use crate::{config::Config, manifest::problem::printable};
+use crate::{
+    admin::status::NodeStatus, config::Config, control_plane::status::SetAsideResource, manifest::problem::printable,
+};
 use hyper::Method;
+use serde::Deserialize;
 use serde_json::{Value, json};
 use std::{
     process::ExitCode,
@@ -25,30 +28,35 @@ pub(super) fn status(arguments: &StatusArguments) -> ExitCode {
         Ok(servers) => servers,
         Err(status) => return status,
     };
-    let responses: Vec<(String, Result<Value, String>)> = thread::scope(|scope| {
-        let asked: Vec<_> = servers
+    let answers: Vec<(String, Answer)> = thread::scope(|scope| {
+        let requests: Vec<_> = servers
             .iter()
             .map(|server| (server.to_string(), scope.spawn(|| ask(server).map_err(failure_text))))
             .collect();
-        asked.into_iter().map(|(name, asked)| (name, asked.join().unwrap_or_else(|_| Err("failed".into())))).collect()
+        let answer = |(name, request): (_, thread::ScopedJoinHandle<Answer>)| {
+            (name, request.join().unwrap_or_else(|_| Err("failed".into())))
+        };
+        requests.into_iter().map(answer).collect()
     });
     print(&match arguments.format {
-        Format::Human => table(&responses),
+        Format::Human => table(&answers),
         Format::Json => {
-            let node = |(address, response): &(String, Result<Value, String>)| match response {
+            let node = |(address, answer): &(String, Answer)| match answer {
                 Ok(status) => {
                     let problems = problems(status, usize::MAX);
                     json!({"address": address, "status": status, "well": problems.is_empty(), "problems": problems})
                 }
                 Err(error) => json!({"address": address, "error": error, "well": false, "problems": [error]}),
             };
-            format!("{:#}\n", responses.iter().map(node).collect::<Value>())
+            format!("{:#}\n", answers.iter().map(node).collect::<Value>())
         }
     });
-    let is_well =
-        |response: &Result<Value, String>| response.as_ref().is_ok_and(|status| problems(status, 1).is_empty());
-    if responses.iter().all(|(_, response)| is_well(response)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    let is_well = |answer: &Answer| answer.as_ref().is_ok_and(|status| problems(status, 1).is_empty());
+    if answers.iter().all(|(_, answer)| is_well(answer)) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
+
+/// The status of a node, or the reason why there is none.
+type Answer = Result<NodeStatus, String>;
 
 fn servers(arguments: &StatusArguments) -> Result<Vec<Server>, ExitCode> {
     let of_configuration = || {
@@ -77,10 +85,11 @@ fn with(servers: Vec<Server>, access: &AccessArguments) -> Result<Vec<Server>, E
     servers.collect::<anyhow::Result<_>>().map_err(|error| usage_error(&error))
 }
 
-fn ask(server: &Server) -> Result<Value, Failure> {
-    let status = client::ask(server, Method::GET, "/v1/status", None)?;
-    match status["generation"].is_u64() {
-        true => Ok(status),
+fn ask(server: &Server) -> Result<NodeStatus, Failure> {
+    let body = client::ask(server, Method::GET, "/v1/status", None)?;
+    // Members may be missing in the answer of another version, but not this one.
+    match body["generation"].is_u64() {
+        true => NodeStatus::deserialize(&body).map_err(|_| client::not_the_admin_api(server)),
         false => Err(client::not_the_admin_api(server)),
     }
 }
@@ -90,91 +99,84 @@ fn failure_text(failure: Failure) -> String {
 }
 
 /// The state of a node's source.
-fn source(status: &Value) -> &'static str {
-    match &status["source"] {
-        _ if status["stale"] == json!(true) => "stale",
-        source if source["is_connected"] == json!(false) => "lost",
-        _ if status["last_error"].is_object() => "failed",
-        _ if status["generation"] == json!(0) => "none",
-        _ if status["resources"].as_object().is_some_and(|kinds| kinds.is_empty()) => "empty",
+fn source(status: &NodeStatus) -> &'static str {
+    match &status.source {
+        _ if status.stale => "stale",
+        Some(source) if !source.is_connected => "lost",
+        _ if status.last_error.is_some() => "failed",
+        _ if status.generation == 0 => "none",
+        _ if status.resources.is_empty() => "empty",
         _ => "ok",
     }
 }
 
 /// A node's problems, causes first. Any problem makes `status` fail. At most `listed` rejected resources are listed.
-fn problems(status: &Value, listed: usize) -> Vec<String> {
-    let reason = |what: &str, why: &Value| Some(format!("{what}: {}", why.as_str()?));
-    let text = |member: &Value| member.as_str().unwrap_or("-").to_string();
-    let directory = &status["state_directory"];
-    let not_written = || format!("the state directory {} cannot be written", text(&directory["path"]));
-    let lost = reason("the source cannot be reached", &status["source"]["error"]);
-    let is_stale = status["stale"] == json!(true) && lost.is_none() && status["unready_reason"].is_null();
-    let stale = || match status["stale_reason"].as_str() {
+fn problems(status: &NodeStatus, listed: usize) -> Vec<String> {
+    let unready = status.unready_reason.as_ref().map(|reason| format!("not ready: {reason}"));
+    let directory = status.state_directory.as_ref().and_then(|directory| {
+        let error = directory.error.as_ref()?;
+        Some(format!("the state directory {} cannot be written: {error}", directory.path))
+    });
+    let lost = status.source.as_ref().and_then(|source| source.error.as_ref());
+    let lost = lost.map(|error| format!("the source cannot be reached: {error}"));
+    let is_stale = status.stale && lost.is_none() && unready.is_none();
+    let stale = is_stale.then(|| match &status.stale_reason {
         Some(reason) => format!("stale: {reason}"),
         None => "stale: the node serves the state of an earlier run and has not reached its source since".into(),
-    };
-    let held = &status["held_deletions"];
-    let deletions = || {
-        let first: Vec<String> = held["resources"].as_array().into_iter().flatten().take(3).map(text).collect();
+    });
+    let refused = status.last_error.as_ref().map(|error| format!("refused: {}", error.message));
+    let deletions = status.held_deletions.as_ref().map(|held| {
+        let first: Vec<&str> = held.resources.iter().take(3).map(String::as_str).collect();
         format!(
             "{} deletions are held ({}, …): if they are intended, put {} into the key `allow_deletion`, or run `zonal apply \
              --force`; if not, restore the resources",
-            held["count"],
+            held.count,
             first.join(", "),
-            held["revision"]
+            held.revision
         )
-    };
-    let aside = |one: &Value| {
-        let [kind, id, served, why] = [&one["kind"], &one["id"], &one["served"], &one["problems"][0]].map(text);
-        let more = match one["problems"].as_array().map_or(0, Vec::len) {
+    });
+    let aside = |resource: &SetAsideResource| {
+        let SetAsideResource { kind, id, served, problems } = resource;
+        let first = problems.first().map_or("-", String::as_str);
+        let more = match problems.len() {
             0 | 1 => String::new(),
             count => format!(" (the first of {count} problems)"),
         };
-        format!("{kind}/{id} is set aside, {served} is served of it: {why}{more}")
+        format!("{kind}/{id} is set aside, {served} is served of it: {first}{more}")
     };
-    let all = [
-        reason("not ready", &status["unready_reason"]),
-        directory["error"].as_str().map(|error| format!("{}: {error}", not_written())),
-        lost,
-        is_stale.then(stale),
-        reason("refused", &status["last_error"]["message"]),
-        held.is_object().then(deletions),
-    ];
-    let set_aside: Vec<&Value> = status["set_aside"].as_array().into_iter().flatten().collect();
-    let rest = set_aside.len().saturating_sub(listed);
+    let rest = status.set_aside.len().saturating_sub(listed);
     let rest = (rest > 0).then(|| format!("and {rest} more resources are set aside: `--format json` lists all"));
-    all.into_iter().flatten().chain(set_aside.into_iter().take(listed).map(aside)).chain(rest).collect()
+    let all = [unready, directory, lost, stale, refused, deletions];
+    all.into_iter().flatten().chain(status.set_aside.iter().take(listed).map(aside)).chain(rest).collect()
 }
 
 /// A remark about a node that may be intended.
-fn notes(status: &Value) -> Option<String> {
+fn notes(status: &NodeStatus) -> Option<String> {
     (source(status) == "empty").then(|| "the manifest is empty: zonal refuses all queries".into())
 }
 
 /// One line for each node, and then one line for each problem.
-fn table(responses: &[(String, Result<Value, String>)]) -> String {
+fn table(answers: &[(String, Answer)]) -> String {
     let head = ["ADDRESS", "NODE", "READY", "GENERATION", "DIGEST", "REVISION", "SOURCE", "AGE", "SET ASIDE"];
     let mut lines: Vec<Vec<String>> = vec![head.map(String::from).to_vec()];
-    for (address, response) in responses {
-        let status = match response {
+    for (address, answer) in answers {
+        let status = match answer {
             Ok(status) => status,
             Err(error) => {
                 lines.push(vec![address.clone(), error.clone()]);
                 continue;
             }
         };
-        let text = |value: &Value| value.as_str().unwrap_or("-").to_string();
-        let ready = status["ready"].as_bool().map_or("-", |is_ready| if is_ready { "yes" } else { "no" });
         lines.push(vec![
             address.clone(),
-            text(&status["node"]),
-            ready.into(),
-            status["generation"].to_string(),
-            text(&status["digest"]).chars().take(12).collect(),
-            status["revision"].to_string(),
+            status.node.clone(),
+            if status.ready { "yes" } else { "no" }.into(),
+            status.generation.to_string(),
+            status.digest.chars().take(12).collect(),
+            status.revision.to_string(),
             source(status).into(),
-            format!("{} s", status["age_seconds"]),
-            status["set_aside"].as_array().map_or(0, Vec::len).to_string(),
+            format!("{} s", status.age_seconds),
+            status.set_aside.len().to_string(),
         ]);
     }
     let width = |at: usize| {
@@ -191,11 +193,11 @@ fn table(responses: &[(String, Result<Value, String>)]) -> String {
         let cells = line.iter().zip(&widths).map(|(cell, width)| format!("{:<width$}", printable(cell)));
         format!("{}\n", cells.collect::<Vec<_>>().join("  ").trim_end())
     };
-    let problem_lines = |(address, response): &(String, Result<Value, String>)| {
-        let all = response.iter().flat_map(|status| problems(status, MAX_LISTED).into_iter().chain(notes(status)));
+    let problem_lines = |(address, answer): &(String, Answer)| {
+        let all = answer.iter().flat_map(|status| problems(status, MAX_LISTED).into_iter().chain(notes(status)));
         all.map(|reason| printable(&format!("{address}: {reason}")) + "\n").collect::<String>()
     };
-    lines.iter().map(line).chain(responses.iter().map(problem_lines)).collect()
+    lines.iter().map(line).chain(answers.iter().map(problem_lines)).collect()
 }
 
 /// Runs `zonal wait`. Exit status 1 if a node does not serve the revision before the time-out.
@@ -209,22 +211,17 @@ pub(super) fn wait(arguments: &WaitArguments) -> ExitCode {
     loop {
         let (mut lagging, mut is_hopeless) = (Vec::new(), false);
         waiting.retain(|server| {
-            let response = ask(server).map_err(|failure| {
-                // Later requests would fail in the same way.
-                is_hopeless |= matches!(failure, Failure::Forbidden(_));
-                failure_text(failure)
-            });
-            let revision = response.as_ref().ok().and_then(|status| status["revision"].as_u64());
-            let is_there = revision.is_some_and(|revision| revision >= arguments.revision);
-            if !is_there {
-                let why = match (revision, response) {
-                    (Some(revision), _) => format!("{server} serves revision {revision}"),
-                    (None, Err(error)) => error,
-                    (None, Ok(_)) => format!("{server} does not report its revision"),
-                };
-                lagging.push(why);
-            }
-            !is_there
+            let lags = match ask(server) {
+                Ok(status) if status.revision >= arguments.revision => return false,
+                Ok(status) => format!("{server} serves revision {}", status.revision),
+                Err(failure) => {
+                    // Later requests would fail in the same way.
+                    is_hopeless |= matches!(failure, Failure::Forbidden(_));
+                    failure_text(failure)
+                }
+            };
+            lagging.push(lags);
+            true
         });
         if waiting.is_empty() {
             return ExitCode::SUCCESS;
@@ -252,11 +249,11 @@ mod tests {
 
     #[test]
     fn shows_problems_and_their_causes_below_the_table() {
-        let status = |more: Value| {
+        let status = |more: Value| -> NodeStatus {
             let mut status = json!({"node": "n", "ready": true, "unready_reason": null, "generation": 7, "digest": "d", "revision": 3,
                 "stale": false, "source": null, "last_error": null, "resources": {"vpcs": 1}, "age_seconds": 5, "set_aside": []});
             status.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-            status
+            serde_json::from_value(status).unwrap()
         };
         let lost = json!({"is_connected": false, "last_contact": 1, "error": "etcd at http://e: no way"});
         for (more, cells, reasons) in [
@@ -277,7 +274,7 @@ mod tests {
                 "a:1: the source cannot be reached: etcd at http://e: no way\n",
             ),
             (
-                json!({"last_error": {"message": "vpcs.a: odd"}, "source": {"is_connected": true}}),
+                json!({"last_error": {"time": 1, "message": "vpcs.a: odd", "problems": []}, "source": {"is_connected": true}}),
                 "yes    7           d       3         failed",
                 "a:1: refused: vpcs.a: odd\n",
             ),

@@ -185,7 +185,7 @@ fn status_of(status: &Status) -> Vec<MetricFamily> {
         let state = status.state();
         (
             state.is_stale,
-            state.set_aside.len() + state.strangers.len(),
+            state.set_aside.len() + state.unknown_keys.len(),
             state.source.clone(),
             state.kept.position.revision,
             state.kept.held.len(),

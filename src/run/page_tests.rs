@@ -61,7 +61,7 @@ fn everything() -> Metrics {
     writer.prepare(&served);
     writer.answered(&answered(0, 0));
     let status = Arc::new(Status::default());
-    status.source(|source| source.connected());
+    status.update_source(|source| source.connected());
     let certificates = Certificates::default();
     certificates.counters.expiry.with_label_values(&["tls.crt"]).set(1);
     certificates.counters.failed.with_label_values(&["tls.crt"]).set(0);
