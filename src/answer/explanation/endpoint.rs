@@ -243,8 +243,11 @@ fn checked(verdict: &Verdict, now: i64) -> String {
         State::Unknown => "health check: never healthy yet, counts as healthy".to_string(),
         state => format!("health check: {} for {} s", state.word(), (now - report.since).max(0)),
     };
-    let attempts: Vec<String> =
-        report.attempts.iter().map(|attempt| format!("{} s ago {}", (now - attempt.at).max(0), attempt.result)).collect();
+    let attempts: Vec<String> = report
+        .attempts
+        .iter()
+        .map(|attempt| format!("{} s ago {}", (now - attempt.at).max(0), attempt.result))
+        .collect();
     if !attempts.is_empty() {
         text += &format!("; last attempts: {}", attempts.join(", "));
     }
