@@ -1,5 +1,6 @@
 //! The node's own configuration, `zonal.yaml`: what differs from node to node.
 
+mod health;
 mod internet_resolver;
 mod query_log;
 pub mod remedy;
@@ -7,6 +8,7 @@ pub mod remedy;
 mod tests;
 mod tsig;
 
+pub use health::Health;
 pub use internet_resolver::{Dnssec, ForwardTo, InternetResolver, Recursion};
 pub use query_log::{Dnstap, DnstapMessage, DnstapMessages, QueryLog};
 pub use tsig::{TsigAlgorithm, TsigKey};
@@ -72,6 +74,8 @@ pub struct Config {
     pub query_log: QueryLog,
     /// The server that receives dnstap messages.
     pub dnstap: Option<Dnstap>,
+    /// Health checks on this node.
+    pub health: Health,
     /// What is odd in the file.
     #[serde(skip)]
     pub warnings: Vec<Problem>,
@@ -566,6 +570,9 @@ impl Config {
         }
         for (field, message) in tsig::check(&self.tsig_keys) {
             error(&field, message, None);
+        }
+        for (field, message) in self.health.check() {
+            error(field, message.into(), None);
         }
         for (field, message) in self.query_log.check() {
             error(&field, message.into(), None);

@@ -38,7 +38,7 @@ pub mod tally;
 mod task;
 #[cfg(test)]
 mod tests;
-mod tls;
+pub mod tls;
 mod udp;
 
 use crate::{
