@@ -28,6 +28,7 @@ use crate::{
         updates::{Journals, SerialStore, UpdateStorage},
     },
     forward::{self, Forwarding, cache::Lifetimes, recursion::Recursion, upstream::Upstreams},
+    health::{self, Health},
     listen::{Core, Limits},
     log,
     manifest::{
@@ -151,11 +152,15 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     for bound in bound {
         listeners.start(bound)?;
     }
+    let health = Health::start(health_settings(config), &core.forwarding, publisher.generations(), runtime.handle())?;
+    let metrics = metrics(&core, publisher.counters(), &status, &certificates);
+    health.counters.register(&metrics.registry, &core.snapshot);
     let admin = Arc::new(Admin {
-        metrics: metrics(&core, publisher.counters(), &status, &certificates),
+        metrics,
         core: core.clone(),
         counters: publisher.counters().clone(),
         status: status.clone(),
+        health: health.clone(),
         bound: AtomicBool::new(true),
         ready_when_stale: config.control_plane.ready_when_stale,
         access,
@@ -341,6 +346,16 @@ fn metrics(core: &Core, counters: &Counters, status: &Arc<Status>, certificates:
     metrics
 }
 
+/// How this node runs health checks.
+fn health_settings(config: &Config) -> health::Settings {
+    health::Settings {
+        max_in_flight: config.health.max_in_flight as usize,
+        freeze_for: Duration::from_secs(config.health.freeze_for.into()),
+        authorities: config.certificate_authority.clone(),
+        state_directory: config.state_directory.clone(),
+    }
+}
+
 /// The receiver of dynamic updates: etcd, or the control plane's thread.
 fn updates(source: &Source, watch: &Watch, status: &Arc<Status>) -> Updates {
     match source {
@@ -502,11 +517,15 @@ impl Server<'_> {
                 _ = self.interrupt.recv() => break None,
                 Some(request) = self.takeover_requests.recv() => match request {
                     TakeoverRequest::Stop(new_process) => break Some(new_process),
-                    TakeoverRequest::SendSockets(reply) => match self.sockets() {
-                        // A closed channel means that the new process has ended.
-                        Ok(sockets) => drop(reply.send(sockets)),
-                        Err(error) => tracing::warn!(%error, "sockets not handed over"),
-                    },
+                    TakeoverRequest::SendSockets(reply) => {
+                        // The new process begins with the health states of this one.
+                        self.admin.health.save().await;
+                        match self.sockets() {
+                            // A closed channel means that the new process has ended.
+                            Ok(sockets) => drop(reply.send(sockets)),
+                            Err(error) => tracing::warn!(%error, "sockets not handed over"),
+                        }
+                    }
                 },
                 _ = self.hang_up.recv() => {
                     // Without a receiver, the control plane's thread has failed. The last arm reports that.
@@ -523,6 +542,10 @@ impl Server<'_> {
             }
         };
         self.admin.bound.store(false, Relaxed);
+        if new_process.is_none() {
+            self.admin.health.save().await;
+        }
+        self.admin.health.stop();
         let Some(new_process) = new_process else {
             tracing::info!("stopping");
             supervisor::stopping();

@@ -57,6 +57,8 @@ pub struct NodeStatus {
     pub resources: BTreeMap<String, usize>,
     /// Zones that are transferred into the node.
     pub zones_transferred: Vec<transfer::inward::Report>,
+    /// When the node became isolated: nearly all of its health checks failed at once.
+    pub isolated_since: Option<i64>,
     /// Addresses that take queries.
     pub listeners: Vec<String>,
 }
@@ -88,6 +90,7 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>) -> Json<NodeStatus> {
         missing_tsig_keys: state.missing_tsig_keys,
         resources: state.resources.into_iter().map(|(kind, count)| (kind.into(), count)).collect(),
         zones_transferred: admin.core.transfers.inward.report(&snapshot),
+        isolated_since: admin.health.isolated_since(),
         listeners: state.listeners,
     })
 }
