@@ -207,7 +207,7 @@ impl Tap {
             entry_point: entry_point.map_or("", |entry_point| &entry_point.id),
             is_endpoint: entry_point
                 .is_some_and(|entry_point| entry_point.path != crate::snapshot::networks::ClientPath::InVpc),
-            answered_by: said.noted.answered_by(),
+            answered_by: said.noted.answered_by_octets(),
             query: if is_tapped { said.packet.get(said.noted.query_at..).unwrap_or_default() } else { &[] },
             reply: said.reply.map_or(&[], |(answered, reply)| reply.get(..answered.len).unwrap_or_default()),
         });
