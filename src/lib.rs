@@ -35,16 +35,17 @@
 //! | [`answer`] | `identify`: the client; `resolve`: the resolution algorithm, with the search for the `cut`; answers from a `zone`, an `endpoint`, `autodefined` names or the `cache`; `dns64`; `trace` and `explanation`: the steps for `zonal explain` | `manifest`, `snapshot`, `wire` |
 //! | [`config`] | `zonal.yaml` | `manifest`, `snapshot`, `wire` |
 //! | [`log`] | log lines on standard error; no thread waits for the reader | `config` |
-//! | [`query_log`] | entries go through a `Tap` to the `writer`, which makes `json` or `dnstap` and passes them to a `sink` | `answer`, `config`, `instruments`, `manifest`, `snapshot`, `wire` |
+//! | [`query_log`] | an `EntrySender` passes entries to the `writer`, which formats them as `json` or `dnstap` for a `sink` | `answer`, `config`, `instruments`, `manifest`, `snapshot`, `wire` |
 //! | [`forward`] | asks other servers (`ask`): equal questions once (`flights`), `admission`, `upstream` servers, `recursion` from the root; `read`s answers; `cache` | `answer`, `clock`, `config`, `instruments`, `manifest`, `query_log`, `snapshot`, `wire` |
+//! | [`health`] | health checks: a `schedule` of attempts (`probe`), what they come to (`history`, `isolation`), the `store` of verdicts | `answer`, `clock`, `forward`, `instruments`, `manifest`, `snapshot`, `wire` |
 //! | [`explain`] | an answer with its steps, as data | `answer`, `clock`, `forward`, `manifest`, `snapshot`, `wire` |
 //! | [`difference`] | the answers that two snapshots give differently | `explain`, `manifest`, `snapshot`, `wire` |
 //! | [`control_plane`] | sources: a `directory`, `etcd`, or `change`s by HTTP; the `keeper` publishes what `decide` makes of a change, the `guard` holds mass deletions, the `store` keeps, `edits` are dynamic updates, kept in a `journal`, `freeze` hands over, `internet` follows `resolv.conf`, `status` reports | `clock`, `config`, `difference`, `instruments`, `manifest`, `snapshot`, `wire` |
 //! | [`transfer`] | zones out: `access`, `tsig`, `outgoing` transfers from the `history`, `notify`, `update`; zones in: `inward` follows a `schedule`, asks a `primary`, reads its `answer`, keeps `copies`; `notified` takes NOTIFY | `answer`, `clock`, `config`, `control_plane`, `forward`, `instruments`, `manifest`, `snapshot`, `wire` |
-//! | [`listen`] | the transports: `udp`, `stream`, `tls`, `https`, `quic`, `proxy` headers; `dispatch` is what happens to every query around `answer`; `connections`, `limit` and `unread` bound what clients take | `answer`, `clock`, `forward`, `instruments`, `manifest`, `query_log`, `snapshot`, `transfer`, `wire` |
-//! | [`metrics`] | the page of metrics; each room owns its counters and registers them | `clock`, `instruments`, `log` |
-//! | [`admin`] | HTTP: probes, metrics, status, cache; `push` takes changes, `journal` shows and drops those of dynamic updates, `access` checks who may, `places` and `patient` bound requests, `events` streams generations, `openapi` describes the API | `clock`, `config`, `control_plane`, `explain`, `forward`, `instruments`, `listen`, `manifest`, `metrics`, `snapshot`, `wire` |
-//! | [`run`] | wires a server together: sockets, certificates, takeover, systemd | `admin`, `answer`, `clock`, `config`, `control_plane`, `forward`, `instruments`, `listen`, `log`, `manifest`, `metrics`, `query_log`, `snapshot`, `transfer` |
+//! | [`listen`] | the transports: `udp`, `stream`, `tls`, `https`, `quic`, `proxy` headers; `dispatch` has the steps of every query around `answer`; `connections`, `limit`, `bodies` and `unread` bound the clients | `answer`, `clock`, `forward`, `instruments`, `manifest`, `query_log`, `snapshot`, `transfer`, `wire` |
+//! | [`metrics`] | the metrics page; each room has its own counters and registers them | `clock`, `instruments`, `log` |
+//! | [`admin`] | HTTP: probes, metrics, status, cache; `push` takes changes, `journal` shows and drops those of dynamic updates, `access` checks who may, `admission` and `stall` bound connections, `events` streams generations, `openapi` describes the API, `status` is the type that `zonal status` reads | `clock`, `config`, `control_plane`, `explain`, `forward`, `health`, `instruments`, `listen`, `manifest`, `metrics`, `snapshot`, `transfer`, `wire` |
+//! | [`run`] | builds a server from its parts: sockets, certificates, takeover, systemd | `admin`, `answer`, `clock`, `config`, `control_plane`, `forward`, `health`, `instruments`, `listen`, `log`, `manifest`, `metrics`, `query_log`, `snapshot`, `transfer` |
 //! | [`cli`] | the commands | `admin`, `clock`, `config`, `control_plane`, `difference`, `explain`, `log`, `manifest`, `run`, `snapshot`, `wire` |
 //!
 //! # The path of a packet
@@ -62,7 +63,7 @@
 //!             CNAME target -> resolved like a first name
 //!        -> Reply::finish           counts, flags, OPT with cookie, NSID and extended error
 //!        -> counters                a plain store in the worker's own memory
-//!        -> query_log::Tap          if the view is logged: the answer and its QueryLogTrace, into the worker's own ring
+//!        -> query_log::EntrySender        if the view is logged: the answer and its QueryLogTrace, into the worker's own ring
 //! ```
 //!
 //! A UDP thread answers from zonal's own names and from the cache. A task does the rest:
@@ -152,6 +153,7 @@ pub mod control_plane;
 pub mod difference;
 pub mod explain;
 pub mod forward;
+pub mod health;
 pub mod instruments;
 pub mod listen;
 pub mod log;

@@ -17,7 +17,7 @@ use zonal::{
     },
     forward::cache::{Cache, Lifetimes},
     listen::workers::Workers,
-    query_log::{QueryLog, SMALL_RING, Said, Tap},
+    query_log::{EntrySender, LoggedAnswer, QueryLog, SMALL_RING_OCTETS},
     snapshot::{Snapshot, routes::RouteId},
     wire::query::LookupName,
 };
@@ -245,7 +245,7 @@ fn an_answer_from_the_cache_does_not_allocate() {
 fn counting_an_answer_does_not_allocate() {
     let published = Arc::new(ArcSwap::from_pointee(snapshot()));
     let snapshot = published.load_full();
-    let mut writer = Workers::new(published).writer(Transport::Udp, None);
+    let mut writer = Workers::new(published).add_worker(Transport::Udp, None);
     let (source, local) = ("10.1.0.5".parse().unwrap(), "127.0.0.1".parse().unwrap());
     let client = Client { source, port: 5353, local, transport: Transport::Udp };
     let moment = Moment { now: 0, draw: 7 };
@@ -262,7 +262,7 @@ fn counting_an_answer_does_not_allocate() {
             });
             assert_eq!(count, 0, "{name}, round {round}");
         }
-        writer.make_room(&snapshot);
+        writer.prepare(&snapshot);
     }
 }
 
@@ -304,8 +304,8 @@ fn logging_a_query_does_not_allocate() {
     scratch.write("manifest.yaml", [MANIFEST, logs].concat());
     let snapshot = harness::snapshot(scratch.path());
     let log = QueryLog::new(Default::default());
-    let mut tap = Tap::new(&log, SMALL_RING, 1);
-    assert!(tap.make_ready(&snapshot));
+    let mut tap = EntrySender::new(&log, SMALL_RING_OCTETS, 1);
+    assert!(tap.prepare(&snapshot));
     let (local, source) = ("127.0.0.1".parse().unwrap(), "10.1.0.5".parse().unwrap());
     let client = Client { source, port: 5353, local, transport: Transport::Udp };
     let known = Cached(entry(&[192, 0, 2, 1], 1));
@@ -322,7 +322,7 @@ fn logging_a_query_does_not_allocate() {
                 let outcome = answer_traced(&snapshot, &known, &client, moment, &packet, &mut reply, &mut noted);
                 let Outcome::Reply(answered) = outcome else { panic!("{name} is known") };
                 let reply = Some((&answered, &reply[..]));
-                tap.log(&snapshot, &Said { noted: &noted, client: &client, packet: &packet, received, reply });
+                tap.log(&snapshot, &LoggedAnswer { noted: &noted, client: &client, packet: &packet, received, reply });
             });
             assert_eq!(count, 0, "{name} allocates");
         }

@@ -156,7 +156,7 @@ fn interrupted(target: &[&str], scratch: &Scratch, zones: usize, other_writer: &
     asked.stdin.take().unwrap().write_all(b"yes\n").unwrap();
     let status = asked.wait().unwrap();
     let told = told();
-    assert!(status.code() == Some(1) && told.contains("somebody else has changed it"), "{status} {told}");
+    assert!(status.code() == Some(1) && told.contains("another client has changed"), "{status} {told}");
     assert!(!told.contains("Applied"), "{told}");
 }
 

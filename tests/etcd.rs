@@ -5,7 +5,7 @@ use crate::harness::{
     cluster::{Cluster, MEMBERS, ctl},
     http_get,
     lab::Lab,
-    wait_until,
+    wait_until, wait_until_equal,
 };
 use etcd_client::{Client, ConnectOptions, PutOptions, Txn, TxnOp};
 use serde_json::{Value, json};
@@ -63,10 +63,23 @@ impl World {
         serde_json::from_str(&self.get("/v1/status").expect("a status").1).unwrap()
     }
 
-    fn metric(&self, name: &str) -> f64 {
-        let (_, text) = self.get("/metrics").expect("metrics");
-        let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
-        line.unwrap_or_else(|| panic!("no {name}")).parse().unwrap()
+    /// Waits until a metric has a value.
+    fn wait_for_metric(&self, name: &str, expected: f64) {
+        wait_until_equal(name, expected, || {
+            let (_, text) = self.get("/metrics").expect("metrics");
+            let line = text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' '));
+            line.unwrap_or_else(|| panic!("no {name}")).parse().unwrap()
+        });
+    }
+
+    /// Waits until a member of the status has a value.
+    fn wait_for_status(&self, member: &str, expected: &Value) {
+        wait_until_equal(member, expected.clone(), || self.status()[member].clone());
+    }
+
+    /// Waits until the status code of a name's TXT query is as expected.
+    fn wait_for_rcode(&self, name: &str, expected: &str) {
+        wait_until_equal(name, expected.to_string(), || self.lab.dig("client", &format!("@{NODE} {name} TXT")).status);
     }
 
     /// Puts resources into etcd in one transaction; null takes one away. Returns its revision.
@@ -165,11 +178,10 @@ fn changes_are_followed_whole() {
     let before = world.status()["generation"].as_u64().unwrap();
     let revision = world.put(&(0..12).map(|n| zone(&format!("Z{n}"), "second")).collect::<Vec<_>>());
     world.wait_for("z11.example", "second");
-    let status = world.status();
-    assert_eq!(status["generation"].as_u64(), Some(before + 1));
-    assert_eq!(status["revision"].as_u64(), Some(revision));
-    assert_eq!(world.metric("zonal_source_revision"), revision as f64);
-    assert_eq!(world.metric("zonal_source_connected"), 1.0);
+    world.wait_for_status("revision", &json!(revision));
+    world.wait_for_status("generation", &json!(before + 1));
+    world.wait_for_metric("zonal_source_revision", revision as f64);
+    world.wait_for_metric("zonal_source_connected", 1.0);
 
     // What has an error is set aside, with what refers to it; the rest of the transaction is served.
     let broken = ("private_hosted_zones/Z1".into(), json!({"name": "z1.example", "vpc_ids": ["vpc-none"]}));
@@ -183,15 +195,17 @@ fn changes_are_followed_whole() {
     world.wait_for("z3.example", "third");
     world.wait_for("z1.example", "second");
     world.wait_for("z2.example", "second");
-    let status = world.status();
-    let aside: Vec<String> = status["set_aside"].as_array().unwrap().iter().map(Value::to_string).collect();
-    assert_eq!(aside.len(), 3, "{aside:?}");
+    world.wait_for_metric("zonal_resources_set_aside", 3.0);
+    let aside: Vec<String> = wait_until("three are set aside", || {
+        let status = world.status();
+        let aside = status["set_aside"].as_array().unwrap().iter().map(Value::to_string);
+        Some(aside.collect::<Vec<_>>()).filter(|aside| aside.len() == 3)
+    });
     assert!(
         aside.iter().any(|one| one.contains("Z1") && one.contains("vpc-none") && one.contains("older")),
         "{aside:?}"
     );
     assert!(aside.iter().any(|one| one.contains("ZLATE") && one.contains("nothing")), "{aside:?}");
-    assert_eq!(world.metric("zonal_resources_set_aside"), 3.0);
 
     // Keys may come in any order.
     world.put(&[(
@@ -201,7 +215,7 @@ fn changes_are_followed_whole() {
     let other = json!({"region": "us-east-1", "cidr_blocks": ["10.7.0.0/16"]});
     world.put(&[("vpcs/vpc-late".into(), other), zone("Z1", "third"), zone("Z2", "third")]);
     world.wait_for("z1.example", "third");
-    wait_until("nothing is set aside", || (world.metric("zonal_resources_set_aside") == 0.0).then_some(()));
+    world.wait_for_metric("zonal_resources_set_aside", 0.0);
     world.put(&[(
         "private_hosted_zones/ZLATE".into(),
         json!({"name": "late.example", "vpc_ids": ["vpc-app"], "file": "late.zone"}),
@@ -214,9 +228,7 @@ fn changes_are_followed_whole() {
         ("odd/x".into(), json!({})),
         ("private_hosted_zones/Z9".into(), Value::Null),
     ]);
-    wait_until("the zone is gone", || {
-        (world.lab.dig("client", &format!("@{NODE} z9.example TXT")).status == "REFUSED").then_some(())
-    });
+    world.wait_for_rcode("z9.example", "REFUSED");
     world.wait_for("z1.example", "third");
 }
 
@@ -281,13 +293,12 @@ fn etcd_may_fail_in_any_way() {
     wait_until("it is compacted", || {
         ctl(&world.lab, &["compact", &revision.to_string()]).status.success().then_some(())
     });
-    wait_until("the loss is noticed", || (world.metric("zonal_source_connected") == 0.0).then_some(()));
+    world.wait_for_metric("zonal_source_connected", 0.0);
     cut(false);
     world.wait_for("z1.example", "compacted 19");
     world.wait_for("z2.example", "19");
-    assert_eq!(world.lab.dig("client", &format!("@{NODE} z3.example TXT")).status, "REFUSED");
-    let log = world.node.as_ref().unwrap().log();
-    assert!(log.contains("is compacted: listing anew"), "{log}");
+    world.wait_for_rcode("z3.example", "REFUSED");
+    world.node.as_ref().unwrap().wait_for_log("is compacted: listing anew");
 
     // All of it is gone: a node that starts serves what it had, and says that it is stale.
     (0..3).for_each(|at| world.cluster.kill(at));
@@ -296,14 +307,15 @@ fn etcd_may_fail_in_any_way() {
     world.start();
     world.wait_for("z1.example", "compacted 19");
     assert!(world.whoami().contains("stale=true"), "{}", world.whoami());
-    assert_eq!(world.status()["stale"], json!(true));
-    assert_eq!(world.metric("zonal_stale"), 1.0);
+    world.wait_for_status("stale", &json!(true));
+    world.wait_for_metric("zonal_stale", 1.0);
     for member in ["generation", "digest", "revision"] {
-        assert_eq!(world.status()[member], before[member], "{member}");
+        world.wait_for_status(member, &before[member]);
     }
     (0..3).for_each(|at| world.cluster.run(&world.lab, at));
     wait_until("it is stale no more", || (!world.whoami().contains("stale")).then_some(()));
-    assert_eq!(world.metric("zonal_stale"), 0.0);
+    world.wait_for_metric("zonal_stale", 0.0);
+    world.wait_for_status("stale", &json!(false));
     world.put(&[zone("Z1", "back again")]);
     world.wait_for("z1.example", "back again");
 }
@@ -336,13 +348,15 @@ fn a_store_that_was_put_back_is_no_deletion_of_all() {
     });
     world.wait_for("z40.example", "last");
     world.wait_for("z1.example", "first");
-    let error = world.status()["source"]["error"].to_string();
-    assert!(error.contains("20 of") || error.contains("21 of"), "{error}");
+    wait_until("the status says why", || {
+        let error = world.status()["source"]["error"].to_string();
+        (error.contains("20 of") || error.contains("21 of")).then_some(())
+    });
 
     // A little is missing: that is followed.
     world.cluster.restore(&world.lab, &late);
     world.wait_for("z39.example", "later");
-    assert_eq!(world.lab.dig("client", &format!("@{NODE} z40.example TXT")).status, "REFUSED");
+    world.wait_for_rcode("z40.example", "REFUSED");
     world.put(&[zone("Z39", "on from there")]);
     world.wait_for("z39.example", "on from there");
 }
@@ -397,7 +411,7 @@ fn a_flood_of_changes() {
         assert!(writes > 500 * flood_seconds(), "{writes} changes are no flood");
         assert!(answered > 1_000, "{answered} answers are no load");
     });
-    assert_eq!(world.metric("zonal_resources_set_aside"), 0.0);
+    world.wait_for_metric("zonal_resources_set_aside", 0.0);
     assert!(late < early + early / 4 + 8_192, "{early} kB at first, {late} kB at the end");
 }
 

@@ -131,7 +131,7 @@ fn certificates_and_passwords() {
         ("zonal", "password", "strangers.crt", "of-ca", "etcd at https"),
     ] {
         let server = follow(user, password, authority, of);
-        wait_until(why, || server.process.log().contains(why).then_some(()));
+        server.process.wait_for_log(why);
         let stub = Stub::new("127.0.0.1", ("127.0.0.1", server.port));
         assert_eq!(stub.ask("z.example TXT").reply.status, "REFUSED", "{user} {password} {authority} {of}");
         assert_eq!(crate::harness::http_get(server.admin, "/ready").map(|(status, _)| status), Some(503));

@@ -1,6 +1,6 @@
 //! What is served is pushed by HTTP, with curl.
 
-use crate::harness::{Scratch, Server, can_run, http_get, reply::Reply, wait_until};
+use crate::harness::{Scratch, Server, can_run, http_get, reply::Reply, wait_until, wait_until_equal};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 use std::{
@@ -393,7 +393,7 @@ fn generations_are_followed() {
     let scratch = Scratch::new();
     let url = format!("http://{}/v1/events", push.0.admin);
     let follower = crate::harness::Process::start(&["curl", "-sSN", &url], &scratch, "events");
-    let has = |text: &str| wait_until(text, || follower.log().contains(text).then_some(()));
+    let has = |text: &str| follower.wait_for_log(text);
     let generation = push.0.status()["generation"].as_u64().unwrap();
     has(&format!("id: {generation}\n"));
     for n in 1..=3 {
@@ -405,9 +405,8 @@ fn generations_are_followed() {
     let more: Vec<_> = (0..20)
         .map(|n| crate::harness::Process::start(&["curl", "-sSN", &url], &scratch, &format!("more-{n}")))
         .collect();
-    wait_until("the places are taken", || {
-        (more.iter().filter(|one| one.log().contains("others follow the generations already")).count() == 5)
-            .then_some(())
+    wait_until_equal("refused followers", 5, || {
+        more.iter().filter(|one| one.log().contains("clients follow the generations already")).count()
     });
     assert_eq!(http_get(push.0.admin, "/ready").unwrap().0, 200);
 }

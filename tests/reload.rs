@@ -1,6 +1,6 @@
 //! A storm of reloads under load: each answer is of one generation, none is lost, memory stays where it is.
 
-use crate::harness::{Scratch, Server, reply::Reply, wait_until};
+use crate::harness::{Scratch, Server, reply::Reply, wait_until, wait_until_equal};
 use hickory_proto::{
     op::{Edns, Message, MessageType, OpCode, Query},
     rr::{Name, RecordType},
@@ -179,9 +179,9 @@ fn a_load_without_room_for_open_files_is_tried_again() {
     let before = limit(Rlimit { current: Some(3), maximum: getrlimit(Resource::Nofile).maximum });
     assert_eq!(before.current, before.maximum, "the server has raised its limit");
     scratch.write("zones/a.yaml", manifest(2));
-    wait_until("the load fails", || server.process.log().contains("Too many open files").then_some(()));
+    server.process.wait_for_log("Too many open files");
     limit(before);
-    wait_until("it is tried again", || server.process.log().contains("loaded generation=2").then_some(()));
+    server.process.wait_for_log("loaded generation=2");
 }
 
 /// What a name's TXT record says, if there is one. Who asks often for what is not there is not always answered.
@@ -289,7 +289,7 @@ fn no_change_is_lost() {
     (&open).write_all(b"# and no more\n").unwrap();
     (&open).write_all(zone("D", "d.example", "open").lines().nth(1).unwrap().as_bytes()).unwrap();
     wait_until("what was left open is there", || (text(server.port, "d.example")? == "open").then_some(()));
-    assert_eq!(server.metric(&["zonal_reload_failed"]), 0.0);
+    server.wait_for_metric(&["zonal_reload_failed"], 0.0);
 }
 
 /// With `on_error: set_aside` one resource with an error stops nobody else.
@@ -308,7 +308,7 @@ fn what_has_an_error_is_set_aside() {
     let server = Server::start_from(&source, &state).ready();
     let says = |server: &Server, n: &str| text(server.port, &format!("z{n}.example"));
     let wait_for = |server: &Server, n: &str, expected: &str| {
-        wait_until("it is served", || (says(server, n)? == expected).then_some(()));
+        wait_until_equal(n, Some(expected.to_string()), || says(server, n));
     };
     // One names a network that is not there, one does not read, one has a line that is none in its master file; and one is right.
     scratch.write("zones/1.yaml", zone("Z1", "z1.example", "second").replace("[vpc]", "[vpc-none]"));
@@ -316,34 +316,33 @@ fn what_has_an_error_is_set_aside() {
     scratch.write("zones/5.zone", master("second").replace("10.0.0.1", "10.0.0"));
     scratch.write("zones/3.yaml", zone("Z3", "z3.example", "second"));
     wait_for(&server, "3", "second");
-    wait_until("three are set aside", || (server.metric(&["zonal_resources_set_aside"]) == 3.0).then_some(()));
+    server.wait_for_metric(&["zonal_resources_set_aside"], 3.0);
     for (n, expected) in [("1", "first"), ("2", "first"), ("4", "first"), ("5", "first")] {
-        assert_eq!(says(&server, n).as_deref(), Some(expected), "{n}");
+        wait_for(&server, n, expected);
     }
-    let aside = server.status()["set_aside"].to_string();
     for part in ["1.yaml:2:", "vpc-none", "2.yaml:2:", "ttl", "5.zone:4:", "10.0.0"] {
-        assert!(aside.contains(part), "{part} is not in {aside}");
+        server.wait_for_status(part, |status| status["set_aside"].to_string().contains(part));
     }
     // They are that after a start too.
     let server = server.restart().ready();
     for (n, expected) in [("1", "first"), ("2", "first"), ("3", "second"), ("5", "first")] {
-        assert_eq!(says(&server, n).as_deref(), Some(expected), "{n}");
+        wait_for(&server, n, expected);
     }
     // A file as a whole that cannot be read holds up what else is new: nobody knows what was in it.
     scratch.write("zones/4.yaml", "private_hosted_zones: [");
-    wait_until("it is refused", || server.status()["last_error"].to_string().contains("4.yaml:").then_some(()));
-    assert_eq!(says(&server, "4").as_deref(), Some("first"));
+    server.wait_for_status("it is refused", |status| status["last_error"].to_string().contains("4.yaml:"));
+    wait_for(&server, "4", "first");
     // A resource in two files is neither of them.
     scratch.write("zones/4.yaml", zone("Z4", "z4.example", "second"));
     wait_for(&server, "4", "second");
     scratch.write("zones/6.yaml", zone("Z4", "z4.example", "third"));
-    wait_until("another one is set aside", || (server.metric(&["zonal_resources_set_aside"]) == 4.0).then_some(()));
-    assert_eq!(says(&server, "4").as_deref(), Some("second"));
+    server.wait_for_metric(&["zonal_resources_set_aside"], 4.0);
+    wait_for(&server, "4", "second");
     // What is right again is served.
     scratch.write("zones/6.yaml", "");
     scratch.write("zones/1.yaml", zone("Z1", "z1.example", "third"));
     scratch.write("zones/2.yaml", zone("Z2", "z2.example", "third"));
     scratch.write("zones/5.zone", master("third"));
     ["1", "2", "5"].iter().for_each(|n| wait_for(&server, n, "third"));
-    wait_until("nothing is set aside", || (server.metric(&["zonal_resources_set_aside"]) == 0.0).then_some(()));
+    server.wait_for_metric(&["zonal_resources_set_aside"], 0.0);
 }

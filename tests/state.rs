@@ -1,6 +1,8 @@
 //! What is kept for a start without the control plane: through kill -9, full disks and broken manifests.
 
-use crate::harness::{Process, Scratch, Server, ZONAL, can_run, free_port, http_get, http_send, wait_until};
+use crate::harness::{
+    Process, Scratch, Server, ZONAL, can_run, free_port, http_get, http_send, wait_until, wait_until_equal,
+};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -173,13 +175,15 @@ fn a_full_disk() {
     assert_eq!(status, Some(507), "after {n}");
     assert!(n > 2, "{n}");
     assert_eq!((number(port, "one.example"), number(port, "two.example")), (Some(n), Some(n)));
-    let (_, metrics) = http_get(admin, "/metrics").unwrap();
-    assert!(metrics.contains("\nzonal_state_write_failed 1\n"), "{metrics}");
+    let wait_for_metric = |line: &str| {
+        wait_until(line, || http_get(admin, "/metrics").unwrap().1.lines().any(|other| other == line).then_some(()));
+    };
+    wait_for_metric("zonal_state_write_failed 1");
     // With room again it goes on.
     fs::remove_file(state.join("other")).unwrap();
     assert_eq!(http_send(admin, "POST", "/v1/batch", &change(1_000, 0)), Some(200));
     assert_eq!(number(port, "one.example"), Some(1_000));
-    assert!(http_get(admin, "/metrics").unwrap().1.contains("\nzonal_state_write_failed 0\n"));
+    wait_for_metric("zonal_state_write_failed 0");
 }
 
 /// A state directory that is damaged: what is left of it may be older than what was acknowledged, and it says so until the whole is
@@ -202,31 +206,27 @@ fn says_that_it_is_stale_when_the_state_directory_is_damaged() {
     let at = octets.len() - 20;
     octets[at] ^= 1;
     fs::write(&journal, octets).unwrap();
-    let is_stale = |server: &Server| {
-        let status = server.status();
-        let output = Command::new(ZONAL).args(["status", "--all", &server.admin.to_string()]).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert_eq!(
-            text.contains("the state directory was damaged"),
-            status["stale"] == json!(true),
-            "{text}\n{status}"
-        );
-        assert_eq!(output.status.code(), Some(i32::from(status["stale"] == json!(true))));
-        assert_eq!(server.metric(&["zonal_stale"]) == 1.0, status["stale"] == json!(true));
-        status["stale"] == json!(true)
+    let wait_for = |server: &Server, text: u64, is_stale: bool| {
+        wait_until_equal("the number of the zone", Some(text), || number(server.port, "one.example"));
+        wait_until_equal("the status", json!(is_stale), || server.status()["stale"].clone());
+        server.wait_for_metric(&["zonal_stale"], f64::from(u8::from(is_stale)));
+        wait_until_equal("the output and the exit status of `zonal status`", (is_stale, i32::from(is_stale)), || {
+            let output = Command::new(ZONAL).args(["status", "--all", &server.admin.to_string()]).output().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            (text.contains("the state directory was damaged"), output.status.code().unwrap())
+        });
     };
     // It is remembered, and a change of a part does not end it.
     for _ in 0..2 {
-        server = server.restart();
-        assert_eq!(number(server.port, "one.example"), Some(3));
-        assert!(is_stale(&server));
+        server = server.restart().ready();
+        wait_for(&server, 3, true);
     }
     send(&server, "POST", "/v1/batch", &change(7, 0));
-    assert!(number(server.port, "one.example") == Some(7) && is_stale(&server));
+    wait_for(&server, 7, true);
     send(&server, "PUT", "/v1/manifest", &manifest(8).replace("\"generation\":1", "\"generation\":2"));
-    assert!(number(server.port, "one.example") == Some(8) && !is_stale(&server));
-    let server = server.restart();
-    assert!(number(server.port, "one.example") == Some(8) && !is_stale(&server));
+    wait_for(&server, 8, false);
+    let server = server.restart().ready();
+    wait_for(&server, 8, false);
 }
 
 /// A directory that is broken at the start: what was good last is served, and it says so.
@@ -249,23 +249,22 @@ fn a_directory_that_has_broken() {
     let mut server = Server::start_from(&source, "state_directory: state\n").ready();
     write(&good(2));
     wait_until("it is served", || (number(server.port, "one.example") == Some(2)).then_some(()));
-    wait_until("it is kept", || server.process.log().contains("loaded generation=2").then_some(()));
+    server.process.wait_for_log("loaded generation=2");
     let generation = server.status()["generation"].as_u64();
     write("vpcs: [");
     directory.write("zones/sub/more.zone", "@ broken\n");
     server = server.restart().ready();
     assert_eq!((number(server.port, "one.example"), number(server.port, "two.example")), (Some(2), Some(7)));
-    let status = server.status();
+    let status = server.wait_for_status("the load has failed", |status| status["last_error"].is_object());
     assert_eq!((status["generation"].as_u64(), &status["stale"]), (generation, &json!(true)));
-    assert!(status["last_error"].is_object(), "{status}");
     directory.write("zones/sub/more.zone", "@ TXT 8\n");
     write(&good(3));
     wait_until("it is followed again", || (number(server.port, "two.example") == Some(8)).then_some(()));
-    assert_eq!(number(server.port, "one.example"), Some(3));
-    let status = server.status();
-    assert!(status["generation"].as_u64() > generation && status["stale"] == json!(false), "{status}");
-    let last = format!("loaded generation={}", status["generation"]);
-    wait_until("it is kept", || server.process.log().contains(&last).then_some(()));
+    wait_until_equal("the other zone is served", Some(3), || number(server.port, "one.example"));
+    let status = server.wait_for_status("the source is followed", |status| {
+        status["generation"].as_u64() > generation && status["stale"] == json!(false)
+    });
+    server.process.wait_for_log(&format!("loaded generation={}", status["generation"]));
     // Files, or the directory itself, that were there and are gone at the start: a volume that is not mounted looks like this.
     for (gone, told) in
         [("zones/a.yaml", "there are no manifest files any more"), ("zones", "no such file or directory")]
@@ -278,10 +277,11 @@ fn a_directory_that_has_broken() {
             (Some(3), Some(8)),
             "{gone}"
         );
-        let status = server.status();
-        assert!(status["stale"] == json!(true) && status["last_error"].to_string().contains(told), "{gone}: {status}");
+        server.wait_for_status(gone, |status| {
+            status["stale"] == json!(true) && status["last_error"].to_string().contains(told)
+        });
         fs::rename(&elsewhere, &there).unwrap();
-        wait_until("it is followed again", || (server.status()["stale"] == json!(false)).then_some(()));
+        server.wait_for_status("it is followed again", |status| status["stale"] == json!(false));
         assert_eq!(number(server.port, "one.example"), Some(3));
     }
     // Without anything kept there is nothing to serve.
@@ -291,6 +291,6 @@ fn a_directory_that_has_broken() {
         &directory,
         "second",
     );
-    wait_until("the second one is refused", || fresh.log().contains("is in use by another zonal").then_some(()));
+    fresh.wait_for_log("is in use by another zonal");
     assert!(fresh.has_failed(), "{}", fresh.log());
 }

@@ -6,7 +6,7 @@ mod liars;
 mod notified;
 mod real;
 
-use crate::harness::{Process, Scratch, Server, http_get, reply::Reply, wait_until};
+use crate::harness::{Process, Scratch, Server, http_get, reply::Reply, wait_until, wait_until_equal};
 use hickory_proto::{
     op::{Edns, Message, MessageType, OpCode, Query},
     rr::{Name, RecordType},
@@ -76,6 +76,18 @@ fn zone(server: &Server, id: &str) -> Option<serde_json::Value> {
     let (_, text) = http_get(server.admin, "/v1/status")?;
     let status: serde_json::Value = serde_json::from_str(&text).unwrap();
     status["zones_transferred"].as_array()?.iter().find(|zone| zone["id"] == id).cloned()
+}
+
+/// Waits until the status has a zone in this state, or has no such zone.
+fn wait_for_state(server: &Server, id: &str, state: Option<&str>) {
+    wait_until_equal(&format!("the state of {id}"), state.map(serde_json::Value::from), || {
+        zone(server, id).map(|zone| zone["state"].clone())
+    });
+}
+
+/// Waits until so many transfers into this server have ended with a result.
+fn wait_for_transfers(server: &Server, result: &str, expected: f64) {
+    wait_until_equal(&format!("transfers with the result {result}"), expected, || transfers(server, result));
 }
 
 /// Waits until the error of a transferred zone says this.

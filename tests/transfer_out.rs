@@ -5,7 +5,7 @@ use crate::harness::{
     Process, Scratch, ZONAL, can_run, http_get,
     lab::Lab,
     secure::{RUNTIME, SecureServer, receive_stream, send_stream},
-    wait_until,
+    wait_until, wait_until_equal,
 };
 use std::{
     fs,
@@ -197,7 +197,11 @@ fn secondaries_stay_equal_by_differences() {
         }
     };
     wait_for(&servers, 2_026_010_101);
-    let whole = servers.metric(r#"zonal_transfers_total{direction="out",result="axfr"}"#);
+    let whole = || servers.metric(r#"zonal_transfers_total{direction="out",result="axfr"}"#);
+    let by_differences = || servers.metric(r#"zonal_transfers_total{direction="out",result="ixfr"}"#);
+    let notified = || servers.metric(r#"zonal_notifies_total{direction="out",result="accepted"}"#);
+    // Transfers are counted when they have ended, which may be after the secondary serves the zone.
+    let at_first = wait_until("both transfers are counted", || Some(whole()).filter(|count| *count >= 2.0));
 
     // Half of the changes are updates, half of them files; in between both secondaries are asked.
     let mut random = 0x2545_f491_4f6c_dd1d_u64;
@@ -237,14 +241,12 @@ fn secondaries_stay_equal_by_differences() {
             assert_eq!(servers.records(knot, None), served);
         }
     }
-    servers.zonal.assert_alive();
-    let by_differences = servers.metric(r#"zonal_transfers_total{direction="out",result="ixfr"}"#);
-    let whole_now = servers.metric(r#"zonal_transfers_total{direction="out",result="axfr"}"#);
     // Whoever is slow takes several at once, but there is at least one for each time that both were waited for.
-    assert!(by_differences >= 10.0, "{by_differences} by differences");
-    // The test itself asks for the whole five times.
-    assert_eq!(whole_now - whole, 5.0, "all else went by differences");
-    assert!(servers.metric(r#"zonal_notifies_total{direction="out",result="accepted"}"#) >= 10.0);
+    wait_until("the secondaries have transferred differences", || (by_differences() >= 10.0).then_some(()));
+    // The test itself asks for the whole five times: all else goes by differences.
+    wait_until_equal("transfers of the whole zone", 5.0, || whole() - at_first);
+    wait_until("the secondaries have accepted notifications", || (notified() >= 10.0).then_some(()));
+    servers.zonal.assert_alive();
 
     // After a restart nothing is new, and the next change is.
     let serial = servers.serial(ZONAL_AT);
@@ -296,7 +298,7 @@ fn who_may_transfer() {
         let text = servers.dig("client", &format!("@{ZONAL_AT} elsewhere.example IXFR=1 +notcp {key}"));
         assert!(text.contains(&format!("status: {expected}")), "{text}");
     }
-    assert!(servers.zonal.log().contains("no zone corp.example. is open to 10.1.0.7 without a key"));
+    servers.zonal.wait_for_log("no zone corp.example. is open to 10.1.0.7 without a key");
     // Who may transfer may ask for the SOA record too, view or none; whatever is signed has a signed answer.
     let on_premises = servers.dig("stranger", &format!("@{ZONAL_AT} corp.example SOA {right}"));
     assert!(on_premises.contains("status: REFUSED"), "{on_premises}");
@@ -446,8 +448,8 @@ fn updates_need_a_place() {
         .unwrap();
     child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
     assert_eq!(status(&child.wait_with_output().unwrap()), "REFUSED");
-    assert!(server.process.log().contains("without a `state_directory` there is nowhere to keep it"));
-    assert_eq!(server.metric(&["zonal_updates_total", "refused"]), 1.0);
+    server.process.wait_for_log("without a `state_directory` there is nowhere to keep it");
+    server.wait_for_metric(&["zonal_updates_total", "refused"], 1.0);
 }
 
 /// Streams of all kinds carry transfers, each message signed; by datagram and request there is no room for them.

@@ -141,7 +141,7 @@ fn assert_bounded(what: &str, grown_kb: u64) {
 }
 
 #[test]
-fn late_answers_by_tcp_that_are_not_read_take_bounded_memory() {
+fn unread_tcp_answers_take_bounded_memory() {
     let (fake, _directory, server) = server();
     let mut streams = Vec::new();
     let grown = growth(&server, || {
@@ -161,7 +161,7 @@ fn late_answers_by_tcp_that_are_not_read_take_bounded_memory() {
 }
 
 #[test]
-fn http2_answers_that_are_not_read_take_bounded_memory() {
+fn unread_http2_answers_take_bounded_memory() {
     let (_fake, _directory, server) = server();
     let mut requests = JoinSet::new();
     let grown = growth(&server, || {
@@ -188,7 +188,7 @@ fn http2_answers_that_are_not_read_take_bounded_memory() {
 }
 
 #[test]
-fn quic_answers_that_are_not_read_take_bounded_memory() {
+fn unread_quic_answers_take_bounded_memory() {
     let (_fake, _directory, server) = server();
     for transport in [Transport::Quic, Transport::H3] {
         let mut streams = Vec::new();
@@ -234,7 +234,7 @@ fn quic_answers_that_are_not_read_take_bounded_memory() {
 }
 
 #[test]
-fn more_answers_than_have_room_all_come_to_a_client_that_reads() {
+fn a_client_that_reads_gets_all_answers_beyond_the_limit() {
     let (_fake, _directory, server) = server();
     RUNTIME.block_on(async {
         let client = clients(&server).next().unwrap();

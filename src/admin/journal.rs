@@ -1,6 +1,6 @@
-//! `/v1/journals`: what dynamic updates have made of zones, beside the zones' files.
+//! `/v1/journals`: the records that dynamic updates have changed in zones with files.
 
-use super::{Admin, problem::Trouble};
+use super::{Admin, problem::ApiError};
 use crate::{
     control_plane::{Message, change::JournalDrop, edits::told},
     manifest::{Id, problem::printable},
@@ -16,15 +16,15 @@ use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::oneshot;
 
-type Answer = Result<Json<Value>, Trouble>;
+type ApiResult = Result<Json<Value>, ApiError>;
 
-/// A zone's journal, if there is one.
+/// The journal of a zone, as JSON. None without a journal.
 fn journal(zone: &Zone) -> Option<Value> {
     zone.overlay.as_ref().map(|overlay| told(&zone.id, Some(&zone.source.name), overlay))
 }
 
-/// The zone with a journal that is meant: by its identifier, or by its name.
-fn find<'s>(snapshot: &'s Snapshot, zone: &str) -> Result<&'s Zone, Trouble> {
+/// Finds a zone with a journal, by its identifier or its name.
+fn find<'s>(snapshot: &'s Snapshot, zone: &str) -> Result<&'s Zone, ApiError> {
     let name = Name::absolute(zone).ok();
     let all = || snapshot.zones().filter(|zone| zone.overlay.is_some());
     let by_id = all().find(|found| found.id == zone).map(|found| &**found);
@@ -36,12 +36,12 @@ fn find<'s>(snapshot: &'s Snapshot, zone: &str) -> Result<&'s Zone, Trouble> {
         [one] => Ok(one),
         [] => {
             let detail = format!("zone {}: there is no journal for it", printable(zone));
-            Err(Trouble::new(StatusCode::NOT_FOUND, detail))
+            Err(ApiError::new(StatusCode::NOT_FOUND, detail))
         }
         several => {
             let ids: Vec<&Id> = several.iter().map(|zone| &zone.id).collect();
             let detail = format!("zone {}: several zones have the name; name one of {ids:?}", printable(zone));
-            Err(Trouble::new(StatusCode::CONFLICT, detail))
+            Err(ApiError::new(StatusCode::CONFLICT, detail))
         }
     }
 }
@@ -53,17 +53,17 @@ pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Json<Value> {
 }
 
 /// `GET /v1/journals/<zone>`
-pub(super) async fn show(State(admin): State<Arc<Admin>>, Path(zone): Path<String>) -> Answer {
+pub(super) async fn show(State(admin): State<Arc<Admin>>, Path(zone): Path<String>) -> ApiResult {
     let snapshot = admin.core.snapshot.load_full();
     Ok(Json(journal(find(&snapshot, &zone)?).unwrap_or_default()))
 }
 
 /// `DELETE /v1/journals/<zone>`
-pub(super) async fn drop_one(State(admin): State<Arc<Admin>>, Path(zone): Path<String>) -> Answer {
+pub(super) async fn drop_one(State(admin): State<Arc<Admin>>, Path(zone): Path<String>) -> ApiResult {
     let zone = find(&admin.core.snapshot.load(), &zone)?.id.clone();
     let (reply, answer) = oneshot::channel();
-    let ends = || Trouble::new(StatusCode::SERVICE_UNAVAILABLE, "the server is about to end");
+    let ends = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the server is about to end");
     admin.messages.send(Message::DropJournal(JournalDrop { zone: zone.clone(), reply })).map_err(|_| ends())?;
-    let dropped = answer.await.map_err(|_| ends())?.map_err(|why| Trouble::new(StatusCode::CONFLICT, why))?;
+    let dropped = answer.await.map_err(|_| ends())?.map_err(|why| ApiError::new(StatusCode::CONFLICT, why))?;
     Ok(Json(json!({"zone": zone, "dropped": dropped})))
 }

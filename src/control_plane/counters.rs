@@ -5,7 +5,11 @@ use crate::{
     clock::now,
     instruments::{Family, counters, gauge, gauges, register, register_read, valid},
     manifest::Health,
-    snapshot::{Snapshot, endpoints, published::Published},
+    snapshot::{
+        Snapshot,
+        endpoints::{self, Family as AddressFamily},
+        published::Published,
+    },
 };
 use prometheus::{
     Gauge, Histogram, HistogramOpts, IntCounterVec, IntGauge, IntGaugeVec, Registry, proto::MetricFamily,
@@ -140,11 +144,14 @@ fn interfaces(snapshot: &Snapshot, now: i64) -> [MetricFamily; 3] {
         let mut of_azs: BTreeMap<&str, bool> = BTreeMap::new();
         for interface in &endpoint.interfaces {
             let az = snapshot.azs.id(interface.az);
-            let is_usable = interface.is_usable(now);
-            let state = match interface.source.health {
-                _ if is_usable => 0,
-                Health::Healthy => 1,
-                Health::Unhealthy => 2,
+            let is_usable = [AddressFamily::V4, AddressFamily::V6]
+                .into_iter()
+                .any(|family| interface.address(family).is_some() && interface.is_usable(family, now));
+            let is_shifted = interface.shifted_until > now && interface.source.health == Health::Healthy;
+            let state = match (is_usable, is_shifted) {
+                (true, _) => 0,
+                (false, true) => 1,
+                (false, false) => 2,
             };
             counts.entry(az).or_default()[state] += 1;
             *of_azs.entry(az).or_default() |= is_usable;
@@ -178,7 +185,7 @@ fn status_of(status: &Status) -> Vec<MetricFamily> {
         let state = status.state();
         (
             state.is_stale,
-            state.set_aside.len() + state.strangers.len(),
+            state.set_aside.len() + state.unknown_keys.len(),
             state.source.clone(),
             state.kept.position.revision,
             state.kept.held.len(),

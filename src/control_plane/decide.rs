@@ -14,7 +14,7 @@ use super::{
     guard::Held,
     keeper::{Keeper, LOGGED},
     kept::Kept,
-    status::SetAside,
+    status::SetAsideResource,
 };
 use crate::{
     config::OnError,
@@ -166,11 +166,11 @@ impl Keeper {
 
     /// Tells what is set aside, and why: to the status, and what is new of it to the log.
     pub(super) fn tell_set_aside(&self, reasons: &Reasons) {
-        let told = |(key, why): &(Key, Vec<Problem>)| SetAside::new(key, self.kept.aside.get(key), why);
-        let set_aside: Vec<SetAside> = reasons.iter().map(told).collect();
+        let told = |(key, why): &(Key, Vec<Problem>)| SetAsideResource::new(key, self.kept.aside.get(key), why);
+        let set_aside: Vec<SetAsideResource> = reasons.iter().map(told).collect();
         let before = std::mem::replace(&mut self.status.state().set_aside, set_aside.clone());
-        let before: HashSet<&SetAside> = before.iter().collect();
-        let new: Vec<&SetAside> = set_aside.iter().filter(|new| !before.contains(new)).collect();
+        let before: HashSet<&SetAsideResource> = before.iter().collect();
+        let new: Vec<&SetAsideResource> = set_aside.iter().filter(|new| !before.contains(new)).collect();
         for new in new.iter().take(LOGGED) {
             let why = new.problems.first().map_or("", String::as_str);
             let line = format!("{}.{} is set aside, {} is served of it: {why}", new.kind, new.id, new.served);

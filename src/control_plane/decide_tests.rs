@@ -4,7 +4,7 @@ use crate::{
         change::{Change, Position},
         guard::{Allowance, Deletions},
         keeper::{Keeper, nothing},
-        status::{SetAside, Status},
+        status::{Fallback, SetAsideResource, Status},
     },
     manifest::collection::{Edit, Key},
     snapshot::published::Published,
@@ -49,7 +49,9 @@ impl World {
 
     /// What is set aside, in the order of the status: `kind/id` of what is served in an older version, `-kind/id` otherwise.
     pub(in crate::control_plane) fn set_aside(&self) -> Vec<String> {
-        let told = |one: &SetAside| format!("{}{}/{}", if one.served == "older" { "" } else { "-" }, one.kind, one.id);
+        let told = |one: &SetAsideResource| {
+            format!("{}{}/{}", if one.served == Fallback::Older { "" } else { "-" }, one.kind, one.id)
+        };
         self.status.state().set_aside.iter().map(told).collect()
     }
 

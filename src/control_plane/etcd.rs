@@ -51,7 +51,7 @@ pub const ALLOW_DELETION: &str = "allow_deletion";
 /// Follows etcd for as long as somebody takes what it says. `position` is how far it was followed before.
 pub async fn follow(config: Etcd, changes: Sender<Message>, status: Arc<Status>, position: Position) {
     let mut source =
-        Source { config, changes, status, position, has_strangers: false, allowance: Allowance::default() };
+        Source { config, changes, status, position, knows_unknown_keys: false, allowance: Allowance::default() };
     let mut pause = PAUSES.0;
     for turn in 0.. {
         let Some(endpoint) = source.config.endpoints.get(turn % source.config.endpoints.len().max(1)).cloned() else {
@@ -65,7 +65,7 @@ pub async fn follow(config: Etcd, changes: Sender<Message>, status: Arc<Status>,
         let served =
             if source.position.revision > 0 { "what was served goes on being served" } else { "nothing is served yet" };
         tracing::warn!("etcd at {endpoint}: {error:#}; {served}");
-        source.status.source(|state| state.lost(format!("etcd at {endpoint}: {error:#}")));
+        source.status.update_source(|state| state.lost(format!("etcd at {endpoint}: {error:#}")));
         pause = if source.position == before { (2 * pause).min(PAUSES.1) } else { PAUSES.0 };
         let chance = f64::from(crate::clock::random_seed().0 as u16) / f64::from(u16::MAX);
         sleep(pause.mul_f64(0.5 + chance / 2.0)).await;
@@ -79,7 +79,7 @@ struct Source {
     status: Arc<Status>,
     position: Position,
     /// Whether the keys that are of no kind are known.
-    has_strangers: bool,
+    knows_unknown_keys: bool,
     /// Which deletions are meant.
     allowance: Allowance,
 }
@@ -107,12 +107,12 @@ impl Source {
         if self.position.revision == 0 || is_older {
             self.list(&mut kv, is_older).await?;
         } else {
-            if !self.has_strangers {
-                self.find_strangers(&mut kv).await?;
+            if !self.knows_unknown_keys {
+                self.find_unknown_keys(&mut kv).await?;
             }
             let allowed = in_time(kv.get(self.allow_deletion(), None)).await?;
             self.allowance.until = allowed.kvs().first().map_or(0, allowed_until);
-            self.status.source(|state| state.connected());
+            self.status.update_source(|state| state.connected());
         }
         loop {
             let compacted = self.watch(&client).await?;
@@ -158,7 +158,7 @@ impl Source {
         let prefix = self.config.prefix.clone().into_bytes();
         let end = end_of(&prefix);
         let (mut from, mut position) = (prefix, Position::default());
-        let (mut edits, mut strangers) = (Vec::new(), BTreeSet::new());
+        let (mut edits, mut unknown_keys) = (Vec::new(), BTreeSet::new());
         let (mut allowed, mut allowed_at) = (0, 0);
         loop {
             let mut options = GetOptions::new().with_range(end.clone()).with_limit(PAGE);
@@ -178,7 +178,7 @@ impl Source {
                         (allowed, allowed_at) = (allowed_until(pair), pair.mod_revision() as u64);
                     }
                     Ok(key) => edits.push(Edit { key, value: Some(pair.value().into()) }),
-                    Err(stranger) => drop(strangers.insert(stranger)),
+                    Err(key) => drop(unknown_keys.insert(key)),
                 }
             }
             match response.kvs().last() {
@@ -186,8 +186,8 @@ impl Source {
                 _ => break,
             }
         }
-        self.status.set_strangers(strangers);
-        self.has_strangers = true;
+        self.status.set_unknown_keys(unknown_keys);
+        self.knows_unknown_keys = true;
         let mut listed = Collection::default();
         listed.apply(&edits);
         let next = position.clone();
@@ -229,7 +229,7 @@ impl Source {
             Err(refusal) => bail!("{refusal}"),
         }
         self.position = position;
-        self.status.source(|state| state.connected());
+        self.status.update_source(|state| state.connected());
         Ok(())
     }
 
@@ -264,7 +264,7 @@ impl Source {
             if response.canceled() {
                 bail!("the watch is refused: {}", response.cancel_reason());
             }
-            self.status.source(|state| state.connected());
+            self.status.update_source(|state| state.connected());
             let (mut edits, mut revisions) = (Vec::new(), BTreeMap::new());
             self.allowance.transactions.clear();
             for event in response.events() {
@@ -281,8 +281,8 @@ impl Source {
                         }
                         edits.push(Edit { key, value: is_put.then(|| pair.value().into()) });
                     }
-                    Err(stranger) if is_put => self.status.add_stranger(stranger),
-                    Err(stranger) => drop(self.status.state().strangers.remove(&stranger)),
+                    Err(key) if is_put => self.status.add_unknown_key(key),
+                    Err(key) => drop(self.status.state().unknown_keys.remove(&key)),
                 }
             }
             let last = response.events().iter().filter_map(|event| event.kv()).map(KeyValue::mod_revision).max();
@@ -302,7 +302,7 @@ impl Source {
     }
 
     /// Looks for keys that are of no kind, which a list has: they are in front of, between and behind those of the kinds.
-    async fn find_strangers(&mut self, kv: &mut KvClient) -> anyhow::Result<()> {
+    async fn find_unknown_keys(&mut self, kv: &mut KvClient) -> anyhow::Result<()> {
         let prefix = &self.config.prefix;
         let mut kinds: Vec<&str> = KINDS.iter().copied().chain([MASTER_FILES]).collect();
         kinds.sort_unstable();
@@ -310,16 +310,16 @@ impl Source {
         let ends = firsts.chain([end_of(prefix.as_bytes())]);
         let starts = [prefix.clone().into_bytes()].into_iter();
         let starts = starts.chain(kinds.iter().map(|kind| end_of(format!("{prefix}{kind}/").as_bytes())));
-        let mut strangers = BTreeSet::new();
+        let mut unknown_keys = BTreeSet::new();
         for (from, end) in starts.zip(ends) {
             let options = GetOptions::new().with_range(end).with_keys_only().with_limit(PAGE);
             let response = in_time(kv.get(from, Some(options))).await?;
             let known = self.allow_deletion().into_bytes();
             let others = response.kvs().iter().filter(|pair| pair.key() != known);
-            strangers.extend(others.filter_map(|pair| self.key(pair.key()).err()));
+            unknown_keys.extend(others.filter_map(|pair| self.key(pair.key()).err()));
         }
-        self.status.set_strangers(strangers);
-        self.has_strangers = true;
+        self.status.set_unknown_keys(unknown_keys);
+        self.knows_unknown_keys = true;
         Ok(())
     }
 

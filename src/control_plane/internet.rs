@@ -33,7 +33,7 @@ impl Internet {
 
     /// The files that name servers.
     pub fn files(&self) -> Vec<PathBuf> {
-        let InternetResolver::ForwardTo(entries) = &self.resolver else { return Vec::new() };
+        let InternetResolver::ForwardTo { entries, .. } = &self.resolver else { return Vec::new() };
         let file = |entry: &ForwardTo| match entry {
             ForwardTo::ResolvConf(file) => Some(file.clone()),
             ForwardTo::Server(_) => None,
@@ -48,8 +48,8 @@ impl Internet {
         let servers = match &self.resolver {
             InternetResolver::None => return None,
             InternetResolver::Recursive(_) => Some(Servers::Recursion),
-            InternetResolver::ForwardTo(entries) => match self.targets(entries, &mut warnings) {
-                Ok(targets) => Some(Servers::Targets { targets, sources: Vec::new() }),
+            InternetResolver::ForwardTo { entries, trust_ad } => match self.targets(entries, &mut warnings) {
+                Ok(targets) => Some(Servers::Targets { targets, sources: Vec::new(), trust_ad: *trust_ad }),
                 Err(error) => {
                     warnings.push(format!("{error}: the internet resolver stays as it was"));
                     None
@@ -60,7 +60,7 @@ impl Internet {
             warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
             self.told = warnings;
         }
-        let none = || Servers::Targets { targets: Vec::new(), sources: Vec::new() };
+        let none = || Servers::Targets { targets: Vec::new(), sources: Vec::new(), trust_ad: false };
         let route = match (servers, &self.route) {
             (None, Some(route)) => return Some(route.clone()),
             (servers, _) => Arc::new(Route::new(String::new(), [0].into(), servers.unwrap_or_else(none))),

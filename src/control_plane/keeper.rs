@@ -10,7 +10,7 @@ use super::{
     edits::{Edits, KeptSerials},
     guard::{Held, History, Pending},
     kept::Kept,
-    status::{LastError, StateDirectory, Status},
+    status::{LoadError, StateDirectoryReport, Status},
     store::Store,
 };
 use crate::{
@@ -413,7 +413,7 @@ impl Keeper {
         self.counters.state_write_failed.set(result.is_err().into());
         let error = result.as_ref().err().map(ToString::to_string);
         let path = store.directory().display().to_string();
-        self.status.state().state_directory = Some(StateDirectory { path, error });
+        self.status.state().state_directory = Some(StateDirectoryReport { path, error });
         if let Err(error) = &result {
             tracing::error!("what is served cannot be kept in the state directory: {error}");
         }
@@ -542,7 +542,7 @@ impl Keeper {
     }
 
     fn publish(&mut self, snapshot: Snapshot, problems: &[Problem]) {
-        self.status.serves(&self.served.manifest);
+        self.status.set_resources(&self.served.manifest);
         self.swap(snapshot);
         self.count("changed", problems);
         for problem in problems.iter().take(LOGGED) {
@@ -555,7 +555,7 @@ impl Keeper {
 
     /// Goes on with what is served, and tells why that is not what was delivered.
     pub fn refuse(&self, problems: Vec<Problem>) -> Loading {
-        let error = LastError::new(&problems);
+        let error = LoadError::new(&problems);
         let generation = self.snapshot.load().generation;
         if generation > 0 {
             tracing::error!("the manifest is refused, generation {generation} is still served: {}", error.message);

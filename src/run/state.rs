@@ -1,4 +1,4 @@
-//! The state directory at the start, and what another process has handed over in place of it.
+//! The state directory at the start, or the state that the old process hands over.
 
 use crate::control_plane::{
     freeze::Frozen,
@@ -8,12 +8,13 @@ use crate::control_plane::{
 use anyhow::{Context, bail};
 use std::path::Path;
 
-/// Opens the state directory, if there is one, and returns what was acknowledged last, if anything was.
-pub fn open(directory: Option<&Path>, handed: Option<Frozen>) -> anyhow::Result<(Option<Store>, Option<Kept>)> {
-    let (lock, memory) = match handed {
+/// Opens the state directory, if one is configured. Returns the last acknowledged state, if there is one. `frozen` is the
+/// state of the old process.
+pub fn open(directory: Option<&Path>, frozen: Option<Frozen>) -> anyhow::Result<(Option<Store>, Option<Kept>)> {
+    let (lock, memory) = match frozen {
         Some(Frozen::Directory(lock)) => (Some(lock), None),
         Some(Frozen::Memory(file)) => {
-            let kept = store::from_memory(file).context("what the zonal that runs serves cannot be read")?;
+            let kept = store::from_memory(file).context("the state of the running zonal cannot be read")?;
             (None, Some(kept))
         }
         None => (None, None),
@@ -23,13 +24,13 @@ pub fn open(directory: Option<&Path>, handed: Option<Frozen>) -> anyhow::Result<
             Some(Store::open_locked(directory, lock)?)
         }
         (_, Some(_)) => bail!(
-            "the zonal that runs has another `state_directory`: what it was told is there, so that this one cannot take over; \
-             stop it first"
+            "the running zonal has another `state_directory`, which has its acknowledged changes: this one cannot take over; \
+             stop the running one first"
         ),
         (Some(directory), None) => Some(Store::open(directory)?),
         (None, None) => None,
     };
     let Some((store, Found { kept, damage })) = opened else { return Ok((None, memory)) };
-    damage.iter().for_each(|damage| tracing::error!("{damage}"));
+    damage.iter().for_each(|damage| tracing::error!(error = damage, "state directory damaged"));
     Ok((Some(store), memory.or(kept)))
 }

@@ -137,7 +137,7 @@ fn nonsense_in_a_difference() {
         serial.store(2, Relaxed);
         let _ = super::notified::notify(server.port, "127.0.0.1", "a.example", None);
         wait_for_address(&server, IN_A, "www.a.example", "192.0.2.2");
-        wait_until("it is counted", || (transfers(&server, "axfr") == 2.0).then_some(()));
+        wait_for_transfers(&server, "axfr", 2.0);
         assert_eq!(transfers(&server, "ixfr"), 0.0, "{what}");
         assert!(fake.count(|asked| asked.message.queries[0].query_type() == RecordType::IXFR) > 0, "{what}");
     }

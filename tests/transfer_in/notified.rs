@@ -60,7 +60,7 @@ fn storms_and_strangers() {
     );
     scratch.write("zones/m.yaml", manifest(&zones));
     let server = Server::start_with(&scratch.path().join("zones"), "");
-    wait_until("it is transferred", || zone(&server, "Z1").filter(|zone| zone["state"] == "current"));
+    wait_for_state(&server, "Z1", Some("current"));
     let queries = || fake.count(|asked| asked.message.queries[0].query_type() == RecordType::SOA);
     assert_eq!(queries(), 1);
 

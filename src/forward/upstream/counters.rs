@@ -1,7 +1,7 @@
 //! What is counted of all servers together.
 
 use super::tally;
-use crate::query_log::Tap;
+use crate::query_log::EntrySender;
 use prometheus::{Histogram, HistogramOpts, IntCounter, core::Collector};
 use std::sync::{Mutex, atomic::AtomicUsize};
 
@@ -30,12 +30,12 @@ pub struct Counters {
     /// Connections by TCP and DoT beyond the usual number to each server, over all of them.
     pub extra_connections: AtomicUsize,
     /// Where dnstap is told of queries and answers, if it is.
-    pub tap: Option<Mutex<Tap>>,
+    pub tap: Option<Mutex<EntrySender>>,
 }
 
 impl Counters {
     /// All of them are zero.
-    pub fn new(tap: Option<Tap>) -> Counters {
+    pub fn new(tap: Option<EntrySender>) -> Counters {
         let counter =
             |name: &str, help: &str| IntCounter::new(name, help).unwrap_or_else(|error| panic!("{name}: {error}"));
         let histogram = |name: &str, help: &str| {

@@ -38,13 +38,13 @@ pub mod tally;
 mod task;
 #[cfg(test)]
 mod tests;
-mod tls;
+pub mod tls;
 mod udp;
 
 use crate::{
     answer::known::Question,
     forward::{hash::Hash, read::Useless},
-    query_log::Tap,
+    query_log::EntrySender,
     snapshot::routes::{Route, RouteId, Servers, Target},
     wire::codes::ede,
 };
@@ -218,7 +218,7 @@ impl Upstreams {
 
     /// None is known yet. Certificates are checked with the system's authorities and those in a file.
     /// Queries and answers are told to `tap`.
-    pub fn trusting(authorities: Option<PathBuf>, tap: Option<Tap>) -> Arc<Upstreams> {
+    pub fn trusting(authorities: Option<PathBuf>, tap: Option<EntrySender>) -> Arc<Upstreams> {
         Arc::new_cyclic(|this| Upstreams {
             counters: Arc::new(Counters::new(tap)),
             routes: papaya::HashMap::default(),
@@ -241,7 +241,7 @@ impl Upstreams {
         deadline: Instant,
         read: impl Fn(&[u8], bool) -> Result<T, Useless>,
     ) -> Result<T, Failure> {
-        let Servers::Targets { targets, sources } = &route.servers else {
+        let Servers::Targets { targets, sources, trust_ad } = &route.servers else {
             return Err(Failure::new(ede::OTHER, "there is no server to ask"));
         };
         if targets.is_empty() {
@@ -254,7 +254,7 @@ impl Upstreams {
             way.used.store(used, Relaxed);
         }
         let place = Place::take(&way.on_their_way);
-        let asking = Asking::new(&self.spellings, &way, question);
+        let asking = Asking::new(&self.spellings, &way, question, *trust_ad);
         let (mut trial, mut deadline) = (None, deadline);
         // What others ask there tells little of what this route would be answered: one question at a time tries.
         if asking.is_hopeless() && way.has_failed.load(Relaxed) {

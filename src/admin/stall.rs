@@ -1,4 +1,4 @@
-//! Clients that do not read, and those that still send when they are refused.
+//! A stream that fails when its client stops to read, and that ends without a reset while its client still sends.
 
 use crate::listen::linger::Linger;
 use std::{
@@ -12,19 +12,19 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// How long a client may take nothing of what is sent.
-const PATIENCE: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
+/// The maximum time in which a client reads nothing.
+const STALL_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 1 } else { 10 });
 
-/// A stream that fails when its client does not read for a while.
-pub(super) struct Patient<S> {
+/// A stream whose writes fail when the client reads nothing for [`STALL_TIMEOUT`].
+pub(super) struct StallTimeoutStream<S> {
     stream: S,
     stalled: Option<Pin<Box<Sleep>>>,
     linger: Linger,
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> Patient<S> {
-    pub fn new(stream: S) -> Patient<S> {
-        Patient { stream, stalled: None, linger: Linger::default() }
+impl<S: AsyncRead + AsyncWrite + Unpin> StallTimeoutStream<S> {
+    pub fn new(stream: S) -> StallTimeoutStream<S> {
+        StallTimeoutStream { stream, stalled: None, linger: Linger::default() }
     }
 
     fn watch<T>(
@@ -37,18 +37,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Patient<S> {
             self.stalled = None;
             return written;
         }
-        ready!(self.stalled.get_or_insert_with(|| Box::pin(sleep(PATIENCE))).as_mut().poll(context));
+        ready!(self.stalled.get_or_insert_with(|| Box::pin(sleep(STALL_TIMEOUT))).as_mut().poll(context));
         Poll::Ready(Err(io::ErrorKind::TimedOut.into()))
     }
 }
 
-impl<S: AsyncRead + Unpin> AsyncRead for Patient<S> {
+impl<S: AsyncRead + Unpin> AsyncRead for StallTimeoutStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_read(context, to)
     }
 }
 
-impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Patient<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for StallTimeoutStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         self.watch(context, |stream, context| stream.poll_write(context, octets))
     }
@@ -70,7 +70,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Patient<S> {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        // A refused body that is not read would reset the connection, and the client would not see why.
+        // An unread body would make the kernel reset the connection, and the client would not see the response.
         let this = &mut *self;
         this.linger.poll(&mut this.stream, context)
     }
@@ -82,12 +82,12 @@ mod tests {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     #[tokio::test]
-    async fn who_reads_slowly_gets_it_and_who_does_not_read_is_cut_off() {
+    async fn serves_slow_readers_and_fails_for_clients_that_do_not_read() {
         let (near, mut far) = tokio::io::duplex(10);
-        let mut near = Patient::new(near);
+        let mut near = StallTimeoutStream::new(near);
         let reads = async {
             for _ in 0..6 {
-                sleep(PATIENCE / 4).await;
+                sleep(STALL_TIMEOUT / 4).await;
                 far.read_exact(&mut [0; 10]).await.unwrap();
             }
         };

@@ -1,4 +1,4 @@
-//! Lines to try, for those who run the server on their own machine.
+//! Example queries: `dig` commands that zonal prints when it runs on loopback addresses, as in the demo.
 
 use crate::manifest::{
     ClientRoutingPolicy, Direction, EndpointState, Health, Id, Manifest, PrivateDnsScope, VpcEndpoint, ZonalShift,
@@ -11,12 +11,12 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-/// How many lines there are at most.
-const LINES: usize = 5;
+/// The maximum number of commands.
+const MAX_LINES: usize = 5;
 
-/// `dig` lines for clients in different places of the manifest's network; none unless all listeners are loopback
-/// addresses and the manifest has such clients and a private name.
-pub fn invitation(manifest: &Manifest, listeners: &[SocketAddr]) -> Option<String> {
+/// `dig` commands for clients in different networks and AZs of the manifest. None unless all listeners have loopback
+/// addresses, and the manifest has clients on the loopback device and a private name.
+pub fn example_queries(manifest: &Manifest, listeners: &[SocketAddr]) -> Option<String> {
     let port = listeners.first()?.port();
     if !listeners.iter().all(|listener| listener.ip().is_loopback()) {
         return None;
@@ -26,38 +26,38 @@ pub fn invitation(manifest: &Manifest, listeners: &[SocketAddr]) -> Option<Strin
     if clients.is_empty() {
         return None;
     }
-    let mut text = String::from("Try, as clients in different places:\n");
-    for client in clients.into_iter().take(LINES) {
+    let mut text = String::from("Example queries of clients in different networks and zones:\n");
+    for client in clients.into_iter().take(MAX_LINES) {
         let line = format!("dig -b {} @{} -p {port} {name}", client.address, client.entry_point);
         // Writing to a string does not fail.
-        let _ = writeln!(text, "  {line:<68}  # {}", printable(&client.place));
+        let _ = writeln!(text, "  {line:<68}  # {}", printable(&client.network));
     }
     Some(text)
 }
 
 struct Client {
-    place: String,
+    network: String,
     address: IpAddr,
     entry_point: IpAddr,
 }
 
-/// Clients on the loopback device: of one VPC one in each AZ, of all other networks one, those with endpoints of their
-/// own at the end.
+/// Clients on the loopback device: one in each AZ of the first VPC, and one of each other network. VPCs with endpoints of
+/// their own come last.
 fn clients(manifest: &Manifest, listeners: &[SocketAddr]) -> Vec<Client> {
     let listens = |entry_point: &IpAddr| listeners.iter().any(|listener| listener.ip() == *entry_point);
-    let nobodys_entry_point = Some(IpAddr::from([127, 0, 0, 1])).filter(listens);
+    let shared_entry_point = Some(IpAddr::from([127, 0, 0, 1])).filter(listens);
     let mut of_networks: Vec<Vec<Client>> = Vec::new();
     let has_endpoints = |id: &Id| manifest.vpc_endpoints.values().any(|endpoint| endpoint.vpc_id == *id);
     let (with, without): (Vec<_>, Vec<_>) = manifest.vpcs.iter().partition(|(id, _)| has_endpoints(id));
     for (id, vpc) in without.into_iter().chain(with) {
-        let Some(entry_point) = nobodys_entry_point.or(vpc.resolver_addresses.iter().copied().find(listens)) else {
+        let Some(entry_point) = shared_entry_point.or(vpc.resolver_addresses.iter().copied().find(listens)) else {
             continue;
         };
         let mut azs = BTreeSet::new();
         let subnets = vpc.subnets.values().filter(|subnet| azs.insert(&subnet.availability_zone_id));
         let clients = subnets.filter_map(|subnet| {
-            let place = format!("{id}, {}", subnet.availability_zone_id);
-            Some(Client { place, address: subnet.cidr_blocks.iter().find_map(loopback_host)?, entry_point })
+            let network = format!("{id}, {}", subnet.availability_zone_id);
+            Some(Client { network, address: subnet.cidr_blocks.iter().find_map(loopback_host)?, entry_point })
         });
         of_networks.push(clients.collect());
     }
@@ -65,8 +65,8 @@ fn clients(manifest: &Manifest, listeners: &[SocketAddr]) -> Vec<Client> {
     let inbound = inbound.flat_map(|endpoint| &endpoint.ip_addresses).map(|address| address.ip).find(listens);
     if let Some(entry_point) = inbound {
         let on_premises = manifest.on_premises_networks.iter().filter_map(|(id, network)| {
-            let place = format!("{id}, through the inbound endpoint");
-            Some(vec![Client { place, address: network.cidr_blocks.iter().find_map(loopback_host)?, entry_point }])
+            let network = format!("{id}, through the inbound endpoint");
+            Some(vec![Client { network, address: network.cidr_blocks.iter().find_map(loopback_host)?, entry_point }])
         });
         let end = of_networks.len().min(1);
         of_networks.splice(end..end, on_premises.collect::<Vec<_>>());
@@ -86,8 +86,8 @@ fn loopback_host(block: &IpNet) -> Option<IpAddr> {
     }
 }
 
-/// The private name that is the most worth asking for: the most clients have it, its answer differs by AZ, AWS's service
-/// is known to all, and it is short.
+/// The private name for the example. Prefers, in this order: a name that all connected networks have; one with another answer
+/// in each AZ; one of an AWS service; a short one.
 fn private_name(manifest: &Manifest) -> Option<String> {
     let is_open = |endpoint: &&VpcEndpoint| {
         endpoint.private_dns_enabled
@@ -99,7 +99,7 @@ fn private_name(manifest: &Manifest) -> Option<String> {
         let name = service.private_dns_names.iter().find(|name| !name.is_wildcard())?;
         Some(name.to_string().trim_end_matches('.').to_string())
     };
-    // An AZ without an interface that is usable gets another one's address, which hides what there is to see.
+    // An AZ without a usable interface gets the address of another AZ, so that the answers would not show the difference.
     let differs = |(id, endpoint): (&Id, &VpcEndpoint)| {
         let interfaces = &endpoint.network_interfaces;
         let azs: BTreeSet<&Id> = interfaces.iter().map(|interface| &interface.availability_zone_id).collect();
@@ -112,8 +112,8 @@ fn private_name(manifest: &Manifest) -> Option<String> {
     let endpoints = manifest.vpc_endpoints.iter().map(|(id, endpoint)| (id, &**endpoint));
     let ranked = endpoints.filter(|(_, endpoint)| is_open(endpoint)).filter_map(|(id, endpoint)| {
         let (name, service) = (name(endpoint)?, manifest.vpc_endpoint_services.get(&endpoint.service_name)?);
-        let everybody = endpoint.private_dns_scope == PrivateDnsScope::Connected;
-        Some((!everybody, !differs((id, endpoint)), !service.is_amazon(), name.len(), name))
+        let is_connected = endpoint.private_dns_scope == PrivateDnsScope::Connected;
+        Some((!is_connected, !differs((id, endpoint)), !service.is_amazon(), name.len(), name))
     });
     ranked.min().map(|(.., name)| name)
 }
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn lines_for_clients_in_different_places() {
+    fn shows_queries_of_clients_in_different_networks_and_zones() {
         let manifest: Manifest = serde_json::from_str(
             r#"{"vpcs": {
                 "vpc-a": {"region": "r", "cidr_blocks": ["127.2.0.0/16"], "subnets": {
@@ -148,7 +148,7 @@ mod tests {
         )
         .unwrap();
         let listeners = ["127.0.0.1:5300", "127.2.0.53:5300"].map(|address| address.parse().unwrap());
-        let text = invitation(&manifest, &listeners).unwrap();
+        let text = example_queries(&manifest, &listeners).unwrap();
         let lines: Vec<String> =
             text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>().join(" ")).collect();
         let expected = [
@@ -158,7 +158,7 @@ mod tests {
             "dig -b 127.2.0.7 @127.0.0.1 -p 5300 sqs.example # vpc-a, az1",
         ];
         assert_eq!(lines[1..], expected);
-        assert_eq!(invitation(&manifest, &["0.0.0.0:53".parse().unwrap()]), None);
-        assert_eq!(invitation(&Manifest::default(), &listeners), None);
+        assert_eq!(example_queries(&manifest, &["0.0.0.0:53".parse().unwrap()]), None);
+        assert_eq!(example_queries(&Manifest::default(), &listeners), None);
     }
 }

@@ -1,4 +1,4 @@
-//! A socket that can be left to another process, which reads it then.
+//! A QUIC socket that this process can stop to read, so that a new process reads it.
 
 use quinn::{
     AsyncUdpSocket, Runtime, TokioRuntime, UdpPoller,
@@ -12,27 +12,27 @@ use std::{
     task::{Context, Poll},
 };
 
-/// A socket that packets are sent by, and read from until it is [left](Leavable::leave).
+/// A socket that sends packets, and receives packets until [`ReleasableSocket::release`].
 #[derive(Debug)]
-pub struct Leavable {
+pub struct ReleasableSocket {
     socket: Arc<dyn AsyncUdpSocket>,
-    /// Held while something is read, so that nothing is from when it is true.
-    is_left: Mutex<bool>,
+    /// Locked during a read: when it is set, no read is in progress and none follows.
+    is_released: Mutex<bool>,
 }
 
-impl Leavable {
-    /// To be called within a runtime.
-    pub fn new(socket: UdpSocket) -> io::Result<Arc<Leavable>> {
-        Ok(Arc::new(Leavable { socket: TokioRuntime.wrap_udp_socket(socket)?, is_left: Mutex::default() }))
+impl ReleasableSocket {
+    /// Call this within a tokio runtime.
+    pub fn new(socket: UdpSocket) -> io::Result<Arc<ReleasableSocket>> {
+        Ok(Arc::new(ReleasableSocket { socket: TokioRuntime.wrap_udp_socket(socket)?, is_released: Mutex::default() }))
     }
 
-    /// Nothing is read any more from when this returns.
-    pub fn leave(&self) {
-        *self.is_left.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    /// Stops to receive. When this returns, the socket is not read any more.
+    pub fn release(&self) {
+        *self.is_released.lock().unwrap_or_else(PoisonError::into_inner) = true;
     }
 }
 
-impl AsyncUdpSocket for Leavable {
+impl AsyncUdpSocket for ReleasableSocket {
     fn create_io_poller(self: Arc<Self>) -> Pin<Box<dyn UdpPoller>> {
         self.socket.clone().create_io_poller()
     }
@@ -47,8 +47,8 @@ impl AsyncUdpSocket for Leavable {
         buffers: &mut [IoSliceMut<'_>],
         meta: &mut [RecvMeta],
     ) -> Poll<io::Result<usize>> {
-        let is_left = self.is_left.lock().unwrap_or_else(PoisonError::into_inner);
-        if *is_left {
+        let is_released = self.is_released.lock().unwrap_or_else(PoisonError::into_inner);
+        if *is_released {
             return Poll::Pending;
         }
         self.socket.poll_recv(context, buffers, meta)
