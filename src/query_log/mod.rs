@@ -165,7 +165,7 @@ impl EntrySender {
     #[inline]
     pub fn log(&mut self, snapshot: &Snapshot, answer: &LoggedAnswer) {
         let latency = SystemTime::now().duration_since(answer.received).unwrap_or_default();
-        let asked = answer.noted.asked.as_ref();
+        let asked = answer.noted.client.as_ref();
         let logged = asked.and_then(|asked| snapshot.query_logs.of(asked.view));
         let mut slots = 0;
         if let (Some(logged), Some((answered, _))) = (logged, answer.reply) {
