@@ -44,7 +44,7 @@ use std::{
 use zonal::{
     answer::{
         Client, Moment, Outcome, Transport, answer,
-        known::{Entry, RoutedQuestion, KnownAnswer, Key, KnownAnswers, Question},
+        known::{Entry, Key, KnownAnswer, KnownAnswers, Question, RoutedQuestion},
     },
     forward::{
         cache::Lifetimes,
