@@ -1,5 +1,6 @@
 //! The node's own configuration, `zonal.yaml`: what differs from node to node.
 
+mod health;
 mod internet_resolver;
 mod query_log;
 pub mod remedy;
@@ -7,6 +8,7 @@ pub mod remedy;
 mod tests;
 mod tsig;
 
+pub use health::Health;
 pub use internet_resolver::{Dnssec, ForwardTo, InternetResolver, Recursion};
 pub use query_log::{Dnstap, DnstapMessage, DnstapMessages, QueryLog};
 pub use tsig::{TsigAlgorithm, TsigKey};
@@ -72,6 +74,8 @@ pub struct Config {
     pub query_log: QueryLog,
     /// The server that receives dnstap messages.
     pub dnstap: Option<Dnstap>,
+    /// Health checks on this node.
+    pub health: Health,
     /// What is odd in the file.
     #[serde(skip)]
     pub warnings: Vec<Problem>,
@@ -567,6 +571,9 @@ impl Config {
         for (field, message) in tsig::check(&self.tsig_keys) {
             error(&field, message, None);
         }
+        for (field, message) in self.health.check() {
+            error(field, message.into(), None);
+        }
         for (field, message) in self.query_log.check() {
             error(&field, message.into(), None);
         }
@@ -578,11 +585,33 @@ impl Config {
         }
         let internet_resolver = root.entry("internet_resolver").map(|entry| &entry.node);
         let names_servers = internet_resolver.is_some_and(|node| node.entry("forward_to").is_some());
-        if self.internet_resolver == InternetResolver::ForwardTo(Vec::new()) {
+        let trusts_ad = internet_resolver.is_some_and(|node| node.entry("trust_ad").is_some());
+        if matches!(&self.internet_resolver, InternetResolver::ForwardTo { entries, .. } if entries.is_empty()) {
             let help = Some("for no internet resolver: `internet_resolver: none`");
             error("internet_resolver.forward_to", "the list is empty".into(), help);
         } else if names_servers && matches!(self.internet_resolver, InternetResolver::Recursive(_)) {
             error("internet_resolver.forward_to", "`recursive: true` asks no such servers".into(), Some("one of both"));
+        }
+        match &self.internet_resolver {
+            InternetResolver::ForwardTo { entries, trust_ad: true } if names_servers => {
+                for (at, entry) in entries.iter().enumerate().filter(|(_, entry)| !entry.is_on_loopback()) {
+                    let message = match entry {
+                        ForwardTo::Server(_) => "this server is not on loopback, where AD could be changed on the way",
+                        ForwardTo::ResolvConf(_) => "this file may name servers that are not on loopback",
+                    };
+                    let field = format!("internet_resolver.forward_to[{at}]");
+                    error(&field, message.into(), Some("leave out `trust_ad`"));
+                }
+            }
+            InternetResolver::ForwardTo { trust_ad: true, .. } => {
+                let message = "this needs `forward_to` with servers on loopback alone";
+                error("internet_resolver.trust_ad", message.into(), None);
+            }
+            InternetResolver::Recursive(_) if trusts_ad => {
+                let message = "this is for `forward_to`: recursion validates by itself";
+                error("internet_resolver.trust_ad", message.into(), None);
+            }
+            _ => {}
         }
         for field in ["root_hints", "trust_anchor", "dnssec", "allow_servers"] {
             let is_given = internet_resolver.is_some_and(|node| node.entry(field).is_some());

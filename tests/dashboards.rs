@@ -235,6 +235,7 @@ pub fn resources(port: u16, text: &str) -> Vec<(&'static str, &'static str, Valu
             "out",
             json!({"direction": "OUTBOUND", "vpc_id": "shared", "ip_addresses": [{"ip": "127.2.0.54"}]}),
         ),
+        ("health_checks", "hc-ext", json!({"type": "EXTERNAL", "stale_after": 60, "when_stale": "unhealthy"})),
         ("resolver_rules", "there", rule("there.example", "127.4.0.53")),
         ("resolver_rules", "dead", rule("dead.example", "127.4.0.99")),
     ]

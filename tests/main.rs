@@ -20,6 +20,7 @@ mod forwarders;
 mod forwarding;
 mod fuzz;
 mod harness;
+mod health;
 mod https;
 mod isolation;
 mod journal;

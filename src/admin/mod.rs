@@ -6,6 +6,7 @@
 mod access;
 mod admission;
 mod events;
+pub mod health;
 mod journal;
 pub mod openapi;
 mod pages;
@@ -27,6 +28,7 @@ use crate::{
     control_plane::{Message, status::Status},
     explain,
     forward::cache::Scope,
+    health::Health,
     instruments::{Family, register_read},
     listen::Core,
     metrics::Metrics,
@@ -99,6 +101,8 @@ pub struct Admin {
     pub counters: Counters,
     /// The state of the control plane.
     pub status: Arc<Status>,
+    /// The health checks.
+    pub health: Arc<Health>,
     /// Whether all sockets are bound.
     pub bound: AtomicBool,
     /// Whether a node is ready while it serves the saved manifest of an earlier run.
@@ -224,6 +228,8 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/explain", post(explain))
         .route("/v1/openapi.json", get(|| async { Json(openapi::document()) }))
         .route("/v1/events", get(events::follow))
+        .route("/v1/health", get(health::list))
+        .route("/v1/health/{*id}", get(health::show).put(health::set).delete(health::clear))
         .route("/v1/journals", get(journal::list))
         .route("/v1/journals/{id}", get(journal::show).delete(journal::drop_one))
         .route("/v1/manifest", get(push::manifest).put(push::put_manifest))
@@ -401,7 +407,10 @@ mod tests {
             (tests::core(&tests::limits()), Metrics::new(), Arc::default(), Counters::new());
         core.register(&metrics.registry);
         counters.register(&metrics.registry, &core.snapshot, &status);
+        let settings = crate::health::Settings::default();
+        let health = Health::start(settings, &core.forwarding, watch::channel(0).1, &core.runtime).unwrap();
         Admin {
+            health,
             metrics,
             counters,
             core,

@@ -13,6 +13,16 @@ pub const OPERATIONS: &[(&str, &str, &str, Input, Output)] = &[
     ("/v1/explain", "post", "Explains how the answer to a query is chosen", Input::Object, Output::Object),
     ("/v1/openapi.json", "get", "Returns this document", Input::Nothing, Output::Object),
     ("/v1/events", "get", "Streams new generations as server-sent events", Input::Nothing, Output::Events),
+    ("/v1/health", "get", "Lists the targets of health checks with their verdicts", Input::Nothing, Output::Object),
+    ("/v1/health/{id}", "get", "Returns the verdict of a target", Input::Nothing, Output::Object),
+    (
+        "/v1/health/{id}",
+        "put",
+        "Forces the verdict of a target, or reports an EXTERNAL check",
+        Input::Object,
+        Output::Object,
+    ),
+    ("/v1/health/{id}", "delete", "Ends the forced verdict of a target", Input::Nothing, Output::Object),
     ("/v1/journals", "get", "Lists the journals of dynamic updates", Input::Nothing, Output::Object),
     ("/v1/journals/{id}", "get", "Returns the journal of a zone", Input::Nothing, Output::Object),
     (

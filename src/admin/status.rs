@@ -61,6 +61,8 @@ pub struct NodeStatus {
     pub resources: BTreeMap<String, usize>,
     /// Zones that are transferred into the node.
     pub zones_transferred: Vec<transfer::inward::Report>,
+    /// When the node became isolated: nearly all of its health checks failed at once.
+    pub isolated_since: Option<i64>,
     /// Addresses that take queries.
     pub listeners: Vec<String>,
 }
@@ -86,9 +88,9 @@ fn status(admin: &Admin) -> NodeStatus {
         since: state.since,
         stale: snapshot.is_stale,
         stale_reason,
-        revision: state.kept.position.revision,
+        revision: state.persisted.position.revision,
         set_aside: state.all_set_aside(),
-        held_deletions: HeldDeletionsReport::new(&state.kept.held),
+        held_deletions: HeldDeletionsReport::new(&state.persisted.held),
         source: state.source,
         state_directory: state.state_directory,
         age_seconds: admin.counters.age().as_secs(),
@@ -97,6 +99,7 @@ fn status(admin: &Admin) -> NodeStatus {
         missing_tsig_keys: state.missing_tsig_keys,
         resources: state.resources.into_iter().map(|(kind, count)| (kind.into(), count)).collect(),
         zones_transferred: admin.core.transfers.inward.report(&snapshot),
+        isolated_since: admin.health.isolated_since(),
         listeners: state.listeners,
     }
 }

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     clock::now,
     config::{Config, Source},
-    control_plane::{edits::Journals, internet::Internet},
+    control_plane::{internet::Internet, updates::Journals},
     explain::{Explanation, Question, Request, of_manifest},
     manifest::{Problem, problem::printable},
     snapshot::Node,
@@ -96,7 +96,7 @@ fn of_server_or_directory(arguments: &ExplainArguments, requests: &[Request], qu
 
 fn of_directory(directory: &Path, config: &Config, questions: &[Question], why: &str) -> Explained {
     let internet = Internet::new(config, Vec::new()).read();
-    let node = Arc::new(Node { internet, ..Node::default() });
+    let node = Arc::new(Node { internet, health_allow: config.health.allow.clone(), ..Node::default() });
     let overlays = config.state_directory.as_deref().and_then(|state| Journals::read(state).ok()).unwrap_or_default();
     let snapshot = check::examine_updated(directory, &[], &node, overlays).0.map_err(failed)?;
     let explanations = questions.iter().map(|question| of_manifest(&snapshot, question, now())).collect();

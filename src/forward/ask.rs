@@ -19,8 +19,8 @@ use crate::{
         routes::{NameServer, Route, RouteId, Servers, Target},
     },
     wire::{
-        codes::{ede, rcode},
-        query::HEADER,
+        codes::{ede, flag, rcode},
+        query::{HEADER, flags},
         rdata::rtype,
         response::{Record, Response as Message},
     },
@@ -311,7 +311,7 @@ impl Asker {
                         "no name server of the delegation has an address",
                     ));
                 }
-                let servers = Servers::Targets { targets, sources: sources.clone() };
+                let servers = Servers::Targets { targets, sources: sources.clone(), trust_ad: false };
                 route = Arc::new(Route::new(route.rule.clone(), route.domain.clone(), servers));
             }
             if self.sent.fetch_add(1, Relaxed) >= MAX_SENT {
@@ -333,6 +333,9 @@ impl Asker {
                     Read::Answers(mut answers) => {
                         // Whoever forges an answer to one name must not answer for another: targets are asked for themselves.
                         answers.truncate(if is_stream { answers.len() } else { 1 });
+                        if is_authentic(&route, message) {
+                            answers.iter_mut().for_each(|(_, entry)| Arc::make_mut(entry).authentic = true);
+                        }
                         ControlFlow::Break(answers)
                     }
                     Read::Referral { domain, name_servers } => {
@@ -418,6 +421,14 @@ fn known_addresses(name_servers: &[NameServer]) -> Vec<IpAddr> {
     let with_address = || name_servers.iter().filter(|server| !server.addresses.is_empty()).take(MAX_NAMES);
     let nth = |at| with_address().filter_map(move |server| server.addresses.get(at).copied());
     (0..MAX_ADDRESSES).flat_map(nth).take(MAX_ADDRESSES).collect()
+}
+
+/// Whether an answer was validated by a server that is trusted with that. Nobody can change AD on the way from one on
+/// loopback.
+fn is_authentic(route: &Route, message: &[u8]) -> bool {
+    matches!(route.servers, Servers::Targets { trust_ad: true, .. })
+        && message.len() >= HEADER
+        && flags(message) & flag::AD != 0
 }
 
 /// What is known already.

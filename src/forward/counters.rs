@@ -114,7 +114,7 @@ fn targets(snapshot: &Snapshot, measured: &[Measured]) -> Vec<MetricFamily> {
             *usable += u32::from(!matches!(state, Some(State::Down(_))));
         };
         let mut named: HashMap<_, &str> = HashMap::new();
-        if let Some(routes::Servers::Targets { targets, sources }) = internet {
+        if let Some(routes::Servers::Targets { targets, sources, .. }) = internet {
             // Without any, as when resolv.conf is gone, it fails for sure.
             if targets.is_empty() {
                 rules.set(&[("resolver_rule", "-")], 0.0);

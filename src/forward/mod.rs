@@ -9,6 +9,7 @@ pub mod cache;
 mod counters;
 mod flights;
 mod hash;
+pub mod lookup;
 pub mod read;
 pub mod recursion;
 pub mod upstream;

@@ -336,6 +336,7 @@ pub fn service(preset: &str, region: &str, endpoint_type: VpcEndpointType) -> Op
         dns_name: filled(&dns_name)?,
         private_dns_names: private.map(|name| filled(name)).collect::<Option<_>>()?,
         private_dns_name_configuration: None,
+        health_check: None,
     };
     // Gateway endpoints have no other name in China.
     let is_renamed = is_china && CHINA.contains(&name) && endpoint_type != VpcEndpointType::Gateway;

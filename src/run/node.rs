@@ -29,7 +29,8 @@ pub fn node(config: &Config, internet: Option<Arc<Route>>) -> anyhow::Result<Nod
     let nsid = config.nsid.clone().or_else(host_name).unwrap_or_default().into_bytes().into();
     let started = crate::clock::now() as u32;
     let query_logs = Some(config.query_log.allowed());
-    Ok(Node { nsid, cookie_secrets, tcp_keepalive: keepalive(config), started, internet, query_logs })
+    let health_allow = config.health.allow.clone();
+    Ok(Node { nsid, cookie_secrets, tcp_keepalive: keepalive(config), started, internet, query_logs, health_allow })
 }
 
 /// The idle time-out that answers by TCP tell clients, in units of 100 milliseconds (RFC 7828).

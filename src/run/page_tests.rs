@@ -147,7 +147,8 @@ fn no_servers_are_told() {
     let served = core.snapshot.load_full();
     let (id, rule) = served.manifest.resolver_rules.iter().next().unwrap();
     let mut none = (*crate::snapshot::routes::Rule::new(&served.manifest, id, rule).route).clone();
-    none.servers = crate::snapshot::routes::Servers::Targets { targets: Vec::new(), sources: Vec::new() };
+    none.servers =
+        crate::snapshot::routes::Servers::Targets { targets: Vec::new(), sources: Vec::new(), trust_ad: false };
     let node = Node { internet: Some(Arc::new(none)), ..Node::default() };
     core.snapshot.store(Arc::new(served.with_node(Arc::new(node))));
     assert!(told(&core));

@@ -9,6 +9,7 @@ use crate::{
         ClientRoutingPolicy, DnsRecordIpType, EndpointState, Health, Id, Manifest, NetworkInterface, PrivateDnsScope,
         VpcEndpoint, VpcEndpointService, VpcEndpointType,
     },
+    snapshot::health::Verdict,
     wire::{Name, reply::first_of},
 };
 use all::AzNames;
@@ -68,12 +69,23 @@ pub struct Interface {
     pub source: NetworkInterface,
     /// The time until which zonal shifts lead away from it, in seconds since 1970.
     pub shifted_until: i64,
+    /// The verdicts of its IPv4 and of its IPv6 address; none without a health check.
+    pub verdicts: [Option<Verdict>; 2],
 }
 
 impl Interface {
-    /// Whether it is healthy and not shifted away at a time, in seconds since 1970.
-    pub fn is_usable(&self, now: i64) -> bool {
-        self.source.health == Health::Healthy && now >= self.shifted_until
+    /// Whether its address of a family is healthy and not shifted away at this time, in seconds since 1970.
+    #[inline]
+    pub fn is_usable(&self, family: Family, now: i64) -> bool {
+        self.source.health == Health::Healthy
+            && now >= self.shifted_until
+            && self.verdict(family).is_none_or(Verdict::is_healthy)
+    }
+
+    /// The verdict of its address of a family; none without a health check.
+    #[inline]
+    pub fn verdict(&self, family: Family) -> Option<&Verdict> {
+        self.verdicts[family as usize].as_ref()
     }
 
     /// Its address of a family.
@@ -229,7 +241,7 @@ impl<'e> Choice<'e> {
         self.endpoint.interfaces.iter().filter(move |interface| {
             interface.address(self.family).is_some()
                 && self.az.is_none_or(|az| az == interface.az)
-                && self.usable_only.is_none_or(|now| interface.is_usable(now))
+                && self.usable_only.is_none_or(|now| interface.is_usable(self.family, now))
         })
     }
 

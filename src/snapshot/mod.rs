@@ -12,6 +12,7 @@ pub mod aliases;
 pub mod autodefined;
 pub mod endpoints;
 pub mod forwarders;
+pub mod health;
 pub mod names;
 pub mod networks;
 pub mod published;
@@ -28,6 +29,8 @@ use crate::manifest::{
 };
 use aliases::Aliases;
 use endpoints::{Azs, Endpoints};
+use health::Targets;
+use ipnet::IpNet;
 use networks::Networks;
 use query_logs::{Allowed, QueryLogs};
 use routes::Route;
@@ -54,6 +57,8 @@ pub struct Node {
     pub internet: Option<Arc<Route>>,
     /// The allowed destinations of query logs; none where no log is written, as in `zonal check`.
     pub query_logs: Option<Allowed>,
+    /// Addresses that health checks may ask beside those of the manifest's networks.
+    pub health_allow: Vec<IpNet>,
 }
 
 /// The structure that zonal answers from.
@@ -84,6 +89,8 @@ pub struct Snapshot {
     pub zones: Zones,
     /// The query logs.
     pub query_logs: Arc<QueryLogs>,
+    /// What is checked, with the verdicts.
+    pub health_targets: Targets,
     aliases: Aliases,
     /// The serials of zones that secondaries copy, including zones that are deleted.
     pub serials: zones::Serials,
@@ -135,6 +142,7 @@ impl Snapshot {
             views: self.views.clone(),
             zones: self.zones.clone(),
             query_logs: self.query_logs.clone(),
+            health_targets: self.health_targets.clone(),
             aliases: self.aliases.clone(),
             serials: self.serials.clone(),
         }
@@ -143,6 +151,11 @@ impl Snapshot {
     /// A private hosted zone.
     pub fn zone(&self, id: &str) -> Option<&Arc<Zone>> {
         self.zones.of(id)
+    }
+
+    /// Whether a health check may ask an address: one of the manifest's networks, or one that the node's configuration allows.
+    pub fn may_check(&self, address: IpAddr) -> bool {
+        health::may_check(address, &self.networks, &self.node.health_allow)
     }
 
     /// The private hosted zones, by identifier.
@@ -209,9 +222,14 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         problems.push(problem);
         return Err(problems);
     }
+    let health_targets = match previous {
+        Some(previous) => previous.health_targets.follow(&previous.manifest, manifest),
+        None => Targets::default().follow(&Manifest::default(), manifest),
+    };
+    problems.extend(health::outside(&health_targets, &networks, &node.health_allow));
     let (endpoints, renamed) = match previous {
-        Some(previous) => previous.endpoints.follow(&previous.manifest, manifest, &mut azs),
-        None => Endpoints::default().follow(&Manifest::default(), manifest, &mut azs),
+        Some(previous) => previous.endpoints.follow(&previous.manifest, manifest, &health_targets, &mut azs),
+        None => Endpoints::default().follow(&Manifest::default(), manifest, &health_targets, &mut azs),
     };
     let aliases = previous.map(|previous| previous.aliases.clone()).unwrap_or_default();
     let same_services = previous.is_some_and(|previous| {
@@ -264,6 +282,7 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         views,
         zones,
         query_logs,
+        health_targets,
         aliases,
         serials,
     };

@@ -34,6 +34,8 @@ pub enum Servers {
         targets: Vec<Target>,
         /// The addresses that queries may come from: those of the outbound endpoint; empty for the node's own.
         sources: Vec<IpAddr>,
+        /// Whether AD in their answers is passed on: they validate, and all of them are on loopback.
+        trust_ad: bool,
     },
     /// The name servers of a referral.
     NameServers {
@@ -134,7 +136,7 @@ impl Rule {
         let domain = resource.domain_name.to_lowercase().as_wire().into();
         let servers = match resource.rule_type {
             RuleType::Recursive => Servers::Recursion,
-            _ => Servers::Targets { targets: targets.collect(), sources },
+            _ => Servers::Targets { targets: targets.collect(), sources, trust_ad: false },
         };
         Rule { id: id.clone(), resource: resource.clone(), route: Arc::new(Route::new(id.clone(), domain, servers)) }
     }

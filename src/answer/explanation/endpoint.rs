@@ -8,6 +8,7 @@ use crate::{
     snapshot::{
         Snapshot,
         endpoints::{Choice, Endpoint, EndpointName, Family, Interface, NameKind, has_names},
+        health::{State, Verdict},
         networks::ClientPath,
         views::{Hidden, hidden},
     },
@@ -217,6 +218,14 @@ pub fn interface(context: &Context, interface: &Interface, family: Family, choic
             Err(_) => "shifted away".into(),
         });
     }
+    if let Some(verdict) = interface.verdict(family) {
+        let checked = checked(verdict, now);
+        match verdict.is_healthy() {
+            true if state.is_empty() => state.push(format!("usable ({checked})")),
+            true => {}
+            false => state.push(format!("unhealthy ({checked})")),
+        }
+    }
     let state = if state.is_empty() { "usable".into() } else { state.join(" and ") };
     let answers = choice.interfaces().any(|other| std::ptr::eq(other, interface));
     let outcome = match choice.az {
@@ -225,4 +234,32 @@ pub fn interface(context: &Context, interface: &Interface, family: Family, choic
         _ => "not chosen",
     };
     format!("{az}: {address} is {state}: {outcome}")
+}
+
+/// How a verdict came about: since when, by which attempts, or by hand.
+fn checked(verdict: &Verdict, now: i64) -> String {
+    let report = verdict.report();
+    let mut text = match report.state {
+        State::Unknown => "health check: never healthy yet, counts as healthy".to_string(),
+        state => format!("health check: {} for {} s", state.word(), (now - report.since).max(0)),
+    };
+    let attempts: Vec<String> = report
+        .attempts
+        .iter()
+        .map(|attempt| format!("{} s ago {}", (now - attempt.at).max(0), attempt.result))
+        .collect();
+    if !attempts.is_empty() {
+        text += &format!("; last attempts: {}", attempts.join(", "));
+    }
+    if let Some(forced) = report.forced {
+        let word = if forced.is_healthy { "healthy" } else { "unhealthy" };
+        text += &format!("; set to {word} by hand for {} s more", (forced.until - now).max(0));
+    }
+    if report.held_until.is_some_and(|until| until > now) {
+        text += "; held because it changes too often";
+    }
+    if report.is_frozen {
+        text += "; frozen, because this node is isolated";
+    }
+    text
 }

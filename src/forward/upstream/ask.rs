@@ -117,10 +117,10 @@ enum Step<T> {
 }
 
 impl<'a> Asking<'a> {
-    /// A question to the servers of a route.
-    pub fn new(spellings: &'a Spellings, way: &'a Servers, question: &Question) -> Asking<'a> {
+    /// A question to the servers of a route. With `wants_ad`, they tell whether they have validated the answer.
+    pub fn new(spellings: &'a Spellings, way: &'a Servers, question: &Question, wants_ad: bool) -> Asking<'a> {
         let servers = &*way.servers;
-        let spelt = Spelt::new(question);
+        let spelt = Spelt::new(question).with_ad(wants_ad);
         // Those that fold case are not sent the spelling.
         let mark = spelt.mark().filter(|_| servers.iter().any(|server| server.case.keeps() != Some(false)));
         mark.inspect(|mark| spellings.insert(*mark));

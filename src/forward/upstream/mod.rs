@@ -38,7 +38,7 @@ pub mod tally;
 mod task;
 #[cfg(test)]
 mod tests;
-mod tls;
+pub mod tls;
 mod udp;
 
 use crate::{
@@ -241,7 +241,7 @@ impl Upstreams {
         deadline: Instant,
         read: impl Fn(&[u8], bool) -> Result<T, Useless>,
     ) -> Result<T, Failure> {
-        let Servers::Targets { targets, sources } = &route.servers else {
+        let Servers::Targets { targets, sources, trust_ad } = &route.servers else {
             return Err(Failure::new(ede::OTHER, "there is no server to ask"));
         };
         if targets.is_empty() {
@@ -254,7 +254,7 @@ impl Upstreams {
             way.used.store(used, Relaxed);
         }
         let place = Place::take(&way.on_their_way);
-        let asking = Asking::new(&self.spellings, &way, question);
+        let asking = Asking::new(&self.spellings, &way, question, *trust_ad);
         let (mut trial, mut deadline) = (None, deadline);
         // What others ask there tells little of what this route would be answered: one question at a time tries.
         if asking.is_hopeless() && way.has_failed.load(Relaxed) {

@@ -30,6 +30,7 @@ pub struct Spelt {
     qtype: u16,
     dnssec_ok: bool,
     checking_disabled: bool,
+    wants_ad: bool,
 }
 
 /// How a query is to look.
@@ -86,7 +87,13 @@ impl Spelt {
             qtype: question.qtype,
             dnssec_ok: question.dnssec_ok,
             checking_disabled: question.checking_disabled,
+            wants_ad: false,
         }
+    }
+
+    /// With AD in the query, the server tells whether the answer is validated (RFC 6840, 5.7).
+    pub fn with_ad(self, wants_ad: bool) -> Spelt {
+        Spelt { wants_ad, ..self }
     }
 
     /// The name, in random case or in lower case.
@@ -113,7 +120,8 @@ impl Spelt {
     /// Writes the query; returns its length.
     pub fn write(&self, query: &mut [u8; MAX_QUERY], id: u16, look: Look) -> usize {
         let cd = if self.checking_disabled { flag::CD } else { 0 };
-        let header = [id, flag::RD | cd, 1, 0, 0, u16::from(look.edns)];
+        let ad = if self.wants_ad { flag::AD } else { 0 };
+        let header = [id, flag::RD | cd | ad, 1, 0, 0, u16::from(look.edns)];
         for (at, number) in header.iter().enumerate() {
             query[2 * at..2 * at + 2].copy_from_slice(&number.to_be_bytes());
         }

@@ -9,7 +9,7 @@ use rustls::{
 };
 use std::{
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
 
@@ -50,17 +50,7 @@ impl Tls {
 
     /// The configurations for all protocols.
     pub fn read(&self) -> Result<[Arc<ClientConfig>; 4], String> {
-        let mut roots = RootCertStore::empty();
-        let system = rustls_native_certs::load_native_certs();
-        system.errors.iter().for_each(|error| tracing::warn!("a certificate authority cannot be read: {error}"));
-        roots.add_parsable_certificates(system.certs);
-        if let Some(file) = &self.authorities {
-            let problem = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
-            for certificate in CertificateDer::pem_file_iter(file).map_err(|error| problem(&error))? {
-                let certificate = certificate.map_err(|error| problem(&error))?;
-                roots.add(certificate).map_err(|error| problem(&error))?;
-            }
-        }
+        let roots = roots(self.authorities.as_deref())?;
         let config = |alpn: &[u8]| {
             let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
             let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
@@ -70,6 +60,22 @@ impl Tls {
         };
         Ok([config(b"")?, config(b"h2")?, config(b"doq")?, config(b"dot")?])
     }
+}
+
+/// The authorities of the system, and those in a PEM file. An error says which file cannot be read, and why.
+pub fn roots(authorities: Option<&Path>) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    let system = rustls_native_certs::load_native_certs();
+    system.errors.iter().for_each(|error| tracing::warn!("a certificate authority cannot be read: {error}"));
+    roots.add_parsable_certificates(system.certs);
+    if let Some(file) = authorities {
+        let problem = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+        for certificate in CertificateDer::pem_file_iter(file).map_err(|error| problem(&error))? {
+            let certificate = certificate.map_err(|error| problem(&error))?;
+            roots.add(certificate).map_err(|error| problem(&error))?;
+        }
+    }
+    Ok(roots)
 }
 
 /// The name that a server's certificate has to be for.

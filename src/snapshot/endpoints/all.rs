@@ -4,6 +4,7 @@ use super::{Azs, Endpoint, EndpointName, Interface, Names, names_of};
 use crate::{
     manifest::{Change, Id, Manifest, PrivateDnsScope, Vpc, VpcEndpoint, changes},
     snapshot::{
+        health::Targets,
         names::{Above, SharedNameMap},
         slots::{Index, Numbers, Slots},
     },
@@ -11,6 +12,7 @@ use crate::{
 use imbl::OrdMap;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    net::IpAddr,
     sync::Arc,
 };
 
@@ -68,7 +70,13 @@ impl Renamed {
 impl Endpoints {
     /// Compiles the endpoints of a manifest. These are the endpoints of `previous`: unchanged ones are shared, and only those
     /// that a change concerns are compiled again.
-    pub fn follow(&self, previous: &Manifest, manifest: &Manifest, azs: &mut Azs) -> (Endpoints, Renamed) {
+    pub fn follow(
+        &self,
+        previous: &Manifest,
+        manifest: &Manifest,
+        targets: &Targets,
+        azs: &mut Azs,
+    ) -> (Endpoints, Renamed) {
         let mut this = self.clone();
         let changed = changes(&previous.vpc_endpoints, &manifest.vpc_endpoints);
         let mut renamed = Renamed::default();
@@ -93,6 +101,8 @@ impl Endpoints {
                     az: azs.number(&interface.availability_zone_id),
                     source: interface.clone(),
                     shifted_until: shifts.until(id, &source.service_name, &interface.availability_zone_id),
+                    verdicts: [interface.ipv4.map(IpAddr::V4), interface.ipv6.map(IpAddr::V6)]
+                        .map(|address| targets.of_interface(id, address?)),
                 })
                 .collect();
             let names = match &old {
@@ -382,7 +392,7 @@ mod tests {
         let mut azs = Azs::default();
         let nothing = Manifest::default();
         let mut last = (Arc::new(first), Endpoints::default());
-        last.1 = last.1.follow(&nothing, &last.0, &mut azs).0;
+        last.1 = last.1.follow(&nothing, &last.0, &Targets::default(), &mut azs).0;
         let other = value["vpc_endpoints"]["a"].clone();
         // The changed field, its new value, and whether names change.
         for (path, new, renamed) in [
@@ -405,8 +415,8 @@ mod tests {
             share(&mut manifest.vpc_endpoints, &last.0.vpc_endpoints);
             share(&mut manifest.vpc_endpoint_services, &last.0.vpc_endpoint_services);
             share(&mut manifest.zonal_shifts, &last.0.zonal_shifts);
-            let (endpoints, is_renamed) = last.1.follow(&last.0, &manifest, &mut azs);
-            let (anew, _) = Endpoints::default().follow(&nothing, &manifest, &mut azs);
+            let (endpoints, is_renamed) = last.1.follow(&last.0, &manifest, &Targets::default(), &mut azs);
+            let (anew, _) = Endpoints::default().follow(&nothing, &manifest, &Targets::default(), &mut azs);
             assert_eq!(shown(&endpoints), shown(&anew), "{path}");
             assert_eq!(!is_renamed.is_empty(), renamed, "{path}");
             last = (Arc::new(manifest), endpoints);

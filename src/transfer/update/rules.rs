@@ -1,7 +1,7 @@
-//! What an update comes to, by the rules of RFC 2136, section 3.
+//! The record sets after an update, by the rules of RFC 2136, section 3.
 
 use crate::{
-    control_plane::change::Rejected,
+    control_plane::change::UpdateError,
     manifest::overlay::EditedSet,
     manifest::transferred::is_newer,
     snapshot::zone::{Zone, soa_serial},
@@ -18,18 +18,18 @@ use crate::{
 };
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// A record set. The cost of an edit depends on the edited value, not on the size of the set.
+/// A record set. An edit of a value costs the value, not the set.
 #[derive(Debug, Default)]
 struct Set {
     ttl: u32,
-    /// The data in the order in which it came; none where a value was removed.
+    /// The values in the order of their arrival; none in the place of a removed value.
     values: Vec<Option<Vec<u8>>>,
-    /// The place of each value, by its data with the names in lower case.
+    /// The place of each value, by its canonical form.
     places: HashMap<Vec<u8>, usize>,
 }
 
 impl Set {
-    /// Adds a value, or puts it in the place of an equal one.
+    /// Adds a value, or replaces an equal one.
     fn insert(&mut self, rtype: u16, value: Vec<u8>) {
         let place = *self.places.entry(canonical(rtype, &value)).or_insert(self.values.len());
         match self.values.get_mut(place) {
@@ -59,27 +59,35 @@ impl PartialEq for Set {
     }
 }
 
-/// A zone with what the update has made of it so far.
-struct Work<'z> {
+/// A zone, and the record sets that the update has changed so far. A set without data is removed.
+struct UpdatedZone<'z> {
     zone: &'z Zone,
     apex: Name,
     edited: BTreeMap<(Name, u16), Option<Set>>,
-    /// The types of the names that the update names.
+    /// The types of the names that the update has changed so far.
     types: HashMap<Name, BTreeSet<u16>>,
 }
 
-/// The sets that an update makes of a zone, of those that become others; or why it makes none.
-pub fn edits(zone: &Zone, request: &Request) -> Result<Vec<EditedSet>, Rejected> {
-    let mut work = Work { zone, apex: request.zone.to_lowercase(), edited: BTreeMap::new(), types: HashMap::new() };
+/// The record sets of a zone that an update changes.
+///
+/// # Errors
+///
+/// The RCODE of RFC 2136, or the reason why the zone cannot be changed.
+pub fn edits(zone: &Zone, request: &Request) -> Result<Vec<EditedSet>, UpdateError> {
+    let (apex, edited, types) = (request.zone.to_lowercase(), BTreeMap::new(), HashMap::new());
+    let mut updated = UpdatedZone { zone, apex, edited, types };
     let [prerequisites, updates, _] = &request.sections;
-    work.check(prerequisites)?;
+    // 3.2 Process the prerequisite section
+    updated.check(prerequisites)?;
+    // 3.4.1 Prescan of the update section
     for record in updates {
-        work.scan(record)?;
+        updated.scan(record)?;
     }
+    // 3.4.2 Update
     for record in updates {
-        work.update(record)?;
+        updated.update(record)?;
     }
-    let Work { edited, .. } = work;
+    let UpdatedZone { edited, .. } = updated;
     let mut sets = Vec::new();
     for ((owner, rtype), set) in edited {
         if set == served(zone, &owner, rtype) {
@@ -87,7 +95,7 @@ pub fn edits(zone: &Zone, request: &Request) -> Result<Vec<EditedSet>, Rejected>
         }
         if is_alias(zone, &owner, rtype) {
             let what = type_to_text(rtype);
-            return Err(Rejected::Refused(format!(
+            return Err(UpdateError::Refused(format!(
                 "{owner} {what} is an alias in the manifest, which no update can change"
             )));
         }
@@ -98,7 +106,7 @@ pub fn edits(zone: &Zone, request: &Request) -> Result<Vec<EditedSet>, Rejected>
     Ok(sets)
 }
 
-/// A set as it is served.
+/// A record set as it is served.
 fn served(zone: &Zone, owner: &Name, rtype: u16) -> Option<Set> {
     let set = zone.node_of(owner.as_wire())?.set(rtype)?;
     let followed = zone.follow_alias(set)?;
@@ -107,7 +115,7 @@ fn served(zone: &Zone, owner: &Name, rtype: u16) -> Option<Set> {
     Some(served)
 }
 
-/// The types of a name, those of aliases to endpoints included.
+/// The types of a name in the zone. Aliases to endpoints are among them.
 fn served_types(zone: &Zone, owner: &Name) -> impl Iterator<Item = u16> {
     zone.node_of(owner.as_wire()).into_iter().flat_map(|node| node.sets().map(|set| set.rtype()).collect::<Vec<_>>())
 }
@@ -117,22 +125,22 @@ fn is_alias(zone: &Zone, owner: &Name, rtype: u16) -> bool {
     set.is_some_and(|set| set.alias().is_some())
 }
 
-/// Types that are no data (RFC 6895, 3.1).
+/// Whether a type is no data type (RFC 6895, section 3.1).
 fn is_meta(rtype: u16) -> bool {
     matches!(rtype, 0 | rtype::OPT | 128..=255)
 }
 
-/// Types that may stand beside a CNAME record.
+/// Whether records of a type may be at the same name as a CNAME record (RFC 4034).
 fn is_of_dnssec(rtype: u16) -> bool {
     matches!(rtype, rtype::RRSIG | rtype::NSEC | rtype::KEY)
 }
 
-/// Types of which a name has one record at most.
+/// Whether a name has at most one record of a type (RFC 2136, section 3.4.2.2).
 fn is_single(rtype: u16) -> bool {
     matches!(rtype, rtype::SOA | rtype::CNAME | rtype::DNAME)
 }
 
-/// The data with the names in them in lower case, to be compared.
+/// Record data with its names in lower case, for comparison.
 fn canonical(rtype: u16, data: &[u8]) -> Vec<u8> {
     let mut canonical = data.to_vec();
     for (name, _) in rdata::names(rtype, data) {
@@ -141,23 +149,23 @@ fn canonical(rtype: u16, data: &[u8]) -> Vec<u8> {
     canonical
 }
 
-fn fail<T>(code: u16) -> Result<T, Rejected> {
-    Err(Rejected::Rcode(code))
+fn fail<T>(code: u16) -> Result<T, UpdateError> {
+    Err(UpdateError::Rcode(code))
 }
 
-impl Work<'_> {
-    fn owner(&self, record: &Record) -> Result<Name, Rejected> {
-        let owner = Name::from_wire(&record.owner).map_err(|_| Rejected::Rcode(rcode::FORMERR))?.to_lowercase();
+impl UpdatedZone<'_> {
+    fn owner(&self, record: &Record) -> Result<Name, UpdateError> {
+        let owner = Name::from_wire(&record.owner).map_err(|_| UpdateError::Rcode(rcode::FORMERR))?.to_lowercase();
         if owner.is_at_or_below(&self.apex) { Ok(owner) } else { fail(rcode::NOTZONE) }
     }
 
-    /// A set, as the update has made it so far.
+    /// A record set, as the update has changed it so far.
     fn set(&mut self, owner: &Name, rtype: u16) -> &mut Option<Set> {
         let zone = self.zone;
         self.edited.entry((owner.clone(), rtype)).or_insert_with(|| served(zone, owner, rtype))
     }
 
-    /// The types that a name has, as the update has made it so far.
+    /// The types of a name, as the update has changed it so far.
     fn types(&mut self, owner: &Name) -> &mut BTreeSet<u16> {
         let zone = self.zone;
         self.types.entry(owner.clone()).or_insert_with(|| served_types(zone, owner).collect())
@@ -169,7 +177,7 @@ impl Work<'_> {
     }
 
     /// Checks the prerequisites (RFC 2136, 3.2).
-    fn check(&self, prerequisites: &[Record]) -> Result<(), Rejected> {
+    fn check(&self, prerequisites: &[Record]) -> Result<(), UpdateError> {
         let mut wanted: BTreeMap<(Name, u16), BTreeSet<Vec<u8>>> = BTreeMap::new();
         for record in prerequisites {
             let owner = self.owner(record)?;
@@ -191,7 +199,7 @@ impl Work<'_> {
             }
         }
         for ((owner, rtype), wanted) in wanted {
-            let set = served(self.zone, &owner, rtype).ok_or(Rejected::Rcode(rcode::NXRRSET))?;
+            let set = served(self.zone, &owner, rtype).ok_or(UpdateError::Rcode(rcode::NXRRSET))?;
             if set.len() != wanted.len() || !wanted.iter().all(|value| set.places.contains_key(value)) {
                 return fail(rcode::NXRRSET);
             }
@@ -199,8 +207,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Looks at a record of the update section before anything is changed (RFC 2136, 3.4.1).
-    fn scan(&self, record: &Record) -> Result<(), Rejected> {
+    /// Checks a record of the update section before anything is changed (RFC 2136, section 3.4.1).
+    fn scan(&self, record: &Record) -> Result<(), UpdateError> {
         self.owner(record)?;
         let is_good = match record.class {
             IN => !is_meta(record.rtype) && rdata::check(record.rtype, &record.rdata) && record.ttl <= i32::MAX as u32,
@@ -214,8 +222,8 @@ impl Work<'_> {
         if is_good { Ok(()) } else { fail(rcode::FORMERR) }
     }
 
-    /// Does what a record of the update section says (RFC 2136, 3.4.2).
-    fn update(&mut self, record: &Record) -> Result<(), Rejected> {
+    /// Applies a record of the update section (RFC 2136, section 3.4.2).
+    fn update(&mut self, record: &Record) -> Result<(), UpdateError> {
         let owner = self.owner(record)?;
         let is_apex = owner == self.apex;
         let is_kept = |rtype: u16| is_apex && matches!(rtype, rtype::SOA | rtype::NS);
@@ -228,7 +236,7 @@ impl Work<'_> {
             (ANY, rtype) if !is_kept(rtype) && self.types(&owner).contains(&rtype) => self.remove(&owner, rtype),
             (NONE, rtype) if rtype != rtype::SOA => {
                 let Some(set) = self.set(&owner, rtype) else { return Ok(()) };
-                // The last name server of the zone stays.
+                // The last name server of the zone stays (RFC 2136, section 3.4.2.4).
                 if set.len() > 1 || !is_kept(rtype) {
                     set.remove(rtype, &record.rdata);
                 }
@@ -261,7 +269,7 @@ impl Work<'_> {
         if is_single(rtype) {
             *set = Set::default();
         }
-        // A set has one TTL (RFC 2181, 5.2): the last one that was said.
+        // A record set has one TTL (RFC 2181, section 5.2): that of its last record.
         set.ttl = record.ttl;
         set.insert(rtype, record.rdata.clone());
     }
