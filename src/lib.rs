@@ -40,7 +40,7 @@
 //! | [`health`] | health checks: a `schedule` of attempts (`probe`), what they come to (`history`, `isolation`), the `store` of verdicts | `answer`, `clock`, `forward`, `instruments`, `manifest`, `snapshot`, `wire` |
 //! | [`explain`] | an answer with its steps, as data | `answer`, `manifest`, `snapshot`, `wire` |
 //! | [`difference`] | the answers that two snapshots give differently | `explain`, `manifest`, `snapshot`, `wire` |
-//! | [`control_plane`] | sources: a `directory`, `etcd`, or `change`s by HTTP; the `keeper` publishes what `decide` makes of a change, the `guard` holds mass deletions, the `store` keeps, `edits` are dynamic updates, kept in a `journal`, `freeze` hands over, `internet` follows `resolv.conf`, `status` reports | `clock`, `config`, `difference`, `instruments`, `manifest`, `snapshot`, `wire` |
+//! | [`control_plane`] | sources: a `directory`, `etcd`, or `change`s by HTTP; the `publisher` serves what `prepare` makes of a change, the `guard` holds mass deletions, the `state_store` writes the state to disk, `updates` are dynamic updates in journals, `freeze` hands over to another process, `internet` follows `resolv.conf`, `status` reports | `clock`, `config`, `difference`, `instruments`, `manifest`, `snapshot`, `wire` |
 //! | [`transfer`] | zones out: `access`, `tsig`, `outgoing` transfers from the `history`, `notify`, `update`; zones in: `inward` follows a `schedule`, asks a `primary`, reads its `answer`, keeps `copies`; `notified` takes NOTIFY | `answer`, `clock`, `config`, `control_plane`, `forward`, `instruments`, `manifest`, `snapshot`, `wire` |
 //! | [`listen`] | the transports: `udp`, `stream`, `tls`, `https`, `quic`, `proxy` headers; `dispatch` has the steps of every query around `answer`; `connections`, `limit`, `bodies` and `unread` bound the clients | `answer`, `clock`, `forward`, `instruments`, `manifest`, `query_log`, `snapshot`, `transfer`, `wire` |
 //! | [`metrics`] | the metrics page; each room has its own counters and registers them | `clock`, `instruments`, `log` |
@@ -82,7 +82,7 @@
 //! AXFR, IXFR -> transfer::access      checks address and key; finds the zone, if several have the name
 //!            -> transfer::outgoing    makes each message while the one before is sent
 //! UPDATE     -> transfer::update      on the control plane's thread: prerequisites, then record sets
-//!            -> control_plane::edits  keeps the update in a journal or where the zone's records come from; then it is served
+//!            -> control_plane::updates  keeps the update in a journal or where the zone's records come from; then it is served
 //! ```
 //!
 //! # The path of a change
@@ -90,18 +90,18 @@
 //! ```text
 //! files -> control_plane::directory   watches; a complete change goes on at once, an incomplete one waits for its other files
 //!       -> manifest::load             reads only changed files; problems with file, line and column
-//!       -> control_plane::keeper      the only writer
+//!       -> control_plane::publisher   the only writer
 //! etcd  -> control_plane::etcd        a list, then events; one transaction is one change
 //! HTTP  -> admin::push                checks who may and what it is; waits for the result
 //!       -> manifest::collection       the resources as they were put; invalid ones are set aside, or refuse the change
-//!       -> control_plane::keeper
+//!       -> control_plane::publisher
 //!
-//! keeper: manifest::check             checks again what the change concerns
-//!      -> snapshot::compile           networks, zones, endpoints, views; shares unchanged parts with the old snapshot
-//!      -> control_plane::store        on disk, for a start without the control plane: before ArcSwap if a client waits
-//!                                      for the result, else after it
-//!      -> ArcSwap                     served from now on
-//!      -> status, metrics, events     generation, digest, the source's revision
+//! publisher: manifest::check            checks again what the change concerns
+//!         -> snapshot::compile          networks, zones, endpoints, views; shares unchanged parts with the old snapshot
+//!         -> control_plane::state_store on disk, for a start without the control plane: before ArcSwap if a client waits for
+//!                                       the result, else after it
+//!         -> ArcSwap                    served from now on
+//!         -> status, metrics, events    generation, digest, the source's revision
 //! ```
 //!
 //! Zones that zonal copies from other servers take a path of their own. Their copies complete each manifest, and so do the
@@ -109,7 +109,7 @@
 //!
 //! ```text
 //! primaries -> transfer::inward          one task per zone: refresh, NOTIFY, expiry
-//!           -> control_plane::keeper     one transfer is one generation; an invalid one is refused by itself
+//!           -> control_plane::publisher  one transfer is one generation; an invalid one is refused by itself
 //!           -> transfer::copies          kept on disk once it is served
 //! ```
 //!

@@ -19,13 +19,13 @@ use crate::{
         self, Message,
         counters::Counters,
         directory::Watch,
-        edits::{Edits, Journals, KeptSerials},
-        etcd,
+        empty_snapshot, etcd,
         internet::Internet,
-        keeper::{self, Keeper, Loading},
-        kept::Kept,
+        persisted::PersistedState,
+        publisher::{LoadResult, Publisher},
+        state_store::StateStore,
         status::{LoadError, Status},
-        store::Store,
+        updates::{Journals, SerialStore, UpdateStorage},
     },
     forward::{self, Forwarding, cache::Lifetimes, recursion::Recursion, upstream::Upstreams},
     health::{self, Health},
@@ -109,8 +109,8 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     let StartState { old_process, store, kept, had_resources } =
         StartState::find(config, directory, takeover_socket.as_deref(), &mut inherited)?;
     let keeps_texts = store.is_some() || config.control_plane.on_error() == OnError::SetAside;
-    let (serials, kept_serials) = config.state_directory.as_deref().map(KeptSerials::open).transpose()?.unzip();
-    let mut nothing = keeper::nothing(&node);
+    let (serials, kept_serials) = config.state_directory.as_deref().map(SerialStore::open).transpose()?.unzip();
+    let mut nothing = empty_snapshot(&node);
     nothing.serials = kept_serials.unwrap_or_default();
     let snapshot = Arc::new(ArcSwap::from_pointee(nothing));
     let limit = descriptors::raise_limit();
@@ -118,15 +118,15 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     let mut watch = Watch::new(directory);
     let core = core(config, limit, snapshot, keys, updates(&source, &watch, &status), runtime.handle())?;
     let on_error = config.control_plane.on_error();
-    let mut keeper = Keeper::new(core.snapshot.clone(), node, status.clone(), on_error, store);
+    let mut publisher = Publisher::new(core.snapshot.clone(), node, status.clone(), on_error, store);
     let copies = Copies::new(config.state_directory.as_deref());
     let found = copies.read();
-    keeper.hold(found.iter().map(|(id, copy)| (id.clone(), copy.held(started))).collect());
-    let (edits, overlays) = edits(&source, config.state_directory.as_deref())?;
-    keeper.take_edits(edits, overlays, serials);
+    publisher.set_transferred(found.iter().map(|(id, copy)| (id.clone(), copy.held(started))).collect());
+    let (storage, overlays) = update_storage(&source, config.state_directory.as_deref())?;
+    publisher.set_updates(storage, overlays, serials);
     watch.add(internet.files());
     let mut loader = directory.map(|directory| loader(directory, keeps_texts, had_resources));
-    start(&mut keeper, loader.as_mut(), kept, matches!(source, Source::Etcd(_)), on_error)?;
+    start(&mut publisher, loader.as_mut(), kept, matches!(source, Source::Etcd(_)), on_error)?;
     watch.follow(&loader.iter().flat_map(Loader::inputs).collect::<Vec<_>>(), started);
 
     // Bind: all sockets, of which nothing is read yet.
@@ -137,7 +137,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     let admin_socket = Socket::from(admin_listener.try_clone()?);
     let admin_address = admin_listener.local_addr()?;
     let admin_tls = admin_tls(config, &certificates)?;
-    let log = start_query_log(config, &core, keeper.generations(), runtime.handle())?;
+    let log = start_query_log(config, &core, publisher.generations(), runtime.handle())?;
     let takeover_listener = takeover_socket.as_deref().map(TakeoverListener::new).transpose()?;
     let can_be_replaced = takeover_listener.is_some();
 
@@ -147,18 +147,18 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     let quic_is_free = old_process.map_or_else(|| Ok(watch::channel(true).1), OldProcess::take_over)?;
 
     // Answer.
-    let (messages, generations) = (watch.sender(), keeper.generations());
+    let (messages, generations) = (watch.sender(), publisher.generations());
     let mut listeners = Listeners::new(core.clone(), runtime.handle().clone(), quic_is_free);
     for bound in bound {
         listeners.start(bound)?;
     }
-    let health = Health::start(health_settings(config), &core.forwarding, keeper.generations(), runtime.handle())?;
-    let metrics = metrics(&core, keeper.counters(), &status, &certificates);
+    let health = Health::start(health_settings(config), &core.forwarding, publisher.generations(), runtime.handle())?;
+    let metrics = metrics(&core, publisher.counters(), &status, &certificates);
     health.counters.register(&metrics.registry, &core.snapshot);
     let admin = Arc::new(Admin {
         metrics,
         core: core.clone(),
-        counters: keeper.counters().clone(),
+        counters: publisher.counters().clone(),
         status: status.clone(),
         health: health.clone(),
         bound: AtomicBool::new(true),
@@ -178,15 +178,15 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
     // Follow: certificates, etcd, primaries, secondaries, and changes of the manifest.
     runtime.spawn(certificates.clone().follow());
     if let Source::Etcd(etcd) = source {
-        start_etcd(etcd::follow(etcd.clone(), watch.sender(), status.clone(), keeper.position().clone()))?;
+        start_etcd(etcd::follow(etcd.clone(), watch.sender(), status.clone(), publisher.position().clone()))?;
     }
     let times = found.into_iter().map(|(id, copy)| (id, copy.refreshed)).collect();
-    runtime.spawn(inward::follow(core.transfers.clone(), watch.sender(), keeper.generations(), copies, times));
-    runtime.spawn(transfer::follow(core.transfers.clone(), status, keeper.generations()));
-    let manifest = keeper.manifest().clone();
+    runtime.spawn(inward::follow(core.transfers.clone(), watch.sender(), publisher.generations(), copies, times));
+    runtime.spawn(transfer::follow(core.transfers.clone(), status, publisher.generations()));
+    let manifest = publisher.manifest().clone();
     std::thread::Builder::new()
         .name("control-plane".into())
-        .spawn(move || control_plane::run(watch, loader, internet, keeper))
+        .spawn(move || control_plane::run(watch, loader, internet, publisher))
         .context("the control plane's thread cannot be started")?;
     let (request, takeover_requests) = mpsc::channel(1);
     takeover_listener.map_or(Ok(()), |takeover_listener| takeover_listener.open(messages.clone(), request))?;
@@ -230,9 +230,9 @@ fn signals<const N: usize>(runtime: &Runtime, kinds: [SignalKind; N]) -> io::Res
 struct StartState {
     /// The running process that this one replaces.
     old_process: Option<OldProcess>,
-    store: Option<Store>,
+    store: Option<StateStore>,
     /// The manifest that was served last. A directory of files is read again; without a state directory it is the only source.
-    kept: Option<Kept>,
+    kept: Option<PersistedState>,
     /// Whether there were resources in the manifest that was served last.
     had_resources: bool,
 }
@@ -265,15 +265,15 @@ fn loader(directory: &Path, keeps_texts: bool, expects_files: bool) -> Loader {
     if expects_files { loader.expecting_files() } else { loader }
 }
 
-/// The store of dynamic updates, and the updates in it.
-fn edits(source: &Source, state: Option<&Path>) -> anyhow::Result<(Edits, Overlays)> {
+/// The storage of dynamic updates, and the updates in it.
+fn update_storage(source: &Source, state: Option<&Path>) -> anyhow::Result<(UpdateStorage, Overlays)> {
     Ok(match (source, state) {
         (Source::Directory(_), Some(state)) => {
             let (journals, overlays) = Journals::open(state)?;
-            (Edits::Journals(journals), overlays)
+            (UpdateStorage::Journals(journals), overlays)
         }
-        (Source::Push, _) => (Edits::Pushed, Overlays::default()),
-        (Source::Directory(_), None) | (Source::Etcd(_), _) => (Edits::Nowhere, Overlays::default()),
+        (Source::Push, _) => (UpdateStorage::Pushed, Overlays::default()),
+        (Source::Directory(_), None) | (Source::Etcd(_), _) => (UpdateStorage::Nowhere, Overlays::default()),
     })
 }
 
@@ -360,7 +360,7 @@ fn health_settings(config: &Config) -> health::Settings {
 fn updates(source: &Source, watch: &Watch, status: &Arc<Status>) -> Updates {
     match source {
         Source::Etcd(etcd) => Updates::Etcd(EtcdEditor::new((*etcd).clone(), status.clone()).into()),
-        Source::Directory(_) | Source::Push => Updates::Keeper(watch.sender()),
+        Source::Directory(_) | Source::Push => Updates::Publisher(watch.sender()),
     }
 }
 
@@ -375,31 +375,31 @@ fn takeover_socket(config: &Config) -> Option<PathBuf> {
 
 /// Publishes the first snapshot: from the files, or else from the manifest that an earlier run has saved.
 fn start(
-    keeper: &mut Keeper,
+    publisher: &mut Publisher,
     loader: Option<&mut Loader>,
-    kept: Option<Kept>,
+    kept: Option<PersistedState>,
     is_followed: bool,
     on_error: OnError,
 ) -> Result<(), Rejected> {
     let kept = kept.filter(|kept| kept.generation > 0);
     let Some(loader) = loader else {
-        if let Some(Err(problems)) = kept.map(|kept| keeper.restore(kept, is_followed)) {
+        if let Some(Err(problems)) = kept.map(|kept| publisher.restore(kept, is_followed)) {
             let error = LoadError::new(&problems).message;
             tracing::error!(error, "saved manifest rejected");
         }
         return Ok(());
     };
-    keeper.count_from(kept.as_ref().map_or(0, |kept| kept.generation));
+    publisher.count_from(kept.as_ref().map_or(0, |kept| kept.generation));
     // zonal serves the saved version of each resource that the files have errors in.
     let is_restored =
-        on_error == OnError::SetAside && kept.clone().is_some_and(|kept| keeper.restore(kept, true).is_ok());
-    let Loading::Failed(problems) = keeper.load(loader, &Due::default(), false) else { return Ok(()) };
+        on_error == OnError::SetAside && kept.clone().is_some_and(|kept| publisher.restore(kept, true).is_ok());
+    let LoadResult::Failed(problems) = publisher.load(loader, &Due::default(), false) else { return Ok(()) };
     if is_restored {
         return Ok(());
     }
     let Some(kept) = kept else { return Err(Rejected(problems)) };
-    keeper.restore(kept, true).map_err(Rejected)?;
-    keeper.refuse(problems);
+    publisher.restore(kept, true).map_err(Rejected)?;
+    publisher.refuse(problems);
     Ok(())
 }
 

@@ -1,4 +1,4 @@
-//! Dynamic updates beside files: what overrides what is told, can be shown, and can be dropped.
+//! Journals of dynamic updates: zonal reports what overrides the files, shows it, and drops it.
 
 use crate::harness::{Scratch, Server, ZONAL, can_run, http_get, wait_until};
 use std::{
@@ -46,7 +46,7 @@ fn dig(server: &Server, name: &str) -> String {
     String::from_utf8_lossy(&output.stdout).trim().into()
 }
 
-/// Runs zonal with a configuration; what it says, and whether it succeeds.
+/// Runs zonal with a configuration. Returns its output, and whether it succeeds.
 fn zonal(server: &Scratch, arguments: &[&str]) -> (String, bool) {
     let output =
         Command::new(ZONAL).args(arguments).args(["--config", "zonal.yaml"]).current_dir(server.path()).output();
@@ -56,7 +56,7 @@ fn zonal(server: &Scratch, arguments: &[&str]) -> (String, bool) {
 }
 
 #[test]
-fn tells_shows_and_drops_what_dynamic_updates_override() {
+fn reports_shows_and_drops_journals() {
     if !can_run(&["nsupdate", "dig"]) {
         return;
     }
@@ -82,7 +82,7 @@ fn tells_shows_and_drops_what_dynamic_updates_override() {
             "inline.example",
             "update delete www.inline.example A\nupdate add www.inline.example 60 A 10.9.0.5\n",
         );
-        // Somebody edits the file: it is served, but for what updates have made, which is told.
+        // An edited file is served, except for the record sets that updates override, which are logged.
         write("10.1.0.2");
         let told = "the A records of www.corp.example. are not served: a dynamic update has replaced them";
         for text in [
@@ -107,7 +107,7 @@ fn tells_shows_and_drops_what_dynamic_updates_override() {
                 text.contains("a dynamic update overrides the files") && text.contains("`zonal journal show Z0CORP`");
             assert_eq!(told, overrides, "{text}");
         }
-        // It is shown, by name and by identifier, as text and as JSON.
+        // The journal is shown by name and by identifier, as text and as JSON.
         for zone in ["Z0CORP", "corp.example", "CORP.example."] {
             let (text, _) = run(&["journal", "show", zone]);
             assert!(text.starts_with("Z0CORP corp.example.: 5 record sets\n"), "{text}");
@@ -122,7 +122,7 @@ fn tells_shows_and_drops_what_dynamic_updates_override() {
         assert!(text.contains("\"Z0INLINE\"") && text.contains("\"www.inline.example.\""), "{text}");
         let (text, is_well) = run(&["journal", "show", "other.example"]);
         assert!(!is_well && text.contains("zone other.example: there is no journal for it"), "{text}");
-        // While the files have errors, nothing is dropped.
+        // While the files have errors, the journal stays.
         if on_error == "refuse" {
             write("10.1.0.999");
             server.wait_for_status("it is refused", |status| status["last_error"].is_object());
@@ -132,7 +132,7 @@ fn tells_shows_and_drops_what_dynamic_updates_override() {
             write("10.1.0.2");
             server.wait_for_status("it is served", |status| status["last_error"].is_null());
         }
-        // Dropped: the files are served, the other zone is as it was, and so it is after a restart.
+        // After the drop, the files are served, also after a restart. The other zone keeps its journal.
         let (text, is_well) = run(&["journal", "drop", "corp.example"]);
         assert!(is_well && text.contains("Z0CORP: 5 record sets of dynamic updates are dropped"), "{text}");
         let served = |server: &Server| {
@@ -153,12 +153,12 @@ fn tells_shows_and_drops_what_dynamic_updates_override() {
         let mut server = server.restart().ready();
         assert_eq!(served(&server), expected, "{on_error}");
         assert_eq!(http_get(server.admin, "/v1/journals/Z0CORP").unwrap().0, 404);
-        // Updates go on, and the file follows.
+        // Updates and changes of the file go on.
         update(&server, "corp.example", "update add late.corp.example 60 A 10.9.0.6\n");
         write("10.1.0.7");
         wait_until("the file is followed", || (dig(&server, "www.corp.example") == "10.1.0.7").then_some(()));
         assert_eq!(dig(&server, "late.corp.example"), "10.9.0.6");
-        // Where no server runs, the state directory itself is read and changed.
+        // Without a server, the command reads and changes the state directory.
         server.process.kill();
         let run = |arguments: &[&str]| zonal(&server.scratch, arguments);
         assert!(run(&["journal", "show", "corp.example"]).0.contains("late.corp.example. 60 A 10.9.0.6"));

@@ -44,7 +44,7 @@ use std::{
 use zonal::{
     answer::{
         Client, Moment, Outcome, Transport, answer,
-        known::{Entry, Forward, Found, Key, Known, Question},
+        known::{Entry, Key, KnownAnswer, KnownAnswers, Question, RoutedQuestion},
     },
     forward::{
         cache::Lifetimes,
@@ -567,10 +567,10 @@ fn function_bytes(snapshot: &Snapshot, others: &Others, exchange: &Exchange, tra
 #[derive(Default)]
 struct Gathered(HashMap<Key, Arc<Entry>>);
 
-impl Known for Gathered {
-    fn with<R>(&self, route: RouteId, question: &Question, _: i64, use_it: impl FnOnce(Option<Found>) -> R) -> R {
+impl KnownAnswers for Gathered {
+    fn with<R>(&self, route: RouteId, question: &Question, _: i64, use_it: impl FnOnce(Option<KnownAnswer>) -> R) -> R {
         let found = self.0.get(&Key::new(route, question));
-        use_it(found.map(|entry| Found { entry, ttl: entry.ttl, stale: false, refresh: false }))
+        use_it(found.map(|entry| KnownAnswer { entry, ttl: entry.ttl, stale: false, refresh: false }))
     }
 }
 
@@ -579,7 +579,7 @@ fn ask_others(
     snapshot: &Snapshot,
     others: &Others,
     client: &Client,
-    forward: &Forward,
+    forward: &RoutedQuestion,
     now: i64,
 ) -> Vec<(Key, Arc<Entry>)> {
     let (name, mut route) = (forward.name(), Route::clone(forward.route));

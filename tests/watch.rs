@@ -1,4 +1,4 @@
-//! How a node says that it is not well: `/v1/status`, the metrics and `zonal status`.
+//! Reports of a node's state: `/v1/status`, the metrics and `zonal status`.
 
 use crate::harness::{Scratch, Server, ZONAL, can_run, cluster::Single, http_send, wait_until, wait_until_equal};
 use serde_json::{Value, json};
@@ -28,7 +28,7 @@ fn vpcs() -> Value {
 }
 
 #[test]
-fn a_node_without_a_manifest_and_one_with_an_empty_one() {
+fn reports_a_missing_and_an_empty_manifest() {
     let server = Server::start_from("{push: {}}", "");
     let put = |whole: &Value| http_send(server.admin, "PUT", "/v1/manifest", &whole.to_string()).unwrap();
     wait_for_output(&server, &[" no ", "not ready: no manifest is loaded yet"], 1);
@@ -39,7 +39,7 @@ fn a_node_without_a_manifest_and_one_with_an_empty_one() {
     wait_for_readiness(&server, true);
     server.wait_for_metric(&["zonal_resources{", "\"vpcs\""], 1.0);
 
-    // What a client has done wrong is the client's concern.
+    // A change with errors is not an error of the node.
     assert_eq!(
         put(&json!({"vpcs": {}, "private_hosted_zones": {"Z": {"name": "z", "vpc_ids": ["none"]}}, "generation": 2})),
         422
@@ -53,11 +53,11 @@ fn a_node_without_a_manifest_and_one_with_an_empty_one() {
     wait_for_output(&server, &[" empty ", "the manifest is empty: zonal refuses all queries"], 0);
     server.wait_for_metric(&["zonal_resources{"], 0.0);
     server.process.wait_for_log("WARN");
-    server.process.wait_for_log("the manifest is empty");
+    server.process.wait_for_log("manifest is empty");
 }
 
 #[test]
-fn followers_of_etcd() {
+fn reports_what_a_follower_of_etcd_sets_aside_and_holds() {
     if !can_run(&["etcd"]) {
         return;
     }
@@ -68,7 +68,7 @@ fn followers_of_etcd() {
         let source = format!("{{etcd: {{endpoints: [\"{}\"], prefix: {prefix}}}}}", etcd.endpoint);
         Server::start_from(&source, "state_directory: state\n").ready()
     };
-    // Two that serve the same, and have come to it at different revisions.
+    // Two nodes serve the same manifest, at different revisions.
     let first = follow("/zonal/v1/");
     etcd.put_key("/other/key", Some("x"));
     let second = follow("/zonal/v1/");
@@ -81,7 +81,7 @@ fn followers_of_etcd() {
     first.wait_for_metric(&["zonal_digest"], number as f64);
     second.wait_for_metric(&["zonal_digest"], number as f64);
 
-    // Keys of no kind are set aside, and not forgotten by another process.
+    // Unknown keys are set aside, also after a restart.
     etcd.put_key("/zonal/v1/vpc/vpc-new", Some("{}"));
     etcd.put_key("/zonal/v1/vpcs/", Some("{}"));
     etcd.put_key("/zonal/v1/a", Some("{}"));
@@ -103,7 +103,7 @@ fn followers_of_etcd() {
     }
     wait_for_aside(&first, &json!([]));
 
-    // Too much is deleted at once: it is held, told, and served when somebody says that it is meant.
+    // A mass deletion is held and reported, and served when it is allowed.
     let zone = |n: usize| format!("{{\"name\": \"z{n}.example\", \"vpc_ids\": [\"vpc\"]}}");
     for n in 0..12 {
         etcd.put_key(&format!("/zonal/v1/private_hosted_zones/Z{n}"), Some(&zone(n)));
@@ -127,7 +127,7 @@ fn followers_of_etcd() {
     };
     wait_for_held(&first, 12);
     wait_for_output(&first, &["12 deletions are held"], 1);
-    first.process.wait_for_log("deletions are held");
+    first.process.wait_for_log("deletions held");
     etcd.put_key("/zonal/v1/private_hosted_zones/Z12", Some(&zone(12)));
     wait_for_count(&first, 13);
     let first = first.restart().ready();
@@ -146,11 +146,11 @@ fn followers_of_etcd() {
     wait_for_aside(&first, &json!([]));
     wait_for_output(&first, &[" ok "], 0);
 
-    // A prefix that nobody writes to.
+    // A prefix without keys.
     let third = follow("/zonal/v2/");
     wait_for_output(&third, &[" empty "], 0);
-    third.process.wait_for_log("the manifest is empty");
-    // And the source is gone.
+    third.process.wait_for_log("manifest is empty");
+    // etcd is gone.
     drop(etcd);
     wait_for_output(&first, &[" lost ", "the source cannot be reached: etcd at http://"], 1);
 }

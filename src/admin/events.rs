@@ -44,7 +44,7 @@ fn event(admin: &Admin) -> Event {
     let snapshot = admin.core.snapshot.load_full();
     let (revision, since) = {
         let state = admin.status.state();
-        (state.kept.position.revision, state.since)
+        (state.persisted.position.revision, state.since)
     };
     let data = json!({
         "generation": snapshot.generation,

@@ -2,7 +2,7 @@
 
 use super::{Admin, problem::ApiError};
 use crate::{
-    control_plane::{Message, change::JournalDrop, edits::told},
+    control_plane::{Message, change::JournalDrop, updates::journal_json},
     manifest::{Id, problem::printable},
     snapshot::{Snapshot, zone::Zone},
     wire::Name,
@@ -20,7 +20,7 @@ type ApiResult = Result<Json<Value>, ApiError>;
 
 /// The journal of a zone, as JSON. None without a journal.
 fn journal(zone: &Zone) -> Option<Value> {
-    zone.overlay.as_ref().map(|overlay| told(&zone.id, Some(&zone.source.name), overlay))
+    zone.overlay.as_ref().map(|overlay| journal_json(&zone.id, Some(&zone.source.name), overlay))
 }
 
 /// Finds a zone with a journal, by its identifier or its name.

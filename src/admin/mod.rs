@@ -323,7 +323,7 @@ impl Admin {
         } else if !self.bound.load(Relaxed) {
             Some("the sockets are not bound yet")
         } else if !self.ready_when_stale && snapshot.is_stale {
-            Some(stale_reason(self.status.state().kept.is_incomplete))
+            Some(stale_reason(self.status.state().persisted.is_incomplete))
         } else {
             None
         }

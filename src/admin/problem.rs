@@ -1,6 +1,6 @@
 //! Errors of the admin API, as problem details (RFC 9457).
 
-use crate::{control_plane::change::Refusal, manifest::Problem};
+use crate::{control_plane::change::ChangeError, manifest::Problem};
 use axum::{
     Json,
     http::{HeaderValue, StatusCode, header},
@@ -24,23 +24,23 @@ impl ApiError {
 
     /// An error with the problems of the sent resources.
     pub fn with(status: StatusCode, problems: Vec<Problem>) -> ApiError {
-        let detail = Refusal::Problems(problems.clone()).to_string();
+        let detail = ChangeError::Problems(problems.clone()).to_string();
         ApiError { status, detail, problems }
     }
 }
 
-impl From<Refusal> for ApiError {
-    fn from(refusal: Refusal) -> ApiError {
+impl From<ChangeError> for ApiError {
+    fn from(refusal: ChangeError) -> ApiError {
         let status = match &refusal {
-            Refusal::Problems(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Refusal::Precondition(_) => StatusCode::PRECONDITION_FAILED,
-            Refusal::Conflict(_) => StatusCode::CONFLICT,
-            Refusal::NotFound(_) => StatusCode::NOT_FOUND,
-            Refusal::Malformed(_) => StatusCode::BAD_REQUEST,
-            Refusal::NotKept(_) => StatusCode::INSUFFICIENT_STORAGE,
+            ChangeError::Problems(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            ChangeError::Precondition(_) => StatusCode::PRECONDITION_FAILED,
+            ChangeError::Conflict(_) => StatusCode::CONFLICT,
+            ChangeError::NotFound(_) => StatusCode::NOT_FOUND,
+            ChangeError::Malformed(_) => StatusCode::BAD_REQUEST,
+            ChangeError::NotWritten(_) => StatusCode::INSUFFICIENT_STORAGE,
         };
         match refusal {
-            Refusal::Problems(problems) => ApiError::with(status, problems),
+            ChangeError::Problems(problems) => ApiError::with(status, problems),
             refusal => ApiError::new(status, refusal.to_string()),
         }
     }

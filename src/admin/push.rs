@@ -10,7 +10,7 @@ use super::{
 use crate::{
     control_plane::{
         Message,
-        change::{Accepted, Change, Position, Prepare, Ready, Refusal},
+        change::{AcceptedChange, Change, ChangeError, Position, Prepare, PreparedChange},
     },
     manifest::{
         Difference, KINDS, Problem,
@@ -91,7 +91,7 @@ impl Condition {
         }
     }
 
-    fn check(&self, collection: &Collection, key: &Key) -> Result<(), Refusal> {
+    fn check(&self, collection: &Collection, key: &Key) -> Result<(), ChangeError> {
         let found = etag(collection, key);
         let (is_met, found) = match (self, &found) {
             (Condition::None, _) => (true, "there"),
@@ -99,16 +99,16 @@ impl Condition {
             (Condition::Match(_), None) => (false, "not there"),
             (Condition::Match(tags), Some(found)) => (tags.is_empty() || tags.contains(found), found.as_str()),
         };
-        let refusal = || Refusal::Precondition(format!("{}/{} is {found}", key.kind, key.id));
+        let refusal = || ChangeError::Precondition(format!("{}/{} is {found}", key.kind, key.id));
         if is_met { Ok(()) } else { Err(refusal()) }
     }
 }
 
 impl Operation {
-    fn edit(&self, collection: &Collection) -> Result<Edit, Refusal> {
+    fn edit(&self, collection: &Collection) -> Result<Edit, ChangeError> {
         let key = self.key.clone();
         self.condition.check(collection, &key)?;
-        let missing = || Refusal::NotFound(format!("there is no {}/{}", key.kind, key.id));
+        let missing = || ChangeError::NotFound(format!("there is no {}/{}", key.kind, key.id));
         let value = match &self.action {
             Action::Put(text) => Some(text.clone()),
             Action::Delete => {
@@ -118,13 +118,13 @@ impl Operation {
             Action::Patch(patch) => {
                 let text = collection.text(&key).ok_or_else(missing)?;
                 let mut value = serde_json::from_slice(&text)
-                    .map_err(|error| Refusal::Malformed(format!("the current resource cannot be read: {error}")))?;
+                    .map_err(|error| ChangeError::Malformed(format!("the current resource cannot be read: {error}")))?;
                 json_patch::merge(&mut value, patch);
                 Some(value.to_string().into_bytes().into())
             }
         };
         if let Some(text) = &value {
-            collection::check(&key, text).map_err(Refusal::Problems)?;
+            collection::check(&key, text).map_err(ChangeError::Problems)?;
         }
         Ok(Edit { key, value })
     }
@@ -135,7 +135,7 @@ fn prepare(operations: Vec<Operation>, if_revision: Option<u64>) -> Prepare {
     Box::new(move |collection: &Collection, position: &Position| {
         if let Some(expected) = if_revision.filter(|expected| *expected != position.revision) {
             let found = position.revision;
-            return Err(Refusal::Precondition(format!(
+            return Err(ChangeError::Precondition(format!(
                 "the revision is {found}; expected {expected}: another client has changed the manifest"
             )));
         }
@@ -147,7 +147,7 @@ fn prepare(operations: Vec<Operation>, if_revision: Option<u64>) -> Prepare {
             edits.push(edit);
         }
         let position = Position { revision: position.revision + 1, ..position.clone() };
-        Ok(Ready { edits, position, deletions: None, is_whole: false })
+        Ok(PreparedChange { edits, position, deletions: None, is_whole: false })
     })
 }
 
@@ -155,17 +155,17 @@ fn prepare(operations: Vec<Operation>, if_revision: Option<u64>) -> Prepare {
 fn prepare_whole(wanted: Collection, generation: u64) -> Prepare {
     Box::new(move |collection: &Collection, position: &Position| {
         let edits = wanted.edits_from(collection);
-        let conflict = |what: &str| Err(Refusal::Conflict(format!("generation {generation} is {what}")));
+        let conflict = |what: &str| Err(ChangeError::Conflict(format!("generation {generation} is {what}")));
         if generation < position.whole {
             return conflict(&format!("older than generation {}, which was pushed before", position.whole));
         }
         if generation == position.whole {
             return match edits.is_empty() {
-                true => Ok(Ready { edits, position: position.clone(), deletions: None, is_whole: true }),
+                true => Ok(PreparedChange { edits, position: position.clone(), deletions: None, is_whole: true }),
                 false => conflict("already served with different content: use a higher generation"),
             };
         }
-        Ok(Ready {
+        Ok(PreparedChange {
             edits,
             position: Position { revision: position.revision + 1, whole: generation, ..position.clone() },
             deletions: None,
@@ -193,7 +193,7 @@ impl ChangeQuery {
 }
 
 /// Makes a change, or tries it with `dry_run`.
-async fn submit(admin: &Admin, prepare: Prepare, change_query: ChangeQuery) -> Result<Accepted, ApiError> {
+async fn submit(admin: &Admin, prepare: Prepare, change_query: ChangeQuery) -> Result<AcceptedChange, ApiError> {
     if !admin.takes_changes {
         let detail = "this node does not accept changes by HTTP: `control_plane` of zonal.yaml is not `push`";
         return Err(ApiError::new(StatusCode::METHOD_NOT_ALLOWED, detail));
@@ -207,7 +207,7 @@ async fn submit(admin: &Admin, prepare: Prepare, change_query: ChangeQuery) -> R
 }
 
 /// The result of a change, as JSON.
-fn change_to_json(accepted: &Accepted, is_trial: bool) -> Value {
+fn change_to_json(accepted: &AcceptedChange, is_trial: bool) -> Value {
     let change = |difference: &Difference| {
         let change = match (&difference.old, &difference.new) {
             (None, _) => "added",
@@ -320,7 +320,7 @@ pub(super) async fn list(
     });
     let after = after.transpose()?;
     let kind = Key::new(&kind, "x").ok_or_else(|| unknown_kind(&kind))?.kind;
-    let collection = admin.status.state().kept.collection.clone();
+    let collection = admin.status.state().persisted.collection.clone();
     let mut items = Vec::new();
     let mut last = None;
     let mut take = |id: &str, item: &dyn Fn() -> Value| {
@@ -360,7 +360,7 @@ pub(super) async fn list(
 /// `GET /v1/<kind>/<id>`
 pub(super) async fn get(State(admin): Shared, Path((kind, id)): Path<(String, String)>) -> ApiResult {
     let key = key(&kind, &id)?;
-    let collection = admin.status.state().kept.collection.clone();
+    let collection = admin.status.state().persisted.collection.clone();
     let missing = || ApiError::new(StatusCode::NOT_FOUND, format!("there is no {kind}/{id}"));
     let text = collection.text(&key).ok_or_else(missing)?;
     let content = if key.kind == MASTER_FILES { "text/dns" } else { "application/json" };
@@ -374,7 +374,7 @@ async fn change_one(admin: &Admin, operation: Operation, change_query: ChangeQue
     let is_trial = change_query.dry_run;
     let accepted = submit(admin, prepare(vec![operation], None), change_query).await?;
     let mut response = Json(change_to_json(&accepted, is_trial)).into_response();
-    let tag = etag(&admin.status.state().kept.collection, &key).and_then(|tag| tag.parse().ok());
+    let tag = etag(&admin.status.state().persisted.collection, &key).and_then(|tag| tag.parse().ok());
     if let Some(tag) = tag.filter(|_| !is_trial) {
         response.headers_mut().insert(header::ETAG, tag);
     }
@@ -492,7 +492,7 @@ pub(super) async fn batch(State(admin): Shared, query: RawQuery, request: Reques
 pub(super) async fn manifest(State(admin): Shared) -> ApiResult {
     let is_ending = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the server is about to end");
     let permit = admin.manifests.clone().acquire_owned().await.map_err(|_| is_ending())?;
-    let kept = admin.status.state().kept.clone();
+    let kept = admin.status.state().persisted.clone();
     // A large manifest takes long: it is made on another thread.
     let work = move || {
         let mut whole = serde_json::to_value(kept.collection.manifest()).unwrap_or_default();

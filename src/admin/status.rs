@@ -68,7 +68,7 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>) -> Json<NodeStatus> {
     let snapshot = admin.core.snapshot.load_full();
     let state = admin.status.state().clone();
     let unready_reason = admin.unready_reason();
-    let stale_reason = snapshot.is_stale.then(|| super::stale_reason(state.kept.is_incomplete));
+    let stale_reason = snapshot.is_stale.then(|| super::stale_reason(state.persisted.is_incomplete));
     Json(NodeStatus {
         version: env!("CARGO_PKG_VERSION").into(),
         node: String::from_utf8_lossy(&snapshot.node.nsid).into_owned(),
@@ -79,9 +79,9 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>) -> Json<NodeStatus> {
         since: state.since,
         stale: snapshot.is_stale,
         stale_reason: stale_reason.map(Into::into),
-        revision: state.kept.position.revision,
+        revision: state.persisted.position.revision,
         set_aside: state.all_set_aside(),
-        held_deletions: HeldDeletionsReport::new(&state.kept.held),
+        held_deletions: HeldDeletionsReport::new(&state.persisted.held),
         source: state.source,
         state_directory: state.state_directory,
         age_seconds: admin.counters.age().as_secs(),

@@ -64,7 +64,7 @@ impl QueryLogTrace {
     }
 
     /// The resources that answered, as [`read_answered_by`] reads them.
-    pub fn answered_by(&self) -> &[u8] {
+    pub fn answered_by_octets(&self) -> &[u8] {
         &self.answered_by[..self.len]
     }
 }
@@ -131,7 +131,7 @@ mod tests {
                 trace.answered_by(|| AnsweredBy::Rule(rule));
             }
         }
-        let read: Vec<_> = read_answered_by(trace.answered_by()).collect();
+        let read: Vec<_> = read_answered_by(trace.answered_by_octets()).collect();
         // The second zone left the name to the rule; there is no room for the fourth one.
         let expected = [
             ("zone", b"Z1".to_vec()),
@@ -144,6 +144,6 @@ mod tests {
         trace.cache_state(CacheState::Hit);
         assert_eq!(trace.cache, Some(CacheState::Stale));
         trace.clear();
-        assert_eq!((read_answered_by(trace.answered_by()).count(), trace.cache), (0, None));
+        assert_eq!((read_answered_by(trace.answered_by_octets()).count(), trace.cache), (0, None));
     }
 }

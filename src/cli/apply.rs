@@ -6,7 +6,7 @@ use super::{
 };
 use crate::{
     clock::now,
-    control_plane::guard::{FEW, MOST_DELETED},
+    control_plane::guard::{MAX_DELETED_PERCENT, MIN_JUDGED},
     difference::{self, Answers},
     manifest::{
         Loaded, Loader, Manifest, Problem,
@@ -76,11 +76,11 @@ fn try_apply(arguments: &ApplyArguments) -> anyhow::Result<ExitCode> {
     let Some(plan) = plan(&arguments.directory, &target)? else { return Ok(ExitCode::FAILURE) };
     let (all, gone) = (plan.state.collection.len(), plan.edits.iter().filter(|edit| edit.value.is_none()).count());
     let steps = target.steps(&plan.edits);
-    let deletes_too_much = all >= FEW && gone * 100 > all * MOST_DELETED && !arguments.force;
+    let deletes_too_much = all >= MIN_JUDGED && gone * 100 > all * MAX_DELETED_PERCENT && !arguments.force;
     // The reason of a refusal comes first: the plan may be long.
     let refusal = match plan.edits.is_empty() {
         false if deletes_too_much => Some(format!(
-            "{gone} of {all} resources would be deleted, more than {MOST_DELETED} %: if this is intended, use --force"
+            "{gone} of {all} resources would be deleted, more than {MAX_DELETED_PERCENT} %: if this is intended, use --force"
         )),
         false if !arguments.yes && !arguments.dry_run && !io::stdin().is_terminal() => {
             Some("standard input is not a terminal, so nobody can confirm the plan: use --yes".into())

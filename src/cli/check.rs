@@ -4,7 +4,7 @@ use super::{CheckArguments, Format, print, report::report};
 use crate::{
     clock::now,
     config::{Config, ControlPlane, DEFAULT_FILE, Source},
-    control_plane::edits::Journals,
+    control_plane::updates::Journals,
     manifest::{
         Loaded, Loader, Manifest, Problem,
         check::check,

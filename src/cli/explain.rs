@@ -11,7 +11,7 @@ use super::{
 use crate::{
     clock::now,
     config::{Config, Source},
-    control_plane::{edits::Journals, internet::Internet},
+    control_plane::{internet::Internet, updates::Journals},
     explain::{Explanation, Question, Request, of_manifest},
     manifest::{Problem, problem::printable},
     snapshot::Node,

@@ -10,8 +10,8 @@ use super::{
 use crate::{
     config::{Config, Source},
     control_plane::{
-        edits::{Journals, told},
-        store,
+        state_store,
+        updates::{Journals, journal_json},
     },
     manifest::{Id, Loader, Manifest, overlay::Overlays, problem::printable},
     wire::Name,
@@ -80,7 +80,7 @@ fn offline(config: &Config, zone: Option<&str>, is_drop: bool, error: &anyhow::E
         bail!("{error:#}; and the configuration has no `state_directory` with journals");
     };
     // The lock is held until the journal is dropped, so that no server starts meanwhile.
-    let lock = if is_drop { Some(store::lock(directory)?) } else { None };
+    let lock = if is_drop { Some(state_store::lock(directory)?) } else { None };
     let overlays = Journals::read(directory).with_context(|| format!("cannot read {}", directory.display()))?;
     let manifest = match config.control_plane.source() {
         Source::Directory(directory) => names(directory),
@@ -88,7 +88,7 @@ fn offline(config: &Config, zone: Option<&str>, is_drop: bool, error: &anyhow::E
     };
     let one = |id: &Id| {
         let name = manifest.private_hosted_zones.get(id).map(|zone| &zone.name);
-        overlays.get(id).map(|overlay| told(id, name, overlay))
+        overlays.get(id).map(|overlay| journal_json(id, name, overlay))
     };
     let Some(zone) = zone else {
         return Ok(json!({"journals": overlays.keys().filter_map(one).collect::<Vec<_>>()}));

@@ -105,7 +105,7 @@ impl Target {
         let Target::Etcd(config) = self else { return Ok(None) };
         let put = async {
             let mut client = connect(config).await?;
-            client.put(allow_deletion(config), state.revision.to_string(), None).await.map_err(etcd::told)
+            client.put(allow_deletion(config), state.revision.to_string(), None).await.map_err(etcd::error_of)
         };
         runtime()?.block_on(put).context("etcd did not accept the change")?;
         Ok(Some(state.revision as u64))
@@ -170,7 +170,7 @@ fn operation(state: &State, Edit { key, value }: &Edit) -> anyhow::Result<Value>
 async fn connect(config: &Etcd) -> anyhow::Result<Client> {
     let options = etcd::options(config)?;
     let no_etcd = || format!("cannot connect to etcd at {}", config.endpoints.join(", "));
-    Client::connect(&config.endpoints, Some(options)).await.map_err(etcd::told).with_context(no_etcd)
+    Client::connect(&config.endpoints, Some(options)).await.map_err(etcd::error_of).with_context(no_etcd)
 }
 
 async fn read_etcd(config: &Etcd) -> anyhow::Result<State> {
@@ -183,7 +183,7 @@ async fn read_etcd(config: &Etcd) -> anyhow::Result<State> {
         if revision > 0 {
             options = options.with_revision(revision);
         }
-        let response = client.get(from.clone(), Some(options)).await.map_err(etcd::told);
+        let response = client.get(from.clone(), Some(options)).await.map_err(etcd::error_of);
         let response = response.with_context(|| format!("etcd at {} cannot be read", config.endpoints.join(", ")))?;
         revision = response.header().map_or(revision, |header| if revision > 0 { revision } else { header.revision() });
         keys += response.kvs().len() as i64;
@@ -238,7 +238,7 @@ async fn write_etcd(config: &Etcd, state: &State, edits: &[Edit], force: bool, s
     let name = |key: &Key| format!("{prefix}{}/{}", key.kind, key.id);
     let count = || GetOptions::new().with_range(end.clone()).with_count_only();
     let (mut revision, mut known, mut keys) = (state.revision, state.revisions.clone(), state.keys);
-    let found = client.get(prefix, Some(count())).await.map_err(etcd::told).context("etcd cannot be read")?;
+    let found = client.get(prefix, Some(count())).await.map_err(etcd::error_of).context("etcd cannot be read")?;
     if found.count() != keys {
         bail!(CHANGED);
     }
@@ -266,7 +266,7 @@ async fn write_etcd(config: &Etcd, state: &State, edits: &[Edit], force: bool, s
         let count = TxnOp::get(prefix, Some(count()));
         let operations: Vec<TxnOp> = [count].into_iter().chain(changes).chain(allow).collect();
         let response = client.txn(Txn::new().when(unchanged).and_then(operations)).await;
-        let response = response.map_err(etcd::told).context("etcd did not accept the change")?;
+        let response = response.map_err(etcd::error_of).context("etcd did not accept the change")?;
         if !response.succeeded() {
             let done = if at > 0 { format!("; {at} transactions were made before") } else { String::new() };
             bail!("{CHANGED}{done}");

@@ -3,17 +3,17 @@
 //! The publisher, the sources and the server write [`Status`]; the admin API reads it. It holds copies: nothing that is
 //! served is read from here.
 
-use super::{guard::Held, kept::Kept};
+use super::{guard::HeldDeletions, persisted::PersistedState, prepare::Reasons};
 use crate::clock::now;
 use crate::manifest::{
     KINDS, Manifest, Problem,
-    collection::{Instead, Key, MASTER_FILES},
+    collection::{Aside, Instead, Key, MASTER_FILES},
     decode::suggestion,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, HashSet},
     fmt,
     sync::{Mutex, MutexGuard, PoisonError},
 };
@@ -22,6 +22,9 @@ use std::{
 const MAX_LISTED: usize = 20;
 /// The maximum number of unknown keys that are remembered: a wrong prefix of etcd may hold any number of them.
 const MAX_UNKNOWN_KEYS: usize = 1000;
+
+/// The maximum number of events of one kind that one load or change logs.
+pub(super) const MAX_LOGGED: usize = 20;
 
 /// A load that failed.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -132,7 +135,7 @@ pub struct HeldDeletionsReport {
 
 impl HeldDeletionsReport {
     /// The report; none if no deletion is held.
-    pub fn new(held: &Held) -> Option<HeldDeletionsReport> {
+    pub fn new(held: &HeldDeletions) -> Option<HeldDeletionsReport> {
         Some(HeldDeletionsReport {
             count: held.len(),
             revision: held.values().copied().max()?,
@@ -156,7 +159,7 @@ impl SourceState {
     /// Notes that the node has heard of the source.
     pub fn connected(&mut self) {
         if self.error.is_some() {
-            tracing::info!("the source can be reached again");
+            tracing::info!("source reached again");
         }
         *self = SourceState { is_connected: true, last_contact: Some(now()), error: None };
     }
@@ -179,8 +182,8 @@ pub struct State {
     pub since: i64,
     /// Why the last load failed; none if it succeeded.
     pub last_error: Option<LoadError>,
-    /// What was delivered, and the source's position.
-    pub kept: Kept,
+    /// The state in the state directory.
+    pub persisted: PersistedState,
     /// The source, if it is on another machine.
     pub source: Option<SourceState>,
     /// The node serves the state of an earlier run, and has not reached its source since.
@@ -221,7 +224,7 @@ impl Status {
         if state.unknown_keys.len() < MAX_UNKNOWN_KEYS && state.unknown_keys.insert(key.clone()) {
             drop(state);
             let SetAsideResource { problems, .. } = SetAsideResource::unknown_key(&key);
-            tracing::warn!("the source has a key {key:?} that is not served: {}", problems.concat());
+            tracing::warn!(key, problem = problems.concat(), "unknown key in the source");
         }
     }
 
@@ -240,12 +243,44 @@ impl Status {
     pub fn set_resources(&self, manifest: &Manifest) {
         let resources: BTreeMap<_, _> = manifest.counts().filter(|(_, count)| *count > 0).collect();
         if resources.is_empty() {
-            tracing::warn!(
-                "the manifest is empty, so that all clients are refused: is its source the right one (`control_plane`: the \
-                 directory, or etcd's prefix)?"
-            );
+            tracing::warn!("manifest is empty");
         }
         self.state().resources = resources;
+    }
+
+    /// Notes the result of a load: its number of warnings, and whether it failed.
+    pub(super) fn set_load_result(&self, warnings: usize, has_failed: bool) {
+        let mut state = self.state();
+        state.warnings = warnings;
+        if !has_failed {
+            state.last_error = None;
+        }
+    }
+
+    /// Notes the resources that are set aside, and logs those that were not before.
+    pub(super) fn report_set_aside(&self, aside: &Aside, reasons: &Reasons) {
+        let resource = |(key, reasons): &(Key, Vec<Problem>)| SetAsideResource::new(key, aside.get(key), reasons);
+        let all: Vec<SetAsideResource> = reasons.iter().map(resource).collect();
+        let before = std::mem::replace(&mut self.state().set_aside, all.clone());
+        let before: HashSet<&SetAsideResource> = before.iter().collect();
+        let new: Vec<&SetAsideResource> = all.iter().filter(|resource| !before.contains(resource)).collect();
+        for SetAsideResource { kind, id, served, problems } in new.iter().take(MAX_LOGGED) {
+            let problem = problems.first().map_or("", String::as_str);
+            tracing::warn!(kind, id, %served, problem, "resource set aside");
+        }
+        if new.len() > MAX_LOGGED {
+            tracing::warn!(count = new.len() - MAX_LOGGED, "more resources set aside");
+        }
+    }
+}
+
+/// Logs the warnings of a manifest that is published.
+pub(super) fn log_warnings(problems: &[Problem]) {
+    for problem in problems.iter().take(MAX_LOGGED) {
+        tracing::warn!(%problem, "manifest warning");
+    }
+    if problems.len() > MAX_LOGGED {
+        tracing::warn!(count = problems.len() - MAX_LOGGED, "more manifest warnings");
     }
 }
 

@@ -131,7 +131,7 @@ pub fn decide<T: Trace>(
     let mut outcome = answer::answer_traced(snapshot, &core.forwarding.cache, client, moment, packet, reply, trace);
     if let Outcome::Forward(forward) = &outcome {
         if let Some(slot) = core.forwarding.wait(client, forward) {
-            return Decision::Defer(Deferred::Forward(slot, forward.to_asked()));
+            return Decision::Defer(Deferred::Forward(slot, forward.to_owned_question()));
         }
         outcome = forward::fail(snapshot, client, moment, packet, reply, forward::NO_ROOM);
     }

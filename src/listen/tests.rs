@@ -147,7 +147,7 @@ pub fn core_of(snapshot: Snapshot, limits: &Limits) -> Arc<Core> {
 pub fn core_with(snapshot: Snapshot, limits: &Limits, waiting: &forward::Limits) -> Arc<Core> {
     let (snapshot, runtime) = (Arc::new(ArcSwap::from_pointee(snapshot)), runtime().handle());
     let forwarding = Forwarding::new(snapshot.clone(), waiting, Upstreams::new(), None, runtime);
-    let updates = Updates::Keeper(std::sync::mpsc::channel().0);
+    let updates = Updates::Publisher(std::sync::mpsc::channel().0);
     let (keys, bounds) = (Keys::default(), Bounds::default());
     let transfers = Transfers::new(snapshot.clone(), forwarding.clone(), keys, bounds, updates, runtime);
     let query_log = QueryLog::new(DnstapMessages::default());

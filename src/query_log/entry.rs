@@ -42,8 +42,8 @@ pub struct Entry<'a> {
     pub entry_point: &'a str,
     /// Whether the entry point is a Resolver endpoint.
     pub is_endpoint: bool,
-    /// The sources of the answer, in the form that [`crate::answer::noted::hops`] reads.
-    pub hops: &'a [u8],
+    /// The sources of the answer, in the form that [`crate::answer::query_log_trace::read_answered_by`] reads.
+    pub answered_by: &'a [u8],
     /// The query; empty if no dnstap message needs it.
     pub query: &'a [u8],
     /// The answer; empty without one.

@@ -165,7 +165,7 @@ impl EntrySender {
     #[inline]
     pub fn log(&mut self, snapshot: &Snapshot, answer: &LoggedAnswer) {
         let latency = SystemTime::now().duration_since(answer.received).unwrap_or_default();
-        let asked = answer.noted.asked.as_ref();
+        let asked = answer.noted.client.as_ref();
         let logged = asked.and_then(|asked| snapshot.query_logs.of(asked.view));
         let mut slots = 0;
         if let (Some(logged), Some((answered, _))) = (logged, answer.reply) {
@@ -201,8 +201,8 @@ impl EntrySender {
             subnet: subnet.unwrap_or(""),
             entry_point: entry_point.map_or("", |entry_point| &entry_point.id),
             is_endpoint: entry_point
-                .is_some_and(|entry_point| entry_point.path != crate::snapshot::networks::Path::InVpc),
-            hops: answer.noted.hops(),
+                .is_some_and(|entry_point| entry_point.path != crate::snapshot::networks::ClientPath::InVpc),
+            answered_by: answer.noted.answered_by_octets(),
             query: if is_for_dnstap { answer.packet.get(answer.noted.query_at..).unwrap_or_default() } else { &[] },
             reply: answer.reply.map_or(&[], |(answered, reply)| reply.get(..answered.len).unwrap_or_default()),
         });

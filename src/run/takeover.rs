@@ -15,7 +15,7 @@
 use super::inherited::Inherited;
 use crate::control_plane::{
     Message,
-    freeze::{Decision, Freeze, Frozen},
+    freeze::{Decision, FreezeRequest, Frozen},
 };
 use anyhow::{Context, bail};
 use rustix::{
@@ -251,7 +251,7 @@ fn hand_over(peer: Socket, messages: &mpsc::Sender<Message>, requests: &Sender<T
     let (frozen, is_frozen) = oneshot::channel();
     // A dropped sender is a decision too: the takeover has failed.
     let (decide, decided) = mpsc::channel();
-    messages.send(Message::Freeze(Freeze { frozen, decided })).ok().context(ends)?;
+    messages.send(Message::Freeze(FreezeRequest { frozen, decision: decided })).ok().context(ends)?;
     let frozen = is_frozen.blocking_recv().context("the control plane cannot be frozen")?;
     tracing::info!(process, "takeover started");
     let (reply, sockets) = oneshot::channel();

@@ -144,21 +144,21 @@ pub struct Networks {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// Its address is in no network that is allowed to query this address.
-    Stranger,
+    UnknownNetwork,
     /// Its address is in several VPCs, and it did not query an entry point.
-    Ambiguous,
+    SeveralNetworks,
     /// `enable_dns_support` is false.
     DnsDisabled,
     /// The entry point does not serve this transport.
     Transport,
     /// The forwarder is not allowed to name this client.
-    NotSpokenFor,
+    ClientNotAllowed,
     /// The prefix that the forwarder sent is in more than one network.
-    Wide,
+    PrefixTooShort,
     /// The PROXY header is missing or malformed.
-    Header,
+    BadProxyHeader,
     /// The VPC endpoint in the PROXY header is not in the manifest.
-    Endpoint,
+    UnknownVpcEndpoint,
 }
 
 /// The network, view and AZ of a client.

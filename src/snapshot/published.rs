@@ -4,6 +4,6 @@ use super::Snapshot;
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 
-/// The published snapshot. The control plane's keeper is the only writer. A reader loads it once per query, so that a query
+/// The published snapshot. The control plane's publisher is the only writer. A reader loads it once per query, so that a query
 /// is answered from one snapshot from start to end.
 pub type Published = Arc<ArcSwap<Snapshot>>;

@@ -426,7 +426,7 @@ impl Follower {
         let (reply, answer) = oneshot::channel();
         let transfer = ZoneTransfer { zone: self.zone.id.clone(), held: held.clone(), reply };
         let gone = || "the server ends".to_string();
-        self.messages.send(Message::Transferred(transfer)).map_err(|_| gone())?;
+        self.messages.send(Message::Transfer(transfer)).map_err(|_| gone())?;
         match answer.await.map_err(|_| gone())? {
             Ok(()) => {
                 self.held = Some(held);

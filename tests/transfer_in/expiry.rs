@@ -1,4 +1,4 @@
-//! Primaries that are away, that come back with less, and copies that are kept.
+//! Primaries that are unreachable or have an older version, and copies in the state directory.
 
 use super::*;
 use crate::harness::{can_run, free_port};
@@ -11,7 +11,7 @@ fn zones(port: u16) -> String {
     ))
 }
 
-/// What somebody gets who copies the zone from here.
+/// The output of a transfer of the zone from zonal.
 fn copy(port: u16) -> String {
     let output = Command::new("dig")
         .args(["@127.0.0.1", "-p", &port.to_string(), "+tries=1", "+onesoa", "a.example", "AXFR"])
@@ -20,9 +20,9 @@ fn copy(port: u16) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// A zone that was not refreshed for too long is not answered from, and the wider one is not asked instead.
+/// An expired zone is answered with SERVFAIL, and not from the zone above it.
 #[test]
-fn expired_and_back() {
+fn stops_answering_from_an_expired_zone() {
     if !can_run(&["named", "dig"]) {
         return;
     }
@@ -44,11 +44,11 @@ fn expired_and_back() {
     assert_eq!(ask(secondary, IN_A, "no.a.example", RecordType::A).status, "SERVFAIL");
     assert_eq!(ask(secondary, IN_A, "b.example", RecordType::A).status, "NXDOMAIN");
     wait_for_state(&server, "Z1", Some("expired"));
-    // A server that was started when it had expired already serves nothing of it either.
+    // A server that starts after the expiry does not answer from the copy.
     drop(server);
     let server = Server::start_at(secondary, &scratch.path().join("zones"), &state);
     assert_eq!(ask(secondary, IN_A, "www.a.example", RecordType::A).status, "SERVFAIL");
-    // Whatever serial it comes back with is taken.
+    // After the expiry, any serial is accepted.
     write_zone(&scratch, "a.example", "3 2 1 4", "www A 192.0.2.3");
     let _process = primary.bind(&["a.example"]);
     wait_for_address(&server, IN_A, "www.a.example", "192.0.2.3");
@@ -56,9 +56,9 @@ fn expired_and_back() {
     wait_for_state(&server, "Z1", Some("current"));
 }
 
-/// An older version is not followed.
+/// A version with a lower serial is not served.
 #[test]
-fn a_serial_that_goes_back() {
+fn refuses_an_older_serial() {
     if !can_run(&["named", "dig"]) {
         return;
     }
@@ -84,9 +84,9 @@ fn a_serial_that_goes_back() {
     wait_for_address(&server, IN_A, "www.a.example", "192.0.2.8");
 }
 
-/// Without its primary a zone is served from its copy, if that is whole.
+/// Without its primary, a zone is served from its copy, unless that is damaged.
 #[test]
-fn copies() {
+fn serves_zones_from_copies_without_a_primary() {
     if !can_run(&["named", "dig"]) {
         return;
     }
@@ -129,7 +129,7 @@ fn copies() {
     wait_for_address(&server, IN_A, "www.a.example", "192.0.2.1");
     wait_until("it is kept", || copy.exists().then_some(()));
 
-    // A zone that goes leaves no copy.
+    // The copy of a zone that is removed is removed, too.
     scratch.write("zones/m.yaml", manifest("  Z2: {name: b.example, vpc_ids: [vpc-a]}\n"));
     wait_for_status(&server, IN_A, "b.example", "NOERROR");
     wait_until("its copy is gone", || (!copy.exists()).then_some(()));

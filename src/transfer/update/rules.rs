@@ -1,7 +1,7 @@
-//! What an update comes to, by the rules of RFC 2136, section 3.
+//! The record sets after an update, by the rules of RFC 2136, section 3.
 
 use crate::{
-    control_plane::change::Rejected,
+    control_plane::change::UpdateError,
     manifest::overlay::EditedSet,
     manifest::transferred::is_newer,
     snapshot::zone::{Zone, soa_serial},
@@ -18,32 +18,39 @@ use crate::{
 };
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The data of a set, and its TTL.
+/// The TTL and the data of a record set.
 #[derive(Clone, Debug, PartialEq)]
 struct Set {
     ttl: u32,
     values: Vec<Vec<u8>>,
 }
 
-/// A zone with what the update has made of it so far.
-struct Work<'z> {
+/// A zone, and the record sets that the update has changed so far. A set without data is removed.
+struct UpdatedZone<'z> {
     zone: &'z Zone,
     apex: Name,
     edited: BTreeMap<(Name, u16), Option<Set>>,
 }
 
-/// The sets that an update makes of a zone, of those that become others; or why it makes none.
-pub fn edits(zone: &Zone, request: &Request) -> Result<Vec<EditedSet>, Rejected> {
-    let mut work = Work { zone, apex: request.zone.to_lowercase(), edited: BTreeMap::new() };
+/// The record sets of a zone that an update changes.
+///
+/// # Errors
+///
+/// The RCODE of RFC 2136, or the reason why the zone cannot be changed.
+pub fn edits(zone: &Zone, request: &Request) -> Result<Vec<EditedSet>, UpdateError> {
+    let mut updated = UpdatedZone { zone, apex: request.zone.to_lowercase(), edited: BTreeMap::new() };
     let [prerequisites, updates, _] = &request.sections;
-    work.check(prerequisites)?;
+    // 3.2 Process the prerequisite section
+    updated.check(prerequisites)?;
+    // 3.4.1 Prescan of the update section
     for record in updates {
-        work.scan(record)?;
+        updated.scan(record)?;
     }
+    // 3.4.2 Update
     for record in updates {
-        work.update(record)?;
+        updated.update(record)?;
     }
-    let Work { edited, .. } = work;
+    let UpdatedZone { edited, .. } = updated;
     let mut sets = Vec::new();
     for ((owner, rtype), set) in edited {
         if set == served(zone, &owner, rtype) {
@@ -51,7 +58,7 @@ pub fn edits(zone: &Zone, request: &Request) -> Result<Vec<EditedSet>, Rejected>
         }
         if is_alias(zone, &owner, rtype) {
             let what = type_to_text(rtype);
-            return Err(Rejected::Refused(format!(
+            return Err(UpdateError::Refused(format!(
                 "{owner} {what} is an alias in the manifest, which no update can change"
             )));
         }
@@ -61,7 +68,7 @@ pub fn edits(zone: &Zone, request: &Request) -> Result<Vec<EditedSet>, Rejected>
     Ok(sets)
 }
 
-/// A set as it is served.
+/// A record set as it is served.
 fn served(zone: &Zone, owner: &Name, rtype: u16) -> Option<Set> {
     let set = zone.node_of(owner.as_wire())?.set(rtype)?;
     let set = zone.follow_alias(set)?;
@@ -73,22 +80,22 @@ fn is_alias(zone: &Zone, owner: &Name, rtype: u16) -> bool {
     set.is_some_and(|set| set.alias().is_some())
 }
 
-/// Types that are no data (RFC 6895, 3.1).
+/// Whether a type is no data type (RFC 6895, section 3.1).
 fn is_meta(rtype: u16) -> bool {
     matches!(rtype, 0 | rtype::OPT | 128..=255)
 }
 
-/// Types that may stand beside a CNAME record.
+/// Whether records of a type may be at the same name as a CNAME record (RFC 4034).
 fn is_of_dnssec(rtype: u16) -> bool {
     matches!(rtype, rtype::RRSIG | rtype::NSEC | rtype::KEY)
 }
 
-/// Types of which a name has one record at most.
+/// Whether a name has at most one record of a type (RFC 2136, section 3.4.2.2).
 fn is_single(rtype: u16) -> bool {
     matches!(rtype, rtype::SOA | rtype::CNAME | rtype::DNAME)
 }
 
-/// The data with the names in them in lower case, to be compared.
+/// Record data with its names in lower case, for comparison.
 fn canonical(rtype: u16, data: &[u8]) -> Vec<u8> {
     let mut canonical = data.to_vec();
     for (name, _) in rdata::names(rtype, data) {
@@ -97,13 +104,13 @@ fn canonical(rtype: u16, data: &[u8]) -> Vec<u8> {
     canonical
 }
 
-fn fail<T>(code: u16) -> Result<T, Rejected> {
-    Err(Rejected::Rcode(code))
+fn fail<T>(code: u16) -> Result<T, UpdateError> {
+    Err(UpdateError::Rcode(code))
 }
 
-impl Work<'_> {
-    fn owner(&self, record: &Record) -> Result<Name, Rejected> {
-        let owner = Name::from_wire(&record.owner).map_err(|_| Rejected::Rcode(rcode::FORMERR))?.to_lowercase();
+impl UpdatedZone<'_> {
+    fn owner(&self, record: &Record) -> Result<Name, UpdateError> {
+        let owner = Name::from_wire(&record.owner).map_err(|_| UpdateError::Rcode(rcode::FORMERR))?.to_lowercase();
         if owner.is_at_or_below(&self.apex) { Ok(owner) } else { fail(rcode::NOTZONE) }
     }
 
@@ -132,7 +139,7 @@ impl Work<'_> {
     }
 
     /// Checks the prerequisites (RFC 2136, 3.2).
-    fn check(&self, prerequisites: &[Record]) -> Result<(), Rejected> {
+    fn check(&self, prerequisites: &[Record]) -> Result<(), UpdateError> {
         let mut wanted: BTreeMap<(Name, u16), BTreeSet<Vec<u8>>> = BTreeMap::new();
         for record in prerequisites {
             let owner = self.owner(record)?;
@@ -157,7 +164,7 @@ impl Work<'_> {
             }
         }
         for ((owner, rtype), wanted) in wanted {
-            let set = self.set(&owner, rtype).ok_or(Rejected::Rcode(rcode::NXRRSET))?;
+            let set = self.set(&owner, rtype).ok_or(UpdateError::Rcode(rcode::NXRRSET))?;
             let values: BTreeSet<Vec<u8>> = set.values.iter().map(|value| canonical(rtype, value)).collect();
             if values != wanted {
                 return fail(rcode::NXRRSET);
@@ -166,8 +173,8 @@ impl Work<'_> {
         Ok(())
     }
 
-    /// Looks at a record of the update section before anything is changed (RFC 2136, 3.4.1).
-    fn scan(&self, record: &Record) -> Result<(), Rejected> {
+    /// Checks a record of the update section before anything is changed (RFC 2136, section 3.4.1).
+    fn scan(&self, record: &Record) -> Result<(), UpdateError> {
         self.owner(record)?;
         let is_good = match record.class {
             IN => !is_meta(record.rtype) && rdata::check(record.rtype, &record.rdata) && record.ttl <= i32::MAX as u32,
@@ -181,8 +188,8 @@ impl Work<'_> {
         if is_good { Ok(()) } else { fail(rcode::FORMERR) }
     }
 
-    /// Does what a record of the update section says (RFC 2136, 3.4.2).
-    fn update(&mut self, record: &Record) -> Result<(), Rejected> {
+    /// Applies a record of the update section (RFC 2136, section 3.4.2).
+    fn update(&mut self, record: &Record) -> Result<(), UpdateError> {
         let owner = self.owner(record)?;
         let is_apex = owner == self.apex;
         let is_kept = |rtype: u16| is_apex && matches!(rtype, rtype::SOA | rtype::NS);
@@ -201,7 +208,7 @@ impl Work<'_> {
                 let gone = canonical(rtype, &record.rdata);
                 let before = set.values.len();
                 set.values.retain(|value| canonical(rtype, value) != gone);
-                // The last name server of the zone stays.
+                // The last name server of the zone stays (RFC 2136, section 3.4.2.4).
                 if set.values.len() < before && !(set.values.is_empty() && is_kept(rtype)) {
                     self.edited.insert((owner, rtype), (!set.values.is_empty()).then_some(set));
                 }
@@ -226,7 +233,7 @@ impl Work<'_> {
             return;
         }
         let mut set = self.set(&owner, rtype).unwrap_or(Set { ttl: record.ttl, values: Vec::new() });
-        // A set has one TTL (RFC 2181, 5.2): the last one that was said.
+        // A record set has one TTL (RFC 2181, section 5.2): that of its last record.
         set.ttl = record.ttl;
         let same = canonical(rtype, &record.rdata);
         match set.values.iter_mut().find(|value| is_single(rtype) || canonical(rtype, value) == same) {

@@ -2,8 +2,9 @@ use crate::{
     config::OnError,
     control_plane::{
         change::{Change, Position},
+        current::empty_snapshot,
         guard::{Allowance, Deletions},
-        keeper::{Keeper, nothing},
+        publisher::Publisher,
         status::{Fallback, SetAsideResource, Status},
     },
     manifest::collection::{Edit, Key},
@@ -12,9 +13,9 @@ use crate::{
 use arc_swap::ArcSwap;
 use std::sync::Arc;
 
-/// A keeper that sets resources aside, what it serves, and its status.
+/// A publisher, what it serves, and its status.
 pub(in crate::control_plane) struct World {
-    pub(in crate::control_plane) keeper: Keeper,
+    pub(in crate::control_plane) publisher: Publisher,
     pub(in crate::control_plane) snapshot: Published,
     pub(in crate::control_plane) status: Arc<Status>,
     pub(in crate::control_plane) revision: u64,
@@ -25,10 +26,10 @@ pub(in crate::control_plane) struct World {
 impl World {
     pub(in crate::control_plane) fn new(on_error: OnError, resources: &[(&str, &str)]) -> World {
         let node = Arc::default();
-        let snapshot: Published = Arc::new(ArcSwap::from_pointee(nothing(&node)));
+        let snapshot: Published = Arc::new(ArcSwap::from_pointee(empty_snapshot(&node)));
         let status = Arc::new(Status::default());
-        let keeper = Keeper::new(snapshot.clone(), node, status.clone(), on_error, None);
-        let mut world = World { keeper, snapshot, status, revision: 0, allowance: Allowance::default() };
+        let publisher = Publisher::new(snapshot.clone(), node, status.clone(), on_error, None);
+        let mut world = World { publisher, snapshot, status, revision: 0, allowance: Allowance::default() };
         world.put(resources);
         world
     }
@@ -43,7 +44,7 @@ impl World {
         self.revision += 1;
         let position = Position { revision: self.revision, ..Position::default() };
         let deletions = Deletions { allowance: self.allowance.clone(), ..Deletions::default() };
-        self.keeper.take(vec![Change::guarded(resources.iter().map(edit).collect(), position, deletions)]);
+        self.publisher.apply(vec![Change::guarded_fact(resources.iter().map(edit).collect(), position, deletions)]);
         self.revision
     }
 

@@ -15,7 +15,7 @@ thread_local! {
     static HOOK: RefCell<Option<Hook>> = const { RefCell::new(None) };
 }
 
-/// Called at each step.
+/// The hook for [`WriteOptions::on_step`].
 pub fn step(name: &str) {
     HOOK.with_borrow_mut(|hook| hook.iter_mut().for_each(|hook| hook(name)));
 }
@@ -50,78 +50,87 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// State number `n`: one resource that says so, one that cannot be read, a text, something set aside.
-fn state(n: u64, size: usize) -> Kept {
-    let mut kept = Kept {
+/// State number `n`: a resource with the number in it, a resource that cannot be read, a master file, and resources set aside.
+fn numbered(n: u64, size: usize) -> PersistedState {
+    let mut state = PersistedState {
         held: Default::default(),
         is_incomplete: false,
-        position: Position { revision: n, whole: n / 2, store: 7, mark: None },
+        position: Position { revision: n, whole: n / 2, cluster_id: 7, mark: None },
         generation: n,
-        ..Kept::default()
+        ..PersistedState::default()
     };
     let vpc = |region: &str| format!(r#"{{"region": "{region}", "cidr_blocks": ["10.0.0.0/16"]}}"#);
     let edit = |kind: &str, id: &str, text: &[u8]| Edit { key: Key::new(kind, id).unwrap(), value: Some(text.into()) };
-    kept.collection.apply(&[
+    state.collection.apply(&[
         edit("vpcs", "same", vpc("everywhere").as_bytes()),
         edit("vpcs", "vpc", vpc(&format!("r-{n}")).as_bytes()),
         edit("vpcs", "odd", format!("{{{n}").as_bytes()),
         edit(MASTER_FILES, "a.zone", &[&n.to_be_bytes()[..], &vec![255; size]].concat()),
     ]);
     if n.is_multiple_of(3) {
-        kept.collection.apply(&[edit("vpcs", &format!("third-{n}"), vpc("x").as_bytes())]);
+        state.collection.apply(&[edit("vpcs", &format!("third-{n}"), vpc("x").as_bytes())]);
     }
     if n.is_multiple_of(2) {
-        let resource = kept.collection.manifest().resource("vpcs", "same").unwrap();
+        let resource = state.collection.manifest().resource("vpcs", "same").unwrap();
         let older = Instead::Older(resource, vec![("b.zone".into(), Some(n.to_be_bytes().to_vec().into()))]);
-        kept.aside.insert(Key::new("vpcs", "vpc").unwrap(), older);
-        kept.aside.insert(Key::new("vpcs", "odd").unwrap(), Instead::Nothing);
+        state.aside.insert(Key::new("vpcs", "vpc").unwrap(), older);
+        state.aside.insert(Key::new("vpcs", "odd").unwrap(), Instead::Nothing);
     }
-    kept
+    state
 }
 
-/// All of a state, so that two can be compared.
-fn told(kept: &Kept) -> String {
-    let entry = kept.since(&Kept::default());
+/// The size of a state, in octets, of which three make the store write a base.
+const STATE_OCTETS: usize = 4096 / 3;
+
+/// A store that writes small bases, in the foreground and without a buffer, and that calls the hook at each step.
+fn open_small(directory: &Path) -> anyhow::Result<(StateStore, Recovered)> {
+    let options = WriteOptions { min_journal_octets: 4096, buffer_octets: 0, in_background: false, on_step: step };
+    StateStore::open_with(directory, options)
+}
+
+/// A state as text, to compare states.
+fn json(state: &PersistedState) -> String {
+    let entry = state.entry_since(&PersistedState::default());
     serde_json::to_string(&entry).unwrap()
 }
 
 #[test]
-fn what_is_kept_is_found_again() {
+fn recovers_the_last_state() {
     let scratch = Scratch::new();
     let directory = scratch.path("deep/state");
-    let (store, found) = Store::open(&directory).unwrap();
-    assert!(found.kept.is_none() && found.damage.is_empty());
+    let (store, recovered) = StateStore::open(&directory).unwrap();
+    assert!(recovered.state.is_none() && recovered.damage.is_empty());
     drop(store);
-    let (mut store, found) = Store::open(&directory).unwrap();
-    assert_eq!(found.kept.map(|kept| told(&kept)), Some(told(&Kept::default())), "an empty base");
+    let (mut store, recovered) = StateStore::open(&directory).unwrap();
+    assert_eq!(recovered.state.map(|state| json(&state)), Some(json(&PersistedState::default())), "an empty base");
     for n in 1..=20 {
-        store.keep(&state(n, 0), n % 5 == 0).unwrap();
+        store.write(&numbered(n, 0), n % 5 == 0).unwrap();
         if n % 7 == 0 {
             drop(store);
-            let found;
-            (store, found) = Store::open(&directory).unwrap();
-            assert_eq!(found.kept.map(|kept| told(&kept)), Some(told(&state(n, 0))));
-            assert!(found.damage.is_empty(), "{:?}", found.damage);
+            let recovered;
+            (store, recovered) = StateStore::open(&directory).unwrap();
+            assert_eq!(recovered.state.map(|state| json(&state)), Some(json(&numbered(n, 0))));
+            assert!(recovered.damage.is_empty(), "{:?}", recovered.damage);
         }
     }
 }
 
 #[test]
-fn a_directory_has_one_owner() {
+fn refuses_a_directory_that_another_process_has_locked() {
     let scratch = Scratch::new();
-    let (store, _) = Store::open(&scratch.0).unwrap();
-    let error = Store::open(&scratch.0).unwrap_err().to_string();
+    let (store, _) = StateStore::open(&scratch.0).unwrap();
+    let error = StateStore::open(&scratch.0).unwrap_err().to_string();
     assert!(error.contains("is in use by another zonal"), "{error}");
     drop(store);
-    Store::open(&scratch.0).unwrap();
+    StateStore::open(&scratch.0).unwrap();
 }
 
-/// Whoever removes a directory that is in use does not make a liar of us: what is acknowledged after that is there.
+/// A state that is acknowledged after the removal of the directory is on the disk.
 #[test]
-fn a_directory_that_was_removed_is_written_anew() {
+fn recreates_a_directory_that_was_removed() {
     let scratch = Scratch::new();
     let directory = scratch.path("state");
-    let (mut store, _) = Store::open(&directory).unwrap();
+    let (mut store, _) = StateStore::open(&directory).unwrap();
     let elsewhere = |name: &str| fs::rename(&directory, scratch.path(name)).unwrap();
     type Removal<'a> = (&'a str, Box<dyn Fn() + 'a>);
     let removals: [Removal; 4] = [
@@ -134,73 +143,73 @@ fn a_directory_that_was_removed_is_written_anew() {
     for (name, remove) in removals {
         for _ in 0..2 {
             n += 1;
-            store.keep(&state(n, 0), true).unwrap();
+            store.write(&numbered(n, 0), true).unwrap();
         }
         remove();
         for _ in 0..2 {
             n += 1;
-            store.keep(&state(n, 0), true).unwrap();
+            store.write(&numbered(n, 0), true).unwrap();
             let copied = scratch.path(&format!("{name} {n}"));
             copy(&directory, &copied);
-            let (_, found) = Store::open(&copied).unwrap();
-            assert_eq!(found.kept.map(|kept| told(&kept)), Some(told(&state(n, 0))), "{name}");
-            assert!(found.damage.is_empty(), "{name}: {:?}", found.damage);
+            let (_, recovered) = StateStore::open(&copied).unwrap();
+            assert_eq!(recovered.state.map(|state| json(&state)), Some(json(&numbered(n, 0))), "{name}");
+            assert!(recovered.damage.is_empty(), "{name}: {:?}", recovered.damage);
             assert!(is_at(&store.lock, &lock_file(&directory)), "{name}");
         }
     }
-    // While it cannot be made, nothing is kept; and nothing is where another one is.
+    // Nothing is written while the directory cannot be created, or while another process has locked it.
     elsewhere("gone");
     fs::write(&directory, "in the way").unwrap();
-    assert!(store.keep(&state(n + 1, 0), true).is_err());
+    assert!(store.write(&numbered(n + 1, 0), true).is_err());
     fs::remove_file(&directory).unwrap();
-    let (other, _) = Store::open(&directory).unwrap();
-    assert!(store.keep(&state(n + 1, 0), true).unwrap_err().to_string().contains("another zonal"));
+    let (other, _) = StateStore::open(&directory).unwrap();
+    assert!(store.write(&numbered(n + 1, 0), true).unwrap_err().to_string().contains("another zonal"));
     drop(other);
-    store.keep(&state(n + 1, 0), true).unwrap();
+    store.write(&numbered(n + 1, 0), true).unwrap();
     fs::remove_dir_all(&directory).unwrap();
-    let lock = store.rest().unwrap();
+    let lock = store.release().unwrap();
     assert!(is_at(&lock, &lock_file(&directory)));
     drop((store, lock));
-    let (_, found) = Store::open(&directory).unwrap();
-    assert_eq!(found.kept.map(|kept| told(&kept)), Some(told(&state(n + 1, 0))));
+    let (_, recovered) = StateStore::open(&directory).unwrap();
+    assert_eq!(recovered.state.map(|state| json(&state)), Some(json(&numbered(n + 1, 0))));
 }
 
 #[test]
-fn what_is_on_no_disk_is_handed_over() {
-    let file = in_memory(&state(7, 3)).unwrap();
-    assert_eq!(told(&from_memory(file.try_clone().unwrap()).unwrap()), told(&state(7, 3)));
+fn hands_over_a_state_in_memory() {
+    let file = in_memory(&numbered(7, 3)).unwrap();
+    assert_eq!(json(&from_memory(file.try_clone().unwrap()).unwrap()), json(&numbered(7, 3)));
     file.set_len(file.metadata().unwrap().len() - 1).unwrap();
     assert!(from_memory(file).is_err());
 }
 
 #[test]
-fn a_directory_is_handed_over_and_taken_back() {
+fn hands_over_a_directory_and_takes_it_back() {
     let scratch = Scratch::new();
-    let (mut store, _) = Store::open(&scratch.0).unwrap();
-    store.keep(&state(1, 0), false).unwrap();
-    let lock = store.rest().unwrap();
-    let (mut other, found) = Store::open_locked(&scratch.0, lock).unwrap();
-    assert_eq!(found.kept.map(|kept| told(&kept)), Some(told(&state(1, 0))));
-    other.keep(&state(2, 0), true).unwrap();
+    let (mut store, _) = StateStore::open(&scratch.0).unwrap();
+    store.write(&numbered(1, 0), false).unwrap();
+    let lock = store.release().unwrap();
+    let (mut other, recovered) = StateStore::open_locked(&scratch.0, lock).unwrap();
+    assert_eq!(recovered.state.map(|state| json(&state)), Some(json(&numbered(1, 0))));
+    other.write(&numbered(2, 0), true).unwrap();
     drop(other);
-    let error = Store::open(&scratch.0).unwrap_err().to_string();
+    let error = StateStore::open(&scratch.0).unwrap_err().to_string();
     assert!(error.contains("is in use by another zonal"), "the lock is still held: {error}");
-    // The other one has failed: what it wrote is overwritten.
+    // The other process has failed: its state is overwritten.
     store.reopen().unwrap();
-    store.keep(&state(1, 0), true).unwrap();
-    store.keep(&state(3, 0), true).unwrap();
+    store.write(&numbered(1, 0), true).unwrap();
+    store.write(&numbered(3, 0), true).unwrap();
     drop(store);
-    let (_, found) = Store::open(&scratch.0).unwrap();
-    assert_eq!(found.kept.map(|kept| told(&kept)), Some(told(&state(3, 0))));
-    assert!(found.damage.is_empty(), "{:?}", found.damage);
+    let (_, recovered) = StateStore::open(&scratch.0).unwrap();
+    assert_eq!(recovered.state.map(|state| json(&state)), Some(json(&numbered(3, 0))));
+    assert!(recovered.damage.is_empty(), "{:?}", recovered.damage);
 }
 
-/// Killed at each step, also of those that condense: what is found is what was kept last or what was being kept, whole.
+/// Whenever the process is killed, the next one recovers the last state, or the state that was being written, whole.
 #[test]
-fn killed_at_every_step() {
+fn loses_nothing_when_killed_at_any_step() {
     let scratch = Scratch::new();
     let (live, copies) = (scratch.path("live"), scratch.path("copies"));
-    let (mut store, _) = Store::open(&live).unwrap();
+    let (mut store, _) = open_small(&live).unwrap();
     let now = std::rc::Rc::new(std::cell::Cell::new((0, 0)));
     let steps: std::rc::Rc<RefCell<BTreeMap<String, usize>>> = Default::default();
     HOOK.set(Some({
@@ -214,7 +223,7 @@ fn killed_at_every_step() {
     let states = 12;
     for n in 1..=states {
         now.set((n - 1, n));
-        store.keep(&state(n, LEAST_JOURNAL as usize / 3), n % 2 == 0).unwrap();
+        store.write(&numbered(n, STATE_OCTETS), n % 2 == 0).unwrap();
         now.set((n, n));
     }
     HOOK.set(None);
@@ -230,7 +239,7 @@ fn killed_at_every_step() {
         "within a base",
         "a base without its name",
         "after a new base",
-        "removing what is older",
+        "removing an older file",
     ] {
         assert!(steps.get(step).is_some_and(|count| *count >= 2), "{step}: {steps:?}");
     }
@@ -238,18 +247,18 @@ fn killed_at_every_step() {
         let entry = entry.unwrap().path();
         let name = entry.file_name().unwrap().to_string_lossy().into_owned();
         let numbers: Vec<u64> = name.rsplit('-').take(2).map(|number| number.parse().unwrap()).collect();
-        let (mut store, found) = Store::open(&entry).unwrap();
-        assert!(found.damage.is_empty(), "{name}: {:?}", found.damage);
-        let kept = found.kept.unwrap_or_else(|| panic!("{name}: nothing"));
-        assert!(kept.generation == numbers[0] || kept.generation == numbers[1], "{name}: {}", kept.generation);
-        let size = if kept.generation == 0 { 0 } else { LEAST_JOURNAL as usize / 3 };
-        let expected = if kept.generation == 0 { Kept::default() } else { state(kept.generation, size) };
-        assert_eq!(told(&kept), told(&expected), "{name}");
-        // It goes on from there.
-        store.keep(&state(99, 0), true).unwrap();
+        let (mut store, recovered) = StateStore::open(&entry).unwrap();
+        assert!(recovered.damage.is_empty(), "{name}: {:?}", recovered.damage);
+        let state = recovered.state.unwrap_or_else(|| panic!("{name}: nothing"));
+        assert!(state.generation == numbers[0] || state.generation == numbers[1], "{name}: {}", state.generation);
+        let size = if state.generation == 0 { 0 } else { STATE_OCTETS };
+        let expected = if state.generation == 0 { PersistedState::default() } else { numbered(state.generation, size) };
+        assert_eq!(json(&state), json(&expected), "{name}");
+        // The store goes on from there.
+        store.write(&numbered(99, 0), true).unwrap();
         drop(store);
-        let (_, found) = Store::open(&entry).unwrap();
-        assert_eq!(found.kept.map(|kept| told(&kept)), Some(told(&state(99, 0))), "{name}");
+        let (_, recovered) = StateStore::open(&entry).unwrap();
+        assert_eq!(recovered.state.map(|state| json(&state)), Some(json(&numbered(99, 0))), "{name}");
         fs::remove_dir_all(entry).unwrap();
     }
 }
@@ -259,14 +268,14 @@ fn numbers_of(directory: &Path, name: &str) -> u64 {
     numbers(directory).unwrap().iter().filter(|(kind, _)| *kind == name).map(|(_, number)| *number).max().unwrap()
 }
 
-/// A damaged base is made up for by the one before it; of a damaged journal what is in front of the damage counts.
+/// An older base and the journals replace a damaged base. Of a damaged journal, the entries before the damage count.
 #[test]
-fn damage_is_told_and_set_aside() {
+fn reports_damaged_files_and_renames_them() {
     let scratch = Scratch::new();
     let sound = scratch.path("sound");
-    let (mut store, _) = Store::open(&sound).unwrap();
+    let (mut store, _) = open_small(&sound).unwrap();
     for n in 1..=8 {
-        store.keep(&state(n, LEAST_JOURNAL as usize / 3), false).unwrap();
+        store.write(&numbered(n, STATE_OCTETS), false).unwrap();
     }
     drop(store);
     let numbers = numbers(&sound).unwrap();
@@ -283,29 +292,35 @@ fn damage_is_told_and_set_aside() {
         let directory = scratch.path(&format!("base-{at}"));
         copy(&sound, &directory);
         flip(&path(&directory, "base", newest), at);
-        let (store, found) = Store::open(&directory).unwrap();
-        let kept = found.kept.as_ref().map(told);
-        assert_eq!(kept, Some(told(&state(8, LEAST_JOURNAL as usize / 3))), "{at}");
-        assert!(!found.kept.as_ref().unwrap().is_incomplete, "nothing is lost");
-        assert!(found.damage.len() == 1 && found.damage[0].contains(&format!("base.{newest} is damaged")), "{found:?}");
+        let (store, recovered) = StateStore::open(&directory).unwrap();
+        let state = recovered.state.as_ref().map(json);
+        assert_eq!(state, Some(json(&numbered(8, STATE_OCTETS))), "{at}");
+        assert!(!recovered.state.as_ref().unwrap().is_incomplete, "nothing is lost");
+        assert!(
+            recovered.damage.len() == 1 && recovered.damage[0].contains(&format!("base.{newest} is damaged")),
+            "{recovered:?}"
+        );
         assert!(directory.join(format!("base.{newest}.damaged")).exists());
         drop(store);
-        let (_, found) = Store::open(&directory).unwrap();
-        assert!(found.damage.is_empty() && found.kept.is_some_and(|kept| kept.generation == 8), "told once");
+        let (_, recovered) = StateStore::open(&directory).unwrap();
+        assert!(
+            recovered.damage.is_empty() && recovered.state.is_some_and(|state| state.generation == 8),
+            "reported once"
+        );
     }
-    // Both bases: there is nothing to go on with, which is told as well.
+    // Both bases are damaged: there is no state.
     let directory = scratch.path("both");
     copy(&sound, &directory);
     bases.iter().for_each(|base| flip(&path(&directory, "base", *base), 100));
-    let (_, found) = Store::open(&directory).unwrap();
-    assert!(found.kept.is_none() && found.damage.len() == 2, "{:?}", found.damage);
+    let (_, recovered) = StateStore::open(&directory).unwrap();
+    assert!(recovered.state.is_none() && recovered.damage.len() == 2, "{:?}", recovered.damage);
 
     let scratch = Scratch::new();
-    let (mut store, _) = Store::open(&scratch.0).unwrap();
-    let mut ends = vec![store.len];
+    let (mut store, _) = StateStore::open(&scratch.0).unwrap();
+    let mut ends = vec![store.journal_octets];
     for n in 1..=4 {
-        store.keep(&state(n, 0), false).unwrap();
-        ends.push(store.len);
+        store.write(&numbered(n, 0), false).unwrap();
+        ends.push(store.journal_octets);
     }
     let file = path(&scratch.0, "journal", store.number);
     drop(store);
@@ -315,14 +330,14 @@ fn damage_is_told_and_set_aside() {
         for at in [start, start + 6, start + 9, start + 50] {
             fs::write(&file, &whole).unwrap();
             flip(&file, at);
-            let mut kept = Kept::default();
-            let end = read(File::open(&file).unwrap(), &mut kept).unwrap();
+            let mut state = PersistedState::default();
+            let end = read(File::open(&file).unwrap(), &mut state).unwrap();
             let is_last = n == 4 && at >= start + 8;
             assert!(matches!((&end, is_last), (End::Torn(_), true) | (End::Damaged(..), false)), "{n} at {at}");
-            assert_eq!(kept.generation, n - 1);
+            assert_eq!(state.generation, n - 1);
         }
     }
-    // Whatever entry of a journal is damaged: what is left may be older than what was served, which is remembered.
+    // Any damaged entry of a journal makes the state incomplete, also after the next start.
     for n in [1, 4] {
         let start = ends[n as usize - 1] as usize;
         for at in [start, start + 50] {
@@ -341,38 +356,42 @@ fn damage_is_told_and_set_aside() {
                 }
             }
             for _ in 0..2 {
-                let (_, found) = Store::open(&directory).unwrap();
-                let kept = found.kept.unwrap();
-                assert!(kept.is_incomplete && kept.generation == n - 1, "{n} at {at}");
+                let (_, recovered) = StateStore::open(&directory).unwrap();
+                let state = recovered.state.unwrap();
+                assert!(state.is_incomplete && state.generation == n - 1, "{n} at {at}");
             }
         }
     }
-    // Cut off anywhere, and with zeros in the place of what was not written.
+    // A journal that was cut off anywhere, with zeros instead of octets that were not written.
     for len in 0..whole.len() {
         for zeros in [0, 5, 100] {
             fs::write(&file, [&whole[..len], &vec![0; zeros]].concat()).unwrap();
-            let mut kept = Kept::default();
-            let end = read(File::open(&file).unwrap(), &mut kept).unwrap();
+            let mut state = PersistedState::default();
+            let end = read(File::open(&file).unwrap(), &mut state).unwrap();
             let expected = ends.iter().rposition(|end| *end as usize <= len).unwrap_or(0);
-            assert_eq!(kept.generation as usize, expected, "{len} octets and {zeros} zeros");
+            assert_eq!(state.generation as usize, expected, "{len} octets and {zeros} zeros");
             assert!(!matches!(end, End::Marked(_)));
         }
     }
 }
 
 #[test]
-fn a_full_disk_loses_nothing_of_what_was_kept() {
+fn keeps_the_last_state_when_the_disk_is_full() {
     let scratch = Scratch::new();
-    let (mut store, _) = Store::open(&scratch.0).unwrap();
-    store.keep(&state(1, 0), true).unwrap();
-    // Nothing can be written through this, as on a full disk.
+    let (mut store, _) = StateStore::open(&scratch.0).unwrap();
+    store.write(&numbered(1, 0), true).unwrap();
+    // Writing to this file fails, as on a full disk.
     let journal = path(&scratch.0, "journal", store.number);
     let sound = std::mem::replace(&mut store.journal, File::open(&journal).unwrap());
-    assert!(store.keep(&state(2, 0), true).is_err());
+    assert!(store.write(&numbered(2, 0), true).is_err());
     store.journal = sound;
-    store.keep(&state(3, 0), true).unwrap();
-    assert!(fs::metadata(journal).unwrap().len() == store.len);
+    store.write(&numbered(3, 0), true).unwrap();
+    assert!(fs::metadata(journal).unwrap().len() == store.journal_octets);
     drop(store);
-    let (_, found) = Store::open(&scratch.0).unwrap();
-    assert_eq!(found.kept.map(|kept| told(&kept)), Some(told(&state(3, 0))), "all since the last that was kept");
+    let (_, recovered) = StateStore::open(&scratch.0).unwrap();
+    assert_eq!(
+        recovered.state.map(|state| json(&state)),
+        Some(json(&numbered(3, 0))),
+        "all changes since the last that was written"
+    );
 }
