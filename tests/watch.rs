@@ -190,7 +190,7 @@ fn deletions_are_held_and_stay_held_when_the_history_is_compacted() {
     // The node sees the first deletions; then it is down, more are deleted, and the history is compacted.
     ctl(&["del", "--prefix", "/zonal/v1/private_hosted_zones/Z0"]);
     wait_until("they are held", || (held(&server) == 10.0).then_some(()));
-    let lists = |server: &Server| server.process.log().matches("is compacted: listing anew").count();
+    let lists = |server: &Server| server.process.log().matches("etcd keys listed again").count();
     let mut expected = (24, 10.0);
     for (n, change) in ["/zonal/v1/private_hosted_zones/Z1", ""].into_iter().enumerate() {
         server.process.kill();

@@ -6,6 +6,7 @@
 mod access;
 mod admission;
 mod events;
+mod explain;
 pub mod health;
 mod journal;
 pub mod openapi;
@@ -26,7 +27,6 @@ use crate::{
     clock::now,
     control_plane::counters::Counters,
     control_plane::{Message, status::Status},
-    explain,
     forward::cache::Scope,
     health::Health,
     instruments::{Family, register_read},
@@ -38,10 +38,7 @@ use admission::{Admission, AdmissionHandle, MAX_LONG_PER_CLIENT};
 use anyhow::Context;
 use axum::{
     Extension, Json, Router,
-    extract::{
-        DefaultBodyLimit, Query, Request, State,
-        rejection::{JsonRejection, QueryRejection},
-    },
+    extract::{DefaultBodyLimit, Query, Request, State, rejection::QueryRejection},
     http::{Method, StatusCode, Uri},
     middleware::{self, Next},
     response::{IntoResponse, Response},
@@ -225,7 +222,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/ready", get(ready))
         .route("/v1/status", get(status::show))
         .route("/v1/cache", get(show_cache).delete(flush_cache))
-        .route("/v1/explain", post(explain))
+        .route("/v1/explain", post(explain::answer))
         .route("/v1/openapi.json", get(|| async { Json(openapi::document()) }))
         .route("/v1/events", get(events::follow))
         .route("/v1/health", get(health::list))
@@ -352,26 +349,6 @@ fn bad_request(error: String) -> Response {
 
 fn failed(status: StatusCode, error: String) -> Response {
     ApiError::new(status, error).into_response()
-}
-
-/// Explains an answer: see [`explain::Request`] for the body.
-async fn explain(State(admin): State<Arc<Admin>>, body: Result<Json<explain::Request>, JsonRejection>) -> Response {
-    let request = match body {
-        Ok(Json(request)) => request,
-        Err(rejection) => return failed(rejection.status(), rejection.body_text()),
-    };
-    let question = match explain::Question::new(&request) {
-        Ok(question) => question,
-        Err(error) => return failed(StatusCode::BAD_REQUEST, error),
-    };
-    // Upstream servers are asked on the runtime that asks them for clients.
-    let forwarding = admin.core.forwarding.clone();
-    let explaining = async move { explain::of_server(&forwarding, &question, request.resolve).await };
-    let explained = admin.core.runtime.spawn(explaining).await;
-    match explained {
-        Ok(explanation) => Json(explanation).into_response(),
-        Err(_) => failed(StatusCode::SERVICE_UNAVAILABLE, "the server is about to end".into()),
-    }
 }
 
 async fn not_found(uri: Uri) -> ApiError {
