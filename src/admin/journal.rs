@@ -70,7 +70,10 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>, Path(zone): Path<Strin
 }
 
 /// `DELETE /v1/journals/<zone>`
-pub(super) async fn drop_one(State(admin): State<Arc<Admin>>, Path(zone): Path<String>) -> Result<Json<Value>, ApiError> {
+pub(super) async fn drop_one(
+    State(admin): State<Arc<Admin>>,
+    Path(zone): Path<String>,
+) -> Result<Json<Value>, ApiError> {
     let zone = find(&admin.core.snapshot.load(), &zone)?.id.clone();
     let (reply, answer) = oneshot::channel();
     let ends = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the server is about to end");

@@ -186,8 +186,8 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
             // Glue belongs to its zone cut. Other targets can have a deeper zone, a rule or an endpoint in this view.
             if !target.is_self && !target.node.is_occluded() {
                 let apex = self.name.labels() - zone.apex_labels();
-                let has_deeper =
-                    *has_deeper.get_or_insert_with(|| has_below(self.context.snapshot, self.context.view, self.name, apex));
+                let has_deeper = *has_deeper
+                    .get_or_insert_with(|| has_below(self.context.snapshot, self.context.view, self.name, apex));
                 if has_deeper && !self.answers_at(zone, target.relative) {
                     return;
                 }

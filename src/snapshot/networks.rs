@@ -545,7 +545,11 @@ mod tests {
         assert_eq!((members.len(), members[0]), (100, Member { network: 7, subnet: Some(7) }));
         assert!(members[1..].iter().all(|member| member.network != 7 && member.subnet.is_none()));
         let many = networks((0..3_000).map(nested));
-        assert!(many.has_too_many_members() && many.prefix_members <= MAX_PREFIX_MEMBERS + 3_000, "{}", many.prefix_members);
+        assert!(
+            many.has_too_many_members() && many.prefix_members <= MAX_PREFIX_MEMBERS + 3_000,
+            "{}",
+            many.prefix_members
+        );
     }
 
     #[test]
