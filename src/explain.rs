@@ -148,11 +148,11 @@ impl Question {
 
     /// A query with EDNS and RD, as stub resolvers send it, or a forwarder for one.
     pub fn packet(&self, snapshot: &Snapshot) -> Vec<u8> {
-        let on_behalf = match self.via {
+        let template = match self.via {
             None => QueryTemplate::default(),
             Some(_) => QueryTemplate::named(snapshot, &self.client(), self.from),
         };
-        on_behalf.packet(self.name.as_wire(), self.qtype)
+        template.packet(self.name.as_wire(), self.qtype)
     }
 
     /// The client of the question, or the forwarder in front of it.
