@@ -66,7 +66,11 @@ fn clients(manifest: &Manifest, listeners: &[SocketAddr]) -> Vec<Client> {
     if let Some(entry_point) = inbound {
         let on_premises = manifest.on_premises_networks.iter().filter_map(|(id, on_premises)| {
             let network = format!("{id}, through the inbound endpoint");
-            Some(vec![Client { network, address: on_premises.cidr_blocks.iter().find_map(loopback_host)?, entry_point }])
+            Some(vec![Client {
+                network,
+                address: on_premises.cidr_blocks.iter().find_map(loopback_host)?,
+                entry_point,
+            }])
         });
         let end = of_networks.len().min(1);
         of_networks.splice(end..end, on_premises.collect::<Vec<_>>());
