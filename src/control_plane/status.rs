@@ -53,7 +53,7 @@ impl LoadError {
     }
 }
 
-/// What is served of a resource that is set aside.
+/// The version that is served of a resource that is set aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fallback {
@@ -79,7 +79,7 @@ pub struct SetAsideResource {
     pub kind: String,
     /// Its identifier.
     pub id: String,
-    /// What is served instead.
+    /// The version that is served instead.
     pub served: Fallback,
     /// The reasons: the first 20.
     pub problems: Vec<String>,
