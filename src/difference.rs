@@ -183,7 +183,7 @@ fn ask_for_zone(
 /// TTL and data of a zone's record sets, by name and type.
 type Contents = BTreeMap<(String, u16), (u32, Vec<Vec<u8>>)>;
 
-/// What a zone has, to be compared.
+/// The record sets of a zone, for comparison.
 fn contents(zone: &Zone) -> Contents {
     let mut contents = BTreeMap::new();
     for node in zone.nodes() {

@@ -6,11 +6,6 @@ use crate::{
         Client, ExplainTrace, Moment, Outcome, Stage, Step, Trace, Transport, answer_traced, identify::QueryTemplate,
         known::KnownAnswers,
     },
-    clock::now,
-    forward::{
-        self, Forwarding,
-        upstream::{State, TargetReport},
-    },
     manifest::{Protocol, problem::printable},
     snapshot::{
         Snapshot,
@@ -24,7 +19,7 @@ use crate::{
     },
 };
 use serde::{Deserialize, Serialize};
-use std::{borrow::Cow, fmt::Write, net::IpAddr, sync::Arc, time::Instant};
+use std::{fmt::Write, net::IpAddr, sync::Arc, time::Duration};
 
 /// A request for an explanation, as a user types it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -99,21 +94,26 @@ struct Forwarded {
 /// A server of a route, and its state.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Server {
-    rule: Option<String>,
-    ip: IpAddr,
-    port: u16,
-    protocol: Protocol,
+    /// The resolver rule; none for the internet resolver.
+    pub rule: Option<String>,
+    /// The address.
+    pub ip: IpAddr,
+    /// The port.
+    pub port: u16,
+    /// The protocol of queries to the server.
+    pub protocol: Protocol,
+    /// The name in its certificate, for protocols with TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
-    server_name_indication: Option<String>,
+    pub server_name_indication: Option<String>,
     /// `unknown`, `up` or `down`; none if the explanation is from a manifest alone.
-    state: Option<String>,
+    pub state: Option<String>,
     /// The smoothed round trip time in milliseconds.
-    rtt_ms: Option<f64>,
+    pub rtt_ms: Option<f64>,
     /// The time for which it has not answered, in seconds.
-    down_seconds: Option<u64>,
+    pub down_seconds: Option<u64>,
     /// The problem with it or with its last answers, if other servers are asked first because of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    trouble: Option<String>,
+    pub trouble: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -147,15 +147,16 @@ impl Question {
     }
 
     /// A query with EDNS and RD, as stub resolvers send it, or a forwarder for one.
-    fn packet(&self, snapshot: &Snapshot) -> Vec<u8> {
-        let on_behalf = match self.via {
+    pub fn packet(&self, snapshot: &Snapshot) -> Vec<u8> {
+        let template = match self.via {
             None => QueryTemplate::default(),
             Some(_) => QueryTemplate::named(snapshot, &self.client(), self.from),
         };
-        on_behalf.packet(self.name.as_wire(), self.qtype)
+        template.packet(self.name.as_wire(), self.qtype)
     }
 
-    fn client(&self) -> Client {
+    /// The client of the question, or the forwarder in front of it.
+    pub fn client(&self) -> Client {
         let unspecified = match self.from {
             IpAddr::V4(_) => IpAddr::from([0; 4]),
             IpAddr::V6(_) => IpAddr::from([0; 16]),
@@ -230,43 +231,13 @@ pub fn of_manifest(snapshot: &Snapshot, question: &Question, now: i64) -> Explan
     explanation
 }
 
-/// Explains an answer of this running server, with its cache and the state of its upstream servers. With `resolve`, it asks
-/// them, as for a client.
-pub async fn of_server(forwarding: &Arc<Forwarding>, question: &Question, resolve: bool) -> Explanation {
-    let explain_now = || {
-        let snapshot = forwarding.snapshot.load_full();
-        explain(&snapshot, &forwarding.cache, question, now(), |route| {
-            let reports = forwarding.upstreams.report(route);
-            reports.into_iter().map(|report| Server::reported(route, report)).collect()
-        })
-    };
-    let mut explanation = explain_now();
-    if !resolve || explanation.forward.is_none() {
-        return explanation;
-    }
-    let (start, client) = (Instant::now(), question.client());
-    let packet = question.packet(&forwarding.snapshot.load());
-    let answered = forward::respond(forwarding, &client, &packet, None, None).await;
-    let after = explain_now();
-    let text = format!("the servers were asked; the answer took {:.1} ms", start.elapsed().as_secs_f64() * 1000.0);
-    // An answer that the cache does not keep is missing the second time: its steps are those from before.
-    let mut steps = if after.forward.is_none() { after.steps } else { explanation.steps };
-    let at = steps.iter().position(|step| step.stage == Stage::Cache).unwrap_or(steps.len());
-    steps.insert(at, Step { stage: Stage::Resolve, text });
-    explanation = Explanation { steps, forward: None, servers: after.servers, ..explanation };
-    if let Some(forward::Response { answered, reply, .. }) = answered {
-        explanation.add_reply(&reply[..answered.len]);
-    }
-    explanation
-}
-
 fn rule_of(route: &Route) -> Option<String> {
     (!route.rule.is_empty()).then(|| route.rule.clone())
 }
 
 impl Server {
     /// A server whose state is not known.
-    fn new(route: &Route, target: &Target) -> Server {
+    pub fn new(route: &Route, target: &Target) -> Server {
         Server {
             rule: rule_of(route),
             ip: target.ip,
@@ -277,21 +248,6 @@ impl Server {
             rtt_ms: None,
             down_seconds: None,
             trouble: None,
-        }
-    }
-
-    fn reported(route: &Route, report: TargetReport) -> Server {
-        let (state, down_seconds) = match report.state {
-            State::Unknown => ("unknown", None),
-            State::Up => ("up", None),
-            State::Down(since) => ("down", Some(since.elapsed().as_secs())),
-        };
-        Server {
-            state: Some(state.into()),
-            rtt_ms: report.rtt.map(|rtt| (rtt.as_secs_f64() * 1e5).round() / 100.0),
-            down_seconds,
-            trouble: report.trouble.map(Cow::into_owned),
-            ..Server::new(route, &report.target)
         }
     }
 
@@ -314,6 +270,26 @@ impl Server {
 }
 
 impl Explanation {
+    /// Whether other servers must be asked first.
+    pub fn is_forwarded(&self) -> bool {
+        self.forward.is_some()
+    }
+
+    /// The explanation after other servers were asked. `after` is the explanation with their answers in the cache, `elapsed` is
+    /// the time until the reply, and `reply` is the message.
+    pub fn resolved(self, after: Explanation, elapsed: Duration, reply: Option<&[u8]>) -> Explanation {
+        let text = format!("the servers were asked; the answer took {:.1} ms", elapsed.as_secs_f64() * 1000.0);
+        // An answer that the cache does not keep is missing the second time: its steps are those from before.
+        let mut steps = if after.is_forwarded() { self.steps } else { after.steps };
+        let at = steps.iter().position(|step| step.stage == Stage::Cache).unwrap_or(steps.len());
+        steps.insert(at, Step { stage: Stage::Resolve, text });
+        let mut explanation = Explanation { steps, forward: None, servers: after.servers, ..self };
+        if let Some(reply) = reply {
+            explanation.add_reply(reply);
+        }
+        explanation
+    }
+
     /// Adds the content of a reply.
     fn add_reply(&mut self, reply: &[u8]) {
         let message = Message::read(reply).unwrap_or_default();

@@ -179,7 +179,7 @@ mod tests {
                 QUEUE.push(b"some are lost");
                 report.send(lost).unwrap();
             };
-            QUEUE.write_to(&mut Slow { permits, written: sender }, report_lost);
+            QUEUE.write_to(&mut Slow { permits, written: sender }, report);
         });
         let line = [b'x'; 1000];
         let fit = MAX_OCTETS / line.len();

@@ -7,6 +7,7 @@ mod example_queries;
 pub mod files;
 mod inherited;
 mod listeners;
+mod memory;
 mod node;
 mod state;
 mod supervisor;
@@ -177,6 +178,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
 
     // Follow: certificates, etcd, primaries, secondaries, and changes of the manifest.
     runtime.spawn(certificates.clone().follow());
+    runtime.spawn(memory::give_back());
     if let Source::Etcd(etcd) = source {
         start_etcd(etcd::follow(etcd.clone(), watch.sender(), status.clone(), publisher.position().clone()))?;
     }

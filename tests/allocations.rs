@@ -17,8 +17,10 @@ use zonal::{
     },
     forward::cache::{Cache, Lifetimes},
     listen::workers::Workers,
+    manifest::Loaded,
     query_log::{EntrySender, LoggedAnswer, QueryLog, SMALL_RING_OCTETS},
-    snapshot::{Snapshot, routes::RouteId},
+    snapshot::{Snapshot, compile, routes::RouteId},
+    transfer::{message::Request, update::rules::edits},
     wire::query::LookupName,
 };
 
@@ -391,4 +393,61 @@ fn an_answer_does_not_allocate() {
     assert_eq!((count, reply[3] & 15), (0, 1), "a query with a record too few");
     let (count, reply) = ask(&snapshot, "10.1.0.5", &www[..5]);
     assert_eq!((count, reply.len()), (0, 0), "a packet that is no message");
+}
+
+/// An update of a record set of any size, and one that names many types of a name, costs its records.
+#[test]
+fn a_dynamic_update_allocates_in_proportion_to_its_records() {
+    let manifest = serde_json::json!({
+        "vpcs": {"v": {"region": "r", "cidr_blocks": ["10.0.0.0/8"]}},
+        "private_hosted_zones": {"Z": {"name": "z.example", "vpc_ids": ["v"], "records": []}},
+    });
+    let loaded = Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() };
+    let (snapshot, _) = compile(&loaded, &Arc::default(), None).unwrap();
+    let zone = snapshot.zone("Z").unwrap();
+    // So many records at one name: additions, then as many of another class or type.
+    let request = |number: u16, record: &dyn Fn(u16) -> (u16, u16, Vec<u8>)| {
+        let mut packet = [&[0, 7, 0x28, 0, 0, 1, 0, 0][..], &number.to_be_bytes(), &[0, 0]].concat();
+        packet.extend_from_slice(b"\x01z\x07example\0\0\x06\0\x01");
+        for at in 0..number {
+            let (class, rtype, data) = record(at);
+            packet.extend_from_slice(b"\x01a\xc0\x0c");
+            packet.extend([rtype, class].map(u16::to_be_bytes).concat());
+            packet.extend([0, 0, 0, 0, 0, data.len() as u8]);
+            packet.extend(data);
+        }
+        Request::read(&packet).unwrap()
+    };
+    let address = |at: u16| [&[10, 0][..], &at.to_be_bytes()].concat();
+    let half = |at: u16, number: u16| at % (number / 2);
+    type Make<'a> = Box<dyn Fn(u16, u16) -> (u16, u16, Vec<u8>) + 'a>;
+    let kinds: [(&str, Make); 4] = [
+        ("additions", Box::new(|at, _| (1, 1, address(at)))),
+        (
+            "additions and removals",
+            Box::new(|at, number| (if at < number / 2 { 1 } else { 254 }, 1, address(half(at, number)))),
+        ),
+        (
+            "types, and removals of the name",
+            Box::new(|at, number| match at < number / 2 {
+                true => (1, 1000 + at, vec![7]),
+                false => (255, 255, vec![]),
+            }),
+        ),
+        (
+            "types, and an alias in their way",
+            Box::new(|at, number| match at < number / 2 {
+                true => (1, 1000 + at, vec![7]),
+                false => (1, 5, b"\x01z\0".to_vec()),
+            }),
+        ),
+    ];
+    for (what, make) in kinds {
+        let cost = |number: u16| {
+            let request = request(number, &|at| make(at, number));
+            allocations(|| drop(edits(zone, &request).unwrap_or_else(|error| panic!("{what}: {error:?}"))))
+        };
+        let (few, many) = (cost(500), cost(2_000));
+        assert!(many < 5 * few, "{what}: {few} allocations for 500 records, {many} for 2,000");
+    }
 }

@@ -297,3 +297,37 @@ fn applies_to_a_server() {
 fn path(path: &Path) -> &str {
     path.to_str().unwrap()
 }
+
+/// The names that on-premises servers forward, of whatever source the manifest comes from.
+#[test]
+fn snippets_for_forwarders_are_the_same_from_files_etcd_and_a_server() {
+    if !can_run(&["setpriv", "etcd"]) {
+        return;
+    }
+    let (scratch, state) = (Scratch::new(), Scratch::new());
+    write(&scratch, "127.0.0.1", 3);
+    let endpoint = "resolver_endpoints: {in: {direction: INBOUND, vpc_id: vpc, ip_addresses: [{ip: 127.0.0.53}]}}\n";
+    scratch.write("in/endpoint.yaml", endpoint);
+    let directory = scratch.path().join("in").display().to_string();
+    let etcd = Single::start(&state);
+    let server = Server::start_from("{push: {}}", "");
+    let admin = server.admin.to_string();
+    for target in [["--etcd", &etcd.endpoint], ["--server", &admin]] {
+        let output = zonal(&[&["forwarders", "unbound"], &target[..]].concat());
+        assert_eq!(output.status.code(), Some(1), "nothing is there yet: {}", text(&output));
+        let output = zonal(&[&["apply", "--directory", &directory, "--yes"], &target[..]].concat());
+        assert!(output.status.success(), "{}", text(&output));
+        for arguments in [&["bind"][..], &["bind", "--trust-anchors"], &["unbound"], &["dnsmasq", "--endpoint", "in"]] {
+            let print = |source: &[&str]| {
+                let output = zonal(&[&["forwarders"], arguments, source].concat());
+                assert!(output.status.success(), "{arguments:?} {source:?}: {}", text(&output));
+                text(&output)
+            };
+            let (of_files, of_target) = (print(&["--directory", &directory]), print(&target));
+            assert!(of_files.contains("z2.example"), "{of_files}");
+            assert_eq!(of_files, of_target, "{arguments:?} {target:?}");
+        }
+    }
+    let output = zonal(&["forwarders", "bind", "--server", "127.0.0.1:9"]);
+    assert!(output.status.code() == Some(1) && text(&output).starts_with("zonal: "), "{}", text(&output));
+}

@@ -1,5 +1,6 @@
 //! Names that others answer for: real servers in front and behind, and servers that fail, lie and flood.
 
+mod delegated;
 mod doubt;
 mod failing;
 mod hostile;
@@ -9,6 +10,7 @@ mod loops;
 mod outward;
 mod proofs;
 mod tenants;
+mod unreachable;
 
 use crate::harness::{Scratch, Server, stub::Stub};
 use std::fmt::Write;

@@ -171,3 +171,92 @@ fn reports_shows_and_drops_journals() {
         );
     }
 }
+
+/// Updates and serials that were acknowledged are lost with a damaged file. No source has them, so that the node says that it is
+/// stale until somebody has seen to it.
+#[test]
+fn a_damaged_journal_or_file_of_serials_makes_the_node_stale_until_its_copy_is_gone() {
+    if !can_run(&["nsupdate", "dig"]) {
+        return;
+    }
+    for ready_when_stale in [true, false] {
+        let directory = Scratch::new();
+        directory.write("zones/manifest.yaml", MANIFEST);
+        directory.write("zones/corp.zone", file("10.1.0.1"));
+        let zones = directory.path().join("zones");
+        let source = format!("{{directory: {}, ready_when_stale: {ready_when_stale}}}", zones.display());
+        let more = "state_directory: state\ntsig_keys: {update: {secret: c2VjcmV0IG9mIHVwZGF0ZXMhIQ==}}\n";
+        let mut server = Server::start_from(&source, more).ready();
+        let add = |server: &Server, n: u8| {
+            update(server, "corp.example", &format!("update add n{n}.corp.example 60 A 10.9.0.{n}\n"));
+        };
+        (1..4).for_each(|n| add(&server, n));
+        let state = server.scratch.path().join("state");
+        let has_state = |server: &Server, is_stale: bool| {
+            let status = server.status();
+            let ready = http_get(server.admin, "/ready").unwrap();
+            let (text, is_well) = zonal(&server.scratch, &["status"]);
+            assert_eq!(status["stale"], is_stale, "{status}");
+            assert_eq!(ready.0, if is_stale && !ready_when_stale { 503 } else { 200 }, "{ready:?}");
+            assert_eq!(server.metric(&["zonal_stale"]) == 1.0, is_stale);
+            assert_eq!(is_well, !is_stale, "{text}");
+            for told in [status["stale_reason"].as_str().unwrap_or_default(), &text] {
+                assert_eq!(told.contains("a file of the state directory was damaged"), is_stale, "{told}");
+            }
+        };
+        has_state(&server, false);
+        // An octet in the middle of the file: all behind it is lost.
+        let damage = |server: &mut Server, name: &str| {
+            server.process.kill();
+            let path = state.join(name);
+            let mut octets = std::fs::read(&path).unwrap();
+            let lines: Vec<usize> =
+                octets.iter().enumerate().filter(|(_, octet)| **octet == b'\n').map(|(at, _)| at).collect();
+            assert!(lines.len() >= 2, "{name} has {} lines", lines.len());
+            let at = lines[0] + 15;
+            octets[at.min(lines[1] - 2)] ^= 1;
+            std::fs::write(path, octets).unwrap();
+        };
+        let reload = |server: &Server| {
+            let id = rustix::process::Pid::from_raw(server.process.id() as i32).unwrap();
+            rustix::process::kill_process(id, rustix::process::Signal::HUP).unwrap();
+        };
+
+        damage(&mut server, "updates/Z0CORP.journal");
+        // It stays so: by a restart, a change of the files, a reload, and an update.
+        for _ in 0..2 {
+            server = server.restart();
+            wait_until("it is served", || (dig(&server, "n1.corp.example") == "10.9.0.1").then_some(()));
+            assert_eq!(dig(&server, "n3.corp.example"), "");
+            has_state(&server, true);
+        }
+        directory.write("zones/corp.zone", file("10.1.0.2"));
+        wait_until("the file is followed", || (dig(&server, "www.corp.example") == "10.1.0.2").then_some(()));
+        add(&server, 4);
+        reload(&server);
+        has_state(&server, true);
+        // What is left of the journal is dropped with its copy, or stays when somebody removes the copy alone.
+        if ready_when_stale {
+            let (text, is_well) = zonal(&server.scratch, &["journal", "drop", "Z0CORP"]);
+            assert!(is_well, "{text}");
+            assert_eq!(dig(&server, "n4.corp.example"), "");
+        } else {
+            std::fs::remove_file(state.join("updates/Z0CORP.damaged")).unwrap();
+            reload(&server);
+            assert_eq!(dig(&server, "n4.corp.example"), "10.9.0.4");
+        }
+        wait_until("it is stale no more", || (server.status()["stale"] == false).then_some(()));
+        has_state(&server, false);
+        server = server.restart().ready();
+        has_state(&server, false);
+
+        damage(&mut server, "serials");
+        server = server.restart();
+        wait_until("it is served", || (dig(&server, "www.corp.example") == "10.1.0.2").then_some(()));
+        has_state(&server, true);
+        std::fs::remove_file(state.join("serials.damaged")).unwrap();
+        reload(&server);
+        wait_until("it is stale no more", || (server.status()["stale"] == false).then_some(()));
+        has_state(&server, false);
+    }
+}

@@ -11,6 +11,7 @@ mod commands;
 mod dashboards;
 mod deploy;
 mod dhcp;
+mod dnstap;
 mod docs;
 mod etcd;
 mod etcd_access;

@@ -578,3 +578,75 @@ fn accepts_the_examples_of_the_reference() {
     let reply = Reply::of_dig(&String::from_utf8_lossy(&output.stdout));
     assert_eq!(reply.data("A"), ["127.1.0.10"], "{reply}");
 }
+
+/// With `on_error: set_aside`, a resource that is put with any number of problems is served as it was before, and so is all
+/// that refers to it.
+#[test]
+fn a_resource_that_is_put_with_several_problems_is_served_as_it_was() {
+    if !can_run_here() {
+        return;
+    }
+    let push = Push(Server::start_from("{push: {}, on_error: set_aside}", ""));
+    let good = |generation: u64| {
+        let mut manifest = whole(generation, "good");
+        manifest["private_hosted_zones"]["Z2"] = zone("two.example", "good");
+        manifest
+    };
+    assert_eq!(push.send("PUT", "/v1/manifest", &good(1)).status, 200);
+    let bad_zone = |edit: &dyn Fn(&mut Value)| {
+        let mut zone = zone("one.example", "bad");
+        edit(&mut zone);
+        zone
+    };
+    let addresses =
+        json!([{"name": "a", "type": "A", "records": ["10.10.0.666"]}, {"name": "b", "type": "A", "records": ["x"]}]);
+    let zones = [
+        bad_zone(&|zone| zone["records"] = addresses.clone()),
+        bad_zone(&|zone| (zone["commentz"], zone["recordz"]) = (json!("x"), json!([]))),
+        bad_zone(&|zone| {
+            let vpcs = zone["vpc_ids"].take();
+            zone.as_object_mut().unwrap().remove("vpc_ids");
+            zone["vpc_idz"] = vpcs;
+        }),
+        bad_zone(&|zone| zone["vpc_ids"] = json!(["vpc", "none", "none-either"])),
+    ];
+    let networks = [
+        json!({"region": "us-east-1", "cidr_blocks": ["127.0.0.0/8"], "subnetz": {}}),
+        json!({"region": "us-east-1", "cidr_blockz": ["127.0.0.0/8"], "subnetz": {}}),
+        json!({"region": "us-east-1", "cidr_blocks": ["127.0.0.0/33", "x"]}),
+    ];
+    let zones = zones.iter().map(|zone| ("private_hosted_zones", "Z1", zone));
+    let mut generation = 1;
+    for (kind, id, bad) in zones.chain(networks.iter().map(|vpc| ("vpcs", "vpc", vpc))) {
+        assert_eq!(push.send("PUT", "/v1/manifest", &good(generation + 1)).status, 200);
+        generation += 2;
+        let mut manifest = good(generation);
+        manifest[kind][id] = bad.clone();
+        let batch = json!({"operations": [{"method": "PUT", "kind": kind, "id": id, "resource": bad}]});
+        for (method, path, body) in [
+            ("PUT", format!("/v1/{kind}/{id}"), bad),
+            ("PUT", "/v1/manifest".into(), &manifest),
+            ("POST", "/v1/batch".into(), &batch),
+        ] {
+            let answer = push.send(method, &path, body);
+            println!("{method} {path} {bad}: {answer:?}");
+            for name in ["one", "two"] {
+                let name = format!("{name}.example");
+                assert_eq!(push.text(&name), [format!("{name}. 0 TXT \"good\"")], "{method} {path} {bad}: {answer:?}");
+            }
+            let aside = push.0.status()["set_aside"].clone();
+            match answer.status {
+                // It is taken, and told.
+                200 => {
+                    let told: Vec<_> =
+                        aside.as_array().unwrap().iter().map(|one| (&one["id"], &one["served"])).collect();
+                    assert_eq!(told, [(&json!(id), &json!("older"))], "{method} {path} {bad}");
+                }
+                status => assert_eq!(status, 422, "{method} {path} {bad}: {answer:?}"),
+            }
+        }
+    }
+    generation += 1;
+    assert_eq!(push.send("PUT", "/v1/manifest", &good(generation)).status, 200);
+    assert_eq!(push.0.status()["set_aside"], json!([]));
+}

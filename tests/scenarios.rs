@@ -605,8 +605,7 @@ fn ask_others(
             Ok(Said::Referral { domain, name_servers }) => {
                 let found = client.identify(snapshot).expect("a client");
                 let policies = snapshot.views.policies(snapshot.views.get(found.view()).expect("a view"));
-                let rules = policies.map_or(&[][..], |policies| &policies.delegates);
-                match rules.iter().find_map(|rule| Route::delegation(rule, &domain, &name_servers)) {
+                match policies.and_then(|policies| policies.delegates.route(&domain, &name_servers)) {
                     Some(next) => route = next,
                     None => return fail(22, "no DELEGATE rule"),
                 }

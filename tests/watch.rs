@@ -154,3 +154,63 @@ fn reports_what_a_follower_of_etcd_sets_aside_and_holds() {
     drop(etcd);
     wait_for_output(&first, &[" lost ", "the source cannot be reached: etcd at http://"], 1);
 }
+
+/// Deletions that a node has not seen one by one, as etcd has compacted its history: they are held as others are, and stay so
+/// with each list.
+#[test]
+fn deletions_are_held_and_stay_held_when_the_history_is_compacted() {
+    if !can_run(&["etcd", "etcdctl"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let etcd = Single::start(&scratch);
+    let zone = |n: usize| format!("{{\"name\": \"z{n}.example\", \"vpc_ids\": [\"vpc\"]}}");
+    let put = |n: usize| etcd.put_key(&format!("/zonal/v1/private_hosted_zones/Z{n:02}"), Some(&zone(n)));
+    let ctl = |command: &[&str]| {
+        let endpoint = ["--endpoints", &etcd.endpoint];
+        let output = Command::new("etcdctl").env("ETCDCTL_API", "3").args(endpoint).args(command).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let compact = || {
+        // Further than the next change that the node would see.
+        (0..3).for_each(|n| etcd.put_key("/other/last", Some(&n.to_string())));
+        let text = ctl(&["get", "/other/last", "-w", "json"]);
+        let status: Value = serde_json::from_str(&text).unwrap();
+        ctl(&["compaction", &status["header"]["revision"].to_string()]);
+    };
+    etcd.put_key("/zonal/v1/vpcs/vpc", Some(&vpcs()["vpc"].to_string()));
+    (0..24).for_each(put);
+    let source = format!("{{etcd: {{endpoints: [\"{}\"], prefix: /zonal/v1/}}}}", etcd.endpoint);
+    let mut server = Server::start_from(&source, "state_directory: state\n").ready();
+    let count = |server: &Server| server.status()["resources"]["private_hosted_zones"].as_u64().unwrap_or(0);
+    let held = |server: &Server| server.metric(&["zonal_deletions_held"]);
+    wait_until("the zones are served", || (count(&server) == 24).then_some(()));
+
+    // The node sees the first deletions; then it is down, more are deleted, and the history is compacted.
+    ctl(&["del", "--prefix", "/zonal/v1/private_hosted_zones/Z0"]);
+    wait_until("they are held", || (held(&server) == 10.0).then_some(()));
+    let lists = |server: &Server| server.process.log().matches("etcd keys listed again").count();
+    let mut expected = (24, 10.0);
+    for (n, change) in ["/zonal/v1/private_hosted_zones/Z1", ""].into_iter().enumerate() {
+        server.process.kill();
+        if !change.is_empty() {
+            ctl(&["del", "--prefix", change]);
+            expected.1 += 10.0;
+        }
+        put(50 + n);
+        expected.0 += 1;
+        compact();
+        server = server.restart().ready();
+        wait_until("it lists", || (lists(&server) == 1).then_some(()));
+        wait_until("the new zone is served", || (count(&server) == expected.0).then_some(()));
+        assert_eq!((count(&server), held(&server)), expected, "list {n}");
+    }
+    // One comes back, and the rest is meant.
+    put(3);
+    wait_until("one is back", || (held(&server) == 19.0).then_some(()));
+    let revision = server.status()["held_deletions"]["revision"].as_u64().unwrap();
+    etcd.put_key("/zonal/v1/allow_deletion", Some(&revision.to_string()));
+    wait_until("they are gone", || (held(&server) == 0.0 && count(&server) == 7).then_some(()));
+    assert!(!server.process.log().contains("panicked"));
+}

@@ -1,6 +1,10 @@
 //! `/v1/health`: the targets of health checks, and verdicts set by hand.
 
-use super::{Admin, page, problem::Trouble};
+use super::{
+    Admin,
+    pages::{Content, page},
+    problem::ApiError,
+};
 use crate::{
     clock::now,
     health::{MAX_FORCED, Refused},
@@ -9,8 +13,8 @@ use crate::{
 use axum::{
     Json,
     extract::{Path, State, rejection::JsonRejection},
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
+    http::StatusCode,
+    response::Response,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -96,32 +100,25 @@ fn report(target: &Target) -> TargetReport {
 }
 
 /// `GET /v1/health`
-pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Response {
-    let place = match admin.manifests.clone().acquire_owned().await {
-        Ok(place) => place,
-        Err(error) => return Trouble::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
-    };
-    let snapshot = admin.core.snapshot.load_full();
-    let targets = snapshot.health_targets.iter().map(|target| report(target)).collect();
-    let all = HealthReport { isolated_since: admin.health.isolated_since(), targets };
-    match serde_json::to_string(&all) {
-        Ok(text) => {
-            let (length, body) = page(text, place);
-            ([(header::CONTENT_TYPE, "application/json".to_string()), length], body).into_response()
-        }
-        Err(error) => Trouble::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
+pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Result<Response, ApiError> {
+    let permits = admin.manifests.clone();
+    page(&permits, move || {
+        let snapshot = admin.core.snapshot.load_full();
+        let targets = snapshot.health_targets.iter().map(|target| report(target)).collect();
+        Content::json(&HealthReport { isolated_since: admin.health.isolated_since(), targets })
+    })
+    .await
 }
 
-fn unknown(id: &TargetId) -> Trouble {
-    Trouble::new(StatusCode::NOT_FOUND, format!("{id}: there is no such health check or checked address"))
+fn unknown(id: &TargetId) -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, format!("{id}: there is no such health check or checked address"))
 }
 
 /// `GET /v1/health/<target>`
 pub(super) async fn show(
     State(admin): State<Arc<Admin>>,
     Path(id): Path<String>,
-) -> Result<Json<TargetReport>, Trouble> {
+) -> Result<Json<TargetReport>, ApiError> {
     let id = TargetId::parse(&id);
     let snapshot = admin.core.snapshot.load_full();
     snapshot.health_targets.get(&id).map(|target| Json(report(target))).ok_or_else(|| unknown(&id))
@@ -148,14 +145,14 @@ pub(super) async fn set(
     State(admin): State<Arc<Admin>>,
     Path(id): Path<String>,
     body: Result<Json<Setting>, JsonRejection>,
-) -> Result<Json<TargetReport>, Trouble> {
-    let Json(setting) = body.map_err(|rejection| Trouble::new(rejection.status(), rejection.body_text()))?;
+) -> Result<Json<TargetReport>, ApiError> {
+    let Json(setting) = body.map_err(|rejection| ApiError::new(rejection.status(), rejection.body_text()))?;
     let (target, is_healthy) = (TargetId::parse(&id), setting.status == Status::Healthy);
     let result = match setting.for_seconds {
         None => admin.health.report(target.clone(), is_healthy).await,
         Some(seconds) if seconds == 0 || seconds > MAX_FORCED.as_secs() => {
             let detail = format!("for_seconds: {seconds}: it must be from 1 to {}", MAX_FORCED.as_secs());
-            return Err(Trouble::new(StatusCode::BAD_REQUEST, detail));
+            return Err(ApiError::new(StatusCode::BAD_REQUEST, detail));
         }
         Some(seconds) => admin.health.force(target.clone(), Some((is_healthy, now() + seconds as i64))).await,
     };
@@ -166,24 +163,24 @@ pub(super) async fn set(
 pub(super) async fn clear(
     State(admin): State<Arc<Admin>>,
     Path(id): Path<String>,
-) -> Result<Json<TargetReport>, Trouble> {
+) -> Result<Json<TargetReport>, ApiError> {
     let target = TargetId::parse(&id);
     let result = admin.health.force(target.clone(), None).await;
     done(&admin, &target, result)
 }
 
-fn done(admin: &Admin, id: &TargetId, result: Result<(), Refused>) -> Result<Json<TargetReport>, Trouble> {
+fn done(admin: &Admin, id: &TargetId, result: Result<(), Refused>) -> Result<Json<TargetReport>, ApiError> {
     let refused = |refused| match refused {
         Refused::Unknown => unknown(id),
-        Refused::NotExternal => Trouble::new(
+        Refused::NotExternal => ApiError::new(
             StatusCode::CONFLICT,
             format!("{id}: only an EXTERNAL check takes reports; to force a verdict for a time, add `for_seconds`"),
         ),
-        Refused::NotKept(error) => Trouble::new(
+        Refused::NotKept(error) => ApiError::new(
             StatusCode::INSUFFICIENT_STORAGE,
             format!("{id}: the verdict cannot be stored in the state directory: {error}"),
         ),
-        Refused::Ending => Trouble::new(StatusCode::SERVICE_UNAVAILABLE, "the server is about to end"),
+        Refused::Ending => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the server is about to end"),
     };
     result.map_err(refused)?;
     let snapshot = admin.core.snapshot.load_full();

@@ -1,6 +1,10 @@
 //! `/v1/journals`: the records that dynamic updates have changed in zones with files.
 
-use super::{Admin, problem::ApiError};
+use super::{
+    Admin,
+    pages::{Content, page},
+    problem::ApiError,
+};
 use crate::{
     control_plane::{Message, change::JournalDrop, updates::journal_json},
     manifest::{Id, problem::printable},
@@ -11,12 +15,11 @@ use axum::{
     Json,
     extract::{Path, State},
     http::StatusCode,
+    response::Response,
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
 use tokio::sync::oneshot;
-
-type ApiResult = Result<Json<Value>, ApiError>;
 
 /// The journal of a zone, as JSON. None without a journal.
 fn journal(zone: &Zone) -> Option<Value> {
@@ -47,19 +50,30 @@ fn find<'s>(snapshot: &'s Snapshot, zone: &str) -> Result<&'s Zone, ApiError> {
 }
 
 /// `GET /v1/journals`
-pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Json<Value> {
-    let snapshot = admin.core.snapshot.load_full();
-    Json(json!({"journals": snapshot.zones().filter_map(|zone| journal(zone)).collect::<Vec<_>>()}))
+pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Result<Response, ApiError> {
+    let permits = admin.manifests.clone();
+    page(&permits, move || {
+        let snapshot = admin.core.snapshot.load_full();
+        Content::json(&json!({"journals": snapshot.zones().filter_map(|zone| journal(zone)).collect::<Vec<_>>()}))
+    })
+    .await
 }
 
 /// `GET /v1/journals/<zone>`
-pub(super) async fn show(State(admin): State<Arc<Admin>>, Path(zone): Path<String>) -> ApiResult {
-    let snapshot = admin.core.snapshot.load_full();
-    Ok(Json(journal(find(&snapshot, &zone)?).unwrap_or_default()))
+pub(super) async fn show(State(admin): State<Arc<Admin>>, Path(zone): Path<String>) -> Result<Response, ApiError> {
+    let permits = admin.manifests.clone();
+    page(&permits, move || {
+        let snapshot = admin.core.snapshot.load_full();
+        Content::json(&journal(find(&snapshot, &zone)?).unwrap_or_default())
+    })
+    .await
 }
 
 /// `DELETE /v1/journals/<zone>`
-pub(super) async fn drop_one(State(admin): State<Arc<Admin>>, Path(zone): Path<String>) -> ApiResult {
+pub(super) async fn drop_one(
+    State(admin): State<Arc<Admin>>,
+    Path(zone): Path<String>,
+) -> Result<Json<Value>, ApiError> {
     let zone = find(&admin.core.snapshot.load(), &zone)?.id.clone();
     let (reply, answer) = oneshot::channel();
     let ends = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the server is about to end");

@@ -6,9 +6,11 @@
 mod access;
 mod admission;
 mod events;
+mod explain;
 pub mod health;
 mod journal;
 pub mod openapi;
+mod pages;
 mod problem;
 mod push;
 mod stall;
@@ -25,7 +27,6 @@ use crate::{
     clock::now,
     control_plane::counters::Counters,
     control_plane::{Message, status::Status},
-    explain,
     forward::cache::Scope,
     health::Health,
     instruments::{Family, register_read},
@@ -37,12 +38,8 @@ use admission::{Admission, AdmissionHandle, MAX_LONG_PER_CLIENT};
 use anyhow::Context;
 use axum::{
     Extension, Json, Router,
-    body::{Body, Bytes},
-    extract::{
-        DefaultBodyLimit, Query, Request, State,
-        rejection::{JsonRejection, QueryRejection},
-    },
-    http::{HeaderName, Method, StatusCode, Uri, header},
+    extract::{DefaultBodyLimit, Query, Request, State, rejection::QueryRejection},
+    http::{Method, StatusCode, Uri},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
@@ -52,6 +49,7 @@ use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
+use pages::{Content, page};
 use problem::ApiError;
 use prometheus::Registry;
 use serde::Deserialize;
@@ -59,15 +57,14 @@ use serde_json::json;
 use socket2::Socket;
 use stall::StallTimeoutStream;
 use std::{
-    io,
     net::{SocketAddr, TcpListener},
     pin::pin,
     sync::{Arc, atomic::AtomicBool, atomic::Ordering::Relaxed, mpsc::Sender},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{Semaphore, watch},
     task::yield_now,
     time::{sleep, timeout},
 };
@@ -83,16 +80,10 @@ const MAX_HEADER_OCTETS: usize = 16 << 10;
 /// The maximum size of a body that is not a change, in octets.
 const MAX_BODY_OCTETS: usize = 16 << 10;
 
-/// The maximum number of metrics pages that are made or sent at the same time.
+/// The maximum number of metrics pages and status responses that are made or sent at the same time.
 pub const MAX_SCRAPES: usize = 4;
-/// The maximum number of whole manifests and cache lists that are made or sent at the same time.
+/// The maximum number of manifests, resources, journals and cache lists that are made or sent at the same time.
 pub const MAX_MANIFESTS: usize = 2;
-/// The octets of a large response that are sent at once.
-const PIECE_OCTETS: usize = 64 << 10;
-/// The maximum time of a large body: this, and one second for each `OCTETS_PER_SECOND`.
-const TRANSFER_TIMEOUT: Duration = Duration::from_secs(30);
-const OCTETS_PER_SECOND: usize = 32 << 10;
-
 /// The number of cache entries in a response: by default, and at most.
 const DEFAULT_SHOWN_ENTRIES: usize = 20;
 const MAX_SHOWN_ENTRIES: usize = 10_000;
@@ -231,7 +222,7 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/ready", get(ready))
         .route("/v1/status", get(status::show))
         .route("/v1/cache", get(show_cache).delete(flush_cache))
-        .route("/v1/explain", post(explain))
+        .route("/v1/explain", post(explain::answer))
         .route("/v1/openapi.json", get(|| async { Json(openapi::document()) }))
         .route("/v1/events", get(events::follow))
         .route("/v1/health", get(health::list))
@@ -272,76 +263,26 @@ async fn check_access(State(admin): State<Arc<Admin>>, request: Request, next: N
     }
 }
 
-/// The maximum time of a body of this size.
-fn transfer_time(octets: usize) -> Duration {
-    TRANSFER_TIMEOUT + Duration::from_secs((octets / OCTETS_PER_SECOND) as u64)
-}
-
-/// A large response. It holds its permit until it is sent.
-struct PermittedPage(
-    String,
-    #[expect(dead_code, reason = "the permit is held until this is dropped")] OwnedSemaphorePermit,
-);
-
-impl AsRef<[u8]> for PermittedPage {
-    fn as_ref(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
-}
-
-/// The header and body of a large response. The body is sent in pieces, and fails when the client reads too slowly.
-fn page(text: String, permit: OwnedSemaphorePermit) -> ((HeaderName, String), Body) {
-    let page = Bytes::from_owner(PermittedPage(text, permit));
-    let length = (header::CONTENT_LENGTH, page.len().to_string());
-    let due = Instant::now() + transfer_time(page.len());
-    let pieces = (0..page.len()).step_by(PIECE_OCTETS).map(move |start| match Instant::now() < due {
-        true => Ok(page.slice(start..page.len().min(start + PIECE_OCTETS))),
-        false => Err(io::Error::from(io::ErrorKind::TimedOut)),
-    });
-    (length, Body::from_stream(futures_util::stream::iter(pieces)))
-}
-
-/// Makes the metrics page on a thread of its own, so that probes are answered meanwhile.
-async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
-    let ended = |error: String| failed(StatusCode::SERVICE_UNAVAILABLE, error);
-    let permit = match admin.scrapes.clone().acquire_owned().await {
-        Ok(permit) => permit,
-        Err(error) => return ended(error.to_string()),
-    };
-    match tokio::task::spawn_blocking(move || page(admin.metrics.text(), permit)).await {
-        Ok((length, body)) => {
-            let kind = (header::CONTENT_TYPE, "text/plain; version=0.0.4".to_string());
-            ([kind, length], body).into_response()
-        }
-        Err(error) => ended(error.to_string()),
-    }
+async fn metrics(State(admin): State<Arc<Admin>>) -> Result<Response, ApiError> {
+    let permits = admin.scrapes.clone();
+    page(&permits, move || {
+        Ok(Content { media_type: "text/plain; version=0.0.4", tag: None, text: admin.metrics.text().into() })
+    })
+    .await
 }
 
 impl Admin {
     /// The reason why the node is not ready. None if it is ready.
-    fn unready_reason(&self) -> Option<&'static str> {
+    fn unready_reason(&self) -> Option<String> {
         let snapshot = self.core.snapshot.load();
         if snapshot.generation == 0 {
-            Some("no manifest is loaded yet")
+            Some("no manifest is loaded yet".into())
         } else if !self.bound.load(Relaxed) {
-            Some("the sockets are not bound yet")
+            Some("the sockets are not bound yet".into())
         } else if !self.ready_when_stale && snapshot.is_stale {
-            Some(stale_reason(self.status.state().persisted.is_incomplete))
+            Some(self.status.state().stale_reason())
         } else {
             None
-        }
-    }
-}
-
-/// The reason why the node serves a stale manifest.
-fn stale_reason(is_incomplete: bool) -> &'static str {
-    match is_incomplete {
-        true => {
-            "the state directory was damaged: acknowledged changes may be missing from the served manifest; push the whole \
-             manifest"
-        }
-        false => {
-            "the node serves the saved manifest of an earlier run: the control plane has sent nothing since the start"
         }
     }
 }
@@ -380,26 +321,12 @@ impl CacheQuery {
 
 type CacheParameters = Result<Query<CacheQuery>, QueryRejection>;
 
-async fn show_cache(State(admin): State<Arc<Admin>>, query: CacheParameters) -> Response {
+async fn show_cache(State(admin): State<Arc<Admin>>, query: CacheParameters) -> Result<Response, ApiError> {
     let query = query.map_err(|error| error.body_text()).and_then(|Query(query)| Ok((query.scope()?, query)));
-    match query {
-        Ok((scope, query)) => {
-            let max = query.limit.unwrap_or(DEFAULT_SHOWN_ENTRIES).min(MAX_SHOWN_ENTRIES);
-            let permit = match admin.manifests.clone().acquire_owned().await {
-                Ok(permit) => permit,
-                Err(error) => return failed(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
-            };
-            let shown = admin.core.forwarding.cache.show(scope.as_ref(), max, now());
-            match serde_json::to_string(&shown) {
-                Ok(text) => {
-                    let (length, body) = page(text, permit);
-                    ([(header::CONTENT_TYPE, "application/json".to_string()), length], body).into_response()
-                }
-                Err(error) => failed(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-            }
-        }
-        Err(error) => bad_request(error),
-    }
+    let (scope, query) = query.map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, error))?;
+    let max = query.limit.unwrap_or(DEFAULT_SHOWN_ENTRIES).min(MAX_SHOWN_ENTRIES);
+    let permits = admin.manifests.clone();
+    page(&permits, move || Content::json(&admin.core.forwarding.cache.show(scope.as_ref(), max, now()))).await
 }
 
 async fn flush_cache(State(admin): State<Arc<Admin>>, query: CacheParameters) -> Response {
@@ -422,26 +349,6 @@ fn bad_request(error: String) -> Response {
 
 fn failed(status: StatusCode, error: String) -> Response {
     ApiError::new(status, error).into_response()
-}
-
-/// Explains an answer: see [`explain::Request`] for the body.
-async fn explain(State(admin): State<Arc<Admin>>, body: Result<Json<explain::Request>, JsonRejection>) -> Response {
-    let request = match body {
-        Ok(Json(request)) => request,
-        Err(rejection) => return failed(rejection.status(), rejection.body_text()),
-    };
-    let question = match explain::Question::new(&request) {
-        Ok(question) => question,
-        Err(error) => return failed(StatusCode::BAD_REQUEST, error),
-    };
-    // Upstream servers are asked on the runtime that asks them for clients.
-    let forwarding = admin.core.forwarding.clone();
-    let explaining = async move { explain::of_server(&forwarding, &question, request.resolve).await };
-    let explained = admin.core.runtime.spawn(explaining).await;
-    match explained {
-        Ok(explanation) => Json(explanation).into_response(),
-        Err(_) => failed(StatusCode::SERVICE_UNAVAILABLE, "the server is about to end".into()),
-    }
 }
 
 async fn not_found(uri: Uri) -> ApiError {
@@ -469,6 +376,7 @@ mod tests {
     use std::{
         io::{Read, Write},
         net::TcpStream,
+        time::Instant,
     };
 
     fn admin() -> Admin {

@@ -3,9 +3,9 @@
 //! A change goes to the thread of the control plane. The response is sent when the change is saved and served.
 
 use super::{
-    Admin, page,
+    Admin,
+    pages::{Content, page, transfer_time},
     problem::{ApiError, problem},
-    transfer_time,
 };
 use crate::{
     control_plane::{
@@ -306,21 +306,30 @@ pub(super) struct PageQuery {
 pub(super) async fn list(
     State(admin): Shared,
     Path(kind): Path<String>,
-    page: Result<Query<PageQuery>, axum::extract::rejection::QueryRejection>,
+    query: Result<Query<PageQuery>, axum::extract::rejection::QueryRejection>,
 ) -> ApiResult {
-    let page = page.map_err(|error| bad(error.body_text()))?.0;
-    let limit = page.limit.unwrap_or(DEFAULT_PAGE_ITEMS);
+    let query = query.map_err(|error| bad(error.body_text()))?.0;
+    let limit = query.limit.unwrap_or(DEFAULT_PAGE_ITEMS);
     if !(1..=MAX_PAGE_ITEMS).contains(&limit) {
         return Err(bad(format!("limit: expected 1 to {MAX_PAGE_ITEMS}")));
     }
-    let after = page.page_token.map(|token| BASE64URL_NOPAD.decode(token.as_bytes()).ok()).map(|octets| {
+    let after = query.page_token.map(|token| BASE64URL_NOPAD.decode(token.as_bytes()).ok()).map(|octets| {
         octets
             .and_then(|octets| String::from_utf8(octets).ok())
             .ok_or_else(|| bad("page_token: not a token of this API"))
     });
     let after = after.transpose()?;
     let kind = Key::new(&kind, "x").ok_or_else(|| unknown_kind(&kind))?.kind;
-    let collection = admin.status.state().persisted.collection.clone();
+    let permits = admin.manifests.clone();
+    page(&permits, move || {
+        let collection = admin.status.state().persisted.collection.clone();
+        Content::json(&list_page(&collection, kind, after.as_deref(), limit))
+    })
+    .await
+}
+
+/// A page of the resources of a kind, from the identifier after `after` on.
+fn list_page(collection: &Collection, kind: &'static str, after: Option<&str>, limit: usize) -> Value {
     let mut items = Vec::new();
     let mut last = None;
     let mut take = |id: &str, item: &dyn Fn() -> Value| {
@@ -329,14 +338,14 @@ pub(super) async fn list(
         }
         let mut item = item();
         item["id"] = json!(id);
-        item["etag"] = json!(Key::new(kind, id).and_then(|key| etag(&collection, &key)));
+        item["etag"] = json!(Key::new(kind, id).and_then(|key| etag(collection, &key)));
         items.push(item);
         last = Some(id.to_string());
         true
     };
     let mut has_more = false;
     if kind == MASTER_FILES {
-        let is_after = |id: &&String| after.as_deref().is_none_or(|after| id.as_str() > after);
+        let is_after = |id: &&String| after.is_none_or(|after| id.as_str() > after);
         for id in collection.master_files().keys().filter(is_after) {
             has_more = !take(id, &|| json!({}));
             if has_more {
@@ -344,7 +353,7 @@ pub(super) async fn list(
             }
         }
     } else {
-        collection.manifest().each_of(kind, after.as_deref(), |id, resource| {
+        collection.manifest().each_of(kind, after, |id, resource| {
             let value = || serde_json::from_slice(&resource.to_json()).unwrap_or(Value::Null);
             has_more = !take(id, &|| json!({"resource": value()}));
             !has_more
@@ -354,18 +363,21 @@ pub(super) async fn list(
     if let Some(last) = last.filter(|_| has_more) {
         page["next_page_token"] = json!(BASE64URL_NOPAD.encode(last.as_bytes()));
     }
-    Ok(Json(page).into_response())
+    page
 }
 
 /// `GET /v1/<kind>/<id>`
 pub(super) async fn get(State(admin): Shared, Path((kind, id)): Path<(String, String)>) -> ApiResult {
     let key = key(&kind, &id)?;
-    let collection = admin.status.state().persisted.collection.clone();
-    let missing = || ApiError::new(StatusCode::NOT_FOUND, format!("there is no {kind}/{id}"));
-    let text = collection.text(&key).ok_or_else(missing)?;
-    let content = if key.kind == MASTER_FILES { "text/dns" } else { "application/json" };
-    let tag = etag(&collection, &key).unwrap_or_default();
-    Ok(([(header::CONTENT_TYPE, content), (header::ETAG, &tag)], text.to_vec()).into_response())
+    let permits = admin.manifests.clone();
+    page(&permits, move || {
+        let collection = admin.status.state().persisted.collection.clone();
+        let missing = || ApiError::new(StatusCode::NOT_FOUND, format!("there is no {kind}/{id}"));
+        let text = collection.text(&key).ok_or_else(missing)?.to_vec();
+        let media_type = if key.kind == MASTER_FILES { "text/dns" } else { "application/json" };
+        Ok(Content { media_type, tag: etag(&collection, &key), text })
+    })
+    .await
 }
 
 /// Changes one resource. The response has its new entity tag.
@@ -490,11 +502,9 @@ pub(super) async fn batch(State(admin): Shared, query: RawQuery, request: Reques
 
 /// `GET /v1/manifest`: the manifest in the form that PUT takes.
 pub(super) async fn manifest(State(admin): Shared) -> ApiResult {
-    let is_ending = || ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the server is about to end");
-    let permit = admin.manifests.clone().acquire_owned().await.map_err(|_| is_ending())?;
-    let kept = admin.status.state().persisted.clone();
-    // A large manifest takes long: it is made on another thread.
-    let work = move || {
+    let permits = admin.manifests.clone();
+    page(&permits, move || {
+        let kept = admin.status.state().persisted.clone();
         let mut whole = serde_json::to_value(kept.collection.manifest()).unwrap_or_default();
         if let Value::Object(kinds) = &mut whole {
             kinds.retain(|_, resources| resources.as_object().is_none_or(|resources| !resources.is_empty()));
@@ -505,11 +515,10 @@ pub(super) async fn manifest(State(admin): Shared) -> ApiResult {
             let files = kept.collection.master_files().iter().map(|(name, octets)| (name.clone(), json!(text(octets))));
             whole["master_files"] = files.collect::<serde_json::Map<_, _>>().into();
         }
-        (kept.position.revision, page(whole.to_string(), permit))
-    };
-    let (revision, (length, body)) = tokio::task::spawn_blocking(work).await.map_err(|_| is_ending())?;
-    let kind = (header::CONTENT_TYPE, "application/json".to_string());
-    Ok(([kind, (header::ETAG, format!("\"{revision}\"")), length], body).into_response())
+        let tag = Some(format!("\"{}\"", kept.position.revision));
+        Ok(Content { tag, ..Content::json(&whole)? })
+    })
+    .await
 }
 
 /// `PUT /v1/manifest`

@@ -1,11 +1,15 @@
 //! The body of `GET /v1/status`: one type, which the server writes and the command line reads.
 
-use super::Admin;
+use super::{
+    Admin,
+    pages::{Content, page},
+    problem::ApiError,
+};
 use crate::{
     control_plane::status::{HeldDeletionsReport, LoadError, SetAsideResource, SourceState, StateDirectoryReport},
     transfer,
 };
-use axum::{Json, extract::State};
+use axum::{extract::State, response::Response};
 use data_encoding::HEXLOWER;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -64,21 +68,26 @@ pub struct NodeStatus {
 }
 
 /// Answers `GET /v1/status`.
-pub(super) async fn show(State(admin): State<Arc<Admin>>) -> Json<NodeStatus> {
+pub(super) async fn show(State(admin): State<Arc<Admin>>) -> Result<Response, ApiError> {
+    let permits = admin.scrapes.clone();
+    page(&permits, move || Content::json(&status(&admin))).await
+}
+
+fn status(admin: &Admin) -> NodeStatus {
     let snapshot = admin.core.snapshot.load_full();
     let state = admin.status.state().clone();
     let unready_reason = admin.unready_reason();
-    let stale_reason = snapshot.is_stale.then(|| super::stale_reason(state.persisted.is_incomplete));
-    Json(NodeStatus {
+    let stale_reason = snapshot.is_stale.then(|| state.stale_reason());
+    NodeStatus {
         version: env!("CARGO_PKG_VERSION").into(),
         node: String::from_utf8_lossy(&snapshot.node.nsid).into_owned(),
         ready: unready_reason.is_none(),
-        unready_reason: unready_reason.map(Into::into),
+        unready_reason,
         generation: snapshot.generation,
         digest: HEXLOWER.encode(&snapshot.digest),
         since: state.since,
         stale: snapshot.is_stale,
-        stale_reason: stale_reason.map(Into::into),
+        stale_reason,
         revision: state.persisted.position.revision,
         set_aside: state.all_set_aside(),
         held_deletions: HeldDeletionsReport::new(&state.persisted.held),
@@ -92,5 +101,5 @@ pub(super) async fn show(State(admin): State<Arc<Admin>>) -> Json<NodeStatus> {
         zones_transferred: admin.core.transfers.inward.report(&snapshot),
         isolated_since: admin.health.isolated_since(),
         listeners: state.listeners,
-    })
+    }
 }

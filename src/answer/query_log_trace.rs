@@ -25,7 +25,7 @@ pub struct LoggedClient {
     pub subnet: Option<u32>,
 }
 
-/// What a query log entry needs to know of how an answer came about.
+/// The facts about an answer that a query log entry needs.
 #[derive(Clone, Debug)]
 pub struct QueryLogTrace {
     /// The client; none if it was not identified or has no view.

@@ -327,7 +327,8 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
     #[cold]
     fn decide_ds(&mut self) -> (Decision<'s>, AnswerKind) {
         let is_at_name = match self.next_cut(CutPosition::START) {
-            // Special-use names never leave, DS or not (RFC 7686, 2). Those in `arpa` are delegated there.
+            // A special-use name is never asked of other servers, for type DS either (RFC 7686, 2). Names in `arpa` are delegated
+            // there.
             Some((Cut::Autodefined(_), CutPosition { skip: 0, .. })) => self.name.labels() > 1,
             Some((_, CutPosition { skip: 0, .. })) => true,
             _ => false,

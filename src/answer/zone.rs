@@ -3,7 +3,7 @@
 //! The search in the zone's memory is [`Zone::search`]. This module turns its result into records.
 
 use super::{
-    cut::has_below,
+    cut::{has_below, zone_of},
     known::KnownAnswers,
     resolve::{Decision, Resolver},
     trace::{Stage, Trace},
@@ -181,7 +181,17 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
     fn additional(&mut self, zone: &'s Zone, node: Node<'s>, set: Set<'s>, apex: usize) -> bool {
         let mut complete = true;
         let draw = self.context.moment.draw;
+        let mut has_deeper = None;
         node.additional(set, |target| {
+            // Glue belongs to its zone cut. Other targets can have a deeper zone, a rule or an endpoint in this view.
+            if !target.is_self && !target.node.is_occluded() {
+                let apex = self.name.labels() - zone.apex_labels();
+                let has_deeper = *has_deeper
+                    .get_or_insert_with(|| has_below(self.context.snapshot, self.context.view, self.name, apex));
+                if has_deeper && !self.answers_at(zone, target.relative) {
+                    return;
+                }
+            }
             self.reply.release();
             for other in target.node.sets().filter(|other| set.is_joined_by(*other)) {
                 if target.is_self && other.rtype() == set.rtype() {
@@ -200,6 +210,16 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
             }
         });
         complete
+    }
+
+    /// Whether the view answers this name of the zone from the zone, and not from a deeper zone, a rule or an endpoint.
+    fn answers_at(&self, zone: &Zone, relative: &[u8]) -> bool {
+        let mut wire = [0; MAX_NAME];
+        let (front, rest) = wire.split_at_mut(relative.len());
+        front.copy_from_slice(relative);
+        rest[..zone.apex.len()].copy_from_slice(&zone.apex);
+        let found = LookupName::new(&wire).and_then(|name| zone_of(self.context.snapshot, self.context.view, &name));
+        found.is_some_and(|found| std::ptr::eq(found, zone))
     }
 
     /// Writes the addresses of an alias at a target, under the target's name.

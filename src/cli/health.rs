@@ -3,7 +3,7 @@
 use super::{
     Format, HealthArguments, HealthCommand, HealthWord, ServerArguments,
     client::{self, Server},
-    print, report, tell,
+    print, print_error, report,
 };
 use crate::{
     admin::health::{HealthReport, TargetReport},
@@ -32,21 +32,21 @@ pub(super) fn run(arguments: &HealthArguments) -> ExitCode {
         Ok(asked) => asked,
         Err(code) => return code,
     };
-    let told = client::ask(&asked, method, &path(target.map(String::as_str)), body.as_ref());
-    let told = match told.map_err(anyhow::Error::from) {
-        Ok(told) => told,
+    let response = client::ask(&asked, method, &path(target.map(String::as_str)), body.as_ref());
+    let response = match response.map_err(anyhow::Error::from) {
+        Ok(response) => response,
         Err(error) => {
-            tell(printable(&format!("{error:#}")));
+            print_error(printable(&format!("{error:#}")));
             return ExitCode::FAILURE;
         }
     };
     if server.format == Format::Json {
-        print(&format!("{told:#}\n"));
+        print(&format!("{response:#}\n"));
     }
     match (server.format, target) {
-        (Format::Human, Some(_)) => one(told),
+        (Format::Human, Some(_)) => one(response),
         (_, Some(_)) => ExitCode::SUCCESS,
-        (format, None) => list(told, format),
+        (format, None) => list(response, format),
     }
 }
 
@@ -56,13 +56,13 @@ fn connect(arguments: &ServerArguments) -> Result<Server, ExitCode> {
         None => match Config::load(arguments.config.config.as_deref()) {
             Ok(config) => config.admin,
             Err(problems) => {
-                report::complain(problems);
+                report::print_problems(problems);
                 return Err(ExitCode::FAILURE);
             }
         },
     };
     let server = Server::named(arguments.admin.as_deref(), &admin).and_then(|server| server.with(&arguments.access));
-    server.map_err(|error| client::wrong(&error))
+    server.map_err(|error| client::usage_error(&error))
 }
 
 /// Reads a duration such as `90`, `45s`, `30m`, `2h` or `1d`.
@@ -95,8 +95,8 @@ fn path(target: Option<&str>) -> String {
     path
 }
 
-fn one(told: Value) -> ExitCode {
-    match serde_json::from_value::<TargetReport>(told) {
+fn one(response: Value) -> ExitCode {
+    match serde_json::from_value::<TargetReport>(response) {
         Ok(target) => {
             print(&format!("{}\n", line(&target, now())));
             ExitCode::SUCCESS
@@ -106,12 +106,12 @@ fn one(told: Value) -> ExitCode {
 }
 
 fn other_version() -> ExitCode {
-    tell("the server has another version of zonal, whose report cannot be read");
+    print_error("the server has another version of zonal, whose report cannot be read");
     ExitCode::FAILURE
 }
 
-fn list(told: Value, format: Format) -> ExitCode {
-    let Ok(report) = serde_json::from_value::<HealthReport>(told) else { return other_version() };
+fn list(response: Value, format: Format) -> ExitCode {
+    let Ok(report) = serde_json::from_value::<HealthReport>(response) else { return other_version() };
     let is_fine = report.isolated_since.is_none() && report.targets.iter().all(|target| target.healthy);
     if format == Format::Human {
         print(&table(&report, now()));

@@ -38,7 +38,7 @@ impl JournalFile {
         let (entries, len) = entries(&octets);
         let rest = &octets[len..];
         if rest.contains(&b'\n') {
-            let copy = path.with_extension("damaged");
+            let copy = copy_of(path);
             fs::write(&copy, &octets).with_context(context)?;
             tracing::error!(path = %path.display(), octet = len, copy = %copy.display(), "journal damaged");
         }
@@ -55,6 +55,11 @@ impl JournalFile {
     /// The file cannot be read.
     pub fn read<T: DeserializeOwned>(path: &Path) -> io::Result<Vec<T>> {
         Ok(entries(&fs::read(path)?).0)
+    }
+
+    /// The copy that was made when the file was damaged. None if there is none, or someone has removed it.
+    pub fn damaged_copy(&self) -> Option<PathBuf> {
+        Some(copy_of(&self.path)).filter(|copy| copy.exists())
     }
 
     /// Appends entries, all or none. They are on the disk when this returns.
@@ -112,6 +117,11 @@ impl JournalFile {
     }
 }
 
+/// The path of the copy of a damaged file.
+pub(super) fn copy_of(path: &Path) -> PathBuf {
+    path.with_extension("damaged")
+}
+
 /// The entries up to the first that is damaged, and their length in octets.
 fn entries<T: DeserializeOwned>(octets: &[u8]) -> (Vec<T>, usize) {
     let (mut entries, mut len) = (Vec::new(), 0);
@@ -162,13 +172,13 @@ mod tests {
             assert_eq!(entries.len(), whole[..len].iter().filter(|octet| **octet == b'\n').count());
             journal.add([9].iter()).unwrap();
             assert_eq!(open().1.len(), entries.len() + 1);
-            assert!(!path.with_extension("damaged").exists());
+            assert_eq!(journal.damaged_copy(), None);
         }
         let mut damaged = whole.clone();
         damaged[12] ^= 1;
         fs::write(&path, &damaged).unwrap();
         assert_eq!(open().1.len(), 1);
-        assert_eq!(fs::read(path.with_extension("damaged")).unwrap(), damaged);
+        assert_eq!(fs::read(open().0.damaged_copy().unwrap()).unwrap(), damaged);
 
         let (mut journal, _) = open();
         journal.replace([7, 8].iter()).unwrap();

@@ -42,6 +42,7 @@ use anyhow::Context;
 use data_encoding::HEXLOWER;
 use std::{
     io,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
 };
@@ -77,6 +78,8 @@ pub struct Publisher {
     pub(super) delivered: (Collection, Position),
     updates: UpdateStorage,
     serials: Option<SerialStore>,
+    /// The copies of damaged journals and serials. While one of them exists, the node is stale.
+    damaged: Vec<PathBuf>,
 }
 
 impl Publisher {
@@ -91,8 +94,8 @@ impl Publisher {
         let generations = watch::channel(snapshot.load().generation).0;
         let counters = Counters::new();
         let current = Current::new(snapshot, node, counters.clone());
-        let (delivered, updates, serials) = Default::default();
-        Publisher { current, status, counters, generations, on_error, store, delivered, updates, serials }
+        let (delivered, updates, serials, damaged) = Default::default();
+        Publisher { current, status, counters, generations, on_error, store, delivered, updates, serials, damaged }
     }
 
     /// The counters. A clone counts the same.
@@ -127,6 +130,10 @@ impl Publisher {
 
     /// Sets where updates are written, and uses the updates and serials that an earlier run has written.
     pub fn set_updates(&mut self, updates: UpdateStorage, overlays: Overlays, serials: Option<SerialStore>) {
+        self.damaged = serials.iter().filter_map(SerialStore::damaged_copy).collect();
+        if let UpdateStorage::Journals(journals) = &updates {
+            self.damaged.extend(journals.damaged_copies());
+        }
         (self.updates, self.current.overlays, self.serials) = (updates, overlays, serials);
     }
 
@@ -362,7 +369,7 @@ impl Publisher {
         self.set_manifest(state, served, checked);
         self.status.report_set_aside(&self.current.state.aside, &reasons);
         guard::log_held(&before.held, &self.current.state.held, held_reason.as_deref());
-        let is_stale = self.current.state.is_incomplete;
+        let is_stale = self.current.state.is_incomplete || self.has_lost_updates();
         if !is_unchanged {
             drop(previous);
             (snapshot.generation, snapshot.is_stale) = (self.current.state.generation, is_stale);
@@ -501,6 +508,11 @@ impl Publisher {
             let removed = journals.remove(id);
             removed.map_err(|error| format!("the files are served, but the journal comes back: {error}"))?;
         }
+        let served = self.current.snapshot.load_full();
+        if served.is_stale {
+            // The node is still stale if another file was damaged.
+            self.swap(served.with_stale(false));
+        }
         tracing::info!(zone = id, record_sets = overlay.len(), "journal dropped");
         Ok(overlay.len())
     }
@@ -608,8 +620,7 @@ impl Publisher {
         is_written: bool,
     ) {
         let previous = self.current.snapshot.load_full();
-        let (generation, digest, is_stale) =
-            (snapshot.generation, HEXLOWER.encode(&snapshot.digest), snapshot.is_stale);
+        let (generation, digest) = (snapshot.generation, HEXLOWER.encode(&snapshot.digest));
         if problems.is_some() {
             self.status.set_resources(&self.current.served.manifest);
         }
@@ -623,12 +634,20 @@ impl Publisher {
             let _ = self.write_state(false);
         }
         let (revision, elapsed) = (self.current.state.position.revision, started.elapsed());
+        let is_stale = self.current.snapshot.load().is_stale;
         tracing::info!(generation, cause, digest, revision, is_stale, ?elapsed, "generation published");
         retire(previous);
     }
 
+    /// Whether a journal or the serials were damaged. No source has what they have lost.
+    fn has_lost_updates(&mut self) -> bool {
+        self.damaged.retain(|copy| copy.exists());
+        !self.damaged.is_empty()
+    }
+
     /// Replaces the snapshot: the only place that does.
-    fn swap(&mut self, snapshot: Snapshot) {
+    fn swap(&mut self, mut snapshot: Snapshot) {
+        snapshot.is_stale |= self.has_lost_updates();
         let previous = self.current.snapshot.load().serials.clone();
         if let Some(serials) = &mut self.serials
             && !Arc::ptr_eq(&previous, &snapshot.serials)
@@ -645,6 +664,7 @@ impl Publisher {
         let mut state = self.status.state();
         state.persisted = self.current.state.clone();
         state.is_stale = is_stale;
+        state.damaged.clone_from(&self.damaged);
         state.since = now();
         drop(state);
         self.generations.send_replace(generation);

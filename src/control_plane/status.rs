@@ -15,6 +15,7 @@ use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     fmt,
+    path::PathBuf,
     sync::{Mutex, MutexGuard, PoisonError},
 };
 
@@ -188,6 +189,8 @@ pub struct State {
     pub source: Option<SourceState>,
     /// The node serves the state of an earlier run, and has not reached its source since.
     pub is_stale: bool,
+    /// The copies of journals and serials that were damaged in the state directory.
+    pub damaged: Vec<PathBuf>,
     /// The state directory, if there is one.
     pub state_directory: Option<StateDirectoryReport>,
     /// Resources that are not served as they were delivered.
@@ -205,6 +208,22 @@ pub struct State {
 }
 
 impl State {
+    /// The reason why the node serves a stale manifest.
+    pub fn stale_reason(&self) -> String {
+        match self.damaged.first() {
+            _ if self.persisted.is_incomplete => "the state directory was damaged: acknowledged changes may be missing from the \
+                                             served manifest; push the whole manifest"
+                .into(),
+            Some(copy) => format!(
+                "a file of the state directory was damaged: acknowledged dynamic updates or serials may be missing; repeat the \
+                 updates, and remove the copy {}",
+                copy.display()
+            ),
+            None => "the node serves the saved manifest of an earlier run: the control plane has sent nothing since the start"
+                .into(),
+        }
+    }
+
     /// All resources that are not served as they were delivered, and the unknown keys of the source.
     pub fn all_set_aside(&self) -> Vec<SetAsideResource> {
         let unknown = self.unknown_keys.iter().map(|key| SetAsideResource::unknown_key(key));

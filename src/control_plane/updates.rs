@@ -6,7 +6,7 @@
 
 use super::{
     change::UpdateError,
-    journal_file::{JournalFile, sync_directory},
+    journal_file::{JournalFile, copy_of, sync_directory},
 };
 use crate::{
     manifest::{
@@ -147,6 +147,11 @@ impl Journals {
         Ok((Journals { directory, open }, overlays))
     }
 
+    /// The copies of damaged journals.
+    pub(super) fn damaged_copies(&self) -> impl Iterator<Item = PathBuf> {
+        self.open.values().filter_map(|(journal, _)| journal.damaged_copy())
+    }
+
     /// Reads the journals in a state directory, and leaves them as they are.
     ///
     /// # Errors
@@ -172,7 +177,7 @@ impl Journals {
         Ok(overlays)
     }
 
-    /// Removes the journal of a zone from a state directory that no server uses.
+    /// Removes the journal of a zone, and the copy of a damaged one, from a state directory that no server uses.
     ///
     /// # Errors
     ///
@@ -181,7 +186,7 @@ impl Journals {
         remove(&state_directory.join(DIRECTORY).join(file_of(id)))
     }
 
-    /// Removes the journal of a zone.
+    /// Removes the journal of a zone, and the copy of a damaged one.
     pub(super) fn remove(&mut self, id: &str) -> io::Result<()> {
         self.open.remove(id);
         remove(&self.directory.join(file_of(id)))
@@ -216,12 +221,15 @@ impl Journals {
     }
 }
 
-/// Removes a journal. It is gone from the disk when this returns.
+/// Removes a journal, and the copy of a damaged one. They are gone from the disk when this returns.
 fn remove(path: &Path) -> io::Result<()> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
-        _ => sync_directory(path),
+    for path in [&copy_of(path), path] {
+        match fs::remove_file(path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
+            _ => {}
+        }
     }
+    sync_directory(path)
 }
 
 /// A journal as JSON, for the admin API and the command line.
@@ -259,6 +267,11 @@ impl SerialStore {
             (item.zone, Serial { number: item.serial, digest })
         });
         Ok((SerialStore { file, count }, Arc::new(serials.collect())))
+    }
+
+    /// The copy of the file, if it was damaged.
+    pub(super) fn damaged_copy(&self) -> Option<PathBuf> {
+        self.file.damaged_copy()
     }
 
     /// Writes the serials that have changed. They are on the disk when this returns. A failure is logged.

@@ -376,12 +376,7 @@ impl Asker {
     /// The way below a referral, if a DELEGATE rule of the client's view matches it.
     fn below(&self, domain: &[u8], name_servers: &[NameServer]) -> Option<Route> {
         let view = self.snapshot.views.get(self.on_behalf.view?)?;
-        self.snapshot
-            .views
-            .policies(view)?
-            .delegates
-            .iter()
-            .find_map(|rule| Route::delegation(rule, domain, name_servers))
+        self.snapshot.views.policies(view)?.delegates.route(domain, name_servers)
     }
 
     /// The addresses of some of the name servers: those that came with the referral, or else those that the client's view

@@ -59,7 +59,7 @@ pub enum Decision {
 /// The reason why a query waits. It holds a slot of the limit on such queries.
 pub enum Deferred {
     /// Upstream servers must answer this first.
-    Forward(Waiting, Asked),
+    Forward(Waiting, OwnedRoutedQuestion),
     /// The query is a transfer or an update of a zone, or needs a signed answer.
     Zone(OwnedSemaphorePermit),
 }

@@ -10,10 +10,7 @@ use crate::{
     query_log::QueryLog,
     snapshot::{Node, Snapshot, compile},
     transfer::{Transfers, primary::Bounds, tsig::Keys, update::Updates},
-    wire::{
-        query::{HEADER, rcode},
-        response::Response,
-    },
+    wire::{codes::rcode, query::HEADER, rdata::rtype, response::Response},
 };
 use arc_swap::ArcSwap;
 use std::{

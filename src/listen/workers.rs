@@ -378,7 +378,7 @@ fn view_families(snapshot: &Snapshot, totals: &[Totals]) -> [MetricFamily; 2] {
             let (by_kind, by_az) = counts.split_at(COUNTERS_BY_KIND);
             az_sums.iter_mut().zip(by_az).for_each(|(sum, count)| *sum += count);
             for (index, &count) in by_kind.iter().enumerate().filter(|(_, count)| **count > 0) {
-                let (outcome, rcode) = (KINDS[index / RCODES].1, rcode::word_at(index % RCODES));
+                let (outcome, rcode) = (KINDS[index / RCODES].1, rcode::label_at(index % RCODES));
                 let labels = [("outcome", outcome), ("rcode", rcode), ("transport", transport), ("view", view)];
                 answers.set(&labels, count as f64);
             }
@@ -406,7 +406,7 @@ fn entry_point_family(snapshot: &Snapshot, totals: &[Totals]) -> MetricFamily {
             if sum > 0 {
                 let labels = [
                     ("entry_point", &*address),
-                    ("rcode", rcode::word_at(rcode)),
+                    ("rcode", rcode::label_at(rcode)),
                     ("resolver_endpoint", &*entry_point.id),
                 ];
                 family.set(&labels, sum as f64);

@@ -268,19 +268,19 @@ fn escaped(text: &str, out: &mut Vec<u8>) {
 
 /// Writes the name at a position of a message, with the final dot, escaped for JSON.
 fn name_at(message: &[u8], at: usize, out: &mut Vec<u8>) {
-    let (mut at, mut least) = (at, at + 1);
+    let (mut at, mut lowest) = (at, at + 1);
     let start = out.len();
     while let Some(&len) = message.get(at) {
         match len {
             0 => break,
-            0xc0.. => {
-                let to =
-                    usize::from(len & 0x3f) << 8 | message.get(at + 1).copied().map_or(usize::MAX >> 8, usize::from);
+            pointer::MIN_FIRST_OCTET.. => {
+                let Some(&second) = message.get(at + 1) else { break };
+                let to = pointer::offset(len, second);
                 // Pointers must go backwards, so that the loop ends.
-                if to >= least.min(at) {
+                if to >= lowest.min(at) {
                     break;
                 }
-                (at, least) = (to, to);
+                (at, lowest) = (to, to);
             }
             len => {
                 let Some(label) = message.get(at + 1..at + 1 + usize::from(len)) else { break };

@@ -35,7 +35,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-pub use writer::Running;
+pub use writer::RunningWriter;
 
 /// The size of the ring of a UDP thread, in octets. It holds the entries of some hundredths of a second.
 pub const LARGE_RING_OCTETS: usize = 4 << 20;

@@ -64,9 +64,13 @@ fn clients(manifest: &Manifest, listeners: &[SocketAddr]) -> Vec<Client> {
     let inbound = manifest.resolver_endpoints.values().filter(|endpoint| endpoint.direction == Direction::Inbound);
     let inbound = inbound.flat_map(|endpoint| &endpoint.ip_addresses).map(|address| address.ip).find(listens);
     if let Some(entry_point) = inbound {
-        let on_premises = manifest.on_premises_networks.iter().filter_map(|(id, network)| {
+        let on_premises = manifest.on_premises_networks.iter().filter_map(|(id, on_premises)| {
             let network = format!("{id}, through the inbound endpoint");
-            Some(vec![Client { network, address: network.cidr_blocks.iter().find_map(loopback_host)?, entry_point }])
+            Some(vec![Client {
+                network,
+                address: on_premises.cidr_blocks.iter().find_map(loopback_host)?,
+                entry_point,
+            }])
         });
         let end = of_networks.len().min(1);
         of_networks.splice(end..end, on_premises.collect::<Vec<_>>());

@@ -38,7 +38,6 @@ pub enum Autodefined {
 pub static LOCALLY_SERVED: LazyLock<NameMap<Autodefined>> = LazyLock::new(|| {
     let mut zones: BTreeMap<String, Autodefined> = BTreeMap::new();
     let mut add = |zone: String, records: Autodefined| drop(zones.insert(zone, records));
-    add("localhost".into(), Autodefined::Localhost);
     add("localdomain".into(), Autodefined::Empty);
     // Another resolver answers this zone with its own addresses, which are not zonal's.
     add("resolver.arpa".into(), Autodefined::Empty);
@@ -62,7 +61,8 @@ pub static LOCALLY_SERVED: LazyLock<NameMap<Autodefined>> = LazyLock::new(|| {
 /// RFC 7686, RFC 8375, RFC 9476, RFC 9665.
 pub static SPECIAL_USE: LazyLock<NameMap<Autodefined>> = LazyLock::new(|| {
     let zones = ["invalid", "test", "onion", "alt", "home.arpa", "service.arpa"];
-    map(zones.map(|zone| (zone.to_string(), Autodefined::Empty)).into())
+    let empty = zones.map(|zone| (zone.to_string(), Autodefined::Empty));
+    map(empty.into_iter().chain([("localhost".into(), Autodefined::Localhost)]).collect())
 });
 
 fn map(zones: BTreeMap<String, Autodefined>) -> NameMap<Autodefined> {

@@ -1,8 +1,8 @@
-//! Health targets: what is checked, and the verdicts that answers read.
+//! Health targets: the addresses that are checked, and the verdicts that answers read.
 //!
-//! A verdict is a word that the snapshot's interfaces share with the room that checks (`crate::health`). A change of health
-//! writes the word: it compiles nothing, and makes no new generation. A target keeps its word over later snapshots as long as
-//! the same thing is asked of the same address.
+//! The interfaces of the snapshot share a verdict with the room that checks ([`health`](crate::health)). A change of health
+//! writes the verdict: it compiles nothing, and makes no new generation. A target keeps its verdict in later snapshots as long
+//! as its question is the same.
 //!
 //! ```text
 //! manifest --> Targets { id -> Target { work, verdict } }
@@ -38,7 +38,7 @@ const MAX_CHECK_STATUS: u16 = 399;
 /// The same for an endpoint's interface: AWS services answer requests without credentials with 403.
 const MAX_INTERFACE_STATUS: u16 = 499;
 
-/// What is checked.
+/// The identifier of a target.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum TargetId {
     /// A health check of the manifest.
@@ -62,7 +62,7 @@ impl fmt::Display for TargetId {
 }
 
 impl TargetId {
-    /// Reads `check` or `endpoint/address`.
+    /// Parses `check` or `endpoint/address`.
     pub fn parse(text: &str) -> TargetId {
         let interface = text.rsplit_once('/').and_then(|(endpoint, address)| {
             Some(TargetId::Interface { endpoint: endpoint.into(), address: address.parse().ok()? })
@@ -71,31 +71,31 @@ impl TargetId {
     }
 }
 
-/// How a verdict comes about.
+/// The way in which a verdict is found.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Work {
-    /// The target is asked.
+    /// zonal sends requests to the target.
     Probe(Probe),
-    /// Other checks are counted.
+    /// zonal counts the healthy ones of other checks.
     Calculated {
         /// The checks.
         children: Vec<Id>,
         /// The number of them that must be healthy.
         threshold: u16,
     },
-    /// Somebody reports it.
+    /// Another program reports the health.
     External {
         /// The age at which a report is stale.
         stale_after: Option<Duration>,
-        /// What a stale report counts as.
+        /// The state that a stale report counts as.
         when_stale: WhenStale,
     },
 }
 
-/// What is asked of a target, and how often.
+/// The question to a target, and its timing.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
-    /// What is asked.
+    /// The question.
     pub question: ProbeQuestion,
     /// The time between two attempts.
     pub interval: Duration,
@@ -107,10 +107,10 @@ pub struct Probe {
     pub success_threshold: u8,
 }
 
-/// What is asked of a target. A target whose question changes is a new target.
+/// The question to a target. A target with a changed question is a new target.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ProbeQuestion {
-    /// How.
+    /// The kind of request.
     pub probe_type: ProbeType,
     /// The address; none if `name` is resolved.
     pub address: Option<IpAddr>,
@@ -133,9 +133,9 @@ pub struct ProbeQuestion {
 /// A target that is checked.
 #[derive(Debug)]
 pub struct Target {
-    /// Which one.
+    /// Its identifier.
     pub id: TargetId,
-    /// How its verdict comes about.
+    /// The way in which its verdict is found.
     pub work: Work,
     /// Whether success and failure are swapped.
     pub inverted: bool,
@@ -168,7 +168,7 @@ impl Verdict {
         !self.0.is_unhealthy.load(Relaxed)
     }
 
-    /// Sets what answers do from now on.
+    /// Sets whether answers use the target from now on.
     pub fn set(&self, is_healthy: bool) {
         self.0.is_unhealthy.store(!is_healthy, Relaxed);
     }
@@ -179,7 +179,7 @@ impl Verdict {
     }
 }
 
-/// What a check has found.
+/// The result of a check.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum State {
     /// The target has never been healthy since it is known. It counts as healthy.
@@ -215,15 +215,15 @@ impl State {
 /// The report behind a verdict.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
-    /// What the check has found.
+    /// The result of the check.
     pub state: State,
-    /// Since when, in seconds since 1970; 0 before the first change.
+    /// The time of the last change of `state`, in seconds since 1970; 0 before the first change.
     pub since: i64,
     /// The last attempts, the newest first; at most [`REMEMBERED_ATTEMPTS`].
     pub attempts: Vec<Attempt>,
-    /// A verdict that somebody has set by hand.
+    /// The verdict that an operator has set; none if the check decides.
     pub forced: Option<Forced>,
-    /// Until when the target is held unhealthy because its health changes too often, in seconds since 1970.
+    /// The time until which the target counts as unhealthy because its health changes too often, in seconds since 1970.
     pub held_until: Option<i64>,
     /// Whether the node is cut off, so that the verdict does not follow the attempts.
     pub is_frozen: bool,
@@ -232,20 +232,20 @@ pub struct Report {
 /// One attempt.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Attempt {
-    /// When it ended, in seconds since 1970.
+    /// The time at which it ended, in seconds since 1970.
     pub at: i64,
     /// Whether it counts as a success.
     pub is_success: bool,
-    /// What the target answered, or why it did not.
+    /// The answer of the target, or the reason why there was none.
     pub result: Box<str>,
 }
 
-/// A verdict that somebody has set by hand.
+/// A verdict that an operator has set.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Forced {
-    /// What was set.
+    /// The verdict.
     pub is_healthy: bool,
-    /// When it ends, in seconds since 1970.
+    /// The time at which it ends, in seconds since 1970.
     pub until: i64,
 }
 
@@ -254,7 +254,7 @@ pub struct Forced {
 pub struct Targets(OrdMap<TargetId, Arc<Target>>);
 
 impl Targets {
-    /// The targets of a manifest that follows on `previous`, of which these are the targets.
+    /// Compiles the targets of a manifest. These are the targets of `previous`: unchanged ones are shared.
     pub(super) fn follow(&self, previous: &Manifest, manifest: &Manifest) -> Targets {
         let mut this = self.clone();
         for Change { id, old, new } in changes(&previous.health_checks, &manifest.health_checks) {
@@ -266,8 +266,8 @@ impl Targets {
         let services = changes(&previous.vpc_endpoint_services, &manifest.vpc_endpoint_services);
         let services: BTreeSet<&Id> = services.iter().map(|change| change.id).collect();
         for Change { id, old, new } in changes(&previous.vpc_endpoints, &manifest.vpc_endpoints) {
-            let kept: BTreeSet<IpAddr> = new.into_iter().flat_map(|new| addresses(new)).collect();
-            for address in old.into_iter().flat_map(|old| addresses(old)).filter(|address| !kept.contains(address)) {
+            let current: BTreeSet<IpAddr> = new.into_iter().flat_map(|new| addresses(new)).collect();
+            for address in old.into_iter().flat_map(|old| addresses(old)).filter(|address| !current.contains(address)) {
                 this.0.remove(&TargetId::Interface { endpoint: id.clone(), address });
             }
             new.inspect(|new| this.put_interfaces(id, new, manifest));
@@ -297,7 +297,7 @@ impl Targets {
         }
     }
 
-    /// Puts a target in. It keeps its verdict if the same is asked as before.
+    /// Adds a target. It keeps its verdict if its question has not changed.
     fn put(&mut self, id: TargetId, work: Work, inverted: bool, disabled: bool) {
         let old = self.0.get(&id);
         if old.is_some_and(|old| old.work == work && old.inverted == inverted && old.disabled == disabled) {
@@ -315,7 +315,7 @@ impl Targets {
         self.0.insert(id.clone(), Arc::new(Target { id, work, inverted, disabled, verdict }));
     }
 
-    /// A target.
+    /// The target with an identifier.
     pub fn get(&self, id: &TargetId) -> Option<&Arc<Target>> {
         self.0.get(id)
     }
@@ -344,14 +344,14 @@ impl Targets {
         self.0.is_empty()
     }
 
-    /// Whether these are the very targets of another snapshot.
+    /// Whether these are the same targets in memory as those of another snapshot.
     pub fn is_same(&self, other: &Targets) -> bool {
         self.0.ptr_eq(&other.0)
     }
 }
 
-/// Addresses that no health check asks unless the node's configuration allows it, whatever the manifest's networks are: those
-/// of this link, where clouds have their metadata services.
+/// Whether an address is link-local, multicast or broadcast. Clouds have their metadata services at such addresses, so health
+/// checks ask them only if the node's configuration allows it.
 fn is_link_local(address: IpAddr) -> bool {
     match address {
         IpAddr::V4(address) => address.is_link_local() || address.is_multicast() || address.is_broadcast(),
@@ -361,14 +361,14 @@ fn is_link_local(address: IpAddr) -> bool {
     }
 }
 
-/// Whether a health check may ask an address: one of the manifest's networks, or one that is allowed.
+/// Whether a health check may ask an address: it is in a network of the manifest, or in `allowed`.
 pub(super) fn may_check(address: IpAddr, networks: &Networks, allowed: &[IpNet]) -> bool {
     let address = address.to_canonical();
     allowed.iter().any(|block| block.contains(&address))
         || (!is_link_local(address) && !networks.holding(address).is_empty())
 }
 
-/// Errors for checks of addresses that may not be asked: a manifest must not make the nodes scan other networks.
+/// An error for each check of an address that it may not ask: a manifest must not make nodes scan other networks.
 pub(super) fn outside(targets: &Targets, networks: &Networks, allowed: &[IpNet]) -> Vec<Problem> {
     let outside = targets.iter().filter_map(|target| {
         let (TargetId::Check(id), Work::Probe(probe)) = (&target.id, &target.work) else { return None };

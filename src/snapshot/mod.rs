@@ -89,7 +89,7 @@ pub struct Snapshot {
     pub zones: Zones,
     /// The query logs.
     pub query_logs: Arc<QueryLogs>,
-    /// What is checked, with the verdicts.
+    /// The health targets, with their verdicts.
     pub health_targets: Targets,
     aliases: Aliases,
     /// The serials of zones that secondaries copy, including zones that are deleted.

@@ -13,10 +13,14 @@ use crate::manifest::{
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::PrefixMap;
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
 };
+
+/// The largest number of pairs of a prefix and a network that contains it. A network that shares a wide block with others is in
+/// such a pair for each prefix within the block.
+pub const MAX_PREFIX_MEMBERS: usize = 5_000_000;
 
 /// A network, as an index into [`Networks::list`].
 pub type NetworkAt = u32;
@@ -132,6 +136,8 @@ pub struct Networks {
     vpcs: HashMap<Id, NetworkAt>,
     v4: PrefixMap<Ipv4Net, Box<[Member]>>,
     v6: PrefixMap<Ipv6Net, Box<[Member]>>,
+    /// The number of members of all prefixes.
+    prefix_members: usize,
     /// The entry points, by address.
     pub entry_points: HashMap<IpAddr, EntryPoint>,
     /// Endpoint and address of each inbound endpoint address of this process, by slot; deleted ones keep their slot.
@@ -189,6 +195,7 @@ impl Networks {
             vpcs: HashMap::new(),
             v4: PrefixMap::new(),
             v6: PrefixMap::new(),
+            prefix_members: 0,
             entry_points: HashMap::new(),
             entry_point_labels: Arc::default(),
             forwarders: Forwarders::default(),
@@ -234,27 +241,53 @@ impl Networks {
     fn index(&mut self, mut prefixes: Vec<(IpNet, Member)>) {
         prefixes.iter_mut().for_each(|(block, _)| *block = block.trunc());
         prefixes.sort_by_key(|(block, member)| (*block, member.subnet.is_some()));
-        let mut above: Vec<(IpNet, Vec<Member>)> = Vec::new();
-        let mut at = 0;
-        while let Some(&(block, _)) = prefixes.get(at) {
+        let mut above: Vec<(IpNet, Box<[Member]>)> = Vec::new();
+        for group in prefixes.chunk_by(|(one, _), (other, _)| one == other) {
+            let block = group[0].0;
             while above.last().is_some_and(|(wider, _)| !wider.contains(&block)) {
                 above.pop();
             }
-            let mut members = above.last().map_or(Vec::new(), |(_, members)| members.clone());
-            while let Some((_, member)) = prefixes.get(at).filter(|(other, _)| *other == block) {
-                // A subnet replaces the wider entry of its VPC, and stays in narrower blocks of that VPC.
-                let own = members.iter().position(|other| other.network == member.network);
-                let wider = own.map(|own| members.remove(own));
-                let subnet = member.subnet.or(wider.and_then(|wider| wider.subnet));
-                members.insert(0, Member { subnet, ..*member });
-                at += 1;
+            let members = members_of(above.last().map_or(&[][..], |(_, members)| &members[..]), group);
+            self.prefix_members += members.len();
+            if self.has_too_many_members() {
+                return;
             }
             match block {
-                IpNet::V4(block) => drop(self.v4.insert(block, members.clone().into())),
-                IpNet::V6(block) => drop(self.v6.insert(block, members.clone().into())),
+                IpNet::V4(block) => drop(self.v4.insert(block, members.clone())),
+                IpNet::V6(block) => drop(self.v6.insert(block, members.clone())),
             }
             above.push((block, members));
         }
+    }
+
+    /// Whether there are more than [`MAX_PREFIX_MEMBERS`] pairs of a prefix and a network. Some prefixes are missing then.
+    pub fn has_too_many_members(&self) -> bool {
+        self.prefix_members > MAX_PREFIX_MEMBERS
+    }
+
+    /// The networks that have addresses in one of these blocks.
+    pub fn overlapping(&self, blocks: &[IpNet]) -> BTreeSet<NetworkAt> {
+        let mut found = BTreeSet::new();
+        for block in blocks.iter().map(IpNet::trunc) {
+            if found.len() == self.list.len() {
+                break;
+            }
+            // The longest prefix that contains the block has the networks that contain all of it; other networks have a
+            // prefix within the block.
+            let (around, within): (_, Vec<&[Member]>) = match block {
+                IpNet::V4(block) => (
+                    self.v4.get_lpm(&block).map(|(_, members)| members),
+                    self.v4.children(&block).map(|(_, members)| &**members).collect(),
+                ),
+                IpNet::V6(block) => (
+                    self.v6.get_lpm(&block).map(|(_, members)| members),
+                    self.v6.children(&block).map(|(_, members)| &**members).collect(),
+                ),
+            };
+            let members = around.into_iter().map(|members| &**members).chain(within).flatten();
+            found.extend(members.map(|member| member.network));
+        }
+        found
     }
 
     fn entry_points(
@@ -447,6 +480,20 @@ impl Networks {
     }
 }
 
+/// The networks that contain a prefix: first those that have it as a block, the last one of these first, then the members of the
+/// wider prefix. A subnet replaces the wider entry of its VPC, and stays in narrower blocks of that VPC.
+fn members_of(wider: &[Member], own: &[(IpNet, Member)]) -> Box<[Member]> {
+    let mut subnets: HashMap<NetworkAt, Option<u32>> =
+        wider.iter().map(|member| (member.network, member.subnet)).collect();
+    for (_, member) in own {
+        let subnet = subnets.entry(member.network).or_default();
+        *subnet = member.subnet.or(*subnet);
+    }
+    let own = own.iter().rev().map(|(_, member)| member.network);
+    let all = own.chain(wider.iter().map(|member| member.network));
+    all.filter_map(|network| Some(Member { network, subnet: subnets.remove(&network)? })).collect()
+}
+
 /// The key of a view: the VPC, the path, and the client's own network on an inbound path.
 pub type ViewKey = (NetworkAt, ClientPath, Option<NetworkAt>);
 
@@ -456,6 +503,69 @@ impl MatchedClient<'_> {
         match self.path {
             ClientPath::InVpc => (self.vpc, self.path, None),
             _ => (self.vpc, self.path, self.network),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// VPCs with these blocks. Each VPC has a subnet with the last one of them.
+    fn networks(blocks: impl Iterator<Item = Vec<String>>) -> Networks {
+        let vpcs = blocks.enumerate().map(|(at, blocks)| {
+            let subnet =
+                json!({"availability_zone_id": "az", "cidr_blocks": blocks.last().into_iter().collect::<Vec<_>>()});
+            (format!("v{at:06}"), json!({"region": "r", "cidr_blocks": blocks, "subnets": {"s": subnet}}))
+        });
+        let manifest = json!({"vpcs": vpcs.collect::<serde_json::Map<_, _>>()});
+        Networks::compile(&serde_json::from_value(manifest).unwrap(), &mut Azs::default(), &[])
+    }
+
+    fn nested(at: usize) -> Vec<String> {
+        vec!["10.0.0.0/8".into(), format!("10.{}.{}.0/24", at / 256, at % 256)]
+    }
+
+    #[test]
+    fn networks_with_equal_blocks_add_one_member_each() {
+        let number = 50_000;
+        let networks = networks((0..number).map(|_| vec!["10.0.0.0/8".into()]));
+        assert_eq!((networks.prefix_members, networks.has_too_many_members()), (number, false));
+        let members = networks.holding([10, 1, 2, 3].into());
+        let last_first = (0..number as u32).rev().map(|at| Member { network: at, subnet: Some(at) });
+        assert!(members.iter().copied().eq(last_first));
+    }
+
+    #[test]
+    fn a_prefix_has_all_networks_that_contain_it_up_to_the_bound() {
+        let few = networks((0..100).map(nested));
+        assert_eq!((few.prefix_members, few.has_too_many_members()), (100 + 100 * 100, false));
+        let members = few.holding([10, 0, 7, 1].into());
+        assert_eq!((members.len(), members[0]), (100, Member { network: 7, subnet: Some(7) }));
+        assert!(members[1..].iter().all(|member| member.network != 7 && member.subnet.is_none()));
+        let many = networks((0..3_000).map(nested));
+        assert!(
+            many.has_too_many_members() && many.prefix_members <= MAX_PREFIX_MEMBERS + 3_000,
+            "{}",
+            many.prefix_members
+        );
+    }
+
+    #[test]
+    fn finds_networks_that_overlap_with_blocks() {
+        let networks = networks((0..4).map(|at| vec![format!("10.{at}.0.0/16"), format!("fd00:{at}::/32")]));
+        for (blocks, expected) in [
+            (&["10.0.0.0/8"][..], &[0, 1, 2, 3][..]),
+            (&["10.2.0.0/16"], &[2]),
+            (&["10.2.7.9/24"], &[2]),
+            (&["10.2.0.0/15", "10.0.0.1/32"], &[0, 2, 3]),
+            (&["fd00:1::/33", "fd00:3::/16"], &[0, 1, 2, 3]),
+            (&["fd00:1::/33", "11.0.0.0/8"], &[1]),
+            (&[], &[]),
+        ] {
+            let blocks: Vec<IpNet> = blocks.iter().map(|block| block.parse().unwrap()).collect();
+            assert!(networks.overlapping(&blocks).iter().eq(expected), "{blocks:?}");
         }
     }
 }

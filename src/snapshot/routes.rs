@@ -79,18 +79,6 @@ impl Route {
         id.copy_from_slice(&digest.finalize()[..16]);
         Route { id: RouteId(u128::from_be_bytes(id)), rule, domain, servers }
     }
-
-    /// The route below a zone cut, to the name servers of a referral, asked from the addresses of a DELEGATE rule. None unless
-    /// a name server is at or below the domain of the rule (AWS's delegation record).
-    pub fn delegation(rule: &Rule, domain: &[u8], name_servers: &[NameServer]) -> Option<Route> {
-        let ends = |name: &NameServer| name_suffixes(&name.name).any(|suffix| *suffix == *rule.route.domain);
-        if !name_servers.iter().any(ends) {
-            return None;
-        }
-        let name_servers = name_servers.to_vec();
-        let servers = Servers::NameServers { name_servers, sources: rule.route.servers.sources().to_vec() };
-        Some(Route::new(rule.id.clone(), domain.into(), servers))
-    }
 }
 
 /// The targets of all FORWARD rules of a manifest, each with its rule, the source addresses of its queries, and the outbound
@@ -109,7 +97,7 @@ pub fn named_targets(manifest: &Manifest) -> impl Iterator<Item = (&Id, Target, 
 }
 
 /// A name and all names above it, without the root.
-fn name_suffixes(name: &[u8]) -> impl Iterator<Item = &[u8]> {
+pub(super) fn name_suffixes(name: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::successors(Some(name), |name| name.get(1 + usize::from(*name.first()?)..)).take_while(|n| n.len() > 1)
 }
 

@@ -16,7 +16,7 @@ mod compile;
 mod policies;
 
 pub use compile::{Input, Previous, check_size, compile};
-pub use policies::{Policies, Policy};
+pub use policies::{DelegateRules, Policies, Policy};
 
 use super::{
     autodefined::Autodefined,
@@ -228,27 +228,86 @@ mod tests {
         assert!(a == b && a != c && c != d && a != d);
     }
 
-    /// Each VPC with an inbound endpoint has a view for each network that reaches it.
+    fn compiled(manifest: serde_json::Value) -> Result<crate::snapshot::Snapshot, Vec<crate::manifest::Problem>> {
+        let loaded = Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() };
+        compile(&loaded, &Arc::new(Node::default()), None).map(|(snapshot, _)| snapshot)
+    }
+
+    /// A manifest with this number of VPCs, each with an inbound endpoint: all connected, or allowed by `allowed_cidr_blocks`.
+    fn inbound(number: usize, is_connected: bool) -> serde_json::Value {
+        let ids = (0..number).map(|at| format!("v{at}"));
+        let vpcs = (0..number).map(|at| {
+            let block = format!("10.{}.{}.0/24", at / 256, at % 256);
+            (format!("v{at}"), serde_json::json!({"region": "r", "cidr_blocks": [block]}))
+        });
+        let allowed = if is_connected { vec![] } else { vec!["10.0.0.0/8"] };
+        let endpoint = |id: String| {
+            let value = serde_json::json!({"direction": "INBOUND", "vpc_id": id, "ip_addresses": [], "allowed_cidr_blocks": allowed});
+            (id, value)
+        };
+        let attach = |id: String| serde_json::json!({"vpc_id": id});
+        let attachments: Vec<_> = ids.clone().map(attach).filter(|_| is_connected).collect();
+        serde_json::json!({
+            "vpcs": vpcs.collect::<serde_json::Map<_, _>>(),
+            "transit_gateways": {"t": {"region": "r", "attachments": attachments}},
+            "resolver_endpoints": ids.map(endpoint).collect::<serde_json::Map<_, _>>(),
+        })
+    }
+
+    /// Each VPC with an inbound endpoint has a view for each network that reaches it or that the endpoint allows.
     #[test]
     fn rejects_a_manifest_with_too_many_inbound_views() {
-        let problems = |number: usize| {
-            let ids = (0..number).map(|at| format!("v{at}"));
-            let vpc = |id: String| (id, serde_json::json!({"region": "r", "cidr_blocks": []}));
-            let attach = |id: String| serde_json::json!({"vpc_id": id});
-            let endpoint = |id: String| {
-                (id.clone(), serde_json::json!({"direction": "INBOUND", "vpc_id": id, "ip_addresses": []}))
-            };
-            let manifest = serde_json::json!({
-                "vpcs": ids.clone().map(vpc).collect::<serde_json::Map<_, _>>(),
-                "transit_gateways": {"t": {"attachments": ids.clone().map(attach).collect::<Vec<_>>()}},
-                "resolver_endpoints": ids.map(endpoint).collect::<serde_json::Map<_, _>>(),
-            });
-            let loaded = Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() };
-            compile(&loaded, &Arc::new(Node::default()), None).map_or_else(|problems| problems, |(_, found)| found)
+        for is_connected in [true, false] {
+            let snapshot = compiled(inbound(30, is_connected)).unwrap();
+            // Each VPC has one of its own. Each endpoint has one for each network, and one for unknown networks.
+            assert_eq!(snapshot.views.iter().count(), 30 + 30 * 31, "{is_connected}");
+            let found = compiled(inbound(510, is_connected)).err().unwrap();
+            assert!(found.len() == 1 && found[0].is_error(), "{found:?}");
+            assert!(found[0].message.contains("more than 250000 pairs of their VPC and a network"), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn rejects_a_manifest_with_too_many_networks_per_prefix() {
+        let network = |at: usize| {
+            let blocks = ["10.0.0.0/8".to_string(), format!("10.{}.{}.0/24", at / 256, at % 256)];
+            (format!("n{at}"), serde_json::json!({"cidr_blocks": blocks, "vpc_ids": []}))
         };
-        assert_eq!(problems(30), []);
-        let found = problems(510);
+        let manifest = |number: usize| {
+            let networks = (0..number).map(network).collect::<serde_json::Map<_, _>>();
+            serde_json::json!({"on_premises_networks": networks})
+        };
+        assert!(compiled(manifest(300)).is_ok());
+        let found = compiled(manifest(3_000)).err().unwrap();
         assert!(found.len() == 1 && found[0].is_error(), "{found:?}");
-        assert!(found[0].message.contains("more than 250000 pairs of their VPC and a network"), "{found:?}");
+        assert!(found[0].message.contains("more than 5000000 pairs of a CIDR block and a network"), "{found:?}");
+    }
+
+    #[test]
+    fn the_first_matching_delegate_rule_has_a_zone_cut() {
+        let number = 4_000;
+        let rule = |at: usize| {
+            let rule =
+                serde_json::json!({"domain_name": format!("ns{at}.test"), "rule_type": "DELEGATE", "vpc_ids": ["v"]});
+            (format!("r{at:05}"), rule)
+        };
+        let cut = |at: usize| {
+            let servers = [format!("a.ns{}.test.", at + 1), format!("b.c.ns{at}.test."), "d.other.test.".into()];
+            serde_json::json!({"name": format!("cut{at}"), "type": "NS", "records": servers})
+        };
+        let snapshot = compiled(serde_json::json!({
+            "vpcs": {"v": {"region": "r", "cidr_blocks": ["10.0.0.0/8"]}},
+            "resolver_rules": (0..number).map(rule).collect::<serde_json::Map<_, _>>(),
+            "private_hosted_zones": {"Z": {"name": "example", "vpc_ids": ["v"], "records": (0..number + 2).map(cut).collect::<Vec<_>>()}},
+        }));
+        let snapshot = snapshot.unwrap();
+        let view = snapshot.views.iter().next().unwrap();
+        let delegations = &snapshot.views.policies(view).unwrap().delegations;
+        let rules: BTreeMap<String, &str> = delegations
+            .iter()
+            .map(|(name, route)| (crate::wire::name::printed(name).to_string(), &*route.rule))
+            .collect();
+        assert_eq!(rules.len(), number);
+        assert_eq!((rules["cut7.example."], rules["cut3999.example."]), ("r00007", "r03999"));
     }
 }

@@ -236,7 +236,7 @@ pub fn interface(context: &Context, interface: &Interface, family: Family, choic
     format!("{az}: {address} is {state}: {outcome}")
 }
 
-/// How a verdict came about: since when, by which attempts, or by hand.
+/// The reason for a verdict: the state and its age, the last attempts, and overrides.
 fn checked(verdict: &Verdict, now: i64) -> String {
     let report = verdict.report();
     let mut text = match report.state {
@@ -256,7 +256,7 @@ fn checked(verdict: &Verdict, now: i64) -> String {
         text += &format!("; set to {word} by hand for {} s more", (forced.until - now).max(0));
     }
     if report.held_until.is_some_and(|until| until > now) {
-        text += "; held because it changes too often";
+        text += "; held unhealthy, because it changes too often";
     }
     if report.is_frozen {
         text += "; frozen, because this node is isolated";

@@ -10,11 +10,10 @@ use crate::{
         autodefined::{Autodefined, autodefined},
         endpoints::{Endpoint, Endpoints, PrivateName, Renamed},
         names::NameMap,
-        networks::{ClientPath, NetworkAt, Networks, ViewKey},
+        networks::{ClientPath, MAX_PREFIX_MEMBERS, NetworkAt, Networks, ViewKey},
         zones::Zones,
     },
 };
-use ipnet::IpNet;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
@@ -88,37 +87,64 @@ pub fn compile(input: &Input, previous: Option<&Previous>, labels: &Arc<Vec<Arc<
 }
 
 /// The largest number of views of inbound Resolver endpoints. Each VPC with such endpoints has one for each network that is
-/// connected to it.
+/// connected to it or that an endpoint allows.
 const MAX_INBOUND_VIEWS: usize = 250_000;
 
-/// The error of a manifest whose networks have too many connections or too many inbound views; none if it has neither.
+/// The error of a manifest whose networks have too many connections, blocks or inbound views; none if it has neither.
 pub fn check_size(manifest: &Manifest, networks: &Networks) -> Option<Problem> {
+    let error = |kind: &'static str, id: Option<&Id>, field: &'static str, message: String, help: &str| {
+        let mut problem = Problem::error(kind, id.map_or("", |id| id), field, message);
+        problem.help = Some(help.into());
+        Some(problem)
+    };
     if networks.connectivity.has_too_many_steps() {
-        let id = manifest.transit_gateways.keys().next().map_or("", |id| id);
         let message = format!(
             "all Transit Gateways together have more than {MAX_STEPS} pairs of attachments that get each other's routes"
         );
-        let mut problem = Problem::error("transit_gateways", id, "attachments", message);
         let help = "use fewer route tables, or fewer gateways in a row: attachments with equal routing count as one";
-        problem.help = Some(help.into());
-        return Some(problem);
+        return error("transit_gateways", manifest.transit_gateways.keys().next(), "attachments", message, help);
+    }
+    if networks.has_too_many_members() {
+        let message = format!(
+            "all networks together have more than {MAX_PREFIX_MEMBERS} pairs of a CIDR block and a network that contains it"
+        );
+        let help = "a block within a wide block of many networks counts once for each of them: have fewer networks with the \
+                    same wide block, or fewer blocks and subnets within it";
+        let (kind, id) = match manifest.vpcs.keys().next() {
+            Some(id) => ("vpcs", Some(id)),
+            None => ("on_premises_networks", manifest.on_premises_networks.keys().next()),
+        };
+        return error(kind, id, "cidr_blocks", message, help);
     }
     let mut seen = HashSet::new();
     let mut views = 0;
     for (id, endpoint) in &manifest.resolver_endpoints {
-        let key = (&endpoint.vpc_id, endpoint.direction == Direction::Inbound);
-        if endpoint.direction != Direction::Outbound && seen.insert(key) {
-            views += 2 + networks.connectivity.reached_by(&Network::Vpc(endpoint.vpc_id.clone())).count();
+        let (vpc, is_inbound) = (&endpoint.vpc_id, endpoint.direction == Direction::Inbound);
+        if endpoint.direction == Direction::Outbound {
+            continue;
+        }
+        let own = Network::Vpc(vpc.clone());
+        if seen.insert((vpc, is_inbound, None)) {
+            views += 2 + networks.connectivity.reached_by(&own).count();
+        }
+        // Connected networks are counted above.
+        let others = networks
+            .overlapping(&endpoint.allowed_cidr_blocks)
+            .into_iter()
+            .filter(|at| !networks.connectivity.reaches(&own, &networks.info(*at).network));
+        for other in others {
+            views += usize::from(seen.insert((vpc, is_inbound, Some(other))));
+            if views > MAX_INBOUND_VIEWS {
+                break;
+            }
         }
         if views > MAX_INBOUND_VIEWS {
             let message = format!(
                 "all inbound endpoints together have more than {MAX_INBOUND_VIEWS} pairs of their VPC and a network that is \
-                 connected to it"
+                 connected to it or has addresses in `allowed_cidr_blocks`"
             );
-            let mut problem = Problem::error("resolver_endpoints", id, "vpc_id", message);
             let help = "have inbound endpoints in fewer VPCs: one VPC can serve all networks that reach it";
-            problem.help = Some(help.into());
-            return Some(problem);
+            return error("resolver_endpoints", Some(id), "vpc_id", message, help);
         }
     }
     None
@@ -195,21 +221,9 @@ impl<'a> Frame<'a> {
             }
             self.add((at, path, None), &format!("{vpc}/-"));
         }
-        let allowed = IpNet::aggregate(&endpoint.allowed_cidr_blocks);
-        if allowed.is_empty() {
-            return;
-        }
-        for (client, info) in (0..).zip(&input.networks.list) {
-            let blocks = match &info.network {
-                Network::Vpc(_) => info.vpc.as_ref().map(|vpc| &vpc.cidr_blocks),
-                Network::OnPremises(id) => input.manifest.on_premises_networks.get(id).map(|other| &other.cidr_blocks),
-            };
-            let is_allowed = blocks
-                .into_iter()
-                .flatten()
-                .any(|block| allowed.iter().any(|allowed| allowed.contains(block) || block.contains(allowed)));
-            if is_allowed && !self.inbound.contains_key(&(at, path, Some(client))) {
-                self.add((at, path, Some(client)), &format!("{vpc}/{}", info.network.id()));
+        for client in input.networks.overlapping(&endpoint.allowed_cidr_blocks) {
+            if !self.inbound.contains_key(&(at, path, Some(client))) {
+                self.add((at, path, Some(client)), &format!("{vpc}/{}", input.networks.info(client).network.id()));
             }
         }
     }

@@ -6,15 +6,15 @@ use crate::{
     snapshot::{
         names::{Above, NameMap},
         networks::{NetworkAt, Networks},
-        routes::{Route, Rule},
+        routes::{NameServer, Route, Rule, Servers, name_suffixes},
         slots::Slots,
-        zone::Zone,
+        zone::{Zone, ZoneCut},
         zones::Zones,
     },
 };
 use sha2::{Digest, Sha256};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -36,12 +36,50 @@ pub struct Policies {
     pub above_zones: Above,
     /// The names above its FORWARD and RECURSIVE rules.
     pub above_rules: Above,
-    /// DELEGATE rules, which act on referrals and not on names, in the order of their identifiers.
-    pub delegates: Vec<Arc<Rule>>,
+    /// DELEGATE rules, which act on referrals and not on names.
+    pub delegates: DelegateRules,
     /// A number that separates the cached answers of this VPC from those of VPCs with other DELEGATE rules; 0 without such rules.
     pub salt: u128,
     /// The zone cuts of its zones that a DELEGATE rule matches, and the routes below them.
     pub delegations: NameMap<Arc<Route>>,
+}
+
+/// The DELEGATE rules of a VPC.
+#[derive(Clone, Default)]
+pub struct DelegateRules {
+    /// The rules, in the order of their identifiers.
+    rules: Vec<Arc<Rule>>,
+    /// The first rule with each domain, as an index into `rules`.
+    by_domain: HashMap<Box<[u8]>, usize>,
+}
+
+impl DelegateRules {
+    fn new(mut rules: Vec<Arc<Rule>>) -> DelegateRules {
+        rules.sort_by(|one, other| one.id.cmp(&other.id));
+        let mut by_domain = HashMap::new();
+        for (at, rule) in rules.iter().enumerate() {
+            by_domain.entry(rule.route.domain.clone()).or_insert(at);
+        }
+        DelegateRules { rules, by_domain }
+    }
+
+    /// Whether the VPC has no DELEGATE rule.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// The route below a zone cut, to the name servers of a referral, asked from the addresses of a DELEGATE rule. None unless
+    /// a name server is at or below the domain of a rule (AWS's delegation record). The first such rule is used.
+    pub fn route(&self, domain: &[u8], name_servers: &[NameServer]) -> Option<Route> {
+        if self.is_empty() {
+            return None;
+        }
+        let suffixes = name_servers.iter().flat_map(|server| name_suffixes(&server.name));
+        let rule = &self.rules[suffixes.filter_map(|suffix| self.by_domain.get(suffix).copied()).min()?];
+        let sources = rule.route.servers.sources().to_vec();
+        let servers = Servers::NameServers { name_servers: name_servers.to_vec(), sources };
+        Some(Route::new(rule.id.clone(), domain.into(), servers))
+    }
 }
 
 /// The changes to the policies of one VPC.
@@ -116,7 +154,7 @@ fn indices(networks: &Networks, vpcs: &[Id]) -> BTreeSet<NetworkAt> {
 /// The policies of a VPC after a change; none if it has none.
 fn compile_one(vpc: &str, old: Option<&Policies>, edits: Edits, zones: &Zones) -> Option<Policies> {
     let mut names: BTreeMap<Box<[u8]>, Policy> = old.into_iter().flat_map(|old| old.names.iter()).cloned().collect();
-    let mut delegates = old.map_or(Vec::new(), |old| old.delegates.clone());
+    let mut delegates = old.map_or(Vec::new(), |old| old.delegates.rules.clone());
     let is_out = |rule: &Arc<Rule>| edits.rules_out.contains(&&rule.id);
     delegates.retain(|rule| !is_out(rule));
     for policy in names.values_mut() {
@@ -125,10 +163,7 @@ fn compile_one(vpc: &str, old: Option<&Policies>, edits: Edits, zones: &Zones) -
     }
     for rule in edits.rules_in {
         match rule.resource.rule_type {
-            RuleType::Delegate => {
-                let at = delegates.partition_point(|other| other.id < rule.id);
-                delegates.insert(at, rule);
-            }
+            RuleType::Delegate => delegates.push(rule),
             _ => drop(names.entry(rule.route.domain.clone()).or_default().rule.get_or_insert(rule)),
         }
     }
@@ -139,6 +174,7 @@ fn compile_one(vpc: &str, old: Option<&Policies>, edits: Edits, zones: &Zones) -
     if names.is_empty() && delegates.is_empty() {
         return None;
     }
+    let delegates = DelegateRules::new(delegates);
     let delegations = delegations(&names, &delegates, zones);
     let salt = salt(vpc, &delegates);
     let asks = |policy: &Policy| {
@@ -153,29 +189,25 @@ fn compile_one(vpc: &str, old: Option<&Policies>, edits: Edits, zones: &Zones) -
 
 /// The number that separates the cached answers of a VPC with DELEGATE rules; 0 without such rules. It depends on the VPC too,
 /// because zonal resolves the names of name servers in the VPC's own view.
-fn salt(vpc: &str, delegates: &[Arc<Rule>]) -> u128 {
+fn salt(vpc: &str, delegates: &DelegateRules) -> u128 {
     if delegates.is_empty() {
         return 0;
     }
     let mut digest = Sha256::new();
     digest.update(vpc);
-    delegates.iter().for_each(|rule| digest.update(rule.route.id.0.to_be_bytes()));
+    delegates.rules.iter().for_each(|rule| digest.update(rule.route.id.0.to_be_bytes()));
     let mut salt = [0; 16];
     salt.copy_from_slice(&digest.finalize()[..16]);
     u128::from_be_bytes(salt)
 }
 
 /// The zone cuts that a DELEGATE rule matches, and the routes below them.
-fn delegations(names: &BTreeMap<Box<[u8]>, Policy>, rules: &[Arc<Rule>], zones: &Zones) -> NameMap<Arc<Route>> {
+fn delegations(names: &BTreeMap<Box<[u8]>, Policy>, rules: &DelegateRules, zones: &Zones) -> NameMap<Arc<Route>> {
     if rules.is_empty() {
         return NameMap::default();
     }
     let cuts = names.values().filter_map(|policy| zones.get(policy.zone?)).flat_map(|zone| zone.cuts());
-    let routes: BTreeMap<Box<[u8]>, Arc<Route>> = cuts
-        .filter_map(|cut| {
-            let route = rules.iter().find_map(|rule| Route::delegation(rule, &cut.name, &cut.name_servers))?;
-            Some((cut.name.clone(), Arc::new(route)))
-        })
-        .collect();
+    let route = |cut: &ZoneCut| Some((cut.name.clone(), Arc::new(rules.route(&cut.name, &cut.name_servers)?)));
+    let routes: BTreeMap<Box<[u8]>, Arc<Route>> = cuts.filter_map(route).collect();
     NameMap::new(routes.into_iter().collect())
 }

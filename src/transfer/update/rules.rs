@@ -16,13 +16,47 @@ use crate::{
         response::Record,
     },
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// The TTL and the data of a record set.
-#[derive(Clone, Debug, PartialEq)]
+/// A record set. An edit of a value costs the value, not the set.
+#[derive(Debug, Default)]
 struct Set {
     ttl: u32,
-    values: Vec<Vec<u8>>,
+    /// The values in the order of their arrival; none in the place of a removed value.
+    values: Vec<Option<Vec<u8>>>,
+    /// The place of each value, by its canonical form.
+    places: HashMap<Vec<u8>, usize>,
+}
+
+impl Set {
+    /// Adds a value, or replaces an equal one.
+    fn insert(&mut self, rtype: u16, value: Vec<u8>) {
+        let place = *self.places.entry(canonical(rtype, &value)).or_insert(self.values.len());
+        match self.values.get_mut(place) {
+            Some(old) => *old = Some(value),
+            None => self.values.push(Some(value)),
+        }
+    }
+
+    fn remove(&mut self, rtype: u16, value: &[u8]) {
+        if let Some(place) = self.places.remove(&canonical(rtype, value)) {
+            self.values[place] = None;
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    fn values(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.values.iter().flatten()
+    }
+}
+
+impl PartialEq for Set {
+    fn eq(&self, other: &Set) -> bool {
+        self.ttl == other.ttl && self.values().eq(other.values())
+    }
 }
 
 /// A zone, and the record sets that the update has changed so far. A set without data is removed.
@@ -30,6 +64,8 @@ struct UpdatedZone<'z> {
     zone: &'z Zone,
     apex: Name,
     edited: BTreeMap<(Name, u16), Option<Set>>,
+    /// The types of the names that the update has changed so far.
+    types: HashMap<Name, BTreeSet<u16>>,
 }
 
 /// The record sets of a zone that an update changes.
@@ -38,7 +74,8 @@ struct UpdatedZone<'z> {
 ///
 /// The RCODE of RFC 2136, or the reason why the zone cannot be changed.
 pub fn edits(zone: &Zone, request: &Request) -> Result<Vec<EditedSet>, UpdateError> {
-    let mut updated = UpdatedZone { zone, apex: request.zone.to_lowercase(), edited: BTreeMap::new() };
+    let (apex, edited, types) = (request.zone.to_lowercase(), BTreeMap::new(), HashMap::new());
+    let mut updated = UpdatedZone { zone, apex, edited, types };
     let [prerequisites, updates, _] = &request.sections;
     // 3.2 Process the prerequisite section
     updated.check(prerequisites)?;
@@ -62,8 +99,9 @@ pub fn edits(zone: &Zone, request: &Request) -> Result<Vec<EditedSet>, UpdateErr
                 "{owner} {what} is an alias in the manifest, which no update can change"
             )));
         }
-        let Set { ttl, values } = set.unwrap_or(Set { ttl: 0, values: Vec::new() });
-        sets.push(EditedSet { owner, rtype, ttl, values: values.into_iter().map(Vec::into_boxed_slice).collect() });
+        let Set { ttl, values, .. } = set.unwrap_or_default();
+        let values = values.into_iter().flatten().map(Vec::into_boxed_slice).collect();
+        sets.push(EditedSet { owner, rtype, ttl, values });
     }
     Ok(sets)
 }
@@ -71,8 +109,15 @@ pub fn edits(zone: &Zone, request: &Request) -> Result<Vec<EditedSet>, UpdateErr
 /// A record set as it is served.
 fn served(zone: &Zone, owner: &Name, rtype: u16) -> Option<Set> {
     let set = zone.node_of(owner.as_wire())?.set(rtype)?;
-    let set = zone.follow_alias(set)?;
-    Some(Set { ttl: set.ttl(), values: set.values().collect() })
+    let followed = zone.follow_alias(set)?;
+    let mut served = Set { ttl: followed.ttl(), ..Set::default() };
+    followed.values().for_each(|value| served.insert(rtype, value));
+    Some(served)
+}
+
+/// The types of a name in the zone. Aliases to endpoints are among them.
+fn served_types(zone: &Zone, owner: &Name) -> impl Iterator<Item = u16> {
+    zone.node_of(owner.as_wire()).into_iter().flat_map(|node| node.sets().map(|set| set.rtype()).collect::<Vec<_>>())
 }
 
 fn is_alias(zone: &Zone, owner: &Name, rtype: u16) -> bool {
@@ -114,28 +159,21 @@ impl UpdatedZone<'_> {
         if owner.is_at_or_below(&self.apex) { Ok(owner) } else { fail(rcode::NOTZONE) }
     }
 
-    fn set(&self, owner: &Name, rtype: u16) -> Option<Set> {
-        match self.edited.get(&(owner.clone(), rtype)) {
-            Some(edited) => edited.clone(),
-            None => served(self.zone, owner, rtype),
-        }
+    /// A record set, as the update has changed it so far.
+    fn set(&mut self, owner: &Name, rtype: u16) -> &mut Option<Set> {
+        let zone = self.zone;
+        self.edited.entry((owner.clone(), rtype)).or_insert_with(|| served(zone, owner, rtype))
     }
 
-    /// Whether there is such a set; an alias to an endpoint is one whose data are not known.
-    fn has(&self, owner: &Name, rtype: u16) -> bool {
-        match self.edited.get(&(owner.clone(), rtype)) {
-            Some(edited) => edited.is_some(),
-            None => self.zone.node_of(owner.as_wire()).is_some_and(|node| node.set(rtype).is_some()),
-        }
+    /// The types of a name, as the update has changed it so far.
+    fn types(&mut self, owner: &Name) -> &mut BTreeSet<u16> {
+        let zone = self.zone;
+        self.types.entry(owner.clone()).or_insert_with(|| served_types(zone, owner).collect())
     }
 
-    /// The types that a name has.
-    fn types(&self, owner: &Name) -> BTreeSet<u16> {
-        let node = self.zone.node_of(owner.as_wire());
-        let served = node.into_iter().flat_map(|node| node.sets().map(|set| set.rtype()).collect::<Vec<_>>());
-        let edited = self.edited.range((owner.clone(), 0)..=(owner.clone(), u16::MAX)).map(|((_, rtype), _)| *rtype);
-        let all: BTreeSet<u16> = served.chain(edited).collect();
-        all.into_iter().filter(|rtype| self.has(owner, *rtype)).collect()
+    fn remove(&mut self, owner: &Name, rtype: u16) {
+        *self.set(owner, rtype) = None;
+        self.types(owner).remove(&rtype);
     }
 
     /// Checks the prerequisites (RFC 2136, 3.2).
@@ -147,10 +185,7 @@ impl UpdatedZone<'_> {
             if record.ttl != 0 || (record.class != IN && !record.rdata.is_empty()) {
                 return fail(rcode::FORMERR);
             }
-            let is_there = match rtype {
-                rtype::ANY => !self.types(&owner).is_empty(),
-                _ => self.has(&owner, rtype),
-            };
+            let is_there = served_types(self.zone, &owner).any(|other| rtype == rtype::ANY || rtype == other);
             match (record.class, rtype) {
                 (ANY, rtype::ANY) if !is_there => return fail(rcode::NXDOMAIN),
                 (ANY, _) if !is_there => return fail(rcode::NXRRSET),
@@ -164,9 +199,8 @@ impl UpdatedZone<'_> {
             }
         }
         for ((owner, rtype), wanted) in wanted {
-            let set = self.set(&owner, rtype).ok_or(UpdateError::Rcode(rcode::NXRRSET))?;
-            let values: BTreeSet<Vec<u8>> = set.values.iter().map(|value| canonical(rtype, value)).collect();
-            if values != wanted {
+            let set = served(self.zone, &owner, rtype).ok_or(UpdateError::Rcode(rcode::NXRRSET))?;
+            if set.len() != wanted.len() || !wanted.iter().all(|value| set.places.contains_key(value)) {
                 return fail(rcode::NXRRSET);
             }
         }
@@ -196,21 +230,18 @@ impl UpdatedZone<'_> {
         match (record.class, record.rtype) {
             (IN, _) => self.add(owner, record),
             (ANY, rtype::ANY) => {
-                for rtype in self.types(&owner).into_iter().filter(|rtype| !is_kept(*rtype)) {
-                    self.edited.insert((owner.clone(), rtype), None);
-                }
+                let types: Vec<u16> = self.types(&owner).iter().copied().filter(|rtype| !is_kept(*rtype)).collect();
+                types.into_iter().for_each(|rtype| self.remove(&owner, rtype));
             }
-            (ANY, rtype) if !is_kept(rtype) && self.has(&owner, rtype) => {
-                self.edited.insert((owner, rtype), None);
-            }
+            (ANY, rtype) if !is_kept(rtype) && self.types(&owner).contains(&rtype) => self.remove(&owner, rtype),
             (NONE, rtype) if rtype != rtype::SOA => {
-                let Some(mut set) = self.set(&owner, rtype) else { return Ok(()) };
-                let gone = canonical(rtype, &record.rdata);
-                let before = set.values.len();
-                set.values.retain(|value| canonical(rtype, value) != gone);
+                let Some(set) = self.set(&owner, rtype) else { return Ok(()) };
                 // The last name server of the zone stays (RFC 2136, section 3.4.2.4).
-                if set.values.len() < before && !(set.values.is_empty() && is_kept(rtype)) {
-                    self.edited.insert((owner, rtype), (!set.values.is_empty()).then_some(set));
+                if set.len() > 1 || !is_kept(rtype) {
+                    set.remove(rtype, &record.rdata);
+                }
+                if set.len() == 0 {
+                    self.remove(&owner, rtype);
                 }
             }
             _ => {}
@@ -224,7 +255,8 @@ impl UpdatedZone<'_> {
         let is_in_the_way = match rtype {
             rtype::CNAME => types.iter().any(|other| *other != rtype::CNAME && !is_of_dnssec(*other)),
             rtype::SOA => {
-                let serial = self.set(&owner, rtype).and_then(|set| set.values.first().map(|soa| soa_serial(soa)));
+                let soa = self.set(&owner, rtype).as_ref().and_then(|set| set.values().next());
+                let serial = soa.map(|soa| soa_serial(soa));
                 owner != self.apex || serial.is_some_and(|serial| !is_newer(soa_serial(&record.rdata), serial))
             }
             _ => types.contains(&rtype::CNAME) && !is_of_dnssec(rtype),
@@ -232,14 +264,13 @@ impl UpdatedZone<'_> {
         if is_in_the_way {
             return;
         }
-        let mut set = self.set(&owner, rtype).unwrap_or(Set { ttl: record.ttl, values: Vec::new() });
+        self.types(&owner).insert(rtype);
+        let set = self.set(&owner, rtype).get_or_insert_default();
+        if is_single(rtype) {
+            *set = Set::default();
+        }
         // A record set has one TTL (RFC 2181, section 5.2): that of its last record.
         set.ttl = record.ttl;
-        let same = canonical(rtype, &record.rdata);
-        match set.values.iter_mut().find(|value| is_single(rtype) || canonical(rtype, value) == same) {
-            Some(value) => *value = record.rdata.clone(),
-            None => set.values.push(record.rdata.clone()),
-        }
-        self.edited.insert((owner, rtype), Some(set));
+        set.insert(rtype, record.rdata.clone());
     }
 }

@@ -1,6 +1,8 @@
 //! Servers that lie, and those who would be taken for them.
 
 use super::*;
+use crate::wire::codes::rcode;
+use tokio::task::JoinSet;
 
 fn change(message: Vec<u8>, change: impl Fn(&mut Vec<u8>)) -> Act {
     let mut message = message;
@@ -367,33 +369,48 @@ async fn answers_of_no_use_lead_to_other_servers_and_lose_rank() {
     }
 }
 
+/// A refusal of EDNS by one of these codes: the upper half of the longer one is in the OPT record (RFC 6891, 6.1.3).
+fn refusal(query: &[u8], code: u16) -> Vec<u8> {
+    let mut message = header(query, (code & 15) as u8);
+    if code > 15 {
+        message[11] = 1;
+        message.extend_from_slice(&[0, 0, 41, 4, 208, (code >> 4) as u8, 0, 0, 0, 0, 0]);
+    }
+    message
+}
+
+const REFUSALS: [u16; 3] = [rcode::FORMERR, rcode::NOTIMP, rcode::BADVERS];
+
 #[tokio::test]
 async fn edns_is_left_out_for_a_while_and_never_where_dnssec_is_wanted() {
-    // A moment's trouble: only the first query with EDNS is refused.
-    let count = Arc::new(AtomicU8::new(0));
-    let fake = Fake::new(move |query, _| {
-        let refused = query[11] == 1 && count.fetch_add(1, Relaxed) == 0;
-        vec![Act::Reply(if refused { header(query, 1) } else { answer(query) })]
-    })
-    .await;
-    let (upstreams, route) = (Upstreams::new(), route(vec![fake.target()]));
-    let edns = |fake: &Fake| fake.queries().iter().map(|(query, _)| query[11] == 1).collect::<Vec<_>>();
-    assert_eq!(address(&ask(&upstreams, &route).await), 1);
-    assert_eq!(edns(&fake), [true, false]);
-    assert_eq!(address(&ask(&upstreams, &route).await), 1);
-    assert_eq!(edns(&fake), [false]);
-    assert_eq!(address(&ask_with(&upstreams, &route, NAME, true).await), 1);
-    assert_eq!(edns(&fake), [true]);
-    sleep(Duration::from_millis(10_100)).await;
-    assert_eq!(address(&ask(&upstreams, &route).await), 1);
-    assert_eq!(edns(&fake), [true], "it is tried again");
+    let all = REFUSALS.map(|code| async move {
+        // A moment's trouble: only the first query with EDNS is refused.
+        let count = Arc::new(AtomicU8::new(0));
+        let fake = Fake::new(move |query, _| {
+            let refused = query[11] == 1 && count.fetch_add(1, Relaxed) == 0;
+            vec![Act::Reply(if refused { refusal(query, code) } else { answer(query) })]
+        })
+        .await;
+        let (upstreams, route) = (Upstreams::new(), route(vec![fake.target()]));
+        let edns = |fake: &Fake| fake.queries().iter().map(|(query, _)| query[11] == 1).collect::<Vec<_>>();
+        assert_eq!(address(&ask(&upstreams, &route).await), 1);
+        assert_eq!(edns(&fake), [true, false], "{code}");
+        assert_eq!(address(&ask(&upstreams, &route).await), 1);
+        assert_eq!(edns(&fake), [false], "{code}");
+        assert_eq!(address(&ask_with(&upstreams, &route, NAME, true).await), 1);
+        assert_eq!(edns(&fake), [true], "{code}");
+        sleep(Duration::from_millis(10_100)).await;
+        assert_eq!(address(&ask(&upstreams, &route).await), 1);
+        assert_eq!(edns(&fake), [true], "{code}: it is tried again");
+    });
+    all.into_iter().collect::<JoinSet<()>>().join_all().await;
 }
 
 #[tokio::test]
 async fn who_wants_dnssec_is_asked_for_with_edns_first() {
-    for code in [1, 4] {
+    for code in REFUSALS {
         let old = Fake::new(move |query, _| {
-            vec![Act::Reply(if query[11] == 1 { header(query, code) } else { answer(query) })]
+            vec![Act::Reply(if query[11] == 1 { refusal(query, code) } else { answer(query) })]
         })
         .await;
         let edns = |fake: &Fake| fake.queries().iter().map(|(query, _)| query[11] == 1).collect::<Vec<_>>();
