@@ -37,11 +37,11 @@
 //! | [`log`] | log lines on standard error; no thread waits for the reader | `config` |
 //! | [`query_log`] | an `EntrySender` passes entries to the `writer`, which formats them as `json` or `dnstap` for a `sink` | `answer`, `config`, `instruments`, `manifest`, `snapshot`, `wire` |
 //! | [`forward`] | asks other servers (`ask`): equal questions once (`flights`), `admission`, `upstream` servers, `recursion` from the root; `read`s answers; `cache` | `answer`, `clock`, `config`, `instruments`, `manifest`, `query_log`, `snapshot`, `wire` |
-//! | [`health`] | health checks: a `schedule` of attempts (`probe`), what they come to (`history`, `isolation`), the `store` of verdicts | `answer`, `clock`, `forward`, `instruments`, `manifest`, `snapshot`, `wire` |
+//! | [`health`] | health checks: a `schedule` of attempts (`probe`), the verdicts that follow (`history`, `isolation`), and their `store` | `answer`, `clock`, `forward`, `instruments`, `manifest`, `snapshot`, `wire` |
 //! | [`explain`] | an answer with its steps, as data | `answer`, `manifest`, `snapshot`, `wire` |
 //! | [`difference`] | the answers that two snapshots give differently | `explain`, `manifest`, `snapshot`, `wire` |
-//! | [`control_plane`] | sources: a `directory`, `etcd`, or `change`s by HTTP; the `publisher` serves what `prepare` makes of a change, the `guard` holds mass deletions, the `state_store` writes the state to disk, `updates` are dynamic updates in journals, `freeze` hands over to another process, `internet` follows `resolv.conf`, `status` reports | `clock`, `config`, `difference`, `instruments`, `manifest`, `snapshot`, `wire` |
-//! | [`transfer`] | zones out: `access`, `tsig`, `outgoing` transfers from the `history`, `notify`, `update`; zones in: `inward` follows a `schedule`, asks a `primary`, reads its `answer`, keeps `copies`; `notified` takes NOTIFY | `answer`, `clock`, `config`, `control_plane`, `forward`, `instruments`, `manifest`, `snapshot`, `wire` |
+//! | [`control_plane`] | sources: a `directory`, `etcd`, or a `change` by HTTP; `prepare` checks and compiles a change, the `guard` holds mass deletions, the `publisher` publishes the snapshot, the `state_store` writes it to disk; `updates` are dynamic updates in journals, `freeze` hands over to another process, `internet` follows `resolv.conf`, `status` reports | `clock`, `config`, `difference`, `instruments`, `manifest`, `snapshot`, `wire` |
+//! | [`transfer`] | zones out: `access`, `tsig`, `outgoing` transfers with the `history` of a zone, `notify`, `update`; zones in: `inward` follows a `schedule`, asks a `primary`, reads its `answer` and stores `copies`; `notified` takes NOTIFY | `answer`, `clock`, `config`, `control_plane`, `forward`, `instruments`, `manifest`, `snapshot`, `wire` |
 //! | [`listen`] | the transports: `udp`, `stream`, `tls`, `https`, `quic`, `proxy` headers; `dispatch` has the steps of every query around `answer`; `connections`, `limit`, `bodies` and `unread` bound the clients | `answer`, `clock`, `forward`, `instruments`, `manifest`, `query_log`, `snapshot`, `transfer`, `wire` |
 //! | [`metrics`] | the metrics page; each room has its own counters and registers them | `clock`, `instruments`, `log` |
 //! | [`admin`] | HTTP: probes, metrics, status, cache; `push` takes changes, `journal` shows and drops those of dynamic updates, `access` checks permissions, `admission` and `stall` bound connections, `pages` bounds large responses, `events` streams generations, `explain` explains answers of this server, `openapi` describes the API, `status` is the type that `zonal status` reads | `clock`, `config`, `control_plane`, `explain`, `forward`, `health`, `instruments`, `listen`, `manifest`, `metrics`, `snapshot`, `transfer`, `wire` |
@@ -63,7 +63,7 @@
 //!             CNAME target -> resolved like a first name
 //!        -> Reply::finish           counts, flags, OPT with cookie, NSID and extended error
 //!        -> counters                a plain store in the worker's own memory
-//!        -> query_log::EntrySender        if the view is logged: the answer and its QueryLogTrace, into the worker's own ring
+//!        -> query_log::EntrySender  if the view is logged: the answer and its QueryLogTrace, into the worker's own ring
 //! ```
 //!
 //! A UDP thread answers from zonal's own names and from the cache. A task does the rest:
@@ -82,7 +82,7 @@
 //! AXFR, IXFR -> transfer::access      checks address and key; finds the zone, if several have the name
 //!            -> transfer::outgoing    makes each message while the one before is sent
 //! UPDATE     -> transfer::update      on the control plane's thread: prerequisites, then record sets
-//!            -> control_plane::updates  keeps the update in a journal or where the zone's records come from; then it is served
+//!            -> control_plane::updates  stores the update in a journal or where the zone's records come from; then serves it
 //! ```
 //!
 //! # The path of a change
@@ -96,7 +96,7 @@
 //!       -> manifest::collection       the resources as they were put; invalid ones are set aside, or refuse the change
 //!       -> control_plane::publisher
 //!
-//! publisher: manifest::check            checks again what the change concerns
+//! publisher: manifest::check            checks the part that the change concerns
 //!         -> snapshot::compile          networks, zones, endpoints, views; shares unchanged parts with the old snapshot
 //!         -> control_plane::state_store on disk, for a start without the control plane: before ArcSwap if a client waits for
 //!                                       the result, else after it
@@ -110,10 +110,11 @@
 //! ```text
 //! primaries -> transfer::inward          one task per zone: refresh, NOTIFY, expiry
 //!           -> control_plane::publisher  one transfer is one generation; an invalid one is refused by itself
-//!           -> transfer::copies          kept on disk once it is served
+//!           -> transfer::copies          written to disk once the zone is served
 //! ```
 //!
-//! zonal refuses a manifest with an error as a whole, and goes on serving the last valid one.
+//! With `on_error: refuse`, zonal refuses a manifest with an error as a whole, and serves the last valid one. With
+//! `on_error: set_aside`, it serves the last valid version of the resource with the error.
 //!
 //! # The path of a restart
 //!

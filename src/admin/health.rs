@@ -1,6 +1,10 @@
 //! `/v1/health`: the targets of health checks, and verdicts set by hand.
 
-use super::{Admin, page, problem::ApiError};
+use super::{
+    Admin,
+    pages::{Content, page},
+    problem::ApiError,
+};
 use crate::{
     clock::now,
     health::{MAX_FORCED, Refused},
@@ -9,8 +13,8 @@ use crate::{
 use axum::{
     Json,
     extract::{Path, State, rejection::JsonRejection},
-    http::{StatusCode, header},
-    response::{IntoResponse, Response},
+    http::StatusCode,
+    response::Response,
 };
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -96,21 +100,14 @@ fn report(target: &Target) -> TargetReport {
 }
 
 /// `GET /v1/health`
-pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Response {
-    let place = match admin.manifests.clone().acquire_owned().await {
-        Ok(place) => place,
-        Err(error) => return ApiError::new(StatusCode::SERVICE_UNAVAILABLE, error.to_string()).into_response(),
-    };
-    let snapshot = admin.core.snapshot.load_full();
-    let targets = snapshot.health_targets.iter().map(|target| report(target)).collect();
-    let all = HealthReport { isolated_since: admin.health.isolated_since(), targets };
-    match serde_json::to_string(&all) {
-        Ok(text) => {
-            let (length, body) = page(text, place);
-            ([(header::CONTENT_TYPE, "application/json".to_string()), length], body).into_response()
-        }
-        Err(error) => ApiError::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
-    }
+pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Result<Response, ApiError> {
+    let permits = admin.manifests.clone();
+    page(&permits, move || {
+        let snapshot = admin.core.snapshot.load_full();
+        let targets = snapshot.health_targets.iter().map(|target| report(target)).collect();
+        Content::json(&HealthReport { isolated_since: admin.health.isolated_since(), targets })
+    })
+    .await
 }
 
 fn unknown(id: &TargetId) -> ApiError {

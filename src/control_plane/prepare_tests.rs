@@ -48,12 +48,12 @@ impl World {
         self.revision
     }
 
-    /// What is set aside, in the order of the status: `kind/id` of what is served in an older version, `-kind/id` otherwise.
+    /// The resources that are set aside, in the order of the status: `kind/id` if an older version is served, else `-kind/id`.
     pub(in crate::control_plane) fn set_aside(&self) -> Vec<String> {
-        let told = |one: &SetAsideResource| {
+        let text = |one: &SetAsideResource| {
             format!("{}{}/{}", if one.served == Fallback::Older { "" } else { "-" }, one.kind, one.id)
         };
-        self.status.state().set_aside.iter().map(told).collect()
+        self.status.state().set_aside.iter().map(text).collect()
     }
 
     pub(in crate::control_plane) fn served(&self, key: &str) -> Option<String> {
@@ -180,7 +180,7 @@ fn each_kind() -> World {
     world
 }
 
-/// Whatever is wrong with a resource, and however much: what was served of it goes on being served, and of what refers to it.
+/// Whatever the errors of a resource are, its last version is served, and so are the resources that refer to it.
 #[test]
 fn serves_the_last_good_version_of_a_resource_with_any_number_of_problems() {
     for (key, text, versions) in EACH_KIND {
@@ -229,7 +229,7 @@ fn serves_the_last_good_versions_when_everything_is_broken_at_once() {
     }
 }
 
-/// What is deleted is not served, and what refers to it is set aside, with the cause before what follows from it.
+/// A deleted resource is not served. Resources that refer to it are set aside, causes first.
 #[test]
 fn sets_aside_what_refers_to_a_deleted_resource() {
     let mut world = each_kind();

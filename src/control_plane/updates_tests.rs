@@ -21,7 +21,7 @@ fn identifiers_are_file_names() {
     assert_eq!(id_of("a.damaged"), None);
 }
 
-/// What was pushed is changed by updates, and what is pushed next is built on that.
+/// Updates change the resources that were pushed, and the next push builds on them.
 #[test]
 fn updates_are_in_what_was_pushed() {
     let node = Arc::default();

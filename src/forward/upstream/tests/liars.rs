@@ -1,7 +1,7 @@
 //! Servers that lie, and those who would be taken for them.
 
 use super::*;
-use crate::wire::query::rcode;
+use crate::wire::codes::rcode;
 use tokio::task::JoinSet;
 
 fn change(message: Vec<u8>, change: impl Fn(&mut Vec<u8>)) -> Act {
