@@ -7,7 +7,7 @@ use crate::{
     clock::now,
     forward::{
         self, Forwarding,
-        upstream::{State, TargetReport},
+        upstream::{ServerState, TargetReport},
     },
     manifest::{Protocol, problem::printable},
     snapshot::{
@@ -246,7 +246,7 @@ pub async fn of_server(forwarding: &Arc<Forwarding>, question: &Question, resolv
     let at = steps.iter().position(|step| step.stage == Stage::Cache).unwrap_or(steps.len());
     steps.insert(at, Step { stage: Stage::Resolve, text });
     explanation = Explanation { steps, forward: None, servers: after.servers, ..explanation };
-    if let Some(forward::Response { answered, reply, .. }) = answered {
+    if let Some(forward::CompletedReply { answered, reply, .. }) = answered {
         explanation.take(&reply[..answered.len]);
     }
     explanation
@@ -274,15 +274,15 @@ impl Server {
 
     fn reported(route: &Route, report: TargetReport) -> Server {
         let (state, down_seconds) = match report.state {
-            State::Unknown => ("unknown", None),
-            State::Up => ("up", None),
-            State::Down(since) => ("down", Some(since.elapsed().as_secs())),
+            ServerState::Unknown => ("unknown", None),
+            ServerState::Up => ("up", None),
+            ServerState::Down(since) => ("down", Some(since.elapsed().as_secs())),
         };
         Server {
             state: Some(state.into()),
             rtt_ms: report.rtt.map(|rtt| (rtt.as_secs_f64() * 1e5).round() / 100.0),
             down_seconds,
-            trouble: report.trouble.map(Cow::into_owned),
+            trouble: report.error.map(Cow::into_owned),
             ..Server::new(route, &report.target)
         }
     }

@@ -33,7 +33,7 @@
 //! | [`config`] | `zonal.yaml` | `manifest`, `snapshot`, `wire` |
 //! | [`log`] | log lines on standard error; no thread waits for the reader | `config` |
 //! | [`query_log`] | entries go through a `Tap` to the `writer`, which makes `json` or `dnstap` and passes them to a `sink` | `answer`, `config`, `instruments`, `manifest`, `snapshot`, `wire` |
-//! | [`forward`] | asks other servers (`ask`): equal questions once (`flights`), `admission`, `upstream` servers, `recursion` from the root; `read`s answers; `cache` | `answer`, `clock`, `config`, `instruments`, `manifest`, `query_log`, `snapshot`, `wire` |
+//! | [`forward`] | asks other servers for a client's `request`: equal questions once (`single_flight`), `admission` of queries, `upstream` servers, `recursion` from the root; `read` accepts records; `cache` | `answer`, `clock`, `config`, `instruments`, `manifest`, `query_log`, `snapshot`, `wire` |
 //! | [`explain`] | the steps of an answer, as data | `answer`, `clock`, `forward`, `manifest`, `snapshot`, `wire` |
 //! | [`difference`] | the answers that differ between two snapshots | `explain`, `manifest`, `snapshot`, `wire` |
 //! | [`control_plane`] | sources: a `directory`, `etcd`, or `change`s by HTTP; the `keeper` publishes what `decide` makes of a change, the `guard` holds mass deletions, the `store` keeps, `edits` are dynamic updates, kept in a `journal`, `freeze` hands over, `internet` follows `resolv.conf`, `status` reports | `clock`, `config`, `difference`, `instruments`, `manifest`, `snapshot`, `wire` |
@@ -64,10 +64,10 @@
 //! A UDP thread answers by itself what is ours or in the cache. The rest goes on in a task:
 //!
 //! ```text
-//! Forward -> forward::ask           a loop? on its way already? something that has ended, if nobody answers in time?
-//!         -> forward::upstream      the fastest server that is up, another one when it takes too long; UDP, TCP, DoT, DoH, DoQ
-//!         -> forward::read          the links of the chain that are within the route's domain, one entry each; or a referral
-//!         -> forward::cache         keyed by route, name, type, DO and CD; a budget in octets; failures beside answers
+//! Forward -> forward::request       a loop? in flight already? a stale answer, if no server answers in time?
+//!         -> forward::upstream      the fastest server that is up, another one after a time-out; UDP, TCP, DoT, DoH, DoQ
+//!         -> forward::read          the links of the CNAME chain within the route's domain, one entry each; or a referral
+//!         -> forward::cache         by route, name, type, DO and CD; limited in octets; failures beside answers
 //!         -> answer                 once more, from the start
 //! ```
 //!

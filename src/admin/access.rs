@@ -5,7 +5,7 @@
 //! loopback device where the address is that of all devices.
 
 use super::problem::Trouble;
-use crate::config::{self, remedy::unreadable};
+use crate::config::{self, remedy::explain_read_error};
 use anyhow::{Context, bail};
 use axum::http::{Method, Request, StatusCode, header, uri::Authority};
 use sha2::{Digest, Sha256};
@@ -169,7 +169,7 @@ fn read(file: &Path) -> anyhow::Result<Arc<[Token]>> {
     if fs::metadata(file).with_context(told)?.len() > MAX_OCTETS {
         bail!("{} is larger than 1 MiB", file.display());
     }
-    let text = fs::read_to_string(file).map_err(unreadable).with_context(told)?;
+    let text = fs::read_to_string(file).map_err(explain_read_error).with_context(told)?;
     let mut tokens = Vec::new();
     for (at, line) in text.lines().enumerate() {
         let line = line.trim();

@@ -11,7 +11,7 @@ use super::{
     status::Status,
 };
 use crate::{
-    config::{Etcd, remedy::unreached},
+    config::{Etcd, remedy::explain_unreachable},
     manifest::{
         KINDS,
         collection::{Collection, Edit, Key, MASTER_FILES},
@@ -416,7 +416,7 @@ pub async fn in_time<T>(asked: impl Future<Output = Result<T, etcd_client::Error
 pub fn told(error: etcd_client::Error) -> anyhow::Error {
     match error {
         etcd_client::Error::GRpcStatus(status) => anyhow!("{}", status.message()),
-        error => match unreached(&error) {
+        error => match explain_unreachable(&error) {
             Some(told) => anyhow!(told),
             None => anyhow!(error),
         },

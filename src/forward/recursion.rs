@@ -6,7 +6,7 @@
 
 use super::{
     cache::Lifetimes,
-    read::{self, Read},
+    read::{ParsedResponse, parse_response},
     upstream::Failure,
 };
 use crate::{
@@ -294,10 +294,12 @@ impl Recursion {
             None => (memory.links.get(query).await.map_err(|error| told(&error))?, false),
         };
         let octets = message.to_vec().map_err(|error| failure(0, &error))?;
-        let read = read::read(&octets, (route, &[0]), question, now(), lifetimes);
+        let read = parse_response(&octets, (route, &[0]), question, now(), lifetimes);
         let mut answers = match read.map_err(|useless| failure(22, &format!("an authoritative server {useless}")))? {
-            Read::Answers(answers) => answers,
-            Read::Referral { .. } => return Err(failure(22, &"an authoritative server refers to other servers")),
+            ParsedResponse::Answers(answers) => answers,
+            ParsedResponse::Referral { .. } => {
+                return Err(failure(22, &"an authoritative server refers to other servers"));
+            }
         };
         answers.truncate(1);
         if let Some((_, entry)) = answers.first_mut() {

@@ -16,7 +16,7 @@ use super::{
 use crate::{
     answer::{self, Answered, Client, Cookie, Moment, Noted, Outcome, Trace, Transport, known::Asked},
     clock,
-    forward::{self, Response, Waiting},
+    forward::{self, AdmissionPermit, CompletedReply},
     query_log::{Said, Tap},
     snapshot::Snapshot,
     transfer::{self, Part},
@@ -61,7 +61,7 @@ pub enum Decision {
 /// What a query waits for. It holds a slot among those that wait for the same.
 pub enum Deferred {
     /// Upstream servers, which are asked this first.
-    Forward(Waiting, Asked),
+    Forward(AdmissionPermit, Asked),
     /// The transfer, the update or the signed answer of a zone.
     Zone(OwnedSemaphorePermit),
 }
@@ -135,7 +135,7 @@ pub fn decide<T: Trace>(
         if let Some(seat) = core.forwarding.wait(client, forward) {
             return Decision::Defer(Deferred::Forward(seat, forward.to_asked()));
         }
-        outcome = forward::fail(snapshot, client, moment, packet, reply, forward::NO_ROOM);
+        outcome = forward::fail(snapshot, client, moment, packet, reply, forward::NOT_ADMITTED);
     }
     let Outcome::Reply(answered) = outcome else { return Decision::Finish(None) };
     if transfer::may_concern(answered.rcode, packet)
@@ -158,7 +158,7 @@ pub async fn complete(
     arrival: &Arrival<'_>,
     deferred: Deferred,
     has_room: impl FnOnce(usize) -> bool,
-) -> Result<(Part, Option<Waiting>), usize> {
+) -> Result<(Part, Option<AdmissionPermit>), usize> {
     let Arrival { client, packet, .. } = *arrival;
     let (response, slot, rest) = match deferred {
         Deferred::Forward(seat, asked) => {
@@ -168,19 +168,19 @@ pub async fn complete(
             let Part { answered, reply, rest } = Box::pin(transfer::respond(&core.transfers, client, packet)).await;
             let response = answered.map(|answered| {
                 let (snapshot, noted) = (core.snapshot.load_full(), Box::default());
-                Response { answered, reply, noted, snapshot }
+                CompletedReply { answered, reply, noted, snapshot }
             });
             (response, None, rest)
         }
     };
-    if let Some(Response { reply, .. }) = &response
+    if let Some(CompletedReply { reply, .. }) = &response
         && !has_room(reply.len())
         && (slot.is_some() || reply.len() > SHORT_REPLY)
     {
         return Err(reply.len());
     }
     let mut ledger = lock(ledger);
-    let Some(Response { answered, mut reply, mut noted, snapshot }) = response else {
+    let Some(CompletedReply { answered, mut reply, mut noted, snapshot }) = response else {
         ledger.writer.dropped(Dropped::Silent);
         return Ok((Part::whole(Vec::new()), slot));
     };

@@ -34,7 +34,7 @@ pub(crate) mod tests {
             known::{Asked, Forward, Known, Question},
         },
         config::DnstapMessages,
-        forward::{self, Forwarding, Response, upstream::Upstreams},
+        forward::{self, CompletedReply, Forwarding, upstream::Upstreams},
         manifest::Loaded,
         metrics::Metrics,
         query_log::QueryLog,
@@ -93,11 +93,11 @@ pub(crate) mod tests {
         _: &Client,
         query: &[u8],
         _: Option<Asked>,
-        _: Option<&crate::forward::Waiting>,
-    ) -> Option<Response> {
+        _: Option<&crate::forward::AdmissionPermit>,
+    ) -> Option<CompletedReply> {
         tokio::time::sleep(Duration::from_millis(10 * u64::from(query[4]))).await;
         let (answered, snapshot) = (answered(query.len(), 0), forwarding.snapshot.load_full());
-        let response = Response { answered, reply: query.to_vec(), noted: Box::default(), snapshot };
+        let response = CompletedReply { answered, reply: query.to_vec(), noted: Box::default(), snapshot };
         (!query.starts_with(b"lately")).then_some(response)
     }
 

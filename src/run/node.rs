@@ -1,7 +1,7 @@
 //! What the node itself contributes to answers: its name, and the secrets of its cookies.
 
 use crate::{
-    config::{Config, remedy::unreadable},
+    config::{Config, remedy::explain_read_error},
     snapshot::{Node, routes::Route},
 };
 use anyhow::{Context, bail};
@@ -53,7 +53,7 @@ fn read_secrets(file: &Path, setting: &str) -> anyhow::Result<Vec<[u8; 16]>> {
     let mut text = String::new();
     fs::File::open(file)
         .and_then(|file| file.take(MAX_OCTETS).read_to_string(&mut text))
-        .map_err(unreadable)
+        .map_err(explain_read_error)
         .with_context(|| format!("cannot read the cookie secrets in {}: check `{setting}`", file.display()))?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let secrets: Option<Vec<_>> = lines.map(secret).collect();

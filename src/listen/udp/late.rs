@@ -3,7 +3,7 @@
 use super::{BATCH, ReturnPath, send_letters};
 use crate::{
     answer::{Client, Transport},
-    forward::Waiting,
+    forward::AdmissionPermit,
     listen::{
         Core,
         dispatch::{self, Arrival, Deferred, Ledger},
@@ -42,7 +42,7 @@ pub struct Letter {
     pub path: ReturnPath,
     pub reply: Vec<u8>,
     /// The slot of its query is kept until it is sent: who stops waits for that.
-    _slot: Option<Waiting>,
+    _slot: Option<AdmissionPermit>,
 }
 
 impl Outbox {

@@ -1,4 +1,4 @@
-//! DoT, DoH and DoQ, with certificates that are good, and others.
+//! DoT, DoH and DoQ, with valid and invalid certificates.
 
 use super::*;
 use http_body_util::{BodyExt, Full};
@@ -13,7 +13,7 @@ use rustls::{
 use std::{path::PathBuf, sync::LazyLock};
 use tokio_rustls::TlsAcceptor;
 
-/// What is wrong with a certificate.
+/// An error of a certificate.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Flaw {
     None,
@@ -63,11 +63,11 @@ fn config(names: &[&str], flaw: Flaw, alpn: &[u8]) -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
-/// A server, and the queries that came.
+/// A server, and the queries it received.
 struct Encrypted {
     target: Target,
     queries: mpsc::UnboundedReceiver<(Vec<u8>, bool)>,
-    /// How many connections there were.
+    /// The number of connections so far.
     connections: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
@@ -78,9 +78,9 @@ impl Drop for Encrypted {
     }
 }
 
-/// Starts one whose connections end after so many queries.
+/// Starts a server that closes each connection after `most` queries.
 async fn serve(protocol: Protocol, flaw: Flaw, most: usize) -> Encrypted {
-    let ip = lonely_address();
+    let ip = unused_address();
     let names = [if flaw == Flaw::WrongName { "other.example.corp" } else { NAME_OF_SERVER }, &ip.to_string()];
     let names = if flaw == Flaw::WrongName { &names[..1] } else { &names };
     let (sender, queries) = mpsc::unbounded_channel();
@@ -208,12 +208,12 @@ async fn many_queries_share_a_connection() {
             assert_eq!(query.len(), 128, "{protocol}");
             assert_eq!(query[..2] == [0, 0], protocol != Protocol::DoT, "{protocol}");
         }
-        assert_eq!(upstreams.report(&route)[0].state, State::Up);
+        assert_eq!(upstreams.report(&route)[0].state, ServerState::Up);
     }
 }
 
 #[tokio::test]
-async fn without_a_name_the_address_is_checked() {
+async fn checks_certificates_against_the_address_without_a_name() {
     for protocol in ENCRYPTED {
         let server = serve(protocol, Flaw::None, usize::MAX).await;
         assert_eq!(address(&ask(&upstreams(), &route(vec![server.target.clone()])).await), 1, "{protocol}");
@@ -224,7 +224,7 @@ async fn without_a_name_the_address_is_checked() {
 }
 
 #[tokio::test]
-async fn connections_that_end_are_opened_again() {
+async fn reopens_connections_that_ended() {
     for protocol in ENCRYPTED {
         let server = serve(protocol, Flaw::None, 2).await;
         let (upstreams, route) = (upstreams(), route(vec![named(&server)]));
@@ -238,7 +238,7 @@ async fn connections_that_end_are_opened_again() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_certificate_is_told() {
+async fn names_the_error_of_a_certificate() {
     for protocol in ENCRYPTED {
         for (flaw, what) in [
             (Flaw::Expired, "has a certificate that has expired"),
@@ -257,9 +257,9 @@ async fn what_is_wrong_with_a_certificate_is_told() {
 }
 
 #[tokio::test]
-async fn servers_that_do_not_speak_it_are_told_of() {
-    // TCP that closes at once, and nothing on UDP.
-    let listener = TcpListener::bind((lonely_address(), 0)).await.unwrap();
+async fn names_servers_that_do_not_speak_tls() {
+    // A TCP port that closes connections at once, and nothing on UDP.
+    let listener = TcpListener::bind((unused_address(), 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let closing = tokio::spawn(async move {
         loop {
@@ -269,7 +269,7 @@ async fn servers_that_do_not_speak_it_are_told_of() {
     let good = serve(Protocol::DoT, Flaw::None, usize::MAX).await;
     for protocol in [Protocol::DoT, Protocol::DoH] {
         let bad = Target { protocol, ..target(address) };
-        assert!(is_soon(upstreams, &route(vec![bad.clone(), named(&good)]), 900).await, "{protocol}");
+        assert!(answers_within(upstreams, &route(vec![bad.clone(), named(&good)]), 900).await, "{protocol}");
         let (code, text) = text(ask(&upstreams(), &route(vec![bad.clone()])).await);
         assert_eq!((code, text), (23, format!("{bad} closes the connection when TLS begins")));
     }
