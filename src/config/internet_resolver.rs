@@ -144,7 +144,7 @@ fn server(scheme: &str, rest: &str) -> Result<Target, String> {
              {scheme}://192.0.2.1#dns.example"
         ));
     };
-    if name.is_some() && protocol == Protocol::Do53 {
+    if let (Some(name), Protocol::Do53) = (name, protocol) {
         return Err(format!("`{scheme}://` has no certificate: remove the name `{name}`"));
     }
     if let Some(name) = name {
