@@ -1,5 +1,6 @@
 //! The configuration of a node, `zonal.yaml`: its sockets, sources, limits and files. What is the same on all nodes is in the manifest.
 
+mod health;
 mod internet_resolver;
 mod query_log;
 pub mod remedy;
@@ -7,6 +8,7 @@ pub mod remedy;
 mod tests;
 mod tsig;
 
+pub use health::Health;
 pub use internet_resolver::{Dnssec, ForwardTo, InternetResolver, Recursion};
 pub use query_log::{Dnstap, DnstapMessage, DnstapMessages, QueryLog};
 pub use tsig::{TsigAlgorithm, TsigKey};
@@ -72,6 +74,8 @@ pub struct Config {
     pub query_log: QueryLog,
     /// The server that receives dnstap messages.
     pub dnstap: Option<Dnstap>,
+    /// Health checks on this node.
+    pub health: Health,
     /// The warnings about the file.
     #[serde(skip)]
     pub warnings: Vec<Problem>,
@@ -521,6 +525,9 @@ impl Config {
         for (field, message) in tsig::check(&self.tsig_keys) {
             errors.add(&field, message, None);
         }
+        for (field, message) in self.health.check() {
+            errors.add(field, message.into(), None);
+        }
         for (field, message) in self.query_log.check() {
             errors.add(&field, message.into(), None);
         }
@@ -577,7 +584,8 @@ impl Config {
     fn check_internet_resolver(&self, root: &Node, errors: &mut Errors) {
         let internet_resolver = root.entry("internet_resolver").map(|entry| &entry.node);
         let names_servers = internet_resolver.is_some_and(|node| node.entry("forward_to").is_some());
-        if self.internet_resolver == InternetResolver::ForwardTo(Vec::new()) {
+        let trusts_ad = internet_resolver.is_some_and(|node| node.entry("trust_ad").is_some());
+        if matches!(&self.internet_resolver, InternetResolver::ForwardTo { entries, .. } if entries.is_empty()) {
             let help = Some("to turn the internet resolver off, write `internet_resolver: none`");
             errors.add("internet_resolver.forward_to", "the list is empty".into(), help);
         } else if names_servers && matches!(self.internet_resolver, InternetResolver::Recursive(_)) {
@@ -586,6 +594,27 @@ impl Config {
                 "it has no effect with `recursive: true`".into(),
                 Some("remove one of them"),
             );
+        }
+        match &self.internet_resolver {
+            InternetResolver::ForwardTo { entries, trust_ad: true } if names_servers => {
+                for (at, entry) in entries.iter().enumerate().filter(|(_, entry)| !entry.is_on_loopback()) {
+                    let message = match entry {
+                        ForwardTo::Server(_) => "the server is not on loopback: AD could be changed on the way",
+                        ForwardTo::ResolvConf(_) => "the file may name servers that are not on loopback",
+                    };
+                    let field = format!("internet_resolver.forward_to[{at}]");
+                    errors.add(&field, message.into(), Some("remove `trust_ad`"));
+                }
+            }
+            InternetResolver::ForwardTo { trust_ad: true, .. } => {
+                let message = "it needs `forward_to` with servers on loopback only";
+                errors.add("internet_resolver.trust_ad", message.into(), None);
+            }
+            InternetResolver::Recursive(_) if trusts_ad => {
+                let message = "it has no effect with `recursive: true`: recursion validates itself";
+                errors.add("internet_resolver.trust_ad", message.into(), None);
+            }
+            _ => {}
         }
         for field in ["root_hints", "trust_anchor", "dnssec", "allow_servers"] {
             let is_given = internet_resolver.is_some_and(|node| node.entry(field).is_some());

@@ -1,5 +1,6 @@
 //! Forwarding: real servers in front of and behind zonal, and servers that fail, forge and flood.
 
+mod delegated;
 mod failing;
 mod hostile;
 mod inbound;
@@ -8,6 +9,7 @@ mod loops;
 mod outbound;
 mod proofs;
 mod tenants;
+mod unreachable;
 mod unusable;
 
 use crate::harness::{Scratch, Server, stub::Stub};

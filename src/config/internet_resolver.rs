@@ -21,7 +21,12 @@ pub enum InternetResolver {
     /// No internet resolver: queries are REFUSED.
     None,
     /// These servers are asked.
-    ForwardTo(Vec<ForwardTo>),
+    ForwardTo {
+        /// The servers, and files that name servers.
+        entries: Vec<ForwardTo>,
+        /// Whether AD in their responses is passed on. If so, all of them are on loopback.
+        trust_ad: bool,
+    },
     /// The node asks the authoritative servers itself.
     Recursive(Recursion),
 }
@@ -70,7 +75,7 @@ pub enum ForwardTo {
 
 impl Default for InternetResolver {
     fn default() -> InternetResolver {
-        InternetResolver::ForwardTo(vec![ForwardTo::ResolvConf(SYSTEM_FILE.into())])
+        InternetResolver::ForwardTo { entries: vec![ForwardTo::ResolvConf(SYSTEM_FILE.into())], trust_ad: false }
     }
 }
 
@@ -79,7 +84,7 @@ impl InternetResolver {
     pub(super) fn resolve_paths(&mut self, directory: &Path) {
         let paths: Vec<&mut PathBuf> = match self {
             InternetResolver::None => Vec::new(),
-            InternetResolver::ForwardTo(entries) => entries.iter_mut().filter_map(ForwardTo::path).collect(),
+            InternetResolver::ForwardTo { entries, .. } => entries.iter_mut().filter_map(ForwardTo::path).collect(),
             InternetResolver::Recursive(recursion) => {
                 recursion.root_hints.iter_mut().chain(&mut recursion.trust_anchor).collect()
             }
@@ -91,6 +96,11 @@ impl InternetResolver {
 }
 
 impl ForwardTo {
+    /// Whether the entry is a server on loopback, whose responses only this machine can change.
+    pub(super) fn is_on_loopback(&self) -> bool {
+        matches!(self, ForwardTo::Server(target) if target.ip.is_loopback())
+    }
+
     fn path(&mut self) -> Option<&mut PathBuf> {
         match self {
             ForwardTo::ResolvConf(path) => Some(path),
@@ -182,6 +192,7 @@ impl<'de> Deserialize<'de> for ForwardTo {
 #[serde(deny_unknown_fields, default)]
 struct Map {
     forward_to: Option<Vec<ForwardTo>>,
+    trust_ad: bool,
     recursive: bool,
     root_hints: Option<PathBuf>,
     trust_anchor: Option<PathBuf>,
@@ -208,12 +219,12 @@ impl<'de> Deserialize<'de> for InternetResolver {
 
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<InternetResolver, A::Error> {
                 let map = Map::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                let Map { root_hints, trust_anchor, dnssec, allow_servers, .. } = map;
+                let Map { trust_ad, root_hints, trust_anchor, dnssec, allow_servers, .. } = map;
                 Ok(match map.forward_to {
                     _ if map.recursive => {
                         InternetResolver::Recursive(Recursion { root_hints, trust_anchor, dnssec, allow_servers })
                     }
-                    Some(servers) => InternetResolver::ForwardTo(servers),
+                    Some(entries) => InternetResolver::ForwardTo { entries, trust_ad },
                     None => InternetResolver::default(),
                 })
             }
@@ -232,6 +243,7 @@ impl JsonSchema for InternetResolver {
             {"type": "string", "enum": ["none"]},
             {"type": "object", "additionalProperties": false, "properties": {
                 "forward_to": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+                "trust_ad": {"type": "boolean"},
                 "recursive": {"type": "boolean"},
                 "root_hints": {"type": "string"},
                 "trust_anchor": {"type": "string"},

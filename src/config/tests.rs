@@ -9,7 +9,7 @@ fn read(text: &str) -> Result<Config, Vec<String>> {
 fn an_empty_file_means_the_defaults() {
     let config = read("# nothing\n").unwrap();
     assert!(config.listen.is_none() && config.state_directory.is_none());
-    assert_eq!(config.internet_resolver, InternetResolver::ForwardTo(vec!["/etc/resolv.conf".parse().unwrap()]));
+    assert_eq!(config.internet_resolver, InternetResolver::default());
     assert_eq!(config.control_plane.directory, Path::new("zones"));
     assert_eq!(config.admin.address.to_string(), "127.0.0.1:9153");
     assert_eq!((config.limits.error_answers_per_second, config.limits.tcp_connections), (50, 10_000));
@@ -38,7 +38,7 @@ fn joins_relative_paths_to_the_directory_of_the_file() {
     let dnstap = logs.dnstap.unwrap();
     assert_eq!(dnstap.unix.as_deref(), Some(Path::new("etc/tap.sock")));
     assert!(dnstap.messages() != Dnstap::default().messages());
-    let InternetResolver::ForwardTo(servers) = config.internet_resolver else { panic!("{config:?}") };
+    let InternetResolver::ForwardTo { entries: servers, .. } = config.internet_resolver else { panic!("{config:?}") };
     assert_eq!(servers[2], ForwardTo::ResolvConf("etc/./resolv.conf".into()));
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(read("limits: {}").unwrap().control_plane.directory, Path::new("zones"));
@@ -163,8 +163,8 @@ fn reports_every_error_with_its_position() {
         ),
         (
             "internet_resolver: {to: []}",
-            "etc/zonal.yaml:1:21: error: internet_resolver.to: there is no field `to` here (known are `forward_to`, `recursive`, \
-             `root_hints`, `trust_anchor`, `dnssec`, `allow_servers`)",
+            "etc/zonal.yaml:1:21: error: internet_resolver.to: there is no field `to` here (known are `forward_to`, `trust_ad`, \
+             `recursive`, `root_hints`, `trust_anchor`, `dnssec`, `allow_servers`)",
         ),
         (
             "internet_resolver:\n  forward_to:\n  - 192.0.2.1\n  - tcp://192.0.2.1",
@@ -179,6 +179,24 @@ fn reports_every_error_with_its_position() {
         (
             "internet_resolver: {forward_to: [192.0.2.1], recursive: true}",
             "etc/zonal.yaml:1:21: error: internet_resolver.forward_to: it has no effect with `recursive: true` (remove one of them)",
+        ),
+        (
+            "internet_resolver: {trust_ad: true, forward_to: ['127.0.0.1:5335', '[::1]:5335', 192.0.2.1]}",
+            "etc/zonal.yaml:1:82: error: internet_resolver.forward_to[2]: the server is not on loopback: AD could be \
+             changed on the way (remove `trust_ad`)",
+        ),
+        (
+            "internet_resolver: {trust_ad: true}",
+            "etc/zonal.yaml:1:21: error: internet_resolver.trust_ad: it needs `forward_to` with servers on loopback only",
+        ),
+        (
+            "internet_resolver: {trust_ad: true, forward_to: [./resolv.conf]}",
+            "etc/zonal.yaml:1:50: error: internet_resolver.forward_to[0]: the file may name servers that are not on loopback \
+             (remove `trust_ad`)",
+        ),
+        (
+            "internet_resolver: {trust_ad: true, recursive: true}",
+            "etc/zonal.yaml:1:21: error: internet_resolver.trust_ad: it has no effect with `recursive: true`: recursion validates itself",
         ),
     ] {
         let found: Vec<String> = read(text).unwrap_err().into_iter().filter(|p| p.contains(": error: ")).collect();

@@ -1,5 +1,5 @@
 use super::*;
-use crate::control_plane::{decide::tests::World, kept::Kept};
+use crate::control_plane::{persisted::PersistedState, prepare::tests::World};
 
 const VPC: &str = r#"{"region": "r", "cidr_blocks": ["10.0.0.0/16"]}"#;
 
@@ -28,7 +28,7 @@ fn served(world: &World) -> usize {
 }
 
 fn held(world: &World) -> usize {
-    let held = world.status.state().kept.held.clone();
+    let held = world.status.state().persisted.held.clone();
     held.len()
 }
 
@@ -121,7 +121,7 @@ fn holds_deletions_that_come_one_by_one() {
         let left = all_of(&world.snapshot.load().manifest);
         let whole = all.iter().filter(|(key, _)| key.starts_with(prefix)).count();
         assert!(
-            left * 100 >= whole * (100 - MOST_DELETED) || prefix == "vpcs/" && left >= 1,
+            left * 100 >= whole * (100 - MAX_DELETED_PERCENT) || prefix == "vpcs/" && left >= 1,
             "{prefix}: {left} of {whole}"
         );
         assert!(held(&world) > 0, "{prefix}");
@@ -157,28 +157,28 @@ fn serves_deletions_that_look_as_if_they_were_meant() {
     assert_eq!((served(&world), held(&world)), (shifted.len() - 12, 0));
 }
 
-/// What is held is kept for the next start, and for a process that takes over.
+/// The next start, and a process that takes over, hold the same deletions.
 #[test]
 fn deletions_stay_held_after_a_restart() {
     let all = all(9, 9);
     let mut world = world(OnError::SetAside, &all);
     let revision = delete(&mut world, &all, "vpc");
-    let kept = world.keeper.kept.clone();
-    let mut read = Kept::default();
-    for entry in kept.entries() {
+    let state = world.publisher.current.state.clone();
+    let mut read = PersistedState::default();
+    for entry in state.entries() {
         let text = serde_json::to_vec(&entry).unwrap();
         read.add(&serde_json::from_slice(&text).unwrap()).unwrap();
     }
-    assert_eq!(read.held, kept.held);
+    assert_eq!(read.held, state.held);
     let mut world = self::world(OnError::SetAside, &[]);
     world.revision = revision;
-    world.keeper.restore(read, true).unwrap();
-    assert_eq!((served(&world), held(&world)), (all.len(), kept.held.len()));
+    world.publisher.restore(read, true).unwrap();
+    assert_eq!((served(&world), held(&world)), (all.len(), state.held.len()));
     world.put(&[]);
-    assert_eq!((served(&world), held(&world)), (all.len(), kept.held.len()));
+    assert_eq!((served(&world), held(&world)), (all.len(), state.held.len()));
     world.allowance.until = revision;
     world.put(&[]);
     assert_eq!(held(&world), 0);
-    let gone = kept.held.keys().all(|key| world.served(&format!("{}/{}", key.kind, key.id)).is_none());
+    let gone = state.held.keys().all(|key| world.served(&format!("{}/{}", key.kind, key.id)).is_none());
     assert!(gone);
 }

@@ -7,7 +7,7 @@ use super::{
 use crate::{
     instruments::{Family, register_read, valid},
     snapshot::{Snapshot, routes},
-    wire::query::rcode,
+    wire::codes::rcode,
 };
 use prometheus::{Registry, proto::MetricFamily};
 use std::{
@@ -107,7 +107,7 @@ fn targets(snapshot: &Snapshot, servers: &[ServerMetrics]) -> Vec<MetricFamily> 
             *usable += u32::from(!matches!(state, Some(ServerState::Down(_))));
         };
         let mut named: HashMap<_, &str> = HashMap::new();
-        if let Some(routes::Servers::Targets { targets, sources }) = internet {
+        if let Some(routes::Servers::Targets { targets, sources, .. }) = internet {
             // Without servers, as when resolv.conf is missing, its questions fail.
             if targets.is_empty() {
                 rules.set(&[("resolver_rule", "-")], 0.0);
@@ -143,7 +143,7 @@ fn targets(snapshot: &Snapshot, servers: &[ServerMetrics]) -> Vec<MetricFamily> 
             }
             for (index, &count) in server.counts.answers.iter().enumerate().filter(|(_, count)| **count > 0) {
                 let [protocol, endpoint, target] = labels;
-                answers.set(&[protocol, ("rcode", rcode::word_at(index)), endpoint, target], count as f64);
+                answers.set(&[protocol, ("rcode", rcode::label_at(index)), endpoint, target], count as f64);
             }
         }
     }

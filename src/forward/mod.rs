@@ -12,12 +12,14 @@
 //! recursion      questions to the authoritative servers, from the root
 //! read           the records of a response that are accepted
 //! cache          the answers of other servers
+//! lookup         the addresses of a name, for health checks
 //! ```
 
 pub mod admission;
 pub mod cache;
 mod counters;
 mod identity_hasher;
+pub mod lookup;
 pub mod read;
 pub mod recursion;
 mod request;
@@ -28,11 +30,11 @@ pub mod upstream;
 
 use crate::{
     answer::{
-        Answered, Client, Moment, Noted, Outcome, answer,
-        known::{Asked, Entry, Forward, Found, Key, Known, Question},
+        Answered, Client, Moment, Outcome, QueryLogTrace, answer,
+        known::{Entry, Key, KnownAnswer, KnownAnswers, OwnedRoutedQuestion, Question, RoutedQuestion},
     },
     snapshot::{Snapshot, published::Published, routes::RouteId},
-    wire::subnet::limited_prefix,
+    wire::{codes::ede, subnet::limited_prefix},
 };
 pub use admission::AdmissionPermit;
 use admission::{Admission, AdmissionRequest};
@@ -135,8 +137,8 @@ impl Forwarding {
     }
 
     /// Gives a query a permit to wait for other servers. None if [`Admission::admit`] refuses it.
-    pub fn wait(&self, client: &Client, forward: &Forward) -> Option<AdmissionPermit> {
-        let Forward { id: route, tenant, .. } = *forward;
+    pub fn wait(&self, client: &Client, forward: &RoutedQuestion) -> Option<AdmissionPermit> {
+        let RoutedQuestion { id: route, tenant, .. } = *forward;
         self.admission.admit(&AdmissionRequest { client: limited_prefix(client.source), tenant, route })
     }
 
@@ -155,7 +157,7 @@ pub struct CompletedReply {
     /// The reply in wire format.
     pub reply: Vec<u8>,
     /// The decisions that led to the reply, for the query log.
-    pub noted: Box<Noted>,
+    pub noted: Box<QueryLogTrace>,
     /// The snapshot that the reply was made from.
     pub snapshot: Arc<Snapshot>,
 }
@@ -169,7 +171,7 @@ pub async fn respond(
     forwarding: &Arc<Forwarding>,
     client: &Client,
     query: &[u8],
-    asked: Option<Asked>,
+    asked: Option<OwnedRoutedQuestion>,
     permit: Option<&AdmissionPermit>,
 ) -> Option<CompletedReply> {
     let request = ClientRequest::new(forwarding, client, query);
@@ -208,7 +210,7 @@ pub fn fail<'s>(
     reply: &mut [u8],
     why: &'static str,
 ) -> Outcome<'s> {
-    answer(snapshot, &AlwaysFailing(Entry::failure(0, why, moment.now, 0)), client, moment, query, reply)
+    answer(snapshot, &AlwaysFailing(Entry::failure(ede::OTHER, why, moment.now, 0)), client, moment, query, reply)
 }
 
 /// The answers to a question: first its own, then those for the targets that its CNAME leads to.
@@ -223,12 +225,18 @@ struct GatheredAnswers<'c> {
     entries: Vec<(Answers, bool)>,
 }
 
-impl Known for GatheredAnswers<'_> {
-    fn with<R>(&self, route: RouteId, question: &Question, now: i64, use_it: impl FnOnce(Option<Found>) -> R) -> R {
+impl KnownAnswers for GatheredAnswers<'_> {
+    fn with<R>(
+        &self,
+        route: RouteId,
+        question: &Question,
+        now: i64,
+        use_it: impl FnOnce(Option<KnownAnswer>) -> R,
+    ) -> R {
         for (answers, stale) in &self.entries {
             if let Some((_, entry)) = answers.iter().find(|(key, _)| key.is(route, question)) {
                 let ttl = if *stale { STALE_TTL } else { (entry.end() - now).clamp(0, entry.ttl.into()) as u32 };
-                return use_it(Some(Found { entry, ttl, stale: *stale, refresh: false }));
+                return use_it(Some(KnownAnswer { entry, ttl, stale: *stale, refresh: false }));
             }
         }
         self.cache.with(route, question, now, |found| match found {
@@ -241,8 +249,8 @@ impl Known for GatheredAnswers<'_> {
 /// Answers each question with the same failure.
 struct AlwaysFailing(Entry);
 
-impl Known for AlwaysFailing {
-    fn with<R>(&self, _: RouteId, _: &Question, _: i64, use_it: impl FnOnce(Option<Found>) -> R) -> R {
-        use_it(Some(Found { entry: &self.0, ttl: 0, stale: false, refresh: false }))
+impl KnownAnswers for AlwaysFailing {
+    fn with<R>(&self, _: RouteId, _: &Question, _: i64, use_it: impl FnOnce(Option<KnownAnswer>) -> R) -> R {
+        use_it(Some(KnownAnswer { entry: &self.0, ttl: 0, stale: false, refresh: false }))
     }
 }

@@ -9,8 +9,9 @@ use crate::{
     answer::known::{Entry, Key, OWNER, Question, Records},
     snapshot::routes::{NameServer, RouteId},
     wire::{
+        codes::{flag, rcode},
         name::MAX_NAME,
-        query::{LookupName, flag, rcode},
+        query::LookupName,
         rdata::rtype,
         response::{Record, Response},
     },

@@ -18,9 +18,9 @@ use super::{
 };
 use crate::{
     answer::{
-        CacheState, Client, Moment, Noted, Outcome, Trace, Transport, answer_traced,
-        known::{Asked, Entry, Key, Question},
-        who::OnBehalf,
+        CacheState, Client, Moment, Outcome, QueryLogTrace, Trace, Transport, answer_traced,
+        identify::QueryTemplate,
+        known::{Entry, Key, OwnedRoutedQuestion, Question},
     },
     clock::now,
     forward::GatheredAnswers,
@@ -29,7 +29,8 @@ use crate::{
         routes::{NameServer, Route, RouteId, Servers, Target},
     },
     wire::{
-        query::{HEADER, rcode},
+        codes::{ede, flag, rcode},
+        query::{HEADER, flags},
         rdata::rtype,
         response::{Record, Response},
     },
@@ -48,11 +49,9 @@ use tokio::time::{Instant, timeout_at};
 
 thread_local! {
     /// The buffers of the reply and of its trace. They are borrowed between awaits only, so a waiting query holds no buffer.
-    static REPLY: RefCell<(Vec<u8>, Noted)> = RefCell::new((vec![0; u16::MAX.into()], Noted::default()));
+    static REPLY: RefCell<(Vec<u8>, QueryLogTrace)> = RefCell::new((vec![0; u16::MAX.into()], QueryLogTrace::default()));
 }
 
-/// The extended error code "Not Ready" (RFC 8914, section 4.15): the node knows no server to ask yet.
-const NOT_READY: u16 = 14;
 /// The maximum number of questions of one query: its own name, and the targets of CNAME and DNAME records.
 const MAX_QUESTIONS: usize = 40;
 /// The maximum number of referrals that one question follows.
@@ -90,7 +89,7 @@ pub struct ClientRequest {
     forwarding: Arc<Forwarding>,
     snapshot: Arc<Snapshot>,
     client: Client,
-    on_behalf: OnBehalf,
+    query_template: QueryTemplate,
     deadline: Instant,
     /// The depth of the search for name server addresses that this request belongs to; 0 for the client's own query.
     depth: u8,
@@ -102,15 +101,20 @@ impl ClientRequest {
     /// The request of a client that sent `query`, against the current snapshot.
     pub fn new(forwarding: &Arc<Forwarding>, client: &Client, query: &[u8]) -> ClientRequest {
         let snapshot = forwarding.snapshot.load_full();
-        let on_behalf = OnBehalf::of(&snapshot, client, query);
+        let query_template = QueryTemplate::of(&snapshot, client, query);
         let deadline = Instant::now() + CLIENT_TIMEOUT;
         let (forwarding, client, upstream_questions) = (forwarding.clone(), *client, Arc::default());
-        ClientRequest { forwarding, snapshot, client, on_behalf, deadline, depth: 0, upstream_questions }
+        ClientRequest { forwarding, snapshot, client, query_template, deadline, depth: 0, upstream_questions }
     }
 
     /// Answers the query. `asked` is the first question to other servers, if it is known already. With `renew`, cache entries
     /// that expire soon are asked for again.
-    pub async fn respond(&self, query: &[u8], asked: Option<Asked>, renew: bool) -> Option<CompletedReply> {
+    pub async fn respond(
+        &self,
+        query: &[u8],
+        asked: Option<OwnedRoutedQuestion>,
+        renew: bool,
+    ) -> Option<CompletedReply> {
         let forwarding = &self.forwarding;
         let draw = forwarding.draw.fetch_add(1, Relaxed);
         let mut known = GatheredAnswers { cache: &forwarding.cache, renew, entries: Vec::new() };
@@ -120,7 +124,7 @@ impl ClientRequest {
                 forwarding.cache.count_miss();
                 let found = match known.entries.len() < MAX_QUESTIONS {
                     true => self.ask(asked, query, renew).await,
-                    false => (failed(asked, 0, "the name leads to more than 40 other names"), false),
+                    false => (failed(asked, ede::OTHER, "the name leads to more than 40 other names"), false),
                 };
                 known.entries.push(found);
             }
@@ -131,12 +135,12 @@ impl ClientRequest {
                     Outcome::Reply(answered) => {
                         if !known.entries.is_empty() {
                             // `answer` found the records among those that were asked for: to the query log, that is a miss.
-                            noted.cache(CacheState::Miss);
+                            noted.cache_state(CacheState::Miss);
                         }
                         Err(Some((answered, reply[..answered.len].to_vec(), Box::new(noted.clone()))))
                     }
                     Outcome::Drop => Err(None),
-                    Outcome::Forward(forward) => Ok(forward.to_asked()),
+                    Outcome::Forward(forward) => Ok(forward.to_owned_question()),
                 }
             });
             match decided {
@@ -154,7 +158,7 @@ impl ClientRequest {
         REPLY.with_borrow_mut(|(reply, noted)| {
             noted.clear();
             let moment = Moment { now: now(), draw: 0 };
-            let failing = AlwaysFailing(Entry::failure(0, why, moment.now, 0));
+            let failing = AlwaysFailing(Entry::failure(ede::OTHER, why, moment.now, 0));
             match answer_traced(&self.snapshot, &failing, &self.client, moment, query, reply, noted) {
                 Outcome::Reply(answered) => {
                     let (reply, noted) = (reply[..answered.len].to_vec(), Box::new(noted.clone()));
@@ -166,7 +170,7 @@ impl ClientRequest {
     }
 
     /// Gets the answers to one question, and whether they are stale: as the leader of the question, or from its leader.
-    async fn ask(&self, asked: &Asked, query: &[u8], renew: bool) -> (Answers, bool) {
+    async fn ask(&self, asked: &OwnedRoutedQuestion, query: &[u8], renew: bool) -> (Answers, bool) {
         let forwarding = &self.forwarding;
         let (route, question) = (&asked.route, asked.question());
         let stale = match forwarding.cache.stale(asked.id, &question, now()) {
@@ -177,7 +181,7 @@ impl ClientRequest {
         let deadline = match stale {
             Some(_) => self.deadline.min(Instant::now() + STALE_ANSWER_TIMEOUT),
             // DNS64: a time-out for AAAA records counts as "no AAAA records" (RFC 6147, section 5.1.3).
-            None if asked.hasty => self.deadline.min(Instant::now() + HASTY_TIMEOUT),
+            None if asked.has_fallback => self.deadline.min(Instant::now() + HASTY_TIMEOUT),
             None => self.deadline,
         };
         if forwarding.upstreams.is_loop_probe(question.name.wire()) {
@@ -206,7 +210,7 @@ impl ClientRequest {
                         }
                     }
                 }
-                Role::Leader(leader) if stale.is_none() && !asked.hasty => {
+                Role::Leader(leader) if stale.is_none() && !asked.has_fallback => {
                     break Some(match may_be_ours {
                         true => {
                             let answers = Box::pin(self.unless_looped(route, self.lead(leader, asked))).await;
@@ -229,7 +233,8 @@ impl ClientRequest {
                 }
             }
         };
-        let answers = answers.unwrap_or_else(|| failed(asked, 22, "no server answered in time"));
+        let answers =
+            answers.unwrap_or_else(|| failed(asked, ede::NO_REACHABLE_AUTHORITY, "no server answered in time"));
         match stale {
             Some(stale) if answers.first().is_none_or(|(_, entry)| entry.rcode == rcode::SERVFAIL) => {
                 forwarding.cache.count_stale();
@@ -255,7 +260,7 @@ impl ClientRequest {
     fn may_be_ours(&self, query: &[u8], question: &Question) -> bool {
         let name = question.name.wire();
         let spelt = self
-            .on_behalf
+            .query_template
             .query_in(query)
             .get(HEADER..HEADER + name.len())
             .filter(|spelt| spelt.eq_ignore_ascii_case(name));
@@ -271,14 +276,14 @@ impl ClientRequest {
         }
     }
 
-    fn looped(&self, asked: &Asked) -> Answers {
+    fn looped(&self, asked: &OwnedRoutedQuestion) -> Answers {
         let rule = upstream::route_label(&asked.route);
         let text = format!("{rule}: forwarding loop: the query came back from a server that it was sent to");
-        failed(asked, 0, &text)
+        failed(asked, ede::OTHER, &text)
     }
 
     /// Asks a question as its leader: puts the outcome into the cache, and publishes it to the followers.
-    async fn lead(&self, leader: Leader, asked: &Asked) -> Answers {
+    async fn lead(&self, leader: Leader, asked: &OwnedRoutedQuestion) -> Answers {
         let (cache, rule) = (&self.forwarding.cache, &asked.route.rule);
         let answers = match self.fetch(asked).await {
             Ok(answers) => {
@@ -312,27 +317,30 @@ impl ClientRequest {
 
     /// Gets the answers to a question from the servers of its route, along referrals for which the view has a DELEGATE rule. The
     /// cache key has the first route.
-    async fn fetch(&self, asked: &Asked) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
+    async fn fetch(&self, asked: &OwnedRoutedQuestion) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
         let (mut route, id, question) = (asked.route.clone(), asked.id, &asked.question());
         for _ in 0..MAX_REFERRALS {
             if let Servers::NameServers { name_servers, sources } = &route.servers {
                 let targets = Box::pin(self.targets(name_servers, &route.domain)).await;
                 if targets.is_empty() {
-                    return Err(Failure::new(22, "no name server of the delegation has an address"));
+                    return Err(Failure::new(
+                        ede::NO_REACHABLE_AUTHORITY,
+                        "no name server of the delegation has an address",
+                    ));
                 }
-                let servers = Servers::Targets { targets, sources: sources.clone() };
+                let servers = Servers::Targets { targets, sources: sources.clone(), trust_ad: false };
                 route = Arc::new(Route::new(route.rule.clone(), route.domain.clone(), servers));
             }
             if self.upstream_questions.fetch_add(1, Relaxed) >= MAX_UPSTREAM_QUESTIONS {
                 return Err(Failure::new(
-                    22,
+                    ede::NO_REACHABLE_AUTHORITY,
                     format!("the name leads to more than {MAX_UPSTREAM_QUESTIONS} questions"),
                 ));
             }
             match &route.servers {
                 Servers::Recursion => return Box::pin(self.recurse(id, question)).await,
                 Servers::Targets { targets, .. } if targets.is_empty() => {
-                    return Err(Failure::new(NOT_READY, "no upstream server is known"));
+                    return Err(Failure::new(ede::NOT_READY, "no upstream server is known"));
                 }
                 _ => {}
             }
@@ -343,6 +351,9 @@ impl ClientRequest {
                         // A response by UDP may be forged. It is accepted for the question's own name only: the targets of its
                         // CNAME are asked for in questions of their own.
                         answers.truncate(if is_stream { answers.len() } else { 1 });
+                        if is_authentic(&route, message) {
+                            answers.iter_mut().for_each(|(_, entry)| Arc::make_mut(entry).authentic = true);
+                        }
                         ControlFlow::Break(answers)
                     }
                     ParsedResponse::Referral { domain, name_servers } => {
@@ -360,15 +371,15 @@ impl ClientRequest {
             };
             route = next;
         }
-        Err(Failure::new(22, format!("more than {MAX_REFERRALS} referrals")))
+        Err(Failure::new(ede::NO_REACHABLE_AUTHORITY, format!("more than {MAX_REFERRALS} referrals")))
     }
 
     /// Gets the answers to a question from the authoritative servers.
     async fn recurse(&self, route: RouteId, question: &Question<'_>) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
         let Some(recursion) = &self.forwarding.recursion else {
-            return Err(Failure::new(NOT_READY, "the internet resolver of this node does not recurse"));
+            return Err(Failure::new(ede::NOT_READY, "the internet resolver of this node does not recurse"));
         };
-        let late = || Failure::new(22, "no authoritative server answered in time");
+        let late = || Failure::new(ede::NO_REACHABLE_AUTHORITY, "no authoritative server answered in time");
         let (counters, started) = (&self.forwarding.upstreams.counters, Instant::now());
         let answers = timeout_at(self.deadline, recursion.ask(route, question, self.forwarding.cache.lifetimes()))
             .await
@@ -382,13 +393,8 @@ impl ClientRequest {
 
     /// The route for a referral, if a DELEGATE rule of the client's view matches it.
     fn below(&self, domain: &[u8], name_servers: &[NameServer]) -> Option<Route> {
-        let view = self.snapshot.views.get(self.on_behalf.view?)?;
-        self.snapshot
-            .views
-            .policies(view)?
-            .delegates
-            .iter()
-            .find_map(|rule| Route::delegation(rule, domain, name_servers))
+        let view = self.snapshot.views.get(self.query_template.view?)?;
+        self.snapshot.views.policies(view)?.delegates.route(domain, name_servers)
     }
 
     /// The addresses of up to [`MAX_NAME_SERVERS`] name servers: those in the referral; without any, those that the client itself
@@ -413,7 +419,7 @@ impl ClientRequest {
     /// The addresses that the client would get for a name. Boxed, since it calls [`ClientRequest::respond`] recursively.
     fn addresses<'a>(&'a self, name: &'a [u8], qtype: u16) -> Pin<Box<dyn Future<Output = Vec<IpAddr>> + Send + 'a>> {
         Box::pin(async move {
-            let query = self.on_behalf.packet(name, qtype);
+            let query = self.query_template.packet(name, qtype);
             // The entry point may require the client's protocol. TCP instead of UDP leaves room for the whole answer.
             let transport = match self.client.transport {
                 Transport::Udp => Transport::Tcp,
@@ -437,13 +443,21 @@ fn known_addresses(name_servers: &[NameServer]) -> Vec<IpAddr> {
     (0..MAX_ADDRESSES).flat_map(nth).take(MAX_ADDRESSES).collect()
 }
 
+/// Whether a response was validated by a server that is trusted with validation. Such servers are on loopback, where the AD flag
+/// cannot be changed on the way.
+fn is_authentic(route: &Route, message: &[u8]) -> bool {
+    matches!(route.servers, Servers::Targets { trust_ad: true, .. })
+        && message.len() >= HEADER
+        && flags(message) & flag::AD != 0
+}
+
 /// One entry as the answers to a question.
-fn known(asked: &Asked, entry: Arc<Entry>) -> Answers {
+fn known(asked: &OwnedRoutedQuestion, entry: Arc<Entry>) -> Answers {
     Arc::new(vec![(Key::new(asked.id, &asked.question()), entry)])
 }
 
 /// A failure as the answers to a question.
-fn failed(asked: &Asked, code: u16, text: &str) -> Answers {
+fn failed(asked: &OwnedRoutedQuestion, code: u16, text: &str) -> Answers {
     known(asked, Arc::new(Entry::failure(code, text, now(), 0)))
 }
 

@@ -7,7 +7,7 @@ use crate::{
     forward::upstream::ServerState,
     manifest::Loaded,
     snapshot::{Node, compile},
-    wire::{query::rcode, response},
+    wire::{codes::rcode, response},
 };
 use arc_swap::ArcSwap;
 use std::net::SocketAddr;

@@ -8,6 +8,7 @@ pub mod decode;
 pub mod digest;
 pub mod document;
 pub(crate) mod forms;
+pub mod health_checks;
 mod kinds;
 pub mod load;
 pub mod master;
@@ -24,6 +25,7 @@ pub mod transferred;
 pub mod types;
 pub(crate) mod words;
 
+pub use health_checks::{HealthCheck, HealthCheckType, InterfaceHealthCheck, ProbeType, WhenStale};
 pub use kinds::{Difference, KINDS, Resource, kind_of};
 pub use load::Loader;
 pub use primaries::{Catalog, NotifySource, Primary};

@@ -1,7 +1,7 @@
 //! Query logs: of whose queries, what of them, and where it goes.
 
 use super::{Id, words::words};
-use crate::wire::query::rcode::MNEMONICS;
+use crate::wire::codes::rcode::MNEMONICS;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 

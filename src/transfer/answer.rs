@@ -7,6 +7,7 @@ use crate::{
     },
     wire::{
         Name,
+        codes::class,
         rdata::{self, rtype, type_to_text},
         response,
     },
@@ -163,7 +164,7 @@ impl<'a> Reader<'a> {
         let response::Record { owner, rtype, class, ttl, rdata } = record;
         let owner = Name::from_wire(&owner).map_err(|error| error.to_string())?;
         let what = || format!("{owner} {}", type_to_text(rtype));
-        if class != 1 {
+        if class != class::IN {
             return Err(format!("{} is of class {class}", what()));
         }
         if matches!(rtype, 0 | rtype::OPT | 128..=255) {

@@ -2,7 +2,7 @@
 
 use super::{
     Name,
-    query::{flag, option, rcode},
+    codes::{flag, option, rcode},
     rdata::{type_to_text, write},
     response::{self, Response},
 };

@@ -1,5 +1,6 @@
 //! Bytes in, bytes out: names, record data, queries and replies. Nothing here knows of sockets, tokio or hickory.
 
+pub mod codes;
 pub mod message;
 pub mod name;
 pub mod proxy;

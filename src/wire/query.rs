@@ -1,6 +1,7 @@
 //! Reading a query: header, question, EDNS. Nothing is copied but the name, and nothing is allocated.
 
 use super::{
+    codes::{class, edns_flag, flag, option, pointer},
     name::{MAX_LABEL, MAX_NAME, wire_len},
     rdata::rtype,
 };
@@ -8,104 +9,6 @@ use std::sync::LazyLock;
 
 /// Length of a DNS message's header in octets.
 pub const HEADER: usize = 12;
-
-/// Bits of the header's third and fourth octet, as one number.
-pub mod flag {
-    /// It is a response.
-    pub const QR: u16 = 0x8000;
-    /// The four bits of the operation; 0 is QUERY.
-    pub const OPCODE: u16 = 0x7800;
-    /// Authoritative answer.
-    pub const AA: u16 = 0x0400;
-    /// Truncated.
-    pub const TC: u16 = 0x0200;
-    /// Recursion desired.
-    pub const RD: u16 = 0x0100;
-    /// Recursion available.
-    pub const RA: u16 = 0x0080;
-    /// Authentic data (RFC 4035).
-    pub const AD: u16 = 0x0020;
-    /// Checking disabled (RFC 4035).
-    pub const CD: u16 = 0x0010;
-}
-
-/// Operations (RFC 6895, 2.2): those that we know.
-pub mod opcode {
-    /// QUERY (RFC 1035).
-    pub const QUERY: u8 = 0;
-    /// NOTIFY: a zone has changed (RFC 1996).
-    pub const NOTIFY: u8 = 4;
-    /// UPDATE: a zone is to be changed (RFC 2136).
-    pub const UPDATE: u8 = 5;
-}
-
-/// Response codes: those that we send.
-pub mod rcode {
-    /// No error (RFC 1035).
-    pub const NOERROR: u16 = 0;
-    /// Format error (RFC 1035).
-    pub const FORMERR: u16 = 1;
-    /// Server failure (RFC 1035).
-    pub const SERVFAIL: u16 = 2;
-    /// Name error: there is no such name (RFC 1035).
-    pub const NXDOMAIN: u16 = 3;
-    /// Not implemented (RFC 1035).
-    pub const NOTIMP: u16 = 4;
-    /// Refused (RFC 1035).
-    pub const REFUSED: u16 = 5;
-    /// The name that a DNAME makes is too long (RFC 6672), or a name is there that should not be (RFC 2136).
-    pub const YXDOMAIN: u16 = 6;
-    /// A record set is there that should not be (RFC 2136).
-    pub const YXRRSET: u16 = 7;
-    /// A record set is not there that should be (RFC 2136).
-    pub const NXRRSET: u16 = 8;
-    /// We are not responsible for the zone (RFC 2136), or the signature does not hold (RFC 8945).
-    pub const NOTAUTH: u16 = 9;
-    /// A name is not in the zone (RFC 2136).
-    pub const NOTZONE: u16 = 10;
-    /// An EDNS version that we do not know (RFC 6891).
-    pub const BADVERS: u16 = 16;
-    /// The server cookie is missing or wrong (RFC 7873).
-    pub const BADCOOKIE: u16 = 23;
-
-    /// All of them with their mnemonics.
-    pub const MNEMONICS: [(u16, &str); 13] = [
-        (NOERROR, "NOERROR"),
-        (FORMERR, "FORMERR"),
-        (SERVFAIL, "SERVFAIL"),
-        (NXDOMAIN, "NXDOMAIN"),
-        (NOTIMP, "NOTIMP"),
-        (REFUSED, "REFUSED"),
-        (YXDOMAIN, "YXDOMAIN"),
-        (YXRRSET, "YXRRSET"),
-        (NXRRSET, "NXRRSET"),
-        (NOTAUTH, "NOTAUTH"),
-        (NOTZONE, "NOTZONE"),
-        (BADVERS, "BADVERS"),
-        (BADCOOKIE, "BADCOOKIE"),
-    ];
-
-    /// The mnemonic at a position in [`MNEMONICS`], for metric labels: `other` beyond the end.
-    pub fn word_at(position: usize) -> &'static str {
-        MNEMONICS.get(position).map_or("other", |(_, mnemonic)| *mnemonic)
-    }
-}
-
-/// EDNS option codes.
-pub mod option {
-    /// The name server's identifier (RFC 5001).
-    pub const NSID: u16 = 3;
-    /// The client's subnet (RFC 7871).
-    pub const CLIENT_SUBNET: u16 = 8;
-    /// DNS cookies (RFC 7873).
-    pub const COOKIE: u16 = 10;
-    /// edns-tcp-keepalive (RFC 7828).
-    pub const TCP_KEEPALIVE: u16 = 11;
-    /// Padding (RFC 7830).
-    pub const PADDING: u16 = 12;
-    /// Extended DNS errors (RFC 8914).
-    pub const EDE: u16 = 15;
-}
 
 /// The seed of all name hashes of this process: nobody outside can make names that collide.
 static SEED: LazyLock<u64> = LazyLock::new(|| getrandom::u64().unwrap_or(0x5bd1_e995_9d1b_58d3));
@@ -378,7 +281,7 @@ pub fn skip_name(packet: &[u8], mut at: usize) -> Option<usize> {
         match *packet.get(at)? {
             0 => return Some(at + 1),
             len if len as usize <= MAX_LABEL => at += 1 + len as usize,
-            len if len >= 0xc0 => return Some(at + 2),
+            len if pointer::begins_with(len) => return Some(at + 2),
             _ => return None,
         }
     }
@@ -414,7 +317,10 @@ fn read_additional(packet: &[u8], mut at: usize, count: u16) -> Result<(Option<E
 /// Whether a TSIG record is whole, from its CLASS on (RFC 8945, 4.2).
 #[cold]
 fn is_signature(record: &[u8]) -> bool {
-    let Some((&[0, 255, 0, 0, 0, 0, _, _], data)) = record.split_first_chunk() else { return false };
+    let Some((&[c1, c2, 0, 0, 0, 0, _, _], data)) = record.split_first_chunk() else { return false };
+    if u16::from_be_bytes([c1, c2]) != class::ANY {
+        return false;
+    }
     // Behind the algorithm: time, fudge, the MAC with its length, identifier, error, other data with its length.
     let field = |at: usize| data.get(at..at + 2).map(|pair| usize::from(pair[0]) << 8 | usize::from(pair[1]));
     let end = || {
@@ -430,7 +336,7 @@ fn read_opt(record: &[u8]) -> Result<Edns<'_>, ()> {
     let mut edns = Edns {
         udp_size: u16::from_be_bytes([record[0], record[1]]),
         version: record[3],
-        dnssec_ok: record[4] & 0x80 != 0,
+        dnssec_ok: u16::from_be_bytes([record[4], record[5]]) & edns_flag::DO != 0,
         ..Edns::default()
     };
     let mut rest = &record[8..];

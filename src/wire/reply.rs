@@ -1,6 +1,10 @@
 //! Writing a reply: header, question, records, OPT.
 
-use super::query::{Edns, HEADER, flag, flags, option, rcode};
+use super::{
+    codes::{class, edns_flag, flag, option, pointer, rcode},
+    query::{Edns, HEADER, flags},
+    rdata::rtype,
+};
 use std::ops::Range;
 
 /// The most that a reply over UDP is, in octets: what no path on the Internet fragments (DNS flag day 2020).
@@ -240,7 +244,7 @@ impl<'a> Reply<'a> {
         let mut fixed = [0; 12];
         fixed[..2].copy_from_slice(&owner.to_be_bytes());
         fixed[2..4].copy_from_slice(&rtype.to_be_bytes());
-        fixed[5] = 1;
+        fixed[4..6].copy_from_slice(&class::IN.to_be_bytes());
         fixed[6..10].copy_from_slice(&ttl.to_be_bytes());
         fixed[10..].copy_from_slice(&(length as u16).to_be_bytes());
         let head = if owner == 0 { &fixed[1..] } else { &fixed[..] };
@@ -266,7 +270,7 @@ impl<'a> Reply<'a> {
         if let Some(opt) = opt {
             self.write_opt(code, opt, ede);
         }
-        let bits = self.flags | code & 15;
+        let bits = self.flags | code & flag::RCODE;
         self.buffer[2..4].copy_from_slice(&bits.to_be_bytes());
         for (section, count) in self.counts.into_iter().enumerate() {
             self.patch(6 + 2 * section, count);
@@ -278,8 +282,9 @@ impl<'a> Reply<'a> {
         self.limit = self.most;
         let start = self.len;
         let [high, low] = (MAX_UDP as u16).to_be_bytes();
-        let dnssec_ok = if opt.query.dnssec_ok { 0x80 } else { 0 };
-        let mut written = self.octets(&[0, 0, 41, high, low, (code >> 4) as u8, 0, dnssec_ok, 0, 0, 0]);
+        let [t1, t2] = rtype::OPT.to_be_bytes();
+        let [f1, f2] = if opt.query.dnssec_ok { edns_flag::DO } else { 0 }.to_be_bytes();
+        let mut written = self.octets(&[0, t1, t2, high, low, (code >> 4) as u8, 0, f1, f2, 0, 0]);
         if !opt.nsid.is_empty() {
             written = written.and_then(|()| self.write_option(option::NSID, &[opt.nsid]));
         }
@@ -346,11 +351,11 @@ pub fn first_of(count: usize, draw: u32) -> usize {
 /// that we wrote.
 pub fn suffix_at(message: &[u8], mut at: usize, mut skip: usize) -> usize {
     loop {
-        match message[at] as usize {
-            pointer if pointer >= 0xc0 => at = (pointer & 0x3f) << 8 | message[at + 1] as usize,
+        match message[at] {
+            first if pointer::begins_with(first) => at = pointer::offset(first, message[at + 1]),
             _ if skip == 0 => return at,
             len => {
-                at += 1 + len;
+                at += 1 + len as usize;
                 skip -= 1;
             }
         }
@@ -361,9 +366,10 @@ pub fn suffix_at(message: &[u8], mut at: usize, mut skip: usize) -> usize {
 pub fn expand_name(message: &[u8], mut at: usize, out: &mut [u8; 256]) -> usize {
     let mut len = 0;
     loop {
-        match message[at] as usize {
-            pointer if pointer >= 0xc0 => at = (pointer & 0x3f) << 8 | message[at + 1] as usize,
+        match message[at] {
+            first if pointer::begins_with(first) => at = pointer::offset(first, message[at + 1]),
             label => {
+                let label = label as usize;
                 out[len..=len + label].copy_from_slice(&message[at..=at + label]);
                 len += label + 1;
                 at += label + 1;
@@ -377,7 +383,7 @@ pub fn expand_name(message: &[u8], mut at: usize, out: &mut [u8; 256]) -> usize 
 
 /// Makes of a finished reply one that says nothing but what `flags` and `code` say, its question and OPT record kept.
 fn strip(reply: &mut [u8], len: usize, set: u16, code: u16) -> usize {
-    let bits = flags(reply) & !15 | set | code & 15;
+    let bits = flags(reply) & !flag::RCODE | set | code & flag::RCODE;
     reply[2..4].copy_from_slice(&bits.to_be_bytes());
     let records = reply[6..10] != [0; 4];
     if records {
@@ -402,7 +408,7 @@ pub fn to_empty_truncated(reply: &mut [u8], len: usize) -> usize {
         match reply.get(at).copied() {
             None => return at,
             Some(0) => return at + 1,
-            Some(0xc0..) => return at + 2,
+            Some(pointer::MIN_FIRST_OCTET..) => return at + 2,
             Some(label) => at += 1 + usize::from(label),
         }
     };
@@ -412,7 +418,7 @@ pub fn to_empty_truncated(reply: &mut [u8], len: usize) -> usize {
         let fields = end_of_name(at);
         let Some(octets) = reply.get(fields..fields + 10).filter(|_| fields + 10 <= len) else { break };
         let end = fields + 10 + usize::from(u16::from_be_bytes([octets[8], octets[9]]));
-        if octets[..2] == [0, 41] && end <= len {
+        if octets[..2] == rtype::OPT.to_be_bytes() && end <= len {
             opt = Some(at..end);
         }
         at = end;
@@ -442,7 +448,7 @@ fn set_extended(reply: &mut [u8], len: usize, code: u16) {
         }
         at += 5;
     }
-    if at + OPT <= len && reply[at..at + 3] == [0, 0, 41] {
+    if at + OPT <= len && reply[at] == 0 && reply[at + 1..at + 3] == rtype::OPT.to_be_bytes() {
         reply[at + 5] = (code >> 4) as u8;
     }
 }

@@ -1,8 +1,9 @@
 //! Reading a response of somebody else, who may be mistaken or lie.
 
 use super::{
+    codes::{class, flag, pointer},
     name::{MAX_LABEL, MAX_NAME},
-    query::{HEADER, flag, flags, skip_name},
+    query::{HEADER, flags, skip_name},
     rdata::{self, rtype},
 };
 use std::net::IpAddr;
@@ -25,7 +26,7 @@ pub struct Record {
 impl Record {
     /// Whether the data of an address or a text are such: whoever takes them relies on it.
     fn is_sound(&self) -> bool {
-        self.class != 1
+        self.class != class::IN
             || !matches!(self.rtype, rtype::A | rtype::AAAA | rtype::TXT)
             || rdata::check(self.rtype, &self.rdata)
     }
@@ -61,7 +62,7 @@ impl Response {
             return None;
         }
         let bits = flags(message);
-        let mut this = Response { flags: bits & !15, rcode: bits & 15, ..Response::default() };
+        let mut this = Response { flags: bits & !flag::RCODE, rcode: bits & flag::RCODE, ..Response::default() };
         let mut at = HEADER;
         if number(4)? == 1 {
             at = skip_name(message, at)? + 4;
@@ -93,10 +94,9 @@ pub fn read_name(message: &[u8], mut at: usize, out: &mut Vec<u8>) -> Option<usi
     let start = out.len();
     let (mut end, mut least) = (None, at);
     loop {
-        let len = usize::from(*message.get(at)?);
-        match len {
-            0xc0.. => {
-                let to = (len & 0x3f) << 8 | usize::from(*message.get(at + 1)?);
+        match *message.get(at)? {
+            first if pointer::begins_with(first) => {
+                let to = pointer::offset(first, *message.get(at + 1)?);
                 end.get_or_insert(at + 2);
                 // Backwards only, and so not for ever.
                 if to >= least {
@@ -108,7 +108,8 @@ pub fn read_name(message: &[u8], mut at: usize, out: &mut Vec<u8>) -> Option<usi
                 out.push(0);
                 return Some(end.unwrap_or(at + 1));
             }
-            len if len <= MAX_LABEL => {
+            len if usize::from(len) <= MAX_LABEL => {
+                let len = usize::from(len);
                 out.extend_from_slice(message.get(at..=at + len)?);
                 if out.len() - start >= MAX_NAME {
                     return None;
@@ -140,12 +141,13 @@ pub fn read_record(message: &[u8], at: usize) -> Option<(Record, usize)> {
 /// many names there are.
 fn compressible(rtype: u16) -> Option<(usize, usize)> {
     match rtype {
-        2 | 3 | 4 | 5 | 7 | 8 | 9 | 12 | 39 | 47 => Some((0, 1)), // NS MD MF CNAME MB MG MR PTR DNAME NSEC
-        6 | 14 | 17 => Some((0, 2)),                              // SOA MINFO RP
-        15 | 18 | 21 | 36 => Some((2, 1)),                        // MX AFSDB RT KX
-        26 => Some((2, 2)),                                       // PX
-        33 => Some((6, 1)),                                       // SRV
-        24 | 46 => Some((18, 1)),                                 // SIG RRSIG
+        rtype::NS | rtype::MD | rtype::MF | rtype::CNAME | rtype::MB | rtype::MG | rtype::MR => Some((0, 1)),
+        rtype::PTR | rtype::DNAME | rtype::NSEC => Some((0, 1)),
+        rtype::SOA | rtype::MINFO | rtype::RP => Some((0, 2)),
+        rtype::MX | rtype::AFSDB | rtype::RT | rtype::KX => Some((2, 1)),
+        rtype::PX => Some((2, 2)),
+        rtype::SRV => Some((6, 1)),
+        rtype::SIG | rtype::RRSIG => Some((18, 1)),
         _ => None,
     }
 }
@@ -160,8 +162,8 @@ fn data(message: &[u8], rtype: u16, start: usize, end: usize) -> Option<Vec<u8>>
     }
     data.extend_from_slice(message.get(at..end)?);
     let fits = match rtype {
-        6 => at + 20 == end,
-        2 | 5 | 12 | 15 | 33 | 39 => at == end,
+        rtype::SOA => at + 20 == end,
+        rtype::NS | rtype::CNAME | rtype::PTR | rtype::MX | rtype::SRV | rtype::DNAME => at == end,
         _ => true,
     };
     (fits && data.len() <= u16::MAX.into()).then_some(data)
@@ -192,16 +194,16 @@ mod tests {
     #[test]
     fn addresses_and_texts_are_what_they_say() {
         for (rtype, class, rdata, is_sound) in [
-            (rtype::A, 1, &b"\x0a\0\0\x01"[..], true),
-            (rtype::A, 1, b"\x0a\0\0", false),
-            (rtype::A, 1, b"\x0a\0\0\x01\0", false),
-            (rtype::A, 1, b"", false),
-            (rtype::A, 3, b"\x0a", true),
-            (rtype::AAAA, 1, &[0; 16], true),
-            (rtype::AAAA, 1, &[0; 4], false),
-            (rtype::TXT, 1, b"\x02hi", true),
-            (rtype::TXT, 1, b"\x03hi", false),
-            (65_280, 1, b"", true),
+            (rtype::A, class::IN, &b"\x0a\0\0\x01"[..], true),
+            (rtype::A, class::IN, b"\x0a\0\0", false),
+            (rtype::A, class::IN, b"\x0a\0\0\x01\0", false),
+            (rtype::A, class::IN, b"", false),
+            (rtype::A, class::CH, b"\x0a", true),
+            (rtype::AAAA, class::IN, &[0; 16], true),
+            (rtype::AAAA, class::IN, &[0; 4], false),
+            (rtype::TXT, class::IN, b"\x02hi", true),
+            (rtype::TXT, class::IN, b"\x03hi", false),
+            (65_280, class::IN, b"", true),
         ] {
             let mut message = b"\0\x07\x81\x80\0\0\0\x01\0\0\0\0\0".to_vec();
             message.extend([rtype.to_be_bytes(), u16::to_be_bytes(class)].concat());

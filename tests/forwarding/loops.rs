@@ -45,7 +45,7 @@ fn detects_a_target_that_is_the_node_itself() {
     let resolver = Resolver::serve(&manifest("other.example", 9));
     let port = resolver.server.port;
     let file = resolver._directory.write("manifest.yaml", manifest("loop.example", port));
-    wait_until("the rule is loaded", || resolver.server.process.log().contains("generation=2").then_some(()));
+    resolver.server.wait_for_metric(&["zonal_generation"], 2.0);
     assert!(file.exists());
     let answers = || resolver.server.metric(&["zonal_answers_total"]);
     ends(&Stub::new("127.0.0.1", ("127.0.0.1", port)), answers, "itself");
@@ -56,7 +56,7 @@ fn detects_two_nodes_that_forward_to_each_other() {
     let second = Resolver::serve(&manifest("other.example", 9));
     let first = Resolver::serve(&manifest("loop.example", second.server.port));
     second._directory.write("manifest.yaml", manifest("loop.example", first.server.port));
-    wait_until("the rule is loaded", || second.server.process.log().contains("generation=2").then_some(()));
+    second.server.wait_for_metric(&["zonal_generation"], 2.0);
     let answers = || first.server.metric(&["zonal_answers_total"]) + second.server.metric(&["zonal_answers_total"]);
     ends(&Stub::new("127.0.0.1", ("127.0.0.1", first.server.port)), answers, "one another");
 }

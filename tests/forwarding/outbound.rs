@@ -152,10 +152,11 @@ fn forwards_to_bind_by_every_transport() {
         assert!(said.reply.flags.contains(" tc") && (60..100).contains(&count), "{domain}\n{}", said.reply);
     }
     // All queries came from the endpoint's address, by the transport of their rule.
-    let log = bind.log().to_lowercase();
-    let queries: Vec<&str> =
-        log.lines().filter(|line| line.contains(" query: ") && !line.contains("127.0.0.1")).collect();
-    assert!(queries.len() >= 12, "{queries:#?}");
+    let log = || bind.log().to_lowercase();
+    let is_query = |line: &&str| line.contains(" query: ") && !line.contains("127.0.0.1");
+    wait_until("BIND has logged the queries", || (log().lines().filter(is_query).count() >= 12).then_some(()));
+    let log = log();
+    let queries: Vec<&str> = log.lines().filter(is_query).collect();
     assert!(queries.iter().all(|line| line.contains(&format!(" {OUTBOUND}#"))), "{queries:#?}");
     let by_stream = |line: &&&str| line.rsplit_once(" +e").is_some_and(|(_, flags)| flags.starts_with("(0)t"));
     let of = |name: &str| queries.iter().filter(|line| line.contains(&format!("query: {name} "))).collect::<Vec<_>>();

@@ -10,7 +10,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
 };
 use zonal::{
-    answer::known::{Entry, Found, Known, OWNER, Question, Records},
+    answer::known::{Entry, KnownAnswer, KnownAnswers, OWNER, Question, Records},
     snapshot::{
         Snapshot,
         routes::{RouteId, Rule},
@@ -92,8 +92,14 @@ impl Others {
     }
 }
 
-impl Known for Others {
-    fn with<R>(&self, route: RouteId, question: &Question, now: i64, use_it: impl FnOnce(Option<Found>) -> R) -> R {
+impl KnownAnswers for Others {
+    fn with<R>(
+        &self,
+        route: RouteId,
+        question: &Question,
+        now: i64,
+        use_it: impl FnOnce(Option<KnownAnswer>) -> R,
+    ) -> R {
         let rule = self.0.get(&route).expect("a route of the world");
         let asked = program::name_of(question.name.wire());
         let (said, stale) = said(rule, &asked, question.qtype);
@@ -110,7 +116,7 @@ impl Known for Others {
                 entry = Entry { rcode, ede: None, authority: records(&[soa], &asked), ..entry };
             }
         }
-        use_it(Some(Found { entry: &entry, ttl: TTL, stale, refresh: false }))
+        use_it(Some(KnownAnswer { entry: &entry, ttl: TTL, stale, refresh: false }))
     }
 }
 

@@ -16,9 +16,9 @@ mod tests;
 
 use super::{STALE_TTL, identity_hasher::IdentityHasher};
 use crate::{
-    answer::known::{Entry, Found, Key, Known, Question},
+    answer::known::{Entry, Key, KnownAnswer, KnownAnswers, Question},
     snapshot::routes::RouteId,
-    wire::query::rcode,
+    wire::codes::rcode,
 };
 use counters::CacheCounters;
 pub use counters::CacheCounts;
@@ -164,7 +164,7 @@ impl Node {
 
     /// The answer at this time: a valid answer; during a failure, a stale answer; else the failure.
     #[inline]
-    fn find(&self, lifetimes: &Lifetimes, now: i64) -> Option<Found<'_>> {
+    fn find(&self, lifetimes: &Lifetimes, now: i64) -> Option<KnownAnswer<'_>> {
         if let Some(entry) = &self.good
             && entry.holds(now)
         {
@@ -175,13 +175,13 @@ impl Node {
                 && self.uses.load(Relaxed).wrapping_sub(self.uses_before) >= MIN_REFRESH_USES
                 && !self.is_refreshed.load(Relaxed)
                 && !self.is_refreshed.swap(true, Relaxed);
-            return Some(Found { entry, ttl, stale: false, refresh });
+            return Some(KnownAnswer { entry, ttl, stale: false, refresh });
         }
         let failure = self.failure.as_ref().filter(|failure| failure.holds(now))?;
         let stale = self.good.as_ref().filter(|entry| lifetimes.end(entry) > now);
         Some(match stale {
-            Some(entry) => Found { entry, ttl: STALE_TTL, stale: true, refresh: false },
-            None => Found { entry: failure, ttl: (failure.end() - now) as u32, stale: false, refresh: false },
+            Some(entry) => KnownAnswer { entry, ttl: STALE_TTL, stale: true, refresh: false },
+            None => KnownAnswer { entry: failure, ttl: (failure.end() - now) as u32, stale: false, refresh: false },
         })
     }
 
@@ -373,9 +373,15 @@ impl Writer {
     }
 }
 
-impl Known for Cache {
+impl KnownAnswers for Cache {
     #[inline]
-    fn with<R>(&self, route: RouteId, question: &Question, now: i64, use_it: impl FnOnce(Option<Found>) -> R) -> R {
+    fn with<R>(
+        &self,
+        route: RouteId,
+        question: &Question,
+        now: i64,
+        use_it: impl FnOnce(Option<KnownAnswer>) -> R,
+    ) -> R {
         let guard = self.nodes.guard();
         let node = self.nodes.get(&question.hash(route), &guard).filter(|node| node.key.is(route, question));
         let Some((node, found)) = node.and_then(|node| Some((node, node.find(&self.lifetimes, now)?))) else {

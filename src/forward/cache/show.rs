@@ -5,8 +5,9 @@ use crate::{
     answer::known::{Entry, Records},
     wire::{
         Name,
+        codes::rcode,
         name::printed,
-        query::{LookupName, rcode},
+        query::LookupName,
         rdata::{type_to_text, write},
     },
 };

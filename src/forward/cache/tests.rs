@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     answer::known::Records,
-    wire::{Name, query::LookupName, rdata::rtype},
+    wire::{Name, codes::ede, query::LookupName, rdata::rtype},
 };
 use std::{
     collections::VecDeque,
@@ -113,7 +113,11 @@ fn what_has_ended_is_for_when_others_fail() {
     assert_eq!(found(&cache, "www.example", end), None);
     assert!(cache.stale(RouteId(1), &question(&name("www.example")), end).is_some());
     assert!(cache.stale(RouteId(1), &question(&name("other.example")), end).is_none());
-    cache.insert_failure("r", key("www.example"), Entry::failure(22, "no server answered", end, 0));
+    cache.insert_failure(
+        "r",
+        key("www.example"),
+        Entry::failure(ede::NO_REACHABLE_AUTHORITY, "no server answered", end, 0),
+    );
     assert_eq!(found(&cache, "www.example", end), Some((0, STALE_TTL, true, false)), "not the failure");
     assert_eq!(found(&cache, "www.example", end + 4), Some((0, STALE_TTL, true, false)));
     assert_eq!(found(&cache, "www.example", end + 5), None, "time to ask again");
@@ -123,18 +127,30 @@ fn what_has_ended_is_for_when_others_fail() {
         cache.stale(RouteId(1), &question(&name("www.example")), late).is_none(),
         "the maximum age of stale answers is a day"
     );
-    cache.insert_failure("r", key("www.example"), Entry::failure(22, "no server answered", late, 0));
+    cache.insert_failure(
+        "r",
+        key("www.example"),
+        Entry::failure(ede::NO_REACHABLE_AUTHORITY, "no server answered", late, 0),
+    );
     assert_eq!(found(&cache, "www.example", late), Some((2, 5, false, false)));
 
     cache.insert("r", key("www.example"), entry(4, 60, late + 1));
     assert_eq!(found(&cache, "www.example", late + 1), Some((0, 60, false, false)), "an answer ends the failure");
-    cache.insert_failure("r", key("www.example"), Entry::failure(22, "no server answered", late + 2, 0));
+    cache.insert_failure(
+        "r",
+        key("www.example"),
+        Entry::failure(ede::NO_REACHABLE_AUTHORITY, "no server answered", late + 2, 0),
+    );
     assert_eq!(found(&cache, "www.example", late + 3), Some((0, 58, false, false)), "a failure does not end an answer");
     assert_eq!(cache.counts().stale, 2);
 
     let none = Cache::new(MIB, Lifetimes { max_stale: 0, ..Lifetimes::default() });
     none.insert("r", key("www.example"), entry(4, 60, NOW));
-    none.insert_failure("r", key("www.example"), Entry::failure(22, "no server answered", end, 0));
+    none.insert_failure(
+        "r",
+        key("www.example"),
+        Entry::failure(ede::NO_REACHABLE_AUTHORITY, "no server answered", end, 0),
+    );
     assert_eq!(found(&none, "www.example", end), Some((2, 5, false, false)));
     assert!(none.stale(RouteId(1), &question(&name("www.example")), end).is_none());
 }
@@ -144,10 +160,20 @@ fn the_ttl_of_repeated_failures_grows() {
     let cache = cache(MIB);
     let mut now = NOW;
     for expected in [5, 10, 20, 40, 60, 60] {
-        let failure = cache.insert_failure("r", key("www.example"), Entry::failure(22, "no server answered", now, 0));
+        let failure = cache.insert_failure(
+            "r",
+            key("www.example"),
+            Entry::failure(ede::NO_REACHABLE_AUTHORITY, "no server answered", now, 0),
+        );
         assert_eq!(failure.ttl, expected);
         assert_eq!(
-            cache.insert_failure("r", key("www.example"), Entry::failure(22, "again", now + 1, 0)).ttl,
+            cache
+                .insert_failure(
+                    "r",
+                    key("www.example"),
+                    Entry::failure(ede::NO_REACHABLE_AUTHORITY, "again", now + 1, 0)
+                )
+                .ttl,
             expected,
             "the first failure is still valid"
         );
@@ -156,13 +182,25 @@ fn the_ttl_of_repeated_failures_grows() {
     }
     now += 60 + FAILURE_MEMORY;
     assert_eq!(
-        cache.insert_failure("r", key("www.example"), Entry::failure(22, "no server answered", now, 0)).ttl,
+        cache
+            .insert_failure(
+                "r",
+                key("www.example"),
+                Entry::failure(ede::NO_REACHABLE_AUTHORITY, "no server answered", now, 0)
+            )
+            .ttl,
         5,
         "the last failure is too old to double the TTL"
     );
     cache.insert("r", key("www.example"), entry(4, 3, now + 5));
     assert_eq!(
-        cache.insert_failure("r", key("www.example"), Entry::failure(22, "no server answered", now + 9, 0)).ttl,
+        cache
+            .insert_failure(
+                "r",
+                key("www.example"),
+                Entry::failure(ede::NO_REACHABLE_AUTHORITY, "no server answered", now + 9, 0)
+            )
+            .ttl,
         5,
         "an answer came between"
     );
@@ -179,7 +217,11 @@ fn tells_one_query_to_refresh_a_popular_entry_that_expires_soon() {
     assert!(!refresh("twice.example", NOW) && !refresh("twice.example", NOW + 89));
     assert!(refresh("twice.example", NOW + 90));
     assert!(!refresh("twice.example", NOW + 91), "another query was told");
-    cache.insert_failure("r", key("twice.example"), Entry::failure(22, "no server answered", NOW + 92, 0));
+    cache.insert_failure(
+        "r",
+        key("twice.example"),
+        Entry::failure(ede::NO_REACHABLE_AUTHORITY, "no server answered", NOW + 92, 0),
+    );
     assert!(!refresh("twice.example", NOW + 93), "the refresh failed");
     cache.insert("r", key("twice.example"), entry(4, 100, NOW + 94));
     assert!(!refresh("twice.example", NOW + 193), "only uses of the new answer count");
@@ -294,7 +336,11 @@ fn never_exceeds_its_memory_limit() {
         wire.extend_from_slice(b"\x07example\0");
         let key = Key::new(RouteId(1), &question(&LookupName::new(&wire).unwrap()));
         match number % 97 {
-            0 => drop(cache.insert_failure("r", key, Entry::failure(22, "no server answered", NOW, 0))),
+            0 => drop(cache.insert_failure(
+                "r",
+                key,
+                Entry::failure(ede::NO_REACHABLE_AUTHORITY, "no server answered", NOW, 0),
+            )),
             1 => cache.insert("r", key, entry(4, 0, NOW)),
             _ => cache.insert("r", key, entry(size as usize, 60, NOW)),
         }
@@ -360,7 +406,7 @@ fn readers_see_whole_entries_while_writers_replace_them() {
                             2..300 => drop(cache.insert_failure(
                                 "r",
                                 key,
-                                Entry::failure(22, "no server answered", NOW - 100, 0),
+                                Entry::failure(ede::NO_REACHABLE_AUTHORITY, "no server answered", NOW - 100, 0),
                             )),
                             _ => cache.insert("r", key, entry(random.next() as usize % 1500, 10_000 + at as u32, NOW)),
                         }
@@ -395,7 +441,11 @@ fn flushes_the_names_in_a_scope() {
     assert_eq!(cache.flush(None), 5);
     assert_eq!(left(), [""; 0]);
     assert!(cache.stale(RouteId(1), &question(&name("www.example")), NOW + 61).is_none());
-    cache.insert_failure("r", key("www.example"), Entry::failure(22, "no server answered", NOW + 61, 0));
+    cache.insert_failure(
+        "r",
+        key("www.example"),
+        Entry::failure(ede::NO_REACHABLE_AUTHORITY, "no server answered", NOW + 61, 0),
+    );
     assert_eq!(found(&cache, "www.example", NOW + 61), Some((2, 5, false, false)));
     for _ in 0..10_000 {
         cache.insert("r", key("again.example"), entry(4, 60, NOW));
@@ -429,7 +479,11 @@ fn shows_entries_as_json() {
     };
     cache.insert("rule-1", key("w\\007w.example"), Arc::new(address));
     cache.insert("rule-1", key("old.example"), entry(4, 60, NOW - 100));
-    cache.insert_failure("rule-1", key("bad.example"), Entry::failure(22, "no server answered", NOW, 0));
+    cache.insert_failure(
+        "rule-1",
+        key("bad.example"),
+        Entry::failure(ede::NO_REACHABLE_AUTHORITY, "no server answered", NOW, 0),
+    );
     found(&cache, "w\\007w.example", NOW + 20);
     let shown = cache.show(None, 2, NOW + 3);
     assert_eq!(shown["kinds"], serde_json::json!({"positive": 1, "stale": 1, "failure": 1}));

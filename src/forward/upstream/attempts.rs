@@ -21,8 +21,12 @@ use super::{
     server::{Channel, InFlightQuery, Server},
 };
 use crate::{
-    answer::known::Question, config::DnstapMessage, forward::read::RejectionReason, manifest::Protocol,
-    snapshot::routes::Route, wire::query::rcode,
+    answer::known::Question,
+    config::DnstapMessage,
+    forward::read::RejectionReason,
+    manifest::Protocol,
+    snapshot::routes::Route,
+    wire::codes::{ede, rcode},
 };
 use std::{
     borrow::Cow,
@@ -110,15 +114,16 @@ enum Step<T> {
 }
 
 impl<'a> UpstreamQuery<'a> {
-    /// A question that has not been sent yet.
+    /// A question that has not been sent yet. With `wants_ad`, servers tell whether they have validated the answer.
     pub fn new(
         upstreams: &'a Upstreams,
         route: &'a Route,
         active: &'a ActiveRoute,
         question: &Question,
+        wants_ad: bool,
     ) -> UpstreamQuery<'a> {
         let servers = &*active.servers;
-        let randomised = RandomisedQuestion::new(question);
+        let randomised = RandomisedQuestion::new(question).with_ad(wants_ad);
         // Servers that do not keep case get the name in lower case, which is no sign of this node.
         let gets_random_case = |server: &Arc<Server>| server.case_behaviour.keeps_case() != Some(false);
         let fingerprint = randomised.fingerprint().filter(|_| servers.iter().any(gets_random_case));
@@ -669,9 +674,9 @@ impl<'a> UpstreamQuery<'a> {
         }
         self.servers.iter().take(1).for_each(|server| server.counters.failures.inc());
         let code = match (is_local, of_network) {
-            (true, _) => 0,
-            (_, true) => 23,
-            _ => 22,
+            (true, _) => ede::OTHER,
+            (_, true) => ede::NETWORK_ERROR,
+            _ => ede::NO_REACHABLE_AUTHORITY,
         };
         Failure { code, text: format!("{}: {text}", route_label(self.route)), details, is_local }
     }

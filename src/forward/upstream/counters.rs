@@ -1,7 +1,7 @@
 //! The counters of all upstream servers together.
 
 use super::server_counters;
-use crate::query_log::Tap;
+use crate::query_log::EntrySender;
 use prometheus::{Histogram, HistogramOpts, IntCounter, core::Collector};
 use std::sync::{Mutex, atomic::AtomicUsize};
 
@@ -30,12 +30,12 @@ pub struct UpstreamCounters {
     /// The number of open connections by TCP and DoT beyond the shared ones, over all servers.
     pub extra_connections: AtomicUsize,
     /// Takes queries and responses for dnstap, if dnstap is configured.
-    pub tap: Option<Mutex<Tap>>,
+    pub tap: Option<Mutex<EntrySender>>,
 }
 
 impl UpstreamCounters {
     /// Counters at zero.
-    pub fn new(tap: Option<Tap>) -> UpstreamCounters {
+    pub fn new(tap: Option<EntrySender>) -> UpstreamCounters {
         let counter =
             |name: &str, help: &str| IntCounter::new(name, help).unwrap_or_else(|error| panic!("{name}: {error}"));
         let histogram = |name: &str, help: &str| {

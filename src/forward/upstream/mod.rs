@@ -43,14 +43,15 @@ mod stream;
 mod task;
 #[cfg(test)]
 mod tests;
-mod tls;
+pub mod tls;
 mod udp;
 
 use crate::{
     answer::known::Question,
     forward::{identity_hasher::IdentityHasher, read::RejectionReason},
-    query_log::Tap,
+    query_log::EntrySender,
     snapshot::routes::{Route, RouteId, Servers, Target},
+    wire::codes::ede,
 };
 use attempts::UpstreamQuery;
 pub use counters::UpstreamCounters;
@@ -228,7 +229,7 @@ impl Upstreams {
 
     /// No routes. The system's authorities and those in a PEM file verify certificates. `tap` takes queries and responses for
     /// dnstap.
-    pub fn trusting(authorities: Option<PathBuf>, tap: Option<Tap>) -> Arc<Upstreams> {
+    pub fn trusting(authorities: Option<PathBuf>, tap: Option<EntrySender>) -> Arc<Upstreams> {
         Arc::new_cyclic(|this| Upstreams {
             counters: Arc::new(UpstreamCounters::new(tap)),
             routes: papaya::HashMap::default(),
@@ -255,11 +256,11 @@ impl Upstreams {
         deadline: Instant,
         read: impl Fn(&[u8], bool) -> Result<T, RejectionReason>,
     ) -> Result<T, Failure> {
-        let Servers::Targets { targets, sources } = &route.servers else {
-            return Err(Failure::new(0, "there is no server to ask"));
+        let Servers::Targets { targets, sources, trust_ad } = &route.servers else {
+            return Err(Failure::new(ede::OTHER, "there is no server to ask"));
         };
         if targets.is_empty() {
-            return Err(Failure::new(22, "there is no server to ask"));
+            return Err(Failure::new(ede::NO_REACHABLE_AUTHORITY, "there is no server to ask"));
         }
         let known = self.routes.pin().get(&route.id).cloned();
         let active = known.unwrap_or_else(|| self.open(route, targets, sources));
@@ -268,7 +269,7 @@ impl Upstreams {
             active.last_used.store(used, Relaxed);
         }
         let guard = CountGuard::take(&active.in_flight);
-        let query = UpstreamQuery::new(self, route, &active, question);
+        let query = UpstreamQuery::new(self, route, &active, question, *trust_ad);
         let (mut trial, mut deadline) = (None, deadline);
         // All servers are dead, and the last question of this route failed: one question at a time tries them again. Questions
         // of another route may have failed for a reason of their own, so they alone do not stop this route.

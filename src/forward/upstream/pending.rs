@@ -11,6 +11,10 @@ use std::{
 };
 use tokio::time::Sleep;
 
+/// The maximum number of suspected forgeries in the queue of a question. One is enough to reject responses by UDP, and packets may
+/// arrive faster than the question handles them.
+const MAX_SUSPECTED_FORGERIES: usize = 8;
+
 /// A question, and the events of its attempts. The transports share it.
 pub struct PendingQuestion {
     /// The question.
@@ -35,6 +39,12 @@ pub enum AttemptEvent {
     CaseFolded(Vec<u8>),
     /// No response will come.
     Failed(AttemptError),
+}
+
+impl AttemptEvent {
+    fn is_suspected_forgery(&self) -> bool {
+        matches!(self, AttemptEvent::ForgerySuspected | AttemptEvent::CaseFolded(_))
+    }
 }
 
 /// The reason why an attempt got no response, or an unusable one.
@@ -78,9 +88,14 @@ impl PendingQuestion {
         PendingQuestion { question, queue: Mutex::default() }
     }
 
-    /// Adds an event of attempt `number`, and wakes the task that waits.
+    /// Adds an event of attempt `number`, and wakes the task that waits. Suspected forgeries beyond [`MAX_SUSPECTED_FORGERIES`] are
+    /// dropped.
     pub fn post(&self, number: usize, event: AttemptEvent) {
         let mut queue = self.queue();
+        let suspected = || queue.events.iter().filter(|(_, event)| event.is_suspected_forgery()).count();
+        if event.is_suspected_forgery() && suspected() >= MAX_SUSPECTED_FORGERIES {
+            return;
+        }
         queue.events.push((number, event));
         let waker = queue.waker.take();
         drop(queue);
@@ -107,5 +122,26 @@ impl PendingQuestion {
 
     fn queue(&self) -> MutexGuard<'_, EventQueue> {
         self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{answer::known::Question, wire::query::LookupName};
+
+    #[test]
+    fn limits_the_suspected_forgeries_in_the_queue_of_a_question() {
+        let name = LookupName::new(b"\x03www\x04corp\0").unwrap();
+        let question = Question { name: &name, qtype: 1, dnssec_ok: false, checking_disabled: false };
+        let pending = PendingQuestion::new(RandomisedQuestion::new(&question));
+        for number in 0..1000 {
+            pending.post(number, AttemptEvent::CaseFolded(vec![0; 60_000]));
+            pending.post(number, AttemptEvent::ForgerySuspected);
+        }
+        pending.post(0, AttemptEvent::Response(vec![]));
+        let queue = pending.queue();
+        assert_eq!(queue.events.len(), MAX_SUSPECTED_FORGERIES + 1);
+        assert!(matches!(queue.events.last(), Some((0, AttemptEvent::Response(_)))));
     }
 }

@@ -4,7 +4,8 @@ use super::random;
 use crate::{
     answer::known::Question,
     wire::{
-        query::{HEADER, child_hash, flag, flags, option, rcode, root_hash, skip_name},
+        codes::{class, edns_flag, flag, option, rcode},
+        query::{HEADER, child_hash, flags, root_hash, skip_name},
         rdata::rtype,
     },
 };
@@ -16,8 +17,6 @@ pub const MAX_QUERY: usize = 512;
 const UDP_SIZE: u16 = 1232;
 /// The length of queries on encrypted transports is a multiple of this, in octets (RFC 8467, section 4.1).
 const PADDING: usize = 128;
-/// The option code of padding (RFC 7830).
-const PADDING_OPTION: u16 = 12;
 /// The minimum number of letters in a name whose case shows whether a server keeps case.
 const MIN_LETTERS_FOR_CASE: usize = 4;
 /// The minimum number of letters in a name whose random case is unlikely to be drawn twice.
@@ -31,6 +30,7 @@ pub struct RandomisedQuestion {
     qtype: u16,
     dnssec_ok: bool,
     checking_disabled: bool,
+    wants_ad: bool,
 }
 
 /// The format of a query.
@@ -87,7 +87,13 @@ impl RandomisedQuestion {
             qtype: question.qtype,
             dnssec_ok: question.dnssec_ok,
             checking_disabled: question.checking_disabled,
+            wants_ad: false,
         }
+    }
+
+    /// With AD in the query, the server tells whether the answer is validated (RFC 6840, section 5.7).
+    pub fn with_ad(self, wants_ad: bool) -> RandomisedQuestion {
+        RandomisedQuestion { wants_ad, ..self }
     }
 
     /// The name in random case, or in lower case.
@@ -114,7 +120,8 @@ impl RandomisedQuestion {
     /// Writes the query, and returns its length.
     pub fn write(&self, query: &mut [u8; MAX_QUERY], id: u16, format: QueryFormat) -> usize {
         let cd = if self.checking_disabled { flag::CD } else { 0 };
-        let header = [id, flag::RD | cd, 1, 0, 0, u16::from(format.edns)];
+        let ad = if self.wants_ad { flag::AD } else { 0 };
+        let header = [id, flag::RD | cd | ad, 1, 0, 0, u16::from(format.edns)];
         for (at, number) in header.iter().enumerate() {
             query[2 * at..2 * at + 2].copy_from_slice(&number.to_be_bytes());
         }
@@ -127,17 +134,19 @@ impl RandomisedQuestion {
         };
         put(name);
         put(&self.qtype.to_be_bytes());
-        let mut end = put(&[0, 1]);
+        let mut end = put(&class::IN.to_be_bytes());
         if format.edns {
-            put(&[0, 0, rtype::OPT as u8]);
+            put(&[0]);
+            put(&rtype::OPT.to_be_bytes());
             put(&UDP_SIZE.to_be_bytes());
-            end = put(&[0, 0, u8::from(self.dnssec_ok) << 7, 0]);
+            put(&[0, 0]);
+            end = put(&if self.dnssec_ok { edns_flag::DO } else { 0 }.to_be_bytes());
             let padding = match format.padded {
                 true => (end + 6).next_multiple_of(PADDING) - (end + 6),
                 false => return put(&[0, 0]),
             };
             put(&(padding as u16 + 4).to_be_bytes());
-            put(&PADDING_OPTION.to_be_bytes());
+            put(&option::PADDING.to_be_bytes());
             put(&(padding as u16).to_be_bytes());
             end = put(&[0; PADDING][..padding]);
         }
@@ -182,11 +191,11 @@ impl RandomisedQuestion {
         match [message[4], message[5]] {
             [0, 1] => {}
             // Some servers send this when they cannot read the query.
-            [0, 0] if !is_final(flags(message) & 15) => return Echo::Absent,
+            [0, 0] if !is_final(flags(message) & flag::RCODE) => return Echo::Absent,
             _ => return Echo::Other,
         }
-        let [t1, t2] = self.qtype.to_be_bytes();
-        if message.get(type_at..end) != Some(&[t1, t2, 0, 1]) {
+        let ([t1, t2], [c1, c2]) = (self.qtype.to_be_bytes(), class::IN.to_be_bytes());
+        if message.get(type_at..end) != Some(&[t1, t2, c1, c2]) {
             return Echo::Other;
         }
         match &message[HEADER..type_at] {
@@ -254,7 +263,7 @@ pub fn classify_response(message: &[u8]) -> ResponseKind {
     if flags(message) & flag::TC != 0 {
         return ResponseKind::Truncated;
     }
-    let mut code = flags(message) & 15;
+    let mut code = flags(message) & flag::RCODE;
     let Some(options) = options(message) else {
         // Error responses may be malformed behind the header.
         return match code {
@@ -321,7 +330,10 @@ fn extended_error(mut options: &[u8]) -> Option<(u16, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::query::{LookupName, Packet};
+    use crate::wire::{
+        codes::ede,
+        query::{LookupName, Packet},
+    };
 
     fn randomised(name: &[u8]) -> RandomisedQuestion {
         let name = LookupName::new(name).unwrap();
@@ -436,7 +448,7 @@ mod tests {
         assert_eq!(answer([0x81, 0x82], &opt(0, &bogus[..9]), 1), ResponseKind::Error(rcode::SERVFAIL, None));
         assert_eq!(
             answer([0x81, 0x82], &opt(0, &bogus), 1),
-            ResponseKind::Error(rcode::SERVFAIL, Some((6, "bad".into())))
+            ResponseKind::Error(rcode::SERVFAIL, Some((ede::DNSSEC_BOGUS, "bad".into())))
         );
     }
 

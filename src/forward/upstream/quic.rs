@@ -5,6 +5,7 @@ use super::{
     source_addresses::SourceAddresses,
     stream::CONNECT_TIMEOUT,
     tls::{Alpn, EXPIRED, NOT_YET, Tls, UNKNOWN_ISSUER, WRONG_NAME, server_name},
+    udp::unreachable,
 };
 use crate::snapshot::routes::Target;
 use quinn::{
@@ -97,12 +98,15 @@ impl Quic {
         transport.max_idle_timeout(Some(IdleTimeout::from(IDLE_TIMEOUT)));
         let mut config = ClientConfig::new(Arc::new(crypto));
         config.transport_config(Arc::new(transport));
-        let socket = self.sources.bind(self.target.ip, socket2::Type::DGRAM)?;
+        let address = SocketAddr::new(self.target.ip, self.target.port);
+        let bind = || self.sources.bind(self.target.ip, socket2::Type::DGRAM);
+        // QUIC takes packets that cannot be sent for lost ones. The system says whether there is a route.
+        bind()?.connect(&address.into()).map_err(|error| unreachable(&error))?;
+        let socket = bind()?;
         let runtime = Arc::new(TokioRuntime);
         // The endpoint lives as long as its connection.
         let endpoint = Endpoint::new(EndpointConfig::default(), None, socket.into(), runtime);
         let endpoint = endpoint.map_err(|error| local(&error))?;
-        let address = SocketAddr::new(self.target.ip, self.target.port);
         let name = server_name(&self.target)?;
         let connecting = endpoint.connect_with(config, address, &name.to_str());
         let connection = connecting.map_err(|error| local(&error))?.await.map_err(|error| connection_error(&error))?;

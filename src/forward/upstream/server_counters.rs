@@ -1,7 +1,10 @@
 //! The counters of one upstream server.
 
 use super::ServerState;
-use crate::{snapshot::routes::Target, wire::query::rcode::MNEMONICS};
+use crate::{
+    snapshot::routes::Target,
+    wire::codes::{flag, rcode::MNEMONICS},
+};
 use prometheus::{Histogram, HistogramOpts, core::Metric, proto};
 use std::{
     net::IpAddr,
@@ -78,7 +81,7 @@ impl ServerCounters {
 
     /// Counts a response and its response time.
     pub fn count_answer(&self, message: &[u8], after: Duration) {
-        let code = message.get(3).map_or(0, |octet| u16::from(octet & 15));
+        let code = message.get(3).map_or(0, |octet| u16::from(*octet) & flag::RCODE);
         let at = MNEMONICS.iter().position(|(other, _)| *other == code).unwrap_or(MNEMONICS.len());
         self.answers[at].fetch_add(1, Relaxed);
         self.response.observe(after.as_secs_f64());

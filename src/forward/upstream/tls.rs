@@ -9,7 +9,7 @@ use rustls::{
 };
 use std::{
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
 
@@ -51,17 +51,7 @@ impl Tls {
 
     /// Reads the authorities, and makes the configurations for all uses.
     pub fn read(&self) -> Result<[Arc<ClientConfig>; 4], String> {
-        let mut roots = RootCertStore::empty();
-        let system = rustls_native_certs::load_native_certs();
-        system.errors.iter().for_each(|error| tracing::warn!(%error, "certificate authority ignored"));
-        roots.add_parsable_certificates(system.certs);
-        if let Some(file) = &self.authorities {
-            let problem = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
-            for certificate in CertificateDer::pem_file_iter(file).map_err(|error| problem(&error))? {
-                let certificate = certificate.map_err(|error| problem(&error))?;
-                roots.add(certificate).map_err(|error| problem(&error))?;
-            }
-        }
+        let roots = roots(self.authorities.as_deref())?;
         let config = |alpn: &[u8]| {
             let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
             let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
@@ -71,6 +61,25 @@ impl Tls {
         };
         Ok([config(b"")?, config(b"h2")?, config(b"doq")?, config(b"dot")?])
     }
+}
+
+/// The authorities of the system, and those in a PEM file.
+///
+/// # Errors
+/// The file cannot be read: the message has its path and the reason.
+pub fn roots(authorities: Option<&Path>) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    let system = rustls_native_certs::load_native_certs();
+    system.errors.iter().for_each(|error| tracing::warn!(%error, "certificate authority ignored"));
+    roots.add_parsable_certificates(system.certs);
+    if let Some(file) = authorities {
+        let problem = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+        for certificate in CertificateDer::pem_file_iter(file).map_err(|error| problem(&error))? {
+            let certificate = certificate.map_err(|error| problem(&error))?;
+            roots.add(certificate).map_err(|error| problem(&error))?;
+        }
+    }
+    Ok(roots)
 }
 
 /// The name that a server's certificate must have: the target's name, else its address.

@@ -5,6 +5,7 @@ mod blocks;
 mod endpoints;
 #[cfg(test)]
 mod follow;
+mod health_checks;
 mod hidden;
 mod loops;
 mod networks;
@@ -57,6 +58,7 @@ pub struct Checked {
     loops: Arc<[Problem]>,
     forwarders: Arc<[Problem]>,
     query_logs: Arc<[Problem]>,
+    health_checks: Arc<[Problem]>,
     hidden: Arc<[Problem]>,
     known: Known,
 }
@@ -99,6 +101,8 @@ impl Checked {
         let forwarders = checker.found();
         checker.query_logs();
         let query_logs = checker.found();
+        checker.health_checks();
+        let health_checks = checker.found();
         checker.hidden(&known);
         let hidden = checker.found();
         Checked {
@@ -112,6 +116,7 @@ impl Checked {
             loops,
             forwarders,
             query_logs,
+            health_checks,
             hidden,
             known,
         }
@@ -175,6 +180,10 @@ impl Checked {
             checker.query_logs();
             this.query_logs = checker.found();
         }
+        if !same_services || !endpoints.is_empty() || !same_resources(&old.health_checks, &manifest.health_checks) {
+            checker.health_checks();
+            this.health_checks = checker.found();
+        }
         if !same_services || !same_rules || !endpoints.is_empty() || zones.iter().any(zones::is_renamed) {
             checker.hidden(&this.known);
             this.hidden = checker.found();
@@ -185,7 +194,7 @@ impl Checked {
     fn all(&self) -> impl Iterator<Item = &Problem> {
         let ours = [&self.networks, &self.services, &self.endpoints, &self.shifts, &self.zones];
         let more = [&self.resolver_endpoints, &self.rules, &self.loops, &self.forwarders, &self.query_logs];
-        ours.into_iter().chain(more).chain([&self.hidden]).flat_map(|found| found.iter())
+        ours.into_iter().chain(more).chain([&self.health_checks, &self.hidden]).flat_map(|found| found.iter())
     }
 
     /// All problems.

@@ -23,8 +23,7 @@ pub(super) struct Held<T> {
 }
 
 /// Kinds that come with later versions.
-const NOT_SERVED_YET: &[&str] =
-    &["profiles", "firewall_domain_lists", "firewall_rule_groups", "health_checks", "query_log_configs"];
+const NOT_SERVED_YET: &[&str] = &["profiles", "firewall_domain_lists", "firewall_rule_groups"];
 
 macro_rules! kinds {
     ($($kind:ident: $type:ident,)+) => {

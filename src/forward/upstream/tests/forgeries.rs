@@ -1,6 +1,8 @@
 //! Forged and malformed responses, and responses that look like forgeries.
 
 use super::*;
+use crate::wire::codes::rcode;
+use tokio::task::JoinSet;
 
 fn change(message: Vec<u8>, change: impl Fn(&mut Vec<u8>)) -> Act {
     let mut message = message;
@@ -66,7 +68,8 @@ async fn a_packet_shorter_than_a_header_is_no_suspected_forgery() {
     assert_eq!((upstreams.counters.fallbacks.get(), upstreams.counters.unexpected.get()), (0, 2));
 }
 
-/// A server by UDP only. `act` gets the number of a query and the query. Also returns the ports and IDs of the queries.
+/// A server by UDP alone. What it does with a query is given the number of the query; the ports and ids of queries come
+/// back.
 fn by_udp_alone(
     act: impl Fn(usize, &[u8]) -> Vec<Vec<u8>> + Send + 'static,
 ) -> (SocketAddr, mpsc::UnboundedReceiver<(u16, u16)>, JoinHandle<()>) {
@@ -123,7 +126,7 @@ async fn queries_come_from_many_ports() {
     let mut ports: Vec<u16> = std::iter::from_fn(|| Some(seen.try_recv().ok()?.0)).collect();
     ports.sort_unstable();
     ports.dedup();
-    // 300 queries take about 260 of 1,024 slots, if no socket is replaced meanwhile.
+    // Of 1,024 places 300 queries take 260 where none is renewed meanwhile.
     assert!(ports.len() > 200, "{} ports for 300 queries", ports.len());
     let (low, high) = (ports[ports.len() / 10], ports[ports.len() * 9 / 10]);
     assert!(high - low > 10_000, "from {low} to {high}");
@@ -132,7 +135,7 @@ async fn queries_come_from_many_ports() {
 
 #[tokio::test]
 async fn ignores_packets_from_other_addresses() {
-    // Both servers know the port and the ID, as the query is passed on, but only one has the right address.
+    // Both know the port and the id, as the query is passed on; but only one has the address.
     let forger = Arc::new(std::net::UdpSocket::bind((unused_address(), 0)).unwrap());
     let (told, mut hears) = mpsc::unbounded_channel::<(Vec<u8>, SocketAddr)>();
     let udp = UdpSocket::bind((unused_address(), 0)).await.unwrap();
@@ -256,7 +259,7 @@ async fn asks_another_server_after_an_error_response() {
 async fn asks_servers_without_edns_support_without_edns() {
     let fake = Fake::new(|query, _| {
         let edns = query[11] == 1;
-        // Some servers copy only the header.
+        // Some copy nothing but the header.
         vec![Act::Reply(if edns {
             [&query[..2], &[0x81, 0x81, 0, 0, 0, 0, 0, 0, 0, 0]].concat()
         } else {
@@ -366,33 +369,48 @@ async fn demotes_servers_whose_responses_are_rejected() {
     }
 }
 
+/// A refusal of EDNS with this RCODE. The upper half of an extended RCODE is in the OPT record (RFC 6891, section 6.1.3).
+fn refusal(query: &[u8], code: u16) -> Vec<u8> {
+    let mut message = header(query, (code & 15) as u8);
+    if code > 15 {
+        message[11] = 1;
+        message.extend_from_slice(&[0, 0, 41, 4, 208, (code >> 4) as u8, 0, 0, 0, 0, 0]);
+    }
+    message
+}
+
+const REFUSALS: [u16; 3] = [rcode::FORMERR, rcode::NOTIMP, rcode::BADVERS];
+
 #[tokio::test]
 async fn turns_edns_off_for_a_while_but_never_for_dnssec_questions() {
-    // A temporary error: only the first query with EDNS is refused.
-    let count = Arc::new(AtomicU8::new(0));
-    let fake = Fake::new(move |query, _| {
-        let refused = query[11] == 1 && count.fetch_add(1, Relaxed) == 0;
-        vec![Act::Reply(if refused { header(query, 1) } else { answer(query) })]
-    })
-    .await;
-    let (upstreams, route) = (Upstreams::new(), route(vec![fake.target()]));
-    let edns = |fake: &Fake| fake.queries().iter().map(|(query, _)| query[11] == 1).collect::<Vec<_>>();
-    assert_eq!(address(&ask(&upstreams, &route).await), 1);
-    assert_eq!(edns(&fake), [true, false]);
-    assert_eq!(address(&ask(&upstreams, &route).await), 1);
-    assert_eq!(edns(&fake), [false]);
-    assert_eq!(address(&ask_with(&upstreams, &route, NAME, true).await), 1);
-    assert_eq!(edns(&fake), [true]);
-    sleep(Duration::from_millis(10_100)).await;
-    assert_eq!(address(&ask(&upstreams, &route).await), 1);
-    assert_eq!(edns(&fake), [true], "it is tried again");
+    let all = REFUSALS.map(|code| async move {
+        // A temporary error: only the first query with EDNS is refused.
+        let count = Arc::new(AtomicU8::new(0));
+        let fake = Fake::new(move |query, _| {
+            let refused = query[11] == 1 && count.fetch_add(1, Relaxed) == 0;
+            vec![Act::Reply(if refused { refusal(query, code) } else { answer(query) })]
+        })
+        .await;
+        let (upstreams, route) = (Upstreams::new(), route(vec![fake.target()]));
+        let edns = |fake: &Fake| fake.queries().iter().map(|(query, _)| query[11] == 1).collect::<Vec<_>>();
+        assert_eq!(address(&ask(&upstreams, &route).await), 1);
+        assert_eq!(edns(&fake), [true, false], "{code}");
+        assert_eq!(address(&ask(&upstreams, &route).await), 1);
+        assert_eq!(edns(&fake), [false], "{code}");
+        assert_eq!(address(&ask_with(&upstreams, &route, NAME, true).await), 1);
+        assert_eq!(edns(&fake), [true], "{code}");
+        sleep(Duration::from_millis(10_100)).await;
+        assert_eq!(address(&ask(&upstreams, &route).await), 1);
+        assert_eq!(edns(&fake), [true], "{code}: it is tried again");
+    });
+    all.into_iter().collect::<JoinSet<()>>().join_all().await;
 }
 
 #[tokio::test]
 async fn sends_dnssec_questions_with_edns_first() {
-    for code in [1, 4] {
+    for code in REFUSALS {
         let old = Fake::new(move |query, _| {
-            vec![Act::Reply(if query[11] == 1 { header(query, code) } else { answer(query) })]
+            vec![Act::Reply(if query[11] == 1 { refusal(query, code) } else { answer(query) })]
         })
         .await;
         let edns = |fake: &Fake| fake.queries().iter().map(|(query, _)| query[11] == 1).collect::<Vec<_>>();

@@ -188,7 +188,7 @@ fn route(targets: Vec<Target>) -> Route {
 }
 
 fn route_from(targets: Vec<Target>, sources: Vec<IpAddr>) -> Route {
-    Route::new("rslvr-rr-1".into(), b"\x04corp\0"[..].into(), Servers::Targets { targets, sources })
+    Route::new("rslvr-rr-1".into(), b"\x04corp\0"[..].into(), Servers::Targets { targets, sources, trust_ad: false })
 }
 
 const NAME: &[u8] = b"\x07printer\x06office\x04corp\0";

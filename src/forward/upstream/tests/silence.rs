@@ -242,7 +242,7 @@ async fn a_server_that_is_silent_about_one_domain_is_asked_for_another() {
     .await;
     let upstreams = Upstreams::new();
     let good = route(vec![fake.target()]);
-    let servers = || Servers::Targets { targets: vec![fake.target()], sources: Vec::new() };
+    let servers = || Servers::Targets { targets: vec![fake.target()], sources: Vec::new(), trust_ad: false };
     let bad = Route::new("rslvr-rr-2".into(), b"\x04dead\0"[..].into(), servers());
     assert_eq!(address(&ask(&upstreams, &good).await), 1);
     let way = upstreams.routes.pin().get(&good.id).cloned().unwrap();
