@@ -53,7 +53,7 @@ pub struct PreparedChange {
     pub edits: Vec<Edit>,
     /// The position of the source after the change.
     pub position: Position,
-    /// What the source knows about the deletions, if the guard judges them.
+    /// The source's knowledge about the deletions, if the guard judges them.
     pub deletions: Option<Deletions>,
     /// The change makes the collection complete, even if the state directory had lost a part of it.
     pub is_whole: bool,
@@ -128,7 +128,7 @@ pub enum ChangeError {
 impl ChangeError {
     /// The error for a state directory that cannot be written.
     pub fn not_written(error: &io::Error) -> ChangeError {
-        ChangeError::NotWritten(format!("the change cannot be kept in the state directory, and is not served: {error}"))
+        ChangeError::NotWritten(format!("the change is not served: the state directory cannot be written: {error}"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! What is served, and all that the next generation is compiled from.
+//! The state of the publisher: the snapshot that is served, and everything that the next generation is compiled from.
 
 use super::{counters::Counters, guard::CountHistory, persisted::PersistedState};
 use crate::{
@@ -15,7 +15,7 @@ use crate::{
 };
 use std::{sync::Arc, time::Instant};
 
-/// What is served. Only the [`Publisher`](super::publisher::Publisher) changes it.
+/// The snapshot that is served, and its sources. Only the [`Publisher`](super::publisher::Publisher) changes them.
 pub(super) struct Current {
     pub(super) snapshot: Published,
     pub(super) node: Arc<Node>,

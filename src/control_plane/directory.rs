@@ -41,7 +41,7 @@ const ABANDONED_AFTER: Duration = Duration::from_secs(5);
 /// The maximum number of links on the way to a file. More are a loop.
 const MAX_LINKS: usize = 40;
 
-/// What the control plane's thread has to do next.
+/// The next task of the control plane's thread.
 pub enum Wake {
     /// Load the directory.
     Load {

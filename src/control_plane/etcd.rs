@@ -51,7 +51,7 @@ pub const MAX_RESPONSE_OCTETS: usize = 1 << 30;
 /// transaction that puts the key.
 pub const ALLOW_DELETION: &str = "allow_deletion";
 
-/// Follows etcd from a position until the publisher is gone. It tries one member after the other.
+/// Follows etcd from a position until the publisher is gone. It asks one member after the other.
 pub async fn follow(config: Etcd, changes: Sender<Message>, status: Arc<Status>, position: Position) {
     let mut source =
         EtcdSource { config, changes, status, position, has_unknown_keys: false, allowance: Allowance::default() };
@@ -79,7 +79,7 @@ struct EtcdSource {
     config: Etcd,
     changes: Sender<Message>,
     status: Arc<Status>,
-    /// What was delivered.
+    /// The position of the last change that was delivered.
     position: Position,
     /// Whether the status has the unknown keys of the store.
     has_unknown_keys: bool,

@@ -12,22 +12,22 @@ pub(super) const RESUME_INTERVAL: Duration = Duration::from_secs(1);
 pub enum Decision {
     /// This one.
     GoOn,
-    /// The other one. Changes that wait here are not made, and their senders were not told that they are.
+    /// The other one. Changes that wait here are not made, and their senders have no reply.
     Leave,
 }
 
 /// A request of another process to take over.
 pub struct FreezeRequest {
-    /// Gets what was acknowledged, when all of it is on the disk.
+    /// Gets the acknowledged state, when all of it is on the disk.
     pub frozen: oneshot::Sender<Frozen>,
     /// Gives the decision. Without a sender, this process goes on.
     pub decision: Receiver<Decision>,
 }
 
-/// What was acknowledged, for the other process.
+/// The acknowledged state, for the other process.
 pub enum Frozen {
-    /// It is in the state directory, whose lock this is.
+    /// The state is in the state directory, whose lock this is.
     Directory(File),
-    /// It is in a file without a name.
+    /// The state is in a file without a name.
     Memory(File),
 }

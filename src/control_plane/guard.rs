@@ -60,7 +60,7 @@ impl Allowance {
     }
 }
 
-/// What a source knows about the deletions of a change.
+/// A source's knowledge about the deletions of a change.
 #[derive(Clone, Debug, Default)]
 pub struct Deletions {
     /// The revisions of deletions. A key that is not here was deleted with the change.

@@ -1,6 +1,6 @@
 //! A file that entries are appended to: JSON, one entry a line, each with a checksum.
 //!
-//! A crash may leave a part of the last line. It is cut off when the file is opened: nobody was told that the entry is there.
+//! A crash may leave a part of the last line. It is cut off when the file is opened: the entry was not acknowledged.
 
 use super::state_store::is_at;
 use anyhow::Context;

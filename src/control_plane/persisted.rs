@@ -55,7 +55,7 @@ enum Octets {
     Base64(String),
 }
 
-/// What is served instead of a resource; none: the resource itself.
+/// A change of what is served instead of a resource; none: the resource itself is served again.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 struct AsideItem {
     kind: String,
@@ -138,9 +138,9 @@ impl InsteadItem {
 /// The whole state.
 #[derive(Clone, Debug, Default)]
 pub struct PersistedState {
-    /// What the source delivered.
+    /// The resources that the source delivered.
     pub collection: Collection,
-    /// What is served instead of resources that are set aside.
+    /// The versions that are served instead of resources that are set aside.
     pub aside: Aside,
     /// Resources that the source has deleted and that are still served. `aside` has what is served of them.
     pub held: HeldDeletions,

@@ -35,7 +35,7 @@ pub(super) struct PreparedGeneration {
     pub(super) reasons: Reasons,
     /// The guard has judged its deletions, which count for later ones.
     pub(super) is_judged: bool,
-    /// What would be lost, if deletions are held that were not before.
+    /// The number of resources that would be lost, if deletions are held that were not before.
     pub(super) held_reason: Option<String>,
 }
 

@@ -19,7 +19,7 @@ pub(in crate::control_plane) struct World {
     pub(in crate::control_plane) snapshot: Published,
     pub(in crate::control_plane) status: Arc<Status>,
     pub(in crate::control_plane) revision: u64,
-    /// Which deletions are meant.
+    /// The deletions that are intended.
     pub(in crate::control_plane) allowance: Allowance,
 }
 
@@ -34,7 +34,7 @@ impl World {
         world
     }
 
-    /// Delivers resources as facts in one change; an empty text takes one away. Returns the change's revision.
+    /// Delivers resources as facts in one change. An empty text deletes a resource. Returns the revision of the change.
     pub(in crate::control_plane) fn put(&mut self, resources: &[(&str, &str)]) -> u64 {
         let edit = |(key, text): &(&str, &str)| {
             let (kind, id) = key.split_once('/').unwrap();
@@ -48,12 +48,12 @@ impl World {
         self.revision
     }
 
-    /// What is set aside, in the order of the status: `kind/id` of what is served in an older version, `-kind/id` otherwise.
+    /// The resources that are set aside, in the order of the status: `kind/id` if an older version is served, else `-kind/id`.
     pub(in crate::control_plane) fn set_aside(&self) -> Vec<String> {
-        let told = |one: &SetAsideResource| {
+        let text = |one: &SetAsideResource| {
             format!("{}{}/{}", if one.served == Fallback::Older { "" } else { "-" }, one.kind, one.id)
         };
-        self.status.state().set_aside.iter().map(told).collect()
+        self.status.state().set_aside.iter().map(text).collect()
     }
 
     pub(in crate::control_plane) fn served(&self, key: &str) -> Option<String> {
@@ -63,7 +63,7 @@ impl World {
     }
 }
 
-/// One resource of each kind, and beside each several versions of it that cannot be served.
+/// One resource of each kind, with several versions of it that have errors.
 const EACH_KIND: &[(&str, &str, &[&str])] = &[
     (
         "vpcs/v",
@@ -72,7 +72,7 @@ const EACH_KIND: &[(&str, &str, &[&str])] = &[
             r#"{"region": "r", "cidr_blocks": ["10.0.0.0/99", "x"]}"#,
             r#"{"region": "r", "cidr_blocks": ["10.0.0.0/16"], "subnetz": [], "azs": {}}"#,
             r#"{"regionz": "r", "cidr_blocks": ["10.0.0.0/16"]}"#,
-            // One mistake alone; what is read, but does not fit; and text that is not JSON.
+            // A single error, a value that does not fit, and text that is not JSON.
             r#"{"region": "r", "cidr_blocks": ["10.0.0.0/16"], "subnetz": []}"#,
             r#"{"region": "r", "cidr_blocks": ["10.0.0.0/16"], "resolver_addresses": ["10.0.0.2", "10.0.0.2", "10.0.0.2"]}"#,
             r#"{"region": "r", "cidr_blocks": ["10.0.0.0/16"], "subnets": [{"cidr_block": "11.0.0.0/24", "availability_zone_id": "az1"}, {"cidr_block": "12.0.0.0/24", "availability_zone_id": "az1"}]}"#,
@@ -180,12 +180,12 @@ fn each_kind() -> World {
     world
 }
 
-/// Whatever is wrong with a resource, and however much: what was served of it goes on being served, and of what refers to it.
+/// Whatever the errors of a resource are, its last version is served, and so are the resources that refer to it.
 #[test]
 fn serves_the_last_good_version_of_a_resource_with_any_number_of_problems() {
     for (key, text, versions) in EACH_KIND {
         for broken in *versions {
-            // An empty text takes it away, which is something else.
+            // An empty text deletes the resource, which another test does.
             if broken.is_empty() {
                 continue;
             }
@@ -201,7 +201,7 @@ fn serves_the_last_good_version_of_a_resource_with_any_number_of_problems() {
             world.put(&[(key, broken)]);
             assert_eq!(world.set_aside(), [*key], "{key}: {broken}: {:?}", world.status.state().set_aside);
             assert_eq!(all(&world), before, "{key}: {broken}");
-            // So it does when something else changes, and with something else that is broken too.
+            // The same holds after changes of other resources, valid or not.
             world.put(&[("vpcs/new", r#"{"region": "r", "cidr_blocks": ["10.200.0.0/16"]}"#)]);
             world.put(&[("vpcs/new", "{"), (key, broken)]);
             let expected = [key, "vpcs/new"];
@@ -213,7 +213,7 @@ fn serves_the_last_good_version_of_a_resource_with_any_number_of_problems() {
     }
 }
 
-/// All resources are broken at once: all are served as they were.
+/// All resources have errors at once: the last versions of all are served.
 #[test]
 fn serves_the_last_good_versions_when_everything_is_broken_at_once() {
     for at in 0..2 {
@@ -229,11 +229,11 @@ fn serves_the_last_good_versions_when_everything_is_broken_at_once() {
     }
 }
 
-/// What is deleted is not served, and what refers to it is set aside, with the cause before what follows from it.
+/// A deleted resource is not served. Resources that refer to it are set aside, causes first.
 #[test]
 fn sets_aside_what_refers_to_a_deleted_resource() {
     let mut world = each_kind();
-    // With the network nearly everything goes, which is meant.
+    // The deletion of the VPC takes nearly all resources along, which is intended.
     world.allowance.until = u64::MAX;
     world.put(&[("vpcs/v", ""), ("private_hosted_zones/F", "{")]);
     assert_eq!(world.served("vpcs/v"), None);
@@ -241,14 +241,14 @@ fn sets_aside_what_refers_to_a_deleted_resource() {
         assert!(world.set_aside().contains(&format!("-{key}")), "{key} of {:?}", world.set_aside());
         assert_eq!(world.served(key), None, "{key}");
     }
-    // Its file cannot be read, which comes first; what was served of it refers to the network.
+    // The file of the zone cannot be read, and its last version refers to the VPC.
     assert_eq!(world.set_aside()[0], "-private_hosted_zones/F");
     world.put(&[("vpcs/v", EACH_KIND[0].1)]);
     assert!(world.served("private_hosted_zones/Z").is_some());
     assert_eq!(world.set_aside(), ["private_hosted_zones/F"], "what was served last is served again");
 }
 
-/// The problems are those of a master file, and of the resource that names it.
+/// The problems belong to a master file, and to the resource that names it.
 #[test]
 fn serves_the_last_good_records_of_a_broken_master_file() {
     let mut world = each_kind();

@@ -74,7 +74,7 @@ pub struct Publisher {
     generations: watch::Sender<u64>,
     on_error: OnError,
     store: Option<StateStore>,
-    /// What was delivered, and the position of the source.
+    /// The resources that the source delivered, and its position.
     pub(super) delivered: (Collection, Position),
     updates: UpdateStorage,
     serials: Option<SerialStore>,
@@ -304,7 +304,7 @@ impl Publisher {
                 }
                 self.refuse(problems.clone());
             }
-            // The sender is told, and the node serves all that it should.
+            // The sender gets the error. The node itself is well.
             ChangeError::Problems(_) => self.counters.reloads.with_label_values(&["failed"]).inc(),
             _ => {}
         }
@@ -329,7 +329,7 @@ impl Publisher {
         Ok(prepared)
     }
 
-    /// What the sender of a change is told.
+    /// The reply to the sender of a change.
     fn accepted(&self, prepared: &PreparedGeneration) -> AcceptedChange {
         let reasons = prepared.reasons.iter().flat_map(|(_, problems)| problems);
         AcceptedChange {
@@ -352,7 +352,7 @@ impl Publisher {
         state.generation = if is_unchanged { previous.generation } else { self.next_generation(&snapshot) };
         accepted.generation = state.generation;
         let before = std::mem::replace(&mut self.current.state, state);
-        // A sender that is told that its change is published can rely on it: it is on the disk before. A change without a sender
+        // A sender can rely on the reply: the change is on the disk before it is served. A change without a sender
         // that waits is published at once, as the source has it anyway.
         let is_awaited = changes.iter().any(|change| change.reply.is_some());
         if is_awaited
@@ -486,7 +486,7 @@ impl Publisher {
     pub fn drop_journal(&mut self, drop: JournalDrop, loader: Option<&mut Loader>) {
         let result = match (loader, &self.updates) {
             (Some(loader), UpdateStorage::Journals(_)) => self.serve_without_journal(&drop.zone, loader),
-            _ => Err("updates of zones are not kept in journals here".into()),
+            _ => Err("this node has no journals of dynamic updates".into()),
         };
         // A client that is gone asks again.
         let _ = drop.reply.send(result);

@@ -4,7 +4,7 @@ use arc_swap::ArcSwap;
 use std::fs;
 
 #[test]
-fn a_broken_manifest_leaves_the_last_good_one() {
+fn serves_the_last_valid_manifest_after_errors() {
     let directory = std::env::temp_dir().join(format!("zonal-publisher-{}", std::process::id()));
     fs::create_dir_all(&directory).unwrap();
     let node = Arc::default();
@@ -50,10 +50,10 @@ fn a_broken_manifest_leaves_the_last_good_one() {
     fs::remove_dir_all(directory).unwrap();
 }
 
-/// Files that are written one after the other: what is in one of them before and in another one after is never gone, and none
-/// is refused because another one is not there yet.
+/// Files that are written one after the other: a resource that moves to another file is never missing, and no file is refused
+/// because another one comes later.
 #[test]
-fn what_may_belong_to_more_waits() {
+fn waits_for_other_files_of_an_incomplete_change() {
     let directory = std::env::temp_dir().join(format!("zonal-publisher-early-{}", std::process::id()));
     fs::create_dir_all(&directory).unwrap();
     let write = |name: &str, text: &str| {
@@ -73,16 +73,16 @@ fn what_may_belong_to_more_waits() {
         let mut loader = Loader::new(&directory).keeping_texts();
         assert_eq!(publisher.load(&mut loader, &Due::default(), true), LoadResult::Changed);
         let has = |vpc: &str| snapshot.load().manifest.vpcs.contains_key(vpc);
-        // It moves from a file to another one.
+        // A VPC moves to another file.
         assert_eq!(publisher.load(&mut loader, &write("a.yaml", ""), true), LoadResult::Incomplete);
         assert!(has("vpc-a"), "{on_error:?}");
         assert_eq!(publisher.load(&mut loader, &write("b.yaml", &vpc("vpc-a")), true), LoadResult::Unchanged);
-        // The zone comes before the network that it is for.
+        // A zone comes before its VPC.
         assert_eq!(publisher.load(&mut loader, &write("c.yaml", &zone("vpc-a, vpc-b")), true), LoadResult::Incomplete);
         assert_eq!(publisher.load(&mut loader, &write("a.yaml", &vpc("vpc-b")), true), LoadResult::Changed);
         assert!(has("vpc-a") && has("vpc-b"));
         assert_eq!(publisher.counters().reloads.with_label_values(&["failed"]).get(), 0);
-        // Half of a file, and what is not waited for any more.
+        // A part of a file, and a load that waits no longer.
         assert_eq!(publisher.load(&mut loader, &write("a.yaml", "vpcs: {"), true), LoadResult::Incomplete);
         let nothing_more = Due { extent: Extent::Files(Default::default()), ..Due::default() };
         assert!(matches!(publisher.load(&mut loader, &nothing_more, false), LoadResult::Failed(_)));

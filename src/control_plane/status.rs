@@ -54,7 +54,7 @@ impl LoadError {
     }
 }
 
-/// What is served of a resource that is set aside.
+/// The version that is served of a resource that is set aside.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Fallback {
@@ -80,7 +80,7 @@ pub struct SetAsideResource {
     pub kind: String,
     /// Its identifier.
     pub id: String,
-    /// What is served instead.
+    /// The version that is served instead.
     pub served: Fallback,
     /// The reasons: the first 20.
     pub problems: Vec<String>,

@@ -12,7 +12,7 @@ use arc_swap::ArcSwap;
 use tokio::sync::oneshot;
 
 #[test]
-fn identifiers_are_file_names() {
+fn escapes_identifiers_in_file_names() {
     for id in ["Z0CORP", "a/b", "..", "ä %41", ""] {
         let file = file_of(id);
         assert!(!file.contains('/') && !file.starts_with('.') || id.is_empty(), "{file}");
@@ -21,9 +21,9 @@ fn identifiers_are_file_names() {
     assert_eq!(id_of("a.damaged"), None);
 }
 
-/// What was pushed is changed by updates, and what is pushed next is built on that.
+/// Updates change the resources that were pushed, and the next push builds on them.
 #[test]
-fn updates_are_in_what_was_pushed() {
+fn writes_updates_into_pushed_resources() {
     let node = Arc::default();
     let snapshot: Published = Arc::new(ArcSwap::from_pointee(empty_snapshot(&node)));
     let mut publisher = Publisher::new(snapshot.clone(), node, Arc::default(), OnError::Refuse, None);
@@ -61,7 +61,7 @@ fn updates_are_in_what_was_pushed() {
     let zone = snapshot.zone("Z").unwrap();
     assert_eq!(zone.serial(), 8);
     assert!(zone.node_of(Name::absolute("new.z.example").unwrap().as_wire()).is_some());
-    // What would be wrong is refused, and nothing has changed.
+    // An update with errors is refused, and changes nothing.
     let cname = EditedSet { rtype: 5, values: vec![b"\0"[..].into()], ..set("new.z.example", &[]) };
     let (result, _, revision) = edit(vec![cname]);
     assert!(matches!(result, Err(UpdateError::Refused(why)) if why.contains("CNAME")));

@@ -71,7 +71,7 @@ const HISTORY_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The state that transfers, notifications and updates share.
 pub struct Transfers {
-    /// What is served.
+    /// The snapshot that is served.
     snapshot: Published,
     /// Answers the queries of secondaries, and opens TLS connections to primaries.
     forwarding: Arc<Forwarding>,
@@ -146,7 +146,7 @@ impl Transfers {
 
 /// A message of an answer, and the rest of the answer.
 pub struct Part {
-    /// What is counted; none for a message that continues an answer.
+    /// The answer for the counters; none for a message that continues an answer.
     pub answered: Option<Answered>,
     /// The message; empty if the request gets no answer.
     pub reply: Vec<u8>,

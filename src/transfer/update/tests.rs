@@ -72,11 +72,11 @@ fn request(prerequisites: &[&str], updates: &[&str]) -> Request {
 /// The changed sets, as `name ttl type values`.
 fn made(zone: &Zone, updates: &[&str]) -> Vec<String> {
     let sets = edits(zone, &request(&[], updates)).unwrap();
-    let told = sets.iter().map(|set| {
+    let texts = sets.iter().map(|set| {
         let values: Vec<String> = set.values.iter().map(|value| text(set.rtype, value)).collect();
         format!("{} {} {} [{}]", set.owner, set.ttl, type_to_text(set.rtype), values.join(", "))
     });
-    told.collect()
+    texts.collect()
 }
 
 #[test]
@@ -183,11 +183,11 @@ fn compiles_the_same_zone_with_and_without_its_former_version() {
     let all = |zone: &Zone| -> Vec<String> {
         let sets = zone.record_sets().flat_map(|(owner, set)| {
             let owner = Name::from_wire(&owner).unwrap();
-            let told = move |value: Vec<u8>| {
+            let text_of = move |value: Vec<u8>| {
                 let value = if set.rtype() == rtype::SOA { String::new() } else { text(set.rtype(), &value) };
                 format!("{owner} {} {} {value}", set.ttl(), set.rtype())
             };
-            set.values().map(told).collect::<Vec<_>>()
+            set.values().map(text_of).collect::<Vec<_>>()
         });
         let mut all: Vec<String> = sets.collect();
         all.sort();
