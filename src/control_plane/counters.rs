@@ -1,4 +1,5 @@
-//! The metrics of the control plane: counters of the publisher, and gauges that a scrape reads from the snapshot and the status.
+//! The metrics of the control plane: counters of the publisher, and gauges that a scrape reads from
+//! the snapshot and the status.
 
 use super::status::Status;
 use crate::{
