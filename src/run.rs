@@ -178,7 +178,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
 
     // Follow: certificates, etcd, primaries, secondaries, and changes of the manifest.
     runtime.spawn(certificates.clone().follow());
-    runtime.spawn(memory::give_back());
+    runtime.spawn(memory::return_free_memory());
     if let Source::Etcd(etcd) = source {
         start_etcd(etcd::follow(etcd.clone(), watch.sender(), status.clone(), publisher.position().clone()))?;
     }

@@ -10,7 +10,7 @@ use std::{
 };
 use tokio::time::Sleep;
 
-/// Guesses that a question is told of before it has looked at the first one: one is enough to doubt answers by UDP.
+/// The maximum number of events about guesses that wait for a question. One is enough to doubt the answers by UDP.
 const MAX_GUESSES: usize = 8;
 
 /// A question that was sent. All tries share it, so that a late answer is one too.
@@ -88,7 +88,7 @@ impl Pending {
     /// Tells what became of a try.
     pub fn post(&self, number: usize, event: Event) {
         let mut inbox = self.inbox();
-        // A server, or whoever forges its packets, can send them faster than they are looked at.
+        // A server or an attacker can send such packets faster than the question takes the events.
         if event.is_guess() && inbox.events.iter().filter(|(_, event)| event.is_guess()).count() >= MAX_GUESSES {
             return;
         }
@@ -127,7 +127,7 @@ mod tests {
     use crate::{answer::known::Question, wire::query::LookupName};
 
     #[test]
-    fn few_guesses_wait_for_a_question_to_look_at_them() {
+    fn few_events_about_guesses_wait_for_a_question() {
         let name = LookupName::new(b"\x03www\x04corp\0").unwrap();
         let question = Question { name: &name, qtype: 1, dnssec_ok: false, checking_disabled: false };
         let pending = Pending::new(Spelt::new(&question));
