@@ -36,7 +36,7 @@
 //! | [`config`] | `zonal.yaml` | `manifest`, `snapshot`, `wire` |
 //! | [`log`] | log lines on standard error; no thread waits for the reader | `config` |
 //! | [`query_log`] | an `EntrySender` passes entries to the `writer`, which formats them as `json` or `dnstap` for a `sink` | `answer`, `config`, `instruments`, `manifest`, `snapshot`, `wire` |
-//! | [`forward`] | asks other servers (`ask`): equal questions once (`flights`), `admission`, `upstream` servers, `recursion` from the root; `read`s answers; `cache` | `answer`, `clock`, `config`, `instruments`, `manifest`, `query_log`, `snapshot`, `wire` |
+//! | [`forward`] | asks other servers for a client's `request`: equal questions once (`single_flight`), `admission` of queries, `upstream` servers, `recursion` from the root; `read` accepts records; `cache`; `lookup` of a name for health checks | `answer`, `clock`, `config`, `instruments`, `manifest`, `query_log`, `snapshot`, `wire` |
 //! | [`health`] | health checks: a `schedule` of attempts (`probe`), the verdicts that follow (`history`, `isolation`), and their `store` | `answer`, `clock`, `forward`, `instruments`, `manifest`, `snapshot`, `wire` |
 //! | [`explain`] | an answer with its steps, as data | `answer`, `manifest`, `snapshot`, `wire` |
 //! | [`difference`] | the answers that two snapshots give differently | `explain`, `manifest`, `snapshot`, `wire` |
@@ -69,7 +69,7 @@
 //! A UDP thread answers from zonal's own names and from the cache. A task does the rest:
 //!
 //! ```text
-//! Forward -> forward::ask           detects loops, joins equal questions, returns a stale answer if no server answers in time
+//! Forward -> forward::request       detects loops, joins equal questions, returns a stale answer if no server answers in time
 //!         -> forward::upstream      the fastest server that answers, another one if it is slow; UDP, TCP, DoT, DoH, DoQ
 //!         -> forward::read          the records of the chain within the route's domain, one entry per name; or a referral
 //!         -> forward::cache         keyed by route, name, type, DO and CD; limited in octets; keeps failures too

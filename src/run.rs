@@ -98,7 +98,7 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
 
     // Follow: certificates, changes of the manifest, and other servers.
     runtime.spawn(certificates.clone().follow());
-    runtime.spawn(memory::give_back());
+    runtime.spawn(memory::return_free_memory());
     let manifest = prepared.publisher.manifest().clone();
     prepared.follow(config, &runtime)?;
     let (request, takeover_requests) = mpsc::channel(1);

@@ -6,7 +6,7 @@
 //!   page could make a browser send requests. On a wildcard address, the local address of the connection decides.
 
 use super::problem::ApiError;
-use crate::config::{self, remedy::unreadable};
+use crate::config::{self, remedy::explain_read_error};
 use anyhow::{Context, bail};
 use axum::http::{Method, Request, StatusCode, header, uri::Authority};
 use sha2::{Digest, Sha256};
@@ -174,7 +174,7 @@ fn read(file: &Path) -> anyhow::Result<Arc<[Token]>> {
     if fs::metadata(file).with_context(message)?.len() > MAX_OCTETS {
         bail!("tokens {}: the file is larger than 1 MiB", file.display());
     }
-    let text = fs::read_to_string(file).map_err(unreadable).with_context(message)?;
+    let text = fs::read_to_string(file).map_err(explain_read_error).with_context(message)?;
     let mut tokens = Vec::new();
     for (at, line) in text.lines().enumerate() {
         let line = line.trim();

@@ -6,7 +6,7 @@ use crate::{
     explain::{Explanation, Question, Request, Server, explain},
     forward::{
         self, Forwarding,
-        upstream::{State as TargetState, TargetReport},
+        upstream::{ServerState as TargetState, TargetReport},
     },
     snapshot::routes::Route,
 };
@@ -62,7 +62,7 @@ fn reported(route: &Route, report: TargetReport) -> Server {
         state: Some(state.into()),
         rtt_ms: report.rtt.map(|rtt| (rtt.as_secs_f64() * 1e5).round() / 100.0),
         down_seconds,
-        trouble: report.trouble.map(Cow::into_owned),
+        trouble: report.error.map(Cow::into_owned),
         ..Server::new(route, &report.target)
     }
 }

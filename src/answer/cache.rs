@@ -1,9 +1,10 @@
 //! Answers with what other servers answered before, as far as that is known.
 
 use super::{
+    context::Context,
     explanation,
     known::{Entry, KnownAnswer, KnownAnswers},
-    resolve::{Context, Decision, Resolver},
+    resolve::{Decision, Resolver},
     trace::{CacheState, Stage, Trace},
 };
 use crate::{

@@ -3,9 +3,10 @@
 
 use super::{
     AnswerKind,
+    context::{Context, QueryFlags},
     cut::{CutPosition, next_cut},
     known::KnownAnswers,
-    resolve::{Context, Decision, QueryFlags, Resolver},
+    resolve::{Decision, Resolver},
     trace::{Stage, Trace},
 };
 use crate::{

@@ -9,6 +9,7 @@
 
 mod autodefined;
 mod cache;
+mod context;
 mod cookie;
 mod cut;
 mod dns64;
@@ -41,10 +42,11 @@ use crate::{
         reply::{self, Ede, MAX_UDP, Opt, Reply},
     },
 };
+use context::Context;
 use identify::{Sender, read_sender};
 use known::{KnownAnswers, RoutedQuestion};
 pub use query_log_trace::QueryLogTrace;
-use resolve::{Context, resolve};
+use resolve::resolve;
 use std::net::IpAddr;
 pub use trace::{AnsweredBy, CacheState, ExplainTrace, Stage, Step, Trace};
 

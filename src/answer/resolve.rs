@@ -18,10 +18,11 @@
 //! `explanation`.
 
 use super::{
-    AnswerKind, Client, Locality, Moment,
+    AnswerKind,
+    context::{Context, ExtendedError, QueryFlags, Resolved, Summary},
     cut::{Cut, CutPosition, endpoint_for, has_below, next_cut},
     dns64, explanation,
-    known::{KnownAnswers, Question, RoutedQuestion},
+    known::{KnownAnswers, RoutedQuestion},
     scope,
     trace::{AnsweredBy, Stage, Trace},
     whoami,
@@ -29,15 +30,13 @@ use super::{
 use crate::{
     manifest::RuleType,
     snapshot::{
-        Snapshot,
-        networks::{ClientPath, MatchedClient},
+        networks::ClientPath,
         routes::{Route, Rule},
-        views::View,
     },
     wire::{
         codes::{ede, flag, pointer, rcode},
         name::printed,
-        query::{HEADER, LookupName, Query, flags},
+        query::{HEADER, LookupName, Query},
         rdata::rtype,
         reply::{Ede, Reply, expand_name},
     },
@@ -48,107 +47,6 @@ use std::sync::Arc;
 const MAX_LINKS: usize = 16;
 /// The text of EDE 20 (Not Authoritative) for a name that zonal neither has nor forwards.
 const NOT_OURS: &str = "not a name of this network, and there is no internet resolver";
-
-/// Everything beside the query that decides an answer.
-#[derive(Clone, Copy)]
-pub struct Context<'s> {
-    /// The snapshot that answers.
-    pub snapshot: &'s Snapshot,
-    /// The client's view of it.
-    pub view: &'s View,
-    /// The client's network, AZ and subnet.
-    pub matched: MatchedClient<'s>,
-    /// The client's addresses and transport.
-    pub client: Client,
-    /// The time and the rotation.
-    pub moment: Moment,
-    /// The query has a client subnet, so that the scope of the answer has to be found.
-    pub needs_scope: bool,
-}
-
-/// The flags of a query that decide its answer.
-#[derive(Clone, Copy)]
-pub struct QueryFlags {
-    /// RD: zonal may ask other servers.
-    pub recursion_desired: bool,
-    /// DO: the client takes DNSSEC records.
-    pub dnssec_ok: bool,
-    /// CD: nobody is to validate for the client.
-    pub checking_disabled: bool,
-    /// DO or AD: the client understands AD in an answer (RFC 6840, 5.7).
-    pub understands_ad: bool,
-}
-
-impl QueryFlags {
-    fn of(query: &Query) -> QueryFlags {
-        let bits = flags(query.packet);
-        let dnssec_ok = query.edns.is_some_and(|edns| edns.dnssec_ok);
-        QueryFlags {
-            recursion_desired: bits & flag::RD != 0,
-            dnssec_ok,
-            checking_disabled: bits & flag::CD != 0,
-            understands_ad: dnssec_ok || bits & flag::AD != 0,
-        }
-    }
-
-    /// The question to other servers for a name.
-    pub fn question<'n>(&self, name: &'n LookupName, qtype: u16) -> Question<'n> {
-        let QueryFlags { dnssec_ok, checking_disabled, .. } = *self;
-        Question { name, qtype, dnssec_ok, checking_disabled }
-    }
-}
-
-/// Facts about all records that were written so far.
-#[derive(Clone, Copy)]
-pub struct Summary {
-    /// All records were validated.
-    pub authentic: bool,
-    /// At least one record has expired.
-    pub stale: bool,
-    /// At least one record is in demand and expires soon: the caller asks for it anew.
-    pub refresh: bool,
-    /// The farthest address of an endpoint; none while there is none.
-    pub locality: Option<Locality>,
-    /// Every client gets these records. False where [`Context::needs_scope`] is.
-    pub same_for_all: bool,
-}
-
-/// The answer to a query, before it is finished.
-pub struct Resolved<'r, 's> {
-    /// The reply with its records.
-    pub reply: Reply<'r>,
-    /// The RCODE.
-    pub rcode: u16,
-    /// The kind of resource that answered for the first name.
-    pub kind: AnswerKind,
-    /// The extended error.
-    pub error: ExtendedError<'s>,
-    /// The question to other servers; there is no answer then.
-    pub forward: Option<RoutedQuestion<'s>>,
-    /// Facts about the records.
-    pub summary: Summary,
-}
-
-/// The extended error of a reply.
-pub enum ExtendedError<'s> {
-    /// There is none.
-    None,
-    /// An error of zonal's own.
-    Own(Ede<'s>),
-    /// Code and text from the cache, where they were kept with a failure.
-    Cached(u16, Arc<str>),
-}
-
-impl ExtendedError<'_> {
-    /// The error as the reply takes it.
-    pub fn ede(&self) -> Option<Ede<'_>> {
-        match self {
-            ExtendedError::None => None,
-            ExtendedError::Own(ede) => Some(*ede),
-            ExtendedError::Cached(code, text) => Some(Ede { code: *code, text: [text, "", ""] }),
-        }
-    }
-}
 
 /// The decision about one name of a chain.
 pub enum Decision<'s> {
@@ -228,7 +126,7 @@ pub fn resolve<'r, 's, 'q, K: KnownAnswers, T: Trace>(
 }
 
 impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
-    // Step 3a: decide the name, then each target of a CNAME or DNAME as if it were the name.
+    // Steps 2 to 5 for each name of the chain. Step 3a leads from one name to the next.
 
     /// Decides one name of the chain after the other, until one of them ends it.
     #[inline]
@@ -294,7 +192,7 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
         wire[..len].eq_ignore_ascii_case(self.name.wire())
     }
 
-    // Step 2: find the resource that answers for the current name.
+    // Step 2: find the resource that answers for the current name. Step 3 is in the module of that resource.
 
     /// Has the most specific resource answer for the current name.
     #[inline]
@@ -455,6 +353,8 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
         }
     }
 
+    // Steps 4 and 5: the cache, and then other servers, answer for names that are not zonal's own.
+
     /// Has the internet resolver answer, if the node has one.
     fn ask_internet(&mut self) -> Decision<'s> {
         let Context { snapshot, view, .. } = self.context;
@@ -476,9 +376,9 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
         }
     }
 
-    // The end: put together what the caller needs.
+    // The end: the reply, or the question to other servers.
 
-    /// Step 5: the caller asks other servers for the current name, and then calls again.
+    /// Ends the query with a question to other servers. The caller asks it, and then calls again.
     fn finish_with_forward(self, route: &'s Arc<Route>, kind: AnswerKind) -> Resolved<'r, 's> {
         let Context { snapshot, view, .. } = self.context;
         let id = snapshot.views.route_id(view, route);

@@ -2,9 +2,9 @@
 //! (docs/concepts/who-asks.md).
 
 use super::{
+    context::Context,
     cut::{Cut, CutPosition, next_cut},
     dns64,
-    resolve::Context,
 };
 use crate::{
     manifest::ClientRoutingPolicy,

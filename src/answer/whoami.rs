@@ -3,8 +3,9 @@
 use super::{
     AnswerKind,
     autodefined::CONTACT,
+    context::{Context, ExtendedError, Resolved},
     known::KnownAnswers,
-    resolve::{Context, ExtendedError, Resolved, Resolver},
+    resolve::Resolver,
     trace::{AnsweredBy, Stage, Trace},
 };
 use crate::wire::{

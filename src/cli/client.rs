@@ -2,7 +2,7 @@
 
 use super::{AccessArguments, print_error};
 use crate::{
-    config::{self, remedy::unreached},
+    config::{self, remedy::explain_unreachable},
     manifest::problem::printable,
 };
 use anyhow::{Context, anyhow, bail};
@@ -202,8 +202,8 @@ async fn request(
     let name = ServerName::try_from(server.host.clone())
         .with_context(|| format!("{} is not a valid server name", server.host))?;
     let stream = TlsConnector::from(tls.clone()).connect(name, stream).await;
-    let stream =
-        stream.map_err(|error| unreached(&error).map_or_else(|| anyhow::Error::from(error), anyhow::Error::msg));
+    let stream = stream
+        .map_err(|error| explain_unreachable(&error).map_or_else(|| anyhow::Error::from(error), anyhow::Error::msg));
     let stream = stream.with_context(|| format!("the server at {server} cannot be trusted, or has no HTTPS"))?;
     send(server, stream, method, path, body).await
 }

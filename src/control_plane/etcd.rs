@@ -13,7 +13,7 @@ use super::{
     status::Status,
 };
 use crate::{
-    config::{Etcd, remedy::unreached},
+    config::{Etcd, remedy::explain_unreachable},
     manifest::{
         KINDS,
         collection::{Collection, Edit, Key, MASTER_FILES},
@@ -441,7 +441,7 @@ pub async fn with_timeout<T>(request: impl Future<Output = Result<T, etcd_client
 pub fn error_of(error: etcd_client::Error) -> anyhow::Error {
     match error {
         etcd_client::Error::GRpcStatus(status) => anyhow!("{}", status.message()),
-        error => match unreached(&error) {
+        error => match explain_unreachable(&error) {
             Some(text) => anyhow!(text),
             None => anyhow!(error),
         },

@@ -17,7 +17,7 @@ use crate::{
         self, Answered, Client, Cookie, Moment, Outcome, QueryLogTrace, Trace, Transport, known::OwnedRoutedQuestion,
     },
     clock,
-    forward::{self, Response, Waiting},
+    forward::{self, AdmissionPermit, CompletedReply},
     query_log::{EntrySender, LoggedAnswer},
     snapshot::Snapshot,
     transfer::{self, Part},
@@ -59,7 +59,7 @@ pub enum Decision {
 /// The reason why a query waits. It holds a slot of the limit on such queries.
 pub enum Deferred {
     /// Upstream servers must answer this first.
-    Forward(Waiting, OwnedRoutedQuestion),
+    Forward(AdmissionPermit, OwnedRoutedQuestion),
     /// The query is a transfer or an update of a zone, or needs a signed answer.
     Zone(OwnedSemaphorePermit),
 }
@@ -133,7 +133,7 @@ pub fn decide<T: Trace>(
         if let Some(slot) = core.forwarding.wait(client, forward) {
             return Decision::Defer(Deferred::Forward(slot, forward.to_owned_question()));
         }
-        outcome = forward::fail(snapshot, client, moment, packet, reply, forward::NO_ROOM);
+        outcome = forward::fail(snapshot, client, moment, packet, reply, forward::NOT_ADMITTED);
     }
     let Outcome::Reply(answered) = outcome else { return Decision::Finish(None) };
     if transfer::may_concern(answered.rcode, packet)
@@ -159,7 +159,7 @@ pub async fn complete(
     arrival: &Arrival<'_>,
     deferred: Deferred,
     has_room: impl FnOnce(usize) -> bool,
-) -> Result<(Part, Option<Waiting>), usize> {
+) -> Result<(Part, Option<AdmissionPermit>), usize> {
     let Arrival { client, packet, .. } = *arrival;
     let (response, slot, rest) = match deferred {
         Deferred::Forward(slot, asked) => {
@@ -169,19 +169,19 @@ pub async fn complete(
             let Part { answered, reply, rest } = Box::pin(transfer::respond(&core.transfers, client, packet)).await;
             let response = answered.map(|answered| {
                 let (snapshot, noted) = (core.snapshot.load_full(), Box::default());
-                Response { answered, reply, noted, snapshot }
+                CompletedReply { answered, reply, noted, snapshot }
             });
             (response, None, rest)
         }
     };
-    if let Some(Response { reply, .. }) = &response
+    if let Some(CompletedReply { reply, .. }) = &response
         && !has_room(reply.len())
         && (slot.is_some() || reply.len() > MAX_UNCHECKED_OCTETS)
     {
         return Err(reply.len());
     }
     let mut recorder = lock(recorder);
-    let Some(Response { answered, mut reply, mut noted, snapshot }) = response else {
+    let Some(CompletedReply { answered, mut reply, mut noted, snapshot }) = response else {
         recorder.counters.dropped(DropReason::Silent);
         return Ok((Part::whole(Vec::new()), slot));
     };

@@ -1,7 +1,7 @@
 //! Outputs of logs over the network: Unix sockets, TCP and HTTP.
 
 use super::dnstap;
-use crate::config::remedy::unconnected;
+use crate::config::remedy::explain_connect_error;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Request, client::conn::http1, header};
@@ -110,7 +110,7 @@ fn connect(peer: &Peer) -> io::Result<Socket> {
     let socket = match peer {
         Peer::Unix(path) => {
             let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-            socket.connect(&SockAddr::unix(path)?).map_err(unconnected)?;
+            socket.connect(&SockAddr::unix(path)?).map_err(explain_connect_error)?;
             socket
         }
         Peer::Tcp(address) => {

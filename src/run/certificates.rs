@@ -2,7 +2,7 @@
 
 use crate::{
     clock::now,
-    config::{Tls, remedy::unreadable},
+    config::{Tls, remedy::explain_read_error},
     instruments::{gauges, register},
 };
 use anyhow::{Context, ensure};
@@ -135,7 +135,7 @@ fn octets(file: &Path, what: &str) -> anyhow::Result<Vec<u8>> {
     let mut octets = Vec::new();
     fs::File::open(file)
         .and_then(|file| file.take(MAX_OCTETS).read_to_end(&mut octets))
-        .map_err(unreadable)
+        .map_err(explain_read_error)
         .with_context(|| format!("{what} {}: cannot be read", file.display()))?;
     Ok(octets)
 }

@@ -1,7 +1,7 @@
 //! The node: its name (NSID), the secrets of its DNS cookies, and other facts in answers that do not come from the manifest.
 
 use crate::{
-    config::{Config, remedy::unreadable},
+    config::{Config, remedy::explain_read_error},
     snapshot::{Node, routes::Route},
 };
 use anyhow::{Context, bail};
@@ -54,7 +54,7 @@ fn read_secrets(file: &Path) -> anyhow::Result<Vec<[u8; 16]>> {
     let mut text = String::new();
     fs::File::open(file)
         .and_then(|file| file.take(MAX_OCTETS).read_to_string(&mut text))
-        .map_err(unreadable)
+        .map_err(explain_read_error)
         .with_context(|| format!("cookie secrets {}: cannot be read", file.display()))?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let secrets: Option<Vec<_>> = lines.map(secret).collect();

@@ -122,7 +122,7 @@ impl Prepared {
         publish_first(&mut publisher, loader.as_mut(), kept, matches!(source, Source::Etcd(_)), on_error)?;
         watch.follow(&loader.iter().flat_map(Loader::inputs).collect::<Vec<_>>(), started);
         let refresh_times = found.into_iter().map(|(id, copy)| (id, copy.refreshed)).collect();
-        Ok(Prepared { core, status, publisher, watch, old_process, loader, internet, access, copies, refresh_times })
+        Ok(Prepared { core, status, publisher, watch, old_process, loader, internet, copies, refresh_times })
     }
 
     /// The state that the admin API serves.

@@ -250,7 +250,7 @@ async fn ask(
     // The signature was verified already.
     let plain = session.as_ref().and_then(|_| tsig::without_signature(packet));
     let packet = plain.as_deref().unwrap_or(packet);
-    let Some(forward::Response { answered, mut reply, .. }) =
+    let Some(forward::CompletedReply { answered, mut reply, .. }) =
         forward::respond(&transfers.forwarding, client, packet, None, None).await
     else {
         return Part::whole(Vec::new());

@@ -14,7 +14,6 @@ const PAGE: &str = "docs/reference/log-events.md";
 const NOT_CONVERTED: &[&str] = &[
     // forward
     "forward/recursion.rs",
-    "forward/upstream/tls.rs",
     // transfer
     "transfer/copies.rs",
     "transfer/inward.rs",

@@ -1,7 +1,7 @@
 //! Steps about endpoints: which endpoints and interfaces answer, and why the others do not.
 
 use crate::{
-    answer::{cut::endpoint_of_private_name, resolve::Context},
+    answer::{context::Context, cut::endpoint_of_private_name},
     manifest::{
         ClientRoutingPolicy, Health, PrivateDnsScope, VpcEndpointService, VpcEndpointType, connectivity::Network,
     },

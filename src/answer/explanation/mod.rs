@@ -10,9 +10,9 @@ pub use endpoint::{interface, interfaces, other_endpoints, reach};
 
 use super::{
     cache::state_of,
+    context::Context,
     cut::{Cut, CutPosition, endpoint_for, next_cut},
     known::KnownAnswer,
-    resolve::Context,
     trace::CacheState,
 };
 use crate::{

@@ -3,7 +3,7 @@
 use super::{BATCH, ReturnPath, send_deferred};
 use crate::{
     answer::{Client, Transport},
-    forward::Waiting,
+    forward::AdmissionPermit,
     listen::{
         Core,
         dispatch::{self, Arrival, Deferred, ReplyRecorder},
@@ -42,7 +42,7 @@ pub struct DeferredReply {
     pub path: ReturnPath,
     pub reply: Vec<u8>,
     /// The slot of its query. It is held until the reply is sent, because a server that stops waits for all slots.
-    _slot: Option<Waiting>,
+    _slot: Option<AdmissionPermit>,
 }
 
 impl ReplyQueue {

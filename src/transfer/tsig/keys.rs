@@ -1,7 +1,7 @@
 //! The TSIG keys of the node, by name.
 
 use crate::{
-    config::{TsigAlgorithm, TsigKey, remedy::unreadable},
+    config::{TsigAlgorithm, TsigKey, remedy::explain_read_error},
     wire::Name,
 };
 use anyhow::{Context, bail, ensure};
@@ -136,7 +136,7 @@ fn text(file: &Path) -> anyhow::Result<String> {
     let mut text = String::new();
     File::open(file)
         .and_then(|file| file.take(MAX_FILE_OCTETS).read_to_string(&mut text))
-        .map_err(unreadable)
+        .map_err(explain_read_error)
         .with_context(|| format!("{} cannot be read", file.display()))?;
     Ok(text)
 }

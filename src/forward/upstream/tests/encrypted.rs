@@ -1,4 +1,4 @@
-//! DoT, DoH and DoQ, with certificates that are good, and others.
+//! DoT, DoH and DoQ, with valid and invalid certificates.
 
 use super::*;
 use http_body_util::{BodyExt, Full};
@@ -13,7 +13,7 @@ use rustls::{
 use std::{path::PathBuf, sync::LazyLock};
 use tokio_rustls::TlsAcceptor;
 
-/// What is wrong with a certificate.
+/// An error of a certificate.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Flaw {
     None,
@@ -63,11 +63,11 @@ fn config(names: &[&str], flaw: Flaw, alpn: &[u8]) -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
-/// A server, and the queries that came.
+/// A server, and the queries it received.
 struct Encrypted {
     target: Target,
     queries: mpsc::UnboundedReceiver<(Vec<u8>, bool)>,
-    /// How many connections there were.
+    /// The number of connections so far.
     connections: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
@@ -78,17 +78,17 @@ impl Drop for Encrypted {
     }
 }
 
-/// What a server answers to a query.
+/// The response of a server to a query.
 type Answers = fn(&[u8]) -> Vec<u8>;
 
-/// Starts one whose connections end after so many queries.
+/// Starts a server that closes each connection after `most` queries.
 async fn serve(protocol: Protocol, flaw: Flaw, most: usize) -> Encrypted {
     serve_with(protocol, flaw, most, answer).await
 }
 
-/// The same, with other answers.
+/// Starts a server with other responses.
 async fn serve_with(protocol: Protocol, flaw: Flaw, most: usize, answers: Answers) -> Encrypted {
-    let ip = lonely_address();
+    let ip = unused_address();
     let names = [if flaw == Flaw::WrongName { "other.example.corp" } else { NAME_OF_SERVER }, &ip.to_string()];
     let names = if flaw == Flaw::WrongName { &names[..1] } else { &names };
     let (sender, queries) = mpsc::unbounded_channel();
@@ -222,13 +222,13 @@ async fn many_queries_share_a_connection() {
             assert_eq!(query.len(), 128, "{protocol}");
             assert_eq!(query[..2] == [0, 0], protocol != Protocol::DoT, "{protocol}");
         }
-        assert_eq!(upstreams.report(&route)[0].state, State::Up);
+        assert_eq!(upstreams.report(&route)[0].state, ServerState::Up);
     }
 }
 
-/// Names in an answer that are not the question's own repeat it as the server saw it. Clients see it as they wrote it.
+/// Names in a response may repeat the random case of the query. Clients see their own case.
 #[tokio::test]
-async fn the_case_of_our_queries_is_left_nowhere_in_answers() {
+async fn restores_lower_case_everywhere_in_responses_of_every_transport() {
     let is_plain = |message: &[u8]| {
         let response = response::Response::read(message).unwrap();
         let records = response.sections.concat();
@@ -257,7 +257,7 @@ async fn the_case_of_our_queries_is_left_nowhere_in_answers() {
     assert!(fake.queries().iter().any(|(query, tcp)| *tcp && query[HEADER..HEADER + NAME.len()] != *NAME));
 }
 
-/// An answer with the name that was asked for, as it was spelt, as owners and in data: whole, and its end.
+/// A response with the name in question, in its random case, as owners and in data: the whole name, and its end.
 fn full(query: &[u8]) -> Vec<u8> {
     let name = query[HEADER..HEADER + NAME.len()].to_vec();
     let record = |owner: &[u8], rtype: u8, data: &[u8]| {
@@ -273,7 +273,7 @@ fn full(query: &[u8]) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn without_a_name_the_address_is_checked() {
+async fn checks_certificates_against_the_address_without_a_name() {
     for protocol in ENCRYPTED {
         let server = serve(protocol, Flaw::None, usize::MAX).await;
         assert_eq!(address(&ask(&upstreams(), &route(vec![server.target.clone()])).await), 1, "{protocol}");
@@ -284,7 +284,7 @@ async fn without_a_name_the_address_is_checked() {
 }
 
 #[tokio::test]
-async fn connections_that_end_are_opened_again() {
+async fn reopens_connections_that_ended() {
     for protocol in ENCRYPTED {
         let server = serve(protocol, Flaw::None, 2).await;
         let (upstreams, route) = (upstreams(), route(vec![named(&server)]));
@@ -298,7 +298,7 @@ async fn connections_that_end_are_opened_again() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_certificate_is_told() {
+async fn names_the_error_of_a_certificate() {
     for protocol in ENCRYPTED {
         for (flaw, what) in [
             (Flaw::Expired, "has a certificate that has expired"),
@@ -317,9 +317,9 @@ async fn what_is_wrong_with_a_certificate_is_told() {
 }
 
 #[tokio::test]
-async fn servers_that_do_not_speak_it_are_told_of() {
+async fn names_servers_that_do_not_speak_tls() {
     // TCP that closes at once, and nothing on UDP.
-    let listener = TcpListener::bind((lonely_address(), 0)).await.unwrap();
+    let listener = TcpListener::bind((unused_address(), 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let closing = tokio::spawn(async move {
         loop {
@@ -329,7 +329,7 @@ async fn servers_that_do_not_speak_it_are_told_of() {
     let good = serve(Protocol::DoT, Flaw::None, usize::MAX).await;
     for protocol in [Protocol::DoT, Protocol::DoH] {
         let bad = Target { protocol, ..target(address) };
-        assert!(is_soon(upstreams, &route(vec![bad.clone(), named(&good)]), 900).await, "{protocol}");
+        assert!(answers_within(upstreams, &route(vec![bad.clone(), named(&good)]), 900).await, "{protocol}");
         let (code, text) = text(ask(&upstreams(), &route(vec![bad.clone()])).await);
         assert_eq!((code, text), (23, format!("{bad} closes the connection when TLS begins")));
     }

@@ -1,5 +1,5 @@
-//! Servers whose answers are of no use, or in another case than the question: another server is asked, and clients notice
-//! nothing of it.
+//! Targets whose responses are unusable, or in another case than the question: zonal asks another target, and clients get the
+//! right answer.
 
 use super::Resolver;
 use crate::harness::{
@@ -23,9 +23,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-const TRUTH: &str = "192.0.2.1";
+const RIGHT_ADDRESS: &str = "192.0.2.1";
 
-/// What servers of no use say, by the first label of the name.
+/// The unusable response to a question, by the first label of its name.
 fn useless(asked: &Asked) -> Vec<Say> {
     let mut response = asked.response();
     match asked.label().split('-').next().unwrap_or_default() {
@@ -48,10 +48,11 @@ fn useless(asked: &Asked) -> Vec<Say> {
 }
 
 #[test]
-fn answers_of_no_use_are_asked_of_another_target() {
+fn asks_another_target_after_an_unusable_response() {
     let kinds = ["lame", "below", "root", "other", "refused", "servfail", "notimp", "empty", "short", "cut"];
     let bad: Vec<_> = kinds.iter().map(|_| Fake::start("127.72.40.2:0", useless)).collect();
-    let good = Fake::start("127.72.40.3:0", |asked| vec![Say::Later(Duration::from_millis(40), asked.address(TRUTH))]);
+    let good =
+        Fake::start("127.72.40.3:0", |asked| vec![Say::Later(Duration::from_millis(40), asked.address(RIGHT_ADDRESS))]);
     let targets: Vec<_> = bad.iter().map(|bad| [bad.target(), good.target()]).collect();
     let domains: Vec<_> = kinds.iter().map(|kind| format!("{kind}.poor.test")).collect();
     let rules: Vec<_> = domains.iter().zip(&targets).map(|(domain, targets)| (domain.as_str(), &targets[..])).collect();
@@ -59,20 +60,26 @@ fn answers_of_no_use_are_asked_of_another_target() {
     for (kind, bad) in kinds.iter().zip(&bad) {
         for n in 0..10 {
             let said = resolver.stub().ask(&format!("{kind}-{n}.{kind}.poor.test"));
-            assert_eq!(said.reply.data("A"), [TRUTH], "{kind}, question {n}: {}{}", said.reply, said.why);
+            assert_eq!(said.reply.data("A"), [RIGHT_ADDRESS], "{kind}, question {n}: {}{}", said.reply, said.why);
         }
         let asked = bad.count(|asked| asked.label().starts_with(kind) && !asked.tcp);
         assert!((1..=8).contains(&asked), "{kind}: {asked} of 10 questions went to a server of no use");
     }
 }
 
-/// The addresses of servers are for operators; clients are told the rule.
+/// The addresses of servers are for operators, in the log. Clients see the rule, and the numbers of its targets.
 #[test]
-fn clients_are_not_told_addresses_of_servers() {
+fn logs_the_addresses_of_failed_targets_and_hides_them_from_clients() {
     let fake = Fake::start("127.72.41.2:0", useless);
-    let closed = Fake::start("127.72.41.3:0", useless).target();
-    let refused = [fake.target(), closed];
+    let closed = Fake::start("127.72.41.3:0", useless);
+    let (closed_port, refused) = (closed.address.port(), [fake.target(), closed.target()]);
+    drop(closed);
     let resolver = Resolver::start(&[("refused.test", &refused), ("shut.test", &refused[1..])], "");
+    let events = || {
+        let log = resolver.server.process.log();
+        let events = log.lines().filter(|line| line.contains("upstream query failed"));
+        events.map(String::from).collect::<Vec<_>>()
+    };
     for name in ["refused.refused.test", "x.shut.test", "silent.refused.test"] {
         let said = resolver.stub().ask(name);
         assert_eq!(said.reply.status, "SERVFAIL", "{}", said.reply);
@@ -81,11 +88,30 @@ fn clients_are_not_told_addresses_of_servers() {
     let said = resolver.stub().ask("y.shut.test");
     assert!(said.took < Duration::from_millis(1_500), "{:?}", said.took);
     assert_eq!(said.why, "rule rr-1: the target refuses the connection: nothing listens there");
+    let (refusing, shut) = (fake.address.port(), closed_port);
+    for (rule, target, error) in [
+        ("rr-0", format!("127.72.41.2 port {refusing}"), "answered REFUSED"),
+        ("rr-0", format!("127.72.41.3 port {shut}"), "refuses the connection: nothing listens there"),
+        ("rr-1", format!("127.72.41.3 port {shut}"), "refuses the connection: nothing listens there"),
+    ] {
+        wait_until("the failure is logged", || {
+            let has_fields = |line: &String| {
+                line.contains(&format!("rule=\"{rule}\" target={target} error=\"{error}\""))
+                    && !line.contains("shut.test")
+            };
+            events().iter().any(has_fields).then_some(())
+        });
+    }
+    // Each rule and target is logged once a minute.
+    for n in 0..20 {
+        assert_eq!(resolver.stub().ask(&format!("n{n}.shut.test")).reply.status, "SERVFAIL");
+    }
+    assert!(events().len() < 10, "{:#?}", events());
 }
 
-/// Behind a load balancer, the next server may fold the case of names; and there may be no TCP.
+/// Behind a load balancer, the next server may fold the case of names, and may not support TCP.
 #[test]
-fn a_target_that_folds_case_later_is_answered_from() {
+fn accepts_responses_of_a_target_that_begins_to_fold_case() {
     let folds = Arc::new(AtomicBool::new(false));
     let folding = folds.clone();
     let port = free_port();
@@ -99,7 +125,7 @@ fn a_target_that_folds_case_later_is_answered_from() {
             let Ok((len, client)) = udp.recv_from(&mut packet) else { continue };
             let message = hickory_proto::op::Message::from_vec(&packet[..len]).unwrap();
             let asked = Asked { message, from: client, tcp: false };
-            let mut answer = asked.address(TRUTH);
+            let mut answer = asked.address(RIGHT_ADDRESS);
             if folding.load(Relaxed) {
                 let end = 12 + answer[12..].iter().position(|octet| *octet == 0).unwrap();
                 answer[12..end].make_ascii_lowercase();
@@ -110,7 +136,7 @@ fn a_target_that_folds_case_later_is_answered_from() {
     let resolver = Resolver::start(&[("fold.test", &[format!("{{ip: {}, port: {port}}}", address.ip())])], "");
     let ask = |name: &str| {
         let said = resolver.stub().ask(name);
-        assert_eq!(said.reply.data("A"), [TRUTH], "{name}: {}{}", said.reply, said.why);
+        assert_eq!(said.reply.data("A"), [RIGHT_ADDRESS], "{name}: {}{}", said.reply, said.why);
         assert!(said.took < Duration::from_secs(3), "{name}: {:?}", said.took);
     };
     (0..5).for_each(|n| ask(&format!("kept-{n}.fold.test")));
@@ -120,9 +146,9 @@ fn a_target_that_folds_case_later_is_answered_from() {
     server.join().unwrap();
 }
 
-/// Servers repeat the name as they were asked for it, and write other names as pointers to it.
+/// Servers repeat the name in the case of the query, and write other names as pointers to it.
 #[test]
-fn the_case_of_our_queries_is_seen_by_no_client() {
+fn hides_the_random_case_of_queries_from_clients() {
     let say = |asked: &Asked| {
         let owner = asked.owner().to_ascii();
         let mut response = asked.response();
@@ -156,10 +182,12 @@ fn the_case_of_our_queries_is_seen_by_no_client() {
     }
 }
 
-/// Many clients that draw the case of a name as we do: none of them is taken for ourselves.
+/// Many clients that draw random case as zonal does, for a name that is in flight all the time.
 #[test]
-fn clients_that_draw_the_case_of_names_are_no_loop() {
-    let fake = Fake::start("127.72.44.2:0", |asked| vec![Say::Later(Duration::from_millis(700), asked.address(TRUTH))]);
+fn takes_no_client_with_random_case_for_a_loop() {
+    let fake = Fake::start("127.72.44.2:0", |asked| {
+        vec![Say::Later(Duration::from_millis(700), asked.address(RIGHT_ADDRESS))]
+    });
     let resolver = Resolver::start(&[("case.test", &[fake.target()])], "");
     let socket = UdpSocket::bind("127.70.0.9:0").unwrap();
     rustix::net::sockopt::set_socket_recv_buffer_size_force(&socket, 8 << 20).unwrap();
@@ -190,9 +218,9 @@ fn clients_that_draw_the_case_of_names_are_no_loop() {
     }
 }
 
-/// Types that a CNAME answers, below a DNAME: the DNAME and its signature are there for whoever validates.
+/// A validating client needs the DNAME and its signature in answers to all types, also CNAME and ANY.
 #[test]
-fn the_dname_is_in_answers_to_every_type() {
+fn passes_on_the_dname_in_answers_to_every_type() {
     let dname = |owner: &str| {
         let data =
             RData::Unknown { code: RecordType::from(39), rdata: rdata::NULL::with(b"\x02to\x04test\0".to_vec()) };
@@ -207,14 +235,14 @@ fn the_dname_is_in_answers_to_every_type() {
         let owner = asked.owner().to_ascii();
         let mut response = asked.response();
         response.answers = vec![dname("d.test."), signature("d.test.")];
-        // Some leave the CNAME to those who ask.
+        // Some servers leave the CNAME to the resolver.
         if !asked.label().starts_with("plain") {
             let label = owner.split('.').next().unwrap();
             response.answers.push(cname(&owner, 0, &format!("{label}.to.test")));
         }
         vec![Say::Now(response.to_vec().unwrap())]
     });
-    let to = Fake::start("127.72.45.3:0", |asked| vec![Say::Now(asked.address(TRUTH))]);
+    let to = Fake::start("127.72.45.3:0", |asked| vec![Say::Now(asked.address(RIGHT_ADDRESS))]);
     let resolver = Resolver::start(&[("d.test", &[fake.target()]), ("to.test", &[to.target()])], "");
     for label in ["made", "plain"] {
         for (rtype, follows) in [("CNAME", false), ("ANY", false), ("A", true), ("RRSIG", false), ("DS", false)] {
@@ -229,9 +257,9 @@ fn the_dname_is_in_answers_to_every_type() {
     }
 }
 
-/// A loop through forwarders of another kind, whose queries come from another address than they are asked at.
+/// Loops through other forwarders, whose queries come from another address than the one they listen on.
 #[test]
-fn loops_through_others_are_found_soon() {
+fn detects_loops_through_other_forwarders() {
     if !can_run(&["named", "unbound", "dnsmasq"]) {
         return;
     }

@@ -2,18 +2,18 @@
 
 use super::*;
 
-/// An address where nobody listens.
+/// An address and port on which nothing listens.
 async fn closed() -> SocketAddr {
     let fake = Fake::new(|_, _| Vec::new()).await;
     let address = fake.address;
     drop(fake);
-    // Its sockets are closed when its tasks have ended.
+    // The sockets are closed when the tasks have ended.
     sleep(Duration::from_millis(20)).await;
     address
 }
 
 #[tokio::test]
-async fn a_silent_server_costs_one_interval() {
+async fn asks_the_next_server_after_one_interval() {
     let dead = Fake::new(|_, _| Vec::new()).await;
     let good = Fake::new(|query, _| vec![Act::Reply(answer(query))]).await;
     let (upstreams, route) = (Upstreams::new(), route(vec![dead.target(), good.target()]));
@@ -30,7 +30,7 @@ async fn a_silent_server_costs_one_interval() {
 }
 
 #[tokio::test]
-async fn a_late_answer_is_taken() {
+async fn accepts_a_late_response_to_an_earlier_attempt() {
     let slow = Fake::new(|query, _| vec![Act::Late(500, answer(query))]).await;
     let (upstreams, route) = (Upstreams::new(), route(vec![slow.target()]));
     let (response, ms) = timed(ask(&upstreams, &route)).await;
@@ -42,18 +42,18 @@ async fn a_late_answer_is_taken() {
 }
 
 #[tokio::test]
-async fn where_nobody_listens_others_are_asked_at_once() {
+async fn asks_another_server_at_once_when_a_port_is_closed() {
     let (closed, good) = (closed().await, Fake::new(|query, _| vec![Act::Late(5, answer(query))]).await);
-    assert!(is_soon(Upstreams::new, &route(vec![target(closed), good.target()]), 300).await);
+    assert!(answers_within(Upstreams::new, &route(vec![target(closed), good.target()]), 300).await);
     let upstreams = Upstreams::new();
     assert_eq!(address(&ask(&upstreams, &route(vec![target(closed), good.target()])).await), 1);
     let report = upstreams.report(&route(vec![target(closed), good.target()]));
-    assert_eq!((report[0].target.ip, report[0].state), (good.address.ip(), State::Up));
-    assert!(matches!(report[1].state, State::Down(_)), "{:?}", report[1].state);
+    assert_eq!((report[0].target.ip, report[0].state), (good.address.ip(), ServerState::Up));
+    assert!(matches!(report[1].state, ServerState::Down(_)), "{:?}", report[1].state);
 }
 
 #[tokio::test]
-async fn refusals_by_all_servers_fail_at_once() {
+async fn fails_at_once_when_all_servers_refuse() {
     let both = [closed().await, closed().await];
     let six: SocketAddr = "[::1]:0".parse().unwrap();
     let six = Fake::at(six, |_, _| Vec::new()).await.address;
@@ -78,12 +78,12 @@ async fn refusals_by_all_servers_fail_at_once() {
         assert!(text == expected.join("; ") || text.contains("cannot be reached"), "{text}");
         assert!(ms < 1500, "{ms} ms: {text}");
         let reports = upstreams.report(&route(targets));
-        assert!(reports.iter().all(|report| report.trouble.is_some()), "{reports:?}");
+        assert!(reports.iter().all(|report| report.error.is_some()), "{reports:?}");
     }
 }
 
 #[tokio::test]
-async fn what_is_truncated_fails_at_once_where_tcp_is_refused() {
+async fn fails_at_once_when_a_truncated_response_cannot_be_had_by_tcp() {
     let cut = Fake::new(|query, _| vec![Act::Reply(truncated(query))]).await;
     cut.close_tcp().await;
     let (upstreams, alone) = (Upstreams::new(), route(vec![cut.target()]));
@@ -92,14 +92,14 @@ async fn what_is_truncated_fails_at_once_where_tcp_is_refused() {
     let expected = "truncates its answer by UDP, and by TCP refuses the connection: nothing listens there";
     assert_eq!((code, text), (22, format!("{} {expected}", cut.target())));
     assert!(ms < 1500, "{ms}");
-    // It is not down: what is short it answers. And another one may answer what is long.
-    assert_eq!(upstreams.report(&alone)[0].state, State::Up);
+    // The server is not down: it answers what fits into a datagram. Another server may answer the rest.
+    assert_eq!(upstreams.report(&alone)[0].state, ServerState::Up);
     let good = Fake::new(|query, _| vec![Act::Late(30, answer(query))]).await;
     assert_eq!(address(&ask(&upstreams, &route(vec![cut.target(), good.target()])).await), 1);
 }
 
 #[tokio::test]
-async fn a_server_that_comes_back_is_asked_again() {
+async fn asks_a_server_again_that_is_back() {
     let address_of_it = closed().await;
     let (upstreams, route) = (Upstreams::new(), route(vec![target(address_of_it)]));
     assert!(ask(&upstreams, &route).await.is_err());
@@ -107,12 +107,12 @@ async fn a_server_that_comes_back_is_asked_again() {
     let (response, ms) = timed(ask(&upstreams, &route)).await;
     assert_eq!(address(&response), 1);
     assert!(ms < 1500, "{ms}");
-    assert_eq!(upstreams.report(&route)[0].state, State::Up);
+    assert_eq!(upstreams.report(&route)[0].state, ServerState::Up);
 }
 
 #[tokio::test]
-async fn dead_servers_fail_at_once_and_are_probed() {
-    let silent = UdpSocket::bind((lonely_address(), 0)).await.unwrap();
+async fn questions_to_dead_servers_fail_at_once_and_probes_find_them_back() {
+    let silent = UdpSocket::bind((unused_address(), 0)).await.unwrap();
     let at = silent.local_addr().unwrap();
     let (upstreams, route) = (Upstreams::new(), route(vec![target(at)]));
     for is_dead in [false, true] {
@@ -131,10 +131,10 @@ async fn dead_servers_fail_at_once_and_are_probed() {
 }
 
 #[tokio::test]
-async fn a_third_of_all_packets_may_be_lost_each_way() {
+async fn answers_when_a_third_of_all_packets_is_lost_each_way() {
     let draws = Arc::new(AtomicUsize::new(0));
     let fake = Fake::new(move |query, _| {
-        // What is left of 0.7 * 0.7, in a fixed but odd order.
+        // The responses that remain, 0.7 * 0.7 of all, in a fixed order without a pattern.
         let draw = draws.fetch_add(1, Relaxed).wrapping_mul(0x9e37_79b9) >> 7;
         if draw % 100 < 49 { vec![Act::Late(1, answer(query))] } else { Vec::new() }
     })
@@ -149,7 +149,7 @@ async fn a_third_of_all_packets_may_be_lost_each_way() {
     assert!(answered >= 298, "{answered} of 300");
 }
 
-/// Runs all of them at the same time.
+/// Runs all futures at the same time.
 async fn futures<F: Future, const N: usize>(all: [F; N]) -> Vec<F::Output> {
     let mut all: Vec<_> = all.into_iter().map(Box::pin).collect();
     let mut outputs = Vec::new();
@@ -167,7 +167,7 @@ async fn futures<F: Future, const N: usize>(all: [F; N]) -> Vec<F::Output> {
     outputs
 }
 
-/// A name that nobody asks for twice.
+/// A name for one question.
 fn name_of(number: usize) -> Vec<u8> {
     [&b"\x05"[..], format!("{number:05}").as_bytes(), NAME].concat()
 }
@@ -196,10 +196,10 @@ async fn a_question_holds_at_most_two_attempts_at_a_server() {
         assert!(ms < 10_000, "{ms}");
     }
     assert!((10_000..=20_001).contains(&most), "{most} attempts of 10,000 questions and a probe");
-    assert_eq!((way.on_their_way.load(Relaxed), way.servers[0].in_flight()), (0, 0));
+    assert_eq!((way.in_flight.load(Relaxed), way.servers[0].in_flight()), (0, 0));
 }
 
-/// The first attempt at each server is waited for, however often others are made.
+/// The first attempt at each server stays in flight, whatever attempts follow.
 #[tokio::test]
 async fn a_question_holds_at_most_three_attempts_and_takes_late_answers() {
     for (silent, late) in [(0, 2_500), (1, 2_500), (2, 900)] {
@@ -215,7 +215,7 @@ async fn a_question_holds_at_most_three_attempts_and_takes_late_answers() {
             while !ended.load(Relaxed) {
                 let way = upstreams.routes.pin().get(&route.id).cloned();
                 // Probes have been answered by then.
-                let in_flight = |way: Arc<Way>| way.servers.iter().map(|server| server.in_flight()).sum();
+                let in_flight = |way: Arc<ActiveRoute>| way.servers.iter().map(|server| server.in_flight()).sum();
                 most = most.max(way.map_or(0, in_flight));
                 sleep(Duration::from_millis(20)).await;
             }
@@ -232,7 +232,7 @@ async fn a_question_holds_at_most_three_attempts_and_takes_late_answers() {
     }
 }
 
-/// What one route asks and nobody answers does not make a server dead for another route.
+/// Unanswered questions of one route do not make a server dead for another route.
 #[tokio::test]
 async fn a_server_that_is_silent_about_one_domain_is_asked_for_another() {
     let fake = Fake::new(|query, _| match query.windows(5).any(|five| five.eq_ignore_ascii_case(b"\x04dead")) {
@@ -247,20 +247,20 @@ async fn a_server_that_is_silent_about_one_domain_is_asked_for_another() {
     assert_eq!(address(&ask(&upstreams, &good).await), 1);
     let way = upstreams.routes.pin().get(&good.id).cloned().unwrap();
     for _ in 0..8 {
-        way.servers[0].health().timed_out(Instant::now(), Instant::now() - Duration::from_secs(10));
+        way.servers[0].health().record_timeout(Instant::now(), Instant::now() - Duration::from_secs(10));
     }
     assert!(way.servers[0].health().is_dead(Instant::now()));
     let other_name = name_of(1);
     let (one, other) = tokio::join!(ask(&upstreams, &good), ask_for(&upstreams, &good, &other_name));
     assert_eq!((address(&one), address(&other)), (1, 1));
-    // Where a route's own questions fail too, one at a time finds out whether they still do.
+    // If a route's own questions fail too, one question at a time tries the servers again.
     for _ in 0..8 {
-        way.servers[0].health().timed_out(Instant::now(), Instant::now() - Duration::from_secs(10));
+        way.servers[0].health().record_timeout(Instant::now(), Instant::now() - Duration::from_secs(10));
     }
     let name = b"\x03www\x04dead\0";
     assert!(ask_for(&upstreams, &bad, name).await.is_err());
     for _ in 0..8 {
-        way.servers[0].health().timed_out(Instant::now(), Instant::now() - Duration::from_secs(10));
+        way.servers[0].health().record_timeout(Instant::now(), Instant::now() - Duration::from_secs(10));
     }
     fake.queries();
     let asked = futures([(); 10].map(|()| ask_for(&upstreams, &bad, name))).await;
@@ -268,11 +268,11 @@ async fn a_server_that_is_silent_about_one_domain_is_asked_for_another() {
     assert!((1..=14).contains(&fake.queries().len()), "the attempts of one question of ten");
     way.has_failed.store(true, Relaxed);
     assert_eq!(address(&ask(&upstreams, &good).await), 1);
-    assert_eq!(upstreams.report(&good)[0].state, State::Up);
+    assert_eq!(upstreams.report(&good)[0].state, ServerState::Up);
 }
 
 #[tokio::test]
-async fn queries_come_from_the_addresses_that_are_given() {
+async fn sends_queries_from_the_source_addresses() {
     let fake = Fake::new(|query, _| vec![Act::Reply(answer(query))]).await;
     let upstreams = Upstreams::new();
     let sources = vec!["192.0.2.77".parse().unwrap(), "::1".parse().unwrap(), "127.99.99.1".parse().unwrap()];

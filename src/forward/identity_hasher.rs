@@ -1,12 +1,12 @@
-//! For maps whose keys are hashes or digests already.
+//! A hasher for maps whose keys are hashes or digests already.
 
 use std::hash::Hasher;
 
-/// Hashes nothing: what it gets is a hash.
+/// A hasher that returns its input. Use it only for keys that are hashes or digests, which clients cannot choose.
 #[derive(Default)]
-pub struct Hash(u64);
+pub struct IdentityHasher(u64);
 
-impl Hasher for Hash {
+impl Hasher for IdentityHasher {
     fn write(&mut self, octets: &[u8]) {
         for octet in octets {
             self.0 = self.0.rotate_left(8) ^ u64::from(*octet);

@@ -1,6 +1,6 @@
-//! What was asked of a server, and how it answered, for its metrics.
+//! The counters of one upstream server.
 
-use super::State;
+use super::ServerState;
 use crate::{
     snapshot::routes::Target,
     wire::codes::{flag, rcode::MNEMONICS},
@@ -12,54 +12,54 @@ use std::{
     time::Duration,
 };
 
-/// The upper bounds of response times, in seconds: from a neighbour in the AZ to the last moment that a client waits.
+/// The upper bounds of response time buckets, in seconds: from a server in the same AZ to the last moment that a client waits.
 pub const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 
-/// How many RCODEs are told apart: those that we know by name, and all others together.
+/// The number of counted RCODEs: those with a mnemonic, and all others together.
 pub const RCODES: usize = MNEMONICS.len() + 1;
 
-/// The counters of one server. Its probes are counted like queries of clients.
-pub struct Tally {
+/// The counters of one server, with its probes.
+pub struct ServerCounters {
     queries: AtomicU64,
     timeouts: AtomicU64,
     answers: [AtomicU64; RCODES],
     response: Histogram,
 }
 
-/// What they have counted.
+/// The values of the counters.
 #[derive(Clone, Debug)]
-pub struct Counts {
-    /// Queries that were sent.
+pub struct ServerCounts {
+    /// Queries sent.
     pub queries: u64,
-    /// Queries without an answer in time.
+    /// Queries without a response in time.
     pub timeouts: u64,
-    /// Answers, by the place of their RCODE among [`MNEMONICS`].
+    /// Responses, by the index of their RCODE in [`MNEMONICS`].
     pub answers: [u64; RCODES],
-    /// How long answers took, in seconds.
+    /// Response times, in seconds.
     pub response: proto::Histogram,
 }
 
-/// A server as it is when metrics are read.
+/// The metrics of a server.
 #[derive(Clone, Debug)]
-pub struct Measured {
-    /// Which one.
+pub struct ServerMetrics {
+    /// The server.
     pub target: Target,
-    /// The addresses that it is asked from; empty for the node's own.
+    /// The source addresses of its queries; empty for the node's own.
     pub sources: Vec<IpAddr>,
-    /// Its smoothed round trip time.
+    /// The smoothed round trip time.
     pub rtt: Option<Duration>,
-    /// Whether it answers.
-    pub state: State,
-    /// Queries that are on their way to it.
+    /// Whether the server answers.
+    pub state: ServerState,
+    /// The number of queries in flight to the server.
     pub in_flight: usize,
-    /// What was counted.
-    pub counts: Counts,
+    /// The values of its counters.
+    pub counts: ServerCounts,
 }
 
-impl Default for Tally {
-    fn default() -> Tally {
+impl Default for ServerCounters {
+    fn default() -> ServerCounters {
         let options = HistogramOpts::new("response", "response").buckets(BUCKETS.to_vec());
-        Tally {
+        ServerCounters {
             queries: AtomicU64::new(0),
             timeouts: AtomicU64::new(0),
             answers: [const { AtomicU64::new(0) }; RCODES],
@@ -68,28 +68,28 @@ impl Default for Tally {
     }
 }
 
-impl Tally {
-    /// A query was sent.
-    pub fn asked(&self) {
+impl ServerCounters {
+    /// Counts a query.
+    pub fn count_query(&self) {
         self.queries.fetch_add(1, Relaxed);
     }
 
-    /// No answer came in time.
-    pub fn timed_out(&self) {
+    /// Counts a time-out.
+    pub fn count_timeout(&self) {
         self.timeouts.fetch_add(1, Relaxed);
     }
 
-    /// This message came, after this time.
-    pub fn answered(&self, message: &[u8], after: Duration) {
+    /// Counts a response and its response time.
+    pub fn count_answer(&self, message: &[u8], after: Duration) {
         let code = message.get(3).map_or(0, |octet| u16::from(*octet) & flag::RCODE);
         let at = MNEMONICS.iter().position(|(other, _)| *other == code).unwrap_or(MNEMONICS.len());
         self.answers[at].fetch_add(1, Relaxed);
         self.response.observe(after.as_secs_f64());
     }
 
-    /// What they have counted.
-    pub fn counts(&self) -> Counts {
-        Counts {
+    /// The values of the counters.
+    pub fn counts(&self) -> ServerCounts {
+        ServerCounts {
             queries: self.queries.load(Relaxed),
             timeouts: self.timeouts.load(Relaxed),
             answers: std::array::from_fn(|at| self.answers[at].load(Relaxed)),

@@ -1,5 +1,5 @@
-//! Servers on-premises that forward the VPCs' names to both addresses of an inbound endpoint, while one of the two servers
-//! behind them is killed, or falls silent.
+//! On-premises resolvers that forward the names of VPCs to both addresses of an inbound endpoint, while one of the two zonal
+//! nodes behind them is killed or falls silent.
 
 use crate::harness::{ZONAL, can_run, forwarder::Kind, lab::Lab, stub::Stub, wait_until};
 use std::{
@@ -21,7 +21,7 @@ private_hosted_zones:
   Z1: {name: corp.example.com, vpc_ids: [vpc], records: [{name: "*", type: A, ttl: 60, records: [10.2.0.80]}]}
 "#;
 
-/// How many names each forwarder is asked for in each state of the servers.
+/// The number of names that each resolver is asked for in each state of the nodes.
 const NAMES: usize = 25;
 
 const FORWARDERS: [(Kind, &str); 5] = [
@@ -32,7 +32,7 @@ const FORWARDERS: [(Kind, &str); 5] = [
     (Kind::Dnsdist, "192.168.0.15"),
 ];
 
-/// Every client of every forwarder is answered, at the second try at the latest.
+/// Every client of every resolver gets an answer, at the second attempt at the latest.
 fn all_answered(lab: &Lab, what: &str) {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     lab.inside("dc", || {
@@ -55,7 +55,7 @@ fn all_answered(lab: &Lab, what: &str) {
 }
 
 #[test]
-fn one_of_two_inbound_addresses_fails() {
+fn resolvers_answer_while_one_of_two_inbound_addresses_fails() {
     if !can_run(&["ip", "dig", "setpriv", "sysctl", "named", "unbound", "dnsmasq", "kresd", "dnsdist"]) {
         return;
     }

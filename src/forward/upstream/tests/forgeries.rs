@@ -1,4 +1,4 @@
-//! Servers that lie, and those who would be taken for them.
+//! Forged and malformed responses, and responses that look like forgeries.
 
 use super::*;
 use crate::wire::codes::rcode;
@@ -11,19 +11,19 @@ fn change(message: Vec<u8>, change: impl Fn(&mut Vec<u8>)) -> Act {
 }
 
 #[tokio::test]
-async fn an_answer_comes() {
+async fn accepts_a_response() {
     let fake = Fake::new(|query, _| vec![Act::Reply(answer(query))]).await;
     let (upstreams, route) = (Upstreams::new(), route(vec![fake.target()]));
     let response = ask(&upstreams, &route).await;
     assert_eq!(address(&response), 1);
     let report = &upstreams.report(&route)[0];
-    assert_eq!((report.state, report.keeps_case), (State::Up, None));
+    assert_eq!((report.state, report.keeps_case), (ServerState::Up, None));
     assert!(report.rtt.unwrap() < Duration::from_millis(100));
 }
 
 #[tokio::test]
-async fn after_a_guess_no_answer_by_udp_is_taken() {
-    // Id, opcode, another name, another type; a header alone.
+async fn accepts_no_response_by_udp_after_a_suspected_forgery() {
+    // The ID, the opcode, another name, another type; a header alone.
     for (at, bit) in [(0, 1), (1, 0x80), (2, 0x80), (2, 8), (13, 1), (34, 4), (usize::MAX, 0)] {
         let fake = Fake::new(move |query, tcp| {
             let mut right = answer(query);
@@ -42,30 +42,30 @@ async fn after_a_guess_no_answer_by_udp_is_taken() {
         let (upstreams, route) = (Upstreams::new(), route(vec![fake.target()]));
         assert_eq!(address(&ask(&upstreams, &route).await), 1, "octet {at}");
         let by_tcp: Vec<bool> = fake.queries().into_iter().map(|(_, tcp)| tcp).collect();
-        assert_eq!((by_tcp, upstreams.counters.strangers.get()), (vec![false, true], 1), "octet {at}");
+        assert_eq!((by_tcp, upstreams.counters.unexpected.get()), (vec![false, true], 1), "octet {at}");
     }
 }
 
 #[tokio::test]
-async fn a_copy_of_an_answer_is_no_guess() {
+async fn a_duplicate_response_is_no_suspected_forgery() {
     let fake = Fake::new(|query, _| vec![Act::Reply(answer(query)), Act::Reply(answer(query))]).await;
     let (upstreams, route) = (Upstreams::new(), route(vec![fake.target()]));
     for _ in 0..20 {
         assert_eq!(address(&ask(&upstreams, &route).await), 1);
     }
-    assert_eq!((upstreams.counters.fallbacks.get(), upstreams.counters.strangers.get()), (0, 0));
+    assert_eq!((upstreams.counters.fallbacks.get(), upstreams.counters.unexpected.get()), (0, 0));
 }
 
-/// Packets that are no answers at all are not worth a connection.
+/// A packet that cannot be a response is no reason for a connection.
 #[tokio::test]
-async fn what_is_shorter_than_a_header_is_no_guess() {
+async fn a_packet_shorter_than_a_header_is_no_suspected_forgery() {
     let fake = Fake::new(|query, _| {
         vec![Act::Reply(vec![!query[0]; 3]), Act::Reply(Vec::new()), Act::Late(20, answer(query))]
     })
     .await;
     let (upstreams, route) = (Upstreams::new(), route(vec![fake.target()]));
     assert_eq!(address(&ask(&upstreams, &route).await), 1);
-    assert_eq!((upstreams.counters.fallbacks.get(), upstreams.counters.strangers.get()), (0, 2));
+    assert_eq!((upstreams.counters.fallbacks.get(), upstreams.counters.unexpected.get()), (0, 2));
 }
 
 /// A server by UDP alone. What it does with a query is given the number of the query; the ports and ids of queries come
@@ -73,7 +73,7 @@ async fn what_is_shorter_than_a_header_is_no_guess() {
 fn by_udp_alone(
     act: impl Fn(usize, &[u8]) -> Vec<Vec<u8>> + Send + 'static,
 ) -> (SocketAddr, mpsc::UnboundedReceiver<(u16, u16)>, JoinHandle<()>) {
-    let udp = std::net::UdpSocket::bind((lonely_address(), 0)).unwrap();
+    let udp = std::net::UdpSocket::bind((unused_address(), 0)).unwrap();
     udp.set_nonblocking(true).unwrap();
     let (address, udp) = (udp.local_addr().unwrap(), UdpSocket::from_std(udp).unwrap());
     let (sender, seen) = mpsc::unbounded_channel();
@@ -91,7 +91,7 @@ fn by_udp_alone(
 }
 
 #[tokio::test]
-async fn after_a_guess_without_tcp_another_port_and_id_give_service() {
+async fn sends_from_another_port_when_tcp_fails_after_a_suspected_forgery() {
     let (server, mut seen, task) = by_udp_alone(|number, query| {
         let mut right = answer(query);
         if number < 2 {
@@ -109,9 +109,9 @@ async fn after_a_guess_without_tcp_another_port_and_id_give_service() {
     for (at, pair) in pairs.iter().enumerate() {
         assert!(pairs[..at].iter().all(|other| other.0 != pair.0 && other.1 != pair.1), "{pairs:?}");
     }
-    // That TCP is of no use is remembered.
+    // The failure of TCP is remembered.
     assert_eq!((upstreams.counters.fallbacks.get(), upstreams.counters.renewals.get()), (1, 2));
-    assert_eq!(upstreams.report(&route)[0].state, State::Up, "who guesses does not bring a server down");
+    assert_eq!(upstreams.report(&route)[0].state, ServerState::Up, "who guesses does not bring a server down");
     task.abort();
 }
 
@@ -134,11 +134,11 @@ async fn queries_come_from_many_ports() {
 }
 
 #[tokio::test]
-async fn answers_of_others_are_not_seen() {
+async fn ignores_packets_from_other_addresses() {
     // Both know the port and the id, as the query is passed on; but only one has the address.
-    let forger = Arc::new(std::net::UdpSocket::bind((lonely_address(), 0)).unwrap());
+    let forger = Arc::new(std::net::UdpSocket::bind((unused_address(), 0)).unwrap());
     let (told, mut hears) = mpsc::unbounded_channel::<(Vec<u8>, SocketAddr)>();
-    let udp = UdpSocket::bind((lonely_address(), 0)).await.unwrap();
+    let udp = UdpSocket::bind((unused_address(), 0)).await.unwrap();
     let address_of_server = udp.local_addr().unwrap();
     let server = tokio::spawn(async move {
         let mut packet = [0; 512];
@@ -160,7 +160,7 @@ async fn answers_of_others_are_not_seen() {
 }
 
 #[tokio::test]
-async fn guessing_leads_to_tcp() {
+async fn uses_tcp_after_a_suspected_forgery() {
     let fake = Fake::new(|query, tcp| match tcp {
         true => vec![Act::Reply(answer(query))],
         false => {
@@ -181,7 +181,7 @@ async fn guessing_leads_to_tcp() {
 }
 
 #[tokio::test]
-async fn servers_that_keep_case_are_held_to_it() {
+async fn rejects_another_case_from_a_server_that_keeps_case() {
     let folds = Arc::new(AtomicU8::new(0));
     let folding = folds.clone();
     let fake = Fake::new(move |query, tcp| {
@@ -209,7 +209,7 @@ async fn servers_that_keep_case_are_held_to_it() {
 }
 
 #[tokio::test]
-async fn servers_that_fold_case_are_sent_lower_case() {
+async fn sends_lower_case_to_servers_that_fold_case() {
     let fake = Fake::new(|query, _| {
         vec![change(answer(query), |message| message[HEADER..HEADER + NAME.len()].make_ascii_lowercase())]
     })
@@ -224,7 +224,7 @@ async fn servers_that_fold_case_are_sent_lower_case() {
 }
 
 #[tokio::test]
-async fn what_is_on_its_way_is_known_by_its_spelling() {
+async fn recognises_names_in_flight_by_their_case() {
     let fake = Fake::new(|query, _| vec![Act::Late(200, answer(query))]).await;
     let (upstreams, route) = (Upstreams::new(), route(vec![fake.target()]));
     let looking = async {
@@ -241,7 +241,7 @@ async fn what_is_on_its_way_is_known_by_its_spelling() {
 }
 
 #[tokio::test]
-async fn errors_lead_to_other_servers() {
+async fn asks_another_server_after_an_error_response() {
     for (code, name) in [(2, "SERVFAIL"), (5, "REFUSED"), (4, "NOTIMP"), (1, "FORMERR"), (11, "RCODE 11")] {
         let bad = Fake::new(move |query, _| vec![Act::Reply(header(query, code))]).await;
         let good = Fake::new(|query, _| vec![Act::Late(20, answer(query))]).await;
@@ -251,12 +251,12 @@ async fn errors_lead_to_other_servers() {
         let (failure, ms) = timed(ask(&upstreams, &route(vec![bad.target()]))).await;
         assert_eq!(text(failure), (22, format!("{} answered {name}", bad.target())));
         assert!(ms < 3000, "{ms}");
-        assert_eq!(upstreams.report(&both).iter().filter(|report| report.state == State::Up).count(), 2);
+        assert_eq!(upstreams.report(&both).iter().filter(|report| report.state == ServerState::Up).count(), 2);
     }
 }
 
 #[tokio::test]
-async fn servers_without_edns_are_asked_without_it() {
+async fn asks_servers_without_edns_support_without_edns() {
     let fake = Fake::new(|query, _| {
         let edns = query[11] == 1;
         // Some copy nothing but the header.
@@ -275,22 +275,22 @@ async fn servers_without_edns_are_asked_without_it() {
 }
 
 #[tokio::test]
-async fn garbage_leads_to_other_servers() {
+async fn asks_another_server_after_a_malformed_response() {
     let bad = Fake::new(|query, _| vec![change(answer(query), |message| message.truncate(message.len() - 1))]).await;
     let good = Fake::new(|query, _| vec![Act::Late(20, answer(query))]).await;
     let upstreams = Upstreams::new();
-    assert!(is_soon(Upstreams::new, &route(vec![bad.target(), good.target()]), 300).await);
+    assert!(answers_within(Upstreams::new, &route(vec![bad.target(), good.target()]), 300).await);
     let (code, text) = text(ask(&upstreams, &route(vec![bad.target()])).await);
     assert_eq!((code, text), (22, format!("{} sent an answer that cannot be read", bad.target())));
 }
 
-/// Answers in lower case, as a server does that folds.
+/// A response in lower case, as from a server that folds case.
 fn folded(query: &[u8]) -> Act {
     change(answer(query), |message| message[HEADER..HEADER + NAME.len()].make_ascii_lowercase())
 }
 
 #[tokio::test]
-async fn servers_that_fold_case_later_are_believed_without_tcp() {
+async fn confirms_responses_of_servers_that_begin_to_fold_case_without_tcp() {
     for is_silent in [false, true] {
         let folds = Arc::new(AtomicU8::new(0));
         let folding = folds.clone();
@@ -313,16 +313,16 @@ async fn servers_that_fold_case_later_are_believed_without_tcp() {
         assert_eq!(address(&response), 1, "silent: {is_silent}");
         assert!(ms < if is_silent { 3000 } else { 900 }, "{ms}");
         assert_eq!((upstreams.report(&route)[0].keeps_case, fake.queries().len() > 4), (Some(false), true));
-        // It is asked in lower case now, and once.
+        // The server is asked in lower case now, and once.
         assert_eq!(address(&ask(&upstreams, &route).await), 1);
         let after = fake.queries();
         assert_eq!((after.len(), &after[0].0[HEADER..HEADER + NAME.len()]), (1, NAME));
-        assert_eq!(upstreams.report(&route)[0].state, State::Up);
+        assert_eq!(upstreams.report(&route)[0].state, ServerState::Up);
     }
 }
 
 #[tokio::test]
-async fn the_case_of_queries_is_not_in_answers() {
+async fn restores_lower_case_in_the_question_of_a_response() {
     let fake =
         Fake::new(|query, _| vec![change(answer(query), |message| message.extend_from_slice(b"\xc0\x0c"))]).await;
     let (upstreams, route) = (Upstreams::new(), route(vec![fake.target()]));
@@ -331,11 +331,11 @@ async fn the_case_of_queries_is_not_in_answers() {
     assert_ne!(fake.queries()[0].0[HEADER..HEADER + NAME.len()], *NAME);
 }
 
-/// What a server says to a query.
+/// The response of a server to a query.
 type Says = fn(&[u8]) -> Vec<u8>;
 
 #[tokio::test]
-async fn answers_of_no_use_lead_to_other_servers_and_lose_rank() {
+async fn demotes_servers_whose_responses_are_rejected() {
     let useless = |query: &[u8]| {
         let mut message = answer(query);
         let end = message.len() - 4;
@@ -362,14 +362,14 @@ async fn answers_of_no_use_lead_to_other_servers_and_lose_rank() {
         assert!((1..=5).contains(&asked), "{asked}");
         let report = upstreams.report(&both);
         assert_eq!(report[0].target, good.target());
-        assert_eq!((report[1].state, report[1].trouble.is_some()), (State::Up, true));
-        // Alone, it is asked all the same.
+        assert_eq!((report[1].state, report[1].error.is_some()), (ServerState::Up, true));
+        // The only server of a route is asked in any case.
         let (code, _) = text(ask(&upstreams, &route(vec![bad.target()])).await);
         assert_eq!((code, bad.queries().len()), (22, 1));
     }
 }
 
-/// A refusal of EDNS by one of these codes: the upper half of the longer one is in the OPT record (RFC 6891, 6.1.3).
+/// A refusal of EDNS with this RCODE. The upper half of an extended RCODE is in the OPT record (RFC 6891, section 6.1.3).
 fn refusal(query: &[u8], code: u16) -> Vec<u8> {
     let mut message = header(query, (code & 15) as u8);
     if code > 15 {
@@ -382,9 +382,9 @@ fn refusal(query: &[u8], code: u16) -> Vec<u8> {
 const REFUSALS: [u16; 3] = [rcode::FORMERR, rcode::NOTIMP, rcode::BADVERS];
 
 #[tokio::test]
-async fn edns_is_left_out_for_a_while_and_never_where_dnssec_is_wanted() {
+async fn turns_edns_off_for_a_while_but_never_for_dnssec_questions() {
     let all = REFUSALS.map(|code| async move {
-        // A moment's trouble: only the first query with EDNS is refused.
+        // A temporary error: only the first query with EDNS is refused.
         let count = Arc::new(AtomicU8::new(0));
         let fake = Fake::new(move |query, _| {
             let refused = query[11] == 1 && count.fetch_add(1, Relaxed) == 0;
@@ -407,7 +407,7 @@ async fn edns_is_left_out_for_a_while_and_never_where_dnssec_is_wanted() {
 }
 
 #[tokio::test]
-async fn who_wants_dnssec_is_asked_for_with_edns_first() {
+async fn sends_dnssec_questions_with_edns_first() {
     for code in REFUSALS {
         let old = Fake::new(move |query, _| {
             vec![Act::Reply(if query[11] == 1 { refusal(query, code) } else { answer(query) })]
@@ -419,7 +419,7 @@ async fn who_wants_dnssec_is_asked_for_with_edns_first() {
             assert_eq!(address(&ask_with(&upstreams, &alone, NAME, true).await), 1);
             assert_eq!(edns(&old), [true, true, false]);
         }
-        // Another server may know EDNS.
+        // Another server may support EDNS.
         let new = Fake::new(|query, _| vec![Act::Late(30, answer(query))]).await;
         assert_eq!(address(&ask_with(&upstreams, &route(vec![old.target(), new.target()]), NAME, true).await), 1);
         assert!(edns(&old).iter().all(|edns| *edns) && edns(&new).iter().all(|edns| *edns));

@@ -1,9 +1,19 @@
-//! One question to others: shared with all who have the same, followed along referrals, and never without an answer.
+//! One query of a client that needs other servers, from its first question to its reply.
+//!
+//! ```text
+//! respond   answer -> question -> ask -> answer -> ... -> reply
+//! ask       cached meanwhile?  a forwarding loop?  leader: lead; follower: wait; too slow: stale answer
+//! lead      fetch, put into the cache, publish to the followers
+//! fetch     the servers of the route, or recursion; referrals as far as DELEGATE rules match
+//! ```
+//!
+//! Each question ends with an answer or a failure, within [`CLIENT_TIMEOUT`].
 
 use super::{
-    Answers, Failing, Forwarding, HASTY_PATIENCE, MAX_DETACHED, PATIENCE, Response, STALE_PATIENCE,
-    flights::{Flight, Landed, Place},
-    read::{self, Read},
+    AlwaysFailing, Answers, CLIENT_TIMEOUT, CompletedReply, Forwarding, HASTY_TIMEOUT, MAX_DETACHED,
+    STALE_ANSWER_TIMEOUT,
+    read::{ParsedResponse, parse_response},
+    single_flight::{FollowerOutcome, Leader, Role},
     upstream::{self, Failure},
 };
 use crate::{
@@ -13,7 +23,7 @@ use crate::{
         known::{Entry, Key, OwnedRoutedQuestion, Question},
     },
     clock::now,
-    forward::Gathered,
+    forward::GatheredAnswers,
     snapshot::{
         Snapshot,
         routes::{NameServer, Route, RouteId, Servers, Target},
@@ -22,7 +32,7 @@ use crate::{
         codes::{ede, flag, rcode},
         query::{HEADER, flags},
         rdata::rtype,
-        response::{Record, Response as Message},
+        response::{Record, Response},
     },
 };
 use std::{
@@ -38,29 +48,29 @@ use std::{
 use tokio::time::{Instant, timeout_at};
 
 thread_local! {
-    /// Where an answer is made, and where is noted how. They are never held across an await: who waits for others holds no
-    /// room for an answer.
+    /// The buffers of the reply and of its trace. They are borrowed between awaits only, so a waiting query holds no buffer.
     static REPLY: RefCell<(Vec<u8>, QueryLogTrace)> = RefCell::new((vec![0; u16::MAX.into()], QueryLogTrace::default()));
 }
 
-/// How many questions one query may lead to.
-const MOST_QUESTIONS: usize = 40;
-/// How many referrals one question may lead to.
-const MOST_REFERRALS: usize = 8;
-/// How deep the search for the addresses of name servers may go.
-const MOST_DEPTH: u8 = 3;
-/// How many questions to other servers one query may lead to, those for the addresses of name servers included.
-const MAX_SENT: usize = 100;
-/// How many name servers of a referral are asked, or looked for if none of their addresses came with it (NXNSAttack).
-const MAX_NAMES: usize = 5;
-/// How many addresses of name servers are asked.
+/// The maximum number of questions of one query: its own name, and the targets of CNAME and DNAME records.
+const MAX_QUESTIONS: usize = 40;
+/// The maximum number of referrals that one question follows.
+const MAX_REFERRALS: usize = 8;
+/// The maximum depth of searches for the addresses of name servers.
+const MAX_DEPTH: u8 = 3;
+/// The maximum number of questions to other servers for one query, with those for the addresses of name servers.
+const MAX_UPSTREAM_QUESTIONS: usize = 100;
+/// The maximum number of name servers of a referral that are used. Without addresses in the referral, each costs questions: this
+/// limits the NXNSAttack (CVE-2020-8616).
+const MAX_NAME_SERVERS: usize = 5;
+/// The maximum number of name server addresses that are asked for one question.
 const MAX_ADDRESSES: usize = 8;
 
-/// One of the questions that go on when no query waits for them any more.
+/// Counts a question that stays in flight after its query got another answer.
 struct Detached(Arc<AtomicUsize>);
 
 impl Detached {
-    /// None if there are too many.
+    /// None if [`MAX_DETACHED`] such questions are in flight.
     fn take(count: &Arc<AtomicUsize>) -> Option<Detached> {
         let detached = Detached(count.clone());
         (count.fetch_add(1, Relaxed) < MAX_DETACHED).then_some(detached)
@@ -73,42 +83,48 @@ impl Drop for Detached {
     }
 }
 
-/// Asks others on behalf of a client.
+/// The query of a client, and what its questions to other servers have in common.
 #[derive(Clone)]
-pub struct Asker {
+pub struct ClientRequest {
     forwarding: Arc<Forwarding>,
     snapshot: Arc<Snapshot>,
     client: Client,
-    on_behalf: QueryTemplate,
+    query_template: QueryTemplate,
     deadline: Instant,
+    /// The depth of the search for name server addresses that this request belongs to; 0 for the client's own query.
     depth: u8,
-    /// Questions to other servers that its query has led to.
-    sent: Arc<AtomicUsize>,
+    /// The number of questions to other servers so far. Searches for name server addresses share it.
+    upstream_questions: Arc<AtomicUsize>,
 }
 
-impl Asker {
-    /// Asks for the client that a query is from, as what is served is now.
-    pub fn new(forwarding: &Arc<Forwarding>, client: &Client, query: &[u8]) -> Asker {
+impl ClientRequest {
+    /// The request of a client that sent `query`, against the current snapshot.
+    pub fn new(forwarding: &Arc<Forwarding>, client: &Client, query: &[u8]) -> ClientRequest {
         let snapshot = forwarding.snapshot.load_full();
-        let on_behalf = QueryTemplate::of(&snapshot, client, query);
-        let deadline = Instant::now() + PATIENCE;
-        let (forwarding, sent) = (forwarding.clone(), Arc::default());
-        Asker { forwarding, snapshot, client: *client, on_behalf, deadline, depth: 0, sent }
+        let query_template = QueryTemplate::of(&snapshot, client, query);
+        let deadline = Instant::now() + CLIENT_TIMEOUT;
+        let (forwarding, client, upstream_questions) = (forwarding.clone(), *client, Arc::default());
+        ClientRequest { forwarding, snapshot, client, query_template, deadline, depth: 0, upstream_questions }
     }
 
-    /// Answers a query, of which it may be known what has to be asked first. With `renew`, what is known but ends soon is
-    /// asked for anew.
-    pub async fn respond(&self, query: &[u8], asked: Option<OwnedRoutedQuestion>, renew: bool) -> Option<Response> {
+    /// Answers the query. `asked` is the first question to other servers, if it is known already. With `renew`, cache entries
+    /// that expire soon are asked for again.
+    pub async fn respond(
+        &self,
+        query: &[u8],
+        asked: Option<OwnedRoutedQuestion>,
+        renew: bool,
+    ) -> Option<CompletedReply> {
         let forwarding = &self.forwarding;
         let draw = forwarding.draw.fetch_add(1, Relaxed);
-        let mut known = Gathered { cache: &forwarding.cache, renew, entries: Vec::new() };
+        let mut known = GatheredAnswers { cache: &forwarding.cache, renew, entries: Vec::new() };
         let mut next = asked;
         loop {
             if let Some(asked) = &next {
-                forwarding.cache.missed();
-                let found = match known.entries.len() < MOST_QUESTIONS {
+                forwarding.cache.count_miss();
+                let found = match known.entries.len() < MAX_QUESTIONS {
                     true => self.ask(asked, query, renew).await,
-                    false => (failed(asked, 0, "the name leads to too many other names"), false),
+                    false => (failed(asked, ede::OTHER, "the name leads to more than 40 other names"), false),
                 };
                 known.entries.push(found);
             }
@@ -118,7 +134,7 @@ impl Asker {
                 match answer_traced(&self.snapshot, &known, &self.client, moment, query, reply, noted) {
                     Outcome::Reply(answered) => {
                         if !known.entries.is_empty() {
-                            // What was asked for is known by now.
+                            // `answer` found the records among those that were asked for: to the query log, that is a miss.
                             noted.cache_state(CacheState::Miss);
                         }
                         Err(Some((answered, reply[..answered.len].to_vec(), Box::new(noted.clone()))))
@@ -131,126 +147,127 @@ impl Asker {
                 Ok(asked) => next = Some(asked),
                 Err(reply) => {
                     let (answered, reply, noted) = reply?;
-                    return Some(Response { answered, reply, noted, snapshot: self.snapshot.clone() });
+                    return Some(CompletedReply { answered, reply, noted, snapshot: self.snapshot.clone() });
                 }
             }
         }
     }
 
-    /// Fails a query, and says why.
-    pub fn fail(&self, query: &[u8], why: &'static str) -> Option<Response> {
+    /// Makes the SERVFAIL reply to the query, with `why` as the extended error text.
+    pub fn fail(&self, query: &[u8], why: &'static str) -> Option<CompletedReply> {
         REPLY.with_borrow_mut(|(reply, noted)| {
             noted.clear();
             let moment = Moment { now: now(), draw: 0 };
-            let failing = Failing(Entry::failure(ede::OTHER, why, moment.now, 0));
+            let failing = AlwaysFailing(Entry::failure(ede::OTHER, why, moment.now, 0));
             match answer_traced(&self.snapshot, &failing, &self.client, moment, query, reply, noted) {
                 Outcome::Reply(answered) => {
                     let (reply, noted) = (reply[..answered.len].to_vec(), Box::new(noted.clone()));
-                    Some(Response { answered, reply, noted, snapshot: self.snapshot.clone() })
+                    Some(CompletedReply { answered, reply, noted, snapshot: self.snapshot.clone() })
                 }
                 _ => None,
             }
         })
     }
 
-    /// Asks, or waits for somebody who asks the same. Says also whether what it found has ended.
+    /// Gets the answers to one question, and whether they are stale: as the leader of the question, or from its leader.
     async fn ask(&self, asked: &OwnedRoutedQuestion, query: &[u8], renew: bool) -> (Answers, bool) {
         let forwarding = &self.forwarding;
         let (route, question) = (&asked.route, asked.question());
         let stale = match forwarding.cache.stale(asked.id, &question, now()) {
-            // Somebody else has just got it.
+            // Another query has got the answer meanwhile.
             Some(entry) if !renew && entry.holds(now()) => return (known(asked, entry), false),
             stale => stale,
         };
         let deadline = match stale {
-            Some(_) => self.deadline.min(Instant::now() + STALE_PATIENCE),
-            // DNS64: no AAAA record in time is none (RFC 6147, 5.1.3), and there may be A records.
-            None if asked.has_fallback => self.deadline.min(Instant::now() + HASTY_PATIENCE),
+            Some(_) => self.deadline.min(Instant::now() + STALE_ANSWER_TIMEOUT),
+            // DNS64: a time-out for AAAA records counts as "no AAAA records" (RFC 6147, section 5.1.3).
+            None if asked.has_fallback => self.deadline.min(Instant::now() + HASTY_TIMEOUT),
             None => self.deadline,
         };
         if forwarding.upstreams.is_loop_probe(question.name.wire()) {
             return (self.looped(asked), false);
         }
         let (hash, may_be_ours) = (question.hash(asked.id), self.may_be_ours(query, &question));
-        let landed = loop {
-            match forwarding.flights.join(hash) {
-                Place::Passenger(_) if self.is_loop(route, true) => {
-                    forwarding.flights.note_loop(hash);
+        let answers = loop {
+            match forwarding.single_flight.join(hash) {
+                Role::Follower(_) if self.is_loop(route, true) => {
+                    forwarding.single_flight.mark_looped(hash);
                     break Some(self.looped(asked));
                 }
-                Place::Pilot(_) if self.is_loop(route, false) => break Some(self.looped(asked)),
-                Place::Passenger(landing) => {
-                    let landed = match may_be_ours {
-                        true => Box::pin(self.unless_looped(route, landing.wait(deadline))).await,
-                        false => Some(landing.wait(deadline).await),
+                Role::Leader(_) if self.is_loop(route, false) => break Some(self.looped(asked)),
+                Role::Follower(follower) => {
+                    let outcome = match may_be_ours {
+                        true => Box::pin(self.unless_looped(route, follower.wait(deadline))).await,
+                        false => Some(follower.wait(deadline).await),
                     };
-                    match landed {
-                        Some(Landed::With(answers)) => break Some(answers),
-                        Some(Landed::Late) => break None,
-                        Some(Landed::Lost) => {}
+                    match outcome {
+                        Some(FollowerOutcome::Answers(answers)) => break Some(answers),
+                        Some(FollowerOutcome::TimedOut) => break None,
+                        Some(FollowerOutcome::LeaderGone) => {}
                         None => {
-                            forwarding.flights.note_loop(hash);
+                            forwarding.single_flight.mark_looped(hash);
                             break Some(self.looped(asked));
                         }
                     }
                 }
-                Place::Pilot(flight) if stale.is_none() && !asked.has_fallback => {
+                Role::Leader(leader) if stale.is_none() && !asked.has_fallback => {
                     break Some(match may_be_ours {
                         true => {
-                            let flown = Box::pin(self.unless_looped(route, self.fly(flight, asked))).await;
-                            flown.unwrap_or_else(|| self.looped(asked))
+                            let answers = Box::pin(self.unless_looped(route, self.lead(leader, asked))).await;
+                            answers.unwrap_or_else(|| self.looped(asked))
                         }
-                        false => self.fly(flight, asked).await,
+                        false => self.lead(leader, asked).await,
                     });
                 }
-                Place::Pilot(flight) => {
+                Role::Leader(leader) => {
                     let Some(detached) = Detached::take(&forwarding.detached) else {
-                        break timeout_at(deadline, Box::pin(self.fly(flight, asked))).await.ok();
+                        break timeout_at(deadline, Box::pin(self.lead(leader, asked))).await.ok();
                     };
-                    // It goes on when this client has got what there was, or something else.
-                    let (asker, asked) = (self.clone(), asked.clone());
-                    let flown = tokio::spawn(async move {
+                    // The question stays in flight when this client gets the stale or substitute answer.
+                    let (request, asked) = (self.clone(), asked.clone());
+                    let leading = tokio::spawn(async move {
                         let _detached = detached;
-                        asker.fly(flight, &asked).await
+                        request.lead(leader, &asked).await
                     });
-                    break timeout_at(deadline, flown).await.ok().and_then(Result::ok);
+                    break timeout_at(deadline, leading).await.ok().and_then(Result::ok);
                 }
             }
         };
-        let landed = landed.unwrap_or_else(|| failed(asked, ede::NO_REACHABLE_AUTHORITY, "no server answered in time"));
+        let answers =
+            answers.unwrap_or_else(|| failed(asked, ede::NO_REACHABLE_AUTHORITY, "no server answered in time"));
         match stale {
-            Some(stale) if landed.first().is_none_or(|(_, entry)| entry.rcode == rcode::SERVFAIL) => {
-                forwarding.cache.went_stale();
+            Some(stale) if answers.first().is_none_or(|(_, entry)| entry.rcode == rcode::SERVFAIL) => {
+                forwarding.cache.count_stale();
                 (known(asked, stale), true)
             }
-            _ => (landed, false),
+            _ => (answers, false),
         }
     }
 
-    /// Whether the query comes from where it would go: from one who was asked, or back to the address that was. Where it
-    /// is not on its way yet, only if there is nobody else to ask.
-    fn is_loop(&self, route: &Route, on_its_way: bool) -> bool {
+    /// Whether the addresses show a forwarding loop. If the question is in flight: the query comes from a target, or was sent to
+    /// a target's address. Otherwise: the query comes from the only target.
+    fn is_loop(&self, route: &Route, is_in_flight: bool) -> bool {
         let Servers::Targets { targets, .. } = &route.servers else { return false };
         let (from, at) = (self.client.source, self.client.local);
-        match on_its_way {
+        match is_in_flight {
             true => targets.iter().any(|target| target.ip == from || target.ip == at),
             false => !targets.is_empty() && targets.iter().all(|target| target.ip == from && target.ip != at),
         }
     }
 
-    /// Whether the query asks for the name in the very spelling that we ask for it at the moment: then it may be our own,
-    /// come back through others.
+    /// Whether the query has the same random case as a question of this node in flight: then it may be this node's own query
+    /// that other servers sent back.
     fn may_be_ours(&self, query: &[u8], question: &Question) -> bool {
         let name = question.name.wire();
         let spelt = self
-            .on_behalf
+            .query_template
             .query_in(query)
             .get(HEADER..HEADER + name.len())
             .filter(|spelt| spelt.eq_ignore_ascii_case(name));
         spelt.is_some_and(|spelt| self.forwarding.upstreams.may_be_ours(spelt, question.qtype))
     }
 
-    /// What comes of a query that may be our own; none if it is, as the servers of its route send queries back to us.
+    /// The outcome for a query that may be this node's own. None if it is: the servers of its route send queries back here.
     async fn unless_looped<T>(&self, route: &Route, outcome: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
@@ -260,18 +277,18 @@ impl Asker {
     }
 
     fn looped(&self, asked: &OwnedRoutedQuestion) -> Answers {
-        let rule = upstream::named(&asked.route);
+        let rule = upstream::route_label(&asked.route);
         let text = format!("{rule}: forwarding loop: the query came back from a server that it was sent to");
-        failed(asked, 0, &text)
+        failed(asked, ede::OTHER, &text)
     }
 
-    /// Asks, and tells all who wait and the cache.
-    async fn fly(&self, flight: Flight, asked: &OwnedRoutedQuestion) -> Answers {
+    /// Asks a question as its leader: puts the outcome into the cache, and publishes it to the followers.
+    async fn lead(&self, leader: Leader, asked: &OwnedRoutedQuestion) -> Answers {
         let (cache, rule) = (&self.forwarding.cache, &asked.route.rule);
         let answers = match self.fetch(asked).await {
             Ok(answers) => {
                 for (at, (key, entry)) in answers.iter().enumerate() {
-                    // Of other names than the one asked for, what is known and holds stays.
+                    // An answer for a target of a CNAME does not replace an answer to a question for that target.
                     if at == 0 || !cache.holds(key, now()) {
                         cache.insert(rule, key.clone(), entry.clone());
                     }
@@ -279,9 +296,9 @@ impl Asker {
                 Arc::new(answers)
             }
             Err(failure) => {
-                // Who asked us back may have asked with other flags.
+                // A query that came back with other flags is another question, which has marked no loop here.
                 let leads_back = || self.forwarding.upstreams.is_known_to_lead_back(&asked.route);
-                let text = match flight.has_looped() || leads_back() {
+                let text = match leader.has_looped() || leads_back() {
                     true => format!("forwarding loop: the query came back. {}", failure.text),
                     false => failure.text,
                 };
@@ -294,15 +311,15 @@ impl Asker {
                 }
             }
         };
-        flight.land(&answers);
+        leader.publish(&answers);
         answers
     }
 
-    /// Gets the answers to a question. What is said of it is kept under the route that it began with, wherever DELEGATE
-    /// rules have led.
+    /// Gets the answers to a question from the servers of its route, along referrals for which the view has a DELEGATE rule. The
+    /// cache key has the first route.
     async fn fetch(&self, asked: &OwnedRoutedQuestion) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
         let (mut route, id, question) = (asked.route.clone(), asked.id, &asked.question());
-        for _ in 0..MOST_REFERRALS {
+        for _ in 0..MAX_REFERRALS {
             if let Servers::NameServers { name_servers, sources } = &route.servers {
                 let targets = Box::pin(self.targets(name_servers, &route.domain)).await;
                 if targets.is_empty() {
@@ -314,38 +331,39 @@ impl Asker {
                 let servers = Servers::Targets { targets, sources: sources.clone(), trust_ad: false };
                 route = Arc::new(Route::new(route.rule.clone(), route.domain.clone(), servers));
             }
-            if self.sent.fetch_add(1, Relaxed) >= MAX_SENT {
+            if self.upstream_questions.fetch_add(1, Relaxed) >= MAX_UPSTREAM_QUESTIONS {
                 return Err(Failure::new(
                     ede::NO_REACHABLE_AUTHORITY,
-                    format!("the name leads to more than {MAX_SENT} questions"),
+                    format!("the name leads to more than {MAX_UPSTREAM_QUESTIONS} questions"),
                 ));
             }
             match &route.servers {
                 Servers::Recursion => return Box::pin(self.recurse(id, question)).await,
                 Servers::Targets { targets, .. } if targets.is_empty() => {
-                    return Err(Failure::new(ede::NOT_READY, "no server is known that could be asked"));
+                    return Err(Failure::new(ede::NOT_READY, "no upstream server is known"));
                 }
                 _ => {}
             }
             let lifetimes = self.forwarding.cache.lifetimes();
             let read = |message: &[u8], is_stream: bool| {
-                Ok(match read::read(message, (id, &route.domain), question, now(), lifetimes)? {
-                    Read::Answers(mut answers) => {
-                        // Whoever forges an answer to one name must not answer for another: targets are asked for themselves.
+                Ok(match parse_response(message, (id, &route.domain), question, now(), lifetimes)? {
+                    ParsedResponse::Answers(mut answers) => {
+                        // A response by UDP may be forged. It is accepted for the question's own name only: the targets of its
+                        // CNAME are asked for in questions of their own.
                         answers.truncate(if is_stream { answers.len() } else { 1 });
                         if is_authentic(&route, message) {
                             answers.iter_mut().for_each(|(_, entry)| Arc::make_mut(entry).authentic = true);
                         }
                         ControlFlow::Break(answers)
                     }
-                    Read::Referral { domain, name_servers } => {
+                    ParsedResponse::Referral { domain, name_servers } => {
                         let below = self.below(&domain, &name_servers);
-                        let below = below.ok_or("refers to other servers, and no DELEGATE rule is for these")?;
+                        let below = below.ok_or("refers to other servers, and no DELEGATE rule matches them")?;
                         ControlFlow::Continue(Arc::new(below))
                     }
                 })
             };
-            // On the heap, so that what is made and moved for each query stays small.
+            // On the heap, so that the task of each waiting query stays small.
             let asking = Box::pin(self.forwarding.upstreams.ask(&route, question, self.deadline, &read));
             let next = match asking.await? {
                 ControlFlow::Break(answers) => return Ok(answers),
@@ -353,10 +371,10 @@ impl Asker {
             };
             route = next;
         }
-        Err(Failure::new(ede::NO_REACHABLE_AUTHORITY, format!("more than {MOST_REFERRALS} referrals")))
+        Err(Failure::new(ede::NO_REACHABLE_AUTHORITY, format!("more than {MAX_REFERRALS} referrals")))
     }
 
-    /// Asks the authoritative servers.
+    /// Gets the answers to a question from the authoritative servers.
     async fn recurse(&self, route: RouteId, question: &Question<'_>) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
         let Some(recursion) = &self.forwarding.recursion else {
             return Err(Failure::new(ede::NOT_READY, "the internet resolver of this node does not recurse"));
@@ -373,20 +391,20 @@ impl Asker {
         answers
     }
 
-    /// The way below a referral, if a DELEGATE rule of the client's view matches it.
+    /// The route for a referral, if a DELEGATE rule of the client's view matches it.
     fn below(&self, domain: &[u8], name_servers: &[NameServer]) -> Option<Route> {
-        let view = self.snapshot.views.get(self.on_behalf.view?)?;
+        let view = self.snapshot.views.get(self.query_template.view?)?;
         self.snapshot.views.policies(view)?.delegates.route(domain, name_servers)
     }
 
-    /// The addresses of some of the name servers: those that came with the referral, or else those that the client's view
-    /// has.
+    /// The addresses of up to [`MAX_NAME_SERVERS`] name servers: those in the referral; without any, those that the client itself
+    /// would get for the names.
     async fn targets(&self, name_servers: &[NameServer], domain: &[u8]) -> Vec<Target> {
         let mut addresses = known_addresses(name_servers);
-        // One below its own cut cannot be found by asking it.
-        let others = name_servers.iter().filter(|server| !server.name.ends_with(domain)).take(MAX_NAMES);
+        // The address of a name server below its own zone cut can only come from the referral.
+        let others = name_servers.iter().filter(|server| !server.name.ends_with(domain)).take(MAX_NAME_SERVERS);
         for server in others {
-            if !addresses.is_empty() || self.depth >= MOST_DEPTH {
+            if !addresses.is_empty() || self.depth >= MAX_DEPTH {
                 break;
             }
             for qtype in [rtype::A, rtype::AAAA] {
@@ -398,45 +416,47 @@ impl Asker {
         addresses.into_iter().map(Target::do53).collect()
     }
 
-    /// The addresses of a name, as the client would get them. This comes back to where it was called from.
+    /// The addresses that the client would get for a name. Boxed, since it calls [`ClientRequest::respond`] recursively.
     fn addresses<'a>(&'a self, name: &'a [u8], qtype: u16) -> Pin<Box<dyn Future<Output = Vec<IpAddr>> + Send + 'a>> {
         Box::pin(async move {
-            let query = self.on_behalf.packet(name, qtype);
-            // By the same protocol, which the entry point may ask for, and with room for the whole answer.
+            let query = self.query_template.packet(name, qtype);
+            // The entry point may require the client's protocol. TCP instead of UDP leaves room for the whole answer.
             let transport = match self.client.transport {
                 Transport::Udp => Transport::Tcp,
                 other => other,
             };
             let client = Client { transport, ..self.client };
-            let asker = Asker { client, depth: self.depth + 1, ..self.clone() };
-            let Some(Response { reply, .. }) = asker.respond(&query, None, false).await else { return Vec::new() };
-            let records = Message::read(&reply).unwrap_or_default().sections;
+            let request = ClientRequest { client, depth: self.depth + 1, ..self.clone() };
+            let Some(CompletedReply { reply, .. }) = request.respond(&query, None, false).await else {
+                return Vec::new();
+            };
+            let records = Response::read(&reply).unwrap_or_default().sections;
             records[0].iter().filter_map(Record::address).collect()
         })
     }
 }
 
-/// The addresses that came with the names of a few name servers: the first one of each, then the second ones.
+/// The addresses in a referral of up to [`MAX_NAME_SERVERS`] name servers: the first address of each, then the second ones.
 fn known_addresses(name_servers: &[NameServer]) -> Vec<IpAddr> {
-    let with_address = || name_servers.iter().filter(|server| !server.addresses.is_empty()).take(MAX_NAMES);
+    let with_address = || name_servers.iter().filter(|server| !server.addresses.is_empty()).take(MAX_NAME_SERVERS);
     let nth = |at| with_address().filter_map(move |server| server.addresses.get(at).copied());
     (0..MAX_ADDRESSES).flat_map(nth).take(MAX_ADDRESSES).collect()
 }
 
-/// Whether an answer was validated by a server that is trusted with that. Nobody can change AD on the way from one on
-/// loopback.
+/// Whether a response was validated by a server that is trusted with validation. Such servers are on loopback, where the AD flag
+/// cannot be changed on the way.
 fn is_authentic(route: &Route, message: &[u8]) -> bool {
     matches!(route.servers, Servers::Targets { trust_ad: true, .. })
         && message.len() >= HEADER
         && flags(message) & flag::AD != 0
 }
 
-/// What is known already.
+/// One entry as the answers to a question.
 fn known(asked: &OwnedRoutedQuestion, entry: Arc<Entry>) -> Answers {
     Arc::new(vec![(Key::new(asked.id, &asked.question()), entry)])
 }
 
-/// The answer where there is none.
+/// A failure as the answers to a question.
 fn failed(asked: &OwnedRoutedQuestion, code: u16, text: &str) -> Answers {
     known(asked, Arc::new(Entry::failure(code, text, now(), 0)))
 }
@@ -455,7 +475,7 @@ mod tests {
 
     const NS: &[u8] = b"\x02ns\x07example\0";
 
-    /// Two VPCs which see different addresses at one name, and forwarders in the first one. Its endpoint takes DoT only.
+    /// Two VPCs that see different addresses for one name, and forwarders in the first VPC, whose inbound endpoint accepts DoT only.
     fn forwarding() -> Arc<Forwarding> {
         let zone = |vpc: &str, address: &str| {
             let records = serde_json::json!([{"name": "ns", "type": "A", "ttl": 60, "records": [address]}]);
@@ -484,9 +504,8 @@ mod tests {
         Forwarding::new(snapshot, &Limits::default(), Upstreams::new(), None, &Handle::current())
     }
 
-    /// Thousands of queries may wait, and each is a task that is made, moved and freed again.
     #[test]
-    fn few_name_servers_of_a_referral_are_asked() {
+    fn limits_the_name_servers_and_addresses_of_a_referral() {
         let server = |n: u8, count: u8| NameServer {
             name: [1, n, 0].into(),
             addresses: (0..count).map(|at| IpAddr::from([10, n, at, 1])).collect(),
@@ -499,8 +518,9 @@ mod tests {
         assert_eq!(known_addresses(&[server(1, 0)]), [] as [IpAddr; 0]);
     }
 
+    /// Thousands of queries may wait, each in its own task.
     #[tokio::test]
-    async fn what_waits_is_small() {
+    async fn the_task_of_a_waiting_query_is_small() {
         let (forwarding, query) = (forwarding(), []);
         let client =
             Client { source: [10, 1, 0, 7].into(), port: 0, local: [10, 9, 0, 1].into(), transport: Transport::Udp };
@@ -509,7 +529,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_asked_on_the_way_is_asked_for_the_same_client() {
+    async fn asks_for_name_server_addresses_as_the_same_client() {
         let forwarding = forwarding();
         let plain = b"\0\x07\x01\0\0\x01\0\0\0\0\0\0\x01x\x04test\0\0\x01\0\x01".to_vec();
         let mut subnet = plain.clone();
@@ -522,16 +542,16 @@ mod tests {
             ([10, 1, 0, 7], [10, 1, 0, 53], Transport::Tls, plain.clone(), 1),
             ([10, 1, 0, 20], [10, 9, 0, 1], Transport::Udp, plain.clone(), 1),
             ([10, 1, 0, 20], [10, 9, 0, 1], Transport::Udp, subnet.clone(), 2),
-            ([10, 1, 0, 22], [10, 9, 0, 1], Transport::Udp, subnet, 1), // no forwarder
+            ([10, 1, 0, 22], [10, 9, 0, 1], Transport::Udp, subnet, 1), // not the address of a forwarder
             ([10, 1, 0, 21], [10, 9, 0, 1], Transport::Udp, header([10, 1, 0, 7]), 1),
             ([10, 1, 0, 21], [10, 9, 0, 1], Transport::Tcp, header([10, 2, 0, 7]), 2),
         ] {
             let client = Client { source: source.into(), port: 0, local: local.into(), transport };
-            let asker = Asker::new(&forwarding, &client, &packet);
-            let addresses = asker.addresses(NS, rtype::A).await;
+            let request = ClientRequest::new(&forwarding, &client, &packet);
+            let addresses = request.addresses(NS, rtype::A).await;
             assert_eq!(addresses, [IpAddr::from([192, 0, 2, vpc])], "{client:?} {packet:02x?}");
             let name_servers = [NameServer { name: NS.into(), addresses: Vec::new() }];
-            let followed = asker.below(b"\x04test\0", &name_servers).is_some();
+            let followed = request.below(b"\x04test\0", &name_servers).is_some();
             assert_eq!(followed, vpc == 2, "{client:?} {packet:02x?}");
         }
     }

@@ -1,4 +1,4 @@
-//! Names that a VPC forwards to a BIND on-premises, by all transports that it has, from the outbound endpoint's address.
+//! Names that a VPC forwards to an on-premises BIND, by every transport, from the addresses of an outbound endpoint.
 
 use crate::harness::{Process, ZONAL, can_run, lab::Lab, reply::Reply, stub::Stub, wait_until};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
@@ -11,18 +11,18 @@ const BIND: &str = "192.168.0.53";
 /// The name in BIND's certificates.
 const HOST: &str = "dns.onprem.test";
 
-/// A domain, and how it is forwarded; all to zones of the same content.
+/// The domains and the targets of their rules. All zones have the same records.
 const RULES: [(&str, &str); 10] = [
     ("udp.example", "port: 53"),
     ("dot.example", "protocol: DoT, port: 853, server_name_indication: dns.onprem.test"),
     ("doh.example", "protocol: DoH, port: 443, server_name_indication: dns.onprem.test"),
-    // Without a name the certificate has to have the address.
+    // Without a name, the certificate must have the address.
     ("dot-address.example", "protocol: DoT, port: 853"),
     ("wrong-name.example", "protocol: DoT, port: 853, server_name_indication: other.onprem.test"),
     ("wrong-name-doh.example", "protocol: DoH, port: 443, server_name_indication: other.onprem.test"),
     ("expired.example", "protocol: DoT, port: 8853, server_name_indication: dns.onprem.test"),
     ("untrusted.example", "protocol: DoT, port: 8854, server_name_indication: dns.onprem.test"),
-    // Ports where nobody speaks TLS: one says something else, one waits for more.
+    // Ports without TLS: one sends other data, one sends nothing.
     ("garbage.example", "protocol: DoT, port: 8855, server_name_indication: dns.onprem.test"),
     ("no-tls.example", "protocol: DoT, port: 53, server_name_indication: dns.onprem.test"),
 ];
@@ -49,7 +49,7 @@ resolver_rules:
     text
 }
 
-/// Writes a certificate and its key; from `ca` if there is one, valid until the year.
+/// Writes a certificate, valid until a year, and its key. `ca` issues it; without, it is self-signed.
 fn certificate(lab: &Lab, name: &str, ca: &CertifiedIssuer<'_, KeyPair>, until: i32) {
     let mut params = CertificateParams::new(vec![HOST.to_string(), BIND.to_string()]).unwrap();
     params.not_before = date_time_ymd(2020, 1, 1);
@@ -67,7 +67,7 @@ fn authority(name: &str) -> CertifiedIssuer<'static, KeyPair> {
     CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap()
 }
 
-/// BIND, which answers nobody but the outbound endpoint's address.
+/// BIND, which answers queries from the outbound endpoint's address only.
 fn bind(lab: &mut Lab) -> Process {
     lab.host("bind", "edge", &[BIND]);
     let (ca, other) = (authority("a good one"), authority("another one"));
@@ -111,7 +111,7 @@ fn bind(lab: &mut Lab) -> Process {
 }
 
 #[test]
-fn to_bind_by_all_its_transports() {
+fn forwards_to_bind_by_every_transport() {
     if !can_run(&["ip", "dig", "setpriv", "sysctl", "named", "dnssec-keygen", "dnssec-signzone"]) {
         return;
     }
@@ -141,17 +141,17 @@ fn to_bind_by_all_its_transports() {
         let said = ask(&format!("missing.{domain}"));
         assert_eq!(said.reply.status, "NXDOMAIN", "{domain}\n{}{}", said.reply, said.why);
         assert!(said.reply.authority.iter().any(|line| line.contains(" SOA ")), "{}", said.reply);
-        // What is too long for a datagram comes whole by TCP, and truncated without.
+        // An answer that is too long for a datagram comes whole by TCP, and truncated by UDP.
         let said = ask(&format!("long.{domain} TXT +tcp"));
         assert_eq!(said.reply.data("TXT").concat().len(), 20 * 203 - 1, "{domain}\n{}{}", said.reply, said.why);
         let said = ask(&format!("long.{domain} TXT"));
         assert!(said.reply.flags.contains(" tc") && said.reply.answer.is_empty(), "{domain}\n{}", said.reply);
-        // Some of the addresses will do.
+        // A subset of the addresses is enough.
         let said = ask(&format!("many.{domain}"));
         let count = said.reply.data("A").len();
         assert!(said.reply.flags.contains(" tc") && (60..100).contains(&count), "{domain}\n{}", said.reply);
     }
-    // All of that came from the endpoint's address, and by the transport of the rule.
+    // All queries came from the endpoint's address, by the transport of their rule.
     let log = || bind.log().to_lowercase();
     let is_query = |line: &&str| line.contains(" query: ") && !line.contains("127.0.0.1");
     wait_until("BIND has logged the queries", || (log().lines().filter(is_query).count() >= 12).then_some(()));
@@ -171,7 +171,7 @@ fn to_bind_by_all_its_transports() {
             let _ = stream.write_all(b"SSH-2.0-OpenSSH_9.2p1\r\n");
         }
     });
-    // A certificate that is not right, and the client is told what is wrong with it.
+    // With a wrong certificate, the extended error names what is wrong.
     for (domain, words) in [
         ("wrong-name.example", &["name"][..]),
         ("wrong-name-doh.example", &["name"]),
@@ -192,7 +192,7 @@ fn to_bind_by_all_its_transports() {
     signatures_are_passed_on(&ask);
 }
 
-/// A DO query gets the signatures, others do not, whoever came first.
+/// A query with DO gets signatures, a query without does not, in any order.
 fn signatures_are_passed_on(ask: &dyn Fn(&str) -> crate::harness::stub::Said) {
     let signed = |reply: &Reply, section: &[String]| {
         assert!(["NOERROR", "NXDOMAIN"].contains(&reply.status.as_str()), "{reply}");
@@ -215,7 +215,7 @@ fn signatures_are_passed_on(ask: &dyn Fn(&str) -> crate::harness::stub::Said) {
         assert_eq!(signed(&said.reply, &said.reply.authority), way.contains("dnssec"), "{way}\n{}", said.reply);
         assert_eq!(proved, way.contains("dnssec"), "{way}\n{}", said.reply);
     }
-    // Asked for by name, records of DNSSEC come without DO too.
+    // DNSSEC records that are asked for by type come without DO too.
     let said = ask("signed.udp.example DNSKEY");
     assert!(!said.reply.data("DNSKEY").is_empty(), "{}", said.reply);
 }

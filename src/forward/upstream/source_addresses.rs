@@ -1,6 +1,6 @@
-//! The addresses that queries come from: those of an outbound endpoint, or the kernel's choice.
+//! The source addresses of queries: those of an outbound endpoint, or the kernel's choice.
 
-use super::pending::{Kind, Trouble};
+use super::pending::{AttemptError, AttemptErrorKind};
 use socket2::{Domain, Socket, Type};
 use std::{
     io,
@@ -9,21 +9,21 @@ use std::{
 };
 
 /// The addresses that queries may come from.
-pub struct Sources {
+pub struct SourceAddresses {
     addresses: Vec<IpAddr>,
-    /// The one that was usable the last time.
+    /// The index of the address that was usable the last time.
     usable: AtomicUsize,
 }
 
-impl Sources {
-    /// These addresses; empty for the kernel's choice.
-    pub fn new(addresses: Vec<IpAddr>) -> Sources {
-        Sources { addresses, usable: AtomicUsize::new(0) }
+impl SourceAddresses {
+    /// These addresses. Empty: the kernel's choice.
+    pub fn new(addresses: Vec<IpAddr>) -> SourceAddresses {
+        SourceAddresses { addresses, usable: AtomicUsize::new(0) }
     }
 
-    /// Opens a socket that sends from one of them to an address.
-    pub fn bind(&self, to: IpAddr, kind: Type) -> Result<Socket, Trouble> {
-        let local = |error: io::Error| Trouble::new(Kind::Local, format!("cannot be asked: {error}"));
+    /// Opens a socket bound to one of the addresses, for a server at `to`. An error is local.
+    pub fn bind(&self, to: IpAddr, kind: Type) -> Result<Socket, AttemptError> {
+        let local = |error: io::Error| AttemptError::new(AttemptErrorKind::Local, format!("cannot be asked: {error}"));
         let open = || {
             let socket = Socket::new(Domain::for_address(SocketAddr::new(to, 0)), kind, None)?;
             socket.set_nonblocking(true)?;
@@ -31,7 +31,7 @@ impl Sources {
         };
         let socket = open().map_err(local)?;
         if self.addresses.is_empty() {
-            // UDP's port is drawn by `bind`; for TCP, `connect` has a wider choice.
+            // For UDP, `bind` draws a random port. For TCP, the kernel chooses a port at `connect`, from more ports.
             if kind == Type::DGRAM {
                 let any: IpAddr =
                     if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
@@ -56,6 +56,6 @@ impl Sources {
             }
         }
         let text = "is not asked: none of the outbound endpoint's addresses of its family is on this node";
-        Err(Trouble::new(Kind::Local, text))
+        Err(AttemptError::new(AttemptErrorKind::Local, text))
     }
 }
