@@ -29,8 +29,8 @@ const ANSWER_KB: u64 = 59;
 /// More memory than this must not be taken, in kB: the bound of each connection, and room for the connections themselves,
 /// their waiting queries and what the cache keeps. Without a bound it is far more.
 const MAX_GROWTH_KB: u64 = 120 << 10;
-/// More memory than this must not be left when the connections are closed, in kB: what the cache keeps, and what each thread
-/// holds ready for the next answer.
+/// The maximum growth of memory that may be left when the connections are closed, in kB: the cache, and the memory that each
+/// thread keeps for its next allocations.
 const MAX_LEFT_KB: u64 = 40 << 10;
 /// How many sets of that size a large zone has.
 const ZONE_SETS: usize = 150;
@@ -146,7 +146,7 @@ fn assert_bounded(what: &str, grown_kb: u64) {
     assert!(grown_kb < MAX_GROWTH_KB, "{what}: {grown_kb} kB for answers that nobody reads");
 }
 
-/// The memory of all that was not read goes back to the system, though nothing else happens.
+/// The memory of unread answers returns to the system while the server is idle.
 fn assert_given_back(what: &str, server: &SecureServer, before_kb: u64) {
     let mut least = u64::MAX;
     wait_until(&format!("{what}: memory is given back"), || {
@@ -259,7 +259,7 @@ fn unread_quic_answers_take_bounded_memory() {
     }
 }
 
-/// A server with a zone that is as large as many answers, which may be transferred and shown.
+/// A server with a large zone, which clients may transfer.
 fn server_of_a_large_zone() -> (Scratch, SecureServer) {
     let directory = Scratch::new();
     let values: Vec<String> = (0..ANSWER_KB * 4).map(|n| format!("\"\\\"{n:0236}\\\"\"")).collect();

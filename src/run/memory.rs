@@ -1,23 +1,24 @@
-//! Gives free memory back to the system.
+//! Returns free memory to the system.
 //!
-//! The allocator, mimalloc, keeps what is freed for a while, and gives it back when something is allocated later. A node that
-//! is idle after a burst allocates nothing, and would keep all that the burst took.
+//! The allocator, mimalloc, returns freed memory after a delay of one second, and only when a later allocation takes place. An
+//! idle node allocates nothing, and would keep the memory of a burst of unread replies. A task of this module allocates each
+//! second.
 
 use std::{hint::black_box, time::Duration};
 use tokio::time::{MissedTickBehavior, interval};
 
-/// How often free memory is given back: the allocator keeps it for about as long.
-const PERIOD: Duration = Duration::from_secs(1);
-/// A piece of this size, in octets, is taken from what all threads share, which is where free memory is given back.
-const PIECE: usize = 1 << 20;
+/// The interval of the allocations: the allocator's own delay.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The size of an allocation, in octets: more than the allocator keeps for one thread. The memory is not touched, so the
+/// allocation costs no page.
+const ALLOCATION_OCTETS: usize = 1 << 20;
 
-/// Has the allocator give back free memory, again and again.
-pub(super) async fn give_back() {
-    let mut ticks = interval(PERIOD);
+/// Makes the allocator return free memory, until the server ends.
+pub(super) async fn return_free_memory() {
+    let mut ticks = interval(INTERVAL);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         ticks.tick().await;
-        // Its pages are not touched, and so cost nothing.
-        drop(black_box(Vec::<u8>::with_capacity(PIECE)));
+        drop(black_box(Vec::<u8>::with_capacity(ALLOCATION_OCTETS)));
     }
 }

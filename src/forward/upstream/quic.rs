@@ -100,7 +100,7 @@ impl Quic {
         config.transport_config(Arc::new(transport));
         let address = SocketAddr::new(self.target.ip, self.target.port);
         let bind = || self.sources.bind(self.target.ip, socket2::Type::DGRAM);
-        // QUIC takes packets that cannot be sent for lost ones. The system says whether there is a route.
+        // quinn does not report packets that the system refuses to send, so another socket finds out whether there is a route.
         bind()?.connect(&address.into()).map_err(|error| unreachable(&error))?;
         let socket = bind()?;
         let runtime = Arc::new(TokioRuntime);
