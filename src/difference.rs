@@ -65,7 +65,7 @@ struct Client {
 
 /// Compares what two snapshots answer, at `now`, in seconds since 1970. At most `most` answers are listed.
 pub fn answers(old: &Snapshot, new: &Snapshot, now: i64, most: usize) -> Answers {
-    let differences = new.manifest.differences(&old.manifest);
+    let differences = new.manifest.resource_changes(&old.manifest);
     let mut questions = BTreeSet::new();
     for difference in &differences {
         ask_for(difference, old, new, &mut questions);

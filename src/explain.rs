@@ -17,7 +17,7 @@ use crate::{
     wire::{
         Name,
         message::{self, Message},
-        name::printed,
+        name::name_text,
         rdata::{type_from_text, type_to_text, write},
     },
 };
@@ -182,7 +182,7 @@ pub fn explain(
     let forward = match &outcome {
         Outcome::Forward(forward) => Some(Forwarded {
             rule: rule_of(forward.route),
-            name: printed(forward.name().wire()).to_string(),
+            name: name_text(forward.name().wire()).to_string(),
             rtype: type_to_text(forward.qtype).into(),
             dnssec_ok: forward.dnssec_ok,
             checking_disabled: forward.checking_disabled,
@@ -287,7 +287,7 @@ impl Server {
         }
     }
 
-    fn to_text(&self) -> String {
+    fn name_text(&self) -> String {
         let Server { ip, port, protocol, server_name_indication, .. } = self;
         let target = Target { ip: *ip, port: *port, protocol: *protocol, server_name: server_name_indication.clone() };
         let rtt = self.rtt_ms.map_or(String::new(), |rtt| format!(", RTT {rtt} ms"));
@@ -364,7 +364,7 @@ impl Explanation {
     /// The steps and the servers, each with the word for what it is about.
     pub fn steps(&self) -> Vec<(String, String)> {
         let steps = self.steps.iter().map(|Step { stage, text }| (format!("{stage:?}").to_lowercase(), text.clone()));
-        steps.chain(self.servers.iter().map(|server| ("server".into(), server.to_text()))).collect()
+        steps.chain(self.servers.iter().map(|server| ("server".into(), server.name_text()))).collect()
     }
 
     /// What comes of them: who is asked, or the reply, each line with the word for what it is.
@@ -392,7 +392,7 @@ impl Explanation {
     }
 
     /// The whole for people. `source` says where it is from.
-    pub fn to_text(&self, source: &str) -> String {
+    pub fn name_text(&self, source: &str) -> String {
         let mut text = String::new();
         let _ = writeln!(text, "{}, from {}", printable(&self.question()), self.client());
         let mut line = |stage: &str, line: &str| {

@@ -268,7 +268,7 @@ fn a_directory_that_has_broken() {
     wait_until("it is kept", || server.process.log().contains(&last).then_some(()));
     // Files, or the directory itself, that were there and are gone at the start: a volume that is not mounted looks like this.
     for (gone, told) in
-        [("zones/a.yaml", "there are no manifest files any more"), ("zones", "no such file or directory")]
+        [("zones/a.yaml", "the directory has no manifest files any more"), ("zones", "no such file or directory")]
     {
         let (there, elsewhere) = (directory.path().join(gone), directory.path().join("elsewhere"));
         fs::rename(&there, &elsewhere).unwrap();

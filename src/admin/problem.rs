@@ -75,7 +75,7 @@ pub fn problem(problem: &Problem) -> Value {
         told["id"] = json!(id);
         told["field"] = json!(problem.field);
     }
-    if let Some(place) = &problem.place {
+    if let Some(place) = &problem.location {
         told["line"] = json!(place.line);
         told["column"] = json!(place.column);
     }

@@ -9,7 +9,7 @@ use crate::{
     snapshot::autodefined::{Autodefined, TTL, decimal},
     wire::{
         codes::{flag, pointer, rcode},
-        name::printed,
+        name::name_text,
         rdata::rtype,
         reply::{Full, Section},
     },
@@ -46,7 +46,7 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
         }
         let apex = self.suffix_at(skip);
         let name = &self.name;
-        self.trace.note(Stage::Cut, || format!("{} is an autodefined zone", printed(name.suffix(skip))));
+        self.trace.note(Stage::Cut, || format!("{} is an autodefined zone", name_text(name.suffix(skip))));
         self.write_autodefined(what, skip, apex).unwrap_or_else(|Full| {
             self.reply.truncate();
             Outcome::Done(rcode::NOERROR)

@@ -11,7 +11,7 @@ use crate::{
         views::View,
         zone::Zone,
     },
-    wire::{name::printed, query::LookupName},
+    wire::{name::name_text, query::LookupName},
 };
 
 /// What is responsible for a name.
@@ -157,11 +157,11 @@ pub fn candidates(snapshot: &Snapshot, view: &View, name: &LookupName) -> Vec<St
         };
         found.push((
             skip,
-            format!("{what} {id}").trim_end().to_string() + &format!(" ({})", printed(name.suffix(skip))),
+            format!("{what} {id}").trim_end().to_string() + &format!(" ({})", name_text(name.suffix(skip))),
         ));
         place = (skip, rank + 1);
     }
-    let mut lines = vec![format!("who is responsible for {}?", printed(name.wire()))];
+    let mut lines = vec![format!("who is responsible for {}?", name_text(name.wire()))];
     let Some((skip, first)) = found.first() else {
         lines.push("nobody: the view has no rule, zone or endpoint at this name or above it".into());
         return lines;

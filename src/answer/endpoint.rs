@@ -11,7 +11,7 @@ use crate::{
     snapshot::endpoints::{Choice, Endpoint, EndpointName, Family, Interface, NameKind},
     wire::{
         codes::{flag, pointer, rcode},
-        name::printed,
+        name::name_text,
         rdata::{rtype, type_to_text},
         reply::{Full, Section},
     },
@@ -123,7 +123,7 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
                     }
                     _ => String::new(),
                 };
-                let (asked, qtype) = (printed(asked.wire()), type_to_text(qtype));
+                let (asked, qtype) = (name_text(asked.wire()), type_to_text(qtype));
                 format!("{asked} exists, but without records of type {qtype}{ip_type}: no data")
             });
             self.endpoint_soa(Section::Authority, apex)?;

@@ -21,7 +21,7 @@ use crate::{
     },
     wire::{
         codes::{ede, flag, pointer, rcode},
-        name::printed,
+        name::name_text,
         query::{HEADER, LookupName, Query, flags},
         rdata::rtype,
         reply::{Ede, Full, Reply, Section, expand_name, first_of, suffix_at},
@@ -322,7 +322,7 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
             let written = written.and_then(|start| {
                 let authority = entry.authority.write(reply, Section::Authority, ttl, None, owner)?;
                 if entry.target.is_some() {
-                    reply.hold(authority, entry.authority.count);
+                    reply.defer(authority, entry.authority.count);
                 }
                 Ok(start)
             });
@@ -346,7 +346,7 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
         }
         self.name_at = target;
         let name = &self.name;
-        self.trace.note(Stage::Answer, || format!("the target {} is decided anew", printed(name.wire())));
+        self.trace.note(Stage::Answer, || format!("the target {} is decided anew", name_text(name.wire())));
         true
     }
 
@@ -519,7 +519,7 @@ impl<'r, 's, K: Known, T: Trace> Resolver<'r, 's, '_, K, T> {
     }
 
     fn note_zone(&mut self, zone: &Zone) {
-        self.trace.note(Stage::Cut, || format!("private hosted zone {} ({}) is asked", zone.id, printed(&zone.apex)));
+        self.trace.note(Stage::Cut, || format!("private hosted zone {} ({}) is asked", zone.id, name_text(&zone.apex)));
     }
 
     /// Where in the reply the suffix of the name in question is that is left when `skip` labels are taken away.

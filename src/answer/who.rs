@@ -10,7 +10,7 @@ use crate::{
     },
     wire::{
         codes::{option::CLIENT_SUBNET, rcode},
-        proxy::{self, Said},
+        proxy::{self, Header},
         query::{Edns, LookupName, Packet},
         subnet::{self, Malformed},
     },
@@ -75,15 +75,15 @@ fn read_forwarded<'s, 'q>(
     }
     let mut client = *client;
     let (found, query) = match proxy::read(packet) {
-        Ok((Said::Local, query)) => (Ok(found), query),
-        Ok((Said::Proxied { source, port, destination, vpc_endpoint }, query)) => {
+        Ok((Header::Local, query)) => (Ok(found), query),
+        Ok((Header::Proxied { source, port, destination, vpc_endpoint }, query)) => {
             (client.source, client.port) = (source, port);
             if snapshot.networks.entry_points.contains_key(&destination) {
                 client.local = destination;
             }
             (named(snapshot, forwarder, &client, vpc_endpoint), query)
         }
-        Err(fault) => (Err(Refusal::Header), fault.behind?),
+        Err(error) => (Err(Refusal::Header), error.rest?),
     };
     Some((Who { client, says: Says::Header(forwarder, found) }, query))
 }

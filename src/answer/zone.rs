@@ -16,7 +16,7 @@ use crate::{
     wire::{
         Name,
         codes::{ede, flag, pointer, rcode},
-        name::{MAX_NAME, printed},
+        name::{MAX_NAME, name_text},
         query::LookupName,
         rdata::{rtype, type_to_text},
         reply::{Full, Section, expand_name},
@@ -78,7 +78,7 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
             }
             Search::Empty | Search::EmptyWildcard(_) => {
                 let (name, qtype) = (self.name.wire(), self.qtype);
-                self.trace.note(Stage::Zone, || format!("{} has only names below it", printed(name)));
+                self.trace.note(Stage::Zone, || format!("{} has only names below it", name_text(name)));
                 self.trace.note(Stage::Zone, || format!("it has no {} records", type_to_text(qtype)));
                 self.negative(zone, apex).map(|()| Outcome::Done(rcode::NOERROR))
             }
@@ -181,7 +181,7 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
         let mut complete = true;
         let draw = self.moment.draw;
         node.additional(set, |target| {
-            self.reply.release();
+            self.reply.place_deferred();
             for other in target.node.sets().filter(|other| set.is_joined_by(*other)) {
                 if target.is_self && other.rtype() == set.rtype() {
                     continue;
@@ -293,7 +293,7 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
             }
         }
         let name = &self.name;
-        self.trace.note(Stage::Zone, || format!("the alias {} leads to no records now", printed(name.wire())));
+        self.trace.note(Stage::Zone, || format!("the alias {} leads to no records now", name_text(name.wire())));
         self.negative(zone, apex)?;
         Ok(Outcome::Done(rcode::NOERROR))
     }

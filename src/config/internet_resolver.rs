@@ -123,7 +123,7 @@ fn server(scheme: &str, rest: &str) -> Result<Target, String> {
         "tls" => (Protocol::DoT, 853),
         "https" => (Protocol::DoH, 443),
         "quic" => (Protocol::DoQ, 853),
-        _ => return Err(format!("`{scheme}://` is not known here (known are `udp`, `tls`, `https`, `quic`)")),
+        _ => return Err(format!("`{scheme}://` is not a known scheme (expected one of `udp`, `tls`, `https`, `quic`)")),
     };
     let (rest, name) = match rest.split_once('#') {
         Some((rest, name)) => (rest, Some(name)),
@@ -281,7 +281,7 @@ mod tests {
             ("[2001:db8::1", "is no address"),
             ("fe80::1%2", "is no address"),
             ("[fe80::1%2]:53", "is no address"),
-            ("tcp://192.0.2.1", "`tcp://` is not known here"),
+            ("tcp://192.0.2.1", "`tcp://` is not a known scheme"),
             ("tls://dns.example", "its name goes behind it"),
             ("tls://", "its name goes behind it"),
             ("tls://192.0.2.1/dns-query", "has no path"),

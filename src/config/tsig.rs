@@ -24,7 +24,7 @@ impl std::str::FromStr for TsigAlgorithm {
         let all = [TsigAlgorithm::HmacSha256, TsigAlgorithm::HmacSha384, TsigAlgorithm::HmacSha512];
         all.into_iter()
             .find(|algorithm| algorithm.word().eq_ignore_ascii_case(text))
-            .ok_or_else(|| format!("`{text}` is not known here (known are `{}`)", TsigAlgorithm::WORDS.join("`, `")))
+            .ok_or_else(|| format!("`{text}` is not a known value (expected one of `{}`)", TsigAlgorithm::WORDS.join("`, `")))
     }
 }
 

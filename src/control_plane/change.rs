@@ -4,10 +4,10 @@ use super::guard::Deletions;
 use crate::difference::Answers;
 use crate::{
     manifest::{
-        Difference, Id, Problem,
+        Id, Problem, ResourceChange,
         collection::{Collection, Edit},
         overlay::EditedSet,
-        transferred::Held,
+        transferred::ZoneCopy,
     },
     snapshot::zone::Zone,
 };
@@ -101,7 +101,7 @@ pub struct Accepted {
     /// How far the source has come.
     pub position: Position,
     /// What has changed in what is served.
-    pub differences: Vec<Difference>,
+    pub differences: Vec<ResourceChange>,
     /// The answers that would change; of a dry run only.
     pub answers: Option<Answers>,
     /// Warnings, and why resources are set aside.
@@ -113,7 +113,7 @@ pub struct ZoneTransfer {
     /// Its identifier.
     pub zone: Id,
     /// Its records.
-    pub held: Held,
+    pub held: ZoneCopy,
     /// Who wants to know whether they are served: the errors in them otherwise.
     pub reply: oneshot::Sender<Result<(), Vec<Problem>>>,
 }

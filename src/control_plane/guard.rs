@@ -166,7 +166,8 @@ impl Keeper {
         if !pending.is_guarded {
             return self.decide(collection, position, on_error, held);
         }
-        let gone = collection.manifest().differences(&self.served.manifest).into_iter().filter(|one| one.new.is_none());
+        let gone =
+            collection.manifest().resource_changes(&self.served.manifest).into_iter().filter(|one| one.new.is_none());
         let gone =
             gone.map(|one| Key { kind: one.kind, id: one.id }).filter(|key| is_gone(key) && !held.contains_key(key));
         let deleted_at = |key: &Key| revisions.get(key).or(self.kept.held.get(key)).copied();
@@ -190,7 +191,7 @@ impl Keeper {
             let decided = self.decide(collection.clone(), position.clone(), on_error, held.clone())?;
             // What goes with a deletion that is meant is meant, too.
             if allowed.is_empty() && !is_released {
-                let lost = decided.served.manifest.differences(&self.served.manifest);
+                let lost = decided.served.manifest.resource_changes(&self.served.manifest);
                 reason = judge(&mut lost.iter().filter(|one| one.new.is_none()).map(|one| one.kind));
             }
             if reason.is_none() {

@@ -274,7 +274,7 @@ impl Keeper {
 
     /// Whether something that is served is not in a manifest.
     fn loses(&self, manifest: &Manifest) -> bool {
-        manifest.differences(&self.served.manifest).iter().any(|change| change.new.is_none())
+        manifest.resource_changes(&self.served.manifest).iter().any(|change| change.new.is_none())
     }
 
     /// Makes changes, in their order: all at once, or, if that fails, each by itself.
@@ -341,7 +341,7 @@ impl Keeper {
         Accepted {
             generation: decided.kept.generation,
             position: decided.kept.position.clone(),
-            differences: decided.served.manifest.differences(&self.served.manifest),
+            differences: decided.served.manifest.resource_changes(&self.served.manifest),
             answers: None,
             problems: decided
                 .warnings
@@ -480,7 +480,7 @@ impl Keeper {
         snapshot.is_stale = previous.is_stale;
         let generation = snapshot.generation;
         let zones: Vec<String> =
-            transfers.iter().take(LOGGED).map(|transfer| transfer.held.told(&transfer.zone)).collect();
+            transfers.iter().take(LOGGED).map(|transfer| transfer.held.describe(&transfer.zone)).collect();
         self.swap(snapshot);
         let _ = self.keep(false);
         tracing::info!(generation, elapsed = ?started.elapsed(), "transferred: {}", zones.join(", "));

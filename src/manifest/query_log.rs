@@ -1,4 +1,4 @@
-//! Query logs: of whose queries, what of them, and where it goes.
+//! Query logging configurations: which queries are logged, in which detail, and to which destination.
 
 use super::{Id, words::words};
 use crate::wire::codes::rcode::MNEMONICS;
@@ -114,7 +114,7 @@ words! {
 }
 
 impl Rcode {
-    /// Its number.
+    /// The number of the response code.
     pub fn number(self) -> u16 {
         MNEMONICS.iter().find(|(_, mnemonic)| *mnemonic == self.word()).map_or(0, |(number, _)| *number)
     }
@@ -137,8 +137,8 @@ fn nine() -> u32 {
 }
 
 impl LogDestination {
-    /// All of them that are given, as a node's configuration allows them: `file`, `stdout`, `unix:PATH`, `tcp:HOST:PORT`
-    /// or the URL.
+    /// The destinations that are given, in the form in which a node's configuration permits them: `file`, `stdout`, `unix:PATH`,
+    /// `tcp:HOST:PORT` or the URL.
     pub fn given(&self) -> Vec<String> {
         let mut given = Vec::new();
         given.extend(self.file.iter().map(|_| "file".to_string()));

@@ -1,13 +1,12 @@
-//! The manifest's data model: plain types, in the words of the AWS API.
+//! The types of the manifest, with the names of the AWS API.
 //!
-//! Everything here is what the control plane *wants*; whether it holds together is for the checks to say.
+//! These types say what single values can be. [`check`](super::check) verifies that the resources of a manifest fit together.
 
 use super::{
-    Resources,
-    forms::{Address, Cidr, DomainName, Ipv4, Ipv6, Owner, PlainName, RecordType, Time},
-    presets,
+    Resources, presets,
     primaries::{Catalog, NotifySource, Primary},
     query_log::QueryLogConfig,
+    schema_patterns::{Address, Cidr, DomainName, Ipv4, Ipv6, Owner, PlainName, RecordType, Time},
     secondaries::{Access, Secondary},
     words::words,
 };
@@ -206,12 +205,13 @@ pub struct VpcEndpointService {
 }
 
 impl VpcEndpointService {
-    /// Whether AWS owns it: its private names hold addresses; everybody else's are a CNAME to the regional name.
+    /// Whether AWS owns the service. Its private names then have addresses; the private names of other services have a CNAME
+    /// record to the endpoint's Regional name.
     pub fn is_amazon(&self) -> bool {
         self.owner_id.eq_ignore_ascii_case("amazon")
     }
 
-    /// Whether its private names may be used: they are verified, or AWS's own.
+    /// Whether the private names of the service are used: they are verified, or AWS owns the service.
     pub fn is_verified(&self) -> bool {
         self.is_amazon()
             || self.private_dns_name_configuration.as_ref().is_some_and(|c| c.state == VerificationState::Verified)
@@ -441,18 +441,18 @@ pub struct PrivateHostedZone {
 }
 
 impl PrivateHostedZone {
-    /// Whether others copy it or change it, so that its serial has to rise with each change.
-    pub fn is_numbered(&self) -> bool {
+    /// Whether servers transfer the zone or clients update it, so that its serial must increase with each change.
+    pub fn needs_serial(&self) -> bool {
         !(self.secondaries.is_empty() && self.allow_transfer.is_empty() && self.allow_update.is_empty())
     }
 
-    /// Whether others have its records, and it is transferred from them.
+    /// Whether zonal transfers the zone from primaries.
     pub fn is_transferred(&self) -> bool {
         !self.primaries.is_empty()
     }
 
-    /// A zone of this name that nobody sees, without records of its own.
-    pub fn bare(name: Name) -> PrivateHostedZone {
+    /// A zone of this name without VPCs and records.
+    pub fn empty(name: Name) -> PrivateHostedZone {
         PrivateHostedZone {
             name,
             vpc_ids: Vec::new(),

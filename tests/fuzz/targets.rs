@@ -16,7 +16,7 @@ use zonal::{
         Loaded, Manifest, MasterFile, PrivateHostedZone, Record, ZoneData,
         load::Loader,
         master,
-        transferred::{Content, Held},
+        transferred::{Content, ZoneCopy},
     },
     snapshot::{Node, Snapshot, compile},
     transfer::{
@@ -111,16 +111,16 @@ impl Forwarded {
         Forwarded { snapshot: harness::snapshot(&harness::tree("tests/fixtures/forwarders")) }
     }
 
-    /// Any packet: nothing, or a reply to what stands behind the header.
+    /// Sends any packet. The reply, if there is one, must be a reply to the query behind the header.
     pub fn packet(&self, packet: &[u8]) {
-        let behind = match proxy::read(packet) {
-            Ok((_, behind)) => {
-                assert!(packet.ends_with(behind) && packet.len() - behind.len() <= MAX_HEADER);
-                Some(behind)
+        let rest = match proxy::read(packet) {
+            Ok((_, rest)) => {
+                assert!(packet.ends_with(rest) && packet.len() - rest.len() <= MAX_HEADER);
+                Some(rest)
             }
-            Err(fault) => fault.behind,
+            Err(error) => error.rest,
         };
-        for (last, query) in [(20, Some(packet)), (21, behind), (22, Some(packet))] {
+        for (last, query) in [(20, Some(packet)), (21, rest), (22, Some(packet))] {
             let source = IpAddr::from([127, 21, 0, last]);
             let client = Client { source, port: 0, local: [127, 21, 0, 53].into(), transport: Transport::Udp };
             let mut reply = [0; 1232];
@@ -178,7 +178,7 @@ pub fn master_file(octets: &[u8]) {
         assert!(zonal::wire::rdata::write(&mut shown, record.rtype, &record.rdata).is_ok());
     }
     let mut manifest = Manifest::default();
-    let zone = PrivateHostedZone { file: Some("z.zone".into()), ..PrivateHostedZone::bare(apex) };
+    let zone = PrivateHostedZone { file: Some("z.zone".into()), ..PrivateHostedZone::empty(apex) };
     manifest.private_hosted_zones.insert("Z1".into(), Arc::new(zone));
     let zone_data = [("Z1".to_owned(), ZoneData::Read(file))].into();
     let loaded = Loaded { manifest: manifest.into(), zone_data, ..Loaded::default() };
@@ -221,7 +221,7 @@ pub fn transfer(octets: &[u8]) {
                                         "catalog": {"vpc_ids": []}});
         let manifest = serde_json::from_value(serde_json::json!({"private_hosted_zones": {"Z1": source}}));
         let loaded = Loaded { manifest: manifest.expect("a manifest"), ..Loaded::default() };
-        let held = Held { content: Arc::new(content), is_expired: false };
+        let held = ZoneCopy { content: Arc::new(content), is_expired: false };
         let kept = [("Z1".to_owned(), held)].into_iter().collect();
         let loaded = zonal::manifest::catalog::complete(loaded, &kept, &Manifest::default());
         if let Err(problems) = compile(&loaded, &Arc::new(Node::default()), None) {

@@ -79,7 +79,10 @@ fn bind_lists_zones() {
     scratch.write("zones/m.yaml", catalog_of(port) + own);
     wait_for_address(&server, IN_A, "www.m5.example", "192.0.2.99");
     let told = zone(&server, "C").unwrap();
-    assert_eq!(told["left_out"][0], "m5.example. is left out: `vpc-a` has another zone of this name", "{told}");
+    assert_eq!(
+        told["left_out"][0], "zonal does not serve m5.example.: `vpc-a` has another zone of this name",
+        "{told}"
+    );
 }
 
 /// A catalog as Knot makes it by itself, of the zones that it has.
