@@ -1,4 +1,5 @@
-//! Catalog zones (RFC 9432). A catalog zone lists zones, its members; each member becomes a private hosted zone of the manifest.
+//! Catalog zones (RFC 9432). A catalog zone lists zones, its members; each member becomes a private
+//! hosted zone of the manifest.
 
 use super::{
     Catalog, Id, Loaded, Manifest, Primary, PrivateHostedZone,
@@ -15,20 +16,22 @@ const VERSION: &[u8] = b"2";
 
 /// The largest share of a catalog's members that can be removed at once, in percent.
 pub const MAX_REMOVED_PERCENT: usize = 30;
-/// The smallest catalog that [`MAX_REMOVED_PERCENT`] applies to, in members. All members of a smaller one can be removed.
+/// The smallest catalog that [`MAX_REMOVED_PERCENT`] applies to, in members. All members of a
+/// smaller one can be removed.
 pub const MIN_GUARDED_MEMBERS: usize = 10;
 
 /// A member of a catalog: a zone that it lists.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Member {
-    /// The unique label of the member, as text. With another label it is another zone, and its records are transferred again
-    /// (RFC 9432, section 5.4).
+    /// The unique label of the member, as text. With another label it is another zone, and its
+    /// records are transferred again (RFC 9432, section 5.4).
     pub label: String,
     /// The apex of the zone.
     pub zone: Name,
     /// The values of its `group` properties (RFC 9432, section 4.4.2).
     pub groups: Vec<String>,
-    /// The value of its `coo` property: the catalog that takes over the member (RFC 9432, section 4.4.1).
+    /// The value of its `coo` property: the catalog that takes over the member (RFC 9432, section
+    /// 4.4.1).
     pub next_owner: Option<Name>,
 }
 
@@ -36,7 +39,8 @@ pub struct Member {
 ///
 /// # Errors
 ///
-/// The reason why the catalog is broken. zonal does not process a broken catalog (RFC 9432, section 5.1).
+/// The reason why the catalog is broken. zonal does not process a broken catalog (RFC 9432, section
+/// 5.1).
 pub fn read(content: &Content) -> Result<Vec<Member>, String> {
     let catalog = &content.zone;
     let depth = catalog.label_count();
@@ -114,7 +118,8 @@ fn text(mut rdata: &[u8]) -> Vec<u8> {
     text
 }
 
-/// Checks that a new version of a catalog does not remove too many members at once. Returns the error message if it does.
+/// Checks that a new version of a catalog does not remove too many members at once. Returns the
+/// error message if it does.
 pub fn excessive_removal(old: &[Member], new: &[Member]) -> Option<String> {
     let new_zones: HashSet<&Name> = new.iter().map(|member| &member.zone).collect();
     let removed = old.iter().filter(|member| !new_zones.contains(&member.zone)).count();
@@ -145,8 +150,8 @@ struct Candidate<'a> {
     member: &'a Member,
 }
 
-/// Adds to a loaded manifest the records of transferred zones, and the members of catalogs as zones. A zone that is equal in `old`,
-/// the manifest that is served, is shared with it.
+/// Adds to a loaded manifest the records of transferred zones, and the members of catalogs as
+/// zones. A zone that is equal in `old`, the manifest that is served, is shared with it.
 pub fn complete(loaded: Loaded, copies: &Transferred, old: &Manifest) -> Loaded {
     let mut transferred = Transferred::new();
     let mut omitted_members = Vec::new();
@@ -177,7 +182,8 @@ pub fn complete(loaded: Loaded, copies: &Transferred, old: &Manifest) -> Loaded 
                 })
             })
             .collect();
-        // A catalog keeps a zone that it has, even if another catalog lists it too (RFC 9432, section 4.4.1).
+        // A catalog keeps a zone that it has, even if another catalog lists it too (RFC 9432,
+        // section 4.4.1).
         candidates.sort_by_key(|candidate| !copies.contains_key(&candidate.id));
         let mut handed_over: Vec<Candidate> = Vec::new();
         let extended = Arc::make_mut(&mut manifest);
@@ -206,7 +212,8 @@ pub fn complete(loaded: Loaded, copies: &Transferred, old: &Manifest) -> Loaded 
                 Some(old) if **old == zone => old.clone(),
                 _ => Arc::new(zone),
             };
-            // The records of a zone move to the new catalog, unless its label changes (RFC 9432, section 5.4).
+            // The records of a zone move to the new catalog, unless its label changes (RFC 9432,
+            // section 5.4).
             let from_old_catalog = || {
                 let from = handed_over.iter().find(|from| {
                     from.member.zone == member.zone
@@ -224,7 +231,8 @@ pub fn complete(loaded: Loaded, copies: &Transferred, old: &Manifest) -> Loaded 
     Loaded { manifest, transferred, omitted_members, digest, ..loaded }
 }
 
-/// The VPCs that see a member: those of its groups, or those of the catalog if the manifest lists none of its groups.
+/// The VPCs that see a member: those of its groups, or those of the catalog if the manifest lists
+/// none of its groups.
 fn listed_vpcs<'a>(listed: &'a Catalog, member: &'a Member) -> impl Iterator<Item = &'a Id> {
     let known = || member.groups.iter().filter_map(|group| listed.groups.get(group));
     let default = known().next().is_none().then_some(&listed.vpc_ids);

@@ -1,8 +1,9 @@
 //! Resources that a source delivers one by one, as JSON: by HTTP, or from etcd.
 //!
-//! The delivered collection and the served manifest can differ. A resource with an error is set aside, together with the
-//! resources that refer to it; zonal serves its previous version instead, if that still fits. All maps are persistent: a copy, on
-//! which a change is tried, shares everything that the change does not touch.
+//! The delivered collection and the served manifest can differ. A resource with an error is set
+//! aside, together with the resources that refer to it; zonal serves its previous version instead,
+//! if that still fits. All maps are persistent: a copy, on which a change is tried, shares
+//! everything that the change does not touch.
 
 use super::{
     Id, KINDS, Loaded, Location, Manifest, PrivateHostedZone, Problem, Resource, ZoneData, changes,
@@ -34,7 +35,8 @@ pub struct Key {
 }
 
 impl Key {
-    /// The key with this kind and identifier. None if there is no such kind, or if the identifier is empty.
+    /// The key with this kind and identifier. None if there is no such kind, or if the identifier
+    /// is empty.
     pub fn new(kind: &str, id: &str) -> Option<Key> {
         let kind = if kind == MASTER_FILES { MASTER_FILES } else { kind_of(kind)? };
         (!id.is_empty()).then(|| Key { kind, id: id.into() })
@@ -73,7 +75,8 @@ pub struct Unreadable {
 pub enum Instead {
     /// The previous version, with the master files that it referred to.
     Older(Resource, Texts),
-    /// Nothing, because the previous version does not fit the other resources. It is tried again at each change.
+    /// Nothing, because the previous version does not fit the other resources. It is tried again at
+    /// each change.
     Unfit(Resource, Texts),
     /// Nothing.
     Nothing,
@@ -133,7 +136,8 @@ impl Collection {
         self
     }
 
-    /// Reads a whole manifest. It has the additional members `master_files`, and `generation`, whose number is returned.
+    /// Reads a whole manifest. It has the additional members `master_files`, and `generation`,
+    /// whose number is returned.
     ///
     /// # Errors
     ///
@@ -188,7 +192,8 @@ impl Collection {
         if problems.is_empty() { Ok((collection, generation)) } else { Err(problems) }
     }
 
-    /// SHA-256 over kind, identifier and text of a resource or master file. None if it does not exist.
+    /// SHA-256 over kind, identifier and text of a resource or master file. None if it does not
+    /// exist.
     pub fn digest(&self, key: &Key) -> Option<[u8; 32]> {
         Some(digest_of_octets(key.kind, &key.id, &self.text(key)?))
     }
@@ -301,8 +306,8 @@ impl Collection {
         self.len() == 0
     }
 
-    /// The manifest that would be served if `aside` were set aside. `old` is the served manifest, whose snapshot is the previous one
-    /// for the compiler.
+    /// The manifest that would be served if `aside` were set aside. `old` is the served manifest,
+    /// whose snapshot is the previous one for the compiler.
     pub fn candidate(&self, aside: &Aside, old: &Served) -> Candidate {
         let mut manifest = self.manifest.clone();
         for (key, instead) in aside {
@@ -420,7 +425,8 @@ impl Served {
         self.digest.octets()
     }
 
-    /// The served version of a resource, to be served [instead](Instead) of another version. None if it is not served.
+    /// The served version of a resource, to be served [instead](Instead) of another version. None
+    /// if it is not served.
     pub fn older(&self, key: &Key) -> Option<Instead> {
         let resource = self.manifest.resource(key.kind, &key.id)?;
         let zone = self.zones.get(&key.id).filter(|_| key.kind == "private_hosted_zones");

@@ -1,7 +1,9 @@
-//! Which networks reach each other: by peering connections, Transit Gateways, Direct Connect and VPN.
+//! Which networks reach each other: by peering connections, Transit Gateways, Direct Connect and
+//! VPN.
 //!
-//! A Transit Gateway can have thousands of attachments, so that zonal never lists pairs of networks. Attachments with equal routing
-//! form a class, and zonal computes which classes reach each other. The work is bounded by [`MAX_STEPS`].
+//! A Transit Gateway can have thousands of attachments, so that zonal never lists pairs of
+//! networks. Attachments with equal routing form a class, and zonal computes which classes reach
+//! each other. The work is bounded by [`MAX_STEPS`].
 
 use super::types::{Attachment, Id, Manifest, PeeringStatus};
 use std::{
@@ -40,7 +42,8 @@ pub struct Connectivity {
     steps: usize,
 }
 
-/// The largest number of steps: pairs of a route table and an attachment that propagates to it. zonal refuses a manifest with more.
+/// The largest number of steps: pairs of a route table and an attachment that propagates to it.
+/// zonal refuses a manifest with more.
 pub const MAX_STEPS: usize = 4_000_000;
 
 #[derive(Debug, Default)]
@@ -51,8 +54,8 @@ struct Node {
     classes: BTreeSet<usize>,
 }
 
-/// The routing of an attachment: the route table that it is associated with, and the tables that it propagates to, sorted. Tables
-/// are numbered.
+/// The routing of an attachment: the route table that it is associated with, and the tables that it
+/// propagates to, sorted. Tables are numbered.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Routing {
     table: u32,
@@ -97,7 +100,8 @@ impl<'a> Routings<'a> {
         self.number(table, &propagates_to, attachment.dns_support)
     }
 
-    /// Whether two attachments reach each other: each propagates to the table that the other is associated with.
+    /// Whether two attachments reach each other: each propagates to the table that the other is
+    /// associated with.
     fn exchange(&self, one: usize, other: usize) -> bool {
         let (one, other) = (&self.all[one], &self.all[other]);
         let gets = |from: &Routing, to: &Routing| from.propagates_to.binary_search(&to.table).is_ok();
@@ -184,7 +188,8 @@ impl Connectivity {
                 }
             }
         }
-        // A peering of gateways has two ends. An end that the manifest does not list has the default table.
+        // A peering of gateways has two ends. An end that the manifest does not list has the
+        // default table.
         let default = routings.number(DEFAULT_TABLE, &[DEFAULT_TABLE], true);
         for (at, peer) in &ends {
             if !ends.contains(&(*peer, *at)) {
@@ -199,8 +204,8 @@ impl Connectivity {
         }
     }
 
-    /// The classes that an attachment to a gateway with this routing reaches, also across peered gateways. Empty if there are too
-    /// many steps.
+    /// The classes that an attachment to a gateway with this routing reaches, also across peered
+    /// gateways. Empty if there are too many steps.
     fn walk(&mut self, gateways: &[Gateway], routings: &Routings, start: (usize, usize), dns_only: bool) -> Vec<usize> {
         let (mut reached, mut seen, mut queue) = (Vec::new(), HashSet::new(), VecDeque::new());
         let is_usable = |routing: usize| !dns_only || routings.all[routing].dns_support;
@@ -244,7 +249,8 @@ impl Connectivity {
         a == b || self.is_connected(a, b, &self.reach, |_| true)
     }
 
-    /// Whether `a` resolves the autodefined names of `b`: both are the same network, or a connection allows it.
+    /// Whether `a` resolves the autodefined names of `b`: both are the same network, or a
+    /// connection allows it.
     pub fn resolves_names_of(&self, a: &Network, b: &Network) -> bool {
         a == b || self.is_connected(a, b, &self.dns_reach, |dns| dns)
     }
@@ -265,14 +271,16 @@ impl Connectivity {
         node.direct.keys().chain(attached).filter(|other| *other != network).collect()
     }
 
-    /// The networks that are connected to `network`, some of them several times. `network` can be among them.
+    /// The networks that are connected to `network`, some of them several times. `network` can be
+    /// among them.
     pub fn reached_by(&self, network: &Network) -> impl Iterator<Item = &Network> {
         let node = self.nodes.get(network).into_iter();
         let attached = node.clone().flat_map(|node| &node.classes).flat_map(|&class| &self.reach[class]);
         node.flat_map(|node| node.direct.keys()).chain(attached.flat_map(|&class| &self.members[class]))
     }
 
-    /// The networks whose autodefined names `network` resolves, some of them several times. `network` can be among them.
+    /// The networks whose autodefined names `network` resolves, some of them several times.
+    /// `network` can be among them.
     pub fn networks_named_for(&self, network: &Network) -> impl Iterator<Item = &Network> {
         let node = self.nodes.get(network).into_iter();
         let attached = node.clone().flat_map(|node| &node.classes).flat_map(|&class| &self.dns_reach[class]);
@@ -280,15 +288,15 @@ impl Connectivity {
         direct.chain(attached.flat_map(|&class| &self.members[class]))
     }
 
-    /// The key of the networks that `network` reaches: two networks with equal keys reach the same networks, apart from
-    /// themselves.
+    /// The key of the networks that `network` reaches: two networks with equal keys reach the same
+    /// networks, apart from themselves.
     pub fn reach_key(&self, network: &Network) -> ReachKey<'_> {
         let Some(node) = self.nodes.get(network) else { return (Vec::new(), Vec::new()) };
         (node.direct.keys().collect(), node.classes.iter().copied().collect())
     }
 
-    /// The key of the networks whose autodefined names `network` resolves: two networks with equal keys resolve the names of the
-    /// same networks, apart from themselves.
+    /// The key of the networks whose autodefined names `network` resolves: two networks with equal
+    /// keys resolve the names of the same networks, apart from themselves.
     pub fn names_key(&self, network: &Network) -> NamesKey<'_> {
         let Some(node) = self.nodes.get(network) else { return (Vec::new(), Vec::new()) };
         let direct = node.direct.iter().filter(|(_, dns)| **dns).map(|(other, _)| other);

@@ -1,7 +1,8 @@
 //! Decoding a tree of nodes into the manifest's types, with all errors at once.
 //!
-//! serde stops at the first error. So zonal skips the wrong value and decodes again from there on, until the end: every error is
-//! reported, and no value that is right is decoded twice. This takes linear time, whatever the number of errors.
+//! serde stops at the first error. So zonal skips the wrong value and decodes again from there on,
+//! until the end: every error is reported, and no value that is right is decoded twice. This takes
+//! linear time, whatever the number of errors.
 
 use super::document::{Node, Span, Step, Value, missing_blank_help, path_text};
 use ipnet::IpNet;

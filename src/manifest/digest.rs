@@ -1,8 +1,9 @@
 //! A digest of a set of resources that is updated with each change of the set.
 
-/// The sum of the SHA-256 digests of all items of a set, modulo 2^64 in each of four lanes. It is equal on two nodes that have
-/// equal data, whatever the order in which the items were added. It serves to compare nodes, and does not resist forgery: two
-/// sets with the same sum can be constructed (generalized birthday attack).
+/// The sum of the SHA-256 digests of all items of a set, modulo 2^64 in each of four lanes. It is
+/// equal on two nodes that have equal data, whatever the order in which the items were added. It
+/// serves to compare nodes, and does not resist forgery: two sets with the same sum can be
+/// constructed (generalized birthday attack).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Digest([u64; 4]);
 

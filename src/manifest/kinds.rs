@@ -57,7 +57,8 @@ macro_rules! resources {
         }
 
         impl Resource {
-            /// Decodes a resource of a kind, or returns all its errors. None if there is no such kind.
+            /// Decodes a resource of a kind, or returns all its errors. None if there is no such
+            /// kind.
             pub fn read(kind: &str, node: &Node) -> Option<Result<Resource, Vec<ValueError>>> {
                 match kind {
                     $(stringify!($kind) => Some(decode(node).map(|value| Resource::$type(Arc::new(value)))),)+
@@ -79,7 +80,8 @@ macro_rules! resources {
                 }
             }
 
-            /// Whether both are the same allocation. Two equal resources can be different allocations.
+            /// Whether both are the same allocation. Two equal resources can be different
+            /// allocations.
             pub fn is_same(&self, other: &Resource) -> bool {
                 match (self, other) {
                     $((Resource::$type(one), Resource::$type(other)) => Arc::ptr_eq(one, other),)+
@@ -124,8 +126,8 @@ macro_rules! resources {
                 [$((stringify!($kind), self.$kind.len()),)+].into_iter()
             }
 
-            /// Calls `f` with identifier and resource, for each resource of a kind behind `after`, in the order of identifiers,
-            /// until `f` returns false.
+            /// Calls `f` with identifier and resource, for each resource of a kind behind `after`,
+            /// in the order of identifiers, until `f` returns false.
             pub fn each_of(&self, kind: &str, after: Option<&str>, mut f: impl FnMut(&str, Resource) -> bool) {
                 use std::ops::Bound::{Excluded, Unbounded};
                 let from = after.map_or(Unbounded, Excluded);

@@ -1,12 +1,14 @@
-//! The manifest, which describes what zonal serves: its types, how it is read from files and from resources, and how it is checked.
+//! The manifest, which describes what zonal serves: its types, how it is read from files and from
+//! resources, and how it is checked.
 //!
 //! ```text
 //! files     -> load        -> document -> decode -> types, master -> check
 //! resources -> collection  -> document -> decode -> types, master -> check
 //! ```
 //!
-//! This room does not decide which answers follow from a manifest: that is the work of `snapshot`. A resource that did not change
-//! between two manifests is the same `Arc` in both, so that every later step can find the difference without a comparison.
+//! This room does not decide which answers follow from a manifest: that is the work of `snapshot`.
+//! A resource that did not change between two manifests is the same `Arc` in both, so that every
+//! later step can find the difference without a comparison.
 
 pub mod catalog;
 pub mod check;
@@ -74,7 +76,8 @@ pub struct MasterFile {
 /// The records of a zone that has a `file`.
 #[derive(Clone, Debug)]
 pub enum ZoneData {
-    /// Neither resource nor files changed since the last accepted load: the previous snapshot has this zone.
+    /// Neither resource nor files changed since the last accepted load: the previous snapshot has
+    /// this zone.
     Unchanged,
     /// The records, read from the files.
     Read(MasterFile),

@@ -1,4 +1,5 @@
-//! The record sets that dynamic updates (RFC 2136) changed in a zone whose source cannot be rewritten. They override the source.
+//! The record sets that dynamic updates (RFC 2136) changed in a zone whose source cannot be
+//! rewritten. They override the source.
 
 use super::{Id, digest::Digest};
 use crate::wire::Name;
@@ -6,7 +7,8 @@ use imbl::{OrdMap, ordmap::DiffItem};
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 
-/// A record set after an update. It replaces the record set of the same owner and type in the zone's source.
+/// A record set after an update. It replaces the record set of the same owner and type in the
+/// zone's source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EditedSet {
     /// The owner name.
@@ -81,7 +83,8 @@ impl Overlay {
         self.sets.contains_key(&(owner.clone(), rtype))
     }
 
-    /// The record sets of a later overlay that differ from this overlay. None if the later overlay lacks a set of this one.
+    /// The record sets of a later overlay that differ from this overlay. None if the later overlay
+    /// lacks a set of this one.
     pub fn changed<'a>(&'a self, later: &'a Overlay) -> Option<Vec<&'a EditedSet>> {
         let changed = self.sets.diff(&later.sets).map(|item| match item {
             DiffItem::Add(_, new) | DiffItem::Update { new: (_, new), .. } => Some(&**new),
@@ -106,7 +109,8 @@ impl Overlay {
     }
 }
 
-/// The digest of a manifest with its overlays. It is the digest of the manifest if there are no overlays.
+/// The digest of a manifest with its overlays. It is the digest of the manifest if there are no
+/// overlays.
 pub fn digest_with(manifest: [u8; 32], overlays: &Overlays) -> [u8; 32] {
     if overlays.is_empty() {
         return manifest;

@@ -1,22 +1,28 @@
-//! Presets of AWS services. `service: sqs` of an endpoint stands for three things in the Region of the endpoint's VPC: the service
-//! name, the parent of the names of its endpoints, and its private names.
+//! Presets of AWS services. `service: sqs` of an endpoint stands for three things in the Region of
+//! the endpoint's VPC: the service name, the parent of the names of its endpoints, and its private
+//! names.
 //!
 //! Sources of the table:
 //!
-//! - names of the services: AWS PrivateLink guide, "AWS services that integrate with AWS PrivateLink";
-//! - several private names of one service: the same guide, example of `describe-vpc-endpoint-services` (CloudWatch); Amazon SQS
-//!   developer guide, "Internetwork traffic privacy" (legacy names such as `us-east-1.queue.amazonaws.com` are not among them);
-//!   Amazon S3 user guide, "AWS PrivateLink for Amazon S3"; Amazon EKS user guide, "Access Amazon EKS using AWS PrivateLink";
+//! - names of the services: AWS PrivateLink guide, "AWS services that integrate with AWS
+//!   PrivateLink";
+//! - several private names of one service: the same guide, example of
+//!   `describe-vpc-endpoint-services` (CloudWatch); Amazon SQS developer guide, "Internetwork
+//!   traffic privacy" (legacy names such as `us-east-1.queue.amazonaws.com` are not among them);
+//!   Amazon S3 user guide, "AWS PrivateLink for Amazon S3"; Amazon EKS user guide, "Access Amazon
+//!   EKS using AWS PrivateLink";
 //! - the China Regions: AWS CDK, `getDefaultEndpointPrefix` of `aws-ec2`.
 //!
-//! The parent of the endpoints' names is the service's host name with `vpce` behind the Region, as in the output of
-//! `describe-vpc-endpoint-services`. If a service differs, a resource with its name in `vpc_endpoint_services` overrides the preset.
+//! The parent of the endpoints' names is the service's host name with `vpce` behind the Region, as
+//! in the output of `describe-vpc-endpoint-services`. If a service differs, a resource with its
+//! name in `vpc_endpoint_services` overrides the preset.
 
 use super::{Id, Manifest, Vpc, VpcEndpoint, VpcEndpointService, VpcEndpointType, decode::suggestion};
 use crate::wire::Name;
 use std::{collections::BTreeMap, sync::Arc};
 
-/// Services with one private name: the name of the service, the Region and the suffix of the partition.
+/// Services with one private name: the name of the service, the Region and the suffix of the
+/// partition.
 const PLAIN: &[&str] = &[
     "access-analyzer",
     "account",
@@ -166,7 +172,8 @@ const PLAIN: &[&str] = &[
     "xray",
 ];
 
-/// A service whose names have another form. `{r}` stands for the Region and `{s}` for the suffix of the partition.
+/// A service whose names have another form. `{r}` stands for the Region and `{s}` for the suffix of
+/// the partition.
 struct Special {
     name: &'static str,
     /// The parent of the names of its endpoints.
@@ -304,8 +311,8 @@ pub fn names() -> Vec<&'static str> {
     names
 }
 
-/// The suffix of the partition of a Region. None for isolated Regions, for which the tables may not hold, and for texts that are
-/// not a Region.
+/// The suffix of the partition of a Region. None for isolated Regions, for which the tables may not
+/// hold, and for texts that are not a Region.
 fn suffix(region: &str) -> Option<&'static str> {
     let is_label = !region.is_empty() && region.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-');
     match region {
@@ -315,8 +322,8 @@ fn suffix(region: &str) -> Option<&'static str> {
     }
 }
 
-/// The service name and the service that a preset stands for in a Region. None if there is no such preset, or if presets do not
-/// cover the Region.
+/// The service name and the service that a preset stands for in a Region. None if there is no such
+/// preset, or if presets do not cover the Region.
 pub fn service(preset: &str, region: &str, endpoint_type: VpcEndpointType) -> Option<(Id, VpcEndpointService)> {
     let suffix = suffix(region)?;
     let is_china = region.starts_with("cn-");
@@ -347,8 +354,9 @@ pub fn service(preset: &str, region: &str, endpoint_type: VpcEndpointType) -> Op
     Some((format!("{prefix}com.amazonaws.{region}.{name}{suffix}"), service))
 }
 
-/// Replaces the presets of a manifest: endpoints get the name of their service, and services that the manifest lacks are added.
-/// A resource that is equal in `old`, the previous completed manifest, is shared with it.
+/// Replaces the presets of a manifest: endpoints get the name of their service, and services that
+/// the manifest lacks are added. A resource that is equal in `old`, the previous completed
+/// manifest, is shared with it.
 pub fn complete(manifest: &Arc<Manifest>, old: &Manifest) -> Arc<Manifest> {
     let mut completed: Option<Manifest> = None;
     let mut services: BTreeMap<Id, VpcEndpointService> = BTreeMap::new();
@@ -380,8 +388,8 @@ pub fn complete(manifest: &Arc<Manifest>, old: &Manifest) -> Arc<Manifest> {
     Arc::new(completed)
 }
 
-/// Checks how an endpoint of a completed manifest names its service. Returns field, message and help of the error, if there is
-/// one. `vpc` is the VPC of the endpoint.
+/// Checks how an endpoint of a completed manifest names its service. Returns field, message and
+/// help of the error, if there is one. `vpc` is the VPC of the endpoint.
 pub fn service_error(endpoint: &VpcEndpoint, vpc: Option<&Vpc>) -> Option<(&'static str, String, Option<String>)> {
     let Some(preset) = &endpoint.service else {
         let help = "write the name of the service, or a preset such as `service: sqs` for a service of AWS";

@@ -1,4 +1,5 @@
-//! Fields of zones that zonal transfers from other servers: the primaries, senders of NOTIFY messages, and catalogs.
+//! Fields of zones that zonal transfers from other servers: the primaries, senders of NOTIFY
+//! messages, and catalogs.
 
 use super::{
     schema_patterns::{Address, Cidr, DomainName},
@@ -24,7 +25,8 @@ pub struct Primary {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub port: Option<u16>,
-    /// The TSIG key that all messages are signed with (RFC 8945): a name from the node's configuration.
+    /// The TSIG key that all messages are signed with (RFC 8945): a name from the node's
+    /// configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<DomainName>")]
     pub tsig_key: Option<Name>,
@@ -44,7 +46,8 @@ impl Primary {
     }
 }
 
-/// Senders whose NOTIFY messages zonal accepts: those with these addresses, those with this key, or those with both.
+/// Senders whose NOTIFY messages zonal accepts: those with these addresses, those with this key, or
+/// those with both.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NotifySource {

@@ -1,4 +1,5 @@
-//! Errors and warnings about a manifest, a master file or a configuration: with file, line, resource and field.
+//! Errors and warnings about a manifest, a master file or a configuration: with file, line,
+//! resource and field.
 
 use super::document::{Span, SyntaxError};
 use std::{fmt, path::Path, sync::Arc};
@@ -43,7 +44,8 @@ pub struct Problem {
     pub location: Option<Location>,
     /// Kind and identifier of the resource, such as `vpcs` and `vpc-app`.
     pub resource: Option<(&'static str, String)>,
-    /// The field within the resource, such as `network_interfaces[1].ipv4`. Empty for the whole resource.
+    /// The field within the resource, such as `network_interfaces[1].ipv4`. Empty for the whole
+    /// resource.
     pub field: String,
     /// The message, in one sentence without a full stop.
     pub message: String,
@@ -106,8 +108,8 @@ impl Problem {
     }
 }
 
-/// Writes one line: `file:line:column: error: vpcs.vpc-app.region: message (help)`. Names and values in it are made
-/// [`printable`].
+/// Writes one line: `file:line:column: error: vpcs.vpc-app.region: message (help)`. Names and
+/// values in it are made [`printable`].
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let location = self.location.as_ref();
@@ -124,7 +126,8 @@ impl fmt::Display for Problem {
     }
 }
 
-/// Replaces the characters that a terminal acts on: control characters, and those that change the direction of writing.
+/// Replaces the characters that a terminal acts on: control characters, and those that change the
+/// direction of writing.
 pub fn printable(text: &str) -> String {
     let is_control = |c: char| {
         c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')

@@ -1,7 +1,8 @@
 //! Lints of records: values that are valid, but most likely a mistake.
 //!
-//! In `records` of the manifest, all names in values are absolute, and a finding is an error. In a master file, a relative name
-//! and `@` have the meaning of RFC 1035. There only values that are almost never intended are a finding, and it is a warning.
+//! In `records` of the manifest, all names in values are absolute, and a finding is an error. In a
+//! master file, a relative name and `@` have the meaning of RFC 1035. There only values that are
+//! almost never intended are a finding, and it is a warning.
 
 use crate::wire::{
     Name,
@@ -23,8 +24,8 @@ impl ZoneText {
         ZoneText { text: zone.to_string().trim_end_matches('.').to_string() }
     }
 
-    /// The part of a text in front of the zone's name, without the dot. Empty if the text is the zone's name, none if the text
-    /// does not end in it.
+    /// The part of a text in front of the zone's name, without the dot. Empty if the text is the
+    /// zone's name, none if the text does not end in it.
     fn prefix<'t>(&self, text: &'t [u8]) -> Option<&'t [u8]> {
         let (front, end) = text.split_at_checked(text.len().checked_sub(self.text.len())?)?;
         if self.text.is_empty() || !end.eq_ignore_ascii_case(self.text.as_bytes()) {
@@ -65,8 +66,8 @@ pub fn lint_value(record_type: u16, value: &str, zone: &ZoneText) -> Option<Rdat
     None
 }
 
-/// Checks a record of a master file: its owner, which is the token `owner` unless it is blank, and its data, which begins at the
-/// token `data`.
+/// Checks a record of a master file: its owner, which is the token `owner` unless it is blank, and
+/// its data, which begins at the token `data`.
 pub fn lint_master_record(
     tokens: &[Token],
     owner: Option<usize>,
@@ -86,7 +87,8 @@ pub fn lint_master_record(
             return finding(at, message, help);
         }
     }
-    // Several words are several strings. Only a text of the form `v=…` (SPF, DKIM, DMARC) is known to be one string.
+    // Several words are several strings. Only a text of the form `v=…` (SPF, DKIM, DMARC) is known
+    // to be one string.
     let is_one_text = values.first().is_some_and(|first| !first.quoted && first.text.starts_with(b"v="));
     if matches!(record_type, rtype::TXT | rtype::SPF) && is_one_text && values.len() > 1 {
         let words = values.len();
@@ -99,8 +101,8 @@ pub fn lint_master_record(
     None
 }
 
-/// Finds an escape that is most likely octal, as Route 53 writes it, and not decimal (RFC 1035, section 5.1). Returns message and
-/// help.
+/// Finds an escape that is most likely octal, as Route 53 writes it, and not decimal (RFC 1035,
+/// section 5.1). Returns message and help.
 pub fn octal_escape(text: &[u8]) -> Option<(String, String)> {
     let mut rest = text;
     while let Some(at) = rest.iter().position(|&octet| octet == b'\\') {

@@ -1,5 +1,5 @@
-//! The resources of one kind, as a persistent map: a copy shares its content with the original, and the difference of two copies
-//! is found in time proportional to the difference.
+//! The resources of one kind, as a persistent map: a copy shares its content with the original, and
+//! the difference of two copies is found in time proportional to the difference.
 
 use super::Id;
 use imbl::{
@@ -20,8 +20,8 @@ use std::{
 /// The resources of one kind, by identifier.
 pub struct Resources<T>(OrdMap<Id, Same<T>>);
 
-/// A resource that is equal only to the same allocation. Shared parts of two maps need no comparison, and a resource whose names
-/// changed their case is a changed resource.
+/// A resource that is equal only to the same allocation. Shared parts of two maps need no
+/// comparison, and a resource whose names changed their case is a changed resource.
 struct Same<T>(Arc<T>);
 
 impl<T> PartialEq for Same<T> {

@@ -7,8 +7,8 @@ use crate::wire::{
 };
 use std::fmt::Write;
 
-/// The resource of a zone after an update, and the text of its master file if that changes. A record set that is in the file
-/// stays in the file; all others are in `records`.
+/// The resource of a zone after an update, and the text of its master file if that changes. A
+/// record set that is in the file stays in the file; all others are in `records`.
 ///
 /// # Errors
 ///

@@ -1,5 +1,5 @@
-//! Patterns of texts in the JSON Schema, for editors and for programs that write manifests. Every text that zonal accepts matches
-//! its pattern; zonal also refuses some texts that match.
+//! Patterns of texts in the JSON Schema, for editors and for programs that write manifests. Every
+//! text that zonal accepts matches its pattern; zonal also refuses some texts that match.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::json;

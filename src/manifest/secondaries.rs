@@ -1,4 +1,5 @@
-//! Fields of zones that other servers transfer from zonal, or that clients change by dynamic updates.
+//! Fields of zones that other servers transfer from zonal, or that clients change by dynamic
+//! updates.
 
 use super::schema_patterns::{Address, Cidr, DomainName};
 use crate::wire::Name;

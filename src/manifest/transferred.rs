@@ -12,7 +12,8 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-/// The copies of zones with `primaries`, by the identifiers of the zones. A zone without a copy was not transferred yet.
+/// The copies of zones with `primaries`, by the identifiers of the zones. A zone without a copy was
+/// not transferred yet.
 pub type Transferred = OrdMap<Id, ZoneCopy>;
 
 /// The copy of a transferred zone.
@@ -20,8 +21,8 @@ pub type Transferred = OrdMap<Id, ZoneCopy>;
 pub struct ZoneCopy {
     /// The records of the zone.
     pub content: Arc<Content>,
-    /// Whether the copy has expired: it was not refreshed for longer than the expire time of its SOA record. zonal does not answer
-    /// from it (RFC 1035, section 3.3.13).
+    /// Whether the copy has expired: it was not refreshed for longer than the expire time of its
+    /// SOA record. zonal does not answer from it (RFC 1035, section 3.3.13).
     pub is_expired: bool,
 }
 
@@ -65,7 +66,8 @@ impl Soa {
     }
 }
 
-/// Whether a serial is newer than another one (RFC 1982, section 3.2). If they differ by 2^31, neither is newer.
+/// Whether a serial is newer than another one (RFC 1982, section 3.2). If they differ by 2^31,
+/// neither is newer.
 pub fn is_newer(serial: u32, than: u32) -> bool {
     let ahead = serial.wrapping_sub(than);
     ahead != 0 && ahead < 1 << 31
@@ -85,7 +87,8 @@ pub struct Content {
 }
 
 impl Content {
-    /// Checks the records of a zone: all are at or below its apex, and one is a SOA record at the apex.
+    /// Checks the records of a zone: all are at or below its apex, and one is a SOA record at the
+    /// apex.
     ///
     /// # Errors
     ///
@@ -111,11 +114,13 @@ impl Content {
         Ok(Content { zone, soa, data, digest, members: OnceLock::new() })
     }
 
-    /// Applies difference sequences in their order, and sets the new SOA record (RFC 1995, section 4).
+    /// Applies difference sequences in their order, and sets the new SOA record (RFC 1995, section
+    /// 4).
     ///
     /// # Errors
     ///
-    /// The reason why the differences do not fit this zone: one deletes a record that does not exist.
+    /// The reason why the differences do not fit this zone: one deletes a record that does not
+    /// exist.
     pub fn apply(&self, differences: &[ZoneDifference], soa: Record) -> Result<Content, String> {
         let numbers = Soa::read(&soa.rdata).ok_or("its SOA record is malformed")?;
         // The records in the differences, with their TTL if they exist at this point.
@@ -178,7 +183,8 @@ impl Content {
     }
 }
 
-/// The difference of two versions of a zone, without SOA records: a difference sequence of RFC 1995.
+/// The difference of two versions of a zone, without SOA records: a difference sequence of RFC
+/// 1995.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ZoneDifference {
     /// The records that the new version lacks.
@@ -206,7 +212,8 @@ fn digest_of(record: &Record) -> [u8; 32] {
     digest.finalize().into()
 }
 
-/// The digest of a manifest with the copies of its transferred zones. It is the digest of the manifest if there are no copies.
+/// The digest of a manifest with the copies of its transferred zones. It is the digest of the
+/// manifest if there are no copies.
 pub fn digest_with(manifest: [u8; 32], transferred: &Transferred) -> [u8; 32] {
     if transferred.is_empty() {
         return manifest;

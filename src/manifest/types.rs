@@ -1,6 +1,7 @@
 //! The types of the manifest, with the names of the AWS API.
 //!
-//! These types say what single values can be. [`check`](super::check) verifies that the resources of a manifest fit together.
+//! These types say what single values can be. [`check`](super::check) verifies that the resources
+//! of a manifest fit together.
 
 use super::{
     Resources, presets,
@@ -65,11 +66,12 @@ pub struct Vpc {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<Address>")]
     pub resolver_addresses: Vec<IpAddr>,
-    /// Whether zonal answers the VPC. If false, its entry points refuse queries and its endpoints have no private
-    /// names.
+    /// Whether zonal answers the VPC. If false, its entry points refuse queries and its endpoints
+    /// have no private names.
     #[serde(default = "yes")]
     pub enable_dns_support: bool,
-    /// Whether the VPC has autodefined names and reverse zones, and its endpoints have private names.
+    /// Whether the VPC has autodefined names and reverse zones, and its endpoints have private
+    /// names.
     #[serde(default = "yes")]
     pub enable_dns_hostnames: bool,
     /// The AZ names of the account, with the AZ IDs that they stand for.
@@ -141,7 +143,8 @@ pub struct TransitGateway {
     pub attachments: Vec<Attachment>,
 }
 
-/// An attachment of a Transit Gateway: to exactly one of a VPC, an on-premises network and another gateway.
+/// An attachment of a Transit Gateway: to exactly one of a VPC, an on-premises network and another
+/// gateway.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(extend("oneOf" = [
@@ -160,7 +163,8 @@ pub struct Attachment {
     /// Whether autodefined names and PTR records resolve across the gateway.
     #[serde(default = "yes")]
     pub dns_support: bool,
-    /// The route table that the attachment is associated with; without it, the gateway's default table.
+    /// The route table that the attachment is associated with; without it, the gateway's default
+    /// table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route_table: Option<String>,
     /// The route tables that its routes go to; without it, the gateway's default table.
@@ -205,13 +209,14 @@ pub struct VpcEndpointService {
 }
 
 impl VpcEndpointService {
-    /// Whether AWS owns the service. Its private names then have addresses; the private names of other services have a CNAME
-    /// record to the endpoint's Regional name.
+    /// Whether AWS owns the service. Its private names then have addresses; the private names of
+    /// other services have a CNAME record to the endpoint's Regional name.
     pub fn is_amazon(&self) -> bool {
         self.owner_id.eq_ignore_ascii_case("amazon")
     }
 
-    /// Whether the private names of the service are used: they are verified, or AWS owns the service.
+    /// Whether the private names of the service are used: they are verified, or AWS owns the
+    /// service.
     pub fn is_verified(&self) -> bool {
         self.is_amazon()
             || self.private_dns_name_configuration.as_ref().is_some_and(|c| c.state == VerificationState::Verified)
@@ -332,8 +337,8 @@ pub struct DnsOptions {
 }
 
 words! {
-    /// Which address records an endpoint's names have. `service-defined`: A and AAAA for names below `api.aws`,
-    /// A for all others.
+    /// Which address records an endpoint's names have. `service-defined`: A and AAAA for names
+    /// below `api.aws`, A for all others.
     #[derive(Default)]
     pub enum DnsRecordIpType {
         #[default]
@@ -345,7 +350,8 @@ words! {
 }
 
 words! {
-    /// How a client's Availability Zone decides about the addresses it gets, in the words of Network Load Balancers.
+    /// How a client's Availability Zone decides about the addresses it gets, in the words of
+    /// Network Load Balancers.
     #[derive(Default)]
     pub enum ClientRoutingPolicy {
         #[default]
@@ -422,8 +428,8 @@ pub struct PrivateHostedZone {
     /// Servers to transfer the zone from, in order of preference (RFC 5936, RFC 1995).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub primaries: Vec<Primary>,
-    /// Senders whose NOTIFY messages zonal accepts for the zone (RFC 1996). Default: the primaries, each with its TSIG
-    /// key if it has one.
+    /// Senders whose NOTIFY messages zonal accepts for the zone (RFC 1996). Default: the primaries,
+    /// each with its TSIG key if it has one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow_notify: Vec<NotifySource>,
     /// The zone is a catalog: it lists zones that are transferred as well (RFC 9432).
@@ -441,7 +447,8 @@ pub struct PrivateHostedZone {
 }
 
 impl PrivateHostedZone {
-    /// Whether servers transfer the zone or clients update it, so that its serial must increase with each change.
+    /// Whether servers transfer the zone or clients update it, so that its serial must increase
+    /// with each change.
     pub fn needs_serial(&self) -> bool {
         !(self.secondaries.is_empty() && self.allow_transfer.is_empty() && self.allow_update.is_empty())
     }
@@ -489,7 +496,8 @@ pub struct ResourceRecordSet {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 2147483647))]
     pub ttl: Option<u32>,
-    /// The values, each in the format of a master file, with absolute names (the last dot is optional).
+    /// The values, each in the format of a master file, with absolute names (the last dot is
+    /// optional).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub records: Vec<String>,
     /// The target whose records of this type are answered.
@@ -518,8 +526,8 @@ pub struct ResolverEndpoint {
     /// The transports that the endpoint accepts.
     #[serde(default = "do53_only")]
     pub protocols: Vec<Protocol>,
-    /// CIDR blocks of the clients that the endpoint answers. Default: its VPC, and the on-premises networks and VPCs
-    /// connected to that VPC.
+    /// CIDR blocks of the clients that the endpoint answers. Default: its VPC, and the on-premises
+    /// networks and VPCs connected to that VPC.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<Cidr>")]
     pub allowed_cidr_blocks: Vec<IpNet>,
@@ -577,7 +585,8 @@ pub struct ResolverRule {
     pub domain_name: Name,
     /// How zonal resolves the queries.
     pub rule_type: RuleType,
-    /// The outbound endpoint whose addresses are the source of forwarded queries. Default: the node's own addresses.
+    /// The outbound endpoint whose addresses are the source of forwarded queries. Default: the
+    /// node's own addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolver_endpoint_id: Option<Id>,
     /// The servers that a FORWARD rule forwards to.

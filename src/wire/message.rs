@@ -1,4 +1,5 @@
-//! A reply as data: zonal reads its own replies again to show them (`explain`), to compare them and to test them.
+//! A reply as data: zonal reads its own replies again to show them (`explain`), to compare them and
+//! to test them.
 
 use super::{
     Name,

@@ -10,7 +10,8 @@ pub const MAX_LABEL: usize = 63;
 
 /// An absolute domain name in uncompressed wire format. It keeps its case.
 ///
-/// Equality, order and hash ignore ASCII case (RFC 4343). The order is the canonical order of RFC 4034, section 6.1.
+/// Equality, order and hash ignore ASCII case (RFC 4343). The order is the canonical order of RFC
+/// 4034, section 6.1.
 #[derive(Clone)]
 pub struct Name(Box<[u8]>);
 
@@ -78,9 +79,10 @@ impl Name {
         Name::parse(text.as_bytes(), Some(&Name::root()))
     }
 
-    /// Reads a name in presentation format with its escapes (RFC 1035, section 5.1). A name without a last dot is relative to
-    /// `origin`, and `@` is the origin. U-labels in UTF-8 become A-labels (RFC 5890, section 2.3.2.1). Octets that are not UTF-8
-    /// are kept, and so are the octets of a label that has an escape.
+    /// Reads a name in presentation format with its escapes (RFC 1035, section 5.1). A name without
+    /// a last dot is relative to `origin`, and `@` is the origin. U-labels in UTF-8 become A-labels
+    /// (RFC 5890, section 2.3.2.1). Octets that are not UTF-8 are kept, and so are the octets of a
+    /// label that has an escape.
     ///
     /// # Errors
     ///
@@ -229,7 +231,8 @@ impl Name {
 
 /// Replaces the U-labels of a name in presentation format by A-labels.
 fn with_a_labels(text: &str) -> Result<String, NameError> {
-    /// Characters that the mapping of UTS 46 must not produce, because they have a meaning in presentation format.
+    /// Characters that the mapping of UTS 46 must not produce, because they have a meaning in
+    /// presentation format.
     const DENIED: AsciiDenyList = AsciiDenyList::new(true, "\\\"();@");
     let mut out = String::with_capacity(text.len() + 16);
     let mut rest = text;
@@ -271,8 +274,8 @@ fn close_label(wire: &mut [u8], start: usize) -> Result<(), NameError> {
     }
 }
 
-/// Reads an escape, whose backslash is in front of `rest`. Returns the octet that it stands for, and the text behind it. None
-/// if the escape is malformed.
+/// Reads an escape, whose backslash is in front of `rest`. Returns the octet that it stands for,
+/// and the text behind it. None if the escape is malformed.
 pub fn unescape(rest: &[u8]) -> Option<(u8, &[u8])> {
     match rest {
         [a, b, c, tail @ ..] if a.is_ascii_digit() => {
@@ -288,7 +291,8 @@ pub fn unescape(rest: &[u8]) -> Option<(u8, &[u8])> {
     }
 }
 
-/// The length of the uncompressed name at the start of `bytes`, with its root label. None if there is no valid name.
+/// The length of the uncompressed name at the start of `bytes`, with its root label. None if there
+/// is no valid name.
 pub fn wire_len(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -300,7 +304,8 @@ pub fn wire_len(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// The labels of an uncompressed name in wire format, from left to right, without the root. Panics if it is malformed.
+/// The labels of an uncompressed name in wire format, from left to right, without the root. Panics
+/// if it is malformed.
 pub fn labels(wire: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     let mut at = 0;
     std::iter::from_fn(move || {

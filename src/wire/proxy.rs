@@ -5,7 +5,8 @@ use std::net::IpAddr;
 
 /// The longest header that zonal accepts, in octets.
 pub const MAX_HEADER: usize = 512;
-/// The length of the fixed part of the header, in octets: signature, command, family, and the length of the rest.
+/// The length of the fixed part of the header, in octets: signature, command, family, and the
+/// length of the rest.
 pub const FIXED: usize = 16;
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
 /// The type of the TLV that holds the CRC32C of the header.
@@ -49,19 +50,20 @@ pub enum Header<'a> {
 /// The error of a missing or malformed header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HeaderError<'a> {
-    /// The octets behind the header: the whole packet if there is no header, none if the end of the header is not known.
+    /// The octets behind the header: the whole packet if there is no header, none if the end of the
+    /// header is not known.
     pub rest: Option<&'a [u8]>,
 }
 
-/// The length of a header in octets, from its fixed part. None if that is not the start of a header, or if the header is longer
-/// than [`MAX_HEADER`].
+/// The length of a header in octets, from its fixed part. None if that is not the start of a
+/// header, or if the header is longer than [`MAX_HEADER`].
 pub fn header_len(fixed: &[u8; FIXED]) -> Option<usize> {
     let len = FIXED + usize::from(u16::from_be_bytes([fixed[14], fixed[15]]));
     (fixed.starts_with(SIGNATURE) && len <= MAX_HEADER).then_some(len)
 }
 
-/// Writes a header for a client at `source` that connected to port 53 of `destination` over TCP. If the addresses are not of one
-/// family, the header is a LOCAL one.
+/// Writes a header for a client at `source` that connected to port 53 of `destination` over TCP. If
+/// the addresses are not of one family, the header is a LOCAL one.
 pub fn write(source: IpAddr, destination: IpAddr) -> Vec<u8> {
     let (family, addresses) = match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => (V4_STREAM, [source.octets(), destination.octets()].concat()),
@@ -123,8 +125,8 @@ fn read_header(header: &[u8]) -> Option<Header<'_>> {
     }
 }
 
-/// Reads the TLVs at the end of a header. Returns the ID of the VPC endpoint, if there is one; none of all if they are
-/// malformed or the checksum is wrong.
+/// Reads the TLVs at the end of a header. Returns the ID of the VPC endpoint, if there is one; none
+/// of all if they are malformed or the checksum is wrong.
 fn read_tlvs<'a>(header: &[u8], tlvs: &'a [u8]) -> Option<Option<&'a str>> {
     let (mut vpc_endpoint, mut checked) = (None, false);
     let mut rest = tlvs;

@@ -1,6 +1,7 @@
 //! Reading a query: header, question and EDNS. Reading copies the name only and allocates nothing.
 //!
-//! [`LookupName`] is the name in the form that all maps of a snapshot are searched with: each of its suffixes has a hash.
+//! [`LookupName`] is the name in the form that all maps of a snapshot are searched with: each of
+//! its suffixes has a hash.
 
 use super::{
     codes::{class, edns_flag, flag, option, pointer},
@@ -12,7 +13,8 @@ use std::sync::LazyLock;
 /// The length of a DNS message's header, in octets.
 pub const HEADER: usize = 12;
 
-/// The seed of all name hashes of this process. It is random, so that nobody outside can choose names that collide.
+/// The seed of all name hashes of this process. It is random, so that nobody outside can choose
+/// names that collide.
 static SEED: LazyLock<u64> = LazyLock::new(|| getrandom::u64().unwrap_or(0x5bd1_e995_9d1b_58d3));
 
 /// The hash of the root. The hash of every other name is computed from it, label by label.
@@ -20,7 +22,8 @@ pub fn root_hash() -> u64 {
     *SEED
 }
 
-/// The hash of the name that consists of `label` (in lower case) and the parent whose hash is `parent`.
+/// The hash of the name that consists of `label` (in lower case) and the parent whose hash is
+/// `parent`.
 #[inline]
 pub fn child_hash(parent: u64, label: &[u8]) -> u64 {
     let fold = |a: u64, b: u64| {
@@ -42,7 +45,8 @@ pub fn name_hash(wire: &[u8]) -> u64 {
     LookupName::new(wire).map_or_else(root_hash, |name| name.hash(0))
 }
 
-/// A name that is prepared for lookups: in lower case, with the offset and the hash of each of its suffixes.
+/// A name that is prepared for lookups: in lower case, with the offset and the hash of each of its
+/// suffixes.
 #[derive(Clone)]
 pub struct LookupName {
     wire: [u8; MAX_NAME + 1],
@@ -67,8 +71,8 @@ impl LookupName {
         name.fill(bytes).then_some(name)
     }
 
-    /// Replaces this name by the uncompressed name at the start of `bytes`. False, and unspecified content, if there is no
-    /// valid name.
+    /// Replaces this name by the uncompressed name at the start of `bytes`. False, and unspecified
+    /// content, if there is no valid name.
     #[inline]
     pub fn fill(&mut self, bytes: &[u8]) -> bool {
         let mut at = 0;
@@ -145,10 +149,11 @@ pub struct Edns<'a> {
     pub version: u8,
     /// The DO flag: the client accepts DNSSEC records.
     pub dnssec_ok: bool,
-    /// The cookie option: a client cookie of 8 octets, and a server cookie of 8 to 32 octets or none (RFC 7873, section 4).
+    /// The cookie option: a client cookie of 8 octets, and a server cookie of 8 to 32 octets or
+    /// none (RFC 7873, section 4).
     pub cookie: Option<&'a [u8]>,
-    /// The data of the client subnet option, unchecked: [`subnet::read`](super::subnet::read) checks it. Empty, which is
-    /// malformed, if the query has the option more than once.
+    /// The data of the client subnet option, unchecked: [`subnet::read`](super::subnet::read)
+    /// checks it. Empty, which is malformed, if the query has the option more than once.
     pub client_subnet: Option<&'a [u8]>,
     /// Whether the client asks for the name server's identifier (RFC 5001).
     pub nsid: bool,
@@ -182,7 +187,8 @@ pub enum Packet<'a> {
     Ignore,
     /// The operation is not QUERY. The OPT record is included if it is readable.
     NotImplemented(Option<Edns<'a>>),
-    /// A query with a TSIG record (RFC 8945). Its content does not count before the signature is verified.
+    /// A query with a TSIG record (RFC 8945). Its content does not count before the signature is
+    /// verified.
     Signed {
         /// The octets of the question section.
         question: &'a [u8],
@@ -205,7 +211,8 @@ pub fn flags(packet: &[u8]) -> u16 {
 }
 
 impl<'a> Packet<'a> {
-    /// Reads a packet. The queried name is written to `name`, which the caller reuses: it is large, and is not moved.
+    /// Reads a packet. The queried name is written to `name`, which the caller reuses: it is large,
+    /// and is not moved.
     #[inline]
     pub fn read(packet: &'a [u8], name: &'a mut LookupName) -> Packet<'a> {
         if packet.len() < HEADER || flags(packet) & flag::QR != 0 {
@@ -234,8 +241,8 @@ impl<'a> Packet<'a> {
         let Some(&[t1, t2, c1, c2]) = packet.get(type_at..type_at + 4) else { return malformed(&[]) };
         let (qtype, qclass) = (u16::from_be_bytes([t1, t2]), u16::from_be_bytes([c1, c2]));
         let question = &packet[HEADER..type_at + 4];
-        // An IXFR query has the client's SOA record in its authority section (RFC 1995, section 3). No other query has records
-        // there.
+        // An IXFR query has the client's SOA record in its authority section (RFC 1995, section 3).
+        // No other query has records there.
         let mut rest = type_at + 4;
         if answers != 0 || authorities != 0 {
             let is_ixfr = qtype == rtype::IXFR && answers == 0 && authorities == 1;
@@ -252,8 +259,8 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// The OPT record of a message that may be malformed elsewhere: its reply needs an OPT record too (RFC 6891, section 6.1.1).
-/// None if there is no readable OPT record.
+/// The OPT record of a message that may be malformed elsewhere: its reply needs an OPT record too
+/// (RFC 6891, section 6.1.1). None if there is no readable OPT record.
 #[cold]
 pub fn edns_of(packet: &[u8]) -> Option<Edns<'_>> {
     let count = |at: usize| packet.get(at..at + 2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
@@ -279,7 +286,8 @@ fn type_of(packet: &[u8], at: usize) -> Option<u16> {
     packet.get(fixed..fixed + 2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
 }
 
-/// The offset behind the name at `at`, which may be compressed. None if the name is malformed. Pointers are not followed.
+/// The offset behind the name at `at`, which may be compressed. None if the name is malformed.
+/// Pointers are not followed.
 pub fn skip_name(packet: &[u8], mut at: usize) -> Option<usize> {
     loop {
         match *packet.get(at)? {
@@ -298,8 +306,9 @@ fn skip_record(packet: &[u8], at: usize) -> Option<usize> {
     (end <= packet.len()).then_some(end)
 }
 
-/// Reads the additional section, which must end where the packet ends. Returns its OPT record, and whether its last record is
-/// a TSIG record. Two OPT records, or a TSIG record in another position, are an error.
+/// Reads the additional section, which must end where the packet ends. Returns its OPT record, and
+/// whether its last record is a TSIG record. Two OPT records, or a TSIG record in another position,
+/// are an error.
 #[inline]
 fn read_additional(packet: &[u8], mut at: usize, count: u16) -> Result<(Option<Edns<'_>>, bool), ()> {
     let (mut edns, mut is_signed) = (None, false);
@@ -325,8 +334,8 @@ fn is_signature(record: &[u8]) -> bool {
     if u16::from_be_bytes([c1, c2]) != class::ANY {
         return false;
     }
-    // The fields behind the algorithm name: time signed (6 octets), fudge (2), MAC size (2) and MAC, original ID (2),
-    // error (2), other length (2) and other data.
+    // The fields behind the algorithm name: time signed (6 octets), fudge (2), MAC size (2) and
+    // MAC, original ID (2), error (2), other length (2) and other data.
     let field = |at: usize| data.get(at..at + 2).map(|pair| usize::from(pair[0]) << 8 | usize::from(pair[1]));
     let end = || {
         let algorithm = wire_len(data)?;
@@ -355,7 +364,8 @@ fn read_opt(record: &[u8]) -> Result<Edns<'_>, ()> {
             option::NSID => edns.nsid = true,
             option::TCP_KEEPALIVE => edns.keepalive = true,
             option::CLIENT_SUBNET => edns.client_subnet = Some(if edns.client_subnet.is_some() { &[] } else { data }),
-            // Other lengths are a format error (RFC 7873, section 5.2.2). Of several cookies the first one counts (section 5).
+            // Other lengths are a format error (RFC 7873, section 5.2.2). Of several cookies the
+            // first one counts (section 5).
             option::COOKIE if edns.version == 0 && edns.cookie.is_none() => match length {
                 8 | 16..=40 => edns.cookie = Some(data),
                 _ => return Err(()),

@@ -1,7 +1,8 @@
-//! Writing a reply: header, question, records and OPT record, into a buffer that the caller provides.
+//! Writing a reply: header, question, records and OPT record, into a buffer that the caller
+//! provides.
 //!
-//! A reply never exceeds its size limit: a record that does not fit is refused with [`Full`], and room for the OPT record is
-//! reserved from the start.
+//! A reply never exceeds its size limit: a record that does not fit is refused with [`Full`], and
+//! room for the OPT record is reserved from the start.
 
 use super::{
     codes::{class, edns_flag, flag, option, pointer, rcode},
@@ -10,11 +11,13 @@ use super::{
 };
 use std::ops::Range;
 
-/// The largest reply over UDP, in octets. Messages of this size are not fragmented on the Internet (DNS flag day 2020).
+/// The largest reply over UDP, in octets. Messages of this size are not fragmented on the Internet
+/// (DNS flag day 2020).
 pub const MAX_UDP: usize = 1232;
 /// The length of an OPT record without options, in octets.
 const OPT: usize = 11;
-/// The length of a cookie option in octets: code and length, the client's 8 octets, the server's 16 (RFC 9018).
+/// The length of a cookie option in octets: code and length, the client's 8 octets, the server's 16
+/// (RFC 9018).
 const COOKIE_OPTION: usize = 4 + 8 + 16;
 
 /// The length of a padded reply is a multiple of this number of octets (RFC 8467, section 4.1).
@@ -56,7 +59,8 @@ pub struct Opt<'a> {
     pub keepalive: Option<u16>,
     /// Whether the reply is padded, so that its length does not reveal its content (RFC 7830).
     pub padded: bool,
-    /// The client subnet option of the query, and the scope of the answer (RFC 7871), if the option determines the answer.
+    /// The client subnet option of the query, and the scope of the answer (RFC 7871), if the option
+    /// determines the answer.
     pub client_subnet: Option<(&'a [u8], u8)>,
 }
 
@@ -70,7 +74,8 @@ impl Opt<'_> {
     }
 }
 
-/// A reply that is being written. Records are added section by section, in the order of the sections.
+/// A reply that is being written. Records are added section by section, in the order of the
+/// sections.
 pub struct Reply<'a> {
     buffer: &'a mut [u8],
     len: usize,
@@ -95,7 +100,8 @@ pub struct Mark {
 }
 
 impl<'a> Reply<'a> {
-    /// Begins a reply to `packet` with this question, in at most `max_len` octets with the OPT record.
+    /// Begins a reply to `packet` with this question, in at most `max_len` octets with the OPT
+    /// record.
     #[inline]
     pub fn new(buffer: &'a mut [u8], packet: &[u8], question: &[u8], max_len: usize, opt: Option<&Opt>) -> Reply<'a> {
         let max_len = max_len.min(buffer.len());
@@ -135,7 +141,8 @@ impl<'a> Reply<'a> {
         self.counts[section as usize]
     }
 
-    /// Marks the reply as truncated: [`finish`](Reply::finish) sets TC, and the client retries over TCP.
+    /// Marks the reply as truncated: [`finish`](Reply::finish) sets TC, and the client retries over
+    /// TCP.
     pub fn truncate(&mut self) {
         self.truncated = true;
     }
@@ -145,7 +152,8 @@ impl<'a> Reply<'a> {
         self.truncated
     }
 
-    /// Removes everything from `position` on. `count` is the number of records that `section` had at that position.
+    /// Removes everything from `position` on. `count` is the number of records that `section` had
+    /// at that position.
     pub fn rewind(&mut self, position: usize, section: Section, count: u16) {
         self.len = position;
         self.counts[section as usize] = count;
@@ -156,15 +164,16 @@ impl<'a> Reply<'a> {
         Mark { len: self.len, limit: self.limit, counts: self.counts, deferred: self.deferred }
     }
 
-    /// Returns to an earlier state. Records that were deferred at that state must still be deferred.
+    /// Returns to an earlier state. Records that were deferred at that state must still be
+    /// deferred.
     pub fn back_to(&mut self, mark: Mark) {
         debug_assert!(self.limit <= mark.limit, "deferred records were placed in between");
         (self.len, self.limit, self.counts, self.deferred) = (mark.len, mark.limit, mark.counts, mark.deferred);
     }
 
     /// Defers the last `count` records, which are in the authority section from `start` on, until
-    /// [`place_deferred`](Reply::place_deferred): records of the answer section can still be added in front of them. No
-    /// compression pointer may point to them.
+    /// [`place_deferred`](Reply::place_deferred): records of the answer section can still be added
+    /// in front of them. No compression pointer may point to them.
     pub fn defer(&mut self, start: usize, count: u16) {
         let length = self.len - start;
         self.limit -= length;
@@ -174,7 +183,8 @@ impl<'a> Reply<'a> {
         self.deferred = (self.deferred.0 + length, self.deferred.1 + count);
     }
 
-    /// Places the deferred records behind the answer section. Records of the additional section come later.
+    /// Places the deferred records behind the answer section. Records of the additional section
+    /// come later.
     pub fn place_deferred(&mut self) {
         let (length, count) = std::mem::take(&mut self.deferred);
         self.buffer.copy_within(self.limit..self.limit + length, self.len);
@@ -219,8 +229,8 @@ impl<'a> Reply<'a> {
         Ok(())
     }
 
-    /// Rotates adjacent records of equal size, so that the record `by` octets behind the first one becomes the first. No
-    /// compression pointer may point to them.
+    /// Rotates adjacent records of equal size, so that the record `by` octets behind the first one
+    /// becomes the first. No compression pointer may point to them.
     #[inline]
     pub fn rotate(&mut self, records: Range<usize>, by: usize) {
         self.buffer[records].rotate_left(by);
@@ -232,7 +242,8 @@ impl<'a> Reply<'a> {
         self.buffer[at..at + 2].copy_from_slice(&value.to_be_bytes());
     }
 
-    /// Sets the owners of `count` records from `start` on to `owner`. Their owners must be compression pointers.
+    /// Sets the owners of `count` records from `start` on to `owner`. Their owners must be
+    /// compression pointers.
     #[inline]
     pub fn set_owners(&mut self, start: usize, count: u16, owner: u16) {
         let mut at = start;
@@ -242,8 +253,8 @@ impl<'a> Reply<'a> {
         }
     }
 
-    /// Adds a record of class IN. `owner` is a compression pointer, or 0 for the root; the parts of `rdata` are concatenated.
-    /// Returns the offset of its data.
+    /// Adds a record of class IN. `owner` is a compression pointer, or 0 for the root; the parts of
+    /// `rdata` are concatenated. Returns the offset of its data.
     ///
     /// # Errors
     ///
@@ -276,8 +287,8 @@ impl<'a> Reply<'a> {
         Ok(data)
     }
 
-    /// Completes the reply with its RCODE, its OPT record and an extended error. Returns its length in octets. The extended
-    /// error loses its text, or is omitted, if it does not fit.
+    /// Completes the reply with its RCODE, its OPT record and an extended error. Returns its length
+    /// in octets. The extended error loses its text, or is omitted, if it does not fit.
     #[inline]
     pub fn finish(mut self, code: u16, opt: Option<&Opt>, ede: Option<Ede>) -> usize {
         self.place_deferred();
@@ -356,16 +367,18 @@ impl<'a> Reply<'a> {
     }
 }
 
-/// The index of the address that comes first, of `count` addresses. `draw` is a counter: over its values each address comes
-/// first equally often, also for a client that sees every second value because it asks for A and AAAA in turn.
+/// The index of the address that comes first, of `count` addresses. `draw` is a counter: over its
+/// values each address comes first equally often, also for a client that sees every second value
+/// because it asks for A and AAAA in turn.
 #[inline]
 pub fn first_of(count: usize, draw: u32) -> usize {
-    // Multiples of the golden ratio are spread evenly, whatever the step between them (Fibonacci hashing).
+    // Multiples of the golden ratio are spread evenly, whatever the step between them (Fibonacci
+    // hashing).
     ((u64::from(draw.wrapping_mul(0x9e37_79b9)) * count as u64) >> 32) as usize
 }
 
-/// The offset of the suffix that remains of the name at `at` without its first `skip` labels. Pointers are followed. The
-/// message must be one that zonal wrote: malformed ones can panic.
+/// The offset of the suffix that remains of the name at `at` without its first `skip` labels.
+/// Pointers are followed. The message must be one that zonal wrote: malformed ones can panic.
 pub fn suffix_at(message: &[u8], mut at: usize, mut skip: usize) -> usize {
     loop {
         match message[at] {
@@ -379,8 +392,8 @@ pub fn suffix_at(message: &[u8], mut at: usize, mut skip: usize) -> usize {
     }
 }
 
-/// Copies the name at `at` to `out`, uncompressed. Returns its length. The message must be one that zonal wrote: malformed
-/// ones can panic.
+/// Copies the name at `at` to `out`, uncompressed. Returns its length. The message must be one that
+/// zonal wrote: malformed ones can panic.
 pub fn expand_name(message: &[u8], mut at: usize, out: &mut [u8; 256]) -> usize {
     let mut len = 0;
     loop {
@@ -399,7 +412,8 @@ pub fn expand_name(message: &[u8], mut at: usize, out: &mut [u8; 256]) -> usize 
     }
 }
 
-/// Reduces a finished reply to its question and OPT record, with other flags and another RCODE. Returns its length.
+/// Reduces a finished reply to its question and OPT record, with other flags and another RCODE.
+/// Returns its length.
 fn strip(reply: &mut [u8], len: usize, set: u16, code: u16) -> usize {
     let bits = flags(reply) & !flag::RCODE | set | code & flag::RCODE;
     reply[2..4].copy_from_slice(&bits.to_be_bytes());
@@ -418,7 +432,8 @@ pub fn to_truncated(reply: &mut [u8], len: usize) -> usize {
     strip(reply, len, flag::TC, rcode::NOERROR)
 }
 
-/// Removes all records from a finished reply except its OPT record, and sets TC. Returns its length.
+/// Removes all records from a finished reply except its OPT record, and sets TC. Returns its
+/// length.
 pub fn to_empty_truncated(reply: &mut [u8], len: usize) -> usize {
     let count = |at: usize| usize::from(u16::from_be_bytes([reply[at], reply[at + 1]]));
     let (questions, records) = (count(4), count(6) + count(8) + count(10));

@@ -1,4 +1,5 @@
-//! Reading a response of another server. The response can be malformed or hostile; a malformed response is discarded whole.
+//! Reading a response of another server. The response can be malformed or hostile; a malformed
+//! response is discarded whole.
 
 use super::{
     codes::{class, flag, pointer},
@@ -24,7 +25,8 @@ pub struct Record {
 }
 
 impl Record {
-    /// Whether the data of an A, AAAA or TXT record is valid. Callers rely on the form of these three types.
+    /// Whether the data of an A, AAAA or TXT record is valid. Callers rely on the form of these
+    /// three types.
     fn is_valid(&self) -> bool {
         self.class != class::IN
             || !matches!(self.rtype, rtype::A | rtype::AAAA | rtype::TXT)
@@ -89,8 +91,8 @@ impl Response {
     }
 }
 
-/// Reads the name at `at` and appends it to `out`, uncompressed. Returns the offset behind it in the message. None if it is
-/// malformed, or if a pointer does not point backwards.
+/// Reads the name at `at` and appends it to `out`, uncompressed. Returns the offset behind it in
+/// the message. None if it is malformed, or if a pointer does not point backwards.
 pub fn read_name(message: &[u8], mut at: usize, out: &mut Vec<u8>) -> Option<usize> {
     let start = out.len();
     let (mut end, mut min_offset) = (None, at);
@@ -122,7 +124,8 @@ pub fn read_name(message: &[u8], mut at: usize, out: &mut Vec<u8>) -> Option<usi
     }
 }
 
-/// Reads the record at `at`, with uncompressed names. Returns the offset behind it. None if it is malformed.
+/// Reads the record at `at`, with uncompressed names. Returns the offset behind it. None if it is
+/// malformed.
 pub fn read_record(message: &[u8], at: usize) -> Option<(Record, usize)> {
     let mut owner = Vec::with_capacity(32);
     let at = read_name(message, at, &mut owner)?;
@@ -138,8 +141,8 @@ pub fn read_record(message: &[u8], at: usize) -> Option<(Record, usize)> {
     Some((Record { owner, rtype, class, ttl, rdata: expand_data(message, rtype, start, end)? }, end))
 }
 
-/// Where a type has names in its data that a sender may compress (RFC 3597, section 4): the number of octets in front of the
-/// names, and the number of names.
+/// Where a type has names in its data that a sender may compress (RFC 3597, section 4): the number
+/// of octets in front of the names, and the number of names.
 fn compressible_names(rtype: u16) -> Option<(usize, usize)> {
     match rtype {
         rtype::NS | rtype::MD | rtype::MF | rtype::CNAME | rtype::MB | rtype::MG | rtype::MR => Some((0, 1)),

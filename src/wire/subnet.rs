@@ -1,5 +1,5 @@
-//! The EDNS Client Subnet option (RFC 7871), by which a forwarder names its client; and the address prefix that counts as one
-//! client where zonal limits clients.
+//! The EDNS Client Subnet option (RFC 7871), by which a forwarder names its client; and the address
+//! prefix that counts as one client where zonal limits clients.
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -15,7 +15,8 @@ pub struct Malformed;
 /// [`Malformed`] if the option is not that of a query (RFC 7871, section 6).
 pub fn read(option: &[u8]) -> Result<Option<IpNet>, Malformed> {
     let [f1, f2, source, scope, address @ ..] = option else { return Err(Malformed) };
-    // In queries the scope is 0, and the address has as many octets as the prefix needs (RFC 7871, section 6).
+    // In queries the scope is 0, and the address has as many octets as the prefix needs (RFC 7871,
+    // section 6).
     if *scope != 0 || address.len() != usize::from(source.div_ceil(8)) {
         return Err(Malformed);
     }
@@ -37,8 +38,8 @@ pub fn read(option: &[u8]) -> Result<Option<IpNet>, Malformed> {
     }
 }
 
-/// The address that stands for a client where zonal limits clients: an IPv4 address itself, or the first 56 bits of an IPv6
-/// address, because one host can use all addresses of such a prefix.
+/// The address that stands for a client where zonal limits clients: an IPv4 address itself, or the
+/// first 56 bits of an IPv6 address, because one host can use all addresses of such a prefix.
 pub fn limited_prefix(client: IpAddr) -> IpAddr {
     match client {
         IpAddr::V4(_) => client,

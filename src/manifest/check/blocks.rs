@@ -1,4 +1,5 @@
-//! Sets of CIDR blocks that are searched in logarithmic time: the blocks of a network, or of a VPC's subnets.
+//! Sets of CIDR blocks that are searched in logarithmic time: the blocks of a network, or of a
+//! VPC's subnets.
 
 use super::Checker;
 use crate::manifest::Vpc;
@@ -16,7 +17,8 @@ impl Blocks {
     pub(super) fn new<'b>(blocks: impl IntoIterator<Item = &'b IpNet>) -> Blocks {
         let mut all: Vec<IpNet> = blocks.into_iter().map(IpNet::trunc).collect();
         all.sort_by_key(|block| (block.network(), block.prefix_len()));
-        // Blocks either nest or are disjoint. In this order, a block follows the block that contains it.
+        // Blocks either nest or are disjoint. In this order, a block follows the block that
+        // contains it.
         let mut widest: Vec<IpNet> = Vec::new();
         for block in all {
             if widest.last().is_none_or(|wide| !wide.contains(&block)) {

@@ -31,9 +31,10 @@ pub(super) fn has_private_names(endpoint: &VpcEndpoint) -> bool {
     endpoint.vpc_endpoint_type == VpcEndpointType::Interface && endpoint.private_dns_enabled && has_names(endpoint)
 }
 
-/// The endpoints that a change can affect, including the changed ones. Addresses, private names and Gateway endpoints must be unique
-/// within a VPC: a change affects all endpoints of the VPC. Own names begin with the identifier of the endpoint: two can be equal
-/// only if one identifier begins with the other, in any case.
+/// The endpoints that a change can affect, including the changed ones. Addresses, private names and
+/// Gateway endpoints must be unique within a VPC: a change affects all endpoints of the VPC. Own
+/// names begin with the identifier of the endpoint: two can be equal only if one identifier begins
+/// with the other, in any case.
 pub(super) fn affected<'a>(
     changed: &[Change<'a, VpcEndpoint>],
     manifest: &'a Manifest,

@@ -24,7 +24,8 @@ const ENDPOINTS: &[(&str, &[&str])] = &[
     (
         "vpce-1",
         &[
-            // Without conflict; in an AZ without a name, which the shift omits; with a name of the next endpoint.
+            // Without conflict; in an AZ without a name, which the shift omits; with a name of the
+            // next endpoint.
             "service_name: s3, vpc_id: a, network_interfaces: [{availability_zone_id: az1, ipv4: 10.1.0.1}]",
             "service_name: s3, vpc_id: b, private_dns_enabled: true, network_interfaces: [{availability_zone_id: az3, ipv4: 10.2.0.1}]",
             "service_name: s3, vpc_id: a, dns_name_suffix: r-a, network_interfaces: [{availability_zone_id: az1, ipv4: 10.1.0.4}]",
@@ -35,7 +36,8 @@ const ENDPOINTS: &[(&str, &[&str])] = &[
     (
         "vpce-2",
         &[
-            // The address of the first endpoint; the private names of the third; a scope without connected VPCs.
+            // The address of the first endpoint; the private names of the third; a scope without
+            // connected VPCs.
             "service_name: also, vpc_id: a, network_interfaces: [{availability_zone_id: az2, ipv4: 10.1.0.1}]",
             "service_name: also, vpc_id: b, private_dns_enabled: true, network_interfaces: [{availability_zone_id: az1, ipv4: 10.2.0.3}]",
             "service_name: also, vpc_id: b, private_dns_scope: [a], network_interfaces: [{availability_zone_id: az1, ipv4: 10.2.0.3}]",
@@ -44,7 +46,8 @@ const ENDPOINTS: &[(&str, &[&str])] = &[
     (
         "vpce-3",
         &[
-            // For inbound endpoints only, which needs the Gateway endpoint; with an unknown service.
+            // For inbound endpoints only, which needs the Gateway endpoint; with an unknown
+            // service.
             "service_name: s3, vpc_id: b, private_dns_enabled: true, dns_options: \
              {private_dns_only_for_inbound_resolver_endpoint: true}, \
              network_interfaces: [{availability_zone_id: az2, ipv4: 10.2.0.4}]",

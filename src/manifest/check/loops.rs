@@ -1,5 +1,5 @@
-//! Forwarding loops: FORWARD rules to an entry point of this manifest, whose view forwards the query back. Loops through servers
-//! that are not in the manifest cannot be found here.
+//! Forwarding loops: FORWARD rules to an entry point of this manifest, whose view forwards the
+//! query back. Loops through servers that are not in the manifest cannot be found here.
 
 use super::Checker;
 use crate::{
@@ -89,7 +89,8 @@ impl<'a> Checker<'a> {
         map
     }
 
-    /// Whether a query for `domain` that `rule` forwards reaches the rule `start`. `path` then has the steps to it.
+    /// Whether a query for `domain` that `rule` forwards reaches the rule `start`. `path` then has
+    /// the steps to it.
     fn leads_back(
         &self,
         map: &Map<'a>,
@@ -114,7 +115,8 @@ impl<'a> Checker<'a> {
         false
     }
 
-    /// The VPC whose view applies to a query of a rule to one of its targets, if that is an entry point.
+    /// The VPC whose view applies to a query of a rule to one of its targets, if that is an entry
+    /// point.
     fn view(&self, map: &Map<'a>, rule: &'a ResolverRule, target: &TargetAddress) -> Option<&'a Id> {
         match map.entry_points.get(&target.ip)? {
             EntryPoint::Inbound { endpoint, vpc } => {
@@ -135,7 +137,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// The FORWARD rule that applies to queries of a VPC for a domain name. None if a zone or another rule applies.
+    /// The FORWARD rule that applies to queries of a VPC for a domain name. None if a zone or
+    /// another rule applies.
     fn forwards(&self, map: &Map<'a>, vpc: &'a Id, domain: &Name) -> Option<&'a Id> {
         let mut has_system_rule = false;
         let mut at = Some(domain.to_lowercase());
@@ -209,7 +212,8 @@ resolver_endpoints:
 resolver_rules:
 ";
 
-    /// The warnings of a manifest with these rules: identifier, domain name, VPCs, targets, and other fields.
+    /// The warnings of a manifest with these rules: identifier, domain name, VPCs, targets, and
+    /// other fields.
     fn warnings(rules: &[(&str, &str, &str, &str, &str)]) -> Vec<String> {
         let mut text = String::from(AROUND);
         for (id, domain, vpcs, targets, more) in rules {
@@ -237,7 +241,8 @@ resolver_rules:
         let own = warnings(&[("r", "x.example", "a", "192.0.2.1; 10.1.0.2", "")]);
         assert!(own[0].contains("r.target_ips[1].ip: forwarding loop: queries to 10.1.0.2 have the view of `a`"));
         assert!(own.len() == 1 && own[0].contains("remove `a`, the VPC of this resolver address, from"), "{own:?}");
-        // The view at a VPC's entry point is that of the client's network: the VPC of the outbound endpoint.
+        // The view at a VPC's entry point is that of the client's network: the VPC of the outbound
+        // endpoint.
         assert_eq!(warnings(&[("r", "x.example", "a", "10.2.0.2", ", resolver_endpoint_id: out-a")]).len(), 1);
         // A loop through a wider rule is reported once, even if a third rule leads into it.
         let round = [
@@ -259,7 +264,8 @@ resolver_rules:
         for rules in [
             vec![("r", "x.example", "a", "10.2.0.53", "")],
             vec![("r", "x.example", "a, b", "10.2.0.53", ", enabled: false")],
-            // Not an entry point; the endpoint does not accept Do53; the VPC of the outbound endpoint is not connected.
+            // Not an entry point; the endpoint does not accept Do53; the VPC of the outbound
+            // endpoint is not connected.
             vec![("r", "x.example", "a, b", "10.2.0.56", "")],
             vec![("r", "x.example", "a, b", "10.2.0.55", "")],
             vec![("r", "x.example", "a, b", "10.2.0.2", ", resolver_endpoint_id: out-c")],

@@ -1,7 +1,8 @@
 //! Checks that the resources of a manifest fit together: references, addresses, names.
 //!
-//! Decoding checks single values, and the compilation of a zone checks its records. The checks of a changed manifest repeat only
-//! the checks that the change can affect ([`Checked::follow`]), and report the same problems in the same order as a full check.
+//! Decoding checks single values, and the compilation of a zone checks its records. The checks of a
+//! changed manifest repeat only the checks that the change can affect ([`Checked::follow`]), and
+//! report the same problems in the same order as a full check.
 
 mod blocks;
 mod endpoints;
@@ -34,7 +35,8 @@ use std::{
     sync::Arc,
 };
 
-/// The number of unknown references that get a suggestion. Each is compared with all known identifiers.
+/// The number of unknown references that get a suggestion. Each is compared with all known
+/// identifiers.
 const MAX_SUGGESTIONS: usize = 100;
 
 /// The number of changed endpoints or zones beyond which zonal checks the whole manifest again.
@@ -63,7 +65,8 @@ pub struct Checked {
     index: Index,
 }
 
-/// The resources that a change can affect, by different keys. A copy shares its content with the original.
+/// The resources that a change can affect, by different keys. A copy shares its content with the
+/// original.
 #[derive(Clone, Debug, Default)]
 struct Index {
     /// The endpoints of each VPC.
@@ -119,8 +122,8 @@ impl Checked {
         }
     }
 
-    /// Checks the manifest that follows `old`, of which this is the result and which has no errors. Repeats only the checks that
-    /// the change can affect, unless networks changed.
+    /// Checks the manifest that follows `old`, of which this is the result and which has no errors.
+    /// Repeats only the checks that the change can affect, unless networks changed.
     pub fn follow(&self, old: &Manifest, manifest: &Manifest, connectivity: &Connectivity, now: i64) -> Checked {
         let followed = self.followed(old, manifest, connectivity, now);
         match followed.filter(|checked| !checked.all().any(Problem::is_error)) {
@@ -130,7 +133,8 @@ impl Checked {
         }
     }
 
-    /// The result of the incremental check. None if the change is too large for it. If there are errors, some may be missing.
+    /// The result of the incremental check. None if the change is too large for it. If there are
+    /// errors, some may be missing.
     fn followed(&self, old: &Manifest, manifest: &Manifest, connectivity: &Connectivity, now: i64) -> Option<Checked> {
         let same_services = same_resources(&old.vpc_endpoint_services, &manifest.vpc_endpoint_services);
         let same_rules = same_resources(&old.resolver_rules, &manifest.resolver_rules);
@@ -237,7 +241,8 @@ fn key_of(name: &Name) -> Box<[u8]> {
     name.to_lowercase().as_wire().into()
 }
 
-/// Merges the old problems of resources that a change does not affect with the new problems, in the order of identifiers.
+/// Merges the old problems of resources that a change does not affect with the new problems, in the
+/// order of identifiers.
 fn merged(old: &[Problem], new: &[Problem], is_kept: impl Fn(&Id) -> bool) -> Arc<[Problem]> {
     let kept = old.iter().filter(|problem| problem.resource.as_ref().is_some_and(|(_, id)| is_kept(id)));
     let mut all: Vec<Problem> = new.iter().chain(kept).cloned().collect();

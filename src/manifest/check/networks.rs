@@ -1,4 +1,5 @@
-//! Checks of VPCs, subnets, peering connections, Transit Gateways, on-premises networks, and entry points.
+//! Checks of VPCs, subnets, peering connections, Transit Gateways, on-premises networks, and entry
+//! points.
 
 use super::{Checker, Seen, is_label, list, regions::is_other_region};
 use crate::manifest::{Direction, Vpc};
@@ -112,7 +113,8 @@ impl<'a> Checker<'a> {
                 seen.push((subnet_id, at, block));
             }
         }
-        // Blocks either nest or are disjoint. In this order, the blocks that contain the current one form a stack.
+        // Blocks either nest or are disjoint. In this order, the blocks that contain the current
+        // one form a stack.
         seen.sort_by_key(|(_, _, block)| (block.network(), block.prefix_len()));
         let mut holders: Vec<(&str, &ipnet::IpNet)> = Vec::new();
         for (subnet, at, block) in seen {

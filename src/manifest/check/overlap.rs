@@ -1,5 +1,6 @@
-//! Networks with overlapping addresses, where zonal must tell their clients apart. Ten thousand tenants can all have 10.0.0.0/16,
-//! so that only networks that are connected or share an entry point are compared.
+//! Networks with overlapping addresses, where zonal must tell their clients apart. Ten thousand
+//! tenants can all have 10.0.0.0/16, so that only networks that are connected or share an entry
+//! point are compared.
 
 use super::Checker;
 use crate::manifest::{Direction, connectivity::Network};
@@ -13,10 +14,11 @@ const MAX_COMPARED: usize = 64;
 type Owned<'a> = (IpNet, &'a Network);
 type Pair<'a> = (&'a Network, &'a Network);
 
-/// Calls `found` for each pair of blocks of two networks of which one contains the other, the containing one first. Each block is
-/// compared with at most [`MAX_COMPARED`] others.
+/// Calls `found` for each pair of blocks of two networks of which one contains the other, the
+/// containing one first. Each block is compared with at most [`MAX_COMPARED`] others.
 fn sweep<'a>(mut blocks: Vec<(IpNet, &'a Network)>, mut found: impl FnMut((IpNet, &'a Network), (IpNet, &'a Network))) {
-    // Blocks either nest or are disjoint. In this order, the blocks that contain the current one form a stack.
+    // Blocks either nest or are disjoint. In this order, the blocks that contain the current one
+    // form a stack.
     blocks.sort_by_key(|(block, _)| (block.network(), block.prefix_len()));
     let mut holders: Vec<(IpNet, &Network)> = Vec::new();
     for (block, network) in blocks {
@@ -133,7 +135,8 @@ impl<'a> Checker<'a> {
         };
         let at = self.blocks(b).iter().position(|block| *block == b_block).unwrap_or_default();
         let field = format!("cidr_blocks[{at}]");
-        // A wide block of an on-premises network that contains blocks of VPCs is unambiguous: the longest prefix decides.
+        // A wide block of an on-premises network that contains blocks of VPCs is unambiguous: the
+        // longest prefix decides.
         let both_vpcs = matches!((a, b), (Network::Vpc(_), Network::Vpc(_)));
         match both_vpcs || same {
             true => self.error(kind, b.id(), field, message),

@@ -86,7 +86,8 @@ fn without_digits(text: &str) -> Option<&str> {
     (rest.len() < text.len()).then_some(rest)
 }
 
-/// Whether a text has the form of an AZ name, such as `us-east-1a`, or of a Local Zone, such as `us-west-2-lax-1a`.
+/// Whether a text has the form of an AZ name, such as `us-east-1a`, or of a Local Zone, such as
+/// `us-west-2-lax-1a`.
 fn is_az_name(text: &str) -> bool {
     let Some(region) = text.strip_suffix(|c: char| c.is_ascii_lowercase()) else { return false };
     is_region(region)
@@ -140,7 +141,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Checks the AZ names and AZ IDs of a VPC: they are not swapped, and the names are in the VPC's Region.
+    /// Checks the AZ names and AZ IDs of a VPC: they are not swapped, and the names are in the
+    /// VPC's Region.
     pub(super) fn az_names(&mut self, id: &str, vpc: &'a Vpc) {
         const KIND: &str = "vpcs";
         for (name, az) in &vpc.availability_zones {
@@ -189,8 +191,8 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Checks an AZ ID. Returns whether a problem was found: an error if it is an AZ name of a VPC. `vpcs` are the VPCs whose names
-    /// have precedence.
+    /// Checks an AZ ID. Returns whether a problem was found: an error if it is an AZ name of a VPC.
+    /// `vpcs` are the VPCs whose names have precedence.
     pub(super) fn az_id(&mut self, (kind, id): (&'static str, &str), field: String, az: &str, vpcs: &[&str]) -> bool {
         let manifest = self.manifest;
         let all = self.az_names_of_all();

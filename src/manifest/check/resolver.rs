@@ -200,7 +200,8 @@ impl<'a> Checker<'a> {
             _ => None,
         };
         let Some(own) = own else { return };
-        // A PROXY header can name a PrivateLink endpoint, through which clients of unconnected networks reach the forwarder.
+        // A PROXY header can name a PrivateLink endpoint, through which clients of unconnected
+        // networks reach the forwarder.
         if forwarder.client_identity == ClientIdentity::ProxyProtocolV2 {
             return;
         }
@@ -222,7 +223,8 @@ impl<'a> Checker<'a> {
             let network = (forwarder.vpc_id.as_ref(), forwarder.on_premises_network_id.as_ref());
             blocks.extend(forwarder.cidr_blocks.iter().enumerate().map(|(at, block)| (network, block.trunc(), id, at)));
         }
-        // Blocks either nest or are disjoint. In this order, a block follows the block that contains it.
+        // Blocks either nest or are disjoint. In this order, a block follows the block that
+        // contains it.
         blocks.sort();
         let mut holder: Option<(ForwarderNetwork, IpNet, &Id)> = None;
         for (network, block, id, at) in blocks {

@@ -1,5 +1,5 @@
-//! Zones and private names that zonal never answers from, because something else of the same name has precedence: a rule over a
-//! zone, and both over an endpoint's private name.
+//! Zones and private names that zonal never answers from, because something else of the same name
+//! has precedence: a rule over a zone, and both over an endpoint's private name.
 
 use super::{Checker, Index, endpoints::has_private_names, key_of};
 use crate::{
@@ -11,7 +11,8 @@ use std::{
     sync::Arc,
 };
 
-/// A private name that something else shadows: the name, a description of what shadows it, and the VPCs where it does.
+/// A private name that something else shadows: the name, a description of what shadows it, and the
+/// VPCs where it does.
 type Shadow<'a> = (&'a Name, String, BTreeSet<&'a str>);
 
 /// The number of names that are reported.

@@ -1,4 +1,5 @@
-//! Each case changes one thing in a valid manifest, and lists the start of each problem that is reported, in any order.
+//! Each case changes one thing in a valid manifest, and lists the start of each problem that is
+//! reported, in any order.
 
 use super::*;
 use crate::manifest::{decode::decode, document};
@@ -77,7 +78,8 @@ fn reports_nothing_about_a_valid_manifest() {
     assert_eq!(problems(VALID), [""; 0]);
 }
 
-/// Replaces `old` by `new` in the valid manifest, for each case. Each part is the start of one problem.
+/// Replaces `old` by `new` in the valid manifest, for each case. Each part is the start of one
+/// problem.
 fn assert_problems(cases: &[(&str, &str, &[&str])]) {
     for (old, new, expected) in cases {
         assert_eq!(VALID.matches(old).count(), 1, "{old}");

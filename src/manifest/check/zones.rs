@@ -21,8 +21,8 @@ const KIND: &str = "private_hosted_zones";
 /// The number of values of a record set that are compared with the previous ones.
 const MAX_COMPARED: usize = 100;
 
-/// The zones that a change can affect, including the changed ones. Names of zones must be unique within a VPC: a change affects all
-/// zones of the same name.
+/// The zones that a change can affect, including the changed ones. Names of zones must be unique
+/// within a VPC: a change affects all zones of the same name.
 pub(super) fn affected<'a>(
     changed: &[Change<'a, PrivateHostedZone>],
     manifest: &'a Manifest,

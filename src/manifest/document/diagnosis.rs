@@ -1,11 +1,13 @@
-//! The most likely cause of a YAML syntax error. The parser often stops some lines behind the mistake.
+//! The most likely cause of a YAML syntax error. The parser often stops some lines behind the
+//! mistake.
 
 use super::{Span, SyntaxError};
 
 /// The number of lines that are searched, up to the line where the parser stopped.
 const SEARCHED_LINES: usize = 5;
 
-/// Finds the cause of an error for which the parser stopped in `line`. None if it is no known cause.
+/// Finds the cause of an error for which the parser stopped in `line`. None if it is no known
+/// cause.
 pub(super) fn diagnose(text: &str, line: u32) -> Option<SyntaxError> {
     let unclosed = Scanner::new(text).unclosed().filter(|error| error.span.line <= line);
     unclosed.or_else(|| {

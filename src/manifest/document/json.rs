@@ -1,4 +1,5 @@
-//! Reading JSON (RFC 8259). The YAML parser cannot read it: it differs in tabs, long keys and surrogate pairs.
+//! Reading JSON (RFC 8259). The YAML parser cannot read it: it differs in tabs, long keys and
+//! surrogate pairs.
 
 use super::{Entry, MAX_DEPTH, Node, Span, SyntaxError, Value, without_duplicates};
 

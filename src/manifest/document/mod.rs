@@ -1,4 +1,5 @@
-//! The text of a manifest as a tree of nodes, each with its span in the text. YAML and JSON give the same tree.
+//! The text of a manifest as a tree of nodes, each with its span in the text. YAML and JSON give
+//! the same tree.
 
 mod diagnosis;
 mod json;
@@ -64,7 +65,8 @@ pub struct Node {
 /// The value of a node.
 #[derive(Clone, Debug)]
 pub enum Value {
-    /// Text, a number, a boolean or null. The type of the field that it is read for determines which.
+    /// Text, a number, a boolean or null. The type of the field that it is read for determines
+    /// which.
     Scalar {
         /// The text, without quotes and escapes.
         text: Arc<str>,
@@ -120,7 +122,8 @@ impl Node {
         matches!(&self.value, Value::Scalar { text, plain: true } if matches!(&**text, "" | "~" | "null" | "Null" | "NULL"))
     }
 
-    /// The entry of a map with this key. None if there is no such entry, or if the node is not a map.
+    /// The entry of a map with this key. None if there is no such entry, or if the node is not a
+    /// map.
     pub fn entry(&self, key: &str) -> Option<&Entry> {
         match &self.value {
             Value::Map(entries) => entries.iter().find(|entry| &*entry.key == key),
@@ -128,8 +131,9 @@ impl Node {
         }
     }
 
-    /// The span of the node at `path`, which has the form of [`path_text`]; if it does not exist, of the nearest node above it.
-    /// The span of a scalar is that of its value, the span of a list or map that of its key. None if that node is this node.
+    /// The span of the node at `path`, which has the form of [`path_text`]; if it does not exist,
+    /// of the nearest node above it. The span of a scalar is that of its value, the span of a list
+    /// or map that of its key. None if that node is this node.
     pub fn locate(&self, path: &str) -> Option<Span> {
         let mut node = self;
         let mut rest = path;

@@ -1,4 +1,5 @@
-//! Reading YAML, from the events of `saphyr-parser`. Aliases and merge keys are expanded, within [`MAX_EXPANSION`].
+//! Reading YAML, from the events of `saphyr-parser`. Aliases and merge keys are expanded, within
+//! [`MAX_EXPANSION`].
 
 use super::{Entry, MAX_DEPTH, Node, Span, SyntaxError, Value, diagnosis::diagnose, without_duplicates};
 use saphyr_parser::{Event, Parser, ScalarStyle};
@@ -7,7 +8,8 @@ use std::{
     sync::Arc,
 };
 
-/// The largest expansion of all aliases together. A node counts 1, and 1 more for each 32 octets of its text.
+/// The largest expansion of all aliases together. A node counts 1, and 1 more for each 32 octets of
+/// its text.
 const MAX_EXPANSION: usize = 1_000_000;
 
 /// A list or map whose end has not been read yet.
@@ -153,7 +155,8 @@ impl Builder {
         if anchor != 0 {
             let weight = weight(&node);
             self.anchors.insert(anchor, (node.clone(), weight));
-            // The copy for the anchor counts too, because anchors within anchors are copied repeatedly.
+            // The copy for the anchor counts too, because anchors within anchors are copied
+            // repeatedly.
             self.count(weight, node.span)?;
         }
         match self.open.last_mut() {
@@ -180,7 +183,8 @@ impl Builder {
         Ok(())
     }
 
-    /// Adds the entries of merge keys to a map. An entry of the map itself has precedence, then the first map that has the key.
+    /// Adds the entries of merge keys to a map. An entry of the map itself has precedence, then the
+    /// first map that has the key.
     fn merge(&mut self, mut entries: Vec<Entry>, merged: Vec<Node>) -> Result<Vec<Entry>, SyntaxError> {
         if merged.is_empty() {
             return Ok(entries);

@@ -23,7 +23,8 @@ struct Identity {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stamp {
     identity: Identity,
-    /// Whether the file was changed just before it was read: another change in the same step of the clock has the same times.
+    /// Whether the file was changed just before it was read: another change in the same step of the
+    /// clock has the same times.
     is_fresh: bool,
 }
 

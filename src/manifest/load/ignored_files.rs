@@ -11,8 +11,8 @@ const MAX_ENTRIES: usize = 1000;
 /// The largest file that is read, in octets.
 const MAX_OCTETS: u64 = 1 << 20;
 
-/// A warning for each file that has resources but is not read: it is in a directory below this one, or its extension is not in
-/// lower case.
+/// A warning for each file that has resources but is not read: it is in a directory below this one,
+/// or its extension is not in lower case.
 pub fn ignored_files(directory: &Path) -> Vec<Problem> {
     let mut found = Vec::new();
     let mut left = MAX_ENTRIES;

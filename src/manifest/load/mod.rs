@@ -1,5 +1,6 @@
-//! Loading a manifest from a directory of manifest files and master files. A load reads only the files that changed since the last
-//! one. All files of a load are of one point in time: if a file changes during the load, the load starts again.
+//! Loading a manifest from a directory of manifest files and master files. A load reads only the
+//! files that changed since the last one. All files of a load are of one point in time: if a file
+//! changes during the load, the load starts again.
 
 mod file;
 mod ignored_files;
@@ -44,7 +45,8 @@ pub struct Loader {
     manifest: Arc<Manifest>,
     /// The digest of `manifest` and `zones`.
     digest: Digest,
-    /// Errors about resources that are in two files. While there are any, each load merges all files again.
+    /// Errors about resources that are in two files. While there are any, each load merges all
+    /// files again.
     duplicates: Vec<Problem>,
     /// The zones with a master file of the last load.
     zones: BTreeMap<Id, Zone>,
@@ -54,11 +56,14 @@ pub struct Loader {
     master_files: OrdMap<String, Arc<[u8]>>,
     /// The files that the last load read.
     read: Vec<PathBuf>,
-    /// Locations that were looked up, by kind, identifier and field. Those in changed files are removed.
+    /// Locations that were looked up, by kind, identifier and field. Those in changed files are
+    /// removed.
     locations: HashMap<(&'static str, String, String), Location>,
-    /// The last load failed before it read the changed files, so that the next one must look at all files.
+    /// The last load failed before it read the changed files, so that the next one must look at all
+    /// files.
     is_outdated: bool,
-    /// The last load could not open a file because the system was out of file descriptors or memory.
+    /// The last load could not open a file because the system was out of file descriptors or
+    /// memory.
     out_of_resources: bool,
     /// Whether the texts of master files are kept, for [`Loader::master_files`].
     keeps_texts: bool,
@@ -90,7 +95,8 @@ struct Zone {
     /// SHA-256 over the octets of all inputs, in the order in which they were opened.
     digest: [u8; 32],
     problems: Vec<Problem>,
-    /// Whether an input could not be opened because the system was out of file descriptors or memory.
+    /// Whether an input could not be opened because the system was out of file descriptors or
+    /// memory.
     out_of_resources: bool,
 }
 
@@ -102,7 +108,8 @@ pub enum Extent {
     All,
     /// All files, whatever their metadata.
     Anew,
-    /// These files, as named by [`Loader::inputs`], whatever their metadata; and the list of manifest files.
+    /// These files, as named by [`Loader::inputs`], whatever their metadata; and the list of
+    /// manifest files.
     Files(BTreeSet<PathBuf>),
 }
 
@@ -144,7 +151,8 @@ impl Loader {
         Loader { keeps_texts: true, ..self }
     }
 
-    /// The same loader, for a directory from which an earlier process read manifest files: a directory without any is an error.
+    /// The same loader, for a directory from which an earlier process read manifest files: a
+    /// directory without any is an error.
     pub fn expecting_files(self) -> Loader {
         Loader { expects_files: true, ..self }
     }
@@ -155,7 +163,8 @@ impl Loader {
         self.master_files.clone()
     }
 
-    /// Reads the files that changed since the last load. Returns the manifest and its warnings. All problems have a location.
+    /// Reads the files that changed since the last load. Returns the manifest and its warnings. All
+    /// problems have a location.
     ///
     /// # Errors
     ///
@@ -164,7 +173,8 @@ impl Loader {
         self.load_due(&Due::default())
     }
 
-    /// Like [`load`](Loader::load), for a known scope. It takes time in proportion to the files that it reads.
+    /// Like [`load`](Loader::load), for a known scope. It takes time in proportion to the files
+    /// that it reads.
     ///
     /// # Errors
     ///
@@ -189,13 +199,14 @@ impl Loader {
         }
     }
 
-    /// Marks the last load as served: the next load does not read its files again unless they change.
+    /// Marks the last load as served: the next load does not read its files again unless they
+    /// change.
     pub fn accept(&mut self) {
         self.unaccepted.clear();
     }
 
-    /// Whether the last load could not open a file because the system was out of file descriptors or memory. A later attempt can
-    /// succeed without a change of the files.
+    /// Whether the last load could not open a file because the system was out of file descriptors
+    /// or memory. A later attempt can succeed without a change of the files.
     pub fn was_out_of_resources(&self) -> bool {
         self.out_of_resources
     }
@@ -205,7 +216,8 @@ impl Loader {
         &self.manifest
     }
 
-    /// All files of the last load: manifest files, master files and the files that those include. Some may not exist.
+    /// All files of the last load: manifest files, master files and the files that those include.
+    /// Some may not exist.
     pub fn inputs(&self) -> Vec<PathBuf> {
         let zones = self.zones.values().flat_map(|zone| zone.inputs.iter().map(|(path, _)| path.clone()));
         let all: BTreeSet<PathBuf> = self.files.keys().map(|path| path.to_path_buf()).chain(zones).collect();
@@ -217,8 +229,9 @@ impl Loader {
         &self.read
     }
 
-    /// The resources that the last load could not read, with their errors: resources with errors in them, or in two files. None if
-    /// a whole file could not be read, because its resources are unknown.
+    /// The resources that the last load could not read, with their errors: resources with errors in
+    /// them, or in two files. None if a whole file could not be read, because its resources are
+    /// unknown.
     pub fn unreadable(&self) -> Option<BTreeMap<Key, Vec<Problem>>> {
         let mut unreadable: BTreeMap<Key, Vec<Problem>> = BTreeMap::new();
         let problems = self.files.values().flat_map(|file| &file.problems).chain(&self.duplicates);
@@ -229,8 +242,8 @@ impl Loader {
         (!self.is_outdated).then_some(unreadable)
     }
 
-    /// Sets the locations of problems that have a resource and a field only. The location of a missing field is that of the nearest
-    /// field above it.
+    /// Sets the locations of problems that have a resource and a field only. The location of a
+    /// missing field is that of the nearest field above it.
     pub fn locate(&mut self, problems: &mut [Problem]) {
         let key = |problem: &Problem| {
             let (kind, id) = problem.resource.as_ref()?;
@@ -282,8 +295,8 @@ impl Loader {
         }
     }
 
-    /// Loads once. None if a listed file did not exist any more when it was read. The flag tells whether all files stayed unchanged
-    /// until the end of the load.
+    /// Loads once. None if a listed file did not exist any more when it was read. The flag tells
+    /// whether all files stayed unchanged until the end of the load.
     fn load_once(&mut self, due: &Due) -> Option<(Load, bool)> {
         self.out_of_resources = false;
         self.is_outdated = true;
@@ -301,7 +314,8 @@ impl Loader {
             }
         };
         if paths.is_empty() && (self.expects_files || !self.files.is_empty()) {
-            // A volume that is not mounted looks like this, and so does a directory that is being replaced.
+            // A volume that is not mounted looks like this, and so does a directory that is being
+            // replaced.
             let message = "the directory has no manifest files any more; to serve nothing, leave an empty file".into();
             return Some((Err(vec![self.problem(message)]), true));
         }
@@ -333,7 +347,8 @@ impl Loader {
             || !(read_files || read_zones)
             || self.list(due).is_ok_and(|now| now == paths)
                 && self.files.iter().all(|(path, file)| is_current(path, &file.stamp))
-                // If no zone was read, all inputs were checked after the last manifest file was read.
+                // If no zone was read, all inputs were checked after the last manifest file was
+                // read.
                 && (!read_zones || self.zones.values().flat_map(|zone| &zone.inputs).all(|(path, stamp)| is_current(path, stamp)));
         let load = match problems.iter().any(Problem::is_error) {
             true => Err(problems),
@@ -399,7 +414,8 @@ impl Loader {
         Ok(paths)
     }
 
-    /// Reads the master files that changed since the last accepted load. Returns the records, and whether any file was read.
+    /// Reads the master files that changed since the last accepted load. Returns the records, and
+    /// whether any file was read.
     fn load_zones(&mut self, before: &Manifest, due: &Due) -> (BTreeMap<Id, ZoneData>, bool) {
         let mut data = BTreeMap::new();
         let mut jobs: Vec<(Id, Arc<PrivateHostedZone>, PathBuf)> = Vec::new();
@@ -530,7 +546,8 @@ fn describe(error: &io::Error) -> String {
     }
 }
 
-/// Reads the master file of a zone. Keeps the texts, named relative to the directory `within`, if that is given.
+/// Reads the master file of a zone. Keeps the texts, named relative to the directory `within`, if
+/// that is given.
 fn read_zone(
     id: &str,
     resource: &Arc<PrivateHostedZone>,

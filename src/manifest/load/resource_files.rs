@@ -58,15 +58,17 @@ macro_rules! kinds {
             }
         }
 
-        /// The union of all files, whose digest is added to `digest`. A resource in two files is an error.
+        /// The union of all files, whose digest is added to `digest`. A resource in two files is an
+        /// error.
         pub(super) fn merge(files: &[(&Arc<Path>, &FileResources)], digest: &mut Digest, problems: &mut Vec<Problem>) -> Manifest {
             Manifest {
                 $($kind: merge_kind(stringify!($kind), files, |parts| &parts.$kind, digest, problems),)+
             }
         }
 
-        /// Replaces the resources `out` of a union of files by the resources `into`. Returns false, and leaves the union in an
-        /// unspecified state, if a resource of `into` is in the union already.
+        /// Replaces the resources `out` of a union of files by the resources `into`. Returns false,
+        /// and leaves the union in an unspecified state, if a resource of `into` is in the union
+        /// already.
         pub(super) fn replace(manifest: &mut Manifest, digest: &mut Digest, out: &[FileResources], into: &[&FileResources]) -> bool {
             true $(&& replace_kind(&mut manifest.$kind, digest, out, into, |parts| &parts.$kind))+
         }
@@ -80,7 +82,8 @@ fn file_error(field: &str, message: String) -> Problem {
     Problem { severity, location, resource, field: field.into(), message, help }
 }
 
-/// Reads the resources of a document. A resource that did not change since `last` is the same `Arc`.
+/// Reads the resources of a document. A resource that did not change since `last` is the same
+/// `Arc`.
 pub(super) fn read_resources(
     root: &Node,
     file: &Arc<Path>,

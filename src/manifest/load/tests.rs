@@ -107,7 +107,8 @@ fn shares_unchanged_resources_and_zones_with_the_last_load() {
     d.write("z.yaml", &zone("Z2", "two.zone"));
     d.write("one.zone", "$TTL 60\n@ SOA ns hm 1 2 3 4 5\n@ NS ns.x.\n");
     d.write("two.zone", "$TTL 60\n@ SOA ns hm 1 2 3 4 5\n@ NS ns.x.\n");
-    // A file that was written just before a load is read again, because another write in the same step of the clock is invisible.
+    // A file that was written just before a load is read again, because another write in the same
+    // step of the clock is invisible.
     std::thread::sleep(std::time::Duration::from_millis(40));
     let mut loader = Loader::new(&d.0);
     let (first, _) = loader.load().unwrap();
@@ -277,7 +278,8 @@ fn reads_named_files_again_and_skips_files_that_are_being_written() {
 /// A change of a directory.
 #[derive(Clone, Debug)]
 enum Action {
-    /// Writes a manifest file with these resources of two kinds. A resource with the number 9 has an error.
+    /// Writes a manifest file with these resources of two kinds. A resource with the number 9 has
+    /// an error.
     Write(u8, Vec<u8>, Vec<(u8, u8)>),
     Remove(u8),
     /// Writes a master file. The one with the number 3 is included by the others.

@@ -80,7 +80,8 @@ pub(super) fn generate(zone: &mut Zone, source: &Source, entry: &Entry) -> Resul
     Ok(())
 }
 
-/// Reads START-STOP or START-STOP/STEP. None if the form is wrong, or if a number is larger than 2^31 - 1.
+/// Reads START-STOP or START-STOP/STEP. None if the form is wrong, or if a number is larger than
+/// 2^31 - 1.
 fn range(text: &[u8]) -> Option<(u32, u32, u32)> {
     let text = std::str::from_utf8(text).ok()?;
     let (text, step) = text.split_once('/').unwrap_or((text, "1"));
@@ -143,7 +144,8 @@ fn expand(parts: &[Part], value: u32) -> String {
             Part::Text(plain) => text.push_str(plain),
             &Part::Number { offset, width, base } => {
                 let number = value as i64 + offset;
-                // A negative number is written as its two's complement in the other bases, as by BIND.
+                // A negative number is written as its two's complement in the other bases, as by
+                // BIND.
                 let bits = number as u32;
                 let _ = match base {
                     b'o' => write!(text, "{bits:0width$o}"),

@@ -1,8 +1,10 @@
-//! Splits a master file into entries: the tokens of a record or directive, over several lines in parentheses.
+//! Splits a master file into entries: the tokens of a record or directive, over several lines in
+//! parentheses.
 
 use crate::wire::rdata::{Token, scan};
 
-/// The number of tokens of an entry: more than any record needs, with two for each octet of the longest data.
+/// The number of tokens of an entry: more than any record needs, with two for each octet of the
+/// longest data.
 const MAX_TOKENS: usize = 140_000;
 
 /// The tokens of one record or directive.
@@ -40,7 +42,8 @@ impl<'a> Lexer<'a> {
         Lexer { text, at: 0, line: 1 }
     }
 
-    /// Reads the next entry. Returns false at the end of the text. After an error, the next call continues behind the entry.
+    /// Reads the next entry. Returns false at the end of the text. After an error, the next call
+    /// continues behind the entry.
     pub(super) fn next(&mut self, entry: &mut Entry<'a>) -> Result<bool, LexError> {
         entry.tokens.clear();
         self.begin(entry);
@@ -133,7 +136,8 @@ impl<'a> Lexer<'a> {
         self.at += rest.iter().position(|octet| matches!(octet, b'\n' | b'\r')).unwrap_or(rest.len());
     }
 
-    /// Skips the lines that look like the rest of a broken entry, up to the end of the last such line.
+    /// Skips the lines that look like the rest of a broken entry, up to the end of the last such
+    /// line.
     fn skip_continuation(&mut self) {
         loop {
             let rest = &self.text[self.at..];

@@ -1,8 +1,9 @@
-//! Reading master files (RFC 1035, section 5), with the extensions of BIND, NSD and Knot: `$TTL`, `$GENERATE`, blank TTLs and
-//! generic records.
+//! Reading master files (RFC 1035, section 5), with the extensions of BIND, NSD and Knot: `$TTL`,
+//! `$GENERATE`, blank TTLs and generic records.
 //!
-//! `lexer` splits the text into entries, [`rdata`] reads the data of a record, and `generate` expands `$GENERATE`. Reading goes on
-//! behind an error, so that a user sees all errors of a file at once. Time and memory are bounded by the constants below.
+//! `lexer` splits the text into entries, [`rdata`] reads the data of a record, and `generate`
+//! expands `$GENERATE`. Reading goes on behind an error, so that a user sees all errors of a file
+//! at once. Time and memory are bounded by the constants below.
 
 mod generate;
 mod lexer;
@@ -32,15 +33,17 @@ const MAX_DEPTH: usize = 20;
 const MAX_OCTETS: usize = 2 << 30;
 /// The records of a zone.
 const MAX_RECORDS: usize = 20_000_000;
-/// The records that can be generated, or come from a file that is included again: a few octets can demand any number of them.
+/// The records that can be generated, or come from a file that is included again: a few octets can
+/// demand any number of them.
 const MAX_MULTIPLIED: usize = 1_000_000;
 /// The octets of text that can be generated, or come from a file that is included again.
 const MAX_MULTIPLIED_OCTETS: usize = 64 << 20;
 /// The longest time to live, in seconds (RFC 2181, section 8).
 pub(super) const MAX_TTL: u32 = i32::MAX as u32;
 
-/// Reads a master file and the files that it includes. `opener` reads a file; paths in `$INCLUDE` are relative to the including
-/// file. Returns the records, and at most 101 errors and 20 warnings about the zone `zone_id`.
+/// Reads a master file and the files that it includes. `opener` reads a file; paths in `$INCLUDE`
+/// are relative to the including file. Returns the records, and at most 101 errors and 20 warnings
+/// about the zone `zone_id`.
 pub fn read(
     opener: &mut dyn FnMut(&Path) -> io::Result<Vec<u8>>,
     file: &Path,
@@ -190,7 +193,8 @@ impl Zone<'_> {
         Ok(text)
     }
 
-    /// Counts octets of text, from files or generated. Returns an error message if there are too many.
+    /// Counts octets of text, from files or generated. Returns an error message if there are too
+    /// many.
     fn count_octets(&mut self, octets: usize) -> Result<(), String> {
         self.octets = self.octets.saturating_add(octets);
         if self.octets > MAX_OCTETS {
@@ -200,8 +204,8 @@ impl Zone<'_> {
         Ok(())
     }
 
-    /// Counts records and octets that are generated, or come from a file that is included again. Returns an error message if
-    /// there are too many.
+    /// Counts records and octets that are generated, or come from a file that is included again.
+    /// Returns an error message if there are too many.
     fn count_multiplied(&mut self, records: usize, octets: usize) -> Result<(), String> {
         self.multiplied = self.multiplied.saturating_add(records);
         self.multiplied_octets = self.multiplied_octets.saturating_add(octets);
@@ -276,8 +280,8 @@ impl Zone<'_> {
             match owner_name(first.text, &self.origin, self.apex) {
                 Ok(owner) => self.owner = Some(owner),
                 Err(error) => {
-                    // The rest of the record is checked too, but neither it nor the following records with a blank owner are
-                    // added.
+                    // The rest of the record is checked too, but neither it nor the following
+                    // records with a blank owner are added.
                     self.report(error.message, error.help, Some(source.location_of(entry, 0)));
                     self.owner = Name::parse(first.text, Some(&self.origin)).ok().or(self.owner.take());
                     has_owner = false;
@@ -287,7 +291,8 @@ impl Zone<'_> {
         let (ttl, rtype, data) = self.ttl_and_type(&entry.tokens, at)?;
         let rdata = rdata::parse(rtype, &entry.tokens[data..], &self.origin).map_err(|error| {
             if rtype == rtype::SOA && self.last_ttl.is_none() {
-                // Its minimum would have been the TTL of the following records. Their missing TTL is not another error.
+                // Its minimum would have been the TTL of the following records. Their missing TTL
+                // is not another error.
                 self.last_ttl = Some(0);
             }
             RdataError { token: error.token + data, ..error }
@@ -329,7 +334,8 @@ impl Zone<'_> {
         self.out.records.push(record);
     }
 
-    /// Reads TTL and class, in any order, and the type. Returns TTL, type, and the index of the first token of the data.
+    /// Reads TTL and class, in any order, and the type. Returns TTL, type, and the index of the
+    /// first token of the data.
     fn ttl_and_type(&mut self, tokens: &[Token], mut at: usize) -> Result<(Option<u32>, u16, usize), RdataError> {
         let (mut ttl, mut class) = (None, false);
         loop {
@@ -357,8 +363,8 @@ impl Zone<'_> {
         }
     }
 
-    /// The TTL of a record: its own, that of `$TTL`, that of the previous record, or the minimum of a SOA record (RFC 2308,
-    /// section 4; RFC 1035, section 5.1).
+    /// The TTL of a record: its own, that of `$TTL`, that of the previous record, or the minimum of
+    /// a SOA record (RFC 2308, section 4; RFC 1035, section 5.1).
     fn ttl(&mut self, own: Option<u32>, rtype: u16, rdata: &[u8], token: usize) -> Result<u32, RdataError> {
         if let Some(ttl) = own.or(self.default_ttl).or(self.last_ttl) {
             return Ok(ttl);

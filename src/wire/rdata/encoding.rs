@@ -23,7 +23,8 @@ fn base64_digit(octet: u8) -> Option<u8> {
     }
 }
 
-/// Decodes hexadecimal digits to the end of `out`. None if one is not a digit, or if their number is odd.
+/// Decodes hexadecimal digits to the end of `out`. None if one is not a digit, or if their number
+/// is odd.
 pub(super) fn read_hex(digits: impl Iterator<Item = u8>, out: &mut Vec<u8>) -> Option<()> {
     let mut high = None;
     for digit in digits {

@@ -1,8 +1,9 @@
-//! Record data: from presentation format to wire format and back, for every type with a mnemonic, and in the generic form of
-//! RFC 3597 for all others.
+//! Record data: from presentation format to wire format and back, for every type with a mnemonic,
+//! and in the generic form of RFC 3597 for all others.
 //!
-//! The `table` lists the fields of each type. `read`, `walk` and `print` have one arm for each type of field: to read it from
-//! text, to find its end on the wire, and to write it as text. The longer ones are in `special`, `svcb` and `encoding`.
+//! The `table` lists the fields of each type. `read`, `walk` and `print` have one arm for each type
+//! of field: to read it from text, to find its end on the wire, and to write it as text. The longer
+//! ones are in `special`, `svcb` and `encoding`.
 
 mod encoding;
 mod print;
@@ -57,7 +58,8 @@ impl fmt::Display for RdataError {
 
 impl std::error::Error for RdataError {}
 
-/// The number of a record type, from its mnemonic in any case, or from `TYPE` and a number (RFC 3597, section 5).
+/// The number of a record type, from its mnemonic in any case, or from `TYPE` and a number (RFC
+/// 3597, section 5).
 pub fn type_from_text(text: &str) -> Option<u16> {
     type_from_octets(text.as_bytes())
 }
@@ -71,7 +73,8 @@ pub fn type_from_octets(text: &[u8]) -> Option<u16> {
     }
 }
 
-/// The number behind a prefix such as `TYPE` or `CLASS` (RFC 3597, section 5). None if the text has another form.
+/// The number behind a prefix such as `TYPE` or `CLASS` (RFC 3597, section 5). None if the text has
+/// another form.
 pub fn number_after(text: &[u8], prefix: &[u8]) -> Option<u16> {
     let (front, digits) = text.split_at_checked(prefix.len())?;
     if !front.eq_ignore_ascii_case(prefix) || digits.len() > 5 {
@@ -100,8 +103,9 @@ pub fn similar_type(text: &str) -> Option<&'static str> {
         .map(|(_, mnemonic)| mnemonic)
 }
 
-/// Reads the data of a record from tokens, also in the generic form of RFC 3597, section 5 (`\#`, length, hexadecimal digits).
-/// Relative names are relative to `origin`. Names keep their case and are not compressed.
+/// Reads the data of a record from tokens, also in the generic form of RFC 3597, section 5 (`\#`,
+/// length, hexadecimal digits). Relative names are relative to `origin`. Names keep their case and
+/// are not compressed.
 ///
 /// # Errors
 ///
@@ -119,7 +123,8 @@ pub fn parse_text(rtype: u16, text: &str, origin: &Name) -> Result<Box<[u8]>, Rd
     parse(rtype, &tokenise(text.as_bytes())?, origin)
 }
 
-/// The indexes of the tokens of a type's data that are domain names. Names behind a field of several tokens are not found.
+/// The indexes of the tokens of a type's data that are domain names. Names behind a field of
+/// several tokens are not found.
 pub fn name_tokens(rtype: u16) -> impl Iterator<Item = usize> {
     let fields = entry(rtype).map_or(&[][..], |entry| entry.fields);
     let is_one_token = |field: &Field| {
@@ -171,8 +176,8 @@ pub fn tokenise(text: &[u8]) -> Result<Vec<Token<'_>>, RdataError> {
     Ok(tokens)
 }
 
-/// The token at `at`, which must not be white space, a parenthesis or `;`, and the offset behind it and its quotes. None if it
-/// is a quoted string that does not end on its line.
+/// The token at `at`, which must not be white space, a parenthesis or `;`, and the offset behind it
+/// and its quotes. None if it is a quoted string that does not end on its line.
 pub fn scan(text: &[u8], at: usize) -> Option<(Token<'_>, usize)> {
     let quoted = text.get(at) == Some(&b'"');
     let start = at + usize::from(quoted);
@@ -190,8 +195,8 @@ pub fn scan(text: &[u8], at: usize) -> Option<(Token<'_>, usize)> {
     (!quoted).then(|| (Token { text: &text[start..end], quoted, joined: false }, end))
 }
 
-/// Writes record data as dig writes it. Data of an unknown type, and data that is invalid for its type, are written in the
-/// generic form of RFC 3597.
+/// Writes record data as dig writes it. Data of an unknown type, and data that is invalid for its
+/// type, are written in the generic form of RFC 3597.
 pub fn write(f: &mut impl fmt::Write, rtype: u16, rdata: &[u8]) -> fmt::Result {
     match entry(rtype) {
         Some(entry) if !entry.fields.is_empty() && check(rtype, rdata) => print::write(f, entry, rdata),
@@ -205,7 +210,8 @@ pub fn write(f: &mut impl fmt::Write, rtype: u16, rdata: &[u8]) -> fmt::Result {
     }
 }
 
-/// Whether octets are valid uncompressed data of a record type. Of an unknown type, up to [`MAX_RDATA`] octets are valid.
+/// Whether octets are valid uncompressed data of a record type. Of an unknown type, up to
+/// [`MAX_RDATA`] octets are valid.
 pub fn check(rtype: u16, rdata: &[u8]) -> bool {
     if rdata.len() > MAX_RDATA {
         return false;
@@ -216,8 +222,8 @@ pub fn check(rtype: u16, rdata: &[u8]) -> bool {
     }
 }
 
-/// The ranges of the domain names in record data, and whether a message may compress each of them: only names in types of
-/// RFC 1035 may be compressed (RFC 3597, section 4).
+/// The ranges of the domain names in record data, and whether a message may compress each of them:
+/// only names in types of RFC 1035 may be compressed (RFC 3597, section 4).
 pub fn names(rtype: u16, rdata: &[u8]) -> impl Iterator<Item = (Range<usize>, bool)> {
     walk::Names::new(entry(rtype).map_or(&[], |entry| entry.fields), rdata)
 }

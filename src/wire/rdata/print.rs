@@ -1,4 +1,5 @@
-//! Writes the fields of record data as text. The data must be valid: [`check`](super::check) was called before.
+//! Writes the fields of record data as text. The data must be valid: [`check`](super::check) was
+//! called before.
 
 use super::{
     encoding, special, svcb,

@@ -173,7 +173,8 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    /// Reads a gateway. The second octet of the data, whose highest bit is the discovery bit of AMTRELAY, is its type.
+    /// Reads a gateway. The second octet of the data, whose highest bit is the discovery bit of
+    /// AMTRELAY, is its type.
     fn gateway(&mut self) -> RdataResult {
         match self.out.get(1).map(|octet| octet & 0x7f) {
             Some(0) => self.value("`.`, which stands for no gateway", |text, _| (text == b".").then_some(())),
@@ -212,7 +213,8 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Takes the next token and lets `read` append its value to `out`. `expected` describes the token, for errors.
+    /// Takes the next token and lets `read` append its value to `out`. `expected` describes the
+    /// token, for errors.
     pub(super) fn value(
         &mut self,
         expected: &str,
@@ -302,7 +304,8 @@ impl<'a> Reader<'a> {
         let mut digits = rest.iter().flat_map(|token| token.text.iter().copied());
         let decoded = decode(&mut digits, &mut self.out);
         if decoded.is_none() || (self.out.len() == start && !may_be_empty) {
-            // The error is about the first token with a wrong digit, otherwise about the last token.
+            // The error is about the first token with a wrong digit, otherwise about the last
+            // token.
             let wrong = rest.iter().position(|token| !token.text.iter().all(&is_digit));
             self.at += wrong.unwrap_or(rest.len().saturating_sub(1)) + 1;
             return Err(self.unexpected(expected));
@@ -396,8 +399,8 @@ pub(super) fn decimal(text: &[u8]) -> Option<u32> {
     })
 }
 
-/// A duration in seconds: a number, or numbers with the units w, d, h, m and s, as BIND reads them. None if the text has
-/// another form, or if the number is too large.
+/// A duration in seconds: a number, or numbers with the units w, d, h, m and s, as BIND reads them.
+/// None if the text has another form, or if the number is too large.
 pub fn seconds(text: &[u8]) -> Option<u32> {
     if let Some(seconds) = decimal(text) {
         return Some(seconds);
@@ -500,7 +503,8 @@ fn eui(text: &[u8], octets: usize, out: &mut Vec<u8>) -> Option<()> {
     (count == octets).then_some(())
 }
 
-/// The flags of a key: a decimal number, a hexadecimal number with `0x`, or mnemonics joined by `|`.
+/// The flags of a key: a decimal number, a hexadecimal number with `0x`, or mnemonics joined by
+/// `|`.
 fn key_flags(text: &[u8]) -> Option<u16> {
     if let Some(digits) = text.strip_prefix(b"0x") {
         let digits = std::str::from_utf8(digits).ok().filter(|digits| !digits.starts_with('+'))?;

@@ -39,7 +39,8 @@ pub(super) fn nsap(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     (front.eq_ignore_ascii_case(b"0x") && out.len() > start).then_some(())
 }
 
-/// Reads an ATM address: `+` and decimal digits (E.164), or pairs of hexadecimal digits, with dots anywhere.
+/// Reads an ATM address: `+` and decimal digits (E.164), or pairs of hexadecimal digits, with dots
+/// anywhere.
 pub(super) fn atma(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let start = out.len();
     match text.strip_prefix(b"+") {
@@ -84,7 +85,8 @@ const SEA_LEVEL: u64 = 10_000_000;
 /// The largest size and precision, in centimetres.
 const MAX_SIZE_CENTIMETRES: u64 = 9_000_000_000;
 
-/// A decimal number with at most `digits` digits behind the point, in units of the last of these digits.
+/// A decimal number with at most `digits` digits behind the point, in units of the last of these
+/// digits.
 fn fixed_point(text: &[u8], digits: u32) -> Option<u64> {
     let mut parts = text.splitn(2, |&octet| octet == b'.');
     let whole = decimal(parts.next()?)? as u64;
@@ -98,7 +100,8 @@ fn centimetres(text: &[u8]) -> Option<u64> {
     fixed_point(text.strip_suffix(b"m").or(text.strip_suffix(b"M")).unwrap_or(text), 2)
 }
 
-/// Reads degrees, minutes and seconds up to a letter, as thousandths of a second from the equator or the prime meridian.
+/// Reads degrees, minutes and seconds up to a letter, as thousandths of a second from the equator
+/// or the prime meridian.
 fn read_angle(reader: &mut Reader, letters: [u8; 2], max: u32) -> RdataResult<u32> {
     let wanted = format!("an angle such as `42 21 54.000 {}`", letters[0] as char);
     let mut angle = 0u64;
@@ -134,7 +137,8 @@ pub(super) fn read_loc(reader: &mut Reader) -> RdataResult {
     };
     let altitude =
         altitude.and_then(|altitude| u32::try_from(altitude).ok()).ok_or_else(|| reader.unexpected(wanted))?;
-    // The defaults: size 1 m, horizontal precision 10 km, vertical precision 10 m (RFC 1876, section 3).
+    // The defaults: size 1 m, horizontal precision 10 km, vertical precision 10 m (RFC 1876,
+    // section 3).
     let mut sizes = [0x12, 0x16, 0x13];
     for size in &mut sizes {
         let Some(token) = reader.peek() else { break };

@@ -55,7 +55,8 @@ pub(super) fn read(reader: &mut Reader) -> RdataResult {
             return Err(reader.error(format!("the key `{}` is given twice", excerpt(name))));
         }
         let mut value = Vec::new();
-        // The value of a key with a number is in wire format (RFC 9460, section 2.1). NSD also accepts the format of its name.
+        // The value of a key with a number is in wire format (RFC 9460, section 2.1). NSD also
+        // accepts the format of its name.
         let is_numbered = !KEYS.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(name));
         let is_wire_format =
             is_numbered && unescape_all(raw.unwrap_or_default(), &mut value).is_some() && value_fits(key, &value);
@@ -182,7 +183,8 @@ fn split_param(rest: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     Some((u16::from_be_bytes([a, b]), value, rest))
 }
 
-/// Whether octets are valid parameters: sorted, each key once, and no mandatory key missing (RFC 9460, sections 2.2 and 8).
+/// Whether octets are valid parameters: sorted, each key once, and no mandatory key missing (RFC
+/// 9460, sections 2.2 and 8).
 pub(super) fn check(params: &[u8]) -> bool {
     let (mut rest, mut last, mut mandatory, mut has_alpn) = (params, None, &[][..], false);
     while !rest.is_empty() {

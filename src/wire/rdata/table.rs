@@ -1,5 +1,5 @@
-//! The table of record types: number, mnemonic and the fields of the data. A new record type is one row of
-//! `types!`.
+//! The table of record types: number, mnemonic and the fields of the data. A new record type is one
+//! row of `types!`.
 
 /// The type of a field of record data: its form on the wire and in text.
 #[derive(Clone, Copy, Debug)]
@@ -16,7 +16,8 @@ pub(super) enum Field {
     Time,
     /// The number of a record type.
     RrType,
-    /// A number of one or two octets that has mnemonics. `printed` tells whether zonal writes the mnemonic or the number.
+    /// A number of one or two octets that has mnemonics. `printed` tells whether zonal writes the
+    /// mnemonic or the number.
     Mnemonic { octets: usize, mnemonics: &'static [(u16, &'static str)], printed: bool },
     /// The flags of a key: a number, or mnemonics joined by `|` (RFC 2535, section 7.1).
     KeyFlags,
@@ -24,7 +25,8 @@ pub(super) enum Field {
     Ipv4,
     /// An IPv6 address.
     Ipv6,
-    /// A name that messages may compress: only types of RFC 1035 have such names (RFC 3597, section 4).
+    /// A name that messages may compress: only types of RFC 1035 have such names (RFC 3597, section
+    /// 4).
     CompressibleName,
     /// A name that messages must not compress.
     Name,
@@ -42,7 +44,8 @@ pub(super) enum Field {
     LongText,
     /// One or more octets in hexadecimal, to the end of the data.
     Hex,
-    /// The digest of a DS record in hexadecimal. The digest type in front of it determines its length.
+    /// The digest of a DS record in hexadecimal. The digest type in front of it determines its
+    /// length.
     DsDigest,
     /// A length octet and octets in hexadecimal; `-` for none (RFC 5155, section 3.3).
     Salt,
@@ -74,7 +77,8 @@ pub(super) enum Field {
     Apl,
     /// A protocol and a bitmap of ports (RFC 1035, section 3.4.2).
     Wks,
-    /// Nothing, an address or a name: the second octet of the data determines which (RFC 4025, RFC 8777).
+    /// Nothing, an address or a name: the second octet of the data determines which (RFC 4025, RFC
+    /// 8777).
     Gateway,
     /// Discovery bit and relay type in one octet (RFC 8777, section 4.2).
     Relay,
@@ -95,7 +99,8 @@ pub(super) struct Type {
     pub number: u16,
     /// The mnemonic of the type.
     pub mnemonic: &'static str,
-    /// The fields of its data, each with a name. Empty for types that occur in messages only, and for NULL.
+    /// The fields of its data, each with a name. Empty for types that occur in messages only, and
+    /// for NULL.
     pub fields: &'static [(&'static str, Field)],
 }
 
@@ -107,7 +112,8 @@ const KEY_PROTOCOL: Field = Mnemonic { octets: 1, mnemonics: KEY_PROTOCOLS, prin
 
 const KEY: &[(&str, Field)] =
     &[("flags", KeyFlags), ("protocol", KEY_PROTOCOL), ("algorithm", ALGORITHM), ("public-key", Base64OrNone)];
-/// A DNSKEY record always has a key, unlike a KEY record with the flag NOKEY: other implementations refuse data without one.
+/// A DNSKEY record always has a key, unlike a KEY record with the flag NOKEY: other implementations
+/// refuse data without one.
 const DNSSEC_KEY: &[(&str, Field)] =
     &[("flags", KeyFlags), ("protocol", KEY_PROTOCOL), ("algorithm", ALGORITHM), ("public-key", Base64)];
 const DS: &[(&str, Field)] =
@@ -246,7 +252,8 @@ types! {
     32769 DLV "DLV" DS;
 }
 
-/// DNSSEC algorithms (IANA, DNS Security Algorithm Numbers). The first mnemonic of a number is the one that is written.
+/// DNSSEC algorithms (IANA, DNS Security Algorithm Numbers). The first mnemonic of a number is the
+/// one that is written.
 const ALGORITHMS: &[(u16, &str)] = &[
     (1, "RSAMD5"),
     (2, "DH"),

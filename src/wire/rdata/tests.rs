@@ -13,7 +13,8 @@ fn text(rtype: u16, rdata: &[u8]) -> String {
     text
 }
 
-/// Record type, text that is read, and text that is written, as by BIND 9.18; empty if both texts are equal.
+/// Record type, text that is read, and text that is written, as by BIND 9.18; empty if both texts
+/// are equal.
 const CASES: &[(&str, &str, &str)] = &[
     ("A", "192.0.2.1", ""),
     ("A", "\\# 4 c0000201", "192.0.2.1"),

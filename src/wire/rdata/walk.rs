@@ -74,7 +74,8 @@ pub(super) fn length(field: Field, rdata: &[u8], at: usize) -> Option<usize> {
     }
 }
 
-/// Whether a digest has the length that its digest type prescribes. Unknown digest types allow any length.
+/// Whether a digest has the length that its digest type prescribes. Unknown digest types allow any
+/// length.
 pub(super) fn digest_fits(digest_type: Option<u8>, len: usize) -> bool {
     match digest_type {
         Some(1) => len == 20,
@@ -84,13 +85,15 @@ pub(super) fn digest_fits(digest_type: Option<u8>, len: usize) -> bool {
     }
 }
 
-/// The length of the character-string at the start of `rest`, with its length octet. None if it is truncated.
+/// The length of the character-string at the start of `rest`, with its length octet. None if it is
+/// truncated.
 pub(super) fn text(rest: &[u8]) -> Option<usize> {
     let len = 1 + *rest.first()? as usize;
     (rest.len() >= len).then_some(len)
 }
 
-/// The length of the type bitmap that is all of `rest` (RFC 4034, section 4.1.2). None if it is invalid.
+/// The length of the type bitmap that is all of `rest` (RFC 4034, section 4.1.2). None if it is
+/// invalid.
 fn bitmap(rest: &[u8]) -> Option<usize> {
     let (mut at, mut last) = (0, None);
     while at < rest.len() {
@@ -123,7 +126,8 @@ pub(super) fn bits(map: &[u8]) -> impl Iterator<Item = u16> {
     })
 }
 
-/// The ranges of the names in record data, and whether a message may compress them. Ends at the first invalid field.
+/// The ranges of the names in record data, and whether a message may compress them. Ends at the
+/// first invalid field.
 pub(super) struct Names<'a> {
     fields: &'static [(&'static str, Field)],
     rdata: &'a [u8],
