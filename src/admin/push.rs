@@ -13,7 +13,7 @@ use crate::{
         change::{Accepted, Change, Position, Prepare, Ready, Refusal},
     },
     manifest::{
-        Difference, KINDS, Problem,
+        KINDS, Problem, ResourceChange,
         collection::{self, Collection, Edit, Key, MASTER_FILES},
         document::{self, Node},
     },
@@ -206,7 +206,7 @@ async fn make(admin: &Admin, prepare: Prepare, trial: Trial) -> Result<Accepted,
 
 /// What came of a change.
 fn told(accepted: &Accepted, is_trial: bool) -> Value {
-    let change = |difference: &Difference| {
+    let change = |difference: &ResourceChange| {
         let change = match (&difference.old, &difference.new) {
             (None, _) => "added",
             (_, None) => "removed",

@@ -123,7 +123,9 @@ fn server(scheme: &str, rest: &str) -> Result<Target, String> {
         "tls" => (Protocol::DoT, 853),
         "https" => (Protocol::DoH, 443),
         "quic" => (Protocol::DoQ, 853),
-        _ => return Err(format!("`{scheme}://` is not a known scheme (expected one of `udp`, `tls`, `https`, `quic`)")),
+        _ => {
+            return Err(format!("`{scheme}://` is not a known scheme (expected one of `udp`, `tls`, `https`, `quic`)"));
+        }
     };
     let (rest, name) = match rest.split_once('#') {
         Some((rest, name)) => (rest, Some(name)),

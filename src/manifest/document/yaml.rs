@@ -68,23 +68,23 @@ pub(super) fn read(text: &str) -> (Option<Node>, Vec<SyntaxError>) {
     for event in Parser::new_from_str(text) {
         let (event, at) = match event {
             Ok(event) => event,
-            Err(error) => {
-                let (line, column) = (error.marker().line() as u32, error.marker().col() as u32 + 1);
+            Err(cause) => {
+                let (line, column) = (cause.marker().line() as u32, cause.marker().col() as u32 + 1);
                 let error = SyntaxError::new(
                     Span { line: line.max(1), column, length: 1 },
-                    format!("the file is not valid YAML: {}", error.info()),
+                    format!("the file is not valid YAML: {}", cause.info()),
                 );
                 let at = text
                     .lines()
                     .nth(error.span.line as usize - 1)
-                    .and_then(|line| line.chars().nth(error.marker().col()));
+                    .and_then(|line| line.chars().nth(cause.marker().col()));
                 let known =
-                    help(error.info(), at).filter(|_| matches!(at, Some('*' | '&' | '@' | '`' | '%' | '!' | '\t')));
+                    help(cause.info(), at).filter(|_| matches!(at, Some('*' | '&' | '@' | '`' | '%' | '!' | '\t')));
                 let error = match known {
                     Some(_) => None,
                     None => diagnose(text, error.span.line),
                 }
-                .unwrap_or_else(|| SyntaxError { help: help(error.info(), at).map(String::from), ..error });
+                .unwrap_or_else(|| SyntaxError { help: help(cause.info(), at).map(String::from), ..error });
                 builder.errors.push(error);
                 return (None, builder.errors);
             }
