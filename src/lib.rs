@@ -24,10 +24,10 @@
 //!
 //! | room | what is in it | imports |
 //! | --- | --- | --- |
-//! | [`wire`] | names, record data, queries, replies | |
+//! | [`wire`] | `codes` of the protocol; names, record data, queries, replies, responses; PROXY headers | |
 //! | [`clock`] | the time, and random seeds | |
 //! | [`instruments`] | makers of counters and gauges | |
-//! | [`manifest`] | types; reading (`document`, `decode`, `load`, `master`); `check`; `connectivity`; `presets` of AWS services | `wire` |
+//! | [`manifest`] | types; reading (`document`, `decode`, `load`, `collection`, `master`); `check` and `record_lints`; `connectivity`; `presets` of AWS services | `wire` |
 //! | [`snapshot`] | what is compiled: `networks`, `forwarders`, `zones`, `endpoints`, `aliases`, `routes`, `views`, `autodefined`, `query_logs`; `slots` and `names` share what does not change | `manifest`, `wire` |
 //! | [`answer`] | the client (`who`), the search for what is responsible (`resolve`, `cut`), the answer (`zone`, `endpoint`, `autodefined`, `known`), `dns64`, the steps for `explain` (`trace`, `why`) | `manifest`, `snapshot`, `wire` |
 //! | [`config`] | `zonal.yaml` | `manifest`, `snapshot`, `wire` |

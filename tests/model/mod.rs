@@ -200,9 +200,9 @@ fn answers_cases_of_earlier_failures() {
     let snapshot = program::snapshot(&world).unwrap_or_else(|problems| panic!("{problems:?}"));
     let others = Upstream::new(&world, &snapshot);
     let cases = [
-        // The zone above has no such name and falls_through through, to nobody: the zone's own NODATA.
+        // The parent zone has no such name and falls through to nothing: the zone's own NODATA.
         ("c.test", names::DS, "127.0.0.1", 0, false),
-        // What lies above is a SYSTEM rule that takes out the FORWARD rule, then a zone that falls_through through.
+        // Above are a SYSTEM rule, which overrides the FORWARD rule, and a zone that falls through.
         ("x.b.a.test", names::DS, "127.0.0.1", 0, false),
         // A FORWARD rule shadows the zone of the same name, but not at a delegation endpoint. Nothing is
         // above it, so that its targets answer DS queries for its name too.

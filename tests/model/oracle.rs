@@ -177,7 +177,7 @@ impl World {
         Some(Who { network: Some(Net::Vpc(id.clone())), vpc: id, path: Path::Vpc, az })
     }
 
-    /// The whole: `keeps` says on which side of the 85 % this query falls_through.
+    /// Resolves a query. `keeps` tells whether the query is one of the 85 % that stay in their zone.
     pub fn ask(&self, ask: &Ask, keeps: bool) -> Expect {
         let mut has_ended = false;
         let mut expect = self.chain(ask, keeps, &mut has_ended);
@@ -257,7 +257,7 @@ impl World {
         let mut forwards = true;
         let mut own: Option<Step> = None;
         let mut hidden = false;
-        // What falls_through through a zone is decided as if that were not there.
+        // A query that falls through a zone is resolved as if the zone did not exist.
         let mut falls_through = false;
         let below = OnceCell::new();
         let has_below = || *below.get_or_init(|| self.has_below(who, name));
