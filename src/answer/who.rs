@@ -12,7 +12,7 @@ use crate::{
         codes::{option::CLIENT_SUBNET, rcode},
         proxy::{self, Header},
         query::{Edns, LookupName, Packet},
-        subnet::{self, Malformed},
+        subnet::{self, SubnetError},
     },
 };
 use std::net::IpAddr;
@@ -107,7 +107,7 @@ fn named<'s>(
 impl<'s> Who<'s> {
     /// Finds out who asks, now that it is known what EDNS says.
     #[inline]
-    pub fn identify<'q>(self, snapshot: &'s Snapshot, edns: Option<&Edns<'q>>) -> Result<Asker<'s, 'q>, Malformed> {
+    pub fn identify<'q>(self, snapshot: &'s Snapshot, edns: Option<&Edns<'q>>) -> Result<Asker<'s, 'q>, SubnetError> {
         let Who { client, says } = self;
         match says {
             Says::Nothing => {
@@ -129,7 +129,7 @@ fn by_subnet<'s, 'q>(
     forwarder: &'s Forwarder,
     found: Found<'s>,
     option: Option<&'q [u8]>,
-) -> Result<Asker<'s, 'q>, Malformed> {
+) -> Result<Asker<'s, 'q>, SubnetError> {
     let Some(option) = option else { return Ok(Asker { client, found: Ok(found), subnet: None, forwarder: None }) };
     let Some(prefix) = subnet::read(option)? else {
         return Ok(Asker { client, found: Ok(found), subnet: Some((option, 0)), forwarder: None });

@@ -6,6 +6,10 @@
 //! resources -> collection  -> document -> decode -> types, master -> check
 //! ```
 //!
+//! An error in a text is a [`SyntaxError`](document::SyntaxError), an error in a value is a
+//! [`ValueError`](decode::ValueError). Both become a [`Problem`], which also has the file, the
+//! resource and the field. Checks report problems only.
+//!
 //! This room does not decide which answers follow from a manifest: that is the work of `snapshot`.
 //! A resource that did not change between two manifests is the same `Arc` in both, so that every
 //! later step can find the difference without a comparison.

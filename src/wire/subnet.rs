@@ -6,22 +6,22 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 /// The error of a malformed option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Malformed;
+pub struct SubnetError;
 
 /// Reads the data of the option: the client's prefix, or none if the prefix has length 0.
 ///
 /// # Errors
 ///
-/// [`Malformed`] if the option is not that of a query (RFC 7871, section 6).
-pub fn read(option: &[u8]) -> Result<Option<IpNet>, Malformed> {
-    let [f1, f2, source, scope, address @ ..] = option else { return Err(Malformed) };
+/// [`SubnetError`] if the option is not that of a query (RFC 7871, section 6).
+pub fn read(option: &[u8]) -> Result<Option<IpNet>, SubnetError> {
+    let [f1, f2, source, scope, address @ ..] = option else { return Err(SubnetError) };
     // In queries the scope is 0, and the address has as many octets as the prefix needs (RFC 7871,
     // section 6).
     if *scope != 0 || address.len() != usize::from(source.div_ceil(8)) {
-        return Err(Malformed);
+        return Err(SubnetError);
     }
     let mut octets = [0; 16];
-    octets.get_mut(..address.len()).ok_or(Malformed)?.copy_from_slice(address);
+    octets.get_mut(..address.len()).ok_or(SubnetError)?.copy_from_slice(address);
     let prefix = match u16::from_be_bytes([*f1, *f2]) {
         0 if *source == 0 => return Ok(None), // no address family
         1 => {
@@ -29,12 +29,12 @@ pub fn read(option: &[u8]) -> Result<Option<IpNet>, Malformed> {
             Ipv4Net::new(Ipv4Addr::new(a, b, c, d), *source).map(IpNet::V4)
         }
         2 => Ipv6Net::new(Ipv6Addr::from(octets), *source).map(IpNet::V6),
-        _ => return Err(Malformed),
+        _ => return Err(SubnetError),
     };
     match prefix {
-        Ok(prefix) if prefix != prefix.trunc() => Err(Malformed),
+        Ok(prefix) if prefix != prefix.trunc() => Err(SubnetError),
         Ok(prefix) => Ok((*source > 0).then_some(prefix)),
-        Err(_) => Err(Malformed),
+        Err(_) => Err(SubnetError),
     }
 }
 
@@ -83,7 +83,7 @@ mod tests {
             b"\0\x03\0\0",
             b"\0\0\x08\0\x0a",
         ] {
-            assert_eq!(read(option), Err(Malformed), "{option:02x?}");
+            assert_eq!(read(option), Err(SubnetError), "{option:02x?}");
         }
     }
 }
