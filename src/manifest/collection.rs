@@ -70,7 +70,7 @@ pub struct Unreadable {
     pub problems: Vec<Problem>,
 }
 
-/// What zonal serves instead of a resource that is set aside.
+/// The replacement of a resource that is set aside.
 #[derive(Clone, Debug)]
 pub enum Instead {
     /// The previous version, with the master files that it referred to.

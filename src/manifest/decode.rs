@@ -23,7 +23,7 @@ pub struct ValueError {
     pub field: String,
     /// The error message.
     pub message: String,
-    /// What to write instead.
+    /// The help: what to write instead.
     pub help: Option<String>,
 }
 

@@ -49,7 +49,7 @@ pub struct Problem {
     pub field: String,
     /// The message, in one sentence without a full stop.
     pub message: String,
-    /// What to do.
+    /// The help: what to do.
     pub help: Option<String>,
 }
 

@@ -78,7 +78,7 @@ pub struct LogFile {
 pub struct Stdout {}
 
 words! {
-    /// What of a client's address is logged.
+    /// The part of a client's address that is logged.
     #[derive(Default)]
     pub enum ClientAddress {
         /// All of it, and the port.

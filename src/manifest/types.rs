@@ -314,7 +314,7 @@ words! {
     }
 }
 
-/// Who resolves an endpoint's private names.
+/// The networks that resolve an endpoint's private names.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum PrivateDnsScope {
     /// The endpoint's own VPC.
@@ -601,7 +601,7 @@ pub struct ResolverRule {
 }
 
 words! {
-    /// What a Resolver rule does.
+    /// The action of a Resolver rule.
     pub enum RuleType {
         Forward = "FORWARD",
         System = "SYSTEM",

@@ -38,7 +38,7 @@ pub struct SyntaxError {
     pub span: Span,
     /// The error message.
     pub message: String,
-    /// What to write instead.
+    /// The help: what to write instead.
     pub help: Option<String>,
 }
 

@@ -26,7 +26,7 @@ pub(super) struct LexError {
     pub at: usize,
     /// The error message.
     pub message: &'static str,
-    /// What to write instead.
+    /// The help: what to write instead.
     pub help: &'static str,
 }
 

@@ -42,7 +42,7 @@ pub struct RdataError {
     pub token: usize,
     /// The error, in one sentence without a full stop.
     pub message: String,
-    /// What to write instead.
+    /// The help: what to write instead.
     pub help: Option<String>,
 }
 
