@@ -2,10 +2,12 @@
 
 use super::{Checker, list};
 use crate::manifest::{
-    ClientIdentity, Direction, Forwarder, Id, Protocol, RuleType, TargetAddress, connectivity::Network,
+    ClientIdentity, Direction, Forwarder, Id, Protocol, ResolverRule, RuleType, TargetAddress, connectivity::Network,
 };
 use ipnet::IpNet;
 use std::collections::HashMap;
+
+const RULES: &str = "resolver_rules";
 
 /// The network of a forwarder: a VPC or an on-premises network.
 type ForwarderNetwork<'a> = (Option<&'a Id>, Option<&'a Id>);
@@ -48,19 +50,18 @@ impl<'a> Checker<'a> {
     }
 
     pub(super) fn rules(&mut self) {
-        const KIND: &str = "resolver_rules";
         let manifest = self.manifest;
         let mut seen = HashMap::new();
         for (id, rule) in &manifest.resolver_rules {
-            self.vpc_list(KIND, id, "vpc_ids", &rule.vpc_ids);
+            self.vpc_list(RULES, id, "vpc_ids", &rule.vpc_ids);
             if rule.vpc_ids.is_empty() && rule.enabled {
-                self.warning(KIND, id, "vpc_ids", "the list is empty: no VPC uses the rule");
+                self.warning(RULES, id, "vpc_ids", "the list is empty: no VPC uses the rule");
                 self.help("add the VPCs that use the rule, or write `enabled: false`");
             }
             if rule.domain_name.labels().any(|label| label == b"*") {
                 let name = &rule.domain_name;
                 let message = format!("{name} contains a `*`: a rule applies to a name and all names below it");
-                self.error(KIND, id, "domain_name", message);
+                self.error(RULES, id, "domain_name", message);
                 let plain = name.is_wildcard().then(|| name.parent()).flatten().map(|name| name.to_string());
                 let plain = plain.filter(|plain| !plain.contains('*'));
                 self.help(match plain.as_deref().map(|plain| plain.trim_end_matches('.')) {
@@ -69,65 +70,8 @@ impl<'a> Checker<'a> {
                     None => "write the labels behind the last `*`".to_string(),
                 });
             }
-            let is_forward = rule.rule_type == RuleType::Forward;
-            if is_forward && rule.target_ips.is_empty() {
-                self.error(KIND, id, "target_ips", "a FORWARD rule needs at least one target");
-                self.help("write `target_ips: [{ip: 192.168.0.53}]`");
-            } else if !is_forward && !rule.target_ips.is_empty() {
-                self.error(KIND, id, "target_ips", format!("a {} rule has no targets", rule.rule_type));
-            }
-            for (at, target) in rule.target_ips.iter().enumerate() {
-                let field = format!("target_ips[{at}]");
-                if target.port == 0 {
-                    self.error(KIND, id, format!("{field}.port"), "expected a port from 1 to 65535");
-                }
-                if target.ip.is_unspecified() || target.ip.is_multicast() {
-                    self.error(
-                        KIND,
-                        id,
-                        format!("{field}.ip"),
-                        format!("{} is not the address of a server", target.ip),
-                    );
-                }
-                if target.protocol == Protocol::Do53 && target.server_name_indication.is_some() {
-                    self.warning(
-                        KIND,
-                        id,
-                        format!("{field}.server_name_indication"),
-                        "the transport Do53 has no certificate",
-                    );
-                }
-                let usual = if target.protocol == Protocol::DoH { 443 } else { 853 };
-                if target.protocol != Protocol::Do53 && target.port == 53 {
-                    let message =
-                        format!("port 53 (the default) is the port of Do53; {} uses port {usual}", target.protocol);
-                    self.warning(KIND, id, format!("{field}.port"), message);
-                    self.help(format!("write `port: {usual}`"));
-                } else if target.protocol == Protocol::Do53 && matches!(target.port, 853 | 443) {
-                    let message =
-                        format!("port {} is a port of encrypted transports, but the protocol is Do53", target.port);
-                    self.warning(KIND, id, format!("{field}.port"), message);
-                    self.help("write `protocol: DoT`, `DoQ` or `DoH`");
-                }
-            }
-            if let Some(target) = &rule.resolver_endpoint_id {
-                let known = &manifest.resolver_endpoints;
-                let endpoint = self.reference((KIND, id), "resolver_endpoint_id", "Resolver endpoint", target, known);
-                if let Some(endpoint) = endpoint.filter(|endpoint| endpoint.direction != Direction::Outbound) {
-                    let message =
-                        format!("`{target}` is an {} endpoint; expected an OUTBOUND endpoint", endpoint.direction);
-                    self.error(KIND, id, "resolver_endpoint_id", message);
-                } else if let Some(endpoint) = endpoint {
-                    let has = |is_v4: bool| endpoint.ip_addresses.iter().any(|own| own.ip.is_ipv4() == is_v4);
-                    let (has_v4, has_v6) = (has(true), has(false));
-                    let lacks_family = |target: &&TargetAddress| !if target.ip.is_ipv4() { has_v4 } else { has_v6 };
-                    if let Some(lost) = rule.target_ips.iter().find(lacks_family) {
-                        let family = if lost.ip.is_ipv4() { "IPv4" } else { "IPv6" };
-                        let message = format!("`{target}` has no {family} address, which the target {} needs", lost.ip);
-                        self.warning(KIND, id, "resolver_endpoint_id", message);
-                    }
-                }
-            }
+            self.rule_targets(id, rule);
+            self.rule_endpoint(id, rule);
             if !rule.enabled {
                 continue;
             }
@@ -135,9 +79,71 @@ impl<'a> Checker<'a> {
                 match seen.insert((&rule.domain_name, vpc, rule.rule_type == RuleType::Delegate), id) {
                     Some(other) if other != id => {
                         let message = format!("`{vpc}` already has rule `{other}` for {}", rule.domain_name);
-                        self.error(KIND, id, format!("vpc_ids[{at}]"), message);
+                        self.error(RULES, id, format!("vpc_ids[{at}]"), message);
                     }
                     _ => {}
+                }
+            }
+        }
+    }
+
+    /// Checks the targets of a rule.
+    fn rule_targets(&mut self, id: &str, rule: &ResolverRule) {
+        let is_forward = rule.rule_type == RuleType::Forward;
+        if is_forward && rule.target_ips.is_empty() {
+            self.error(RULES, id, "target_ips", "a FORWARD rule needs at least one target");
+            self.help("write `target_ips: [{ip: 192.168.0.53}]`");
+        } else if !is_forward && !rule.target_ips.is_empty() {
+            self.error(RULES, id, "target_ips", format!("a {} rule has no targets", rule.rule_type));
+        }
+        for (at, target) in rule.target_ips.iter().enumerate() {
+            let field = format!("target_ips[{at}]");
+            if target.port == 0 {
+                self.error(RULES, id, format!("{field}.port"), "expected a port from 1 to 65535");
+            }
+            if target.ip.is_unspecified() || target.ip.is_multicast() {
+                self.error(RULES, id, format!("{field}.ip"), format!("{} is not the address of a server", target.ip));
+            }
+            if target.protocol == Protocol::Do53 && target.server_name_indication.is_some() {
+                self.warning(
+                    RULES,
+                    id,
+                    format!("{field}.server_name_indication"),
+                    "the transport Do53 has no certificate",
+                );
+            }
+            let usual = if target.protocol == Protocol::DoH { 443 } else { 853 };
+            if target.protocol != Protocol::Do53 && target.port == 53 {
+                let message =
+                    format!("port 53 (the default) is the port of Do53; {} uses port {usual}", target.protocol);
+                self.warning(RULES, id, format!("{field}.port"), message);
+                self.help(format!("write `port: {usual}`"));
+            } else if target.protocol == Protocol::Do53 && matches!(target.port, 853 | 443) {
+                let message =
+                    format!("port {} is a port of encrypted transports, but the protocol is Do53", target.port);
+                self.warning(RULES, id, format!("{field}.port"), message);
+                self.help("write `protocol: DoT`, `DoQ` or `DoH`");
+            }
+        }
+    }
+
+    /// Checks the outbound endpoint of a rule.
+    fn rule_endpoint(&mut self, id: &str, rule: &ResolverRule) {
+        if let Some(target) = &rule.resolver_endpoint_id {
+            let known = &self.manifest.resolver_endpoints;
+            let endpoint = self.reference((RULES, id), "resolver_endpoint_id", "Resolver endpoint", target, known);
+            if let Some(endpoint) = endpoint.filter(|endpoint| endpoint.direction != Direction::Outbound) {
+                let message =
+                    format!("`{target}` is an {} endpoint; expected an OUTBOUND endpoint", endpoint.direction);
+                self.error(RULES, id, "resolver_endpoint_id", message);
+            } else if let Some(endpoint) = endpoint {
+                let has = |is_v4: bool| endpoint.ip_addresses.iter().any(|own| own.ip.is_ipv4() == is_v4);
+                let (has_v4, has_v6) = (has(true), has(false));
+                let lacks_family = |target: &&TargetAddress| !if target.ip.is_ipv4() { has_v4 } else { has_v6 };
+                if let Some(lost) = rule.target_ips.iter().find(lacks_family) {
+                    let family = if lost.ip.is_ipv4() { "IPv4" } else { "IPv6" };
+                    let message = format!("`{target}` has no {family} address, which the target {} needs", lost.ip);
+                    self.warning(RULES, id, "resolver_endpoint_id", message);
                 }
             }
         }
