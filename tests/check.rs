@@ -212,7 +212,7 @@ const MISTAKES: &[Case] = &[
     (
         MX,
         "- {name: a, type: A, alias: {name: www}}",
-        "error: private_hosted_zones.Z1.records[1].alias.name: www. is neither a name of an endpoint nor of this zone",
+        "error: private_hosted_zones.Z1.records[1].alias.name: www. is neither a name of an endpoint nor a name of this zone",
         "did you mean `www.acme.test.`?",
     ),
     (
@@ -549,15 +549,15 @@ fn check_warns_about_certificates_that_clients_refuse() {
     type Change = Box<dyn Fn(&mut CertificateParams)>;
     let cases: Vec<(Change, &str)> = vec![
         (Box::new(|_| {}), ""),
-        (Box::new(|params| params.not_after = date_time_ymd(2020, 1, 1)), "has expired at"),
-        (Box::new(|params| params.not_before = date_time_ymd(2999, 1, 1)), "is not valid before"),
+        (Box::new(|params| params.not_after = date_time_ymd(2020, 1, 1)), "expired at"),
+        (Box::new(|params| params.not_before = date_time_ymd(2999, 1, 1)), "not valid before"),
         (
             Box::new(move |params| {
                 params.not_after = date_time_ymd(soon.year().into(), soon.month() as u8, soon.day() as u8)
             }),
             "expires soon, at",
         ),
-        (Box::new(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)), "is that of an authority"),
+        (Box::new(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)), "belongs to an authority"),
         (
             Box::new(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]),
             "extended key usage",

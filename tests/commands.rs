@@ -53,7 +53,7 @@ fn certificates(scratch: &Scratch) {
 }
 
 #[test]
-fn servers_that_want_to_know_who_asks() {
+fn commands_authenticate_to_servers() {
     if !can_run(&["setpriv"]) {
         return;
     }
@@ -69,7 +69,7 @@ fn servers_that_want_to_know_who_asks() {
         "",
     );
     let url = format!("https://localhost:{port}");
-    assert!(node.log().contains(&format!("admin API on https://0.0.0.0:{port}")), "{}", node.log());
+    node.wait_for_log(&format!("admin_api=https://0.0.0.0:{port}"));
     let commands = |server: &str, config: &str| {
         [
             format!("status {}", config.replace("--admin", "--all")),
@@ -82,7 +82,7 @@ fn servers_that_want_to_know_who_asks() {
         ("--certificate-authority ca.crt --token-file token", 0, ""),
         ("--certificate-authority ca.crt --client-certificate client.crt --client-private-key client.key", 0, ""),
         // It is not asked again and again, nor is another answer made up.
-        ("--certificate-authority ca.crt", 1, "says 401 Unauthorized: this needs a token"),
+        ("--certificate-authority ca.crt", 1, "says 401 Unauthorized: a token is missing"),
     ] {
         for command in commands(&url, &format!("--admin {url}")).iter().chain(&commands(&url, "--config zonal.yaml")) {
             let (code, text) = zonal(&scratch, &format!("{command} {access}"));
@@ -102,7 +102,7 @@ fn servers_that_want_to_know_who_asks() {
 }
 
 #[test]
-fn on_all_addresses_the_node_itself_needs_no_token() {
+fn loopback_clients_need_no_token_on_a_wildcard_address() {
     if !can_run(&["setpriv"]) {
         return;
     }
@@ -121,7 +121,7 @@ fn on_all_addresses_the_node_itself_needs_no_token() {
 }
 
 #[test]
-fn what_cannot_be_asked_is_told_in_plain_words() {
+fn commands_explain_why_a_server_cannot_be_reached() {
     let scratch = Scratch::new();
     scratch.write("zones/manifest.yaml", "vpcs: {vpc: {region: r, cidr_blocks: [127.0.0.0/8]}}\n");
     scratch.write(
@@ -141,7 +141,7 @@ fn what_cannot_be_asked_is_told_in_plain_words() {
 }
 
 #[test]
-fn check_looks_at_what_the_configuration_names() {
+fn check_reads_the_files_that_the_configuration_names() {
     let scratch = Scratch::new();
     certificates(&scratch);
     scratch.write("bad", "nothing of use\n");
@@ -219,15 +219,15 @@ internet_resolver: {recursive: true, root_hints: none, trust_anchor: bad}
 }
 
 #[test]
-fn check_looks_at_what_is_made() {
+fn check_finds_paths_that_cannot_be_created() {
     let scratch = Scratch::new();
     scratch.write("file", "no certificate\n");
     for (line, expected) in [
-        ("state_directory: file/state", "file/state cannot be made: file is no directory"),
-        ("state_directory: file", "file is no directory"),
-        ("takeover_socket: missing/takeover", "there is no directory missing"),
-        (&format!("takeover_socket: {}", "x".repeat(200)), "is no path for a socket"),
-        ("certificate_authority: file", "there is no certificate in file"),
+        ("state_directory: file/state", "file/state: cannot be created, because file is not a directory"),
+        ("state_directory: file", "file is not a directory"),
+        ("takeover_socket: missing/takeover", "the directory missing does not exist"),
+        (&format!("takeover_socket: {}", "x".repeat(200)), "not a valid path of a socket"),
+        ("certificate_authority: file", "file: the file has no certificate"),
     ] {
         scratch.write("zonal.yaml", format!("control_plane: {{push: {{}}}}\n{line}\n"));
         let (code, told) = zonal(&scratch, "check --format json");
@@ -238,26 +238,28 @@ fn check_looks_at_what_is_made() {
 }
 
 #[test]
-fn a_log_for_programs_has_nothing_else_in_it() {
+fn a_json_log_has_json_lines_only() {
     if !can_run(&["setpriv"]) {
         return;
     }
     let admin = "{address: \"127.0.0.1:PORT\"}";
     let people = Scratch::new();
     let (process, _) = node(&people, admin, "");
-    wait_until("it says what to try", || process.log().contains("Try, as clients").then_some(()));
+    process.wait_for_log("Example queries");
     let programs = Scratch::new();
     let (process, port) = node(&programs, admin, "log: {format: json}\n");
     let (code, text) = zonal(&programs, &format!("status --all 127.0.0.1:{port}"));
     assert_eq!(code, Some(0), "{text}");
-    for line in process.log().lines() {
+    // The last line may still be being written.
+    let log = process.log();
+    for line in log.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
         assert!(serde_json::from_str::<Value>(line).is_ok(), "{line}");
     }
 }
 
 /// A log that nobody reads holds up neither changes nor the end.
 #[test]
-fn nobody_reads_the_log() {
+fn answers_while_nobody_reads_the_log() {
     let (mut reader, writer) = std::io::pipe().unwrap();
     let mut other = writer.try_clone().unwrap();
     // The pipe is full, whatever it holds.
@@ -288,7 +290,7 @@ fn nobody_reads_the_log() {
 
 /// What cannot be written is not passed over in silence; who has gone away does not matter, wherever they listened.
 #[test]
-fn nobody_takes_the_output() {
+fn commands_fail_when_their_output_cannot_be_written() {
     let scratch = Scratch::new();
     let (_node, admin) = node(&scratch, "{address: \"127.0.0.1:PORT\"}", "");
     let closed = || {
@@ -328,7 +330,7 @@ fn nobody_takes_the_output() {
 
 /// Whatever answers with JSON is not a node for that.
 #[test]
-fn what_is_no_node() {
+fn commands_recognise_servers_that_are_not_zonal() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -347,7 +349,7 @@ fn what_is_no_node() {
 
 /// What is written to begin with is without a flaw, is served, and answers; and nothing is overwritten.
 #[test]
-fn a_first_manifest_is_written_and_answers() {
+fn init_writes_an_example_that_answers() {
     if !can_run(&["setpriv", "dig"]) {
         return;
     }
@@ -385,8 +387,8 @@ fn a_first_manifest_is_written_and_answers() {
         log.contains("serving ").then_some(log)
     });
     let version = env!("CARGO_PKG_VERSION");
-    let expected = format!("zonal {version}, configuration file new/node/zonal.yaml: serving ");
-    assert!(log.contains(&expected) && log.contains(&format!("admin API on http://127.0.0.1:{admin}")), "{log}");
+    let expected = format!("serving version=\"{version}\" configuration=new/node/zonal.yaml ");
+    assert!(log.contains(&expected) && log.contains(&format!("admin_api=http://127.0.0.1:{admin}")), "{log}");
     for (client, own) in [("127.1.0.7", "127.2.0.10"), ("127.1.128.7", "127.2.128.10")] {
         let arguments = ["-b", client, "@127.0.0.1", "-p", &port.to_string(), "+short", "sqs.us-east-1.amazonaws.com"];
         let output = Command::new("dig").args(arguments).output().unwrap();

@@ -74,7 +74,7 @@ fn each_http2_response_has_a_tls_record_of_its_own() {
 }
 
 #[test]
-fn dnsperf_by_doh_loses_nothing() {
+fn dnsperf_loses_no_doh_query() {
     if !can_run(&["dnsperf"]) {
         return;
     }
@@ -95,7 +95,7 @@ fn dnsperf_by_doh_loses_nothing() {
 
 /// curl loses the response when the connection is reset while it still sends.
 #[test]
-fn clients_see_why_their_request_is_refused_while_they_still_send() {
+fn clients_see_errors_while_they_still_send() {
     if !can_run(&["curl"]) {
         return;
     }
@@ -180,7 +180,7 @@ fn clients_see_why_their_request_is_refused_while_they_still_send() {
 
 /// Python's clients take a PING behind a GOAWAY for an error, and a request fails.
 #[test]
-fn strict_clients_of_http2_lose_no_request_when_a_connection_ends() {
+fn strict_http2_clients_lose_no_request_at_the_end() {
     let slow =
         Fake::start("127.0.0.1:0", |asked| vec![Say::Later(Duration::from_millis(1000), asked.address("192.0.2.7"))]);
     let directory = Scratch::new();

@@ -70,7 +70,7 @@ fn autodefined(world: &World, who: &Who, owner: &str, address: &str) -> bool {
 }
 
 #[test]
-fn nobody_gets_what_the_view_lacks() {
+fn a_client_gets_only_answers_of_its_view() {
     worlds(400, 4_711, |world, snapshot, dice| {
         let mut pool = generate::interesting(world);
         // What zones lead to is asked for as well: names that only some may see.

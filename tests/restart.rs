@@ -86,7 +86,7 @@ fn is_a_load(answers: &std::collections::BTreeMap<&'static str, u64>) {
 }
 
 #[test]
-fn taken_over_under_load() {
+fn takeover_under_load_loses_no_query() {
     if !can_run(&["setpriv"]) {
         return;
     }
@@ -120,7 +120,7 @@ fn taken_over_under_load() {
 /// By the one that was taken over from, even if nothing was said on them yet: only GOAWAY tells a client by HTTP/2 that what
 /// it has sent meanwhile was not taken (RFC 9113, 6.8).
 #[test]
-fn connections_that_have_just_been_made_are_not_reset() {
+fn takeover_resets_no_new_connection() {
     const GOAWAY: u8 = 7;
     if !can_run(&["setpriv"]) {
         return;
@@ -129,7 +129,7 @@ fn connections_that_have_just_been_made_are_not_reset() {
     let client = server.client("127.0.0.1");
     let mut made = RUNTIME.block_on(client.tls(Transport::Https, "h2"));
     succession.renew_soon();
-    wait_until("another one has taken over", || succession.logs().contains("has taken over").then_some(()));
+    wait_until("another one has taken over", || succession.logs().contains("new process took over").then_some(()));
     let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
     let kinds = RUNTIME.block_on(async {
         made.write_all(&[&b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], &settings].concat()).await.unwrap();
@@ -151,7 +151,7 @@ fn connections_that_have_just_been_made_are_not_reset() {
 }
 
 #[test]
-fn restarted_by_systemd_under_load() {
+fn restart_by_systemd_under_load_loses_no_query() {
     if !can_run(&["setpriv"]) {
         return;
     }
@@ -232,7 +232,7 @@ fn restart_killed(systemd: &Systemd, command: &[&str], scratch: &Scratch, proces
 }
 
 #[test]
-fn one_that_cannot_take_over_changes_nothing() {
+fn a_failed_takeover_changes_nothing() {
     if !can_run(&["setpriv"]) {
         return;
     }
@@ -245,10 +245,10 @@ fn one_that_cannot_take_over_changes_nothing() {
     let zones = format!("directory: {}", server.scratch.path().join("zones").display());
     let cases = [
         (text.replace("internet_resolver", "internet_revolver"), "did you mean `internet_resolver`"),
-        (text.replace("tls.crt", "missing.crt"), "cannot read the certificate"),
+        (text.replace("tls.crt", "missing.crt"), "missing.crt: cannot be read"),
         (text.replace(&zones, "directory: broken"), "the manifest is refused"),
         (text.replace(&zones, "directory: empty"), "the directory has no manifest files any more"),
-        (text.replace(&zones, "directory: none"), "make it, or name another in `control_plane.directory`"),
+        (text.replace(&zones, "directory: none"), "create the directory, or give another one"),
         (
             text.replace(&format!("0.0.0.0:{}", server.do53), &format!("192.0.2.1:{}", server.do53)),
             "`ip address` shows",
@@ -307,7 +307,7 @@ impl Caller {
 }
 
 #[test]
-fn one_that_ends_while_it_takes_over_changes_nothing() {
+fn a_process_that_ends_during_the_takeover_changes_nothing() {
     if !can_run(&["setpriv", "mkfifo"]) {
         return;
     }
@@ -349,7 +349,7 @@ fn one_that_ends_while_it_takes_over_changes_nothing() {
         ] {
             scratch.write("other.yaml", config);
             let mut other = succession.try_start(scratch, "other.yaml");
-            let called = format!("process {} is about to take over", other.id());
+            let called = format!("takeover started process={}", other.id());
             if is_frozen {
                 wait_until("it takes over", || succession.logs().contains(&called).then_some(()));
                 // What comes now is made afterwards.
@@ -373,7 +373,7 @@ fn one_that_ends_while_it_takes_over_changes_nothing() {
 }
 
 #[test]
-fn taken_over_in_the_middle_of_reloads() {
+fn takeover_during_reloads_loses_no_change() {
     if !can_run(&["setpriv"]) {
         return;
     }
@@ -459,7 +459,7 @@ fn what_was_acknowledged_survives(state: &str) -> (Succession, Server, u64) {
 }
 
 #[test]
-fn what_was_acknowledged_survives_in_memory() {
+fn acknowledged_changes_survive_a_takeover_in_memory() {
     if can_run(&["setpriv"]) {
         let (succession, server, _) = what_was_acknowledged_survives("");
         drop((succession, server));
@@ -467,7 +467,7 @@ fn what_was_acknowledged_survives_in_memory() {
 }
 
 #[test]
-fn what_was_acknowledged_survives_on_disk() {
+fn acknowledged_changes_survive_a_takeover_on_disk() {
     if !can_run(&["setpriv"]) {
         return;
     }
@@ -486,7 +486,7 @@ fn what_was_acknowledged_survives_on_disk() {
 
 /// A process that ends hangs up on who comes then, who starts as usual when it is gone.
 #[test]
-fn one_that_is_ending_is_waited_for() {
+fn a_new_process_waits_for_one_that_ends() {
     let scratch = Scratch::new();
     let path = scratch.path().join("takeover");
     let ending = socket_with(AddressFamily::UNIX, SocketType::SEQPACKET, SocketFlags::CLOEXEC, None).unwrap();
@@ -502,13 +502,13 @@ fn one_that_is_ending_is_waited_for() {
 }
 
 #[test]
-fn without_a_socket_for_it_nobody_takes_over() {
+fn without_takeover_socket_no_process_takes_over() {
     if !can_run(&["setpriv"]) {
         return;
     }
     let server = Server::start_from("{push: {}}", "");
     kill_process(Pid::from_raw(server.process.id() as i32).unwrap(), Signal::USR2).unwrap();
-    wait_until("it says why", || server.process.log().contains("without `takeover_socket`").then_some(()));
+    server.process.wait_for_log("without `takeover_socket`");
     let mut second = Process::start(
         &[ZONAL, "serve", "--config", server.scratch.path().join("zonal.yaml").to_str().unwrap()],
         &server.scratch,
@@ -523,7 +523,7 @@ fn without_a_socket_for_it_nobody_takes_over() {
 
 /// The unit as it is shipped, by systemd's own judgement.
 #[test]
-fn the_unit_is_sound() {
+fn systemd_accepts_the_unit() {
     if !can_run(&["systemd-analyze"]) {
         return;
     }

@@ -12,7 +12,7 @@ use std::{
 };
 
 /// Source lines longer than this are not shown, in octets.
-const MAX_LINE: usize = 400;
+const MAX_LINE_OCTETS: usize = 400;
 
 /// Writes problems to standard output.
 pub(super) fn report(problems: Vec<Problem>, format: Format) {
@@ -20,7 +20,7 @@ pub(super) fn report(problems: Vec<Problem>, format: Format) {
 }
 
 /// Writes problems to standard error, for people. A closed pipe is no error.
-pub(super) fn complain(problems: Vec<Problem>) {
+pub(super) fn print_problems(problems: Vec<Problem>) {
     let _ = io::stderr().write_all(text(problems, Format::Human, io::stderr().is_terminal()).as_bytes());
 }
 
@@ -89,7 +89,7 @@ fn group<'a>(problem: &Problem, line: Option<&'a str>) -> Group<'a> {
     let mut group = Group::with_title(level.primary_title(title));
     if let Some(place) = &problem.location {
         let path = printable(&place.file.display().to_string());
-        group = match line.filter(|line| line.len() <= MAX_LINE) {
+        group = match line.filter(|line| line.len() <= MAX_LINE_OCTETS) {
             Some(line) => {
                 let span = byte_span(line, place);
                 let annotation = AnnotationKind::Primary.span(span).label(printable(&subject));
@@ -128,7 +128,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_problem_is_shown_in_its_line() {
+    fn shows_a_problem_at_its_line() {
         let path = std::env::temp_dir().join(format!("zonal-report-{}.yaml", std::process::id()));
         std::fs::write(&path, "vpcs:\n  vpc-ä: {region: 1}\n").unwrap();
         let place = Location { file: path.clone().into(), line: 2, column: 19, length: 1 };

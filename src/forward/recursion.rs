@@ -6,7 +6,7 @@
 
 use super::{
     cache::Lifetimes,
-    read::{self, Read},
+    read::{ParsedResponse, parse_response},
     upstream::Failure,
 };
 use crate::{
@@ -294,12 +294,12 @@ impl Recursion {
             None => (memory.links.get(query).await.map_err(|error| told(&error))?, false),
         };
         let octets = message.to_vec().map_err(|error| failure(ede::OTHER, &error))?;
-        let read = read::read(&octets, (route, &[0]), question, now(), lifetimes);
+        let read = parse_response(&octets, (route, &[0]), question, now(), lifetimes);
         let mut answers = match read
             .map_err(|useless| failure(ede::NO_REACHABLE_AUTHORITY, &format!("an authoritative server {useless}")))?
         {
-            Read::Answers(answers) => answers,
-            Read::Referral { .. } => {
+            ParsedResponse::Answers(answers) => answers,
+            ParsedResponse::Referral { .. } => {
                 return Err(failure(ede::NO_REACHABLE_AUTHORITY, &"an authoritative server refers to other servers"));
             }
         };

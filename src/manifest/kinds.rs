@@ -24,6 +24,7 @@ macro_rules! with_kinds {
             resolver_rules: ResolverRule,
             forwarders: Forwarder,
             query_log_configs: QueryLogConfig,
+            health_checks: HealthCheck,
         }
     };
 }

@@ -21,6 +21,7 @@ pub mod connectivity;
 pub mod decode;
 pub mod digest;
 pub mod document;
+pub mod health_checks;
 mod kinds;
 pub mod load;
 pub mod master;
@@ -38,6 +39,7 @@ pub mod transferred;
 pub mod types;
 pub(crate) mod words;
 
+pub use health_checks::{HealthCheck, HealthCheckType, InterfaceHealthCheck, ProbeType, WhenStale};
 pub use kinds::{KINDS, Resource, ResourceChange, kind_of};
 pub use load::Loader;
 pub use primaries::{Catalog, NotifySource, Primary};

@@ -344,6 +344,7 @@ pub fn service(preset: &str, region: &str, endpoint_type: VpcEndpointType) -> Op
         dns_name: filled(&dns_name)?,
         private_dns_names: private.map(|name| filled(name)).collect::<Option<_>>()?,
         private_dns_name_configuration: None,
+        health_check: None,
     };
     // The service name of Gateway endpoints has no prefix in China.
     let is_renamed = is_china && CHINA.contains(&name) && endpoint_type != VpcEndpointType::Gateway;
@@ -581,7 +582,7 @@ mod tests {
         let request =
             serde_json::from_value(json!({"from": "10.1.0.7", "name": "sqs.us-east-1.amazonaws.com"})).unwrap();
         let question = crate::explain::Question::new(&request).unwrap();
-        let answers = crate::explain::of_manifest(&snapshot, &question, 0).gist();
+        let answers = crate::explain::of_manifest(&snapshot, &question, 0).summary();
         assert_eq!(answers, ["sqs.us-east-1.amazonaws.com. 60 A 10.1.0.10"]);
     }
 }

@@ -4,7 +4,9 @@
 //! of a manifest fit together.
 
 use super::{
-    Resources, presets,
+    Resources,
+    health_checks::{HealthCheck, InterfaceHealthCheck},
+    presets,
     primaries::{Catalog, NotifySource, Primary},
     query_log::QueryLogConfig,
     schema_patterns::{Address, Cidr, DomainName, Ipv4, Ipv6, Owner, PlainName, RecordType, Time},
@@ -48,6 +50,8 @@ pub struct Manifest {
     pub forwarders: Resources<Forwarder>,
     /// Query logs, by configuration ID.
     pub query_log_configs: Resources<QueryLogConfig>,
+    /// Health checks, by health check ID.
+    pub health_checks: Resources<HealthCheck>,
 }
 
 /// A virtual private cloud.
@@ -206,6 +210,9 @@ pub struct VpcEndpointService {
     /// The proof that the service's owner owns the private names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_dns_name_configuration: Option<PrivateDnsNameConfiguration>,
+    /// The health check of its endpoints' network interfaces. Default: zonal checks nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<InterfaceHealthCheck>,
 }
 
 impl VpcEndpointService {
@@ -288,6 +295,9 @@ pub struct VpcEndpoint {
     /// Its network interfaces, one in each Availability Zone.
     #[serde(default)]
     pub network_interfaces: Vec<NetworkInterface>,
+    /// The health check of the network interfaces. Default: that of the service; without one, zonal checks nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<InterfaceHealthCheck>,
 }
 
 words! {

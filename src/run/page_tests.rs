@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::{
-    answer::{Answered, Kind, Locality, Transport, known::Question},
+    answer::{AnswerKind, Answered, Locality, Transport, known::Question},
     listen::{
         self,
         tests::{core_of, limits, page},
@@ -46,7 +46,7 @@ fn core(snapshot: Snapshot) -> Arc<Core> {
 
 fn answered(view: u32, entry_point: u32) -> Answered {
     let (view, entry_point, locality) = (Some(view), Some(entry_point), Some(Locality::SameAz));
-    Answered { view, entry_point, locality, kind: Kind::Endpoint, ..listen::tests::answered(12, 0) }
+    Answered { view, entry_point, locality, kind: AnswerKind::Endpoint, ..listen::tests::answered(12, 0) }
 }
 
 /// A server that has everything that there is to count.
@@ -57,11 +57,11 @@ fn everything() -> Metrics {
     let served = core.snapshot.load_full();
     let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
     let (address, socket) = (socket.local_addr().unwrap(), Arc::new(Socket::from(socket)));
-    let mut writer = core.counters.workers.writer(Transport::Udp, Some((address, 0, &socket)));
-    writer.make_room(&served);
+    let mut writer = core.counters.workers.add_worker(Transport::Udp, Some((address, 0, &socket)));
+    writer.prepare(&served);
     writer.answered(&answered(0, 0));
     let status = Arc::new(Status::default());
-    status.source(|source| source.connected());
+    status.update_source(|source| source.connected());
     let certificates = Certificates::default();
     certificates.counters.expiry.with_label_values(&["tls.crt"]).set(1);
     certificates.counters.failed.with_label_values(&["tls.crt"]).set(0);
@@ -147,7 +147,8 @@ fn no_servers_are_told() {
     let served = core.snapshot.load_full();
     let (id, rule) = served.manifest.resolver_rules.iter().next().unwrap();
     let mut none = (*crate::snapshot::routes::Rule::new(&served.manifest, id, rule).route).clone();
-    none.servers = crate::snapshot::routes::Servers::Targets { targets: Vec::new(), sources: Vec::new() };
+    none.servers =
+        crate::snapshot::routes::Servers::Targets { targets: Vec::new(), sources: Vec::new(), trust_ad: false };
     let node = Node { internet: Some(Arc::new(none)), ..Node::default() };
     core.snapshot.store(Arc::new(served.with_node(Arc::new(node))));
     assert!(told(&core));
@@ -157,7 +158,7 @@ fn no_servers_are_told() {
 #[test]
 fn what_is_gone_is_not_told() {
     let core = core(snapshot(2, 53, None));
-    let mut writer = core.counters.workers.writer(Transport::Udp, None);
+    let mut writer = core.counters.workers.add_worker(Transport::Udp, None);
     let slots = |vpc: &str| {
         let served = core.snapshot.load();
         let view = served.view_labels().iter().position(|label| **label == *vpc).unwrap();
@@ -174,7 +175,7 @@ fn what_is_gone_is_not_told() {
             has(r#"entry_point="10.0.0.2""#),
         ]
     };
-    writer.make_room(&core.snapshot.load());
+    writer.prepare(&core.snapshot.load());
     writer.answered(&answered(first, 0));
     writer.answered(&answered(second, 1));
     assert_eq!(told(&core), [2, 2, 1, 1]);

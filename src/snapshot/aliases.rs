@@ -1,4 +1,4 @@
-//! Aliases of zones: whether they lead to something.
+//! The check of alias records: each has to lead to records, or to the name of an endpoint.
 
 use super::{
     endpoints::Endpoints,
@@ -12,17 +12,18 @@ use crate::{
 use imbl::{OrdMap, OrdSet};
 use std::{collections::BTreeSet, sync::Arc};
 
-/// What was found of the zones whose aliases lead out of them, which a change of endpoints can change. A copy shares what
-/// does not.
+/// The problems of alias records. Zones whose aliases lead to endpoints are checked again when names of endpoints change. A
+/// copy shares unchanged parts.
 #[derive(Clone, Default)]
 pub struct Aliases {
+    /// The zones with an alias that leads out of them.
     leading_out: OrdSet<Id>,
-    /// What was found; of other zones only in what has just been checked.
+    /// The problems of each zone. Those of a zone outside `leading_out` stay until it is changed.
     found: OrdMap<Id, Arc<[Problem]>>,
 }
 
 impl Aliases {
-    /// Checks the aliases of changed zones; and, if names of endpoints may be others, all those that lead to such names.
+    /// Checks the aliases of changed zones. If names of endpoints have changed, checks all aliases to such names too.
     pub(super) fn follow(
         &self,
         manifest: &Manifest,
@@ -58,8 +59,8 @@ impl Aliases {
     }
 }
 
-/// An alias leads to a name of an endpoint, or to a record set of its own zone that is there and is no circle. Tells whether
-/// one leads out of the zone, or to an endpoint within.
+/// Checks that each alias leads to the name of an endpoint, or to a record set of its own zone without a circle. Returns
+/// whether an alias leads out of the zone, or to an endpoint.
 fn check(manifest: &Manifest, zone: &Zone, endpoints: &Endpoints, problems: &mut Vec<Problem>) -> bool {
     let id = &zone.id;
     let mut leads_out = false;
@@ -77,11 +78,11 @@ fn check(manifest: &Manifest, zone: &Zone, endpoints: &Endpoints, problems: &mut
         }
         if !alias.name.is_at_or_below(&zone.source.name) {
             if manifest.vpc_endpoint_services.values().any(|service| may_be_name_of(service, &alias.name)) {
-                // An endpoint that is gone, or in a state without names: it may come (back).
-                let message = format!("no endpoint has the name {} now: the alias has no records", alias.name);
+                // The endpoint is deleted, or in a state without names. It may come back, so this is a warning.
+                let message = format!("no endpoint currently has the name {}: the alias has no records", alias.name);
                 problems.push(Problem::warning("private_hosted_zones", id, field(), message));
             } else {
-                let message = format!("{} is neither a name of an endpoint nor of this zone", alias.name);
+                let message = format!("{} is neither a name of an endpoint nor a name of this zone", alias.name);
                 let form =
                     "a regional or zonal name of an endpoint, or a name of this zone with records of the same type";
                 let meant =
@@ -101,12 +102,12 @@ fn check(manifest: &Manifest, zone: &Zone, endpoints: &Endpoints, problems: &mut
     leads_out
 }
 
-/// How many problems of a zone get a suggestion: each is compared with all that is known.
+/// The number of problems of a zone that get a suggestion. A suggestion compares a name with all known names.
 const MAX_SUGGESTIONS: usize = 20;
 
-/// The name that an alias is likely to lead to: of this zone, or of an endpoint.
+/// The name that the author of an alias probably meant: one of this zone or of an endpoint.
 fn suggestion(zone: &Zone, endpoints: &Endpoints, target: &Name) -> Option<String> {
-    /// With how many names of each sort it is compared.
+    /// The number of names of the zone, and of endpoints, that it is compared with.
     const MAX_COMPARED: usize = 10_000;
     let within = Name::parse(target.to_string().trim_end_matches('.').as_bytes(), Some(&zone.source.name)).ok();
     if let Some(name) = within.filter(|name| name != target && zone.node_of(name.to_lowercase().as_wire()).is_some()) {
@@ -119,13 +120,13 @@ fn suggestion(zone: &Zone, endpoints: &Endpoints, target: &Name) -> Option<Strin
     Some(format!("did you mean `{nearest}`?"))
 }
 
-/// Below an endpoint's name that is a wildcard.
+/// Whether a name is below an endpoint's name with a wildcard.
 fn is_below_endpoint_name(endpoints: &Endpoints, target: &LookupName) -> bool {
     (1..target.labels()).find_map(|skip| endpoints.public.find(target, skip)).is_some_and(|name| name.wildcard)
 }
 
-/// Whether an endpoint of the service could have the name: right below the service's own, or anywhere below that where
-/// there are wildcards.
+/// Whether an endpoint of the service could have the name: one label below the name of the service, or any number of labels
+/// if the service has a wildcard.
 fn may_be_name_of(service: &VpcEndpointService, name: &Name) -> bool {
     let has_wildcards = service.private_dns_names.iter().any(Name::is_wildcard);
     name.parent().is_some_and(|parent| match has_wildcards {
@@ -134,7 +135,7 @@ fn may_be_name_of(service: &VpcEndpointService, name: &Name) -> bool {
     })
 }
 
-/// How many aliases of a zone may follow on one another.
+/// The largest number of aliases in a chain.
 pub const MAX_ALIASES: usize = 8;
 
 fn follow_alias(zone: &Zone, rtype: u16, target: &LookupName) -> Result<(), String> {
@@ -152,11 +153,11 @@ fn follow_alias(zone: &Zone, rtype: u16, target: &LookupName) -> Result<(), Stri
             return Ok(());
         };
         if next.labels() < zone.apex_labels() || next.suffix(next.labels() - zone.apex_labels()) != &*zone.apex {
-            return Ok(()); // on to an endpoint, which its own check looks at
+            return Ok(()); // leads to an endpoint: its own check looks at that
         }
         target = next;
     }
-    Err(format!("more than {MAX_ALIASES} aliases follow on one another, maybe in a circle"))
+    Err(format!("the chain has more than {MAX_ALIASES} aliases, perhaps in a circle"))
 }
 
 #[cfg(test)]
@@ -168,9 +169,9 @@ mod tests {
     };
     use serde_json::json;
 
-    /// An alias to a name that an endpoint could have is odd while there is none; to any other name it is wrong.
+    /// An alias to a name that an endpoint could have gets a warning while there is no such endpoint; to any other name, an error.
     #[test]
-    fn aliases_of_endpoints_that_are_gone() {
+    fn warns_of_aliases_to_deleted_endpoints_and_rejects_aliases_to_other_names() {
         for (state, target, severity) in [
             ("Available", "vpce-w.wild.vpce.example", None),
             ("Available", "foo.vpce-w.wild.vpce.example", None),

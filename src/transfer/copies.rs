@@ -308,7 +308,7 @@ mod tests {
             fs::read_dir(path.parent().unwrap()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["Z.damaged"]);
         let bad = content("a.example", "@ 60 SOA ns hm 7 60 30 100 4\na 60 CNAME b\na 60 A 10.0.0.1\n");
-        assert!(decode(&encode("Z", &bad, at(1))).unwrap_err().contains("CNAME beside other data"));
+        assert!(decode(&encode("Z", &bad, at(1))).unwrap_err().contains("has a CNAME record and other records"));
         fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -18,7 +18,8 @@ use crate::{
     snapshot::Snapshot,
     wire::Name,
 };
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashMap},
     io,
@@ -76,7 +77,7 @@ struct State {
 }
 
 /// How it is with a zone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// It was not transferred yet, and cannot be answered from.
@@ -103,7 +104,7 @@ impl Phase {
 }
 
 /// What is told of a zone. Times are in seconds since 1970.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     /// Its identifier.
     pub id: Id,
@@ -124,7 +125,7 @@ pub struct Report {
     /// Why it could not be refreshed when that was last tried.
     pub error: Option<String>,
     /// Of a catalog: zones that it lists and that are left out, and why.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
 }
 
@@ -425,7 +426,7 @@ impl Follower {
         let (reply, answer) = oneshot::channel();
         let transfer = ZoneTransfer { zone: self.zone.id.clone(), held: held.clone(), reply };
         let gone = || "the server ends".to_string();
-        self.messages.send(Message::Transferred(transfer)).map_err(|_| gone())?;
+        self.messages.send(Message::Transfer(transfer)).map_err(|_| gone())?;
         match answer.await.map_err(|_| gone())? {
             Ok(()) => {
                 self.held = Some(held);

@@ -19,7 +19,7 @@ use std::{
     sync::Arc,
 };
 use zonal::{
-    answer::{Client, Moment, Outcome, Transport, answer, known::Known},
+    answer::{Client, Moment, Outcome, Transport, answer, known::KnownAnswers},
     manifest::{Loaded, MasterFile, Problem, Record as FileRecord, ZoneData},
     snapshot::{
         Node, Snapshot, compile,
@@ -109,7 +109,7 @@ pub struct Got {
 }
 
 /// Sends a query as over TCP, so that the reply is not truncated.
-pub fn ask(snapshot: &Snapshot, known: &impl Known, ask: &Ask, now: i64, draw: u32) -> Got {
+pub fn ask(snapshot: &Snapshot, known: &impl KnownAnswers, ask: &Ask, now: i64, draw: u32) -> Got {
     let query = packet(ask, draw % 2 == 1);
     let client = Client { source: ask.source, port: 0, local: ask.local, transport: Transport::Tcp };
     let mut reply = vec![0; 65_535];

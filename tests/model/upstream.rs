@@ -10,7 +10,7 @@ use std::{
     hash::{DefaultHasher, Hash, Hasher},
 };
 use zonal::{
-    answer::known::{Entry, Found, Known, OWNER, Question, Records},
+    answer::known::{Entry, KnownAnswer, KnownAnswers, OWNER, Question, Records},
     snapshot::{
         Snapshot,
         routes::{RouteId, Rule},
@@ -98,8 +98,14 @@ impl Upstream {
     }
 }
 
-impl Known for Upstream {
-    fn with<R>(&self, route: RouteId, question: &Question, now: i64, use_it: impl FnOnce(Option<Found>) -> R) -> R {
+impl KnownAnswers for Upstream {
+    fn with<R>(
+        &self,
+        route: RouteId,
+        question: &Question,
+        now: i64,
+        use_it: impl FnOnce(Option<KnownAnswer>) -> R,
+    ) -> R {
         let rule = self.0.get(&route).expect("a route of the world");
         let asked = program::name_of(question.name.wire());
         let (answer, stale) = upstream_answer(rule, &asked, question.qtype);
@@ -118,7 +124,7 @@ impl Known for Upstream {
                 entry = Entry { rcode, ede: None, authority: records(&[soa], &asked), ..entry };
             }
         }
-        use_it(Some(Found { entry: &entry, ttl: TTL, stale, refresh: false }))
+        use_it(Some(KnownAnswer { entry: &entry, ttl: TTL, stale, refresh: false }))
     }
 }
 

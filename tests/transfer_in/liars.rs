@@ -1,4 +1,4 @@
-//! A primary that lies: nothing of that is served, and what was served before stays.
+//! A primary with wrong answers: zonal serves nothing of them, and goes on serving the former version.
 
 use super::{
     notified::{answer, soa},
@@ -8,7 +8,7 @@ use crate::harness::fake::{Asked, Fake, Say, a};
 use hickory_proto::rr::Record;
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 
-/// What becomes of the zones, by their first label.
+/// The answers, by the first label of the zone.
 fn behave(asked: &Asked, endless: &AtomicU32) -> Vec<Say> {
     let zone = asked.name();
     let label = asked.label();
@@ -57,7 +57,7 @@ fn behave(asked: &Asked, endless: &AtomicU32) -> Vec<Say> {
 }
 
 #[test]
-fn lies_are_not_served() {
+fn refuses_wrong_transfers() {
     let scratch = Scratch::new();
     let endless = AtomicU32::new(0);
     let fake = Fake::start("127.0.0.1:0", move |asked| behave(asked, &endless));
@@ -73,7 +73,7 @@ fn lies_are_not_served() {
         ("garbage", "cannot be read"),
         ("short", "closed the connection"),
         ("refuses", "it answers REFUSED"),
-        ("errors", "CNAME beside other data"),
+        ("errors", "has a CNAME record and other records"),
         ("endless", "more than 1000000 octets"),
     ];
     let zones: String = lies
@@ -95,9 +95,9 @@ fn lies_are_not_served() {
     }
 }
 
-/// Differences that do not go with what there is, or that the primary cannot make: then it is the whole zone.
+/// If the differences do not fit, or the primary cannot send them, the whole zone is transferred.
 #[test]
-fn nonsense_in_a_difference() {
+fn transfers_the_whole_zone_after_wrong_differences() {
     for what in ["deletes", "formerr", "notimp", "garbage", "leads-astray", "single"] {
         let scratch = Scratch::new();
         let serial = std::sync::Arc::new(AtomicU32::new(1));
@@ -137,7 +137,7 @@ fn nonsense_in_a_difference() {
         serial.store(2, Relaxed);
         let _ = super::notified::notify(server.port, "127.0.0.1", "a.example", None);
         wait_for_address(&server, IN_A, "www.a.example", "192.0.2.2");
-        wait_until("it is counted", || (transfers(&server, "axfr") == 2.0).then_some(()));
+        wait_for_transfers(&server, "axfr", 2.0);
         assert_eq!(transfers(&server, "ixfr"), 0.0, "{what}");
         assert!(fake.count(|asked| asked.message.queries[0].query_type() == RecordType::IXFR) > 0, "{what}");
     }

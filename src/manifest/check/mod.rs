@@ -8,6 +8,7 @@ mod blocks;
 mod endpoints;
 #[cfg(test)]
 mod follow_tests;
+mod health_checks;
 mod loops;
 mod networks;
 mod overlap;
@@ -61,6 +62,7 @@ pub struct Checked {
     loops: Arc<[Problem]>,
     forwarders: Arc<[Problem]>,
     query_logs: Arc<[Problem]>,
+    health_checks: Arc<[Problem]>,
     shadowed: Arc<[Problem]>,
     index: Index,
 }
@@ -104,6 +106,8 @@ impl Checked {
         let forwarders = checker.found();
         checker.query_logs();
         let query_logs = checker.found();
+        checker.health_checks();
+        let health_checks = checker.found();
         checker.shadowed(&index);
         let shadowed = checker.found();
         Checked {
@@ -117,6 +121,7 @@ impl Checked {
             loops,
             forwarders,
             query_logs,
+            health_checks,
             shadowed,
             index,
         }
@@ -181,6 +186,10 @@ impl Checked {
             checker.query_logs();
             this.query_logs = checker.found();
         }
+        if !same_services || !endpoints.is_empty() || !same_resources(&old.health_checks, &manifest.health_checks) {
+            checker.health_checks();
+            this.health_checks = checker.found();
+        }
         if !same_services || !same_rules || !endpoints.is_empty() || zones.iter().any(zones::changes_shadowing) {
             checker.shadowed(&this.index);
             this.shadowed = checker.found();
@@ -191,7 +200,7 @@ impl Checked {
     fn all(&self) -> impl Iterator<Item = &Problem> {
         let first = [&self.networks, &self.services, &self.endpoints, &self.shifts, &self.zones];
         let more = [&self.resolver_endpoints, &self.rules, &self.loops, &self.forwarders, &self.query_logs];
-        first.into_iter().chain(more).chain([&self.shadowed]).flat_map(|found| found.iter())
+        first.into_iter().chain(more).chain([&self.health_checks, &self.shadowed]).flat_map(|found| found.iter())
     }
 
     /// All problems, in the order of the checks.
