@@ -358,7 +358,7 @@ impl Explanation {
             let who = rule.as_ref().map_or("the internet resolver".into(), |rule| format!("rule {rule}"));
             let bit = |is_set: &bool| if *is_set { 1 } else { 0 };
             let flags = format!("DO {}, CD {}", bit(dnssec_ok), bit(checking_disabled));
-            lines.push(("forwarded", format!("by {who}: {name} {rtype}, {flags}")));
+            lines.push(("forwarded", format!("{name} {rtype}, by {who}; {flags}")));
         }
         if let Some(status) = &self.status {
             lines.push(("status", format!("{status}; flags: {}", self.flags.join(" "))));

@@ -189,7 +189,7 @@ fn refuses_changes_on_a_full_disk() {
 /// The rest of a damaged state directory may be older than what was acknowledged. The node is stale until a whole manifest is
 /// pushed.
 #[test]
-fn says_that_it_is_stale_when_the_state_directory_is_damaged() {
+fn reports_staleness_when_the_state_directory_is_damaged() {
     let mut server = Server::start_from("{push: {}}", "state_directory: state\n");
     let send = |server: &Server, method: &str, path: &str, body: &str| {
         assert_eq!(http_send(server.admin, method, path, body).unwrap(), 200, "{path}");

@@ -18,7 +18,8 @@ use tokio::sync::oneshot;
 /// The position of a source: which of its changes were delivered. It is written together with them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
-    /// The revision of etcd's store, or the number of changes that were pushed. Comparable between nodes.
+    /// The revision of etcd's store, or the number of changes that were pushed. Comparable between
+    /// nodes.
     pub revision: u64,
     /// The generation of the whole manifest that was pushed last.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -77,12 +78,14 @@ pub struct Change {
 }
 
 impl Change {
-    /// A change that the source has made already, that the guard does not judge, and that needs no reply.
+    /// A change that the source has made already, that the guard does not judge, and that needs no
+    /// reply.
     pub fn fact(edits: Vec<Edit>, position: Position) -> Change {
         Change::of(PreparedChange { edits, position, deletions: None, is_whole: true })
     }
 
-    /// A change that the source has made already, and whose deletions the guard judges. It needs no reply.
+    /// A change that the source has made already, and whose deletions the guard judges. It needs no
+    /// reply.
     pub fn guarded_fact(edits: Vec<Edit>, position: Position, deletions: Deletions) -> Change {
         Change::of(PreparedChange { edits, position, deletions: Some(deletions), is_whole: true })
     }
@@ -178,7 +181,8 @@ pub type ComputeSets = Box<dyn Fn(&Zone) -> Result<Vec<EditedSet>, UpdateError> 
 /// Why a dynamic update changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpdateError {
-    /// A prerequisite or the form of the update leads to this RCODE, which is the whole answer (RFC 2136, section 3).
+    /// A prerequisite or the form of the update leads to this RCODE, which is the whole answer (RFC
+    /// 2136, section 3).
     Rcode(u16),
     /// The zone does not allow the change, for this reason.
     Refused(String),
@@ -190,6 +194,7 @@ pub enum UpdateError {
 pub struct JournalDrop {
     /// The identifier of the zone.
     pub zone: Id,
-    /// Gets the number of record sets that were dropped, when the files are served; or why they are not.
+    /// Gets the number of record sets that were dropped, when the files are served; or why they are
+    /// not.
     pub reply: oneshot::Sender<Result<usize, String>>,
 }

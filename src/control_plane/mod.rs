@@ -1,4 +1,5 @@
-//! The control plane: sources of manifests, and the publisher, which compiles what they deliver and serves it.
+//! The control plane: sources of manifests, and the publisher, which compiles what they deliver and
+//! serves it.
 //!
 //! ```text
 //! directory ─┐
@@ -7,7 +8,8 @@
 //! transfers ─┤
 //! updates ───┘
 //! ```
-//! One thread runs the publisher ([`run`]). Sources send it [`Message`]s, and wait for a reply where someone relies on it.
+//! One thread runs the publisher ([`run`]). Sources send it [`Message`]s, and wait for a reply
+//! where someone relies on it.
 
 pub mod change;
 pub mod counters;
