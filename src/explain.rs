@@ -14,7 +14,7 @@ use crate::{
     wire::{
         Name,
         message::{self, Message},
-        name::printed,
+        name::name_text,
         rdata::{type_from_text, type_to_text, write},
     },
 };
@@ -191,7 +191,7 @@ pub fn explain(
     let forward = match &outcome {
         Outcome::Forward(forward) => Some(Forwarded {
             rule: rule_of(forward.route),
-            name: printed(forward.name().wire()).to_string(),
+            name: name_text(forward.name().wire()).to_string(),
             rtype: type_to_text(forward.qtype).into(),
             dnssec_ok: forward.dnssec_ok,
             checking_disabled: forward.checking_disabled,
