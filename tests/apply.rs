@@ -36,7 +36,7 @@ fn write(scratch: &Scratch, address: &str, zones: usize) {
 }
 
 /// Runs all commands with a target: etcd or a server.
-fn to_and_fro(target: &[&str], scratch: &Scratch, other_writer: &dyn Fn()) {
+fn applies_and_reverts(target: &[&str], scratch: &Scratch, other_writer: &dyn Fn()) {
     let directory = scratch.path().join("in").display().to_string();
     let run = |command: &[&str]| {
         let output = zonal(&[command, target].concat());
@@ -173,7 +173,7 @@ fn applies_to_etcd() {
     let (scratch, state) = (Scratch::new(), Scratch::new());
     let etcd = Single::start(&state);
     let target = ["--etcd", &etcd.endpoint];
-    to_and_fro(&target, &scratch, &|| etcd.put(&[other()]));
+    applies_and_reverts(&target, &scratch, &|| etcd.put(&[other()]));
     // The other writer deletes or puts another key, also one that cannot be read.
     let edit = |kind, id, value: Option<&str>| Edit {
         key: Key::new(kind, id).unwrap(),
@@ -281,7 +281,7 @@ fn applies_to_a_server() {
     let server = Server::start_from("{push: {}}", "");
     let address = server.admin.to_string();
     let target = ["--server", address.as_str()];
-    to_and_fro(&target, &scratch, &|| {
+    applies_and_reverts(&target, &scratch, &|| {
         let edit = other();
         let text = String::from_utf8_lossy(edit.value.as_ref().unwrap()).into_owned();
         assert_eq!(http_send(server.admin, "PUT", "/v1/private_hosted_zones/ZOTHER", &text), Some(200));

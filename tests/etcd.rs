@@ -254,7 +254,7 @@ fn survives_failures_of_etcd() {
         assert!(status.success());
     };
     signal("-STOP");
-    // The stopped member would repeat a write when it goes on, so that the write goes to the others.
+    // The stopped member would repeat a write when it continues, so that the write goes to the others.
     let others: Vec<&str> = (0..3).filter(|at| *at != leader).map(|at| MEMBERS[at]).collect();
     world.lab.inside("client", || put(&others, &[zone("Z1", "beside a silent member")]));
     world.wait_for("z1.example", "beside a silent member");

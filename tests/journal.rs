@@ -153,7 +153,7 @@ fn reports_shows_and_drops_journals() {
         let mut server = server.restart().ready();
         assert_eq!(served(&server), expected, "{on_error}");
         assert_eq!(http_get(server.admin, "/v1/journals/Z0CORP").unwrap().0, 404);
-        // Updates and changes of the file go on.
+        // Updates and changes of the file are still applied.
         update(&server, "corp.example", "update add late.corp.example 60 A 10.9.0.6\n");
         write("10.1.0.7");
         wait_until("the file is followed", || (dig(&server, "www.corp.example") == "10.1.0.7").then_some(()));

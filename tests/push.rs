@@ -582,7 +582,7 @@ fn accepts_the_examples_of_the_reference() {
 /// With `on_error: set_aside`, a resource that is put with any number of problems is served as it was before, and so is all
 /// that refers to it.
 #[test]
-fn a_resource_that_is_put_with_several_problems_is_served_as_it_was() {
+fn serves_the_former_version_of_a_resource_with_several_problems() {
     if !can_run_here() {
         return;
     }

@@ -189,7 +189,7 @@ fn refuses_changes_on_a_full_disk() {
 /// The rest of a damaged state directory may be older than what was acknowledged. The node is stale until a whole manifest is
 /// pushed.
 #[test]
-fn says_that_it_is_stale_when_the_state_directory_is_damaged() {
+fn reports_staleness_when_the_state_directory_is_damaged() {
     let mut server = Server::start_from("{push: {}}", "state_directory: state\n");
     let send = |server: &Server, method: &str, path: &str, body: &str| {
         assert_eq!(http_send(server.admin, method, path, body).unwrap(), 200, "{path}");
@@ -267,7 +267,7 @@ fn serves_the_last_valid_manifest_when_the_directory_is_broken() {
     server.process.wait_for_log(&format!("generation published generation={} ", status["generation"]));
     // Missing files, or a missing directory, as of a volume that is not mounted.
     for (gone, told) in
-        [("zones/a.yaml", "there are no manifest files any more"), ("zones", "no such file or directory")]
+        [("zones/a.yaml", "the directory has no manifest files any more"), ("zones", "no such file or directory")]
     {
         let (there, elsewhere) = (directory.path().join(gone), directory.path().join("elsewhere"));
         fs::rename(&there, &elsewhere).unwrap();

@@ -1,10 +1,10 @@
 //! Incoming transfers, from BIND and Knot, and from a primary with wrong answers.
 
+mod bind_and_knot;
 mod catalogs;
 mod expiry;
-mod liars;
 mod notified;
-mod real;
+mod wrong_primaries;
 
 use crate::harness::{Process, Scratch, Server, http_get, reply::Reply, wait_until, wait_until_equal};
 use hickory_proto::{

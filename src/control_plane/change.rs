@@ -4,10 +4,10 @@ use super::guard::Deletions;
 use crate::difference::Answers;
 use crate::{
     manifest::{
-        Difference, Id, Problem,
+        Id, Problem, ResourceChange,
         collection::{Collection, Edit},
         overlay::EditedSet,
-        transferred::Held,
+        transferred::ZoneCopy,
     },
     snapshot::zone::Zone,
 };
@@ -18,7 +18,8 @@ use tokio::sync::oneshot;
 /// The position of a source: which of its changes were delivered. It is written together with them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
-    /// The revision of etcd's store, or the number of changes that were pushed. Comparable between nodes.
+    /// The revision of etcd's store, or the number of changes that were pushed. Comparable between
+    /// nodes.
     pub revision: u64,
     /// The generation of the whole manifest that was pushed last.
     #[serde(default, skip_serializing_if = "is_zero")]
@@ -77,12 +78,14 @@ pub struct Change {
 }
 
 impl Change {
-    /// A change that the source has made already, that the guard does not judge, and that needs no reply.
+    /// A change that the source has made already, that the guard does not judge, and that needs no
+    /// reply.
     pub fn fact(edits: Vec<Edit>, position: Position) -> Change {
         Change::of(PreparedChange { edits, position, deletions: None, is_whole: true })
     }
 
-    /// A change that the source has made already, and whose deletions the guard judges. It needs no reply.
+    /// A change that the source has made already, and whose deletions the guard judges. It needs no
+    /// reply.
     pub fn guarded_fact(edits: Vec<Edit>, position: Position, deletions: Deletions) -> Change {
         Change::of(PreparedChange { edits, position, deletions: Some(deletions), is_whole: true })
     }
@@ -101,7 +104,7 @@ pub struct AcceptedChange {
     /// The position of the source after the change.
     pub position: Position,
     /// The resources that differ from those that were served.
-    pub differences: Vec<Difference>,
+    pub differences: Vec<ResourceChange>,
     /// The answers that the change would affect; in a dry run only.
     pub answers: Option<Answers>,
     /// Warnings, and the reasons why resources are set aside.
@@ -157,7 +160,7 @@ pub struct ZoneTransfer {
     /// The identifier of the zone.
     pub zone: Id,
     /// Its records.
-    pub held: Held,
+    pub held: ZoneCopy,
     /// Gets a message when the zone is served, or the errors of its records.
     pub reply: oneshot::Sender<Result<(), Vec<Problem>>>,
 }
@@ -178,7 +181,8 @@ pub type ComputeSets = Box<dyn Fn(&Zone) -> Result<Vec<EditedSet>, UpdateError> 
 /// Why a dynamic update changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum UpdateError {
-    /// A prerequisite or the form of the update leads to this RCODE, which is the whole answer (RFC 2136, section 3).
+    /// A prerequisite or the form of the update leads to this RCODE, which is the whole answer (RFC
+    /// 2136, section 3).
     Rcode(u16),
     /// The zone does not allow the change, for this reason.
     Refused(String),
@@ -190,6 +194,7 @@ pub enum UpdateError {
 pub struct JournalDrop {
     /// The identifier of the zone.
     pub zone: Id,
-    /// Gets the number of record sets that were dropped, when the files are served; or why they are not.
+    /// Gets the number of record sets that were dropped, when the files are served; or why they are
+    /// not.
     pub reply: oneshot::Sender<Result<usize, String>>,
 }

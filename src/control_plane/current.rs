@@ -1,4 +1,5 @@
-//! The state of the publisher: the snapshot that is served, and everything that the next generation is compiled from.
+//! The state of the publisher: the snapshot that is served, and everything that the next generation
+//! is compiled from.
 
 use super::{counters::Counters, guard::CountHistory, persisted::PersistedState};
 use crate::{
@@ -15,7 +16,8 @@ use crate::{
 };
 use std::{sync::Arc, time::Instant};
 
-/// The snapshot that is served, and its sources. Only the [`Publisher`](super::publisher::Publisher) changes them.
+/// The snapshot that is served, and its sources. Only the
+/// [`Publisher`](super::publisher::Publisher) changes them.
 pub(super) struct Current {
     pub(super) snapshot: Published,
     pub(super) node: Arc<Node>,
@@ -44,10 +46,11 @@ impl Current {
 
     /// Whether a manifest lacks a resource that is served.
     pub(super) fn loses_resources(&self, manifest: &Manifest) -> bool {
-        manifest.differences(&self.served.manifest).iter().any(|change| change.new.is_none())
+        manifest.resource_changes(&self.served.manifest).iter().any(|change| change.new.is_none())
     }
 
-    /// Checks a manifest and compiles it, together with the transferred zones. Returns warnings with the snapshot.
+    /// Checks a manifest and compiles it, together with the transferred zones. Returns warnings
+    /// with the snapshot.
     ///
     /// # Errors
     ///
@@ -73,8 +76,9 @@ impl Current {
         Ok((snapshot, checked, problems))
     }
 
-    /// Compiles the manifest that is served, with other dynamic updates and other transferred zones. Returns the transferred
-    /// zones that are still in the manifest or in a catalog with the snapshot.
+    /// Compiles the manifest that is served, with other dynamic updates and other transferred
+    /// zones. Returns the transferred zones that are still in the manifest or in a catalog with the
+    /// snapshot.
     ///
     /// # Errors
     ///

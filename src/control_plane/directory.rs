@@ -1,10 +1,13 @@
-//! The watch on the directory of a manifest, and the queue of everything else that the control plane's thread has to do.
+//! The watch on the directory of a manifest, and the queue of everything else that the control
+//! plane's thread has to do.
 //!
-//! A change counts when a file is complete: closed after writing, renamed to its name, removed, or created as a link. The watch
-//! covers the directories of all files that were read, and of all links on the way to them, so that it follows the `..data` link
-//! of Kubernetes and a directory that is itself a link.
+//! A change counts when a file is complete: closed after writing, renamed to its name, removed, or
+//! created as a link. The watch covers the directories of all files that were read, and of all
+//! links on the way to them, so that it follows the `..data` link of Kubernetes and a directory
+//! that is itself a link.
 //!
-//! Invariant: no change is lost. Whatever happens to files and directories, their last content is loaded.
+//! Invariant: no change is lost. Whatever happens to files and directories, their last content is
+//! loaded.
 
 use super::{
     Message,
@@ -58,14 +61,14 @@ pub enum Wake {
     Update(ZoneUpdate),
     /// Drop the dynamic updates of a zone.
     DropJournal(JournalDrop),
-    /// Change nothing until it is decided which process goes on.
+    /// Change nothing until it is decided which process continues.
     Freeze(FreezeRequest),
     /// End.
     Stop,
 }
 
-/// A watch on the directory of a manifest and on all files that were read; without a directory, on other files only. It also
-/// queues the messages of other sources.
+/// A watch on the directory of a manifest and on all files that were read; without a directory, on
+/// other files only. It also queues the messages of other sources.
 pub struct Watch {
     directory: Option<PathBuf>,
     /// Files outside the directory.
@@ -128,7 +131,8 @@ impl ChangedFiles {
 }
 
 impl Watch {
-    /// Watches `directory`, if there is one. [`Watch::follow`] adds the files that were read from it.
+    /// Watches `directory`, if there is one. [`Watch::follow`] adds the files that were read from
+    /// it.
     pub fn new(directory: Option<&Path>) -> Watch {
         let (sender, messages) = mpsc::channel();
         let handler = sender.clone();
@@ -181,7 +185,8 @@ impl Watch {
         self.sender.clone()
     }
 
-    /// Watches the files that the load which began at `started` has read, and no longer those of the load before.
+    /// Watches the files that the load which began at `started` has read, and no longer those of
+    /// the load before.
     pub fn follow(&mut self, inputs: &[PathBuf], started: SystemTime) {
         self.relevant.clear();
         self.names.clear();
@@ -253,8 +258,8 @@ impl Watch {
         self.stamp = self.stamp();
     }
 
-    /// Watches more files, together with those that are watched already. Returns false if it cannot do so without the list of all
-    /// files.
+    /// Watches more files, together with those that are watched already. Returns false if it cannot
+    /// do so without the list of all files.
     pub fn follow_more(&mut self, inputs: &[PathBuf]) -> bool {
         inputs.iter().all(|input| {
             let (Some(parent), Some(name)) = (input.parent(), input.file_name()) else { return false };
@@ -414,7 +419,8 @@ impl Watch {
         Received::Queued
     }
 
-    /// Takes all transfers, or else all changes, that were received while the thread did something else.
+    /// Takes all transfers, or else all changes, that were received while the thread did something
+    /// else.
     fn take_changes(&mut self) -> Wake {
         while let Ok(message) = self.messages.try_recv() {
             match self.receive(message) {
@@ -424,7 +430,8 @@ impl Watch {
                 Received::Queued => {}
             }
         }
-        // Transfers come first: there is at most one for each zone, so that a flood of changes does not keep them waiting.
+        // Transfers come first: there is at most one for each zone, so that a flood of changes does
+        // not keep them waiting.
         match self.transfers.is_empty() {
             false => Wake::Transfers(std::mem::take(&mut self.transfers)),
             true => Wake::Changes(std::mem::take(&mut self.changes)),
@@ -444,7 +451,8 @@ impl Watch {
         self.load(true)
     }
 
-    /// Loads when nothing has changed for [`QUIET_INTERVAL`], but after [`MAX_DELAY`] at the latest.
+    /// Loads when nothing has changed for [`QUIET_INTERVAL`], but after [`MAX_DELAY`] at the
+    /// latest.
     fn wait_for_quiet(&mut self) -> Wake {
         let end = Instant::now() + MAX_DELAY;
         let mut quiet = Instant::now() + QUIET_INTERVAL;
@@ -476,7 +484,8 @@ impl Watch {
             EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From | RenameMode::Any))
         );
         if is_gone {
-            // The watch of a directory is gone with it. The same directory may come back under the same name.
+            // The watch of a directory is gone with it. The same directory may come back under the
+            // same name.
             let below = |path: &Path| event.paths.iter().any(|gone| path.starts_with(gone));
             self.watched.iter_mut().filter(|(path, _)| below(path)).for_each(|(_, identity)| *identity = None);
         }
@@ -536,8 +545,8 @@ impl Watch {
         }
     }
 
-    /// The times of files that cannot be watched, as a hash. Mounted files are among them: a container's resolv.conf may change
-    /// outside of its mount.
+    /// The times of files that cannot be watched, as a hash. Mounted files are among them: a
+    /// container's resolv.conf may change outside of its mount.
     fn stamp(&self) -> u64 {
         let is_unwatched = |path: &Path| path.parent().is_some_and(|parent| self.unreadable.contains(parent));
         let mut paths: Vec<&PathBuf> = self
@@ -608,7 +617,8 @@ fn is_manifest(path: &Path) -> bool {
     !hidden && matches!(extension, Some("yaml" | "yml" | "json"))
 }
 
-/// Links, hard links and directories are complete when they are created. Other files are written after that.
+/// Links, hard links and directories are complete when they are created. Other files are written
+/// after that.
 fn is_born_complete(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|data| !data.is_file() || data.nlink() > 1)
 }
@@ -622,7 +632,8 @@ fn changed_since(path: &Path, time: SystemTime) -> bool {
     fs::symlink_metadata(path).is_ok_and(|data| Duration::new(data.ctime() as u64, data.ctime_nsec() as u32) > time)
 }
 
-/// All links on the way to `path`, followed by its target. None of these paths has a link in its parents.
+/// All links on the way to `path`, followed by its target. None of these paths has a link in its
+/// parents.
 fn trail(path: &Path) -> Vec<PathBuf> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
     trail_from(PathBuf::new(), &path)

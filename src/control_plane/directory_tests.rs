@@ -30,7 +30,8 @@ impl Drop for Scratch {
     }
 }
 
-/// Waits until all events so far are in the queue, and leaves them there. Returns whether one of them leads to a load.
+/// Waits until all events so far are in the queue, and leaves them there. Returns whether one of
+/// them leads to a load.
 fn settle(watch: &Watch) -> bool {
     let sentinel = watch.real_directory.join(".sentinel");
     fs::create_dir(&sentinel).unwrap();

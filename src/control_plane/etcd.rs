@@ -1,8 +1,9 @@
-//! The source etcd: one key for each resource. zonal lists all keys at a revision, and watches the changes after it.
+//! The source etcd: one key for each resource. zonal lists all keys at a revision, and watches the
+//! changes after it.
 //!
-//! A transaction in etcd becomes one change. When the watch is lost, zonal watches again from the last revision. If etcd has
-//! compacted that revision, zonal lists all keys and delivers the difference. A change in etcd is a fact: the publisher decides
-//! what is served if it has errors.
+//! A transaction in etcd becomes one change. When the watch is lost, zonal watches again from the
+//! last revision. If etcd has compacted that revision, zonal lists all keys and delivers the
+//! difference. A change in etcd is a fact: the publisher decides what is served if it has errors.
 //!
 //! Invariant: the position moves on only with what was delivered.
 
@@ -45,10 +46,11 @@ const BACK_OFF: (Duration, Duration) = (Duration::from_millis(100), Duration::fr
 const PROGRESS_INTERVAL: Duration = Duration::from_secs(5);
 /// The maximum number of keys in one response of a list.
 const PAGE_KEYS: i64 = 1000;
-/// The largest message that zonal reads, in octets. etcd limits a request to 1.5 MiB, but not a response.
+/// The largest message that zonal reads, in octets. etcd limits a request to 1.5 MiB, but not a
+/// response.
 pub const MAX_RESPONSE_OCTETS: usize = 1 << 30;
-/// The key, after the prefix, that lets deletions pass the guard: those up to the revision in its value, and those of the
-/// transaction that puts the key.
+/// The key, after the prefix, that lets deletions pass the guard: those up to the revision in its
+/// value, and those of the transaction that puts the key.
 pub const ALLOW_DELETION: &str = "allow_deletion";
 
 /// Follows etcd from a position until the publisher is gone. It asks one member after the other.
@@ -126,8 +128,8 @@ impl EtcdSource {
         }
     }
 
-    /// Whether the store has the last change that was delivered. A store that was restored from a backup, and has reached the same
-    /// revision since, has not.
+    /// Whether the store has the last change that was delivered. A store that was restored from a
+    /// backup, and has reached the same revision since, has not.
     async fn has_mark(&self, kv: &mut KvClient) -> anyhow::Result<bool> {
         let Some(mark) = &self.position.mark else { return Ok(true) };
         let options = GetOptions::new().with_revision(mark.revision as i64);
@@ -198,8 +200,8 @@ impl EtcdSource {
         let mut listed = Collection::default();
         listed.apply(&edits);
         let next = position.clone();
-        // A list does not show when missing keys were deleted. Their deletion is intended if the key `allow_deletion` was put since
-        // this node last read the store.
+        // A list does not show when missing keys were deleted. Their deletion is intended if the
+        // key `allow_deletion` was put since this node last read the store.
         let is_intended = allowed >= position.revision || !is_older && allowed_at > self.position.revision;
         self.allowance.until = allowed;
         let allowance = Allowance { until: if is_intended { u64::MAX } else { 0 }, ..Allowance::default() };
@@ -238,10 +240,11 @@ impl EtcdSource {
         Ok(())
     }
 
-    /// Delivers changes. Returns true if etcd has compacted the position, false if the publisher is gone.
+    /// Delivers changes. Returns true if etcd has compacted the position, false if the publisher is
+    /// gone.
     ///
-    /// Only events move the position on: etcd before 3.4.25 and 3.5.8 may report progress up to a revision whose events are still
-    /// to come.
+    /// Only events move the position on: etcd before 3.4.25 and 3.5.8 may report progress up to a
+    /// revision whose events are still to come.
     async fn watch(&mut self, client: &Client) -> anyhow::Result<bool> {
         let options = WatchOptions::new()
             .with_prefix()
@@ -295,7 +298,8 @@ impl EtcdSource {
             self.position.mark = latest(self.position.mark.take(), put.filter_map(|event| event.kv()));
             match last {
                 Some(last) => self.position.revision = self.position.revision.max(last as u64),
-                // An empty change tells the publisher that this is the present state, which ends staleness.
+                // An empty change tells the publisher that this is the present state, which ends
+                // staleness.
                 None if !response.created() && !is_confirmed => is_confirmed = true,
                 None => continue,
             }

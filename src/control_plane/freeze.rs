@@ -1,5 +1,5 @@
-//! The hand-over to another process: until it is decided which of the two goes on, the publisher changes, acknowledges and writes
-//! nothing. The node goes on serving what it serves.
+//! The hand-over to another process: until it is decided which of the two continues, the publisher
+//! changes, acknowledges and writes nothing. The node continues to serve its present generation.
 
 use std::{fs::File, sync::mpsc::Receiver, time::Duration};
 use tokio::sync::oneshot;
@@ -7,7 +7,7 @@ use tokio::sync::oneshot;
 /// The interval between two attempts to take the state directory back.
 pub(super) const RESUME_INTERVAL: Duration = Duration::from_secs(1);
 
-/// The process that goes on.
+/// The process that continues.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     /// This one.
@@ -20,7 +20,7 @@ pub enum Decision {
 pub struct FreezeRequest {
     /// Gets the acknowledged state, when all of it is on the disk.
     pub frozen: oneshot::Sender<Frozen>,
-    /// Gives the decision. Without a sender, this process goes on.
+    /// Gives the decision. Without a sender, this process continues.
     pub decision: Receiver<Decision>,
 }
 

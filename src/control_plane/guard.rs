@@ -1,13 +1,15 @@
-//! The guard against mass deletions: it holds deletions that look like a mistake, and zonal goes on serving the resources.
+//! The guard against mass deletions: it holds deletions that look like a mistake, and zonal
+//! continues to serve the resources.
 //!
-//! A command such as `etcdctl del --prefix` reaches all nodes at once. The guard holds the deletions of a change when too many
-//! resources would be lost: more than [`MAX_DELETED_PERCENT`] percent of all, or of one kind. It counts the resources that a
-//! deletion takes along, and the deletions within the [`WINDOW`] before, so that deleting one key after the other gives the
-//! same result. All other changes go on. zonal serves the held resources until they are put again, or until an [`Allowance`]
-//! lets the deletion pass.
+//! A command such as `etcdctl del --prefix` reaches all nodes at once. The guard holds the
+//! deletions of a change when too many resources would be lost: more than [`MAX_DELETED_PERCENT`]
+//! percent of all, or of one kind. It counts the resources that a deletion takes along, and the
+//! deletions within the [`WINDOW`] before, so that deleting one key after the other gives the same
+//! result. All other changes are published. zonal serves the held resources until they are put
+//! again, or until an [`Allowance`] lets the deletion pass.
 //!
-//! The guard is for etcd, which gets no answer from zonal. A sender that pushes changes is answered and can try them first
-//! (`dry_run`), and the files of a directory belong to one owner.
+//! The guard is for etcd, which gets no answer from zonal. A sender that pushes changes is answered
+//! and can try them first (`dry_run`), and the files of a directory belong to one owner.
 
 use super::{
     change::Position,
@@ -31,7 +33,8 @@ use std::{
 pub const MAX_DELETED_PERCENT: usize = 30;
 /// The share is judged from this number of resources on. All of fewer resources may be deleted.
 pub const MIN_JUDGED: usize = 10;
-/// From this number of VPCs on, at least one has to stay, however many resources of other kinds there are.
+/// From this number of VPCs on, at least one has to stay, however many resources of other kinds
+/// there are.
 const MIN_JUDGED_VPCS: usize = 2;
 /// The same number for every other kind.
 const MIN_JUDGED_OF_KIND: usize = 3;
@@ -42,7 +45,8 @@ const COUNT_INTERVAL: Duration = Duration::from_secs(60);
 /// A kind of resources that exist for a short time only. The guard does not count them.
 const TEMPORARY_KIND: &str = "zonal_shifts";
 
-/// Resources that the source has deleted and that are still served, with the revision of their deletion.
+/// Resources that the source has deleted and that are still served, with the revision of their
+/// deletion.
 pub type HeldDeletions = OrdMap<Key, u64>;
 
 /// The deletions that are intended.
@@ -111,7 +115,8 @@ impl CountHistory {
         counts
     }
 
-    /// Notes the manifests before and after a change. Only deletions that the guard has judged count later.
+    /// Notes the manifests before and after a change. Only deletions that the guard has judged
+    /// count later.
     pub(super) fn note(&mut self, before: &Manifest, after: &Manifest, is_judged: bool) {
         let now = Instant::now();
         let (before, after) = (counts(before), counts(after));
@@ -146,7 +151,8 @@ pub(super) struct PendingDeletions {
 }
 
 impl PendingDeletions {
-    /// Adds what the source knows about the deletions of a change; none if the guard does not judge the source.
+    /// Adds what the source knows about the deletions of a change; none if the guard does not judge
+    /// the source.
     pub(super) fn add(&mut self, deletions: Option<Deletions>) {
         let Some(Deletions { revisions, allowance }) = deletions else { return };
         self.is_guarded = true;
@@ -156,7 +162,8 @@ impl PendingDeletions {
     }
 }
 
-/// Prepares the generation that serves a collection, and holds the deletions that look like a mistake.
+/// Prepares the generation that serves a collection, and holds the deletions that look like a
+/// mistake.
 ///
 /// # Errors
 ///
@@ -178,7 +185,7 @@ pub(super) fn prepare_guarded(
         return prepare(current, collection, position, on_error, held);
     }
     // New deletions: those that are intended, and those that are to be judged.
-    let deleted = collection.manifest().differences(&current.served.manifest).into_iter();
+    let deleted = collection.manifest().resource_changes(&current.served.manifest).into_iter();
     let deleted = deleted.filter(|one| one.new.is_none()).map(|one| Key { kind: one.kind, id: one.id });
     let deleted = deleted.filter(|key| is_deleted(key) && !held.contains_key(key));
     let revision = |key: &Key| revisions.get(key).or(before.get(key)).copied().unwrap_or(position.revision);
@@ -201,7 +208,7 @@ pub(super) fn prepare_guarded(
         // A resource that an intended deletion takes along is intended, too.
         let is_judged = allowed.is_empty() && !is_released;
         if is_judged {
-            let lost = prepared.served.manifest.differences(&current.served.manifest);
+            let lost = prepared.served.manifest.resource_changes(&current.served.manifest);
             reason = judge(&mut lost.iter().filter(|one| one.new.is_none()).map(|one| one.kind));
         }
         if reason.is_none() {

@@ -42,7 +42,8 @@ fn delete(world: &mut World, all: &[(String, String)], prefix: &str) -> u64 {
 #[test]
 fn holds_mass_deletions_until_they_are_allowed_or_undone() {
     for on_error in [OnError::SetAside, OnError::Refuse] {
-        // All keys; all kinds that begin with `vpc`; the VPCs, which take all others along; one of several kinds.
+        // All keys; all kinds that begin with `vpc`; the VPCs, which take all others along; one of
+        // several kinds.
         for (prefix, zones, services) in
             [("", 9, 9), ("vpc", 20, 4), ("vpcs/", 30, 0), ("vpcs/", 0, 30), ("private_hosted_zones/", 10, 60)]
         {

@@ -1,5 +1,5 @@
-//! The internet resolver: the servers that zonal asks about names outside the manifest, from `internet_resolver` of zonal.yaml and
-//! the `resolv.conf` files that it names.
+//! The internet resolver: the servers that zonal asks about names outside the manifest, from
+//! `internet_resolver` of zonal.yaml and the `resolv.conf` files that it names.
 
 use crate::{
     config::{Config, ForwardTo, InternetResolver},
@@ -42,7 +42,8 @@ impl Internet {
         entries.iter().filter_map(file).collect()
     }
 
-    /// Reads the files, and logs warnings. If a file exists but cannot be read now, the route stays as it was.
+    /// Reads the files, and logs warnings. If a file exists but cannot be read now, the route stays
+    /// as it was.
     pub fn read(&mut self) -> Option<Arc<Route>> {
         let mut warnings = Vec::new();
         let servers = match &self.resolver {

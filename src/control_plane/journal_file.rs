@@ -1,6 +1,7 @@
 //! A file that entries are appended to: JSON, one entry a line, each with a checksum.
 //!
-//! A crash may leave a part of the last line. It is cut off when the file is opened: the entry was not acknowledged.
+//! A crash may leave a part of the last line. It is cut off when the file is opened: the entry was
+//! not acknowledged.
 
 use super::state_store::is_at;
 use anyhow::Context;
@@ -21,8 +22,8 @@ pub struct JournalFile {
 }
 
 impl JournalFile {
-    /// Opens a file, creates it if it does not exist, and reads its entries. A damaged file is copied to `<name>.damaged` and cut
-    /// off at the damage.
+    /// Opens a file, creates it if it does not exist, and reads its entries. A damaged file is
+    /// copied to `<name>.damaged` and cut off at the damage.
     ///
     /// # Errors
     ///
@@ -57,7 +58,8 @@ impl JournalFile {
         Ok(entries(&fs::read(path)?).0)
     }
 
-    /// The copy that was made when the file was damaged. None if there is none, or someone has removed it.
+    /// The copy that was made when the file was damaged. None if there is none, or someone has
+    /// removed it.
     pub fn damaged_copy(&self) -> Option<PathBuf> {
         Some(copy_of(&self.path)).filter(|copy| copy.exists())
     }
@@ -88,7 +90,8 @@ impl JournalFile {
         self.octets
     }
 
-    /// Whether the open file is still the one at its path. If not, all entries have to be written again.
+    /// Whether the open file is still the one at its path. If not, all entries have to be written
+    /// again.
     pub fn is_in_place(&self) -> bool {
         is_at(&self.file, &self.path)
     }

@@ -1,4 +1,5 @@
-//! The control plane: sources of manifests, and the publisher, which compiles what they deliver and serves it.
+//! The control plane: sources of manifests, and the publisher, which compiles what they deliver and
+//! serves it.
 //!
 //! ```text
 //! directory ─┐
@@ -7,7 +8,8 @@
 //! transfers ─┤
 //! updates ───┘
 //! ```
-//! One thread runs the publisher ([`run`]). Sources send it [`Message`]s, and wait for a reply where someone relies on it.
+//! One thread runs the publisher ([`run`]). Sources send it [`Message`]s, and wait for a reply
+//! where someone relies on it.
 
 pub mod change;
 pub mod counters;
@@ -77,7 +79,7 @@ pub fn run(mut watch: Watch, mut loader: Option<Loader>, mut internet: Internet,
                         if is_all || !watch.follow_more(loader.last_read()) {
                             watch.follow(&loader.inputs(), started);
                         }
-                        watch.retry = loader.is_starved();
+                        watch.retry = loader.was_out_of_resources();
                     }
                     None => watch.follow(&[], started),
                 }

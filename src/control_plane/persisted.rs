@@ -1,5 +1,5 @@
-//! The state that is written to the state directory: what the source delivered, and what is served instead of resources that
-//! are set aside.
+//! The state that is written to the state directory: what the source delivered, and what is served
+//! instead of resources that are set aside.
 //!
 //! [`PersistedState`] is the state as a whole. A [`StateEntry`] is one change of it, as it is on disk: applying all entries in
 //! their order leads to the state.
@@ -142,7 +142,8 @@ pub struct PersistedState {
     pub collection: Collection,
     /// The versions that are served instead of resources that are set aside.
     pub aside: Aside,
-    /// Resources that the source has deleted and that are still served. `aside` has what is served of them.
+    /// Resources that the source has deleted and that are still served. `aside` has what is served
+    /// of them.
     pub held: HeldDeletions,
     /// The position of the source.
     pub position: Position,

@@ -1,9 +1,11 @@
-//! Prepares the generation that serves a collection with errors: the collection without the resources that are set aside.
+//! Prepares the generation that serves a collection with errors: the collection without the
+//! resources that are set aside.
 //!
-//! Resources are settled in the order in which they refer to one another, in rounds. The first rounds settle the resources that
-//! cannot be read: each falls back to the version that is served. Each of the next rounds settles the resources of one kind, in
-//! the order of [`KINDS`](crate::manifest::KINDS), so that a resource is judged only when all that it refers to is settled. In
-//! one round a resource takes at most one step, however many problems it has:
+//! Resources are settled in the order in which they refer to one another, in rounds. The first
+//! rounds settle the resources that cannot be read: each falls back to the version that is served.
+//! Each of the next rounds settles the resources of one kind, in the order of
+//! [`KINDS`](crate::manifest::KINDS), so that a resource is judged only when all that it refers to
+//! is settled. In one round a resource takes at most one step, however many problems it has:
 //!
 //! ```text
 //! as delivered -> the version that is served -> nothing
@@ -22,7 +24,8 @@ use crate::{
 };
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-/// Why resources are set aside. A resource comes after the resources that it refers to: the cause first.
+/// Why resources are set aside. A resource comes after the resources that it refers to: the cause
+/// first.
 pub(super) type Reasons = Vec<(Key, Vec<Problem>)>;
 
 /// A generation that is not served yet.
@@ -56,12 +59,13 @@ fn by_resource(problems: &[Problem]) -> BTreeMap<(usize, Key), Vec<&Problem>> {
     errors
 }
 
-/// Prepares the generation that serves a collection: all of it, or without the resources that are set aside. The resources that
-/// are `held` are served as they were.
+/// Prepares the generation that serves a collection: all of it, or without the resources that are
+/// set aside. The resources that are `held` are served as they were.
 ///
 /// # Errors
 ///
-/// All problems, if `on_error` is [`OnError::Refuse`] and one of them is an error, or if an error belongs to no resource.
+/// All problems, if `on_error` is [`OnError::Refuse`] and one of them is an error, or if an error
+/// belongs to no resource.
 pub(super) fn prepare(
     current: &Current,
     collection: Collection,
@@ -88,7 +92,8 @@ pub(super) fn prepare(
         let mut problems = candidate.problems;
         let mut errors = by_resource(&problems);
         let is_readable = !problems.iter().any(Problem::is_error);
-        // A resource that refers to one that cannot be read is judged when it is known what is served of that.
+        // A resource that refers to one that cannot be read is judged when it is known what is
+        // served of that.
         if is_readable || on_error == OnError::Refuse {
             match current.check_and_compile(candidate.loaded, &previous) {
                 Ok((snapshot, checked, more)) if is_readable => {
@@ -112,7 +117,8 @@ pub(super) fn prepare(
         if on_error == OnError::Refuse {
             return Err(problems);
         }
-        // One round settles all resources that cannot be read; or else the first kind that has something to settle.
+        // One round settles all resources that cannot be read; or else the first kind that has
+        // something to settle.
         let mut settled = None;
         for ((rank, key), errors) in errors {
             if settled.is_some_and(|settled| is_readable && settled != rank) {
@@ -141,7 +147,8 @@ fn last_version(current: &Current, key: &Key) -> Option<Instead> {
     current.served.older(key).or_else(|| current.state.aside.get(key).cloned())
 }
 
-/// Moves a resource one step on: to its last version, then to nothing. Returns false if nothing is served of it already.
+/// Moves a resource one step on: to its last version, then to nothing. Returns false if nothing is
+/// served of it already.
 fn set_aside(current: &Current, collection: &Collection, aside: &mut Aside, key: &Key) -> bool {
     let next = match aside.get(key).cloned() {
         Some(Instead::Nothing | Instead::Unfit(..)) => return false,

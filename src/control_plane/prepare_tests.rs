@@ -34,7 +34,8 @@ impl World {
         world
     }
 
-    /// Delivers resources as facts in one change. An empty text deletes a resource. Returns the revision of the change.
+    /// Delivers resources as facts in one change. An empty text deletes a resource. Returns the
+    /// revision of the change.
     pub(in crate::control_plane) fn put(&mut self, resources: &[(&str, &str)]) -> u64 {
         let edit = |(key, text): &(&str, &str)| {
             let (kind, id) = key.split_once('/').unwrap();
@@ -48,7 +49,8 @@ impl World {
         self.revision
     }
 
-    /// The resources that are set aside, in the order of the status: `kind/id` if an older version is served, else `-kind/id`.
+    /// The resources that are set aside, in the order of the status: `kind/id` if an older version
+    /// is served, else `-kind/id`.
     pub(in crate::control_plane) fn set_aside(&self) -> Vec<String> {
         let text = |one: &SetAsideResource| {
             format!("{}{}/{}", if one.served == Fallback::Older { "" } else { "-" }, one.kind, one.id)
@@ -180,7 +182,8 @@ fn each_kind() -> World {
     world
 }
 
-/// Whatever the errors of a resource are, its last version is served, and so are the resources that refer to it.
+/// Whatever the errors of a resource are, its last version is served, and so are the resources that
+/// refer to it.
 #[test]
 fn serves_the_last_good_version_of_a_resource_with_any_number_of_problems() {
     for (key, text, versions) in EACH_KIND {
@@ -224,7 +227,8 @@ fn serves_the_last_good_versions_when_everything_is_broken_at_once() {
         let before = world.snapshot.load().manifest.clone();
         world.put(&broken);
         let after = world.snapshot.load().manifest.clone();
-        let lost: Vec<String> = before.differences(&after).iter().map(|d| format!("{}/{}", d.kind, d.id)).collect();
+        let lost: Vec<String> =
+            before.resource_changes(&after).iter().map(|d| format!("{}/{}", d.kind, d.id)).collect();
         assert_eq!(lost, [""; 0], "{:?}", world.status.state().set_aside);
     }
 }

@@ -1,8 +1,9 @@
 //! The publisher: the only writer of what is served.
 //!
-//! A directory is loaded as a whole ([`Publisher::load`]); other sources deliver [changes](Change) ([`Publisher::apply`]).
-//! Either way the publisher checks and compiles the manifest, and publishes it as one generation, or goes on serving the former
-//! one. Transferred zones, dynamic updates and another internet resolver make generations of the same manifest.
+//! A directory is loaded as a whole ([`Publisher::load`]); other sources deliver [changes](Change)
+//! ([`Publisher::apply`]). Either way the publisher checks and compiles the manifest, and publishes
+//! it as one generation, or continues to serve the former one. Transferred zones, dynamic updates
+//! and another internet resolver make generations of the same manifest.
 //!
 //! Every new generation goes through `Publisher::publish`. Bad input never empties what is served.
 
@@ -128,7 +129,8 @@ impl Publisher {
         self.current.transferred = transferred;
     }
 
-    /// Sets where updates are written, and uses the updates and serials that an earlier run has written.
+    /// Sets where updates are written, and uses the updates and serials that an earlier run has
+    /// written.
     pub fn set_updates(&mut self, updates: UpdateStorage, overlays: Overlays, serials: Option<SerialStore>) {
         self.damaged = serials.iter().filter_map(SerialStore::damaged_copy).collect();
         if let UpdateStorage::Journals(journals) = &updates {
@@ -144,7 +146,8 @@ impl Publisher {
 
     // The state of an earlier run
 
-    /// Publishes the state of an earlier run, with the generation that it had. It is stale if the source may have changed since.
+    /// Publishes the state of an earlier run, with the generation that it had. It is stale if the
+    /// source may have changed since.
     ///
     /// # Errors
     ///
@@ -166,10 +169,11 @@ impl Publisher {
 
     // A directory
 
-    /// Loads a directory, and publishes the manifest. This takes its time, and is not for threads that answer queries.
+    /// Loads a directory, and publishes the manifest. This takes its time, and is not for threads
+    /// that answer queries.
     ///
-    /// While `is_early`, other files may be about to change: a manifest with errors, or without a resource that is served, is not
-    /// published then.
+    /// While `is_early`, other files may be about to change: a manifest with errors, or without a
+    /// resource that is served, is not published then.
     pub fn load(&mut self, loader: &mut Loader, due: &Due, is_early: bool) -> LoadResult {
         let started = Instant::now();
         let result = loader.load_due(due);
@@ -184,7 +188,8 @@ impl Publisher {
             Err(_) if is_early => return LoadResult::Incomplete,
             Err(mut problems) => {
                 if self.on_error == OnError::SetAside {
-                    // Errors of resources would not have refused the manifest: the others come first.
+                    // Errors of resources would not have refused the manifest: the others come
+                    // first.
                     problems.sort_by_key(|problem| problem.resource.is_some());
                 }
                 return self.refuse(problems);
@@ -335,7 +340,7 @@ impl Publisher {
         AcceptedChange {
             generation: prepared.state.generation,
             position: prepared.state.position.clone(),
-            differences: prepared.served.manifest.differences(&self.current.served.manifest),
+            differences: prepared.served.manifest.resource_changes(&self.current.served.manifest),
             answers: None,
             problems: prepared.warnings.iter().chain(reasons).cloned().collect(),
         }
@@ -352,8 +357,8 @@ impl Publisher {
         state.generation = if is_unchanged { previous.generation } else { self.next_generation(&snapshot) };
         accepted.generation = state.generation;
         let before = std::mem::replace(&mut self.current.state, state);
-        // A sender can rely on the reply: the change is on the disk before it is served. A change without a sender
-        // that waits is published at once, as the source has it anyway.
+        // A sender can rely on the reply: the change is on the disk before it is served. A change
+        // without a sender that waits is published at once, as the source has it anyway.
         let is_awaited = changes.iter().any(|change| change.reply.is_some());
         if is_awaited
             && let Err(error) = self.write_state(true)
@@ -415,7 +420,7 @@ impl Publisher {
         drop(previous);
         snapshot.generation = self.next_generation(&snapshot);
         for transfer in transfers.iter().take(MAX_LOGGED) {
-            tracing::info!(zone = %transfer.zone, content = transfer.held.told(&transfer.zone), "transferred zone compiled");
+            tracing::info!(zone = %transfer.zone, content = transfer.held.describe(&transfer.zone), "transferred zone compiled");
         }
         self.publish(snapshot, "transfer", started, None, false);
         Ok(())
@@ -482,7 +487,8 @@ impl Publisher {
         }
     }
 
-    /// Drops the dynamic updates of a zone, and serves its files. If these have errors, the journal stays.
+    /// Drops the dynamic updates of a zone, and serves its files. If these have errors, the journal
+    /// stays.
     pub fn drop_journal(&mut self, drop: JournalDrop, loader: Option<&mut Loader>) {
         let result = match (loader, &self.updates) {
             (Some(loader), UpdateStorage::Journals(_)) => self.serve_without_journal(&drop.zone, loader),
@@ -495,7 +501,8 @@ impl Publisher {
     fn serve_without_journal(&mut self, id: &str, loader: &mut Loader) -> Result<usize, String> {
         let before = (self.current.overlays.clone(), self.current.manifest_digest);
         let overlay = self.current.overlays.remove(id).ok_or("there is no journal for the zone")?;
-        // The files have not changed, and are read all the same: the records of the zone are nowhere else.
+        // The files have not changed, and are read all the same: the records of the zone are
+        // nowhere else.
         self.current.manifest_digest = Default::default();
         self.current.served.read_again(id);
         let due = Due { extent: Extent::Anew, ..Due::default() };
@@ -539,7 +546,8 @@ impl Publisher {
         }
     }
 
-    /// Asks the clients of connections that are left to close them after their answers (RFC 7828, section 3.4).
+    /// Asks the clients of connections that are left to close them after their answers (RFC 7828,
+    /// section 3.4).
     pub fn ask_clients_to_leave(&mut self) {
         let previous = self.current.snapshot.load_full();
         let node = Arc::new(Node { tcp_keepalive: 0, ..(*previous.node).clone() });
@@ -550,7 +558,7 @@ impl Publisher {
 
     // Another process that takes over
 
-    /// Changes nothing until it is decided which process goes on.
+    /// Changes nothing until it is decided which process continues.
     pub fn freeze(&mut self, request: FreezeRequest) -> Decision {
         let frozen = match &mut self.store {
             Some(store) => store.release().map(Frozen::Directory),
@@ -579,7 +587,8 @@ impl Publisher {
         decision
     }
 
-    /// Takes the state directory back. The other process may have written to it, but has not acknowledged anything.
+    /// Takes the state directory back. The other process may have written to it, but has not
+    /// acknowledged anything.
     fn resume(&mut self) -> anyhow::Result<()> {
         let Some(store) = &mut self.store else { return Ok(()) };
         store.reopen()?;
@@ -607,10 +616,11 @@ impl Publisher {
         (self.current.state, self.current.served, self.current.checked) = (state, served, checked);
     }
 
-    /// Publishes a new generation. `problems` are the warnings of a new manifest; none if the manifest is the same.
+    /// Publishes a new generation. `problems` are the warnings of a new manifest; none if the
+    /// manifest is the same.
     ///
-    /// `cause` is what made the generation: `load`, `change`, `restart`, `transfer`, `update` or `internet_resolver`. `is_written`:
-    /// the state is in the state directory already.
+    /// `cause` is what made the generation: `load`, `change`, `restart`, `transfer`, `update` or
+    /// `internet_resolver`. `is_written`: the state is in the state directory already.
     fn publish(
         &mut self,
         snapshot: Snapshot,
@@ -652,7 +662,8 @@ impl Publisher {
         if let Some(serials) = &mut self.serials
             && !Arc::ptr_eq(&previous, &snapshot.serials)
         {
-            // After a crash, no serial that another server may have seen may be used for another version of the zone.
+            // After a crash, no serial that another server may have seen may be used for another
+            // version of the zone.
             serials.write(&previous, &snapshot.serials);
         }
         let (generation, is_stale) = (snapshot.generation, snapshot.is_stale);
@@ -670,8 +681,8 @@ impl Publisher {
         self.generations.send_replace(generation);
     }
 
-    /// Writes the state to the state directory. With `sync` it is on the disk when this returns. A failure is logged, and in the
-    /// status.
+    /// Writes the state to the state directory. With `sync` it is on the disk when this returns. A
+    /// failure is logged, and in the status.
     fn write_state(&mut self, sync: bool) -> io::Result<()> {
         let Some(store) = &mut self.store else { return Ok(()) };
         let result = store.write(&self.current.state, sync);
@@ -706,7 +717,8 @@ fn answer(change: Change, result: Result<AcceptedChange, ChangeError>) {
     }
 }
 
-/// Frees a snapshot on the publisher's thread, and not on the thread of the last query that uses it.
+/// Frees a snapshot on the publisher's thread, and not on the thread of the last query that uses
+/// it.
 fn retire(snapshot: Arc<Snapshot>) {
     let end = Instant::now() + RETIRE_TIMEOUT;
     while Arc::strong_count(&snapshot) > 1 && Instant::now() < end {

@@ -50,8 +50,8 @@ fn serves_the_last_valid_manifest_after_errors() {
     fs::remove_dir_all(directory).unwrap();
 }
 
-/// Files that are written one after the other: a resource that moves to another file is never missing, and no file is refused
-/// because another one comes later.
+/// Files that are written one after the other: a resource that moves to another file is never
+/// missing, and no file is refused because another one comes later.
 #[test]
 fn waits_for_other_files_of_an_incomplete_change() {
     let directory = std::env::temp_dir().join(format!("zonal-publisher-early-{}", std::process::id()));

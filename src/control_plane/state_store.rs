@@ -2,13 +2,14 @@
 //!
 //! ```text
 //! base.<n>      the whole state, as it was when journal.<n> began; it ends with an empty frame
-//! journal.<n>   what changed since then: one frame for each change
-//! frame         length u32, checksum of the length u32, checksum of the octets u32, the octets: an entry in JSON
+//! journal.<n>   what changed since then: one frame for each change frame         length u32,
+//! checksum of the length u32, checksum of the octets u32, the octets: an entry in JSON
 //! ```
-//! A base is written under another name, and renamed when it is whole. The directory holds two bases: if the newer one is
-//! damaged, the older one and both journals lead to the same state.
+//! A base is written under another name, and renamed when it is whole. The directory holds two
+//! bases: if the newer one is damaged, the older one and both journals lead to the same state.
 //!
-//! Invariant: the directory never holds a part of a change. A frame that was written in part is cut off at the next start.
+//! Invariant: the directory never holds a part of a change. A frame that was written in part is cut
+//! off at the next start.
 
 use super::persisted::{PersistedState, StateEntry};
 use anyhow::{Context, bail};
@@ -36,13 +37,15 @@ const LOCK_INTERVAL: Duration = Duration::from_millis(20);
 /// How a store writes.
 #[derive(Clone, Copy, Debug)]
 pub struct WriteOptions {
-    /// A store writes a new base when the journal is larger than this, and than half of the base, in octets.
+    /// A store writes a new base when the journal is larger than this, and than half of the base,
+    /// in octets.
     pub min_journal_octets: u64,
     /// The buffer through which a base is written, in octets.
     pub buffer_octets: usize,
     /// Whether a thread writes the base. If not, [`StateStore::write`] does, before it returns.
     pub in_background: bool,
-    /// Called with the name of each step. A process that is killed at any step loses nothing that was acknowledged.
+    /// Called with the name of each step. A process that is killed at any step loses nothing that
+    /// was acknowledged.
     pub on_step: fn(&str),
 }
 
@@ -77,14 +80,16 @@ pub struct StateStore {
 /// The content of a state directory at the start.
 #[derive(Debug, Default)]
 pub struct Recovered {
-    /// The state that an earlier run has written; none if the directory holds none that can be read.
+    /// The state that an earlier run has written; none if the directory holds none that can be
+    /// read.
     pub state: Option<PersistedState>,
     /// Damaged files, one sentence each.
     pub damage: Vec<String>,
 }
 
 impl StateStore {
-    /// Creates the directory if it does not exist, locks it, and reads what an earlier run has written.
+    /// Creates the directory if it does not exist, locks it, and reads what an earlier run has
+    /// written.
     ///
     /// # Errors
     ///
@@ -181,7 +186,8 @@ impl StateStore {
         Ok(())
     }
 
-    /// Whether the open files are those in the directory. Someone may have removed or replaced the directory.
+    /// Whether the open files are those in the directory. Someone may have removed or replaced the
+    /// directory.
     fn is_in_place(&self) -> bool {
         is_at(&self.journal, &path(&self.directory, "journal", self.number))
             && is_at(&self.lock, &lock_file(&self.directory))
@@ -240,7 +246,8 @@ impl StateStore {
         &self.directory
     }
 
-    /// Waits until all entries are on the disk, and stops writing. Returns the lock, for the process that takes over.
+    /// Waits until all entries are on the disk, and stops writing. Returns the lock, for the
+    /// process that takes over.
     ///
     /// # Errors
     ///
@@ -254,7 +261,8 @@ impl StateStore {
         self.lock.try_clone()
     }
 
-    /// Reads the directory again after [`StateStore::release`]: the other process may have written to it.
+    /// Reads the directory again after [`StateStore::release`]: the other process may have written
+    /// to it.
     ///
     /// # Errors
     ///
@@ -535,8 +543,8 @@ fn read(open: File, state: &mut PersistedState) -> io::Result<End> {
     }
 }
 
-/// Whether a torn entry was written whole. Then it may have been served, and is damaged. An entry that was not written whole is
-/// too short, or has zeros in it.
+/// Whether a torn entry was written whole. Then it may have been served, and is damaged. An entry
+/// that was not written whole is too short, or has zeros in it.
 fn was_written(file: &Path, at: u64) -> io::Result<bool> {
     let mut open = File::open(file)?;
     open.seek(SeekFrom::Start(at))?;
@@ -564,7 +572,8 @@ fn rename_damaged(file: &Path, reason: &str, damage: &mut Vec<String>) {
     damage.push(format!("{} is damaged: {reason}; {result}", file.display()));
 }
 
-/// Opens a journal at the end of its first `octets` octets, and cuts off the rest. Returns it with its length.
+/// Opens a journal at the end of its first `octets` octets, and cuts off the rest. Returns it with
+/// its length.
 fn open_journal(directory: &Path, number: u64, octets: u64) -> io::Result<(File, u64)> {
     let mut journal = OpenOptions::new().write(true).open(path(directory, "journal", number))?;
     let mut octets = octets;
@@ -605,7 +614,8 @@ fn write(out: File, options: &WriteOptions, state: &PersistedState) -> io::Resul
     out.into_inner().map_err(io::IntoInnerError::into_error)
 }
 
-/// Writes a state to a file in memory, for a process that takes over from one without a state directory.
+/// Writes a state to a file in memory, for a process that takes over from one without a state
+/// directory.
 ///
 /// # Errors
 ///

@@ -50,7 +50,8 @@ fn copy(from: &Path, to: &Path) {
     }
 }
 
-/// State number `n`: a resource with the number in it, a resource that cannot be read, a master file, and resources set aside.
+/// State number `n`: a resource with the number in it, a resource that cannot be read, a master
+/// file, and resources set aside.
 fn numbered(n: u64, size: usize) -> PersistedState {
     let mut state = PersistedState {
         held: Default::default(),
@@ -82,7 +83,8 @@ fn numbered(n: u64, size: usize) -> PersistedState {
 /// The size of a state, in octets, of which three make the store write a base.
 const STATE_OCTETS: usize = 4096 / 3;
 
-/// A store that writes small bases, in the foreground and without a buffer, and that calls the hook at each step.
+/// A store that writes small bases, in the foreground and without a buffer, and that calls the hook
+/// at each step.
 fn open_small(directory: &Path) -> anyhow::Result<(StateStore, Recovered)> {
     let options = WriteOptions { min_journal_octets: 4096, buffer_octets: 0, in_background: false, on_step: step };
     StateStore::open_with(directory, options)
@@ -157,7 +159,8 @@ fn recreates_a_directory_that_was_removed() {
             assert!(is_at(&store.lock, &lock_file(&directory)), "{name}");
         }
     }
-    // Nothing is written while the directory cannot be created, or while another process has locked it.
+    // Nothing is written while the directory cannot be created, or while another process has locked
+    // it.
     elsewhere("gone");
     fs::write(&directory, "in the way").unwrap();
     assert!(store.write(&numbered(n + 1, 0), true).is_err());
@@ -204,7 +207,8 @@ fn hands_over_a_directory_and_takes_it_back() {
     assert!(recovered.damage.is_empty(), "{:?}", recovered.damage);
 }
 
-/// Whenever the process is killed, the next one recovers the last state, or the state that was being written, whole.
+/// Whenever the process is killed, the next one recovers the last state, or the state that was
+/// being written, whole.
 #[test]
 fn loses_nothing_when_killed_at_any_step() {
     let scratch = Scratch::new();
@@ -254,7 +258,7 @@ fn loses_nothing_when_killed_at_any_step() {
         let size = if state.generation == 0 { 0 } else { STATE_OCTETS };
         let expected = if state.generation == 0 { PersistedState::default() } else { numbered(state.generation, size) };
         assert_eq!(json(&state), json(&expected), "{name}");
-        // The store goes on from there.
+        // The store continues from there.
         store.write(&numbered(99, 0), true).unwrap();
         drop(store);
         let (_, recovered) = StateStore::open(&entry).unwrap();
@@ -268,7 +272,8 @@ fn numbers_of(directory: &Path, name: &str) -> u64 {
     numbers(directory).unwrap().iter().filter(|(kind, _)| *kind == name).map(|(_, number)| *number).max().unwrap()
 }
 
-/// An older base and the journals replace a damaged base. Of a damaged journal, the entries before the damage count.
+/// An older base and the journals replace a damaged base. Of a damaged journal, the entries before
+/// the damage count.
 #[test]
 fn reports_damaged_files_and_renames_them() {
     let scratch = Scratch::new();

@@ -1,7 +1,7 @@
 //! The state of the control plane, as the admin API, the metrics and the command line report it.
 //!
-//! The publisher, the sources and the server write [`Status`]; the admin API reads it. It holds copies: nothing that is
-//! served is read from here.
+//! The publisher, the sources and the server write [`Status`]; the admin API reads it. It holds
+//! copies: nothing that is served is read from here.
 
 use super::{guard::HeldDeletions, persisted::PersistedState, prepare::Reasons};
 use crate::clock::now;
@@ -21,7 +21,8 @@ use std::{
 
 /// The maximum number of problems, or of held resources, that a report lists. Counts are of all.
 const MAX_LISTED: usize = 20;
-/// The maximum number of unknown keys that are remembered: a wrong prefix of etcd may hold any number of them.
+/// The maximum number of unknown keys that are remembered: a wrong prefix of etcd may hold any
+/// number of them.
 const MAX_UNKNOWN_KEYS: usize = 1000;
 
 /// The maximum number of events of one kind that one load or change logs.
@@ -150,14 +151,14 @@ impl HeldDeletionsReport {
 pub struct SourceState {
     /// Whether the node reaches it.
     pub is_connected: bool,
-    /// When the node last heard of it, in seconds since 1970.
+    /// The time of the last contact with it, in seconds since 1970.
     pub last_contact: Option<i64>,
     /// Why the node does not reach it.
     pub error: Option<String>,
 }
 
 impl SourceState {
-    /// Notes that the node has heard of the source.
+    /// Notes a contact with the source.
     pub fn connected(&mut self) {
         if self.error.is_some() {
             tracing::info!("source reached again");
@@ -224,7 +225,8 @@ impl State {
         }
     }
 
-    /// All resources that are not served as they were delivered, and the unknown keys of the source.
+    /// All resources that are not served as they were delivered, and the unknown keys of the
+    /// source.
     pub fn all_set_aside(&self) -> Vec<SetAsideResource> {
         let unknown = self.unknown_keys.iter().map(|key| SetAsideResource::unknown_key(key));
         self.set_aside.iter().cloned().chain(unknown).collect()
@@ -237,7 +239,8 @@ impl Status {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes a key of the source that belongs to no resource. Keys beyond [`MAX_UNKNOWN_KEYS`] are not remembered.
+    /// Notes a key of the source that belongs to no resource. Keys beyond [`MAX_UNKNOWN_KEYS`] are
+    /// not remembered.
     pub fn add_unknown_key(&self, key: String) {
         let mut state = self.state();
         if state.unknown_keys.len() < MAX_UNKNOWN_KEYS && state.unknown_keys.insert(key.clone()) {

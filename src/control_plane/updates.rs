@@ -1,8 +1,8 @@
-//! Storage of dynamic updates: in the resources that were pushed, or in journals of the node beside the files of a directory,
-//! which zonal does not write.
+//! Storage of dynamic updates: in the resources that were pushed, or in journals of the node beside
+//! the files of a directory, which zonal does not write.
 //!
-//! A journal belongs to one zone. Its entries are lists of record sets; the last set of a name and type counts. All sets of a
-//! zone are its overlay, which overrides the zone's files.
+//! A journal belongs to one zone. Its entries are lists of record sets; the last set of a name and
+//! type counts. All sets of a zone are its overlay, which overrides the zone's files.
 
 use super::{
     change::UpdateError,
@@ -34,9 +34,11 @@ use std::{
 
 /// The directory of the journals, in the state directory.
 const DIRECTORY: &str = "updates";
-/// A journal is written anew when it is longer than this, in octets, and more than half of it is overridden by later entries.
+/// A journal is written anew when it is longer than this, in octets, and more than half of it is
+/// overridden by later entries.
 const MIN_REWRITTEN_OCTETS: u64 = 1 << 20;
-/// The file of serials is written anew when it has this many entries more than twice the number of zones.
+/// The file of serials is written anew when it has this many entries more than twice the number of
+/// zones.
 const MAX_SPARE_SERIALS: usize = 1000;
 
 /// Where the publisher writes dynamic updates.
@@ -86,7 +88,8 @@ impl JournalSet {
     }
 }
 
-/// The file name of a zone's journal. Other characters of an identifier than letters, digits, `-` and `_` are escaped.
+/// The file name of a zone's journal. Other characters of an identifier than letters, digits, `-`
+/// and `_` are escaped.
 fn file_of(id: &str) -> String {
     let mut file = String::new();
     for octet in id.bytes() {
@@ -177,7 +180,8 @@ impl Journals {
         Ok(overlays)
     }
 
-    /// Removes the journal of a zone, and the copy of a damaged one, from a state directory that no server uses.
+    /// Removes the journal of a zone, and the copy of a damaged one, from a state directory that no
+    /// server uses.
     ///
     /// # Errors
     ///
@@ -262,7 +266,8 @@ impl SerialStore {
         let (file, entries) = JournalFile::open::<SerialItem>(&state_directory.join("serials"))?;
         let count = entries.len();
         let serials = entries.into_iter().map(|item| {
-            // A digest that cannot be read differs from all others, so that the zone gets the next serial.
+            // A digest that cannot be read differs from all others, so that the zone gets the next
+            // serial.
             let digest = HEXLOWER.decode(item.digest.as_bytes()).unwrap_or_default().try_into().unwrap_or_default();
             (item.zone, Serial { number: item.serial, digest })
         });
@@ -274,7 +279,8 @@ impl SerialStore {
         self.file.damaged_copy()
     }
 
-    /// Writes the serials that have changed. They are on the disk when this returns. A failure is logged.
+    /// Writes the serials that have changed. They are on the disk when this returns. A failure is
+    /// logged.
     pub(super) fn write(&mut self, old: &Serials, new: &Serials) {
         let item = |(id, serial): (&Id, &Serial)| SerialItem {
             zone: id.clone(),

@@ -1,4 +1,5 @@
-//! Access to zones: the zone that a request is about, and the clients that may transfer or update it.
+//! Access to zones: the zone that a request is about, and the clients that may transfer or update
+//! it.
 
 use super::{
     message::Request,
@@ -63,8 +64,8 @@ fn allows(zone: &PrivateHostedZone, purpose: Purpose, client: &Client, key: Opti
 
 /// The zone that a request is about.
 ///
-/// Zones of several networks may have the same name. The zone of the client's own view comes first. If there is none, it is the
-/// only zone of the name that the client may access.
+/// Zones of several networks may have the same name. The zone of the client's own view comes first.
+/// If there is none, it is the only zone of the name that the client may access.
 ///
 /// # Errors
 ///
@@ -166,7 +167,8 @@ mod tests {
         };
         let (far, in_a, in_b, in_c) = ([192, 0, 2, 9], [10, 1, 0, 1], [10, 2, 0, 1], [10, 3, 0, 1]);
         for (source, key, expected) in [
-            // The client's own view decides. A client without a view of one of the zones is refused.
+            // The client's own view decides. A client without a view of one of the zones is
+            // refused.
             (in_a, Some("both"), Ok("A")),
             (in_b, Some("BOTH"), Ok("B")),
             (in_c, Some("both"), Err(rcode::REFUSED)),

@@ -13,13 +13,14 @@ use std::collections::HashMap;
 const MAX_MESSAGE_OCTETS: usize = u16::MAX as usize;
 /// The UDP payload size in OPT records, in octets.
 const UDP_OCTETS: u16 = 1232;
-/// The index of the additional section among the sections after the question. OPT and TSIG records are there only.
+/// The index of the additional section among the sections after the question. OPT and TSIG records
+/// are there only.
 const ADDITIONAL: usize = 2;
 /// The length of an OPT record without options, in octets.
 const OPT_OCTETS: usize = 11;
 
-/// Whether a packet that was refused may be about a zone as a whole: a transfer, an update, a notification, or the query of a
-/// secondary for the SOA record.
+/// Whether a packet that was refused may be about a zone as a whole: a transfer, an update, a
+/// notification, or the query of a secondary for the SOA record.
 pub fn is_of_zone(packet: &[u8]) -> bool {
     if packet.len() < HEADER || flags(packet) & flag::QR != 0 {
         return false;
@@ -165,7 +166,8 @@ pub fn with_opt(mut reply: Vec<u8>, ede: Option<&str>) -> Vec<u8> {
     reply
 }
 
-/// Reads a record. Records of updates may have no data, whatever their type (RFC 2136, section 2.4).
+/// Reads a record. Records of updates may have no data, whatever their type (RFC 2136, section
+/// 2.4).
 fn record(packet: &[u8], at: usize) -> Option<(Record, usize)> {
     let mut owner = Vec::new();
     let fixed = read_name(packet, at, &mut owner)?;
@@ -240,7 +242,8 @@ impl<'r> Writer<'r> {
         self.count == 0
     }
 
-    /// Completes a reply with records. The first message of an answer has an OPT record, if the request has one.
+    /// Completes a reply with records. The first message of an answer has an OPT record, if the
+    /// request has one.
     pub fn finish_records(self) -> Vec<u8> {
         let (request, is_first) = (self.request, self.is_first);
         let message = self.finish(0);

@@ -1,12 +1,15 @@
-//! Zones to and from other servers: transfers, notifications and dynamic updates, and the signatures that authenticate them.
+//! Zones to and from other servers: transfers, notifications and dynamic updates, and the
+//! signatures that authenticate them.
 //!
-//! Out: [`answer`](crate::answer::answer) refuses requests about zones as a whole, and signed requests ([`may_concern`]).
-//! [`respond`] answers them in a task: `access` finds the zone and checks the client, `outgoing` makes the messages of a transfer,
-//! `update` hands an update to its writer. One task follows the generations: `history` keeps the steps between the versions of
-//! a zone, and `notify` notifies the secondaries.
+//! Out: [`answer`](crate::answer::answer) refuses requests about zones as a whole, and signed
+//! requests ([`may_concern`]). [`respond`] answers them in a task: `access` finds the zone and
+//! checks the client, `outgoing` makes the messages of a transfer, `update` hands an update to its
+//! writer. One task follows the generations: `history` keeps the steps between the versions of a
+//! zone, and `notify` notifies the secondaries.
 //!
-//! In: `inward` runs a task for each zone with primaries. It waits by a `schedule`, asks a `primary`, and reads its `answer`.
-//! The publisher serves the zone, and `copies` writes it to the state directory. `notified` receives notifications.
+//! In: `inward` runs a task for each zone with primaries. It waits by a `schedule`, asks a
+//! `primary`, and reads its `answer`. The publisher serves the zone, and `copies` writes it to the
+//! state directory. `notified` receives notifications.
 
 mod access;
 pub mod answer;

@@ -34,8 +34,8 @@ pub fn is_notification(message: &[u8]) -> bool {
     message.len() >= HEADER && flags(message) & (flag::QR | flag::OPCODE) == NOTIFY
 }
 
-/// Receives a notification, and refreshes the zone soon if the sender may notify zonal. Returns the reply; none if the message is
-/// not a notification. `client` is the address of the sender.
+/// Receives a notification, and refreshes the zone soon if the sender may notify zonal. Returns the
+/// reply; none if the message is not a notification. `client` is the address of the sender.
 pub fn notified(transfers: &Transfers, client: IpAddr, message: &[u8]) -> Option<Vec<u8>> {
     if !is_notification(message) {
         return None;
@@ -105,7 +105,8 @@ fn serial(message: &[u8], zone: &Name) -> Option<u32> {
     Some(Soa::read(&soa?.rdata)?.serial)
 }
 
-/// A reply without an RCODE. `question` is the end of the question; none if the question cannot be read.
+/// A reply without an RCODE. `question` is the end of the question; none if the question cannot be
+/// read.
 fn reply_to(message: &[u8], question: Option<usize>) -> Vec<u8> {
     let mut reply = message[..question.unwrap_or(HEADER)].to_vec();
     reply[2..4].copy_from_slice(&(flag::QR | flag::AA | NOTIFY).to_be_bytes());
@@ -114,7 +115,8 @@ fn reply_to(message: &[u8], question: Option<usize>) -> Vec<u8> {
     reply
 }
 
-/// Whether a client may notify zonal about a zone: `allow_notify` decides, or else the list of primaries.
+/// Whether a client may notify zonal about a zone: `allow_notify` decides, or else the list of
+/// primaries.
 fn is_allowed(zone: &Followed, client: IpAddr, key: Option<&Name>) -> bool {
     let source = &zone.source;
     match source.allow_notify.is_empty() {

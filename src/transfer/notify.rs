@@ -1,4 +1,5 @@
-//! Follows the generations, adds changed zones to the history, and notifies their secondaries (RFC 1996).
+//! Follows the generations, adds changed zones to the history, and notifies their secondaries (RFC
+//! 1996).
 
 use super::{
     Transfers, history,
@@ -112,7 +113,8 @@ impl Follower {
         self.missing = missing;
     }
 
-    /// Starts a task that notifies a secondary. It replaces the task that notifies it of an older version.
+    /// Starts a task that notifies a secondary. It replaces the task that notifies it of an older
+    /// version.
     fn start(&mut self, zone: &Arc<Zone>, secondary: &Secondary) {
         let key = match &secondary.tsig_key {
             None => None,
@@ -211,16 +213,17 @@ async fn send(zone: &Zone, address: SocketAddr, key: Option<&Arc<Key>>, end: Ins
         let code = (flags(answer) & flag::RCODE) as u8;
         // A server that does not accept the signature may answer without one.
         if let Some(session) = &mut session
-            && let Err(distrust) = session.verify(answer, now() as u64)
+            && let Err(error) = session.verify(answer, now() as u64)
             && code == 0
         {
-            return Err(io::Error::other(distrust));
+            return Err(io::Error::other(error));
         }
         return Ok(Some(code));
     }
 }
 
-/// A notification: a question for the SOA record, and the record itself as a hint (RFC 1996, section 3.7).
+/// A notification: a question for the SOA record, and the record itself as a hint (RFC 1996,
+/// section 3.7).
 fn message(zone: &Zone, id: [u8; 2]) -> Vec<u8> {
     let bits = flag::AA | opcode::to_flags(opcode::NOTIFY);
     let soa = history::soa(zone);

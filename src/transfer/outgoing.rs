@@ -1,4 +1,5 @@
-//! Outgoing transfers, as messages: of a whole zone (AXFR, RFC 5936), or of differences (IXFR, RFC 1995).
+//! Outgoing transfers, as messages: of a whole zone (AXFR, RFC 5936), or of differences (IXFR, RFC
+//! 1995).
 
 use super::{
     Transfers,
@@ -71,7 +72,8 @@ pub async fn start(
         }
     };
     if is_udp || from.is_some_and(|from| !is_newer(latest.serial(), from)) {
-        // By UDP, the client learns whether there is a newer version. It comes back by TCP (RFC 1995, section 2).
+        // By UDP, the client learns whether there is a newer version. It comes back by TCP (RFC
+        // 1995, section 2).
         return Ok(Start::new(transfers, request, "current", [history::soa(&latest)].into_iter(), None));
     }
     let Ok(permit) = transfers.transfers.clone().try_acquire_owned() else {

@@ -1,4 +1,5 @@
-//! The schedule of a transferred zone: the time of its next refresh, and of its expiry. A notification leads to an early refresh.
+//! The schedule of a transferred zone: the time of its next refresh, and of its expiry. A
+//! notification leads to an early refresh.
 
 use super::timers;
 use crate::manifest::transferred::Soa;
@@ -32,8 +33,8 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// A schedule that begins with a refresh. `served` is the SOA record of the zone that is served, and the time since its last
-    /// refresh.
+    /// A schedule that begins with a refresh. `served` is the SOA record of the zone that is
+    /// served, and the time since its last refresh.
     pub fn new(served: Option<(&Soa, Duration)>) -> Schedule {
         let now = Instant::now();
         let expires = served.map(|(soa, age)| now + timers::expire(soa).saturating_sub(age));

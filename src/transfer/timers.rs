@@ -1,5 +1,5 @@
-//! The times of a transferred zone, from its SOA record and within bounds: refresh, retry and expiry (RFC 1035, section 3.3.13;
-//! RFC 1912, section 2.2).
+//! The times of a transferred zone, from its SOA record and within bounds: refresh, retry and
+//! expiry (RFC 1035, section 3.3.13; RFC 1912, section 2.2).
 
 use crate::manifest::transferred::Soa;
 use std::time::Duration;
@@ -24,14 +24,14 @@ pub fn expire(soa: &Soa) -> Duration {
     seconds(soa.expire, EXPIRE)
 }
 
-/// The time until the next refresh. `random` is from 0 to 1: a tenth of the time depends on it, so that the refreshes of several
-/// secondaries spread out.
+/// The time until the next refresh. `random` is from 0 to 1: a tenth of the time depends on it, so
+/// that the refreshes of several secondaries spread out.
 pub fn refresh(soa: &Soa, random: f64) -> Duration {
     seconds(soa.refresh, REFRESH).mul_f64(1.0 - random / 10.0)
 }
 
-/// The time until the next attempt after `failures` failures in a row. `soa` is the SOA record of the zone that is served; none if
-/// the zone was never transferred. `random` is from 0 to 1.
+/// The time until the next attempt after `failures` failures in a row. `soa` is the SOA record of
+/// the zone that is served; none if the zone was never transferred. `random` is from 0 to 1.
 pub fn retry(soa: Option<&Soa>, failures: u32, random: f64) -> Duration {
     let whole = match soa {
         Some(soa) => seconds(soa.retry, RETRY),

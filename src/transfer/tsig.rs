@@ -1,6 +1,7 @@
 //! Transaction signatures (TSIG, RFC 8945): signs messages, and verifies the signatures of others.
 //!
-//! A [`Session`] has the state that a request and its responses share: the key, and the MAC that the next message continues.
+//! A [`Session`] has the state that a request and its responses share: the key, and the MAC that
+//! the next message continues.
 
 mod keys;
 #[cfg(test)]
@@ -51,7 +52,8 @@ pub enum Signed {
     Not(Failure),
 }
 
-/// A signature that is not valid. The response has RCODE NOTAUTH, and [`Failure::answer`] completes it.
+/// A signature that is not valid. The response has RCODE NOTAUTH, and [`Failure::answer`] completes
+/// it.
 #[derive(Debug)]
 pub struct Failure {
     /// One of the [errors](error).
@@ -71,7 +73,8 @@ impl Failure {
         &self.key
     }
 
-    /// Adds the TSIG record to the response, and signs it if that is safe (RFC 8945, section 5.3.2). `now` is in seconds since 1970.
+    /// Adds the TSIG record to the response, and signs it if that is safe (RFC 8945, section
+    /// 5.3.2). `now` is in seconds since 1970.
     pub fn answer(self, message: &mut Vec<u8>, now: u64) {
         let other = match self.error {
             error::BADTIME => now.to_be_bytes()[2..].to_vec(),
@@ -143,7 +146,8 @@ pub struct Session {
     mac: Vec<u8>,
     /// The next message is the first of the response.
     is_first: bool,
-    /// In a response that is received: the octets and the number of messages since the last signature.
+    /// In a response that is received: the octets and the number of messages since the last
+    /// signature.
     unsigned: (Vec<u8>, usize),
 }
 
@@ -189,8 +193,8 @@ impl Session {
         [&(self.mac.len() as u16).to_be_bytes(), &self.mac[..]].concat()
     }
 
-    /// The octets that are digested after the message: the variables of the record; after the first message of a response, the timers
-    /// only (RFC 8945, section 5.3.1).
+    /// The octets that are digested after the message: the variables of the record; after the first
+    /// message of a response, the timers only (RFC 8945, section 5.3.1).
     fn suffix(&self, fields: &Fields) -> Vec<u8> {
         match self.is_first {
             true => variables(&self.key.name, &self.key.algorithm_name(), fields),
@@ -198,8 +202,8 @@ impl Session {
         }
     }
 
-    /// Verifies the next message of the response, and removes its TSIG record. Returns the new length. `now` is in seconds since
-    /// 1970.
+    /// Verifies the next message of the response, and removes its TSIG record. Returns the new
+    /// length. `now` is in seconds since 1970.
     ///
     /// # Errors
     ///
@@ -238,7 +242,8 @@ impl Session {
         Ok(plain.len())
     }
 
-    /// Whether the last message was signed. The last message of a response has to be (RFC 8945, section 5.3.1).
+    /// Whether the last message was signed. The last message of a response has to be (RFC 8945,
+    /// section 5.3.1).
     pub fn is_complete(&self) -> bool {
         !self.is_first && self.unsigned.1 == 0
     }
@@ -292,7 +297,8 @@ pub fn verify(keys: &Keys, message: &[u8], now: u64) -> Result<Signed, Malformed
         return failure(found, error::BADSIG, None);
     }
     if found.error != 0 {
-        // Only responses report errors (RFC 8945, section 4.2): a request with an error is not valid.
+        // Only responses report errors (RFC 8945, section 4.2): a request with an error is not
+        // valid.
         return failure(found, error::BADSIG, None);
     }
     let session = Session::new(&key, found.mac.clone());

@@ -112,8 +112,7 @@ fn checks_ask_only_networks_of_the_manifest_and_allowed_blocks() {
         if let Err(problems) = result {
             assert_eq!(problems[0].message, format!("{address} is in no network of the manifest"));
         }
-        let node =
-            Node { health_allow: vec![format!("{address}").parse::<IpAddr>().unwrap().into()], ..Node::default() };
+        let node = Node { health_allow: vec![address.parse::<IpAddr>().unwrap().into()], ..Node::default() };
         let manifest: Manifest = serde_json::from_value(value.clone()).unwrap();
         let loaded = Loaded { manifest: Arc::new(manifest), ..Loaded::default() };
         assert!(compile(&loaded, &Arc::new(node), None).is_ok(), "{address} is allowed by the node");

@@ -68,7 +68,8 @@ impl Key {
         self.hmac().mac_data(&self.secret, &parts.concat()).unwrap_or_default()
     }
 
-    /// Whether a MAC, or a truncated one, matches the parts. The time does not depend on the octets that differ.
+    /// Whether a MAC, or a truncated one, matches the parts. The time does not depend on the octets
+    /// that differ.
     pub(super) fn verify(&self, parts: &[&[u8]], mac: &[u8]) -> bool {
         let octets = parts.concat();
         if mac.len() == self.mac_size() {
@@ -141,7 +142,8 @@ fn text(file: &Path) -> anyhow::Result<String> {
     Ok(text)
 }
 
-/// Reads a key in the form that `tsig-keygen` and `rndc-confgen` write: `key "name" { algorithm …; secret "…"; };`.
+/// Reads a key in the form that `tsig-keygen` and `rndc-confgen` write: `key "name" { algorithm …;
+/// secret "…"; };`.
 fn statement(name: &Name, text: &str) -> anyhow::Result<(String, Option<TsigAlgorithm>)> {
     const FORM: &str = "it is neither base64 nor `key \"name\" { algorithm hmac-sha256; secret \"…\"; };`";
     let spaced = text.replace(['{', '}', ';'], " ");

@@ -129,7 +129,8 @@ fn answers_invalid_signatures_as_rfc_8945_says() {
     }
 }
 
-/// Only responses have an error field: a request with one is not authenticated, even if its MAC is valid.
+/// Only responses have an error field: a request with one is not authenticated, even if its MAC is
+/// valid.
 #[test]
 fn refuses_a_request_with_an_error_field() {
     let (key, algorithm) = (key("transfer"), key("transfer").algorithm_name());

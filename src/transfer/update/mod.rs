@@ -1,4 +1,5 @@
-//! Dynamic updates (RFC 2136): `rules` computes the record sets after an update, and the publisher or `etcd` writes them.
+//! Dynamic updates (RFC 2136): `rules` computes the record sets after an update, and the publisher
+//! or `etcd` writes them.
 
 pub mod etcd;
 pub mod rules;

@@ -126,7 +126,8 @@ fn applies_updates() {
         (&["no.corp.example ANY ANY", "no.corp.example ANY A"], &[]),
         // A record that is added and removed again is no change.
         (&["x.corp.example IN A 192.0.2.9", "x.corp.example ANY ANY"], &[]),
-        // The SOA record and the name servers of the zone stay (RFC 2136, sections 3.4.2.3 and 3.4.2.4).
+        // The SOA record and the name servers of the zone stay (RFC 2136, sections 3.4.2.3 and
+        // 3.4.2.4).
         (&["corp.example ANY ANY"], &["corp.example. 0 MX []"]),
         (&["corp.example ANY NS", "corp.example ANY SOA"], &[]),
         (
@@ -176,7 +177,8 @@ fn refuses_malformed_updates() {
     assert!(matches!(result, Err(UpdateError::Refused(why)) if why.contains("alias")));
 }
 
-/// A zone that is compiled from its former version and an overlay equals one that is compiled from its source and the overlay.
+/// A zone that is compiled from its former version and an overlay equals one that is compiled from
+/// its source and the overlay.
 #[test]
 fn compiles_the_same_zone_with_and_without_its_former_version() {
     let (loaded, first) = (loaded(), snapshot());

@@ -1,4 +1,4 @@
-//! A primary with wrong answers: zonal serves nothing of them, and goes on serving the former version.
+//! A primary with wrong answers: zonal serves nothing of them, and continues to serve the former version.
 
 use super::{
     notified::{answer, soa},
