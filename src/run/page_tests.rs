@@ -69,6 +69,7 @@ fn everything() -> Metrics {
     core.query_log.failed.with_label_values(&["rqlc"]).set(0);
     let metrics = metrics(&core, &Counters::new(), &status, &certificates);
     admin::register_readiness(&metrics.registry, || true);
+    health::counters::Counters::default().register(&metrics.registry, &core.snapshot);
     thread::spawn(move || {
         let mut message = [0; 512];
         let (len, from) = server.recv_from(&mut message).unwrap();
