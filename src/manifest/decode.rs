@@ -27,16 +27,7 @@ pub struct Mistake {
 }
 
 /// Names of fields that come with later versions.
-const NOT_SERVED_YET: &[&str] = &[
-    "set_identifier",
-    "weighted_routing_policy",
-    "failover_routing_policy",
-    "latency_routing_policy",
-    "geolocation_routing_policy",
-    "multivalue_answer_routing_policy",
-    "health_check_id",
-    "evaluate_target_health",
-];
+const NOT_SERVED_YET: &[&str] = &["cidr_routing_policy"];
 
 /// How many mistakes of one resource are told.
 const MAX_MISTAKES: usize = 100;

@@ -20,6 +20,7 @@ pub mod problem;
 pub mod query_log;
 pub mod resources;
 pub mod rewrite;
+pub mod routing_policies;
 pub mod secondaries;
 pub mod transferred;
 pub mod types;
