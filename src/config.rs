@@ -14,7 +14,7 @@ pub use query_log::{Dnstap, DnstapMessage, DnstapMessages, QueryLog};
 pub use tsig::{TsigAlgorithm, TsigKey};
 
 use crate::manifest::{
-    Place, Problem, Protocol, Severity,
+    Location, Problem, Protocol, Severity,
     decode::decode,
     document::{self, Node},
 };
@@ -459,7 +459,7 @@ impl Config {
         let (root, faults) = document::read(bytes, path.extension().is_some_and(|extension| extension == "json"));
         if !faults.is_empty() {
             let problems = faults.into_iter().map(|fault| Problem {
-                place: Some(fault.span.place(path)),
+                location: Some(Location::new(fault.span, path)),
                 help: fault.help,
                 ..problem(Severity::Error, String::new(), fault.message)
             });
@@ -468,7 +468,7 @@ impl Config {
         let Some(root) = root.filter(|root| !root.is_null()) else { return Ok(Config::default()) };
         let mut config: Config = decode(&root).map_err(|mistakes| {
             let problems = mistakes.into_iter().map(|mistake| Problem {
-                place: Some(mistake.span.unwrap_or(root.span).place(path)),
+                location: Some(Location::new(mistake.span.unwrap_or(root.span), path)),
                 help: mistake.help,
                 ..problem(Severity::Error, mistake.field, mistake.message)
             });
@@ -477,7 +477,7 @@ impl Config {
         let mut problems = config.check(&root);
         for problem in &mut problems {
             let span = root.locate(&problem.field).unwrap_or(root.span);
-            problem.place = Some(Place { ..span.place(path) });
+            problem.location = Some(Location::new(span, path));
         }
         if problems.iter().any(Problem::is_error) {
             return Err(problems);
@@ -490,8 +490,9 @@ impl Config {
 
     /// An error about a field, with the field's position in the file.
     pub fn error(&self, field: &str, message: String) -> Problem {
-        let place = self.text.as_ref().map(|(path, root)| root.locate(field).unwrap_or(root.span).place(path));
-        Problem { place, ..problem(Severity::Error, field.into(), message) }
+        let location = self.text.as_ref();
+        let location = location.map(|(path, root)| Location::new(root.locate(field).unwrap_or(root.span), path));
+        Problem { location, ..problem(Severity::Error, field.into(), message) }
     }
 
     fn check(&self, root: &Node) -> Vec<Problem> {
@@ -659,7 +660,7 @@ impl Config {
 }
 
 fn problem(severity: Severity, field: String, message: String) -> Problem {
-    Problem { severity, place: None, resource: None, field, message, help: None }
+    Problem { severity, location: None, resource: None, field, message, help: None }
 }
 
 /// The errors of a configuration file.

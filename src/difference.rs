@@ -6,7 +6,7 @@
 use crate::{
     explain::{Question, Request, of_manifest},
     manifest::{
-        Difference, Direction, Id, Manifest, PrivateHostedZone, Resource, VpcEndpoint,
+        Direction, Id, Manifest, PrivateHostedZone, Resource, ResourceChange, VpcEndpoint,
         connectivity::{Connectivity, Network},
     },
     snapshot::{Snapshot, zone::Zone},
@@ -65,7 +65,7 @@ struct Client {
 
 /// Compares the answers of two snapshots at `now`, in seconds since 1970. It lists at most `max_answers`.
 pub fn answers(old: &Snapshot, new: &Snapshot, now: i64, max_answers: usize) -> Answers {
-    let differences = new.manifest.differences(&old.manifest);
+    let differences = new.manifest.resource_changes(&old.manifest);
     let mut questions = BTreeSet::new();
     for difference in &differences {
         ask_for(difference, old, new, &mut questions);
@@ -110,7 +110,7 @@ pub fn answers(old: &Snapshot, new: &Snapshot, now: i64, max_answers: usize) -> 
 type Questions = BTreeSet<(String, String)>;
 
 /// Adds the questions whose answers a change of a resource may change.
-fn ask_for(difference: &Difference, old: &Snapshot, new: &Snapshot, questions: &mut Questions) {
+fn ask_for(difference: &ResourceChange, old: &Snapshot, new: &Snapshot, questions: &mut Questions) {
     let id = &difference.id;
     for (resource, snapshot) in [(&difference.old, old), (&difference.new, new)] {
         let manifest = &snapshot.manifest;

@@ -14,7 +14,7 @@ use crate::{
     wire::{
         Name,
         message::{self, Message},
-        name::printed,
+        name::name_text,
         rdata::{type_from_text, type_to_text, write},
     },
 };
@@ -191,7 +191,7 @@ pub fn explain(
     let forward = match &outcome {
         Outcome::Forward(forward) => Some(Forwarded {
             rule: rule_of(forward.route),
-            name: printed(forward.name().wire()).to_string(),
+            name: name_text(forward.name().wire()).to_string(),
             rtype: type_to_text(forward.qtype).into(),
             dnssec_ok: forward.dnssec_ok,
             checking_disabled: forward.checking_disabled,
@@ -358,7 +358,7 @@ impl Explanation {
             let who = rule.as_ref().map_or("the internet resolver".into(), |rule| format!("rule {rule}"));
             let bit = |is_set: &bool| if *is_set { 1 } else { 0 };
             let flags = format!("DO {}, CD {}", bit(dnssec_ok), bit(checking_disabled));
-            lines.push(("forwarded", format!("by {who}: {name} {rtype}, {flags}")));
+            lines.push(("forwarded", format!("{name} {rtype}, by {who}; {flags}")));
         }
         if let Some(status) = &self.status {
             lines.push(("status", format!("{status}; flags: {}", self.flags.join(" "))));

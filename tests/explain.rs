@@ -54,7 +54,7 @@ fn explains_answers_of_a_server_and_of_a_manifest() {
             "cache      not in the cache: the servers have to be asked",
             &format!("server     {down}: not asked yet"),
             &format!("server     {up}: not asked yet"),
-            "forwarded: by rule onprem: www.onprem.example. A, DO 0, CD 0\n",
+            "forwarded: www.onprem.example. A, by rule onprem; DO 0, CD 0\n",
         ],
     );
     assert!(!before.contains("status: "), "{before}");
@@ -104,7 +104,7 @@ fn explains_answers_of_a_server_and_of_a_manifest() {
                 "source     the manifest in ",
                 &format!("server     {down}\n"),
                 &format!("server     {up}\n"),
-                "forwarded: by rule onprem: www.onprem.example. A, DO 0, CD 0\n",
+                "forwarded: www.onprem.example. A, by rule onprem; DO 0, CD 0\n",
             ],
         );
         assert!(!text.contains("cache  "), "{text}");

@@ -247,7 +247,7 @@ fn a_failed_takeover_changes_nothing() {
         (text.replace("internet_resolver", "internet_revolver"), "did you mean `internet_resolver`"),
         (text.replace("tls.crt", "missing.crt"), "missing.crt: cannot be read"),
         (text.replace(&zones, "directory: broken"), "the manifest is refused"),
-        (text.replace(&zones, "directory: empty"), "there are no manifest files any more"),
+        (text.replace(&zones, "directory: empty"), "the directory has no manifest files any more"),
         (text.replace(&zones, "directory: none"), "create the directory, or give another one"),
         (
             text.replace(&format!("0.0.0.0:{}", server.do53), &format!("192.0.2.1:{}", server.do53)),

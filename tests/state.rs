@@ -267,7 +267,7 @@ fn serves_the_last_valid_manifest_when_the_directory_is_broken() {
     server.process.wait_for_log(&format!("generation published generation={} ", status["generation"]));
     // Missing files, or a missing directory, as of a volume that is not mounted.
     for (gone, told) in
-        [("zones/a.yaml", "there are no manifest files any more"), ("zones", "no such file or directory")]
+        [("zones/a.yaml", "the directory has no manifest files any more"), ("zones", "no such file or directory")]
     {
         let (there, elsewhere) = (directory.path().join(gone), directory.path().join("elsewhere"));
         fs::rename(&there, &elsewhere).unwrap();

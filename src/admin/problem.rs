@@ -75,7 +75,7 @@ pub fn problem(problem: &Problem) -> Value {
         object["id"] = json!(id);
         object["field"] = json!(problem.field);
     }
-    if let Some(place) = &problem.place {
+    if let Some(place) = &problem.location {
         object["line"] = json!(place.line);
         object["column"] = json!(place.column);
     }

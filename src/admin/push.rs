@@ -13,7 +13,7 @@ use crate::{
         change::{AcceptedChange, Change, ChangeError, Position, Prepare, PreparedChange},
     },
     manifest::{
-        Difference, KINDS, Problem,
+        KINDS, Problem, ResourceChange,
         collection::{self, Collection, Edit, Key, MASTER_FILES},
         document::{self, Node},
     },
@@ -208,7 +208,7 @@ async fn submit(admin: &Admin, prepare: Prepare, change_query: ChangeQuery) -> R
 
 /// The result of a change, as JSON.
 fn change_to_json(accepted: &AcceptedChange, is_trial: bool) -> Value {
-    let change = |difference: &Difference| {
+    let change = |difference: &ResourceChange| {
         let change = match (&difference.old, &difference.new) {
             (None, _) => "added",
             (_, None) => "removed",

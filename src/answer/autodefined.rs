@@ -9,7 +9,7 @@ use crate::{
     snapshot::autodefined::{Autodefined, TTL, decimal},
     wire::{
         codes::{pointer, rcode},
-        name::printed,
+        name::name_text,
         rdata::rtype,
         reply::{Full, Section},
     },
@@ -49,7 +49,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
         self.set_authoritative();
         let apex = self.suffix_at(skip);
         let name = &self.name;
-        self.trace.note(Stage::Cut, || format!("{} is an autodefined zone", printed(name.suffix(skip))));
+        self.trace.note(Stage::Cut, || format!("{} is an autodefined zone", name_text(name.suffix(skip))));
         self.write_autodefined(zone, skip, apex).unwrap_or_else(|Full| {
             self.reply.truncate();
             Decision::Answered(rcode::NOERROR)

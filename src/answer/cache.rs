@@ -103,7 +103,7 @@ fn write(
     })?;
     let authority = entry.authority.write(reply, Section::Authority, ttl, None, suffix_at)?;
     if entry.target.is_some() {
-        reply.hold(authority, entry.authority.count);
+        reply.defer(authority, entry.authority.count);
     }
     Ok(entry.target.map(|target| start + usize::from(target)))
 }

@@ -10,7 +10,7 @@ use crate::{
     snapshot::endpoints::{Choice, Endpoint, EndpointName, Family, Interface, NameKind},
     wire::{
         codes::{pointer, rcode},
-        name::printed,
+        name::name_text,
         rdata::{rtype, type_to_text},
         reply::{Full, Section},
     },
@@ -120,7 +120,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
                     }
                     _ => String::new(),
                 };
-                let (asked, qtype) = (printed(asked.wire()), type_to_text(qtype));
+                let (asked, qtype) = (name_text(asked.wire()), type_to_text(qtype));
                 format!("{asked} exists, but has no records of type {qtype}{ip_type}: NODATA")
             });
             self.endpoint_soa(Section::Authority, apex)?;

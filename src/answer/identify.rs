@@ -13,9 +13,9 @@ use crate::{
     },
     wire::{
         codes::{option::CLIENT_SUBNET, rcode},
-        proxy::{self, Said},
+        proxy::{self, Header},
         query::{Edns, LookupName, Packet},
-        subnet::{self, Malformed},
+        subnet::{self, SubnetError},
     },
 };
 use std::net::IpAddr;
@@ -88,15 +88,15 @@ fn read_forwarder<'s, 'p, 'q>(
         return Some((Sender { snapshot, peer, client, claim: Claim::Subnet(forwarder, matched) }, packet));
     }
     let (matched, query) = match proxy::read(packet) {
-        Ok((Said::Local, query)) => (Ok(matched), query),
-        Ok((Said::Proxied { source, port, destination, vpc_endpoint }, query)) => {
+        Ok((Header::Local, query)) => (Ok(matched), query),
+        Ok((Header::Proxied { source, port, destination, vpc_endpoint }, query)) => {
             (client.source, client.port) = (source, port);
             if snapshot.networks.entry_points.contains_key(&destination) {
                 client.local = destination;
             }
             (named(snapshot, forwarder, &client, vpc_endpoint), query)
         }
-        Err(fault) => (Err(Refusal::BadProxyHeader), fault.behind?),
+        Err(error) => (Err(Refusal::BadProxyHeader), error.rest?),
     };
     Some((Sender { snapshot, peer, client, claim: Claim::Header(forwarder, matched) }, query))
 }
@@ -120,7 +120,7 @@ fn named<'s>(
 impl<'s> Sender<'s, '_> {
     /// Identifies the client, now that the query's EDNS is known.
     #[inline]
-    pub fn identify<'q>(&self, edns: Option<&Edns<'q>>) -> Result<IdentifiedClient<'s, 'q>, Malformed> {
+    pub fn identify<'q>(&self, edns: Option<&Edns<'q>>) -> Result<IdentifiedClient<'s, 'q>, SubnetError> {
         let client = self.client;
         match self.claim {
             Claim::Own => {
@@ -141,7 +141,7 @@ impl<'s> Sender<'s, '_> {
         forwarder: &'s Forwarder,
         matched: MatchedClient<'s>,
         option: Option<&'q [u8]>,
-    ) -> Result<IdentifiedClient<'s, 'q>, Malformed> {
+    ) -> Result<IdentifiedClient<'s, 'q>, SubnetError> {
         let mut client = self.client;
         let Some(option) = option else {
             return Ok(IdentifiedClient { client, matched: Ok(matched), subnet: None, forwarder: None });

@@ -333,7 +333,7 @@ impl Records {
             && addresses.len().is_multiple_of(count)
         {
             let size = addresses.len() / count;
-            reply.turn(addresses, size * first_of(count, draw));
+            reply.rotate(addresses, size * first_of(count, draw));
         }
         Ok(start)
     }

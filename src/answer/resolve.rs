@@ -35,7 +35,7 @@ use crate::{
     },
     wire::{
         codes::{ede, flag, pointer, rcode},
-        name::printed,
+        name::name_text,
         query::{HEADER, LookupName, Query},
         rdata::rtype,
         reply::{Ede, Reply, expand_name},
@@ -181,7 +181,7 @@ impl<'r, 's, K: KnownAnswers, T: Trace> Resolver<'r, 's, '_, K, T> {
         }
         self.name_at = target;
         let name = &self.name;
-        self.trace.note(Stage::Answer, || format!("the target {} is resolved next", printed(name.wire())));
+        self.trace.note(Stage::Answer, || format!("the target {} is resolved next", name_text(name.wire())));
         true
     }
 

@@ -18,7 +18,7 @@ use crate::{
     wire::{
         Name,
         codes::{ede, pointer, rcode},
-        name::{MAX_NAME, printed},
+        name::{MAX_NAME, name_text},
         query::LookupName,
         rdata::{rtype, type_to_text},
         reply::{Full, Section, expand_name},
@@ -77,7 +77,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
             Search::Empty | Search::EmptyWildcard(_) => {
                 let (name, qtype) = (self.name.wire(), self.qtype);
                 self.trace
-                    .note(Stage::Zone, || format!("{} exists, because the zone has names below it", printed(name)));
+                    .note(Stage::Zone, || format!("{} exists, because the zone has names below it", name_text(name)));
                 self.trace.note(Stage::Zone, || format!("the name has no {} records: NODATA", type_to_text(qtype)));
                 self.negative(zone, apex).map(|()| Decision::Answered(rcode::NOERROR))
             }
@@ -192,7 +192,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
                     return;
                 }
             }
-            self.reply.release();
+            self.reply.place_deferred();
             for other in target.node.sets().filter(|other| set.is_joined_by(*other)) {
                 if target.is_self && other.rtype() == set.rtype() {
                     continue;
@@ -316,7 +316,7 @@ impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
             }
         }
         let name = &self.name;
-        self.trace.note(Stage::Zone, || format!("the alias {} has no records now: NODATA", printed(name.wire())));
+        self.trace.note(Stage::Zone, || format!("the alias {} has no records now: NODATA", name_text(name.wire())));
         self.negative(zone, apex)?;
         Ok(Decision::Answered(rcode::NOERROR))
     }

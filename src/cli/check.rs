@@ -63,7 +63,7 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
         problems.extend(warnings);
         is_empty = snapshot.as_ref().is_ok_and(|snapshot| *snapshot.manifest == Manifest::default());
         problems.extend(snapshot.err().into_iter().flatten());
-        problems.extend(load::unread(directory));
+        problems.extend(load::ignored_files(directory));
     }
     let errors = problems.iter().filter(|problem| problem.is_error()).count();
     let warnings = problems.len() - errors;

@@ -133,7 +133,9 @@ fn server(scheme: &str, rest: &str) -> Result<Target, String> {
         "tls" => (Protocol::DoT, 853),
         "https" => (Protocol::DoH, 443),
         "quic" => (Protocol::DoQ, 853),
-        _ => return Err(format!("`{scheme}://` is not known here (known are `udp`, `tls`, `https`, `quic`)")),
+        _ => {
+            return Err(format!("`{scheme}://` is not a known scheme (expected one of `udp`, `tls`, `https`, `quic`)"));
+        }
     };
     let (rest, name) = match rest.split_once('#') {
         Some((rest, name)) => (rest, Some(name)),
@@ -293,7 +295,7 @@ mod tests {
             ("[2001:db8::1", "expected an address"),
             ("fe80::1%2", "expected an address"),
             ("[fe80::1%2]:53", "expected an address"),
-            ("tcp://192.0.2.1", "`tcp://` is not known here"),
+            ("tcp://192.0.2.1", "`tcp://` is not a known scheme"),
             ("tls://dns.example", "its name after `#`"),
             ("tls://", "its name after `#`"),
             ("tls://192.0.2.1/dns-query", "takes no path"),

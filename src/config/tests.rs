@@ -98,7 +98,7 @@ fn reports_every_error_with_its_position() {
         ),
         (
             "control_plane: {on_error: ignore}",
-            "etc/zonal.yaml:1:27: error: control_plane.on_error: `ignore` is not known here (known are `refuse`, `set_aside`)",
+            "etc/zonal.yaml:1:27: error: control_plane.on_error: `ignore` is not a known value (expected one of `refuse`, `set_aside`)",
         ),
         (
             "control_plane: {etcd: {}}",
@@ -124,7 +124,7 @@ fn reports_every_error_with_its_position() {
         ),
         (
             "tsig_keys: {transfer: {algorithm: hmac-md5, secret: a}}",
-            "etc/zonal.yaml:1:35: error: tsig_keys.transfer.algorithm: `hmac-md5` is not known here (known are `hmac-sha256`, \
+            "etc/zonal.yaml:1:35: error: tsig_keys.transfer.algorithm: `hmac-md5` is not a known value (expected one of `hmac-sha256`, \
              `hmac-sha384`, `hmac-sha512`)",
         ),
         (
@@ -141,7 +141,7 @@ fn reports_every_error_with_its_position() {
         ),
         (
             "log: {format: xml}",
-            "etc/zonal.yaml:1:15: error: log.format: `xml` is not known here (known are `human`, `json`)",
+            "etc/zonal.yaml:1:15: error: log.format: `xml` is not a known value (expected one of `human`, `json`)",
         ),
         (
             "query_log: {allow: [stdout, stderr]}",
@@ -154,21 +154,21 @@ fn reports_every_error_with_its_position() {
         ),
         (
             "dnstap: {unix: a, messages: [CLIENT_QUERY, AUTH_QUERY]}",
-            "etc/zonal.yaml:1:44: error: dnstap.messages[1]: `AUTH_QUERY` is not known here (known are `CLIENT_QUERY`, \
+            "etc/zonal.yaml:1:44: error: dnstap.messages[1]: `AUTH_QUERY` is not a known value (expected one of `CLIENT_QUERY`, \
              `CLIENT_RESPONSE`, `FORWARDER_QUERY`, `FORWARDER_RESPONSE`)",
         ),
         (
             "internet_resolver: some",
-            "etc/zonal.yaml:1:20: error: internet_resolver: `some` is not known here (known are `none`)",
+            "etc/zonal.yaml:1:20: error: internet_resolver: `some` is not a known value (expected one of `none`)",
         ),
         (
             "internet_resolver: {to: []}",
-            "etc/zonal.yaml:1:21: error: internet_resolver.to: there is no field `to` here (known are `forward_to`, `trust_ad`, \
+            "etc/zonal.yaml:1:21: error: internet_resolver.to: there is no field `to` here (expected one of `forward_to`, `trust_ad`, \
              `recursive`, `root_hints`, `trust_anchor`, `dnssec`, `allow_servers`)",
         ),
         (
             "internet_resolver:\n  forward_to:\n  - 192.0.2.1\n  - tcp://192.0.2.1",
-            "etc/zonal.yaml:4:5: error: internet_resolver.forward_to[1]: `tcp://` is not known here (known are `udp`, \
+            "etc/zonal.yaml:4:5: error: internet_resolver.forward_to[1]: `tcp://` is not a known scheme (expected one of `udp`, \
              `tls`, `https`, `quic`): `tcp://192.0.2.1`",
         ),
         (

@@ -4,10 +4,10 @@ use super::guard::Deletions;
 use crate::difference::Answers;
 use crate::{
     manifest::{
-        Difference, Id, Problem,
+        Id, Problem, ResourceChange,
         collection::{Collection, Edit},
         overlay::EditedSet,
-        transferred::Held,
+        transferred::ZoneCopy,
     },
     snapshot::zone::Zone,
 };
@@ -104,7 +104,7 @@ pub struct AcceptedChange {
     /// The position of the source after the change.
     pub position: Position,
     /// The resources that differ from those that were served.
-    pub differences: Vec<Difference>,
+    pub differences: Vec<ResourceChange>,
     /// The answers that the change would affect; in a dry run only.
     pub answers: Option<Answers>,
     /// Warnings, and the reasons why resources are set aside.
@@ -160,7 +160,7 @@ pub struct ZoneTransfer {
     /// The identifier of the zone.
     pub zone: Id,
     /// Its records.
-    pub held: Held,
+    pub held: ZoneCopy,
     /// Gets a message when the zone is served, or the errors of its records.
     pub reply: oneshot::Sender<Result<(), Vec<Problem>>>,
 }

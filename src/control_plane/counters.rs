@@ -217,7 +217,7 @@ fn status_gauges(status: &Status) -> Vec<MetricFamily> {
         all.push(gauge("zonal_source_connected", "1 while the node reaches a source on another machine", is_connected));
         if let Some(contact) = source.last_contact {
             let age = now().saturating_sub(contact).max(0) as u64;
-            all.push(gauge("zonal_source_contact_age_seconds", "Time since the node last heard of the source", age));
+            all.push(gauge("zonal_source_contact_age_seconds", "Time since the last contact with the source", age));
         }
     }
     all

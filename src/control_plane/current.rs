@@ -46,7 +46,7 @@ impl Current {
 
     /// Whether a manifest lacks a resource that is served.
     pub(super) fn loses_resources(&self, manifest: &Manifest) -> bool {
-        manifest.differences(&self.served.manifest).iter().any(|change| change.new.is_none())
+        manifest.resource_changes(&self.served.manifest).iter().any(|change| change.new.is_none())
     }
 
     /// Checks a manifest and compiles it, together with the transferred zones. Returns warnings

@@ -185,7 +185,7 @@ pub(super) fn prepare_guarded(
         return prepare(current, collection, position, on_error, held);
     }
     // New deletions: those that are intended, and those that are to be judged.
-    let deleted = collection.manifest().differences(&current.served.manifest).into_iter();
+    let deleted = collection.manifest().resource_changes(&current.served.manifest).into_iter();
     let deleted = deleted.filter(|one| one.new.is_none()).map(|one| Key { kind: one.kind, id: one.id });
     let deleted = deleted.filter(|key| is_deleted(key) && !held.contains_key(key));
     let revision = |key: &Key| revisions.get(key).or(before.get(key)).copied().unwrap_or(position.revision);
@@ -208,7 +208,7 @@ pub(super) fn prepare_guarded(
         // A resource that an intended deletion takes along is intended, too.
         let is_judged = allowed.is_empty() && !is_released;
         if is_judged {
-            let lost = prepared.served.manifest.differences(&current.served.manifest);
+            let lost = prepared.served.manifest.resource_changes(&current.served.manifest);
             reason = judge(&mut lost.iter().filter(|one| one.new.is_none()).map(|one| one.kind));
         }
         if reason.is_none() {

@@ -79,7 +79,7 @@ pub fn run(mut watch: Watch, mut loader: Option<Loader>, mut internet: Internet,
                         if is_all || !watch.follow_more(loader.last_read()) {
                             watch.follow(&loader.inputs(), started);
                         }
-                        watch.retry = loader.is_starved();
+                        watch.retry = loader.was_out_of_resources();
                     }
                     None => watch.follow(&[], started),
                 }

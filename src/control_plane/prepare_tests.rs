@@ -227,7 +227,8 @@ fn serves_the_last_good_versions_when_everything_is_broken_at_once() {
         let before = world.snapshot.load().manifest.clone();
         world.put(&broken);
         let after = world.snapshot.load().manifest.clone();
-        let lost: Vec<String> = before.differences(&after).iter().map(|d| format!("{}/{}", d.kind, d.id)).collect();
+        let lost: Vec<String> =
+            before.resource_changes(&after).iter().map(|d| format!("{}/{}", d.kind, d.id)).collect();
         assert_eq!(lost, [""; 0], "{:?}", world.status.state().set_aside);
     }
 }

@@ -340,7 +340,7 @@ impl Publisher {
         AcceptedChange {
             generation: prepared.state.generation,
             position: prepared.state.position.clone(),
-            differences: prepared.served.manifest.differences(&self.current.served.manifest),
+            differences: prepared.served.manifest.resource_changes(&self.current.served.manifest),
             answers: None,
             problems: prepared.warnings.iter().chain(reasons).cloned().collect(),
         }
@@ -420,7 +420,7 @@ impl Publisher {
         drop(previous);
         snapshot.generation = self.next_generation(&snapshot);
         for transfer in transfers.iter().take(MAX_LOGGED) {
-            tracing::info!(zone = %transfer.zone, content = transfer.held.told(&transfer.zone), "transferred zone compiled");
+            tracing::info!(zone = %transfer.zone, content = transfer.held.describe(&transfer.zone), "transferred zone compiled");
         }
         self.publish(snapshot, "transfer", started, None, false);
         Ok(())

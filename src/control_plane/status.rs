@@ -151,14 +151,14 @@ impl HeldDeletionsReport {
 pub struct SourceState {
     /// Whether the node reaches it.
     pub is_connected: bool,
-    /// When the node last heard of it, in seconds since 1970.
+    /// The time of the last contact with it, in seconds since 1970.
     pub last_contact: Option<i64>,
     /// Why the node does not reach it.
     pub error: Option<String>,
 }
 
 impl SourceState {
-    /// Notes that the node has heard of the source.
+    /// Notes a contact with the source.
     pub fn connected(&mut self) {
         if self.error.is_some() {
             tracing::info!("source reached again");

@@ -11,7 +11,7 @@ use super::{
 use crate::{
     answer::{Client, Transport},
     transfer::Part,
-    wire::{self, proxy::Said},
+    wire::{self, proxy::Header},
 };
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
@@ -132,7 +132,7 @@ impl Streams {
             Ok(Err(_)) => return,
             Err(_) => return responder.core.timed_out("incomplete"),
         };
-        if let Ok((Said::Proxied { source, .. }, _)) = wire::proxy::read(&header)
+        if let Ok((Header::Proxied { source, .. }, _)) = wire::proxy::read(&header)
             && !guard.assign_to(source)
         {
             return;

@@ -2,7 +2,7 @@
 
 use super::{
     Id,
-    forms::{Address, PlainName},
+    schema_patterns::{Address, PlainName},
     words::words,
 };
 use crate::wire::Name;

@@ -363,7 +363,7 @@ fn decimal(mut number: u64, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::DnstapMessages, wire::name::printed};
+    use crate::{config::DnstapMessages, wire::name::name_text};
     use proptest::{collection::vec, prelude::*};
     use std::time::Duration;
 
@@ -445,7 +445,7 @@ mod tests {
             let message = with_question(&labels, qtype, [0, 0, 0], &[]);
             let written = line(&entry(&message, ""), ClientAddress::Full).unwrap();
             let end = skip_name(&message, HEADER).unwrap();
-            prop_assert_eq!(written["query_name"].as_str().unwrap(), printed(&message[HEADER..end]));
+            prop_assert_eq!(written["query_name"].as_str().unwrap(), name_text(&message[HEADER..end]));
             prop_assert_eq!(written["query_type"].as_str().unwrap(), type_to_text(qtype));
         }
 

@@ -7,7 +7,7 @@ use super::{
 };
 use crate::{
     manifest::{Id, Manifest, Problem, VpcEndpointService, decode::nearest},
-    wire::{Name, name::printed, query::LookupName, rdata::type_from_text},
+    wire::{Name, name::name_text, query::LookupName, rdata::type_from_text},
 };
 use imbl::{OrdMap, OrdSet};
 use std::{collections::BTreeSet, sync::Arc};
@@ -114,7 +114,7 @@ fn suggestion(zone: &Zone, endpoints: &Endpoints, target: &Name) -> Option<Strin
         return Some(format!("names in aliases are absolute: did you mean `{name}`?"));
     }
     let own = zone.nodes().take(MAX_COMPARED).map(|node| node.name().to_string());
-    let others = endpoints.public.iter().take(MAX_COMPARED).map(|(name, _)| printed(name));
+    let others = endpoints.public.iter().take(MAX_COMPARED).map(|(name, _)| name_text(name));
     let known: Vec<String> = own.chain(others).filter(|name| *name != target.to_string()).collect();
     let nearest = nearest(&target.to_string(), known.iter().map(String::as_str))?;
     Some(format!("did you mean `{nearest}`?"))

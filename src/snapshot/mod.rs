@@ -25,7 +25,7 @@ pub mod zone;
 pub mod zones;
 
 use crate::manifest::{
-    Loaded, Manifest, Problem, Transferred, catalog::LeftOut, connectivity::Connectivity, same_resources,
+    Loaded, Manifest, Problem, Transferred, catalog::OmittedMember, connectivity::Connectivity, same_resources,
 };
 use aliases::Aliases;
 use endpoints::{Azs, Endpoints};
@@ -76,7 +76,7 @@ pub struct Snapshot {
     /// The copies of zones that zonal transfers from primaries.
     pub transferred: Transferred,
     /// The zones that catalogs list, and that zonal does not serve.
-    pub left_out: Vec<LeftOut>,
+    pub omitted_members: Vec<OmittedMember>,
     /// The Availability Zones, by number.
     pub azs: Azs,
     /// The networks, with their entry points and forwarders.
@@ -135,7 +135,7 @@ impl Snapshot {
             node: self.node.clone(),
             manifest: self.manifest.clone(),
             transferred: self.transferred.clone(),
-            left_out: self.left_out.clone(),
+            omitted_members: self.omitted_members.clone(),
             azs: self.azs.clone(),
             networks: self.networks.clone(),
             endpoints: self.endpoints.clone(),
@@ -202,10 +202,10 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
     LazyLock::force(&autodefined::LOCALLY_SERVED);
     LazyLock::force(&autodefined::SPECIAL_USE);
     let manifest = &loaded.manifest;
-    let left_out = |left_out: &LeftOut| {
-        Problem::warning("private_hosted_zones", &left_out.catalog, "catalog", left_out.reason.clone())
+    let omitted = |member: &OmittedMember| {
+        Problem::warning("private_hosted_zones", &member.catalog, "catalog", member.reason.clone())
     };
-    let mut problems: Vec<Problem> = loaded.left_out.iter().map(left_out).collect();
+    let mut problems: Vec<Problem> = loaded.omitted_members.iter().map(omitted).collect();
     let (zones, changed_zones, serials) = zones::follow(loaded, node, previous, &mut problems);
     let mut azs = previous.map(|previous| previous.azs.clone()).unwrap_or_default();
     let same_networks = previous.filter(|previous| previous.connectivity_of(manifest).is_some());
@@ -275,7 +275,7 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         node: node.clone(),
         manifest: manifest.clone(),
         transferred: loaded.transferred.clone(),
-        left_out: loaded.left_out.clone(),
+        omitted_members: loaded.omitted_members.clone(),
         azs,
         networks,
         endpoints,

@@ -2,7 +2,7 @@
 
 use crate::{
     manifest::{Id, Manifest, Protocol, ResolverRule, RuleType},
-    wire::name::printed,
+    wire::name::name_text,
 };
 use sha2::{Digest, Sha256};
 use std::{fmt, net::IpAddr, sync::Arc};
@@ -148,7 +148,7 @@ impl fmt::Display for Servers {
             Servers::Recursion => f.write_str("the authoritative servers, starting at the root"),
             Servers::NameServers { name_servers, .. } => {
                 for (at, server) in name_servers.iter().enumerate() {
-                    write!(f, "{}{}", if at == 0 { "" } else { " or " }, printed(&server.name))?;
+                    write!(f, "{}{}", if at == 0 { "" } else { " or " }, name_text(&server.name))?;
                 }
                 Ok(())
             }

@@ -305,7 +305,7 @@ mod tests {
         let delegations = &snapshot.views.policies(view).unwrap().delegations;
         let rules: BTreeMap<String, &str> = delegations
             .iter()
-            .map(|(name, route)| (crate::wire::name::printed(name).to_string(), &*route.rule))
+            .map(|(name, route)| (crate::wire::name::name_text(name).to_string(), &*route.rule))
             .collect();
         assert_eq!(rules.len(), number);
         assert_eq!((rules["cut7.example."], rules["cut3999.example."]), ("r00007", "r03999"));

@@ -3,7 +3,7 @@
 use crate::{
     manifest::{
         Record,
-        transferred::{Content, Difference, Soa},
+        transferred::{Content, Soa, ZoneDifference},
     },
     wire::{
         Name,
@@ -52,11 +52,11 @@ enum State {
     /// Differences; of the last one, what is deleted comes, or what is added. Then the serials that it leads from and to.
     Deleted {
         last: Record,
-        list: Vec<Difference>,
+        list: Vec<ZoneDifference>,
     },
     Added {
         last: Record,
-        list: Vec<Difference>,
+        list: Vec<ZoneDifference>,
         to: u32,
     },
     /// All has come.
@@ -101,7 +101,7 @@ impl<'a> Reader<'a> {
             (State::Start, None) => return Err("the transfer does not begin with the SOA record".into()),
             (State::First(first), Some(soa)) => match self.old {
                 Some(old) if soa.serial == old.soa.serial && serial_of(&first) != Some(soa.serial) => {
-                    State::Deleted { last: first, list: vec![Difference::default()] }
+                    State::Deleted { last: first, list: vec![ZoneDifference::default()] }
                 }
                 _ if first.rdata == record.rdata => return self.whole(vec![first]),
                 _ => {
@@ -128,7 +128,7 @@ impl<'a> Reader<'a> {
                 return self.changed(&list, last);
             }
             (State::Added { last, mut list, to }, Some(soa)) if soa.serial == to => {
-                list.push(Difference::default());
+                list.push(ZoneDifference::default());
                 State::Deleted { last, list }
             }
             (State::Added { to, .. }, Some(soa)) => {
@@ -155,7 +155,7 @@ impl<'a> Reader<'a> {
         Content::new(self.zone.clone(), records).map(|content| Some(Transferred::Whole(content)))
     }
 
-    fn changed(&self, differences: &[Difference], soa: Record) -> Result<Option<Transferred>, String> {
+    fn changed(&self, differences: &[ZoneDifference], soa: Record) -> Result<Option<Transferred>, String> {
         let old = self.old.ok_or("nobody has asked for differences")?;
         old.apply(differences, soa).map(|content| Some(Transferred::Changed(content)))
     }
@@ -254,7 +254,11 @@ mod tests {
             ("SOA 3;SOA 1;SOA 2;SOA 9", true, "a difference leads to serial 2, and the next one from 9"),
             ("SOA 3;SOA 2", true, "the transfer begins with serial Some(3), then 2"),
             ("SOA 3;SOA 1", false, "the transfer begins with serial Some(3), then 1"),
-            ("SOA 2;SOA 1;no A 10.0.0.1;SOA 2;SOA 2", true, "a difference deletes no.a.example. A, which is not there"),
+            (
+                "SOA 2;SOA 1;no A 10.0.0.1;SOA 2;SOA 2",
+                true,
+                "a difference deletes no.a.example. A, which does not exist",
+            ),
             ("SOA 5;www.example. A 10.0.0.1", false, "www.example. A is outside of the zone"),
             (
                 "SOA 5;a A 10.0.0.1;b A 10.0.0.1;c A 10.0.0.1;d A 10.0.0.1;e A 10.0.0.1;f A 10.0.0.1;g A 10.0.0.1;h A 10.0.0.1",

@@ -11,7 +11,7 @@ use crate::{
     clock::seconds,
     manifest::{
         Id, PrivateHostedZone, Record,
-        transferred::{Content, Held},
+        transferred::{Content, ZoneCopy},
     },
     snapshot::zone,
     wire::Name,
@@ -52,9 +52,9 @@ pub struct Copy {
 
 impl Copy {
     /// What is served of it at this time.
-    pub fn held(&self, now: SystemTime) -> Held {
+    pub fn held(&self, now: SystemTime) -> ZoneCopy {
         let age = now.duration_since(self.refreshed).unwrap_or_default();
-        Held { content: self.content.clone(), is_expired: age >= super::timers::expire(&self.content.soa) }
+        ZoneCopy { content: self.content.clone(), is_expired: age >= super::timers::expire(&self.content.soa) }
     }
 }
 
@@ -209,7 +209,7 @@ fn decode(octets: &[u8]) -> Result<(Id, Copy), String> {
 
 /// Another version of this program may have taken what this one does not.
 fn check(id: &str, content: &Content) -> Result<(), String> {
-    let source = Arc::new(PrivateHostedZone::bare(content.zone.clone()));
+    let source = Arc::new(PrivateHostedZone::empty(content.zone.clone()));
     let mut problems = Vec::new();
     let job = zone::Job {
         id: &id.to_string(),

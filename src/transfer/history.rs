@@ -64,7 +64,7 @@ pub struct History(Mutex<BTreeMap<Id, Versions>>);
 /// The zones that others copy, of what is served.
 pub fn numbered(snapshot: &Snapshot) -> Vec<Arc<Zone>> {
     let zones = snapshot.serials.keys().filter_map(|id| snapshot.zone(id));
-    zones.filter(|zone| zone.source.is_numbered() && zone.missing.is_none()).cloned().collect()
+    zones.filter(|zone| zone.source.needs_serial() && zone.missing.is_none()).cloned().collect()
 }
 
 /// All records of a zone but the SOA record.

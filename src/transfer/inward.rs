@@ -13,7 +13,7 @@ use crate::{
     control_plane::{Message, change::ZoneTransfer},
     manifest::{
         Id, Primary, PrivateHostedZone, Problem, Resources, catalog, changes,
-        transferred::{Content, Held},
+        transferred::{Content, ZoneCopy},
     },
     snapshot::Snapshot,
     wire::Name,
@@ -170,7 +170,7 @@ impl Followed {
 
     fn report(&self, snapshot: &Snapshot) -> Report {
         let state = self.state();
-        let left_out = snapshot.left_out.iter().filter(|left_out| left_out.catalog == self.id);
+        let left_out = snapshot.omitted_members.iter().filter(|left_out| left_out.catalog == self.id);
         Report {
             id: self.id.clone(),
             name: self.source.name.to_string(),
@@ -304,7 +304,7 @@ struct Follower {
     copies: Copies,
     zone: Arc<Followed>,
     /// What there is.
-    held: Option<Held>,
+    held: Option<ZoneCopy>,
     schedule: Schedule,
 }
 
@@ -393,7 +393,7 @@ impl Follower {
             }
             Said::Current => {
                 if let Some(held) = self.held.clone().filter(|held| held.is_expired) {
-                    let _ = self.serve(Held { is_expired: false, ..held }).await;
+                    let _ = self.serve(ZoneCopy { is_expired: false, ..held }).await;
                 }
                 self.keep(now, false).await;
                 return ("current", None);
@@ -405,7 +405,7 @@ impl Follower {
         {
             return ("refused", Some(error));
         }
-        match self.serve(Held { content: Arc::new(content), is_expired: false }).await {
+        match self.serve(ZoneCopy { content: Arc::new(content), is_expired: false }).await {
             Ok(()) => {
                 self.keep(now, true).await;
                 (result, None)
@@ -418,11 +418,11 @@ impl Follower {
     fn check_catalog(&self, content: &Content) -> Result<(), String> {
         let new = content.members().map_err(|error| format!("{error}: it is not followed"))?;
         let old = self.held.as_ref().and_then(|held| held.content.members().ok()).unwrap_or_default();
-        catalog::shrinks(old, new).map_or(Ok(()), Err)
+        catalog::excessive_removal(old, new).map_or(Ok(()), Err)
     }
 
     /// Has the keeper serve it.
-    async fn serve(&mut self, held: Held) -> Result<(), String> {
+    async fn serve(&mut self, held: ZoneCopy) -> Result<(), String> {
         let (reply, answer) = oneshot::channel();
         let transfer = ZoneTransfer { zone: self.zone.id.clone(), held: held.clone(), reply };
         let gone = || "the server ends".to_string();

@@ -1,7 +1,9 @@
-//! The numbers of the DNS protocol that have a name: classes, header flags, operations, response codes, EDNS options,
-//! extended errors, and the compression pointer. The source is IANA's registry "Domain Name System (DNS) Parameters".
+//! The numbers of the DNS protocol that have a name: classes, header flags, operations, response
+//! codes, EDNS options, extended errors, and the compression pointer. The source is IANA's registry
+//! "Domain Name System (DNS) Parameters".
 //!
-//! Record types have a table of their own, with the fields of their data: [`rtype`](super::rdata::rtype).
+//! Record types have a table of their own, with the fields of their data:
+//! [`rtype`](super::rdata::rtype).
 
 /// Classes (RFC 6895, section 3.2). zonal serves class IN only.
 pub mod class {
@@ -13,7 +15,8 @@ pub mod class {
     pub const HS: u16 = 4;
     /// NONE: in an update, "does not exist" or "delete" (RFC 2136).
     pub const NONE: u16 = 254;
-    /// ANY: in a query any class; in an update "exists" or "delete all" (RFC 2136); in a TSIG record the only class.
+    /// ANY: in a query any class; in an update "exists" or "delete all" (RFC 2136); in a TSIG
+    /// record the only class.
     pub const ANY: u16 = 255;
 }
 
@@ -39,7 +42,8 @@ pub mod flag {
     pub const RCODE: u16 = 0x000f;
 }
 
-/// Bits of the third and fourth octet of an OPT record's TTL, read as one number (RFC 6891, section 6.1.4).
+/// Bits of the third and fourth octet of an OPT record's TTL, read as one number (RFC 6891, section
+/// 6.1.4).
 pub mod edns_flag {
     /// DNSSEC OK: the client takes DNSSEC records (RFC 3225).
     pub const DO: u16 = 0x8000;
@@ -81,13 +85,15 @@ pub mod rcode {
     pub const NOTIMP: u16 = 4;
     /// Refused (RFC 1035).
     pub const REFUSED: u16 = 5;
-    /// The name that a DNAME record makes is too long (RFC 6672), or a name exists that must not exist (RFC 2136).
+    /// The name that a DNAME record makes is too long (RFC 6672), or a name exists that must not
+    /// exist (RFC 2136).
     pub const YXDOMAIN: u16 = 6;
     /// A record set exists that must not exist (RFC 2136).
     pub const YXRRSET: u16 = 7;
     /// A record set does not exist that must exist (RFC 2136).
     pub const NXRRSET: u16 = 8;
-    /// The server is not authoritative for the zone (RFC 2136), or a signature is not valid (RFC 8945).
+    /// The server is not authoritative for the zone (RFC 2136), or a signature is not valid (RFC
+    /// 8945).
     pub const NOTAUTH: u16 = 9;
     /// A name is not in the zone (RFC 2136).
     pub const NOTZONE: u16 = 10;
@@ -165,7 +171,8 @@ pub mod ede {
     pub const INVALID_DATA: u16 = 24;
 }
 
-/// Compression of names: two octets that point to an earlier place in the message (RFC 1035, section 4.1.4).
+/// Compression of names: two octets that point to an earlier place in the message (RFC 1035,
+/// section 4.1.4).
 pub mod pointer {
     /// The two upper bits of a pointer; the others are an offset.
     const MARK: u16 = 0xc000;

@@ -16,7 +16,7 @@ impl World {
     fn named_vpcs(&self, who: &Who) -> Vec<&Vpc> {
         let own = Net::Vpc(who.vpc.clone());
         let vpcs = self.manifest.vpcs.iter();
-        vpcs.filter(|(id, _)| networks::allows_names(&self.manifest, &own, &Net::Vpc((*id).clone())))
+        vpcs.filter(|(id, _)| networks::resolves_names_of(&self.manifest, &own, &Net::Vpc((*id).clone())))
             .map(|(_, vpc)| &**vpc)
             .collect()
     }

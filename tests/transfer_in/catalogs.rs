@@ -79,7 +79,7 @@ fn follows_a_catalog_of_bind() {
     let own = "  Z: {name: m5.example, vpc_ids: [vpc-a], records: [{name: www, type: A, records: [192.0.2.99]}]}\n";
     scratch.write("zones/m.yaml", catalog_of(port) + own);
     wait_for_address(&server, IN_A, "www.m5.example", "192.0.2.99");
-    let expected = "m5.example. is left out: `vpc-a` has another zone of this name";
+    let expected = "zonal does not serve m5.example.: `vpc-a` has another zone of this name";
     wait_until_equal("the status says what is left out", Some(expected.into()), || {
         zone(&server, "C").map(|zone| zone["left_out"][0].clone())
     });

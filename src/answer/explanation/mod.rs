@@ -17,7 +17,7 @@ use super::{
 };
 use crate::{
     snapshot::{Snapshot, endpoints::EndpointName, zone::Zone},
-    wire::{name::printed, query::LookupName},
+    wire::{name::name_text, query::LookupName},
 };
 
 /// The cuts above a name, the reason why the first one wins, and the ones after it.
@@ -36,10 +36,10 @@ pub fn cuts(context: &Context, name: &LookupName) -> Vec<String> {
             Cut::PublicName(name) => format!("public name of endpoint {}", endpoint_id(snapshot, Some(name))),
             Cut::Autodefined(_) => "autodefined names".into(),
         };
-        found.push((at.skip, format!("{what} ({})", printed(name.suffix(at.skip)))));
+        found.push((at.skip, format!("{what} ({})", name_text(name.suffix(at.skip)))));
         position = at.next();
     }
-    let name = printed(name.wire());
+    let name = name_text(name.wire());
     let Some((skip, first)) = found.first() else {
         return vec![format!("{name} matches no rule, zone, endpoint name or autodefined name of the view")];
     };
@@ -60,7 +60,7 @@ pub fn cuts(context: &Context, name: &LookupName) -> Vec<String> {
 
 /// The zone that is searched.
 pub fn zone(zone: &Zone) -> String {
-    format!("private hosted zone {} ({}) is searched", zone.id, printed(&zone.apex))
+    format!("private hosted zone {} ({}) is searched", zone.id, name_text(&zone.apex))
 }
 
 /// The identifier of the endpoint that a name belongs to; `-` if there is none.

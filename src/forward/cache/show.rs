@@ -6,7 +6,7 @@ use crate::{
     wire::{
         Name,
         codes::rcode,
-        name::printed,
+        name::name_text,
         query::LookupName,
         rdata::{type_to_text, write},
     },
@@ -130,7 +130,7 @@ impl Cache {
                 let mut text = String::new();
                 let _ = write(&mut text, rtype, rdata);
                 let ttl = left.unwrap_or(0).max(0);
-                json!({"name": printed(owner), "type": type_to_text(rtype), "ttl": ttl, "rdata": text})
+                json!({"name": name_text(owner), "type": type_to_text(rtype), "ttl": ttl, "rdata": text})
             };
             good.map_or(Vec::new(), |entry| of(entry).iter(&name).map(record).collect())
         };
@@ -141,7 +141,7 @@ impl Cache {
         });
         let status = rcode::MNEMONICS.iter().find(|(code, _)| good.is_some_and(|entry| entry.rcode == *code));
         json!({
-            "name": printed(&key.name),
+            "name": name_text(&key.name),
             "type": type_to_text(key.qtype),
             "dnssec_ok": key.flags & 1 != 0,
             "checking_disabled": key.flags & 2 != 0,

@@ -191,7 +191,7 @@ impl Checker<'_> {
         for (at, child) in check.child_health_checks.iter().enumerate() {
             let field = format!("child_health_checks[{at}]");
             if !seen.insert(child) {
-                self.warning(KIND, id, field, format!("`{child}` is in the list already"));
+                self.warning(KIND, id, field, format!("`{child}` is in the list twice"));
             } else {
                 self.reference((KIND, id), field, "health check", child, &manifest.health_checks);
             }

@@ -286,7 +286,7 @@ impl<'a> Frame<'a> {
         };
         let connectivity = &networks.connectivity;
         let known = self.named.entry(connectivity.names_key(viewing)).or_insert_with(|| {
-            let others = connectivity.named_by(viewing).filter_map(|network| networks.at(network));
+            let others = connectivity.networks_named_for(viewing).filter_map(|network| networks.at(network));
             make(others.filter(|network| networks.vpc(*network).is_some()).collect())
         });
         match known.0.binary_search(&vpc) {

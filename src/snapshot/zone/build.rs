@@ -8,11 +8,11 @@ use super::{
     work,
 };
 use crate::{
-    manifest::{Id, MasterFile, Place, PrivateHostedZone, Problem, Severity, overlay::Overlay},
+    manifest::{Id, Location, MasterFile, PrivateHostedZone, Problem, Severity, overlay::Overlay},
     snapshot::{names::Numbering, routes::NameServer},
     wire::{
         Name,
-        name::{labels, printed},
+        name::{labels, name_text},
         query::{LookupName, name_hash},
         rdata::{self, rtype},
     },
@@ -122,7 +122,7 @@ pub struct Job<'a> {
 /// Compiles a zone. None if it has an error. The serial is that of a zone that secondaries copy.
 pub fn build(job: Job, problems: &mut Vec<Problem>) -> Option<(Zone, Option<Serial>)> {
     let (zone, is_numbered) = match job.base.and_then(|base| changed(&job, base)) {
-        Some(zone) => (zone, job.source.is_numbered()),
+        Some(zone) => (zone, job.source.needs_serial()),
         None => build_again(&job, problems)?,
     };
     let mut zone = zone;
@@ -181,7 +181,7 @@ fn build_again(job: &Job, problems: &mut Vec<Problem>) -> Option<(Zone, bool)> {
         shape: None,
         changes: None,
     };
-    let is_numbered = source.is_numbered() && zone.missing.is_none();
+    let is_numbered = source.needs_serial() && zone.missing.is_none();
     if is_numbered {
         zone.digest = zone.content_digest();
     }
@@ -225,7 +225,7 @@ impl<'a> Builder<'a> {
             (Origin::Manifest(set, value), _) => (format!("records[{set}].records[{value}]"), None),
             (Origin::File(file, line), Some(data)) => {
                 let file = data.files.get(file as usize).cloned();
-                (whole.into(), file.map(|file| Place { file, line, column: 1, length: 1 }))
+                (whole.into(), file.map(|file| Location { file, line, column: 1, length: 1 }))
             }
             (Origin::File(..), None) => (whole.into(), None),
             (Origin::Own, Some(_)) => (whole.into(), None),
@@ -237,7 +237,7 @@ impl<'a> Builder<'a> {
         if matches!(origin, Origin::Update) {
             problem.help = Some(format!("a dynamic update made this record: see `zonal journal show {}`", self.id));
         }
-        problem.place = place;
+        problem.location = place;
         if self.problem_count > MAX_PROBLEMS && !is_first_error {
             return self.unlisted.insert(problem);
         }
@@ -333,7 +333,7 @@ impl<'a> Builder<'a> {
         if sets.len() < MAX_SETS {
             return sets.push(set);
         }
-        let owner = printed(&self.nodes[node].name);
+        let owner = name_text(&self.nodes[node].name);
         self.error(set.origin, format!("{owner} has more than {MAX_SETS} record sets"));
     }
 
@@ -589,7 +589,7 @@ impl<'a> Builder<'a> {
                     let target = target.to_ascii_lowercase();
                     let has_address = self.named(&target).is_some_and(|at| has_address(&self.nodes[at]));
                     if ends_with(&target, &node.name) && !has_address {
-                        let (owner, target) = (printed(&node.name), printed(&target));
+                        let (owner, target) = (name_text(&node.name), name_text(&target));
                         let message = format!("the delegation of {owner} has no glue: add an address for {target}");
                         warnings.push((set.origin, message));
                     }
@@ -602,7 +602,7 @@ impl<'a> Builder<'a> {
             let is_glue = wanted.contains(&node.name);
             for set in &node.sets {
                 if !(is_glue && matches!(set.rtype, rtype::A | rtype::AAAA)) {
-                    let (owner, above) = (printed(&node.name), printed(&self.nodes[occluder].name));
+                    let (owner, above) = (name_text(&node.name), name_text(&self.nodes[occluder].name));
                     let what = rdata::type_to_text(set.rtype);
                     let message = format!(
                         "the {what} records of {owner} are never served: {above} above is delegated or has a DNAME record"

@@ -299,7 +299,7 @@ impl Zone {
             let new = zone.find(name, 0).filter(|found| !found.is_empty()).map(|found| found.node);
             let count = |node: &Node| node.sets().map(|set| usize::from(set.count().max(1))).sum::<usize>();
             records = records + new.iter().map(count).sum::<usize>() - old.iter().map(count).sum::<usize>();
-            if job.source.is_numbered() {
+            if job.source.needs_serial() {
                 old.iter().for_each(|node| self.digest_node(*node, |item| digest.remove(item)));
                 new.into_iter().for_each(|node| zone.digest_node(node, |item| digest.add(item)));
             }

@@ -505,7 +505,7 @@ impl<'z> Set<'z> {
             reply.patch(start + read_u16(self.block, at), pointer::to(apex));
         }
         if owner != crate::wire::query::HEADER {
-            reply.own(start, self.count(), pointer::to(owner));
+            reply.set_owners(start, self.count(), pointer::to(owner));
         }
         Ok(start)
     }
@@ -524,7 +524,7 @@ impl<'z> Set<'z> {
         let first = self.first(draw);
         if first > 0 {
             let length = self.records().len();
-            reply.turn(start..start + length, length / usize::from(self.count()) * first);
+            reply.rotate(start..start + length, length / usize::from(self.count()) * first);
         }
         Ok(start)
     }
@@ -556,7 +556,7 @@ impl<'z> Set<'z> {
     pub fn write_addresses_that_fit(self, reply: &mut Reply, section: Section, owner: usize, draw: u32) {
         for record in self.rotated(draw) {
             let Ok(start) = reply.block(section, 1, record) else { break };
-            reply.own(start, 1, pointer::to(owner));
+            reply.set_owners(start, 1, pointer::to(owner));
         }
     }
 

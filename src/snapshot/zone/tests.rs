@@ -21,7 +21,7 @@ fn record(owner: &str, rtype: u16, data: &str) -> Record {
 fn zone(mut records: Vec<Record>) -> (Option<Zone>, Vec<Problem>) {
     records.push(record(APEX, rtype::SOA, "ns.z.example. h.z.example. 1 1 1 1 1"));
     records.push(record(APEX, rtype::NS, "ns.elsewhere.example."));
-    let source = Arc::new(PrivateHostedZone::bare(Name::absolute(APEX).unwrap()));
+    let source = Arc::new(PrivateHostedZone::empty(Name::absolute(APEX).unwrap()));
     let data = MasterFile { files: Vec::new(), records };
     let job = Job {
         id: &"Z".to_string(),

@@ -1,26 +1,27 @@
-//! Files that somebody may take for a part of the manifest, and that are not read.
+//! Files that look like a part of the manifest, but are not read.
 
 use super::{file, is_json};
-use crate::manifest::{KINDS, Place, Problem, Severity, document};
+use crate::manifest::{KINDS, Location, Problem, Severity, document};
 use std::path::{Path, PathBuf};
 
-/// How deep directories are looked into.
+/// The depth of directories that are searched.
 const MAX_DEPTH: usize = 3;
-/// How many entries are looked at.
+/// The number of directory entries that are looked at.
 const MAX_ENTRIES: usize = 1000;
-/// The largest file that is looked into, in octets.
+/// The largest file that is read, in octets.
 const MAX_OCTETS: u64 = 1 << 20;
 
-/// A warning for each file with resources that is in a directory below this one, or whose name has another ending.
-pub fn unread(directory: &Path) -> Vec<Problem> {
+/// A warning for each file that has resources but is not read: it is in a directory below this one,
+/// or its extension is not in lower case.
+pub fn ignored_files(directory: &Path) -> Vec<Problem> {
     let mut found = Vec::new();
     let mut left = MAX_ENTRIES;
-    look(directory, 0, &mut left, &mut found);
+    search(directory, 0, &mut left, &mut found);
     found.sort();
     found.into_iter().map(|(path, why)| problem(path, why)).collect()
 }
 
-fn look(directory: &Path, depth: usize, left: &mut usize, found: &mut Vec<(PathBuf, &'static str)>) {
+fn search(directory: &Path, depth: usize, left: &mut usize, found: &mut Vec<(PathBuf, &'static str)>) {
     let Ok(entries) = std::fs::read_dir(directory) else { return };
     for entry in entries.flatten() {
         if *left == 0 {
@@ -33,24 +34,24 @@ fn look(directory: &Path, depth: usize, left: &mut usize, found: &mut Vec<(PathB
         }
         let path = entry.path();
         let Ok(metadata) = std::fs::metadata(&path) else { continue };
-        // A link to a directory may lead anywhere, back to this one too.
+        // A link to a directory can lead anywhere, also back to this directory.
         if metadata.is_dir() && depth < MAX_DEPTH && !path.is_symlink() {
-            look(&path, depth + 1, left, found);
+            search(&path, depth + 1, left, found);
         }
         let ending = path.extension().map(|ending| ending.to_ascii_lowercase());
         let is_named = ending.as_ref().is_some_and(|ending| ending == "yaml" || ending == "yml" || ending == "json");
         let is_read = is_named && depth == 0 && ending.as_deref() == path.extension();
         if is_named && !is_read && metadata.is_file() && metadata.len() <= MAX_OCTETS && has_resources(&path) {
             let why = match depth {
-                0 => "name it *.yaml, *.yml or *.json, in lower case",
-                _ => "move it into the manifest's directory: directories below that are not read",
+                0 => "write the extension .yaml, .yml or .json in lower case",
+                _ => "move the file into the manifest's directory; zonal does not read directories below it",
             };
             found.push((path, why));
         }
     }
 }
 
-/// Whether a file has a kind of resources in it.
+/// Whether a file has a kind of resources as a key.
 fn has_resources(path: &Path) -> bool {
     let text = file::read(path).map(|(bytes, _)| bytes).unwrap_or_default();
     let root = document::read(&text, is_json(path)).0;
@@ -60,10 +61,10 @@ fn has_resources(path: &Path) -> bool {
 fn problem(path: PathBuf, why: &str) -> Problem {
     Problem {
         severity: Severity::Warning,
-        place: Some(Place { file: path.into(), line: 1, column: 1, length: 1 }),
+        location: Some(Location { file: path.into(), line: 1, column: 1, length: 1 }),
         resource: None,
         field: String::new(),
-        message: "the file has resources in it, and is not read".into(),
+        message: "the file contains resources, but zonal does not read it".into(),
         help: Some(why.into()),
     }
 }

@@ -1,13 +1,13 @@
-//! What texts look like, for the JSON Schema: for editors and for programs that write manifests. Reading is stricter than a
-//! pattern can say, and never more lenient.
+//! Patterns of texts in the JSON Schema, for editors and for programs that write manifests. Every
+//! text that zonal accepts matches its pattern; zonal also refuses some texts that match.
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde_json::json;
 use std::borrow::Cow;
 
-/// A number from 0 to 255.
+/// The pattern of a number from 0 to 255.
 const OCTET: &str = "(25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])";
-/// A group of an IPv6 address.
+/// The pattern of a group of an IPv6 address.
 const GROUP: &str = "[0-9A-Fa-f]{1,4}";
 
 fn ipv4() -> String {
@@ -15,7 +15,7 @@ fn ipv4() -> String {
 }
 
 fn ipv6() -> String {
-    // For each number of groups behind `::`, how many there may be in front of it.
+    // One alternative for each number of groups in front of `::`.
     let mut forms = vec![format!("({GROUP}:){{7}}{GROUP}"), format!("({GROUP}:){{6}}{}", ipv4())];
     for front in 0..=7 {
         let head = if front == 0 { String::new() } else { format!("({GROUP}:){{0,{}}}{GROUP}", front - 1) };
@@ -30,7 +30,7 @@ fn ipv6() -> String {
     format!("({})", forms.join("|"))
 }
 
-/// A pattern for some words in any case.
+/// The pattern of some words in any case.
 fn in_any_case(words: &[&str]) -> String {
     let word = |word: &&str| -> String {
         let letter = |c: char| match c.is_ascii_alphabetic() {
@@ -42,12 +42,13 @@ fn in_any_case(words: &[&str]) -> String {
     format!("^({})$", words.iter().map(word).collect::<Vec<_>>().join("|"))
 }
 
-/// The schema of some words in any case, of which editors propose the usual one.
+/// The schema of some words in any case. Editors propose the spelling of `words`.
 pub(crate) fn words_schema(words: &[&str]) -> Schema {
     json_schema!({"anyOf": [{"type": "string", "enum": words}, {"type": "string", "pattern": in_any_case(words)}]})
 }
 
-macro_rules! forms {
+/// Defines types that stand for a pattern: `#[schemars(with = "Cidr")]`.
+macro_rules! patterns {
     ($($(#[$meta:meta])* $name:ident => $schema:expr;)+) => {
         $(
             $(#[$meta])*
@@ -70,7 +71,7 @@ macro_rules! forms {
     };
 }
 
-forms! {
+patterns! {
     /// A CIDR block, IPv4 or IPv6.
     Cidr => json!({
         "title": "CIDR block", "type": "string",
@@ -93,7 +94,7 @@ forms! {
         "pattern": "^(\\.|(([^\\x00-\\x20\\x7f.\\\\]|\\\\[0-9]{3}|\\\\[^0-9])+\\.)*([^\\x00-\\x20\\x7f.\\\\]|\\\\[0-9]{3}|\\\\[^0-9])+\\.?)$",
         "not": {"type": "string", "pattern": "^@$|\\\\(052|040)"},
     });
-    /// The same without a wildcard.
+    /// An absolute domain name without a wildcard; the last dot is optional.
     PlainName => json!({
         "title": "domain name", "type": "string",
         "pattern": "^(\\.|(([^\\x00-\\x20\\x7f.\\\\]|\\\\[0-9]{3}|\\\\[^0-9])+\\.)*([^\\x00-\\x20\\x7f.\\\\]|\\\\[0-9]{3}|\\\\[^0-9])+\\.?)$",
@@ -114,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn words_are_taken_in_any_case() {
+    fn matches_words_in_any_case() {
         assert_eq!(in_any_case(&["Do53", "a-b"]), "^([Dd][Oo]53|[Aa]-[Bb])$");
     }
 }

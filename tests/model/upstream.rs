@@ -1,4 +1,4 @@
-//! What others answer: made up from the question alone, the same each time.
+//! The answers of upstream servers. They are computed from the question alone.
 
 use super::{
     names::{A, AAAA, ANY, CNAME, Data, N, Rr, SOA, name, under},
@@ -17,16 +17,16 @@ use zonal::{
     },
 };
 
-/// The internet resolver's name among the rules.
+/// The name of the internet resolver among the rules.
 pub const INTERNET: &str = "";
 
-/// The TTL of all that others answer.
+/// The TTL of all upstream answers, in seconds.
 const TTL: u32 = 60;
 
-/// What is known of a question that others were asked.
+/// The cached answer to a question.
 #[derive(Clone, Debug)]
-pub enum Said {
-    /// Nothing: they have to be asked.
+pub enum UpstreamAnswer {
+    /// The cache has no answer: the question is forwarded.
     Unasked,
     Records(Vec<Rr>),
     /// A CNAME record, and its target.
@@ -36,8 +36,8 @@ pub enum Said {
     Failed,
 }
 
-/// What those whom a rule names are known to say, and whether that has ended.
-pub fn said(rule: &str, asked: &[String], qtype: u16) -> (Said, bool) {
+/// The cached answer of the targets of a rule, and whether it is stale.
+pub fn upstream_answer(rule: &str, asked: &[String], qtype: u16) -> (UpstreamAnswer, bool) {
     let number = |of: &dyn Fn(&mut DefaultHasher)| {
         let mut hasher = DefaultHasher::new();
         of(&mut hasher);
@@ -47,7 +47,7 @@ pub fn said(rule: &str, asked: &[String], qtype: u16) -> (Said, bool) {
     let of_question = number(&|hasher| (rule, asked, qtype).hash(hasher));
     let is_stale = of_question >> 8 & 7 == 0;
     if of_question % 5 == 0 {
-        return (Said::Unasked, false);
+        return (UpstreamAnswer::Unasked, false);
     }
     let soa = || {
         let apex = &asked[asked.len().saturating_sub(2)..];
@@ -66,33 +66,39 @@ pub fn said(rule: &str, asked: &[String], qtype: u16) -> (Said, bool) {
         0 | 1 => {
             let target = name(targets[(of_name >> 8) as usize % targets.len()]);
             let record = vec![Rr::new(asked, CNAME, TTL, Data::Name(target.clone()))];
-            if matches!(qtype, CNAME | ANY) { Said::Records(record) } else { Said::Follow(record, target) }
+            if matches!(qtype, CNAME | ANY) {
+                UpstreamAnswer::Records(record)
+            } else {
+                UpstreamAnswer::Follow(record, target)
+            }
         }
-        2 => Said::Failed,
-        3 => Said::Empty(3, soa()),
+        2 => UpstreamAnswer::Failed,
+        3 => UpstreamAnswer::Empty(3, soa()),
         _ => match qtype {
-            A | ANY => Said::Records((1..3).map(|last| Rr::new(asked, A, TTL, Data::v4(198, 51, 100, last))).collect()),
-            AAAA => Said::Records(vec![Rr::new(asked, AAAA, TTL, Data::v6(7))]),
-            _ => Said::Empty(0, soa()),
+            A | ANY => UpstreamAnswer::Records(
+                (1..3).map(|last| Rr::new(asked, A, TTL, Data::v4(198, 51, 100, last))).collect(),
+            ),
+            AAAA => UpstreamAnswer::Records(vec![Rr::new(asked, AAAA, TTL, Data::v6(7))]),
+            _ => UpstreamAnswer::Empty(0, soa()),
         },
     };
     (out, is_stale)
 }
 
-/// The same as the program knows it.
-pub struct Others(HashMap<RouteId, String>);
+/// The cached answers, in the form that zonal reads.
+pub struct Upstream(HashMap<RouteId, String>);
 
-impl Others {
-    /// By the routes of a world's rules and of the internet resolver.
-    pub fn new(world: &World, snapshot: &Snapshot) -> Others {
+impl Upstream {
+    /// The answers by the routes of a world's rules and of the internet resolver.
+    pub fn new(world: &World, snapshot: &Snapshot) -> Upstream {
         let rules = world.manifest.resolver_rules.iter();
         let routes = rules.map(|(id, rule)| (Rule::new(&world.manifest, id, rule).route.id, id.clone()));
         let internet = snapshot.node.internet.iter().map(|route| (route.id, INTERNET.to_owned()));
-        Others(routes.chain(internet).collect())
+        Upstream(routes.chain(internet).collect())
     }
 }
 
-impl KnownAnswers for Others {
+impl KnownAnswers for Upstream {
     fn with<R>(
         &self,
         route: RouteId,
@@ -102,17 +108,19 @@ impl KnownAnswers for Others {
     ) -> R {
         let rule = self.0.get(&route).expect("a route of the world");
         let asked = program::name_of(question.name.wire());
-        let (said, stale) = said(rule, &asked, question.qtype);
+        let (answer, stale) = upstream_answer(rule, &asked, question.qtype);
         let mut entry = Entry { ttl: TTL, ..Entry::failure(22, "they fail", now, TTL) };
-        match said {
-            Said::Unasked => return use_it(None),
-            Said::Failed => {}
-            Said::Records(list) => entry = Entry { rcode: 0, ede: None, answer: records(&list, &asked), ..entry },
-            Said::Follow(list, _) => {
+        match answer {
+            UpstreamAnswer::Unasked => return use_it(None),
+            UpstreamAnswer::Failed => {}
+            UpstreamAnswer::Records(list) => {
+                entry = Entry { rcode: 0, ede: None, answer: records(&list, &asked), ..entry }
+            }
+            UpstreamAnswer::Follow(list, _) => {
                 let answer = records(&list, &asked);
                 entry = Entry { rcode: 0, ede: None, target: Some(12), answer, ..entry };
             }
-            Said::Empty(rcode, soa) => {
+            UpstreamAnswer::Empty(rcode, soa) => {
                 entry = Entry { rcode, ede: None, authority: records(&[soa], &asked), ..entry };
             }
         }
@@ -120,7 +128,7 @@ impl KnownAnswers for Others {
     }
 }
 
-/// Records in the program's form: all owners are suffixes of the name asked for.
+/// Records in zonal's form. All owners are suffixes of the queried name.
 fn records(list: &[Rr], asked: &[String]) -> Records {
     let mut octets = Vec::new();
     for rr in list {

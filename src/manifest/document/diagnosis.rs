@@ -1,18 +1,23 @@
-//! What is likely to be wrong with a text that is no YAML: the parser often stops lines behind it.
+//! The most likely cause of a YAML syntax error. The parser often stops some lines behind the
+//! mistake.
 
-use super::{Fault, Span};
+use super::{Span, SyntaxError};
 
-/// How many lines in front of the place where the parser stopped are looked at.
-const LINES_BEFORE: usize = 5;
+/// The number of lines that are searched, up to the line where the parser stopped.
+const SEARCHED_LINES: usize = 5;
 
-/// What is wrong in or in front of `line`, where the parser stopped; none if nothing that is known is.
-pub(super) fn likely(text: &str, line: u32) -> Option<Fault> {
-    let unclosed = Scanner::new(text).unclosed().filter(|fault| fault.span.line <= line);
+/// Finds the cause of an error for which the parser stopped in `line`. None if it is no known
+/// cause.
+pub(super) fn diagnose(text: &str, line: u32) -> Option<SyntaxError> {
+    let unclosed = Scanner::new(text).unclosed().filter(|error| error.span.line <= line);
     unclosed.or_else(|| {
         let last = line as usize;
-        let lines = text.lines().enumerate().take(last).skip(last.saturating_sub(LINES_BEFORE));
+        let lines = text.lines().enumerate().take(last).skip(last.saturating_sub(SEARCHED_LINES));
         let lines: Vec<(usize, &str)> = lines.collect();
-        lines.into_iter().rev().find_map(|(at, line)| list_behind_key(at, line).or_else(|| glued(at, line)))
+        lines
+            .into_iter()
+            .rev()
+            .find_map(|(at, line)| list_behind_key(at, line).or_else(|| colon_without_blank(at, line)))
     })
 }
 
@@ -20,7 +25,7 @@ fn span(line: usize, column: usize, length: usize) -> Span {
     Span { line: line as u32 + 1, column: column as u32 + 1, length: length.max(1) as u32 }
 }
 
-/// The key that a line begins with, behind its indentation and `- `, and what is behind the colon.
+/// Splits a line into the key behind its indentation and `- `, and the text behind the colon.
 fn key_and_rest(line: &str) -> Option<(&str, &str)> {
     let body = line.trim_start().trim_start_matches("- ").trim_start();
     let end = body.find(|c: char| !(c.is_alphanumeric() || "_-./".contains(c)))?;
@@ -28,8 +33,8 @@ fn key_and_rest(line: &str) -> Option<(&str, &str)> {
     (end > 0).then_some((&body[..end], rest))
 }
 
-/// `vpcs: - vpc-app`: a list that begins on the line of its key.
-fn list_behind_key(at: usize, line: &str) -> Option<Fault> {
+/// Finds a list that begins on the line of its key, such as `vpcs: - vpc-app`.
+fn list_behind_key(at: usize, line: &str) -> Option<SyntaxError> {
     let (key, rest) = key_and_rest(line)?;
     let item = rest.trim_start().strip_prefix("- ")?.trim();
     if !rest.starts_with([' ', '\t']) {
@@ -38,31 +43,31 @@ fn list_behind_key(at: usize, line: &str) -> Option<Fault> {
     let column = line.chars().count() - rest.trim_start().chars().count();
     let message = format!("a list begins on the line of its key `{key}`");
     let help = format!("write `{key}: [{item}]`, or each `- ` on a line of its own");
-    Some(Fault::new(span(at, column, 1), message).help(help))
+    Some(SyntaxError::new(span(at, column, 1), message).help(help))
 }
 
-/// `region:eu-west-1`: no blank behind the colon.
-fn glued(at: usize, line: &str) -> Option<Fault> {
+/// Finds a colon without a blank behind it, such as `region:eu-west-1`.
+fn colon_without_blank(at: usize, line: &str) -> Option<SyntaxError> {
     let (key, rest) = key_and_rest(line)?;
-    let help = glued_key(&format!("{key}:{rest}"))?;
+    let help = missing_blank_help(&format!("{key}:{rest}"))?;
     let column = line.chars().count() - rest.chars().count() - 1;
-    Some(Fault::new(span(at, column, 1), format!("there is no blank behind the colon of `{key}`")).help(help))
+    Some(SyntaxError::new(span(at, column, 1), format!("the blank behind the colon of `{key}` is missing")).help(help))
 }
 
-/// What to write in place of a text such as `region:eu-west-1`.
-pub fn glued_key(text: &str) -> Option<String> {
+/// The help for a text such as `region:eu-west-1`. None if the text has another form.
+pub fn missing_blank_help(text: &str) -> Option<String> {
     let (key, value) = text.split_once(':')?;
     let is_key = !key.is_empty() && key.bytes().all(|octet| octet.is_ascii_lowercase() || octet == b'_');
     let is_value = value.starts_with(|c: char| c.is_alphanumeric() || "\"'[{".contains(c));
     (is_key && is_value).then(|| format!("write `{key}: {}`, with a blank", value.trim_end()))
 }
 
-/// Goes over a text to find the brackets that are not closed.
+/// Reads a text line by line to find a bracket that is never closed.
 struct Scanner<'a> {
     lines: Vec<&'a str>,
-    /// The brackets that are open, with their line and column from 0.
+    /// The open brackets, with their line and column from 0.
     open: Vec<(char, usize, usize)>,
-    /// The quote of a text that goes on in the next line.
+    /// The quote of a text that continues on the next line.
     quote: Option<char>,
 }
 
@@ -71,16 +76,16 @@ impl<'a> Scanner<'a> {
         Scanner { lines: text.lines().collect(), open: Vec::new(), quote: None }
     }
 
-    fn unclosed(mut self) -> Option<Fault> {
+    fn unclosed(mut self) -> Option<SyntaxError> {
         let lines = std::mem::take(&mut self.lines);
         let mut block: Option<usize> = None;
         for (at, line) in lines.into_iter().enumerate() {
             let indentation = line.len() - line.trim_start().len();
             if block.is_some_and(|outer| indentation > outer || line.trim().is_empty()) {
-                continue; // the text of a block scalar
+                continue; // a line of a block scalar
             }
-            if let Some(fault) = self.line(at, line) {
-                return Some(fault);
+            if let Some(error) = self.line(at, line) {
+                return Some(error);
             }
             let code = line.split(" #").next().unwrap_or_default().trim_end();
             let begins_block =
@@ -90,8 +95,8 @@ impl<'a> Scanner<'a> {
         self.open.pop().map(never_closed)
     }
 
-    /// Takes in a line; a fault if a bracket closes another one than the last that was opened.
-    fn line(&mut self, at: usize, line: &str) -> Option<Fault> {
+    /// Reads a line. Returns an error if a bracket does not match the last open one.
+    fn line(&mut self, at: usize, line: &str) -> Option<SyntaxError> {
         let mut is_start = true;
         let mut before = ' ';
         let mut characters = line.chars().enumerate().peekable();
@@ -138,9 +143,9 @@ fn closing(open: char) -> char {
     if open == '{' { '}' } else { ']' }
 }
 
-fn never_closed((bracket, line, column): (char, usize, usize)) -> Fault {
-    let fault = Fault::new(span(line, column, 1), format!("`{bracket}` is never closed"));
-    fault.help(format!("close it with `{}`", closing(bracket)))
+fn never_closed((bracket, line, column): (char, usize, usize)) -> SyntaxError {
+    let error = SyntaxError::new(span(line, column, 1), format!("`{bracket}` is never closed"));
+    error.help(format!("close it with `{}`", closing(bracket)))
 }
 
 #[cfg(test)]
@@ -148,29 +153,35 @@ mod tests {
     use super::*;
 
     fn found(text: &str) -> Option<(u32, u32, String, String)> {
-        let fault = likely(text, text.lines().count() as u32 + 1)?;
-        Some((fault.span.line, fault.span.column, fault.message, fault.help.unwrap_or_default()))
+        let error = diagnose(text, text.lines().count() as u32 + 1)?;
+        Some((error.span.line, error.span.column, error.message, error.help.unwrap_or_default()))
     }
 
     #[test]
-    fn finds_the_line_that_is_wrong() {
+    fn finds_the_line_with_the_mistake() {
         for (text, line, column, message, help) in [
             ("vpcs: - vpc-app\n", 1, 7, "a list begins on the line of its key `vpcs`", "`vpcs: [vpc-app]`"),
             ("a:\n  b: - x\n    - y\n", 2, 6, "the line of its key `b`", "each `- ` on a line of its own"),
             ("a: {b: 1\nc: 2\n", 1, 4, "`{` is never closed", "close it with `}`"),
             ("a:\n  b: {c: [1, 2}\n  d: {e: 1}\n", 2, 10, "`[` is never closed", "close it with `]`"),
             ("a: [\n  {b: 1},\nc: 2\n", 1, 4, "`[` is never closed", "close it with `]`"),
-            ("a:\n  region:eu-west-1\n  b: 2\n", 2, 9, "no blank behind the colon of `region`", "`region: eu-west-1`"),
-            ("- name:\"x\"\n  b: 2\n", 1, 7, "no blank behind the colon of `name`", "`name: \"x\"`"),
+            (
+                "a:\n  region:eu-west-1\n  b: 2\n",
+                2,
+                9,
+                "the blank behind the colon of `region` is missing",
+                "`region: eu-west-1`",
+            ),
+            ("- name:\"x\"\n  b: 2\n", 1, 7, "the blank behind the colon of `name` is missing", "`name: \"x\"`"),
         ] {
-            let (at_line, at_column, told, how) = found(text).unwrap_or_else(|| panic!("{text}"));
-            assert_eq!((at_line, at_column), (line, column), "{text}: {told}");
-            assert!(told.contains(message) && how.contains(help), "{text}: {told} ({how})");
+            let (at_line, at_column, found, found_help) = found(text).unwrap_or_else(|| panic!("{text}"));
+            assert_eq!((at_line, at_column), (line, column), "{text}: {found}");
+            assert!(found.contains(message) && found_help.contains(help), "{text}: {found} ({found_help})");
         }
     }
 
     #[test]
-    fn finds_nothing_in_what_is_right() {
+    fn finds_nothing_in_valid_texts() {
         for text in [
             "a: {b: \"{\", c: '[', d: e} # {\nx: y{z\n- [1, [2]]\n",
             "a: |\n  {[\n  b\nc: \"x\n  { y\"\n",
