@@ -14,6 +14,7 @@ mod cookie;
 mod cut;
 mod dns64;
 mod endpoint;
+mod group;
 mod explanation;
 pub mod identify;
 pub mod known;

@@ -206,7 +206,7 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         Problem::warning("private_hosted_zones", &member.catalog, "catalog", member.reason.clone())
     };
     let mut problems: Vec<Problem> = loaded.omitted_members.iter().map(omitted).collect();
-    let (zones, changed_zones, serials) = zones::follow(loaded, node, previous, &mut problems);
+    let (mut zones, changed_zones, serials) = zones::follow(loaded, node, previous, &mut problems);
     let mut azs = previous.map(|previous| previous.azs.clone()).unwrap_or_default();
     let same_networks = previous.filter(|previous| previous.connectivity_of(manifest).is_some());
     let networks = match same_networks {
@@ -226,6 +226,7 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         Some(previous) => previous.health_targets.follow(&previous.manifest, manifest),
         None => Targets::default().follow(&Manifest::default(), manifest),
     };
+    zones.take_verdicts(&health_targets);
     problems.extend(health::outside(&health_targets, &networks, &node.health_allow));
     let (endpoints, renamed) = match previous {
         Some(previous) => previous.endpoints.follow(&previous.manifest, manifest, &health_targets, &mut azs),

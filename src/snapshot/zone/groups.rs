@@ -283,6 +283,28 @@ impl Group {
         Choice::None
     }
 
+    /// What the policy says of a member, in words.
+    pub fn described(&self, at: usize, rank: f32) -> String {
+        match &self.members[at].rule {
+            Rule::Weight(weight) => {
+                let sum: u32 = self.members.iter().map(|other| if let Rule::Weight(w) = other.rule { w.into() } else { 0 }).sum();
+                format!("weight {weight} of {sum}")
+            }
+            Rule::Failover(failover_type) => failover_type.to_string(),
+            Rule::Multivalue => "one of up to 8".into(),
+            Rule::Latency(region, _) if rank < 0.0 => format!("{region}, the client's Region"),
+            Rule::Latency(region, _) if rank == f32::MAX => format!("{region}, at an unknown distance"),
+            Rule::Latency(region, _) => format!("{region}, {rank:.0} km away"),
+            Rule::Geoproximity(..) if rank == f32::MAX => "at an unknown distance".into(),
+            Rule::Geoproximity(_, factor) => format!("{rank:.0} km away, with the factor {factor:.2}"),
+            Rule::Geolocation(parts) => {
+                let parts: Vec<&str> = parts.iter().map(|part| &**part).filter(|part| !part.is_empty()).collect();
+                if parts.is_empty() { "for all places".into() } else { format!("for {}", parts.join(" ")) }
+            }
+            Rule::AzAffinity(location_type, id) => format!("{location_type} {id}"),
+        }
+    }
+
     /// The members of a choice.
     pub fn chosen(&self, choice: Choice, is_healthy: impl Fn(usize) -> bool) -> impl Iterator<Item = usize> {
         let count = self.members.len();
