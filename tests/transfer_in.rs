@@ -5,6 +5,7 @@ mod expiry;
 mod liars;
 mod notified;
 mod real;
+mod steps;
 
 use crate::harness::{Process, Scratch, Server, http_get, reply::Reply, wait_until};
 use hickory_proto::{

@@ -23,6 +23,7 @@ pub mod secondaries;
 pub mod transferred;
 pub mod types;
 pub(crate) mod words;
+pub mod work;
 
 pub use kinds::{Difference, KINDS, Resource, kind_of};
 pub use load::Loader;

@@ -6,7 +6,7 @@ use super::{
     zones::Zones,
 };
 use crate::{
-    manifest::{Id, Manifest, Problem, VpcEndpointService, decode::nearest},
+    manifest::{Id, Manifest, Problem, VpcEndpointService, decode::nearest, work},
     wire::{Name, name::printed, query::LookupName, rdata::type_from_text},
 };
 use imbl::{OrdMap, OrdSet};
@@ -22,22 +22,29 @@ pub struct Aliases {
 }
 
 impl Aliases {
-    /// Checks the aliases of changed zones; and, if names of endpoints may be others, all those that lead to such names.
+    /// Checks the aliases of changed zones, in a zone that is `old` but for a few names those that may lead to something else;
+    /// and, if names of endpoints may be others, all those that lead to such names.
     pub(super) fn follow(
         &self,
         manifest: &Manifest,
+        old: Option<&Zones>,
         zones: &Zones,
         changed: &BTreeSet<Id>,
         endpoints: &Endpoints,
         renamed: bool,
     ) -> Aliases {
         let mut this = self.clone();
+        let are_good = |id: &&Id| {
+            let versions = old.and_then(|old| old.of(id)).zip(zones.of(id));
+            versions.is_some_and(|(old, new)| still_lead_somewhere(old, new, endpoints))
+        };
+        let changed: Vec<&Id> = changed.iter().filter(|id| !are_good(id)).collect();
+        let others = self.leading_out.iter().filter(|_| renamed);
+        let ids: BTreeSet<Id> = changed.iter().copied().chain(others).cloned().collect();
         for id in changed {
             this.leading_out.remove(id);
             this.found.remove(id);
         }
-        let others = this.leading_out.iter().filter(|_| renamed);
-        let ids: BTreeSet<Id> = changed.iter().chain(others).cloned().collect();
         for id in ids {
             let Some(zone) = zones.of(&id) else { continue };
             let mut problems = Vec::new();
@@ -58,6 +65,26 @@ impl Aliases {
     }
 }
 
+/// Whether all aliases that a change of their zone may have touched lead to something: what was found of the zone's aliases
+/// holds. False if it has to be found out by looking at all.
+fn still_lead_somewhere(old: &Zone, new: &Zone, endpoints: &Endpoints) -> bool {
+    let Some(names) = old.aliases_touched_in(new) else { return false };
+    names.iter().all(|name| {
+        let Some(node) = new.node_of(&[name, &*new.apex].concat()) else { return false };
+        node.sets().filter_map(|set| Some((set.rtype(), set.alias()?))).all(|(rtype, number)| {
+            work::count(1);
+            let (name, target) = (new.alias(number), LookupName::new(new.alias(number).as_wire()));
+            // What leads out of the zone leads to where it did.
+            let Some(target) = target.filter(|_| name.is_at_or_below(&new.source.name)) else { return true };
+            leads_to_endpoint(endpoints, &target) || follow_alias(new, rtype, &target).is_ok()
+        })
+    })
+}
+
+fn leads_to_endpoint(endpoints: &Endpoints, target: &LookupName) -> bool {
+    endpoints.public.find(target, 0).is_some() || is_below_endpoint_name(endpoints, target)
+}
+
 /// An alias leads to a name of an endpoint, or to a record set of its own zone that is there and is no circle. Tells whether
 /// one leads out of the zone, or to an endpoint within.
 fn check(manifest: &Manifest, zone: &Zone, endpoints: &Endpoints, problems: &mut Vec<Problem>) -> bool {
@@ -67,11 +94,12 @@ fn check(manifest: &Manifest, zone: &Zone, endpoints: &Endpoints, problems: &mut
         return leads_out;
     }
     for (at, set) in zone.source.records.iter().enumerate() {
+        work::count(1);
         let Some(alias) = &set.alias else { continue };
         let field = || format!("records[{at}].alias.name");
         let Some(target) = LookupName::new(alias.name.as_wire()) else { continue };
         leads_out |= !alias.name.is_at_or_below(&zone.source.name);
-        if endpoints.public.find(&target, 0).is_some() || is_below_endpoint_name(endpoints, &target) {
+        if leads_to_endpoint(endpoints, &target) {
             leads_out = true;
             continue;
         }

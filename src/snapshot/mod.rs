@@ -208,7 +208,9 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
     let same_services = previous.is_some_and(|previous| {
         same_resources(&previous.manifest.vpc_endpoint_services, &manifest.vpc_endpoint_services)
     });
-    let aliases = aliases.follow(manifest, &zones, &changed_zones, &endpoints, !renamed.is_empty() || !same_services);
+    let old_zones = previous.map(|previous| &previous.zones);
+    let renamed_any = !renamed.is_empty() || !same_services;
+    let aliases = aliases.follow(manifest, old_zones, &zones, &changed_zones, &endpoints, renamed_any);
     problems.extend(aliases.problems());
     if problems.iter().any(Problem::is_error) {
         return Err(problems);

@@ -92,7 +92,7 @@ pub(super) fn follow(
         };
         let old = old_zones.of(id);
         let serial = (serials.get(id).copied(), node.started.max(1));
-        let whole = zone::Job { id, source, data: None, base: None, overlay: None, missing: None, serial };
+        let whole = zone::Job { serial, ..zone::Job::new(id, source) };
         if source.is_transferred() {
             let held = loaded.transferred.get(id);
             let is_same = match (held, previous.and_then(|previous| previous.transferred.get(id))) {
@@ -105,7 +105,9 @@ pub(super) fn follow(
                 Some(held) if held.is_expired => {
                     jobs.push(zone::Job { missing: Some("the zone has expired: no primary answers for it"), ..whole });
                 }
-                Some(held) => jobs.push(zone::Job { data: Some(&held.content.data), ..whole }),
+                Some(held) => {
+                    jobs.push(zone::Job { content: Some(&held.content), base: old.map(|old| &**old), ..whole });
+                }
             }
             continue;
         }

@@ -5,10 +5,11 @@ use super::{
     changes::{self, SetChange, Shape},
     node_flag,
     overridden::Overridden,
-    work,
 };
 use crate::{
-    manifest::{Id, MasterFile, Place, PrivateHostedZone, Problem, Severity, overlay::Overlay},
+    manifest::{
+        Id, MasterFile, Place, PrivateHostedZone, Problem, Severity, overlay::Overlay, transferred::Content, work,
+    },
     snapshot::{names::Numbering, routes::NameServer},
     wire::{
         Name,
@@ -49,6 +50,8 @@ pub(super) enum Origin {
     File(u16, u32),
     /// `records[set].records[value]` of the manifest.
     Manifest(usize, usize),
+    /// A primary.
+    Transfer,
     /// We made it ourselves.
     Own,
     /// An update has made it; or it was in the zone before an update.
@@ -80,6 +83,7 @@ pub(super) struct Builder<'a> {
     pub(super) id: &'a str,
     source: &'a PrivateHostedZone,
     data: Option<&'a MasterFile>,
+    content: Option<&'a Content>,
     pub(super) overlay: Option<&'a Overlay>,
     /// What of the files updates have made something else of.
     pub(super) overridden: Overridden<'a>,
@@ -105,7 +109,9 @@ pub struct Job<'a> {
     pub source: &'a Arc<PrivateHostedZone>,
     /// The records of its master file.
     pub data: Option<&'a MasterFile>,
-    /// The zone as it was before the last update: all but that is unchanged.
+    /// The records of a zone that is transferred.
+    pub content: Option<&'a Arc<Content>>,
+    /// The zone as it was before the last update or transfer: all but that is unchanged.
     pub base: Option<&'a Zone>,
     /// What updates have made of it.
     pub overlay: Option<&'a Arc<Overlay>>,
@@ -113,6 +119,14 @@ pub struct Job<'a> {
     pub missing: Option<&'static str>,
     /// The serial that it had, if it had one that counts, and else the first one.
     pub serial: (Option<Serial>, u32),
+}
+
+impl<'a> Job<'a> {
+    /// Compiles a zone that has no records but those of its resource.
+    pub fn new(id: &'a Id, source: &'a Arc<PrivateHostedZone>) -> Job<'a> {
+        let (data, content, base, overlay, missing) = Default::default();
+        Job { id, source, data, content, base, overlay, missing, serial: (None, 1) }
+    }
 }
 
 /// Compiles a zone. None if there is an error in it. With it comes its serial, if that counts.
@@ -127,19 +141,28 @@ pub fn build(job: Job, problems: &mut Vec<Problem>) -> Option<(Zone, Option<Seri
     Some((zone, serial))
 }
 
-/// The zone as updates have changed it since it was built. None if that has to be found out by building it anew.
+/// The zone as updates or transfers have changed it since it was built. None if that has to be found out by building it anew.
 fn changed(job: &Job, base: &Zone) -> Option<Zone> {
-    let sets = changes::between(base.overlay.as_deref(), job.overlay.filter(|_| base.is_of(job.source))?)?;
+    if !base.is_of(job.source) {
+        return None;
+    }
+    let sets = match job.content {
+        Some(content) => changes::transferred(base.content.as_deref()?, content),
+        None => changes::between(base.overlay.as_deref(), job.overlay?)?,
+    };
     base.after(job, &sets)
 }
 
 /// Compiles a zone from all that it holds. Says whether its serial counts.
 fn build_anew(job: &Job, problems: &mut Vec<Problem>) -> Option<(Zone, bool)> {
-    let Job { id, source, base, overlay, .. } = *job;
+    let Job { id, source, overlay, .. } = *job;
+    // What is transferred is all that the zone has.
+    let base = job.base.filter(|_| job.content.is_none());
     let mut builder = Builder::new(job, problems);
     match base {
         None => {
             builder.add_master_file();
+            builder.add_content();
             builder.add_record_sets();
         }
         Some(base) => builder.add_zone(base),
@@ -166,6 +189,7 @@ fn build_anew(job: &Job, problems: &mut Vec<Problem>) -> Option<(Zone, bool)> {
         records,
         missing: job.missing.map(Arc::from),
         overlay: overlay.cloned(),
+        content: job.content.cloned(),
         has_made_soa,
         has_empty_wildcards: laid_out.has_empty_wildcards,
         table: laid_out.table,
@@ -195,6 +219,7 @@ impl<'a> Builder<'a> {
             id: job.id,
             source: job.source,
             data: job.data,
+            content: job.content.map(|content| &**content),
             overlay: job.overlay.map(|overlay| &**overlay),
             overridden: Overridden::new(),
             apex: apex.clone(),
@@ -217,6 +242,7 @@ impl<'a> Builder<'a> {
         self.failed |= severity == Severity::Error;
         self.told += 1;
         let whole = if self.source.is_transferred() { "primaries" } else { "file" };
+        let has_content = self.content.is_some();
         let (field, place) = match (origin, self.data) {
             (Origin::Manifest(set, value), _) => (format!("records[{set}].records[{value}]"), None),
             (Origin::File(file, line), Some(data)) => {
@@ -224,8 +250,9 @@ impl<'a> Builder<'a> {
                 (whole.into(), file.map(|file| Place { file, line, column: 1, length: 1 }))
             }
             (Origin::File(..), None) => (whole.into(), None),
-            (Origin::Own, Some(_)) => (whole.into(), None),
-            (Origin::Own, None) => (String::new(), None),
+            (Origin::Transfer, _) => (whole.into(), None),
+            (Origin::Own, data) if has_content || data.is_some() => (whole.into(), None),
+            (Origin::Own, _) => (String::new(), None),
             (Origin::Update, _) => ("allow_update".into(), None),
         };
         let mut problem = Problem::error(KIND, self.id, field, message);
@@ -382,6 +409,14 @@ impl<'a> Builder<'a> {
         }
     }
 
+    fn add_content(&mut self) {
+        for (owner, rtype, values) in self.content.into_iter().flat_map(Content::sets) {
+            for (ttl, value) in values.iter() {
+                self.add(owner, rtype, ttl, Cow::Borrowed(value), Origin::Transfer);
+            }
+        }
+    }
+
     fn add_record_sets(&mut self) {
         let source = self.source;
         for (at, set) in source.records.iter().enumerate() {
@@ -456,8 +491,9 @@ impl<'a> Builder<'a> {
         let has = |this: &Self, rtype| this.nodes[0].sets.iter().any(|set| set.rtype == rtype);
         let zone = self.source.name.clone();
         let what = if self.source.is_transferred() { "transferred zone" } else { "master file" };
+        let has_records = self.data.is_some() || self.content.is_some();
         if !has(self, rtype::SOA) {
-            if self.data.is_some() {
+            if has_records {
                 self.error(Origin::Own, format!("the {what} has no SOA record at {zone}")).help =
                     Some("a line such as `@ SOA ns hostmaster 1 7200 900 1209600 60`".into());
             } else if let (Ok(ns), Ok(hostmaster)) = (zone.child(b"ns"), zone.child(b"hostmaster")) {
@@ -469,7 +505,7 @@ impl<'a> Builder<'a> {
             }
         }
         if !has(self, rtype::NS) {
-            if self.data.is_some() {
+            if has_records {
                 self.warning(Origin::Own, format!("the {what} has no NS record at {zone}: ns.{zone} is answered"));
             }
             if let Ok(ns) = zone.child(b"ns") {

@@ -21,6 +21,7 @@
 //! has [`Changes`] beside them: see there.
 
 mod additional;
+mod alias_targets;
 mod build;
 mod changes;
 mod lay_out;
@@ -32,7 +33,7 @@ mod tests;
 
 use super::{names::Table, routes::NameServer};
 use crate::{
-    manifest::{Id, PrivateHostedZone, digest::Digest, overlay::Overlay},
+    manifest::{Id, PrivateHostedZone, digest::Digest, overlay::Overlay, transferred::Content},
     wire::{
         Name,
         name::MAX_NAME,
@@ -49,27 +50,6 @@ pub use changes::SetChange;
 use changes::{Changes, Shape};
 pub use records::{Cursor, soa_serial};
 pub use serial::Serial;
-
-/// Counts what building and comparing zones looks at: names and records.
-pub mod work {
-    #[cfg(test)]
-    thread_local!(static DONE: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
-
-    /// Counts names or records.
-    #[inline]
-    pub fn count(_items: usize) {
-        #[cfg(test)]
-        DONE.with(|done| done.set(done.get() + _items));
-    }
-
-    /// What this thread has counted while it did something.
-    #[cfg(test)]
-    pub fn of<T>(something: impl FnOnce() -> T) -> (T, usize) {
-        let before = DONE.with(std::cell::Cell::get);
-        let result = something();
-        (result, DONE.with(std::cell::Cell::get) - before)
-    }
-}
 
 /// How far into a message a pointer reaches (RFC 1035, 4.1.4).
 const MOST_POINTER: usize = 0x3fff;
@@ -105,6 +85,8 @@ pub struct Zone {
     pub missing: Option<Arc<str>>,
     /// What updates have made of it.
     pub overlay: Option<Arc<Overlay>>,
+    /// The records of a zone that is transferred.
+    content: Option<Arc<Content>>,
     /// Its source has no SOA record: it is made up.
     has_made_soa: bool,
     apex_labels: usize,

@@ -1,7 +1,7 @@
 //! Reading all that a zone holds, for those who copy it or change it.
 
-use super::{Node, NodeAt, Search, Set, Zone, read_u16, work};
-use crate::{snapshot::aliases::MAX_ALIASES, wire::query::LookupName};
+use super::{Node, NodeAt, Search, Set, Zone, read_u16};
+use crate::{manifest::work, snapshot::aliases::MAX_ALIASES, wire::query::LookupName};
 
 /// A place in the order of all nodes of a zone: it begins with the apex.
 #[derive(Clone, Copy, Default)]

@@ -1,8 +1,8 @@
 //! Serials: a zone that others copy has another one with each change of what it holds.
 
-use super::{Node, Set, Zone, work};
+use super::{Node, Set, Zone};
 use crate::{
-    manifest::{digest::Digest, transferred::is_newer},
+    manifest::{digest::Digest, transferred::is_newer, work},
     wire::rdata::rtype,
 };
 use sha2::{Digest as _, Sha256};
