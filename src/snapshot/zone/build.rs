@@ -1,7 +1,7 @@
 //! Compiles a zone: checks that its records go together, and lays them out.
 
 use super::{
-    Node, Serial, Zone, ZoneCut,
+    Node, Serial, Zone,
     changes::{self, SetChange, Shape},
     node_flag,
     overridden::Overridden,
@@ -10,7 +10,7 @@ use crate::{
     manifest::{
         Id, MasterFile, Place, PrivateHostedZone, Problem, Severity, overlay::Overlay, transferred::Content, work,
     },
-    snapshot::{names::Numbering, routes::NameServer},
+    snapshot::names::Numbering,
     wire::{
         Name,
         name::{labels, printed},
@@ -18,7 +18,7 @@ use crate::{
         rdata::{self, rtype},
     },
 };
-use std::{borrow::Cow, collections::HashSet, net::IpAddr, sync::Arc};
+use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 /// The kind of all problems here.
 const KIND: &str = "private_hosted_zones";
@@ -63,7 +63,7 @@ pub(super) struct SetBuilder<'a> {
     pub ttl: u32,
     pub values: Vec<Cow<'a, [u8]>>,
     pub alias: Option<usize>,
-    origin: Origin,
+    pub origin: Origin,
     /// What the records fill in a message. When it is more than [`MOST`], no more are taken.
     octets: usize,
     /// The values of a set with many of them.
@@ -603,69 +603,6 @@ impl<'a> Builder<'a> {
                 self.nodes[at].flags |= node_flag::OCCLUDED;
             }
         }
-    }
-
-    /// Warns of occluded data that is no glue, and of delegations that lack glue.
-    fn check_glue(&mut self) {
-        let mut wanted: HashSet<Box<[u8]>> = HashSet::new();
-        let mut warnings = Vec::new();
-        for node in &self.nodes {
-            if node.flags & node_flag::CUT == 0 || node.occluder.is_some() {
-                continue;
-            }
-            for set in node.sets.iter().filter(|set| set.rtype == rtype::NS) {
-                for target in &set.values {
-                    let target = target.to_ascii_lowercase();
-                    let has_address = self.named(&target).is_some_and(|at| has_address(&self.nodes[at]));
-                    if ends_with(&target, &node.name) && !has_address {
-                        let (owner, target) = (printed(&node.name), printed(&target));
-                        let message = format!("the delegation of {owner} lacks glue: {target} has no address");
-                        warnings.push((set.origin, message));
-                    }
-                    wanted.insert(target.into());
-                }
-            }
-        }
-        for node in &self.nodes {
-            let Some(occluder) = node.occluder else { continue };
-            let is_glue = wanted.contains(&node.name);
-            for set in &node.sets {
-                if !(is_glue && matches!(set.rtype, rtype::A | rtype::AAAA)) {
-                    let (owner, above) = (printed(&node.name), printed(&self.nodes[occluder].name));
-                    let what = rdata::type_to_text(set.rtype);
-                    let message = format!(
-                        "{owner} {what} is never answered: it is below {above}, which is delegated or has a DNAME"
-                    );
-                    warnings.push((set.origin, message));
-                }
-            }
-        }
-        for (origin, message) in warnings {
-            self.warning(origin, message);
-        }
-    }
-
-    /// The zone cuts, with the name servers below them and those of their addresses that the zone has.
-    fn cuts(&self) -> Vec<ZoneCut> {
-        let is_cut = |node: &&NodeBuilder| node.flags & node_flag::CUT != 0 && node.occluder.is_none();
-        let address = |value: &Cow<[u8]>| match value.len() {
-            4 => <[u8; 4]>::try_from(&value[..]).ok().map(IpAddr::from),
-            _ => <[u8; 16]>::try_from(&value[..]).ok().map(IpAddr::from),
-        };
-        let name_server = |name: &Cow<[u8]>| {
-            let name: Box<[u8]> = name.to_ascii_lowercase().into();
-            let node = self.named(&name).map(|at| &self.nodes[at]);
-            let sets = node.into_iter().flat_map(|node| &node.sets);
-            let sets = sets.filter(|set| matches!(set.rtype, rtype::A | rtype::AAAA));
-            let addresses = sets.flat_map(|set| &set.values).filter_map(address).collect();
-            NameServer { name, addresses }
-        };
-        let cut = |node: &NodeBuilder| {
-            let sets = node.sets.iter().filter(|set| set.rtype == rtype::NS);
-            let name_servers = sets.flat_map(|set| &set.values).map(name_server).collect();
-            ZoneCut { name: node.name.clone(), name_servers }
-        };
-        self.nodes.iter().filter(is_cut).map(cut).collect()
     }
 }
 

@@ -24,6 +24,7 @@ mod additional;
 mod alias_targets;
 mod build;
 mod changes;
+mod delegations;
 mod lay_out;
 mod overridden;
 mod records;
