@@ -1,4 +1,4 @@
-//! The time and chance that the rest of the program takes in: seconds since 1970, and random seeds.
+//! The time in seconds since 1970, and random seeds.
 //!
 //! [`answer`](crate::answer) reads neither: it gets both as a [`Moment`](crate::answer::Moment).
 

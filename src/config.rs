@@ -1,5 +1,6 @@
-//! The node's own configuration, `zonal.yaml`: what differs from node to node.
+//! The configuration of a node, `zonal.yaml`: its sockets, sources, limits and files. What is the same on all nodes is in the manifest.
 
+mod health;
 mod internet_resolver;
 mod query_log;
 pub mod remedy;
@@ -7,12 +8,13 @@ pub mod remedy;
 mod tests;
 mod tsig;
 
+pub use health::Health;
 pub use internet_resolver::{Dnssec, ForwardTo, InternetResolver, Recursion};
 pub use query_log::{Dnstap, DnstapMessage, DnstapMessages, QueryLog};
 pub use tsig::{TsigAlgorithm, TsigKey};
 
 use crate::manifest::{
-    Place, Problem, Protocol, Severity,
+    Location, Problem, Protocol, Severity,
     decode::decode,
     document::{self, Node},
 };
@@ -26,16 +28,16 @@ use std::{
     sync::Arc,
 };
 
-/// The file that is read when none is named.
+/// The configuration file that is read if the command line names none, and it exists.
 pub const DEFAULT_FILE: &str = "zonal.yaml";
-/// The largest one that is read, in octets.
+/// The maximum size of a configuration file, in octets.
 const MAX_OCTETS: u64 = 1 << 20;
 
-/// The node's configuration. Paths are as they can be opened: relative ones were completed with the file's directory.
+/// The configuration of a node. Relative paths in the file have been joined to the file's directory.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
-    /// The file that it was read from; none where the defaults hold.
+    /// The configuration file. None if the defaults apply.
     #[serde(skip)]
     pub file: Option<PathBuf>,
     /// Addresses to receive queries on. Default: 127.0.0.1:5300 and, on that port, each entry point of the manifest
@@ -72,10 +74,12 @@ pub struct Config {
     pub query_log: QueryLog,
     /// The server that receives dnstap messages.
     pub dnstap: Option<Dnstap>,
-    /// What is odd in the file.
+    /// Health checks on this node.
+    pub health: Health,
+    /// The warnings about the file.
     #[serde(skip)]
     pub warnings: Vec<Problem>,
-    /// The file and what it says, to tell where that is.
+    /// The path and the parsed content of the file, for the position of errors.
     #[serde(skip)]
     text: Option<(Arc<Path>, Arc<Node>)>,
 }
@@ -96,7 +100,7 @@ pub struct Listen {
 }
 
 impl Listen {
-    /// Which kinds of sockets it has on its address.
+    /// The kinds of sockets on the address.
     fn sockets(&self) -> &'static [&'static str] {
         match self.protocol {
             Protocol::Do53 | Protocol::DoH => &["TCP", "UDP"],
@@ -142,14 +146,14 @@ impl Default for ControlPlane {
     }
 }
 
-/// The source of the manifest.
+/// The source of the manifest, with its settings.
 #[derive(Clone, Copy, Debug)]
 pub enum Source<'a> {
-    /// A directory.
+    /// A directory of manifest files.
     Directory(&'a Path),
-    /// etcd.
+    /// The keys of an etcd cluster.
     Etcd(&'a Etcd),
-    /// Whoever pushes it.
+    /// Requests to the admin API.
     Push,
 }
 
@@ -163,7 +167,7 @@ impl ControlPlane {
         }
     }
 
-    /// What becomes of a change with an error in it.
+    /// How zonal handles a change with an error.
     pub fn on_error(&self) -> OnError {
         self.on_error.unwrap_or(match self.source() {
             Source::Etcd(_) => OnError::SetAside,
@@ -172,13 +176,13 @@ impl ControlPlane {
     }
 }
 
-/// What becomes of a change with an error in it.
+/// How zonal handles a change with an error.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum OnError {
-    /// It is refused as a whole.
+    /// It rejects the whole change.
     Refuse,
-    /// The resources that have errors, and those that refer to them, are set aside.
+    /// It rejects the resources with errors, and those that refer to them; their last valid versions stay.
     SetAside,
 }
 
@@ -203,12 +207,12 @@ pub struct Etcd {
 }
 
 impl Etcd {
-    /// The one at a URL, without a user and certificates.
+    /// The cluster at a URL, without a user and certificates.
     pub fn at(endpoint: &str) -> Etcd {
         Etcd { endpoints: vec![endpoint.into()], prefix: etcd_prefix(), username: None, password_file: None, tls: None }
     }
 
-    /// Fields that are wrong, and why.
+    /// The errors in the section: field and message.
     fn check(&self) -> Vec<(String, String)> {
         let mut wrong = Vec::new();
         let mut error = |field: &str, message: &str| wrong.push((field.to_string(), message.to_string()));
@@ -287,13 +291,13 @@ impl Default for Admin {
 }
 
 impl Admin {
-    /// Fields that are wrong, and why.
+    /// The errors in the section: field and message.
     fn check(&self, takes_changes: bool) -> Vec<(&'static str, &'static str, Option<&'static str>)> {
         let mut wrong = Vec::new();
         let certificates = self.tls.as_ref().and_then(|tls| tls.certificate_authority.as_ref());
         if takes_changes && !self.address.ip().is_loopback() && self.tokens_file.is_none() && certificates.is_none() {
-            let message = "changes are taken by `push`, and this is no loopback address";
-            wrong.push(("address", message, Some("with `tokens_file`, or client certificates in `tls`")));
+            let message = "`push` accepts changes here, and this is not a loopback address";
+            wrong.push(("address", message, Some("set `tokens_file`, or `certificate_authority` in `tls`")));
         }
         if self.tls.as_ref().is_some_and(|tls| tls.certificate.is_none() || tls.private_key.is_none()) {
             wrong.push(("tls", "it needs `certificate` and `private_key`", None));
@@ -312,9 +316,9 @@ impl Admin {
 pub struct Limits {
     /// The maximum number of REFUSED and other error responses over UDP to one source prefix, per second.
     pub error_answers_per_second: u32,
-    /// How many large answers over UDP one source prefix gets for one name in a second, and ten times as many for all names; 20
-    /// without it, 0 for no limit. An answer is large with more than 512 octets and 10 times those of its query. Beyond the limit
-    /// it is truncated, unless the query has a valid cookie.
+    /// The maximum number of large responses over UDP to one source prefix for one name, per second; ten times as many for
+    /// all names. Default: 20; 0 turns the limit off. A response is large if it has more than 512 octets and more than 10 times
+    /// the octets of its query. Beyond the limit, responses are truncated, unless the query has a valid cookie.
     pub large_answers_per_second: u32,
     /// The maximum number of TCP and QUIC connections.
     pub tcp_connections: u32,
@@ -359,12 +363,12 @@ pub struct Cache {
     pub max_stale_seconds: u32,
 }
 
-/// The least that a transfer may have, in octets: a message.
-const MIN_TRANSFER: u64 = 1 << 16;
-/// The least that the cache may take, in octets.
-const MIN_CACHE_SIZE: u64 = 1 << 20;
-/// The longest time that the cache keeps anything: a week, in seconds (RFC 8767, 4).
-const MAX_CACHE_TIME: u32 = 604_800;
+/// The minimum of `transfer_octets`: one message.
+const MIN_TRANSFER_OCTETS: u64 = 1 << 16;
+/// The minimum of `size_octets`.
+const MIN_CACHE_OCTETS: u64 = 1 << 20;
+/// The maximum time that an answer stays in the cache: a week, in seconds (RFC 8767, section 4).
+const MAX_CACHE_SECONDS: u32 = 604_800;
 
 impl Default for Cache {
     fn default() -> Cache {
@@ -379,23 +383,23 @@ impl Default for Cache {
 }
 
 impl Cache {
-    /// Fields that are wrong, and why.
+    /// The errors in the section: field and message.
     fn check(&self) -> Vec<(&'static str, String)> {
         let mut wrong = Vec::new();
-        if self.size_octets < MIN_CACHE_SIZE || usize::try_from(self.size_octets).is_err() {
-            wrong.push(("size_octets", format!("it must be at least {MIN_CACHE_SIZE}")));
+        if self.size_octets < MIN_CACHE_OCTETS || usize::try_from(self.size_octets).is_err() {
+            wrong.push(("size_octets", format!("it must be at least {MIN_CACHE_OCTETS}")));
         }
         for (field, seconds) in [
             ("max_ttl_seconds", self.max_ttl_seconds),
             ("max_negative_ttl_seconds", self.max_negative_ttl_seconds),
             ("max_stale_seconds", self.max_stale_seconds),
         ] {
-            if seconds > MAX_CACHE_TIME {
-                wrong.push((field, format!("it must be at most {MAX_CACHE_TIME}, a week")));
+            if seconds > MAX_CACHE_SECONDS {
+                wrong.push((field, format!("it must be at most {MAX_CACHE_SECONDS}, a week")));
             }
         }
         if self.min_ttl_seconds > self.max_ttl_seconds.min(self.max_negative_ttl_seconds) {
-            wrong.push(("min_ttl_seconds", "it is more than the largest TTL".into()));
+            wrong.push(("min_ttl_seconds", "it is greater than a maximum TTL".into()));
         }
         wrong
     }
@@ -409,24 +413,27 @@ pub struct Log {
     pub format: LogFormat,
 }
 
-/// Whom logs are written for.
+/// The format of log lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     #[default]
     Human,
-    /// For programs: one JSON object a line.
+    /// One JSON object per line.
     Json,
 }
 
 impl Config {
-    /// Reads the file; without one, `zonal.yaml` in the current directory if it is there, and else the defaults.
-    /// Errors come with the warnings.
+    /// Reads a configuration file. Without one, reads `zonal.yaml` in the current directory if it exists; otherwise returns the
+    /// defaults.
+    ///
+    /// # Errors
+    /// The file cannot be read, or has errors. The list has the warnings too.
     pub fn load(file: Option<&Path>) -> Result<Config, Vec<Problem>> {
         let path: Arc<Path> = file.unwrap_or(Path::new(DEFAULT_FILE)).into();
         let mut bytes = Vec::new();
-        // A pipe is welcome, a device without end is not.
+        // The limit also ends the reading of a device or pipe without end.
         match std::fs::File::open(&path).and_then(|file| file.take(MAX_OCTETS + 1).read_to_end(&mut bytes)) {
             Ok(_) if bytes.len() as u64 > MAX_OCTETS => {
                 let message = format!("{} is larger than {} MiB", path.display(), MAX_OCTETS >> 20);
@@ -436,7 +443,7 @@ impl Config {
             Err(error) if error.kind() == io::ErrorKind::NotFound && file.is_none() => Ok(Config::default()),
             Err(error) => {
                 let message = match error.kind() {
-                    io::ErrorKind::NotFound => format!("there is no file {}", path.display()),
+                    io::ErrorKind::NotFound => format!("{} does not exist", path.display()),
                     _ => format!("{} cannot be read: {error}", path.display()),
                 };
                 Err(vec![problem(Severity::Error, String::new(), message)])
@@ -444,12 +451,15 @@ impl Config {
         }
     }
 
-    /// Reads the text of a configuration file; `path` is for relative paths and for problems.
+    /// Parses a configuration file. `path` completes relative paths, and is part of error messages.
+    ///
+    /// # Errors
+    /// The file has errors. The list has the warnings too.
     pub fn read(bytes: &[u8], path: &Arc<Path>) -> Result<Config, Vec<Problem>> {
         let (root, faults) = document::read(bytes, path.extension().is_some_and(|extension| extension == "json"));
         if !faults.is_empty() {
             let problems = faults.into_iter().map(|fault| Problem {
-                place: Some(fault.span.place(path)),
+                location: Some(Location::new(fault.span, path)),
                 help: fault.help,
                 ..problem(Severity::Error, String::new(), fault.message)
             });
@@ -458,7 +468,7 @@ impl Config {
         let Some(root) = root.filter(|root| !root.is_null()) else { return Ok(Config::default()) };
         let mut config: Config = decode(&root).map_err(|mistakes| {
             let problems = mistakes.into_iter().map(|mistake| Problem {
-                place: Some(mistake.span.unwrap_or(root.span).place(path)),
+                location: Some(Location::new(mistake.span.unwrap_or(root.span), path)),
                 help: mistake.help,
                 ..problem(Severity::Error, mistake.field, mistake.message)
             });
@@ -467,7 +477,7 @@ impl Config {
         let mut problems = config.check(&root);
         for problem in &mut problems {
             let span = root.locate(&problem.field).unwrap_or(root.span);
-            problem.place = Some(Place { ..span.place(path) });
+            problem.location = Some(Location::new(span, path));
         }
         if problems.iter().any(Problem::is_error) {
             return Err(problems);
@@ -478,31 +488,74 @@ impl Config {
         Ok(config)
     }
 
-    /// An error in what a field names, with the field's place.
+    /// An error about a field, with the field's position in the file.
     pub fn error(&self, field: &str, message: String) -> Problem {
-        let place = self.text.as_ref().map(|(path, root)| root.locate(field).unwrap_or(root.span).place(path));
-        Problem { place, ..problem(Severity::Error, field.into(), message) }
+        let location = self.text.as_ref();
+        let location = location.map(|(path, root)| Location::new(root.locate(field).unwrap_or(root.span), path));
+        Problem { location, ..problem(Severity::Error, field.into(), message) }
     }
 
     fn check(&self, root: &Node) -> Vec<Problem> {
-        let mut problems = Vec::new();
-        let mut error = |field: &str, message: String, help: Option<&str>| {
-            problems.push(Problem { help: help.map(String::from), ..problem(Severity::Error, field.into(), message) });
-        };
+        let mut errors = Errors::default();
+        self.check_listen(&mut errors);
+        check_sources(root, &mut errors);
+        self.check_internet_resolver(root, &mut errors);
+        if let Some(etcd) = &self.control_plane.etcd {
+            for (field, message) in etcd.check() {
+                errors.add(&format!("control_plane.etcd.{field}"), message, None);
+            }
+        }
+        for (field, message, help) in self.admin.check(self.control_plane.push.is_some()) {
+            errors.add(&format!("admin.{field}"), message.into(), help);
+        }
+        for (field, number) in [
+            ("tcp_connections", self.limits.tcp_connections),
+            ("tcp_connections_per_client", self.limits.tcp_connections_per_client),
+            ("tcp_idle_timeout_seconds", self.limits.tcp_idle_timeout_seconds),
+        ] {
+            if number == 0 {
+                errors.add(&format!("limits.{field}"), "it must be at least 1".into(), None);
+            }
+        }
+        if self.limits.transfer_octets < MIN_TRANSFER_OCTETS {
+            errors.add("limits.transfer_octets", format!("it must be at least {MIN_TRANSFER_OCTETS}"), None);
+        }
+        for (field, message) in self.cache.check() {
+            errors.add(&format!("cache.{field}"), message, None);
+        }
+        for (field, message) in tsig::check(&self.tsig_keys) {
+            errors.add(&field, message, None);
+        }
+        for (field, message) in self.health.check() {
+            errors.add(field, message.into(), None);
+        }
+        for (field, message) in self.query_log.check() {
+            errors.add(&field, message.into(), None);
+        }
+        if self.dnstap.as_ref().is_some_and(|dnstap| dnstap.unix.is_some() == dnstap.tcp.is_some()) {
+            errors.add("dnstap", "there must be exactly one destination".into(), Some("set one of `unix` and `tcp`"));
+        }
+        if self.nsid.as_ref().is_some_and(|nsid| nsid.len() > 255) {
+            errors.add("nsid", "it is longer than 255 octets".into(), None);
+        }
+        errors.0
+    }
+
+    fn check_listen(&self, errors: &mut Errors) {
         for (at, listen) in self.listen.iter().flatten().enumerate() {
             let (protocol, field) = (listen.protocol, format!("listen[{at}].tls"));
             match &listen.tls {
-                Some(_) if protocol == Protocol::Do53 => error(&field, "Do53 has no TLS".into(), None),
+                Some(_) if protocol == Protocol::Do53 => errors.add(&field, "Do53 has no TLS".into(), None),
                 None if protocol == Protocol::Do53 => {}
                 Some(Tls { certificate: Some(_), private_key: Some(_), certificate_authority: None }) => {}
                 Some(Tls { certificate_authority: Some(_), .. }) => {
-                    let message = "clients are not asked for certificates".into();
-                    error(&format!("{field}.certificate_authority"), message, Some("take it out"));
+                    let message = "zonal verifies no client certificates on this address".into();
+                    errors.add(&format!("{field}.certificate_authority"), message, Some("remove the field"));
                 }
                 _ => {
                     let message = format!("{protocol} needs `tls` with `certificate` and `private_key`");
                     let field = if listen.tls.is_some() { field } else { format!("listen[{at}]") };
-                    error(&field, message, Some("tls: {certificate: tls.crt, private_key: tls.key}"));
+                    errors.add(&field, message, Some("tls: {certificate: tls.crt, private_key: tls.key}"));
                 }
             }
             let is_taken = |other: &&Listen| {
@@ -517,83 +570,66 @@ impl Config {
                     true => format!("{} is in the list already", listen.address),
                     false => format!("{} overlaps {}, which is in the list already", listen.address, other.address),
                 };
-                error(&format!("listen[{at}].address"), message, None);
+                errors.add(&format!("listen[{at}].address"), message, None);
             }
         }
         if self.listen.as_ref().is_some_and(Vec::is_empty) {
-            error("listen", "the list is empty: no query would be taken".into(), Some("take it out for the default"));
-        }
-        let control_plane = root.entry("control_plane").map(|entry| &entry.node);
-        // Who names a source means it, and not the directory that is the default.
-        for source in ["etcd", "push"] {
-            let named = control_plane.and_then(|node| node.entry(source));
-            if named.is_some_and(|entry| entry.node.is_null()) {
-                let help = (source == "push").then_some("`push: {}` has nothing in it");
-                error(&format!("control_plane.{source}"), "there is nothing behind it".into(), help);
-            }
-        }
-        let sources = ["directory", "etcd", "push"];
-        let given = sources.iter().filter(|source| control_plane.is_some_and(|node| node.entry(source).is_some()));
-        if given.count() > 1 {
-            error(
-                "control_plane",
-                "there is more than one source".into(),
-                Some("one of `directory`, `etcd` and `push`"),
+            errors.add(
+                "listen",
+                "the list is empty: zonal would receive no queries".into(),
+                Some("remove the field for the default"),
             );
         }
-        if let Some(etcd) = &self.control_plane.etcd {
-            for (field, message) in etcd.check() {
-                error(&format!("control_plane.etcd.{field}"), message, None);
-            }
-        }
-        for (field, message, help) in self.admin.check(self.control_plane.push.is_some()) {
-            error(&format!("admin.{field}"), message.into(), help);
-        }
-        for (field, number) in [
-            ("tcp_connections", self.limits.tcp_connections),
-            ("tcp_connections_per_client", self.limits.tcp_connections_per_client),
-            ("tcp_idle_timeout_seconds", self.limits.tcp_idle_timeout_seconds),
-        ] {
-            if number == 0 {
-                error(&format!("limits.{field}"), "it must be at least 1".into(), None);
-            }
-        }
-        if self.limits.transfer_octets < MIN_TRANSFER {
-            error("limits.transfer_octets", format!("it must be at least {MIN_TRANSFER}"), None);
-        }
-        for (field, message) in self.cache.check() {
-            error(&format!("cache.{field}"), message, None);
-        }
-        for (field, message) in tsig::check(&self.tsig_keys) {
-            error(&field, message, None);
-        }
-        for (field, message) in self.query_log.check() {
-            error(&field, message.into(), None);
-        }
-        if self.dnstap.as_ref().is_some_and(|dnstap| dnstap.unix.is_some() == dnstap.tcp.is_some()) {
-            error("dnstap", "there must be exactly one destination".into(), Some("one of `unix` and `tcp`"));
-        }
-        if self.nsid.as_ref().is_some_and(|nsid| nsid.len() > 255) {
-            error("nsid", "it is longer than 255 octets".into(), None);
-        }
+    }
+
+    fn check_internet_resolver(&self, root: &Node, errors: &mut Errors) {
         let internet_resolver = root.entry("internet_resolver").map(|entry| &entry.node);
         let names_servers = internet_resolver.is_some_and(|node| node.entry("forward_to").is_some());
-        if self.internet_resolver == InternetResolver::ForwardTo(Vec::new()) {
-            let help = Some("for no internet resolver: `internet_resolver: none`");
-            error("internet_resolver.forward_to", "the list is empty".into(), help);
+        let trusts_ad = internet_resolver.is_some_and(|node| node.entry("trust_ad").is_some());
+        if matches!(&self.internet_resolver, InternetResolver::ForwardTo { entries, .. } if entries.is_empty()) {
+            let help = Some("to turn the internet resolver off, write `internet_resolver: none`");
+            errors.add("internet_resolver.forward_to", "the list is empty".into(), help);
         } else if names_servers && matches!(self.internet_resolver, InternetResolver::Recursive(_)) {
-            error("internet_resolver.forward_to", "`recursive: true` asks no such servers".into(), Some("one of both"));
+            errors.add(
+                "internet_resolver.forward_to",
+                "it has no effect with `recursive: true`".into(),
+                Some("remove one of them"),
+            );
+        }
+        match &self.internet_resolver {
+            InternetResolver::ForwardTo { entries, trust_ad: true } if names_servers => {
+                for (at, entry) in entries.iter().enumerate().filter(|(_, entry)| !entry.is_on_loopback()) {
+                    let message = match entry {
+                        ForwardTo::Server(_) => "the server is not on loopback: AD could be changed on the way",
+                        ForwardTo::ResolvConf(_) => "the file may name servers that are not on loopback",
+                    };
+                    let field = format!("internet_resolver.forward_to[{at}]");
+                    errors.add(&field, message.into(), Some("remove `trust_ad`"));
+                }
+            }
+            InternetResolver::ForwardTo { trust_ad: true, .. } => {
+                let message = "it needs `forward_to` with servers on loopback only";
+                errors.add("internet_resolver.trust_ad", message.into(), None);
+            }
+            InternetResolver::Recursive(_) if trusts_ad => {
+                let message = "it has no effect with `recursive: true`: recursion validates itself";
+                errors.add("internet_resolver.trust_ad", message.into(), None);
+            }
+            _ => {}
         }
         for field in ["root_hints", "trust_anchor", "dnssec", "allow_servers"] {
             let is_given = internet_resolver.is_some_and(|node| node.entry(field).is_some());
             if is_given && !matches!(self.internet_resolver, InternetResolver::Recursive(_)) {
-                error(&format!("internet_resolver.{field}"), "this is for `recursive: true`".into(), None);
+                errors.add(
+                    &format!("internet_resolver.{field}"),
+                    "it has no effect without `recursive: true`".into(),
+                    None,
+                );
             }
         }
-        problems
     }
 
-    /// Completes relative paths with the directory of the file that holds them. Defaults stay relative to the current one.
+    /// Joins relative paths to the directory of the configuration file. Defaults stay relative to the current directory.
     fn resolve_paths(&mut self, directory: &Path, root: &Node) {
         let named = root.entry("control_plane").is_some_and(|entry| entry.node.entry("directory").is_some());
         let control_plane = named.then_some(&mut self.control_plane.directory);
@@ -624,5 +660,37 @@ impl Config {
 }
 
 fn problem(severity: Severity, field: String, message: String) -> Problem {
-    Problem { severity, place: None, resource: None, field, message, help: None }
+    Problem { severity, location: None, resource: None, field, message, help: None }
+}
+
+/// The errors of a configuration file.
+#[derive(Default)]
+struct Errors(Vec<Problem>);
+
+impl Errors {
+    fn add(&mut self, field: &str, message: String, help: Option<&str>) {
+        self.0.push(Problem { help: help.map(String::from), ..problem(Severity::Error, field.into(), message) });
+    }
+}
+
+/// Checks that the file names at most one source, with a value.
+fn check_sources(root: &Node, errors: &mut Errors) {
+    let control_plane = root.entry("control_plane").map(|entry| &entry.node);
+    // A source without a value would silently be the default directory.
+    for source in ["etcd", "push"] {
+        let named = control_plane.and_then(|node| node.entry(source));
+        if named.is_some_and(|entry| entry.node.is_null()) {
+            let help = (source == "push").then_some("write `push: {}`");
+            errors.add(&format!("control_plane.{source}"), "the value is empty".into(), help);
+        }
+    }
+    let sources = ["directory", "etcd", "push"];
+    let given = sources.iter().filter(|source| control_plane.is_some_and(|node| node.entry(source).is_some()));
+    if given.count() > 1 {
+        errors.add(
+            "control_plane",
+            "there is more than one source".into(),
+            Some("keep one of `directory`, `etcd` and `push`"),
+        );
+    }
 }

@@ -1,12 +1,12 @@
-//! Which names answer differently in two snapshots, and how: asked of the function that answers, for a client of each
-//! Availability Zone of each network.
+//! The differences between the answers of two snapshots, for a client in each Availability Zone of each network.
 //!
-//! What is asked for follows from what has changed in the manifest, so that it is little for a little change.
+//! The function that serves is asked the same questions of both snapshots. The questions follow from the changed resources of
+//! the manifest, so a small change has few questions.
 
 use crate::{
     explain::{Question, Request, of_manifest},
     manifest::{
-        Difference, Direction, Id, Manifest, PrivateHostedZone, Resource, VpcEndpoint,
+        Direction, Id, Manifest, PrivateHostedZone, Resource, ResourceChange, VpcEndpoint,
         connectivity::{Connectivity, Network},
     },
     snapshot::{Snapshot, zone::Zone},
@@ -19,66 +19,66 @@ use std::{
     net::IpAddr,
 };
 
-/// How many questions are asked at most.
-const MOST_QUESTIONS: usize = 10_000;
+/// The largest number of questions. Beyond it, [`Answers::is_cut`] is set.
+const MAX_QUESTIONS: usize = 10_000;
 
-/// The answers that are not the same.
+/// The answers that differ.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Answers {
-    /// By who asks.
+    /// The listed answers, by client.
     pub views: Vec<ViewAnswers>,
-    /// How many more there are than are listed.
+    /// The number of answers that differ and are not listed.
     pub more: usize,
-    /// There is more that could have changed than was asked for.
+    /// There were too many questions, so more answers may differ.
     pub is_cut: bool,
 }
 
-/// What a client gets.
+/// The answers that differ for one client.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ViewAnswers {
-    /// Who asks: a network, with an Availability Zone or a Resolver endpoint.
+    /// The client: a network, with an Availability Zone or a Resolver endpoint.
     pub view: String,
-    /// What it gets now and then.
-    pub answers: Vec<Changed>,
+    /// Its old and new answers.
+    pub answers: Vec<ChangedAnswer>,
 }
 
-/// An answer that changes.
+/// An answer that differs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct Changed {
+pub struct ChangedAnswer {
     /// The name.
     pub name: String,
     /// The type.
     #[serde(rename = "type")]
     pub rtype: String,
-    /// The answer as it is.
+    /// The old answer.
     pub old: Vec<String>,
-    /// The answer as it will be.
+    /// The new answer.
     pub new: Vec<String>,
 }
 
-/// A client that stands for all that get the same.
+/// A client that represents all clients with the same answers.
 struct Client {
     view: String,
     from: IpAddr,
     to: Option<IpAddr>,
 }
 
-/// Compares what two snapshots answer, at `now`, in seconds since 1970. At most `most` answers are listed.
-pub fn answers(old: &Snapshot, new: &Snapshot, now: i64, most: usize) -> Answers {
-    let differences = new.manifest.differences(&old.manifest);
+/// Compares the answers of two snapshots at `now`, in seconds since 1970. It lists at most `max_answers`.
+pub fn answers(old: &Snapshot, new: &Snapshot, now: i64, max_answers: usize) -> Answers {
+    let differences = new.manifest.resource_changes(&old.manifest);
     let mut questions = BTreeSet::new();
     for difference in &differences {
         ask_for(difference, old, new, &mut questions);
     }
     let clients = clients(&old.manifest, &new.manifest);
-    let mut told = Answers::default();
+    let mut answers = Answers::default();
     let (mut asked, mut listed) = (0, 0);
     for client in clients {
         let mut view = ViewAnswers { view: client.view.clone(), answers: Vec::new() };
         for (name, rtype) in &questions {
             asked += 1;
-            if asked > MOST_QUESTIONS {
-                told.is_cut = true;
+            if asked > MAX_QUESTIONS {
+                answers.is_cut = true;
                 break;
             }
             let request = Request {
@@ -90,27 +90,27 @@ pub fn answers(old: &Snapshot, new: &Snapshot, now: i64, most: usize) -> Answers
                 resolve: false,
             };
             let Ok(question) = Question::new(&request) else { continue };
-            let [old, new] = [old, new].map(|snapshot| of_manifest(snapshot, &question, now).gist());
+            let [old, new] = [old, new].map(|snapshot| of_manifest(snapshot, &question, now).summary());
             if old == new {
                 continue;
             }
             listed += 1;
-            match listed > most {
-                true => told.more += 1,
-                false => view.answers.push(Changed { name: name.clone(), rtype: rtype.clone(), old, new }),
+            match listed > max_answers {
+                true => answers.more += 1,
+                false => view.answers.push(ChangedAnswer { name: name.clone(), rtype: rtype.clone(), old, new }),
             }
         }
         if !view.answers.is_empty() {
-            told.views.push(view);
+            answers.views.push(view);
         }
     }
-    told
+    answers
 }
 
 type Questions = BTreeSet<(String, String)>;
 
-/// What could be answered otherwise after a change of a resource.
-fn ask_for(difference: &Difference, old: &Snapshot, new: &Snapshot, questions: &mut Questions) {
+/// Adds the questions whose answers a change of a resource may change.
+fn ask_for(difference: &ResourceChange, old: &Snapshot, new: &Snapshot, questions: &mut Questions) {
     let id = &difference.id;
     for (resource, snapshot) in [(&difference.old, old), (&difference.new, new)] {
         let manifest = &snapshot.manifest;
@@ -122,24 +122,24 @@ fn ask_for(difference: &Difference, old: &Snapshot, new: &Snapshot, questions: &
                 own.for_each(|(id, endpoint)| ask_for_endpoint(id, endpoint, manifest, questions));
             }
             Resource::ZonalShift(shift) => {
-                let is_meant = |id: &Id, endpoint: &VpcEndpoint| {
+                let is_shifted = |id: &Id, endpoint: &VpcEndpoint| {
                     shift.resource == "*" || shift.resource == *id || shift.resource == endpoint.service_name
                 };
-                let meant = manifest.vpc_endpoints.iter().filter(|(id, endpoint)| is_meant(id, endpoint));
-                meant.for_each(|(id, endpoint)| ask_for_endpoint(id, endpoint, manifest, questions));
+                let shifted = manifest.vpc_endpoints.iter().filter(|(id, endpoint)| is_shifted(id, endpoint));
+                shifted.for_each(|(id, endpoint)| ask_for_endpoint(id, endpoint, manifest, questions));
             }
             Resource::PrivateHostedZone(zone) => {
                 let other = difference.old.as_ref().zip(difference.new.as_ref());
-                let is_seen_by_the_same = other.is_some_and(|pair| match pair {
+                let has_same_vpcs = other.is_some_and(|pair| match pair {
                     (Resource::PrivateHostedZone(old), Resource::PrivateHostedZone(new)) => old.vpc_ids == new.vpc_ids,
                     _ => false,
                 });
-                ask_for_zone(id, zone, old, new, is_seen_by_the_same, questions);
+                ask_for_zone(id, zone, old, new, has_same_vpcs, questions);
             }
             Resource::ResolverRule(rule) => {
                 questions.extend([(rule.domain_name.to_string(), "A".into())]);
             }
-            // What connects networks decides who sees the private names of endpoints.
+            // Connections of networks decide which views have the private names of endpoints.
             _ => manifest.vpc_endpoint_services.values().flat_map(|service| &service.private_dns_names).for_each(
                 |name| {
                     questions.extend([(name.to_string(), "A".into())]);
@@ -160,20 +160,20 @@ fn ask_for_endpoint(id: &str, endpoint: &VpcEndpoint, manifest: &Manifest, quest
     }
 }
 
-/// Of a zone that the same VPCs see as before, what its names have otherwise; else all that it has.
+/// Adds the questions for a zone. If the same VPCs have it as before, only changed record sets count; else all of them.
 fn ask_for_zone(
     id: &str,
     zone: &PrivateHostedZone,
     old: &Snapshot,
     new: &Snapshot,
-    is_seen_by_the_same: bool,
+    has_same_vpcs: bool,
     questions: &mut Questions,
 ) {
     let [old, new] = [old, new].map(|snapshot| snapshot.zone(id).map(|zone| contents(zone)).unwrap_or_default());
     let keys: BTreeSet<_> = old.keys().chain(new.keys()).collect();
     for (name, rtype) in keys {
         let key = (name.clone(), *rtype);
-        if !is_seen_by_the_same || old.get(&key) != new.get(&key) {
+        if !has_same_vpcs || old.get(&key) != new.get(&key) {
             questions.insert((name.clone(), type_to_text(*rtype).into()));
         }
     }
@@ -183,7 +183,7 @@ fn ask_for_zone(
 /// TTL and data of a zone's record sets, by name and type.
 type Contents = BTreeMap<(String, u16), (u32, Vec<Vec<u8>>)>;
 
-/// What a zone has, to be compared.
+/// The record sets of a zone, for comparison.
 fn contents(zone: &Zone) -> Contents {
     let mut contents = BTreeMap::new();
     for node in zone.nodes() {
@@ -235,25 +235,25 @@ fn clients(old: &Manifest, new: &Manifest) -> Vec<Client> {
     clients.into_values().collect()
 }
 
-/// An address in a block that is likely a host's.
+/// An address in a block that is probably one of a host.
 fn host(block: &IpNet) -> IpAddr {
     block.hosts().nth(9).or_else(|| block.hosts().next()).unwrap_or(block.addr())
 }
 
 impl Answers {
-    /// Whether all answers are the same.
+    /// Whether no answer differs.
     pub fn is_empty(&self) -> bool {
         self.views.is_empty() && self.more == 0 && !self.is_cut
     }
 
-    /// What is not listed, in sentences for people; empty if all is.
+    /// Lines about the answers that are not listed; empty if all are.
     pub fn remarks(&self) -> String {
         let mut text = String::new();
         if self.more > 0 {
             text += &format!("  and {} more answers that are not listed\n", self.more);
         }
         if self.is_cut {
-            text += &format!("  more may change: only {MOST_QUESTIONS} questions were asked\n");
+            text += &format!("  more answers may differ: only {MAX_QUESTIONS} questions were compared\n");
         }
         text
     }
@@ -290,7 +290,7 @@ mod tests {
         compile(&loaded, &Default::default(), None).unwrap_or_else(|problems| panic!("{problems:?}")).0
     }
 
-    /// What changes, one line for each answer.
+    /// The answers that differ, one line each.
     fn changes(edit: impl FnOnce(&mut Value)) -> Vec<String> {
         let mut edited = manifest();
         edit(&mut edited);
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_is_found_by_who_asks() {
+    fn finds_the_answers_that_differ_for_each_client() {
         assert!(changes(|_| {}).is_empty());
         let health = changes(|manifest| {
             manifest["vpc_endpoints"]["vpce-1"]["network_interfaces"][0]["health"] = json!("unhealthy");
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn lists_are_bounded() {
+    fn lists_at_most_the_given_number_of_answers() {
         let mut edited = manifest();
         edited["private_hosted_zones"] = json!({});
         let answers = answers(&snapshot(&manifest()), &snapshot(&edited), 0, 3);

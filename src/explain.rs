@@ -1,13 +1,10 @@
-//! How an answer comes about, as data: from the very function that serves, of a manifest or of a server that runs.
+//! Explanations: an answer with its steps, as data. The function that serves makes them, from a manifest or in a running
+//! server. The texts of the steps are made in [`answer`](crate::answer).
 
 use crate::{
     answer::{
-        Client, Moment, Outcome, Stage, Step, Story, Trace, Transport, answer_traced, known::Known, who::OnBehalf,
-    },
-    clock::now,
-    forward::{
-        self, Forwarding,
-        upstream::{State, TargetReport},
+        Client, ExplainTrace, Moment, Outcome, Stage, Step, Trace, Transport, answer_traced, identify::QueryTemplate,
+        known::KnownAnswers,
     },
     manifest::{Protocol, problem::printable},
     snapshot::{
@@ -17,31 +14,31 @@ use crate::{
     wire::{
         Name,
         message::{self, Message},
-        name::printed,
+        name::name_text,
         rdata::{type_from_text, type_to_text, write},
     },
 };
 use serde::{Deserialize, Serialize};
-use std::{borrow::Cow, fmt::Write, net::IpAddr, sync::Arc, time::Instant};
+use std::{fmt::Write, net::IpAddr, sync::Arc, time::Duration};
 
-/// What is to be explained, as it is typed.
+/// A request for an explanation, as a user types it.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Request {
     /// The client's address.
     pub from: IpAddr,
-    /// The address that it asks; none: one that is no entry point.
+    /// The address that the query is sent to; none: an address that belongs to no network.
     #[serde(default)]
     pub to: Option<IpAddr>,
-    /// The forwarder that the client is behind; none: it asks itself.
+    /// The forwarder that the client is behind; none: the client sends the query itself.
     #[serde(default)]
     pub via: Option<IpAddr>,
-    /// The name that it asks for.
+    /// The name.
     pub name: String,
-    /// The type that it asks for; A without it.
+    /// The type; A by default.
     #[serde(rename = "type", default = "default_type")]
     pub rtype: String,
-    /// Others are really asked.
+    /// Other servers are asked, as for a client.
     #[serde(default)]
     pub resolve: bool,
 }
@@ -50,7 +47,7 @@ fn default_type() -> String {
     "A".into()
 }
 
-/// What is to be explained.
+/// A question that is to be explained.
 pub struct Question {
     from: IpAddr,
     to: Option<IpAddr>,
@@ -59,7 +56,7 @@ pub struct Question {
     qtype: u16,
 }
 
-/// An answer with the way to it.
+/// An answer with its steps.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Explanation {
     from: IpAddr,
@@ -70,9 +67,9 @@ pub struct Explanation {
     rtype: String,
     generation: u64,
     steps: Vec<Step>,
-    /// What others have to be asked first; then there is no answer.
+    /// The question to other servers; there is no answer then.
     forward: Option<Forwarded>,
-    /// Those whom the names on the way are asked of: in the order in which they are asked now, or else in the manifest's.
+    /// The servers of the routes, in the order in which zonal asks them now; from a manifest alone, in its order.
     servers: Vec<Server>,
     status: Option<String>,
     flags: Vec<String>,
@@ -82,10 +79,10 @@ pub struct Explanation {
     additional: Vec<Record>,
 }
 
-/// A question to others.
+/// A question to other servers.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 struct Forwarded {
-    /// None: the internet resolver.
+    /// The rule; none: the internet resolver.
     rule: Option<String>,
     name: String,
     #[serde(rename = "type")]
@@ -94,24 +91,29 @@ struct Forwarded {
     checking_disabled: bool,
 }
 
-/// One who is asked, and how that one answers.
+/// A server of a route, and its state.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Server {
-    rule: Option<String>,
-    ip: IpAddr,
-    port: u16,
-    protocol: Protocol,
+    /// The resolver rule; none for the internet resolver.
+    pub rule: Option<String>,
+    /// The address.
+    pub ip: IpAddr,
+    /// The port.
+    pub port: u16,
+    /// The protocol of queries to the server.
+    pub protocol: Protocol,
+    /// The name in its certificate, for protocols with TLS.
     #[serde(skip_serializing_if = "Option::is_none")]
-    server_name_indication: Option<String>,
-    /// None: nobody knows here.
-    state: Option<String>,
+    pub server_name_indication: Option<String>,
+    /// `unknown`, `up` or `down`; none if the explanation is from a manifest alone.
+    pub state: Option<String>,
     /// The smoothed round trip time in milliseconds.
-    rtt_ms: Option<f64>,
-    /// For how many seconds it has not answered.
-    down_seconds: Option<u64>,
-    /// What is wrong with it, or with its last answers, if others are asked first because of that.
+    pub rtt_ms: Option<f64>,
+    /// The time for which it has not answered, in seconds.
+    pub down_seconds: Option<u64>,
+    /// The problem with it or with its last answers, if other servers are asked first because of it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    trouble: Option<String>,
+    pub trouble: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -130,59 +132,66 @@ struct Record {
 }
 
 impl Question {
-    /// Reads name and type as they are typed. The error is a sentence.
+    /// Parses name and type.
+    ///
+    /// # Errors
+    ///
+    /// A text for the user, if name or type is invalid.
     pub fn new(request: &Request) -> Result<Question, String> {
         let Request { from, to, via, name, rtype, .. } = request;
         let name = Name::absolute(name).map_err(|error| format!("`{name}`: {error}"))?;
         let qtype = type_from_text(rtype)
             .or_else(|| rtype.eq_ignore_ascii_case("ANY").then_some(255))
-            .ok_or_else(|| format!("`{rtype}` is no type of a record, such as A or TYPE65280"))?;
+            .ok_or_else(|| format!("`{rtype}` is not a record type, such as A or TYPE65280"))?;
         Ok(Question { from: *from, to: *to, via: *via, name, qtype })
     }
 
     /// A query with EDNS and RD, as stub resolvers send it, or a forwarder for one.
-    fn packet(&self, snapshot: &Snapshot) -> Vec<u8> {
-        let on_behalf = match self.via {
-            None => OnBehalf::default(),
-            Some(_) => OnBehalf::named(snapshot, &self.client(), self.from),
+    pub fn packet(&self, snapshot: &Snapshot) -> Vec<u8> {
+        let template = match self.via {
+            None => QueryTemplate::default(),
+            Some(_) => QueryTemplate::named(snapshot, &self.client(), self.from),
         };
-        on_behalf.packet(self.name.as_wire(), self.qtype)
+        template.packet(self.name.as_wire(), self.qtype)
     }
 
-    fn client(&self) -> Client {
+    /// The client of the question, or the forwarder in front of it.
+    pub fn client(&self) -> Client {
         let unspecified = match self.from {
             IpAddr::V4(_) => IpAddr::from([0; 4]),
             IpAddr::V6(_) => IpAddr::from([0; 16]),
         };
-        // By TCP nothing is truncated.
+        // An answer by TCP is not truncated.
         let source = self.via.unwrap_or(self.from);
         Client { source, port: 0, local: self.to.unwrap_or(unspecified), transport: Transport::Tcp }
     }
 }
 
-/// Explains an answer from what is known of others' names; those who answer for them are told by `servers`. `now` is in
+/// Explains an answer. `known` has the answers of other servers, `servers` returns the servers of a route, and `now` is in
 /// seconds since 1970.
 pub fn explain(
     snapshot: &Snapshot,
-    known: &impl Known,
+    known: &impl KnownAnswers,
     question: &Question,
     now: i64,
     servers: impl Fn(&Arc<Route>) -> Vec<Server>,
 ) -> Explanation {
-    let mut story = Story::default();
+    let mut trace = ExplainTrace::default();
     let mut reply = vec![0; u16::MAX as usize];
     let (client, moment) = (question.client(), Moment { now, draw: 0 });
     if let Some(via) = question.via
         && client.forwarder(snapshot).is_none()
     {
-        story.note(Stage::Client, || format!("{via} is no forwarder here: whom it names counts for nothing"));
+        trace.note(Stage::Client, || {
+            format!("{via} is not a forwarder of the manifest: the client that it names does not count")
+        });
     }
     let packet = question.packet(snapshot);
-    let outcome = answer_traced(snapshot, known, &client, moment, &packet, &mut reply, &mut story);
+    let outcome = answer_traced(snapshot, known, &client, moment, &packet, &mut reply, &mut trace);
     let forward = match &outcome {
         Outcome::Forward(forward) => Some(Forwarded {
             rule: rule_of(forward.route),
-            name: printed(forward.name().wire()).to_string(),
+            name: name_text(forward.name().wire()).to_string(),
             rtype: type_to_text(forward.qtype).into(),
             dnssec_ok: forward.dnssec_ok,
             checking_disabled: forward.checking_disabled,
@@ -196,9 +205,9 @@ pub fn explain(
         name: question.name.to_string(),
         rtype: type_to_text(question.qtype).into(),
         generation: snapshot.generation,
-        steps: story.steps,
+        steps: trace.steps,
         forward,
-        servers: story.routes.iter().flat_map(servers).collect(),
+        servers: trace.routes.iter().flat_map(servers).collect(),
         status: None,
         flags: Vec::new(),
         ede: None,
@@ -207,12 +216,12 @@ pub fn explain(
         additional: Vec::new(),
     };
     if let Outcome::Reply(answered) = outcome {
-        explanation.take(&reply[..answered.len]);
+        explanation.add_reply(&reply[..answered.len]);
     }
     explanation
 }
 
-/// Explains an answer from a manifest alone: of the names of others nothing is known.
+/// Explains an answer from a manifest alone, without answers of other servers.
 pub fn of_manifest(snapshot: &Snapshot, question: &Question, now: i64) -> Explanation {
     let mut explanation = explain(snapshot, &(), question, now, |route| {
         let Servers::Targets { targets, .. } = &route.servers else { return Vec::new() };
@@ -222,43 +231,13 @@ pub fn of_manifest(snapshot: &Snapshot, question: &Question, now: i64) -> Explan
     explanation
 }
 
-/// Explains an answer of the server that this is, with its cache and what it knows of other servers. With `resolve` these are
-/// asked, as they are for a client.
-pub async fn of_server(forwarding: &Arc<Forwarding>, question: &Question, resolve: bool) -> Explanation {
-    let explain_now = || {
-        let snapshot = forwarding.snapshot.load_full();
-        explain(&snapshot, &forwarding.cache, question, now(), |route| {
-            let reports = forwarding.upstreams.report(route);
-            reports.into_iter().map(|report| Server::reported(route, report)).collect()
-        })
-    };
-    let mut explanation = explain_now();
-    if !resolve || explanation.forward.is_none() {
-        return explanation;
-    }
-    let (start, client) = (Instant::now(), question.client());
-    let packet = question.packet(&forwarding.snapshot.load());
-    let answered = forward::respond(forwarding, &client, &packet, None, None).await;
-    let after = explain_now();
-    let text = format!("others were asked, and the answer took {:.1} ms", start.elapsed().as_secs_f64() * 1000.0);
-    // What is not kept is not there a second time.
-    let mut steps = if after.forward.is_none() { after.steps } else { explanation.steps };
-    let at = steps.iter().position(|step| step.stage == Stage::Cache).unwrap_or(steps.len());
-    steps.insert(at, Step { stage: Stage::Resolve, text });
-    explanation = Explanation { steps, forward: None, servers: after.servers, ..explanation };
-    if let Some(forward::Response { answered, reply, .. }) = answered {
-        explanation.take(&reply[..answered.len]);
-    }
-    explanation
-}
-
 fn rule_of(route: &Route) -> Option<String> {
     (!route.rule.is_empty()).then(|| route.rule.clone())
 }
 
 impl Server {
-    /// One of whom nothing is known but what the manifest says.
-    fn new(route: &Route, target: &Target) -> Server {
+    /// A server whose state is not known.
+    pub fn new(route: &Route, target: &Target) -> Server {
         Server {
             rule: rule_of(route),
             ip: target.ip,
@@ -272,31 +251,16 @@ impl Server {
         }
     }
 
-    fn reported(route: &Route, report: TargetReport) -> Server {
-        let (state, down_seconds) = match report.state {
-            State::Unknown => ("unknown", None),
-            State::Up => ("up", None),
-            State::Down(since) => ("down", Some(since.elapsed().as_secs())),
-        };
-        Server {
-            state: Some(state.into()),
-            rtt_ms: report.rtt.map(|rtt| (rtt.as_secs_f64() * 1e5).round() / 100.0),
-            down_seconds,
-            trouble: report.trouble.map(Cow::into_owned),
-            ..Server::new(route, &report.target)
-        }
-    }
-
     fn to_text(&self) -> String {
         let Server { ip, port, protocol, server_name_indication, .. } = self;
         let target = Target { ip: *ip, port: *port, protocol: *protocol, server_name: server_name_indication.clone() };
         let rtt = self.rtt_ms.map_or(String::new(), |rtt| format!(", RTT {rtt} ms"));
         let why = self.trouble.as_ref().map_or(String::new(), |trouble| format!(": it {trouble}"));
         let state = match (self.state.as_deref(), self.down_seconds) {
-            (Some("up"), _) if self.trouble.is_some() => format!(": answers{rtt}; others are asked first{why}"),
+            (Some("up"), _) if self.trouble.is_some() => format!(": answers{rtt}; other servers are asked first{why}"),
             (Some("up"), _) => format!(": answers{rtt}"),
             (Some("down"), seconds) => {
-                format!(": no answer for {} s{rtt}; others are asked first{why}", seconds.unwrap_or(0))
+                format!(": no answer for {} s{rtt}; other servers are asked first{why}", seconds.unwrap_or(0))
             }
             (Some(_), _) => ": not asked yet".into(),
             (None, _) => String::new(),
@@ -306,8 +270,28 @@ impl Server {
 }
 
 impl Explanation {
-    /// Takes in a reply.
-    fn take(&mut self, reply: &[u8]) {
+    /// Whether other servers must be asked first.
+    pub fn is_forwarded(&self) -> bool {
+        self.forward.is_some()
+    }
+
+    /// The explanation after other servers were asked. `after` is the explanation with their answers in the cache, `elapsed` is
+    /// the time until the reply, and `reply` is the message.
+    pub fn resolved(self, after: Explanation, elapsed: Duration, reply: Option<&[u8]>) -> Explanation {
+        let text = format!("the servers were asked; the answer took {:.1} ms", elapsed.as_secs_f64() * 1000.0);
+        // An answer that the cache does not keep is missing the second time: its steps are those from before.
+        let mut steps = if after.is_forwarded() { self.steps } else { after.steps };
+        let at = steps.iter().position(|step| step.stage == Stage::Cache).unwrap_or(steps.len());
+        steps.insert(at, Step { stage: Stage::Resolve, text });
+        let mut explanation = Explanation { steps, forward: None, servers: after.servers, ..self };
+        if let Some(reply) = reply {
+            explanation.add_reply(reply);
+        }
+        explanation
+    }
+
+    /// Adds the content of a reply.
+    fn add_reply(&mut self, reply: &[u8]) {
         let message = Message::read(reply).unwrap_or_default();
         self.status = Some(message.status().into());
         self.flags = message.flag_names().into_iter().map(String::from).collect();
@@ -316,8 +300,8 @@ impl Explanation {
         self.ede = message.ede.map(|(code, text)| Ede { code, text });
     }
 
-    /// The answer in few words: its records, or its status, or who is asked.
-    pub fn gist(&self) -> Vec<String> {
+    /// The answer in a few words: its records, its status, or the rule that forwards it.
+    pub fn summary(&self) -> Vec<String> {
         if let Some(forward) = &self.forward {
             let who = forward.rule.as_ref().map_or("to the internet".into(), |rule| format!("by rule {rule}"));
             return vec![format!("forwarded {who}")];
@@ -339,42 +323,42 @@ impl Explanation {
             .iter()
             .map(|Record { name, ttl, rtype, rdata }| format!("{name} {ttl} {rtype} {rdata}"))
             .collect();
-        // Their order rotates.
+        // The order of records rotates.
         records.sort();
         records
     }
 
-    /// The generation of what is explained, as far as a server serves it.
+    /// The generation that was explained.
     pub fn generation(&self) -> u64 {
         self.generation
     }
 
-    /// The client, with the forwarder that it is behind and the address that it asks.
+    /// The client, with its forwarder and the address that the query is sent to.
     pub fn client(&self) -> String {
         let to = self.to.map_or(String::new(), |to| format!(" to {to}"));
         let via = self.via.map_or(String::new(), |via| format!(" via {via}"));
         format!("{}{via}{to}", self.from)
     }
 
-    /// What is asked for.
+    /// Name and type.
     pub fn question(&self) -> String {
         format!("{} {}", self.name, self.rtype)
     }
 
-    /// The steps and the servers, each with the word for what it is about.
+    /// The steps and the servers, each with the label of its stage.
     pub fn steps(&self) -> Vec<(String, String)> {
         let steps = self.steps.iter().map(|Step { stage, text }| (format!("{stage:?}").to_lowercase(), text.clone()));
         steps.chain(self.servers.iter().map(|server| ("server".into(), server.to_text()))).collect()
     }
 
-    /// What comes of them: who is asked, or the reply, each line with the word for what it is.
+    /// The question to other servers, or the reply: lines with a label each.
     pub fn outcome(&self) -> Vec<(&'static str, String)> {
         let mut lines = Vec::new();
         if let Some(Forwarded { rule, name, rtype, dnssec_ok, checking_disabled }) = &self.forward {
             let who = rule.as_ref().map_or("the internet resolver".into(), |rule| format!("rule {rule}"));
             let bit = |is_set: &bool| if *is_set { 1 } else { 0 };
             let flags = format!("DO {}, CD {}", bit(dnssec_ok), bit(checking_disabled));
-            lines.push(("to be asked, by", format!("{who}: {name} {rtype}, {flags}")));
+            lines.push(("forwarded", format!("{name} {rtype}, by {who}; {flags}")));
         }
         if let Some(status) = &self.status {
             lines.push(("status", format!("{status}; flags: {}", self.flags.join(" "))));
@@ -391,7 +375,7 @@ impl Explanation {
         lines
     }
 
-    /// The whole for people. `source` says where it is from.
+    /// The explanation as text. `source` says where it comes from.
     pub fn to_text(&self, source: &str) -> String {
         let mut text = String::new();
         let _ = writeln!(text, "{}, from {}", printable(&self.question()), self.client());
@@ -401,16 +385,15 @@ impl Explanation {
         line("source", source);
         self.steps().iter().for_each(|(stage, step)| line(stage, step));
         let mut before = None;
-        for (what, said) in self.outcome() {
-            let begins = matches!(what, "to be asked, by" | "status") && before != Some(what);
-            let separator = if what == "to be asked, by" { " " } else { ": " };
-            let _ = writeln!(text, "{}{what}{separator}{}", if begins { "\n" } else { "" }, printable(&said));
-            before = Some(what);
+        for (label, line) in self.outcome() {
+            let begins = matches!(label, "forwarded" | "status") && before != Some(label);
+            let _ = writeln!(text, "{}{label}: {}", if begins { "\n" } else { "" }, printable(&line));
+            before = Some(label);
         }
         text
     }
 
-    /// The whole for programs.
+    /// The explanation as JSON.
     pub fn to_json(&self, source: &str) -> String {
         let mut value = serde_json::to_value(self).unwrap_or_default();
         value["source"] = source.into();

@@ -1,7 +1,7 @@
-//! What metrics are made of: counters and gauges with labels, and families of values that are read at a scrape.
+//! Makers of metrics: counters and gauges with labels, and families of values that are read at a scrape.
 //!
-//! Each room has its own counters and registers them at a [`Registry`]; the page of `metrics` is what a registry gathers. Names
-//! and labels are constants. A metric that cannot be made or registered is a mistake in the code: the tests make all of them.
+//! Each room owns its counters and registers them at a [`Registry`]. `metrics` makes the page from the registry. Names and
+//! labels are constants, so a metric that cannot be made or registered is a mistake in the code. The tests make all of them.
 
 use prometheus::{
     IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
@@ -9,11 +9,11 @@ use prometheus::{
     proto::{Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType},
 };
 
-/// The metric, if it is valid.
+/// The metric in a result.
 ///
 /// # Panics
 ///
-/// If a constant name or label is not.
+/// If a name or label is invalid. All of them are constants.
 pub fn valid<T>(metric: prometheus::Result<T>) -> T {
     metric.expect("a valid metric")
 }
@@ -30,8 +30,8 @@ pub fn gauges(name: &str, help: &str, label: &str, values: &[&str]) -> IntGaugeV
     gauges
 }
 
-/// A counter for each combination of the labels' values. All of them exist from the start: Prometheus does not see the first
-/// event of a counter that begins with it.
+/// A counter for each combination of the labels' values. All counters exist from the start, with 0: Prometheus cannot see the
+/// first increase of a counter that appears with it.
 pub fn counters(name: &str, help: &str, labels: &[&str], values: &[&[&'static str]]) -> IntCounterVec {
     let counters = valid(IntCounterVec::new(Opts::new(name, help), labels));
     let mut combinations: Vec<Vec<&'static str>> = vec![Vec::new()];
@@ -48,17 +48,17 @@ pub fn register(registry: &Registry, collector: impl Collector + 'static) {
     valid(registry.register(Box::new(collector)));
 }
 
-/// Registers families that `read` makes at each scrape. `name` is that of one of them.
+/// Registers families that `read` makes at each scrape. `name` is the name of one of them.
 pub fn register_read(registry: &Registry, name: &str, read: impl Fn() -> Vec<MetricFamily> + Send + Sync + 'static) {
     register(registry, ReadAtScrape { desc: desc(name), read });
 }
 
-/// What tells a collector from others.
+/// The description by which a registry distinguishes collectors.
 pub fn desc(name: &str) -> Desc {
     valid(Desc::new(name.into(), name.into(), Vec::new(), Default::default()))
 }
 
-/// Families that a function makes at each scrape.
+/// A collector whose families a function makes at each scrape.
 struct ReadAtScrape<T> {
     desc: Desc,
     read: T,
@@ -74,10 +74,10 @@ impl<T: Fn() -> Vec<MetricFamily> + Send + Sync> Collector for ReadAtScrape<T> {
     }
 }
 
-/// A metric that is made at a scrape. Thousands of values are made as fast as they can be written, without a look-up for each.
+/// A metric family that is made at a scrape. It takes thousands of values without a look-up for each.
 pub struct Family(MetricFamily);
 
-/// Names of labels with their values, in the order of the names.
+/// Labels with their values, in the order of their names.
 pub type Labels<'a> = [(&'a str, &'a str)];
 
 impl Family {
@@ -89,22 +89,22 @@ impl Family {
         Family(family)
     }
 
-    /// One that only rises.
+    /// A family of counters.
     pub fn counter(name: &str, help: &str) -> Family {
         Family::new(MetricType::COUNTER, name, help)
     }
 
-    /// One that rises and falls.
+    /// A family of gauges.
     pub fn gauge(name: &str, help: &str) -> Family {
         Family::new(MetricType::GAUGE, name, help)
     }
 
-    /// One that counts values by their size.
+    /// A family of histograms.
     pub fn histogram(name: &str, help: &str) -> Family {
         Family::new(MetricType::HISTOGRAM, name, help)
     }
 
-    /// Has a value for these labels.
+    /// Sets the value for these labels.
     pub fn set(&mut self, labels: &Labels, value: f64) {
         let mut metric = Metric::from_label(pairs(labels));
         match self.0.get_field_type() {
@@ -122,28 +122,28 @@ impl Family {
         self.0.mut_metric().push(metric);
     }
 
-    /// Has these counts for these labels.
+    /// Sets the histogram for these labels.
     pub fn set_histogram(&mut self, labels: &Labels, histogram: Histogram) {
         let mut metric = Metric::from_label(pairs(labels));
         metric.set_histogram(histogram);
         self.0.mut_metric().push(metric);
     }
 
-    /// A counter with one value.
+    /// A family with one counter.
     pub fn one_counter(name: &str, help: &str, value: f64) -> MetricFamily {
         let mut family = Family::counter(name, help);
         family.set(&[], value);
         family.0
     }
 
-    /// A gauge with one value.
+    /// A family with one gauge.
     pub fn one_gauge(name: &str, help: &str, value: f64) -> MetricFamily {
         let mut family = Family::gauge(name, help);
         family.set(&[], value);
         family.0
     }
 
-    /// All of it.
+    /// The finished family.
     pub fn done(self) -> MetricFamily {
         self.0
     }

@@ -1,138 +1,149 @@
-//! zonal: a private DNS resolver for VPCs. It turns a service's name into the address of the endpoint in the asking
-//! client's own Availability Zone. This page is the architecture: how data flows, where things are, what must hold.
+//! zonal: a private DNS resolver for VPCs. It turns a service's name into the address of the endpoint in the client's
+//! own Availability Zone. This page is the architecture: how data flows, where things are, and what always holds.
 //!
 //! # Five nouns, two verbs
 //!
-//! - **Manifest**: what is wanted. Plain serde types in the words of the AWS API ([`manifest::types`]).
-//! - **Snapshot**: what is served. Immutable, compiled from a manifest ([`snapshot::compile`]), behind the program's only
-//!   `ArcSwap` ([`snapshot::published::Published`]).
-//! - **View**: how the clients of one network, by one path, see the world: a few maps that are shared with other views
-//!   wherever they are equal ([`snapshot::views`]). Names are never copied into views.
+//! - **Manifest**: the description of networks, endpoints, zones and rules, as plain serde types with the words of the AWS
+//!   API ([`manifest::types`]).
+//! - **Snapshot**: the immutable structure that zonal answers from. [`snapshot::compile`] makes it from a manifest. It is
+//!   behind the only `ArcSwap` of the program ([`snapshot::published::Published`]).
+//! - **View**: the names that the clients of one network see by one path. A view is a few maps. Views share the maps that
+//!   are equal, and no name is copied into a view ([`snapshot::views`]).
 //! - **Query**: one parsed question, borrowed from the packet ([`wire::query`]).
-//! - **Outcome**: what was decided: a reply, nothing, or whom to ask for which name ([`answer::Outcome`]).
+//! - **Outcome**: the decision about a query: a reply, no reply, or a question to other servers ([`answer::Outcome`]).
 //!
-//! [`answer::answer`] is pure and synchronous: no allocation, lock, clock, randomness or log. Time and chance come in as a
-//! [`answer::Moment`], and what others have answered as something that is [`answer::known::Known`]: the cache, most often.
-//! All transports call it, and `zonal explain` and the tests too. The second verb, [`forward::respond`], calls it again and
-//! again: each time that it says whom to ask, they are asked, and what they said is known the next time. So nothing of a
-//! half-made answer is carried over an await, and every target of a chain is decided anew.
+//! The first verb is [`answer::answer`]. It is pure and synchronous: no allocation, lock, clock, randomness or log. The
+//! caller passes time and rotation as a [`answer::Moment`], and the answers of other servers as
+//! [`answer::known::KnownAnswers`], which is usually the cache. All transports, `zonal explain` and the tests call it.
+//!
+//! The second verb is [`forward::respond`]. It calls `answer`, asks other servers the question that this returns, and calls
+//! `answer` again with what they answered, until there is a reply. So no half-made answer lives across an `await`, and
+//! every target of a CNAME chain is decided like a first name.
 //!
 //! # Rooms
 //!
-//! A room is a top-level module. A room imports only rooms above it in this table, so that rooms form no circle. A test compares
+//! A room is a top-level module. A room imports only rooms above it in this table, so rooms form no circle. A test compares
 //! the third column with the imports.
 //!
 //! | room | what is in it | imports |
 //! | --- | --- | --- |
-//! | [`wire`] | names, record data, queries, replies | |
+//! | [`wire`] | `codes` of the protocol; names, record data, queries, replies, responses; PROXY headers | |
 //! | [`clock`] | the time, and random seeds | |
 //! | [`instruments`] | makers of counters and gauges | |
-//! | [`manifest`] | types; reading (`document`, `decode`, `load`, `master`); `check`; `connectivity`; `presets` of AWS services | `wire` |
-//! | [`snapshot`] | what is compiled: `networks`, `forwarders`, `zones`, `endpoints`, `aliases`, `routes`, `views`, `autodefined`, `query_logs`; `slots` and `names` share what does not change | `manifest`, `wire` |
-//! | [`answer`] | the client (`who`), the search for what is responsible (`resolve`, `cut`), the answer (`zone`, `endpoint`, `autodefined`, `known`), `dns64`, the steps for `explain` (`trace`, `why`) | `manifest`, `snapshot`, `wire` |
+//! | [`manifest`] | the types; reading (`document`, `decode`, `load`, `collection`, `master`); `check` and `record_lints`; `connectivity`; `presets` of AWS services | `wire` |
+//! | [`snapshot`] | the compiled manifest: `networks`, `forwarders`, `zones`, `endpoints`, `aliases`, `routes`, `views`, `autodefined`, `query_logs`; consecutive snapshots share unchanged parts by `slots` and `names` | `manifest`, `wire` |
+//! | [`answer`] | `identify`: the client; `resolve`: the resolution algorithm, with the search for the `cut`; answers from a `zone`, an `endpoint`, `autodefined` names or the `cache`; `dns64`; `trace` and `explanation`: the steps for `zonal explain` | `manifest`, `snapshot`, `wire` |
 //! | [`config`] | `zonal.yaml` | `manifest`, `snapshot`, `wire` |
 //! | [`log`] | log lines on standard error; no thread waits for the reader | `config` |
-//! | [`query_log`] | entries go through a `Tap` to the `writer`, which makes `json` or `dnstap` and passes them to a `sink` | `answer`, `config`, `instruments`, `manifest`, `snapshot`, `wire` |
-//! | [`forward`] | asks other servers (`ask`): equal questions once (`flights`), `admission`, `upstream` servers, `recursion` from the root; `read`s answers; `cache` | `answer`, `clock`, `config`, `instruments`, `manifest`, `query_log`, `snapshot`, `wire` |
-//! | [`explain`] | the steps of an answer, as data | `answer`, `clock`, `forward`, `manifest`, `snapshot`, `wire` |
-//! | [`difference`] | the answers that differ between two snapshots | `explain`, `manifest`, `snapshot`, `wire` |
-//! | [`control_plane`] | sources: a `directory`, `etcd`, or `change`s by HTTP; the `keeper` publishes what `decide` makes of a change, the `guard` holds mass deletions, the `store` keeps, `edits` are dynamic updates, kept in a `journal`, `freeze` hands over, `internet` follows `resolv.conf`, `status` reports | `clock`, `config`, `difference`, `instruments`, `manifest`, `snapshot`, `wire` |
-//! | [`transfer`] | zones out: `access`, `tsig`, `outgoing` transfers from the `history`, `notify`, `update`; zones in: `inward` follows a `schedule`, asks a `primary`, reads its `answer`, keeps `copies`; `notified` takes NOTIFY | `answer`, `clock`, `config`, `control_plane`, `forward`, `instruments`, `manifest`, `snapshot`, `wire` |
-//! | [`listen`] | the transports: `udp`, `stream`, `tls`, `https`, `quic`, `proxy` headers; `dispatch` is what happens to every query around `answer`; `connections`, `limit` and `unread` bound what clients take | `answer`, `clock`, `forward`, `instruments`, `manifest`, `query_log`, `snapshot`, `transfer`, `wire` |
-//! | [`metrics`] | the page of metrics; each room owns its counters and registers them | `clock`, `instruments`, `log` |
-//! | [`admin`] | HTTP: probes, metrics, status, cache; `push` takes changes, `journal` shows and drops those of dynamic updates, `access` checks who may, `places` and `patient` bound requests, `events` streams generations, `openapi` describes the API | `clock`, `config`, `control_plane`, `explain`, `forward`, `instruments`, `listen`, `manifest`, `metrics`, `snapshot`, `wire` |
-//! | [`run`] | wires a server together: sockets, certificates, takeover, systemd | `admin`, `answer`, `clock`, `config`, `control_plane`, `forward`, `instruments`, `listen`, `log`, `manifest`, `metrics`, `query_log`, `snapshot`, `transfer` |
+//! | [`query_log`] | an `EntrySender` passes entries to the `writer`, which formats them as `json` or `dnstap` for a `sink` | `answer`, `config`, `instruments`, `manifest`, `snapshot`, `wire` |
+//! | [`forward`] | asks other servers for a client's `request`: equal questions once (`single_flight`), `admission` of queries, `upstream` servers, `recursion` from the root; `read` accepts records; `cache`; `lookup` of a name for health checks | `answer`, `clock`, `config`, `instruments`, `manifest`, `query_log`, `snapshot`, `wire` |
+//! | [`health`] | health checks: a `schedule` of attempts (`probe`), the verdicts that follow (`history`, `isolation`), and their `store` | `answer`, `clock`, `forward`, `instruments`, `manifest`, `snapshot`, `wire` |
+//! | [`explain`] | an answer with its steps, as data | `answer`, `manifest`, `snapshot`, `wire` |
+//! | [`difference`] | the answers that two snapshots give differently | `explain`, `manifest`, `snapshot`, `wire` |
+//! | [`control_plane`] | sources: a `directory`, `etcd`, or a `change` by HTTP; `prepare` checks and compiles a change, the `guard` holds mass deletions, the `publisher` publishes the snapshot, the `state_store` writes it to disk; `updates` are dynamic updates in journals, `freeze` hands over to another process, `internet` follows `resolv.conf`, `status` reports | `clock`, `config`, `difference`, `instruments`, `manifest`, `snapshot`, `wire` |
+//! | [`transfer`] | zones out: `access`, `tsig`, `outgoing` transfers with the `history` of a zone, `notify`, `update`; zones in: `inward` follows a `schedule`, asks a `primary`, reads its `answer` and stores `copies`; `notified` takes NOTIFY | `answer`, `clock`, `config`, `control_plane`, `forward`, `instruments`, `manifest`, `snapshot`, `wire` |
+//! | [`listen`] | the transports: `udp`, `stream`, `tls`, `https`, `quic`, `proxy` headers; `dispatch` has the steps of every query around `answer`; `connections`, `limit`, `bodies` and `unread` bound the clients | `answer`, `clock`, `forward`, `instruments`, `manifest`, `query_log`, `snapshot`, `transfer`, `wire` |
+//! | [`metrics`] | the metrics page; each room has its own counters and registers them | `clock`, `instruments`, `log` |
+//! | [`admin`] | HTTP: probes, metrics, status, cache; `push` takes changes, `journal` shows and drops those of dynamic updates, `access` checks permissions, `admission` and `stall` bound connections, `pages` bounds large responses, `events` streams generations, `explain` explains answers of this server, `openapi` describes the API, `status` is the type that `zonal status` reads | `clock`, `config`, `control_plane`, `explain`, `forward`, `health`, `instruments`, `listen`, `manifest`, `metrics`, `snapshot`, `transfer`, `wire` |
+//! | [`run`] | builds a server from its parts: sockets, certificates, takeover, systemd | `admin`, `answer`, `clock`, `config`, `control_plane`, `forward`, `health`, `instruments`, `listen`, `log`, `manifest`, `metrics`, `query_log`, `snapshot`, `transfer` |
 //! | [`cli`] | the commands | `admin`, `clock`, `config`, `control_plane`, `difference`, `explain`, `log`, `manifest`, `run`, `snapshot`, `wire` |
 //!
-//! # The way of a packet
+//! # The path of a packet
 //!
 //! ```text
-//! packet -> listen::{udp, stream, https, quic}   bytes, and Client { source, local, transport }
-//!        -> who::read               from a forwarder that speaks by PROXY protocol: the header is taken away
-//!        -> Packet::read            header, question, EDNS; else FORMERR, NOTIMP, or silence
-//!        -> Who::identify           who asks: entry point, longest prefix -> view and AZ; nobody we know -> REFUSED; a forwarder's
-//!                                   PROXY header or client subnet stands for its client
-//!        -> cut::next_cut           longest suffix, then rank: rule, zone, endpoint name, autodefined
-//!             zone         -> node, wildcard, cut, DNAME -> record set -> copied out of the zone's block
-//!             endpoint     -> the interfaces that are usable, in the client's AZ if it has some there
-//!             route        -> what is known of the name, else Outcome::Forward
-//!             CNAME target -> decided anew
-//!        -> Reply::finish           counts, flags, OPT with cookie, NSID, extended error
-//!        -> counters                a plain store in the worker's own block
-//!        -> query_log::Tap          where the view is logged: what was noted, and the answer, into the worker's own ring
+//! packet -> listen::{udp, stream, https, quic}   octets, and Client { source, local, transport }
+//!        -> identify::read_sender   takes the PROXY header away, if the sender is a forwarder that has to send one
+//!        -> Packet::read            header, question, EDNS; else FORMERR, NOTIMP or no reply
+//!        -> Sender::identify        the client: entry point, longest prefix -> view and AZ. An unknown client gets REFUSED.
+//!                                   A forwarder's PROXY header or client subnet names its client
+//!        -> resolve::resolve        the cuts: longest match first, then rule, zone, endpoint name, autodefined name
+//!             zone         -> node, wildcard, zone cut or DNAME -> record set -> copied from the zone's memory
+//!             endpoint     -> its usable interfaces; those in the client's AZ, if there are any
+//!             rule         -> the cache's answer, else Outcome::Forward
+//!             CNAME target -> resolved like a first name
+//!        -> Reply::finish           counts, flags, OPT with cookie, NSID and extended error
+//!        -> counters                a plain store in the worker's own memory
+//!        -> query_log::EntrySender  if the view is logged: the answer and its QueryLogTrace, into the worker's own ring
 //! ```
-//! A UDP thread answers by itself what is ours or in the cache. The rest goes on in a task:
+//!
+//! A UDP thread answers from zonal's own names and from the cache. A task does the rest:
 //!
 //! ```text
-//! Forward -> forward::ask           a loop? on its way already? something that has ended, if nobody answers in time?
-//!         -> forward::upstream      the fastest server that is up, another one when it takes too long; UDP, TCP, DoT, DoH, DoQ
-//!         -> forward::read          the links of the chain that are within the route's domain, one entry each; or a referral
-//!         -> forward::cache         keyed by route, name, type, DO and CD; a budget in octets; failures beside answers
-//!         -> answer                 once more, from the start
+//! Forward -> forward::request       detects loops, joins equal questions, returns a stale answer if no server answers in time
+//!         -> forward::upstream      the fastest server that answers, another one if it is slow; UDP, TCP, DoT, DoH, DoQ
+//!         -> forward::read          the records of the chain within the route's domain, one entry per name; or a referral
+//!         -> forward::cache         keyed by route, name, type, DO and CD; limited in octets; keeps failures too
+//!         -> answer                 again, from the start
 //! ```
 //!
-//! What `answer` refuses may be about a zone as a whole: then a task goes on with it. So may what is signed:
+//! `answer` refuses queries about whole zones, and signed queries. A task takes such a query from there:
 //!
 //! ```text
-//! AXFR, IXFR -> transfer::access      who may: address and key; which zone, of several with one name
-//!            -> transfer::outgoing    message by message, each made when the one before is on its way
-//! UPDATE     -> transfer::update      what it comes to, on the control plane's thread: prerequisites, then record sets
-//!            -> control_plane::edits  kept, in a journal or where the zone's records come from; then served
+//! AXFR, IXFR -> transfer::access      checks address and key; finds the zone, if several have the name
+//!            -> transfer::outgoing    makes each message while the one before is sent
+//! UPDATE     -> transfer::update      on the control plane's thread: prerequisites, then record sets
+//!            -> control_plane::updates  stores the update in a journal or where the zone's records come from; then serves it
 //! ```
 //!
-//! # The way of a change
+//! # The path of a change
 //!
 //! ```text
-//! files -> control_plane::directory   watched; what is whole by itself goes on at once, what is not waits for what belongs to it
-//!       -> manifest::load             only what changed is looked at and read again; problems with file, line and column
-//!       -> control_plane::keeper      the only writer
-//! etcd  -> control_plane::etcd        a list, then what happens after it: one transaction, one change
-//! HTTP  -> admin::push                who may, and what it is; waits for the keeper's word
-//!       -> manifest::collection       resources as they were put; those that cannot be served are set aside, or refuse the change
-//!       -> control_plane::keeper
+//! files -> control_plane::directory   watches; a complete change goes on at once, an incomplete one waits for its other files
+//!       -> manifest::load             reads only changed files; problems with file, line and column
+//!       -> control_plane::publisher   the only writer
+//! etcd  -> control_plane::etcd        a list, then events; one transaction is one change
+//! HTTP  -> admin::push                checks who may and what it is; waits for the result
+//!       -> manifest::collection       the resources as they were put; invalid ones are set aside, or refuse the change
+//!       -> control_plane::publisher
 //!
-//! keeper: manifest::check             what has to do with the change is checked again
-//!      -> snapshot::compile           networks, zones, endpoints, views: what did not change is shared
-//!      -> control_plane::store        kept for a start without the control plane; after ArcSwap, if nobody waits for a word
-//!      -> ArcSwap                     served from now on
-//!      -> status, metrics, events     generation, digest, the source's revision
+//! publisher: manifest::check            checks the part that the change concerns
+//!         -> snapshot::compile          networks, zones, endpoints, views; shares unchanged parts with the old snapshot
+//!         -> control_plane::state_store on disk, for a start without the control plane: before ArcSwap if a client waits for
+//!                                       the result, else after it
+//!         -> ArcSwap                    served from now on
+//!         -> status, metrics, events    generation, digest, the source's revision
 //! ```
-//! Zones that others have come on a way of their own. What is kept of them completes each manifest, and so do the zones that
-//! catalogs list ([`manifest::catalog`]):
+//!
+//! Zones that zonal copies from other servers take a path of their own. Their copies complete each manifest, and so do the
+//! zones of catalogs ([`manifest::catalog`]):
 //!
 //! ```text
-//! primaries -> transfer::inward          a task for each zone: refresh, NOTIFY, expiry
-//!           -> control_plane::keeper     one transfer, one generation; errors in it refuse it alone
-//!           -> transfer::copies          kept when it is served
+//! primaries -> transfer::inward          one task per zone: refresh, NOTIFY, expiry
+//!           -> control_plane::publisher  one transfer is one generation; an invalid one is refused by itself
+//!           -> transfer::copies          written to disk once the zone is served
 //! ```
-//! A manifest with an error in it is refused whole, and the last good one goes on being served.
 //!
-//! # The way of a restart
+//! With `on_error: refuse`, zonal refuses a manifest with an error as a whole, and serves the last valid one. With
+//! `on_error: set_aside`, it serves the last valid version of the resource with the error.
+//!
+//! # The path of a restart
 //!
 //! ```text
-//! new process -> run::takeover          finds the old one at a path: or none, then it starts as usual
-//! old         -> control_plane::freeze  all that was acknowledged is on disk, and nothing changes
-//!             -> run::inherited         its sockets, and the lock of the state directory, for the new one
-//! new         -> load, compile, bind    while the old one answers; if this fails, the old one goes on
-//!             -> ready                  the old one reads no more, the new one answers and makes changes
-//! old         -> listen::connections    goes on with those that it has, until they end
+//! new process -> run::takeover          finds the old process at a path; without one, it starts as usual
+//! old         -> control_plane::freeze  all acknowledged changes are on disk, and nothing changes any more
+//!             -> run::inherited         passes its sockets and the lock of the state directory to the new process
+//! new         -> load, compile, bind    while the old process answers; if this fails, the old process goes on
+//!             -> ready                  the old process stops reading; the new process answers and makes changes
+//! old         -> listen::connections    serves its open connections until they end
 //! ```
-//! Under systemd sockets are also left to it ([`run`] tells it of each), which passes them to whatever it starts next.
+//!
+//! Under systemd, [`run`] also gives each socket to systemd, which passes it to the next process that it starts.
 //!
 //! # Invariants
 //!
 //! 1. One `ArcSwap`, one writer. A query is answered from one snapshot from start to end.
 //! 2. `wire`, `snapshot` and `answer` know nothing of sockets, tokio or files.
-//! 3. Nothing that a client sends can allocate without bound, block another client, or panic.
-//! 4. A client sees its own view or REFUSED. What others answered is kept under the [route](snapshot::routes::RouteId) that
-//!    it came by: two tenants share it only where the same rule asks the same servers.
-//! 5. Whom a forwarder names counts only from a forwarder of the manifest, and by the snapshot that answers: a PROXY header
-//!    goes to `answer` in front of each query, by every transport.
-//! 6. Nothing that comes with a query is a label of a metric: labels are words of ours, and what the manifest and the
-//!    configuration name.
-//!    Queries are logged only where the manifest says so of their view, or the node's configuration of all; entries are
-//!    dropped before a query waits.
-//! 7. `unsafe` is in `listen::udp` alone.
+//! 3. No input of a client can allocate without limit, block another client, or panic.
+//! 4. A client sees its own view or REFUSED. The cache keeps answers of other servers under the
+//!    [route](snapshot::routes::RouteId) that they came by: two tenants share an answer only if the same rule asks the same
+//!    servers.
+//! 5. A forwarder's word for its client counts only from a forwarder of the manifest, and only by the snapshot that answers:
+//!    by every transport, the PROXY header of each query goes to `answer`.
+//! 6. No part of a query is a label of a metric. Labels are zonal's own words, and names from the manifest and the
+//!    configuration.
+//! 7. Queries are logged only where the manifest says so for their view, or the node's configuration for all. A full log
+//!    loses entries; no query waits for it.
+//! 8. `unsafe` is in `listen::udp` alone.
 
 pub mod admin;
 pub mod answer;
@@ -143,6 +154,7 @@ pub mod control_plane;
 pub mod difference;
 pub mod explain;
 pub mod forward;
+pub mod health;
 pub mod instruments;
 pub mod listen;
 pub mod log;

@@ -1,5 +1,5 @@
-//! The log of the process, on standard error. Whoever has something to say goes on at once: one thread writes, and where
-//! nobody reads, lines are dropped, counted, and told of when there is room again.
+//! The log of the process, on standard error. No thread waits for the reader: one thread writes the lines. When the reader is too
+//! slow, lines are dropped and counted, and an event reports them later.
 
 use crate::config::LogFormat;
 use std::{
@@ -15,21 +15,21 @@ use std::{
 };
 use tracing_subscriber::EnvFilter;
 
-/// What may wait, in octets.
-const MOST_OCTETS: usize = 1 << 20;
-/// How long the end of the process waits until all is written.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// The maximum size of the queue, in octets.
+const MAX_OCTETS: usize = 1 << 20;
+/// The maximum time that the end of the process waits until all lines are written.
+const FLUSH_TIMEOUT: Duration = Duration::from_millis(500);
 
 static QUEUE: Queue = Queue::new();
 
-/// From now on there is a log, for people or as JSON, from the level in `RUST_LOG` on; `info` without it.
+/// Starts the log, as text or as JSON. `RUST_LOG` sets the lowest level; the default is `info`. The error is about the thread.
 pub fn start(format: LogFormat) -> io::Result<()> {
     thread::Builder::new().name("log".into()).spawn(|| {
-        let tell = |lost| tracing::warn!("{lost} lines of the log are lost: standard error did not take them");
-        QUEUE.write_to(&mut io::stderr(), tell);
+        let report = |lost| tracing::warn!(lines = lost, "log lines lost");
+        QUEUE.write_to(&mut io::stderr(), report);
     })?;
     let level = std::env::var(EnvFilter::DEFAULT_ENV).unwrap_or_else(|_| "info".into());
-    // It warns of every name that does not exist.
+    // hickory warns about every name that does not exist.
     let quiet = if level.contains("hickory") { "" } else { ",hickory_resolver=off,hickory_net=off,hickory_proto=off" };
     let filter = EnvFilter::try_new(level + quiet).unwrap_or_else(|_| EnvFilter::new("info".to_string() + quiet));
     let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(|| Line);
@@ -41,22 +41,22 @@ pub fn start(format: LogFormat) -> io::Result<()> {
     Ok(())
 }
 
-/// Writes a text among the lines.
+/// Writes a text between the lines.
 pub fn write(text: &str) {
     QUEUE.push(text.as_bytes());
 }
 
-/// Lines that are lost.
+/// The number of dropped lines.
 pub fn lost() -> u64 {
     QUEUE.lost.load(Relaxed)
 }
 
-/// Waits until all is written, for a while. False if it is not: then standard error takes nothing.
+/// Waits until all lines are written, for at most [`FLUSH_TIMEOUT`]. False if some are not.
 pub fn flush() -> bool {
-    QUEUE.flush(PATIENCE)
+    QUEUE.flush(FLUSH_TIMEOUT)
 }
 
-/// Takes a line at a time.
+/// The writer of one line.
 struct Line;
 
 impl Write for Line {
@@ -94,7 +94,7 @@ impl Queue {
 
     fn push(&self, line: &[u8]) {
         let mut waiting = self.lock();
-        if waiting.octets + line.len() > MOST_OCTETS {
+        if waiting.octets + line.len() > MAX_OCTETS {
             self.lost.fetch_add(1, Relaxed);
             return;
         }
@@ -103,9 +103,9 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Writes what comes, for ever. What was lost is told when something can be written again.
-    fn write_to(&self, out: &mut impl Write, tell: impl Fn(u64)) {
-        let mut told = 0;
+    /// Writes lines. Never ends. Calls `report` with the number of dropped lines when a write succeeds again.
+    fn write_to(&self, out: &mut impl Write, report: impl Fn(u64)) {
+        let mut reported = 0;
         loop {
             let mut waiting = self.lock();
             waiting.is_writing = false;
@@ -125,17 +125,17 @@ impl Queue {
                     continue;
                 }
                 let lost = self.lost.load(Relaxed);
-                if lost > told {
-                    tell(lost - told);
-                    told = lost;
+                if lost > reported {
+                    report(lost - reported);
+                    reported = lost;
                 }
             }
         }
     }
 
-    fn flush(&self, patience: Duration) -> bool {
+    fn flush(&self, time_out: Duration) -> bool {
         let is_busy = |waiting: &mut Waiting| waiting.is_writing || !waiting.lines.is_empty();
-        let result = self.changed.wait_timeout_while(self.lock(), patience, is_busy);
+        let result = self.changed.wait_timeout_while(self.lock(), time_out, is_busy);
         !result.unwrap_or_else(PoisonError::into_inner).1.timed_out()
     }
 }
@@ -145,7 +145,7 @@ mod tests {
     use super::*;
     use std::sync::mpsc::{Receiver, Sender, channel};
 
-    /// Takes as many writes as it is let.
+    /// A writer that takes a line for each permit.
     struct Slow {
         permits: Receiver<io::Result<()>>,
         written: Sender<Vec<u8>>,
@@ -170,25 +170,25 @@ mod tests {
     }
 
     #[test]
-    fn nobody_waits_for_the_log() {
+    fn drops_lines_instead_of_waiting_for_the_reader() {
         static QUEUE: Queue = Queue::new();
-        let ((permit, permits), (told, tellings)) = (channel(), channel());
+        let ((permit, permits), (report, reports)) = (channel(), channel());
         let (sender, written) = channel();
         thread::spawn(move || {
-            let tell = |lost| {
+            let report = |lost| {
                 QUEUE.push(b"some are lost");
-                told.send(lost).unwrap();
+                report.send(lost).unwrap();
             };
-            QUEUE.write_to(&mut Slow { permits, written: sender }, tell);
+            QUEUE.write_to(&mut Slow { permits, written: sender }, report);
         });
         let line = [b'x'; 1000];
-        let fit = MOST_OCTETS / line.len();
+        let fit = MAX_OCTETS / line.len();
         for _ in 0..fit + 7 {
             QUEUE.push(&line);
         }
         assert_eq!(QUEUE.lost.load(Relaxed), 7);
         assert!(!QUEUE.flush(Duration::ZERO));
-        // One that cannot be written is lost as well.
+        // A line whose write fails is lost as well.
         permit.send(Err(io::ErrorKind::StorageFull.into())).unwrap();
         for _ in 0..fit {
             permit.send(Ok(())).unwrap();
@@ -197,7 +197,7 @@ mod tests {
         let written: Vec<_> = written.try_iter().collect();
         assert_eq!(written.len(), fit);
         assert_eq!(written.last().unwrap(), b"some are lost");
-        assert_eq!(tellings.try_iter().collect::<Vec<u64>>(), [8]);
+        assert_eq!(reports.try_iter().collect::<Vec<u64>>(), [8]);
         assert_eq!(QUEUE.lost.load(Relaxed), 8);
     }
 }

@@ -1,6 +1,6 @@
 use std::process::ExitCode;
 
-/// The system's allocator gathers what is free whenever something large is wanted, as each task that asks others is.
+/// glibc's allocator consolidates its free memory at each large allocation, and each task of a forwarded query is one.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 

@@ -1,216 +1,108 @@
-//! The wiring: configuration, first load, sockets, workers, admin HTTP, watch, and the end.
+//! Builds a server from its parts: configuration, first load, sockets, threads, admin API. Then waits for signals, changes
+//! and a takeover, until the server ends. The parts themselves are in other rooms.
 
 mod certificates;
 mod descriptors;
+mod example_queries;
 pub mod files;
 mod inherited;
-mod invitation;
 mod listeners;
+mod memory;
 mod node;
+mod prepare;
 mod state;
 mod supervisor;
 mod takeover;
 
 use crate::{
     admin::{self, Admin},
-    config::{Config, Dnstap, DnstapMessages, InternetResolver, LogFormat, OnError, Source},
-    control_plane::{
-        self, Message,
-        counters::Counters,
-        directory::Watch,
-        edits::{Edits, Journals, KeptSerials},
-        etcd,
-        internet::Internet,
-        keeper::{self, Keeper, Loading},
-        kept::Kept,
-        status::{LastError, Status},
-    },
-    forward::{self, Forwarding, cache::Lifetimes, recursion::Recursion, upstream::Upstreams},
-    listen::{Core, Limits},
+    config::{Config, LogFormat},
+    control_plane::{Message, counters::Counters, status::Status},
+    health::{self, Health},
+    listen::Core,
     log,
-    manifest::{
-        Manifest, Problem, Protocol,
-        load::{Due, Loader},
-        overlay::Overlays,
-        problem::printable,
-    },
+    manifest::{Manifest, Protocol, problem::printable},
     metrics::Metrics,
-    query_log::{QueryLog, Running, SMALL_RING, Tap},
-    snapshot::published::Published,
-    transfer::{
-        self, Transfers,
-        copies::Copies,
-        inward,
-        primary::Bounds,
-        tsig::Keys,
-        update::{Updates, etcd::EtcdEditor},
-    },
+    query_log::RunningWriter,
 };
-use anyhow::{Context, bail};
-use arc_swap::ArcSwap;
+use anyhow::bail;
 use certificates::Certificates;
 use inherited::Inherited;
 use listeners::{Bound, Listeners};
+use prepare::Prepared;
 use rustls::server::ResolvesServerCert;
 use socket2::{Socket, Type};
 use std::{
-    fmt, io,
+    io,
     net::SocketAddr,
     os::fd::OwnedFd,
-    path::{Path, PathBuf},
-    sync::{Arc, atomic::AtomicBool, atomic::Ordering::Relaxed, mpsc::Sender},
-    time::{Duration, SystemTime},
+    path::PathBuf,
+    sync::{Arc, atomic::Ordering::Relaxed, mpsc::Sender},
+    time::Duration,
 };
-use takeover::{Predecessor, TakeoverListener, Wish};
+use takeover::{OldProcess, TakeoverListener, TakeoverRequest};
 use tokio::{
     runtime::{Handle, Runtime},
     signal::unix::{Signal, SignalKind, signal},
-    sync::{Semaphore, mpsc, watch},
+    sync::{mpsc, watch},
     time::{Interval, interval},
 };
 
-pub use invitation::invitation;
+pub use example_queries::example_queries;
+pub use prepare::Rejected;
 
-/// The first manifest has errors, and there is none to go on with.
-#[derive(Debug)]
-pub struct Rejected(pub Vec<Problem>);
-
-impl fmt::Display for Rejected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the manifest is refused, and there is no earlier one: `zonal check` shows all that is wrong")
-    }
-}
-
-impl std::error::Error for Rejected {}
-
-/// Serves until SIGTERM or SIGINT, or until another process has taken over. An error is one sentence that says what to do;
+/// Serves until SIGTERM or SIGINT, or until a new process has taken over. An error is one sentence that says what to do;
 /// [`Rejected`] has the problems.
 pub fn serve(config: &Config) -> anyhow::Result<()> {
     let mut inherited = Inherited::from_environment();
     let runtime = tokio::runtime::Builder::new_multi_thread().thread_name("tcp").enable_all().build()?;
-    let (hang_up, renew) = {
-        // Caught from the first moment on, as a reload that comes early must not end the process.
-        let _runtime = runtime.enter();
-        (signal(SignalKind::hangup())?, signal(SignalKind::user_defined2())?)
-    };
-    let source = config.control_plane.source();
-    let directory = match source {
-        Source::Directory(directory) => Some(directory),
-        Source::Etcd(_) | Source::Push => None,
-    };
-    let unusable = directory.and_then(|directory| check_directory(directory).err());
-    let started = SystemTime::now();
-    let mut internet = Internet::new(config, listeners::own_addresses(config));
-    let node = Arc::new(node::node(config, internet.read())?);
-    let keys = Keys::read(&config.tsig_keys)?;
-    let access = admin::Access::new(&config.admin)?;
-    let state = config.state_directory.as_deref();
+    // These signals are caught from the first moment on: a reload that comes early must not end the process.
+    let [hang_up, renew] = signals(&runtime, [SignalKind::hangup(), SignalKind::user_defined2()])?;
     let takeover_socket = takeover_socket(config);
-    let found = takeover_socket.as_deref().map(|path| Predecessor::find(path, &mut inherited)).transpose()?;
-    let (predecessor, handed) = found.flatten().unzip();
-    let (store, kept) = state::open(state, handed)?;
-    let had_resources = kept.as_ref().is_some_and(|kept| kept.generation > 0 && !kept.collection.is_empty());
-    // A directory of files is read again; without a state directory it is all that there is.
-    let kept = kept.filter(|_| store.is_some() || directory.is_none());
-    if let (Some(unusable), false) = (unusable, kept.is_some() && had_resources) {
-        return Err(unusable);
-    }
-    let has_store = store.is_some();
-    let (serials, kept_serials) = state.map(KeptSerials::open).transpose()?.unzip();
-    let mut nothing = keeper::nothing(&node);
-    nothing.serials = kept_serials.unwrap_or_default();
-    let snapshot = Arc::new(ArcSwap::from_pointee(nothing));
-    let limit = descriptors::raise_limit();
-    let status = Arc::new(Status::default());
-    let mut watch = Watch::new(directory);
-    let core = core(config, limit, snapshot, keys, updates(&source, &watch, &status), runtime.handle())?;
-    let on_error = config.control_plane.on_error();
-    let mut keeper = Keeper::new(core.snapshot.clone(), node, status.clone(), on_error, store);
-    let copies = Copies::new(config.state_directory.as_deref());
-    let found = copies.read();
-    keeper.hold(found.iter().map(|(id, copy)| (id.clone(), copy.held(started))).collect());
-    let (edits, overlays) = match (source, state) {
-        (Source::Directory(_), Some(state)) => {
-            let (journals, overlays) = Journals::open(state)?;
-            (Edits::Journals(journals), overlays)
-        }
-        (Source::Push, _) => (Edits::Pushed, Overlays::default()),
-        (Source::Directory(_), None) | (Source::Etcd(_), _) => (Edits::Nowhere, Overlays::default()),
-    };
-    keeper.take_edits(edits, overlays, serials);
-    watch.add(internet.files());
-    let loader = directory.map(Loader::new);
-    let keeps_texts = has_store || on_error == OnError::SetAside;
-    let loader = loader.map(|loader| if keeps_texts { loader.keeping_texts() } else { loader });
-    let mut loader = loader.map(|loader| if had_resources { loader.expecting_files() } else { loader });
-    start(&mut keeper, loader.as_mut(), kept, matches!(source, Source::Etcd(_)), on_error)?;
-    watch.follow(&loader.iter().flat_map(Loader::inputs).collect::<Vec<_>>(), started);
 
+    // Read: the files of the configuration, the saved state, and the manifest.
+    let access = admin::Access::new(&config.admin)?;
+    let mut prepared = Prepared::read(config, takeover_socket.as_deref(), &mut inherited, runtime.handle())?;
+    let (core, status) = (prepared.core.clone(), prepared.status.clone());
+
+    // Bind: all sockets, of which nothing is read yet.
     let certificates = Arc::new(Certificates::default());
     let bound = bind(config, &core, &certificates, &mut inherited)?;
     let admin_address = config.admin.address;
     let admin_listener = admin::bind(admin_address, inherited.take(Type::STREAM, admin_address).pop())?;
     let admin_socket = Socket::from(admin_listener.try_clone()?);
     let admin_address = admin_listener.local_addr()?;
-    let tls = config.admin.tls.as_ref().map(|tls| certificates.get(tls)).transpose()?;
-    let tls = tls.map(|certificate| admin::Tls::new(&config.admin, certificate)).transpose()?;
-    let dnstap = config.dnstap.as_ref().map(|dnstap| {
-        let identity = dnstap.identity.as_ref().map_or(&*core.snapshot.load().node.nsid, String::as_bytes).to_vec();
-        (dnstap, identity)
-    });
-    let logs = config.query_log.directory.clone();
-    let log = Running::start(&core.query_log, &core.snapshot, logs, dnstap, keeper.generations(), runtime.handle())?;
+    let admin_tls = admin_tls(config, &certificates)?;
+    let log = start_query_log(config, &core, prepared.publisher.generations(), runtime.handle())?;
     let takeover_listener = takeover_socket.as_deref().map(TakeoverListener::new).transpose()?;
     let can_be_replaced = takeover_listener.is_some();
 
-    // All that may fail for a reason is done: until here a process that runs has gone on, and nothing was answered by this one.
-    let (terminate, interrupt) = {
-        // From now on the end is one in order.
-        let _runtime = runtime.enter();
-        (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?)
-    };
-    let quic_is_free = predecessor.map_or_else(|| Ok(watch::channel(true).1), Predecessor::take_over)?;
-    let (messages, generations) = (watch.sender(), keeper.generations());
+    // Take over: all steps that are likely to fail are done. The old process has gone on until here, and this one has
+    // answered nothing. From now on the signals end this process in order.
+    let [terminate, interrupt] = signals(&runtime, [SignalKind::terminate(), SignalKind::interrupt()])?;
+    let old_process = prepared.old_process.take();
+    let quic_is_free = old_process.map_or_else(|| Ok(watch::channel(true).1), OldProcess::take_over)?;
+
+    // Answer.
+    let (messages, generations) = (prepared.watch.sender(), prepared.publisher.generations());
     let mut listeners = Listeners::new(core.clone(), runtime.handle().clone(), quic_is_free);
     for bound in bound {
         listeners.start(bound)?;
     }
-    let metrics = metrics(&core, keeper.counters(), &status, &certificates);
-    let admin = Arc::new(Admin {
-        core: core.clone(),
-        metrics,
-        counters: keeper.counters().clone(),
-        status: status.clone(),
-        bound: AtomicBool::new(true),
-        ready_when_stale: config.control_plane.ready_when_stale,
-        access,
-        takes_changes: matches!(source, Source::Push),
-        max_body_octets: config.admin.max_body_octets as usize,
-        messages: messages.clone(),
-        generations: generations.clone(),
-        followers: Arc::new(Semaphore::new(admin::FOLLOWERS)),
-        scrapes: Arc::new(Semaphore::new(admin::SCRAPES)),
-        manifests: Arc::new(Semaphore::new(admin::MANIFESTS)),
-    });
+    let health = Health::start(health_settings(config), &core.forwarding, generations.clone(), runtime.handle())?;
+    let metrics = metrics(&core, prepared.publisher.counters(), &status, &certificates);
+    health.counters.register(&metrics.registry, &core.snapshot);
+    let admin = Arc::new(prepared.admin(config, access, metrics, health));
     let (admin_stop, admin_is_stopped) = watch::channel(false);
-    admin::start(admin_listener, admin.clone(), tls, admin_is_stopped)?;
+    admin::start(admin_listener, admin.clone(), admin_tls, admin_is_stopped)?;
+
+    // Follow: certificates, changes of the manifest, and other servers.
     runtime.spawn(certificates.clone().follow());
-    if let Source::Etcd(etcd) = source {
-        let position = keeper.position().clone();
-        let follow = etcd::follow(etcd.clone(), watch.sender(), status.clone(), position);
-        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        std::thread::Builder::new().name("etcd".into()).spawn(move || runtime.block_on(follow))?;
-    }
-    let times = found.into_iter().map(|(id, copy)| (id, copy.refreshed)).collect();
-    runtime.spawn(inward::follow(core.transfers.clone(), watch.sender(), keeper.generations(), copies, times));
-    runtime.spawn(transfer::follow(core.transfers.clone(), status, keeper.generations()));
-    let manifest = keeper.manifest().clone();
-    std::thread::Builder::new()
-        .name("control-plane".into())
-        .spawn(move || control_plane::run(watch, loader, internet, keeper))
-        .context("the control plane's thread cannot be started")?;
-    let (wish, wishes) = mpsc::channel(1);
-    takeover_listener.map_or(Ok(()), |takeover_listener| takeover_listener.open(messages.clone(), wish))?;
+    runtime.spawn(memory::return_free_memory());
+    let manifest = prepared.publisher.manifest().clone();
+    prepared.follow(config, &runtime)?;
+    let (request, takeover_requests) = mpsc::channel(1);
+    takeover_listener.map_or(Ok(()), |takeover_listener| takeover_listener.open(messages.clone(), request))?;
     supervisor::keep(Type::STREAM, admin_address, &admin_socket);
     for (kind, address) in inherited.close() {
         supervisor::forget(kind, address);
@@ -229,52 +121,44 @@ pub fn serve(config: &Config) -> anyhow::Result<()> {
         interrupt,
         hang_up,
         renew,
-        wishes,
+        takeover_requests,
         can_be_replaced,
     };
-    server.greet(&manifest, admin_address);
+    server.announce(&manifest, admin_address);
     let result = runtime.block_on(server.run());
     log.stop();
-    // What is left are clients that do not let go, and maybe a load that nobody waits for any more.
+    // Clients that keep their connections may be left, and a load whose result nobody needs any more.
     Runtime::shutdown_background(runtime);
     result
 }
 
-/// What all listeners share: what asks upstream servers, what transfers zones, and the query log.
-fn core(
-    config: &Config,
-    open_files: Option<u64>,
-    snapshot: Published,
-    keys: Keys,
-    updates: Updates,
-    runtime: &Handle,
-) -> anyhow::Result<Arc<Core>> {
-    let query_log = QueryLog::new(config.dnstap.as_ref().map_or_else(DnstapMessages::default, Dnstap::messages));
-    let tap = Tap::new(&query_log, SMALL_RING, 0);
-    let upstreams = Upstreams::trusting(config.certificate_authority.clone(), Some(tap));
-    let recursion = match &config.internet_resolver {
-        InternetResolver::Recursive(recursion) => Some(Recursion::new(recursion)?),
-        _ => None,
-    };
-    let cache = &config.cache;
-    let limits_of_forwarding = forward::Limits {
-        cache_octets: cache.size_octets as usize,
-        lifetimes: Lifetimes {
-            min_ttl: cache.min_ttl_seconds,
-            max_ttl: cache.max_ttl_seconds,
-            max_negative_ttl: cache.max_negative_ttl_seconds,
-            max_stale: cache.max_stale_seconds,
-        },
-        ..forward::Limits::default()
-    };
-    let forwarding = Forwarding::new(snapshot.clone(), &limits_of_forwarding, upstreams, recursion, runtime);
-    let bounds = Bounds { octets: config.limits.transfer_octets as usize, ..Bounds::default() };
-    let transfers = Transfers::new(snapshot.clone(), forwarding.clone(), keys, bounds, updates, runtime);
-    let limits = limits(config, open_files);
-    Ok(Arc::new(Core::new(snapshot, &limits, forwarding, transfers, query_log, runtime)))
+/// Catches signals from now on.
+fn signals<const N: usize>(runtime: &Runtime, kinds: [SignalKind; N]) -> io::Result<[Signal; N]> {
+    let _runtime = runtime.enter();
+    let signals = kinds.into_iter().map(signal).collect::<io::Result<Vec<_>>>()?;
+    signals.try_into().map_err(|_| io::Error::other("a signal is lost"))
 }
 
-/// The page of metrics, with the counters of all rooms. `admin` adds whether the node is ready.
+fn admin_tls(config: &Config, certificates: &Certificates) -> anyhow::Result<Option<admin::Tls>> {
+    let certificate = config.admin.tls.as_ref().map(|tls| certificates.get(tls)).transpose()?;
+    certificate.map(|certificate| admin::Tls::new(&config.admin, certificate)).transpose()
+}
+
+fn start_query_log(
+    config: &Config,
+    core: &Core,
+    generations: watch::Receiver<u64>,
+    runtime: &Handle,
+) -> anyhow::Result<RunningWriter> {
+    let dnstap = config.dnstap.as_ref().map(|dnstap| {
+        let identity = dnstap.identity.as_ref().map_or(&*core.snapshot.load().node.nsid, String::as_bytes).to_vec();
+        (dnstap, identity)
+    });
+    let directory = config.query_log.directory.clone();
+    Ok(RunningWriter::start(&core.query_log, &core.snapshot, directory, dnstap, generations, runtime)?)
+}
+
+/// The metrics page, with the counters of all rooms. `admin` adds the readiness of the node.
 fn metrics(core: &Core, counters: &Counters, status: &Arc<Status>, certificates: &Certificates) -> Metrics {
     let metrics = Metrics::new();
     core.register(&metrics.registry);
@@ -283,74 +167,23 @@ fn metrics(core: &Core, counters: &Counters, status: &Arc<Status>, certificates:
     metrics
 }
 
-/// Where dynamic updates go.
-fn updates(source: &Source, watch: &Watch, status: &Arc<Status>) -> Updates {
-    match source {
-        Source::Etcd(etcd) => Updates::Etcd(EtcdEditor::new((*etcd).clone(), status.clone()).into()),
-        Source::Directory(_) | Source::Push => Updates::Keeper(watch.sender()),
+/// How this node runs health checks.
+fn health_settings(config: &Config) -> health::Settings {
+    health::Settings {
+        max_in_flight: config.health.max_in_flight as usize,
+        freeze_for: Duration::from_secs(config.health.freeze_for.into()),
+        authorities: config.certificate_authority.clone(),
+        state_directory: config.state_directory.clone(),
     }
 }
 
-/// Where other processes take over from this one, or this one from others.
+/// The path of the takeover socket: from the configuration, or in the runtime directory of the systemd unit.
 fn takeover_socket(config: &Config) -> Option<PathBuf> {
     let made_by_systemd = || {
         let directories = std::env::var_os("RUNTIME_DIRECTORY")?;
         std::env::split_paths(&directories).next().map(|directory| directory.join("takeover"))
     };
     config.takeover_socket.clone().or_else(made_by_systemd)
-}
-
-/// Serves what there is at the start: what can be loaded, or else what an earlier run has kept.
-fn start(
-    keeper: &mut Keeper,
-    loader: Option<&mut Loader>,
-    kept: Option<Kept>,
-    is_followed: bool,
-    on_error: OnError,
-) -> Result<(), Rejected> {
-    let kept = kept.filter(|kept| kept.generation > 0);
-    let Some(loader) = loader else {
-        if let Some(Err(problems)) = kept.map(|kept| keeper.restore(kept, is_followed)) {
-            let error = LastError::new(&problems).message;
-            tracing::error!("what was kept in the state directory cannot be served: {error}");
-        }
-        return Ok(());
-    };
-    keeper.count_from(kept.as_ref().map_or(0, |kept| kept.generation));
-    // What is set aside is served as it was, which is known of what was kept.
-    let is_restored =
-        on_error == OnError::SetAside && kept.clone().is_some_and(|kept| keeper.restore(kept, true).is_ok());
-    let Loading::Failed(problems) = keeper.load(loader, &Due::default(), false) else { return Ok(()) };
-    if is_restored {
-        return Ok(());
-    }
-    let Some(kept) = kept else { return Err(Rejected(problems)) };
-    keeper.restore(kept, true).map_err(Rejected)?;
-    keeper.refuse(problems);
-    Ok(())
-}
-
-fn check_directory(directory: &Path) -> anyhow::Result<()> {
-    match std::fs::metadata(directory) {
-        Ok(data) if data.is_dir() => Ok(()),
-        Ok(_) => bail!("{} is not a directory: `control_plane.directory` names the manifest's", directory.display()),
-        Err(error) => bail!(
-            "the manifest's directory {} cannot be read ({error}): make it, or name another in `control_plane.directory`",
-            directory.display()
-        ),
-    }
-}
-
-fn limits(config: &Config, open_files: Option<u64>) -> Limits {
-    let limits = &config.limits;
-    let listeners = config.listen.as_ref().map_or(1, Vec::len);
-    Limits {
-        error_answers_per_second: limits.error_answers_per_second,
-        large_answers_per_second: limits.large_answers_per_second,
-        tcp_connections: descriptors::tcp_connections(limits.tcp_connections as usize, open_files, listeners),
-        tcp_connections_per_client: limits.tcp_connections_per_client as usize,
-        tcp_idle_timeout: Duration::from_secs(limits.tcp_idle_timeout_seconds.into()),
-    }
 }
 
 fn bind(
@@ -364,7 +197,7 @@ fn bind(
         for address in listeners::default_addresses(&core.snapshot.load().entry_point_addresses()) {
             match Bound::new(address, Protocol::Do53, None, inherited) {
                 Ok(sockets) => bound.push(sockets),
-                Err(error) if error.is_foreign() => tracing::warn!("{error}"),
+                Err(error) if error.is_address_missing() => tracing::warn!(%error, "listen address not opened"),
                 Err(error) => return Err(error.into()),
             }
         }
@@ -378,7 +211,7 @@ fn bind(
     Ok(bound)
 }
 
-/// A server that runs.
+/// A running server.
 struct Server<'a> {
     config: &'a Config,
     core: Arc<Core>,
@@ -392,64 +225,73 @@ struct Server<'a> {
     terminate: Signal,
     interrupt: Signal,
     hang_up: Signal,
-    /// SIGUSR2: another process is to take over.
+    /// SIGUSR2: start a new process that takes over.
     renew: Signal,
-    wishes: mpsc::Receiver<Wish>,
+    takeover_requests: mpsc::Receiver<TakeoverRequest>,
     can_be_replaced: bool,
 }
 
 impl Server<'_> {
-    /// Says what is served, where, and how to try it.
-    fn greet(&self, manifest: &Manifest, admin: SocketAddr) {
-        self.tell_listeners();
+    /// Logs that the server answers. Adds example queries for a person at a terminal.
+    fn announce(&self, manifest: &Manifest, admin: SocketAddr) {
+        self.report_listeners();
         let state = self.admin.status.state().clone();
         let resources: Vec<String> = state.resources.iter().map(|(kind, count)| format!("{kind} {count}")).collect();
         let resources = if resources.is_empty() { "an empty manifest".into() } else { resources.join(", ") };
         let scheme = if self.config.admin.tls.is_some() { "https" } else { "http" };
-        let file = self.config.file.as_ref();
-        let configuration =
-            file.map_or("no configuration file".into(), |file| format!("configuration file {}", file.display()));
-        let text = format!(
-            "zonal {}, {}: serving {resources} on {}, admin API on {scheme}://{admin}",
-            env!("CARGO_PKG_VERSION"),
-            printable(&configuration),
-            state.listeners.join(", ")
+        let (version, listeners) = (env!("CARGO_PKG_VERSION"), state.listeners.join(", "));
+        let configuration = self.config.file.as_ref().map(|file| printable(&file.display().to_string()));
+        tracing::info!(
+            version,
+            configuration = configuration.as_ref().map(tracing::field::display),
+            generation = self.core.snapshot.load().generation,
+            %resources,
+            %listeners,
+            admin_api = %format_args!("{scheme}://{admin}"),
+            "serving"
         );
-        tracing::info!(generation = self.core.snapshot.load().generation, "{text}");
-        supervisor::ready(&text);
-        let is_for_people = self.config.log.format == LogFormat::Human;
-        if let Some(text) = invitation(manifest, &self.listeners.addresses()).filter(|_| is_for_people) {
+        let configuration =
+            configuration.map_or("no configuration file".into(), |file| format!("configuration file {file}"));
+        supervisor::ready(&format!(
+            "zonal {version}, {configuration}: serving {resources} on {listeners}, admin API on {scheme}://{admin}"
+        ));
+        let is_human = self.config.log.format == LogFormat::Human;
+        if let Some(text) = example_queries(manifest, &self.listeners.addresses()).filter(|_| is_human) {
             log::write(&text);
         }
     }
 
-    fn tell_listeners(&self) {
+    fn report_listeners(&self) {
         self.admin.status.state().listeners = self.listeners.names();
     }
 
     async fn run(mut self) -> anyhow::Result<()> {
-        let mut beats = supervisor::watchdog().map(interval);
-        let successor = loop {
+        let mut watchdog = supervisor::watchdog().map(interval);
+        let new_process = loop {
             tokio::select! {
                 biased;
                 _ = self.terminate.recv() => break None,
                 _ = self.interrupt.recv() => break None,
-                Some(wish) = self.wishes.recv() => match wish {
-                    Wish::Leave(successor) => break Some(successor),
-                    Wish::Sockets(reply) => match self.sockets() {
-                        // Who has gone away has changed its mind.
-                        Ok(sockets) => drop(reply.send(sockets)),
-                        Err(error) => tracing::warn!("the sockets cannot be handed over: {error}"),
-                    },
+                Some(request) = self.takeover_requests.recv() => match request {
+                    TakeoverRequest::Stop(new_process) => break Some(new_process),
+                    TakeoverRequest::SendSockets(reply) => {
+                        // The new process begins with the health states of this one.
+                        self.admin.health.save().await;
+                        match self.sockets() {
+                            // A closed channel means that the new process has ended.
+                            Ok(sockets) => drop(reply.send(sockets)),
+                            Err(error) => tracing::warn!(%error, "sockets not handed over"),
+                        }
+                    }
                 },
                 _ = self.hang_up.recv() => {
-                    // Without a receiver the control plane has failed, which the last arm tells.
+                    // Without a receiver, the control plane's thread has failed. The last arm reports that.
                     let _ = self.messages.send(Message::Reload);
                     self.certificates.reload.notify_one();
                     self.core.query_log.reopen();
                 }
-                _ = self.renew.recv() => self.start_successor(),
-                Some(()) = next(&mut beats) => supervisor::alive(),
+                _ = self.renew.recv() => self.start_new_process(),
+                Some(()) = next(&mut watchdog) => supervisor::alive(),
                 changed = self.generations.changed() => match changed {
                     Ok(()) => self.follow_entry_points(),
                     Err(_) => bail!("the control plane's thread has failed"),
@@ -457,57 +299,61 @@ impl Server<'_> {
             }
         };
         self.admin.bound.store(false, Relaxed);
-        let Some(successor) = successor else {
+        if new_process.is_none() {
+            self.admin.health.save().await;
+        }
+        self.admin.health.stop();
+        let Some(new_process) = new_process else {
             tracing::info!("stopping");
             supervisor::stopping();
             let _ = self.messages.send(Message::Stop);
             self.listeners.stop(supervisor::is_there()).await;
             return Ok(());
         };
-        tracing::info!("process {} has taken over: the connections that are here go on for a while", successor.process);
-        supervisor::follow(successor.process);
+        tracing::info!(process = new_process.id, "new process took over");
+        supervisor::follow(new_process.id);
         self.admin_stop.send_replace(true);
-        successor.start();
+        new_process.start();
         tokio::select! {
             _ = self.terminate.recv() => {}
             _ = self.interrupt.recv() => {}
-            () = self.listeners.leave(|| successor.start_quic()) => {}
+            () = self.listeners.leave(|| new_process.start_quic()) => {}
         }
         Ok(())
     }
 
-    /// All sockets, for a process that takes over.
+    /// Copies of all sockets, for a new process.
     fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
         let mut sockets = self.listeners.sockets()?;
         sockets.push(self.admin_socket.try_clone()?.into());
         Ok(sockets)
     }
 
-    fn start_successor(&self) {
+    fn start_new_process(&self) {
         if !self.can_be_replaced {
-            return tracing::warn!("SIGUSR2: without `takeover_socket` no other process can take over");
+            return tracing::warn!("SIGUSR2 ignored");
         }
-        if let Err(error) = takeover::start_successor() {
-            tracing::error!("SIGUSR2: no other process takes over: {error:#}");
+        if let Err(error) = takeover::start_new_process() {
+            tracing::error!(error = format!("{error:#}"), "new process not started");
         }
     }
 
-    /// Without configured addresses, the entry points of the manifest decide which there are.
+    /// Opens and closes listeners after a change of the entry points, when `zonal.yaml` configures no addresses.
     fn follow_entry_points(&mut self) {
         if self.config.listen.is_some() {
             return;
         }
         let wanted = listeners::default_addresses(&self.core.snapshot.load().entry_point_addresses());
         for error in self.listeners.set(&wanted) {
-            tracing::warn!("{error:#}");
+            tracing::warn!(error = format!("{error:#}"), "listen address not opened");
         }
-        self.tell_listeners();
+        self.report_listeners();
     }
 }
 
-/// Waits for the next beat; none if there are no beats.
-async fn next(beats: &mut Option<Interval>) -> Option<()> {
-    beats.as_mut()?.tick().await;
+/// Waits for the next tick. None without an interval.
+async fn next(interval: &mut Option<Interval>) -> Option<()> {
+    interval.as_mut()?.tick().await;
     Some(())
 }
 

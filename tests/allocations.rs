@@ -1,6 +1,6 @@
-//! The way of an answer allocates nothing.
+//! The answer path does not allocate.
 //!
-//! The allocator of this test binary counts, for each thread by itself.
+//! The allocator of this test binary counts allocations per thread.
 
 use crate::{harness, model::names::name_wire};
 use arc_swap::ArcSwap;
@@ -12,24 +12,25 @@ use std::{
 };
 use zonal::{
     answer::{
-        Client, Moment, Noted, Outcome, Transport, answer, answer_traced,
-        known::{Entry, Found, Key, Known, Question, Records},
+        Client, Moment, Outcome, QueryLogTrace, Transport, answer, answer_traced,
+        known::{Entry, Key, KnownAnswer, KnownAnswers, Question, Records},
     },
     forward::cache::{Cache, Lifetimes},
     listen::workers::Workers,
     manifest::{
-        Record, ZoneData,
+        Loaded, Record, ZoneData,
         overlay::{EditedSet, Overlay},
-        transferred::{Content, Held},
+        transferred::{Content, ZoneCopy},
     },
-    query_log::{QueryLog, SMALL_RING, Said, Tap},
-    snapshot::{Snapshot, routes::RouteId},
+    query_log::{EntrySender, LoggedAnswer, QueryLog, SMALL_RING_OCTETS},
+    snapshot::{Snapshot, compile, routes::RouteId},
+    transfer::{message::Request, update::rules::edits},
     wire::{Name, query::LookupName, rdata::parse_text},
 };
 
 thread_local! {
     static COUNT: Cell<u64> = const { Cell::new(0) };
-    /// Octets in use, as far as this thread took and gave them back; and the most that there were.
+    /// The octets that this thread has allocated and not freed, and their maximum.
     static IN_USE: Cell<i64> = const { Cell::new(0) };
     static PEAK: Cell<i64> = const { Cell::new(0) };
 }
@@ -145,13 +146,13 @@ fn query(name: &str, rtype: u16, edns: bool) -> Vec<u8> {
     packet
 }
 
-/// Knows the same of every name but one: an address.
+/// A source with one address for every name of more than two labels.
 struct Cached(Entry);
 
-impl Known for Cached {
-    fn with<R>(&self, _: RouteId, question: &Question, _: i64, use_it: impl FnOnce(Option<Found>) -> R) -> R {
+impl KnownAnswers for Cached {
+    fn with<R>(&self, _: RouteId, question: &Question, _: i64, use_it: impl FnOnce(Option<KnownAnswer>) -> R) -> R {
         let is_known = question.name.labels() > 2;
-        use_it(is_known.then_some(Found { entry: &self.0, ttl: 60, stale: false, refresh: false }))
+        use_it(is_known.then_some(KnownAnswer { entry: &self.0, ttl: 60, stale: false, refresh: false }))
     }
 }
 
@@ -159,7 +160,7 @@ fn ask(snapshot: &Snapshot, source: &str, packet: &[u8]) -> (u64, Vec<u8>) {
     ask_knowing(snapshot, &Cached(entry(&[192, 0, 2, 1], 1)), source, packet)
 }
 
-fn ask_knowing(snapshot: &Snapshot, known: &impl Known, source: &str, packet: &[u8]) -> (u64, Vec<u8>) {
+fn ask_knowing(snapshot: &Snapshot, known: &impl KnownAnswers, source: &str, packet: &[u8]) -> (u64, Vec<u8>) {
     let address = |text: &str| text.parse::<IpAddr>().expect("an address");
     let client = Client { source: address(source), port: 0, local: address("127.0.0.1"), transport: Transport::Udp };
     let mut reply = [0; 1232];
@@ -183,7 +184,7 @@ fn snapshot() -> Snapshot {
     harness::snapshot(scratch.path())
 }
 
-/// An answer of others with one record.
+/// An entry with one record.
 fn entry(rdata: &[u8], rtype: u8) -> Entry {
     let mut octets = Vec::with_capacity(12 + rdata.len());
     octets.extend([0x80, 0, 0, rtype, 0, 1, 0, 0, 0, 0]);
@@ -194,7 +195,7 @@ fn entry(rdata: &[u8], rtype: u8) -> Entry {
 }
 
 #[test]
-fn cache_hits_allocate_nothing() {
+fn an_answer_from_the_cache_does_not_allocate() {
     let snapshot = snapshot();
     let cache = Cache::new(1 << 20, Lifetimes::default());
     let client = Client {
@@ -225,7 +226,7 @@ fn cache_hits_allocate_nothing() {
             let target = name_wire(&crate::model::names::name("www.forward.example"));
             let link = Entry { target: Some(12), ..entry(&target, 5) };
             cache.insert("rule-1", key(&alias), link.into());
-            // A CNAME with what proves that it is made from a wildcard.
+            // A CNAME with the proof that it is made from a wildcard.
             let proof = [&[0, 0, 47, 0, 1, 0, 0, 0, 0, 0, 4][..], b"\x01a\0\x01"].concat();
             let proof = Records { count: 1, octets: proof.into() };
             let link = Entry { target: Some(12), authority: proof, ..entry(&target, 5) };
@@ -235,7 +236,7 @@ fn cache_hits_allocate_nothing() {
         }
         packets.extend([(address, 0, 1), (negative, 3, 0), (failed, 2, 0), (alias, 0, 2), (made, 0, 2), (stale, 0, 1)]);
     }
-    // What a thread needs once is taken when it looks for the first time.
+    // The first look-up of a thread allocates memory that the thread keeps.
     ask_knowing(&snapshot, &cache, "10.1.0.5", &packets[0].0);
     for (packet, rcode, answers) in packets {
         let (count, reply) = ask_knowing(&snapshot, &cache, "10.1.0.5", &packet);
@@ -245,12 +246,12 @@ fn cache_hits_allocate_nothing() {
     assert_eq!(cache.counts().hits, 1 + 2 * 8);
 }
 
-/// A count of an answer is a store, with or without room for its view.
+/// Counting an answer is a store, with or without a row for its view.
 #[test]
-fn counting_allocates_nothing() {
+fn counting_an_answer_does_not_allocate() {
     let published = Arc::new(ArcSwap::from_pointee(snapshot()));
     let snapshot = published.load_full();
-    let mut writer = Workers::new(published).writer(Transport::Udp, None);
+    let mut writer = Workers::new(published).add_worker(Transport::Udp, None);
     let (source, local) = ("10.1.0.5".parse().unwrap(), "127.0.0.1".parse().unwrap());
     let client = Client { source, port: 5353, local, transport: Transport::Udp };
     let moment = Moment { now: 0, draw: 7 };
@@ -267,17 +268,17 @@ fn counting_allocates_nothing() {
             });
             assert_eq!(count, 0, "{name}, round {round}");
         }
-        writer.make_room(&snapshot);
+        writer.prepare(&snapshot);
     }
 }
 
-/// The budget of the cache is of memory that is really taken.
+/// The budget of the cache counts the memory that it really has.
 #[test]
-fn the_cache_takes_no_more_than_its_budget() {
+fn the_cache_stays_within_its_budget() {
     const BUDGET: usize = 4 << 20;
     let rdata = vec![7; 60_000];
-    for (sizes, least) in [([40, 40, 40], 65), ([0, 200, 3000], 65), ([10_000, 30_000, 60_000], 50)] {
-        let (cache, most) = peak(|| {
+    for (sizes, min_percent) in [([40, 40, 40], 65), ([0, 200, 3000], 65), ([10_000, 30_000, 60_000], 50)] {
+        let (cache, peak) = peak(|| {
             let cache = Cache::new(BUDGET, Lifetimes::default());
             for number in 0..60_000_u64 {
                 let mut name = b"\x10".to_vec();
@@ -293,15 +294,15 @@ fn the_cache_takes_no_more_than_its_budget() {
             }
             cache
         });
-        // What is inserted last is there beside it.
+        // The last entry may be in memory beside the budget.
         let budget = BUDGET as u64 + 70_000;
-        assert!(most <= budget && most >= budget * least / 100, "{sizes:?}: {most} of {:?}", cache.counts());
+        assert!(peak <= budget && peak >= budget * min_percent / 100, "{sizes:?}: {peak} of {:?}", cache.counts());
     }
 }
 
-/// What is logged of an answer allocates nothing either, whether there is room in the ring or not.
+/// Logging a query does not allocate, whether the ring has room or not.
 #[test]
-fn the_query_log_allocates_nothing() {
+fn logging_a_query_does_not_allocate() {
     let scratch = harness::Scratch::new();
     scratch.write("corp.zone", ZONE);
     let logs =
@@ -309,17 +310,17 @@ fn the_query_log_allocates_nothing() {
     scratch.write("manifest.yaml", [MANIFEST, logs].concat());
     let snapshot = harness::snapshot(scratch.path());
     let log = QueryLog::new(Default::default());
-    let mut tap = Tap::new(&log, SMALL_RING, 1);
-    assert!(tap.make_ready(&snapshot));
+    let mut tap = EntrySender::new(&log, SMALL_RING_OCTETS, 1);
+    assert!(tap.prepare(&snapshot));
     let (local, source) = ("127.0.0.1".parse().unwrap(), "10.1.0.5".parse().unwrap());
     let client = Client { source, port: 5353, local, transport: Transport::Udp };
     let known = Cached(entry(&[192, 0, 2, 1], 1));
-    let (mut noted, mut reply) = (Noted::default(), [0; 1232]);
+    let (mut noted, mut reply) = (QueryLogTrace::default(), [0; 1232]);
     for (name, rtype) in [("one.corp.example", 1), ("sqs.example", 1), ("out.corp.example", 1), ("no.corp.example", 28)]
     {
         let packet = query(name, rtype, true);
         let received = std::time::SystemTime::now();
-        // More than there is room for.
+        // More entries than the ring has room for.
         for _ in 0..5000 {
             let count = allocations(|| {
                 noted.clear();
@@ -327,16 +328,16 @@ fn the_query_log_allocates_nothing() {
                 let outcome = answer_traced(&snapshot, &known, &client, moment, &packet, &mut reply, &mut noted);
                 let Outcome::Reply(answered) = outcome else { panic!("{name} is known") };
                 let reply = Some((&answered, &reply[..]));
-                tap.log(&snapshot, &Said { noted: &noted, client: &client, packet: &packet, received, reply });
+                tap.log(&snapshot, &LoggedAnswer { noted: &noted, client: &client, packet: &packet, received, reply });
             });
             assert_eq!(count, 0, "{name} allocates");
         }
     }
 }
 
-/// Zones that have changed since they were built: by dynamic updates, and by an incremental transfer.
+/// The zones changed after they were built: one by a dynamic update, one by an incremental transfer.
 #[test]
-fn answers_from_changed_zones_allocate_nothing() {
+fn an_answer_from_a_changed_zone_does_not_allocate() {
     let scratch = harness::Scratch::new();
     scratch.write("corp.zone", ZONE);
     let zones = "private_hosted_zones:\n  Z2: {name: moved.example, vpc_ids: [vpc-a], primaries: [{ip: 192.0.2.1}]}\n";
@@ -364,7 +365,8 @@ fn answers_from_changed_zones_allocate_nothing() {
         &mut content,
         &[soa(1), set("moved.example", 2, &["ns.moved.example."]), set("old.moved.example", 1, &["192.0.2.1"])],
     );
-    let held = |content: &Content| [("Z2".to_string(), Held { content: Arc::new(content.clone()), is_expired: false })];
+    let held =
+        |content: &Content| [("Z2".to_string(), ZoneCopy { content: Arc::new(content.clone()), is_expired: false })];
     loaded.transferred = held(&content).into_iter().collect();
     let before = harness::compiled(&loaded, None);
     add(
@@ -423,7 +425,7 @@ fn answers_from_changed_zones_allocate_nothing() {
 }
 
 #[test]
-fn answers_allocate_nothing() {
+fn an_answer_does_not_allocate() {
     let snapshot = snapshot();
     // name, type, RCODE, answer records
     let cases = [
@@ -458,11 +460,11 @@ fn answers_allocate_nothing() {
         }
     }
     let (count, reply) = ask(&snapshot, "10.1.0.5", &query("forward.example", 1, true));
-    assert_eq!((count, reply.len()), (0, 0), "a name that others have to be asked for");
+    assert_eq!((count, reply.len()), (0, 0), "a name that other servers answer");
     let www = query("www.corp.example", 1, true);
     let (count, reply) = ask(&snapshot, "203.0.113.1", &www);
     assert_eq!((count, reply[3] & 15), (0, 5), "a client without a view");
-    // By way of a forwarder: for a client, for a name that all views answer alike, and for nobody.
+    // Through a forwarder: for a client, for a name with the same answer in all views, and for an unknown client.
     for (name, subnet, rcode) in
         [("sqs.example", [10, 1, 0], 0), ("internet.example", [10, 1, 0], 2), ("sqs.example", [10, 9, 0], 2)]
     {
@@ -484,4 +486,61 @@ fn answers_allocate_nothing() {
     assert_eq!((count, reply[3] & 15), (0, 1), "a query with a record too few");
     let (count, reply) = ask(&snapshot, "10.1.0.5", &www[..5]);
     assert_eq!((count, reply.len()), (0, 0), "a packet that is no message");
+}
+
+/// An update of a record set of any size, and one that names many types of a name, costs its records.
+#[test]
+fn a_dynamic_update_allocates_in_proportion_to_its_records() {
+    let manifest = serde_json::json!({
+        "vpcs": {"v": {"region": "r", "cidr_blocks": ["10.0.0.0/8"]}},
+        "private_hosted_zones": {"Z": {"name": "z.example", "vpc_ids": ["v"], "records": []}},
+    });
+    let loaded = Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() };
+    let (snapshot, _) = compile(&loaded, &Arc::default(), None).unwrap();
+    let zone = snapshot.zone("Z").unwrap();
+    // So many records at one name: additions, then as many of another class or type.
+    let request = |number: u16, record: &dyn Fn(u16) -> (u16, u16, Vec<u8>)| {
+        let mut packet = [&[0, 7, 0x28, 0, 0, 1, 0, 0][..], &number.to_be_bytes(), &[0, 0]].concat();
+        packet.extend_from_slice(b"\x01z\x07example\0\0\x06\0\x01");
+        for at in 0..number {
+            let (class, rtype, data) = record(at);
+            packet.extend_from_slice(b"\x01a\xc0\x0c");
+            packet.extend([rtype, class].map(u16::to_be_bytes).concat());
+            packet.extend([0, 0, 0, 0, 0, data.len() as u8]);
+            packet.extend(data);
+        }
+        Request::read(&packet).unwrap()
+    };
+    let address = |at: u16| [&[10, 0][..], &at.to_be_bytes()].concat();
+    let half = |at: u16, number: u16| at % (number / 2);
+    type Make<'a> = Box<dyn Fn(u16, u16) -> (u16, u16, Vec<u8>) + 'a>;
+    let kinds: [(&str, Make); 4] = [
+        ("additions", Box::new(|at, _| (1, 1, address(at)))),
+        (
+            "additions and removals",
+            Box::new(|at, number| (if at < number / 2 { 1 } else { 254 }, 1, address(half(at, number)))),
+        ),
+        (
+            "types, and removals of the name",
+            Box::new(|at, number| match at < number / 2 {
+                true => (1, 1000 + at, vec![7]),
+                false => (255, 255, vec![]),
+            }),
+        ),
+        (
+            "types, and an alias in their way",
+            Box::new(|at, number| match at < number / 2 {
+                true => (1, 1000 + at, vec![7]),
+                false => (1, 5, b"\x01z\0".to_vec()),
+            }),
+        ),
+    ];
+    for (what, make) in kinds {
+        let cost = |number: u16| {
+            let request = request(number, &|at| make(at, number));
+            allocations(|| drop(edits(zone, &request).unwrap_or_else(|error| panic!("{what}: {error:?}"))))
+        };
+        let (few, many) = (cost(500), cost(2_000));
+        assert!(many < 5 * few, "{what}: {few} allocations for 500 records, {many} for 2,000");
+    }
 }

@@ -1,4 +1,4 @@
-//! What is in files is brought to etcd and to a server, and back; and a fleet is asked and waited for.
+//! `diff`, `apply` and `export` between files, etcd and a server; `wait` and `status` for a fleet.
 
 use crate::harness::{Scratch, Server, ZONAL, can_run, cluster::Single, http_send, wait_until};
 use serde_json::Value;
@@ -35,8 +35,8 @@ fn write(scratch: &Scratch, address: &str, zones: usize) {
     );
 }
 
-/// All that is done with a target, be it what it is.
-fn to_and_fro(target: &[&str], scratch: &Scratch, other_writer: &dyn Fn()) {
+/// Runs all commands with a target: etcd or a server.
+fn applies_and_reverts(target: &[&str], scratch: &Scratch, other_writer: &dyn Fn()) {
     let directory = scratch.path().join("in").display().to_string();
     let run = |command: &[&str]| {
         let output = zonal(&[command, target].concat());
@@ -50,7 +50,7 @@ fn to_and_fro(target: &[&str], scratch: &Scratch, other_writer: &dyn Fn()) {
         "{told}"
     );
     assert!(told.contains("  vpc\n    file.example. ") && told.contains("REFUSED -> "), "{told}");
-    // Nobody says yes.
+    // Without a terminal, `apply` needs `--yes`.
     let (code, told) = run(&["apply", "--directory", &directory]);
     assert!(code == Some(1) && told.contains("use --yes"), "{told}");
     let (code, told) = run(&["apply", "--directory", &directory, "--yes"]);
@@ -58,7 +58,7 @@ fn to_and_fro(target: &[&str], scratch: &Scratch, other_writer: &dyn Fn()) {
     let (code, told) = run(&["apply", "--directory", &directory, "--yes"]);
     assert_eq!((code, told.as_str()), (Some(0), "No difference.\n"));
 
-    // The same change of many: told once, with all that it is for; and the counts come last.
+    // The same change of several resources is one line with all of them. The counts come last.
     write(scratch, "127.0.0.8", 12);
     let (code, told) = run(&["diff", "--directory", &directory]);
     assert_eq!(code, Some(1), "{told}");
@@ -73,7 +73,7 @@ fn to_and_fro(target: &[&str], scratch: &Scratch, other_writer: &dyn Fn()) {
     let told: Value = serde_json::from_str(&told).unwrap();
     let field = serde_json::json!({"path": "records[0].records[0]", "change": "changed", "old": "127.0.0.1", "new": "127.0.0.8"});
     assert_eq!(told["changes"][11]["fields"], serde_json::json!([field]));
-    // A master file by its lines.
+    // A master file is compared by lines.
     write(scratch, "127.0.0.1", 12);
     let hosts = std::fs::read_to_string(scratch.path().join("in/corp/hosts.zone")).unwrap();
     scratch.write("in/corp/hosts.zone", format!("{}www A 127.0.0.3\n", hosts.replace("127.0.0.1", "127.0.0.2")));
@@ -82,7 +82,7 @@ fn to_and_fro(target: &[&str], scratch: &Scratch, other_writer: &dyn Fn()) {
     assert!(told.contains(lines), "{told}");
     write(scratch, "127.0.0.1", 12);
 
-    // One change: the fields, and who gets another answer.
+    // One change: the fields, and the answers that change.
     let changed = std::fs::read_to_string(scratch.path().join("in/all.yaml")).unwrap();
     let changed = changed.replacen("records: [127.0.0.1]", "records: [127.0.0.9]", 1);
     scratch.write("in/all.yaml", &changed);
@@ -101,12 +101,12 @@ fn to_and_fro(target: &[&str], scratch: &Scratch, other_writer: &dyn Fn()) {
     let (code, told) = run(&["apply", "--directory", &directory, "--dry-run"]);
     assert!(code == Some(0) && told.contains("1 to change"), "{told}");
 
-    // Errors, with their place; nothing is done.
+    // Errors have file and line. Nothing is applied.
     scratch.write("in/all.yaml", changed.replacen("[vpc]", "[none]", 1));
     let (code, told) = run(&["apply", "--directory", &directory, "--yes"]);
     assert!(code == Some(1) && told.contains("all.yaml:3:") && told.contains("vpc_ids"), "{told}");
 
-    // Much would go.
+    // A mass deletion needs `--force`.
     write(scratch, "127.0.0.1", 4);
     let (code, told) = run(&["apply", "--directory", &directory, "--yes"]);
     assert!(code == Some(1) && told.contains("8 of 15 resources would be deleted, more than 30 %"), "{told}");
@@ -115,17 +115,17 @@ fn to_and_fro(target: &[&str], scratch: &Scratch, other_writer: &dyn Fn()) {
     let told = text(&output);
     assert!(
         told.starts_with("zonal: 8 of 15 resources") && told.ends_with("8 to delete.\n"),
-        "why comes first\n{told}"
+        "the reason comes first\n{told}"
     );
     let (code, told) = run(&["apply", "--directory", &directory, "--yes", "--force"]);
     assert!(code == Some(0) && told.contains("8 to delete"), "{told}");
 
-    // What somebody else does is seen, and is not lost.
+    // A change of another writer is in the diff.
     other_writer();
     let (code, told) = run(&["diff", "--directory", &directory]);
     assert!(code == Some(1) && told.contains("- private_hosted_zones/ZOTHER\n"), "{told}");
 
-    // Out, and there is no difference.
+    // An export has no difference.
     let out = scratch.path().join("out").display().to_string();
     let (code, told) = run(&["export", "--directory", &out]);
     assert_eq!(code, Some(0), "{told}");
@@ -136,14 +136,14 @@ fn to_and_fro(target: &[&str], scratch: &Scratch, other_writer: &dyn Fn()) {
     assert!(code == Some(1) && told.contains("the manifest has master files"), "{told}");
 }
 
-/// Somebody else does something between the question and the answer.
-fn interrupted(target: &[&str], scratch: &Scratch, zones: usize, other_writer: &dyn Fn()) {
+/// Another writer makes a change between the prompt and its answer: `apply` changes nothing.
+fn refuses_a_concurrent_change(target: &[&str], scratch: &Scratch, zones: usize, other_writer: &dyn Fn()) {
     write(scratch, "127.0.0.7", zones);
     let directory = scratch.path().join("in").display().to_string();
     let command = [&[ZONAL, "apply", "--directory", &directory], target].concat().join(" ");
     let log = scratch.path().join("asked.log");
     let _ = std::fs::remove_file(&log);
-    // The question is for terminals.
+    // The prompt is shown on terminals only.
     let mut asked = Command::new("script")
         .args(["-q", "-e", "-f", "-c", &command, log.to_str().unwrap()])
         .stdin(Stdio::piped())
@@ -156,7 +156,7 @@ fn interrupted(target: &[&str], scratch: &Scratch, zones: usize, other_writer: &
     asked.stdin.take().unwrap().write_all(b"yes\n").unwrap();
     let status = asked.wait().unwrap();
     let told = told();
-    assert!(status.code() == Some(1) && told.contains("somebody else has changed it"), "{status} {told}");
+    assert!(status.code() == Some(1) && told.contains("another client has changed"), "{status} {told}");
     assert!(!told.contains("Applied"), "{told}");
 }
 
@@ -166,15 +166,15 @@ fn other() -> Edit {
 }
 
 #[test]
-fn to_etcd() {
+fn applies_to_etcd() {
     if !can_run(&["setpriv", "etcd", "script"]) {
         return;
     }
     let (scratch, state) = (Scratch::new(), Scratch::new());
     let etcd = Single::start(&state);
     let target = ["--etcd", &etcd.endpoint];
-    to_and_fro(&target, &scratch, &|| etcd.put(&[other()]));
-    // Another key is deleted, or put, than those that are to be changed; one that is no resource is a key as well.
+    applies_and_reverts(&target, &scratch, &|| etcd.put(&[other()]));
+    // The other writer deletes or puts another key, also one that cannot be read.
     let edit = |kind, id, value: Option<&str>| Edit {
         key: Key::new(kind, id).unwrap(),
         value: value.map(|text| text.as_bytes().into()),
@@ -182,11 +182,11 @@ fn to_etcd() {
     let shift = edit("zonal_shifts", "zs", Some("{\"resource\": \"*\", \"away_from\": \"az\"}"));
     let unread = edit("vpc_endpoints", "vpce", Some("{\"state\": 7"));
     etcd.put(std::slice::from_ref(&unread));
-    interrupted(&target, &scratch, 12, &|| etcd.put(&[edit("vpc_endpoints", "vpce", None)]));
-    interrupted(&target, &scratch, 12, &|| etcd.put(std::slice::from_ref(&shift)));
+    refuses_a_concurrent_change(&target, &scratch, 12, &|| etcd.put(&[edit("vpc_endpoints", "vpce", None)]));
+    refuses_a_concurrent_change(&target, &scratch, 12, &|| etcd.put(std::slice::from_ref(&shift)));
     etcd.put(&[unread]);
 
-    // What cannot be read is no part of what is written.
+    // `export` leaves out keys that cannot be read.
     let out = scratch.path().join("partly").display().to_string();
     let output = zonal(&["export", "--directory", &out, "--etcd", &etcd.endpoint]);
     let told = text(&output);
@@ -194,7 +194,7 @@ fn to_etcd() {
     assert!(told.contains("9 resources and master files are in ") && told.contains("; 1 cannot be read"), "{told}");
     etcd.put(&[edit("zonal_shifts", "zs", None)]);
 
-    // More than one transaction takes.
+    // More changes than one transaction takes.
     write(&scratch, "127.0.0.3", 300);
     let directory = scratch.path().join("in").display().to_string();
     let output = zonal(&["apply", "--directory", &directory, "--etcd", &etcd.endpoint, "--yes"]);
@@ -202,7 +202,7 @@ fn to_etcd() {
     let output = zonal(&["diff", "--directory", &directory, "--etcd", &etcd.endpoint]);
     assert_eq!(text(&output), "No difference.\n");
 
-    // What is of no kind goes like all that is not in the directory, and is told of on the way out.
+    // Keys of unknown kinds are deleted like other keys that are not in the directory.
     etcd.put_key("/zonal/v1/vpc/vpc-new", Some("{}"));
     etcd.put_key("/zonal/v1/vpcs/", Some("{}"));
     let on_etcd = |command: &str, more: &[&str]| {
@@ -227,13 +227,13 @@ fn to_etcd() {
     etcd.put_key("/zonal/v1/vpcs/", None);
     assert_eq!(on_etcd("diff", &[]), "No difference.\n");
 
-    // That a key is missing is seen also where not all can be asked for.
-    interrupted(&target, &scratch, 300, &|| etcd.put(&[edit("master_files", "corp/hosts.zone", None)]));
+    // A concurrent deletion is noticed even if the transaction cannot compare all keys.
+    refuses_a_concurrent_change(&target, &scratch, 300, &|| etcd.put(&[edit("master_files", "corp/hosts.zone", None)]));
     write(&scratch, "127.0.0.3", 300);
     let output = zonal(&["apply", "--directory", &directory, "--etcd", &etcd.endpoint, "--yes"]);
     assert!(text(&output).contains("1 to add, 0 to change"), "{}", text(&output));
 
-    // Two nodes that follow it are asked and waited for.
+    // `wait` and `status` for two nodes.
     let revision = revision(&zonal(&["apply", "--directory", &directory, "--etcd", &etcd.endpoint, "--yes"]));
     assert_eq!(revision, None, "nothing was to be done");
     write(&scratch, "127.0.0.4", 300);
@@ -273,7 +273,7 @@ fn revision(output: &Output) -> Option<u64> {
 }
 
 #[test]
-fn to_a_server() {
+fn applies_to_a_server() {
     if !can_run(&["setpriv", "script"]) {
         return;
     }
@@ -281,12 +281,12 @@ fn to_a_server() {
     let server = Server::start_from("{push: {}}", "");
     let address = server.admin.to_string();
     let target = ["--server", address.as_str()];
-    to_and_fro(&target, &scratch, &|| {
+    applies_and_reverts(&target, &scratch, &|| {
         let edit = other();
         let text = String::from_utf8_lossy(edit.value.as_ref().unwrap()).into_owned();
         assert_eq!(http_send(server.admin, "PUT", "/v1/private_hosted_zones/ZOTHER", &text), Some(200));
     });
-    interrupted(&target, &scratch, 12, &|| {
+    refuses_a_concurrent_change(&target, &scratch, 12, &|| {
         assert_eq!(http_send(server.admin, "DELETE", "/v1/private_hosted_zones/ZOTHER", ""), Some(200));
     });
     let config = server.scratch.path().join("zonal.yaml");
@@ -296,4 +296,38 @@ fn to_a_server() {
 
 fn path(path: &Path) -> &str {
     path.to_str().unwrap()
+}
+
+/// The names that on-premises servers forward, of whatever source the manifest comes from.
+#[test]
+fn snippets_for_forwarders_are_the_same_from_files_etcd_and_a_server() {
+    if !can_run(&["setpriv", "etcd"]) {
+        return;
+    }
+    let (scratch, state) = (Scratch::new(), Scratch::new());
+    write(&scratch, "127.0.0.1", 3);
+    let endpoint = "resolver_endpoints: {in: {direction: INBOUND, vpc_id: vpc, ip_addresses: [{ip: 127.0.0.53}]}}\n";
+    scratch.write("in/endpoint.yaml", endpoint);
+    let directory = scratch.path().join("in").display().to_string();
+    let etcd = Single::start(&state);
+    let server = Server::start_from("{push: {}}", "");
+    let admin = server.admin.to_string();
+    for target in [["--etcd", &etcd.endpoint], ["--server", &admin]] {
+        let output = zonal(&[&["forwarders", "unbound"], &target[..]].concat());
+        assert_eq!(output.status.code(), Some(1), "nothing is there yet: {}", text(&output));
+        let output = zonal(&[&["apply", "--directory", &directory, "--yes"], &target[..]].concat());
+        assert!(output.status.success(), "{}", text(&output));
+        for arguments in [&["bind"][..], &["bind", "--trust-anchors"], &["unbound"], &["dnsmasq", "--endpoint", "in"]] {
+            let print = |source: &[&str]| {
+                let output = zonal(&[&["forwarders"], arguments, source].concat());
+                assert!(output.status.success(), "{arguments:?} {source:?}: {}", text(&output));
+                text(&output)
+            };
+            let (of_files, of_target) = (print(&["--directory", &directory]), print(&target));
+            assert!(of_files.contains("z2.example"), "{of_files}");
+            assert_eq!(of_files, of_target, "{arguments:?} {target:?}");
+        }
+    }
+    let output = zonal(&["forwarders", "bind", "--server", "127.0.0.1:9"]);
+    assert!(output.status.code() == Some(1) && text(&output).starts_with("zonal: "), "{}", text(&output));
 }

@@ -1,5 +1,5 @@
-//! After any changes, what is served is what would be if it were compiled from nothing: over generated worlds, in which
-//! resources come, go and become others, a few at once.
+//! A snapshot that is compiled from the former one equals a snapshot that is compiled from nothing, in generated worlds with
+//! random changes of a few resources at a time.
 
 use crate::model::{
     generate::{self, Dice},
@@ -17,11 +17,12 @@ use zonal::{
     snapshot::{Snapshot, compile},
 };
 
-/// How many changes are made in each world, and how many questions are asked after each of them.
+/// The number of changes in each world.
 const CHANGES: usize = 12;
+/// The number of queries after each change.
 const QUESTIONS: usize = 12;
 
-/// A resource that is a little different: something is switched, or a VPC is in a list or not.
+/// A changed resource: a flag or a word is switched, or a VPC is added to a list or removed.
 fn other(dice: &mut Dice, resource: &Resource, manifest: &Manifest) -> Option<Resource> {
     let mut value: serde_json::Value = serde_json::from_slice(&resource.to_json()).expect("JSON");
     let vpcs: Vec<String> = manifest.vpcs.keys().cloned().collect();
@@ -58,7 +59,7 @@ fn other(dice: &mut Dice, resource: &Resource, manifest: &Manifest) -> Option<Re
     Resource::read(resource.kind(), &node)?.ok()
 }
 
-/// The places of all that can be another.
+/// The JSON pointers of all values that can be changed.
 fn collect(value: &serde_json::Value, at: String, places: &mut Vec<String>) {
     match value {
         serde_json::Value::Object(map) => {
@@ -98,7 +99,7 @@ fn change(dice: &mut Dice, manifest: &mut Manifest, all: &Manifest) {
     }
 }
 
-/// The manifest with the master files of the world: unread where the snapshot before has the zone.
+/// The manifest with the master files of the world. A file is unread if the former snapshot has the zone.
 fn loaded(world: &World, manifest: &Manifest, previous: Option<&Snapshot>) -> Loaded {
     let read = program::loaded(world);
     let is_same = |id: &String| {
@@ -110,7 +111,7 @@ fn loaded(world: &World, manifest: &Manifest, previous: Option<&Snapshot>) -> Lo
     Loaded { manifest: manifest.clone().into(), zone_data: data.collect::<BTreeMap<_, _>>(), ..Loaded::default() }
 }
 
-/// What comes of a question, whatever it is.
+/// The outcome of a query, as text.
 fn outcome(snapshot: &Snapshot, ask: &Ask, now: i64, draw: u32) -> String {
     let query = program::packet(ask, false);
     let client = Client { source: ask.source, port: 0, local: ask.local, transport: Transport::Tcp };
@@ -129,7 +130,7 @@ fn sorted(problems: &[Problem]) -> Vec<String> {
 }
 
 #[test]
-fn what_follows_changes_is_what_is_compiled_anew() {
+fn compiles_changes_as_it_compiles_from_nothing() {
     worlds(150, 815, |world, snapshot, dice| {
         let all = &world.manifest;
         let node = snapshot.node.clone();

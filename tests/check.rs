@@ -1,4 +1,4 @@
-//! What `zonal check` says of values that a person is likely to mean otherwise: one mistake each, in a manifest that is right.
+//! `zonal check` finds common mistakes. Each case makes one mistake in a valid manifest.
 
 use crate::harness::{Scratch, ZONAL, tree};
 use rcgen::{BasicConstraints, CertificateParams, ExtendedKeyUsagePurpose, IsCa, KeyPair, date_time_ymd};
@@ -6,8 +6,8 @@ use serde_json::{Map, Value};
 use std::process::Command;
 use zonal::manifest::document::{self, Node};
 
-/// A manifest without mistakes: two VPCs of one account, an endpoint, a zone, a rule, an inbound endpoint.
-const RIGHT: &str = "\
+/// A valid manifest: two VPCs of one account, an endpoint, a zone, a rule, an inbound endpoint.
+const VALID: &str = "\
 vpcs:
   vpc-app:
     owner_id: \"111122223333\"
@@ -55,7 +55,8 @@ resolver_rules:
   fwd: {domain_name: corp.test, rule_type: forward, target_ips: [{ip: 192.168.0.53}], vpc_ids: [vpc-app]}
 ";
 
-/// A part of the right manifest, what stands in its place, and what is said of it: severity, field and message; and the help.
+/// A part of the valid manifest, its replacement, a part of the reported problem (severity, field and message), and a part of its
+/// help.
 type Case = (&'static str, &'static str, &'static str, &'static str);
 
 const MX: &str = "- {name: mail, type: MX, records: [\"10 www.acme.test\"]}";
@@ -67,42 +68,42 @@ const MISTAKES: &[Case] = &[
         "app-a: {availability_zone_id: euw1-az1",
         "app-a: {availability_zone_id: eu-west-1a",
         "error: vpcs.vpc-app.subnets.app-a.availability_zone_id: `eu-west-1a` is an AZ name",
-        "`vpc-app` has that name for `euw1-az1`",
+        "write `euw1-az1`, which has this name in `vpc-app`",
     ),
     (
         "[{availability_zone_id: euw1-az1, ipv4",
         "[{availability_zone_id: eu-west-1b, ipv4",
         "error: vpc_endpoints.vpce-sqs.network_interfaces[0].availability_zone_id: `eu-west-1b` is an AZ name",
-        "for `euw1-az2`",
+        "write `euw1-az2`",
     ),
     (
         "ip: 10.2.0.53, availability_zone_id: euw1-az1",
         "ip: 10.2.0.53, availability_zone_id: eu-west-1a",
         "error: resolver_endpoints.in.ip_addresses[0].availability_zone_id: `eu-west-1a` is an AZ name",
-        "for `euw1-az1`",
+        "write `euw1-az1`",
     ),
     (
         "vpc_ids: [vpc-shared], availability_zone_id: euw1-az1",
         "vpc_ids: [], availability_zone_id: eu-west-1a",
         "error: on_premises_networks.dc.availability_zone_id: `eu-west-1a` is an AZ name",
-        "for `euw1-az1`",
+        "write `euw1-az1`",
     ),
     (
         "away_from: euw1-az1",
         "away_from: eu-west-1b",
         "error: zonal_shifts.zs.away_from: `eu-west-1b` is an AZ name",
-        "for `euw1-az2`",
+        "write `euw1-az2`",
     ),
     (
         "app-a: {availability_zone_id: euw1-az1",
         "app-a: {availability_zone_id: eu-west-1c",
-        "warning: vpcs.vpc-app.subnets.app-a.availability_zone_id: `eu-west-1c` looks like an AZ name",
-        "an AZ ID, as in use1-az1",
+        "warning: vpcs.vpc-app.subnets.app-a.availability_zone_id: `eu-west-1c` has the form of an AZ name",
+        "an AZ ID, such as use1-az1",
     ),
     (
         "app-a: {availability_zone_id: euw1-az1",
         "app-a: {availability_zone_id: EUW1-AZ1",
-        "warning: vpcs.vpc-app.subnets.app-a.availability_zone_id: `EUW1-AZ1` is not `euw1-az1`",
+        "warning: vpcs.vpc-app.subnets.app-a.availability_zone_id: `EUW1-AZ1` is not the AZ ID `euw1-az1`",
         "write `euw1-az1`",
     ),
     (
@@ -120,16 +121,16 @@ const MISTAKES: &[Case] = &[
     (
         "eu-west-1b: euw1-az2}\n    subnets",
         "eu-west-1b: euw1-az2, us-east-1a: use1-az1}\n    subnets",
-        "warning: vpcs.vpc-app.availability_zones.us-east-1a: `us-east-1a` is no AZ of eu-west-1",
+        "warning: vpcs.vpc-app.availability_zones.us-east-1a: `us-east-1a` is not an AZ of eu-west-1",
         "",
     ),
     (
         "eu-west-1b: euw1-az2}\nvpc_peering",
         "eu-west-1b: euw1-az3}\nvpc_peering",
-        "warning: vpcs.vpc-shared.availability_zones.eu-west-1b: `eu-west-1b` is `euw1-az3` here and `euw1-az2` in `vpc-app`",
+        "warning: vpcs.vpc-shared.availability_zones.eu-west-1b: `eu-west-1b` is `euw1-az3` here, but `euw1-az2` in `vpc-app`",
         "an account has one AZ ID for each AZ name",
     ),
-    // Records as other programs write them.
+    // Records in the format of other programs.
     (
         MX,
         "- {name: t, type: TXT, records: [\"v=spf1 -all\"]}",
@@ -145,13 +146,13 @@ const MISTAKES: &[Case] = &[
     (
         MX,
         "- {name: '\\052.apps', type: A, records: [10.1.0.1]}",
-        "error: private_hosted_zones.Z1.records[1].name: `\\052.apps`: the escape `\\052` is decimal (RFC 1035), and means `4`",
-        "for a wildcard write `*`",
+        "error: private_hosted_zones.Z1.records[1].name: `\\052.apps`: the escape `\\052` is decimal (RFC 1035) and stands for `4`",
+        "write `*` for a wildcard",
     ),
     (
         MX,
         "- {name: www.acme.test, type: AAAA, records: ['fd00:a::1']}",
-        "error: private_hosted_zones.Z1.records[1].name: the name `www.acme.test` is relative to the zone, and means www.acme.test.acme.test.",
+        "error: private_hosted_zones.Z1.records[1].name: the name `www.acme.test` is relative to the zone and stands for www.acme.test.acme.test.",
         "write `www`, or `www.acme.test.` with the last dot",
     ),
     (
@@ -163,55 +164,55 @@ const MISTAKES: &[Case] = &[
     (
         MX,
         "- {name: mail, type: MX, records: [\"10 mx\"]}",
-        "error: private_hosted_zones.Z1.records[1].records[0]: `mx` is a name right below the root",
+        "error: private_hosted_zones.Z1.records[1].records[0]: `mx` is a top-level domain",
         "write `mx.acme.test`, or `mx.`",
     ),
     (
         MX,
         "- {name: mail, type: MX, records: [\"10 @\"]}",
-        "error: private_hosted_zones.Z1.records[1].records[0]: `@` means the zone in `name` only",
+        "error: private_hosted_zones.Z1.records[1].records[0]: `@` stands for the zone in `name` only",
         "write `acme.test`",
     ),
     (
         MX,
         "- {name: c, type: CNAME, records: [www]}",
-        "error: private_hosted_zones.Z1.records[1].records[0]: `www` is a name right below the root",
+        "error: private_hosted_zones.Z1.records[1].records[0]: `www` is a top-level domain",
         "write `www.acme.test`",
     ),
     (
         MX,
         "- {name: c, type: CNAME, records: [10.1.0.7]}",
         "error: private_hosted_zones.Z1.records[1].records[0]: `10.1.0.7` is an address",
-        "name a host",
+        "write the name of a host",
     ),
     (
         MX,
         "- {name: _s._tcp, type: SRV, records: [\"0 0 443 @\"]}",
-        "error: private_hosted_zones.Z1.records[1].records[0]: `@` means",
+        "error: private_hosted_zones.Z1.records[1].records[0]: `@` stands for",
         "write `acme.test`",
     ),
     (
         MX,
         "- {name: s, type: HTTPS, records: [\"1 www alpn=h2\"]}",
-        "error: private_hosted_zones.Z1.records[1].records[0]: `www` is a name",
+        "error: private_hosted_zones.Z1.records[1].records[0]: `www` is a top-level domain",
         "write `www.acme.test`",
     ),
     (
         MX,
         "- {name: my host, type: A, records: [10.1.0.1]}",
-        "error: private_hosted_zones.Z1.records[1].name: `my host`: a domain name has a blank in it",
+        "error: private_hosted_zones.Z1.records[1].name: `my host`: the domain name contains a blank",
         "",
     ),
     (
         MX,
         "- {name: a, type: A, alias: {name: '@'}}",
-        "error: private_hosted_zones.Z1.records[1].alias.name: `@` means a zone's apex",
+        "error: private_hosted_zones.Z1.records[1].alias.name: `@` stands for a zone's apex",
         "",
     ),
     (
         MX,
         "- {name: a, type: A, alias: {name: www}}",
-        "error: private_hosted_zones.Z1.records[1].alias.name: www. is neither a name of an endpoint nor of this zone",
+        "error: private_hosted_zones.Z1.records[1].alias.name: www. is neither a name of an endpoint nor a name of this zone",
         "did you mean `www.acme.test.`?",
     ),
     (
@@ -229,13 +230,13 @@ const MISTAKES: &[Case] = &[
     (
         MX,
         "- {name: WWW, type: a, records: [10.1.0.81]}",
-        "warning: private_hosted_zones.Z1.records[1].name: www.acme.test. has A records in records[0] already",
-        "put all values into one `records`",
+        "warning: private_hosted_zones.Z1.records[1].name: www.acme.test. also has A records in records[0]",
+        "write all values in one `records`",
     ),
     (
         MX,
         "- {name: b, type: A, records: [10.1.0.1, 10.1.0.1]}",
-        "warning: private_hosted_zones.Z1.records[1].records[1]: `10.1.0.1` is in the list already",
+        "warning: private_hosted_zones.Z1.records[1].records[1]: `10.1.0.1` is in the list twice",
         "",
     ),
     (
@@ -245,8 +246,8 @@ const MISTAKES: &[Case] = &[
         "",
     ),
     ("name: acme.test", "name: '*.acme.test'", "error: private_hosted_zones.Z1.name: *.acme.test. is a wildcard", ""),
-    ("name: acme.test", "name: '@'", "error: private_hosted_zones.Z1.name: `@` means a zone's apex", ""),
-    ("name: acme.test", "name: acme test", "error: private_hosted_zones.Z1.name: a domain name has a blank in it", ""),
+    ("name: acme.test", "name: '@'", "error: private_hosted_zones.Z1.name: `@` stands for a zone's apex", ""),
+    ("name: acme.test", "name: acme test", "error: private_hosted_zones.Z1.name: the domain name contains a blank", ""),
     (
         "private_dns_names: [sqs.example]",
         "private_dns_names: ['\\052.sqs.example']",
@@ -257,19 +258,19 @@ const MISTAKES: &[Case] = &[
     (
         "domain_name: corp.test",
         "domain_name: '*.ad.corp.test'",
-        "error: resolver_rules.fwd.domain_name: *.ad.corp.test. has a `*` in it",
+        "error: resolver_rules.fwd.domain_name: *.ad.corp.test. contains a `*`",
         "write `ad.corp.test`",
     ),
     (
         "{ip: 192.168.0.53}], vpc_ids: [vpc-app]",
         "{ip: 192.168.0.53}], vpc_ids: []",
-        "warning: resolver_rules.fwd.vpc_ids: no VPC has the rule: it is never used",
-        "list the VPCs",
+        "warning: resolver_rules.fwd.vpc_ids: the list is empty: no VPC uses the rule",
+        "add the VPCs",
     ),
     (
         "region: eu-west-1\n    cidr_blocks: [10.2.0.0/16]",
         "region: eu-west1\n    cidr_blocks: [10.2.0.0/16]",
-        "warning: vpcs.vpc-shared.region: `eu-west1` looks like no Region",
+        "warning: vpcs.vpc-shared.region: `eu-west1` is not a known Region",
         "did you mean `eu-west-1`?",
     ),
     (
@@ -281,49 +282,49 @@ const MISTAKES: &[Case] = &[
     (
         "tgw: {region: eu-west-1",
         "tgw: {region: eu-wset-1",
-        "warning: transit_gateways.tgw.region: `eu-wset-1` looks like no Region",
+        "warning: transit_gateways.tgw.region: `eu-wset-1` is not a known Region",
         "did you mean `eu-west-1`?",
     ),
     (
         "tgw: {region: eu-west-1",
         "tgw: {region: us-east-1",
-        "warning: transit_gateways.tgw.attachments[0].vpc_id: `vpc-app` is in eu-west-1, and the gateway in us-east-1",
+        "warning: transit_gateways.tgw.attachments[0].vpc_id: `vpc-app` is in eu-west-1, but the gateway is in us-east-1",
         "",
     ),
     (
         "owner_id: amazon, region: eu-west-1",
         "owner_id: amazon, region: us-east-1",
-        "warning: vpc_endpoints.vpce-sqs.service_name: `sqs` is a service in us-east-1, and `vpc-shared` is in eu-west-1",
+        "warning: vpc_endpoints.vpce-sqs.service_name: service `sqs` is in us-east-1, but `vpc-shared` is in eu-west-1",
         "",
     ),
     (
         "[10.1.16.0/20]",
         "[10.1.0.0/20]",
-        "error: vpcs.vpc-app.subnets.app-b.cidr_blocks[0]: 10.1.0.0/20 of `app-b` is a block of `app-a` too",
+        "error: vpcs.vpc-app.subnets.app-b.cidr_blocks[0]: 10.1.0.0/20 is also a block of subnet `app-a`",
         "do not overlap",
     ),
     (
         "[10.1.0.2]",
         "[10.9.0.2]",
-        "warning: vpcs.vpc-app.resolver_addresses[0]: 10.9.0.2 is outside of the VPC",
+        "warning: vpcs.vpc-app.resolver_addresses[0]: 10.9.0.2 is outside the VPC",
         "10.1.0.0/16",
     ),
     (
         "name: acme.test",
         "name: corp.test",
-        "warning: private_hosted_zones.Z1.name: `vpc-app` never asks the zone: the rule `fwd`",
+        "warning: private_hosted_zones.Z1.name: the zone is not used in `vpc-app`: rule `fwd`",
         "",
     ),
     (
         "domain_name: corp.test",
         "domain_name: SQS.example",
-        "warning: vpc_endpoints.vpce-sqs.private_dns_enabled: `vpc-app` never gets the private name sqs.example.: the rule `fwd`",
+        "warning: vpc_endpoints.vpce-sqs.private_dns_enabled: the private name sqs.example. is not used in `vpc-app`: rule `fwd`",
         "",
     ),
     (
         "name: acme.test",
         "name: sqs.example",
-        "warning: vpc_endpoints.vpce-sqs.private_dns_enabled: `vpc-app` never gets the private name sqs.example.: the zone `Z1`",
+        "warning: vpc_endpoints.vpce-sqs.private_dns_enabled: the private name sqs.example. is not used in `vpc-app`: zone `Z1`",
         "",
     ),
     // Values of a wrong form.
@@ -338,7 +339,7 @@ const MISTAKES: &[Case] = &[
     (
         "protocols: [do53, DOT]",
         "protocols: [udp]",
-        "error: resolver_endpoints.in.protocols[0]: `udp` is not known here",
+        "error: resolver_endpoints.in.protocols[0]: `udp` is not a known value",
         "",
     ),
     (
@@ -350,14 +351,14 @@ const MISTAKES: &[Case] = &[
     ("resource: vpce-sqs, ", "", "error: zonal_shifts.zs.resource: the field `resource` is missing", ""),
     (", away_from: euw1-az1", "", "error: zonal_shifts.zs.away_from: the field `away_from` is missing", ""),
     ("ttl: 60", "ttl: 1h", "error: private_hosted_zones.Z1.records[0].ttl: expected a number", ""),
-    ("state: Available", "state: up", "error: vpc_endpoints.vpce-sqs.state: `up` is not known here", ""),
+    ("state: Available", "state: up", "error: vpc_endpoints.vpce-sqs.state: `up` is not a known value", ""),
     (
         "    vpc_id: vpc-shared\n",
         "    vpc_id: vpc-shared\n    vpcs: x\n",
         "error: vpc_endpoints.vpce-sqs.vpcs: there is no field `vpcs`",
         "",
     ),
-    // What is no YAML, or another one than is meant.
+    // Texts that are not valid YAML, or have another structure than intended.
     (
         "vpc_peering_connections:\n  pcx: {vpc_ids: [vpc-app, vpc-shared]}",
         "vpc_peering_connections: - pcx",
@@ -373,7 +374,7 @@ const MISTAKES: &[Case] = &[
     (
         "    region: eu-west-1\n    cidr_blocks: [10.2.0.0/16]",
         "    region:eu-west-1\n    cidr_blocks: [10.2.0.0/16]",
-        "error: there is no blank behind the colon of `region`",
+        "error: the blank behind the colon of `region` is missing",
         "write `region: eu-west-1`",
     ),
     (
@@ -384,34 +385,34 @@ const MISTAKES: &[Case] = &[
     ),
 ];
 
-/// Which of them the JSON Schema tells of, too. It cannot say: what refers to another resource or field (references, AZ names,
-/// zones that hide others, equal subnets, TTLs of aliases), what the text of a value means for its type (record data, names
-/// that end in the zone's name), and host bits. Nor does it know Regions.
-const TOLD_BY_SCHEMA: &[&str] = &[
+/// The mistakes that the JSON Schema finds too. A schema cannot express relations to other resources or fields (references, AZ
+/// names, shadowed zones, equal subnets, TTLs of aliases), the meaning of a text for its type (record data, names that end in the
+/// zone's name), and host bits. It has no list of Regions.
+const FOUND_BY_SCHEMA: &[&str] = &[
     "records[1].name: `\\052.apps`",
     "records[1].name: `my host`",
-    "alias.name: `@` means a zone's apex",
+    "alias.name: `@` stands for a zone's apex",
     "the field `type` is missing",
     "Z1.name: *.acme.test. is a wildcard",
-    "Z1.name: `@` means a zone's apex",
-    "Z1.name: a domain name has a blank in it",
+    "Z1.name: `@` stands for a zone's apex",
+    "Z1.name: the domain name contains a blank",
     "private_dns_names[0]: `\\052.sqs.example`",
-    "domain_name: *.ad.corp.test. has a `*` in it",
+    "domain_name: *.ad.corp.test. contains a `*`",
     "dns_name: *.sqs.vpce.example. is a wildcard",
     "expected an IPv4 or IPv6 CIDR block",
     "expected an IPv4 or IPv6 address",
     "expected an IPv4 address",
-    "`udp` is not known here",
+    "`udp` is not a known value",
     "the field `vpc_id` is missing",
     "the field `resource` is missing",
     "the field `away_from` is missing",
     "expected a number",
-    "`up` is not known here",
+    "`up` is not a known value",
     "there is no field",
 ];
 
-/// What is right as well.
-const RIGHT_TOO: &[(&str, &str)] = &[
+/// Valid variants: a part of the manifest and its replacement.
+const VALID_VARIANTS: &[(&str, &str)] = &[
     (MX, "- {name: mail, type: MX, records: [\"0 .\"]}"),
     (MX, "- {name: mail, type: MX, records: [\"10 mx.\"]}"),
     (MX, "- {name: c, type: CNAME, records: [localhost]}"),
@@ -452,32 +453,32 @@ fn check(scratch: &Scratch) -> String {
 }
 
 fn changed(old: &str, new: &str) -> String {
-    assert_eq!(RIGHT.matches(old).count(), 1, "{old}");
-    RIGHT.replace(old, new)
+    assert_eq!(VALID.matches(old).count(), 1, "{old}");
+    VALID.replace(old, new)
 }
 
 #[test]
-fn check_tells_of_values_that_are_meant_otherwise() {
+fn check_finds_common_mistakes_in_manifests() {
     let scratch = Scratch::new();
-    scratch.write("zones/a.yaml", RIGHT);
+    scratch.write("zones/a.yaml", VALID);
     assert_eq!(check(&scratch), "");
-    for (old, new) in RIGHT_TOO {
+    for (old, new) in VALID_VARIANTS {
         scratch.write("zones/a.yaml", changed(old, new));
-        let told = check(&scratch);
-        assert!(!told.contains("error: ") && !told.contains("meant"), "{new}\n{told}");
+        let output = check(&scratch);
+        assert!(!output.contains("error: "), "{new}\n{output}");
     }
     for (old, new, message, help) in MISTAKES {
         scratch.write("zones/a.yaml", changed(old, new));
-        let told = check(&scratch);
-        let line = told.lines().find(|line| line.contains(message));
-        assert!(line.is_some_and(|line| line.contains(help)), "{new}\nexpected {message} ({help})\ntold {told}");
-        let errors = told.lines().filter(|line| line.starts_with("error: ")).count();
-        assert!(errors <= 1, "{new}\n{told}");
+        let output = check(&scratch);
+        let line = output.lines().find(|line| line.contains(message));
+        assert!(line.is_some_and(|line| line.contains(help)), "{new}\nexpected {message} ({help})\nfound {output}");
+        let errors = output.lines().filter(|line| line.starts_with("error: ")).count();
+        assert!(errors <= 1, "{new}\n{output}");
     }
 }
 
 #[test]
-fn check_tells_of_master_files_that_are_meant_otherwise() {
+fn check_finds_common_mistakes_in_master_files() {
     let scratch = Scratch::new();
     scratch.write("zones/a.yaml", "vpcs: {v: {region: r, cidr_blocks: [10.1.0.0/16]}}\nprivate_hosted_zones: {Z: {name: acme.test, vpc_ids: [v], file: z}}\n");
     let head = "$TTL 60\n@ SOA ns hostmaster 1 7200 900 1209600 60\n@ NS ns\nns A 10.1.0.2\n@ MX 10 @\nw CNAME www\n\
@@ -489,50 +490,57 @@ fn check_tells_of_master_files_that_are_meant_otherwise() {
         ("x CNAME www.acme.test", "the name `www.acme.test` is relative to the zone"),
         ("x MX 10 mx.acme.test", "the name `mx.acme.test` is relative to the zone"),
         ("\\052.apps A 10.1.0.4", "the escape `\\052` is decimal"),
-        ("x TXT v=spf1 -all", "the blanks in this TXT record are outside quotes"),
+        ("x TXT v=spf1 -all", "the TXT record has blanks outside quotes"),
         ("x CNAME 10.1.0.7", "`10.1.0.7` is an address"),
     ] {
         scratch.write("zones/z", format!("{head}{line}\n"));
-        let told = check(&scratch);
-        assert!(told.starts_with("warning: ") && told.contains(message) && told.lines().count() == 1, "{line}: {told}");
+        let output = check(&scratch);
+        assert!(
+            output.starts_with("warning: ") && output.contains(message) && output.lines().count() == 1,
+            "{line}: {output}"
+        );
     }
 }
 
 #[test]
-fn check_tells_of_files_that_are_not_read() {
+fn check_warns_about_manifest_files_that_are_not_read() {
     let scratch = Scratch::new();
-    scratch.write("zones/a.yaml", RIGHT);
+    scratch.write("zones/a.yaml", VALID);
     scratch.write("zones/more/b.yaml", "vpcs: {}\n");
     scratch.write("zones/more/deep/c.json", "{\"resolver_rules\": {}}\n");
     scratch.write("zones/D.YAML", "vpcs: {}\n");
     scratch.write("zones/values/other.yaml", "something: else\n");
     scratch.write("zones/.hidden/e.yaml", "vpcs: {}\n");
-    let told = check(&scratch);
-    assert_eq!(told.matches("warning: the file has resources in it, and is not read").count(), 3, "{told}");
+    let output = check(&scratch);
+    assert_eq!(
+        output.matches("warning: the file contains resources, but zonal does not read it").count(),
+        3,
+        "{output}"
+    );
 }
 
 #[test]
-fn check_of_a_bad_configuration_looks_at_the_manifest_too() {
+fn check_reports_errors_of_configuration_and_manifest() {
     let scratch = Scratch::new();
     scratch.write("other/a.yaml", changed("[10.1.0.0/16, ", "[10.1.0.0/33, "));
     scratch.write("zones/a.yaml", changed("ttl: 60", "ttl: 1h"));
     let manifest = "vpcs.vpc-app.cidr_blocks[0]: expected";
     scratch.write("zonal.yaml", "control_plane: {directory: other}\nnsid: [x]\n");
-    let told = check(&scratch);
-    assert!(told.contains("nsid: expected text") && told.contains(manifest), "{told}");
+    let output = check(&scratch);
+    assert!(output.contains("nsid: expected text") && output.contains(manifest), "{output}");
     scratch.write("zonal.yaml", "nsid: [x]\n");
-    let told = check(&scratch);
-    assert!(told.contains("nsid: expected text") && told.contains("records[0].ttl: expected"), "{told}");
+    let output = check(&scratch);
+    assert!(output.contains("nsid: expected text") && output.contains("records[0].ttl: expected"), "{output}");
     scratch.write("zonal.yaml", "control_plane: {push: {}}\nnsid: [x]\n");
-    let told = check(&scratch);
-    assert!(told.contains("nsid: expected text") && told.lines().count() == 1, "{told}");
+    let output = check(&scratch);
+    assert!(output.contains("nsid: expected text") && output.lines().count() == 1, "{output}");
     scratch.write("zonal.yaml", "control_plane: {directory: other\n");
-    let told = check(&scratch);
-    assert!(told.contains("`{` is never closed") && told.contains("records[0].ttl: expected"), "{told}");
+    let output = check(&scratch);
+    assert!(output.contains("`{` is never closed") && output.contains("records[0].ttl: expected"), "{output}");
 }
 
 #[test]
-fn check_tells_of_certificates_that_clients_refuse() {
+fn check_warns_about_certificates_that_clients_refuse() {
     let scratch = Scratch::new();
     let key = KeyPair::generate().unwrap();
     scratch.write("tls.key", key.serialize_pem());
@@ -541,21 +549,21 @@ fn check_tells_of_certificates_that_clients_refuse() {
     type Change = Box<dyn Fn(&mut CertificateParams)>;
     let cases: Vec<(Change, &str)> = vec![
         (Box::new(|_| {}), ""),
-        (Box::new(|params| params.not_after = date_time_ymd(2020, 1, 1)), "has expired at"),
-        (Box::new(|params| params.not_before = date_time_ymd(2999, 1, 1)), "is not valid before"),
+        (Box::new(|params| params.not_after = date_time_ymd(2020, 1, 1)), "expired at"),
+        (Box::new(|params| params.not_before = date_time_ymd(2999, 1, 1)), "not valid before"),
         (
             Box::new(move |params| {
                 params.not_after = date_time_ymd(soon.year().into(), soon.month() as u8, soon.day() as u8)
             }),
             "expires soon, at",
         ),
-        (Box::new(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)), "is that of an authority"),
+        (Box::new(|params| params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained)), "belongs to an authority"),
         (
             Box::new(|params| params.extended_key_usages = vec![ExtendedKeyUsagePurpose::ClientAuth]),
             "extended key usage",
         ),
     ];
-    scratch.write("zones/a.yaml", RIGHT);
+    scratch.write("zones/a.yaml", VALID);
     scratch.write(
         "zonal.yaml",
         "listen: [{address: \"127.0.0.1:8853\", protocol: DoT, tls: {certificate: tls.crt, private_key: tls.key}}]\n",
@@ -564,15 +572,18 @@ fn check_tells_of_certificates_that_clients_refuse() {
         let mut params = CertificateParams::new(vec!["dns.example".to_string()]).unwrap();
         change(&mut params);
         scratch.write("tls.crt", params.self_signed(&key).unwrap().pem());
-        let told = check(&scratch);
+        let output = check(&scratch);
         match expected {
-            "" => assert_eq!(told, ""),
-            _ => assert!(told.starts_with("warning: listen[0].tls.certificate: ") && told.contains(expected), "{told}"),
+            "" => assert_eq!(output, ""),
+            _ => assert!(
+                output.starts_with("warning: listen[0].tls.certificate: ") && output.contains(expected),
+                "{output}"
+            ),
         }
     }
 }
 
-/// A manifest as programs read it; none if it is no YAML.
+/// A manifest as JSON. None if it is not valid YAML.
 fn as_json(text: &str) -> Option<Value> {
     fn value(node: &Node) -> Value {
         match &node.value {
@@ -588,11 +599,11 @@ fn as_json(text: &str) -> Option<Value> {
             }
         }
     }
-    let (root, faults) = document::read(text.as_bytes(), false);
-    root.filter(|_| faults.is_empty()).map(|root| value(&root))
+    let (root, errors) = document::read(text.as_bytes(), false);
+    root.filter(|_| errors.is_empty()).map(|root| value(&root))
 }
 
-/// Validates each line of a file: `true` or what is wrong.
+/// Validates each line of a file. Prints the errors of each line as a JSON list.
 const VALIDATE: &str = "
 import json, sys, jsonschema
 schema = json.load(open(sys.argv[1]))
@@ -603,24 +614,24 @@ for line in open(sys.argv[2]):
     print(json.dumps([list(error.absolute_path).__repr__() + ' ' + error.message[:200] for error in errors]))
 ";
 
-/// Where `tests/packages` puts Python's packages.
+/// The Python interpreter with the packages that `tests/packages` installs.
 const PYTHON: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/target/tools/venv/bin/python");
 
 #[test]
-fn the_schema_and_check_agree() {
+fn schema_finds_the_mistakes_that_it_can_express() {
     let scratch = Scratch::new();
     let schema = Command::new(ZONAL).arg("schema").output().unwrap().stdout;
     let schema = scratch.write("schema.json", schema);
     let examples = ["network.yaml", "endpoints.yaml", "zones.yaml"];
     let examples = examples.map(|name| std::fs::read_to_string(tree("zones").join(name)).unwrap());
-    let right = RIGHT_TOO.iter().map(|(old, new)| (changed(old, new), false));
+    let valid = VALID_VARIANTS.iter().map(|(old, new)| (changed(old, new), false));
     let mistakes = MISTAKES
         .iter()
-        .map(|(old, new, message, _)| (changed(old, new), TOLD_BY_SCHEMA.iter().any(|told| message.contains(told))));
+        .map(|(old, new, message, _)| (changed(old, new), FOUND_BY_SCHEMA.iter().any(|part| message.contains(part))));
     let all: Vec<(String, bool)> =
-        examples.into_iter().chain([RIGHT.into()]).map(|text| (text, false)).chain(right).chain(mistakes).collect();
+        examples.into_iter().chain([VALID.into()]).map(|text| (text, false)).chain(valid).chain(mistakes).collect();
     let cases: Vec<(Value, &str, bool)> =
-        all.iter().filter_map(|(text, is_told)| Some((as_json(text)?, text.as_str(), *is_told))).collect();
+        all.iter().filter_map(|(text, is_found)| Some((as_json(text)?, text.as_str(), *is_found))).collect();
     let lines: String = cases.iter().map(|(json, ..)| format!("{json}\n")).collect();
     let lines = scratch.write("cases", lines);
     let output = Command::new(PYTHON).args(["-c", VALIDATE]).arg(schema).arg(lines).output();
@@ -628,7 +639,7 @@ fn the_schema_and_check_agree() {
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let verdicts = String::from_utf8(output.stdout).unwrap();
     assert_eq!(verdicts.lines().count(), cases.len());
-    for ((_, text, is_told), verdict) in cases.iter().zip(verdicts.lines()) {
-        assert_eq!(*is_told, verdict != "[]", "{verdict}\n{text}");
+    for ((_, text, is_found), verdict) in cases.iter().zip(verdicts.lines()) {
+        assert_eq!(*is_found, verdict != "[]", "{verdict}\n{text}");
     }
 }

@@ -1,4 +1,4 @@
-//! The commands that ask a server which wants to know who asks; and what `check` and the log say of a configuration.
+//! The commands with a server that authenticates its clients; `check` and the log of a configuration.
 
 use crate::harness::{Process, Scratch, ZONAL, can_run, free_port, http_get, http_send, tree, wait_until};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -10,14 +10,14 @@ use std::{
     process::Command,
 };
 
-/// Exit status, and all that is printed, in a directory.
+/// Runs a command in a directory. Returns its exit status and all of its output.
 fn zonal(scratch: &Scratch, arguments: &str) -> (Option<i32>, String) {
     let output = Command::new(ZONAL).args(arguments.split(' ')).current_dir(scratch.path()).output().unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8(text).unwrap())
 }
 
-/// A node with the demo's manifest, and the port of its admin API.
+/// A node with the manifest of the demo, and the port of its admin API.
 fn node(scratch: &Scratch, admin: &str, more: &str) -> (Process, u16) {
     let (port, admin_port) = (free_port(), free_port());
     scratch.write(
@@ -37,7 +37,7 @@ fn node(scratch: &Scratch, admin: &str, more: &str) -> (Process, u16) {
     (process, admin_port)
 }
 
-/// An authority, and certificates of it for the server and for a client.
+/// Writes an authority, and its certificates for the server and for a client.
 fn certificates(scratch: &Scratch) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -53,7 +53,7 @@ fn certificates(scratch: &Scratch) {
 }
 
 #[test]
-fn servers_that_want_to_know_who_asks() {
+fn commands_authenticate_to_servers() {
     if !can_run(&["setpriv"]) {
         return;
     }
@@ -69,7 +69,7 @@ fn servers_that_want_to_know_who_asks() {
         "",
     );
     let url = format!("https://localhost:{port}");
-    assert!(node.log().contains(&format!("admin API on https://0.0.0.0:{port}")), "{}", node.log());
+    node.wait_for_log(&format!("admin_api=https://0.0.0.0:{port}"));
     let commands = |server: &str, config: &str| {
         [
             format!("status {}", config.replace("--admin", "--all")),
@@ -81,8 +81,8 @@ fn servers_that_want_to_know_who_asks() {
     for (access, expected, words) in [
         ("--certificate-authority ca.crt --token-file token", 0, ""),
         ("--certificate-authority ca.crt --client-certificate client.crt --client-private-key client.key", 0, ""),
-        // It is not asked again and again, nor is another answer made up.
-        ("--certificate-authority ca.crt", 1, "says 401 Unauthorized: this needs a token"),
+        // `wait` does not repeat the request, and `explain` does not fall back to the manifest.
+        ("--certificate-authority ca.crt", 1, "says 401 Unauthorized: a token is missing"),
     ] {
         for command in commands(&url, &format!("--admin {url}")).iter().chain(&commands(&url, "--config zonal.yaml")) {
             let (code, text) = zonal(&scratch, &format!("{command} {access}"));
@@ -91,7 +91,7 @@ fn servers_that_want_to_know_who_asks() {
     }
     let (code, text) = zonal(&scratch, "explain --from 127.1.0.7 sqs.us-east-1.amazonaws.com");
     assert!(code == Some(1) && text.contains("cannot be trusted"), "{code:?} {text}");
-    // Without HTTPS it is said what is missing.
+    // Without HTTPS, the error says what is missing.
     for command in ["cache show", "explain --from 127.1.0.7 sqs.us-east-1.amazonaws.com"] {
         let (code, text) = zonal(&scratch, &format!("{command} --admin 127.0.0.1:{port}"));
         assert!(
@@ -102,7 +102,7 @@ fn servers_that_want_to_know_who_asks() {
 }
 
 #[test]
-fn on_all_addresses_the_node_itself_needs_no_token() {
+fn loopback_clients_need_no_token_on_a_wildcard_address() {
     if !can_run(&["setpriv"]) {
         return;
     }
@@ -121,7 +121,7 @@ fn on_all_addresses_the_node_itself_needs_no_token() {
 }
 
 #[test]
-fn what_cannot_be_asked_is_told_in_plain_words() {
+fn commands_explain_why_a_server_cannot_be_reached() {
     let scratch = Scratch::new();
     scratch.write("zones/manifest.yaml", "vpcs: {vpc: {region: r, cidr_blocks: [127.0.0.0/8]}}\n");
     scratch.write(
@@ -141,7 +141,7 @@ fn what_cannot_be_asked_is_told_in_plain_words() {
 }
 
 #[test]
-fn check_looks_at_what_the_configuration_names() {
+fn check_reads_the_files_that_the_configuration_names() {
     let scratch = Scratch::new();
     certificates(&scratch);
     scratch.write("bad", "nothing of use\n");
@@ -175,7 +175,7 @@ internet_resolver: {recursive: true, root_hints: none, trust_anchor: bad}
     };
     let (code, found, text) = told();
     assert_eq!(code, Some(1));
-    // And of the manifest.
+    // Problems of the manifest are shown as well.
     assert!(found.len() == 13 && found[12].starts_with("1:8 "), "{text}");
     assert_eq!(
         found[..12],
@@ -195,7 +195,7 @@ internet_resolver: {recursive: true, root_hints: none, trust_anchor: bad}
         ],
         "{text}"
     );
-    // Of what is needed only later, `serve` tells as well.
+    // `serve` reports a missing file too, although it needs the file only later.
     let (code, text) = zonal(&scratch, "serve");
     assert!(code == Some(1) && text.contains(" certificate_authority: there is no file none.crt"), "{text}");
 
@@ -219,15 +219,15 @@ internet_resolver: {recursive: true, root_hints: none, trust_anchor: bad}
 }
 
 #[test]
-fn check_looks_at_what_is_made() {
+fn check_finds_paths_that_cannot_be_created() {
     let scratch = Scratch::new();
     scratch.write("file", "no certificate\n");
     for (line, expected) in [
-        ("state_directory: file/state", "file/state cannot be made: file is no directory"),
-        ("state_directory: file", "file is no directory"),
-        ("takeover_socket: missing/takeover", "there is no directory missing"),
-        (&format!("takeover_socket: {}", "x".repeat(200)), "is no path for a socket"),
-        ("certificate_authority: file", "there is no certificate in file"),
+        ("state_directory: file/state", "file/state: cannot be created, because file is not a directory"),
+        ("state_directory: file", "file is not a directory"),
+        ("takeover_socket: missing/takeover", "the directory missing does not exist"),
+        (&format!("takeover_socket: {}", "x".repeat(200)), "not a valid path of a socket"),
+        ("certificate_authority: file", "file: the file has no certificate"),
     ] {
         scratch.write("zonal.yaml", format!("control_plane: {{push: {{}}}}\n{line}\n"));
         let (code, told) = zonal(&scratch, "check --format json");
@@ -238,29 +238,31 @@ fn check_looks_at_what_is_made() {
 }
 
 #[test]
-fn a_log_for_programs_has_nothing_else_in_it() {
+fn a_json_log_has_json_lines_only() {
     if !can_run(&["setpriv"]) {
         return;
     }
     let admin = "{address: \"127.0.0.1:PORT\"}";
     let people = Scratch::new();
     let (process, _) = node(&people, admin, "");
-    wait_until("it says what to try", || process.log().contains("Try, as clients").then_some(()));
+    process.wait_for_log("Example queries");
     let programs = Scratch::new();
     let (process, port) = node(&programs, admin, "log: {format: json}\n");
     let (code, text) = zonal(&programs, &format!("status --all 127.0.0.1:{port}"));
     assert_eq!(code, Some(0), "{text}");
-    for line in process.log().lines() {
+    // The last line may be incomplete.
+    let log = process.log();
+    for line in log.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
         assert!(serde_json::from_str::<Value>(line).is_ok(), "{line}");
     }
 }
 
-/// A log that nobody reads holds up neither changes nor the end.
+/// A log that nobody reads delays neither changes nor the end.
 #[test]
-fn nobody_reads_the_log() {
+fn answers_while_nobody_reads_the_log() {
     let (mut reader, writer) = std::io::pipe().unwrap();
     let mut other = writer.try_clone().unwrap();
-    // The pipe is full, whatever it holds.
+    // The pipe is full, whatever its size.
     let filler = std::thread::spawn(move || while other.write_all(&[b'x'; 4096]).is_ok() {});
     let (port, admin) = (free_port(), SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())));
     let scratch = Scratch::new();
@@ -286,9 +288,9 @@ fn nobody_reads_the_log() {
     filler.join().unwrap();
 }
 
-/// What cannot be written is not passed over in silence; who has gone away does not matter, wherever they listened.
+/// A write error of the output makes a command fail. A closed pipe does not.
 #[test]
-fn nobody_takes_the_output() {
+fn commands_fail_when_their_output_cannot_be_written() {
     let scratch = Scratch::new();
     let (_node, admin) = node(&scratch, "{address: \"127.0.0.1:PORT\"}", "");
     let closed = || {
@@ -314,7 +316,7 @@ fn nobody_takes_the_output() {
         let told = String::from_utf8(output.stderr).unwrap();
         assert!(told.contains("standard output cannot be written: No space left"), "{arguments}: {told}");
     }
-    // Nobody hears why it fails.
+    // Standard error is closed as well.
     for (arguments, code) in [
         (format!("export --server 127.0.0.1:{} --directory out", free_port()), 1),
         ("explain --from 127.1.0.7 a..b".into(), 2),
@@ -326,9 +328,9 @@ fn nobody_takes_the_output() {
     }
 }
 
-/// Whatever answers with JSON is not a node for that.
+/// A server that answers with JSON is not necessarily a node.
 #[test]
-fn what_is_no_node() {
+fn commands_recognise_servers_that_are_not_zonal() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap();
     std::thread::spawn(move || {
@@ -345,9 +347,9 @@ fn what_is_no_node() {
     }
 }
 
-/// What is written to begin with is without a flaw, is served, and answers; and nothing is overwritten.
+/// The example of `init` has no problems, is served, and answers. `init` overwrites nothing.
 #[test]
-fn a_first_manifest_is_written_and_answers() {
+fn init_writes_an_example_that_answers() {
     if !can_run(&["setpriv", "dig"]) {
         return;
     }
@@ -359,7 +361,7 @@ fn a_first_manifest_is_written_and_answers() {
     let (code, told) = zonal(&scratch, "check new/node/zones --deny-warnings");
     assert!(code == Some(0) && told.contains("no errors, no warnings"), "{told}");
     for again in ["init new/node", "init new"] {
-        // A file, or a manifest, is there already.
+        // A file or a manifest exists already.
         if again == "init new" {
             scratch.write("new/zones/other.yaml", "vpcs: {}\n");
         }
@@ -372,7 +374,7 @@ fn a_first_manifest_is_written_and_answers() {
     assert!(code == Some(0) && told.contains(" 127.2.0.10") && told.contains(" 127.2.128.10"), "{told}");
     let (code, told) = explain("--from 127.1.0.7 --to 127.1.0.2 -x 127.1.0.9");
     assert!(code == Some(0) && told.starts_with("9.0.1.127.in-addr.arpa. PTR, from 127.1.0.7"), "{told}");
-    // The ports of the templates are those of everybody: others may have them.
+    // Another program may have the ports of the example.
     let (port, admin) = (free_port(), free_port());
     let text = std::fs::read_to_string(scratch.path().join("new/node/zonal.yaml")).unwrap();
     let text = text.replace("127.0.0.1:9153", &format!("127.0.0.1:{admin}"));
@@ -385,8 +387,8 @@ fn a_first_manifest_is_written_and_answers() {
         log.contains("serving ").then_some(log)
     });
     let version = env!("CARGO_PKG_VERSION");
-    let expected = format!("zonal {version}, configuration file new/node/zonal.yaml: serving ");
-    assert!(log.contains(&expected) && log.contains(&format!("admin API on http://127.0.0.1:{admin}")), "{log}");
+    let expected = format!("serving version=\"{version}\" configuration=new/node/zonal.yaml ");
+    assert!(log.contains(&expected) && log.contains(&format!("admin_api=http://127.0.0.1:{admin}")), "{log}");
     for (client, own) in [("127.1.0.7", "127.2.0.10"), ("127.1.128.7", "127.2.128.10")] {
         let arguments = ["-b", client, "@127.0.0.1", "-p", &port.to_string(), "+short", "sqs.us-east-1.amazonaws.com"];
         let output = Command::new("dig").args(arguments).output().unwrap();

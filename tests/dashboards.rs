@@ -37,7 +37,7 @@ fn promtool(arguments: &[&str]) {
 }
 
 #[test]
-fn rules_do_what_they_say() {
+fn alerts_fire_as_their_tests_say() {
     if !can_run(&["promtool"]) {
         return;
     }
@@ -118,7 +118,7 @@ fn names(text: &str) -> BTreeSet<&str> {
 
 /// Nothing is asked for that is not there.
 #[test]
-fn rules_and_dashboard_use_what_is_on_the_page() {
+fn rules_and_dashboard_use_existing_metrics() {
     let read = |path: &str| fs::read_to_string(tree(path)).unwrap();
     let (page, rules) = (read("docs/reference/metrics.md"), read(RULES));
     let recorded: BTreeSet<&str> = rules.lines().filter_map(|line| line.trim().strip_prefix("- record: ")).collect();
@@ -235,6 +235,7 @@ pub fn resources(port: u16, text: &str) -> Vec<(&'static str, &'static str, Valu
             "out",
             json!({"direction": "OUTBOUND", "vpc_id": "shared", "ip_addresses": [{"ip": "127.2.0.54"}]}),
         ),
+        ("health_checks", "hc-ext", json!({"type": "EXTERNAL", "stale_after": 60, "when_stale": "unhealthy"})),
         ("resolver_rules", "there", rule("there.example", "127.4.0.53")),
         ("resolver_rules", "dead", rule("dead.example", "127.4.0.99")),
     ]
@@ -349,7 +350,7 @@ impl Prometheus {
 
 /// What is counted, to the last answer: by view and outcome, by AZ, at the inbound endpoint, and of the servers that are asked.
 #[test]
-fn answers_are_counted_for_what_they_are() {
+fn counts_answers_by_outcome() {
     let scratch = Scratch::new();
     let port = free_port();
     let mut manifest = json!({});
@@ -402,14 +403,14 @@ fn answers_are_counted_for_what_they_are() {
     for line in expected {
         wait_until(&line, || metrics().lines().any(|other| other == line).then_some(()));
     }
-    assert_eq!(server.metric(&["zonal_udp_packets_total{"]), 10.0);
+    server.wait_for_metric(&["zonal_udp_packets_total{"], 10.0);
     let batches = server.metric(&["zonal_udp_batches_total{"]);
     assert!((1.0..=10.0).contains(&batches), "{batches}");
     assert_eq!(metrics().matches("\nzonal_endpoint_answers_total{").count(), 3);
 }
 
 #[test]
-fn every_query_finds_something() {
+fn every_dashboard_query_returns_data() {
     if !can_run(&["prometheus", "etcd"]) {
         return;
     }

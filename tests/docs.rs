@@ -7,6 +7,7 @@
 //!
 //! `ZONAL_WRITE_DOCS=1 cargo test docs::reference` writes the generated pages anew.
 
+mod log_events;
 mod reference;
 
 use crate::harness::{Process, ZONAL, can_run, lab::Lab, tree, wait_until};

@@ -1,11 +1,11 @@
-//! An etcd that wants certificates, user names and passwords.
+//! An etcd that requires certificates, user names and passwords.
 
 use crate::harness::{Process, Scratch, Server, can_run, free_port, stub::Stub, wait_until};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::json;
 use std::process::Command;
 
-/// An etcd on loopback that talks TLS alone, to those who have a certificate of its authority, and to users.
+/// An etcd on loopback that accepts TLS only, with a certificate of its authority and a user name.
 struct Guarded {
     _process: Process,
     scratch: Scratch,
@@ -24,7 +24,7 @@ impl Guarded {
             let issuer = Issuer::new(params, key);
             let (key, name) = (KeyPair::generate().unwrap(), format!("of-{authority}"));
             let mut params = CertificateParams::new(["localhost".into(), "127.0.0.1".into()]).unwrap();
-            // etcd takes the common name of a client's certificate for a user's, unless it comes with a password.
+            // etcd takes the common name of a certificate as the user name, unless there is a password.
             params.distinguished_name.push(DnType::CommonName, "nobody");
             scratch.write(&format!("{name}.crt"), params.signed_by(&key, &issuer).unwrap().pem());
             scratch.write(&format!("{name}.key"), key.serialize_pem());
@@ -67,7 +67,7 @@ impl Guarded {
         guarded
     }
 
-    /// Runs etcdctl as a user. Whether it had its way.
+    /// Runs etcdctl as a user. Returns whether it succeeds.
     fn ctl(&self, user: &str, arguments: &[&str]) -> bool {
         let user = if user.is_empty() { vec![] } else { vec![format!("--user={user}")] };
         let output = Command::new("etcdctl")
@@ -91,7 +91,7 @@ impl Guarded {
 }
 
 #[test]
-fn certificates_and_passwords() {
+fn follows_etcd_with_certificates_and_passwords() {
     if !can_run(&["etcd", "etcdctl", "setpriv"]) {
         return;
     }
@@ -123,15 +123,15 @@ fn certificates_and_passwords() {
     etcd.put("second");
     is("second");
 
-    // Who has the wrong password, no name, a certificate of others, or does not trust the server's, follows nothing and says why.
+    // A node with a wrong password, no user name, a wrong certificate or a wrong authority serves nothing, and logs the reason.
     for (user, password, authority, of, why) in [
         ("zonal", "wrong", "ca.crt", "of-ca", "authentication failed"),
         ("", "", "ca.crt", "of-ca", "permission denied"),
-        ("zonal", "password", "ca.crt", "of-strangers", "etcd at https"),
-        ("zonal", "password", "strangers.crt", "of-ca", "etcd at https"),
+        ("zonal", "password", "ca.crt", "of-strangers", "endpoint=\"https"),
+        ("zonal", "password", "strangers.crt", "of-ca", "endpoint=\"https"),
     ] {
         let server = follow(user, password, authority, of);
-        wait_until(why, || server.process.log().contains(why).then_some(()));
+        server.process.wait_for_log(why);
         let stub = Stub::new("127.0.0.1", ("127.0.0.1", server.port));
         assert_eq!(stub.ask("z.example TXT").reply.status, "REFUSED", "{user} {password} {authority} {of}");
         assert_eq!(crate::harness::http_get(server.admin, "/ready").map(|(status, _)| status), Some(503));

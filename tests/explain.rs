@@ -14,7 +14,7 @@ fn zonal(arguments: &str) -> (Option<i32>, String) {
 }
 
 #[test]
-fn of_a_server_and_of_a_manifest() {
+fn explains_answers_of_a_server_and_of_a_manifest() {
     let port = free_port();
     let manifest = Scratch::new();
     for entry in fs::read_dir(tree("tests/fixtures/forwarding")).unwrap().map(Result::unwrap) {
@@ -48,28 +48,31 @@ fn of_a_server_and_of_a_manifest() {
         &before,
         &[
             "source     the server at 127.0.0.1:",
-            "private hosted zone corp (corp.example.) is asked",
-            "the target www.onprem.example. is decided anew",
+            "private hosted zone corp (corp.example.) is searched",
+            "the target www.onprem.example. is resolved next",
             "rule onprem forwards to 127.31.0.1",
-            "cache      not there: it has to be asked for",
+            "cache      not in the cache: the servers have to be asked",
             &format!("server     {down}: not asked yet"),
             &format!("server     {up}: not asked yet"),
-            "to be asked, by rule onprem: www.onprem.example. A, DO 0, CD 0\n",
+            "forwarded: www.onprem.example. A, by rule onprem; DO 0, CD 0\n",
         ],
     );
     assert!(!before.contains("status: "), "{before}");
     has(
         &of_server("--resolve out.corp.example"),
         &[
-            "resolve    others were asked, and the answer took ",
-            "cache      there, for another ",
+            "resolve    the servers were asked; the answer took ",
+            "cache      in the cache, for another ",
             "status: NOERROR; flags: qr aa rd ra\n",
             "answer: out.corp.example. 60 IN CNAME www.onprem.example.\n",
             " IN A 192.0.2.80\n",
         ],
     );
     let after = of_server("out.corp.example");
-    has(&after, &["cache      there, for another ", &format!("server     {up}: answers, RTT "), "status: NOERROR"]);
+    has(
+        &after,
+        &["cache      in the cache, for another ", &format!("server     {up}: answers, RTT "), "status: NOERROR"],
+    );
 
     let json = of_server("--format json out.corp.example");
     let value: serde_json::Value = serde_json::from_str(&json).unwrap();
@@ -80,7 +83,7 @@ fn of_a_server_and_of_a_manifest() {
     // Nobody answers any more.
     drop(others);
     let lost = of_server("--resolve nobody.onprem.example");
-    has(&lost, &["resolve    ", "cache      asking failed", "status: SERVFAIL", "EDE: 2"]);
+    has(&lost, &["resolve    ", "cache      the servers failed to answer", "status: SERVFAIL", "EDE: 2"]);
 
     // Without a server: the manifest's order.
     let config = manifest.write(
@@ -101,7 +104,7 @@ fn of_a_server_and_of_a_manifest() {
                 "source     the manifest in ",
                 &format!("server     {down}\n"),
                 &format!("server     {up}\n"),
-                "to be asked, by rule onprem: www.onprem.example. A, DO 0, CD 0\n",
+                "forwarded: www.onprem.example. A, by rule onprem; DO 0, CD 0\n",
             ],
         );
         assert!(!text.contains("cache  "), "{text}");

@@ -1,33 +1,35 @@
-//! Names that others answer for: real servers in front and behind, and servers that fail, lie and flood.
+//! Forwarding: real servers in front of and behind zonal, and servers that fail, forge and flood.
 
-mod doubt;
+mod delegated;
 mod failing;
 mod hostile;
-mod inward;
+mod inbound;
 mod laptop;
 mod loops;
-mod outward;
+mod outbound;
 mod proofs;
 mod tenants;
+mod unreachable;
+mod unusable;
 
 use crate::harness::{Scratch, Server, stub::Stub};
 use std::fmt::Write;
 
-/// zonal on loopback, with rules.
+/// zonal on loopback, with resolver rules.
 struct Resolver {
     server: Server,
     _directory: Scratch,
 }
 
-/// The networks of two tenants. Whoever asks from 127.70.… is in the first one's VPC, from 127.71.… in the other's.
+/// The networks of two tenants: clients with addresses in 127.70.0.0/16 are in vpc-a, in 127.71.0.0/16 in vpc-b.
 const TENANTS: &str = "vpcs:
   vpc-a: {region: us-east-1, cidr_blocks: [127.70.0.0/16]}
   vpc-b: {region: us-east-1, cidr_blocks: [127.71.0.0/16]}
 ";
 
 impl Resolver {
-    /// Serves FORWARD rules for both tenants, each a domain and its targets, and more of a manifest, which is about
-    /// other kinds than VPCs and rules.
+    /// Serves FORWARD rules for both tenants, each with a domain and its targets. `more` is another part of the manifest,
+    /// without VPCs and rules.
     fn start(rules: &[(&str, &[String])], more: &str) -> Resolver {
         Resolver::serve(&Resolver::manifest(rules, more))
     }
@@ -50,7 +52,7 @@ impl Resolver {
         Resolver::serve_with(manifest, "")
     }
 
-    /// The same, with more lines of configuration. It answers errors without limit.
+    /// Serves a manifest with additional lines of configuration. Error responses are not limited.
     fn serve_with(manifest: &str, more: &str) -> Resolver {
         let directory = Scratch::new();
         directory.write("manifest.yaml", manifest);

@@ -1,7 +1,8 @@
-//! Mutated input: packets, manifests, master files and what primaries answer.
+//! Fuzzing with mutated input: packets, manifests, master files and responses of primaries.
 //!
-//! Each target is a plain function over octets. A run first replays the kept corpus in `tests/fuzz/corpus`, then mutates
-//! its entries for `FUZZ_SECONDS` (20 by default). What fails is printed as hexadecimal digits: put it into the corpus.
+//! Each target is a function of octets. A run first replays the corpus in `tests/fuzz/corpus`, then
+//! mutates its entries for `FUZZ_SECONDS` (default: 20). An input that fails is printed in hexadecimal:
+//! add it to the corpus.
 
 #[path = "fuzz/mutate.rs"]
 mod mutate;
@@ -16,7 +17,7 @@ use std::{
     time::{Duration, Instant, UNIX_EPOCH},
 };
 
-/// The most memory that one input may have taken at a time, in octets.
+/// The largest memory that one input can use at a time, in octets.
 const MOST_MEMORY: u64 = 256 << 20;
 
 fn run(target: &str, check: impl Fn(&[u8]), dictionary: &[&[u8]]) {

@@ -1,4 +1,4 @@
-//! Dynamic updates beside files: what overrides what is told, can be shown, and can be dropped.
+//! Journals of dynamic updates: zonal reports what overrides the files, shows it, and drops it.
 
 use crate::harness::{Scratch, Server, ZONAL, can_run, http_get, wait_until};
 use std::{
@@ -46,7 +46,7 @@ fn dig(server: &Server, name: &str) -> String {
     String::from_utf8_lossy(&output.stdout).trim().into()
 }
 
-/// Runs zonal with a configuration; what it says, and whether it succeeds.
+/// Runs zonal with a configuration. Returns its output, and whether it succeeds.
 fn zonal(server: &Scratch, arguments: &[&str]) -> (String, bool) {
     let output =
         Command::new(ZONAL).args(arguments).args(["--config", "zonal.yaml"]).current_dir(server.path()).output();
@@ -56,7 +56,7 @@ fn zonal(server: &Scratch, arguments: &[&str]) -> (String, bool) {
 }
 
 #[test]
-fn tells_shows_and_drops_what_dynamic_updates_override() {
+fn reports_shows_and_drops_journals() {
     if !can_run(&["nsupdate", "dig"]) {
         return;
     }
@@ -82,17 +82,19 @@ fn tells_shows_and_drops_what_dynamic_updates_override() {
             "inline.example",
             "update delete www.inline.example A\nupdate add www.inline.example 60 A 10.9.0.5\n",
         );
-        // Somebody edits the file: it is served, but for what updates have made, which is told.
+        // An edited file is served, except for the record sets that updates override, which are logged.
         write("10.1.0.2");
         let told = "the A records of www.corp.example. are not served: a dynamic update has replaced them";
-        wait_until("it is told", || server.process.log().contains(told).then_some(()));
+        for text in [
+            told,
+            "the A records of old.corp.example. are not served: a dynamic update has removed them",
+            "the A records of inline.corp.example. are not served",
+            "`zonal journal drop Z0CORP`",
+        ] {
+            server.process.wait_for_log(text);
+        }
         let log = server.process.log();
-        assert!(log.contains("the A records of old.corp.example. are not served: a dynamic update has removed them"));
-        assert!(
-            log.contains("the A records of inline.corp.example. are not served")
-                && !log.contains("same.corp.example. are")
-        );
-        assert!(!log.contains("new.corp.example. are not") && log.contains("`zonal journal drop Z0CORP`"), "{log}");
+        assert!(!log.contains("same.corp.example. are") && !log.contains("new.corp.example. are not"), "{log}");
         assert_eq!(
             (dig(&server, "www.corp.example"), dig(&server, "old.corp.example")),
             ("10.9.0.1".into(), "".into())
@@ -105,7 +107,7 @@ fn tells_shows_and_drops_what_dynamic_updates_override() {
                 text.contains("a dynamic update overrides the files") && text.contains("`zonal journal show Z0CORP`");
             assert_eq!(told, overrides, "{text}");
         }
-        // It is shown, by name and by identifier, as text and as JSON.
+        // The journal is shown by name and by identifier, as text and as JSON.
         for zone in ["Z0CORP", "corp.example", "CORP.example."] {
             let (text, _) = run(&["journal", "show", zone]);
             assert!(text.starts_with("Z0CORP corp.example.: 5 record sets\n"), "{text}");
@@ -120,17 +122,17 @@ fn tells_shows_and_drops_what_dynamic_updates_override() {
         assert!(text.contains("\"Z0INLINE\"") && text.contains("\"www.inline.example.\""), "{text}");
         let (text, is_well) = run(&["journal", "show", "other.example"]);
         assert!(!is_well && text.contains("zone other.example: there is no journal for it"), "{text}");
-        // While the files have errors, nothing is dropped.
+        // While the files have errors, the journal stays.
         if on_error == "refuse" {
             write("10.1.0.999");
-            wait_until("it is refused", || server.status()["last_error"].is_object().then_some(()));
+            server.wait_for_status("it is refused", |status| status["last_error"].is_object());
             let (text, is_well) = run(&["journal", "drop", "Z0CORP"]);
             assert!(!is_well && text.contains("the journal stays, as the files have errors"), "{text}");
             assert_eq!(dig(&server, "www.corp.example"), "10.9.0.1");
             write("10.1.0.2");
-            wait_until("it is served", || server.status()["last_error"].is_null().then_some(()));
+            server.wait_for_status("it is served", |status| status["last_error"].is_null());
         }
-        // Dropped: the files are served, the other zone is as it was, and so it is after a restart.
+        // After the drop, the files are served, also after a restart. The other zone keeps its journal.
         let (text, is_well) = run(&["journal", "drop", "corp.example"]);
         assert!(is_well && text.contains("Z0CORP: 5 record sets of dynamic updates are dropped"), "{text}");
         let served = |server: &Server| {
@@ -151,12 +153,12 @@ fn tells_shows_and_drops_what_dynamic_updates_override() {
         let mut server = server.restart().ready();
         assert_eq!(served(&server), expected, "{on_error}");
         assert_eq!(http_get(server.admin, "/v1/journals/Z0CORP").unwrap().0, 404);
-        // Updates go on, and the file follows.
+        // Updates and changes of the file are still applied.
         update(&server, "corp.example", "update add late.corp.example 60 A 10.9.0.6\n");
         write("10.1.0.7");
         wait_until("the file is followed", || (dig(&server, "www.corp.example") == "10.1.0.7").then_some(()));
         assert_eq!(dig(&server, "late.corp.example"), "10.9.0.6");
-        // Where no server runs, the state directory itself is read and changed.
+        // Without a server, the command reads and changes the state directory.
         server.process.kill();
         let run = |arguments: &[&str]| zonal(&server.scratch, arguments);
         assert!(run(&["journal", "show", "corp.example"]).0.contains("late.corp.example. 60 A 10.9.0.6"));
@@ -167,5 +169,94 @@ fn tells_shows_and_drops_what_dynamic_updates_override() {
             (dig(&server, "www.inline.example"), dig(&server, "late.corp.example")),
             ("10.1.0.81".into(), "10.9.0.6".into())
         );
+    }
+}
+
+/// Updates and serials that were acknowledged are lost with a damaged file. No source has them, so that the node says that it is
+/// stale until somebody has seen to it.
+#[test]
+fn a_damaged_journal_or_file_of_serials_makes_the_node_stale_until_its_copy_is_gone() {
+    if !can_run(&["nsupdate", "dig"]) {
+        return;
+    }
+    for ready_when_stale in [true, false] {
+        let directory = Scratch::new();
+        directory.write("zones/manifest.yaml", MANIFEST);
+        directory.write("zones/corp.zone", file("10.1.0.1"));
+        let zones = directory.path().join("zones");
+        let source = format!("{{directory: {}, ready_when_stale: {ready_when_stale}}}", zones.display());
+        let more = "state_directory: state\ntsig_keys: {update: {secret: c2VjcmV0IG9mIHVwZGF0ZXMhIQ==}}\n";
+        let mut server = Server::start_from(&source, more).ready();
+        let add = |server: &Server, n: u8| {
+            update(server, "corp.example", &format!("update add n{n}.corp.example 60 A 10.9.0.{n}\n"));
+        };
+        (1..4).for_each(|n| add(&server, n));
+        let state = server.scratch.path().join("state");
+        let has_state = |server: &Server, is_stale: bool| {
+            let status = server.status();
+            let ready = http_get(server.admin, "/ready").unwrap();
+            let (text, is_well) = zonal(&server.scratch, &["status"]);
+            assert_eq!(status["stale"], is_stale, "{status}");
+            assert_eq!(ready.0, if is_stale && !ready_when_stale { 503 } else { 200 }, "{ready:?}");
+            assert_eq!(server.metric(&["zonal_stale"]) == 1.0, is_stale);
+            assert_eq!(is_well, !is_stale, "{text}");
+            for told in [status["stale_reason"].as_str().unwrap_or_default(), &text] {
+                assert_eq!(told.contains("a file of the state directory was damaged"), is_stale, "{told}");
+            }
+        };
+        has_state(&server, false);
+        // An octet in the middle of the file: all behind it is lost.
+        let damage = |server: &mut Server, name: &str| {
+            server.process.kill();
+            let path = state.join(name);
+            let mut octets = std::fs::read(&path).unwrap();
+            let lines: Vec<usize> =
+                octets.iter().enumerate().filter(|(_, octet)| **octet == b'\n').map(|(at, _)| at).collect();
+            assert!(lines.len() >= 2, "{name} has {} lines", lines.len());
+            let at = lines[0] + 15;
+            octets[at.min(lines[1] - 2)] ^= 1;
+            std::fs::write(path, octets).unwrap();
+        };
+        let reload = |server: &Server| {
+            let id = rustix::process::Pid::from_raw(server.process.id() as i32).unwrap();
+            rustix::process::kill_process(id, rustix::process::Signal::HUP).unwrap();
+        };
+
+        damage(&mut server, "updates/Z0CORP.journal");
+        // It stays so: by a restart, a change of the files, a reload, and an update.
+        for _ in 0..2 {
+            server = server.restart();
+            wait_until("it is served", || (dig(&server, "n1.corp.example") == "10.9.0.1").then_some(()));
+            assert_eq!(dig(&server, "n3.corp.example"), "");
+            has_state(&server, true);
+        }
+        directory.write("zones/corp.zone", file("10.1.0.2"));
+        wait_until("the file is followed", || (dig(&server, "www.corp.example") == "10.1.0.2").then_some(()));
+        add(&server, 4);
+        reload(&server);
+        has_state(&server, true);
+        // What is left of the journal is dropped with its copy, or stays when somebody removes the copy alone.
+        if ready_when_stale {
+            let (text, is_well) = zonal(&server.scratch, &["journal", "drop", "Z0CORP"]);
+            assert!(is_well, "{text}");
+            assert_eq!(dig(&server, "n4.corp.example"), "");
+        } else {
+            std::fs::remove_file(state.join("updates/Z0CORP.damaged")).unwrap();
+            reload(&server);
+            assert_eq!(dig(&server, "n4.corp.example"), "10.9.0.4");
+        }
+        wait_until("it is stale no more", || (server.status()["stale"] == false).then_some(()));
+        has_state(&server, false);
+        server = server.restart().ready();
+        has_state(&server, false);
+
+        damage(&mut server, "serials");
+        server = server.restart();
+        wait_until("it is served", || (dig(&server, "www.corp.example") == "10.1.0.2").then_some(()));
+        has_state(&server, true);
+        std::fs::remove_file(state.join("serials.damaged")).unwrap();
+        reload(&server);
+        wait_until("it is stale no more", || (server.status()["stale"] == false).then_some(()));
+        has_state(&server, false);
     }
 }

@@ -1,6 +1,6 @@
-//! What is served is pushed by HTTP, with curl.
+//! Changes that are pushed by HTTP, with curl.
 
-use crate::harness::{Scratch, Server, can_run, http_get, reply::Reply, wait_until};
+use crate::harness::{Scratch, Server, can_run, http_get, reply::Reply, wait_until, wait_until_equal};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use serde_json::{Value, json};
 use std::{
@@ -9,7 +9,7 @@ use std::{
     process::{Command, Stdio},
 };
 
-/// An answer of the admin API.
+/// A response of the admin API.
 #[derive(Debug)]
 struct Answer {
     status: u16,
@@ -28,7 +28,7 @@ impl Answer {
     }
 }
 
-/// Sends a request with curl, the body from its standard input.
+/// Sends a request with curl. The body is its standard input.
 fn curl(url: &str, arguments: &[&str], body: &str) -> Answer {
     let mut child = Command::new("curl")
         .args(["-sS", "-i", "--max-time", "60", "-H", "Expect:", "--data-binary", "@-"])
@@ -39,7 +39,7 @@ fn curl(url: &str, arguments: &[&str], body: &str) -> Answer {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // A server that refuses at once does not read all of it.
+    // A server that refuses the request does not read the whole body.
     let _ = child.stdin.take().unwrap().write_all(body.as_bytes());
     let output = child.wait_with_output().unwrap();
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
@@ -99,7 +99,7 @@ fn can_run_here() -> bool {
 }
 
 #[test]
-fn a_whole_manifest() {
+fn replaces_the_whole_manifest() {
     if !can_run_here() {
         return;
     }
@@ -109,12 +109,12 @@ fn a_whole_manifest() {
     let answer = push.send("PUT", "/v1/manifest", &whole(5, "five"));
     assert_eq!(answer.status, 200, "{answer:?}");
     assert_eq!(answer.json()["changes"].as_array().unwrap().len(), 2);
-    // It is served when the answer comes.
+    // The manifest is served when the response comes.
     assert_eq!(push.text("one.example"), ["one.example. 0 TXT \"five\""]);
     assert_eq!(http_get(push.0.admin, "/ready").unwrap().0, 200);
     let before = push.0.status();
 
-    // The same once more is nothing new; an older one, or another one of the same generation, is refused.
+    // The same manifest changes nothing. An older one, or another one with the same generation, is refused.
     for (manifest, status) in [
         (whole(5, "five"), 200),
         (whole(4, "four"), 409),
@@ -140,7 +140,7 @@ fn a_whole_manifest() {
             "{manifest}"
         );
     }
-    // Errors name the place, the resource and the field.
+    // Errors name the line, the resource and the field.
     let broken = "{\"generation\": 6,\n \"vpcs\": {\"vpc\": {\"region\": 7,\n \"cidr_block\": []}}}";
     let answer = push.ask("PUT", "/v1/manifest", &[JSON], broken);
     let problems = answer.json()["problems"].clone();
@@ -159,7 +159,7 @@ fn a_whole_manifest() {
     ] {
         assert_eq!(push.ask("PUT", "/v1/manifest", headers, body).status, status, "{body}");
     }
-    // What curl sends by itself: it is said which header is missing, and what it has to be.
+    // The default media type of curl: the error names the header and its right value.
     for (method, path, right) in [
         ("PUT", "/v1/manifest", "application/json"),
         ("PUT", "/v1/vpcs/vpc", "application/json"),
@@ -177,18 +177,18 @@ fn a_whole_manifest() {
         );
     }
 
-    // What is read can be put back.
+    // A manifest that was read can be put back.
     let mut read = push.get("/v1/manifest").json();
     assert_eq!(read["generation"], 5);
     assert_eq!(push.send("PUT", "/v1/manifest", &read).status, 200);
     read["generation"] = json!(6);
     let answer = push.send("PUT", "/v1/manifest", &read);
     assert!(answer.status == 200 && answer.json()["changes"] == json!([]), "{answer:?}");
-    assert_eq!(push.0.status()["generation"], before["generation"], "nothing new is served");
+    assert_eq!(push.0.status()["generation"], before["generation"], "the generation is the same");
 }
 
 #[test]
-fn single_resources() {
+fn changes_single_resources() {
     if !can_run_here() {
         return;
     }
@@ -207,7 +207,7 @@ fn single_resources() {
     assert_eq!(push.get(path).header("etag"), Some(second.clone()));
     let revision = answer.json()["revision"].as_u64().unwrap();
 
-    // Entity tags say which one is meant.
+    // Entity tags select a version.
     let put = |condition: &str, text: &str| {
         push.ask("PUT", path, &[JSON, condition], &zone("one.example", text).to_string()).status
     };
@@ -219,7 +219,7 @@ fn single_resources() {
     assert_eq!(put("If-Match: *", "fourth"), 200);
     assert_eq!(push.text("one.example"), ["one.example. 0 TXT \"fourth\""]);
 
-    // Part of one.
+    // A merge patch.
     let patch =
         json!({"records": [{"name": "@", "type": "TXT", "ttl": 0, "records": ["\"patched\""]}], "fallthrough": null});
     let answer = push.ask("PATCH", path, &["Content-Type: application/merge-patch+json"], &patch.to_string());
@@ -228,7 +228,7 @@ fn single_resources() {
     assert_eq!(push.send("PATCH", path, &json!({"nmae": 1})).status, 422);
     assert_eq!(push.send("PATCH", "/v1/private_hosted_zones/none", &json!({})).status, 404);
 
-    // A master file, and a zone that names it, in one go; and an identifier with a slash.
+    // A batch with a master file and a zone that names it, whose identifier has a slash.
     let zone_file = json!({"name": "two.example", "vpc_ids": ["vpc"], "file": "two.zone"});
     let text = "$TTL 0\n@ SOA ns hostmaster 1 1 1 1 1\n@ NS ns\nns A 127.0.0.1\n@ TXT file\n";
     let operations = json!({"operations": [
@@ -246,7 +246,7 @@ fn single_resources() {
     assert_eq!(push.text("two.example"), ["two.example. 0 TXT \"newer\""]);
     assert_eq!(push.ask("DELETE", "/v1/master_files/two.zone", &["Content-Type:"], "").status, 422, "a zone needs it");
 
-    // All or nothing.
+    // A batch is made as a whole, or not at all.
     let operations = json!({"operations": [
         {"method": "PUT", "kind": "private_hosted_zones", "id": "Z1", "resource": zone("one.example", "half")},
         {"method": "DELETE", "kind": "private_hosted_zones", "id": "none"},
@@ -262,7 +262,7 @@ fn single_resources() {
     }
     assert_eq!(push.text("one.example"), ["one.example. 0 TXT \"patched\""]);
 
-    // Tried only.
+    // A dry run.
     let before = push.0.status();
     let answer = push.send("PUT", &format!("{path}?dry_run=true"), &zone("one.example", "tried"));
     assert_eq!(answer.json()["changes"], json!([{"kind": "private_hosted_zones", "id": "Z1", "change": "changed"}]));
@@ -273,7 +273,7 @@ fn single_resources() {
     assert_eq!(push.text("one.example"), ["one.example. 0 TXT \"patched\""]);
     assert!(before["revision"].as_u64().unwrap() > revision);
 
-    // Gone.
+    // Deletion.
     assert_eq!(push.ask("DELETE", path, &["Content-Type:"], "").status, 200);
     assert_eq!(push.get(path).status, 404);
     assert_eq!(push.ask("DELETE", path, &["Content-Type:"], "").status, 404);
@@ -291,7 +291,7 @@ fn single_resources() {
 }
 
 #[test]
-fn pages_of_many() {
+fn lists_resources_in_pages() {
     if !can_run_here() {
         return;
     }
@@ -321,9 +321,9 @@ fn pages_of_many() {
     }
 }
 
-/// Of two who change the same thing at once, each time exactly one does it.
+/// Of two clients that change the same version at once, exactly one succeeds.
 #[test]
-fn two_pushers_at_once() {
+fn accepts_one_of_two_changes_of_the_same_version() {
     if !can_run_here() {
         return;
     }
@@ -350,7 +350,7 @@ fn two_pushers_at_once() {
 }
 
 #[test]
-fn half_a_body_changes_nothing() {
+fn ignores_an_incomplete_body() {
     if !can_run_here() {
         return;
     }
@@ -365,26 +365,26 @@ fn half_a_body_changes_nothing() {
     let mut stream = TcpStream::connect(push.0.admin).unwrap();
     stream.write_all(head.as_bytes()).unwrap();
     drop(stream);
-    // One that stays, and says no more, does not hold up others.
+    // A client that sends nothing more does not block others.
     let mut stream = TcpStream::connect(push.0.admin).unwrap();
     stream.write_all(head.as_bytes()).unwrap();
     assert_eq!(push.send("PUT", "/v1/manifest", &whole(2, "other")).status, 200);
     assert_eq!(push.text("one.example"), ["one.example. 0 TXT \"other\""]);
 
-    let push = Push(Server::start_from("{push: {}}", "").ready_not());
+    let push = Push(Server::start_from("{push: {}}", "").unready());
     let large = format!("{{\"generation\": 1, \"vpcs\": {{{}}}}}", " ".repeat(300));
     assert_eq!(push.ask("PUT", "/v1/manifest", &[JSON], &large).status, 200);
 }
 
 impl Server {
-    fn ready_not(self) -> Server {
+    fn unready(self) -> Server {
         assert_eq!(http_get(self.admin, "/ready").unwrap().0, 503);
         self
     }
 }
 
 #[test]
-fn generations_are_followed() {
+fn streams_generations() {
     if !can_run_here() {
         return;
     }
@@ -393,7 +393,7 @@ fn generations_are_followed() {
     let scratch = Scratch::new();
     let url = format!("http://{}/v1/events", push.0.admin);
     let follower = crate::harness::Process::start(&["curl", "-sSN", &url], &scratch, "events");
-    let has = |text: &str| wait_until(text, || follower.log().contains(text).then_some(()));
+    let has = |text: &str| follower.wait_for_log(text);
     let generation = push.0.status()["generation"].as_u64().unwrap();
     has(&format!("id: {generation}\n"));
     for n in 1..=3 {
@@ -401,19 +401,18 @@ fn generations_are_followed() {
         has(&format!("event: generation\nid: {}\n", generation + n));
         has(&format!("\"revision\":{}", push.0.status()["revision"]));
     }
-    // There are places for some, and for others beside them.
+    // Too many followers get an error. Other requests are answered.
     let more: Vec<_> = (0..20)
         .map(|n| crate::harness::Process::start(&["curl", "-sSN", &url], &scratch, &format!("more-{n}")))
         .collect();
-    wait_until("the places are taken", || {
-        (more.iter().filter(|one| one.log().contains("others follow the generations already")).count() == 5)
-            .then_some(())
+    wait_until_equal("refused followers", 5, || {
+        more.iter().filter(|one| one.log().contains("clients follow the generations already")).count()
     });
     assert_eq!(http_get(push.0.admin, "/ready").unwrap().0, 200);
 }
 
 #[test]
-fn tokens_and_certificates() {
+fn checks_tokens_and_certificates() {
     if !can_run_here() {
         return;
     }
@@ -480,12 +479,12 @@ fn tokens_and_certificates() {
         let more: Vec<&str> = more.iter().map(String::as_str).collect();
         assert_eq!((ask("GET", "/v1/vpcs", &more), ask("PUT", "/v1/vpcs/vpc", &more)), (read, write), "{more:?}");
     }
-    // A body that is too large, and a certificate of somebody else.
+    // A body that is too large.
     let large = format!("{{\"region\": \"{}\"}}", "x".repeat(2_000));
     let arguments = ["--cacert", &ca, "-X", "PUT", "-H", JSON, "-H", "Authorization: Bearer secret"];
     assert_eq!(curl(&format!("{url}/v1/vpcs/a"), &arguments, &large).status, 413);
 
-    // On an address that is not loopback, without any of it, it does not start.
+    // Without tokens and certificates, zonal does not start on an address that is not loopback.
     let config = "control_plane: {push: {}}\nadmin: {address: '0.0.0.0:9153'}\n";
     let config = scratch.write("open.yaml", config);
     let output =
@@ -495,7 +494,7 @@ fn tokens_and_certificates() {
 }
 
 #[test]
-fn other_sources_can_be_read() {
+fn reads_resources_of_other_sources() {
     if !can_run_here() {
         return;
     }
@@ -511,9 +510,9 @@ fn other_sources_can_be_read() {
     assert!(answer.status == 405 && answer.body.contains("is not `push`"), "{answer:?}");
 }
 
-/// What the document lists is there, and what is there is listed.
+/// The document lists every operation, and no other.
 #[test]
-fn the_api_is_as_it_is_described() {
+fn describes_the_api_in_its_openapi_document() {
     if !can_run_here() {
         return;
     }
@@ -548,16 +547,16 @@ fn the_api_is_as_it_is_described() {
             "{kind}"
         );
     }
-    // All that is referred to is there.
+    // Every reference leads to a schema.
     let text = document.to_string();
     for name in text.split("\"#/components/schemas/").skip(1).map(|rest| rest.split('"').next().unwrap()) {
         assert!(document["components"]["schemas"][name].is_object(), "{name}");
     }
 }
 
-/// The lines of the reference that change something are sent as they are.
+/// The commands of the reference page work.
 #[test]
-fn examples_of_the_reference_are_accepted() {
+fn accepts_the_examples_of_the_reference() {
     if !can_run_here() {
         return;
     }
@@ -578,4 +577,76 @@ fn examples_of_the_reference_are_accepted() {
         .unwrap();
     let reply = Reply::of_dig(&String::from_utf8_lossy(&output.stdout));
     assert_eq!(reply.data("A"), ["127.1.0.10"], "{reply}");
+}
+
+/// With `on_error: set_aside`, a resource that is put with any number of problems is served as it was before, and so is all
+/// that refers to it.
+#[test]
+fn serves_the_former_version_of_a_resource_with_several_problems() {
+    if !can_run_here() {
+        return;
+    }
+    let push = Push(Server::start_from("{push: {}, on_error: set_aside}", ""));
+    let good = |generation: u64| {
+        let mut manifest = whole(generation, "good");
+        manifest["private_hosted_zones"]["Z2"] = zone("two.example", "good");
+        manifest
+    };
+    assert_eq!(push.send("PUT", "/v1/manifest", &good(1)).status, 200);
+    let bad_zone = |edit: &dyn Fn(&mut Value)| {
+        let mut zone = zone("one.example", "bad");
+        edit(&mut zone);
+        zone
+    };
+    let addresses =
+        json!([{"name": "a", "type": "A", "records": ["10.10.0.666"]}, {"name": "b", "type": "A", "records": ["x"]}]);
+    let zones = [
+        bad_zone(&|zone| zone["records"] = addresses.clone()),
+        bad_zone(&|zone| (zone["commentz"], zone["recordz"]) = (json!("x"), json!([]))),
+        bad_zone(&|zone| {
+            let vpcs = zone["vpc_ids"].take();
+            zone.as_object_mut().unwrap().remove("vpc_ids");
+            zone["vpc_idz"] = vpcs;
+        }),
+        bad_zone(&|zone| zone["vpc_ids"] = json!(["vpc", "none", "none-either"])),
+    ];
+    let networks = [
+        json!({"region": "us-east-1", "cidr_blocks": ["127.0.0.0/8"], "subnetz": {}}),
+        json!({"region": "us-east-1", "cidr_blockz": ["127.0.0.0/8"], "subnetz": {}}),
+        json!({"region": "us-east-1", "cidr_blocks": ["127.0.0.0/33", "x"]}),
+    ];
+    let zones = zones.iter().map(|zone| ("private_hosted_zones", "Z1", zone));
+    let mut generation = 1;
+    for (kind, id, bad) in zones.chain(networks.iter().map(|vpc| ("vpcs", "vpc", vpc))) {
+        assert_eq!(push.send("PUT", "/v1/manifest", &good(generation + 1)).status, 200);
+        generation += 2;
+        let mut manifest = good(generation);
+        manifest[kind][id] = bad.clone();
+        let batch = json!({"operations": [{"method": "PUT", "kind": kind, "id": id, "resource": bad}]});
+        for (method, path, body) in [
+            ("PUT", format!("/v1/{kind}/{id}"), bad),
+            ("PUT", "/v1/manifest".into(), &manifest),
+            ("POST", "/v1/batch".into(), &batch),
+        ] {
+            let answer = push.send(method, &path, body);
+            println!("{method} {path} {bad}: {answer:?}");
+            for name in ["one", "two"] {
+                let name = format!("{name}.example");
+                assert_eq!(push.text(&name), [format!("{name}. 0 TXT \"good\"")], "{method} {path} {bad}: {answer:?}");
+            }
+            let aside = push.0.status()["set_aside"].clone();
+            match answer.status {
+                // It is taken, and told.
+                200 => {
+                    let told: Vec<_> =
+                        aside.as_array().unwrap().iter().map(|one| (&one["id"], &one["served"])).collect();
+                    assert_eq!(told, [(&json!(id), &json!("older"))], "{method} {path} {bad}");
+                }
+                status => assert_eq!(status, 422, "{method} {path} {bad}: {answer:?}"),
+            }
+        }
+    }
+    generation += 1;
+    assert_eq!(push.send("PUT", "/v1/manifest", &good(generation)).status, 200);
+    assert_eq!(push.0.status()["set_aside"], json!([]));
 }

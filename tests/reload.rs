@@ -1,6 +1,6 @@
-//! A storm of reloads under load: each answer is of one generation, none is lost, memory stays where it is.
+//! Reloads of a directory: under load, of files in all kinds of changes, and of resources with errors.
 
-use crate::harness::{Scratch, Server, reply::Reply, wait_until};
+use crate::harness::{Scratch, Server, reply::Reply, wait_until, wait_until_equal};
 use hickory_proto::{
     op::{Edns, Message, MessageType, OpCode, Query},
     rr::{Name, RecordType},
@@ -16,8 +16,8 @@ use std::{
 
 const RELOADS: u32 = 1_000;
 
-/// Generation `n`: the number is in a TXT record, in the name of a CNAME's target, in the address of an endpoint, and, across a
-/// second zone, in what the target says.
+/// Generation `n`: the number is in a TXT record, in the name of a CNAME's target, in the address of an endpoint, and in a
+/// second zone.
 fn manifest(n: u32) -> String {
     let (high, low) = (n / 250, n % 250 + 2);
     format!(
@@ -45,7 +45,7 @@ private_hosted_zones:
     )
 }
 
-/// The generations that the numbers in an answer name.
+/// The generations in an answer.
 fn generations(reply: &Reply) -> Vec<u32> {
     let mut found = Vec::new();
     for line in &reply.answer {
@@ -74,7 +74,7 @@ fn query(id: u16, name: &str, rtype: RecordType) -> Vec<u8> {
     message.to_vec().unwrap()
 }
 
-/// Asks in bursts, as a client that pipelines does, until told to stop. Returns how many answers of how many generations it saw.
+/// Sends bursts of queries until `stop`. Returns the numbers of answers and of generations.
 fn load(port: u16, stop: &AtomicBool, asked: &AtomicU64) -> (u64, usize) {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.connect((Ipv4Addr::LOCALHOST, port)).unwrap();
@@ -108,14 +108,14 @@ fn load(port: u16, stop: &AtomicBool, asked: &AtomicU64) -> (u64, usize) {
             *seen.entry(numbers[0]).or_insert(0) += 1;
             answers += 1;
         }
-        // The machine is to reload, too.
+        // The reloads need time, too.
         std::thread::sleep(Duration::from_millis(5));
     }
     (answers, seen.len())
 }
 
 #[test]
-fn storm() {
+fn answers_from_one_generation_during_reloads() {
     let directory = Scratch::new();
     directory.write("manifest.yaml", manifest(0));
     let mut server = Server::start(directory.path());
@@ -132,7 +132,7 @@ fn storm() {
     };
     let (mut after_200, mut after_all) = (0, 0);
     let results: Vec<(u64, usize)> = std::thread::scope(|scope| {
-        // However the storm ends, the load must, or the scope waits for ever.
+        // The load has to end even if an assertion fails, or the scope waits forever.
         struct Stop<'a>(&'a AtomicBool);
         impl Drop for Stop<'_> {
             fn drop(&mut self) {
@@ -159,7 +159,7 @@ fn storm() {
     for (answers, generations) in results {
         assert!(answers > 1_000 && generations > 100, "{answers} answers of {generations} generations are no load");
     }
-    // Garbage of one generation more or less is well below this; a leak of each generation's snapshot is well above.
+    // A leak of each generation's snapshot would be far above this.
     assert!(
         after_all < after_200 + after_200 / 4 + 2_048,
         "{after_200} kB after 200 reloads, {after_all} kB after {RELOADS}"
@@ -167,7 +167,7 @@ fn storm() {
 }
 
 #[test]
-fn a_load_without_room_for_open_files_is_tried_again() {
+fn loads_again_after_a_lack_of_file_descriptors() {
     let scratch = Scratch::new();
     scratch.write("zones/a.yaml", manifest(1));
     let server = Server::start(&scratch.path().join("zones"));
@@ -175,16 +175,16 @@ fn a_load_without_room_for_open_files_is_tried_again() {
         let id = Pid::from_raw(server.process.id().try_into().unwrap());
         prlimit(id, Resource::Nofile, most).unwrap()
     };
-    // What is open stays open, but nothing is opened any more.
+    // Open files stay open, but no more can be opened.
     let before = limit(Rlimit { current: Some(3), maximum: getrlimit(Resource::Nofile).maximum });
     assert_eq!(before.current, before.maximum, "the server has raised its limit");
     scratch.write("zones/a.yaml", manifest(2));
-    wait_until("the load fails", || server.process.log().contains("Too many open files").then_some(()));
+    server.process.wait_for_log("Too many open files");
     limit(before);
-    wait_until("it is tried again", || server.process.log().contains("loaded generation=2").then_some(()));
+    server.process.wait_for_log("generation published generation=2");
 }
 
-/// What a name's TXT record says, if there is one. Who asks often for what is not there is not always answered.
+/// The TXT record of a name, if there is one. Answers with errors are limited, and may be missing.
 fn text(port: u16, name: &str) -> Option<String> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.connect((Ipv4Addr::LOCALHOST, port)).unwrap();
@@ -203,9 +203,9 @@ fn zone(id: &str, name: &str, says: &str) -> String {
     )
 }
 
-/// Whatever is done to files and directories: what they say in the end is served.
+/// Whatever happens to files and directories, their last content is served.
 #[test]
-fn no_change_is_lost() {
+fn loses_no_change_of_files_and_directories() {
     let scratch = Scratch::new();
     let path = |name: &str| scratch.path().join(name);
     let master = |says: u32| format!("$TTL 0\n@ SOA ns hm 1 1 1 1 1\n@ NS ns\nns A 10.0.0.1\n@ TXT {says}\n");
@@ -245,7 +245,7 @@ fn no_change_is_lost() {
             write("zones/a.yaml", &zone("A", "a.example", &n.to_string()));
         });
     }
-    // One file by several names.
+    // One file with several names.
     for name in ["link", "hard"] {
         let file = path(&format!("zones/{name}.zone"));
         match name {
@@ -265,7 +265,7 @@ fn no_change_is_lost() {
     served("and by another one", &["b.example", "link.example", "hard.example"], &|n| {
         write("zones/hard.zone", &master(n))
     });
-    // Writes that follow each other within a step of the clock.
+    // Two writes within the resolution of file times.
     for round in 0..100 {
         served("the last one of two writes", &["a.example"], &|n| {
             write("zones/a.yaml", &zone("A", "a.example", &(n + 1000).to_string()));
@@ -273,7 +273,7 @@ fn no_change_is_lost() {
             write("zones/a.yaml", &zone("A", "a.example", &n.to_string()));
         });
     }
-    // A file that is being written is not there yet, and holds up nobody; one that nobody goes on with is taken as it is.
+    // A file that is being written does not delay others. A file that is left open is loaded after some time.
     let whole = zone("C", "c.example", "whole");
     let mut upload = std::fs::File::create(path("zones/c.yaml")).unwrap();
     upload.write_all(&whole.as_bytes()[..whole.len() / 2]).unwrap();
@@ -289,12 +289,12 @@ fn no_change_is_lost() {
     (&open).write_all(b"# and no more\n").unwrap();
     (&open).write_all(zone("D", "d.example", "open").lines().nth(1).unwrap().as_bytes()).unwrap();
     wait_until("what was left open is there", || (text(server.port, "d.example")? == "open").then_some(()));
-    assert_eq!(server.metric(&["zonal_reload_failed"]), 0.0);
+    server.wait_for_metric(&["zonal_reload_failed"], 0.0);
 }
 
-/// With `on_error: set_aside` one resource with an error stops nobody else.
+/// With `on_error: set_aside`, a resource with an error does not affect others.
 #[test]
-fn what_has_an_error_is_set_aside() {
+fn sets_resources_with_errors_aside() {
     let scratch = Scratch::new();
     scratch.write("zones/0.yaml", VPC);
     for n in ["1", "2", "3", "4"] {
@@ -308,42 +308,41 @@ fn what_has_an_error_is_set_aside() {
     let server = Server::start_from(&source, &state).ready();
     let says = |server: &Server, n: &str| text(server.port, &format!("z{n}.example"));
     let wait_for = |server: &Server, n: &str, expected: &str| {
-        wait_until("it is served", || (says(server, n)? == expected).then_some(()));
+        wait_until_equal(n, Some(expected.to_string()), || says(server, n));
     };
-    // One names a network that is not there, one does not read, one has a line that is none in its master file; and one is right.
+    // A missing network, a value that cannot be read, a wrong line in a master file, and a valid change.
     scratch.write("zones/1.yaml", zone("Z1", "z1.example", "second").replace("[vpc]", "[vpc-none]"));
     scratch.write("zones/2.yaml", zone("Z2", "z2.example", "second").replace("ttl: 0", "ttl: soon"));
     scratch.write("zones/5.zone", master("second").replace("10.0.0.1", "10.0.0"));
     scratch.write("zones/3.yaml", zone("Z3", "z3.example", "second"));
     wait_for(&server, "3", "second");
-    wait_until("three are set aside", || (server.metric(&["zonal_resources_set_aside"]) == 3.0).then_some(()));
+    server.wait_for_metric(&["zonal_resources_set_aside"], 3.0);
     for (n, expected) in [("1", "first"), ("2", "first"), ("4", "first"), ("5", "first")] {
-        assert_eq!(says(&server, n).as_deref(), Some(expected), "{n}");
+        wait_for(&server, n, expected);
     }
-    let aside = server.status()["set_aside"].to_string();
     for part in ["1.yaml:2:", "vpc-none", "2.yaml:2:", "ttl", "5.zone:4:", "10.0.0"] {
-        assert!(aside.contains(part), "{part} is not in {aside}");
+        server.wait_for_status(part, |status| status["set_aside"].to_string().contains(part));
     }
-    // They are that after a start too.
+    // They are set aside after a restart, too.
     let server = server.restart().ready();
     for (n, expected) in [("1", "first"), ("2", "first"), ("3", "second"), ("5", "first")] {
-        assert_eq!(says(&server, n).as_deref(), Some(expected), "{n}");
+        wait_for(&server, n, expected);
     }
-    // A file as a whole that cannot be read holds up what else is new: nobody knows what was in it.
+    // A file that cannot be read as a whole refuses the load: its resources are unknown.
     scratch.write("zones/4.yaml", "private_hosted_zones: [");
-    wait_until("it is refused", || server.status()["last_error"].to_string().contains("4.yaml:").then_some(()));
-    assert_eq!(says(&server, "4").as_deref(), Some("first"));
-    // A resource in two files is neither of them.
+    server.wait_for_status("it is refused", |status| status["last_error"].to_string().contains("4.yaml:"));
+    wait_for(&server, "4", "first");
+    // A resource in two files is set aside.
     scratch.write("zones/4.yaml", zone("Z4", "z4.example", "second"));
     wait_for(&server, "4", "second");
     scratch.write("zones/6.yaml", zone("Z4", "z4.example", "third"));
-    wait_until("another one is set aside", || (server.metric(&["zonal_resources_set_aside"]) == 4.0).then_some(()));
-    assert_eq!(says(&server, "4").as_deref(), Some("second"));
-    // What is right again is served.
+    server.wait_for_metric(&["zonal_resources_set_aside"], 4.0);
+    wait_for(&server, "4", "second");
+    // Corrected resources are served.
     scratch.write("zones/6.yaml", "");
     scratch.write("zones/1.yaml", zone("Z1", "z1.example", "third"));
     scratch.write("zones/2.yaml", zone("Z2", "z2.example", "third"));
     scratch.write("zones/5.zone", master("third"));
     ["1", "2", "5"].iter().for_each(|n| wait_for(&server, n, "third"));
-    wait_until("nothing is set aside", || (server.metric(&["zonal_resources_set_aside"]) == 0.0).then_some(()));
+    server.wait_for_metric(&["zonal_resources_set_aside"], 0.0);
 }

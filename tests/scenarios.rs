@@ -44,11 +44,11 @@ use std::{
 use zonal::{
     answer::{
         Client, Moment, Outcome, Transport, answer,
-        known::{Entry, Forward, Found, Key, Known, Question},
+        known::{Entry, Key, KnownAnswer, KnownAnswers, Question, RoutedQuestion},
     },
     forward::{
         cache::Lifetimes,
-        read::{self, Read as Said},
+        read::{ParsedResponse, parse_response},
     },
     manifest::{
         Loader,
@@ -71,7 +71,7 @@ fn transcripts_over_the_function() {
         for transcript in transcripts {
             let mut update = fs::read_to_string(&transcript.path).unwrap();
             for exchange in &transcript.exchanges {
-                for (transport, _) in Transport::WORDS.into_iter().filter(|(t, _)| exchange.goes_over(*t)) {
+                for (transport, _) in Transport::LABELS.into_iter().filter(|(t, _)| exchange.goes_over(*t)) {
                     let reply = function_bytes(&snapshot, &others, exchange, transport);
                     let got = exchange.without_padding(&reply, transport);
                     if transport == Transport::Udp && std::env::var_os("UPDATE").is_some() {
@@ -107,7 +107,7 @@ fn transcripts_over_every_transport() {
                     local: exchange.local,
                     header: &exchange.proxy,
                 };
-                for (transport, word) in Transport::WORDS.into_iter().filter(|(t, _)| exchange.goes_over(*t)) {
+                for (transport, word) in Transport::LABELS.into_iter().filter(|(t, _)| exchange.goes_over(*t)) {
                     // Whoever forwards by QUIC cannot put anything in front.
                     if !exchange.proxy.is_empty() && matches!(transport, Transport::Quic | Transport::H3) {
                         continue;
@@ -567,10 +567,10 @@ fn function_bytes(snapshot: &Snapshot, others: &Others, exchange: &Exchange, tra
 #[derive(Default)]
 struct Gathered(HashMap<Key, Arc<Entry>>);
 
-impl Known for Gathered {
-    fn with<R>(&self, route: RouteId, question: &Question, _: i64, use_it: impl FnOnce(Option<Found>) -> R) -> R {
+impl KnownAnswers for Gathered {
+    fn with<R>(&self, route: RouteId, question: &Question, _: i64, use_it: impl FnOnce(Option<KnownAnswer>) -> R) -> R {
         let found = self.0.get(&Key::new(route, question));
-        use_it(found.map(|entry| Found { entry, ttl: entry.ttl, stale: false, refresh: false }))
+        use_it(found.map(|entry| KnownAnswer { entry, ttl: entry.ttl, stale: false, refresh: false }))
     }
 }
 
@@ -579,7 +579,7 @@ fn ask_others(
     snapshot: &Snapshot,
     others: &Others,
     client: &Client,
-    forward: &Forward,
+    forward: &RoutedQuestion,
     now: i64,
 ) -> Vec<(Key, Arc<Entry>)> {
     let (name, mut route) = (forward.name(), Route::clone(forward.route));
@@ -595,18 +595,17 @@ fn ask_others(
             Servers::Recursion => None,
         };
         let Some(data) = address.and_then(|address| others.get(&address)) else {
-            return fail(22, "nobody is there");
+            return fail(22, "no server has this address");
         };
         let message = data.answer(&query(&name, question.qtype));
         let of = (forward.id, &*route.domain);
-        match read::read(&message, of, &question, now, &Lifetimes::default()) {
-            Ok(Said::Answers(answers)) => return answers,
-            Err(useless) => return fail(22, &useless),
-            Ok(Said::Referral { domain, name_servers }) => {
+        match parse_response(&message, of, &question, now, &Lifetimes::default()) {
+            Ok(ParsedResponse::Answers(answers)) => return answers,
+            Err(reason) => return fail(22, &reason),
+            Ok(ParsedResponse::Referral { domain, name_servers }) => {
                 let found = client.identify(snapshot).expect("a client");
                 let policies = snapshot.views.policies(snapshot.views.get(found.view()).expect("a view"));
-                let rules = policies.map_or(&[][..], |policies| &policies.delegates);
-                match rules.iter().find_map(|rule| Route::delegation(rule, &domain, &name_servers)) {
+                match policies.and_then(|policies| policies.delegates.route(&domain, &name_servers)) {
                     Some(next) => route = next,
                     None => return fail(22, "no DELEGATE rule"),
                 }

@@ -1,6 +1,8 @@
-//! What is kept for a start without the control plane: through kill -9, full disks and broken manifests.
+//! The state directory, through `kill -9`, full disks and broken manifests.
 
-use crate::harness::{Process, Scratch, Server, ZONAL, can_run, free_port, http_get, http_send, wait_until};
+use crate::harness::{
+    Process, Scratch, Server, ZONAL, can_run, free_port, http_get, http_send, wait_until, wait_until_equal,
+};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -16,7 +18,7 @@ fn zone(name: &str, n: u64, size: usize) -> Value {
     let filler = "x".repeat(240);
     let values: Vec<String> = (0..200).map(|at| format!("\"{at} {filler}\"")).collect();
     let mut records = vec![json!({"name": "@", "type": "TXT", "ttl": 0, "records": [format!("\"{n}\"")]})];
-    // Each is about 50 kB.
+    // Each record set has about 50 kB.
     records.extend((0..size).map(|at| json!({"name": format!("filler-{at}"), "type": "TXT", "records": values})));
     json!({"name": name, "vpc_ids": ["vpc"], "records": records})
 }
@@ -27,7 +29,7 @@ fn manifest(n: u64) -> String {
     .to_string()
 }
 
-/// Both zones become number `n` in one change.
+/// A change that puts number `n` into both zones.
 fn change(n: u64, size: usize) -> String {
     json!({"operations": [
         {"method": "PUT", "kind": "private_hosted_zones", "id": "Z1", "resource": zone("one.example", n, size)},
@@ -36,7 +38,7 @@ fn change(n: u64, size: usize) -> String {
     .to_string()
 }
 
-/// The number that a zone says; none if it says nothing.
+/// The number in the TXT record of a zone; none without an answer.
 fn number(port: u16, name: &str) -> Option<u64> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.connect((Ipv4Addr::LOCALHOST, port)).unwrap();
@@ -61,16 +63,16 @@ fn kills() -> u64 {
     std::env::var("KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(40)
 }
 
-/// Whenever it is killed: what it serves after that is what it acknowledged last, or what was under way, and never a part.
+/// After `kill -9`, the node serves the last acknowledged change, or the one that was being made, and never a part of one.
 #[test]
-fn killed_under_change() {
+fn serves_the_last_acknowledged_change_after_kill() {
     if !can_run(&["setpriv"]) {
         return;
     }
     let (mut sent, acknowledged) = (0, AtomicU64::new(0));
     let mut server = Server::start_from("{push: {}}", "state_directory: state\n");
     assert_eq!(http_send(server.admin, "PUT", "/v1/manifest", &manifest(0)), Some(200));
-    let (mut generation, mut condensed) = (0, 0);
+    let (mut generation, mut compacted) = (0, 0);
     for round in 0..kills() {
         let (stop, admin) = (AtomicBool::new(false), server.admin);
         let last = std::thread::scope(|scope| {
@@ -78,7 +80,7 @@ fn killed_under_change() {
                 let mut n = sent;
                 while !stop.load(Relaxed) {
                     n += 1;
-                    // Large ones make it condense what it keeps now and then.
+                    // Large changes make the node compact its state directory.
                     match http_send(admin, "POST", "/v1/batch", &change(n, if n % 2 == 0 { 6 } else { 0 })) {
                         Some(200) => acknowledged.store(n, Relaxed),
                         Some(status) => panic!("{status}"),
@@ -87,7 +89,7 @@ fn killed_under_change() {
                 }
                 n
             });
-            // Now and then it has time enough to condense what it keeps.
+            // Every tenth round is long enough for that.
             let enough = acknowledged.load(Relaxed) + if round % 10 == 9 { 16 } else { 0 };
             wait_until("changes are made", || {
                 (acknowledged.load(Relaxed) >= enough || pusher.is_finished()).then_some(())
@@ -107,20 +109,20 @@ fn killed_under_change() {
         assert!(status["generation"].as_u64().unwrap() >= generation, "{status}");
         assert_eq!(status["stale"], json!(false), "there is nothing newer anywhere");
         generation = status["generation"].as_u64().unwrap();
-        // What is there now is the base of what comes.
+        // The next round starts from this number.
         acknowledged.store(one, Relaxed);
         let state = fs::read_dir(server.scratch.path().join("state")).unwrap();
         let names: Vec<String> = state.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
         assert!(names.len() < 12 && !names.iter().any(|name| name.ends_with("damaged")), "{names:?}");
-        condensed = names.iter().filter_map(|name| name.strip_prefix("base.")?.parse::<u64>().ok()).max().unwrap();
+        compacted = names.iter().filter_map(|name| name.strip_prefix("base.")?.parse::<u64>().ok()).max().unwrap();
     }
     assert!(sent > kills(), "{sent} changes are none");
-    assert!(kills() < 40 || condensed > 1, "nothing was condensed: base {condensed} after {sent} changes");
+    assert!(kills() < 40 || compacted > 1, "nothing was compacted: base {compacted} after {sent} changes");
 }
 
-/// A state directory that somebody has removed, or made again, has all that was acknowledged after that.
+/// A state directory that was removed, or created again, has all changes that were acknowledged after that.
 #[test]
-fn a_directory_that_was_removed() {
+fn recreates_a_state_directory_that_was_removed() {
     let mut server = Server::start_from("{push: {}}", "state_directory: state\n");
     assert_eq!(http_send(server.admin, "PUT", "/v1/manifest", &manifest(0)), Some(200));
     let state = server.scratch.path().join("state");
@@ -134,16 +136,16 @@ fn a_directory_that_was_removed() {
         server = server.restart().ready();
         assert_eq!((number(server.port, "one.example"), number(server.port, "two.example")), (Some(n), Some(n)));
     }
-    // Where it cannot be made there is nothing to rely on.
+    // A change is refused if the directory cannot be created.
     fs::remove_dir_all(&state).unwrap();
     fs::write(&state, "in the way").unwrap();
     assert_eq!(http_send(server.admin, "POST", "/v1/batch", &change(3, 0)), Some(507));
     assert_eq!(number(server.port, "one.example"), Some(2));
 }
 
-/// A change that cannot be kept is not served, and its sender is told so.
+/// A change that cannot be written is refused.
 #[test]
-fn a_full_disk() {
+fn refuses_changes_on_a_full_disk() {
     if !can_run(&["setpriv", "unshare", "mount"]) {
         return;
     }
@@ -173,19 +175,21 @@ fn a_full_disk() {
     assert_eq!(status, Some(507), "after {n}");
     assert!(n > 2, "{n}");
     assert_eq!((number(port, "one.example"), number(port, "two.example")), (Some(n), Some(n)));
-    let (_, metrics) = http_get(admin, "/metrics").unwrap();
-    assert!(metrics.contains("\nzonal_state_write_failed 1\n"), "{metrics}");
-    // With room again it goes on.
+    let wait_for_metric = |line: &str| {
+        wait_until(line, || http_get(admin, "/metrics").unwrap().1.lines().any(|other| other == line).then_some(()));
+    };
+    wait_for_metric("zonal_state_write_failed 1");
+    // With room on the disk, changes are accepted again.
     fs::remove_file(state.join("other")).unwrap();
     assert_eq!(http_send(admin, "POST", "/v1/batch", &change(1_000, 0)), Some(200));
     assert_eq!(number(port, "one.example"), Some(1_000));
-    assert!(http_get(admin, "/metrics").unwrap().1.contains("\nzonal_state_write_failed 0\n"));
+    wait_for_metric("zonal_state_write_failed 0");
 }
 
-/// A state directory that is damaged: what is left of it may be older than what was acknowledged, and it says so until the whole is
-/// pushed again.
+/// The rest of a damaged state directory may be older than what was acknowledged. The node is stale until a whole manifest is
+/// pushed.
 #[test]
-fn says_that_it_is_stale_when_the_state_directory_is_damaged() {
+fn reports_staleness_when_the_state_directory_is_damaged() {
     let mut server = Server::start_from("{push: {}}", "state_directory: state\n");
     let send = |server: &Server, method: &str, path: &str, body: &str| {
         assert_eq!(http_send(server.admin, method, path, body).unwrap(), 200, "{path}");
@@ -202,36 +206,32 @@ fn says_that_it_is_stale_when_the_state_directory_is_damaged() {
     let at = octets.len() - 20;
     octets[at] ^= 1;
     fs::write(&journal, octets).unwrap();
-    let is_stale = |server: &Server| {
-        let status = server.status();
-        let output = Command::new(ZONAL).args(["status", "--all", &server.admin.to_string()]).output().unwrap();
-        let text = String::from_utf8_lossy(&output.stdout).into_owned();
-        assert_eq!(
-            text.contains("the state directory was damaged"),
-            status["stale"] == json!(true),
-            "{text}\n{status}"
-        );
-        assert_eq!(output.status.code(), Some(i32::from(status["stale"] == json!(true))));
-        assert_eq!(server.metric(&["zonal_stale"]) == 1.0, status["stale"] == json!(true));
-        status["stale"] == json!(true)
+    let wait_for = |server: &Server, text: u64, is_stale: bool| {
+        wait_until_equal("the number of the zone", Some(text), || number(server.port, "one.example"));
+        wait_until_equal("the status", json!(is_stale), || server.status()["stale"].clone());
+        server.wait_for_metric(&["zonal_stale"], f64::from(u8::from(is_stale)));
+        wait_until_equal("the output and the exit status of `zonal status`", (is_stale, i32::from(is_stale)), || {
+            let output = Command::new(ZONAL).args(["status", "--all", &server.admin.to_string()]).output().unwrap();
+            let text = String::from_utf8_lossy(&output.stdout).into_owned();
+            (text.contains("the state directory was damaged"), output.status.code().unwrap())
+        });
     };
-    // It is remembered, and a change of a part does not end it.
+    // It is stale after another restart, too, and a change of a part does not end it.
     for _ in 0..2 {
-        server = server.restart();
-        assert_eq!(number(server.port, "one.example"), Some(3));
-        assert!(is_stale(&server));
+        server = server.restart().ready();
+        wait_for(&server, 3, true);
     }
     send(&server, "POST", "/v1/batch", &change(7, 0));
-    assert!(number(server.port, "one.example") == Some(7) && is_stale(&server));
+    wait_for(&server, 7, true);
     send(&server, "PUT", "/v1/manifest", &manifest(8).replace("\"generation\":1", "\"generation\":2"));
-    assert!(number(server.port, "one.example") == Some(8) && !is_stale(&server));
-    let server = server.restart();
-    assert!(number(server.port, "one.example") == Some(8) && !is_stale(&server));
+    wait_for(&server, 8, false);
+    let server = server.restart().ready();
+    wait_for(&server, 8, false);
 }
 
-/// A directory that is broken at the start: what was good last is served, and it says so.
+/// With a broken directory at the start, the node serves the last valid manifest, and is stale.
 #[test]
-fn a_directory_that_has_broken() {
+fn serves_the_last_valid_manifest_when_the_directory_is_broken() {
     let directory = Scratch::new();
     let write = |text: &str| drop(directory.write("zones/a.yaml", text));
     let good = |n: u64| {
@@ -249,26 +249,25 @@ fn a_directory_that_has_broken() {
     let mut server = Server::start_from(&source, "state_directory: state\n").ready();
     write(&good(2));
     wait_until("it is served", || (number(server.port, "one.example") == Some(2)).then_some(()));
-    wait_until("it is kept", || server.process.log().contains("loaded generation=2").then_some(()));
+    server.process.wait_for_log("generation published generation=2");
     let generation = server.status()["generation"].as_u64();
     write("vpcs: [");
     directory.write("zones/sub/more.zone", "@ broken\n");
     server = server.restart().ready();
     assert_eq!((number(server.port, "one.example"), number(server.port, "two.example")), (Some(2), Some(7)));
-    let status = server.status();
+    let status = server.wait_for_status("the load has failed", |status| status["last_error"].is_object());
     assert_eq!((status["generation"].as_u64(), &status["stale"]), (generation, &json!(true)));
-    assert!(status["last_error"].is_object(), "{status}");
     directory.write("zones/sub/more.zone", "@ TXT 8\n");
     write(&good(3));
     wait_until("it is followed again", || (number(server.port, "two.example") == Some(8)).then_some(()));
-    assert_eq!(number(server.port, "one.example"), Some(3));
-    let status = server.status();
-    assert!(status["generation"].as_u64() > generation && status["stale"] == json!(false), "{status}");
-    let last = format!("loaded generation={}", status["generation"]);
-    wait_until("it is kept", || server.process.log().contains(&last).then_some(()));
-    // Files, or the directory itself, that were there and are gone at the start: a volume that is not mounted looks like this.
+    wait_until_equal("the other zone is served", Some(3), || number(server.port, "one.example"));
+    let status = server.wait_for_status("the source is followed", |status| {
+        status["generation"].as_u64() > generation && status["stale"] == json!(false)
+    });
+    server.process.wait_for_log(&format!("generation published generation={} ", status["generation"]));
+    // Missing files, or a missing directory, as of a volume that is not mounted.
     for (gone, told) in
-        [("zones/a.yaml", "there are no manifest files any more"), ("zones", "no such file or directory")]
+        [("zones/a.yaml", "the directory has no manifest files any more"), ("zones", "no such file or directory")]
     {
         let (there, elsewhere) = (directory.path().join(gone), directory.path().join("elsewhere"));
         fs::rename(&there, &elsewhere).unwrap();
@@ -278,19 +277,20 @@ fn a_directory_that_has_broken() {
             (Some(3), Some(8)),
             "{gone}"
         );
-        let status = server.status();
-        assert!(status["stale"] == json!(true) && status["last_error"].to_string().contains(told), "{gone}: {status}");
+        server.wait_for_status(gone, |status| {
+            status["stale"] == json!(true) && status["last_error"].to_string().contains(told)
+        });
         fs::rename(&elsewhere, &there).unwrap();
-        wait_until("it is followed again", || (server.status()["stale"] == json!(false)).then_some(()));
+        server.wait_for_status("it is followed again", |status| status["stale"] == json!(false));
         assert_eq!(number(server.port, "one.example"), Some(3));
     }
-    // Without anything kept there is nothing to serve.
+    // A second process does not get the same state directory.
     write("vpcs: [");
     let mut fresh = Process::start(
         &[ZONAL, "serve", "--config", server.scratch.path().join("zonal.yaml").to_str().unwrap()],
         &directory,
         "second",
     );
-    wait_until("the second one is refused", || fresh.log().contains("is in use by another zonal").then_some(()));
+    fresh.wait_for_log("is in use by another zonal");
     assert!(fresh.has_failed(), "{}", fresh.log());
 }

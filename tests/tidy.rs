@@ -23,12 +23,28 @@ pub fn files(directory: &Path, found: &mut Vec<PathBuf>) {
 }
 
 /// The source files, by their path within `src`, with their text.
-fn sources() -> Vec<(String, String)> {
+pub fn sources() -> Vec<(String, String)> {
     let mut found = Vec::new();
     files(&tree("src"), &mut found);
     let name = |path: &PathBuf| path.strip_prefix(tree("src")).unwrap().to_string_lossy().into_owned();
     found.sort();
     found.iter().map(|path| (name(path), fs::read_to_string(path).unwrap())).collect()
+}
+
+/// The room that a source file belongs to.
+pub fn room(file: &str) -> &str {
+    file.split('/').next().unwrap_or_default().trim_end_matches(".rs")
+}
+
+/// Whether a source file holds nothing but tests.
+pub fn is_test(file: &str) -> bool {
+    file.ends_with("tests.rs") || file.contains("/tests/")
+}
+
+/// The text of a source file before its module of tests. Tests in a file of their own are not in it.
+pub fn production(text: &str) -> &str {
+    let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
+    text.split("#[cfg(test)]\npub(crate) mod tests {").next().unwrap_or_default()
 }
 
 /// Code without its comments.
@@ -137,14 +153,11 @@ fn table_of_rooms() -> Vec<(String, BTreeSet<String>)> {
 fn imports() -> BTreeMap<String, BTreeSet<String>> {
     let mut all: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
     for (name, text) in sources() {
-        let room = name.split('/').next().unwrap().trim_end_matches(".rs").to_string();
-        let is_test = name.ends_with("tests.rs") || name.contains("/tests/");
-        if is_test || matches!(&*room, "main" | "lib") {
+        let room = room(&name).to_string();
+        if is_test(&name) || matches!(&*room, "main" | "lib") {
             continue;
         }
-        let production = code(&text);
-        let production = production.split("#[cfg(test)]\nmod tests").next().unwrap_or_default();
-        let production = production.split("#[cfg(test)]\npub(crate) mod tests").next().unwrap_or_default();
+        let production = code(production(&text));
         let found = all.entry(room).or_default();
         for (at, path) in production.match_indices("crate::") {
             let rest = &production[at + path.len()..];

@@ -1,13 +1,13 @@
-//! Zones that are transferred from real primaries, BIND and Knot, and from one that lies.
+//! Incoming transfers, from BIND and Knot, and from a primary with wrong answers.
 
+mod bind_and_knot;
 mod catalogs;
 mod expiry;
-mod liars;
 mod notified;
-mod real;
 mod steps;
+mod wrong_primaries;
 
-use crate::harness::{Process, Scratch, Server, http_get, reply::Reply, wait_until};
+use crate::harness::{Process, Scratch, Server, http_get, reply::Reply, wait_until, wait_until_equal};
 use hickory_proto::{
     op::{Edns, Message, MessageType, OpCode, Query},
     rr::{Name, RecordType},
@@ -20,8 +20,9 @@ use std::{
     time::Duration,
 };
 
-/// A client in `vpc-a`, and one in `vpc-b`.
+/// A client in `vpc-a`.
 const IN_A: &str = "127.1.0.7";
+/// A client in `vpc-b`.
 const IN_B: &str = "127.2.0.7";
 
 /// A manifest with two VPCs and these zones.
@@ -32,7 +33,7 @@ fn manifest(zones: &str) -> String {
     )
 }
 
-/// What a client is answered.
+/// The answer to a client.
 fn ask(port: u16, from: &str, name: &str, rtype: RecordType) -> Reply {
     let mut message = Message::new(7, MessageType::Query, OpCode::Query);
     message.metadata.recursion_desired = true;
@@ -72,36 +73,48 @@ fn wait_for_status(server: &Server, from: &str, name: &str, status: &str) -> Rep
     })
 }
 
-/// What the status says of a transferred zone.
+/// A transferred zone in the status.
 fn zone(server: &Server, id: &str) -> Option<serde_json::Value> {
     let (_, text) = http_get(server.admin, "/v1/status")?;
     let status: serde_json::Value = serde_json::from_str(&text).unwrap();
     status["zones_transferred"].as_array()?.iter().find(|zone| zone["id"] == id).cloned()
 }
 
-/// Waits until the error of a transferred zone says this.
+/// Waits until the status has a zone in this state, or has no such zone.
+fn wait_for_state(server: &Server, id: &str, state: Option<&str>) {
+    wait_until_equal(&format!("the state of {id}"), state.map(serde_json::Value::from), || {
+        zone(server, id).map(|zone| zone["state"].clone())
+    });
+}
+
+/// Waits until the number of transfers with a result is as expected.
+fn wait_for_transfers(server: &Server, result: &str, expected: f64) {
+    wait_until_equal(&format!("transfers with the result {result}"), expected, || transfers(server, result));
+}
+
+/// Waits until the error of a transferred zone contains a text.
 fn wait_for_error(server: &Server, id: &str, text: &str) -> serde_json::Value {
     wait_until(&format!("{id} has the error {text}"), || {
         zone(server, id).filter(|zone| zone["error"].as_str().is_some_and(|error| error.contains(text)))
     })
 }
 
-/// What went wrong, or was tried, with transfers.
+/// The number of transfers with a result.
 fn transfers(server: &Server, result: &str) -> f64 {
     server.metric(&["zonal_transfers_total", "direction=\"in\"", &format!("result=\"{result}\"")])
 }
 
-/// The key of both sides.
+/// The TSIG secret of primary and secondary.
 const SECRET: &str = "c2VjcmV0IG9mIHRoZSB0cmFuc2Zlcg==";
 
-/// A primary: where it has its files, its port, and that of the secondary that it tells of changes.
+/// A primary: its directory, its port, and the port of the secondary that it notifies.
 struct Primary<'a> {
     scratch: &'a Scratch,
     port: u16,
     secondary: u16,
     /// Transfers have to be signed.
     signed: bool,
-    /// They are over TLS, with `tls.crt` and `tls.key` of the scratch directory.
+    /// Transfers are over TLS, with `tls.crt` and `tls.key` of the scratch directory.
     secure: bool,
 }
 
@@ -184,7 +197,7 @@ fn write_zone(directory: &Scratch, zone: &str, numbers: &str, more: &str) {
     directory.write(&format!("{zone}.zone"), text);
 }
 
-/// The lines of configuration that say where state is kept, and the key.
+/// Lines of configuration for the state directory and the key.
 fn with_state(directory: &Path) -> String {
     format!("state_directory: {}\n{}", directory.display(), keys(SECRET))
 }

@@ -1,11 +1,10 @@
-//! Zones on their way to others, and updates on their way in: BIND and Knot as secondaries, dig and nsupdate as judges, and
-//! what external-dns and certbot say.
+//! Outgoing transfers and dynamic updates, with BIND and Knot as secondaries, and dig, nsupdate, external-dns and certbot as clients.
 
 use crate::harness::{
     Process, Scratch, ZONAL, can_run, http_get,
     lab::Lab,
     secure::{RUNTIME, SecureServer, receive_stream, send_stream},
-    wait_until,
+    wait_until, wait_until_equal,
 };
 use std::{
     fs,
@@ -34,9 +33,9 @@ fn tsig_keys() -> String {
     format!("tsig_keys: {{{}}}\n", keys.join(", "))
 }
 
-/// The server with its secondaries, each on a host of its own.
+/// zonal and its secondaries, each on its own host.
 struct Servers {
-    // What they have printed is in the lab's directory, and shown when they end.
+    // Their output is in the lab's directory, and is shown when they end.
     zonal: Process,
     _others: Vec<Process>,
     lab: Lab,
@@ -105,7 +104,7 @@ impl Servers {
         self
     }
 
-    /// What dig says on a node, with all comments.
+    /// The output of dig on a node, with all comments.
     fn dig(&self, node: &str, arguments: &str) -> String {
         let command: Vec<&str> = ["dig", "+tries=1", "+noall", "+comments", "+answer"]
             .into_iter()
@@ -115,7 +114,7 @@ impl Servers {
         String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
     }
 
-    /// All records of the zone as a server gives them, in an order of their own.
+    /// All records of the zone that a server transfers, sorted.
     fn records(&self, server: &str, key: Option<(&str, &str)>) -> Vec<String> {
         let key = key.map_or(String::new(), |key| format!("-y {}", key_of(key)));
         let arguments = format!("-b 10.1.0.8 @{server} corp.example AXFR +noall +answer {key}");
@@ -134,7 +133,7 @@ impl Servers {
         text.split_whitespace().nth(2).and_then(|serial| serial.parse().ok()).unwrap_or(0)
     }
 
-    /// Has nsupdate say something to the server, from a node.
+    /// Runs nsupdate on a node.
     fn nsupdate(&self, node: &str, key: Option<(&str, &str)>, lines: &str) -> Output {
         let script = format!("server {ZONAL_AT}\nzone corp.example\n{lines}\nsend\nanswer\n");
         let file = self.lab.scratch.write("script", script);
@@ -185,7 +184,7 @@ private_hosted_zones:
 const PROGRAMS: &[&str] = &["ip", "dig", "setpriv", "sysctl", "nsupdate"];
 
 #[test]
-fn secondaries_stay_equal_by_differences() {
+fn keeps_secondaries_equal_by_incremental_transfers() {
     if !can_run(&[PROGRAMS, &["named", "knotd"]].concat()) {
         return;
     }
@@ -197,9 +196,13 @@ fn secondaries_stay_equal_by_differences() {
         }
     };
     wait_for(&servers, 2_026_010_101);
-    let whole = servers.metric(r#"zonal_transfers_total{direction="out",result="axfr"}"#);
+    let whole = || servers.metric(r#"zonal_transfers_total{direction="out",result="axfr"}"#);
+    let by_differences = || servers.metric(r#"zonal_transfers_total{direction="out",result="ixfr"}"#);
+    let notified = || servers.metric(r#"zonal_notifies_total{direction="out",result="accepted"}"#);
+    // Transfers are counted when they have ended, which may be after the secondary serves the zone.
+    let at_first = wait_until("both transfers are counted", || Some(whole()).filter(|count| *count >= 2.0));
 
-    // Half of the changes are updates, half of them files; in between both secondaries are asked.
+    // Half of the changes are updates, half are files. Every tenth round compares the secondaries.
     let mut random = 0x2545_f491_4f6c_dd1d_u64;
     let mut draw = |below: u64| {
         random ^= random << 13;
@@ -237,16 +240,14 @@ fn secondaries_stay_equal_by_differences() {
             assert_eq!(servers.records(knot, None), served);
         }
     }
+    // A slow secondary takes several versions at once, but at least one before each comparison.
+    wait_until("the secondaries have transferred differences", || (by_differences() >= 10.0).then_some(()));
+    // The test itself transfers the whole zone five times. All other transfers are incremental.
+    wait_until_equal("transfers of the whole zone", 5.0, || whole() - at_first);
+    wait_until("the secondaries have accepted notifications", || (notified() >= 10.0).then_some(()));
     servers.zonal.assert_alive();
-    let by_differences = servers.metric(r#"zonal_transfers_total{direction="out",result="ixfr"}"#);
-    let whole_now = servers.metric(r#"zonal_transfers_total{direction="out",result="axfr"}"#);
-    // Whoever is slow takes several at once, but there is at least one for each time that both were waited for.
-    assert!(by_differences >= 10.0, "{by_differences} by differences");
-    // The test itself asks for the whole five times.
-    assert_eq!(whole_now - whole, 5.0, "all else went by differences");
-    assert!(servers.metric(r#"zonal_notifies_total{direction="out",result="accepted"}"#) >= 10.0);
 
-    // After a restart nothing is new, and the next change is.
+    // A restart does not change the serial. The next change does.
     let serial = servers.serial(ZONAL_AT);
     let served = servers.records(ZONAL_AT, None);
     drop(std::mem::replace(&mut servers.zonal, Process::start(&["true"], &Scratch::new(), "true")));
@@ -258,7 +259,7 @@ fn secondaries_stay_equal_by_differences() {
 }
 
 #[test]
-fn who_may_transfer() {
+fn allows_transfers_by_address_and_key() {
     if !can_run(PROGRAMS) {
         return;
     }
@@ -273,7 +274,7 @@ fn who_may_transfer() {
         ("client", "10.1.0.7", &wrong, "NOTAUTH"),
         ("client", "10.1.0.7", &unknown, "NOTAUTH"),
         ("client", "10.1.0.8", &String::new(), "NOERROR"),
-        // A key that does not hold is worse than none.
+        // An invalid signature is refused even where no key is needed.
         ("client", "10.1.0.8", &wrong, "NOTAUTH"),
         ("stranger", "192.0.2.7", &right, "REFUSED"),
         // A secondary with a key, from its address.
@@ -283,21 +284,21 @@ fn who_may_transfer() {
         for how in ["AXFR", "IXFR=1 +tcp", "IXFR=1 +notcp"] {
             let text = servers.dig(node, &format!("-b {from} @{ZONAL_AT} corp.example {how} {key}"));
             let soas = text.lines().filter(|line| line.contains("SOA") && !line.starts_with(';')).count();
-            // By UDP there is the SOA record alone.
+            // By UDP, the answer has the SOA record only.
             let wanted = if expected != "NOERROR" { 0 } else { 2 - usize::from(how.contains("+notcp")) };
             assert_eq!(soas, wanted, "{node} {from} {key} {how}: {text}");
-            // Of a refused AXFR dig says no more than that it failed.
+            // dig prints no status of a refused AXFR.
             let is_told = text.contains(&format!("status: {expected}")) || text.contains("Transfer failed");
             assert!(is_told, "{node} {from} {key} {how}: {text}");
         }
     }
-    // A zone that is not there: only who has a key is told.
+    // Only a client with a key learns that a zone does not exist.
     for (key, expected) in [(&String::new(), "REFUSED"), (&right, "NOTAUTH")] {
         let text = servers.dig("client", &format!("@{ZONAL_AT} elsewhere.example IXFR=1 +notcp {key}"));
         assert!(text.contains(&format!("status: {expected}")), "{text}");
     }
-    assert!(servers.zonal.log().contains("no zone corp.example. is open to 10.1.0.7 without a key"));
-    // Who may transfer may ask for the SOA record too, view or none; whatever is signed has a signed answer.
+    servers.zonal.wait_for_log("no zone corp.example. is open to 10.1.0.7 without a key");
+    // A client that may transfer may query the SOA record, too, even without a view. A signed query has a signed answer.
     let on_premises = servers.dig("stranger", &format!("@{ZONAL_AT} corp.example SOA {right}"));
     assert!(on_premises.contains("status: REFUSED"), "{on_premises}");
     for query in ["corp.example SOA", "www.corp.example A", "no.corp.example A"] {
@@ -308,10 +309,10 @@ fn who_may_transfer() {
     assert!(bad.contains("NOTAUTH") && bad.contains("verify"), "{bad}");
 }
 
-/// What external-dns's rfc2136 provider says: it lists by AXFR, and for each endpoint takes out what it had and puts in what
-/// it wants, together with the TXT records that say whose they are.
+/// The rfc2136 provider of external-dns lists records by AXFR. For each endpoint, it removes the old records and adds the new ones,
+/// together with TXT records that name the owner.
 #[test]
-fn external_dns_and_certbot() {
+fn accepts_updates_of_external_dns_and_certbot() {
     if !can_run(PROGRAMS) {
         return;
     }
@@ -341,7 +342,7 @@ fn external_dns_and_certbot() {
     assert_eq!(servers.update(&deleted), "NOERROR");
     assert!(!listed(&servers).iter().any(|line| line.contains("nginx")));
 
-    // certbot asks for the SOA record to find the zone, adds a TXT record, has it looked at, and takes it away.
+    // certbot queries the SOA record to find the zone, adds a TXT record, and removes it after the check.
     let soa = servers.lab.dig("client", &format!("@{ZONAL_AT} corp.example SOA +norec"));
     assert!(soa.flags.contains("aa") && soa.status == "NOERROR", "{soa:?}");
     let challenge = "_acme-challenge.www.corp.example";
@@ -352,7 +353,7 @@ fn external_dns_and_certbot() {
     assert_eq!(servers.update(&format!("update delete {challenge} TXT {token}")), "NOERROR");
     assert_eq!(query(&servers).status, "NXDOMAIN");
 
-    // Prerequisites, and what becomes of them.
+    // Prerequisites and their RCODEs.
     let serial = servers.serial(ZONAL_AT);
     for (lines, expected) in [
         ("prereq nxdomain www.corp.example\nupdate add www.corp.example 60 A 10.1.0.81", "YXDOMAIN"),
@@ -373,7 +374,7 @@ fn external_dns_and_certbot() {
     );
     assert_eq!(servers.serial(ZONAL_AT), serial + 1);
 
-    // Nobody else.
+    // Clients without the right key are refused.
     let one = "update add intruder.corp.example 60 A 10.1.0.81";
     assert_eq!(status(&servers.nsupdate("client", None, one)), "REFUSED");
     assert_eq!(status(&servers.nsupdate("client", Some(OTHER), one)), "REFUSED");
@@ -382,7 +383,7 @@ fn external_dns_and_certbot() {
     assert!(!wrong.status.success());
     assert!(!listed(&servers).iter().any(|line| line.contains("intruder")));
 
-    // What updates have made stands above the files, after a restart too.
+    // Updates override the files, also after a restart.
     let before = listed(&servers);
     drop(std::mem::replace(&mut servers.zonal, Process::start(&["true"], &Scratch::new(), "true")));
     servers.zonal = Servers::zonal(&servers.lab);
@@ -395,9 +396,9 @@ fn external_dns_and_certbot() {
     );
 }
 
-/// A zone of thousands of records: many messages, each signed, as several who take the answer at their own pace.
+/// A zone of thousands of records takes several messages, each of them signed.
 #[test]
-fn large_zones_take_many_messages() {
+fn transfers_large_zones_in_several_messages() {
     if !can_run(PROGRAMS) {
         return;
     }
@@ -407,7 +408,7 @@ fn large_zones_take_many_messages() {
     let served = servers.records(ZONAL_AT, None);
     assert_eq!(served.len(), 20_000 + 4 + 2, "with the SOA record twice");
     assert_eq!(servers.records(ZONAL_AT, Some(TRANSFER)), served);
-    // A client that asks for it again and again and never reads costs nothing but its connection.
+    // A client that sends requests and never reads does not affect others.
     let greedy = servers.lab.inside("client", || {
         let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
         socket.bind(&std::net::SocketAddr::from(([10, 1, 0, 8], 0)).into()).unwrap();
@@ -422,9 +423,9 @@ fn large_zones_take_many_messages() {
     drop(greedy);
 }
 
-/// What cannot be kept is refused, and the log says why.
+/// Updates that cannot be written are refused, and the log has the reason.
 #[test]
-fn updates_need_a_place() {
+fn refuses_updates_without_a_state_directory() {
     if !can_run(&["nsupdate", "dig", "setpriv"]) {
         return;
     }
@@ -446,13 +447,13 @@ fn updates_need_a_place() {
         .unwrap();
     child.stdin.take().unwrap().write_all(script.as_bytes()).unwrap();
     assert_eq!(status(&child.wait_with_output().unwrap()), "REFUSED");
-    assert!(server.process.log().contains("without a `state_directory` there is nowhere to keep it"));
-    assert_eq!(server.metric(&["zonal_updates_total", "refused"]), 1.0);
+    server.process.wait_for_log("without a `state_directory` there is nowhere to keep it");
+    server.wait_for_metric(&["zonal_updates_total", "refused"], 1.0);
 }
 
-/// Streams of all kinds carry transfers, each message signed; by datagram and request there is no room for them.
+/// TCP, TLS and QUIC carry transfers, with each message signed. UDP and HTTPS do not.
 #[test]
-fn transfers_go_by_streams() {
+fn transfers_by_streams_only() {
     let scratch = Scratch::new();
     let mut file = FILE.to_string();
     (0..10_000).for_each(|number| file += &format!("host-{number} A 10.{}.{}.1\n", number / 250, number % 250));
@@ -464,7 +465,7 @@ fn transfers_go_by_streams() {
     let secret = data_encoding::BASE64.decode(TRANSFER.1.as_bytes()).unwrap();
     let key = Arc::new(Key::new(&Name::absolute(TRANSFER.0).unwrap(), TsigAlgorithm::HmacSha256, &secret));
     let now = || SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_secs();
-    for (transport, word) in Transport::WORDS {
+    for (transport, word) in Transport::LABELS {
         let mut query = b"\0\0\0\0\0\x01\0\0\0\0\0\0\x04corp\x07example\0\0\xfc\0\x01".to_vec();
         let mut session = Session::request(&key, &mut query, now());
         let client = server.client("127.0.0.9");
@@ -521,7 +522,7 @@ fn transfers_go_by_streams() {
     }
 }
 
-/// Whether a message of a transfer ends with the SOA record that ends it all, or is an error.
+/// Whether a message of a transfer is the last one, or an error.
 fn is_last(message: &[u8]) -> bool {
     let response = Response::read(message).unwrap();
     let answer = &response.sections[0];

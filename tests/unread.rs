@@ -3,6 +3,7 @@
 use crate::harness::{
     Scratch,
     fake::{Asked, Fake, Say},
+    http_get,
     secure::{Client, RUNTIME, SecureServer, receive_stream, request, send_stream},
     wait_until,
 };
@@ -23,11 +24,16 @@ use zonal::answer::Transport;
 /// Connections, each from an address of its own, and queries on each.
 const CONNECTIONS: u8 = 36;
 const QUERIES: usize = 128;
-/// Octets of an answer, about.
+/// The approximate size of an answer, in octets.
 const ANSWER_KB: u64 = 59;
-/// More memory than this must not be taken, in kB: the bound of each connection, and room for the connections themselves,
-/// their waiting queries and what the cache keeps. Without a bound it is far more.
+/// The maximum growth of memory, in kB: the limit of each connection, the connections themselves, their waiting queries, and the
+/// cache. Without a limit, the growth is far larger.
 const MAX_GROWTH_KB: u64 = 120 << 10;
+/// The maximum growth of memory that may be left when the connections are closed, in kB: the cache, and the memory that each
+/// thread keeps for its next allocations.
+const MAX_LEFT_KB: u64 = 40 << 10;
+/// The number of record sets of that size in a large zone.
+const ZONE_SETS: usize = 150;
 
 fn text() -> Vec<Record> {
     let owner = Name::from_ascii("large.example.").unwrap();
@@ -56,11 +62,11 @@ fn query(name: &str) -> Vec<u8> {
     message.to_vec().unwrap()
 }
 
-/// A server with a large answer of its own, and others that a forwarder has only after a while.
+/// A server with a large answer of its own, and with answers that its upstream server delays.
 fn server() -> (Fake, Scratch, SecureServer) {
     let fake = Fake::start("127.0.0.1:0", |asked| match asked.tcp {
         false => vec![Say::Now(asked.truncated())],
-        // All that ask for it wait at the same time.
+        // All queries for the name wait at the same time.
         true => vec![Say::Later(Duration::from_millis(1500), large(asked))],
     });
     let directory = Scratch::new();
@@ -81,7 +87,7 @@ fn server() -> (Fake, Scratch, SecureServer) {
     (fake, directory, server)
 }
 
-/// How much more memory there was at most since `work` began, in kB, when the server has come to rest.
+/// The maximum growth of memory during `work`, in kB, until the server is idle.
 fn growth(server: &SecureServer, work: impl FnOnce()) -> u64 {
     let before = server.process.resident_kb();
     std::fs::write(format!("/proc/{}/clear_refs", server.process.id()), "5").unwrap();
@@ -127,7 +133,7 @@ fn late_queries() -> impl Iterator<Item = Vec<u8>> {
     (0..QUERIES).map(|n| query(&format!("n{n}.late.example.")))
 }
 
-/// A connection whose client takes little in before it reads.
+/// A connection whose client has a small receive buffer.
 async fn tcp(client: &Client<'_>, transport: Transport) -> tokio::net::TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -140,10 +146,24 @@ fn assert_bounded(what: &str, grown_kb: u64) {
     assert!(grown_kb < MAX_GROWTH_KB, "{what}: {grown_kb} kB for answers that nobody reads");
 }
 
+/// The memory of unread answers returns to the system while the server is idle.
+fn assert_given_back(what: &str, server: &SecureServer, before_kb: u64) {
+    let mut least = u64::MAX;
+    wait_until(&format!("{what}: memory is given back"), || {
+        std::thread::sleep(Duration::from_millis(500));
+        let left = server.process.resident_kb().saturating_sub(before_kb);
+        if left < least {
+            println!("{what}: {left} kB are left");
+            least = left;
+        }
+        (left < MAX_LEFT_KB).then_some(())
+    });
+}
+
 #[test]
-fn late_answers_by_tcp_that_are_not_read_take_bounded_memory() {
+fn unread_tcp_answers_take_bounded_memory() {
     let (fake, _directory, server) = server();
-    let mut streams = Vec::new();
+    let (before, mut streams) = (server.process.resident_kb(), Vec::new());
     let grown = growth(&server, || {
         RUNTIME.block_on(async {
             for client in clients(&server) {
@@ -153,17 +173,18 @@ fn late_answers_by_tcp_that_are_not_read_take_bounded_memory() {
         wait_until("the forwarder was asked for everything", || {
             (fake.count(|asked| asked.tcp) >= QUERIES).then_some(())
         });
-        // What it says after a while has come.
+        // The delayed answers have arrived.
         std::thread::sleep(Duration::from_secs(3));
     });
     assert_bounded("TCP", grown);
     drop(streams);
+    assert_given_back("TCP", &server, before);
 }
 
 #[test]
-fn http2_answers_that_are_not_read_take_bounded_memory() {
+fn unread_http2_answers_take_bounded_memory() {
     let (_fake, _directory, server) = server();
-    let mut requests = JoinSet::new();
+    let (before, mut requests, mut connections) = (server.process.resident_kb(), JoinSet::new(), JoinSet::new());
     let grown = growth(&server, || {
         RUNTIME.block_on(async {
             for client in clients(&server) {
@@ -171,7 +192,7 @@ fn http2_answers_that_are_not_read_take_bounded_memory() {
                 let mut builder = http2::Builder::new(TokioExecutor::new());
                 builder.initial_stream_window_size(0).max_concurrent_reset_streams(0);
                 let (mut sender, connection) = builder.handshake(TokioIo::new(stream)).await.unwrap();
-                tokio::spawn(connection);
+                connections.spawn(connection);
                 for _ in 0..QUERIES {
                     sender.ready().await.unwrap();
                     let sent = sender.send_request(request(&query("large.example.")));
@@ -184,14 +205,18 @@ fn http2_answers_that_are_not_read_take_bounded_memory() {
         });
     });
     assert_bounded("HTTP/2", grown);
-    RUNTIME.block_on(requests.shutdown());
+    RUNTIME.block_on(async {
+        requests.shutdown().await;
+        connections.shutdown().await;
+    });
+    assert_given_back("HTTP/2", &server, before);
 }
 
 #[test]
-fn quic_answers_that_are_not_read_take_bounded_memory() {
+fn unread_quic_answers_take_bounded_memory() {
     let (_fake, _directory, server) = server();
     for transport in [Transport::Quic, Transport::H3] {
-        let mut streams = Vec::new();
+        let (before, mut streams) = (server.process.resident_kb(), Vec::new());
         let grown = growth(&server, || {
             RUNTIME.block_on(async {
                 for client in clients(&server) {
@@ -230,11 +255,94 @@ fn quic_answers_that_are_not_read_take_bounded_memory() {
         });
         assert_bounded(&format!("{transport:?}"), grown);
         RUNTIME.block_on(async { drop(streams) });
+        assert_given_back(&format!("{transport:?}"), &server, before);
+    }
+}
+
+/// A server with a large zone that clients can transfer.
+fn server_of_a_large_zone() -> (Scratch, SecureServer) {
+    let directory = Scratch::new();
+    let values: Vec<String> = (0..ANSWER_KB * 4).map(|n| format!("\"\\\"{n:0236}\\\"\"")).collect();
+    let set = |n: usize| format!("{{\"name\": \"n{n}\", \"type\": \"TXT\", \"records\": [{}]}}", values.join(","));
+    let sets: Vec<String> = (0..ZONE_SETS).map(set).collect();
+    directory.write(
+        "manifest.json",
+        format!(
+            "{{\"vpcs\": {{\"vpc\": {{\"region\": \"r\", \"cidr_blocks\": [\"127.61.0.0/16\"], \"resolver_addresses\": [\"127.61.0.2\"]}}}},\
+             \"private_hosted_zones\": {{\"Z\": {{\"name\": \"example\", \"vpc_ids\": [\"vpc\"], \"allow_transfer\": [{{\"cidr_block\": \"127.61.0.0/16\"}}], \
+             \"records\": [{}]}}}}}}",
+            sets.join(",")
+        ),
+    );
+    let server = SecureServer::start(directory.path(), "limits: {tcp_idle_timeout_seconds: 60}");
+    (directory, server)
+}
+
+#[test]
+fn transfers_that_are_not_read_take_bounded_memory() {
+    let (_directory, server) = server_of_a_large_zone();
+    let axfr = b"\0\x07\0\0\0\x01\0\0\0\0\0\0\x07example\0\0\xfc\0\x01".to_vec();
+    let queries = || (0..QUERIES).map(|_| axfr.clone());
+    let before = server.process.resident_kb();
+    let (mut plain, mut encrypted, mut quic) = (Vec::new(), Vec::new(), Vec::new());
+    let grown = growth(&server, || {
+        RUNTIME.block_on(async {
+            for client in clients(&server) {
+                plain.push(pipeline(tcp(&client, Transport::Tcp).await, queries()).await);
+                encrypted.push(pipeline(client.tls(Transport::Tls, "").await, queries()).await);
+                let connection = client.quic_with(Transport::Quic, |config| {
+                    config.stream_receive_window(1000_u32.into());
+                });
+                let connection = connection.await;
+                for query in queries() {
+                    let (mut send, recv) = connection.open_bi().await.unwrap();
+                    send.write_all(&[&[0, query.len() as u8][..], &query].concat()).await.unwrap();
+                    send.finish().unwrap();
+                    quic.push((connection.clone(), send, recv));
+                }
+            }
+        });
+    });
+    assert_bounded("AXFR", grown);
+    RUNTIME.block_on(async { drop((plain, encrypted, quic)) });
+    assert_given_back("AXFR", &server, before);
+}
+
+#[test]
+fn pages_of_the_admin_api_that_are_not_read_take_bounded_memory() {
+    let (_directory, server) = server_of_a_large_zone();
+    for path in [
+        "/v1/manifest",
+        "/v1/private_hosted_zones",
+        "/v1/private_hosted_zones/Z",
+        "/v1/cache?limit=10000",
+        "/v1/journals",
+        "/v1/status",
+        "/metrics",
+        "/v1/openapi.json",
+    ] {
+        let (before, mut streams) = (server.process.resident_kb(), Vec::new());
+        let grown = growth(&server, || {
+            for _ in 0..100 {
+                let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+                socket.set_recv_buffer_size(4096).unwrap();
+                socket.connect(&server.admin.into()).unwrap();
+                let mut stream = std::net::TcpStream::from(socket);
+                std::io::Write::write_all(&mut stream, format!("GET {path} HTTP/1.1\r\nHost: x\r\n\r\n").as_bytes())
+                    .unwrap();
+                streams.push(stream);
+            }
+        });
+        assert_bounded(path, grown);
+        drop(streams);
+        assert_given_back(path, &server, before);
+        let (status, page) = wait_until("it is served to a client that reads", || http_get(server.admin, path));
+        assert_eq!(status, 200, "{path}: {page}");
     }
 }
 
 #[test]
-fn more_answers_than_have_room_all_come_to_a_client_that_reads() {
+fn a_client_that_reads_gets_all_answers_beyond_the_limit() {
     let (_fake, _directory, server) = server();
     RUNTIME.block_on(async {
         let client = clients(&server).next().unwrap();

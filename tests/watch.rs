@@ -1,13 +1,26 @@
-//! How a node says that it is not well: `/v1/status`, the metrics and `zonal status`.
+//! Reports of a node's state: `/v1/status`, the metrics and `zonal status`.
 
-use crate::harness::{Scratch, Server, ZONAL, can_run, cluster::Single, http_send, wait_until};
+use crate::harness::{Scratch, Server, ZONAL, can_run, cluster::Single, http_send, wait_until, wait_until_equal};
 use serde_json::{Value, json};
 use std::process::Command;
 
-/// What `zonal status` says of a server, and its exit status.
-fn told(server: &Server) -> (String, Option<i32>) {
-    let output = Command::new(ZONAL).args(["status", "--all", &server.admin.to_string()]).output().unwrap();
-    (String::from_utf8_lossy(&output.stdout).into_owned(), output.status.code())
+/// Waits until `zonal status` prints all these words about a server, and ends with this exit status.
+fn wait_for_output(server: &Server, words: &[&str], code: i32) {
+    let expected = (Vec::new(), Some(code), String::new());
+    wait_until_equal(&format!("`zonal status` prints {words:?}"), expected, || {
+        let output = Command::new(ZONAL).args(["status", "--all", &server.admin.to_string()]).output().unwrap();
+        let text = String::from_utf8_lossy(&output.stdout).into_owned();
+        let missing: Vec<&str> = words.iter().copied().filter(|word| !text.contains(word)).collect();
+        let is_right = missing.is_empty() && output.status.code() == Some(code);
+        // A wrong output is part of the value, so that a time-out shows it.
+        (missing, output.status.code(), if is_right { String::new() } else { text })
+    });
+}
+
+/// Waits until a server is ready, or not ready, by the status and by the metric.
+fn wait_for_readiness(server: &Server, is_ready: bool) {
+    server.wait_for_metric(&["zonal_ready"], f64::from(u8::from(is_ready)));
+    wait_until_equal("the readiness in the status", json!(is_ready), || server.status()["ready"].clone());
 }
 
 fn vpcs() -> Value {
@@ -15,41 +28,36 @@ fn vpcs() -> Value {
 }
 
 #[test]
-fn a_node_without_a_manifest_and_one_with_an_empty_one() {
+fn reports_a_missing_and_an_empty_manifest() {
     let server = Server::start_from("{push: {}}", "");
     let put = |whole: &Value| http_send(server.admin, "PUT", "/v1/manifest", &whole.to_string()).unwrap();
-    let (text, code) = told(&server);
-    assert!(
-        text.contains(" no ") && text.contains("not ready: no manifest is loaded yet") && code == Some(1),
-        "{text}"
-    );
-    assert_eq!((server.metric(&["zonal_ready"]), &server.status()["ready"]), (0.0, &json!(false)));
+    wait_for_output(&server, &[" no ", "not ready: no manifest is loaded yet"], 1);
+    wait_for_readiness(&server, false);
 
     assert_eq!(put(&json!({"vpcs": vpcs(), "generation": 1})), 200);
-    let (text, code) = told(&server);
-    assert!(text.contains(" yes ") && text.contains(" ok ") && code == Some(0), "{text}");
-    assert_eq!((server.metric(&["zonal_ready"]), &server.status()["ready"]), (1.0, &json!(true)));
-    assert_eq!(server.metric(&["zonal_resources{", "\"vpcs\""]), 1.0);
+    wait_for_output(&server, &[" yes ", " ok "], 0);
+    wait_for_readiness(&server, true);
+    server.wait_for_metric(&["zonal_resources{", "\"vpcs\""], 1.0);
 
-    // What a client has done wrong is the client's concern.
+    // A change with errors is not an error of the node.
     assert_eq!(
         put(&json!({"vpcs": {}, "private_hosted_zones": {"Z": {"name": "z", "vpc_ids": ["none"]}}, "generation": 2})),
         422
     );
+    server.wait_for_metric(&["zonal_reloads_total", "failed"], 1.0);
     assert_eq!(server.metric(&["zonal_reload_failed"]), 0.0);
-    assert_eq!(server.metric(&["zonal_reloads_total", "failed"]), 1.0);
     assert_eq!(server.status()["last_error"], Value::Null);
-    assert!(told(&server).0.contains(" ok "));
+    wait_for_output(&server, &[" ok "], 0);
 
     assert_eq!(put(&json!({"generation": 3})), 200);
-    let (text, code) = told(&server);
-    assert!(text.contains(" empty ") && text.contains("the manifest is empty: zonal refuses all queries"), "{text}");
-    assert_eq!((code, server.metric(&["zonal_resources{"])), (Some(0), 0.0));
-    assert!(server.process.log().contains("WARN") && server.process.log().contains("the manifest is empty"));
+    wait_for_output(&server, &[" empty ", "the manifest is empty: zonal refuses all queries"], 0);
+    server.wait_for_metric(&["zonal_resources{"], 0.0);
+    server.process.wait_for_log("WARN");
+    server.process.wait_for_log("manifest is empty");
 }
 
 #[test]
-fn followers_of_etcd() {
+fn reports_what_a_follower_of_etcd_sets_aside_and_holds() {
     if !can_run(&["etcd"]) {
         return;
     }
@@ -60,83 +68,149 @@ fn followers_of_etcd() {
         let source = format!("{{etcd: {{endpoints: [\"{}\"], prefix: {prefix}}}}}", etcd.endpoint);
         Server::start_from(&source, "state_directory: state\n").ready()
     };
-    // Two that serve the same, and have come to it at different revisions.
+    // Two nodes serve the same manifest, at different revisions.
     let first = follow("/zonal/v1/");
     etcd.put_key("/other/key", Some("x"));
     let second = follow("/zonal/v1/");
-    let (a, b) = (first.status(), second.status());
-    assert!(a["revision"] != b["revision"] && a["digest"] == b["digest"], "{a}\n{b}");
-    let digest = |server: &Server| server.metric(&["zonal_digest"]);
-    assert_eq!(digest(&first), digest(&second));
+    let (a, b) = wait_until("both have listed the source", || {
+        let (a, b) = (first.status(), second.status());
+        (a["revision"] != b["revision"] && a["digest"] == b["digest"]).then_some((a, b))
+    });
+    assert!(a["stale"] == json!(false) && b["stale"] == json!(false), "{a}\n{b}");
     let number = i64::from_str_radix(&a["digest"].as_str().unwrap()[..12], 16).unwrap();
-    assert_eq!(digest(&first), number as f64);
+    first.wait_for_metric(&["zonal_digest"], number as f64);
+    second.wait_for_metric(&["zonal_digest"], number as f64);
 
-    // Keys of no kind are set aside, and not forgotten by another process.
+    // Unknown keys are set aside, also after a restart.
     etcd.put_key("/zonal/v1/vpc/vpc-new", Some("{}"));
     etcd.put_key("/zonal/v1/vpcs/", Some("{}"));
     etcd.put_key("/zonal/v1/a", Some("{}"));
-    let aside = |server: &Server| {
-        let status = server.status();
-        let all = status["set_aside"].as_array().unwrap().clone();
-        (server.metric(&["zonal_resources_set_aside"]) == all.len() as f64).then_some(all.len())
+    let wait_for_aside = |server: &Server, expected: &Value| {
+        wait_until_equal("what is set aside", expected.clone(), || server.status()["set_aside"].clone());
+        server.wait_for_metric(&["zonal_resources_set_aside"], expected.as_array().unwrap().len() as f64);
     };
     let expected = json!([
         {"kind": "a", "id": "", "served": "nothing", "problems": ["the key is no `<kind>/<id>`"]},
         {"kind": "vpc", "id": "vpc-new", "served": "nothing", "problems": ["there is no kind `vpc` (did you mean `vpcs`?)"]},
         {"kind": "vpcs", "id": "", "served": "nothing", "problems": ["the key is no `<kind>/<id>`"]},
     ]);
-    wait_until("they are set aside", || (first.status()["set_aside"] == expected).then_some(()));
+    wait_for_aside(&first, &expected);
     let first = first.restart().ready();
-    wait_until("they are known again", || (first.status()["set_aside"] == expected).then_some(()));
-    assert_eq!(aside(&first), Some(3));
-    let (text, _) = told(&first);
-    assert!(text.contains("vpc/vpc-new is set aside, nothing is served of it: there is no kind `vpc`"), "{text}");
+    wait_for_aside(&first, &expected);
+    wait_for_output(&first, &["vpc/vpc-new is set aside, nothing is served of it: there is no kind `vpc`"], 1);
     for key in ["/zonal/v1/vpc/vpc-new", "/zonal/v1/vpcs/", "/zonal/v1/a"] {
         etcd.put_key(key, None);
     }
-    wait_until("they are gone", || (aside(&first) == Some(0)).then_some(()));
+    wait_for_aside(&first, &json!([]));
 
-    // Too much is deleted at once: it is held, told, and served when somebody says that it is meant.
+    // A mass deletion is held and reported, and served when it is allowed.
     let zone = |n: usize| format!("{{\"name\": \"z{n}.example\", \"vpc_ids\": [\"vpc\"]}}");
     for n in 0..12 {
         etcd.put_key(&format!("/zonal/v1/private_hosted_zones/Z{n}"), Some(&zone(n)));
     }
     let count = |server: &Server| server.status()["resources"]["private_hosted_zones"].as_u64().unwrap_or(0);
-    wait_until("the zones are served", || (count(&first) == 12).then_some(()));
+    let wait_for_count = |server: &Server, expected: u64| {
+        wait_until_equal("the number of zones", expected, || count(server));
+    };
+    wait_for_count(&first, 12);
     let end = |command: &[&str]| {
         let endpoint = ["--endpoints", &etcd.endpoint];
         let output = Command::new("etcdctl").env("ETCDCTL_API", "3").args(endpoint).args(command).output().unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     };
     end(&["del", "--prefix", "/zonal/v1/private_hosted_zones/"]);
-    let held = |server: &Server| server.metric(&["zonal_deletions_held"]);
-    wait_until("they are held", || (held(&first) == 12.0).then_some(()));
-    let (text, code) = told(&first);
-    assert!(text.contains("12 deletions are held") && code == Some(1), "{text}");
-    assert!(first.process.log().contains("deletions are held"), "{}", first.process.log());
+    let wait_for_held = |server: &Server, expected: u64| {
+        wait_until_equal("the number of held deletions", expected, || {
+            server.status()["held_deletions"]["count"].as_u64().unwrap_or(0)
+        });
+        server.wait_for_metric(&["zonal_deletions_held"], expected as f64);
+    };
+    wait_for_held(&first, 12);
+    wait_for_output(&first, &["12 deletions are held"], 1);
+    first.process.wait_for_log("deletions held");
     etcd.put_key("/zonal/v1/private_hosted_zones/Z12", Some(&zone(12)));
-    wait_until("another change is served", || (count(&first) == 13).then_some(()));
+    wait_for_count(&first, 13);
     let first = first.restart().ready();
-    assert_eq!((count(&first), held(&first)), (13, 12.0));
+    wait_for_count(&first, 13);
+    wait_for_held(&first, 12);
     etcd.put_key("/zonal/v1/private_hosted_zones/Z0", Some(&zone(0)));
-    wait_until("one is back", || (held(&first) == 11.0).then_some(()));
+    wait_for_held(&first, 11);
     let revision = first.status()["held_deletions"]["revision"].as_u64().unwrap();
     etcd.put_key("/zonal/v1/allow_deletion", Some(&(revision - 1).to_string()));
-    wait_until("the key is seen", || (first.status()["revision"].as_u64() > Some(revision + 2)).then_some(()));
-    assert_eq!((count(&first), held(&first)), (13, 11.0));
+    first.wait_for_status("the key is seen", |status| status["revision"].as_u64() > Some(revision + 2));
+    wait_for_count(&first, 13);
+    wait_for_held(&first, 11);
     etcd.put_key("/zonal/v1/allow_deletion", Some(&revision.to_string()));
-    wait_until("they are gone", || (held(&first) == 0.0 && count(&first) == 2).then_some(()));
-    let (text, code) = told(&first);
-    assert!(aside(&first) == Some(0) && code == Some(0), "{text}");
+    wait_for_held(&first, 0);
+    wait_for_count(&first, 2);
+    wait_for_aside(&first, &json!([]));
+    wait_for_output(&first, &[" ok "], 0);
 
-    // A prefix that nobody writes to.
+    // A prefix without keys.
     let third = follow("/zonal/v2/");
-    let (text, _) = told(&third);
-    assert!(text.contains(" empty ") && third.process.log().contains("the manifest is empty"), "{text}");
-    // And the source is gone.
+    wait_for_output(&third, &[" empty "], 0);
+    third.process.wait_for_log("manifest is empty");
+    // etcd is gone.
     drop(etcd);
-    wait_until("it is told why", || {
-        let (text, _) = told(&first);
-        (text.contains(" lost ") && text.contains("the source cannot be reached: etcd at http://")).then_some(())
-    });
+    wait_for_output(&first, &[" lost ", "the source cannot be reached: etcd at http://"], 1);
+}
+
+/// Deletions that a node has not seen one by one, as etcd has compacted its history: they are held as others are, and stay so
+/// with each list.
+#[test]
+fn deletions_are_held_and_stay_held_when_the_history_is_compacted() {
+    if !can_run(&["etcd", "etcdctl"]) {
+        return;
+    }
+    let scratch = Scratch::new();
+    let etcd = Single::start(&scratch);
+    let zone = |n: usize| format!("{{\"name\": \"z{n}.example\", \"vpc_ids\": [\"vpc\"]}}");
+    let put = |n: usize| etcd.put_key(&format!("/zonal/v1/private_hosted_zones/Z{n:02}"), Some(&zone(n)));
+    let ctl = |command: &[&str]| {
+        let endpoint = ["--endpoints", &etcd.endpoint];
+        let output = Command::new("etcdctl").env("ETCDCTL_API", "3").args(endpoint).args(command).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8_lossy(&output.stdout).into_owned()
+    };
+    let compact = || {
+        // Further than the next change that the node would see.
+        (0..3).for_each(|n| etcd.put_key("/other/last", Some(&n.to_string())));
+        let text = ctl(&["get", "/other/last", "-w", "json"]);
+        let status: Value = serde_json::from_str(&text).unwrap();
+        ctl(&["compaction", &status["header"]["revision"].to_string()]);
+    };
+    etcd.put_key("/zonal/v1/vpcs/vpc", Some(&vpcs()["vpc"].to_string()));
+    (0..24).for_each(put);
+    let source = format!("{{etcd: {{endpoints: [\"{}\"], prefix: /zonal/v1/}}}}", etcd.endpoint);
+    let mut server = Server::start_from(&source, "state_directory: state\n").ready();
+    let count = |server: &Server| server.status()["resources"]["private_hosted_zones"].as_u64().unwrap_or(0);
+    let held = |server: &Server| server.metric(&["zonal_deletions_held"]);
+    wait_until("the zones are served", || (count(&server) == 24).then_some(()));
+
+    // The node sees the first deletions; then it is down, more are deleted, and the history is compacted.
+    ctl(&["del", "--prefix", "/zonal/v1/private_hosted_zones/Z0"]);
+    wait_until("they are held", || (held(&server) == 10.0).then_some(()));
+    let lists = |server: &Server| server.process.log().matches("etcd keys listed again").count();
+    let mut expected = (24, 10.0);
+    for (n, change) in ["/zonal/v1/private_hosted_zones/Z1", ""].into_iter().enumerate() {
+        server.process.kill();
+        if !change.is_empty() {
+            ctl(&["del", "--prefix", change]);
+            expected.1 += 10.0;
+        }
+        put(50 + n);
+        expected.0 += 1;
+        compact();
+        server = server.restart().ready();
+        wait_until("it lists", || (lists(&server) == 1).then_some(()));
+        wait_until("the new zone is served", || (count(&server) == expected.0).then_some(()));
+        assert_eq!((count(&server), held(&server)), expected, "list {n}");
+    }
+    // One comes back, and the rest is meant.
+    put(3);
+    wait_until("one is back", || (held(&server) == 19.0).then_some(()));
+    let revision = server.status()["held_deletions"]["revision"].as_u64().unwrap();
+    etcd.put_key("/zonal/v1/allow_deletion", Some(&revision.to_string()));
+    wait_until("they are gone", || (held(&server) == 0.0 && count(&server) == 7).then_some(()));
+    assert!(!server.process.log().contains("panicked"));
 }

@@ -1,11 +1,12 @@
-//! Who may use the admin API.
+//! Access to the admin API.
 //!
-//! Probes and metrics are for all. The rest, below `/v1`, wants a token or a client certificate; only on a loopback address
-//! that has neither it is for all who can reach it, but for browsers, which others could make to. So it is for who comes by the
-//! loopback device where the address is that of all devices.
+//! - Probes and metrics need no authorisation.
+//! - Paths below `/v1` need a token or a client certificate.
+//! - Without configured tokens and certificates, paths below `/v1` are open on loopback addresses, but not to browsers: a foreign
+//!   page could make a browser send requests. On a wildcard address, the local address of the connection decides.
 
-use super::problem::Trouble;
-use crate::config::{self, remedy::unreadable};
+use super::problem::ApiError;
+use crate::config::{self, remedy::explain_read_error};
 use anyhow::{Context, bail};
 use axum::http::{Method, Request, StatusCode, header, uri::Authority};
 use sha2::{Digest, Sha256};
@@ -17,36 +18,36 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-/// No file with tokens is larger, in octets.
+/// The maximum size of the file of tokens, in octets.
 const MAX_OCTETS: u64 = 1 << 20;
 
-/// What somebody may do.
+/// The permissions of a client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Role {
-    /// Look.
+    /// Read all paths.
     Read,
-    /// Change what is served, too.
+    /// Change the manifest and the cache as well.
     Write,
 }
 
-/// The address at which a connection arrived.
+/// The local address of a connection.
 #[derive(Clone, Copy, Debug)]
-pub struct Arrival(pub IpAddr);
+pub struct LocalAddress(pub IpAddr);
 
-/// The role that a client has by its certificate.
+/// The role of a client by its certificate.
 #[derive(Clone, Copy, Debug)]
-pub struct Certified(pub Role);
+pub struct CertificateRole(pub Role);
 
-/// Who may do what.
+/// The check of requests.
 #[derive(Debug)]
 pub struct Access {
-    /// Where it listens.
+    /// The listen address.
     address: IpAddr,
     tokens: Option<Tokens>,
     has_certificates: bool,
 }
 
-/// Tokens that are in a file, which may change.
+/// The tokens of a file. They follow changes of the file.
 #[derive(Debug)]
 struct Tokens {
     file: PathBuf,
@@ -56,7 +57,7 @@ struct Tokens {
 /// Device, inode, size and time of change of a file.
 type Stamp = Option<(u64, u64, u64, i64, i64)>;
 
-/// A token that is known by its SHA-256.
+/// A token, as its SHA-256.
 #[derive(Debug)]
 struct Token {
     role: Role,
@@ -64,48 +65,52 @@ struct Token {
 }
 
 impl Access {
-    /// What the configuration allows. Fails where the tokens cannot be read.
+    /// The access that the configuration grants. Fails if the file of tokens cannot be read.
     pub fn new(config: &config::Admin) -> anyhow::Result<Access> {
         let tokens = config.tokens_file.as_deref().map(Tokens::read).transpose()?;
         let has_certificates = config.tls.as_ref().is_some_and(|tls| tls.certificate_authority.is_some());
         Ok(Access { address: config.address.ip(), tokens, has_certificates })
     }
 
-    /// Whether a request may go on.
-    pub fn check<B>(&self, request: &Request<B>) -> Result<(), Trouble> {
+    /// Checks a request. The error is the response.
+    pub fn check<B>(&self, request: &Request<B>) -> Result<(), ApiError> {
         let path = request.uri().path();
         if !path.starts_with("/v1/") {
             return Ok(());
         }
-        let is_look =
+        let is_read =
             matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS) || path == "/v1/explain";
-        let needed = if is_look { Role::Read } else { Role::Write };
+        let needed = if is_read { Role::Read } else { Role::Write };
         if self.tokens.is_none() && !self.has_certificates {
             return self.check_open(request);
         }
-        let certified = request.extensions().get::<Certified>().map(|certified| certified.0);
+        let by_certificate = request.extensions().get::<CertificateRole>().map(|by_certificate| by_certificate.0);
         let bearer = bearer(request).and_then(|token| self.tokens.as_ref()?.role(token));
-        match certified.max(bearer) {
+        match by_certificate.max(bearer) {
             Some(role) if role >= needed => Ok(()),
-            Some(_) => Err(Trouble::new(StatusCode::FORBIDDEN, "this needs the role `write`")),
-            None if bearer_is_there(request) => Err(Trouble::new(StatusCode::UNAUTHORIZED, "the token is not known")),
-            None => Err(Trouble::new(StatusCode::UNAUTHORIZED, "this needs a token: `Authorization: Bearer …`")),
+            Some(_) => {
+                Err(ApiError::new(StatusCode::FORBIDDEN, "the role `read` cannot do this; the role `write` is needed"))
+            }
+            None if has_authorization(request) => {
+                Err(ApiError::new(StatusCode::UNAUTHORIZED, "the token is unknown; check `Authorization`"))
+            }
+            None => Err(ApiError::new(StatusCode::UNAUTHORIZED, "a token is missing; send `Authorization: Bearer …`")),
         }
     }
 
-    /// Without tokens and certificates.
-    fn check_open<B>(&self, request: &Request<B>) -> Result<(), Trouble> {
-        let refused = |detail: &str| Err(Trouble::new(StatusCode::FORBIDDEN, detail));
+    /// Checks a request when no tokens and no certificates are configured.
+    fn check_open<B>(&self, request: &Request<B>) -> Result<(), ApiError> {
+        let refused = |detail: &str| Err(ApiError::new(StatusCode::FORBIDDEN, detail));
         let arrival = request.extensions().get().filter(|_| self.address.is_unspecified());
-        let address = arrival.map_or(self.address, |Arrival(address)| *address);
+        let address = arrival.map_or(self.address, |LocalAddress(address)| *address);
         if !address.to_canonical().is_loopback() {
             return refused(
-                "`admin.address` is no loopback address: there this needs tokens or client certificates, `admin.tokens_file` or \
-                 `admin.tls`",
+                "this address is not a loopback address: requests need a token or a client certificate; configure \
+                 `admin.tokens_file` or `admin.tls`",
             );
         }
         if request.headers().contains_key(header::ORIGIN) {
-            return refused("browsers may not use this without a token: there is an `Origin`");
+            return refused("the request has the header `Origin` of a browser; browsers need a token");
         }
         let is_here = |host: &Authority| {
             let name = host.host().trim_matches(['[', ']']);
@@ -116,12 +121,12 @@ impl Access {
         match (host, hosts.next()) {
             (None, _) => Ok(()),
             (Some(Some(host)), None) if is_here(&host) => Ok(()),
-            _ => refused("`Host` is neither `localhost` nor an address"),
+            _ => refused("`Host` is neither `localhost` nor an address; use one of them"),
         }
     }
 }
 
-fn bearer_is_there<B>(request: &Request<B>) -> bool {
+fn has_authorization<B>(request: &Request<B>) -> bool {
     request.headers().contains_key(header::AUTHORIZATION)
 }
 
@@ -138,7 +143,7 @@ impl Tokens {
         Ok(Tokens { file: file.into(), current: Mutex::new((stamp, read(file)?)) })
     }
 
-    /// The role of a token. The file is read again if it has changed; from a bad one the tokens before it are kept to.
+    /// The role of a token. Reads the file again if it has changed. If it cannot be read, the tokens from before stay valid.
     fn role(&self, token: &str) -> Option<Role> {
         let tokens = {
             let mut current = self.current.lock().unwrap_or_else(PoisonError::into_inner);
@@ -147,13 +152,13 @@ impl Tokens {
                 current.0 = stamp;
                 match read(&self.file) {
                     Ok(tokens) => current.1 = tokens,
-                    Err(error) => tracing::error!("{error:#}: the tokens from before stay"),
+                    Err(error) => tracing::error!(error = format!("{error:#}"), "tokens not reloaded"),
                 }
             }
             current.1.clone()
         };
         let digest: [u8; 32] = Sha256::digest(token).into();
-        // Digests of secrets tell nothing of how near a guess was, however long they are compared.
+        // The comparison need not take constant time: its duration depends on digests only, not on tokens.
         tokens.iter().filter(|known| known.digest == digest).map(|known| known.role).max()
     }
 }
@@ -163,13 +168,13 @@ fn stamp(file: &Path) -> Stamp {
     Some((data.dev(), data.ino(), data.size(), data.ctime(), data.ctime_nsec()))
 }
 
-/// Lines of a role and a digest, and maybe a name: `write sha256:9f86d0… deployer`.
+/// Reads lines of a role, a digest and optionally a name: `write sha256:9f86d0… deployer`.
 fn read(file: &Path) -> anyhow::Result<Arc<[Token]>> {
-    let told = || format!("cannot read the tokens in {}: check `admin.tokens_file`", file.display());
-    if fs::metadata(file).with_context(told)?.len() > MAX_OCTETS {
-        bail!("{} is larger than 1 MiB", file.display());
+    let message = || format!("tokens {}: cannot be read", file.display());
+    if fs::metadata(file).with_context(message)?.len() > MAX_OCTETS {
+        bail!("tokens {}: the file is larger than 1 MiB", file.display());
     }
-    let text = fs::read_to_string(file).map_err(unreadable).with_context(told)?;
+    let text = fs::read_to_string(file).map_err(explain_read_error).with_context(message)?;
     let mut tokens = Vec::new();
     for (at, line) in text.lines().enumerate() {
         let line = line.trim();
@@ -222,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_have_roles() {
+    fn checks_the_roles_of_tokens_and_follows_the_file() {
         let file = std::env::temp_dir().join(format!("zonal-tokens-{}", std::process::id()));
         fs::write(&file, format!("# who\n\nread sha256:{} looker\nwrite sha256:{}\n", digest("r"), digest("w")))
             .unwrap();
@@ -245,7 +250,7 @@ mod tests {
             let found = status(&access, &request(method, path, headers)).map(|status| status.as_u16());
             assert_eq!(found, expected, "{method} {path} {authorization}");
         }
-        // Another file holds at once; a bad one does not.
+        // A changed file is used at once; a bad one is not.
         fs::write(&file, format!("write sha256:{}\n", digest("new"))).unwrap();
         let put = |token: &str| {
             status(&access, &request("PUT", "/v1/vpcs/a", &[("Authorization", &format!("Bearer {token}"))]))
@@ -263,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn without_tokens_it_is_for_loopback_and_not_for_browsers() {
+    fn without_tokens_access_is_for_loopback_and_not_for_browsers() {
         let open = Access::new(&config::Admin::default()).unwrap();
         for (headers, expected) in [
             (&[("Host", "127.0.0.1:9153")][..], None),
@@ -283,7 +288,7 @@ mod tests {
         assert_eq!(status(&far, &request("GET", "/v1/status", &[])), Some(StatusCode::FORBIDDEN));
         assert_eq!(status(&far, &request("GET", "/ready", &[])), None);
 
-        // On all addresses it is where a connection arrives that counts, and on one address that.
+        // On a wildcard address, the local address of the connection decides; otherwise the listen address.
         let address = "[::]:9153".parse().unwrap();
         let all = Access::new(&config::Admin { address, ..config::Admin::default() }).unwrap();
         for (access, arrival, expected) in [
@@ -294,7 +299,7 @@ mod tests {
             (&far, "127.0.0.1", Some(StatusCode::FORBIDDEN)),
         ] {
             let mut request = request("GET", "/v1/status", &[("Host", "0.0.0.0:9153")]);
-            request.extensions_mut().insert(Arrival(arrival.parse().unwrap()));
+            request.extensions_mut().insert(LocalAddress(arrival.parse().unwrap()));
             assert_eq!(status(access, &request), expected, "{arrival}");
         }
         assert_eq!(status(&all, &request("GET", "/v1/status", &[])), Some(StatusCode::FORBIDDEN));

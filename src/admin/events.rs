@@ -1,6 +1,6 @@
-//! Generations as they come: server-sent events.
+//! `/v1/events`: a stream of generations, as server-sent events.
 
-use super::{Admin, problem::Trouble};
+use super::{Admin, problem::ApiError};
 use axum::{
     extract::State,
     http::StatusCode,
@@ -14,40 +14,43 @@ use futures_util::stream;
 use serde_json::json;
 use std::{convert::Infallible, sync::Arc, time::Duration};
 
-/// How many may follow at the same time; the admin API has places for more.
-pub const FOLLOWERS: usize = 16;
-/// How often those who follow get a sign of life.
-const SIGN_OF_LIFE: Duration = Duration::from_secs(5);
+/// The maximum number of concurrent streams. It is below the number of long slots of the admin API.
+pub const MAX_FOLLOWERS: usize = 16;
+/// The interval between keep-alive comments in a stream.
+const KEEP_ALIVE_INTERVAL: Duration = Duration::from_secs(5);
 
-/// `GET /v1/events`: the present generation, and each one after it that is not overtaken before it is told.
-pub(super) async fn follow(State(admin): State<Arc<Admin>>) -> Result<Response, Trouble> {
-    let place = admin.followers.clone().try_acquire_owned();
-    let place = place.map_err(|_| {
-        Trouble::new(StatusCode::SERVICE_UNAVAILABLE, format!("{FOLLOWERS} others follow the generations already"))
+/// `GET /v1/events`: the current generation, and each later one. A generation that is replaced before it is sent is left out.
+pub(super) async fn follow(State(admin): State<Arc<Admin>>) -> Result<Response, ApiError> {
+    let permit = admin.followers.clone().try_acquire_owned();
+    let permit = permit.map_err(|_| {
+        ApiError::new(
+            StatusCode::SERVICE_UNAVAILABLE,
+            format!("{MAX_FOLLOWERS} clients follow the generations already; try again later"),
+        )
     })?;
     let mut generations = admin.generations.clone();
     generations.mark_changed();
-    let events = stream::unfold((admin, generations, place), |(admin, mut generations, place)| async move {
+    let events = stream::unfold((admin, generations, permit), |(admin, mut generations, permit)| async move {
         generations.changed().await.ok()?;
         generations.borrow_and_update();
         let event = event(&admin);
-        Some((Ok::<_, Infallible>(event), (admin, generations, place)))
+        Some((Ok::<_, Infallible>(event), (admin, generations, permit)))
     });
-    let sign = KeepAlive::new().interval(SIGN_OF_LIFE);
-    Ok(Sse::new(events).keep_alive(sign).into_response())
+    let keep_alive = KeepAlive::new().interval(KEEP_ALIVE_INTERVAL);
+    Ok(Sse::new(events).keep_alive(keep_alive).into_response())
 }
 
 fn event(admin: &Admin) -> Event {
     let snapshot = admin.core.snapshot.load_full();
     let (revision, since) = {
         let state = admin.status.state();
-        (state.kept.position.revision, state.since)
+        (state.persisted.position.revision, state.since)
     };
-    let told = json!({
+    let data = json!({
         "generation": snapshot.generation,
         "revision": revision,
         "digest": HEXLOWER.encode(&snapshot.digest),
         "time": since,
     });
-    Event::default().event("generation").id(snapshot.generation.to_string()).data(told.to_string())
+    Event::default().event("generation").id(snapshot.generation.to_string()).data(data.to_string())
 }

@@ -1,129 +1,124 @@
-//! The admin HTTP: metrics, liveness, readiness and status, and what is served, on a thread and a runtime of its own.
+//! The admin API: HTTP for probes, metrics, status, the cache, and changes of the manifest. It has a thread and a runtime of its
+//! own, so that it does not delay queries.
+//!
+//! Slow clients do not delay probes: [`admission`] bounds connections, and semaphores bound large responses.
 
 mod access;
+mod admission;
 mod events;
+mod explain;
+pub mod health;
 mod journal;
 pub mod openapi;
-mod patient;
-mod places;
+mod pages;
 mod problem;
 mod push;
+mod stall;
+pub mod status;
 mod tls;
 
-pub use access::{Access, Arrival, Certified, Role};
-pub use events::FOLLOWERS;
-pub use places::CONNECTIONS;
+pub use access::{Access, CertificateRole, LocalAddress, Role};
+pub use admission::MAX_CONNECTIONS;
+pub use events::MAX_FOLLOWERS;
 pub use push::etag;
 pub use tls::Tls;
 
 use crate::{
     clock::now,
     control_plane::counters::Counters,
-    control_plane::{
-        Message,
-        status::{HeldDeletions, Status},
-    },
-    explain,
+    control_plane::{Message, status::Status},
     forward::cache::Scope,
+    health::Health,
     instruments::{Family, register_read},
     listen::Core,
     metrics::Metrics,
     wire::Name,
 };
+use admission::{Admission, AdmissionHandle, MAX_LONG_PER_CLIENT};
 use anyhow::Context;
 use axum::{
     Extension, Json, Router,
-    body::{Body, Bytes},
-    extract::{
-        DefaultBodyLimit, Query, Request, State,
-        rejection::{JsonRejection, QueryRejection},
-    },
-    http::{HeaderName, Method, StatusCode, Uri, header},
+    extract::{DefaultBodyLimit, Query, Request, State, rejection::QueryRejection},
+    http::{Method, StatusCode, Uri},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{get, post},
 };
-use data_encoding::HEXLOWER;
 use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
-use patient::Patient;
-use places::{LONG_PER_CLIENT, Places, Turn};
-use problem::Trouble;
+use pages::{Content, page};
+use problem::ApiError;
 use prometheus::Registry;
 use serde::Deserialize;
 use serde_json::json;
 use socket2::Socket;
+use stall::StallTimeoutStream;
 use std::{
-    io,
     net::{SocketAddr, TcpListener},
     pin::pin,
     sync::{Arc, atomic::AtomicBool, atomic::Ordering::Relaxed, mpsc::Sender},
-    time::{Duration, Instant},
+    time::Duration,
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    sync::{Semaphore, watch},
     task::yield_now,
     time::{sleep, timeout},
 };
 
-/// How long a request's header may take.
+/// The maximum time until the header of a request has arrived.
 const HEADER_TIMEOUT: Duration = Duration::from_secs(5);
-/// How long a connection lives, which has one request, if that is not one that takes its time.
+/// The maximum time of a connection, which has one request, unless the request is long.
 const CONNECTION_TIMEOUT: Duration = Duration::from_secs(if cfg!(test) { 2 } else { 15 });
-/// How long one lives that sends a change, follows the generations, or gets a manifest.
+/// The maximum time of a connection with a long request: a change, the manifest, or the stream of generations.
 const LONG_TIMEOUT: Duration = Duration::from_secs(3600);
-/// What a request's header may have, in octets.
-const HEADER_SIZE: usize = 16 << 10;
-/// What its body may have, in octets.
-const BODY_SIZE: usize = 16 << 10;
+/// The maximum size of the header of a request, in octets.
+const MAX_HEADER_OCTETS: usize = 16 << 10;
+/// The maximum size of a body that is not a change, in octets.
+const MAX_BODY_OCTETS: usize = 16 << 10;
 
-/// Pages of metrics that are made or on their way at the same time.
-pub const SCRAPES: usize = 4;
-/// Whole manifests, and lists of what is in the cache, that are made or on their way at the same time.
-pub const MANIFESTS: usize = 2;
-/// How much of one of these is handed out at once, in octets.
-const PIECE: usize = 64 << 10;
-/// What is large may take this long to come or go, and a second more for as many octets.
-const TRANSFER_PATIENCE: Duration = Duration::from_secs(30);
-const OCTETS_PER_SECOND: usize = 32 << 10;
+/// The maximum number of metrics pages and status responses that are made or sent at the same time.
+pub const MAX_SCRAPES: usize = 4;
+/// The maximum number of manifests, resources, journals and cache lists that are made or sent at the same time.
+pub const MAX_MANIFESTS: usize = 2;
+/// The number of cache entries in a response: by default, and at most.
+const DEFAULT_SHOWN_ENTRIES: usize = 20;
+const MAX_SHOWN_ENTRIES: usize = 10_000;
 
-/// How many entries of the cache are shown when nobody says how many, and how many at most.
-const SHOWN_ENTRIES: usize = 20;
-const MOST_SHOWN_ENTRIES: usize = 10_000;
-
-/// What the admin HTTP tells of.
+/// The state that the admin API serves.
 pub struct Admin {
     /// The server.
     pub core: Arc<Core>,
-    /// The page of metrics.
+    /// The metrics page.
     pub metrics: Metrics,
     /// The counters of the control plane.
     pub counters: Counters,
-    /// What the control plane last did.
+    /// The state of the control plane.
     pub status: Arc<Status>,
+    /// The health checks.
+    pub health: Arc<Health>,
     /// Whether all sockets are bound.
     pub bound: AtomicBool,
-    /// Whether a node is ready that serves what was kept of an earlier run.
+    /// Whether a node is ready while it serves the saved manifest of an earlier run.
     pub ready_when_stale: bool,
-    /// Who may do what.
+    /// The check of tokens and certificates.
     pub access: Access,
-    /// Whether what is served can be changed here.
+    /// Whether the admin API accepts changes of the manifest.
     pub takes_changes: bool,
-    /// The largest body of a change, in octets.
+    /// The maximum size of the body of a change, in octets.
     pub max_body_octets: usize,
-    /// Where changes go.
+    /// The channel to the thread of the control plane.
     pub messages: Sender<Message>,
-    /// The generations that are served.
+    /// The current generation.
     pub generations: watch::Receiver<u64>,
-    /// Places for those who follow them.
+    /// Permits for streams of generations.
     pub followers: Arc<Semaphore>,
-    /// Places for those who read metrics.
+    /// Permits for metrics pages.
     pub scrapes: Arc<Semaphore>,
-    /// Places for those who get the whole manifest.
+    /// Permits for whole manifests and cache lists.
     pub manifests: Arc<Semaphore>,
 }
 
@@ -132,18 +127,18 @@ pub fn bind(address: SocketAddr, inherited: Option<Socket>) -> anyhow::Result<Tc
     let listener = inherited.map_or_else(|| TcpListener::bind(address), |socket| Ok(socket.into()));
     listener
         .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-        .with_context(|| format!("cannot serve the admin API on {address}: choose another `admin.address`"))
+        .with_context(|| format!("admin.address {address}: cannot listen; choose another address"))
 }
 
-/// Registers whether the node is ready.
+/// Registers the gauge of readiness.
 pub fn register_readiness(registry: &Registry, is_ready: impl Fn() -> bool + Send + Sync + 'static) {
     let name = "zonal_ready";
-    let read =
-        move || Family::one_gauge(name, "1 while the node is ready, as /ready says", u8::from(is_ready()).into());
+    let read = move || Family::one_gauge(name, "1 while the node is ready, as in /ready", u8::from(is_ready()).into());
     register_read(registry, name, move || vec![read()]);
 }
 
-/// Serves those who connect until `stop` is true, with `tls` by HTTPS; those who are connected until the process ends.
+/// Starts the thread of the admin API. Accepts connections until `stop` is true, and serves them until the process ends. Serves
+/// HTTPS with `tls`.
 pub fn start(
     listener: TcpListener,
     admin: Arc<Admin>,
@@ -151,7 +146,7 @@ pub fn start(
     mut stop: watch::Receiver<bool>,
 ) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    // The page of metrics is a part of what it tells of.
+    // A strong reference would be a circle: the metrics page is a part of `admin`.
     let watched = Arc::downgrade(&admin);
     let is_ready = move || watched.upgrade().is_some_and(|admin| admin.unready_reason().is_none());
     register_readiness(&admin.metrics.registry, is_ready);
@@ -170,9 +165,9 @@ pub fn start(
 async fn serve(listener: TcpListener, admin: Arc<Admin>, tls: Option<Tls>) {
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
-        Err(error) => return tracing::error!("the admin API is not served: {error}"),
+        Err(error) => return tracing::error!(%error, "admin API not started"),
     };
-    let places = Arc::new(Places::default());
+    let admission = Arc::new(Admission::default());
     let router = router(admin);
     loop {
         let Ok((stream, client)) = listener.accept().await else {
@@ -180,38 +175,42 @@ async fn serve(listener: TcpListener, admin: Arc<Admin>, tls: Option<Tls>) {
             continue;
         };
         let Ok(local) = stream.local_addr() else { continue };
-        let place = places.take(client.ip()).await;
-        let router = router.clone().layer(Extension(Arrival(local.ip())));
-        let (tls, turn) = (tls.clone(), place.turn().clone());
-        tokio::spawn(place.serve(async move {
+        let guard = admission.admit(client.ip()).await;
+        let router = router.clone().layer(Extension(LocalAddress(local.ip())));
+        let (tls, handle) = (tls.clone(), guard.handle().clone());
+        tokio::spawn(guard.serve(async move {
             match tls {
-                None => serve_one(stream, turn, router).await,
+                None => serve_one(stream, handle, router).await,
                 Some(tls) => {
                     if let Ok(Ok(stream)) = timeout(HEADER_TIMEOUT, tls.acceptor.accept(stream)).await {
                         let role = tls.role(stream.get_ref().1.peer_certificates());
                         let router = role.map_or(router.clone(), |role| router.layer(Extension(role)));
-                        serve_one(stream, turn, router).await;
+                        serve_one(stream, handle, router).await;
                     }
                 }
             }
         }));
-        // What it asks is heard before another one can have its place.
+        // The request of this connection is read before another connection can take its slot.
         yield_now().await;
     }
 }
 
-/// Serves a connection, which has one request. A client that goes away or asks nonsense is its own concern.
-async fn serve_one(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, turn: Turn, router: Router) {
-    let service = TowerToHyperService::new(router.layer(Extension(turn.clone())));
+/// Serves a connection, which has one request. Errors of the client are not reported.
+async fn serve_one(
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    handle: AdmissionHandle,
+    router: Router,
+) {
+    let service = TowerToHyperService::new(router.layer(Extension(handle.clone())));
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(HEADER_TIMEOUT)
-        // Clients that stay would keep the place from a probe.
+        // A client that keeps its connection would take the slot of a probe.
         .keep_alive(false)
-        .max_buf_size(HEADER_SIZE)
-        .serve_connection(TokioIo::new(Patient::new(stream)), service);
+        .max_buf_size(MAX_HEADER_OCTETS)
+        .serve_connection(TokioIo::new(StallTimeoutStream::new(stream)), service);
     let mut connection = pin!(connection);
-    if timeout(CONNECTION_TIMEOUT, &mut connection).await.is_err() && turn.is_long() {
+    if timeout(CONNECTION_TIMEOUT, &mut connection).await.is_err() && handle.is_long() {
         let _ = timeout(LONG_TIMEOUT, connection).await;
     }
 }
@@ -221,11 +220,13 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/metrics", get(metrics))
         .route("/live", get(|| async { Json(json!({"live": true})) }))
         .route("/ready", get(ready))
-        .route("/v1/status", get(status))
+        .route("/v1/status", get(status::show))
         .route("/v1/cache", get(show_cache).delete(flush_cache))
-        .route("/v1/explain", post(explain))
+        .route("/v1/explain", post(explain::answer))
         .route("/v1/openapi.json", get(|| async { Json(openapi::document()) }))
         .route("/v1/events", get(events::follow))
+        .route("/v1/health", get(health::list))
+        .route("/v1/health/{*id}", get(health::show).put(health::set).delete(health::clear))
         .route("/v1/journals", get(journal::list))
         .route("/v1/journals/{id}", get(journal::show).delete(journal::drop_one))
         .route("/v1/manifest", get(push::manifest).put(push::put_manifest))
@@ -234,100 +235,55 @@ fn router(admin: Arc<Admin>) -> Router {
         .route("/v1/{kind}/{id}", get(push::get).put(push::put).patch(push::patch).delete(push::delete))
         .fallback(not_found)
         .method_not_allowed_fallback(not_allowed)
-        .layer(DefaultBodyLimit::max(BODY_SIZE))
+        .layer(DefaultBodyLimit::max(MAX_BODY_OCTETS))
         .layer(middleware::from_fn_with_state(admin.clone(), check_access))
         .with_state(admin)
 }
 
-/// Whether a request may take longer than others.
+/// Whether a request is long: it may take longer than [`CONNECTION_TIMEOUT`].
 fn takes_long(request: &Request) -> bool {
-    let is_look = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
+    let is_read = matches!(*request.method(), Method::GET | Method::HEAD | Method::OPTIONS);
     match request.uri().path() {
         "/v1/events" | "/v1/manifest" => true,
         "/v1/explain" | "/v1/cache" => false,
-        path => path.starts_with("/v1/") && !is_look,
+        path => path.starts_with("/v1/") && !is_read,
     }
 }
 
 async fn check_access(State(admin): State<Arc<Admin>>, request: Request, next: Next) -> Response {
-    let turn = request.extensions().get::<Turn>();
-    turn.inspect(|turn| turn.has_asked());
+    let handle = request.extensions().get::<AdmissionHandle>();
+    handle.inspect(|handle| handle.set_requested());
     match admin.access.check(&request) {
-        Ok(()) if takes_long(&request) && turn.is_some_and(|turn| !turn.takes_long()) => failed(
+        Ok(()) if takes_long(&request) && handle.is_some_and(|handle| !handle.try_extend()) => failed(
             StatusCode::SERVICE_UNAVAILABLE,
-            format!("too much is being sent or fetched; of one client {LONG_PER_CLIENT} requests at most"),
+            format!("too many long requests; a client can have {MAX_LONG_PER_CLIENT} at the same time"),
         ),
         Ok(()) => next.run(request).await,
-        Err(trouble) => trouble.into_response(),
+        Err(error) => error.into_response(),
     }
 }
 
-/// How long so many octets may take to come or go.
-fn transfer_time(octets: usize) -> Duration {
-    TRANSFER_PATIENCE + Duration::from_secs((octets / OCTETS_PER_SECOND) as u64)
-}
-
-/// What is large and on its way, which has a place among the few that may be.
-struct Page(String, #[expect(dead_code, reason = "it is there to be dropped")] OwnedSemaphorePermit);
-
-impl AsRef<[u8]> for Page {
-    fn as_ref(&self) -> &[u8] {
-        self.0.as_bytes()
-    }
-}
-
-/// Such a page, and its length. It is handed out in pieces; those who do not read are few before others wait, and are cut off.
-fn page(text: String, place: OwnedSemaphorePermit) -> ((HeaderName, String), Body) {
-    let page = Bytes::from_owner(Page(text, place));
-    let length = (header::CONTENT_LENGTH, page.len().to_string());
-    let due = Instant::now() + transfer_time(page.len());
-    let pieces = (0..page.len()).step_by(PIECE).map(move |start| match Instant::now() < due {
-        true => Ok(page.slice(start..page.len().min(start + PIECE))),
-        false => Err(io::Error::from(io::ErrorKind::TimedOut)),
-    });
-    (length, Body::from_stream(futures_util::stream::iter(pieces)))
-}
-
-/// The page is made on a thread of its own, so that probes are answered meanwhile.
-async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
-    let ended = |error: String| failed(StatusCode::SERVICE_UNAVAILABLE, error);
-    let place = match admin.scrapes.clone().acquire_owned().await {
-        Ok(place) => place,
-        Err(error) => return ended(error.to_string()),
-    };
-    match tokio::task::spawn_blocking(move || page(admin.metrics.text(), place)).await {
-        Ok((length, body)) => {
-            let kind = (header::CONTENT_TYPE, "text/plain; version=0.0.4".to_string());
-            ([kind, length], body).into_response()
-        }
-        Err(error) => ended(error.to_string()),
-    }
+async fn metrics(State(admin): State<Arc<Admin>>) -> Result<Response, ApiError> {
+    let permits = admin.scrapes.clone();
+    page(&permits, move || {
+        Ok(Content { media_type: "text/plain; version=0.0.4", tag: None, text: admin.metrics.text().into() })
+    })
+    .await
 }
 
 impl Admin {
-    /// Why no client is to be sent here; none if they may be.
-    fn unready_reason(&self) -> Option<&'static str> {
+    /// The reason why the node is not ready. None if it is ready.
+    fn unready_reason(&self) -> Option<String> {
         let snapshot = self.core.snapshot.load();
         if snapshot.generation == 0 {
-            Some("no manifest is loaded yet")
+            Some("no manifest is loaded yet".into())
         } else if !self.bound.load(Relaxed) {
-            Some("the sockets are not bound yet")
+            Some("the sockets are not bound yet".into())
         } else if !self.ready_when_stale && snapshot.is_stale {
-            Some(stale_reason(self.status.state().kept.is_incomplete))
+            Some(self.status.state().stale_reason())
         } else {
             None
         }
-    }
-}
-
-/// Why what is served is stale.
-fn stale_reason(is_incomplete: bool) -> &'static str {
-    match is_incomplete {
-        true => {
-            "the state directory was damaged, so that what is served may be older than what was acknowledged; push the \
-             whole manifest"
-        }
-        false => "what is served was kept of an earlier run, and the control plane has not been heard of since",
     }
 }
 
@@ -340,36 +296,7 @@ async fn ready(State(admin): State<Arc<Admin>>) -> Response {
     }
 }
 
-async fn status(State(admin): State<Arc<Admin>>) -> Json<serde_json::Value> {
-    let snapshot = admin.core.snapshot.load_full();
-    let state = admin.status.state().clone();
-    let unready_reason = admin.unready_reason();
-    Json(json!({
-        "version": env!("CARGO_PKG_VERSION"),
-        "node": String::from_utf8_lossy(&snapshot.node.nsid),
-        "ready": unready_reason.is_none(),
-        "unready_reason": unready_reason,
-        "generation": snapshot.generation,
-        "digest": HEXLOWER.encode(&snapshot.digest),
-        "since": state.since,
-        "stale": snapshot.is_stale,
-        "stale_reason": snapshot.is_stale.then(|| stale_reason(state.kept.is_incomplete)),
-        "revision": state.kept.position.revision,
-        "source": state.source,
-        "set_aside": state.all_set_aside(),
-        "held_deletions": HeldDeletions::of(&state.kept.held),
-        "state_directory": state.state_directory,
-        "age_seconds": admin.counters.age().as_secs(),
-        "last_error": state.last_error,
-        "warnings": state.warnings,
-        "missing_tsig_keys": state.missing_tsig_keys,
-        "resources": state.resources,
-        "zones_transferred": admin.core.transfers.inward.report(&snapshot),
-        "listeners": state.listeners,
-    }))
-}
-
-/// Which names of the cache are meant: without a name, all.
+/// The names of the cache that a request is about; all, without a name.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct CacheQuery {
@@ -386,7 +313,7 @@ impl CacheQuery {
                 Ok(name) => Ok(Some(Scope::new(&name, self.subtree))),
                 Err(error) => Err(format!("name: `{text}`: {error}")),
             },
-            None if self.subtree => Err("subtree: it needs a name".into()),
+            None if self.subtree => Err("subtree: a name is missing; add `name`".into()),
             None => Ok(None),
         }
     }
@@ -394,32 +321,18 @@ impl CacheQuery {
 
 type CacheParameters = Result<Query<CacheQuery>, QueryRejection>;
 
-async fn show_cache(State(admin): State<Arc<Admin>>, query: CacheParameters) -> Response {
+async fn show_cache(State(admin): State<Arc<Admin>>, query: CacheParameters) -> Result<Response, ApiError> {
     let query = query.map_err(|error| error.body_text()).and_then(|Query(query)| Ok((query.scope()?, query)));
-    match query {
-        Ok((scope, query)) => {
-            let most = query.limit.unwrap_or(SHOWN_ENTRIES).min(MOST_SHOWN_ENTRIES);
-            let place = match admin.manifests.clone().acquire_owned().await {
-                Ok(place) => place,
-                Err(error) => return failed(StatusCode::SERVICE_UNAVAILABLE, error.to_string()),
-            };
-            let shown = admin.core.forwarding.cache.show(scope.as_ref(), most, now());
-            match serde_json::to_string(&shown) {
-                Ok(text) => {
-                    let (length, body) = page(text, place);
-                    ([(header::CONTENT_TYPE, "application/json".to_string()), length], body).into_response()
-                }
-                Err(error) => failed(StatusCode::INTERNAL_SERVER_ERROR, error.to_string()),
-            }
-        }
-        Err(error) => bad_request(error),
-    }
+    let (scope, query) = query.map_err(|error| ApiError::new(StatusCode::BAD_REQUEST, error))?;
+    let max = query.limit.unwrap_or(DEFAULT_SHOWN_ENTRIES).min(MAX_SHOWN_ENTRIES);
+    let permits = admin.manifests.clone();
+    page(&permits, move || Content::json(&admin.core.forwarding.cache.show(scope.as_ref(), max, now()))).await
 }
 
 async fn flush_cache(State(admin): State<Arc<Admin>>, query: CacheParameters) -> Response {
     match query.map_err(|error| error.body_text()).and_then(|Query(query)| query.scope()) {
         Ok(scope) => {
-            // The servers that are asked from the root on are asked for everything anew, as one name stands on others.
+            // Recursion forgets all names: the data of a name depends on the names above it.
             if let Some(recursion) = &admin.core.forwarding.recursion {
                 recursion.forget();
             }
@@ -435,36 +348,19 @@ fn bad_request(error: String) -> Response {
 }
 
 fn failed(status: StatusCode, error: String) -> Response {
-    Trouble::new(status, error).into_response()
+    ApiError::new(status, error).into_response()
 }
 
-/// Explains an answer: see [`explain::Request`] for the body.
-async fn explain(State(admin): State<Arc<Admin>>, body: Result<Json<explain::Request>, JsonRejection>) -> Response {
-    let request = match body {
-        Ok(Json(request)) => request,
-        Err(rejection) => return failed(rejection.status(), rejection.body_text()),
-    };
-    let question = match explain::Question::new(&request) {
-        Ok(question) => question,
-        Err(error) => return failed(StatusCode::BAD_REQUEST, error),
-    };
-    // Others are asked where they are asked for clients.
-    let forwarding = admin.core.forwarding.clone();
-    let explaining = async move { explain::of_server(&forwarding, &question, request.resolve).await };
-    let explained = admin.core.runtime.spawn(explaining).await;
-    match explained {
-        Ok(explanation) => Json(explanation).into_response(),
-        Err(_) => failed(StatusCode::SERVICE_UNAVAILABLE, "the server is about to end".into()),
-    }
+async fn not_found(uri: Uri) -> ApiError {
+    let known = "/metrics, /live, /ready, or a path that /v1/openapi.json lists";
+    ApiError::new(StatusCode::NOT_FOUND, format!("there is no {}; expected {known}", uri.path()))
 }
 
-async fn not_found(uri: Uri) -> Trouble {
-    let known = "/metrics, /live, /ready and what /v1/openapi.json lists";
-    Trouble::new(StatusCode::NOT_FOUND, format!("there is no {}; there are {known}", uri.path()))
-}
-
-async fn not_allowed(uri: Uri) -> Trouble {
-    Trouble::new(StatusCode::METHOD_NOT_ALLOWED, format!("{} does not take this method", uri.path()))
+async fn not_allowed(uri: Uri) -> ApiError {
+    ApiError::new(
+        StatusCode::METHOD_NOT_ALLOWED,
+        format!("{}: method not allowed; /v1/openapi.json lists the methods", uri.path()),
+    )
 }
 
 #[cfg(test)]
@@ -475,11 +371,12 @@ mod tests {
         instruments::{gauges, register},
         listen::tests,
         snapshot::routes::RouteId,
-        wire::query::LookupName,
+        wire::{codes::ede, query::LookupName},
     };
     use std::{
         io::{Read, Write},
         net::TcpStream,
+        time::Instant,
     };
 
     fn admin() -> Admin {
@@ -487,7 +384,10 @@ mod tests {
             (tests::core(&tests::limits()), Metrics::new(), Arc::default(), Counters::new());
         core.register(&metrics.registry);
         counters.register(&metrics.registry, &core.snapshot, &status);
+        let settings = crate::health::Settings::default();
+        let health = Health::start(settings, &core.forwarding, watch::channel(0).1, &core.runtime).unwrap();
         Admin {
+            health,
             metrics,
             counters,
             core,
@@ -499,9 +399,9 @@ mod tests {
             max_body_octets: 1000,
             messages: std::sync::mpsc::channel().0,
             generations: watch::channel(0).1,
-            followers: Arc::new(Semaphore::new(FOLLOWERS)),
-            scrapes: Arc::new(Semaphore::new(SCRAPES)),
-            manifests: Arc::new(Semaphore::new(MANIFESTS)),
+            followers: Arc::new(Semaphore::new(MAX_FOLLOWERS)),
+            scrapes: Arc::new(Semaphore::new(MAX_SCRAPES)),
+            manifests: Arc::new(Semaphore::new(MAX_MANIFESTS)),
         }
     }
 
@@ -518,9 +418,9 @@ mod tests {
     }
 
     #[test]
-    fn scrapers_that_do_not_read_are_cut_off() {
+    fn closes_scrapers_that_do_not_read() {
         let admin = Arc::new(admin());
-        // More than the kernel takes of it.
+        // The page is larger than the buffers of the kernel.
         let long = "x".repeat(1000);
         let expiry = gauges("zonal_certificate_expiry_timestamp_seconds", "expiry", "certificate", &[]);
         register(&admin.metrics.registry, expiry.clone());
@@ -530,7 +430,7 @@ mod tests {
         let listener = bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
         let (address, (_going, stop)) = (listener.local_addr().unwrap(), watch::channel(false));
         start(listener, admin.clone(), None, stop).unwrap();
-        let silent: Vec<TcpStream> = (0..2 * SCRAPES)
+        let silent: Vec<TcpStream> = (0..2 * MAX_SCRAPES)
             .map(|_| {
                 let mut stream = TcpStream::connect(address).unwrap();
                 write!(stream, "GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
@@ -539,8 +439,8 @@ mod tests {
             .collect();
         let asked = std::time::Instant::now();
         assert!(ask(address, "/live").contains(r#"{"live":true}"#));
-        assert!(asked.elapsed() < CONNECTION_TIMEOUT, "a probe does not wait for them");
-        // Those who read have their turn, and get it whole.
+        assert!(asked.elapsed() < CONNECTION_TIMEOUT, "a probe does not wait for scrapers");
+        // A scraper that reads gets the complete page.
         while !ask(address, "/metrics").contains("zonal_generation 1\n") {
             assert!(asked.elapsed() < Duration::from_secs(60));
         }
@@ -550,15 +450,15 @@ mod tests {
             let read = stream.read_to_end(&mut page);
             assert!(read.is_err() || page.len() < 20_000_000, "{read:?}");
         }
-        let free = || admin.scrapes.available_permits() == SCRAPES;
+        let free = || admin.scrapes.available_permits() == MAX_SCRAPES;
         while !free() {
-            assert!(asked.elapsed() < Duration::from_secs(60), "all places are free again");
+            assert!(asked.elapsed() < Duration::from_secs(60), "a permit is not released");
             std::thread::sleep(Duration::from_millis(5));
         }
     }
 
     #[test]
-    fn probes_wait_for_nobody() {
+    fn probes_do_not_wait_for_slow_clients() {
         let admin = Arc::new(admin());
         let listener = bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
         let (address, (_going, stop)) = (listener.local_addr().unwrap(), watch::channel(false));
@@ -574,29 +474,29 @@ mod tests {
             stream
         };
         let silent: Vec<TcpStream> = (0..300).map(|_| connect("")).collect();
-        live("silent ones");
+        live("silent clients");
         drop(silent);
         let head = "POST /v1/batch HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: 9\r\n\r\n{";
         let mut slow: Vec<TcpStream> = (0..80).map(|_| connect(head)).collect();
-        live("slow ones");
-        let mut told = String::new();
-        slow.last_mut().unwrap().read_to_string(&mut told).unwrap();
-        assert!(told.starts_with("HTTP/1.1 503 ") && told.contains("of one client 32"), "{told}");
+        live("slow clients");
+        let mut reply = String::new();
+        slow.last_mut().unwrap().read_to_string(&mut reply).unwrap();
+        assert!(reply.starts_with("HTTP/1.1 503 ") && reply.contains("a client can have 32"), "{reply}");
         drop(slow);
-        let held: Vec<_> = (0..MANIFESTS).map(|_| admin.manifests.clone().try_acquire_owned().unwrap()).collect();
+        let held: Vec<_> = (0..MAX_MANIFESTS).map(|_| admin.manifests.clone().try_acquire_owned().unwrap()).collect();
         let mut fetching = connect("GET /v1/manifest HTTP/1.1\r\nHost: localhost\r\n\r\n");
         fetching.set_read_timeout(Some(Duration::from_millis(200))).unwrap();
-        assert!(fetching.read(&mut [0; 9]).is_err(), "few are made at the same time");
-        live("one that waits for a manifest");
+        assert!(fetching.read(&mut [0; 9]).is_err(), "the permits are used up");
+        live("a client that waits for a manifest");
         drop(held);
-        let mut told = String::new();
+        let mut reply = String::new();
         fetching.set_read_timeout(None).unwrap();
-        fetching.read_to_string(&mut told).unwrap();
-        assert!(told.starts_with("HTTP/1.1 200 "), "{told}");
+        fetching.read_to_string(&mut reply).unwrap();
+        assert!(reply.starts_with("HTTP/1.1 200 "), "{reply}");
     }
 
     #[test]
-    fn pages() {
+    fn answers_probes_status_cache_explain_and_metrics() {
         let admin = Arc::new(admin());
         let listener = bind("127.0.0.1:0".parse().unwrap(), None).unwrap();
         let address = listener.local_addr().unwrap();
@@ -618,21 +518,25 @@ mod tests {
             ("/v1/cache?name=example&subtree=true", "200 OK", r#""found":1"#),
             ("/v1/cache?name=example&subtree=true&limit=0", "200 OK", r#""list":[]"#),
             ("/v1/cache?name=a..b", "400 Bad Request", "name: `a..b`: "),
-            ("/v1/cache?subtree=true", "400 Bad Request", "subtree: it needs a name"),
+            ("/v1/cache?subtree=true", "400 Bad Request", "subtree: a name is missing; add `name`"),
             ("/v1/cache?names=a", "400 Bad Request", "unknown field `names`"),
             ("/nothing", "404 Not Found", "there is no /nothing"),
         ];
         let question = LookupName::new(b"\x04fail\x07example\0").unwrap();
         let question = Question { name: &question, qtype: 1, dnssec_ok: false, checking_disabled: false };
         let key = Key::new(RouteId(1), &question);
-        admin.core.forwarding.cache.insert_failure("rule-1", key, Entry::failure(22, "nobody answered", now(), 0));
+        admin.core.forwarding.cache.insert_failure(
+            "rule-1",
+            key,
+            Entry::failure(ede::NO_REACHABLE_AUTHORITY, "nobody answered", now(), 0),
+        );
         for (path, code, text) in cases {
             let reply = ask(address, path);
             assert!(reply.starts_with(&format!("HTTP/1.1 {code}\r\n")) && reply.contains(text), "{path}: {reply}");
         }
         for (path, code, text) in [
             ("/v1/cache?name=example", "200 OK", r#"{"flushed":0}"#),
-            ("/v1/cache?subtree=true", "400 Bad Request", "subtree: it needs a name"),
+            ("/v1/cache?subtree=true", "400 Bad Request", "subtree: a name is missing; add `name`"),
             ("/v1/cache?name=example&subtree=true", "200 OK", r#"{"flushed":1}"#),
             ("/v1/cache", "200 OK", r#"{"flushed":0}"#),
         ] {
@@ -645,7 +549,7 @@ mod tests {
             (r#"{"from": "10.1.0.5", "name": "a", "type": "NO"}"#, "400 Bad Request", "`NO` is no type"),
             (r#"{"from": "here", "name": "a"}"#, "422 Unprocessable Entity", r#""detail":""#),
             ("{", "400 Bad Request", r#""detail":""#),
-            (&" ".repeat(BODY_SIZE + 1), "413 Payload Too Large", r#""detail":""#),
+            (&" ".repeat(MAX_BODY_OCTETS + 1), "413 Payload Too Large", r#""detail":""#),
         ] {
             let length = format!("Content-Type: application/json\r\nContent-Length: {}", body.len());
             let mut stream = TcpStream::connect(address).unwrap();
@@ -658,15 +562,18 @@ mod tests {
         write!(stays, "GET /live HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
         let mut reply = String::new();
         stays.read_to_string(&mut reply).unwrap();
-        assert!(reply.contains("connection: close\r\n"), "no client keeps its place: {reply}");
+        assert!(reply.contains("connection: close\r\n"), "no client keeps its permit: {reply}");
         admin.bound.store(true, Relaxed);
         assert!(ask(address, "/ready").starts_with("HTTP/1.1 200 OK\r\n"));
         assert!(ask(address, "/v1/status").contains(r#""ready":true,"#));
         assert!(ask(address, "/metrics").contains("\nzonal_ready 1\n"));
         assert!(bind(address, None).unwrap_err().to_string().contains(&address.to_string()));
-        // Whoever is connected is served to the end.
+        // A connected client is served after the stop.
         let mut last = TcpStream::connect(address).unwrap();
-        assert!(ask(address, "/ready").starts_with("HTTP/1.1 200 OK\r\n"), "it is accepted in front of this");
+        assert!(
+            ask(address, "/ready").starts_with("HTTP/1.1 200 OK\r\n"),
+            "the connection above is accepted before this one"
+        );
         stop.send_replace(true);
         while TcpStream::connect(address).is_ok() {
             std::thread::sleep(Duration::from_millis(1));

@@ -1,44 +1,55 @@
-//! The admin API described: OpenAPI 3.1, made of the types that are served.
+//! The OpenAPI 3.1 document of the admin API, generated from the types of the manifest.
 
+use super::status::NodeStatus;
 use crate::manifest::{KINDS, Manifest, collection::MASTER_FILES};
 use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
-/// What can be asked: the path, the method, what it does, what it takes, and what it answers with.
-pub const OPERATIONS: &[(&str, &str, &str, Takes, Gives)] = &[
-    ("/v1/status", "get", "Reports what the node serves, and its state", Takes::Nothing, Gives::Object),
-    ("/v1/cache", "get", "Reports cache statistics, or the entries of a name", Takes::Nothing, Gives::Object),
-    ("/v1/cache", "delete", "Removes the entries of a name, or all entries", Takes::Nothing, Gives::Object),
-    ("/v1/explain", "post", "Explains how the answer to a query is chosen", Takes::Object, Gives::Object),
-    ("/v1/openapi.json", "get", "Returns this document", Takes::Nothing, Gives::Object),
-    ("/v1/events", "get", "Streams new generations as server-sent events", Takes::Nothing, Gives::Events),
-    ("/v1/journals", "get", "Lists the journals of dynamic updates", Takes::Nothing, Gives::Object),
-    ("/v1/journals/{id}", "get", "Returns the journal of a zone", Takes::Nothing, Gives::Object),
+/// All operations: path, method, summary, request body, and response.
+pub const OPERATIONS: &[(&str, &str, &str, Input, Output)] = &[
+    ("/v1/status", "get", "Reports what the node serves, and its state", Input::Nothing, Output::Status),
+    ("/v1/cache", "get", "Reports cache statistics, or the entries of a name", Input::Nothing, Output::Object),
+    ("/v1/cache", "delete", "Removes the entries of a name, or all entries", Input::Nothing, Output::Object),
+    ("/v1/explain", "post", "Explains how the answer to a query is chosen", Input::Object, Output::Object),
+    ("/v1/openapi.json", "get", "Returns this document", Input::Nothing, Output::Object),
+    ("/v1/events", "get", "Streams new generations as server-sent events", Input::Nothing, Output::Events),
+    ("/v1/health", "get", "Lists the targets of health checks with their verdicts", Input::Nothing, Output::Object),
+    ("/v1/health/{id}", "get", "Returns the verdict of a target", Input::Nothing, Output::Object),
+    (
+        "/v1/health/{id}",
+        "put",
+        "Forces the verdict of a target, or reports an EXTERNAL check",
+        Input::Object,
+        Output::Object,
+    ),
+    ("/v1/health/{id}", "delete", "Ends the forced verdict of a target", Input::Nothing, Output::Object),
+    ("/v1/journals", "get", "Lists the journals of dynamic updates", Input::Nothing, Output::Object),
+    ("/v1/journals/{id}", "get", "Returns the journal of a zone", Input::Nothing, Output::Object),
     (
         "/v1/journals/{id}",
         "delete",
         "Drops the journal of a zone, and serves the zone's files",
-        Takes::Nothing,
-        Gives::Object,
+        Input::Nothing,
+        Output::Object,
     ),
-    ("/v1/manifest", "get", "Returns the whole manifest", Takes::Nothing, Gives::Manifest),
-    ("/v1/manifest", "put", "Replaces the whole manifest", Takes::Manifest, Gives::Change),
-    ("/v1/batch", "post", "Makes several changes in one transaction", Takes::Batch, Gives::Change),
-    ("/v1/{kind}", "get", "Lists the resources of a kind, in pages", Takes::Page, Gives::Object),
-    ("/v1/{kind}/{id}", "get", "Returns a resource", Takes::Nothing, Gives::Resource),
-    ("/v1/{kind}/{id}", "put", "Adds or replaces a resource", Takes::Resource, Gives::Change),
-    ("/v1/{kind}/{id}", "patch", "Changes a resource (RFC 7396)", Takes::Patch, Gives::Change),
-    ("/v1/{kind}/{id}", "delete", "Deletes a resource", Takes::Nothing, Gives::Change),
+    ("/v1/manifest", "get", "Returns the whole manifest", Input::Nothing, Output::Manifest),
+    ("/v1/manifest", "put", "Replaces the whole manifest", Input::Manifest, Output::Change),
+    ("/v1/batch", "post", "Makes several changes in one transaction", Input::Batch, Output::Change),
+    ("/v1/{kind}", "get", "Lists the resources of a kind, in pages", Input::Page, Output::Object),
+    ("/v1/{kind}/{id}", "get", "Returns a resource", Input::Nothing, Output::Resource),
+    ("/v1/{kind}/{id}", "put", "Adds or replaces a resource", Input::Resource, Output::Change),
+    ("/v1/{kind}/{id}", "patch", "Changes a resource (RFC 7396)", Input::Patch, Output::Change),
+    ("/v1/{kind}/{id}", "delete", "Deletes a resource", Input::Nothing, Output::Change),
 ];
 
-/// What an operation takes.
+/// The parameters or the body of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Takes {
+pub enum Input {
     /// No body.
     Nothing,
     /// Parameters of a page.
     Page,
-    /// Some object.
+    /// An object.
     Object,
     /// A resource of the kind.
     Resource,
@@ -50,17 +61,19 @@ pub enum Takes {
     Batch,
 }
 
-/// What it answers with.
+/// The body of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Gives {
-    /// Some object.
+pub enum Output {
+    /// An object.
     Object,
-    /// What came of a change.
+    /// The result of a change.
     Change,
     /// A resource.
     Resource,
     /// A whole manifest.
     Manifest,
+    /// The status of the node.
+    Status,
     /// Server-sent events.
     Events,
 }
@@ -73,13 +86,15 @@ fn json_content(content: &str, schema: Value) -> Value {
     json!({"required": true, "content": {content: {"schema": schema}}})
 }
 
-/// The document. What is the same for each kind is listed for each kind, with that kind's schema.
+/// Makes the document. Operations on a kind are repeated for each kind, with its schema.
 pub fn document() -> Value {
     let mut generator = SchemaSettings::draft2020_12()
         .with(|settings| settings.definitions_path = "/components/schemas".into())
         .into_generator();
     let manifest = generator.root_schema_for::<Manifest>().to_value();
     let mut schemas = Map::new();
+    // The definition is under the type's own name.
+    let _ = generator.subschema_for::<NodeStatus>();
     for (name, schema) in generator.take_definitions(true) {
         schemas.insert(name, schema);
     }
@@ -99,7 +114,7 @@ pub fn document() -> Value {
     let mut paths = Map::new();
     for (path, method, summary, takes, gives) in OPERATIONS {
         for kind in KINDS.iter().chain([&MASTER_FILES]).take(if path.contains("{kind}") { usize::MAX } else { 1 }) {
-            if *kind == MASTER_FILES && *takes == Takes::Patch {
+            if *kind == MASTER_FILES && *takes == Input::Patch {
                 continue;
             }
             let resource = &whole["properties"][*kind]["additionalProperties"];
@@ -124,8 +139,8 @@ fn operation(
     path: &str,
     method: &str,
     summary: &str,
-    takes: Takes,
-    gives: Gives,
+    takes: Input,
+    gives: Output,
     kind: &str,
     resource: &Value,
 ) -> Value {
@@ -134,14 +149,14 @@ fn operation(
     if path.contains("{id}") {
         parameters.push(parameter("id", "path", json!({"type": "string", "minLength": 1})));
     }
-    if gives == Gives::Change {
+    if gives == Output::Change {
         parameters.push(parameter("dry_run", "query", json!({"type": "boolean"})));
         if path.contains("{id}") {
             parameters.push(parameter("If-Match", "header", json!({"type": "string"})));
             parameters.push(parameter("If-None-Match", "header", json!({"const": "*"})));
         }
     }
-    if takes == Takes::Page {
+    if takes == Input::Page {
         parameters.push(parameter("limit", "query", json!({"type": "integer", "minimum": 1, "maximum": 1000})));
         parameters.push(parameter("page_token", "query", json!({"type": "string"})));
     }
@@ -153,12 +168,13 @@ fn operation(
     let text = json!({"type": "string"});
     let is_file = kind == MASTER_FILES && path.contains("{kind}");
     let (content, schema) = match gives {
-        Gives::Object => ("application/json", json!({"type": "object"})),
-        Gives::Change => ("application/json", reference("Change")),
-        Gives::Resource if is_file => ("text/dns", text.clone()),
-        Gives::Resource => ("application/json", resource.clone()),
-        Gives::Manifest => ("application/json", reference("Whole")),
-        Gives::Events => ("text/event-stream", text.clone()),
+        Output::Object => ("application/json", json!({"type": "object"})),
+        Output::Change => ("application/json", reference("Change")),
+        Output::Resource if is_file => ("text/dns", text.clone()),
+        Output::Resource => ("application/json", resource.clone()),
+        Output::Manifest => ("application/json", reference("Whole")),
+        Output::Status => ("application/json", reference("NodeStatus")),
+        Output::Events => ("text/event-stream", text.clone()),
     };
     let trouble = json!({
         "description": "The request failed",
@@ -175,13 +191,13 @@ fn operation(
         },
     });
     let body = match takes {
-        Takes::Nothing | Takes::Page => return operation,
-        Takes::Object => json_content("application/json", json!({"type": "object"})),
-        Takes::Resource if is_file => json_content("text/dns", text),
-        Takes::Resource => json_content("application/json", resource.clone()),
-        Takes::Patch => json_content("application/merge-patch+json", json!({"type": "object"})),
-        Takes::Manifest => json_content("application/json", reference("Whole")),
-        Takes::Batch => json_content("application/json", reference("Batch")),
+        Input::Nothing | Input::Page => return operation,
+        Input::Object => json_content("application/json", json!({"type": "object"})),
+        Input::Resource if is_file => json_content("text/dns", text),
+        Input::Resource => json_content("application/json", resource.clone()),
+        Input::Patch => json_content("application/merge-patch+json", json!({"type": "object"})),
+        Input::Manifest => json_content("application/json", reference("Whole")),
+        Input::Batch => json_content("application/json", reference("Batch")),
     };
     operation["requestBody"] = body;
     operation

@@ -1,6 +1,6 @@
-//! What went wrong, as the admin API says it: problem details (RFC 9457).
+//! Errors of the admin API, as problem details (RFC 9457).
 
-use crate::{control_plane::change::Refusal, manifest::Problem};
+use crate::{control_plane::change::ChangeError, manifest::Problem};
 use axum::{
     Json,
     http::{HeaderValue, StatusCode, header},
@@ -8,45 +8,45 @@ use axum::{
 };
 use serde_json::{Value, json};
 
-/// An answer that is none.
+/// An error response.
 #[derive(Debug)]
-pub struct Trouble {
+pub struct ApiError {
     status: StatusCode,
     detail: String,
     problems: Vec<Problem>,
 }
 
-impl Trouble {
-    /// With one sentence that says what is wrong.
-    pub fn new(status: StatusCode, detail: impl Into<String>) -> Trouble {
-        Trouble { status, detail: detail.into(), problems: Vec::new() }
+impl ApiError {
+    /// An error with one sentence.
+    pub fn new(status: StatusCode, detail: impl Into<String>) -> ApiError {
+        ApiError { status, detail: detail.into(), problems: Vec::new() }
     }
 
-    /// With all that is wrong with what was sent.
-    pub fn with(status: StatusCode, problems: Vec<Problem>) -> Trouble {
-        let detail = Refusal::Problems(problems.clone()).to_string();
-        Trouble { status, detail, problems }
+    /// An error with the problems of the sent resources.
+    pub fn with(status: StatusCode, problems: Vec<Problem>) -> ApiError {
+        let detail = ChangeError::Problems(problems.clone()).to_string();
+        ApiError { status, detail, problems }
     }
 }
 
-impl From<Refusal> for Trouble {
-    fn from(refusal: Refusal) -> Trouble {
+impl From<ChangeError> for ApiError {
+    fn from(refusal: ChangeError) -> ApiError {
         let status = match &refusal {
-            Refusal::Problems(_) => StatusCode::UNPROCESSABLE_ENTITY,
-            Refusal::Precondition(_) => StatusCode::PRECONDITION_FAILED,
-            Refusal::Conflict(_) => StatusCode::CONFLICT,
-            Refusal::NotFound(_) => StatusCode::NOT_FOUND,
-            Refusal::Malformed(_) => StatusCode::BAD_REQUEST,
-            Refusal::NotKept(_) => StatusCode::INSUFFICIENT_STORAGE,
+            ChangeError::Problems(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            ChangeError::Precondition(_) => StatusCode::PRECONDITION_FAILED,
+            ChangeError::Conflict(_) => StatusCode::CONFLICT,
+            ChangeError::NotFound(_) => StatusCode::NOT_FOUND,
+            ChangeError::Malformed(_) => StatusCode::BAD_REQUEST,
+            ChangeError::NotWritten(_) => StatusCode::INSUFFICIENT_STORAGE,
         };
         match refusal {
-            Refusal::Problems(problems) => Trouble::with(status, problems),
-            refusal => Trouble::new(status, refusal.to_string()),
+            ChangeError::Problems(problems) => ApiError::with(status, problems),
+            refusal => ApiError::new(status, refusal.to_string()),
         }
     }
 }
 
-impl IntoResponse for Trouble {
+impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let mut body = json!({
             "type": "about:blank",
@@ -67,20 +67,20 @@ impl IntoResponse for Trouble {
     }
 }
 
-/// A problem of a resource, as data.
+/// A problem of a resource, as JSON.
 pub fn problem(problem: &Problem) -> Value {
-    let mut told = json!({"severity": problem.severity.to_string(), "message": problem.message});
+    let mut object = json!({"severity": problem.severity.to_string(), "message": problem.message});
     if let Some((kind, id)) = &problem.resource {
-        told["kind"] = json!(kind);
-        told["id"] = json!(id);
-        told["field"] = json!(problem.field);
+        object["kind"] = json!(kind);
+        object["id"] = json!(id);
+        object["field"] = json!(problem.field);
     }
-    if let Some(place) = &problem.place {
-        told["line"] = json!(place.line);
-        told["column"] = json!(place.column);
+    if let Some(place) = &problem.location {
+        object["line"] = json!(place.line);
+        object["column"] = json!(place.column);
     }
     if let Some(help) = &problem.help {
-        told["help"] = json!(help);
+        object["help"] = json!(help);
     }
-    told
+    object
 }

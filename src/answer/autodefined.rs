@@ -1,15 +1,15 @@
-//! Answers for autodefined names (docs/concepts/which-answer.md).
+//! Answers from autodefined zones (docs/concepts/which-answer.md).
 
 use super::{
-    known::Known,
-    resolve::{Outcome, Resolver},
+    known::KnownAnswers,
+    resolve::{Decision, Resolver},
     trace::{Stage, Trace},
 };
 use crate::{
     snapshot::autodefined::{Autodefined, TTL, decimal},
     wire::{
-        name::printed,
-        query::{flag, rcode},
+        codes::{pointer, rcode},
+        name::name_text,
         rdata::rtype,
         reply::{Full, Section},
     },
@@ -20,49 +20,52 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-/// The contact and the numbers of the SOA record of a locally served zone (RFC 6303, 3), with our TTL.
+/// The RNAME of the SOA record of a locally served zone (RFC 6303, 3).
 pub const CONTACT: &[u8] = b"\x06nobody\x07invalid\0";
+/// The numbers of that SOA record: serial, refresh, retry, expire and minimum.
 const SOA: [u32; 5] = [1, 3600, 1200, 604_800, TTL];
 
-/// What an autodefined zone has at a name.
+/// The data of an autodefined zone at a name.
 enum Data<'s> {
+    /// The name does not exist.
     Missing,
-    /// The name is there, without records of its own.
+    /// The name exists, without records of its own.
     Empty,
+    /// The name has this address.
     Address(IpAddr),
+    /// The reverse name of a loopback address.
     Loopback,
+    /// `localhost` or a name below it.
     Localhost,
-    /// The name of an address of a VPC of this Region.
+    /// The reverse name of an address in a VPC of this Region.
     AddressName(Ipv4Addr, &'s str),
-    /// Another name for the name of this address.
+    /// A CNAME to the reverse name of this address.
     Alias(Ipv4Addr),
 }
 
-impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
-    /// Has an autodefined zone answer whose apex is `skip` labels above the name in question.
-    pub fn autodefined(&mut self, what: &'s Autodefined, skip: usize, first: bool) -> Outcome<'s> {
-        if first {
-            self.reply.set(flag::AA);
-        }
+impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
+    /// Answers from the autodefined zone whose apex is `skip` labels above the current name.
+    pub fn autodefined(&mut self, zone: &'s Autodefined, skip: usize) -> Decision<'s> {
+        self.set_authoritative();
         let apex = self.suffix_at(skip);
         let name = &self.name;
-        self.trace.note(Stage::Cut, || format!("{} is an autodefined zone", printed(name.suffix(skip))));
-        self.write_autodefined(what, skip, apex).unwrap_or_else(|Full| {
+        self.trace.note(Stage::Cut, || format!("{} is an autodefined zone", name_text(name.suffix(skip))));
+        self.write_autodefined(zone, skip, apex).unwrap_or_else(|Full| {
             self.reply.truncate();
-            Outcome::Done(rcode::NOERROR)
+            Decision::Answered(rcode::NOERROR)
         })
     }
 
-    fn write_autodefined(&mut self, what: &Autodefined, skip: usize, apex: usize) -> Result<Outcome<'s>, Full> {
-        let data = self.data(what, skip);
-        let owner = 0xc000 | self.name_at as u16;
+    fn write_autodefined(&mut self, zone: &Autodefined, skip: usize, apex: usize) -> Result<Decision<'s>, Full> {
+        let data = self.data(zone, skip);
+        let owner = pointer::to(self.name_at);
         let before = self.reply.count(Section::Answer);
         let any = self.qtype == rtype::ANY;
         match (&data, self.qtype) {
             (Data::Missing, _) => {
-                self.trace.note(Stage::Zone, || "there is no such name".into());
+                self.trace.note(Stage::Zone, || "the autodefined zone does not have the name: NXDOMAIN".into());
                 self.soa_record(Section::Authority, apex, TTL, CONTACT, SOA)?;
-                return Ok(Outcome::Done(rcode::NXDOMAIN));
+                return Ok(Decision::Answered(rcode::NXDOMAIN));
             }
             (_, rtype::SOA) | (Data::Empty, rtype::ANY) if skip == 0 => {
                 self.soa_record(Section::Answer, apex, TTL, CONTACT, SOA)?
@@ -98,25 +101,26 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
                 name.label(format_args!("arpa"));
                 let target = self.reply.record(Section::Answer, owner, rtype::CNAME, TTL, &[name.wire()])?;
                 return Ok(if any || self.qtype == rtype::CNAME {
-                    Outcome::Done(rcode::NOERROR)
+                    Decision::Answered(rcode::NOERROR)
                 } else {
-                    Outcome::Next(target)
+                    Decision::Target(target)
                 });
             }
             _ => {}
         }
         if self.reply.count(Section::Answer) == before {
-            self.trace.note(Stage::Zone, || "the name is there, but not with this type".into());
+            self.trace.note(Stage::Zone, || "the name exists, but has no records of this type: NODATA".into());
             self.soa_record(Section::Authority, apex, TTL, CONTACT, SOA)?;
         }
-        Ok(Outcome::Done(rcode::NOERROR))
+        Ok(Decision::Answered(rcode::NOERROR))
     }
 
-    fn data(&self, what: &Autodefined, skip: usize) -> Data<'s> {
-        match what {
+    /// The data at the current name.
+    fn data(&self, zone: &Autodefined, skip: usize) -> Data<'s> {
+        match zone {
             Autodefined::Localhost => Data::Localhost,
             Autodefined::Loopback if skip == 0 => Data::Loopback,
-            _ if skip == 0 && !matches!(what, Autodefined::Reverse) => Data::Empty,
+            _ if skip == 0 && !matches!(zone, Autodefined::Reverse) => Data::Empty,
             Autodefined::Empty | Autodefined::Loopback => Data::Missing,
             Autodefined::Reverse if skip == 0 && self.name.labels() < 6 => Data::Empty,
             Autodefined::Reverse => self.reverse(),
@@ -128,8 +132,8 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
         }
     }
 
-    /// What a name in `in-addr.arpa` stands for. Names of less than four octets are empty non-terminals if there are
-    /// addresses with names below them.
+    /// The data at a name in `in-addr.arpa`. A name of fewer than four octets is an empty non-terminal, if addresses below it
+    /// have names.
     fn reverse(&self) -> Data<'s> {
         let count = self.name.labels() - 2;
         let mut octets = [0; 4];
@@ -152,8 +156,8 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
         }
     }
 
-    /// What a name stands for that is `count` labels below that of a prefix of 96 bits: a label is half an octet, the
-    /// last one first.
+    /// The data at a name `count` labels below the reverse name of a prefix of 96 bits. A label is half an octet, the last
+    /// one first.
     fn translated(&self, count: usize) -> Data<'s> {
         let mut address = 0;
         for at in (0..count).rev() {
@@ -167,13 +171,13 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
         if count < 8 { Data::Empty } else { Data::Alias(address.into()) }
     }
 
-    /// Whether there are names of addresses that begin with these octets.
+    /// Whether an address that begins with these octets has a name.
     fn has_addresses(&self, octets: &[u8]) -> bool {
         let (mut low, mut high) = ([0; 4], [255; 4]);
         low[..octets.len()].copy_from_slice(octets);
         high[..octets.len()].copy_from_slice(octets);
         let (low, high) = (Ipv4Addr::from(low), Ipv4Addr::from(high));
-        let vpcs = self.view.named.iter().filter_map(|network| self.snapshot.networks.vpc(*network));
+        let vpcs = self.context.view.named.iter().filter_map(|network| self.context.snapshot.networks.vpc(*network));
         let overlaps = vpcs.flat_map(|vpc| &vpc.cidr_blocks).any(|block| match block {
             IpNet::V4(block) => block.network() <= high && low <= block.broadcast(),
             IpNet::V6(_) => false,
@@ -181,16 +185,16 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
         overlaps || (low <= Ipv4Addr::LOCALHOST && Ipv4Addr::LOCALHOST <= high)
     }
 
-    /// The Region of the VPC that an address is in, if this view has names of it.
+    /// The Region of the VPC that contains an address, if this view has names for that VPC.
     fn region_of(&self, address: Ipv4Addr) -> Option<&'s String> {
-        let networks = &self.snapshot.networks;
+        let networks = &self.context.snapshot.networks;
         let members = networks.holding(address.into());
-        let vpc = members.iter().find(|member| self.view.named.binary_search(&member.network).is_ok())?;
+        let vpc = members.iter().find(|member| self.context.view.named.binary_search(&member.network).is_ok())?;
         networks.vpc(vpc.network).map(|vpc| &vpc.region)
     }
 }
 
-/// The address that a label such as `ip-10-1-0-5` means.
+/// The address in a label such as `ip-10-1-0-5`.
 fn address_of_label(label: &[u8]) -> Option<Ipv4Addr> {
     let mut parts = label.strip_prefix(b"ip-")?.split(|octet| *octet == b'-');
     let mut octets = [0; 4];
@@ -200,6 +204,7 @@ fn address_of_label(label: &[u8]) -> Option<Ipv4Addr> {
     parts.next().is_none().then(|| octets.into())
 }
 
+/// An address with dashes instead of dots.
 struct Dashed(Ipv4Addr);
 
 impl std::fmt::Display for Dashed {
@@ -209,7 +214,7 @@ impl std::fmt::Display for Dashed {
     }
 }
 
-/// A short name in wire format that is put together without allocation.
+/// A short name in wire format, built without allocation.
 struct WireName {
     octets: [u8; 128],
     len: usize,
@@ -232,7 +237,7 @@ impl WireName {
 impl Write for WireName {
     fn write_str(&mut self, text: &str) -> std::fmt::Result {
         let end = self.len + text.len();
-        // room for the last label's length and the root is kept
+        // Two octets stay free, for the length of the next label and the root label.
         self.octets[..126].get_mut(self.len..end).ok_or(std::fmt::Error)?.copy_from_slice(text.as_bytes());
         self.len = end;
         Ok(())

@@ -1,15 +1,16 @@
-//! DNS cookies (RFC 7873) in the interoperable way (RFC 9018).
+//! DNS cookies (RFC 7873), interoperable with other servers (RFC 9018).
 
 use super::{Client, Cookie, Moment};
 use crate::snapshot::Node;
 use siphasher::sip::SipHasher24;
 use std::{hash::Hasher, net::IpAddr};
 
-/// How long a server cookie holds, and how far in the future it may have been made: in seconds (RFC 9018, 4.3).
-const LIFETIME: i32 = 3600;
-const CLOCK_SKEW: i32 = 300;
+/// The time for which a server cookie is valid, in seconds (RFC 9018, 4.3).
+const LIFETIME_SECONDS: i32 = 3600;
+/// The time by which a server cookie may be from the future, in seconds (RFC 9018, 4.3).
+const MAX_CLOCK_SKEW_SECONDS: i32 = 300;
 
-/// A fresh cookie for a query's one, and what the query's proves.
+/// A new cookie for the cookie of a query, and the state of the query's cookie.
 pub fn renew(node: &Node, client: &Client, moment: Moment, cookie: Option<&[u8]>) -> (Option<[u8; 24]>, Cookie) {
     let (Some(cookie), Some(secret)) = (cookie, node.cookie_secrets.first()) else { return (None, Cookie::Absent) };
     let Some(own) = cookie.first_chunk::<8>() else { return (None, Cookie::Absent) };
@@ -30,7 +31,7 @@ fn is_valid(node: &Node, cookie: &[u8; 24], source: IpAddr, now: i64) -> bool {
     let made = u32::from_be_bytes([cookie[12], cookie[13], cookie[14], cookie[15]]);
     let age = (now as u32).wrapping_sub(made) as i32; // serial number arithmetic (RFC 1982)
     cookie[8..12] == [1, 0, 0, 0]
-        && (-CLOCK_SKEW..=LIFETIME).contains(&age)
+        && (-MAX_CLOCK_SKEW_SECONDS..=LIFETIME_SECONDS).contains(&age)
         && node.cookie_secrets.iter().any(|secret| hash(secret, cookie, source) == cookie[16..])
 }
 
@@ -55,7 +56,7 @@ mod tests {
 
     /// The examples of RFC 9018, appendix A.
     #[test]
-    fn interoperates() {
+    fn makes_and_accepts_the_cookies_of_rfc_9018() {
         for (secret, source, now, query, reply, state) in [
             (
                 "e5e973e5a6b2a43f48e7dc849e37bfcf",

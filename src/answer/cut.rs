@@ -1,105 +1,147 @@
-//! What is responsible for a name: of all that a view has at the name or above it, the longest name first, at one name by
-//! rank.
+//! The search for the cut: the resource of a view that is responsible for a name.
+//!
+//! A cut is a resource at the name or above it. Of all cuts, the one with the longest name is the most specific; at one
+//! name, the [`rank`] decides.
 
 use crate::{
     snapshot::{
         Snapshot,
         autodefined::{Autodefined, LOCALLY_SERVED, ReverseZones, SPECIAL_USE},
         endpoints::EndpointName,
-        networks::Path,
+        networks::ClientPath,
         routes::Rule,
         views::View,
         zone::Zone,
     },
-    wire::{name::printed, query::LookupName},
+    wire::query::LookupName,
 };
 
-/// What is responsible for a name.
+/// A resource that is responsible for a name.
 pub enum Cut<'s> {
+    /// A resolver rule.
     Rule(&'s Rule),
+    /// A private hosted zone.
     Zone(&'s Zone),
-    /// A private name of an endpoint: who answers the name itself, and who the names below.
-    Private(Option<&'s EndpointName>, Option<&'s EndpointName>),
-    /// A regional or zonal name.
-    Public(&'s EndpointName),
+    /// A private name of VPC endpoints.
+    PrivateName {
+        /// The endpoint that answers the name itself.
+        exact: Option<&'s EndpointName>,
+        /// The endpoint that answers the names below.
+        wildcard: Option<&'s EndpointName>,
+    },
+    /// A regional or zonal name of a VPC endpoint.
+    PublicName(&'s EndpointName),
+    /// An autodefined zone.
     Autodefined(&'s Autodefined),
 }
 
-/// A cut that was found: how many labels lead down from it, and its rank at that name.
-pub type Place = (usize, u8);
+/// The order of the cuts at one name.
+mod rank {
+    pub const RULE: u8 = 0;
+    pub const ZONE: u8 = 1;
+    pub const PRIVATE_NAME: u8 = 2;
+    pub const PUBLIC_NAME: u8 = 3;
+    pub const AUTODEFINED: u8 = 4;
+}
 
-/// The zone that is responsible for a name, if one is and nothing comes before it.
+/// The position of a cut in the order of all cuts of a name.
+#[derive(Clone, Copy)]
+pub struct CutPosition {
+    /// The number of labels by which the name is longer than the cut's.
+    pub skip: usize,
+    /// The cut's [`rank`].
+    pub rank: u8,
+}
+
+impl CutPosition {
+    /// The position of the most specific cut that there can be: a rule for the name itself.
+    pub const START: CutPosition = CutPosition { skip: 0, rank: rank::RULE };
+
+    /// The first position above a name that is `skip` labels shorter.
+    pub fn above(skip: usize) -> CutPosition {
+        CutPosition { skip: skip + 1, rank: rank::RULE }
+    }
+
+    /// The position after this one.
+    #[inline]
+    pub fn next(self) -> CutPosition {
+        CutPosition { rank: self.rank + 1, ..self }
+    }
+}
+
+/// The zone that is responsible for a name, if the most specific cut is one.
 #[inline]
 pub fn zone_of<'s>(snapshot: &'s Snapshot, view: &'s View, name: &LookupName) -> Option<&'s Zone> {
-    match next_cut(snapshot, view, name, (0, 0)) {
+    match next_cut(snapshot, view, name, CutPosition::START) {
         Some((Cut::Zone(zone), _)) => Some(zone),
         _ => None,
     }
 }
 
-/// The most specific cut from a place on: the longest suffix, at the same name by rank.
+/// The first cut from a position on, and its position.
 #[inline]
 pub fn next_cut<'s>(
     snapshot: &'s Snapshot,
     view: &'s View,
     name: &LookupName,
-    (skip, mut rank): Place,
-) -> Option<(Cut<'s>, Place)> {
+    CutPosition { skip, mut rank }: CutPosition,
+) -> Option<(Cut<'s>, CutPosition)> {
     let (policies, shared) = (snapshot.views.policies(view), snapshot.views.shared(view));
     let reverse = match view.autodefined {
         Some(_) => ReverseZones::above(&snapshot.networks, &view.named, name),
         None => ReverseZones::default(),
     };
     for skip in skip..=name.labels() {
-        if rank <= 1
+        let found = |cut, rank| Some((cut, CutPosition { skip, rank }));
+        if rank <= rank::ZONE
             && let Some(policies) = policies
             && let Some(policy) = policies.names.find(name, skip)
         {
-            if rank == 0
-                && view.path != Path::InboundDelegation
+            if rank == rank::RULE
+                && view.path != ClientPath::InboundDelegation
                 && let Some(rule) = &policy.rule
             {
-                return Some((Cut::Rule(rule), (skip, 0)));
+                return found(Cut::Rule(rule), rank::RULE);
             }
             if let Some(zone) = policy.zone.and_then(|zone| snapshot.zones.get(zone)) {
-                return Some((Cut::Zone(zone), (skip, 1)));
+                return found(Cut::Zone(zone), rank::ZONE);
             }
         }
-        if view.path != Path::InboundDelegation {
-            if rank <= 2 {
+        if view.path != ClientPath::InboundDelegation {
+            if rank <= rank::PRIVATE_NAME {
                 let (own, shared) = (view.own.find(name, skip), shared.and_then(|shared| shared.find(name, skip)));
                 if own.is_some() || shared.is_some() {
                     let both = || own.into_iter().chain(shared);
                     let exact = both().find_map(|name| name.exact.as_ref());
                     let wildcard = both().find_map(|name| name.wildcard.as_ref());
-                    return Some((Cut::Private(exact, wildcard), (skip, 2)));
+                    return found(Cut::PrivateName { exact, wildcard }, rank::PRIVATE_NAME);
                 }
             }
-            if rank <= 3
+            if rank <= rank::PUBLIC_NAME
                 && let Some(name) = snapshot.endpoints.public.find(name, skip)
             {
-                return Some((Cut::Public(name), (skip, 3)));
+                return found(Cut::PublicName(name), rank::PUBLIC_NAME);
             }
-            if rank <= 4 {
+            if rank <= rank::AUTODEFINED {
                 let of_view = view.autodefined.as_ref().and_then(|autodefined| {
                     let local = || reverse.find(name, skip).or_else(|| LOCALLY_SERVED.find(name, skip));
                     autodefined.find(name, skip).or_else(local)
                 });
-                if let Some(what) = of_view.or_else(|| SPECIAL_USE.find(name, skip)) {
-                    return Some((Cut::Autodefined(what), (skip, 4)));
+                if let Some(zone) = of_view.or_else(|| SPECIAL_USE.find(name, skip)) {
+                    return found(Cut::Autodefined(zone), rank::AUTODEFINED);
                 }
             }
         }
-        rank = 0;
+        rank = rank::RULE;
     }
     None
 }
 
-/// Whether a view has something below the suffix of a name that is left when `skip` labels are taken away: a zone, a rule that
-/// has others asked, a name of an endpoint, or an autodefined zone. That name exists then.
+/// Whether a view has a zone, a forwarding rule, a name of an endpoint or an autodefined zone below the suffix that is left
+/// when `skip` labels are taken from a name. The suffix exists then.
 #[cold]
 pub fn has_below(snapshot: &Snapshot, view: &View, name: &LookupName, skip: usize) -> bool {
-    let is_full = view.path != Path::InboundDelegation;
+    let is_full = view.path != ClientPath::InboundDelegation;
     let above_policies = snapshot.views.policies(view).is_some_and(|policies| {
         policies.above_zones.has(name, skip) || is_full && policies.above_rules.has(name, skip)
     });
@@ -119,8 +161,9 @@ pub fn has_below(snapshot: &Snapshot, view: &View, name: &LookupName, skip: usiz
     above_policies || is_full && (above_endpoints() || above_autodefined())
 }
 
-/// Which of those who share a private name has to do with a name that is `skip` labels below it.
-pub fn answering<'s>(
+/// The endpoint of a private name that stands closest to a name `skip` labels below it: its own one for the name itself, else
+/// that of the wildcard.
+pub fn endpoint_for<'s>(
     exact: Option<&'s EndpointName>,
     wildcard: Option<&'s EndpointName>,
     skip: usize,
@@ -128,55 +171,18 @@ pub fn answering<'s>(
     if skip == 0 { exact.or(wildcard) } else { wildcard.or(exact) }
 }
 
-/// The longest private name of an endpoint, at or above a name, that a view has.
-pub fn private_name<'s>(snapshot: &'s Snapshot, view: &'s View, name: &LookupName) -> Option<&'s EndpointName> {
-    let mut place = (0, 0);
-    while let Some((cut, (skip, rank))) = next_cut(snapshot, view, name, place) {
-        if let Cut::Private(exact, wildcard) = cut {
-            return answering(exact, wildcard, skip);
+/// The endpoint of the longest private name at or above a name.
+pub fn endpoint_of_private_name<'s>(
+    snapshot: &'s Snapshot,
+    view: &'s View,
+    name: &LookupName,
+) -> Option<&'s EndpointName> {
+    let mut position = CutPosition::START;
+    while let Some((cut, found)) = next_cut(snapshot, view, name, position) {
+        if let Cut::PrivateName { exact, wildcard } = cut {
+            return endpoint_for(exact, wildcard, found.skip);
         }
-        place = (skip, rank + 1);
+        position = found.next();
     }
     None
-}
-
-/// What could be responsible for a name, for those who read: what wins, why, and over what.
-pub fn candidates(snapshot: &Snapshot, view: &View, name: &LookupName) -> Vec<String> {
-    let mut found = Vec::new();
-    let mut place = (0, 0);
-    while let Some((cut, (skip, rank))) = next_cut(snapshot, view, name, place) {
-        let id_of = |name: &EndpointName| snapshot.endpoints.get(name.slot).map_or("-", |endpoint| &endpoint.id);
-        let (what, id) = match &cut {
-            Cut::Rule(rule) => (format!("{} rule", rule.resource.rule_type), &*rule.id),
-            Cut::Zone(zone) => ("private hosted zone".into(), &*zone.id),
-            Cut::Private(exact, wildcard) => {
-                ("private name of endpoint".into(), answering(*exact, *wildcard, skip).map_or("-", id_of))
-            }
-            Cut::Public(name) => ("public name of endpoint".into(), id_of(name)),
-            Cut::Autodefined(_) => ("autodefined names".into(), ""),
-        };
-        found.push((
-            skip,
-            format!("{what} {id}").trim_end().to_string() + &format!(" ({})", printed(name.suffix(skip))),
-        ));
-        place = (skip, rank + 1);
-    }
-    let mut lines = vec![format!("who is responsible for {}?", printed(name.wire()))];
-    let Some((skip, first)) = found.first() else {
-        lines.push("nobody: the view has no rule, zone or endpoint at this name or above it".into());
-        return lines;
-    };
-    let others: Vec<&str> = found[1..].iter().map(|(_, text)| text.as_str()).collect();
-    let why = match found.get(1) {
-        None => "nothing else of ours is at this name or above it",
-        Some((other, _)) if other == skip => {
-            "at one name, rules come first, then zones, then endpoints, then autodefined names"
-        }
-        Some(_) => "the longest name wins",
-    };
-    lines.push(format!("{first} comes first: {why}"));
-    if !others.is_empty() {
-        lines.push(format!("after it: {}", others.join(", then ")));
-    }
-    lines
 }

@@ -1,112 +1,121 @@
-//! DNS64: AAAA records made of A records, for subnets that reach IPv4 through a NAT64 (RFC 6147); and the way back, from
-//! the names of such addresses to those of the IPv4 addresses in them.
+//! DNS64 (RFC 6147), for subnets that reach IPv4 through a NAT64: AAAA records are synthesised from A records, and reverse
+//! names of synthesised addresses are CNAMEs to the reverse names of the IPv4 addresses in them.
 
 use super::{
-    Kind,
-    cut::next_cut,
-    known::Known,
-    resolve::{Outcome, Resolver},
+    AnswerKind,
+    context::{Context, QueryFlags},
+    cut::{CutPosition, next_cut},
+    known::KnownAnswers,
+    resolve::{Decision, Resolver},
     trace::{Stage, Trace},
 };
 use crate::{
-    snapshot::{Snapshot, autodefined::Autodefined, networks::Found},
+    snapshot::autodefined::Autodefined,
     wire::{
-        query::{LookupName, rcode, skip_name},
+        codes::{pointer, rcode},
+        query::{LookupName, skip_name},
         rdata::rtype,
         reply::{Mark, Section},
     },
 };
 use std::{net::Ipv4Addr, ops::Range};
 
-/// The Well-Known Prefix 64:ff9b::/96 (RFC 6052, 2.1).
+/// The Well-KnownAnswers Prefix 64:ff9b::/96 (RFC 6052, 2.1).
 const PREFIX: [u8; 12] = [0, 0x64, 0xff, 0x9b, 0, 0, 0, 0, 0, 0, 0, 0];
-/// The zone of the names of its addresses, and how many labels that has.
+/// The zone of the reverse names of the prefix.
 const REVERSE: &[u8] = b"\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\x010\
     \x01b\x019\x01f\x01f\x014\x016\x010\x010\x03ip6\x04arpa\0";
+/// The number of labels of [`REVERSE`].
 const REVERSE_LABELS: usize = 26;
-/// What no AAAA record may be that is to be used: ::ffff:0:0/96 (RFC 6147, 5.1.4).
+/// The prefix of IPv4-mapped addresses, ::ffff:0:0/96: AAAA records in it do not count (RFC 6147, 5.1.4).
 const MAPPED: [u8; 12] = [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
-/// The TTL where the negative answer has none, in seconds (RFC 6147, 5.1.7).
+/// The TTL of synthesised records if the negative answer has no SOA record, in seconds (RFC 6147, 5.1.7).
 const DEFAULT_TTL: u32 = 600;
-/// How many addresses are made at most.
-const MOST: usize = 128;
+/// The largest number of synthesised records in an answer. More A records are ignored.
+const MAX_RECORDS: usize = 128;
 
-/// Whether records are to be made for a client. One who validates for itself gets none (RFC 6147, 5.5).
+/// Whether DNS64 applies to a query. A client with DO and CD validates for itself and gets no such records (RFC 6147, 5.5).
 #[inline]
-pub fn is_wanted(snapshot: &Snapshot, found: &Found, name: &LookupName, qtype: u16, validates: bool) -> bool {
+pub fn is_wanted(context: &Context, flags: QueryFlags, name: &LookupName, qtype: u16) -> bool {
+    let subnets = &context.snapshot.networks.subnets;
     (qtype == rtype::AAAA || below_prefix(name).is_some())
-        && !validates
-        && found.subnet.is_some_and(|subnet| snapshot.networks.subnets[subnet as usize].dns64)
+        && !(flags.dnssec_ok && flags.checking_disabled)
+        && context.matched.subnet.is_some_and(|subnet| subnets[subnet as usize].dns64)
 }
 
-/// How many labels a name is below that of the prefix, if it is.
+/// The number of labels between a name and [`REVERSE`], if the name is at or below it.
 #[inline]
 pub fn below_prefix(name: &LookupName) -> Option<usize> {
     let skip = name.labels().checked_sub(REVERSE_LABELS)?;
     (name.suffix(skip) == REVERSE).then_some(skip)
 }
 
-impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
-    /// As [`Resolver::decide`]; where a name has no AAAA records, they are made of its A records, and the name of an
-    /// address below the prefix is another one for that of the IPv4 address in it.
+impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
+    /// Decides the current name like [`Resolver::decide`], and synthesises records (RFC 6147, 5.1):
+    ///
+    /// 1. the reverse name of a synthesised address is a CNAME to that of the IPv4 address (5.3.1);
+    /// 2. usable AAAA records are the answer, without IPv4-mapped ones (5.1.4);
+    /// 3. otherwise AAAA records are made from the A records, with a TTL of at most that of the negative answer (5.1.7);
+    /// 4. without A records, the first answer is the answer.
     #[cold]
-    pub fn decide_dns64(&mut self, first: bool) -> (Outcome<'s>, Kind) {
+    pub fn decide_dns64(&mut self) -> (Decision<'s>, AnswerKind) {
         if let Some(skip) = below_prefix(self.name)
-            && next_cut(self.snapshot, self.view, self.name, (0, 0)).is_none_or(|(_, (other, _))| other > skip)
+            && next_cut(self.context.snapshot, self.context.view, self.name, CutPosition::START)
+                .is_none_or(|(_, cut)| cut.skip > skip)
         {
-            self.same_for_all = false;
-            return (self.autodefined(&Autodefined::Translated, skip, first), Kind::Autodefined);
+            self.summary.same_for_all = false;
+            return (self.autodefined(&Autodefined::Translated, skip), AnswerKind::Autodefined);
         }
         if self.qtype != rtype::AAAA {
-            return self.decide(first);
+            return self.decide();
         }
         let (mark, start, count) = (self.reply.mark(), self.reply.position(), self.reply.count(Section::Answer));
-        let (outcome, kind) = self.decide(first);
-        match outcome {
-            Outcome::Done(rcode::NOERROR) | Outcome::Failed(_) => {}
-            _ => return (outcome, kind),
+        let (decision, kind) = self.decide();
+        match decision {
+            Decision::Answered(rcode::NOERROR) | Decision::Failed(_) => {}
+            _ => return (decision, kind),
         }
-        // Addresses that go with a referral are not those of the name.
+        // Addresses in the additional section belong to a referral, not to the name.
         if self.reply.is_truncated() || self.reply.count(Section::Additional) > 0 {
-            return (outcome, kind);
+            return (decision, kind);
         }
         let usable = |(address, _): &([u8; 16], u32)| address[..12] != MAPPED;
         if self.addresses(start, rtype::AAAA).any(|address| usable(&address)) {
             if !self.addresses(start, rtype::AAAA).all(|address| usable(&address)) {
                 self.leave_out_mapped(start);
             }
-            return (outcome, kind);
+            return (decision, kind);
         }
-        let most = match self.reply.count(Section::Answer) - count {
+        let max_ttl = match self.reply.count(Section::Answer) - count {
             0 if self.reply.position() > start => self.ttl_at(start),
             _ => DEFAULT_TTL,
         };
         self.reply.back_to(mark);
         self.qtype = rtype::A;
-        let (of_a, _) = self.decide(first);
+        let (of_a, _) = self.decide();
         self.qtype = rtype::AAAA;
         match of_a {
-            Outcome::Done(rcode::NOERROR) if !self.reply.is_truncated() => {}
-            Outcome::Forward(route) => {
-                // It is the A records that have to be asked for.
+            Decision::Answered(rcode::NOERROR) if !self.reply.is_truncated() => {}
+            Decision::Forward(route) => {
+                // The caller asks for the A records.
                 self.qtype = rtype::A;
-                return (Outcome::Forward(route), kind);
+                return (Decision::Forward(route), kind);
             }
-            _ => return self.decide_again(mark, first),
+            _ => return self.decide_again(mark),
         }
-        let mut made = [(Ipv4Addr::UNSPECIFIED, 0); MOST];
+        let mut made = [(Ipv4Addr::UNSPECIFIED, 0); MAX_RECORDS];
         let mut len = 0;
-        for (place, (address, ttl)) in made.iter_mut().zip(self.addresses::<4>(start, rtype::A)) {
-            *place = (address.into(), ttl.min(most));
+        for (record, (address, ttl)) in made.iter_mut().zip(self.addresses::<4>(start, rtype::A)) {
+            *record = (address.into(), ttl.min(max_ttl));
             len += 1;
         }
         if len == 0 {
-            return self.decide_again(mark, first);
+            return self.decide_again(mark);
         }
         self.reply.back_to(mark);
-        self.authentic = false;
-        self.trace.note(Stage::Answer, || format!("DNS64: {len} AAAA record(s) are made of A records"));
-        let owner = 0xc000 | self.name_at as u16;
+        self.summary.authentic = false;
+        self.trace.note(Stage::Answer, || format!("DNS64: {len} AAAA record(s) are synthesised from A records"));
+        let owner = pointer::to(self.name_at);
         for (address, ttl) in &made[..len] {
             let data: [&[u8]; 2] = [&PREFIX, &address.octets()];
             if self.reply.record(Section::Answer, owner, rtype::AAAA, *ttl, &data).is_err() {
@@ -114,19 +123,19 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
                 break;
             }
         }
-        (Outcome::Done(rcode::NOERROR), kind)
+        (Decision::Answered(rcode::NOERROR), kind)
     }
 
-    /// Nothing can be made: what was decided first holds.
-    fn decide_again(&mut self, mark: Mark, first: bool) -> (Outcome<'s>, Kind) {
+    /// Decides the name without synthesising records.
+    fn decide_again(&mut self, mark: Mark) -> (Decision<'s>, AnswerKind) {
         self.reply.back_to(mark);
-        self.decide(first)
+        self.decide()
     }
 
-    /// Takes the addresses that are not to be used out of those that were written from `start` on, and the signatures that
-    /// do not fit the others.
+    /// Removes IPv4-mapped AAAA records from the records at `start` and behind it, and the signatures of the set, which are
+    /// no longer right.
     fn leave_out_mapped(&mut self, start: usize) {
-        self.authentic = false;
+        self.summary.authentic = false;
         let mut at = start;
         while let Some((rtype, _, data)) = record_at(self.reply.written(), at) {
             let written = self.reply.written();
@@ -140,10 +149,10 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
                 false => at = data.end,
             }
         }
-        self.trace.note(Stage::Answer, || "DNS64: AAAA record(s) of IPv4-mapped addresses are left out".into());
+        self.trace.note(Stage::Answer, || "DNS64: AAAA record(s) with IPv4-mapped addresses are left out".into());
     }
 
-    /// The addresses in the records of a type that were written from `start` on, with their TTLs.
+    /// The addresses and TTLs of the records of a type, from offset `start` on.
     fn addresses<const N: usize>(&self, start: usize, rtype: u16) -> impl Iterator<Item = ([u8; N], u32)> {
         let written = self.reply.written();
         let mut at = start;
@@ -155,13 +164,13 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
         .flatten()
     }
 
-    /// The TTL of the record at this place.
+    /// The TTL of the record at an offset.
     fn ttl_at(&self, at: usize) -> u32 {
         record_at(self.reply.written(), at).map_or(DEFAULT_TTL, |(_, ttl, _)| ttl)
     }
 }
 
-/// Type and TTL of the record at a place, and where its data is; none if there is none.
+/// Type and TTL of the record at an offset, and the range of its data; none if there is no record.
 fn record_at(message: &[u8], at: usize) -> Option<(u16, u32, Range<usize>)> {
     let fixed = skip_name(message, at)?;
     let &[t1, t2, _, _, ttl @ .., l1, l2] = message.get(fixed..)?.first_chunk::<10>()?;

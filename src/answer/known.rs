@@ -1,106 +1,117 @@
-//! What is known of names that others answer for.
+//! The answers of other servers, as [`answer`](super::answer) needs them.
 //!
-//! [`answer`](super::answer) asks what is known, and says where to ask what is not. What is known is a record set, or
-//! that there is none: one name and type at a time, so that every target of a chain is decided anew.
+//! `answer` looks for a question in [`KnownAnswers`]. If it is not there, `answer` returns a [`RoutedQuestion`], which the
+//! caller asks. An [`Entry`] has the answer for one name and type: a record set, or that there is none. So every target of
+//! a CNAME chain is decided by itself. This module has no cache: [`forward::cache`](crate::forward::cache) is one.
 
 use crate::{
     snapshot::routes::{Route, RouteId},
     wire::{
+        codes::{pointer, rcode},
         name::{MAX_NAME, wire_len},
-        query::{LookupName, rcode},
+        query::LookupName,
         reply::{Full, Reply, Section, first_of},
     },
 };
 use std::sync::Arc;
 
-/// What others are asked.
+/// A question to other servers.
 #[derive(Clone, Copy)]
 pub struct Question<'a> {
     /// The name, in lower case.
     pub name: &'a LookupName,
     /// The type.
     pub qtype: u16,
-    /// DNSSEC records are wanted.
+    /// DO: DNSSEC records are wanted.
     pub dnssec_ok: bool,
-    /// Nobody on the way is to validate.
+    /// CD: no server is to validate.
     pub checking_disabled: bool,
 }
 
-/// Where to ask, and what.
+/// A question, and the route by which it goes.
 #[derive(Clone, Copy)]
-pub struct Forward<'s> {
-    /// Where.
+pub struct RoutedQuestion<'s> {
+    /// The route.
     pub route: &'s Arc<Route>,
-    /// What the answers are kept under.
+    /// The route's number, as the client's view sees it: the cache keeps the answers under it.
     pub id: RouteId,
     name: [u8; MAX_NAME],
     /// The type.
     pub qtype: u16,
-    /// DNSSEC records are wanted.
+    /// DO: DNSSEC records are wanted.
     pub dnssec_ok: bool,
-    /// Nobody on the way is to validate.
+    /// CD: no server is to validate.
     pub checking_disabled: bool,
-    /// Where this is not answered, something else is still to be asked.
-    pub hasty: bool,
-    /// The view of the client that wants to know: [`View::slot`](crate::snapshot::views::View::slot).
+    /// If no server answers, there is another question to ask (DNS64 asks for A after AAAA).
+    pub has_fallback: bool,
+    /// The view of the client: [`View::slot`](crate::snapshot::views::View::slot).
     pub tenant: u32,
 }
 
-impl<'s> Forward<'s> {
-    /// Asks this by this route. The answers are kept under `id`: that of the route, as the view [sees](crate::snapshot::views::Views::route_id) it.
-    pub fn new(route: &'s Arc<Route>, id: RouteId, question: &Question) -> Forward<'s> {
+impl<'s> RoutedQuestion<'s> {
+    /// A question with its route. `id` is the route's number, as the view
+    /// [sees](crate::snapshot::views::Views::route_id) it.
+    pub fn new(route: &'s Arc<Route>, id: RouteId, question: &Question) -> RoutedQuestion<'s> {
         let mut name = [0; MAX_NAME];
         let wire = question.name.wire();
         name[..wire.len()].copy_from_slice(wire);
         let Question { qtype, dnssec_ok, checking_disabled, .. } = *question;
-        Forward { route, id, name, qtype, dnssec_ok, checking_disabled, hasty: false, tenant: 0 }
+        RoutedQuestion { route, id, name, qtype, dnssec_ok, checking_disabled, has_fallback: false, tenant: 0 }
     }
 
-    /// The same, to be taken along.
-    pub fn to_asked(&self) -> Asked {
-        let Forward { route, id, qtype, dnssec_ok, checking_disabled, hasty, .. } = *self;
-        Asked { route: route.clone(), id, name: Box::new(self.name()), qtype, dnssec_ok, checking_disabled, hasty }
+    /// A copy that does not borrow the snapshot.
+    pub fn to_owned_question(&self) -> OwnedRoutedQuestion {
+        let RoutedQuestion { route, id, qtype, dnssec_ok, checking_disabled, has_fallback, .. } = *self;
+        OwnedRoutedQuestion {
+            route: route.clone(),
+            id,
+            name: Box::new(self.name()),
+            qtype,
+            dnssec_ok,
+            checking_disabled,
+            has_fallback,
+        }
     }
 
-    /// The name that is asked for, in lower case.
+    /// The name of the question, in lower case.
     pub fn name(&self) -> LookupName {
         LookupName::new(&self.name).unwrap_or_else(LookupName::root)
     }
 
-    /// What is asked, of that name.
+    /// The question; `name` is its name.
     pub fn question<'n>(&self, name: &'n LookupName) -> Question<'n> {
-        let Forward { qtype, dnssec_ok, checking_disabled, .. } = *self;
+        let RoutedQuestion { qtype, dnssec_ok, checking_disabled, .. } = *self;
         Question { name, qtype, dnssec_ok, checking_disabled }
     }
 }
 
-/// Where to ask, and what: for those who take it with them, and so not large.
+/// A [`RoutedQuestion`] that owns its route and is small, for use across an `await`.
 #[derive(Clone)]
-pub struct Asked {
-    /// Where.
+pub struct OwnedRoutedQuestion {
+    /// The route.
     pub route: Arc<Route>,
-    /// What the answers are kept under.
+    /// The route's number, as the client's view sees it: the cache keeps the answers under it.
     pub id: RouteId,
     name: Box<LookupName>,
     qtype: u16,
     dnssec_ok: bool,
     checking_disabled: bool,
-    /// Where this is not answered, something else is still to be asked.
-    pub hasty: bool,
+    /// If no server answers, there is another question to ask (DNS64 asks for A after AAAA).
+    pub has_fallback: bool,
 }
 
-impl Asked {
-    /// What is asked.
+impl OwnedRoutedQuestion {
+    /// The question.
     pub fn question(&self) -> Question<'_> {
-        let Asked { name, qtype, dnssec_ok, checking_disabled, .. } = self;
+        let OwnedRoutedQuestion { name, qtype, dnssec_ok, checking_disabled, .. } = self;
         Question { name, qtype: *qtype, dnssec_ok: *dnssec_ok, checking_disabled: *checking_disabled }
     }
 }
 
-/// What decides an answer of others.
+/// The key of an answer of other servers.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Key {
-    /// Whom it came from.
+    /// The route that it came by.
     pub route: RouteId,
     /// The name, in lower case and wire format.
     pub name: Box<[u8]>,
@@ -118,7 +129,7 @@ impl Key {
         Key { route, name: question.name.wire().into(), qtype, flags, hash }
     }
 
-    /// Whether it is that of the question.
+    /// Whether it is the key of a question.
     #[inline]
     pub fn is(&self, route: RouteId, question: &Question) -> bool {
         self.route == route
@@ -127,7 +138,7 @@ impl Key {
             && *self.name == *question.name.wire()
     }
 
-    /// The same hash that its question has.
+    /// Its hash, which is that of its question.
     #[inline]
     pub fn hash(&self) -> u64 {
         self.hash
@@ -150,50 +161,50 @@ impl Question<'_> {
     }
 }
 
-/// Records in wire format that can be put into any reply: names in their data are not compressed, and an owner is
-/// either a whole name or the mark [`OWNER`] with the number of labels that are to be taken from the front of the name
-/// in question.
+/// Records in wire format that can be copied into any reply. Names in their data are not compressed. An owner is either a
+/// whole name, or the octet [`OWNER`] and the number of labels by which the question's name is longer than the owner.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Records {
-    /// How many.
+    /// The number of records.
     pub count: u16,
-    /// The records, one behind the other.
+    /// The records, one after the other.
     pub octets: Box<[u8]>,
 }
 
-/// In front of an owner that is a suffix of the name in question: no label is that long, and no pointer begins so.
+/// The first octet of an owner that is a suffix of the question's name. No label has this length, and no pointer begins with
+/// it.
 pub const OWNER: u8 = 0x80;
 
-/// What others answered for one name and type.
+/// The answer of other servers for one name and type.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// The RCODE: NOERROR, NXDOMAIN, YXDOMAIN, or SERVFAIL where nobody gave a usable answer.
+    /// The RCODE: NOERROR, NXDOMAIN or YXDOMAIN; SERVFAIL if no server gave a usable answer.
     pub rcode: u16,
-    /// Validated, by our own recursion.
+    /// zonal's own recursion has validated it.
     pub authentic: bool,
-    /// Seconds for which it holds; 0 for what is good for one answer only.
+    /// The time for which it is valid, in seconds; 0 if it is valid for one query only.
     pub ttl: u32,
-    /// When it came, in seconds since 1970.
+    /// The time at which it came, in seconds since 1970.
     pub since: i64,
-    /// The record set; of a name with a CNAME that record; both with their signatures if they were asked for. With the
-    /// DNAME in front, where that is what the CNAME was made from.
+    /// The record set, or the CNAME record of a name that has one; with signatures if the question wants them. If the CNAME
+    /// was made from a DNAME, the DNAME record comes first.
     pub answer: Records,
-    /// Where in `answer` the target of a CNAME is.
+    /// The offset of the CNAME's target in `answer`.
     pub target: Option<u16>,
-    /// The SOA record of a negative answer, and what proves it if that was asked for.
+    /// The SOA record of a negative answer; with its proof if the question wants it.
     pub authority: Records,
     /// An extended error (RFC 8914): its code and text.
     pub ede: Option<(u16, Arc<str>)>,
-    /// What each server did, by its address, where that is why there is no answer: for operators, as clients are not told
-    /// the addresses of servers.
+    /// The failure of each server, with its address, if there is no answer. This is for operators: clients never see the
+    /// addresses of servers.
     pub details: Option<Arc<str>>,
 }
 
-/// How far what threads take for the time may be apart, in seconds.
-const CLOCKS_APART: i64 = 5;
+/// The largest difference between the clocks of two threads, in seconds.
+const MAX_CLOCK_DIFFERENCE_SECONDS: i64 = 5;
 
 impl Entry {
-    /// No answer, and why.
+    /// The entry of a failure, with code and text of the extended error.
     pub fn failure(code: u16, text: &str, now: i64, ttl: u32) -> Entry {
         Entry {
             rcode: rcode::SERVFAIL,
@@ -208,19 +219,19 @@ impl Entry {
         }
     }
 
-    /// Whether it holds at this time. What seems to come from a time that is still to come, because the clock was set back,
-    /// does not: it would hold for as much longer.
+    /// Whether it is valid at this time. An entry from the future is not: the clock was set back, and the entry would be valid
+    /// for too long.
     #[inline]
     pub fn holds(&self, now: i64) -> bool {
-        self.end() > now && self.since <= now + CLOCKS_APART
+        self.end() > now && self.since <= now + MAX_CLOCK_DIFFERENCE_SECONDS
     }
 
-    /// When it ends, in seconds since 1970.
+    /// The time at which it expires, in seconds since 1970.
     pub fn end(&self) -> i64 {
         self.since + i64::from(self.ttl)
     }
 
-    /// How many octets of memory it takes.
+    /// Its size in memory, in octets.
     pub fn size(&self) -> usize {
         let text = self.ede.as_ref().map_or(0, |(_, text)| text.len());
         let details = self.details.as_ref().map_or(0, |details| details.len());
@@ -228,35 +239,41 @@ impl Entry {
     }
 }
 
-/// What is known of a question.
+/// A known answer, at a point in time.
 #[derive(Clone, Copy)]
-pub struct Found<'k> {
-    /// What was answered.
+pub struct KnownAnswer<'k> {
+    /// The answer.
     pub entry: &'k Entry,
-    /// The TTL that its records have now.
+    /// The remaining TTL of its records, in seconds.
     pub ttl: u32,
-    /// It has ended, and nobody could be asked anew (RFC 8767).
+    /// It has expired, and no server could refresh it (RFC 8767).
     pub stale: bool,
-    /// It is in demand and ends soon: whoever is told so, which is nobody else, has it asked for anew.
+    /// It is in demand and expires soon. Only one caller gets this flag, and has the entry refreshed.
     pub refresh: bool,
 }
 
-/// Knows what others answered.
-pub trait Known {
-    /// Hands to `use_it` what is known of a question that goes by a route, if it is.
-    fn with<R>(&self, route: RouteId, question: &Question, now: i64, use_it: impl FnOnce(Option<Found>) -> R) -> R;
+/// A source of answers of other servers.
+pub trait KnownAnswers {
+    /// Calls `use_it` with the known answer to a question by a route, or with none.
+    fn with<R>(
+        &self,
+        route: RouteId,
+        question: &Question,
+        now: i64,
+        use_it: impl FnOnce(Option<KnownAnswer>) -> R,
+    ) -> R;
 }
 
-/// Knows nothing.
-impl Known for () {
+/// The source that knows no answer.
+impl KnownAnswers for () {
     #[inline]
-    fn with<R>(&self, _: RouteId, _: &Question, _: i64, use_it: impl FnOnce(Option<Found>) -> R) -> R {
+    fn with<R>(&self, _: RouteId, _: &Question, _: i64, use_it: impl FnOnce(Option<KnownAnswer>) -> R) -> R {
         use_it(None)
     }
 }
 
 impl Records {
-    /// The records: owner, type and data of each, where they are about `name`.
+    /// Owner, type and data of each record, if the question's name is `name`.
     pub fn iter<'a>(&'a self, name: &'a LookupName) -> impl Iterator<Item = (&'a [u8], u16, &'a [u8])> {
         let mut rest = &*self.octets;
         (0..self.count).map_while(move |_| {
@@ -272,28 +289,28 @@ impl Records {
         })
     }
 
-    /// Puts the records into a reply. `suffix_at` tells where in the reply the name in question begins without its
-    /// first labels. Of the addresses among them, if their type is named, another one comes first at each draw. Returns where
-    /// the records begin.
+    /// Copies the records into a reply. `suffix_at` returns the offset in the reply of the question's name without its first
+    /// labels. `rotation` is the type of the addresses that rotate, and the number that decides which one comes first.
+    /// Returns the offset of the first record.
     #[inline]
     pub fn write(
         &self,
         reply: &mut Reply,
         section: Section,
         ttl: u32,
-        turned: Option<(u16, u32)>,
+        rotation: Option<(u16, u32)>,
         suffix_at: impl Fn(&[u8], usize) -> usize,
     ) -> Result<usize, Full> {
         let start = reply.block(section, self.count, &self.octets)?;
         let mut at = start;
-        // Those that lie one behind the other, and how many they are.
+        // The addresses that are next to each other, and their number.
         let (mut addresses, mut count) = (start..start, 0);
         for _ in 0..self.count {
             let begin = at;
             let written = reply.written();
             if written[at] == OWNER {
                 let owner = suffix_at(written, written[at + 1].into());
-                reply.patch(at, 0xc000 | owner as u16);
+                reply.patch(at, pointer::to(owner));
                 at += 2;
             } else {
                 while written[at] != 0 {
@@ -306,17 +323,17 @@ impl Records {
             let written = reply.written();
             let rtype = u16::from_be_bytes([written[at], written[at + 1]]);
             at += 10 + usize::from(u16::from_be_bytes([written[at + 8], written[at + 9]]));
-            if turned.is_some_and(|(turned, _)| turned == rtype) && (count == 0 || addresses.end == begin) {
+            if rotation.is_some_and(|(rotated, _)| rotated == rtype) && (count == 0 || addresses.end == begin) {
                 addresses = if count == 0 { begin..at } else { addresses.start..at };
                 count += 1;
             }
         }
-        if let Some((_, draw)) = turned
+        if let Some((_, draw)) = rotation
             && count > 1
             && addresses.len().is_multiple_of(count)
         {
             let size = addresses.len() / count;
-            reply.turn(addresses, size * first_of(count, draw));
+            reply.rotate(addresses, size * first_of(count, draw));
         }
         Ok(start)
     }

@@ -1,23 +1,30 @@
-//! The function that answers: pure, without I/O, lock, clock, randomness or allocation.
+//! The function that answers a query: pure, without I/O, lock, clock, randomness or allocation.
 //!
-//! Every transport, `zonal explain`, the tests and the benchmark call [`answer`] or its traced twin, which is the same
-//! code with its eyes open.
+//! Every transport, `zonal explain`, the tests and the benchmarks call [`answer`], or [`answer_traced`], which is the same
+//! function with a listener. Neither asks other servers: that is the work of [`forward`](crate::forward).
+//!
+//! ```text
+//! packet -> identify: the client and its view -> resolve: the records -> Frame: OPT, size -> reply
+//! ```
 
 mod autodefined;
+mod cache;
+mod context;
 mod cookie;
 mod cut;
 mod dns64;
 mod endpoint;
+mod explanation;
+pub mod identify;
 pub mod known;
-pub mod noted;
+pub mod query_log_trace;
+mod records;
 mod resolve;
-mod same;
+mod scope;
 #[cfg(test)]
 mod tests;
 mod trace;
-pub mod who;
 mod whoami;
-mod why;
 mod zone;
 
 use crate::{
@@ -25,41 +32,44 @@ use crate::{
     snapshot::{
         Snapshot,
         forwarders::Forwarder,
-        networks::{Found, Path, Refusal},
+        networks::{ClientPath, MatchedClient, Refusal},
         zone::Zone,
     },
     wire::{
-        query::{Edns, HEADER, LookupName, Packet, Query, flag, flags, rcode},
+        codes::{class, ede, flag, rcode},
+        query::{Edns, HEADER, LookupName, Packet, Query, flags},
         rdata::rtype,
         reply::{self, Ede, MAX_UDP, Opt, Reply},
     },
 };
-use known::{Forward, Known};
-pub use noted::Noted;
+use context::Context;
+use identify::{Sender, read_sender};
+use known::{KnownAnswers, RoutedQuestion};
+pub use query_log_trace::QueryLogTrace;
+use resolve::resolve;
 use std::net::IpAddr;
-pub use trace::{By, CacheState, Stage, Step, Story, Trace};
-use who::Who;
+pub use trace::{AnsweredBy, CacheState, ExplainTrace, Stage, Step, Trace};
 
-/// How a query came.
+/// The transport of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Transport {
-    /// In a datagram.
+    /// A UDP datagram.
     Udp,
-    /// In a stream.
+    /// A TCP stream.
     Tcp,
-    /// In a stream over TLS (RFC 7858).
+    /// A TLS stream (RFC 7858).
     Tls,
-    /// In an HTTP/1.1 or HTTP/2 request (RFC 8484).
+    /// An HTTP/1.1 or HTTP/2 request (RFC 8484).
     Https,
-    /// In a stream of a QUIC connection (RFC 9250).
+    /// A stream of a QUIC connection (RFC 9250).
     Quic,
-    /// In an HTTP/3 request.
+    /// An HTTP/3 request.
     H3,
 }
 
 impl Transport {
-    /// All of them, with the words that metrics have for them.
-    pub const WORDS: [(Transport, &str); 6] = [
+    /// All transports, with their labels in metrics.
+    pub const LABELS: [(Transport, &str); 6] = [
         (Transport::Udp, "udp"),
         (Transport::Tcp, "tcp"),
         (Transport::Tls, "tls"),
@@ -68,7 +78,7 @@ impl Transport {
         (Transport::H3, "h3"),
     ];
 
-    /// The protocol that it belongs to, as Resolver endpoints name them.
+    /// Its protocol, as Resolver endpoints list it.
     #[inline]
     pub fn protocol(self) -> Protocol {
         match self {
@@ -79,167 +89,174 @@ impl Transport {
         }
     }
 
-    /// Whether connections have an idle timeout that clients are told (RFC 7828; RFC 9250, 5.5.2 forbids it there).
+    /// Whether replies tell the idle time-out of the connection (RFC 7828). RFC 9250, 5.5.2, forbids it for QUIC.
     fn has_keepalive(self) -> bool {
         matches!(self, Transport::Tcp | Transport::Tls)
     }
 }
 
-/// Who sent a query, as far as the listener knows.
+/// The addresses and the transport of a query.
 #[derive(Clone, Copy, Debug)]
 pub struct Client {
-    /// The address that it came from.
+    /// The source address.
     pub source: IpAddr,
-    /// The port that it came from; 0 where that is not known.
+    /// The source port; 0 if it is not known.
     pub port: u16,
-    /// The address that it arrived on.
+    /// The destination address.
     pub local: IpAddr,
-    /// How it came.
+    /// The transport.
     pub transport: Transport,
 }
 
 impl Client {
-    /// Finds out who asks.
+    /// Finds the client's network, AZ and view.
     #[inline]
-    pub fn identify<'s>(&self, snapshot: &'s Snapshot) -> Result<Found<'s>, Refusal> {
+    pub fn identify<'s>(&self, snapshot: &'s Snapshot) -> Result<MatchedClient<'s>, Refusal> {
         snapshot.networks.identify(self.source, self.local, self.transport.protocol())
     }
 
-    /// The forwarder that it is, if it is one, and who that is itself.
+    /// The forwarder with these addresses, if there is one, and its own network, AZ and view.
     #[inline]
-    pub fn forwarder<'s>(&self, snapshot: &'s Snapshot) -> Option<(&'s Forwarder, Found<'s>)> {
+    pub fn forwarder<'s>(&self, snapshot: &'s Snapshot) -> Option<(&'s Forwarder, MatchedClient<'s>)> {
         snapshot.networks.forwarder(self.source, self.local, self.transport.protocol())
     }
 }
 
-/// What varies from answer to answer.
+/// The input of an answer that is not in the snapshot or the query.
 #[derive(Clone, Copy, Debug)]
 pub struct Moment {
     /// Seconds since 1970.
     pub now: i64,
-    /// Counts up by one with each query of a worker: rotation and shares come from it.
+    /// A number that rises by one with each query of a worker. It rotates addresses and decides shares.
     pub draw: u32,
 }
 
-/// What was decided.
-#[allow(clippy::large_enum_variant, reason = "the name to ask for is in it, as nothing is allocated")]
+/// The decision about a query.
+#[allow(clippy::large_enum_variant, reason = "the question has the whole name, because nothing is allocated")]
 pub enum Outcome<'s> {
     /// The reply is in the buffer.
     Reply(Answered),
-    /// Others have to be asked first; whoever knows then what they answered calls again.
-    Forward(Forward<'s>),
-    /// There is nothing to say to that.
+    /// Other servers have to be asked this question. With their answers the caller calls again.
+    Forward(RoutedQuestion<'s>),
+    /// The packet gets no reply.
     Drop,
 }
 
-/// A reply, and what counters and limits want to know of it.
+/// The properties of a reply, for counters and limits.
 #[derive(Clone, Copy, Debug)]
 pub struct Answered {
-    /// How long the reply is, in octets.
+    /// The length of the reply, in octets.
     pub len: usize,
-    /// The view that answered: an index into [`Snapshot::view_labels`]; none for those who have none.
+    /// The client's view: an index into [`Snapshot::view_labels`]; none for a client without a view.
     pub view: Option<u32>,
     /// The extended RCODE.
     pub rcode: u16,
-    /// What answered.
-    pub kind: Kind,
-    /// The address of an inbound endpoint that was asked: an index into [`Networks::entry_point_labels`]; none for others.
+    /// The kind of resource that answered.
+    pub kind: AnswerKind,
+    /// The address of an inbound endpoint that was asked: an index into [`Networks::entry_point_labels`]; none for any other
+    /// address.
     ///
     /// [`Networks::entry_point_labels`]: crate::snapshot::networks::Networks::entry_point_labels
     pub entry_point: Option<u32>,
-    /// Where the addresses of endpoints in it are, as the client sees it; none if there are none.
+    /// The farthest address of an endpoint in it; none without such an address.
     pub locality: Option<Locality>,
-    /// What the query's cookie proves of its sender.
+    /// The state of the query's cookie.
     pub cookie: Cookie,
-    /// Something in it is in demand and ends soon: it is to be asked for anew.
+    /// A cache entry in it is in demand and expires soon: the caller has it refreshed.
     pub refresh: bool,
 }
 
-/// What answered, for the counters.
+/// The kind of resource that answered, for the counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Kind {
+pub enum AnswerKind {
     /// A private hosted zone.
     Zone,
-    /// A name of an endpoint.
+    /// A name of a VPC endpoint.
     Endpoint,
     /// An autodefined name.
     Autodefined,
     /// `whoami.zonal.`
     Whoami,
-    /// Nothing: it would have to be forwarded.
+    /// Other servers, or nobody, if the name is not forwarded.
     Forward,
-    /// Nobody: the client has no view, or the query is none that we take.
+    /// Nobody: the client has no view, or zonal does not support the query.
     Refused,
     /// Nobody: the query is malformed.
     Malformed,
 }
 
-/// Where the addresses of endpoints are that a client is given. Traffic to another Availability Zone costs money.
+/// The distance between a client and the addresses of endpoints in its answer. Traffic to another Availability Zone costs
+/// money.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Locality {
-    /// All in the client's own AZ.
+    /// All addresses are in the client's AZ.
     SameAz,
     /// The client's AZ is not known.
     NoAz,
-    /// At least one in another AZ.
+    /// At least one address is in another AZ.
     CrossAz,
 }
 
-/// What a query's DNS cookie proves (RFC 7873).
+/// The state of a query's DNS cookie (RFC 7873).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Cookie {
-    /// There is none.
+    /// The query has none.
     Absent,
-    /// A client cookie, without a server cookie of ours that holds.
+    /// A client cookie, without a valid server cookie.
     Client,
-    /// A server cookie of ours: the source address is no forgery.
+    /// A valid server cookie: the source address is not forged.
     Valid,
 }
 
-/// The least that a client takes by UDP without saying so, in octets (RFC 1035, 2.3.4).
-const MIN_UDP: usize = 512;
+/// The size of a UDP reply that every client takes, in octets (RFC 1035, 2.3.4).
+const MIN_UDP_OCTETS: usize = 512;
 
-/// Where in a zone's memory the answer to a query will be looked up. A worker that has many queries at hand asks for the
-/// memory of all before it answers the first: that memory is large, and waiting for it is most of what an answer costs.
+/// The memory of a zone that the answer to a query will read. A worker with several queries prefetches the memory of all
+/// before it answers the first: waiting for that memory is most of the time of an answer.
 #[derive(Clone, Copy)]
-pub struct Hint<'s> {
+pub struct PrefetchHint<'s> {
     zone: &'s Zone,
     hash: u64,
 }
 
-impl Hint<'_> {
-    /// The first address that is looked at.
+impl PrefetchHint<'_> {
+    /// The first address that is read.
     #[inline]
-    pub fn first_look(&self) -> *const u8 {
-        self.zone.first_look(self.hash)
+    pub fn first_address(&self) -> *const u8 {
+        self.zone.first_address(self.hash)
     }
 
-    /// The second one, which the memory behind the first one tells.
+    /// The second address. It is found in the memory at the first one.
     #[inline]
-    pub fn second_look(&self) -> Option<*const u8> {
-        self.zone.second_look(self.hash)
+    pub fn second_address(&self) -> Option<*const u8> {
+        self.zone.second_address(self.hash)
     }
 }
 
-/// Tells where the answer to a query will be looked up, if it is in a zone. `name` is room for the query's name.
+/// Finds the memory that the answer to a query will read, if a zone answers it. `name` is room for the query's name.
 #[inline]
-pub fn hint<'s>(snapshot: &'s Snapshot, client: &Client, query: &[u8], name: &mut LookupName) -> Option<Hint<'s>> {
+pub fn find_prefetch_hint<'s>(
+    snapshot: &'s Snapshot,
+    client: &Client,
+    query: &[u8],
+    name: &mut LookupName,
+) -> Option<PrefetchHint<'s>> {
     if !name.fill(query.get(HEADER..)?) {
         return None;
     }
     if client.forwarder(snapshot).is_some() {
-        return None; // who asks is not known before the whole is read
+        return None; // the client is not known before the whole packet is read
     }
-    let found = client.identify(snapshot).ok()?;
-    let zone = cut::zone_of(snapshot, snapshot.views.get(found.view())?, name)?;
-    Some(Hint { zone, hash: name.hash(0) })
+    let matched = client.identify(snapshot).ok()?;
+    let zone = cut::zone_of(snapshot, snapshot.views.get(matched.view())?, name)?;
+    Some(PrefetchHint { zone, hash: name.hash(0) })
 }
 
-/// Answers one query: the packet `query` of `client`, into `reply`, whose length is the most that the transport carries
-/// (512 octets at least). From a forwarder that speaks by PROXY protocol, the packet begins with the header, by every
-/// transport. Of names that others answer for it says what `known` knows.
+/// Answers the query in the packet `query` of `client`, into `reply`. The length of `reply` is the maximum of the transport,
+/// and at least 512 octets. A packet of a forwarder with PROXY protocol begins with the header, by every transport. `known`
+/// has the answers of other servers.
 #[inline]
-pub fn answer<'s, K: Known>(
+pub fn answer<'s, K: KnownAnswers>(
     snapshot: &'s Snapshot,
     known: &K,
     client: &Client,
@@ -250,8 +267,8 @@ pub fn answer<'s, K: Known>(
     answer_traced(snapshot, known, client, moment, query, reply, &mut ())
 }
 
-/// The same, telling `trace` how it came to the answer.
-pub fn answer_traced<'s, K: Known, T: Trace>(
+/// Answers like [`answer`], and tells `trace` each step.
+pub fn answer_traced<'s, K: KnownAnswers, T: Trace>(
     snapshot: &'s Snapshot,
     known: &K,
     client: &Client,
@@ -261,81 +278,86 @@ pub fn answer_traced<'s, K: Known, T: Trace>(
     trace: &mut T,
 ) -> Outcome<'s> {
     let packet = query;
-    let Some((who, query)) = who::read(snapshot, client, packet) else { return Outcome::Drop };
+    let Some((sender, query)) = read_sender(snapshot, client, packet) else { return Outcome::Drop };
     trace.query_at(packet.len() - query.len());
     match Packet::read(query, &mut LookupName::root()) {
-        Packet::Query(query) => answer_query(snapshot, known, client, who, moment, query, reply, trace),
+        Packet::Query(query) => answer_query(&sender, known, moment, query, reply, trace),
         Packet::Ignore => Outcome::Drop,
         Packet::NotImplemented(edns) => {
-            let frame = Frame::new(snapshot, client, &who, moment, edns.as_ref());
-            let outcome = frame.error(query, &[], reply, rcode::NOTIMP, Kind::Refused, None);
+            let frame = Frame::new(&sender, moment, edns.as_ref());
+            let outcome = frame.error(query, &[], reply, rcode::NOTIMP, AnswerKind::Refused, None);
             // The other flags are those of QUERY, and may mean something else here.
             let bits = flag::QR | flags(query) & flag::OPCODE | rcode::NOTIMP;
             reply[2..4].copy_from_slice(&bits.to_be_bytes());
             outcome
         }
-        // Whoever is able to verify it looks at what is refused like this.
+        // `transfer` verifies signatures, and takes the queries that are refused like this.
         Packet::Signed { question, edns } => {
-            let frame = Frame::new(snapshot, client, &who, moment, edns.as_ref());
-            frame.error(query, question, reply, rcode::NOTAUTH, Kind::Refused, None)
+            let frame = Frame::new(&sender, moment, edns.as_ref());
+            frame.error(query, question, reply, rcode::NOTAUTH, AnswerKind::Refused, None)
         }
         Packet::Malformed { question, edns } => {
-            let frame = Frame::new(snapshot, client, &who, moment, edns.as_ref());
-            frame.error(query, question, reply, rcode::FORMERR, Kind::Malformed, None)
+            let frame = Frame::new(&sender, moment, edns.as_ref());
+            frame.error(query, question, reply, rcode::FORMERR, AnswerKind::Malformed, None)
         }
         Packet::CookieOnly(edns) => {
-            let mut frame = Frame::new(snapshot, client, &who, moment, Some(&edns));
-            let Ok(asker) = who.identify(snapshot, Some(&edns)) else {
-                return frame.error(query, &[], reply, rcode::FORMERR, Kind::Malformed, None);
+            let mut frame = Frame::new(&sender, moment, Some(&edns));
+            let Ok(client) = sender.identify(Some(&edns)) else {
+                return frame.error(query, &[], reply, rcode::FORMERR, AnswerKind::Malformed, None);
             };
-            frame.set_subnet(asker.subnet);
-            let code = asker.refusal();
-            match asker.found {
-                Ok(_) => frame.error(query, &[], reply, rcode::NOERROR, Kind::Whoami, None),
-                Err(refusal) => frame.error(query, &[], reply, code, Kind::Refused, Some(refused(refusal))),
+            frame.set_subnet(client.subnet);
+            let code = client.refusal_rcode();
+            match client.matched {
+                Ok(_) => frame.error(query, &[], reply, rcode::NOERROR, AnswerKind::Whoami, None),
+                Err(refusal) => frame.error(query, &[], reply, code, AnswerKind::Refused, Some(refused(refusal))),
             }
         }
     }
 }
 
-/// What a refused client is told: no name of any resource (docs/concepts/who-asks.md).
+/// The extended error of a refused client. It names no resource (docs/concepts/who-asks.md).
 fn refused(refusal: Refusal) -> Ede<'static> {
     let text = match refusal {
-        Refusal::Stranger => "your address is in no network that may ask at this address",
-        Refusal::Ambiguous => "your address is in more than one network: ask at an address of your own network",
-        Refusal::DnsDisabled => "DNS support is switched off for this network",
-        Refusal::Transport => "this address does not take queries by this transport",
-        Refusal::NotSpokenFor => "the forwarder may not speak for this client",
-        Refusal::Wide => "the client subnet is not of one network",
-        Refusal::Header => "from your address a PROXY protocol v2 header is required, and there is no good one",
-        Refusal::Endpoint => "the VPC endpoint in the PROXY header is not known",
+        Refusal::UnknownNetwork => "your address is in no network that is allowed to query this address",
+        Refusal::SeveralNetworks => {
+            "your address is in more than one network: query a resolver address of your own network"
+        }
+        Refusal::DnsDisabled => "DNS support is disabled for this network",
+        Refusal::Transport => "this address does not serve this transport",
+        Refusal::ClientNotAllowed => "the forwarder is not allowed to name this client",
+        Refusal::PrefixTooShort => "the client subnet is in more than one network",
+        Refusal::BadProxyHeader => {
+            "a PROXY protocol v2 header is required from your address, and is missing or malformed"
+        }
+        Refusal::UnknownVpcEndpoint => "the VPC endpoint in the PROXY header is unknown",
     };
-    Ede { code: 18, text: [text, "", ""] }
+    Ede { code: ede::PROHIBITED, text: [text, "", ""] }
 }
 
-/// What goes around every reply to a query: the OPT record and the size.
+/// The parts of a reply that do not depend on the name: OPT record and size.
 struct Frame<'a> {
-    /// Recursion is offered at the entry point that was asked.
+    /// The entry point that was asked offers recursion.
     recursive: bool,
-    /// The slot of the entry point that was asked, if it has one.
+    /// The slot of the entry point that was asked; none for an address without a slot.
     entry_point: Option<u32>,
     opt: Option<Opt<'a>>,
-    most: usize,
+    max_octets: usize,
     cookie: Cookie,
 }
 
 impl<'a> Frame<'a> {
     #[inline]
-    fn new(snapshot: &'a Snapshot, client: &Client, who: &Who, moment: Moment, edns: Option<&Edns<'a>>) -> Frame<'a> {
+    fn new(sender: &Sender<'a, '_>, moment: Moment, edns: Option<&Edns<'a>>) -> Frame<'a> {
+        let (snapshot, client) = (sender.snapshot, sender.peer);
         let node = &snapshot.node;
-        // A delegation entry point offers no recursion, in errors either.
-        let entry_point = snapshot.networks.entry_points.get(&who.client.local);
-        let recursive = entry_point.is_none_or(|entry_point| entry_point.path != Path::InboundDelegation);
+        // A delegation entry point offers no recursion, not even in an error.
+        let entry_point = snapshot.networks.entry_points.get(&sender.client.local);
+        let recursive = entry_point.is_none_or(|entry_point| entry_point.path != ClientPath::InboundDelegation);
         let entry_point = entry_point.and_then(|entry_point| entry_point.slot);
-        let udp_size = edns.map_or(MIN_UDP, |edns| (edns.udp_size as usize).clamp(MIN_UDP, MAX_UDP));
-        let most = if client.transport == Transport::Udp { udp_size } else { u16::MAX as usize };
+        let udp_size = edns.map_or(MIN_UDP_OCTETS, |edns| (edns.udp_size as usize).clamp(MIN_UDP_OCTETS, MAX_UDP));
+        let max_octets = if client.transport == Transport::Udp { udp_size } else { u16::MAX as usize };
         let Some(edns) = edns else {
-            return Frame { recursive, entry_point, opt: None, most, cookie: Cookie::Absent };
+            return Frame { recursive, entry_point, opt: None, max_octets, cookie: Cookie::Absent };
         };
         let (cookie, state) = cookie::renew(node, client, moment, edns.cookie);
         let opt = Opt {
@@ -346,10 +368,10 @@ impl<'a> Frame<'a> {
             padded: client.transport.protocol() != Protocol::Do53,
             client_subnet: None,
         };
-        Frame { recursive, entry_point, opt: Some(opt), most, cookie: state }
+        Frame { recursive, entry_point, opt: Some(opt), max_octets, cookie: state }
     }
 
-    /// The client's subnet is told back, with the scope of the answer.
+    /// Returns the client's subnet to it, with the scope of the answer.
     #[inline]
     fn set_subnet(&mut self, subnet: Option<(&'a [u8], u8)>) {
         if let Some(opt) = &mut self.opt {
@@ -364,10 +386,10 @@ impl<'a> Frame<'a> {
         question: &[u8],
         reply: &mut [u8],
         code: u16,
-        kind: Kind,
+        kind: AnswerKind,
         ede: Option<Ede>,
     ) -> Outcome<'static> {
-        let mut reply = Reply::new(reply, packet, question, self.most, self.opt.as_ref());
+        let mut reply = Reply::new(reply, packet, question, self.max_octets, self.opt.as_ref());
         if self.recursive {
             reply.set(flag::RA);
         }
@@ -385,7 +407,7 @@ impl<'a> Frame<'a> {
     }
 }
 
-/// Types that nobody can ask for in a zone (RFC 6895, 3.1), and what they get.
+/// The RCODE for a type that no zone has (RFC 6895, 3.1); none for every other type.
 fn meta_type(qtype: u16) -> Option<u16> {
     match qtype {
         0 | rtype::OPT | 128 | 249 | 250 => Some(rcode::FORMERR),
@@ -395,86 +417,101 @@ fn meta_type(qtype: u16) -> Option<u16> {
     }
 }
 
-#[allow(clippy::too_many_arguments, reason = "all that decides an answer")]
 #[inline]
-fn answer_query<'s, K: Known, T: Trace>(
-    snapshot: &'s Snapshot,
+fn answer_query<'s, K: KnownAnswers, T: Trace>(
+    sender: &Sender<'s, '_>,
     known: &K,
-    sender: &Client,
-    who: Who<'s>,
     moment: Moment,
     query: Query,
     buffer: &mut [u8],
     trace: &mut T,
 ) -> Outcome<'s> {
-    let mut frame = Frame::new(snapshot, sender, &who, moment, query.edns.as_ref());
+    let snapshot = sender.snapshot;
+    let mut frame = Frame::new(sender, moment, query.edns.as_ref());
     let (packet, question) = (query.packet, query.question);
     if query.edns.is_some_and(|edns| edns.version != 0) {
-        return frame.error(packet, question, buffer, rcode::BADVERS, Kind::Malformed, None);
+        return frame.error(packet, question, buffer, rcode::BADVERS, AnswerKind::Malformed, None);
     }
-    let Ok(asker) = who.identify(snapshot, query.edns.as_ref()) else {
-        return frame.error(packet, question, buffer, rcode::FORMERR, Kind::Malformed, None);
+    let Ok(identified) = sender.identify(query.edns.as_ref()) else {
+        return frame.error(packet, question, buffer, rcode::FORMERR, AnswerKind::Malformed, None);
     };
-    frame.set_subnet(asker.subnet);
-    trace.notes(Stage::Client, || who::told(snapshot, sender, &asker));
-    let (client, refusal_code) = (&asker.client, asker.refusal());
-    let found = match asker.found {
-        Ok(found) => found,
+    frame.set_subnet(identified.subnet);
+    trace.notes(Stage::Client, || explanation::client::forwarder(snapshot, sender.peer, &identified));
+    let (client, refusal_rcode) = (identified.client, identified.refusal_rcode());
+    let matched = match identified.matched {
+        Ok(matched) => matched,
         Err(refusal) => {
-            trace.notes(Stage::Client, || trace::refusal(snapshot, client, refusal));
-            return frame.error(packet, question, buffer, refusal_code, Kind::Refused, Some(refused(refusal)));
+            trace.notes(Stage::Client, || explanation::client::refusal(snapshot, &client, refusal));
+            return frame.error(packet, question, buffer, refusal_rcode, AnswerKind::Refused, Some(refused(refusal)));
         }
     };
-    trace.notes(Stage::Client, || trace::client(snapshot, client, &found));
-    let Some(view) = snapshot.views.get(found.view()) else {
-        return frame.error(packet, question, buffer, refusal_code, Kind::Refused, Some(refused(Refusal::Stranger)));
+    trace.notes(Stage::Client, || explanation::client::client(snapshot, &client, &matched));
+    let Some(view) = snapshot.views.get(matched.view()) else {
+        return frame.error(
+            packet,
+            question,
+            buffer,
+            refusal_rcode,
+            AnswerKind::Refused,
+            Some(refused(Refusal::UnknownNetwork)),
+        );
     };
-    trace.asked(client, &found, view);
-    if query.qclass != 1 {
-        let ede = Ede { code: 21, text: ["only class IN is served", "", ""] };
-        return frame.error(packet, question, buffer, rcode::REFUSED, Kind::Refused, Some(ede));
+    trace.client(&client, &matched, view);
+    if query.qclass != class::IN {
+        let ede = Ede { code: ede::NOT_SUPPORTED, text: ["only class IN is served", "", ""] };
+        return frame.error(packet, question, buffer, rcode::REFUSED, AnswerKind::Refused, Some(ede));
     }
     if let Some(code) = meta_type(query.qtype) {
         let ede = match query.qtype {
-            // The same for every name: which zones there are is not told.
-            rtype::AXFR | rtype::IXFR => {
-                Ede { code: 18, text: ["this client may not transfer a zone of this name", "", ""] }
-            }
-            _ => Ede { code: 21, text: ["this type cannot be asked for here", "", ""] },
+            // The same text for every name, so that it does not tell which zones exist.
+            rtype::AXFR | rtype::IXFR => Ede {
+                code: ede::PROHIBITED,
+                text: ["this client is not allowed to transfer a zone of this name", "", ""],
+            },
+            _ => Ede { code: ede::NOT_SUPPORTED, text: ["queries for this type are not supported", "", ""] },
         };
-        let kind = if code == rcode::FORMERR { Kind::Malformed } else { Kind::Refused };
+        let kind = if code == rcode::FORMERR { AnswerKind::Malformed } else { AnswerKind::Refused };
         return frame.error(packet, question, buffer, code, kind, Some(ede));
     }
-    let mut reply = Reply::new(buffer, packet, question, frame.most, frame.opt.as_ref());
-    if found.path != Path::InboundDelegation {
+    let mut reply = Reply::new(buffer, packet, question, frame.max_octets, frame.opt.as_ref());
+    if matched.path != ClientPath::InboundDelegation {
         reply.set(flag::RA);
     }
-    let has_scope = asker.subnet.is_some_and(|(_, scope)| scope > 0);
-    let resolved = resolve::resolve(snapshot, known, view, found, client, moment, query, reply, has_scope, trace);
+    let needs_scope = identified.subnet.is_some_and(|(_, scope)| scope > 0);
+    let context = Context { snapshot, view, matched, client, moment, needs_scope };
+    let resolved = resolve(context, known, query, reply, trace);
     if let Some(forward) = resolved.forward {
         return Outcome::Forward(forward);
     }
-    let (refresh, locality) = (resolved.refresh, resolved.locality);
-    if resolved.same_for_all {
-        frame.set_subnet(asker.subnet.map(|(option, _)| (option, 0)));
+    let summary = resolved.summary;
+    if summary.same_for_all {
+        frame.set_subnet(identified.subnet.map(|(option, _)| (option, 0)));
     }
-    let rcode = if resolved.rcode == rcode::REFUSED { refusal_code } else { resolved.rcode };
-    let len = resolved.reply.finish(rcode, frame.opt.as_ref(), resolved.why.ede());
-    let (view, kind, cookie) = (Some(view.slot), resolved.kind, frame.cookie);
-    Outcome::Reply(Answered { len, view, rcode, kind, entry_point: frame.entry_point, locality, cookie, refresh })
+    let rcode = if resolved.rcode == rcode::REFUSED { refusal_rcode } else { resolved.rcode };
+    let len = resolved.reply.finish(rcode, frame.opt.as_ref(), resolved.error.ede());
+    Outcome::Reply(Answered {
+        len,
+        view: Some(view.slot),
+        rcode,
+        kind: resolved.kind,
+        entry_point: frame.entry_point,
+        locality: summary.locality,
+        cookie: frame.cookie,
+        refresh: summary.refresh,
+    })
 }
 
-/// Makes of an error reply the truncated one that sends its client to TCP. Returns its length.
+/// Turns an error reply into a truncated one, which sends its client to TCP. Returns its length.
 pub fn truncate(reply: &mut [u8], len: usize) -> usize {
     reply::to_truncated(reply, len)
 }
 
-/// Takes all records out of a finished reply but its OPT record, and sets TC. Returns its length.
+/// Removes all records but OPT from a finished reply, and sets TC. Returns its length.
 pub fn truncate_large(reply: &mut [u8], len: usize) -> usize {
     reply::to_empty_truncated(reply, len)
 }
 
-/// Makes of an error reply the BADCOOKIE that invites its client to come back with the cookie in it (RFC 7873, 5.2.3).
+/// Turns an error reply into BADCOOKIE, so that the client repeats the query with the cookie in it (RFC 7873, 5.2.3).
 /// Returns its length.
 pub fn bad_cookie(reply: &mut [u8], len: usize) -> usize {
     reply::to_bad_cookie(reply, len)

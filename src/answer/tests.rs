@@ -1,10 +1,10 @@
-//! What transcripts are too small for.
+//! Tests of answers that are too large or too malformed for transcripts.
 
 use super::{Client, Moment, Outcome, Transport, answer};
 use crate::{
     manifest::Loaded,
     snapshot::{Snapshot, compile},
-    wire::{Name, message::Message, query::rcode, rdata::rtype},
+    wire::{Name, codes::rcode, message::Message, rdata::rtype},
 };
 use serde_json::json;
 use std::{collections::BTreeSet, sync::Arc};
@@ -31,9 +31,9 @@ fn ask(snapshot: &Snapshot, transport: Transport, name: &[u8], qtype: u16) -> Ve
     reply
 }
 
-/// A compression pointer reaches 16,383 octets far (RFC 1035, 4.1.4); messages by TCP are longer.
+/// A compression pointer reaches 16,383 octets (RFC 1035, 4.1.4). Messages by TCP can be longer.
 #[test]
-fn names_beyond_the_reach_of_a_pointer() {
+fn writes_whole_owners_beyond_the_reach_of_a_pointer() {
     let hosts = 0..1200;
     let exchangers: Vec<String> = hosts.clone().map(|n| format!("{n} host{n}.z.example")).collect();
     let mut records = vec![json!({"name": "@", "type": "MX", "records": exchangers})];
@@ -56,9 +56,9 @@ fn names_beyond_the_reach_of_a_pointer() {
     assert_eq!(message.sections[2].len(), 3 * owners.len(), "no set is there in part");
 }
 
-/// There are C libraries that do not come again by TCP (musl before 1.2.4): a truncated answer has some addresses.
+/// Some C libraries do not retry by TCP (musl before 1.2.4).
 #[test]
-fn addresses_that_fit_are_in_a_truncated_answer() {
+fn a_truncated_answer_has_the_addresses_that_fit() {
     let addresses = |prefix: &str| (0..100).map(|n| json!(format!("{prefix}{n}"))).collect::<Vec<_>>();
     let snapshot = snapshot(json!({"name": "z.example", "vpc_ids": ["a"], "records": [
         {"name": "many", "type": "A", "records": addresses("10.1.0.")},
@@ -82,9 +82,9 @@ fn addresses_that_fit_are_in_a_truncated_answer() {
         let owner = if name == "chain" { "many.z.example" } else { &format!("{name}.z.example") };
         assert!(set.iter().all(|record| record.rtype == qtype && record.owner == Name::absolute(owner).unwrap()));
         let before = 12 + wire.len() + 4 + chain.iter().map(|link| 12 + link.rdata.len()).sum::<usize>();
-        let least = (512 - before) / size;
-        assert!(reply.len() <= 512 && set.len() >= least, "{name} {qtype}: {} addresses", set.len());
-        assert!(qtype != rtype::TXT || set.is_empty(), "of other sets nothing is there");
+        let min_records = (512 - before) / size;
+        assert!(reply.len() <= 512 && set.len() >= min_records, "{name} {qtype}: {} addresses", set.len());
+        assert!(qtype != rtype::TXT || set.is_empty(), "a truncated answer has no part of another set");
         let whole = ask(&snapshot, Transport::Tcp, &wire, qtype);
         let whole = Message::read(&whole).unwrap();
         assert_eq!(whole.sections[0].len(), links + 100);
@@ -92,9 +92,9 @@ fn addresses_that_fit_are_in_a_truncated_answer() {
     }
 }
 
-/// A label may hold any octet: where the question ends is not where its first zero is.
+/// A label may have any octet, so the question does not end at its first zero octet.
 #[test]
-fn too_long_a_chain_from_a_name_with_a_zero_octet() {
+fn keeps_a_question_with_a_zero_octet_when_the_chain_is_too_long() {
     let mut records = vec![json!({"name": "\\000x", "type": "CNAME", "records": ["h0.z.example"]})];
     records.extend((0..17).map(|n| {
         let target = format!("h{}.z.example", n + 1);
@@ -107,9 +107,9 @@ fn too_long_a_chain_from_a_name_with_a_zero_octet() {
     assert_eq!(reply[12..], [&name[..], &[0, 1, 0, 1]].concat());
 }
 
-/// Over encrypted transports the length of a reply to a query with EDNS tells nothing, whatever the reply is.
+/// By encrypted transports, the length of a reply to a query with EDNS tells nothing about the reply.
 #[test]
-fn encrypted_replies_are_padded() {
+fn pads_replies_by_encrypted_transports() {
     let text = "x".repeat(200);
     let snapshot = snapshot(json!({"name": "z.example", "vpc_ids": ["a"], "records": [
         {"name": "a", "type": "A", "records": ["10.1.0.1"]},
@@ -129,7 +129,7 @@ fn encrypted_replies_are_padded() {
         assert!(Message::read(&reply[..answered.len]).is_some());
         answered.len
     };
-    for (transport, _) in Transport::WORDS {
+    for (transport, _) in Transport::LABELS {
         let is_encrypted = !matches!(transport, Transport::Udp | Transport::Tcp);
         for (name, source) in [(&b"\x01a"[..], "10.1.0.7"), (b"\x04long", "10.1.0.7"), (b"", "10.9.0.7")] {
             let with = length(transport, name, &opt, source);
@@ -167,9 +167,9 @@ fn signature(class: u8, end: &[u8]) -> Vec<u8> {
     [b"\x03key\0\0\xfa\0", &[class, 0, 0, 0, 0, 0, data.len() as u8][..], &data].concat()
 }
 
-/// RFC 8945, 5.1 and 5.2: a signature is the last record of the additional section, and whole. Here nobody verifies it.
+/// RFC 8945, 5.1 and 5.2: a signature is the last record of the additional section, and complete. `answer` does not verify it.
 #[test]
-fn a_signature_in_the_wrong_place_is_a_format_error() {
+fn answers_formerr_to_a_misplaced_or_malformed_signature() {
     let good = signature(255, &[0, 0, 0, 0]);
     let with_error = signature(255, &[0, 16, 0, 0]);
     let with_other = signature(255, &[0, 18, 0, 6, 0, 0, 0, 0, 0, 9]);
@@ -200,9 +200,9 @@ fn a_signature_in_the_wrong_place_is_a_format_error() {
     }
 }
 
-/// RFC 6891, 6.1.1: whoever says something by EDNS is answered with EDNS, whatever else is wrong.
+/// RFC 6891, 6.1.1: a query with EDNS gets a reply with EDNS, whatever else is wrong.
 #[test]
-fn what_is_not_answered_has_an_opt_record_if_the_query_has_one() {
+fn errors_have_an_opt_record_if_the_query_has_one() {
     let record: &[u8] = b"\x01x\0\0\x01\0\x01\0\0\0\0\0\x04\x0a\0\0\x01";
     let opt: &[u8] = &OPT;
     let with_cookie = [&OPT[..10], &[12, 0, 10, 0, 8, 1, 2, 3, 4, 5, 6, 7, 8]].concat();

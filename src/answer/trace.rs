@@ -1,145 +1,138 @@
-//! How an answer came about, step by step: for `zonal explain`.
+//! Listeners to how an answer comes about.
+//!
+//! [`answer_traced`](super::answer_traced) calls a [`Trace`] at each step. A server that answers passes `()`, which ignores
+//! the calls, or a [`QueryLogTrace`](super::QueryLogTrace). `zonal explain` passes an [`ExplainTrace`]. The texts of the steps
+//! are in `explanation`.
 
 use super::Client;
-use crate::{
-    manifest::connectivity::Network,
-    snapshot::{
-        Snapshot,
-        networks::{Found, Path, Refusal},
-        routes::Route,
-        views::View,
-    },
-};
+use crate::snapshot::{networks::MatchedClient, routes::Route, views::View};
 use serde::{Deserialize, Serialize};
-use std::{net::IpAddr, sync::Arc};
+use std::sync::Arc;
 
-/// How many addresses that a client may ask at are named.
-const MOST_ENTRY_POINTS: usize = 6;
-
-/// What a step is about.
+/// The subject of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Stage {
-    /// Who asks.
+    /// The client, its network and its view.
     Client,
-    /// Which zone, rule or endpoint name is responsible.
+    /// The rules, zones, endpoint names and autodefined names that match the name.
     Cut,
-    /// What the zone has.
+    /// The zone's data.
     Zone,
-    /// Which endpoint answers, and which do not.
+    /// The endpoint that answers, and the endpoints that do not.
     Endpoint,
-    /// Which of its interfaces.
+    /// The interfaces of the endpoint.
     Interface,
-    /// What is known of names that others answer for.
+    /// The cache's entry for the name.
     Cache,
-    /// What came of asking others.
+    /// The queries to other servers.
     Resolve,
-    /// What is answered.
+    /// The records of the answer.
     Answer,
 }
 
 /// A step on the way to an answer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Step {
-    /// What it is about.
+    /// Its subject.
     pub stage: Stage,
-    /// What was found there, in a sentence without a full stop.
+    /// The result, in a sentence without a full stop.
     pub text: String,
 }
 
-/// Listens to how an answer comes about. Who serves does not listen: `()` never makes the text.
+/// A listener to how an answer comes about. The methods that take a closure call it only if they need the result.
 pub trait Trace {
-    /// A step. The text is made only for those who listen.
+    /// Takes a step.
     fn note(&mut self, stage: Stage, text: impl FnOnce() -> String);
 
-    /// Several steps of one stage.
+    /// Takes several steps of one stage.
     fn notes(&mut self, stage: Stage, texts: impl FnOnce() -> Vec<String>);
 
-    /// The answer, or a part of it, is others' affair, by this route.
+    /// Takes a route that leads to other servers.
     fn route(&mut self, route: &Arc<Route>);
 
-    /// Where in the packet the query begins.
+    /// Takes the offset of the query in the packet, behind a PROXY header.
     #[inline]
     fn query_at(&mut self, _: usize) {}
 
-    /// Who asks, and which view that is.
+    /// Takes the client and its view.
     #[inline]
-    fn asked(&mut self, _: &Client, _: &Found, _: &View) {}
+    fn client(&mut self, _: &Client, _: &MatchedClient, _: &View) {}
 
-    /// The next name of the chain is decided.
+    /// Begins with the next name of the chain.
     #[inline]
-    fn hop(&mut self) {}
+    fn next_name(&mut self) {}
 
-    /// What answers for it. What is told last holds.
+    /// Takes what answers for the current name. Of several calls for one name, the last one counts.
     #[inline]
-    fn by<'a>(&mut self, _: impl FnOnce() -> By<'a>) {}
+    fn answered_by<'a>(&mut self, _: impl FnOnce() -> AnsweredBy<'a>) {}
 
-    /// What is known of it, as others answer for it.
+    /// Takes the state of the current name in the cache.
     #[inline]
-    fn cache(&mut self, _: CacheState) {}
+    fn cache_state(&mut self, _: CacheState) {}
 }
 
-/// What answers for a name.
+/// The resource that answers for a name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum By<'a> {
-    /// A private hosted zone.
+pub enum AnsweredBy<'a> {
+    /// The private hosted zone with this identifier.
     Zone(&'a str),
-    /// A rule.
+    /// The resolver rule with this identifier.
     Rule(&'a str),
-    /// A VPC endpoint, by a name of its own or a private name.
+    /// The VPC endpoint with this identifier.
     Endpoint(&'a str),
     /// The internet resolver of the node.
     Internet,
-    /// An autodefined name.
+    /// An autodefined zone.
     Autodefined,
     /// `whoami.zonal.`
     Whoami,
 }
 
-impl<'a> By<'a> {
-    /// The words for what they are, by number.
-    pub const WORDS: [&'static str; 6] = ["zone", "rule", "endpoint", "internet", "autodefined", "whoami"];
+impl<'a> AnsweredBy<'a> {
+    /// The label of each variant, in the order of the numbers of [`AnsweredBy::parts`].
+    pub const LABELS: [&'static str; 6] = ["zone", "rule", "endpoint", "internet", "autodefined", "whoami"];
 
-    /// Those of the words that go with an identifier.
+    /// The labels of the variants that have an identifier.
     pub const HAS_ID: [&'static str; 3] = ["zone", "rule", "endpoint"];
 
-    /// The number of its word, and its identifier.
+    /// The number of the variant, and its identifier; empty if it has none.
     pub fn parts(self) -> (u8, &'a str) {
         match self {
-            By::Zone(id) => (0, id),
-            By::Rule(id) => (1, id),
-            By::Endpoint(id) => (2, id),
-            By::Internet => (3, ""),
-            By::Autodefined => (4, ""),
-            By::Whoami => (5, ""),
+            AnsweredBy::Zone(id) => (0, id),
+            AnsweredBy::Rule(id) => (1, id),
+            AnsweredBy::Endpoint(id) => (2, id),
+            AnsweredBy::Internet => (3, ""),
+            AnsweredBy::Autodefined => (4, ""),
+            AnsweredBy::Whoami => (5, ""),
         }
     }
 }
 
-/// What was known of the names that others answer for: of several names, the last of these that is so of one.
+/// The state of a name in the cache. Of a chain, the greatest state of its names counts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum CacheState {
-    /// It was in the cache.
+    /// The cache had an answer.
     Hit,
-    /// Others had to be asked.
+    /// The cache had nothing: other servers had to be asked.
     Miss,
-    /// It had ended, and nobody could be asked anew.
+    /// The answer had expired, and no server could refresh it.
     Stale,
-    /// It was known that asking fails.
+    /// The cache had a failure of the servers.
     Failed,
 }
 
 impl CacheState {
-    /// The words for them, by number.
-    pub const WORDS: [&'static str; 4] = ["hit", "miss", "stale", "failed"];
+    /// The label of each state, in their order.
+    pub const LABELS: [&'static str; 4] = ["hit", "miss", "stale", "failed"];
 }
 
-/// All that was told of an answer.
+/// A listener that keeps the steps and routes for `zonal explain`.
 #[derive(Clone, Debug, Default)]
-pub struct Story {
-    /// Step by step.
+pub struct ExplainTrace {
+    /// The steps, in order.
     pub steps: Vec<Step>,
-    /// The routes on the way, each once.
+    /// The routes, each once, in order.
     pub routes: Vec<Arc<Route>>,
 }
 
@@ -154,7 +147,7 @@ impl Trace for () {
     fn route(&mut self, _: &Arc<Route>) {}
 }
 
-impl Trace for Story {
+impl Trace for ExplainTrace {
     fn note(&mut self, stage: Stage, text: impl FnOnce() -> String) {
         self.steps.push(Step { stage, text: text() });
     }
@@ -166,120 +159,6 @@ impl Trace for Story {
     fn route(&mut self, route: &Arc<Route>) {
         if self.routes.iter().all(|other| other.id != route.id) {
             self.routes.push(route.clone());
-        }
-    }
-}
-
-fn kind(network: &Network) -> &'static str {
-    match network {
-        Network::Vpc(_) => "VPC",
-        Network::OnPremises(_) => "on-premises network",
-    }
-}
-
-/// Who asks, and how that was found.
-pub fn client(snapshot: &Snapshot, client: &Client, found: &Found) -> Vec<String> {
-    let networks = &snapshot.networks;
-    let network = match found.network.map(|network| &networks.info(network).network) {
-        Some(network) => format!("{} is in {} {}", client.source, kind(network), network.id()),
-        None => format!("{} is in no network that is known here, but in `allowed_cidr_blocks`", client.source),
-    };
-    let az = match (found.az, found.subnet) {
-        (Some(az), Some(subnet)) => {
-            let subnet = &networks.subnets[subnet as usize].id;
-            format!("its subnet {subnet} is in AZ {}", snapshot.azs.id(az))
-        }
-        (Some(az), None) if found.network.and_then(|network| networks.info(network).az) == Some(az) => {
-            format!("its network is nearest to AZ {}", snapshot.azs.id(az))
-        }
-        (Some(az), None) => format!("no subnet tells its AZ, so the address asked does: {}", snapshot.azs.id(az)),
-        (None, _) => "it is in no subnet, so its AZ is unknown".into(),
-    };
-    let view = networks.info(found.vpc).network.id();
-    vec![
-        entry_point(snapshot, client),
-        format!("{network}; {az}"),
-        format!("so it has the view of VPC {view}, path {}", found.path.word()),
-    ]
-}
-
-/// What the address asked says.
-fn entry_point(snapshot: &Snapshot, client: &Client) -> String {
-    match snapshot.networks.entry_points.get(&client.local) {
-        Some(entry_point) if entry_point.path == Path::InVpc => {
-            format!("{} is a resolver address of VPC {}", client.local, entry_point.id)
-        }
-        Some(entry_point) => format!("{} is an address of Resolver endpoint {}", client.local, entry_point.id),
-        None if client.local.is_unspecified() => {
-            "the address asked is not given: as at an address that is no entry point, the source alone decides".into()
-        }
-        None => format!("{} is no entry point, so the source address alone decides", client.local),
-    }
-}
-
-/// Why a client has no view, and what to do.
-pub fn refusal(snapshot: &Snapshot, client: &Client, refusal: Refusal) -> Vec<String> {
-    let networks = &snapshot.networks;
-    let holding: Vec<String> = networks
-        .holding(client.source)
-        .iter()
-        .map(|member| &networks.info(member.network).network)
-        .map(|network| format!("{} {}", kind(network), network.id()))
-        .collect();
-    let entry_point_is_here = networks.entry_points.contains_key(&client.local);
-    let why = match refusal {
-        Refusal::Stranger if holding.is_empty() => "no network of the manifest has its address",
-        Refusal::Stranger if entry_point_is_here => "its network may not ask at this entry point",
-        Refusal::Stranger => "on-premises networks have no view but through an entry point",
-        Refusal::Ambiguous => "its address does not tell in which of them it is",
-        Refusal::DnsDisabled => "`enable_dns_support` is false",
-        Refusal::Transport => &format!("`protocols` of the entry point has no {}", client.transport.protocol()),
-        Refusal::NotSpokenFor => "`speaks_for` of the forwarder does not list its network",
-        Refusal::Wide => "the prefix that the forwarder names is not of one network",
-        Refusal::Header => "the forwarder has to send a PROXY header in front, and sends no good one",
-        Refusal::Endpoint => "the VPC endpoint that the PROXY header names is not in the manifest",
-    };
-    let holding = if holding.is_empty() { "no known network".into() } else { holding.join(" and ") };
-    vec![
-        entry_point(snapshot, client),
-        format!("{} is in {holding}", client.source),
-        format!("refused: {why}"),
-        advice(snapshot, client, refusal),
-    ]
-}
-
-/// What a client that is refused can do.
-fn advice(snapshot: &Snapshot, client: &Client, refusal: Refusal) -> String {
-    let networks = &snapshot.networks;
-    let mut entry_points: Vec<IpAddr> = networks.entry_points.keys().copied().collect();
-    entry_points
-        .retain(|entry_point| networks.identify(client.source, *entry_point, client.transport.protocol()).is_ok());
-    entry_points.sort_unstable();
-    let listed: Vec<String> = entry_points
-        .iter()
-        .take(MOST_ENTRY_POINTS)
-        .filter_map(|address| Some(format!("{address} ({})", networks.entry_points.get(address)?.id)))
-        .collect();
-    match refusal {
-        Refusal::NotSpokenFor => "add its network to `speaks_for`".into(),
-        Refusal::Wide => "have the forwarder tell longer prefixes: /32 and /128 are best".into(),
-        Refusal::Header => "set it up to send PROXY protocol v2, with every packet by UDP".into(),
-        Refusal::Endpoint => "add it to `vpc_endpoints`".into(),
-        _ if !entry_points.is_empty() => {
-            let more = if entry_points.len() > MOST_ENTRY_POINTS { ", …" } else { "" };
-            format!("it may ask at {}{more}: try `--to {}`", listed.join(", "), entry_points[0])
-        }
-        Refusal::DnsDisabled => "switch it on, or use another resolver in that VPC".into(),
-        Refusal::Stranger if networks.holding(client.source).is_empty() => {
-            "add its address to `cidr_blocks` of its VPC or on-premises network, or to an entry point's `allowed_cidr_blocks`"
-                .into()
-        }
-        Refusal::Stranger => "no entry point lets it in: connect its network to a VPC with an inbound endpoint, or add it to \
-             `allowed_cidr_blocks` there"
-            .into(),
-        Refusal::Ambiguous | Refusal::Transport => {
-            let protocol = client.transport.protocol();
-            format!("give a VPC that it is in `resolver_addresses`, or an inbound endpoint with {protocol}, to ask at")
         }
     }
 }

@@ -1,101 +1,100 @@
-//! Answers out of a private hosted zone (RFC 1034, 4.3.2; RFC 4592; RFC 6672; RFC 8482).
+//! Answers from a private hosted zone (RFC 1034, 4.3.2, steps 3 and 6; RFC 4592; RFC 6672; RFC 8482).
+//!
+//! The search in the zone's memory is [`Zone::search`]. This module turns its result into records.
 
 use super::{
-    cut::has_below,
-    known::Known,
-    resolve::{Outcome, Resolver},
+    cut::{has_below, zone_of},
+    known::KnownAnswers,
+    resolve::{Decision, Resolver},
     trace::{Stage, Trace},
 };
 use crate::{
     snapshot::{
         aliases::MAX_ALIASES,
-        networks::Path,
+        networks::ClientPath,
         routes::Route,
         zone::{Node, Search, Set, Target, Zone},
     },
     wire::{
         Name,
-        name::{MAX_NAME, printed},
-        query::{LookupName, flag, rcode},
+        codes::{ede, pointer, rcode},
+        name::{MAX_NAME, name_text},
+        query::LookupName,
         rdata::{rtype, type_to_text},
         reply::{Full, Section, expand_name},
     },
 };
 use std::sync::Arc;
 
-/// The extended error of a zone whose records are not there (RFC 8914, 4.25).
-const INVALID_DATA: u16 = 24;
-
-impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
-    /// Has a zone answer. The name in question is at its apex or below it, and may have fallen through another zone. None if it
-    /// falls through this one.
+impl<'s, K: KnownAnswers, T: Trace> Resolver<'_, 's, '_, K, T> {
+    /// Has a zone answer for the current name, which is at its apex or below. `fell_through` says that another zone left the
+    /// name to this one. None if this zone leaves it to the next cut.
     #[inline]
-    pub fn zone(&mut self, zone: &'s Zone, first: bool, falls: bool) -> Option<Outcome<'s>> {
+    pub fn zone(&mut self, zone: &'s Zone, fell_through: bool) -> Option<Decision<'s>> {
         if let Some(why) = &zone.missing {
-            self.trace.note(Stage::Zone, || format!("it cannot answer: {why}"));
-            return Some(Outcome::Failed(Some((INVALID_DATA, why.clone()))));
+            self.trace.note(Stage::Zone, || format!("the zone cannot answer: {why}"));
+            return Some(Decision::Failed(Some((ede::INVALID_DATA, why.clone()))));
         }
         let apex = self.suffix_at(self.name.labels() - zone.apex_labels());
         let found = match zone.search(self.name) {
-            // DS at a cut is the parent's data (RFC 4035, 3.1.4.1)
+            // DS at a zone cut is data of the parent (RFC 4035, 3.1.4.1).
             Search::Cut(node) if self.qtype == rtype::DS && node.labels() == self.name.labels() => Search::Node(node),
-            Search::Wildcard(node) if !falls && self.is_blocked(node.labels() - 1) => Search::Missing,
-            Search::EmptyWildcard(encloser) if !falls && self.is_blocked(encloser) => Search::Missing,
+            Search::Wildcard(node) if !fell_through && self.is_blocked(node.labels() - 1) => Search::Missing,
+            Search::EmptyWildcard(encloser) if !fell_through && self.is_blocked(encloser) => Search::Missing,
             other => other,
         };
         if zone.fallthrough && matches!(found, Search::Missing) {
             return None;
         }
-        if first && !matches!(found, Search::Cut(_)) {
-            self.reply.set(flag::AA);
+        if !matches!(found, Search::Cut(_)) {
+            self.set_authoritative();
         }
         self.note_updates(zone, &found);
         let written = match found {
             Search::Node(node) => {
-                self.trace.note(Stage::Zone, || format!("{} is in the zone", node.name()));
+                self.trace.note(Stage::Zone, || format!("the zone has the name {}", node.name()));
                 self.node(zone, node, apex)
             }
             Search::Wildcard(node) => {
-                self.trace.note(Stage::Zone, || format!("the wildcard {} stands in for the name", node.name()));
+                self.trace.note(Stage::Zone, || format!("the wildcard {} matches the name", node.name()));
                 self.node(zone, node, apex)
             }
-            Search::Cut(node) if let Some(route) = self.way_below(node) => {
+            Search::Cut(node) if let Some(route) = self.route_below(node) => {
                 self.trace.note(Stage::Zone, || {
-                    format!(
-                        "{} is delegated, and by DELEGATE rule {} asked: {}",
-                        node.name(),
-                        route.rule,
-                        route.servers
-                    )
+                    let (name, rule, servers) = (node.name(), &route.rule, &route.servers);
+                    format!("{name} is delegated, and DELEGATE rule {rule} follows the referral to {servers}")
                 });
-                return Some(self.forward(route));
+                return Some(self.answer_from_cache(route));
             }
             Search::Cut(node) => {
-                self.trace.note(Stage::Zone, || format!("{} is delegated: a referral", node.name()));
-                self.referral(zone, node, apex).map(|()| Outcome::Done(rcode::NOERROR))
+                self.trace.note(Stage::Zone, || format!("{} is delegated: the answer is a referral", node.name()));
+                self.referral(zone, node, apex).map(|()| Decision::Answered(rcode::NOERROR))
             }
             Search::Dname(node) => {
-                self.trace.note(Stage::Zone, || format!("{} has a DNAME", node.name()));
+                self.trace.note(Stage::Zone, || format!("{} has a DNAME record", node.name()));
                 self.dname(node, apex)
             }
             Search::Empty | Search::EmptyWildcard(_) => {
                 let (name, qtype) = (self.name.wire(), self.qtype);
-                self.trace.note(Stage::Zone, || format!("{} has only names below it", printed(name)));
-                self.trace.note(Stage::Zone, || format!("it has no {} records", type_to_text(qtype)));
-                self.negative(zone, apex).map(|()| Outcome::Done(rcode::NOERROR))
+                self.trace
+                    .note(Stage::Zone, || format!("{} exists, because the zone has names below it", name_text(name)));
+                self.trace.note(Stage::Zone, || format!("the name has no {} records: NODATA", type_to_text(qtype)));
+                self.negative(zone, apex).map(|()| Decision::Answered(rcode::NOERROR))
             }
             Search::Missing => {
-                self.trace.note(Stage::Zone, || "there is no such name in the zone, nor a wildcard for it".into());
-                self.negative(zone, apex).map(|()| Outcome::Done(rcode::NXDOMAIN))
+                self.trace.note(Stage::Zone, || {
+                    "the zone has neither the name nor a wildcard that matches it: NXDOMAIN".into()
+                });
+                self.negative(zone, apex).map(|()| Decision::Answered(rcode::NXDOMAIN))
             }
         };
         Some(written.unwrap_or_else(|Full| {
             self.reply.truncate();
-            Outcome::Done(rcode::NOERROR)
+            Decision::Answered(rcode::NOERROR)
         }))
     }
 
-    /// Notes that a dynamic update decides what the name has.
+    /// Tells the listener if a dynamic update overrides the records of the name.
     fn note_updates(&mut self, zone: &Zone, found: &Search) {
         let (name, qtype) = (self.name.wire(), self.qtype);
         self.trace.notes(Stage::Zone, || {
@@ -107,23 +106,24 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
                 let has = |rtype| zone.overlay.as_ref().is_some_and(|overlay| overlay.has(owner, rtype));
                 has(qtype) || has(rtype::CNAME)
             });
-            let told =
+            let text =
                 |owner| format!("a dynamic update overrides the files at {owner}: `zonal journal show {}`", zone.id);
-            owner.map(told).into_iter().collect()
+            owner.map(text).into_iter().collect()
         });
     }
 
-    /// The way below a zone cut, if a DELEGATE rule has it followed.
-    fn way_below(&self, cut: Node) -> Option<&'s Arc<Route>> {
-        let is_followed = self.wishes.recursion && self.view.path != Path::InboundDelegation;
-        let policies = self.snapshot.views.policies(self.view).filter(|_| is_followed)?;
+    /// The route below a zone cut, if a DELEGATE rule follows the referral.
+    fn route_below(&self, cut: Node) -> Option<&'s Arc<Route>> {
+        let is_followed = self.flags.recursion_desired && self.context.view.path != ClientPath::InboundDelegation;
+        let policies = self.context.snapshot.views.policies(self.context.view).filter(|_| is_followed)?;
         policies.delegations.find(self.name, self.name.labels() - cut.labels())
     }
 
-    /// Whether a wildcard below a name with so many labels does not stand in for the name in question, as a name between them
-    /// exists: something of the view is below that (RFC 4592, 3.3.1).
+    /// Whether a wildcard below a name of `encloser` labels does not match the current name, because the view has something
+    /// below a name between them, so that this name exists (RFC 4592, 3.3.1).
     fn is_blocked(&self, encloser: usize) -> bool {
-        (0..self.name.labels() - encloser).any(|skip| has_below(self.snapshot, self.view, self.name, skip))
+        (0..self.name.labels() - encloser)
+            .any(|skip| has_below(self.context.snapshot, self.context.view, self.name, skip))
     }
 
     fn negative(&mut self, zone: &'s Zone, apex: usize) -> Result<(), Full> {
@@ -131,9 +131,9 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
     }
 
     #[inline]
-    fn node(&mut self, zone: &'s Zone, node: Node<'s>, apex: usize) -> Result<Outcome<'s>, Full> {
+    fn node(&mut self, zone: &'s Zone, node: Node<'s>, apex: usize) -> Result<Decision<'s>, Full> {
         let set = match self.qtype {
-            // One record set will do (RFC 8482, 4.1).
+            // One record set is enough (RFC 8482, 4.1).
             rtype::ANY => node.sets().find(|set| set.alias().is_none()).or_else(|| node.sets().next()),
             qtype => node.set(qtype),
         };
@@ -144,28 +144,28 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
             self.answer_set(set, apex)?;
             self.note_set(set);
             self.additional(zone, node, set, apex);
-            return Ok(Outcome::Done(rcode::NOERROR));
+            return Ok(Decision::Answered(rcode::NOERROR));
         }
         if node.has_cname()
             && let Some(set) = node.set(rtype::CNAME)
         {
             let start = set.write(&mut self.reply, Section::Answer, self.name_at, apex)?;
             self.note_set(set);
-            return Ok(Outcome::Next(start + 12));
+            return Ok(Decision::Target(start + 12));
         }
         let qtype = self.qtype;
-        self.trace.note(Stage::Zone, || format!("it has no {} records", type_to_text(qtype)));
+        self.trace.note(Stage::Zone, || format!("the name has no {} records: NODATA", type_to_text(qtype)));
         self.negative(zone, apex)?;
-        Ok(Outcome::Done(rcode::NOERROR))
+        Ok(Decision::Answered(rcode::NOERROR))
     }
 
-    /// Writes a set under the name in question. Of addresses that do not all fit, those that do are in the truncated answer
-    /// (RFC 2181, 9): there are C libraries that do not come again by TCP, and one address will do.
+    /// Writes a record set under the current name. If not all addresses fit, the truncated answer has those that fit
+    /// (RFC 2181, 9): some C libraries do not retry by TCP, and one address is enough for them.
     #[inline]
     fn answer_set(&mut self, set: Set<'s>, apex: usize) -> Result<(), Full> {
-        let written = set.write_turned(&mut self.reply, Section::Answer, self.name_at, apex, self.moment.draw);
+        let written = set.write_rotated(&mut self.reply, Section::Answer, self.name_at, apex, self.context.moment.draw);
         if written.is_err() && matches!(set.rtype(), rtype::A | rtype::AAAA) {
-            set.write_part(&mut self.reply, Section::Answer, self.name_at, self.moment.draw);
+            set.write_addresses_that_fit(&mut self.reply, Section::Answer, self.name_at, self.context.moment.draw);
         }
         written.map(|_| ())
     }
@@ -176,14 +176,23 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
         });
     }
 
-    /// What goes with a set that is at `node`: addresses of its targets, and of services what these lead on to. Sets that do not
-    /// fit are left out. Says whether all are in without which nobody gets below a cut: those of name servers that are
-    /// themselves below one.
+    /// Step 6: writes the addresses of the targets of a record set at `node`, and for services the sets of their targets. It
+    /// leaves out sets that do not fit. Returns whether all necessary addresses fit: those of name servers below a zone cut.
     fn additional(&mut self, zone: &'s Zone, node: Node<'s>, set: Set<'s>, apex: usize) -> bool {
         let mut complete = true;
-        let draw = self.moment.draw;
+        let draw = self.context.moment.draw;
+        let mut has_deeper = None;
         node.additional(set, |target| {
-            self.reply.release();
+            // Glue belongs to its zone cut. Other targets can have a deeper zone, a rule or an endpoint in this view.
+            if !target.is_self && !target.node.is_occluded() {
+                let apex = self.name.labels() - zone.apex_labels();
+                let has_deeper = *has_deeper
+                    .get_or_insert_with(|| has_below(self.context.snapshot, self.context.view, self.name, apex));
+                if has_deeper && !self.answers_at(zone, target.relative) {
+                    return;
+                }
+            }
+            self.reply.place_deferred();
             for other in target.node.sets().filter(|other| set.is_joined_by(*other)) {
                 if target.is_self && other.rtype() == set.rtype() {
                     continue;
@@ -191,7 +200,7 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
                 let written = match (other.alias(), target.is_self) {
                     (Some(number), _) => self.additional_alias(zone, target, other.rtype(), number, apex),
                     (None, true) => {
-                        other.write_turned(&mut self.reply, Section::Additional, self.name_at, apex, draw).map(|_| ())
+                        other.write_rotated(&mut self.reply, Section::Additional, self.name_at, apex, draw).map(|_| ())
                     }
                     (None, false) => {
                         other.write_named(&mut self.reply, Section::Additional, target.relative, apex, draw)
@@ -203,7 +212,17 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
         complete
     }
 
-    /// The addresses that an alias at a target stands for, under the target's name.
+    /// Whether the view answers this name of the zone from the zone, and not from a deeper zone, a rule or an endpoint.
+    fn answers_at(&self, zone: &Zone, relative: &[u8]) -> bool {
+        let mut wire = [0; MAX_NAME];
+        let (front, rest) = wire.split_at_mut(relative.len());
+        front.copy_from_slice(relative);
+        rest[..zone.apex.len()].copy_from_slice(&zone.apex);
+        let found = LookupName::new(&wire).and_then(|name| zone_of(self.context.snapshot, self.context.view, &name));
+        found.is_some_and(|found| std::ptr::eq(found, zone))
+    }
+
+    /// Writes the addresses of an alias at a target, under the target's name.
     fn additional_alias(
         &mut self,
         zone: &'s Zone,
@@ -213,7 +232,7 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
         apex: usize,
     ) -> Result<(), Full> {
         let Some(name) = LookupName::new(zone.alias(number).as_wire()) else { return Ok(()) };
-        let public = &self.snapshot.endpoints.public;
+        let public = &self.context.snapshot.endpoints.public;
         let found = (0..name.labels()).find_map(|skip| Some((skip, public.find(&name, skip)?)));
         let (owner, end): (&[u8], usize) = match target.is_self {
             true => (&[], self.name_at),
@@ -221,20 +240,22 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
         };
         match found {
             Some((skip, name)) if skip == 0 || name.wildcard => {
-                self.addresses_of_endpoint(name, rtype, owner, 0xc000 | end as u16)
+                self.addresses_of_endpoint(name, rtype, owner, pointer::to(end))
             }
             Some(_) => Ok(()),
-            None => match zone.followed_from(number, rtype) {
-                Some(set) if target.is_self => {
-                    set.write_turned(&mut self.reply, Section::Additional, end, apex, self.moment.draw).map(|_| ())
+            None => match zone.target_of_alias(number, rtype) {
+                Some(set) if target.is_self => set
+                    .write_rotated(&mut self.reply, Section::Additional, end, apex, self.context.moment.draw)
+                    .map(|_| ()),
+                Some(set) => {
+                    set.write_named(&mut self.reply, Section::Additional, owner, apex, self.context.moment.draw)
                 }
-                Some(set) => set.write_named(&mut self.reply, Section::Additional, owner, apex, self.moment.draw),
                 None => Ok(()),
             },
         }
     }
 
-    /// A referral; glue that is needed and does not fit makes it truncated (RFC 9471, 3.1).
+    /// Writes a referral. It is truncated if necessary glue does not fit (RFC 9471, 3.1).
     fn referral(&mut self, zone: &'s Zone, node: Node<'s>, apex: usize) -> Result<(), Full> {
         let Some(set) = node.set(rtype::NS) else { return Ok(()) };
         let owner = self.suffix_at(self.name.labels() - node.labels());
@@ -242,44 +263,44 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
         if self.additional(zone, node, set, apex) { Ok(()) } else { Err(Full) }
     }
 
-    /// A DNAME, and the CNAME that is made from it (RFC 6672, 3.1).
-    fn dname(&mut self, node: Node<'s>, apex: usize) -> Result<Outcome<'s>, Full> {
-        let Some(set) = node.set(rtype::DNAME) else { return Ok(Outcome::Done(rcode::SERVFAIL)) };
+    /// Writes a DNAME record, and the CNAME record that is made from it (RFC 6672, 3.1).
+    fn dname(&mut self, node: Node<'s>, apex: usize) -> Result<Decision<'s>, Full> {
+        let Some(set) = node.set(rtype::DNAME) else { return Ok(Decision::Answered(rcode::SERVFAIL)) };
         let prefix_labels = self.name.labels() - node.labels();
         let owner = self.suffix_at(prefix_labels);
         let start = set.write(&mut self.reply, Section::Answer, owner, apex)?;
-        // The labels in front of the DNAME's owner as the client spelt them, then the DNAME's target.
+        // The labels in front of the DNAME's owner, in the client's case; then the target of the DNAME.
         let mut prefix = [0; 256];
         expand_name(self.reply.written(), self.name_at, &mut prefix);
         let prefix_len = self.name.start(prefix_labels);
         let mut target = [0; 256];
         let target_len = expand_name(self.reply.written(), start + 12, &mut target);
         if prefix_len + target_len > MAX_NAME {
-            self.trace.note(Stage::Zone, || "the name that the DNAME makes is longer than 255 octets".into());
-            return Ok(Outcome::Done(rcode::YXDOMAIN));
+            self.trace.note(Stage::Zone, || "the name that the DNAME record makes is longer than 255 octets".into());
+            return Ok(Decision::Answered(rcode::YXDOMAIN));
         }
         let data = [&prefix[..prefix_len], &target[..target_len]];
-        let owner = 0xc000 | self.name_at as u16;
+        let owner = pointer::to(self.name_at);
         let data = self.reply.record(Section::Answer, owner, rtype::CNAME, set.ttl(), &data)?;
         if self.qtype == rtype::CNAME {
-            return Ok(Outcome::Done(rcode::NOERROR));
+            return Ok(Decision::Answered(rcode::NOERROR));
         }
-        Ok(Outcome::Next(data))
+        Ok(Decision::Target(data))
     }
 
-    /// An alias: the records of another name under the name in question, with their own TTL.
-    fn alias(&mut self, zone: &'s Zone, rtype: u16, number: usize, apex: usize) -> Result<Outcome<'s>, Full> {
+    /// Answers from an alias: the records of another name under the current name, with their own TTL.
+    fn alias(&mut self, zone: &'s Zone, rtype: u16, number: usize, apex: usize) -> Result<Decision<'s>, Full> {
         let mut number = number;
         for _ in 0..MAX_ALIASES {
             let target = zone.alias(number);
-            self.trace.note(Stage::Zone, || format!("it is an alias of {target}"));
+            self.trace.note(Stage::Zone, || format!("the name is an alias of {target}"));
             let Some(target) = LookupName::new(target.as_wire()) else { break };
             for skip in 0..target.labels() {
-                let Some(name) = self.snapshot.endpoints.public.find(&target, skip) else { continue };
+                let Some(name) = self.context.snapshot.endpoints.public.find(&target, skip) else { continue };
                 if !self.alias_of_endpoint(name, skip, rtype)? {
                     self.negative(zone, apex)?;
                 }
-                return Ok(Outcome::Done(rcode::NOERROR));
+                return Ok(Decision::Answered(rcode::NOERROR));
             }
             let is_ours = target.labels() >= zone.apex_labels()
                 && *target.suffix(target.labels() - zone.apex_labels()) == *zone.apex;
@@ -290,13 +311,13 @@ impl<'s, K: Known, T: Trace> Resolver<'_, 's, '_, K, T> {
                 None => {
                     self.answer_set(set, apex)?;
                     self.note_set(set);
-                    return Ok(Outcome::Done(rcode::NOERROR));
+                    return Ok(Decision::Answered(rcode::NOERROR));
                 }
             }
         }
         let name = &self.name;
-        self.trace.note(Stage::Zone, || format!("the alias {} leads to no records now", printed(name.wire())));
+        self.trace.note(Stage::Zone, || format!("the alias {} has no records now: NODATA", name_text(name.wire())));
         self.negative(zone, apex)?;
-        Ok(Outcome::Done(rcode::NOERROR))
+        Ok(Decision::Answered(rcode::NOERROR))
     }
 }

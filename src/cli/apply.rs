@@ -1,12 +1,12 @@
 //! `zonal apply`, `zonal diff` and `zonal export`: compare and copy resources between files and etcd or a server.
 
 use super::{
-    ApplyArguments, DiffArguments, ExportArguments, Format, check, plan::Plan, print, report::complain, target::Target,
-    tell,
+    ApplyArguments, DiffArguments, ExportArguments, Format, check, plan::Plan, print, print_error,
+    report::print_problems, target::Target,
 };
 use crate::{
     clock::now,
-    control_plane::guard::{FEW, MOST_DELETED},
+    control_plane::guard::{MAX_DELETED_PERCENT, MIN_JUDGED},
     difference::{self, Answers},
     manifest::{
         Loaded, Loader, Manifest, Problem,
@@ -28,20 +28,20 @@ use std::{
 };
 
 /// The maximum number of changed answers to look for.
-const LISTED: usize = 1000;
+const MAX_ANSWERS: usize = 1000;
 /// The width of lines without a terminal, in characters, and the minimum width on one.
-const WIDTH: usize = 160;
+const DEFAULT_WIDTH: usize = 160;
 const MIN_WIDTH: usize = 60;
 
 /// Runs `zonal apply`. Exit status 1 if nothing was applied, or a change failed.
 pub(super) fn apply(arguments: &ApplyArguments) -> ExitCode {
-    ended(try_apply(arguments))
+    exit_code(try_apply(arguments))
 }
 
 /// Runs `zonal diff`. Exit status 1 if there is a difference, or if the comparison failed.
 pub(super) fn diff(arguments: &DiffArguments) -> ExitCode {
     let planned = Target::new(&arguments.target).and_then(|target| plan(&arguments.directory, &target));
-    ended(planned.map(|planned| {
+    exit_code(planned.map(|planned| {
         let Some(plan) = planned else { return ExitCode::FAILURE };
         print(&match arguments.format {
             Format::Human => plan.to_text(width(), 1),
@@ -56,17 +56,17 @@ pub(super) fn export(arguments: &ExportArguments) -> ExitCode {
     let exported = Target::new(&arguments.target).and_then(|target| target.read()).and_then(|state| {
         for (key, unreadable) in state.collection.unreadable() {
             let why = unreadable.problems.first().map_or(String::new(), Problem::to_string);
-            tell(format_args!("{}/{} is left out: {}", key.kind, key.id, printable(&why)));
+            print_error(format_args!("{}/{} is left out: {}", key.kind, key.id, printable(&why)));
         }
         write_files(&state.collection, arguments.directory.as_deref())?;
         Ok(if state.collection.unreadable().is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
     });
-    ended(exported)
+    exit_code(exported)
 }
 
-fn ended(result: anyhow::Result<ExitCode>) -> ExitCode {
+fn exit_code(result: anyhow::Result<ExitCode>) -> ExitCode {
     result.unwrap_or_else(|error| {
-        tell(printable(&format!("{error:#}")));
+        print_error(printable(&format!("{error:#}")));
         ExitCode::FAILURE
     })
 }
@@ -76,11 +76,11 @@ fn try_apply(arguments: &ApplyArguments) -> anyhow::Result<ExitCode> {
     let Some(plan) = plan(&arguments.directory, &target)? else { return Ok(ExitCode::FAILURE) };
     let (all, gone) = (plan.state.collection.len(), plan.edits.iter().filter(|edit| edit.value.is_none()).count());
     let steps = target.steps(&plan.edits);
-    let deletes_too_much = all >= FEW && gone * 100 > all * MOST_DELETED && !arguments.force;
+    let deletes_too_much = all >= MIN_JUDGED && gone * 100 > all * MAX_DELETED_PERCENT && !arguments.force;
     // The reason of a refusal comes first: the plan may be long.
     let refusal = match plan.edits.is_empty() {
         false if deletes_too_much => Some(format!(
-            "{gone} of {all} resources would be deleted, more than {MOST_DELETED} %: if this is intended, use --force"
+            "{gone} of {all} resources would be deleted, more than {MAX_DELETED_PERCENT} %: if this is intended, use --force"
         )),
         false if !arguments.yes && !arguments.dry_run && !io::stdin().is_terminal() => {
             Some("standard input is not a terminal, so nobody can confirm the plan: use --yes".into())
@@ -88,7 +88,7 @@ fn try_apply(arguments: &ApplyArguments) -> anyhow::Result<ExitCode> {
         _ => None,
     };
     if let Some(refusal) = &refusal {
-        tell(refusal);
+        print_error(refusal);
     }
     print(&plan.to_text(width(), steps));
     if refusal.is_some() {
@@ -127,7 +127,7 @@ fn is_agreed() -> anyhow::Result<bool> {
 /// The maximum number of characters in a line: the terminal's width, or a default for logs.
 pub(super) fn width() -> usize {
     let terminal = io::stdout().is_terminal().then(|| rustix::termios::tcgetwinsize(io::stdout()).ok()).flatten();
-    terminal.map_or(WIDTH, |size| usize::from(size.ws_col)).max(MIN_WIDTH)
+    terminal.map_or(DEFAULT_WIDTH, |size| usize::from(size.ws_col)).max(MIN_WIDTH)
 }
 
 /// A progress bar on standard error, if that is a terminal and there are several steps.
@@ -149,11 +149,11 @@ fn plan(directory: &Path, target: &Target) -> anyhow::Result<Option<Plan>> {
         Ok(snapshot) => snapshot,
         Err(more) => {
             problems.extend(more);
-            complain(problems);
+            print_problems(problems);
             return Ok(None);
         }
     };
-    complain(problems);
+    print_problems(problems);
     let mut loader = Loader::new(directory).keeping_texts();
     let Ok((loaded, _)) = loader.load() else {
         bail!("{} changed while zonal read it: run the command again", directory.display())
@@ -168,15 +168,15 @@ fn plan(directory: &Path, target: &Target) -> anyhow::Result<Option<Plan>> {
     let edits = wanted.edits_from(&state.collection);
     let old = compiled(&state.collection);
     let is_unknown = old.is_none();
-    let answers = old.map_or(Answers::default(), |old| difference::answers(&old, &new, now(), LISTED));
+    let answers = old.map_or(Answers::default(), |old| difference::answers(&old, &new, now(), MAX_ANSWERS));
     Ok(Some(Plan { state, edits, answers, is_unknown }))
 }
 
 /// The snapshot that a node would serve from these resources; none if they have errors. Resources of unknown kinds are
 /// ignored.
 pub(super) fn compiled(collection: &Collection) -> Option<Snapshot> {
-    let strangers = collection.unreadable().keys().filter(|key| Key::new(key.kind, &key.id).is_none());
-    let aside: Aside = strangers.map(|key| (key.clone(), Instead::Nothing)).collect();
+    let unknown = collection.unreadable().keys().filter(|key| Key::new(key.kind, &key.id).is_none());
+    let aside: Aside = unknown.map(|key| (key.clone(), Instead::Nothing)).collect();
     let candidate = collection.candidate(&aside, &Served::default());
     if candidate.problems.iter().any(Problem::is_error) {
         return None;
@@ -241,7 +241,7 @@ mod tests {
     use crate::manifest::collection::{Edit, MASTER_FILES};
 
     #[test]
-    fn no_master_file_is_written_as_a_manifest() {
+    fn refuses_master_files_with_the_name_of_a_manifest() {
         let directory = std::env::temp_dir().join(format!("zonal-export-{}", std::process::id()));
         let export = |name: &str| {
             let mut collection = Collection::default();
@@ -250,9 +250,9 @@ mod tests {
             write_files(&collection, Some(&directory)).map_err(|error| error.to_string())
         };
         for name in ["manifest.json", "vpcs.yaml", "a.yml"] {
-            let told =
+            let message =
                 format!("the master file {name} has a manifest's file name: rename it, for example to {name}.zone");
-            assert_eq!(export(name), Err(told));
+            assert_eq!(export(name), Err(message));
             assert!(!directory.join(name).exists());
         }
         assert_eq!(export("zones/a.yaml"), Ok(()));

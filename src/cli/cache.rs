@@ -3,7 +3,7 @@
 use super::{
     CacheArguments, CacheCommand, Format,
     client::{self, Server},
-    print, report, tell,
+    print, print_error, report,
 };
 use crate::{
     config::{Admin, Config},
@@ -28,7 +28,7 @@ pub(super) fn run(command: &CacheCommand) -> ExitCode {
         None => match Config::load(arguments.config.config.as_deref()) {
             Ok(config) => config.admin,
             Err(problems) => {
-                report::complain(problems);
+                report::print_problems(problems);
                 return ExitCode::FAILURE;
             }
         },
@@ -36,26 +36,26 @@ pub(super) fn run(command: &CacheCommand) -> ExitCode {
     let server = Server::named(arguments.admin.as_deref(), &admin).and_then(|server| server.with(&arguments.access));
     let server = match server {
         Ok(server) => server,
-        Err(error) => return client::wrong(&error),
+        Err(error) => return client::usage_error(&error),
     };
     let path = match path(arguments, limit) {
         Ok(path) => path,
         Err(error) => {
-            tell(error);
+            print_error(error);
             return ExitCode::from(2);
         }
     };
-    let told = client::ask(&server, method, &path, None).and_then(|told| {
-        let is_ours = ["entries", "flushed"].iter().any(|member| told[member].is_u64());
-        if is_ours { Ok(told) } else { Err(client::stranger(&server)) }
+    let response = client::ask(&server, method, &path, None).and_then(|response| {
+        let is_known = ["entries", "flushed"].iter().any(|member| response[member].is_u64());
+        if is_known { Ok(response) } else { Err(client::not_the_admin_api(&server)) }
     });
-    match told.map_err(anyhow::Error::from) {
-        Ok(told) => {
-            print(&render(&told, arguments));
+    match response.map_err(anyhow::Error::from) {
+        Ok(response) => {
+            print(&render(&response, arguments));
             ExitCode::SUCCESS
         }
         Err(error) => {
-            tell(printable(&format!("{error:#}")));
+            print_error(printable(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
@@ -79,26 +79,26 @@ fn path(arguments: &CacheArguments, limit: Option<u32>) -> Result<String, String
     Ok(format!("/v1/cache?{}", parts.join("&")))
 }
 
-fn render(told: &Value, arguments: &CacheArguments) -> String {
+fn render(response: &Value, arguments: &CacheArguments) -> String {
     let mut text = String::new();
     // Writing to a string does not fail.
     let _ = match arguments.format {
-        Format::Json => writeln!(text, "{told:#}"),
-        Format::Human => write(&mut text, told, arguments.name.is_some()),
+        Format::Json => writeln!(text, "{response:#}"),
+        Format::Human => write(&mut text, response, arguments.name.is_some()),
     };
     text
 }
 
 /// Writes the response for people; with the records if it is about one name.
-fn write(text: &mut String, told: &Value, of_name: bool) -> fmt::Result {
-    let number = |field: &str| told[field].as_u64().unwrap_or(0);
-    if let Some(flushed) = told["flushed"].as_u64() {
+fn write(text: &mut String, response: &Value, is_one_name: bool) -> fmt::Result {
+    let number = |field: &str| response[field].as_u64().unwrap_or(0);
+    if let Some(flushed) = response["flushed"].as_u64() {
         return writeln!(text, "{flushed} {} removed", if flushed == 1 { "entry" } else { "entries" });
     }
-    let kinds = told["kinds"].as_object().into_iter().flatten().map(|(kind, count)| format!("{count} {kind}"));
+    let kinds = response["kinds"].as_object().into_iter().flatten().map(|(kind, count)| format!("{count} {kind}"));
     let kinds: Vec<String> = kinds.collect();
-    let list = told["list"].as_array().map_or(&[][..], |list| list);
-    if of_name {
+    let list = response["list"].as_array().map_or(&[][..], |list| list);
+    if is_one_name {
         let kinds = if kinds.is_empty() { "none".into() } else { kinds.join(", ") };
         writeln!(text, "entries: {} ({})", number("found"), printable(&kinds))?;
     } else {
@@ -113,11 +113,11 @@ fn write(text: &mut String, told: &Value, of_name: bool) -> fmt::Result {
         writeln!(text, "stale answers: {}; prefetches: {}; evictions: {}", counts[0], counts[1], counts[2])?;
     }
     for entry in list {
-        write_entry(text, entry, of_name)?;
+        write_entry(text, entry, is_one_name)?;
     }
-    let total = if of_name { number("found") } else { number("entries") };
+    let total = if is_one_name { number("found") } else { number("entries") };
     match total.saturating_sub(list.len() as u64) {
-        more if more > 0 && of_name => writeln!(text, "… and {more} more: raise `--limit` to see them"),
+        more if more > 0 && is_one_name => writeln!(text, "… and {more} more: raise `--limit` to see them"),
         _ => Ok(()),
     }
 }
@@ -173,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn names_are_escaped_on_their_way() {
+    fn escapes_names_in_the_path() {
         assert_eq!(path(&arguments(None), Some(3)).unwrap(), "/v1/cache?limit=3");
         let path = |name| path(&arguments(Some(name)), None);
         assert_eq!(path("www.Example").unwrap(), "/v1/cache?name=www.Example.&subtree=true");
@@ -182,9 +182,9 @@ mod tests {
     }
 
     #[test]
-    fn it_is_told_for_people() {
+    fn renders_the_response_as_text() {
         assert_eq!(render(&json!({"flushed": 1}), &arguments(None)), "1 entry removed\n");
-        let mut told = json!({
+        let mut response = json!({
             "entries": 7, "octets": 1 << 20, "budget_octets": 64 << 20, "hits": 3, "misses": 1, "stale_answers": 0,
             "evictions": 0, "prefetches": 2, "found": 7, "kinds": {"positive": 6, "failure": 1},
             "list": [{
@@ -194,12 +194,12 @@ mod tests {
                 "failure": {"ttl": 4, "ede": {"code": 22, "text": "nobody\u{1b}[31m"}},
             }],
         });
-        let text = render(&told, &arguments(None));
+        let text = render(&response, &arguments(None));
         let expected = "entries: 7 (1 failure, 6 positive)\nmemory: 1.0 of 64.0 MiB\nhits: 3 of 4 (75.0 %)\n\
             stale answers: 0; prefetches: 2; evictions: 0\nwww.example. A +do by rule";
         assert!(text.starts_with(expected), "{text}");
         assert!(!text.contains('\u{1b}') && !text.contains("192.0.2.1"), "{text}");
-        let text = render(&told, &arguments(Some("www.example")));
+        let text = render(&response, &arguments(Some("www.example")));
         for line in [
             "entries: 7 (1 failure, 6 positive)\n",
             ": stale, NOERROR, expired 5 s ago, failed: nobody",
@@ -208,12 +208,12 @@ mod tests {
         ] {
             assert!(text.contains(line), "{line} in\n{text}");
         }
-        told["list"][0]["rule"] = Value::Null;
-        assert!(render(&told, &arguments(None)).contains("by the internet resolver: "));
+        response["list"][0]["rule"] = Value::Null;
+        assert!(render(&response, &arguments(None)).contains("by the internet resolver: "));
     }
 
     #[test]
-    fn without_a_server_it_says_what_to_do() {
+    fn says_what_to_do_without_a_server() {
         let listener = std::net::TcpListener::bind("127.83.7.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         drop(listener);

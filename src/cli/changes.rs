@@ -19,13 +19,13 @@ pub struct Field {
     pub path: String,
     /// The kind of change, and the values.
     #[serde(flatten)]
-    pub what: What,
+    pub change: ValueChange,
 }
 
 /// The change of a value.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "snake_case", tag = "change")]
-pub enum What {
+pub enum ValueChange {
     /// The value was replaced.
     Changed {
         /// The old value.
@@ -75,7 +75,7 @@ fn compare(path: &str, old: &Value, new: &Value, fields: &mut Vec<Field>) {
             }
         }
         (Value::Array(olds), Value::Array(news)) => compare_lists(path, olds, news, fields),
-        _ => fields.push(Field { path: path.into(), what: What::Changed { old: text(old), new: text(new) } }),
+        _ => fields.push(Field { path: path.into(), change: ValueChange::Changed { old: text(old), new: text(new) } }),
     }
 }
 
@@ -86,7 +86,7 @@ fn compare_lists(path: &str, olds: &[Value], news: &[Value], fields: &mut Vec<Fi
     sorted.iter_mut().for_each(|texts| texts.sort_unstable());
     if sorted[0] == sorted[1] {
         let list = |values: &[Value]| format!("[{}]", values.iter().map(text).collect::<Vec<_>>().join(", "));
-        fields.push(Field { path: path.into(), what: What::Reordered { old: list(olds), new: list(news) } });
+        fields.push(Field { path: path.into(), change: ValueChange::Reordered { old: list(olds), new: list(news) } });
         return;
     }
     let (mut gone, mut come) = (Vec::new(), Vec::new());
@@ -123,11 +123,11 @@ fn compare_lists(path: &str, olds: &[Value], news: &[Value], fields: &mut Vec<Fi
 }
 
 fn added(path: String, new: &Value) -> Field {
-    Field { path, what: What::Added { new: text(new) } }
+    Field { path, change: ValueChange::Added { new: text(new) } }
 }
 
 fn removed(path: String, old: &Value) -> Field {
-    Field { path, what: What::Removed { old: text(old) } }
+    Field { path, change: ValueChange::Removed { old: text(old) } }
 }
 
 /// A value for people: text without quotes, unless it is empty or begins or ends with white space.
@@ -143,14 +143,14 @@ impl Field {
     pub fn line(&self, width: usize) -> String {
         let path = printable(&self.path);
         let left = width.saturating_sub(path.chars().count() + 2);
-        match &self.what {
-            What::Changed { old, new } => {
+        match &self.change {
+            ValueChange::Changed { old, new } => {
                 let [old, new] = apart(&printable(old), &printable(new), left.saturating_sub(4) / 2);
                 format!("{path}: {old} -> {new}")
             }
-            What::Added { new } => format!("{path}: added {}", cut(&printable(new), left.saturating_sub(6))),
-            What::Removed { old } => format!("{path}: removed {}", cut(&printable(old), left.saturating_sub(8))),
-            What::Reordered { old, new } => {
+            ValueChange::Added { new } => format!("{path}: added {}", cut(&printable(new), left.saturating_sub(6))),
+            ValueChange::Removed { old } => format!("{path}: removed {}", cut(&printable(old), left.saturating_sub(8))),
+            ValueChange::Reordered { old, new } => {
                 let [old, new] = apart(&printable(old), &printable(new), left.saturating_sub(16) / 2);
                 format!("{path}: reordered {old} -> {new}")
             }
@@ -158,10 +158,10 @@ impl Field {
     }
 }
 
-/// Two values, each in at most `room` characters, from shortly before the first difference.
-fn apart(old: &str, new: &str, room: usize) -> [String; 2] {
-    let room = room.max(MIN_SHOWN);
-    if old.chars().count() <= room && new.chars().count() <= room {
+/// Two values, each in at most `max_chars` characters, from shortly before the first difference.
+fn apart(old: &str, new: &str, max_chars: usize) -> [String; 2] {
+    let max_chars = max_chars.max(MIN_SHOWN);
+    if old.chars().count() <= max_chars && new.chars().count() <= max_chars {
         return [old.into(), new.into()];
     }
     let same = old.chars().zip(new.chars()).take_while(|(old, new)| old == new).count();
@@ -169,14 +169,14 @@ fn apart(old: &str, new: &str, room: usize) -> [String; 2] {
     [old, new].map(|value| {
         let (front, from) = if from > 1 { ("…", from) } else { ("", 0) };
         let rest: String = value.chars().skip(from).collect();
-        format!("{front}{}", cut(&rest, room - front.chars().count()))
+        format!("{front}{}", cut(&rest, max_chars - front.chars().count()))
     })
 }
 
-fn cut(value: &str, room: usize) -> String {
-    let room = room.max(MIN_SHOWN);
-    match value.chars().count() > room {
-        true => value.chars().take(room - 1).chain(['…']).collect(),
+fn cut(value: &str, max_chars: usize) -> String {
+    let max_chars = max_chars.max(MIN_SHOWN);
+    match value.chars().count() > max_chars {
+        true => value.chars().take(max_chars - 1).chain(['…']).collect(),
         false => value.into(),
     }
 }
@@ -208,11 +208,11 @@ pub fn lines(old: &[u8], new: &[u8]) -> Vec<Line> {
 }
 
 impl Line {
-    /// The line in at most so many characters.
+    /// The line, in at most `width` characters.
     pub fn line(&self, width: usize) -> String {
         let start = format!("{} {:>4} ", self.change, self.line);
-        let room = width.saturating_sub(start.len());
-        format!("{start}{}", cut(&printable(&self.text), room))
+        let max_chars = width.saturating_sub(start.len());
+        format!("{start}{}", cut(&printable(&self.text), max_chars))
     }
 }
 
@@ -222,18 +222,18 @@ mod tests {
     use serde_json::json;
 
     /// One line for each change.
-    fn told(old: Value, new: Value) -> Vec<String> {
+    fn shown(old: Value, new: Value) -> Vec<String> {
         fields(&old, &new).iter().map(|field| field.line(90)).collect()
     }
 
     #[test]
-    fn each_change_is_told_with_its_path() {
+    fn shows_each_change_with_its_path() {
         let zone = |address: &str| {
             json!({"name": "z.example", "records": [{"name": "a", "records": ["10.10.0.1"]},
                                                    {"name": "b", "records": [address, "10.10.0.7"]}]})
         };
-        assert_eq!(told(zone("10.10.0.90"), zone("10.10.0.99")), ["records[1].records[0]: 10.10.0.90 -> 10.10.0.99"]);
-        assert!(told(zone("10.10.0.90"), zone("10.10.0.90")).is_empty());
+        assert_eq!(shown(zone("10.10.0.90"), zone("10.10.0.99")), ["records[1].records[0]: 10.10.0.90 -> 10.10.0.99"]);
+        assert!(shown(zone("10.10.0.90"), zone("10.10.0.90")).is_empty());
         for (old, new, expected) in [
             (json!({"a": 1}), json!({"a": true}), &["a: 1 -> true"][..]),
             (json!({"a": {"b": {"c": "x"}}}), json!({"a": {"b": {"c": "y"}}}), &["a.b.c: x -> y"]),
@@ -252,12 +252,12 @@ mod tests {
                 &["l[0]: added {\"az\":\"n\",\"ip\":\"0\"}", "l[2].ip: 2 -> 9"],
             ),
         ] {
-            assert_eq!(told(old.clone(), new.clone()), expected, "{old} {new}");
+            assert_eq!(shown(old.clone(), new.clone()), expected, "{old} {new}");
         }
     }
 
     #[test]
-    fn both_sides_of_a_long_value_are_shown_where_they_differ() {
+    fn shows_long_values_where_they_differ() {
         let value = |word: &str| json!({"comment": format!("{}{word}{}", "x".repeat(300), "y".repeat(300))});
         for width in [0, 40, 80, 200] {
             let line = fields(&value("before"), &value("after"))[0].line(width);
@@ -265,19 +265,23 @@ mod tests {
             assert!(old.contains("xbefore") && new.contains("xafter"), "{line}");
             assert!(line.chars().count() <= width.max(80), "{width}: {line}");
         }
-        // One is the beginning of the other one.
+        // One value is the beginning of the other.
         let line = fields(&json!({"a": "x".repeat(100)}), &json!({"a": "x".repeat(99)}))[0].line(80);
         assert_eq!(line, format!("a: …{} -> …{}", "x".repeat(13), "x".repeat(12)));
-        // Characters, not octets.
+        // The width counts characters, not octets.
         let line = fields(&json!({"a": "é".repeat(100)}), &json!({"a": "ü".repeat(100)}))[0].line(80);
         assert!(line.contains('é') && line.contains('ü'), "{line}");
     }
 
     #[test]
-    fn master_files_differ_by_lines() {
-        let told: Vec<String> = lines(b"a\nb\nc\n", b"a\nB\nc\nd").iter().map(|line| line.line(80)).collect();
-        assert_eq!(told, ["-    2 b", "+    2 B", "+    4 d"]);
+    fn shows_the_changed_lines_of_master_files() {
+        let shown: Vec<String> = lines(b"a\nb\nc\n", b"a\nB\nc\nd").iter().map(|line| line.line(80)).collect();
+        assert_eq!(shown, ["-    2 b", "+    2 B", "+    4 d"]);
         assert!(lines(b"a\n", b"a\n").is_empty());
-        assert_eq!(lines(b"\xff\n", b"\xfe a\n").len(), 2, "what is no text is shown as well as it can be");
+        assert_eq!(
+            lines(b"\xff\n", b"\xfe a\n").len(),
+            2,
+            "octets that are not UTF-8 are shown as replacement characters"
+        );
     }
 }

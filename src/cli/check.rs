@@ -4,7 +4,7 @@ use super::{CheckArguments, Format, print, report::report};
 use crate::{
     clock::now,
     config::{Config, ControlPlane, DEFAULT_FILE, Source},
-    control_plane::edits::Journals,
+    control_plane::updates::Journals,
     manifest::{
         Loaded, Loader, Manifest, Problem,
         check::check,
@@ -39,11 +39,12 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
         None => match Config::load(arguments.config.config.as_deref()) {
             Ok(config) => {
                 problems.extend(files::check(&config));
-                // What the server keeps there may not be for this user to read.
+                // This user may not be allowed to read the journals of the server.
                 overlays =
                     config.state_directory.as_deref().and_then(|state| Journals::read(state).ok()).unwrap_or_default();
                 problems.extend(config.warnings);
                 node.query_logs = Some(config.query_log.allowed());
+                node.health_allow.clone_from(&config.health.allow);
                 listen.extend(config.listen.into_iter().flatten().map(|listen| listen.address));
                 match config.control_plane.source() {
                     Source::Directory(directory) => Some(directory.to_path_buf()),
@@ -62,7 +63,7 @@ pub(super) fn run(arguments: &CheckArguments) -> ExitCode {
         problems.extend(warnings);
         is_empty = snapshot.as_ref().is_ok_and(|snapshot| *snapshot.manifest == Manifest::default());
         problems.extend(snapshot.err().into_iter().flatten());
-        problems.extend(load::unread(directory));
+        problems.extend(load::ignored_files(directory));
     }
     let errors = problems.iter().filter(|problem| problem.is_error()).count();
     let warnings = problems.len() - errors;
@@ -115,7 +116,7 @@ fn check_rest(manifest: &Manifest, errors: &[Problem]) -> Vec<Problem> {
     let Some(broken) = errors.map(|problem| problem.resource.as_ref()).collect::<Option<BTreeSet<_>>>() else {
         return Vec::new();
     };
-    // Each of them is looked for in each problem.
+    // The number is limited, because each identifier is looked for in each problem.
     let ids: Vec<String> = broken
         .iter()
         .filter(|(kind, id)| *kind != "private_hosted_zones" || !manifest.private_hosted_zones.contains_key(id))
@@ -161,7 +162,7 @@ pub(super) fn examine(
     examine_updated(directory, listen, node, Overlays::default())
 }
 
-/// The same, with what dynamic updates have made of zones.
+/// The same, with the dynamic updates of zones.
 pub(super) fn examine_updated(
     directory: &Path,
     listen: &[SocketAddr],
@@ -199,7 +200,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn summaries() {
+    fn summary_counts_errors_and_warnings() {
         for (errors, warnings, is_empty, expected) in [
             (0, 1, false, "zones: no errors, 1 warning"),
             (2, 0, false, "zones: 2 errors, no warnings"),
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_broken_resource_does_not_hide_what_is_wrong_with_others() {
+    fn a_broken_resource_does_not_hide_errors_of_others() {
         let directory = std::env::temp_dir().join(format!("zonal-check-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let text = "vpcs:\n  a: {region: r}\nresolver_endpoints:\n  in: {vpc_id: a, ip_addresses: [{ip: 10.0.0.2}]}\n  \
@@ -235,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_node_that_asks_itself() {
+    fn warns_about_a_target_that_is_the_node_itself() {
         let rule = r#"{"domain_name": "x.example", "rule_type": "FORWARD", "vpc_ids": [],
             "target_ips": [{"ip": "192.0.2.1"}, {"ip": "192.0.2.2", "port": 5353}]}"#;
         let manifest: Manifest = serde_json::from_str(&format!(r#"{{"resolver_rules": {{"r": {rule}}}}}"#)).unwrap();

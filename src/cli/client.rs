@@ -1,8 +1,8 @@
 //! A client of the admin API of a running server.
 
-use super::{AccessArguments, tell};
+use super::{AccessArguments, print_error};
 use crate::{
-    config::{self, remedy::unreached},
+    config::{self, remedy::explain_unreachable},
     manifest::problem::printable,
 };
 use anyhow::{Context, anyhow, bail};
@@ -41,7 +41,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 pub enum Failure {
     /// No server listens on the address.
-    Nobody(anyhow::Error),
+    NoServer(anyhow::Error),
     /// The server rejected the credentials (401 or 403).
     Forbidden(anyhow::Error),
     /// The server failed or refused the request, or the address belongs to another program.
@@ -50,7 +50,7 @@ pub enum Failure {
 
 impl From<Failure> for anyhow::Error {
     fn from(failure: Failure) -> anyhow::Error {
-        let (Failure::Nobody(error) | Failure::Forbidden(error) | Failure::Refused(error)) = failure;
+        let (Failure::NoServer(error) | Failure::Forbidden(error) | Failure::Refused(error)) = failure;
         error
     }
 }
@@ -122,13 +122,13 @@ impl Server {
 }
 
 /// Reports wrong usage: exit status 2.
-pub fn wrong(error: &anyhow::Error) -> ExitCode {
-    tell(printable(&format!("{error:#}")));
+pub fn usage_error(error: &anyhow::Error) -> ExitCode {
+    print_error(printable(&format!("{error:#}")));
     ExitCode::from(2)
 }
 
 /// The failure for an answer that is not zonal's.
-pub fn stranger(server: &Server) -> Failure {
+pub fn not_the_admin_api(server: &Server) -> Failure {
     Failure::Refused(anyhow!("what listens on {server} is not the admin API of `zonal serve`"))
 }
 
@@ -172,7 +172,7 @@ pub fn ask_tagged(server: &Server, method: Method, path: &str, body: Option<&Val
         let help = || format!("no server at {server}: is `zonal serve` running, with this `admin.address`?");
         let connected = timeout(CONNECT_TIMEOUT, TcpStream::connect(&server.authority)).await;
         let stream = connected.with_context(help).and_then(|stream| stream.with_context(help));
-        let stream = stream.map_err(Failure::Nobody)?;
+        let stream = stream.map_err(Failure::NoServer)?;
         match timeout(request_timeout, request(server, stream, method, path, body)).await {
             Ok(answer) => answer,
             Err(_) => {
@@ -202,8 +202,8 @@ async fn request(
     let name = ServerName::try_from(server.host.clone())
         .with_context(|| format!("{} is not a valid server name", server.host))?;
     let stream = TlsConnector::from(tls.clone()).connect(name, stream).await;
-    let stream =
-        stream.map_err(|error| unreached(&error).map_or_else(|| anyhow::Error::from(error), anyhow::Error::msg));
+    let stream = stream
+        .map_err(|error| explain_unreachable(&error).map_or_else(|| anyhow::Error::from(error), anyhow::Error::msg));
     let stream = stream.with_context(|| format!("the server at {server} cannot be trusted, or has no HTTPS"))?;
     send(server, stream, method, path, body).await
 }

@@ -2,16 +2,16 @@
 
 use super::{
     ExplainArguments, Format, apply, check,
-    client::{self, Failure, Server, wrong},
+    client::{self, Failure, Server, usage_error},
     forwarders::reverse_name,
-    print,
-    report::complain,
-    side_by_side, tell,
+    print, print_error,
+    report::print_problems,
+    side_by_side,
 };
 use crate::{
     clock::now,
     config::{Config, Source},
-    control_plane::{edits::Journals, internet::Internet},
+    control_plane::{internet::Internet, updates::Journals},
     explain::{Explanation, Question, Request, of_manifest},
     manifest::{Problem, problem::printable},
     snapshot::Node,
@@ -38,7 +38,7 @@ pub(super) fn run(arguments: &ExplainArguments) -> ExitCode {
     let questions = match questions {
         Ok(questions) => questions,
         Err(error) => {
-            tell(error);
+            print_error(error);
             return ExitCode::from(2);
         }
     };
@@ -66,10 +66,10 @@ fn of_server_or_directory(arguments: &ExplainArguments, requests: &[Request], qu
     let config = Config::load(arguments.config.config.as_deref()).map_err(failed)?;
     let server =
         Server::named(arguments.admin.as_deref(), &config.admin).and_then(|server| server.with(&arguments.access));
-    let server = server.map_err(|error| wrong(&error))?;
+    let server = server.map_err(|error| usage_error(&error))?;
     let must_answer = arguments.resolve || arguments.admin.is_some();
     let asked: Result<Vec<Explanation>, Failure> = match arguments.offline {
-        true => Err(Failure::Nobody(anyhow!(
+        true => Err(Failure::NoServer(anyhow!(
             "`--offline` needs a directory, and `control_plane` has another source: leave out `--offline` to ask a server"
         ))),
         false => requests.iter().map(|request| ask(&server, request)).collect(),
@@ -79,16 +79,16 @@ fn of_server_or_directory(arguments: &ExplainArguments, requests: &[Request], qu
             let generation = explanations.first().map_or(0, Explanation::generation);
             Ok((explanations, format!("the server at {server}, generation {generation}")))
         }
-        Err(Failure::Nobody(error)) if !must_answer => {
+        Err(Failure::NoServer(error)) if !must_answer => {
             let Source::Directory(directory) = config.control_plane.source() else {
-                tell(format_args!("{error:#}"));
+                print_error(format_args!("{error:#}"));
                 return Err(ExitCode::FAILURE);
             };
             of_directory(directory, &config, questions, "as no server was asked")
         }
         // A server is there, so the files may differ from what it serves.
         Err(failure) => {
-            tell(printable(&format!("{:#}", anyhow::Error::from(failure))));
+            print_error(printable(&format!("{:#}", anyhow::Error::from(failure))));
             Err(ExitCode::FAILURE)
         }
     }
@@ -96,7 +96,7 @@ fn of_server_or_directory(arguments: &ExplainArguments, requests: &[Request], qu
 
 fn of_directory(directory: &Path, config: &Config, questions: &[Question], why: &str) -> Explained {
     let internet = Internet::new(config, Vec::new()).read();
-    let node = Arc::new(Node { internet, ..Node::default() });
+    let node = Arc::new(Node { internet, health_allow: config.health.allow.clone(), ..Node::default() });
     let overlays = config.state_directory.as_deref().and_then(|state| Journals::read(state).ok()).unwrap_or_default();
     let snapshot = check::examine_updated(directory, &[], &node, overlays).0.map_err(failed)?;
     let explanations = questions.iter().map(|question| of_manifest(&snapshot, question, now())).collect();
@@ -104,7 +104,7 @@ fn of_directory(directory: &Path, config: &Config, questions: &[Question], why: 
 }
 
 fn failed(problems: Vec<Problem>) -> ExitCode {
-    complain(problems);
+    print_problems(problems);
     ExitCode::FAILURE
 }
 
@@ -113,7 +113,7 @@ fn ask(server: &Server, request: &Request) -> Result<Explanation, Failure> {
     let answer = client::ask(server, Method::POST, "/v1/explain", Some(&request))?;
     serde_json::from_value(answer).map_err(|_| {
         Failure::Refused(anyhow!(
-            "the server at {server} has another version of zonal, whose explanation cannot be read"
+            "{server}: the explanation of the server cannot be read; it has another version of zonal"
         ))
     })
 }
@@ -127,8 +127,8 @@ mod tests {
     };
     use std::{path::Path, sync::Arc};
 
-    /// What is said about a question: `from [to] name type`, with `-` for no address asked.
-    fn told(snapshot: &Snapshot, question: &str) -> String {
+    /// The explanation of a question as text. A question is `from to name type`, with `-` for no entry point.
+    fn explained_text(snapshot: &Snapshot, question: &str) -> String {
         let words: Vec<&str> = question.split(' ').collect();
         let to = (words[1] != "-").then(|| words[1].parse().unwrap());
         let (name, rtype) = (words[2].into(), words[3].into());
@@ -138,7 +138,7 @@ mod tests {
 
     fn check(snapshot: &Snapshot, cases: &[(&str, &[&str])]) {
         for (question, expected) in cases {
-            let text = told(snapshot, question);
+            let text = explained_text(snapshot, question);
             for line in *expected {
                 assert!(text.contains(line), "{question}: {line}\n{text}");
             }
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn the_demo() {
+    fn explains_the_demo() {
         let snapshot = examine(Path::new("zones"), &[], &Arc::default()).0.unwrap();
         let public = "vpce-0sqs-lj2wisx3.sqs.us-east-1.vpce.amazonaws.com";
         check(
@@ -191,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn behind_a_forwarder() {
+    fn explains_clients_behind_a_forwarder() {
         let snapshot = examine(Path::new("tests/fixtures/forwarders"), &[], &Arc::default()).0.unwrap();
         for (via, from, expected) in [
             ("127.21.0.20", "127.20.16.7", "by edns_client_subnet it may name clients of app, shared, dc"),
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn why_not_the_other_endpoints() {
+    fn explains_why_other_endpoints_are_not_chosen() {
         let directory = std::env::temp_dir().join(format!("zonal-explain-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let endpoint = |id: &str, vpc: &str, but: (&str, &str)| {

@@ -3,7 +3,7 @@
 
 mod formats;
 
-use super::{ForwardersArguments, apply, check, print, report::complain, target::Target, tell};
+use super::{ForwardersArguments, apply, check, print, print_error, report::print_problems, target::Target};
 use crate::{
     clock::now,
     config::{Config, Source},
@@ -22,8 +22,8 @@ use std::{
     sync::Arc,
 };
 
-/// A label that no resource has, to query wildcards with.
-const UNLIKELY: &str = "zonal-forwarders";
+/// A label that no resource has, for queries that match wildcards.
+const PROBE_LABEL: &str = "zonal-forwarders";
 /// A block with more reverse zones than this is left out.
 const MAX_REVERSE_ZONES: usize = 256;
 
@@ -117,7 +117,7 @@ pub(super) fn run(arguments: &ForwardersArguments) -> ExitCode {
         }
         Ok(None) => ExitCode::FAILURE,
         Err(error) => {
-            tell(printable(&format!("{error:#}")));
+            print_error(printable(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
@@ -142,7 +142,7 @@ fn snapshot(arguments: &ForwardersArguments) -> anyhow::Result<Option<Snapshot>>
                 Source::Etcd(_) | Source::Push => None,
             },
             Err(problems) => {
-                complain(problems);
+                print_problems(problems);
                 return Ok(None);
             }
         },
@@ -157,7 +157,7 @@ fn snapshot(arguments: &ForwardersArguments) -> anyhow::Result<Option<Snapshot>>
     match check::examine(&directory, &[], &Arc::default()).0 {
         Ok(snapshot) => Ok(Some(snapshot)),
         Err(problems) => {
-            complain(problems);
+            print_problems(problems);
             Ok(None)
         }
     }
@@ -177,7 +177,7 @@ fn forwardings(snapshot: &Snapshot, wanted: &[String]) -> anyhow::Result<Vec<For
             continue;
         }
         if !endpoint.protocols.is_empty() && !endpoint.protocols.contains(&Protocol::Do53) {
-            tell(printable(&format!(
+            print_error(printable(&format!(
                 "{id} is left out: it does not accept Do53, which the printed configuration uses"
             )));
             continue;
@@ -215,7 +215,7 @@ fn forwardings(snapshot: &Snapshot, wanted: &[String]) -> anyhow::Result<Vec<For
 /// Names that can be written into any configuration, without those that are below others; in order.
 fn topmost(mut names: BTreeMap<Name, Reason>) -> Vec<(String, Reason)> {
     if names.keys().any(Name::is_root) {
-        tell("the zone `.` is left out: it would forward all names");
+        print_error("the zone `.` is left out: it would forward all names");
         names.retain(|name, _| !name.is_root());
     }
     let all: Vec<&Name> = names.keys().collect();
@@ -227,7 +227,7 @@ fn topmost(mut names: BTreeMap<Name, Reason>) -> Vec<(String, Reason)> {
         let is_plain = !text.is_empty()
             && text.bytes().all(|octet| octet.is_ascii_alphanumeric() || matches!(octet, b'-' | b'_' | b'.'));
         if !is_plain {
-            tell(printable(&format!(
+            print_error(printable(&format!(
                 "{name} is left out: it needs quoting that depends on the server; add it by hand"
             )));
         } else if !is_below(name) {
@@ -256,7 +256,7 @@ impl View<'_> {
             for private in &service.private_dns_names {
                 let bare = if private.is_wildcard() { private.parent() } else { Some(private.clone()) };
                 let probe = match private.is_wildcard() {
-                    true => bare.as_ref().and_then(|bare| bare.child(UNLIKELY.as_bytes()).ok()),
+                    true => bare.as_ref().and_then(|bare| bare.child(PROBE_LABEL.as_bytes()).ok()),
                     false => bare.clone(),
                 };
                 if let (Some(bare), Some(probe)) = (bare, probe)
@@ -275,7 +275,7 @@ impl View<'_> {
                 names.insert(service.dns_name.clone(), Reason::EndpointName);
             }
         }
-        // The VPC itself, and those whose machines' names it answers for.
+        // The VPC itself, and the VPCs whose host names it answers.
         let others = manifest.vpcs.values().map(|other| &**other);
         for block in std::iter::once(vpc).chain(others).flat_map(|vpc| &vpc.cidr_blocks) {
             let Some(host) = host(block) else { continue };
@@ -287,7 +287,7 @@ impl View<'_> {
                 names.entry(domain).or_insert(Reason::Machine);
                 let zones = reverse_zones(block);
                 if zones.len() > MAX_REVERSE_ZONES {
-                    tell(format_args!(
+                    print_error(format_args!(
                         "the reverse zones of {block} are left out: there are more than {MAX_REVERSE_ZONES}"
                     ));
                     continue;
@@ -301,25 +301,25 @@ impl View<'_> {
         names
     }
 
-    /// Whether a name is answered from our own data.
+    /// Whether zonal answers a name from its own data.
     fn is_own(&self, name: &Name) -> bool {
         self.answer(&name.to_string(), "A").is_some()
     }
 
-    /// The records of an answer from our own data, or `no data`; none if there is no such name, or others are asked for it.
+    /// The records of an answer from zonal's own data, or `no data`. None if the name does not exist, or is forwarded.
     fn answer(&self, name: &str, rtype: &str) -> Option<Vec<String>> {
         let from =
             self.clients.iter().filter(|block| block.addr().is_ipv4() == self.entry_point.is_ipv4()).find_map(host)?;
         let (name, rtype) = (name.to_string(), rtype.to_string());
         let request = Request { from, to: Some(self.entry_point), via: None, name, rtype, resolve: false };
-        let gist = of_manifest(self.snapshot, &Question::new(&request).ok()?, now()).gist();
+        let gist = of_manifest(self.snapshot, &Question::new(&request).ok()?, now()).summary();
         gist.first()
             .is_some_and(|first| first == "no data" || first.contains(' ') && !first.starts_with("forwarded "))
             .then_some(gist)
     }
 }
 
-/// An address in a block that is likely a host's.
+/// An address in a block that a host is likely to have.
 fn host(block: &IpNet) -> Option<IpAddr> {
     block.hosts().nth(9).or_else(|| block.hosts().next())
 }
@@ -340,21 +340,21 @@ pub(super) fn reverse_name(address: IpAddr, without: usize) -> String {
     labels[without.min(labels.len())..].iter().map(String::as_str).chain([top]).collect::<Vec<_>>().join(".")
 }
 
-/// The zones that make up a block: octets of IPv4, nibbles of IPv6. A block smaller than a /24 has that of the /24.
+/// The reverse zones of a block, at octets of IPv4 and nibbles of IPv6. A block smaller than a /24 has the zone of the /24.
 fn reverse_zones(block: &IpNet) -> Vec<String> {
     let unit = if block.addr().is_ipv4() { 8 } else { 4 };
-    let (most, all) = (block.max_prefix_len() / unit * unit, block.max_prefix_len());
-    let longest = if block.addr().is_ipv4() { 24 } else { most };
+    let (max, all) = (block.max_prefix_len() / unit * unit, block.max_prefix_len());
+    let longest = if block.addr().is_ipv4() { 24 } else { max };
     let prefix = (block.prefix_len().div_ceil(unit) * unit).clamp(unit, longest);
     let parts: Vec<IpAddr> = match block.subnets(prefix) {
         Ok(subnets) => subnets.take(MAX_REVERSE_ZONES + 1).map(|subnet| subnet.addr()).collect(),
-        // It is within one of them.
+        // The block is smaller than a zone.
         Err(_) => vec![block.addr()],
     };
     parts.into_iter().map(|part| reverse_name(part, usize::from((all - prefix) / unit))).collect()
 }
 
-/// The empty zones that BIND has for itself and that would hide a zone which is at or below one of them.
+/// The built-in empty zone of BIND that would hide a zone at or below it. None if there is none.
 fn empty_zone(zone: &str) -> Option<String> {
     let fixed = ["10.in-addr.arpa", "168.192.in-addr.arpa", "254.169.in-addr.arpa", "127.in-addr.arpa", "d.f.ip6.arpa"];
     let is_within = |other: &str| zone == other || zone.ends_with(&format!(".{other}"));
@@ -368,7 +368,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn blocks_have_reverse_zones_of_whole_octets_and_nibbles() {
+    fn reverse_zones_are_at_octets_and_nibbles() {
         for (block, expected) in [
             ("10.2.0.0/16", &["2.10.in-addr.arpa"][..]),
             ("10.2.4.0/23", &["4.2.10.in-addr.arpa", "5.2.10.in-addr.arpa"]),
@@ -385,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn empty_zones_of_bind_are_found() {
+    fn finds_empty_zones_of_bind() {
         assert_eq!(empty_zone("2.10.in-addr.arpa").as_deref(), Some("10.in-addr.arpa"));
         assert_eq!(empty_zone("31.172.in-addr.arpa").as_deref(), Some("31.172.in-addr.arpa"));
         assert_eq!(empty_zone("5.32.172.in-addr.arpa"), None);
@@ -393,7 +393,7 @@ mod tests {
     }
 
     #[test]
-    fn the_demo_is_forwarded_with_the_names_of_others() {
+    fn forwards_the_names_of_the_demo() {
         let snapshot = check::examine(std::path::Path::new("zones"), &[], &Arc::default()).0.unwrap();
         let forwardings = forwardings(&snapshot, &[]).unwrap();
         assert_eq!(forwardings.len(), 1);

@@ -1,6 +1,6 @@
 //! `zonal init`: writes an example manifest and configuration.
 
-use super::{print, tell};
+use super::{print, print_error};
 use crate::manifest::problem::printable;
 use anyhow::{Context, bail};
 use std::{
@@ -22,7 +22,7 @@ pub(super) fn run(directory: &Path) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            tell(printable(&format!("{error:#}")));
+            print_error(printable(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

@@ -1,17 +1,17 @@
-//! `zonal journal`: what dynamic updates have made of zones, beside the zones' files.
+//! `zonal journal`: shows and drops the dynamic updates of zones with files.
 //!
-//! The server that runs is asked. Where none does, the command works on the state directory.
+//! The command asks the running server. Without a server, it works on the state directory.
 
 use super::{
     Format, JournalArguments, JournalCommand,
     client::{self, Failure, Server},
-    print, report, tell,
+    print, print_error, report,
 };
 use crate::{
     config::{Config, Source},
     control_plane::{
-        edits::{Journals, told},
-        store,
+        state_store,
+        updates::{Journals, journal_json},
     },
     manifest::{Id, Loader, Manifest, overlay::Overlays, problem::printable},
     wire::Name,
@@ -21,7 +21,7 @@ use hyper::Method;
 use serde_json::{Value, json};
 use std::{fmt::Write, path::Path, process::ExitCode};
 
-/// Runs the command. Exit status 1 where there is no such journal, or it cannot be read or dropped.
+/// Runs the command. Exit status 1 if the zone has no journal, or if the journal cannot be read or dropped.
 pub(super) fn run(command: &JournalCommand) -> ExitCode {
     let (arguments, zone, is_drop) = match command {
         JournalCommand::Show { zone, arguments } => (arguments, zone.as_deref(), false),
@@ -32,7 +32,7 @@ pub(super) fn run(command: &JournalCommand) -> ExitCode {
         None => match Config::load(arguments.config.config.as_deref()) {
             Ok(config) => config,
             Err(problems) => {
-                report::complain(problems);
+                report::print_problems(problems);
                 return ExitCode::FAILURE;
             }
         },
@@ -41,21 +41,21 @@ pub(super) fn run(command: &JournalCommand) -> ExitCode {
         Server::named(arguments.admin.as_deref(), &config.admin).and_then(|server| server.with(&arguments.access));
     let server = match server {
         Ok(server) => server,
-        Err(error) => return client::wrong(&error),
+        Err(error) => return client::usage_error(&error),
     };
     let method = if is_drop { Method::DELETE } else { Method::GET };
-    let told = match client::ask(&server, method, &path(zone), None) {
-        Ok(told) => Ok(told),
-        Err(Failure::Nobody(error)) if arguments.admin.is_none() => offline(&config, zone, is_drop, &error),
+    let response = match client::ask(&server, method, &path(zone), None) {
+        Ok(response) => Ok(response),
+        Err(Failure::NoServer(error)) if arguments.admin.is_none() => offline(&config, zone, is_drop, &error),
         Err(failure) => Err(failure.into()),
     };
-    match told {
-        Ok(told) => {
-            print(&render(&told, arguments));
+    match response {
+        Ok(response) => {
+            print(&render(&response, arguments));
             ExitCode::SUCCESS
         }
         Err(error) => {
-            tell(printable(&format!("{error:#}")));
+            print_error(printable(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
@@ -74,13 +74,13 @@ fn path(zone: Option<&str>) -> String {
     path
 }
 
-/// The same where no server runs.
+/// Reads or drops journals in the state directory. `error` is the reason why no server was asked.
 fn offline(config: &Config, zone: Option<&str>, is_drop: bool, error: &anyhow::Error) -> anyhow::Result<Value> {
     let Some(directory) = config.state_directory.as_deref() else {
         bail!("{error:#}; and the configuration has no `state_directory` with journals");
     };
-    // It is held until the journal is dropped: no server starts meanwhile.
-    let lock = if is_drop { Some(store::lock(directory)?) } else { None };
+    // The lock is held until the journal is dropped, so that no server starts meanwhile.
+    let lock = if is_drop { Some(state_store::lock(directory)?) } else { None };
     let overlays = Journals::read(directory).with_context(|| format!("cannot read {}", directory.display()))?;
     let manifest = match config.control_plane.source() {
         Source::Directory(directory) => names(directory),
@@ -88,7 +88,7 @@ fn offline(config: &Config, zone: Option<&str>, is_drop: bool, error: &anyhow::E
     };
     let one = |id: &Id| {
         let name = manifest.private_hosted_zones.get(id).map(|zone| &zone.name);
-        overlays.get(id).map(|overlay| told(id, name, overlay))
+        overlays.get(id).map(|overlay| journal_json(id, name, overlay))
     };
     let Some(zone) = zone else {
         return Ok(json!({"journals": overlays.keys().filter_map(one).collect::<Vec<_>>()}));
@@ -99,13 +99,13 @@ fn offline(config: &Config, zone: Option<&str>, is_drop: bool, error: &anyhow::E
         Journals::remove_file(directory, &id)?;
         return Ok(json!({"zone": id, "dropped": dropped}));
     }
-    one(&id).context("it is gone")
+    one(&id).with_context(|| format!("zone {zone}: its journal was dropped meanwhile"))
 }
 
 /// The manifest of a directory, for the names of its zones.
 fn names(directory: &Path) -> Manifest {
     let mut loader = Loader::new(directory);
-    // What is wrong with it is for `zonal check` to say.
+    // `zonal check` reports the errors of the manifest.
     let _ = loader.load();
     loader.manifest().clone()
 }
@@ -125,25 +125,25 @@ fn find(zone: &str, overlays: &Overlays, manifest: &Manifest) -> anyhow::Result<
     }
 }
 
-fn render(told: &Value, arguments: &JournalArguments) -> String {
+fn render(response: &Value, arguments: &JournalArguments) -> String {
     if arguments.format == Format::Json {
-        return format!("{told:#}\n");
+        return format!("{response:#}\n");
     }
-    if let Some(dropped) = told["dropped"].as_u64() {
-        let zone = told["zone"].as_str().unwrap_or("-");
-        return format!("{}: {dropped} record sets of dynamic updates are dropped\n", printable(zone));
+    if let Some(dropped) = response["dropped"].as_u64() {
+        let zone = response["zone"].as_str().unwrap_or("-");
+        return format!("{}: {dropped} record sets of dynamic updates were dropped\n", printable(zone));
     }
-    let Some(journals) = told["journals"].as_array() else { return journal(told) };
+    let Some(journals) = response["journals"].as_array() else { return journal(response) };
     match journals.is_empty() {
-        true => "There is no journal.\n".into(),
+        true => "No zone has a journal.\n".into(),
         false => journals.iter().map(journal).collect(),
     }
 }
 
-fn journal(told: &Value) -> String {
+fn journal(response: &Value) -> String {
     let text = |value: &Value| printable(value.as_str().unwrap_or("-"));
-    let sets = told["sets"].as_array().map_or(&[][..], |sets| sets);
-    let mut all = format!("{} {}: {} record sets\n", text(&told["zone"]), text(&told["name"]), sets.len());
+    let sets = response["sets"].as_array().map_or(&[][..], |sets| sets);
+    let mut all = format!("{} {}: {} record sets\n", text(&response["zone"]), text(&response["name"]), sets.len());
     for set in sets {
         let (name, rtype) = (text(&set["name"]), text(&set["type"]));
         let records = set["records"].as_array().map_or(&[][..], |records| records);

@@ -1,6 +1,6 @@
 //! `zonal man`: a man page for each command.
 
-use super::{print, tell};
+use super::{print, print_error};
 use crate::manifest::problem::printable;
 use anyhow::Context;
 use std::{fs, path::Path, process::ExitCode};
@@ -16,7 +16,7 @@ pub(super) fn run(directory: &Path, command: clap::Command) -> ExitCode {
             ExitCode::SUCCESS
         }
         Err(error) => {
-            tell(printable(&format!("{error:#}")));
+            print_error(printable(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }

@@ -7,6 +7,7 @@ mod check;
 mod client;
 mod explain;
 mod forwarders;
+mod health;
 mod init;
 mod journal;
 mod man;
@@ -62,6 +63,7 @@ macro_rules! examples {
 #[command(
     name = "zonal",
     version,
+    propagate_version = true,
     args_conflicts_with_subcommands = true,
     after_help = documentation!("docs/reference/command-line.md", "zonal"),
     after_long_help = EXAMPLES
@@ -186,9 +188,23 @@ enum Command {
     /// The cache has the answers of upstream servers and of the internet resolver.
     #[command(subcommand, after_help = documentation!("docs/concepts/cache.md", "zonal-cache"))]
     Cache(CacheCommand),
-    /// Show or drop what dynamic updates have made of a zone
+    /// Show the targets of health checks, or set a verdict by hand
     ///
-    /// Where the manifest is a directory, a node keeps dynamic updates in a journal for each zone. The journal overrides the
+    /// The exit status is 1 if a target is unhealthy, or if the node is isolated.
+    #[command(
+        args_conflicts_with_subcommands = true,
+        after_help = documentation!("docs/guides/health-and-failover.md", "zonal-health"),
+        after_long_help = examples!(
+            "  zonal health\n  zonal health set vpce-0sqs/10.1.0.4 unhealthy --for 30m\n  \
+             zonal health set hc-external healthy\n  zonal health clear vpce-0sqs/10.1.0.4",
+            "docs/guides/health-and-failover.md",
+            "zonal-health"
+        )
+    )]
+    Health(HealthArguments),
+    /// Show or drop the dynamic updates of a zone
+    ///
+    /// If the manifest is a directory, a node stores the dynamic updates of each zone in a journal. The journal overrides the
     /// zone's files. `journal` asks the running server. If no server runs, it works on the state directory.
     #[command(subcommand, after_help = documentation!("docs/concepts/control-plane.md", "zonal-journal"))]
     Journal(JournalCommand),
@@ -309,6 +325,63 @@ enum JournalCommand {
 
 #[derive(Args, Debug)]
 struct JournalArguments {
+    #[command(flatten)]
+    config: ConfigArgument,
+    /// Admin address of the server [default: the address in the configuration].
+    #[arg(long, value_name = "ADDR:PORT|URL", conflicts_with = "config")]
+    admin: Option<String>,
+    #[command(flatten)]
+    access: AccessArguments,
+    /// Output format.
+    #[arg(long, value_enum, default_value_t)]
+    format: Format,
+}
+
+#[derive(Args, Debug)]
+struct HealthArguments {
+    #[command(subcommand)]
+    command: Option<HealthCommand>,
+    #[command(flatten)]
+    server: ServerArguments,
+}
+
+#[derive(Debug, Subcommand)]
+enum HealthCommand {
+    /// Set the verdict of a target for some time; for an EXTERNAL check, report its status
+    Set {
+        /// Health check, or endpoint and address: `vpce-0sqs/10.1.0.4`.
+        target: String,
+        /// Verdict to set.
+        #[arg(value_enum)]
+        status: HealthWord,
+        /// Time after which the verdict follows the check again: `45s`, `30m`, `2h` or `1d`. An EXTERNAL check can be
+        /// reported without it.
+        #[arg(long = "for", value_name = "DURATION", value_parser = health::duration)]
+        duration: Option<std::time::Duration>,
+        #[command(flatten)]
+        server: ServerArguments,
+    },
+    /// End a verdict that was set by hand
+    Clear {
+        /// Health check, or endpoint and address: `vpce-0sqs/10.1.0.4`.
+        target: String,
+        #[command(flatten)]
+        server: ServerArguments,
+    },
+}
+
+/// A verdict.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum HealthWord {
+    /// Answers use the target.
+    Healthy,
+    /// Answers do not use the target.
+    Unhealthy,
+}
+
+/// The server that a command asks.
+#[derive(Args, Debug)]
+struct ServerArguments {
     #[command(flatten)]
     config: ConfigArgument,
     /// Admin address of the server [default: the address in the configuration].
@@ -489,7 +562,7 @@ pub fn main() -> ExitCode {
         Command::Serve(arguments) => match Config::load(arguments.config.as_deref()) {
             Ok(config) => serve::serve(&config),
             Err(problems) => {
-                report::complain(problems);
+                report::print_problems(problems);
                 ExitCode::FAILURE
             }
         },
@@ -497,6 +570,7 @@ pub fn main() -> ExitCode {
         Command::Check(arguments) => check::run(&arguments),
         Command::Explain(arguments) => explain::run(&arguments),
         Command::Cache(command) => cache::run(&command),
+        Command::Health(arguments) => health::run(&arguments),
         Command::Journal(command) => journal::run(&command),
         Command::Apply(arguments) => apply::apply(&arguments),
         Command::Diff(arguments) => apply::diff(&arguments),
@@ -526,14 +600,14 @@ fn print(text: &str) {
     if let Err(error) = written
         && error.kind() != ErrorKind::BrokenPipe
     {
-        tell(format_args!("standard output cannot be written: {error}"));
+        print_error(format_args!("standard output cannot be written: {error}"));
         std::process::exit(1);
     }
 }
 
 /// Writes a message to standard error. A closed pipe is no error.
-fn tell(what: impl Display) {
-    let _ = writeln!(std::io::stderr(), "zonal: {what}");
+fn print_error(message: impl Display) {
+    let _ = writeln!(std::io::stderr(), "zonal: {message}");
 }
 
 #[cfg(test)]
@@ -541,7 +615,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn arguments_are_understood() {
+    fn accepts_correct_arguments_and_refuses_others() {
         Cli::command().debug_assert();
         for (line, is_good) in [
             ("zonal", true),
@@ -585,6 +659,14 @@ mod tests {
             ("zonal cache flush --subtree", false),
             ("zonal cache flush --config z.yaml --admin 127.0.0.1:9153", false),
             ("zonal cache", false),
+            ("zonal health", true),
+            ("zonal health --format json --admin 127.0.0.1:9153", true),
+            ("zonal health set vpce-0a/10.1.0.4 unhealthy --for 30m", true),
+            ("zonal health set hc-ext healthy --config z.yaml", true),
+            ("zonal health set hc-ext sick", false),
+            ("zonal health set hc-ext healthy --for 1w", false),
+            ("zonal health clear hc-ext", true),
+            ("zonal health clear", false),
             ("zonal journal show", true),
             ("zonal journal show Z0CORP --format json --config z.yaml", true),
             ("zonal journal drop corp.example --admin 127.0.0.1:9153", true),

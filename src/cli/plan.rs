@@ -5,7 +5,7 @@ use super::{
     target::State,
 };
 use crate::{
-    difference::{Answers, Changed},
+    difference::{Answers, ChangedAnswer},
     manifest::{
         collection::{Edit, MASTER_FILES},
         problem::printable,
@@ -199,7 +199,7 @@ type ChangeKey<'a> = (&'a str, &'a str, &'a [String], &'a [String]);
 /// The answers that change, grouped by the networks that see the change; equal changes of several names are shown together.
 fn answers_text(answers: &Answers) -> String {
     // First the networks that see each change, then the changes that each set of networks sees.
-    let mut seen: Vec<(&Changed, BTreeSet<&str>)> = Vec::new();
+    let mut seen: Vec<(&ChangedAnswer, BTreeSet<&str>)> = Vec::new();
     let mut places: BTreeMap<ChangeKey, usize> = BTreeMap::new();
     for view in &answers.views {
         for changed in &view.answers {
@@ -211,7 +211,7 @@ fn answers_text(answers: &Answers) -> String {
             seen[place].1.insert(&view.view);
         }
     }
-    let mut groups: Vec<(BTreeSet<&str>, Vec<&Changed>)> = Vec::new();
+    let mut groups: Vec<(BTreeSet<&str>, Vec<&ChangedAnswer>)> = Vec::new();
     for (changed, views) in seen {
         match groups.iter_mut().find(|(others, _)| *others == views) {
             Some((_, all)) => all.push(changed),
@@ -222,7 +222,7 @@ fn answers_text(answers: &Answers) -> String {
     for (views, changes) in groups {
         let views: Vec<&str> = views.into_iter().collect();
         lines.push(format!("  {}", printable(&views.join(", "))));
-        let mut equal: Vec<(String, Vec<&Changed>)> = Vec::new();
+        let mut equal: Vec<(String, Vec<&ChangedAnswer>)> = Vec::new();
         for changed in changes {
             let what = what_changes(changed, true);
             match equal.iter_mut().find(|(other, _)| *other == what) {
@@ -232,7 +232,7 @@ fn answers_text(answers: &Answers) -> String {
         }
         for (what, changes) in equal {
             if changes.len() <= MAX_SINGLE {
-                let line = |changed: &&Changed| {
+                let line = |changed: &&ChangedAnswer| {
                     format!("    {} {}", printable(&changed.name), printable(&what_changes(changed, false)))
                 };
                 lines.extend(changes.iter().map(line));
@@ -253,7 +253,7 @@ fn answers_text(answers: &Answers) -> String {
 }
 
 /// The type, the old and the new answer. Without the name, equal changes of several names are equal texts.
-fn what_changes(Changed { name, rtype, old, new }: &Changed, without_name: bool) -> String {
+fn what_changes(ChangedAnswer { name, rtype, old, new }: &ChangedAnswer, without_name: bool) -> String {
     let [old, new] = [old, new].map(|answer| {
         let record = |record: &String| match record.strip_prefix(name.as_str()).and_then(|rest| rest.strip_prefix(' '))
         {

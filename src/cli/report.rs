@@ -1,7 +1,7 @@
 //! Prints problems in the style of compilers, or as JSON.
 
 use super::{Format, print};
-use crate::manifest::{Place, Problem, Severity, load::source, problem::printable};
+use crate::manifest::{Location, Problem, Severity, load::source, problem::printable};
 use annotate_snippets::{AnnotationKind, Group, Level, Origin, Renderer, Snippet};
 use serde_json::{Value, json};
 use std::{
@@ -12,7 +12,7 @@ use std::{
 };
 
 /// Source lines longer than this are not shown, in octets.
-const MAX_LINE: usize = 400;
+const MAX_LINE_OCTETS: usize = 400;
 
 /// Writes problems to standard output.
 pub(super) fn report(problems: Vec<Problem>, format: Format) {
@@ -20,14 +20,14 @@ pub(super) fn report(problems: Vec<Problem>, format: Format) {
 }
 
 /// Writes problems to standard error, for people. A closed pipe is no error.
-pub(super) fn complain(problems: Vec<Problem>) {
+pub(super) fn print_problems(problems: Vec<Problem>) {
     let _ = io::stderr().write_all(text(problems, Format::Human, io::stderr().is_terminal()).as_bytes());
 }
 
 fn text(mut problems: Vec<Problem>, format: Format, is_terminal: bool) -> String {
     problems.sort_by(|a, b| {
         let key =
-            |problem: &Problem| problem.place.as_ref().map(|place| (place.file.clone(), place.line, place.column));
+            |problem: &Problem| problem.location.as_ref().map(|place| (place.file.clone(), place.line, place.column));
         key(a).cmp(&key(b)).then(a.severity.cmp(&b.severity))
     });
     match format {
@@ -37,7 +37,7 @@ fn text(mut problems: Vec<Problem>, format: Format, is_terminal: bool) -> String
 }
 
 fn to_json(problem: &Problem) -> Value {
-    let place = problem.place.as_ref();
+    let place = problem.location.as_ref();
     json!({
         "severity": problem.severity.to_string(),
         "file": place.map(|place| place.file.display().to_string()),
@@ -56,14 +56,14 @@ fn render(problems: &[Problem], renderer: Renderer) -> String {
     let mut files: HashMap<Arc<Path>, String> = HashMap::new();
     // The lines of the file that the current problem is in.
     let mut current: Option<(Arc<Path>, Vec<&str>)> = None;
-    for place in problems.iter().filter_map(|problem| problem.place.as_ref()) {
+    for place in problems.iter().filter_map(|problem| problem.location.as_ref()) {
         files.entry(place.file.clone()).or_insert_with(|| {
             source(&place.file).map(|bytes| String::from_utf8_lossy(&bytes).into_owned()).unwrap_or_default()
         });
     }
     let mut text = String::new();
     for problem in problems {
-        let line = problem.place.as_ref().and_then(|place| {
+        let line = problem.location.as_ref().and_then(|place| {
             if current.as_ref().is_none_or(|(file, _)| *file != place.file) {
                 current = Some((place.file.clone(), files.get(&place.file)?.lines().collect()));
             }
@@ -82,14 +82,14 @@ fn group<'a>(problem: &Problem, line: Option<&'a str>) -> Group<'a> {
         Severity::Warning => Level::WARNING,
     };
     let subject = subject(problem);
-    let title = match &problem.place {
+    let title = match &problem.location {
         None if !subject.is_empty() => printable(&format!("{subject}: {}", problem.message)),
         _ => printable(&problem.message),
     };
     let mut group = Group::with_title(level.primary_title(title));
-    if let Some(place) = &problem.place {
+    if let Some(place) = &problem.location {
         let path = printable(&place.file.display().to_string());
-        group = match line.filter(|line| line.len() <= MAX_LINE) {
+        group = match line.filter(|line| line.len() <= MAX_LINE_OCTETS) {
             Some(line) => {
                 let span = byte_span(line, place);
                 let annotation = AnnotationKind::Primary.span(span).label(printable(&subject));
@@ -117,7 +117,7 @@ fn subject(problem: &Problem) -> String {
 }
 
 /// The octets of the line that the problem is about.
-fn byte_span(line: &str, place: &Place) -> std::ops::Range<usize> {
+fn byte_span(line: &str, place: &Location) -> std::ops::Range<usize> {
     let offset = |chars: usize| line.char_indices().nth(chars).map_or(line.len(), |(at, _)| at);
     let start = place.column.saturating_sub(1) as usize;
     offset(start)..offset(start.saturating_add(place.length as usize))
@@ -128,10 +128,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_problem_is_shown_in_its_line() {
+    fn shows_a_problem_at_its_line() {
         let path = std::env::temp_dir().join(format!("zonal-report-{}.yaml", std::process::id()));
         std::fs::write(&path, "vpcs:\n  vpc-ä: {region: 1}\n").unwrap();
-        let place = Place { file: path.clone().into(), line: 2, column: 19, length: 1 };
+        let place = Location { file: path.clone().into(), line: 2, column: 19, length: 1 };
         let problem = Problem::error("vpcs", "vpc-ä", "region", "so\x1b not").at(place).help("do this");
         let text = render(std::slice::from_ref(&problem), Renderer::plain());
         std::fs::remove_file(&path).unwrap();
@@ -142,7 +142,7 @@ mod tests {
         assert_eq!(text, expected);
         let pipe = std::env::temp_dir().join(format!("zonal-report-{}\x1b.pipe", std::process::id()));
         assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
-        let place = Place { file: pipe.clone().into(), line: 1, column: 1, length: 1 };
+        let place = Location { file: pipe.clone().into(), line: 1, column: 1, length: 1 };
         let text = render(&[Problem::error("vpcs", "a", "", "odd \u{202e}").at(place)], Renderer::plain());
         std::fs::remove_file(&pipe).unwrap();
         let shown = pipe.display().to_string().replace('\x1b', "\u{fffd}");

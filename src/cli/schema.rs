@@ -43,9 +43,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_schema_requires_what_the_types_require() {
+    fn schema_requires_the_mandatory_fields() {
         let schema: serde_json::Value = serde_json::from_str(&schema()).unwrap();
-        assert!(schema["required"].is_null(), "a file holds any subset");
+        assert!(schema["required"].is_null(), "a file may have any subset of the kinds");
         for (kind, required) in [
             ("Vpc", "cidr_blocks region"),
             ("Subnet", "availability_zone_id cidr_blocks"),

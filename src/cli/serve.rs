@@ -1,6 +1,6 @@
 //! `zonal serve`
 
-use super::{report::complain, tell};
+use super::{print_error, report::print_problems};
 use crate::{
     config::Config,
     log,
@@ -11,11 +11,11 @@ use std::process::ExitCode;
 /// Serves until a signal stops the process. Exit status 1 if the server cannot start.
 pub fn serve(config: &Config) -> ExitCode {
     if let Err(error) = log::start(config.log.format) {
-        tell(format_args!("cannot start the log thread: {error}"));
+        print_error(format_args!("cannot start the log thread: {error}"));
         return ExitCode::FAILURE;
     }
     for warning in &config.warnings {
-        tracing::warn!("{warning}");
+        tracing::warn!(%warning, "configuration warning");
     }
     // The server reads the file at its first TLS connection to an upstream server; report faults now.
     if let Some(file) = config.certificate_authority.as_deref() {
@@ -25,19 +25,19 @@ pub fn serve(config: &Config) -> ExitCode {
             false => Some(missing()),
         };
         if let Some(message) = message {
-            tracing::error!("{}", config.error("certificate_authority", message));
+            tracing::error!(error = %config.error("certificate_authority", message), "certificate authority unusable");
         }
     }
     let result = run::serve(config);
-    let can_tell = log::flush();
+    let is_flushed = log::flush();
     match result {
         Ok(()) => ExitCode::SUCCESS,
-        Err(_) if !can_tell => ExitCode::FAILURE,
+        Err(_) if !is_flushed => ExitCode::FAILURE,
         Err(error) => {
             if let Some(Rejected(problems)) = error.downcast_ref() {
-                complain(problems.clone());
+                print_problems(problems.clone());
             }
-            tell(format_args!("{error:#}"));
+            print_error(format_args!("{error:#}"));
             ExitCode::FAILURE
         }
     }

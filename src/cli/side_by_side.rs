@@ -4,15 +4,12 @@ use crate::{explain::Explanation, manifest::problem::printable};
 use serde_json::Value;
 
 /// The width of the first column and the minimum width of the others, in characters.
-const FIRST: usize = 12;
-const MIN_COLUMN: usize = 24;
+const FIRST_COLUMN_WIDTH: usize = 12;
+const MIN_COLUMN_WIDTH: usize = 24;
 
 /// The lines of an explanation: heading and text.
 fn lines(explanation: &Explanation) -> Vec<(String, String)> {
-    let outcome = explanation.outcome().into_iter().map(|(what, said)| match what {
-        "to be asked, by" => ("asked".into(), said),
-        what => (what.to_lowercase(), said),
-    });
+    let outcome = explanation.outcome().into_iter().map(|(label, line)| (label.to_lowercase(), line));
     explanation.steps().into_iter().chain(outcome).collect()
 }
 
@@ -30,12 +27,12 @@ pub(super) fn text(explanations: &[Explanation], source: &str, width: usize) -> 
     text += &format!("  {:<10} {}\n", "source", printable(source));
     let first = all.first().map_or(&[][..], Vec::as_slice);
     let common: Vec<&(String, String)> = first.iter().filter(|line| is_common(line)).collect();
-    common.iter().for_each(|(word, said)| text += &format!("  {word:<10} {}\n", printable(said)));
+    common.iter().for_each(|(word, text_of_step)| text += &format!("  {word:<10} {}\n", printable(text_of_step)));
     if all.iter().all(|lines| lines.iter().all(is_common)) {
         let clients: Vec<String> = explanations.iter().map(Explanation::client).collect();
         return text + &format!("\nIdentical for {}.\n", clients.join(" and "));
     }
-    let column = (width.saturating_sub(FIRST) / all.len().max(1)).saturating_sub(2).max(MIN_COLUMN);
+    let column = (width.saturating_sub(FIRST_COLUMN_WIDTH) / all.len().max(1)).saturating_sub(2).max(MIN_COLUMN_WIDTH);
     text += "\nDifferences:\n";
     let clients: Vec<Vec<String>> = explanations.iter().map(|one| wrapped(&one.client(), column)).collect();
     row(&mut text, "", &clients, column);
@@ -44,7 +41,8 @@ pub(super) fn text(explanations: &[Explanation], source: &str, width: usize) -> 
             .iter()
             .map(|lines| {
                 let own = lines.iter().filter(|line| line.0 == word && !is_common(line));
-                let cell: Vec<String> = own.flat_map(|(_, said)| wrapped(&printable(said), column)).collect();
+                let cell: Vec<String> =
+                    own.flat_map(|(_, text_of_step)| wrapped(&printable(text_of_step), column)).collect();
                 if cell.is_empty() { vec!["-".into()] } else { cell }
             })
             .collect();
@@ -118,18 +116,22 @@ mod tests {
     }
 
     #[test]
-    fn what_differs_stands_side_by_side_and_what_does_not_is_told_once() {
+    fn shows_differences_in_columns_and_common_steps_once() {
         let two = explanations(&["127.1.0.7", "127.1.128.7"], "sqs.us-east-1.amazonaws.com");
-        let told = text(&two, "a test", 160);
-        let has = |parts: &[&str]| told.lines().any(|line| parts.iter().all(|part| line.contains(part)));
-        assert!(has(&["127.1.0.7", "127.1.128.7"]), "{told}");
-        assert!(has(&["answer", " 127.2.0.10", " 127.2.16.10"]), "{told}");
-        assert!(has(&["subnet-app-a", "subnet-app-b"]), "{told}");
-        assert_eq!(told.matches("endpoint vpce-0sqs (sqs.us-east-1.amazonaws.com.) comes first").count(), 1, "{told}");
+        let shown = text(&two, "a test", 160);
+        let has = |parts: &[&str]| shown.lines().any(|line| parts.iter().all(|part| line.contains(part)));
+        assert!(has(&["127.1.0.7", "127.1.128.7"]), "{shown}");
+        assert!(has(&["answer", " 127.2.0.10", " 127.2.16.10"]), "{shown}");
+        assert!(has(&["subnet-app-a", "subnet-app-b"]), "{shown}");
+        assert_eq!(
+            shown.matches("endpoint vpce-0sqs (sqs.us-east-1.amazonaws.com.) comes first").count(),
+            1,
+            "{shown}"
+        );
         for width in [60, 100, 160] {
-            let told = text(&two, "a test", width);
-            let table = told.split_once("Differences:").unwrap().1;
-            assert!(table.lines().all(|line| line.chars().count() <= width.max(70)), "{width}\n{told}");
+            let shown = text(&two, "a test", width);
+            let table = shown.split_once("Differences:").unwrap().1;
+            assert!(table.lines().all(|line| line.chars().count() <= width.max(70)), "{width}\n{shown}");
         }
         let three =
             text(&explanations(&["127.1.0.7", "127.5.0.7", "127.3.0.7"], "sqs.us-east-1.amazonaws.com"), "-", 160);
@@ -144,13 +146,13 @@ mod tests {
     }
 
     #[test]
-    fn clients_that_get_the_same_are_said_to() {
+    fn says_that_clients_get_identical_answers() {
         let same = text(&explanations(&["127.1.0.7", "127.1.0.7"], "sqs.us-east-1.amazonaws.com"), "-", 100);
         assert!(same.ends_with("\nIdentical for 127.1.0.7 and 127.1.0.7.\n"), "{same}");
     }
 
     #[test]
-    fn long_words_are_broken() {
+    fn breaks_long_words() {
         assert_eq!(wrapped("a bc def", 4), ["a bc", " def"]);
         assert_eq!(wrapped("abcdefghij", 4), ["abcd", " efg", " hij"]);
         assert_eq!(wrapped("", 4), [""]);

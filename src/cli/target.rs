@@ -3,7 +3,7 @@
 use super::{
     TargetArguments,
     client::{self, Server},
-    tell,
+    print_error,
 };
 use crate::{
     admin::etag,
@@ -26,15 +26,15 @@ use std::{
 };
 
 /// Keys in one response of etcd.
-const PAGE: i64 = 1000;
-/// Operations in one transaction of etcd: its `--max-txn-ops` without being told otherwise.
-const MOST_OPERATIONS: usize = 128;
-/// Edits in one, beside a look at how many keys there are, and the key that says that its deletions are meant.
-const MOST_EDITS: usize = MOST_OPERATIONS - 2;
-/// Keys that one can be asked about, beside how late the last change was.
-const MOST_COMPARED: usize = MOST_OPERATIONS - 1;
+const PAGE_KEYS: i64 = 1000;
+/// The maximum number of operations in a transaction of etcd: the default of its `--max-txn-ops`.
+const MAX_OPERATIONS: usize = 128;
+/// The maximum number of edits in a transaction, beside the count of keys and the key that allows its deletions.
+const MAX_EDITS: usize = MAX_OPERATIONS - 2;
+/// The maximum number of keys that a transaction compares, beside the check of the last change.
+const MAX_COMPARED: usize = MAX_OPERATIONS - 1;
 /// The error when the target changed after the plan was made.
-const CHANGED: &str = "somebody else has changed it in the meantime: run the command again and review the new plan";
+const CHANGED: &str = "another client has changed the target meanwhile: run the command again and review the new plan";
 
 /// The source to read or change.
 pub enum Target {
@@ -50,11 +50,11 @@ pub struct State {
     pub collection: Collection,
     /// The revision of etcd or of the server that has it.
     revision: i64,
-    /// Of etcd's keys: the revision that each was changed at.
+    /// The revision of the last change of each key of etcd.
     revisions: BTreeMap<Key, i64>,
-    /// How many keys etcd has, those of unknown kinds too.
+    /// The number of keys in etcd, with those of unknown kinds.
     keys: i64,
-    /// The revision up to which etcd says that deletions are meant; none if it does not say so.
+    /// The revision up to which etcd allows deletions; none if it allows none.
     allowed: Option<u64>,
 }
 
@@ -81,7 +81,7 @@ impl Target {
         }
     }
 
-    /// What there is.
+    /// Reads all resources.
     pub fn read(&self) -> anyhow::Result<State> {
         match self {
             Target::Etcd(config) => runtime()?.block_on(read_etcd(config)),
@@ -99,29 +99,29 @@ impl Target {
         }
     }
 
-    /// Has nodes serve the deletions that they hold, of what is gone from there already. Returns up to which revision; none where
-    /// no deletion is held.
+    /// Makes nodes apply the deletions that they hold, of keys that etcd does not have any more. Returns the revision up to which
+    /// deletions are allowed; none if the target is not etcd.
     pub fn allow_deletion(&self, state: &State) -> anyhow::Result<Option<u64>> {
         let Target::Etcd(config) = self else { return Ok(None) };
         let put = async {
             let mut client = connect(config).await?;
-            client.put(allow_deletion(config), state.revision.to_string(), None).await.map_err(etcd::told)
+            client.put(allow_deletion(config), state.revision.to_string(), None).await.map_err(etcd::error_of)
         };
         runtime()?.block_on(put).context("etcd did not accept the change")?;
         Ok(Some(state.revision as u64))
     }
 
-    /// How many steps it takes to make these changes: one, if they can be made as a whole.
+    /// The number of transactions that these changes need.
     pub fn steps(&self, edits: &[Edit]) -> usize {
         match self {
-            Target::Etcd(_) => edits.len().div_ceil(MOST_EDITS).max(1),
+            Target::Etcd(_) => edits.len().div_ceil(MAX_EDITS).max(1),
             Target::Server(_) => 1,
         }
     }
 
-    /// Makes changes of what is there in `state`, and fails if it is not that any more. Returns the revision that has them.
+    /// Makes changes. Fails if the target has changed since `state` was read. Returns the revision that has the changes.
     ///
-    /// Nodes do not hold the deletions among them. With `force` they do not hold earlier ones either.
+    /// Nodes do not hold the deletions of these changes. With `force`, they do not hold earlier deletions either.
     pub fn write(&self, state: &State, edits: &[Edit], force: bool, step: impl Fn()) -> anyhow::Result<u64> {
         match self {
             Target::Etcd(config) => runtime()?.block_on(write_etcd(config, state, edits, force, step)),
@@ -129,15 +129,15 @@ impl Target {
                 let operations: Vec<Value> =
                     edits.iter().map(|edit| operation(state, edit)).collect::<anyhow::Result<_>>()?;
                 let body = json!({"operations": operations, "if_revision": state.revision});
-                let told = client::ask(server, Method::POST, "/v1/batch", Some(&body))?;
+                let response = client::ask(server, Method::POST, "/v1/batch", Some(&body))?;
                 step();
-                told["revision"].as_u64().context("the server did not report the revision of the changes")
+                response["revision"].as_u64().context("the server did not report the revision of the changes")
             }
         }
     }
 }
 
-/// The key that says which deletions are meant.
+/// The key that allows deletions.
 fn allow_deletion(config: &Etcd) -> String {
     format!("{}{}", config.prefix, etcd::ALLOW_DELETION)
 }
@@ -170,7 +170,7 @@ fn operation(state: &State, Edit { key, value }: &Edit) -> anyhow::Result<Value>
 async fn connect(config: &Etcd) -> anyhow::Result<Client> {
     let options = etcd::options(config)?;
     let no_etcd = || format!("cannot connect to etcd at {}", config.endpoints.join(", "));
-    Client::connect(&config.endpoints, Some(options)).await.map_err(etcd::told).with_context(no_etcd)
+    Client::connect(&config.endpoints, Some(options)).await.map_err(etcd::error_of).with_context(no_etcd)
 }
 
 async fn read_etcd(config: &Etcd) -> anyhow::Result<State> {
@@ -179,11 +179,11 @@ async fn read_etcd(config: &Etcd) -> anyhow::Result<State> {
     let (mut edits, mut revisions, mut revision, mut keys) = (Vec::new(), BTreeMap::new(), 0, 0);
     let (allow_deletion, mut allowed) = (allow_deletion(config), None);
     loop {
-        let mut options = GetOptions::new().with_range(end.clone()).with_limit(PAGE);
+        let mut options = GetOptions::new().with_range(end.clone()).with_limit(PAGE_KEYS);
         if revision > 0 {
             options = options.with_revision(revision);
         }
-        let response = client.get(from.clone(), Some(options)).await.map_err(etcd::told);
+        let response = client.get(from.clone(), Some(options)).await.map_err(etcd::error_of);
         let response = response.with_context(|| format!("etcd at {} cannot be read", config.endpoints.join(", ")))?;
         revision = response.header().map_or(revision, |header| if revision > 0 { revision } else { header.revision() });
         keys += response.kvs().len() as i64;
@@ -195,7 +195,7 @@ async fn read_etcd(config: &Etcd) -> anyhow::Result<State> {
             let name = pair.key_str().ok().and_then(|name| name.strip_prefix(&config.prefix)?.split_once('/'));
             let Some((kind, id)) = name.filter(|(_, id)| !id.is_empty()) else {
                 let name = printable(&String::from_utf8_lossy(pair.key()));
-                tell(format_args!(
+                print_error(format_args!(
                     "ignored the etcd key `{name}`: it does not have the form `{}<kind>/<id>`",
                     config.prefix
                 ));
@@ -238,21 +238,21 @@ async fn write_etcd(config: &Etcd, state: &State, edits: &[Edit], force: bool, s
     let name = |key: &Key| format!("{prefix}{}/{}", key.kind, key.id);
     let count = || GetOptions::new().with_range(end.clone()).with_count_only();
     let (mut revision, mut known, mut keys) = (state.revision, state.revisions.clone(), state.keys);
-    let found = client.get(prefix, Some(count())).await.map_err(etcd::told).context("etcd cannot be read")?;
+    let found = client.get(prefix, Some(count())).await.map_err(etcd::error_of).context("etcd cannot be read")?;
     if found.count() != keys {
         bail!(CHANGED);
     }
     let ordered = in_order(edits);
     let allowed = state.allowed.unwrap_or(0).max(if force { state.revision as u64 } else { 0 });
     let mut is_allowing = state.allowed.is_some();
-    for (at, some) in ordered.chunks(MOST_EDITS).enumerate() {
+    for (at, some) in ordered.chunks(MAX_EDITS).enumerate() {
         let edited: BTreeSet<&Key> = some.iter().map(|edit| &edit.key).collect();
         let others = known.keys().filter(|key| !edited.contains(key));
         let as_known = edited
             .iter()
             .copied()
             .chain(others)
-            .take(MOST_COMPARED)
+            .take(MAX_COMPARED)
             .map(|key| Compare::mod_revision(name(key), CompareOp::Equal, known.get(key).copied().unwrap_or(0)));
         let as_listed = Compare::mod_revision(prefix, CompareOp::Less, revision + 1).with_range(end.clone());
         let unchanged: Vec<Compare> = [as_listed].into_iter().chain(as_known).collect();
@@ -266,7 +266,7 @@ async fn write_etcd(config: &Etcd, state: &State, edits: &[Edit], force: bool, s
         let count = TxnOp::get(prefix, Some(count()));
         let operations: Vec<TxnOp> = [count].into_iter().chain(changes).chain(allow).collect();
         let response = client.txn(Txn::new().when(unchanged).and_then(operations)).await;
-        let response = response.map_err(etcd::told).context("etcd did not accept the change")?;
+        let response = response.map_err(etcd::error_of).context("etcd did not accept the change")?;
         if !response.succeeded() {
             let done = if at > 0 { format!("; {at} transactions were made before") } else { String::new() };
             bail!("{CHANGED}{done}");

@@ -1,4 +1,4 @@
-//! `internet_resolver`: who answers for the names that are not ours.
+//! `internet_resolver`: the servers that answer for names outside the manifest.
 
 use crate::{manifest::Protocol, snapshot::routes::Target, wire::Name};
 use ipnet::IpNet;
@@ -12,42 +12,47 @@ use std::{
     str::FromStr,
 };
 
-/// The file that names servers when nothing else does.
+/// The file with the default servers.
 const SYSTEM_FILE: &str = "/etc/resolv.conf";
 
-/// What `"."` RECURSIVE means on this node. Without it: `forward_to: [/etc/resolv.conf]`.
+/// What `"."` RECURSIVE means on this node. Default: `forward_to: [/etc/resolv.conf]`.
 #[derive(Clone, Debug, PartialEq)]
 pub enum InternetResolver {
-    /// Nothing: REFUSED.
+    /// No internet resolver: queries are REFUSED.
     None,
-    /// These ones are asked.
-    ForwardTo(Vec<ForwardTo>),
+    /// These servers are asked.
+    ForwardTo {
+        /// The servers, and files that name servers.
+        entries: Vec<ForwardTo>,
+        /// Whether AD in their responses is passed on. If so, all of them are on loopback.
+        trust_ad: bool,
+    },
     /// The node asks the authoritative servers itself.
     Recursive(Recursion),
 }
 
-/// How the node asks the authoritative servers.
+/// The settings of recursion: the node asks the authoritative servers itself.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Recursion {
-    /// A master file with the root servers' addresses; those of IANA without it.
+    /// Master file with the addresses of root servers. Default: those of IANA.
     pub root_hints: Option<PathBuf>,
-    /// A file with the DNSKEY records that are trusted; the root's without it.
+    /// File with the trusted DNSKEY records. Default: those of the root zone.
     pub trust_anchor: Option<PathBuf>,
     /// Whether answers are validated.
     pub dnssec: Dnssec,
-    /// Networks whose servers are asked, though they are not on the Internet: private, loopback and other special addresses
-    /// are not asked without this.
+    /// Networks whose servers may be asked although they are not on the Internet. Servers with private, loopback and other
+    /// special addresses are not asked otherwise.
     pub allow_servers: Vec<IpNet>,
 }
 
-/// What becomes of signed answers.
+/// How zonal handles signed answers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Dnssec {
-    /// They are validated.
+    /// It validates them.
     #[default]
     Validate,
-    /// They are passed on.
+    /// It passes them on.
     Off,
 }
 
@@ -55,31 +60,31 @@ pub enum Dnssec {
 ///
 /// ```text
 /// entry   = address [":" port] | scheme "://" address [":" port] ["/dns-query"] ["#" name] | path
-/// address = an IPv4 address, or an IPv6 address; that in brackets where a port or a scheme is there too
+/// address = an IPv4 address, or an IPv6 address; an IPv6 address is in brackets if there is a port or a scheme
 /// scheme  = "udp" (port 53, and TCP for what is truncated) | "tls" (853) | "https" (443) | "quic" (853)
-/// name    = what the server's certificate is checked against, and what it is told (SNI); without it, the address is
-/// path    = a file in the form of resolv.conf, with a "/" in it or ".conf" at its end
+/// name    = the name that the server's certificate must have, also sent as SNI; without it, the address
+/// path    = a file in the format of resolv.conf; the path contains a "/" or ends with ".conf"
 /// ```
 #[derive(Clone, Debug, PartialEq)]
 pub enum ForwardTo {
-    /// A server.
+    /// One server.
     Server(Target),
-    /// Those that a file names, in the form of `resolv.conf`: it is watched.
+    /// The servers in a file in the format of `resolv.conf`. zonal reads the file again when it changes.
     ResolvConf(PathBuf),
 }
 
 impl Default for InternetResolver {
     fn default() -> InternetResolver {
-        InternetResolver::ForwardTo(vec![ForwardTo::ResolvConf(SYSTEM_FILE.into())])
+        InternetResolver::ForwardTo { entries: vec![ForwardTo::ResolvConf(SYSTEM_FILE.into())], trust_ad: false }
     }
 }
 
 impl InternetResolver {
-    /// Completes relative paths with the directory of the file that holds them.
+    /// Joins relative paths to the directory of the configuration file.
     pub(super) fn resolve_paths(&mut self, directory: &Path) {
         let paths: Vec<&mut PathBuf> = match self {
             InternetResolver::None => Vec::new(),
-            InternetResolver::ForwardTo(entries) => entries.iter_mut().filter_map(ForwardTo::path).collect(),
+            InternetResolver::ForwardTo { entries, .. } => entries.iter_mut().filter_map(ForwardTo::path).collect(),
             InternetResolver::Recursive(recursion) => {
                 recursion.root_hints.iter_mut().chain(&mut recursion.trust_anchor).collect()
             }
@@ -91,6 +96,11 @@ impl InternetResolver {
 }
 
 impl ForwardTo {
+    /// Whether the entry is a server on loopback, whose responses only this machine can change.
+    pub(super) fn is_on_loopback(&self) -> bool {
+        matches!(self, ForwardTo::Server(target) if target.ip.is_loopback())
+    }
+
     fn path(&mut self) -> Option<&mut PathBuf> {
         match self {
             ForwardTo::ResolvConf(path) => Some(path),
@@ -109,55 +119,57 @@ impl FromStr for ForwardTo {
         match address(text, 53) {
             Some((ip, port)) => Ok(ForwardTo::Server(Target { ip, port, protocol: Protocol::Do53, server_name: None })),
             None if text.contains('/') || text.ends_with(".conf") => Ok(ForwardTo::ResolvConf(text.into())),
-            None => Err("it is no address such as 192.0.2.1, 192.0.2.1:5353 or [2001:db8::1]:53, no URL such as \
-                         tls://192.0.2.1#dns.example, and no path of a resolv.conf"
+            None => Err("expected an address such as 192.0.2.1, 192.0.2.1:5353 or [2001:db8::1]:53, a URL such as \
+                         tls://192.0.2.1#dns.example, or the path of a resolv.conf file"
                 .into()),
         }
     }
 }
 
-/// A server's URL, without its scheme.
+/// Parses the URL of a server: its scheme, and the rest.
 fn server(scheme: &str, rest: &str) -> Result<Target, String> {
     let (protocol, port) = match scheme.to_ascii_lowercase().as_str() {
         "udp" => (Protocol::Do53, 53),
         "tls" => (Protocol::DoT, 853),
         "https" => (Protocol::DoH, 443),
         "quic" => (Protocol::DoQ, 853),
-        _ => return Err(format!("`{scheme}://` is not known here (known are `udp`, `tls`, `https`, `quic`)")),
+        _ => {
+            return Err(format!("`{scheme}://` is not a known scheme (expected one of `udp`, `tls`, `https`, `quic`)"));
+        }
     };
     let (rest, name) = match rest.split_once('#') {
         Some((rest, name)) => (rest, Some(name)),
         None => (rest, None),
     };
-    let (place, path) = match rest.find('/') {
+    let (host, path) = match rest.find('/') {
         Some(at) => rest.split_at(at),
         None => (rest, ""),
     };
     match (protocol, path) {
         (_, "") | (Protocol::DoH, "/dns-query") => {}
-        (Protocol::DoH, _) => return Err(format!("the path of DoH is `/dns-query` here, not `{path}`")),
-        _ => return Err(format!("`{scheme}://` has no path such as `{path}`")),
+        (Protocol::DoH, _) => return Err(format!("the path of DoH must be `/dns-query`, not `{path}`")),
+        _ => return Err(format!("`{scheme}://` takes no path: remove `{path}`")),
     }
-    let Some((ip, port)) = address(place, port) else {
+    let Some((ip, port)) = address(host, port) else {
         return Err(format!(
-            "`{place}` is no address: the server is named by its address, and its name goes behind it, as in \
+            "`{host}` is not an address: write the server's address, and its name after `#`, as in \
              {scheme}://192.0.2.1#dns.example"
         ));
     };
-    if name.is_some() && protocol == Protocol::Do53 {
-        return Err(format!("`{scheme}://` has no certificate that a name could be checked against"));
+    if let (Some(name), Protocol::Do53) = (name, protocol) {
+        return Err(format!("`{scheme}://` has no certificate: remove the name `{name}`"));
     }
     if let Some(name) = name {
         let is_name = Name::absolute(name).is_ok_and(|parsed| !parsed.is_root()) && name.parse::<IpAddr>().is_err();
         if !is_name {
-            return Err(format!("`{name}` is no name of a server"));
+            return Err(format!("`{name}` is not the name of a server"));
         }
     }
     let server_name = name.map(|name| name.trim_end_matches('.').to_ascii_lowercase());
     Ok(Target { ip, port, protocol, server_name })
 }
 
-/// An address, maybe with a port.
+/// Parses an address with an optional port; `port` is the default.
 fn address(text: &str, port: u16) -> Option<(IpAddr, u16)> {
     if let Ok(ip) = text.parse() {
         return Some((ip, port));
@@ -177,11 +189,12 @@ impl<'de> Deserialize<'de> for ForwardTo {
     }
 }
 
-/// The form of [`InternetResolver`] that is a map.
+/// The map form of [`InternetResolver`].
 #[derive(Default, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 struct Map {
     forward_to: Option<Vec<ForwardTo>>,
+    trust_ad: bool,
     recursive: bool,
     root_hints: Option<PathBuf>,
     trust_anchor: Option<PathBuf>,
@@ -208,12 +221,12 @@ impl<'de> Deserialize<'de> for InternetResolver {
 
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<InternetResolver, A::Error> {
                 let map = Map::deserialize(de::value::MapAccessDeserializer::new(map))?;
-                let Map { root_hints, trust_anchor, dnssec, allow_servers, .. } = map;
+                let Map { trust_ad, root_hints, trust_anchor, dnssec, allow_servers, .. } = map;
                 Ok(match map.forward_to {
                     _ if map.recursive => {
                         InternetResolver::Recursive(Recursion { root_hints, trust_anchor, dnssec, allow_servers })
                     }
-                    Some(servers) => InternetResolver::ForwardTo(servers),
+                    Some(entries) => InternetResolver::ForwardTo { entries, trust_ad },
                     None => InternetResolver::default(),
                 })
             }
@@ -232,6 +245,7 @@ impl JsonSchema for InternetResolver {
             {"type": "string", "enum": ["none"]},
             {"type": "object", "additionalProperties": false, "properties": {
                 "forward_to": {"type": "array", "items": {"type": "string"}, "minItems": 1},
+                "trust_ad": {"type": "boolean"},
                 "recursive": {"type": "boolean"},
                 "root_hints": {"type": "string"},
                 "trust_anchor": {"type": "string"},
@@ -247,7 +261,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries() {
+    fn parses_servers_and_paths() {
         for (text, expected) in [
             ("192.0.2.1", "192.0.2.1 port 53"),
             ("192.0.2.1:5353", "192.0.2.1 port 5353"),
@@ -272,24 +286,24 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_entry() {
+    fn rejects_malformed_entries() {
         for (text, expected) in [
-            ("", "it is no address"),
-            ("dns.example", "it is no address"),
-            ("192.0.2.1:99999", "is no address"),
-            ("192.0.2.1:0", "is no address"),
-            ("[2001:db8::1", "is no address"),
-            ("fe80::1%2", "is no address"),
-            ("[fe80::1%2]:53", "is no address"),
-            ("tcp://192.0.2.1", "`tcp://` is not known here"),
-            ("tls://dns.example", "its name goes behind it"),
-            ("tls://", "its name goes behind it"),
-            ("tls://192.0.2.1/dns-query", "has no path"),
-            ("https://192.0.2.1/resolve", "the path of DoH is `/dns-query`"),
-            ("https://192.0.2.1/", "the path of DoH is `/dns-query`"),
+            ("", "expected an address"),
+            ("dns.example", "expected an address"),
+            ("192.0.2.1:99999", "expected an address"),
+            ("192.0.2.1:0", "expected an address"),
+            ("[2001:db8::1", "expected an address"),
+            ("fe80::1%2", "expected an address"),
+            ("[fe80::1%2]:53", "expected an address"),
+            ("tcp://192.0.2.1", "`tcp://` is not a known scheme"),
+            ("tls://dns.example", "its name after `#`"),
+            ("tls://", "its name after `#`"),
+            ("tls://192.0.2.1/dns-query", "takes no path"),
+            ("https://192.0.2.1/resolve", "the path of DoH must be `/dns-query`"),
+            ("https://192.0.2.1/", "the path of DoH must be `/dns-query`"),
             ("udp://192.0.2.1#dns.example", "has no certificate"),
-            ("tls://192.0.2.1#", "is no name"),
-            ("tls://192.0.2.1#192.0.2.1", "is no name"),
+            ("tls://192.0.2.1#", "is not the name"),
+            ("tls://192.0.2.1#192.0.2.1", "is not the name"),
         ] {
             let error = text.parse::<ForwardTo>().unwrap_err();
             assert!(error.contains(expected), "{text}: {error}");

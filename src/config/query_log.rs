@@ -1,4 +1,4 @@
-//! Where query logs may go on this node, and dnstap.
+//! `query_log` and `dnstap`: where query logs and dnstap messages may go on this node.
 
 use crate::{manifest::words::words, snapshot::query_logs::Allowed};
 use schemars::JsonSchema;
@@ -17,12 +17,12 @@ pub struct QueryLog {
 }
 
 impl QueryLog {
-    /// The same, for snapshots.
+    /// The permitted destinations, for snapshots.
     pub fn allowed(&self) -> Allowed {
         Allowed { directory: self.directory.clone(), destinations: self.allow.iter().cloned().collect() }
     }
 
-    /// Fields that are wrong, and why.
+    /// The errors in the section: field and message.
     pub(super) fn check(&self) -> Vec<(String, &'static str)> {
         let wrong = self.allow.iter().enumerate().filter(|(_, allowed)| {
             let is_known = ["unix:/", "tcp:", "http://"].iter().any(|front| allowed.starts_with(front));

@@ -6,10 +6,10 @@ fn read(text: &str) -> Result<Config, Vec<String>> {
 }
 
 #[test]
-fn the_defaults_hold() {
+fn an_empty_file_means_the_defaults() {
     let config = read("# nothing\n").unwrap();
     assert!(config.listen.is_none() && config.state_directory.is_none());
-    assert_eq!(config.internet_resolver, InternetResolver::ForwardTo(vec!["/etc/resolv.conf".parse().unwrap()]));
+    assert_eq!(config.internet_resolver, InternetResolver::default());
     assert_eq!(config.control_plane.directory, Path::new("zones"));
     assert_eq!(config.admin.address.to_string(), "127.0.0.1:9153");
     assert_eq!((config.limits.error_answers_per_second, config.limits.tcp_connections), (50, 10_000));
@@ -19,7 +19,7 @@ fn the_defaults_hold() {
 }
 
 #[test]
-fn paths_are_relative_to_the_file() {
+fn joins_relative_paths_to_the_directory_of_the_file() {
     let text = "control_plane: {directory: zones}\nstate_directory: /var/lib/zonal\ncookie_secret_file: c.secret\n\
                 takeover_socket: run/takeover\nlisten: [{address: '[::]:853', protocol: DoT, tls: {certificate: c, private_key: /k}}, \
                          {address: '[::]:853', protocol: DoQ, tls: {certificate: c, private_key: /k}}]\n\
@@ -38,7 +38,7 @@ fn paths_are_relative_to_the_file() {
     let dnstap = logs.dnstap.unwrap();
     assert_eq!(dnstap.unix.as_deref(), Some(Path::new("etc/tap.sock")));
     assert!(dnstap.messages() != Dnstap::default().messages());
-    let InternetResolver::ForwardTo(servers) = config.internet_resolver else { panic!("{config:?}") };
+    let InternetResolver::ForwardTo { entries: servers, .. } = config.internet_resolver else { panic!("{config:?}") };
     assert_eq!(servers[2], ForwardTo::ResolvConf("etc/./resolv.conf".into()));
     assert_eq!(config.log.format, LogFormat::Json);
     assert_eq!(read("limits: {}").unwrap().control_plane.directory, Path::new("zones"));
@@ -50,7 +50,7 @@ fn paths_are_relative_to_the_file() {
 }
 
 #[test]
-fn all_that_is_wrong_is_told() {
+fn reports_every_error_with_its_position() {
     for (text, expected) in [
         (
             "lissten: []",
@@ -73,8 +73,8 @@ fn all_that_is_wrong_is_told() {
         ),
         (
             "listen: [{address: '0.0.0.0:853', protocol: doq, tls: {certificate: c, private_key: k, certificate_authority: a}}]",
-            "etc/zonal.yaml:1:111: error: listen[0].tls.certificate_authority: clients are not asked for certificates \
-             (take it out)",
+            "etc/zonal.yaml:1:111: error: listen[0].tls.certificate_authority: zonal verifies no client certificates on this \
+             address (remove the field)",
         ),
         (
             "listen: [{address: '0.0.0.0:53', tls: {certificate: c, private_key: k}}]",
@@ -98,7 +98,7 @@ fn all_that_is_wrong_is_told() {
         ),
         (
             "control_plane: {on_error: ignore}",
-            "etc/zonal.yaml:1:27: error: control_plane.on_error: `ignore` is not known here (known are `refuse`, `set_aside`)",
+            "etc/zonal.yaml:1:27: error: control_plane.on_error: `ignore` is not a known value (expected one of `refuse`, `set_aside`)",
         ),
         (
             "control_plane: {etcd: {}}",
@@ -106,7 +106,7 @@ fn all_that_is_wrong_is_told() {
         ),
         (
             "listen: []",
-            "etc/zonal.yaml:1:1: error: listen: the list is empty: no query would be taken (take it out for the default)",
+            "etc/zonal.yaml:1:1: error: listen: the list is empty: zonal would receive no queries (remove the field for the default)",
         ),
         ("limits: {tcp_connections: 0}", "etc/zonal.yaml:1:27: error: limits.tcp_connections: it must be at least 1"),
         (
@@ -116,7 +116,7 @@ fn all_that_is_wrong_is_told() {
         ("cache: {size_octets: 4096}", "etc/zonal.yaml:1:22: error: cache.size_octets: it must be at least 1048576"),
         (
             "cache: {min_ttl_seconds: 20, max_negative_ttl_seconds: 10}",
-            "etc/zonal.yaml:1:26: error: cache.min_ttl_seconds: it is more than the largest TTL",
+            "etc/zonal.yaml:1:26: error: cache.min_ttl_seconds: it is greater than a maximum TTL",
         ),
         (
             "cache: {max_stale_seconds: 604801}",
@@ -124,7 +124,7 @@ fn all_that_is_wrong_is_told() {
         ),
         (
             "tsig_keys: {transfer: {algorithm: hmac-md5, secret: a}}",
-            "etc/zonal.yaml:1:35: error: tsig_keys.transfer.algorithm: `hmac-md5` is not known here (known are `hmac-sha256`, \
+            "etc/zonal.yaml:1:35: error: tsig_keys.transfer.algorithm: `hmac-md5` is not a known value (expected one of `hmac-sha256`, \
              `hmac-sha384`, `hmac-sha512`)",
         ),
         (
@@ -137,11 +137,11 @@ fn all_that_is_wrong_is_told() {
         ),
         (
             "tsig_keys: {..: {secret: YQ==}}",
-            "etc/zonal.yaml:1:13: error: tsig_keys...: the name of a key is a domain name: a domain name has an empty label",
+            "etc/zonal.yaml:1:13: error: tsig_keys...: the name of a key must be a domain name: the domain name has an empty label",
         ),
         (
             "log: {format: xml}",
-            "etc/zonal.yaml:1:15: error: log.format: `xml` is not known here (known are `human`, `json`)",
+            "etc/zonal.yaml:1:15: error: log.format: `xml` is not a known value (expected one of `human`, `json`)",
         ),
         (
             "query_log: {allow: [stdout, stderr]}",
@@ -150,35 +150,53 @@ fn all_that_is_wrong_is_told() {
         ),
         (
             "dnstap: {unix: a, tcp: '127.0.0.1:6000'}",
-            "etc/zonal.yaml:1:1: error: dnstap: there must be exactly one destination (one of `unix` and `tcp`)",
+            "etc/zonal.yaml:1:1: error: dnstap: there must be exactly one destination (set one of `unix` and `tcp`)",
         ),
         (
             "dnstap: {unix: a, messages: [CLIENT_QUERY, AUTH_QUERY]}",
-            "etc/zonal.yaml:1:44: error: dnstap.messages[1]: `AUTH_QUERY` is not known here (known are `CLIENT_QUERY`, \
+            "etc/zonal.yaml:1:44: error: dnstap.messages[1]: `AUTH_QUERY` is not a known value (expected one of `CLIENT_QUERY`, \
              `CLIENT_RESPONSE`, `FORWARDER_QUERY`, `FORWARDER_RESPONSE`)",
         ),
         (
             "internet_resolver: some",
-            "etc/zonal.yaml:1:20: error: internet_resolver: `some` is not known here (known are `none`)",
+            "etc/zonal.yaml:1:20: error: internet_resolver: `some` is not a known value (expected one of `none`)",
         ),
         (
             "internet_resolver: {to: []}",
-            "etc/zonal.yaml:1:21: error: internet_resolver.to: there is no field `to` here (known are `forward_to`, `recursive`, \
-             `root_hints`, `trust_anchor`, `dnssec`, `allow_servers`)",
+            "etc/zonal.yaml:1:21: error: internet_resolver.to: there is no field `to` here (expected one of `forward_to`, `trust_ad`, \
+             `recursive`, `root_hints`, `trust_anchor`, `dnssec`, `allow_servers`)",
         ),
         (
             "internet_resolver:\n  forward_to:\n  - 192.0.2.1\n  - tcp://192.0.2.1",
-            "etc/zonal.yaml:4:5: error: internet_resolver.forward_to[1]: `tcp://` is not known here (known are `udp`, \
+            "etc/zonal.yaml:4:5: error: internet_resolver.forward_to[1]: `tcp://` is not a known scheme (expected one of `udp`, \
              `tls`, `https`, `quic`): `tcp://192.0.2.1`",
         ),
         (
             "internet_resolver: {forward_to: []}",
-            "etc/zonal.yaml:1:21: error: internet_resolver.forward_to: the list is empty (for no internet resolver: \
-             `internet_resolver: none`)",
+            "etc/zonal.yaml:1:21: error: internet_resolver.forward_to: the list is empty (to turn the internet resolver off, \
+             write `internet_resolver: none`)",
         ),
         (
             "internet_resolver: {forward_to: [192.0.2.1], recursive: true}",
-            "etc/zonal.yaml:1:21: error: internet_resolver.forward_to: `recursive: true` asks no such servers (one of both)",
+            "etc/zonal.yaml:1:21: error: internet_resolver.forward_to: it has no effect with `recursive: true` (remove one of them)",
+        ),
+        (
+            "internet_resolver: {trust_ad: true, forward_to: ['127.0.0.1:5335', '[::1]:5335', 192.0.2.1]}",
+            "etc/zonal.yaml:1:82: error: internet_resolver.forward_to[2]: the server is not on loopback: AD could be \
+             changed on the way (remove `trust_ad`)",
+        ),
+        (
+            "internet_resolver: {trust_ad: true}",
+            "etc/zonal.yaml:1:21: error: internet_resolver.trust_ad: it needs `forward_to` with servers on loopback only",
+        ),
+        (
+            "internet_resolver: {trust_ad: true, forward_to: [./resolv.conf]}",
+            "etc/zonal.yaml:1:50: error: internet_resolver.forward_to[0]: the file may name servers that are not on loopback \
+             (remove `trust_ad`)",
+        ),
+        (
+            "internet_resolver: {trust_ad: true, recursive: true}",
+            "etc/zonal.yaml:1:21: error: internet_resolver.trust_ad: it has no effect with `recursive: true`: recursion validates itself",
         ),
     ] {
         let found: Vec<String> = read(text).unwrap_err().into_iter().filter(|p| p.contains(": error: ")).collect();
@@ -189,26 +207,23 @@ fn all_that_is_wrong_is_told() {
 }
 
 #[test]
-fn a_file_without_end_is_not_read_to_it() {
+fn limits_the_size_of_a_file() {
     let problems = Config::load(Some(Path::new("/dev/zero"))).unwrap_err();
     assert!(problems[0].message.contains("/dev/zero is larger than 1 MiB"), "{problems:?}");
 }
 
 #[test]
-fn a_source_without_anything_is_not_the_default() {
+fn reports_a_source_without_a_value() {
     let path: Arc<Path> = Path::new("zonal.yaml").into();
-    let told = |text: &str| -> Vec<String> {
+    let problems_of = |text: &str| -> Vec<String> {
         Config::read(text.as_bytes(), &path).err().unwrap_or_default().iter().map(|p| p.to_string()).collect()
     };
     for (text, expected) in [
-        (
-            "control_plane: {push: }",
-            "1:17: error: control_plane.push: there is nothing behind it (`push: {}` has nothing in it)",
-        ),
-        ("control_plane:\n  etcd:\n", "2:7: error: control_plane.etcd: there is nothing behind it"),
+        ("control_plane: {push: }", "1:17: error: control_plane.push: the value is empty (write `push: {}`)"),
+        ("control_plane:\n  etcd:\n", "2:7: error: control_plane.etcd: the value is empty"),
     ] {
-        let problems = told(text);
+        let problems = problems_of(text);
         assert!(problems.len() == 1 && problems[0].contains(&expected[5..]), "{problems:?}");
     }
-    assert!(told("control_plane: {push: {}}").is_empty());
+    assert!(problems_of("control_plane: {push: {}}").is_empty());
 }

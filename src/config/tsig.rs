@@ -1,4 +1,4 @@
-//! The keys that authenticate transfers and updates.
+//! `tsig_keys`: the keys that authenticate zone transfers and dynamic updates.
 
 use crate::{manifest::words::words, wire::Name};
 use schemars::JsonSchema;
@@ -6,7 +6,7 @@ use serde::Deserialize;
 use std::{collections::BTreeMap, path::PathBuf};
 
 words! {
-    /// How a key signs (RFC 8945, 6).
+    /// A TSIG algorithm (RFC 8945, section 6).
     #[derive(Default)]
     pub enum TsigAlgorithm {
         #[default]
@@ -22,9 +22,9 @@ impl std::str::FromStr for TsigAlgorithm {
     fn from_str(text: &str) -> Result<TsigAlgorithm, String> {
         let text = text.trim_end_matches('.');
         let all = [TsigAlgorithm::HmacSha256, TsigAlgorithm::HmacSha384, TsigAlgorithm::HmacSha512];
-        all.into_iter()
-            .find(|algorithm| algorithm.word().eq_ignore_ascii_case(text))
-            .ok_or_else(|| format!("`{text}` is not known here (known are `{}`)", TsigAlgorithm::WORDS.join("`, `")))
+        all.into_iter().find(|algorithm| algorithm.word().eq_ignore_ascii_case(text)).ok_or_else(|| {
+            format!("`{text}` is not a known value (expected one of `{}`)", TsigAlgorithm::WORDS.join("`, `"))
+        })
     }
 }
 
@@ -43,7 +43,7 @@ pub struct TsigKey {
     pub secret: Option<String>,
 }
 
-/// Fields of keys that are wrong, and why.
+/// The errors in the keys: field and message.
 pub(super) fn check(keys: &BTreeMap<String, TsigKey>) -> Vec<(String, String)> {
     let mut wrong = Vec::new();
     let mut seen: BTreeMap<Name, &str> = BTreeMap::new();
@@ -53,7 +53,7 @@ pub(super) fn check(keys: &BTreeMap<String, TsigKey>) -> Vec<(String, String)> {
             wrong.push((field.clone(), "it needs one of `secret_file` and `secret`".into()));
         }
         match Name::absolute(text) {
-            Err(error) => wrong.push((field, format!("the name of a key is a domain name: {error}"))),
+            Err(error) => wrong.push((field, format!("the name of a key must be a domain name: {error}"))),
             Ok(name) => {
                 if let Some(other) = seen.insert(name, text) {
                     wrong.push((field, format!("it is the same name as `{other}`")));

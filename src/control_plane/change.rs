@@ -1,13 +1,13 @@
-//! What sources ask of the keeper, and what it says to that.
+//! Messages from sources and transfers to the publisher, and its replies.
 
 use super::guard::Deletions;
 use crate::difference::Answers;
 use crate::{
     manifest::{
-        Difference, Id, Problem,
+        Id, Problem, ResourceChange,
         collection::{Collection, Edit},
         overlay::EditedSet,
-        transferred::Held,
+        transferred::ZoneCopy,
     },
     snapshot::zone::Zone,
 };
@@ -15,30 +15,31 @@ use serde::{Deserialize, Serialize};
 use std::{fmt, io, time::Instant};
 use tokio::sync::oneshot;
 
-/// How far a source has come: kept with what it has delivered.
+/// The position of a source: which of its changes were delivered. It is written together with them.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Position {
-    /// The source's revision: that of etcd's store, or how often something was pushed. Comparable between nodes.
+    /// The revision of etcd's store, or the number of changes that were pushed. Comparable between
+    /// nodes.
     pub revision: u64,
-    /// The generation of the last push of a whole manifest.
+    /// The generation of the whole manifest that was pushed last.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub whole: u64,
-    /// Which store the revision is one of: etcd's cluster ID.
-    #[serde(default, skip_serializing_if = "is_zero")]
-    pub store: u64,
-    /// What tells the store's history from another one that has come as far.
+    /// The identifier of etcd's cluster, which the revision belongs to.
+    #[serde(default, skip_serializing_if = "is_zero", rename = "store")]
+    pub cluster_id: u64,
+    /// Tells the history of the store from another one with the same revision.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub mark: Option<Mark>,
+    pub mark: Option<HistoryMark>,
 }
 
-/// A key of a store as it was when it was last changed.
+/// A key of etcd's store, as it was after its last change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mark {
+pub struct HistoryMark {
     /// The key.
     pub key: String,
-    /// The revision that it was changed at.
+    /// The revision of the change.
     pub revision: u64,
-    /// Over all that it had then.
+    /// The checksum of the key's revisions, version and value.
     pub checksum: u32,
 }
 
@@ -46,138 +47,98 @@ fn is_zero(number: &u64) -> bool {
     *number == 0
 }
 
-/// A change, made ready for the collection that it is to be made in.
+/// A change, prepared for the collection that it changes.
 #[derive(Clone, Debug)]
-pub struct Ready {
-    /// What becomes of resources.
+pub struct PreparedChange {
+    /// The resources that change.
     pub edits: Vec<Edit>,
-    /// How far the source has come with it.
+    /// The position of the source after the change.
     pub position: Position,
-    /// What is known of the deletions in it, if the guard is to judge them.
+    /// The source's knowledge about the deletions, if the guard judges them.
     pub deletions: Option<Deletions>,
-    /// With it the source has told all that there is.
+    /// The change makes the collection complete, even if the state directory had lost a part of it.
     pub is_whole: bool,
 }
 
-/// Makes a change ready when its turn has come; or says why it cannot be made.
-pub type Prepare = Box<dyn Fn(&Collection, &Position) -> Result<Ready, Refusal> + Send>;
+/// Prepares a change when it is its turn, or returns why it cannot be made.
+pub type Prepare = Box<dyn Fn(&Collection, &Position) -> Result<PreparedChange, ChangeError> + Send>;
 
-/// A change that a source wants: all of it, or nothing.
+/// A change that a source delivers. The publisher makes all of it, or nothing.
 pub struct Change {
-    /// What is to be done.
+    /// Prepares the change.
     pub prepare: Prepare,
-    /// It is so, whether it can be served or not: what comes after it builds on it even if it is refused.
+    /// The source has made the change already. Later changes build on it, even if zonal refuses it.
     pub is_fact: bool,
-    /// It is only tried, and what would come of it is told.
+    /// The change is only tried. The reply is what it would do.
     pub dry_run: bool,
-    /// When it was known.
+    /// When the node received it.
     pub since: Instant,
-    /// Who wants to know what came of it. Then it is kept on disk before it is served.
-    pub reply: Option<oneshot::Sender<Result<Accepted, Refusal>>>,
+    /// Gets the result. A change with a receiver is on the disk before it is served.
+    pub reply: Option<oneshot::Sender<Result<AcceptedChange, ChangeError>>>,
 }
 
 impl Change {
-    /// A fact that is what it is whatever it meets, and whose source asks for no answer.
-    pub fn plain(edits: Vec<Edit>, position: Position) -> Change {
-        Change::fact(Ready { edits, position, deletions: None, is_whole: true })
+    /// A change that the source has made already, that the guard does not judge, and that needs no
+    /// reply.
+    pub fn fact(edits: Vec<Edit>, position: Position) -> Change {
+        Change::of(PreparedChange { edits, position, deletions: None, is_whole: true })
     }
 
-    /// The same, with what is known of the deletions in it: the guard judges them.
-    pub fn guarded(edits: Vec<Edit>, position: Position, deletions: Deletions) -> Change {
-        Change::fact(Ready { edits, position, deletions: Some(deletions), is_whole: true })
+    /// A change that the source has made already, and whose deletions the guard judges. It needs no
+    /// reply.
+    pub fn guarded_fact(edits: Vec<Edit>, position: Position, deletions: Deletions) -> Change {
+        Change::of(PreparedChange { edits, position, deletions: Some(deletions), is_whole: true })
     }
 
-    fn fact(ready: Ready) -> Change {
-        let prepare = move |_: &Collection, _: &Position| Ok(ready.clone());
+    fn of(prepared: PreparedChange) -> Change {
+        let prepare = move |_: &Collection, _: &Position| Ok(prepared.clone());
         Change { prepare: Box::new(prepare), is_fact: true, dry_run: false, since: Instant::now(), reply: None }
     }
 }
 
-/// A change that was made.
+/// A change that is served, or that a dry run would serve.
 #[derive(Clone, Debug, Default)]
-pub struct Accepted {
-    /// The generation that it is served in; of a dry run, the present one.
+pub struct AcceptedChange {
+    /// The generation that serves the change; in a dry run, the next one.
     pub generation: u64,
-    /// How far the source has come.
+    /// The position of the source after the change.
     pub position: Position,
-    /// What has changed in what is served.
-    pub differences: Vec<Difference>,
-    /// The answers that would change; of a dry run only.
+    /// The resources that differ from those that were served.
+    pub differences: Vec<ResourceChange>,
+    /// The answers that the change would affect; in a dry run only.
     pub answers: Option<Answers>,
-    /// Warnings, and why resources are set aside.
+    /// Warnings, and the reasons why resources are set aside.
     pub problems: Vec<Problem>,
 }
 
-/// What has become of a zone that is transferred.
-pub struct ZoneTransfer {
-    /// Its identifier.
-    pub zone: Id,
-    /// Its records.
-    pub held: Held,
-    /// Who wants to know whether they are served: the errors in them otherwise.
-    pub reply: oneshot::Sender<Result<(), Vec<Problem>>>,
-}
-
-/// What a dynamic update changes in a zone.
-pub struct ZoneEdit {
-    /// The zone's identifier.
-    pub zone: Id,
-    /// The sets that it makes of the zone; or why it makes none.
-    pub make: MakeSets,
-    /// Who wants to know how many they are, when they are served.
-    pub reply: oneshot::Sender<Result<usize, Rejected>>,
-}
-
-/// Why a dynamic update changes nothing.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Rejected {
-    /// A prerequisite or the form of the update decides: this RCODE is the whole answer (RFC 2136, section 3).
-    Rcode(u16),
-    /// The zone does not allow the change, for this reason.
-    Refused(String),
-    /// The change could not be written, for this reason.
-    Failed(String),
-}
-
-/// What dynamic updates have made of a zone is to be dropped.
-pub struct JournalDrop {
-    /// The zone's identifier.
-    pub zone: Id,
-    /// Who wants to know how many record sets it were, when the files' are served; or why it cannot be done.
-    pub reply: oneshot::Sender<Result<usize, String>>,
-}
-
-/// Makes sets of a zone as it is.
-pub type MakeSets = Box<dyn Fn(&Zone) -> Result<Vec<EditedSet>, Rejected> + Send>;
-
-/// Why a change was not made.
+/// Why a change is not made.
 #[derive(Clone, Debug)]
-pub enum Refusal {
-    /// There are errors in it.
+pub enum ChangeError {
+    /// The manifest would have errors.
     Problems(Vec<Problem>),
-    /// It is not what its sender thought it would change: `If-Match`.
+    /// The resource is not the one that the sender names in `If-Match` or `If-None-Match`.
     Precondition(String),
-    /// It is older than what there is, or other than what has the same generation.
+    /// The change is older than what is served, or another change has its generation.
     Conflict(String),
-    /// There is nothing by that name.
+    /// There is no such resource.
     NotFound(String),
-    /// It cannot be read.
+    /// The change cannot be read.
     Malformed(String),
-    /// It could not be kept on disk.
-    NotKept(String),
+    /// The state directory cannot be written.
+    NotWritten(String),
 }
 
-impl Refusal {
-    /// What could not be kept.
-    pub fn not_kept(error: &io::Error) -> Refusal {
-        Refusal::NotKept(format!("the change cannot be kept in the state directory, and is not served: {error}"))
+impl ChangeError {
+    /// The error for a state directory that cannot be written.
+    pub fn not_written(error: &io::Error) -> ChangeError {
+        ChangeError::NotWritten(format!("the change is not served: the state directory cannot be written: {error}"))
     }
 }
 
-impl fmt::Display for Refusal {
+impl fmt::Display for ChangeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Refusal::Problems(problems) => {
+            ChangeError::Problems(problems) => {
                 let errors = problems.iter().filter(|problem| problem.is_error());
                 match (errors.clone().next(), errors.count()) {
                     (Some(first), 1) => write!(f, "{first}"),
@@ -185,11 +146,55 @@ impl fmt::Display for Refusal {
                     (None, _) => f.write_str("it has errors"),
                 }
             }
-            Refusal::Precondition(text)
-            | Refusal::Conflict(text)
-            | Refusal::NotFound(text)
-            | Refusal::Malformed(text)
-            | Refusal::NotKept(text) => f.write_str(text),
+            ChangeError::Precondition(text)
+            | ChangeError::Conflict(text)
+            | ChangeError::NotFound(text)
+            | ChangeError::Malformed(text)
+            | ChangeError::NotWritten(text) => f.write_str(text),
         }
     }
+}
+
+/// A zone that was transferred, or that has expired.
+pub struct ZoneTransfer {
+    /// The identifier of the zone.
+    pub zone: Id,
+    /// Its records.
+    pub held: ZoneCopy,
+    /// Gets a message when the zone is served, or the errors of its records.
+    pub reply: oneshot::Sender<Result<(), Vec<Problem>>>,
+}
+
+/// A dynamic update of a zone.
+pub struct ZoneUpdate {
+    /// The identifier of the zone.
+    pub zone: Id,
+    /// Computes the record sets after the update.
+    pub compute: ComputeSets,
+    /// Gets the number of record sets that have changed, when they are served.
+    pub reply: oneshot::Sender<Result<usize, UpdateError>>,
+}
+
+/// Computes the record sets that an update changes in a zone.
+pub type ComputeSets = Box<dyn Fn(&Zone) -> Result<Vec<EditedSet>, UpdateError> + Send>;
+
+/// Why a dynamic update changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpdateError {
+    /// A prerequisite or the form of the update leads to this RCODE, which is the whole answer (RFC
+    /// 2136, section 3).
+    Rcode(u16),
+    /// The zone does not allow the change, for this reason.
+    Refused(String),
+    /// The change cannot be written, for this reason.
+    Failed(String),
+}
+
+/// A request to drop the dynamic updates of a zone.
+pub struct JournalDrop {
+    /// The identifier of the zone.
+    pub zone: Id,
+    /// Gets the number of record sets that were dropped, when the files are served; or why they are
+    /// not.
+    pub reply: oneshot::Sender<Result<usize, String>>,
 }

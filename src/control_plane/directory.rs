@@ -1,13 +1,18 @@
-//! Watches the directory that a manifest is read from.
+//! The watch on the directory of a manifest, and the queue of everything else that the control
+//! plane's thread has to do.
 //!
-//! What counts is that a file is complete: closed after writing, moved to its name, removed, or a link. Watched are the
-//! directories of all files that were read and of all links on the way to them, so that the `..data` link of Kubernetes
-//! and a directory that is itself a link are followed.
+//! A change counts when a file is complete: closed after writing, renamed to its name, removed, or
+//! created as a link. The watch covers the directories of all files that were read, and of all
+//! links on the way to them, so that it follows the `..data` link of Kubernetes and a directory
+//! that is itself a link.
+//!
+//! Invariant: no change is lost. Whatever happens to files and directories, their last content is
+//! loaded.
 
 use super::{
     Message,
-    change::{Change, JournalDrop, ZoneEdit, ZoneTransfer},
-    freeze::Freeze,
+    change::{Change, JournalDrop, ZoneTransfer, ZoneUpdate},
+    freeze::FreezeRequest,
 };
 use crate::manifest::load::{Due, Extent};
 use notify::{
@@ -26,131 +31,137 @@ use std::{
     time::{Duration, Instant, SystemTime, UNIX_EPOCH},
 };
 
-/// Changes are one when they are not further apart, unless each is whole by itself.
-const QUIET: Duration = Duration::from_millis(10);
-/// But nobody waits longer than this.
-const PATIENCE: Duration = Duration::from_millis(200);
-/// How often it is checked that the watched directories are still the ones that have their names.
-const TICK: Duration = Duration::from_secs(1);
-/// The clock of files may be late by a tick of the kernel.
-const CLOCK_STEP: Duration = Duration::from_millis(5);
-/// What is written to a file is complete when nothing was written for so long, even though nobody has closed it.
-const ABANDONED: Duration = Duration::from_secs(5);
-/// More links on the way to a file than this are a loop.
-const MOST_LINKS: usize = 40;
+/// Changes with less time between them are loaded together, unless each is complete.
+const QUIET_INTERVAL: Duration = Duration::from_millis(10);
+/// The maximum time that a change waits for others.
+const MAX_DELAY: Duration = Duration::from_millis(200);
+/// The interval between two checks of the watched directories, and of files that cannot be watched.
+const CHECK_INTERVAL: Duration = Duration::from_secs(1);
+/// The resolution of the times of files: the kernel's clock tick, with a reserve.
+const FILE_TIME_RESOLUTION: Duration = Duration::from_millis(5);
+/// A file that is open for writing is complete when nothing was written for this time.
+const ABANDONED_AFTER: Duration = Duration::from_secs(5);
+/// The maximum number of links on the way to a file. More are a loop.
+const MAX_LINKS: usize = 40;
 
-/// What is to be done.
+/// The next task of the control plane's thread.
 pub enum Wake {
-    /// Something may have changed: load. It is early where more may be on its way, that was not waited for.
-    Load { due: Due, early: bool },
-    /// These are to be made, in their order.
+    /// Load the directory.
+    Load {
+        /// The files that may have changed.
+        due: Due,
+        /// Other files may be about to change.
+        is_early: bool,
+    },
+    /// Make these changes, in their order.
     Changes(Vec<Change>),
-    /// These zones were transferred, or have expired.
-    Transferred(Vec<ZoneTransfer>),
-    /// A zone is to be changed.
-    Edit(ZoneEdit),
-    /// What updates have made of a zone is to be dropped.
+    /// Serve these zones, which were transferred or have expired.
+    Transfers(Vec<ZoneTransfer>),
+    /// Make a dynamic update.
+    Update(ZoneUpdate),
+    /// Drop the dynamic updates of a zone.
     DropJournal(JournalDrop),
-    /// Nothing may change until it is decided who goes on.
-    Freeze(Freeze),
-    /// The server ends.
+    /// Change nothing until it is decided which process continues.
+    Freeze(FreezeRequest),
+    /// End.
     Stop,
 }
 
-/// A watch on a directory and on all that was read from it; or, without one, on other files alone. Whatever else is to be done
-/// comes by it too.
+/// A watch on the directory of a manifest and on all files that were read; without a directory, on
+/// other files only. It also queues the messages of other sources.
 pub struct Watch {
     directory: Option<PathBuf>,
-    /// Files elsewhere that matter too.
+    /// Files outside the directory.
     files: Vec<PathBuf>,
-    events: Receiver<Message>,
+    messages: Receiver<Message>,
     sender: Sender<Message>,
-    /// What has come while something else was waited for.
     changes: Vec<Change>,
     transfers: Vec<ZoneTransfer>,
-    edits: VecDeque<ZoneEdit>,
+    updates: VecDeque<ZoneUpdate>,
     drops: VecDeque<JournalDrop>,
-    freeze: Option<Freeze>,
-    /// None when the system has no more watches to give: then stamps are compared.
+    freeze: Option<FreezeRequest>,
+    /// None if the system has no more watches: then the times of files are compared.
     watcher: Option<RecommendedWatcher>,
-    /// The files and links whose change matters.
+    /// The files and links whose changes count.
     relevant: HashSet<PathBuf>,
-    /// Those of them that are read as they are: the names that they are read by.
+    /// The names that relevant files are read by, if each has one name only.
     names: HashMap<PathBuf, PathBuf>,
-    /// What has changed since the last load.
-    changed: Changed,
-    /// Files that are being written, with when that was last seen, by the names that events have.
-    underway: HashMap<PathBuf, Instant>,
-    /// Files that matter of which their directories do not tell all that happens: those that are mounted.
+    /// The files that have changed since the last load.
+    changed: ChangedFiles,
+    /// Files that are being written, with the time of the last write, by the names in events.
+    being_written: HashMap<PathBuf, Instant>,
+    /// Relevant files that are mount points: their directories do not report all changes.
     mounted: Vec<PathBuf>,
-    /// The last load was early, and something was wrong with it: wait for what belongs to it.
-    pub(super) unsettled: bool,
-    /// The directories that they are in, each with device and inode if it is watched.
+    /// The last load was early and incomplete: wait for other changes.
+    pub(super) is_unsettled: bool,
+    /// The directories of relevant files, each with device and inode if it is watched.
     watched: BTreeMap<PathBuf, Option<(u64, u64)>>,
-    /// Those of them that may be entered but not read, and so not watched: what matters in them is compared.
+    /// Directories that this user may enter but not read. They cannot be watched.
     unreadable: HashSet<PathBuf>,
     /// The directory of the manifest, with all links resolved.
     real_directory: PathBuf,
+    /// The times of files that cannot be watched, as a hash.
     stamp: u64,
-    /// Something may have changed between the load and the watch.
-    again: bool,
-    /// When what is to be done next was noticed.
+    /// A file may have changed between the load and the watch.
+    must_load: bool,
+    /// When the next change was noticed.
     pub(super) noticed: Instant,
-    /// The load is to be tried again, even though nothing changes.
+    /// Load again after [`CHECK_INTERVAL`], even if nothing changes.
     pub(super) retry: bool,
 }
 
-/// Files that have changed.
+/// The files that have changed.
 #[derive(Debug, Default)]
-struct Changed {
+struct ChangedFiles {
     files: BTreeSet<PathBuf>,
-    /// There may be others.
-    others: bool,
-    /// Whatever they look like.
-    anew: bool,
+    /// Other files may have changed, too.
+    has_others: bool,
+    /// All files are to be read, even if their times have not changed.
+    is_forced: bool,
 }
 
-impl Changed {
+impl ChangedFiles {
     fn take(&mut self) -> Extent {
         match std::mem::take(self) {
-            Changed { anew: true, .. } => Extent::Anew,
-            Changed { others: true, .. } => Extent::All,
-            Changed { files, .. } => Extent::Files(files),
+            ChangedFiles { is_forced: true, .. } => Extent::Anew,
+            ChangedFiles { has_others: true, .. } => Extent::All,
+            ChangedFiles { files, .. } => Extent::Files(files),
         }
     }
 }
 
 impl Watch {
-    /// Watches `directory`, if there is one. What is read from it is told by [`Watch::follow`].
+    /// Watches `directory`, if there is one. [`Watch::follow`] adds the files that were read from
+    /// it.
     pub fn new(directory: Option<&Path>) -> Watch {
-        let (sender, events) = mpsc::channel();
+        let (sender, messages) = mpsc::channel();
         let handler = sender.clone();
         let watcher = notify::recommended_watcher(move |event| {
-            // Without a receiver the server is ending.
+            // Without a receiver, the process is about to end.
             let _ = handler.send(Message::Event(event));
         });
         let mut watch = Watch {
             directory: directory.map(|directory| std::path::absolute(directory).unwrap_or_else(|_| directory.into())),
             files: Vec::new(),
-            events,
+            messages,
             sender,
             changes: Vec::new(),
             transfers: Vec::new(),
-            edits: VecDeque::new(),
+            updates: VecDeque::new(),
             drops: VecDeque::new(),
             freeze: None,
             watcher: None,
             relevant: HashSet::new(),
             names: HashMap::new(),
-            changed: Changed::default(),
-            underway: HashMap::new(),
+            changed: ChangedFiles::default(),
+            being_written: HashMap::new(),
             mounted: Vec::new(),
-            unsettled: false,
+            is_unsettled: false,
             watched: BTreeMap::new(),
             unreadable: HashSet::new(),
             real_directory: PathBuf::new(),
             stamp: 0,
-            again: false,
+            must_load: false,
             noticed: Instant::now(),
             retry: false,
         };
@@ -159,22 +170,23 @@ impl Watch {
             Err(error) => watch.poll_instead(&error),
         }
         watch.follow(&[], SystemTime::now());
-        watch.again = false;
+        watch.must_load = false;
         watch
     }
 
-    /// Watches these files too, wherever they are, from the next [`Watch::follow`] on.
+    /// Adds files outside the directory. The next [`Watch::follow`] watches them.
     pub fn add(&mut self, files: Vec<PathBuf>) {
         let absolute = |file: PathBuf| std::path::absolute(&file).unwrap_or(file);
         self.files.extend(files.into_iter().map(absolute));
     }
 
-    /// Where signals and the end are announced.
+    /// The sender of messages to the control plane's thread.
     pub fn sender(&self) -> Sender<Message> {
         self.sender.clone()
     }
 
-    /// Watches what the load that began at `started` has read, and no longer what the one before it had.
+    /// Watches the files that the load which began at `started` has read, and no longer those of
+    /// the load before.
     pub fn follow(&mut self, inputs: &[PathBuf], started: SystemTime) {
         self.relevant.clear();
         self.names.clear();
@@ -183,9 +195,9 @@ impl Watch {
             self.real_directory = trail.last().cloned().unwrap_or_else(|| directory.clone());
             self.relevant.extend(trail);
         }
-        // Thousands of files are in few directories.
+        // Many files share a few directories.
         let mut parents: HashMap<&Path, PathBuf> = HashMap::new();
-        // Files that are read by two names, and those that others lead to.
+        // Files that are read by two names, or that links lead to.
         let mut ambiguous = Vec::new();
         self.mounted.clear();
         for (at, input) in inputs.iter().chain(&self.files).enumerate() {
@@ -198,14 +210,14 @@ impl Watch {
             });
             let trail = trail_from(real.clone(), Path::new(name));
             let file = trail.last().expect("a trail has an end");
-            let nature = Nature::of(file);
-            let is_by_two = self.names.insert(file.clone(), input.clone()).is_some();
-            if is_by_two || trail.len() > 1 || at >= inputs.len() || nature != Nature::Plain {
+            let kind = FileKind::of(file);
+            let has_other_name = self.names.insert(file.clone(), input.clone()).is_some();
+            if has_other_name || trail.len() > 1 || at >= inputs.len() || kind != FileKind::Plain {
                 ambiguous.push(file.clone());
             }
             if at >= inputs.len() {
                 self.mounted.extend(trail.iter().cloned());
-            } else if nature == Nature::Mounted {
+            } else if kind == FileKind::Mounted {
                 self.mounted.push(file.clone());
             }
             self.relevant.extend(trail);
@@ -238,15 +250,16 @@ impl Watch {
             }
             self.watched.insert(path, watched);
         }
-        let since = started - CLOCK_STEP;
-        self.again = added.iter().any(|path| {
+        let since = started - FILE_TIME_RESOLUTION;
+        self.must_load = added.iter().any(|path| {
             changed_since(path, since)
                 || self.relevant.iter().any(|file| file.parent() == Some(path) && changed_since(file, since))
         });
         self.stamp = self.stamp();
     }
 
-    /// Watches these files too, and all that were watched before. False if that would need a look at all of them.
+    /// Watches more files, together with those that are watched already. Returns false if it cannot
+    /// do so without the list of all files.
     pub fn follow_more(&mut self, inputs: &[PathBuf]) -> bool {
         inputs.iter().all(|input| {
             let (Some(parent), Some(name)) = (input.parent(), input.file_name()) else { return false };
@@ -254,7 +267,7 @@ impl Watch {
             let real = links.pop().unwrap_or_default();
             let trail = trail_from(real.clone(), Path::new(name));
             let [file] = &trail[..] else { return false };
-            if Nature::of(file) != Nature::Plain {
+            if FileKind::of(file) != FileKind::Plain {
                 return false;
             }
             match self.names.get(file) {
@@ -288,10 +301,7 @@ impl Watch {
         match &error.kind {
             notify::ErrorKind::Io(error) if error.kind() == io::ErrorKind::PermissionDenied => {
                 if self.unreadable.insert(path.into()) {
-                    tracing::warn!(
-                        "{} cannot be watched, as this user may not read it: it is looked at every second",
-                        path.display()
-                    );
+                    tracing::warn!(path = %path.display(), "directory cannot be watched");
                 }
             }
             _ => self.poll_instead(error),
@@ -300,76 +310,73 @@ impl Watch {
 
     fn unwatch(&mut self, path: &Path) {
         if let (Some(Some(_)), Some(watcher)) = (self.watched.remove(path), &mut self.watcher) {
-            // The watch of a directory that is gone has gone with it.
+            // The kernel removes the watch together with the directory.
             let _ = watcher.unwatch(path);
         }
     }
 
     fn poll_instead(&mut self, error: &notify::Error) {
-        tracing::warn!(
-            "files cannot be watched ({error}), so that they are looked at every second: raise \
-             fs.inotify.max_user_watches or fs.inotify.max_user_instances"
-        );
+        tracing::warn!(%error, "files cannot be watched");
         self.watcher = None;
         self.watched.values_mut().for_each(|identity| *identity = None);
     }
 
     /// Waits until there is something to do.
     pub fn wait(&mut self) -> Wake {
-        if self.again {
+        if self.must_load {
             return self.load_all();
         }
-        if std::mem::take(&mut self.unsettled) {
-            return self.gather();
+        if std::mem::take(&mut self.is_unsettled) {
+            return self.wait_for_quiet();
         }
-        // What happens to other files all the time must not put the look at the directories off.
-        let mut tick = Instant::now() + TICK;
+        // Frequent events of other files must not put off the check.
+        let mut next_check = Instant::now() + CHECK_INTERVAL;
         loop {
             if !(self.changes.is_empty() && self.transfers.is_empty()) {
-                return self.gather_changes();
+                return self.take_changes();
             }
-            if let Some(edit) = self.edits.pop_front() {
-                return Wake::Edit(edit);
+            if let Some(update) = self.updates.pop_front() {
+                return Wake::Update(update);
             }
             if let Some(drop) = self.drops.pop_front() {
                 return Wake::DropJournal(drop);
             }
-            if let Some(freeze) = self.freeze.take() {
-                return Wake::Freeze(freeze);
+            if let Some(request) = self.freeze.take() {
+                return Wake::Freeze(request);
             }
-            let message = self.events.recv_timeout(tick.saturating_duration_since(Instant::now()));
+            let message = self.messages.recv_timeout(next_check.saturating_duration_since(Instant::now()));
             self.noticed = Instant::now();
-            match message.map(|message| self.hear(message)) {
-                Ok(Heard::Stop) | Err(RecvTimeoutError::Disconnected) => return Wake::Stop,
-                Ok(Heard::Reload) => return self.load(false),
-                Ok(Heard::Event(Effect::Whole)) => return self.gather_whole(),
-                Ok(Heard::Event(Effect::Complete)) => return self.gather(),
-                Ok(Heard::Event(Effect::Underway | Effect::Nothing) | Heard::Other)
+            match message.map(|message| self.receive(message)) {
+                Ok(Received::Stop) | Err(RecvTimeoutError::Disconnected) => return Wake::Stop,
+                Ok(Received::Reload) => return self.load(false),
+                Ok(Received::Event(Effect::Whole)) => return self.load_whole(),
+                Ok(Received::Event(Effect::Complete)) => return self.wait_for_quiet(),
+                Ok(Received::Event(Effect::Unfinished | Effect::Nothing) | Received::Queued)
                 | Err(RecvTimeoutError::Timeout) => {}
             }
-            if Instant::now() >= tick {
+            if Instant::now() >= next_check {
                 if self.retry || self.is_stale() {
                     return self.load_all();
                 }
                 if self.has_abandoned() {
                     return self.load(false);
                 }
-                tick = Instant::now() + TICK;
+                next_check = Instant::now() + CHECK_INTERVAL;
             }
         }
     }
 
     fn load_all(&mut self) -> Wake {
-        self.changed.others = true;
+        self.changed.has_others = true;
         self.load(false)
     }
 
-    fn load(&mut self, early: bool) -> Wake {
-        let underway = self.underway.keys().filter_map(|path| self.name_of(path)).collect();
-        Wake::Load { due: Due { extent: self.changed.take(), underway }, early }
+    fn load(&mut self, is_early: bool) -> Wake {
+        let underway = self.being_written.keys().filter_map(|path| self.name_of(path)).collect();
+        Wake::Load { due: Due { extent: self.changed.take(), underway }, is_early }
     }
 
-    /// The name that a file is read by, or would be.
+    /// The name that a file is read by, or would be read by.
     fn name_of(&self, path: &Path) -> Option<PathBuf> {
         let new = || {
             let directory = self.directory.as_ref().filter(|_| path.parent() == Some(&self.real_directory))?;
@@ -378,9 +385,9 @@ impl Watch {
         self.names.get(path).cloned().or_else(new)
     }
 
-    /// Whether there are files that nobody goes on writing to. They count as changed.
+    /// Whether files are left open and no longer written. They count as changed.
     fn has_abandoned(&mut self) -> bool {
-        let abandoned = self.underway.extract_if(|_, last| last.elapsed() >= ABANDONED);
+        let abandoned = self.being_written.extract_if(|_, last| last.elapsed() >= ABANDONED_AFTER);
         let paths: Vec<PathBuf> = abandoned.map(|(path, _)| path).collect();
         paths.iter().for_each(|path| self.note_change(path));
         !paths.is_empty()
@@ -389,71 +396,73 @@ impl Watch {
     fn note_change(&mut self, path: &Path) {
         match self.names.get(path) {
             Some(name) => drop(self.changed.files.insert(name.clone())),
-            // Which manifest files there are is looked at in any case.
-            None => self.changed.others |= self.relevant.contains(path),
+            // A load lists the files of the directory in any case.
+            None => self.changed.has_others |= self.relevant.contains(path),
         }
     }
 
-    /// Takes in what has come. What is to be done about it has its turn.
-    fn hear(&mut self, message: Message) -> Heard {
+    /// Queues a message.
+    fn receive(&mut self, message: Message) -> Received {
         match message {
-            Message::Stop => return Heard::Stop,
+            Message::Stop => return Received::Stop,
             Message::Reload => {
-                self.changed.anew = true;
-                return Heard::Reload;
+                self.changed.is_forced = true;
+                return Received::Reload;
             }
-            Message::Event(event) => return Heard::Event(self.note(&event)),
+            Message::Event(event) => return Received::Event(self.note(&event)),
             Message::Change(change) => self.changes.push(change),
-            Message::Transferred(transfer) => self.transfers.push(transfer),
-            Message::Edit(edit) => self.edits.push_back(edit),
+            Message::Transfer(transfer) => self.transfers.push(transfer),
+            Message::Update(update) => self.updates.push_back(update),
             Message::DropJournal(drop) => self.drops.push_back(drop),
-            Message::Freeze(freeze) => self.freeze = Some(freeze),
+            Message::Freeze(request) => self.freeze = Some(request),
         }
-        Heard::Other
+        Received::Queued
     }
 
-    /// The changes that have come by now: more than one only if they came while something else was done.
-    fn gather_changes(&mut self) -> Wake {
-        while let Ok(message) = self.events.try_recv() {
-            match self.hear(message) {
-                Heard::Stop => return Wake::Stop,
-                // It has its turn next.
-                Heard::Reload => self.again = true,
-                Heard::Event(effect) => self.unsettled |= effect >= Effect::Complete,
-                Heard::Other => {}
+    /// Takes all transfers, or else all changes, that were received while the thread did something
+    /// else.
+    fn take_changes(&mut self) -> Wake {
+        while let Ok(message) = self.messages.try_recv() {
+            match self.receive(message) {
+                Received::Stop => return Wake::Stop,
+                Received::Reload => self.must_load = true,
+                Received::Event(effect) => self.is_unsettled |= effect >= Effect::Complete,
+                Received::Queued => {}
             }
         }
-        // There is one at most for each zone, so that a flood of changes does not wait for ever.
+        // Transfers come first: there is at most one for each zone, so that a flood of changes does
+        // not keep them waiting.
         match self.transfers.is_empty() {
-            false => Wake::Transferred(std::mem::take(&mut self.transfers)),
+            false => Wake::Transfers(std::mem::take(&mut self.transfers)),
             true => Wake::Changes(std::mem::take(&mut self.changes)),
         }
     }
 
-    /// What has happened by now, if all of it is whole by itself: there is nothing to wait for.
-    fn gather_whole(&mut self) -> Wake {
-        while let Ok(message) = self.events.try_recv() {
-            match self.hear(message) {
-                Heard::Stop => return Wake::Stop,
-                Heard::Reload => return self.load(false),
-                Heard::Event(Effect::Complete) => return self.gather(),
-                Heard::Event(_) | Heard::Other => {}
+    /// Loads at once, unless one of the events so far is a part of a larger change.
+    fn load_whole(&mut self) -> Wake {
+        while let Ok(message) = self.messages.try_recv() {
+            match self.receive(message) {
+                Received::Stop => return Wake::Stop,
+                Received::Reload => return self.load(false),
+                Received::Event(Effect::Complete) => return self.wait_for_quiet(),
+                Received::Event(_) | Received::Queued => {}
             }
         }
         self.load(true)
     }
 
-    /// Waits until nothing more happens.
-    fn gather(&mut self) -> Wake {
-        let end = Instant::now() + PATIENCE;
-        let mut quiet = Instant::now() + QUIET;
+    /// Loads when nothing has changed for [`QUIET_INTERVAL`], but after [`MAX_DELAY`] at the
+    /// latest.
+    fn wait_for_quiet(&mut self) -> Wake {
+        let end = Instant::now() + MAX_DELAY;
+        let mut quiet = Instant::now() + QUIET_INTERVAL;
         loop {
-            let message = self.events.recv_timeout(quiet.min(end).saturating_duration_since(Instant::now()));
-            match message.map(|message| self.hear(message)) {
-                Ok(Heard::Stop) | Err(RecvTimeoutError::Disconnected) => return Wake::Stop,
+            let message = self.messages.recv_timeout(quiet.min(end).saturating_duration_since(Instant::now()));
+            match message.map(|message| self.receive(message)) {
+                Ok(Received::Stop) | Err(RecvTimeoutError::Disconnected) => return Wake::Stop,
                 Err(RecvTimeoutError::Timeout) => break,
-                Ok(Heard::Event(Effect::Nothing) | Heard::Reload | Heard::Other) => {}
-                Ok(Heard::Event(_)) => quiet = Instant::now() + QUIET,
+                Ok(Received::Event(Effect::Nothing) | Received::Reload | Received::Queued) => {}
+                Ok(Received::Event(_)) => quiet = Instant::now() + QUIET_INTERVAL,
             }
             if Instant::now() >= end {
                 break;
@@ -462,28 +471,29 @@ impl Watch {
         self.load(false)
     }
 
-    /// What an event means; what has changed is remembered.
+    /// Notes the files of an event. Returns the effect of the event.
     fn note(&mut self, event: &notify::Result<Event>) -> Effect {
         let effect = self.effect(event);
         let Ok(event) = event.as_ref() else {
-            self.changed.others = true;
+            self.changed.has_others = true;
             return effect;
         };
-        self.changed.others |= event.need_rescan();
+        self.changed.has_others |= event.need_rescan();
         let is_gone = matches!(
             event.kind,
             EventKind::Remove(_) | EventKind::Modify(ModifyKind::Name(RenameMode::From | RenameMode::Any))
         );
         if is_gone {
-            // The watches of directories go with them, and one of the same name may be the same one, come back.
+            // The watch of a directory is gone with it. The same directory may come back under the
+            // same name.
             let below = |path: &Path| event.paths.iter().any(|gone| path.starts_with(gone));
             self.watched.iter_mut().filter(|(path, _)| below(path)).for_each(|(_, identity)| *identity = None);
         }
         for path in &event.paths {
             match effect {
-                Effect::Underway => drop(self.underway.insert(path.clone(), Instant::now())),
+                Effect::Unfinished => drop(self.being_written.insert(path.clone(), Instant::now())),
                 Effect::Complete | Effect::Whole => {
-                    self.underway.remove(path);
+                    self.being_written.remove(path);
                     self.note_change(path);
                 }
                 Effect::Nothing => {}
@@ -509,11 +519,11 @@ impl Watch {
                     false => Effect::Complete,
                 }
             }
-            // Both names were told of by then.
+            // An event for each of the two names came before.
             EventKind::Modify(ModifyKind::Name(RenameMode::Both)) => Effect::Nothing,
             EventKind::Modify(ModifyKind::Name(_) | ModifyKind::Metadata(_)) | EventKind::Remove(_) => Effect::Complete,
             EventKind::Create(_) if event.paths.iter().any(|path| is_born_complete(path)) => Effect::Complete,
-            EventKind::Create(_) | EventKind::Modify(_) => Effect::Underway,
+            EventKind::Create(_) | EventKind::Modify(_) => Effect::Unfinished,
             _ => Effect::Nothing,
         }
     }
@@ -522,7 +532,7 @@ impl Watch {
         self.relevant.contains(path) || path.parent() == Some(&self.real_directory) && is_manifest(path)
     }
 
-    /// Whether a directory is no longer the one that is watched, or, without watches, a file has changed.
+    /// Whether a watched directory was replaced, or a file that cannot be watched has changed.
     fn is_stale(&self) -> bool {
         match self.watcher {
             Some(_) => {
@@ -535,8 +545,8 @@ impl Watch {
         }
     }
 
-    /// What the files are like that no watch tells of. Nor does it tell of all that happens to a file that is mounted from
-    /// elsewhere, as containers have their resolv.conf.
+    /// The times of files that cannot be watched, as a hash. Mounted files are among them: a
+    /// container's resolv.conf may change outside of its mount.
     fn stamp(&self) -> u64 {
         let is_unwatched = |path: &Path| path.parent().is_some_and(|parent| self.unreadable.contains(parent));
         let mut paths: Vec<&PathBuf> = self
@@ -556,48 +566,47 @@ impl Watch {
     }
 }
 
-/// What has come.
-enum Heard {
+/// The kind of a message that was received.
+enum Received {
     Stop,
-    /// All is to be read anew.
     Reload,
     Event(Effect),
-    /// Something that waits for its turn.
-    Other,
+    /// The message is in a queue.
+    Queued,
 }
 
-/// What a file is to those who watch its directory.
+/// How the watch of a directory reports changes of a file in it.
 #[derive(Debug, PartialEq, Eq)]
-enum Nature {
-    /// What happens to it is told by its name.
+enum FileKind {
+    /// By the name of the file.
     Plain,
-    /// It has other names.
+    /// By another name of the file, maybe in another directory.
     Linked,
-    /// It is mounted there by itself: what happens to it elsewhere is not told.
+    /// Not at all, if it changes outside of its mount.
     Mounted,
 }
 
-impl Nature {
-    fn of(path: &Path) -> Nature {
+impl FileKind {
+    fn of(path: &Path) -> FileKind {
         match statx(CWD, path, AtFlags::SYMLINK_NOFOLLOW, StatxFlags::NLINK) {
-            Ok(data) if data.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) => Nature::Mounted,
-            Ok(data) if data.stx_nlink > 1 => Nature::Linked,
-            // None is what it will be when there is one.
-            _ => Nature::Plain,
+            Ok(data) if data.stx_attributes.contains(StatxAttributes::MOUNT_ROOT) => FileKind::Mounted,
+            Ok(data) if data.stx_nlink > 1 => FileKind::Linked,
+            // A file that does not exist yet will be a plain one.
+            _ => FileKind::Plain,
         }
     }
 }
 
-/// What an event means for the manifest.
+/// The effect of an event on the manifest.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Effect {
-    /// It changes nothing that is read.
+    /// No file of the manifest has changed.
     Nothing,
-    /// A file is being written: not yet, but soon.
-    Underway,
+    /// A file is being written.
+    Unfinished,
     /// A change is complete, and others may belong to it.
     Complete,
-    /// A file is there, as a whole.
+    /// A file is complete, and needs no other change.
     Whole,
 }
 
@@ -608,7 +617,8 @@ fn is_manifest(path: &Path) -> bool {
     !hidden && matches!(extension, Some("yaml" | "yml" | "json"))
 }
 
-/// Links, hard links and directories are there at once; other files are still to be written.
+/// Links, hard links and directories are complete when they are created. Other files are written
+/// after that.
 fn is_born_complete(path: &Path) -> bool {
     fs::symlink_metadata(path).is_ok_and(|data| !data.is_file() || data.nlink() > 1)
 }
@@ -622,13 +632,14 @@ fn changed_since(path: &Path, time: SystemTime) -> bool {
     fs::symlink_metadata(path).is_ok_and(|data| Duration::new(data.ctime() as u64, data.ctime_nsec() as u32) > time)
 }
 
-/// All links on the way to `path`, and at last what it leads to. None of them has a link in its parents.
+/// All links on the way to `path`, followed by its target. None of these paths has a link in its
+/// parents.
 fn trail(path: &Path) -> Vec<PathBuf> {
     let path = std::path::absolute(path).unwrap_or_else(|_| path.into());
     trail_from(PathBuf::new(), &path)
 }
 
-/// The same from a directory on that has no link in its path.
+/// The trail of a path in a directory that has no link in its own path.
 fn trail_from(mut here: PathBuf, path: &Path) -> Vec<PathBuf> {
     let mut ahead: VecDeque<PathBuf> = path.components().map(|part| PathBuf::from(part.as_os_str())).collect();
     let mut trail = Vec::new();
@@ -642,7 +653,7 @@ fn trail_from(mut here: PathBuf, path: &Path) -> Vec<PathBuf> {
             _ => here.push(&part),
         }
         if let Ok(target) = fs::read_link(&here)
-            && trail.len() < MOST_LINKS
+            && trail.len() < MAX_LINKS
         {
             trail.push(here.clone());
             here.pop();

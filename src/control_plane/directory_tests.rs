@@ -30,14 +30,15 @@ impl Drop for Scratch {
     }
 }
 
-/// Waits until all events of what was done so far are here. They are left as they were. Tells whether they mean a load.
+/// Waits until all events so far are in the queue, and leaves them there. Returns whether one of
+/// them leads to a load.
 fn settle(watch: &Watch) -> bool {
     let sentinel = watch.real_directory.join(".sentinel");
     fs::create_dir(&sentinel).unwrap();
     let mut events = Vec::new();
     loop {
-        match watch.events.recv().unwrap() {
-            // The event of its removal may still come after this function has ended.
+        match watch.messages.recv().unwrap() {
+            // The event of the removal may come after this function has ended.
             Message::Event(Ok(event)) if event.kind.is_create() && event.paths.contains(&sentinel) => break,
             message => events.push(message),
         }
@@ -49,13 +50,13 @@ fn settle(watch: &Watch) -> bool {
     any
 }
 
-/// How many loads a change causes.
+/// The number of loads that a change causes.
 fn loads(watch: &mut Watch, inputs: &dyn Fn() -> Vec<PathBuf>, change: impl FnOnce()) -> usize {
     watch.follow(&inputs(), SystemTime::now());
-    while watch.events.try_recv().is_ok() {}
+    while watch.messages.try_recv().is_ok() {}
     change();
     let mut loads = 0;
-    while settle(watch) || watch.again {
+    while settle(watch) || watch.must_load {
         assert!(matches!(watch.wait(), Wake::Load { .. }));
         loads += 1;
         let started = SystemTime::now();
@@ -65,7 +66,7 @@ fn loads(watch: &mut Watch, inputs: &dyn Fn() -> Vec<PathBuf>, change: impl FnOn
 }
 
 #[test]
-fn each_change_is_loaded_once() {
+fn loads_each_change_once() {
     let scratch = Scratch::new();
     let directory = scratch.path("zones");
     fs::create_dir(&directory).unwrap();
@@ -74,7 +75,7 @@ fn each_change_is_loaded_once() {
     }
     let inputs = || ["zones/a.yaml", "zones/b.yaml", "zones/corp.zone"].map(|name| scratch.path(name)).to_vec();
     let mut watch = Watch::new(Some(&directory));
-    std::thread::sleep(CLOCK_STEP * 2);
+    std::thread::sleep(FILE_TIME_RESOLUTION * 2);
     let cases: [(&str, usize, &dyn Fn()); 13] = [
         ("nothing", 0, &|| {}),
         ("a write", 1, &|| scratch.write("zones/a.yaml")),
@@ -116,7 +117,7 @@ fn each_change_is_loaded_once() {
 }
 
 #[test]
-fn links_are_followed() {
+fn follows_links() {
     let scratch = Scratch::new();
     let mount = scratch.path("mount");
     for version in ["mount/..v1", "mount/..v2"] {
@@ -128,7 +129,7 @@ fn links_are_followed() {
     symlink("mount", scratch.path("zones")).unwrap();
     let inputs = || vec![scratch.path("zones/a.yaml")];
     let mut watch = Watch::new(Some(&scratch.path("zones")));
-    std::thread::sleep(CLOCK_STEP * 2);
+    std::thread::sleep(FILE_TIME_RESOLUTION * 2);
     let swap = || {
         symlink("..v2", mount.join("..data_tmp")).unwrap();
         fs::rename(mount.join("..data_tmp"), mount.join("..data")).unwrap();
@@ -149,7 +150,7 @@ fn links_are_followed() {
 }
 
 #[test]
-fn files_elsewhere_are_followed() {
+fn follows_files_outside_the_directory() {
     let scratch = Scratch::new();
     for directory in ["zones", "run"] {
         fs::create_dir(scratch.path(directory)).unwrap();
@@ -159,7 +160,7 @@ fn files_elsewhere_are_followed() {
     watch.add(vec![scratch.path("resolv.conf")]);
     let mut wakes = |change: &str, act: &dyn Fn()| {
         watch.follow(&[], SystemTime::now());
-        std::thread::sleep(CLOCK_STEP * 2);
+        std::thread::sleep(FILE_TIME_RESOLUTION * 2);
         act();
         assert!(matches!(watch.wait(), Wake::Load { .. }), "{change}");
     };
@@ -178,7 +179,7 @@ fn files_elsewhere_are_followed() {
 }
 
 #[test]
-fn a_directory_may_vanish_and_come_back() {
+fn follows_a_directory_that_is_removed_and_created_again() {
     let scratch = Scratch::new();
     let directory = scratch.path("deep/zones");
     let inputs = || vec![directory.join("a.yaml")];
@@ -196,21 +197,21 @@ fn a_directory_may_vanish_and_come_back() {
 }
 
 #[test]
-fn without_watches_stamps_are_compared() {
+fn compares_file_times_without_watches() {
     let scratch = Scratch::new();
     scratch.write("a.yaml");
     let mut watch = Watch::new(Some(&scratch.0));
     watch.poll_instead(&notify::Error::generic("no watches"));
     for change in ["a.yaml", "new.yaml"] {
         watch.follow(&[scratch.path("a.yaml")], SystemTime::now());
-        std::thread::sleep(CLOCK_STEP * 2);
+        std::thread::sleep(FILE_TIME_RESOLUTION * 2);
         scratch.write(change);
         assert!(matches!(watch.wait(), Wake::Load { .. }), "{change}");
     }
 }
 
 #[test]
-fn a_directory_that_may_not_be_read_is_looked_at() {
+fn compares_file_times_in_an_unreadable_directory() {
     let scratch = Scratch::new();
     fs::create_dir(scratch.path("closed")).unwrap();
     fs::create_dir(scratch.path("open")).unwrap();
@@ -229,7 +230,7 @@ fn a_directory_that_may_not_be_read_is_looked_at() {
 }
 
 #[test]
-fn what_failed_for_want_of_room_is_tried_again() {
+fn loads_again_after_a_lack_of_resources() {
     let scratch = Scratch::new();
     let mut watch = Watch::new(Some(&scratch.0));
     watch.retry = true;
@@ -237,10 +238,10 @@ fn what_failed_for_want_of_room_is_tried_again() {
 }
 
 #[test]
-fn a_trail_ends_in_loops_too() {
+fn ends_a_trail_in_a_loop() {
     let scratch = Scratch::new();
     symlink("loop", scratch.path("loop")).unwrap();
-    assert_eq!(trail(&scratch.path("loop/x")).len(), MOST_LINKS + 1);
+    assert_eq!(trail(&scratch.path("loop/x")).len(), MAX_LINKS + 1);
     symlink("/", scratch.path("root")).unwrap();
     assert_eq!(trail(&scratch.path("root/../none/./x")).last(), Some(&PathBuf::from("/none/x")));
 }

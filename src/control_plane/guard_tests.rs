@@ -1,5 +1,5 @@
 use super::*;
-use crate::control_plane::{decide::tests::World, kept::Kept};
+use crate::control_plane::{persisted::PersistedState, prepare::tests::World};
 
 const VPC: &str = r#"{"region": "r", "cidr_blocks": ["10.0.0.0/16"]}"#;
 
@@ -12,7 +12,7 @@ fn service(n: usize) -> (String, String) {
     (format!("vpc_endpoint_services/s{n}"), text)
 }
 
-/// Three VPCs, so many zones in them, and so many services.
+/// Three VPCs, and the given numbers of zones and services.
 fn all(zones: usize, services: usize) -> Vec<(String, String)> {
     let vpcs = (0..3).map(|n| (format!("vpcs/v{n}"), VPC.replace("10.0", &format!("10.{n}"))));
     vpcs.chain((0..zones).map(zone)).chain((0..services).map(service)).collect()
@@ -28,11 +28,11 @@ fn served(world: &World) -> usize {
 }
 
 fn held(world: &World) -> usize {
-    let held = world.status.state().kept.held.clone();
+    let held = world.status.state().persisted.held.clone();
     held.len()
 }
 
-/// Deletes all whose key begins so, in one change. Returns its revision.
+/// Deletes all keys with a prefix in one change. Returns its revision.
 fn delete(world: &mut World, all: &[(String, String)], prefix: &str) -> u64 {
     let gone: Vec<(&str, &str)> =
         all.iter().filter(|(key, _)| key.starts_with(prefix)).map(|(key, _)| (&**key, "")).collect();
@@ -42,7 +42,8 @@ fn delete(world: &mut World, all: &[(String, String)], prefix: &str) -> u64 {
 #[test]
 fn holds_mass_deletions_until_they_are_allowed_or_undone() {
     for on_error in [OnError::SetAside, OnError::Refuse] {
-        // All; all that begins with `vpc`; the VPCs alone, with which everything else would go; one kind of many.
+        // All keys; all kinds that begin with `vpc`; the VPCs, which take all others along; one of
+        // several kinds.
         for (prefix, zones, services) in
             [("", 9, 9), ("vpc", 20, 4), ("vpcs/", 30, 0), ("vpcs/", 0, 30), ("private_hosted_zones/", 10, 60)]
         {
@@ -54,23 +55,23 @@ fn holds_mass_deletions_until_they_are_allowed_or_undone() {
             let revision = delete(&mut world, &all, prefix);
             assert_eq!((served(&world), held(&world)), (all.len(), gone), "{case}");
             assert_eq!(world.set_aside(), [""; 0], "{case}");
-            // Other changes go on, deletions among them.
+            // Other changes are served, also deletions.
             world.put(&[("vpcs/new", r#"{"region": "r", "cidr_blocks": ["10.200.0.0/16"]}"#)]);
             assert!(world.served("vpcs/new").is_some(), "{case}");
             world.put(&[("vpcs/new", "")]);
             assert!(world.served("vpcs/new").is_none(), "{case}");
-            // One comes back, changed.
+            // A held resource is put again, changed.
             let (key, text) = all.iter().find(|(key, _)| key.starts_with(prefix)).unwrap();
             world.put(&[(key, &text.replace("\"r\"", "\"q\""))]);
             assert_eq!((served(&world), held(&world)), (all.len(), gone - 1), "{case}");
-            // Not yet; and now.
+            // An allowance up to an older revision, and up to the right one.
             world.allowance.until = revision - 1;
             world.put(&[]);
             assert_eq!(served(&world), all.len(), "{case}");
             world.allowance.until = revision;
             world.put(&[]);
             if on_error == OnError::Refuse && prefix.starts_with("vpc") && zones > 0 {
-                // The zones refer to what would be gone.
+                // The zones refer to the VPCs.
                 assert_eq!(served(&world), all.len(), "{case}");
                 continue;
             }
@@ -81,7 +82,7 @@ fn holds_mass_deletions_until_they_are_allowed_or_undone() {
                     .all(|(one, _)| world.served(one).is_none()),
                 "{case}"
             );
-            // What was meant does not count for what is deleted next.
+            // Intended deletions do not count for later ones.
             world.allowance = Allowance::default();
             let rest = all.iter().find(|(one, _)| !one.starts_with(prefix) && world.served(one).is_some());
             if let Some((one, _)) = rest {
@@ -92,7 +93,7 @@ fn holds_mass_deletions_until_they_are_allowed_or_undone() {
     }
 }
 
-/// A change that says itself that its deletions are meant.
+/// A transaction that allows its own deletions.
 #[test]
 fn serves_mass_deletions_of_a_transaction_that_allows_them() {
     let all = all(9, 9);
@@ -102,7 +103,7 @@ fn serves_mass_deletions_of_a_transaction_that_allows_them() {
     assert_eq!((served(&world), held(&world)), (0, 0));
 }
 
-/// One key after the other, by which more than the share is never gone at once.
+/// One key after the other: no single change deletes more than the share.
 #[test]
 fn holds_deletions_that_come_one_by_one() {
     for prefix in ["", "private_hosted_zones/", "vpcs/"] {
@@ -121,7 +122,7 @@ fn holds_deletions_that_come_one_by_one() {
         let left = all_of(&world.snapshot.load().manifest);
         let whole = all.iter().filter(|(key, _)| key.starts_with(prefix)).count();
         assert!(
-            left * 100 >= whole * (100 - MOST_DELETED) || prefix == "vpcs/" && left >= 1,
+            left * 100 >= whole * (100 - MAX_DELETED_PERCENT) || prefix == "vpcs/" && left >= 1,
             "{prefix}: {left} of {whole}"
         );
         assert!(held(&world) > 0, "{prefix}");
@@ -129,26 +130,26 @@ fn holds_deletions_that_come_one_by_one() {
 }
 
 #[test]
-fn serves_deletions_that_look_as_if_they_were_meant() {
-    // A few of many.
+fn serves_deletions_that_look_intended() {
+    // A few of many resources.
     let many = all(20, 20);
     let mut world = self::world(OnError::SetAside, &many);
     let few: Vec<(&str, &str)> = many.iter().rev().take(6).map(|(key, _)| (&**key, "")).collect();
     world.put(&few);
     assert_eq!((served(&world), held(&world)), (many.len() - 6, 0));
-    // New ones take the place of old ones, one after the other.
+    // New resources replace old ones, one after the other.
     for n in 0..60 {
         let (new, old) = (service(100 + n), service(if n < 14 { n } else { 86 + n }));
         world.put(&[(&new.0, &new.1)]);
         world.put(&[(&old.0, "")]);
         assert_eq!(held(&world), 0, "{n}");
     }
-    // A small store.
+    // A store with few resources.
     let small = all(3, 3);
     let mut world = self::world(OnError::SetAside, &small);
     delete(&mut world, &small, "");
     assert_eq!((served(&world), held(&world)), (0, 0));
-    // What is there for a while only.
+    // Resources of a temporary kind.
     let shifts =
         (0..12).map(|n| (format!("zonal_shifts/x{n}"), format!(r#"{{"resource": "s{n}", "away_from": "az1"}}"#)));
     let shifted: Vec<(String, String)> = all(1, 20).into_iter().chain(shifts).collect();
@@ -157,28 +158,28 @@ fn serves_deletions_that_look_as_if_they_were_meant() {
     assert_eq!((served(&world), held(&world)), (shifted.len() - 12, 0));
 }
 
-/// What is held is kept for the next start, and for a process that takes over.
+/// The next start, and a process that takes over, hold the same deletions.
 #[test]
-fn deletions_stay_held_after_a_restart() {
+fn holds_deletions_after_a_restart() {
     let all = all(9, 9);
     let mut world = world(OnError::SetAside, &all);
     let revision = delete(&mut world, &all, "vpc");
-    let kept = world.keeper.kept.clone();
-    let mut read = Kept::default();
-    for entry in kept.entries() {
+    let state = world.publisher.current.state.clone();
+    let mut read = PersistedState::default();
+    for entry in state.entries() {
         let text = serde_json::to_vec(&entry).unwrap();
         read.add(&serde_json::from_slice(&text).unwrap()).unwrap();
     }
-    assert_eq!(read.held, kept.held);
+    assert_eq!(read.held, state.held);
     let mut world = self::world(OnError::SetAside, &[]);
     world.revision = revision;
-    world.keeper.restore(read, true).unwrap();
-    assert_eq!((served(&world), held(&world)), (all.len(), kept.held.len()));
+    world.publisher.restore(read, true).unwrap();
+    assert_eq!((served(&world), held(&world)), (all.len(), state.held.len()));
     world.put(&[]);
-    assert_eq!((served(&world), held(&world)), (all.len(), kept.held.len()));
+    assert_eq!((served(&world), held(&world)), (all.len(), state.held.len()));
     world.allowance.until = revision;
     world.put(&[]);
     assert_eq!(held(&world), 0);
-    let gone = kept.held.keys().all(|key| world.served(&format!("{}/{}", key.kind, key.id)).is_none());
+    let gone = state.held.keys().all(|key| world.served(&format!("{}/{}", key.kind, key.id)).is_none());
     assert!(gone);
 }

@@ -1,4 +1,5 @@
-//! Where names go that are not ours: what `internet_resolver` says, and what the files say that it names.
+//! The internet resolver: the servers that zonal asks about names outside the manifest, from
+//! `internet_resolver` of zonal.yaml and the `resolv.conf` files that it names.
 
 use crate::{
     config::{Config, ForwardTo, InternetResolver},
@@ -13,27 +14,27 @@ use std::{
     sync::Arc,
 };
 
-/// What is read of a file, in octets.
-const MAX_OCTETS: u64 = 64 << 10;
+/// The maximum length of a file, in octets. The rest is ignored.
+const MAX_FILE_OCTETS: u64 = 64 << 10;
 
-/// The internet resolver as the configuration has it.
+/// The internet resolver of a node.
 pub struct Internet {
     resolver: InternetResolver,
     listen: Vec<SocketAddr>,
-    /// What was said of it when it was last read: nothing is said twice in a row.
-    told: Vec<String>,
+    /// The warnings of the last read: each is logged once.
+    warnings: Vec<String>,
     route: Option<Arc<Route>>,
 }
 
 impl Internet {
-    /// The internet resolver of a node that takes queries at these addresses.
+    /// The internet resolver of a node that listens on these addresses.
     pub fn new(config: &Config, listen: Vec<SocketAddr>) -> Internet {
-        Internet { resolver: config.internet_resolver.clone(), listen, told: Vec::new(), route: None }
+        Internet { resolver: config.internet_resolver.clone(), listen, warnings: Vec::new(), route: None }
     }
 
     /// The files that name servers.
     pub fn files(&self) -> Vec<PathBuf> {
-        let InternetResolver::ForwardTo(entries) = &self.resolver else { return Vec::new() };
+        let InternetResolver::ForwardTo { entries, .. } = &self.resolver else { return Vec::new() };
         let file = |entry: &ForwardTo| match entry {
             ForwardTo::ResolvConf(file) => Some(file.clone()),
             ForwardTo::Server(_) => None,
@@ -41,26 +42,26 @@ impl Internet {
         entries.iter().filter_map(file).collect()
     }
 
-    /// Reads the files, and tells in the log what is odd. A file that cannot be read now, though it is there, leaves all as
-    /// it was.
+    /// Reads the files, and logs warnings. If a file exists but cannot be read now, the route stays
+    /// as it was.
     pub fn read(&mut self) -> Option<Arc<Route>> {
         let mut warnings = Vec::new();
         let servers = match &self.resolver {
             InternetResolver::None => return None,
             InternetResolver::Recursive(_) => Some(Servers::Recursion),
-            InternetResolver::ForwardTo(entries) => match self.targets(entries, &mut warnings) {
-                Ok(targets) => Some(Servers::Targets { targets, sources: Vec::new() }),
+            InternetResolver::ForwardTo { entries, trust_ad } => match self.targets(entries, &mut warnings) {
+                Ok(targets) => Some(Servers::Targets { targets, sources: Vec::new(), trust_ad: *trust_ad }),
                 Err(error) => {
-                    warnings.push(format!("{error}: the internet resolver stays as it was"));
+                    warnings.push(format!("{error}; the internet resolver stays as it was"));
                     None
                 }
             },
         };
-        if warnings != self.told {
-            warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-            self.told = warnings;
+        if warnings != self.warnings {
+            warnings.iter().for_each(|warning| tracing::warn!(warning, "internet resolver warning"));
+            self.warnings = warnings;
         }
-        let none = || Servers::Targets { targets: Vec::new(), sources: Vec::new() };
+        let none = || Servers::Targets { targets: Vec::new(), sources: Vec::new(), trust_ad: false };
         let route = match (servers, &self.route) {
             (None, Some(route)) => return Some(route.clone()),
             (servers, _) => Arc::new(Route::new(String::new(), [0].into(), servers.unwrap_or_else(none))),
@@ -79,21 +80,23 @@ impl Internet {
             for target in found {
                 if self.is_own(&target) {
                     let place = file.map_or("`forward_to`".into(), |file| file.display().to_string());
-                    warnings.push(format!("{place} names {target}, which is this server: it is left out"));
+                    warnings.push(format!("{place} names {target}, which is this server; zonal does not use it"));
                 } else if !targets.contains(&target) {
                     targets.push(target);
                 }
             }
         }
         if targets.is_empty() {
-            warnings.push("the internet resolver has no servers: names that are not ours get SERVFAIL".into());
+            warnings.push(
+                "the internet resolver has no servers: zonal answers SERVFAIL to names outside the manifest".into(),
+            );
         }
         Ok(targets)
     }
 
-    /// Whether queries to it would come back to this server.
+    /// Whether a target is this server.
     fn is_own(&self, target: &Target) -> bool {
-        // To bind is the way to find out that an address is the machine's own.
+        // A socket can be bound to the machine's own addresses only.
         let is_local = || UdpSocket::bind((target.ip, 0)).is_ok();
         self.listen.iter().any(|own| {
             own.port() == target.port
@@ -103,31 +106,36 @@ impl Internet {
     }
 }
 
-/// The name servers of a file in the form of `resolv.conf`. One that is not there names none.
+/// The name servers in a file of the form of `resolv.conf`. A file that does not exist names none.
+///
+/// # Errors
+///
+/// The file exists, and cannot be read.
 fn name_servers(file: &Path, warnings: &mut Vec<String>) -> io::Result<Vec<Target>> {
     let mut text = Vec::new();
-    match fs::File::open(file).and_then(|file| file.take(MAX_OCTETS).read_to_end(&mut text)) {
+    match fs::File::open(file).and_then(|file| file.take(MAX_FILE_OCTETS).read_to_end(&mut text)) {
         Ok(_) => {}
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            warnings.push(format!("there is no {} now: it names no servers until it comes", file.display()));
+            warnings.push(format!("{} does not exist: it names no servers", file.display()));
             return Ok(Vec::new());
         }
         Err(error) => {
             return Err(io::Error::new(error.kind(), format!("{} cannot be read ({error})", file.display())));
         }
     }
-    // What else is in the file, and what is wrong there, is for stub resolvers.
+    // Other lines, and errors in them, concern stub resolvers only.
     let (config, _) = resolv_conf::Config::parse_with_errors(&text);
     let mut targets = Vec::new();
     for server in config.nameservers {
         let ip = match server {
             resolv_conf::ScopedIp::V6(ip, Some(scope)) => {
-                warnings.push(format!("{} names {ip}%{scope}: addresses of one link are left out", file.display()));
+                warnings
+                    .push(format!("{} names {ip}%{scope}; zonal does not use link-local addresses", file.display()));
                 continue;
             }
             server => IpAddr::from(server),
         };
-        // As the C library takes them.
+        // The C library takes them in the same way.
         let ip = match ip {
             IpAddr::V4(Ipv4Addr::UNSPECIFIED) => Ipv4Addr::LOCALHOST.into(),
             IpAddr::V6(Ipv6Addr::UNSPECIFIED) => Ipv6Addr::LOCALHOST.into(),
@@ -152,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn routes_follow_the_files() {
+    fn follows_the_files() {
         let directory = std::env::temp_dir().join(format!("zonal-internet-{}", std::process::id()));
         fs::create_dir_all(&directory).unwrap();
         let file = directory.join("resolv.conf");
@@ -162,7 +170,7 @@ mod tests {
         let no_route = internet.read().unwrap();
         assert_eq!(no_route.servers.to_string(), "192.0.2.9 port 853 by DoT or 192.0.2.1 port 53");
         assert_eq!((&*no_route.domain, &*no_route.rule), (&[0][..], ""));
-        assert!(internet.told[0].contains("it names no servers until it comes"), "{:?}", internet.told);
+        assert!(internet.warnings[0].contains("resolv.conf does not exist"), "{:?}", internet.warnings);
         for (text, expected) in [
             ("# nothing", ""),
             ("search example\nnameserver 192.0.2.1\nnameserver 2001:db8::1\noptions odd\n", "192.0.2.1, 2001:db8::1"),
@@ -179,12 +187,12 @@ mod tests {
         let last = internet.read().unwrap();
         fs::remove_file(&file).unwrap();
         fs::create_dir(&file).unwrap();
-        assert_eq!(internet.read(), Some(last), "what cannot be read leaves all as it was");
+        assert_eq!(internet.read(), Some(last), "an unreadable file leaves the route as it was");
         fs::remove_dir_all(directory).unwrap();
     }
 
     #[test]
-    fn this_server_is_left_out() {
+    fn leaves_out_this_server() {
         for (entry, listen, is_own) in [
             ("127.0.0.1", "127.0.0.1:53", true),
             ("127.0.0.1", "127.0.0.1:5300", false),
@@ -197,7 +205,7 @@ mod tests {
             let mut internet = internet(&text, Path::new(""), &[listen]);
             let Servers::Targets { targets, .. } = &internet.read().unwrap().servers else { panic!("{entry}") };
             assert_eq!(targets.is_empty(), is_own, "{entry} {listen}");
-            assert_eq!(internet.told.len(), 2 * usize::from(is_own), "{:?}", internet.told);
+            assert_eq!(internet.warnings.len(), 2 * usize::from(is_own), "{:?}", internet.warnings);
         }
         assert!(internet("internet_resolver: none", Path::new(""), &[]).read().is_none());
     }

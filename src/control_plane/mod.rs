@@ -1,91 +1,105 @@
-//! Where manifests come from, and the keeper, which makes of them what is served.
+//! The control plane: sources of manifests, and the publisher, which compiles what they deliver and
+//! serves it.
+//!
+//! ```text
+//! directory ─┐
+//! etcd ──────┤ Message -> Publisher: prepare, guard -> snapshot -> queries
+//! HTTP ──────┤                                      -> state store, status, metrics
+//! transfers ─┤
+//! updates ───┘
+//! ```
+//! One thread runs the publisher ([`run`]). Sources send it [`Message`]s, and wait for a reply
+//! where someone relies on it.
 
 pub mod change;
 pub mod counters;
-mod decide;
+mod current;
 pub mod directory;
-pub mod edits;
 pub mod etcd;
 pub mod freeze;
 pub mod guard;
 pub mod internet;
-pub mod keeper;
-pub mod kept;
-pub mod lines;
+mod journal_file;
+pub mod persisted;
+mod prepare;
+pub mod publisher;
+pub mod state_store;
 pub mod status;
-pub mod store;
+pub mod updates;
+
+pub use current::empty_snapshot;
 
 use crate::manifest::load::{Extent, Loader};
-use change::{Change, JournalDrop, ZoneEdit, ZoneTransfer};
+use change::{Change, JournalDrop, ZoneTransfer, ZoneUpdate};
 use directory::{Wake, Watch};
-use freeze::{Decision, Freeze};
+use freeze::{Decision, FreezeRequest};
 use internet::Internet;
-use keeper::{Keeper, Loading};
+use publisher::{LoadResult, Publisher};
 use std::time::SystemTime;
 
-/// What wakes the control plane's thread.
+/// A message to the control plane's thread.
 pub enum Message {
-    /// Something happened in a watched directory.
+    /// Something has changed in a watched directory.
     Event(notify::Result<notify::Event>),
-    /// Load, whatever has changed.
+    /// Load the directory, whatever has changed.
     Reload,
-    /// A source wants something changed.
+    /// A source delivers a change.
     Change(Change),
     /// A zone was transferred, or has expired.
-    Transferred(ZoneTransfer),
-    /// A dynamic update wants a zone changed.
-    Edit(ZoneEdit),
-    /// What updates have made of a zone is to be dropped.
+    Transfer(ZoneTransfer),
+    /// A client sends a dynamic update.
+    Update(ZoneUpdate),
+    /// Drop the dynamic updates of a zone.
     DropJournal(JournalDrop),
-    /// Another process may take over.
-    Freeze(Freeze),
-    /// The end.
+    /// Another process asks to take over.
+    Freeze(FreezeRequest),
+    /// End the thread.
     Stop,
 }
 
-/// Loads whenever something changes, and makes the changes that sources want, until it is told to stop.
-pub fn run(mut watch: Watch, mut loader: Option<Loader>, mut internet: Internet, mut keeper: Keeper) {
+/// Runs the control plane until [`Message::Stop`], or until another process takes over.
+pub fn run(mut watch: Watch, mut loader: Option<Loader>, mut internet: Internet, mut publisher: Publisher) {
     loop {
         let wake = watch.wait();
         let since = match &wake {
             Wake::Changes(changes) => changes.first().map(|change| change.since),
             _ => None,
         };
-        let (since, generation) = (since.unwrap_or(watch.noticed), keeper.generation());
+        let (since, generation) = (since.unwrap_or(watch.noticed), publisher.generation());
         match wake {
-            Wake::Load { due, early } => {
+            Wake::Load { due, is_early } => {
                 let started = SystemTime::now();
                 let is_all = !matches!(due.extent, Extent::Files(_));
                 if is_all {
-                    keeper.follow(internet.read());
+                    publisher.set_internet_resolver(internet.read());
                 }
                 match &mut loader {
                     Some(loader) => {
-                        watch.unsettled = keeper.load(loader, &due, early) == Loading::Early;
+                        watch.is_unsettled = publisher.load(loader, &due, is_early) == LoadResult::Incomplete;
                         if is_all || !watch.follow_more(loader.last_read()) {
                             watch.follow(&loader.inputs(), started);
                         }
-                        watch.retry = loader.is_starved();
+                        watch.retry = loader.was_out_of_resources();
                     }
                     None => watch.follow(&[], started),
                 }
             }
-            Wake::Changes(changes) => keeper.take(changes),
-            Wake::Transferred(transfers) => keeper.transferred(transfers),
-            Wake::Edit(edit) => keeper.edit(edit),
+            Wake::Changes(changes) => publisher.apply(changes),
+            Wake::Transfers(transfers) => publisher.publish_transfers(transfers),
+            Wake::Update(update) => publisher.update_zone(update),
             Wake::DropJournal(drop) => {
                 let started = SystemTime::now();
-                keeper.drop_journal(drop, loader.as_mut());
+                publisher.drop_journal(drop, loader.as_mut());
                 watch.follow(&loader.iter().flat_map(Loader::inputs).collect::<Vec<_>>(), started);
             }
-            Wake::Freeze(freeze) => match keeper.freeze(freeze) {
+            Wake::Freeze(request) => match publisher.freeze(request) {
                 Decision::GoOn => {}
                 Decision::Leave => return,
             },
-            Wake::Stop => return keeper.ask_clients_to_leave(),
+            Wake::Stop => return publisher.ask_clients_to_leave(),
         }
-        if keeper.generation() != generation {
-            keeper.tell_delay(since.elapsed());
+        if publisher.generation() != generation {
+            publisher.observe_delay(since.elapsed());
         }
     }
 }

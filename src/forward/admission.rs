@@ -1,15 +1,17 @@
 //! Admission: which queries may wait for other servers, and which one leaves when there are too many.
 //!
-//! Each waiting query holds a seat. A seat counts in four groups: the client, the tenant (the client's view), the rule,
-//! and all. Each group is a list in the order of arrival with a limit. When a group is full, the newest query takes the
-//! seat of the group's oldest one, if that has waited for [`SLOW`]; otherwise the newest query is refused. So names
-//! that no server answers push out each other, and a name that is answered soon always finds a seat.
+//! Each waiting query holds a permit. A permit counts in four groups: the client, the tenant (the client's view), the rule,
+//! and all. Each group is a list in the order of arrival, with a limit. When a group is full, the newest query takes the
+//! permit of the group's oldest query if that has waited for [`MIN_WAIT_BEFORE_REPLACEMENT`]; otherwise the newest query is
+//! refused. So queries for names that no server answers replace each other, and a query that is answered soon always gets a
+//! permit.
 //!
 //! ```text
-//! client   an eighth of the seats      -> its own oldest query leaves
-//! tenant   a quarter                   -> its own oldest query leaves
-//! rule     half                        -> the oldest query of the rule leaves
-//! all      10,000 ([`super::Limits`])  -> the oldest query leaves
+//! group    limit                       the query that is replaced
+//! client   an eighth of the permits    the client's oldest query
+//! tenant   a quarter                   the tenant's oldest query
+//! rule     half                        the rule's oldest query
+//! all      10,000 ([`super::Limits`])  the oldest query
 //! ```
 
 use crate::snapshot::routes::RouteId;
@@ -26,62 +28,62 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// A query that has waited for less than this is never replaced: it may be answered any moment.
-const SLOW: Duration = Duration::from_millis(200);
-/// What a client, a tenant and a rule may have of all seats: one part in this many.
-const PARTS: [usize; 3] = [8, 4, 2];
-/// No seat.
+/// A query is replaced only after it has waited for this long: most answers come sooner.
+const MIN_WAIT_BEFORE_REPLACEMENT: Duration = Duration::from_millis(200);
+/// The share of all permits that a client, a tenant and a rule may hold: one in this many.
+const GROUP_SHARES: [usize; 3] = [8, 4, 2];
+/// The index that means "no permit" in a list.
 const NONE: u32 = u32::MAX;
 
-/// Who wants a seat.
+/// A query that asks for a permit.
 #[derive(Clone, Copy, Debug)]
-pub struct Applicant {
-    /// The client's address, as far as clients are told apart.
+pub struct AdmissionRequest {
+    /// The client's address, shortened to the prefix that counts as one client.
     pub client: IpAddr,
-    /// The client's view.
+    /// The client's view: [`View::slot`](crate::snapshot::views::View::slot).
     pub tenant: u32,
-    /// The route that its query takes.
+    /// The route of the query.
     pub route: RouteId,
 }
 
-impl Applicant {
-    /// What is asked anew before it ends: a tenant of its own.
-    pub const REFRESH: Applicant =
-        Applicant { client: IpAddr::V4(Ipv4Addr::UNSPECIFIED), tenant: u32::MAX, route: RouteId(0) };
+impl AdmissionRequest {
+    /// A refresh of a cache entry before it expires. All refreshes together count as one tenant.
+    pub const REFRESH: AdmissionRequest =
+        AdmissionRequest { client: IpAddr::V4(Ipv4Addr::UNSPECIFIED), tenant: u32::MAX, route: RouteId(0) };
 
     fn groups(&self) -> [Group; 4] {
         [Group::Client(self.tenant, self.client), Group::Tenant(self.tenant), Group::Rule(self.route), Group::All]
     }
 }
 
-/// The seats of queries that wait for other servers.
+/// All permits of queries that wait for other servers.
 pub struct Admission {
-    most: usize,
-    table: Mutex<Table>,
-    /// Queries that are not done yet: those with a seat, and those that have just lost it.
+    max_waiting: usize,
+    table: Mutex<PermitTable>,
+    /// Queries that have not ended: queries with a permit, and replaced queries that have not been answered yet.
     unfinished: AtomicUsize,
     refused: AtomicU64,
     replaced: AtomicU64,
 }
 
-/// What is counted of seats.
+/// The numbers that metrics and draining read.
 #[derive(Clone, Copy, Debug)]
-pub struct Counts {
-    /// Queries that wait.
+pub struct AdmissionCounts {
+    /// Queries that hold a permit.
     pub waiting: usize,
-    /// Queries that may wait.
-    pub most: usize,
-    /// Queries that are not done yet: those that wait, and those that have just lost their seat.
+    /// The maximum number of queries that may hold a permit.
+    pub max_waiting: usize,
+    /// Queries that have not ended: queries with a permit, and replaced queries that have not been answered yet.
     pub unfinished: usize,
-    /// Queries that found no seat.
+    /// Queries that got no permit, since the start.
     pub refused: u64,
-    /// Queries that lost their seat to a newer one.
+    /// Queries that lost their permit to a newer query, since the start.
     pub replaced: u64,
 }
 
 #[derive(Default)]
-struct Table {
-    seats: Vec<Option<Seat>>,
+struct PermitTable {
+    permits: Vec<Option<Permit>>,
     free: Vec<u32>,
     lists: HashMap<Group, List>,
 }
@@ -94,40 +96,40 @@ enum Group {
     All,
 }
 
-/// The seats of a group, from the oldest to the newest.
+/// The permits of a group as a doubly linked list, from the oldest to the newest.
 struct List {
     first: u32,
     last: u32,
     len: usize,
 }
 
-struct Seat {
+struct Permit {
     since: Instant,
     groups: [Group; 4],
-    /// In each group's list: the seat before it, and the one behind it.
+    /// The indices of the previous and the next permit, in the list of each group.
     links: [(u32, u32); 4],
-    notice: Arc<Notice>,
+    notice: Arc<ReplacementNotice>,
 }
 
-/// Where the holder of a seat learns that it has lost it.
+/// Tells the holder of a permit that a newer query has replaced it.
 #[derive(Default)]
-struct Notice {
+struct ReplacementNotice {
     is_replaced: AtomicBool,
     waker: AtomicWaker,
 }
 
-/// A seat, until it is dropped.
-pub struct Waiting {
+/// The permission to wait for other servers. Dropping it returns the permit.
+pub struct AdmissionPermit {
     admission: Arc<Admission>,
-    at: u32,
-    notice: Arc<Notice>,
+    index: u32,
+    notice: Arc<ReplacementNotice>,
 }
 
 impl Admission {
-    /// Room for this many queries.
-    pub fn new(most: usize) -> Arc<Admission> {
+    /// Permits for this many queries.
+    pub fn new(max_waiting: usize) -> Arc<Admission> {
         Arc::new(Admission {
-            most,
+            max_waiting,
             table: Mutex::default(),
             unfinished: AtomicUsize::new(0),
             refused: AtomicU64::new(0),
@@ -135,82 +137,82 @@ impl Admission {
         })
     }
 
-    /// Takes a seat; none if a group of the applicant is full of queries that have not waited for long, or if there are so
-    /// many queries without a seat that are not done yet that the processor cannot keep up.
-    pub fn admit(self: &Arc<Self>, applicant: &Applicant) -> Option<Waiting> {
-        let (now, groups) = (Instant::now(), applicant.groups());
-        if self.unfinished.load(Relaxed) >= 2 * self.most {
+    /// Gives a query a permit. None if a group of the query is full and its oldest query has waited for less than
+    /// [`MIN_WAIT_BEFORE_REPLACEMENT`], or if twice the limit of queries have not ended: the processor cannot keep up.
+    pub fn admit(self: &Arc<Self>, request: &AdmissionRequest) -> Option<AdmissionPermit> {
+        let (now, groups) = (Instant::now(), request.groups());
+        if self.unfinished.load(Relaxed) >= 2 * self.max_waiting {
             self.refused.fetch_add(1, Relaxed);
             return None;
         }
         let mut table = self.table();
         for (at, group) in groups.iter().enumerate() {
-            let limit = PARTS.get(at).map_or(self.most, |part| (self.most / part).max(1));
+            let limit = GROUP_SHARES.get(at).map_or(self.max_waiting, |part| (self.max_waiting / part).max(1));
             let Some(list) = table.lists.get(group).filter(|list| list.len >= limit) else { continue };
             let oldest = list.first;
-            let seat = table.seats.get(oldest as usize).and_then(Option::as_ref);
-            if seat.is_none_or(|seat| now.saturating_duration_since(seat.since) < SLOW) {
+            let permit = table.permits.get(oldest as usize).and_then(Option::as_ref);
+            if permit.is_none_or(|permit| now.saturating_duration_since(permit.since) < MIN_WAIT_BEFORE_REPLACEMENT) {
                 self.refused.fetch_add(1, Relaxed);
                 return None;
             }
-            if let Some(seat) = table.leave(oldest) {
-                seat.notice.is_replaced.store(true, Relaxed);
-                seat.notice.waker.wake();
+            if let Some(permit) = table.remove(oldest) {
+                permit.notice.is_replaced.store(true, Relaxed);
+                permit.notice.waker.wake();
                 self.replaced.fetch_add(1, Relaxed);
             }
         }
-        let notice = Arc::<Notice>::default();
-        let at = table.enter(Seat { since: now, groups, links: [(NONE, NONE); 4], notice: notice.clone() });
+        let notice = Arc::<ReplacementNotice>::default();
+        let index = table.append(Permit { since: now, groups, links: [(NONE, NONE); 4], notice: notice.clone() });
         self.unfinished.fetch_add(1, Relaxed);
-        Some(Waiting { admission: self.clone(), at, notice })
+        Some(AdmissionPermit { admission: self.clone(), index, notice })
     }
 
-    /// How many queries wait, and what became of others.
-    pub fn counts(&self) -> Counts {
-        Counts {
+    /// The current numbers.
+    pub fn counts(&self) -> AdmissionCounts {
+        AdmissionCounts {
             waiting: self.table().lists.get(&Group::All).map_or(0, |list| list.len),
-            most: self.most,
+            max_waiting: self.max_waiting,
             unfinished: self.unfinished.load(Relaxed),
             refused: self.refused.load(Relaxed),
             replaced: self.replaced.load(Relaxed),
         }
     }
 
-    fn table(&self) -> MutexGuard<'_, Table> {
+    fn table(&self) -> MutexGuard<'_, PermitTable> {
         self.table.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Table {
-    /// Puts a seat at the end of the lists of its groups.
-    fn enter(&mut self, mut seat: Seat) -> u32 {
+impl PermitTable {
+    /// Appends a permit to the lists of its groups, and returns its index.
+    fn append(&mut self, mut permit: Permit) -> u32 {
         let at = self.free.pop().unwrap_or_else(|| {
-            self.seats.push(None);
-            self.seats.len() as u32 - 1
+            self.permits.push(None);
+            self.permits.len() as u32 - 1
         });
-        for (which, group) in seat.groups.iter().enumerate() {
+        for (which, group) in permit.groups.iter().enumerate() {
             let list = self.lists.entry(*group).or_insert(List { first: at, last: NONE, len: 0 });
             let before = std::mem::replace(&mut list.last, at);
             list.len += 1;
-            seat.links[which].0 = before;
-            if let Some(Some(before)) = self.seats.get_mut(before as usize) {
+            permit.links[which].0 = before;
+            if let Some(Some(before)) = self.permits.get_mut(before as usize) {
                 before.links[which].1 = at;
             }
         }
-        self.seats[at as usize] = Some(seat);
+        self.permits[at as usize] = Some(permit);
         at
     }
 
-    /// Takes a seat out of all lists.
-    fn leave(&mut self, at: u32) -> Option<Seat> {
-        let seat = self.seats.get_mut(at as usize)?.take()?;
+    /// Removes a permit from the lists of its groups.
+    fn remove(&mut self, at: u32) -> Option<Permit> {
+        let permit = self.permits.get_mut(at as usize)?.take()?;
         self.free.push(at);
-        for (which, group) in seat.groups.iter().enumerate() {
-            let (before, behind) = seat.links[which];
-            if let Some(Some(before)) = self.seats.get_mut(before as usize) {
+        for (which, group) in permit.groups.iter().enumerate() {
+            let (before, behind) = permit.links[which];
+            if let Some(Some(before)) = self.permits.get_mut(before as usize) {
                 before.links[which].1 = behind;
             }
-            if let Some(Some(behind)) = self.seats.get_mut(behind as usize) {
+            if let Some(Some(behind)) = self.permits.get_mut(behind as usize) {
                 behind.links[which].0 = before;
             }
             let Some(list) = self.lists.get_mut(group) else { continue };
@@ -225,14 +227,14 @@ impl Table {
                 self.lists.remove(group);
             }
         }
-        Some(seat)
+        Some(permit)
     }
 }
 
-/// Ends when a newer query has taken the seat; never where there is none.
-pub async fn replaced(seat: Option<&Waiting>) {
+/// Completes when a newer query has replaced the permit. Without a permit, it never completes.
+pub async fn replaced(permit: Option<&AdmissionPermit>) {
     poll_fn(|context| {
-        let Some(Waiting { notice, .. }) = seat else { return Poll::Pending };
+        let Some(AdmissionPermit { notice, .. }) = permit else { return Poll::Pending };
         notice.waker.register(context.waker());
         match notice.is_replaced.load(Relaxed) {
             true => Poll::Ready(()),
@@ -242,13 +244,13 @@ pub async fn replaced(seat: Option<&Waiting>) {
     .await;
 }
 
-impl Drop for Waiting {
+impl Drop for AdmissionPermit {
     fn drop(&mut self) {
         let mut table = self.admission.table();
-        // Who has lost a seat must not take it from whoever has it now.
-        let is_own = |seat: &Seat| Arc::ptr_eq(&seat.notice, &self.notice);
-        if table.seats.get(self.at as usize).is_some_and(|seat| seat.as_ref().is_some_and(is_own)) {
-            table.leave(self.at);
+        // The index of a replaced permit may belong to another query by now.
+        let is_own = |permit: &Permit| Arc::ptr_eq(&permit.notice, &self.notice);
+        if table.permits.get(self.index as usize).is_some_and(|permit| permit.as_ref().is_some_and(is_own)) {
+            table.remove(self.index);
         }
         drop(table);
         self.admission.unfinished.fetch_sub(1, Relaxed);
@@ -259,29 +261,29 @@ impl Drop for Waiting {
 mod tests {
     use super::*;
 
-    fn applicant(client: u8, tenant: u32, rule: u128) -> Applicant {
-        Applicant { client: IpAddr::V4(Ipv4Addr::new(10, 0, 0, client)), tenant, route: RouteId(rule) }
+    fn request(client: u8, tenant: u32, rule: u128) -> AdmissionRequest {
+        AdmissionRequest { client: IpAddr::V4(Ipv4Addr::new(10, 0, 0, client)), tenant, route: RouteId(rule) }
     }
 
-    fn is_replaced(waiting: &Waiting) -> bool {
+    fn is_replaced(waiting: &AdmissionPermit) -> bool {
         waiting.notice.is_replaced.load(Relaxed)
     }
 
-    /// Makes all who wait look as if they had waited for long.
+    /// Moves the start of all waits into the past, so that any query may be replaced.
     fn age(admission: &Admission) {
-        for seat in admission.table().seats.iter_mut().flatten() {
-            seat.since -= SLOW;
+        for permit in admission.table().permits.iter_mut().flatten() {
+            permit.since -= MIN_WAIT_BEFORE_REPLACEMENT;
         }
     }
 
     #[test]
-    fn each_group_has_a_limit_of_its_own() {
+    fn limits_the_permits_of_each_client_tenant_and_rule() {
         let admission = Admission::new(80);
-        let mut seats = Vec::new();
+        let mut permits = Vec::new();
         let mut admitted = |client, tenant, rule| {
             let mut count = 0;
-            while let Some(seat) = admission.admit(&applicant(client, tenant, rule)) {
-                seats.push(seat);
+            while let Some(permit) = admission.admit(&request(client, tenant, rule)) {
+                permits.push(permit);
                 count += 1;
             }
             count
@@ -291,30 +293,30 @@ mod tests {
         assert_eq!((admitted(1, 2, 1), admitted(2, 2, 1), admitted(1, 3, 1)), (10, 10, 0), "a rule");
         assert_eq!((admitted(1, 3, 2), admitted(2, 3, 2)), (10, 10));
         assert_eq!((admitted(1, 4, 3), admitted(2, 4, 3), admitted(1, 5, 4)), (10, 10, 0), "all");
-        drop(seats);
+        drop(permits);
         assert_eq!(admission.counts().waiting, 0);
         let table = admission.table();
-        assert!(table.lists.is_empty() && table.seats.iter().all(Option::is_none));
+        assert!(table.lists.is_empty() && table.permits.iter().all(Option::is_none));
     }
 
     #[tokio::test]
     async fn the_newest_query_replaces_the_oldest_slow_one_of_its_group() {
         let admission = Admission::new(80);
-        let admit = |client, tenant, rule| admission.admit(&applicant(client, tenant, rule));
+        let admit = |client, tenant, rule| admission.admit(&request(client, tenant, rule));
         let attack: Vec<_> = (0..20).map(|n| admit(1 + n / 10, 1, 1).unwrap()).collect();
         let other = admit(1, 2, 1).unwrap();
-        assert!(admit(1, 1, 1).is_none(), "nobody has waited for long");
+        assert!(admit(1, 1, 1).is_none(), "no query has waited for long enough");
         age(&admission);
         let newest = admit(2, 1, 1).unwrap();
-        let lost: Vec<_> = (0..20).filter(|at| is_replaced(&attack[*at])).collect();
-        assert_eq!(lost, [10], "the oldest of the same client");
+        let replaced_at: Vec<_> = (0..20).filter(|at| is_replaced(&attack[*at])).collect();
+        assert_eq!(replaced_at, [10], "the oldest of the same client");
         let third = admit(3, 1, 1).unwrap();
-        let lost: Vec<_> = (0..20).filter(|at| is_replaced(&attack[*at])).collect();
-        assert_eq!(lost, [0, 10], "the oldest of the same tenant");
+        let replaced_at: Vec<_> = (0..20).filter(|at| is_replaced(&attack[*at])).collect();
+        assert_eq!(replaced_at, [0, 10], "the oldest of the same tenant");
         assert!(!is_replaced(&other) && !is_replaced(&newest));
         replaced(Some(&attack[0])).await;
         assert_eq!((admission.counts().waiting, admission.counts().unfinished), (21, 23));
-        // Those who have lost their seats leave those of others alone.
+        // A replaced permit that is dropped does not free the index of another query.
         drop(attack);
         assert_eq!(admission.counts().waiting, 3);
         assert_eq!(admission.counts().unfinished, 3);

@@ -1,13 +1,13 @@
-//! What a scrape reads of the cache, of the queries that wait, and of the servers that are asked.
+//! The metrics of the cache, of the queries that wait, and of the upstream servers.
 
 use super::{
     Forwarding,
-    upstream::{State, tally::Measured},
+    upstream::{ServerState, server_counters::ServerMetrics},
 };
 use crate::{
     instruments::{Family, register_read, valid},
     snapshot::{Snapshot, routes},
-    wire::query::rcode,
+    wire::codes::rcode,
 };
 use prometheus::{Registry, proto::MetricFamily};
 use std::{
@@ -16,18 +16,18 @@ use std::{
     sync::Arc,
 };
 
-/// Registers all of them, with the counters of the upstream servers.
+/// Registers all metrics of this room.
 pub(super) fn register(registry: &Registry, forwarding: &Arc<Forwarding>) {
     for counter in forwarding.upstreams.counters.all() {
         valid(registry.register(counter));
     }
     let this = forwarding.clone();
-    register_read(registry, "zonal_target_up", move || targets(&this.snapshot.load_full(), &this.upstreams.measured()));
+    register_read(registry, "zonal_target_up", move || targets(&this.snapshot.load_full(), &this.upstreams.metrics()));
     let this = forwarding.clone();
     register_read(registry, "zonal_cache_entries", move || waiting(&this));
 }
 
-/// The cache, and the queries that wait for others.
+/// The metrics of the cache, and of the queries that wait for other servers.
 fn waiting(forwarding: &Forwarding) -> Vec<MetricFamily> {
     let counts = forwarding.cache.counts();
     let waiting = forwarding.admission.counts();
@@ -35,87 +35,80 @@ fn waiting(forwarding: &Forwarding) -> Vec<MetricFamily> {
     let counter = |name, help, value: u64| Family::one_counter(name, help, value as f64);
     vec![
         gauge("zonal_cache_entries", "Entries of the cache", counts.entries),
-        gauge("zonal_cache_bytes", "Memory that the entries of the cache take", counts.octets),
-        gauge("zonal_cache_limit_bytes", "Memory that the entries of the cache may take", counts.budget),
-        counter(
-            "zonal_cache_hits_total",
-            "Names that others answer for and that were answered from the cache",
-            counts.hits,
-        ),
-        counter("zonal_cache_misses_total", "Names that others had to be asked for", counts.misses),
+        gauge("zonal_cache_bytes", "Memory of the cache entries, in octets", counts.octets),
+        gauge("zonal_cache_limit_bytes", "Maximum memory of the cache entries, in octets", counts.budget),
+        counter("zonal_cache_hits_total", "Questions answered from the cache", counts.hits),
+        counter("zonal_cache_misses_total", "Questions sent to other servers", counts.misses),
         counter(
             "zonal_cache_stale_answers_total",
-            "Names answered with what had ended, as nobody could be asked",
+            "Questions answered with a stale answer, as no server answered",
             counts.stale,
         ),
-        counter("zonal_cache_evictions_total", "Entries that gave way to others", counts.evictions),
-        counter("zonal_cache_prefetches_total", "Entries asked for anew before they ended", counts.prefetches),
+        counter("zonal_cache_evictions_total", "Entries removed to make room for others", counts.evictions),
+        counter("zonal_cache_prefetches_total", "Entries refreshed before they expired", counts.prefetches),
         gauge("zonal_waiting_queries", "Queries that wait for other servers", waiting.waiting),
         gauge(
             "zonal_waiting_queries_limit",
-            "Queries that may wait: half of them by one rule, a quarter from one VPC, an eighth from one client",
-            waiting.most,
+            "Maximum number of waiting queries: half of them by one rule, a quarter from one VPC, an eighth from one client",
+            waiting.max_waiting,
         ),
         counter(
             "zonal_waiting_queries_refused_total",
-            "Queries that failed because too many others had waited for less than 0.2 seconds",
+            "Queries that failed because too many other queries were waiting, each for less than 0.2 seconds",
             waiting.refused,
         ),
         counter(
             "zonal_waiting_queries_replaced_total",
-            "Queries that failed after at least 0.2 seconds because newer ones took their place",
+            "Queries that failed after a wait of at least 0.2 seconds because newer queries replaced them",
             waiting.replaced,
         ),
     ]
 }
 
-/// The servers that the manifest and the configuration name, as far as they are in use.
-fn targets(snapshot: &Snapshot, measured: &[Measured]) -> Vec<MetricFamily> {
+/// The metrics of the servers in use that the manifest or the configuration names.
+fn targets(snapshot: &Snapshot, servers: &[ServerMetrics]) -> Vec<MetricFamily> {
     let mut queries = Family::counter(
         "zonal_target_queries_total",
-        "Queries sent to a server, probes among them. resolver_endpoint: the outbound endpoint, - where it is asked from the \
+        "Queries sent to a server, with probes. resolver_endpoint: the outbound endpoint, or - if queries come from the \
          node's own address. CloudWatch: OutboundQueryVolume, RequestQueries",
     );
     let mut answers = Family::counter(
         "zonal_target_answers_total",
-        "Answers of a server. CloudWatch, by rcode: ServFailQueries, NxDomainQueries, RefusedQueries, FormErrorQueries",
+        "Responses of a server. CloudWatch, by rcode: ServFailQueries, NxDomainQueries, RefusedQueries, FormErrorQueries",
     );
     let mut timeouts = Family::counter(
         "zonal_target_timeouts_total",
-        "Queries to a server without an answer in time. CloudWatch: TimeoutQueries",
+        "Queries to a server without a response in time. CloudWatch: TimeoutQueries",
     );
     let mut response = Family::histogram(
         "zonal_target_response_seconds",
-        "How long the answers of a server took. CloudWatch: P90ResponseTime is the quantile 0.9, in microseconds",
+        "Response time of a server, in seconds. CloudWatch: P90ResponseTime is the quantile 0.9, in microseconds",
     );
-    let mut rtt = Family::gauge("zonal_target_rtt_seconds", "A server's smoothed round trip time");
+    let mut rtt = Family::gauge("zonal_target_rtt_seconds", "Smoothed round trip time of a server, in seconds");
     let mut up =
-        Family::gauge("zonal_target_up", "1 while a server answers, 0 while others are asked first as it does not");
-    let mut in_flight = Family::gauge(
-        "zonal_target_in_flight",
-        "Queries that are on their way to a server; at most two for a question that waits",
-    );
+        Family::gauge("zonal_target_up", "1 if a server answers, 0 if it does not and other servers are asked first");
+    let mut in_flight =
+        Family::gauge("zonal_target_in_flight", "Queries in flight to a server; at most two for each question");
     let mut rules = Family::gauge(
         "zonal_rule_targets",
-        "Servers of a rule that are not known to be down; at 0 what is asked by it fails. resolver_rule: - for the \
-         internet resolver",
+        "Servers of a rule that are not known to be down; at 0, its questions fail. resolver_rule: - for the internet \
+         resolver",
     );
     let internet = snapshot.node.internet.as_ref().map(|internet| &internet.servers);
-    if !measured.is_empty() || matches!(internet, Some(routes::Servers::Targets { targets, .. }) if targets.is_empty())
-    {
+    if !servers.is_empty() || matches!(internet, Some(routes::Servers::Targets { targets, .. }) if targets.is_empty()) {
         let states: HashMap<_, _> =
-            measured.iter().map(|server| ((&server.target, &server.sources), &server.state)).collect();
-        // Of each rule: whether something is known of any server, and how many may be asked.
+            servers.iter().map(|server| ((&server.target, &server.sources), &server.state)).collect();
+        // For each rule: whether the state of any server is known, and the number of servers that are not down.
         let mut of_rules: BTreeMap<&str, (bool, u32)> = BTreeMap::new();
         let mut count = |rule, target: &routes::Target, sources: &Vec<IpAddr>| {
             let (is_known, usable) = of_rules.entry(rule).or_default();
             let state = states.get(&(target, sources));
-            *is_known |= !matches!(state, None | Some(State::Unknown));
-            *usable += u32::from(!matches!(state, Some(State::Down(_))));
+            *is_known |= !matches!(state, None | Some(ServerState::Unknown));
+            *usable += u32::from(!matches!(state, Some(ServerState::Down(_))));
         };
         let mut named: HashMap<_, &str> = HashMap::new();
-        if let Some(routes::Servers::Targets { targets, sources }) = internet {
-            // Without any, as when resolv.conf is gone, it fails for sure.
+        if let Some(routes::Servers::Targets { targets, sources, .. }) = internet {
+            // Without servers, as when resolv.conf is missing, its questions fail.
             if targets.is_empty() {
                 rules.set(&[("resolver_rule", "-")], 0.0);
             }
@@ -129,8 +122,8 @@ fn targets(snapshot: &Snapshot, measured: &[Measured]) -> Vec<MetricFamily> {
         for (rule, (_, usable)) in of_rules.iter().filter(|(_, (is_known, _))| *is_known) {
             rules.set(&[("resolver_rule", rule)], (*usable).into());
         }
-        for server in measured {
-            // Others are such that a referral has led to: their names are not ours to count by.
+        for server in servers {
+            // Other servers were found by referrals: their addresses are not labels.
             let Some(endpoint) = named.get(&(server.target.clone(), server.sources.clone())) else { continue };
             let routes::Target { ip, port, protocol, server_name } = &server.target;
             let (address, protocol) = (std::net::SocketAddr::new(*ip, *port), protocol.to_string());
@@ -144,13 +137,13 @@ fn targets(snapshot: &Snapshot, measured: &[Measured]) -> Vec<MetricFamily> {
                 rtt.set(&labels, time.as_secs_f64());
             }
             match server.state {
-                State::Unknown => {}
-                State::Up => up.set(&labels, 1.0),
-                State::Down(_) => up.set(&labels, 0.0),
+                ServerState::Unknown => {}
+                ServerState::Up => up.set(&labels, 1.0),
+                ServerState::Down(_) => up.set(&labels, 0.0),
             }
-            for (place, &count) in server.counts.answers.iter().enumerate().filter(|(_, count)| **count > 0) {
+            for (index, &count) in server.counts.answers.iter().enumerate().filter(|(_, count)| **count > 0) {
                 let [protocol, endpoint, target] = labels;
-                answers.set(&[protocol, ("rcode", rcode::word_at(place)), endpoint, target], count as f64);
+                answers.set(&[protocol, ("rcode", rcode::label_at(index)), endpoint, target], count as f64);
             }
         }
     }

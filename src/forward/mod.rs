@@ -1,33 +1,48 @@
-//! Everything that has to ask others: the second verb, [`respond`].
+//! Answers to queries that need other servers: the second verb, [`respond`].
 //!
-//! `respond` calls [`answer`](crate::answer::answer) again and again: each time that it says whom to ask, they are asked,
-//! and what they said is known the next time. Nothing of a half-made answer is carried over an await.
+//! `respond` calls [`answer`](crate::answer::answer) in a loop. Each time that `answer` returns a route and a question,
+//! `respond` asks the servers of the route, and `answer` finds their records in the next round. No unfinished answer is held
+//! across an await.
+//!
+//! ```text
+//! request        one query of a client, from its first question to other servers to its reply
+//! single_flight  equal questions in flight are asked once
+//! admission      how many queries may wait, and which one gives way
+//! upstream       the servers of a route: order, attempts, transports, health
+//! recursion      questions to the authoritative servers, from the root
+//! read           the records of a response that are accepted
+//! cache          the answers of other servers
+//! lookup         the addresses of a name, for health checks
+//! ```
 
 pub mod admission;
-mod ask;
 pub mod cache;
 mod counters;
-mod flights;
-mod hash;
+mod identity_hasher;
+pub mod lookup;
 pub mod read;
 pub mod recursion;
+mod request;
+mod single_flight;
+#[cfg(test)]
+mod tests;
 pub mod upstream;
 
 use crate::{
     answer::{
-        Answered, Client, Moment, Noted, Outcome, answer,
-        known::{Asked, Entry, Forward, Found, Key, Known, Question},
+        Answered, Client, Moment, Outcome, QueryLogTrace, answer,
+        known::{Entry, Key, KnownAnswer, KnownAnswers, OwnedRoutedQuestion, Question, RoutedQuestion},
     },
     snapshot::{Snapshot, published::Published, routes::RouteId},
-    wire::subnet::limited_prefix,
+    wire::{codes::ede, subnet::limited_prefix},
 };
-pub use admission::Waiting;
-use admission::{Admission, Applicant};
-use ask::Asker;
+pub use admission::AdmissionPermit;
+use admission::{Admission, AdmissionRequest};
 use cache::{Cache, Lifetimes};
-use flights::Flights;
 use prometheus::Registry;
 use recursion::Recursion;
+use request::ClientRequest;
+use single_flight::SingleFlight;
 use std::{
     sync::{
         Arc,
@@ -38,52 +53,53 @@ use std::{
 use tokio::{runtime::Handle, time::sleep};
 use upstream::Upstreams;
 
-/// A client never waits longer than this.
-const PATIENCE: Duration = Duration::from_millis(4500);
-/// After how long a client gets what has ended, if there is that (RFC 8767, 5).
-const STALE_PATIENCE: Duration = Duration::from_millis(1800);
-/// After how long something else is asked for that will do as well, if there is that.
-const HASTY_PATIENCE: Duration = Duration::from_millis(2000);
-/// The TTL of what has ended (RFC 8767, 4), in seconds.
+/// The longest time that a client waits for a reply.
+const CLIENT_TIMEOUT: Duration = Duration::from_millis(4500);
+/// The time after which a client gets a stale answer, if the cache holds one: the client response timer of RFC 8767, section 5.
+const STALE_ANSWER_TIMEOUT: Duration = Duration::from_millis(1800);
+/// The time after which a question is given up for which there is a substitute: for DNS64, AAAA records in favour of A records.
+const HASTY_TIMEOUT: Duration = Duration::from_millis(2000);
+/// The TTL of stale answers, in seconds (RFC 8767, section 4).
 pub const STALE_TTL: u32 = 30;
-/// What is in demand is asked for anew when no more than this part of its TTL is left.
-pub const REFRESH: u32 = 10;
+/// A cache entry in demand is refreshed when at most one part in this many of its TTL is left.
+pub const REFRESH_FRACTION: u32 = 10;
 
-/// What a client is told whose query finds no seat among those that wait.
-pub const NO_ROOM: &str = "too many queries wait for other servers";
-/// What a client is told whose query has lost its seat.
+/// The extended error text for a query that gets no permit to wait.
+pub const NOT_ADMITTED: &str = "too many queries wait for other servers";
+/// The extended error text for a query whose permit went to a newer query.
 const REPLACED: &str = "too many queries wait for other servers, and newer ones replaced this one";
-/// Questions that may go on when no query waits for them any more, since it was answered with something else.
+/// The maximum number of questions that stay in flight after their query got a stale or substitute answer.
 const MAX_DETACHED: usize = 2_500;
 
-/// What asking others takes.
+/// The state that queries to other servers share.
 pub struct Forwarding {
-    /// What is served.
+    /// The snapshot that zonal serves.
     pub snapshot: Published,
-    /// What they answered.
+    /// The answers of other servers.
     pub cache: Cache,
-    /// Those who are asked.
+    /// The servers of all routes in use.
     pub upstreams: Arc<Upstreams>,
-    /// What asks the authoritative servers, where the configuration has it so.
+    /// The recursor, if `internet_resolver` is recursive.
     pub recursion: Option<Recursion>,
-    /// Which queries may wait for others.
+    /// The permits of queries that wait.
     pub admission: Arc<Admission>,
-    flights: Flights,
-    /// Questions that go on for no query that waits.
+    single_flight: SingleFlight,
+    /// The number of questions in flight that no query waits for.
     detached: Arc<AtomicUsize>,
+    /// The number that rotates record sets; it grows by one with each reply.
     draw: AtomicU32,
-    /// Where tasks run.
+    /// The runtime of all tasks.
     runtime: Handle,
 }
 
-/// Limits of what waits and of what is kept.
+/// The limits of waiting queries and of the cache.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
-    /// Queries that may wait for others at the same time.
+    /// The maximum number of queries that wait for other servers at the same time.
     pub waiting: usize,
-    /// Octets that the cache may take.
+    /// The maximum memory of the cache, in octets.
     pub cache_octets: usize,
-    /// How long answers are kept.
+    /// The limits of TTLs and of stale answers.
     pub lifetimes: Lifetimes,
 }
 
@@ -94,7 +110,7 @@ impl Default for Limits {
 }
 
 impl Forwarding {
-    /// Nothing is known yet.
+    /// Creates the state, with an empty cache.
     pub fn new(
         snapshot: Published,
         limits: &Limits,
@@ -108,25 +124,25 @@ impl Forwarding {
             upstreams,
             recursion,
             admission: Admission::new(limits.waiting),
-            flights: Flights::default(),
+            single_flight: SingleFlight::default(),
             detached: Arc::default(),
             draw: AtomicU32::new(0),
             runtime: runtime.clone(),
         })
     }
 
-    /// Registers the counters of the cache, of the queries that wait, and of the servers that are asked.
+    /// Registers the metrics of the cache, of the queries that wait, and of the upstream servers.
     pub fn register(self: &Arc<Self>, registry: &Registry) {
         counters::register(registry, self);
     }
 
-    /// Takes a seat among the queries that wait for others; none if there is none for it.
-    pub fn wait(&self, client: &Client, forward: &Forward) -> Option<Waiting> {
-        let Forward { id: route, tenant, .. } = *forward;
-        self.admission.admit(&Applicant { client: limited_prefix(client.source), tenant, route })
+    /// Gives a query a permit to wait for other servers. None if [`Admission::admit`] refuses it.
+    pub fn wait(&self, client: &Client, forward: &RoutedQuestion) -> Option<AdmissionPermit> {
+        let RoutedQuestion { id: route, tenant, .. } = *forward;
+        self.admission.admit(&AdmissionRequest { client: limited_prefix(client.source), tenant, route })
     }
 
-    /// Waits until no query waits for others any more.
+    /// Completes when no query waits for other servers.
     pub async fn drain(&self) {
         while self.admission.counts().unfinished > 0 {
             sleep(Duration::from_millis(5)).await;
@@ -134,33 +150,35 @@ impl Forwarding {
     }
 }
 
-/// What came of a query.
-pub struct Response {
-    /// What counters and limits want to know of the reply.
+/// A reply, and how it was made.
+pub struct CompletedReply {
+    /// The properties of the reply that counters and limits use.
     pub answered: Answered,
-    /// The reply.
+    /// The reply in wire format.
     pub reply: Vec<u8>,
-    /// How it came about.
-    pub noted: Box<Noted>,
-    /// What answered.
+    /// The decisions that led to the reply, for the query log.
+    pub noted: Box<QueryLogTrace>,
+    /// The snapshot that the reply was made from.
     pub snapshot: Arc<Snapshot>,
 }
 
-/// Answers one query, and asks others if need be, as is already known if it was [answered](crate::answer::answer) so. None
-/// if there is nothing to say. It fails when it loses its seat. Run it in a task of its own: others may wait for what it
-/// asks.
+/// Answers a query, and asks other servers for the records that it needs. `asked` is the first question to other servers, if
+/// [`answer`](crate::answer::answer) has returned it already.
+///
+/// None if the query gets no reply. If the query loses its permit, the reply is SERVFAIL. Run this in its own task: other
+/// queries may wait for its questions.
 pub async fn respond(
     forwarding: &Arc<Forwarding>,
     client: &Client,
     query: &[u8],
-    asked: Option<Asked>,
-    seat: Option<&Waiting>,
-) -> Option<Response> {
-    let asker = Asker::new(forwarding, client, query);
+    asked: Option<OwnedRoutedQuestion>,
+    permit: Option<&AdmissionPermit>,
+) -> Option<CompletedReply> {
+    let request = ClientRequest::new(forwarding, client, query);
     let response = tokio::select! {
         biased;
-        response = asker.respond(query, asked, false) => response,
-        () = admission::replaced(seat) => asker.fail(query, REPLACED),
+        response = request.respond(query, asked, false) => response,
+        () = admission::replaced(permit) => request.fail(query, REPLACED),
     };
     if response.as_ref().is_some_and(|response| response.answered.refresh) {
         refresh(forwarding, client, query);
@@ -168,21 +186,22 @@ pub async fn respond(
     response
 }
 
-/// Asks anew, in a task of its own, for what a query was answered with and what ends soon.
+/// Refreshes the cache entries that a query was answered from and that expire soon, in its own task.
 #[cold]
 pub fn refresh(forwarding: &Arc<Forwarding>, client: &Client, query: &[u8]) {
-    let Some(seat) = forwarding.admission.admit(&Applicant::REFRESH) else { return };
-    let (asker, query) = (Asker::new(forwarding, client, query), query.to_vec());
+    let Some(permit) = forwarding.admission.admit(&AdmissionRequest::REFRESH) else { return };
+    let (request, query) = (ClientRequest::new(forwarding, client, query), query.to_vec());
     forwarding.runtime.spawn(async move {
         tokio::select! {
             biased;
-            _ = asker.respond(&query, None, true) => {}
-            () = admission::replaced(Some(&seat)) => {}
+            _ = request.respond(&query, None, true) => {}
+            () = admission::replaced(Some(&permit)) => {}
         }
     });
 }
 
-/// Fails a query that there is no room for.
+/// Writes the SERVFAIL reply of a query that got no permit, with `why` as the extended error text. The failure is local: it is
+/// not cached, and does not count against a server.
 pub fn fail<'s>(
     snapshot: &'s Snapshot,
     client: &Client,
@@ -191,41 +210,47 @@ pub fn fail<'s>(
     reply: &mut [u8],
     why: &'static str,
 ) -> Outcome<'s> {
-    answer(snapshot, &Failing(Entry::failure(0, why, moment.now, 0)), client, moment, query, reply)
+    answer(snapshot, &AlwaysFailing(Entry::failure(ede::OTHER, why, moment.now, 0)), client, moment, query, reply)
 }
 
-/// What others said: the answer to the question is the first; then what it leads to.
+/// The answers to a question: first its own, then those for the targets that its CNAME leads to.
 type Answers = Arc<Vec<(Key, Arc<Entry>)>>;
 
-/// What is known to one query: what was asked for it, and then the cache.
-struct Gathered<'c> {
+/// The answers that one query can use: those that were asked for it, then the cache.
+struct GatheredAnswers<'c> {
     cache: &'c Cache,
-    /// What is known but ends soon counts as not known.
+    /// Cache entries that expire soon are ignored, so that they are asked for again.
     renew: bool,
-    /// With whether they have ended.
+    /// The answers that were asked for the query, and whether they are stale.
     entries: Vec<(Answers, bool)>,
 }
 
-impl Known for Gathered<'_> {
-    fn with<R>(&self, route: RouteId, question: &Question, now: i64, use_it: impl FnOnce(Option<Found>) -> R) -> R {
+impl KnownAnswers for GatheredAnswers<'_> {
+    fn with<R>(
+        &self,
+        route: RouteId,
+        question: &Question,
+        now: i64,
+        use_it: impl FnOnce(Option<KnownAnswer>) -> R,
+    ) -> R {
         for (answers, stale) in &self.entries {
             if let Some((_, entry)) = answers.iter().find(|(key, _)| key.is(route, question)) {
                 let ttl = if *stale { STALE_TTL } else { (entry.end() - now).clamp(0, entry.ttl.into()) as u32 };
-                return use_it(Some(Found { entry, ttl, stale: *stale, refresh: false }));
+                return use_it(Some(KnownAnswer { entry, ttl, stale: *stale, refresh: false }));
             }
         }
         self.cache.with(route, question, now, |found| match found {
-            Some(found) if self.renew && found.ttl <= found.entry.ttl / REFRESH => use_it(None),
+            Some(found) if self.renew && found.ttl <= found.entry.ttl / REFRESH_FRACTION => use_it(None),
             found => use_it(found),
         })
     }
 }
 
-/// Knows of every question that it fails.
-struct Failing(Entry);
+/// Answers each question with the same failure.
+struct AlwaysFailing(Entry);
 
-impl Known for Failing {
-    fn with<R>(&self, _: RouteId, _: &Question, _: i64, use_it: impl FnOnce(Option<Found>) -> R) -> R {
-        use_it(Some(Found { entry: &self.0, ttl: 0, stale: false, refresh: false }))
+impl KnownAnswers for AlwaysFailing {
+    fn with<R>(&self, _: RouteId, _: &Question, _: i64, use_it: impl FnOnce(Option<KnownAnswer>) -> R) -> R {
+        use_it(Some(KnownAnswer { entry: &self.0, ttl: 0, stale: false, refresh: false }))
     }
 }

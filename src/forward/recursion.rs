@@ -6,7 +6,7 @@
 
 use super::{
     cache::Lifetimes,
-    read::{self, Read},
+    read::{ParsedResponse, parse_response},
     upstream::Failure,
 };
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
     clock::now,
     config::{self, Dnssec},
     snapshot::routes::RouteId,
-    wire::rdata::rtype,
+    wire::{codes::ede, rdata::rtype},
 };
 use anyhow::{Context, bail};
 use arc_swap::ArcSwap;
@@ -259,7 +259,7 @@ impl Recursion {
         question: &Question<'_>,
         lifetimes: &Lifetimes,
     ) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
-        let name = Name::from_bytes(question.name.wire()).map_err(|error| failure(0, &error))?;
+        let name = Name::from_bytes(question.name.wire()).map_err(|error| failure(ede::OTHER, &error))?;
         let query = Query::query(name.clone(), RecordType::from(question.qtype));
         let memory = self.memory.load_full();
         let (message, authentic) = match memory.validator.as_ref().filter(|_| !question.checking_disabled) {
@@ -284,7 +284,7 @@ impl Recursion {
                         message
                     }
                     Err(NetError::Dns(DnsError::Nsec { .. })) => {
-                        return Err(failure(BOGUS, &"nothing proves that there are no such records"));
+                        return Err(failure(ede::DNSSEC_BOGUS, &"nothing proves that there are no such records"));
                     }
                     Err(error) => return Err(told(&error)),
                 };
@@ -293,11 +293,15 @@ impl Recursion {
             }
             None => (memory.links.get(query).await.map_err(|error| told(&error))?, false),
         };
-        let octets = message.to_vec().map_err(|error| failure(0, &error))?;
-        let read = read::read(&octets, (route, &[0]), question, now(), lifetimes);
-        let mut answers = match read.map_err(|useless| failure(22, &format!("an authoritative server {useless}")))? {
-            Read::Answers(answers) => answers,
-            Read::Referral { .. } => return Err(failure(22, &"an authoritative server refers to other servers")),
+        let octets = message.to_vec().map_err(|error| failure(ede::OTHER, &error))?;
+        let read = parse_response(&octets, (route, &[0]), question, now(), lifetimes);
+        let mut answers = match read
+            .map_err(|useless| failure(ede::NO_REACHABLE_AUTHORITY, &format!("an authoritative server {useless}")))?
+        {
+            ParsedResponse::Answers(answers) => answers,
+            ParsedResponse::Referral { .. } => {
+                return Err(failure(ede::NO_REACHABLE_AUTHORITY, &"an authoritative server refers to other servers"));
+            }
         };
         answers.truncate(1);
         if let Some((_, entry)) = answers.first_mut() {
@@ -306,12 +310,6 @@ impl Recursion {
         Ok(answers)
     }
 }
-
-/// The extended errors of validation (RFC 8914).
-const BOGUS: u16 = 6;
-const EXPIRED: u16 = 7;
-const NOT_YET_VALID: u16 = 8;
-const SIGNATURES_MISSING: u16 = 10;
 
 /// Whether a validated message is secure, as against insecure; a failure if it is neither.
 fn judge(message: &Message, name: &Name) -> Result<bool, Failure> {
@@ -343,13 +341,13 @@ fn bogus(message: &Message, record: &Record) -> Failure {
     // Serial number arithmetic (RFC 4034, 3.1.5).
     let is_past = |time: u32| now.wrapping_sub(time) < 1 << 31;
     let (code, what) = if all().next().is_none() {
-        (SIGNATURES_MISSING, "is not signed, or its keys cannot be had")
+        (ede::RRSIGS_MISSING, "is not signed, or its keys cannot be had")
     } else if all().all(|signature| is_past(signature.input().sig_expiration.get())) {
-        (EXPIRED, "has only signatures that have expired")
+        (ede::SIGNATURE_EXPIRED, "has only signatures that have expired")
     } else if all().all(|signature| !is_past(signature.input().sig_inception.get())) {
-        (NOT_YET_VALID, "has only signatures that are not valid yet")
+        (ede::SIGNATURE_NOT_YET_VALID, "has only signatures that are not valid yet")
     } else {
-        (BOGUS, "is bogus")
+        (ede::DNSSEC_BOGUS, "is bogus")
     };
     failure(code, &format!("{} {} {what}", record.name, record.record_type()))
 }
@@ -645,9 +643,11 @@ pub fn trust_anchor(file: &Path) -> anyhow::Result<TrustAnchors> {
 /// What an error of hickory is to a client.
 fn told(error: &NetError) -> Failure {
     match error {
-        NetError::Timeout | NetError::NoConnections => failure(22, &"no authoritative server answered in time"),
-        NetError::Io(error) => failure(23, &error),
-        error => failure(22, error),
+        NetError::Timeout | NetError::NoConnections => {
+            failure(ede::NO_REACHABLE_AUTHORITY, &"no authoritative server answered in time")
+        }
+        NetError::Io(error) => failure(ede::NETWORK_ERROR, &error),
+        error => failure(ede::NO_REACHABLE_AUTHORITY, error),
     }
 }
 

@@ -1,58 +1,58 @@
-//! How much of the bodies of requests, and of messages on streams, is held at a time. Queries are small: only one who sends
-//! what no query is waits for room.
+//! Bounds on the octets of request bodies and stream messages that are in memory. Queries are small: only a client that sends
+//! larger bodies waits.
 
-use super::responder::MESSAGE_SIZE;
+use super::responder::MAX_MESSAGE_OCTETS;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// What the bodies of a connection may take, in octets.
-const OF_CONNECTION: usize = 256 << 10;
-/// What those that are larger than queries are may take in all connections of a listener.
-const OF_ALL: usize = 16 << 20;
-/// The largest that does not count for all connections.
-const SMALL: usize = 4 << 10;
-/// How much of a stream, and of a connection by HTTP/2, is on its way before it is read, in octets.
+/// The maximum octets of bodies of one connection.
+const CONNECTION_OCTETS: usize = 256 << 10;
+/// The maximum octets of large bodies of all connections of a listener.
+const SHARED_OCTETS: usize = 16 << 20;
+/// The maximum octets of a small body, which does not count in [`SHARED_OCTETS`].
+const SMALL_OCTETS: usize = 4 << 10;
+/// The flow control window of an HTTP/2 stream, in octets: a client sends this much before the server reads.
 pub const STREAM_WINDOW: u32 = 4 << 10;
-/// Likewise. It is the least that there is (RFC 9113, 6.9.2).
+/// The flow control window of an HTTP/2 connection, in octets. It is the minimum (RFC 9113, 6.9.2).
 pub const CONNECTION_WINDOW: u32 = 65_535;
 
-/// Room for the larger bodies of all connections.
-pub struct Hall(Semaphore);
+/// ConnectionBudget for the larger bodies of all connections.
+pub struct SharedBudget(Semaphore);
 
-impl Default for Hall {
-    fn default() -> Hall {
-        Hall(Semaphore::new(OF_ALL))
+impl Default for SharedBudget {
+    fn default() -> SharedBudget {
+        SharedBudget(Semaphore::new(SHARED_OCTETS))
     }
 }
 
-/// Room for the bodies of a connection.
-pub struct Room(Semaphore);
+/// ConnectionBudget for the bodies of a connection.
+pub struct ConnectionBudget(Semaphore);
 
-impl Default for Room {
-    fn default() -> Room {
-        Room(Semaphore::new(OF_CONNECTION))
+impl Default for ConnectionBudget {
+    fn default() -> ConnectionBudget {
+        ConnectionBudget(Semaphore::new(CONNECTION_OCTETS))
     }
 }
 
-/// What a body has of the room, until it is dropped.
-pub struct Held<'r> {
-    _of_connection: SemaphorePermit<'r>,
-    _of_all: Option<SemaphorePermit<'r>>,
+/// The octets that a body takes of the budgets, until this is dropped.
+pub struct Reservation<'r> {
+    _connection: SemaphorePermit<'r>,
+    _shared: Option<SemaphorePermit<'r>>,
 }
 
-impl Room {
-    /// Waits until a body of this length has room; whose length nobody knows may be the longest. None is longer than a message.
-    pub async fn take<'r>(&'r self, hall: &'r Hall, length: Option<usize>) -> Option<Held<'r>> {
-        let length = length.unwrap_or(MESSAGE_SIZE).min(MESSAGE_SIZE);
+impl ConnectionBudget {
+    /// Waits until the budgets allow a body of this length. A body of unknown length counts as a message of maximum length.
+    pub async fn reserve<'r>(&'r self, shared: &'r SharedBudget, length: Option<usize>) -> Option<Reservation<'r>> {
+        let length = length.unwrap_or(MAX_MESSAGE_OCTETS).min(MAX_MESSAGE_OCTETS);
         let octets = length as u32;
-        let of_connection = self.0.acquire_many(octets).await.ok()?;
-        let of_all = if length > SMALL { Some(hall.0.acquire_many(octets).await.ok()?) } else { None };
-        Some(Held { _of_connection: of_connection, _of_all: of_all })
+        let connection = self.0.acquire_many(octets).await.ok()?;
+        let shared = if length > SMALL_OCTETS { Some(shared.0.acquire_many(octets).await.ok()?) } else { None };
+        Some(Reservation { _connection: connection, _shared: shared })
     }
 }
 
-/// Gives back what a body has that has turned out to be no larger than a query: others need not wait for its answer.
-pub fn give_back(held: &mut Option<Held>, body: &[u8]) {
-    held.take_if(|_| body.len() <= SMALL);
+/// Drops the reservation of a body that is small: other requests need not wait until it is answered.
+pub fn release_small(reservations: &mut Option<Reservation>, body: &[u8]) {
+    reservations.take_if(|_| body.len() <= SMALL_OCTETS);
 }
 
 #[cfg(test)]
@@ -60,39 +60,52 @@ mod tests {
     use super::*;
     use futures_util::FutureExt;
 
-    fn take<'r>(room: &'r Room, hall: &'r Hall, length: Option<usize>) -> Option<Held<'r>> {
-        room.take(hall, length).now_or_never().map(Option::unwrap)
+    fn reserve<'r>(
+        budget: &'r ConnectionBudget,
+        shared: &'r SharedBudget,
+        length: Option<usize>,
+    ) -> Option<Reservation<'r>> {
+        budget.reserve(shared, length).now_or_never().map(Option::unwrap)
     }
 
     #[test]
-    fn large_bodies_wait_and_small_ones_do_not() {
-        let (hall, room) = (Hall::default(), Room::default());
-        let mut held: Vec<_> = std::iter::from_fn(|| take(&room, &hall, None)).collect();
-        assert_eq!(held.len(), OF_CONNECTION / MESSAGE_SIZE);
-        held.pop();
-        assert!(take(&room, &hall, Some(MESSAGE_SIZE + 1)).is_some(), "what is too long is not read to its end");
-        drop(held);
-        let held: Vec<_> = (0..256).map_while(|_| take(&room, &hall, Some(1000))).collect();
-        assert_eq!(held.len(), 256, "as many as there are streams");
-        drop(held);
-        // Who does not say how long a query is waits for those that are read, and not for their answers.
-        let held: Vec<_> = (0..256)
+    fn large_bodies_wait_for_the_budget_and_small_ones_do_not() {
+        let (shared, budget) = (SharedBudget::default(), ConnectionBudget::default());
+        let mut reservations: Vec<_> = std::iter::from_fn(|| reserve(&budget, &shared, None)).collect();
+        assert_eq!(reservations.len(), CONNECTION_OCTETS / MAX_MESSAGE_OCTETS);
+        reservations.pop();
+        assert!(
+            reserve(&budget, &shared, Some(MAX_MESSAGE_OCTETS + 1)).is_some(),
+            "a body that is too long is not read to its end"
+        );
+        drop(reservations);
+        let reservations: Vec<_> = (0..256).map_while(|_| reserve(&budget, &shared, Some(1000))).collect();
+        assert_eq!(reservations.len(), 256, "as many as there are streams");
+        drop(reservations);
+        // A body of unknown length waits for others that are read, and not for their answers.
+        let reservations: Vec<_> = (0..256)
             .map_while(|_| {
-                let mut held = take(&room, &hall, None);
-                held.as_ref()?;
-                give_back(&mut held, &[0; 100]);
-                Some(held)
+                let mut reservations = reserve(&budget, &shared, None);
+                reservations.as_ref()?;
+                release_small(&mut reservations, &[0; 100]);
+                Some(reservations)
             })
             .collect();
-        assert_eq!(held.len(), 256);
-        drop(held);
-        // Of many connections the small ones pass, when there is no room for large ones.
-        let rooms: Vec<Room> = (0..OF_ALL / OF_CONNECTION + 1).map(|_| Room::default()).collect();
-        let mut held: Vec<_> =
-            rooms.iter().flat_map(|room| std::iter::from_fn(|| take(room, &hall, Some(MESSAGE_SIZE)))).collect();
-        assert!(held.len() == OF_ALL / MESSAGE_SIZE && take(&room, &hall, Some(SMALL + 1)).is_none());
-        assert!(take(&room, &hall, Some(SMALL)).is_some());
-        held.pop();
-        assert!(take(&room, &hall, Some(SMALL + 1)).is_some());
+        assert_eq!(reservations.len(), 256);
+        drop(reservations);
+        // Small bodies pass when the budget for large ones is used up.
+        let budgets: Vec<ConnectionBudget> =
+            (0..SHARED_OCTETS / CONNECTION_OCTETS + 1).map(|_| ConnectionBudget::default()).collect();
+        let mut reservations: Vec<_> = budgets
+            .iter()
+            .flat_map(|budget| std::iter::from_fn(|| reserve(budget, &shared, Some(MAX_MESSAGE_OCTETS))))
+            .collect();
+        assert!(
+            reservations.len() == SHARED_OCTETS / MAX_MESSAGE_OCTETS
+                && reserve(&budget, &shared, Some(SMALL_OCTETS + 1)).is_none()
+        );
+        assert!(reserve(&budget, &shared, Some(SMALL_OCTETS)).is_some());
+        reservations.pop();
+        assert!(reserve(&budget, &shared, Some(SMALL_OCTETS + 1)).is_some());
     }
 }

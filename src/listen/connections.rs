@@ -1,4 +1,8 @@
-//! The connections that there are, whatever their transport: how many, of whom, and their end.
+//! The open connections of all transports: their limits, their owners, and their end. The transports themselves are in other
+//! modules.
+//!
+//! Above the limit of all connections, the longest idle one is closed. Clients that send queries keep their connections,
+//! however many addresses an attacker has for idle ones.
 
 use super::{Core, Limits, unread::Backlog};
 use crate::wire::subnet::limited_prefix;
@@ -11,57 +15,57 @@ use std::{
 };
 use tokio::sync::{Notify, watch};
 
-/// The connections that there are.
+/// The open connections.
 pub struct Connections {
-    /// How long one may be idle, a message may take to arrive, and a client may take to read.
-    pub patience: Duration,
-    most: usize,
-    most_per_client: usize,
+    /// The maximum time that a connection is idle, a message takes to arrive, and a client takes to read a reply.
+    pub client_timeout: Duration,
+    max: usize,
+    max_per_client: usize,
     open: Mutex<Open>,
-    /// Octets of replies that no client has read yet.
+    /// Octets of replies that clients have not read yet.
     pub(super) unread: AtomicUsize,
     phase: watch::Sender<Phase>,
-    /// Every connection holds a receiver: when all are gone, all have ended.
+    /// Every connection holds a receiver. When all receivers are dropped, all connections have ended.
     alive: watch::Sender<()>,
 }
 
-/// How long connections may go on.
+/// The phase of the server, which decides when connections end.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Phase {
-    /// As long as they like.
+    /// Connections stay open.
     Open,
-    /// As long as something comes by them: no new ones are taken.
-    Left,
-    /// Until what was read is answered.
+    /// A connection ends when it becomes idle. No new ones are accepted.
+    Draining,
+    /// A connection ends when the queries that were read are answered.
     Stopped,
 }
 
-/// Whose connections are counted together.
+/// The owner of connections that count together.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-enum Holder {
+enum Owner {
     Client(IpAddr),
-    /// A forwarder whose header, which names the client, is yet to come, or names nobody.
+    /// A forwarder whose PROXY header has not arrived yet, or names no client.
     Forwarder(IpAddr),
-    /// Whom a forwarder names.
-    Behind(IpAddr, IpAddr),
+    /// A client that a forwarder names.
+    BehindForwarder(IpAddr, IpAddr),
 }
 
-/// A connection, as others see it.
-pub struct Held {
-    /// When it last had a query or an answer.
-    last: Mutex<Instant>,
-    /// The replies that its client has not read yet.
+/// The part of a connection that other connections see.
+pub struct ConnectionState {
+    /// The time of the last query or reply.
+    last_activity: Mutex<Instant>,
+    /// The replies that the client has not read yet.
     pub(super) backlog: Backlog,
     displaced: Notify,
 }
 
-impl Held {
-    /// Something came by the connection.
-    pub fn is_active(&self) {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+impl ConnectionState {
+    /// Notes that the connection has a query or a reply now.
+    pub fn touch(&self) {
+        *self.last_activity.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 
-    /// Serves the connection, unless another one gets its place: then it ends at once.
+    /// Serves the connection until it ends, or until another connection needs its slot.
     pub async fn until_displaced(self: Arc<Self>, serve: impl Future<Output = ()>) {
         tokio::select! {
             () = self.displaced.notified() => {}
@@ -69,26 +73,26 @@ impl Held {
         }
     }
 
-    fn last(&self) -> Instant {
-        *self.last.lock().unwrap_or_else(PoisonError::into_inner)
+    fn last_activity(&self) -> Instant {
+        *self.last_activity.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-/// A connection that has been idle for so long makes room for others, whoever has it.
+/// The idle time after which a connection is closed for a new one, whatever its owner.
 const LONG_IDLE: Duration = Duration::from_secs(2);
 
-/// Since when the idlest connection of a holder is known to be idle, at the earliest; and a number, as no two are the same.
-type Noted = (Instant, u64);
+/// The time since which the longest idle connection of an owner is idle, or an earlier time; and a number that makes it unique.
+type IdleKey = (Instant, u64);
 
-/// The connections of a holder.
-struct Share {
-    noted: Noted,
-    connections: Vec<Arc<Held>>,
+/// The connections of an owner.
+struct OwnerConnections {
+    idle_key: IdleKey,
+    connections: Vec<Arc<ConnectionState>>,
 }
 
-impl Share {
-    fn idlest(&self) -> Option<&Arc<Held>> {
-        self.connections.iter().min_by_key(|held| held.last())
+impl OwnerConnections {
+    fn idlest(&self) -> Option<&Arc<ConnectionState>> {
+        self.connections.iter().min_by_key(|state| state.last_activity())
     }
 }
 
@@ -96,99 +100,97 @@ impl Share {
 struct Open {
     all: usize,
     changes: u64,
-    holders: HashMap<Holder, Share>,
-    /// By how many connections they have: last is who has most, of several the one with the idlest.
-    ranks: BTreeMap<(usize, Reverse<Noted>), Holder>,
-    /// By their idlest connections.
-    idle: BTreeMap<Noted, Holder>,
+    owners: HashMap<Owner, OwnerConnections>,
+    /// Owners by their number of connections. The last one has most; of several, the one with the longest idle connection.
+    ranks: BTreeMap<(usize, Reverse<IdleKey>), Owner>,
+    /// Owners by their longest idle connections.
+    idle: BTreeMap<IdleKey, Owner>,
 }
 
 impl Open {
-    fn count(&self, holder: &Holder) -> usize {
-        self.holders.get(holder).map_or(0, |share| share.connections.len())
+    fn count(&self, owner: &Owner) -> usize {
+        self.owners.get(owner).map_or(0, |group| group.connections.len())
     }
 
-    fn change(&mut self, holder: Holder, change: impl FnOnce(&mut Share)) {
+    fn change(&mut self, owner: Owner, change: impl FnOnce(&mut OwnerConnections)) {
         self.changes += 1;
-        let new = Share { noted: (Instant::now(), self.changes), connections: Vec::new() };
-        let share = self.holders.entry(holder).or_insert(new);
-        let before = share.connections.len();
-        self.ranks.remove(&(before, Reverse(share.noted)));
-        self.idle.remove(&share.noted);
-        change(share);
-        let (count, noted) = (share.connections.len(), share.noted);
+        let new = OwnerConnections { idle_key: (Instant::now(), self.changes), connections: Vec::new() };
+        let group = self.owners.entry(owner).or_insert(new);
+        let before = group.connections.len();
+        self.ranks.remove(&(before, Reverse(group.idle_key)));
+        self.idle.remove(&group.idle_key);
+        change(group);
+        let (count, idle_key) = (group.connections.len(), group.idle_key);
         self.all = self.all + count - before;
         if count == 0 {
-            self.holders.remove(&holder);
+            self.owners.remove(&owner);
             return;
         }
-        self.ranks.insert((count, Reverse(noted)), holder);
-        self.idle.insert(noted, holder);
+        self.ranks.insert((count, Reverse(idle_key)), owner);
+        self.idle.insert(idle_key, owner);
     }
 
-    fn add(&mut self, holder: Holder, held: &Arc<Held>) {
-        self.change(holder, |share| {
-            share.noted.0 = share.noted.0.min(held.last());
-            share.connections.push(held.clone());
+    fn add(&mut self, owner: Owner, state: &Arc<ConnectionState>) {
+        self.change(owner, |group| {
+            group.idle_key.0 = group.idle_key.0.min(state.last_activity());
+            group.connections.push(state.clone());
         });
     }
 
-    /// Nothing is changed by one that is not there any more.
-    fn remove(&mut self, holder: Holder, held: &Arc<Held>) {
-        self.change(holder, |share| share.connections.retain(|other| !Arc::ptr_eq(other, held)));
+    /// Removes a connection. Does nothing if it is not there any more.
+    fn remove(&mut self, owner: Owner, state: &Arc<ConnectionState>) {
+        self.change(owner, |group| group.connections.retain(|other| !Arc::ptr_eq(other, state)));
     }
 
-    /// Notes how idle a holder is, as of now. Returns whether that is later than it was noted: each time there was something
-    /// by its connections meanwhile.
-    fn note(&mut self, holder: Holder) -> bool {
-        let Some(share) = self.holders.get(&holder) else { return false };
-        let last = share.idlest().map_or(share.noted.0, |held| held.last());
-        let is_later = last > share.noted.0;
+    /// Updates the idle key of an owner. Returns whether it has changed: then a connection of the owner was active meanwhile.
+    fn refresh_idle_key(&mut self, owner: Owner) -> bool {
+        let Some(group) = self.owners.get(&owner) else { return false };
+        let last = group.idlest().map_or(group.idle_key.0, |state| state.last_activity());
+        let is_later = last > group.idle_key.0;
         if is_later {
-            self.change(holder, |share| share.noted.0 = last);
+            self.change(owner, |group| group.idle_key.0 = last);
         }
         is_later
     }
 
-    /// Ends the connection that has been idle for longest (RFC 7766, 6.2.3), if that is long; else the idlest of whoever has
-    /// most: of `holder`, who wants one more, if nobody has more. So those who ask keep theirs, however many addresses
-    /// somebody has for idle ones.
-    fn displace(&mut self, holder: Holder, now: Instant) {
+    /// Closes the connection that is idle for the longest time (RFC 7766, 6.2.3), if that is at least [`LONG_IDLE`]. Otherwise
+    /// closes the longest idle connection of the owner that has most: of `owner`, which wants one more, if no other has more.
+    fn displace(&mut self, owner: Owner, now: Instant) {
         let first = loop {
             let Some((&(since, _), &first)) = self.idle.first_key_value() else { return };
             if now.saturating_duration_since(since) < LONG_IDLE {
                 break None;
             }
-            if !self.note(first) {
+            if !self.refresh_idle_key(first) {
                 break Some(first);
             }
         };
         let victim = first.or_else(|| {
             loop {
                 let (&(most, _), &last) = self.ranks.last_key_value()?;
-                if self.count(&holder) >= most {
-                    return Some(holder);
+                if self.count(&owner) >= most {
+                    return Some(owner);
                 }
-                if !self.note(last) {
+                if !self.refresh_idle_key(last) {
                     return Some(last);
                 }
             }
         });
         let Some(victim) = victim else { return };
-        if let Some(held) = self.holders.get(&victim).and_then(Share::idlest).cloned() {
-            self.remove(victim, &held);
-            held.displaced.notify_one();
+        if let Some(state) = self.owners.get(&victim).and_then(OwnerConnections::idlest).cloned() {
+            self.remove(victim, &state);
+            state.displaced.notify_one();
         }
     }
 }
 
 impl Connections {
-    /// Connections within the limits of the configuration.
+    /// No connections yet.
     pub fn new(limits: &Limits) -> Connections {
         Connections {
-            patience: limits.tcp_idle_timeout,
-            most: limits.tcp_connections,
-            most_per_client: limits.tcp_connections_per_client,
+            client_timeout: limits.tcp_idle_timeout,
+            max: limits.tcp_connections,
+            max_per_client: limits.tcp_connections_per_client,
             open: Mutex::default(),
             unread: AtomicUsize::new(0),
             phase: watch::channel(Phase::Open).0,
@@ -196,16 +198,16 @@ impl Connections {
         }
     }
 
-    /// Ends all connections: what was read is answered, nothing more is read.
+    /// Ends all connections. Queries that were read are answered; nothing more is read.
     pub async fn stop(&self) {
         self.phase.send_replace(Phase::Stopped);
         self.alive.closed().await;
     }
 
-    /// Waits until all connections have ended: by their protocol's own word for it where there is one (GOAWAY), else as soon as
-    /// nothing comes by them for a while.
-    pub async fn leave(&self) {
-        self.phase.send_replace(Phase::Left);
+    /// Waits until all connections have ended: by the means of their protocol where there is one (GOAWAY), otherwise when they
+    /// become idle.
+    pub async fn drain(&self) {
+        self.phase.send_replace(Phase::Draining);
         self.alive.closed().await;
     }
 
@@ -213,49 +215,52 @@ impl Connections {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Takes up a connection, unless its holder has too many. It may be in the place of another: then this is told, too.
-    fn take(&self, holder: Holder) -> Option<(Arc<Held>, bool)> {
+    /// Admits a connection. None if its owner has too many. True if another connection was closed for it.
+    fn admit(&self, owner: Owner) -> Option<(Arc<ConnectionState>, bool)> {
         let mut open = self.open();
-        if !self.may_have_more(&open, &holder) {
+        if !self.may_open_more(&open, &owner) {
             return None;
         }
-        let is_full = open.all >= self.most;
+        let is_full = open.all >= self.max;
         if is_full {
-            open.displace(holder, Instant::now());
+            open.displace(owner, Instant::now());
         }
-        let held =
-            Arc::new(Held { last: Mutex::new(Instant::now()), backlog: Backlog::default(), displaced: Notify::new() });
-        open.add(holder, &held);
-        Some((held, is_full))
+        let state = Arc::new(ConnectionState {
+            last_activity: Mutex::new(Instant::now()),
+            backlog: Backlog::default(),
+            displaced: Notify::new(),
+        });
+        open.add(owner, &state);
+        Some((state, is_full))
     }
 
-    /// Closes the connection whose client has read nothing for the longest time, of those that have something to read.
-    /// Returns whether there is one.
+    /// Closes the connection whose client has read nothing for the longest time although it has unread replies. False if no
+    /// connection has unread replies.
     pub(super) fn close_stalled(&self) -> bool {
         let mut open = self.open();
         let of_all =
-            open.holders.iter().flat_map(|(holder, share)| share.connections.iter().map(|held| (*holder, held)));
-        let stalled = of_all.filter_map(|(holder, held)| Some((held.backlog.stalled_since()?, holder, held)));
-        let Some((_, holder, held)) = stalled.min_by_key(|(since, ..)| *since) else { return false };
-        let held = held.clone();
-        open.remove(holder, &held);
-        self.unread.fetch_sub(held.backlog.forget(), Relaxed);
-        held.displaced.notify_one();
+            open.owners.iter().flat_map(|(owner, group)| group.connections.iter().map(|state| (*owner, state)));
+        let stalled = of_all.filter_map(|(owner, state)| Some((state.backlog.stalled_since()?, owner, state)));
+        let Some((_, owner, state)) = stalled.min_by_key(|(since, ..)| *since) else { return false };
+        let state = state.clone();
+        open.remove(owner, &state);
+        self.unread.fetch_sub(state.backlog.take_octets(), Relaxed);
+        state.displaced.notify_one();
         true
     }
 
-    /// A forwarder may have all, as those behind it are counted one by one.
-    fn may_have_more(&self, open: &Open, holder: &Holder) -> bool {
-        matches!(holder, Holder::Forwarder(_)) || open.count(holder) < self.most_per_client
+    /// Whether an owner may open one more connection. A forwarder may always, because its clients are counted one by one.
+    fn may_open_more(&self, open: &Open, owner: &Owner) -> bool {
+        matches!(owner, Owner::Forwarder(_)) || open.count(owner) < self.max_per_client
     }
 }
 
 impl Core {
-    /// Takes up a connection of a client, unless it has too many. One of a forwarder is its client's from when that is
-    /// [named](Place::is_of).
-    pub fn admit(self: &Arc<Self>, client: IpAddr, is_forwarder: bool) -> Option<Place> {
-        let holder = if is_forwarder { Holder::Forwarder(client) } else { Holder::Client(limited_prefix(client)) };
-        let Some((held, is_full)) = self.connections.take(holder) else {
+    /// Admits a connection of a client. None if the client has too many. A connection of a forwarder counts for its client from
+    /// [`ConnectionGuard::assign_to`] on.
+    pub fn admit(self: &Arc<Self>, client: IpAddr, is_forwarder: bool) -> Option<ConnectionGuard> {
+        let owner = if is_forwarder { Owner::Forwarder(client) } else { Owner::Client(limited_prefix(client)) };
+        let Some((state, is_full)) = self.connections.admit(owner) else {
             self.arrived("client_limit");
             return None;
         };
@@ -265,76 +270,76 @@ impl Core {
         self.arrived("accepted");
         self.counters.tcp_connections.inc();
         let (phase, alive) = (self.connections.phase.subscribe(), self.connections.alive.subscribe());
-        Some(Place { core: self.clone(), holder, held, phase, _alive: alive })
+        Some(ConnectionGuard { core: self.clone(), owner, state, phase, _alive: alive })
     }
 
-    /// Counts what became of a connection on its arrival.
+    /// Counts an arrived connection, by its result.
     pub fn arrived(&self, result: &str) {
         self.counters.tcp_connections_total.with_label_values(&[result]).inc();
     }
 
-    /// Counts a connection, or a stream of one, that is cut off.
+    /// Counts a connection, or a stream of one, that zonal closes for a reason.
     pub fn timed_out(&self, reason: &str) {
         self.counters.tcp_timeouts.with_label_values(&[reason]).inc();
     }
 }
 
-/// A connection's place among those that are allowed.
-pub struct Place {
+/// An admitted connection. It counts in the limits until this is dropped.
+pub struct ConnectionGuard {
     core: Arc<Core>,
-    holder: Holder,
-    held: Arc<Held>,
+    owner: Owner,
+    state: Arc<ConnectionState>,
     phase: watch::Receiver<Phase>,
     _alive: watch::Receiver<()>,
 }
 
-impl Place {
-    /// What is to be told that something comes by the connection.
-    pub fn held(&self) -> &Arc<Held> {
-        &self.held
+impl ConnectionGuard {
+    /// The part of the connection that other connections see.
+    pub fn state(&self) -> &Arc<ConnectionState> {
+        &self.state
     }
 
-    /// Whether the client that a forwarder names may have the connection; from now on it is that one's.
-    pub fn is_of(&mut self, client: IpAddr) -> bool {
-        let Holder::Forwarder(forwarder) = self.holder else { return true };
-        let holder = Holder::Behind(forwarder, limited_prefix(client));
+    /// Counts the connection for the client that a forwarder names. False if that client has too many.
+    pub fn assign_to(&mut self, client: IpAddr) -> bool {
+        let Owner::Forwarder(forwarder) = self.owner else { return true };
+        let owner = Owner::BehindForwarder(forwarder, limited_prefix(client));
         let mut open = self.core.connections.open();
-        if !self.core.connections.may_have_more(&open, &holder) {
+        if !self.core.connections.may_open_more(&open, &owner) {
             drop(open);
             self.core.arrived("client_limit");
             return false;
         }
-        // Who is displaced already does not come back.
+        // A connection that is displaced already is not added again.
         let before = open.all;
-        open.remove(self.holder, &self.held);
+        open.remove(self.owner, &self.state);
         if open.all < before {
-            open.add(holder, &self.held);
+            open.add(owner, &self.state);
         }
-        self.holder = holder;
+        self.owner = owner;
         true
     }
 
-    /// Waits until the connection has to end.
+    /// Waits until the connection must end at once.
     pub async fn stopped(&mut self) {
-        // A sender that is gone says the same.
+        // A dropped sender means the same.
         let _ = self.phase.wait_for(|phase| *phase == Phase::Stopped).await;
     }
 
-    /// Waits for a later phase than this one.
-    pub async fn later(&mut self, than: Phase) -> Phase {
+    /// Waits for a later phase.
+    pub async fn next_phase(&mut self, than: Phase) -> Phase {
         self.phase.wait_for(|phase| *phase > than).await.map_or(Phase::Stopped, |phase| *phase)
     }
 
-    /// Waits until the connection has to end when its client can do without it, or at once.
-    pub async fn left(&mut self) {
-        let _ = self.phase.wait_for(|phase| *phase >= Phase::Left).await;
+    /// Waits until the connection must end, at once or when it becomes idle.
+    pub async fn draining(&mut self) {
+        let _ = self.phase.wait_for(|phase| *phase >= Phase::Draining).await;
     }
 }
 
-impl Drop for Place {
+impl Drop for ConnectionGuard {
     fn drop(&mut self) {
-        self.held.backlog.close();
-        self.core.connections.open().remove(self.holder, &self.held);
+        self.state.backlog.close();
+        self.core.connections.open().remove(self.owner, &self.state);
         self.core.counters.tcp_connections.dec();
     }
 }
@@ -349,101 +354,101 @@ mod tests {
         core.connections.open().all
     }
 
-    /// Whether a connection has lost its place.
-    fn is_displaced(place: &Option<Place>) -> bool {
-        let held = place.as_ref().unwrap().held();
-        let is_displaced = held.displaced.notified().now_or_never().is_some();
+    /// Whether a connection was closed for another one.
+    fn is_displaced(guard: &Option<ConnectionGuard>) -> bool {
+        let state = guard.as_ref().unwrap().state();
+        let is_displaced = state.displaced.notified().now_or_never().is_some();
         if is_displaced {
-            held.displaced.notify_one();
+            state.displaced.notify_one();
         }
         is_displaced
     }
 
     #[test]
-    fn a_client_has_its_share() {
+    fn limits_the_connections_of_a_client_or_prefix() {
         let core = core(&limits());
-        let mut places: Vec<_> = (0..6).map(|_| core.admit(IpAddr::from([10, 0, 0, 1]), false)).collect();
-        assert!(places[..5].iter().all(Option::is_some) && places[5].is_none());
+        let mut guards: Vec<_> = (0..6).map(|_| core.admit(IpAddr::from([10, 0, 0, 1]), false)).collect();
+        assert!(guards[..5].iter().all(Option::is_some) && guards[5].is_none());
         assert_eq!(core.counters.tcp_connections.get(), 5);
-        places.clear();
+        guards.clear();
         let address = |subnet: u16, host: u16| IpAddr::from([0x2001, 0xdb8, 0, subnet, 0, 0, 0, host]);
-        let mut places: Vec<_> = (0..6).map(|n| core.admit(address(n, n), false)).collect();
-        assert!(places[..5].iter().all(Option::is_some) && places[5].is_none(), "one /56");
+        let mut guards: Vec<_> = (0..6).map(|n| core.admit(address(n, n), false)).collect();
+        assert!(guards[..5].iter().all(Option::is_some) && guards[5].is_none(), "one /56");
         assert!(core.admit(address(0x100, 1), false).is_some(), "another /56");
-        places.clear();
+        guards.clear();
         assert_eq!((core.counters.tcp_connections.get(), all(&core)), (0, 0));
         let open = core.connections.open();
-        assert!(open.holders.is_empty() && open.ranks.is_empty() && open.idle.is_empty());
+        assert!(open.owners.is_empty() && open.ranks.is_empty() && open.idle.is_empty());
     }
 
     #[test]
-    fn who_asks_does_not_make_room_for_the_idle() {
+    fn closes_idle_connections_before_active_ones() {
         let core = core(&limits());
-        let ago = |place: &Option<Place>, seconds| {
+        let ago = |guard: &Option<ConnectionGuard>, seconds| {
             let last = Instant::now().checked_sub(Duration::from_secs(seconds)).unwrap();
-            *place.as_ref().unwrap().held().last.lock().unwrap() = last;
+            *guard.as_ref().unwrap().state().last_activity.lock().unwrap() = last;
         };
-        // The first one of all, with several connections, and the only one that asks.
+        // This client came first, has several connections, and is the only one that sends queries.
         let asks: Vec<_> = (0..3).map(|_| core.admit(IpAddr::from([10, 0, 0, 1]), false)).collect();
         let idle: Vec<_> = (0..7).map(|n| core.admit(IpAddr::from([10, 0, 1, n]), false)).collect();
-        (0..).zip(&idle).for_each(|(n, place)| ago(place, 20 - n));
+        (0..).zip(&idle).for_each(|(n, guard)| ago(guard, 20 - n));
         {
             let mut open = core.connections.open();
-            let holders: Vec<Holder> = open.holders.keys().copied().collect();
+            let owners: Vec<Owner> = open.owners.keys().copied().collect();
             let long_ago = Instant::now().checked_sub(Duration::from_secs(60)).unwrap();
-            holders.into_iter().for_each(|holder| open.change(holder, |share| share.noted.0 = long_ago));
+            owners.into_iter().for_each(|owner| open.change(owner, |group| group.idle_key.0 = long_ago));
         }
-        asks.iter().for_each(|place| place.as_ref().unwrap().held().is_active());
+        asks.iter().for_each(|guard| guard.as_ref().unwrap().state().touch());
         let more: Vec<_> = (0..3).map(|n| core.admit(IpAddr::from([10, 0, 2, n]), false)).collect();
         let displaced: Vec<bool> = idle.iter().map(is_displaced).collect();
         assert_eq!(displaced, [true, true, true, false, false, false, false], "the longest idle ones");
-        assert!(asks.iter().chain(&more).all(|place| !is_displaced(place)));
+        assert!(asks.iter().chain(&more).all(|guard| !is_displaced(guard)));
     }
 
     #[test]
-    fn of_those_with_as_many_the_idlest_makes_room() {
+    fn closes_the_longest_idle_connection_of_clients_with_equally_many() {
         let core = core(&limits());
-        let places: Vec<_> = (0..10).map(|n| core.admit(IpAddr::from([10, 0, 0, n]), false)).collect();
-        places[0].as_ref().unwrap().held().is_active();
+        let guards: Vec<_> = (0..10).map(|n| core.admit(IpAddr::from([10, 0, 0, n]), false)).collect();
+        guards[0].as_ref().unwrap().state().touch();
         let more: Vec<_> = (0..9).map(|n| core.admit(IpAddr::from([10, 0, 1, n]), false)).collect();
-        assert!(!is_displaced(&places[0]) && places[1..].iter().all(is_displaced));
-        assert!(more.iter().all(|place| !is_displaced(place)));
+        assert!(!is_displaced(&guards[0]) && guards[1..].iter().all(is_displaced));
+        assert!(more.iter().all(|guard| !is_displaced(guard)));
     }
 
     #[test]
-    fn who_has_most_makes_room() {
+    fn closes_connections_of_the_client_with_most() {
         let core = core(&limits());
         let mut hoarders: Vec<_> = (0..10).map(|n| core.admit(IpAddr::from([10, 0, 0, n / 5]), false)).collect();
-        hoarders[0].as_ref().unwrap().held().is_active();
+        hoarders[0].as_ref().unwrap().state().touch();
         let quiet: Vec<_> = (0..4).map(|n| core.admit(IpAddr::from([10, 0, 1, n]), false)).collect();
         assert!(quiet.iter().all(Option::is_some));
         let displaced: Vec<bool> = hoarders.iter().map(is_displaced).collect();
         let f = false;
-        assert_eq!(displaced, [f, true, true, f, f, true, true, f, f, f], "those that were idle for longest, in turn");
+        assert_eq!(displaced, [f, true, true, f, f, true, true, f, f, f], "the longest idle ones, in turn");
         assert_eq!(all(&core), 10);
-        // Who wants more than all others makes room for itself.
+        // The client with most loses a connection of its own.
         let more = core.admit(IpAddr::from([10, 0, 0, 0]), false);
         assert!(more.is_some() && is_displaced(&hoarders[3]));
-        assert!(quiet.iter().all(|place| !is_displaced(place)));
+        assert!(quiet.iter().all(|guard| !is_displaced(guard)));
         assert!(page(&core).contains("zonal_tcp_timeouts_total{reason=\"displaced\"} 5\n"));
         hoarders.clear();
-        assert_eq!(all(&core), 5, "nobody is counted as gone twice");
+        assert_eq!(all(&core), 5, "no connection is subtracted twice");
         drop((quiet, more));
         assert_eq!((core.counters.tcp_connections.get(), all(&core)), (0, 0));
     }
 
     #[test]
-    fn those_behind_a_forwarder_are_counted_one_by_one() {
+    fn counts_clients_behind_a_forwarder_one_by_one() {
         let core = core(&limits());
         let forwarder = IpAddr::from([10, 0, 0, 53]);
-        let mut places: Vec<_> = (0..8).filter_map(|_| core.admit(forwarder, true)).collect();
-        assert_eq!(places.len(), 8, "more than of a client");
+        let mut guards: Vec<_> = (0..8).filter_map(|_| core.admit(forwarder, true)).collect();
+        assert_eq!(guards.len(), 8, "more than a client may have");
         let client = |n| IpAddr::from([10, 1, 0, n]);
-        let may: Vec<bool> = places.iter_mut().take(6).map(|place| place.is_of(client(1))).collect();
+        let may: Vec<bool> = guards.iter_mut().take(6).map(|guard| guard.assign_to(client(1))).collect();
         assert_eq!(may, [true, true, true, true, true, false]);
-        assert!(places[6].is_of(client(2)));
-        assert!(core.admit(client(1), false).is_some(), "somebody else with that address");
-        places.clear();
+        assert!(guards[6].assign_to(client(2)));
+        assert!(core.admit(client(1), false).is_some(), "another client with that address");
+        guards.clear();
         assert_eq!((core.counters.tcp_connections.get(), all(&core)), (0, 0));
     }
 }

@@ -1,16 +1,16 @@
-//! What all listeners of a server share. `admin` and `run` know it too, and no room below the transports.
+//! The state that all listeners of a server share. `admin` and `run` know it too; no room that `listen` imports does.
 
 use super::{
     connections::Connections,
     counters::Counters,
-    dispatch::Ledger,
+    dispatch::ReplyRecorder,
     limit::{LargeLimit, RateLimit},
-    workers::Writer,
+    workers::WorkerCounters,
 };
 use crate::{
     clock::random_seed,
     forward::Forwarding,
-    query_log::{QueryLog, Tap},
+    query_log::{EntrySender, QueryLog},
     snapshot::published::Published,
     transfer::Transfers,
 };
@@ -18,21 +18,21 @@ use prometheus::Registry;
 use std::{sync::Arc, time::Duration};
 use tokio::runtime::Handle;
 
-/// What all listeners share.
+/// The state that all listeners share.
 pub struct Core {
-    /// What is served.
+    /// The snapshot that answers come from.
     pub snapshot: Published,
     /// The limit on error answers over UDP.
     pub error_limit: RateLimit,
     /// The limit on large replies over UDP.
     pub large_limit: LargeLimit,
-    /// The connections that there are, and the limits on them.
+    /// The open connections, and their limits.
     pub connections: Arc<Connections>,
-    /// What asks upstream servers.
+    /// Queries to upstream servers, and their cache.
     pub forwarding: Arc<Forwarding>,
     /// Transfers, notifications and updates of zones.
     pub transfers: Arc<Transfers>,
-    /// Where tasks run.
+    /// The runtime of all tasks.
     pub runtime: Handle,
     /// The query log.
     pub query_log: Arc<QueryLog>,
@@ -41,7 +41,7 @@ pub struct Core {
 }
 
 impl Core {
-    /// Listeners' common state, with the limits of the configuration.
+    /// The state of a server without listeners yet.
     pub fn new(
         snapshot: Published,
         limits: &Limits,
@@ -73,14 +73,16 @@ impl Core {
         self.query_log.register(registry);
     }
 
-    /// The ledger of one who counts by this writer, with so many octets of room for what is logged of queries that arrive on
-    /// this port.
-    pub fn ledger(&self, writer: Writer, room: usize, port: u16) -> Ledger {
-        Ledger::new(writer, Tap::new(&self.query_log, room, random_seed().0 as u32).on_port(port))
+    /// The recorder of one thread or transport, for queries that arrive on this port. Its query log ring has `ring_octets`.
+    pub fn recorder(&self, counters: WorkerCounters, ring_octets: usize, port: u16) -> ReplyRecorder {
+        ReplyRecorder::new(
+            counters,
+            EntrySender::new(&self.query_log, ring_octets, random_seed().0 as u32).on_port(port),
+        )
     }
 }
 
-/// What clients may take from the server.
+/// The limits on clients.
 #[derive(Clone, Copy, Debug)]
 pub struct Limits {
     /// Error answers over UDP per second and source prefix; 0 for no limit.
@@ -91,6 +93,6 @@ pub struct Limits {
     pub tcp_connections: usize,
     /// TCP connections at the same time from one address.
     pub tcp_connections_per_client: usize,
-    /// How long a TCP connection may be idle, a message may take to arrive, and a client may take to read.
+    /// The maximum time that a TCP connection is idle, a message takes to arrive, and a client takes to read a reply.
     pub tcp_idle_timeout: Duration,
 }

@@ -1,4 +1,4 @@
-//! The counters of the transports: connections, and through [`workers`](super::workers) replies.
+//! The counters of the transports: connections and handshakes. [`workers`](super::workers) counts replies.
 
 use super::workers::Workers;
 use crate::{
@@ -9,38 +9,41 @@ use prometheus::{IntCounterVec, IntGauge, Registry};
 
 /// The counters of the transports.
 pub struct Counters {
-    /// The counters of the replies, a block for each worker.
+    /// The counters of replies, separate for each worker.
     pub workers: Workers,
     /// Open TCP and QUIC connections.
     pub tcp_connections: IntGauge,
-    /// How many there may be.
+    /// The maximum number of open connections.
     pub tcp_connections_limit: IntGauge,
-    /// TCP connections by what became of them on arrival.
+    /// TCP connections by the result of their arrival.
     pub tcp_connections_total: IntCounterVec,
-    /// TCP connections cut off, by reason.
+    /// TCP connections that zonal closed, by reason.
     pub tcp_timeouts: IntCounterVec,
-    /// Handshakes that failed, by transport.
+    /// Failed handshakes, by transport.
     pub handshakes_failed: IntCounterVec,
 }
 
 impl Counters {
-    /// All of them are zero. Labels are those of the snapshot that is served.
+    /// Counters that are all zero. The labels come from the current snapshot.
     pub fn new(snapshot: Published) -> Counters {
         Counters {
             workers: Workers::new(snapshot),
             tcp_connections: gauge("zonal_tcp_connections", "Open TCP and QUIC connections"),
-            tcp_connections_limit: gauge("zonal_tcp_connections_limit", "TCP and QUIC connections that may be open"),
+            tcp_connections_limit: gauge(
+                "zonal_tcp_connections_limit",
+                "Maximum number of open TCP and QUIC connections",
+            ),
             tcp_connections_total: counters(
                 "zonal_tcp_connections_total",
-                "TCP and QUIC connections on arrival. result: accepted, client_limit (too many of one client), \
+                "TCP and QUIC connections that arrived. result: accepted, client_limit (the client has too many), \
                  failed",
                 &["result"],
                 &[&["accepted", "client_limit", "failed"]],
             ),
             tcp_timeouts: counters(
                 "zonal_tcp_timeouts_total",
-                "TCP and QUIC connections, and streams of them, cut off. reason: idle, incomplete (a message did not arrive \
-                 in time), unread (the client did not read), displaced (too many in all: the longest idle one of who has most)",
+                "TCP and QUIC connections, and streams of them, that zonal closed. reason: idle, incomplete (a message did not arrive in \
+                 time), unread (the client did not read its replies), displaced (a new connection needed the slot)",
                 &["reason"],
                 &[&["idle", "incomplete", "unread", "displaced"]],
             ),
@@ -53,7 +56,7 @@ impl Counters {
         }
     }
 
-    /// Registers all of them.
+    /// Registers all counters.
     pub fn register(&self, registry: &Registry) {
         register(registry, self.workers.clone());
         register(registry, self.tcp_connections.clone());

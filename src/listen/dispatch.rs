@@ -1,4 +1,4 @@
-//! What happens to a query around [`answer`](crate::answer::answer), for every transport alike.
+//! The steps around [`answer`](crate::answer::answer), equal for all transports: forward, wait, limit, log, count.
 //!
 //! ```text
 //! decide -> reply                      finish: limit, log, count -> the transport sends it
@@ -8,22 +8,20 @@
 //! not allocate, lock or wait unless the query is deferred.
 
 use super::{
-    Core, answer_traced,
+    Core,
     limit::Verdict,
-    respond,
-    workers::{Dropped, Limited, Writer},
+    workers::{DropReason, LimitAction, WorkerCounters},
 };
 use crate::{
-    answer::{self, Answered, Client, Cookie, Moment, Noted, Outcome, Trace, Transport, known::Asked},
+    answer::{
+        self, Answered, Client, Cookie, Moment, Outcome, QueryLogTrace, Trace, Transport, known::OwnedRoutedQuestion,
+    },
     clock,
-    forward::{self, Response, Waiting},
-    query_log::{Said, Tap},
+    forward::{self, AdmissionPermit, CompletedReply},
+    query_log::{EntrySender, LoggedAnswer},
     snapshot::Snapshot,
     transfer::{self, Part},
-    wire::{
-        name,
-        query::{HEADER, rcode},
-    },
+    wire::{codes::rcode, name, query::HEADER},
 };
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -31,96 +29,96 @@ use std::{
 };
 use tokio::sync::OwnedSemaphorePermit;
 
-/// The room for the reply that tells the log who asked about a zone, in octets (RFC 1035, 2.3.4).
-const MIN_REPLY: usize = 512;
-/// A reply about a zone that is no longer than this always has room, in octets: that to an UPDATE is shorter.
-const SHORT_REPLY: usize = 4096;
+/// The size of the buffer for a reply that is made only to log its client, in octets (RFC 1035, 2.3.4).
+const LOG_REPLY_OCTETS: usize = 512;
+/// A reply about a zone up to this size is sent even if the client has many unread octets. Replies to UPDATE are shorter.
+const MAX_UNCHECKED_OCTETS: usize = 4096;
 
-/// A reply over UDP with more octets than this, and more than this many times those of its query, is large.
+/// A reply over UDP is large if it has more than `LARGE_OCTETS`, and more than `LARGE_FACTOR` times the octets of its query.
 const LARGE_OCTETS: usize = 512;
 const LARGE_FACTOR: usize = 10;
-/// A reply over UDP that takes longer than this is not sent: answers that wait long and then go out at the same time would
-/// amplify an attack (DNSBomb, CVE-2024-33655). A client asks again about then, and finds it in the cache.
+/// The maximum age of a reply over UDP. Later replies are not sent: many replies that wait and then leave together would
+/// amplify an attack (DNSBomb, CVE-2024-33655). The client asks again about then, and gets the answer from the cache.
 const MAX_UDP_AGE: Duration = Duration::from_millis(2400);
 
-/// A query as it came.
+/// A query, its client, and the time when it arrived.
 pub struct Arrival<'p> {
     pub client: &'p Client,
     pub packet: &'p [u8],
     pub received: SystemTime,
 }
 
-/// What is to be done with a query.
+/// The result of [`decide`].
 pub enum Decision {
-    /// The reply is made; none if the query gets no reply.
+    /// The reply is in the buffer. None if the query gets no reply.
     Finish(Option<Answered>),
-    /// The query waits; [`complete`] answers it.
+    /// The query must wait. [`complete`] answers it.
     Defer(Deferred),
 }
 
-/// What a query waits for. It holds a slot among those that wait for the same.
+/// The reason why a query waits. It holds a slot of the limit on such queries.
 pub enum Deferred {
-    /// Upstream servers, which are asked this first.
-    Forward(Waiting, Asked),
-    /// The transfer, the update or the signed answer of a zone.
+    /// Upstream servers must answer this first.
+    Forward(AdmissionPermit, OwnedRoutedQuestion),
+    /// The query is a transfer or an update of a zone, or needs a signed answer.
     Zone(OwnedSemaphorePermit),
 }
 
-/// Where the replies of one transport or thread are counted and logged.
-pub struct Ledger {
+/// Limits, counts and logs the replies of one transport or thread.
+pub struct ReplyRecorder {
     /// The counters.
-    pub writer: Writer,
-    tap: Tap,
+    pub counters: WorkerCounters,
+    entries: EntrySender,
     is_logged: bool,
 }
 
-impl Ledger {
-    /// Counts by `writer`, and logs by `tap`.
-    pub fn new(writer: Writer, tap: Tap) -> Ledger {
-        Ledger { writer, tap, is_logged: false }
+impl ReplyRecorder {
+    /// A recorder that counts in `counters` and logs to `entries`.
+    pub fn new(counters: WorkerCounters, entries: EntrySender) -> ReplyRecorder {
+        ReplyRecorder { counters, entries, is_logged: false }
     }
 
-    /// Prepares for replies that are made from this snapshot.
+    /// Prepares for replies from this snapshot.
     pub fn prepare(&mut self, snapshot: &Snapshot) {
-        self.writer.make_room(snapshot);
-        self.is_logged = self.tap.make_ready(snapshot);
+        self.counters.prepare(snapshot);
+        self.is_logged = self.entries.prepare(snapshot);
     }
 
-    /// Whether the log wants to know how replies come about.
+    /// Whether the query log needs the steps of an answer.
     pub fn is_logged(&self) -> bool {
         self.is_logged
     }
 
-    /// Limits, logs and counts a reply, which the limit may change. Returns its length; none if nothing is to be sent.
+    /// Limits, logs and counts a reply. A limit may change the reply. Returns its length; none if nothing is to be sent.
     pub fn finish(
         &mut self,
         core: &Core,
         snapshot: &Snapshot,
         arrival: &Arrival,
-        noted: &Noted,
+        noted: &QueryLogTrace,
         reply: Option<(Answered, &mut [u8])>,
     ) -> Option<usize> {
         let Arrival { client, packet, received } = *arrival;
         if self.is_logged {
             let reply = reply.as_ref().map(|(answered, reply)| (answered, &**reply));
-            self.tap.log(snapshot, &Said { noted, client, packet, received, reply });
+            self.entries.log(snapshot, &LoggedAnswer { noted, client, packet, received, reply });
         }
         let Some((mut answered, reply)) = reply else {
-            self.writer.dropped(Dropped::Silent);
+            self.counters.dropped(DropReason::Silent);
             return None;
         };
         if client.transport == Transport::Udp
             && answered.cookie != Cookie::Valid
-            && !apply_limits(core, &mut self.writer, arrival, &mut answered, reply)
+            && !apply_limits(core, &mut self.counters, arrival, &mut answered, reply)
         {
             return None;
         }
-        self.writer.answered(&answered);
+        self.counters.answered(&answered);
         Some(answered.len)
     }
 }
 
-/// Answers a query, the reply going to `reply`, or finds out what it has to wait for.
+/// Answers a query into `reply`, or finds out why it must wait.
 pub fn decide<T: Trace>(
     core: &Arc<Core>,
     snapshot: &Snapshot,
@@ -130,12 +128,12 @@ pub fn decide<T: Trace>(
     reply: &mut [u8],
     trace: &mut T,
 ) -> Decision {
-    let mut outcome = answer_traced(snapshot, &core.forwarding.cache, client, moment, packet, reply, trace);
+    let mut outcome = answer::answer_traced(snapshot, &core.forwarding.cache, client, moment, packet, reply, trace);
     if let Outcome::Forward(forward) = &outcome {
-        if let Some(seat) = core.forwarding.wait(client, forward) {
-            return Decision::Defer(Deferred::Forward(seat, forward.to_asked()));
+        if let Some(slot) = core.forwarding.wait(client, forward) {
+            return Decision::Defer(Deferred::Forward(slot, forward.to_owned_question()));
         }
-        outcome = forward::fail(snapshot, client, moment, packet, reply, forward::NO_ROOM);
+        outcome = forward::fail(snapshot, client, moment, packet, reply, forward::NOT_ADMITTED);
     }
     let Outcome::Reply(answered) = outcome else { return Decision::Finish(None) };
     if transfer::may_concern(answered.rcode, packet)
@@ -149,104 +147,113 @@ pub fn decide<T: Trace>(
     Decision::Finish(Some(answered))
 }
 
-/// Answers a deferred query. Returns the reply, which is empty if nothing is to be sent, and the slot of a forwarded query:
-/// who stops waits until all of them are dropped. A reply for which there is no room is discarded, and its length is the
-/// error: then the query may be answered again. What has changed a zone is not done again: its short reply has room.
+/// Answers a deferred query. Returns the reply and the slot of a forwarded query. The reply is empty if nothing is to be
+/// sent. A server that stops waits until all slots are dropped.
+///
+/// `has_room` says whether a reply of this length can be sent. If not, the reply is discarded, its length is the error, and
+/// the caller may answer the query again. A reply of at most [`MAX_UNCHECKED_OCTETS`] about a zone is never discarded, because
+/// an update must not run twice.
 pub async fn complete(
     core: &Arc<Core>,
-    ledger: &Mutex<Ledger>,
+    recorder: &Mutex<ReplyRecorder>,
     arrival: &Arrival<'_>,
     deferred: Deferred,
     has_room: impl FnOnce(usize) -> bool,
-) -> Result<(Part, Option<Waiting>), usize> {
+) -> Result<(Part, Option<AdmissionPermit>), usize> {
     let Arrival { client, packet, .. } = *arrival;
     let (response, slot, rest) = match deferred {
-        Deferred::Forward(seat, asked) => {
-            (respond(&core.forwarding, client, packet, Some(asked), Some(&seat)).await, Some(seat), None)
+        Deferred::Forward(slot, asked) => {
+            (forward::respond(&core.forwarding, client, packet, Some(asked), Some(&slot)).await, Some(slot), None)
         }
         Deferred::Zone(_slot) => {
             let Part { answered, reply, rest } = Box::pin(transfer::respond(&core.transfers, client, packet)).await;
             let response = answered.map(|answered| {
                 let (snapshot, noted) = (core.snapshot.load_full(), Box::default());
-                Response { answered, reply, noted, snapshot }
+                CompletedReply { answered, reply, noted, snapshot }
             });
             (response, None, rest)
         }
     };
-    if let Some(Response { reply, .. }) = &response
+    if let Some(CompletedReply { reply, .. }) = &response
         && !has_room(reply.len())
-        && (slot.is_some() || reply.len() > SHORT_REPLY)
+        && (slot.is_some() || reply.len() > MAX_UNCHECKED_OCTETS)
     {
         return Err(reply.len());
     }
-    let mut ledger = lock(ledger);
-    let Some(Response { answered, mut reply, mut noted, snapshot }) = response else {
-        ledger.writer.dropped(Dropped::Silent);
+    let mut recorder = lock(recorder);
+    let Some(CompletedReply { answered, mut reply, mut noted, snapshot }) = response else {
+        recorder.counters.dropped(DropReason::Silent);
         return Ok((Part::whole(Vec::new()), slot));
     };
-    ledger.prepare(&snapshot);
-    // What has changed a zone is told, however late.
+    recorder.prepare(&snapshot);
+    // A reply about a zone is sent however late it is, because the zone has changed.
     let is_late = slot.is_some()
         && client.transport == Transport::Udp
         && answered.cookie != Cookie::Valid
         && matches!(answered.rcode, rcode::NOERROR | rcode::NXDOMAIN)
         && arrival.received.elapsed().is_ok_and(|age| age > MAX_UDP_AGE);
     if is_late {
-        ledger.writer.dropped(Dropped::Late);
+        recorder.counters.dropped(DropReason::Late);
         return Ok((Part::whole(Vec::new()), slot));
     }
-    if ledger.is_logged && slot.is_none() {
+    if recorder.is_logged && slot.is_none() {
         note_client(&snapshot, client, packet, &mut noted);
     }
-    let len = ledger.finish(core, &snapshot, arrival, &noted, Some((answered, &mut reply)));
+    let len = recorder.finish(core, &snapshot, arrival, &noted, Some((answered, &mut reply)));
     reply.truncate(len.unwrap_or(0));
     Ok((Part { answered: Some(answered), reply, rest }, slot))
 }
 
-/// Notes who asked about a zone as a whole: the log is told no more of such a query.
-fn note_client(snapshot: &Snapshot, client: &Client, packet: &[u8], noted: &mut Noted) {
+/// Traces the client of a query about a zone as a whole. The query log gets no other steps of such a query.
+fn note_client(snapshot: &Snapshot, client: &Client, packet: &[u8], noted: &mut QueryLogTrace) {
     let moment = Moment { now: clock::now(), draw: 0 };
-    answer::answer_traced(snapshot, &(), client, moment, packet, &mut [0; MIN_REPLY], noted);
+    answer::answer_traced(snapshot, &(), client, moment, packet, &mut [0; LOG_REPLY_OCTETS], noted);
 }
 
-/// Locks a ledger, for a moment only.
-pub fn lock(ledger: &Mutex<Ledger>) -> MutexGuard<'_, Ledger> {
-    ledger.lock().unwrap_or_else(PoisonError::into_inner)
+/// Locks a recorder. Never hold the lock across an await.
+pub fn lock(recorder: &Mutex<ReplyRecorder>) -> MutexGuard<'_, ReplyRecorder> {
+    recorder.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Holds a reply over UDP to the limits. Its client has not shown by a cookie that its address is no forgery. False when
-/// nothing is to be sent.
+/// Applies the limits to a reply over UDP whose client has no valid cookie: its address may be forged. False when nothing is
+/// to be sent.
 fn apply_limits(
     core: &Core,
-    writer: &mut Writer,
+    counters: &mut WorkerCounters,
     arrival: &Arrival,
     answered: &mut Answered,
     reply: &mut [u8],
 ) -> bool {
     if !matches!(answered.rcode, rcode::NOERROR | rcode::NXDOMAIN) {
-        return apply_error_limit(core, writer, arrival, answered, reply);
+        return apply_error_limit(core, counters, arrival, answered, reply);
     }
     if answered.len > LARGE_OCTETS && answered.len > LARGE_FACTOR * arrival.packet.len() {
-        apply_large_limit(core, writer, arrival, answered, reply);
+        apply_large_limit(core, counters, arrival, answered, reply);
     }
     true
 }
 
-/// Truncates a large reply that is beyond the limit: an honest client asks again by TCP.
+/// Truncates a large reply beyond the limit. A client with a genuine address asks again by TCP.
 #[cold]
-fn apply_large_limit(core: &Core, writer: &mut Writer, arrival: &Arrival, answered: &mut Answered, reply: &mut [u8]) {
+fn apply_large_limit(
+    core: &Core,
+    counters: &mut WorkerCounters,
+    arrival: &Arrival,
+    answered: &mut Answered,
+    reply: &mut [u8],
+) {
     let name = reply.get(HEADER..answered.len).unwrap_or_default();
     let name = &name[..name::wire_len(name).unwrap_or(0)];
     if !core.large_limit.allows(arrival.client.source, answered.view, name) {
         answered.len = answer::truncate_large(reply, answered.len);
-        writer.large_truncated();
+        counters.large_truncated();
     }
 }
 
 #[cold]
 fn apply_error_limit(
     core: &Core,
-    writer: &mut Writer,
+    counters: &mut WorkerCounters,
     arrival: &Arrival,
     answered: &mut Answered,
     reply: &mut [u8],
@@ -255,17 +262,17 @@ fn apply_error_limit(
         Verdict::Send => true,
         Verdict::Truncate => {
             answered.len = answer::truncate(reply, answered.len);
-            writer.limited(Limited::Truncated);
+            counters.limited(LimitAction::Truncated);
             true
         }
         Verdict::Drop if answered.cookie == Cookie::Client => {
             answered.len = answer::bad_cookie(reply, answered.len);
             answered.rcode = rcode::BADCOOKIE;
-            writer.limited(Limited::BadCookie);
+            counters.limited(LimitAction::BadCookie);
             true
         }
         Verdict::Drop => {
-            writer.limited(Limited::Dropped);
+            counters.limited(LimitAction::Dropped);
             false
         }
     }
@@ -276,13 +283,13 @@ mod tests {
     use super::*;
     use crate::{
         listen::tests::{answered, core, limits, page},
-        wire::reply::MAX_UDP,
+        wire::{codes::pointer, reply::MAX_UDP},
     };
 
     #[test]
-    fn excess_error_answers_are_truncated_dropped_or_bad_cookie() {
+    fn truncates_drops_or_answers_badcookie_beyond_the_error_limit() {
         let core = core(&limits());
-        let mut writer = core.counters.workers.writer(Transport::Udp, None);
+        let mut counters = core.counters.workers.add_worker(Transport::Udp, None);
         let snapshot = core.snapshot.load();
         let query = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\x01\x01x\0\0\x01\0\x01";
         let plain = [&query[..], b"\0\0\x29\x04\xd0\0\0\0\0\0\0"].concat();
@@ -299,7 +306,7 @@ mod tests {
                     panic!("no reply");
                 };
                 let arrival = Arrival { client: &client, packet: query, received: SystemTime::now() };
-                let sent = apply_limits(&core, &mut writer, &arrival, &mut answered, &mut reply);
+                let sent = apply_limits(&core, &mut counters, &arrival, &mut answered, &mut reply);
                 let truncated = reply[2] & 2 != 0;
                 if number < 100 {
                     assert!(sent && !truncated && answered.rcode == 5);
@@ -313,11 +320,11 @@ mod tests {
         assert_eq!(results[4..], [truncated, bad_cookie, truncated, bad_cookie]);
     }
 
-    /// How many of so many replies are sent whole, truncated and not at all.
+    /// Finishes a reply several times. Returns how many are sent complete, truncated, and not at all.
     fn finish(core: &Core, transport: Transport, answered: Answered, times: usize) -> (usize, usize, usize) {
         let snapshot = core.snapshot.load();
-        let mut ledger = core.ledger(core.counters.workers.writer(transport, None), 1 << 10, 0);
-        ledger.prepare(&snapshot);
+        let mut recorder = core.recorder(core.counters.workers.add_worker(transport, None), 1 << 10, 0);
+        recorder.prepare(&snapshot);
         let packet = b"\x12\x34\x01\0\0\x01\0\0\0\0\0\0\x05large\0\0\x10\0\x01";
         let local = [10, 0, 0, 2].into();
         let client = Client { source: [192, 0, 2, 1].into(), port: 0, local, transport };
@@ -326,11 +333,12 @@ mod tests {
         for _ in 0..times {
             let mut reply = packet.to_vec();
             reply[2..8].copy_from_slice(&[0x85, 0x80, 0, 1, 0, 1]);
-            // One record, which is as long as is left.
+            // One record that fills the rest of the reply.
             let rest = answered.len.saturating_sub(packet.len() + 12);
-            reply.extend_from_slice(&[0xc0, 12, 0, 16, 0, 1, 0, 0, 0, 60, (rest >> 8) as u8, rest as u8]);
+            reply.extend_from_slice(&pointer::to(HEADER).to_be_bytes());
+            reply.extend_from_slice(&[0, 16, 0, 1, 0, 0, 0, 60, (rest >> 8) as u8, rest as u8]);
             reply.resize(answered.len, b'x');
-            match ledger.finish(core, &snapshot, &arrival, &Noted::default(), Some((answered, &mut reply))) {
+            match recorder.finish(core, &snapshot, &arrival, &QueryLogTrace::default(), Some((answered, &mut reply))) {
                 None => counts.2 += 1,
                 Some(len) if reply[2] & 2 != 0 => {
                     assert_eq!((len, &reply[4..12]), (packet.len(), &[0, 1, 0, 0, 0, 0, 0, 0][..]));
@@ -346,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn large_answers_beyond_the_limit_are_truncated_for_clients_by_udp_without_a_cookie() {
+    fn truncates_large_udp_answers_beyond_the_limit_without_a_valid_cookie() {
         for (transport, len, cookie, is_limited) in [
             (Transport::Udp, 1232, Cookie::Absent, true),
             (Transport::Udp, 1232, Cookie::Client, true),
@@ -360,7 +368,7 @@ mod tests {
                 let answered = Answered { cookie, ..answered(len, code) };
                 let (whole, truncated, dropped) = finish(&core, transport, answered, 500);
                 assert_eq!((whole + truncated, dropped), (500, 0), "{transport:?} {len} {cookie:?}");
-                // A little is added to the budget while this runs.
+                // The budget grows a little while the test runs.
                 let is_budget = if is_limited { (40..100).contains(&whole) } else { whole == 500 };
                 assert!(is_budget, "{transport:?} {len} {cookie:?}: {whole}");
                 let line = format!("zonal_large_answers_truncated_total {truncated}\n");

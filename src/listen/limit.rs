@@ -1,10 +1,9 @@
-//! The limits on replies over UDP, so that zonal is no amplifier.
+//! Limits on replies over UDP. They keep attackers from using zonal as an amplifier.
 //!
 //! - An error reply has a budget per second and source prefix.
-//! - A large reply has one per source prefix, view and name, and a larger one for all names of the prefix.
+//! - A large reply has a budget per source prefix, view and name, and a larger budget for all names of the prefix.
 //!
-//! The memory is fixed: what has a budget is hashed into a table, with a seed that nobody outside knows, and those that meet
-//! in a slot share its budget.
+//! The memory is fixed: keys are hashed into a table with a secret seed. Keys in the same slot share its budget.
 
 use siphasher::sip::SipHasher13;
 use std::{
@@ -14,23 +13,23 @@ use std::{
     time::Instant,
 };
 
-/// What becomes of a reply that has a limit.
+/// The result of a check of the limit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Verdict {
-    /// It is within the budget.
+    /// The reply is within the budget.
     Send,
-    /// It is beyond the budget: send a truncated one, which makes an honest client ask again over TCP.
+    /// The reply is beyond the budget: send a truncated one. A client with a genuine address asks again by TCP.
     Truncate,
-    /// It is beyond the budget: send nothing, or a BADCOOKIE.
+    /// The reply is beyond the budget: send nothing, or BADCOOKIE.
     Drop,
 }
 
 const SLOTS: usize = 1 << 14;
 
-/// How long a budget can be saved up, in seconds: a burst of so many seconds' worth passes at once.
-const BURST: u64 = 2;
+/// The maximum time that a budget accumulates, in seconds. A burst of that many seconds passes at once.
+const BURST_SECONDS: u64 = 2;
 
-/// Budgets of replies per second, each for a source prefix, which is a /24 of IPv4 or a /56 of IPv6.
+/// Budgets of replies per second, one for each source prefix. A prefix is a /24 of IPv4 or a /56 of IPv6.
 ///
 /// Each slot holds, shifted left by one, the time in microseconds at which its budget is full again (the generic cell
 /// rate algorithm), and in the lowest bit whether the next excess is dropped.
@@ -43,7 +42,7 @@ pub struct RateLimit {
 }
 
 impl RateLimit {
-    /// A limit of so many replies per second, with bursts of twice as many. 0 means no limit.
+    /// A limit of replies per second, with bursts of twice as many. 0 means no limit.
     pub fn new(per_second: u32, seed: (u64, u64)) -> RateLimit {
         RateLimit {
             slots: (0..SLOTS).map(|_| AtomicU64::new(0)).collect(),
@@ -53,12 +52,12 @@ impl RateLimit {
         }
     }
 
-    /// Takes one reply to `source` out of its prefix's budget.
+    /// Takes one reply to `source` from the budget of its prefix.
     pub fn check(&self, source: IpAddr) -> Verdict {
         self.check_for(source, |_| ())
     }
 
-    /// Takes one reply to `source` out of the budget that its prefix has for what `subject` tells apart.
+    /// Takes one reply to `source` from the budget of its prefix for one subject. `subject` adds the subject to the hash.
     pub fn check_for(&self, source: IpAddr, subject: impl FnOnce(&mut SipHasher13)) -> Verdict {
         if self.cost == 0 {
             return Verdict::Send;
@@ -73,7 +72,7 @@ impl RateLimit {
         let slot = &self.slots[slot];
         let taken = slot.fetch_update(Relaxed, Relaxed, |state| {
             let full = (state >> 1).max(now) + self.cost;
-            (full - now <= BURST * 1_000_000).then_some(full << 1 | state & 1)
+            (full - now <= BURST_SECONDS * 1_000_000).then_some(full << 1 | state & 1)
         });
         match taken {
             Ok(_) => Verdict::Send,
@@ -97,19 +96,19 @@ pub struct LargeLimit {
     of_prefix: RateLimit,
 }
 
-/// How many times the limit of one name is that of all names of a prefix.
-const NAMES: u32 = 10;
+/// The limit for all names of a prefix is this many times the limit for one name.
+const ALL_NAMES_FACTOR: u32 = 10;
 
 impl LargeLimit {
-    /// A limit of so many large replies per second, source prefix, view and name; 0 for no limit.
+    /// A limit of large replies per second, source prefix, view and name. 0 means no limit.
     pub fn new(per_second: u32, seed: (u64, u64)) -> LargeLimit {
         LargeLimit {
             of_name: RateLimit::new(per_second, seed),
-            of_prefix: RateLimit::new(per_second.saturating_mul(NAMES), seed),
+            of_prefix: RateLimit::new(per_second.saturating_mul(ALL_NAMES_FACTOR), seed),
         }
     }
 
-    /// Whether a large reply may be sent. `name` is the name asked for, as it is in the message.
+    /// Whether a large reply may be sent. `name` is the name in the question, in wire format.
     pub fn allows(&self, source: IpAddr, view: Option<u32>, name: &[u8]) -> bool {
         let of_name = self.of_name.check_for(source, |hasher| {
             hasher.write_u32(view.map_or(u32::MAX, |view| view));
@@ -135,21 +134,21 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_has_its_budget() {
+    fn limits_replies_per_prefix() {
         let limit = RateLimit::new(50, (1, 2));
         let second = 1_000_000;
         assert_eq!(sent(&limit, "192.0.2.1", 10 * second, 500), 100);
         assert_eq!(sent(&limit, "192.0.2.200", 10 * second, 500), 0, "the same /24");
         assert_eq!(sent(&limit, "192.0.3.1", 10 * second, 500), 100, "another /24");
         assert_eq!(sent(&limit, "192.0.2.1", 11 * second, 500), 50, "a second later");
-        assert_eq!(sent(&limit, "192.0.2.1", 100 * second, 500), 100, "no more than the burst is saved up");
+        assert_eq!(sent(&limit, "192.0.2.1", 100 * second, 500), 100, "the budget accumulates up to the burst");
         assert_eq!(sent(&limit, "2001:db8:0:1::1", second, 500), 100);
         assert_eq!(sent(&limit, "2001:db8:0:2::1", second, 500), 0, "the same /56");
         assert_eq!(sent(&limit, "2001:db8:0:100::1", second, 500), 100, "another /56");
     }
 
     #[test]
-    fn excess_is_truncated_and_dropped_in_turn() {
+    fn alternates_between_truncated_and_dropped_beyond_the_budget() {
         let limit = RateLimit::new(1, (1, 2));
         let source = "192.0.2.1".parse().unwrap();
         let verdicts: Vec<Verdict> = (0..6).map(|_| check_at(&limit, source, 1)).collect();
@@ -158,19 +157,19 @@ mod tests {
     }
 
     #[test]
-    fn zero_is_no_limit() {
+    fn zero_means_no_limit() {
         let limit = RateLimit::new(0, (1, 2));
         assert!((0..1000).all(|_| limit.check("192.0.2.1".parse().unwrap()) == Verdict::Send));
     }
 
     #[test]
-    fn large_replies_have_a_budget_per_prefix_view_and_name_and_one_for_all_names() {
+    fn limits_large_replies_per_prefix_view_and_name_and_for_all_names() {
         let limit = LargeLimit::new(20, (1, 2));
         let source = "192.0.2.1".parse().unwrap();
         let sent = |source: IpAddr, view: u32, name: &[u8]| {
             (0..500).filter(|_| limit.allows(source, Some(view), name)).count()
         };
-        // A little is added while this runs.
+        // The budget grows a little while the test runs.
         let is_budget = |count: usize| (40..80).contains(&count);
         assert!(is_budget(sent(source, 1, b"\x05large\0")));
         assert!(sent("192.0.2.200".parse().unwrap(), 1, b"\x05LARGE\0") < 40, "the same /24 and name");

@@ -1,7 +1,7 @@
-//! The end of a connection whose client may still be sending.
+//! The end of a connection whose client may still send.
 //!
-//! A socket that is closed while octets wait in it is reset by the kernel, and the reset takes the last reply away from the
-//! client. So the sending side ends first, and for a while what comes is read and thrown away.
+//! The kernel resets a socket that is closed while unread octets wait in it, and the client loses the last reply to the reset.
+//! So zonal closes the sending side first, and reads and discards for a while what the client still sends.
 
 use std::{
     io,
@@ -14,7 +14,7 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-/// How long a connection that is closed is read on.
+/// The maximum time that zonal reads from a connection after it closed the sending side.
 const LINGER: Duration = Duration::from_millis(500);
 
 /// The steps of the end of a connection.
@@ -23,14 +23,14 @@ pub enum Linger {
     /// The sending side is open.
     #[default]
     Open,
-    /// It is closed. The rest is read until the client closes its side, or the time is over.
+    /// The sending side is closed. zonal reads until the client closes its side, or until the time is over.
     Reading(Pin<Box<Sleep>>),
     /// The connection may be closed.
     Done,
 }
 
 impl Linger {
-    /// Goes on with the end of a connection: ready when it may be closed.
+    /// Advances the end of a connection. Ready when the connection may be closed.
     pub fn poll<S: AsyncRead + AsyncWrite + Unpin>(
         &mut self,
         stream: &mut S,

@@ -1,5 +1,5 @@
-//! PROXY protocol v2 on streams: the header comes once, at the start of the connection and before TLS, and holds for every
-//! query of it.
+//! PROXY protocol v2 on streams. The header comes once, at the start of the connection and before TLS. It holds for every query
+//! of the connection.
 
 use super::Core;
 use crate::{
@@ -10,18 +10,18 @@ use crate::{
 use std::{borrow::Cow, io, sync::Arc};
 use tokio::io::{AsyncRead, AsyncReadExt};
 
-/// Whether a connection of this client begins with a header.
-pub fn is_due(core: &Core, client: &Client) -> bool {
+/// Whether a connection of this client begins with a PROXY header.
+pub fn is_expected(core: &Core, client: &Client) -> bool {
     let snapshot = core.snapshot.load();
     client.forwarder(&snapshot).is_some_and(|(forwarder, _)| forwarder.identity == ClientIdentity::ProxyProtocolV2)
 }
 
-/// Reads the header with which a connection begins that comes from a forwarder with `proxy_protocol_v2`. It is empty for
-/// all others, of whom nothing is read. What the header says is for [`crate::answer::answer`] to judge: each query goes
-/// there with the header [in front](in_front). An error is what cannot be a header, and ends the connection. The caller
-/// limits the time.
+/// Reads the PROXY header of a connection from a forwarder with `proxy_protocol_v2`. For all other clients, reads nothing, and
+/// the header is empty. [`crate::answer::answer`] interprets the header: each query goes there with the header
+/// [in front](prepend). The error says that the octets are not a header; the caller closes the connection. The caller limits
+/// the time.
 pub async fn read_header<S: AsyncRead + Unpin>(core: &Core, client: &Client, stream: &mut S) -> io::Result<Arc<[u8]>> {
-    if !is_due(core, client) {
+    if !is_expected(core, client) {
         return Ok(Arc::default());
     }
     let mut header = [0; MAX_HEADER];
@@ -33,7 +33,7 @@ pub async fn read_header<S: AsyncRead + Unpin>(core: &Core, client: &Client, str
 }
 
 /// A query with the header of its connection in front.
-pub fn in_front<'q>(header: &[u8], query: &'q [u8]) -> Cow<'q, [u8]> {
+pub fn prepend<'q>(header: &[u8], query: &'q [u8]) -> Cow<'q, [u8]> {
     if header.is_empty() { Cow::Borrowed(query) } else { Cow::Owned([header, query].concat()) }
 }
 
@@ -63,7 +63,7 @@ mod tests {
         crate::listen::tests::core_of(snapshot, &limits())
     }
 
-    /// What is read as the header of a connection from this address, and what is left.
+    /// Sends octets from this address. Returns the header that is read, and the octets after it.
     async fn read(source: [u8; 4], sent: &[u8]) -> (Option<Arc<[u8]>>, Vec<u8>) {
         let client = Client { source: source.into(), port: 0, local: [10, 9, 0, 1].into(), transport: Transport::Tcp };
         let (mut near, mut far) = tokio::io::duplex(7); // a few octets at a time
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn it_is_read_where_it_is_due_and_nowhere_else() {
+    async fn reads_a_header_from_forwarders_with_proxy_protocol_only() {
         let long = proxied([10, 1, 0, 7], [10, 9, 0, 1], &tlv(4, &[0; MAX_HEADER - 31]));
         for header in [proxied([10, 1, 0, 7], [10, 9, 0, 1], &[]), header(0x20, 0, &[], &[]), long] {
             let sent = [&header[..], b"queries"].concat();
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_none_ends_the_connection() {
+    async fn refuses_octets_that_are_no_header() {
         let too_long = proxied([10, 1, 0, 7], [10, 9, 0, 1], &tlv(4, &[0; MAX_HEADER - 30]));
         let cut_off = &proxied([10, 1, 0, 7], [10, 9, 0, 1], &[])[..27];
         for sent in [&b""[..], b"\0\x20a query without a header, long enough", &too_long, cut_off] {

@@ -1,6 +1,6 @@
-//! TLS: what servers offer, and the handshake.
+//! TLS: the configuration of listeners, and the handshake.
 
-use super::{connections::Place, responder::Responder};
+use super::{connections::ConnectionGuard, responder::Responder};
 use crate::answer::Transport;
 use rustls::{
     ServerConfig,
@@ -15,8 +15,8 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-/// What a listener of this transport offers: its ALPN protocols, and for QUIC TLS 1.3 alone (RFC 9001, 4.2). Data before
-/// the end of a handshake is not taken, as it could be sent again by anybody.
+/// The TLS configuration of a listener: its ALPN protocols, and only TLS 1.3 for QUIC (RFC 9001, 4.2). Early data is refused,
+/// because an attacker can send it again.
 pub fn config(transport: Transport, certificate: Arc<dyn ResolvesServerCert>) -> Result<ServerConfig, rustls::Error> {
     let is_quic = matches!(transport, Transport::Quic | Transport::H3);
     let versions = if is_quic { &[&TLS13][..] } else { &[&TLS13, &TLS12] };
@@ -28,36 +28,36 @@ pub fn config(transport: Transport, certificate: Arc<dyn ResolvesServerCert>) ->
         Transport::Https => &[b"h2", b"http/1.1"],
         Transport::Quic => &[b"doq"],
         Transport::H3 => &[b"h3"],
-        // Clients of DoT mostly name none, which is as good.
+        // Most DoT clients offer no ALPN protocol, which works as well.
         _ => &[b"dot"],
     };
     config.alpn_protocols = protocols.iter().map(|protocol| protocol.to_vec()).collect();
-    // Sessions are kept by the clients.
+    // Clients store the sessions, in tickets.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.ticketer = ring::Ticketer::new()?;
     Ok(config)
 }
 
-/// Shakes hands with a client; none if it does not do so in time, or cannot.
+/// Runs the handshake with a client. None if the handshake fails, or does not end in time.
 pub async fn handshake<S: AsyncRead + AsyncWrite + Unpin>(
     responder: &Responder,
     acceptor: &TlsAcceptor,
     stream: S,
-    place: &mut Place,
+    guard: &mut ConnectionGuard,
 ) -> Option<TlsStream<S>> {
     let accepted = tokio::select! {
-        accepted = timeout(responder.core.connections.patience, acceptor.accept(stream)) => accepted,
-        () = place.stopped() => return None,
+        accepted = timeout(responder.core.connections.client_timeout, acceptor.accept(stream)) => accepted,
+        () = guard.stopped() => return None,
     };
     let stream = accepted.ok().and_then(Result::ok);
     if stream.is_none() {
-        failed(responder);
+        count_failure(responder);
     }
     stream
 }
 
-/// Counts a handshake that came to nothing.
-pub fn failed(responder: &Responder) {
-    let transport = Transport::WORDS[responder.transport as usize].1;
+/// Counts a failed handshake.
+pub fn count_failure(responder: &Responder) {
+    let transport = Transport::LABELS[responder.transport as usize].1;
     responder.core.counters.handshakes_failed.with_label_values(&[transport]).inc();
 }

@@ -1,22 +1,22 @@
-//! Do53 over UDP: for each listen address a thread and a socket per core, and batches of packets per system call.
+//! Do53 over UDP: a socket and a thread for each core and listen address, and a batch of packets per system call.
 //!
 //! This is the only file with `unsafe`: recvmmsg and sendmmsg have no safe interface.
 
-mod late;
+mod deferred;
 
 use super::{
     Core,
-    dispatch::{self, Arrival, Decision, Ledger},
+    dispatch::{self, Arrival, Decision, ReplyRecorder},
 };
 use crate::{
-    answer::{self as answers, Client, Hint, Moment, Noted, Transport},
+    answer::{self as answers, Client, Moment, PrefetchHint, QueryLogTrace, Transport},
     clock::seconds,
-    listen::workers::Dropped,
-    query_log::LARGE_RING,
+    listen::workers::DropReason,
+    query_log::LARGE_RING_OCTETS,
     snapshot::Snapshot,
     wire::{query::LookupName, reply::MAX_UDP},
 };
-use late::{Late, Letter, Outbox};
+use deferred::{DeferredQuery, DeferredReply, ReplyQueue};
 use socket2::{Domain, Protocol, Socket, Type};
 use std::{
     io,
@@ -34,20 +34,20 @@ use std::{
 
 /// Packets per system call.
 const BATCH: usize = 32;
-/// Queries are far smaller; what is longer is cut off, and malformed.
-const QUERY_SIZE: usize = 4096;
-/// How often a worker without packets looks whether it is to stop.
-const PATIENCE: Duration = Duration::from_millis(500);
-/// How long a worker goes on emptying its socket after it was told to stop.
-const DRAIN: Duration = Duration::from_secs(1);
-/// After a batch without a name of a zone, so many are taken to be like it.
-const BLIND: u8 = 15;
-/// How often an answer is offered to a kernel that has no room for it.
-const SEND_TRIES: usize = 3;
+/// The maximum length of a query. Longer packets are cut off, and answered as malformed. Real queries are far shorter.
+const MAX_QUERY_OCTETS: usize = 4096;
+/// The time-out of a receive, after which a worker looks whether it must stop.
+const RECEIVE_TIMEOUT: Duration = Duration::from_millis(500);
+/// The maximum time that a worker goes on reading after the stop.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+/// The number of batches without prefetch after a batch that had nothing to prefetch.
+const UNHINTED_BATCHES: u8 = 15;
+/// The maximum number of attempts to send a reply while the kernel has no buffer for it.
+const MAX_SEND_ATTEMPTS: usize = 3;
 const RECEIVE_BUFFER: usize = 4 << 20;
 
-/// Opens a socket for each core on one address. Port 0 is chosen by the first one for all. Where another process has opened
-/// sockets there, these it is, however many: others beside them would take packets away from a process that reads them still.
+/// Opens a socket for each core on one address. The first one chooses the port of all, if the port is 0. With inherited
+/// sockets, opens no others: another socket would take packets away from the process that still reads the inherited ones.
 pub fn bind(address: SocketAddr, inherited: Vec<Socket>) -> io::Result<Vec<Socket>> {
     if !inherited.is_empty() {
         for socket in &inherited {
@@ -80,11 +80,11 @@ fn open(address: SocketAddr) -> io::Result<Socket> {
     Ok(socket)
 }
 
-/// Sets what can be set of a socket that is bound, too.
+/// Sets the options that can be set on a bound socket too.
 fn set_options(socket: &Socket, address: SocketAddr) -> io::Result<()> {
-    // More than the system allows is no reason to fail.
+    // The system may allow a smaller buffer only.
     let _ = socket.set_recv_buffer_size(RECEIVE_BUFFER);
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(RECEIVE_TIMEOUT))?;
     socket.set_write_timeout(Some(Duration::from_millis(100)))?;
     let wildcard = address.ip().is_unspecified();
     if address.is_ipv6() {
@@ -113,7 +113,7 @@ fn set_option(socket: &Socket, level: libc::c_int, option: libc::c_int, value: l
     if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// How many packets the kernel threw away because a socket's buffer was full; none where it does not tell.
+/// The number of packets that the kernel dropped because the buffer of the socket was full. None if the kernel does not say.
 pub fn overflows(socket: &Socket) -> Option<u32> {
     let mut numbers = [0u32; 9];
     let mut len = mem::size_of_val(&numbers) as libc::socklen_t;
@@ -122,33 +122,33 @@ pub fn overflows(socket: &Socket) -> Option<u32> {
         let numbers = numbers.as_mut_ptr().cast();
         libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, libc::SO_MEMINFO, numbers, &raw mut len)
     };
-    // The last of them is SK_MEMINFO_DROPS.
+    // The last number is SK_MEMINFO_DROPS.
     (result == 0 && len as usize == mem::size_of_val(&numbers)).then_some(numbers[8])
 }
 
-/// Starts a thread for each socket. They end when `stop` is set, after they have answered what has arrived.
+/// Starts a thread for each socket. When `stop` is set, a thread answers the packets that have arrived, and ends.
 pub fn start(core: &Arc<Core>, sockets: Vec<Socket>, stop: &Arc<AtomicBool>) -> io::Result<Vec<JoinHandle<()>>> {
     let mut threads = Vec::with_capacity(sockets.len());
     for (number, socket) in sockets.into_iter().enumerate() {
         let local = socket.local_addr()?.as_socket().ok_or_else(|| io::Error::other("no IP socket"))?;
         let batch = Batch::new(socket);
-        let outbox = Outbox::new(core, &batch.socket, local.port());
+        let reply_queue = ReplyQueue::new(core, &batch.socket, local.port());
         let mut worker = Worker {
             core: core.clone(),
-            ledger: core.ledger(
-                core.counters.workers.writer(Transport::Udp, Some((local, number, &batch.socket))),
-                LARGE_RING,
+            recorder: core.recorder(
+                core.counters.workers.add_worker(Transport::Udp, Some((local, number, &batch.socket))),
+                LARGE_RING_OCTETS,
                 local.port(),
             ),
             received: UNIX_EPOCH,
-            noted: Noted::default(),
+            noted: QueryLogTrace::default(),
             local: local.ip(),
             draw: crate::clock::random_seed().0 as u32,
             batch,
             name: LookupName::root(),
-            blind: 0,
-            late: Vec::new(),
-            outbox,
+            unhinted: 0,
+            deferred: Vec::new(),
+            reply_queue,
         };
         let stop = stop.clone();
         let thread = std::thread::Builder::new().name(format!("udp-{number}")).spawn(move || {
@@ -161,8 +161,7 @@ pub fn start(core: &Arc<Core>, sockets: Vec<Socket>, stop: &Arc<AtomicBool>) -> 
     Ok(threads)
 }
 
-/// A worker that panics must not leave a server behind that answers some clients and not others. (Release builds
-/// abort anyway.)
+/// Aborts the process when a worker panics: a server that answers only some clients is worse. Release builds abort anyway.
 struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {
@@ -173,41 +172,41 @@ impl Drop for AbortOnPanic {
 
 struct Worker {
     core: Arc<Core>,
-    ledger: Ledger,
-    /// When the batch came.
+    recorder: ReplyRecorder,
+    /// The time when the batch arrived.
     received: SystemTime,
-    /// How the query that is looked at is answered, where something is logged.
-    noted: Noted,
+    /// The steps of the current answer, for the query log.
+    noted: QueryLogTrace,
     local: IpAddr,
     draw: u32,
     batch: Batch,
-    /// Room for the name of the query that is looked at.
+    /// The buffer for the name of the current query.
     name: LookupName,
-    /// So many batches are not looked at before they are answered.
-    blind: u8,
-    /// Those of a batch that have to wait, and where they are answered then.
-    late: Vec<Late>,
-    outbox: Arc<Outbox>,
+    /// The number of batches to come without prefetch.
+    unhinted: u8,
+    /// The queries of the current batch that must wait. `reply_queue` answers them.
+    deferred: Vec<DeferredQuery>,
+    reply_queue: Arc<ReplyQueue>,
 }
 
 impl Worker {
     fn run(&mut self, stop: &AtomicBool) {
         while !stop.load(Relaxed) {
-            self.turn(libc::MSG_WAITFORONE);
+            self.process_batch(libc::MSG_WAITFORONE);
         }
-        let end = Instant::now() + DRAIN;
-        while self.turn(libc::MSG_DONTWAIT) && Instant::now() < end {}
+        let end = Instant::now() + DRAIN_TIMEOUT;
+        while self.process_batch(libc::MSG_DONTWAIT) && Instant::now() < end {}
     }
 
-    /// Receives a batch, answers it and sends the answers. False when nothing was there.
-    fn turn(&mut self, flags: libc::c_int) -> bool {
+    /// Receives a batch of packets, answers it and sends the replies. False when there was no packet.
+    fn process_batch(&mut self, flags: libc::c_int) -> bool {
         let received = match self.batch.receive(flags) {
             Ok(received) => received,
             Err(error) => match error.kind() {
                 io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => return false,
                 io::ErrorKind::Interrupted => return true,
                 _ => {
-                    self.ledger.writer.dropped(Dropped::Receive);
+                    self.recorder.counters.dropped(DropReason::Receive);
                     std::thread::sleep(Duration::from_millis(1));
                     return true;
                 }
@@ -215,45 +214,45 @@ impl Worker {
         };
         self.received = SystemTime::now();
         let now = seconds(self.received);
-        // The snapshot is let go of before the next receive blocks.
+        // The snapshot is released before the next receive blocks.
         let snapshot = self.core.snapshot.load();
-        self.ledger.prepare(&snapshot);
-        self.ledger.writer.received(received);
-        match self.blind {
-            0 if received > 1 => self.fetch_ahead(&snapshot, received),
-            _ => self.blind = self.blind.saturating_sub(1),
+        self.recorder.prepare(&snapshot);
+        self.recorder.counters.received(received);
+        match self.unhinted {
+            0 if received > 1 => self.prefetch_batch(&snapshot, received),
+            _ => self.unhinted = self.unhinted.saturating_sub(1),
         }
         for index in 0..received {
             self.draw = self.draw.wrapping_add(1);
             self.answer(&snapshot, Moment { now, draw: self.draw }, index);
         }
         drop(snapshot);
-        if !self.late.is_empty() {
-            self.outbox.take_up(mem::take(&mut self.late));
+        if !self.deferred.is_empty() {
+            self.reply_queue.answer_all(mem::take(&mut self.deferred));
         }
         for _ in 0..self.batch.send() {
-            self.ledger.writer.dropped(Dropped::Unsent);
+            self.recorder.counters.dropped(DropReason::Unsent);
         }
         true
     }
 
-    /// Asks for the memory that the answers to a batch need, so that they do not wait for it one after another.
-    fn fetch_ahead(&mut self, snapshot: &Snapshot, received: usize) {
-        let mut hints: [Option<Hint>; BATCH] = [None; BATCH];
+    /// Prefetches the memory that the answers of a batch need, so that the answers do not wait for it one after another.
+    fn prefetch_batch(&mut self, snapshot: &Snapshot, received: usize) {
+        let mut hints: [Option<PrefetchHint>; BATCH] = [None; BATCH];
         for (index, hint) in hints.iter_mut().enumerate().take(received) {
             let Some(Packet { source, port, local, query, .. }) = self.batch.packet(index) else { continue };
             let client = Client { source, port, local: local.unwrap_or(self.local), transport: Transport::Udp };
-            *hint = answers::hint(snapshot, &client, query, &mut self.name);
+            *hint = answers::find_prefetch_hint(snapshot, &client, query, &mut self.name);
             if let Some(hint) = hint {
-                prefetch(hint.first_look());
+                prefetch(hint.first_address());
             }
         }
-        for address in hints.iter().flatten().filter_map(Hint::second_look) {
+        for address in hints.iter().flatten().filter_map(PrefetchHint::second_address) {
             prefetch(address);
             prefetch(address.wrapping_add(CACHE_LINE));
         }
         if hints.iter().all(Option::is_none) {
-            self.blind = BLIND;
+            self.unhinted = UNHINTED_BATCHES;
         }
     }
 
@@ -261,7 +260,7 @@ impl Worker {
         let Some(Packet { source, port, local, query, reply }) = self.batch.packet(index) else { return };
         let local = local.unwrap_or(self.local);
         let client = Client { source, port, local, transport: Transport::Udp };
-        let decision = match self.ledger.is_logged() {
+        let decision = match self.recorder.is_logged() {
             false => dispatch::decide(&self.core, snapshot, &client, moment, query, reply, &mut ()),
             true => {
                 self.noted.clear();
@@ -273,21 +272,21 @@ impl Worker {
             Decision::Defer(deferred) => {
                 let (query, received) = (query.into(), self.received);
                 let path = self.batch.path(index);
-                return self.late.push(Late { client, query, received, path, deferred });
+                return self.deferred.push(DeferredQuery { client, query, received, path, deferred });
             }
         };
         let arrival = Arrival { client: &client, packet: query, received: self.received };
         let reply = answered.map(|answered| (answered, &mut reply[..]));
-        if let Some(len) = self.ledger.finish(&self.core, snapshot, &arrival, &self.noted, reply) {
+        if let Some(len) = self.recorder.finish(&self.core, snapshot, &arrival, &self.noted, reply) {
             self.batch.reply(index, len);
         }
     }
 }
 
-/// What a processor fetches at once, in octets.
+/// The size of a cache line of the processor, in octets.
 const CACHE_LINE: usize = 64;
 
-/// Asks for the memory at an address, which need not be one.
+/// Prefetches the memory at an address. The address need not be valid.
 fn prefetch(address: *const u8) {
     #[cfg(target_arch = "x86_64")]
     // SAFETY: a prefetch has no effect but on caches, whatever the address is.
@@ -303,20 +302,20 @@ fn prefetch(address: *const u8) {
 #[repr(C, align(8))]
 struct Control([u8; 64]);
 
-/// The buffers of a batch, made once. `received` points into `queries`, `names` and `controls`, and `replies_out` into
-/// `replies`, `names` and `controls`: a reply goes to where the query came from, from the address that it was sent to.
+/// The buffers of a batch, allocated once. `received` points into `queries`, `names` and `controls`. `replies_out` points into
+/// `replies`, `names` and `controls`: a reply goes to the source of its query, from the address that the query was sent to.
 struct Batch {
     socket: Arc<Socket>,
-    queries: Vec<[u8; QUERY_SIZE]>,
+    queries: Vec<[u8; MAX_QUERY_OCTETS]>,
     replies: Vec<[u8; MAX_UDP]>,
     names: Vec<libc::sockaddr_storage>,
     controls: Vec<Control>,
-    /// They are reached through the headers only.
+    /// Only the pointers in the headers use these.
     _query_vectors: Vec<libc::iovec>,
     reply_vectors: Vec<libc::iovec>,
     received: Vec<libc::mmsghdr>,
     replies_out: Vec<libc::mmsghdr>,
-    /// How many packets the last receive delivered, and how many replies there are to them.
+    /// The number of packets of the last receive, and of replies to them.
     received_len: usize,
     replies_len: usize,
 }
@@ -325,11 +324,11 @@ struct Batch {
 // never reallocated, and so stays where it is when the value moves to another thread.
 unsafe impl Send for Batch {}
 
-/// A received packet, and room for its reply.
+/// A received packet, and the buffer for its reply.
 struct Packet<'a> {
     source: IpAddr,
     port: u16,
-    /// The address that it was sent to, where the socket does not tell.
+    /// The address that it was sent to, if the socket has a wildcard address.
     local: Option<IpAddr>,
     query: &'a [u8],
     reply: &'a mut [u8],
@@ -343,7 +342,7 @@ impl Batch {
             let header = MaybeUninit::<libc::mmsghdr>::zeroed().assume_init();
             (name, header, libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 })
         };
-        let mut queries = vec![[0; QUERY_SIZE]; BATCH];
+        let mut queries = vec![[0; MAX_QUERY_OCTETS]; BATCH];
         let mut replies = vec![[0; MAX_UDP]; BATCH];
         let mut names = vec![name; BATCH];
         let mut controls = vec![Control([0; 64]); BATCH];
@@ -352,7 +351,7 @@ impl Batch {
         let mut received = vec![header; BATCH];
         for index in 0..BATCH {
             query_vectors[index].iov_base = queries[index].as_mut_ptr().cast();
-            query_vectors[index].iov_len = QUERY_SIZE;
+            query_vectors[index].iov_len = MAX_QUERY_OCTETS;
             reply_vectors[index].iov_base = replies[index].as_mut_ptr().cast();
             let header = &mut received[index].msg_hdr;
             header.msg_name = (&raw mut names[index]).cast();
@@ -375,9 +374,9 @@ impl Batch {
         }
     }
 
-    /// Waits for packets. Returns how many there are; fails when there are none in time.
+    /// Waits for packets. Returns their number. The error at the time-out is `WouldBlock`.
     fn receive(&mut self, flags: libc::c_int) -> io::Result<usize> {
-        // The kernel wrote over the lengths of those that it used.
+        // The kernel has overwritten the lengths in the headers that it used.
         for message in &mut self.received[..self.received_len] {
             message.msg_hdr.msg_namelen = mem::size_of::<libc::sockaddr_storage>() as libc::socklen_t;
             message.msg_hdr.msg_controllen = mem::size_of::<Control>() as _;
@@ -403,12 +402,12 @@ impl Batch {
     fn packet(&mut self, index: usize) -> Option<Packet<'_>> {
         let (source, port) = source(&self.names[index])?;
         let local = local(&self.received[index].msg_hdr);
-        let len = (self.received[index].msg_len as usize).min(QUERY_SIZE);
+        let len = (self.received[index].msg_len as usize).min(MAX_QUERY_OCTETS);
         Some(Packet { source, port, local, query: &self.queries[index][..len], reply: &mut self.replies[index] })
     }
 
-    /// The way back for a reply to packet `index` that takes its time.
-    #[allow(clippy::unnecessary_cast, reason = "the length's type is another one with musl")]
+    /// The return path of packet `index`, for a reply that is sent after the batch.
+    #[allow(clippy::unnecessary_cast, reason = "the type of the length differs with musl")]
     fn path(&self, index: usize) -> ReturnPath {
         let header = &self.received[index].msg_hdr;
         ReturnPath {
@@ -419,7 +418,7 @@ impl Batch {
         }
     }
 
-    /// Puts the reply to packet `index` among those to send. Each packet has at most one.
+    /// Adds the reply to packet `index` to the replies to send. Each packet has at most one reply.
     fn reply(&mut self, index: usize, len: usize) {
         let (Some(out), vector) = (self.replies_out.get_mut(self.replies_len), &mut self.reply_vectors[index]) else {
             return;
@@ -434,7 +433,7 @@ impl Batch {
         self.replies_len += 1;
     }
 
-    /// Sends all replies. Returns how many the kernel did not take.
+    /// Sends all replies. Returns how many the kernel refused.
     fn send(&mut self) -> usize {
         // SAFETY: each header points to buffers of this value, with their sizes: the reply's octets, and the name and
         // ancillary data that the kernel filled in for its query.
@@ -442,11 +441,11 @@ impl Batch {
     }
 }
 
-/// Sends messages. Returns how many the kernel did not take: one bad destination does not stop the others.
+/// Sends messages. Returns how many the kernel refused. A refused message does not stop the others.
 ///
 /// SAFETY: the headers' pointers have to lead to values that live until this returns, with their sizes.
 unsafe fn send_all(socket: &Socket, messages: &mut [libc::mmsghdr], flags: libc::c_int) -> usize {
-    let (mut sent, mut unsent, mut tries) = (0, 0, 0);
+    let (mut sent, mut unsent, mut attempts) = (0, 0, 0);
     while sent < messages.len() {
         let rest = &mut messages[sent..];
         // SAFETY: as the caller promises.
@@ -454,27 +453,27 @@ unsafe fn send_all(socket: &Socket, messages: &mut [libc::mmsghdr], flags: libc:
             unsafe { libc::sendmmsg(socket.as_raw_fd(), rest.as_mut_ptr(), rest.len() as libc::c_uint, flags as _) };
         if let Ok(count @ 1..) = usize::try_from(result) {
             sent += count;
-            tries = 0;
+            attempts = 0;
             continue;
         }
-        // An error is that of the first one in the rest.
+        // The error belongs to the first message of the rest.
         match io::Error::last_os_error().raw_os_error() {
             Some(libc::EINTR) => continue,
-            Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) if tries < SEND_TRIES && flags == 0 => {
-                tries += 1;
+            Some(libc::EAGAIN | libc::ENOBUFS | libc::ENOMEM) if attempts < MAX_SEND_ATTEMPTS && flags == 0 => {
+                attempts += 1;
                 std::thread::sleep(Duration::from_micros(100));
             }
             _ => {
                 sent += 1;
                 unsent += 1;
-                tries = 0;
+                attempts = 0;
             }
         }
     }
     unsent
 }
 
-/// The way back to a client: a reply goes to where the query came from, from the address that it was sent to.
+/// The return path to a client: the source of its query, and the address that the query was sent to.
 pub struct ReturnPath {
     name: libc::sockaddr_storage,
     name_len: libc::socklen_t,
@@ -482,15 +481,17 @@ pub struct ReturnPath {
     control_len: usize,
 }
 
-/// Sends answers that took their time, as far as the kernel has room for them now. Returns how many it did not take.
-fn send_letters(socket: &Socket, letters: &mut [Letter]) -> usize {
+/// Sends deferred replies without waiting for the kernel. Returns how many the kernel refused.
+fn send_deferred(socket: &Socket, replies: &mut [DeferredReply]) -> usize {
     let mut unsent = 0;
-    for letters in letters.chunks_mut(BATCH) {
+    for replies in replies.chunks_mut(BATCH) {
         let vector = libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 };
         // SAFETY: a C structure of integers and pointers, for which zero is a valid value.
         let header = unsafe { MaybeUninit::<libc::mmsghdr>::zeroed().assume_init() };
         let (mut vectors, mut headers) = ([vector; BATCH], [header; BATCH]);
-        for ((Letter { path, reply, .. }, vector), header) in letters.iter_mut().zip(&mut vectors).zip(&mut headers) {
+        for ((DeferredReply { path, reply, .. }, vector), header) in
+            replies.iter_mut().zip(&mut vectors).zip(&mut headers)
+        {
             *vector = libc::iovec { iov_base: reply.as_mut_ptr().cast(), iov_len: reply.len() };
             let header = &mut header.msg_hdr;
             header.msg_name = (&raw mut path.name).cast();
@@ -502,8 +503,8 @@ fn send_letters(socket: &Socket, letters: &mut [Letter]) -> usize {
                 header.msg_controllen = path.control_len as _;
             }
         }
-        // SAFETY: all pointers lead to the letters and the arrays above, with their sizes.
-        unsent += unsafe { send_all(socket, &mut headers[..letters.len()], libc::MSG_DONTWAIT) };
+        // SAFETY: all pointers lead to the replies and the arrays above, with their sizes.
+        unsent += unsafe { send_all(socket, &mut headers[..replies.len()], libc::MSG_DONTWAIT) };
     }
     unsent
 }
@@ -526,8 +527,8 @@ fn source(name: &libc::sockaddr_storage) -> Option<(IpAddr, u16)> {
     }
 }
 
-/// The address that a packet was sent to, if its ancillary data says so. The data is made ready for the reply: it
-/// names the address that the reply comes from, and an interface only where the address is valid on that alone.
+/// The address that a packet was sent to, if its ancillary data says so. Changes the data for the reply: there it names the
+/// source address of the reply, and an interface only where the address is valid on that interface alone.
 fn local(header: &libc::msghdr) -> Option<IpAddr> {
     // SAFETY: the kernel filled in the control buffer that the header points to, and its length; the macros stay
     // within that. The data's type is what level and type say, its length is checked, and it may be unaligned.

@@ -1,12 +1,13 @@
-//! The counters of those who answer: each worker has its own, and a scrape sums them up.
+//! Counters of replies. Each worker (a UDP thread, or the connections of a listener) has counters of its own, which no other
+//! worker writes. A scrape adds them up.
 
 use super::udp;
 use crate::{
-    answer::{Answered, Kind, Locality, Transport},
+    answer::{AnswerKind, Answered, Locality, Transport},
     instruments::{Family, desc},
     snapshot::Snapshot,
     snapshot::published::Published,
-    wire::query::rcode::{self, MNEMONICS},
+    wire::codes::rcode::{self, MNEMONICS},
 };
 use prometheus::{
     core::{Collector, Desc},
@@ -21,25 +22,25 @@ use std::{
     },
 };
 
-const KINDS: [(Kind, &str); 7] = [
-    (Kind::Zone, "zone"),
-    (Kind::Endpoint, "endpoint"),
-    (Kind::Autodefined, "autodefined"),
-    (Kind::Whoami, "whoami"),
-    (Kind::Forward, "forward"),
-    (Kind::Refused, "refused"),
-    (Kind::Malformed, "malformed"),
+const KINDS: [(AnswerKind, &str); 7] = [
+    (AnswerKind::Zone, "zone"),
+    (AnswerKind::Endpoint, "endpoint"),
+    (AnswerKind::Autodefined, "autodefined"),
+    (AnswerKind::Whoami, "whoami"),
+    (AnswerKind::Forward, "forward"),
+    (AnswerKind::Refused, "refused"),
+    (AnswerKind::Malformed, "malformed"),
 ];
 
 const LOCALITIES: [(Locality, &str); 3] =
     [(Locality::SameAz, "same"), (Locality::NoAz, "unknown"), (Locality::CrossAz, "other")];
 
-/// How many RCODEs are told apart: those that we send, and all others together.
+/// The number of RCODE counters: one for each RCODE that zonal sends, and one for all others.
 const RCODES: usize = MNEMONICS.len() + 1;
-/// The counters of one view: by what answered and RCODE, and then by where the addresses are.
-const PER_VIEW: usize = BY_KIND + LOCALITIES.len();
-const BY_KIND: usize = KINDS.len() * RCODES;
-/// How many rows of counters are made at once.
+/// The number of counters of a view: by kind of answer and RCODE, and then by locality of endpoint addresses.
+const COUNTERS_PER_VIEW: usize = COUNTERS_BY_KIND + LOCALITIES.len();
+const COUNTERS_BY_KIND: usize = KINDS.len() * RCODES;
+/// The number of rows of counters that are allocated together.
 const ROWS_PER_CHUNK: usize = 64;
 
 type Chunk = Arc<[AtomicU64]>;
@@ -48,32 +49,32 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Which of so many RCODEs it is.
-fn place_of(rcode: u16) -> usize {
+/// The index of the counter of an RCODE.
+fn rcode_index(rcode: u16) -> usize {
     MNEMONICS.iter().position(|(other, _)| *other == rcode).unwrap_or(MNEMONICS.len())
 }
 
-/// Which counter of a view an answer is counted in.
-fn index_of(kind: Kind, rcode: u16) -> usize {
-    KINDS.iter().position(|(other, _)| *other == kind).unwrap_or_default() * RCODES + place_of(rcode)
+/// The index of the counter of an answer in the row of its view.
+fn counter_index(kind: AnswerKind, rcode: u16) -> usize {
+    KINDS.iter().position(|(other, _)| *other == kind).unwrap_or_default() * RCODES + rcode_index(rcode)
 }
 
-/// Why a message had no answer.
+/// The reason why a message gets no reply.
 #[derive(Clone, Copy, Debug)]
-pub enum Dropped {
-    /// There is nothing to say to it.
+pub enum DropReason {
+    /// The message gets no reply, for example because it is a response.
     Silent,
-    /// The kernel did not take the answer.
+    /// The kernel refused the reply.
     Unsent,
-    /// The kernel failed to deliver.
+    /// A receive failed.
     Receive,
-    /// It came later than a client waits for it.
+    /// The reply was ready later than a client waits for it.
     Late,
 }
 
-/// What became of an error answer beyond the limit.
+/// The action on an error answer beyond the limit.
 #[derive(Clone, Copy, Debug)]
-pub enum Limited {
+pub enum LimitAction {
     /// A truncated answer was sent.
     Truncated,
     /// Nothing was sent.
@@ -85,12 +86,12 @@ pub enum Limited {
 const DROPPED: [&str; 4] = ["silent", "unsent", "receive", "late"];
 const LIMITED: [&str; 3] = ["truncated", "dropped", "bad_cookie"];
 
-/// Rows of counters, as many as there are views or entry points.
+/// Rows of counters: one for each view, or for each entry point.
 #[derive(Clone, Default)]
 struct Rows(Vec<Chunk>);
 
 impl Rows {
-    /// Makes room for so many rows of so many counters. What is added is added to `shared` too.
+    /// Adds rows of `width` counters until there are `rows`. Adds them to `shared` too.
     fn grow(&mut self, shared: &Mutex<Rows>, rows: usize, width: usize) {
         while self.0.len() * ROWS_PER_CHUNK < rows {
             let chunk: Chunk = (0..ROWS_PER_CHUNK * width).map(|_| AtomicU64::new(0)).collect();
@@ -117,8 +118,8 @@ impl Rows {
     }
 }
 
-/// One worker's counters, as scrapes see them.
-struct Block {
+/// The counters of a worker, as scrapes see them.
+struct SharedCounters {
     transport: Transport,
     /// By view; the first row is for clients without a view.
     views: Mutex<Rows>,
@@ -130,70 +131,70 @@ struct Block {
     thread: Option<Thread>,
 }
 
-/// What is counted of a thread that takes packets.
+/// The counters of a UDP thread.
 struct Thread {
-    /// The address that it listens on.
+    /// The listen address.
     listener: String,
-    /// Which of those it is that listen there.
+    /// The number of the thread on that address, from 0.
     number: String,
     socket: Weak<Socket>,
     batches: AtomicU64,
     packets: AtomicU64,
 }
 
-/// One worker's counters. It is their only writer, so that counting is a plain load and store.
-pub struct Writer {
-    block: Arc<Block>,
-    /// The same that the block has, at hand without its locks.
+/// The counters of a worker, for the worker. It is their only writer, so that counting is a plain load and store.
+pub struct WorkerCounters {
+    shared: Arc<SharedCounters>,
+    /// The same rows as in `shared`, without a lock.
     views: Rows,
     entry_points: Rows,
 }
 
-impl Writer {
-    /// Makes room for the views and entry points of a snapshot. To be called when it is taken up, not for each query.
-    pub fn make_room(&mut self, snapshot: &Snapshot) {
+impl WorkerCounters {
+    /// Adds rows for the views and entry points of a snapshot. Call this for each snapshot, not for each query.
+    pub fn prepare(&mut self, snapshot: &Snapshot) {
         self.grow(snapshot.view_labels().len(), snapshot.networks.entry_point_labels.len());
     }
 
     fn grow(&mut self, views: usize, entry_points: usize) {
-        self.views.grow(&self.block.views, views + 1, PER_VIEW);
-        self.entry_points.grow(&self.block.entry_points, entry_points, RCODES);
+        self.views.grow(&self.shared.views, views + 1, COUNTERS_PER_VIEW);
+        self.entry_points.grow(&self.shared.entry_points, entry_points, RCODES);
     }
 
-    /// Counts an answer. One of a view that there is no room for is counted as without a view.
+    /// Counts an answer. An answer of a view without a row counts as an answer without a view.
     pub fn answered(&mut self, answered: &Answered) {
         let row = answered.view.map_or(0, |view| view as usize + 1);
-        if let Some(row) = self.views.row(row, PER_VIEW).or_else(|| self.views.row(0, PER_VIEW)) {
-            increase(&row[index_of(answered.kind, answered.rcode)]);
+        if let Some(row) = self.views.row(row, COUNTERS_PER_VIEW).or_else(|| self.views.row(0, COUNTERS_PER_VIEW)) {
+            increase(&row[counter_index(answered.kind, answered.rcode)]);
             if let Some(locality) = answered.locality {
-                increase(&row[BY_KIND + locality as usize]);
+                increase(&row[COUNTERS_BY_KIND + locality as usize]);
             }
         }
         if let Some(row) =
             answered.entry_point.and_then(|entry_point| self.entry_points.row(entry_point as usize, RCODES))
         {
-            increase(&row[place_of(answered.rcode)]);
+            increase(&row[rcode_index(answered.rcode)]);
         }
     }
 
     /// Counts a message without an answer.
-    pub fn dropped(&mut self, reason: Dropped) {
-        increase(&self.block.dropped[reason as usize]);
+    pub fn dropped(&mut self, reason: DropReason) {
+        increase(&self.shared.dropped[reason as usize]);
     }
 
     /// Counts an error answer beyond the limit.
-    pub fn limited(&mut self, action: Limited) {
-        increase(&self.block.limited[action as usize]);
+    pub fn limited(&mut self, action: LimitAction) {
+        increase(&self.shared.limited[action as usize]);
     }
 
     /// Counts a large answer beyond the limit, which is truncated.
     pub fn large_truncated(&mut self) {
-        increase(&self.block.large);
+        increase(&self.shared.large);
     }
 
-    /// Counts packets that were taken with one system call.
+    /// Counts the packets of one receive.
     pub fn received(&mut self, packets: usize) {
-        if let Some(thread) = &self.block.thread {
+        if let Some(thread) = &self.shared.thread {
             increase(&thread.batches);
             add(&thread.packets, packets as u64);
         }
@@ -208,18 +209,18 @@ fn add(counter: &AtomicU64, more: u64) {
     counter.store(counter.load(Relaxed).wrapping_add(more), Relaxed);
 }
 
-/// Sums up the counters of all workers.
+/// The counters of all workers.
 #[derive(Clone)]
 pub struct Workers {
-    /// Collectors are told apart by this.
+    /// The name under which the registry knows this collector.
     desc: Desc,
-    blocks: Arc<Mutex<Vec<Arc<Block>>>>,
-    /// What the workers that have ended counted, by transport.
-    retired: Arc<Mutex<[Totals; Transport::WORDS.len()]>>,
+    blocks: Arc<Mutex<Vec<Arc<SharedCounters>>>>,
+    /// The sums of workers that have ended, by transport.
+    retired: Arc<Mutex<[Totals; Transport::LABELS.len()]>>,
     snapshot: Published,
 }
 
-/// The sums of one transport's workers.
+/// The sums of the workers of one transport.
 #[derive(Clone, Default)]
 struct Totals {
     views: Vec<u64>,
@@ -230,8 +231,8 @@ struct Totals {
 }
 
 impl Totals {
-    fn add(&mut self, block: &Block) {
-        // A worker that takes up a larger snapshot is not to wait for the sums.
+    fn add(&mut self, block: &SharedCounters) {
+        // The locks are released at once, so that a worker that adds rows does not wait for the sums.
         let (views, entry_points) = (lock(&block.views).clone(), lock(&block.entry_points).clone());
         views.add_to(&mut self.views);
         entry_points.add_to(&mut self.entry_points);
@@ -246,13 +247,17 @@ impl Totals {
 }
 
 impl Workers {
-    /// None has counted yet. Labels are those of what is served.
+    /// No workers yet. Labels come from the current snapshot.
     pub fn new(snapshot: Published) -> Workers {
         Workers { desc: desc("zonal_answers_total"), blocks: Arc::default(), retired: Arc::default(), snapshot }
     }
 
-    /// Counters for one more worker. With `thread`, it takes packets from a socket: at which address, the how manieth there.
-    pub fn writer(&self, transport: Transport, thread: Option<(SocketAddr, usize, &Arc<Socket>)>) -> Writer {
+    /// Adds a worker. `thread` is for a UDP thread: its listen address, its number there, and its socket.
+    pub fn add_worker(
+        &self,
+        transport: Transport,
+        thread: Option<(SocketAddr, usize, &Arc<Socket>)>,
+    ) -> WorkerCounters {
         self.fold();
         let thread = thread.map(|(listener, number, socket)| Thread {
             listener: listener.to_string(),
@@ -261,7 +266,7 @@ impl Workers {
             batches: AtomicU64::new(0),
             packets: AtomicU64::new(0),
         });
-        let block = Arc::new(Block {
+        let block = Arc::new(SharedCounters {
             transport,
             views: Mutex::default(),
             entry_points: Mutex::default(),
@@ -271,12 +276,12 @@ impl Workers {
             thread,
         });
         lock(&self.blocks).push(block.clone());
-        let mut writer = Writer { block, views: Rows::default(), entry_points: Rows::default() };
+        let mut writer = WorkerCounters { shared: block, views: Rows::default(), entry_points: Rows::default() };
         writer.grow(0, 0);
         writer
     }
 
-    /// Folds the blocks whose worker has ended into what is kept of them.
+    /// Moves the counters of ended workers into `retired`.
     fn fold(&self) {
         let mut retired = lock(&self.retired);
         lock(&self.blocks).retain(|block| {
@@ -289,9 +294,9 @@ impl Workers {
     }
 
     /// The totals of each transport.
-    fn totals(&self) -> [Totals; Transport::WORDS.len()] {
+    fn totals(&self) -> [Totals; Transport::LABELS.len()] {
         self.fold();
-        // What is folded in the meantime is in one of them, and not in both.
+        // `retired` is locked while the list of workers is copied, so that no worker counts twice or not at all.
         let retired = lock(&self.retired);
         let blocks = lock(&self.blocks).clone();
         let mut totals = retired.clone();
@@ -305,12 +310,12 @@ impl Workers {
     fn threads(&self) -> [MetricFamily; 3] {
         let mut batches = Family::counter(
             "zonal_udp_batches_total",
-            "System calls by which a thread took packets. Fewer packets in each than 32: it keeps up",
+            "Receive system calls of a UDP thread. A thread with fewer than 32 packets per call keeps up",
         );
-        let mut packets = Family::counter("zonal_udp_packets_total", "Packets that a thread took by UDP");
+        let mut packets = Family::counter("zonal_udp_packets_total", "Packets that a UDP thread received");
         let mut overflows = Family::counter(
             "zonal_udp_overflows_total",
-            "Packets that the kernel threw away, as the thread did not take them in time",
+            "Packets that the kernel dropped because the thread did not receive them in time",
         );
         let blocks = lock(&self.blocks).clone();
         for thread in blocks.iter().filter_map(|block| block.thread.as_ref()) {
@@ -331,97 +336,114 @@ impl Collector for Workers {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let mut answers = Family::counter(
-            "zonal_answers_total",
-            "Answers sent. view: the VPC, at an inbound endpoint VPC/client's network, or none for clients that have no view. \
-             outcome: what answered: zone, endpoint, autodefined, whoami, forward, refused, malformed",
-        );
-        let mut localities = Family::counter(
-            "zonal_endpoint_answers_total",
-            "Answers with addresses of VPC endpoints, by where these are for the client. az: same (all in its own), \
-             other (at least one in another AZ: that traffic costs money), unknown (its AZ is not known)",
-        );
-        let mut entry_points = Family::counter(
-            "zonal_inbound_answers_total",
-            "Answers sent from the addresses of inbound endpoints. CloudWatch: InboundQueryVolume; by rcode \
-             ServFailQueries, NxDomainQueries, RefusedQueries, FormErrorQueries",
-        );
-        let mut dropped = Family::counter(
-            "zonal_dropped_total",
-            "Messages without an answer. reason: silent (nothing to say to that, as to a response), unsent (the kernel did \
-             not take the answer), receive (the kernel failed to deliver), late (the answer came after 2.4 seconds; it is kept \
-             in the cache for the client's next attempt)",
-        );
-        let mut limited = Family::counter(
-            "zonal_error_answers_limited_total",
-            "Error answers beyond the limit. action: truncated, dropped, bad_cookie",
-        );
-        let snapshot = self.snapshot.load_full();
-        // Of what is not in the manifest any more nothing is told.
-        let mut views: Vec<Option<&str>> = vec![None; snapshot.view_labels().len() + 1];
-        views[0] = Some("none");
-        for view in snapshot.views.iter() {
-            if let Some(place) = views.get_mut(view.slot as usize + 1) {
-                *place = Some(&view.label);
-            }
-        }
-        let mut of_entry_points = Vec::new();
-        for (address, entry_point) in &snapshot.networks.entry_points {
-            of_entry_points.extend(entry_point.slot.map(|slot| (slot as usize, &*entry_point.id, address.to_string())));
-        }
-        let totals = self.totals();
-        let of_transports = || totals.iter().zip(Transport::WORDS).map(|(totals, (_, word))| (totals, word));
-        for (row, view) in views.iter().enumerate().filter_map(|(row, view)| Some((row, (*view)?))) {
-            let mut of_az = [0; LOCALITIES.len()];
-            for (totals, transport) in of_transports() {
-                let Some(counts) = totals.views.get(row * PER_VIEW..(row + 1) * PER_VIEW) else { continue };
-                let (by_kind, by_az) = counts.split_at(BY_KIND);
-                of_az.iter_mut().zip(by_az).for_each(|(sum, count)| *sum += count);
-                for (index, &count) in by_kind.iter().enumerate().filter(|(_, count)| **count > 0) {
-                    let (outcome, rcode) = (KINDS[index / RCODES].1, rcode::word_at(index % RCODES));
-                    let labels = [("outcome", outcome), ("rcode", rcode), ("transport", transport), ("view", view)];
-                    answers.set(&labels, count as f64);
-                }
-            }
-            for ((_, az), &count) in LOCALITIES.iter().zip(&of_az).filter(|(_, count)| **count > 0) {
-                localities.set(&[("az", az), ("view", view)], count as f64);
-            }
-        }
-        for (row, endpoint, address) in &of_entry_points {
-            for place in 0..RCODES {
-                let count =
-                    |(totals, _): (&Totals, _)| totals.entry_points.get(row * RCODES + place).copied().unwrap_or(0);
-                let sum: u64 = of_transports().map(count).sum();
-                if sum > 0 {
-                    let labels = [
-                        ("entry_point", &**address),
-                        ("rcode", rcode::word_at(place)),
-                        ("resolver_endpoint", endpoint),
-                    ];
-                    entry_points.set(&labels, sum as f64);
-                }
-            }
-        }
-        let mut of_actions = [0; LIMITED.len()];
-        for (totals, transport) in of_transports() {
-            for (reason, &count) in DROPPED.iter().zip(&totals.dropped) {
-                dropped.set(&[("reason", reason), ("transport", transport)], count as f64);
-            }
-            of_actions.iter_mut().zip(&totals.limited).for_each(|(sum, count)| *sum += count);
-        }
-        for (action, &count) in LIMITED.iter().zip(&of_actions) {
-            limited.set(&[("action", action)], count as f64);
-        }
-        let large = Family::one_counter(
-            "zonal_large_answers_truncated_total",
-            "Large answers over UDP beyond `limits.large_answers_per_second`: they are truncated, and clients ask again by TCP",
-            totals.iter().map(|totals| totals.large).sum::<u64>() as f64,
-        );
-        let mut all =
-            vec![answers.done(), localities.done(), entry_points.done(), dropped.done(), limited.done(), large];
+        let (snapshot, totals) = (self.snapshot.load_full(), self.totals());
+        let mut all = view_families(&snapshot, &totals).to_vec();
+        all.push(entry_point_family(&snapshot, &totals));
+        all.extend(refusal_families(&totals));
         all.extend(self.threads());
         all
     }
+}
+
+/// The totals of each transport, with its word.
+fn by_transport(totals: &[Totals]) -> impl Iterator<Item = (&Totals, &'static str)> {
+    totals.iter().zip(Transport::LABELS).map(|(totals, (_, word))| (totals, word))
+}
+
+/// Answers by view, and addresses of endpoints by view and AZ. Views that are not in the manifest any more are left out.
+fn view_families(snapshot: &Snapshot, totals: &[Totals]) -> [MetricFamily; 2] {
+    let mut answers = Family::counter(
+        "zonal_answers_total",
+        "Answers sent. view: the VPC, at an inbound endpoint VPC/network of the client, or none for clients without a view. \
+         outcome: the source of the answer: zone, endpoint, autodefined, whoami, forward, refused, malformed",
+    );
+    let mut localities = Family::counter(
+        "zonal_endpoint_answers_total",
+        "Answers with addresses of VPC endpoints. az: same (all addresses are in the AZ of the client), other (at least one is \
+         in another AZ: that traffic costs money), unknown (the AZ of the client is not known)",
+    );
+    let mut views: Vec<Option<&str>> = vec![None; snapshot.view_labels().len() + 1];
+    views[0] = Some("none");
+    for view in snapshot.views.iter() {
+        if let Some(label) = views.get_mut(view.slot as usize + 1) {
+            *label = Some(&view.label);
+        }
+    }
+    for (row, view) in views.iter().enumerate().filter_map(|(row, view)| Some((row, (*view)?))) {
+        let mut az_sums = [0; LOCALITIES.len()];
+        for (totals, transport) in by_transport(totals) {
+            let Some(counts) = totals.views.get(row * COUNTERS_PER_VIEW..(row + 1) * COUNTERS_PER_VIEW) else {
+                continue;
+            };
+            let (by_kind, by_az) = counts.split_at(COUNTERS_BY_KIND);
+            az_sums.iter_mut().zip(by_az).for_each(|(sum, count)| *sum += count);
+            for (index, &count) in by_kind.iter().enumerate().filter(|(_, count)| **count > 0) {
+                let (outcome, rcode) = (KINDS[index / RCODES].1, rcode::label_at(index % RCODES));
+                let labels = [("outcome", outcome), ("rcode", rcode), ("transport", transport), ("view", view)];
+                answers.set(&labels, count as f64);
+            }
+        }
+        for ((_, az), &count) in LOCALITIES.iter().zip(&az_sums).filter(|(_, count)| **count > 0) {
+            localities.set(&[("az", az), ("view", view)], count as f64);
+        }
+    }
+    [answers.done(), localities.done()]
+}
+
+/// Answers by entry point of inbound endpoints.
+fn entry_point_family(snapshot: &Snapshot, totals: &[Totals]) -> MetricFamily {
+    let mut family = Family::counter(
+        "zonal_inbound_answers_total",
+        "Answers sent from the addresses of inbound endpoints. CloudWatch: InboundQueryVolume; by rcode \
+         ServFailQueries, NxDomainQueries, RefusedQueries, FormErrorQueries",
+    );
+    for (address, entry_point) in &snapshot.networks.entry_points {
+        let Some(row) = entry_point.slot.map(|slot| slot as usize) else { continue };
+        let address = address.to_string();
+        for rcode in 0..RCODES {
+            let count = |totals: &Totals| totals.entry_points.get(row * RCODES + rcode).copied().unwrap_or(0);
+            let sum: u64 = totals.iter().map(count).sum();
+            if sum > 0 {
+                let labels = [
+                    ("entry_point", &*address),
+                    ("rcode", rcode::label_at(rcode)),
+                    ("resolver_endpoint", &*entry_point.id),
+                ];
+                family.set(&labels, sum as f64);
+            }
+        }
+    }
+    family.done()
+}
+
+/// Messages without an answer, and answers that a limit changed.
+fn refusal_families(totals: &[Totals]) -> [MetricFamily; 3] {
+    let mut dropped = Family::counter(
+        "zonal_dropped_total",
+        "Messages without an answer. reason: silent (the message gets no answer, for example a response), unsent (the kernel \
+         refused the answer), receive (a receive failed), late (the answer was ready after 2.4 seconds; the cache has it for \
+         the next attempt of the client)",
+    );
+    let mut limited = Family::counter(
+        "zonal_error_answers_limited_total",
+        "Error answers beyond the limit. action: truncated, dropped, bad_cookie",
+    );
+    let mut action_sums = [0; LIMITED.len()];
+    for (totals, transport) in by_transport(totals) {
+        for (reason, &count) in DROPPED.iter().zip(&totals.dropped) {
+            dropped.set(&[("reason", reason), ("transport", transport)], count as f64);
+        }
+        action_sums.iter_mut().zip(&totals.limited).for_each(|(sum, count)| *sum += count);
+    }
+    for (action, &count) in LIMITED.iter().zip(&action_sums) {
+        limited.set(&[("action", action)], count as f64);
+    }
+    let large = Family::one_counter(
+        "zonal_large_answers_truncated_total",
+        "Large answers over UDP beyond `limits.large_answers_per_second`, which zonal truncated. Clients ask again by TCP",
+        totals.iter().map(|totals| totals.large).sum::<u64>() as f64,
+    );
+    [dropped.done(), limited.done(), large]
 }
 
 #[cfg(test)]
@@ -429,23 +451,23 @@ mod tests {
     use super::*;
     use crate::listen::tests;
 
-    fn answered(view: Option<u32>, kind: Kind, rcode: u16) -> Answered {
+    fn answered(view: Option<u32>, kind: AnswerKind, rcode: u16) -> Answered {
         Answered { view, kind, ..tests::answered(12, rcode) }
     }
 
     #[test]
-    fn workers_are_summed_up() {
+    fn a_scrape_adds_up_all_workers() {
         let core = tests::core(&tests::limits());
-        let mut one = core.counters.workers.writer(Transport::Udp, None);
-        let mut other = core.counters.workers.writer(Transport::Udp, None);
-        let mut tcp = core.counters.workers.writer(Transport::Tcp, None);
-        one.answered(&answered(None, Kind::Refused, 5));
-        other.answered(&answered(None, Kind::Refused, 5));
-        other.answered(&answered(None, Kind::Malformed, 16));
-        tcp.answered(&Answered { locality: Some(Locality::CrossAz), ..answered(None, Kind::Zone, 3) });
-        tcp.dropped(Dropped::Silent);
-        one.limited(Limited::BadCookie);
-        drop(other); // what a worker counted stays when it ends
+        let mut one = core.counters.workers.add_worker(Transport::Udp, None);
+        let mut other = core.counters.workers.add_worker(Transport::Udp, None);
+        let mut tcp = core.counters.workers.add_worker(Transport::Tcp, None);
+        one.answered(&answered(None, AnswerKind::Refused, 5));
+        other.answered(&answered(None, AnswerKind::Refused, 5));
+        other.answered(&answered(None, AnswerKind::Malformed, 16));
+        tcp.answered(&Answered { locality: Some(Locality::CrossAz), ..answered(None, AnswerKind::Zone, 3) });
+        tcp.dropped(DropReason::Silent);
+        one.limited(LimitAction::BadCookie);
+        drop(other); // the counts of an ended worker stay
         for _ in 0..2 {
             let text = tests::page(&core);
             for line in [
@@ -458,24 +480,24 @@ mod tests {
             ] {
                 assert!(text.lines().any(|other| other == line), "{line} in\n{text}");
             }
-            assert_eq!(text.matches("zonal_answers_total{").count(), 3, "only what was counted");
+            assert_eq!(text.matches("zonal_answers_total{").count(), 3, "only answers that were counted");
         }
     }
 
     #[test]
-    fn room_grows_with_the_views() {
+    fn rows_are_added_with_the_views() {
         let workers = Workers::new(tests::core(&tests::limits()).snapshot.clone());
-        let mut writer = workers.writer(Transport::Udp, None);
+        let mut writer = workers.add_worker(Transport::Udp, None);
         let total = |view: usize| {
             let [udp, ..] = workers.totals();
-            udp.views.get((view + 1) * PER_VIEW + index_of(Kind::Zone, 0)).copied()
+            udp.views.get((view + 1) * COUNTERS_PER_VIEW + counter_index(AnswerKind::Zone, 0)).copied()
         };
         writer.grow(10, 0);
-        writer.answered(&answered(Some(9), Kind::Zone, 0));
+        writer.answered(&answered(Some(9), AnswerKind::Zone, 0));
         assert_eq!((total(9), total(1000)), (Some(1), None));
-        writer.answered(&answered(Some(1000), Kind::Zone, 0));
+        writer.answered(&answered(Some(1000), AnswerKind::Zone, 0));
         writer.grow(1001, 0);
-        writer.answered(&answered(Some(1000), Kind::Zone, 0));
+        writer.answered(&answered(Some(1000), AnswerKind::Zone, 0));
         assert_eq!((total(9), total(1000)), (Some(1), Some(1)));
     }
 }

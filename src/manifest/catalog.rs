@@ -1,37 +1,46 @@
-//! Catalog zones (RFC 9432): zones that list zones, each of which becomes a private hosted zone of the manifest.
+//! Catalog zones (RFC 9432). A catalog zone lists zones, its members; each member becomes a private
+//! hosted zone of the manifest.
 
 use super::{
     Catalog, Id, Loaded, Manifest, Primary, PrivateHostedZone,
     transferred::{Content, Transferred, digest_with},
 };
-use crate::wire::{Name, name::printed, rdata::rtype};
+use crate::wire::{Name, name::name_text, rdata::rtype};
 use std::{
     collections::{BTreeMap, BTreeSet, HashSet},
     sync::Arc,
 };
 
-/// The version of the schema that is followed (RFC 9432, 4.2.1).
+/// The supported version of the catalog schema (RFC 9432, section 4.2.1).
 const VERSION: &[u8] = b"2";
 
-/// Of a catalog's zones no more than this share may go at once, in percent; but of fewer zones than this, all may.
-pub const MOST_REMOVED: usize = 30;
-pub const FEW: usize = 10;
+/// The largest share of a catalog's members that can be removed at once, in percent.
+pub const MAX_REMOVED_PERCENT: usize = 30;
+/// The smallest catalog that [`MAX_REMOVED_PERCENT`] applies to, in members. All members of a
+/// smaller one can be removed.
+pub const MIN_GUARDED_MEMBERS: usize = 10;
 
-/// A zone that a catalog lists.
+/// A member of a catalog: a zone that it lists.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Member {
-    /// The unique label that it has in the catalog, as text. With another one it is another zone, whose records are
-    /// transferred anew (RFC 9432, 5.4).
+    /// The unique label of the member, as text. With another label it is another zone, and its
+    /// records are transferred again (RFC 9432, section 5.4).
     pub label: String,
-    /// The zone's apex.
+    /// The apex of the zone.
     pub zone: Name,
-    /// The values of its `group` property.
+    /// The values of its `group` properties (RFC 9432, section 4.4.2).
     pub groups: Vec<String>,
-    /// The catalog that it may go over to: its `coo` property.
+    /// The value of its `coo` property: the catalog that takes over the member (RFC 9432, section
+    /// 4.4.1).
     pub next_owner: Option<Name>,
 }
 
-/// The zones that a catalog lists, in the order of their labels; or why it is broken and not to be processed.
+/// Reads the members of a catalog, in the order of their labels.
+///
+/// # Errors
+///
+/// The reason why the catalog is broken. zonal does not process a broken catalog (RFC 9432, section
+/// 5.1).
 pub fn read(content: &Content) -> Result<Vec<Member>, String> {
     let catalog = &content.zone;
     let depth = catalog.label_count();
@@ -58,29 +67,29 @@ pub fn read(content: &Content) -> Result<Vec<Member>, String> {
     }
     match &version[..] {
         [version] if version == VERSION => {}
-        [] => return Err(format!("the catalog has no version: version.{catalog} TXT \"2\" is missing")),
+        [] => return Err(format!("the catalog has no version; add the record version.{catalog} TXT \"2\"")),
         [version] => {
             let version = String::from_utf8_lossy(version);
-            return Err(format!("the catalog has version {version:?}, and only version 2 is understood"));
+            return Err(format!("the catalog has version {version:?}; zonal supports version 2"));
         }
-        several => return Err(format!("the catalog has {} version properties", several.len())),
+        several => return Err(format!("the catalog has {} version properties; expected one", several.len())),
     }
     let mut seen = HashSet::new();
     let mut list = Vec::with_capacity(members.len());
     for (label, zones) in members {
         let shown = shown(&label);
         let [zone] = &zones[..] else {
-            return Err(format!("{shown}.zones.{catalog} has {} PTR records, not one", zones.len()));
+            return Err(format!("{shown}.zones.{catalog} has {} PTR records; expected one", zones.len()));
         };
         if zone == catalog {
-            return Err(format!("the catalog lists itself, by the label {shown}"));
+            return Err(format!("the catalog lists itself, with the label {shown}"));
         }
         if !seen.insert(zone.to_lowercase()) {
             return Err(format!("the catalog lists {zone} twice"));
         }
         let owners = owners.remove(&label).unwrap_or_default();
         if owners.len() > 1 {
-            return Err(format!("coo.{shown}.zones.{catalog} has {} PTR records, not one", owners.len()));
+            return Err(format!("coo.{shown}.zones.{catalog} has {} PTR records; expected one", owners.len()));
         }
         let mut groups = groups.remove(&label).unwrap_or_default();
         groups.sort();
@@ -92,7 +101,7 @@ pub fn read(content: &Content) -> Result<Vec<Member>, String> {
 /// A label as text.
 fn shown(label: &[u8]) -> String {
     let wire = [&[label.len() as u8], label, &[0]].concat();
-    printed(&wire).trim_end_matches('.').into()
+    name_text(&wire).trim_end_matches('.').into()
 }
 
 fn name(rdata: &[u8]) -> Result<Name, String> {
@@ -110,29 +119,30 @@ fn text(mut rdata: &[u8]) -> Vec<u8> {
     text
 }
 
-/// Why what a catalog lists now is not to be followed: too much of what it listed before is missing.
-pub fn shrinks(old: &[Member], new: &[Member]) -> Option<String> {
-    let left: HashSet<&Name> = new.iter().map(|member| &member.zone).collect();
-    let gone = old.iter().filter(|member| !left.contains(&member.zone)).count();
-    (old.len() >= FEW && gone * 100 > old.len() * MOST_REMOVED).then(|| {
+/// Checks that a new version of a catalog does not remove too many members at once. Returns the
+/// error message if it does.
+pub fn excessive_removal(old: &[Member], new: &[Member]) -> Option<String> {
+    let new_zones: HashSet<&Name> = new.iter().map(|member| &member.zone).collect();
+    let removed = old.iter().filter(|member| !new_zones.contains(&member.zone)).count();
+    (old.len() >= MIN_GUARDED_MEMBERS && removed * 100 > old.len() * MAX_REMOVED_PERCENT).then(|| {
         format!(
-            "{gone} of {} zones are missing in the catalog: those that it listed before stay until less than {MOST_REMOVED} % \
-             are missing, or it gets another identifier",
+            "the catalog removes {removed} of {} zones, more than {MAX_REMOVED_PERCENT} %: zonal keeps the old members until \
+             fewer are missing; to accept the removal, give the catalog another identifier in the manifest",
             old.len()
         )
     })
 }
 
-/// A zone that a catalog lists and that is left out, and why.
+/// A member of a catalog that zonal does not serve.
 #[derive(Clone, Debug, PartialEq)]
-pub struct LeftOut {
-    /// The catalog's identifier.
+pub struct OmittedMember {
+    /// The identifier of the catalog.
     pub catalog: Id,
-    /// The zone, and why.
+    /// The name of the zone and the reason, as one message.
     pub reason: String,
 }
 
-/// A member on its way to become a zone.
+/// A member that may become a zone.
 struct Candidate<'a> {
     id: Id,
     catalog_id: &'a Id,
@@ -141,25 +151,25 @@ struct Candidate<'a> {
     member: &'a Member,
 }
 
-/// Completes what was loaded: with what is kept of the zones that are transferred, and with the zones that catalogs list. The
-/// resources of these are shared with `old`, the manifest that is served, where they are the same.
-pub fn complete(loaded: Loaded, kept: &Transferred, old: &Manifest) -> Loaded {
+/// Adds to a loaded manifest the records of transferred zones, and the members of catalogs as
+/// zones. A zone that is equal in `old`, the manifest that is served, is shared with it.
+pub fn complete(loaded: Loaded, copies: &Transferred, old: &Manifest) -> Loaded {
     let mut transferred = Transferred::new();
-    let mut left_out = Vec::new();
+    let mut omitted_members = Vec::new();
     let mut manifest = loaded.manifest.clone();
     let zones = &loaded.manifest.private_hosted_zones;
     let mut catalogs = Vec::new();
     for (id, zone) in zones.iter().filter(|(_, zone)| zone.is_transferred()) {
-        let held = kept.get(id).filter(|held| held.content.zone == zone.name);
-        transferred.extend(held.map(|held| (id.clone(), held.clone())));
-        if let (Some(listed), Some(held)) = (&zone.catalog, held) {
-            catalogs.push((id, zone, listed, held.content.members().unwrap_or_default()));
+        let copy = copies.get(id).filter(|copy| copy.content.zone == zone.name);
+        transferred.extend(copy.map(|copy| (id.clone(), copy.clone())));
+        if let (Some(listed), Some(copy)) = (&zone.catalog, copy) {
+            catalogs.push((id, zone, listed, copy.content.members().unwrap_or_default()));
         }
     }
     if catalogs.iter().any(|(.., members)| !members.is_empty()) {
         let mut taken: HashSet<(&Name, &Id)> =
             zones.values().flat_map(|zone| zone.vpc_ids.iter().map(|vpc| (&zone.name, vpc))).collect();
-        // By name: which catalogs list a zone, and by which label.
+        // The names of catalog and zone, for each member.
         let lists: HashSet<(&Name, &Name)> = catalogs
             .iter()
             .flat_map(|(_, zone, _, members)| members.iter().map(|member| (&zone.name, &member.zone)))
@@ -173,26 +183,28 @@ pub fn complete(loaded: Loaded, kept: &Transferred, old: &Manifest) -> Loaded {
                 })
             })
             .collect();
-        // Whoever has a zone keeps it, whatever others list (RFC 9432, 4.4.1).
-        candidates.sort_by_key(|candidate| !kept.contains_key(&candidate.id));
-        let mut passed_on: Vec<Candidate> = Vec::new();
+        // A catalog keeps a zone that it has, even if another catalog lists it too (RFC 9432,
+        // section 4.4.1).
+        candidates.sort_by_key(|candidate| !copies.contains_key(&candidate.id));
+        let mut handed_over: Vec<Candidate> = Vec::new();
         let extended = Arc::make_mut(&mut manifest);
         for candidate in candidates {
             let Candidate { id, catalog_id, catalog, listed, member } = &candidate;
             if member.next_owner.as_ref().is_some_and(|next| lists.contains(&(next, &member.zone))) {
-                passed_on.push(candidate);
+                handed_over.push(candidate);
                 continue;
             }
             let vpc_ids = vpcs_of(listed, member);
             let clash = vpc_ids.iter().find(|vpc| taken.contains(&(&member.zone, *vpc)));
             let reason = match clash {
-                _ if zones.contains_key(id) => Some(format!("there is a zone `{id}` in the manifest")),
+                _ if zones.contains_key(id) => Some(format!("the manifest has another zone `{id}`")),
                 Some(vpc) => Some(format!("`{vpc}` has another zone of this name")),
                 None => None,
             };
             if let Some(reason) = reason {
                 let catalog = (*catalog_id).clone();
-                left_out.push(LeftOut { catalog, reason: format!("{} is left out: {reason}", member.zone) });
+                omitted_members
+                    .push(OmittedMember { catalog, reason: format!("zonal does not serve {}: {reason}", member.zone) });
                 continue;
             }
             taken.extend(listed_vpcs(listed, member).map(|vpc| (&member.zone, vpc)));
@@ -201,25 +213,27 @@ pub fn complete(loaded: Loaded, kept: &Transferred, old: &Manifest) -> Loaded {
                 Some(old) if **old == zone => old.clone(),
                 _ => Arc::new(zone),
             };
-            // What a catalog hands over goes along, unless the new one wants it transferred anew (RFC 9432, 5.4).
-            let handed_over = || {
-                let from = passed_on.iter().find(|from| {
+            // The records of a zone move to the new catalog, unless its label changes (RFC 9432,
+            // section 5.4).
+            let from_old_catalog = || {
+                let from = handed_over.iter().find(|from| {
                     from.member.zone == member.zone
                         && from.member.label == member.label
                         && from.member.next_owner.as_ref() == Some(&catalog.name)
                 })?;
-                kept.get(&from.id)
+                copies.get(&from.id)
             };
-            let held = kept.get(id).or_else(handed_over).filter(|held| held.content.zone == zone.name);
-            transferred.extend(held.map(|held| (id.clone(), held.clone())));
+            let copy = copies.get(id).or_else(from_old_catalog).filter(|copy| copy.content.zone == zone.name);
+            transferred.extend(copy.map(|copy| (id.clone(), copy.clone())));
             extended.private_hosted_zones.insert(id.clone(), zone);
         }
     }
     let digest = digest_with(loaded.digest, &transferred);
-    Loaded { manifest, transferred, left_out, digest, ..loaded }
+    Loaded { manifest, transferred, omitted_members, digest, ..loaded }
 }
 
-/// The VPCs that a listed zone is for: those of its groups, or else those of the catalog.
+/// The VPCs that see a member: those of its groups, or those of the catalog if the manifest lists
+/// none of its groups.
 fn listed_vpcs<'a>(listed: &'a Catalog, member: &'a Member) -> impl Iterator<Item = &'a Id> {
     let known = || member.groups.iter().filter_map(|group| listed.groups.get(group));
     let default = known().next().is_none().then_some(&listed.vpc_ids);
@@ -237,14 +251,14 @@ fn zone_of(catalog: &PrivateHostedZone, listed: &Catalog, member: &Member, vpc_i
         fallthrough: catalog.fallthrough,
         primaries: primaries.to_vec(),
         allow_notify: catalog.allow_notify.clone(),
-        ..PrivateHostedZone::bare(member.zone.clone())
+        ..PrivateHostedZone::empty(member.zone.clone())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::manifest::transferred::{Held, tests::content};
+    use crate::manifest::transferred::{ZoneCopy, tests::content};
     use serde_json::json;
 
     const HEAD: &str = "@ 0 SOA invalid. invalid. 1 60 60 600 0\n@ 0 NS invalid.\n";
@@ -254,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn a_catalog_lists_zones() {
+    fn reads_members_with_their_properties() {
         let text = "version 0 TXT \"2\"\n\
                     b.zones 0 PTR b.example.\nA.Zones 0 PTR a.example.\n\
                     group.a.zones 0 TXT \"prod\"\ngroup.a.zones 0 TXT \"te\" \"st\"\ncoo.a.zones 0 PTR other.example.\n\
@@ -268,21 +282,21 @@ mod tests {
     }
 
     #[test]
-    fn broken_catalogs() {
+    fn refuses_broken_catalogs() {
         let version = "version 0 TXT 2\n";
         for (text, message) in [
-            ("", "the catalog has no version: version.cat.example. TXT \"2\" is missing"),
-            ("version 0 TXT 1\n", "the catalog has version \"1\", and only version 2 is understood"),
-            ("version 0 TXT 2\nversion 0 TXT 3\n", "the catalog has 2 version properties"),
+            ("", "the catalog has no version; add the record version.cat.example. TXT \"2\""),
+            ("version 0 TXT 1\n", "the catalog has version \"1\"; zonal supports version 2"),
+            ("version 0 TXT 2\nversion 0 TXT 3\n", "the catalog has 2 version properties; expected one"),
             (
                 &format!("{version}a.zones 0 PTR a.\na.zones 0 PTR b.\n"),
-                "a.zones.cat.example. has 2 PTR records, not one",
+                "a.zones.cat.example. has 2 PTR records; expected one",
             ),
             (&format!("{version}a.zones 0 PTR a.\nb.zones 0 PTR A.\n"), "the catalog lists A. twice"),
-            (&format!("{version}a.zones 0 PTR cat.example.\n"), "the catalog lists itself, by the label a"),
+            (&format!("{version}a.zones 0 PTR cat.example.\n"), "the catalog lists itself, with the label a"),
             (
                 &format!("{version}a.zones 0 PTR a.\ncoo.a.zones 0 PTR b.\ncoo.a.zones 0 PTR c.\n"),
-                "coo.a.zones.cat.example. has 2 PTR records, not one",
+                "coo.a.zones.cat.example. has 2 PTR records; expected one",
             ),
         ] {
             assert_eq!(read(&catalog(text)).unwrap_err(), message);
@@ -290,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_catalog_that_empties_is_doubted() {
+    fn refuses_to_remove_too_many_members_at_once() {
         let members = |count: usize| -> Vec<Member> {
             let name = |n: usize| Name::absolute(&format!("z{n}.example")).unwrap();
             let member =
@@ -300,7 +314,7 @@ mod tests {
         for (old, new, expected) in
             [(10, 7, false), (10, 6, true), (9, 0, false), (100, 0, true), (100, 71, false), (0, 9, false)]
         {
-            assert_eq!(shrinks(&members(old), &members(new)).is_some(), expected, "{old} to {new}");
+            assert_eq!(excessive_removal(&members(old), &members(new)).is_some(), expected, "{old} to {new}");
         }
     }
 
@@ -310,12 +324,12 @@ mod tests {
         Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() }
     }
 
-    fn held(content: Content) -> Held {
-        Held { content: Arc::new(content), is_expired: false }
+    fn copy(content: Content) -> ZoneCopy {
+        ZoneCopy { content: Arc::new(content), is_expired: false }
     }
 
     #[test]
-    fn members_become_zones() {
+    fn adds_members_as_zones() {
         let catalog_zone = json!({"name": "cat.example", "vpc_ids": [], "primaries": [{"ip": "10.0.0.1"}],
                                   "catalog": {"vpc_ids": ["a"], "groups": {"prod": ["b"], "both": ["a", "b"]}}});
         let loaded = loaded(json!({"C": catalog_zone, "Z": {"name": "mine.example", "vpc_ids": ["a"]}}));
@@ -323,43 +337,43 @@ mod tests {
                     4.zones 0 PTR four.example.\n5.zones 0 PTR mine.example.\n";
         let text =
             text.replace("5.zones 0 PTR mine.example.\n", "group.2.zones 0 TXT prod\ngroup.4.zones 0 TXT other\n");
-        let kept = Transferred::unit("C".into(), held(catalog(&text)));
+        let kept = Transferred::unit("C".into(), copy(catalog(&text)));
         let complete_once = complete(loaded.clone(), &kept, &Manifest::default());
         let zones = &complete_once.manifest.private_hosted_zones;
         let vpcs: Vec<_> = zones.iter().map(|(id, zone)| (id.as_str(), zone.vpc_ids.join(","))).collect();
         let expected = [("C", ""), ("C/1", "a"), ("C/2", "b"), ("C/4", "a"), ("Z", "a")];
         assert_eq!(vpcs, expected.map(|(id, vpcs)| (id, vpcs.to_string())));
         assert_eq!(zones["C/1"].primaries, zones["C"].primaries);
-        let reason = "mine.example. is left out: `a` has another zone of this name".to_string();
-        assert_eq!(complete_once.left_out, [LeftOut { catalog: "C".into(), reason }]);
+        let reason = "zonal does not serve mine.example.: `a` has another zone of this name".to_string();
+        assert_eq!(complete_once.omitted_members, [OmittedMember { catalog: "C".into(), reason }]);
         assert_ne!(complete_once.digest, loaded.digest);
         let again = complete(loaded, &kept, &complete_once.manifest);
         assert!(Arc::ptr_eq(&zones["C/1"], &again.manifest.private_hosted_zones["C/1"]));
     }
 
     #[test]
-    fn ownership_stays_or_is_handed_over() {
+    fn keeps_a_member_until_its_catalog_hands_it_over() {
         let zone = |name: &str| json!({"name": name, "vpc_ids": [], "primaries": [{"ip": "10.0.0.1"}], "catalog": {"vpc_ids": ["a"]}});
         let loaded = loaded(json!({"A": zone("a.cat"), "B": zone("b.cat")}));
         let list = |catalog: &str, more: &str| {
-            held(content(catalog, &format!("{HEAD}version 0 TXT 2\nx.zones 0 PTR one.example.\n{more}")))
+            copy(content(catalog, &format!("{HEAD}version 0 TXT 2\nx.zones 0 PTR one.example.\n{more}")))
         };
-        let member = held(content("one.example", "@ 0 SOA a. b. 1 60 60 600 0\n"));
+        let member = copy(content("one.example", "@ 0 SOA a. b. 1 60 60 600 0\n"));
         let ids = |kept: &Transferred| {
             let completed = complete(loaded.clone(), kept, &Manifest::default());
             let zones = completed.manifest.private_hosted_zones.keys().filter(|id| id.contains('/')).cloned();
-            (zones.collect::<Vec<_>>(), completed.left_out.len(), completed.transferred)
+            (zones.collect::<Vec<_>>(), completed.omitted_members.len(), completed.transferred)
         };
         let mut kept: Transferred = [("A", list("a.cat", "")), ("B", list("b.cat", ""))]
-            .map(|(id, held)| (id.to_string(), held))
+            .map(|(id, copy)| (id.to_string(), copy))
             .into_iter()
             .collect();
         assert_eq!(ids(&kept).0, ["A/x"]);
         kept.insert("B/x".into(), member.clone());
         assert_eq!((ids(&kept).0, ids(&kept).1), (vec!["B/x".to_string()], 1));
         kept.insert("B".into(), list("b.cat", "coo.x.zones 0 PTR a.cat.\n"));
-        let (zones, left_out, transferred) = ids(&kept);
-        assert_eq!((zones, left_out), (vec!["A/x".to_string()], 0));
+        let (zones, omitted_members, transferred) = ids(&kept);
+        assert_eq!((zones, omitted_members), (vec!["A/x".to_string()], 0));
         assert!(Arc::ptr_eq(&transferred["A/x"].content, &member.content), "its records go along");
     }
 }

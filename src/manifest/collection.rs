@@ -1,13 +1,14 @@
-//! Resources as they come one by one, in JSON, from a source that has no files.
+//! Resources that a source delivers one by one, as JSON: by HTTP, or from etcd.
 //!
-//! What was delivered and what is served are two things: a resource with an error is set aside, with those that refer to
-//! it, and what was served of it before stays if that still fits. All maps share what did not change, so that a copy to
-//! try a change on costs nothing.
+//! The delivered collection and the served manifest can differ. A resource with an error is set
+//! aside, together with the resources that refer to it; zonal serves its previous version instead,
+//! if that still fits. All maps are persistent: a copy, on which a change is tried, shares
+//! everything that the change does not touch.
 
 use super::{
-    Id, KINDS, Loaded, Manifest, PrivateHostedZone, Problem, Resource, ZoneData, changes,
+    Id, KINDS, Loaded, Location, Manifest, PrivateHostedZone, Problem, Resource, ZoneData, changes,
     digest::Digest,
-    document::{self, Fault, Node, Span, Value},
+    document::{self, Node, Span, SyntaxError, Value},
     kind_of,
     kinds::digest_of_octets,
     master,
@@ -21,40 +22,41 @@ use std::{
     sync::Arc,
 };
 
-/// The kind of what is no resource, but a master file that zones name.
+/// The kind of master files, which zones refer to. They are delivered like resources.
 pub const MASTER_FILES: &str = "master_files";
 
-/// The name of a resource or master file.
+/// The key of a resource or master file.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Key {
-    /// Its kind, one of [`KINDS`](super::KINDS), or [`MASTER_FILES`].
+    /// The kind: one of [`KINDS`](super::KINDS), or [`MASTER_FILES`].
     pub kind: &'static str,
-    /// Its identifier.
+    /// The identifier.
     pub id: Id,
 }
 
 impl Key {
-    /// The key of that kind and identifier; none if there is no such kind, or the identifier is empty.
+    /// The key with this kind and identifier. None if there is no such kind, or if the identifier
+    /// is empty.
     pub fn new(kind: &str, id: &str) -> Option<Key> {
         let kind = if kind == MASTER_FILES { MASTER_FILES } else { kind_of(kind)? };
         (!id.is_empty()).then(|| Key { kind, id: id.into() })
     }
 }
 
-/// What becomes of a resource or master file.
+/// The change of a resource or master file.
 #[derive(Clone, Debug)]
 pub struct Edit {
-    /// Which one.
+    /// The key.
     pub key: Key,
-    /// What it is: JSON, or the text of a master file; none if it is gone.
+    /// The new content: JSON, or the text of a master file. None deletes it.
     pub value: Option<Arc<[u8]>>,
 }
 
-/// All that was delivered.
+/// All resources and master files that were delivered.
 #[derive(Clone, Debug, Default)]
 pub struct Collection {
     manifest: Manifest,
-    /// What cannot be read, with its problems.
+    /// The resources that cannot be read, with their errors.
     unreadable: OrdMap<Key, Arc<Unreadable>>,
     master_files: OrdMap<Id, Arc<[u8]>>,
 }
@@ -62,41 +64,42 @@ pub struct Collection {
 /// A resource that cannot be read.
 #[derive(Debug, PartialEq)]
 pub struct Unreadable {
-    /// What was delivered.
+    /// The delivered text.
     pub text: Arc<[u8]>,
-    /// What is wrong with it.
+    /// The errors in it.
     pub problems: Vec<Problem>,
 }
 
-/// What is served in the place of something that was delivered and is set aside.
+/// The replacement of a resource that is set aside.
 #[derive(Clone, Debug)]
 pub enum Instead {
-    /// What was served of it before, with the master files that it named.
+    /// The previous version, with the master files that it referred to.
     Older(Resource, Texts),
-    /// Nothing, as what was served of it before does not fit what is served now. It is tried again.
+    /// Nothing, because the previous version does not fit the other resources. It is tried again at
+    /// each change.
     Unfit(Resource, Texts),
     /// Nothing.
     Nothing,
 }
 
-/// What is set aside, and what is served instead.
+/// The resources and master files that are set aside, and what is served instead of each.
 pub type Aside = OrdMap<Key, Instead>;
 
-/// Master files that a zone names, with their text; none where there is none.
+/// The master files that a zone refers to, with their texts. None for a file that does not exist.
 pub type Texts = Vec<(Id, Option<Arc<[u8]>>)>;
 
-/// What is served of a collection.
+/// The served manifest of a collection.
 #[derive(Clone, Debug, Default)]
 pub struct Served {
     /// The resources.
     pub manifest: Arc<Manifest>,
     /// The zones that have a master file.
     zones: OrdMap<Id, Arc<ZoneFile>>,
-    /// The master files that there were then.
+    /// The master files of the collection.
     master_files: OrdMap<Id, Arc<[u8]>>,
-    /// Some zone is served as it was before, with the master files that it named then.
+    /// Whether a zone is served in its previous version, with the master files of that version.
     has_older_zones: bool,
-    /// Zones whose master files are read again by the next candidate.
+    /// The zones whose master files the next candidate reads again.
     read_again: BTreeSet<Id>,
     digest: Digest,
 }
@@ -108,23 +111,23 @@ struct ZoneFile {
     digest: [u8; 32],
 }
 
-/// A collection that may be served, if it is without errors.
+/// A manifest that zonal can serve if it has no errors.
 pub struct Candidate {
-    /// What would be served.
+    /// The manifest, as the next served one.
     pub served: Served,
-    /// The same for the compiler.
+    /// The manifest, as the input of the compiler.
     pub loaded: Loaded,
-    /// What is wrong with master files; and what is wrong with what cannot be read and is not set aside.
+    /// The errors in master files, and in unreadable resources that are not set aside.
     pub problems: Vec<Problem>,
 }
 
 impl Collection {
-    /// What somebody else has read: resources, and the master files that they name.
+    /// A collection of resources that were read elsewhere, and the master files that they refer to.
     pub fn of(manifest: &Manifest, master_files: OrdMap<Id, Arc<[u8]>>) -> Collection {
         Collection { manifest: manifest.clone(), unreadable: OrdMap::new(), master_files }
     }
 
-    /// The same, of which some cannot be read.
+    /// The same collection, with some resources as unreadable.
     pub fn without(mut self, unreadable: BTreeMap<Key, Vec<Problem>>) -> Collection {
         for (key, problems) in unreadable {
             self.manifest.remove(key.kind, &key.id);
@@ -133,40 +136,45 @@ impl Collection {
         self
     }
 
-    /// Reads a whole manifest, of which `master_files` are one more member and `generation` is a number that is returned; or
-    /// tells all that is wrong with it.
+    /// Reads a whole manifest. It has the additional members `master_files`, and `generation`,
+    /// whose number is returned.
+    ///
+    /// # Errors
+    ///
+    /// All errors in the manifest.
     pub fn read_whole(node: &Node, file: &Arc<Path>) -> Result<(Collection, Option<u64>), Vec<Problem>> {
         let mut collection = Collection::default();
         let (mut generation, mut problems) = (None, Vec::new());
-        let odd = |span: Span, message: String| {
-            Problem::of_text(Fault { span, message, help: Some(format!("known are {}", KINDS.join(", "))) }, file)
+        let error = |span: Span, message: String| {
+            let help = Some(format!("known kinds are {}", KINDS.join(", ")));
+            Problem::of_text(SyntaxError { span, message, help }, file)
         };
-        let Value::Map(members) = &node.value else { return Err(vec![odd(node.span, "expected an object".into())]) };
+        let Value::Map(members) = &node.value else { return Err(vec![error(node.span, "expected an object".into())]) };
         for member in members {
             if &*member.key == "generation" {
-                // There is always a higher one, also for those who count with a sign.
+                // A higher generation must always exist, also for programs with signed numbers.
                 let number = match &member.node.value {
                     Value::Scalar { text, plain: true } => text.parse().ok().filter(|number| *number < i64::MAX as u64),
                     _ => None,
                 };
                 if number.is_none() {
                     let message = "generation: expected a whole number from 0 to 2^63 - 2".into();
-                    problems.push(Problem::of_text(Fault { span: member.node.span, message, help: None }, file));
+                    problems.push(Problem::of_text(SyntaxError { span: member.node.span, message, help: None }, file));
                 }
                 generation = number;
                 continue;
             }
             let Some(Key { kind, .. }) = Key::new(&member.key, "x") else {
-                problems.push(odd(member.key_span, format!("there is no kind `{}`", member.key)));
+                problems.push(error(member.key_span, format!("there is no kind `{}`", member.key)));
                 continue;
             };
             let Value::Map(entries) = &member.node.value else {
-                problems.push(odd(member.node.span, format!("{kind}: expected an object")));
+                problems.push(error(member.node.span, format!("{kind}: expected an object")));
                 continue;
             };
             for entry in entries {
                 let Some(key) = Key::new(kind, &entry.key) else {
-                    problems.push(odd(entry.key_span, format!("{kind}: an identifier is empty")));
+                    problems.push(error(entry.key_span, format!("{kind}: the identifier is empty")));
                     continue;
                 };
                 match (&entry.node.value, read_node(&key, &entry.node, file)) {
@@ -174,7 +182,7 @@ impl Collection {
                         collection.master_files.insert(key.id, text.as_bytes().into());
                     }
                     _ if kind == MASTER_FILES => {
-                        problems.push(odd(entry.node.span, format!("{kind}: expected a text")))
+                        problems.push(error(entry.node.span, format!("{kind}: expected a text")))
                     }
                     (_, Ok(resource)) => drop(collection.manifest.put(&key.id, resource)),
                     (_, Err(more)) => problems.extend(more),
@@ -184,12 +192,13 @@ impl Collection {
         if problems.is_empty() { Ok((collection, generation)) } else { Err(problems) }
     }
 
-    /// SHA-256 over the kind, the identifier and the text of what was delivered.
+    /// SHA-256 over kind, identifier and text of a resource or master file. None if it does not
+    /// exist.
     pub fn digest(&self, key: &Key) -> Option<[u8; 32]> {
         Some(digest_of_octets(key.kind, &key.id, &self.text(key)?))
     }
 
-    /// Takes in what has changed. What is wrong with it is told by [`Collection::candidate`].
+    /// Applies changes. [`Collection::candidate`] reports the errors in them.
     pub fn apply(&mut self, edits: &[Edit]) {
         for Edit { key, value } in edits {
             match (key.kind, value) {
@@ -213,7 +222,7 @@ impl Collection {
             Ok(resource) => {
                 self.unreadable.remove(key);
                 let old = self.manifest.resource(key.kind, &key.id);
-                // Names are equal whatever their case, which must not be lost.
+                // Names are equal in any case, but a change of their case must not be lost.
                 if old.is_none_or(|old| old.to_json() != resource.to_json()) {
                     self.manifest.put(&key.id, resource);
                 }
@@ -225,11 +234,11 @@ impl Collection {
         }
     }
 
-    /// The edits that make this collection of that one.
+    /// The edits that turn `old` into this collection.
     pub fn edits_from(&self, old: &Collection) -> Vec<Edit> {
         let mut edits = Vec::new();
         let keys: BTreeSet<Key> = {
-            let resources = self.manifest.differences(&old.manifest);
+            let resources = self.manifest.resource_changes(&old.manifest);
             let resources = resources.into_iter().map(|change| Key { kind: change.kind, id: change.id });
             let unreadable = changed_keys(&old.unreadable, &self.unreadable);
             let files = changed_keys(&old.master_files, &self.master_files);
@@ -245,12 +254,12 @@ impl Collection {
         edits
     }
 
-    /// All that there is, as edits that make it of nothing.
+    /// The edits that turn an empty collection into this one.
     pub fn edits(&self) -> Vec<Edit> {
         self.edits_from(&Collection::default())
     }
 
-    /// What was delivered, as text.
+    /// The text of a resource or master file. None if it does not exist.
     pub fn text(&self, key: &Key) -> Option<Arc<[u8]>> {
         if key.kind == MASTER_FILES {
             return self.master_files.get(&key.id).cloned();
@@ -261,7 +270,7 @@ impl Collection {
         }
     }
 
-    /// A zone alone, with all master files.
+    /// A collection of one zone and all master files.
     pub fn only_zone(&self, id: &str) -> Collection {
         let mut manifest = Manifest::default();
         let zones = &mut manifest.private_hosted_zones;
@@ -276,29 +285,29 @@ impl Collection {
         &self.manifest
     }
 
-    /// What cannot be read.
+    /// The resources that cannot be read.
     pub fn unreadable(&self) -> &OrdMap<Key, Arc<Unreadable>> {
         &self.unreadable
     }
 
-    /// The names of the master files, and their texts.
+    /// The master files, by name.
     pub fn master_files(&self) -> &OrdMap<Id, Arc<[u8]>> {
         &self.master_files
     }
 
-    /// How many resources and master files there are.
+    /// The number of resources and master files.
     pub fn len(&self) -> usize {
         let resources: usize = self.manifest.counts().map(|(_, count)| count).sum();
         resources + self.unreadable.len() + self.master_files.len()
     }
 
-    /// Whether there is nothing.
+    /// Whether the collection is empty.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// What would be served of it now, with what is set aside. `old` is what is served, by a snapshot that is handed to the
-    /// compiler as the previous one.
+    /// The manifest that would be served if `aside` were set aside. `old` is the served manifest,
+    /// whose snapshot is the previous one for the compiler.
     pub fn candidate(&self, aside: &Aside, old: &Served) -> Candidate {
         let mut manifest = self.manifest.clone();
         for (key, instead) in aside {
@@ -310,7 +319,7 @@ impl Collection {
         let unreadable = self.unreadable.iter().filter(|(key, _)| !aside.contains_key(*key));
         let mut problems: Vec<Problem> = unreadable.flat_map(|(_, unreadable)| unreadable.problems.clone()).collect();
         let mut digest = old.digest;
-        for change in manifest.differences(&old.manifest) {
+        for change in manifest.resource_changes(&old.manifest) {
             change.old.iter().for_each(|resource| digest.remove(&resource.digest(&change.id)));
             change.new.iter().for_each(|resource| digest.add(&resource.digest(&change.id)));
         }
@@ -340,7 +349,7 @@ impl Collection {
         Candidate { served, loaded, problems }
     }
 
-    /// The zones whose resource or master files are not what they are in `old`.
+    /// The zones whose resource or master files changed since `old`.
     fn touched_zones(&self, manifest: &Manifest, aside: &Aside, old: &Served) -> BTreeSet<Id> {
         let changed = changes(&old.manifest.private_hosted_zones, &manifest.private_hosted_zones);
         let mut touched: BTreeSet<Id> = changed.into_iter().map(|change| change.id.clone()).collect();
@@ -388,7 +397,7 @@ impl Collection {
             digest.update(text.as_ref().map_or(u64::MAX, |text| text.len() as u64).to_be_bytes());
             digest.update(text.as_deref().unwrap_or_default());
             texts.push((name, text.clone()));
-            let missing = || io::Error::new(io::ErrorKind::NotFound, "there is no such name in `master_files`");
+            let missing = || io::Error::new(io::ErrorKind::NotFound, "`master_files` has no file of this name");
             Ok(text.ok_or_else(missing)?.to_vec())
         };
         let (data, mut problems) = master::read(&mut opener, file, &zone.name, id);
@@ -401,22 +410,23 @@ impl Collection {
 }
 
 impl Served {
-    /// What is served of a manifest whose zones somebody else reads.
+    /// A served manifest whose master files are read elsewhere.
     pub fn of(manifest: Arc<Manifest>) -> Served {
         Served { manifest, ..Served::default() }
     }
 
-    /// Has the next candidate read a zone's master files, even if they have not changed.
+    /// Lets the next candidate read the master files of a zone, even if they did not change.
     pub fn read_again(&mut self, id: &str) {
         self.read_again.insert(id.into());
     }
 
-    /// The digest of all that is served.
+    /// The digest of the manifest and its master files.
     pub fn digest(&self) -> [u8; 32] {
         self.digest.octets()
     }
 
-    /// What is served of a resource, to be served [instead](Instead) of another version of it.
+    /// The served version of a resource, to be served [instead](Instead) of another version. None
+    /// if it is not served.
     pub fn older(&self, key: &Key) -> Option<Instead> {
         let resource = self.manifest.resource(key.kind, &key.id)?;
         let zone = self.zones.get(&key.id).filter(|_| key.kind == "private_hosted_zones");
@@ -428,7 +438,7 @@ fn has_zones(aside: &Aside) -> bool {
     aside.keys().any(|key| key.kind == "private_hosted_zones")
 }
 
-/// The keys whose values are not the same in two maps.
+/// The keys whose values differ in two maps.
 fn changed_keys<K: Ord + Clone, V: Clone + PartialEq>(old: &OrdMap<K, V>, new: &OrdMap<K, V>) -> Vec<K> {
     let key = |item: DiffItem<K, V>| match item {
         DiffItem::Add(key, _) | DiffItem::Remove(key, _) | DiffItem::Update { new: (key, _), .. } => key.clone(),
@@ -436,22 +446,26 @@ fn changed_keys<K: Ord + Clone, V: Clone + PartialEq>(old: &OrdMap<K, V>, new: &
     old.diff(new).map(key).collect()
 }
 
-/// Whether the text of a resource can be read; or all that is wrong with it.
+/// Checks that the text of a resource can be read.
+///
+/// # Errors
+///
+/// All errors in the text.
 pub fn check(key: &Key, text: &[u8]) -> Result<(), Vec<Problem>> {
     if key.kind == MASTER_FILES { Ok(()) } else { read(key, text).map(drop) }
 }
 
-/// Reads a resource; or tells all that is wrong with it.
+/// Reads a resource, or returns all errors in it.
 fn read(key: &Key, text: &[u8]) -> Result<Resource, Vec<Problem>> {
     let file: Arc<Path> = Path::new(key.kind).join(&key.id).into();
     let of_resource = |problem: Problem| Problem { resource: Some((key.kind, key.id.clone())), ..problem };
-    let (node, faults) = document::read(text, true);
-    if !faults.is_empty() {
-        return Err(faults.into_iter().map(|fault| of_resource(Problem::of_text(fault, &file))).collect());
+    let (node, errors) = document::read(text, true);
+    if !errors.is_empty() {
+        return Err(errors.into_iter().map(|error| of_resource(Problem::of_text(error, &file))).collect());
     }
     match node {
         Some(node) => read_node(key, &node, &file),
-        None => Err(vec![Problem::error(key.kind, &key.id, "", "there is nothing in it")]),
+        None => Err(vec![Problem::error(key.kind, &key.id, "", "the resource is empty")]),
     }
 }
 
@@ -459,12 +473,12 @@ fn read(key: &Key, text: &[u8]) -> Result<Resource, Vec<Problem>> {
 fn read_node(key: &Key, node: &Node, file: &Arc<Path>) -> Result<Resource, Vec<Problem>> {
     match Resource::read(key.kind, node) {
         Some(Ok(resource)) => Ok(resource),
-        Some(Err(mistakes)) => Err(mistakes
+        Some(Err(errors)) => Err(errors
             .into_iter()
-            .map(|mistake| Problem {
-                help: mistake.help,
-                ..Problem::error(key.kind, &key.id, mistake.field, mistake.message)
-                    .at(mistake.span.unwrap_or(node.span).place(file))
+            .map(|error| Problem {
+                help: error.help,
+                ..Problem::error(key.kind, &key.id, error.field, error.message)
+                    .at(Location::new(error.span.unwrap_or(node.span), file))
             })
             .collect()),
         None => Err(vec![Problem::error(key.kind, &key.id, "", format!("there is no kind `{}`", key.kind))]),

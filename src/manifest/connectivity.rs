@@ -1,7 +1,9 @@
-//! Which networks reach which: peering, Transit Gateways, Direct Connect and VPN.
+//! Which networks reach each other: by peering connections, Transit Gateways, Direct Connect and
+//! VPN.
 //!
-//! A hub may have thousands of attachments, so no list of pairs is ever made: attachments with equal routing are one
-//! class, and what is computed is which class reaches which. That is bounded: [`MAX_STEPS`].
+//! A Transit Gateway can have thousands of attachments, so that zonal never lists pairs of
+//! networks. Attachments with equal routing form a class, and zonal computes which classes reach
+//! each other. The work is bounded by [`MAX_STEPS`].
 
 use super::types::{Attachment, Id, Manifest, PeeringStatus};
 use std::{
@@ -9,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-/// A network that clients are in.
+/// A network of clients.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Network {
     /// A VPC, by its ID.
@@ -19,40 +21,41 @@ pub enum Network {
 }
 
 impl Network {
-    /// The network's identifier.
+    /// The identifier of the network.
     pub fn id(&self) -> &str {
         let (Network::Vpc(id) | Network::OnPremises(id)) = self;
         id
     }
 }
 
-/// What connects the networks of a manifest.
+/// The connections between the networks of a manifest.
 #[derive(Debug, Default)]
 pub struct Connectivity {
     nodes: HashMap<Network, Node>,
-    /// Which classes each class reaches, in order.
+    /// For each class, the classes that it reaches, sorted.
     reach: Vec<Vec<usize>>,
-    /// The same, over attachments with DNS support only.
+    /// For each class, the classes that it reaches over attachments with DNS support, sorted.
     dns_reach: Vec<Vec<usize>>,
     /// The networks in each class.
     members: Vec<Vec<Network>>,
-    /// How many steps of Transit Gateways were looked at.
+    /// The number of steps that were followed so far.
     steps: usize,
 }
 
-/// How many pairs of a route table and an attachment that gets its routes are followed: a manifest with more is refused.
+/// The largest number of steps: pairs of a route table and an attachment that propagates to it.
+/// zonal refuses a manifest with more.
 pub const MAX_STEPS: usize = 4_000_000;
 
 #[derive(Debug, Default)]
 struct Node {
-    /// Straight connections, and whether they allow names of the other side.
-    straight: BTreeMap<Network, bool>,
-    /// The classes that its attachments belong to.
+    /// The direct connections, and whether each resolves autodefined names of the other side.
+    direct: BTreeMap<Network, bool>,
+    /// The classes of its attachments.
     classes: BTreeSet<usize>,
 }
 
-/// The routing of an attachment: where its table is looked up, and which tables its routes go to, in order. A table is a
-/// number.
+/// The routing of an attachment: the route table that it is associated with, and the tables that it
+/// propagates to, sorted. Tables are numbered.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Routing {
     table: u32,
@@ -60,10 +63,10 @@ struct Routing {
     dns_support: bool,
 }
 
-/// The table of attachments that name none.
+/// The name of the default route table of a gateway.
 const DEFAULT_TABLE: &str = "";
 
-/// All routings, each once, and the numbers of tables.
+/// All different routings, and the numbers of route tables.
 #[derive(Default)]
 struct Routings<'a> {
     all: Vec<Routing>,
@@ -77,7 +80,7 @@ impl<'a> Routings<'a> {
         *self.tables.entry(name).or_insert(next)
     }
 
-    /// The number of a routing.
+    /// The number of a routing; equal routings have the same number.
     fn number(&mut self, table: &'a str, propagates_to: &[&'a str], dns_support: bool) -> usize {
         let table = self.table(table);
         let propagates_to: BTreeSet<u32> = propagates_to.iter().map(|name| self.table(name)).collect();
@@ -97,7 +100,8 @@ impl<'a> Routings<'a> {
         self.number(table, &propagates_to, attachment.dns_support)
     }
 
-    /// Whether the table of each of two attachments gets the other one's routes.
+    /// Whether two attachments reach each other: each propagates to the table that the other is
+    /// associated with.
     fn exchange(&self, one: usize, other: usize) -> bool {
         let (one, other) = (&self.all[one], &self.all[other]);
         let gets = |from: &Routing, to: &Routing| from.propagates_to.binary_search(&to.table).is_ok();
@@ -105,19 +109,19 @@ impl<'a> Routings<'a> {
     }
 }
 
-/// A gateway, seen from inside.
+/// The attachments of a gateway.
 #[derive(Default)]
 struct Gateway {
-    /// The classes of its attached networks, by their routing.
+    /// The classes of the attached networks, by their routing.
     classes: HashMap<usize, usize>,
-    /// The same by their tables: class and routing.
+    /// Class and routing of the attached networks, by the table that they are associated with.
     by_table: HashMap<u32, Vec<(usize, usize)>>,
-    /// The gateways peered with it, and the routing of its own ends of these attachments.
+    /// The peered gateways, and the routing of this gateway's ends of the peerings.
     peers: BTreeMap<usize, Vec<usize>>,
 }
 
 impl Connectivity {
-    /// Reads the connections out of a manifest. What refers to nothing connects nothing.
+    /// Computes the connections of a manifest. References to unknown networks are ignored.
     pub fn new(manifest: &Manifest) -> Connectivity {
         let mut this = Connectivity::default();
         for id in manifest.vpcs.keys() {
@@ -145,7 +149,7 @@ impl Connectivity {
         if a != b && self.nodes.contains_key(a) && self.nodes.contains_key(b) {
             for (from, to) in [(a, b), (b, a)] {
                 if let Some(node) = self.nodes.get_mut(from) {
-                    *node.straight.entry(to.clone()).or_default() |= dns;
+                    *node.direct.entry(to.clone()).or_default() |= dns;
                 }
             }
         }
@@ -184,7 +188,8 @@ impl Connectivity {
                 }
             }
         }
-        // A peering is one thing with two ends: an end that is not listed has the default table.
+        // A peering of gateways has two ends. An end that the manifest does not list has the
+        // default table.
         let default = routings.number(DEFAULT_TABLE, &[DEFAULT_TABLE], true);
         for (at, peer) in &ends {
             if !ends.contains(&(*peer, *at)) {
@@ -199,8 +204,8 @@ impl Connectivity {
         }
     }
 
-    /// The classes that an attachment to a gateway with this routing reaches, across peered gateways too; none where there
-    /// are too many steps.
+    /// The classes that an attachment to a gateway with this routing reaches, also across peered
+    /// gateways. Empty if there are too many steps.
     fn walk(&mut self, gateways: &[Gateway], routings: &Routings, start: (usize, usize), dns_only: bool) -> Vec<usize> {
         let (mut reached, mut seen, mut queue) = (Vec::new(), HashSet::new(), VecDeque::new());
         let is_usable = |routing: usize| !dns_only || routings.all[routing].dns_support;
@@ -217,9 +222,9 @@ impl Connectivity {
             let gateway = &gateways[at];
             let is_reached = |other: usize| is_usable(other) && routings.exchange(entry, other);
             for table in routings.all[entry].propagates_to.iter() {
-                let there = gateway.by_table.get(table).map_or(&[][..], |there| there);
-                self.steps += 1 + there.len();
-                reached.extend(there.iter().filter(|(_, other)| is_reached(*other)).map(|(class, _)| *class));
+                let associated = gateway.by_table.get(table).map_or(&[][..], |attachments| attachments);
+                self.steps += 1 + associated.len();
+                reached.extend(associated.iter().filter(|(_, other)| is_reached(*other)).map(|(class, _)| *class));
             }
             for (peer, ends) in gateway.peers.iter().filter(|(peer, _)| Some(**peer) != came_from) {
                 self.steps += ends.len();
@@ -234,70 +239,75 @@ impl Connectivity {
         reached
     }
 
-    /// Whether there is more between Transit Gateways than can be followed: then what is known of it is not all.
+    /// Whether there are more than [`MAX_STEPS`] steps: then the connections are incomplete.
     pub fn has_too_many_steps(&self) -> bool {
         self.steps > MAX_STEPS
     }
 
-    /// Whether two networks are connected, or the same.
+    /// Whether two networks are connected, or are the same network.
     pub fn reaches(&self, a: &Network, b: &Network) -> bool {
         a == b || self.is_connected(a, b, &self.reach, |_| true)
     }
 
-    /// Whether `a` may resolve autodefined names of `b`: the same network, or a connection that allows it.
-    pub fn allows_names(&self, a: &Network, b: &Network) -> bool {
+    /// Whether `a` resolves the autodefined names of `b`: both are the same network, or a
+    /// connection allows it.
+    pub fn resolves_names_of(&self, a: &Network, b: &Network) -> bool {
         a == b || self.is_connected(a, b, &self.dns_reach, |dns| dns)
     }
 
-    fn is_connected(&self, a: &Network, b: &Network, reach: &[Vec<usize>], straight: impl Fn(bool) -> bool) -> bool {
+    fn is_connected(&self, a: &Network, b: &Network, reach: &[Vec<usize>], direct: impl Fn(bool) -> bool) -> bool {
         let (Some(from), Some(to)) = (self.nodes.get(a), self.nodes.get(b)) else { return false };
-        from.straight.get(b).is_some_and(|&dns| straight(dns))
+        from.direct.get(b).is_some_and(|&dns| direct(dns))
             || from
                 .classes
                 .iter()
                 .any(|&class| to.classes.iter().any(|other| reach[class].binary_search(other).is_ok()))
     }
 
-    /// All networks that are connected to `network`, in order, itself left out.
+    /// The networks that are connected to `network`, sorted, without itself.
     pub fn connected_to(&self, network: &Network) -> BTreeSet<&Network> {
         let Some(node) = self.nodes.get(network) else { return BTreeSet::new() };
         let attached = node.classes.iter().flat_map(|&class| &self.reach[class]).flat_map(|&c| &self.members[c]);
-        node.straight.keys().chain(attached).filter(|other| *other != network).collect()
+        node.direct.keys().chain(attached).filter(|other| *other != network).collect()
     }
 
-    /// All networks that are connected to `network`, some of them more than once; itself can be among them.
+    /// The networks that are connected to `network`, some of them several times. `network` can be
+    /// among them.
     pub fn reached_by(&self, network: &Network) -> impl Iterator<Item = &Network> {
         let node = self.nodes.get(network).into_iter();
         let attached = node.clone().flat_map(|node| &node.classes).flat_map(|&class| &self.reach[class]);
-        node.flat_map(|node| node.straight.keys()).chain(attached.flat_map(|&class| &self.members[class]))
+        node.flat_map(|node| node.direct.keys()).chain(attached.flat_map(|&class| &self.members[class]))
     }
 
-    /// All networks whose autodefined names `network` may resolve, some of them more than once; itself can be among them.
-    pub fn named_by(&self, network: &Network) -> impl Iterator<Item = &Network> {
+    /// The networks whose autodefined names `network` resolves, some of them several times.
+    /// `network` can be among them.
+    pub fn networks_named_for(&self, network: &Network) -> impl Iterator<Item = &Network> {
         let node = self.nodes.get(network).into_iter();
         let attached = node.clone().flat_map(|node| &node.classes).flat_map(|&class| &self.dns_reach[class]);
-        let straight = node.flat_map(|node| &node.straight).filter(|(_, dns)| **dns).map(|(other, _)| other);
-        straight.chain(attached.flat_map(|&class| &self.members[class]))
+        let direct = node.flat_map(|node| &node.direct).filter(|(_, dns)| **dns).map(|(other, _)| other);
+        direct.chain(attached.flat_map(|&class| &self.members[class]))
     }
 
-    /// What decides which networks `network` reaches, itself aside: equal keys of two networks mean equal reach.
+    /// The key of the networks that `network` reaches: two networks with equal keys reach the same
+    /// networks, apart from themselves.
     pub fn reach_key(&self, network: &Network) -> ReachKey<'_> {
         let Some(node) = self.nodes.get(network) else { return (Vec::new(), Vec::new()) };
-        (node.straight.keys().collect(), node.classes.iter().copied().collect())
+        (node.direct.keys().collect(), node.classes.iter().copied().collect())
     }
 
-    /// The same for the networks whose autodefined names it may resolve.
+    /// The key of the networks whose autodefined names `network` resolves: two networks with equal
+    /// keys resolve the names of the same networks, apart from themselves.
     pub fn names_key(&self, network: &Network) -> NamesKey<'_> {
         let Some(node) = self.nodes.get(network) else { return (Vec::new(), Vec::new()) };
-        let straight = node.straight.iter().filter(|(_, dns)| **dns).map(|(other, _)| other);
-        (straight.collect(), node.classes.iter().copied().collect())
+        let direct = node.direct.iter().filter(|(_, dns)| **dns).map(|(other, _)| other);
+        (direct.collect(), node.classes.iter().copied().collect())
     }
 }
 
-/// What decides which networks one reaches.
+/// The direct connections and classes of a network.
 pub type ReachKey<'a> = (Vec<&'a Network>, Vec<usize>);
 
-/// What decides the networks whose names one may resolve.
+/// The direct connections that resolve names, and the classes of a network.
 pub type NamesKey<'a> = (Vec<&'a Network>, Vec<usize>);
 
 #[cfg(test)]
@@ -326,12 +336,12 @@ mod tests {
         ));
         assert!(c.reaches(&vpc("a"), &vpc("b")) && c.reaches(&vpc("b"), &vpc("a")));
         assert!(!c.reaches(&vpc("a"), &vpc("c")) && !c.reaches(&vpc("c"), &vpc("d")));
-        assert!(c.allows_names(&vpc("a"), &vpc("b")) && !c.allows_names(&vpc("b"), &vpc("c")));
+        assert!(c.resolves_names_of(&vpc("a"), &vpc("b")) && !c.resolves_names_of(&vpc("b"), &vpc("c")));
         assert_eq!(c.connected_to(&vpc("b")).into_iter().collect::<Vec<_>>(), [&vpc("a"), &vpc("c")]);
     }
 
     #[test]
-    fn route_tables_say_less() {
+    fn route_tables_restrict_connections() {
         let c = Connectivity::new(&manifest(
             r#"{"transit_gateways": {"t": {"attachments": [
                 {"vpc_id": "a", "route_table": "spokes", "propagates_to": ["shared"]},
@@ -344,7 +354,7 @@ mod tests {
     }
 
     #[test]
-    fn peered_gateways_reach_across() {
+    fn networks_reach_each_other_across_peered_gateways() {
         let c = Connectivity::new(&manifest(
             r#"{"on_premises_networks": {"dc": {}},
                 "transit_gateways": {
@@ -354,7 +364,7 @@ mod tests {
         ));
         assert!(c.reaches(&vpc("a"), &vpc("b")) && c.reaches(&vpc("a"), &vpc("c")) && c.reaches(&vpc("c"), &vpc("a")));
         assert!(c.reaches(&vpc("a"), &Network::OnPremises("dc".into())));
-        assert!(c.allows_names(&vpc("a"), &vpc("c")) && !c.allows_names(&vpc("a"), &vpc("b")));
+        assert!(c.resolves_names_of(&vpc("a"), &vpc("c")) && !c.resolves_names_of(&vpc("a"), &vpc("b")));
         assert!(!c.reaches(&vpc("a"), &vpc("d")) && !c.reaches(&vpc("d"), &vpc("d ")));
     }
 
@@ -368,8 +378,8 @@ mod tests {
     }
 
     #[test]
-    fn the_work_for_gateways_around_a_hub_follows_their_number() {
-        // Each has a table that no other one gets the routes of.
+    fn work_for_gateways_around_a_hub_is_linear() {
+        // Each gateway has a route table that no other gateway propagates to.
         let steps = |number: usize| {
             let hub = vec![serde_json::json!({"vpc_id": "a", "propagates_to": []})];
             let spoke = |at: usize| {
@@ -387,13 +397,13 @@ mod tests {
     }
 
     #[test]
-    fn connections_that_are_too_many_are_not_followed() {
+    fn stops_at_the_largest_number_of_steps() {
         let chain = |number: usize| {
             let next = |at: usize| serde_json::json!({"transit_gateway_id": format!("t{:05}", at + 1)});
             Connectivity::new(&gateways((0..number).map(|at| vec![serde_json::json!({"vpc_id": "a"}), next(at)])))
         };
         assert!(!chain(500).has_too_many_steps());
-        // Tables all to all in one gateway.
+        // One gateway, whose attachments propagate to all tables.
         let tables: Vec<String> = (0..1500).map(|number| format!("r{number}")).collect();
         let one = serde_json::json!({"vpc_id": "a", "propagates_to": tables});
         let mut manifest = gateways([vec![one]].into_iter());

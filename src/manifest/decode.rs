@@ -1,9 +1,10 @@
-//! Nodes to the manifest's types, with all that is wrong told at once.
+//! Decoding a tree of nodes into the manifest's types, with all errors at once.
 //!
-//! serde stops at the first mistake. So the value that has it is left out and the rest is read again, from there on,
-//! until nothing is left: each mistake is told, and what went right before is not read twice.
+//! serde stops at the first error. So zonal skips the wrong value and decodes again from there on,
+//! until the end: every error is reported, and no value that is right is decoded twice. This takes
+//! linear time, whatever the number of errors.
 
-use super::document::{Node, Span, Step, Value, glued_key, path_text};
+use super::document::{Node, Span, Step, Value, missing_blank_help, path_text};
 use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{
@@ -13,21 +14,21 @@ use serde::{
 };
 use std::{any::type_name, cell::RefCell, collections::BTreeMap, collections::BTreeSet, fmt};
 
-/// What is wrong with a value.
+/// The error of a value that does not fit its field.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mistake {
-    /// Where it is, if within the node.
+pub struct ValueError {
+    /// The span of the value, if that is in the node.
     pub span: Option<Span>,
-    /// The field, as in `network_interfaces[1].ipv4`; empty for the whole node.
+    /// The field, such as `network_interfaces[1].ipv4`. Empty for the whole node.
     pub field: String,
-    /// What is wrong.
+    /// The error message.
     pub message: String,
-    /// What would be accepted.
+    /// The help: what to write instead.
     pub help: Option<String>,
 }
 
-/// Names of fields that come with later versions.
-const NOT_SERVED_YET: &[&str] = &[
+/// Fields of the AWS API that zonal does not support.
+const UNSUPPORTED: &[&str] = &[
     "set_identifier",
     "weighted_routing_policy",
     "failover_routing_policy",
@@ -38,29 +39,33 @@ const NOT_SERVED_YET: &[&str] = &[
     "evaluate_target_health",
 ];
 
-/// How many mistakes of one resource are told.
-const MAX_MISTAKES: usize = 100;
+/// The number of errors of one resource that are reported.
+const MAX_ERRORS: usize = 100;
 
-/// Reads a `T`, or tells all that is wrong.
-pub fn decode<T: DeserializeOwned + JsonSchema>(node: &Node) -> Result<T, Vec<Mistake>> {
-    let mut mistakes = Vec::new();
+/// Decodes a `T`.
+///
+/// # Errors
+///
+/// All errors of the node, at most 101.
+pub fn decode<T: DeserializeOwned + JsonSchema>(node: &Node) -> Result<T, Vec<ValueError>> {
+    let mut errors = Vec::new();
     let resume = RefCell::new(Resume::default());
     loop {
         match T::deserialize(Cursor { node, at: &resume, index: 0 }.to(node)) {
-            Ok(value) if mistakes.is_empty() => return Ok(value),
-            Ok(_) => return Err(mistakes),
+            Ok(value) if errors.is_empty() => return Ok(value),
+            Ok(_) => return Err(errors),
             Err(error) => {
                 let done = error.path.is_empty() && !error.at_key;
                 let path: Vec<Step> = error.path.iter().rev().cloned().collect();
-                tell::<T>(node, &path, &error, &mut mistakes);
+                report::<T>(node, &path, &error, &mut errors);
                 if done {
-                    return Err(mistakes);
+                    return Err(errors);
                 }
-                if mistakes.len() >= MAX_MISTAKES {
-                    mistakes.truncate(MAX_MISTAKES);
-                    let message = format!("there are more than {MAX_MISTAKES} mistakes here; the rest was not read");
-                    mistakes.push(Mistake { span: None, field: String::new(), message, help: None });
-                    return Err(mistakes);
+                if errors.len() >= MAX_ERRORS {
+                    errors.truncate(MAX_ERRORS);
+                    let message = format!("there are more than {MAX_ERRORS} errors here; zonal did not read the rest");
+                    errors.push(ValueError { span: None, field: String::new(), message, help: None });
+                    return Err(errors);
                 }
                 *resume.borrow_mut() = Resume::after(node, &path);
             }
@@ -68,15 +73,15 @@ pub fn decode<T: DeserializeOwned + JsonSchema>(node: &Node) -> Result<T, Vec<Mi
     }
 }
 
-/// From where on each open list and map is read again: what lies before is known.
+/// The position from which each open list and map is decoded again.
 #[derive(Default)]
 struct Resume {
-    /// By address of the node: the first element that is not known yet.
+    /// By the address of the node: the index of the first element that is decoded again.
     first: BTreeMap<*const Node, usize>,
 }
 
 impl Resume {
-    /// Behind the node at `path`.
+    /// The position behind the node at `path`.
     fn after(root: &Node, path: &[Step]) -> Resume {
         let mut first = BTreeMap::new();
         let mut node = root;
@@ -99,25 +104,25 @@ impl Resume {
     }
 }
 
-/// An error on its way up: the path grows at each level.
+/// serde's error. Each level of the tree adds a step to its path.
 #[derive(Debug)]
 struct Error {
     kind: ErrorKind,
     /// From the innermost step outwards.
     path: Vec<Step>,
-    /// Whether the last step's key is wrong, and not its value.
+    /// Whether the key of the last step is wrong, and not its value.
     at_key: bool,
-    /// The type that a field is missing of.
+    /// The type that has the missing field.
     of: Option<&'static str>,
 }
 
 #[derive(Debug)]
 enum ErrorKind {
-    /// Something else was expected there.
+    /// The value has another type than this.
     Expected(String),
-    /// The text is not of this form.
+    /// The text has another form than this, for which there is an example.
     Text(&'static str, &'static str),
-    /// A network with host bits, and the network that it should be.
+    /// A network with host bits. This is the network without them.
     HostBits(IpNet),
     UnknownWord(&'static [&'static str]),
     UnknownField(String, &'static [&'static str]),
@@ -170,58 +175,58 @@ impl de::Error for Error {
     }
 }
 
-/// Writes down what an error means to the user.
-fn tell<T: JsonSchema>(root: &Node, path: &[Step], error: &Error, mistakes: &mut Vec<Mistake>) {
+/// Adds the errors for the user that one error of serde stands for.
+fn report<T: JsonSchema>(root: &Node, path: &[Step], error: &Error, errors: &mut Vec<ValueError>) {
     let Some(node) = follow(root, path) else { return };
     let field = path_text(path);
     let span = if error.at_key { key_span(root, path) } else { root.locate(&field) };
-    let mistake = |message: String, help: Option<String>| Mistake { span, field: field.clone(), message, help };
-    mistakes.push(match &error.kind {
+    let new = |message: String, help: Option<String>| ValueError { span, field: field.clone(), message, help };
+    errors.push(match &error.kind {
         ErrorKind::Expected(expected) => {
-            let glued = shown_text(node).filter(|_| expected == "a map").and_then(glued_key);
+            let missing_blank = scalar_text(node).filter(|_| expected == "a map").and_then(missing_blank_help);
             let help = (expected == "true or false")
-                .then(|| match shown_text(node).map(|text| text.to_ascii_lowercase()).as_deref() {
+                .then(|| match scalar_text(node).map(|text| text.to_ascii_lowercase()).as_deref() {
                     Some("yes" | "on" | "true") => Some("write true".to_string()),
                     Some("no" | "off" | "false") => Some("write false".to_string()),
                     _ => None,
                 })
                 .flatten();
-            let help = help.or(glued);
-            mistake(format!("expected {expected}, found {}", shown(node)), help)
+            let help = help.or(missing_blank);
+            new(format!("expected {expected}, found {}", quote(node)), help)
         }
         ErrorKind::Text(what, example) => {
-            mistake(format!("expected {what} such as {example}, found {}", shown(node)), None)
+            new(format!("expected {what} such as {example}, found {}", quote(node)), None)
         }
-        ErrorKind::HostBits(network) => mistake(
-            format!("the CIDR block {} has host bits set", shown(node)),
+        ErrorKind::HostBits(network) => new(
+            format!("the CIDR block {} has host bits set", quote(node)),
             Some(format!("the network is `{network}`")),
         ),
         ErrorKind::UnknownWord(known) => {
-            let text = shown_text(node).unwrap_or_default();
-            mistake(format!("`{text}` is not known here"), suggestion(text, known.iter().copied()))
+            let text = scalar_text(node).unwrap_or_default();
+            new(format!("`{text}` is not a known value"), suggestion(text, known.iter().copied()))
         }
-        ErrorKind::UnknownField(name, _) if NOT_SERVED_YET.contains(&name.as_str()) => {
-            mistake(format!("`{name}` is not served yet by this version"), Some("take it out".into()))
+        ErrorKind::UnknownField(name, _) if UNSUPPORTED.contains(&name.as_str()) => {
+            new(format!("`{name}` is not supported by this version"), Some("remove it".into()))
         }
         ErrorKind::UnknownField(name, known) => {
-            let help = glued_key(name).or_else(|| suggestion(name, known.iter().copied()));
-            mistake(format!("there is no field `{name}` here"), help)
+            let help = missing_blank_help(name).or_else(|| suggestion(name, known.iter().copied()));
+            new(format!("there is no field `{name}` here"), help)
         }
         ErrorKind::Missing(first) => {
             let required = error.of.map(|of| required_fields::<T>(of)).unwrap_or_default();
             let all = if required.is_empty() { [first.to_string()].into() } else { required };
             for name in all.iter().filter(|name| node.entry(name).is_none()) {
-                let missing = mistake(format!("the field `{name}` is missing"), None);
-                mistakes.push(Mistake {
+                let missing = new(format!("the field `{name}` is missing"), None);
+                errors.push(ValueError {
                     field: path_text(&[path, &[Step::Key(name.as_str().into())]].concat()),
                     ..missing
                 });
             }
             return;
         }
-        ErrorKind::Other(message) => mistake(
-            match shown_text(node) {
-                Some(text) if !message.contains(text) => format!("{message}: {}", shown(node)),
+        ErrorKind::Other(message) => new(
+            match scalar_text(node) {
+                Some(text) if !message.contains(text) => format!("{message}: {}", quote(node)),
                 _ => message.clone(),
             },
             None,
@@ -229,7 +234,7 @@ fn tell<T: JsonSchema>(root: &Node, path: &[Step], error: &Error, mistakes: &mut
     });
 }
 
-/// The required fields of a type that `T` has in it, from its schema.
+/// The required fields of the type `of`, which is part of `T`, from the JSON Schema of `T`.
 fn required_fields<T: JsonSchema>(of: &str) -> BTreeSet<String> {
     let schema = schemars::schema_for!(T).to_value();
     let object = match schema["title"] == of {
@@ -254,17 +259,17 @@ fn key_span(root: &Node, path: &[Step]) -> Option<Span> {
     }
 }
 
-fn shown_text(node: &Node) -> Option<&str> {
+fn scalar_text(node: &Node) -> Option<&str> {
     match &node.value {
         Value::Scalar { text, .. } => Some(text),
         _ => None,
     }
 }
 
-/// A value as a message shows it.
-fn shown(node: &Node) -> String {
+/// A value as an error message quotes it.
+fn quote(node: &Node) -> String {
     match &node.value {
-        _ if node.is_null() => match shown_text(node) {
+        _ if node.is_null() => match scalar_text(node) {
             Some("") | None => "nothing".into(),
             Some(text) => format!("`{text}`"),
         },
@@ -283,19 +288,19 @@ fn shown(node: &Node) -> String {
     }
 }
 
-/// What was meant, or what there is.
+/// The help for an unknown word: the most similar known word, or a list of at most 12 known words.
 pub fn suggestion<'a>(text: &str, known: impl Iterator<Item = &'a str> + Clone) -> Option<String> {
     if let Some(nearest) = nearest(text, known.clone()) {
         return Some(format!("did you mean `{nearest}`?"));
     }
     let known: Vec<String> = known.take(13).map(|word| format!("`{word}`")).collect();
-    (!known.is_empty() && known.len() <= 12).then(|| format!("known are {}", known.join(", ")))
+    (!known.is_empty() && known.len() <= 12).then(|| format!("expected one of {}", known.join(", ")))
 }
 
-/// The known name that looks most like `text`; none if none does.
+/// The known word that is most similar to `text`. None if none is similar.
 pub fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
     let text = text.to_ascii_lowercase();
-    // Distances between texts of very different lengths need not be computed.
+    // Words of very different lengths are not similar: their distance is not computed.
     let close = known.filter(|word| word.len().abs_diff(text.len()) <= 4 && text.len() <= 200).filter_map(|word| {
         let distance = strsim::damerau_levenshtein(&text, &word.to_ascii_lowercase());
         (distance <= (word.len().max(text.len()) / 3).clamp(1, 4)).then_some((distance, word))
@@ -303,7 +308,7 @@ pub fn nearest<'a>(text: &str, known: impl Iterator<Item = &'a str>) -> Option<&
     close.min_by_key(|(distance, _)| *distance).map(|(_, word)| word)
 }
 
-/// A place in the tree, to read from.
+/// A position in the tree to decode from.
 #[derive(Clone, Copy)]
 struct Cursor<'a> {
     node: &'a Node,
@@ -320,7 +325,7 @@ impl<'a> Cursor<'a> {
         Err(Error::new(ErrorKind::Expected(what.into())))
     }
 
-    /// A text: any scalar but null.
+    /// The text of a scalar. An error for null, lists and maps.
     fn text(self) -> Result<&'a str, Error> {
         match &self.node.value {
             Value::Scalar { text, .. } if !self.node.is_null() => Ok(text),
@@ -328,7 +333,7 @@ impl<'a> Cursor<'a> {
         }
     }
 
-    /// A scalar without quotes.
+    /// The text of a scalar without quotes.
     fn plain(self) -> Option<&'a str> {
         match &self.node.value {
             Value::Scalar { text, plain: true } => Some(text),
@@ -344,7 +349,7 @@ impl<'a> Cursor<'a> {
     }
 }
 
-/// What a text of this type looks like, and an example.
+/// The form of the texts of a type, and an example.
 fn form_of(value: &str) -> Option<(&'static str, &'static str)> {
     match value.rsplit("::").next()? {
         "IpNet" => Some(("an IPv4 or IPv6 CIDR block", "10.1.0.0/16 or fd00:a::/56")),
@@ -530,20 +535,20 @@ mod tests {
     use crate::manifest::{PrivateHostedZone, Vpc, VpcEndpoint, ZonalShift, document};
     use proptest::prelude::*;
 
-    fn mistakes<T: DeserializeOwned + JsonSchema>(text: &str) -> Vec<String> {
+    fn errors<T: DeserializeOwned + JsonSchema>(text: &str) -> Vec<String> {
         let (node, faults) = document::read(text.as_bytes(), false);
         assert_eq!(faults, [], "{text}");
-        let mistakes = decode::<T>(&node.unwrap()).err().unwrap_or_default();
-        let shown = mistakes.iter().map(|m| {
-            let place = m.span.map_or(String::new(), |span| format!("{}:{}: ", span.line, span.column));
+        let errors = decode::<T>(&node.unwrap()).err().unwrap_or_default();
+        let shown = errors.iter().map(|m| {
+            let location = m.span.map_or(String::new(), |span| format!("{}:{}: ", span.line, span.column));
             let help = m.help.as_ref().map_or(String::new(), |help| format!(" ({help})"));
-            format!("{place}{}: {}{help}", m.field, m.message)
+            format!("{location}{}: {}{help}", m.field, m.message)
         });
         shown.collect()
     }
 
     #[test]
-    fn plain_scalars_are_text_where_text_is_wanted() {
+    fn reads_plain_scalars_as_text_for_text_fields() {
         let text = "{owner_id: 111122223333, region: no, cidr_blocks: [], enable_dns_support: false, profile_id: ~}";
         let node = document::read(text.as_bytes(), false).0.unwrap();
         let vpc: Vpc = decode(&node).unwrap();
@@ -552,7 +557,7 @@ mod tests {
     }
 
     #[test]
-    fn all_mistakes_of_a_vpc_are_told() {
+    fn reports_all_errors_of_a_vpc_at_once() {
         let text = "\
 regoin: us-east-1
 owner_id:
@@ -569,7 +574,7 @@ availability_zones: [a]
 ";
         let example = "expected an IPv4 or IPv6 CIDR block such as 10.1.0.0/16 or fd00:a::/56, found";
         assert_eq!(
-            mistakes::<Vpc>(text),
+            errors::<Vpc>(text),
             [
                 "1:1: regoin: there is no field `regoin` here (did you mean `region`?)",
                 "2:1: owner_id: expected text, found nothing",
@@ -583,7 +588,7 @@ availability_zones: [a]
                 &format!("8:34: subnets.a.cidr_blocks[1]: {example} `x`"),
                 "8:3: subnets.a.availability_zone_id: the field `availability_zone_id` is missing",
                 "9:7: subnets.b.availability_zone_id: expected text, found a list",
-                "10:49: subnets.c.dns64: there is no field `dns64` here (known are `availability_zone_id`, \
+                "10:49: subnets.c.dns64: there is no field `dns64` here (expected one of `availability_zone_id`, \
                  `cidr_blocks`, `enable_dns64`)",
                 "11:3: subnets.d.availability_zone_id: the field `availability_zone_id` is missing",
                 "11:3: subnets.d.cidr_blocks: the field `cidr_blocks` is missing",
@@ -594,45 +599,45 @@ availability_zones: [a]
     }
 
     #[test]
-    fn words_times_numbers_and_names() {
+    fn reports_wrong_words_times_numbers_and_names() {
         assert_eq!(
-            mistakes::<VpcEndpoint>(
+            errors::<VpcEndpoint>(
                 "{vpc_endpoint_type: interfaces, service_name: s, vpc_id: v, state: up, private_dns_scope: conected,
                  dns_options: {dns_record_ip_type: IPV6, x: 1}, network_interfaces: [{availability_zone_id: a, ipv4: 'fd00::1'}]}"
             ),
             [
-                "1:21: vpc_endpoint_type: `interfaces` is not known here (did you mean `Interface`?)",
-                "1:68: state: `up` is not known here (known are `PendingAcceptance`, `Pending`, `Available`, `Deleting`, \
+                "1:21: vpc_endpoint_type: `interfaces` is not a known value (did you mean `Interface`?)",
+                "1:68: state: `up` is not a known value (expected one of `PendingAcceptance`, `Pending`, `Available`, `Deleting`, \
                  `Deleted`, `Rejected`, `Failed`, `Expired`, `Partial`)",
-                "1:91: private_dns_scope: `conected` is not known here (did you mean `connected`?)",
-                "2:58: dns_options.x: there is no field `x` here (known are `dns_record_ip_type`, \
+                "1:91: private_dns_scope: `conected` is not a known value (did you mean `connected`?)",
+                "2:58: dns_options.x: there is no field `x` here (expected one of `dns_record_ip_type`, \
                  `private_dns_only_for_inbound_resolver_endpoint`)",
                 "2:118: network_interfaces[0].ipv4: expected an IPv4 address such as 10.1.0.2, found `fd00::1`",
             ]
         );
         assert_eq!(
-            mistakes::<ZonalShift>("{resource: '*', away_from: a, expires_at: tomorrow}"),
+            errors::<ZonalShift>("{resource: '*', away_from: a, expires_at: tomorrow}"),
             ["1:43: expires_at: expected a time such as 2026-11-24T10:00:00Z, found `tomorrow`"]
         );
         assert_eq!(
-            mistakes::<PrivateHostedZone>(
+            errors::<PrivateHostedZone>(
                 "{name: a..b, vpc_ids: [], records: [{ttl: 5000000000, type: A}, {ttl: '5', weighted_routing_policy: {}, type: A}, \
                  {alias: {name: a, evaluate_target_health: true}, type: A}]}"
             ),
             [
-                "1:8: name: a domain name has an empty label: `a..b`",
+                "1:8: name: the domain name has an empty label: `a..b`",
                 "1:43: records[0].ttl: expected a number from 0 to 4294967295, found `5000000000`",
                 "1:71: records[1].ttl: expected a number from 0 to 4294967295, found `5` in quotes",
-                "1:76: records[1].weighted_routing_policy: `weighted_routing_policy` is not served yet by this version \
-                 (take it out)",
-                "1:133: records[2].alias.evaluate_target_health: `evaluate_target_health` is not served yet by this \
-                 version (take it out)",
+                "1:76: records[1].weighted_routing_policy: `weighted_routing_policy` is not supported by this version \
+                 (remove it)",
+                "1:133: records[2].alias.evaluate_target_health: `evaluate_target_health` is not supported by this \
+                 version (remove it)",
             ]
         );
     }
 
     #[test]
-    fn a_hundred_thousand_mistakes_are_not_all_told() {
+    fn reports_a_hundred_of_a_hundred_thousand_errors() {
         let values = format!("{{name: a, vpc_ids: [{}]}}", "[],".repeat(100_000));
         let fields: String = (0..100_000).map(|number| format!("x{number}: 1\n")).collect();
         for (text, last) in [
@@ -640,16 +645,16 @@ availability_zones: [a]
             (fields.clone() + "name: a\nvpc_ids: []\n", "100:1: x99: there is no field `x99` here"),
             (format!("name: a\nvpc_ids: []\n{fields}"), "102:1: x99: there is no field `x99` here"),
         ] {
-            let mistakes = mistakes::<PrivateHostedZone>(&text);
-            assert_eq!(mistakes.len(), MAX_MISTAKES + 1);
-            assert!(mistakes[99].starts_with(last), "{}", mistakes[99]);
-            assert_eq!(mistakes[100], ": there are more than 100 mistakes here; the rest was not read");
+            let errors = errors::<PrivateHostedZone>(&text);
+            assert_eq!(errors.len(), MAX_ERRORS + 1);
+            assert!(errors[99].starts_with(last), "{}", errors[99]);
+            assert_eq!(errors[100], ": there are more than 100 errors here; zonal did not read the rest");
         }
     }
 
     proptest! {
         #[test]
-        fn mutated_text_never_panics(at in 0usize..200, with in "[ -~\\n]{0,3}", cut in 0usize..4) {
+        fn never_panics_on_mutated_text(at in 0usize..200, with in "[ -~\\n]{0,3}", cut in 0usize..4) {
             let mut text = "region: r\ncidr_blocks: [10.0.0.0/8]\nsubnets:\n  a: &a {availability_zone_id: z, cidr_blocks: \
                             [10.0.0.0/9]}\n  b: *a\navailability_zones: {us-east-1a: use1-az1}\nresolver_addresses:\n- 10.0.0.2\n"
                 .to_string();
@@ -657,7 +662,7 @@ availability_zones: [a]
             text.replace_range(at..(at + cut).min(text.len()), &with);
             let (node, faults) = document::read(text.as_bytes(), false);
             match node.map(|node| decode::<Vpc>(&node)) {
-                Some(Err(mistakes)) => prop_assert!(!mistakes.is_empty()),
+                Some(Err(errors)) => prop_assert!(!errors.is_empty()),
                 Some(Ok(_)) => {}
                 None => prop_assert!(!faults.is_empty() || text.trim().is_empty()),
             }

@@ -1,17 +1,19 @@
-//! A fingerprint of a set of resources that follows each change of it.
+//! A digest of a set of resources that is updated with each change of the set.
 
-/// The sum of the digests of all that is in a set, lane by lane: equal on two nodes that have equal data, whatever the order
-/// in which it came. It compares nodes; who wants to forge two sets with the same sum can (generalized birthday attack).
+/// The sum of the SHA-256 digests of all items of a set, modulo 2^64 in each of four lanes. It is
+/// equal on two nodes that have equal data, whatever the order in which the items were added. It
+/// serves to compare nodes, and does not resist forgery: two sets with the same sum can be
+/// constructed (generalized birthday attack).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Digest([u64; 4]);
 
 impl Digest {
-    /// Something came in: its SHA-256.
+    /// Adds an item to the set, by its SHA-256 digest.
     pub fn add(&mut self, item: &[u8; 32]) {
         self.each(item, u64::wrapping_add);
     }
 
-    /// Something that was in went out.
+    /// Removes an item from the set, by its SHA-256 digest.
     pub fn remove(&mut self, item: &[u8; 32]) {
         self.each(item, u64::wrapping_sub);
     }
@@ -23,7 +25,7 @@ impl Digest {
         }
     }
 
-    /// The sum as octets.
+    /// The digest as octets.
     pub fn octets(&self) -> [u8; 32] {
         let mut octets = [0; 32];
         for (octets, lane) in octets.chunks_exact_mut(8).zip(self.0) {
@@ -38,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_order_does_not_matter() {
+    fn is_independent_of_the_order_of_items() {
         let items: Vec<[u8; 32]> = (1..=9).map(|number: u8| [number.wrapping_mul(57); 32]).collect();
         let mut all = Digest::default();
         items.iter().for_each(|item| all.add(item));

@@ -1,14 +1,14 @@
-//! The kinds of resources, and a resource of any of them.
+//! The kinds of resources, and a resource of any kind.
 
 use super::{
-    decode::{Mistake, decode},
+    decode::{ValueError, decode},
     document::Node,
     *,
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256};
 
-/// Hands all kinds with their types to a macro.
+/// Calls a macro with all kinds and their types.
 macro_rules! with_kinds {
     ($macro:ident) => {
         $macro! {
@@ -24,21 +24,22 @@ macro_rules! with_kinds {
             resolver_rules: ResolverRule,
             forwarders: Forwarder,
             query_log_configs: QueryLogConfig,
+            health_checks: HealthCheck,
         }
     };
 }
 pub(super) use with_kinds;
 
-/// What became of a resource of any kind.
+/// The change of a resource of any kind between two manifests.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Difference {
-    /// Its kind.
+pub struct ResourceChange {
+    /// The kind of the resource.
     pub kind: &'static str,
-    /// Its identifier.
+    /// The identifier of the resource.
     pub id: Id,
-    /// What it was; none if it was not there.
+    /// The resource in the old manifest; none if it is new.
     pub old: Option<Resource>,
-    /// What it is; none if it is gone.
+    /// The resource in the new manifest; none if it is deleted.
     pub new: Option<Resource>,
 }
 
@@ -57,15 +58,16 @@ macro_rules! resources {
         }
 
         impl Resource {
-            /// Reads a resource of that kind; or tells all that is wrong with it. None if there is no such kind.
-            pub fn read(kind: &str, node: &Node) -> Option<Result<Resource, Vec<Mistake>>> {
+            /// Decodes a resource of a kind, or returns all its errors. None if there is no such
+            /// kind.
+            pub fn read(kind: &str, node: &Node) -> Option<Result<Resource, Vec<ValueError>>> {
                 match kind {
                     $(stringify!($kind) => Some(decode(node).map(|value| Resource::$type(Arc::new(value)))),)+
                     _ => None,
                 }
             }
 
-            /// The name of its kind.
+            /// The kind of the resource.
             pub fn kind(&self) -> &'static str {
                 match self {
                     $(Resource::$type(_) => stringify!($kind),)+
@@ -79,7 +81,8 @@ macro_rules! resources {
                 }
             }
 
-            /// Whether both are the very same, and not only equal.
+            /// Whether both are the same allocation. Two equal resources can be different
+            /// allocations.
             pub fn is_same(&self, other: &Resource) -> bool {
                 match (self, other) {
                     $((Resource::$type(one), Resource::$type(other)) => Arc::ptr_eq(one, other),)+
@@ -96,7 +99,7 @@ macro_rules! resources {
         }
 
         impl Manifest {
-            /// A resource.
+            /// The resource of this kind and identifier.
             pub fn resource(&self, kind: &str, id: &str) -> Option<Resource> {
                 match kind {
                     $(stringify!($kind) => self.$kind.get(id).cloned().map(Resource::$type),)+
@@ -104,14 +107,14 @@ macro_rules! resources {
                 }
             }
 
-            /// Puts a resource in, or in the place of the one that there was, which is returned.
+            /// Adds a resource. Returns the resource that it replaces.
             pub fn put(&mut self, id: &str, resource: Resource) -> Option<Resource> {
                 match resource {
                     $(Resource::$type(value) => self.$kind.insert(id.into(), value).map(Resource::$type),)+
                 }
             }
 
-            /// Takes a resource out.
+            /// Removes a resource and returns it.
             pub fn remove(&mut self, kind: &str, id: &str) -> Option<Resource> {
                 match kind {
                     $(stringify!($kind) => self.$kind.remove(id).map(Resource::$type),)+
@@ -119,13 +122,13 @@ macro_rules! resources {
                 }
             }
 
-            /// How many resources of each kind there are, in the order of the kinds.
+            /// The number of resources of each kind, in the order of the kinds.
             pub fn counts(&self) -> impl Iterator<Item = (&'static str, usize)> {
                 [$((stringify!($kind), self.$kind.len()),)+].into_iter()
             }
 
-            /// Calls `f` with the identifier and the resource, for each of a kind, in the order of identifiers, from behind
-            /// `after` on, until it returns false.
+            /// Calls `f` with identifier and resource, for each resource of a kind behind `after`,
+            /// in the order of identifiers, until `f` returns false.
             pub fn each_of(&self, kind: &str, after: Option<&str>, mut f: impl FnMut(&str, Resource) -> bool) {
                 use std::ops::Bound::{Excluded, Unbounded};
                 let from = after.map_or(Unbounded, Excluded);
@@ -138,18 +141,18 @@ macro_rules! resources {
                 }
             }
 
-            /// The resources that are not the very same in `old`, kind by kind.
-            pub fn differences(&self, old: &Manifest) -> Vec<Difference> {
-                let mut differences = Vec::new();
+            /// The resources that are not the same allocation in `old`, kind by kind.
+            pub fn resource_changes(&self, old: &Manifest) -> Vec<ResourceChange> {
+                let mut all = Vec::new();
                 $(for change in changes(&old.$kind, &self.$kind) {
-                    differences.push(Difference {
+                    all.push(ResourceChange {
                         kind: stringify!($kind),
                         id: change.id.clone(),
                         old: change.old.cloned().map(Resource::$type),
                         new: change.new.cloned().map(Resource::$type),
                     });
                 })+
-                differences
+                all
             }
         }
     };
@@ -157,7 +160,7 @@ macro_rules! resources {
 
 with_kinds!(resources);
 
-/// The kind's name, if there is such a kind.
+/// The kind with this name. None if there is no such kind.
 pub fn kind_of(name: &str) -> Option<&'static str> {
     KINDS.iter().find(|kind| **kind == name).copied()
 }

@@ -1,4 +1,18 @@
-//! What is wanted: the manifest's types, how they are read, and what is wrong with them.
+//! The manifest, which describes what zonal serves: its types, how it is read from files and from
+//! resources, and how it is checked.
+//!
+//! ```text
+//! files     -> load        -> document -> decode -> types, master -> check
+//! resources -> collection  -> document -> decode -> types, master -> check
+//! ```
+//!
+//! An error in a text is a [`SyntaxError`](document::SyntaxError), an error in a value is a
+//! [`ValueError`](decode::ValueError). Both become a [`Problem`], which also has the file, the
+//! resource and the field. Checks report problems only.
+//!
+//! This room does not decide which answers follow from a manifest: that is the work of `snapshot`.
+//! A resource that did not change between two manifests is the same `Arc` in both, so that every
+//! later step can find the difference without a comparison.
 
 pub mod catalog;
 pub mod check;
@@ -7,28 +21,30 @@ pub mod connectivity;
 pub mod decode;
 pub mod digest;
 pub mod document;
-pub(crate) mod forms;
+pub mod health_checks;
 mod kinds;
 pub mod load;
 pub mod master;
-pub mod meant;
 pub mod overlay;
 pub mod presets;
 pub mod primaries;
 pub mod problem;
 pub mod query_log;
+pub mod record_lints;
 pub mod resources;
 pub mod rewrite;
+pub(crate) mod schema_patterns;
 pub mod secondaries;
 pub mod transferred;
 pub mod types;
 pub(crate) mod words;
 pub mod work;
 
-pub use kinds::{Difference, KINDS, Resource, kind_of};
+pub use health_checks::{HealthCheck, HealthCheckType, InterfaceHealthCheck, ProbeType, WhenStale};
+pub use kinds::{KINDS, Resource, ResourceChange, kind_of};
 pub use load::Loader;
 pub use primaries::{Catalog, NotifySource, Primary};
-pub use problem::{Place, Problem, Severity};
+pub use problem::{Location, Problem, Severity};
 pub use query_log::{ClientAddress, LogDestination, LogFile, QueryLogConfig, Rcode, Stdout};
 pub use resources::{Change, Resources, changes, same_resources};
 pub use secondaries::{Access, Secondary};
@@ -41,51 +57,52 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 /// A record of a master file.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
-    /// The owner.
+    /// The owner name.
     pub owner: Name,
-    /// The type's number.
+    /// The number of the record type.
     pub rtype: u16,
     /// Time to live in seconds.
     pub ttl: u32,
     /// Record data in uncompressed wire format.
     pub rdata: Box<[u8]>,
-    /// Which of the files it is in: an index into [`MasterFile::files`].
+    /// The file that the record is in, as an index into [`MasterFile::files`].
     pub file: u16,
-    /// The line of its first token, from 1.
+    /// The line of the record's first token, from 1.
     pub line: u32,
 }
 
-/// What a zone's master file, with all that it includes, holds.
+/// The records of a zone's master file and of the files that it includes.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MasterFile {
-    /// The file and those that it includes.
+    /// The master file, and the files that it includes.
     pub files: Vec<Arc<Path>>,
-    /// All records of class IN, in their order.
+    /// The records, in their order in the files. All are of class IN.
     pub records: Vec<Record>,
 }
 
 /// The records of a zone that has a `file`.
 #[derive(Clone, Debug)]
 pub enum ZoneData {
-    /// The file and the resource are what they were at the last accepted load: the previous snapshot has this zone.
+    /// Neither resource nor files changed since the last accepted load: the previous snapshot has
+    /// this zone.
     Unchanged,
-    /// The file was read.
+    /// The records, read from the files.
     Read(MasterFile),
 }
 
-/// A manifest as a source delivers it, with the master files that it names.
+/// A manifest, with the records of its zones that are not in the manifest itself.
 #[derive(Clone, Debug, Default)]
 pub struct Loaded {
     /// The manifest.
     pub manifest: Arc<Manifest>,
-    /// For each hosted zone with a `file`: its records.
+    /// The records of each zone that has a `file`.
     pub zone_data: BTreeMap<Id, ZoneData>,
-    /// What is kept of zones that have `primaries`.
+    /// The records of zones that have `primaries`, as they were transferred.
     pub transferred: Transferred,
-    /// The zones that catalogs list and that are left out.
-    pub left_out: Vec<catalog::LeftOut>,
-    /// What updates have made of zones.
+    /// The zones that catalogs list and zonal does not serve.
+    pub omitted_members: Vec<catalog::OmittedMember>,
+    /// The record sets that dynamic updates changed.
     pub overlays: overlay::Overlays,
-    /// SHA-256 over all resources and master files: equal on two nodes that have equal data.
+    /// A digest of all resources and records. It is equal on two nodes that have equal data.
     pub digest: [u8; 32],
 }

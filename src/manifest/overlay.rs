@@ -1,4 +1,5 @@
-//! What dynamic updates have made of a zone, where the source of its records cannot be written to.
+//! The record sets that dynamic updates (RFC 2136) changed in a zone whose source cannot be
+//! rewritten. They override the source.
 
 use super::{Id, digest::Digest};
 use crate::wire::Name;
@@ -6,20 +7,21 @@ use imbl::{OrdMap, ordmap::DiffItem};
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 
-/// A record set as it is after an update: it stands in the place of what the zone's source says for its owner and type.
+/// A record set after an update. It replaces the record set of the same owner and type in the
+/// zone's source.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EditedSet {
-    /// The owner.
+    /// The owner name.
     pub owner: Name,
-    /// The type.
+    /// The number of the record type.
     pub rtype: u16,
     /// Time to live in seconds.
     pub ttl: u32,
-    /// The data of its records, in uncompressed wire format; none: there is no such set.
+    /// The data of its records, in uncompressed wire format. Empty if the update deleted the set.
     pub values: Vec<Box<[u8]>>,
 }
 
-/// All that updates have made of a zone.
+/// All record sets of a zone that updates changed.
 #[derive(Clone, Debug, Default)]
 pub struct Overlay {
     sets: OrdMap<(Name, u16), Arc<EditedSet>>,
@@ -27,14 +29,14 @@ pub struct Overlay {
     digest: Digest,
 }
 
-/// How much memory what updates have made of a zone may take, in octets.
+/// The largest memory that the overlay of a zone can use, in octets.
 pub const MAX_OCTETS: usize = 256 << 20;
 
-/// By the identifiers of zones.
+/// The overlays of all zones, by the identifiers of the zones.
 pub type Overlays = OrdMap<Id, Arc<Overlay>>;
 
 impl EditedSet {
-    /// What it takes in memory, in octets: its owner is its key as well.
+    /// The memory that the set uses, in octets. The owner counts twice: it is in the key too.
     fn octets(&self) -> usize {
         let values: usize = self.values.iter().map(|value| size_of::<Box<[u8]>>() + value.len()).sum();
         size_of::<EditedSet>() + 2 * self.owner.as_wire().len() + values
@@ -54,7 +56,7 @@ impl EditedSet {
 }
 
 impl Overlay {
-    /// Takes in what an update has made.
+    /// Adds the record sets that an update changed.
     pub fn add(&mut self, sets: &[EditedSet]) {
         for set in sets {
             self.octets += set.octets();
@@ -66,22 +68,23 @@ impl Overlay {
         }
     }
 
-    /// What it takes in memory, in octets.
+    /// The memory that the overlay uses, in octets.
     pub fn octets(&self) -> usize {
         self.octets
     }
 
-    /// What a set is, if it says so.
+    /// The record set of an owner and type. None if no update changed it.
     pub fn get(&self, owner: &Name, rtype: u16) -> Option<&EditedSet> {
         self.sets.get(&(owner.clone(), rtype)).map(|set| &**set)
     }
 
-    /// Whether it says what a set is.
+    /// Whether an update changed the record set of an owner and type.
     pub fn has(&self, owner: &Name, rtype: u16) -> bool {
         self.sets.contains_key(&(owner.clone(), rtype))
     }
 
-    /// The sets of a later overlay that are not the same here. None if it has not all of these.
+    /// The record sets of a later overlay that differ from this overlay. None if the later overlay
+    /// lacks a set of this one.
     pub fn changed<'a>(&'a self, later: &'a Overlay) -> Option<Vec<&'a EditedSet>> {
         let changed = self.sets.diff(&later.sets).map(|item| match item {
             DiffItem::Add(_, new) | DiffItem::Update { new: (_, new), .. } => Some(&**new),
@@ -90,23 +93,24 @@ impl Overlay {
         changed.collect()
     }
 
-    /// The sets.
+    /// All record sets.
     pub fn sets(&self) -> impl Iterator<Item = &EditedSet> {
         self.sets.values().map(|set| &**set)
     }
 
-    /// How many sets it has.
+    /// The number of record sets.
     pub fn len(&self) -> usize {
         self.sets.len()
     }
 
-    /// Whether there are none.
+    /// Whether the overlay is empty.
     pub fn is_empty(&self) -> bool {
         self.sets.is_empty()
     }
 }
 
-/// The digest of a manifest with what updates have made of it; that of the manifest alone where there were none.
+/// The digest of a manifest with its overlays. It is the digest of the manifest if there are no
+/// overlays.
 pub fn digest_with(manifest: [u8; 32], overlays: &Overlays) -> [u8; 32] {
     if overlays.is_empty() {
         return manifest;

@@ -1,23 +1,28 @@
-//! Presets of AWS services: `service: sqs` of an endpoint stands for the service's name, the parent of its endpoints' own
-//! names, and its private names, in the Region of the endpoint's VPC.
+//! Presets of AWS services. `service: sqs` of an endpoint stands for three things in the Region of
+//! the endpoint's VPC: the service name, the parent of the names of its endpoints, and its private
+//! names.
 //!
 //! Sources of the table:
 //!
-//! - names of the services: AWS PrivateLink guide, "AWS services that integrate with AWS PrivateLink";
-//! - several private names of one service: the same guide, example of `describe-vpc-endpoint-services` (CloudWatch); Amazon SQS
-//!   developer guide, "Internetwork traffic privacy" (legacy names such as `us-east-1.queue.amazonaws.com` are not among them);
-//!   Amazon S3 user guide, "AWS PrivateLink for Amazon S3"; Amazon EKS user guide, "Access Amazon EKS using AWS PrivateLink";
+//! - names of the services: AWS PrivateLink guide, "AWS services that integrate with AWS
+//!   PrivateLink";
+//! - several private names of one service: the same guide, example of
+//!   `describe-vpc-endpoint-services` (CloudWatch); Amazon SQS developer guide, "Internetwork
+//!   traffic privacy" (legacy names such as `us-east-1.queue.amazonaws.com` are not among them);
+//!   Amazon S3 user guide, "AWS PrivateLink for Amazon S3"; Amazon EKS user guide, "Access Amazon
+//!   EKS using AWS PrivateLink";
 //! - the China Regions: AWS CDK, `getDefaultEndpointPrefix` of `aws-ec2`.
 //!
-//! The parent of the endpoints' own names is the service's host name with `vpce` behind the Region, as
-//! `describe-vpc-endpoint-services` shows it. Where that is not so, or a private name is missing, a resource in
-//! `vpc_endpoint_services` with the service's name takes the place of the preset.
+//! The parent of the endpoints' names is the service's host name with `vpce` behind the Region, as
+//! in the output of `describe-vpc-endpoint-services`. If a service differs, a resource with its
+//! name in `vpc_endpoint_services` overrides the preset.
 
 use super::{Id, Manifest, Vpc, VpcEndpoint, VpcEndpointService, VpcEndpointType, decode::suggestion};
 use crate::wire::Name;
 use std::{collections::BTreeMap, sync::Arc};
 
-/// Services with one private name: the service's name, a dot, the Region and the partition's suffix.
+/// Services with one private name: the name of the service, the Region and the suffix of the
+/// partition.
 const PLAIN: &[&str] = &[
     "access-analyzer",
     "account",
@@ -167,12 +172,13 @@ const PLAIN: &[&str] = &[
     "xray",
 ];
 
-/// A service whose names are made otherwise. In texts `{r}` stands for the Region and `{s}` for the partition's suffix.
+/// A service whose names have another form. `{r}` stands for the Region and `{s}` for the suffix of
+/// the partition.
 struct Special {
     name: &'static str,
-    /// The parent of its endpoints' own names.
+    /// The parent of the names of its endpoints.
     dns_name: &'static str,
-    /// Its private names.
+    /// The private names of the service.
     private: &'static [&'static str],
 }
 
@@ -180,7 +186,7 @@ const fn special(name: &'static str, dns_name: &'static str, private: &'static [
     Special { name, dns_name, private }
 }
 
-/// All other services.
+/// The services whose names have another form than those of [`PLAIN`].
 const SPECIAL: &[Special] = &[
     special("airflow.api", "api.airflow.{r}.vpce.{s}", &["api.airflow.{r}.{s}"]),
     special("airflow.env", "env.airflow.{r}.vpce.{s}", &["env.airflow.{r}.{s}"]),
@@ -190,7 +196,7 @@ const SPECIAL: &[Special] = &[
     special("codeartifact.api", "codeartifact.{r}.vpce.{s}", &["codeartifact.{r}.{s}"]),
     special("codeartifact.repositories", "d.codeartifact.{r}.vpce.{s}", &["*.d.codeartifact.{r}.{s}"]),
     special("codestar-connections.api", "codestar-connections.{r}.vpce.{s}", &["codestar-connections.{r}.{s}"]),
-    // DynamoDB has no private names; its Gateway endpoints work by routes.
+    // DynamoDB has no private names: its Gateway endpoints work by routes.
     special("dynamodb", "dynamodb.{r}.vpce.{s}", &[]),
     special("ecr.api", "api.ecr.{r}.vpce.{s}", &["api.ecr.{r}.{s}"]),
     special("ecr.dkr", "dkr.ecr.{r}.vpce.{s}", &["*.dkr.ecr.{r}.{s}"]),
@@ -242,7 +248,7 @@ const SPECIAL: &[Special] = &[
     special("transfer.server", "server.transfer.{r}.vpce.{s}", &["*.server.transfer.{r}.{s}"]),
 ];
 
-/// The services whose names begin with `cn.` in both China Regions.
+/// The services whose service name begins with `cn.` in both China Regions.
 const CHINA: &[&str] = &[
     "application-autoscaling",
     "appmesh-envoy-management",
@@ -295,7 +301,7 @@ const CHINA: &[&str] = &[
     "xray",
 ];
 
-/// Names below this parent exist in the partition `aws` alone.
+/// The parent of dual-stack names, which exist in the partition `aws` only.
 const DUALSTACK_SUFFIX: &str = ".api.aws";
 
 /// The names of all presets, in order.
@@ -305,7 +311,8 @@ pub fn names() -> Vec<&'static str> {
     names
 }
 
-/// The partition's suffix for a Region. None where the table is not known to hold: isolated Regions, and what is no Region.
+/// The suffix of the partition of a Region. None for isolated Regions, for which the tables may not
+/// hold, and for texts that are not a Region.
 fn suffix(region: &str) -> Option<&'static str> {
     let is_label = !region.is_empty() && region.bytes().all(|octet| octet.is_ascii_alphanumeric() || octet == b'-');
     match region {
@@ -315,7 +322,8 @@ fn suffix(region: &str) -> Option<&'static str> {
     }
 }
 
-/// The name and the service that a preset stands for in a Region. None if there is no such preset, or not for that Region.
+/// The service name and the service that a preset stands for in a Region. None if there is no such
+/// preset, or if presets do not cover the Region.
 pub fn service(preset: &str, region: &str, endpoint_type: VpcEndpointType) -> Option<(Id, VpcEndpointService)> {
     let suffix = suffix(region)?;
     let is_china = region.starts_with("cn-");
@@ -336,18 +344,20 @@ pub fn service(preset: &str, region: &str, endpoint_type: VpcEndpointType) -> Op
         dns_name: filled(&dns_name)?,
         private_dns_names: private.map(|name| filled(name)).collect::<Option<_>>()?,
         private_dns_name_configuration: None,
+        health_check: None,
     };
-    // Gateway endpoints have no other name in China.
+    // The service name of Gateway endpoints has no prefix in China.
     let is_renamed = is_china && CHINA.contains(&name) && endpoint_type != VpcEndpointType::Gateway;
-    let (before, behind) = match is_renamed {
+    let (prefix, suffix) = match is_renamed {
         true => ("cn.", if name == "transcribe" { ".cn" } else { "" }),
         false => ("", ""),
     };
-    Some((format!("{before}com.amazonaws.{region}.{name}{behind}"), service))
+    Some((format!("{prefix}com.amazonaws.{region}.{name}{suffix}"), service))
 }
 
-/// Completes a manifest: endpoints with a preset get the name of their service, and services that the manifest does not have
-/// itself are added. What is the same in `old`, the completed manifest before it, is shared.
+/// Replaces the presets of a manifest: endpoints get the name of their service, and services that
+/// the manifest lacks are added. A resource that is equal in `old`, the previous completed
+/// manifest, is shared with it.
 pub fn complete(manifest: &Arc<Manifest>, old: &Manifest) -> Arc<Manifest> {
     let mut completed: Option<Manifest> = None;
     let mut services: BTreeMap<Id, VpcEndpointService> = BTreeMap::new();
@@ -379,31 +389,35 @@ pub fn complete(manifest: &Arc<Manifest>, old: &Manifest) -> Arc<Manifest> {
     Arc::new(completed)
 }
 
-/// What is wrong with how an endpoint of a completed manifest names its service: the field, a sentence and a help. `vpc` is the
-/// endpoint's VPC.
-pub fn fault(endpoint: &VpcEndpoint, vpc: Option<&Vpc>) -> Option<(&'static str, String, Option<String>)> {
+/// Checks how an endpoint of a completed manifest names its service. Returns field, message and
+/// help of the error, if there is one. `vpc` is the VPC of the endpoint.
+pub fn service_error(endpoint: &VpcEndpoint, vpc: Option<&Vpc>) -> Option<(&'static str, String, Option<String>)> {
     let Some(preset) = &endpoint.service else {
-        let help = "name the service, or give `service`, such as `service: sqs`, for one of AWS's own";
+        let help = "write the name of the service, or a preset such as `service: sqs` for a service of AWS";
         let is_missing = endpoint.service_name.is_empty();
         return is_missing.then(|| ("service_name", "the field `service_name` is missing".into(), Some(help.into())));
     };
     if !names().contains(&preset.as_str()) {
         let nearest = suggestion(preset, names().into_iter());
         let help =
-            nearest.unwrap_or("`zonal schema` lists the presets; for another service give `service_name`".into());
-        return Some(("service", format!("there is no preset of a service `{preset}`"), Some(help)));
+            nearest.unwrap_or("`zonal schema` lists the presets; write `service_name` for another service".into());
+        return Some(("service", format!("there is no preset for a service `{preset}`"), Some(help)));
     }
     let region = &vpc?.region;
     match service(preset, region, endpoint.vpc_endpoint_type) {
         Some((name, _)) if name == endpoint.service_name => None,
         Some((name, _)) => {
             let message =
-                format!("`service: {preset}` stands for `service_name: {name}` here, and there is another one");
-            Some(("service_name", message, Some("give one of the two".into())))
+                format!("`service: {preset}` stands for `service_name: {name}` here, which contradicts `service_name`");
+            Some(("service_name", message, Some("remove one of the two fields".into())))
         }
         None => {
-            let message = format!("presets are not known for the Region `{region}` of the VPC");
-            Some(("service", message, Some("give `service_name`, and the service in `vpc_endpoint_services`".into())))
+            let message = format!("there are no presets for the Region `{region}` of the VPC");
+            Some((
+                "service",
+                message,
+                Some("write `service_name`, and add the service to `vpc_endpoint_services`".into()),
+            ))
         }
     }
 }
@@ -429,22 +443,22 @@ mod tests {
     fn problems(manifest: &Arc<Manifest>) -> Vec<String> {
         let manifest = complete(manifest, &Manifest::default());
         let problems = check(&manifest, &Connectivity::new(&manifest), 0);
-        let told = |problem: &crate::manifest::Problem| match &problem.help {
+        let line = |problem: &crate::manifest::Problem| match &problem.help {
             Some(help) => format!("{}: {}; {help}", problem.field, problem.message),
             None => format!("{}: {}", problem.field, problem.message),
         };
-        problems.iter().map(told).collect()
+        problems.iter().map(line).collect()
     }
 
-    /// The service's name, the parent of its endpoints' names, and its private names.
-    fn told(preset: &str, region: &str) -> Option<String> {
+    /// The service name, the parent of the names of endpoints, and the private names of a preset.
+    fn names_of(preset: &str, region: &str) -> Option<String> {
         let (name, service) = service(preset, region, VpcEndpointType::Interface)?;
         let private: Vec<String> = service.private_dns_names.iter().map(Name::to_string).collect();
         Some(format!("{name} {} {}", service.dns_name, private.join(" ")))
     }
 
     #[test]
-    fn a_preset_stands_for_the_names_of_its_service_in_the_region() {
+    fn preset_stands_for_the_names_of_its_service_in_the_region() {
         for (preset, region, expected) in [
             (
                 "sqs",
@@ -480,15 +494,15 @@ mod tests {
                  transcribe.cn-northwest-1.amazonaws.com.cn.",
             ),
         ] {
-            assert_eq!(told(preset, region).as_deref(), Some(expected));
+            assert_eq!(names_of(preset, region).as_deref(), Some(expected));
         }
         for (preset, region) in [("sqz", "us-east-1"), ("sqs", "us-iso-east-1"), ("sqs", "us east"), ("sqs", "")] {
-            assert_eq!(told(preset, region), None, "{preset} {region}");
+            assert_eq!(names_of(preset, region), None, "{preset} {region}");
         }
     }
 
     #[test]
-    fn each_preset_is_named_once_and_can_be_served_in_each_partition() {
+    fn each_preset_exists_once_and_is_valid_in_each_partition() {
         let names = names();
         assert!(names.windows(2).all(|pair| pair[0] < pair[1]), "{names:?}");
         assert!(CHINA.iter().all(|name| names.contains(name)));
@@ -496,7 +510,7 @@ mod tests {
             for region in ["us-east-1", "cn-north-1"] {
                 let manifest = manifest(region, json!({"service": name, "private_dns_enabled": name != "dynamodb"}));
                 let problems = problems(&manifest);
-                // A service in China may be left without private names.
+                // A service in China can lack private names.
                 assert!(
                     problems.iter().all(|problem| problem.contains("has no private names")),
                     "{name}: {problems:?}"
@@ -507,42 +521,42 @@ mod tests {
     }
 
     #[test]
-    fn mistakes_are_told_with_what_is_right() {
-        let told = |region: &str, endpoint| problems(&manifest(region, endpoint));
+    fn reports_wrong_presets_with_help() {
+        let found = |region: &str, endpoint| problems(&manifest(region, endpoint));
         assert_eq!(
-            told("us-east-1", json!({"service": "sqss"})),
-            ["service: there is no preset of a service `sqss`; did you mean `sqs`?"]
+            found("us-east-1", json!({"service": "sqss"})),
+            ["service: there is no preset for a service `sqss`; did you mean `sqs`?"]
         );
         assert_eq!(
-            told("us-east-1", json!({"service": "no-such-service-at-all"})),
-            ["service: there is no preset of a service `no-such-service-at-all`; `zonal schema` lists the presets; \
-             for another service give `service_name`"]
+            found("us-east-1", json!({"service": "no-such-service-at-all"})),
+            ["service: there is no preset for a service `no-such-service-at-all`; `zonal schema` lists the presets; \
+             write `service_name` for another service"]
         );
         assert_eq!(
-            told("us-iso-east-1", json!({"service": "sqs"})),
-            ["service: presets are not known for the Region `us-iso-east-1` of the VPC; give `service_name`, and the \
-              service in `vpc_endpoint_services`"]
+            found("us-iso-east-1", json!({"service": "sqs"})),
+            ["service: there are no presets for the Region `us-iso-east-1` of the VPC; write `service_name`, and add \
+              the service to `vpc_endpoint_services`"]
         );
         assert_eq!(
-            told("us-east-1", json!({"service": "sqs", "service_name": "com.amazonaws.us-east-1.kms"})),
-            ["service_name: `service: sqs` stands for `service_name: com.amazonaws.us-east-1.sqs` here, and there is \
-              another one; give one of the two"]
+            found("us-east-1", json!({"service": "sqs", "service_name": "com.amazonaws.us-east-1.kms"})),
+            ["service_name: `service: sqs` stands for `service_name: com.amazonaws.us-east-1.sqs` here, which \
+              contradicts `service_name`; remove one of the two fields"]
         );
         assert_eq!(
-            told("us-east-1", json!({})),
-            ["service_name: the field `service_name` is missing; name the service, or give `service`, such as \
-              `service: sqs`, for one of AWS's own"]
+            found("us-east-1", json!({})),
+            ["service_name: the field `service_name` is missing; write the name of the service, or a preset such \
+              as `service: sqs` for a service of AWS"]
         );
         assert_eq!(
-            told("us-east-1", json!({"service": "sqs", "vpc_id": "other"})),
+            found("us-east-1", json!({"service": "sqs", "vpc_id": "other"})),
             ["vpc_id: there is no VPC `other`"]
         );
         let both = json!({"service": "sqs", "service_name": "com.amazonaws.us-east-1.sqs"});
-        assert!(told("us-east-1", both).is_empty());
+        assert!(found("us-east-1", both).is_empty());
     }
 
     #[test]
-    fn a_service_of_the_manifest_takes_the_place_of_the_preset() {
+    fn service_of_the_manifest_overrides_the_preset() {
         let mut own = (*manifest("us-east-1", json!({"service": "sqs"}))).clone();
         let service: VpcEndpointService = serde_json::from_value(json!({"owner_id": "amazon", "region": "us-east-1",
             "dns_name": "own.example", "private_dns_names": ["only.example"]}))
@@ -554,21 +568,21 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_change_is_shared_and_what_is_compiled_has_the_names() {
+    fn shares_unchanged_resources_and_serves_the_names_of_presets() {
         let plain = manifest("us-east-1", json!({"service_name": "s"}));
         assert!(Arc::ptr_eq(&complete(&plain, &Manifest::default()), &plain));
         let preset = manifest("us-east-1", json!({"service": "sqs"}));
         let first = complete(&preset, &Manifest::default());
         let second = complete(&preset, &first);
-        assert!(second.differences(&first).is_empty());
-        assert!(complete(&first, &first).differences(&first).is_empty());
+        assert!(second.resource_changes(&first).is_empty());
+        assert!(complete(&first, &first).resource_changes(&first).is_empty());
         let loaded = Loaded { manifest: first, ..Loaded::default() };
         let (snapshot, warnings) = crate::snapshot::compile(&loaded, &Arc::default(), None).unwrap();
         assert!(warnings.is_empty());
         let request =
             serde_json::from_value(json!({"from": "10.1.0.7", "name": "sqs.us-east-1.amazonaws.com"})).unwrap();
         let question = crate::explain::Question::new(&request).unwrap();
-        let told = crate::explain::of_manifest(&snapshot, &question, 0).gist();
-        assert_eq!(told, ["sqs.us-east-1.amazonaws.com. 60 A 10.1.0.10"]);
+        let answers = crate::explain::of_manifest(&snapshot, &question, 0).summary();
+        assert_eq!(answers, ["sqs.us-east-1.amazonaws.com. 60 A 10.1.0.10"]);
     }
 }

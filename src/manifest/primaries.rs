@@ -1,7 +1,8 @@
-//! Zones whose records others have: whom they are transferred from, and the zones that a catalog lists.
+//! Fields of zones that zonal transfers from other servers: the primaries, senders of NOTIFY
+//! messages, and catalogs.
 
 use super::{
-    forms::{Address, Cidr, DomainName},
+    schema_patterns::{Address, Cidr, DomainName},
     types::{Id, Protocol},
 };
 use crate::wire::Name;
@@ -24,7 +25,8 @@ pub struct Primary {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub port: Option<u16>,
-    /// The TSIG key that all messages are signed with (RFC 8945): a name from the nodes' configuration.
+    /// The TSIG key that all messages are signed with (RFC 8945): a name from the node's
+    /// configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<DomainName>")]
     pub tsig_key: Option<Name>,
@@ -37,22 +39,23 @@ pub struct Primary {
 }
 
 impl Primary {
-    /// Its address and port.
+    /// The address and port of the server.
     pub fn address(&self) -> SocketAddr {
         let default = if self.protocol == Protocol::DoT { 853 } else { 53 };
         SocketAddr::new(self.ip, self.port.unwrap_or(default))
     }
 }
 
-/// Who may tell that a zone has changed: from these addresses, with this key, or both.
+/// Senders whose NOTIFY messages zonal accepts: those with these addresses, those with this key, or
+/// those with both.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NotifySource {
-    /// The addresses; without it, all.
+    /// The addresses of the senders. Default: all addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Cidr>")]
     pub cidr_block: Option<IpNet>,
-    /// The TSIG key that the message is signed with; without it, it need not be.
+    /// The TSIG key that the messages are signed with. Default: no signature is needed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<DomainName>")]
     pub tsig_key: Option<Name>,

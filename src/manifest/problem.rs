@@ -1,14 +1,15 @@
-//! What is wrong with the input: always with the place, the resource and the field.
+//! Errors and warnings about a manifest, a master file or a configuration: with file, line,
+//! resource and field.
 
-use super::document::Fault;
+use super::document::{Span, SyntaxError};
 use std::{fmt, path::Path, sync::Arc};
 
-/// How bad a problem is.
+/// The severity of a problem.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Severity {
-    /// It cannot be served rightly: the manifest is refused.
+    /// zonal refuses the manifest, because it cannot serve it correctly.
     Error,
-    /// It is odd, but clear.
+    /// zonal serves the manifest, but it is most likely not what is intended.
     Warning,
 }
 
@@ -21,34 +22,42 @@ impl fmt::Display for Severity {
     }
 }
 
-/// A place in a file.
+/// A location in a file.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Place {
-    /// The file, as it was named.
+pub struct Location {
+    /// The path of the file, as it was given.
     pub file: Arc<Path>,
     /// The line, from 1.
     pub line: u32,
     /// The column in characters, from 1.
     pub column: u32,
-    /// How many characters are meant; at least 1.
+    /// The number of characters; at least 1.
     pub length: u32,
 }
 
 /// A problem of a manifest, a master file or the node's configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Problem {
-    /// How bad it is.
+    /// The severity.
     pub severity: Severity,
-    /// Where it is; none until the loader has looked the field up.
-    pub place: Option<Place>,
-    /// Kind and identifier of the resource, as in `vpcs` and `vpc-app`.
+    /// The location. None until the loader has located the field.
+    pub location: Option<Location>,
+    /// Kind and identifier of the resource, such as `vpcs` and `vpc-app`.
     pub resource: Option<(&'static str, String)>,
-    /// The field within the resource, as in `network_interfaces[1].ipv4`; empty for the whole resource.
+    /// The field within the resource, such as `network_interfaces[1].ipv4`. Empty for the whole
+    /// resource.
     pub field: String,
-    /// What is wrong, in one sentence without a full stop.
+    /// The message, in one sentence without a full stop.
     pub message: String,
-    /// What would be accepted.
+    /// The help: what to do.
     pub help: Option<String>,
+}
+
+impl Location {
+    /// The location of a span in a file.
+    pub fn new(span: Span, file: &Arc<Path>) -> Location {
+        Location { file: file.clone(), line: span.line, column: span.column, length: span.length }
+    }
 }
 
 impl Problem {
@@ -56,7 +65,7 @@ impl Problem {
     pub fn error(kind: &'static str, id: &str, field: impl Into<String>, message: impl Into<String>) -> Problem {
         Problem {
             severity: Severity::Error,
-            place: None,
+            location: None,
             resource: Some((kind, id.into())),
             field: field.into(),
             message: message.into(),
@@ -69,59 +78,61 @@ impl Problem {
         Problem { severity: Severity::Warning, ..Problem::error(kind, id, field, message) }
     }
 
-    /// Something that is wrong with the text of a file itself.
-    pub fn of_text(fault: Fault, file: &Arc<Path>) -> Problem {
+    /// The problem of a file that is not valid YAML or JSON.
+    pub fn of_text(error: SyntaxError, file: &Arc<Path>) -> Problem {
         Problem {
             severity: Severity::Error,
-            place: Some(fault.span.place(file)),
+            location: Some(Location::new(error.span, file)),
             resource: None,
             field: String::new(),
-            message: fault.message,
-            help: fault.help,
+            message: error.message,
+            help: error.help,
         }
     }
 
-    /// Whether the manifest is refused for it.
+    /// Whether the problem is an error.
     pub fn is_error(&self) -> bool {
         self.severity == Severity::Error
     }
 
-    /// The same with a place.
-    pub fn at(mut self, place: Place) -> Problem {
-        self.place = Some(place);
+    /// The same problem with this location.
+    pub fn at(mut self, location: Location) -> Problem {
+        self.location = Some(location);
         self
     }
 
-    /// The same with what would be accepted.
+    /// The same problem with this help.
     pub fn help(mut self, help: impl Into<String>) -> Problem {
         self.help = Some(help.into());
         self
     }
 }
 
-/// One line: `file:line:column: error: vpcs.vpc-app.region: message (help)`. What is in it comes from others, and does not act.
+/// Writes one line: `file:line:column: error: vpcs.vpc-app.region: message (help)`. Names and
+/// values in it are made [`printable`].
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = self.place.as_ref();
-        let place = place.map(|place| format!("{}:{}:{}: ", place.file.display(), place.line, place.column));
-        let what = match &self.resource {
+        let location = self.location.as_ref();
+        let location = location.map(|at| format!("{}:{}:{}: ", at.file.display(), at.line, at.column));
+        let object = match &self.resource {
             Some((kind, id)) if self.field.is_empty() => format!("{kind}.{id}: "),
             Some((kind, id)) => format!("{kind}.{id}.{}: ", self.field),
             None if self.field.is_empty() => String::new(),
             None => format!("{}: ", self.field),
         };
         let help = self.help.as_ref().map(|help| format!(" ({help})"));
-        let (place, help) = (place.unwrap_or_default(), help.unwrap_or_default());
-        f.write_str(&printable(&format!("{place}{}: {what}{}{help}", self.severity, self.message)))
+        let (location, help) = (location.unwrap_or_default(), help.unwrap_or_default());
+        f.write_str(&printable(&format!("{location}{}: {object}{}{help}", self.severity, self.message)))
     }
 }
 
-/// The text without what a terminal would act on: control characters, and those that turn the direction of writing.
+/// Replaces the characters that a terminal acts on: control characters, and those that change the
+/// direction of writing.
 pub fn printable(text: &str) -> String {
-    let acts = |c: char| {
+    let is_control = |c: char| {
         c.is_control() || matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
     };
-    text.chars().map(|c| if acts(c) { '\u{fffd}' } else { c }).collect()
+    text.chars().map(|c| if is_control(c) { '\u{fffd}' } else { c }).collect()
 }
 
 #[cfg(test)]
@@ -129,9 +140,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_of_others_make_no_lines() {
+    fn replaces_control_characters_of_identifiers() {
         let problem = Problem::error("vpcs", "x\n2026-11-28T16:00:00Z  INFO forged\0", "", "no \u{1b}[2J");
-        let told = problem.to_string();
-        assert!(told.starts_with("error: vpcs.x\u{fffd}2026") && !told.contains(char::is_control), "{told:?}");
+        let text = problem.to_string();
+        assert!(text.starts_with("error: vpcs.x\u{fffd}2026") && !text.contains(char::is_control), "{text:?}");
     }
 }

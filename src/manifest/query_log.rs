@@ -1,7 +1,8 @@
-//! Query logs: of whose queries, what of them, and where it goes.
+//! Query logging configurations: which queries are logged, in which detail, and to which
+//! destination.
 
 use super::{Id, words::words};
-use crate::wire::query::rcode::MNEMONICS;
+use crate::wire::codes::rcode::MNEMONICS;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +10,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct QueryLogConfig {
-    /// The VPCs whose queries are logged: those of their own clients, and those that come in at their inbound endpoints.
+    /// The VPCs whose queries are logged: those of their own clients, and those that come in at
+    /// their inbound endpoints.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub vpc_ids: Vec<Id>,
     /// The on-premises networks whose clients' queries are logged, at any entry point.
@@ -34,7 +36,8 @@ pub struct QueryLogConfig {
     pub client_address: ClientAddress,
 }
 
-/// The destination of a log: exactly one of these. The node's configuration must permit destinations other than files.
+/// The destination of a log: exactly one of these. The node's configuration must permit
+/// destinations other than files.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct LogDestination {
@@ -75,7 +78,7 @@ pub struct LogFile {
 pub struct Stdout {}
 
 words! {
-    /// What of a client's address is logged.
+    /// The part of a client's address that is logged.
     #[derive(Default)]
     pub enum ClientAddress {
         /// All of it, and the port.
@@ -114,7 +117,7 @@ words! {
 }
 
 impl Rcode {
-    /// Its number.
+    /// The number of the response code.
     pub fn number(self) -> u16 {
         MNEMONICS.iter().find(|(_, mnemonic)| *mnemonic == self.word()).map_or(0, |(number, _)| *number)
     }
@@ -137,8 +140,8 @@ fn nine() -> u32 {
 }
 
 impl LogDestination {
-    /// All of them that are given, as a node's configuration allows them: `file`, `stdout`, `unix:PATH`, `tcp:HOST:PORT`
-    /// or the URL.
+    /// The destinations that are given, in the form in which a node's configuration permits them:
+    /// `file`, `stdout`, `unix:PATH`, `tcp:HOST:PORT` or the URL.
     pub fn given(&self) -> Vec<String> {
         let mut given = Vec::new();
         given.extend(self.file.iter().map(|_| "file".to_string()));

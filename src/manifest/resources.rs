@@ -1,5 +1,5 @@
-//! The resources of one kind: a map that shares what did not change with the one that it was copied from. A copy costs
-//! nothing, and what two maps differ in is found without a look at the rest.
+//! The resources of one kind, as a persistent map: a copy shares its content with the original, and
+//! the difference of two copies is found in time proportional to the difference.
 
 use super::Id;
 use imbl::{
@@ -20,8 +20,8 @@ use std::{
 /// The resources of one kind, by identifier.
 pub struct Resources<T>(OrdMap<Id, Same<T>>);
 
-/// A resource that is equal only to itself: what is shared needs no comparison, and another one with names in another
-/// case is another one.
+/// A resource that is equal only to the same allocation. Shared parts of two maps need no
+/// comparison, and a resource whose names changed their case is a changed resource.
 struct Same<T>(Arc<T>);
 
 impl<T> PartialEq for Same<T> {
@@ -36,17 +36,17 @@ impl<T> Clone for Same<T> {
     }
 }
 
-/// What became of a resource between two manifests.
+/// The change of a resource between two maps.
 pub struct Change<'a, T> {
-    /// Its identifier.
+    /// The identifier of the resource.
     pub id: &'a Id,
-    /// What it was; none if it was not there.
+    /// The old resource; none if it is new.
     pub old: Option<&'a Arc<T>>,
-    /// What it is; none if it is gone.
+    /// The new resource; none if it is deleted.
     pub new: Option<&'a Arc<T>>,
 }
 
-/// The resources that are not the very same in two maps, in the order of their identifiers.
+/// The resources that are not the same allocation in both maps, in the order of their identifiers.
 pub fn changes<'a, T>(old: &'a Resources<T>, new: &'a Resources<T>) -> Vec<Change<'a, T>> {
     let change = |item| match item {
         DiffItem::Add(id, Same(new)) => Change { id, old: None, new: Some(new) },
@@ -56,70 +56,70 @@ pub fn changes<'a, T>(old: &'a Resources<T>, new: &'a Resources<T>) -> Vec<Chang
     old.0.diff(&new.0).map(change).collect()
 }
 
-/// Whether two maps hold the very same resources.
+/// Whether two maps have the same allocations.
 pub fn same_resources<T>(a: &Resources<T>, b: &Resources<T>) -> bool {
     a.0.ptr_eq(&b.0) || (a.len() == b.len() && a.0.diff(&b.0).next().is_none())
 }
 
 impl<T> Resources<T> {
-    /// How many there are.
+    /// The number of resources.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Whether there is none.
+    /// Whether the map is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// The resource with an identifier.
+    /// The resource with this identifier.
     pub fn get(&self, id: &str) -> Option<&Arc<T>> {
         self.0.get(id).map(|Same(resource)| resource)
     }
 
-    /// The resource with an identifier, and that as the map has it.
+    /// The resource with this identifier, and the identifier in the map.
     pub fn get_key_value(&self, id: &str) -> Option<(&Id, &Arc<T>)> {
         self.0.get_key_value(id).map(|(id, Same(resource))| (id, resource))
     }
 
-    /// Whether there is one with an identifier.
+    /// Whether there is a resource with this identifier.
     pub fn contains_key(&self, id: &str) -> bool {
         self.0.contains_key(id)
     }
 
-    /// Puts one in, or in the place of the one that there was, which is returned.
+    /// Adds a resource. Returns the resource that it replaces.
     pub fn insert(&mut self, id: Id, resource: Arc<T>) -> Option<Arc<T>> {
         self.0.insert(id, Same(resource)).map(|Same(old)| old)
     }
 
-    /// Takes one out.
+    /// Removes a resource and returns it.
     pub fn remove(&mut self, id: &str) -> Option<Arc<T>> {
         self.0.remove(id).map(|Same(old)| old)
     }
 
-    /// All of them, in the order of their identifiers.
+    /// All resources, in the order of their identifiers.
     pub fn iter(&self) -> Iter<'_, T> {
         Iter(self.0.iter())
     }
 
-    /// Their identifiers, in order.
+    /// The identifiers, in order.
     pub fn keys(&self) -> impl DoubleEndedIterator<Item = &Id> + ExactSizeIterator {
         self.0.keys()
     }
 
-    /// The resources alone, in the order of their identifiers.
+    /// The resources without their identifiers, in the order of those.
     pub fn values(&self) -> impl ExactSizeIterator<Item = &Arc<T>> + Clone {
         self.iter().map(|(_, resource)| resource)
     }
 
-    /// Those whose identifiers come from there on, in order.
+    /// The resources from the identifier `start` on, in the order of identifiers.
     pub fn range_from<'a>(&'a self, start: Bound<&str>) -> impl Iterator<Item = (&'a Id, &'a Arc<T>)> + use<'a, T> {
         let range = self.0.range::<_, str>((start, Bound::Unbounded));
         range.map(|(id, Same(resource))| (id, resource))
     }
 }
 
-/// Resources with their identifiers, in the order of those.
+/// An iterator over identifiers and resources, in the order of identifiers.
 pub struct Iter<'a, T>(ordmap::Iter<'a, Id, Same<T>, DefaultSharedPtr>);
 
 impl<'a, T> Iterator for Iter<'a, T> {
@@ -221,9 +221,8 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     proptest! {
-        /// What differs is found whatever is put in and taken out, in maps that share much.
         #[test]
-        fn differences_of_maps_that_share(
+        fn finds_the_differences_of_maps_that_share_content(
             start in 0..2000u16, edits in vec((0..2200u16, any::<bool>()), 0..60), more in vec(0..2200u16, 0..20),
         ) {
             let name = |number: u16| format!("vpce-{:04}", number);

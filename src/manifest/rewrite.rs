@@ -1,4 +1,4 @@
-//! Writing what an update has made back to where a zone's records come from.
+//! Rewriting the source of a zone after a dynamic update: its resource, and its master file.
 
 use super::{MasterFile, PrivateHostedZone, ResourceRecordSet, overlay::EditedSet};
 use crate::wire::{
@@ -7,8 +7,12 @@ use crate::wire::{
 };
 use std::fmt::Write;
 
-/// A zone's resource after an update, and the text of its master file if that is another one. Sets that are in the file stay
-/// there, all others are in `records`. An error says why it cannot be written.
+/// The resource of a zone after an update, and the text of its master file if that changes. A
+/// record set that is in the file stays in the file; all others are in `records`.
+///
+/// # Errors
+///
+/// The reason why the source cannot be rewritten.
 pub fn rewrite(
     zone: &PrivateHostedZone,
     file: Option<&MasterFile>,
@@ -37,7 +41,7 @@ pub fn rewrite(
     }
     let Some(file) = file.filter(|_| !in_file.is_empty()) else { return Ok((changed, None)) };
     if file.files.len() > 1 {
-        return Err("its master file includes others, and cannot be written anew".into());
+        return Err("the zone's master file includes other files, so that zonal cannot rewrite it".into());
     }
     let mut written = String::new();
     let mut line = |owner: &Name, ttl: u32, rtype: u16, value: &[u8]| {
@@ -54,10 +58,10 @@ pub fn rewrite(
     Ok((changed, Some(written)))
 }
 
-/// Record data as master files and `records` have them.
+/// Record data as text, in the format of master files and of `records`.
 pub fn text(rtype: u16, value: &[u8]) -> String {
     let mut text = String::new();
-    // Writing to a string does not fail.
+    // Writing to a string cannot fail.
     let _ = rdata::write(&mut text, rtype, value);
     text
 }
@@ -73,7 +77,7 @@ mod tests {
     }
 
     #[test]
-    fn sets_go_where_they_were() {
+    fn rewrites_each_set_in_its_source() {
         let zone: PrivateHostedZone = serde_json::from_value(serde_json::json!({
             "name": "corp.example", "vpc_ids": [], "file": "corp.zone",
             "records": [

@@ -1,6 +1,7 @@
-//! Who copies a zone from here, and who may change it.
+//! Fields of zones that other servers transfer from zonal, or that clients change by dynamic
+//! updates.
 
-use super::forms::{Address, Cidr, DomainName};
+use super::schema_patterns::{Address, Cidr, DomainName};
 use crate::wire::Name;
 use ipnet::IpNet;
 use schemars::JsonSchema;
@@ -24,22 +25,22 @@ pub struct Secondary {
     pub tsig_key: Option<Name>,
 }
 
-/// Who may do something: those at an address, or with a key. Where both are given, both must hold.
+/// Clients with a permission: those with these addresses, those with this key, or those with both.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Access {
-    /// The addresses that it may come from; without it, any.
+    /// The addresses of the clients. Default: all addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<Cidr>")]
     pub cidr_block: Option<IpNet>,
-    /// The TSIG key of the node's configuration that it is signed with.
+    /// The TSIG key of the node's configuration that requests are signed with.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Option<DomainName>")]
     pub tsig_key: Option<Name>,
 }
 
 impl Access {
-    /// Whether a request from this address, signed with that key, is allowed.
+    /// Whether a request from `source`, signed with `key`, is permitted.
     pub fn allows(&self, source: IpAddr, key: Option<&Name>) -> bool {
         self.cidr_block.is_none_or(|block| block.contains(&source))
             && self.tsig_key.as_ref().is_none_or(|wanted| key == Some(wanted))

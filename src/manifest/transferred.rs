@@ -1,4 +1,4 @@
-//! What is kept of zones that others have: their records, as a primary gave them.
+//! The records of zones that zonal transfers from primaries.
 
 use super::{Id, Record, catalog, digest::Digest, work};
 use crate::wire::{
@@ -13,26 +13,28 @@ use std::{
     sync::{Arc, OnceLock},
 };
 
-/// What is kept of zones with `primaries`, by their identifiers. A zone that is not in it was not transferred yet.
-pub type Transferred = OrdMap<Id, Held>;
+/// The copies of zones with `primaries`, by the identifiers of the zones. A zone without a copy was
+/// not transferred yet.
+pub type Transferred = OrdMap<Id, ZoneCopy>;
 
-/// What is kept of a zone.
+/// The copy of a transferred zone.
 #[derive(Clone, Debug)]
-pub struct Held {
-    /// Its records.
+pub struct ZoneCopy {
+    /// The records of the zone.
     pub content: Arc<Content>,
-    /// It was not refreshed for as long as its SOA record allows: it is not to be answered from (RFC 1035, 3.3.13).
+    /// Whether the copy has expired: it was not refreshed for longer than the expire time of its
+    /// SOA record. zonal does not answer from it (RFC 1035, section 3.3.13).
     pub is_expired: bool,
 }
 
-impl Held {
-    /// Whether nothing has changed.
-    pub fn is_same(&self, other: &Held) -> bool {
+impl ZoneCopy {
+    /// Whether both copies have the same allocation of records, and the same state.
+    pub fn is_same(&self, other: &ZoneCopy) -> bool {
         Arc::ptr_eq(&self.content, &other.content) && self.is_expired == other.is_expired
     }
 
-    /// What has become of it, for those who read logs.
-    pub fn told(&self, id: &str) -> String {
+    /// A description of the copy for logs: zone, identifier and serial, or that it has expired.
+    pub fn describe(&self, id: &str) -> String {
         let (zone, serial) = (&self.content.zone, self.content.soa.serial);
         match self.is_expired {
             true => format!("{zone} ({id}) has expired"),
@@ -41,23 +43,23 @@ impl Held {
     }
 }
 
-/// The numbers of a SOA record (RFC 1035, 3.3.13): all but the serial are seconds.
+/// The numbers of a SOA record (RFC 1035, section 3.3.13). All but the serial are seconds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Soa {
     /// The version of the zone.
     pub serial: u32,
-    /// After how long a secondary asks whether there is a newer one.
+    /// The interval at which a secondary checks for a newer version.
     pub refresh: u32,
-    /// After how long it asks again when that has failed.
+    /// The interval at which a secondary retries a failed check.
     pub retry: u32,
-    /// How long it goes on answering when nothing but that succeeds.
+    /// The time after which a secondary stops answering if no check succeeds.
     pub expire: u32,
     /// The TTL of negative answers (RFC 2308).
     pub minimum: u32,
 }
 
 impl Soa {
-    /// Reads them from the data of a SOA record, whose last octets they are.
+    /// Reads the numbers from the data of a SOA record. None if the data is too short.
     pub fn read(rdata: &[u8]) -> Option<Soa> {
         let numbers: &[u8; 20] = rdata.last_chunk()?;
         let number = |at: usize| u32::from_be_bytes([numbers[at], numbers[at + 1], numbers[at + 2], numbers[at + 3]]);
@@ -65,7 +67,8 @@ impl Soa {
     }
 }
 
-/// Whether a serial is newer than another one (RFC 1982, 3.2). Of two that are as far apart as can be, neither is.
+/// Whether a serial is newer than another one (RFC 1982, section 3.2). If they differ by 2^31,
+/// neither is newer.
 pub fn is_newer(serial: u32, than: u32) -> bool {
     let ahead = serial.wrapping_sub(than);
     ahead != 0 && ahead < 1 << 31
@@ -77,7 +80,7 @@ pub fn is_newer(serial: u32, than: u32) -> bool {
 /// whatever the order in which they came: a zone that came by differences is the zone that came as a whole.
 #[derive(Clone, Debug)]
 pub struct Content {
-    /// The zone's apex.
+    /// The apex of the zone.
     pub zone: Name,
     /// The numbers of its SOA record; zeros while it has none.
     pub soa: Soa,
@@ -199,7 +202,7 @@ impl Content {
     pub fn checked(self) -> Result<Content, String> {
         match self.soa_record() {
             Some(_) => Ok(self),
-            None => Err(format!("there is no SOA record of {}", self.zone)),
+            None => Err(format!("the zone {} has no SOA record", self.zone)),
         }
     }
 
@@ -208,7 +211,7 @@ impl Content {
         let key = SetKey::new(&record.owner, record.rtype);
         let what = || format!("{} {}", record.owner, type_to_text(record.rtype));
         if !record.owner.is_at_or_below(&self.zone) {
-            return Err(format!("{} is outside of the zone {}", what(), self.zone));
+            return Err(format!("{} is outside the zone {}", what(), self.zone));
         }
         if record.rtype == rtype::SOA {
             if record.owner != self.zone {
@@ -319,7 +322,11 @@ impl Content {
         self.digest.octets()
     }
 
-    /// The zones that it lists, if it is a catalog; or why it is none that can be followed.
+    /// The members of the zone as a catalog.
+    ///
+    /// # Errors
+    ///
+    /// The reason why the zone is not a valid catalog.
     pub fn members(&self) -> Result<&[catalog::Member], &str> {
         let members = self.members.get_or_init(|| catalog::read(self).map(Vec::into_boxed_slice));
         members.as_deref().map_err(String::as_str)
@@ -335,18 +342,19 @@ fn digest_of(key: &SetKey, ttl: u32, data: &[u8]) -> [u8; 32] {
     digest.finalize().into()
 }
 
-/// The digest of a manifest with what is kept of its transferred zones; that of the manifest alone where there are none.
+/// The digest of a manifest with the copies of its transferred zones. It is the digest of the
+/// manifest if there are no copies.
 pub fn digest_with(manifest: [u8; 32], transferred: &Transferred) -> [u8; 32] {
     if transferred.is_empty() {
         return manifest;
     }
     let mut digest = Sha256::new();
     digest.update(manifest);
-    for (id, held) in transferred {
+    for (id, copy) in transferred {
         digest.update((id.len() as u64).to_be_bytes());
         digest.update(id);
-        digest.update([u8::from(held.is_expired)]);
-        digest.update(held.content.digest());
+        digest.update([u8::from(copy.is_expired)]);
+        digest.update(copy.content.digest());
     }
     digest.finalize().into()
 }
@@ -361,7 +369,7 @@ pub(crate) mod tests {
         path::Path,
     };
 
-    /// The content that a master file stands for.
+    /// The content of a zone, from a master file.
     pub(crate) fn content(zone: &str, text: &str) -> Content {
         let zone = Name::absolute(zone).unwrap();
         Content::of(zone.clone(), &records(&zone, text)).unwrap()
@@ -375,7 +383,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn serials_go_round() {
+    fn compares_serials_by_serial_number_arithmetic() {
         for (serial, than, expected) in [
             (1, 0, true),
             (0, 1, false),
@@ -393,18 +401,18 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn the_order_of_records_does_not_matter() {
+    fn digest_is_independent_of_the_order_of_records() {
         let one = content("a.example", "@ 60 SOA ns hm 7 1 2 3 4\n@ 60 NS ns\nns 60 A 10.0.0.1\n");
         let other = content("a.example", "ns 60 A 10.0.0.1\n@ 60 SOA ns hm 7 1 2 3 4\n@ 60 NS ns\n");
         let third = content("a.example", "ns 61 A 10.0.0.1\n@ 60 SOA ns hm 7 1 2 3 4\n@ 60 NS ns\n");
         assert_eq!(one.digest(), other.digest());
         assert_ne!(one.digest(), third.digest());
         assert_eq!(one.soa, Soa { serial: 7, refresh: 1, retry: 2, expire: 3, minimum: 4 });
-        let held = |content: Content, is_expired| Held { content: Arc::new(content), is_expired };
-        let kept = |held| Transferred::unit("Z".into(), held);
-        let digest = digest_with([1; 32], &kept(held(one, false)));
-        assert_eq!(digest, digest_with([1; 32], &kept(held(other, false))));
-        assert_ne!(digest, digest_with([1; 32], &kept(held(third, true))));
+        let copy = |content: Content, is_expired| ZoneCopy { content: Arc::new(content), is_expired };
+        let all = |copy| Transferred::unit("Z".into(), copy);
+        let digest = digest_with([1; 32], &all(copy(one, false)));
+        assert_eq!(digest, digest_with([1; 32], &all(copy(other, false))));
+        assert_ne!(digest, digest_with([1; 32], &all(copy(third, true))));
         assert_eq!(digest_with([1; 32], &Transferred::new()), [1; 32]);
     }
 
@@ -427,9 +435,9 @@ pub(crate) mod tests {
         let at = |record: &Record, owner: &str| Record { owner: Name::absolute(owner).unwrap(), ..record.clone() };
         let short = Record { rdata: vec![0; 19].into(), ..whole[0].clone() };
         for (records, message) in [
-            (vec![whole[1].clone()], "there is no SOA record of a.example."),
+            (vec![whole[1].clone()], "the zone a.example. has no SOA record"),
             (vec![at(&whole[0], "b.a.example")], "b.a.example. SOA is not that of the zone"),
-            (vec![whole[0].clone(), at(&whole[1], "b.example")], "b.example. A is outside of the zone a.example."),
+            (vec![whole[0].clone(), at(&whole[1], "b.example")], "b.example. A is outside the zone a.example."),
             (vec![short], "the SOA record is malformed"),
         ] {
             assert_eq!(Content::of(zone.clone(), &records).unwrap_err(), message);

@@ -1,13 +1,15 @@
-//! The manifest's data model: plain types, in the words of the AWS API.
+//! The types of the manifest, with the names of the AWS API.
 //!
-//! Everything here is what the control plane *wants*; whether it holds together is for the checks to say.
+//! These types say what single values can be. [`check`](super::check) verifies that the resources
+//! of a manifest fit together.
 
 use super::{
     Resources,
-    forms::{Address, Cidr, DomainName, Ipv4, Ipv6, Owner, PlainName, RecordType, Time},
+    health_checks::{HealthCheck, InterfaceHealthCheck},
     presets,
     primaries::{Catalog, NotifySource, Primary},
     query_log::QueryLogConfig,
+    schema_patterns::{Address, Cidr, DomainName, Ipv4, Ipv6, Owner, PlainName, RecordType, Time},
     secondaries::{Access, Secondary},
     words::words,
 };
@@ -48,6 +50,8 @@ pub struct Manifest {
     pub forwarders: Resources<Forwarder>,
     /// Query logs, by configuration ID.
     pub query_log_configs: Resources<QueryLogConfig>,
+    /// Health checks, by health check ID.
+    pub health_checks: Resources<HealthCheck>,
 }
 
 /// A virtual private cloud.
@@ -66,11 +70,12 @@ pub struct Vpc {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<Address>")]
     pub resolver_addresses: Vec<IpAddr>,
-    /// Whether zonal answers the VPC. If false, its entry points refuse queries and its endpoints have no private
-    /// names.
+    /// Whether zonal answers the VPC. If false, its entry points refuse queries and its endpoints
+    /// have no private names.
     #[serde(default = "yes")]
     pub enable_dns_support: bool,
-    /// Whether the VPC has autodefined names and reverse zones, and its endpoints have private names.
+    /// Whether the VPC has autodefined names and reverse zones, and its endpoints have private
+    /// names.
     #[serde(default = "yes")]
     pub enable_dns_hostnames: bool,
     /// The AZ names of the account, with the AZ IDs that they stand for.
@@ -142,7 +147,8 @@ pub struct TransitGateway {
     pub attachments: Vec<Attachment>,
 }
 
-/// An attachment of a Transit Gateway: to exactly one of a VPC, an on-premises network and another gateway.
+/// An attachment of a Transit Gateway: to exactly one of a VPC, an on-premises network and another
+/// gateway.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 #[schemars(extend("oneOf" = [
@@ -161,7 +167,8 @@ pub struct Attachment {
     /// Whether autodefined names and PTR records resolve across the gateway.
     #[serde(default = "yes")]
     pub dns_support: bool,
-    /// The route table that the attachment is associated with; without it, the gateway's default table.
+    /// The route table that the attachment is associated with; without it, the gateway's default
+    /// table.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub route_table: Option<String>,
     /// The route tables that its routes go to; without it, the gateway's default table.
@@ -203,15 +210,20 @@ pub struct VpcEndpointService {
     /// The proof that the service's owner owns the private names.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub private_dns_name_configuration: Option<PrivateDnsNameConfiguration>,
+    /// The health check of its endpoints' network interfaces. Default: zonal checks nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<InterfaceHealthCheck>,
 }
 
 impl VpcEndpointService {
-    /// Whether AWS owns it: its private names hold addresses; everybody else's are a CNAME to the regional name.
+    /// Whether AWS owns the service. Its private names then have addresses; the private names of
+    /// other services have a CNAME record to the endpoint's Regional name.
     pub fn is_amazon(&self) -> bool {
         self.owner_id.eq_ignore_ascii_case("amazon")
     }
 
-    /// Whether its private names may be used: they are verified, or AWS's own.
+    /// Whether the private names of the service are used: they are verified, or AWS owns the
+    /// service.
     pub fn is_verified(&self) -> bool {
         self.is_amazon()
             || self.private_dns_name_configuration.as_ref().is_some_and(|c| c.state == VerificationState::Verified)
@@ -283,6 +295,9 @@ pub struct VpcEndpoint {
     /// Its network interfaces, one in each Availability Zone.
     #[serde(default)]
     pub network_interfaces: Vec<NetworkInterface>,
+    /// The health check of the network interfaces. Default: that of the service; without one, zonal checks nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub health_check: Option<InterfaceHealthCheck>,
 }
 
 words! {
@@ -309,7 +324,7 @@ words! {
     }
 }
 
-/// Who resolves an endpoint's private names.
+/// The networks that resolve an endpoint's private names.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub enum PrivateDnsScope {
     /// The endpoint's own VPC.
@@ -332,8 +347,8 @@ pub struct DnsOptions {
 }
 
 words! {
-    /// Which address records an endpoint's names have. `service-defined`: A and AAAA for names below `api.aws`,
-    /// A for all others.
+    /// Which address records an endpoint's names have. `service-defined`: A and AAAA for names
+    /// below `api.aws`, A for all others.
     #[derive(Default)]
     pub enum DnsRecordIpType {
         #[default]
@@ -345,7 +360,8 @@ words! {
 }
 
 words! {
-    /// How a client's Availability Zone decides about the addresses it gets, in the words of Network Load Balancers.
+    /// How a client's Availability Zone decides about the addresses it gets, in the words of
+    /// Network Load Balancers.
     #[derive(Default)]
     pub enum ClientRoutingPolicy {
         #[default]
@@ -422,8 +438,8 @@ pub struct PrivateHostedZone {
     /// Servers to transfer the zone from, in order of preference (RFC 5936, RFC 1995).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub primaries: Vec<Primary>,
-    /// Senders whose NOTIFY messages zonal accepts for the zone (RFC 1996). Default: the primaries, each with its TSIG
-    /// key if it has one.
+    /// Senders whose NOTIFY messages zonal accepts for the zone (RFC 1996). Default: the primaries,
+    /// each with its TSIG key if it has one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow_notify: Vec<NotifySource>,
     /// The zone is a catalog: it lists zones that are transferred as well (RFC 9432).
@@ -441,18 +457,19 @@ pub struct PrivateHostedZone {
 }
 
 impl PrivateHostedZone {
-    /// Whether others copy it or change it, so that its serial has to rise with each change.
-    pub fn is_numbered(&self) -> bool {
+    /// Whether servers transfer the zone or clients update it, so that its serial must increase
+    /// with each change.
+    pub fn needs_serial(&self) -> bool {
         !(self.secondaries.is_empty() && self.allow_transfer.is_empty() && self.allow_update.is_empty())
     }
 
-    /// Whether others have its records, and it is transferred from them.
+    /// Whether zonal transfers the zone from primaries.
     pub fn is_transferred(&self) -> bool {
         !self.primaries.is_empty()
     }
 
-    /// A zone of this name that nobody sees, without records of its own.
-    pub fn bare(name: Name) -> PrivateHostedZone {
+    /// A zone of this name without VPCs and records.
+    pub fn empty(name: Name) -> PrivateHostedZone {
         PrivateHostedZone {
             name,
             vpc_ids: Vec::new(),
@@ -489,7 +506,8 @@ pub struct ResourceRecordSet {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(max = 2147483647))]
     pub ttl: Option<u32>,
-    /// The values, each in the format of a master file, with absolute names (the last dot is optional).
+    /// The values, each in the format of a master file, with absolute names (the last dot is
+    /// optional).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub records: Vec<String>,
     /// The target whose records of this type are answered.
@@ -518,8 +536,8 @@ pub struct ResolverEndpoint {
     /// The transports that the endpoint accepts.
     #[serde(default = "do53_only")]
     pub protocols: Vec<Protocol>,
-    /// CIDR blocks of the clients that the endpoint answers. Default: its VPC, and the on-premises networks and VPCs
-    /// connected to that VPC.
+    /// CIDR blocks of the clients that the endpoint answers. Default: its VPC, and the on-premises
+    /// networks and VPCs connected to that VPC.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(with = "Vec<Cidr>")]
     pub allowed_cidr_blocks: Vec<IpNet>,
@@ -577,7 +595,8 @@ pub struct ResolverRule {
     pub domain_name: Name,
     /// How zonal resolves the queries.
     pub rule_type: RuleType,
-    /// The outbound endpoint whose addresses are the source of forwarded queries. Default: the node's own addresses.
+    /// The outbound endpoint whose addresses are the source of forwarded queries. Default: the
+    /// node's own addresses.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resolver_endpoint_id: Option<Id>,
     /// The servers that a FORWARD rule forwards to.
@@ -592,7 +611,7 @@ pub struct ResolverRule {
 }
 
 words! {
-    /// What a Resolver rule does.
+    /// The action of a Resolver rule.
     pub enum RuleType {
         Forward = "FORWARD",
         System = "SYSTEM",

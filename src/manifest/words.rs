@@ -1,8 +1,8 @@
-//! Enumerated words, and the two types whose text form is not serde's own.
+//! Enumerations of words, and the text forms of [`Name`] and [`PrivateDnsScope`].
 
 use super::{
-    forms::words_schema,
-    meant::octal_escape,
+    record_lints::octal_escape,
+    schema_patterns::words_schema,
     types::{Id, PrivateDnsScope},
 };
 use crate::wire::Name;
@@ -10,7 +10,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer, de};
 use std::{borrow::Cow, fmt};
 
-/// Defines an enum whose variants are words: read in any case, written as given.
+/// Defines an enumeration whose variants are words. They are read in any case, and written as
+/// given.
 macro_rules! words {
     ($(#[$meta:meta])* pub enum $name:ident { $($(#[$variant_meta:meta])* $variant:ident = $word:literal,)+ }) => {
         $(#[$meta])*
@@ -20,10 +21,10 @@ macro_rules! words {
         }
 
         impl $name {
-            /// All words, as they are written.
+            /// All words, in the spelling in which they are written.
             pub const WORDS: &'static [&'static str] = &[$($word),+];
 
-            /// The word.
+            /// The word of the variant.
             pub fn word(self) -> &'static str {
                 match self { $($name::$variant => $word,)+ }
             }
@@ -55,7 +56,7 @@ macro_rules! words {
             }
 
             fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
-                crate::manifest::forms::words_schema($name::WORDS)
+                crate::manifest::schema_patterns::words_schema($name::WORDS)
             }
         }
     };

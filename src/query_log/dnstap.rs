@@ -1,4 +1,4 @@
-//! dnstap: messages as they were on the wire, in Frame Streams (<https://dnstap.info>,
+//! dnstap: messages in wire format, in Frame Streams (<https://dnstap.info>,
 //! <https://farsightsec.github.io/fstrm/>).
 
 use super::entry::Entry;
@@ -24,7 +24,7 @@ struct Dnstap {
     version: Option<Vec<u8>>,
     #[prost(message, optional, tag = "14")]
     message: Option<Message>,
-    /// 1: there is a message.
+    /// The kind of content; 1 is a message.
     #[prost(int32, required, tag = "15")]
     kind: i32,
 }
@@ -60,14 +60,14 @@ struct Message {
     response_message: Option<Vec<u8>>,
 }
 
-/// What all messages of this process say of it.
-pub struct Sender {
-    /// Who it is.
+/// Encodes entries as dnstap messages of this node.
+pub struct Encoder {
+    /// The identity of the node.
     pub identity: Vec<u8>,
 }
 
-impl Sender {
-    /// Writes an entry as data frames, one for each kind that is wanted of it. Returns how many.
+impl Encoder {
+    /// Writes an entry as data frames, one for each selected kind of message. Returns the number of frames.
     pub fn frames(&self, entry: &Entry, out: &mut Vec<u8>) -> u64 {
         let mut count = 0;
         for kind in DnstapMessage::ALL {
@@ -82,7 +82,7 @@ impl Sender {
                 kind: 1,
             };
             out.extend_from_slice(&(dnstap.encoded_len() as u32).to_be_bytes());
-            // Into a vector this cannot fail.
+            // Encoding into a vector cannot fail.
             let _ = dnstap.encode(out);
             count += 1;
         }
@@ -133,14 +133,14 @@ impl Message {
     }
 }
 
-/// What the frames hold.
+/// The content type of the data frames.
 const CONTENT_TYPE: &[u8] = b"protobuf:dnstap.Dnstap";
 const ACCEPT: u32 = 1;
 const START: u32 = 2;
 const STOP: u32 = 3;
 const READY: u32 = 4;
-/// No control frame is as long, in octets.
-const MOST_CONTROL: u32 = 512;
+/// The maximum length of a control frame, in octets.
+const MAX_CONTROL_OCTETS: u32 = 512;
 
 fn control(kind: u32, with_type: bool) -> Vec<u8> {
     let field = [&1_u32.to_be_bytes()[..], &(CONTENT_TYPE.len() as u32).to_be_bytes(), CONTENT_TYPE].concat();
@@ -149,25 +149,25 @@ fn control(kind: u32, with_type: bool) -> Vec<u8> {
     [&[0; 4][..], &len.to_be_bytes(), &kind.to_be_bytes(), field].concat()
 }
 
-/// Agrees with the reader on what will come.
-pub fn shake_hands(stream: &mut (impl Read + Write)) -> io::Result<()> {
+/// Runs the handshake with the reader: agrees on the content type.
+pub fn handshake(stream: &mut (impl Read + Write)) -> io::Result<()> {
     stream.write_all(&control(READY, true))?;
     let mut head = [0; 12];
     stream.read_exact(&mut head)?;
     let number = |at: usize| u32::from_be_bytes([head[at], head[at + 1], head[at + 2], head[at + 3]]);
-    if number(0) != 0 || number(8) != ACCEPT || !(4..MOST_CONTROL).contains(&number(4)) {
-        return Err(io::Error::other("it does not speak Frame Streams"));
+    if number(0) != 0 || number(8) != ACCEPT || !(4..MAX_CONTROL_OCTETS).contains(&number(4)) {
+        return Err(io::Error::other("the server does not answer in Frame Streams"));
     }
     let mut fields = vec![0; number(4) as usize - 4];
     stream.read_exact(&mut fields)?;
     if !fields.is_empty() && !fields.windows(CONTENT_TYPE.len()).any(|part| part == CONTENT_TYPE) {
-        return Err(io::Error::other("it does not take dnstap"));
+        return Err(io::Error::other("the server does not accept dnstap"));
     }
     stream.write_all(&control(START, true))
 }
 
-/// Says that nothing more comes, and waits until the reader has it all.
-pub fn say_goodbye(stream: &mut (impl Read + Write)) -> io::Result<()> {
+/// Sends the end of the stream, and waits until the reader has confirmed it.
+pub fn finish(stream: &mut (impl Read + Write)) -> io::Result<()> {
     stream.write_all(&control(STOP, false))?;
     stream.read_exact(&mut [0; 12])
 }

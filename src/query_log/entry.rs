@@ -1,4 +1,4 @@
-//! What is known of one answer, as octets in a ring.
+//! Entries: the facts of an answer, as octets in a ring.
 
 use crate::{
     answer::{CacheState, Transport},
@@ -7,52 +7,52 @@ use crate::{
 use rtrb::Consumer;
 use std::{net::IpAddr, time::Duration};
 
-/// What is known of one answer.
+/// The facts of an answer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Entry<'a> {
-    /// Whom it is for, as bits.
+    /// The set of slots of the logs that select the answer, as bits.
     pub slots: u64,
-    /// Which dnstap messages are made of it.
+    /// The dnstap messages to make from it.
     pub kinds: DnstapMessages,
     /// The generation that answered.
     pub generation: u64,
-    /// When the query came, since 1970.
+    /// The time when the query arrived, since 1970.
     pub time: Duration,
-    /// How long the answer took.
+    /// The time from the query to the answer.
     pub latency: Duration,
-    /// Address and port of who asked; the port is 0 if it is not known.
+    /// Address and port of the client. The port is 0 if it is not known.
     pub client: (IpAddr, u16),
-    /// Address and port of who was asked; the port is 0 if it is not known.
+    /// Address and port of the server. The port is 0 if it is not known.
     pub server: (IpAddr, u16),
-    /// How they asked.
+    /// The transport of the query.
     pub transport: Transport,
-    /// What was known of the names that others answer for.
+    /// The state of the cache for forwarded names.
     pub cache: Option<CacheState>,
     /// The extended RCODE.
     pub rcode: u16,
-    /// JSON that tells the VPC.
+    /// JSON members about the VPC.
     pub front: &'a str,
-    /// JSON that tells the view.
+    /// JSON members about the view.
     pub back: &'a str,
-    /// The client's AZ, if it is known.
+    /// The AZ of the client; empty if it is not known.
     pub az: &'a str,
-    /// The client's subnet, if it is known.
+    /// The subnet of the client; empty if it is not known.
     pub subnet: &'a str,
-    /// The entry point that was asked, if it was one.
+    /// The entry point of the query; empty without one.
     pub entry_point: &'a str,
-    /// The entry point is a Resolver endpoint.
+    /// Whether the entry point is a Resolver endpoint.
     pub is_endpoint: bool,
-    /// What answered, as [`crate::answer::noted::hops`] reads it.
-    pub hops: &'a [u8],
-    /// The query; empty where it is not wanted.
+    /// The sources of the answer, in the form that [`crate::answer::query_log_trace::read_answered_by`] reads.
+    pub answered_by: &'a [u8],
+    /// The query; empty if no dnstap message needs it.
     pub query: &'a [u8],
-    /// The answer; empty where there is none.
+    /// The answer; empty without one.
     pub reply: &'a [u8],
 }
 
-/// What an entry begins with: its length, four numbers, six octets, two addresses with their ports.
+/// The size of the fixed part of an entry, in octets: length, four numbers, six octets, two addresses with ports.
 const FIXED: usize = 4 + 4 * 8 + 6 + 2 * 19;
-/// The parts that differ in length, with a length of four octets in front of each.
+/// The number of parts of variable length. Each has its length in front, in four octets.
 const PARTS: usize = 8;
 
 fn put_address(out: &mut Vec<u8>, (address, port): (IpAddr, u16)) {
@@ -70,7 +70,7 @@ fn put_address(out: &mut Vec<u8>, (address, port): (IpAddr, u16)) {
 }
 
 impl Entry<'_> {
-    /// Writes it into `out`, in the place of what there is.
+    /// Writes the entry into `out`, and replaces the content of `out`.
     pub fn write(&self, out: &mut Vec<u8>) {
         let parts: [&[u8]; PARTS] = [
             self.front.as_bytes(),
@@ -78,7 +78,7 @@ impl Entry<'_> {
             self.az.as_bytes(),
             self.subnet.as_bytes(),
             self.entry_point.as_bytes(),
-            self.hops,
+            self.answered_by,
             self.query,
             self.reply,
         ];
@@ -101,7 +101,7 @@ impl Entry<'_> {
     }
 }
 
-/// Reads an entry from its front to its end.
+/// A reader of the octets of an entry.
 struct Reader<'a>(&'a [u8]);
 
 impl<'a> Reader<'a> {
@@ -136,7 +136,7 @@ impl<'a> Reader<'a> {
 }
 
 impl<'a> Entry<'a> {
-    /// Reads what was written, behind its length.
+    /// Reads an entry from the octets after its length. None if they are malformed.
     pub fn read(octets: &'a [u8]) -> Option<Entry<'a>> {
         const STATES: [CacheState; 4] = [CacheState::Hit, CacheState::Miss, CacheState::Stale, CacheState::Failed];
         let mut reader = Reader(octets);
@@ -149,7 +149,7 @@ impl<'a> Entry<'a> {
             generation,
             time,
             latency,
-            transport: Transport::WORDS.get(usize::from(transport))?.0,
+            transport: Transport::LABELS.get(usize::from(transport))?.0,
             cache: usize::from(cache).checked_sub(1).and_then(|state| STATES.get(state)).copied(),
             rcode: u16::from_le_bytes([low, high]),
             is_endpoint: is_endpoint != 0,
@@ -160,7 +160,7 @@ impl<'a> Entry<'a> {
             az: reader.text()?,
             subnet: reader.text()?,
             entry_point: reader.text()?,
-            hops: reader.part()?,
+            answered_by: reader.part()?,
             query: reader.part()?,
             reply: reader.part()?,
         };
@@ -168,14 +168,14 @@ impl<'a> Entry<'a> {
     }
 }
 
-/// How many octets are taken out of a ring at once: more than the longest entry has.
-const TAKEN: usize = 1 << 18;
+/// The maximum octets that are read from a ring at once. The longest entry is shorter.
+const MAX_READ_OCTETS: usize = 1 << 18;
 
-/// The octets of a ring, which begin in its first half and go on in the second one.
+/// The octets of a ring: two slices, because the ring wraps around.
 struct Halves<'a>(&'a [u8], &'a [u8]);
 
 impl<'a> Halves<'a> {
-    /// The next octets, as they are or put together in `scratch`; none if there are not so many.
+    /// The next octets, joined in `scratch` if they are in both slices. None if there are fewer.
     fn take<'s>(&mut self, len: usize, scratch: &'s mut Vec<u8>) -> Option<&'s [u8]>
     where
         'a: 's,
@@ -193,9 +193,9 @@ impl<'a> Halves<'a> {
     }
 }
 
-/// Takes entries out of a ring, one after another. Returns how many there were; 0 when it is empty.
-pub fn drain(ring: &mut Consumer<u8>, scratch: &mut Vec<u8>, mut use_it: impl FnMut(&Entry)) -> usize {
-    let Ok(chunk) = ring.read_chunk(ring.slots().min(TAKEN)) else { return 0 };
+/// Reads entries from a ring. Returns their number; 0 when the ring is empty.
+pub fn drain(ring: &mut Consumer<u8>, scratch: &mut Vec<u8>, mut handle: impl FnMut(&Entry)) -> usize {
+    let Ok(chunk) = ring.read_chunk(ring.slots().min(MAX_READ_OCTETS)) else { return 0 };
     let (first, second) = chunk.as_slices();
     let mut halves = Halves(first, second);
     let (mut count, mut taken) = (0, 0);
@@ -203,7 +203,7 @@ pub fn drain(ring: &mut Consumer<u8>, scratch: &mut Vec<u8>, mut use_it: impl Fn
         let len = len as usize;
         let Some(octets) = halves.take(len.saturating_sub(4), scratch) else { break };
         if let Some(entry) = Entry::read(octets) {
-            use_it(&entry);
+            handle(&entry);
         }
         (count, taken) = (count + 1, taken + len);
     }
@@ -235,16 +235,16 @@ mod tests {
             subnet: "s",
             entry_point: text,
             is_endpoint: number % 2 == 1,
-            hops: octets,
+            answered_by: octets,
             query: octets,
             reply: octets,
         }
     }
 
     proptest! {
-        /// What comes out of a ring is what went in, wherever the ring begins anew.
+        /// Entries leave a ring unchanged, wherever the ring wraps around.
         #[test]
-        fn entries_pass_a_ring(lengths in proptest::collection::vec(0usize..900, 1..60), size in 4000usize..9000) {
+        fn entries_pass_a_ring_unchanged(lengths in proptest::collection::vec(0usize..900, 1..60), size in 4000usize..9000) {
             let (mut producer, mut consumer) = RingBuffer::<u8>::new(size);
             let (mut octets, mut scratch) = (Vec::new(), Vec::new());
             let mut waiting = Vec::new();

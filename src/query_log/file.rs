@@ -1,4 +1,4 @@
-//! A log in a file, which is put aside when it is full.
+//! The output of a log to a file, with rotation.
 
 use std::{
     ffi::OsString,
@@ -8,7 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// A file that is written to its end, and those that were before it.
+/// A file, and its rotated predecessors.
 pub struct File {
     path: PathBuf,
     max_octets: u64,
@@ -17,17 +17,17 @@ pub struct File {
 }
 
 impl File {
-    /// The file at a path, which is opened when there is something to write.
+    /// The file at a path. It is opened when there is something to write.
     pub fn new(path: PathBuf, max_octets: u64, keep: u32) -> File {
         File { path, max_octets, keep, open: None }
     }
 
-    /// Opens it anew at the next write, as it may be another one by then.
+    /// Opens the file again at the next write, because another program may have renamed it.
     pub fn reopen(&mut self) {
         self.open = None;
     }
 
-    /// Writes lines: all of them or, where there is no room, none.
+    /// Writes lines: all of them, or none if the disk is full.
     pub fn write(&mut self, lines: &[u8]) -> io::Result<()> {
         let mut file = match self.open.take() {
             Some(file) => file,
@@ -37,10 +37,10 @@ impl File {
                 open(&self.path).map_err(failed)?
             }
         };
-        // Somebody else may have made it shorter.
+        // Another program may have truncated the file.
         let mut len = file.metadata()?.len();
         if len > 0 && len + lines.len() as u64 > self.max_octets {
-            put_aside(&self.path, self.keep)?;
+            rotate(&self.path, self.keep)?;
             file = open(&self.path)?;
             len = file.metadata()?.len();
         }
@@ -55,7 +55,7 @@ impl File {
                 }
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => {
-                    // No line stays that is not whole, unless somebody else has written behind it.
+                    // Removes a partial line, unless another program has written after it.
                     let written = (lines.len() - rest.len()) as u64;
                     if written > 0 && file.metadata().is_ok_and(|data| data.len() == len) {
                         file.set_len(len - written)?;
@@ -73,9 +73,9 @@ fn open(path: &Path) -> io::Result<fs::File> {
         fs::create_dir_all(directory)?;
     }
     let mut options = OpenOptions::new();
-    // A pipe would wait for a reader.
+    // Without O_NONBLOCK, the open of a pipe would wait for a reader.
     let options = options.create(true).append(true).mode(0o640).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK);
-    let is_no_file = || io::Error::other("it is no regular file");
+    let is_no_file = || io::Error::other("not a regular file");
     let file = options.open(path).map_err(|error| match error.raw_os_error() {
         Some(libc::ENXIO) => is_no_file(),
         _ => error,
@@ -83,8 +83,8 @@ fn open(path: &Path) -> io::Result<fs::File> {
     if file.metadata()?.is_file() { Ok(file) } else { Err(is_no_file()) }
 }
 
-/// Gives a full file the name of an older one, as all older ones are given those of still older ones. The oldest one goes.
-fn put_aside(path: &Path, keep: u32) -> io::Result<()> {
+/// Rotates: renames the file to `.1`, `.1` to `.2`, and so on. Deletes the oldest file.
+fn rotate(path: &Path, keep: u32) -> io::Result<()> {
     let older = |number: u32| {
         let mut name = OsString::from(path);
         match number {
@@ -96,7 +96,7 @@ fn put_aside(path: &Path, keep: u32) -> io::Result<()> {
     if keep == 0 {
         return fs::remove_file(path);
     }
-    // Where one is missing, those behind it stay.
+    // Files after a gap in the numbers keep their names.
     let last = (1..keep).find(|number| !older(*number).exists()).unwrap_or(keep);
     for number in (0..last).rev() {
         fs::rename(older(number), older(number + 1))?;
@@ -116,7 +116,7 @@ mod tests {
     }
 
     #[test]
-    fn files_are_put_aside_and_the_oldest_ones_go() {
+    fn rotates_full_files_and_deletes_the_oldest() {
         let directory =
             std::env::temp_dir().join(format!("zonal-file-{}-{:?}", std::process::id(), std::thread::current().id()));
         let path = directory.join("below").join("log");
@@ -127,7 +127,7 @@ mod tests {
         assert_eq!(names(&directory.join("below")), ["log", "log.1", "log.2"]);
         assert_eq!(fs::read_to_string(path.with_extension("2")).unwrap(), "line 4\n");
         assert_eq!(fs::read_to_string(&path).unwrap(), "line 6\n");
-        // What is there already counts.
+        // The size of an existing file counts.
         let mut file = File::new(path.clone(), 10, 0);
         file.write(b"line 7\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "line 7\n");
@@ -136,7 +136,7 @@ mod tests {
         file.reopen();
         file.write(b"8\n").unwrap();
         assert_eq!(fs::read_to_string(&path).unwrap(), "8\n");
-        // What somebody else makes shorter is not full yet.
+        // A file that another program truncates is not full.
         let path = directory.join("shorter");
         let mut file = File::new(path.clone(), 10, 1);
         for number in 0..5 {
@@ -144,15 +144,15 @@ mod tests {
             fs::write(&path, "").unwrap();
         }
         assert!(!directory.join("shorter.1").exists());
-        // Links are not followed, and devices are no files.
+        // Symbolic links are not followed, and devices are refused.
         std::os::unix::fs::symlink("/dev/null", directory.join("link")).unwrap();
         assert!(File::new(directory.join("link"), 10, 0).write(b"x").is_err());
         assert!(File::new("/dev/null".into(), 10, 0).write(b"x").is_err());
-        // Nor are pipes, which nobody waits for.
+        // Pipes are refused, and the open does not wait for a reader.
         let pipe = directory.join("pipe");
         rustix::fs::mknodat(rustix::fs::CWD, &pipe, rustix::fs::FileType::Fifo, 0o600.into(), 0).unwrap();
         let mut file = File::new(pipe.clone(), 10, 0);
-        assert!(file.write(b"x").unwrap_err().to_string().ends_with("pipe: it is no regular file"));
+        assert!(file.write(b"x").unwrap_err().to_string().ends_with("pipe: not a regular file"));
         fs::remove_file(&pipe).unwrap();
         file.write(b"x\n").unwrap();
         assert_eq!(fs::read_to_string(&pipe).unwrap(), "x\n");

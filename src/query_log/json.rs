@@ -2,14 +2,15 @@
 //! (<https://docs.aws.amazon.com/Route53/latest/DeveloperGuide/resolver-query-logs-format.html>), with one more object,
 //! `zonal`.
 //!
-//! This is written by hand, as it is done for each query: what is written is mostly copied from constants.
+//! The code is written by hand for speed: it runs for each query, and mostly copies constants.
 
 use super::entry::Entry;
 use crate::{
-    answer::{By, CacheState, Transport, noted::hops},
+    answer::{AnsweredBy, CacheState, Transport, query_log_trace::read_answered_by},
     manifest::ClientAddress,
     wire::{
-        query::{HEADER, option, rcode::MNEMONICS, skip_name},
+        codes::{class, option, pointer, rcode::MNEMONICS},
+        query::{HEADER, skip_name},
         rdata::{self, rtype, type_to_text},
         response::read_record,
     },
@@ -17,17 +18,17 @@ use crate::{
 use ipnet::IpNet;
 use std::{io::Write as _, net::IpAddr};
 
-/// Makes text of entries, and remembers what is the same in many.
+/// Formats entries as JSON. Caches the text of the current second.
 #[derive(Default)]
 pub struct Formatter {
-    /// The second that is in `timestamp`.
+    /// The second of `timestamp`.
     second: u64,
     timestamp: String,
-    /// Where record data is written that is not only copied.
+    /// The buffer for record data in presentation format.
     text: String,
 }
 
-/// Which octets stand for themselves in a name, and in JSON.
+/// The octets that need no escape in a name and in JSON.
 const PLAIN: [bool; 256] = {
     let mut plain = [false; 256];
     let mut octet = 0x21;
@@ -39,7 +40,7 @@ const PLAIN: [bool; 256] = {
 };
 
 impl Formatter {
-    /// Writes an entry as one line. Nothing of a query without a question.
+    /// Writes an entry as one line. False, and nothing written, for a query without a question.
     pub fn line(&mut self, entry: &Entry, address: ClientAddress, out: &mut Vec<u8>) -> bool {
         let Some((message, question)) = [entry.reply, entry.query].into_iter().find_map(question) else { return false };
         out.extend_from_slice(b"{\"version\":\"1.100000\",");
@@ -86,10 +87,10 @@ impl Formatter {
                 string(text, out);
             }
         }
-        answered_by(entry.hops, out);
+        answered_by(entry.answered_by, out);
         if let Some(state) = entry.cache {
             out.extend_from_slice(b",\"cache\":\"");
-            out.extend_from_slice(CacheState::WORDS[state as usize].as_bytes());
+            out.extend_from_slice(CacheState::LABELS[state as usize].as_bytes());
             out.push(b'"');
         }
         if let Some(ttl) = ttl {
@@ -114,7 +115,7 @@ impl Formatter {
         true
     }
 
-    /// As ISO 8601 in UTC, to the second.
+    /// Writes a time as ISO 8601 in UTC, to the second.
     fn timestamp(&mut self, second: u64, out: &mut Vec<u8>) {
         if second != self.second || self.timestamp.is_empty() {
             let time = jiff::Timestamp::from_second(second as i64).unwrap_or_default();
@@ -123,16 +124,16 @@ impl Formatter {
         out.extend_from_slice(self.timestamp.as_bytes());
     }
 
-    /// The records of the answer section. Returns the least of their TTLs.
+    /// Writes the records of the answer section. Returns the smallest TTL.
     fn answers(&mut self, reply: &[u8], mut at: usize, out: &mut Vec<u8>) -> Option<u32> {
         let count = number(reply, 6)?;
-        let mut least: Option<u32> = None;
+        let mut smallest: Option<u32> = None;
         for position in 0..count {
             let fixed = skip_name(reply, at)?;
             let (kind, class, len) = (number(reply, fixed)?, number(reply, fixed + 2)?, number(reply, fixed + 8)?);
             let ttl = u32::from(number(reply, fixed + 4)?) << 16 | u32::from(number(reply, fixed + 6)?);
             let data = reply.get(fixed + 10..fixed + 10 + usize::from(len))?;
-            least = Some(least.map_or(ttl, |least| least.min(ttl)));
+            smallest = Some(smallest.map_or(ttl, |smallest| smallest.min(ttl)));
             out.extend_from_slice(if position == 0 { b"{\"Rdata\":\"" } else { b",{\"Rdata\":\"" });
             self.data(reply, (at, fixed + 10), kind, data, out);
             out.extend_from_slice(b"\",\"Type\":\"");
@@ -142,7 +143,7 @@ impl Formatter {
             out.extend_from_slice(b"\"}");
             at = fixed + 10 + usize::from(len);
         }
-        least
+        smallest
     }
 
     fn data(&mut self, reply: &[u8], (record, start): (usize, usize), kind: u16, data: &[u8], out: &mut Vec<u8>) {
@@ -162,11 +163,11 @@ impl Formatter {
 struct Question {
     qtype: u16,
     qclass: u16,
-    /// Where it ends in the message.
+    /// The position of its end in the message.
     end: usize,
 }
 
-/// The message's question, if it has one.
+/// The question of a message, if it has one.
 fn question(message: &[u8]) -> Option<(&[u8], Question)> {
     if number(message, 4)? != 1 {
         return None;
@@ -203,7 +204,7 @@ fn extended_error(reply: &[u8], mut at: usize) -> Option<(u16, &[u8])> {
     None
 }
 
-/// Who asked.
+/// Writes the address of the client.
 fn client(entry: &Entry, address: ClientAddress, out: &mut Vec<u8>) {
     let (source, port) = entry.client;
     match address {
@@ -228,14 +229,14 @@ fn client(entry: &Entry, address: ClientAddress, out: &mut Vec<u8>) {
     }
 }
 
-/// What answered, name by name.
+/// Writes the source of the answer for each name of the chain.
 fn answered_by(octets: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(b",\"answered_by\":[");
-    for (position, (kind, id)) in hops(octets).enumerate() {
+    for (position, (kind, id)) in read_answered_by(octets).enumerate() {
         out.extend_from_slice(if position == 0 { b"{\"" } else { b",{\"" });
         out.extend_from_slice(kind.as_bytes());
         out.extend_from_slice(b"\":");
-        match By::HAS_ID.contains(&kind) {
+        match AnsweredBy::HAS_ID.contains(&kind) {
             true => string(&String::from_utf8_lossy(id), out),
             false => out.extend_from_slice(b"true"),
         }
@@ -244,14 +245,14 @@ fn answered_by(octets: &[u8], out: &mut Vec<u8>) {
     out.push(b']');
 }
 
-/// A text with quotes around it.
+/// Writes a text as a JSON string.
 fn string(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
     escaped(text, out);
     out.push(b'"');
 }
 
-/// A text within a JSON string.
+/// Writes a text with the escapes of JSON, without quotes.
 fn escaped(text: &str, out: &mut Vec<u8>) {
     let mut rest = text.as_bytes();
     while let Some(at) = rest.iter().position(|octet| matches!(octet, 0..0x20 | b'"' | b'\\' | 0x7f)) {
@@ -265,21 +266,21 @@ fn escaped(text: &str, out: &mut Vec<u8>) {
     out.extend_from_slice(rest);
 }
 
-/// The name at a place of a message, with its last dot, as it stands in a JSON string.
+/// Writes the name at a position of a message, with the final dot, escaped for JSON.
 fn name_at(message: &[u8], at: usize, out: &mut Vec<u8>) {
-    let (mut at, mut least) = (at, at + 1);
+    let (mut at, mut lowest) = (at, at + 1);
     let start = out.len();
     while let Some(&len) = message.get(at) {
         match len {
             0 => break,
-            0xc0.. => {
-                let to =
-                    usize::from(len & 0x3f) << 8 | message.get(at + 1).copied().map_or(usize::MAX >> 8, usize::from);
-                // Backwards only, and so not for ever.
-                if to >= least.min(at) {
+            pointer::MIN_FIRST_OCTET.. => {
+                let Some(&second) = message.get(at + 1) else { break };
+                let to = pointer::offset(len, second);
+                // Pointers must go backwards, so that the loop ends.
+                if to >= lowest.min(at) {
                     break;
                 }
-                (at, least) = (to, to);
+                (at, lowest) = (to, to);
             }
             len => {
                 let Some(label) = message.get(at + 1..at + 1 + usize::from(len)) else { break };
@@ -297,7 +298,7 @@ fn name_at(message: &[u8], at: usize, out: &mut Vec<u8>) {
     }
 }
 
-/// An octet of a name in presentation format (RFC 1035, 5.1), the backslash of which JSON escapes once more.
+/// Writes an octet of a name in presentation format (RFC 1035, 5.1). JSON escapes the backslash once more.
 #[cold]
 fn name_octet(octet: u8, out: &mut Vec<u8>) {
     match octet {
@@ -319,11 +320,11 @@ fn type_text(kind: u16, out: &mut Vec<u8>) {
 
 fn class_text(class: u16, out: &mut Vec<u8>) {
     match class {
-        1 => out.extend_from_slice(b"IN"),
-        3 => out.extend_from_slice(b"CH"),
-        4 => out.extend_from_slice(b"HS"),
-        254 => out.extend_from_slice(b"NONE"),
-        255 => out.extend_from_slice(b"ANY"),
+        class::IN => out.extend_from_slice(b"IN"),
+        class::CH => out.extend_from_slice(b"CH"),
+        class::HS => out.extend_from_slice(b"HS"),
+        class::NONE => out.extend_from_slice(b"NONE"),
+        class::ANY => out.extend_from_slice(b"ANY"),
         _ => drop(write!(out, "CLASS{class}")),
     }
 }
@@ -344,7 +345,7 @@ fn ipv4(octets: [u8; 4], out: &mut Vec<u8>) {
     }
 }
 
-/// A number in decimal digits.
+/// Writes a number in decimal digits.
 fn decimal(mut number: u64, out: &mut Vec<u8>) {
     let mut digits = [0; 20];
     let mut at = digits.len();
@@ -362,7 +363,7 @@ fn decimal(mut number: u64, out: &mut Vec<u8>) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{config::DnstapMessages, wire::name::printed};
+    use crate::{config::DnstapMessages, wire::name::name_text};
     use proptest::{collection::vec, prelude::*};
     use std::time::Duration;
 
@@ -384,7 +385,7 @@ mod tests {
             subnet: "",
             entry_point: text,
             is_endpoint: true,
-            hops: &[1, 1, b'r', 3, 0],
+            answered_by: &[1, 1, b'r', 3, 0],
             query: &[],
             reply,
         }
@@ -412,12 +413,12 @@ mod tests {
     }
 
     #[test]
-    fn all_that_can_be_told() {
-        // An extended error is behind a cookie.
+    fn writes_every_member() {
+        // The extended error comes after a cookie option.
         let opt = b"\0\0\x29\x04\xd0\0\0\0\0\0\x14\0\x0a\0\x08octets08\0\x0f\0\x04\0\x03\"\x1b";
         let records = [&b"\xc0\x0c\0\x10\0\x01\0\0\0\x09\0\x04\x03a\"\x07"[..], opt].concat();
         let message = with_question(&[b"www".to_vec()], 16, [1, 0, 1], &records);
-        let told = line(&entry(&message, "z\"\n"), ClientAddress::Truncated).unwrap();
+        let written = line(&entry(&message, "z\"\n"), ClientAddress::Truncated).unwrap();
         let expected = serde_json::json!({
             "version": "1.100000", "vpc_id": "v", "query_timestamp": "2023-11-14T22:13:20Z", "query_name": "www.",
             "query_type": "TXT", "query_class": "IN", "rcode": "4095",
@@ -429,7 +430,7 @@ mod tests {
                 "ede": {"code": 3, "text": "\"\u{1b}"}, "latency_us": 12.3, "generation": 7,
             },
         });
-        assert_eq!(told, expected);
+        assert_eq!(written, expected);
         let full = line(&entry(&message, ""), ClientAddress::Full).unwrap();
         assert_eq!((&full["srcaddr"], &full["srcport"]), (&"fd00:1:2:3::7".into(), &"5353".into()));
         let none = line(&entry(&message, ""), ClientAddress::None).unwrap();
@@ -438,19 +439,19 @@ mod tests {
     }
 
     proptest! {
-        /// A name of any octets is told as everywhere else, and nothing of it breaks the line.
+        /// A name of any octets has its presentation format, and does not break the line.
         #[test]
-        fn names_of_any_octets(labels in vec(vec(any::<u8>(), 1..12), 0..5), qtype in any::<u16>()) {
+        fn writes_names_of_any_octets(labels in vec(vec(any::<u8>(), 1..12), 0..5), qtype in any::<u16>()) {
             let message = with_question(&labels, qtype, [0, 0, 0], &[]);
-            let told = line(&entry(&message, ""), ClientAddress::Full).unwrap();
+            let written = line(&entry(&message, ""), ClientAddress::Full).unwrap();
             let end = skip_name(&message, HEADER).unwrap();
-            prop_assert_eq!(told["query_name"].as_str().unwrap(), printed(&message[HEADER..end]));
-            prop_assert_eq!(told["query_type"].as_str().unwrap(), type_to_text(qtype));
+            prop_assert_eq!(written["query_name"].as_str().unwrap(), name_text(&message[HEADER..end]));
+            prop_assert_eq!(written["query_type"].as_str().unwrap(), type_to_text(qtype));
         }
 
-        /// Whatever is in a message, there is a line of JSON or none.
+        /// Any message gives a line of valid JSON, or none.
         #[test]
-        fn any_octets(mut message in vec(prop_oneof![Just(0u8), Just(0xc0), Just(12), Just(1), any::<u8>()], 0..120), asks in any::<bool>()) {
+        fn writes_valid_json_for_any_octets(mut message in vec(prop_oneof![Just(0u8), Just(0xc0), Just(12), Just(1), any::<u8>()], 0..120), asks in any::<bool>()) {
             if asks && message.len() > 6 {
                 (message[4], message[5]) = (0, 1);
             }

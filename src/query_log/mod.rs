@@ -1,11 +1,11 @@
-//! The query log, and dnstap: off the way of answers.
+//! The query log, and dnstap. Neither delays answers.
 //!
-//! Who answers puts what is known of the answer into a ring of its own, as it is, and goes on; where the ring is full, the
-//! entry is counted and lost. One thread, the [writer], empties the rings, makes text or dnstap messages of the entries, and
-//! hands batches of them to the threads of the [sinks](sink), each of which may be as slow as what it writes to.
+//! Each thread that answers has a ring. It writes the raw facts of an answer into the ring, and goes on. When the ring is full,
+//! the entry is dropped and counted. One thread, the [writer], empties the rings, formats the entries as JSON or as dnstap
+//! messages, and passes batches of them to the threads of the [sinks](sink). A slow destination delays only its own sink.
 //!
 //! ```text
-//! answer, with Noted -> Tap -> ring -> writer -> json   -> sink: file, stdout, Unix and TCP sockets, HTTP
+//! answer, with QueryLogTrace -> EntrySender -> ring -> writer -> json   -> sink: file, stdout, Unix and TCP sockets, HTTP
 //!                                             -> dnstap -> sink: Frame Streams
 //! ```
 
@@ -18,7 +18,7 @@ mod stream;
 mod writer;
 
 use crate::{
-    answer::{Answered, Client, Noted},
+    answer::{Answered, Client, QueryLogTrace},
     config::{DnstapMessage, DnstapMessages},
     instruments::{counters, gauges, register},
     snapshot::{Snapshot, query_logs::SLOTS},
@@ -35,35 +35,35 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-pub use writer::Running;
+pub use writer::RunningWriter;
 
-/// The room of a worker that answers by UDP, in octets: entries of some hundredths of a second.
-pub const LARGE_RING: usize = 4 << 20;
-/// The room of all who answer otherwise.
-pub const SMALL_RING: usize = 1 << 20;
-/// The bit of dnstap among those of the slots.
+/// The size of the ring of a UDP thread, in octets. It holds the entries of some hundredths of a second.
+pub const LARGE_RING_OCTETS: usize = 4 << 20;
+/// The size of the ring of the other transports, in octets.
+pub const SMALL_RING_OCTETS: usize = 1 << 20;
+/// The bit of dnstap in the set of slots.
 const DNSTAP: u64 = 1 << SLOTS;
 
-/// What those who answer and the writer share.
+/// The state that the answering threads and the writer share.
 pub struct QueryLog {
-    /// Which dnstap messages are wanted.
+    /// The dnstap messages that the configuration selects.
     kinds: DnstapMessages,
-    /// The rings that the writer has not taken yet.
+    /// New rings, until the writer takes them.
     rings: Mutex<Vec<Consumer<u8>>>,
-    /// Entries that found no room, by slot.
+    /// Entries that were dropped because a ring was full, by slot.
     lost: [AtomicU64; SLOTS + 1],
     reopen: AtomicBool,
     stop: AtomicBool,
-    /// Entries by configuration and what became of them.
+    /// Entries by configuration and outcome.
     pub entries: IntCounterVec,
-    /// Whether a configuration's destination does not take entries.
+    /// Whether the destination of a configuration fails.
     pub failed: IntGaugeVec,
-    /// dnstap messages by what became of them.
+    /// dnstap messages by outcome.
     messages: IntCounterVec,
 }
 
 impl QueryLog {
-    /// One that nobody writes yet, with these dnstap messages.
+    /// A query log without a writer yet, with these dnstap messages.
     pub fn new(kinds: DnstapMessages) -> Arc<QueryLog> {
         Arc::new(QueryLog {
             kinds,
@@ -73,17 +73,12 @@ impl QueryLog {
             stop: AtomicBool::new(false),
             entries: counters(
                 "zonal_query_log_entries_total",
-                "Entries of query logs. outcome: written, dropped (the destination does not take them, or there were too many \
-             at once), over_rate, not_allowed (the node's configuration does not let them go there)",
+                "Entries of query logs. outcome: written, dropped (the destination failed, or there were too many entries at once), \
+                 over_rate (above `max_per_second`), not_allowed (`query_log` of zonal.yaml does not allow the destination)",
                 &["config", "outcome"],
                 &[&[]],
             ),
-            failed: gauges(
-                "zonal_query_log_failed",
-                "1 while the destination of a query log does not take entries",
-                "config",
-                &[],
-            ),
+            failed: gauges("zonal_query_log_failed", "1 while the destination of a query log fails", "config", &[]),
             messages: counters(
                 "zonal_dnstap_messages_total",
                 "dnstap messages. outcome: written, dropped",
@@ -93,14 +88,14 @@ impl QueryLog {
         })
     }
 
-    /// Registers its counters.
+    /// Registers the counters of the query log.
     pub fn register(&self, registry: &Registry) {
         register(registry, self.entries.clone());
         register(registry, self.failed.clone());
         register(registry, self.messages.clone());
     }
 
-    /// Has the files opened anew, as they may have been put aside.
+    /// Makes the sinks open their files again. A program such as logrotate may have renamed the files.
     pub fn reopen(&self) {
         self.reopen.store(true, Relaxed);
     }
@@ -112,52 +107,52 @@ impl QueryLog {
     }
 
     #[cold]
-    fn lose(&self, slots: u64) {
+    fn count_lost(&self, slots: u64) {
         for (slot, lost) in self.lost.iter().enumerate() {
             lost.fetch_add(slots >> slot & 1, Relaxed);
         }
     }
 }
 
-/// One answer, or what had none.
-pub struct Said<'a> {
-    /// How it was made.
-    pub noted: &'a Noted,
-    /// Who sent the query.
+/// A query, and its answer if there is one.
+pub struct LoggedAnswer<'a> {
+    /// The trace of the answer.
+    pub noted: &'a QueryLogTrace,
+    /// The client that sent the query.
     pub client: &'a Client,
     /// The packet.
     pub packet: &'a [u8],
-    /// When it came.
+    /// The time when the query arrived.
     pub received: SystemTime,
     /// The answer.
     pub reply: Option<(&'a Answered, &'a [u8])>,
 }
 
-/// Where one who answers puts entries.
-pub struct Tap {
+/// The sender of entries, for one thread or transport.
+pub struct EntrySender {
     log: Arc<QueryLog>,
     size: usize,
     ring: Option<Producer<u8>>,
-    /// Where an entry is put together.
+    /// The buffer of an entry.
     entry: Vec<u8>,
-    chance: u32,
+    random: u32,
     /// The port that queries arrive on; 0 if it is not known.
     port: u16,
 }
 
-impl Tap {
-    /// One with a ring of so many octets, which is made when it is needed for the first time.
-    pub fn new(log: &Arc<QueryLog>, size: usize, chance: u32) -> Tap {
-        Tap { log: log.clone(), size, ring: None, entry: Vec::new(), chance, port: 0 }
+impl EntrySender {
+    /// A sender with a ring of `size` octets. The ring is allocated when it is first needed.
+    pub fn new(log: &Arc<QueryLog>, size: usize, random: u32) -> EntrySender {
+        EntrySender { log: log.clone(), size, ring: None, entry: Vec::new(), random, port: 0 }
     }
 
-    /// The same, of queries that arrive on this port.
-    pub fn on_port(self, port: u16) -> Tap {
-        Tap { port, ..self }
+    /// The same sender, for queries that arrive on this port.
+    pub fn on_port(self, port: u16) -> EntrySender {
+        EntrySender { port, ..self }
     }
 
-    /// Whether anything is logged. To be called when a snapshot is taken up, not for each query.
-    pub fn make_ready(&mut self, snapshot: &Snapshot) -> bool {
+    /// Prepares for a snapshot. Returns whether anything is logged. Call this for each snapshot, not for each query.
+    pub fn prepare(&mut self, snapshot: &Snapshot) -> bool {
         let is_on = !snapshot.query_logs.is_empty() || self.log.kinds != DnstapMessages::default();
         if is_on && self.ring.is_none() {
             self.ring = Some(self.log.ring(self.size));
@@ -166,54 +161,54 @@ impl Tap {
         is_on
     }
 
-    /// Logs an answer, if that is wanted of it. `snapshot` is the one that answered.
+    /// Logs an answer, if a configuration selects it. `snapshot` is the one that answered.
     #[inline]
-    pub fn log(&mut self, snapshot: &Snapshot, said: &Said) {
-        let latency = SystemTime::now().duration_since(said.received).unwrap_or_default();
-        let asked = said.noted.asked.as_ref();
+    pub fn log(&mut self, snapshot: &Snapshot, answer: &LoggedAnswer) {
+        let latency = SystemTime::now().duration_since(answer.received).unwrap_or_default();
+        let asked = answer.noted.client.as_ref();
         let logged = asked.and_then(|asked| snapshot.query_logs.of(asked.view));
         let mut slots = 0;
-        if let (Some(logged), Some((answered, _))) = (logged, said.reply) {
-            self.chance = self.chance.wrapping_mul(0x915f_77f5).wrapping_add(0x6d2b_79f5);
-            let mixed = (self.chance ^ self.chance >> 15).wrapping_mul(0x2c1b_3c6d);
+        if let (Some(logged), Some((answered, _))) = (logged, answer.reply) {
+            self.random = self.random.wrapping_mul(0x915f_77f5).wrapping_add(0x6d2b_79f5);
+            let mixed = (self.random ^ self.random >> 15).wrapping_mul(0x2c1b_3c6d);
             slots = logged.wanted_by(answered.rcode, latency, mixed ^ mixed >> 16);
         }
         let kinds = self.log.kinds.of_clients();
-        let is_tapped =
-            kinds.has(DnstapMessage::ClientQuery) || said.reply.is_some() && kinds.has(DnstapMessage::ClientResponse);
-        slots |= if is_tapped { DNSTAP } else { 0 };
+        let is_for_dnstap =
+            kinds.has(DnstapMessage::ClientQuery) || answer.reply.is_some() && kinds.has(DnstapMessage::ClientResponse);
+        slots |= if is_for_dnstap { DNSTAP } else { 0 };
         if slots == 0 {
             return;
         }
-        let client = asked.map_or(said.client, |asked| &asked.client);
+        let client = asked.map_or(answer.client, |asked| &asked.client);
         let entry_point = snapshot.networks.entry_points.get(&client.local);
         let subnet = asked.and_then(|asked| asked.subnet).map(|at| &*snapshot.networks.subnets[at as usize].id);
         self.push(&Entry {
             slots,
             kinds,
             generation: snapshot.generation,
-            time: since_1970(said.received),
+            time: since_1970(answer.received),
             latency,
             client: (client.source, client.port),
-            // Where a header tells the address that was asked, the port is that of the proxy.
-            server: (client.local, if client.local == said.client.local { self.port } else { 0 }),
+            // If the server address comes from a PROXY header, the port is not known: `port` is the port of the proxy.
+            server: (client.local, if client.local == answer.client.local { self.port } else { 0 }),
             transport: client.transport,
-            cache: said.noted.cache,
-            rcode: said.reply.map_or(0, |(answered, _)| answered.rcode),
+            cache: answer.noted.cache,
+            rcode: answer.reply.map_or(0, |(answered, _)| answered.rcode),
             front: logged.map_or("", |logged| &logged.front),
             back: logged.map_or("", |logged| &logged.back),
             az: asked.and_then(|asked| asked.az).map_or("", |az| snapshot.azs.id(az)),
             subnet: subnet.unwrap_or(""),
             entry_point: entry_point.map_or("", |entry_point| &entry_point.id),
             is_endpoint: entry_point
-                .is_some_and(|entry_point| entry_point.path != crate::snapshot::networks::Path::InVpc),
-            hops: said.noted.hops(),
-            query: if is_tapped { said.packet.get(said.noted.query_at..).unwrap_or_default() } else { &[] },
-            reply: said.reply.map_or(&[], |(answered, reply)| reply.get(..answered.len).unwrap_or_default()),
+                .is_some_and(|entry_point| entry_point.path != crate::snapshot::networks::ClientPath::InVpc),
+            answered_by: answer.noted.answered_by_octets(),
+            query: if is_for_dnstap { answer.packet.get(answer.noted.query_at..).unwrap_or_default() } else { &[] },
+            reply: answer.reply.map_or(&[], |(answered, reply)| reply.get(..answered.len).unwrap_or_default()),
         });
     }
 
-    /// Tells dnstap of a query to another server, or of what that answered. `local` is our end of it, if there is one already.
+    /// Logs a query to an upstream server, or its answer, to dnstap. `local` is the local address, if it is known.
     pub fn forwarded(
         &mut self,
         kind: DnstapMessage,
@@ -246,7 +241,7 @@ impl Tap {
             subnet: "",
             entry_point: "",
             is_endpoint: false,
-            hops: &[],
+            answered_by: &[],
             query: if is_query { message } else { &[] },
             reply: if is_query { &[] } else { message },
         });
@@ -257,7 +252,7 @@ impl Tap {
         entry.write(&mut self.entry);
         let Some(ring) = &mut self.ring else { return };
         if ring.push_entire_slice(&self.entry).is_err() {
-            self.log.lose(entry.slots);
+            self.log.count_lost(entry.slots);
         }
     }
 }

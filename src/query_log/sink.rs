@@ -1,4 +1,4 @@
-//! Where logs go: each sink has a thread of its own, and a queue before it that has an end.
+//! Sinks: the destinations of logs. Each sink has a thread, and a queue of limited length.
 
 use super::{
     file::File,
@@ -17,25 +17,25 @@ use std::{
     thread,
 };
 
-/// How many batches may wait.
-const QUEUE: usize = 16;
+/// The maximum number of batches in the queue of a sink.
+const MAX_QUEUED_BATCHES: usize = 16;
 
-/// Entries that go together.
+/// Entries that are written together.
 #[derive(Default)]
 pub struct Batch {
-    /// As they are written.
+    /// The octets to write.
     pub octets: Vec<u8>,
-    /// How many.
+    /// The number of entries.
     pub entries: u64,
 }
 
 enum Task {
     Write(Batch),
-    /// What is wanted otherwise is to be looked at.
+    /// Look at `reopen`.
     Wake,
 }
 
-/// What a sink writes to.
+/// The destination of a sink.
 pub enum Output {
     /// A file.
     File(File),
@@ -48,7 +48,7 @@ pub enum Output {
 }
 
 impl Output {
-    /// What a log is written to that goes there; files are below `directory`.
+    /// The output for a destination of the manifest. Files are below `directory`.
     pub fn new(destination: &LogDestination, directory: &Path) -> io::Result<Output> {
         Ok(match destination {
             LogDestination { file: Some(file), .. } => {
@@ -75,29 +75,29 @@ impl Output {
     }
 }
 
-/// What a sink counts in.
+/// The counters of a sink.
 #[derive(Clone)]
 pub struct Counts {
-    /// Entries that are where they belong.
+    /// Written entries.
     pub written: IntCounter,
-    /// Entries that are lost.
+    /// Dropped entries.
     pub dropped: IntCounter,
-    /// 1 while the sink does not take any.
+    /// 1 while the output fails.
     pub failed: IntGauge,
 }
 
-/// A sink, as the writer has it.
+/// A sink, as the writer sees it.
 pub struct Sink {
     tasks: SyncSender<Task>,
-    /// Batches that were written, for their room.
+    /// The buffers of written batches, for reuse.
     spare: Receiver<Vec<u8>>,
-    /// A file is to be opened anew.
+    /// Tells the thread to open its file again.
     reopen: Arc<AtomicBool>,
     counts: Counts,
 }
 
 impl Sink {
-    /// Starts the thread of a sink; `name` is for messages. The thread lets go of `alive` when it ends.
+    /// Starts the thread of a sink. `name` is for log events. The thread drops `alive` when it ends.
     pub fn start(name: String, output: Output, counts: Counts, alive: Sender<()>) -> io::Result<Sink> {
         let (sink, worker) = Sink::new(name, output, counts);
         thread::Builder::new().name("query-log".into()).spawn(move || {
@@ -108,14 +108,14 @@ impl Sink {
     }
 
     fn new(name: String, output: Output, counts: Counts) -> (Sink, Worker) {
-        let (tasks, todo) = sync_channel(QUEUE);
+        let (tasks, todo) = sync_channel(MAX_QUEUED_BATCHES);
         let (give_back, spare) = channel();
         let reopen = Arc::new(AtomicBool::new(false));
         let worker = Worker { name, output, todo, give_back, reopen: reopen.clone(), counts: counts.clone() };
         (Sink { tasks, spare, reopen, counts }, worker)
     }
 
-    /// Hands over a batch, or drops it where too many wait, and makes it empty.
+    /// Passes a batch to the thread, and empties it. Drops the batch if the queue is full.
     pub fn write(&self, batch: &mut Batch) {
         let octets = self.spare.try_recv().map(|mut octets| {
             octets.clear();
@@ -129,15 +129,15 @@ impl Sink {
         }
     }
 
-    /// Has a file opened anew before anything more is written.
+    /// Makes the thread open its file again before the next write.
     pub fn reopen(&self) {
         self.reopen.store(true, Relaxed);
-        // Where the queue is full, what is in it wakes the thread.
+        // A full queue wakes the thread as well.
         let _ = self.tasks.try_send(Task::Wake);
     }
 }
 
-/// What the thread of a sink has.
+/// The state of the thread of a sink.
 struct Worker {
     name: String,
     output: Output,
@@ -148,7 +148,7 @@ struct Worker {
 }
 
 impl Worker {
-    /// Writes what comes, until the sink is gone.
+    /// Writes batches until the sink is dropped.
     fn run(mut self) {
         self.counts.failed.set(0);
         for task in self.todo {
@@ -171,14 +171,14 @@ fn write(name: &str, output: &mut Output, batch: &Batch, counts: &Counts) {
         Ok(()) => {
             counts.written.inc_by(batch.entries);
             if counts.failed.get() != 0 {
-                tracing::info!("{name} is written again");
+                tracing::info!(log = name, "query log output works again");
             }
             counts.failed.set(0);
         }
         Err(error) => {
             counts.dropped.inc_by(batch.entries);
             if counts.failed.get() == 0 {
-                tracing::warn!("{name} cannot be written ({error}): its entries are dropped until it can");
+                tracing::warn!(log = name, %error, "query log output failed");
             }
             counts.failed.set(1);
         }
@@ -190,9 +190,9 @@ mod tests {
     use super::*;
     use std::fs;
 
-    /// A disk that has been slow does not make us write to what was put aside.
+    /// A slow disk must not make zonal write to a file that was renamed meanwhile.
     #[test]
-    fn a_file_is_opened_anew_behind_a_full_queue() {
+    fn reopens_the_file_although_the_queue_is_full() {
         let directory = std::env::temp_dir().join(format!("zonal-sink-{}", std::process::id()));
         let (path, aside) = (directory.join("log"), directory.join("aside"));
         let counter = |name: &str| IntCounter::new(name, name).unwrap();
@@ -200,7 +200,7 @@ mod tests {
         let output = Output::File(File::new(path.clone(), 1000, 1));
         let (sink, mut worker) = Sink::new("a log".into(), output, counts.clone());
         worker.output.write(b"before\n").unwrap();
-        for _ in 0..QUEUE + 1 {
+        for _ in 0..MAX_QUEUED_BATCHES + 1 {
             sink.write(&mut Batch { octets: b"after\n".to_vec(), entries: 1 });
         }
         assert_eq!(counts.dropped.get(), 1, "the queue is full");
@@ -209,7 +209,7 @@ mod tests {
         drop(sink);
         worker.run();
         assert_eq!(fs::read_to_string(&aside).unwrap(), "before\n");
-        assert_eq!(fs::read_to_string(&path).unwrap(), "after\n".repeat(QUEUE));
+        assert_eq!(fs::read_to_string(&path).unwrap(), "after\n".repeat(MAX_QUEUED_BATCHES));
         fs::remove_dir_all(directory).unwrap();
     }
 }

@@ -1,7 +1,7 @@
-//! Logs that go to others: by Unix and TCP sockets, and by HTTP.
+//! Outputs of logs over the network: Unix sockets, TCP and HTTP.
 
 use super::dnstap;
-use crate::config::remedy::unconnected;
+use crate::config::remedy::explain_connect_error;
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Request, client::conn::http1, header};
@@ -16,12 +16,12 @@ use std::{
 };
 use tokio::{net::TcpStream, runtime::Runtime, time::timeout};
 
-/// How long it may take to connect, and to take a batch.
-const PATIENCE: Duration = Duration::from_secs(3);
-/// How long nothing is tried after a connection has failed.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The maximum time to connect, and to write a batch.
+const IO_TIMEOUT: Duration = Duration::from_secs(3);
+/// The pause after a failed connection.
+const RETRY_PAUSE: Duration = Duration::from_secs(1);
 
-/// Where a socket leads.
+/// The address of a socket.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Peer {
     /// A Unix socket.
@@ -39,17 +39,17 @@ impl fmt::Display for Peer {
     }
 }
 
-/// A socket that is connected whenever there is something to write.
+/// A socket that connects when there is something to write.
 pub struct Stream {
     peer: Peer,
-    /// It is a stream of dnstap's frames.
+    /// Whether the stream is in Frame Streams, for dnstap.
     is_framed: bool,
     socket: Option<Socket>,
     failed: Option<Instant>,
 }
 
 impl Stream {
-    /// One that is connected when there is something to write.
+    /// A stream that is not connected yet.
     pub fn new(peer: Peer, is_framed: bool) -> Stream {
         Stream { peer, is_framed, socket: None, failed: None }
     }
@@ -58,14 +58,17 @@ impl Stream {
     pub fn write(&mut self, octets: &[u8]) -> io::Result<()> {
         let result = self.try_write(octets);
         if result.is_err() && self.socket.take().is_some() {
-            self.failed = None; // the next try may come at once: it was connected
+            self.failed = None; // the next attempt comes without a pause, because the stream was connected
         }
         result
     }
 
     fn try_write(&mut self, octets: &[u8]) -> io::Result<()> {
-        if self.failed.is_some_and(|failed| failed.elapsed() < PAUSE) {
-            return Err(io::Error::new(io::ErrorKind::NotConnected, "it could not be reached a moment ago"));
+        if self.failed.is_some_and(|failed| failed.elapsed() < RETRY_PAUSE) {
+            return Err(io::Error::new(
+                io::ErrorKind::NotConnected,
+                "the last connection failed; zonal waits before the next attempt",
+            ));
         }
         let socket = match &mut self.socket {
             Some(socket) if !is_closed(socket) => socket,
@@ -75,7 +78,7 @@ impl Stream {
                 let failed = |error: io::Error| io::Error::new(error.kind(), format!("{}: {error}", self.peer));
                 let mut socket = connect(&self.peer).map_err(failed)?;
                 if self.is_framed {
-                    dnstap::shake_hands(&mut socket)?;
+                    dnstap::handshake(&mut socket)?;
                 }
                 self.failed = None;
                 self.socket.insert(socket)
@@ -88,12 +91,12 @@ impl Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         if let Some(socket) = self.socket.as_mut().filter(|_| self.is_framed) {
-            let _ = dnstap::say_goodbye(socket);
+            let _ = dnstap::finish(socket);
         }
     }
 }
 
-/// Whether the other side has closed: then what is written would be lost without an error.
+/// Whether the other side has closed the connection. A write would succeed then, and its octets would be lost.
 fn is_closed(socket: &Socket) -> bool {
     let mut octet = [std::mem::MaybeUninit::uninit()];
     let peeked = socket.recv_with_flags(&mut octet, libc::MSG_PEEK | libc::MSG_DONTWAIT);
@@ -107,14 +110,14 @@ fn connect(peer: &Peer) -> io::Result<Socket> {
     let socket = match peer {
         Peer::Unix(path) => {
             let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-            socket.connect(&SockAddr::unix(path)?).map_err(unconnected)?;
+            socket.connect(&SockAddr::unix(path)?).map_err(explain_connect_error)?;
             socket
         }
         Peer::Tcp(address) => {
-            let mut result = Err(io::Error::other("it has no address"));
+            let mut result = Err(io::Error::other("the name has no address"));
             for address in address.to_socket_addrs()? {
                 let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
-                result = socket.connect_timeout(&address.into(), PATIENCE).map(|()| socket);
+                result = socket.connect_timeout(&address.into(), IO_TIMEOUT).map(|()| socket);
                 if result.is_ok() {
                     break;
                 }
@@ -122,12 +125,12 @@ fn connect(peer: &Peer) -> io::Result<Socket> {
             result?
         }
     };
-    socket.set_write_timeout(Some(PATIENCE))?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.set_write_timeout(Some(IO_TIMEOUT))?;
+    socket.set_read_timeout(Some(IO_TIMEOUT))?;
     Ok(socket)
 }
 
-/// An HTTP server that takes batches of lines.
+/// An HTTP server that receives batches of lines.
 pub struct Http {
     /// Host and port.
     authority: String,
@@ -138,7 +141,7 @@ pub struct Http {
 }
 
 impl Http {
-    /// The one at a URL that begins with `http://`.
+    /// The server at a URL that begins with `http://`.
     pub fn new(url: &str) -> io::Result<Http> {
         let authority = url.strip_prefix("http://").and_then(|rest| rest.split('/').next()).unwrap_or_default();
         Ok(Http {
@@ -152,8 +155,11 @@ impl Http {
 
     /// Posts lines.
     pub fn write(&mut self, lines: &[u8]) -> io::Result<()> {
-        if self.failed.is_some_and(|failed| failed.elapsed() < PAUSE) {
-            return Err(io::Error::new(io::ErrorKind::NotConnected, "it could not be reached a moment ago"));
+        if self.failed.is_some_and(|failed| failed.elapsed() < RETRY_PAUSE) {
+            return Err(io::Error::new(
+                io::ErrorKind::NotConnected,
+                "the last connection failed; zonal waits before the next attempt",
+            ));
         }
         let lines = Bytes::copy_from_slice(lines);
         let used = self.sender.take();
@@ -162,7 +168,7 @@ impl Http {
         let result = self.runtime.block_on(async {
             let first = post(authority, url, used, lines.clone()).await;
             match first {
-                // The server may have closed a connection that was idle.
+                // The server may have closed an idle connection.
                 Err(_) if is_used => post(authority, url, None, lines).await,
                 first => first,
             }
@@ -210,12 +216,12 @@ async fn post(
         sender.ready().await.map_err(io::Error::other)?;
         let response = sender.send_request(request).await.map_err(io::Error::other)?;
         let status = response.status();
-        // What it says is of no interest, but has to be read before the next request.
+        // The body must be read before the next request.
         let _ = http_body_util::Limited::new(response.into_body(), 1 << 16).collect().await;
         match status.is_success() {
             true => Ok(sender),
-            false => Err(io::Error::other(format!("it answers {status}"))),
+            false => Err(io::Error::other(format!("the server answers {status}"))),
         }
     };
-    timeout(PATIENCE, exchange).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
+    timeout(IO_TIMEOUT, exchange).await.map_err(|_| io::Error::from(io::ErrorKind::TimedOut))?
 }

@@ -1,8 +1,8 @@
-//! The thread that makes text of entries and hands it to the sinks.
+//! The thread that formats entries and passes them to the sinks.
 
 use super::{
     DNSTAP, QueryLog,
-    dnstap::Sender as Tapper,
+    dnstap::Encoder,
     entry::{Entry, drain},
     json::Formatter,
     sink::{Batch, Counts, Output, Sink},
@@ -32,29 +32,29 @@ use std::{
 };
 use tokio::{runtime::Handle, sync::watch};
 
-/// How long the writer sleeps when nothing is there.
-const NAP: Duration = Duration::from_millis(5);
-/// A batch is handed over when it has as many octets,
-const BATCH_SIZE: usize = 1 << 17;
-/// or has waited for so long.
-const BATCH_TIME: Duration = Duration::from_millis(50);
-/// How long sinks may take for the rest at the end.
-const END: Duration = Duration::from_millis(900);
+/// The time that the writer sleeps when the rings are empty.
+const IDLE_SLEEP: Duration = Duration::from_millis(5);
+/// A batch goes to its sink when it has this many octets,
+const BATCH_OCTETS: usize = 1 << 17;
+/// or when its first entry is this old.
+const MAX_BATCH_AGE: Duration = Duration::from_millis(50);
+/// The maximum time that the sinks have for their last batches at the end.
+const STOP_TIMEOUT: Duration = Duration::from_millis(900);
 
-/// What becomes of entries, as the metrics call it.
+/// The outcomes of entries, as metric labels.
 const OUTCOMES: [&str; 4] = ["written", "dropped", "over_rate", "not_allowed"];
 
-/// A log that is written.
+/// An active query log.
 struct Log {
     id: String,
     since: u64,
     resource: Arc<QueryLogConfig>,
-    /// None where the node does not allow it, or it could not be started.
+    /// None if the configuration of the node does not allow the destination, or if the sink could not start.
     sink: Option<Sink>,
     batch: Batch,
-    /// When the first entry came into the batch.
+    /// The time of the first entry in the batch.
     begun: Instant,
-    /// Entries of the second that began then.
+    /// The start of the current second, and the number of entries in it.
     second: (Instant, u32),
     lost: IntCounter,
     over_rate: IntCounter,
@@ -62,8 +62,8 @@ struct Log {
 }
 
 /// A dnstap stream.
-struct Tap {
-    tapper: Tapper,
+struct DnstapStream {
+    encoder: Encoder,
     sink: Sink,
     batch: Batch,
     begun: Instant,
@@ -73,26 +73,26 @@ struct Tap {
 struct Writer {
     log: Arc<QueryLog>,
     snapshot: Published,
-    /// What the logs were made from.
+    /// The configuration of the active logs.
     logs_of: Option<Arc<QueryLogs>>,
     generation: u64,
     directory: PathBuf,
     logs: Vec<Option<Log>>,
-    tap: Option<Tap>,
+    dnstap_stream: Option<DnstapStream>,
     formatter: Formatter,
     alive: Sender<()>,
 }
 
-/// The writer, as long as it runs.
-pub struct Running {
+/// The running writer.
+pub struct RunningWriter {
     log: Arc<QueryLog>,
     thread: JoinHandle<()>,
     ended: Receiver<()>,
     wake: Arc<tokio::sync::Notify>,
 }
 
-impl Running {
-    /// Starts the writer. Files are below `directory`; what is served is told anew by `generations`.
+impl RunningWriter {
+    /// Starts the writer. Files are below `directory`. The writer follows the snapshot when `generations` changes.
     pub fn start(
         log: &Arc<QueryLog>,
         snapshot: &Published,
@@ -100,9 +100,10 @@ impl Running {
         dnstap: Option<(&Dnstap, Vec<u8>)>,
         mut generations: watch::Receiver<u64>,
         runtime: &Handle,
-    ) -> io::Result<Running> {
+    ) -> io::Result<RunningWriter> {
         let (alive, ended) = channel();
-        let tap = dnstap.map(|(dnstap, identity)| Tap::start(log, dnstap, identity, alive.clone())).transpose()?;
+        let dnstap_stream =
+            dnstap.map(|(dnstap, identity)| DnstapStream::start(log, dnstap, identity, alive.clone())).transpose()?;
         let mut writer = Writer {
             log: log.clone(),
             snapshot: snapshot.clone(),
@@ -110,7 +111,7 @@ impl Running {
             generation: 0,
             directory: directory.unwrap_or_default(),
             logs: (0..SLOTS).map(|_| None).collect(),
-            tap,
+            dnstap_stream,
             formatter: Formatter::default(),
             alive,
         };
@@ -126,21 +127,21 @@ impl Running {
                 });
             });
         })?;
-        Ok(Running { log: log.clone(), thread, ended, wake })
+        Ok(RunningWriter { log: log.clone(), thread, ended, wake })
     }
 
-    /// Has all written that was logged, as far as the sinks take it in time.
+    /// Stops the writer. Entries that were logged are written, if the sinks take them within [`STOP_TIMEOUT`].
     pub fn stop(self) {
         self.log.stop.store(true, Relaxed);
         self.wake.notify_one();
         let _ = self.thread.join();
-        // Nobody sends: it ends when the last sink does.
-        let _ = self.ended.recv_timeout(END);
+        // Nothing is ever sent: the channel closes when the last sink ends.
+        let _ = self.ended.recv_timeout(STOP_TIMEOUT);
     }
 }
 
-impl Tap {
-    fn start(log: &QueryLog, dnstap: &Dnstap, identity: Vec<u8>, alive: Sender<()>) -> io::Result<Tap> {
+impl DnstapStream {
+    fn start(log: &QueryLog, dnstap: &Dnstap, identity: Vec<u8>, alive: Sender<()>) -> io::Result<DnstapStream> {
         let peer = match (&dnstap.unix, dnstap.tcp) {
             (Some(path), _) => Peer::Unix(path.clone()),
             (None, Some(address)) => Peer::Tcp(address.to_string()),
@@ -150,8 +151,8 @@ impl Tap {
         let failed = IntGauge::new("failed", "failed").map_err(io::Error::other)?;
         let counts = Counts { written, dropped: dropped.clone(), failed };
         let output = Output::Stream(Stream::new(peer, true));
-        Ok(Tap {
-            tapper: Tapper { identity },
+        Ok(DnstapStream {
+            encoder: Encoder { identity },
             sink: Sink::start("dnstap".into(), output, counts, alive)?,
             batch: Batch::default(),
             begun: Instant::now(),
@@ -168,10 +169,10 @@ impl Log {
         let counts = Counts { written, dropped: lost.clone(), failed: writer.log.failed.with_label_values(&[id]) };
         let start = || {
             let output = Output::new(&resource.destination, &writer.directory)?;
-            Sink::start(format!("query log {id}"), output, counts.clone(), writer.alive.clone())
+            Sink::start(id.to_string(), output, counts.clone(), writer.alive.clone())
         };
         let sink = is_allowed.then(start).and_then(|sink| {
-            sink.inspect_err(|error| tracing::warn!("query log {} cannot be written: {error}", printable(id))).ok()
+            sink.inspect_err(|error| tracing::warn!(log = %printable(id), %error, "query log output not started")).ok()
         });
         counts.failed.set(sink.is_none().into());
         let (id, since, resource, now) = (id.clone(), *since, resource.clone(), Instant::now());
@@ -189,8 +190,8 @@ impl Log {
         }
     }
 
-    /// Whether it goes on as it is, but maybe for what does not concern its sink.
-    fn is_still(&self, configured: &Configured) -> bool {
+    /// Whether the log goes on with the same sink under a changed configuration.
+    fn continues_as(&self, configured: &Configured) -> bool {
         self.id == configured.id
             && self.since == configured.since
             && self.sink.is_some() == configured.is_allowed
@@ -199,11 +200,11 @@ impl Log {
 
     fn take(&mut self, entry: &Entry, formatter: &mut Formatter, now: Instant) {
         let Some(sink) = &self.sink else { return self.not_allowed.inc() };
-        if let Some(most) = self.resource.max_per_second {
+        if let Some(max_per_second) = self.resource.max_per_second {
             if now.saturating_duration_since(self.second.0) >= Duration::from_secs(1) {
                 self.second = (now, 0);
             }
-            if self.second.1 >= most {
+            if self.second.1 >= max_per_second {
                 return self.over_rate.inc();
             }
             self.second.1 += 1;
@@ -214,14 +215,14 @@ impl Log {
         if formatter.line(entry, self.resource.client_address, &mut self.batch.octets) {
             self.batch.entries += 1;
         }
-        if self.batch.octets.len() >= BATCH_SIZE {
+        if self.batch.octets.len() >= BATCH_OCTETS {
             sink.write(&mut self.batch);
         }
     }
 }
 
 impl Writer {
-    /// Writes until it is told to stop. `sleep` returns when something else may be served.
+    /// Writes until the stop. `sleep` returns when the snapshot may have changed.
     fn run(&mut self, mut sleep: impl FnMut()) {
         let (mut rings, mut scratch): (Vec<Consumer<u8>>, Vec<u8>) = Default::default();
         loop {
@@ -235,48 +236,48 @@ impl Writer {
             }
             rings.retain(|ring| !ring.is_abandoned() || !ring.is_empty());
             self.count_lost();
-            self.hand_over(is_last && count == 0);
+            self.flush(is_last && count == 0);
             match (count, is_last) {
                 (0, true) => return,
                 (0, false) if self.is_idle() => sleep(),
-                (0, false) => thread::sleep(NAP),
+                (0, false) => thread::sleep(IDLE_SLEEP),
                 _ => {}
             }
         }
     }
 
     fn is_idle(&self) -> bool {
-        self.tap.is_none() && self.logs.iter().all(Option::is_none)
+        self.dnstap_stream.is_none() && self.logs.iter().all(Option::is_none)
     }
 
     fn take(&mut self, entry: &Entry, now: Instant) {
         if entry.generation > self.generation {
-            // It is served already.
+            // A newer snapshot is served already.
             self.follow();
         }
         let mut slots = entry.slots & !DNSTAP;
         while slots != 0 {
             let slot = slots.trailing_zeros() as usize;
             slots &= slots - 1;
-            // What was logged before the slot was given to another one is for nobody any more.
+            // An entry from before the slot belonged to this log is dropped.
             if let Some(log) = self.logs[slot].as_mut().filter(|log| entry.generation >= log.since) {
                 log.take(entry, &mut self.formatter, now);
             }
         }
-        if let Some(tap) = self.tap.as_mut().filter(|_| entry.slots & DNSTAP != 0) {
-            if tap.batch.entries == 0 {
-                tap.begun = now;
+        if let Some(dnstap_stream) = self.dnstap_stream.as_mut().filter(|_| entry.slots & DNSTAP != 0) {
+            if dnstap_stream.batch.entries == 0 {
+                dnstap_stream.begun = now;
             }
-            tap.batch.entries += tap.tapper.frames(entry, &mut tap.batch.octets);
-            if tap.batch.octets.len() >= BATCH_SIZE {
-                tap.sink.write(&mut tap.batch);
+            dnstap_stream.batch.entries += dnstap_stream.encoder.frames(entry, &mut dnstap_stream.batch.octets);
+            if dnstap_stream.batch.octets.len() >= BATCH_OCTETS {
+                dnstap_stream.sink.write(&mut dnstap_stream.batch);
             }
         }
     }
 
-    /// Hands over what has waited long enough.
-    fn hand_over(&mut self, all: bool) {
-        let is_due = |batch: &Batch, begun: Instant| batch.entries > 0 && (all || begun.elapsed() >= BATCH_TIME);
+    /// Passes batches that are old enough to their sinks; with `all`, all batches.
+    fn flush(&mut self, all: bool) {
+        let is_due = |batch: &Batch, begun: Instant| batch.entries > 0 && (all || begun.elapsed() >= MAX_BATCH_AGE);
         let reopen = self.log.reopen.swap(false, Relaxed);
         for log in self.logs.iter_mut().flatten() {
             let Some(sink) = &log.sink else { continue };
@@ -287,14 +288,16 @@ impl Writer {
                 sink.reopen();
             }
         }
-        if let Some(tap) = self.tap.as_mut().filter(|tap| is_due(&tap.batch, tap.begun)) {
-            tap.sink.write(&mut tap.batch);
+        if let Some(dnstap_stream) =
+            self.dnstap_stream.as_mut().filter(|dnstap_stream| is_due(&dnstap_stream.batch, dnstap_stream.begun))
+        {
+            dnstap_stream.sink.write(&mut dnstap_stream.batch);
         }
     }
 
     fn count_lost(&mut self) {
-        let taps = self.tap.as_ref().map(|tap| &tap.lost);
-        let counters = self.logs.iter().map(|log| log.as_ref().map(|log| &log.lost)).chain([taps]);
+        let dnstap_lost = self.dnstap_stream.as_ref().map(|dnstap_stream| &dnstap_stream.lost);
+        let counters = self.logs.iter().map(|log| log.as_ref().map(|log| &log.lost)).chain([dnstap_lost]);
         for (lost, counter) in self.log.lost.iter().zip(counters) {
             if lost.load(Relaxed) > 0 {
                 let lost = lost.swap(0, Relaxed);
@@ -303,7 +306,7 @@ impl Writer {
         }
     }
 
-    /// Follows what is served: logs begin, change and end.
+    /// Follows the current snapshot: starts, changes and ends logs.
     fn follow(&mut self) {
         let snapshot = self.snapshot.load();
         let snapshot: &Snapshot = &snapshot;
@@ -316,14 +319,14 @@ impl Writer {
         for slot in 0..self.logs.len() {
             let configured = new.slots.get(slot).and_then(Option::as_ref);
             match (self.logs[slot].take(), configured) {
-                (Some(mut log), Some(configured)) if log.is_still(configured) => {
+                (Some(mut log), Some(configured)) if log.continues_as(configured) => {
                     log.resource = configured.resource.clone();
                     self.logs[slot] = Some(log);
                 }
                 (old, configured) => {
                     if let Some(log) = old {
-                        let begins_anew = configured.is_some_and(|configured| configured.id == log.id);
-                        self.end(log, begins_anew);
+                        let starts_again = configured.is_some_and(|configured| configured.id == log.id);
+                        self.end(log, starts_again);
                     }
                     self.logs[slot] = configured.map(|configured| Log::start(configured, self));
                 }
@@ -331,12 +334,12 @@ impl Writer {
         }
     }
 
-    /// Ends a log, what it has gathered being written. Unless it begins anew, it is in no metric any more.
-    fn end(&self, mut log: Log, begins_anew: bool) {
+    /// Ends a log, and writes its last batch. Removes its metrics, unless it starts again.
+    fn end(&self, mut log: Log, starts_again: bool) {
         if let Some(sink) = log.sink.take().filter(|_| log.batch.entries > 0) {
             sink.write(&mut log.batch);
         }
-        if !begins_anew {
+        if !starts_again {
             for outcome in OUTCOMES {
                 let _ = self.log.entries.remove_label_values(&[&log.id, outcome]);
             }

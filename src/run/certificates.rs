@@ -1,8 +1,8 @@
-//! Certificates and keys of listeners: read at the start, and again whenever their files change.
+//! Certificates and private keys of listeners. They are read at the start, and again when their files change.
 
 use crate::{
     clock::now,
-    config::{Tls, remedy::unreadable},
+    config::{Tls, remedy::explain_read_error},
     instruments::{gauges, register},
 };
 use anyhow::{Context, ensure};
@@ -24,29 +24,38 @@ use std::{
 use tokio::{sync::Notify, time::sleep};
 use webpki::{EndEntityCert, KeyUsage};
 
-/// How often it is looked whether files have changed: notifications do not tell of all ways in which links are swapped.
+/// The interval between looks at the files. File notifications would miss some ways to replace symbolic links.
 const POLL: Duration = Duration::from_secs(1);
-/// The largest file that is read, in octets.
+/// The maximum size of a file, in octets.
 const MAX_OCTETS: u64 = 1 << 20;
 
-/// A certificate with its key, as it is in use.
+/// A certificate in use, with its private key.
 #[derive(Debug)]
 pub struct Certificate {
     certificate: PathBuf,
     private_key: PathBuf,
     current: RwLock<Loaded>,
-    /// The files as they were when they were read last, and when they were looked at last.
-    seen: Mutex<[Stamp; 2]>,
+    stamps: Mutex<Stamps>,
 }
 
 #[derive(Clone, Debug)]
 pub(super) struct Loaded {
     key: Arc<CertifiedKey>,
-    /// When it expires, in seconds since 1970.
+    /// The time of expiry, in seconds since 1970.
     expiry: i64,
 }
 
-/// What changes when one of the two files does: device, inode, size, and times of change; none if it cannot be read.
+/// The state of the two files.
+#[derive(Clone, Copy, Debug)]
+struct Stamps {
+    /// At the last read.
+    at_read: Stamp,
+    /// At the last look.
+    at_look: Stamp,
+}
+
+/// Device, inode, size, and times of change of the certificate file and the key file. None for a file that cannot be read.
+/// A changed file has another stamp.
 type Stamp = [Option<(u64, u64, u64, i64, i64, i64)>; 2];
 
 impl ResolvesServerCert for Certificate {
@@ -60,44 +69,49 @@ impl Certificate {
         let stamp = stamp(certificate, private_key);
         let loaded = read(certificate, private_key).map_err(|(_, error)| error)?;
         if loaded.expiry <= now() {
-            tracing::warn!("the certificate {} has expired: clients will not take it", certificate.display());
+            tracing::warn!(file = %certificate.display(), "certificate expired");
         }
         Ok(Certificate {
             certificate: certificate.into(),
             private_key: private_key.into(),
             current: RwLock::new(loaded),
-            seen: Mutex::new([stamp; 2]),
+            stamps: Mutex::new(Stamps { at_read: stamp, at_look: stamp }),
         })
     }
 
-    /// Reads the files if they have changed and rest now, as one may be written after the other; or if it has to be.
+    /// Reads the files again if they have changed since the last read, and not since the last look: one file may be written
+    /// after the other. With `at_once`, reads them in any case.
     fn follow(&self, at_once: bool, counters: &Counters) {
         let stamp = stamp(&self.certificate, &self.private_key);
-        let mut seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner);
-        let [read_last, looked_at_last] = *seen;
-        seen[1] = stamp;
-        if !at_once && (stamp == read_last || stamp != looked_at_last) {
+        let mut stamps = self.stamps.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_settled = stamp == stamps.at_look;
+        stamps.at_look = stamp;
+        if !at_once && (stamp == stamps.at_read || !is_settled) {
             return;
         }
-        seen[0] = stamp;
+        stamps.at_read = stamp;
         let loaded = read(&self.certificate, &self.private_key).map_err(|(_, error)| error).and_then(|loaded| {
             let is_better = loaded.expiry > now() || loaded.expiry >= self.expiry();
-            ensure!(is_better, "the certificate {} has expired", self.certificate.display());
+            ensure!(
+                is_better,
+                "certificate {}: it has expired, and the one in use has not",
+                self.certificate.display()
+            );
             Ok(loaded)
         });
         match &loaded {
-            Ok(_) if !at_once => tracing::info!("the certificate {} is new", self.certificate.display()),
+            Ok(_) if !at_once => tracing::info!(file = %self.certificate.display(), "certificate reloaded"),
             Ok(_) => {}
-            Err(error) => tracing::error!("{error:#}: the certificate from before stays in use"),
+            Err(error) => tracing::error!(error = format!("{error:#}"), "certificate not reloaded"),
         }
         counters.failed.with_label_values(&[self.name()]).set(loaded.is_err().into());
         if let Ok(loaded) = loaded {
             *self.current.write().unwrap_or_else(PoisonError::into_inner) = loaded;
         }
-        self.tell(counters);
+        self.record_expiry(counters);
     }
 
-    fn tell(&self, counters: &Counters) {
+    fn record_expiry(&self, counters: &Counters) {
         counters.expiry.with_label_values(&[self.name()]).set(self.expiry());
     }
 
@@ -117,16 +131,16 @@ fn stamp(certificate: &Path, private_key: &Path) -> Stamp {
     })
 }
 
-fn octets(file: &Path, what: &str, field: &str) -> anyhow::Result<Vec<u8>> {
+fn octets(file: &Path, what: &str) -> anyhow::Result<Vec<u8>> {
     let mut octets = Vec::new();
     fs::File::open(file)
         .and_then(|file| file.take(MAX_OCTETS).read_to_end(&mut octets))
-        .map_err(unreadable)
-        .with_context(|| format!("cannot read the {what} {}: check `{field}`", file.display()))?;
+        .map_err(explain_read_error)
+        .with_context(|| format!("{what} {}: cannot be read", file.display()))?;
     Ok(octets)
 }
 
-/// Reads a certificate and its key. An error comes with the field that it is about.
+/// Reads a certificate and its private key. An error comes with the name of the field: `certificate` or `private_key`.
 pub(super) fn read(certificate: &Path, private_key: &Path) -> Result<Loaded, (&'static str, anyhow::Error)> {
     let (chain, expiry) = read_chain(certificate).map_err(|error| ("certificate", error))?;
     let key = read_key(private_key).and_then(|key| {
@@ -140,73 +154,81 @@ pub(super) fn read(certificate: &Path, private_key: &Path) -> Result<Loaded, (&'
     Ok(Loaded { key: Arc::new(key.map_err(|error| ("private_key", error))?), expiry })
 }
 
-/// How long before its end a certificate is told of.
-const SOON: Duration = Duration::from_secs(14 * 86_400);
+/// The time before expiry from which on zonal warns about a certificate.
+const EXPIRY_WARNING: Duration = Duration::from_secs(14 * 86_400);
 
-/// What clients are likely not to like about a certificate that can be used, and what to do about it. `usage` is what it is
-/// for, and `now` is in seconds since 1970.
-pub(super) fn doubts(certificate: &Path, usage: KeyUsage, now: i64) -> Vec<(String, &'static str)> {
-    const RENEW: &str = "renew it; the server reads the files anew when they change";
+/// Warnings about a certificate that can be used but that clients are likely to refuse: pairs of a message and its help.
+/// `usage` is the purpose of the certificate, and `now` is in seconds since 1970.
+pub(super) fn warnings(certificate: &Path, usage: KeyUsage, now: i64) -> Vec<(String, &'static str)> {
+    const RENEW: &str = "renew it; zonal reads the files again when they change";
     let Ok((chain, expiry)) = read_chain(certificate) else { return Vec::new() };
     let Some(first) = chain.first() else { return Vec::new() };
     let name = certificate.display();
-    let mut doubts = Vec::new();
+    let mut warnings = Vec::new();
     let time = UnixTime::since_unix_epoch(Duration::from_secs(now.max(0) as u64));
     let end = |expiry| jiff::Timestamp::from_second(expiry).map_or_else(|_| String::new(), |end| end.to_string());
-    // Without any trusted authority, what is wrong with the certificate itself is found first.
+    // No authority is trusted here, so that the first error is about the certificate itself.
     let verified = EndEntityCert::try_from(first).and_then(|first| {
         first.verify_for_usage(webpki::ALL_VERIFICATION_ALGS, &[], &[], time, usage, None, None).map(drop)
     });
     match verified {
         Err(webpki::Error::CertExpired { .. }) => {
-            doubts.push((format!("the certificate {name} has expired at {}: clients refuse it", end(expiry)), RENEW));
+            warnings.push((format!("certificate {name}: expired at {}; clients refuse it", end(expiry)), RENEW));
         }
         Err(webpki::Error::CertNotValidYet { not_before, .. }) => {
             let begin = end(not_before.as_secs() as i64);
-            let message = format!("the certificate {name} is not valid before {begin}: clients refuse it until then");
-            doubts.push((message, "wait, or set the clock of this machine or of the authority right"));
+            let message = format!("certificate {name}: not valid before {begin}; clients refuse it until then");
+            warnings.push((message, "wait, or correct the clock of this machine or of the authority"));
         }
         Err(webpki::Error::CaUsedAsEndEntity) => {
-            let message = format!("the first certificate in {name} is that of an authority: some clients refuse it");
-            let help = "the server's own certificate comes first, and has the basic constraint CA:FALSE";
-            doubts.push((message, help));
+            let message = format!(
+                "certificate {name}: the first certificate in the file belongs to an authority; some clients refuse it"
+            );
+            let help = "put the server's own certificate first; it has the basic constraint CA:FALSE";
+            warnings.push((message, help));
         }
         Err(webpki::Error::RequiredEkuNotFoundContext(_) | webpki::Error::EmptyEkuExtension) => {
-            let message = format!("the certificate {name} has an extended key usage without this purpose");
-            doubts.push((message, "have it issued with serverAuth for a server, or clientAuth for a client of etcd"));
+            let message = format!("certificate {name}: its extended key usage lacks this purpose");
+            warnings.push((message, "issue it with serverAuth for a server, or with clientAuth for a client of etcd"));
         }
         _ => {}
     }
-    if doubts.is_empty() && expiry < now + SOON.as_secs() as i64 {
-        doubts.push((format!("the certificate {name} expires soon, at {}", end(expiry)), RENEW));
+    if warnings.is_empty() && expiry < now + EXPIRY_WARNING.as_secs() as i64 {
+        warnings.push((format!("certificate {name}: expires soon, at {}", end(expiry)), RENEW));
     }
     let others = chain.iter().skip(1).filter_map(|certificate| not_after(certificate));
     if let Some(expiry) = others.min().filter(|expiry| *expiry <= now) {
-        let message =
-            format!("a certificate of an authority in {name} has expired at {}: clients refuse it", end(expiry));
-        doubts.push((message, "put the authority's present certificate there"));
+        let message = format!(
+            "certificate {name}: the certificate of an authority in the file expired at {}; clients refuse it",
+            end(expiry)
+        );
+        warnings.push((message, "put the current certificate of the authority there"));
     }
-    doubts
+    warnings
 }
 
 fn read_chain(certificate: &Path) -> anyhow::Result<(Vec<CertificateDer<'static>>, i64)> {
-    let text = octets(certificate, "certificate", "tls.certificate")?;
+    let text = octets(certificate, "certificate")?;
     let chain: Result<Vec<CertificateDer>, _> = CertificateDer::pem_slice_iter(&text).collect();
-    let chain = chain.with_context(|| format!("the certificate {} is no good PEM", certificate.display()))?;
-    let first = chain.first().with_context(|| format!("there is no certificate in {}", certificate.display()))?;
-    let expiry = not_after(first).with_context(|| format!("{} is no certificate", certificate.display()))?;
+    let chain = chain.with_context(|| format!("certificate {}: not valid PEM", certificate.display()))?;
+    let first =
+        chain.first().with_context(|| format!("certificate {}: the file has no certificate", certificate.display()))?;
+    let expiry =
+        not_after(first).with_context(|| format!("certificate {}: not an X.509 certificate", certificate.display()))?;
     Ok((chain, expiry))
 }
 
 fn read_key(private_key: &Path) -> anyhow::Result<PrivateKeyDer<'static>> {
-    let text = octets(private_key, "private key", "tls.private_key")?;
+    let text = octets(private_key, "private key")?;
     PrivateKeyDer::from_pem_slice(&text).map_err(|error| match error {
-        pem::Error::NoItemsFound => anyhow::anyhow!("there is no private key in {}", private_key.display()),
-        error => anyhow::anyhow!("the private key {} is no good PEM: {error}", private_key.display()),
+        pem::Error::NoItemsFound => {
+            anyhow::anyhow!("private key {}: the file has no private key", private_key.display())
+        }
+        error => anyhow::anyhow!("private key {}: not valid PEM: {error}", private_key.display()),
     })
 }
 
-/// When a certificate expires, in seconds since 1970 (RFC 5280, 4.1).
+/// The time of expiry of a certificate, in seconds since 1970 (RFC 5280, 4.1). None if it is not an X.509 certificate.
 fn not_after(certificate: &[u8]) -> Option<i64> {
     let (_, whole, _) = element(certificate)?;
     let (_, mut fields, _) = element(whole)?;
@@ -229,13 +251,13 @@ fn not_after(certificate: &[u8]) -> Option<i64> {
     Some(jiff::tz::Offset::UTC.to_timestamp(time).ok()?.as_second())
 }
 
-/// The first element of DER: its tag, its content, and what is behind it.
+/// The first element of DER: its tag, its content, and the octets after it.
 fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
     let (&[tag, length], rest) = der.split_first_chunk()?;
     let (length, rest) = match length {
         0..=0x7f => (length.into(), rest),
         0x81..=0x83 => {
-            // so many octets of length
+            // the number of octets of the length
             let (length, rest) = rest.split_at_checked((length & 0x7f).into())?;
             (length.iter().fold(0, |sum, octet| sum << 8 | usize::from(*octet)), rest)
         }
@@ -249,16 +271,16 @@ fn element(der: &[u8]) -> Option<(u8, &[u8], &[u8])> {
 #[derive(Default)]
 pub struct Certificates {
     all: Mutex<Vec<Arc<Certificate>>>,
-    /// They are to be read at once.
+    /// Notify this to read all files at once.
     pub reload: Notify,
     pub(super) counters: Counters,
 }
 
 /// The counters of the certificates.
 pub(super) struct Counters {
-    /// When certificates expire, by their file.
+    /// Times of expiry, by certificate file.
     pub expiry: IntGaugeVec,
-    /// Whether the last load of a certificate failed, by its file.
+    /// Whether the last read failed, by certificate file.
     pub failed: IntGaugeVec,
 }
 
@@ -267,13 +289,13 @@ impl Default for Counters {
         Counters {
             expiry: gauges(
                 "zonal_certificate_expiry_timestamp_seconds",
-                "When the certificate that is in use expires, in seconds since 1970",
+                "Time of expiry of the certificate in use, in seconds since 1970",
                 "certificate",
                 &[],
             ),
             failed: gauges(
                 "zonal_certificate_reload_failed",
-                "1 when the certificate's files have become bad, and the one before is in use",
+                "1 when the files of the certificate cannot be used, and the certificate from before stays in use",
                 "certificate",
                 &[],
             ),
@@ -282,13 +304,13 @@ impl Default for Counters {
 }
 
 impl Certificates {
-    /// Registers their counters.
+    /// Registers the counters of certificates.
     pub fn register(&self, registry: &Registry) {
         register(registry, self.counters.expiry.clone());
         register(registry, self.counters.failed.clone());
     }
 
-    /// The certificate that a listener names, read if no other listener has it.
+    /// The certificate of a listener. Listeners with equal files share it.
     pub fn get(&self, tls: &Tls) -> anyhow::Result<Arc<Certificate>> {
         let (Some(certificate), Some(private_key)) = (&tls.certificate, &tls.private_key) else {
             anyhow::bail!("`tls` needs `certificate` and `private_key`");
@@ -300,12 +322,12 @@ impl Certificates {
         }
         let new = Arc::new(Certificate::load(certificate, private_key)?);
         self.counters.failed.with_label_values(&[new.name()]).set(0);
-        new.tell(&self.counters);
+        new.record_expiry(&self.counters);
         all.push(new.clone());
         Ok(new)
     }
 
-    /// Follows the files for ever.
+    /// Looks at the files at an interval, and reads changed ones. Never ends.
     pub async fn follow(self: Arc<Self>) {
         loop {
             let at_once = tokio::select! {
@@ -315,7 +337,7 @@ impl Certificates {
             let all = self.all.lock().unwrap_or_else(PoisonError::into_inner).clone();
             let this = self.clone();
             let look = move || all.iter().for_each(|certificate| certificate.follow(at_once, &this.counters));
-            // Files may be far away.
+            // A remote file system may block.
             let _ = tokio::task::spawn_blocking(look).await;
         }
     }

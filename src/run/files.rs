@@ -1,4 +1,4 @@
-//! What the configuration names on this machine, files and addresses: looked at before anything is served, all of it.
+//! Checks of the files and addresses that `zonal.yaml` names, for `zonal check` and before a start.
 
 use super::{certificates, node};
 use crate::{
@@ -20,74 +20,74 @@ use std::{
 };
 use webpki::KeyUsage;
 
-/// What cannot be used, by those who use it.
+/// Errors and warnings about all files and addresses of the configuration.
 pub fn check(config: &Config) -> Vec<Problem> {
     let mut problems = Vec::new();
-    let mut told = |field: &str, error: anyhow::Error| problems.push(config.error(field, format!("{error:#}")));
+    let mut report = |field: &str, error: anyhow::Error| problems.push(config.error(field, format!("{error:#}")));
     for (at, listen) in config.listen.iter().flatten().enumerate() {
         let field = format!("listen[{at}]");
-        if let Some(error) = foreign(listen.address.ip()) {
-            told(&format!("{field}.address"), error);
+        if let Some(error) = missing_address(listen.address.ip()) {
+            report(&format!("{field}.address"), error);
         }
-        if let Some((file, error)) = listen.tls.as_ref().and_then(pair) {
-            told(&format!("{field}.tls.{file}"), error);
+        if let Some((file, error)) = listen.tls.as_ref().and_then(check_pair) {
+            report(&format!("{field}.tls.{file}"), error);
         }
     }
-    if let Some(error) = foreign(config.admin.address.ip()) {
-        told("admin.address", error);
+    if let Some(error) = missing_address(config.admin.address.ip()) {
+        report("admin.address", error);
     }
-    if let Some((file, error)) = config.admin.tls.as_ref().and_then(pair) {
-        told(&format!("admin.tls.{file}"), error);
+    if let Some((file, error)) = config.admin.tls.as_ref().and_then(check_pair) {
+        report(&format!("admin.tls.{file}"), error);
     }
     if let Err(error) = admin::Tls::check(&config.admin) {
-        told("admin.tls.certificate_authority", error);
+        report("admin.tls.certificate_authority", error);
     }
     if let Err(error) = admin::Access::new(&config.admin) {
-        told("admin.tokens_file", error);
+        report("admin.tokens_file", error);
     }
     if let Some(etcd) = &config.control_plane.etcd {
         if let Err(error) = etcd::options(&Etcd { tls: None, ..etcd.clone() }) {
-            told("control_plane.etcd.password_file", error);
+            report("control_plane.etcd.password_file", error);
         }
         let tls = etcd.tls.clone().map(|tls| Tls { certificate: None, private_key: None, ..tls });
         if let Err(error) = etcd::options(&Etcd { username: None, tls, ..etcd.clone() }) {
-            told("control_plane.etcd.tls.certificate_authority", error);
+            report("control_plane.etcd.tls.certificate_authority", error);
         }
-        if let Some((file, error)) = etcd.tls.as_ref().and_then(pair) {
-            told(&format!("control_plane.etcd.tls.{file}"), error);
+        if let Some((file, error)) = etcd.tls.as_ref().and_then(check_pair) {
+            report(&format!("control_plane.etcd.tls.{file}"), error);
         }
     }
     if let Some(Err(error)) = config.cookie_secret_file.as_deref().map(node::read_configured_secrets) {
-        told("cookie_secret_file", error);
+        report("cookie_secret_file", error);
     }
     if let Some(Err(error)) = config.certificate_authority.as_deref().map(authorities) {
-        told("certificate_authority", error);
+        report("certificate_authority", error);
     }
-    if let Some(Err(error)) = config.state_directory.as_deref().map(may_be_made) {
-        told("state_directory", error);
+    if let Some(Err(error)) = config.state_directory.as_deref().map(check_creatable) {
+        report("state_directory", error);
     }
-    if let Some(Err(error)) = config.takeover_socket.as_deref().map(may_be_bound) {
-        told("takeover_socket", error);
+    if let Some(Err(error)) = config.takeover_socket.as_deref().map(check_socket_path) {
+        report("takeover_socket", error);
     }
     for (name, key) in &config.tsig_keys {
         if let Err(error) = Keys::read(&[(name.clone(), key.clone())].into()) {
             let file = if key.secret_file.is_some() { "secret_file" } else { "secret" };
-            told(&format!("tsig_keys.{name}.{file}"), error);
+            report(&format!("tsig_keys.{name}.{file}"), error);
         }
     }
     if let InternetResolver::Recursive(recursion) = &config.internet_resolver {
         if let Some(Err(error)) = recursion.root_hints.as_deref().map(recursion::root_hints) {
-            told("internet_resolver.root_hints", error);
+            report("internet_resolver.root_hints", error);
         }
         if let Some(Err(error)) = recursion.trust_anchor.as_deref().map(recursion::trust_anchor) {
-            told("internet_resolver.trust_anchor", error);
+            report("internet_resolver.trust_anchor", error);
         }
     }
     problems.extend(check_certificates(config));
     problems
 }
 
-/// Warnings of certificates that can be used, and that others are likely to refuse.
+/// Warnings about certificates that can be used but that the other side is likely to refuse.
 fn check_certificates(config: &Config) -> Vec<Problem> {
     let listen = config.listen.iter().flatten().enumerate();
     let mut all: Vec<(String, &Tls, KeyUsage)> = listen
@@ -98,9 +98,9 @@ fn check_certificates(config: &Config) -> Vec<Problem> {
     all.extend(etcd.map(|tls| ("control_plane.etcd.tls".into(), tls, KeyUsage::client_auth())));
     let mut problems = Vec::new();
     for (field, tls, usage) in all {
-        // What cannot be used is an error already.
-        let Some(certificate) = tls.certificate.as_deref().filter(|_| pair(tls).is_none()) else { continue };
-        for (message, help) in certificates::doubts(certificate, usage, now()) {
+        // A certificate that cannot be used is an error already.
+        let Some(certificate) = tls.certificate.as_deref().filter(|_| check_pair(tls).is_none()) else { continue };
+        for (message, help) in certificates::warnings(certificate, usage, now()) {
             let problem = config.error(&format!("{field}.certificate"), message).help(help);
             problems.push(Problem { severity: Severity::Warning, ..problem });
         }
@@ -108,43 +108,45 @@ fn check_certificates(config: &Config) -> Vec<Problem> {
     problems
 }
 
-/// Whether servers can be trusted because of a file.
+/// Checks a file of certificate authorities.
 pub fn authorities(file: &Path) -> anyhow::Result<()> {
     upstream::check_authorities(file)?;
     match CertificateDer::pem_file_iter(file)?.next() {
         Some(_) => Ok(()),
-        None => bail!("there is no certificate in {}: no server can be asked by TLS because of it", file.display()),
+        None => bail!("{}: the file has no certificate; zonal cannot query upstream servers by TLS", file.display()),
     }
 }
 
-/// Whether a directory is there, or can be made as far as what is above it is a directory.
-fn may_be_made(directory: &Path) -> anyhow::Result<()> {
+/// Checks that a directory exists or can be created: its first existing ancestor must be a directory.
+fn check_creatable(directory: &Path) -> anyhow::Result<()> {
     match directory.ancestors().find(|above| above.symlink_metadata().is_ok()) {
         Some(above) if !above.is_dir() => {
-            bail!("{} cannot be made: {} is no directory", directory.display(), above.display())
+            bail!("{}: cannot be created, because {} is not a directory", directory.display(), above.display())
         }
         _ => Ok(()),
     }
 }
 
-/// Whether a socket can have this path.
-fn may_be_bound(path: &Path) -> anyhow::Result<()> {
-    UnixAddress::from_pathname(path).with_context(|| format!("{} is no path for a socket", path.display()))?;
+/// Checks that a Unix socket can have this path.
+fn check_socket_path(path: &Path) -> anyhow::Result<()> {
+    UnixAddress::from_pathname(path).with_context(|| format!("{}: not a valid path of a socket", path.display()))?;
     match path.parent().filter(|directory| !directory.as_os_str().is_empty()) {
-        Some(directory) if !directory.is_dir() => bail!("there is no directory {}", directory.display()),
+        Some(directory) if !directory.is_dir() => {
+            bail!("{}: the directory {} does not exist", path.display(), directory.display())
+        }
         _ => Ok(()),
     }
 }
 
-/// Which of a certificate and its key cannot be used, and why.
-fn pair(tls: &Tls) -> Option<(&'static str, anyhow::Error)> {
+/// Checks a certificate and its private key. Returns the field with an error, and the error.
+fn check_pair(tls: &Tls) -> Option<(&'static str, anyhow::Error)> {
     certificates::read(tls.certificate.as_deref()?, tls.private_key.as_deref()?).err()
 }
 
-/// What is wrong with an address that this machine does not have.
-fn foreign(address: IpAddr) -> Option<anyhow::Error> {
+/// The error for an address that this machine does not have. None if it has the address.
+fn missing_address(address: IpAddr) -> Option<anyhow::Error> {
     let error = UdpSocket::bind((address, 0)).err().filter(|error| error.kind() == AddrNotAvailable)?;
     Some(anyhow::Error::msg(format!(
-        "this machine does not have the address ({error}): `ip address` shows those that it has"
+        "this machine does not have the address ({error}); `ip address` shows its addresses"
     )))
 }

@@ -1,19 +1,19 @@
-//! Sockets that another process has opened: the one before this, which hands them over, or systemd, which has kept them.
+//! Inherited sockets: another process opened them. They come from the old process in a takeover, or from systemd.
 //!
-//! A socket lives for as long as any process has it, and with it what is queued there: packets, and connections that nobody
-//! has accepted yet. That is what makes a restart lose nothing.
+//! A socket and its queue of packets and connections live as long as any process has a descriptor of it. So a restart loses
+//! nothing.
 
 use listenfd::ListenFd;
 use socket2::{Socket, Type};
 use std::{net::SocketAddr, os::fd::OwnedFd};
 
-/// Sockets, by their kinds and addresses.
+/// Inherited sockets that no listener has taken yet, each with its kind and address.
 #[derive(Default)]
 pub struct Inherited(Vec<(Type, SocketAddr, Socket)>);
 
 impl Inherited {
-    /// Those that systemd passes to this process (sd_listen_fds(3)). To be called before there are threads, as it takes
-    /// variables out of the environment.
+    /// The sockets that systemd passes to this process (sd_listen_fds(3)). Call this before any thread starts: it removes
+    /// variables from the environment.
     pub fn from_environment() -> Inherited {
         let mut given = ListenFd::from_env();
         let mut inherited = Inherited::default();
@@ -24,13 +24,13 @@ impl Inherited {
             };
             match socket {
                 Some(socket) => inherited.add(socket),
-                None => tracing::warn!("file descriptor {at} of LISTEN_FDS is no socket that queries could come by"),
+                None => tracing::warn!(position = at, "inherited file descriptor ignored"),
             }
         }
         inherited
     }
 
-    /// Adds one. What is no socket of IP is closed.
+    /// Adds a socket. Closes a descriptor that is not an IP socket.
     pub fn add(&mut self, socket: OwnedFd) {
         let socket = Socket::from(socket);
         if let (Ok(kind), Ok(Some(address))) = (socket.r#type(), socket.local_addr().map(|address| address.as_socket()))
@@ -39,13 +39,13 @@ impl Inherited {
         }
     }
 
-    /// Takes all of a kind that are bound to an address.
+    /// Takes all sockets of a kind that are bound to an address.
     pub fn take(&mut self, kind: Type, address: SocketAddr) -> Vec<Socket> {
         let taken = self.0.extract_if(.., |(its_kind, its_address, _)| (*its_kind, *its_address) == (kind, address));
         taken.map(|(.., socket)| socket).collect()
     }
 
-    /// Closes those that nobody has taken, and returns their kinds and addresses.
+    /// Closes the sockets that no listener has taken, and returns their kinds and addresses.
     pub fn close(self) -> Vec<(Type, SocketAddr)> {
         self.0.into_iter().map(|(kind, address, _)| (kind, address)).collect()
     }
@@ -57,7 +57,7 @@ mod tests {
     use std::net::{TcpListener, UdpSocket};
 
     #[test]
-    fn sockets_are_found_by_kind_and_address() {
+    fn finds_sockets_by_kind_and_address() {
         let mut inherited = Inherited::default();
         let udp = UdpSocket::bind("127.0.0.1:0").unwrap();
         let tcp = TcpListener::bind("127.0.0.1:0").unwrap();

@@ -1,4 +1,4 @@
-//! The addresses that queries are taken on, and their sockets and threads.
+//! Listeners: an address and a protocol, with its sockets, threads and tasks. The transports themselves are in `listen`.
 
 use super::{inherited::Inherited, supervisor};
 use crate::{
@@ -37,17 +37,17 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-/// How long the end may take.
+/// The maximum time from the start of the end to the end of the process.
 const STOP_TIMEOUT: Duration = Duration::from_secs(4);
-/// How long connections may take to end while packets are answered to the last.
-const LAST_CONNECTIONS: Duration = Duration::from_millis(1500);
-/// How long connections may go on when another process has taken over.
-const LEFT_CONNECTIONS: Duration = Duration::from_secs(30);
+/// The maximum time for clients to close their connections at the end. Packets are still answered meanwhile.
+const CLOSE_TIMEOUT: Duration = Duration::from_millis(1500);
+/// The maximum time that connections stay open after a new process has taken over.
+const HANDOVER_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The port of addresses that nobody has configured.
+/// The port of the listeners, when `zonal.yaml` configures none.
 pub const DEFAULT_PORT: u16 = 5300;
 
-/// Why an address cannot be listened on.
+/// A listener cannot be opened.
 #[derive(Debug)]
 pub struct BindError {
     transport: &'static str,
@@ -56,8 +56,8 @@ pub struct BindError {
 }
 
 impl BindError {
-    /// Whether the address is none of this machine's.
-    pub fn is_foreign(&self) -> bool {
+    /// Whether this machine does not have the address.
+    pub fn is_address_missing(&self) -> bool {
         self.error.kind() == io::ErrorKind::AddrNotAvailable
     }
 }
@@ -66,19 +66,19 @@ impl fmt::Display for BindError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let BindError { transport, address, error } = self;
         let port = address.port();
-        write!(f, "cannot listen on {address} ({transport}): ")?;
+        write!(f, "listen {address} ({transport}): ")?;
         match error.kind() {
             io::ErrorKind::AddrInUse => {
                 let option = if *transport == "UDP" { 'u' } else { 't' };
-                write!(f, "another program has it; `ss -ln{option}p 'sport = :{port}'` shows which")
+                write!(f, "another program has the address; `ss -ln{option}p 'sport = :{port}'` shows which")
             }
             io::ErrorKind::PermissionDenied => write!(
                 f,
-                "ports below 1024 need a capability: `setcap cap_net_bind_service=+ep` on the program, \
-                 AmbientCapabilities=CAP_NET_BIND_SERVICE in the unit, or a higher port"
+                "permission denied; grant CAP_NET_BIND_SERVICE (`setcap cap_net_bind_service=+ep` on the program, or \
+                 AmbientCapabilities= in the unit), or choose a port above 1023"
             ),
             io::ErrorKind::AddrNotAvailable => {
-                write!(f, "this machine does not have the address; `ip address` shows those that it has")
+                write!(f, "this machine does not have the address; `ip address` shows its addresses")
             }
             _ => error.fmt(f),
         }
@@ -87,19 +87,19 @@ impl fmt::Display for BindError {
 
 impl std::error::Error for BindError {}
 
-/// Sockets on an address that nothing is read from yet.
+/// The sockets of a listener that does not read from them yet.
 pub struct Bound {
     address: SocketAddr,
     protocol: Protocol,
     certificate: Option<Arc<dyn ResolvesServerCert>>,
     tcp: Option<std::net::TcpListener>,
-    /// For Do53 one for each thread, for others one at most.
+    /// One for each thread for Do53; one at most for other protocols.
     udp: Vec<Socket>,
 }
 
 impl Bound {
-    /// Opens the sockets that a protocol has on an address, or takes those that were inherited. Port 0 is chosen by the
-    /// first one for all.
+    /// Opens the sockets of a protocol on an address, or takes inherited ones. The first socket chooses the port of all, if
+    /// the port is 0.
     pub fn new(
         address: SocketAddr,
         protocol: Protocol,
@@ -108,7 +108,7 @@ impl Bound {
     ) -> Result<Bound, BindError> {
         let failed = |transport, address| move |error| BindError { transport, address, error };
         let mut bound = Bound { address, protocol, certificate, tcp: None, udp: Vec::new() };
-        // TCP is the first, because its port cannot be shared: another server on this address is found out.
+        // TCP comes first, because its port cannot be shared: an error shows another server on this address.
         if protocol != Protocol::DoQ {
             let inherited = inherited.take(Type::STREAM, address).pop();
             let tcp = stream::bind(address, inherited).map_err(failed("TCP", address))?;
@@ -122,7 +122,7 @@ impl Bound {
                 let inherited = inherited.take(Type::DGRAM, address).pop();
                 quic::bind(address, inherited).map(|socket| vec![socket.into()])
             }
-            // The packets of the same address are DoQ's.
+            // DoQ has the UDP sockets of the same address.
             Protocol::DoT => Ok(Vec::new()),
         }
         .map_err(failed("UDP", address))?;
@@ -133,21 +133,21 @@ impl Bound {
         Ok(bound)
     }
 
-    /// All of its sockets.
+    /// Copies of all sockets.
     fn sockets(&self) -> io::Result<Vec<(Type, Socket)>> {
         let tcp = self.tcp.iter().map(|tcp| Ok((Type::STREAM, Socket::from(tcp.try_clone()?))));
         tcp.chain(self.udp.iter().map(|udp| Ok((Type::DGRAM, udp.try_clone()?)))).collect()
     }
 }
 
-/// What takes the queries on an address by one protocol.
+/// The reader of queries on one address, by one protocol.
 struct Listener {
-    /// Its sockets, for whoever takes over.
+    /// Copies of its sockets, for a new process.
     sockets: Vec<(Type, Socket)>,
-    /// Stops the threads.
+    /// The signal that stops the threads.
     udp_stop: Arc<AtomicBool>,
     threads: Vec<JoinHandle<()>>,
-    /// The tasks that accept connections, and what stops them.
+    /// The tasks that accept connections. `accept_stop` stops them.
     accepting: Vec<Task<()>>,
     accept_stop: watch::Sender<bool>,
     quic: Arc<OnceLock<Arc<Quic>>>,
@@ -169,18 +169,18 @@ impl Listener {
 pub struct Listeners {
     core: Arc<Core>,
     runtime: Handle,
-    /// Whether no other process reads packets of QUIC any more.
+    /// True when no other process reads QUIC packets any more.
     quic_is_free: watch::Receiver<bool>,
     open: BTreeMap<(SocketAddr, Protocol), Listener>,
 }
 
 impl Listeners {
-    /// None yet. Connections are served by `runtime`, those by QUIC from when they are free to be.
+    /// An empty set. `runtime` serves connections. QUIC starts when `quic_is_free` is true.
     pub fn new(core: Arc<Core>, runtime: Handle, quic_is_free: watch::Receiver<bool>) -> Listeners {
         Listeners { core, runtime, quic_is_free, open: BTreeMap::new() }
     }
 
-    /// Takes queries on one more address. Returns it.
+    /// Starts a listener. Returns its address.
     pub fn start(&mut self, bound: Bound) -> anyhow::Result<SocketAddr> {
         let _runtime = self.runtime.enter();
         let mut listener = Listener::new(&bound)?;
@@ -224,7 +224,7 @@ impl Listeners {
         Ok(address)
     }
 
-    /// Two processes that read packets of QUIC would have those of one another's connections, so that the second one waits.
+    /// Starts to read QUIC packets, when no other process does: each process would get packets of the other one's connections.
     fn start_quic(
         &self,
         listener: &Listener,
@@ -235,11 +235,11 @@ impl Listeners {
         let port = socket.local_addr()?.as_socket().map_or(0, |local| local.port());
         let (responder, stop) = (Responder::new(&self.core, transport, port), listener.accept_stop.subscribe());
         let (mut is_free, mut is_stopped) = (self.quic_is_free.clone(), stop.clone());
-        let place = listener.quic.clone();
+        let quic_cell = listener.quic.clone();
         let start = move || {
             let quic = Quic::new(responder, socket.into(), tls)?;
-            // It is the first and only one.
-            let _ = place.set(quic.clone());
+            // This is the only call, so that the cell is empty.
+            let _ = quic_cell.set(quic.clone());
             anyhow::Ok(quic.accept(stop))
         };
         if *is_free.borrow() {
@@ -247,24 +247,24 @@ impl Listeners {
         }
         Ok(self.runtime.spawn(async move {
             tokio::select! {
-                // A process that is gone reads nothing either.
+                // An error means that the other process has ended, and reads nothing any more.
                 _ = is_free.wait_for(|is_free| *is_free) => {}
                 _ = is_stopped.wait_for(|is_stopped| *is_stopped) => return,
             }
             match start() {
                 Ok(accept) => accept.await,
-                Err(error) => tracing::error!("queries by QUIC cannot be taken: {error:#}"),
+                Err(error) => tracing::error!(error = format!("{error:#}"), "QUIC listener not started"),
             }
         }))
     }
 
-    /// The addresses that queries by Do53 are taken on.
+    /// The addresses of Do53 listeners.
     pub fn addresses(&self) -> Vec<SocketAddr> {
         let do53 = self.open.keys().filter(|(_, protocol)| *protocol == Protocol::Do53);
         do53.map(|(address, _)| *address).collect()
     }
 
-    /// All addresses, for people.
+    /// All addresses, with the protocol where it is not Do53.
     pub fn names(&self) -> Vec<String> {
         let name = |(address, protocol): &(SocketAddr, Protocol)| match protocol {
             Protocol::Do53 => address.to_string(),
@@ -273,13 +273,13 @@ impl Listeners {
         self.open.keys().map(name).collect()
     }
 
-    /// All sockets, for a process that takes over.
+    /// Copies of all sockets, for a new process.
     pub fn sockets(&self) -> io::Result<Vec<OwnedFd>> {
         let sockets = self.open.values().flat_map(|listener| &listener.sockets);
         sockets.map(|(_, socket)| Ok(socket.try_clone()?.into())).collect()
     }
 
-    /// Takes queries by Do53 on exactly these addresses from now on. Returns why some cannot be.
+    /// Opens and closes Do53 listeners until there is one on each of these addresses and no other. Returns the errors.
     pub fn set(&mut self, addresses: &BTreeSet<SocketAddr>) -> Vec<anyhow::Error> {
         let open = self.addresses();
         for gone in open.iter().filter(|open| !addresses.contains(open)) {
@@ -297,19 +297,20 @@ impl Listeners {
         new.into_iter().map(open).filter_map(Result::err).collect()
     }
 
-    /// Stops, and waits until what was read is answered. With a process to come which has the sockets, clients that stay
-    /// connected are given time to end it themselves, and packets are answered to the last: those that come later wait.
-    pub async fn stop(mut self, has_successor: bool) {
+    /// Stops, and waits until every query that was read is answered. `sockets_stay_open` says that a supervisor keeps the
+    /// sockets for the next process. Then packets are answered until the end, as later ones wait in the sockets, and clients
+    /// get time to close their connections.
+    pub async fn stop(mut self, sockets_stay_open: bool) {
         let deadline = Instant::now() + STOP_TIMEOUT;
         let mut end_of_connections = deadline;
-        if !has_successor {
+        if !sockets_stay_open {
             self.open.values().for_each(Listener::stop);
         }
-        self.accept_no_more().await;
+        self.stop_accepting().await;
         let connections = &self.core.connections;
-        if has_successor {
-            let _ = timeout(LAST_CONNECTIONS, connections.leave()).await;
-            end_of_connections = deadline.min(Instant::now() + LAST_CONNECTIONS);
+        if sockets_stay_open {
+            let _ = timeout(CLOSE_TIMEOUT, connections.drain()).await;
+            end_of_connections = deadline.min(Instant::now() + CLOSE_TIMEOUT);
         }
         let ended = async {
             connections.stop().await;
@@ -318,20 +319,20 @@ impl Listeners {
             }
         };
         if timeout_at(end_of_connections, ended).await.is_err() {
-            tracing::warn!("some clients did not let go in time");
+            tracing::warn!("connections closed at the stop time-out");
         }
         self.end(deadline).await;
     }
 
-    /// Leaves the sockets to another process, which reads them already, and waits until the connections that are here have
-    /// ended. `quic_is_free` is called when no packet of QUIC is read any more: neither here, nor by the process before this one.
+    /// Leaves the sockets to a new process, which reads them already, and waits until the connections of this process end.
+    /// Calls `quic_is_free` when neither this process nor the one before it reads QUIC packets any more.
     pub async fn leave(mut self, quic_is_free: impl FnOnce()) {
         self.open.values().for_each(Listener::stop);
-        self.accept_no_more().await;
+        self.stop_accepting().await;
         let connections = &self.core.connections;
         let streams = async {
-            if timeout(LEFT_CONNECTIONS, connections.leave()).await.is_err() {
-                let _ = timeout(LAST_CONNECTIONS, connections.stop()).await;
+            if timeout(HANDOVER_TIMEOUT, connections.drain()).await.is_err() {
+                let _ = timeout(CLOSE_TIMEOUT, connections.stop()).await;
             }
         };
         let endpoints = self.open.values_mut().filter_map(|listener| std::mem::take(&mut listener.quic).get().cloned());
@@ -339,9 +340,9 @@ impl Listeners {
         let mut is_free = self.quic_is_free.clone();
         let quic = async {
             let mut leaving: JoinSet<()> =
-                endpoints.into_iter().map(|endpoint| async move { endpoint.leave().await }).collect();
+                endpoints.into_iter().map(|endpoint| async move { endpoint.release().await }).collect();
             while leaving.join_next().await.is_some() {}
-            // A process that is gone reads nothing either.
+            // An error means that the other process has ended, and reads nothing any more.
             let _ = is_free.wait_for(|is_free| *is_free).await;
             quic_is_free();
         };
@@ -349,8 +350,8 @@ impl Listeners {
         self.end(Instant::now() + STOP_TIMEOUT).await;
     }
 
-    /// Waits until all connections that are accepted are counted, and no others are.
-    async fn accept_no_more(&mut self) {
+    /// Waits until the tasks that accept connections have ended: all accepted connections are counted then.
+    async fn stop_accepting(&mut self) {
         for listener in self.open.values_mut() {
             listener.accept_stop.send_replace(true);
             for task in listener.accepting.drain(..) {
@@ -368,7 +369,7 @@ impl Listeners {
     }
 }
 
-/// The addresses that queries are taken on whatever the manifest says.
+/// The listen addresses that do not depend on the manifest.
 pub fn own_addresses(config: &Config) -> Vec<SocketAddr> {
     match &config.listen {
         Some(listen) => listen.iter().map(|listen| listen.address).collect(),
@@ -376,7 +377,7 @@ pub fn own_addresses(config: &Config) -> Vec<SocketAddr> {
     }
 }
 
-/// The addresses without configuration: 127.0.0.1, and the entry points on the loopback device.
+/// The listen addresses without configuration: 127.0.0.1, and the entry points on the loopback device.
 pub fn default_addresses(entry_points: &[IpAddr]) -> BTreeSet<SocketAddr> {
     let loopback = entry_points.iter().copied().filter(|entry_point| entry_point.is_loopback());
     loopback.chain([[127, 0, 0, 1].into()]).map(|address| SocketAddr::new(address, DEFAULT_PORT)).collect()
@@ -392,7 +393,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn addresses_come_and_go() {
+    async fn opens_and_closes_listeners_on_changed_addresses() {
         let quic = watch::channel(true).1;
         let mut listeners = Listeners::new(tests::core(&tests::limits()), Handle::current(), quic);
         let first = listeners.start(bound("127.77.0.3:0").unwrap()).unwrap();
@@ -407,7 +408,7 @@ mod tests {
     }
 
     #[test]
-    fn dot_leaves_the_packets_of_its_address_to_doq() {
+    fn dot_and_doq_share_an_address() {
         let tcp = stream::bind("127.77.0.5:0".parse().unwrap(), None).unwrap();
         let address = tcp.local_addr().unwrap();
         let udp = quic::bind(address, None).unwrap();
@@ -422,24 +423,24 @@ mod tests {
         }
     }
 
-    /// A process that is taken over from before its own turn has come does not know it any better.
+    /// A process may be replaced while the process before it still reads QUIC packets.
     #[tokio::test(flavor = "multi_thread")]
-    async fn quic_is_free_when_it_is_so_here_and_in_the_process_before() {
+    async fn reports_quic_free_after_this_process_and_the_one_before() {
         let (free, is_free) = watch::channel(false);
         let listeners = Listeners::new(tests::core(&tests::limits()), Handle::current(), is_free);
-        let (said, mut is_said) = watch::channel(false);
+        let (report, mut reported) = watch::channel(false);
         let leaving = tokio::spawn(listeners.leave(move || {
-            said.send_replace(true);
+            report.send_replace(true);
         }));
         tokio::time::sleep(Duration::from_millis(100)).await;
-        assert!(!*is_said.borrow());
+        assert!(!*reported.borrow());
         free.send_replace(true);
         leaving.await.unwrap();
-        assert!(*is_said.borrow_and_update());
+        assert!(*reported.borrow_and_update());
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn quic_is_free_when_nothing_is_read_any_more() {
+    async fn reports_quic_free_when_no_packet_is_read_any_more() {
         let key = rcgen::KeyPair::generate().unwrap();
         let params = rcgen::CertificateParams::new(["zonal.test".to_string()]).unwrap();
         let certificate = params.self_signed(&key).unwrap().der().clone();
@@ -447,8 +448,8 @@ mod tests {
         let private = rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der()).unwrap();
         let certified = rustls::sign::CertifiedKey::from_der(vec![certificate.clone()], private, &provider).unwrap();
         let certified: Arc<dyn ResolvesServerCert> = Arc::new(rustls::sign::SingleCertAndKey::from(certified));
-        let patience = Duration::from_secs(3600);
-        let core = tests::core(&crate::listen::Limits { tcp_idle_timeout: patience, ..tests::limits() });
+        let idle_timeout = Duration::from_secs(3600);
+        let core = tests::core(&crate::listen::Limits { tcp_idle_timeout: idle_timeout, ..tests::limits() });
         let mut listeners = Listeners::new(core, Handle::current(), watch::channel(true).1);
         let address = "127.77.0.6:0".parse().unwrap();
         let bound = Bound::new(address, Protocol::DoQ, Some(certified), &mut Inherited::default()).unwrap();
@@ -467,7 +468,7 @@ mod tests {
         let client = quinn::Endpoint::client("127.0.0.1:0".parse().unwrap()).unwrap();
         let config = quinn::ClientConfig::new(Arc::new(tls));
         let connection = client.connect_with(config, address, "zonal.test").unwrap().await.unwrap();
-        // A query that never comes whole has the connection open for as long as it may be.
+        // A query that never becomes complete keeps the connection open.
         let (mut send, _recv) = connection.open_bi().await.unwrap();
         send.write_all(&[0, 99, 0]).await.unwrap();
         // The server has taken it.
@@ -482,17 +483,17 @@ mod tests {
         let sender = std::net::UdpSocket::bind("127.0.0.1:0").unwrap();
         sender.send_to(b"for another process", address).unwrap();
         tokio::time::sleep(Duration::from_millis(200)).await;
-        // What the client has sent last may be there, too.
+        // The last packets of the client may be there, too.
         let packets = std::iter::from_fn(|| {
             let mut packet = [0; 2048];
             udp.recv(&mut packet).ok().map(|len| packet[..len].to_vec())
         });
-        assert!(packets.into_iter().any(|packet| packet == b"for another process"), "somebody else reads it");
+        assert!(packets.into_iter().any(|packet| packet == b"for another process"), "another socket got the packet");
     }
 
     #[test]
-    fn errors_say_what_to_do() {
-        // An address of this test's own: on it nobody else takes a port meanwhile.
+    fn bind_errors_say_what_to_do() {
+        // No other test uses this address, so that its port stays free.
         let tcp = stream::bind("127.77.0.1:0".parse().unwrap(), None).unwrap();
         let taken = tcp.local_addr().unwrap();
         let error = bound(&taken.to_string()).err().unwrap();
@@ -502,11 +503,11 @@ mod tests {
         let error = bound(&taken.to_string()).err().unwrap();
         assert!(error.to_string().contains(&format!("`ss -lnup 'sport = :{}'`", taken.port())), "{error}");
         let error = bound("192.0.2.1:5300").err().unwrap();
-        assert!(error.is_foreign() && error.to_string().contains("`ip address`"), "{error}");
+        assert!(error.is_address_missing() && error.to_string().contains("`ip address`"), "{error}");
     }
 
     #[test]
-    fn loopback_entry_points_are_listened_on() {
+    fn listens_on_loopback_entry_points_by_default() {
         let entry_points =
             ["127.2.0.53", "10.1.0.2", "::1", "127.0.0.1"].map(|entry_point| entry_point.parse().unwrap());
         let addresses: Vec<String> = default_addresses(&entry_points).iter().map(SocketAddr::to_string).collect();

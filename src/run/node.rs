@@ -1,7 +1,7 @@
-//! What the node itself contributes to answers: its name, and the secrets of its cookies.
+//! The node: its name (NSID), the secrets of its DNS cookies, and other facts in answers that do not come from the manifest.
 
 use crate::{
-    config::{Config, remedy::unreadable},
+    config::{Config, remedy::explain_read_error},
     snapshot::{Node, routes::Route},
 };
 use anyhow::{Context, bail};
@@ -13,26 +13,27 @@ use std::{
     sync::Arc,
 };
 
-/// The file in the state directory that keeps a secret which was made up.
+/// The file in the state directory with a random secret of an earlier run.
 const SECRET_FILE: &str = "cookie.secret";
 
-/// No file with secrets is as long as this, in octets.
+/// The maximum size of a file with secrets, in octets.
 const MAX_OCTETS: u64 = 1024;
 
-/// What the configuration says of the node, and what it leaves to us.
+/// Builds the node from the configuration. Reads the cookie secrets, or makes one.
 pub fn node(config: &Config, internet: Option<Arc<Route>>) -> anyhow::Result<Node> {
     let cookie_secrets = match (&config.cookie_secret_file, &config.state_directory) {
         (Some(file), _) => read_configured_secrets(file)?,
-        (None, Some(directory)) => kept_secret(directory)?,
+        (None, Some(directory)) => saved_secret(directory)?,
         (None, None) => vec![random_secret()?],
     };
     let nsid = config.nsid.clone().or_else(host_name).unwrap_or_default().into_bytes().into();
     let started = crate::clock::now() as u32;
     let query_logs = Some(config.query_log.allowed());
-    Ok(Node { nsid, cookie_secrets, tcp_keepalive: keepalive(config), started, internet, query_logs })
+    let health_allow = config.health.allow.clone();
+    Ok(Node { nsid, cookie_secrets, tcp_keepalive: keepalive(config), started, internet, query_logs, health_allow })
 }
 
-/// What clients are told of the idle timeout, in units of 100 milliseconds (RFC 7828).
+/// The idle time-out that answers by TCP tell clients, in units of 100 milliseconds (RFC 7828).
 fn keepalive(config: &Config) -> u16 {
     config.limits.tcp_idle_timeout_seconds.saturating_mul(10).try_into().unwrap_or(u16::MAX)
 }
@@ -43,24 +44,24 @@ fn host_name() -> Option<String> {
     names.map(|name| name.trim().to_string()).find(|name| !name.is_empty())
 }
 
-/// The secrets in the file that the configuration names.
+/// Reads `cookie_secret_file`.
 pub(super) fn read_configured_secrets(file: &Path) -> anyhow::Result<Vec<[u8; 16]>> {
-    read_secrets(file, "cookie_secret_file")
+    read_secrets(file)
 }
 
-/// One or two secrets, one a line, each of 32 hexadecimal digits. The first one signs.
-fn read_secrets(file: &Path, setting: &str) -> anyhow::Result<Vec<[u8; 16]>> {
+/// Reads one or two secrets, one a line, each of 32 hexadecimal digits. The first one signs; both verify.
+fn read_secrets(file: &Path) -> anyhow::Result<Vec<[u8; 16]>> {
     let mut text = String::new();
     fs::File::open(file)
         .and_then(|file| file.take(MAX_OCTETS).read_to_string(&mut text))
-        .map_err(unreadable)
-        .with_context(|| format!("cannot read the cookie secrets in {}: check `{setting}`", file.display()))?;
+        .map_err(explain_read_error)
+        .with_context(|| format!("cookie secrets {}: cannot be read", file.display()))?;
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     let secrets: Option<Vec<_>> = lines.map(secret).collect();
     match secrets {
         Some(secrets) if (text.len() as u64) < MAX_OCTETS && (1..=2).contains(&secrets.len()) => Ok(secrets),
         _ => bail!(
-            "{} must hold one or two secrets, one a line, each of 32 hexadecimal digits, as from `openssl rand -hex 16`",
+            "cookie secrets {}: expected one or two secrets, one a line, each of 32 hexadecimal digits, as from `openssl rand -hex 16`",
             file.display()
         ),
     }
@@ -73,35 +74,41 @@ fn secret(line: &str) -> Option<[u8; 16]> {
     u128::from_str_radix(line, 16).ok().map(u128::to_be_bytes)
 }
 
-/// The secret that an earlier run has left in the state directory, or a new one, which is left there.
-fn kept_secret(directory: &Path) -> anyhow::Result<Vec<[u8; 16]>> {
+/// Reads the secret in the state directory, or makes one and saves it there.
+fn saved_secret(directory: &Path) -> anyhow::Result<Vec<[u8; 16]>> {
     let file = directory.join(SECRET_FILE);
     if file.exists() {
-        match read_secrets(&file, "state_directory") {
+        match read_secrets(&file) {
             Ok(secrets) => return Ok(secrets),
-            // What can be read is damaged; what cannot may be sound.
+            // A file that can be read is damaged. A file that cannot be read may be sound: it stays.
             Err(error) if fs::read(&file).is_ok() => set_aside(&file, &error)?,
             Err(error) => return Err(error),
         }
     }
     let secret = random_secret()?;
     write_secret(&file, secret).with_context(|| {
-        format!("cannot keep the cookie secret in {}: make `state_directory` writable for this user", file.display())
+        format!(
+            "state_directory: cannot save the cookie secret in {}; make the directory writable for this user",
+            file.display()
+        )
     })?;
     Ok(vec![secret])
 }
 
-/// A damaged file makes room for another.
+/// Renames a damaged file.
 fn set_aside(file: &Path, error: &anyhow::Error) -> anyhow::Result<()> {
     let aside = file.with_extension("secret.damaged");
     fs::rename(file, &aside).with_context(|| {
-        format!("{} is damaged, and cannot be set aside: make `state_directory` writable for this user", file.display())
+        format!(
+            "state_directory: {} is damaged and cannot be renamed; make the directory writable for this user",
+            file.display()
+        )
     })?;
-    tracing::error!("{error:#}: it is damaged, and now {}; a new secret is made up", aside.display());
+    tracing::error!(error = format!("{error:#}"), moved_to = %aside.display(), "cookie secret replaced");
     Ok(())
 }
 
-/// Writes it whole or not at all, for the owner's eyes only.
+/// Writes the file completely or not at all. Only its owner may read it.
 fn write_secret(file: &PathBuf, secret: [u8; 16]) -> std::io::Result<()> {
     if let Some(directory) = file.parent() {
         fs::create_dir_all(directory)?;
@@ -116,7 +123,7 @@ fn write_secret(file: &PathBuf, secret: [u8; 16]) -> std::io::Result<()> {
 
 fn random_secret() -> anyhow::Result<[u8; 16]> {
     let mut secret = [0; 16];
-    getrandom::fill(&mut secret).context("the system gives no random numbers for the cookie secret")?;
+    getrandom::fill(&mut secret).context("cookie secret: the system gives no random numbers")?;
     Ok(secret)
 }
 
@@ -126,10 +133,10 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     #[test]
-    fn secrets_are_read_and_kept() {
+    fn reads_and_saves_cookie_secrets() {
         let directory = std::env::temp_dir().join(format!("zonal-node-{}", std::process::id()));
-        let made = kept_secret(&directory).unwrap();
-        assert_eq!(kept_secret(&directory).unwrap(), made);
+        let made = saved_secret(&directory).unwrap();
+        assert_eq!(saved_secret(&directory).unwrap(), made);
         let file = directory.join(SECRET_FILE);
         assert_eq!(fs::metadata(&file).unwrap().permissions().mode() & 0o777, 0o600);
 
@@ -145,15 +152,15 @@ mod tests {
         ];
         for (text, expected) in cases {
             fs::write(&file, &text).unwrap();
-            let secrets = read_secrets(&file, "cookie_secret_file").ok();
+            let secrets = read_secrets(&file).ok();
             assert_eq!(secrets.as_ref().map(Vec::len), expected, "{text}");
             assert!(secrets.is_none_or(|secrets| secrets[0][..2] == [0xe5, 0xe9]), "{text}");
         }
-        // Ours is made up anew if it is damaged.
+        // A damaged file is replaced.
         for damaged in [&b""[..], b"e5e973e5", b"\0\xff\x02"] {
             fs::write(&file, damaged).unwrap();
-            let made = kept_secret(&directory).unwrap();
-            assert_eq!(kept_secret(&directory).unwrap(), made, "{damaged:?}");
+            let made = saved_secret(&directory).unwrap();
+            assert_eq!(saved_secret(&directory).unwrap(), made, "{damaged:?}");
             assert_eq!(fs::read(directory.join("cookie.secret.damaged")).unwrap(), damaged);
         }
         fs::remove_dir_all(directory).unwrap();

@@ -1,35 +1,39 @@
-//! The state directory at the start, and what another process has handed over in place of it.
+//! The state directory at the start, or the state that the old process hands over.
 
 use crate::control_plane::{
     freeze::Frozen,
-    kept::Kept,
-    store::{self, Found, Store},
+    persisted::PersistedState,
+    state_store::{self, StateStore},
 };
 use anyhow::{Context, bail};
 use std::path::Path;
 
-/// Opens the state directory, if there is one, and returns what was acknowledged last, if anything was.
-pub fn open(directory: Option<&Path>, handed: Option<Frozen>) -> anyhow::Result<(Option<Store>, Option<Kept>)> {
-    let (lock, memory) = match handed {
+/// Opens the state directory, if one is configured. Returns the last acknowledged state, if there is one. `frozen` is the
+/// state of the old process.
+pub fn open(
+    directory: Option<&Path>,
+    frozen: Option<Frozen>,
+) -> anyhow::Result<(Option<StateStore>, Option<PersistedState>)> {
+    let (lock, memory) = match frozen {
         Some(Frozen::Directory(lock)) => (Some(lock), None),
         Some(Frozen::Memory(file)) => {
-            let kept = store::from_memory(file).context("what the zonal that runs serves cannot be read")?;
+            let kept = state_store::from_memory(file).context("the state of the running zonal cannot be read")?;
             (None, Some(kept))
         }
         None => (None, None),
     };
     let opened = match (directory, lock) {
-        (Some(directory), Some(lock)) if store::is_at(&lock, &store::lock_file(directory)) => {
-            Some(Store::open_locked(directory, lock)?)
+        (Some(directory), Some(lock)) if state_store::is_at(&lock, &state_store::lock_file(directory)) => {
+            Some(StateStore::open_locked(directory, lock)?)
         }
         (_, Some(_)) => bail!(
-            "the zonal that runs has another `state_directory`: what it was told is there, so that this one cannot take over; \
-             stop it first"
+            "the running zonal has another `state_directory`, which has its acknowledged changes: this one cannot take over; \
+             stop the running one first"
         ),
-        (Some(directory), None) => Some(Store::open(directory)?),
+        (Some(directory), None) => Some(StateStore::open(directory)?),
         (None, None) => None,
     };
-    let Some((store, Found { kept, damage })) = opened else { return Ok((None, memory)) };
-    damage.iter().for_each(|damage| tracing::error!("{damage}"));
-    Ok((Some(store), memory.or(kept)))
+    let Some((store, recovered)) = opened else { return Ok((None, memory)) };
+    recovered.log_damage();
+    Ok((Some(store), memory.or(recovered.state)))
 }

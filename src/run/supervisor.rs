@@ -1,4 +1,4 @@
-//! What systemd is told, where it has started this process (sd_notify(3)). Elsewhere nobody is there to be told.
+//! Notifications to systemd (sd_notify(3)). They do nothing when systemd did not start this process.
 
 use sd_notify::NotifyState::{
     self, Custom, FdName, FdStore, FdStoreRemove, MainPid, Ready, Status, Stopping, Watchdog,
@@ -11,62 +11,62 @@ use std::{
     time::Duration,
 };
 
-/// Whether anybody is there who starts this program again and keeps its sockets meanwhile.
+/// Whether a supervisor starts this program again, and keeps its sockets meanwhile.
 pub fn is_there() -> bool {
     env::var_os("NOTIFY_SOCKET").is_some()
 }
 
-fn tell(states: &[NotifyState], sockets: &[BorrowedFd]) {
-    if let Err(error) = told(states, sockets) {
-        tracing::warn!("systemd cannot be told {states:?}: {error}");
+fn notify(states: &[NotifyState], sockets: &[BorrowedFd]) {
+    if let Err(error) = try_notify(states, sockets) {
+        tracing::warn!(?states, %error, "systemd not notified");
     }
 }
 
-fn told(states: &[NotifyState], sockets: &[BorrowedFd]) -> io::Result<()> {
+fn try_notify(states: &[NotifyState], sockets: &[BorrowedFd]) -> io::Result<()> {
     match sockets {
         [] => sd_notify::notify(states),
         sockets => sd_notify::notify_with_fds(states, sockets),
     }
 }
 
-/// The name of the sockets of a kind on an address. There are no colons in such names.
+/// The name of the sockets of a kind on an address. systemd allows no colons in it.
 fn name(kind: Type, address: SocketAddr) -> String {
     let kind = if kind == Type::STREAM { "tcp" } else { "udp" };
     format!("{kind}-{address}").replace(':', "-")
 }
 
-/// Leaves it a socket, which it passes to the process that it starts after this one. It has each but once, whatever happens to
-/// it.
+/// Gives systemd a copy of a socket, which it passes to the next process. systemd stores each socket once. It keeps the
+/// socket whatever events it sees on it.
 pub fn keep(kind: Type, address: SocketAddr, socket: &Socket) {
-    tell(&[FdStore, FdName(&name(kind, address)), Custom("FDPOLL=0")], &[socket.as_fd()]);
+    notify(&[FdStore, FdName(&name(kind, address)), Custom("FDPOLL=0")], &[socket.as_fd()]);
 }
 
-/// It need not keep the sockets on an address any more.
+/// Tells systemd to close the sockets on an address.
 pub fn forget(kind: Type, address: SocketAddr) {
-    tell(&[FdStoreRemove, FdName(&name(kind, address))], &[]);
+    notify(&[FdStoreRemove, FdName(&name(kind, address))], &[]);
 }
 
-/// Queries are taken.
+/// Reports that the server answers queries.
 pub fn ready(status: &str) {
-    tell(&[Ready, Status(status)], &[]);
+    notify(&[Ready, Status(status)], &[]);
 }
 
-/// From now on another process is the service: it has taken over from this one.
+/// Reports that a new process is the main process of the service.
 pub fn follow(process: u32) {
-    tell(&[MainPid(process), Ready], &[]);
+    notify(&[MainPid(process), Ready], &[]);
 }
 
-/// The end has begun.
+/// Reports that the server is about to end.
 pub fn stopping() {
-    tell(&[Stopping], &[]);
+    notify(&[Stopping], &[]);
 }
 
-/// All is well.
+/// Reports that the server works (`WatchdogSec=`).
 pub fn alive() {
-    tell(&[Watchdog], &[]);
+    notify(&[Watchdog], &[]);
 }
 
-/// How often it wants to hear that all is well: twice in the time after which it would end this process.
+/// The interval of [`alive`]: half the time after which systemd ends a process that does not report.
 pub fn watchdog() -> Option<Duration> {
     sd_notify::watchdog_enabled().map(|limit| limit / 2).filter(|interval| !interval.is_zero())
 }

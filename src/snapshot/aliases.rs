@@ -1,4 +1,4 @@
-//! Aliases of zones: whether they lead to something.
+//! The check of alias records: each has to lead to records, or to the name of an endpoint.
 
 use super::{
     endpoints::Endpoints,
@@ -7,24 +7,25 @@ use super::{
 };
 use crate::{
     manifest::{Id, Manifest, Problem, VpcEndpointService, decode::nearest, work},
-    wire::{Name, name::printed, query::LookupName, rdata::type_from_text},
+    wire::{Name, name::name_text, query::LookupName, rdata::type_from_text},
 };
 use imbl::{OrdMap, OrdSet};
 use std::{collections::BTreeSet, sync::Arc};
 
-/// What was found of the zones whose aliases lead out of them, which a change of endpoints can change. A copy shares what
-/// does not.
+/// The problems of alias records. Zones whose aliases lead to endpoints are checked again when names of endpoints change. A
+/// copy shares unchanged parts.
 #[derive(Clone, Default)]
 pub struct Aliases {
+    /// The zones with an alias that leads out of them.
     leading_out: OrdSet<Id>,
-    /// What was found; of other zones only in what has just been checked.
+    /// The problems of each zone. Those of a zone outside `leading_out` stay until it is changed.
     found: OrdMap<Id, Arc<[Problem]>>,
 }
 
 impl Aliases {
-    /// Checks the aliases of changed zones, in a zone that is `old` but for a few names those that may lead to something else;
-    /// and, if names of endpoints may be others, all those that lead to such names.
-    pub(super) fn follow(
+    /// Checks the aliases of changed zones: those that a change of a few names touches, or all of the zone. If names of
+    /// endpoints have changed, checks all aliases to such names too. `old` are the zones before the change.
+    pub(super) fn recheck(
         &self,
         manifest: &Manifest,
         old: Option<&Zones>,
@@ -36,7 +37,7 @@ impl Aliases {
         let mut this = self.clone();
         let are_good = |id: &&Id| {
             let versions = old.and_then(|old| old.of(id)).zip(zones.of(id));
-            versions.is_some_and(|(old, new)| still_lead_somewhere(old, new, endpoints))
+            versions.is_some_and(|(old, new)| still_lead_to_records(old, new, endpoints))
         };
         let changed: Vec<&Id> = changed.iter().filter(|id| !are_good(id)).collect();
         let others = self.leading_out.iter().filter(|_| renamed);
@@ -65,16 +66,16 @@ impl Aliases {
     }
 }
 
-/// Whether all aliases that a change of their zone may have touched lead to something: what was found of the zone's aliases
-/// holds. False if it has to be found out by looking at all.
-fn still_lead_somewhere(old: &Zone, new: &Zone, endpoints: &Endpoints) -> bool {
+/// Whether each alias that a change of its zone touches leads to records, so that the last check of the zone is still valid.
+/// False if all aliases have to be checked.
+fn still_lead_to_records(old: &Zone, new: &Zone, endpoints: &Endpoints) -> bool {
     let Some(names) = old.aliases_touched_in(new) else { return false };
     names.iter().all(|name| {
         let Some(node) = new.node_of(&[name, &*new.apex].concat()) else { return false };
         node.sets().filter_map(|set| Some((set.rtype(), set.alias()?))).all(|(rtype, number)| {
             work::count(1);
             let (name, target) = (new.alias(number), LookupName::new(new.alias(number).as_wire()));
-            // What leads out of the zone leads to where it did.
+            // The change of a zone does not change what is outside the zone.
             let Some(target) = target.filter(|_| name.is_at_or_below(&new.source.name)) else { return true };
             leads_to_endpoint(endpoints, &target) || follow_alias(new, rtype, &target).is_ok()
         })
@@ -85,8 +86,8 @@ fn leads_to_endpoint(endpoints: &Endpoints, target: &LookupName) -> bool {
     endpoints.public.find(target, 0).is_some() || is_below_endpoint_name(endpoints, target)
 }
 
-/// An alias leads to a name of an endpoint, or to a record set of its own zone that is there and is no circle. Tells whether
-/// one leads out of the zone, or to an endpoint within.
+/// Checks that each alias leads to the name of an endpoint, or to a record set of its own zone without a circle. Returns
+/// whether an alias leads out of the zone, or to an endpoint.
 fn check(manifest: &Manifest, zone: &Zone, endpoints: &Endpoints, problems: &mut Vec<Problem>) -> bool {
     let id = &zone.id;
     let mut leads_out = false;
@@ -105,11 +106,11 @@ fn check(manifest: &Manifest, zone: &Zone, endpoints: &Endpoints, problems: &mut
         }
         if !alias.name.is_at_or_below(&zone.source.name) {
             if manifest.vpc_endpoint_services.values().any(|service| may_be_name_of(service, &alias.name)) {
-                // An endpoint that is gone, or in a state without names: it may come (back).
-                let message = format!("no endpoint has the name {} now: the alias has no records", alias.name);
+                // The endpoint is deleted, or in a state without names. It may come back, so this is a warning.
+                let message = format!("no endpoint currently has the name {}: the alias has no records", alias.name);
                 problems.push(Problem::warning("private_hosted_zones", id, field(), message));
             } else {
-                let message = format!("{} is neither a name of an endpoint nor of this zone", alias.name);
+                let message = format!("{} is neither a name of an endpoint nor a name of this zone", alias.name);
                 let form =
                     "a regional or zonal name of an endpoint, or a name of this zone with records of the same type";
                 let meant =
@@ -129,31 +130,31 @@ fn check(manifest: &Manifest, zone: &Zone, endpoints: &Endpoints, problems: &mut
     leads_out
 }
 
-/// How many problems of a zone get a suggestion: each is compared with all that is known.
+/// The number of problems of a zone that get a suggestion. A suggestion compares a name with all known names.
 const MAX_SUGGESTIONS: usize = 20;
 
-/// The name that an alias is likely to lead to: of this zone, or of an endpoint.
+/// The name that the author of an alias probably meant: one of this zone or of an endpoint.
 fn suggestion(zone: &Zone, endpoints: &Endpoints, target: &Name) -> Option<String> {
-    /// With how many names of each sort it is compared.
+    /// The number of names of the zone, and of endpoints, that it is compared with.
     const MAX_COMPARED: usize = 10_000;
     let within = Name::parse(target.to_string().trim_end_matches('.').as_bytes(), Some(&zone.source.name)).ok();
     if let Some(name) = within.filter(|name| name != target && zone.node_of(name.to_lowercase().as_wire()).is_some()) {
         return Some(format!("names in aliases are absolute: did you mean `{name}`?"));
     }
     let own = zone.nodes().take(MAX_COMPARED).map(|node| node.name().to_string());
-    let others = endpoints.public.iter().take(MAX_COMPARED).map(|(name, _)| printed(name));
+    let others = endpoints.public.iter().take(MAX_COMPARED).map(|(name, _)| name_text(name));
     let known: Vec<String> = own.chain(others).filter(|name| *name != target.to_string()).collect();
     let nearest = nearest(&target.to_string(), known.iter().map(String::as_str))?;
     Some(format!("did you mean `{nearest}`?"))
 }
 
-/// Below an endpoint's name that is a wildcard.
+/// Whether a name is below an endpoint's name with a wildcard.
 fn is_below_endpoint_name(endpoints: &Endpoints, target: &LookupName) -> bool {
     (1..target.labels()).find_map(|skip| endpoints.public.find(target, skip)).is_some_and(|name| name.wildcard)
 }
 
-/// Whether an endpoint of the service could have the name: right below the service's own, or anywhere below that where
-/// there are wildcards.
+/// Whether an endpoint of the service could have the name: one label below the name of the service, or any number of labels
+/// if the service has a wildcard.
 fn may_be_name_of(service: &VpcEndpointService, name: &Name) -> bool {
     let has_wildcards = service.private_dns_names.iter().any(Name::is_wildcard);
     name.parent().is_some_and(|parent| match has_wildcards {
@@ -162,7 +163,7 @@ fn may_be_name_of(service: &VpcEndpointService, name: &Name) -> bool {
     })
 }
 
-/// How many aliases of a zone may follow on one another.
+/// The largest number of aliases in a chain.
 pub const MAX_ALIASES: usize = 8;
 
 fn follow_alias(zone: &Zone, rtype: u16, target: &LookupName) -> Result<(), String> {
@@ -180,11 +181,11 @@ fn follow_alias(zone: &Zone, rtype: u16, target: &LookupName) -> Result<(), Stri
             return Ok(());
         };
         if next.labels() < zone.apex_labels() || next.suffix(next.labels() - zone.apex_labels()) != &*zone.apex {
-            return Ok(()); // on to an endpoint, which its own check looks at
+            return Ok(()); // leads to an endpoint: its own check looks at that
         }
         target = next;
     }
-    Err(format!("more than {MAX_ALIASES} aliases follow on one another, maybe in a circle"))
+    Err(format!("the chain has more than {MAX_ALIASES} aliases, perhaps in a circle"))
 }
 
 #[cfg(test)]
@@ -196,9 +197,9 @@ mod tests {
     };
     use serde_json::json;
 
-    /// An alias to a name that an endpoint could have is odd while there is none; to any other name it is wrong.
+    /// An alias to a name that an endpoint could have gets a warning while there is no such endpoint; to any other name, an error.
     #[test]
-    fn aliases_of_endpoints_that_are_gone() {
+    fn warns_of_aliases_to_deleted_endpoints_and_rejects_aliases_to_other_names() {
         for (state, target, severity) in [
             ("Available", "vpce-w.wild.vpce.example", None),
             ("Available", "foo.vpce-w.wild.vpce.example", None),

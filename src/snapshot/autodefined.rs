@@ -1,4 +1,6 @@
-//! Autodefined names: what every VPC resolves without anybody having said so (docs/concepts/which-answer.md; RFC 6303; RFC 6761).
+//! Autodefined zones: names that every VPC resolves without configuration (docs/concepts/which-answer.md; RFC 6303; RFC 6761).
+//!
+//! This module says which zones a view has. `answer::autodefined` makes their records.
 
 use super::{
     names::NameMap,
@@ -14,10 +16,10 @@ use std::{
 /// The TTL of all autodefined records, in seconds.
 pub const TTL: u32 = 60;
 
-/// What an autodefined zone holds beside its SOA and NS record.
+/// The records of an autodefined zone beside SOA and NS.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Autodefined {
-    /// Nothing.
+    /// None.
     Empty,
     /// The loopback addresses, at the apex and below it (RFC 6761, 6.3).
     Localhost,
@@ -27,18 +29,17 @@ pub enum Autodefined {
     Reverse,
     /// `ip-10-1-0-5` and its like: addresses of the VPCs of this Region.
     Addresses(String),
-    /// CNAME records from the names of IPv6 addresses that stand for IPv4 addresses to the names of those (RFC 6147,
-    /// 5.3.1). Clients have it, and not views: those in subnets with DNS64.
+    /// CNAME records from the reverse names of IPv6 addresses in the DNS64 prefix to those of the IPv4 addresses in them
+    /// (RFC 6147, 5.3.1). No view has this zone: clients in subnets with DNS64 have it.
     Translated,
 }
 
-/// The zones that everybody serves locally: RFC 6303, RFC 6761, RFC 7793, RFC 9462, and those of Route 53 Resolver.
+/// The zones that every resolver serves locally: RFC 6303, RFC 6761, RFC 7793, RFC 9462, and those of Route 53 Resolver.
 pub static LOCALLY_SERVED: LazyLock<NameMap<Autodefined>> = LazyLock::new(|| {
     let mut zones: BTreeMap<String, Autodefined> = BTreeMap::new();
-    let mut add = |zone: String, what: Autodefined| drop(zones.insert(zone, what));
-    add("localhost".into(), Autodefined::Localhost);
+    let mut add = |zone: String, records: Autodefined| drop(zones.insert(zone, records));
     add("localdomain".into(), Autodefined::Empty);
-    // What another resolver says of its own addresses must not be taken for ours.
+    // Another resolver answers this zone with its own addresses, which are not zonal's.
     add("resolver.arpa".into(), Autodefined::Empty);
     add(format!("1.{}ip6.arpa", "0.".repeat(31)), Autodefined::Loopback);
     add(format!("{}ip6.arpa", "0.".repeat(32)), Autodefined::Empty);
@@ -56,15 +57,16 @@ pub static LOCALLY_SERVED: LazyLock<NameMap<Autodefined>> = LazyLock::new(|| {
     map(zones)
 });
 
-/// The zones of special-use names that must not be asked of others, with VPCs that have autodefined names switched off too:
-/// RFC 6761, RFC 7686, RFC 8375, RFC 9476, RFC 9665.
+/// The zones of special-use names, which zonal never asks of other servers, also for VPCs without autodefined names: RFC 6761,
+/// RFC 7686, RFC 8375, RFC 9476, RFC 9665.
 pub static SPECIAL_USE: LazyLock<NameMap<Autodefined>> = LazyLock::new(|| {
     let zones = ["invalid", "test", "onion", "alt", "home.arpa", "service.arpa"];
-    map(zones.map(|zone| (zone.to_string(), Autodefined::Empty)).into())
+    let empty = zones.map(|zone| (zone.to_string(), Autodefined::Empty));
+    map(empty.into_iter().chain([("localhost".into(), Autodefined::Localhost)]).collect())
 });
 
 fn map(zones: BTreeMap<String, Autodefined>) -> NameMap<Autodefined> {
-    NameMap::new(zones.into_iter().filter_map(|(zone, what)| Some((wire(&zone)?, what))).collect()).with_above()
+    NameMap::new(zones.into_iter().filter_map(|(zone, records)| Some((wire(&zone)?, records))).collect()).with_above()
 }
 
 fn wire(text: &str) -> Option<Box<[u8]>> {
@@ -79,8 +81,8 @@ pub fn domain(region: &str) -> String {
     }
 }
 
-/// The autodefined zones of a view beside those that all have and the [reverse zones](ReverseZones) of its VPCs: the domains
-/// of the Regions of the VPCs that it has names of.
+/// The autodefined zones that only some views have: the domains of the Regions of `named`. All views have
+/// [`LOCALLY_SERVED`], and the [reverse zones](ReverseZones) of their VPCs.
 pub fn autodefined(networks: &Networks, named: &[NetworkAt]) -> Arc<NameMap<Autodefined>> {
     let regions: BTreeSet<&String> =
         named.iter().filter_map(|network| networks.vpc(*network)).map(|vpc| &vpc.region).collect();
@@ -91,12 +93,12 @@ pub fn autodefined(networks: &Networks, named: &[NetworkAt]) -> Arc<NameMap<Auto
     Arc::new(NameMap::new(domains.collect()).with_above())
 }
 
-/// The tree of reverse names that a name is in.
+/// A name in `in-addr.arpa` or `ip6.arpa`, read as an address block.
 #[derive(Clone, Copy)]
 struct Tree {
     /// The addresses below the name.
     block: IpNet,
-    /// How many bits a label stands for.
+    /// The number of bits of a label.
     bits: u8,
     autodefined: &'static Autodefined,
 }
@@ -114,7 +116,7 @@ impl Tree {
         Tree::read(name)
     }
 
-    /// Labels that stand for no address end the name as far as it counts.
+    /// Reads the labels from the right, up to the first one that is not part of an address.
     fn read(name: &LookupName) -> Option<Tree> {
         let count = name.labels() - 2;
         let labels = (0..count).rev().map(|at| name.label(at));
@@ -146,24 +148,24 @@ impl Tree {
         }
     }
 
-    /// The length of the prefixes of the zones that make up a block of a VPC, in bits; none if it is in the other tree.
+    /// The prefix length of the zones that make up a block of a VPC, in bits; none if the block is of the other family.
     fn zone_bits(&self, block: &IpNet) -> Option<u8> {
         let is_of_tree = block.max_prefix_len() == self.block.max_prefix_len();
         is_of_tree.then(|| block.prefix_len().div_ceil(self.bits).max(1) * self.bits)
     }
 }
 
-/// The autodefined reverse zones above a name: one for each block of whole octets (of IPv6, whole half octets) that makes up
-/// a block of a VPC, as in Route 53. They are not kept anywhere: a block of IPv4 can be 128 zones, of IPv6 8.
+/// The autodefined reverse zones above a name. A CIDR block of a VPC is made up of one zone per whole octet (IPv6: half octet),
+/// as in Route 53. They are computed, not stored: an IPv4 block can be 128 zones, an IPv6 block 8.
 #[derive(Clone, Copy, Default)]
 pub struct ReverseZones {
-    /// How many labels below the tree they are: a bit for each.
+    /// The numbers of labels by which they are below `in-addr.arpa` or `ip6.arpa`, one bit each.
     depths: u64,
     autodefined: Option<&'static Autodefined>,
 }
 
 impl ReverseZones {
-    /// Those of the VPCs among `named`, at a name or above it.
+    /// The zones of the VPCs in `named` that are at a name or above it.
     #[inline]
     pub fn above(networks: &Networks, named: &[NetworkAt], name: &LookupName) -> ReverseZones {
         match Tree::of(name) {
@@ -172,7 +174,7 @@ impl ReverseZones {
         }
     }
 
-    /// Those of all VPCs.
+    /// The zones of all VPCs that are at a name or above it.
     pub fn of_all(networks: &Networks, name: &LookupName) -> ReverseZones {
         Tree::of(name).map_or_else(ReverseZones::default, |tree| ReverseZones::in_tree(tree, networks, |_| true))
     }
@@ -195,14 +197,14 @@ impl ReverseZones {
         self.depths == 0
     }
 
-    /// The one at the suffix of `name` that is left when `skip` labels are taken away.
+    /// The zone at the suffix that is left when `skip` labels are taken from `name`.
     #[inline]
     pub fn find(self, name: &LookupName, skip: usize) -> Option<&'static Autodefined> {
         let depth = (name.labels() - skip).checked_sub(2)?;
         if depth < 64 && self.depths & 1 << depth != 0 { self.autodefined } else { None }
     }
 
-    /// Whether there are such zones below the suffix of `name` that is left when `skip` labels are taken away.
+    /// Whether there are zones below the suffix that is left when `skip` labels are taken from `name`.
     pub fn are_below(
         networks: &Networks,
         mut named: impl Iterator<Item = NetworkAt>,
@@ -213,7 +215,7 @@ impl ReverseZones {
         let Some((tree, suffix)) = suffix.and_then(|suffix| Some((Tree::of(&suffix)?, suffix))) else {
             return false;
         };
-        // A label that stands for no address has nothing below it.
+        // A label that is not part of an address has nothing below it.
         usize::from(tree.block.prefix_len() / tree.bits) == suffix.labels() - 2
             && named.any(|network| {
                 let vpc = networks.vpc(network);
@@ -226,7 +228,7 @@ impl ReverseZones {
     }
 }
 
-/// A number up to 255 as it is written, without zeros in front.
+/// A decimal number up to 255, without leading zeros.
 pub fn decimal(text: &[u8]) -> Option<u8> {
     let is_plain = text.iter().all(u8::is_ascii_digit) && (text.len() == 1 || text.first() != Some(&b'0'));
     if !is_plain { None } else { std::str::from_utf8(text).ok()?.parse().ok() }

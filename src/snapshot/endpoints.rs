@@ -1,4 +1,4 @@
-//! Endpoints: their names, and which of their interfaces answer whom.
+//! VPC endpoints: their names, and the choice of the interfaces that answer a client.
 
 mod all;
 
@@ -9,6 +9,7 @@ use crate::{
         ClientRoutingPolicy, DnsRecordIpType, EndpointState, Health, Id, Manifest, NetworkInterface, PrivateDnsScope,
         VpcEndpoint, VpcEndpointService, VpcEndpointType,
     },
+    snapshot::health::Verdict,
     wire::{Name, reply::first_of},
 };
 use all::AzNames;
@@ -18,7 +19,7 @@ use std::{
     sync::Arc,
 };
 
-/// An Availability Zone: a number that stands for its ID, the same in all snapshots of a process.
+/// An Availability Zone: the number of its ID, the same in all snapshots of a process.
 pub type Az = u32;
 
 /// The AZ IDs, by their numbers.
@@ -29,7 +30,7 @@ pub struct Azs {
 }
 
 impl Azs {
-    /// The number of an AZ ID, which is given out now if it has none.
+    /// The number of an AZ ID. A new ID gets the next number.
     pub fn number(&mut self, id: &str) -> Az {
         if let Some(&number) = self.numbers.get(id) {
             return number;
@@ -46,12 +47,12 @@ impl Azs {
     }
 }
 
-/// An endpoint as it is served.
+/// A compiled VPC endpoint.
 #[derive(Debug, PartialEq)]
 pub struct Endpoint {
     /// Its identifier.
     pub id: Id,
-    /// What it was compiled from.
+    /// The endpoint in the manifest.
     pub source: Arc<VpcEndpoint>,
     /// Its interfaces.
     pub interfaces: Box<[Interface]>,
@@ -59,21 +60,32 @@ pub struct Endpoint {
     pub names: Arc<Names>,
 }
 
-/// A network interface as it is served.
+/// A compiled network interface.
 #[derive(Debug, PartialEq)]
 pub struct Interface {
-    /// Where it is.
+    /// Its AZ.
     pub az: Az,
-    /// Its addresses.
+    /// The interface in the manifest.
     pub source: NetworkInterface,
-    /// Until when (in seconds since 1970) traffic is shifted away from it.
+    /// The time until which zonal shifts lead away from it, in seconds since 1970.
     pub shifted_until: i64,
+    /// The verdicts of its IPv4 and of its IPv6 address; none without a health check.
+    pub verdicts: [Option<Verdict>; 2],
 }
 
 impl Interface {
-    /// Whether it is healthy and not shifted away at this time, in seconds since 1970.
-    pub fn is_usable(&self, now: i64) -> bool {
-        self.source.health == Health::Healthy && now >= self.shifted_until
+    /// Whether its address of a family is healthy and not shifted away at this time, in seconds since 1970.
+    #[inline]
+    pub fn is_usable(&self, family: Family, now: i64) -> bool {
+        self.source.health == Health::Healthy
+            && now >= self.shifted_until
+            && self.verdict(family).is_none_or(Verdict::is_healthy)
+    }
+
+    /// The verdict of its address of a family; none without a health check.
+    #[inline]
+    pub fn verdict(&self, family: Family) -> Option<&Verdict> {
+        self.verdicts[family as usize].as_ref()
     }
 
     /// Its address of a family.
@@ -94,7 +106,7 @@ pub enum Family {
     V6,
 }
 
-/// A scope whose VPCs are in order, each once.
+/// A scope with its VPCs in order, without duplicates.
 fn sorted(scope: &PrivateDnsScope) -> PrivateDnsScope {
     match scope {
         PrivateDnsScope::Vpcs(ids) => {
@@ -110,45 +122,45 @@ fn sorted(scope: &PrivateDnsScope) -> PrivateDnsScope {
 pub struct Names {
     /// Regional and zonal names, which every view answers.
     pub public: Vec<(Box<[u8]>, EndpointName)>,
-    /// Private names: for those who may see them.
+    /// Private names, which only some views have.
     pub private: Vec<(Box<[u8]>, EndpointName)>,
     /// The VPC of the endpoint.
     pub vpc: Id,
     /// Its Region.
     pub region: String,
-    /// Who resolves the private names: listed VPCs are in order.
+    /// The scope of the private names, with listed VPCs in order.
     pub scope: PrivateDnsScope,
-    /// The private names are for the inbound path only.
+    /// The private names are for inbound paths only.
     pub inbound_only: bool,
 }
 
-/// What kind of name it is.
+/// The kind of a name of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameKind {
-    /// The endpoint's name for its whole Region.
+    /// The name for all AZs.
     Regional,
-    /// Its name for one AZ.
+    /// The name for one AZ.
     Zonal(Az),
-    /// A private name of its service.
+    /// A private name of the service.
     Private,
 }
 
 /// A name of an endpoint: the apex of a zone of its own.
 #[derive(Clone, Debug, PartialEq)]
 pub struct EndpointName {
-    /// Which endpoint: its place in the snapshot's list.
+    /// The slot of the endpoint.
     pub slot: u32,
-    /// What kind of name it is.
+    /// The kind of a name of an endpoint.
     pub kind: NameKind,
     /// The name itself leads to the endpoint.
     pub exact: bool,
-    /// All names below it do.
+    /// All names below it lead to the endpoint.
     pub wildcard: bool,
     /// It has A records.
     pub v4: bool,
     /// It has AAAA records.
     pub v6: bool,
-    /// It is a CNAME to this name instead.
+    /// Instead of addresses, it has a CNAME to this name.
     pub cname: Option<Name>,
 }
 
@@ -162,32 +174,36 @@ impl EndpointName {
     }
 }
 
-/// Who answers a private name: the name itself and the names below it can lead to different endpoints.
+/// The endpoints of a private name. The name itself and the names below it can lead to different endpoints.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PrivateName {
-    /// Who answers the name itself.
+    /// The endpoint that answers the name itself.
     pub exact: Option<EndpointName>,
-    /// Who answers the names below it.
+    /// The endpoint that answers the names below it.
     pub wildcard: Option<EndpointName>,
 }
 
 impl Endpoint {
-    /// The interfaces that answer a client: docs/concepts/which-answer.md, "Answer from an endpoint". `kind` is that of the name asked for, `now` in
-    /// seconds since 1970, and `draw` decides where chance does.
+    /// Chooses the interfaces that answer a client (docs/concepts/which-answer.md, "Answer from an endpoint"). `kind` is the kind
+    /// of the queried name, `client` the client's AZ, `now` in seconds since 1970, and `draw` decides shares:
+    ///
+    /// 1. a zonal name: the interfaces in its AZ;
+    /// 2. the usable interfaces, or all of them if none is usable;
+    /// 3. of these, the ones in the client's AZ, if the routing policy has affinity and there are any.
     pub fn choose(&self, family: Family, kind: NameKind, client: Option<Az>, now: i64, draw: u32) -> Choice<'_> {
         let mut choice = Choice { endpoint: self, family, az: None, usable_only: None };
         if let NameKind::Zonal(az) = kind {
             choice.az = Some(az);
             return choice;
         }
-        // None usable: fail open.
+        // If no interface is usable, all count as usable.
         let usable = Choice { usable_only: Some(now), ..choice };
         if usable.interfaces().next().is_some() {
             choice = usable;
         }
         let has_affinity = match self.source.client_routing_policy {
             ClientRoutingPolicy::AvailabilityZoneAffinity => true,
-            ClientRoutingPolicy::PartialAvailabilityZoneAffinity => share(draw) < 85,
+            ClientRoutingPolicy::PartialAvailabilityZoneAffinity => percentile(draw) < AFFINITY_PERCENT,
             ClientRoutingPolicy::AnyAvailabilityZone => false,
         };
         if has_affinity && client.is_some() {
@@ -200,8 +216,11 @@ impl Endpoint {
     }
 }
 
-/// A share of 100, drawn evenly.
-fn share(draw: u32) -> u32 {
+/// The percentage of queries for which partial AZ affinity chooses the client's own AZ.
+const AFFINITY_PERCENT: u32 = 85;
+
+/// A number from 0 to 99, evenly distributed over consecutive draws.
+fn percentile(draw: u32) -> u32 {
     (draw.wrapping_mul(0x9e37_79b1) >> 8) % 100
 }
 
@@ -210,9 +229,9 @@ fn share(draw: u32) -> u32 {
 pub struct Choice<'e> {
     endpoint: &'e Endpoint,
     family: Family,
-    /// Only these AZ's.
+    /// The only AZ of the interfaces; none: all AZs.
     pub az: Option<Az>,
-    /// Only those usable at this time.
+    /// Only the interfaces that are usable at this time; none: all interfaces.
     pub usable_only: Option<i64>,
 }
 
@@ -222,11 +241,11 @@ impl<'e> Choice<'e> {
         self.endpoint.interfaces.iter().filter(move |interface| {
             interface.address(self.family).is_some()
                 && self.az.is_none_or(|az| az == interface.az)
-                && self.usable_only.is_none_or(|now| interface.is_usable(now))
+                && self.usable_only.is_none_or(|now| interface.is_usable(self.family, now))
         })
     }
 
-    /// Their addresses, beginning with another one at each draw.
+    /// The addresses of the chosen interfaces. Each draw begins with another address.
     pub fn addresses(self, draw: u32) -> impl Iterator<Item = IpAddr> + use<'e> {
         let first = first_of(self.interfaces().count(), draw);
         let rotated = self.interfaces().skip(first).chain(self.interfaces().take(first));
@@ -234,14 +253,15 @@ impl<'e> Choice<'e> {
     }
 }
 
+/// A name in lower case and wire format.
 fn lower(name: &Name) -> Box<[u8]> {
     name.to_lowercase().as_wire().into()
 }
 
-/// `api.aws`, below which service-defined names have AAAA records too.
+/// `api.aws`. Service-defined names below it have AAAA records too.
 const DUALSTACK_SUFFIX: &[u8] = b"\x03api\x03aws\0";
 
-/// Whether an endpoint in its present state has names.
+/// Whether an endpoint in its current state has names.
 pub fn has_names(endpoint: &VpcEndpoint) -> bool {
     match endpoint.state {
         EndpointState::Available | EndpointState::Partial => true,
@@ -250,7 +270,7 @@ pub fn has_names(endpoint: &VpcEndpoint) -> bool {
     }
 }
 
-/// The names of an endpoint (docs/concepts/which-answer.md). None of them in a state without names.
+/// The names of an endpoint (docs/concepts/which-answer.md). An endpoint in a state without names has none.
 fn names_of<'m>(
     manifest: &'m Manifest,
     id: &str,
@@ -305,6 +325,7 @@ fn names_of<'m>(
     names
 }
 
+/// Adds the private names of the service.
 fn add_private(
     names: &mut Names,
     service: &VpcEndpointService,
@@ -326,7 +347,7 @@ fn add_private(
     }
 }
 
-/// Which address records a name has.
+/// Whether a name has A records, and whether it has AAAA records.
 fn families(ip_type: DnsRecordIpType, apex: &[u8]) -> (bool, bool) {
     match ip_type {
         DnsRecordIpType::Ipv4 => (true, false),

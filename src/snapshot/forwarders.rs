@@ -1,8 +1,8 @@
-//! Those who may speak for the clients behind them (docs/concepts/who-asks.md).
+//! Forwarders, which may name the clients behind them (docs/concepts/who-asks.md).
 
 use super::{
     endpoints::Az,
-    networks::{Found, Member, NetworkAt, Networks, Path, Refusal},
+    networks::{ClientPath, MatchedClient, Member, NetworkAt, Networks, Refusal},
     spans::Spans,
 };
 use crate::manifest::{self, ClientIdentity, Id, Manifest, Protocol, connectivity::Network};
@@ -14,17 +14,17 @@ use std::{
     sync::Arc,
 };
 
-/// How many pieces of a prefix with different owners are looked at: one that has more is refused.
-const MOST_PIECES: usize = 64;
+/// The largest number of pieces with different networks in a prefix. A prefix with more is refused.
+const MAX_PIECES: usize = 64;
 
-/// One who may speak for others.
+/// A forwarder: a server that may name its clients.
 #[derive(Clone, Debug)]
 pub struct Forwarder {
     /// Its identifier.
     pub id: Id,
-    /// The network that it sits in.
+    /// The network that it is in.
     pub network: NetworkAt,
-    /// How it tells for whom it speaks.
+    /// The way in which it names a client.
     pub identity: ClientIdentity,
     /// The networks whose clients it may name, in order.
     pub speaks_for: Arc<[NetworkAt]>,
@@ -33,43 +33,46 @@ pub struct Forwarder {
 /// All forwarders.
 #[derive(Default)]
 pub struct Forwarders {
-    /// At each address those of all networks, by network.
+    /// The forwarders at each address, in the order of their networks.
     v4: PrefixMap<Ipv4Net, Box<[Forwarder]>>,
     v6: PrefixMap<Ipv6Net, Box<[Forwarder]>>,
-    /// What is asked of prefixes; none if nobody tells any.
+    /// The data for clients that are named by a prefix; none if no forwarder does so.
     prefixes: Option<Prefixes>,
 }
 
-/// What is so of the addresses around a client.
+/// The properties of the addresses around a client, which decide the scope of an answer.
 struct Prefixes {
-    /// The networks that hold an address, those with the longest prefix first: an index into `lists`.
+    /// The networks that contain an address, as an index into `lists`.
     holders: Spans<u32>,
+    /// Lists of networks, the longest prefix first.
     lists: Vec<Box<[Member]>>,
-    /// Of each network that is spoken for: what tells its addresses apart.
-    places: HashMap<NetworkAt, Spans<Place>>,
+    /// The subnet properties of the addresses of each network whose clients may be named.
+    subnets: HashMap<NetworkAt, Spans<SubnetClass>>,
 }
 
-/// Where in a network an address is, as far as answers differ by that.
+/// The properties of an address in a network by which answers differ.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Place {
+enum SubnetClass {
+    /// It is not in the network.
     Outside,
+    /// It is in no subnet of the network.
     NoSubnet,
-    /// In one with this AZ and `enable_dns64`.
+    /// It is in a subnet with this AZ and this `enable_dns64`.
     Subnet(Az, bool),
 }
 
 impl Forwarders {
-    /// Compiles the forwarders of a manifest, whose networks are there already.
+    /// Compiles the forwarders of a manifest, whose networks are compiled already.
     pub fn compile(manifest: &Manifest, networks: &Networks) -> Forwarders {
         let mut blocks: BTreeMap<IpNet, Vec<Forwarder>> = BTreeMap::new();
         for (id, forwarder) in &manifest.forwarders {
-            let Some(ready) = ready(id, forwarder, networks) else { continue };
+            let Some(compiled) = compile_one(id, forwarder, networks) else { continue };
             for block in &forwarder.cidr_blocks {
-                blocks.entry(block.trunc()).or_default().push(ready.clone());
+                blocks.entry(block.trunc()).or_default().push(compiled.clone());
             }
         }
         let mut this = Forwarders::default();
-        // In this order those that hold a block are on a stack.
+        // In this order, the wider blocks around a block are on a stack.
         let mut above: Vec<(IpNet, Vec<Forwarder>)> = Vec::new();
         for (block, own) in blocks {
             while above.last().is_some_and(|(wider, _)| !wider.contains(&block)) {
@@ -96,14 +99,14 @@ impl Forwarders {
         this
     }
 
-    /// Nobody speaks for anybody.
+    /// Whether there is no forwarder.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.v4.is_empty() && self.v6.is_empty()
     }
 
-    /// Somebody tells clients by prefixes.
-    pub fn tell_prefixes(&self) -> bool {
+    /// Whether a forwarder names its clients by a prefix.
+    pub fn use_prefixes(&self) -> bool {
         self.prefixes.is_some()
     }
 
@@ -115,7 +118,8 @@ impl Forwarders {
     }
 }
 
-fn ready(id: &Id, forwarder: &manifest::Forwarder, networks: &Networks) -> Option<Forwarder> {
+/// A compiled forwarder; none if its network does not exist.
+fn compile_one(id: &Id, forwarder: &manifest::Forwarder, networks: &Networks) -> Option<Forwarder> {
     let network = match (&forwarder.vpc_id, &forwarder.on_premises_network_id) {
         (Some(vpc), None) => networks.at(&Network::Vpc(vpc.clone()))?,
         (None, Some(network)) => networks.at(&Network::OnPremises(network.clone()))?,
@@ -135,7 +139,7 @@ impl Prefixes {
         let mut numbers: HashMap<Vec<NetworkAt>, u32> = [(Vec::new(), 0)].into();
         let mut lists: Vec<Box<[Member]>> = vec![Box::default()];
         let mut holders = Vec::new();
-        let mut places: HashMap<NetworkAt, Vec<(IpNet, Place)>> =
+        let mut subnets: HashMap<NetworkAt, Vec<(IpNet, SubnetClass)>> =
             spoken_for.iter().map(|network| (*network, Vec::new())).collect();
         for (block, members) in networks.prefixes() {
             let list: Vec<NetworkAt> = members.iter().map(|member| member.network).collect();
@@ -145,25 +149,30 @@ impl Prefixes {
             });
             holders.push((block, number));
             for member in members {
-                if let Some(places) = places.get_mut(&member.network) {
-                    let place = member.subnet.map_or(Place::NoSubnet, |subnet| {
+                if let Some(classes) = subnets.get_mut(&member.network) {
+                    let class = member.subnet.map_or(SubnetClass::NoSubnet, |subnet| {
                         let subnet = &networks.subnets[subnet as usize];
-                        Place::Subnet(subnet.az, subnet.dns64)
+                        SubnetClass::Subnet(subnet.az, subnet.dns64)
                     });
-                    places.push((block, place));
+                    classes.push((block, class));
                 }
             }
         }
-        let places = places.into_iter().map(|(network, places)| (network, Spans::new(places, Place::Outside)));
-        Prefixes { holders: Spans::new(holders, 0), lists, places: places.collect() }
+        let subnets = subnets.into_iter().map(|(network, all)| (network, Spans::new(all, SubnetClass::Outside)));
+        Prefixes { holders: Spans::new(holders, 0), lists, subnets: subnets.collect() }
     }
 }
 
 impl Networks {
-    /// The forwarder that sends from this address, and who it is itself. It is one only in the network that it sits in,
-    /// as the entry point tells it.
+    /// The forwarder with a source address, and its own network and view. It counts as a forwarder only if the entry point
+    /// identifies it in its own network.
     #[inline]
-    pub fn forwarder(&self, source: IpAddr, local: IpAddr, protocol: Protocol) -> Option<(&Forwarder, Found<'_>)> {
+    pub fn forwarder(
+        &self,
+        source: IpAddr,
+        local: IpAddr,
+        protocol: Protocol,
+    ) -> Option<(&Forwarder, MatchedClient<'_>)> {
         if self.forwarders.is_empty() {
             return None;
         }
@@ -173,7 +182,7 @@ impl Networks {
         Some((&here[at], found))
     }
 
-    /// Who asks when a forwarder names the client's address, and the VPC that it is in if it knows.
+    /// Identifies a client whose address a forwarder names, with its VPC if the forwarder knows it.
     pub fn named(
         &self,
         forwarder: &Forwarder,
@@ -181,32 +190,32 @@ impl Networks {
         local: IpAddr,
         protocol: Protocol,
         vpc: Option<NetworkAt>,
-    ) -> Result<Found<'_>, Refusal> {
+    ) -> Result<MatchedClient<'_>, Refusal> {
         let mut members = self.holding(source);
         if let Some(vpc) = vpc {
-            let own = members.iter().find(|member| member.network == vpc).ok_or(Refusal::Stranger)?;
+            let own = members.iter().find(|member| member.network == vpc).ok_or(Refusal::UnknownNetwork)?;
             members = std::slice::from_ref(own);
         }
-        forwarder.may(
+        forwarder.check(
             self.at_entry_point(self.entry_points.get(&local), members, protocol, |block| block.contains(&source))?,
         )
     }
 
-    /// Who asks when a forwarder names a prefix that the client is in; and the scope of the answers: the length of the
-    /// shortest prefix around the client that holds no other view or AZ (RFC 7871, 7.2.1).
+    /// Identifies a client whose prefix a forwarder names. The number is the scope of the answers: the length of the shortest
+    /// prefix around the client that contains no other view or AZ (RFC 7871, 7.2.1).
     pub fn named_by_prefix(
         &self,
         forwarder: &Forwarder,
         prefix: IpNet,
         local: IpAddr,
         protocol: Protocol,
-    ) -> Result<(Found<'_>, u8), Refusal> {
-        let Some(prefixes) = &self.forwarders.prefixes else { return Err(Refusal::NotSpokenFor) };
+    ) -> Result<(MatchedClient<'_>, u8), Refusal> {
+        let Some(prefixes) = &self.forwarders.prefixes else { return Err(Refusal::ClientNotAllowed) };
         let (address, entry_point) = (prefix.network(), self.entry_points.get(&local));
-        let mut client: Option<Found> = None;
+        let mut client: Option<MatchedClient> = None;
         for (piece, list) in prefixes.holders.within(&prefix).enumerate() {
-            if piece == MOST_PIECES {
-                return Err(Refusal::Wide);
+            if piece == MAX_PIECES {
+                return Err(Refusal::PrefixTooShort);
             }
             let members = &*prefixes.lists[list as usize];
             if members.is_empty() {
@@ -214,38 +223,38 @@ impl Networks {
             }
             let found = self.at_entry_point(entry_point, members, protocol, |block| block.contains(&prefix))?;
             if client.is_some_and(|client| client.network != found.network) {
-                return Err(Refusal::Wide);
+                return Err(Refusal::PrefixTooShort);
             }
             client = Some(found);
         }
-        let mut found = forwarder.may(client.ok_or(Refusal::Stranger)?)?;
-        let Some(network) = found.network else { return Err(Refusal::Stranger) };
-        let places = prefixes.places.get(&network).ok_or(Refusal::NotSpokenFor)?;
-        let mut scope = places.uniform_len(address);
-        // At the entry point of its own VPC it does not matter who else has its addresses.
-        if found.path != Path::InVpc || entry_point.is_none_or(|entry_point| entry_point.vpc != network) {
+        let mut found = forwarder.check(client.ok_or(Refusal::UnknownNetwork)?)?;
+        let Some(network) = found.network else { return Err(Refusal::UnknownNetwork) };
+        let subnets = prefixes.subnets.get(&network).ok_or(Refusal::ClientNotAllowed)?;
+        let mut scope = subnets.uniform_len(address);
+        // At an entry point of its own VPC, other networks with the same addresses do not matter.
+        if found.path != ClientPath::InVpc || entry_point.is_none_or(|entry_point| entry_point.vpc != network) {
             scope = scope.max(prefixes.holders.uniform_len(address));
         }
         let allowed = entry_point.and_then(|entry_point| entry_point.allowed.as_ref()).into_iter().flatten();
         let allowed = allowed.filter(|block| block.contains(&address)).map(IpNet::prefix_len).min();
         scope = scope.max(allowed.unwrap_or(0));
-        // In a prefix that is no longer than that all are alike, and so in the subnet of its first address.
+        // All addresses of the prefix have the same properties, so its first address decides the subnet.
         let subnet = self.holding(address).iter().find(|member| member.network == network).and_then(|own| own.subnet);
         let matched = subnet.and_then(|subnet| {
             let blocks = &self.subnets[subnet as usize].blocks;
             Some((subnet, blocks.iter().filter(|block| block.contains(&address)).map(IpNet::prefix_len).min()?))
         });
         match matched {
-            Some((subnet, len)) if prefix.prefix_len() >= len.max(places.uniform_len(address)) => {
+            Some((subnet, len)) if prefix.prefix_len() >= len.max(subnets.uniform_len(address)) => {
                 found.subnet = Some(subnet);
                 found.az = Some(self.subnets[subnet as usize].az);
             }
-            // Too short to tell the AZ, which a longer one would: the scope says how long.
+            // The prefix is too short for the AZ. The scope tells the forwarder how long it has to be.
             Some((_, len)) => {
                 found.az = None;
                 scope = scope.max(len);
             }
-            None if prefix.prefix_len() < places.uniform_len(address) && self.vpc(network).is_some() => {
+            None if prefix.prefix_len() < subnets.uniform_len(address) && self.vpc(network).is_some() => {
                 found.az = None;
             }
             None => {}
@@ -255,10 +264,10 @@ impl Networks {
 }
 
 impl Forwarder {
-    /// A client that it may name.
-    fn may<'n>(&self, found: Found<'n>) -> Result<Found<'n>, Refusal> {
+    /// Allows or refuses a client that the forwarder names.
+    fn check<'n>(&self, found: MatchedClient<'n>) -> Result<MatchedClient<'n>, Refusal> {
         let is_spoken_for = found.network.is_some_and(|network| self.speaks_for.binary_search(&network).is_ok());
-        if is_spoken_for { Ok(found) } else { Err(Refusal::NotSpokenFor) }
+        if is_spoken_for { Ok(found) } else { Err(Refusal::ClientNotAllowed) }
     }
 }
 

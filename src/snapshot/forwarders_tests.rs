@@ -1,4 +1,4 @@
-//! What forwarders may say, and how far around a client an answer holds: against every address of small worlds.
+//! Tests of the clients that forwarders may name, and of the scope of answers, for every address of small networks.
 
 use super::*;
 use crate::snapshot::endpoints::Azs;
@@ -13,7 +13,7 @@ fn address(text: &str) -> IpAddr {
     text.parse().unwrap()
 }
 
-/// Two VPCs with the same addresses, told apart by their entry points, and a forwarder at the same address in each.
+/// VPCs with the same addresses and different entry points, and a forwarder at the same address in two of them.
 fn overlapping() -> Networks {
     let vpc = |entry_point: &str| {
         json!({"region": "r", "cidr_blocks": ["10.2.0.0/16"], "resolver_addresses": [entry_point],
@@ -27,7 +27,7 @@ fn overlapping() -> Networks {
 }
 
 #[test]
-fn a_forwarder_is_one_only_in_its_own_network() {
+fn a_forwarder_counts_only_in_its_own_network() {
     let networks = overlapping();
     let at = |source: &str, entry_point: &str| {
         networks
@@ -37,12 +37,12 @@ fn a_forwarder_is_one_only_in_its_own_network() {
     assert_eq!(at("10.2.0.20", "10.2.0.2"), Some("f"));
     assert_eq!(at("10.2.0.20", "10.2.0.3"), Some("g"));
     assert_eq!(at("10.2.0.20", "10.2.0.4"), None, "a client like any other");
-    assert_eq!(at("10.2.0.20", "192.0.2.1"), None, "no entry point tells the VPC");
+    assert_eq!(at("10.2.0.20", "192.0.2.1"), None, "the address is not an entry point");
     assert_eq!(at("10.2.0.21", "10.2.0.2"), None);
 }
 
 #[test]
-fn the_vpc_endpoint_settles_what_the_address_does_not() {
+fn the_vpc_endpoint_in_the_header_decides_between_overlapping_vpcs() {
     let networks = overlapping();
     let (forwarder, _) = networks.forwarder(address("10.2.0.20"), address("10.2.0.3"), Protocol::Do53).unwrap();
     let (a, b) = (networks.vpc_at("a"), networks.vpc_at("b"));
@@ -50,15 +50,19 @@ fn the_vpc_endpoint_settles_what_the_address_does_not() {
         networks.named(forwarder, address(source), address(local), Protocol::Do53, vpc).map(|found| Some(found.vpc))
     };
     let no_entry_point = "192.0.2.1";
-    assert_eq!(named("10.2.0.7", no_entry_point, None), Err(Refusal::Ambiguous));
+    assert_eq!(named("10.2.0.7", no_entry_point, None), Err(Refusal::SeveralNetworks));
     assert_eq!(named("10.2.0.7", no_entry_point, b), Ok(b));
-    assert_eq!(named("10.2.0.7", no_entry_point, a), Err(Refusal::NotSpokenFor));
-    assert_eq!(named("10.9.0.7", no_entry_point, b), Err(Refusal::Stranger), "it is not in that VPC");
+    assert_eq!(named("10.2.0.7", no_entry_point, a), Err(Refusal::ClientNotAllowed));
+    assert_eq!(named("10.9.0.7", no_entry_point, b), Err(Refusal::UnknownNetwork), "it is not in that VPC");
     assert_eq!(named("10.2.0.7", "10.2.0.3", None), Ok(b));
-    assert_eq!(named("10.2.0.7", "10.2.0.2", None), Err(Refusal::NotSpokenFor), "that entry point tells another VPC");
+    assert_eq!(
+        named("10.2.0.7", "10.2.0.2", None),
+        Err(Refusal::ClientNotAllowed),
+        "that entry point belongs to another VPC"
+    );
 }
 
-/// Seven networks in 256 addresses at most, and entry points of all kinds.
+/// Networks in 256 addresses, and entry points of all kinds.
 fn world(random: &mut dyn FnMut(u32) -> u32) -> Value {
     let mut block = |shortest: u32| {
         let len = shortest + random(33 - shortest);
@@ -97,13 +101,13 @@ fn world(random: &mut dyn FnMut(u32) -> u32) -> Value {
 }
 
 #[test]
-fn answers_hold_as_far_as_their_scope() {
+fn every_address_in_the_scope_of_an_answer_gets_this_answer() {
     let mut state = 11u32;
     let mut random = |below: u32| {
         state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
         (state >> 8) % below
     };
-    let (mut told, mut untold, mut longer) = (0, 0, 0);
+    let (mut identified, mut refused, mut longer) = (0, 0, 0);
     for _ in 0..60 {
         let manifest = world(&mut random);
         let networks = networks(manifest.clone());
@@ -111,7 +115,7 @@ fn answers_hold_as_far_as_their_scope() {
         let forwarder = every[0];
         let at = |last: u32| IpAddr::from([10, 0, 0, last as u8]);
         for entry_point in ["10.9.0.0", "10.9.0.1", "10.9.0.2", "10.9.1.1", "10.9.1.2", "192.0.2.1"].map(address) {
-            // What is known of each address when it asks itself.
+            // The view, network, AZ and DNS64 of each address that sends a query itself.
             let own: Vec<_> = (0..256)
                 .map(|last| {
                     let found = networks.identify(at(last), entry_point, Protocol::Do53).ok()?;
@@ -132,7 +136,7 @@ fn answers_hold_as_far_as_their_scope() {
                 let found = networks.named_by_prefix(forwarder, prefix, entry_point, Protocol::Do53);
                 let context = || format!("{prefix} at {entry_point} in {manifest:#}");
                 let Ok((found, scope)) = found else {
-                    // Refused is what spans networks, or holds somebody who is refused or not spoken for.
+                    // A prefix is refused if it is in several networks, or if a client in it is refused.
                     let network = |client: &Option<(_, Option<NetworkAt>, _, _)>| client.and_then(|client| client.1);
                     let is_one = clients.first().is_some_and(|one| {
                         network(one).is_some() && clients.iter().all(|other| network(other) == network(one))
@@ -145,11 +149,11 @@ fn answers_hold_as_far_as_their_scope() {
                             .is_none_or(|allowed| allowed.iter().any(|block| block.contains(&prefix)))
                     };
                     assert!(!is_one || !is_allowed(), "{}", context());
-                    untold += 1;
+                    refused += 1;
                     continue;
                 };
-                told += 1;
-                // Nobody else has addresses there.
+                identified += 1;
+                // Whether no other network has addresses in the prefix.
                 let alone = |len: u8| {
                     let members = within(len).flat_map(|other| networks.holding(at(other as u32)));
                     members.into_iter().all(|member| Some(member.network) == found.network)
@@ -160,20 +164,20 @@ fn answers_hold_as_far_as_their_scope() {
                     assert_eq!((client.0, client.1), (found.view(), found.network), "{}", context());
                 }
                 if scope <= len {
-                    // Whoever is in the scope gets this very answer,
+                    // Every address in the scope gets this answer.
                     let mine = own[first].unwrap_or_else(|| panic!("{}", context()));
                     assert_eq!((mine.0, mine.1, mine.2), answered, "{}", context());
                     assert!(within(scope).all(|other| own[other] == Some(mine)), "scope {scope}: {}", context());
-                    // and in no shorter prefix, where it is plain who else has those addresses.
-                    let is_plain = scope > 24 && alone(scope - 1);
+                    // The scope is as short as possible, if no other network has addresses in the shorter prefix.
+                    let is_decisive = scope > 24 && alone(scope - 1);
                     assert!(
-                        !is_plain || within(scope - 1).any(|other| own[other] != Some(mine)),
+                        !is_decisive || within(scope - 1).any(|other| own[other] != Some(mine)),
                         "scope {scope}: {}",
                         context()
                     );
                 } else {
                     longer += 1;
-                    // It tells that a longer one would tell more.
+                    // A longer prefix would give a more exact answer.
                     let mine = own[first];
                     let is_alike = mine.is_some() && within(len).all(|other| own[other] == mine);
                     let has_subnet = networks.holding(prefix.addr()).iter().any(|member| member.subnet.is_some());
@@ -182,5 +186,8 @@ fn answers_hold_as_far_as_their_scope() {
             }
         }
     }
-    assert!(told > 2000 && untold > 2000 && longer > 300, "{told} told, {untold} not, {longer} with a longer scope");
+    assert!(
+        identified > 2000 && refused > 2000 && longer > 300,
+        "{identified} identified, {refused} refused, {longer} with a longer scope"
+    );
 }

@@ -1,12 +1,18 @@
-//! What is served: immutable, compiled from a manifest.
+//! The snapshot: the immutable structure that zonal answers from, compiled from a manifest.
 //!
-//! [`compile`] is pure, and its work follows the change: networks, zones, endpoints and views that nothing happened to
-//! are shared with the previous snapshot.
+//! [`compile`] is pure, and the time it takes follows the size of the change: a snapshot shares unchanged networks, zones,
+//! endpoints and views with the previous one. This room does not check manifests (`manifest::check` does) and does not
+//! answer (`answer` does).
+//!
+//! ```text
+//! Manifest -> zones -> networks -> endpoints -> aliases -> views -> query_logs -> Snapshot
+//! ```
 
 pub mod aliases;
 pub mod autodefined;
 pub mod endpoints;
 pub mod forwarders;
+pub mod health;
 pub mod names;
 pub mod networks;
 pub mod published;
@@ -19,10 +25,12 @@ pub mod zone;
 pub mod zones;
 
 use crate::manifest::{
-    Loaded, Manifest, Problem, Transferred, catalog::LeftOut, connectivity::Connectivity, same_resources,
+    Loaded, Manifest, Problem, Transferred, catalog::OmittedMember, connectivity::Connectivity, same_resources,
 };
 use aliases::Aliases;
 use endpoints::{Azs, Endpoints};
+use health::Targets;
+use ipnet::IpNet;
 use networks::Networks;
 use query_logs::{Allowed, QueryLogs};
 use routes::Route;
@@ -34,63 +42,67 @@ use views::Views;
 use zone::Zone;
 use zones::Zones;
 
-/// What the node itself contributes to every answer.
+/// The node's own configuration, as far as answers depend on it.
 #[derive(Clone, Debug, Default)]
 pub struct Node {
-    /// The name server identifier that NSID queries get (RFC 5001).
+    /// The name server identifier (NSID, RFC 5001).
     pub nsid: Box<[u8]>,
-    /// Secrets of DNS cookies: the first one signs, all are accepted (RFC 9018, 5).
+    /// Secrets of DNS cookies. The first one makes cookies, and all are accepted (RFC 9018, 5).
     pub cookie_secrets: Vec<[u8; 16]>,
-    /// What clients by TCP are told about how long an idle connection stays open (RFC 7828), in units of 100 ms.
+    /// The idle time-out of TCP connections that clients are told (RFC 7828), in units of 100 ms.
     pub tcp_keepalive: u16,
-    /// When it was started, in seconds since 1970: the first serial of zones that others copy and whose source has none.
+    /// The time of the start, in seconds since 1970. It is the first serial of a transferred zone whose source has none.
     pub started: u32,
-    /// Where names go that are not ours; none: they are REFUSED.
+    /// The route of the internet resolver, for names that no zone, rule or endpoint has; none: these names are REFUSED.
     pub internet: Option<Arc<Route>>,
-    /// Where query logs may go; none where that is not known, as nothing is written.
+    /// The allowed destinations of query logs; none where no log is written, as in `zonal check`.
     pub query_logs: Option<Allowed>,
+    /// Addresses that health checks may ask beside those of the manifest's networks.
+    pub health_allow: Vec<IpNet>,
 }
 
-/// What is served.
+/// The structure that zonal answers from.
 pub struct Snapshot {
-    /// Rises by one with each change that is served.
+    /// The generation, which rises by one with each published change.
     pub generation: u64,
-    /// Digest of what it was compiled from.
+    /// The digest of its sources.
     pub digest: [u8; 32],
-    /// It is what was kept of an earlier run: the source has not been heard of since.
+    /// It is from an earlier run, and the source has not been reached since.
     pub is_stale: bool,
-    /// What the node itself contributes.
+    /// The node's own configuration.
     pub node: Arc<Node>,
-    /// What it was compiled from, master files aside.
+    /// The manifest that it was compiled from, without master files.
     pub manifest: Arc<Manifest>,
-    /// What is kept of zones that are transferred.
+    /// The copies of zones that zonal transfers from primaries.
     pub transferred: Transferred,
-    /// The zones that catalogs list and that are left out.
-    pub left_out: Vec<LeftOut>,
+    /// The zones that catalogs list, and that zonal does not serve.
+    pub omitted_members: Vec<OmittedMember>,
     /// The Availability Zones, by number.
     pub azs: Azs,
-    /// Who asks.
+    /// The networks, with their entry points and forwarders.
     pub networks: Arc<Networks>,
-    /// Endpoints, with their names and interfaces.
+    /// The VPC endpoints, with their names and interfaces.
     pub endpoints: Endpoints,
-    /// How each network sees the world.
+    /// The views.
     pub views: Arc<Views>,
     /// The private hosted zones.
     pub zones: Zones,
-    /// Which queries are logged.
+    /// The query logs.
     pub query_logs: Arc<QueryLogs>,
+    /// The health targets, with their verdicts.
+    pub health_targets: Targets,
     aliases: Aliases,
-    /// The serials of zones that others copy, of those too that are gone.
+    /// The serials of zones that secondaries copy, including zones that are deleted.
     pub serials: zones::Serials,
 }
 
 impl Snapshot {
-    /// The labels of all views ever seen, by [`crate::answer::Answered::view`].
+    /// The labels of all views of this process, by [`crate::answer::Answered::view`].
     pub fn view_labels(&self) -> &[Arc<str>] {
         &self.views.labels
     }
 
-    /// What connects the networks of a manifest, if those are the very networks of this snapshot.
+    /// The connectivity of a manifest, if its networks are those of this snapshot.
     pub fn connectivity_of(&self, manifest: &Manifest) -> Option<&Connectivity> {
         let (ours, theirs) = (&self.manifest, manifest);
         let is_same = same_resources(&ours.vpcs, &theirs.vpcs)
@@ -102,20 +114,20 @@ impl Snapshot {
         is_same.then_some(&self.networks.connectivity)
     }
 
-    /// All entry points of the manifest: addresses that queries may arrive on.
+    /// The addresses of all entry points of the manifest, in order.
     pub fn entry_point_addresses(&self) -> Vec<IpAddr> {
         let mut entry_points: Vec<IpAddr> = self.networks.entry_points.keys().copied().collect();
         entry_points.sort_unstable();
         entry_points
     }
 
-    /// The next generation of the same, with what a changed node contributes.
+    /// The next generation, with a changed configuration of the node.
     pub fn with_node(&self, node: Arc<Node>) -> Snapshot {
-        Snapshot { generation: self.generation + 1, node, ..self.again(self.is_stale) }
+        Snapshot { generation: self.generation + 1, node, ..self.with_stale(self.is_stale) }
     }
 
-    /// The same, stale or not.
-    pub fn again(&self, is_stale: bool) -> Snapshot {
+    /// A copy that is stale or not.
+    pub fn with_stale(&self, is_stale: bool) -> Snapshot {
         Snapshot {
             generation: self.generation,
             digest: self.digest,
@@ -123,13 +135,14 @@ impl Snapshot {
             node: self.node.clone(),
             manifest: self.manifest.clone(),
             transferred: self.transferred.clone(),
-            left_out: self.left_out.clone(),
+            omitted_members: self.omitted_members.clone(),
             azs: self.azs.clone(),
             networks: self.networks.clone(),
             endpoints: self.endpoints.clone(),
             views: self.views.clone(),
             zones: self.zones.clone(),
             query_logs: self.query_logs.clone(),
+            health_targets: self.health_targets.clone(),
             aliases: self.aliases.clone(),
             serials: self.serials.clone(),
         }
@@ -140,17 +153,22 @@ impl Snapshot {
         self.zones.of(id)
     }
 
+    /// Whether a health check may ask an address: one of the manifest's networks, or one that the node's configuration allows.
+    pub fn may_check(&self, address: IpAddr) -> bool {
+        health::may_check(address, &self.networks, &self.node.health_allow)
+    }
+
     /// The private hosted zones, by identifier.
     pub fn zones(&self) -> impl ExactSizeIterator<Item = &Arc<Zone>> {
         self.zones.iter()
     }
 }
 
-/// What a compilation comes to: a snapshot with warnings, or errors and warnings.
+/// The result of a compilation: a snapshot and warnings, or errors and warnings.
 pub type Compiled = Result<(Snapshot, Vec<Problem>), Vec<Problem>>;
 
-/// Compiles what was checked. `problems` are what the checks found: they come first, and an error among them is one of
-/// the whole.
+/// Compiles a checked manifest. `problems` are those of the checks: they come first in the result, and an error among them
+/// makes the compilation fail.
 pub fn compile_checked(
     loaded: &Loaded,
     node: &Arc<Node>,
@@ -173,18 +191,22 @@ pub fn compile_checked(
     }
 }
 
-/// Compiles what is served. What did not change is shared with `previous`, and only what has to do with a change is looked
-/// at. With the snapshot come warnings; instead of it, errors and warnings.
+/// Compiles a manifest. The snapshot shares unchanged parts with `previous`, and only parts that a change concerns are
+/// compiled again.
+///
+/// # Errors
+///
+/// The problems, if there is an error among them.
 pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -> Compiled {
-    // Now, not with the first query.
+    // Make the tables now, not with the first query.
     LazyLock::force(&autodefined::LOCALLY_SERVED);
     LazyLock::force(&autodefined::SPECIAL_USE);
     let manifest = &loaded.manifest;
-    let left_out = |left_out: &LeftOut| {
-        Problem::warning("private_hosted_zones", &left_out.catalog, "catalog", left_out.reason.clone())
+    let omitted = |member: &OmittedMember| {
+        Problem::warning("private_hosted_zones", &member.catalog, "catalog", member.reason.clone())
     };
-    let mut problems: Vec<Problem> = loaded.left_out.iter().map(left_out).collect();
-    let (zones, changed_zones, serials) = zones::follow(loaded, node, previous, &mut problems);
+    let mut problems: Vec<Problem> = loaded.omitted_members.iter().map(omitted).collect();
+    let (zones, changed_zones, serials) = zones::recompile(loaded, node, previous, &mut problems);
     let mut azs = previous.map(|previous| previous.azs.clone()).unwrap_or_default();
     let same_networks = previous.filter(|previous| previous.connectivity_of(manifest).is_some());
     let networks = match same_networks {
@@ -195,22 +217,27 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         }
     };
     if same_networks.is_none()
-        && let Some(problem) = views::too_many(manifest, &networks)
+        && let Some(problem) = views::check_size(manifest, &networks)
     {
         problems.push(problem);
         return Err(problems);
     }
+    let health_targets = match previous {
+        Some(previous) => previous.health_targets.recompile(&previous.manifest, manifest),
+        None => Targets::default().recompile(&Manifest::default(), manifest),
+    };
+    problems.extend(health::outside(&health_targets, &networks, &node.health_allow));
     let (endpoints, renamed) = match previous {
-        Some(previous) => previous.endpoints.follow(&previous.manifest, manifest, &mut azs),
-        None => Endpoints::default().follow(&Manifest::default(), manifest, &mut azs),
+        Some(previous) => previous.endpoints.recompile(&previous.manifest, manifest, &health_targets, &mut azs),
+        None => Endpoints::default().recompile(&Manifest::default(), manifest, &health_targets, &mut azs),
     };
     let aliases = previous.map(|previous| previous.aliases.clone()).unwrap_or_default();
     let same_services = previous.is_some_and(|previous| {
         same_resources(&previous.manifest.vpc_endpoint_services, &manifest.vpc_endpoint_services)
     });
     let old_zones = previous.map(|previous| &previous.zones);
-    let renamed_any = !renamed.is_empty() || !same_services;
-    let aliases = aliases.follow(manifest, old_zones, &zones, &changed_zones, &endpoints, renamed_any);
+    let is_renamed = !renamed.is_empty() || !same_services;
+    let aliases = aliases.recheck(manifest, old_zones, &zones, &changed_zones, &endpoints, is_renamed);
     problems.extend(aliases.problems());
     if problems.iter().any(Problem::is_error) {
         return Err(problems);
@@ -233,10 +260,10 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
                 renamed: &renamed,
             });
             let labels = previous.map(|previous| previous.views.labels.clone()).unwrap_or_default();
-            Arc::new(views::follow(&input, before.as_ref(), &labels))
+            Arc::new(views::compile(&input, before.as_ref(), &labels))
         }
     };
-    problems.extend(node.query_logs.iter().flat_map(|allowed| query_logs::refused(manifest, allowed)));
+    problems.extend(node.query_logs.iter().flat_map(|allowed| query_logs::warnings(manifest, allowed)));
     let same_logs = same_networks
         .filter(|previous| same_resources(&previous.manifest.query_log_configs, &manifest.query_log_configs));
     let query_logs = match same_logs {
@@ -250,13 +277,14 @@ pub fn compile(loaded: &Loaded, node: &Arc<Node>, previous: Option<&Snapshot>) -
         node: node.clone(),
         manifest: manifest.clone(),
         transferred: loaded.transferred.clone(),
-        left_out: loaded.left_out.clone(),
+        omitted_members: loaded.omitted_members.clone(),
         azs,
         networks,
         endpoints,
         views,
         zones,
         query_logs,
+        health_targets,
         aliases,
         serials,
     };

@@ -1,4 +1,4 @@
-//! From names to what they stand for: hash tables that are probed with hashes made once for each query.
+//! Maps from names to values: hash tables that find suffixes of a name, with hashes that are made once per query.
 
 use crate::wire::query::{LookupName, name_hash};
 use std::{
@@ -7,8 +7,8 @@ use std::{
     sync::Arc,
 };
 
-/// An open-addressing hash table of numbers. The names are kept by whoever keeps the table: one look at the table
-/// (eight octets to a slot, half of them free) and one at the name are all that a find costs.
+/// An open-addressing hash table of numbers. The owner of the table keeps the names. A search usually reads one slot (8
+/// octets; half of the slots are free) and one name.
 #[derive(Clone, Debug, Default)]
 pub struct Table {
     slots: Arc<[Slot]>,
@@ -18,14 +18,14 @@ pub struct Table {
 struct Slot {
     /// The upper half of the hash.
     tag: u32,
-    /// The number; [`FREE`] where there is none.
+    /// The number; [`FREE`] in a free slot.
     number: u32,
 }
 
 const FREE: u32 = u32::MAX;
 
 impl Table {
-    /// Makes a table of numbers under their hashes. No number may be `u32::MAX`.
+    /// Makes a table of numbers by their hashes. No number may be `u32::MAX`.
     pub fn new(entries: impl ExactSizeIterator<Item = (u64, u32)>) -> Table {
         if entries.len() == 0 {
             return Table::default();
@@ -42,15 +42,15 @@ impl Table {
         Table { slots: slots.into() }
     }
 
-    /// The number under this hash that is the right one.
+    /// The number with a hash for which `matches` is true.
     #[inline]
-    pub fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
-        self.find_slot(hash, is_it).map(|(_, number)| number)
+    pub fn find(&self, hash: u64, matches: impl Fn(u32) -> bool) -> Option<u32> {
+        self.find_slot(hash, matches).map(|(_, number)| number)
     }
 
-    /// The number under this hash that is the right one, and its slot.
+    /// The slot and the number with a hash for which `matches` is true.
     #[inline]
-    pub fn find_slot(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<(usize, u32)> {
+    pub fn find_slot(&self, hash: u64, matches: impl Fn(u32) -> bool) -> Option<(usize, u32)> {
         if self.slots.is_empty() {
             return None;
         }
@@ -61,46 +61,46 @@ impl Table {
             if slot.number == FREE {
                 return None;
             }
-            if slot.tag == (hash >> 32) as u32 && is_it(slot.number) {
+            if slot.tag == (hash >> 32) as u32 && matches(slot.number) {
                 return Some((at, slot.number));
             }
             at = (at + 1) & mask;
         }
     }
 
-    /// Where in memory a find begins.
+    /// The address that a search reads first.
     #[inline]
-    pub fn first_look(&self, hash: u64) -> *const u8 {
+    pub fn first_address(&self, hash: u64) -> *const u8 {
         let at = hash as usize & self.slots.len().wrapping_sub(1);
         self.slots.get(at).map_or(std::ptr::null(), |slot| std::ptr::from_ref(slot).cast())
     }
 
-    /// A number that stands under this hash, as far as the table alone can tell: very likely what a find finds.
+    /// The first number whose tag matches a hash, without a look at the name: very likely the one that a search finds.
     #[inline]
     pub fn guess(&self, hash: u64) -> Option<u32> {
         self.find(hash, |_| true)
     }
 
-    /// How many slots there are.
+    /// The number of slots.
     pub fn slots(&self) -> usize {
         self.slots.len()
     }
 
-    /// Octets of memory.
+    /// The size in memory, in octets.
     pub fn memory(&self) -> usize {
         size_of_val(&*self.slots)
     }
 }
 
-/// Numbers by the hashes of names, while names still come. The names are kept by the owner.
+/// Numbers by the hashes of names, to which numbers can be added. The owner keeps the names.
 #[derive(Default)]
-pub struct Numbering(HashMap<u64, u32, BuildHasherDefault<Hashed>>);
+pub struct Numbering(HashMap<u64, u32, BuildHasherDefault<IdentityHasher>>);
 
-/// Takes a hash for its own hash.
+/// A hasher whose result is the hash that it is given.
 #[derive(Default)]
-pub struct Hashed(u64);
+pub struct IdentityHasher(u64);
 
-impl Hasher for Hashed {
+impl Hasher for IdentityHasher {
     fn finish(&self) -> u64 {
         self.0
     }
@@ -115,12 +115,12 @@ impl Hasher for Hashed {
 }
 
 impl Numbering {
-    /// The number under this hash that is the right one.
-    pub fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
+    /// The number with a hash for which `matches` is true.
+    pub fn find(&self, hash: u64, matches: impl Fn(u32) -> bool) -> Option<u32> {
         let mut slot = hash;
-        // Names with equal hashes are in the slots behind.
+        // Names with equal hashes are in the next slots.
         while let Some(&number) = self.0.get(&slot) {
-            if is_it(number) {
+            if matches(number) {
                 return Some(number);
             }
             slot = slot.wrapping_add(1);
@@ -128,7 +128,7 @@ impl Numbering {
         None
     }
 
-    /// Adds a number that is not found under this hash yet.
+    /// Adds a number that the map does not have for this hash.
     pub fn insert(&mut self, hash: u64, number: u32) {
         let mut slot = hash;
         while self.0.contains_key(&slot) {
@@ -143,7 +143,7 @@ impl Numbering {
 pub struct NameMap<V> {
     table: Table,
     entries: Box<[(Box<[u8]>, V)]>,
-    /// Which numbers of labels its names have: a bit for each.
+    /// The numbers of labels that its names have, one bit each.
     depths: u128,
     above: Above,
 }
@@ -155,25 +155,25 @@ impl<V> Default for NameMap<V> {
 }
 
 impl<V> NameMap<V> {
-    /// Makes a map. The names are in lower case and wire format, each of them once.
+    /// Makes a map. The names are in lower case and wire format, and all different.
     pub fn new(entries: Vec<(Box<[u8]>, V)>) -> NameMap<V> {
         let depths = entries.iter().fold(0, |bits, (name, _)| bits | 1 << crate::wire::name::labels(name).count());
         let table = Table::new(entries.iter().enumerate().map(|(at, (name, _))| (name_hash(name), at as u32)));
         NameMap { table, entries: entries.into(), depths, above: Above::default() }
     }
 
-    /// The same map, which also knows the names above its names.
+    /// Adds the set of the names above its names.
     pub fn with_above(mut self) -> NameMap<V> {
         self.above = Above::new(self.entries.iter().map(|(name, _)| &**name));
         self
     }
 
-    /// The names above its names, if it was made [with them](NameMap::with_above).
+    /// The names above its names; empty unless they were [added](NameMap::with_above).
     pub fn above(&self) -> &Above {
         &self.above
     }
 
-    /// What stands under the suffix of `name` that is left when `skip` labels are taken away.
+    /// The value of the suffix that is left when `skip` labels are taken from `name`.
     #[inline]
     pub fn find(&self, name: &LookupName, skip: usize) -> Option<&V> {
         if self.depths & 1 << (name.labels() - skip) == 0 {
@@ -184,19 +184,18 @@ impl<V> NameMap<V> {
         Some(&self.entries[found as usize].1)
     }
 
-    /// Names and values, in the order they were given.
+    /// Names and values, in the order in which they were given.
     pub fn iter(&self) -> impl Iterator<Item = &(Box<[u8]>, V)> {
         self.entries.iter()
     }
 }
 
-/// All names that have one of some names below them, the root left out: as their hashes, which nobody outside can make
-/// collide.
+/// The set of all names above some names, without the root. It has only their hashes: a client cannot make hashes collide.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Above(Box<[u64]>);
 
 impl Above {
-    /// What is above these names, which are in lower case and wire format.
+    /// The names above `names`, which are in lower case and wire format.
     pub fn new<'n>(names: impl Iterator<Item = &'n [u8]>) -> Above {
         let mut hashes = Vec::new();
         for name in names.filter_map(LookupName::new) {
@@ -207,18 +206,18 @@ impl Above {
         Above(hashes.into())
     }
 
-    /// Whether the suffix of `name` that is left when `skip` labels are taken away is one of them.
+    /// Whether it has the suffix that is left when `skip` labels are taken from `name`.
     pub fn has(&self, name: &LookupName, skip: usize) -> bool {
         self.0.binary_search(&name.hash(skip)).is_ok()
     }
 }
 
-/// A large map from names to values, of which a copy shares those parts that did not change.
+/// A large map from names to values, whose copies share unchanged parts.
 #[derive(Clone, Debug)]
 pub struct SharedNameMap<V> {
     parts: Vec<Arc<NameMap<V>>>,
     len: usize,
-    /// Which numbers of labels its names have or had: a bit for each.
+    /// The numbers of labels that its names have or had, one bit each.
     depths: u128,
 }
 
@@ -228,11 +227,11 @@ impl<V> Default for SharedNameMap<V> {
     }
 }
 
-/// How many names there are in a part when the map is made; a map that has grown to four times as many is made anew.
+/// The number of names in a part of a new map. A map that has grown to four times as many per part is made again.
 const NAMES_OF_PART: usize = 128;
 
 impl<V: Clone> SharedNameMap<V> {
-    /// What stands under the suffix of `name` that is left when `skip` labels are taken away.
+    /// The value of the suffix that is left when `skip` labels are taken from `name`.
     #[inline]
     pub fn find(&self, name: &LookupName, skip: usize) -> Option<&V> {
         if self.depths & 1 << (name.labels() - skip) == 0 {
@@ -241,7 +240,7 @@ impl<V: Clone> SharedNameMap<V> {
         self.parts[part_of(name.hash(skip), self.parts.len())].find(name, skip)
     }
 
-    /// What stands under a name in lower case and wire format.
+    /// The value of a name in lower case and wire format.
     pub fn get(&self, name: &[u8]) -> Option<&V> {
         let hash = name_hash(name);
         let part = self.parts.get(part_of(hash, self.parts.len()))?;
@@ -249,7 +248,7 @@ impl<V: Clone> SharedNameMap<V> {
         Some(&part.entries[at as usize].1)
     }
 
-    /// Puts values under names, or takes them out.
+    /// Sets the values of names, or removes names.
     pub fn edit(&mut self, edits: BTreeMap<Box<[u8]>, Option<V>>) {
         if self.parts.is_empty() || self.len + edits.len() > 4 * NAMES_OF_PART * self.parts.len() {
             let old = self.parts.iter().flat_map(|part| part.entries.iter());
@@ -292,13 +291,14 @@ impl<V: Clone> SharedNameMap<V> {
         SharedNameMap { parts, len, depths }
     }
 
-    /// Names and values, in no order that says anything.
+    /// Names and values, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &(Box<[u8]>, V)> {
         self.parts.iter().flat_map(|part| part.iter())
     }
 }
 
-/// The part of a name: by octets of its hash that say neither its place in a table nor, but for the largest maps, its tag.
+/// The part of a name. It depends on bits of the hash that decide neither the slot in a part's table nor, except in the largest
+/// maps, the tag.
 #[inline]
 fn part_of(hash: u64, parts: usize) -> usize {
     (hash >> 16) as usize & parts.wrapping_sub(1)
@@ -311,9 +311,9 @@ mod tests {
     use proptest::{collection::vec, prelude::*};
 
     proptest! {
-        /// What is put in is there, and what is taken out is not, in each of the maps that share.
+        /// Compares each copy with a plain map.
         #[test]
-        fn maps_that_share(all in vec(vec((0..3000u32, any::<bool>()), 1..1500), 1..6)) {
+        fn copies_that_share_parts_keep_their_own_entries(all in vec(vec((0..3000u32, any::<bool>()), 1..1500), 1..6)) {
             let (mut map, mut plain) = (SharedNameMap::default(), BTreeMap::new());
             let mut before = Vec::new();
             for edits in all {
@@ -342,7 +342,7 @@ mod tests {
     }
 
     #[test]
-    fn finds_suffixes() {
+    fn finds_the_suffixes_of_a_name() {
         let map = NameMap::new(vec![
             (wire("."), 0),
             (wire("com"), 1),
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn holds_many() {
+    fn finds_each_of_ten_thousand_names() {
         let map = NameMap::new((0..10_000).map(|n| (wire(&format!("n{n}.example")), n)).collect());
         for n in 0..20_000 {
             let name = LookupName::new(&wire(&format!("n{n}.example"))).unwrap();

@@ -1,4 +1,6 @@
-//! Who asks: entry points, prefixes, and the networks that stand behind them.
+//! The networks: they identify a client by its entry point and source address (docs/concepts/who-asks.md).
+//!
+//! Clients behind a forwarder are identified in `forwarders`. What a client may see is in its view.
 
 use super::{
     endpoints::{Az, Azs},
@@ -11,15 +13,19 @@ use crate::manifest::{
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use prefix_trie::PrefixMap;
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeSet, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
 };
 
-/// A network: its place in the list of all.
+/// The largest number of pairs of a prefix and a network that contains it. A network that shares a wide block with others is in
+/// such a pair for each prefix within the block.
+pub const MAX_PREFIX_MEMBERS: usize = 5_000_000;
+
+/// A network, as an index into [`Networks::list`].
 pub type NetworkAt = u32;
 
-/// A network whose addresses hold an address, and the subnet that does.
+/// A network that contains an address, and the subnet that contains it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Member {
     /// The network.
@@ -31,11 +37,11 @@ pub struct Member {
 /// A network of the manifest.
 #[derive(Debug)]
 pub struct NetworkInfo {
-    /// Which one it is.
+    /// Its identifier.
     pub network: Network,
     /// The VPC, if it is one.
     pub vpc: Option<Arc<Vpc>>,
-    /// The AZ of an on-premises network.
+    /// The AZ of an on-premises network, if the manifest gives one.
     pub az: Option<Az>,
 }
 
@@ -44,17 +50,17 @@ pub struct NetworkInfo {
 pub struct SubnetInfo {
     /// Its identifier.
     pub id: Id,
-    /// Where it is.
+    /// Its AZ.
     pub az: Az,
     /// Its addresses.
     pub blocks: Box<[IpNet]>,
-    /// AAAA records are made of A records for its clients.
+    /// Its clients get AAAA records that are synthesised from A records.
     pub dns64: bool,
 }
 
-/// By which way a client comes.
+/// The path by which a client reaches its view.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Path {
+pub enum ClientPath {
     /// From inside a VPC.
     InVpc,
     /// Through an inbound Resolver endpoint.
@@ -63,50 +69,50 @@ pub enum Path {
     InboundDelegation,
 }
 
-impl Path {
-    /// Its word in `whoami.zonal.`
-    pub fn word(self) -> &'static str {
+impl ClientPath {
+    /// Its label in `whoami.zonal.` and in the query log.
+    pub fn label(self) -> &'static str {
         match self {
-            Path::InVpc => "in-vpc",
-            Path::Inbound => "inbound-endpoint",
-            Path::InboundDelegation => "inbound-delegation-endpoint",
+            ClientPath::InVpc => "in-vpc",
+            ClientPath::Inbound => "inbound-endpoint",
+            ClientPath::InboundDelegation => "inbound-delegation-endpoint",
         }
     }
 }
 
-/// A local address that queries arrive on, and what that says of them.
+/// An address that decides the network of the clients that query it.
 #[derive(Debug)]
 pub struct EntryPoint {
     /// The VPC or Resolver endpoint that it belongs to.
     pub id: Id,
-    /// By which way those come who ask here.
-    pub path: Path,
+    /// The path of its clients.
+    pub path: ClientPath,
     /// The VPC that it is in.
     pub vpc: NetworkAt,
-    /// The AZ of the address, for those who have none.
+    /// The AZ of the address, for clients without an AZ of their own.
     pub az: Option<Az>,
-    /// Whom it lets in, in as few blocks as can be; none: those of `neighbours`.
+    /// `allowed_cidr_blocks`, merged; none: the VPC and `neighbours` are allowed.
     pub allowed: Option<Vec<IpNet>>,
-    /// Its place in the list of labels, the same in all later snapshots; none for a VPC's own entry point.
+    /// Its index into [`Networks::entry_point_labels`], the same in all later snapshots; none for a VPC's resolver address.
     pub slot: Option<u32>,
-    /// Which protocols an inbound one takes.
+    /// The protocols that an inbound endpoint serves.
     protocols: Vec<Protocol>,
-    /// The networks connected to its VPC; that itself can be among them or not.
+    /// The networks connected to its VPC. The VPC itself may be among them.
     neighbours: Arc<HashSet<NetworkAt>>,
 }
 
 impl EntryPoint {
-    /// Whether a network is that of its VPC, or connected to it.
+    /// Whether a network is its VPC, or connected to it.
     #[inline]
     fn is_near(&self, network: NetworkAt) -> bool {
         network == self.vpc || self.neighbours.contains(&network)
     }
 }
 
-/// The networks that are connected to others, by what decides it: all with equal routing share one set.
+/// The neighbours of networks: networks with equal routing share one set.
 struct Neighbours<'a> {
     connectivity: &'a Connectivity,
-    known: HashMap<ReachKey<'a>, Arc<HashSet<NetworkAt>>>,
+    sets: HashMap<ReachKey<'a>, Arc<HashSet<NetworkAt>>>,
 }
 
 impl<'a> Neighbours<'a> {
@@ -114,13 +120,13 @@ impl<'a> Neighbours<'a> {
         let network = &networks.info(network).network;
         let reached = || self.connectivity.reached_by(network).filter_map(|other| networks.at(other)).collect();
         let key = self.connectivity.reach_key(network);
-        self.known.entry(key).or_insert_with(|| Arc::new(reached())).clone()
+        self.sets.entry(key).or_insert_with(|| Arc::new(reached())).clone()
     }
 }
 
-/// All networks, and how they are connected.
+/// All networks and entry points of a manifest.
 pub struct Networks {
-    /// What connects them.
+    /// The connections between them.
     pub connectivity: Connectivity,
     /// All networks, by [`NetworkAt`].
     pub list: Vec<NetworkInfo>,
@@ -130,46 +136,48 @@ pub struct Networks {
     vpcs: HashMap<Id, NetworkAt>,
     v4: PrefixMap<Ipv4Net, Box<[Member]>>,
     v6: PrefixMap<Ipv6Net, Box<[Member]>>,
+    /// The number of members of all prefixes.
+    prefix_members: usize,
     /// The entry points, by address.
     pub entry_points: HashMap<IpAddr, EntryPoint>,
-    /// Labels by slot, of all addresses of inbound endpoints that there ever were: the endpoint, and the address.
+    /// Endpoint and address of each inbound endpoint address of this process, by slot; deleted ones keep their slot.
     pub entry_point_labels: Arc<Vec<(Id, IpAddr)>>,
-    /// Those who may speak for others.
+    /// The forwarders.
     pub forwarders: Forwarders,
 }
 
-/// Why a client is refused.
+/// The reason why a client is refused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// Its address is in no network that may ask here.
-    Stranger,
-    /// Its address is in several VPCs, and the entry point does not tell them apart.
-    Ambiguous,
+    /// Its address is in no network that is allowed to query this address.
+    UnknownNetwork,
+    /// Its address is in several VPCs, and it did not query an entry point.
+    SeveralNetworks,
     /// `enable_dns_support` is false.
     DnsDisabled,
-    /// The entry point does not take this transport.
+    /// The entry point does not serve this transport.
     Transport,
-    /// The forwarder may not speak for this client.
-    NotSpokenFor,
-    /// The prefix that the forwarder tells is of more than one network.
-    Wide,
-    /// The PROXY header is missing or wrong.
-    Header,
-    /// The PROXY header names a VPC endpoint that is not known.
-    Endpoint,
+    /// The forwarder is not allowed to name this client.
+    ClientNotAllowed,
+    /// The prefix that the forwarder sent is in more than one network.
+    PrefixTooShort,
+    /// The PROXY header is missing or malformed.
+    BadProxyHeader,
+    /// The VPC endpoint in the PROXY header is not in the manifest.
+    UnknownVpcEndpoint,
 }
 
-/// Who asks.
+/// The network, view and AZ of a client.
 #[derive(Clone, Copy)]
-pub struct Found<'n> {
-    /// The entry point that was asked; none if the address asked is no entry point.
+pub struct MatchedClient<'n> {
+    /// The entry point that was queried; none if the address is not an entry point.
     pub entry_point: Option<&'n EntryPoint>,
     /// The client's own network, if it is known.
     pub network: Option<NetworkAt>,
     /// The VPC whose view applies.
     pub vpc: NetworkAt,
-    /// By which way the client comes.
-    pub path: Path,
+    /// The path of the client.
+    pub path: ClientPath,
     /// The client's AZ, if it is known.
     pub az: Option<Az>,
     /// The client's subnet, if it is in one: an index into [`Networks::subnets`].
@@ -177,7 +185,7 @@ pub struct Found<'n> {
 }
 
 impl Networks {
-    /// Compiles the networks of a manifest. Entry points keep the slots that they have among `labels`.
+    /// Compiles the networks of a manifest. Entry points keep the slots that they have in `labels`.
     pub fn compile(manifest: &Manifest, azs: &mut Azs, labels: &[(Id, IpAddr)]) -> Networks {
         let mut this = Networks {
             connectivity: Connectivity::new(manifest),
@@ -187,6 +195,7 @@ impl Networks {
             vpcs: HashMap::new(),
             v4: PrefixMap::new(),
             v6: PrefixMap::new(),
+            prefix_members: 0,
             entry_points: HashMap::new(),
             entry_point_labels: Arc::default(),
             forwarders: Forwarders::default(),
@@ -228,31 +237,57 @@ impl Networks {
         at
     }
 
-    /// Puts at each prefix all that hold it, those with the longest prefix first: one look-up then tells everything.
+    /// Stores under each prefix all networks that contain it, the longest prefix first, so that one look-up is enough.
     fn index(&mut self, mut prefixes: Vec<(IpNet, Member)>) {
         prefixes.iter_mut().for_each(|(block, _)| *block = block.trunc());
         prefixes.sort_by_key(|(block, member)| (*block, member.subnet.is_some()));
-        let mut above: Vec<(IpNet, Vec<Member>)> = Vec::new();
-        let mut at = 0;
-        while let Some(&(block, _)) = prefixes.get(at) {
+        let mut above: Vec<(IpNet, Box<[Member]>)> = Vec::new();
+        for group in prefixes.chunk_by(|(one, _), (other, _)| one == other) {
+            let block = group[0].0;
             while above.last().is_some_and(|(wider, _)| !wider.contains(&block)) {
                 above.pop();
             }
-            let mut members = above.last().map_or(Vec::new(), |(_, members)| members.clone());
-            while let Some((_, member)) = prefixes.get(at).filter(|(other, _)| *other == block) {
-                // A subnet's entry stands for its VPC's wider one, and stays within a narrower block of that.
-                let own = members.iter().position(|other| other.network == member.network);
-                let wider = own.map(|own| members.remove(own));
-                let subnet = member.subnet.or(wider.and_then(|wider| wider.subnet));
-                members.insert(0, Member { subnet, ..*member });
-                at += 1;
+            let members = members_of(above.last().map_or(&[][..], |(_, members)| &members[..]), group);
+            self.prefix_members += members.len();
+            if self.has_too_many_members() {
+                return;
             }
             match block {
-                IpNet::V4(block) => drop(self.v4.insert(block, members.clone().into())),
-                IpNet::V6(block) => drop(self.v6.insert(block, members.clone().into())),
+                IpNet::V4(block) => drop(self.v4.insert(block, members.clone())),
+                IpNet::V6(block) => drop(self.v6.insert(block, members.clone())),
             }
             above.push((block, members));
         }
+    }
+
+    /// Whether there are more than [`MAX_PREFIX_MEMBERS`] pairs of a prefix and a network. Some prefixes are missing then.
+    pub fn has_too_many_members(&self) -> bool {
+        self.prefix_members > MAX_PREFIX_MEMBERS
+    }
+
+    /// The networks that have addresses in one of these blocks.
+    pub fn overlapping(&self, blocks: &[IpNet]) -> BTreeSet<NetworkAt> {
+        let mut found = BTreeSet::new();
+        for block in blocks.iter().map(IpNet::trunc) {
+            if found.len() == self.list.len() {
+                break;
+            }
+            // The longest prefix that contains the block has the networks that contain all of it; other networks have a
+            // prefix within the block.
+            let (around, within): (_, Vec<&[Member]>) = match block {
+                IpNet::V4(block) => (
+                    self.v4.get_lpm(&block).map(|(_, members)| members),
+                    self.v4.children(&block).map(|(_, members)| &**members).collect(),
+                ),
+                IpNet::V6(block) => (
+                    self.v6.get_lpm(&block).map(|(_, members)| members),
+                    self.v6.children(&block).map(|(_, members)| &**members).collect(),
+                ),
+            };
+            let members = around.into_iter().map(|members| &**members).chain(within).flatten();
+            found.extend(members.map(|member| member.network));
+        }
+        found
     }
 
     fn entry_points(
@@ -263,11 +298,11 @@ impl Networks {
     ) -> HashMap<IpAddr, EntryPoint> {
         let mut entry_points = HashMap::new();
         let mut slots: HashMap<(Id, IpAddr), u32> = labels.iter().cloned().zip(0..).collect();
-        let mut neighbours = Neighbours { connectivity: &self.connectivity, known: HashMap::new() };
+        let mut neighbours = Neighbours { connectivity: &self.connectivity, sets: HashMap::new() };
         for (id, vpc) in &manifest.vpcs {
             let Some(network) = self.vpc_at(id) else { continue };
             for address in &vpc.resolver_addresses {
-                let (id, path, neighbours) = (id.clone(), Path::InVpc, neighbours.of(self, network));
+                let (id, path, neighbours) = (id.clone(), ClientPath::InVpc, neighbours.of(self, network));
                 let (allowed, protocols) = (None, Vec::new());
                 let entry_point =
                     EntryPoint { id, path, vpc: network, az: None, allowed, slot: None, protocols, neighbours };
@@ -276,8 +311,8 @@ impl Networks {
         }
         for (id, endpoint) in &manifest.resolver_endpoints {
             let path = match endpoint.direction {
-                Direction::Inbound => Path::Inbound,
-                Direction::InboundDelegation => Path::InboundDelegation,
+                Direction::Inbound => ClientPath::Inbound,
+                Direction::InboundDelegation => ClientPath::InboundDelegation,
                 Direction::Outbound => continue,
             };
             let Some(vpc) = self.vpc_at(&endpoint.vpc_id) else { continue };
@@ -303,27 +338,27 @@ impl Networks {
         entry_points
     }
 
-    /// The network's place in the list.
+    /// The index of a network.
     pub fn at(&self, network: &Network) -> Option<NetworkAt> {
         self.at.get(network).copied()
     }
 
-    /// The place of a VPC in the list.
+    /// The index of a VPC.
     pub fn vpc_at(&self, id: &str) -> Option<NetworkAt> {
         self.vpcs.get(id).copied()
     }
 
-    /// The network.
+    /// The network at an index.
     pub fn info(&self, at: NetworkAt) -> &NetworkInfo {
         &self.list[at as usize]
     }
 
-    /// The VPC of a network that is one.
+    /// The VPC at an index; none for an on-premises network.
     pub fn vpc(&self, at: NetworkAt) -> Option<&Vpc> {
         self.info(at).vpc.as_deref()
     }
 
-    /// All networks that hold an address, those with the longest prefix first.
+    /// All networks that contain an address, the longest prefix first.
     #[inline]
     pub fn holding(&self, address: IpAddr) -> &[Member] {
         let found = match address {
@@ -333,22 +368,22 @@ impl Networks {
         found.map_or(&[], |members| &**members)
     }
 
-    /// All prefixes, each with the networks that hold it, those with the longest prefix first.
+    /// All prefixes, each with the networks that contain it, the longest prefix first.
     pub fn prefixes(&self) -> impl Iterator<Item = (IpNet, &[Member])> {
         let v4 = self.v4.iter().map(|(block, members)| (IpNet::V4(block), &**members));
         v4.chain(self.v6.iter().map(|(block, members)| (IpNet::V6(block), &**members)))
     }
 
-    /// Finds out who asks (docs/concepts/who-asks.md).
+    /// Identifies the client that queries `local` from `source` (docs/concepts/who-asks.md).
     #[inline]
-    pub fn identify(&self, source: IpAddr, local: IpAddr, protocol: Protocol) -> Result<Found<'_>, Refusal> {
+    pub fn identify(&self, source: IpAddr, local: IpAddr, protocol: Protocol) -> Result<MatchedClient<'_>, Refusal> {
         self.at_entry_point(self.entry_points.get(&local), self.holding(source), protocol, |block| {
             block.contains(&source)
         })
     }
 
-    /// Finds out who asks at an entry point from an address that `members` hold, and that `is_in` tells of a block whether it
-    /// is in.
+    /// Identifies a client at an entry point. `members` are the networks that contain its address, and `is_in` says whether
+    /// a block contains it.
     #[inline]
     pub fn at_entry_point<'n>(
         &'n self,
@@ -356,37 +391,37 @@ impl Networks {
         members: &[Member],
         protocol: Protocol,
         is_in: impl Fn(&IpNet) -> bool,
-    ) -> Result<Found<'n>, Refusal> {
+    ) -> Result<MatchedClient<'n>, Refusal> {
         let found = match entry_point {
             None => self.without_entry_point(members)?,
-            Some(entry_point) if entry_point.path == Path::InVpc => {
+            Some(entry_point) if entry_point.path == ClientPath::InVpc => {
                 self.through_vpc_entry_point(entry_point, members)?
             }
             Some(entry_point) => self.through_inbound_entry_point(entry_point, members, protocol, is_in)?,
         };
         match self.vpc(found.vpc) {
-            Some(vpc) if found.path == Path::InVpc && !vpc.enable_dns_support => Err(Refusal::DnsDisabled),
+            Some(vpc) if found.path == ClientPath::InVpc && !vpc.enable_dns_support => Err(Refusal::DnsDisabled),
             _ => Ok(found),
         }
     }
 
-    fn in_vpc<'n>(&self, entry_point: Option<&'n EntryPoint>, member: Member) -> Found<'n> {
-        Found {
+    fn in_vpc<'n>(&self, entry_point: Option<&'n EntryPoint>, member: Member) -> MatchedClient<'n> {
+        MatchedClient {
             entry_point,
             network: Some(member.network),
             vpc: member.network,
-            path: Path::InVpc,
+            path: ClientPath::InVpc,
             az: member.subnet.map(|subnet| self.subnets[subnet as usize].az),
             subnet: member.subnet,
         }
     }
 
-    fn without_entry_point(&self, members: &[Member]) -> Result<Found<'_>, Refusal> {
+    fn without_entry_point(&self, members: &[Member]) -> Result<MatchedClient<'_>, Refusal> {
         let mut vpcs = members.iter().filter(|member| self.vpc(member.network).is_some());
         match (vpcs.next(), vpcs.next()) {
             (Some(member), None) => Ok(self.in_vpc(None, *member)),
-            (Some(_), Some(_)) => Err(Refusal::Ambiguous),
-            (None, _) => Err(Refusal::Stranger),
+            (Some(_), Some(_)) => Err(Refusal::SeveralNetworks),
+            (None, _) => Err(Refusal::UnknownNetwork),
         }
     }
 
@@ -394,14 +429,14 @@ impl Networks {
         &self,
         entry_point: &'n EntryPoint,
         members: &[Member],
-    ) -> Result<Found<'n>, Refusal> {
+    ) -> Result<MatchedClient<'n>, Refusal> {
         if self.vpc(entry_point.vpc).is_some_and(|vpc| !vpc.enable_dns_support) {
             return Err(Refusal::DnsDisabled);
         }
         let may = |member: &&Member| self.vpc(member.network).is_some() && entry_point.is_near(member.network);
-        // The entry point's own VPC first: an address that is in it is no neighbour's.
+        // The entry point's own VPC comes before its neighbours.
         let own = members.iter().find(|member| member.network == entry_point.vpc);
-        let member = own.or_else(|| members.iter().find(may)).ok_or(Refusal::Stranger)?;
+        let member = own.or_else(|| members.iter().find(may)).ok_or(Refusal::UnknownNetwork)?;
         Ok(self.in_vpc(Some(entry_point), *member))
     }
 
@@ -411,16 +446,16 @@ impl Networks {
         members: &[Member],
         protocol: Protocol,
         is_in: impl Fn(&IpNet) -> bool,
-    ) -> Result<Found<'n>, Refusal> {
+    ) -> Result<MatchedClient<'n>, Refusal> {
         let known = members.iter().find(|member| entry_point.is_near(member.network));
         let is_allowed = match &entry_point.allowed {
             Some(blocks) => blocks.iter().any(is_in),
             None => known.is_some(),
         };
         if !is_allowed {
-            return Err(Refusal::Stranger);
+            return Err(Refusal::UnknownNetwork);
         }
-        // A network that is let in without a connection is itself, too, if it is the only one that holds the address.
+        // A network that `allowed_cidr_blocks` allows without a connection is identified if no other network contains the address.
         let known = known.or(match members {
             [only] => Some(only),
             _ => None,
@@ -434,19 +469,103 @@ impl Networks {
             .or_else(|| known.and_then(|member| self.info(member.network).az))
             .or(entry_point.az);
         let network = known.map(|member| member.network);
-        Ok(Found { entry_point: Some(entry_point), network, vpc: entry_point.vpc, path: entry_point.path, az, subnet })
+        Ok(MatchedClient {
+            entry_point: Some(entry_point),
+            network,
+            vpc: entry_point.vpc,
+            path: entry_point.path,
+            az,
+            subnet,
+        })
     }
 }
 
-/// A client's network, as views are told apart by it: which VPC's view, by which path, for whom.
-pub type ViewKey = (NetworkAt, Path, Option<NetworkAt>);
+/// The networks that contain a prefix: first those that have it as a block, the last one of these first, then the members of the
+/// wider prefix. A subnet replaces the wider entry of its VPC, and stays in narrower blocks of that VPC.
+fn members_of(wider: &[Member], own: &[(IpNet, Member)]) -> Box<[Member]> {
+    let mut subnets: HashMap<NetworkAt, Option<u32>> =
+        wider.iter().map(|member| (member.network, member.subnet)).collect();
+    for (_, member) in own {
+        let subnet = subnets.entry(member.network).or_default();
+        *subnet = member.subnet.or(*subnet);
+    }
+    let own = own.iter().rev().map(|(_, member)| member.network);
+    let all = own.chain(wider.iter().map(|member| member.network));
+    all.filter_map(|network| Some(Member { network, subnet: subnets.remove(&network)? })).collect()
+}
 
-impl Found<'_> {
-    /// Which view applies.
+/// The key of a view: the VPC, the path, and the client's own network on an inbound path.
+pub type ViewKey = (NetworkAt, ClientPath, Option<NetworkAt>);
+
+impl MatchedClient<'_> {
+    /// The key of the client's view.
     pub fn view(&self) -> ViewKey {
         match self.path {
-            Path::InVpc => (self.vpc, self.path, None),
+            ClientPath::InVpc => (self.vpc, self.path, None),
             _ => (self.vpc, self.path, self.network),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    /// VPCs with these blocks. Each VPC has a subnet with the last one of them.
+    fn networks(blocks: impl Iterator<Item = Vec<String>>) -> Networks {
+        let vpcs = blocks.enumerate().map(|(at, blocks)| {
+            let subnet =
+                json!({"availability_zone_id": "az", "cidr_blocks": blocks.last().into_iter().collect::<Vec<_>>()});
+            (format!("v{at:06}"), json!({"region": "r", "cidr_blocks": blocks, "subnets": {"s": subnet}}))
+        });
+        let manifest = json!({"vpcs": vpcs.collect::<serde_json::Map<_, _>>()});
+        Networks::compile(&serde_json::from_value(manifest).unwrap(), &mut Azs::default(), &[])
+    }
+
+    fn nested(at: usize) -> Vec<String> {
+        vec!["10.0.0.0/8".into(), format!("10.{}.{}.0/24", at / 256, at % 256)]
+    }
+
+    #[test]
+    fn networks_with_equal_blocks_add_one_member_each() {
+        let number = 50_000;
+        let networks = networks((0..number).map(|_| vec!["10.0.0.0/8".into()]));
+        assert_eq!((networks.prefix_members, networks.has_too_many_members()), (number, false));
+        let members = networks.holding([10, 1, 2, 3].into());
+        let last_first = (0..number as u32).rev().map(|at| Member { network: at, subnet: Some(at) });
+        assert!(members.iter().copied().eq(last_first));
+    }
+
+    #[test]
+    fn a_prefix_has_all_networks_that_contain_it_up_to_the_bound() {
+        let few = networks((0..100).map(nested));
+        assert_eq!((few.prefix_members, few.has_too_many_members()), (100 + 100 * 100, false));
+        let members = few.holding([10, 0, 7, 1].into());
+        assert_eq!((members.len(), members[0]), (100, Member { network: 7, subnet: Some(7) }));
+        assert!(members[1..].iter().all(|member| member.network != 7 && member.subnet.is_none()));
+        let many = networks((0..3_000).map(nested));
+        assert!(
+            many.has_too_many_members() && many.prefix_members <= MAX_PREFIX_MEMBERS + 3_000,
+            "{}",
+            many.prefix_members
+        );
+    }
+
+    #[test]
+    fn finds_networks_that_overlap_with_blocks() {
+        let networks = networks((0..4).map(|at| vec![format!("10.{at}.0.0/16"), format!("fd00:{at}::/32")]));
+        for (blocks, expected) in [
+            (&["10.0.0.0/8"][..], &[0, 1, 2, 3][..]),
+            (&["10.2.0.0/16"], &[2]),
+            (&["10.2.7.9/24"], &[2]),
+            (&["10.2.0.0/15", "10.0.0.1/32"], &[0, 2, 3]),
+            (&["fd00:1::/33", "fd00:3::/16"], &[0, 1, 2, 3]),
+            (&["fd00:1::/33", "11.0.0.0/8"], &[1]),
+            (&[], &[]),
+        ] {
+            let blocks: Vec<IpNet> = blocks.iter().map(|block| block.parse().unwrap()).collect();
+            assert!(networks.overlapping(&blocks).iter().eq(expected), "{blocks:?}");
         }
     }
 }

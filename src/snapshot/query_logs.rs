@@ -1,7 +1,8 @@
-//! Which queries are logged: by the view that they get.
+//! The query logs: the configurations that log the queries of each view.
 //!
-//! Each configuration has a slot, which it keeps for as long as it is there, so that an entry can say in one number whom it
-//! is for. What is the same in all entries of a view is text already.
+//! Each configuration has a slot, which it keeps until it is deleted. A log entry says in one 64-bit number which slots it is
+//! for. The members of an entry that are equal for a whole view are text already. Nothing is written here: that is the work
+//! of [`query_log`](crate::query_log).
 
 use super::{
     Snapshot,
@@ -11,21 +12,21 @@ use super::{
 use crate::manifest::{Id, LogDestination, Manifest, Problem, QueryLogConfig, connectivity::Network};
 use std::{collections::BTreeSet, path::PathBuf, sync::Arc, time::Duration};
 
-/// How many slots there are: an entry says in 64 bits whom it is for, and the last one is not for configurations.
+/// The number of slots. An entry has 64 bits for them, and the last bit is for dnstap.
 pub const SLOTS: usize = 63;
 
-/// Where the node lets query logs go.
+/// The destinations of query logs that the node allows.
 #[derive(Clone, Debug, Default)]
 pub struct Allowed {
-    /// Below which directory files may be; none: there may be no files.
+    /// The directory for files; none: files are not allowed.
     pub directory: Option<PathBuf>,
-    /// Destinations that are no files, as [`LogDestination::given`] has them.
+    /// Other destinations, as [`LogDestination::given`] returns them.
     pub destinations: BTreeSet<String>,
 }
 
 impl Allowed {
-    /// Why the node does not let a log go there; none if it does.
-    fn refuses(&self, destination: &LogDestination) -> Option<String> {
+    /// The reason why the node does not allow a destination; none if it does.
+    fn reason_against(&self, destination: &LogDestination) -> Option<String> {
         let given = destination.given().into_iter().next()?;
         match (&destination.file, &self.directory) {
             (Some(_), Some(_)) => None,
@@ -40,35 +41,35 @@ impl Allowed {
 pub struct Configured {
     /// Its identifier.
     pub id: Id,
-    /// What it says.
+    /// The configuration in the manifest.
     pub resource: Arc<QueryLogConfig>,
-    /// The generation that gave it the slot: entries that are older are another one's.
+    /// The generation that gave it the slot. Older entries belong to the configuration that had the slot before.
     pub since: u64,
-    /// The node lets it go there.
+    /// The node allows its destination.
     pub is_allowed: bool,
 }
 
-/// Which of a view's queries are for one configuration.
+/// The queries of a view that one configuration logs.
 struct Filter {
     slot: u8,
-    /// By number; of those that have none here, all.
+    /// The RCODEs; none: all.
     rcodes: Option<Box<[u16]>>,
     slower_than: Duration,
-    /// Of all 32-bit numbers, those up to this one.
+    /// The sampled share: a query is logged if its random 32-bit number is not greater.
     share: u32,
 }
 
-/// What is logged of a view's queries.
+/// The logging of a view's queries.
 pub struct Logged {
     filters: Box<[Filter]>,
-    /// The members of an entry that tell the VPC: `"account_id":…,"region":…,"vpc_id":…`
+    /// The members of an entry about the VPC: `"account_id":…,"region":…,"vpc_id":…`
     pub front: Box<str>,
-    /// The members that tell the view: `"view":…,"path":…`
+    /// The members of an entry about the view: `"view":…,"path":…`
     pub back: Box<str>,
 }
 
 impl Logged {
-    /// The slots of those that an answer is for, as bits. `chance` is any number.
+    /// The slots of the configurations that log an answer, as bits. `chance` is a random number.
     #[inline]
     pub fn wanted_by(&self, rcode: u16, latency: Duration, chance: u32) -> u64 {
         let mut slots = 0;
@@ -87,24 +88,24 @@ impl Logged {
 pub struct QueryLogs {
     /// The configurations, by slot.
     pub slots: Vec<Option<Configured>>,
-    /// By the slot of the view.
+    /// The logging of each view, by its slot.
     views: Vec<Option<Box<Logged>>>,
 }
 
 impl QueryLogs {
-    /// Whether nobody's queries are logged.
+    /// Whether no queries are logged.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.views.is_empty()
     }
 
-    /// What is logged of the queries of a view, by its slot.
+    /// The logging of a view, by its slot.
     #[inline]
     pub fn of(&self, view: u32) -> Option<&Logged> {
         self.views.get(view as usize)?.as_deref()
     }
 
-    /// Compiles the query logs of a manifest. Those that were there before keep their slots.
+    /// Compiles the query logs of a manifest. Configurations of the previous snapshot keep their slots.
     pub(super) fn compile(
         manifest: &Manifest,
         networks: &Networks,
@@ -122,12 +123,12 @@ impl QueryLogs {
             id: id.clone(),
             resource: resource.clone(),
             since,
-            is_allowed: allowed.is_some_and(|allowed| allowed.refuses(&resource.destination).is_none()),
+            is_allowed: allowed.is_some_and(|allowed| allowed.reason_against(&resource.destination).is_none()),
         };
         let old = previous.map_or(&[][..], |previous| &previous.query_logs.slots);
         for (slot, old) in old.iter().enumerate() {
-            let kept = old.as_ref().and_then(|old| Some((old, manifest.query_log_configs.get(&old.id)?)));
-            this.slots[slot] = kept.map(|(old, resource)| make(&old.id, resource, old.since));
+            let same = old.as_ref().and_then(|old| Some((old, manifest.query_log_configs.get(&old.id)?)));
+            this.slots[slot] = same.map(|(old, resource)| make(&old.id, resource, old.since));
         }
         for (id, resource) in &manifest.query_log_configs {
             let is_there = this.slots.iter().flatten().any(|other| other.id == *id);
@@ -136,15 +137,16 @@ impl QueryLogs {
                 *free = Some(make(id, resource, generation));
             }
         }
-        let places = this.slots.iter().map(|slot| slot.as_ref().map(|slot| Places::of(&slot.resource, networks)));
-        let places: Vec<Option<Places>> = places.collect();
+        let logged_networks =
+            this.slots.iter().map(|slot| slot.as_ref().map(|slot| LoggedNetworks::of(&slot.resource, networks)));
+        let logged_networks: Vec<Option<LoggedNetworks>> = logged_networks.collect();
         for view in views.iter() {
-            let is_here = |places: &Places| {
-                places.vpcs.contains(&view.vpc) || view.client().is_some_and(|client| places.networks.contains(&client))
+            let is_here = |logged: &LoggedNetworks| {
+                logged.vpcs.contains(&view.vpc) || view.client().is_some_and(|client| logged.networks.contains(&client))
             };
             let filters: Box<[Filter]> = (0..)
-                .zip(&places)
-                .filter(|(_, places)| places.as_ref().is_some_and(is_here))
+                .zip(&logged_networks)
+                .filter(|(_, logged)| logged.as_ref().is_some_and(is_here))
                 .filter_map(|(slot, _)| Some(Filter::new(slot, &this.slots[usize::from(slot)].as_ref()?.resource)))
                 .collect();
             if filters.is_empty() {
@@ -156,7 +158,7 @@ impl QueryLogs {
             let logged = Logged {
                 filters,
                 front: members([("account_id", owner), ("region", region), ("vpc_id", id)]),
-                back: members([("view", &view.label), ("path", view.path.word())]),
+                back: members([("view", &view.label), ("path", view.path.label())]),
             };
             let at = view.slot as usize;
             if this.views.len() <= at {
@@ -168,25 +170,25 @@ impl QueryLogs {
     }
 }
 
-/// Warnings of logs that go where the node does not let them.
-pub(super) fn refused(manifest: &Manifest, allowed: &Allowed) -> Vec<Problem> {
-    let refused = manifest.query_log_configs.iter().filter_map(|(id, config)| {
-        let message = allowed.refuses(&config.destination)?;
-        Some(Problem::warning("query_log_configs", id, "destination", format!("it is not written: {message}")))
+/// A warning for each configuration whose destination the node does not allow.
+pub(super) fn warnings(manifest: &Manifest, allowed: &Allowed) -> Vec<Problem> {
+    let warnings = manifest.query_log_configs.iter().filter_map(|(id, config)| {
+        let message = allowed.reason_against(&config.destination)?;
+        Some(Problem::warning("query_log_configs", id, "destination", format!("the log is not written: {message}")))
     });
-    refused.collect()
+    warnings.collect()
 }
 
 /// The networks of a configuration.
-struct Places {
+struct LoggedNetworks {
     vpcs: BTreeSet<NetworkAt>,
     networks: BTreeSet<NetworkAt>,
 }
 
-impl Places {
-    fn of(config: &QueryLogConfig, networks: &Networks) -> Places {
+impl LoggedNetworks {
+    fn of(config: &QueryLogConfig, networks: &Networks) -> LoggedNetworks {
         let on_premises = |id: &Id| networks.at(&Network::OnPremises(id.clone()));
-        Places {
+        LoggedNetworks {
             vpcs: config.vpc_ids.iter().filter_map(|id| networks.vpc_at(id)).collect(),
             networks: config.on_premises_network_ids.iter().filter_map(on_premises).collect(),
         }
@@ -224,7 +226,7 @@ mod tests {
         "b": {"region": "r", "cidr_blocks": ["10.2.0.0/16"]}
     }"#;
 
-    fn follow(logs: &str, previous: Option<&Snapshot>) -> Snapshot {
+    fn compile_after(logs: &str, previous: Option<&Snapshot>) -> Snapshot {
         let text = format!("{{{NETWORKS}, \"query_log_configs\": {{{logs}}}}}");
         let manifest = Arc::new(serde_json::from_str(&text).unwrap());
         let allowed = Allowed { directory: None, destinations: ["stdout".to_string()].into() };
@@ -239,29 +241,29 @@ mod tests {
     }
 
     #[test]
-    fn slots_are_kept_and_what_is_free_is_given_to_others() {
+    fn configurations_keep_their_slots_and_free_slots_are_used_again() {
         let log =
             |id: &str, vpc: &str| format!(r#""{id}": {{"vpc_ids": ["{vpc}"], "destination": {{"stdout": {{}}}}}}"#);
         let (x, y, z) = (log("x", "a"), log("y", "b"), log("w", "a"));
-        let first = follow(&[&*x, &y].join(","), None);
+        let first = compile_after(&[&*x, &y].join(","), None);
         assert_eq!(slots(&first), [("x", 1), ("y", 1)]);
-        let second = follow(&[&*y, &z].join(","), Some(&first));
+        let second = compile_after(&[&*y, &z].join(","), Some(&first));
         assert_eq!(slots(&second), [("w", 2), ("y", 1)]);
-        let third = follow(&y, Some(&second));
+        let third = compile_after(&y, Some(&second));
         assert!(third.query_logs.slots[0].is_none());
-        let nothing = follow("", Some(&third));
+        let nothing = compile_after("", Some(&third));
         assert!(nothing.query_logs.is_empty());
-        assert_eq!(slots(&follow(&y, Some(&nothing))), [("y", 5)]);
+        assert_eq!(slots(&compile_after(&y, Some(&nothing))), [("y", 5)]);
         let same =
             compile(&Loaded { manifest: first.manifest.clone(), ..Loaded::default() }, &first.node, Some(&first));
         assert!(same.is_ok_and(|(same, _)| Arc::ptr_eq(&same.query_logs, &first.query_logs)));
     }
 
     #[test]
-    fn what_is_wanted_of_whom() {
+    fn logs_the_queries_that_the_configuration_selects() {
         let log = r#""l": {"vpc_ids": ["a"], "destination": {"unix": "/x"}, "rcodes": ["NXDOMAIN"], "slower_than_ms": 5,
                     "sampling": 0.5}"#;
-        let snapshot = follow(log, None);
+        let snapshot = compile_after(log, None);
         let logs = &snapshot.query_logs;
         assert!(!logs.slots[0].as_ref().unwrap().is_allowed);
         let view = |vpc: &str| {
@@ -282,7 +284,7 @@ mod tests {
         ] {
             assert_eq!(logged.wanted_by(rcode, latency, chance), expected, "{rcode} {latency:?} {chance}");
         }
-        let problems = refused(&snapshot.manifest, snapshot.node.query_logs.as_ref().unwrap());
+        let problems = warnings(&snapshot.manifest, snapshot.node.query_logs.as_ref().unwrap());
         assert!(problems[0].message.contains("does not list `unix:/x` in `query_log.allow`"), "{problems:?}");
     }
 }

@@ -1,48 +1,50 @@
-//! Routes: where a name goes that others answer for. A route is data; `crate::forward` goes it.
+//! Routes: the servers that answer for a domain. A route is data: [`forward`](crate::forward) asks its servers.
 
 use crate::{
     manifest::{Id, Manifest, Protocol, ResolverRule, RuleType},
-    wire::name::printed,
+    wire::name::name_text,
 };
 use sha2::{Digest, Sha256};
 use std::{fmt, net::IpAddr, sync::Arc};
 
-/// What decides the answers that come by a route: two rules share them only if they ask the same servers from the same
-/// addresses for the same domain. It is a digest, so that the same content has the same number in every snapshot.
+/// The number of a route, under which the cache keeps answers. It is a digest of the route, so that two rules share answers
+/// only if they ask the same servers from the same addresses for the same domain, in every snapshot.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct RouteId(pub u128);
 
-/// A way to those who answer.
+/// The servers that answer for a domain.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// Its number.
     pub id: RouteId,
-    /// The rule that it comes from, for people; empty for the internet resolver.
+    /// The identifier of its rule; empty for the internet resolver.
     pub rule: Id,
-    /// The name that it is for, in lower case and wire format: nothing outside of it is believed of those who answer.
+    /// Its domain, in lower case and wire format. zonal discards records outside of it.
     pub domain: Box<[u8]>,
-    /// Who is asked.
+    /// The servers.
     pub servers: Servers,
 }
 
-/// Who is asked.
+/// The servers of a route.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Servers {
-    /// These ones.
+    /// The targets of a FORWARD rule, or of the node's configuration.
     Targets {
         /// The servers.
         targets: Vec<Target>,
         /// The addresses that queries may come from: those of the outbound endpoint; empty for the node's own.
         sources: Vec<IpAddr>,
+        /// Whether AD in their answers is passed on: they validate, and all of them are on loopback.
+        trust_ad: bool,
     },
     /// The name servers of a referral.
     NameServers {
-        /// Their names, with those addresses that came with the referral.
+        /// Their names, with the addresses that came with the referral.
         name_servers: Vec<NameServer>,
         /// The addresses that queries may come from: those of the outbound endpoint; empty for the node's own.
         sources: Vec<IpAddr>,
     },
-    /// The authoritative servers of the Internet, from the root on.
+    /// The authoritative servers of the Internet, starting at the root.
     Recursion,
 }
 
@@ -55,21 +57,21 @@ pub struct NameServer {
     pub addresses: Vec<IpAddr>,
 }
 
-/// A server that is asked.
+/// A server of a FORWARD rule or of the node's configuration.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Target {
     /// Its address.
     pub ip: IpAddr,
     /// Its port.
     pub port: u16,
-    /// The transport it is asked by.
+    /// The protocol that it is asked by.
     pub protocol: Protocol,
-    /// The name that its certificate is checked against; without it, the address is.
+    /// The name in its certificate; none: the certificate has its address.
     pub server_name: Option<Id>,
 }
 
 impl Route {
-    /// A route, with the number that its content has.
+    /// Makes a route, and its number from its content.
     pub fn new(rule: Id, domain: Box<[u8]>, servers: Servers) -> Route {
         let mut digest = Sha256::new();
         digest.update(format!("{rule:?} {domain:?} {servers:?}"));
@@ -77,22 +79,10 @@ impl Route {
         id.copy_from_slice(&digest.finalize()[..16]);
         Route { id: RouteId(u128::from_be_bytes(id)), rule, domain, servers }
     }
-
-    /// The route below a zone cut, to the name servers that a referral names; none unless one of these is at or below
-    /// the name of a DELEGATE rule (AWS's delegation record), which says from where they are asked.
-    pub fn delegation(rule: &Rule, domain: &[u8], name_servers: &[NameServer]) -> Option<Route> {
-        let ends = |name: &NameServer| name_suffixes(&name.name).any(|suffix| *suffix == *rule.route.domain);
-        if !name_servers.iter().any(ends) {
-            return None;
-        }
-        let name_servers = name_servers.to_vec();
-        let servers = Servers::NameServers { name_servers, sources: rule.route.servers.sources().to_vec() };
-        Some(Route::new(rule.id.clone(), domain.into(), servers))
-    }
 }
 
-/// The servers that the rules of a manifest name, with the rule, the addresses that they are asked from and the outbound
-/// endpoint that has these, if there is one.
+/// The targets of all FORWARD rules of a manifest, each with its rule, the source addresses of its queries, and the outbound
+/// endpoint that has these addresses.
 pub fn named_targets(manifest: &Manifest) -> impl Iterator<Item = (&Id, Target, Vec<IpAddr>, Option<&Id>)> {
     let forwards = manifest.resolver_rules.iter().filter(|(_, rule)| rule.rule_type == RuleType::Forward);
     forwards.flat_map(|(id, resource)| {
@@ -106,8 +96,8 @@ pub fn named_targets(manifest: &Manifest) -> impl Iterator<Item = (&Id, Target, 
     })
 }
 
-/// A name and all that it is below, the root left out.
-fn name_suffixes(name: &[u8]) -> impl Iterator<Item = &[u8]> {
+/// A name and all names above it, without the root.
+pub(super) fn name_suffixes(name: &[u8]) -> impl Iterator<Item = &[u8]> {
     std::iter::successors(Some(name), |name| name.get(1 + usize::from(*name.first()?)..)).take_while(|n| n.len() > 1)
 }
 
@@ -121,19 +111,19 @@ impl Servers {
     }
 }
 
-/// A Resolver rule, made ready.
+/// A compiled resolver rule.
 #[derive(Clone, Debug)]
 pub struct Rule {
     /// Its identifier.
     pub id: Id,
-    /// What the manifest says.
+    /// The rule in the manifest.
     pub resource: Arc<ResolverRule>,
-    /// Where names go by it: those of FORWARD rules, and what DELEGATE rules follow.
+    /// Its route. That of a DELEGATE rule gives the source addresses of queries for referrals.
     pub route: Arc<Route>,
 }
 
 impl Rule {
-    /// Makes a rule ready.
+    /// Compiles a rule.
     pub fn new(manifest: &Manifest, id: &Id, resource: &Arc<ResolverRule>) -> Rule {
         let endpoint = resource.resolver_endpoint_id.as_ref().and_then(|id| manifest.resolver_endpoints.get(id));
         let sources = endpoint.map_or(Vec::new(), |endpoint| endpoint.ip_addresses.iter().map(|a| a.ip).collect());
@@ -146,7 +136,7 @@ impl Rule {
         let domain = resource.domain_name.to_lowercase().as_wire().into();
         let servers = match resource.rule_type {
             RuleType::Recursive => Servers::Recursion,
-            _ => Servers::Targets { targets: targets.collect(), sources },
+            _ => Servers::Targets { targets: targets.collect(), sources, trust_ad: false },
         };
         Rule { id: id.clone(), resource: resource.clone(), route: Arc::new(Route::new(id.clone(), domain, servers)) }
     }
@@ -155,10 +145,10 @@ impl Rule {
 impl fmt::Display for Servers {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Servers::Recursion => f.write_str("the authoritative servers, from the root on"),
+            Servers::Recursion => f.write_str("the authoritative servers, starting at the root"),
             Servers::NameServers { name_servers, .. } => {
                 for (at, server) in name_servers.iter().enumerate() {
-                    write!(f, "{}{}", if at == 0 { "" } else { " or " }, printed(&server.name))?;
+                    write!(f, "{}{}", if at == 0 { "" } else { " or " }, name_text(&server.name))?;
                 }
                 Ok(())
             }
@@ -173,7 +163,7 @@ impl fmt::Display for Servers {
 }
 
 impl Target {
-    /// A server by its address alone.
+    /// A server on port 53, by UDP and TCP.
     pub fn do53(ip: IpAddr) -> Target {
         Target { ip, port: 53, protocol: Protocol::Do53, server_name: None }
     }

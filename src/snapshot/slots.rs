@@ -1,14 +1,14 @@
-//! Lists of which a copy shares what did not change: a copy costs a look at each 256th place, and so does a change.
+//! Lists whose copies share unchanged parts. A copy or a change costs one step per 256 slots.
 
 use std::sync::Arc;
 
-/// How many places a part has.
-const PART: usize = 256;
+/// The number of slots in a part.
+const SLOTS_OF_PART: usize = 256;
 
-/// Values by small numbers.
+/// A list of slots, each with a value or empty.
 #[derive(Debug)]
 pub struct Slots<T> {
-    parts: Vec<Arc<[Option<T>; PART]>>,
+    parts: Vec<Arc<[Option<T>; SLOTS_OF_PART]>>,
     len: u32,
 }
 
@@ -25,34 +25,34 @@ impl<T> Default for Slots<T> {
 }
 
 impl<T: Clone> Slots<T> {
-    /// The value in a place.
+    /// The value in a slot.
     #[inline]
     pub fn get(&self, at: u32) -> Option<&T> {
-        self.parts.get(at as usize / PART)?[at as usize % PART].as_ref()
+        self.parts.get(at as usize / SLOTS_OF_PART)?[at as usize % SLOTS_OF_PART].as_ref()
     }
 
-    /// Puts a value in a place, or takes it out.
+    /// Sets the value of a slot, or empties the slot.
     pub fn set(&mut self, at: u32, value: Option<T>) {
-        while self.parts.len() <= at as usize / PART {
-            self.parts.push(Arc::new([const { None }; PART]));
+        while self.parts.len() <= at as usize / SLOTS_OF_PART {
+            self.parts.push(Arc::new([const { None }; SLOTS_OF_PART]));
         }
         self.len = self.len.max(at + 1);
-        Arc::make_mut(&mut self.parts[at as usize / PART])[at as usize % PART] = value;
+        Arc::make_mut(&mut self.parts[at as usize / SLOTS_OF_PART])[at as usize % SLOTS_OF_PART] = value;
     }
 
-    /// Behind all places that have had a value.
+    /// The number behind the last slot that ever had a value.
     pub fn end(&self) -> u32 {
         self.len
     }
 
-    /// All places that have a value, with that.
+    /// All slots with a value.
     pub fn iter(&self) -> impl Iterator<Item = (u32, &T)> {
         let all = self.parts.iter().flat_map(|part| part.iter());
         (0..).zip(all).filter_map(|(at, value)| Some((at, value.as_ref()?)))
     }
 }
 
-/// Identifiers with a number each, which they keep as long as they are there.
+/// A number for each identifier. An identifier keeps its number until it is removed.
 #[derive(Clone, Debug, Default)]
 pub struct Numbers {
     numbers: imbl::OrdMap<String, u32>,
@@ -66,7 +66,7 @@ impl Numbers {
         self.numbers.get(id).copied()
     }
 
-    /// The number of an identifier, which is given out now if it has none.
+    /// The number of an identifier. A new identifier gets a free number.
     pub fn number(&mut self, id: &str) -> u32 {
         if let Some(number) = self.get(id) {
             return number;
@@ -79,7 +79,7 @@ impl Numbers {
         number
     }
 
-    /// Takes an identifier out. Its number is free for another one.
+    /// Removes an identifier, and frees its number.
     pub fn remove(&mut self, id: &str) -> Option<u32> {
         let number = self.numbers.remove(id)?;
         self.free.insert(number);
@@ -92,17 +92,17 @@ impl Numbers {
     }
 }
 
-/// Numbers that belong to identifiers, any number of them to each.
+/// A set of numbers for each identifier.
 #[derive(Clone, Debug, Default)]
 pub struct Index(imbl::OrdMap<String, imbl::OrdSet<u32>>);
 
 impl Index {
-    /// The numbers that belong to an identifier.
+    /// The numbers of an identifier.
     pub fn of(&self, id: &str) -> impl Iterator<Item = u32> {
         self.0.get(id).into_iter().flatten().copied()
     }
 
-    /// All identifiers that have any, in order.
+    /// All identifiers that have numbers, in order.
     pub fn ids(&self) -> impl Iterator<Item = &String> {
         self.0.keys()
     }
@@ -115,7 +115,7 @@ impl Index {
         }
     }
 
-    /// Takes a number out.
+    /// Removes a number.
     pub fn remove(&mut self, id: &str, number: u32) {
         if let Some(numbers) = self.0.get_mut(id) {
             numbers.remove(&number);

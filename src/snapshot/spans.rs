@@ -1,17 +1,18 @@
-//! The addresses as a line, cut where something about them changes: how far around an address it is the same.
+//! Ranges of addresses with a value each: they tell how large a prefix around an address has the same value.
 
 use ipnet::IpNet;
 use std::net::IpAddr;
 
-/// What is so of each address.
+/// A value for each address.
 #[derive(Debug)]
 pub struct Spans<T> {
-    /// Where a span begins, its bits from the left, and what is so up to the next one. The first begins at 0.
+    /// The first address of each range, with its bits from the left, and the value up to the next range. The first range begins
+    /// at 0.
     v4: Box<[(u128, T)]>,
     v6: Box<[(u128, T)]>,
 }
 
-/// An address's bits from the left.
+/// The bits of an address, from the left.
 fn bits(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => u128::from(u32::from(address)) << 96,
@@ -19,14 +20,14 @@ fn bits(address: IpAddr) -> u128 {
     }
 }
 
-/// The last address of a block, and of its family, likewise. Bits that IPv4 has not are all set.
+/// The bits of the last address of a block. The bits behind an IPv4 address are all set.
 fn last(block: &IpNet) -> u128 {
     bits(block.network()) | u128::MAX.checked_shr(block.prefix_len().into()).unwrap_or(0)
 }
 
 impl<T: Copy + PartialEq> Spans<T> {
-    /// Of the blocks that hold an address the smallest one counts; of equal ones the last. `outside` is so where there
-    /// are none.
+    /// Makes ranges from blocks. The smallest block that contains an address gives its value; of equal blocks, the last one.
+    /// Addresses in no block have the value `outside`.
     pub fn new(blocks: impl IntoIterator<Item = (IpNet, T)>, outside: T) -> Spans<T> {
         let (v4, v6): (Vec<_>, Vec<_>) = blocks.into_iter().partition(|(block, _)| matches!(block, IpNet::V4(_)));
         Spans { v4: cut(v4, outside), v6: cut(v6, outside) }
@@ -39,19 +40,19 @@ impl<T: Copy + PartialEq> Spans<T> {
         }
     }
 
-    /// The length of the shortest prefix around an address in which the same is so everywhere.
+    /// The length of the shortest prefix around an address in which all addresses have the same value.
     pub fn uniform_len(&self, address: IpAddr) -> u8 {
         let (spans, address) = (self.of(address), bits(address));
         let next = spans.partition_point(|(start, _)| *start <= address);
         let start = spans.get(next - 1).map_or(0, |(start, _)| *start);
-        // A prefix leaves a neighbour out when it is longer than what the two have in common.
+        // A prefix does not contain a neighbour if it is longer than their common bits.
         let beyond = |neighbour: u128| (address ^ neighbour).leading_zeros() as u8 + 1;
         let before = if start == 0 { 0 } else { beyond(start - 1) };
         let after = spans.get(next).map_or(0, |(end, _)| beyond(*end));
         before.max(after)
     }
 
-    /// What is so in a block, from its beginning to its end.
+    /// The values in a block, from its first address to its last.
     pub fn within(&self, block: &IpNet) -> impl Iterator<Item = T> {
         let (spans, end) = (self.of(block.addr()), last(block));
         let first = spans.partition_point(|(start, _)| *start <= bits(block.network())) - 1;
@@ -68,7 +69,7 @@ fn cut<T: Copy + PartialEq>(mut blocks: Vec<(IpNet, T)>, outside: T) -> Box<[(u1
             spans.push((start, what));
         }
     };
-    // The blocks that hold the place where the sweep is, the smallest one last.
+    // The blocks that contain the current address, the smallest one last.
     let mut open: Vec<(u128, T)> = Vec::new();
     let close = |open: &mut Vec<(u128, T)>, add: &mut dyn FnMut(u128, T), until: u128| {
         while let Some((end, _)) = open.pop_if(|(end, _)| *end < until) {
@@ -91,9 +92,9 @@ fn cut<T: Copy + PartialEq>(mut blocks: Vec<(IpNet, T)>, outside: T) -> Box<[(u1
 mod tests {
     use super::*;
 
-    /// Bit by bit, over a network small enough to look at every address.
+    /// Compares with a search over every address of a small network.
     #[test]
-    fn as_far_as_it_is_the_same() {
+    fn finds_the_largest_prefix_with_one_value() {
         let mut random = 7u32;
         let mut draw = |below: u32| {
             random = random.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
@@ -122,7 +123,7 @@ mod tests {
                         (0..256).filter(move |other| block.contains(&address(*other)))
                     };
                     let is_uniform = |len: u8| around(len).all(|other| what(other) == what(at));
-                    // What is beyond the 256 addresses is outside.
+                    // Addresses beyond the 256 have the value `outside`.
                     let shortest = (full - 8..=full).find(|len| is_uniform(*len)).unwrap();
                     let found = spans.uniform_len(address(at));
                     if shortest > full - 8 || what(at) != 0 {

@@ -1,19 +1,28 @@
-//! Views: how the consumers of one network, by one path, see the world.
+//! Views: the names that the clients of one network see by one path.
 //!
-//! A view is made of maps that are shared with other views wherever they are equal: what its VPC has (zones and rules),
-//! the private names that are its own affair, those that all who reach the same endpoints see, and autodefined names.
+//! A view is a few maps, and equal maps are shared with other views. Names are in no view themselves.
+//!
+//! ```text
+//! View -> policies     zones and rules of its VPC
+//!      -> own          private names of endpoints in the client's VPC or in its own, and of endpoints that list its VPC
+//!      -> shared       private names of endpoints in all connected VPCs
+//!      -> autodefined  domains of the Regions that it has address names of
+//! ```
+//!
+//! All views have the names of [`LOCALLY_SERVED`](super::autodefined::LOCALLY_SERVED), unless their VPC has disabled
+//! autodefined names, and the public names of all endpoints.
 
 mod compile;
 mod policies;
 
-pub use compile::{Input, Previous, follow, too_many};
-pub use policies::{Policies, Policy};
+pub use compile::{Input, Previous, check_size, compile};
+pub use policies::{DelegateRules, Policies, Policy};
 
 use super::{
     autodefined::Autodefined,
     endpoints::{Endpoint, EndpointName, PrivateName},
     names::NameMap,
-    networks::{NetworkAt, Path, ViewKey},
+    networks::{ClientPath, NetworkAt, ViewKey},
     routes::{Route, RouteId},
     slots::Slots,
 };
@@ -26,27 +35,27 @@ use std::{
     sync::Arc,
 };
 
-/// How the consumers of one network, by one path, see the world. What its VPC has, and what it shares with all who are
-/// connected to the same ones, is to be asked of the [views](Views).
+/// The names that the clients of one network see by one path. [`Views::policies`] and [`Views::shared`] return the maps that
+/// it shares with other views.
 #[derive(Clone)]
 pub struct View {
-    /// Its name in counters: the VPC, for the inbound path with the client's network.
+    /// Its label in metrics: the VPC; on an inbound path, the VPC and the client's network.
     pub label: Arc<str>,
-    /// Its place in the list of labels, the same in all later snapshots.
+    /// Its index into [`Views::labels`], the same in all later snapshots.
     pub slot: u32,
-    /// The VPC whose world it is.
+    /// The VPC whose names it has.
     pub vpc: NetworkAt,
     /// The clients' network, if it is known.
     client: Option<NetworkAt>,
-    /// By which way its clients come.
-    pub path: Path,
-    /// Private names of the client's own VPC, and those whose scope lists the VPC.
+    /// The path of its clients.
+    pub path: ClientPath,
+    /// Private names of endpoints in the client's VPC or in the view's, and of endpoints whose scope lists the view's VPC.
     pub own: Arc<NameMap<PrivateName>>,
-    /// Where the private names are that are shared with all who are connected.
+    /// The slot of the private names of connected VPCs.
     shared: u32,
-    /// Autodefined names beside the locally served zones of all; none if the VPC has them switched off.
+    /// Autodefined zones beside the locally served ones; none if the VPC has disabled all of them.
     pub autodefined: Option<Arc<NameMap<Autodefined>>>,
-    /// The VPCs whose addresses have autodefined names here, in order.
+    /// The VPCs whose addresses have autodefined names in this view, in order.
     pub named: Arc<[NetworkAt]>,
 }
 
@@ -57,27 +66,27 @@ impl View {
     }
 }
 
-/// Private names of connected VPCs, for all that are connected to the same ones.
+/// Private names of connected VPCs. Views that are connected to the same VPCs share them.
 #[derive(Default)]
 struct Shared {
-    /// The VPCs that they are of.
+    /// The VPCs of the endpoints.
     exporters: Vec<NetworkAt>,
-    /// They are for the inbound path.
+    /// They are for an inbound path.
     inbound: bool,
     /// The Region whose endpoints come first.
     region: String,
     names: NameMap<PrivateName>,
 }
 
-/// What not all views have alike.
-pub struct Differing {
-    /// All names at which some view has something.
+/// The differences between views, which decide the scope of an answer.
+pub struct Differences {
+    /// All names at which at least one view has a rule, zone or name of its own.
     pub names: NameMap<()>,
     /// Some views have the locally served zones, and others do not.
     pub locally_served: bool,
     /// Some subnet has `enable_dns64`.
     pub dns64: bool,
-    /// Some views have DELEGATE rules, which act on what the internet resolver says.
+    /// Some views have DELEGATE rules, which follow referrals of the internet resolver.
     pub delegates: bool,
 }
 
@@ -85,26 +94,27 @@ pub struct Differing {
 #[derive(Clone, Default)]
 pub struct Views {
     list: Slots<Arc<View>>,
-    /// By the VPC's place among the networks.
+    /// The view inside each VPC, by the index of the VPC.
     in_vpc: Arc<Vec<Option<u32>>>,
+    /// The views of inbound paths.
     inbound: Arc<HashMap<ViewKey, u32>>,
-    /// The views of each VPC, and those of the clients of each network.
+    /// The views of each VPC, and the views of the clients of each network.
     of_network: Arc<HashMap<NetworkAt, Vec<u32>>>,
-    /// What VPCs have by their own, by their place among the networks.
+    /// The rules and zones of each VPC, by the index of the VPC.
     policies: Slots<Arc<Policies>>,
     shared: Slots<Arc<Shared>>,
-    /// What they do not have alike; none where nobody asks that.
-    pub differing: Option<Arc<Differing>>,
-    /// Labels by slot, of all views that there ever were.
+    /// The differences between them; none if no forwarder names its clients by a prefix.
+    pub differences: Option<Arc<Differences>>,
+    /// The labels of all views of this process, by slot.
     pub labels: Arc<Vec<Arc<str>>>,
 }
 
 impl Views {
-    /// The view of a client.
+    /// The view with a key.
     #[inline]
     pub fn get(&self, key: ViewKey) -> Option<&View> {
         let at = match key {
-            (vpc, Path::InVpc, _) => self.in_vpc.get(vpc as usize).copied().flatten(),
+            (vpc, ClientPath::InVpc, _) => self.in_vpc.get(vpc as usize).copied().flatten(),
             _ => self.inbound.get(&key).copied(),
         };
         self.list.get(at?).map(|view| &**view)
@@ -121,38 +131,38 @@ impl Views {
         self.policies.get(view.vpc).map(|policies| &**policies)
     }
 
-    /// The private names that a view shares with all who are connected to the same ones.
+    /// The private names that a view shares with all views that are connected to the same VPCs.
     #[inline]
     pub fn shared(&self, view: &View) -> Option<&NameMap<PrivateName>> {
         self.shared.get(view.shared).map(|shared| &shared.names)
     }
 
-    /// What answers that come by a route are kept under. Those who have DELEGATE rules may get others than those who have
-    /// none, or not the same: where a server tells of other servers, the rules say whether these are asked.
+    /// The number under which the cache keeps the answers of a route for a view. VPCs with different DELEGATE rules have
+    /// different numbers: the rules decide which referrals are followed, and so the answers.
     #[inline]
     pub fn route_id(&self, view: &View, route: &Route) -> RouteId {
         RouteId(route.id.0 ^ self.policies(view).map_or(0, |policies| policies.salt))
     }
 }
 
-/// Why the private names of an endpoint are not for a view.
+/// The reason why a view does not have the private names of an endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Hidden {
     /// The view is not in their scope.
     OutOfScope,
     /// The client's own network does not reach the endpoint's VPC.
     Unreachable,
-    /// They are for the inbound path only.
+    /// They are for inbound paths only.
     InboundOnly,
 }
 
-/// Why an endpoint's private names, if it has any, are not for this view and this client (docs/concepts/which-answer.md); none if
-/// they are.
+/// The reason why a view and its client do not have an endpoint's private names (docs/concepts/which-answer.md); none if they
+/// have them. `viewing` is the VPC of the view.
 pub fn hidden(
     connectivity: &Connectivity,
     viewing: &Network,
     client: Option<&Network>,
-    path: Path,
+    path: ClientPath,
     endpoint: &Endpoint,
 ) -> Option<Hidden> {
     let home = Network::Vpc(endpoint.names.vpc.clone());
@@ -161,7 +171,7 @@ pub fn hidden(
         PrivateDnsScope::Connected => connectivity.reaches(viewing, &home),
         PrivateDnsScope::Vpcs(ids) => ids.binary_search_by(|id| (**id).cmp(viewing.id())).is_ok(),
     };
-    // Of a client in no known network it is only known that it reaches the VPC that it asks.
+    // A client in no known network reaches at least the VPC of its view.
     let is_reached = client.map_or(home == *viewing, |client| connectivity.reaches(client, &home));
     match (in_scope, is_reached) {
         (false, _) => Some(Hidden::OutOfScope),
@@ -170,21 +180,21 @@ pub fn hidden(
     }
 }
 
-fn is_on_path(endpoint: &Endpoint, path: Path) -> bool {
-    path == Path::Inbound || !endpoint.names.inbound_only
+fn is_on_path(endpoint: &Endpoint, path: ClientPath) -> bool {
+    path == ClientPath::Inbound || !endpoint.names.inbound_only
 }
 
-/// Adds an endpoint's private names where they are not taken.
+/// Adds an endpoint's private names, except names that another endpoint has already.
 fn add_names(names: &mut BTreeMap<Box<[u8]>, PrivateName>, endpoint: &Endpoint) {
     for (apex, name) in &endpoint.names.private {
         let entry: &mut PrivateName = names.entry(apex.clone()).or_default();
-        let take = |place: &mut Option<EndpointName>, wanted: bool| {
-            if wanted && place.is_none() {
-                *place = Some(name.clone());
+        let set = |endpoint: &mut Option<EndpointName>, has_it: bool| {
+            if has_it && endpoint.is_none() {
+                *endpoint = Some(name.clone());
             }
         };
-        take(&mut entry.exact, name.exact);
-        take(&mut entry.wildcard, name.wildcard);
+        set(&mut entry.exact, name.exact);
+        set(&mut entry.wildcard, name.wildcard);
     }
 }
 
@@ -196,9 +206,8 @@ mod tests {
         snapshot::{Node, compile},
     };
 
-    /// Where rules say which referrals are followed, what others answered is nobody else's.
     #[test]
-    fn who_follows_referrals_shares_no_answers() {
+    fn vpcs_with_different_delegate_rules_share_no_cached_answers() {
         let manifest = serde_json::json!({
             "vpcs": {"a": {"region": "r", "cidr_blocks": ["10.1.0.0/16"]}, "b": {"region": "r", "cidr_blocks": ["10.2.0.0/16"]},
                      "c": {"region": "r", "cidr_blocks": ["10.3.0.0/16"]}, "d": {"region": "r", "cidr_blocks": ["10.4.0.0/16"]}},
@@ -212,34 +221,93 @@ mod tests {
         let root = crate::wire::query::LookupName::root();
         let [a, b, c, d] = ["a", "b", "c", "d"].map(|vpc| {
             let at = snapshot.networks.at(&Network::Vpc(vpc.into())).unwrap();
-            let view = snapshot.views.get((at, Path::InVpc, None)).unwrap();
+            let view = snapshot.views.get((at, ClientPath::InVpc, None)).unwrap();
             let policy = snapshot.views.policies(view).unwrap().names.find(&root, 0).unwrap();
             snapshot.views.route_id(view, &policy.rule.as_ref().unwrap().route)
         });
         assert!(a == b && a != c && c != d && a != d);
     }
 
-    /// Each inbound endpoint has a view for each network that reaches its VPC.
-    #[test]
-    fn inbound_endpoints_times_networks_are_bounded() {
-        let problems = |number: usize| {
-            let ids = (0..number).map(|at| format!("v{at}"));
-            let vpc = |id: String| (id, serde_json::json!({"region": "r", "cidr_blocks": []}));
-            let attach = |id: String| serde_json::json!({"vpc_id": id});
-            let endpoint = |id: String| {
-                (id.clone(), serde_json::json!({"direction": "INBOUND", "vpc_id": id, "ip_addresses": []}))
-            };
-            let manifest = serde_json::json!({
-                "vpcs": ids.clone().map(vpc).collect::<serde_json::Map<_, _>>(),
-                "transit_gateways": {"t": {"attachments": ids.clone().map(attach).collect::<Vec<_>>()}},
-                "resolver_endpoints": ids.map(endpoint).collect::<serde_json::Map<_, _>>(),
-            });
-            let loaded = Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() };
-            compile(&loaded, &Arc::new(Node::default()), None).map_or_else(|problems| problems, |(_, found)| found)
+    fn compiled(manifest: serde_json::Value) -> Result<crate::snapshot::Snapshot, Vec<crate::manifest::Problem>> {
+        let loaded = Loaded { manifest: serde_json::from_value(manifest).unwrap(), ..Loaded::default() };
+        compile(&loaded, &Arc::new(Node::default()), None).map(|(snapshot, _)| snapshot)
+    }
+
+    /// A manifest with this number of VPCs, each with an inbound endpoint: all connected, or allowed by `allowed_cidr_blocks`.
+    fn inbound(number: usize, is_connected: bool) -> serde_json::Value {
+        let ids = (0..number).map(|at| format!("v{at}"));
+        let vpcs = (0..number).map(|at| {
+            let block = format!("10.{}.{}.0/24", at / 256, at % 256);
+            (format!("v{at}"), serde_json::json!({"region": "r", "cidr_blocks": [block]}))
+        });
+        let allowed = if is_connected { vec![] } else { vec!["10.0.0.0/8"] };
+        let endpoint = |id: String| {
+            let value = serde_json::json!({"direction": "INBOUND", "vpc_id": id, "ip_addresses": [], "allowed_cidr_blocks": allowed});
+            (id, value)
         };
-        assert_eq!(problems(30), []);
-        let told = problems(510);
-        assert!(told.len() == 1 && told[0].is_error(), "{told:?}");
-        assert!(told[0].message.contains("more than 250000 pairs of their VPC and a network"), "{told:?}");
+        let attach = |id: String| serde_json::json!({"vpc_id": id});
+        let attachments: Vec<_> = ids.clone().map(attach).filter(|_| is_connected).collect();
+        serde_json::json!({
+            "vpcs": vpcs.collect::<serde_json::Map<_, _>>(),
+            "transit_gateways": {"t": {"region": "r", "attachments": attachments}},
+            "resolver_endpoints": ids.map(endpoint).collect::<serde_json::Map<_, _>>(),
+        })
+    }
+
+    /// Each VPC with an inbound endpoint has a view for each network that reaches it or that the endpoint allows.
+    #[test]
+    fn rejects_a_manifest_with_too_many_inbound_views() {
+        for is_connected in [true, false] {
+            let snapshot = compiled(inbound(30, is_connected)).unwrap();
+            // Each VPC has one of its own. Each endpoint has one for each network, and one for unknown networks.
+            assert_eq!(snapshot.views.iter().count(), 30 + 30 * 31, "{is_connected}");
+            let found = compiled(inbound(510, is_connected)).err().unwrap();
+            assert!(found.len() == 1 && found[0].is_error(), "{found:?}");
+            assert!(found[0].message.contains("more than 250000 pairs of their VPC and a network"), "{found:?}");
+        }
+    }
+
+    #[test]
+    fn rejects_a_manifest_with_too_many_networks_per_prefix() {
+        let network = |at: usize| {
+            let blocks = ["10.0.0.0/8".to_string(), format!("10.{}.{}.0/24", at / 256, at % 256)];
+            (format!("n{at}"), serde_json::json!({"cidr_blocks": blocks, "vpc_ids": []}))
+        };
+        let manifest = |number: usize| {
+            let networks = (0..number).map(network).collect::<serde_json::Map<_, _>>();
+            serde_json::json!({"on_premises_networks": networks})
+        };
+        assert!(compiled(manifest(300)).is_ok());
+        let found = compiled(manifest(3_000)).err().unwrap();
+        assert!(found.len() == 1 && found[0].is_error(), "{found:?}");
+        assert!(found[0].message.contains("more than 5000000 pairs of a CIDR block and a network"), "{found:?}");
+    }
+
+    #[test]
+    fn the_first_matching_delegate_rule_has_a_zone_cut() {
+        let number = 4_000;
+        let rule = |at: usize| {
+            let rule =
+                serde_json::json!({"domain_name": format!("ns{at}.test"), "rule_type": "DELEGATE", "vpc_ids": ["v"]});
+            (format!("r{at:05}"), rule)
+        };
+        let cut = |at: usize| {
+            let servers = [format!("a.ns{}.test.", at + 1), format!("b.c.ns{at}.test."), "d.other.test.".into()];
+            serde_json::json!({"name": format!("cut{at}"), "type": "NS", "records": servers})
+        };
+        let snapshot = compiled(serde_json::json!({
+            "vpcs": {"v": {"region": "r", "cidr_blocks": ["10.0.0.0/8"]}},
+            "resolver_rules": (0..number).map(rule).collect::<serde_json::Map<_, _>>(),
+            "private_hosted_zones": {"Z": {"name": "example", "vpc_ids": ["v"], "records": (0..number + 2).map(cut).collect::<Vec<_>>()}},
+        }));
+        let snapshot = snapshot.unwrap();
+        let view = snapshot.views.iter().next().unwrap();
+        let delegations = &snapshot.views.policies(view).unwrap().delegations;
+        let rules: BTreeMap<String, &str> = delegations
+            .iter()
+            .map(|(name, route)| (crate::wire::name::name_text(name).to_string(), &*route.rule))
+            .collect();
+        assert_eq!(rules.len(), number);
+        assert_eq!((rules["cut7.example."], rules["cut3999.example."]), ("r00007", "r03999"));
     }
 }

@@ -1,4 +1,4 @@
-//! The private hosted zones: which of them a change touches.
+//! The private hosted zones: a change compiles only the zones that it concerns.
 
 use super::{
     Node, Snapshot,
@@ -17,7 +17,7 @@ use std::{
 pub struct Zones {
     numbers: Numbers,
     list: Slots<Arc<Zone>>,
-    /// Those of which updates have made something else.
+    /// The zones with dynamic updates.
     overlaid: OrdSet<Id>,
 }
 
@@ -33,7 +33,7 @@ impl Zones {
         self.get(self.numbers.get(id)?)
     }
 
-    /// All of them, in the order of their identifiers.
+    /// All zones, in the order of their identifiers.
     pub fn iter(&self) -> impl ExactSizeIterator<Item = &Arc<Zone>> {
         let all: Vec<&Arc<Zone>> = self.numbers.iter().filter_map(|number| self.get(number)).collect();
         all.into_iter()
@@ -45,7 +45,7 @@ impl Zones {
         Some((number, self.get(number)?))
     }
 
-    /// All of them with their numbers, in the order of their identifiers.
+    /// All zones with their numbers, in the order of their identifiers.
     pub fn all_numbered(&self) -> impl Iterator<Item = (u32, &Zone)> {
         self.numbers.iter().filter_map(|number| Some((number, &**self.get(number)?)))
     }
@@ -69,11 +69,11 @@ impl Zones {
     }
 }
 
-/// The serials that zones have had, by their identifiers: of those that others copy.
+/// The last serial of each zone that secondaries copy, by its identifier.
 pub type Serials = Arc<BTreeMap<Id, Serial>>;
 
-/// Compiles the zones that may not be what they were, and tells which ones are not.
-pub(super) fn follow(
+/// Compiles the zones that a change may concern. Returns all zones, the identifiers of the changed ones, and the serials.
+pub(super) fn recompile(
     loaded: &Loaded,
     node: &Node,
     previous: Option<&Snapshot>,
@@ -94,19 +94,22 @@ pub(super) fn follow(
         let serial = (serials.get(id).copied(), node.started.max(1));
         let whole = zone::Job { serial, ..zone::Job::new(id, source) };
         if source.is_transferred() {
-            let held = loaded.transferred.get(id);
-            let is_same = match (held, previous.and_then(|previous| previous.transferred.get(id))) {
-                (Some(held), Some(old)) => held.is_same(old),
-                (held, old) => held.is_none() && old.is_none(),
+            let copy = loaded.transferred.get(id);
+            let is_same = match (copy, previous.and_then(|previous| previous.transferred.get(id))) {
+                (Some(copy), Some(old)) => copy.is_same(old),
+                (copy, old) => copy.is_none() && old.is_none(),
             };
-            match held {
+            match copy {
                 _ if is_same && old.is_some_and(|old| old.is_of(source)) => {}
-                None => jobs.push(zone::Job { missing: Some("the zone was not transferred yet"), ..whole }),
-                Some(held) if held.is_expired => {
-                    jobs.push(zone::Job { missing: Some("the zone has expired: no primary answers for it"), ..whole });
+                None => jobs.push(zone::Job { missing: Some("the zone has not been transferred yet"), ..whole }),
+                Some(copy) if copy.is_expired => {
+                    jobs.push(zone::Job {
+                        missing: Some("the zone has expired, because no primary answers for it"),
+                        ..whole
+                    });
                 }
-                Some(held) => {
-                    jobs.push(zone::Job { content: Some(&held.content), base: old.map(|old| &**old), ..whole });
+                Some(copy) => {
+                    jobs.push(zone::Job { content: Some(&copy.content), base: old.map(|old| &**old), ..whole });
                 }
             }
             continue;
@@ -120,7 +123,7 @@ pub(super) fn follow(
         };
         let is_dropped = old.is_some_and(|old| old.overlay.is_some() && overlay.is_none());
         let base = match base {
-            // What the zone has is what updates have made of it: it is built from its files, when these are read.
+            // The old zone has updates that are dropped. It is built from its files once these are read.
             Some(_) if is_dropped && data.is_none() && source.file.is_some() => continue,
             base => base.filter(|_| !is_dropped),
         };
@@ -141,7 +144,7 @@ pub(super) fn follow(
     (zones, changed, serials)
 }
 
-/// The zones that have to do with what has changed since.
+/// The zones that a change may concern.
 fn touched(loaded: &Loaded, previous: Option<&Snapshot>) -> BTreeSet<Id> {
     let nothing = Default::default();
     let before = previous.map_or(&nothing, |previous| &previous.manifest.private_hosted_zones);
@@ -161,7 +164,7 @@ fn touched(loaded: &Loaded, previous: Option<&Snapshot>) -> BTreeSet<Id> {
 
 type Built<'a> = (&'a Id, Option<(Zone, Option<Serial>)>, Vec<Problem>);
 
-/// Builds zones, in several threads where there are many.
+/// Builds zones, in several threads if there are 16 or more.
 fn build_zones<'a>(jobs: &[zone::Job<'a>]) -> Vec<Built<'a>> {
     let build = |jobs: &[zone::Job<'a>]| -> Vec<Built<'a>> {
         jobs.iter()

@@ -1,4 +1,5 @@
-//! Which zone is meant, and who may have it.
+//! Access to zones: the zone that a request is about, and the clients that may transfer or update
+//! it.
 
 use super::{
     message::Request,
@@ -8,31 +9,35 @@ use crate::{
     answer::Client,
     manifest::PrivateHostedZone,
     snapshot::{Snapshot, zone::Zone},
-    wire::{Name, query::LookupName, query::rcode},
+    wire::{Name, codes::rcode, query::LookupName},
 };
 use std::sync::Arc;
 
-/// What somebody wants of a zone.
+/// The purpose of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// To copy it.
+    /// To copy the zone.
     Transfer,
-    /// To change it.
+    /// To change the zone.
     Update,
 }
 
-/// A request that is not to be followed.
+/// A request that is refused.
 #[derive(Debug)]
 pub struct Refused {
     /// The RCODE.
     pub rcode: u16,
-    /// What the client is told: nothing of what there is.
-    pub told: &'static str,
-    /// What the log is told.
-    pub why: String,
+    /// The text of the extended error for the client. It does not reveal which zones exist.
+    pub client_text: &'static str,
+    /// The reason for the log.
+    pub reason: String,
 }
 
-/// What a request is signed with; or the failure of that.
+/// Verifies the signature of a request, if it has one.
+///
+/// # Errors
+///
+/// Outer: the message is malformed. Inner: the signature does not hold.
 pub fn authenticate(keys: &Keys, packet: &[u8], now: u64) -> Result<Result<Option<Session>, Failure>, tsig::Malformed> {
     Ok(match tsig::verify(keys, packet, now)? {
         Signed::No => Ok(None),
@@ -41,7 +46,7 @@ pub fn authenticate(keys: &Keys, packet: &[u8], now: u64) -> Result<Result<Optio
     })
 }
 
-/// Whether the zone is open to somebody.
+/// Whether a client may transfer or update a zone.
 fn allows(zone: &PrivateHostedZone, purpose: Purpose, client: &Client, key: Option<&Name>) -> bool {
     let is_secondary = || {
         zone.secondaries.iter().any(|secondary| {
@@ -52,13 +57,19 @@ fn allows(zone: &PrivateHostedZone, purpose: Purpose, client: &Client, key: Opti
         Purpose::Transfer => {
             zone.allow_transfer.iter().any(|access| access.allows(client.source, key)) || is_secondary()
         }
-        // A key is required, whatever the manifest says.
+        // An update needs a key, whatever the manifest says.
         Purpose::Update => key.is_some() && zone.allow_update.iter().any(|access| access.allows(client.source, key)),
     }
 }
 
-/// The zone that a request is about. Zones of several networks may have one name: that of the client's own view comes first;
-/// without that, it is the only one that is open to the client.
+/// The zone that a request is about.
+///
+/// Zones of several networks may have the same name. The zone of the client's own view comes first.
+/// If there is none, it is the only zone of the name that the client may access.
+///
+/// # Errors
+///
+/// No zone, or several zones of the name are open to the client.
 pub fn zone<'s>(
     snapshot: &'s Snapshot,
     client: &Client,
@@ -67,11 +78,11 @@ pub fn zone<'s>(
     key: Option<&Name>,
 ) -> Result<&'s Arc<Zone>, Refused> {
     let name = request.zone.to_lowercase();
-    let refused = |rcode: u16, told: &'static str, why: String| Err(Refused { rcode, told, why });
+    let refused = |rcode: u16, client_text: &'static str, reason: String| Err(Refused { rcode, client_text, reason });
     let mut open =
         snapshot.zones().filter(|zone| *zone.apex == *name.as_wire() && allows(&zone.source, purpose, client, key));
     let (Some(first), second) = (open.next(), open.next()) else {
-        // Who has a key of ours may know which zones there are.
+        // A client with a key may know which zones exist.
         return match key.is_some() && !snapshot.zones().any(|zone| *zone.apex == *name.as_wire()) {
             true => refused(rcode::NOTAUTH, "there is no such zone here", format!("there is no zone {name}")),
             false => refused(
@@ -109,7 +120,7 @@ fn signed(key: Option<&Name>) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::{answer::Transport, manifest::Loaded, snapshot::compile, wire::query::opcode};
+    use crate::{answer::Transport, manifest::Loaded, snapshot::compile, wire::codes::opcode};
 
     /// A request for a zone, as far as access looks at it.
     fn request(zone: &str) -> Request {
@@ -121,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn zones_of_one_name_are_told_apart() {
+    fn chooses_between_zones_of_the_same_name() {
         let zone = |vpc: &str, more: serde_json::Value| {
             let mut zone = serde_json::json!({"name": "Split.example", "vpc_ids": [vpc]});
             zone.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
@@ -156,12 +167,13 @@ mod tests {
         };
         let (far, in_a, in_b, in_c) = ([192, 0, 2, 9], [10, 1, 0, 1], [10, 2, 0, 1], [10, 3, 0, 1]);
         for (source, key, expected) in [
-            // The client's own view decides; without one that has a zone that is open to it, several are too many.
+            // The client's own view decides. A client without a view of one of the zones is
+            // refused.
             (in_a, Some("both"), Ok("A")),
             (in_b, Some("BOTH"), Ok("B")),
             (in_c, Some("both"), Err(rcode::REFUSED)),
             (far, Some("both"), Err(rcode::REFUSED)),
-            // Only one is open: that one, whatever the view.
+            // Only one zone is open to the client: the view does not matter.
             (in_b, Some("near"), Ok("A")),
             (far, Some("near"), Err(rcode::REFUSED)),
             ([192, 0, 2, 1], None, Ok("B")),
@@ -177,7 +189,7 @@ mod tests {
         assert_eq!(find(far, Some("both"), Purpose::Update, "split.example").as_deref(), Ok("A"));
         assert_eq!(find(in_a, None, Purpose::Update, "split.example"), Err(rcode::REFUSED));
         assert_eq!(find(in_a, Some("near"), Purpose::Update, "split.example"), Err(rcode::REFUSED));
-        // What there is is for those only who have a key.
+        // Only a client with a key learns that a zone does not exist.
         assert_eq!(find(in_a, None, Purpose::Transfer, "no.example"), Err(rcode::REFUSED));
         assert_eq!(find(in_a, Some("any"), Purpose::Transfer, "no.example"), Err(rcode::NOTAUTH));
         assert_eq!(find(in_a, Some("both"), Purpose::Transfer, "below.split.example"), Err(rcode::NOTAUTH));

@@ -7,6 +7,7 @@ use crate::{
     },
     wire::{
         Name,
+        codes::class,
         rdata::{self, rtype, type_to_text},
         response,
     },
@@ -177,7 +178,7 @@ impl<'a> Reader<'a> {
         let response::Record { owner, rtype, class, ttl, rdata } = record;
         let owner = Name::from_wire(&owner).map_err(|error| error.to_string())?;
         let what = || format!("{owner} {}", type_to_text(rtype));
-        if class != 1 {
+        if class != class::IN {
             return Err(format!("{} is of class {class}", what()));
         }
         if matches!(rtype, 0 | rtype::OPT | 128..=255) {
@@ -267,7 +268,11 @@ mod tests {
             ("SOA 3;SOA 1;SOA 2;SOA 9", true, "a difference leads to serial 2, and the next one from 9"),
             ("SOA 3;SOA 2", true, "the transfer begins with serial Some(3), then 2"),
             ("SOA 3;SOA 1", false, "the transfer begins with serial Some(3), then 1"),
-            ("SOA 2;SOA 1;no A 10.0.0.1;SOA 2;SOA 2", true, "a difference deletes no.a.example. A, which is not there"),
+            (
+                "SOA 2;SOA 1;no A 10.0.0.1;SOA 2;SOA 2",
+                true,
+                "a difference deletes no.a.example. A, which does not exist",
+            ),
             ("SOA 5;www.example. A 10.0.0.1", false, "www.example. A is outside of the zone"),
             (
                 "SOA 5;a A 10.0.0.1;b A 10.0.0.1;c A 10.0.0.1;d A 10.0.0.1;e A 10.0.0.1;f A 10.0.0.1;g A 10.0.0.1;h A 10.0.0.1",

@@ -18,7 +18,7 @@ use crate::{
     clock::seconds,
     manifest::{
         Id, PrivateHostedZone, Record,
-        transferred::{ChangedSet, Content, Held},
+        transferred::{ChangedSet, Content, ZoneCopy},
     },
     snapshot::zone,
     wire::Name,
@@ -66,9 +66,9 @@ pub struct Copy {
 
 impl Copy {
     /// What is served of it at this time.
-    pub fn held(&self, now: SystemTime) -> Held {
+    pub fn held(&self, now: SystemTime) -> ZoneCopy {
         let age = now.duration_since(self.refreshed).unwrap_or_default();
-        Held { content: self.content.clone(), is_expired: age >= super::timers::expire(&self.content.soa) }
+        ZoneCopy { content: self.content.clone(), is_expired: age >= super::timers::expire(&self.content.soa) }
     }
 }
 
@@ -391,7 +391,7 @@ fn with(content: &Content, sets: &mut Reader, digest: &[u8]) -> Result<Content, 
 
 /// Another version of this program may have taken what this one does not.
 fn check(id: &Id, content: &Arc<Content>) -> Result<(), String> {
-    let source = Arc::new(PrivateHostedZone::bare(content.zone.clone()));
+    let source = Arc::new(PrivateHostedZone::empty(content.zone.clone()));
     let mut problems = Vec::new();
     let job = zone::Job { content: Some(content), ..zone::Job::new(id, &source) };
     match zone::build(job, &mut problems) {

@@ -5,23 +5,23 @@ use prometheus::{IntCounterVec, IntGaugeVec, Registry};
 
 /// The counters of transfers, notifications and updates.
 pub struct Counters {
-    /// Zone transfers, by direction and what came of them.
+    /// Zone transfers, by direction and result.
     pub transfers: IntCounterVec,
-    /// Zones that are transferred from primaries, by how it is with them.
+    /// Zones that are transferred from primaries, by state.
     pub transferred_zones: IntGaugeVec,
-    /// Notifications, by direction and what came of them.
+    /// Notifications, by direction and result.
     pub notifies: IntCounterVec,
-    /// Dynamic updates, by what came of them.
+    /// Dynamic updates, by result.
     pub updates: IntCounterVec,
 }
 
 impl Counters {
-    /// All of them are zero.
+    /// Counters that are zero.
     pub fn new() -> Counters {
         Counters {
             transfers: counters(
                 "zonal_transfers_total",
-                "Zone transfers. direction: in, out. result: axfr, ixfr, current (nothing is new), refused, failed",
+                "Zone transfers. direction: in, out. result: axfr, ixfr, current (no newer version), refused, failed",
                 &["direction", "result"],
                 &[&["in", "out"], &["axfr", "ixfr", "current", "refused", "failed"]],
             ),
@@ -46,7 +46,7 @@ impl Counters {
         }
     }
 
-    /// Registers all of them.
+    /// Registers the counters.
     pub fn register(&self, registry: &Registry) {
         register(registry, self.transfers.clone());
         register(registry, self.transferred_zones.clone());

@@ -64,7 +64,7 @@ pub struct History(Mutex<BTreeMap<Id, Versions>>);
 /// The zones that others copy, of what is served.
 pub fn numbered(snapshot: &Snapshot) -> Vec<Arc<Zone>> {
     let zones = snapshot.serials.keys().filter_map(|id| snapshot.zone(id));
-    zones.filter(|zone| zone.source.is_numbered() && zone.missing.is_none()).cloned().collect()
+    zones.filter(|zone| zone.source.needs_serial() && zone.missing.is_none()).cloned().collect()
 }
 
 /// All records of a zone but the SOA record.
@@ -196,7 +196,7 @@ mod tests {
         manifest::{
             Loaded,
             overlay::{EditedSet, Overlay},
-            transferred::{Content, Held},
+            transferred::{Content, ZoneCopy},
         },
         snapshot::{Snapshot, compile},
         transfer::answer::{Reader, Transferred},
@@ -328,7 +328,7 @@ mod tests {
         let (history, mut content) = (History::default(), read(None, all));
         let mut serve = |content: &Arc<Content>, previous: Option<&Snapshot>| {
             loaded.transferred =
-                [("Z".to_string(), Held { content: content.clone(), is_expired: false })].into_iter().collect();
+                [("Z".to_string(), ZoneCopy { content: content.clone(), is_expired: false })].into_iter().collect();
             let snapshot = compile(&loaded, &Arc::default(), previous).unwrap().0;
             history.follow(&numbered(&snapshot));
             snapshot

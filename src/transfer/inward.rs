@@ -13,12 +13,13 @@ use crate::{
     control_plane::{Message, change::ZoneTransfer},
     manifest::{
         Id, Primary, PrivateHostedZone, Problem, Resources, catalog, changes,
-        transferred::{Content, Held},
+        transferred::{Content, ZoneCopy},
     },
     snapshot::Snapshot,
     wire::Name,
 };
-use serde::Serialize;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, HashMap},
     io,
@@ -76,7 +77,7 @@ struct State {
 }
 
 /// How it is with a zone.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Phase {
     /// It was not transferred yet, and cannot be answered from.
@@ -103,7 +104,7 @@ impl Phase {
 }
 
 /// What is told of a zone. Times are in seconds since 1970.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Report {
     /// Its identifier.
     pub id: Id,
@@ -124,7 +125,7 @@ pub struct Report {
     /// Why it could not be refreshed when that was last tried.
     pub error: Option<String>,
     /// Of a catalog: zones that it lists and that are left out, and why.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left_out: Vec<String>,
 }
 
@@ -169,7 +170,7 @@ impl Followed {
 
     fn report(&self, snapshot: &Snapshot) -> Report {
         let state = self.state();
-        let left_out = snapshot.left_out.iter().filter(|left_out| left_out.catalog == self.id);
+        let left_out = snapshot.omitted_members.iter().filter(|left_out| left_out.catalog == self.id);
         Report {
             id: self.id.clone(),
             name: self.source.name.to_string(),
@@ -303,7 +304,7 @@ struct Follower {
     copies: Copies,
     zone: Arc<Followed>,
     /// What there is.
-    held: Option<Held>,
+    held: Option<ZoneCopy>,
     schedule: Schedule,
 }
 
@@ -392,7 +393,7 @@ impl Follower {
             }
             Said::Current => {
                 if let Some(held) = self.held.clone().filter(|held| held.is_expired) {
-                    let _ = self.serve(Held { is_expired: false, ..held }).await;
+                    let _ = self.serve(ZoneCopy { is_expired: false, ..held }).await;
                 }
                 self.keep(move |copies, id, content| match copies.touch(id, now) {
                     Err(error) if error.kind() == io::ErrorKind::NotFound => copies.write(id, content, now),
@@ -409,7 +410,7 @@ impl Follower {
         {
             return ("refused", Some(error));
         }
-        match self.serve(Held { content: Arc::new(content), is_expired: false }).await {
+        match self.serve(ZoneCopy { content: Arc::new(content), is_expired: false }).await {
             Ok(()) => {
                 self.keep(move |copies, id, content| match old {
                     Some(old) => copies.follow(id, &old, content, now),
@@ -426,15 +427,15 @@ impl Follower {
     fn check_catalog(&self, content: &Content) -> Result<(), String> {
         let new = content.members().map_err(|error| format!("{error}: it is not followed"))?;
         let old = self.held.as_ref().and_then(|held| held.content.members().ok()).unwrap_or_default();
-        catalog::shrinks(old, new).map_or(Ok(()), Err)
+        catalog::excessive_removal(old, new).map_or(Ok(()), Err)
     }
 
     /// Has the keeper serve it.
-    async fn serve(&mut self, held: Held) -> Result<(), String> {
+    async fn serve(&mut self, held: ZoneCopy) -> Result<(), String> {
         let (reply, answer) = oneshot::channel();
         let transfer = ZoneTransfer { zone: self.zone.id.clone(), held: held.clone(), reply };
         let gone = || "the server ends".to_string();
-        self.messages.send(Message::Transferred(transfer)).map_err(|_| gone())?;
+        self.messages.send(Message::Transfer(transfer)).map_err(|_| gone())?;
         match answer.await.map_err(|_| gone())? {
             Ok(()) => {
                 self.held = Some(held);

@@ -1,46 +1,42 @@
-//! Messages about a zone as a whole: what asks for a transfer or an update, and what answers.
+//! Messages about zones as a whole: requests for transfers and updates, and their answers.
 
 use crate::wire::{
     Name,
-    query::{HEADER, edns_of, flag, flags, opcode, rcode, skip_name},
+    codes::{class, ede, flag, opcode, option, pointer, rcode},
+    query::{HEADER, edns_of, flags, skip_name},
     rdata::{self, rtype},
     response::{Record, read_name, read_record},
 };
 use std::collections::HashMap;
 
-/// The longest message, in octets.
-const MESSAGE_SIZE: usize = u16::MAX as usize;
-/// How far into a message a pointer reaches (RFC 1035, 4.1.4).
-const MOST_POINTER: usize = 0x3fff;
-/// What we say of UDP in OPT records, in octets.
-const UDP_SIZE: u16 = 1232;
-/// Where the additional section is among those behind the question: records on the message as such are nowhere else.
+/// The maximum length of a message, in octets.
+const MAX_MESSAGE_OCTETS: usize = u16::MAX as usize;
+/// The UDP payload size in OPT records, in octets.
+const UDP_OCTETS: u16 = 1232;
+/// The index of the additional section among the sections after the question. OPT and TSIG records
+/// are there only.
 const ADDITIONAL: usize = 2;
 /// The length of an OPT record without options, in octets.
-const OPT_SIZE: usize = 11;
+const OPT_OCTETS: usize = 11;
 
-/// The operation of a message that has a header.
-fn opcode_of(packet: &[u8]) -> u8 {
-    ((flags(packet) & flag::OPCODE) >> 11) as u8
-}
-
-/// Whether a packet that was refused may be about a zone as a whole: a transfer, an update, or the question of a secondary
-/// whether there is a newer version.
+/// Whether a packet that was refused may be about a zone as a whole: a transfer, an update, a
+/// notification, or the query of a secondary for the SOA record.
 pub fn is_of_zone(packet: &[u8]) -> bool {
     if packet.len() < HEADER || flags(packet) & flag::QR != 0 {
         return false;
     }
-    match opcode_of(packet) {
+    match opcode::of_flags(flags(packet)) {
         opcode::UPDATE | opcode::NOTIFY => true,
         opcode::QUERY => {
-            let qtype = skip_name(packet, HEADER).and_then(|at| packet.get(at..at + 2));
-            packet[4..6] == [0, 1] && matches!(qtype, Some([0, 6 | 251 | 252]))
+            let qtype = skip_name(packet, HEADER).and_then(|at| packet.get(at..)?.first_chunk());
+            let qtype = qtype.map(|octets| u16::from_be_bytes(*octets));
+            packet[4..6] == [0, 1] && matches!(qtype, Some(rtype::SOA | rtype::IXFR | rtype::AXFR))
         }
         _ => false,
     }
 }
 
-/// Whether a packet that was refused may be a request with a signature, which its reply must have as well.
+/// Whether a packet that was refused may be a signed request. Its reply has to be signed, too.
 pub fn is_signed(packet: &[u8]) -> bool {
     let number = |at: usize| packet.get(at..at + 2).map_or(0, |pair| usize::from(pair[0]) << 8 | usize::from(pair[1]));
     let records = number(6) + number(8) + number(10);
@@ -61,7 +57,7 @@ pub fn is_signed(packet: &[u8]) -> bool {
         && last().is_some_and(|fixed| number(fixed) == usize::from(rtype::TSIG))
 }
 
-/// Whether a reply with this RCODE may have to be made anew, by who answers for zones as a whole.
+/// Whether a packet that was answered with this RCODE may be a request for this room.
 pub fn may_concern(rcode: u16, packet: &[u8]) -> bool {
     match rcode {
         rcode::REFUSED | rcode::NOTIMP => is_of_zone(packet),
@@ -70,23 +66,22 @@ pub fn may_concern(rcode: u16, packet: &[u8]) -> bool {
     }
 }
 
-/// A message that asks something of a zone.
+/// A request about a zone.
 #[derive(Clone, Debug)]
 pub struct Request {
-    /// The first octets: the identifier.
     id: [u8; 2],
     flags: u16,
-    /// The operation.
+    /// The opcode.
     pub opcode: u8,
     /// The zone.
     pub zone: Name,
-    /// The type asked for; of an update, that of the zone section.
+    /// The type in the question; in an update, the type in the zone section.
     pub qtype: u16,
-    /// Its class.
+    /// The class in the question.
     pub qclass: u16,
     /// The octets of the question.
     question: Vec<u8>,
-    /// The sections behind the question, the additional one without OPT and TSIG records.
+    /// The sections after the question. The additional section is without OPT and TSIG records.
     pub sections: [Vec<Record>; 3],
     has_edns: bool,
 }
@@ -105,7 +100,7 @@ impl Request {
         let mut request = Request {
             id: [packet[0], packet[1]],
             flags: flags(packet),
-            opcode: opcode_of(packet),
+            opcode: opcode::of_flags(flags(packet)),
             zone: Name::from_wire(&name).ok()?,
             qtype,
             qclass,
@@ -128,24 +123,25 @@ impl Request {
         (at == packet.len()).then_some(request)
     }
 
-    /// A reply without records, with this extended error (RFC 8914) for those who read such.
+    /// A reply without records. A client with EDNS gets the text as an extended error (RFC 8914).
     pub fn error(&self, rcode: u16, ede: Option<&str>) -> Vec<u8> {
         self.with_opt(Writer::new(self, 0, true).finish(rcode), ede)
     }
 
-    /// A reply that says that the whole is too long for UDP.
+    /// A truncated reply: the whole answer is too long for UDP.
     pub fn truncated(&self) -> Vec<u8> {
         let mut reply = self.error(0, None);
-        reply[2] |= 2;
+        let bits = flags(&reply) | flag::TC;
+        reply[2..4].copy_from_slice(&bits.to_be_bytes());
         reply
     }
 
-    /// Puts an OPT record behind a reply, if the request has one.
+    /// Adds an OPT record to a reply, if the request has one.
     fn with_opt(&self, reply: Vec<u8>, ede: Option<&str>) -> Vec<u8> {
         if self.has_edns { with_opt(reply, ede) } else { reply }
     }
 
-    /// A reply to what cannot be read.
+    /// The reply to a message that cannot be read.
     pub fn malformed(packet: &[u8], rcode: u16) -> Vec<u8> {
         let bits = flag::QR | flags(packet) & flag::OPCODE | rcode;
         let reply = [&packet[..2], &bits.to_be_bytes(), &[0; 8]].concat();
@@ -153,24 +149,25 @@ impl Request {
     }
 }
 
-/// Puts an OPT record behind a reply, with this extended error if there is one.
+/// Adds an OPT record to a reply, with an extended error if there is a text.
 pub fn with_opt(mut reply: Vec<u8>, ede: Option<&str>) -> Vec<u8> {
-    let mut option = Vec::new();
+    let mut options = Vec::new();
     if let Some(text) = ede {
-        option.extend_from_slice(&[0, 15]);
-        option.extend_from_slice(&(2 + text.len() as u16).to_be_bytes());
-        option.extend_from_slice(&[0, 18]);
-        option.extend_from_slice(text.as_bytes());
+        options.extend_from_slice(&option::EDE.to_be_bytes());
+        options.extend_from_slice(&(2 + text.len() as u16).to_be_bytes());
+        options.extend_from_slice(&ede::PROHIBITED.to_be_bytes());
+        options.extend_from_slice(text.as_bytes());
     }
-    let [high, low] = UDP_SIZE.to_be_bytes();
-    reply.extend_from_slice(&[0, 0, 41, high, low, 0, 0, 0, 0]);
-    reply.extend_from_slice(&(option.len() as u16).to_be_bytes());
-    reply.extend_from_slice(&option);
+    let ([t1, t2], [high, low]) = (rtype::OPT.to_be_bytes(), UDP_OCTETS.to_be_bytes());
+    reply.extend_from_slice(&[0, t1, t2, high, low, 0, 0, 0, 0]);
+    reply.extend_from_slice(&(options.len() as u16).to_be_bytes());
+    reply.extend_from_slice(&options);
     reply[11] = 1;
     reply
 }
 
-/// Reads a record. Those of updates may have no data, whatever their type.
+/// Reads a record. Records of updates may have no data, whatever their type (RFC 2136, section
+/// 2.4).
 fn record(packet: &[u8], at: usize) -> Option<(Record, usize)> {
     let mut owner = Vec::new();
     let fixed = read_name(packet, at, &mut owner)?;
@@ -188,22 +185,22 @@ pub struct Writer<'r> {
     request: &'r Request,
     is_first: bool,
     message: Vec<u8>,
-    /// The most that it may become, in octets.
-    most: usize,
+    /// The maximum length of the message, in octets.
+    max_octets: usize,
     count: u16,
-    /// Where names are that others can point to.
+    /// The offsets of names, for compression pointers.
     names: HashMap<Box<[u8]>, u16>,
 }
 
 impl<'r> Writer<'r> {
-    /// Begins a reply, with the question or without, of which `kept` octets are left free.
-    pub fn new(request: &'r Request, kept: usize, with_question: bool) -> Writer<'r> {
+    /// Begins a reply, with or without the question. `reserved` octets are left free.
+    pub fn new(request: &'r Request, reserved: usize, with_question: bool) -> Writer<'r> {
         let aa = if request.opcode == opcode::UPDATE { 0 } else { flag::AA };
         let bits = flag::QR | aa | request.flags & (flag::OPCODE | flag::RD);
         let mut message = [&request.id[..], &bits.to_be_bytes(), &[0; 8]].concat();
-        let most = MESSAGE_SIZE - kept - OPT_SIZE;
+        let max_octets = MAX_MESSAGE_OCTETS - reserved - OPT_OCTETS;
         let (names, is_first) = (HashMap::new(), with_question);
-        let mut writer = Writer { request, is_first, message: Vec::new(), most, count: 0, names };
+        let mut writer = Writer { request, is_first, message: Vec::new(), max_octets, count: 0, names };
         if with_question {
             message[5] = 1;
             message.extend_from_slice(&request.question);
@@ -213,12 +210,12 @@ impl<'r> Writer<'r> {
         writer
     }
 
-    /// Adds a record. False, and nothing is added, if there is no room for it.
+    /// Adds a record. Returns false, and adds nothing, if it does not fit.
     pub fn record(&mut self, owner: &[u8], rtype: u16, ttl: u32, rdata: &[u8]) -> bool {
         let start = self.message.len();
         self.name(owner);
         self.message.extend_from_slice(&rtype.to_be_bytes());
-        self.message.extend_from_slice(&[0, 1]);
+        self.message.extend_from_slice(&class::IN.to_be_bytes());
         self.message.extend_from_slice(&ttl.to_be_bytes());
         let length_at = self.message.len();
         self.message.extend_from_slice(&[0, 0]);
@@ -229,7 +226,7 @@ impl<'r> Writer<'r> {
             copied = name.end;
         }
         self.message.extend_from_slice(&rdata[copied..]);
-        if self.message.len() > self.most || self.count == u16::MAX {
+        if self.message.len() > self.max_octets || self.count == u16::MAX {
             self.message.truncate(start);
             self.names.retain(|_, at| usize::from(*at) < start);
             return false;
@@ -240,12 +237,13 @@ impl<'r> Writer<'r> {
         true
     }
 
-    /// Whether there is no record in it yet.
+    /// Whether the reply has no record yet.
     pub fn is_empty(&self) -> bool {
         self.count == 0
     }
 
-    /// Completes a reply with records: the first message of an answer has an OPT record, if the request has one.
+    /// Completes a reply with records. The first message of an answer has an OPT record, if the
+    /// request has one.
     pub fn finish_records(self) -> Vec<u8> {
         let (request, is_first) = (self.request, self.is_first);
         let message = self.finish(0);
@@ -253,22 +251,21 @@ impl<'r> Writer<'r> {
     }
 
     /// Completes the reply.
-    pub fn finish(mut self, rcode: u16) -> Vec<u8> {
-        self.message[3] |= rcode as u8;
-        if rcode != 0 {
-            self.message[2] &= !4;
-        }
+    pub fn finish(mut self, code: u16) -> Vec<u8> {
+        let bits = flags(&self.message) | code;
+        let bits = if code == rcode::NOERROR { bits } else { bits & !flag::AA };
+        self.message[2..4].copy_from_slice(&bits.to_be_bytes());
         self.message[6..8].copy_from_slice(&self.count.to_be_bytes());
         self.message
     }
 
-    /// Writes a name, its end as a pointer to where that was written before.
+    /// Writes a name. A suffix that was written before becomes a compression pointer.
     fn name(&mut self, name: &[u8]) {
         let mut at = 0;
         while name[at] != 0 {
             if let Some(known) = self.names.get(&name[at..]) {
                 self.message.extend_from_slice(&name[..at]);
-                let pointer = 0xc000 | known;
+                let pointer = pointer::to(usize::from(*known));
                 let start = self.message.len() - at;
                 self.message.extend_from_slice(&pointer.to_be_bytes());
                 return self.remember(name, start);
@@ -280,10 +277,10 @@ impl<'r> Writer<'r> {
         self.remember(name, start);
     }
 
-    /// Remembers where a name and its parents are. Those that are known already stay where they were.
+    /// Remembers the offsets of a name and of its parents, unless they are known.
     fn remember(&mut self, name: &[u8], start: usize) {
         let mut at = 0;
-        while name[at] != 0 && start + at <= MOST_POINTER {
+        while name[at] != 0 && start + at <= pointer::MAX_OFFSET {
             if self.names.contains_key(&name[at..]) {
                 return;
             }
@@ -310,12 +307,13 @@ mod tests {
     }
 
     #[test]
-    fn what_is_of_a_zone() {
+    fn recognises_requests_about_zones_and_signed_requests() {
         let update = b"\0\x07\x28\0\0\x01\0\0\0\0\0\0\0\0\x06\0\x01";
         assert!(is_of_zone(&request(252)) && is_of_zone(&request(251)) && is_of_zone(&request(6)));
         assert!(is_of_zone(update) && !is_of_zone(&request(1)));
         let mut response = request(252);
-        response[2] |= 0x80;
+        let bits = flags(&response) | flag::QR;
+        response[2..4].copy_from_slice(&bits.to_be_bytes());
         assert!(!is_of_zone(&response));
         for len in 0..request(252).len() - 2 {
             assert!(!is_of_zone(&request(252)[..len]));
@@ -329,7 +327,7 @@ mod tests {
         signed[11] = 1;
         crate::transfer::tsig::Session::request(&std::sync::Arc::new(key), &mut signed, 7);
         assert!(is_signed(&signed));
-        // What is cut off is malformed, whatever it looks like.
+        // A message that is cut off is malformed.
         for len in 0..signed.len() {
             let is_read = is_signed(&signed[..len]) && Request::read(&signed[..len]).is_some();
             assert!(!is_read, "{len}");
@@ -340,7 +338,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_can_be_read() {
+    fn writes_messages_that_can_be_read() {
         let request = Request::read(&request(252)).unwrap();
         let mut writer = Writer::new(&request, 100, true);
         let names: Vec<Vec<u8>> = (0..3000u16)
@@ -355,7 +353,11 @@ mod tests {
             written.push((name.clone(), mx));
         }
         let message = writer.finish(0);
-        assert!(message.len() <= MESSAGE_SIZE - 100 && message.len() > MESSAGE_SIZE - 250, "{}", message.len());
+        assert!(
+            message.len() <= MAX_MESSAGE_OCTETS - 100 && message.len() > MAX_MESSAGE_OCTETS - 250,
+            "{}",
+            message.len()
+        );
         let response = Response::read(&message).unwrap();
         let records: Vec<_> = response.sections[0].iter().filter(|record| record.rtype == rtype::MX).collect();
         assert!(written.len() > 1000 && records.len() >= written.len());
@@ -365,13 +367,13 @@ mod tests {
     }
 
     #[test]
-    fn errors_have_question_and_reason() {
+    fn adds_the_question_and_the_reason_to_errors() {
         let mut packet = request(252);
         packet[11] = 1;
         packet.extend_from_slice(&[0, 0, 41, 4, 208, 0, 0, 0, 0, 0, 0]);
         let request = Request::read(&packet).unwrap();
         let reply = crate::wire::message::Message::read(&request.error(5, Some("no"))).unwrap();
-        assert_eq!((reply.rcode, reply.ede), (5, Some((18, "no".into()))));
+        assert_eq!((reply.rcode, reply.ede), (5, Some((ede::PROHIBITED, "no".into()))));
         assert_eq!(Request::malformed(&packet, 1)[..4], [0, 7, 0x80, 1]);
     }
 }

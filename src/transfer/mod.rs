@@ -1,12 +1,15 @@
-//! Zones from and to other servers: transfers, notifications and updates, with what authenticates them.
+//! Zones to and from other servers: transfers, notifications and dynamic updates, and the
+//! signatures that authenticate them.
 //!
-//! What [`answer`](crate::answer::answer) refuses, and what [`may_concern`] zones as a whole or a signature, is answered here, in
-//! tasks: [`respond`] finds the zone that is meant and who may have it (`access`), and makes messages of its records (`outgoing`), or hands an update on to
-//! those who write (`update`). A task follows what is served, keeps the steps from version to version (`history`) and tells
-//! secondaries of them (`notify`).
+//! Out: [`answer`](crate::answer::answer) refuses requests about zones as a whole, and signed
+//! requests ([`may_concern`]). [`respond`] answers them in a task: `access` finds the zone and
+//! checks the client, `outgoing` makes the messages of a transfer, `update` hands an update to its
+//! writer. One task follows the generations: `history` keeps the steps between the versions of a
+//! zone, and `notify` notifies the secondaries.
 //!
-//! The other way, another task for each zone that has primaries (`inward`) waits by a `schedule`, asks a `primary` and reads its
-//! `answer`; what it has is handed to the keeper, and kept in `copies`. It is woken by those who have `notified` us.
+//! In: `inward` runs a task for each zone with primaries. It waits by a `schedule`, asks a
+//! `primary`, and reads its `answer`. The publisher serves the zone, and `copies` writes it to the
+//! state directory. `notified` receives notifications.
 
 mod access;
 pub mod answer;
@@ -25,13 +28,13 @@ pub mod tsig;
 pub mod update;
 
 use crate::{
-    answer::{Answered, Client, Cookie, Kind, Transport},
+    answer::{AnswerKind, Answered, Client, Cookie, Transport},
     clock::now,
     forward::{self, Forwarding},
     snapshot::published::Published,
     wire::{
         Name,
-        query::{opcode, rcode},
+        codes::{class, flag, opcode, rcode},
         rdata::rtype,
         reply::MAX_UDP,
     },
@@ -62,40 +65,41 @@ use update::Updates;
 pub use message::{is_of_zone, is_signed, may_concern};
 pub use notify::follow;
 
-/// How many transfers go out at the same time.
-const MOST_TRANSFERS: usize = 64;
-/// How many requests about zones are answered at the same time.
-const MOST_REQUESTS: usize = 256;
-/// How long a request waits for the zone's latest version to be known.
-const PATIENCE: Duration = Duration::from_secs(5);
+/// The maximum number of outgoing transfers at the same time. More are answered with SERVFAIL.
+const MAX_TRANSFERS: usize = 64;
+/// The maximum number of requests about zones at the same time. More are refused.
+const MAX_REQUESTS: usize = 256;
+/// The time that a request waits until the history has the latest version of the zone.
+const HISTORY_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What transfers, notifications and updates have in common.
+/// The state that transfers, notifications and updates share.
 pub struct Transfers {
-    /// What is served.
+    /// The snapshot that is served.
     snapshot: Published,
-    /// What answers the questions of secondaries, and makes TLS to primaries.
+    /// Answers the queries of secondaries, and opens TLS connections to primaries.
     forwarding: Arc<Forwarding>,
-    /// The keys that transfers and updates are signed with.
+    /// The keys that sign transfers and updates.
     keys: Keys,
     /// The zones that are transferred from their primaries.
     pub inward: Inward,
-    /// Where updates go.
+    /// The writer of updates.
     updates: Updates,
     counters: Counters,
-    /// Where tasks run.
+    /// Runs the tasks.
     runtime: Handle,
     history: History,
-    /// The generation that the history has come to.
+    /// The last generation in the history.
     followed: watch::Sender<u64>,
     transfers: Arc<Semaphore>,
     requests: Arc<Semaphore>,
-    /// Refusals are told once a second: when the last one was, and how many were not told since.
-    told: AtomicI64,
-    untold: AtomicU64,
+    /// When a refusal was last logged, in seconds since 1970.
+    refusal_logged_at: AtomicI64,
+    /// The number of refusals since then that were not logged.
+    unlogged_refusals: AtomicU64,
 }
 
 impl Transfers {
-    /// Nothing is transferred yet. Each transfer from a primary is held to `bounds`.
+    /// Without any zone yet. `bounds` limit each transfer from a primary.
     pub fn new(
         snapshot: Published,
         forwarding: Arc<Forwarding>,
@@ -114,10 +118,10 @@ impl Transfers {
             runtime: runtime.clone(),
             history: History::default(),
             followed: watch::channel(0).0,
-            transfers: Arc::new(Semaphore::new(MOST_TRANSFERS)),
-            requests: Arc::new(Semaphore::new(MOST_REQUESTS)),
-            told: AtomicI64::new(0),
-            untold: AtomicU64::new(0),
+            transfers: Arc::new(Semaphore::new(MAX_TRANSFERS)),
+            requests: Arc::new(Semaphore::new(MAX_REQUESTS)),
+            refusal_logged_at: AtomicI64::new(0),
+            unlogged_refusals: AtomicU64::new(0),
         })
     }
 
@@ -126,32 +130,30 @@ impl Transfers {
         self.counters.register(registry);
     }
 
-    /// A place among the requests that are answered; none if there is no room.
+    /// Admits a request; none if [`MAX_REQUESTS`] are being answered.
     pub fn admit(&self) -> Option<OwnedSemaphorePermit> {
         self.requests.clone().try_acquire_owned().ok()
     }
 
-    /// Says in the log why something is refused; not more often than once a second, as anybody can ask for it.
-    fn tell(&self, why: &str) {
+    /// Logs why a request is refused, at most once a second: any client can cause a refusal.
+    fn log_refusal(&self, reason: &str) {
         let now = now();
-        if self.told.swap(now, Relaxed) == now {
-            self.untold.fetch_add(1, Relaxed);
+        if self.refusal_logged_at.swap(now, Relaxed) == now {
+            self.unlogged_refusals.fetch_add(1, Relaxed);
             return;
         }
-        match self.untold.swap(0, Relaxed) {
-            0 => tracing::warn!("{why}"),
-            others => tracing::warn!("{why} (and {others} other refusals)"),
-        }
+        let others = self.unlogged_refusals.swap(0, Relaxed);
+        tracing::warn!(reason, others, "zone request refused");
     }
 }
 
-/// A message of an answer, and what follows it.
+/// A message of an answer, and the rest of the answer.
 pub struct Part {
-    /// What counters want to know; none for messages that go on with an answer.
+    /// The answer for the counters; none for a message that continues an answer.
     pub answered: Option<Answered>,
-    /// The message; empty if there is nothing to say.
+    /// The message; empty if the request gets no answer.
     pub reply: Vec<u8>,
-    /// The rest, for transports that have room for it.
+    /// The rest, for a transport that carries several messages.
     pub rest: Option<Outgoing>,
 }
 
@@ -162,11 +164,11 @@ impl Part {
     }
 
     fn new(reply: Vec<u8>, rest: Option<Outgoing>) -> Part {
-        let code = reply.get(3).map_or(0, |octet| u16::from(octet & 15));
+        let code = reply.get(3).map_or(0, |octet| u16::from(*octet) & flag::RCODE);
         let kind = match code {
-            rcode::FORMERR => Kind::Malformed,
-            rcode::REFUSED | rcode::NOTAUTH => Kind::Refused,
-            _ => Kind::Zone,
+            rcode::FORMERR => AnswerKind::Malformed,
+            rcode::REFUSED | rcode::NOTAUTH => AnswerKind::Refused,
+            _ => AnswerKind::Zone,
         };
         let (len, cookie) = (reply.len(), Cookie::Absent);
         let answered =
@@ -175,7 +177,7 @@ impl Part {
     }
 }
 
-/// Answers a request about a zone as a whole.
+/// Answers a request about a zone as a whole, or a signed request.
 pub async fn respond(transfers: &Arc<Transfers>, client: &Client, packet: &[u8]) -> Part {
     if let Some(reply) = notified::notified(transfers, client.source, packet) {
         return Part::new(reply, None);
@@ -188,7 +190,7 @@ pub async fn respond(transfers: &Arc<Transfers>, client: &Client, packet: &[u8])
     let session = match authenticated {
         Ok(session) => session,
         Err(failure) => {
-            let why = match failure.error {
+            let reason = match failure.error {
                 tsig::error::BADKEY => "the key is not known, or is for another algorithm (BADKEY)",
                 tsig::error::BADSIG => "the signature is wrong: the secrets differ (BADSIG)",
                 tsig::error::BADTIME => "the clocks differ by more than its fudge (BADTIME)",
@@ -196,7 +198,11 @@ pub async fn respond(transfers: &Arc<Transfers>, client: &Client, packet: &[u8])
             };
             let zone = &request.zone;
             count(transfers, &request, "refused");
-            transfers.tell(&format!("{} asks for {zone} with the key {}: {why}", client.source, failure.key()));
+            transfers.log_refusal(&format!(
+                "{} asks for {zone} with the key {}: {reason}",
+                client.source,
+                failure.key()
+            ));
             let mut reply = request.error(rcode::NOTAUTH, None);
             failure.answer(&mut reply, time);
             return Part::new(reply, None);
@@ -222,15 +228,15 @@ pub async fn respond(transfers: &Arc<Transfers>, client: &Client, packet: &[u8])
         }
         _ => return ask(transfers, client, packet, &request, session).await,
     };
-    transfers.tell(&refused.why);
+    transfers.log_refusal(&refused.reason);
     if session.is_none() && request.opcode == opcode::QUERY && refused.rcode == rcode::REFUSED {
-        // That is what everybody gets who asks for this.
+        // A client without access gets the same answer as to any other query.
         return ask(transfers, client, packet, &request, None).await;
     }
-    signed(request.error(refused.rcode, Some(refused.told)), session)
+    signed(request.error(refused.rcode, Some(refused.client_text)), session)
 }
 
-/// Answers a question as such: of a secondary, or of somebody who has signed it.
+/// Answers a query: of a secondary for the SOA record, or any query that is signed.
 async fn ask(
     transfers: &Arc<Transfers>,
     client: &Client,
@@ -239,15 +245,15 @@ async fn ask(
     session: Option<Session>,
 ) -> Part {
     let key = session.as_ref().map(|session| session.key().name.clone());
-    if (request.opcode, request.qtype, request.qclass) == (opcode::QUERY, rtype::SOA, 1)
+    if (request.opcode, request.qtype, request.qclass) == (opcode::QUERY, rtype::SOA, class::IN)
         && let Ok(reply) = outgoing::soa(transfers, client, request, key.as_ref()).await
     {
         return signed(reply, session);
     }
-    // What a signature says is known by now.
+    // The signature was verified already.
     let plain = session.as_ref().and_then(|_| tsig::without_signature(packet));
     let packet = plain.as_deref().unwrap_or(packet);
-    let Some(forward::Response { answered, mut reply, .. }) =
+    let Some(forward::CompletedReply { answered, mut reply, .. }) =
         forward::respond(&transfers.forwarding, client, packet, None, None).await
     else {
         return Part::whole(Vec::new());
@@ -275,7 +281,7 @@ fn count(transfers: &Transfers, request: &Request, result: &str) {
     }
 }
 
-/// Has a zone updated. Returns the RCODE.
+/// Makes an update. Returns the RCODE.
 async fn update(
     transfers: &Arc<Transfers>,
     client: &Client,
@@ -290,13 +296,13 @@ async fn update(
     answer
 }
 
-/// Whether a transport carries an answer of many messages.
+/// Whether a transport carries an answer of several messages.
 fn is_stream(transport: Transport) -> bool {
     matches!(transport, Transport::Tcp | Transport::Tls | Transport::Quic)
 }
 
-/// Waits until the history has come as far as what is served.
+/// Waits until the history has a generation, for [`HISTORY_TIMEOUT`] at most.
 async fn wait_for_history(transfers: &Transfers, generation: u64) {
     let mut followed = transfers.followed.subscribe();
-    let _ = timeout(PATIENCE, followed.wait_for(|followed| *followed >= generation)).await;
+    let _ = timeout(HISTORY_TIMEOUT, followed.wait_for(|followed| *followed >= generation)).await;
 }

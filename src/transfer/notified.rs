@@ -1,4 +1,4 @@
-//! Notifications that a zone has changed (RFC 1996), from those who may send them.
+//! Notifications of primaries that a zone has changed (RFC 1996).
 
 use super::{
     Transfers,
@@ -11,17 +11,18 @@ use crate::{
     manifest::transferred::Soa,
     wire::{
         Name,
-        query::{HEADER, edns_of, flag, flags, rcode},
+        codes::{class, flag, opcode, rcode},
+        query::{HEADER, edns_of, flags},
         rdata::rtype,
         response::{Response, read_name},
     },
 };
 use std::net::IpAddr;
 
-/// The operation, in its place among the header's flags.
-const NOTIFY: u16 = 4 << 11;
+/// The opcode NOTIFY, at its place in the flags of the header.
+const NOTIFY: u16 = opcode::to_flags(opcode::NOTIFY);
 
-/// What a notification comes to.
+/// The result of a notification, with the RCODE of the reply.
 enum Verdict {
     Accepted,
     Refused(u16),
@@ -33,8 +34,8 @@ pub fn is_notification(message: &[u8]) -> bool {
     message.len() >= HEADER && flags(message) & (flag::QR | flag::OPCODE) == NOTIFY
 }
 
-/// Takes a notification, and has the zone refreshed soon if it is to be believed. Returns the reply; none to what is no
-/// notification at all. `client` is who has sent it.
+/// Receives a notification, and refreshes the zone soon if the sender may notify zonal. Returns the
+/// reply; none if the message is not a notification. `client` is the address of the sender.
 pub fn notified(transfers: &Transfers, client: IpAddr, message: &[u8]) -> Option<Vec<u8>> {
     if !is_notification(message) {
         return None;
@@ -56,7 +57,7 @@ pub fn notified(transfers: &Transfers, client: IpAddr, message: &[u8]) -> Option
                 let allowed: Vec<_> = zones.iter().filter(|zone| is_allowed(zone, client, key.as_ref())).collect();
                 let verdict = match (allowed.is_empty(), &key) {
                     (false, _) => Verdict::Accepted,
-                    // Who has a key of ours may know which zones there are.
+                    // A client with a key may know which zones exist.
                     (true, Some(_)) if zones.is_empty() => Verdict::Refused(rcode::NOTAUTH),
                     (true, _) => Verdict::Refused(rcode::REFUSED),
                 };
@@ -84,26 +85,28 @@ pub fn notified(transfers: &Transfers, client: IpAddr, message: &[u8]) -> Option
     Some(reply)
 }
 
-/// The zone in question, and where the question ends.
+/// The zone in the question, and the offset of the end of the question.
 fn question(message: &[u8]) -> Option<(Name, usize)> {
     let mut name = Vec::new();
     let end = (message[4..6] == [0, 1]).then(|| read_name(message, HEADER, &mut name))??;
-    let is_soa = message.get(end..end + 4)? == [0, rtype::SOA as u8, 0, 1];
+    let is_soa = message.get(end..end + 4)? == [rtype::SOA.to_be_bytes(), class::IN.to_be_bytes()].concat();
     let name = Name::from_wire(&name).ok()?;
     is_soa.then_some((name, end + 4))
 }
 
-/// The serial that the zone has come to, if the notification says so.
+/// The serial of the zone, if the notification has the SOA record.
 fn serial(message: &[u8], zone: &Name) -> Option<u32> {
     let mut message = message.to_vec();
-    message[2] |= 0x80;
+    let bits = flags(&message) | flag::QR;
+    message[2..4].copy_from_slice(&bits.to_be_bytes());
     let [answer, ..] = Response::read(&message)?.sections;
     let soa =
         answer.iter().find(|record| record.rtype == rtype::SOA && record.owner.eq_ignore_ascii_case(zone.as_wire()));
     Some(Soa::read(&soa?.rdata)?.serial)
 }
 
-/// A reply without an RCODE yet, with the question, if it can be read.
+/// A reply without an RCODE. `question` is the end of the question; none if the question cannot be
+/// read.
 fn reply_to(message: &[u8], question: Option<usize>) -> Vec<u8> {
     let mut reply = message[..question.unwrap_or(HEADER)].to_vec();
     reply[2..4].copy_from_slice(&(flag::QR | flag::AA | NOTIFY).to_be_bytes());
@@ -112,7 +115,8 @@ fn reply_to(message: &[u8], question: Option<usize>) -> Vec<u8> {
     reply
 }
 
-/// Whether somebody may tell that a zone has changed.
+/// Whether a client may notify zonal about a zone: `allow_notify` decides, or else the list of
+/// primaries.
 fn is_allowed(zone: &Followed, client: IpAddr, key: Option<&Name>) -> bool {
     let source = &zone.source;
     match source.allow_notify.is_empty() {

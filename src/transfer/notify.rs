@@ -1,4 +1,5 @@
-//! Follows what is served, and tells secondaries of zones that have changed (RFC 1996).
+//! Follows the generations, adds changed zones to the history, and notifies their secondaries (RFC
+//! 1996).
 
 use super::{
     Transfers, history,
@@ -10,7 +11,8 @@ use crate::{
     manifest::{Id, Manifest, Secondary, same_resources},
     snapshot::{Snapshot, zone::Zone, zones::Serials},
     wire::{
-        query::{HEADER, flag, opcode, rcode::MNEMONICS},
+        codes::{class, flag, opcode, pointer, rcode::MNEMONICS},
+        query::{HEADER, flags},
         rdata::rtype,
     },
 };
@@ -28,32 +30,32 @@ use tokio::{
     time::{Instant, sleep_until, timeout_at},
 };
 
-/// How long the answer to a notification may take at first; twice as long each time after that.
-const FIRST_WAIT: Duration = Duration::from_secs(1);
-/// How often a secondary is told of the same.
-const TRIES: u32 = 6;
-/// How far apart notifications of one zone to one server are at least.
-const PAUSE: Duration = Duration::from_millis(100);
-/// How many notifications are under way.
-const MOST_NOTIFICATIONS: usize = 128;
+/// The time-out of the first notification. It doubles with each attempt.
+const FIRST_TIMEOUT: Duration = Duration::from_secs(1);
+/// The maximum number of attempts to notify a secondary of one version.
+const MAX_ATTEMPTS: u32 = 6;
+/// The minimum interval between two notifications of one zone to one server.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
+/// The maximum number of notifications at the same time.
+const MAX_NOTIFICATIONS: usize = 128;
 
-/// A notification that is under way.
-struct Telling {
+/// A notification that is being sent.
+struct Notification {
     since: Instant,
     task: JoinHandle<()>,
 }
 
-/// Follows the generations until there are no more.
+/// Follows the generations until the publisher is gone.
 pub async fn follow(transfers: Arc<Transfers>, status: Arc<Status>, mut generations: watch::Receiver<u64>) {
-    let places = Arc::new(Semaphore::new(MOST_NOTIFICATIONS));
-    let (last, missing, telling) = Default::default();
-    let mut follower = Follower { transfers, status, places, last, missing, telling };
+    let permits = Arc::new(Semaphore::new(MAX_NOTIFICATIONS));
+    let (last, missing, notifications) = Default::default();
+    let mut follower = Follower { transfers, status, permits, last, missing, notifications };
     loop {
         generations.borrow_and_update();
         let snapshot = follower.transfers.snapshot.load_full();
         let generation = snapshot.generation;
-        if !follower.knows(&snapshot) {
-            follower.take(snapshot).await;
+        if follower.has_changes(&snapshot) {
+            follower.follow(snapshot).await;
         }
         follower.transfers.followed.send_replace(generation);
         if generations.changed().await.is_err() {
@@ -62,77 +64,79 @@ pub async fn follow(transfers: Arc<Transfers>, status: Arc<Status>, mut generati
     }
 }
 
-/// What follows the generations.
+/// Follows the generations.
 struct Follower {
     transfers: Arc<Transfers>,
     status: Arc<Status>,
-    places: Arc<Semaphore>,
-    /// The zones that were looked at last, and their serials.
+    permits: Arc<Semaphore>,
+    /// The zones of the last generation that was followed, and their serials.
     last: Option<(Arc<Manifest>, Serials)>,
-    /// The keys that the node does not have.
+    /// The keys that zones name and the node does not have, with the zones.
     missing: BTreeSet<(Id, String)>,
-    telling: HashMap<(Id, SocketAddr), Telling>,
+    /// The notifications by zone and secondary.
+    notifications: HashMap<(Id, SocketAddr), Notification>,
 }
 
 impl Follower {
-    /// Whether no zone has changed that others copy.
-    fn knows(&self, snapshot: &Snapshot) -> bool {
-        self.last.as_ref().is_some_and(|(manifest, serials)| {
-            Arc::ptr_eq(serials, &snapshot.serials)
-                && same_resources(&manifest.private_hosted_zones, &snapshot.manifest.private_hosted_zones)
+    /// Whether a zone or its serial may have changed.
+    fn has_changes(&self, snapshot: &Snapshot) -> bool {
+        self.last.as_ref().is_none_or(|(manifest, serials)| {
+            !Arc::ptr_eq(serials, &snapshot.serials)
+                || !same_resources(&manifest.private_hosted_zones, &snapshot.manifest.private_hosted_zones)
         })
     }
 
-    /// Takes what is served into the history, and has secondaries told.
-    async fn take(&mut self, snapshot: Arc<Snapshot>) {
+    /// Adds a generation to the history, and notifies the secondaries of changed zones.
+    async fn follow(&mut self, snapshot: Arc<Snapshot>) {
         self.last = Some((snapshot.manifest.clone(), snapshot.serials.clone()));
-        self.tell_missing(&snapshot);
+        self.report_missing_keys(&snapshot);
         let (transfers, zones) = (self.transfers.clone(), history::numbered(&snapshot));
-        // The keeper waits for those who hold what was served before, and comparing takes a while.
+        // The publisher waits until a former snapshot is free, and comparing zones takes its time.
         drop(snapshot);
         let changed = tokio::task::spawn_blocking(move || transfers.history.follow(&zones)).await;
-        self.telling.retain(|_, telling| !telling.task.is_finished() || telling.since.elapsed() < PAUSE);
+        self.notifications.retain(|_, last| !last.task.is_finished() || last.since.elapsed() < MIN_INTERVAL);
         for zone in changed.unwrap_or_default() {
             for secondary in &zone.source.secondaries {
-                self.tell(&zone, secondary);
+                self.start(&zone, secondary);
             }
         }
     }
 
-    /// Says which keys the node does not have.
-    fn tell_missing(&mut self, snapshot: &Snapshot) {
+    /// Reports the keys that zones name and the node does not have.
+    fn report_missing_keys(&mut self, snapshot: &Snapshot) {
         let missing = missing_keys(&self.transfers.keys, snapshot);
         for (zone, key) in missing.difference(&self.missing) {
-            tracing::warn!("zone {zone} names the key {key}, which `tsig_keys` of this node does not have");
+            tracing::warn!(zone, key, "TSIG key missing");
         }
-        let told = missing.iter().map(|(zone, key)| format!("{key} of {zone}")).collect();
-        self.status.state().missing_tsig_keys = told;
+        let texts = missing.iter().map(|(zone, key)| format!("{key} of {zone}")).collect();
+        self.status.state().missing_tsig_keys = texts;
         self.missing = missing;
     }
 
-    /// Has a secondary told in a task; what it is being told of the zone is older, and not said any more.
-    fn tell(&mut self, zone: &Arc<Zone>, secondary: &Secondary) {
+    /// Starts a task that notifies a secondary. It replaces the task that notifies it of an older
+    /// version.
+    fn start(&mut self, zone: &Arc<Zone>, secondary: &Secondary) {
         let key = match &secondary.tsig_key {
             None => None,
             Some(name) => match self.transfers.keys.get(name) {
                 Some(key) => Some(key.clone()),
-                // Which was said.
+                // The missing key was reported.
                 None => return,
             },
         };
-        let place = (zone.id.clone(), SocketAddr::new(secondary.ip, secondary.port));
-        let since = self.telling.remove(&place).map_or_else(Instant::now, |last| {
+        let target = (zone.id.clone(), SocketAddr::new(secondary.ip, secondary.port));
+        let since = self.notifications.remove(&target).map_or_else(Instant::now, |last| {
             last.task.abort();
-            (last.since + PAUSE).max(Instant::now())
+            (last.since + MIN_INTERVAL).max(Instant::now())
         });
-        let (transfers, places, zone, secondary) =
-            (self.transfers.clone(), self.places.clone(), zone.clone(), secondary.clone());
+        let (transfers, permits, zone, secondary) =
+            (self.transfers.clone(), self.permits.clone(), zone.clone(), secondary.clone());
         let task = tokio::spawn(async move {
             sleep_until(since).await;
-            let Ok(_place) = places.acquire_owned().await else { return };
+            let Ok(_permit) = permits.acquire_owned().await else { return };
             notify(&transfers, &zone, &secondary, key.as_ref()).await;
         });
-        self.telling.insert(place, Telling { since, task });
+        self.notifications.insert(target, Notification { since, task });
     }
 }
 
@@ -154,23 +158,23 @@ fn missing_keys(keys: &Keys, snapshot: &Snapshot) -> BTreeSet<(Id, String)> {
     missing
 }
 
-/// Tells one server, until it answers.
+/// Notifies a secondary until it answers, with [`MAX_ATTEMPTS`] attempts at most.
 async fn notify(transfers: &Transfers, zone: &Zone, secondary: &Secondary, key: Option<&Arc<Key>>) {
     let (name, serial) = (&zone.source.name, zone.serial());
     let address = SocketAddr::new(secondary.ip, secondary.port);
-    let mut wait = FIRST_WAIT;
+    let mut timeout = FIRST_TIMEOUT;
     let mut last = String::from("it does not answer");
-    for _ in 0..TRIES {
-        let end = Instant::now() + wait;
-        let result = match tell(zone, address, key, end).await {
+    for _ in 0..MAX_ATTEMPTS {
+        let end = Instant::now() + timeout;
+        let result = match send(zone, address, key, end).await {
             Ok(Some(0)) => {
-                tracing::debug!("{address} knows that {name} has serial {serial}");
+                tracing::debug!(%address, zone = %name, serial, "notification accepted");
                 return transfers.counters.notifies.with_label_values(&["out", "accepted"]).inc();
             }
             Ok(Some(code)) => {
                 let known = MNEMONICS.iter().find(|(other, _)| *other == u16::from(code));
                 let code = known.map_or(code.to_string(), |(_, mnemonic)| mnemonic.to_string());
-                tracing::warn!("{address} does not want to know of {name} serial {serial}: {code}");
+                tracing::warn!(%address, zone = %name, serial, rcode = code, "notification refused");
                 return transfers.counters.notifies.with_label_values(&["out", "refused"]).inc();
             }
             Ok(None) => Ok(()),
@@ -180,14 +184,14 @@ async fn notify(transfers: &Transfers, zone: &Zone, secondary: &Secondary, key: 
             last = error.to_string();
             sleep_until(end).await;
         }
-        wait *= 2;
+        timeout *= 2;
     }
-    tracing::warn!("{address} cannot be told that {name} has serial {serial}: {last}");
+    tracing::warn!(%address, zone = %name, serial, error = last, "notification not delivered");
     transfers.counters.notifies.with_label_values(&["out", "failed"]).inc();
 }
 
-/// Sends one notification. Returns the RCODE of the answer; none without one in time.
-async fn tell(zone: &Zone, address: SocketAddr, key: Option<&Arc<Key>>, end: Instant) -> io::Result<Option<u8>> {
+/// Sends one notification. Returns the RCODE of the answer; none if there is no answer until `end`.
+async fn send(zone: &Zone, address: SocketAddr, key: Option<&Arc<Key>>, end: Instant) -> io::Result<Option<u8>> {
     let any: IpAddr = if address.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let socket = UdpSocket::bind((any, 0)).await?;
     socket.connect(address).await?;
@@ -201,33 +205,34 @@ async fn tell(zone: &Zone, address: SocketAddr, key: Option<&Arc<Key>>, end: Ins
         let answer = &mut buffer[..received?];
         let is_answer = answer.len() >= HEADER
             && answer[..2] == id
-            && answer[2] & 0x80 != 0
-            && (answer[2] >> 3) & 15 == opcode::NOTIFY;
+            && flags(answer) & flag::QR != 0
+            && opcode::of_flags(flags(answer)) == opcode::NOTIFY;
         if !is_answer {
             continue;
         }
-        let code = answer[3] & 15;
-        // Who does not accept our signature may not sign.
+        let code = (flags(answer) & flag::RCODE) as u8;
+        // A server that does not accept the signature may answer without one.
         if let Some(session) = &mut session
-            && let Err(distrust) = session.verify(answer, now() as u64)
+            && let Err(error) = session.verify(answer, now() as u64)
             && code == 0
         {
-            return Err(io::Error::other(distrust));
+            return Err(io::Error::other(error));
         }
         return Ok(Some(code));
     }
 }
 
-/// A notification: the SOA record's question, and as a hint the record itself (RFC 1996, 3.7).
+/// A notification: a question for the SOA record, and the record itself as a hint (RFC 1996,
+/// section 3.7).
 fn message(zone: &Zone, id: [u8; 2]) -> Vec<u8> {
-    let bits = flag::AA | u16::from(opcode::NOTIFY) << 11;
+    let bits = flag::AA | opcode::to_flags(opcode::NOTIFY);
     let soa = history::soa(zone);
     let mut message = [&id[..], &bits.to_be_bytes(), &[0, 1, 0, 1, 0, 0, 0, 0], &zone.apex].concat();
     message.extend_from_slice(&rtype::SOA.to_be_bytes());
-    message.extend_from_slice(&[0, 1]);
-    message.extend_from_slice(&[0xc0, HEADER as u8]);
+    message.extend_from_slice(&class::IN.to_be_bytes());
+    message.extend_from_slice(&pointer::to(HEADER).to_be_bytes());
     message.extend_from_slice(&rtype::SOA.to_be_bytes());
-    message.extend_from_slice(&[0, 1]);
+    message.extend_from_slice(&class::IN.to_be_bytes());
     message.extend_from_slice(&soa.ttl.to_be_bytes());
     message.extend_from_slice(&(soa.rdata.len() as u16).to_be_bytes());
     message.extend_from_slice(&soa.rdata);

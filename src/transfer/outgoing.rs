@@ -1,4 +1,5 @@
-//! Zones on their way to others: whole (AXFR, RFC 5936), or by differences (IXFR, RFC 1995), as messages.
+//! Outgoing transfers, as messages: of a whole zone (AXFR, RFC 5936), or of differences (IXFR, RFC
+//! 1995).
 
 use super::{
     Transfers,
@@ -14,38 +15,46 @@ use crate::{
     clock::now,
     manifest::transferred::is_newer,
     snapshot::zone::{Cursor, Zone, soa_serial},
-    wire::{Name, query::rcode, rdata::rtype},
+    wire::{
+        Name,
+        codes::{class, rcode},
+        rdata::rtype,
+    },
 };
 use std::{collections::VecDeque, sync::Arc};
 use tokio::sync::OwnedSemaphorePermit;
 
-/// An answer of many messages. The next one is made when the one before is on its way.
+/// An answer of several messages. Each message is made when the one before was sent.
 pub struct Outgoing {
     transfers: Arc<Transfers>,
     request: Request,
     records: Box<dyn Iterator<Item = Record> + Send>,
-    /// The record that had no room in the message before.
+    /// The record that did not fit into the message before.
     pending: Option<Record>,
     session: Option<Session>,
     is_first: bool,
-    /// How it is counted.
+    /// The result that is counted.
     result: &'static str,
     is_complete: bool,
-    _place: Option<OwnedSemaphorePermit>,
+    _permit: Option<OwnedSemaphorePermit>,
 }
 
-/// Begins to answer a request for a transfer.
+/// Starts the answer to a request for a transfer.
+///
+/// # Errors
+///
+/// The client may not transfer the zone, or the request cannot be answered.
 pub async fn start(
     transfers: &Arc<Transfers>,
     client: &Client,
     request: &Request,
     key: Option<&Name>,
 ) -> Result<Start, Refused> {
-    let refused = |rcode: u16, told: &'static str| {
-        let why = format!("{} asks for {}: {told}", client.source, request.zone);
-        Refused { rcode, told, why }
+    let refused = |rcode: u16, client_text: &'static str| {
+        let reason = format!("{} asks for {}: {client_text}", client.source, request.zone);
+        Refused { rcode, client_text, reason }
     };
-    if request.qclass != 1 {
+    if request.qclass != class::IN {
         return Err(refused(rcode::REFUSED, "only class IN is served"));
     }
     let is_ixfr = request.qtype == rtype::IXFR;
@@ -63,27 +72,28 @@ pub async fn start(
         }
     };
     if is_udp || from.is_some_and(|from| !is_newer(latest.serial(), from)) {
-        // By UDP the client sees whether there is something new, and comes by TCP.
+        // By UDP, the client learns whether there is a newer version. It comes back by TCP (RFC
+        // 1995, section 2).
         return Ok(Start::new(transfers, request, "current", [history::soa(&latest)].into_iter(), None));
     }
-    let Ok(place) = transfers.transfers.clone().try_acquire_owned() else {
+    let Ok(permit) = transfers.transfers.clone().try_acquire_owned() else {
         return Err(refused(rcode::SERVFAIL, "too many transfers go out: try again later"));
     };
-    let told = |how: &str, zone: &Zone| {
+    let log_start = |protocol: &str, zone: &Zone| {
         let (name, serial) = (&request.zone, zone.serial());
-        tracing::info!("zone {name} ({}) serial {serial} goes to {} by {how}", zone.id, client.source);
+        tracing::info!(zone = zone.id, %name, serial, client = %client.source, protocol, "outgoing transfer started");
     };
     if let Some(from) = from
         && let Some((zone, steps)) = transfers.history.steps(&latest.id, from)
     {
-        told("IXFR", &zone);
-        return Ok(Start::new(transfers, request, "ixfr", differences(&zone, steps), Some(place)));
+        log_start("IXFR", &zone);
+        return Ok(Start::new(transfers, request, "ixfr", differences(&zone, steps), Some(permit)));
     }
-    told("AXFR", &latest);
-    Ok(Start::new(transfers, request, "axfr", whole(latest), Some(place)))
+    log_start("AXFR", &latest);
+    Ok(Start::new(transfers, request, "axfr", whole(latest), Some(permit)))
 }
 
-/// The latest version of the zone that is meant, which the history knows of.
+/// The latest version of the zone of a request. The history has it, too, unless it takes too long.
 async fn latest(
     transfers: &Transfers,
     client: &Client,
@@ -95,14 +105,18 @@ async fn latest(
         (access::zone(&snapshot, client, request, Purpose::Transfer, key)?.clone(), snapshot.generation)
     };
     if let Some(missing) = &zone.missing {
-        let why = format!("{} asks for {}: {missing}", client.source, request.zone);
-        return Err(Refused { rcode: rcode::SERVFAIL, told: "the zone is not there", why });
+        let reason = format!("{} asks for {}: {missing}", client.source, request.zone);
+        return Err(Refused { rcode: rcode::SERVFAIL, client_text: "the zone is not there", reason });
     }
     wait_for_history(transfers, generation).await;
     Ok(transfers.history.latest(&zone.id).filter(|latest| latest.apex == zone.apex).unwrap_or(zone))
 }
 
-/// The latest SOA record, for a secondary that asks whether there is something new.
+/// The answer to a secondary that asks for the SOA record.
+///
+/// # Errors
+///
+/// The client may not transfer the zone.
 pub async fn soa(
     transfers: &Arc<Transfers>,
     client: &Client,
@@ -115,7 +129,7 @@ pub async fn soa(
     Ok(writer.finish_records())
 }
 
-/// All records, the SOA record in front and at the end.
+/// All records of a zone: first and last the SOA record (RFC 5936, section 2.2).
 fn whole(zone: Arc<Zone>) -> impl Iterator<Item = Record> + Send {
     let soa = history::soa(&zone);
     let mut at = Cursor::default();
@@ -131,7 +145,7 @@ fn whole(zone: Arc<Zone>) -> impl Iterator<Item = Record> + Send {
     [soa.clone()].into_iter().chain(records).chain([soa])
 }
 
-/// Step by step what is gone and what has come, between SOA records (RFC 1995, 4).
+/// The removed and the added records of each step, between SOA records (RFC 1995, section 4).
 fn differences(zone: &Zone, steps: Vec<Arc<Step>>) -> impl Iterator<Item = Record> + Send + use<> {
     let soa = history::soa(zone);
     let records = |step: Arc<Step>| {
@@ -141,7 +155,7 @@ fn differences(zone: &Zone, steps: Vec<Arc<Step>>) -> impl Iterator<Item = Recor
     [soa.clone()].into_iter().chain(steps.into_iter().flat_map(records)).chain([soa])
 }
 
-/// An answer that is still to be signed.
+/// An answer that is not signed yet.
 pub struct Start(Outgoing);
 
 impl Start {
@@ -150,7 +164,7 @@ impl Start {
         request: &Request,
         result: &'static str,
         records: impl Iterator<Item = Record> + Send + 'static,
-        place: Option<OwnedSemaphorePermit>,
+        permit: Option<OwnedSemaphorePermit>,
     ) -> Start {
         Start(Outgoing {
             transfers: transfers.clone(),
@@ -161,11 +175,11 @@ impl Start {
             is_first: true,
             result,
             is_complete: false,
-            _place: place,
+            _permit: permit,
         })
     }
 
-    /// The answer, each message signed.
+    /// The answer, with each message signed if there is a session.
     pub fn signed(mut self, session: Option<Session>) -> Outgoing {
         self.0.session = session;
         self.0
@@ -173,10 +187,10 @@ impl Start {
 }
 
 impl Outgoing {
-    /// The next message, and what follows it. None if a record is larger than a message.
+    /// The next message, and the rest of the answer. None if a record is larger than a message.
     pub fn next(mut self) -> Option<(Vec<u8>, Option<Outgoing>)> {
-        let kept = self.session.as_ref().map_or(0, Session::size);
-        let mut writer = Writer::new(&self.request, kept, self.is_first);
+        let reserved = self.session.as_ref().map_or(0, Session::size);
+        let mut writer = Writer::new(&self.request, reserved, self.is_first);
         while let Some(record) = self.pending.take().or_else(|| self.records.next()) {
             if !writer.record(&record.owner, record.rtype, record.ttl, &record.rdata) {
                 if writer.is_empty() {
@@ -199,7 +213,7 @@ impl Outgoing {
 
 impl Drop for Outgoing {
     fn drop(&mut self) {
-        // One that is not complete was not read to the end.
+        // The client did not read an incomplete answer to its end.
         let result = if self.is_complete { self.result } else { "failed" };
         self.transfers.counters.transfers.with_label_values(&["out", result]).inc();
     }

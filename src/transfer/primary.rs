@@ -15,7 +15,8 @@ use crate::{
     snapshot::routes::Target,
     wire::{
         Name,
-        query::{HEADER, flag, flags, rcode},
+        codes::{class, flag, pointer, rcode},
+        query::{HEADER, flags},
         rdata::rtype,
         response::{self, Response, read_name},
     },
@@ -31,9 +32,6 @@ use tokio::{
 /// How long a connection may take, and each message.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 const MESSAGE_TIMEOUT: Duration = Duration::from_secs(15);
-/// Types of queries.
-const IXFR: u16 = 251;
-const AXFR: u16 = 252;
 
 /// What a transfer may take.
 #[derive(Clone, Copy, Debug)]
@@ -178,10 +176,10 @@ impl Asking<'_> {
         let mut message = (random_seed().0 as u16).to_be_bytes().to_vec();
         message.extend_from_slice(&[0, 0, 0, 1, 0, 0, 0, u8::from(soa.is_some()), 0, 0]);
         message.extend_from_slice(self.zone.as_wire());
-        message.extend_from_slice(&[qtype.to_be_bytes(), 1u16.to_be_bytes()].concat());
+        message.extend_from_slice(&[qtype.to_be_bytes(), class::IN.to_be_bytes()].concat());
         if let Some((ttl, data)) = soa {
-            message.extend_from_slice(&[0xc0, HEADER as u8]);
-            message.extend_from_slice(&[rtype::SOA.to_be_bytes(), 1u16.to_be_bytes()].concat());
+            message.extend_from_slice(&pointer::to(HEADER).to_be_bytes());
+            message.extend_from_slice(&[rtype::SOA.to_be_bytes(), class::IN.to_be_bytes()].concat());
             message.extend_from_slice(&ttl.to_be_bytes());
             message.extend_from_slice(&(data.len() as u16).to_be_bytes());
             message.extend_from_slice(data);
@@ -201,7 +199,9 @@ impl Asking<'_> {
             return Err("it is not authoritative for the zone".into());
         }
         let is_soa = |record: &&response::Record| {
-            record.rtype == rtype::SOA && record.class == 1 && record.owner.eq_ignore_ascii_case(self.zone.as_wire())
+            record.rtype == rtype::SOA
+                && record.class == class::IN
+                && record.owner.eq_ignore_ascii_case(self.zone.as_wire())
         };
         let soa = response.sections[0].iter().find(is_soa);
         soa.and_then(|record| Soa::read(&record.rdata)).ok_or_else(|| "it has no SOA record for the zone".into())
@@ -211,7 +211,7 @@ impl Asking<'_> {
     async fn transfer(&self, connection: &mut Connection, old: Option<&Content>) -> Result<Transferred, Trouble> {
         // All that is wrong with an answer to IXFR is a reason to try AXFR; what keeps answers from coming is not.
         let wrong = |text: String| if old.is_some() { Trouble::Nonsense(text) } else { Trouble::Failed(text) };
-        let (request, mut session) = self.request(if old.is_some() { IXFR } else { AXFR }, old);
+        let (request, mut session) = self.request(if old.is_some() { rtype::IXFR } else { rtype::AXFR }, old);
         connection.send(&request).await.map_err(wrong)?;
         let mut reader = Reader::new(self.zone, old, (self.bounds.records, self.bounds.octets));
         let mut is_first = true;
@@ -278,7 +278,7 @@ impl Asking<'_> {
                 name.eq_ignore_ascii_case(self.zone.as_wire()) && rest == request.get(question..question + 4)
             }
             // Errors need not repeat the question, and later messages neither (RFC 5936, 2.2.1).
-            (0, 0) => !is_first || flags(message) & 15 != 0,
+            (0, 0) => !is_first || flags(message) & flag::RCODE != 0,
             _ => false,
         };
         if !is_same {

@@ -1,4 +1,5 @@
-//! What a zone that is transferred waits for: the time of its refresh, a notification, its expiry.
+//! The schedule of a transferred zone: the time of its next refresh, and of its expiry. A
+//! notification leads to an early refresh.
 
 use super::timers;
 use crate::manifest::transferred::Soa;
@@ -8,23 +9,23 @@ use tokio::{
     time::{Instant, sleep_until},
 };
 
-/// Notifications lead to a refresh not more often than this.
-const SPACING: Duration = Duration::from_millis(500);
+/// The minimum interval between two refreshes after notifications.
+const MIN_INTERVAL: Duration = Duration::from_millis(500);
 
-/// What has come.
+/// The reason for which a wait ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wake {
-    /// It is time to ask the primaries.
+    /// The primaries are to be asked.
     Refresh,
-    /// What there is has expired.
+    /// The zone has expired.
     Expired,
 }
 
-/// When what is to happen.
+/// The times of a zone.
 #[derive(Debug)]
 pub struct Schedule {
     next: Instant,
-    /// None: there is nothing that could expire.
+    /// When the zone expires; none if there is no zone, or if it has expired.
     expires: Option<Instant>,
     /// When the primaries were asked last.
     last: Option<Instant>,
@@ -32,14 +33,15 @@ pub struct Schedule {
 }
 
 impl Schedule {
-    /// Begins with a refresh at once. `live` is what is answered from, and for how long it has not been refreshed.
-    pub fn new(live: Option<(&Soa, Duration)>) -> Schedule {
+    /// A schedule that begins with a refresh. `served` is the SOA record of the zone that is
+    /// served, and the time since its last refresh.
+    pub fn new(served: Option<(&Soa, Duration)>) -> Schedule {
         let now = Instant::now();
-        let expires = live.map(|(soa, age)| now + timers::expire(soa).saturating_sub(age));
+        let expires = served.map(|(soa, age)| now + timers::expire(soa).saturating_sub(age));
         Schedule { next: now, expires, last: None, failures: 0 }
     }
 
-    /// Waits for what comes first.
+    /// Waits for the refresh or the expiry, whichever is first.
     pub async fn wait(&self, notified: &Notify) -> Wake {
         tokio::select! {
             biased;
@@ -52,11 +54,11 @@ impl Schedule {
     async fn notified(&self, notified: &Notify) {
         notified.notified().await;
         if let Some(last) = self.last {
-            sleep_until(last + SPACING).await;
+            sleep_until(last + MIN_INTERVAL).await;
         }
     }
 
-    /// Waits until what there is has expired.
+    /// Waits until the zone has expired.
     pub async fn expiry(&self) {
         match self.expires {
             Some(expires) => sleep_until(expires).await,
@@ -64,26 +66,26 @@ impl Schedule {
         }
     }
 
-    /// What there is has expired.
+    /// Notes that the zone has expired.
     pub fn expired(&mut self) {
         self.expires = None;
     }
 
-    /// What there is is the newest version. `chance` is from 0 to 1.
-    pub fn succeeded(&mut self, soa: &Soa, chance: f64) {
+    /// Notes that the zone is the newest version. `random` is from 0 to 1.
+    pub fn succeeded(&mut self, soa: &Soa, random: f64) {
         let now = Instant::now();
-        let next = now + timers::refresh(soa, chance);
+        let next = now + timers::refresh(soa, random);
         *self = Schedule { next, expires: Some(now + timers::expire(soa)), last: Some(now), failures: 0 };
     }
 
-    /// No primary could tell; `soa` is that of what there is.
-    pub fn failed(&mut self, soa: Option<&Soa>, chance: f64) {
+    /// Notes that no primary has answered. `soa` is the SOA record of the zone that is served.
+    pub fn failed(&mut self, soa: Option<&Soa>, random: f64) {
         self.failures = self.failures.saturating_add(1);
         let now = Instant::now();
-        (self.next, self.last) = (now + timers::retry(soa, self.failures, chance), Some(now));
+        (self.next, self.last) = (now + timers::retry(soa, self.failures, random), Some(now));
     }
 
-    /// When the primaries are asked next, and when what there is expires.
+    /// The times of the next refresh and of the expiry.
     pub fn times(&self) -> (SystemTime, Option<SystemTime>) {
         let clock = |at: Instant| SystemTime::now() + at.saturating_duration_since(Instant::now());
         (clock(self.next), self.expires.map(clock))
@@ -103,13 +105,13 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn refresh_retry_and_expiry() {
+    async fn refreshes_retries_and_expires_by_the_soa_record() {
         let notified = Notify::new();
         let mut schedule = Schedule::new(None);
         assert_eq!(after(&schedule, &notified).await, (Wake::Refresh, 0));
-        for pause in [1, 2, 4] {
+        for back_off in [1, 2, 4] {
             schedule.failed(None, 0.0);
-            assert_eq!(after(&schedule, &notified).await, (Wake::Refresh, pause));
+            assert_eq!(after(&schedule, &notified).await, (Wake::Refresh, back_off));
         }
         schedule.succeeded(&SOA, 0.0);
         assert_eq!(after(&schedule, &notified).await, (Wake::Refresh, 100));
@@ -126,14 +128,14 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_was_kept_expires_with_its_age() {
+    async fn expires_a_copy_by_its_age() {
         let mut schedule = Schedule::new(Some((&SOA, Duration::from_secs(240))));
         schedule.failed(Some(&SOA), 0.0);
         assert_eq!(after(&schedule, &Notify::new()).await, (Wake::Expired, 10));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn notifications_are_gathered() {
+    async fn limits_refreshes_after_notifications() {
         let notified = Notify::new();
         let mut schedule = Schedule::new(None);
         let mut refreshes = 0;

@@ -1,6 +1,7 @@
-//! Transaction signatures (RFC 8945): messages are signed, and those of others are verified, as octets.
+//! Transaction signatures (TSIG, RFC 8945): signs messages, and verifies the signatures of others.
 //!
-//! A [`Session`] holds what a request and its responses have in common: the key, and the MAC that the next message continues.
+//! A [`Session`] has the state that a request and its responses share: the key, and the MAC that
+//! the next message continues.
 
 mod keys;
 #[cfg(test)]
@@ -8,6 +9,7 @@ mod tests;
 
 use crate::wire::{
     Name,
+    codes::class,
     query::{HEADER, skip_name},
     rdata::rtype::TSIG,
     response::read_name,
@@ -15,61 +17,64 @@ use crate::wire::{
 pub use keys::{Key, Keys};
 use std::sync::Arc;
 
-/// How far clocks may be apart, in seconds (RFC 8945, 10).
-const FUDGE: u16 = 300;
-/// How many messages of a response may follow one another without a signature (RFC 8945, 5.3.1).
-const MOST_UNSIGNED: usize = 99;
-/// The least that a MAC may be cut to, in octets (RFC 8945, 5.2.2.1).
-const MIN_MAC: usize = 10;
+/// The maximum difference between clocks, in seconds (RFC 8945, section 10).
+const FUDGE_SECONDS: u16 = 300;
+/// The maximum number of unsigned messages between two signed ones (RFC 8945, section 5.3.1).
+const MAX_UNSIGNED: usize = 99;
+/// The TTL of a TSIG record (RFC 8945, section 4.2).
+const NO_TTL: u32 = 0;
+/// The minimum length of a truncated MAC, in octets (RFC 8945, section 5.2.2.1).
+const MIN_MAC_OCTETS: usize = 10;
 
-/// Errors of a signature (RFC 8945, 3).
+/// Errors of a signature (RFC 8945, section 3).
 pub mod error {
-    /// The MAC is not that of the message.
+    /// The MAC does not match the message.
     pub const BADSIG: u16 = 16;
-    /// The key is not known, or is for another algorithm.
+    /// The key is unknown, or is for another algorithm.
     pub const BADKEY: u16 = 17;
-    /// It was signed at another time.
+    /// The message was signed too long ago, or clocks differ.
     pub const BADTIME: u16 = 18;
-    /// The MAC is cut too short.
+    /// The MAC is truncated more than is allowed.
     pub const BADTRUNC: u16 = 22;
 }
 
-/// The message cannot be read, or has a signature in the wrong place.
+/// A message that cannot be read, or that has a signature in the wrong place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Malformed;
 
-/// What the signature of a request comes to.
+/// The result of the verification of a request.
 pub enum Signed {
-    /// There is none.
+    /// The request has no signature.
     No,
-    /// It holds: the session signs what is answered.
+    /// The signature is valid. The session signs the response.
     By(Session),
-    /// It does not hold.
+    /// The signature is not valid.
     Not(Failure),
 }
 
-/// A signature that does not hold. The response has RCODE NOTAUTH, and is completed by [`Failure::answer`].
+/// A signature that is not valid. The response has RCODE NOTAUTH, and [`Failure::answer`] completes
+/// it.
 #[derive(Debug)]
 pub struct Failure {
-    /// Which of the [errors](error).
+    /// One of the [errors](error).
     pub error: u16,
     key: Name,
     algorithm: Vec<u8>,
     time: u64,
     fudge: u16,
     original_id: [u8; 2],
-    /// Signs the response, where the fault is not in key or MAC.
+    /// Signs the response, if key and MAC are valid.
     session: Option<Session>,
 }
 
 impl Failure {
-    /// The name of the key, as the request has it.
+    /// The name of the key in the request.
     pub fn key(&self) -> &Name {
         &self.key
     }
 
-    /// Puts the signature record behind the response: signed where that is safe (RFC 8945, 5.3.2). `now` is in seconds since
-    /// 1970.
+    /// Adds the TSIG record to the response, and signs it if that is safe (RFC 8945, section
+    /// 5.3.2). `now` is in seconds since 1970.
     pub fn answer(self, message: &mut Vec<u8>, now: u64) {
         let other = match self.error {
             error::BADTIME => now.to_be_bytes()[2..].to_vec(),
@@ -83,7 +88,7 @@ impl Failure {
     }
 }
 
-/// The fields of the record that a MAC covers, key and algorithm aside.
+/// The fields of a TSIG record that its MAC covers, without key and algorithm.
 struct Fields<'a> {
     /// Seconds since 1970.
     time: u64,
@@ -98,50 +103,51 @@ impl Fields<'_> {
     }
 }
 
-/// Why a response is not believed.
+/// Why the signature of a response is not valid.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Distrust {
-    /// It cannot be read.
+pub enum SignatureError {
+    /// The response cannot be read.
     Malformed,
-    /// It is not signed, or not often enough.
+    /// The response, or too many of its messages, have no signature.
     Unsigned,
-    /// It is signed with another key or algorithm.
+    /// The response is signed with another key or algorithm.
     Key,
-    /// The MAC is not that of the message.
+    /// The MAC does not match the message.
     Mac,
-    /// It was signed at another time.
+    /// The response was signed too long ago, or clocks differ.
     Time,
-    /// The other side does not accept our signature, with this [error].
+    /// The server does not accept the signature of the request, with this [error].
     Rejected(u16),
 }
 
-impl std::fmt::Display for Distrust {
+impl std::fmt::Display for SignatureError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
-            Distrust::Malformed => "the answer cannot be read",
-            Distrust::Unsigned => "the answer is not signed",
-            Distrust::Key => "the answer is signed with another key",
-            Distrust::Mac => "the answer's signature is wrong",
-            Distrust::Time => "the answer was signed too long ago, or clocks differ",
-            Distrust::Rejected(error::BADKEY) => "the other side does not know the key (BADKEY)",
-            Distrust::Rejected(error::BADSIG) => "the other side has another secret for the key (BADSIG)",
-            Distrust::Rejected(error::BADTIME) => "the clock of the other side differs (BADTIME)",
-            Distrust::Rejected(_) => "the other side does not accept the signature",
+            SignatureError::Malformed => "the answer cannot be read",
+            SignatureError::Unsigned => "the answer is not signed",
+            SignatureError::Key => "the answer is signed with another key",
+            SignatureError::Mac => "the answer's signature is wrong",
+            SignatureError::Time => "the answer was signed too long ago, or clocks differ",
+            SignatureError::Rejected(error::BADKEY) => "the server does not know the key (BADKEY)",
+            SignatureError::Rejected(error::BADSIG) => "the server has another secret for the key (BADSIG)",
+            SignatureError::Rejected(error::BADTIME) => "the clock of the server differs (BADTIME)",
+            SignatureError::Rejected(_) => "the server does not accept the signature",
         })
     }
 }
 
-impl std::error::Error for Distrust {}
+impl std::error::Error for SignatureError {}
 
-/// A request and its responses, signed with a key.
+/// The signatures of a request and of its responses.
 #[derive(Debug)]
 pub struct Session {
     key: Arc<Key>,
-    /// The MAC of the message before.
+    /// The MAC of the former message.
     mac: Vec<u8>,
     /// The next message is the first of the response.
     is_first: bool,
-    /// Of a response that is received: messages since the last signature, and how many they are.
+    /// In a response that is received: the octets and the number of messages since the last
+    /// signature.
     unsigned: (Vec<u8>, usize),
 }
 
@@ -155,9 +161,9 @@ impl Session {
         &self.key
     }
 
-    /// Signs a request. `now` is in seconds since 1970. The session verifies what is answered.
+    /// Signs a request. `now` is in seconds since 1970. The session verifies the responses.
     pub fn request(key: &Arc<Key>, message: &mut Vec<u8>, now: u64) -> Session {
-        let fields = Fields { time: now, fudge: FUDGE, error: 0, other: &[] };
+        let fields = Fields { time: now, fudge: FUDGE_SECONDS, error: 0, other: &[] };
         let mac = key.mac(&[message, &variables(&key.name, &key.algorithm_name(), &fields)]);
         let id = [message[0], message[1]];
         append(message, &key.name, &key.algorithm_name(), &fields, &mac, id);
@@ -166,7 +172,7 @@ impl Session {
 
     /// Signs the next message of the response. `now` is in seconds since 1970.
     pub fn sign(&mut self, message: &mut Vec<u8>, now: u64) {
-        self.sign_with(message, &Fields { time: now, fudge: FUDGE, error: 0, other: &[] });
+        self.sign_with(message, &Fields { time: now, fudge: FUDGE_SECONDS, error: 0, other: &[] });
     }
 
     fn sign_with(&mut self, message: &mut Vec<u8>, fields: &Fields) {
@@ -177,17 +183,18 @@ impl Session {
         (self.mac, self.is_first) = (mac, false);
     }
 
-    /// How many octets [`Session::sign`] adds to a message.
+    /// The number of octets that [`Session::sign`] adds to a message.
     pub fn size(&self) -> usize {
         self.key.name.as_wire().len() + 10 + self.key.algorithm_name().len() + 16 + self.key.mac_size()
     }
 
-    /// What is digested in front of the message.
+    /// The octets that are digested before the message (RFC 8945, section 4.3.1).
     fn prefix(&self) -> Vec<u8> {
         [&(self.mac.len() as u16).to_be_bytes(), &self.mac[..]].concat()
     }
 
-    /// What is digested behind it: of all but the first message of a response only the time.
+    /// The octets that are digested after the message: the variables of the record; after the first
+    /// message of a response, the timers only (RFC 8945, section 5.3.1).
     fn suffix(&self, fields: &Fields) -> Vec<u8> {
         match self.is_first {
             true => variables(&self.key.name, &self.key.algorithm_name(), fields),
@@ -195,51 +202,56 @@ impl Session {
         }
     }
 
-    /// Verifies the next message of the response, and returns its length without the signature, which is taken away from the
-    /// counts in its header. `now` is in seconds since 1970.
-    pub fn verify(&mut self, message: &mut [u8], now: u64) -> Result<usize, Distrust> {
-        let found = find(message).map_err(|Malformed| Distrust::Malformed)?;
+    /// Verifies the next message of the response, and removes its TSIG record. Returns the new
+    /// length. `now` is in seconds since 1970.
+    ///
+    /// # Errors
+    ///
+    /// Why the signature is not valid.
+    pub fn verify(&mut self, message: &mut [u8], now: u64) -> Result<usize, SignatureError> {
+        let found = find(message).map_err(|Malformed| SignatureError::Malformed)?;
         let Some(found) = found else {
             let (octets, count) = &mut self.unsigned;
-            if self.is_first || *count >= MOST_UNSIGNED {
-                return Err(Distrust::Unsigned);
+            if self.is_first || *count >= MAX_UNSIGNED {
+                return Err(SignatureError::Unsigned);
             }
             octets.extend_from_slice(message);
             *count += 1;
             return Ok(message.len());
         };
         if found.error != 0 && found.error != error::BADTIME {
-            return Err(Distrust::Rejected(found.error));
+            return Err(SignatureError::Rejected(found.error));
         }
         if found.key != self.key.name || !found.algorithm.eq_ignore_ascii_case(&self.key.algorithm_name()) {
-            return Err(Distrust::Key);
+            return Err(SignatureError::Key);
         }
         let plain = found.strip(message);
         let fields = Fields { time: found.time, fudge: found.fudge, error: found.error, other: &found.other };
         let parts = [&self.prefix()[..], &self.unsigned.0, &plain, &self.suffix(&fields)];
         if !self.key.verify(&parts, &found.mac) {
-            return Err(Distrust::Mac);
+            return Err(SignatureError::Mac);
         }
         if found.error != 0 {
-            return Err(Distrust::Rejected(found.error));
+            return Err(SignatureError::Rejected(found.error));
         }
         if now.abs_diff(found.time) > found.fudge.into() {
-            return Err(Distrust::Time);
+            return Err(SignatureError::Time);
         }
         (self.mac, self.is_first, self.unsigned) = (found.mac, false, (Vec::new(), 0));
         message[..plain.len()].copy_from_slice(&plain);
         Ok(plain.len())
     }
 
-    /// Whether the last message was signed, as the last one of a response has to be.
+    /// Whether the last message was signed. The last message of a response has to be (RFC 8945,
+    /// section 5.3.1).
     pub fn is_complete(&self) -> bool {
         !self.is_first && self.unsigned.1 == 0
     }
 }
 
-/// A signature record, as it was found at the end of a message.
-struct Found {
-    /// Where the record begins.
+/// The TSIG record at the end of a message.
+struct TsigRecord {
+    /// The offset of the record.
     at: usize,
     key: Name,
     algorithm: Vec<u8>,
@@ -251,8 +263,8 @@ struct Found {
     other: Vec<u8>,
 }
 
-impl Found {
-    /// The message as it was signed: without the record, with its first identifier.
+impl TsigRecord {
+    /// The message as it was signed: without the record, and with its original identifier.
     fn strip(&self, message: &[u8]) -> Vec<u8> {
         let mut plain = message[..self.at].to_vec();
         plain[..2].copy_from_slice(&self.original_id);
@@ -263,16 +275,20 @@ impl Found {
 }
 
 /// Verifies the signature of a request. `now` is in seconds since 1970.
+///
+/// # Errors
+///
+/// The message is malformed.
 pub fn verify(keys: &Keys, message: &[u8], now: u64) -> Result<Signed, Malformed> {
     let Some(found) = find(message)? else { return Ok(Signed::No) };
-    let failure = |found: Found, error: u16, session: Option<Session>| {
-        let Found { key, algorithm, time, fudge, original_id, .. } = found;
+    let failure = |found: TsigRecord, error: u16, session: Option<Session>| {
+        let TsigRecord { key, algorithm, time, fudge, original_id, .. } = found;
         Ok(Signed::Not(Failure { error, key, algorithm, time, fudge, original_id, session }))
     };
     let key = keys.get(&found.key).filter(|key| found.algorithm.eq_ignore_ascii_case(&key.algorithm_name()));
     let Some(key) = key.cloned() else { return failure(found, error::BADKEY, None) };
     let size = key.mac_size();
-    if found.mac.len() > size || found.mac.len() < MIN_MAC.max(size / 2) {
+    if found.mac.len() > size || found.mac.len() < MIN_MAC_OCTETS.max(size / 2) {
         return Err(Malformed);
     }
     let fields = Fields { time: found.time, fudge: found.fudge, error: found.error, other: &found.other };
@@ -281,7 +297,8 @@ pub fn verify(keys: &Keys, message: &[u8], now: u64) -> Result<Signed, Malformed
         return failure(found, error::BADSIG, None);
     }
     if found.error != 0 {
-        // It is an error that a response reports (RFC 8945, 4.2): a request that has one is none.
+        // Only responses report errors (RFC 8945, section 4.2): a request with an error is not
+        // valid.
         return failure(found, error::BADSIG, None);
     }
     let session = Session::new(&key, found.mac.clone());
@@ -294,7 +311,7 @@ pub fn verify(keys: &Keys, message: &[u8], now: u64) -> Result<Signed, Malformed
     Ok(Signed::By(session))
 }
 
-/// A message without its signature; none if it has none, or one in the wrong place.
+/// A message without its TSIG record; none if it has none, or has it in the wrong place.
 pub fn without_signature(message: &[u8]) -> Option<Vec<u8>> {
     let found = find(message).ok()??;
     let mut plain = found.strip(message);
@@ -302,10 +319,11 @@ pub fn without_signature(message: &[u8]) -> Option<Vec<u8>> {
     Some(plain)
 }
 
-/// What is digested of the record itself (RFC 8945, 4.3.3).
+/// The octets of the record that are digested (RFC 8945, section 4.3.3).
 fn variables(key: &Name, algorithm: &[u8], fields: &Fields) -> Vec<u8> {
     let mut octets = key.to_lowercase().as_wire().to_vec();
-    octets.extend_from_slice(&[0, 255, 0, 0, 0, 0]); // class ANY, TTL 0
+    octets.extend_from_slice(&class::ANY.to_be_bytes());
+    octets.extend_from_slice(&NO_TTL.to_be_bytes());
     octets.extend_from_slice(&algorithm.to_ascii_lowercase());
     octets.extend_from_slice(&fields.timers());
     octets.extend_from_slice(&fields.error.to_be_bytes());
@@ -314,12 +332,13 @@ fn variables(key: &Name, algorithm: &[u8], fields: &Fields) -> Vec<u8> {
     octets
 }
 
-/// Puts the record behind a message, and counts it.
+/// Appends a TSIG record to a message, and counts it in the header.
 fn append(message: &mut Vec<u8>, key: &Name, algorithm: &[u8], fields: &Fields, mac: &[u8], original_id: [u8; 2]) {
     let length = algorithm.len() + 16 + mac.len() + fields.other.len();
     message.extend_from_slice(key.as_wire());
     message.extend_from_slice(&TSIG.to_be_bytes());
-    message.extend_from_slice(&[0, 255, 0, 0, 0, 0]);
+    message.extend_from_slice(&class::ANY.to_be_bytes());
+    message.extend_from_slice(&NO_TTL.to_be_bytes());
     message.extend_from_slice(&(length as u16).to_be_bytes());
     message.extend_from_slice(algorithm);
     message.extend_from_slice(&fields.timers());
@@ -333,8 +352,8 @@ fn append(message: &mut Vec<u8>, key: &Name, algorithm: &[u8], fields: &Fields, 
     message[10..HEADER].copy_from_slice(&additional.to_be_bytes());
 }
 
-/// Finds the record, which is the last one of the message if it is anywhere.
-fn find(message: &[u8]) -> Result<Option<Found>, Malformed> {
+/// Finds the TSIG record, which has to be the last record of the message.
+fn find(message: &[u8]) -> Result<Option<TsigRecord>, Malformed> {
     let number =
         |at: usize| message.get(at..at + 2).map(|pair| u16::from_be_bytes([pair[0], pair[1]])).ok_or(Malformed);
     let records = [number(6)?, number(8)?, number(10)?].map(usize::from);
@@ -361,7 +380,7 @@ fn find(message: &[u8]) -> Result<Option<Found>, Malformed> {
     Ok(None)
 }
 
-fn read(message: &[u8], at: usize, fixed: usize, rdata: &[u8]) -> Option<Found> {
+fn read(message: &[u8], at: usize, fixed: usize, rdata: &[u8]) -> Option<TsigRecord> {
     let mut key = Vec::new();
     read_name(message, at, &mut key)?;
     if message[fixed + 2..fixed + 8] != [0, 255, 0, 0, 0, 0] {
@@ -374,7 +393,7 @@ fn read(message: &[u8], at: usize, fixed: usize, rdata: &[u8]) -> Option<Found> 
     let (original_id, rest) = rest.split_first_chunk()?;
     let (error, rest) = rest.split_first_chunk()?;
     let (other, rest) = counted(rest)?;
-    rest.is_empty().then(|| Found {
+    rest.is_empty().then(|| TsigRecord {
         at,
         key: Name::from_wire(&key).unwrap_or_else(|_| Name::root()),
         algorithm: algorithm.into(),
@@ -387,7 +406,7 @@ fn read(message: &[u8], at: usize, fixed: usize, rdata: &[u8]) -> Option<Found> 
     })
 }
 
-/// Octets with their number in front, and what follows.
+/// Octets after their 16-bit length, and the rest.
 fn counted(octets: &[u8]) -> Option<(&[u8], &[u8])> {
     let (length, rest) = octets.split_first_chunk()?;
     rest.split_at_checked(u16::from_be_bytes(*length).into())

@@ -1,36 +1,37 @@
-//! Reading a reply of our own again, for those who want to see it.
+//! A reply as data: zonal reads its own replies again to show them (`explain`), to compare them and
+//! to test them.
 
 use super::{
     Name,
-    query::{flag, option, rcode},
+    codes::{flag, option, rcode},
     rdata::{type_to_text, write},
     response::{self, Response},
 };
 use std::fmt;
 
-/// A reply.
+/// A reply, parsed.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Message {
-    /// The header's flags.
+    /// The header's flags, without the RCODE.
     pub flags: u16,
-    /// The extended RCODE.
+    /// The RCODE, with the upper bits that the OPT record holds.
     pub rcode: u16,
-    /// Answer, authority and additional section, the OPT record left out.
+    /// Answer, authority and additional section. The OPT record is not among the records.
     pub sections: [Vec<Record>; 3],
-    /// The extended DNS error, with its text.
+    /// The first extended DNS error: its INFO-CODE and text (RFC 8914).
     pub ede: Option<(u16, String)>,
 }
 
-/// A record of a reply, its data without compression.
+/// A record of a reply, with uncompressed data.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Record {
     /// The owner.
     pub owner: Name,
-    /// The type's number.
+    /// The number of the record type.
     pub rtype: u16,
     /// Time to live in seconds.
     pub ttl: u32,
-    /// The data.
+    /// The record data in wire format.
     pub rdata: Vec<u8>,
 }
 
@@ -42,7 +43,7 @@ impl fmt::Display for Record {
 }
 
 impl Message {
-    /// Reads a reply; none if it is not one that we write.
+    /// Reads a reply. None if the message is malformed.
     pub fn read(message: &[u8]) -> Option<Message> {
         let Response { flags, rcode, sections, options } = Response::read(message)?;
         let record = |record: response::Record| {
@@ -55,13 +56,13 @@ impl Message {
         Some(Message { flags, rcode, sections, ede: options.and_then(|options| read_ede(&options)) })
     }
 
-    /// The RCODE's mnemonic.
+    /// The mnemonic of the RCODE; `?` if zonal never sends this RCODE.
     pub fn status(&self) -> &'static str {
         let known = rcode::MNEMONICS.iter().find(|(code, _)| *code == self.rcode);
         known.map_or("?", |(_, mnemonic)| mnemonic)
     }
 
-    /// The flags that are set, as dig prints them.
+    /// The names of the flags that are set, as dig prints them.
     pub fn flag_names(&self) -> Vec<&'static str> {
         let all = [
             (flag::QR, "qr"),

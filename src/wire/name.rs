@@ -1,59 +1,60 @@
-//! Domain names in wire format.
+//! Domain names: in wire format, and to and from presentation format.
 
 use idna::AsciiDenyList;
 use std::{cmp::Ordering, fmt, hash};
 
-/// The longest name on the wire, its root label included, in octets (RFC 1035, 3.1).
+/// The longest name in wire format with its root label, in octets (RFC 1035, section 3.1).
 pub const MAX_NAME: usize = 255;
-/// The longest label in octets.
+/// The longest label, in octets (RFC 1035, section 3.1).
 pub const MAX_LABEL: usize = 63;
 
-/// An absolute domain name in uncompressed wire format, its case preserved.
+/// An absolute domain name in uncompressed wire format. It keeps its case.
 ///
-/// Equality, order and hash ignore ASCII case (RFC 4343); the order is the canonical one of RFC 4034, 6.1.
+/// Equality, order and hash ignore ASCII case (RFC 4343). The order is the canonical order of RFC
+/// 4034, section 6.1.
 #[derive(Clone)]
 pub struct Name(Box<[u8]>);
 
-/// Why a text is not a domain name.
+/// The reason why a text or octets are not a domain name.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NameError {
-    /// There is no text at all.
+    /// The text is empty.
     Empty,
-    /// Two dots in a row, or one in front.
+    /// There are two dots in a row, or a dot at the start.
     EmptyLabel,
-    /// A label of more than 63 octets.
+    /// A label has more than 63 octets.
     LongLabel,
-    /// More than 255 octets in all.
+    /// The name has more than 255 octets in wire format.
     LongName,
-    /// A backslash that is followed neither by three digits up to 255 nor by another character.
+    /// A backslash is followed neither by three digits up to 255 nor by another character.
     BadEscape,
-    /// A relative name where there is no origin to complete it.
+    /// The name is relative, and there is no origin to complete it.
     Relative,
-    /// `@` where all names are absolute.
+    /// The text is `@` in a place where all names are absolute.
     At,
-    /// A blank or a control character that is not escaped.
+    /// A blank or control character is not escaped.
     Blank,
-    /// A label that is no internationalised name (UTS 46).
+    /// A label is not a valid internationalised label (UTS 46).
     BadUnicode,
-    /// Bytes that are not an uncompressed wire-format name.
+    /// The octets are not an uncompressed name in wire format.
     BadWire,
 }
 
 impl fmt::Display for NameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            NameError::Empty => "a domain name is empty",
-            NameError::EmptyLabel => "a domain name has an empty label",
+            NameError::Empty => "the domain name is empty",
+            NameError::EmptyLabel => "the domain name has an empty label",
             NameError::LongLabel => "a label is longer than 63 octets",
-            NameError::LongName => "a domain name is longer than 255 octets",
-            NameError::BadEscape => "a backslash needs three digits up to 255, or another character, behind it",
-            NameError::Relative => "a relative domain name has no origin here",
-            NameError::At => "`@` means a zone's apex, and all names are absolute here; write the whole name",
-            NameError::Blank => "a domain name has a blank in it; take it out, or write `\\032` if it is meant",
+            NameError::LongName => "the domain name is longer than 255 octets",
+            NameError::BadEscape => "a backslash is not followed by three digits up to 255 or by another character",
+            NameError::Relative => "the domain name is relative, and there is no origin; write an absolute name",
+            NameError::At => "`@` stands for a zone's apex, but names are absolute here; write the whole name",
+            NameError::Blank => "the domain name contains a blank; remove it, or write `\\032` for a blank in the name",
             NameError::BadUnicode => {
-                "a label is not a valid internationalised name (UTS 46); write its A-label, as in `xn--mnchen-3ya`"
+                "a label is not a valid internationalised label (UTS 46); write its A-label, such as `xn--mnchen-3ya`"
             }
-            NameError::BadWire => "not a domain name in wire format",
+            NameError::BadWire => "the octets are not a domain name in wire format",
         })
     }
 }
@@ -66,7 +67,11 @@ impl Name {
         Name(Box::new([0]))
     }
 
-    /// Reads an absolute name; a missing last dot is supplied. `@` is an error.
+    /// Reads an absolute name in presentation format; the last dot is optional.
+    ///
+    /// # Errors
+    ///
+    /// As [`Name::parse`]; also for `@`.
     pub fn absolute(text: &str) -> Result<Name, NameError> {
         if text == "@" {
             return Err(NameError::At);
@@ -74,9 +79,14 @@ impl Name {
         Name::parse(text.as_bytes(), Some(&Name::root()))
     }
 
-    /// Reads a name in presentation format (RFC 1035, 5.1, with its escapes). One that does not end in a dot is
-    /// completed with `origin`; `@` is the origin. U-labels in UTF-8 become A-labels (RFC 5890, 2.3.2.1); octets that are not
-    /// UTF-8, and those of a label with an escape, stay what they are.
+    /// Reads a name in presentation format with its escapes (RFC 1035, section 5.1). A name without
+    /// a last dot is relative to `origin`, and `@` is the origin. U-labels in UTF-8 become A-labels
+    /// (RFC 5890, section 2.3.2.1). Octets that are not UTF-8 are kept, and so are the octets of a
+    /// label that has an escape.
+    ///
+    /// # Errors
+    ///
+    /// [`NameError`] if the text is not a domain name, or is relative and there is no origin.
     pub fn parse(text: &[u8], origin: Option<&Name>) -> Result<Name, NameError> {
         if !text.is_ascii()
             && let Ok(text) = std::str::from_utf8(text)
@@ -97,7 +107,7 @@ impl Name {
             return origin.cloned().ok_or(NameError::Relative);
         }
         let mut wire = Vec::with_capacity(text.len() + 2);
-        let mut label = 0; // where the current label's length octet is
+        let mut label = 0; // the offset of the current label's length octet
         wire.push(0);
         let mut absolute = false;
         let mut rest = text;
@@ -135,7 +145,11 @@ impl Name {
         Ok(Name(wire.into()))
     }
 
-    /// Takes an uncompressed name that fills `wire`.
+    /// Reads an uncompressed name in wire format. It must fill `wire`.
+    ///
+    /// # Errors
+    ///
+    /// [`NameError::BadWire`] if the octets are not exactly one name.
     pub fn from_wire(wire: &[u8]) -> Result<Name, NameError> {
         match wire_len(wire) {
             Some(len) if len == wire.len() => Ok(Name(wire.into())),
@@ -143,7 +157,7 @@ impl Name {
         }
     }
 
-    /// The name's octets, root label included.
+    /// The name in uncompressed wire format, with its root label.
     pub fn as_wire(&self) -> &[u8] {
         &self.0
     }
@@ -153,7 +167,7 @@ impl Name {
         labels(&self.0)
     }
 
-    /// How many labels there are, the root not counted.
+    /// The number of labels, without the root.
     pub fn label_count(&self) -> usize {
         self.labels().count()
     }
@@ -168,12 +182,16 @@ impl Name {
         self.0.starts_with(b"\x01*")
     }
 
-    /// The name without its leftmost label; none of the root.
+    /// The name without its leftmost label. None for the root.
     pub fn parent(&self) -> Option<Name> {
         (!self.is_root()).then(|| Name(self.0[1 + self.0[0] as usize..].into()))
     }
 
-    /// This name with `label` in front.
+    /// This name with `label` in front of it.
+    ///
+    /// # Errors
+    ///
+    /// [`NameError`] if the label is empty, or if label or name become too long.
     pub fn child(&self, label: &[u8]) -> Result<Name, NameError> {
         if label.is_empty() {
             return Err(NameError::EmptyLabel);
@@ -191,7 +209,7 @@ impl Name {
         Ok(Name(wire.into()))
     }
 
-    /// Whether this name is `other` or below it.
+    /// Whether this name is `other`, or is below `other`.
     pub fn is_at_or_below(&self, other: &Name) -> bool {
         let Some(cut) = self.0.len().checked_sub(other.0.len()) else { return false };
         self.0[cut..].eq_ignore_ascii_case(&other.0) && self.starts_label(cut)
@@ -211,9 +229,10 @@ impl Name {
     }
 }
 
-/// A name in presentation format with A-labels in the place of its U-labels.
+/// Replaces the U-labels of a name in presentation format by A-labels.
 fn with_a_labels(text: &str) -> Result<String, NameError> {
-    /// What the mapping of UTS 46 must not bring in: it would mean something else in presentation format.
+    /// Characters that the mapping of UTS 46 must not produce, because they have a meaning in
+    /// presentation format.
     const DENIED: AsciiDenyList = AsciiDenyList::new(true, "\\\"();@");
     let mut out = String::with_capacity(text.len() + 16);
     let mut rest = text;
@@ -222,18 +241,18 @@ fn with_a_labels(text: &str) -> Result<String, NameError> {
         let (label, tail) = rest.split_at(end);
         match label.is_ascii() || label.contains('\\') {
             true => out.push_str(label),
-            // A full stop of another script becomes a dot.
+            // The mapping turns the full stops of other scripts into dots.
             false => {
                 out.push_str(&idna::domain_to_ascii_cow(label.as_bytes(), DENIED).map_err(|_| NameError::BadUnicode)?)
             }
         }
-        let Some(behind) = tail.strip_prefix('.') else { return Ok(out) };
+        let Some(next) = tail.strip_prefix('.') else { return Ok(out) };
         out.push('.');
-        rest = behind;
+        rest = next;
     }
 }
 
-/// Where the first label ends: at a dot that is not escaped, or with the text.
+/// The end of the first label: a dot that is not escaped, or the end of the text.
 fn label_end(text: &str) -> usize {
     let mut is_escaped = false;
     let end = text.bytes().position(|octet| {
@@ -255,7 +274,8 @@ fn close_label(wire: &mut [u8], start: usize) -> Result<(), NameError> {
     }
 }
 
-/// The octet that an escape stands for, and what follows; `rest` begins behind the backslash.
+/// Reads an escape, whose backslash is in front of `rest`. Returns the octet that it stands for,
+/// and the text behind it. None if the escape is malformed.
 pub fn unescape(rest: &[u8]) -> Option<(u8, &[u8])> {
     match rest {
         [a, b, c, tail @ ..] if a.is_ascii_digit() => {
@@ -271,7 +291,8 @@ pub fn unescape(rest: &[u8]) -> Option<(u8, &[u8])> {
     }
 }
 
-/// The length of the uncompressed name that `bytes` begin with, root label included; none if there is no such name.
+/// The length of the uncompressed name at the start of `bytes`, with its root label. None if there
+/// is no valid name.
 pub fn wire_len(bytes: &[u8]) -> Option<usize> {
     let mut at = 0;
     loop {
@@ -283,7 +304,8 @@ pub fn wire_len(bytes: &[u8]) -> Option<usize> {
     }
 }
 
-/// The labels of an uncompressed wire-format name, without the root.
+/// The labels of an uncompressed name in wire format, from left to right, without the root. Panics
+/// if it is malformed.
 pub fn labels(wire: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     let mut at = 0;
     std::iter::from_fn(move || {
@@ -296,7 +318,7 @@ pub fn labels(wire: &[u8]) -> impl Iterator<Item = &[u8]> + Clone {
     })
 }
 
-/// Writes an uncompressed wire-format name in presentation format, with a last dot.
+/// Writes an uncompressed name in presentation format, with a last dot. Panics if it is malformed.
 pub fn write_name(f: &mut impl fmt::Write, wire: &[u8]) -> fmt::Result {
     if wire[0] == 0 {
         return f.write_char('.');
@@ -363,8 +385,8 @@ impl Ord for Name {
     }
 }
 
-/// A name in wire format for those who read; nothing if it is none.
-pub fn printed(wire: &[u8]) -> String {
+/// An uncompressed name in presentation format. Empty if `wire` is not a name.
+pub fn name_text(wire: &[u8]) -> String {
     Name::from_wire(wire).map_or_else(|_| String::new(), |name| name.to_string())
 }
 
@@ -377,8 +399,8 @@ mod tests {
     }
 
     #[test]
-    fn reads_and_prints() {
-        for (text, printed) in [
+    fn reads_and_writes_presentation_format() {
+        for (text, expected) in [
             ("Example.com", "Example.com."),
             (".", "."),
             ("a\\.b.c.", "a\\.b.c."),
@@ -386,7 +408,7 @@ mod tests {
             ("\\a.x", "a.x."),
             ("sp\\ ace.x", "sp\\032ace.x."),
         ] {
-            assert_eq!(name(text).to_string(), printed, "{text}");
+            assert_eq!(name(text).to_string(), expected, "{text}");
         }
         for (text, error) in [
             ("", NameError::Empty),
@@ -419,18 +441,18 @@ mod tests {
 
     #[test]
     fn converts_u_labels_to_a_labels() {
-        for (text, printed) in [
+        for (text, expected) in [
             ("münchen.example", "xn--mnchen-3ya.example."),
             ("MÜNCHEN.Example", "xn--mnchen-3ya.Example."),
             ("mu\u{308}nchen.example", "xn--mnchen-3ya.example."),
             ("*.straße.example.", "*.xn--strae-oqa.example."),
             ("_dmarc.пример", "_dmarc.xn--e1afmkfd."),
             ("例え。テスト", "xn--r8jz45g.xn--zckzah."),
-            // An escape is about octets.
+            // A label with an escape keeps its octets.
             ("m\\195\\188nchen.example", "m\\195\\188nchen.example."),
             ("a\\.ü.x", "a\\.\\195\\188.x."),
         ] {
-            assert_eq!(name(text).to_string(), printed, "{text}");
+            assert_eq!(name(text).to_string(), expected, "{text}");
         }
         assert_eq!(Name::parse(b"\xfc.x.", None).unwrap().to_string(), "\\252.x.");
         assert_eq!(Name::parse("ü".as_bytes(), Some(&name("x"))).unwrap(), name("xn--tda.x"));
@@ -438,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_its_place() {
+    fn finds_parents_children_and_descendants() {
         assert!(name("a.b.c").is_at_or_below(&name("B.c")));
         assert!(name("b.c").is_at_or_below(&name("b.c")));
         assert!(!name("ab.c").is_at_or_below(&name("b.c")));
@@ -450,7 +472,7 @@ mod tests {
     }
 
     #[test]
-    fn canonical_order_of_rfc_4034() {
+    fn sorts_names_in_the_canonical_order_of_rfc_4034() {
         let order = [
             "example",
             "a.example",

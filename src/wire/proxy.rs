@@ -1,111 +1,132 @@
-//! PROXY protocol v2: the header by which a proxy says for whom it speaks
+//! PROXY protocol v2: the header by which a proxy names the client that it forwards for
 //! (<https://www.haproxy.org/download/3.0/doc/proxy-protocol.txt>).
 
 use std::net::IpAddr;
 
-/// The longest header that is taken, in octets.
+/// The longest header that zonal accepts, in octets.
 pub const MAX_HEADER: usize = 512;
-/// The part of the header that is always there: signature, command, family, and the length of the rest.
+/// The length of the fixed part of the header, in octets: signature, command, family, and the
+/// length of the rest.
 pub const FIXED: usize = 16;
 const SIGNATURE: &[u8; 12] = b"\r\n\r\n\0\r\nQUIT\n";
-/// The TLV with the CRC32C of the header.
+/// The type of the TLV that holds the CRC32C of the header.
 const CRC32C: u8 = 0x03;
-/// The TLV of AWS, and its subtype that names the VPC endpoint.
+/// The octet with version 2 and the command LOCAL.
+const LOCAL: u8 = 0x20;
+/// The octet with version 2 and the command PROXY.
+const PROXY: u8 = 0x21;
+/// The octets with address family and transport protocol; `STREAM` is TCP, `DATAGRAM` is UDP.
+const UNSPECIFIED: u8 = 0x00;
+const V4_STREAM: u8 = 0x11;
+const V4_DATAGRAM: u8 = 0x12;
+const V6_STREAM: u8 = 0x21;
+const V6_DATAGRAM: u8 = 0x22;
+/// The lengths of two addresses and two ports, in octets.
+const V4_ADDRESSES: usize = 12;
+const V6_ADDRESSES: usize = 36;
+/// The type of the TLV of AWS.
 const AWS: u8 = 0xea;
+/// The subtype of the TLV of AWS that holds the ID of the VPC endpoint.
 const VPC_ENDPOINT: u8 = 0x01;
 
-/// What a header says.
+/// The contents of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Said<'a> {
-    /// The proxy speaks for itself.
+pub enum Header<'a> {
+    /// The proxy itself is the client.
     Local,
-    /// It speaks for a client.
+    /// The proxy forwards for a client.
     Proxied {
         /// The client's address.
         source: IpAddr,
         /// The client's port.
         port: u16,
-        /// The address that the client asked.
+        /// The address that the client sent the query to.
         destination: IpAddr,
-        /// The VPC endpoint that it came through.
+        /// The ID of the VPC endpoint that the connection came through.
         vpc_endpoint: Option<&'a str>,
     },
 }
 
-/// There is no header, or it is wrong.
+/// The error of a missing or malformed header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Fault<'a> {
-    /// What stands behind it, as far as that can be told; without a header, the whole.
-    pub behind: Option<&'a [u8]>,
+pub struct HeaderError<'a> {
+    /// The octets behind the header: the whole packet if there is no header, none if the end of the
+    /// header is not known.
+    pub rest: Option<&'a [u8]>,
 }
 
-/// How long a header is, from its first 16 octets; none if they are not those of one, or it is longer than
-/// [`MAX_HEADER`].
+/// The length of a header in octets, from its fixed part. None if that is not the start of a
+/// header, or if the header is longer than [`MAX_HEADER`].
 pub fn header_len(fixed: &[u8; FIXED]) -> Option<usize> {
     let len = FIXED + usize::from(u16::from_be_bytes([fixed[14], fixed[15]]));
     (fixed.starts_with(SIGNATURE) && len <= MAX_HEADER).then_some(len)
 }
 
-/// A header for a client of this address that asked at that one, by a stream. Without two addresses of one family there is
-/// none, and the proxy speaks for itself.
+/// Writes a header for a client at `source` that connected to port 53 of `destination` over TCP. If
+/// the addresses are not of one family, the header is a LOCAL one.
 pub fn write(source: IpAddr, destination: IpAddr) -> Vec<u8> {
     let (family, addresses) = match (source, destination) {
-        (IpAddr::V4(source), IpAddr::V4(destination)) => (0x11, [source.octets(), destination.octets()].concat()),
-        (IpAddr::V6(source), IpAddr::V6(destination)) => (0x21, [source.octets(), destination.octets()].concat()),
-        _ => return [SIGNATURE, &[0x20, 0, 0, 0][..]].concat(),
+        (IpAddr::V4(source), IpAddr::V4(destination)) => (V4_STREAM, [source.octets(), destination.octets()].concat()),
+        (IpAddr::V6(source), IpAddr::V6(destination)) => (V6_STREAM, [source.octets(), destination.octets()].concat()),
+        _ => return [SIGNATURE, &[LOCAL, UNSPECIFIED, 0, 0][..]].concat(),
     };
     let ports = [0, 0, 0, 53];
-    [SIGNATURE, &[0x21, family, 0, (addresses.len() + ports.len()) as u8][..], &addresses, &ports].concat()
+    [SIGNATURE, &[PROXY, family, 0, (addresses.len() + ports.len()) as u8][..], &addresses, &ports].concat()
 }
 
-/// Reads the header that `packet` begins with. Returns what it says, and what stands behind it.
-pub fn read(packet: &[u8]) -> Result<(Said<'_>, &[u8]), Fault<'_>> {
+/// Reads the header at the start of `packet`. Returns its contents, and the octets behind it.
+///
+/// # Errors
+///
+/// [`HeaderError`] if there is no header, or if it is malformed or longer than [`MAX_HEADER`].
+pub fn read(packet: &[u8]) -> Result<(Header<'_>, &[u8]), HeaderError<'_>> {
     if !packet.starts_with(SIGNATURE) {
-        return Err(Fault { behind: Some(packet) });
+        return Err(HeaderError { rest: Some(packet) });
     }
-    let Some((&[_, _, l1, l2], rest)) = packet[SIGNATURE.len()..].split_first_chunk() else {
-        return Err(Fault { behind: None });
+    let Some((&[_, _, l1, l2], tail)) = packet[SIGNATURE.len()..].split_first_chunk() else {
+        return Err(HeaderError { rest: None });
     };
     let len = usize::from(u16::from_be_bytes([l1, l2]));
-    let Some((_, behind)) = rest.split_at_checked(len) else { return Err(Fault { behind: None }) };
+    let Some((_, rest)) = tail.split_at_checked(len) else { return Err(HeaderError { rest: None }) };
     let header = &packet[..FIXED + len];
     match read_header(header) {
-        Some(said) if header.len() <= MAX_HEADER => Ok((said, behind)),
-        _ => Err(Fault { behind: Some(behind) }),
+        Some(contents) if header.len() <= MAX_HEADER => Ok((contents, rest)),
+        _ => Err(HeaderError { rest: Some(rest) }),
     }
 }
 
-/// Reads a whole header, whose signature and length are right.
-fn read_header(header: &[u8]) -> Option<Said<'_>> {
+/// Reads a complete header whose signature and length are right.
+fn read_header(header: &[u8]) -> Option<Header<'_>> {
     let (command, family, rest) = (header[12], header[13], &header[FIXED..]);
     let addresses = match family {
-        0x00 => 0,
-        0x11 | 0x12 => 12,
-        0x21 | 0x22 => 36,
+        UNSPECIFIED => 0,
+        V4_STREAM | V4_DATAGRAM => V4_ADDRESSES,
+        V6_STREAM | V6_DATAGRAM => V6_ADDRESSES,
         _ => return None,
     };
     let (addresses, tlvs) = rest.split_at_checked(addresses)?;
     let vpc_endpoint = read_tlvs(header, tlvs)?;
     match (command, addresses.len()) {
-        (0x20, _) => Some(Said::Local),
-        (0x21, 12) => {
+        (LOCAL, _) => Some(Header::Local),
+        (PROXY, V4_ADDRESSES) => {
             let (source, rest) = addresses.split_first_chunk::<4>()?;
             let (destination, ports) = rest.split_first_chunk::<4>()?;
             let port = u16::from_be_bytes(*ports.first_chunk()?);
-            Some(Said::Proxied { source: (*source).into(), port, destination: (*destination).into(), vpc_endpoint })
+            Some(Header::Proxied { source: (*source).into(), port, destination: (*destination).into(), vpc_endpoint })
         }
-        (0x21, 36) => {
+        (PROXY, V6_ADDRESSES) => {
             let (source, rest) = addresses.split_first_chunk::<16>()?;
             let (destination, ports) = rest.split_first_chunk::<16>()?;
             let port = u16::from_be_bytes(*ports.first_chunk()?);
             let address = |octets: &[u8; 16]| IpAddr::from(*octets).to_canonical();
-            Some(Said::Proxied { source: address(source), port, destination: address(destination), vpc_endpoint })
+            Some(Header::Proxied { source: address(source), port, destination: address(destination), vpc_endpoint })
         }
         _ => None,
     }
 }
 
-/// Reads the TLVs at the end of a header: the name of the VPC endpoint, if there is one.
+/// Reads the TLVs at the end of a header. Returns the ID of the VPC endpoint, if there is one; none
+/// of all if they are malformed or the checksum is wrong.
 fn read_tlvs<'a>(header: &[u8], tlvs: &'a [u8]) -> Option<Option<&'a str>> {
     let (mut vpc_endpoint, mut checked) = (None, false);
     let mut rest = tlvs;
@@ -113,7 +134,7 @@ fn read_tlvs<'a>(header: &[u8], tlvs: &'a [u8]) -> Option<Option<&'a str>> {
         let (value, next) = tail.split_at_checked(usize::from(u16::from_be_bytes([*l1, *l2])))?;
         match (*kind, value) {
             (CRC32C, value) => {
-                // It is that of the header with zeros in its own place.
+                // The checksum covers the whole header, with its own four octets as zeros.
                 let expected = u32::from_be_bytes(value.try_into().ok()?);
                 let (before, after) = (header.len() - next.len() - value.len(), &header[header.len() - next.len()..]);
                 let sum = crc32c::crc32c_append(crc32c::crc32c(&header[..before]), &[0; 4]);
@@ -139,23 +160,23 @@ fn read_tlvs<'a>(header: &[u8], tlvs: &'a [u8]) -> Option<Option<&'a str>> {
 pub(crate) mod tests {
     use super::*;
 
-    /// A header of this command and family with these addresses and TLVs.
+    /// A header with this command, family, addresses and TLVs.
     pub fn header(command: u8, family: u8, addresses: &[u8], tlvs: &[u8]) -> Vec<u8> {
         let len = (addresses.len() + tlvs.len()) as u16;
         [SIGNATURE, &[command, family][..], &len.to_be_bytes(), addresses, tlvs].concat()
     }
 
-    /// A TLV.
+    /// A TLV of this type.
     pub fn tlv(kind: u8, value: &[u8]) -> Vec<u8> {
         [&[kind][..], &(value.len() as u16).to_be_bytes(), value].concat()
     }
 
-    /// A header for a client, by UDP over IPv4.
+    /// A header for a client that sent a UDP datagram over IPv4.
     pub fn proxied(source: [u8; 4], destination: [u8; 4], tlvs: &[u8]) -> Vec<u8> {
         header(0x21, 0x12, &[&source[..], &destination, &[0xd4, 0x31, 0, 53]].concat(), tlvs)
     }
 
-    /// Puts the checksum of a header into its last TLV.
+    /// Writes the checksum of a header to its last TLV.
     fn sign(mut header: Vec<u8>) -> Vec<u8> {
         let at = header.len() - 4;
         let sum = crc32c::crc32c(&header).to_be_bytes();
@@ -163,7 +184,7 @@ pub(crate) mod tests {
         header
     }
 
-    const V4: Said = Said::Proxied {
+    const V4: Header = Header::Proxied {
         source: IpAddr::V4(std::net::Ipv4Addr::new(10, 1, 0, 7)),
         port: 54321,
         destination: IpAddr::V4(std::net::Ipv4Addr::new(10, 2, 0, 53)),
@@ -175,30 +196,30 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn reads_what_proxies_write() {
+    fn reads_headers_of_common_proxies() {
         let endpoint = tlv(AWS, b"\x01vpce-0a");
         let with = |vpc_endpoint| match V4 {
-            Said::Proxied { source, port, destination, .. } => {
-                Said::Proxied { source, port, destination, vpc_endpoint }
+            Header::Proxied { source, port, destination, .. } => {
+                Header::Proxied { source, port, destination, vpc_endpoint }
             }
-            Said::Local => Said::Local,
+            Header::Local => Header::Local,
         };
         let v6: [u8; 16] = "fd00:1::7".parse::<std::net::Ipv6Addr>().unwrap().octets();
         let mapped: [u8; 16] = "::ffff:10.1.0.7".parse::<std::net::Ipv6Addr>().unwrap().octets();
-        let said_v6 = |source: &str| Said::Proxied {
+        let from_v6 = |source: &str| Header::Proxied {
             source: source.parse().unwrap(),
             port: 0,
             destination: "fd00:1::7".parse().unwrap(),
             vpc_endpoint: None,
         };
-        for (header, said) in [
+        for (header, expected) in [
             (v4(&[]), V4),
             (header(0x21, 0x11, b"\x0a\x01\x00\x07\x0a\x02\x00\x35\xd4\x31\0\0", &[]), V4),
-            (header(0x20, 0, &[], &[]), Said::Local),
-            (header(0x20, 0x11, &[0; 12], &[]), Said::Local),
-            (header(0x20, 0, &[], &endpoint), Said::Local),
-            (header(0x21, 0x21, &[&v6[..], &v6, &[0; 4]].concat(), &[]), said_v6("fd00:1::7")),
-            (header(0x21, 0x22, &[&mapped[..], &v6, &[0; 4]].concat(), &[]), said_v6("10.1.0.7")),
+            (header(0x20, 0, &[], &[]), Header::Local),
+            (header(0x20, 0x11, &[0; 12], &[]), Header::Local),
+            (header(0x20, 0, &[], &endpoint), Header::Local),
+            (header(0x21, 0x21, &[&v6[..], &v6, &[0; 4]].concat(), &[]), from_v6("fd00:1::7")),
+            (header(0x21, 0x22, &[&mapped[..], &v6, &[0; 4]].concat(), &[]), from_v6("10.1.0.7")),
             (v4(&endpoint), with(Some("vpce-0a"))),
             (
                 v4(&[tlv(0x04, &[0; 30]), tlv(0x05, b"id"), endpoint.clone(), tlv(0xe0, &[])].concat()),
@@ -211,29 +232,29 @@ pub(crate) mod tests {
             (v4(&tlv(0x04, &[0; MAX_HEADER - 28 - 3])), V4),
         ] {
             let packet = [&header[..], b"the query"].concat();
-            assert_eq!(read(&packet), Ok((said, &b"the query"[..])), "{header:02x?}");
+            assert_eq!(read(&packet), Ok((expected, &b"the query"[..])), "{header:02x?}");
             assert_eq!(header_len(header.first_chunk().unwrap()), Some(header.len()));
         }
     }
 
     #[test]
-    fn reads_what_it_writes() {
+    fn reads_headers_that_it_writes() {
         let [a, b, c, d]: [IpAddr; 4] = ["10.1.0.7", "10.2.0.53", "fd00::7", "fd00::53"].map(|a| a.parse().unwrap());
         for (source, destination) in [(a, b), (c, d)] {
-            let said = Said::Proxied { source, port: 0, destination, vpc_endpoint: None };
-            assert_eq!(read(&write(source, destination)), Ok((said, &[][..])));
+            let expected = Header::Proxied { source, port: 0, destination, vpc_endpoint: None };
+            assert_eq!(read(&write(source, destination)), Ok((expected, &[][..])));
         }
-        assert_eq!(read(&write(a, d)), Ok((Said::Local, &[][..])));
+        assert_eq!(read(&write(a, d)), Ok((Header::Local, &[][..])));
     }
 
     /// The check value of CRC-32C in the catalogue of parametrised CRC algorithms.
     #[test]
-    fn the_checksum_is_castagnoli_s() {
+    fn computes_the_castagnoli_checksum() {
         assert_eq!(crc32c::crc32c(b"123456789"), 0xe306_9283);
     }
 
     #[test]
-    fn what_is_wrong_is_refused() {
+    fn refuses_malformed_headers() {
         let signed = sign(v4(&tlv(CRC32C, &[0; 4])));
         let twice = [&signed[28..], &signed[28..]].concat();
         let mut bad_sum = signed.clone();
@@ -243,7 +264,7 @@ pub(crate) mod tests {
         for header in [
             header(0x11, 0x12, &[0; 12], &[]), // version 1
             header(0x22, 0x12, &[0; 12], &[]), // no such command
-            header(0x21, 0x00, &[], &[]),      // for whom?
+            header(0x21, 0x00, &[], &[]),      // no addresses
             header(0x21, 0x31, &[0; 216], &[]),
             header(0x21, 0x13, &[0; 12], &[]),
             header(0x21, 0x12, &[0; 11], &[]),
@@ -260,24 +281,24 @@ pub(crate) mod tests {
             other_source,
         ] {
             let packet = [&header[..], b"the query"].concat();
-            assert_eq!(read(&packet), Err(Fault { behind: Some(b"the query") }), "{header:02x?}");
+            assert_eq!(read(&packet), Err(HeaderError { rest: Some(b"the query") }), "{header:02x?}");
         }
-        assert_eq!(read(b"a query"), Err(Fault { behind: Some(b"a query") }));
+        assert_eq!(read(b"a query"), Err(HeaderError { rest: Some(b"a query") }));
     }
 
     #[test]
-    fn what_is_cut_off_is_refused() {
+    fn refuses_truncated_headers() {
         let whole = sign(v4(&[tlv(AWS, b"\x01vpce-0a"), tlv(CRC32C, &[0; 4])].concat()));
         for len in 0..whole.len() {
-            let behind = (len < SIGNATURE.len()).then_some(&whole[..len]);
-            assert_eq!(read(&whole[..len]), Err(Fault { behind }), "{len}");
+            let rest = (len < SIGNATURE.len()).then_some(&whole[..len]);
+            assert_eq!(read(&whole[..len]), Err(HeaderError { rest }), "{len}");
         }
         assert!(read(&whole).is_ok());
-        // Or says of itself that it is shorter.
+        // The length field says that the header is shorter.
         for len in 0..whole.len() - FIXED {
             let mut cut = whole[..FIXED + len].to_vec();
             cut[15] = len as u8;
-            let is_whole = len == 12 || len == 12 + 11; // without checksum, without TLVs
+            let is_whole = len == 12 || len == 12 + 11; // without the checksum, or without TLVs
             assert_eq!(read(&cut).is_ok(), is_whole, "{len}");
         }
     }

@@ -1,121 +1,29 @@
-//! Reading a query: header, question, EDNS. Nothing is copied but the name, and nothing is allocated.
+//! Reading a query: header, question and EDNS. Reading copies the name only and allocates nothing.
+//!
+//! [`LookupName`] is the name in the form that all maps of a snapshot are searched with: each of
+//! its suffixes has a hash.
 
 use super::{
+    codes::{class, edns_flag, flag, option, pointer},
     name::{MAX_LABEL, MAX_NAME, wire_len},
     rdata::rtype,
 };
 use std::sync::LazyLock;
 
-/// Length of a DNS message's header in octets.
+/// The length of a DNS message's header, in octets.
 pub const HEADER: usize = 12;
 
-/// Bits of the header's third and fourth octet, as one number.
-pub mod flag {
-    /// It is a response.
-    pub const QR: u16 = 0x8000;
-    /// The four bits of the operation; 0 is QUERY.
-    pub const OPCODE: u16 = 0x7800;
-    /// Authoritative answer.
-    pub const AA: u16 = 0x0400;
-    /// Truncated.
-    pub const TC: u16 = 0x0200;
-    /// Recursion desired.
-    pub const RD: u16 = 0x0100;
-    /// Recursion available.
-    pub const RA: u16 = 0x0080;
-    /// Authentic data (RFC 4035).
-    pub const AD: u16 = 0x0020;
-    /// Checking disabled (RFC 4035).
-    pub const CD: u16 = 0x0010;
-}
-
-/// Operations (RFC 6895, 2.2): those that we know.
-pub mod opcode {
-    /// QUERY (RFC 1035).
-    pub const QUERY: u8 = 0;
-    /// NOTIFY: a zone has changed (RFC 1996).
-    pub const NOTIFY: u8 = 4;
-    /// UPDATE: a zone is to be changed (RFC 2136).
-    pub const UPDATE: u8 = 5;
-}
-
-/// Response codes: those that we send.
-pub mod rcode {
-    /// No error (RFC 1035).
-    pub const NOERROR: u16 = 0;
-    /// Format error (RFC 1035).
-    pub const FORMERR: u16 = 1;
-    /// Server failure (RFC 1035).
-    pub const SERVFAIL: u16 = 2;
-    /// Name error: there is no such name (RFC 1035).
-    pub const NXDOMAIN: u16 = 3;
-    /// Not implemented (RFC 1035).
-    pub const NOTIMP: u16 = 4;
-    /// Refused (RFC 1035).
-    pub const REFUSED: u16 = 5;
-    /// The name that a DNAME makes is too long (RFC 6672), or a name is there that should not be (RFC 2136).
-    pub const YXDOMAIN: u16 = 6;
-    /// A record set is there that should not be (RFC 2136).
-    pub const YXRRSET: u16 = 7;
-    /// A record set is not there that should be (RFC 2136).
-    pub const NXRRSET: u16 = 8;
-    /// We are not responsible for the zone (RFC 2136), or the signature does not hold (RFC 8945).
-    pub const NOTAUTH: u16 = 9;
-    /// A name is not in the zone (RFC 2136).
-    pub const NOTZONE: u16 = 10;
-    /// An EDNS version that we do not know (RFC 6891).
-    pub const BADVERS: u16 = 16;
-    /// The server cookie is missing or wrong (RFC 7873).
-    pub const BADCOOKIE: u16 = 23;
-
-    /// All of them with their mnemonics.
-    pub const MNEMONICS: [(u16, &str); 13] = [
-        (NOERROR, "NOERROR"),
-        (FORMERR, "FORMERR"),
-        (SERVFAIL, "SERVFAIL"),
-        (NXDOMAIN, "NXDOMAIN"),
-        (NOTIMP, "NOTIMP"),
-        (REFUSED, "REFUSED"),
-        (YXDOMAIN, "YXDOMAIN"),
-        (YXRRSET, "YXRRSET"),
-        (NXRRSET, "NXRRSET"),
-        (NOTAUTH, "NOTAUTH"),
-        (NOTZONE, "NOTZONE"),
-        (BADVERS, "BADVERS"),
-        (BADCOOKIE, "BADCOOKIE"),
-    ];
-
-    /// The mnemonic at a position in [`MNEMONICS`], for metric labels: `other` beyond the end.
-    pub fn word_at(position: usize) -> &'static str {
-        MNEMONICS.get(position).map_or("other", |(_, mnemonic)| *mnemonic)
-    }
-}
-
-/// EDNS option codes.
-pub mod option {
-    /// The name server's identifier (RFC 5001).
-    pub const NSID: u16 = 3;
-    /// The client's subnet (RFC 7871).
-    pub const CLIENT_SUBNET: u16 = 8;
-    /// DNS cookies (RFC 7873).
-    pub const COOKIE: u16 = 10;
-    /// edns-tcp-keepalive (RFC 7828).
-    pub const TCP_KEEPALIVE: u16 = 11;
-    /// Padding (RFC 7830).
-    pub const PADDING: u16 = 12;
-    /// Extended DNS errors (RFC 8914).
-    pub const EDE: u16 = 15;
-}
-
-/// The seed of all name hashes of this process: nobody outside can make names that collide.
+/// The seed of all name hashes of this process. It is random, so that nobody outside can choose
+/// names that collide.
 static SEED: LazyLock<u64> = LazyLock::new(|| getrandom::u64().unwrap_or(0x5bd1_e995_9d1b_58d3));
 
-/// The hash of the root, which the hash of every name grows from.
+/// The hash of the root. The hash of every other name is computed from it, label by label.
 pub fn root_hash() -> u64 {
     *SEED
 }
 
-/// The hash of the name that `label` (in lower case) and the name with the hash `parent` make.
+/// The hash of the name that consists of `label` (in lower case) and the parent whose hash is
+/// `parent`.
 #[inline]
 pub fn child_hash(parent: u64, label: &[u8]) -> u64 {
     let fold = |a: u64, b: u64| {
@@ -137,7 +45,8 @@ pub fn name_hash(wire: &[u8]) -> u64 {
     LookupName::new(wire).map_or_else(root_hash, |name| name.hash(0))
 }
 
-/// A name made ready for looking up: in lower case, with the place and the hash of each of its suffixes.
+/// A name that is prepared for lookups: in lower case, with the offset and the hash of each of its
+/// suffixes.
 #[derive(Clone)]
 pub struct LookupName {
     wire: [u8; MAX_NAME + 1],
@@ -148,7 +57,7 @@ pub struct LookupName {
 }
 
 impl LookupName {
-    /// The root: to be [filled](LookupName::fill).
+    /// The root. [`fill`](LookupName::fill) replaces it by another name.
     #[inline]
     pub fn root() -> LookupName {
         let mut name = LookupName { wire: [0; MAX_NAME + 1], len: 1, labels: 0, starts: [0; 128], hashes: [0; 128] };
@@ -156,13 +65,14 @@ impl LookupName {
         name
     }
 
-    /// Takes the uncompressed name that `bytes` begin with.
+    /// Reads the uncompressed name at the start of `bytes`. None if there is no valid name.
     pub fn new(bytes: &[u8]) -> Option<LookupName> {
         let mut name = LookupName::root();
         name.fill(bytes).then_some(name)
     }
 
-    /// Takes the uncompressed name that `bytes` begin with, if there is one.
+    /// Replaces this name by the uncompressed name at the start of `bytes`. False, and unspecified
+    /// content, if there is no valid name.
     #[inline]
     pub fn fill(&mut self, bytes: &[u8]) -> bool {
         let mut at = 0;
@@ -200,53 +110,54 @@ impl LookupName {
         &self.wire[..self.len as usize]
     }
 
-    /// How many labels there are, the root not counted.
+    /// The number of labels, without the root.
     #[inline]
     pub fn labels(&self) -> usize {
         self.labels as usize
     }
 
-    /// Where the suffix begins that is left when `skip` labels are taken away.
+    /// The offset of the suffix that remains without the first `skip` labels.
     #[inline]
     pub fn start(&self, skip: usize) -> usize {
         self.starts[skip] as usize
     }
 
-    /// That suffix.
+    /// The suffix that remains without the first `skip` labels.
     #[inline]
     pub fn suffix(&self, skip: usize) -> &[u8] {
         &self.wire[self.start(skip)..self.len as usize]
     }
 
-    /// The hash of that suffix.
+    /// The hash of the suffix that remains without the first `skip` labels.
     #[inline]
     pub fn hash(&self, skip: usize) -> u64 {
         self.hashes[skip]
     }
 
-    /// The label at this place, counted from the left.
-    pub fn label(&self, at: usize) -> &[u8] {
-        &self.wire[self.start(at) + 1..self.start(at + 1)]
+    /// The label with this index, counted from the left, from 0.
+    pub fn label(&self, index: usize) -> &[u8] {
+        &self.wire[self.start(index) + 1..self.start(index + 1)]
     }
 }
 
-/// What a query says by EDNS (RFC 6891).
+/// The contents of a query's OPT record (EDNS, RFC 6891).
 #[derive(Clone, Copy, Default)]
 pub struct Edns<'a> {
-    /// The largest UDP message that the client takes, in octets.
+    /// The largest UDP message that the client accepts, in octets.
     pub udp_size: u16,
-    /// The version; we speak 0.
+    /// The EDNS version. zonal implements version 0.
     pub version: u8,
-    /// DO: DNSSEC records are welcome.
+    /// The DO flag: the client accepts DNSSEC records.
     pub dnssec_ok: bool,
-    /// The cookie option: 8 octets of the client's, maybe with 8 to 32 of a server's behind them.
+    /// The cookie option: a client cookie of 8 octets, and a server cookie of 8 to 32 octets or
+    /// none (RFC 7873, section 4).
     pub cookie: Option<&'a [u8]>,
-    /// The data of the option with the client's subnet, as it came: whether it counts is for the receiver to say. Of
-    /// several nothing is left, which is malformed.
+    /// The data of the client subnet option, unchecked: [`subnet::read`](super::subnet::read)
+    /// checks it. Empty, which is malformed, if the query has the option more than once.
     pub client_subnet: Option<&'a [u8]>,
-    /// The name server's identifier is asked for.
+    /// Whether the client asks for the name server's identifier (RFC 5001).
     pub nsid: bool,
-    /// The client knows edns-tcp-keepalive.
+    /// Whether the client sent the edns-tcp-keepalive option (RFC 7828).
     pub keepalive: bool,
 }
 
@@ -254,52 +165,54 @@ pub struct Edns<'a> {
 pub struct Query<'a> {
     /// The whole packet.
     pub packet: &'a [u8],
-    /// The octets of the question section, behind the header.
+    /// The octets of the question section.
     pub question: &'a [u8],
-    /// The name asked for.
+    /// The queried name.
     pub name: &'a mut LookupName,
-    /// The type asked for.
+    /// The queried type.
     pub qtype: u16,
-    /// The class asked for.
+    /// The queried class.
     pub qclass: u16,
-    /// EDNS, if the query has it.
+    /// The OPT record, if the query has one.
     pub edns: Option<Edns<'a>>,
 }
 
-/// What a packet is.
+/// A packet, sorted by how it is answered.
 pub enum Packet<'a> {
     /// A query.
     Query(Query<'a>),
-    /// No question, but a cookie: a client that wants a server cookie (RFC 7873, 5.4).
+    /// No question, but a cookie: the client asks for a server cookie (RFC 7873, section 5.4).
     CookieOnly(Edns<'a>),
-    /// Not to be answered: too short, or a reply.
+    /// Not answered: the packet is shorter than a header, or it is a response.
     Ignore,
-    /// An operation that we do not know, with what could be read of EDNS.
+    /// The operation is not QUERY. The OPT record is included if it is readable.
     NotImplemented(Option<Edns<'a>>),
-    /// A query with a signature (RFC 8945), which says nothing before it is verified.
+    /// A query with a TSIG record (RFC 8945). Its content does not count before the signature is
+    /// verified.
     Signed {
-        /// The question section.
+        /// The octets of the question section.
         question: &'a [u8],
-        /// EDNS, if the query has it.
+        /// The OPT record, if the query has one.
         edns: Option<Edns<'a>>,
     },
-    /// Malformed; with as much of it as could be read.
+    /// A malformed query.
     Malformed {
-        /// The question section, if there is a good one.
+        /// The octets of the question section; empty if that is malformed too.
         question: &'a [u8],
-        /// EDNS, if there is a good one.
+        /// The OPT record, if it is readable.
         edns: Option<Edns<'a>>,
     },
 }
 
-/// The header's flags of a packet of at least 12 octets.
+/// The header's flags. Panics if the packet is shorter than 4 octets.
 #[inline]
 pub fn flags(packet: &[u8]) -> u16 {
     u16::from_be_bytes([packet[2], packet[3]])
 }
 
 impl<'a> Packet<'a> {
-    /// Reads a packet. The name asked for is put into `name`, which is large, and so stays where it is.
+    /// Reads a packet. The queried name is written to `name`, which the caller reuses: it is large,
+    /// and is not moved.
     #[inline]
     pub fn read(packet: &'a [u8], name: &'a mut LookupName) -> Packet<'a> {
         if packet.len() < HEADER || flags(packet) & flag::QR != 0 {
@@ -328,7 +241,8 @@ impl<'a> Packet<'a> {
         let Some(&[t1, t2, c1, c2]) = packet.get(type_at..type_at + 4) else { return malformed(&[]) };
         let (qtype, qclass) = (u16::from_be_bytes([t1, t2]), u16::from_be_bytes([c1, c2]));
         let question = &packet[HEADER..type_at + 4];
-        // An IXFR query has the SOA that its client has (RFC 1995, 3); no other query says anything but a question.
+        // An IXFR query has the client's SOA record in its authority section (RFC 1995, section 3).
+        // No other query has records there.
         let mut rest = type_at + 4;
         if answers != 0 || authorities != 0 {
             let is_ixfr = qtype == rtype::IXFR && answers == 0 && authorities == 1;
@@ -345,8 +259,8 @@ impl<'a> Packet<'a> {
     }
 }
 
-/// What a message says by EDNS, whatever else is wrong with it: its reply has an OPT record then, too (RFC 6891, 6.1.1). None
-/// where there is no OPT record that can be read.
+/// The OPT record of a message that may be malformed elsewhere: its reply needs an OPT record too
+/// (RFC 6891, section 6.1.1). None if there is no readable OPT record.
 #[cold]
 pub fn edns_of(packet: &[u8]) -> Option<Edns<'_>> {
     let count = |at: usize| packet.get(at..at + 2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]));
@@ -372,13 +286,14 @@ fn type_of(packet: &[u8], at: usize) -> Option<u16> {
     packet.get(fixed..fixed + 2).map(|pair| u16::from_be_bytes([pair[0], pair[1]]))
 }
 
-/// Where the name ends that begins at `at`; compression is allowed.
+/// The offset behind the name at `at`, which may be compressed. None if the name is malformed.
+/// Pointers are not followed.
 pub fn skip_name(packet: &[u8], mut at: usize) -> Option<usize> {
     loop {
         match *packet.get(at)? {
             0 => return Some(at + 1),
             len if len as usize <= MAX_LABEL => at += 1 + len as usize,
-            len if len >= 0xc0 => return Some(at + 2),
+            len if pointer::begins_with(len) => return Some(at + 2),
             _ => return None,
         }
     }
@@ -391,8 +306,9 @@ fn skip_record(packet: &[u8], at: usize) -> Option<usize> {
     (end <= packet.len()).then_some(end)
 }
 
-/// Reads the additional section, which must end where the packet does, and in it at most one OPT record. Says whether it ends
-/// with a signature, which may be nowhere else.
+/// Reads the additional section, which must end where the packet ends. Returns its OPT record, and
+/// whether its last record is a TSIG record. Two OPT records, or a TSIG record in another position,
+/// are an error.
 #[inline]
 fn read_additional(packet: &[u8], mut at: usize, count: u16) -> Result<(Option<Edns<'_>>, bool), ()> {
     let (mut edns, mut is_signed) = (None, false);
@@ -411,11 +327,15 @@ fn read_additional(packet: &[u8], mut at: usize, count: u16) -> Result<(Option<E
     if at == packet.len() { Ok((edns, is_signed)) } else { Err(()) }
 }
 
-/// Whether a TSIG record is whole, from its CLASS on (RFC 8945, 4.2).
+/// Whether a TSIG record is well-formed, from its CLASS on (RFC 8945, section 4.2).
 #[cold]
 fn is_signature(record: &[u8]) -> bool {
-    let Some((&[0, 255, 0, 0, 0, 0, _, _], data)) = record.split_first_chunk() else { return false };
-    // Behind the algorithm: time, fudge, the MAC with its length, identifier, error, other data with its length.
+    let Some((&[c1, c2, 0, 0, 0, 0, _, _], data)) = record.split_first_chunk() else { return false };
+    if u16::from_be_bytes([c1, c2]) != class::ANY {
+        return false;
+    }
+    // The fields behind the algorithm name: time signed (6 octets), fudge (2), MAC size (2) and
+    // MAC, original ID (2), error (2), other length (2) and other data.
     let field = |at: usize| data.get(at..at + 2).map(|pair| usize::from(pair[0]) << 8 | usize::from(pair[1]));
     let end = || {
         let algorithm = wire_len(data)?;
@@ -430,7 +350,7 @@ fn read_opt(record: &[u8]) -> Result<Edns<'_>, ()> {
     let mut edns = Edns {
         udp_size: u16::from_be_bytes([record[0], record[1]]),
         version: record[3],
-        dnssec_ok: record[4] & 0x80 != 0,
+        dnssec_ok: u16::from_be_bytes([record[4], record[5]]) & edns_flag::DO != 0,
         ..Edns::default()
     };
     let mut rest = &record[8..];
@@ -444,7 +364,8 @@ fn read_opt(record: &[u8]) -> Result<Edns<'_>, ()> {
             option::NSID => edns.nsid = true,
             option::TCP_KEEPALIVE => edns.keepalive = true,
             option::CLIENT_SUBNET => edns.client_subnet = Some(if edns.client_subnet.is_some() { &[] } else { data }),
-            // RFC 7873, 5.2.2: other lengths are a format error; 5: of several, the first one counts
+            // Other lengths are a format error (RFC 7873, section 5.2.2). Of several cookies the
+            // first one counts (section 5).
             option::COOKIE if edns.version == 0 && edns.cookie.is_none() => match length {
                 8 | 16..=40 => edns.cookie = Some(data),
                 _ => return Err(()),
@@ -468,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_a_query() {
+    fn reads_question_and_edns_of_a_query() {
         let packet = query(b"\x00\x00\x29\x10\x00\x00\x00\x80\x00\x00\x04\x00\x03\x00\x00", [1, 0, 0, 1]);
         let mut name = LookupName::root();
         let Packet::Query(query) = Packet::read(&packet, &mut name) else { panic!() };
@@ -482,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_cookie_counts() {
+    fn uses_the_first_of_several_cookies() {
         let options = b"\x00\x0a\x00\x08first---\x00\x0a\x00\x08second--\x00\x0a\x00\x01x";
         let opt = b"\x00\x00\x29\x10\x00\x00\x00\x00\x00\x00";
         let packet = query(&[&opt[..], &[options.len() as u8], options].concat(), [1, 0, 0, 1]);
@@ -492,7 +413,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_bad_packets_apart() {
+    fn sorts_packets_by_how_they_are_answered() {
         for (packet, what) in [
             (query(b"", [1, 0, 0, 0])[..11].to_vec(), "ignore"),
             (query(b"", [2, 0, 0, 0]), "malformed"),
@@ -518,7 +439,7 @@ mod tests {
     }
 
     #[test]
-    fn the_longest_name_is_255_octets() {
+    fn accepts_names_of_at_most_255_octets() {
         let mut wire = b"\x3f".to_vec();
         for length in [63, 63, 63] {
             wire.extend(std::iter::repeat_n(b'a', length));

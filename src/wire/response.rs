@@ -1,16 +1,18 @@
-//! Reading a response of somebody else, who may be mistaken or lie.
+//! Reading a response of another server. The response can be malformed or hostile; a malformed
+//! response is discarded whole.
 
 use super::{
+    codes::{class, flag, pointer},
     name::{MAX_LABEL, MAX_NAME},
-    query::{HEADER, flag, flags, skip_name},
+    query::{HEADER, flags, skip_name},
     rdata::{self, rtype},
 };
 use std::net::IpAddr;
 
-/// A record of a response, its names in full.
+/// A record of a response, with uncompressed names.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Record {
-    /// The owner in wire format, as it is spelt.
+    /// The owner in wire format, in its original case.
     pub owner: Vec<u8>,
     /// The type.
     pub rtype: u16,
@@ -23,14 +25,15 @@ pub struct Record {
 }
 
 impl Record {
-    /// Whether the data of an address or a text are such: whoever takes them relies on it.
-    fn is_sound(&self) -> bool {
-        self.class != 1
+    /// Whether the data of an A, AAAA or TXT record is valid. Callers rely on the form of these
+    /// three types.
+    fn is_valid(&self) -> bool {
+        self.class != class::IN
             || !matches!(self.rtype, rtype::A | rtype::AAAA | rtype::TXT)
             || rdata::check(self.rtype, &self.rdata)
     }
 
-    /// The address, of an A or AAAA record.
+    /// The address of an A or AAAA record.
     pub fn address(&self) -> Option<IpAddr> {
         match self.rtype {
             rtype::A => <[u8; 4]>::try_from(&self.rdata[..]).ok().map(IpAddr::from),
@@ -43,25 +46,25 @@ impl Record {
 /// A response.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Response {
-    /// The header's flags, the RCODE left out.
+    /// The header's flags, without the RCODE.
     pub flags: u16,
-    /// The extended RCODE.
+    /// The RCODE, with the upper bits that the OPT record holds.
     pub rcode: u16,
-    /// Answer, authority and additional section, the OPT record left out.
+    /// Answer, authority and additional section. The OPT record is not among the records.
     pub sections: [Vec<Record>; 3],
-    /// The data of the OPT record, if there is one.
+    /// The options: the data of the OPT record, if there is one.
     pub options: Option<Vec<u8>>,
 }
 
 impl Response {
-    /// Reads a message with one question; none if it is malformed.
+    /// Reads a response with at most one question. None if it is malformed.
     pub fn read(message: &[u8]) -> Option<Response> {
         let number = |at: usize| Some(u16::from_be_bytes([*message.get(at)?, *message.get(at + 1)?]));
         if message.len() < HEADER || flags(message) & flag::QR == 0 || number(4)? > 1 {
             return None;
         }
         let bits = flags(message);
-        let mut this = Response { flags: bits & !15, rcode: bits & 15, ..Response::default() };
+        let mut this = Response { flags: bits & !flag::RCODE, rcode: bits & flag::RCODE, ..Response::default() };
         let mut at = HEADER;
         if number(4)? == 1 {
             at = skip_name(message, at)? + 4;
@@ -70,7 +73,7 @@ impl Response {
             for _ in 0..number(6 + 2 * section)? {
                 let (record, next) = read_record(message, at)?;
                 at = next;
-                if !record.is_sound() {
+                if !record.is_valid() {
                     return None;
                 }
                 if record.rtype == rtype::OPT {
@@ -88,27 +91,28 @@ impl Response {
     }
 }
 
-/// Reads the name at `at`, pointers followed, to the end of `out`. Returns where it ends in the message.
+/// Reads the name at `at` and appends it to `out`, uncompressed. Returns the offset behind it in
+/// the message. None if it is malformed, or if a pointer does not point backwards.
 pub fn read_name(message: &[u8], mut at: usize, out: &mut Vec<u8>) -> Option<usize> {
     let start = out.len();
-    let (mut end, mut least) = (None, at);
+    let (mut end, mut min_offset) = (None, at);
     loop {
-        let len = usize::from(*message.get(at)?);
-        match len {
-            0xc0.. => {
-                let to = (len & 0x3f) << 8 | usize::from(*message.get(at + 1)?);
+        match *message.get(at)? {
+            first if pointer::begins_with(first) => {
+                let to = pointer::offset(first, *message.get(at + 1)?);
                 end.get_or_insert(at + 2);
-                // Backwards only, and so not for ever.
-                if to >= least {
+                // Each pointer leads further back, so that the loop ends.
+                if to >= min_offset {
                     return None;
                 }
-                (at, least) = (to, to);
+                (at, min_offset) = (to, to);
             }
             0 => {
                 out.push(0);
                 return Some(end.unwrap_or(at + 1));
             }
-            len if len <= MAX_LABEL => {
+            len if usize::from(len) <= MAX_LABEL => {
+                let len = usize::from(len);
                 out.extend_from_slice(message.get(at..=at + len)?);
                 if out.len() - start >= MAX_NAME {
                     return None;
@@ -120,7 +124,8 @@ pub fn read_name(message: &[u8], mut at: usize, out: &mut Vec<u8>) -> Option<usi
     }
 }
 
-/// Reads the record at `at`, the names in it in full. Returns where it ends.
+/// Reads the record at `at`, with uncompressed names. Returns the offset behind it. None if it is
+/// malformed.
 pub fn read_record(message: &[u8], at: usize) -> Option<(Record, usize)> {
     let mut owner = Vec::with_capacity(32);
     let at = read_name(message, at, &mut owner)?;
@@ -133,26 +138,27 @@ pub fn read_record(message: &[u8], at: usize) -> Option<(Record, usize)> {
     if end > message.len() {
         return None;
     }
-    Some((Record { owner, rtype, class, ttl, rdata: data(message, rtype, start, end)? }, end))
+    Some((Record { owner, rtype, class, ttl, rdata: expand_data(message, rtype, start, end)? }, end))
 }
 
-/// Types whose data has names that may be compressed (RFC 3597, 4): how many octets are in front of the names, and how
-/// many names there are.
-fn compressible(rtype: u16) -> Option<(usize, usize)> {
+/// Where a type has names in its data that a sender may compress (RFC 3597, section 4): the number
+/// of octets in front of the names, and the number of names.
+fn compressible_names(rtype: u16) -> Option<(usize, usize)> {
     match rtype {
-        2 | 3 | 4 | 5 | 7 | 8 | 9 | 12 | 39 | 47 => Some((0, 1)), // NS MD MF CNAME MB MG MR PTR DNAME NSEC
-        6 | 14 | 17 => Some((0, 2)),                              // SOA MINFO RP
-        15 | 18 | 21 | 36 => Some((2, 1)),                        // MX AFSDB RT KX
-        26 => Some((2, 2)),                                       // PX
-        33 => Some((6, 1)),                                       // SRV
-        24 | 46 => Some((18, 1)),                                 // SIG RRSIG
+        rtype::NS | rtype::MD | rtype::MF | rtype::CNAME | rtype::MB | rtype::MG | rtype::MR => Some((0, 1)),
+        rtype::PTR | rtype::DNAME | rtype::NSEC => Some((0, 1)),
+        rtype::SOA | rtype::MINFO | rtype::RP => Some((0, 2)),
+        rtype::MX | rtype::AFSDB | rtype::RT | rtype::KX => Some((2, 1)),
+        rtype::PX => Some((2, 2)),
+        rtype::SRV => Some((6, 1)),
+        rtype::SIG | rtype::RRSIG => Some((18, 1)),
         _ => None,
     }
 }
 
-/// Record data with the names in it in full.
-fn data(message: &[u8], rtype: u16, start: usize, end: usize) -> Option<Vec<u8>> {
-    let Some((before, names)) = compressible(rtype) else { return Some(message[start..end].to_vec()) };
+/// Record data with uncompressed names.
+fn expand_data(message: &[u8], rtype: u16, start: usize, end: usize) -> Option<Vec<u8>> {
+    let Some((before, names)) = compressible_names(rtype) else { return Some(message[start..end].to_vec()) };
     let mut data = message.get(start..start + before).filter(|_| start + before <= end)?.to_vec();
     let mut at = start + before;
     for _ in 0..names {
@@ -160,8 +166,8 @@ fn data(message: &[u8], rtype: u16, start: usize, end: usize) -> Option<Vec<u8>>
     }
     data.extend_from_slice(message.get(at..end)?);
     let fits = match rtype {
-        6 => at + 20 == end,
-        2 | 5 | 12 | 15 | 33 | 39 => at == end,
+        rtype::SOA => at + 20 == end,
+        rtype::NS | rtype::CNAME | rtype::PTR | rtype::MX | rtype::SRV | rtype::DNAME => at == end,
         _ => true,
     };
     (fits && data.len() <= u16::MAX.into()).then_some(data)
@@ -172,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_expanded_and_loops_are_not_followed() {
+    fn expands_names_and_refuses_pointer_loops() {
         let mut message = vec![0, 7, 0x81, 0x80, 0, 1, 0, 1, 0, 0, 0, 0];
         message.extend_from_slice(b"\x03www\x07example\0\0\x05\0\x01");
         message.extend_from_slice(b"\xc0\x0c\0\x05\0\x01\0\0\0\x3c\0\x04\x01a\xc0\x10");
@@ -190,24 +196,24 @@ mod tests {
     }
 
     #[test]
-    fn addresses_and_texts_are_what_they_say() {
-        for (rtype, class, rdata, is_sound) in [
-            (rtype::A, 1, &b"\x0a\0\0\x01"[..], true),
-            (rtype::A, 1, b"\x0a\0\0", false),
-            (rtype::A, 1, b"\x0a\0\0\x01\0", false),
-            (rtype::A, 1, b"", false),
-            (rtype::A, 3, b"\x0a", true),
-            (rtype::AAAA, 1, &[0; 16], true),
-            (rtype::AAAA, 1, &[0; 4], false),
-            (rtype::TXT, 1, b"\x02hi", true),
-            (rtype::TXT, 1, b"\x03hi", false),
-            (65_280, 1, b"", true),
+    fn refuses_invalid_data_of_addresses_and_texts() {
+        for (rtype, class, rdata, is_valid) in [
+            (rtype::A, class::IN, &b"\x0a\0\0\x01"[..], true),
+            (rtype::A, class::IN, b"\x0a\0\0", false),
+            (rtype::A, class::IN, b"\x0a\0\0\x01\0", false),
+            (rtype::A, class::IN, b"", false),
+            (rtype::A, class::CH, b"\x0a", true),
+            (rtype::AAAA, class::IN, &[0; 16], true),
+            (rtype::AAAA, class::IN, &[0; 4], false),
+            (rtype::TXT, class::IN, b"\x02hi", true),
+            (rtype::TXT, class::IN, b"\x03hi", false),
+            (65_280, class::IN, b"", true),
         ] {
             let mut message = b"\0\x07\x81\x80\0\0\0\x01\0\0\0\0\0".to_vec();
             message.extend([rtype.to_be_bytes(), u16::to_be_bytes(class)].concat());
             message.extend([0, 0, 0, 60, 0, rdata.len() as u8]);
             message.extend(rdata);
-            assert_eq!(Response::read(&message).is_some(), is_sound, "{rtype} {class} {rdata:?}");
+            assert_eq!(Response::read(&message).is_some(), is_valid, "{rtype} {class} {rdata:?}");
         }
     }
 }

@@ -1,40 +1,45 @@
-//! EDNS Client Subnet (RFC 7871): the option by which a forwarder says for whom it asks; and the prefixes by which clients are
-//! limited.
+//! The EDNS Client Subnet option (RFC 7871), by which a forwarder names its client; and the address
+//! prefix that counts as one client where zonal limits clients.
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-/// The option is not as it should be.
+/// The error of a malformed option.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Malformed;
+pub struct SubnetError;
 
-/// Reads the data of the option: the client's prefix, or none where that has the length 0.
-pub fn read(option: &[u8]) -> Result<Option<IpNet>, Malformed> {
-    let [f1, f2, source, scope, address @ ..] = option else { return Err(Malformed) };
-    // RFC 7871, 6: in queries the scope is 0, and the address is as long as the prefix needs.
+/// Reads the data of the option: the client's prefix, or none if the prefix has length 0.
+///
+/// # Errors
+///
+/// [`SubnetError`] if the option is not that of a query (RFC 7871, section 6).
+pub fn read(option: &[u8]) -> Result<Option<IpNet>, SubnetError> {
+    let [f1, f2, source, scope, address @ ..] = option else { return Err(SubnetError) };
+    // In queries the scope is 0, and the address has as many octets as the prefix needs (RFC 7871,
+    // section 6).
     if *scope != 0 || address.len() != usize::from(source.div_ceil(8)) {
-        return Err(Malformed);
+        return Err(SubnetError);
     }
     let mut octets = [0; 16];
-    octets.get_mut(..address.len()).ok_or(Malformed)?.copy_from_slice(address);
+    octets.get_mut(..address.len()).ok_or(SubnetError)?.copy_from_slice(address);
     let prefix = match u16::from_be_bytes([*f1, *f2]) {
-        0 if *source == 0 => return Ok(None), // for no family in particular
+        0 if *source == 0 => return Ok(None), // no address family
         1 => {
             let [a, b, c, d, ..] = octets;
             Ipv4Net::new(Ipv4Addr::new(a, b, c, d), *source).map(IpNet::V4)
         }
         2 => Ipv6Net::new(Ipv6Addr::from(octets), *source).map(IpNet::V6),
-        _ => return Err(Malformed),
+        _ => return Err(SubnetError),
     };
     match prefix {
-        Ok(prefix) if prefix != prefix.trunc() => Err(Malformed),
+        Ok(prefix) if prefix != prefix.trunc() => Err(SubnetError),
         Ok(prefix) => Ok((*source > 0).then_some(prefix)),
-        Err(_) => Err(Malformed),
+        Err(_) => Err(SubnetError),
     }
 }
 
-/// The addresses that count as one client where clients are limited: an IPv4 address, or the /56 of an IPv6 address, of which
-/// one host may have all addresses.
+/// The address that stands for a client where zonal limits clients: an IPv4 address itself, or the
+/// first 56 bits of an IPv6 address, because one host can use all addresses of such a prefix.
 pub fn limited_prefix(client: IpAddr) -> IpAddr {
     match client {
         IpAddr::V4(_) => client,
@@ -47,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn reads_prefixes() {
+    fn reads_prefixes_of_both_families() {
         for (option, prefix) in [
             (&b"\0\x01\x18\0\x0a\x01\x02"[..], Some("10.1.2.0/24")),
             (b"\0\x01\x20\0\x0a\x01\x02\x03", Some("10.1.2.3/32")),
@@ -63,22 +68,22 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_malformed() {
+    fn refuses_malformed_options() {
         for option in [
             &b""[..],
             b"\0\x01\x18",
-            b"\0\x01\x18\x18\x0a\x01\x02",       // a scope
+            b"\0\x01\x18\x18\x0a\x01\x02",       // has a scope
             b"\0\x01\x18\0\x0a\x01",             // too short
             b"\0\x01\x18\0\x0a\x01\x02\x03",     // too long
-            b"\0\x01\x17\0\x0a\x01\x03",         // a bit beyond the prefix
-            b"\0\x01\x21\0\x0a\x01\x02\x03\x80", // no such prefix
+            b"\0\x01\x17\0\x0a\x01\x03",         // has a bit beyond the prefix
+            b"\0\x01\x21\0\x0a\x01\x02\x03\x80", // longer than the address
             b"\0\x02\x81\0\xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\x80",
             b"\0\x02\xff\0\xfd\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
             b"\0\x03\x08\0\x0a",
             b"\0\x03\0\0",
             b"\0\0\x08\0\x0a",
         ] {
-            assert_eq!(read(option), Err(Malformed), "{option:02x?}");
+            assert_eq!(read(option), Err(SubnetError), "{option:02x?}");
         }
     }
 }

@@ -1,5 +1,5 @@
 //! What a change costs at scale: 1,000,000 records in 5,000 zones, 100,000 endpoints in 10,000 VPCs, without any source or
-//! socket. Memory is told as it grows, and for each kind of change how long the keeper takes to have it served.
+//! socket. Memory is told as it grows, and for each kind of change how long the publisher takes to have it served.
 //!
 //! `cargo bench --bench control_plane [-- SHARE [CHANGES]]`, where SHARE is the hundredth part of that size (100), and
 //! CHANGES how many there are of each kind (100).
@@ -14,7 +14,8 @@ use zonal::{
     config::OnError,
     control_plane::{
         change::{Change, Position},
-        keeper::{Keeper, nothing},
+        empty_snapshot,
+        publisher::Publisher,
     },
     manifest::collection::{Edit, Key, MASTER_FILES},
     snapshot::Node,
@@ -146,7 +147,7 @@ fn memory() -> f64 {
 }
 
 struct World {
-    keeper: Keeper,
+    publisher: Publisher,
     revision: u64,
     /// What was asked for last: whether it was taken.
     reply: Option<
@@ -159,9 +160,9 @@ impl World {
         self.revision += 1;
         let (reply, asked) = oneshot::channel();
         let position = Position { revision: self.revision, ..Position::default() };
-        let change = Change { reply: Some(reply), ..Change::plain(edits, position) };
+        let change = Change { reply: Some(reply), ..Change::fact(edits, position) };
         let start = Instant::now();
-        self.keeper.take(vec![change]);
+        self.publisher.apply(vec![change]);
         let elapsed = start.elapsed().as_secs_f64() * 1e3;
         self.reply = Some(asked);
         match self.reply.as_mut().map(|asked| asked.try_recv()) {
@@ -187,9 +188,9 @@ fn main() {
     let endpoints = vpcs * ENDPOINTS_OF_VPC;
 
     let node: Arc<Node> = Arc::default();
-    let published = Arc::new(arc_swap::ArcSwap::from_pointee(nothing(&node)));
-    let keeper = Keeper::new(published, node, Arc::default(), OnError::SetAside, None);
-    let mut world = World { keeper, revision: 0, reply: None };
+    let published = Arc::new(arc_swap::ArcSwap::from_pointee(empty_snapshot(&node)));
+    let publisher = Publisher::new(published, node, Arc::default(), OnError::SetAside, None);
+    let mut world = World { publisher, revision: 0, reply: None };
 
     println!("{:40} {:>12} {:>11}", "put in", "taken in", "memory");
     let vpc_edits: Vec<Edit> = (0..vpcs).map(vpc).chain(services()).chain(gateways(vpcs)).collect();

@@ -150,7 +150,7 @@ class Probe(threading.Thread):
 
 
 def pids(log):
-    return [int(pid) for pid in re.findall(r'process (\d+) has taken over', open(log, errors='replace').read())]
+    return [int(pid) for pid in re.findall(r'new process took over process=(\d+)', open(log, errors='replace').read())]
 
 
 def run(way, options):

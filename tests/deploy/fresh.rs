@@ -111,11 +111,10 @@ fn from_package_to_dashboard() {
         service.assert_alive();
         lab.inside("node", || (http_get(admin, "/ready")?.0 == 200).then_some(()))
     });
-    println!("{}", service.log().trim_end());
-    let log = service.log();
     for said in ["zonal is installed", "no complaints", "exposure level for zonal.service: 1.", "serving "] {
-        assert!(log.contains(said), "{said}");
+        service.wait_for_log(said);
     }
+    println!("{}", service.log().trim_end());
 
     let machine = Machine::plain(&mut lab, "machine", "az1");
     let run = |command: &str| {

@@ -3,7 +3,11 @@
 use crate::harness::{ZONAL, tree};
 use serde_json::{Map, Value};
 use std::{fmt::Write, fs, process::Command};
-use zonal::{admin::openapi, config::Config, manifest::Manifest};
+use zonal::{
+    admin::{openapi, status::NodeStatus},
+    config::Config,
+    manifest::Manifest,
+};
 
 /// What the generated part of a page begins and ends with.
 const BEGIN: &str = "<!-- generated: ZONAL_WRITE_DOCS=1 cargo test docs::reference -->\n";
@@ -58,6 +62,8 @@ fn the_command_line_page_has_every_command_and_option() {
 /// A JSON Schema, with the definitions that it refers to.
 struct Schema {
     root: Value,
+    /// Users write such objects: the tables have a column of defaults.
+    is_input: bool,
 }
 
 impl Schema {
@@ -122,7 +128,10 @@ impl Schema {
 
     /// A table of an object's fields.
     fn table(&self, object: &Value, page: &mut String, found: &mut Vec<String>) {
-        page.push_str("| field | type | default | meaning |\n| --- | --- | --- | --- |\n");
+        page.push_str(match self.is_input {
+            true => "| field | type | default | meaning |\n| --- | --- | --- | --- |\n",
+            false => "| member | type | meaning |\n| --- | --- | --- |\n",
+        });
         let none = Map::new();
         let required: Vec<&str> =
             object["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -135,7 +144,10 @@ impl Schema {
                 Some(value) => format!("`{value}`"),
             };
             let meaning = one_line(field["description"].as_str().unwrap_or_default());
-            writeln!(page, "| `{name}` | {kind} | {default} | {meaning} |").unwrap();
+            match self.is_input {
+                true => writeln!(page, "| `{name}` | {kind} | {default} | {meaning} |").unwrap(),
+                false => writeln!(page, "| `{name}` | {kind} | {meaning} |").unwrap(),
+            }
         }
         page.push('\n');
     }
@@ -170,7 +182,7 @@ fn one_line(text: &str) -> String {
 
 #[test]
 fn the_manifest_page_has_every_kind_and_field() {
-    let schema = Schema { root: schemars::schema_for!(Manifest).to_value() };
+    let schema = Schema { root: schemars::schema_for!(Manifest).to_value(), is_input: true };
     let (mut page, mut found) =
         (String::from("\n## Kinds\n\n| kind | resource | meaning |\n| --- | --- | --- |\n"), Vec::new());
     for (kind, field) in schema.root["properties"].as_object().unwrap() {
@@ -185,7 +197,7 @@ fn the_manifest_page_has_every_kind_and_field() {
 
 #[test]
 fn the_configuration_page_has_every_field() {
-    let schema = Schema { root: schemars::schema_for!(Config).to_value() };
+    let schema = Schema { root: schemars::schema_for!(Config).to_value(), is_input: true };
     let (mut page, mut found) = (String::from("\n"), Vec::new());
     schema.table(&schema.root, &mut page, &mut found);
     schema.tables(found, &mut page);
@@ -200,6 +212,15 @@ fn the_http_api_page_has_every_operation() {
     }
     page.push('\n');
     check("docs/reference/http-api.md", &page);
+}
+
+#[test]
+fn the_status_page_has_every_member() {
+    let schema = Schema { root: schemars::schema_for!(NodeStatus).to_value(), is_input: false };
+    let (mut page, mut found) = (String::from("\n"), Vec::new());
+    schema.table(&schema.root, &mut page, &mut found);
+    schema.tables(found, &mut page);
+    check("docs/reference/status.md", &page);
 }
 
 /// The alerts of the rules file: name, severity, summary and description.

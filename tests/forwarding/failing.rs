@@ -1,4 +1,4 @@
-//! Targets that are killed, fall silent, lose datagrams or are slow: with another one beside them nobody notices.
+//! Targets that are killed, fall silent, lose datagrams or are slow. While another target answers, clients notice nothing.
 
 use super::Resolver;
 use crate::harness::{
@@ -20,7 +20,7 @@ fn good(ip: &'static str) -> impl Fn(&Asked) -> Vec<Say> {
     move |asked| vec![Say::Now(asked.address(ip))]
 }
 
-/// Loses three of ten datagrams.
+/// A target that loses three of ten datagrams.
 fn lossy(ip: &'static str) -> impl Fn(&Asked) -> Vec<Say> {
     let seed = AtomicUsize::new(1);
     move |asked| {
@@ -29,7 +29,7 @@ fn lossy(ip: &'static str) -> impl Fn(&Asked) -> Vec<Say> {
     }
 }
 
-/// Asks names that nobody has asked before; all have to be answered.
+/// Asks for names that have not been asked for before; all must be answered.
 fn all_answered(resolver: &Resolver, domain: &str, names: usize, what: &str) {
     static COUNT: AtomicUsize = AtomicUsize::new(0);
     let names: Vec<String> = (0..names).map(|_| format!("n{}.{domain}", COUNT.fetch_add(1, Relaxed))).collect();
@@ -40,7 +40,7 @@ fn all_answered(resolver: &Resolver, domain: &str, names: usize, what: &str) {
 }
 
 #[test]
-fn one_of_two_targets_fails() {
+fn answers_while_one_of_two_targets_fails() {
     let second = Fake::start("127.72.20.3:0", good(SECOND));
     let mut first = Some(Fake::start("127.72.20.2:0", good(FIRST)));
     let address = first.as_ref().unwrap().address.to_string();
@@ -51,11 +51,11 @@ fn one_of_two_targets_fails() {
     all_answered(&resolver, "two.example", 300, "the first one is killed");
     first = Some(Fake::start(&address, |_| vec![]));
     all_answered(&resolver, "two.example", 300, "the first one is silent");
-    // Once is enough to learn that.
+    // One time-out is enough to learn that the target is down.
     let before = first.as_ref().unwrap().count(|_| true);
     all_answered(&resolver, "two.example", 300, "the first one is still silent");
     let more = first.as_ref().unwrap().count(|_| true) - before;
-    // A second try, where the machine is too busy for the first to be answered soon, goes there all the same.
+    // On a busy machine, an attempt whose response is late is repeated to the other target.
     assert!(more < 150, "{more} of 300 questions went to a server that is known to be silent");
 
     drop(first.take());
@@ -65,7 +65,7 @@ fn one_of_two_targets_fails() {
     first = Some(Fake::start(&address, |asked| vec![Say::Later(Duration::from_millis(400), asked.address(FIRST))]));
     all_answered(&resolver, "two.example", 300, "the first one is slow");
 
-    // It comes back, and then the other one goes.
+    // The target comes back, then the other one fails.
     drop(first.take());
     let _first = Fake::start(&address, good(FIRST));
     all_answered(&resolver, "two.example", 100, "the first one is back");
@@ -75,9 +75,9 @@ fn one_of_two_targets_fails() {
     all_answered(&resolver, "two.example", 300, "the second one is silent");
 }
 
-/// A target that was dead is found again while another one works, and without another one at once.
+/// Probes find a target that is back while another one answers; without another one, the next question does.
 #[test]
-fn targets_come_back() {
+fn asks_targets_again_that_are_back() {
     let address = Fake::start("127.72.21.2:0", good(FIRST)).address.to_string();
     let second = Fake::start("127.72.21.3:0", good(SECOND));
     let (ip, port) = address.split_once(':').unwrap();
@@ -102,9 +102,9 @@ fn targets_come_back() {
     });
 }
 
-/// A single target that loses three of ten is asked until it answers.
+/// A single target that loses three of ten datagrams is asked until it answers.
 #[test]
-fn loss_is_made_up_for() {
+fn answers_despite_packet_loss() {
     let fake = Fake::start("127.72.22.2:0", lossy(FIRST));
     let resolver = Resolver::start(&[("lossy.example", &[fake.target()])], "");
     let names: Vec<String> = (0..300).map(|n| format!("n{n}.lossy.example")).collect();
@@ -113,9 +113,9 @@ fn loss_is_made_up_for() {
     assert!(answered >= 290, "{answered} of {} were answered", names.len());
 }
 
-/// Equal questions at the same time are one question to others.
+/// Equal questions at the same time are sent to the target once.
 #[test]
-fn equal_questions_are_asked_once() {
+fn asks_equal_questions_once() {
     let fake = Fake::start("127.72.23.2:0", |asked| vec![Say::Later(Duration::from_millis(150), asked.address(FIRST))]);
     let resolver = Arc::new(Resolver::start(&[("same.example", &[fake.target()])], ""));
     let names: Vec<String> = (0..1_000).map(|n| format!("n{}.same.example", n % 10)).collect();
@@ -125,9 +125,9 @@ fn equal_questions_are_asked_once() {
     assert!(fake.count(|_| true) <= 30, "{} questions", fake.count(|_| true));
 }
 
-/// Many servers answer a connection's questions in their order.
+/// Many servers answer the questions on a connection in their order.
 #[test]
-fn a_slow_answer_on_a_connection_holds_up_nobody_else() {
+fn a_slow_answer_on_a_connection_delays_no_other_answer() {
     let fake = Fake::start("127.72.25.2:0", |asked| match (asked.tcp, asked.label().as_str()) {
         (false, _) => vec![Say::Now(asked.truncated())],
         (true, "slow") => vec![Say::Later(Duration::from_secs(8), asked.address(SECOND))],

@@ -1,4 +1,4 @@
-//! A machine that has zonal in its resolv.conf, and does what machines do.
+//! A machine with zonal in its resolv.conf: name resolution by ordinary programs.
 
 use crate::harness::{ZONAL, can_run, lab::Lab, wait_until};
 
@@ -13,7 +13,7 @@ resolver_rules:
 "#;
 
 #[test]
-fn programs_find_their_servers() {
+fn programs_resolve_names_through_resolv_conf() {
     if !can_run(&["ip", "dig", "setpriv", "sysctl", "dnsmasq", "python3", "curl", "getent", "apt-get"]) {
         return;
     }
@@ -27,7 +27,7 @@ fn programs_find_their_servers() {
     lab.host("dns", "edge", &["192.168.0.53"]);
     lab.host("deb", "edge", &["192.168.0.80"]);
     lab.scratch.write("zones/manifest.yaml", MANIFEST);
-    // The rest of the world is what another server says.
+    // Another server answers for all other names.
     let config = "listen: [{address: \"0.0.0.0:53\"}]\ncontrol_plane: {directory: zones}\ninternet_resolver: {forward_to: [192.168.0.53]}\n";
     let config = lab.scratch.write("zonal.yaml", config);
     let mut server = lab.start("server", &[ZONAL, "serve", "--config", config.to_str().unwrap()]);
@@ -36,7 +36,7 @@ fn programs_find_their_servers() {
     let names = lab.scratch.write("dnsmasq.conf", names).display().to_string();
     let mut dnsmasq = lab.start("dns", &["dnsmasq", "--keep-in-foreground", "--log-facility=-", "-C", &names]);
 
-    // A web page, and a repository without packages.
+    // A web page, and a package repository without packages.
     lab.scratch.write("site/index.html", "it works\n");
     lab.scratch.write("site/debian/Packages", "");
     let empty = "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855";
@@ -82,7 +82,7 @@ fn programs_find_their_servers() {
     let (found, text) = run(&["getent", "hosts", "missing.corp.example.com"]);
     assert!(!found, "{text}");
 
-    // apt-get, away from the machine's own state.
+    // apt-get, with its own state in the scratch directory.
     for directory in ["apt/state/lists/partial", "apt/cache/archives/partial", "apt/parts"] {
         std::fs::create_dir_all(lab.scratch.path().join(directory)).unwrap();
     }

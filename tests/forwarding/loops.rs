@@ -1,10 +1,10 @@
-//! Servers that send names to one another for ever, unless somebody ends it.
+//! Forwarding loops: servers that send a query to each other until one of them ends it.
 
 use super::Resolver;
 use crate::harness::{Process, Scratch, free_port, stub::Stub, wait_until};
 use std::time::Duration;
 
-/// Everybody on loopback is in the VPC.
+/// All clients on loopback are in the VPC.
 fn manifest(domain: &str, port: u16) -> String {
     format!(
         "vpcs:
@@ -17,7 +17,7 @@ resolver_rules:
     )
 }
 
-/// A question into the loop fails soon, says why, and makes no storm of what `count` counts.
+/// A question into the loop fails soon with a reason, and causes few queries by the measure of `count`.
 fn ends(stub: &Stub, count: impl Fn() -> f64, what: &str) {
     for (n, way) in ["", " +tcp", " +dnssec", " +cd"].into_iter().enumerate() {
         let before = count();
@@ -26,7 +26,7 @@ fn ends(stub: &Stub, count: impl Fn() -> f64, what: &str) {
         assert_eq!(said.reply.status, "SERVFAIL", "{text}");
         assert!(!said.reply.ede.is_empty() && !said.why.is_empty(), "{text}");
         assert!(said.took < Duration::from_secs(5), "{text}");
-        // It goes on no longer than that, either.
+        // The loop does not go on after the answer.
         wait_until("the loop is still", || {
             let now = count();
             std::thread::sleep(Duration::from_millis(300));
@@ -39,31 +39,31 @@ fn ends(stub: &Stub, count: impl Fn() -> f64, what: &str) {
 }
 
 #[test]
-fn a_target_that_is_the_server_itself() {
+fn detects_a_target_that_is_the_node_itself() {
     let directory = Scratch::new();
     directory.write("manifest.yaml", manifest("other.example", 9));
     let resolver = Resolver::serve(&manifest("other.example", 9));
     let port = resolver.server.port;
     let file = resolver._directory.write("manifest.yaml", manifest("loop.example", port));
-    wait_until("the rule is loaded", || resolver.server.process.log().contains("generation=2").then_some(()));
+    resolver.server.wait_for_metric(&["zonal_generation"], 2.0);
     assert!(file.exists());
     let answers = || resolver.server.metric(&["zonal_answers_total"]);
     ends(&Stub::new("127.0.0.1", ("127.0.0.1", port)), answers, "itself");
 }
 
 #[test]
-fn two_that_forward_to_one_another() {
+fn detects_two_nodes_that_forward_to_each_other() {
     let second = Resolver::serve(&manifest("other.example", 9));
     let first = Resolver::serve(&manifest("loop.example", second.server.port));
     second._directory.write("manifest.yaml", manifest("loop.example", first.server.port));
-    wait_until("the rule is loaded", || second.server.process.log().contains("generation=2").then_some(()));
+    second.server.wait_for_metric(&["zonal_generation"], 2.0);
     let answers = || first.server.metric(&["zonal_answers_total"]) + second.server.metric(&["zonal_answers_total"]);
     ends(&Stub::new("127.0.0.1", ("127.0.0.1", first.server.port)), answers, "one another");
 }
 
-/// Through a forwarder of another kind, which knows nothing of loops.
+/// A loop through another kind of forwarder, which does not detect loops.
 #[test]
-fn round_through_another_forwarder() {
+fn detects_a_loop_through_another_forwarder() {
     let scratch = Scratch::new();
     let port = free_port();
     let resolver = Resolver::serve(&manifest("loop.example", port));
@@ -81,7 +81,7 @@ fn round_through_another_forwarder() {
     });
     let answers = || resolver.server.metric(&["zonal_answers_total"]);
     ends(&Stub::new("127.0.0.1", ("127.0.0.1", own)), answers, "through dnsmasq");
-    // And from the other end.
+    // The same loop, entered at the other end.
     ends_somehow(&Stub::new("127.0.0.1", ("127.0.0.1", port)), answers);
 }
 

@@ -1,4 +1,4 @@
-//! Answers of others put together: each record in its section, for no longer than it holds; and DNS64 of what they say.
+//! Answers that are put together from several responses: each record in its section, with the right TTL; and DNS64.
 
 use super::Resolver;
 use crate::harness::fake::{Asked, Fake, Say, a, cname, soa};
@@ -8,7 +8,7 @@ use hickory_proto::{
 };
 use std::time::Duration;
 
-/// Below the forwarded domain there is a zone of ours; and a subnet has DNS64.
+/// Below the forwarded domain there is a private zone, and one subnet has DNS64.
 const MANIFEST: &str = "vpcs:
   vpc-a:
     region: us-east-1
@@ -32,7 +32,7 @@ fn nsec(owner: &str, ttl: u32) -> Record {
     record(owner, ttl, 47, b"\x02zz\x03fwd\x07example\0\0\x01\x40")
 }
 
-/// A signature of a name with so many labels.
+/// A signature of a name with this number of labels.
 fn rrsig(owner: &str, of: u16, labels: u8) -> Record {
     record(owner, 300, 46, &[&of.to_be_bytes()[..], &[13, labels], &[0; 14], b"\x03fwd\x07example\0sig"].concat())
 }
@@ -42,13 +42,13 @@ fn say(asked: &Asked) -> Vec<Say> {
     let mut response = asked.response();
     let aaaa = asked.message.queries[0].query_type() == RecordType::AAAA;
     match asked.label().as_str() {
-        // As a validating resolver has it that does not know the private name.
+        // The answer of a validating resolver that does not know the private name.
         "private" => {
             response.metadata.response_code = ResponseCode::NXDomain;
             response.answers = vec![cname(&owner, 300, "www.sub.fwd.example")];
             response.authorities = vec![soa("fwd.example", 60), nsec("fwd.example.", 60)];
         }
-        // Made from a wildcard each.
+        // Each is made from a wildcard.
         label @ ("made" | "twice" | "failing" | "away") => {
             let target = match label {
                 "made" => "www.sub.fwd.example",
@@ -83,7 +83,7 @@ fn types(records: &[String]) -> Vec<String> {
 }
 
 #[test]
-fn each_record_is_in_its_section() {
+fn keeps_each_record_in_its_section() {
     let fake = Fake::start("127.70.0.53:0", say);
     let resolver = Resolver::serve(&MANIFEST.replace("TARGET", &fake.target()));
     let address = "www.sub.fwd.example. 60 A";
@@ -91,10 +91,10 @@ fn each_record_is_in_its_section() {
     let proof = "made.fwd.example. 60 NSEC";
     let soa = "sub.fwd.example. 60 SOA";
     let below = "below.sub.fwd.example. 60 NS";
-    /// The client, the question, the status, and the sections.
+    /// Client, question, status, and sections.
     type Case<'a> = (&'a str, &'a str, &'a str, [&'a [&'a str]; 3]);
     let cases: &[Case] = &[
-        // The proof that the public name is not there says nothing of the CNAME, nor of ours.
+        // The proof that the public name does not exist is about neither the CNAME nor the private name.
         (
             "127.70.0.7",
             "private.fwd.example +dnssec",
@@ -120,7 +120,7 @@ fn each_record_is_in_its_section() {
                 &[],
             ],
         ),
-        // In front of the glue.
+        // Before the glue.
         (
             "127.70.0.7",
             "away.fwd.example +dnssec",
@@ -131,9 +131,9 @@ fn each_record_is_in_its_section() {
                 &["ns.below.sub.fwd.example. 60 A"],
             ],
         ),
-        // Nothing is left of what fails in the end.
+        // No records are left of a chain that fails.
         ("127.70.0.7", "failing.fwd.example +dnssec", "SERVFAIL", [&[], &[], &[]]),
-        // DNS64 keeps what belongs to the links before, and makes nothing of glue.
+        // DNS64 keeps the records of earlier links, and makes no AAAA records of glue.
         (
             "127.70.6.7",
             "made.fwd.example AAAA +dnssec",
@@ -141,7 +141,7 @@ fn each_record_is_in_its_section() {
             [&[made[0], made[1], "www.sub.fwd.example. 60 AAAA"], &[proof], &[]],
         ),
         ("127.70.6.7", "x.below.sub.fwd.example AAAA", "NOERROR", [&[], &[below], &["ns.below.sub.fwd.example. 60 A"]]),
-        // Addresses that are not to be used are left out, with the signature of all of them.
+        // Excluded addresses are left out, and so is the signature over the whole set.
         ("127.70.6.7", "mixed.fwd.example AAAA +dnssec", "NOERROR", [&["mixed.fwd.example. 60 AAAA"], &[], &[]]),
         // A name that would be too long.
         ("127.70.0.7", "long.fwd.example", "YXDOMAIN", [&["fwd.example. 60 DNAME"], &[], &[]]),
@@ -157,9 +157,9 @@ fn each_record_is_in_its_section() {
     }
 }
 
-/// Who is silent about AAAA records has none (RFC 6147, 5.1.3).
+/// A time-out for AAAA records counts as "no AAAA records" (RFC 6147, section 5.1.3).
 #[test]
-fn dns64_does_not_wait_for_ever() {
+fn dns64_uses_a_records_when_aaaa_queries_time_out() {
     let fake = Fake::start("127.70.0.54:0", say);
     let resolver = Resolver::serve(&MANIFEST.replace("TARGET", &fake.target()));
     let said = resolver.stub_at("127.70.6.7").ask("silent.fwd.example AAAA");

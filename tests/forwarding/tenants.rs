@@ -1,4 +1,4 @@
-//! One tenant's answers never get to another, whoever asked first and however; and what a query asks for beside its name.
+//! Tenants never see each other's answers, whoever asks first and however; and the flags of queries.
 
 use super::{Resolver, TENANTS};
 use crate::harness::{
@@ -10,7 +10,7 @@ use std::time::Duration;
 const A: &str = "127.70.0.7";
 const B: &str = "127.71.0.7";
 
-/// How a question can be asked: each way has another place in the cache, or none.
+/// The ways to ask a question: each has its own cache entry, or none.
 const WAYS: [&str; 8] = ["", " +tcp", " +dnssec", " +cd", " +dnssec +cd", " +dnssec +tcp", " +noedns", " +norec"];
 
 fn always(ip: &'static str) -> impl Fn(&Asked) -> Vec<Say> {
@@ -18,7 +18,7 @@ fn always(ip: &'static str) -> impl Fn(&Asked) -> Vec<Say> {
 }
 
 #[test]
-fn rules_of_two_tenants_share_nothing() {
+fn rules_of_two_tenants_share_no_answers() {
     let (first, second) =
         (Fake::start("127.72.10.2:0", always("192.0.2.10")), Fake::start("127.72.10.3:0", always("192.0.2.20")));
     let resolver = Resolver::serve(&format!(
@@ -43,7 +43,7 @@ fn rules_of_two_tenants_share_nothing() {
                         let said = resolver.stub_at(who).ask(&format!("{name} A{way}"));
                         let expected = if who == A { "192.0.2.10" } else { "192.0.2.20" };
                         match way {
-                            // What is in the cache is told to none who does not desire recursion.
+                            // A query with RD clear gets nothing from the cache.
                             " +norec" => assert!(said.reply.status == "REFUSED" && said.reply.answer.is_empty()),
                             _ => assert_eq!(said.reply.data("A"), [expected], "{who} {name}{way}\n{}", said.reply),
                         }
@@ -52,7 +52,7 @@ fn rules_of_two_tenants_share_nothing() {
             }
         }
     }
-    // What only one of them has: the other one learns nothing of it, cached or not.
+    // A rule of one tenant: the other one learns nothing of its names, cached or not.
     for way in WAYS {
         let there = resolver.stub_at(A).ask(&format!("www.only-a.example A{}", way.replace(" +norec", "")));
         assert_eq!(there.reply.data("A"), ["192.0.2.10"], "{way}");
@@ -61,9 +61,9 @@ fn rules_of_two_tenants_share_nothing() {
     }
 }
 
-/// The same target for another domain, or the same rule for both: who shares, and who does not.
+/// The same target for different domains, and one rule for both tenants.
 #[test]
-fn split_horizon() {
+fn serves_a_zone_and_a_rule_of_one_name_to_their_own_vpcs() {
     let outside = Fake::start("127.72.11.2:0", always("192.0.2.30"));
     let resolver = Resolver::serve(&format!(
         "{TENANTS}private_hosted_zones:
@@ -86,7 +86,7 @@ resolver_rules:
             assert!(!forwarded.reply.flags.contains(" aa"), "{way}\n{}", forwarded.reply);
         }
     }
-    // Where the same rule asks the same servers, once is enough.
+    // One rule for both tenants: one query is enough.
     for source in [A, B, A, B] {
         assert_eq!(resolver.stub_at(source).ask("once.shared.example").reply.data("A"), ["192.0.2.30"]);
     }
@@ -94,8 +94,8 @@ resolver_rules:
 }
 
 #[test]
-fn what_is_wanted_beside_the_name() {
-    // It claims that all was validated, and is authoritative.
+fn passes_on_do_and_cd_and_refuses_forwarding_with_rd_clear() {
+    // The target claims that the answer is validated and authoritative.
     let fake = Fake::start("127.72.12.2:0", |asked| {
         let mut response = asked.response();
         response.metadata.authentic_data = true;
@@ -106,7 +106,8 @@ fn what_is_wanted_beside_the_name() {
     let resolver = Resolver::start(&[("wish.example", &[fake.target()])], "");
     let stub = resolver.stub();
 
-    // RD clear: our own names, and nothing of the cache, by any transport. The text says why.
+    // With RD clear, zonal answers its own names only, and nothing from the cache, by every transport. The extended error text
+    // says why.
     let said = stub.ask("www.wish.example A +norec");
     assert_eq!((said.reply.status.as_str(), &said.reply.ede[..]), ("REFUSED", &[20][..]), "{}", said.reply);
     assert!(!said.why.is_empty());
@@ -120,7 +121,7 @@ fn what_is_wanted_beside_the_name() {
         }
     }
 
-    // DO and CD are passed on, and each has a place of its own in the cache.
+    // DO and CD are passed on, and each combination has its own cache entry.
     for (way, dnssec_ok, checking_disabled) in
         [("", false, false), (" +dnssec", true, false), (" +cd", false, true), (" +dnssec +cd", true, true)]
     {
@@ -129,7 +130,7 @@ fn what_is_wanted_beside_the_name() {
             for transport in ["", " +tcp"] {
                 let said = stub.ask(&format!("{name} A{way}{transport}"));
                 assert_eq!(said.reply.data("A"), ["192.0.2.40"], "{}", said.reply);
-                // Of what it was told it knows nothing itself.
+                // zonal does not pass on AA and AD of the target.
                 let expected = if checking_disabled { "qr rd ra cd" } else { "qr rd ra" };
                 assert_eq!(said.reply.flags, expected, "{name}{way}{transport}");
             }
@@ -141,12 +142,12 @@ fn what_is_wanted_beside_the_name() {
                 asked.message.metadata.checking_disabled,
             )
         });
-        // A machine that is busy asks again before the answer is read.
+        // A busy machine repeats the query before it reads the response.
         let mut seen: Vec<_> = seen.into_iter().filter(|(asked, ..)| *asked == name).collect();
         seen.dedup();
         assert_eq!(seen, [(name, dnssec_ok, checking_disabled)]);
     }
-    // One name, all ways: what was asked one way is of no use for another, and of use for the same.
+    // One name in all ways: each way is cached for itself.
     let mut counts = Vec::new();
     for _ in 0..2 {
         for way in ["", " +dnssec", " +cd", " +dnssec +cd"] {
@@ -159,7 +160,7 @@ fn what_is_wanted_beside_the_name() {
 }
 
 #[test]
-fn chains_are_decided_anew() {
+fn decides_each_target_of_a_chain_anew() {
     let fake = Fake::start("127.72.13.2:0", |asked| {
         let owner = asked.owner().to_ascii();
         let answers = match asked.name().as_str() {
@@ -174,7 +175,7 @@ fn chains_are_decided_anew() {
                 let links = (1..4).map(|n| cname(&hop(n), 60, &hop(n + 1)));
                 [vec![cname(&owner, 60, &hop(1))], links.collect(), vec![a(&hop(4), 60, "192.0.2.50")]].concat()
             }
-            // The end of a chain that the server leaves to those who ask.
+            // The server leaves the end of the chain to the resolver.
             "short.out.example" => vec![cname(&owner, 60, "end.out.example")],
             "round.out.example" => vec![cname(&owner, 60, "round.corp.example")],
             "self.out.example" => vec![cname(&owner, 60, "self.out.example")],
@@ -229,22 +230,22 @@ private_hosted_zones:
                 assert_eq!((said.reply.status.as_str(), &said.reply.data("A")[..]), (status, addresses), "{text}");
                 assert_eq!(said.reply.flags.contains(" aa"), aa, "{text}");
             }
-            // The chain ends where it would leave the network, with what was collected.
+            // The chain ends where no rule matches, with the records so far.
             let said = stub.ask(&format!("nowhere.out.example A{way}"));
             assert_eq!((said.reply.status.as_str(), &said.reply.ede[..]), ("NOERROR", &[20][..]), "{}", said.reply);
             assert_eq!(said.reply.data("CNAME"), ["www.elsewhere.nowhere."]);
         }
     }
-    // A target that must be forwarded and fails: all fails.
+    // If the target of a chain fails, the answer is SERVFAIL.
     drop(fake);
     let said = stub.ask("out.corp.example AAAA");
     assert_eq!(said.reply.status, "SERVFAIL", "{}", said.reply);
     assert!(said.reply.answer.is_empty() && !said.reply.ede.is_empty(), "{}", said.reply);
 }
 
-/// Serve stale (RFC 8767): what has ended is better than nothing, and says so.
+/// Serve stale (RFC 8767): a stale answer is better than none, and the extended error says that it is stale.
 #[test]
-fn what_has_ended_is_served_when_nobody_answers() {
+fn serves_stale_answers_when_all_targets_fail() {
     let answer = |asked: &Asked| vec![Say::Now(asked.with(vec![a(&asked.owner().to_ascii(), 1, "192.0.2.60")]))];
     let fake = Fake::start("127.72.14.2:0", answer);
     let address = fake.address.to_string();

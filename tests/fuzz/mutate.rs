@@ -1,6 +1,6 @@
-//! A small mutator.
+//! A small mutator of inputs.
 
-/// Makes new inputs of old ones.
+/// Makes new inputs from entries of a corpus.
 pub struct Mutator<'d> {
     state: u64,
     dictionary: &'d [&'d [u8]],
@@ -11,7 +11,7 @@ impl<'d> Mutator<'d> {
         Mutator { state: seed ^ 0x9e37_79b9_7f4a_7c15, dictionary }
     }
 
-    /// xorshift64*
+    /// The next random number (xorshift64*).
     fn next(&mut self) -> u64 {
         self.state ^= self.state >> 12;
         self.state ^= self.state << 25;
@@ -23,7 +23,7 @@ impl<'d> Mutator<'d> {
         (self.next() >> 33) as usize % count.max(1)
     }
 
-    /// One to six changes of an entry of the corpus.
+    /// An entry of the corpus with one to six changes.
     pub fn mutate(&mut self, corpus: &[Vec<u8>]) -> Vec<u8> {
         let mut out = corpus[self.below(corpus.len())].clone();
         for _ in 0..=self.below(6) {

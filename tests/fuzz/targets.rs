@@ -1,4 +1,4 @@
-//! What must hold of any input.
+//! The properties that must hold for any input.
 
 use crate::{harness, model::program};
 use hickory_proto::{op::Message, serialize::binary::BinDecodable};
@@ -16,7 +16,7 @@ use zonal::{
         Loaded, Manifest, MasterFile, PrivateHostedZone, Record, ZoneData,
         load::Loader,
         master,
-        transferred::{Content, Held},
+        transferred::{Content, ZoneCopy},
     },
     snapshot::{Node, Snapshot, compile},
     transfer::{
@@ -34,7 +34,7 @@ use zonal::{
     },
 };
 
-/// Packets, asked of the example network of this tree.
+/// Packets to the example network in `zones`.
 pub struct Packets {
     snapshot: Snapshot,
     draw: Cell<u32>,
@@ -45,7 +45,7 @@ impl Packets {
         Packets { snapshot: harness::snapshot(&harness::tree("zones")), draw: Cell::new(0) }
     }
 
-    /// Any packet: nothing, or a sound reply to it.
+    /// Sends any packet. The reply, if there is one, must be a valid reply to it.
     pub fn packet(&self, query: &[u8]) {
         let draw = self.draw.get();
         self.draw.set(draw.wrapping_add(1));
@@ -86,7 +86,7 @@ impl Packets {
 }
 
 impl Packets {
-    /// What is about a zone as a whole: read, verified, and its update made of the zones that there are.
+    /// Reads and verifies a request about a whole zone, and applies an update to each zone.
     fn of_zone(&self, query: &[u8]) {
         let keys = Keys::of([Key::new(&Name::absolute("k").unwrap(), TsigAlgorithm::HmacSha256, b"secret")]);
         if !(is_signed(query) || is_of_zone(query)) {
@@ -101,7 +101,7 @@ impl Packets {
     }
 }
 
-/// Packets from forwarders: with PROXY headers in front, and with client subnets.
+/// Packets from forwarders: with PROXY headers or client subnets.
 pub struct Forwarded {
     snapshot: Snapshot,
 }
@@ -111,29 +111,29 @@ impl Forwarded {
         Forwarded { snapshot: harness::snapshot(&harness::tree("tests/fixtures/forwarders")) }
     }
 
-    /// Any packet: nothing, or a reply to what stands behind the header.
+    /// Sends any packet. The reply, if there is one, must be a reply to the query behind the header.
     pub fn packet(&self, packet: &[u8]) {
-        let behind = match proxy::read(packet) {
-            Ok((_, behind)) => {
-                assert!(packet.ends_with(behind) && packet.len() - behind.len() <= MAX_HEADER);
-                Some(behind)
+        let rest = match proxy::read(packet) {
+            Ok((_, rest)) => {
+                assert!(packet.ends_with(rest) && packet.len() - rest.len() <= MAX_HEADER);
+                Some(rest)
             }
-            Err(fault) => fault.behind,
+            Err(error) => error.rest,
         };
-        for (last, query) in [(20, Some(packet)), (21, behind), (22, Some(packet))] {
+        for (last, query) in [(20, Some(packet)), (21, rest), (22, Some(packet))] {
             let source = IpAddr::from([127, 21, 0, last]);
             let client = Client { source, port: 0, local: [127, 21, 0, 53].into(), transport: Transport::Udp };
             let mut reply = [0; 1232];
             let outcome = answer(&self.snapshot, &(), &client, Moment { now: 0, draw: 0 }, packet, &mut reply);
             let Outcome::Reply(answered) = outcome else { continue };
-            let (reply, query) = (&reply[..answered.len], query.expect("what is answered"));
+            let (reply, query) = (&reply[..answered.len], query.expect("a packet with a reply has a query"));
             assert!(reply.len() >= 12 && reply[..2] == query[..2], "the ID comes back");
-            zonal::wire::message::Message::read(reply).expect("a sound reply");
+            zonal::wire::message::Message::read(reply).expect("a valid reply");
         }
     }
 }
 
-/// Goes through the labels of a name: false at its end.
+/// Steps through the octets of a name. Returns false at its end.
 fn step(skip: &mut u8, octet: u8) -> bool {
     match skip {
         0 if octet == 0 => return false,
@@ -143,7 +143,7 @@ fn step(skip: &mut u8, octet: u8) -> bool {
     true
 }
 
-/// Any file as the manifest of a directory: it is compiled, or there are problems that say where.
+/// Loads any file as a manifest. It compiles, or has errors with a location.
 pub fn manifest(scratch: &harness::Scratch, octets: &[u8]) {
     let name = if octets.first() == Some(&b'{') { "m.json" } else { "m.yaml" };
     let path = scratch.path().join(name);
@@ -162,7 +162,7 @@ pub fn manifest(scratch: &harness::Scratch, octets: &[u8]) {
     }
 }
 
-/// Any file as a master file: records that can be printed and compiled, or problems.
+/// Reads any file as a master file. Its records can be written and compiled, or it has errors.
 pub fn master_file(octets: &[u8]) {
     let apex = Name::absolute("z.example").expect("a name");
     let mut opener = |path: &Path| match path.file_name().and_then(|name| name.to_str()) {
@@ -178,7 +178,7 @@ pub fn master_file(octets: &[u8]) {
         assert!(zonal::wire::rdata::write(&mut shown, record.rtype, &record.rdata).is_ok());
     }
     let mut manifest = Manifest::default();
-    let zone = PrivateHostedZone { file: Some("z.zone".into()), ..PrivateHostedZone::bare(apex) };
+    let zone = PrivateHostedZone { file: Some("z.zone".into()), ..PrivateHostedZone::empty(apex) };
     manifest.private_hosted_zones.insert("Z1".into(), Arc::new(zone));
     let zone_data = [("Z1".to_owned(), ZoneData::Read(file))].into();
     let loaded = Loaded { manifest: manifest.into(), zone_data, ..Loaded::default() };
@@ -187,7 +187,8 @@ pub fn master_file(octets: &[u8]) {
     }
 }
 
-/// A primary's answer to AXFR and to IXFR: what it comes to can be compiled, or is refused.
+/// Reads any octets as a primary's response to AXFR and IXFR. The zone compiles, or the response is
+/// refused.
 pub fn transfer(octets: &[u8]) {
     let Some(response) = Response::read(octets) else { return };
     let zone = Name::absolute("a.example").expect("a name");
@@ -227,7 +228,7 @@ pub fn transfer(octets: &[u8]) {
                                         "catalog": {"vpc_ids": []}});
         let manifest = serde_json::from_value(serde_json::json!({"private_hosted_zones": {"Z1": source}}));
         let loaded = Loaded { manifest: manifest.expect("a manifest"), ..Loaded::default() };
-        let held = Held { content: Arc::new(content), is_expired: false };
+        let held = ZoneCopy { content: Arc::new(content), is_expired: false };
         let kept = [("Z1".to_owned(), held)].into_iter().collect();
         let loaded = zonal::manifest::catalog::complete(loaded, &kept, &Manifest::default());
         if let Err(problems) = compile(&loaded, &Arc::new(Node::default()), None) {

@@ -14,6 +14,7 @@ pub mod systemd;
 pub mod upstream;
 
 use std::{
+    fmt::Debug,
     fs,
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream, UdpSocket},
@@ -73,6 +74,24 @@ pub fn wait_until<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
             return value;
         }
         assert!(start.elapsed() < Duration::from_secs(60), "waited a minute in vain until {what}");
+        sleep(Duration::from_millis(2));
+    }
+}
+
+/// Waits until a probe returns the expected value. A time-out shows the last value.
+///
+/// A change becomes visible in answers, in the status, in metrics and in the log one after the other: wait for each of them.
+pub fn wait_until_equal<T: PartialEq + Debug>(what: &str, expected: T, mut probe: impl FnMut() -> T) {
+    let start = Instant::now();
+    loop {
+        let value = probe();
+        if value == expected {
+            return;
+        }
+        assert!(
+            start.elapsed() < Duration::from_secs(60),
+            "waited a minute in vain until {what}: expected {expected:?}, the last value was {value:?}"
+        );
         sleep(Duration::from_millis(2));
     }
 }
@@ -171,6 +190,11 @@ impl Process {
     /// What it has printed.
     pub fn log(&self) -> String {
         String::from_utf8_lossy(&fs::read(&self.log).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits until its output contains a text. The log is written by a thread of its own, after the event.
+    pub fn wait_for_log(&self, text: &str) {
+        wait_until(&format!("{} contains `{text}`", self.log.display()), || self.log().contains(text).then_some(()));
     }
 
     /// Panics, with what it printed, when it has ended by itself.
@@ -307,6 +331,16 @@ impl Server {
         let (_, text) = http_get(self.admin, "/metrics").expect("metrics");
         let lines = text.lines().filter(|line| !line.starts_with('#') && words.iter().all(|word| line.contains(word)));
         lines.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum()
+    }
+
+    /// Waits until the sum of a metric's values is as expected.
+    pub fn wait_for_metric(&self, words: &[&str], expected: f64) {
+        wait_until_equal(&format!("{words:?} is {expected}"), expected, || self.metric(words));
+    }
+
+    /// Waits until the status passes a test, and returns it.
+    pub fn wait_for_status(&self, what: &str, passes: impl Fn(&serde_json::Value) -> bool) -> serde_json::Value {
+        wait_until(what, || Some(self.status()).filter(&passes))
     }
 }
 

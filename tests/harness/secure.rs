@@ -1,6 +1,6 @@
 //! A server that takes queries by all transports, and clients that ask by them.
 
-use super::{Process, Scratch, ZONAL, free_port, http_get, wait_until};
+use super::{Process, Scratch, ZONAL, free_port, http_get, wait_until, wait_until_equal};
 use http_body_util::{BodyExt, Full};
 use hyper::{
     Request, Response,
@@ -131,6 +131,11 @@ impl SecureServer {
     pub fn metric(&self, name: &str) -> Option<f64> {
         let (_, text) = http_get(self.admin, "/metrics")?;
         text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok())
+    }
+
+    /// Waits until a metric has a value.
+    pub fn wait_for_metric(&self, name: &str, expected: f64) {
+        wait_until_equal(name, Some(expected), || self.metric(name));
     }
 
     /// A client that asks the server at 127.0.0.1.

@@ -297,9 +297,9 @@ impl Succession {
     }
 
     /// Those of whom a log says this.
-    fn processes(&self, what: &str) -> BTreeSet<u32> {
-        let logs = self.logs();
-        let words = logs.match_indices(what).filter_map(|(at, _)| logs[..at].trim_end().rsplit(' ').next());
+    fn processes(&self, event: &str) -> BTreeSet<u32> {
+        let (logs, event) = (self.logs(), format!("{event} process="));
+        let words = logs.match_indices(&event).filter_map(|(at, _)| logs[at + event.len()..].split_whitespace().next());
         words.filter_map(|word| word.parse().ok()).collect()
     }
 
@@ -332,7 +332,7 @@ impl Succession {
     pub fn follow(&mut self) {
         let before = self.current;
         self.current = wait_until("another one has taken over", || {
-            self.processes("has taken over").into_iter().find(|process| !self.seen.contains(process))
+            self.processes("new process took over").into_iter().find(|process| !self.seen.contains(process))
         });
         self.seen.insert(self.current);
         wait_until("the one before it has ended", || has_ended(before).then_some(()));
@@ -341,7 +341,7 @@ impl Succession {
 
 impl Drop for Succession {
     fn drop(&mut self) {
-        for process in self.processes("is about to take over").union(&self.seen) {
+        for process in self.processes("takeover started").union(&self.seen) {
             let program = fs::read_link(format!("/proc/{process}/exe"));
             if program.is_ok_and(|program| program.as_os_str() == ZONAL) {
                 let _ = kill_process(Pid::from_raw(*process as i32).unwrap(), Signal::KILL);

@@ -16,18 +16,18 @@ impl World {
     fn named_vpcs(&self, who: &Who) -> Vec<&Vpc> {
         let own = Net::Vpc(who.vpc.clone());
         let vpcs = self.manifest.vpcs.iter();
-        vpcs.filter(|(id, _)| networks::allows_names(&self.manifest, &own, &Net::Vpc((*id).clone())))
+        vpcs.filter(|(id, _)| networks::resolves_names_of(&self.manifest, &own, &Net::Vpc((*id).clone())))
             .map(|(_, vpc)| &**vpc)
             .collect()
     }
 
     /// The autodefined zones of a view, as far as worlds have names in them, and as they may be above or below a name.
     pub fn autodefined_zones(&self, who: &Who, of: &[String]) -> Vec<N> {
-        let mut zones: Vec<N> = SPECIAL_USE.iter().map(|zone| name(zone)).collect();
+        let mut zones: Vec<N> = SPECIAL_USE.iter().chain(&["localhost"]).map(|zone| name(zone)).collect();
         if !self.manifest.vpcs[&who.vpc].enable_dns_hostnames {
             return zones;
         }
-        zones.extend(["localhost", "10.in-addr.arpa"].map(name));
+        zones.push(name("10.in-addr.arpa"));
         for vpc in self.named_vpcs(who) {
             zones.push(match &*vpc.region {
                 "us-east-1" => name("ec2.internal"),

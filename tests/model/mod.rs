@@ -1,21 +1,20 @@
-//! A naive model of the contract, against which the compiled snapshot is checked with generated worlds.
+//! A naive second implementation of resolution. Tests compare it with zonal on generated worlds.
 //!
-//! It follows the documents sentence by sentence, without any table that is made in advance, and shares no code with
-//! the program but the manifest's types.
+//! It follows the documentation sentence by sentence and computes no tables. It shares only the types
+//! of the manifest with zonal.
 
 pub mod autodefined;
 pub mod generate;
 pub mod names;
 pub mod networks;
 pub mod oracle;
-pub mod others;
 pub mod program;
+pub mod upstream;
 pub mod zone;
 
 use generate::Dice;
 use names::ANY;
 use oracle::{Ask, Expect, World};
-use others::Others;
 use program::Got;
 use proptest::{
     collection::vec,
@@ -23,12 +22,13 @@ use proptest::{
     test_runner::{Config, FileFailurePersistence, RngSeed, TestCaseError, TestError, TestRunner},
 };
 use std::{cell::Cell, net::Ipv4Addr};
+use upstream::Upstream;
 
-/// How many questions each world is asked.
+/// The number of queries to each world.
 const QUESTIONS: usize = 40;
 
-/// Runs `check` over generated worlds: the same ones each time, unless `PROPTEST_CASES` asks for more. Worlds that the
-/// program refuses are left out; most must not be.
+/// Runs `check` on generated worlds: the same worlds in each run, unless `PROPTEST_CASES` is set.
+/// Worlds that zonal refuses are skipped; at least half must be accepted.
 pub fn worlds(
     cases: u32,
     seed: u64,
@@ -66,11 +66,11 @@ pub fn worlds(
     assert!(good.get() >= refused.get(), "{} worlds are accepted, {} refused", good.get(), refused.get());
 }
 
-/// Whether the reply is what the model expects.
+/// Checks that the reply is the one that the model expects.
 pub fn agrees(ask: &Ask, expect: &Expect, got: &Got) -> Result<(), String> {
     let differs = |what: &str, want: String, have: String| Err(format!("{what}: expected {want}, got {have}"));
     if expect.forward != got.forward {
-        return differs("who has to be asked", format!("{:?}", expect.forward), format!("{:?}", got.forward));
+        return differs("forward", format!("{:?}", expect.forward), format!("{:?}", got.forward));
     }
     if expect.rcode != got.rcode {
         return differs("rcode", expect.rcode.to_string(), got.rcode.to_string());
@@ -78,7 +78,7 @@ pub fn agrees(ask: &Ask, expect: &Expect, got: &Got) -> Result<(), String> {
     if expect.ede.is_some() && expect.ede != got.ede {
         return differs("EDE", format!("{:?}", expect.ede), format!("{:?}", got.ede));
     }
-    // A chain that is too long is a failure: what was collected does not matter.
+    // A chain that is too long is a failure. Its records do not matter.
     if expect.rcode == 2 {
         return if got.ede.is_some() { Ok(()) } else { Err("SERVFAIL without EDE".into()) };
     }
@@ -88,7 +88,7 @@ pub fn agrees(ask: &Ask, expect: &Expect, got: &Got) -> Result<(), String> {
     if expect.aa != got.aa {
         return differs("AA", expect.aa.to_string(), got.aa.to_string());
     }
-    // The documents leave the apexes of autodefined zones open, and so who has SOA and NS records.
+    // The documentation does not define the apexes of autodefined zones, nor their SOA and NS records.
     if expect.any_soa
         && expect.rcode == 0
         && matches!(ask.qtype, names::SOA | names::NS | ANY)
@@ -96,7 +96,7 @@ pub fn agrees(ask: &Ask, expect: &Expect, got: &Got) -> Result<(), String> {
     {
         return Ok(());
     }
-    // RFC 8482: ANY may be answered with some of the records.
+    // A query for ANY can be answered with a part of the records (RFC 8482).
     let any = ask.qtype == ANY && !expect.answer.is_empty();
     let same =
         if any { !got.answer.is_empty() && got.answer.is_subset(&expect.answer) } else { got.answer == expect.answer };
@@ -113,8 +113,8 @@ pub fn agrees(ask: &Ask, expect: &Expect, got: &Got) -> Result<(), String> {
     Ok(())
 }
 
-/// What is printed of a failure.
-pub fn story(world: &World, ask: &Ask, got: &Got) -> String {
+/// A description of a failure.
+pub fn describe(world: &World, ask: &Ask, got: &Got) -> String {
     let mut out = format!(
         "{} asks {} for {} {} (RD {})\nwho: {:?}\n",
         ask.source,
@@ -141,18 +141,18 @@ pub fn story(world: &World, ask: &Ask, got: &Got) -> String {
 }
 
 #[test]
-fn the_program_does_what_the_model_does() {
+fn zonal_answers_like_the_model() {
     let (empty, forwarded, theirs) = (Cell::new(0), Cell::new(0), Cell::new(0));
     let asked = Cell::new(0);
     worlds(450, 20_261_123, |world, snapshot, dice| {
         let pool = generate::interesting(world);
-        let others = Others::new(world, snapshot);
+        let others = Upstream::new(world, snapshot);
         for number in 0..QUESTIONS {
             let ask = generate::ask(dice, world, &pool);
             let got = program::ask(snapshot, &others, &ask, world.now, number as u32 * 7919);
             let verdicts = [true, false].map(|keeps| agrees(&ask, &world.ask(&ask, keeps), &got));
             if let [Err(reason), Err(_)] = verdicts {
-                return Err(TestCaseError::fail(format!("{reason}\n{}", story(world, &ask, &got))));
+                return Err(TestCaseError::fail(format!("{reason}\n{}", describe(world, &ask, &got))));
             }
             asked.set(asked.get() + 1);
             empty.set(empty.get() + u32::from(got.answer.is_empty()));
@@ -161,15 +161,15 @@ fn the_program_does_what_the_model_does() {
         }
         Ok(())
     });
-    // The generator is worth nothing if it finds nothing.
+    // The generator must make enough queries with answers.
     assert!(empty.get() * 10 < asked.get() * 8, "{} of {} answers are empty", empty.get(), asked.get());
     let both = [forwarded.get(), theirs.get()];
-    assert!(both.iter().all(|count| count * 100 > asked.get()), "{both:?} of {}: to be asked, ended", asked.get());
+    assert!(both.iter().all(|count| count * 100 > asked.get()), "{both:?} of {}: forwarded, stale", asked.get());
 }
 
-/// Cases that generated worlds have found: name, type, RCODE, whether there are answers.
+/// Name, type, RCODE, and whether there are answers, of cases that generated worlds found earlier.
 #[test]
-fn found_before() {
+fn answers_cases_of_earlier_failures() {
     let manifest = r#"{
         "vpcs": {"vpc-a": {"region": "us-east-1", "cidr_blocks": ["10.0.0.0/16"]}},
         "vpc_endpoint_services": {
@@ -198,27 +198,27 @@ fn found_before() {
     let manifest = serde_json::from_str(manifest).expect("a manifest");
     let world = World { manifest, ..World::default() };
     let snapshot = program::snapshot(&world).unwrap_or_else(|problems| panic!("{problems:?}"));
-    let others = Others::new(&world, &snapshot);
+    let others = Upstream::new(&world, &snapshot);
     let cases = [
-        // The zone above has no such name and falls through, to nobody: the zone's own NODATA.
+        // The parent zone has no such name and falls through to nothing: the zone's own NODATA.
         ("c.test", names::DS, "127.0.0.1", 0, false),
-        // What lies above is a SYSTEM rule that takes out the FORWARD rule, then a zone that falls through.
+        // Above are a SYSTEM rule, which overrides the FORWARD rule, and a zone that falls through.
         ("x.b.a.test", names::DS, "127.0.0.1", 0, false),
-        // A rule that forwards hides the zone of the same name, but not at a delegation endpoint. Nobody is above it:
-        // those whom it names answer for its own name too.
+        // A FORWARD rule shadows the zone of the same name, but not at a delegation endpoint. Nothing is
+        // above it, so that its targets answer DS queries for its name too.
         ("f.test", names::DS, "127.0.0.1", 0, false),
         ("x.f.test", names::A, "127.0.0.53", 3, false),
-        // A SYSTEM rule says nothing about DS at its own name: the wider rule's servers answer, here with a CNAME. Its
-        // target is in `test`, which is asked of nobody.
+        // A SYSTEM rule does not apply to DS at its own name: the targets of the wider rule answer, here
+        // with a CNAME. Its target is in `test`, which is not forwarded.
         ("s.r.invalid", names::DS, "127.0.0.1", 3, true),
-        // A customer's service is a CNAME for every type.
+        // A private name of a customer's service has a CNAME for every type.
         ("a.saas.test", names::DS, "127.0.0.1", 0, true),
-        // RFC 8482: some record set that is there.
+        // One of the record sets (RFC 8482).
         ("vpce-6.six.vpce.example", ANY, "127.0.0.1", 0, true),
-        // Nothing has a name below 99.10.in-addr.arpa.
+        // No name exists below 99.10.in-addr.arpa.
         ("99.10.in-addr.arpa", names::PTR, "127.0.0.1", 3, false),
         ("0.10.in-addr.arpa", names::PTR, "127.0.0.1", 0, false),
-        // RFC 6761, 6.3.
+        // RFC 6761, section 6.3.
         ("a.localhost", names::A, "127.0.0.1", 0, true),
     ];
     for (name, qtype, local, rcode, answers) in cases {
@@ -230,18 +230,18 @@ fn found_before() {
             rd: true,
         };
         let got = program::ask(&snapshot, &others, &ask, 0, 0);
-        assert_eq!((got.rcode, !got.answer.is_empty()), (rcode, answers), "{}", story(&world, &ask, &got));
+        assert_eq!((got.rcode, !got.answer.is_empty()), (rcode, answers), "{}", describe(&world, &ask, &got));
         agrees(&ask, &world.ask(&ask, true), &got)
-            .unwrap_or_else(|reason| panic!("{reason}\n{}", story(&world, &ask, &got)));
+            .unwrap_or_else(|reason| panic!("{reason}\n{}", describe(&world, &ask, &got)));
     }
 }
 
-/// The share of `partial_availability_zone_affinity` over draws that count up, and that every address comes first at times.
+/// The draws are consecutive numbers.
 #[test]
-fn partial_affinity_keeps_85_of_100() {
+fn partial_affinity_answers_85_percent_with_the_own_zone() {
     let seen = Cell::new(0);
     worlds(60, 85, |world, snapshot, _| {
-        let others = Others::new(world, snapshot);
+        let others = Upstream::new(world, snapshot);
         for source in [[10, 0, 0, 5], [10, 1, 16, 5], [10, 2, 0, 5]] {
             let pool = generate::interesting(world);
             for name in pool.into_iter().take(12) {
@@ -263,7 +263,7 @@ fn partial_affinity_keeps_85_of_100() {
                 let share = kept.count() * 100 / draws as usize;
                 if !(84..=86).contains(&share) {
                     let got = program::ask(snapshot, &others, &ask, world.now, 0);
-                    return Err(TestCaseError::fail(format!("{share} of 100 stay\n{}", story(world, &ask, &got))));
+                    return Err(TestCaseError::fail(format!("{share} of 100 stay\n{}", describe(world, &ask, &got))));
                 }
             }
         }

@@ -44,7 +44,7 @@ pub fn reaches(manifest: &Manifest, a: &Net, b: &Net) -> bool {
 }
 
 /// Whether autodefined names of `b` are answered in `a`.
-pub fn allows_names(manifest: &Manifest, a: &Net, b: &Net) -> bool {
+pub fn resolves_names_of(manifest: &Manifest, a: &Net, b: &Net) -> bool {
     is_connected(manifest, a, b, true)
 }
 

@@ -1,9 +1,10 @@
-//! The naive model of who asks, which rule, and endpoint names: the pages of docs/concepts (who-asks.md, which-answer.md), sentence by sentence.
+//! The model of who asks, which rule applies, and endpoint names. It follows
+//! docs/concepts/who-asks.md and docs/concepts/which-answer.md sentence by sentence.
 
 use super::{
     names::{A, AAAA, ANY, CNAME, DS, Data, N, NS, Rr, SOA, Seen, at_or_below, text, under},
     networks::{self, Net},
-    others::{INTERNET, Said, said},
+    upstream::{INTERNET, UpstreamAnswer, upstream_answer},
     zone::{Found, Zone},
 };
 use std::{
@@ -16,7 +17,7 @@ use zonal::manifest::{
     PrivateDnsScope, Protocol, RuleType, VpcEndpoint, VpcEndpointService, VpcEndpointType,
 };
 
-/// A manifest, and the records of its zones' master files.
+/// A manifest, and the records in the master files of its zones.
 #[derive(Clone, Debug, Default)]
 pub struct World {
     pub manifest: Manifest,
@@ -25,11 +26,11 @@ pub struct World {
     pub now: i64,
     /// Whether the node has an internet resolver.
     pub internet: bool,
-    /// The zones of both, put together when they are first asked for.
+    /// The zones of the manifest with their records, computed at first use.
     pub zones: OnceCell<Vec<(String, Zone)>>,
 }
 
-/// A question.
+/// A query.
 #[derive(Clone, Debug)]
 pub struct Ask {
     pub source: IpAddr,
@@ -46,7 +47,7 @@ pub enum Path {
     Delegation,
 }
 
-/// Who asks.
+/// The identified client.
 #[derive(Clone, Debug)]
 pub struct Who {
     /// The VPC whose view applies.
@@ -57,18 +58,19 @@ pub struct Who {
     pub az: Option<String>,
 }
 
-/// The answer that is expected.
+/// The expected answer.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Expect {
     pub rcode: u16,
     pub aa: bool,
     pub answer: BTreeSet<Seen>,
-    /// Owner and type of what the authority section of an empty answer must hold; for an SOA record its TTL too.
+    /// Owner and type of the records that the authority section of an empty answer must have; for a
+    /// SOA record also the TTL.
     pub authority: BTreeSet<(String, u16, Option<u32>)>,
     pub ede: Option<u16>,
-    /// An autodefined zone answered, whose apex the documents leave open.
+    /// Whether an autodefined zone answers, whose apex the documentation does not define.
     pub any_soa: bool,
-    /// Instead of an answer: who has to be asked, for which name.
+    /// The rule that forwards the query, and the name, instead of an answer.
     pub forward: Option<(String, N)>,
 }
 
@@ -78,18 +80,18 @@ pub enum Step {
     Records(Vec<Rr>),
     /// NODATA, or NXDOMAIN, with the SOA record.
     Empty(u16, Rr),
-    /// The same from an autodefined zone.
+    /// NODATA or NXDOMAIN from an autodefined zone.
     Autodefined(u16),
     Referral(N),
     Follow(Vec<Rr>, N),
     TooLong(Vec<Rr>),
-    /// Those whom a rule names answer, as far as that is known, and whether it has ended.
-    Theirs(String, Said, bool),
+    /// The cached answer of a rule's targets, and whether it is stale.
+    Upstream(String, UpstreamAnswer, bool),
 }
 
 pub const NXDOMAIN: u16 = 3;
 
-/// The parts of an endpoint that give it names.
+/// An endpoint with names, and its service.
 struct Named<'w> {
     id: &'w str,
     endpoint: &'w VpcEndpoint,
@@ -106,7 +108,7 @@ impl World {
         })
     }
 
-    /// docs/concepts/who-asks.md: who asks; none is refused.
+    /// Identifies the client (docs/concepts/who-asks.md). None if it is refused.
     pub fn who(&self, source: IpAddr, local: IpAddr) -> Option<Who> {
         let manifest = &self.manifest;
         let here = |net: &Net| networks::contains(manifest, net, source);
@@ -123,7 +125,8 @@ impl World {
                 only(others)?
             };
             let Net::Vpc(name) = &vpc_of else { return None };
-            // Without DNS support a VPC has no resolver: its own entry point refuses, and nobody in it gets a view elsewhere.
+            // Without DNS support, the VPC's own entry point refuses queries, and its clients have no view
+            // at other entry points.
             if !vpc.enable_dns_support || !manifest.vpcs[name].enable_dns_support {
                 return None;
             }
@@ -155,7 +158,7 @@ impl World {
             if !allowed || !endpoint.protocols.contains(&Protocol::Do53) {
                 return None;
             }
-            // Who is let in without a connection is itself, too.
+            // A client that is permitted without a connection is identified by its network too.
             let network = network.or_else(|| only(networks::all(manifest).into_iter().filter(&here).collect()));
             let nearest = match &network {
                 Some(Net::Vpc(id)) => networks::az(manifest, id, source),
@@ -174,7 +177,7 @@ impl World {
         Some(Who { network: Some(Net::Vpc(id.clone())), vpc: id, path: Path::Vpc, az })
     }
 
-    /// The whole: `keeps` says on which side of the 85 % this query falls.
+    /// Resolves a query. `keeps` tells whether the query is one of the 85 % that stay in their zone.
     pub fn ask(&self, ask: &Ask, keeps: bool) -> Expect {
         let mut has_ended = false;
         let mut expect = self.chain(ask, keeps, &mut has_ended);
@@ -195,24 +198,24 @@ impl World {
             let first = owners.is_empty();
             let step = self.step(&who, &name, ask.qtype, ask.rd, keeps);
             if first {
-                expect.aa = !matches!(step, Step::Refused | Step::Referral(_) | Step::Theirs(..));
+                expect.aa = !matches!(step, Step::Refused | Step::Referral(_) | Step::Upstream(..));
             }
-            // What others say is taken as if it were ours, but for AA.
+            // An upstream answer is treated like an own answer, except for AA.
             let step = match step {
-                Step::Theirs(rule, said, stale) => {
+                Step::Upstream(rule, answer, stale) => {
                     *has_ended |= stale;
-                    match said {
-                        Said::Unasked => return Expect { forward: Some((rule, name)), ..Expect::default() },
-                        Said::Failed => return Expect { rcode: 2, ede: Some(22), ..Expect::default() },
-                        Said::Records(records) => Step::Records(records),
-                        Said::Follow(records, target) => Step::Follow(records, target),
-                        Said::Empty(rcode, soa) => Step::Empty(rcode, soa),
+                    match answer {
+                        UpstreamAnswer::Unasked => return Expect { forward: Some((rule, name)), ..Expect::default() },
+                        UpstreamAnswer::Failed => return Expect { rcode: 2, ede: Some(22), ..Expect::default() },
+                        UpstreamAnswer::Records(records) => Step::Records(records),
+                        UpstreamAnswer::Follow(records, target) => Step::Follow(records, target),
+                        UpstreamAnswer::Empty(rcode, soa) => Step::Empty(rcode, soa),
                     }
                 }
                 step => step,
             };
             match step {
-                Step::Theirs(..) => unreachable!("it was opened"),
+                Step::Upstream(..) => unreachable!("converted above"),
                 Step::Refused => {
                     expect.rcode = if first { 5 } else { 0 };
                     expect.ede = Some(20);
@@ -249,18 +252,18 @@ impl World {
         }
     }
 
-    /// docs/concepts/which-answer.md: which rule.
+    /// Finds what is responsible for a name (docs/concepts/which-answer.md).
     fn step(&self, who: &Who, name: &[String], qtype: u16, rd: bool, keeps: bool) -> Step {
         let mut forwards = true;
         let mut own: Option<Step> = None;
         let mut hidden = false;
-        // What falls through a zone is decided as if that were not there.
-        let mut falls = false;
+        // A query that falls through a zone is resolved as if the zone did not exist.
+        let mut falls_through = false;
         let below = OnceCell::new();
         let has_below = || *below.get_or_init(|| self.has_below(who, name));
         for skip in 0..=name.len() {
             let at = &name[skip..];
-            // Type DS at an apex or rule name is decided by what lies above it.
+            // A DS query at an apex or rule name is resolved by what is above it.
             let above = qtype == DS && skip == 0;
             let rule = if who.path == Path::Delegation { None } else { self.rule(who, at) };
             let asked = match rule {
@@ -272,8 +275,8 @@ impl World {
                 Some((id, RuleType::Forward)) if forwards => Some(id),
                 _ => None,
             };
-            match asked.map(|rule| self.others(rule, name, qtype, rd)) {
-                // A rule that forwards hides a zone of the same name, its NODATA too.
+            match asked.map(|rule| self.upstream(rule, name, qtype, rd)) {
+                // A FORWARD rule shadows a zone of the same name, including its NODATA.
                 Some(step) if above => {
                     hidden = true;
                     own = Some(step).filter(|step| !matches!(step, Step::Refused));
@@ -291,8 +294,8 @@ impl World {
                     own = own.or((!hidden).then(|| Step::Empty(0, zone.negative())));
                     continue;
                 }
-                match self.zone(who, zone, name, qtype, falls, keeps) {
-                    Step::Empty(NXDOMAIN, _) if resource.fallthrough => falls = true,
+                match self.zone(who, zone, name, qtype, falls_through, keeps) {
+                    Step::Empty(NXDOMAIN, _) if resource.fallthrough => falls_through = true,
                     step => return as_at_a_cut(step, own.is_some() || hidden || has_below()),
                 }
             }
@@ -308,7 +311,8 @@ impl World {
                 own = own.or((!hidden).then(|| Step::Empty(0, endpoint_soa(at))));
             }
             if let Some(step) = self.autodefined(who, at, name, qtype) {
-                // What must not leave does not leave for its DS records either; what is in `arpa` is delegated there.
+                // Names that must not be forwarded are not forwarded for DS either. Names in `arpa` are
+                // delegated there.
                 let stays = at.len() == 1 && rule.is_none() && own.is_none();
                 if !above || stays {
                     return as_at_a_cut(step, own.is_some() || hidden || has_below());
@@ -316,23 +320,23 @@ impl World {
                 own = own.or((!hidden).then_some(Step::Autodefined(0)));
             }
         }
-        match self.others(INTERNET, name, qtype, rd) {
+        match self.upstream(INTERNET, name, qtype, rd) {
             _ if who.path == Path::Delegation => own.unwrap_or(Step::Refused),
             Step::Refused => own.unwrap_or(Step::Refused),
             step => as_at_a_cut(step, own.is_some() || hidden || has_below()),
         }
     }
 
-    /// Those whom a rule names, or the internet resolver. RD clear: they are not asked, nor is what they said told.
-    fn others(&self, rule: &str, name: &[String], qtype: u16, rd: bool) -> Step {
+    /// The answer of a rule's targets, or of the internet resolver. Without RD, neither is used.
+    fn upstream(&self, rule: &str, name: &[String], qtype: u16, rd: bool) -> Step {
         if rule == INTERNET && !self.internet {
             return Step::Refused;
         }
         if !rd {
             return Step::Refused;
         }
-        let (said, stale) = said(rule, name, qtype);
-        Step::Theirs(rule.to_owned(), said, stale)
+        let (answer, stale) = upstream_answer(rule, name, qtype);
+        Step::Upstream(rule.to_owned(), answer, stale)
     }
 
     fn rule(&self, who: &Who, at: &[String]) -> Option<(&str, RuleType)> {
@@ -346,8 +350,8 @@ impl World {
         here.next().map(|(id, rule)| (&**id, rule.rule_type))
     }
 
-    fn zone(&self, who: &Who, zone: &Zone, name: &[String], qtype: u16, falls: bool, keeps: bool) -> Step {
-        match zone.search(name, qtype, &|name| !falls && self.has_below(who, name)) {
+    fn zone(&self, who: &Who, zone: &Zone, name: &[String], qtype: u16, falls_through: bool, keeps: bool) -> Step {
+        match zone.search(name, qtype, &|name| !falls_through && self.has_below(who, name)) {
             Found::Records(records) => Step::Records(records),
             Found::NoData => Step::Empty(0, zone.negative()),
             Found::NoName => Step::Empty(NXDOMAIN, zone.negative()),
@@ -368,8 +372,8 @@ impl World {
         }
     }
 
-    /// Whether a view has something below a name, so that the name exists: zones, rules that have others asked, names of
-    /// endpoints, autodefined zones.
+    /// Whether a view has a zone, a forwarding rule, an endpoint name or an autodefined zone below a name,
+    /// so that the name exists.
     fn has_below(&self, who: &Who, name: &[String]) -> bool {
         let is_below = |other: &[String]| other.len() > name.len() && at_or_below(other, name);
         if name.is_empty() {
@@ -568,13 +572,14 @@ fn only<T>(mut list: Vec<T>) -> Option<T> {
     if list.len() == 1 { list.pop() } else { None }
 }
 
-/// What lies above a name answers DS for it. Where the name is one that we answer, it cannot be said not to exist.
+/// Turns NXDOMAIN into NODATA at a cut: the name exists, although the parent that answers DS for it does
+/// not have it.
 fn as_at_a_cut(step: Step, is_cut: bool) -> Step {
     match step {
         Step::Empty(NXDOMAIN, soa) if is_cut => Step::Empty(0, soa),
         Step::Autodefined(NXDOMAIN) if is_cut => Step::Autodefined(0),
-        Step::Theirs(rule, Said::Empty(NXDOMAIN, soa), stale) if is_cut => {
-            Step::Theirs(rule, Said::Empty(0, soa), stale)
+        Step::Upstream(rule, UpstreamAnswer::Empty(NXDOMAIN, soa), stale) if is_cut => {
+            Step::Upstream(rule, UpstreamAnswer::Empty(0, soa), stale)
         }
         step => step,
     }
@@ -597,7 +602,7 @@ fn endpoint_soa(apex: &[String]) -> Rr {
     Rr::new(apex, SOA, 5, data)
 }
 
-/// What a name of an endpoint answers: addresses, and at its apex SOA and NS.
+/// The answer at a name of an endpoint: addresses, and SOA and NS at the apex.
 fn found(addresses: &dyn Fn(u16) -> Vec<IpAddr>, at: &[String], name: &[String], qtype: u16) -> Step {
     let mut records = Vec::new();
     for family in [A, AAAA] {

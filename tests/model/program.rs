@@ -1,9 +1,9 @@
-//! The program under test, asked with hickory's messages.
+//! zonal, called in-process with messages that hickory makes and reads.
 
 use super::{
     names::{Data, N, Seen, name_wire},
     oracle::{Ask, World},
-    others::INTERNET,
+    upstream::INTERNET,
 };
 use hickory_proto::{
     op::{Edns, Message, MessageType, OpCode, Query},
@@ -19,7 +19,7 @@ use std::{
     sync::Arc,
 };
 use zonal::{
-    answer::{Client, Moment, Outcome, Transport, answer, known::Known},
+    answer::{Client, Moment, Outcome, Transport, answer, known::KnownAnswers},
     manifest::{Loaded, MasterFile, Problem, Record as FileRecord, ZoneData},
     snapshot::{
         Node, Snapshot, compile,
@@ -27,7 +27,7 @@ use zonal::{
     },
 };
 
-/// A world as it is loaded.
+/// A world as a loaded manifest.
 pub fn loaded(world: &World) -> Loaded {
     let zone_data = world.data.iter().map(|(id, records)| {
         let records = records.iter().enumerate().map(|(line, rr)| FileRecord {
@@ -55,7 +55,7 @@ pub fn snapshot(world: &World) -> Result<Snapshot, Vec<Problem>> {
     compile(&loaded(world), &Arc::new(node), None).map(|(snapshot, _)| snapshot)
 }
 
-/// The query's packet, with EDNS; `mixed` writes the name in mixed case.
+/// The packet of a query with EDNS. With `mixed`, the name is in mixed case.
 pub fn packet(ask: &Ask, mixed: bool) -> Vec<u8> {
     let labels = ask.name.iter().map(|label| {
         let letters = label.bytes().enumerate();
@@ -74,7 +74,7 @@ pub fn packet(ask: &Ask, mixed: bool) -> Vec<u8> {
     message.to_vec().expect("a small message")
 }
 
-/// The reply's octets; none if the query is dropped.
+/// The octets of the reply. None if zonal drops the query.
 pub fn exchange(
     snapshot: &Snapshot,
     ask: &Ask,
@@ -104,12 +104,12 @@ pub struct Got {
     pub authority: BTreeSet<(String, u16, Option<u32>)>,
     pub ede: Option<u16>,
     pub ede_text: String,
-    /// Instead of a reply: who has to be asked, by the rule, for which name.
+    /// The rule that forwards the query, and the name, instead of a reply.
     pub forward: Option<(String, N)>,
 }
 
-/// Asks by TCP, so that nothing is cut off.
-pub fn ask(snapshot: &Snapshot, known: &impl Known, ask: &Ask, now: i64, draw: u32) -> Got {
+/// Sends a query as over TCP, so that the reply is not truncated.
+pub fn ask(snapshot: &Snapshot, known: &impl KnownAnswers, ask: &Ask, now: i64, draw: u32) -> Got {
     let query = packet(ask, draw % 2 == 1);
     let client = Client { source: ask.source, port: 0, local: ask.local, transport: Transport::Tcp };
     let mut reply = vec![0; 65_535];

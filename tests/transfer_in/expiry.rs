@@ -1,4 +1,4 @@
-//! Primaries that are away, that come back with less, and copies that are kept.
+//! Primaries that are unreachable or have an older version, and copies in the state directory.
 
 use super::*;
 use crate::harness::{can_run, free_port};
@@ -11,7 +11,7 @@ fn zones(port: u16) -> String {
     ))
 }
 
-/// What somebody gets who copies the zone from here.
+/// The output of a transfer of the zone from zonal.
 fn copy(port: u16) -> String {
     let output = Command::new("dig")
         .args(["@127.0.0.1", "-p", &port.to_string(), "+tries=1", "+onesoa", "a.example", "AXFR"])
@@ -20,9 +20,9 @@ fn copy(port: u16) -> String {
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// A zone that was not refreshed for too long is not answered from, and the wider one is not asked instead.
+/// An expired zone is answered with SERVFAIL, and not from the zone above it.
 #[test]
-fn expired_and_back() {
+fn stops_answering_from_an_expired_zone() {
     if !can_run(&["named", "dig"]) {
         return;
     }
@@ -43,22 +43,22 @@ fn expired_and_back() {
     assert!(reply.answer.is_empty() && reply.authority.is_empty(), "{reply}");
     assert_eq!(ask(secondary, IN_A, "no.a.example", RecordType::A).status, "SERVFAIL");
     assert_eq!(ask(secondary, IN_A, "b.example", RecordType::A).status, "NXDOMAIN");
-    wait_until("the status says so", || zone(&server, "Z1").filter(|zone| zone["state"] == "expired"));
-    // A server that was started when it had expired already serves nothing of it either.
+    wait_for_state(&server, "Z1", Some("expired"));
+    // A server that starts after the expiry does not answer from the copy.
     drop(server);
     let server = Server::start_at(secondary, &scratch.path().join("zones"), &state);
     assert_eq!(ask(secondary, IN_A, "www.a.example", RecordType::A).status, "SERVFAIL");
-    // Whatever serial it comes back with is taken.
+    // After the expiry, any serial is accepted.
     write_zone(&scratch, "a.example", "3 2 1 4", "www A 192.0.2.3");
     let _process = primary.bind(&["a.example"]);
     wait_for_address(&server, IN_A, "www.a.example", "192.0.2.3");
     assert!(copy(secondary).contains("192.0.2.3"), "{}", copy(secondary));
-    wait_until("the status says so", || zone(&server, "Z1").filter(|zone| zone["state"] == "current"));
+    wait_for_state(&server, "Z1", Some("current"));
 }
 
-/// An older version is not followed.
+/// A version with a lower serial is not served.
 #[test]
-fn a_serial_that_goes_back() {
+fn refuses_an_older_serial() {
     if !can_run(&["named", "dig"]) {
         return;
     }
@@ -74,18 +74,19 @@ fn a_serial_that_goes_back() {
     write_zone(&scratch, "a.example", "6 2 1 86400", "www A 192.0.2.2");
     let process = primary.bind(&["a.example"]);
     let told = wait_for_error(&server, "Z1", "the primary has serial 6, which is older than what is served");
-    assert_eq!((&told["serial"], &told["state"]), (&7.into(), &"retrying".into()));
+    assert_eq!(told["serial"], 7, "{told}");
+    wait_for_state(&server, "Z1", Some("retrying"));
     wait_for_address(&server, IN_A, "www.a.example", "192.0.2.1");
-    assert!(transfers(&server, "refused") >= 1.0);
+    wait_until("the refusal is counted", || (transfers(&server, "refused") >= 1.0).then_some(()));
     drop(process);
     write_zone(&scratch, "a.example", "8 2 1 86400", "www A 192.0.2.8");
     let _process = primary.bind(&["a.example"]);
     wait_for_address(&server, IN_A, "www.a.example", "192.0.2.8");
 }
 
-/// Without its primary a zone is served from its copy, if that is whole.
+/// Without its primary, a zone is served from its copy, unless that is damaged.
 #[test]
-fn copies() {
+fn serves_zones_from_copies_without_a_primary() {
     if !can_run(&["named", "dig"]) {
         return;
     }
@@ -101,9 +102,7 @@ fn copies() {
     let server = Server::start_at(secondary, &directory, &state);
     wait_for_address(&server, IN_A, "www.a.example", "192.0.2.1");
     wait_until("it is kept", || copy.exists().then_some(()));
-    let (_, status) = http_get(server.admin, "/v1/status").unwrap();
-    let digest = |status: &str| serde_json::from_str::<serde_json::Value>(status).unwrap()["digest"].clone();
-    let before = digest(&status);
+    let before = server.status()["digest"].clone();
     drop(server);
     drop(process);
 
@@ -111,8 +110,9 @@ fn copies() {
     let reply = ask(secondary, IN_A, "www.a.example", RecordType::A);
     assert_eq!(reply.status, "NOERROR", "it is served as soon as the server is ready\n{reply}");
     let told = wait_for_error(&server, "Z1", "it cannot be reached");
-    assert_eq!((&told["serial"], &told["state"]), (&7.into(), &"retrying".into()));
-    assert_eq!(digest(&http_get(server.admin, "/v1/status").unwrap().1), before);
+    assert_eq!(told["serial"], 7, "{told}");
+    wait_for_state(&server, "Z1", Some("retrying"));
+    wait_until_equal("the digest", before, || server.status()["digest"].clone());
     drop(server);
 
     let mut octets = fs::read(&copy).unwrap();
@@ -121,16 +121,18 @@ fn copies() {
     fs::write(&copy, octets).unwrap();
     let server = Server::start_at(secondary, &directory, &state);
     assert_eq!(ask(secondary, IN_A, "www.a.example", RecordType::A).status, "SERVFAIL");
-    assert!(server.process.log().contains("its checksum is wrong"), "{}", server.process.log());
-    assert!(!copy.exists() && copy.with_extension("damaged").exists());
+    server.process.wait_for_log("its checksum is wrong");
+    wait_until_equal("the damaged copy is renamed", (false, true), || {
+        (copy.exists(), copy.with_extension("damaged").exists())
+    });
     let _process = primary.bind(&["a.example"]);
     wait_for_address(&server, IN_A, "www.a.example", "192.0.2.1");
     wait_until("it is kept", || copy.exists().then_some(()));
 
-    // A zone that goes leaves no copy.
+    // The copy of a zone that is removed is removed, too.
     scratch.write("zones/m.yaml", manifest("  Z2: {name: b.example, vpc_ids: [vpc-a]}\n"));
     wait_for_status(&server, IN_A, "b.example", "NOERROR");
     wait_until("its copy is gone", || (!copy.exists()).then_some(()));
-    assert!(zone(&server, "Z1").is_none());
-    assert_eq!(server.metric(&["zonal_transferred_zones"]), 0.0);
+    wait_for_state(&server, "Z1", None);
+    server.wait_for_metric(&["zonal_transferred_zones"], 0.0);
 }

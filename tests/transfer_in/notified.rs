@@ -1,11 +1,11 @@
-//! Notifications, many of them, and from those who may not send them.
+//! Notifications: many of them, and from senders that are not allowed.
 
 use super::*;
 use crate::harness::fake::{Asked, Fake, Say};
 use hickory_proto::rr::{RData, Record, rdata};
 use std::{net::UdpSocket, time::Instant};
 
-/// A SOA record with this serial; it asks for a refresh once in an hour.
+/// A SOA record with a serial, and a refresh interval of an hour.
 pub fn soa(zone: &str, serial: u32) -> Record {
     let name = |text: &str| {
         let mut name = Name::from_ascii(text).unwrap();
@@ -33,7 +33,7 @@ fn notification(zone: &str, serial: Option<u32>) -> Vec<u8> {
     message.to_vec().unwrap()
 }
 
-/// What somebody is told who notifies.
+/// The reply to a notification.
 pub fn notify(port: u16, from: &str, zone: &str, serial: Option<u32>) -> Reply {
     let socket = UdpSocket::bind((from, 0)).unwrap();
     socket.set_read_timeout(Some(Duration::from_secs(10))).unwrap();
@@ -44,7 +44,7 @@ pub fn notify(port: u16, from: &str, zone: &str, serial: Option<u32>) -> Reply {
 }
 
 #[test]
-fn storms_and_strangers() {
+fn limits_and_authenticates_notifications() {
     let scratch = Scratch::new();
     let fake = Fake::start("127.0.0.1:0", |asked| {
         let records = match asked.message.queries[0].query_type() {
@@ -60,14 +60,14 @@ fn storms_and_strangers() {
     );
     scratch.write("zones/m.yaml", manifest(&zones));
     let server = Server::start_with(&scratch.path().join("zones"), "");
-    wait_until("it is transferred", || zone(&server, "Z1").filter(|zone| zone["state"] == "current"));
+    wait_for_state(&server, "Z1", Some("current"));
     let queries = || fake.count(|asked| asked.message.queries[0].query_type() == RecordType::SOA);
     assert_eq!(queries(), 1);
 
     for (from, name, status) in [
         ("127.0.0.1", "a.example", "REFUSED"),
         ("127.1.0.7", "a.example", "REFUSED"),
-        // Who has no key is not told whether there is such a zone.
+        // A sender without a key does not learn whether the zone exists.
         ("127.0.0.9", "b.example", "REFUSED"),
         ("127.0.0.9", "www.a.example", "REFUSED"),
     ] {

@@ -1,11 +1,11 @@
-//! How often the cache was of use. Threads count beside each other, not on top of each other.
+//! The counters of the cache. Each thread counts in its own stripe, so that threads do not share a cache line.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 
-/// How many threads have counters to themselves.
+/// The number of stripes. Beyond this many threads, threads share stripes.
 const STRIPES: usize = 32;
 
-/// The counters of one thread, or of few.
+/// The counters of one thread, or of a few.
 #[derive(Default)]
 #[repr(align(128))]
 pub(super) struct Stripe {
@@ -16,29 +16,29 @@ pub(super) struct Stripe {
 }
 
 #[derive(Default)]
-pub(super) struct Counters {
+pub(super) struct CacheCounters {
     stripes: [Stripe; STRIPES],
     evictions: AtomicU64,
 }
 
-/// What the cache holds and did.
+/// The size of the cache, and its counters since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Entries.
+pub struct CacheCounts {
+    /// The number of entries.
     pub entries: usize,
-    /// Octets that they take, with all that belongs to them.
+    /// The memory of the entries with their keys and map slots, in octets.
     pub octets: usize,
-    /// Octets that they may take.
+    /// The maximum memory, in octets.
     pub budget: usize,
-    /// Questions that were answered from it.
+    /// Questions answered from the cache.
     pub hits: u64,
-    /// Questions that others had to be asked.
+    /// Questions sent to other servers.
     pub misses: u64,
-    /// Answers that had ended.
+    /// Questions answered with stale records.
     pub stale: u64,
-    /// Entries that gave way to others.
+    /// Entries removed to make room for others.
     pub evictions: u64,
-    /// Entries that were fetched anew before they ended.
+    /// Entries refreshed before they expired.
     pub prefetches: u64,
 }
 
@@ -49,8 +49,8 @@ thread_local! {
     };
 }
 
-impl Counters {
-    /// Those of this thread.
+impl CacheCounters {
+    /// The stripe of this thread.
     #[inline]
     pub fn mine(&self) -> &Stripe {
         &self.stripes[STRIPE.with(|stripe| *stripe)]
@@ -60,22 +60,22 @@ impl Counters {
         self.evictions.fetch_add(1, Relaxed);
     }
 
-    /// Adds all up.
-    pub fn sum(&self) -> Counts {
+    /// The sums over all stripes. `entries`, `octets` and `budget` are zero.
+    pub fn sum(&self) -> CacheCounts {
         let sum = |of: fn(&Stripe) -> &AtomicU64| self.stripes.iter().map(|stripe| of(stripe).load(Relaxed)).sum();
-        Counts {
+        CacheCounts {
             hits: sum(|stripe| &stripe.hits),
             misses: sum(|stripe| &stripe.misses),
             stale: sum(|stripe| &stripe.stale),
             evictions: self.evictions.load(Relaxed),
             prefetches: sum(|stripe| &stripe.prefetches),
-            ..Counts::default()
+            ..CacheCounts::default()
         }
     }
 }
 
 impl Stripe {
-    /// Counts a hit, and returns how many there were before it.
+    /// Counts a hit, and returns the number of hits before it.
     #[inline]
     pub fn hit(&self, stale: bool, prefetch: bool) -> u64 {
         if stale {

@@ -1,8 +1,12 @@
-//! What others answered, for as long as it holds, and for a while longer in case they fail.
+//! The cache: the answers of other servers, until their TTL ends, and after that as stale answers for when the servers fail.
 //!
-//! Those who answer queries read a map without ever waiting. Those who have asked others take turns to write: whoever
-//! writes also says goodbye to what is in the way ([`queues`]), so that the memory that all of this takes never passes
-//! the budget.
+//! ```text
+//! nodes   hash of key -> Node { answer, failure, use counters }   a concurrent map: readers take no lock
+//! writer  the eviction queues ([`queues`]) and the labels          one lock, for tasks that have asked other servers
+//! ```
+//!
+//! A node never changes, except for its use counters: a writer replaces it. The writer also evicts, so that the memory of all
+//! nodes never exceeds the budget.
 
 mod counters;
 mod queues;
@@ -10,14 +14,14 @@ mod show;
 #[cfg(test)]
 mod tests;
 
-use super::{STALE_TTL, hash::Hash};
+use super::{STALE_TTL, identity_hasher::IdentityHasher};
 use crate::{
-    answer::known::{Entry, Found, Key, Known, Question},
+    answer::known::{Entry, Key, KnownAnswer, KnownAnswers, Question},
     snapshot::routes::RouteId,
-    wire::query::rcode,
+    wire::codes::rcode,
 };
-use counters::Counters;
-pub use counters::Counts;
+use counters::CacheCounters;
+pub use counters::CacheCounts;
 use papaya::ResizeMode;
 use queues::Queues;
 pub use show::Scope;
@@ -30,40 +34,40 @@ use std::{
     },
 };
 
-/// How long a first failure is known, in seconds; each one that follows it holds for twice as long (RFC 9520, 3.2).
+/// The TTL of the first failure of a question, in seconds. It doubles with each failure that follows (RFC 9520, section 3.2).
 const FAILURE_TTL: u32 = 5;
-/// The longest that a failure is known, in seconds.
+/// The maximum TTL of a failure, in seconds.
 const MAX_FAILURE_TTL: u32 = 60;
-/// A failure this long after the end of the last one, in seconds, is a first one again.
+/// The time after the end of a failure, in seconds, within which the next failure follows it.
 const FAILURE_MEMORY: i64 = 60;
-/// What holds for less than this, in seconds, is not fetched before it ends.
+/// The minimum TTL of an entry that is refreshed before it expires, in seconds.
 const MIN_REFRESH_TTL: u32 = 10;
-/// How often an entry must have been used to be fetched again before it ends.
+/// The minimum number of uses of an entry that is refreshed before it expires.
 const MIN_REFRESH_USES: u32 = 2;
-/// From how many uses on only each so-manieth hit is written down, as so many: what many threads read should not be
-/// written by all of them all the time.
+/// After this many uses of an entry, every `SAMPLE`th hit is recorded, and counts as `SAMPLE` uses: a counter that all threads
+/// write would slow all of them down.
 const SAMPLE: u32 = 16;
-/// More heat than this an entry cannot gather.
+/// The maximum heat of a node: the number of recent uses that decides about its eviction.
 const MAX_HEAT: u8 = 3;
-/// Routes with a label, beyond which those without an entry are forgotten.
-const MOST_LABELS: usize = 1024;
-/// What the memory allocator takes for itself, for each piece.
-const MALLOC: usize = 16;
-/// How many nodes who writes has to move when the map moves to another table. What is taken out meanwhile is not freed.
-const MOVED: usize = 512;
-/// Larger nodes than this are freed as soon as nobody can have them in hand; smaller ones some at a time.
-const LARGE: usize = 2048;
+/// The number of labels beyond which labels of routes without entries are removed.
+const MAX_LABELS: usize = 1024;
+/// The overhead of the memory allocator for each allocation, in octets: an estimate.
+const MALLOC_OVERHEAD: usize = 16;
+/// The number of nodes that each write moves while the map grows. Removed nodes are not freed until all have moved.
+const NODES_MOVED_PER_WRITE: usize = 512;
+/// Nodes larger than this many octets are freed as soon as no reader uses them; smaller ones in batches.
+const LARGE_NODE_OCTETS: usize = 2048;
 
-/// How long answers are kept, in seconds.
+/// The limits of TTLs and of stale answers, in seconds.
 #[derive(Clone, Copy, Debug)]
 pub struct Lifetimes {
-    /// The least TTL.
+    /// The minimum TTL.
     pub min_ttl: u32,
-    /// The largest TTL of records.
+    /// The maximum TTL of positive answers.
     pub max_ttl: u32,
-    /// The largest TTL of an answer that there are none (RFC 2308, 5).
+    /// The maximum TTL of negative answers (RFC 2308, section 5).
     pub max_negative_ttl: u32,
-    /// How long what has ended may still be used when nobody can be asked (RFC 8767); 0: not at all.
+    /// The time after its end in which an answer may be served as stale (RFC 8767); 0 turns stale answers off.
     pub max_stale: u32,
 }
 
@@ -74,69 +78,69 @@ impl Default for Lifetimes {
 }
 
 impl Lifetimes {
-    /// Puts the TTL of an answer within the limits: for all that comes from others, before anybody gets it.
+    /// Brings the TTL of an answer within the limits. Call it for each answer before it is used.
     pub fn limit(&self, entry: &mut Entry) {
-        let most = match entry.answer.count {
+        let max_ttl = match entry.answer.count {
             0 => self.max_negative_ttl.min(self.max_ttl),
             _ => self.max_ttl,
         };
-        entry.ttl = entry.ttl.max(self.min_ttl).min(most);
+        entry.ttl = entry.ttl.max(self.min_ttl).min(max_ttl);
     }
 
-    /// Until when an entry is of any use, in seconds since 1970.
+    /// The end of an answer's use, also as a stale answer, in seconds since 1970.
     fn end(&self, entry: &Entry) -> i64 {
         entry.end() + i64::from(self.max_stale)
     }
 }
 
-/// The cache.
+/// The answers of other servers, by route and question.
 pub struct Cache {
     nodes: Nodes,
     writer: Mutex<Writer>,
     lifetimes: Lifetimes,
-    counters: Counters,
+    counters: CacheCounters,
 }
 
-/// All nodes by the hash of their key. It is 64 bits long and nobody outside can know it; where two keys share one
-/// all the same, only the newer is kept.
-type Nodes = papaya::HashMap<u64, Node, BuildHasherDefault<Hash>>;
+/// All nodes, by the 64-bit hash of their key. A client cannot compute the hash. Of two keys with one hash, the newer stays.
+type Nodes = papaya::HashMap<u64, Node, BuildHasherDefault<IdentityHasher>>;
 
-/// What those who write share.
+/// The state that writers share, behind one lock.
 struct Writer {
     queues: Queues,
-    /// The rules that routes come from.
-    labels: HashMap<RouteId, Arc<str>, BuildHasherDefault<Hash>>,
+    /// The rule that each route comes from, by its ID.
+    labels: HashMap<RouteId, Arc<str>, BuildHasherDefault<IdentityHasher>>,
 }
 
-/// What is known of one key. But for how much it is used nothing of it ever changes: whoever knows more makes a new one.
+/// The answer and the failure of one question. Immutable except for the use counters.
 struct Node {
     key: Key,
     rule: Arc<str>,
-    /// An answer. It may have ended.
+    /// The last answer. It may be stale.
     good: Option<Arc<Entry>>,
-    /// The last failure to get one, beside it: what has ended is still of use then.
+    /// The last failure, if no answer came after it. A stale answer may be served while it lasts.
     failure: Option<Arc<Entry>>,
-    /// Octets of memory, all that hangs on it included.
+    /// The memory of the node with its entries, in octets.
     size: usize,
-    /// Its place in a queue carries the same number.
+    /// The number that marks the node's slot in a queue.
     ticket: u64,
-    /// It is in the main queue.
+    /// Whether the node is in the main queue.
     is_main: AtomicBool,
-    /// How much it was used of late.
+    /// The number of recent uses, up to [`MAX_HEAT`].
     heat: AtomicU8,
-    /// How often it was used, those before it with the same key included.
+    /// The number of uses, with those of earlier nodes of the same key.
     uses: AtomicU32,
+    /// `uses` when the answer came.
     uses_before: u32,
-    /// Somebody was told to fetch it anew.
+    /// Whether a query was told to refresh the answer.
     is_refreshed: AtomicBool,
 }
 
 impl Node {
     fn new(key: Key, rule: Arc<str>, good: Option<Arc<Entry>>, failure: Option<Arc<Entry>>) -> Node {
         let entries = [&good, &failure].into_iter().flatten();
-        // The pieces of an entry: itself, two sections and a text.
-        let entries: usize = entries.map(|entry| entry.size() + 2 * size_of::<usize>() + 4 * MALLOC).sum();
-        let size = size_of::<(u64, Node)>() + MALLOC + key.name.len() + MALLOC + entries;
+        // Four allocations for each entry: the entry, two sections and a text.
+        let entries: usize = entries.map(|entry| entry.size() + 2 * size_of::<usize>() + 4 * MALLOC_OVERHEAD).sum();
+        let size = size_of::<(u64, Node)>() + MALLOC_OVERHEAD + key.name.len() + MALLOC_OVERHEAD + entries;
         Node {
             key,
             rule,
@@ -152,36 +156,36 @@ impl Node {
         }
     }
 
-    /// When it is of no more use, in seconds since 1970.
+    /// The end of the node's use, also for stale answers, in seconds since 1970.
     fn end(&self, lifetimes: &Lifetimes) -> i64 {
         let good = self.good.as_ref().map(|entry| lifetimes.end(entry));
         good.max(self.failure.as_ref().map(|entry| entry.end())).unwrap_or(i64::MIN)
     }
 
-    /// What is known at this time, if that is anything that may be said.
+    /// The answer at this time: a valid answer; during a failure, a stale answer; else the failure.
     #[inline]
-    fn find(&self, lifetimes: &Lifetimes, now: i64) -> Option<Found<'_>> {
+    fn find(&self, lifetimes: &Lifetimes, now: i64) -> Option<KnownAnswer<'_>> {
         if let Some(entry) = &self.good
             && entry.holds(now)
         {
-            // Nor by a little, while clocks are apart.
+            // The clock of the thread may be behind the clock of the writer: the TTL does not exceed the original TTL.
             let ttl = (entry.end() - now).min(entry.ttl.into()) as u32;
             let refresh = entry.ttl >= MIN_REFRESH_TTL
-                && ttl <= entry.ttl / super::REFRESH
+                && ttl <= entry.ttl / super::REFRESH_FRACTION
                 && self.uses.load(Relaxed).wrapping_sub(self.uses_before) >= MIN_REFRESH_USES
                 && !self.is_refreshed.load(Relaxed)
                 && !self.is_refreshed.swap(true, Relaxed);
-            return Some(Found { entry, ttl, stale: false, refresh });
+            return Some(KnownAnswer { entry, ttl, stale: false, refresh });
         }
         let failure = self.failure.as_ref().filter(|failure| failure.holds(now))?;
         let stale = self.good.as_ref().filter(|entry| lifetimes.end(entry) > now);
         Some(match stale {
-            Some(entry) => Found { entry, ttl: STALE_TTL, stale: true, refresh: false },
-            None => Found { entry: failure, ttl: (failure.end() - now) as u32, stale: false, refresh: false },
+            Some(entry) => KnownAnswer { entry, ttl: STALE_TTL, stale: true, refresh: false },
+            None => KnownAnswer { entry: failure, ttl: (failure.end() - now) as u32, stale: false, refresh: false },
         })
     }
 
-    /// Notes a use, which is the `hits`th of its thread.
+    /// Records a use. `hits` is the number of hits of the thread before it, for sampling.
     #[inline]
     fn used(&self, hits: u64) {
         let uses = self.uses.load(Relaxed);
@@ -198,28 +202,28 @@ impl Node {
 }
 
 impl Cache {
-    /// An empty cache that takes at most this many octets.
+    /// An empty cache with a maximum memory in octets.
     pub fn new(octets: usize, lifetimes: Lifetimes) -> Cache {
         Cache {
             nodes: papaya::HashMap::builder()
                 .hasher(BuildHasherDefault::default())
-                .resize_mode(ResizeMode::Incremental(MOVED))
+                .resize_mode(ResizeMode::Incremental(NODES_MOVED_PER_WRITE))
                 .build(),
             writer: Mutex::new(Writer { queues: Queues::new(octets), labels: HashMap::default() }),
             lifetimes,
-            counters: Counters::default(),
+            counters: CacheCounters::default(),
         }
     }
 
-    /// How long answers are kept.
+    /// The limits of TTLs and of stale answers.
     pub fn lifetimes(&self) -> &Lifetimes {
         &self.lifetimes
     }
 
-    /// Keeps an answer, which is no failure and within the [limits](Lifetimes::limit). `rule` names for people the route
-    /// that it came by. One with the TTL 0 takes away what was known before.
+    /// Inserts an answer whose TTL is within the [limits](Lifetimes::limit). `rule` names the route for operators. An answer with
+    /// the TTL 0 is not cached, and removes the node of the key.
     pub fn insert(&self, rule: &str, key: Key, entry: Arc<Entry>) {
-        debug_assert!(entry.rcode != rcode::SERVFAIL, "that is a failure");
+        debug_assert!(entry.rcode != rcode::SERVFAIL, "a failure is inserted with insert_failure");
         let now = entry.since;
         let mut writer = self.writer();
         if entry.ttl == 0 {
@@ -229,7 +233,8 @@ impl Cache {
         self.put(&mut writer, Node::new(key, rule, Some(entry), None), now);
     }
 
-    /// Keeps that no server gave an answer, and why. The TTL is set here: it is longer if it was so the last time. What was answered before stays, to be used when it has ended. Returns what is known now.
+    /// Inserts a failure: no server gave a usable answer. The TTL is set here, and doubles with each failure that follows. An
+    /// earlier answer stays, for stale answers. Returns the failure with its TTL.
     pub fn insert_failure(&self, rule: &str, key: Key, failure: Entry) -> Arc<Entry> {
         let now = failure.since;
         let mut writer = self.writer();
@@ -252,7 +257,7 @@ impl Cache {
         failure
     }
 
-    /// The last answer, if it may be used when others fail, though it has ended (RFC 8767).
+    /// The last answer, valid or stale (RFC 8767).
     pub fn stale(&self, route: RouteId, question: &Question, now: i64) -> Option<Arc<Entry>> {
         let guard = self.nodes.guard();
         let node = self.nodes.get(&question.hash(route), &guard).filter(|node| node.key.is(route, question))?;
@@ -260,34 +265,34 @@ impl Cache {
         Some(entry.clone())
     }
 
-    /// Whether an answer is known that has not ended.
+    /// Whether the cache has a valid answer for a key.
     pub fn holds(&self, key: &Key, now: i64) -> bool {
         let guard = self.nodes.guard();
         let node = self.nodes.get(&key.hash(), &guard).filter(|node| node.key == *key);
         node.and_then(|node| node.good.as_ref()).is_some_and(|entry| entry.holds(now))
     }
 
-    /// Counts that somebody was answered with what is [stale](Cache::stale).
-    pub fn went_stale(&self) {
+    /// Counts a question that was answered with a [stale](Cache::stale) answer.
+    pub fn count_stale(&self) {
         self.counters.mine().stale();
     }
 
-    /// Counts a question that others have to be asked, or that somebody waits for who has asked the same.
-    pub fn missed(&self) {
+    /// Counts a question that the cache does not answer.
+    pub fn count_miss(&self) {
         self.counters.mine().missed();
     }
 
-    /// Forgets all names in a scope, or everything. What others are being asked at the time may come in afterwards.
-    /// Returns how many entries there were.
+    /// Removes the entries of all names in a scope, or all entries, and returns their number. Answers to questions in flight may
+    /// be inserted afterwards.
     pub fn flush(&self, scope: Option<&Scope>) -> usize {
         let guard = self.nodes.guard();
         let nodes = self.nodes.iter(&guard).filter(|(_, node)| scope.is_none_or(|scope| scope.holds(&node.key.name)));
-        // Who inserts need not wait until all names are looked at.
+        // The search takes no lock, so that writers need not wait for it.
         let hashes: Vec<u64> = nodes.map(|(hash, _)| *hash).collect();
         let mut writer = self.writer();
         for hash in &hashes {
             if let Some(node) = self.nodes.remove(hash, &guard) {
-                writer.queues.left(node);
+                writer.queues.count_left(node);
             }
         }
         writer.queues.tidy(&self.nodes, &guard);
@@ -298,7 +303,7 @@ impl Cache {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Puts a node in the place of the one with the same hash, or at the end of a queue.
+    /// Replaces the node with the same hash, or appends a new node to a queue. Evicts as many nodes as needed.
     fn put(&self, writer: &mut Writer, mut node: Node, now: i64) {
         let hash = node.key.hash();
         let queues = &mut writer.queues;
@@ -306,7 +311,7 @@ impl Cache {
             return self.remove(writer, hash);
         }
         loop {
-            // What is evicted is not freed before the guard is gone.
+            // Evicted nodes are freed only after the guard is dropped, so each round has its own.
             let guard = self.nodes.guard();
             if queues.has_room(node.size, self.nodes.get(&hash, &guard).map(|node| node.size)) {
                 break;
@@ -328,8 +333,8 @@ impl Cache {
                 *node.heat.get_mut() = old.heat.load(Relaxed);
                 *node.is_main.get_mut() = old.is_main.load(Relaxed);
                 node.ticket = old.ticket;
-                queues.left(old);
-                queues.came(&node);
+                queues.count_left(old);
+                queues.count_entered(&node);
             }
             None => queues.enter(hash, &mut node, &self.nodes, &guard),
         }
@@ -341,36 +346,42 @@ impl Cache {
     fn remove(&self, writer: &mut Writer, hash: u64) {
         let guard = self.nodes.guard();
         if let Some(node) = self.nodes.remove(&hash, &guard) {
-            writer.queues.left(node);
+            writer.queues.count_left(node);
         }
     }
 }
 
-/// Has what was taken out freed soon, if it is large: otherwise each thread keeps some of it for later.
+/// Frees a removed node soon if it is large. Otherwise the map frees removed nodes in batches of each thread.
 fn flush_large(size: usize, guard: &impl papaya::Guard) {
-    if size > LARGE {
+    if size > LARGE_NODE_OCTETS {
         guard.flush();
     }
 }
 
-/// Whether both are the same entry, and not only equal ones.
+/// Whether both are the same allocation.
 fn is_same(one: &Option<Arc<Entry>>, other: &Option<Arc<Entry>>) -> bool {
     matches!((one, other), (Some(one), Some(other)) if Arc::ptr_eq(one, other))
 }
 
 impl Writer {
-    /// The label of a route, which all of its entries share.
+    /// The label of a route, shared by all of its entries.
     fn label(&mut self, route: RouteId, rule: &str) -> Arc<str> {
-        if self.labels.len() >= MOST_LABELS && !self.labels.contains_key(&route) {
+        if self.labels.len() >= MAX_LABELS && !self.labels.contains_key(&route) {
             self.labels.retain(|_, label| Arc::strong_count(label) > 1);
         }
         self.labels.entry(route).or_insert_with(|| rule.into()).clone()
     }
 }
 
-impl Known for Cache {
+impl KnownAnswers for Cache {
     #[inline]
-    fn with<R>(&self, route: RouteId, question: &Question, now: i64, use_it: impl FnOnce(Option<Found>) -> R) -> R {
+    fn with<R>(
+        &self,
+        route: RouteId,
+        question: &Question,
+        now: i64,
+        use_it: impl FnOnce(Option<KnownAnswer>) -> R,
+    ) -> R {
         let guard = self.nodes.guard();
         let node = self.nodes.get(&question.hash(route), &guard).filter(|node| node.key.is(route, question));
         let Some((node, found)) = node.and_then(|node| Some((node, node.find(&self.lifetimes, now)?))) else {

@@ -1,12 +1,13 @@
-//! What the cache holds, for those who want to see it.
+//! The content of the cache as JSON, for the admin API.
 
-use super::{Cache, Counts, Node};
+use super::{Cache, CacheCounts, Node};
 use crate::{
     answer::known::{Entry, Records},
     wire::{
         Name,
-        name::printed,
-        query::{LookupName, rcode},
+        codes::rcode,
+        name::name_text,
+        query::LookupName,
         rdata::{type_to_text, write},
     },
 };
@@ -17,7 +18,7 @@ use std::{
     sync::atomic::Ordering::Relaxed,
 };
 
-/// Which names are meant.
+/// The names that a command on the cache applies to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope {
     name: Name,
@@ -25,12 +26,12 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// One name; with `subtree` also all names below it.
+    /// One name; with `subtree`, also all names below it.
     pub fn new(name: &Name, subtree: bool) -> Scope {
         Scope { name: name.to_lowercase(), subtree }
     }
 
-    /// Whether a name in lower case and wire format is meant.
+    /// Whether a name is in the scope. `name` is in lower case and wire format.
     pub(super) fn holds(&self, name: &[u8]) -> bool {
         let wanted = self.name.as_wire();
         let mut rest = name;
@@ -42,40 +43,40 @@ impl Scope {
     }
 }
 
-/// What a node is good for.
+/// The use of a node at a time.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum State {
+enum EntryState {
     Positive,
     Negative,
-    /// Ended, but for use when others fail.
+    /// Expired, but usable as a stale answer.
     Stale,
     Failure,
-    /// Of no use any more.
-    Over,
+    /// Expired, and no longer usable.
+    Expired,
 }
 
-impl State {
+impl EntryState {
     fn word(self) -> &'static str {
         match self {
-            State::Positive => "positive",
-            State::Negative => "negative",
-            State::Stale => "stale",
-            State::Failure => "failure",
-            State::Over => "over",
+            EntryState::Positive => "positive",
+            EntryState::Negative => "negative",
+            EntryState::Stale => "stale",
+            EntryState::Failure => "failure",
+            EntryState::Expired => "expired",
         }
     }
 }
 
 impl Cache {
-    /// What it holds and did.
-    pub fn counts(&self) -> Counts {
+    /// The size of the cache, and its counters since the start.
+    pub fn counts(&self) -> CacheCounts {
         let queues = &self.writer().queues;
-        Counts { entries: queues.nodes(), octets: queues.octets(), budget: queues.budget(), ..self.counters.sum() }
+        CacheCounts { entries: queues.nodes(), octets: queues.octets(), budget: queues.budget(), ..self.counters.sum() }
     }
 
-    /// Tells what it holds of the names in a scope, or of all: how many entries of which kind, and those which are used
-    /// most, but no more than `most`. `now` is in seconds since 1970.
-    pub fn show(&self, scope: Option<&Scope>, most: usize, now: i64) -> Value {
+    /// The content for the names in a scope, or for all names, as in the HTTP API: the number of entries of each kind, and the
+    /// `limit` entries that are used most. `now` is in seconds since 1970.
+    pub fn show(&self, scope: Option<&Scope>, limit: usize, now: i64) -> Value {
         let guard = self.nodes.guard();
         let (mut kinds, mut found) = (BTreeMap::new(), 0);
         let mut used_most = BinaryHeap::new();
@@ -84,7 +85,7 @@ impl Cache {
                 found += 1;
                 *kinds.entry(self.state(node, now)).or_insert(0) += 1;
                 used_most.push(Reverse((node.uses.load(Relaxed), *hash)));
-                if used_most.len() > most {
+                if used_most.len() > limit {
                     used_most.pop();
                 }
             }
@@ -109,13 +110,13 @@ impl Cache {
         })
     }
 
-    fn state(&self, node: &Node, now: i64) -> State {
+    fn state(&self, node: &Node, now: i64) -> EntryState {
         match (&node.good, &node.failure) {
-            (Some(good), _) if good.holds(now) && good.answer.count > 0 => State::Positive,
-            (Some(good), _) if good.holds(now) => State::Negative,
-            (Some(good), _) if self.lifetimes.end(good) > now => State::Stale,
-            (_, Some(failure)) if failure.holds(now) => State::Failure,
-            _ => State::Over,
+            (Some(good), _) if good.holds(now) && good.answer.count > 0 => EntryState::Positive,
+            (Some(good), _) if good.holds(now) => EntryState::Negative,
+            (Some(good), _) if self.lifetimes.end(good) > now => EntryState::Stale,
+            (_, Some(failure)) if failure.holds(now) => EntryState::Failure,
+            _ => EntryState::Expired,
         }
     }
 
@@ -129,7 +130,7 @@ impl Cache {
                 let mut text = String::new();
                 let _ = write(&mut text, rtype, rdata);
                 let ttl = left.unwrap_or(0).max(0);
-                json!({"name": printed(owner), "type": type_to_text(rtype), "ttl": ttl, "rdata": text})
+                json!({"name": name_text(owner), "type": type_to_text(rtype), "ttl": ttl, "rdata": text})
             };
             good.map_or(Vec::new(), |entry| of(entry).iter(&name).map(record).collect())
         };
@@ -140,7 +141,7 @@ impl Cache {
         });
         let status = rcode::MNEMONICS.iter().find(|(code, _)| good.is_some_and(|entry| entry.rcode == *code));
         json!({
-            "name": printed(&key.name),
+            "name": name_text(&key.name),
             "type": type_to_text(key.qtype),
             "dnssec_ok": key.flags & 1 != 0,
             "checking_disabled": key.flags & 2 != 0,

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     answer::known::Records,
-    wire::{Name, query::LookupName, rdata::rtype},
+    wire::{Name, codes::ede, query::LookupName, rdata::rtype},
 };
 use std::{
     collections::VecDeque,
@@ -23,7 +23,7 @@ fn key(text: &str) -> Key {
     Key::new(RouteId(1), &question(&name(text)))
 }
 
-/// An answer with one record of so many octets.
+/// An answer with one record of `size` octets.
 fn entry(size: usize, ttl: u32, since: i64) -> Arc<Entry> {
     let mut octets = vec![0x80, 0, 0, 1, 0, 1, 0, 0, 0, 0];
     octets.extend((size as u16).to_be_bytes());
@@ -41,7 +41,7 @@ fn cache(octets: usize) -> Cache {
     Cache::new(octets, Lifetimes::default())
 }
 
-/// What a query is told: RCODE, TTL, whether it has ended, and whether to fetch it anew.
+/// The answer to a query: RCODE, TTL, whether it is stale, and whether to refresh it.
 fn found(cache: &Cache, text: &str, now: i64) -> Option<(u16, u32, bool, bool)> {
     let name = name(text);
     cache.with(RouteId(1), &question(&name), now, |found| {
@@ -49,7 +49,7 @@ fn found(cache: &Cache, text: &str, now: i64) -> Option<(u16, u32, bool, bool)> 
     })
 }
 
-/// The same numbers each time.
+/// A generator that gives the same numbers in each run.
 struct Random(u64);
 
 impl Random {
@@ -62,14 +62,14 @@ impl Random {
 }
 
 #[test]
-fn an_answer_holds_until_it_ends() {
+fn an_answer_is_valid_until_its_ttl_ends() {
     let cache = cache(MIB);
     assert_eq!(found(&cache, "www.example", NOW), None);
     cache.insert("r", key("www.example"), entry(4, 60, NOW));
     assert_eq!(found(&cache, "www.example", NOW), Some((0, 60, false, false)));
     assert_eq!(found(&cache, "WWW.Example", NOW + 59), Some((0, 1, false, false)));
     assert_eq!(found(&cache, "www.example", NOW + 60), None);
-    assert_eq!(found(&cache, "www.example", NOW - 3), Some((0, 60, false, false)), "clocks are apart");
+    assert_eq!(found(&cache, "www.example", NOW - 3), Some((0, 60, false, false)), "the clock of the thread is behind");
     assert_eq!(found(&cache, "www.example", NOW - 1000), None, "the clock was set back");
     cache.insert("r", key("www.example"), entry(4, 0, NOW));
     assert_eq!(found(&cache, "www.example", NOW), None, "TTL 0 is for one answer");
@@ -78,7 +78,7 @@ fn an_answer_holds_until_it_ends() {
 }
 
 #[test]
-fn keys_differ_by_all_that_decides_an_answer() {
+fn keys_differ_by_route_type_flags_and_name() {
     let cache = cache(MIB);
     let (one, other) = (name("www.example"), name("ww.example"));
     let base = question(&one);
@@ -113,60 +113,101 @@ fn what_has_ended_is_for_when_others_fail() {
     assert_eq!(found(&cache, "www.example", end), None);
     assert!(cache.stale(RouteId(1), &question(&name("www.example")), end).is_some());
     assert!(cache.stale(RouteId(1), &question(&name("other.example")), end).is_none());
-    cache.insert_failure("r", key("www.example"), Entry::failure(22, "nobody there", end, 0));
+    cache.insert_failure(
+        "r",
+        key("www.example"),
+        Entry::failure(ede::NO_REACHABLE_AUTHORITY, "no server answered", end, 0),
+    );
     assert_eq!(found(&cache, "www.example", end), Some((0, STALE_TTL, true, false)), "not the failure");
     assert_eq!(found(&cache, "www.example", end + 4), Some((0, STALE_TTL, true, false)));
     assert_eq!(found(&cache, "www.example", end + 5), None, "time to ask again");
     let late = end + 86_400;
     assert!(cache.stale(RouteId(1), &question(&name("www.example")), late - 1).is_some());
-    assert!(cache.stale(RouteId(1), &question(&name("www.example")), late).is_none(), "a day is the most");
-    cache.insert_failure("r", key("www.example"), Entry::failure(22, "nobody there", late, 0));
+    assert!(
+        cache.stale(RouteId(1), &question(&name("www.example")), late).is_none(),
+        "the maximum age of stale answers is a day"
+    );
+    cache.insert_failure(
+        "r",
+        key("www.example"),
+        Entry::failure(ede::NO_REACHABLE_AUTHORITY, "no server answered", late, 0),
+    );
     assert_eq!(found(&cache, "www.example", late), Some((2, 5, false, false)));
 
     cache.insert("r", key("www.example"), entry(4, 60, late + 1));
     assert_eq!(found(&cache, "www.example", late + 1), Some((0, 60, false, false)), "an answer ends the failure");
-    cache.insert_failure("r", key("www.example"), Entry::failure(22, "nobody there", late + 2, 0));
+    cache.insert_failure(
+        "r",
+        key("www.example"),
+        Entry::failure(ede::NO_REACHABLE_AUTHORITY, "no server answered", late + 2, 0),
+    );
     assert_eq!(found(&cache, "www.example", late + 3), Some((0, 58, false, false)), "a failure does not end an answer");
     assert_eq!(cache.counts().stale, 2);
 
     let none = Cache::new(MIB, Lifetimes { max_stale: 0, ..Lifetimes::default() });
     none.insert("r", key("www.example"), entry(4, 60, NOW));
-    none.insert_failure("r", key("www.example"), Entry::failure(22, "nobody there", end, 0));
+    none.insert_failure(
+        "r",
+        key("www.example"),
+        Entry::failure(ede::NO_REACHABLE_AUTHORITY, "no server answered", end, 0),
+    );
     assert_eq!(found(&none, "www.example", end), Some((2, 5, false, false)));
     assert!(none.stale(RouteId(1), &question(&name("www.example")), end).is_none());
 }
 
 #[test]
-fn a_failure_that_lasts_is_known_for_longer() {
+fn the_ttl_of_repeated_failures_grows() {
     let cache = cache(MIB);
     let mut now = NOW;
     for expected in [5, 10, 20, 40, 60, 60] {
-        let failure = cache.insert_failure("r", key("www.example"), Entry::failure(22, "nobody there", now, 0));
+        let failure = cache.insert_failure(
+            "r",
+            key("www.example"),
+            Entry::failure(ede::NO_REACHABLE_AUTHORITY, "no server answered", now, 0),
+        );
         assert_eq!(failure.ttl, expected);
         assert_eq!(
-            cache.insert_failure("r", key("www.example"), Entry::failure(22, "again", now + 1, 0)).ttl,
+            cache
+                .insert_failure(
+                    "r",
+                    key("www.example"),
+                    Entry::failure(ede::NO_REACHABLE_AUTHORITY, "again", now + 1, 0)
+                )
+                .ttl,
             expected,
-            "it is known"
+            "the first failure is still valid"
         );
         assert_eq!(found(&cache, "www.example", now + 1), Some((2, expected, false, false)));
         now += 1 + i64::from(expected);
     }
     now += 60 + FAILURE_MEMORY;
     assert_eq!(
-        cache.insert_failure("r", key("www.example"), Entry::failure(22, "nobody there", now, 0)).ttl,
+        cache
+            .insert_failure(
+                "r",
+                key("www.example"),
+                Entry::failure(ede::NO_REACHABLE_AUTHORITY, "no server answered", now, 0)
+            )
+            .ttl,
         5,
-        "that was long ago"
+        "the last failure is too old to double the TTL"
     );
     cache.insert("r", key("www.example"), entry(4, 3, now + 5));
     assert_eq!(
-        cache.insert_failure("r", key("www.example"), Entry::failure(22, "nobody there", now + 9, 0)).ttl,
+        cache
+            .insert_failure(
+                "r",
+                key("www.example"),
+                Entry::failure(ede::NO_REACHABLE_AUTHORITY, "no server answered", now + 9, 0)
+            )
+            .ttl,
         5,
-        "it was well between"
+        "an answer came between"
     );
 }
 
 #[test]
-fn one_is_told_to_fetch_what_is_popular_and_ends_soon() {
+fn tells_one_query_to_refresh_a_popular_entry_that_expires_soon() {
     let cache = cache(MIB);
     let refresh = |text: &str, now| found(&cache, text, now).unwrap().3;
     for text in ["once.example", "twice.example"] {
@@ -175,11 +216,15 @@ fn one_is_told_to_fetch_what_is_popular_and_ends_soon() {
     assert!(!refresh("once.example", NOW) && !refresh("once.example", NOW + 91), "it was used once");
     assert!(!refresh("twice.example", NOW) && !refresh("twice.example", NOW + 89));
     assert!(refresh("twice.example", NOW + 90));
-    assert!(!refresh("twice.example", NOW + 91), "somebody was told");
-    cache.insert_failure("r", key("twice.example"), Entry::failure(22, "nobody there", NOW + 92, 0));
-    assert!(!refresh("twice.example", NOW + 93), "he failed");
+    assert!(!refresh("twice.example", NOW + 91), "another query was told");
+    cache.insert_failure(
+        "r",
+        key("twice.example"),
+        Entry::failure(ede::NO_REACHABLE_AUTHORITY, "no server answered", NOW + 92, 0),
+    );
+    assert!(!refresh("twice.example", NOW + 93), "the refresh failed");
     cache.insert("r", key("twice.example"), entry(4, 100, NOW + 94));
-    assert!(!refresh("twice.example", NOW + 193), "uses count from when it was made");
+    assert!(!refresh("twice.example", NOW + 193), "only uses of the new answer count");
     assert!(!refresh("twice.example", NOW + 193));
     assert!(refresh("twice.example", NOW + 193));
     assert_eq!(cache.counts().prefetches, 2);
@@ -187,22 +232,22 @@ fn one_is_told_to_fetch_what_is_popular_and_ends_soon() {
     for _ in 0..5 {
         assert!(!refresh("short.example", NOW + 8));
     }
-    let told = AtomicUsize::new(0);
+    let refreshes = AtomicUsize::new(0);
     cache.insert("r", key("many.example"), entry(4, 100, NOW));
     std::thread::scope(|scope| {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..1000 {
-                    told.fetch_add(refresh("many.example", NOW + 95).into(), Relaxed);
+                    refreshes.fetch_add(refresh("many.example", NOW + 95).into(), Relaxed);
                 }
             });
         }
     });
-    assert_eq!(told.into_inner(), 1);
+    assert_eq!(refreshes.into_inner(), 1);
 }
 
 #[test]
-fn ttls_are_within_limits() {
+fn limits_ttls() {
     let lifetimes = Lifetimes { min_ttl: 5, max_ttl: 1000, max_negative_ttl: 100, max_stale: 0 };
     for (ttl, is_negative, expected) in
         [(0, false, 5), (7, false, 7), (5000, false, 1000), (5000, true, 100), (1, true, 5)]
@@ -217,7 +262,7 @@ fn ttls_are_within_limits() {
 }
 
 #[test]
-fn a_scan_does_not_wash_out_what_is_used() {
+fn a_scan_does_not_evict_entries_in_use() {
     let cache = cache(MIB);
     let popular: Vec<String> = (0..300).map(|n| format!("popular{n}.example")).collect();
     let look = |text: &str| {
@@ -239,16 +284,16 @@ fn a_scan_does_not_wash_out_what_is_used() {
     }
     assert!(cache.counts().evictions > 90_000, "the scan is far larger than the cache: {:?}", cache.counts());
     assert!(hits > 200 * 300 * 99 / 100, "only {hits} of {} hits", 200 * 300);
-    // What is no longer used makes way for what is.
+    // Entries that are no longer used are evicted for entries in use.
     let new: Vec<String> = (0..1500).map(|n| format!("new{n}.example")).collect();
     for _ in 0..20 {
         let _ = new.iter().filter(|text| look(text)).count();
     }
     let hits = new.iter().filter(|text| look(text)).count();
-    assert!(hits > 1400, "only {hits} of 1500 names that are used are there");
+    assert!(hits > 1400, "only {hits} of 1500 names in use are cached");
 }
 
-/// Counts what is there, and compares it with what is said.
+/// Counts the nodes and their octets, and compares them with the cache's own numbers.
 fn recount(cache: &Cache) -> usize {
     let guard = cache.nodes.guard();
     let (mut nodes, mut octets) = (0, 0);
@@ -261,13 +306,13 @@ fn recount(cache: &Cache) -> usize {
     assert_eq!(counts.entries, nodes);
     assert!(octets <= counts.octets && counts.octets <= counts.budget, "{octets} {counts:?}");
     let queues = cache.writer();
-    let places = queues.queues.places();
-    assert!(places >= nodes && places <= nodes + nodes / 2 + 65, "{places} places for {nodes}");
+    let slots = queues.queues.slots();
+    assert!(slots >= nodes && slots <= nodes + nodes / 2 + 65, "{slots} slots for {nodes} nodes");
     octets
 }
 
 #[test]
-fn the_budget_holds() {
+fn never_exceeds_its_memory_limit() {
     let cache = cache(4 * MIB);
     let mut random = Random(1);
     let mut recent = VecDeque::new();
@@ -291,7 +336,11 @@ fn the_budget_holds() {
         wire.extend_from_slice(b"\x07example\0");
         let key = Key::new(RouteId(1), &question(&LookupName::new(&wire).unwrap()));
         match number % 97 {
-            0 => drop(cache.insert_failure("r", key, Entry::failure(22, "nobody there", NOW, 0))),
+            0 => drop(cache.insert_failure(
+                "r",
+                key,
+                Entry::failure(ede::NO_REACHABLE_AUTHORITY, "no server answered", NOW, 0),
+            )),
             1 => cache.insert("r", key, entry(4, 0, NOW)),
             _ => cache.insert("r", key, entry(size as usize, 60, NOW)),
         }
@@ -301,26 +350,26 @@ fn the_budget_holds() {
             recount(&cache);
         }
     }
-    assert!(recount(&cache) > 2 * MIB, "it is used, too");
+    assert!(recount(&cache) > 2 * MIB, "the memory is used");
     cache.flush(None);
     assert_eq!(recount(&cache), 0);
 }
 
 #[test]
-fn what_is_too_large_is_not_taken() {
+fn does_not_cache_entries_that_are_too_large() {
     let cache = cache(MIB);
     cache.insert("r", key("www.example"), entry(4, 60, NOW));
     cache.insert("r", key("www.example"), entry(60_000, 60, NOW));
-    assert_eq!(found(&cache, "www.example", NOW), None, "nor is the old one good any more");
+    assert_eq!(found(&cache, "www.example", NOW), None, "the old entry is removed");
     assert_eq!((cache.counts().entries, cache.counts().evictions), (0, 0));
-    // A cache that is no room for anything takes nothing.
+    // A cache without memory caches nothing.
     let none = super::Cache::new(0, Lifetimes::default());
     none.insert("r", key("www.example"), entry(4, 60, NOW));
     assert_eq!(found(&none, "www.example", NOW), None);
 }
 
 #[test]
-fn readers_and_writers_at_once() {
+fn readers_see_whole_entries_while_writers_replace_them() {
     let cache = cache(MIB);
     let stop = AtomicBool::new(false);
     let texts: Vec<LookupName> = (0..4000).map(|n| name(&format!("n{n}.example"))).collect();
@@ -333,7 +382,7 @@ fn readers_and_writers_at_once() {
                 cache.with(RouteId(1), &question(&texts[at]), NOW, |found| {
                     let Some(found) = found else { return };
                     hits += 1;
-                    // What a name has is of this name: its number is in the TTL.
+                    // The TTL has the number of the name.
                     assert_eq!(found.ttl as usize, 10_000 + at);
                     assert_eq!(found.entry.answer.count, 1);
                 });
@@ -354,9 +403,11 @@ fn readers_and_writers_at_once() {
                                 let scope = Scope::new(&Name::absolute("example").unwrap(), true);
                                 cache.flush(Some(&scope).filter(|_| chance == 0));
                             }
-                            2..300 => {
-                                drop(cache.insert_failure("r", key, Entry::failure(22, "nobody there", NOW - 100, 0)))
-                            }
+                            2..300 => drop(cache.insert_failure(
+                                "r",
+                                key,
+                                Entry::failure(ede::NO_REACHABLE_AUTHORITY, "no server answered", NOW - 100, 0),
+                            )),
                             _ => cache.insert("r", key, entry(random.next() as usize % 1500, 10_000 + at as u32, NOW)),
                         }
                     }
@@ -372,7 +423,7 @@ fn readers_and_writers_at_once() {
 }
 
 #[test]
-fn what_was_flushed_is_gone() {
+fn flushes_the_names_in_a_scope() {
     let cache = cache(MIB);
     let texts = ["example", "www.example", "a.www.example", "wwww.example", "other"];
     let fill = || texts.iter().for_each(|text| cache.insert("r", key(text), entry(4, 60, NOW)));
@@ -390,7 +441,11 @@ fn what_was_flushed_is_gone() {
     assert_eq!(cache.flush(None), 5);
     assert_eq!(left(), [""; 0]);
     assert!(cache.stale(RouteId(1), &question(&name("www.example")), NOW + 61).is_none());
-    cache.insert_failure("r", key("www.example"), Entry::failure(22, "nobody there", NOW + 61, 0));
+    cache.insert_failure(
+        "r",
+        key("www.example"),
+        Entry::failure(ede::NO_REACHABLE_AUTHORITY, "no server answered", NOW + 61, 0),
+    );
     assert_eq!(found(&cache, "www.example", NOW + 61), Some((2, 5, false, false)));
     for _ in 0..10_000 {
         cache.insert("r", key("again.example"), entry(4, 60, NOW));
@@ -400,18 +455,18 @@ fn what_was_flushed_is_gone() {
 }
 
 #[test]
-fn routes_that_are_gone_leave_no_labels() {
+fn removes_labels_of_routes_without_entries() {
     let cache = cache(MIB);
     for route in 0..20_000 {
         let key = Key::new(RouteId(route), &question(&name("www.example")));
         cache.insert(&format!("rule-{route}"), key, entry(1000, 60, NOW));
         let labels = cache.writer().labels.len();
-        assert!(labels <= MOST_LABELS + 1, "{labels}");
+        assert!(labels <= MAX_LABELS + 1, "{labels}");
     }
 }
 
 #[test]
-fn it_shows_what_it_holds() {
+fn shows_entries_as_json() {
     let cache = cache(MIB);
     let mut address = Arc::unwrap_or_clone(entry(4, 60, NOW));
     address.answer.count = 2;
@@ -424,7 +479,11 @@ fn it_shows_what_it_holds() {
     };
     cache.insert("rule-1", key("w\\007w.example"), Arc::new(address));
     cache.insert("rule-1", key("old.example"), entry(4, 60, NOW - 100));
-    cache.insert_failure("rule-1", key("bad.example"), Entry::failure(22, "nobody there", NOW, 0));
+    cache.insert_failure(
+        "rule-1",
+        key("bad.example"),
+        Entry::failure(ede::NO_REACHABLE_AUTHORITY, "no server answered", NOW, 0),
+    );
     found(&cache, "w\\007w.example", NOW + 20);
     let shown = cache.show(None, 2, NOW + 3);
     assert_eq!(shown["kinds"], serde_json::json!({"positive": 1, "stale": 1, "failure": 1}));
@@ -441,6 +500,6 @@ fn it_shows_what_it_holds() {
     let shown = cache.show(Some(&scope), 10, NOW + 3);
     let bad = &shown["list"][0];
     assert_eq!((&shown["found"], &bad["state"], &bad["failure"]["ttl"]), (&1.into(), &"failure".into(), &2.into()));
-    assert_eq!(bad["failure"]["ede"], serde_json::json!({"code": 22, "text": "nobody there"}));
+    assert_eq!(bad["failure"]["ede"], serde_json::json!({"code": 22, "text": "no server answered"}));
     assert_eq!(bad["rule"], "rule-1");
 }

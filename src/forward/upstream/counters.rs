@@ -1,88 +1,94 @@
-//! What is counted of all servers together.
+//! The counters of all upstream servers together.
 
-use super::tally;
-use crate::query_log::Tap;
+use super::server_counters;
+use crate::query_log::EntrySender;
 use prometheus::{Histogram, HistogramOpts, IntCounter, core::Collector};
 use std::sync::{Mutex, atomic::AtomicUsize};
 
-/// What is counted.
-pub struct Counters {
-    /// Queries that were sent.
+/// The counters of all upstream servers together.
+pub struct UpstreamCounters {
+    /// Queries sent.
     pub queries: IntCounter,
-    /// Answers that were taken, errors among them.
+    /// Responses received, errors among them.
     pub answers: IntCounter,
-    /// Queries without an answer in time.
+    /// Queries without a response in time.
     pub timeouts: IntCounter,
-    /// Queries that were sent again, to the same or another server.
+    /// Queries sent again, to the same or another server.
     pub retries: IntCounter,
-    /// Queries that went to TCP after UDP.
+    /// Queries sent by TCP after UDP.
     pub fallbacks: IntCounter,
-    /// Queries that went to UDP with another port and id after a guess, as TCP was of no use.
+    /// Queries sent again by UDP from another port: a forgery was suspected, and TCP failed.
     pub renewals: IntCounter,
-    /// Packets that nobody asked for: of another id, question or case.
-    pub strangers: IntCounter,
-    /// Queries to look whether a server is there.
+    /// Packets that are not responses to a query: of another ID, question or case.
+    pub unexpected: IntCounter,
+    /// Probes sent.
     pub probes: IntCounter,
     /// Questions that no server answered.
     pub failures: IntCounter,
-    /// How long questions to the authoritative servers took, from the root on, in seconds.
+    /// The time of questions to the authoritative servers, from the root, in seconds.
     pub recursion: Histogram,
-    /// Connections by TCP and DoT beyond the usual number to each server, over all of them.
+    /// The number of open connections by TCP and DoT beyond the shared ones, over all servers.
     pub extra_connections: AtomicUsize,
-    /// Where dnstap is told of queries and answers, if it is.
-    pub tap: Option<Mutex<Tap>>,
+    /// Takes queries and responses for dnstap, if dnstap is configured.
+    pub tap: Option<Mutex<EntrySender>>,
 }
 
-impl Counters {
-    /// All of them are zero.
-    pub fn new(tap: Option<Tap>) -> Counters {
+impl UpstreamCounters {
+    /// Counters at zero.
+    pub fn new(tap: Option<EntrySender>) -> UpstreamCounters {
         let counter =
             |name: &str, help: &str| IntCounter::new(name, help).unwrap_or_else(|error| panic!("{name}: {error}"));
         let histogram = |name: &str, help: &str| {
-            let options = HistogramOpts::new(name, help).buckets(tally::BUCKETS.to_vec());
+            let options = HistogramOpts::new(name, help).buckets(server_counters::BUCKETS.to_vec());
             Histogram::with_opts(options).unwrap_or_else(|error| panic!("{name}: {error}"))
         };
-        Counters {
-            queries: counter("zonal_upstream_queries_total", "Queries sent to other servers"),
-            answers: counter("zonal_upstream_answers_total", "Answers of other servers, errors among them"),
-            timeouts: counter("zonal_upstream_timeouts_total", "Queries to other servers without an answer in time"),
-            retries: counter("zonal_upstream_retries_total", "Queries sent again, to the same or another server"),
-            fallbacks: counter("zonal_upstream_tcp_fallbacks_total", "Queries asked again by TCP"),
+        UpstreamCounters {
+            queries: counter("zonal_upstream_queries_total", "Queries sent to upstream servers"),
+            answers: counter("zonal_upstream_answers_total", "Responses of upstream servers, with error responses"),
+            timeouts: counter(
+                "zonal_upstream_timeouts_total",
+                "Queries to upstream servers without a response in time",
+            ),
+            retries: counter(
+                "zonal_upstream_retries_total",
+                "Queries sent again, to the same or another upstream server",
+            ),
+            fallbacks: counter("zonal_upstream_tcp_fallbacks_total", "Queries sent again by TCP after UDP"),
             renewals: counter(
                 "zonal_upstream_udp_renewals_total",
-                "Queries asked again by UDP from another port, as somebody guessed at the answer and TCP failed",
+                "Queries sent again by UDP from another port, after a suspected forgery and an error by TCP",
             ),
-            strangers: counter(
-                "zonal_upstream_strangers_total",
-                "Packets with another id, question or case than what was asked",
+            unexpected: counter(
+                "zonal_upstream_unexpected_packets_total",
+                "Packets that are not responses to a query: of another ID, question or case",
             ),
-            probes: counter("zonal_upstream_probes_total", "Queries that look whether a server is there"),
-            failures: counter("zonal_upstream_failures_total", "Questions that no server answered"),
+            probes: counter("zonal_upstream_probes_total", "Probes sent to upstream servers"),
+            failures: counter("zonal_upstream_failures_total", "Questions that no upstream server answered"),
             recursion: histogram(
                 "zonal_recursion_seconds",
-                "How long questions took that were asked from the root on, answered or not, in seconds",
+                "Time of questions to the authoritative servers, from the root, answered or not, in seconds",
             ),
             extra_connections: AtomicUsize::new(0),
             tap: tap.map(Mutex::new),
         }
     }
 
-    /// All of them, to be registered.
+    /// The counters for registration.
     pub fn all(&self) -> Vec<Box<dyn Collector>> {
-        let Counters {
+        let UpstreamCounters {
             queries,
             answers,
             timeouts,
             retries,
             fallbacks,
             renewals,
-            strangers,
+            unexpected,
             probes,
             failures,
             recursion,
             ..
         } = self;
-        let counters = [queries, answers, timeouts, retries, fallbacks, renewals, strangers, probes, failures];
+        let counters = [queries, answers, timeouts, retries, fallbacks, renewals, unexpected, probes, failures];
         let mut all: Vec<Box<dyn Collector>> = Vec::new();
         all.extend(counters.map(|counter| Box::new(counter.clone()) as Box<dyn Collector>));
         all.push(Box::new(recursion.clone()));
@@ -90,8 +96,8 @@ impl Counters {
     }
 }
 
-impl Default for Counters {
-    fn default() -> Counters {
-        Counters::new(None)
+impl Default for UpstreamCounters {
+    fn default() -> UpstreamCounters {
+        UpstreamCounters::new(None)
     }
 }

@@ -1,84 +1,92 @@
-//! What is known of how well a server answers: its round trip time and its failures. Pure: time comes in.
+//! The health of a server: its round trip time and its failures. All functions are pure: the time is a parameter.
+//!
+//! ```text
+//! state    from                                           effect
+//! up       an answer after the last failure               asked in the order of round trip times
+//! down     3 failures in a row, or 1 refusal              other servers are asked first; probed until it answers
+//! dead     8 failures in a row, over 3 s at least         if all servers of a route are dead, its questions fail at once
+//! ```
 
 use std::{borrow::Cow, time::Duration};
 use tokio::time::Instant;
 
-/// When nothing is known, another try is made after this time.
+/// The interval between attempts while the round trip time is unknown.
 const FIRST_INTERVAL: Duration = Duration::from_millis(350);
-const LEAST_INTERVAL: Duration = Duration::from_millis(50);
-const MOST_INTERVAL: Duration = Duration::from_millis(800);
-/// So many times in a row without an answer, and others are asked first.
+/// The limits of the interval between attempts.
+const MIN_INTERVAL: Duration = Duration::from_millis(50);
+const MAX_INTERVAL: Duration = Duration::from_millis(800);
+/// The number of failures in a row after which a server is down.
 const DOWN_AFTER: u32 = 3;
-/// So many times in a row, for so long, and nobody waits for it any more. Where a third of all packets is lost in each
-/// direction, this comes by chance once in 200 times.
+/// The number of failures in a row, and the time over which they occur, after which a server is dead. If a third of all packets is
+/// lost in each direction, this happens by chance once in 200 times.
 const DEAD_AFTER: (u32, Duration) = (8, Duration::from_secs(3));
 
-/// How well a server answers.
+/// The round trip time and the failures of a server.
 #[derive(Clone, Debug, Default)]
 pub struct Health {
     /// Smoothed round trip time and its variation, in seconds (RFC 6298).
     rtt: Option<(f64, f64)>,
-    /// Failures since the last answer, and when the first of them was.
+    /// The number of failures since the last answer, and the time of the first.
     failures: u32,
     since: Option<Instant>,
-    /// What was wrong the last time, if it was not just silence.
-    trouble: Option<Cow<'static, str>>,
+    /// The last error, if it was not silence.
+    last_error: Option<Cow<'static, str>>,
     last_answer: Option<Instant>,
 }
 
-/// What a server's health amounts to.
+/// Whether a server answers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum State {
-    /// It was not asked yet.
+pub enum ServerState {
+    /// It has not been asked yet.
     Unknown,
     /// It answers.
     Up,
-    /// It does not answer any more, since then; others are asked first.
+    /// It has not answered since this time; other servers are asked first.
     Down(Instant),
 }
 
 impl Health {
-    /// An answer came to what was sent then.
-    pub fn answered(&mut self, sent: Instant, now: Instant) {
+    /// Records an answer to a query sent at `sent`.
+    pub fn record_round_trip(&mut self, sent: Instant, now: Instant) {
         let sample = now.saturating_duration_since(sent).as_secs_f64();
         self.rtt = Some(match self.rtt {
             None => (sample, sample / 2.0),
             Some((srtt, var)) => (0.875 * srtt + 0.125 * sample, 0.75 * var + 0.25 * (srtt - sample).abs()),
         });
-        self.heard(now);
+        self.record_answer(now);
     }
 
-    /// An answer came, by a way that says nothing of the round trip time.
-    pub fn heard(&mut self, now: Instant) {
+    /// Records an answer that tells nothing about the round trip time.
+    pub fn record_answer(&mut self, now: Instant) {
         *self = Health { rtt: self.rtt, last_answer: Some(now), ..Health::default() };
     }
 
-    /// No answer came in time to what was sent then. True if the server is down from now on.
-    pub fn timed_out(&mut self, sent: Instant, now: Instant) -> bool {
-        // It has answered others since: a packet was lost, or it dislikes this question.
+    /// Records a time-out of a query sent at `sent`. True if the server is down from now on.
+    pub fn record_timeout(&mut self, sent: Instant, now: Instant) -> bool {
+        // The server has answered another query since: a packet was lost, or the server ignores this question.
         if self.last_answer.is_some_and(|at| at >= sent) {
             return false;
         }
-        self.failed(1, now)
+        self.record_failures(1, now)
     }
 
-    /// It refused, or there is no way to it. True if the server is down from now on.
-    pub fn refused(&mut self, trouble: Cow<'static, str>, now: Instant) -> bool {
-        self.trouble = Some(trouble);
-        self.failed(DOWN_AFTER, now)
+    /// Records that the server refused the connection or cannot be reached. True if the server is down from now on.
+    pub fn record_refusal(&mut self, error: Cow<'static, str>, now: Instant) -> bool {
+        self.last_error = Some(error);
+        self.record_failures(DOWN_AFTER, now)
     }
 
-    fn failed(&mut self, times: u32, now: Instant) -> bool {
+    fn record_failures(&mut self, times: u32, now: Instant) -> bool {
         let was_down = self.is_down();
         self.failures = self.failures.saturating_add(times);
         self.since.get_or_insert(now);
         !was_down && self.is_down()
     }
 
-    /// After which time another try is made.
+    /// The interval after which the next attempt is made: the round trip time plus four variations, within limits.
     pub fn interval(&self) -> Duration {
         self.rtt.map_or(FIRST_INTERVAL, |(srtt, var)| {
-            Duration::from_secs_f64((srtt + 4.0 * var).min(60.0)).clamp(LEAST_INTERVAL, MOST_INTERVAL)
+            Duration::from_secs_f64((srtt + 4.0 * var).min(60.0)).clamp(MIN_INTERVAL, MAX_INTERVAL)
         })
     }
 
@@ -87,38 +95,37 @@ impl Health {
         self.rtt.map(|(srtt, _)| Duration::from_secs_f64(srtt))
     }
 
-    /// When it answered last; none if it has failed since.
+    /// The time of the last answer. None if the server has never answered.
     pub fn last_answer(&self) -> Option<Instant> {
         self.last_answer
     }
 
-    /// Others are asked first.
+    /// Whether other servers are asked first.
     pub fn is_down(&self) -> bool {
         self.failures >= DOWN_AFTER
     }
 
-    /// Nobody waits for it.
+    /// Whether questions no longer wait for the server.
     pub fn is_dead(&self, now: Instant) -> bool {
         let (times, long) = DEAD_AFTER;
         self.failures >= times && self.since.is_some_and(|since| now.saturating_duration_since(since) >= long)
     }
 
-    /// What is wrong with it, if it is not just silent.
-    pub fn trouble(&self) -> Option<Cow<'static, str>> {
-        self.trouble.clone()
+    /// The last error since the last answer, if it was not silence.
+    pub fn last_error(&self) -> Option<Cow<'static, str>> {
+        self.last_error.clone()
     }
 
-    /// What all that amounts to.
-    pub fn state(&self) -> State {
+    /// Whether the server answers.
+    pub fn state(&self) -> ServerState {
         match (self.since, self.last_answer) {
-            (Some(since), _) if self.is_down() => State::Down(since),
-            (_, Some(_)) => State::Up,
-            _ => State::Unknown,
+            (Some(since), _) if self.is_down() => ServerState::Down(since),
+            (_, Some(_)) => ServerState::Up,
+            _ => ServerState::Unknown,
         }
     }
 
-    /// The smaller, the sooner it is asked: those that answer, by their round trip time; those that failed just now; those
-    /// that are down.
+    /// The rank of the server, lowest first: servers that answer, by round trip time; servers with failures; servers that are down.
     pub fn rank(&self) -> (u8, Duration) {
         let class = match self.failures {
             0 => 0,
@@ -129,47 +136,47 @@ impl Health {
     }
 }
 
-/// So many answers in a row that are of no use to a route, and others are asked first.
-const DOUBTED_AFTER: u32 = 3;
-/// For so long; then one question finds out whether it is still so.
-const DOUBTED_FOR: Duration = Duration::from_secs(30);
+/// The number of rejected responses in a row after which other servers of a route are asked first.
+const DEMOTED_AFTER: u32 = 3;
+/// The time for which other servers are asked first. After it, one question tries the server again.
+const DEMOTED_FOR: Duration = Duration::from_secs(30);
 
-/// What the answers of a server are worth to a route: a server that answers at once may be lame, refuse what it is asked, or
-/// send what cannot be read.
+/// The usefulness of a server's responses to a route. A server that answers fast may be lame, refuse the questions of a route, or
+/// send responses that cannot be read.
 #[derive(Clone, Debug, Default)]
-pub struct Worth {
-    /// Answers in a row that were of no use.
-    useless: u32,
-    doubted_until: Option<Instant>,
-    /// What was wrong with the last one.
-    trouble: Cow<'static, str>,
+pub struct Usefulness {
+    /// The number of rejected responses since the last accepted one.
+    useless_in_a_row: u32,
+    demoted_until: Option<Instant>,
+    /// The reason of the last rejection.
+    last_reason: Cow<'static, str>,
 }
 
-impl Worth {
-    /// An answer was of use.
-    pub fn useful(&mut self) {
-        if self.useless > 0 {
-            *self = Worth::default();
+impl Usefulness {
+    /// Records an accepted response.
+    pub fn record_useful(&mut self) {
+        if self.useless_in_a_row > 0 {
+            *self = Usefulness::default();
         }
     }
 
-    /// An answer was of no use, for this reason.
-    pub fn useless(&mut self, trouble: Cow<'static, str>, now: Instant) {
-        self.useless = self.useless.saturating_add(1);
-        self.trouble = trouble;
-        if self.useless >= DOUBTED_AFTER {
-            self.doubted_until = Some(now + DOUBTED_FOR);
+    /// Records a rejected response.
+    pub fn record_useless(&mut self, reason: Cow<'static, str>, now: Instant) {
+        self.useless_in_a_row = self.useless_in_a_row.saturating_add(1);
+        self.last_reason = reason;
+        if self.useless_in_a_row >= DEMOTED_AFTER {
+            self.demoted_until = Some(now + DEMOTED_FOR);
         }
     }
 
-    /// Whether others are asked first.
-    pub fn is_doubted(&self, now: Instant) -> bool {
-        self.doubted_until.is_some_and(|until| until > now)
+    /// Whether other servers are asked first.
+    pub fn is_demoted(&self, now: Instant) -> bool {
+        self.demoted_until.is_some_and(|until| until > now)
     }
 
-    /// Why others are asked first, if they are.
-    pub fn doubt(&self, now: Instant) -> Option<Cow<'static, str>> {
-        self.is_doubted(now).then(|| self.trouble.clone())
+    /// The reason why other servers are asked first, if they are.
+    pub fn demotion_reason(&self, now: Instant) -> Option<Cow<'static, str>> {
+        self.is_demoted(now).then(|| self.last_reason.clone())
     }
 }
 
@@ -185,79 +192,79 @@ mod tests {
     fn the_interval_follows_the_round_trip_time() {
         let start = Instant::now();
         let mut health = Health::default();
-        assert_eq!((health.interval(), health.state()), (ms(350), State::Unknown));
-        health.answered(start, start + ms(100));
+        assert_eq!((health.interval(), health.state()), (ms(350), ServerState::Unknown));
+        health.record_round_trip(start, start + ms(100));
         assert_eq!((health.interval(), health.rtt()), (ms(300), Some(ms(100))));
         for _ in 0..100 {
-            health.answered(start, start + ms(100));
+            health.record_round_trip(start, start + ms(100));
         }
         assert!(health.interval() < ms(102), "{:?}", health.interval());
         for _ in 0..100 {
-            health.answered(start, start + ms(1));
+            health.record_round_trip(start, start + ms(1));
         }
         assert_eq!(health.interval(), ms(50));
-        health.answered(start, start + ms(5000));
+        health.record_round_trip(start, start + ms(5000));
         assert_eq!(health.interval(), ms(800));
     }
 
     #[test]
-    fn timeouts_in_a_row_bring_it_down() {
+    fn a_server_is_down_after_timeouts_in_a_row_and_dead_after_more() {
         let start = Instant::now();
         let mut health = Health::default();
-        health.answered(start, start + ms(10));
-        assert!(!health.timed_out(start, start + ms(100)), "what was sent before an answer came does not count");
+        health.record_round_trip(start, start + ms(10));
+        assert!(!health.record_timeout(start, start + ms(100)), "a query sent before the last answer does not count");
         assert_eq!(health.rank().0, 0);
-        assert!(!health.timed_out(start + ms(20), start + ms(100)));
-        assert_eq!((health.rank().0, health.state()), (1, State::Up));
-        assert!(!health.timed_out(start + ms(20), start + ms(101)));
-        assert!(health.timed_out(start + ms(20), start + ms(102)));
-        assert!(!health.timed_out(start + ms(20), start + ms(103)), "it is down already");
-        assert_eq!((health.rank().0, health.state()), (2, State::Down(start + ms(100))));
+        assert!(!health.record_timeout(start + ms(20), start + ms(100)));
+        assert_eq!((health.rank().0, health.state()), (1, ServerState::Up));
+        assert!(!health.record_timeout(start + ms(20), start + ms(101)));
+        assert!(health.record_timeout(start + ms(20), start + ms(102)));
+        assert!(!health.record_timeout(start + ms(20), start + ms(103)), "it is down already");
+        assert_eq!((health.rank().0, health.state()), (2, ServerState::Down(start + ms(100))));
         for _ in 0..100 {
-            health.timed_out(start + ms(20), start + ms(110));
+            health.record_timeout(start + ms(20), start + ms(110));
         }
         assert!(!health.is_dead(start + ms(3000)), "a burst is not time");
         assert!(health.is_dead(start + ms(3100)));
-        health.answered(start + ms(3000), start + ms(3200));
-        assert_eq!((health.rank().0, health.state()), (0, State::Up));
+        health.record_round_trip(start + ms(3000), start + ms(3200));
+        assert_eq!((health.rank().0, health.state()), (0, ServerState::Up));
     }
 
     #[test]
-    fn one_refusal_is_enough() {
+    fn a_server_is_down_after_one_refusal() {
         let start = Instant::now();
         let mut health = Health::default();
-        assert!(health.refused("is ill".into(), start));
+        assert!(health.record_refusal("is ill".into(), start));
         assert!(health.is_down() && !health.is_dead(start));
-        assert_eq!(health.trouble().as_deref(), Some("is ill"));
+        assert_eq!(health.last_error().as_deref(), Some("is ill"));
     }
 
     #[test]
-    fn answers_of_no_use_are_doubted_for_a_while() {
+    fn a_server_is_demoted_after_rejected_responses_in_a_row() {
         let start = Instant::now();
-        let mut worth = Worth::default();
-        worth.useless("answered REFUSED".into(), start);
-        worth.useless("answered REFUSED".into(), start);
-        worth.useful();
-        worth.useless("answered REFUSED".into(), start);
-        worth.useless("answered REFUSED".into(), start);
-        assert!(!worth.is_doubted(start), "there was one of use between them");
-        worth.useless("refers to other servers".into(), start);
-        assert_eq!(worth.doubt(start + ms(29_000)).as_deref(), Some("refers to other servers"));
-        assert_eq!(worth.doubt(start + ms(31_000)), None);
-        worth.useless("answered REFUSED".into(), start + ms(31_000));
-        assert!(worth.is_doubted(start + ms(32_000)), "one more is enough");
-        worth.useful();
-        assert!(!worth.is_doubted(start + ms(32_000)));
+        let mut usefulness = Usefulness::default();
+        usefulness.record_useless("answered REFUSED".into(), start);
+        usefulness.record_useless("answered REFUSED".into(), start);
+        usefulness.record_useful();
+        usefulness.record_useless("answered REFUSED".into(), start);
+        usefulness.record_useless("answered REFUSED".into(), start);
+        assert!(!usefulness.is_demoted(start), "a response was accepted between them");
+        usefulness.record_useless("refers to other servers".into(), start);
+        assert_eq!(usefulness.demotion_reason(start + ms(29_000)).as_deref(), Some("refers to other servers"));
+        assert_eq!(usefulness.demotion_reason(start + ms(31_000)), None);
+        usefulness.record_useless("answered REFUSED".into(), start + ms(31_000));
+        assert!(usefulness.is_demoted(start + ms(32_000)), "one more is enough");
+        usefulness.record_useful();
+        assert!(!usefulness.is_demoted(start + ms(32_000)));
     }
 
     #[test]
-    fn the_fastest_that_answers_is_asked_first() {
+    fn ranks_servers_that_answer_by_round_trip_time() {
         let start = Instant::now();
         let with = |rtt: Option<u64>, failures: u32| {
             let mut health = Health::default();
-            rtt.inspect(|rtt| health.answered(start, start + ms(*rtt)));
+            rtt.inspect(|rtt| health.record_round_trip(start, start + ms(*rtt)));
             (0..failures).for_each(|_| {
-                health.timed_out(start + ms(900), start + ms(1000));
+                health.record_timeout(start + ms(900), start + ms(1000));
             });
             health
         };

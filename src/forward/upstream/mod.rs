@@ -1,29 +1,35 @@
-//! Those who are asked: the servers of a route, in the order in which they answer best.
+//! The servers of a route: which one is asked, when, and by which transport.
 //!
 //! ```text
-//! ask        one question: which server next, when another try, what becomes of answers
-//! probe      whether a server is there, and how well it answers
-//! health     round trip times and failures: the order, and the interval between tries
-//! query      the query in octets, its spelling, and what an answer has to be like
-//! pending    what all tries of a question share: where news of them arrive
-//! server     one server: its health, its case, and the ways to it: udp, pool (of connections by TCP and DoT), https, quic; tls
-//! case       whether a server repeats names in the case that it was asked in
-//! confirm    whether answers by UDP agree, where some may be forged and TCP is of no use
-//! sources    the addresses that queries come from
-//! counters   what is counted of all servers together
-//! stream     one connection by TCP or DoT
-//! tally      what was asked of a server, and how it answered, for its metrics
-//! spellings  which names are on their way in which spelling: what comes in like that may be ours, come back
-//! loops      whether the servers of a route send queries back to us
+//! attempts          one question: which server is next, when another attempt is made, which response is the answer
+//! probe             queries that measure a server, or find out that it is back
+//! health            round trip times and failures: the order of servers, and the interval between attempts
+//! query             the query in wire format, its random case, and the check of a response against it
+//! pending           the events of all attempts of one question
+//! server            one server: its health, and its transports: udp; pool of stream connections (TCP, DoT); https; quic; tls
+//! case_behaviour    whether a server keeps the case of names
+//! failure_log       log events for operators: which server failed, and how
+//! confirm           whether responses by UDP agree, if they may be forged and TCP fails
+//! source_addresses  the addresses that queries come from
+//! stream            one connection by TCP or DoT
+//! counters          the counters of all servers together
+//! server_counters   the counters of one server
+//! in_flight_names   the random case of names in flight: a query in the same case may be one of this node's own
+//! loop_detection    whether the servers of a route send queries back to this node
 //! ```
+//!
+//! Invariant: a response is accepted only if it comes from the server's address to the port of an attempt in flight, with the
+//! attempt's ID and question, in the same case unless the server folds case.
 
-mod ask;
-mod case;
+mod attempts;
+mod case_behaviour;
 mod confirm;
 mod counters;
+mod failure_log;
 mod health;
 mod https;
-mod loops;
+mod in_flight_names;
+mod loop_detection;
 mod pending;
 mod pool;
 mod probe;
@@ -31,30 +37,32 @@ mod query;
 mod quic;
 mod random;
 mod server;
-mod sources;
-mod spellings;
+pub mod server_counters;
+mod source_addresses;
 mod stream;
-pub mod tally;
 mod task;
 #[cfg(test)]
 mod tests;
-mod tls;
+pub mod tls;
 mod udp;
 
 use crate::{
     answer::known::Question,
-    forward::{hash::Hash, read::Useless},
-    query_log::Tap,
+    forward::{identity_hasher::IdentityHasher, read::RejectionReason},
+    query_log::EntrySender,
     snapshot::routes::{Route, RouteId, Servers, Target},
+    wire::codes::ede,
 };
-use ask::Asking;
-pub use counters::Counters;
-pub use health::State;
-use health::Worth;
-use loops::{LeadsBack, Loops};
+use attempts::UpstreamQuery;
+pub use counters::UpstreamCounters;
+use failure_log::FailureLog;
+pub use health::ServerState;
+use health::Usefulness;
+use in_flight_names::InFlightNames;
+use loop_detection::{LoopCheck, LoopDetector};
 use probe::probe_once;
 use server::Server;
-use spellings::Spellings;
+use server_counters::ServerMetrics;
 use std::{
     borrow::Cow,
     collections::HashMap,
@@ -67,7 +75,6 @@ use std::{
     },
     time::Duration,
 };
-use tally::Measured;
 use tls::Tls;
 use tokio::{
     net::TcpStream,
@@ -75,92 +82,94 @@ use tokio::{
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
-/// How often it is looked whether something is not needed any more.
-const SWEEP: Duration = Duration::from_secs(5);
-/// After this time without a question a route is forgotten, and so are its servers if no other route has them.
-const IDLE: Duration = Duration::from_secs(300);
-/// A server that others are preferred to is probed when its last answer is as old as this.
-const OLD: Duration = Duration::from_secs(60);
-/// How long a question may take by a route whose servers are all dead, to find out whether they still are.
+/// The interval at which unused routes, servers and sockets are removed.
+const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
+/// The time without a question after which a route is removed, with its servers that no other route has.
+const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
+/// The age of a server's last response after which it is probed, if its route has other servers.
+const PROBE_AFTER: Duration = Duration::from_secs(60);
+/// The time-out of a question that finds out whether the servers of a route are still dead.
 const TRIAL_TIMEOUT: Duration = Duration::from_millis(800);
 
-/// Why no server answered.
+/// The reason why a question has no answer.
 #[derive(Clone, Debug)]
 pub struct Failure {
     /// The INFO-CODE of the extended error (RFC 8914).
     pub code: u16,
-    /// Its text: it names rules, as the addresses of servers are not for clients.
+    /// The text of the extended error. It names rules, and numbers targets: clients do not see addresses of servers.
     pub text: String,
-    /// What each server did, by its address, for operators; empty if no server has to do with it.
+    /// What each server did, with its address, for operators. Empty if no server was asked.
     pub details: String,
-    /// It is our own, and tells nothing of the servers or the name: it is not kept.
+    /// Whether the reason is on this node: the failure says nothing about the servers or the name, and is not cached.
     pub is_local: bool,
 }
 
 impl Failure {
-    /// A failure that is kept for a while, and that no server has to do with.
+    /// A failure that is cached, of a question for which no server was asked.
     pub fn new(code: u16, text: impl Into<String>) -> Failure {
         Failure { code, text: text.into(), details: String::new(), is_local: false }
     }
 }
 
-/// A server, and what is known of it.
+/// The state of a server, for the admin API and `explain`.
 #[derive(Clone, Debug)]
 pub struct TargetReport {
-    /// Which one.
+    /// The server.
     pub target: Target,
-    /// Its smoothed round trip time, as measured by its transport.
+    /// The smoothed round trip time, as the transport measures it.
     pub rtt: Option<Duration>,
-    /// Whether it answers.
-    pub state: State,
-    /// What is wrong with it, or with its last answers for this route, if others are asked first because of that.
-    pub trouble: Option<Cow<'static, str>>,
-    /// Whether it keeps the case of names; none if that is not known yet.
+    /// Whether the server answers.
+    pub state: ServerState,
+    /// The reason why other servers are asked first, if it is not silence: the server's last error, or why its responses are of
+    /// no use to this route. A predicate whose subject is the server.
+    pub error: Option<Cow<'static, str>>,
+    /// Whether the server keeps the case of names. None if that is unknown.
     pub keeps_case: Option<bool>,
 }
 
-/// Those who are asked, what is known of them, and the connections to them.
+/// The routes in use, with their servers and connections.
 pub struct Upstreams {
-    /// What is counted.
-    pub counters: Arc<Counters>,
-    routes: papaya::HashMap<RouteId, Arc<Way>, BuildHasherDefault<Hash>>,
-    /// By target and source addresses: those that a route has.
-    servers: Mutex<HashMap<Origin, Weak<Server>>>,
-    spellings: Spellings,
-    loops: Loops,
+    /// The counters of all servers together.
+    pub counters: Arc<UpstreamCounters>,
+    routes: papaya::HashMap<RouteId, Arc<ActiveRoute>, BuildHasherDefault<IdentityHasher>>,
+    /// The servers of the routes, by target and source addresses: routes share them.
+    servers: Mutex<HashMap<ServerKey, Weak<Server>>>,
+    failure_log: FailureLog,
+    in_flight_names: InFlightNames,
+    loop_detector: LoopDetector,
     tls: Arc<Tls>,
     start: Instant,
     this: Weak<Upstreams>,
 }
 
-/// A target, and the addresses that it is asked from.
-type Origin = (Target, Vec<IpAddr>);
+/// A target, and the source addresses of its queries.
+type ServerKey = (Target, Vec<IpAddr>);
 
-/// A route that is in use.
-struct Way {
+/// A route that was used within [`IDLE_TIMEOUT`].
+struct ActiveRoute {
     servers: Vec<Arc<Server>>,
-    /// What the servers' answers are worth to this route, in the same order.
-    worth: Vec<Mutex<Worth>>,
-    /// Whether its servers send queries back to us.
-    leads_back: LeadsBack,
-    /// Questions that are on their way.
-    on_their_way: AtomicUsize,
-    /// No server answered the last question.
+    /// The usefulness of each server's responses to this route, in the order of `servers`.
+    usefulness: Vec<Mutex<Usefulness>>,
+    /// Whether the servers send queries back to this node.
+    loop_check: LoopCheck,
+    /// The number of questions in flight.
+    in_flight: AtomicUsize,
+    /// Whether no server answered the last question.
     has_failed: AtomicBool,
-    /// Questions that are on their way though all servers are dead.
+    /// The number of questions in flight while all servers are dead.
     trials: AtomicUsize,
-    /// When it was used last, in seconds since the start.
-    used: AtomicUsize,
+    /// The time of the last question, in seconds since the start.
+    last_used: AtomicUsize,
 }
 
-impl Way {
-    /// What the answers of a server are worth.
-    fn worth(&self, server: usize) -> MutexGuard<'_, Worth> {
-        self.worth[server].lock().unwrap_or_else(PoisonError::into_inner)
+impl ActiveRoute {
+    /// The usefulness of a server, by its index, locked.
+    fn usefulness(&self, server: usize) -> MutexGuard<'_, Usefulness> {
+        self.usefulness[server].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// In which order the servers are asked: those of no use come after those that are slow or have just failed, and before
-    /// those that are down.
+    /// The indices of the servers in the order in which they are asked: useful ones by [`Health::rank`](health::Health::rank),
+    /// then those whose responses are of no use to the route, then those that are down.
     fn order(&self, now: Instant) -> Vec<usize> {
         let mut order: Vec<_> = (0..self.servers.len()).collect();
         order.sort_by_cached_key(|server| {
@@ -168,173 +177,185 @@ impl Way {
                 let health = self.servers[*server].health();
                 (health.is_down(), health.rank())
             };
-            (is_down, self.worth(*server).is_doubted(now), rank)
+            (is_down, self.usefulness(*server).is_demoted(now), rank)
         });
         order
     }
 
     fn report(&self, server: usize) -> TargetReport {
         let report = self.servers[server].report();
-        let doubt = self.worth(server).doubt(Instant::now());
-        TargetReport { trouble: report.trouble.or(doubt), ..report }
+        let reason = self.usefulness(server).demotion_reason(Instant::now());
+        TargetReport { error: report.error.or(reason), ..report }
     }
 }
 
-/// A route as clients are told of it: by its rule.
-pub fn named(route: &Route) -> Cow<'_, str> {
+/// The name of a route in texts for clients: its rule.
+pub fn route_label(route: &Route) -> Cow<'_, str> {
     match &*route.rule {
         "" => "the internet resolver".into(),
         rule => format!("rule {rule}").into(),
     }
 }
 
-/// One of those that are counted.
-struct Place<'c>(&'c AtomicUsize);
+/// Counts one more until it is dropped.
+struct CountGuard<'c>(&'c AtomicUsize);
 
-impl Place<'_> {
-    fn take(count: &AtomicUsize) -> Place<'_> {
+impl CountGuard<'_> {
+    fn take(count: &AtomicUsize) -> CountGuard<'_> {
         count.fetch_add(1, Relaxed);
-        Place(count)
+        CountGuard(count)
     }
 }
 
-impl Drop for Place<'_> {
+impl Drop for CountGuard<'_> {
     fn drop(&mut self) {
         self.0.fetch_sub(1, Relaxed);
     }
 }
 
-/// Whether the authorities in a file can be read.
+/// Reads the certificate authorities in a PEM file.
+///
+/// # Errors
+/// The file cannot be read, or has no valid certificates.
 pub fn check_authorities(file: &Path) -> anyhow::Result<()> {
     Tls::new(Some(file.into())).read().map(drop).map_err(anyhow::Error::msg)
 }
 
 impl Upstreams {
-    /// None is known yet. Certificates are checked with the system's authorities.
+    /// No routes. The system's authorities verify certificates.
     pub fn new() -> Arc<Upstreams> {
         Upstreams::trusting(None, None)
     }
 
-    /// None is known yet. Certificates are checked with the system's authorities and those in a file.
-    /// Queries and answers are told to `tap`.
-    pub fn trusting(authorities: Option<PathBuf>, tap: Option<Tap>) -> Arc<Upstreams> {
+    /// No routes. The system's authorities and those in a PEM file verify certificates. `tap` takes queries and responses for
+    /// dnstap.
+    pub fn trusting(authorities: Option<PathBuf>, tap: Option<EntrySender>) -> Arc<Upstreams> {
         Arc::new_cyclic(|this| Upstreams {
-            counters: Arc::new(Counters::new(tap)),
+            counters: Arc::new(UpstreamCounters::new(tap)),
             routes: papaya::HashMap::default(),
             servers: Mutex::default(),
-            spellings: Spellings::default(),
-            loops: Loops::default(),
+            failure_log: FailureLog::default(),
+            in_flight_names: InFlightNames::default(),
+            loop_detector: LoopDetector::default(),
             tls: Arc::new(Tls::new(authorities)),
             start: Instant::now(),
             this: this.clone(),
         })
     }
 
-    /// Asks the servers of a route until `read` takes the answer of one of them: a message of RCODE NOERROR, NXDOMAIN or
-    /// YXDOMAIN, checked to be the answer to the question, and whether it came by a stream, as nobody else can have sent it
-    /// then without seeing the query. What `read` says against an answer counts against its server.
+    /// Asks the servers of a route until `read` accepts a response. `read` gets a response to the question with the RCODE
+    /// NOERROR, NXDOMAIN or YXDOMAIN, and whether it came by a connection, where it cannot be forged without seeing the query.
+    /// A rejection by `read` counts against the server.
+    ///
+    /// # Errors
+    /// No response was accepted before `deadline`, or the route has no servers.
     pub async fn ask<T>(
         &self,
         route: &Route,
         question: &Question<'_>,
         deadline: Instant,
-        read: impl Fn(&[u8], bool) -> Result<T, Useless>,
+        read: impl Fn(&[u8], bool) -> Result<T, RejectionReason>,
     ) -> Result<T, Failure> {
-        let Servers::Targets { targets, sources } = &route.servers else {
-            return Err(Failure::new(0, "there is no server to ask"));
+        let Servers::Targets { targets, sources, trust_ad } = &route.servers else {
+            return Err(Failure::new(ede::OTHER, "there is no server to ask"));
         };
         if targets.is_empty() {
-            return Err(Failure::new(22, "there is no server to ask"));
+            return Err(Failure::new(ede::NO_REACHABLE_AUTHORITY, "there is no server to ask"));
         }
         let known = self.routes.pin().get(&route.id).cloned();
-        let way = known.unwrap_or_else(|| self.open(route, targets, sources));
+        let active = known.unwrap_or_else(|| self.open(route, targets, sources));
         let used = self.start.elapsed().as_secs() as usize;
-        if way.used.load(Relaxed) != used {
-            way.used.store(used, Relaxed);
+        if active.last_used.load(Relaxed) != used {
+            active.last_used.store(used, Relaxed);
         }
-        let place = Place::take(&way.on_their_way);
-        let asking = Asking::new(&self.spellings, &way, question);
+        let guard = CountGuard::take(&active.in_flight);
+        let query = UpstreamQuery::new(self, route, &active, question, *trust_ad);
         let (mut trial, mut deadline) = (None, deadline);
-        // What others ask there tells little of what this route would be answered: one question at a time tries.
-        if asking.is_hopeless() && way.has_failed.load(Relaxed) {
-            if way.trials.load(Relaxed) > 0 {
-                return Err(asking.failure().told(route));
+        // All servers are dead, and the last question of this route failed: one question at a time tries them again. Questions
+        // of another route may have failed for a reason of their own, so they alone do not stop this route.
+        if query.all_dead() && active.has_failed.load(Relaxed) {
+            if active.trials.load(Relaxed) > 0 {
+                return Err(query.failure());
             }
-            trial = Some(Place::take(&way.trials));
+            trial = Some(CountGuard::take(&active.trials));
             deadline = deadline.min(Instant::now() + TRIAL_TIMEOUT);
         }
-        let answer = asking.run(deadline, read).await.map_err(|failed| failed.told(route));
+        let answer = query.run(deadline, read).await;
         drop(trial);
-        drop(place);
+        drop(guard);
         let has_failed = answer.as_ref().is_err_and(|failure| !failure.is_local);
-        if way.has_failed.load(Relaxed) != has_failed {
-            way.has_failed.store(has_failed, Relaxed);
+        if active.has_failed.load(Relaxed) != has_failed {
+            active.has_failed.store(has_failed, Relaxed);
         }
         answer
     }
 
-    /// TLS over a connection to a server that zones are transferred from.
+    /// Sets up TLS on a connection to a server that zones are transferred from.
+    ///
+    /// # Errors
+    /// TLS fails: a predicate whose subject is the server.
     pub async fn secure(&self, target: &Target, stream: TcpStream) -> Result<TlsStream<TcpStream>, String> {
-        let config = self.tls.config(tls::Alpn::Transfer).map_err(|trouble| trouble.text)?;
-        let name = tls::server_name(target).map_err(|trouble| trouble.text)?;
+        let config = self.tls.config(tls::Alpn::Transfer).map_err(|error| error.text)?;
+        let name = tls::server_name(target).map_err(|error| error.text)?;
         let connecting = TlsConnector::from(config).connect(name, stream);
-        connecting.await.map_err(|error| tls::trouble(&error).text.into())
+        connecting.await.map_err(|error| tls::tls_error(&error).text.into())
     }
 
-    /// Whether a query that comes in may be one of ours, come back: it asks for a name in the very spelling that we ask for
-    /// at the moment. `name` is in wire format, as it is spelt. Of names of few letters that is never said. A client that
-    /// draws the case of names as we do may have drawn the same: [`Upstreams::leads_back`] knows.
+    /// Whether a query may be one of this node's own that came back: its name has the same random case as a question in flight.
+    /// Always false for names with few letters. A client that draws random case too may draw the same by chance:
+    /// [`Upstreams::leads_back`] tells the difference. `name` is in wire format, as the query has it.
     pub fn may_be_ours(&self, name: &[u8], qtype: u16) -> bool {
-        self.spellings.contains(name, qtype)
+        self.in_flight_names.contains(name, qtype)
     }
 
-    /// Whether the servers of a route send queries back to us. To find it out takes up to a second.
+    /// Whether the servers of a route send queries back to this node. The check takes up to a second; its result is remembered.
     pub async fn leads_back(&self, route: &Route) -> bool {
-        let way = self.routes.pin().get(&route.id).cloned();
-        match way {
-            Some(way) => self.loops.leads_back(&way, &route.domain).await,
+        let active = self.routes.pin().get(&route.id).cloned();
+        match active {
+            Some(active) => self.loop_detector.leads_back(&active, &route.domain).await,
             None => false,
         }
     }
 
-    /// Whether it has been found out just now that the servers of a route send queries back to us.
+    /// Whether the last check found that the servers of a route send queries back to this node.
     pub fn is_known_to_lead_back(&self, route: &Route) -> bool {
-        self.routes.pin().get(&route.id).is_some_and(|way| loops::is_known_to_lead_back(&way.leads_back))
+        self.routes.pin().get(&route.id).is_some_and(|active| loop_detection::is_known_to_lead_back(&active.loop_check))
     }
 
-    /// Whether a query that comes in is one that was to find out whether a route leads back to us. `name` is in wire format
-    /// and in lower case.
+    /// Whether a query is this node's own loop probe that came back. `name` is in wire format and in lower case.
     pub fn is_loop_probe(&self, name: &[u8]) -> bool {
-        self.loops.take(name)
+        self.loop_detector.take_back(name)
     }
 
-    /// The servers of a route, in the order in which they would be asked now; empty for recursion.
+    /// The state of the servers of a route, in the order in which they would be asked now. Empty for recursion.
     pub fn report(&self, route: &Route) -> Vec<TargetReport> {
         let Servers::Targets { targets, .. } = &route.servers else { return Vec::new() };
         let unknown = |target: &Target| TargetReport {
             target: target.clone(),
             rtt: None,
-            state: State::Unknown,
-            trouble: None,
+            state: ServerState::Unknown,
+            error: None,
             keeps_case: None,
         };
-        let Some(way) = self.routes.pin().get(&route.id).cloned() else { return targets.iter().map(unknown).collect() };
-        way.order(Instant::now()).into_iter().map(|at| way.report(at)).collect()
+        let Some(active) = self.routes.pin().get(&route.id).cloned() else {
+            return targets.iter().map(unknown).collect();
+        };
+        active.order(Instant::now()).into_iter().map(|at| active.report(at)).collect()
     }
 
-    /// What has been measured of those that are in use.
-    pub fn measured(&self) -> Vec<Measured> {
+    /// The metrics of all servers in use.
+    pub fn metrics(&self) -> Vec<ServerMetrics> {
         let servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let live = servers.into_iter().filter_map(|((_, sources), server)| Some(server.upgrade()?.measured(&sources)));
+        let live = servers.into_iter().filter_map(|((_, sources), server)| Some(server.upgrade()?.metrics(&sources)));
         live.collect()
     }
 
-    /// Takes up a route.
-    fn open(&self, route: &Route, targets: &[Target], sources: &[IpAddr]) -> Arc<Way> {
+    /// Adds a route, with servers that other routes may have already.
+    fn open(&self, route: &Route, targets: &[Target], sources: &[IpAddr]) -> Arc<ActiveRoute> {
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
-        // Who waited for the lock may find that another one has done it.
-        if let Some(way) = self.routes.pin().get(&route.id) {
-            return way.clone();
+        // Another task may have added the route while this one waited for the lock.
+        if let Some(active) = self.routes.pin().get(&route.id) {
+            return active.clone();
         }
         if self.routes.is_empty() {
             tokio::spawn(sweep(self.this.clone()));
@@ -350,37 +371,39 @@ impl Upstreams {
             servers.insert(key, Arc::downgrade(&server));
             server
         };
-        let way = Arc::new(Way {
+        let active = Arc::new(ActiveRoute {
             servers: targets.iter().map(&mut server).collect(),
-            worth: targets.iter().map(|_| Mutex::default()).collect(),
-            on_their_way: AtomicUsize::new(0),
-            leads_back: LeadsBack::default(),
+            usefulness: targets.iter().map(|_| Mutex::default()).collect(),
+            in_flight: AtomicUsize::new(0),
+            loop_check: LoopCheck::default(),
             has_failed: AtomicBool::new(false),
             trials: AtomicUsize::new(0),
-            used: AtomicUsize::new(self.start.elapsed().as_secs() as usize),
+            last_used: AtomicUsize::new(self.start.elapsed().as_secs() as usize),
         });
-        // So that it is known early which one is fast, and which one is not there.
-        if let [_, _, ..] = &way.servers[..] {
-            way.servers.iter().for_each(probe_once);
+        // The first questions know which server is fast, and which one is down.
+        if let [_, _, ..] = &active.servers[..] {
+            active.servers.iter().for_each(probe_once);
         }
-        self.routes.pin().insert(route.id, way.clone());
-        way
+        self.routes.pin().insert(route.id, active.clone());
+        active
     }
 
-    /// Closes what is not needed any more, and probes what was not asked for long. False if there is nothing left.
+    /// Removes unused routes, closes idle sockets, and probes servers without recent answers. False if no routes are left.
     fn sweep(&self) -> bool {
         let now = Instant::now();
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
         let routes = self.routes.pin();
         let seconds = self.start.elapsed().as_secs() as usize;
-        let idle = |way: &Way| seconds.saturating_sub(way.used.load(Relaxed));
-        routes.retain(|_, way| idle(way) < IDLE.as_secs() as usize || way.on_their_way.load(Relaxed) > 0);
-        for way in routes.values().filter(|way| way.servers.len() > 1 && idle(way) < OLD.as_secs() as usize) {
+        let idle = |active: &ActiveRoute| seconds.saturating_sub(active.last_used.load(Relaxed));
+        routes.retain(|_, active| idle(active) < IDLE_TIMEOUT.as_secs() as usize || active.in_flight.load(Relaxed) > 0);
+        for active in
+            routes.values().filter(|active| active.servers.len() > 1 && idle(active) < PROBE_AFTER.as_secs() as usize)
+        {
             let is_old = |server: &&Arc<Server>| {
                 let last = server.health().last_answer();
-                last.is_none_or(|at| now.saturating_duration_since(at) >= OLD)
+                last.is_none_or(|at| now.saturating_duration_since(at) >= PROBE_AFTER)
             };
-            way.servers.iter().filter(is_old).for_each(probe_once);
+            active.servers.iter().filter(is_old).for_each(probe_once);
         }
         servers.retain(|_, server| match server.upgrade() {
             Some(server) => {
@@ -393,9 +416,9 @@ impl Upstreams {
     }
 }
 
-/// Sweeps as long as there is something.
+/// Sweeps until no routes are left.
 async fn sweep(upstreams: Weak<Upstreams>) {
-    let mut ticks = interval(SWEEP);
+    let mut ticks = interval(SWEEP_INTERVAL);
     ticks.tick().await;
     loop {
         ticks.tick().await;

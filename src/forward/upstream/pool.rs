@@ -1,14 +1,14 @@
-//! TCP and DoT: the connections to one server, which query goes by which of them, and the queries that wait for one.
+//! The connections to one server by TCP or DoT: which query takes which connection, and the queries that wait for one.
 //!
-//! Few connections are shared by many queries. Servers that answer in the order of the questions may be stuck behind one
-//! that takes its time: then others are opened, and a query that is sent again has one of its own.
+//! A few connections are shared by many queries. A server that answers in the order of the questions may be stuck at a slow
+//! one: then more connections are opened, and a query that is sent again gets a connection of its own.
 
 use super::{
-    case::Case,
-    counters::Counters,
-    pending::{Event, Kind, Pending, Trouble},
-    sources::Sources,
-    stream::{Connection, Standing},
+    case_behaviour::CaseBehaviour,
+    counters::UpstreamCounters,
+    pending::{AttemptError, AttemptErrorKind, AttemptEvent, PendingQuestion},
+    source_addresses::SourceAddresses,
+    stream::{Connection, ConnectionLoad},
     tls::Tls,
 };
 use rustls::pki_types::ServerName;
@@ -20,242 +20,248 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// Connections to one server that queries share.
-const CONNECTIONS: usize = 8;
-/// Connections to one server in all: those that are stuck, and those that one query has alone.
-const MOST_CONNECTIONS: usize = 32;
-/// How many of those beyond the usual number there may be, over all servers.
-const MOST_EXTRA: usize = 128;
-/// Queries on one connection.
-const MOST_WAITING: usize = 512;
-/// With so many queries waiting on each connection, another one is opened.
-const MANY_WAITING: usize = 64;
-/// Likewise, when nothing has come back on them for so long.
-const LATE: Duration = Duration::from_millis(400);
-/// A connection on which nothing comes back for so long may be stuck: gone, or one of those whose answers come in the order
-/// of the questions, behind one that takes its time.
-pub const STUCK: Duration = Duration::from_millis(900);
-/// How long it is remembered that a server closes connections after a few answers.
-const MEMORY: Duration = Duration::from_secs(60);
-/// So many connections in a row that ended without an answer, and it is not a question's fault.
-const MOST_VAIN: usize = 64;
+/// The maximum number of shared connections to one server.
+const SHARED_CONNECTIONS: usize = 8;
+/// The maximum number of connections to one server in all, with stuck and exclusive ones.
+const MAX_CONNECTIONS: usize = 32;
+/// The maximum number of connections beyond the shared ones, over all servers.
+const MAX_EXTRA_CONNECTIONS: usize = 128;
+/// The maximum number of queries in flight on one connection.
+const MAX_QUERIES_PER_CONNECTION: usize = 512;
+/// The number of queries in flight on each connection beyond which another connection is opened.
+const BUSY_QUERIES: usize = 64;
+/// The time without a response beyond which another connection is opened.
+const BUSY_AFTER: Duration = Duration::from_millis(400);
+/// The time without a response after which a connection counts as stuck: it is broken, or its server answers in order and works
+/// on a slow question.
+pub const STUCK_AFTER: Duration = Duration::from_millis(900);
+/// The time for which zonal remembers that a server closes connections after a few answers.
+const CLOSE_PATTERN_LIFETIME: Duration = Duration::from_secs(60);
+/// The number of connections in a row that ended without an answer after which the questions are not the reason.
+const MAX_UNANSWERED_CLOSES: usize = 64;
 
 /// The connections to one server.
-pub struct Pool {
-    /// Where it is.
+pub struct StreamPool {
+    /// The address of the server.
     pub address: SocketAddr,
-    /// Where connections come from.
-    pub sources: Arc<Sources>,
-    /// Whether it keeps the case of names.
-    pub case: Arc<Case>,
-    /// What is counted.
-    pub counters: Arc<Counters>,
-    /// For DoT: what TLS needs, and the name that the certificate has to be for.
+    /// The source addresses of connections.
+    pub sources: Arc<SourceAddresses>,
+    /// Whether the server keeps the case of names.
+    pub case: Arc<CaseBehaviour>,
+    /// The counters of all servers together.
+    pub counters: Arc<UpstreamCounters>,
+    /// For DoT: the TLS configuration, and the name that the server's certificate must have.
     pub tls: Option<(Arc<Tls>, ServerName<'static>)>,
-    line: Mutex<Line>,
+    state: Mutex<PoolState>,
 }
 
 #[derive(Default)]
-struct Line {
+struct PoolState {
     connections: Vec<Arc<Connection>>,
-    /// Queries that wait for a connection of their own, and for one that they may share.
-    alone: VecDeque<Query>,
-    shared: VecDeque<Query>,
-    /// After how many answers the server has closed the last connections with more queries on them, and when.
+    /// The queries that wait for a connection of their own, and those that wait for a shared one.
+    exclusive: VecDeque<QueuedQuery>,
+    shared: VecDeque<QueuedQuery>,
+    /// The number of answers on each of the last two connections that the server closed with queries in flight, and the time of
+    /// the last close.
     closed_after: [Option<usize>; 2],
     closed_at: Option<Instant>,
-    /// How many connections have ended without an answer, since the last answer.
-    vain: usize,
+    /// The number of connections that ended without an answer, since the last answer.
+    unanswered_closes: usize,
 }
 
-/// A query that is to be sent.
-pub struct Query {
-    /// Who waits for its answer.
-    pub pending: Arc<Pending>,
-    /// Which try it is.
+/// A query that is to be sent on a connection.
+pub struct QueuedQuery {
+    /// The question that the query belongs to.
+    pub pending: Arc<PendingQuestion>,
+    /// The number of the attempt.
     pub number: usize,
-    /// Whether it is in a spelling of ours.
-    pub spelt: bool,
+    /// Whether the name is in random case.
+    pub randomised: bool,
     /// The message.
     pub octets: Vec<u8>,
-    /// It is to be alone on its connection until it is answered.
-    pub alone: bool,
-    /// Where it is told by which connection it went.
-    pub ticket: Arc<Ticket>,
+    /// Whether the query needs a connection of its own until it is answered.
+    pub exclusive: bool,
+    /// The connection and ID of the query, once it has them.
+    pub assignment: Arc<Assignment>,
 }
 
-/// By which connection a query went, and with which id. It is empty as long as the query waits.
-pub type Ticket = OnceLock<(Arc<Connection>, u16)>;
+/// The connection that a query takes, and its ID there. Empty while the query waits for a connection.
+pub type Assignment = OnceLock<(Arc<Connection>, u16)>;
 
-/// A query that was sent, or is to be. It is forgotten when this is dropped.
-pub struct Sent {
-    pool: Arc<Pool>,
-    pending: Arc<Pending>,
-    ticket: Arc<Ticket>,
+/// A query that was sent or waits for a connection. Dropping it gives the query up.
+pub struct StreamHandle {
+    pool: Arc<StreamPool>,
+    pending: Arc<PendingQuestion>,
+    assignment: Arc<Assignment>,
 }
 
-/// A place among the connections beyond the usual number.
-struct Extra(Arc<Counters>);
+/// Counts a connection beyond the shared ones.
+struct ExtraConnection(Arc<UpstreamCounters>);
 
-impl Drop for Extra {
+impl Drop for ExtraConnection {
     fn drop(&mut self) {
         self.0.extra_connections.fetch_sub(1, Relaxed);
     }
 }
 
-impl Pool {
-    /// No connection is open yet.
+impl StreamPool {
+    /// A pool without connections.
     pub fn new(
         address: SocketAddr,
-        sources: Arc<Sources>,
-        case: Arc<Case>,
-        counters: Arc<Counters>,
+        sources: Arc<SourceAddresses>,
+        case: Arc<CaseBehaviour>,
+        counters: Arc<UpstreamCounters>,
         tls: Option<(Arc<Tls>, ServerName<'static>)>,
-    ) -> Arc<Pool> {
-        Arc::new(Pool { address, sources, case, counters, tls, line: Mutex::default() })
+    ) -> Arc<StreamPool> {
+        Arc::new(StreamPool { address, sources, case, counters, tls, state: Mutex::default() })
     }
 
-    /// Sends a query, or has it wait until there is a connection for it. Its id is put in.
+    /// Sends a query, or queues it until there is a connection for it. The ID is written into `query` if it is sent at once.
     pub fn send(
         self: &Arc<Self>,
-        pending: &Arc<Pending>,
+        pending: &Arc<PendingQuestion>,
         number: usize,
-        spelt: bool,
+        randomised: bool,
         query: &mut [u8],
-        alone: bool,
-    ) -> Result<Sent, Trouble> {
-        let (pending, ticket) = (pending.clone(), Arc::default());
-        let sent = Sent { pool: self.clone(), pending: pending.clone(), ticket: Arc::clone(&ticket) };
-        let mut new = Query { pending, number, spelt, octets: query.to_vec(), alone, ticket };
-        let mut line = self.line();
-        if line.queue(alone).is_empty() && self.place(&mut line, &mut new)? {
+        exclusive: bool,
+    ) -> Result<StreamHandle, AttemptError> {
+        let (pending, assignment) = (pending.clone(), Arc::default());
+        let sent = StreamHandle { pool: self.clone(), pending: pending.clone(), assignment: Arc::clone(&assignment) };
+        let mut new = QueuedQuery { pending, number, randomised, octets: query.to_vec(), exclusive, assignment };
+        let mut state = self.state();
+        if state.queue(exclusive).is_empty() && self.assign(&mut state, &mut new)? {
             query.copy_from_slice(&new.octets);
         } else {
-            line.queue(alone).push_back(new);
+            state.queue(exclusive).push_back(new);
         }
-        drop(line);
+        drop(state);
         Ok(sent)
     }
 
-    /// A query was answered on a connection.
-    pub fn answered(self: &Arc<Self>) {
-        let mut line = self.line();
-        line.vain = 0;
-        self.advance(&mut line);
+    /// Records that a query was answered, which may make room for a queued one.
+    pub fn note_answer(self: &Arc<Self>) {
+        let mut state = self.state();
+        state.unanswered_closes = 0;
+        self.assign_queued(&mut state);
     }
 
-    /// A connection has ended after so many answers, with so many queries on it. Returns what that means for them.
-    pub fn ended(&self, kind: Kind, answers: usize, waiting: usize) -> Kind {
-        if waiting == 0 || !matches!(kind, Kind::Closed | Kind::Broken) {
+    /// Records that a connection ended after `answers` answers with `waiting` queries in flight. Returns the kind of error for
+    /// these.
+    pub fn classify_end(&self, kind: AttemptErrorKind, answers: usize, waiting: usize) -> AttemptErrorKind {
+        if waiting == 0 || !matches!(kind, AttemptErrorKind::Closed | AttemptErrorKind::ClosedUnanswered) {
             return kind;
         }
-        let mut line = self.line();
+        let mut state = self.state();
         if answers > 0 {
-            line.closed_after = [line.closed_after[1], Some(answers)];
-            line.closed_at = Some(Instant::now());
-            return Kind::Closed;
+            state.closed_after = [state.closed_after[1], Some(answers)];
+            state.closed_at = Some(Instant::now());
+            return AttemptErrorKind::Closed;
         }
-        line.vain += 1;
+        state.unanswered_closes += 1;
         match waiting {
-            _ if line.vain >= MOST_VAIN => Kind::Answer,
-            1 => Kind::Broken,
-            _ => Kind::Doubtful,
+            _ if state.unanswered_closes >= MAX_UNANSWERED_CLOSES => AttemptErrorKind::BadResponse,
+            1 => AttemptErrorKind::ClosedUnanswered,
+            _ => AttemptErrorKind::ClosedAmbiguous,
         }
     }
 
-    /// Sends what waits, as far as there are connections for it.
-    pub fn go_on(self: &Arc<Self>) {
-        self.advance(&mut self.line());
+    /// Sends queued queries, as far as there are connections for them.
+    pub fn send_queued(self: &Arc<Self>) {
+        self.assign_queued(&mut self.state());
     }
 
-    fn line(&self) -> MutexGuard<'_, Line> {
-        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    fn state(&self) -> MutexGuard<'_, PoolState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn advance(self: &Arc<Self>, line: &mut Line) {
-        for alone in [true, false] {
-            while let Some(mut query) = line.queue(alone).pop_front() {
-                match self.place(line, &mut query) {
+    fn assign_queued(self: &Arc<Self>, state: &mut PoolState) {
+        for exclusive in [true, false] {
+            while let Some(mut query) = state.queue(exclusive).pop_front() {
+                match self.assign(state, &mut query) {
                     Ok(true) => {}
                     Ok(false) => {
-                        line.queue(alone).push_front(query);
+                        state.queue(exclusive).push_front(query);
                         break;
                     }
-                    Err(trouble) => query.pending.post(query.number, Event::Failed(trouble)),
+                    Err(error) => query.pending.post(query.number, AttemptEvent::Failed(error)),
                 }
             }
         }
     }
 
-    /// Sends a query by the connection that suits it best. False if there is none now.
-    fn place(self: &Arc<Self>, line: &mut Line, query: &mut Query) -> Result<bool, Trouble> {
-        while let Some(connection) = self.choose(line, query.alone) {
-            // One that has just been closed is not found again.
-            if connection.send(query, line.most())? {
+    /// Sends a query on the best connection. False if there is none now.
+    fn assign(self: &Arc<Self>, state: &mut PoolState, query: &mut QueuedQuery) -> Result<bool, AttemptError> {
+        while let Some(connection) = self.choose_connection(state, query.exclusive) {
+            // A connection that was closed meanwhile is not chosen again.
+            if connection.send(query, state.max_queries_per_connection())? {
                 return Ok(true);
             }
         }
         Ok(false)
     }
 
-    fn choose(self: &Arc<Self>, line: &mut Line, alone: bool) -> Option<Arc<Connection>> {
-        line.connections.retain(|connection| !connection.is_closed());
-        if alone {
-            let idle = |line: &Line| line.connections.iter().find(|one| one.standing().is_idle()).cloned();
-            return self.open(line).or_else(|| idle(line));
+    fn choose_connection(self: &Arc<Self>, state: &mut PoolState, exclusive: bool) -> Option<Arc<Connection>> {
+        state.connections.retain(|connection| !connection.is_closed());
+        if exclusive {
+            let idle = |state: &PoolState| state.connections.iter().find(|one| one.load().is_idle()).cloned();
+            return self.open_connection(state).or_else(|| idle(state));
         }
-        let most = if line.most() < usize::MAX { MOST_CONNECTIONS } else { CONNECTIONS };
+        let most = if state.max_queries_per_connection() < usize::MAX { MAX_CONNECTIONS } else { SHARED_CONNECTIONS };
         let (mut live, mut best) = (0, None);
-        for connection in &line.connections {
-            let Standing { alone, spent, owed, waiting } = connection.standing();
-            let is_stuck = owed >= STUCK;
-            live += usize::from(!alone && !is_stuck);
-            let rank = (is_stuck, owed >= LATE || waiting >= MANY_WAITING, waiting);
-            if !alone && !spent && waiting < MOST_WAITING && best.as_ref().is_none_or(|(other, _)| rank < *other) {
+        for connection in &state.connections {
+            let ConnectionLoad { exclusive, exhausted, unanswered_for, waiting } = connection.load();
+            let is_stuck = unanswered_for >= STUCK_AFTER;
+            live += usize::from(!exclusive && !is_stuck);
+            let rank = (is_stuck, unanswered_for >= BUSY_AFTER || waiting >= BUSY_QUERIES, waiting);
+            if !exclusive
+                && !exhausted
+                && waiting < MAX_QUERIES_PER_CONNECTION
+                && best.as_ref().is_none_or(|(other, _)| rank < *other)
+            {
                 best = Some((rank, connection.clone()));
             }
         }
         match best {
             Some(((false, false, _), connection)) => Some(connection),
             _ if live >= most => best.map(|(_, connection)| connection),
-            _ => self.open(line).or(best.map(|(_, connection)| connection)),
+            _ => self.open_connection(state).or(best.map(|(_, connection)| connection)),
         }
     }
 
-    /// Opens a connection, if there may be another one.
-    fn open(self: &Arc<Self>, line: &mut Line) -> Option<Arc<Connection>> {
-        let extra = match line.connections.len() {
-            ..CONNECTIONS => None,
-            MOST_CONNECTIONS.. => return None,
+    /// Opens a connection, if the limits allow it.
+    fn open_connection(self: &Arc<Self>, state: &mut PoolState) -> Option<Arc<Connection>> {
+        let extra = match state.connections.len() {
+            ..SHARED_CONNECTIONS => None,
+            MAX_CONNECTIONS.. => return None,
             _ => {
-                let extra = Extra(self.counters.clone());
-                if self.counters.extra_connections.fetch_add(1, Relaxed) >= MOST_EXTRA {
+                let extra = ExtraConnection(self.counters.clone());
+                if self.counters.extra_connections.fetch_add(1, Relaxed) >= MAX_EXTRA_CONNECTIONS {
                     return None;
                 }
                 Some(extra)
             }
         };
         let (connection, pool) = (Arc::new(Connection::default()), self.clone());
-        line.connections.push(connection.clone());
+        state.connections.push(connection.clone());
         let opened = connection.clone();
         tokio::spawn(async move {
             opened.run(&pool).await;
             drop(extra);
-            pool.go_on();
+            pool.send_queued();
         });
         Some(connection)
     }
 }
 
-impl Line {
-    fn queue(&mut self, alone: bool) -> &mut VecDeque<Query> {
-        if alone { &mut self.alone } else { &mut self.shared }
+impl PoolState {
+    fn queue(&mut self, exclusive: bool) -> &mut VecDeque<QueuedQuery> {
+        if exclusive { &mut self.exclusive } else { &mut self.shared }
     }
 
-    /// How many queries may be sent on one connection. A server that closes after a few answers does so each time; once
-    /// may have other reasons.
-    fn most(&self) -> usize {
-        let is_known = self.closed_at.is_some_and(|at| at.elapsed() < MEMORY);
+    /// The maximum number of queries on one connection. A limit is learned when the server has closed two connections after a
+    /// few answers: one may have another reason.
+    fn max_queries_per_connection(&self) -> usize {
+        let is_known = self.closed_at.is_some_and(|at| at.elapsed() < CLOSE_PATTERN_LIFETIME);
         self.closed_after
             .into_iter()
             .try_fold(0, |most, n| Some(most.max(n?)))
@@ -264,27 +270,27 @@ impl Line {
     }
 }
 
-impl Sent {
-    /// The address and port that it went from.
+impl StreamHandle {
+    /// The local address and port of the query.
     pub fn local(&self) -> Option<SocketAddr> {
-        self.ticket.get().and_then(|(connection, _)| connection.local())
+        self.assignment.get().and_then(|(connection, _)| connection.local())
     }
 
-    /// Whether it waits for a connection.
+    /// Whether the query waits for a connection.
     pub fn is_queued(&self) -> bool {
-        self.ticket.get().is_none()
+        self.assignment.get().is_none()
     }
 }
 
-impl Drop for Sent {
+impl Drop for StreamHandle {
     fn drop(&mut self) {
         if self.is_queued() {
-            let mut line = self.pool.line();
+            let mut state = self.pool.state();
             if self.is_queued() {
-                let line = &mut *line;
-                // The oldest is the first whose time is over, and the first in the queue.
-                for queue in [&mut line.alone, &mut line.shared] {
-                    if let Some(at) = queue.iter().position(|query| Arc::ptr_eq(&query.ticket, &self.ticket)) {
+                let state = &mut *state;
+                // The query that is given up is usually the oldest, which is first in its queue.
+                for queue in [&mut state.exclusive, &mut state.shared] {
+                    if let Some(at) = queue.iter().position(|query| Arc::ptr_eq(&query.assignment, &self.assignment)) {
                         queue.remove(at);
                         return;
                     }
@@ -292,10 +298,10 @@ impl Drop for Sent {
                 return;
             }
         }
-        if let Some((connection, id)) = self.ticket.get()
+        if let Some((connection, id)) = self.assignment.get()
             && connection.forget(*id, &self.pending)
         {
-            self.pool.go_on();
+            self.pool.send_queued();
         }
     }
 }

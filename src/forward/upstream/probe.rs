@@ -1,9 +1,9 @@
-//! Queries that find out whether a server is there, and how well it answers. No client waits for them.
+//! Probes: queries that find out whether a server is up, and how fast. No client waits for them.
 
 use super::{
-    pending::{Event, Kind, Pending, Trouble},
-    query::Spelt,
-    server::{Server, Way},
+    pending::{AttemptError, AttemptErrorKind, AttemptEvent, PendingQuestion},
+    query::RandomisedQuestion,
+    server::{Channel, Server},
 };
 use crate::{
     answer::known::Question,
@@ -17,12 +17,12 @@ use std::{
 };
 use tokio::time::{Instant, sleep, sleep_until};
 
-/// How long the answer to a probe is waited for.
+/// The time-out of a probe.
 const PROBE_TIMEOUT: Duration = Duration::from_secs(2);
-/// How long to the first probe of a server that is down, and the longest time from one to the next.
+/// The time until the first probe of a server that is down, and the maximum time between probes.
 const PROBES: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
-/// Sends a server that is down a query now and then, until it answers or nobody needs it.
+/// Probes a server that is down in growing intervals, until it answers or no route has it.
 pub fn probe_until_up(server: &Arc<Server>) {
     if server.probing.swap(true, Relaxed) {
         return;
@@ -34,7 +34,7 @@ pub fn probe_until_up(server: &Arc<Server>) {
             sleep(pause).await;
             pause = (2 * pause).min(longest);
             let Some(server) = server.upgrade() else { return };
-            if probe(&server, Way::Fresh).await {
+            if probe(&server, Channel::NewConnection).await {
                 server.probing.store(false, Relaxed);
                 return;
             }
@@ -42,29 +42,29 @@ pub fn probe_until_up(server: &Arc<Server>) {
     });
 }
 
-/// Sends a server a query to learn how well it answers.
+/// Probes a server once, to measure its round trip time.
 pub fn probe_once(server: &Arc<Server>) {
     if server.probing.load(Relaxed) {
         return;
     }
     let server = server.clone();
-    tokio::spawn(async move { probe(&server, Way::Usual).await });
+    tokio::spawn(async move { probe(&server, Channel::Default).await });
 }
 
-/// Whether a server answers; anything will do.
-async fn probe(server: &Arc<Server>, way: Way) -> bool {
+/// Whether a server answers a probe. Any response will do.
+async fn probe(server: &Arc<Server>, way: Channel) -> bool {
     let name = LookupName::new(&server.probe).unwrap_or_else(LookupName::root);
     let question = Question { name: &name, qtype: rtype::SOA, dnssec_ok: false, checking_disabled: false };
-    let pending = Arc::new(Pending::new(Spelt::new(&question)));
+    let pending = Arc::new(PendingQuestion::new(RandomisedQuestion::new(&question)));
     let at = Instant::now();
-    let look = server.look(&pending.question, at);
+    let format = server.query_format(&pending.question, at);
     server.counters.probes.inc();
-    let event = match server.send(&pending, 0, (way, look), at) {
-        Err(trouble) => Some(Event::Failed(trouble)),
+    let event = match server.send(&pending, 0, (way, format), at) {
+        Err(error) => Some(AttemptEvent::Failed(error)),
         Ok(sent) => {
             let event = pending.next(pin!(sleep_until(at + PROBE_TIMEOUT))).await.map(|(_, event)| event);
-            if let Some(Event::Answer(message)) = &event {
-                sent.tell(DnstapMessage::ForwarderResponse, message);
+            if let Some(AttemptEvent::Response(message)) = &event {
+                sent.record_dnstap(DnstapMessage::ForwarderResponse, message);
             }
             event
         }
@@ -72,21 +72,24 @@ async fn probe(server: &Arc<Server>, way: Way) -> bool {
     let now = Instant::now();
     let mut health = server.health();
     let is_down = match event {
-        Some(Event::Answer(message)) => {
-            server.tally.answered(&message, now.saturating_duration_since(at));
-            health.answered(at, now);
+        Some(AttemptEvent::Response(message)) => {
+            server.own_counters.count_answer(&message, now.saturating_duration_since(at));
+            health.record_round_trip(at, now);
             return true;
         }
-        // Nobody believes what it says, but it is there.
-        Some(Event::Folded(_)) => {
-            health.heard(now);
+        // The response may be forged and is not used, but the server is up.
+        Some(AttemptEvent::CaseFolded(_)) => {
+            health.record_answer(now);
             return true;
         }
-        Some(Event::Failed(Trouble { kind: Kind::Network | Kind::Unfit, text })) => health.refused(text, now),
+        Some(AttemptEvent::Failed(AttemptError {
+            kind: AttemptErrorKind::Unreachable | AttemptErrorKind::Misconfigured,
+            text,
+        })) => health.record_refusal(text, now),
         Some(_) => false,
         None => {
-            server.tally.timed_out();
-            health.timed_out(at, now)
+            server.own_counters.count_timeout();
+            health.record_timeout(at, now)
         }
     };
     drop(health);

@@ -1,74 +1,74 @@
-//! The query that servers are sent, and what their answers have to be like.
+//! The queries to upstream servers in wire format, and the checks of their responses.
 
 use super::random;
 use crate::{
     answer::known::Question,
     wire::{
-        query::{HEADER, child_hash, flag, flags, option, rcode, root_hash, skip_name},
+        codes::{class, edns_flag, flag, option, rcode},
+        query::{HEADER, child_hash, flags, root_hash, skip_name},
         rdata::rtype,
     },
 };
+use std::fmt::Write;
 
-/// The longest query, in octets: header, name, type and class, OPT, padding.
+/// The maximum length of a query, in octets: header, name, type and class, OPT record, padding.
 pub const MAX_QUERY: usize = 512;
-/// The largest UDP answer that is asked for.
+/// The maximum size of a response by UDP that queries announce, in octets.
 const UDP_SIZE: u16 = 1232;
-/// Queries on encrypted transports are a multiple of this (RFC 8467, 4.1), in octets.
+/// The length of queries on encrypted transports is a multiple of this, in octets (RFC 8467, section 4.1).
 const PADDING: usize = 128;
-/// Option code of padding (RFC 7830).
-const PADDING_OPTION: u16 = 12;
-/// In a name with fewer letters, case proves nothing.
-const TELLING_LETTERS: usize = 4;
-/// In a name with fewer letters, two random spellings are the same too often.
-const UNIQUE_LETTERS: usize = 8;
+/// The minimum number of letters in a name whose case shows whether a server keeps case.
+const MIN_LETTERS_FOR_CASE: usize = 4;
+/// The minimum number of letters in a name whose random case is unlikely to be drawn twice.
+const MIN_LETTERS_FOR_FINGERPRINT: usize = 8;
 
-/// A question in the spelling in which it is asked: letters are in random case (draft-vixie-dnsext-dns0x20), which an
-/// answer has to repeat.
-pub struct Spelt {
-    /// The name in lower case, and behind it as it is spelt.
+/// A question with its name in random case (0x20, draft-vixie-dnsext-dns0x20). A response must repeat the case.
+pub struct RandomisedQuestion {
+    /// The name in lower case, followed by the name in random case.
     names: Box<[u8]>,
     letters: u8,
     qtype: u16,
     dnssec_ok: bool,
     checking_disabled: bool,
+    wants_ad: bool,
 }
 
-/// How a query is to look.
+/// The format of a query.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Look {
-    /// In random case.
-    pub spelt: bool,
-    /// With EDNS.
+pub struct QueryFormat {
+    /// The name is in random case.
+    pub randomised: bool,
+    /// The query has EDNS.
     pub edns: bool,
-    /// With padding.
+    /// The query has padding.
     pub padded: bool,
 }
 
-/// What an answer makes of the question.
+/// The way in which a message repeats a question.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Echo {
-    /// It is spelt as in the query.
+    /// With the name in the case of the query.
     Exact,
-    /// It is in another case.
+    /// With the name in another case.
     Folded,
-    /// An error without a question.
+    /// The message is an error response without a question.
     Absent,
-    /// It is something else, or no answer at all.
+    /// The message is not a response to the question.
     Other,
 }
 
-impl Spelt {
-    /// Draws a spelling for a question.
-    pub fn new(question: &Question) -> Spelt {
+impl RandomisedQuestion {
+    /// Draws random case for a question. At least one letter becomes upper case.
+    pub fn new(question: &Question) -> RandomisedQuestion {
         let wire = question.name.wire();
         let mut names: Box<[u8]> = [wire, wire].concat().into();
-        let spelt = &mut names[wire.len()..];
+        let randomised = &mut names[wire.len()..];
         let (mut bits, mut letters, mut capitals, mut first) = (0, 0, 0, None);
-        for (at, octet) in spelt.iter_mut().enumerate() {
+        for (at, octet) in randomised.iter_mut().enumerate() {
             if at.is_multiple_of(64) {
                 bits = random::octets().map_or(0, u64::from_ne_bytes);
             }
-            // The length octets of labels are no letters.
+            // The length octets of labels are below the letters.
             if octet.is_ascii_lowercase() {
                 letters += 1;
                 first = first.or(Some(at));
@@ -79,46 +79,53 @@ impl Spelt {
             }
         }
         if let (0, Some(first)) = (capitals, first) {
-            spelt[first].make_ascii_uppercase();
+            randomised[first].make_ascii_uppercase();
         }
-        Spelt {
+        RandomisedQuestion {
             names,
             letters,
             qtype: question.qtype,
             dnssec_ok: question.dnssec_ok,
             checking_disabled: question.checking_disabled,
+            wants_ad: false,
         }
     }
 
-    /// The name, in random case or in lower case.
-    pub fn name(&self, spelt: bool) -> &[u8] {
+    /// With AD in the query, the server tells whether the answer is validated (RFC 6840, section 5.7).
+    pub fn with_ad(self, wants_ad: bool) -> RandomisedQuestion {
+        RandomisedQuestion { wants_ad, ..self }
+    }
+
+    /// The name in random case, or in lower case.
+    pub fn name(&self, randomised: bool) -> &[u8] {
         let (lower, random) = self.names.split_at(self.names.len() / 2);
-        if spelt { random } else { lower }
+        if randomised { random } else { lower }
     }
 
-    /// Whether an answer in the same case shows that a server keeps it.
-    pub fn is_telling(&self) -> bool {
-        usize::from(self.letters) >= TELLING_LETTERS
+    /// Whether the name has enough letters for a response to show that a server keeps case.
+    pub fn shows_case(&self) -> bool {
+        usize::from(self.letters) >= MIN_LETTERS_FOR_CASE
     }
 
-    /// Whether DNSSEC records are wanted.
+    /// Whether the question is for DNSSEC records.
     pub fn dnssec_ok(&self) -> bool {
         self.dnssec_ok
     }
 
-    /// A number that only a query with this spelling and type has; none if the spelling is too common.
-    pub fn mark(&self) -> Option<u64> {
-        (usize::from(self.letters) >= UNIQUE_LETTERS).then(|| mark(self.name(true), self.qtype))
+    /// The fingerprint of the name in random case and the type. None if the name has too few letters.
+    pub fn fingerprint(&self) -> Option<u64> {
+        (usize::from(self.letters) >= MIN_LETTERS_FOR_FINGERPRINT).then(|| fingerprint(self.name(true), self.qtype))
     }
 
-    /// Writes the query; returns its length.
-    pub fn write(&self, query: &mut [u8; MAX_QUERY], id: u16, look: Look) -> usize {
+    /// Writes the query, and returns its length.
+    pub fn write(&self, query: &mut [u8; MAX_QUERY], id: u16, format: QueryFormat) -> usize {
         let cd = if self.checking_disabled { flag::CD } else { 0 };
-        let header = [id, flag::RD | cd, 1, 0, 0, u16::from(look.edns)];
+        let ad = if self.wants_ad { flag::AD } else { 0 };
+        let header = [id, flag::RD | cd | ad, 1, 0, 0, u16::from(format.edns)];
         for (at, number) in header.iter().enumerate() {
             query[2 * at..2 * at + 2].copy_from_slice(&number.to_be_bytes());
         }
-        let name = self.name(look.spelt);
+        let name = self.name(format.randomised);
         let mut len = HEADER;
         let mut put = |octets: &[u8]| {
             query[len..len + octets.len()].copy_from_slice(octets);
@@ -127,34 +134,36 @@ impl Spelt {
         };
         put(name);
         put(&self.qtype.to_be_bytes());
-        let mut end = put(&[0, 1]);
-        if look.edns {
-            put(&[0, 0, rtype::OPT as u8]);
+        let mut end = put(&class::IN.to_be_bytes());
+        if format.edns {
+            put(&[0]);
+            put(&rtype::OPT.to_be_bytes());
             put(&UDP_SIZE.to_be_bytes());
-            end = put(&[0, 0, u8::from(self.dnssec_ok) << 7, 0]);
-            let padding = match look.padded {
+            put(&[0, 0]);
+            end = put(&if self.dnssec_ok { edns_flag::DO } else { 0 }.to_be_bytes());
+            let padding = match format.padded {
                 true => (end + 6).next_multiple_of(PADDING) - (end + 6),
                 false => return put(&[0, 0]),
             };
             put(&(padding as u16 + 4).to_be_bytes());
-            put(&PADDING_OPTION.to_be_bytes());
+            put(&option::PADDING.to_be_bytes());
             put(&(padding as u16).to_be_bytes());
             end = put(&[0; PADDING][..padding]);
         }
         end
     }
 
-    /// Makes the case in an answer what it would be without our spelling: that of the question, to which names in the
-    /// records may point, and of names that the server has copied from it.
+    /// Replaces the random case in a response by lower case: in the question, which names in records may point to, and in names
+    /// that the server has copied from it.
     pub fn restore(&self, message: &mut [u8]) {
-        let (lower, spelt) = (self.name(false), self.name(true));
+        let (lower, randomised) = (self.name(false), self.name(true));
         let Some(question) = message.get_mut(HEADER..HEADER + lower.len()) else { return };
         question.copy_from_slice(lower);
         let count = |at: usize| usize::from(u16::from_be_bytes([message[at], message[at + 1]]));
         let records = count(6) + count(8) + count(10);
         let mut at = HEADER + lower.len() + 4;
         for _ in 0..records {
-            restore_name(message, at, spelt);
+            restore_name(message, at, randomised);
             let Some(fixed) = skip_name(message, at) else { return };
             let Some(&[t1, t2, .., l1, l2]) = message.get(fixed..fixed + 10) else { return };
             at = fixed + 10 + usize::from(u16::from_be_bytes([l1, l2]));
@@ -164,28 +173,29 @@ impl Spelt {
                 if name_at >= at {
                     break;
                 }
-                restore_name(message, name_at, spelt);
+                restore_name(message, name_at, randomised);
                 let Some(next) = skip_name(message, name_at) else { return };
                 name_at = next;
             }
         }
     }
 
-    /// How an answer repeats the question that was asked in this case. The id is for others to check.
-    pub fn echo(&self, message: &[u8], spelt: bool) -> Echo {
+    /// The way in which a message repeats the question, whose name was sent in random case if `randomised`. The caller checks
+    /// the ID.
+    pub fn echo(&self, message: &[u8], randomised: bool) -> Echo {
         if message.len() < HEADER || flags(message) & flag::QR == 0 || flags(message) & flag::OPCODE != 0 {
             return Echo::Other;
         }
-        let name = self.name(spelt);
+        let name = self.name(randomised);
         let (type_at, end) = (HEADER + name.len(), HEADER + name.len() + 4);
         match [message[4], message[5]] {
             [0, 1] => {}
-            // Some servers do so when they cannot read the query.
-            [0, 0] if !is_final(flags(message) & 15) => return Echo::Absent,
+            // Some servers send this when they cannot read the query.
+            [0, 0] if !is_final(flags(message) & flag::RCODE) => return Echo::Absent,
             _ => return Echo::Other,
         }
-        let [t1, t2] = self.qtype.to_be_bytes();
-        if message.get(type_at..end) != Some(&[t1, t2, 0, 1]) {
+        let ([t1, t2], [c1, c2]) = (self.qtype.to_be_bytes(), class::IN.to_be_bytes());
+        if message.get(type_at..end) != Some(&[t1, t2, c1, c2]) {
             return Echo::Other;
         }
         match &message[HEADER..type_at] {
@@ -196,8 +206,8 @@ impl Spelt {
     }
 }
 
-/// Where the data of a type has names that are the same in any case, for signatures too (RFC 4034, 6.2): behind how many
-/// octets, and how many names.
+/// The names in the data of a type whose case has no meaning, also for signatures (RFC 4034, section 6.2): the number of octets
+/// before them, and their number.
 fn names_in(rtype: u16) -> Option<(usize, usize)> {
     match rtype {
         rtype::NS | rtype::CNAME | rtype::DNAME | rtype::PTR => Some((0, 1)),
@@ -208,16 +218,16 @@ fn names_in(rtype: u16) -> Option<(usize, usize)> {
     }
 }
 
-/// Makes labels lower case that stand at this place as they do in a spelling of ours.
-fn restore_name(message: &mut [u8], at: usize, spelt: &[u8]) {
+/// Makes the labels at an offset lower case, if they are the end of the name in random case.
+fn restore_name(message: &mut [u8], at: usize, randomised: &[u8]) {
     let mut end = at;
     while let Some(len @ 1..64) = message.get(end).copied() {
         end += 1 + usize::from(len);
     }
     let Some(labels) = message.get_mut(at..end).filter(|labels| !labels.is_empty()) else { return };
     let mut from = 0;
-    while let Some(len @ 1..) = spelt.get(from).copied() {
-        if spelt[from..].starts_with(labels) {
+    while let Some(len @ 1..) = randomised.get(from).copied() {
+        if randomised[from..].starts_with(labels) {
             labels.make_ascii_lowercase();
             return;
         }
@@ -225,55 +235,65 @@ fn restore_name(message: &mut [u8], at: usize, spelt: &[u8]) {
     }
 }
 
-/// Whether another server would say the same.
+/// Whether an RCODE is an answer, which another server would give too.
 fn is_final(code: u16) -> bool {
     matches!(code, rcode::NOERROR | rcode::NXDOMAIN | rcode::YXDOMAIN)
 }
 
-/// The number that a query with this spelling and type has.
-pub fn mark(name: &[u8], qtype: u16) -> u64 {
+/// A hash of a name in its case and a type. Never 0.
+pub fn fingerprint(name: &[u8], qtype: u16) -> u64 {
     child_hash(root_hash() ^ u64::from(qtype), name).max(1)
 }
 
-/// What an answer amounts to.
+/// The kind of a response.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Said {
-    /// Records, or that there are none.
+pub enum ResponseKind {
+    /// Records, or a negative answer.
     Usable,
-    /// There is more than fits.
+    /// The response is truncated.
     Truncated,
-    /// An error: the RCODE, and an extended error (RFC 8914).
+    /// An error: the RCODE, and the extended error (RFC 8914).
     Error(u16, Option<(u16, String)>),
-    /// Nothing that can be read.
+    /// The message cannot be read.
     Garbage,
 }
 
-/// Looks through an answer whose question is right. Record data is not looked into.
-pub fn said(message: &[u8]) -> Said {
+/// Classifies a response whose question is right. Record data is not checked.
+pub fn classify_response(message: &[u8]) -> ResponseKind {
     if flags(message) & flag::TC != 0 {
-        return Said::Truncated;
+        return ResponseKind::Truncated;
     }
-    let mut code = flags(message) & 15;
+    let mut code = flags(message) & flag::RCODE;
     let Some(options) = options(message) else {
-        // Errors may be sloppy.
+        // Error responses may be malformed behind the header.
         return match code {
-            code if is_final(code) => Said::Garbage,
-            _ => Said::Error(code, None),
+            code if is_final(code) => ResponseKind::Garbage,
+            _ => ResponseKind::Error(code, None),
         };
     };
     if let Some((extended, _)) = options {
         code |= u16::from(extended) << 4;
     }
     match code {
-        // With the DNAME that makes a name too long; without, it says nothing.
-        rcode::YXDOMAIN if message[6..8] == [0, 0] => Said::Error(code, None),
-        code if is_final(code) => Said::Usable,
-        _ => Said::Error(code, options.and_then(|(_, options)| extended_error(options))),
+        // YXDOMAIN comes with the DNAME that makes a name too long; without, it is an error.
+        rcode::YXDOMAIN if message[6..8] == [0, 0] => ResponseKind::Error(code, None),
+        code if is_final(code) => ResponseKind::Usable,
+        _ => ResponseKind::Error(code, options.and_then(|(_, options)| extended_error(options))),
     }
 }
 
-/// Walks over all records: none if they do not fit; else the extended RCODE and the options of the OPT record, if there
-/// is one.
+/// An error response as a predicate whose subject is the server.
+pub fn describe_error(code: u16, extended: Option<(u16, String)>) -> String {
+    let known = rcode::MNEMONICS.iter().find(|(known, _)| *known == code);
+    let mut text = known.map_or(format!("answered RCODE {code}"), |(_, mnemonic)| format!("answered {mnemonic}"));
+    if let Some((code, why)) = extended {
+        let _ = write!(text, " (EDE {code}{}{why})", if why.is_empty() { "" } else { ": " });
+    }
+    text
+}
+
+/// Walks over all records. None if the message is malformed; else the extended RCODE and the options of the OPT record, if
+/// there is one.
 fn options(message: &[u8]) -> Option<Option<(u8, &[u8])>> {
     let count = |at: usize| u16::from_be_bytes([message[at], message[at + 1]]);
     let mut at = HEADER;
@@ -297,7 +317,7 @@ fn extended_error(mut options: &[u8]) -> Option<(u16, String)> {
     while let [c1, c2, l1, l2, rest @ ..] = options {
         let (data, next) = rest.split_at_checked(u16::from_be_bytes([*l1, *l2]).into())?;
         if let (option::EDE, [e1, e2, text @ ..]) = (u16::from_be_bytes([*c1, *c2]), data) {
-            // It goes on into an answer of ours: printable, and not long.
+            // The text goes into a response to a client: printable characters only, and not many.
             let text = String::from_utf8_lossy(text);
             let text = text.chars().filter(|char| !char.is_control()).take(80).collect();
             return Some((u16::from_be_bytes([*e1, *e2]), text));
@@ -310,28 +330,31 @@ fn extended_error(mut options: &[u8]) -> Option<(u16, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::wire::query::{LookupName, Packet};
+    use crate::wire::{
+        codes::ede,
+        query::{LookupName, Packet},
+    };
 
-    fn spelt(name: &[u8]) -> Spelt {
+    fn randomised(name: &[u8]) -> RandomisedQuestion {
         let name = LookupName::new(name).unwrap();
-        Spelt::new(&Question { name: &name, qtype: 28, dnssec_ok: true, checking_disabled: true })
+        RandomisedQuestion::new(&Question { name: &name, qtype: 28, dnssec_ok: true, checking_disabled: true })
     }
 
     const NAME: &[u8] = b"\x03www\x07example\x04corp\0";
 
     #[test]
-    fn a_query_can_be_read() {
-        let spelt = spelt(NAME);
-        assert_ne!(spelt.name(true), NAME);
-        assert!(spelt.name(true).eq_ignore_ascii_case(NAME));
+    fn writes_queries_that_can_be_parsed() {
+        let randomised = randomised(NAME);
+        assert_ne!(randomised.name(true), NAME);
+        assert!(randomised.name(true).eq_ignore_ascii_case(NAME));
         for (edns, padded) in [(false, false), (true, false), (true, true)] {
             for random in [false, true] {
                 let mut query = [0; MAX_QUERY];
-                let len = spelt.write(&mut query, 0x1234, Look { spelt: random, edns, padded });
+                let len = randomised.write(&mut query, 0x1234, QueryFormat { randomised: random, edns, padded });
                 let mut name = LookupName::root();
                 let Packet::Query(read) = Packet::read(&query[..len], &mut name) else { panic!() };
                 assert_eq!((read.qtype, read.qclass, read.packet[..4].to_vec()), (28, 1, vec![0x12, 0x34, 1, 0x10]));
-                assert_eq!(read.question[..NAME.len()], *spelt.name(random));
+                assert_eq!(read.question[..NAME.len()], *randomised.name(random));
                 assert_eq!(read.edns.map(|edns| (edns.udp_size, edns.dnssec_ok)), edns.then_some((1232, true)));
                 assert_eq!(len.is_multiple_of(128), padded, "{len}");
             }
@@ -339,9 +362,9 @@ mod tests {
     }
 
     #[test]
-    fn our_spelling_is_left_nowhere_in_an_answer() {
-        let spelt = spelt(NAME);
-        let random = spelt.name(true).to_vec();
+    fn restores_lower_case_everywhere_in_a_response() {
+        let randomised = randomised(NAME);
+        let random = randomised.name(true).to_vec();
         let record = |owner: &[u8], rtype: u8, data: &[u8]| {
             [owner, &[0, rtype, 0, 1, 0, 0, 0, 60, 0, data.len() as u8], data].concat()
         };
@@ -351,43 +374,43 @@ mod tests {
         };
         let records = |name: &[u8]| {
             [
-                // Pointers to the question, the owner in full, and names in data: all of the name, and its end.
+                // Owners as pointers and in full, and names in data: the whole name, and its end.
                 record(b"\xc0\x0c", 5, b"\x05Other\xc0\x10"),
                 record(name, 1, &[10, 0, 0, 1]),
                 record(b"\xc0\x0c", 15, &[&[0, 10], name].concat()),
                 record(b"\xc0\x0c", 33, &[&[0; 6], &name[4..]].concat()),
-                // A text is what it is.
+                // The data of other types is left as it is.
                 record(b"\xc0\x0c", 16, b"\x03WwW"),
                 record(&name[4..], 6, &[&name[4..], b"\x05Admin\xc0\x10", &[0; 20]].concat()),
             ]
             .concat()
         };
         let mut answer = [head(&random), records(&random)].concat();
-        spelt.restore(&mut answer);
+        randomised.restore(&mut answer);
         assert_eq!(answer, [head(NAME), records(NAME)].concat());
         for len in 0..answer.len() {
-            spelt.restore(&mut answer[..len]);
+            randomised.restore(&mut answer[..len]);
         }
     }
 
     #[test]
-    fn the_longest_query_fits() {
+    fn the_longest_query_fits_into_its_buffer() {
         let name = [&[63; 64][..], &[63; 64], &[63; 64], &[61; 62], &[0]].concat();
         let mut query = [0; MAX_QUERY];
-        let look = Look { spelt: true, edns: true, padded: true };
-        assert_eq!(spelt(&name).write(&mut query, 0, look), 384);
+        let format = QueryFormat { randomised: true, edns: true, padded: true };
+        assert_eq!(randomised(&name).write(&mut query, 0, format), 384);
     }
 
     #[test]
-    fn answers_have_to_repeat_the_question() {
-        let spelt = spelt(NAME);
+    fn compares_the_question_of_a_response() {
+        let randomised = randomised(NAME);
         let mut query = [0; MAX_QUERY];
-        let len = spelt.write(&mut query, 7, Look { spelt: true, edns: false, padded: false });
+        let len = randomised.write(&mut query, 7, QueryFormat { randomised: true, edns: false, padded: false });
         let answer = |change: &dyn Fn(&mut Vec<u8>)| {
             let mut answer = query[..len].to_vec();
             answer[2] |= 0x80;
             change(&mut answer);
-            spelt.echo(&answer, true)
+            randomised.echo(&answer, true)
         };
         assert_eq!(answer(&|_| {}), Echo::Exact);
         assert_eq!(answer(&|answer| answer[12..].make_ascii_lowercase()), Echo::Folded);
@@ -404,33 +427,36 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_looked_through() {
+    fn classifies_responses() {
         let answer = |flags: [u8; 2], tail: &[u8], count: u8| {
             let head = [0, 7, flags[0], flags[1], 0, 1, 0, 0, 0, 0, 0, count];
-            said(&[&head[..], NAME, &[0, 28, 0, 1], tail].concat())
+            classify_response(&[&head[..], NAME, &[0, 28, 0, 1], tail].concat())
         };
         let opt = |extended, options: &[u8]| {
             [&[0, 0, 41, 4, 208, extended, 0, 0, 0, 0, options.len() as u8][..], options].concat()
         };
-        assert_eq!(answer([0x81, 0x80], &[], 0), Said::Usable);
-        assert_eq!(answer([0x81, 0x83], &opt(0, b""), 1), Said::Usable);
-        assert_eq!(answer([0x83, 0x80], &[], 9), Said::Truncated);
-        assert_eq!(answer([0x81, 0x86], &[], 0), Said::Error(rcode::YXDOMAIN, None));
+        assert_eq!(answer([0x81, 0x80], &[], 0), ResponseKind::Usable);
+        assert_eq!(answer([0x81, 0x83], &opt(0, b""), 1), ResponseKind::Usable);
+        assert_eq!(answer([0x83, 0x80], &[], 9), ResponseKind::Truncated);
+        assert_eq!(answer([0x81, 0x86], &[], 0), ResponseKind::Error(rcode::YXDOMAIN, None));
         let dname = b"\0\x07\x84\x86\0\0\0\x01\0\0\0\0\x04corp\0\0\x27\0\x01\0\0\0\x3c\0\x01\0";
-        assert_eq!(said(dname), Said::Usable);
-        assert_eq!(answer([0x81, 0x80], &opt(1, b""), 1), Said::Error(rcode::BADVERS, None));
-        assert_eq!(answer([0x81, 0x80], &opt(0, b""), 2), Said::Garbage);
-        assert_eq!(answer([0x81, 0x85], &[1, 2, 3], 2), Said::Error(rcode::REFUSED, None));
+        assert_eq!(classify_response(dname), ResponseKind::Usable);
+        assert_eq!(answer([0x81, 0x80], &opt(1, b""), 1), ResponseKind::Error(rcode::BADVERS, None));
+        assert_eq!(answer([0x81, 0x80], &opt(0, b""), 2), ResponseKind::Garbage);
+        assert_eq!(answer([0x81, 0x85], &[1, 2, 3], 2), ResponseKind::Error(rcode::REFUSED, None));
         let bogus = b"\0\x0f\0\x06\0\x06b\nad".to_vec();
-        assert_eq!(answer([0x81, 0x82], &opt(0, &bogus[..9]), 1), Said::Error(rcode::SERVFAIL, None));
-        assert_eq!(answer([0x81, 0x82], &opt(0, &bogus), 1), Said::Error(rcode::SERVFAIL, Some((6, "bad".into()))));
+        assert_eq!(answer([0x81, 0x82], &opt(0, &bogus[..9]), 1), ResponseKind::Error(rcode::SERVFAIL, None));
+        assert_eq!(
+            answer([0x81, 0x82], &opt(0, &bogus), 1),
+            ResponseKind::Error(rcode::SERVFAIL, Some((ede::DNSSEC_BOGUS, "bad".into())))
+        );
     }
 
     #[test]
-    fn a_spelling_is_known_again() {
-        let one = spelt(NAME);
-        assert_eq!(one.mark(), Some(mark(one.name(true), 28)));
-        assert_ne!(one.mark(), Some(mark(NAME, 28)));
-        assert_eq!(spelt(b"\x01a\x02bc\0").mark(), None);
+    fn a_fingerprint_depends_on_case_and_type() {
+        let one = randomised(NAME);
+        assert_eq!(one.fingerprint(), Some(fingerprint(one.name(true), 28)));
+        assert_ne!(one.fingerprint(), Some(fingerprint(NAME, 28)));
+        assert_eq!(randomised(b"\x01a\x02bc\0").fingerprint(), None);
     }
 }

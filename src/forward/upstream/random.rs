@@ -1,15 +1,15 @@
-//! Random octets that nobody outside can foresee, without a system call for each.
+//! Random octets that nobody can predict, without a system call for each.
 
 use std::cell::RefCell;
 
 const AT_ONCE: usize = 1024;
 
 thread_local! {
-    /// Octets, and how many of them were used.
+    /// Random octets from the kernel, and the number of them that were used.
     static STORE: RefCell<([u8; AT_ONCE], usize)> = const { RefCell::new(([0; AT_ONCE], AT_ONCE)) };
 }
 
-/// That many random octets; none where the kernel has none.
+/// Random octets. None if the kernel has none.
 pub fn octets<const N: usize>() -> Option<[u8; N]> {
     STORE.with_borrow_mut(|(store, used)| {
         if *used + N > AT_ONCE {
@@ -24,7 +24,7 @@ pub fn octets<const N: usize>() -> Option<[u8; N]> {
     })
 }
 
-/// A random number of 16 bits.
+/// A random number of 16 bits. None if the kernel has no random octets.
 pub fn number() -> Option<u16> {
     octets().map(u16::from_ne_bytes)
 }

@@ -1,17 +1,17 @@
-//! A server: what is known of it, and the ways to it.
+//! One upstream server: its health, its behaviour, and the transports that reach it.
 
 use super::{
     TargetReport,
-    case::Case,
-    counters::Counters,
+    case_behaviour::CaseBehaviour,
+    counters::UpstreamCounters,
     health::Health,
     https::Https,
-    pending::{Pending, Trouble},
+    pending::{AttemptError, PendingQuestion},
     pool,
-    query::{Look, MAX_QUERY, Spelt},
+    query::{MAX_QUERY, QueryFormat, RandomisedQuestion},
     quic::Quic,
-    sources::Sources,
-    tally::{Measured, Tally},
+    server_counters::{ServerCounters, ServerMetrics},
+    source_addresses::SourceAddresses,
     task, tls,
     tls::Tls,
     udp,
@@ -27,85 +27,85 @@ use std::{
 };
 use tokio::time::Instant;
 
-/// How long a server is asked without EDNS that has refused EDNS.
-const PLAIN_FOR: Duration = Duration::from_secs(10);
-/// Questions that may wait at one server for an answer by TCP because somebody guessed at that by UDP.
-const MAX_BY_TCP: usize = 256;
-/// For how long TCP is not used after a guess at a server that did not take the last connection.
-const NO_TCP_MEMORY: Duration = Duration::from_secs(60);
+/// The time for which a server that refused EDNS is asked without EDNS.
+const EDNS_RETRY_AFTER: Duration = Duration::from_secs(10);
+/// The maximum number of questions in flight to one server by TCP instead of UDP because a forged response is suspected.
+const MAX_TCP_FALLBACKS: usize = 256;
+/// The time for which a server that refused TCP is not asked by TCP when a forged response is suspected.
+const TCP_RETRY_AFTER: Duration = Duration::from_secs(60);
 
-/// A server that is asked from certain addresses.
+/// A target, asked from certain source addresses.
 pub struct Server {
-    /// Which one.
+    /// The address and protocol.
     pub target: Target,
-    /// Whether it keeps the case of names.
-    pub case: Arc<Case>,
-    /// Something that can be asked for to see whether it is there: a name in lower case and wire format.
+    /// Whether the server keeps the case of names.
+    pub case_behaviour: Arc<CaseBehaviour>,
+    /// The name that probes ask for, in lower case and wire format: the domain of the first route with this server.
     pub probe: Box<[u8]>,
-    /// What is counted.
-    pub counters: Arc<Counters>,
-    /// What is counted of it alone.
-    pub tally: Tally,
-    /// A probe is on its way, or will be.
+    /// The counters of all servers together.
+    pub counters: Arc<UpstreamCounters>,
+    /// The counters of this server.
+    pub own_counters: ServerCounters,
+    /// Whether a task probes the server until it is up.
     pub probing: AtomicBool,
     health: Mutex<Health>,
-    /// Until when it is asked without EDNS.
-    plain_until: Mutex<Option<Instant>>,
+    /// The end of the time in which the server is asked without EDNS.
+    without_edns_until: Mutex<Option<Instant>>,
     in_flight: AtomicUsize,
-    /// Queries that went to TCP after UDP and are on their way.
-    by_tcp: AtomicUsize,
-    /// Until when it is not asked by TCP after a guess.
-    no_tcp_until: Mutex<Option<Instant>>,
-    by: Transport,
+    /// The number of queries in flight that fell back from UDP to TCP.
+    tcp_fallbacks: AtomicUsize,
+    /// The end of the time in which the server is not asked by TCP for a suspected forgery.
+    tcp_disabled_until: Mutex<Option<Instant>>,
+    transport: ServerTransport,
 }
 
-/// The ways to a server.
-enum Transport {
-    /// By UDP, and by TCP what does not fit.
-    Do53(Box<udp::Pool>, Arc<pool::Pool>),
-    Tls(Arc<pool::Pool>),
+/// The connections and sockets to a server, by its protocol.
+enum ServerTransport {
+    /// UDP, and TCP for responses that do not fit or may be forged.
+    Do53(Box<udp::UdpPool>, Arc<pool::StreamPool>),
+    Tls(Arc<pool::StreamPool>),
     Https(Arc<Https>),
     Quic(Arc<Quic>),
-    /// It cannot be asked.
-    None(Trouble),
+    /// The server cannot be asked: its name is not valid for TLS.
+    None(AttemptError),
 }
 
-/// Which way a query goes.
+/// The channel that a query takes within a server's transport.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Way {
-    /// By the server's own transport.
-    Usual,
-    /// Likewise, but by a connection of its own.
-    Fresh,
-    /// By TCP, where UDP would be usual.
+pub enum Channel {
+    /// The server's protocol; on a connection that queries share, if it has connections.
+    Default,
+    /// The server's protocol, on a connection of its own.
+    NewConnection,
+    /// TCP to a server whose protocol is Do53.
     Tcp,
-    /// Likewise, but by a connection of its own.
-    FreshTcp,
+    /// TCP to a server whose protocol is Do53, on a connection of its own.
+    NewTcpConnection,
 }
 
-/// A query on its way. It is forgotten when this is dropped.
-pub struct Sent {
+/// A query in flight. Dropping it gives the query up: a response is no longer accepted.
+pub struct InFlightQuery {
     server: Arc<Server>,
-    /// How it was written.
-    pub look: Look,
-    by: Option<By>,
+    /// The format in which it was sent.
+    pub format: QueryFormat,
+    handle: Option<QueryHandle>,
 }
 
-/// What forgets a query when it is dropped.
-pub enum By {
-    /// Sent by UDP.
-    Udp(udp::Sent),
-    /// Sent by TCP or DoT.
-    Stream(pool::Sent),
-    /// Sent by DoH or DoQ.
-    Task(#[expect(dead_code, reason = "it is there to be dropped")] task::Sent),
+/// The transport's handle of a query. Dropping it gives the query up.
+pub enum QueryHandle {
+    /// UDP.
+    Udp(udp::UdpHandle),
+    /// TCP or DoT.
+    Stream(pool::StreamHandle),
+    /// DoH or DoQ.
+    Task(#[expect(dead_code, reason = "it is there to be dropped")] task::TaskHandle),
 }
 
-impl Sent {
-    /// By which transport it went.
+impl InFlightQuery {
+    /// The transport of the query, for dnstap.
     fn transport(&self) -> answer::Transport {
-        match (&self.by, self.server.target.protocol) {
-            (Some(By::Stream(_)), Protocol::Do53) => answer::Transport::Tcp,
+        match (&self.handle, self.server.target.protocol) {
+            (Some(QueryHandle::Stream(_)), Protocol::Do53) => answer::Transport::Tcp,
             (_, Protocol::Do53) => answer::Transport::Udp,
             (_, Protocol::DoT) => answer::Transport::Tls,
             (_, Protocol::DoH) => answer::Transport::Https,
@@ -113,19 +113,19 @@ impl Sent {
         }
     }
 
-    /// The address and port that it went from; none while there is no connection for it.
+    /// The local address and port of the query. None while it waits for a connection.
     fn local(&self) -> Option<SocketAddr> {
-        match (self.by.as_ref()?, &self.server.by) {
-            (By::Udp(sent), _) => sent.local(),
-            (By::Stream(sent), _) => sent.local(),
-            (By::Task(_), Transport::Https(https)) => https.local(),
-            (By::Task(_), Transport::Quic(quic)) => quic.local(),
-            (By::Task(_), _) => None,
+        match (self.handle.as_ref()?, &self.server.transport) {
+            (QueryHandle::Udp(sent), _) => sent.local(),
+            (QueryHandle::Stream(sent), _) => sent.local(),
+            (QueryHandle::Task(_), ServerTransport::Https(https)) => https.local(),
+            (QueryHandle::Task(_), ServerTransport::Quic(quic)) => quic.local(),
+            (QueryHandle::Task(_), _) => None,
         }
     }
 
-    /// Tells dnstap of the query, or of its answer.
-    pub fn tell(&self, kind: DnstapMessage, message: &[u8]) {
+    /// Sends the query or its response to dnstap, if dnstap is configured.
+    pub fn record_dnstap(&self, kind: DnstapMessage, message: &[u8]) {
         let Server { target, counters, .. } = &*self.server;
         if let Some(tap) = &counters.tap {
             let mut tap = tap.lock().unwrap_or_else(PoisonError::into_inner);
@@ -133,178 +133,202 @@ impl Sent {
         }
     }
 
-    /// Whether it went by UDP.
-    pub fn is_datagram(&self) -> bool {
-        matches!(self.by, Some(By::Udp(_)))
+    /// Whether the query uses UDP.
+    pub fn uses_udp(&self) -> bool {
+        matches!(self.handle, Some(QueryHandle::Udp(_)))
     }
 
-    /// Whether it went, or goes, by one of a few connections by TCP or DoT.
-    pub fn is_by_stream(&self) -> bool {
-        matches!(self.by, Some(By::Stream(_)))
+    /// Whether the query uses a connection by TCP or DoT, or waits for one.
+    pub fn uses_stream(&self) -> bool {
+        matches!(self.handle, Some(QueryHandle::Stream(_)))
     }
 
-    /// Whether it waits for a connection.
+    /// Whether the query waits for a connection.
     pub fn is_queued(&self) -> bool {
-        matches!(&self.by, Some(By::Stream(sent)) if sent.is_queued())
+        matches!(&self.handle, Some(QueryHandle::Stream(sent)) if sent.is_queued())
     }
 
-    /// Whether it went by TCP to a server that is usually asked by UDP.
-    pub fn is_tcp_after_udp(&self) -> bool {
-        matches!(self.by, Some(By::Stream(_))) && !self.server.is_stream()
+    /// Whether the query uses TCP with a server whose protocol is Do53.
+    pub fn is_tcp_fallback(&self) -> bool {
+        matches!(self.handle, Some(QueryHandle::Stream(_))) && !self.server.is_stream()
     }
 }
 
-impl Drop for Sent {
+impl Drop for InFlightQuery {
     fn drop(&mut self) {
         self.server.in_flight.fetch_sub(1, Relaxed);
-        if self.is_tcp_after_udp() {
-            self.server.by_tcp.fetch_sub(1, Relaxed);
+        if self.is_tcp_fallback() {
+            self.server.tcp_fallbacks.fetch_sub(1, Relaxed);
         }
     }
 }
 
 impl Server {
-    /// A server that nobody has asked yet.
-    pub fn new(target: Target, sources: Vec<IpAddr>, probe: &[u8], counters: Arc<Counters>, tls: &Arc<Tls>) -> Server {
+    /// A server of unknown health. `probe` is the name that probes ask for.
+    pub fn new(
+        target: Target,
+        sources: Vec<IpAddr>,
+        probe: &[u8],
+        counters: Arc<UpstreamCounters>,
+        tls: &Arc<Tls>,
+    ) -> Server {
         let address = SocketAddr::new(target.ip, target.port);
-        let (case, sources) = (Arc::new(Case::default()), Arc::new(Sources::new(sources)));
-        let stream = |tls| pool::Pool::new(address, sources.clone(), case.clone(), counters.clone(), tls);
-        let by = match (target.protocol, tls::server_name(&target)) {
+        let (case_behaviour, sources) = (Arc::new(CaseBehaviour::default()), Arc::new(SourceAddresses::new(sources)));
+        let stream =
+            |tls| pool::StreamPool::new(address, sources.clone(), case_behaviour.clone(), counters.clone(), tls);
+        let transport = match (target.protocol, tls::server_name(&target)) {
             (Protocol::Do53, _) => {
-                let udp = udp::Pool::new(address, sources.clone(), case.clone(), counters.clone());
-                Transport::Do53(Box::new(udp), stream(None))
+                let udp = udp::UdpPool::new(address, sources.clone(), case_behaviour.clone(), counters.clone());
+                ServerTransport::Do53(Box::new(udp), stream(None))
             }
-            (_, Err(trouble)) => Transport::None(trouble),
-            (Protocol::DoT, Ok(name)) => Transport::Tls(stream(Some((tls.clone(), name)))),
-            (Protocol::DoH, Ok(_)) => Transport::Https(Arc::new(Https::new(target.clone(), sources, tls.clone()))),
-            (Protocol::DoQ, Ok(_)) => Transport::Quic(Arc::new(Quic::new(target.clone(), sources, tls.clone()))),
+            (_, Err(error)) => ServerTransport::None(error),
+            (Protocol::DoT, Ok(name)) => ServerTransport::Tls(stream(Some((tls.clone(), name)))),
+            (Protocol::DoH, Ok(_)) => {
+                ServerTransport::Https(Arc::new(Https::new(target.clone(), sources, tls.clone())))
+            }
+            (Protocol::DoQ, Ok(_)) => ServerTransport::Quic(Arc::new(Quic::new(target.clone(), sources, tls.clone()))),
         };
         Server {
-            by,
+            transport,
             target,
-            case,
+            case_behaviour,
             probe: probe.into(),
             counters,
-            tally: Tally::default(),
+            own_counters: ServerCounters::default(),
             probing: AtomicBool::new(false),
             health: Mutex::default(),
-            plain_until: Mutex::default(),
+            without_edns_until: Mutex::default(),
             in_flight: AtomicUsize::new(0),
-            by_tcp: AtomicUsize::new(0),
-            no_tcp_until: Mutex::default(),
+            tcp_fallbacks: AtomicUsize::new(0),
+            tcp_disabled_until: Mutex::default(),
         }
     }
 
-    /// How well it answers.
+    /// The round trip time and the failures of the server, locked.
     pub fn health(&self) -> MutexGuard<'_, Health> {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// It answered without EDNS what it had not answered with EDNS: it is asked without for a while. That may be a server
-    /// in front of it, or a moment's trouble, so it is not for long (RFC 6891, 6.2.2).
-    pub fn set_plain(&self, now: Instant) {
-        *self.plain_until() = Some(now + PLAIN_FOR);
+    /// Turns EDNS off for [`EDNS_RETRY_AFTER`]: the server refused a question with EDNS, and answered it without. The refusal may
+    /// come from a middlebox or be temporary, so EDNS is tried again soon (RFC 6891, section 6.2.2).
+    pub fn disable_edns(&self, now: Instant) {
+        *self.without_edns_until() = Some(now + EDNS_RETRY_AFTER);
     }
 
-    fn plain_until(&self) -> MutexGuard<'_, Option<Instant>> {
-        self.plain_until.lock().unwrap_or_else(PoisonError::into_inner)
+    fn without_edns_until(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.without_edns_until.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How it is to be sent a question. One for DNSSEC records is never without EDNS.
-    pub fn look(&self, question: &Spelt, now: Instant) -> Look {
-        let edns = question.dnssec_ok() || self.plain_until().is_none_or(|until| until <= now);
-        Look { spelt: self.case.keeps() != Some(false), edns, padded: self.is_stream() }
+    /// The format of queries to this server. A question for DNSSEC records always has EDNS.
+    pub fn query_format(&self, question: &RandomisedQuestion, now: Instant) -> QueryFormat {
+        let edns = question.dnssec_ok() || self.without_edns_until().is_none_or(|until| until <= now);
+        QueryFormat { randomised: self.case_behaviour.keeps_case() != Some(false), edns, padded: self.is_stream() }
     }
 
-    /// Whether its transport is a stream.
+    /// Whether the server's protocol is encrypted: it has connections, and responses cannot be forged.
     pub fn is_stream(&self) -> bool {
         self.target.protocol != Protocol::Do53
     }
 
-    /// Sends it a question. What becomes of it is posted as try `number`.
+    /// Sends a question to the server. Its outcome is posted to `pending` as attempt `number`.
+    ///
+    /// # Errors
+    /// The query cannot be sent: see [`AttemptError`].
     pub fn send(
         self: &Arc<Self>,
-        pending: &Arc<Pending>,
+        pending: &Arc<PendingQuestion>,
         number: usize,
-        (way, look): (Way, Look),
+        (channel, format): (Channel, QueryFormat),
         now: Instant,
-    ) -> Result<Sent, Trouble> {
+    ) -> Result<InFlightQuery, AttemptError> {
         self.in_flight.fetch_add(1, Relaxed);
-        let mut sent = Sent { server: self.clone(), look, by: None };
+        let mut sent = InFlightQuery { server: self.clone(), format, handle: None };
         let mut query = [0; MAX_QUERY];
-        let len = pending.question.write(&mut query, 0, look);
+        let len = pending.question.write(&mut query, 0, format);
         let query = &mut query[..len];
         self.counters.queries.inc();
-        self.tally.asked();
-        let (spelt, fresh) = (look.spelt, matches!(way, Way::Fresh | Way::FreshTcp));
-        let shared = || (self.case.clone(), self.counters.clone());
-        sent.by = Some(match &self.by {
-            Transport::Do53(_, tcp) if matches!(way, Way::Tcp | Way::FreshTcp) => {
-                By::Stream(tcp.send(pending, number, spelt, query, fresh)?)
+        self.own_counters.count_query();
+        let (randomised, is_new_connection) =
+            (format.randomised, matches!(channel, Channel::NewConnection | Channel::NewTcpConnection));
+        let shared = || (self.case_behaviour.clone(), self.counters.clone());
+        sent.handle = Some(match &self.transport {
+            ServerTransport::Do53(_, tcp) if matches!(channel, Channel::Tcp | Channel::NewTcpConnection) => {
+                QueryHandle::Stream(tcp.send(pending, number, randomised, query, is_new_connection)?)
             }
-            Transport::Do53(udp, _) => By::Udp(udp.send(pending, number, spelt, query, now)?),
-            Transport::Tls(tls) => By::Stream(tls.send(pending, number, spelt, query, fresh)?),
-            Transport::Https(https) => {
-                By::Task(task::spawn(pending, number, spelt, shared(), https.clone().exchange(query.to_vec(), fresh)))
+            ServerTransport::Do53(udp, _) => QueryHandle::Udp(udp.send(pending, number, randomised, query, now)?),
+            ServerTransport::Tls(tls) => {
+                QueryHandle::Stream(tls.send(pending, number, randomised, query, is_new_connection)?)
             }
-            Transport::Quic(quic) => {
-                By::Task(task::spawn(pending, number, spelt, shared(), quic.clone().exchange(query.to_vec(), fresh)))
-            }
-            Transport::None(trouble) => return Err(trouble.clone()),
+            ServerTransport::Https(https) => QueryHandle::Task(task::spawn(
+                pending,
+                number,
+                randomised,
+                shared(),
+                https.clone().exchange(query.to_vec(), is_new_connection),
+            )),
+            ServerTransport::Quic(quic) => QueryHandle::Task(task::spawn(
+                pending,
+                number,
+                randomised,
+                shared(),
+                quic.clone().exchange(query.to_vec(), is_new_connection),
+            )),
+            ServerTransport::None(error) => return Err(error.clone()),
         });
-        if sent.is_tcp_after_udp() {
-            self.by_tcp.fetch_add(1, Relaxed);
+        if sent.is_tcp_fallback() {
+            self.tcp_fallbacks.fetch_add(1, Relaxed);
         }
-        sent.tell(DnstapMessage::ForwarderQuery, query);
+        sent.record_dnstap(DnstapMessage::ForwarderQuery, query);
         Ok(sent)
     }
 
-    /// Whether a question goes to TCP when somebody guesses at its answer by UDP.
-    pub fn takes_tcp(&self, now: Instant) -> bool {
-        let until = *self.no_tcp_until.lock().unwrap_or_else(PoisonError::into_inner);
-        self.by_tcp.load(Relaxed) < MAX_BY_TCP && until.is_none_or(|until| until <= now)
+    /// Whether a question with a suspected forgery may use TCP: TCP has not failed of late, and fewer than
+    /// [`MAX_TCP_FALLBACKS`] queries use it.
+    pub fn may_use_tcp(&self, now: Instant) -> bool {
+        let until = *self.tcp_disabled_until.lock().unwrap_or_else(PoisonError::into_inner);
+        self.tcp_fallbacks.load(Relaxed) < MAX_TCP_FALLBACKS && until.is_none_or(|until| until <= now)
     }
 
-    /// TCP was of no use after a guess.
-    pub fn note_no_tcp(&self, now: Instant) {
-        *self.no_tcp_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(now + NO_TCP_MEMORY);
+    /// Turns TCP off for suspected forgeries for [`TCP_RETRY_AFTER`]: it failed.
+    pub fn disable_tcp(&self, now: Instant) {
+        *self.tcp_disabled_until.lock().unwrap_or_else(PoisonError::into_inner) = Some(now + TCP_RETRY_AFTER);
     }
 
-    /// What is known of it.
+    /// The state of the server, for the admin API and `explain`.
     pub fn report(&self) -> TargetReport {
         let health = self.health();
-        let (rtt, state, trouble) = (health.rtt(), health.state(), health.trouble());
-        TargetReport { target: self.target.clone(), rtt, state, trouble, keeps_case: self.case.keeps() }
+        let (rtt, state, error) = (health.rtt(), health.state(), health.last_error());
+        TargetReport { target: self.target.clone(), rtt, state, error, keeps_case: self.case_behaviour.keeps_case() }
     }
 
-    /// What has been measured of it.
-    pub fn measured(&self, sources: &[IpAddr]) -> Measured {
+    /// The metrics of the server, which is asked from `sources`.
+    pub fn metrics(&self, sources: &[IpAddr]) -> ServerMetrics {
         let (rtt, state) = {
             let health = self.health();
             (health.rtt(), health.state())
         };
-        Measured {
+        ServerMetrics {
             target: self.target.clone(),
             sources: sources.to_vec(),
             rtt,
             state,
             in_flight: self.in_flight(),
-            counts: self.tally.counts(),
+            counts: self.own_counters.counts(),
         }
     }
 
-    /// How many queries are on their way to it.
+    /// The number of queries in flight to the server.
     pub fn in_flight(&self) -> usize {
         self.in_flight.load(Relaxed)
     }
 
-    /// Closes what has been idle for long.
+    /// Closes sockets and connections that have been idle for too long.
     pub fn sweep(&self, now: Instant) {
-        match &self.by {
-            Transport::Do53(udp, _) => udp.sweep(now),
-            Transport::Https(https) => https.sweep(now),
-            // These close by themselves what is idle.
-            Transport::Tls(_) | Transport::Quic(_) | Transport::None(_) => {}
+        match &self.transport {
+            ServerTransport::Do53(udp, _) => udp.sweep(now),
+            ServerTransport::Https(https) => https.sweep(now),
+            // These transports close idle connections themselves.
+            ServerTransport::Tls(_) | ServerTransport::Quic(_) | ServerTransport::None(_) => {}
         }
     }
 }

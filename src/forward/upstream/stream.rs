@@ -1,11 +1,11 @@
-//! TCP and DoT: a connection, with many queries on it, answered in any order.
+//! One connection by TCP or DoT, with many queries in flight, answered in any order.
 
 use super::{
-    case::Judged,
-    pending::{Event, Kind, Pending, Trouble},
-    pool::{Pool, Query, STUCK},
+    case_behaviour::Acceptance,
+    pending::{AttemptError, AttemptErrorKind, AttemptEvent, PendingQuestion},
+    pool::{QueuedQuery, STUCK_AFTER, StreamPool},
     random,
-    sources::Sources,
+    source_addresses::SourceAddresses,
     tls::{self, Alpn},
     udp::unreachable,
 };
@@ -24,200 +24,210 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-/// How long connecting may take, with TLS.
+/// The time-out of connecting, and of the TLS handshake.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long the server may leave what was sent unread.
+/// The time-out of sending: the server does not read.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long a connection is kept that nobody needs.
+/// The time after which an idle connection is closed.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a connection is kept on which nothing comes back.
+/// The time without a response after which a connection with queries in flight is closed.
 const SILENCE_TIMEOUT: Duration = Duration::from_secs(5);
-/// A server that sends so much that nobody asked for, with no answer between, is cut off.
-const MOST_STRANGERS: usize = 16;
-/// And so many copies of answers.
-const MOST_COPIES: usize = 1024;
-/// So many answers are remembered, so that their copies are known.
-const REMEMBERED: usize = 512;
+/// The number of unexpected messages since the last answer after which a connection is closed.
+const MAX_UNEXPECTED: usize = 16;
+/// The number of duplicate answers since the last answer after which a connection is closed.
+const MAX_DUPLICATES: usize = 1024;
+/// The number of answered IDs that are remembered, to recognise duplicates.
+const MAX_REMEMBERED_IDS: usize = 512;
 
-/// A connection.
+/// A connection, and its queries in flight.
 #[derive(Default)]
 pub struct Connection {
-    state: Mutex<State>,
-    /// There is something to send, or nobody needs the connection any more.
-    news: Notify,
-    /// Our end of it, once it is there.
+    state: Mutex<ConnectionState>,
+    /// Wakes the writer: there is something to send, or the connection is no longer needed.
+    wake: Notify,
+    /// The local address and port, once it is connected.
     local: OnceLock<SocketAddr>,
 }
 
 #[derive(Default)]
-struct State {
-    waiting: HashMap<u16, Waiting>,
-    /// Octets to send.
+struct ConnectionState {
+    waiting: HashMap<u16, AwaitedQuery>,
+    /// Messages to send, each with its length in front.
     output: Vec<u8>,
     connected: bool,
     closed: bool,
-    /// How many queries were sent.
+    /// The number of queries so far.
     asked: usize,
-    /// Since when answers are owed and none has come.
-    owed: Option<Instant>,
-    /// A query has it alone until it is answered.
-    alone: bool,
-    /// There will be no new queries.
-    spent: bool,
+    /// The time since which queries are in flight and no answer has come.
+    unanswered_since: Option<Instant>,
+    /// Whether a query has the connection to itself until it is answered.
+    exclusive: bool,
+    /// Whether the connection takes no new queries.
+    exhausted: bool,
     answers: usize,
-    /// The ids of the last answers.
-    taken: VecDeque<u16>,
-    /// Answers that are not waited for any more. Since the last answer: copies of answers, and what nobody asked for.
-    gone: usize,
-    copies: usize,
-    strangers: usize,
+    /// The IDs of the last answers.
+    answered_ids: VecDeque<u16>,
+    /// The number of abandoned queries whose answers may still come; and since the last answer, the number of duplicate answers
+    /// and of unexpected messages.
+    abandoned: usize,
+    duplicates: usize,
+    unexpected: usize,
 }
 
-struct Waiting {
-    pending: Arc<Pending>,
+struct AwaitedQuery {
+    pending: Arc<PendingQuestion>,
     number: usize,
-    spelt: bool,
+    randomised: bool,
 }
 
-/// What matters to those who may use a connection.
-pub struct Standing {
-    /// A query has it alone.
-    pub alone: bool,
-    /// There will be no new queries.
-    pub spent: bool,
-    /// How long answers have been owed with none coming; zero if none are.
-    pub owed: Duration,
-    /// How many queries are on it.
+/// The load of a connection, for the choice among connections.
+pub struct ConnectionLoad {
+    /// Whether a query has the connection to itself.
+    pub exclusive: bool,
+    /// Whether the connection takes no new queries.
+    pub exhausted: bool,
+    /// The time for which queries have been in flight without an answer. Zero if none is in flight.
+    pub unanswered_for: Duration,
+    /// The number of queries in flight.
     pub waiting: usize,
 }
 
-impl Standing {
-    /// Whether it could be anybody's.
+impl ConnectionLoad {
+    /// Whether the connection can be given to one query alone.
     pub fn is_idle(&self) -> bool {
-        !self.alone && !self.spent && self.owed.is_zero() && self.waiting == 0
+        !self.exclusive && !self.exhausted && self.unanswered_for.is_zero() && self.waiting == 0
     }
 }
 
-/// Opens a TCP connection.
-pub async fn connect(sources: &Sources, address: SocketAddr) -> Result<TcpStream, Trouble> {
+/// Opens a TCP connection from one of the source addresses.
+pub async fn connect(sources: &SourceAddresses, address: SocketAddr) -> Result<TcpStream, AttemptError> {
     let socket = TcpSocket::from_std_stream(sources.bind(address.ip(), socket2::Type::STREAM)?.into());
     let stream = socket.connect(address).await.map_err(|error| unreachable(&error))?;
-    // A query that is ready goes at once.
+    // Without a delay: each query is sent at once.
     let _ = stream.set_nodelay(true);
     Ok(stream)
 }
 
-impl State {
-    fn owed(&self) -> Duration {
-        self.owed.map_or(Duration::ZERO, |since| since.elapsed().max(Duration::from_nanos(1)))
+impl ConnectionState {
+    fn unanswered_for(&self) -> Duration {
+        self.unanswered_since.map_or(Duration::ZERO, |since| since.elapsed().max(Duration::from_nanos(1)))
     }
 
-    /// An answer has come.
-    fn heard(&mut self) {
-        self.owed = (!self.waiting.is_empty()).then(Instant::now);
-        (self.copies, self.strangers) = (0, 0);
+    /// Records that an answer came.
+    fn note_answer(&mut self) {
+        self.unanswered_since = (!self.waiting.is_empty()).then(Instant::now);
+        (self.duplicates, self.unexpected) = (0, 0);
     }
 
-    /// Whether it had better be closed, as nobody waits and nothing more is to be sent.
+    /// Whether to close the connection: no query is in flight, nothing is to be sent, and it takes no new queries or is stuck.
     fn is_done(&self) -> bool {
-        self.connected && self.waiting.is_empty() && self.output.is_empty() && (self.spent || self.owed() >= STUCK)
+        self.connected
+            && self.waiting.is_empty()
+            && self.output.is_empty()
+            && (self.exhausted || self.unanswered_for() >= STUCK_AFTER)
     }
 }
 
 impl Connection {
-    fn state(&self) -> MutexGuard<'_, State> {
+    fn state(&self) -> MutexGuard<'_, ConnectionState> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether it is closed, or is to be.
+    /// Whether the connection is closed. Closes it if it is done.
     pub fn is_closed(&self) -> bool {
         let mut state = self.state();
         if !state.closed && state.is_done() {
             state.closed = true;
-            self.news.notify_one();
+            self.wake.notify_one();
         }
         state.closed
     }
 
-    /// Our address and port, once it is connected.
+    /// The local address and port, once it is connected.
     pub fn local(&self) -> Option<SocketAddr> {
         self.local.get().copied()
     }
 
-    /// How it stands.
-    pub fn standing(&self) -> Standing {
+    /// The load of the connection.
+    pub fn load(&self) -> ConnectionLoad {
         let state = self.state();
-        Standing { alone: state.alone, spent: state.spent, owed: state.owed(), waiting: state.waiting.len() }
+        ConnectionLoad {
+            exclusive: state.exclusive,
+            exhausted: state.exhausted,
+            unanswered_for: state.unanswered_for(),
+            waiting: state.waiting.len(),
+        }
     }
 
-    /// Sends a query, of `most` that there may ever be on this connection. False if it is closed. The id is put in.
-    pub fn send(self: &Arc<Self>, query: &mut Query, most: usize) -> Result<bool, Trouble> {
+    /// Sends a query, with its ID written into it, on a connection that takes `max_queries` in its lifetime. False if the
+    /// connection is closed.
+    pub fn send(self: &Arc<Self>, query: &mut QueuedQuery, max_queries: usize) -> Result<bool, AttemptError> {
         let mut state = self.state();
         if state.closed {
             return Ok(false);
         }
-        let is_free = |id: &u16| !state.waiting.contains_key(id) && !state.taken.contains(id);
+        let is_free = |id: &u16| !state.waiting.contains_key(id) && !state.answered_ids.contains(id);
         let Some(id) = (0..64).find_map(|_| random::number().filter(is_free)) else {
-            return Err(Trouble::new(Kind::Local, "is not asked: no id is free"));
+            return Err(AttemptError::new(AttemptErrorKind::Local, "is not asked: no id is free"));
         };
         if let Some(place) = query.octets.first_chunk_mut() {
             *place = id.to_be_bytes();
         }
-        let Query { pending, number, spelt, octets, alone, ticket } = query;
-        if ticket.set((self.clone(), id)).is_err() {
-            return Err(Trouble::new(Kind::Local, "was asked already"));
+        let QueuedQuery { pending, number, randomised, octets, exclusive, assignment } = query;
+        if assignment.set((self.clone(), id)).is_err() {
+            return Err(AttemptError::new(AttemptErrorKind::Local, "was asked already"));
         }
         state.output.extend_from_slice(&(octets.len() as u16).to_be_bytes());
         state.output.extend_from_slice(octets);
-        state.waiting.insert(id, Waiting { pending: pending.clone(), number: *number, spelt: *spelt });
-        state.owed.get_or_insert_with(Instant::now);
+        state.waiting.insert(id, AwaitedQuery { pending: pending.clone(), number: *number, randomised: *randomised });
+        state.unanswered_since.get_or_insert_with(Instant::now);
         state.asked += 1;
-        state.alone = *alone;
-        state.spent = state.asked >= most;
+        state.exclusive = *exclusive;
+        state.exhausted = state.asked >= max_queries;
         drop(state);
-        self.news.notify_one();
+        self.wake.notify_one();
         Ok(true)
     }
 
-    /// Nobody waits for that query's answer any more. False if nobody did.
-    pub fn forget(&self, id: u16, pending: &Arc<Pending>) -> bool {
+    /// Abandons a query. False if it was answered or abandoned already.
+    pub fn forget(&self, id: u16, pending: &Arc<PendingQuestion>) -> bool {
         let mut state = self.state();
         if state.waiting.get(&id).is_none_or(|waiting| !Arc::ptr_eq(&waiting.pending, pending)) {
             return false;
         }
         state.waiting.remove(&id);
-        state.gone += 1;
-        // What took long may take longer.
-        state.spent |= state.alone;
+        state.abandoned += 1;
+        // The next answer would have to wait for the abandoned one.
+        state.exhausted |= state.exclusive;
         if state.waiting.is_empty() {
             drop(state);
-            self.news.notify_one();
+            self.wake.notify_one();
         }
         true
     }
 
-    /// Connects, and goes on until the connection is closed by either side.
-    pub async fn run(&self, pool: &Arc<Pool>) {
-        let trouble = match self.talk(pool).await {
-            Err(trouble) | Ok(trouble) => trouble,
+    /// Connects, and serves queries until either side closes the connection.
+    pub async fn run(&self, pool: &Arc<StreamPool>) {
+        let error = match self.connect_and_exchange(pool).await {
+            Err(error) | Ok(error) => error,
         };
         let (waiting, answers) = {
             let mut state = self.state();
             state.closed = true;
             (std::mem::take(&mut state.waiting), state.answers)
         };
-        let kind = pool.ended(trouble.kind, answers, waiting.len());
-        for Waiting { pending, number, .. } in waiting.into_values() {
-            pending.post(number, Event::Failed(Trouble { kind, text: trouble.text.clone() }));
+        let kind = pool.classify_end(error.kind, answers, waiting.len());
+        for AwaitedQuery { pending, number, .. } in waiting.into_values() {
+            pending.post(number, AttemptEvent::Failed(AttemptError { kind, text: error.text.clone() }));
         }
     }
 
-    async fn talk(&self, pool: &Arc<Pool>) -> Result<Trouble, Trouble> {
-        let silent = |_| Trouble::new(Kind::Network, "does not take up the connection");
+    async fn connect_and_exchange(&self, pool: &Arc<StreamPool>) -> Result<AttemptError, AttemptError> {
+        let silent = |_| AttemptError::new(AttemptErrorKind::Unreachable, "does not accept the connection");
         let connecting = connect(&pool.sources, pool.address);
         let stream = timeout(CONNECT_TIMEOUT, connecting).await.map_err(silent)??;
         if let Ok(local) = stream.local_addr() {
-            // It is connected once.
+            // `set` fails only for a second connection, which there is none of.
             let _ = self.local.set(local);
         }
         match &pool.tls {
@@ -225,24 +235,24 @@ impl Connection {
             Some((tls, name)) => {
                 let connecting = TlsConnector::from(tls.config(Alpn::Dot)?).connect(name.clone(), stream);
                 let stream = timeout(CONNECT_TIMEOUT, connecting).await.map_err(silent)?;
-                Ok(self.exchange(pool, split(stream.map_err(|error| tls::trouble(&error))?)).await)
+                Ok(self.exchange(pool, split(stream.map_err(|error| tls::tls_error(&error))?)).await)
             }
         }
     }
 
     async fn exchange(
         &self,
-        pool: &Arc<Pool>,
+        pool: &Arc<StreamPool>,
         (reader, writer): (impl AsyncRead + Unpin, impl AsyncWrite + Unpin),
-    ) -> Trouble {
+    ) -> AttemptError {
         self.state().connected = true;
         tokio::select! {
-            trouble = self.write(writer) => trouble,
-            trouble = self.read(pool, reader) => trouble,
+            error = self.write(writer) => error,
+            error = self.read(pool, reader) => error,
         }
     }
 
-    async fn write(&self, mut writer: impl AsyncWrite + Unpin) -> Trouble {
+    async fn write(&self, mut writer: impl AsyncWrite + Unpin) -> AttemptError {
         let mut idle_since = None;
         let mut output = Vec::new();
         loop {
@@ -252,7 +262,7 @@ impl Connection {
                 let idle = output.is_empty() && state.waiting.is_empty();
                 if idle && (state.closed || state.is_done()) {
                     state.closed = true;
-                    return Trouble::new(Kind::Closed, "is not needed any more");
+                    return AttemptError::new(AttemptErrorKind::Closed, "is no longer needed");
                 }
                 idle
             };
@@ -261,11 +271,11 @@ impl Connection {
                     true => *idle_since.get_or_insert_with(Instant::now) + IDLE_TIMEOUT,
                     false => Instant::now() + IDLE_TIMEOUT,
                 };
-                if timeout_at(until, self.news.notified()).await.is_err() && idle {
+                if timeout_at(until, self.wake.notified()).await.is_err() && idle {
                     let mut state = self.state();
                     if state.waiting.is_empty() {
                         state.closed = true;
-                        return Trouble::new(Kind::Closed, "is not needed any more");
+                        return AttemptError::new(AttemptErrorKind::Closed, "is no longer needed");
                     }
                 }
                 continue;
@@ -277,33 +287,36 @@ impl Connection {
             };
             match timeout(WRITE_TIMEOUT, writing).await {
                 Ok(Ok(())) => output.clear(),
-                Ok(Err(_)) => return Trouble::new(Kind::Closed, "has closed the connection"),
-                Err(_) => return Trouble::new(Kind::Network, "does not read what it is sent"),
+                Ok(Err(_)) => return AttemptError::new(AttemptErrorKind::Closed, "closed the connection"),
+                Err(_) => return AttemptError::new(AttemptErrorKind::Unreachable, "does not read its queries"),
             }
             output.shrink_to(1 << 16);
         }
     }
 
-    async fn read(&self, pool: &Arc<Pool>, mut reader: impl AsyncRead + Unpin) -> Trouble {
+    async fn read(&self, pool: &Arc<StreamPool>, mut reader: impl AsyncRead + Unpin) -> AttemptError {
         let mut input = Vec::new();
         loop {
             input.reserve(4096);
             let read = match timeout(SILENCE_TIMEOUT, reader.read_buf(&mut input)).await {
                 Ok(read) => read,
                 Err(_) if self.state().waiting.is_empty() => continue,
-                Err(_) => return Trouble::new(Kind::Network, "is silent on the connection"),
+                Err(_) => return AttemptError::new(AttemptErrorKind::Unreachable, "sends nothing on the connection"),
             };
             match read {
                 Ok(1..) => {}
-                Err(error) if error.kind() == io::ErrorKind::InvalidData => return tls::trouble(&error),
-                _ => return Trouble::new(Kind::Closed, "has closed the connection"),
+                Err(error) if error.kind() == io::ErrorKind::InvalidData => return tls::tls_error(&error),
+                _ => return AttemptError::new(AttemptErrorKind::Closed, "closed the connection"),
             }
             let mut start = 0;
             while let Some((length, rest)) = input[start..].split_first_chunk() {
                 let length = usize::from(u16::from_be_bytes(*length));
                 let Some(message) = rest.get(..length) else { break };
-                if !self.arrived(pool, message) {
-                    return Trouble::new(Kind::Broken, "sends answers that nobody asked for");
+                if !self.receive(pool, message) {
+                    return AttemptError::new(
+                        AttemptErrorKind::ClosedUnanswered,
+                        "sends answers to questions that were not asked",
+                    );
                 }
                 start += 2 + length;
             }
@@ -314,52 +327,55 @@ impl Connection {
         }
     }
 
-    /// Takes an answer. False if the server had better be left alone.
-    fn arrived(&self, pool: &Arc<Pool>, message: &[u8]) -> bool {
+    /// Handles a message. False if the connection is to be closed.
+    fn receive(&self, pool: &Arc<StreamPool>, message: &[u8]) -> bool {
         let mut state = self.state();
         let id = message.first_chunk().map(|id| u16::from_be_bytes(*id));
         let waiting = id.and_then(|id| state.waiting.remove(&id));
         match (waiting, id) {
-            (Some(Waiting { pending, number, spelt }), Some(id)) => {
-                let echo = pending.question.echo(message, spelt);
-                let event = match pool.case.judge(echo, spelt, &pending.question, true) {
-                    Judged::Answer => Event::Answer(message.to_vec()),
+            (Some(AwaitedQuery { pending, number, randomised }), Some(id)) => {
+                let echo = pending.question.echo(message, randomised);
+                let event = match pool.case.evaluate(echo, randomised, &pending.question, true) {
+                    Acceptance::Accepted => AttemptEvent::Response(message.to_vec()),
                     _ => {
-                        pool.counters.strangers.inc();
-                        Event::Failed(Trouble::new(Kind::Answer, "answered another question"))
+                        pool.counters.unexpected.inc();
+                        AttemptEvent::Failed(AttemptError::new(
+                            AttemptErrorKind::BadResponse,
+                            "answered another question",
+                        ))
                     }
                 };
                 state.answers += 1;
-                state.alone = false;
-                if state.taken.len() >= REMEMBERED {
-                    state.taken.pop_front();
+                state.exclusive = false;
+                if state.answered_ids.len() >= MAX_REMEMBERED_IDS {
+                    state.answered_ids.pop_front();
                 }
-                state.taken.push_back(id);
-                state.heard();
+                state.answered_ids.push_back(id);
+                state.note_answer();
                 let empty = state.waiting.is_empty();
                 drop(state);
                 pending.post(number, event);
                 if empty {
-                    self.news.notify_one();
+                    self.wake.notify_one();
                 }
-                pool.answered();
+                pool.note_answer();
                 true
             }
-            // Some servers, and what stands before them, say things twice.
-            (_, Some(id)) if state.taken.contains(&id) => {
-                pool.counters.strangers.inc();
-                state.copies += 1;
-                state.copies < MOST_COPIES
+            // Some servers and middleboxes send answers twice.
+            (_, Some(id)) if state.answered_ids.contains(&id) => {
+                pool.counters.unexpected.inc();
+                state.duplicates += 1;
+                state.duplicates < MAX_DUPLICATES
             }
-            _ if state.gone > 0 => {
-                state.gone -= 1;
-                state.heard();
+            _ if state.abandoned > 0 => {
+                state.abandoned -= 1;
+                state.note_answer();
                 true
             }
             _ => {
-                pool.counters.strangers.inc();
-                state.strangers += 1;
-                state.strangers < MOST_STRANGERS
+                pool.counters.unexpected.inc();
+                state.unexpected += 1;
+                state.unexpected < MAX_UNEXPECTED
             }
         }
     }

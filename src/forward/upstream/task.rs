@@ -1,43 +1,48 @@
-//! A query in a task of its own, on the transports that have a stream for each.
+//! A query in its own task, for transports with a stream for each query: DoH and DoQ.
 
 use super::{
-    case::{Case, Judged},
-    counters::Counters,
-    pending::{Event, Kind, Pending, Trouble},
+    case_behaviour::{Acceptance, CaseBehaviour},
+    counters::UpstreamCounters,
+    pending::{AttemptError, AttemptErrorKind, AttemptEvent, PendingQuestion},
 };
 use std::sync::Arc;
 use tokio::task::AbortHandle;
 
-/// A query that was sent. It is forgotten when this is dropped.
-pub struct Sent(AbortHandle);
+/// A query that was sent. Dropping it gives the query up.
+pub struct TaskHandle(AbortHandle);
 
-impl Drop for Sent {
+impl Drop for TaskHandle {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-/// Runs an exchange of a query for a message, and posts what becomes of it.
+/// Runs the exchange of a query for a response in a task, and posts its outcome as attempt `number`.
 pub fn spawn(
-    pending: &Arc<Pending>,
+    pending: &Arc<PendingQuestion>,
     number: usize,
-    spelt: bool,
-    (case, counters): (Arc<Case>, Arc<Counters>),
-    exchange: impl Future<Output = Result<Vec<u8>, Trouble>> + Send + 'static,
-) -> Sent {
+    randomised: bool,
+    (case, counters): (Arc<CaseBehaviour>, Arc<UpstreamCounters>),
+    exchange: impl Future<Output = Result<Vec<u8>, AttemptError>> + Send + 'static,
+) -> TaskHandle {
     let pending = pending.clone();
     let task = tokio::spawn(async move {
         let event = match exchange.await {
-            Err(trouble) => Event::Failed(trouble),
-            Ok(message) => match case.judge(pending.question.echo(&message, spelt), spelt, &pending.question, true) {
-                Judged::Answer => Event::Answer(message),
-                _ => {
-                    counters.strangers.inc();
-                    Event::Failed(Trouble::new(Kind::Answer, "answered another question"))
+            Err(error) => AttemptEvent::Failed(error),
+            Ok(message) => {
+                match case.evaluate(pending.question.echo(&message, randomised), randomised, &pending.question, true) {
+                    Acceptance::Accepted => AttemptEvent::Response(message),
+                    _ => {
+                        counters.unexpected.inc();
+                        AttemptEvent::Failed(AttemptError::new(
+                            AttemptErrorKind::BadResponse,
+                            "answered another question",
+                        ))
+                    }
                 }
-            },
+            }
         };
         pending.post(number, event);
     });
-    Sent(task.abort_handle())
+    TaskHandle(task.abort_handle())
 }

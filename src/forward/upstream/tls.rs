@@ -1,7 +1,7 @@
-//! TLS to servers: which authorities are trusted, and what is wrong with a certificate.
+//! TLS with upstream servers: the trusted authorities, and the errors of certificates.
 
-use super::pending::{Kind, Trouble};
-use crate::{config::remedy::certificate, snapshot::routes::Target};
+use super::pending::{AttemptError, AttemptErrorKind};
+use crate::{config::remedy::explain_certificate_error, snapshot::routes::Target};
 use rustls::{
     CertificateError, ClientConfig, Error, RootCertStore,
     crypto::ring,
@@ -9,58 +9,49 @@ use rustls::{
 };
 use std::{
     io,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::{Arc, OnceLock},
 };
 
-/// Protocols that TLS has names for.
+/// The uses of TLS, which differ in the application protocol (ALPN).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Alpn {
-    /// DNS over TLS, which needs none.
+    /// DNS over TLS: no application protocol.
     Dot,
-    /// HTTP/2.
+    /// DNS over HTTPS: HTTP/2.
     Http2,
     /// DNS over QUIC (RFC 9250).
     Doq,
-    /// Zone transfers over TLS, which need one where queries do not (RFC 9103, 7.1).
+    /// Zone transfers over TLS, which need one (RFC 9103, section 7.1).
     Transfer,
 }
 
-/// What TLS needs. The authorities are read when somebody is asked by TLS for the first time.
+/// The TLS configurations. The authorities are read when they are first needed.
 #[derive(Default)]
 pub struct Tls {
-    /// Authorities beside those of the system: a file in PEM.
+    /// A PEM file with authorities in addition to the system's.
     authorities: Option<PathBuf>,
     configs: OnceLock<Result<[Arc<ClientConfig>; 4], String>>,
 }
 
 impl Tls {
-    /// Trusts the system's authorities (`SSL_CERT_FILE` and `SSL_CERT_DIR` say where they are) and those in a file.
+    /// Trusts the system's authorities (the environment variables `SSL_CERT_FILE` and `SSL_CERT_DIR` name other ones) and those
+    /// in a PEM file.
     pub fn new(authorities: Option<PathBuf>) -> Tls {
         Tls { authorities, configs: OnceLock::new() }
     }
 
-    /// The configuration for a protocol.
-    pub fn config(&self, alpn: Alpn) -> Result<Arc<ClientConfig>, Trouble> {
+    /// The configuration for a use. An error is local: the authorities cannot be read.
+    pub fn config(&self, alpn: Alpn) -> Result<Arc<ClientConfig>, AttemptError> {
         match self.configs.get_or_init(|| self.read()) {
             Ok(configs) => Ok(configs[alpn as usize].clone()),
-            Err(error) => Err(Trouble::new(Kind::Local, format!("cannot be asked by TLS: {error}"))),
+            Err(error) => Err(AttemptError::new(AttemptErrorKind::Local, format!("cannot be asked by TLS: {error}"))),
         }
     }
 
-    /// The configurations for all protocols.
+    /// Reads the authorities, and makes the configurations for all uses.
     pub fn read(&self) -> Result<[Arc<ClientConfig>; 4], String> {
-        let mut roots = RootCertStore::empty();
-        let system = rustls_native_certs::load_native_certs();
-        system.errors.iter().for_each(|error| tracing::warn!("a certificate authority cannot be read: {error}"));
-        roots.add_parsable_certificates(system.certs);
-        if let Some(file) = &self.authorities {
-            let problem = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
-            for certificate in CertificateDer::pem_file_iter(file).map_err(|error| problem(&error))? {
-                let certificate = certificate.map_err(|error| problem(&error))?;
-                roots.add(certificate).map_err(|error| problem(&error))?;
-            }
-        }
+        let roots = roots(self.authorities.as_deref())?;
         let config = |alpn: &[u8]| {
             let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()));
             let builder = builder.with_safe_default_protocol_versions().map_err(|error| error.to_string())?;
@@ -72,20 +63,40 @@ impl Tls {
     }
 }
 
-/// The name that a server's certificate has to be for.
-pub fn server_name(target: &Target) -> Result<ServerName<'static>, Trouble> {
+/// The authorities of the system, and those in a PEM file.
+///
+/// # Errors
+/// The file cannot be read: the message has its path and the reason.
+pub fn roots(authorities: Option<&Path>) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    let system = rustls_native_certs::load_native_certs();
+    system.errors.iter().for_each(|error| tracing::warn!(%error, "certificate authority ignored"));
+    roots.add_parsable_certificates(system.certs);
+    if let Some(file) = authorities {
+        let problem = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+        for certificate in CertificateDer::pem_file_iter(file).map_err(|error| problem(&error))? {
+            let certificate = certificate.map_err(|error| problem(&error))?;
+            roots.add(certificate).map_err(|error| problem(&error))?;
+        }
+    }
+    Ok(roots)
+}
+
+/// The name that a server's certificate must have: the target's name, else its address.
+pub fn server_name(target: &Target) -> Result<ServerName<'static>, AttemptError> {
     match &target.server_name {
         None => Ok(ServerName::from(target.ip)),
-        Some(name) => ServerName::try_from(name.trim_end_matches('.').to_owned())
-            .map_err(|_| Trouble::new(Kind::Unfit, "cannot be asked by TLS: its name is not one of a host")),
+        Some(name) => ServerName::try_from(name.trim_end_matches('.').to_owned()).map_err(|_| {
+            AttemptError::new(AttemptErrorKind::Misconfigured, "cannot be asked by TLS: its name is not a host name")
+        }),
     }
 }
 
-/// What it means that TLS failed.
-pub fn trouble(error: &io::Error) -> Trouble {
+/// The error of an attempt whose TLS handshake failed.
+pub fn tls_error(error: &io::Error) -> AttemptError {
     match error.get_ref().and_then(|error| error.downcast_ref::<Error>()) {
-        Some(error) => Trouble::new(Kind::Unfit, what_is_wrong(error)),
-        None => Trouble::new(Kind::Network, "closes the connection when TLS begins"),
+        Some(error) => AttemptError::new(AttemptErrorKind::Misconfigured, what_is_wrong(error)),
+        None => AttemptError::new(AttemptErrorKind::Unreachable, "closes the connection when TLS begins"),
     }
 }
 
@@ -96,18 +107,18 @@ fn what_is_wrong(error: &Error) -> String {
         Error::InvalidCertificate(NotValidYet | NotValidYetContext { .. }) => NOT_YET.into(),
         Error::InvalidCertificate(UnknownIssuer) => UNKNOWN_ISSUER.into(),
         Error::InvalidCertificate(NotValidForName | NotValidForNameContext { .. }) => WRONG_NAME.into(),
-        error => match certificate(error) {
+        error => match explain_certificate_error(error) {
             Some((what, _)) => what.into(),
-            None => format!("fails in TLS: {error}"),
+            None => format!("fails the TLS handshake: {error}"),
         },
     }
 }
 
-/// The certificate was good once.
+/// A predicate of a server: its certificate has expired.
 pub const EXPIRED: &str = "has a certificate that has expired";
-/// It will be good.
+/// A predicate of a server: its certificate is not valid yet.
 pub const NOT_YET: &str = "has a certificate that is not valid yet";
-/// It is of an authority that is not trusted.
+/// A predicate of a server: no trusted authority issued its certificate.
 pub const UNKNOWN_ISSUER: &str = "has a certificate of an unknown issuer";
-/// It is that of somebody else.
+/// A predicate of a server: its certificate is for another name.
 pub const WRONG_NAME: &str = "has a certificate for another name";

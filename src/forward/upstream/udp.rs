@@ -1,17 +1,17 @@
-//! UDP: many connected sockets for each server, each for few queries and not for long.
+//! UDP: many connected sockets for each server, each for a few queries and a short time.
 //!
-//! A connected socket takes packets of its server alone and learns of ICMP errors. Its port is random, the kernel's choice,
-//! and so is the id of each query: whoever forges an answer has to guess both, and the case of the name. A packet that
-//! comes to a port where a query waits, with an id that was never used there, is a guess (RFC 5452, 9.2): the questions
-//! that wait there are told, and there are no new ones by that port.
+//! A connected socket receives packets of its server only, and learns of ICMP errors. The kernel draws its port, and each query
+//! has a random ID: a forged response must hit both, and the case of the name. A packet to a port where a query waits, with an
+//! ID that was not used there, is a guess (RFC 5452, section 9.2): its questions are told, and the socket takes
+//! no new queries.
 
 use super::{
-    case::{Case, Judged},
-    counters::Counters,
-    pending::{Event, Kind, Pending, Trouble},
+    case_behaviour::{Acceptance, CaseBehaviour},
+    counters::UpstreamCounters,
+    pending::{AttemptError, AttemptErrorKind, AttemptEvent, PendingQuestion},
     query::MAX_QUERY,
     random,
-    sources::Sources,
+    source_addresses::SourceAddresses,
 };
 use std::{
     cell::RefCell,
@@ -29,81 +29,81 @@ use tokio::{
     time::Instant,
 };
 
-/// Places for sockets to one server. A query takes one of them by chance, and opens a socket where there is none.
+/// The number of slots for sockets to one server. A query takes a random slot, and opens a socket if the slot is empty.
 const SLOTS: usize = 1024;
-/// A socket is replaced after this many queries, or this time.
+/// The number of queries and the age after which a socket is replaced.
 const MAX_USES: u32 = 32;
 const MAX_AGE: Duration = Duration::from_secs(2);
-/// Sockets to one server, with those that are only open because somebody still waits; and to all servers together. Beyond
-/// that sockets are used for longer.
+/// The maximum number of sockets to one server, with replaced ones whose queries still wait, and to all servers together.
+/// Beyond it, sockets are used for longer.
 const MAX_OF_SERVER: usize = 2048;
 const MAX_SOCKETS: usize = 8192;
-/// Sockets that a server may have whatever others have.
+/// The number of sockets that each server may have, whatever other servers have.
 const MIN_OF_SERVER: usize = 8;
-/// Queries that may wait on one socket.
+/// The maximum number of queries in flight on one socket.
 const MAX_WAITING: usize = 256;
-/// Queries whose answers are not waited for any more, or have come, but are no surprise.
-const MAX_GONE: usize = 64;
-/// The shortest packet that may be an answer, in octets.
+/// The number of answered or abandoned queries that a socket remembers, so that their responses are no suspected forgeries.
+const MAX_REMEMBERED: usize = 64;
+/// The minimum length of a packet that may be a response, in octets.
 const HEADER: usize = 12;
-/// What is worth waking up for: packets, and that nobody listens there.
-const NEWS: Interest = Interest::READABLE.add(Interest::ERROR);
+/// The events that wake the reader: packets, and ICMP errors.
+const WAKE_ON: Interest = Interest::READABLE.add(Interest::ERROR);
 
-/// How many sockets there are.
+/// The number of open sockets, over all servers.
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
-    /// Where packets are read. It is never held across an await.
+    /// The buffer for packets. It is borrowed between awaits only.
     static PACKET: RefCell<Vec<u8>> = RefCell::new(vec![0; u16::MAX as usize]);
 }
 
 /// The sockets to one server.
-pub struct Pool {
+pub struct UdpPool {
     address: SocketAddr,
-    sources: Arc<Sources>,
-    case: Arc<Case>,
-    counters: Arc<Counters>,
+    sources: Arc<SourceAddresses>,
+    case: Arc<CaseBehaviour>,
+    counters: Arc<UpstreamCounters>,
     slots: Box<[Mutex<Option<Arc<Socket>>>]>,
     open: Arc<AtomicUsize>,
 }
 
-/// A socket.
+/// A connected socket.
 pub struct Socket {
     fd: AsyncFd<UdpSocket>,
     expires: Instant,
-    table: Mutex<Table>,
-    case: Arc<Case>,
-    counters: Arc<Counters>,
+    table: Mutex<SocketTable>,
+    case: Arc<CaseBehaviour>,
+    counters: Arc<UpstreamCounters>,
     reader: OnceLock<AbortHandle>,
-    /// How many sockets to its server are open.
+    /// The number of open sockets to its server.
     open: Arc<AtomicUsize>,
 }
 
 #[derive(Default)]
-struct Table {
-    /// Short enough for a walk.
-    entries: Vec<Entry>,
-    /// How many of them wait.
+struct SocketTable {
+    /// The queries of the socket, in the order of sending. The list is short enough for a linear search.
+    entries: Vec<SocketEntry>,
+    /// The number of queries in flight.
     waiting: usize,
-    /// How many queries there were.
+    /// The number of queries so far.
     uses: u32,
-    /// Somebody guesses at ids here.
-    guessed: bool,
+    /// Whether a forgery is suspected on this socket.
+    forgery_suspected: bool,
     retired: bool,
 }
 
-struct Entry {
+struct SocketEntry {
     id: u16,
-    /// Ids come again, this does not.
+    /// The number of the query on this socket. IDs may repeat, it does not.
     serial: u32,
-    spelt: bool,
+    randomised: bool,
     number: usize,
-    /// None if the answer has come, or is not waited for any more.
-    pending: Option<Arc<Pending>>,
+    /// None if the query was answered or abandoned.
+    pending: Option<Arc<PendingQuestion>>,
 }
 
-/// A query that was sent. It is forgotten when this is dropped.
-pub struct Sent {
+/// A query that was sent. Dropping it gives the query up.
+pub struct UdpHandle {
     socket: Arc<Socket>,
     serial: u32,
 }
@@ -112,45 +112,51 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Pool {
-    /// No socket is open yet.
-    pub fn new(address: SocketAddr, sources: Arc<Sources>, case: Arc<Case>, counters: Arc<Counters>) -> Pool {
+impl UdpPool {
+    /// A pool without sockets.
+    pub fn new(
+        address: SocketAddr,
+        sources: Arc<SourceAddresses>,
+        case: Arc<CaseBehaviour>,
+        counters: Arc<UpstreamCounters>,
+    ) -> UdpPool {
         let slots = (0..SLOTS).map(|_| Mutex::default()).collect();
-        Pool { address, sources, case, counters, slots, open: Arc::default() }
+        UdpPool { address, sources, case, counters, slots, open: Arc::default() }
     }
 
-    /// Sends a query. Its id is put in.
+    /// Sends a query. The ID is written into `query`.
     pub fn send(
         &self,
-        pending: &Arc<Pending>,
+        pending: &Arc<PendingQuestion>,
         number: usize,
-        spelt: bool,
+        randomised: bool,
         query: &mut [u8],
         now: Instant,
-    ) -> Result<Sent, Trouble> {
+    ) -> Result<UdpHandle, AttemptError> {
         debug_assert!(query.len() <= MAX_QUERY);
         let (Some(slot), Some(again), Some(id)) = (random::number(), random::number(), random::number()) else {
-            return Err(Trouble::new(Kind::Local, "cannot be asked: there are no random numbers"));
+            return Err(AttemptError::new(AttemptErrorKind::Local, "cannot be asked: there are no random numbers"));
         };
         for slot in [slot, again] {
             let socket = self.socket(usize::from(slot) % SLOTS, now)?;
-            let Some((id, serial)) = socket.register(pending, number, spelt, id) else { continue };
+            let Some((id, serial)) = socket.register(pending, number, randomised, id) else { continue };
             query[..2].copy_from_slice(&id.to_be_bytes());
-            let sent = Sent { socket, serial };
+            let sent = UdpHandle { socket, serial };
             return sent.socket.send(query, serial).map(|()| sent);
         }
-        Err(Trouble::new(Kind::Local, "is not asked: too many queries wait for it"))
+        Err(AttemptError::new(AttemptErrorKind::Local, "is not asked: too many queries wait for it"))
     }
 
-    /// The socket in a slot; another one where there is none, and none may be opened.
-    fn socket(&self, slot: usize, now: Instant) -> Result<Arc<Socket>, Trouble> {
+    /// The socket in a slot. A new one, if the slot is empty or its socket is old; the socket of another slot, if none may be
+    /// opened.
+    fn socket(&self, slot: usize, now: Instant) -> Result<Arc<Socket>, AttemptError> {
         let mut place = lock(&self.slots[slot]);
         if let Some(socket) = &*place
             && (socket.is_fresh(now) || !self.may_open())
         {
             return Ok(socket.clone());
         }
-        let trouble = match self.may_open() {
+        let error = match self.may_open() {
             true => match self.open(now) {
                 Ok(socket) => {
                     if let Some(old) = place.replace(socket.clone()) {
@@ -158,17 +164,17 @@ impl Pool {
                     }
                     return Ok(socket);
                 }
-                Err(trouble) if trouble.kind == Kind::Local => trouble,
-                Err(trouble) => return Err(trouble),
+                Err(error) if error.kind == AttemptErrorKind::Local => error,
+                Err(error) => return Err(error),
             },
-            false => Trouble::new(Kind::Local, "is not asked: too many sockets are open"),
+            false => AttemptError::new(AttemptErrorKind::Local, "is not asked: too many sockets are open"),
         };
         if let Some(socket) = &*place {
             return Ok(socket.clone());
         }
         drop(place);
         let others = (1..SLOTS).map(|step| &self.slots[(slot + step) % SLOTS]);
-        others.into_iter().find_map(|place| lock(place).clone()).ok_or(trouble)
+        others.into_iter().find_map(|place| lock(place).clone()).ok_or(error)
     }
 
     fn may_open(&self) -> bool {
@@ -176,17 +182,17 @@ impl Pool {
         own < MIN_OF_SERVER || own < MAX_OF_SERVER && OPEN.load(Relaxed) < MAX_SOCKETS
     }
 
-    fn open(&self, now: Instant) -> Result<Arc<Socket>, Trouble> {
+    fn open(&self, now: Instant) -> Result<Arc<Socket>, AttemptError> {
         let network = |error: io::Error| match error.raw_os_error() {
             Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM) => {
-                Trouble::new(Kind::Local, format!("cannot be asked: {error}"))
+                AttemptError::new(AttemptErrorKind::Local, format!("cannot be asked: {error}"))
             }
             _ => unreachable(&error),
         };
         let socket = self.sources.bind(self.address.ip(), socket2::Type::DGRAM)?;
         socket.connect(&self.address.into()).map_err(network)?;
         #[expect(deprecated, reason = "its successor asks for a promise that a `UdpSocket` keeps anyway")]
-        let fd = AsyncFd::with_interest(UdpSocket::from(socket), NEWS).map_err(network)?;
+        let fd = AsyncFd::with_interest(UdpSocket::from(socket), WAKE_ON).map_err(network)?;
         OPEN.fetch_add(1, Relaxed);
         self.open.fetch_add(1, Relaxed);
         let socket = Arc::new(Socket {
@@ -214,7 +220,7 @@ impl Pool {
     }
 }
 
-impl Drop for Pool {
+impl Drop for UdpPool {
     fn drop(&mut self) {
         for slot in &mut self.slots {
             if let Some(socket) = slot.get_mut().unwrap_or_else(PoisonError::into_inner).take() {
@@ -224,25 +230,32 @@ impl Drop for Pool {
     }
 }
 
-/// What it means that an operation on a socket failed.
-pub fn unreachable(error: &io::Error) -> Trouble {
+/// The error of an attempt whose socket operation failed.
+pub fn unreachable(error: &io::Error) -> AttemptError {
     let text = match error.kind() {
         io::ErrorKind::ConnectionRefused => "refuses the connection: nothing listens there".into(),
         io::ErrorKind::NetworkUnreachable | io::ErrorKind::HostUnreachable => "cannot be reached: no route".into(),
         _ => format!("cannot be reached: {error}").into(),
     };
-    Trouble { kind: Kind::Network, text }
+    AttemptError { kind: AttemptErrorKind::Unreachable, text }
 }
 
 impl Socket {
-    /// Whether it may have new queries.
+    /// Whether the socket takes new queries.
     fn is_fresh(&self, now: Instant) -> bool {
         let table = lock(&self.table);
-        self.expires > now && table.uses < MAX_USES && !table.guessed
+        self.expires > now && table.uses < MAX_USES && !table.forgery_suspected
     }
 
-    /// Takes an id for a query, that given or another one, and a serial number; none if too many wait.
-    fn register(&self, pending: &Arc<Pending>, number: usize, spelt: bool, mut id: u16) -> Option<(u16, u32)> {
+    /// Registers a query with the ID `id`, or with another ID if `id` is in use. Returns the ID and the query's number. None if
+    /// too many queries are in flight.
+    fn register(
+        &self,
+        pending: &Arc<PendingQuestion>,
+        number: usize,
+        randomised: bool,
+        mut id: u16,
+    ) -> Option<(u16, u32)> {
         let mut table = lock(&self.table);
         if table.waiting >= MAX_WAITING || table.retired {
             return None;
@@ -252,43 +265,43 @@ impl Socket {
         }
         let serial = table.uses;
         table.forget_oldest();
-        table.entries.push(Entry { id, serial, spelt, number, pending: Some(pending.clone()) });
+        table.entries.push(SocketEntry { id, serial, randomised, number, pending: Some(pending.clone()) });
         table.waiting += 1;
         table.uses += 1;
         Some((id, serial))
     }
 
-    fn send(&self, query: &[u8], serial: u32) -> Result<(), Trouble> {
+    fn send(&self, query: &[u8], serial: u32) -> Result<(), AttemptError> {
         let mut result = self.fd.get_ref().send(query);
         if let Err(error) = &result
             && error.kind() != io::ErrorKind::WouldBlock
         {
-            // It tells of a query that was sent before.
+            // The error is about an earlier query.
             self.failed(error, Some(serial));
             result = self.fd.get_ref().send(query);
         }
         match result {
-            // A packet that does not fit into the buffer is as good as lost.
+            // A full send buffer is like a lost packet: the next attempt repeats it.
             Err(error) if error.kind() != io::ErrorKind::WouldBlock => Err(unreachable(&error)),
             _ => Ok(()),
         }
     }
 
-    /// Reads what comes, until the socket is closed.
+    /// Reads packets until the socket is closed.
     async fn read(self: Arc<Self>) {
         loop {
-            let Ok(mut guard) = self.fd.ready(NEWS).await else { return };
+            let Ok(mut guard) = self.fd.ready(WAKE_ON).await else { return };
             loop {
                 let read = guard.try_io(|fd| {
                     PACKET.with_borrow_mut(|packet| {
                         let len = fd.get_ref().recv(packet)?;
-                        Ok(self.arrived(&packet[..len]))
+                        Ok(self.receive(&packet[..len]))
                     })
                 });
                 match read {
                     Err(_would_block) => break,
                     Ok(Ok(true)) => {}
-                    // Nothing is waited for: that there is nothing more needs no system call.
+                    // No query is in flight: there is no need to ask the kernel for more.
                     Ok(Ok(false)) => {
                         guard.clear_ready();
                         break;
@@ -300,54 +313,54 @@ impl Socket {
         }
     }
 
-    /// Takes a packet. Returns whether answers are still waited for.
-    fn arrived(&self, message: &[u8]) -> bool {
+    /// Handles a packet. Returns whether queries are still in flight.
+    fn receive(&self, message: &[u8]) -> bool {
         let mut guard = lock(&self.table);
         let table = &mut *guard;
         let id = message.first_chunk().map(|id| u16::from_be_bytes(*id));
         let found = table.entries.iter_mut().find(|entry| Some(entry.id) == id);
         if let Some(entry) = found {
-            // Late, or for the second time.
+            // A late or repeated response.
             let Some(pending) = &entry.pending else { return table.waiting > 0 };
-            let echo = pending.question.echo(message, entry.spelt);
-            let judged = self.case.judge(echo, entry.spelt, &pending.question, false);
-            if judged == Judged::Answer {
+            let echo = pending.question.echo(message, entry.randomised);
+            let acceptance = self.case.evaluate(echo, entry.randomised, &pending.question, false);
+            if acceptance == Acceptance::Accepted {
                 let (number, pending) = (entry.number, entry.pending.take());
                 table.waiting -= 1;
                 let (waiting, retired) = (table.waiting > 0, table.retired);
                 drop(guard);
                 if let Some(pending) = pending {
-                    pending.post(number, Event::Answer(message.to_vec()));
+                    pending.post(number, AttemptEvent::Response(message.to_vec()));
                 }
                 if retired && !waiting {
                     self.close();
                 }
                 return waiting;
             }
-            let event = match judged {
-                Judged::Doubtful => Event::Folded(message.to_vec()),
-                _ => Event::Guessed,
+            let event = match acceptance {
+                Acceptance::CaseFolded => AttemptEvent::CaseFolded(message.to_vec()),
+                _ => AttemptEvent::ForgerySuspected,
             };
             pending.post(entry.number, event);
         } else if message.len() >= HEADER {
-            table.guessed = true;
+            table.forgery_suspected = true;
             for entry in &table.entries {
                 if let Some(pending) = &entry.pending {
-                    pending.post(entry.number, Event::Guessed);
+                    pending.post(entry.number, AttemptEvent::ForgerySuspected);
                 }
             }
         }
-        self.counters.strangers.inc();
+        self.counters.unexpected.inc();
         table.waiting > 0
     }
 
-    /// An error came for what was sent, but for one query that was not sent yet.
+    /// Fails all queries, as an error arrived; except for the query with the number `but`, which was not sent yet.
     fn failed(&self, error: &io::Error, but: Option<u32>) {
-        let trouble = unreachable(error);
+        let error = unreachable(error);
         let mut table = lock(&self.table);
         for entry in table.entries.iter_mut().filter(|entry| Some(entry.serial) != but) {
             if let Some(pending) = entry.pending.take() {
-                pending.post(entry.number, Event::Failed(trouble.clone()));
+                pending.post(entry.number, AttemptEvent::Failed(error.clone()));
             }
         }
         table.waiting = table.entries.iter().filter(|entry| entry.pending.is_some()).count();
@@ -357,7 +370,7 @@ impl Socket {
         }
     }
 
-    /// No more queries by this socket; it is closed when the last one that waits does not any more.
+    /// Stops new queries. The socket is closed when the last query in flight has ended.
     fn retire(&self) {
         let mut table = lock(&self.table);
         table.retired = true;
@@ -374,10 +387,10 @@ impl Socket {
     }
 }
 
-impl Table {
-    /// Makes room among those that are not waited for any more.
+impl SocketTable {
+    /// Forgets the oldest answered or abandoned query, beyond [`MAX_REMEMBERED`].
     fn forget_oldest(&mut self) {
-        if self.entries.len() - self.waiting > MAX_GONE
+        if self.entries.len() - self.waiting > MAX_REMEMBERED
             && let Some(oldest) = self.entries.iter().position(|entry| entry.pending.is_none())
         {
             self.entries.remove(oldest);
@@ -392,14 +405,14 @@ impl Drop for Socket {
     }
 }
 
-impl Sent {
-    /// The address and port that it went from.
+impl UdpHandle {
+    /// The local address and port of the query.
     pub fn local(&self) -> Option<SocketAddr> {
         self.socket.fd.get_ref().local_addr().ok()
     }
 }
 
-impl Drop for Sent {
+impl Drop for UdpHandle {
     fn drop(&mut self) {
         let mut guard = lock(&self.socket.table);
         let table = &mut *guard;

@@ -1,9 +1,9 @@
-//! What DoH over TLS needs below HTTP: each response of HTTP/2 in a TLS record of its own, and an end that loses nothing.
+//! The stream between HTTP and TLS: each HTTP/2 response has a TLS record of its own, and a connection ends without loss.
 //!
-//! - Some clients (dnsperf 2.10) take one response from each record, and would wait for the others until more octets come.
-//! - A connection of HTTP/2 without open requests ends with one GOAWAY, which names the last request that is answered, and
-//!   is closed then. A client may send any later request again (RFC 9113, 6.8). The PING that hyper's own end waits for is an
-//!   error to clients that take nothing behind a GOAWAY (hyper-h2, and so httpx).
+//! - Some clients (dnsperf 2.10) read one response from each record, and would read the others only when more octets arrive.
+//! - An HTTP/2 connection without open requests ends with one GOAWAY, which names the last answered request. Then zonal closes
+//!   the connection. A client may send any later request again (RFC 9113, 6.8). hyper would wait for a PING at the end, which
+//!   is an error to clients that accept nothing after GOAWAY (hyper-h2, and so httpx).
 
 use crate::listen::linger::Linger;
 use std::{
@@ -24,19 +24,19 @@ const HEADERS: u8 = 1;
 const GOAWAY: u8 = 7;
 const END_STREAM: u8 = 1;
 
-/// Where the octets that are sent are among the frames of HTTP/2.
+/// The position of the sent octets in the HTTP/2 frames.
 #[derive(Clone, Copy, Default)]
 struct Frames {
     header: [u8; HEADER],
-    /// How much of the header there is, and how much of the payload is still to come.
+    /// The octets of the header so far, and the octets of the payload that are still to come.
     header_len: usize,
     payload_left: usize,
-    /// The last request that has a response.
+    /// The stream of the last request with a response.
     last_stream: u32,
 }
 
 impl Frames {
-    /// Takes octets up to the end of a frame. Returns how many, and whether a response ends with them.
+    /// Reads octets up to the end of a frame. Returns their number, and whether a response ends with them.
     fn take(&mut self, octets: &[u8]) -> (usize, bool) {
         let mut taken = 0;
         if self.header_len < HEADER {
@@ -62,7 +62,7 @@ impl Frames {
         (taken + payload, matches!(kind, DATA | HEADERS) && flags & END_STREAM != 0)
     }
 
-    /// How many of these octets there are until a response ends.
+    /// The number of octets up to the end of a response.
     fn until_response_ends(mut self, octets: &[u8]) -> usize {
         let mut at = 0;
         while at < octets.len() {
@@ -83,28 +83,28 @@ impl Frames {
     }
 }
 
-/// The stream below a connection of HTTP.
+/// The stream below an HTTP connection.
 pub struct HttpStream<S> {
     stream: S,
     /// None for HTTP/1.1.
     frames: Option<Frames>,
-    /// What was to be sent last has no room yet.
+    /// The last write is not complete yet.
     is_blocked: bool,
-    leaves: Arc<AtomicBool>,
-    /// The GOAWAY, and how much of it is sent.
+    is_leaving: Arc<AtomicBool>,
+    /// The GOAWAY frame, and the number of its octets that are sent.
     goaway: Option<([u8; HEADER + 8], usize)>,
     linger: Linger,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> HttpStream<S> {
-    /// A connection of HTTP/2 ends when `leaves` is set: it is to have no open request then.
-    pub fn new(stream: S, is_h2: bool, leaves: Arc<AtomicBool>) -> HttpStream<S> {
+    /// An HTTP/2 connection ends when `is_leaving` is set. It must have no open request then.
+    pub fn new(stream: S, is_h2: bool, is_leaving: Arc<AtomicBool>) -> HttpStream<S> {
         let frames = is_h2.then(Frames::default);
-        HttpStream { stream, frames, is_blocked: false, leaves, goaway: None, linger: Linger::default() }
+        HttpStream { stream, frames, is_blocked: false, is_leaving, goaway: None, linger: Linger::default() }
     }
 
-    /// Says which request was the last one, and ends the connection.
-    fn poll_leave(&mut self, frames: Frames, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Sends GOAWAY with the last request, and ends the connection.
+    fn poll_end(&mut self, frames: Frames, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let (goaway, sent) = self.goaway.get_or_insert_with(|| {
             // Length and type; no flags, and stream 0; the last stream, and the code NO_ERROR.
             let mut frame = [0; HEADER + 8];
@@ -122,9 +122,9 @@ impl<S: AsyncRead + AsyncWrite + Unpin> HttpStream<S> {
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for HttpStream<S> {
     fn poll_read(mut self: Pin<&mut Self>, context: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.frames {
-            // Nothing was read: to the HTTP above this is the end.
-            Some(frames) if frames.header_len == 0 && !self.is_blocked && self.leaves.load(Relaxed) => {
-                self.poll_leave(frames, context)
+            // Ready without octets means the end of the stream to hyper.
+            Some(frames) if frames.header_len == 0 && !self.is_blocked && self.is_leaving.load(Relaxed) => {
+                self.poll_end(frames, context)
             }
             _ => Pin::new(&mut self.stream).poll_read(context, to),
         }
@@ -135,7 +135,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for HttpStream<S> {
     fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, octets: &[u8]) -> Poll<io::Result<usize>> {
         let Some(mut frames) = self.frames else { return Pin::new(&mut self.stream).poll_write(context, octets) };
         if self.goaway.is_some() {
-            // Nothing comes behind it.
+            // Nothing is sent after GOAWAY.
             return Poll::Ready(Ok(octets.len()));
         }
         let octets = &octets[..frames.until_response_ends(octets)];
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn octets_are_cut_behind_each_response_wherever_they_are_split() {
+    fn cuts_after_each_response_wherever_octets_are_split() {
         let settings = frame(4, 0, 0, &[0; 12]);
         let first =
             [frame(HEADERS, 4, 1, b"head"), frame(DATA, 0, 1, b""), frame(DATA, END_STREAM, 1, b"body")].concat();
@@ -192,20 +192,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_leaves_names_the_last_request_and_reads_what_is_still_sent() {
+    async fn who_is_leaving_names_the_last_request_and_reads_what_is_still_sent() {
         let (near, mut far) = tokio::io::duplex(1 << 16);
-        let leaves = Arc::new(AtomicBool::new(false));
-        let mut near = HttpStream::new(near, true, leaves.clone());
+        let is_leaving = Arc::new(AtomicBool::new(false));
+        let mut near = HttpStream::new(near, true, is_leaving.clone());
         let response = frame(HEADERS, END_STREAM, 7, b"head");
         near.write_all(&response).await.unwrap();
         far.write_all(&[0; 100]).await.unwrap();
-        leaves.store(true, Relaxed);
+        is_leaving.store(true, Relaxed);
         let mut octets = [0; 10];
         let ends = near.read(&mut octets);
         let client = async {
-            let mut told = Vec::new();
-            far.read_to_end(&mut told).await.unwrap();
-            assert_eq!(told, [response.clone(), frame(GOAWAY, 0, 0, &[0, 0, 0, 7, 0, 0, 0, 0])].concat());
+            let mut received = Vec::new();
+            far.read_to_end(&mut received).await.unwrap();
+            assert_eq!(received, [response.clone(), frame(GOAWAY, 0, 0, &[0, 0, 0, 7, 0, 0, 0, 0])].concat());
             drop(far);
         };
         let (ended, ()) = tokio::join!(ends, client);

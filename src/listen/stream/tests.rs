@@ -3,7 +3,7 @@ use crate::{
     forward,
     listen::{
         Core, Limits,
-        tests::{core, core_with, limits, page},
+        tests::{HERE, LONG, core, core_with, late, limits, padded, page, query, read},
     },
 };
 
@@ -37,15 +37,34 @@ impl Server {
     }
 }
 
-fn message(text: &[u8]) -> Vec<u8> {
-    [&(text.len() as u16).to_be_bytes()[..], text].concat()
+/// A message with its length in front.
+fn message(octets: &[u8]) -> Vec<u8> {
+    [&(octets.len() as u16).to_be_bytes()[..], octets].concat()
 }
 
-async fn receive(client: &mut TcpStream) -> Option<String> {
+/// A query that is answered at once.
+fn here(id: u16) -> Vec<u8> {
+    message(&query(id, HERE))
+}
+
+/// A query that is answered after this many hundredths of a second.
+fn late_query(id: u16, hundredths: u8) -> Vec<u8> {
+    message(&query(id, &late(id, hundredths)))
+}
+
+/// The octets of the next reply.
+async fn receive_octets(client: &mut TcpStream) -> Option<Vec<u8>> {
     let length = client.read_u16().await.ok()?;
-    let mut text = vec![0; length.into()];
-    client.read_exact(&mut text).await.ok()?;
-    Some(String::from_utf8_lossy(&text).into_owned())
+    let mut reply = vec![0; length.into()];
+    client.read_exact(&mut reply).await.ok()?;
+    Some(reply)
+}
+
+/// The identifier of the next reply, which must have an answer.
+async fn receive(client: &mut TcpStream) -> Option<u16> {
+    let (id, text) = read(&receive_octets(client).await?);
+    assert!(["127.0.0.1", "late"].contains(&&*text), "{id}: {text}");
+    Some(id)
 }
 
 async fn ended(client: &mut TcpStream) -> bool {
@@ -55,56 +74,56 @@ async fn ended(client: &mut TcpStream) -> bool {
 }
 
 #[tokio::test]
-async fn messages_may_be_split_anywhere() {
+async fn reads_messages_that_are_split_anywhere() {
     let server = server();
-    let whole = [message(b"one"), message(b"second")].concat();
+    let whole = [here(1), here(2)].concat();
     for split in 1..whole.len() {
         let mut client = server.client().await;
         client.set_nodelay(true).unwrap();
         client.write_all(&whole[..split]).await.unwrap();
         sleep(Duration::from_millis(5)).await;
         client.write_all(&whole[split..]).await.unwrap();
-        assert_eq!(receive(&mut client).await.as_deref(), Some("one at 127.0.0.1"), "{split}");
-        assert_eq!(receive(&mut client).await.as_deref(), Some("second at 127.0.0.1"), "{split}");
+        assert_eq!(receive(&mut client).await, Some(1), "{split}");
+        assert_eq!(receive(&mut client).await, Some(2), "{split}");
     }
 }
 
 #[tokio::test]
-async fn pipelined_queries_are_answered_and_half_closed_ones_too() {
+async fn answers_pipelined_queries_also_after_the_client_closed_its_side() {
     let server = server();
     let mut client = server.client().await;
-    let queries: Vec<u8> = (0..1000).flat_map(|number| message(format!("query {number}").as_bytes())).collect();
+    let queries: Vec<u8> = (0..1000).flat_map(here).collect();
     client.write_all(&queries).await.unwrap();
     client.shutdown().await.unwrap();
     for number in 0..1000 {
-        assert_eq!(receive(&mut client).await, Some(format!("query {number} at 127.0.0.1")));
+        assert_eq!(receive(&mut client).await, Some(number));
     }
     assert!(ended(&mut client).await);
 }
 
 #[tokio::test]
-async fn the_longest_messages_pass() {
+async fn reads_and_sends_messages_of_maximum_length() {
     let server = server();
     let mut client = server.client().await;
-    let longest = [&b"size"[..], &[255, 255], &[b'.'; 65_529]].concat();
+    let longest = padded(query(1, LONG), MAX_MESSAGE_OCTETS);
     for _ in 0..3 {
         client.write_all(&message(&longest)).await.unwrap();
-        assert_eq!(receive(&mut client).await.map(|reply| reply.chars().count()), Some(65_535));
+        assert!(receive_octets(&mut client).await.is_some_and(|reply| reply.len() > 60_000));
     }
 }
 
 #[tokio::test]
-async fn silence_ends_nothing_and_length_zero_ends_the_connection() {
+async fn an_unanswered_message_ends_nothing_and_length_zero_ends_the_connection() {
     let server = server();
     let mut client = server.client().await;
-    client.write_all(&[message(b"drop"), message(b"x"), message(b""), message(b"y")].concat()).await.unwrap();
-    assert_eq!(receive(&mut client).await.as_deref(), Some("x at 127.0.0.1"));
+    client.write_all(&[message(b"short"), here(1), message(b""), here(2)].concat()).await.unwrap();
+    assert_eq!(receive(&mut client).await, Some(1));
     assert!(ended(&mut client).await);
     assert!(server.has(r#"zonal_dropped_total{reason="silent",transport="tcp"} 1"#));
 }
 
 #[tokio::test]
-async fn idle_and_slow_clients_are_cut_off() {
+async fn closes_idle_slow_and_unreading_connections() {
     let server = server();
     let mut idle = server.client().await;
     let mut slow = server.client().await;
@@ -119,7 +138,7 @@ async fn idle_and_slow_clients_are_cut_off() {
         false
     };
     let never_reads = async {
-        let query = message(&[&b"size"[..], &[255, 255]].concat());
+        let query = message(&query(1, LONG));
         loop {
             if unread.write_all(&query).await.is_err() {
                 return true;
@@ -134,18 +153,18 @@ async fn idle_and_slow_clients_are_cut_off() {
 }
 
 #[tokio::test]
-async fn a_flood_does_not_hold_up_the_others() {
+async fn a_flood_does_not_delay_other_connections() {
     let server = server();
     let mut flood = server.client().await;
     let mut client = server.client().await;
-    let queries = message(b"drop").repeat(100_000);
+    let queries = message(b"none").repeat(100_000);
     let mut sent = 0;
     // All of this is in the kernel before the server's tasks get their first turn.
     while let Ok(len @ 1..) = flood.try_write(&queries[sent..]) {
         sent += len;
     }
     flood.shutdown().await.unwrap();
-    client.try_write(&message(b"x")).unwrap();
+    client.try_write(&here(1)).unwrap();
     assert!(sent > 10 * READ_SIZE, "{sent}");
     assert!(receive(&mut client).await.is_some());
     let metrics = page(&server.core);
@@ -155,12 +174,12 @@ async fn a_flood_does_not_hold_up_the_others() {
 }
 
 #[tokio::test]
-async fn connections_are_capped() {
+async fn limits_the_connections_of_a_client() {
     let server = server();
     let mut clients = Vec::new();
     for _ in 0..5 {
         let mut client = server.client().await;
-        client.write_all(&message(b"x")).await.unwrap();
+        client.write_all(&here(1)).await.unwrap();
         assert!(receive(&mut client).await.is_some());
         clients.push(client);
     }
@@ -171,30 +190,30 @@ async fn connections_are_capped() {
         sleep(Duration::from_millis(5)).await;
     }
     let mut client = server.client().await;
-    client.write_all(&message(b"x")).await.unwrap();
-    assert!(receive(&mut client).await.is_some(), "a place that is free again");
+    client.write_all(&here(1)).await.unwrap();
+    assert!(receive(&mut client).await.is_some(), "a free slot");
 }
 
 #[tokio::test]
-async fn where_there_are_too_many_the_longest_idle_one_of_the_greediest_goes() {
-    let patience = Duration::from_secs(3600);
-    let server = server_with(&Limits { tcp_connections: 3, tcp_idle_timeout: patience, ..limits() });
+async fn closes_the_longest_idle_connection_of_the_client_with_most_when_there_are_too_many() {
+    let idle_timeout = Duration::from_secs(3600);
+    let server = server_with(&Limits { tcp_connections: 3, tcp_idle_timeout: idle_timeout, ..limits() });
     let mut clients = Vec::new();
     for _ in 0..3 {
         clients.push(server.client().await);
         for client in &mut clients {
-            client.write_all(&message(b"x")).await.unwrap();
+            client.write_all(&here(1)).await.unwrap();
             assert!(receive(client).await.is_some());
         }
     }
-    clients[0].write_all(&message(b"x")).await.unwrap();
+    clients[0].write_all(&here(1)).await.unwrap();
     assert!(receive(&mut clients[0]).await.is_some());
     let mut last = server.client().await;
-    last.write_all(&message(b"x")).await.unwrap();
+    last.write_all(&here(1)).await.unwrap();
     assert!(receive(&mut last).await.is_some());
     assert!(ended(&mut clients[1]).await);
     for at in [0, 2] {
-        clients[at].write_all(&message(b"x")).await.unwrap();
+        clients[at].write_all(&here(1)).await.unwrap();
         assert!(receive(&mut clients[at]).await.is_some(), "{at}");
     }
     assert!(server.has(r#"zonal_tcp_timeouts_total{reason="displaced"} 1"#));
@@ -202,85 +221,74 @@ async fn where_there_are_too_many_the_longest_idle_one_of_the_greediest_goes() {
 }
 
 #[tokio::test]
-async fn who_is_left_has_answers_until_it_has_no_more_questions() {
+async fn a_connection_is_answered_after_a_takeover_until_it_is_idle() {
     let limits = Limits { tcp_idle_timeout: Duration::from_secs(3600), ..limits() };
     let server = server_with(&limits);
     let mut client = server.client().await;
-    client.write_all(&message(b"x")).await.unwrap();
-    assert_eq!(receive(&mut client).await.as_deref(), Some("x at 127.0.0.1"));
+    client.write_all(&here(1)).await.unwrap();
+    assert_eq!(receive(&mut client).await, Some(1));
     let connections = &server.core.connections;
     let asks = async {
         for _ in 0..10 {
-            sleep(LAST_IDLE / 5).await;
-            client.write_all(&message(b"x")).await.unwrap();
-            assert_eq!(receive(&mut client).await.as_deref(), Some("x at 127.0.0.1"));
+            sleep(DRAIN_IDLE / 5).await;
+            client.write_all(&here(1)).await.unwrap();
+            assert_eq!(receive(&mut client).await, Some(1));
         }
-        client.write_all(&late(80, "late")).await.unwrap();
-        assert_eq!(received(&mut client).await.as_deref(), Some("late"));
+        client.write_all(&late_query(2, 80)).await.unwrap();
+        assert_eq!(receive(&mut client).await, Some(2));
         ended(&mut client).await
     };
-    let (_, ended) = tokio::join!(connections.leave(), asks);
+    let (_, ended) = tokio::join!(connections.drain(), asks);
     assert!(ended && server.has("zonal_tcp_connections 0"));
 }
 
 #[tokio::test]
-async fn a_stop_answers_what_was_read() {
+async fn a_stop_answers_the_queries_that_were_read() {
     let server = server();
     let mut client = server.client().await;
-    client.write_all(&[message(b"x"), vec![0, 9, b'i', b'n']].concat()).await.unwrap();
-    assert_eq!(receive(&mut client).await.as_deref(), Some("x at 127.0.0.1"));
+    client.write_all(&[here(1), vec![0, 9, b'i', b'n']].concat()).await.unwrap();
+    assert_eq!(receive(&mut client).await, Some(1));
     let (_, ended) = tokio::join!(server.core.connections.stop(), ended(&mut client));
     assert!(ended);
 }
-/// A query that is answered after so many hundredths of a second.
-fn late(hundredths: u8, text: &str) -> Vec<u8> {
-    message(&[b"late", &[hundredths][..], text.as_bytes()].concat())
-}
-
-/// What comes, the first octets of late ones left out.
-async fn received(client: &mut TcpStream) -> Option<String> {
-    receive(client).await.map(|text| text.strip_prefix("late").map_or(text.clone(), |text| text[1..].into()))
-}
 
 #[tokio::test]
-async fn a_query_that_waits_holds_up_no_other() {
+async fn a_waiting_query_does_not_delay_others() {
     let server = server();
     let mut client = server.client().await;
-    let queries = [late(40, "last"), late(5, "second"), late(b'l', "y"), message(b"first")].concat();
+    let queries = [late_query(4, 60), late_query(3, 20), here(1)].concat();
     client.write_all(&queries).await.unwrap();
-    // It is read on meanwhile, and is not idle after 300 milliseconds.
-    assert_eq!(received(&mut client).await.as_deref(), Some("first at 127.0.0.1"));
-    client.write_all(&message(b"more")).await.unwrap();
-    assert_eq!(received(&mut client).await.as_deref(), Some("more at 127.0.0.1"));
-    assert_eq!(received(&mut client).await.as_deref(), Some("second"));
-    assert_eq!(received(&mut client).await.as_deref(), Some("last"));
-    // A second later the one without a reply has ended, and then the connection is idle.
+    // The server reads on meanwhile. The connection is not idle after 300 milliseconds, as it waits for answers.
+    assert_eq!(receive(&mut client).await, Some(1));
+    client.write_all(&here(2)).await.unwrap();
+    assert_eq!(receive(&mut client).await, Some(2));
+    assert_eq!(receive(&mut client).await, Some(3));
+    assert_eq!(receive(&mut client).await, Some(4));
     assert!(ended(&mut client).await);
-    assert!(server.has(r#"zonal_dropped_total{reason="silent",transport="tcp"} 1"#));
     assert!(server.has(r#"zonal_tcp_timeouts_total{reason="idle"} 1"#));
 }
 
 #[tokio::test]
-async fn late_answers_reach_half_closed_clients_and_those_of_a_server_that_stops() {
+async fn late_answers_are_sent_after_half_close_length_zero_and_stop() {
     let server = server();
     let mut half_closed = server.client().await;
-    half_closed.write_all(&[late(20, "late"), message(b"x")].concat()).await.unwrap();
+    half_closed.write_all(&[late_query(2, 20), here(1)].concat()).await.unwrap();
     half_closed.shutdown().await.unwrap();
-    assert_eq!(received(&mut half_closed).await.as_deref(), Some("x at 127.0.0.1"));
-    assert_eq!(received(&mut half_closed).await.as_deref(), Some("late"));
+    assert_eq!(receive(&mut half_closed).await, Some(1));
+    assert_eq!(receive(&mut half_closed).await, Some(2));
     assert!(ended(&mut half_closed).await);
 
     let mut client = server.client().await;
-    client.write_all(&[late(20, "late"), message(b"x"), message(b"")].concat()).await.unwrap();
-    assert_eq!(received(&mut client).await.as_deref(), Some("x at 127.0.0.1"));
-    assert_eq!(received(&mut client).await.as_deref(), Some("late"), "in front of the end");
+    client.write_all(&[late_query(3, 20), here(1), message(b"")].concat()).await.unwrap();
+    assert_eq!(receive(&mut client).await, Some(1));
+    assert_eq!(receive(&mut client).await, Some(3), "before the end");
     assert!(ended(&mut client).await);
 
     let mut client = server.client().await;
-    client.write_all(&[late(20, "late"), message(b"x")].concat()).await.unwrap();
-    assert_eq!(received(&mut client).await.as_deref(), Some("x at 127.0.0.1"));
+    client.write_all(&[late_query(4, 20), here(1)].concat()).await.unwrap();
+    assert_eq!(receive(&mut client).await, Some(1));
     let late = async {
-        assert_eq!(received(&mut client).await.as_deref(), Some("late"));
+        assert_eq!(receive(&mut client).await, Some(4));
         ended(&mut client).await
     };
     let (_, ended) = tokio::join!(server.core.connections.stop(), late);
@@ -288,29 +296,30 @@ async fn late_answers_reach_half_closed_clients_and_those_of_a_server_that_stops
 }
 
 #[tokio::test]
-async fn queries_that_wait_are_capped() {
+async fn limits_the_waiting_queries_of_a_connection() {
     let server = server();
     let mut client = server.client().await;
-    let queries: Vec<u8> = (0..2 * MOST_LATE).flat_map(|number| late(30, &number.to_string())).collect();
-    client.write_all(&[queries, message(b"x")].concat()).await.unwrap();
-    let mut texts = Vec::new();
-    for _ in 0..=2 * MOST_LATE {
-        texts.push(received(&mut client).await.unwrap());
+    let last = 2 * MAX_WAITING as u16;
+    let queries: Vec<u8> = (0..last).flat_map(|id| late_query(id, 30)).collect();
+    client.write_all(&[queries, here(last)].concat()).await.unwrap();
+    let mut ids = Vec::new();
+    for _ in 0..=last {
+        ids.push(receive(&mut client).await.unwrap());
     }
-    let x = texts.iter().position(|text| text == "x at 127.0.0.1").unwrap();
-    assert!(x > MOST_LATE, "it has waited until one of the second half was answered: {x}");
-    texts.remove(x);
-    let is_first_half = |text: &String| text.parse::<usize>().unwrap() < MOST_LATE;
-    assert!(texts[..MOST_LATE].iter().all(is_first_half) && !texts[MOST_LATE..].iter().any(is_first_half));
+    let at = ids.iter().position(|id| *id == last).unwrap();
+    assert!(at > MAX_WAITING, "read before a query of the second half was answered: {at}");
+    ids.remove(at);
+    let is_first_half = |id: &u16| usize::from(*id) < MAX_WAITING;
+    assert!(ids[..MAX_WAITING].iter().all(is_first_half) && !ids[MAX_WAITING..].iter().any(is_first_half));
 
     let waiting = forward::Limits { waiting: 1, ..Default::default() };
-    let served = server.core.snapshot.load().again(false);
+    let served = server.core.snapshot.load().with_stale(false);
     let responder = Responder::new(&core_with(served, &limits(), &waiting), Transport::Tcp, 0);
     let client =
         Client { source: [127, 0, 0, 1].into(), port: 0, local: [127, 0, 0, 1].into(), transport: Transport::Tcp };
-    let (mut output, query) = (Vec::new(), &b"late, whatever it is"[..]);
-    let late = responder.answer(&client, query, &mut output, |_| true);
-    assert!(late.is_some() && output.is_empty());
-    let more = responder.answer(&client, query, &mut output, |_| true);
-    assert!(more.is_none() && !output.is_empty(), "no room: it fails");
+    let (mut output, query) = (Vec::new(), query(1, &late(1, 30)));
+    let waiting = responder.answer(&client, &query, &mut output, |_| true);
+    assert!(waiting.is_some() && output.is_empty());
+    let more = responder.answer(&client, &query, &mut output, |_| true);
+    assert!(more.is_none() && read(&output) == (1, "RCODE 2".into()), "no slot is free: SERVFAIL");
 }

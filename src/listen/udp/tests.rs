@@ -1,5 +1,5 @@
 use super::*;
-use crate::listen::tests::{core, limits, page};
+use crate::listen::tests::{HERE, core, limits, padded, page, query, read};
 use std::net::UdpSocket;
 
 struct Server {
@@ -33,14 +33,15 @@ fn client(address: &str) -> UdpSocket {
     socket
 }
 
-fn receive(socket: &UdpSocket) -> (String, IpAddr) {
+/// The next packet, and the address that it comes from.
+fn receive(socket: &UdpSocket) -> (Vec<u8>, IpAddr) {
     let mut buffer = [0; 2000];
     let (len, from) = socket.recv_from(&mut buffer).unwrap();
-    (String::from_utf8_lossy(&buffer[..len]).into_owned(), from.ip())
+    (buffer[..len].to_vec(), from.ip())
 }
 
 #[test]
-fn wildcard_sockets_reply_from_the_address_that_was_asked() {
+fn replies_from_the_address_that_the_query_was_sent_to() {
     let cases = [
         ("0.0.0.0:0", "127.0.0.1:0", &["127.0.0.1", "127.0.0.9", "127.8.7.6"][..]),
         ("127.0.0.3:0", "127.0.0.4:0", &["127.0.0.3"]),
@@ -52,44 +53,47 @@ fn wildcard_sockets_reply_from_the_address_that_was_asked() {
         let client = client(from);
         for address in addresses {
             let address: IpAddr = address.parse().unwrap();
-            client.send_to(b"query", (address, server.address.port())).unwrap();
-            assert_eq!(receive(&client), (format!("query at {address}"), address), "{listen}");
+            client.send_to(&query(1, HERE), (address, server.address.port())).unwrap();
+            let (reply, from) = receive(&client);
+            assert_eq!((read(&reply), from), ((1, address.to_string()), address), "{listen}");
         }
         server.stop();
     }
 }
 
 #[test]
-fn packets_of_all_sizes_and_no_reply() {
+fn ignores_packets_that_are_no_queries_and_rejects_long_ones() {
     let server = Server::start("127.0.0.1:0");
     let client = client("127.0.0.1:0");
-    for query in ["", "drop it", "x"] {
-        client.send_to(query.as_bytes(), server.address).unwrap();
+    let mut response = query(1, HERE);
+    response[2] |= 0x80;
+    for packet in [b"", &b"short"[..], &response, &query(2, HERE)] {
+        client.send_to(packet, server.address).unwrap();
     }
-    let replies = [receive(&client).0, receive(&client).0];
-    assert_eq!(replies, [" at 127.0.0.1", "x at 127.0.0.1"]);
-    let long = [&b"size"[..], &[4, 208], &[b'.'; 5000]].concat();
-    client.send_to(&long, server.address).unwrap();
-    assert_eq!(receive(&client).0.chars().count(), 1232);
+    assert_eq!(read(&receive(&client).0), (2, "127.0.0.1".into()));
+    client.send_to(&padded(query(3, HERE), MAX_QUERY_OCTETS), server.address).unwrap();
+    assert_eq!(read(&receive(&client).0), (3, "127.0.0.1".into()));
+    client.send_to(&padded(query(4, HERE), MAX_QUERY_OCTETS + 1), server.address).unwrap();
+    assert_eq!(read(&receive(&client).0), (4, "RCODE 1".into()), "FORMERR: the packet is cut off");
     let metrics = page(&server.core);
-    assert!(metrics.contains(r#"zonal_dropped_total{reason="silent",transport="udp"} 1"#), "{metrics}");
+    assert!(metrics.contains(r#"zonal_dropped_total{reason="silent",transport="udp"} 3"#), "{metrics}");
     server.stop();
 }
 
 #[test]
-fn what_has_arrived_is_answered_before_the_end() {
+fn answers_received_packets_before_the_end() {
     let core = core(&limits());
     let sockets = bind("127.0.0.1:0".parse().unwrap(), Vec::new()).unwrap();
     let address = sockets[0].local_addr().unwrap().as_socket().unwrap();
     let client = client("127.0.0.1:0");
     for _ in 0..100 {
-        client.send_to(b"query", address).unwrap();
+        client.send_to(&query(1, HERE), address).unwrap();
     }
     for thread in start(&core, sockets, &Arc::new(AtomicBool::new(true))).unwrap() {
         thread.join().unwrap();
     }
     for _ in 0..100 {
-        assert_eq!(receive(&client).0, "query at 127.0.0.1");
+        assert_eq!(read(&receive(&client).0), (1, "127.0.0.1".into()));
     }
 }
 
@@ -116,14 +120,14 @@ fn an_unsendable_reply_does_not_stop_the_others() {
         batch.replies_out[bad].msg_hdr.msg_namelen = 1;
     }
     assert_eq!(batch.send(), 3);
-    let replies: String = (0..7).map(|_| receive(&client).0).collect();
-    assert_eq!(replies, "1235678");
+    let replies: Vec<u8> = (0..7).flat_map(|_| receive(&client).0).collect();
+    assert_eq!(replies, b"1235678");
 }
 
 #[test]
-fn what_the_kernel_throws_away_is_told() {
+fn counts_packets_that_the_kernel_discards() {
     let socket = open("127.0.0.1:0".parse().unwrap()).unwrap();
-    socket.set_recv_buffer_size(1).unwrap(); // it takes the least that there is
+    socket.set_recv_buffer_size(1).unwrap(); // the kernel raises it to its minimum
     let address = socket.local_addr().unwrap().as_socket().unwrap();
     assert_eq!(overflows(&socket), Some(0));
     let client = client("127.0.0.1:0");

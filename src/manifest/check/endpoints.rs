@@ -1,6 +1,6 @@
-//! Services, endpoints with their interfaces and names, and zonal shifts.
+//! Checks of services, endpoints with their interfaces and names, and zonal shifts.
 
-use super::{Checker, Known, is_label, list, regions::is_elsewhere};
+use super::{Checker, Index, is_label, list, regions::is_other_region};
 use crate::{
     manifest::{
         Change, DnsRecordIpType, EndpointState, Id, Manifest, PrivateDnsScope, Vpc, VpcEndpoint, VpcEndpointService,
@@ -17,7 +17,7 @@ use std::{
 
 const KIND: &str = "vpc_endpoints";
 
-/// Whether an endpoint in this state has names.
+/// Whether an endpoint has names in its state.
 fn has_names(endpoint: &VpcEndpoint) -> bool {
     match endpoint.state {
         EndpointState::Available | EndpointState::Partial => true,
@@ -26,18 +26,19 @@ fn has_names(endpoint: &VpcEndpoint) -> bool {
     }
 }
 
-/// Whether an endpoint has private names, if its service has some.
+/// Whether an endpoint has private names, provided that its service has some.
 pub(super) fn has_private_names(endpoint: &VpcEndpoint) -> bool {
     endpoint.vpc_endpoint_type == VpcEndpointType::Interface && endpoint.private_dns_enabled && has_names(endpoint)
 }
 
-/// The endpoints that a change can have touched, with the changed ones themselves. Addresses, private names and Gateway
-/// endpoints are told apart within a VPC. Own names begin with the endpoint's identifier: for two to be equal, one
-/// identifier must begin with the other, whatever their case.
-pub(super) fn touched<'a>(
+/// The endpoints that a change can affect, including the changed ones. Addresses, private names and
+/// Gateway endpoints must be unique within a VPC: a change affects all endpoints of the VPC. Own
+/// names begin with the identifier of the endpoint: two can be equal only if one identifier begins
+/// with the other, in any case.
+pub(super) fn affected<'a>(
     changed: &[Change<'a, VpcEndpoint>],
     manifest: &'a Manifest,
-    known: &Known,
+    index: &Index,
 ) -> BTreeMap<&'a Id, &'a Arc<VpcEndpoint>> {
     let all = &manifest.vpc_endpoints;
     let mut vpcs: HashSet<&str> =
@@ -48,15 +49,15 @@ pub(super) fn touched<'a>(
         let longer = all.range_from(Bound::Included(&id));
         let longer = longer.take_while(|(other, _)| other.starts_with(&id));
         let shorter = id.char_indices().filter_map(|(at, _)| all.get_key_value(&id[..at]));
-        let capital = known.capital.iter().filter(|other| is_nested(id.as_bytes(), other.as_bytes()));
-        let nested = longer.chain(shorter).chain(capital.filter_map(|other| all.get_key_value(other)));
+        let capitalized = index.capitalized.iter().filter(|other| is_nested(id.as_bytes(), other.as_bytes()));
+        let nested = longer.chain(shorter).chain(capitalized.filter_map(|other| all.get_key_value(other)));
         vpcs.extend(nested.map(|(_, endpoint)| endpoint.vpc_id.as_str()));
     }
-    let ids = vpcs.into_iter().filter_map(|vpc| known.endpoints_of.get(vpc)).flatten();
+    let ids = vpcs.into_iter().filter_map(|vpc| index.endpoints_of.get(vpc)).flatten();
     ids.filter_map(|id| all.get_key_value(id)).collect()
 }
 
-/// Where an address was seen first: in which endpoint's how manieth interface.
+/// For each VPC and address, the endpoint and the index of the interface that has the address.
 type Addresses<'a> = HashMap<(&'a str, IpAddr), (&'a str, usize)>;
 
 impl<'a> Checker<'a> {
@@ -64,33 +65,31 @@ impl<'a> Checker<'a> {
         for (id, service) in &self.manifest.vpc_endpoint_services {
             self.region("vpc_endpoint_services", id, &service.region);
             if service.dns_name.is_wildcard() {
-                let message = format!("{} is a wildcard, and the endpoints' names are below it", service.dns_name);
+                let message = format!("{} is a wildcard, but the names of endpoints are below it", service.dns_name);
                 self.error("vpc_endpoint_services", id, "dns_name", message);
-                self.help("take the `*.` out");
+                self.help("remove the `*.`");
             }
             let mut seen = BTreeSet::new();
             for (at, name) in service.private_dns_names.iter().enumerate() {
                 let field = format!("private_dns_names[{at}]");
                 if *name == service.dns_name {
-                    self.error(
-                        "vpc_endpoint_services",
-                        id,
-                        field,
-                        "a private name cannot be the service's `dns_name` too",
-                    );
+                    self.error("vpc_endpoint_services", id, field, "a private name cannot be equal to `dns_name`");
                 } else if !seen.insert(name) {
-                    self.warning("vpc_endpoint_services", id, field, format!("{name} is in the list already"));
+                    self.warning("vpc_endpoint_services", id, field, format!("{name} is in the list twice"));
                 } else if service.dns_name.is_at_or_below(name) {
-                    let message = format!("the endpoints' own names, below {}, are below this one", service.dns_name);
+                    let message = format!(
+                        "the private name contains `dns_name` {}, below which the names of endpoints are",
+                        service.dns_name
+                    );
                     self.warning("vpc_endpoint_services", id, field, message);
                 } else if name.labels().skip(1).any(|label| label == b"*") {
-                    self.warning("vpc_endpoint_services", id, field, "only a `*` in front is a wildcard");
+                    self.warning("vpc_endpoint_services", id, field, "a `*` is a wildcard only as the first label");
                 }
             }
         }
     }
 
-    /// Checks some endpoints: all of them, or those that are [`touched`] by a change.
+    /// Checks endpoints: all of them, or those that a change [affects](affected).
     pub(super) fn endpoints(&mut self, endpoints: impl Iterator<Item = (&'a Id, &'a Arc<VpcEndpoint>)> + Clone) {
         let manifest = self.manifest;
         let mut addresses: Addresses = HashMap::new();
@@ -99,15 +98,15 @@ impl<'a> Checker<'a> {
             endpoint.vpc_endpoint_type == VpcEndpointType::Gateway
                 && matches!(endpoint.state, EndpointState::Available | EndpointState::Partial | EndpointState::Pending)
         };
-        // Who is touched by a change is touched with all of its VPC.
+        // `endpoints` contains all endpoints of each VPC in it.
         let gateways = endpoints.clone().map(|(_, endpoint)| endpoint).filter(is_gateway);
         let gateways: BTreeSet<(&str, &str)> = gateways.map(|e| (e.vpc_id.as_str(), e.service_name.as_str())).collect();
         for (id, endpoint) in endpoints.clone() {
             let vpc = self.reference((KIND, id), "vpc_id", "VPC", &endpoint.vpc_id, &manifest.vpcs);
             let known = &manifest.vpc_endpoint_services;
-            let fault = presets::fault(endpoint, vpc);
-            let is_named = fault.is_none() && !endpoint.service_name.is_empty();
-            if let Some((field, message, help)) = fault {
+            let error = presets::service_error(endpoint, vpc);
+            let is_named = error.is_none() && !endpoint.service_name.is_empty();
+            if let Some((field, message, help)) = error {
                 self.error(KIND, id, field, message);
                 help.into_iter().for_each(|help| self.help(help));
             }
@@ -115,18 +114,20 @@ impl<'a> Checker<'a> {
                 VpcEndpointType::Interface if is_named => {
                     self.reference((KIND, id), "service_name", "service", &endpoint.service_name, known)
                 }
-                // Such have no names, and so nothing to look up.
+                // Other endpoints have no names, so that the service need not exist.
                 _ => known.get(&endpoint.service_name).map(|service| &**service),
             };
             if let (Some(vpc), Some(service)) = (vpc, service)
-                && is_elsewhere(&service.region, &vpc.region)
+                && is_other_region(&service.region, &vpc.region)
             {
                 let message = format!(
-                    "`{}` is a service in {}, and `{}` is in {}",
+                    "service `{}` is in {}, but `{}` is in {}",
                     endpoint.service_name, service.region, endpoint.vpc_id, vpc.region
                 );
                 self.warning(KIND, id, "service_name", message);
-                self.help("name the service of the VPC's Region, unless the service takes endpoints of other Regions");
+                self.help(
+                    "write the service of the VPC's Region, unless the service accepts endpoints of other Regions",
+                );
             }
             self.scope(id, endpoint);
             if let Some(vpc) = vpc {
@@ -152,15 +153,17 @@ impl<'a> Checker<'a> {
     fn scope(&mut self, id: &str, endpoint: &VpcEndpoint) {
         let PrivateDnsScope::Vpcs(vpcs) = &endpoint.private_dns_scope else { return };
         if vpcs.is_empty() && endpoint.private_dns_enabled {
-            self.warning(KIND, id, "private_dns_scope", "the scope is empty: nobody resolves the private names");
+            self.warning(KIND, id, "private_dns_scope", "the scope is empty: no client resolves the private names");
         }
         let own = Network::Vpc(endpoint.vpc_id.clone());
         for (at, vpc) in vpcs.iter().enumerate() {
             let field = format!("private_dns_scope[{at}]");
             let found = self.reference((KIND, id), &field, "VPC", vpc, &self.manifest.vpcs);
             if found.is_some() && !self.connectivity.reaches(&Network::Vpc(vpc.clone()), &own) {
-                let message =
-                    format!("`{vpc}` is not connected to `{}`: it does not get the private names", endpoint.vpc_id);
+                let message = format!(
+                    "`{vpc}` is not connected to `{}`: its clients do not resolve the private names",
+                    endpoint.vpc_id
+                );
                 self.warning(KIND, id, field, message);
             }
         }
@@ -175,37 +178,38 @@ impl<'a> Checker<'a> {
             if self.az_id((KIND, id), field() + ".availability_zone_id", az, &[&endpoint.vpc_id]) {
                 zones.insert(az);
             } else if !zones.insert(az) {
-                let message = format!("the endpoint has an interface in `{az}` already");
+                let message = format!("the endpoint has another interface in `{az}`");
                 self.error(KIND, id, field() + ".availability_zone_id", message);
             } else if endpoint.vpc_endpoint_type == VpcEndpointType::Interface && !index.az_names.contains_key(az) {
-                let message = format!("`{}` has no name for `{az}`: there is no zonal name", endpoint.vpc_id);
+                let message =
+                    format!("`{}` has no name for `{az}`: the endpoint has no zonal name for it", endpoint.vpc_id);
                 self.warning(KIND, id, field() + ".availability_zone_id", message);
-                self.help("list it in the VPC's `availability_zones`");
+                self.help("add it to `availability_zones` of the VPC");
             }
             let v4 = interface.ipv4.map(|address| ("ipv4", IpAddr::V4(address)));
             let v6 = interface.ipv6.map(|address| ("ipv6", IpAddr::V6(address)));
             if v4.is_none() && v6.is_none() {
                 self.error(KIND, id, field(), "the interface has no address");
-                self.help("`ipv4`, `ipv6` or both");
+                self.help("write `ipv4`, `ipv6` or both");
             }
             for (family, address) in v4.into_iter().chain(v6) {
                 let field = || format!("{}.{family}", field());
                 if !blocks.contains(address) {
-                    self.error(KIND, id, field(), format!("{address} is outside of `{}`", endpoint.vpc_id));
+                    self.error(KIND, id, field(), format!("{address} is outside `{}`", endpoint.vpc_id));
                     self.help(format!("its CIDR blocks are {}", list(&vpc.cidr_blocks)));
                 } else if !vpc.subnets.is_empty()
                     && !index.subnets.get(az).is_some_and(|subnets| subnets.contains(address))
                 {
-                    self.warning(KIND, id, field(), format!("{address} is in no subnet of `{az}`"));
+                    self.warning(KIND, id, field(), format!("{address} is not in a subnet of `{az}`"));
                 }
                 match addresses.entry((&endpoint.vpc_id, address)) {
                     Entry::Occupied(first) => {
                         let (other, at) = first.get();
-                        let place = format!("{KIND}.{other}.network_interfaces[{at}].{family}");
-                        let message = format!("{address} is the address of an interface already: {place}");
+                        let other = format!("{KIND}.{other}.network_interfaces[{at}].{family}");
+                        let message = format!("{address} is already the address of an interface: {other}");
                         self.error(KIND, id, field(), message);
                     }
-                    Entry::Vacant(place) => drop(place.insert((id, at))),
+                    Entry::Vacant(entry) => drop(entry.insert((id, at))),
                 }
             }
         }
@@ -221,7 +225,7 @@ impl<'a> Checker<'a> {
                 _ => None,
             };
             if let Some(missing) = missing {
-                let message = format!("no interface has {missing} address: such records are not answered");
+                let message = format!("no interface has {missing} address: such queries have empty answers");
                 self.warning(KIND, id, "network_interfaces", message);
             }
         }
@@ -239,8 +243,7 @@ impl<'a> Checker<'a> {
             let has_gateway = gateways.contains(&(endpoint.vpc_id.as_str(), endpoint.service_name.as_str()));
             if !has_gateway {
                 let (vpc, service) = (&endpoint.vpc_id, &endpoint.service_name);
-                let message =
-                    format!("`{vpc}` has no Gateway endpoint for `{service}`, which an inbound-only one needs");
+                let message = format!("`{vpc}` has no Gateway endpoint for `{service}`, which this option needs");
                 self.error(KIND, id, "dns_options.private_dns_only_for_inbound_resolver_endpoint", message);
             }
         }
@@ -251,22 +254,24 @@ impl<'a> Checker<'a> {
             [("enable_dns_support", vpc.enable_dns_support), ("enable_dns_hostnames", vpc.enable_dns_hostnames)]
         {
             if !on {
-                let message = format!("`{}` has {field} off: there are no private names", endpoint.vpc_id);
+                let message = format!("{field} of `{}` is false: the endpoint has no private names", endpoint.vpc_id);
                 self.warning(KIND, id, "private_dns_enabled", message);
             }
         }
         if service.private_dns_names.is_empty() {
-            let message = format!("`{}` has no private names", endpoint.service_name);
+            let message = format!("service `{}` has no private names", endpoint.service_name);
             self.warning(KIND, id, "private_dns_enabled", message);
         } else if !service.is_verified() {
-            let message =
-                format!("the private names of `{}` are not verified: they are not answered", endpoint.service_name);
+            let message = format!(
+                "the private names of service `{}` are not verified: zonal does not serve them",
+                endpoint.service_name
+            );
             self.warning(KIND, id, "private_dns_enabled", message);
-            self.help("private_dns_name_configuration: {state: verified}");
+            self.help("write `private_dns_name_configuration: {state: verified}` for the service");
         }
     }
 
-    /// The names that the endpoint has under its service's: whether they are names, and nobody else's.
+    /// Checks the endpoint's own names: they are valid, and no other endpoint has them.
     fn own_names(
         &mut self,
         id: &'a str,
@@ -286,21 +291,20 @@ impl<'a> Checker<'a> {
         let has_wildcard = service.private_dns_names.iter().any(|name| name.is_wildcard());
         for label in std::iter::once(label.clone()).chain(zones.map(|zone| format!("{label}-{zone}"))) {
             if !is_label(&label) {
-                self.error(KIND, id, field, format!("`{label}` cannot be a label of the endpoint's names"));
-                self.help("a label is at most 63 letters, digits and hyphens");
+                self.error(KIND, id, field, format!("`{label}` is not valid as a label of the endpoint's names"));
+                self.help("a label has at most 63 letters, digits and hyphens");
                 return;
             }
             let name = service.dns_name.child(label.as_bytes());
             let Ok(name) = name.and_then(|name| if has_wildcard { name.child(b"*").map(|_| name) } else { Ok(name) })
             else {
-                let message =
-                    format!("a name of the endpoint, {label}.{}, is longer than 255 octets", service.dns_name);
+                let message = format!("the endpoint's name {label}.{} is longer than 255 octets", service.dns_name);
                 self.error(KIND, id, field, message);
                 return;
             };
             match names.get(&name) {
                 Some(other) if *other != id => {
-                    let message = format!("{name} is a name of `{other}` already");
+                    let message = format!("{name} is already a name of `{other}`");
                     self.error(KIND, id, field, message);
                     return;
                 }
@@ -310,7 +314,7 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// One VPC has one endpoint for a private name.
+    /// Checks that a VPC has at most one endpoint for each private name.
     fn private_names(&mut self, endpoints: impl Iterator<Item = (&'a Id, &'a Arc<VpcEndpoint>)>) {
         let manifest = self.manifest;
         let mut services: BTreeMap<(&str, &str), &str> = BTreeMap::new();
@@ -321,7 +325,7 @@ impl<'a> Checker<'a> {
             }
             let (vpc, service_name) = (endpoint.vpc_id.as_str(), endpoint.service_name.as_str());
             if let Some(other) = services.insert((vpc, service_name), id) {
-                let message = format!("`{other}` in `{vpc}` has private names for `{service_name}` already");
+                let message = format!("`{other}` in `{vpc}` already has private names for `{service_name}`");
                 self.error(KIND, id, "private_dns_enabled", message);
                 continue;
             }
@@ -329,7 +333,7 @@ impl<'a> Checker<'a> {
             for name in &service.private_dns_names {
                 match names.entry(vpc).or_default().insert(name, (id, service_name)) {
                     Some((other, other_service)) if other_service != service_name => {
-                        let message = format!("`{other}` in `{vpc}` has the private name {name} already");
+                        let message = format!("`{other}` in `{vpc}` already has the private name {name}");
                         self.error(KIND, id, "private_dns_enabled", message);
                     }
                     _ => {}
@@ -350,7 +354,7 @@ impl<'a> Checker<'a> {
         let of_endpoint = |endpoint: &'a Arc<VpcEndpoint>| {
             endpoint.network_interfaces.iter().map(|interface| &interface.availability_zone_id)
         };
-        // Most are found at once.
+        // Most AZs are found among the first ones, so that the rest is not visited.
         let of_vpcs = manifest.vpcs.values().flat_map(of_vpc);
         let mut zones = of_vpcs.chain(manifest.vpc_endpoints.values().flat_map(of_endpoint)).map(String::as_str);
         let mut known: HashSet<&str> = HashSet::new();
@@ -371,9 +375,14 @@ impl<'a> Checker<'a> {
                     zone == shift.away_from
                 })
             {
-                self.warning(KIND, id, "away_from", format!("nothing is in the AZ `{}`", shift.away_from));
+                self.warning(
+                    KIND,
+                    id,
+                    "away_from",
+                    format!("no subnet or interface is in the AZ `{}`", shift.away_from),
+                );
                 self.suggestions += 1;
-                // All are known now.
+                // All AZs are visited now.
                 if self.suggestions <= super::MAX_SUGGESTIONS
                     && let Some(nearest) = crate::manifest::decode::nearest(
                         &shift.away_from,
@@ -384,7 +393,7 @@ impl<'a> Checker<'a> {
                 }
             }
             if let Some(at) = shift.expires_at.filter(|at| at.as_second() <= self.now) {
-                self.warning(KIND, id, "expires_at", format!("the shift has expired at {at}"));
+                self.warning(KIND, id, "expires_at", format!("the shift expired at {at}"));
             }
         }
     }

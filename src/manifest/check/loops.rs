@@ -1,5 +1,5 @@
-//! FORWARD rules that lead queries round in a circle: to an entry point of this manifest, behind which a rule leads back. What a
-//! server on the way does that the manifest does not know of, nobody can see here.
+//! Forwarding loops: FORWARD rules to an entry point of this manifest, whose view forwards the
+//! query back. Loops through servers that are not in the manifest cannot be found here.
 
 use super::Checker;
 use crate::{
@@ -13,27 +13,27 @@ use std::{
 };
 
 const KIND: &str = "resolver_rules";
-/// A circle of more rules is not looked for.
-const MOST_RULES: usize = 50;
+/// The largest number of rules in a loop that is searched for.
+const MAX_RULES: usize = 50;
 
-/// An address of the manifest that queries are forwarded from.
+/// An entry point, by the view that it has for a forwarded query.
 enum EntryPoint<'a> {
-    /// The view is that of the client's VPC: this one, or one that is connected to it.
+    /// The view is that of the client's VPC: this VPC, or one that is connected to it.
     Vpc(&'a Id),
     /// The view is that of the endpoint's VPC.
     Inbound { endpoint: &'a Id, vpc: &'a Id },
 }
 
-/// What decides where names go.
+/// The entry points, rules and zones of a manifest, for the search of loops.
 #[derive(Default)]
 struct Map<'a> {
     entry_points: HashMap<IpAddr, EntryPoint<'a>>,
-    /// By VPC and domain.
+    /// The rules, by VPC and domain name.
     rules: HashMap<(&'a str, Name), &'a Id>,
     zones: HashSet<(&'a str, Name)>,
 }
 
-/// One step of a circle: by this target of this rule to the view of this VPC.
+/// A step of a loop: a rule forwards to one of its targets, which has the view of a VPC.
 struct Step<'a> {
     rule: &'a Id,
     target: usize,
@@ -41,13 +41,13 @@ struct Step<'a> {
 }
 
 impl<'a> Checker<'a> {
-    /// Circles that can be seen.
+    /// Checks for forwarding loops. Each loop is reported once.
     pub(super) fn loops(&mut self) {
         let map = self.map();
         if map.entry_points.is_empty() {
             return;
         }
-        let mut told = BTreeSet::new();
+        let mut reported = BTreeSet::new();
         for (id, rule) in &self.manifest.resolver_rules {
             if !rule.enabled || rule.rule_type != RuleType::Forward {
                 continue;
@@ -59,8 +59,8 @@ impl<'a> Checker<'a> {
             }
             let mut members: Vec<&Id> = path.iter().map(|step| step.rule).collect();
             members.sort_unstable();
-            if told.insert(members) {
-                self.tell(&map, &path);
+            if reported.insert(members) {
+                self.report_loop(&map, &path);
             }
         }
     }
@@ -89,7 +89,8 @@ impl<'a> Checker<'a> {
         map
     }
 
-    /// Whether a query for `domain` that goes by a rule comes to the rule `start`. `path` is then the way there.
+    /// Whether a query for `domain` that `rule` forwards reaches the rule `start`. `path` then has
+    /// the steps to it.
     fn leads_back(
         &self,
         map: &Map<'a>,
@@ -99,7 +100,7 @@ impl<'a> Checker<'a> {
         path: &mut Vec<Step<'a>>,
         seen: &mut BTreeSet<&'a Id>,
     ) -> bool {
-        let Some(resource) = self.manifest.resolver_rules.get(rule).filter(|_| seen.len() <= MOST_RULES) else {
+        let Some(resource) = self.manifest.resolver_rules.get(rule).filter(|_| seen.len() <= MAX_RULES) else {
             return false;
         };
         for (at, target) in resource.target_ips.iter().enumerate() {
@@ -114,12 +115,13 @@ impl<'a> Checker<'a> {
         false
     }
 
-    /// The VPC whose view applies to a query of a rule to one of its targets, if that is an entry point.
+    /// The VPC whose view applies to a query of a rule to one of its targets, if that is an entry
+    /// point.
     fn view(&self, map: &Map<'a>, rule: &'a ResolverRule, target: &TargetAddress) -> Option<&'a Id> {
         match map.entry_points.get(&target.ip)? {
             EntryPoint::Inbound { endpoint, vpc } => {
-                let takes = self.manifest.resolver_endpoints.get(endpoint)?.protocols.contains(&target.protocol);
-                takes.then_some(*vpc)
+                let accepts = self.manifest.resolver_endpoints.get(endpoint)?.protocols.contains(&target.protocol);
+                accepts.then_some(*vpc)
             }
             EntryPoint::Vpc(vpc) => {
                 let source = rule.resolver_endpoint_id.as_ref();
@@ -135,16 +137,17 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// The FORWARD rule by which a VPC's queries for a domain go.
+    /// The FORWARD rule that applies to queries of a VPC for a domain name. None if a zone or
+    /// another rule applies.
     fn forwards(&self, map: &Map<'a>, vpc: &'a Id, domain: &Name) -> Option<&'a Id> {
-        let mut is_taken_out = false;
+        let mut has_system_rule = false;
         let mut at = Some(domain.to_lowercase());
         while let Some(name) = at {
             if let Some(id) = map.rules.get(&(&**vpc, name.clone())) {
                 match self.manifest.resolver_rules.get(id)?.rule_type {
-                    RuleType::Forward if !is_taken_out => return Some(id),
+                    RuleType::Forward if !has_system_rule => return Some(id),
                     RuleType::Recursive => return None,
-                    RuleType::System => is_taken_out = true,
+                    RuleType::System => has_system_rule = true,
                     _ => {}
                 }
             }
@@ -156,7 +159,7 @@ impl<'a> Checker<'a> {
         None
     }
 
-    fn tell(&mut self, map: &Map<'a>, path: &[Step<'a>]) {
+    fn report_loop(&mut self, map: &Map<'a>, path: &[Step<'a>]) {
         let rules = &self.manifest.resolver_rules;
         let ip = |step: &Step| rules.get(step.rule).map(|rule: &Arc<ResolverRule>| rule.target_ips[step.target].ip);
         let entry_point = |step: &Step| match ip(step).map(|ip| (ip, map.entry_points.get(&ip))) {
@@ -167,21 +170,21 @@ impl<'a> Checker<'a> {
         let Some(first) = path.first() else { return };
         let message = match path {
             [only] => format!(
-                "a loop: queries that arrive at {} are resolved as in `{}`, where this rule sends them back",
+                "forwarding loop: queries to {} have the view of `{}`, in which this rule forwards them back",
                 entry_point(only),
                 only.vpc
             ),
             _ => {
                 let steps = path.iter().map(|step| format!("`{}` to {}", step.rule, entry_point(step)));
-                format!("a loop: {}, and from there back", steps.collect::<Vec<_>>().join(", "))
+                format!("forwarding loop: {}, and from there back", steps.collect::<Vec<_>>().join(", "))
             }
         };
         self.warning(KIND, first.rule, format!("target_ips[{}].ip", first.target), message);
         if let [only] = path {
             let is_inbound =
                 ip(only).is_some_and(|ip| matches!(map.entry_points.get(&ip), Some(EntryPoint::Inbound { .. })));
-            let of = if is_inbound { "of the inbound endpoint" } else { "of that resolver address" };
-            self.help(format!("take `{}`, the VPC {of}, out of `vpc_ids`, or ask other servers", only.vpc));
+            let owner = if is_inbound { "of the inbound endpoint" } else { "of this resolver address" };
+            self.help(format!("remove `{}`, the VPC {owner}, from `vpc_ids`, or use other targets", only.vpc));
         }
     }
 }
@@ -209,7 +212,8 @@ resolver_endpoints:
 resolver_rules:
 ";
 
-    /// The warnings of a manifest with these rules: name, domain, VPCs, targets, and what else there is.
+    /// The warnings of a manifest with these rules: identifier, domain name, VPCs, targets, and
+    /// other fields.
     fn warnings(rules: &[(&str, &str, &str, &str, &str)]) -> Vec<String> {
         let mut text = String::from(AROUND);
         for (id, domain, vpcs, targets, more) in rules {
@@ -229,17 +233,18 @@ resolver_rules:
     }
 
     #[test]
-    fn circles_are_told() {
-        let straight = "warning: resolver_rules.r.target_ips[0].ip: a loop: queries that arrive at 10.2.0.53 of `in-b` are \
-                        resolved as in `b`, where this rule sends them back (take `b`, the VPC of the inbound endpoint, \
-                        out of `vpc_ids`, or ask other servers)";
-        assert_eq!(warnings(&[("r", "x.example", "a, b", "10.2.0.53", "")]), [straight]);
+    fn reports_each_forwarding_loop_once() {
+        let direct = "warning: resolver_rules.r.target_ips[0].ip: forwarding loop: queries to 10.2.0.53 of `in-b` have the view \
+                      of `b`, in which this rule forwards them back (remove `b`, the VPC of the inbound endpoint, from \
+                      `vpc_ids`, or use other targets)";
+        assert_eq!(warnings(&[("r", "x.example", "a, b", "10.2.0.53", "")]), [direct]);
         let own = warnings(&[("r", "x.example", "a", "192.0.2.1; 10.1.0.2", "")]);
-        assert!(own[0].contains("r.target_ips[1].ip: a loop: queries that arrive at 10.1.0.2 are resolved as in `a`"));
-        assert!(own.len() == 1 && own[0].contains("take `a`, the VPC of that resolver address, out"), "{own:?}");
-        // An entry point's view is that of the network that asks: the outbound endpoint's.
+        assert!(own[0].contains("r.target_ips[1].ip: forwarding loop: queries to 10.1.0.2 have the view of `a`"));
+        assert!(own.len() == 1 && own[0].contains("remove `a`, the VPC of this resolver address, from"), "{own:?}");
+        // The view at a VPC's entry point is that of the client's network: the VPC of the outbound
+        // endpoint.
         assert_eq!(warnings(&[("r", "x.example", "a", "10.2.0.2", ", resolver_endpoint_id: out-a")]).len(), 1);
-        // Round through a wider rule; and one circle is told once, however many ways lead into it.
+        // A loop through a wider rule is reported once, even if a third rule leads into it.
         let round = [
             ("one", "x.example", "a", "10.2.0.53", ""),
             ("two", ".", "b", "10.1.0.2", ""),
@@ -248,22 +253,23 @@ resolver_rules:
         assert_eq!(
             warnings(&round),
             [
-                "warning: resolver_rules.one.target_ips[0].ip: a loop: `one` to 10.2.0.53 of `in-b`, `two` to 10.1.0.2, and \
+                "warning: resolver_rules.one.target_ips[0].ip: forwarding loop: `one` to 10.2.0.53 of `in-b`, `two` to 10.1.0.2, and \
               from there back"
             ]
         );
     }
 
     #[test]
-    fn what_ends_is_not_told() {
+    fn accepts_forwarding_that_ends() {
         for rules in [
             vec![("r", "x.example", "a", "10.2.0.53", "")],
             vec![("r", "x.example", "a, b", "10.2.0.53", ", enabled: false")],
-            // Nothing is forwarded there; it does not take this transport; it refuses the endpoint's VPC.
+            // Not an entry point; the endpoint does not accept Do53; the VPC of the outbound
+            // endpoint is not connected.
             vec![("r", "x.example", "a, b", "10.2.0.56", "")],
             vec![("r", "x.example", "a, b", "10.2.0.55", "")],
             vec![("r", "x.example", "a, b", "10.2.0.2", ", resolver_endpoint_id: out-c")],
-            // A zone answers there, or another rule.
+            // In the other view, a zone or another rule applies.
             vec![("one", "zone.example", "b", "10.1.0.2", ""), ("two", "example", "a", "10.2.0.53", "")],
             vec![("one", "x.example", "a", "10.2.0.53", ""), ("two", "x.example", "b", "192.0.2.1", "")],
         ] {
@@ -272,7 +278,7 @@ resolver_rules:
     }
 
     #[test]
-    fn targets_that_cannot_be_meant() {
+    fn warns_about_unusual_ports_and_missing_address_families() {
         let of = |target: &str, more: &str| warnings(&[("r", "x.example", "a", target, more)]);
         let port = |number: u16| format!("warning: resolver_rules.r.target_ips[0].port: port {number}");
         for (target, expected) in [
@@ -292,7 +298,9 @@ resolver_rules:
         }
         assert_eq!(
             of("192.0.2.1; 'fd00::53'", ", resolver_endpoint_id: out-a"),
-            ["warning: resolver_rules.r.resolver_endpoint_id: `out-a` has no IPv6 address to ask fd00::53 from"]
+            [
+                "warning: resolver_rules.r.resolver_endpoint_id: `out-a` has no IPv6 address, which the target fd00::53 needs"
+            ]
         );
     }
 }

@@ -1,17 +1,21 @@
-//! Whether a manifest holds together: references, addresses, names. What single values look like is for reading to say,
-//! and what the records of a zone mean is for its compilation.
+//! Checks that the resources of a manifest fit together: references, addresses, names.
+//!
+//! Decoding checks single values, and the compilation of a zone checks its records. The checks of a
+//! changed manifest repeat only the checks that the change can affect ([`Checked::follow`]), and
+//! report the same problems in the same order as a full check.
 
 mod blocks;
 mod endpoints;
 #[cfg(test)]
-mod follow;
-mod hidden;
+mod follow_tests;
+mod health_checks;
 mod loops;
 mod networks;
 mod overlap;
 mod query_logs;
 mod regions;
 mod resolver;
+mod shadowed;
 #[cfg(test)]
 mod tests;
 mod zones;
@@ -32,21 +36,22 @@ use std::{
     sync::Arc,
 };
 
-/// How many unknown references get a suggestion: each is compared with all that is known.
+/// The number of unknown references that get a suggestion. Each is compared with all known
+/// identifiers.
 const MAX_SUGGESTIONS: usize = 100;
 
-/// More changed endpoints or zones than this are not worth to be told from the others.
+/// The number of changed endpoints or zones beyond which zonal checks the whole manifest again.
 const MAX_CHANGES: usize = 200;
 
-/// All that is wrong or odd between the resources of a manifest. `now` is in seconds since 1970.
+/// The errors and warnings of a manifest. `now` is the time in seconds since 1970.
 pub fn check(manifest: &Manifest, connectivity: &Connectivity, now: i64) -> Vec<Problem> {
     Checked::new(manifest, connectivity, now).problems()
 }
 
-/// The checks of a manifest. If it is accepted, the work for the manifest that follows can follow the change.
+/// The checked manifest: its problems, and an index for the check of the next manifest.
 #[derive(Clone, Debug, Default)]
 pub struct Checked {
-    /// What was found, by what was looked at.
+    /// The problems, by the kind of check.
     networks: Arc<[Problem]>,
     services: Arc<[Problem]>,
     endpoints: Arc<[Problem]>,
@@ -57,26 +62,28 @@ pub struct Checked {
     loops: Arc<[Problem]>,
     forwarders: Arc<[Problem]>,
     query_logs: Arc<[Problem]>,
-    hidden: Arc<[Problem]>,
-    known: Known,
+    health_checks: Arc<[Problem]>,
+    shadowed: Arc<[Problem]>,
+    index: Index,
 }
 
-/// Where to look for what a change can have to do with. A copy shares what does not change.
+/// The resources that a change can affect, by different keys. A copy shares its content with the
+/// original.
 #[derive(Clone, Debug, Default)]
-struct Known {
-    /// Endpoints by their VPC.
+struct Index {
+    /// The endpoints of each VPC.
     endpoints_of: OrdMap<Id, OrdSet<Id>>,
-    /// Endpoints with capital letters in their identifiers.
-    capital: OrdSet<Id>,
-    /// Zones by their names in lower case.
-    zones_at: OrdMap<Box<[u8]>, OrdSet<Id>>,
+    /// The endpoints with capital letters in their identifiers.
+    capitalized: OrdSet<Id>,
+    /// The zones of each name. The key is the name in lower case.
+    zones_named: OrdMap<Box<[u8]>, OrdSet<Id>>,
 }
 
 impl Checked {
-    /// Checks a manifest.
+    /// Checks a whole manifest. `now` is the time in seconds since 1970.
     pub fn new(manifest: &Manifest, connectivity: &Connectivity, now: i64) -> Checked {
-        let mut known = Known::default();
-        known.follow(&Manifest::default(), manifest);
+        let mut index = Index::default();
+        index.follow(&Manifest::default(), manifest);
         let mut checker = Checker::new(manifest, connectivity, now);
         checker.networks();
         checker.overlaps();
@@ -99,8 +106,10 @@ impl Checked {
         let forwarders = checker.found();
         checker.query_logs();
         let query_logs = checker.found();
-        checker.hidden(&known);
-        let hidden = checker.found();
+        checker.health_checks();
+        let health_checks = checker.found();
+        checker.shadowed(&index);
+        let shadowed = checker.found();
         Checked {
             networks,
             services,
@@ -112,23 +121,25 @@ impl Checked {
             loops,
             forwarders,
             query_logs,
-            hidden,
-            known,
+            health_checks,
+            shadowed,
+            index,
         }
     }
 
-    /// Checks the manifest that follows on `old`, which these are the checks of and which has no errors. Only that is looked
-    /// at that has to do with the change, unless networks have changed.
+    /// Checks the manifest that follows `old`, of which this is the result and which has no errors.
+    /// Repeats only the checks that the change can affect, unless networks changed.
     pub fn follow(&self, old: &Manifest, manifest: &Manifest, connectivity: &Connectivity, now: i64) -> Checked {
         let followed = self.followed(old, manifest, connectivity, now);
         match followed.filter(|checked| !checked.all().any(Problem::is_error)) {
             Some(checked) => checked,
-            // All errors, in their order.
+            // The full check reports all errors in their order.
             None => Checked::new(manifest, connectivity, now),
         }
     }
 
-    /// The same, if it is worth to be told from the whole; errors may be missing from it, but not all of them.
+    /// The result of the incremental check. None if the change is too large for it. If there are
+    /// errors, some may be missing.
     fn followed(&self, old: &Manifest, manifest: &Manifest, connectivity: &Connectivity, now: i64) -> Option<Checked> {
         let same_services = same_resources(&old.vpc_endpoint_services, &manifest.vpc_endpoint_services);
         let same_rules = same_resources(&old.resolver_rules, &manifest.resolver_rules);
@@ -138,7 +149,7 @@ impl Checked {
             return None;
         }
         let mut this = self.clone();
-        this.known.follow(old, manifest);
+        this.index.follow(old, manifest);
         let mut checker = Checker::new(manifest, connectivity, now);
         if !same_services {
             checker.services();
@@ -146,24 +157,24 @@ impl Checked {
             checker.endpoints(manifest.vpc_endpoints.iter());
             this.endpoints = checker.found();
         } else if !endpoints.is_empty() {
-            let touched = endpoints::touched(&endpoints, manifest, &this.known);
-            checker.endpoints(touched.iter().map(|(id, endpoint)| (*id, *endpoint)));
-            let is_kept = |id: &Id| !touched.contains_key(id) && manifest.vpc_endpoints.contains_key(id);
+            let affected = endpoints::affected(&endpoints, manifest, &this.index);
+            checker.endpoints(affected.iter().map(|(id, endpoint)| (*id, *endpoint)));
+            let is_kept = |id: &Id| !affected.contains_key(id) && manifest.vpc_endpoints.contains_key(id);
             this.endpoints = merged(&this.endpoints, &checker.found(), is_kept);
         }
         checker.shifts();
         this.shifts = checker.found();
         if !zones.is_empty() {
-            let touched = zones::touched(&zones, manifest, &this.known);
-            checker.zones(touched.iter().map(|(id, zone)| (*id, *zone)));
-            let is_kept = |id: &Id| !touched.contains_key(id) && manifest.private_hosted_zones.contains_key(id);
+            let affected = zones::affected(&zones, manifest, &this.index);
+            checker.zones(affected.iter().map(|(id, zone)| (*id, *zone)));
+            let is_kept = |id: &Id| !affected.contains_key(id) && manifest.private_hosted_zones.contains_key(id);
             this.zones = merged(&this.zones, &checker.found(), is_kept);
         }
         if !same_rules {
             checker.rules();
             this.rules = checker.found();
         }
-        if !same_rules || zones.iter().any(zones::is_elsewhere) {
+        if !same_rules || zones.iter().any(zones::changes_routing) {
             checker.loops();
             this.loops = checker.found();
         }
@@ -175,30 +186,35 @@ impl Checked {
             checker.query_logs();
             this.query_logs = checker.found();
         }
-        if !same_services || !same_rules || !endpoints.is_empty() || zones.iter().any(zones::is_renamed) {
-            checker.hidden(&this.known);
-            this.hidden = checker.found();
+        if !same_services || !endpoints.is_empty() || !same_resources(&old.health_checks, &manifest.health_checks) {
+            checker.health_checks();
+            this.health_checks = checker.found();
+        }
+        if !same_services || !same_rules || !endpoints.is_empty() || zones.iter().any(zones::changes_shadowing) {
+            checker.shadowed(&this.index);
+            this.shadowed = checker.found();
         }
         Some(this)
     }
 
     fn all(&self) -> impl Iterator<Item = &Problem> {
-        let ours = [&self.networks, &self.services, &self.endpoints, &self.shifts, &self.zones];
+        let first = [&self.networks, &self.services, &self.endpoints, &self.shifts, &self.zones];
         let more = [&self.resolver_endpoints, &self.rules, &self.loops, &self.forwarders, &self.query_logs];
-        ours.into_iter().chain(more).chain([&self.hidden]).flat_map(|found| found.iter())
+        first.into_iter().chain(more).chain([&self.health_checks, &self.shadowed]).flat_map(|found| found.iter())
     }
 
-    /// All problems.
+    /// All problems, in the order of the checks.
     pub fn problems(&self) -> Vec<Problem> {
         self.all().cloned().collect()
     }
 }
 
-impl Known {
+impl Index {
+    /// Updates the index from the manifest `old` to `new`.
     fn follow(&mut self, old: &Manifest, new: &Manifest) {
-        fn note<K: Ord + Clone>(index: &mut OrdMap<K, OrdSet<Id>>, key: K, id: &Id, is_there: bool) {
+        fn set<K: Ord + Clone>(index: &mut OrdMap<K, OrdSet<Id>>, key: K, id: &Id, exists: bool) {
             let ids = index.entry(key.clone()).or_default();
-            match is_there {
+            match exists {
                 true => drop(ids.insert(id.clone())),
                 false => drop(ids.remove(id)),
             }
@@ -209,32 +225,33 @@ impl Known {
         for Change { id, old, new } in changes(&old.vpc_endpoints, &new.vpc_endpoints) {
             let vpc = |endpoint: Option<&Arc<VpcEndpoint>>| endpoint.map(|endpoint| endpoint.vpc_id.clone());
             if vpc(old) != vpc(new) {
-                vpc(old).into_iter().for_each(|vpc| note(&mut self.endpoints_of, vpc, id, false));
-                vpc(new).into_iter().for_each(|vpc| note(&mut self.endpoints_of, vpc, id, true));
+                vpc(old).into_iter().for_each(|vpc| set(&mut self.endpoints_of, vpc, id, false));
+                vpc(new).into_iter().for_each(|vpc| set(&mut self.endpoints_of, vpc, id, true));
             }
             if id.bytes().any(|octet| octet.is_ascii_uppercase()) {
                 match new.is_some() {
-                    true => drop(self.capital.insert(id.clone())),
-                    false => drop(self.capital.remove(id)),
+                    true => drop(self.capitalized.insert(id.clone())),
+                    false => drop(self.capitalized.remove(id)),
                 }
             }
         }
         for Change { id, old, new } in changes(&old.private_hosted_zones, &new.private_hosted_zones) {
             let name = |zone: Option<&Arc<PrivateHostedZone>>| zone.map(|zone| key_of(&zone.name));
             if name(old) != name(new) {
-                name(old).into_iter().for_each(|name| note(&mut self.zones_at, name, id, false));
-                name(new).into_iter().for_each(|name| note(&mut self.zones_at, name, id, true));
+                name(old).into_iter().for_each(|name| set(&mut self.zones_named, name, id, false));
+                name(new).into_iter().for_each(|name| set(&mut self.zones_named, name, id, true));
             }
         }
     }
 }
 
-/// A name as a key: equal for names that are.
+/// A name as a key of a map: equal names have equal keys.
 fn key_of(name: &Name) -> Box<[u8]> {
     name.to_lowercase().as_wire().into()
 }
 
-/// What was found of resources that have nothing to do with a change, and of those that have, in the order of identifiers.
+/// Merges the old problems of resources that a change does not affect with the new problems, in the
+/// order of identifiers.
 fn merged(old: &[Problem], new: &[Problem], is_kept: impl Fn(&Id) -> bool) -> Arc<[Problem]> {
     let kept = old.iter().filter(|problem| problem.resource.as_ref().is_some_and(|(_, id)| is_kept(id)));
     let mut all: Vec<Problem> = new.iter().chain(kept).cloned().collect();
@@ -242,7 +259,7 @@ fn merged(old: &[Problem], new: &[Problem], is_kept: impl Fn(&Id) -> bool) -> Ar
     all.into()
 }
 
-/// Whether two manifests have the very same networks and entry points.
+/// Whether two manifests share all networks and entry points.
 fn same_networks(a: &Manifest, b: &Manifest) -> bool {
     same_resources(&a.vpcs, &b.vpcs)
         && same_resources(&a.vpc_peering_connections, &b.vpc_peering_connections)
@@ -259,7 +276,7 @@ struct Checker<'a> {
     suggestions: usize,
     searchable: HashMap<(*const IpNet, usize), Rc<Blocks>>,
     indexed: HashMap<*const Vpc, Rc<VpcIndex<'a>>>,
-    /// The AZ names of all VPCs; made when it is first asked for.
+    /// The AZ names of all VPCs, computed at first use.
     az_names: Option<regions::AzNames<'a>>,
 }
 
@@ -270,7 +287,7 @@ impl<'a> Checker<'a> {
         Checker { manifest, connectivity, now, problems, suggestions, searchable, indexed, az_names }
     }
 
-    /// What was found since this was asked last.
+    /// Takes the problems that were found since the last call.
     fn found(&mut self) -> Arc<[Problem]> {
         std::mem::take(&mut self.problems).into()
     }
@@ -283,14 +300,14 @@ impl<'a> Checker<'a> {
         self.problems.push(Problem::warning(kind, id, field, message));
     }
 
-    /// Adds what would be accepted to the last problem.
+    /// Sets the help of the last problem.
     fn help(&mut self, help: impl Into<String>) {
         if let Some(problem) = self.problems.last_mut() {
             problem.help = Some(help.into());
         }
     }
 
-    /// Looks up what a field refers to; an error if it is not there.
+    /// Looks up the resource that a field refers to. Adds an error if it does not exist.
     fn reference<T>(
         &mut self,
         (kind, id): (&'static str, &str),
@@ -306,6 +323,7 @@ impl<'a> Checker<'a> {
         None
     }
 
+    /// Adds an error about a reference to a resource that does not exist.
     fn unknown<'k>(
         &mut self,
         (kind, id): (&'static str, &str),
@@ -323,19 +341,19 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// Checks a list of VPCs: each is there, and once.
+    /// Checks a list of VPCs: each exists, and is in the list once.
     fn vpc_list(&mut self, kind: &'static str, id: &str, field: &str, vpc_ids: &[String]) {
         let mut seen = BTreeSet::new();
         for (at, vpc) in vpc_ids.iter().enumerate() {
             if !seen.insert(vpc) {
-                self.warning(kind, id, format!("{field}[{at}]"), format!("`{vpc}` is in the list already"));
+                self.warning(kind, id, format!("{field}[{at}]"), format!("`{vpc}` is in the list twice"));
             } else if !self.manifest.vpcs.contains_key(vpc) {
                 self.reference((kind, id), format!("{field}[{at}]"), "VPC", vpc, &self.manifest.vpcs);
             }
         }
     }
 
-    /// The address ranges of a network.
+    /// The CIDR blocks of a network.
     fn blocks(&self, network: &Network) -> &'a [IpNet] {
         match network {
             Network::Vpc(id) => self.manifest.vpcs.get(id).map_or(&[], |vpc| &vpc.cidr_blocks),
@@ -348,10 +366,10 @@ fn overlap(a: &IpNet, b: &IpNet) -> bool {
     a.contains(b) || b.contains(a)
 }
 
-/// A label of letters, digits, `-` and `_`, of at most 63 octets.
+/// Whether a text is a label of at most 63 letters, digits, `-` and `_`.
 fn is_label(text: &str) -> bool {
     !text.is_empty() && text.len() <= 63 && text.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 }
 
-/// Where something was seen first.
+/// For each key, the resource and field where it was seen first.
 type Seen<K> = HashMap<K, (String, String)>;

@@ -1,10 +1,11 @@
-//! VPCs, subnets, peerings, Transit Gateways, on-premises networks, and entry points.
+//! Checks of VPCs, subnets, peering connections, Transit Gateways, on-premises networks, and entry
+//! points.
 
-use super::{Checker, Seen, is_label, list, regions::is_elsewhere};
+use super::{Checker, Seen, is_label, list, regions::is_other_region};
 use crate::manifest::{Direction, Vpc};
 use std::{collections::BTreeMap, collections::BTreeSet, net::IpAddr};
 
-/// The addresses that the VPC's resolver has in every VPC.
+/// The addresses of the resolver that are the same in every VPC.
 const LINK_LOCAL: [&str; 2] = ["169.254.169.253", "fd00:ec2::253"];
 
 impl<'a> Checker<'a> {
@@ -20,7 +21,7 @@ impl<'a> Checker<'a> {
                 [a, b] if a != b => {}
                 [a, _] => self.error(KIND, id, "vpc_ids[1]", format!("`{a}` cannot be peered with itself")),
                 other => {
-                    let message = format!("a peering connection has exactly two VPCs, this one has {}", other.len());
+                    let message = format!("a peering connection has two VPCs; this one has {}", other.len());
                     self.error(KIND, id, "vpc_ids", message);
                 }
             }
@@ -35,7 +36,7 @@ impl<'a> Checker<'a> {
                     "on_premises_networks",
                     id,
                     "cidr_blocks",
-                    "the network has no addresses: nobody is in it",
+                    "the list is empty: no client is in the network",
                 );
             }
             self.vpc_list("on_premises_networks", id, "vpc_ids", &network.vpc_ids);
@@ -50,7 +51,7 @@ impl<'a> Checker<'a> {
     fn vpc(&mut self, id: &str, vpc: &'a Vpc) {
         const KIND: &str = "vpcs";
         if vpc.cidr_blocks.is_empty() {
-            self.warning(KIND, id, "cidr_blocks", "the VPC has no addresses: nobody is in it");
+            self.warning(KIND, id, "cidr_blocks", "the list is empty: no client is in the VPC");
         }
         let mut sorted: Vec<(usize, &ipnet::IpNet)> = vpc.cidr_blocks.iter().enumerate().collect();
         sorted.sort_by_key(|(at, block)| (block.network(), block.prefix_len(), *at));
@@ -72,13 +73,13 @@ impl<'a> Checker<'a> {
         }
         let blocks = self.searchable(&vpc.cidr_blocks);
         if vpc.profile_id.is_some() {
-            self.error(KIND, id, "profile_id", "`profile_id` is not served yet by this version");
-            self.help("take it out");
+            self.error(KIND, id, "profile_id", "`profile_id` is not supported by this version");
+            self.help("remove it");
         }
         for (at, address) in vpc.resolver_addresses.iter().enumerate() {
             if !blocks.contains(*address) && !LINK_LOCAL.contains(&&*address.to_string()) {
                 let field = format!("resolver_addresses[{at}]");
-                let message = format!("{address} is outside of the VPC: its clients must have a route to it");
+                let message = format!("{address} is outside the VPC: its clients need a route to the address");
                 self.warning(KIND, id, field, message);
                 self.help(format!("the VPC's CIDR blocks are {}", list(&vpc.cidr_blocks)));
             }
@@ -90,29 +91,30 @@ impl<'a> Checker<'a> {
             let field = format!("availability_zones.{name}");
             if !is_label(name) {
                 self.error(KIND, id, field, format!("`{name}` cannot be part of a domain name"));
-                self.help("an AZ name is of letters, digits and hyphens, as in us-east-1a");
+                self.help("write an AZ name of letters, digits and hyphens, such as us-east-1a");
             } else if let Some(first) = by_az.insert(az, name) {
-                self.warning(KIND, id, field, format!("`{first}` is a name of `{az}` already"));
+                self.warning(KIND, id, field, format!("`{first}` is also a name of `{az}`"));
             }
         }
         let mut seen: Vec<(&str, usize, &ipnet::IpNet)> = Vec::new();
         for (subnet_id, subnet) in &vpc.subnets {
             let field = format!("subnets.{subnet_id}");
             if subnet.cidr_blocks.is_empty() {
-                self.warning(KIND, id, format!("{field}.cidr_blocks"), "the subnet has no addresses: nobody is in it");
+                self.warning(KIND, id, format!("{field}.cidr_blocks"), "the list is empty: no client is in the subnet");
             }
             let az = &subnet.availability_zone_id;
             self.az_id((KIND, id), format!("{field}.availability_zone_id"), az, &[id]);
             for (at, block) in subnet.cidr_blocks.iter().enumerate() {
                 if !blocks.covers(block) {
                     let field = format!("{field}.cidr_blocks[{at}]");
-                    self.error(KIND, id, field, format!("the subnet's {block} is outside of its VPC"));
+                    self.error(KIND, id, field, format!("{block} is outside the VPC"));
                     self.help(format!("the VPC's CIDR blocks are {}", list(&vpc.cidr_blocks)));
                 }
                 seen.push((subnet_id, at, block));
             }
         }
-        // Blocks either nest or are apart: in this order, those that hold a block are on a stack.
+        // Blocks either nest or are disjoint. In this order, the blocks that contain the current
+        // one form a stack.
         seen.sort_by_key(|(_, _, block)| (block.network(), block.prefix_len()));
         let mut holders: Vec<(&str, &ipnet::IpNet)> = Vec::new();
         for (subnet, at, block) in seen {
@@ -122,12 +124,11 @@ impl<'a> Checker<'a> {
             let field = format!("subnets.{subnet}.cidr_blocks[{at}]");
             match holders.last() {
                 Some((other, wide)) if *wide == block => {
-                    self.error(KIND, id, field, format!("{block} of `{subnet}` is a block of `{other}` too"));
-                    self.help("subnets of a VPC do not overlap; take one of the two out");
+                    self.error(KIND, id, field, format!("{block} is also a block of subnet `{other}`"));
+                    self.help("subnets of a VPC do not overlap; remove one of the two");
                 }
                 Some((other, wide)) => {
-                    let message =
-                        format!("{block} of `{subnet}` is within {wide} of `{other}`: the longer prefix decides");
+                    let message = format!("{block} is within {wide} of subnet `{other}`: zonal uses the longer prefix");
                     self.warning(KIND, id, field, message);
                     self.help("subnets of a VPC do not overlap");
                 }
@@ -147,20 +148,21 @@ impl<'a> Checker<'a> {
                 let field = format!("attachments[{at}]");
                 let targets = [&attachment.vpc_id, &attachment.on_premises_network_id, &attachment.transit_gateway_id];
                 if targets.iter().filter(|target| target.is_some()).count() != 1 {
-                    self.error(KIND, id, &field, "an attachment has exactly one target");
-                    self.help("one of `vpc_id`, `on_premises_network_id` and `transit_gateway_id`");
+                    self.error(KIND, id, &field, "an attachment needs exactly one target");
+                    self.help("write one of `vpc_id`, `on_premises_network_id` and `transit_gateway_id`");
                     continue;
                 }
                 if !seen.insert(targets) {
-                    self.warning(KIND, id, &field, "the same is attached to this gateway already");
+                    self.warning(KIND, id, &field, "the gateway has another attachment with the same target");
                 }
                 if let Some(vpc_id) = &attachment.vpc_id {
                     let field = format!("{field}.vpc_id");
                     let vpc = self.reference((KIND, id), &field, "VPC", vpc_id, &manifest.vpcs);
-                    if let Some(vpc) = vpc.filter(|vpc| is_elsewhere(&gateway.region, &vpc.region)) {
-                        let message = format!("`{vpc_id}` is in {}, and the gateway in {}", vpc.region, gateway.region);
+                    if let Some(vpc) = vpc.filter(|vpc| is_other_region(&gateway.region, &vpc.region)) {
+                        let message =
+                            format!("`{vpc_id}` is in {}, but the gateway is in {}", vpc.region, gateway.region);
                         self.warning(KIND, id, field, message);
-                        self.help("a Transit Gateway has attachments of its own Region, and peers in others");
+                        self.help("attach the VPC to a gateway of its Region, and peer the gateways");
                     }
                 }
                 if let Some(network) = &attachment.on_premises_network_id {
@@ -179,13 +181,13 @@ impl<'a> Checker<'a> {
         }
     }
 
-    /// One address is one entry point.
+    /// Checks that each address is at most one entry point.
     fn entry_points(&mut self) {
         let manifest = self.manifest;
         let mut seen: Seen<IpAddr> = Seen::new();
         let mut entry_point = |this: &mut Self, kind: &'static str, id: &str, field: String, address: IpAddr| {
             if let Some((kind_and_id, first)) = seen.get(&address) {
-                let message = format!("{address} is an entry point already: {kind_and_id}.{first}");
+                let message = format!("{address} is already an entry point: {kind_and_id}.{first}");
                 this.error(kind, id, field, message);
             } else {
                 seen.insert(address, (format!("{kind}.{id}"), field));

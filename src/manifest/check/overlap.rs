@@ -1,22 +1,24 @@
-//! Networks whose addresses overlap where they must be told apart. Ten thousand tenants may all have 10.0.0.0/16, so
-//! pairs are only looked at among networks that meet.
+//! Networks with overlapping addresses, where zonal must tell their clients apart. Ten thousand
+//! tenants can all have 10.0.0.0/16, so that only networks that are connected or share an entry
+//! point are compared.
 
 use super::Checker;
 use crate::manifest::{Direction, connectivity::Network};
 use ipnet::IpNet;
 use std::collections::{BTreeMap, BTreeSet, HashSet};
 
-/// With how many of those that hold it a block is compared.
+/// The number of containing blocks that a block is compared with.
 const MAX_COMPARED: usize = 64;
 
-/// A block of a network.
+/// A block and its network.
 type Owned<'a> = (IpNet, &'a Network);
 type Pair<'a> = (&'a Network, &'a Network);
 
-/// Calls `found` for blocks of two networks where one holds the other, the wider first. Each block is compared with at
-/// most [`MAX_COMPARED`] others.
+/// Calls `found` for each pair of blocks of two networks of which one contains the other, the
+/// containing one first. Each block is compared with at most [`MAX_COMPARED`] others.
 fn sweep<'a>(mut blocks: Vec<(IpNet, &'a Network)>, mut found: impl FnMut((IpNet, &'a Network), (IpNet, &'a Network))) {
-    // Blocks either nest or are apart: in this order, those that hold a block are on a stack.
+    // Blocks either nest or are disjoint. In this order, the blocks that contain the current one
+    // form a stack.
     blocks.sort_by_key(|(block, _)| (block.network(), block.prefix_len()));
     let mut holders: Vec<(IpNet, &Network)> = Vec::new();
     for (block, network) in blocks {
@@ -36,9 +38,9 @@ impl<'a> Checker<'a> {
         let vpcs = manifest.vpcs.keys().map(|id| Network::Vpc(id.clone()));
         let networks: Vec<Network> =
             vpcs.chain(manifest.on_premises_networks.keys().map(|id| Network::OnPremises(id.clone()))).collect();
-        let mut told: HashSet<Pair> = HashSet::new();
-        self.overlaps_of_connected(&networks, &mut told);
-        self.overlaps_at_entry_points(&networks, &mut told);
+        let mut reported: HashSet<Pair> = HashSet::new();
+        self.overlaps_of_connected(&networks, &mut reported);
+        self.overlaps_at_entry_points(&networks, &mut reported);
         self.overlaps_without_entry_points(&networks);
     }
 
@@ -46,7 +48,7 @@ impl<'a> Checker<'a> {
         networks.flat_map(|network| self.blocks(network).iter().map(move |block| (*block, network))).collect()
     }
 
-    fn overlaps_of_connected<'n>(&mut self, networks: &'n [Network], told: &mut HashSet<Pair<'n>>)
+    fn overlaps_of_connected<'n>(&mut self, networks: &'n [Network], reported: &mut HashSet<Pair<'n>>)
     where
         'a: 'n,
     {
@@ -81,12 +83,12 @@ impl<'a> Checker<'a> {
             });
         }
         for (a, b) in found {
-            self.tell_overlap(a, b, "they are connected", told);
+            self.report_overlap(a, b, "the networks are connected", reported);
         }
     }
 
-    /// All who may come to one entry point must be told apart there.
-    fn overlaps_at_entry_points<'n>(&mut self, networks: &'n [Network], told: &mut HashSet<Pair<'n>>)
+    /// Checks the networks whose clients can use the same entry point.
+    fn overlaps_at_entry_points<'n>(&mut self, networks: &'n [Network], reported: &mut HashSet<Pair<'n>>)
     where
         'a: 'n,
     {
@@ -105,24 +107,24 @@ impl<'a> Checker<'a> {
                 continue;
             }
             let clients = connectivity.connected_to(network).into_iter();
-            // On-premises networks have no view at a VPC's own entry point.
+            // Clients of on-premises networks cannot use a VPC's own entry point.
             let clients = clients.filter(|client| is_inbound || matches!(client, Network::Vpc(_)));
             let mut found = Vec::new();
             sweep(self.sweep_of(clients), |a, b| found.push((a, b)));
             for (a, b) in found {
-                self.tell_overlap(a, b, &format!("they share the entry point of `{id}`"), told);
+                self.report_overlap(a, b, &format!("both networks use the entry point of `{id}`"), reported);
             }
         }
     }
 
-    fn tell_overlap<'n>(
+    fn report_overlap<'n>(
         &mut self,
         (a_block, a): (IpNet, &'n Network),
         (b_block, b): (IpNet, &'n Network),
         why: &str,
-        told: &mut HashSet<Pair<'n>>,
+        reported: &mut HashSet<Pair<'n>>,
     ) {
-        if !told.insert((a.min(b), a.max(b))) {
+        if !reported.insert((a.min(b), a.max(b))) {
             return;
         }
         let same = a_block == b_block;
@@ -133,13 +135,14 @@ impl<'a> Checker<'a> {
         };
         let at = self.blocks(b).iter().position(|block| *block == b_block).unwrap_or_default();
         let field = format!("cidr_blocks[{at}]");
-        // A wide route to on-premises with VPCs inside of it is clear, since the longest prefix wins.
+        // A wide block of an on-premises network that contains blocks of VPCs is unambiguous: the
+        // longest prefix decides.
         let both_vpcs = matches!((a, b), (Network::Vpc(_), Network::Vpc(_)));
         match both_vpcs || same {
             true => self.error(kind, b.id(), field, message),
             false => {
                 self.warning(kind, b.id(), field, message);
-                self.help("the longest prefix decides");
+                self.help("zonal uses the longest prefix");
             }
         }
     }
@@ -156,12 +159,12 @@ impl<'a> Checker<'a> {
             let Some(vpc) = self.manifest.vpcs.get(id) else { continue };
             if vpc.resolver_addresses.is_empty() {
                 let message = format!(
-                    "{block} overlaps {other_block} of `{other}`, and the VPC has no entry point of its own: whoever asks elsewhere \
-                     from an address of both is refused"
+                    "{block} overlaps {other_block} of `{other}`, and the VPC has no entry point of its own: zonal refuses queries \
+                     from addresses of both networks"
                 );
                 let at = vpc.cidr_blocks.iter().position(|one| *one == block).unwrap_or_default();
                 self.warning("vpcs", id, format!("cidr_blocks[{at}]"), message);
-                self.help("give it `resolver_addresses`");
+                self.help("add `resolver_addresses` to the VPC");
             }
         }
     }

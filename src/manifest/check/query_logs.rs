@@ -1,4 +1,4 @@
-//! Query logs.
+//! Checks of query logging configurations.
 
 use super::Checker;
 use crate::manifest::{LogDestination, LogFile, QueryLogConfig};
@@ -8,35 +8,40 @@ use std::{
 };
 
 const KIND: &str = "query_log_configs";
-/// How many there may be. Route 53 has 20 in a Region.
-const MOST: usize = 50;
-/// The least size of a file, in octets.
-const MIN_OCTETS: u64 = 1 << 16;
-/// How many files may be kept.
-const MOST_KEPT: u32 = 1000;
+/// The largest number of configurations. Route 53 allows 20 in a Region.
+const MAX_CONFIGS: usize = 50;
+/// The smallest value of `max_octets`, in octets.
+const MIN_FILE_OCTETS: u64 = 1 << 16;
+/// The largest value of `keep`, in files.
+const MAX_KEPT_FILES: u32 = 1000;
 
 impl Checker<'_> {
     pub(super) fn query_logs(&mut self) {
         let manifest = self.manifest;
-        // Where the files are, and where rotation puts them.
+        // The paths of the log files. Rotation adds `.1`, `.2` and so on.
         let mut paths: BTreeMap<&str, &str> = BTreeMap::new();
         for (number, (id, config)) in manifest.query_log_configs.iter().enumerate() {
-            if number >= MOST {
-                self.error(KIND, id, "", format!("there are more than {MOST} query logs"));
+            if number >= MAX_CONFIGS {
+                self.error(
+                    KIND,
+                    id,
+                    "",
+                    format!("the manifest has more than {MAX_CONFIGS} query logging configurations"),
+                );
             }
             self.logged_networks(id, config);
             self.destination(id, &config.destination);
             if !(0.0..=1.0).contains(&config.sampling) {
-                self.error(KIND, id, "sampling", format!("{} is no share: expected 0 to 1", config.sampling));
+                self.error(KIND, id, "sampling", format!("{} is not a share; expected 0 to 1", config.sampling));
             }
             if config.max_per_second == Some(0) {
-                self.error(KIND, id, "max_per_second", "it must be at least 1");
+                self.error(KIND, id, "max_per_second", "expected at least 1");
             }
             if let Some(file) = &config.destination.file {
                 let path = &*file.path;
                 let taken = paths.iter().find(|(other, _)| collides(path, other) || collides(other, path));
                 if let Some((_, other)) = taken {
-                    let message = format!("`{path}` is where query log `{other}` writes, or puts what is full");
+                    let message = format!("query log `{other}` writes to `{path}`, or renames full files to it");
                     self.error(KIND, id, "destination.file.path", message);
                 }
                 paths.insert(path, id);
@@ -51,22 +56,22 @@ impl Checker<'_> {
         for (at, network) in config.on_premises_network_ids.iter().enumerate() {
             let field = format!("on_premises_network_ids[{at}]");
             if !seen.insert(network) {
-                self.warning(KIND, id, field, format!("`{network}` is in the list already"));
+                self.warning(KIND, id, field, format!("`{network}` is in the list twice"));
             } else {
                 self.reference((KIND, id), field, "on-premises network", network, &manifest.on_premises_networks);
             }
         }
         if config.vpc_ids.is_empty() && config.on_premises_network_ids.is_empty() {
-            self.warning(KIND, id, "", "it logs nobody's queries");
-            self.help("list networks in `vpc_ids` or `on_premises_network_ids`");
+            self.warning(KIND, id, "", "the query log has no networks: it logs no queries");
+            self.help("add networks to `vpc_ids` or `on_premises_network_ids`");
         }
     }
 
     fn destination(&mut self, id: &str, destination: &LogDestination) {
         let LogDestination { file, stdout: _, unix, tcp, http } = destination;
         if destination.given().len() != 1 {
-            self.error(KIND, id, "destination", "there must be exactly one destination");
-            self.help("one of `file`, `stdout`, `unix`, `tcp` and `http`");
+            self.error(KIND, id, "destination", "expected exactly one destination");
+            self.help("write one of `file`, `stdout`, `unix`, `tcp` and `http`");
         }
         if let Some(file) = file {
             self.log_file(id, file);
@@ -75,13 +80,13 @@ impl Checker<'_> {
             self.error(KIND, id, "destination.unix", "expected an absolute path such as /run/vector/dns.sock");
         }
         if tcp.as_ref().is_some_and(|address| !is_host_and_port(address)) {
-            self.error(KIND, id, "destination.tcp", "expected host and port such as 127.0.0.1:9000 or [::1]:9000");
+            self.error(KIND, id, "destination.tcp", "expected a host and port such as 127.0.0.1:9000 or [::1]:9000");
         }
         if let Some(url) = http {
             let authority = url.strip_prefix("http://").map(|rest| rest.split('/').next().unwrap_or_default());
-            let is_sound = authority
+            let is_valid = authority
                 .is_some_and(|authority| is_host_and_port(authority) || is_host_and_port(&format!("{authority}:80")));
-            if !is_sound || url.bytes().any(|octet| octet <= b' ' || octet >= 0x7f) {
+            if !is_valid || url.bytes().any(|octet| octet <= b' ' || octet >= 0x7f) {
                 self.error(KIND, id, "destination.http", "expected a URL such as http://127.0.0.1:8080/logs");
             }
         }
@@ -91,19 +96,19 @@ impl Checker<'_> {
         let components = Path::new(&file.path).components();
         let is_below = components.clone().all(|component| matches!(component, Component::Normal(_)));
         if !is_below || components.count() == 0 || file.path.ends_with('/') || file.path.contains('\0') {
-            let message = "expected a path below the node's directory for query logs, such as vpc-app.log";
+            let message = "expected a path below the node's directory of query logs, such as vpc-app.log";
             self.error(KIND, id, "destination.file.path", message);
         }
-        if file.max_octets < MIN_OCTETS {
-            self.error(KIND, id, "destination.file.max_octets", format!("it must be at least {MIN_OCTETS}"));
+        if file.max_octets < MIN_FILE_OCTETS {
+            self.error(KIND, id, "destination.file.max_octets", format!("expected at least {MIN_FILE_OCTETS}"));
         }
-        if file.keep > MOST_KEPT {
-            self.error(KIND, id, "destination.file.keep", format!("it must be at most {MOST_KEPT}"));
+        if file.keep > MAX_KEPT_FILES {
+            self.error(KIND, id, "destination.file.keep", format!("expected at most {MAX_KEPT_FILES}"));
         }
     }
 }
 
-/// Whether a path is another one, or what rotation makes of that.
+/// Whether a path is equal to another one, or to a path that rotation makes of it.
 fn collides(path: &str, other: &str) -> bool {
     let more = path.strip_prefix(other);
     more.is_some_and(|more| more.is_empty() || more.strip_prefix('.').is_some_and(|n| n.parse::<u32>().is_ok()))
@@ -124,7 +129,7 @@ mod tests {
     use crate::manifest::check::tests::problems;
 
     #[test]
-    fn what_is_wrong_is_told() {
+    fn reports_all_errors_of_query_logs() {
         let check = |logs: &str| {
             let text = format!(
                 "vpcs: {{vpc-a: {{region: r, cidr_blocks: [10.1.0.0/16]}}}}\non_premises_networks: {{dc: {{cidr_blocks: [10.9.0.0/16], \
@@ -142,7 +147,7 @@ mod tests {
                 "vpc_ids: [vpc-b, vpc-a, vpc-a], destination: {stdout: {}}",
                 &[
                     "error: query_log_configs.l.vpc_ids[0]: there is no VPC `vpc-b` (did you mean `vpc-a`?)",
-                    "warning: query_log_configs.l.vpc_ids[2]: `vpc-a` is in the list already",
+                    "warning: query_log_configs.l.vpc_ids[2]: `vpc-a` is in the list twice",
                 ][..],
             ),
             (
@@ -154,40 +159,40 @@ mod tests {
             (
                 "destination: {stdout: {}}",
                 &[
-                    "warning: query_log_configs.l: it logs nobody's queries (list networks in `vpc_ids` or `on_premises_network_ids`)",
+                    "warning: query_log_configs.l: the query log has no networks: it logs no queries (add networks to `vpc_ids` or `on_premises_network_ids`)",
                 ],
             ),
             (
                 "vpc_ids: [vpc-a], destination: {}",
                 &[
-                    "error: query_log_configs.l.destination: there must be exactly one destination (one of `file`, `stdout`, `unix`, \
+                    "error: query_log_configs.l.destination: expected exactly one destination (write one of `file`, `stdout`, `unix`, \
                  `tcp` and `http`)",
                 ],
             ),
             (
                 "vpc_ids: [vpc-a], destination: {stdout: {}, unix: run/x, tcp: \"a:0\", http: \"https://x/\"}",
                 &[
-                    "error: query_log_configs.l.destination: there must be exactly one destination (one of `file`, `stdout`, `unix`, \
+                    "error: query_log_configs.l.destination: expected exactly one destination (write one of `file`, `stdout`, `unix`, \
                  `tcp` and `http`)",
                     "error: query_log_configs.l.destination.unix: expected an absolute path such as /run/vector/dns.sock",
-                    "error: query_log_configs.l.destination.tcp: expected host and port such as 127.0.0.1:9000 or [::1]:9000",
+                    "error: query_log_configs.l.destination.tcp: expected a host and port such as 127.0.0.1:9000 or [::1]:9000",
                     "error: query_log_configs.l.destination.http: expected a URL such as http://127.0.0.1:8080/logs",
                 ],
             ),
             (
                 "vpc_ids: [vpc-a], destination: {file: {path: ../x, max_octets: 5, keep: 2000}}",
                 &[
-                    "error: query_log_configs.l.destination.file.path: expected a path below the node's directory for query logs, \
+                    "error: query_log_configs.l.destination.file.path: expected a path below the node's directory of query logs, \
                  such as vpc-app.log",
-                    "error: query_log_configs.l.destination.file.max_octets: it must be at least 65536",
-                    "error: query_log_configs.l.destination.file.keep: it must be at most 1000",
+                    "error: query_log_configs.l.destination.file.max_octets: expected at least 65536",
+                    "error: query_log_configs.l.destination.file.keep: expected at most 1000",
                 ],
             ),
             (
                 "vpc_ids: [vpc-a], destination: {stdout: {}}, sampling: 1.5, max_per_second: 0",
                 &[
-                    "error: query_log_configs.l.sampling: 1.5 is no share: expected 0 to 1",
-                    "error: query_log_configs.l.max_per_second: it must be at least 1",
+                    "error: query_log_configs.l.sampling: 1.5 is not a share; expected 0 to 1",
+                    "error: query_log_configs.l.max_per_second: expected at least 1",
                 ],
             ),
         ] {
@@ -202,12 +207,15 @@ mod tests {
                 "  a: {vpc_ids: [vpc-a], destination: {file: {path: x}}}\n  b: {vpc_ids: [vpc-a], destination: {file: {path: x.2}}}"
             ),
             [
-                "error: query_log_configs.b.destination.file.path: `x.2` is where query log `a` writes, or puts what is full"
+                "error: query_log_configs.b.destination.file.path: query log `a` writes to `x.2`, or renames full files to it"
             ]
         );
         let many: String = (0..51)
             .map(|n| format!("  l{n:02}: {{vpc_ids: [vpc-a], destination: {{file: {{path: l-{n}}}}}}}\n"))
             .collect();
-        assert_eq!(check(&many), ["error: query_log_configs.l50: there are more than 50 query logs"]);
+        assert_eq!(
+            check(&many),
+            ["error: query_log_configs.l50: the manifest has more than 50 query logging configurations"]
+        );
     }
 }

@@ -1,10 +1,10 @@
-//! Regions and Availability Zones: a name where an identifier belongs, and what cannot be in one place.
+//! Checks of Regions and Availability Zones: unknown Regions, and AZ names in the place of AZ IDs.
 
 use super::{Checker, is_label};
 use crate::manifest::{Manifest, Vpc, decode::nearest};
 use std::collections::HashMap;
 
-/// The Regions of AWS, to find the one that is meant. Another one is no mistake.
+/// The Regions of AWS, for suggestions. Other names of Regions are valid too.
 const REGIONS: &[&str] = &[
     "af-south-1",
     "ap-east-1",
@@ -54,9 +54,11 @@ const REGIONS: &[&str] = &[
     "us-west-2",
 ];
 
-/// For each AZ name, the AZ ID that a VPC gives it and that VPC; and all AZ IDs of these maps.
+/// The AZ names and AZ IDs of all VPCs.
 pub(super) struct AzNames<'a> {
+    /// For each AZ name, its AZ ID in the first VPC that has the name, and that VPC.
     ids: HashMap<&'a str, (&'a str, &'a str)>,
+    /// The AZ IDs, by the AZ ID in lower case.
     known: HashMap<String, &'a str>,
 }
 
@@ -73,18 +75,19 @@ impl<'a> AzNames<'a> {
     }
 }
 
-/// Whether both Regions are given, and are not the same.
-pub(super) fn is_elsewhere(one: &str, other: &str) -> bool {
+/// Whether both Regions are given and differ.
+pub(super) fn is_other_region(one: &str, other: &str) -> bool {
     !one.is_empty() && !other.is_empty() && !one.eq_ignore_ascii_case(other)
 }
 
-/// Splits the digits off the end of a text.
+/// The text without the digits at its end. None if it does not end in a digit.
 fn without_digits(text: &str) -> Option<&str> {
     let rest = text.trim_end_matches(|c: char| c.is_ascii_digit());
     (rest.len() < text.len()).then_some(rest)
 }
 
-/// Whether a text looks like the name of an AZ, as in `us-east-1a`, or of a Local Zone, as in `us-west-2-lax-1a`.
+/// Whether a text has the form of an AZ name, such as `us-east-1a`, or of a Local Zone, such as
+/// `us-west-2-lax-1a`.
 fn is_az_name(text: &str) -> bool {
     let Some(region) = text.strip_suffix(|c: char| c.is_ascii_lowercase()) else { return false };
     is_region(region)
@@ -93,14 +96,14 @@ fn is_az_name(text: &str) -> bool {
             .is_some_and(|(zone, _)| is_region(zone.trim_end_matches(char::is_alphabetic).trim_end_matches('-')))
 }
 
-/// Whether a text looks like a Region: words of letters, and a number.
+/// Whether a text has the form of a Region: words of letters, and a number.
 fn is_region(text: &str) -> bool {
     let Some(words) = without_digits(text).and_then(|words| words.strip_suffix('-')) else { return false };
     words.split('-').count() >= 2
         && words.split('-').all(|word| word.len() >= 2 && word.bytes().all(|b| b.is_ascii_lowercase()))
 }
 
-/// Whether a text looks like an AZ ID, as in `use1-az1` or `usw2-lax1-az1`.
+/// Whether a text has the form of an AZ ID, such as `use1-az1` or `usw2-lax1-az1`.
 fn is_az_id(text: &str) -> bool {
     let Some((front, last)) = text.rsplit_once('-') else { return false };
     let is_number = |digits: &str| !digits.is_empty() && digits.bytes().all(|b| b.is_ascii_digit());
@@ -108,62 +111,63 @@ fn is_az_id(text: &str) -> bool {
 }
 
 impl<'a> Checker<'a> {
+    /// The AZ names of all VPCs. They are computed once.
     fn az_names_of_all(&mut self) -> &AzNames<'a> {
         let manifest = self.manifest;
         self.az_names.get_or_insert_with(|| AzNames::new(manifest))
     }
 
-    /// Warns of a Region that is one letter or so away from one that there is.
+    /// Warns about a Region that is similar to a Region of AWS.
     pub(super) fn region(&mut self, kind: &'static str, id: &str, region: &str) {
         if region.is_empty() || REGIONS.contains(&region) {
             return;
         }
-        // A new Region has another number than those that are known, and the same words.
+        // A new Region of AWS has the words of a known one and another number.
         let stem = |region: &str| without_digits(region).map(str::to_string);
         if is_region(region) && REGIONS.iter().any(|known| stem(known) == stem(region)) {
             return;
         }
-        let meant = region.trim().replace([' ', '_'], "-");
-        let meant = match is_az_name(&meant) {
-            true => &meant[..meant.len() - 1],
-            false => &meant,
+        let spelling = region.trim().replace([' ', '_'], "-");
+        let spelling = match is_az_name(&spelling) {
+            true => &spelling[..spelling.len() - 1],
+            false => &spelling,
         };
-        let found = REGIONS.iter().find(|known| known.eq_ignore_ascii_case(meant)).copied();
+        let found = REGIONS.iter().find(|known| known.eq_ignore_ascii_case(spelling)).copied();
         if region.len() > 3
-            && let Some(nearest) = found.or_else(|| nearest(meant, REGIONS.iter().copied()))
+            && let Some(nearest) = found.or_else(|| nearest(spelling, REGIONS.iter().copied()))
         {
-            self.warning(kind, id, "region", format!("`{region}` looks like no Region"));
+            self.warning(kind, id, "region", format!("`{region}` is not a known Region"));
             self.help(format!("did you mean `{nearest}`?"));
         }
     }
 
-    /// The AZ names of a VPC: none is an AZ ID, and no two VPCs of an account differ.
+    /// Checks the AZ names and AZ IDs of a VPC: they are not swapped, and the names are in the
+    /// VPC's Region.
     pub(super) fn az_names(&mut self, id: &str, vpc: &'a Vpc) {
         const KIND: &str = "vpcs";
         for (name, az) in &vpc.availability_zones {
             let field = format!("availability_zones.{name}");
             let swapped = is_az_id(name) || vpc.availability_zones.get(az).is_some_and(|_| az != name);
             if is_az_id(name) && !is_az_id(az) || is_az_name(az) && !is_az_name(name) {
-                self.error(KIND, id, field, format!("`{name}` and `{az}` are swapped: the AZ name is the key"));
+                self.error(KIND, id, field, format!("`{name}` and `{az}` are swapped: the key is the AZ name"));
                 self.help(format!("write `{az}: {name}`"));
             } else if swapped || is_az_name(az) && az != name {
-                let what = if is_az_id(name) { "an AZ ID, and an AZ name" } else { "an AZ name" };
                 let message = match is_az_id(name) {
-                    true => format!("`{name}` is {what} is the key"),
-                    false => format!("`{az}` is {what}, and an AZ ID is the value"),
+                    true => format!("`{name}` is an AZ ID; the key must be an AZ name"),
+                    false => format!("`{az}` is an AZ name; the value must be an AZ ID"),
                 };
                 self.error(KIND, id, field, message);
-                self.help("availability_zones: {us-east-1a: use1-az1}");
+                self.help("write `availability_zones: {us-east-1a: use1-az1}`");
             } else if is_az_name(az) {
-                self.warning(KIND, id, field, format!("`{az}` is an AZ name, and an AZ ID is the value"));
-                self.help("an AZ ID, as in use1-az1, is the same AZ in every account");
+                self.warning(KIND, id, field, format!("`{az}` has the form of an AZ name; the value must be an AZ ID"));
+                self.help("an AZ ID, such as use1-az1, stands for the same AZ in every account");
             } else if is_az_name(name) && is_region(&vpc.region) && !name.starts_with(&*vpc.region) {
-                self.warning(KIND, id, field, format!("`{name}` is no AZ of {}, the VPC's Region", vpc.region));
+                self.warning(KIND, id, field, format!("`{name}` is not an AZ of {}, the VPC's Region", vpc.region));
             }
         }
     }
 
-    /// An account has one AZ ID for each AZ name, in all its VPCs.
+    /// Checks that the VPCs of an account have the same AZ ID for each AZ name.
     pub(super) fn az_maps(&mut self) {
         let manifest = self.manifest;
         let mut first: HashMap<(&str, &str), (&str, &str)> = HashMap::new();
@@ -175,47 +179,43 @@ impl<'a> Checker<'a> {
                 let (other_az, other) = *first.entry((&vpc.owner_id, name)).or_insert((az, id));
                 if other_az != az {
                     let message = format!(
-                        "`{name}` is `{az}` here and `{other_az}` in `{other}`, and both are of account {}",
+                        "`{name}` is `{az}` here, but `{other_az}` in `{other}` of the same account {}",
                         vpc.owner_id
                     );
                     self.warning("vpcs", id, format!("availability_zones.{name}"), message);
                     self.help(
-                        "an account has one AZ ID for each AZ name; `aws ec2 describe-availability-zones` tells it",
+                        "an account has one AZ ID for each AZ name; `aws ec2 describe-availability-zones` shows it",
                     );
                 }
             }
         }
     }
 
-    /// Whether an AZ name stands where an AZ ID belongs: an error if a VPC has that name. `vpcs` are those that are near.
+    /// Checks an AZ ID. Returns whether a problem was found: an error if it is an AZ name of a VPC.
+    /// `vpcs` are the VPCs whose names have precedence.
     pub(super) fn az_id(&mut self, (kind, id): (&'static str, &str), field: String, az: &str, vpcs: &[&str]) -> bool {
         let manifest = self.manifest;
         let all = self.az_names_of_all();
-        let spelt = all.known.get(&az.to_ascii_lowercase()).copied();
-        if spelt == Some(az) {
+        let spelling = all.known.get(&az.to_ascii_lowercase()).copied();
+        if spelling == Some(az) {
             return false;
         }
         let near = vpcs.iter().filter_map(|vpc| manifest.vpcs.get_key_value(vpc));
         let mut of_near = near.filter_map(|(id, vpc)| Some((vpc.availability_zones.get(az)?.as_str(), id.as_str())));
         let named = of_near.next().or_else(|| all.ids.get(az).copied());
-        match (named, spelt) {
+        match (named, spelling) {
             (Some((known, vpc)), _) => {
-                self.error(kind, id, field, format!("`{az}` is an AZ name, and an AZ ID is needed"));
-                self.help(format!("`{vpc}` has that name for `{known}`"));
+                self.error(kind, id, field, format!("`{az}` is an AZ name; expected an AZ ID"));
+                self.help(format!("write `{known}`, which has this name in `{vpc}`"));
                 return true;
             }
             (None, Some(known)) => {
-                self.warning(
-                    kind,
-                    id,
-                    field,
-                    format!("`{az}` is not `{known}`: AZ IDs are compared as they are written"),
-                );
+                self.warning(kind, id, field, format!("`{az}` is not the AZ ID `{known}`: the case of AZ IDs matters"));
                 self.help(format!("write `{known}`"));
             }
             (None, None) if is_az_name(az) => {
-                self.warning(kind, id, field, format!("`{az}` looks like an AZ name, and an AZ ID is needed"));
-                self.help("an AZ ID, as in use1-az1, is the same AZ in every account; `availability_zones` of the VPC names it");
+                self.warning(kind, id, field, format!("`{az}` has the form of an AZ name; expected an AZ ID"));
+                self.help("an AZ ID, such as use1-az1, stands for the same AZ in every account; add the name to `availability_zones` of the VPC");
             }
             (None, None) => return false,
         }
@@ -228,7 +228,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tells_names_from_identifiers() {
+    fn distinguishes_names_from_identifiers() {
         for name in ["us-east-1a", "eu-west-1b", "us-gov-west-1a", "us-west-2-lax-1a", "eusc-de-east-1c"] {
             assert!(is_az_name(name) && !is_az_id(name) && !is_region(name), "{name}");
         }

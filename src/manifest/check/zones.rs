@@ -1,11 +1,11 @@
-//! Private hosted zones, but for what their records mean.
+//! Checks of private hosted zones. The compilation of a zone checks how its records fit together.
 
-use super::{Checker, Known, key_of};
+use super::{Checker, Index, key_of};
 use crate::{
     manifest::{
         Change, Id, Manifest, Primary, PrivateHostedZone, Protocol,
         master::MAX_TTL,
-        meant::{ZoneText, of_owner, of_value},
+        record_lints::{ZoneText, lint_owner, lint_value},
     },
     wire::{
         Name,
@@ -18,47 +18,48 @@ use std::{
 };
 
 const KIND: &str = "private_hosted_zones";
-/// How many values of a set are compared with those in front of them.
+/// The number of values of a record set that are compared with the previous ones.
 const MAX_COMPARED: usize = 100;
 
-/// The zones that a change can have touched, with the changed ones themselves: no VPC has two of one name.
-pub(super) fn touched<'a>(
+/// The zones that a change can affect, including the changed ones. Names of zones must be unique
+/// within a VPC: a change affects all zones of the same name.
+pub(super) fn affected<'a>(
     changed: &[Change<'a, PrivateHostedZone>],
     manifest: &'a Manifest,
-    known: &Known,
+    index: &Index,
 ) -> BTreeMap<&'a Id, &'a Arc<PrivateHostedZone>> {
     let new = changed.iter().filter_map(|change| change.new);
-    let ids = new.filter_map(|zone| known.zones_at.get(&key_of(&zone.name))).flatten();
+    let ids = new.filter_map(|zone| index.zones_named.get(&key_of(&zone.name))).flatten();
     ids.filter_map(|id| manifest.private_hosted_zones.get_key_value(id)).collect()
 }
 
-/// Whether queries may go another way by this change.
-pub(super) fn is_elsewhere(change: &Change<PrivateHostedZone>) -> bool {
+/// Whether a change can change how queries are forwarded.
+pub(super) fn changes_routing(change: &Change<PrivateHostedZone>) -> bool {
     let (Some(old), Some(new)) = (change.old, change.new) else { return true };
     (&old.name, &old.vpc_ids, old.fallthrough) != (&new.name, &new.vpc_ids, new.fallthrough)
 }
 
-/// Whether a change can decide what the zone hides, or what hides it.
-pub(super) fn is_renamed(change: &Change<PrivateHostedZone>) -> bool {
+/// Whether a change can change what the zone shadows, or what shadows the zone.
+pub(super) fn changes_shadowing(change: &Change<PrivateHostedZone>) -> bool {
     let has_alias = |zone: &PrivateHostedZone| zone.records.iter().any(|set| set.name == "@" && set.alias.is_some());
     let (Some(old), Some(new)) = (change.old, change.new) else { return true };
-    is_elsewhere(change) || has_alias(old) != has_alias(new)
+    changes_routing(change) || has_alias(old) != has_alias(new)
 }
 
 impl<'a> Checker<'a> {
-    /// Checks some zones: all of them, or those that are [`touched`] by a change.
+    /// Checks zones: all of them, or those that a change [affects](affected).
     pub(super) fn zones(&mut self, zones: impl Iterator<Item = (&'a Id, &'a Arc<PrivateHostedZone>)>) {
         let mut seen = HashMap::new();
         for (id, zone) in zones {
             self.transfers(id, zone);
             if zone.vpc_ids.is_empty() && zone.catalog.is_none() {
-                self.warning(KIND, id, "vpc_ids", "no VPC sees the zone");
+                self.warning(KIND, id, "vpc_ids", "the list is empty: no client sees the zone");
             }
             self.vpc_list(KIND, id, "vpc_ids", &zone.vpc_ids);
             for (at, vpc) in zone.vpc_ids.iter().enumerate() {
                 match seen.insert((&zone.name, vpc), id) {
                     Some(other) if other != id => {
-                        let message = format!("`{vpc}` has a hosted zone {} already: `{other}`", zone.name);
+                        let message = format!("`{vpc}` already has hosted zone `{other}` with the name {}", zone.name);
                         self.error(KIND, id, format!("vpc_ids[{at}]"), message);
                     }
                     _ => {}
@@ -66,75 +67,80 @@ impl<'a> Checker<'a> {
             }
             self.zone_access(id, zone);
             if zone.name.is_wildcard() {
-                self.error(KIND, id, "name", format!("{} is a wildcard, and a zone has a name of its own", zone.name));
-                self.help("name the zone after what is behind the `*`, and the records `*`");
+                self.error(
+                    KIND,
+                    id,
+                    "name",
+                    format!("{} is a wildcard, which cannot be the name of a zone", zone.name),
+                );
+                self.help("write the labels behind the `*` here, and `*` as the name of records");
             }
-            self.meant(id, zone);
+            self.record_lints(id, zone);
             for (at, set) in zone.records.iter().enumerate() {
                 let field = format!("records[{at}]");
                 match &set.alias {
                     Some(_) if !set.records.is_empty() => {
-                        self.error(KIND, id, &field, "a record set has either `records` or an `alias`, not both");
+                        self.error(KIND, id, &field, "a record set has either `records` or `alias`, not both");
                     }
                     None if set.records.is_empty() => {
-                        self.error(KIND, id, &field, "a record set needs `records` or an `alias`");
+                        self.error(KIND, id, &field, "a record set needs `records` or `alias`");
                     }
                     Some(_) if set.ttl.is_some() => {
-                        let message = "an alias has its target's TTL: this one is not used";
+                        let message = "zonal ignores the field: an alias has the TTL of its target";
                         self.warning(KIND, id, format!("{field}.ttl"), message);
                     }
                     _ => {}
                 }
                 if set.ttl.is_some_and(|ttl| ttl > MAX_TTL) {
-                    let message = format!("a TTL is at most {MAX_TTL} seconds (RFC 2181, 8)");
+                    let message = format!("expected at most {MAX_TTL} seconds (RFC 2181, section 8)");
                     self.error(KIND, id, format!("{field}.ttl"), message);
                 }
             }
         }
     }
 
-    /// Records that are valid, and likely to be meant otherwise.
-    fn meant(&mut self, id: &str, zone: &PrivateHostedZone) {
+    /// Checks for records that are valid, but most likely a mistake.
+    fn record_lints(&mut self, id: &str, zone: &PrivateHostedZone) {
         let text = ZoneText::new(&zone.name);
         let mut seen: HashMap<(Name, u16), usize> = HashMap::new();
         for (at, set) in zone.records.iter().enumerate() {
-            if let Some(doubt) = of_owner(&set.name, &text) {
-                self.error(KIND, id, format!("records[{at}].name"), doubt.message);
-                self.help(doubt.help.unwrap_or_default());
+            if let Some(finding) = lint_owner(&set.name, &text) {
+                self.error(KIND, id, format!("records[{at}].name"), finding.message);
+                self.help(finding.help.unwrap_or_default());
             }
             let Some(rtype) = type_from_text(&set.record_type) else { continue };
             for (number, value) in set.records.iter().enumerate() {
                 let field = || format!("records[{at}].records[{number}]");
-                if let Some(doubt) = of_value(rtype, value, &text) {
-                    self.error(KIND, id, field(), doubt.message);
-                    self.help(doubt.help.unwrap_or_default());
+                if let Some(finding) = lint_value(rtype, value, &text) {
+                    self.error(KIND, id, field(), finding.message);
+                    self.help(finding.help.unwrap_or_default());
                 } else if number > 0 && number < MAX_COMPARED && set.records[..number].contains(value) {
-                    self.warning(KIND, id, field(), format!("`{value}` is in the list already: it is answered once"));
-                    self.help("take one of them out");
+                    self.warning(KIND, id, field(), format!("`{value}` is in the list twice: zonal answers it once"));
+                    self.help("remove one of the two");
                 }
             }
             let Ok(owner) = Name::parse(set.name.as_bytes(), Some(&zone.name)) else { continue };
             match seen.entry((owner, rtype)) {
-                Entry::Vacant(place) => drop(place.insert(at)),
+                Entry::Vacant(entry) => drop(entry.insert(at)),
                 Entry::Occupied(first) if set.alias.is_none() && zone.records[*first.get()].alias.is_none() => {
                     let (owner, rtype) = first.key();
                     let rtype = type_to_text(*rtype);
                     let message = format!(
-                        "{owner} has {rtype} records in records[{}] already: all values are answered as one set",
+                        "{owner} also has {rtype} records in records[{}]: zonal answers all values as one set",
                         first.get()
                     );
                     self.warning(KIND, id, format!("records[{at}].name"), message);
-                    self.help("put all values into one `records`, or take one of the sets out");
+                    self.help("write all values in one `records`, or remove one of the two sets");
                 }
-                // What an alias may not be beside is an error of its own.
+                // The compilation of the zone reports records beside an alias.
                 Entry::Occupied(_) => {}
             }
         }
     }
 
-    /// Where a zone is transferred from, and whom the zones of a catalog are for.
+    /// Checks the fields of zones that are transferred, and of catalogs.
     fn transfers(&mut self, id: &str, zone: &PrivateHostedZone) {
-        let needs = |field: &str| format!("`{field}` is for zones that are transferred: it needs `primaries`");
+        let needs = |field: &str| format!("`{field}` needs `primaries`: it applies to zones that are transferred");
         if !zone.is_transferred() {
             if !zone.allow_notify.is_empty() {
                 self.error(KIND, id, "allow_notify", needs("allow_notify"));
@@ -146,22 +152,27 @@ impl<'a> Checker<'a> {
         }
         let others = [("file", zone.file.is_some()), ("records", !zone.records.is_empty())];
         for (field, _) in others.iter().filter(|(_, is_given)| *is_given) {
-            self.error(KIND, id, *field, "all records of a zone with `primaries` come from these");
-            self.help(format!("take `{field}` or `primaries` out"));
+            self.error(KIND, id, *field, "a zone with `primaries` has no records of its own");
+            self.help(format!("remove `{field}` or `primaries`"));
         }
         if !zone.allow_update.is_empty() {
-            self.error(KIND, id, "allow_update", "a zone with `primaries` is changed there");
+            self.error(
+                KIND,
+                id,
+                "allow_update",
+                "a zone with `primaries` does not accept updates; send them to a primary",
+            );
         }
         self.primaries(id, "primaries", &zone.primaries);
         for (at, source) in zone.allow_notify.iter().enumerate() {
             if source.cidr_block.is_none() && source.tsig_key.is_none() {
-                self.error(KIND, id, format!("allow_notify[{at}]"), "a `cidr_block`, a `tsig_key` or both are needed");
+                self.error(KIND, id, format!("allow_notify[{at}]"), "expected `cidr_block`, `tsig_key` or both");
             }
         }
         let Some(catalog) = &zone.catalog else { return };
         self.primaries(id, "catalog.primaries", &catalog.primaries);
         if catalog.vpc_ids.is_empty() && catalog.groups.values().all(Vec::is_empty) {
-            self.warning(KIND, id, "catalog", "no VPC sees the zones that the catalog lists");
+            self.warning(KIND, id, "catalog", "the catalog has no VPCs: no client sees the zones that it lists");
         }
         self.vpc_list(KIND, id, "catalog.vpc_ids", &catalog.vpc_ids);
         for (group, vpcs) in &catalog.groups {
@@ -174,38 +185,38 @@ impl<'a> Checker<'a> {
         for (at, primary) in primaries.iter().enumerate() {
             let field = |name: &str| format!("{list}[{at}].{name}");
             if primary.port == Some(0) {
-                self.error(KIND, id, field("port"), "there is no port 0");
+                self.error(KIND, id, field("port"), "expected a port from 1 to 65535");
             }
             match primary.protocol {
                 Protocol::Do53 if primary.server_name_indication.is_some() => {
-                    self.warning(KIND, id, field("server_name_indication"), "Do53 has no certificate to check");
+                    self.warning(KIND, id, field("server_name_indication"), "the transport Do53 has no certificate");
                 }
                 Protocol::Do53 | Protocol::DoT => {}
                 Protocol::DoH | Protocol::DoQ => {
-                    let message = format!("zones are transferred by Do53 or DoT, not by {}", primary.protocol);
+                    let message = format!("expected Do53 or DoT; zones cannot be transferred by {}", primary.protocol);
                     self.error(KIND, id, field("protocol"), message);
                 }
             }
             let address = primary.address();
             if !seen.insert(address) {
-                self.warning(KIND, id, format!("{list}[{at}]"), format!("{address} is in the list already"));
+                self.warning(KIND, id, format!("{list}[{at}]"), format!("{address} is in the list twice"));
             }
         }
     }
 
-    /// Who may copy a zone and change it.
+    /// Checks the secondaries of a zone, and the permissions to transfer and update it.
     fn zone_access(&mut self, id: &str, zone: &PrivateHostedZone) {
         let mut seen = HashSet::new();
         for (at, secondary) in zone.secondaries.iter().enumerate() {
             let field = format!("secondaries[{at}]");
             if secondary.port == 0 {
-                self.error(KIND, id, format!("{field}.port"), "there is no port 0");
+                self.error(KIND, id, format!("{field}.port"), "expected a port from 1 to 65535");
             }
             if secondary.ip.is_unspecified() || secondary.ip.is_multicast() {
-                self.error(KIND, id, format!("{field}.ip"), format!("{} is no server's address", secondary.ip));
+                self.error(KIND, id, format!("{field}.ip"), format!("{} is not the address of a server", secondary.ip));
             }
             if !seen.insert((secondary.ip, secondary.port)) {
-                let message = format!("{} port {} is in the list already", secondary.ip, secondary.port);
+                let message = format!("{} port {} is in the list twice", secondary.ip, secondary.port);
                 self.error(KIND, id, field, message);
             }
         }
@@ -215,10 +226,15 @@ impl<'a> Checker<'a> {
             for (at, access) in allowed.iter().enumerate() {
                 let field = format!("{list}[{at}]");
                 if access.tsig_key.is_none() && needs_key {
-                    self.error(KIND, id, field, "updates need a TSIG key: an address alone proves nothing");
-                    self.help("tsig_key: a name in `tsig_keys` of zonal.yaml");
+                    self.error(
+                        KIND,
+                        id,
+                        field,
+                        "updates need a `tsig_key`: the source address alone is no proof of identity",
+                    );
+                    self.help("write a name from `tsig_keys` of zonal.yaml");
                 } else if access.tsig_key.is_none() && access.cidr_block.is_none() {
-                    self.error(KIND, id, field, "it needs a `cidr_block`, a `tsig_key`, or both");
+                    self.error(KIND, id, field, "expected `cidr_block`, `tsig_key` or both");
                 }
             }
         }

@@ -1,18 +1,19 @@
-//! JSON (RFC 8259). YAML's parser differs from it in tabs, long keys and surrogate pairs, so this is read as what it is.
+//! Reading JSON (RFC 8259). The YAML parser cannot read it: it differs in tabs, long keys and
+//! surrogate pairs.
 
-use super::{Entry, Fault, MAX_DEPTH, Node, Span, Value, without_duplicates};
+use super::{Entry, MAX_DEPTH, Node, Span, SyntaxError, Value, without_duplicates};
 
 struct Reader<'a> {
     text: &'a str,
     at: usize,
     line: u32,
-    /// Up to where in the current line characters were counted, and the column there.
+    /// An offset in the current line up to which characters were counted, and its column.
     counted: (usize, u32),
-    faults: Vec<Fault>,
+    errors: Vec<SyntaxError>,
 }
 
-pub(super) fn read(text: &str) -> (Option<Node>, Vec<Fault>) {
-    let mut reader = Reader { text, at: 0, line: 1, counted: (0, 1), faults: Vec::new() };
+pub(super) fn read(text: &str) -> (Option<Node>, Vec<SyntaxError>) {
+    let mut reader = Reader { text, at: 0, line: 1, counted: (0, 1), errors: Vec::new() };
     reader.space();
     if reader.peek().is_none() {
         return (None, Vec::new());
@@ -21,14 +22,14 @@ pub(super) fn read(text: &str) -> (Option<Node>, Vec<Fault>) {
         reader.space();
         match reader.peek() {
             None => Ok(node),
-            Some(_) => Err(reader.fault("there is text behind the end")),
+            Some(_) => Err(reader.error("there is text behind the end of the value")),
         }
     });
     match node {
-        Ok(node) => (Some(node), reader.faults),
-        Err(fault) => {
-            reader.faults.push(fault);
-            (None, reader.faults)
+        Ok(node) => (Some(node), reader.errors),
+        Err(error) => {
+            reader.errors.push(error);
+            (None, reader.errors)
         }
     }
 }
@@ -48,7 +49,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The column of the place that was read up to.
+    /// The column of the current position.
     fn column(&mut self) -> u32 {
         let (from, column) = self.counted;
         let more = self.text.get(from..self.at).map_or(0, |text| text.chars().count());
@@ -56,34 +57,34 @@ impl Reader<'_> {
         self.counted.1
     }
 
-    /// From `column` of the current line to here.
+    /// The span from `column` of the current line to the current position.
     fn span(&mut self, column: u32) -> Span {
         Span { line: self.line, column, length: self.column().saturating_sub(column).max(1) }
     }
 
-    fn fault(&mut self, message: &str) -> Fault {
+    fn error(&mut self, message: &str) -> SyntaxError {
         let column = self.column();
-        Fault::new(self.span(column), format!("this is not valid JSON: {message}"))
+        SyntaxError::new(self.span(column), format!("the file is not valid JSON: {message}"))
     }
 
-    fn expect(&mut self, octet: u8, message: &str) -> Result<(), Fault> {
+    fn expect(&mut self, octet: u8, message: &str) -> Result<(), SyntaxError> {
         self.space();
         match self.peek() == Some(octet) {
             true => {
                 self.at += 1;
                 Ok(())
             }
-            false => Err(self.fault(message)),
+            false => Err(self.error(message)),
         }
     }
 
-    fn value(&mut self, depth: usize) -> Result<Node, Fault> {
+    fn value(&mut self, depth: usize) -> Result<Node, SyntaxError> {
         self.space();
         let (line, column) = (self.line, self.column());
         let mut span = self.span(column);
         let value = match self.peek() {
             Some(b'{' | b'[') if depth >= MAX_DEPTH => {
-                return Err(Fault::new(span, format!("lists and maps are nested more than {MAX_DEPTH} deep")));
+                return Err(SyntaxError::new(span, format!("lists and maps are nested more than {MAX_DEPTH} deep")));
             }
             Some(b'{') => Value::Map(self.map(depth)?),
             Some(b'[') => Value::List(self.list(depth)?),
@@ -93,12 +94,12 @@ impl Reader<'_> {
                 let end = rest.find([',', ']', '}', ' ', '\t', '\r', '\n', ':', '"', '[', '{']).unwrap_or(rest.len());
                 let word = &rest[..end];
                 if serde_json::from_str::<serde_json::Value>(word).is_err() {
-                    return Err(self.fault("expected a value: text must be in quotes"));
+                    return Err(self.error("expected a value: text must be in quotes"));
                 }
                 self.at += end;
                 Value::Scalar { text: word.into(), plain: true }
             }
-            None => return Err(self.fault("it ends in the middle")),
+            None => return Err(self.error("the text ends in the middle of a value")),
         };
         if self.line == line {
             span = self.span(column);
@@ -106,7 +107,7 @@ impl Reader<'_> {
         Ok(Node { span, value })
     }
 
-    fn map(&mut self, depth: usize) -> Result<Vec<Entry>, Fault> {
+    fn map(&mut self, depth: usize) -> Result<Vec<Entry>, SyntaxError> {
         self.at += 1;
         let mut entries = Vec::new();
         self.space();
@@ -117,7 +118,7 @@ impl Reader<'_> {
         loop {
             self.space();
             if self.peek() != Some(b'"') {
-                return Err(self.fault("expected a key in quotes"));
+                return Err(self.error("expected a key in quotes"));
             }
             let column = self.column();
             let key = self.string()?.into();
@@ -130,13 +131,13 @@ impl Reader<'_> {
                 Some(b',') => self.at += 1,
                 _ => {
                     self.expect(b'}', "expected `,` or `}`")?;
-                    return Ok(without_duplicates(entries, &mut self.faults));
+                    return Ok(without_duplicates(entries, &mut self.errors));
                 }
             }
         }
     }
 
-    fn list(&mut self, depth: usize) -> Result<Vec<Node>, Fault> {
+    fn list(&mut self, depth: usize) -> Result<Vec<Node>, SyntaxError> {
         self.at += 1;
         let mut items = Vec::new();
         self.space();
@@ -157,8 +158,8 @@ impl Reader<'_> {
         }
     }
 
-    /// A string: where it ends is found here, what is in it is for serde_json to say.
-    fn string(&mut self) -> Result<String, Fault> {
+    /// Reads a string. Its end is found here; serde_json reads its content.
+    fn string(&mut self) -> Result<String, SyntaxError> {
         let rest = &self.text.as_bytes()[self.at..];
         let mut end = 1;
         loop {
@@ -166,7 +167,7 @@ impl Reader<'_> {
                 Some(b'"') => break,
                 Some(b'\\') => end += 2,
                 Some(_) => end += 1,
-                None => return Err(self.fault("a quote is not closed")),
+                None => return Err(self.error("a quote is not closed")),
             }
         }
         let literal = self.text.get(self.at..=self.at + end).unwrap_or_default();
@@ -175,7 +176,7 @@ impl Reader<'_> {
                 self.at += end + 1;
                 Ok(text)
             }
-            Err(_) => Err(self.fault("a text has a line end, a control character or a bad escape in it")),
+            Err(_) => Err(self.error("a text contains a line end, a control character or a bad escape")),
         }
     }
 }

@@ -1,26 +1,27 @@
-//! The text of a manifest as a tree of nodes that know where they are.
+//! The text of a manifest as a tree of nodes, each with its span in the text. YAML and JSON give
+//! the same tree.
 
+mod diagnosis;
 mod json;
-mod likely;
 mod yaml;
 
-pub use likely::glued_key;
+pub use diagnosis::missing_blank_help;
 
 use std::sync::Arc;
 
-/// The largest file that is read, in octets.
-pub const MAX_FILE: u64 = 256 << 20;
-/// How deep lists and maps may be nested.
+/// The largest file that zonal reads, in octets.
+pub const MAX_FILE_OCTETS: u64 = 256 << 20;
+/// The largest depth of nested lists and maps.
 pub const MAX_DEPTH: usize = 64;
 
-/// Where something is in a file.
+/// A range of characters on one line of a text.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     /// The line, from 1.
     pub line: u32,
     /// The column in characters, from 1.
     pub column: u32,
-    /// How many characters; at least 1.
+    /// The number of characters; at least 1.
     pub length: u32,
 }
 
@@ -30,74 +31,75 @@ impl Default for Span {
     }
 }
 
-/// Something that is wrong with the text itself.
+/// The error of a text that is not valid YAML or JSON.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Fault {
-    /// Where it is.
+pub struct SyntaxError {
+    /// The span of the error.
     pub span: Span,
-    /// What is wrong.
+    /// The error message.
     pub message: String,
-    /// What would be accepted.
+    /// The help: what to write instead.
     pub help: Option<String>,
 }
 
-impl Fault {
-    fn new(span: Span, message: impl Into<String>) -> Fault {
-        Fault { span, message: message.into(), help: None }
+impl SyntaxError {
+    fn new(span: Span, message: impl Into<String>) -> SyntaxError {
+        SyntaxError { span, message: message.into(), help: None }
     }
 
-    fn help(mut self, help: impl Into<String>) -> Fault {
+    fn help(mut self, help: impl Into<String>) -> SyntaxError {
         self.help = Some(help.into());
         self
     }
 }
 
-/// A value with its place.
+/// A value with its span.
 #[derive(Clone, Debug)]
 pub struct Node {
-    /// Where it begins.
+    /// The span of the value, or of its first line if it has several.
     pub span: Span,
-    /// What it is.
+    /// The value.
     pub value: Value,
 }
 
-/// What a node is.
+/// The value of a node.
 #[derive(Clone, Debug)]
 pub enum Value {
-    /// Text, a number, a boolean or null: which of them, the field that it is for decides.
+    /// Text, a number, a boolean or null. The type of the field that it is read for determines
+    /// which.
     Scalar {
         /// The text, without quotes and escapes.
         text: Arc<str>,
-        /// Whether it is without quotes, so that it may be a number, a boolean or null.
+        /// Whether it is written without quotes. Only then it can be a number, a boolean or null.
         plain: bool,
     },
     /// A list.
     List(Vec<Node>),
-    /// A map, in the order of the text.
+    /// A map, in its order in the text.
     Map(Vec<Entry>),
 }
 
 /// A key of a map, and its value.
 #[derive(Clone, Debug)]
 pub struct Entry {
-    /// The key's text.
+    /// The text of the key.
     pub key: Arc<str>,
-    /// Where the key is.
+    /// The span of the key.
     pub key_span: Span,
     /// The value.
     pub node: Node,
 }
 
-/// A step from a node to one of those in it.
+/// A step from a node to a node in it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     /// The value of a key.
     Key(Arc<str>),
-    /// An element of a list, from 0.
+    /// The element of a list with this index, from 0.
     Index(usize),
 }
 
-/// A path as it is shown: `network_interfaces[1].ipv4`.
+/// A path as text: `network_interfaces[1].ipv4`.
 pub fn path_text(path: &[Step]) -> String {
     let mut text = String::new();
     for step in path {
@@ -115,12 +117,13 @@ pub fn path_text(path: &[Step]) -> String {
 }
 
 impl Node {
-    /// Whether it is null: nothing at all, `~` or `null`.
+    /// Whether the node is null: nothing, `~` or `null`.
     pub fn is_null(&self) -> bool {
         matches!(&self.value, Value::Scalar { text, plain: true } if matches!(&**text, "" | "~" | "null" | "Null" | "NULL"))
     }
 
-    /// The entry of a map.
+    /// The entry of a map with this key. None if there is no such entry, or if the node is not a
+    /// map.
     pub fn entry(&self, key: &str) -> Option<&Entry> {
         match &self.value {
             Value::Map(entries) => entries.iter().find(|entry| &*entry.key == key),
@@ -128,8 +131,9 @@ impl Node {
         }
     }
 
-    /// Where the node at `path` (as [`path_text`] writes it) is, or the nearest one above it that exists. A scalar is
-    /// shown itself, a list or map by its key. None if that is this node.
+    /// The span of the node at `path`, which has the form of [`path_text`]; if it does not exist,
+    /// of the nearest node above it. The span of a scalar is that of its value, the span of a list
+    /// or map that of its key. None if that node is this node.
     pub fn locate(&self, path: &str) -> Option<Span> {
         let mut node = self;
         let mut rest = path;
@@ -137,7 +141,7 @@ impl Node {
         while !rest.is_empty() {
             match &node.value {
                 Value::Map(entries) => {
-                    // Keys may have dots in them: the longest that fits is meant.
+                    // Keys can contain dots: the longest key that fits is used.
                     let fits = entries.iter().filter_map(|entry| {
                         let tail = rest.strip_prefix(&*entry.key)?;
                         (tail.is_empty() || tail.starts_with(['.', '['])).then_some((entry, tail))
@@ -166,29 +170,29 @@ impl Node {
     }
 }
 
-/// Reads a document. The faults are of the text itself: with one, the tree holds what could be read, or nothing.
-pub fn read(bytes: &[u8], json: bool) -> (Option<Node>, Vec<Fault>) {
+/// Reads a document. If there are errors, the tree has what could be read, or is none.
+pub fn read(bytes: &[u8], json: bool) -> (Option<Node>, Vec<SyntaxError>) {
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),
         Err(error) => {
             let valid = String::from_utf8_lossy(&bytes[..error.valid_up_to()]);
             let line = valid.matches('\n').count() as u32 + 1;
             let column = valid.rsplit('\n').next().map_or(0, |last| last.chars().count()) as u32 + 1;
-            let fault = Fault::new(Span { line, column, length: 1 }, "this is not valid UTF-8");
-            return (None, vec![fault.help("save the file as UTF-8")]);
+            let error = SyntaxError::new(Span { line, column, length: 1 }, "the file is not valid UTF-8");
+            return (None, vec![error.help("save the file as UTF-8")]);
         }
     };
     if json { json::read(text) } else { yaml::read(text) }
 }
 
-/// Takes out the keys that a map has twice, and tells of them.
-fn without_duplicates(entries: Vec<Entry>, faults: &mut Vec<Fault>) -> Vec<Entry> {
+/// Removes keys that a map has twice, and adds an error for each.
+fn without_duplicates(entries: Vec<Entry>, errors: &mut Vec<SyntaxError>) -> Vec<Entry> {
     let mut lines: std::collections::HashMap<Arc<str>, u32> = std::collections::HashMap::with_capacity(entries.len());
     let mut unique = Vec::with_capacity(entries.len());
     for entry in entries {
         match lines.get(&entry.key) {
-            Some(line) => faults.push(
-                Fault::new(
+            Some(line) => errors.push(
+                SyntaxError::new(
                     entry.key_span,
                     format!("`{}` is given twice: in line {line} and in line {}", entry.key, entry.key_span.line),
                 )
@@ -208,7 +212,7 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn yaml(text: &str) -> (Option<Node>, Vec<Fault>) {
+    fn yaml(text: &str) -> (Option<Node>, Vec<SyntaxError>) {
         read(text.as_bytes(), false)
     }
 
@@ -227,11 +231,11 @@ mod tests {
     }
 
     #[test]
-    fn nodes_know_their_place() {
-        let (node, faults) = yaml(
+    fn locates_nodes_by_their_path() {
+        let (node, errors) = yaml(
             "# ö\nvpcs:\n  vpc-ä: {region: \"us-east-1\", cidr_blocks: [10.0.0.0/8, fd00::/8]}\n  b.c:\n    x: |\n      text\n",
         );
-        assert_eq!(faults, []);
+        assert_eq!(errors, []);
         let node = node.unwrap();
         for (path, line, column, length) in [
             ("vpcs", 2, 1, 4),
@@ -249,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn broken_texts_are_told_of() {
+    fn reports_broken_texts_with_their_line() {
         let bomb = format!(
             "a0: &a0 [x,x,x,x,x,x,x,x,x,x]\n{}",
             (1..12)
@@ -282,71 +286,71 @@ mod tests {
             ("{\"a\":\n1,}", true, 2, "not valid JSON"),
         ];
         for (text, json, line, message) in cases {
-            let (_, faults) = read(text.as_bytes(), json);
+            let (_, errors) = read(text.as_bytes(), json);
             let shown = &text[..text.len().min(60)];
-            assert_eq!(faults.len(), 1, "{shown}: {faults:?}");
-            let told = format!("{} ({})", faults[0].message, faults[0].help.as_deref().unwrap_or_default());
-            assert!(told.contains(message), "{shown}: {faults:?}");
-            assert_eq!(faults[0].span.line, line, "{shown}: {faults:?}");
+            assert_eq!(errors.len(), 1, "{shown}: {errors:?}");
+            let error = format!("{} ({})", errors[0].message, errors[0].help.as_deref().unwrap_or_default());
+            assert!(error.contains(message), "{shown}: {errors:?}");
+            assert_eq!(errors[0].span.line, line, "{shown}: {errors:?}");
         }
-        let (_, faults) = read(b"a: b\nc: \xff\n", false);
-        assert_eq!((faults[0].span.line, faults[0].span.column), (2, 4));
+        let (_, errors) = read(b"a: b\nc: \xff\n", false);
+        assert_eq!((errors[0].span.line, errors[0].span.column), (2, 4));
     }
 
     #[test]
-    fn merge_keys_bring_in_the_entries_of_other_maps() {
+    fn merge_keys_add_the_entries_of_other_maps() {
         let text = "a: &a {x: 1, y: 2}\nb: &b {y: 3, z: 4}\nc: {<<: *a, y: 5}\nd: {<<: [*b, *a], w: 0}\n\
                     e: &e\n  <<: *b\n  v: 6\nf: {<<: *e}\ng: {<<: {x: 7}}\nh: {<<: []}\n";
-        let (node, faults) = yaml(text);
-        assert_eq!(faults, []);
+        let (node, errors) = yaml(text);
+        assert_eq!(errors, []);
         let node = node.unwrap();
         let expected = serde_json::json!({
             "a": {"x": 1, "y": 2}, "b": {"y": 3, "z": 4}, "c": {"x": 1, "y": 5}, "d": {"w": 0, "x": 1, "y": 3, "z": 4},
             "e": {"v": 6, "y": 3, "z": 4}, "f": {"v": 6, "y": 3, "z": 4}, "g": {"x": 7}, "h": {},
         });
         assert_eq!(json_of(&node), expected);
-        // What is merged has the place where it is written.
+        // A merged entry has the span where it is written.
         assert_eq!(node.locate("c.x").map(|span| (span.line, span.column)), Some((1, 11)));
         for (text, message) in [
-            ("a: {<<: x}\n", "`<<` takes the entries of a map"),
-            ("a: {<<: [x]}\n", "`<<` takes the entries of a map"),
-            ("a: {<<: ~}\n", "`<<` takes the entries of a map"),
+            ("a: {<<: x}\n", "`<<` adds the entries of a map"),
+            ("a: {<<: [x]}\n", "`<<` adds the entries of a map"),
+            ("a: {<<: ~}\n", "`<<` adds the entries of a map"),
             ("a: {\"<<\": {}}\n", "a quoted `<<`"),
         ] {
-            let faults = yaml(text).1;
-            assert!(faults.len() == 1 && faults[0].message.starts_with(message), "{text}: {faults:?}");
+            let errors = yaml(text).1;
+            assert!(errors.len() == 1 && errors[0].message.starts_with(message), "{text}: {errors:?}");
         }
         let wide = (0..2000).map(|at| format!("k{at}: 0")).collect::<Vec<_>>().join(", ");
         let bomb: String = (0..2000).map(|at| format!("m{at}: {{<<: *a}}\n")).collect();
-        let faults = yaml(&format!("a: &a {{{wide}}}\n{bomb}")).1;
-        assert!(faults[0].message.starts_with("aliases expand to more than"), "{faults:?}");
+        let errors = yaml(&format!("a: &a {{{wide}}}\n{bomb}")).1;
+        assert!(errors[0].message.starts_with("aliases expand to more than"), "{errors:?}");
     }
 
     #[test]
-    fn nothing_is_empty() {
+    fn reads_empty_texts_as_null() {
         for text in ["", "# only a comment\n", "---\n", "\u{feff}", "---\n# a\n...\n"] {
-            let (node, faults) = yaml(text);
-            assert!(faults.is_empty() && node.is_none_or(|node| node.is_null()), "{text:?}");
+            let (node, errors) = yaml(text);
+            assert!(errors.is_empty() && node.is_none_or(|node| node.is_null()), "{text:?}");
         }
         assert!(read(b" \n", true).0.is_none());
         assert!(read(b" \n", true).1.is_empty());
     }
 
     #[test]
-    fn json_is_read_as_json() {
+    fn reads_json_like_serde_json() {
         let text = "\u{feff}{\t\"a\" :[1,-2.5e3,true,null,\"\\ud83d\\ude00\\n\\u00e9\\/\"],\r\n\t\"\":{},\"b\":[ ]}";
-        let (node, faults) = read(text.as_bytes(), true);
-        assert_eq!(faults, []);
+        let (node, errors) = read(text.as_bytes(), true);
+        assert_eq!(errors, []);
         assert_eq!(json_of(&node.unwrap()), serde_json::from_str::<serde_json::Value>(&text[3..]).unwrap());
     }
 
     proptest! {
         #[test]
-        fn any_text_is_read(text in "[ -~\\n\\t\"{}\\[\\]:,&*!|>#'%@-]{0,80}", json: bool) {
-            let (node, faults) = read(text.as_bytes(), json);
+        fn never_panics_on_any_text(text in "[ -~\\n\\t\"{}\\[\\]:,&*!|>#'%@-]{0,80}", json: bool) {
+            let (node, errors) = read(text.as_bytes(), json);
             if json {
                 let valid = serde_json::from_str::<serde_json::Value>(&text).is_ok() || text.trim().is_empty();
-                prop_assert!(valid || !faults.is_empty());
+                prop_assert!(valid || !errors.is_empty());
                 prop_assert!(!valid || node.is_some() || text.trim().is_empty());
             }
         }

@@ -1,16 +1,18 @@
-//! YAML, from the events of `saphyr-parser`.
+//! Reading YAML, from the events of `saphyr-parser`. Aliases and merge keys are expanded, within
+//! [`MAX_EXPANSION`].
 
-use super::{Entry, Fault, MAX_DEPTH, Node, Span, Value, likely::likely, without_duplicates};
+use super::{Entry, MAX_DEPTH, Node, Span, SyntaxError, Value, diagnosis::diagnose, without_duplicates};
 use saphyr_parser::{Event, Parser, ScalarStyle};
 use std::{
     collections::{HashMap, HashSet},
     sync::Arc,
 };
 
-/// How much all aliases together may expand to: a node counts one, and each 32 octets of its text another.
+/// The largest expansion of all aliases together. A node counts 1, and 1 more for each 32 octets of
+/// its text.
 const MAX_EXPANSION: usize = 1_000_000;
 
-/// A list or map that is still open.
+/// A list or map whose end has not been read yet.
 struct Open {
     span: Span,
     anchor: usize,
@@ -22,68 +24,69 @@ enum Items {
     Map {
         entries: Vec<Entry>,
         key: Option<(Arc<str>, Span)>,
-        /// What merge keys bring in, each with its place.
+        /// The values of merge keys.
         merged: Vec<Node>,
     },
 }
 
-/// The key whose value is a map, or a list of maps, whose entries this map has too (YAML 1.1, <https://yaml.org/type/merge.html>).
+/// The key whose value is a map or a list of maps whose entries are added to this map (YAML 1.1,
+/// <https://yaml.org/type/merge.html>).
 const MERGE_KEY: &str = "<<";
 
 #[derive(Default)]
 struct Builder {
     open: Vec<Open>,
     root: Option<Node>,
-    /// What aliases may stand for, and what an expansion of it counts.
+    /// The anchored nodes, and the expansion that an alias to each of them counts.
     anchors: HashMap<usize, (Node, usize)>,
     expanded: usize,
-    faults: Vec<Fault>,
+    errors: Vec<SyntaxError>,
 }
 
-/// What to do about a mistake of the syntax, by the parser's words for it and the character that it is at.
+/// The help for a syntax error, from the parser's message and the character at the error.
 fn help(info: &str, at: Option<char>) -> Option<&'static str> {
     match at {
         _ if info.contains("tab") => Some("indent with spaces"),
         Some('*' | '&' | '@' | '`' | '%' | '!') => {
-            Some("put quotes around a text that begins with such a character, as in \"*.example.com\"")
+            Some("put quotes around a text that begins with this character, such as \"*.example.com\"")
         }
         _ if info.contains("quoted scalar") => Some("is a quote missing at the end of the text?"),
         _ if info.contains("not allowed in this context") => {
             Some("entries of one map begin in the same column; a text with `: ` in it needs quotes")
         }
         _ if info.contains("expected key") => {
-            Some("entries of one map begin in the same column, and stand deeper than what they belong to")
+            Some("entries of one map begin in the same column, deeper than their key")
         }
         _ if info.contains("flow sequence") || info.contains("flow mapping") => Some("is a `]` or `}` missing?"),
         _ => None,
     }
 }
 
-pub(super) fn read(text: &str) -> (Option<Node>, Vec<Fault>) {
+pub(super) fn read(text: &str) -> (Option<Node>, Vec<SyntaxError>) {
     let mut builder = Builder::default();
     let mut documents = 0;
     for event in Parser::new_from_str(text) {
         let (event, at) = match event {
             Ok(event) => event,
-            Err(error) => {
-                let (line, column) = (error.marker().line() as u32, error.marker().col() as u32 + 1);
-                let fault = Fault::new(
+            Err(cause) => {
+                let (line, column) = (cause.marker().line() as u32, cause.marker().col() as u32 + 1);
+                let error = SyntaxError::new(
                     Span { line: line.max(1), column, length: 1 },
-                    format!("this is not valid YAML: {}", error.info()),
+                    format!("the file is not valid YAML: {}", cause.info()),
                 );
                 let at = text
                     .lines()
-                    .nth(fault.span.line as usize - 1)
-                    .and_then(|line| line.chars().nth(error.marker().col()));
+                    .nth(error.span.line as usize - 1)
+                    .and_then(|line| line.chars().nth(cause.marker().col()));
                 let known =
-                    help(error.info(), at).filter(|_| matches!(at, Some('*' | '&' | '@' | '`' | '%' | '!' | '\t')));
-                let fault = match known {
+                    help(cause.info(), at).filter(|_| matches!(at, Some('*' | '&' | '@' | '`' | '%' | '!' | '\t')));
+                let error = match known {
                     Some(_) => None,
-                    None => likely(text, fault.span.line),
+                    None => diagnose(text, error.span.line),
                 }
-                .unwrap_or_else(|| Fault { help: help(error.info(), at).map(String::from), ..fault });
-                builder.faults.push(fault);
-                return (None, builder.faults);
+                .unwrap_or_else(|| SyntaxError { help: help(cause.info(), at).map(String::from), ..error });
+                builder.errors.push(error);
+                return (None, builder.errors);
             }
         };
         let length = match at.end.line() == at.start.line() {
@@ -95,9 +98,9 @@ pub(super) fn read(text: &str) -> (Option<Node>, Vec<Fault>) {
             Event::DocumentStart(_) => {
                 documents += 1;
                 if documents > 1 {
-                    let fault = Fault::new(span, "the file has more than one document");
-                    builder.faults.push(fault.help("take out the `---`, or split the file"));
-                    return (None, builder.faults);
+                    let error = SyntaxError::new(span, "the file has more than one document");
+                    builder.errors.push(error.help("remove the `---`, or split the file"));
+                    return (None, builder.errors);
                 }
                 Ok(())
             }
@@ -113,16 +116,16 @@ pub(super) fn read(text: &str) -> (Option<Node>, Vec<Fault>) {
             Event::Alias(anchor) => builder.expand(span, anchor),
             Event::DocumentEnd | Event::StreamStart | Event::StreamEnd | Event::Nothing => Ok(()),
         };
-        if let Err(fault) = done {
-            builder.faults.push(fault);
-            return (None, builder.faults);
+        if let Err(error) = done {
+            builder.errors.push(error);
+            return (None, builder.errors);
         }
     }
-    (builder.root, builder.faults)
+    (builder.root, builder.errors)
 }
 
 impl Builder {
-    fn open(&mut self, span: Span, anchor: usize, items: Items) -> Result<(), Fault> {
+    fn open(&mut self, span: Span, anchor: usize, items: Items) -> Result<(), SyntaxError> {
         if self.open.len() >= MAX_DEPTH {
             return Err(too_deep(span));
         }
@@ -133,7 +136,7 @@ impl Builder {
         Ok(())
     }
 
-    fn close(&mut self, end_line: usize, end_col: usize) -> Result<(), Fault> {
+    fn close(&mut self, end_line: usize, end_col: usize) -> Result<(), SyntaxError> {
         let Some(Open { mut span, anchor, items }) = self.open.pop() else { return Ok(()) };
         if span.line as usize == end_line {
             span.length = (end_col as u32 + 1).saturating_sub(span.column).max(1);
@@ -141,18 +144,19 @@ impl Builder {
         let value = match items {
             Items::List(items) => Value::List(items),
             Items::Map { entries, merged, .. } => {
-                let entries = without_duplicates(entries, &mut self.faults);
+                let entries = without_duplicates(entries, &mut self.errors);
                 Value::Map(self.merge(entries, merged)?)
             }
         };
         self.add(Node { span, value }, anchor)
     }
 
-    fn add(&mut self, node: Node, anchor: usize) -> Result<(), Fault> {
+    fn add(&mut self, node: Node, anchor: usize) -> Result<(), SyntaxError> {
         if anchor != 0 {
             let weight = weight(&node);
             self.anchors.insert(anchor, (node.clone(), weight));
-            // The copy that is kept counts too: anchors within anchors would be copied over and over.
+            // The copy for the anchor counts too, because anchors within anchors are copied
+            // repeatedly.
             self.count(weight, node.span)?;
         }
         match self.open.last_mut() {
@@ -164,10 +168,12 @@ impl Builder {
                     entries.push(Entry { key, key_span, node: Node { span: node.span, value } })
                 }
                 (None, Value::Scalar { text, plain }) => {
-                    // In quotes it is a key like any other.
+                    // A quoted `<<` is an ordinary key, which is most likely a mistake.
                     let is_quoted_merge_key = !plain && &*text == MERGE_KEY;
                     if is_quoted_merge_key {
-                        return Err(Fault::new(node.span, "a quoted `<<` is no merge key").help("take the quotes out"));
+                        return Err(
+                            SyntaxError::new(node.span, "a quoted `<<` is not a merge key").help("remove the quotes")
+                        );
                     }
                     *key = Some((text, node.span));
                 }
@@ -177,8 +183,9 @@ impl Builder {
         Ok(())
     }
 
-    /// A map with the entries that its merge keys bring in: its own come first, then those of the first map that has one.
-    fn merge(&mut self, mut entries: Vec<Entry>, merged: Vec<Node>) -> Result<Vec<Entry>, Fault> {
+    /// Adds the entries of merge keys to a map. An entry of the map itself has precedence, then the
+    /// first map that has the key.
+    fn merge(&mut self, mut entries: Vec<Entry>, merged: Vec<Node>) -> Result<Vec<Entry>, SyntaxError> {
         if merged.is_empty() {
             return Ok(entries);
         }
@@ -189,44 +196,44 @@ impl Builder {
         });
         for map in maps {
             let Value::Map(more) = map.value else {
-                let fault = Fault::new(map.span, "`<<` takes the entries of a map, and this is none");
-                return Err(fault.help("`<<: *name`, where `&name` stands in front of a map; or a list of such"));
+                let error = SyntaxError::new(map.span, "`<<` adds the entries of a map, and this is not a map");
+                return Err(error.help("write `<<: *name` or a list of aliases, and `&name` in front of a map"));
             };
             entries.extend(more.into_iter().filter(|entry| known.insert(entry.key.clone())));
         }
         Ok(entries)
     }
 
-    fn expand(&mut self, span: Span, anchor: usize) -> Result<(), Fault> {
+    fn expand(&mut self, span: Span, anchor: usize) -> Result<(), SyntaxError> {
         let Some((_, weight)) = self.anchors.get(&anchor) else {
-            return Err(Fault::new(span, "an alias stands inside of its own anchor"));
+            return Err(SyntaxError::new(span, "the alias is inside its own anchor"));
         };
         let weight = *weight;
         self.count(weight, span)?;
         match self.anchors.get(&anchor) {
-            // Anchors with aliases in them would go deeper than any text.
+            // Anchors that contain aliases can be deeper than any text.
             Some((node, _)) if self.open.len() + depth(node) > MAX_DEPTH => Err(too_deep(span)),
             Some((node, _)) => self.add(node.clone(), 0),
             None => Ok(()),
         }
     }
 
-    fn count(&mut self, weight: usize, span: Span) -> Result<(), Fault> {
+    fn count(&mut self, weight: usize, span: Span) -> Result<(), SyntaxError> {
         self.expanded = self.expanded.saturating_add(weight);
         match self.expanded > MAX_EXPANSION {
-            true => Err(Fault::new(span, format!("aliases expand to more than {MAX_EXPANSION} values"))),
+            true => Err(SyntaxError::new(span, format!("aliases expand to more than {MAX_EXPANSION} values"))),
             false => Ok(()),
         }
     }
 }
 
-fn too_deep(span: Span) -> Fault {
-    Fault::new(span, format!("lists and maps are nested more than {MAX_DEPTH} deep"))
+fn too_deep(span: Span) -> SyntaxError {
+    SyntaxError::new(span, format!("lists and maps are nested more than {MAX_DEPTH} deep"))
 }
 
-fn bad_key(span: Span) -> Fault {
-    Fault::new(span, "a key must be plain text, not a list or map")
-        .help("if it begins with `{` or `[`, put it in quotes")
+fn bad_key(span: Span) -> SyntaxError {
+    SyntaxError::new(span, "a key must be plain text, not a list or map")
+        .help("put quotes around a key that begins with `{` or `[`")
 }
 
 fn weight(node: &Node) -> usize {

@@ -1,6 +1,6 @@
-//! Files as they are on disk: whether one has changed, and reading one that may change meanwhile.
+//! Files on disk: whether a file changed, and how a file is read that can change at the same time.
 
-use crate::manifest::document::MAX_FILE;
+use crate::manifest::document::MAX_FILE_OCTETS;
 use std::{
     fs::{self, Metadata, OpenOptions},
     io::{self, Read},
@@ -9,7 +9,7 @@ use std::{
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
-/// What tells a file from what it was before.
+/// The metadata that changes when a file changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Identity {
     device: u64,
@@ -19,15 +19,16 @@ struct Identity {
     changed: (i64, i64),
 }
 
-/// What a file was like when it was read.
+/// The state of a file when it was read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Stamp {
     identity: Identity,
-    /// It had been changed just then: what is changed within the same step of the clock looks the same.
+    /// Whether the file was changed just before it was read: another change in the same step of the
+    /// clock has the same times.
     is_fresh: bool,
 }
 
-/// The times of files go in steps, of 10 ms at most with the kernels that there are.
+/// An upper bound of the granularity of file times. Linux has steps of at most 10 ms.
 const CLOCK_STEP: Duration = Duration::from_millis(20);
 
 impl Identity {
@@ -50,32 +51,32 @@ impl Stamp {
         Stamp { identity, is_fresh }
     }
 
-    /// Whether the file that a path leads to looks as it did.
+    /// Whether the file at this path has the same metadata.
     pub(super) fn is_still_of(&self, path: &Path) -> bool {
         fs::metadata(path).is_ok_and(|metadata| Identity::new(&metadata) == self.identity)
     }
 
-    /// Whether that is certain, too.
+    /// Whether the file at this path is certainly unchanged.
     pub(super) fn is_surely_of(&self, path: &Path) -> bool {
         !self.is_fresh && self.is_still_of(path)
     }
 }
 
-/// How often a file is read that changes or vanishes meanwhile.
-const TRIES: usize = 3;
-/// What a writer gets to finish.
+/// The number of times that a file is read if it changes or vanishes at the same time.
+const MAX_ATTEMPTS: usize = 3;
+/// The pause between two attempts, in which a writer can finish.
 const PAUSE: Duration = Duration::from_millis(2);
 
-/// Reads a file that did not change while it was read.
+/// Reads a file that does not change while it is read.
 pub(super) fn read(path: &Path) -> io::Result<(Vec<u8>, Stamp)> {
     let mut last = io::Error::from(io::ErrorKind::NotFound);
-    for attempt in 0..TRIES {
+    for attempt in 0..MAX_ATTEMPTS {
         if attempt > 0 {
             std::thread::sleep(PAUSE);
         }
         match read_once(path) {
             Ok(Some(read)) => return Ok(read),
-            Ok(None) => last = io::Error::other("it changes while it is read"),
+            Ok(None) => last = io::Error::other("the file changed while it was read"),
             Err(error) if error.kind() == io::ErrorKind::NotFound => last = error,
             Err(error) => return Err(error),
         }
@@ -87,23 +88,23 @@ fn check_regular(metadata: &Metadata) -> io::Result<()> {
     match metadata.file_type() {
         kind if kind.is_file() => Ok(()),
         kind if kind.is_dir() => Err(io::ErrorKind::IsADirectory.into()),
-        _ => Err(io::Error::other("it is not a regular file")),
+        _ => Err(io::Error::other("not a regular file")),
     }
 }
 
 fn read_once(path: &Path) -> io::Result<Option<(Vec<u8>, Stamp)>> {
-    // Merely opening a device may have an effect.
+    // Opening a device can have an effect.
     check_regular(&fs::metadata(path)?)?;
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY | libc::O_CLOEXEC;
-    // It may be a pipe by now, and opening must not wait for its writer.
+    // The file can have been replaced by a pipe. Opening must not wait for its writer.
     let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
     let before = file.metadata()?;
     check_regular(&before)?;
-    if before.len() > MAX_FILE {
-        return Err(io::Error::other(format!("it is larger than {} MiB", MAX_FILE >> 20)));
+    if before.len() > MAX_FILE_OCTETS {
+        return Err(io::Error::other(format!("larger than {} MiB", MAX_FILE_OCTETS >> 20)));
     }
     let mut bytes = Vec::with_capacity(before.len() as usize + 1);
-    (&mut file).take(MAX_FILE + 1).read_to_end(&mut bytes)?;
+    (&mut file).take(MAX_FILE_OCTETS + 1).read_to_end(&mut bytes)?;
     let identity = Identity::new(&before);
     let stamp = Stamp::new(identity);
     let settled =
@@ -116,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_regular_files_are_read() {
+    fn reads_regular_files_only() {
         let directory = std::env::temp_dir().join(format!("zonal-file-{}", std::process::id()));
         let pipe = directory.join("pipe");
         fs::create_dir_all(&directory).unwrap();

@@ -1,15 +1,17 @@
-//! A directory of manifest files and master files, read again only where it changed.
+//! Loading a manifest from a directory of manifest files and master files. A load reads only the
+//! files that changed since the last one. All files of a load are of one point in time: if a file
+//! changes during the load, the load starts again.
 
 mod file;
-mod parts;
+mod ignored_files;
+mod resource_files;
 #[cfg(test)]
 mod tests;
-mod unread;
 
-pub use unread::unread;
+pub use ignored_files::ignored_files;
 
 use super::{
-    Id, Loaded, Manifest, MasterFile, Place, PrivateHostedZone, Problem, Severity, ZoneData, changes,
+    Id, Loaded, Location, Manifest, MasterFile, PrivateHostedZone, Problem, Severity, ZoneData, changes,
     collection::{Key, MASTER_FILES},
     digest::Digest,
     document::{self, Node},
@@ -18,7 +20,7 @@ use super::{
 };
 use file::Stamp;
 use imbl::OrdMap;
-use parts::{Parts, merge, read_parts, replace};
+use resource_files::{FileResources, merge, read_resources, replace};
 use sha2::{Digest as _, Sha256};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
@@ -30,50 +32,54 @@ use std::{
     },
 };
 
-/// How often a directory is read that changes meanwhile.
-const TRIES: usize = 3;
+/// The number of times that a directory is read if it changes during the load.
+const MAX_ATTEMPTS: usize = 3;
 
-/// Reads the manifest of a directory: at first all of it, then what has changed.
+/// Loads the manifest of a directory: the first time all of it, then the files that changed.
 #[derive(Debug)]
 pub struct Loader {
     directory: PathBuf,
-    /// The manifest files as last read, by path.
+    /// The manifest files of the last load, by path.
     files: BTreeMap<Arc<Path>, File>,
-    /// The union of the files as last read.
+    /// The union of the manifest files of the last load.
     manifest: Arc<Manifest>,
-    /// Of all in that union, and of the zones below.
+    /// The digest of `manifest` and `zones`.
     digest: Digest,
-    /// What is in two files, as problems. While there is something, all files are put together anew.
-    doubles: Vec<Problem>,
-    /// The zones with a master file as last read.
+    /// Errors about resources that are in two files. While there are any, each load merges all
+    /// files again.
+    duplicates: Vec<Problem>,
+    /// The zones with a master file of the last load.
     zones: BTreeMap<Id, Zone>,
-    /// Those of them that were not part of a load that was accepted.
+    /// The zones that are not part of an accepted load.
     unaccepted: BTreeSet<Id>,
-    /// The texts of all master files by their names, if they are kept.
+    /// The texts of all master files by name, if `keeps_texts`.
     master_files: OrdMap<String, Arc<[u8]>>,
-    /// What the last load has read.
+    /// The files that the last load read.
     read: Vec<PathBuf>,
-    /// Places that were looked up, by kind, identifier and field, in files that are what they were then.
-    places: HashMap<(&'static str, String, String), Place>,
-    /// The last load has not come to the files that may have changed.
-    is_behind: bool,
-    /// Something could not be opened for want of room at the last load.
-    starved: bool,
-    /// The texts of master files are kept, for [`Loader::master_files`].
+    /// Locations that were looked up, by kind, identifier and field. Those in changed files are
+    /// removed.
+    locations: HashMap<(&'static str, String, String), Location>,
+    /// The last load failed before it read the changed files, so that the next one must look at all
+    /// files.
+    is_outdated: bool,
+    /// The last load could not open a file because the system was out of file descriptors or
+    /// memory.
+    out_of_resources: bool,
+    /// Whether the texts of master files are kept, for [`Loader::master_files`].
     keeps_texts: bool,
-    /// There were manifest files when somebody else read them.
+    /// Whether an earlier process read manifest files from the directory.
     expects_files: bool,
 }
 
-/// Files, with what they were like when they were read; without that if they could not be read.
+/// Files with their stamps. None for a file that could not be read.
 type Inputs = Vec<(PathBuf, Option<Stamp>)>;
 
 /// A manifest file.
 #[derive(Debug)]
 struct File {
-    /// None if it could not be read.
+    /// None if the file could not be read.
     stamp: Option<Stamp>,
-    parts: Parts,
+    resources: FileResources,
     problems: Vec<Problem>,
 }
 
@@ -81,167 +87,185 @@ struct File {
 #[derive(Debug)]
 struct Zone {
     resource: Arc<PrivateHostedZone>,
-    /// The master file's path.
+    /// The path of the master file.
     path: PathBuf,
     inputs: Inputs,
-    /// What they hold, if that is kept, by their names within the directory.
+    /// The texts of the inputs by name within the directory, if the loader keeps texts.
     texts: Vec<(String, Arc<[u8]>)>,
-    /// Over the octets of all inputs, in the order in which they were opened.
+    /// SHA-256 over the octets of all inputs, in the order in which they were opened.
     digest: [u8; 32],
     problems: Vec<Problem>,
-    /// One of them could not be opened for want of room.
-    starved: bool,
+    /// Whether an input could not be opened because the system was out of file descriptors or
+    /// memory.
+    out_of_resources: bool,
 }
 
-/// What may have changed since the last load.
+/// The files that may have changed since the last load.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Extent {
-    /// Anything that does not look as it did.
+    /// All files whose metadata differs.
     #[default]
     All,
-    /// Anything, whatever it looks like.
+    /// All files, whatever their metadata.
     Anew,
-    /// These files, as [`Loader::inputs`] names them, whatever they look like; and which manifest files there are.
+    /// These files, as named by [`Loader::inputs`], whatever their metadata; and the list of
+    /// manifest files.
     Files(BTreeSet<PathBuf>),
 }
 
-/// What is to be looked at.
+/// The scope of a load.
 #[derive(Clone, Debug, Default)]
 pub struct Due {
-    /// What may have changed.
+    /// The files that may have changed.
     pub extent: Extent,
-    /// Files that somebody is writing, as [`Loader::inputs`] names them or would: they are not looked at yet.
+    /// Files that are being written, as named by [`Loader::inputs`]: this load does not read them.
     pub underway: BTreeSet<PathBuf>,
 }
 
-/// What a load came to.
+/// The result of a load.
 type Load = Result<(Loaded, Vec<Problem>), Vec<Problem>>;
 
 impl Loader {
-    /// A loader that has read nothing yet.
+    /// A loader of a directory. It reads nothing yet.
     pub fn new(directory: impl Into<PathBuf>) -> Loader {
         Loader {
             directory: directory.into(),
             files: BTreeMap::new(),
             manifest: Arc::default(),
             digest: Digest::default(),
-            doubles: Vec::new(),
+            duplicates: Vec::new(),
             zones: BTreeMap::new(),
             unaccepted: BTreeSet::new(),
             master_files: OrdMap::new(),
             read: Vec::new(),
-            places: HashMap::new(),
-            is_behind: false,
-            starved: false,
+            locations: HashMap::new(),
+            is_outdated: false,
+            out_of_resources: false,
             keeps_texts: false,
             expects_files: false,
         }
     }
 
-    /// The same, which keeps the texts of master files in memory.
+    /// The same loader, which also keeps the texts of master files in memory.
     pub fn keeping_texts(self) -> Loader {
         Loader { keeps_texts: true, ..self }
     }
 
-    /// The same, for which a directory without manifest files is one that has lost them: an earlier process had some.
+    /// The same loader, for a directory from which an earlier process read manifest files: a
+    /// directory without any is an error.
     pub fn expecting_files(self) -> Loader {
         Loader { expects_files: true, ..self }
     }
 
-    /// The master files of the last load, by their names within the directory; none without
+    /// The master files of the last load, by name within the directory. Empty without
     /// [`keeping_texts`](Loader::keeping_texts).
     pub fn master_files(&self) -> OrdMap<String, Arc<[u8]>> {
         self.master_files.clone()
     }
 
-    /// Reads what has changed since the last load. With the manifest come warnings; instead of it, errors and warnings.
-    /// All of them know their place.
+    /// Reads the files that changed since the last load. Returns the manifest and its warnings. All
+    /// problems have a location.
+    ///
+    /// # Errors
+    ///
+    /// All errors and warnings, if there is an error.
     pub fn load(&mut self) -> Load {
         self.load_due(&Due::default())
     }
 
-    /// The same, where it is known what may have changed. What follows it takes as long as there is to read.
+    /// Like [`load`](Loader::load), for a known scope. It takes time in proportion to the files
+    /// that it reads.
+    ///
+    /// # Errors
+    ///
+    /// As [`load`](Loader::load).
     pub fn load_due(&mut self, due: &Due) -> Load {
         self.read.clear();
         let all = Due { extent: Extent::All, underway: due.underway.clone() };
-        let is_all = self.is_behind && due.extent != Extent::Anew;
+        let is_all = self.is_outdated && due.extent != Extent::Anew;
         let mut load = self.load_once(if is_all { &all } else { due });
-        for _ in 1..TRIES {
+        for _ in 1..MAX_ATTEMPTS {
             match load {
-                // One file is never half old and half new, but the directory could be.
+                // Each file is of one point in time, but the directory may not be.
                 Some((load, true)) => return load,
                 _ => load = self.load_once(&all),
             }
         }
         match load {
             Some((load, _)) => load,
-            None => Err(vec![self.problem("the directory changes all the time while it is read".into())]),
+            None => Err(vec![self.problem(
+                "the directory changed during each of several attempts to read it; zonal tries again".into(),
+            )]),
         }
     }
 
-    /// Remembers the last load as the one that is served: what it read need not be read again.
+    /// Marks the last load as served: the next load does not read its files again unless they
+    /// change.
     pub fn accept(&mut self) {
         self.unaccepted.clear();
     }
 
-    /// Whether the last load failed for a reason that may be gone by itself: too many open files.
-    pub fn is_starved(&self) -> bool {
-        self.starved
+    /// Whether the last load could not open a file because the system was out of file descriptors
+    /// or memory. A later attempt can succeed without a change of the files.
+    pub fn was_out_of_resources(&self) -> bool {
+        self.out_of_resources
     }
 
-    /// What could be read of the manifest at the last load, be it with errors.
+    /// The resources that the last load could read, even if it had errors.
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
     }
 
-    /// All files of the last load: manifest files, master files and what those include. Some may not exist.
+    /// All files of the last load: manifest files, master files and the files that those include.
+    /// Some may not exist.
     pub fn inputs(&self) -> Vec<PathBuf> {
         let zones = self.zones.values().flat_map(|zone| zone.inputs.iter().map(|(path, _)| path.clone()));
         let all: BTreeSet<PathBuf> = self.files.keys().map(|path| path.to_path_buf()).chain(zones).collect();
         all.into_iter().collect()
     }
 
-    /// The files that the last load has read, as [`Loader::inputs`] names them.
+    /// The files that the last load read, as named by [`Loader::inputs`].
     pub fn last_read(&self) -> &[PathBuf] {
         &self.read
     }
 
-    /// What cannot be read of the last load, with its problems: resources with errors in them, or in two files. None if a file
-    /// as a whole cannot be read, so that nobody knows which resources are in it.
+    /// The resources that the last load could not read, with their errors: resources with errors in
+    /// them, or in two files. None if a whole file could not be read, because its resources are
+    /// unknown.
     pub fn unreadable(&self) -> Option<BTreeMap<Key, Vec<Problem>>> {
         let mut unreadable: BTreeMap<Key, Vec<Problem>> = BTreeMap::new();
-        let problems = self.files.values().flat_map(|file| &file.problems).chain(&self.doubles);
+        let problems = self.files.values().flat_map(|file| &file.problems).chain(&self.duplicates);
         for problem in problems.filter(|problem| problem.is_error()) {
             let (kind, id) = problem.resource.as_ref()?;
             unreadable.entry(Key::new(kind, id)?).or_default().push(problem.clone());
         }
-        (!self.is_behind).then_some(unreadable)
+        (!self.is_outdated).then_some(unreadable)
     }
 
-    /// Finds the places of problems that know only their resource and field. A field that is not there has the place of
-    /// the nearest one above it that is.
+    /// Sets the locations of problems that have a resource and a field only. The location of a
+    /// missing field is that of the nearest field above it.
     pub fn locate(&mut self, problems: &mut [Problem]) {
         let key = |problem: &Problem| {
             let (kind, id) = problem.resource.as_ref()?;
             Some((*kind, id.clone(), problem.field.clone()))
         };
-        for problem in problems.iter_mut().filter(|problem| problem.place.is_none()) {
-            problem.place = key(problem).and_then(|key| self.places.get(&key).cloned());
+        for problem in problems.iter_mut().filter(|problem| problem.location.is_none()) {
+            problem.location = key(problem).and_then(|key| self.locations.get(&key).cloned());
         }
         let mut documents: HashMap<&Path, Option<Node>> = HashMap::new();
         let mut holders: HashMap<(&str, &str), &Arc<Path>> = HashMap::new();
-        if problems.iter().filter(|problem| problem.place.is_none() && problem.resource.is_some()).count() > 16 {
+        if problems.iter().filter(|problem| problem.location.is_none() && problem.resource.is_some()).count() > 16 {
             for (path, file) in &self.files {
-                file.parts.each(|kind, id| {
+                file.resources.each(|kind, id| {
                     holders.entry((kind, id)).or_insert(path);
                 });
             }
         }
-        for problem in problems.iter_mut().filter(|problem| problem.place.is_none()) {
+        for problem in problems.iter_mut().filter(|problem| problem.location.is_none()) {
             let Some((kind, id)) = &problem.resource else { continue };
             let holder = match holders.is_empty() {
                 true => {
-                    self.files.iter().find(|(_, file)| file.parts.span_of(kind, id).is_some()).map(|(path, _)| path)
+                    self.files.iter().find(|(_, file)| file.resources.span_of(kind, id).is_some()).map(|(path, _)| path)
                 }
                 false => holders.get(&(*kind, id.as_str())).copied(),
             };
@@ -254,8 +278,8 @@ impl Loader {
                 Some(entry) => entry.node.locate(&problem.field).unwrap_or(entry.key_span),
                 None => continue,
             };
-            problem.place = Some(span.place(path));
-            self.places.extend(key(problem).zip(problem.place.clone()));
+            problem.location = Some(Location::new(span, path));
+            self.locations.extend(key(problem).zip(problem.location.clone()));
         }
     }
 
@@ -263,7 +287,7 @@ impl Loader {
         let (severity, resource, field, help) = (Severity::Error, None, String::new(), None);
         Problem {
             severity,
-            place: None,
+            location: None,
             resource,
             field,
             message: format!("{}: {message}", self.directory.display()),
@@ -271,17 +295,17 @@ impl Loader {
         }
     }
 
-    /// None if a file was there when the directory was listed, and then was not. The flag says whether all files stayed
-    /// what they were until the end.
+    /// Loads once. None if a listed file did not exist any more when it was read. The flag tells
+    /// whether all files stayed unchanged until the end of the load.
     fn load_once(&mut self, due: &Due) -> Option<(Load, bool)> {
-        self.starved = false;
-        self.is_behind = true;
+        self.out_of_resources = false;
+        self.is_outdated = true;
         let paths = match self.list(due) {
             Ok(paths) => paths,
             Err(error) => {
-                self.starved = is_starved(&error);
+                self.out_of_resources = is_out_of_resources(&error);
                 let problem = self.problem(describe(&error));
-                let help = "`control_plane.directory` of zonal.yaml, or `zonal check --directory`, names the manifest's directory";
+                let help = "set `control_plane.directory` in zonal.yaml, or `zonal check --directory`, to the manifest's directory";
                 let problem = match error.kind() {
                     io::ErrorKind::NotFound | io::ErrorKind::NotADirectory => problem.help(help),
                     _ => problem,
@@ -290,13 +314,14 @@ impl Loader {
             }
         };
         if paths.is_empty() && (self.expects_files || !self.files.is_empty()) {
-            // A volume that is not mounted looks like this, and so does a directory that is being made anew.
-            let message = "there are no manifest files any more; to serve nothing, leave an empty one".into();
+            // A volume that is not mounted looks like this, and so does a directory that is being
+            // replaced.
+            let message = "the directory has no manifest files any more; to serve nothing, leave an empty file".into();
             return Some((Err(vec![self.problem(message)]), true));
         }
         let changed: Vec<Arc<Path>> = {
             let is_known = |path: &Path| {
-                self.files.get(path).is_some_and(|file| file.stamp.is_some_and(|stamp| due.is_as_it_was(path, &stamp)))
+                self.files.get(path).is_some_and(|file| file.stamp.is_some_and(|stamp| due.is_unchanged(path, &stamp)))
             };
             paths.iter().filter(|path| !is_known(path)).cloned().collect()
         };
@@ -307,23 +332,23 @@ impl Loader {
         {
             return None;
         }
-        self.is_behind = false;
+        self.is_outdated = false;
         let before = self.manifest.clone();
-        self.take(&paths, changed, read);
+        self.apply(&paths, changed, read);
         let mut problems: Vec<Problem> = self.files.values().flat_map(|file| file.problems.iter().cloned()).collect();
-        problems.extend(self.doubles.iter().cloned());
+        problems.extend(self.duplicates.iter().cloned());
         let (zone_data, read_zones) = self.load_zones(&before, due);
         problems.extend(self.zones.values().flat_map(|zone| zone.problems.iter().cloned()));
-        // What is told of each file that changes tells of these too.
         let is_current = |path: &Path, stamp: &Option<Stamp>| {
-            // One that could not be read is a problem already.
+            // A file that could not be read is reported as an error.
             due.underway.contains(path) || stamp.is_none_or(|stamp| stamp.is_still_of(path))
         };
         let settled = matches!(due.extent, Extent::Files(_))
             || !(read_files || read_zones)
             || self.list(due).is_ok_and(|now| now == paths)
                 && self.files.iter().all(|(path, file)| is_current(path, &file.stamp))
-                // If none was read, all were looked at when the last manifest file had been read.
+                // If no zone was read, all inputs were checked after the last manifest file was
+                // read.
                 && (!read_zones || self.zones.values().flat_map(|zone| &zone.inputs).all(|(path, stamp)| is_current(path, stamp)));
         let load = match problems.iter().any(Problem::is_error) {
             true => Err(problems),
@@ -335,42 +360,44 @@ impl Loader {
         Some((load, settled))
     }
 
-    /// Takes in what was read, and that only these files are left.
-    fn take(&mut self, paths: &[Arc<Path>], changed: Vec<Arc<Path>>, read: Vec<io::Result<File>>) {
+    /// Applies the files that were read, and removes the files that do not exist any more.
+    fn apply(&mut self, paths: &[Arc<Path>], changed: Vec<Arc<Path>>, read: Vec<io::Result<File>>) {
         let current: BTreeSet<&Arc<Path>> = paths.iter().collect();
-        self.places.retain(|_, place| current.contains(&place.file) && !changed.contains(&place.file));
+        self.locations.retain(|_, location| current.contains(&location.file) && !changed.contains(&location.file));
         let gone: Vec<Arc<Path>> = self.files.keys().filter(|path| !current.contains(path)).cloned().collect();
-        let mut out: Vec<Parts> =
-            gone.iter().filter_map(|path| self.files.remove(path)).map(|file| file.parts).collect();
+        let mut out: Vec<FileResources> =
+            gone.iter().filter_map(|path| self.files.remove(path)).map(|file| file.resources).collect();
         self.read.extend(changed.iter().map(|path| path.to_path_buf()));
         let mut taken: Vec<Arc<Path>> = Vec::with_capacity(changed.len());
         for (path, file) in changed.into_iter().zip(read) {
             let file = file.unwrap_or_else(|error| {
-                self.starved |= is_starved(&error);
+                self.out_of_resources |= is_out_of_resources(&error);
                 unreadable(&path, &error)
             });
-            out.extend(self.files.insert(path.clone(), file).map(|file| file.parts));
+            out.extend(self.files.insert(path.clone(), file).map(|file| file.resources));
             taken.push(path);
         }
         if out.is_empty() && taken.is_empty() {
             return;
         }
-        let into: Vec<&Parts> = taken.iter().filter_map(|path| self.files.get(path)).map(|file| &file.parts).collect();
+        let into: Vec<&FileResources> =
+            taken.iter().filter_map(|path| self.files.get(path)).map(|file| &file.resources).collect();
         let mut union = ((*self.manifest).clone(), self.digest);
-        let is_simple = self.doubles.is_empty() && replace(&mut union.0, &mut union.1, &out, &into);
+        let is_simple = self.duplicates.is_empty() && replace(&mut union.0, &mut union.1, &out, &into);
         if !is_simple {
-            self.doubles.clear();
-            // Some may be those of the other one.
-            self.places.clear();
-            let all: Vec<(&Arc<Path>, &Parts)> = self.files.iter().map(|(path, file)| (path, &file.parts)).collect();
+            self.duplicates.clear();
+            // The location of a duplicate can be in either file.
+            self.locations.clear();
+            let all: Vec<(&Arc<Path>, &FileResources)> =
+                self.files.iter().map(|(path, file)| (path, &file.resources)).collect();
             let mut digest = Digest::default();
             self.zones.values().for_each(|zone| digest.add(&zone.digest));
-            union = (merge(&all, &mut digest, &mut self.doubles), digest);
+            union = (merge(&all, &mut digest, &mut self.duplicates), digest);
         }
         (self.manifest, self.digest) = (Arc::new(union.0), union.1);
     }
 
-    /// The manifest files of the directory, in order. One that is new and being written is not there yet.
+    /// The manifest files of the directory, sorted, without new files that are being written.
     fn list(&self, due: &Due) -> io::Result<Vec<Arc<Path>>> {
         let mut paths: Vec<Arc<Path>> = Vec::new();
         for entry in std::fs::read_dir(&self.directory)? {
@@ -387,7 +414,8 @@ impl Loader {
         Ok(paths)
     }
 
-    /// Reads the master files that are not what they were at the last accepted load. Returns whether there were any.
+    /// Reads the master files that changed since the last accepted load. Returns the records, and
+    /// whether any file was read.
     fn load_zones(&mut self, before: &Manifest, due: &Due) -> (BTreeMap<Id, ZoneData>, bool) {
         let mut data = BTreeMap::new();
         let mut jobs: Vec<(Id, Arc<PrivateHostedZone>, PathBuf)> = Vec::new();
@@ -410,7 +438,7 @@ impl Loader {
                         && zone
                             .inputs
                             .iter()
-                            .all(|(path, stamp)| stamp.is_some_and(|stamp| due.is_as_it_was(path, &stamp)))
+                            .all(|(path, stamp)| stamp.is_some_and(|stamp| due.is_unchanged(path, &stamp)))
                 });
             match is_unchanged {
                 true => drop(data.insert(id, ZoneData::Unchanged)),
@@ -422,7 +450,7 @@ impl Loader {
         let read_any = !jobs.is_empty();
         for ((id, ..), (master_file, mut zone)) in jobs.into_iter().zip(read) {
             self.locate(&mut zone.problems);
-            self.starved |= zone.starved;
+            self.out_of_resources |= zone.out_of_resources;
             self.read.extend(zone.inputs.iter().map(|(path, _)| path.clone()));
             self.digest.add(&zone.digest);
             self.unaccepted.insert(id.clone());
@@ -437,12 +465,12 @@ impl Loader {
         (data, read_any)
     }
 
-    /// The zones that are other resources than `before`, or whose master files may be others.
+    /// The zones whose resource changed since `before`, or whose master files may have changed.
     fn touched_zones(&self, before: &Manifest, due: &Due) -> BTreeSet<Id> {
         let changed = changes(&before.private_hosted_zones, &self.manifest.private_hosted_zones);
         let mut touched: BTreeSet<Id> = changed.into_iter().map(|change| change.id.clone()).collect();
         touched.extend(self.unaccepted.iter().cloned());
-        // Thousands of zones need no look where only manifest files have changed.
+        // If only manifest files changed, the master files of thousands of zones need no check.
         let is_master = |path: &PathBuf| !self.files.contains_key(path.as_path());
         if matches!(&due.extent, Extent::Files(files) if !files.iter().any(is_master)) {
             return touched;
@@ -457,8 +485,8 @@ impl Loader {
 }
 
 impl Due {
-    /// Whether a file that was read is to be taken for what it was.
-    fn is_as_it_was(&self, path: &Path, stamp: &Stamp) -> bool {
+    /// Whether a file that was read before is taken as unchanged.
+    fn is_unchanged(&self, path: &Path, stamp: &Stamp) -> bool {
         self.underway.contains(path)
             || match &self.extent {
                 Extent::All => stamp.is_surely_of(path),
@@ -468,7 +496,11 @@ impl Due {
     }
 }
 
-/// The octets of a file that a problem is in, to show its lines. Pipes, devices and huge files are not read.
+/// Reads a file that a problem is in, to show its lines.
+///
+/// # Errors
+///
+/// If the file cannot be read, is not a regular file, or is too large.
 pub fn source(path: &Path) -> io::Result<Vec<u8>> {
     file::read(path).map(|(bytes, _)| bytes)
 }
@@ -479,42 +511,43 @@ fn is_json(path: &Path) -> bool {
 
 fn read_file(path: &Arc<Path>, last: &Manifest) -> io::Result<File> {
     let (bytes, stamp) = file::read(path)?;
-    let (root, faults) = document::read(&bytes, is_json(path));
-    let mut problems: Vec<Problem> = faults.into_iter().map(|fault| Problem::of_text(fault, path)).collect();
-    let parts = root.map(|root| read_parts(&root, path, last, &mut problems)).unwrap_or_default();
-    Ok(File { stamp: Some(stamp), parts, problems })
+    let (root, errors) = document::read(&bytes, is_json(path));
+    let mut problems: Vec<Problem> = errors.into_iter().map(|error| Problem::of_text(error, path)).collect();
+    let resources = root.map(|root| read_resources(&root, path, last, &mut problems)).unwrap_or_default();
+    Ok(File { stamp: Some(stamp), resources, problems })
 }
 
 fn unreadable(path: &Arc<Path>, error: &io::Error) -> File {
     let problem = Problem {
         severity: Severity::Error,
-        place: Some(Place { file: path.clone(), line: 1, column: 1, length: 1 }),
+        location: Some(Location { file: path.clone(), line: 1, column: 1, length: 1 }),
         resource: None,
         field: String::new(),
         message: format!("the file cannot be read: {}", describe(error)),
         help: None,
     };
-    File { stamp: None, parts: Parts::default(), problems: vec![problem] }
+    File { stamp: None, resources: FileResources::default(), problems: vec![problem] }
 }
 
-/// Whether the system had no room for an open file: that passes without any file changing.
-fn is_starved(error: &io::Error) -> bool {
+/// Whether the system was out of file descriptors or memory.
+fn is_out_of_resources(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOMEM))
 }
 
-/// What went wrong, and what to do.
+/// The message for an error of the file system.
 fn describe(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::NotFound => "there is no such file or directory".into(),
-        io::ErrorKind::PermissionDenied => "the permission to read it is missing".into(),
-        io::ErrorKind::NotADirectory => "it is not a directory".into(),
-        io::ErrorKind::IsADirectory => "it is a directory, not a regular file".into(),
-        _ if is_starved(error) => format!("{error}; it is tried again"),
+        io::ErrorKind::NotFound => "no such file or directory".into(),
+        io::ErrorKind::PermissionDenied => "permission denied".into(),
+        io::ErrorKind::NotADirectory => "not a directory".into(),
+        io::ErrorKind::IsADirectory => "a directory, not a regular file".into(),
+        _ if is_out_of_resources(error) => format!("{error}; zonal tries again"),
         _ => error.to_string(),
     }
 }
 
-/// Reads a zone's master file; keeps the texts if it is told within which directory their names are.
+/// Reads the master file of a zone. Keeps the texts, named relative to the directory `within`, if
+/// that is given.
 fn read_zone(
     id: &str,
     resource: &Arc<PrivateHostedZone>,
@@ -527,9 +560,9 @@ fn read_zone(
     let is_absolute = resource.file.as_ref().is_some_and(|file| Path::new(file).is_absolute());
     let within = within.map(|directory| (!is_absolute).then(|| format!("{}/", directory.display())));
     let mut digest = Sha256::new();
-    let mut starved = false;
+    let mut out_of_resources = false;
     let read = |path: &Path| match underway.contains(path) {
-        true => Err(io::Error::other("somebody is writing it")),
+        true => Err(io::Error::other("the file is being written")),
         false => file::read(path),
     };
     let mut opener = |path: &Path| match read(path) {
@@ -545,7 +578,7 @@ fn read_zone(
             Ok(bytes)
         }
         Err(error) => {
-            starved |= is_starved(&error);
+            out_of_resources |= is_out_of_resources(&error);
             inputs.push((path.to_path_buf(), None));
             Err(io::Error::new(error.kind(), describe(&error)))
         }
@@ -553,10 +586,10 @@ fn read_zone(
     let (master_file, problems) = master::read(&mut opener, path, &resource.name, id);
     let (resource, path) = (resource.clone(), path.to_path_buf());
     let digest = digest_of_octets(MASTER_FILES, id, &digest.finalize());
-    (master_file, Zone { resource, path, inputs, texts, digest, problems, starved })
+    (master_file, Zone { resource, path, inputs, texts, digest, problems, out_of_resources })
 }
 
-/// Does the work of all jobs on two threads; the results are in the order of the jobs.
+/// Does all jobs on two threads. The results are in the order of the jobs.
 fn in_parallel<J: Sync, R: Send>(jobs: &[J], work: impl Fn(&J) -> R + Sync) -> Vec<R> {
     if jobs.len() < 4 {
         return jobs.iter().map(work).collect();

@@ -19,7 +19,7 @@ impl Directory {
         fs::rename(new, path).unwrap();
     }
 
-    fn shown(&self, problems: &[Problem]) -> Vec<String> {
+    fn lines(&self, problems: &[Problem]) -> Vec<String> {
         problems.iter().map(|p| p.to_string().replace(&format!("{}/", self.0.display()), "")).collect()
     }
 }
@@ -39,7 +39,7 @@ fn zone(id: &str, file: &str) -> String {
 }
 
 #[test]
-fn a_directory_is_the_union_of_its_files() {
+fn loads_the_union_of_all_files_of_a_directory() {
     let d = Directory::new("union");
     d.write("a.yaml", &vpc("a", "us-east-1"));
     d.write("b.yml", &vpc("b", "us-east-1"));
@@ -54,7 +54,7 @@ fn a_directory_is_the_union_of_its_files() {
 }
 
 #[test]
-fn an_empty_directory_is_no_manifest_where_there_was_one() {
+fn refuses_a_directory_that_lost_its_manifest_files() {
     let d = Directory::new("empty");
     let mut loader = Loader::new(&d.0);
     assert!(loader.load().is_ok());
@@ -62,14 +62,14 @@ fn an_empty_directory_is_no_manifest_where_there_was_one() {
     assert!(loader.load().is_ok());
     fs::remove_file(d.0.join("a.yaml")).unwrap();
     for _ in 0..2 {
-        assert!(loader.load().unwrap_err()[0].message.contains("there are no manifest files any more"));
+        assert!(loader.load().unwrap_err()[0].message.contains("the directory has no manifest files any more"));
     }
     d.write("a.yaml", "");
     assert!(loader.load().unwrap().0.manifest.vpcs.is_empty());
 }
 
 #[test]
-fn all_that_is_wrong_is_told() {
+fn reports_all_errors_of_all_files() {
     let d = Directory::new("wrong");
     d.write("a.yaml", &vpc("a", "us-east-1"));
     d.write("b.yaml", &format!("# twice\n{}", vpc("a", "us-east-1")));
@@ -80,34 +80,35 @@ fn all_that_is_wrong_is_told() {
     d.write("f.yaml", &zone("Z2", "dir.zone"));
     fs::create_dir(d.0.join("g.yaml")).unwrap();
     let mut loader = Loader::new(&d.0);
-    let problems = d.shown(&loader.load().unwrap_err());
+    let problems = d.lines(&loader.load().unwrap_err());
     let expected = [
-        "g.yaml:1:1: error: the file cannot be read: it is a directory, not a regular file",
+        "g.yaml:1:1: error: the file cannot be read: a directory, not a regular file",
         "c.yaml:1:1: error: vpc: there is no kind `vpc` (did you mean `vpcs`?)",
-        "c.yaml:2:1: error: profiles: `profiles` is not served yet by this version (take it out)",
-        "c.yaml:3:7: error: vpcs: expected a map from identifiers to resources (write the identifier and a colon, and the fields below it, indented)",
+        "c.yaml:2:1: error: profiles: `profiles` is not supported by this version (remove it)",
+        "c.yaml:3:7: error: vpcs: expected a map from identifiers to resources (write the identifier with a colon, and the fields below it, indented)",
         "b.yaml:3:3: error: vpcs.a: `a` is in two files: a.yaml line 2 and b.yaml line 3 (keep one of them)",
     ];
     for line in expected {
         assert!(problems.iter().any(|problem| problem == line), "{line}\n{problems:#?}");
     }
-    for part in ["d.yaml:", "no such file", "not a regular file", "a resource stands below its kind, indented"] {
+    for part in ["d.yaml:", "no such file", "not a regular file", "write a resource below its kind, indented"] {
         assert!(problems.iter().any(|problem| problem.contains(part)), "{part}\n{problems:#?}");
     }
-    assert_eq!(d.shown(&loader.load().unwrap_err()), problems);
+    assert_eq!(d.lines(&loader.load().unwrap_err()), problems);
     let problems = Loader::new(d.0.join("none")).load().unwrap_err();
-    assert!(problems[0].message.contains("there is no such file or directory"), "{problems:?}");
+    assert!(problems[0].message.contains("no such file or directory"), "{problems:?}");
 }
 
 #[test]
-fn what_did_not_change_stays_the_same() {
+fn shares_unchanged_resources_and_zones_with_the_last_load() {
     let d = Directory::new("same");
     d.write("a.yaml", &format!("{}{}", vpc("a", "us-east-1"), zone("Z1", "one.zone")));
     d.write("b.yaml", "vpcs:\n  b: {region: r, cidr_blocks: []}\n  c: {region: r, cidr_blocks: []}\n");
     d.write("z.yaml", &zone("Z2", "two.zone"));
     d.write("one.zone", "$TTL 60\n@ SOA ns hm 1 2 3 4 5\n@ NS ns.x.\n");
     d.write("two.zone", "$TTL 60\n@ SOA ns hm 1 2 3 4 5\n@ NS ns.x.\n");
-    // What was written just now might be written again within the same step of the clock.
+    // A file that was written just before a load is read again, because another write in the same
+    // step of the clock is invisible.
     std::thread::sleep(std::time::Duration::from_millis(40));
     let mut loader = Loader::new(&d.0);
     let (first, _) = loader.load().unwrap();
@@ -130,7 +131,7 @@ fn what_did_not_change_stays_the_same() {
     assert_ne!(third.digest, fourth.digest);
     assert!(loader.inputs().contains(&d.0.join("two.zone")) && loader.inputs().contains(&d.0.join("b.yaml")));
 
-    // A load that nobody accepts does not count, and neither does one that fails.
+    // Neither a load that is not accepted nor a failed load counts.
     d.write("z.yaml", "vpcs: []");
     assert!(loader.load().is_err());
     d.write("z.yaml", &zone("Z2", "two.zone"));
@@ -140,7 +141,7 @@ fn what_did_not_change_stays_the_same() {
 }
 
 #[test]
-fn the_digest_is_that_of_the_content() {
+fn digest_depends_on_the_content_only() {
     let (one, two) = (Directory::new("digest-1"), Directory::new("digest-2"));
     one.write("a.yaml", &format!("{}  b: {{region: r, cidr_blocks: []}}\n", vpc("a", "us-east-1")));
     two.write("x.json", r#"{"vpcs": {"b": {"cidr_blocks": [], "region": "r", "enable_dns_support": true}}}"#);
@@ -152,7 +153,7 @@ fn the_digest_is_that_of_the_content() {
 }
 
 #[test]
-fn problems_get_their_place() {
+fn locates_problems_by_their_field() {
     let d = Directory::new("locate");
     d.write("a.yaml", &format!("# one\n{}", vpc("a", "us-east-1")));
     let mut loader = Loader::new(&d.0);
@@ -160,36 +161,36 @@ fn problems_get_their_place() {
     let field = |field: &str| Problem::warning("vpcs", "a", field, "odd");
     let mut problems = [field("cidr_blocks[0]"), field("cidr_blocks[1]"), field("owner_id"), field("")];
     loader.locate(&mut problems);
-    let columns: Vec<_> = problems.iter().map(|p| p.place.as_ref().map(|place| (place.line, place.column))).collect();
+    let columns: Vec<_> = problems.iter().map(|p| p.location.as_ref().map(|at| (at.line, at.column))).collect();
     assert_eq!(columns, [Some((3, 40)), Some((3, 26)), Some((3, 3)), Some((3, 3))]);
 }
 
 #[test]
-fn places_move_with_their_file() {
-    let d = Directory::new("places");
+fn locates_problems_in_changed_files() {
+    let d = Directory::new("locations");
     let mut loader = Loader::new(&d.0);
-    let mut place = |first: &str, second: &str| {
+    let mut locate = |first: &str, second: &str| {
         d.write("a.yaml", first);
         d.write("b.yaml", second);
         loader.load().unwrap();
         let mut problems = ["a", "b"].map(|id| Problem::warning("vpcs", id, "region", "odd"));
         loader.locate(&mut problems);
-        d.shown(&problems)
+        d.lines(&problems)
     };
     let (a, b) = (vpc("a", "r"), vpc("b", "r"));
-    let first = place(&a, &b);
-    assert_eq!(place(&a, &b), first);
-    let moved = place(&a, &format!("# one\n# two\n{b}"));
+    let first = locate(&a, &b);
+    assert_eq!(locate(&a, &b), first);
+    let moved = locate(&a, &format!("# one\n# two\n{b}"));
     assert_eq!(moved[0], first[0]);
     assert_eq!(moved[1], first[1].replace("b.yaml:2", "b.yaml:4"));
     assert_ne!(moved[1], first[1]);
-    let swapped = place(&b, &a);
+    let swapped = locate(&b, &a);
     assert_eq!(swapped[0], first[0].replace("a.yaml", "b.yaml"));
 }
 
-/// The example of the documentation, with the networks that it only names.
+/// The example of the documentation is completed with the networks that it refers to.
 #[test]
-fn the_example_holds_together() {
+fn accepts_the_example_of_the_documentation() {
     let d = Directory::new("example");
     d.write("example.yaml", include_str!("example.yaml"));
     d.write("corp.example.com.zone", "$TTL 60\n@ SOA ns hostmaster 1 7200 900 1209600 60\n@ NS ns\nns A 10.1.0.2\n");
@@ -210,11 +211,11 @@ transit_gateways: {tgw-eu: {attachments: []}}
     let connectivity = crate::manifest::connectivity::Connectivity::new(&loaded.manifest);
     let mut problems = crate::manifest::check::check(&loaded.manifest, &connectivity, 0);
     loader.locate(&mut problems);
-    problems.sort_by_key(|problem| problem.place.as_ref().map(|place| (place.line, place.column)));
+    problems.sort_by_key(|problem| problem.location.as_ref().map(|at| (at.line, at.column)));
     assert_eq!(
-        d.shown(&problems),
+        d.lines(&problems),
         [
-            "example.yaml:13:17: error: vpcs.vpc-app.profile_id: `profile_id` is not served yet by this version (take it out)",
+            "example.yaml:13:17: error: vpcs.vpc-app.profile_id: `profile_id` is not supported by this version (remove it)",
         ]
     );
     let json = serde_json::to_string(&loaded.manifest).unwrap();
@@ -223,9 +224,9 @@ transit_gateways: {tgw-eu: {attachments: []}}
     assert_eq!(crate::manifest::decode::decode::<Manifest>(&node).unwrap(), *loaded.manifest);
 }
 
-/// A file that looks as it did is read again where that proves nothing, and one that is being written is not looked at.
+/// Some files change without a change of their metadata.
 #[test]
-fn looks_deceive() {
+fn reads_named_files_again_and_skips_files_that_are_being_written() {
     let d = Directory::new("looks");
     let text = |n: u8| format!("$TTL 60\n@ SOA ns hm {n} 2 3 4 5\n@ NS ns.x.\n");
     d.write("a.yaml", &vpc("a", "r1"));
@@ -234,7 +235,7 @@ fn looks_deceive() {
     let mut loader = Loader::new(&d.0);
     loader.load().unwrap();
     loader.accept();
-    // The same size, the same inode, and the times of before.
+    // Rewrites a file with the same size, inode and modification time.
     let rewrite = |name: &str, text: &str| {
         let path = d.0.join(name);
         let times = fs::metadata(&path).unwrap().modified().unwrap();
@@ -267,35 +268,36 @@ fn looks_deceive() {
     d.write("c.yaml", "");
     let (loaded, _) = loader.load_due(&due(Extent::Anew, &[])).unwrap();
     assert_eq!((&*loaded.manifest.vpcs["a"].region, serial(&loaded)), ("r3", Some(3)));
-    // A zone that is new has to wait until its file is whole.
+    // A new zone waits until its file is complete.
     d.write("d.yaml", "private_hosted_zones:\n  Z2: {name: two.example, vpc_ids: [a], file: two.zone}\n");
     d.write("two.zone", &text(1));
     let problems = loader.load_due(&due(Extent::All, &["two.zone"])).unwrap_err();
-    assert!(problems[0].message.contains("somebody is writing it"), "{problems:?}");
+    assert!(problems[0].message.contains("the file is being written"), "{problems:?}");
 }
 
-/// What is done to a directory.
+/// A change of a directory.
 #[derive(Clone, Debug)]
-enum Act {
-    /// A manifest file, with these resources of two kinds; those of number 9 have an error.
+enum Action {
+    /// Writes a manifest file with these resources of two kinds. A resource with the number 9 has
+    /// an error.
     Write(u8, Vec<u8>, Vec<(u8, u8)>),
     Remove(u8),
-    /// A master file; that of number 3 is included by the others.
-    Master(u8, u8),
-    Unmaster(u8),
+    /// Writes a master file. The one with the number 3 is included by the others.
+    WriteMaster(u8, u8),
+    RemoveMaster(u8),
 }
 
-impl Act {
+impl Action {
     fn path(&self) -> String {
         match self {
-            Act::Write(file, ..) | Act::Remove(file) => format!("{file}.yaml"),
-            Act::Master(file, _) | Act::Unmaster(file) => format!("{file}.zone"),
+            Action::Write(file, ..) | Action::Remove(file) => format!("{file}.yaml"),
+            Action::WriteMaster(file, _) | Action::RemoveMaster(file) => format!("{file}.zone"),
         }
     }
 
-    fn act(&self, d: &Directory) {
+    fn apply(&self, d: &Directory) {
         match self {
-            Act::Write(_, vpcs, zones) => {
+            Action::Write(_, vpcs, zones) => {
                 let vpcs: String =
                     vpcs.iter().map(|id| vpc(&format!("vpc-{}", id % 9), ["r", "3"][usize::from(id / 9)])).collect();
                 let zones: String =
@@ -309,61 +311,60 @@ impl Act {
                     &format!("vpcs:\n{}private_hosted_zones:\n{}", without_kind(vpcs), without_kind(zones)),
                 );
             }
-            Act::Master(3, version) => d.write("3.zone", &format!("x A 10.0.0.{version}\n")),
-            Act::Master(_, version) => {
+            Action::WriteMaster(3, version) => d.write("3.zone", &format!("x A 10.0.0.{version}\n")),
+            Action::WriteMaster(_, version) => {
                 d.write(
                     &self.path(),
                     &format!("$TTL 60\n@ SOA ns hm {version} 2 3 4 5\n@ NS ns.x.\n$INCLUDE 3.zone\n"),
                 );
             }
-            Act::Remove(_) | Act::Unmaster(_) => drop(fs::remove_file(d.0.join(self.path()))),
+            Action::Remove(_) | Action::RemoveMaster(_) => drop(fs::remove_file(d.0.join(self.path()))),
         }
     }
 }
 
-fn act() -> impl Strategy<Value = Act> {
+fn action() -> impl Strategy<Value = Action> {
     let write = (0..4u8, vec(0..10u8, 0..4), vec((0..3u8, 0..3u8), 0..2))
-        .prop_map(|(file, vpcs, zones)| Act::Write(file, vpcs, zones));
+        .prop_map(|(file, vpcs, zones)| Action::Write(file, vpcs, zones));
     prop_oneof![
         6 => write,
-        1 => (0..4u8).prop_map(Act::Remove),
-        3 => (0..4u8, 0..3u8).prop_map(|(file, version)| Act::Master(file, version)),
-        1 => (0..4u8).prop_map(Act::Unmaster),
+        1 => (0..4u8).prop_map(Action::Remove),
+        3 => (0..4u8, 0..3u8).prop_map(|(file, version)| Action::WriteMaster(file, version)),
+        1 => (0..4u8).prop_map(Action::RemoveMaster),
     ]
 }
 
 proptest! {
     #![proptest_config(ProptestConfig { cases: 200, failure_persistence: None, ..ProptestConfig::default() })]
 
-    /// Who follows what changes has what somebody has who reads it all.
     #[test]
-    fn following_is_reading_anew(steps in vec((vec(act(), 1..4), any::<bool>()), 1..12)) {
+    fn incremental_loads_equal_full_loads(steps in vec((vec(action(), 1..4), any::<bool>()), 1..12)) {
         static NUMBER: AtomicUsize = AtomicUsize::new(0);
         let d = Directory::new(&format!("follow-{}", NUMBER.fetch_add(1, Ordering::Relaxed)));
-        (0..4).for_each(|file| Act::Master(file, 0).act(&d));
+        (0..4).for_each(|file| Action::WriteMaster(file, 0).apply(&d));
         d.write("always.yaml", "");
         let mut loader = Loader::new(&d.0).keeping_texts();
         // The zones as the last accepted load has them.
         let mut served: BTreeMap<Id, (Arc<PrivateHostedZone>, MasterFile)> = BTreeMap::new();
         let mut extent = Extent::All;
-        for (acts, is_accepted) in steps {
-            acts.iter().for_each(|act| act.act(&d));
+        for (actions, is_accepted) in steps {
+            actions.iter().for_each(|action| action.apply(&d));
             if let Extent::Files(files) = &mut extent {
-                files.extend(acts.iter().map(|act| d.0.join(act.path())));
+                files.extend(actions.iter().map(|action| d.0.join(action.path())));
             }
             let mut anew = Loader::new(&d.0).keeping_texts();
             match (loader.load_due(&Due { extent: extent.clone(), ..Due::default() }), anew.load()) {
                 (Ok((loaded, problems)), Ok((expected, all))) => {
                     prop_assert_eq!(&loaded.manifest, &expected.manifest);
                     prop_assert_eq!(loaded.digest, expected.digest);
-                    prop_assert_eq!(d.shown(&problems), d.shown(&all));
+                    prop_assert_eq!(d.lines(&problems), d.lines(&all));
                     prop_assert_eq!(loader.master_files(), anew.master_files());
                     let zones = &loaded.manifest.private_hosted_zones;
                     let mut now = BTreeMap::new();
                     for (id, resource) in zones {
                         let data = match loaded.zone_data.get(id) {
                             Some(ZoneData::Read(data)) => data.clone(),
-                            // As the compiler has it: what was served before.
+                            // The compiler uses the records of the previous snapshot.
                             _ => served[id].1.clone(),
                         };
                         let Some(ZoneData::Read(expected)) = expected.zone_data.get(id) else { panic!("{id} is not read") };
@@ -376,10 +377,10 @@ proptest! {
                     }
                 }
                 (Err(problems), Err(all)) => {
-                    let sorted = |problems: &[Problem]| d.shown(problems).into_iter().collect::<BTreeSet<_>>();
+                    let sorted = |problems: &[Problem]| d.lines(problems).into_iter().collect::<BTreeSet<_>>();
                     prop_assert_eq!(sorted(&problems), sorted(&all));
                 }
-                (one, other) => prop_assert!(false, "{:?}\nbut anew\n{:?}", one.err(), other.err()),
+                (one, other) => prop_assert!(false, "{:?}\nbut a full load\n{:?}", one.err(), other.err()),
             }
             extent = Extent::Files(BTreeSet::new());
         }

@@ -1,45 +1,47 @@
-//! `$GENERATE`: many records from one line, as in BIND.
+//! `$GENERATE`: many records from one line, as in BIND 9.
 
 use super::super::Record;
 use super::{MAX_MULTIPLIED_OCTETS as MAX_OCTETS, Source, Zone, fail, owner_name};
 use crate::manifest::master::lexer::Entry;
-use crate::wire::rdata::{self, RdataError, shown};
+use crate::wire::rdata::{self, RdataError, excerpt};
 use std::fmt::Write;
 
-/// How many records one directive may make.
+/// The number of records that one directive can make.
 const MAX_COUNT: u32 = 1_000_000;
-/// No name is longer, and so no number needs to be.
+/// The largest width of a number. A name cannot be longer.
 const MAX_WIDTH: u32 = 255;
-const FORM: &str = "as in `$GENERATE 1-10 host$ A 192.0.2.$`; the range is START-STOP or START-STOP/STEP";
+/// The help for a directive of the wrong form.
+const FORM: &str =
+    "write a range START-STOP or START-STOP/STEP, owner, type and data: `$GENERATE 1-10 host$ A 192.0.2.$`";
 
-/// A piece of the owner or the data.
+/// A part of the template of an owner or of data.
 #[derive(Debug, PartialEq)]
 enum Part {
-    /// As it is.
+    /// Literal text.
     Text(String),
-    /// The counter plus `offset`, at least `width` digits long, in base d, o, x, X, n or N.
+    /// The counter plus `offset`, with at least `width` digits, in base d, o, x, X, n or N.
     Number { offset: i64, width: usize, base: u8 },
 }
 
-/// Makes the records of a directive.
+/// Adds the records of a directive to the zone.
 pub(super) fn generate(zone: &mut Zone, source: &Source, entry: &Entry) -> Result<(), RdataError> {
     let tokens = &entry.tokens;
     let missing = |what| move || RdataError { help: Some(FORM.into()), ..fail(tokens.len(), what) };
     let given = tokens.get(1).ok_or_else(missing("the range is missing"))?;
     let (start, stop, step) = range(given.text).ok_or_else(|| RdataError {
         help: Some(FORM.into()),
-        ..fail(1, format!("`{}` is not a range", shown(given.text)))
+        ..fail(1, format!("`{}` is not a range", excerpt(given.text)))
     })?;
     let count = (stop - start) / step + 1;
     if count > MAX_COUNT {
-        return Err(fail(1, format!("{count} records are more than {MAX_COUNT}, which one directive may make")));
+        return Err(fail(1, format!("the directive makes {count} records, more than {MAX_COUNT}")));
     }
     let left = tokens.get(2).ok_or_else(missing("the owner is missing"))?;
     let owner = template(left.text).map_err(|message| fail(2, message))?;
     let (ttl, rtype, at) = zone.ttl_and_type(tokens, 3)?;
     let right = tokens.get(at..).filter(|right| !right.is_empty()).ok_or_else(missing("the data is missing"))?;
     let data = match right {
-        // What is in quotes is the whole data, not a string of it.
+        // Quotes surround the whole data, not one string of it.
         [one] if one.quoted => String::from_utf8_lossy(one.text).replace("\\\"", "\""),
         several => several.iter().fold(String::new(), |mut data, token| {
             let (space, quote) =
@@ -49,31 +51,37 @@ pub(super) fn generate(zone: &mut Zone, source: &Source, entry: &Entry) -> Resul
         }),
     };
     let data = template(data.as_bytes()).map_err(|message| fail(at, message))?;
-    // The last number is the longest one.
+    // The last number is the longest.
     let octets = count as usize * (expand(&owner, stop).len() + expand(&data, stop).len());
     if octets > MAX_OCTETS {
-        return Err(fail(1, format!("the {count} records have {} MiB, more than {}", octets >> 20, MAX_OCTETS >> 20)));
+        return Err(fail(
+            1,
+            format!("the directive makes {} MiB of text, more than {} MiB", octets >> 20, MAX_OCTETS >> 20),
+        ));
     }
-    // Those of a file that is included again are counted one by one.
+    // Records of a file that is included again are counted one by one.
     let records = if zone.is_again { 0 } else { count as usize };
-    zone.multiply(records, octets).and_then(|()| zone.take(octets)).map_err(|message| fail(1, message))?;
+    zone.count_multiplied(records, octets)
+        .and_then(|()| zone.count_octets(octets))
+        .map_err(|message| fail(1, message))?;
     for value in (start..=stop).step_by(step as usize) {
         if zone.stopped {
             break;
         }
         let (name, text) = (expand(&owner, value), expand(&data, value));
-        let place = |token| {
+        let about = |token| {
             move |error: RdataError| RdataError { token, message: format!("for {value}: {}", error.message), ..error }
         };
-        let owner = owner_name(name.as_bytes(), &zone.origin, zone.apex).map_err(place(2))?;
-        let rdata = rdata::parse_text(rtype, &text, &zone.origin).map_err(place(at))?;
+        let owner = owner_name(name.as_bytes(), &zone.origin, zone.apex).map_err(about(2))?;
+        let rdata = rdata::parse_text(rtype, &text, &zone.origin).map_err(about(at))?;
         let ttl = zone.ttl(ttl, rtype, &rdata, at - 1)?;
         zone.push(Record { owner, rtype, ttl, rdata, file: source.index, line: entry.line });
     }
     Ok(())
 }
 
-/// Start, stop and step, in order and none of them too large.
+/// Reads START-STOP or START-STOP/STEP. None if the form is wrong, or if a number is larger than
+/// 2^31 - 1.
 fn range(text: &[u8]) -> Option<(u32, u32, u32)> {
     let text = std::str::from_utf8(text).ok()?;
     let (text, step) = text.split_once('/').unwrap_or((text, "1"));
@@ -86,7 +94,7 @@ fn range(text: &[u8]) -> Option<(u32, u32, u32)> {
     (start <= stop && step > 0).then_some((start, stop, step))
 }
 
-/// Splits a text with `$`, `${offset,width,base}`, `$$` and escapes.
+/// Splits a template with `$`, `${offset,width,base}`, `$$` and escapes into parts.
 fn template(text: &[u8]) -> Result<Vec<Part>, String> {
     let text = String::from_utf8_lossy(text);
     let (mut parts, mut plain) = (Vec::new(), String::new());
@@ -136,7 +144,8 @@ fn expand(parts: &[Part], value: u32) -> String {
             Part::Text(plain) => text.push_str(plain),
             &Part::Number { offset, width, base } => {
                 let number = value as i64 + offset;
-                // A negative number has its two's complement in the other bases, as in BIND.
+                // A negative number is written as its two's complement in the other bases, as by
+                // BIND.
                 let bits = number as u32;
                 let _ = match base {
                     b'o' => write!(text, "{bits:0width$o}"),
@@ -154,7 +163,7 @@ fn expand(parts: &[Part], value: u32) -> String {
     text
 }
 
-/// Hexadecimal digits from the last one to the first, as labels. The width counts the dots too.
+/// Writes hexadecimal digits from the last to the first, as labels. The width includes the dots.
 fn write_nibbles(text: &mut String, mut bits: u32, width: usize, upper: bool) {
     let mut left = width as i64;
     loop {
@@ -176,9 +185,8 @@ fn write_nibbles(text: &mut String, mut bits: u32, width: usize, upper: bool) {
 mod tests {
     use super::*;
 
-    /// Expected as BIND 9.18 expands them.
     #[test]
-    fn expands() {
+    fn expands_templates_like_bind_9_18() {
         for (text, value, expected) in [
             ("$", 5, "5"),
             ("a$b$", 5, "a5b5"),

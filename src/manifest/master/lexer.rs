@@ -1,34 +1,36 @@
-//! Splits a master file into entries: the tokens of a record or directive, over several lines in parentheses.
+//! Splits a master file into entries: the tokens of a record or directive, over several lines in
+//! parentheses.
 
 use crate::wire::rdata::{Token, scan};
 
-/// More tokens than any record needs: two for each octet of the longest data, and its head.
+/// The number of tokens of an entry: more than any record needs, with two for each octet of the
+/// longest data.
 const MAX_TOKENS: usize = 140_000;
 
 /// The tokens of one record or directive.
 #[derive(Default)]
 pub(super) struct Entry<'a> {
-    /// Its tokens; at least one.
+    /// The tokens; at least one.
     pub tokens: Vec<Token<'a>>,
-    /// Whether its first line begins with white space: the owner is the last one.
+    /// Whether the first line begins with white space: the owner is that of the previous record.
     pub blank_owner: bool,
-    /// Where its first line begins.
+    /// The offset of the first line.
     pub start: usize,
-    /// The number of that line, from 1.
+    /// The number of the first line, from 1.
     pub line: u32,
 }
 
-/// Text that cannot be split into tokens.
+/// The error of text that cannot be split into tokens.
 pub(super) struct LexError {
-    /// Where it is.
+    /// The offset of the error.
     pub at: usize,
-    /// What is wrong.
+    /// The error message.
     pub message: &'static str,
-    /// What would be accepted.
+    /// The help: what to write instead.
     pub help: &'static str,
 }
 
-/// Goes over a master file.
+/// Splits a master file into entries, one after the other.
 pub(super) struct Lexer<'a> {
     text: &'a [u8],
     at: usize,
@@ -40,11 +42,12 @@ impl<'a> Lexer<'a> {
         Lexer { text, at: 0, line: 1 }
     }
 
-    /// Reads the next entry; false at the end. After an error the next call goes on behind the broken entry.
+    /// Reads the next entry. Returns false at the end of the text. After an error, the next call
+    /// continues behind the entry.
     pub(super) fn next(&mut self, entry: &mut Entry<'a>) -> Result<bool, LexError> {
         entry.tokens.clear();
         self.begin(entry);
-        // The outermost open parenthesis, and the line that it is in.
+        // The offset and line of the outermost open parenthesis.
         let mut open: Option<(usize, u32)> = None;
         let (mut depth, mut last_end) = (0u32, usize::MAX);
         loop {
@@ -85,7 +88,7 @@ impl<'a> Lexer<'a> {
                     None => {
                         let at = self.at;
                         self.skip_line();
-                        return Err(LexError { at, message: "`)` closes nothing", help: "remove it, or escape it" });
+                        return Err(LexError { at, message: "`)` has no `(`", help: "remove it, or write `\\)`" });
                     }
                 },
                 _ => {
@@ -103,7 +106,7 @@ impl<'a> Lexer<'a> {
                             Some(open) => self.never_closed(open),
                             None => {
                                 self.skip_line();
-                                LexError { at, message: "a record has too many fields", help: "at most 140,000" }
+                                LexError { at, message: "the record has more than 140000 fields", help: "split it" }
                             }
                         });
                     }
@@ -120,7 +123,7 @@ impl<'a> Lexer<'a> {
         entry.blank_owner = matches!(self.text.get(self.at), Some(b' ' | b'\t'));
     }
 
-    /// Goes on behind the parenthesis.
+    /// The error of a parenthesis that is never closed. Reading continues behind its entry.
     fn never_closed(&mut self, open: (usize, u32)) -> LexError {
         (self.at, self.line) = open;
         self.skip_line();
@@ -133,7 +136,8 @@ impl<'a> Lexer<'a> {
         self.at += rest.iter().position(|octet| matches!(octet, b'\n' | b'\r')).unwrap_or(rest.len());
     }
 
-    /// Skips the lines that look like the rest of a broken entry, to the end of the last one.
+    /// Skips the lines that look like the rest of a broken entry, up to the end of the last such
+    /// line.
     fn skip_continuation(&mut self) {
         loop {
             let rest = &self.text[self.at..];

@@ -1,41 +1,49 @@
-//! Master files (RFC 1035, 5) as BIND, NSD and Knot read them.
+//! Reading master files (RFC 1035, section 5), with the extensions of BIND, NSD and Knot: `$TTL`,
+//! `$GENERATE`, blank TTLs and generic records.
+//!
+//! `lexer` splits the text into entries, [`rdata`] reads the data of a record, and `generate`
+//! expands `$GENERATE`. Reading goes on behind an error, so that a user sees all errors of a file
+//! at once. Time and memory are bounded by the constants below.
 
 mod generate;
 mod lexer;
 
 use super::{
-    MasterFile, Place, Problem, Record,
-    meant::{ZoneText, of_master_record},
+    Location, MasterFile, Problem, Record,
+    record_lints::{ZoneText, lint_master_record},
 };
 use crate::wire::{
     Name,
+    codes::class,
     rdata::{
-        self, RdataError, Token, name_problem, numbered, rtype, seconds, shown, similar_type, type_from_octets,
+        self, RdataError, Token, excerpt, invalid_name, number_after, rtype, seconds, similar_type, type_from_octets,
         type_to_text,
     },
 };
 use lexer::{Entry, Lexer};
 use std::{collections::HashSet, ffi::OsStr, io, os::unix::ffi::OsStrExt, path::Path, sync::Arc};
 
-/// After so many problems no more are looked for.
+/// The number of errors after which reading stops.
 const MAX_PROBLEMS: usize = 100;
-/// After so many warnings no more are told.
+/// The number of warnings that are reported.
 const MAX_WARNINGS: usize = 20;
-/// How deep files may include each other.
+/// How deep files can include each other.
 const MAX_DEPTH: usize = 20;
-/// The octets of a zone's master file and all that it includes and generates.
+/// The octets of text of a zone: its master file, the files that it includes, and generated text.
 const MAX_OCTETS: usize = 2 << 30;
 /// The records of a zone.
 const MAX_RECORDS: usize = 20_000_000;
-/// What of that may be generated, or come from files that are included again: a few octets ask for any amount of it.
+/// The records that can be generated, or come from a file that is included again: a few octets can
+/// demand any number of them.
 const MAX_MULTIPLIED: usize = 1_000_000;
-/// The octets of that, as text.
+/// The octets of text that can be generated, or come from a file that is included again.
 const MAX_MULTIPLIED_OCTETS: usize = 64 << 20;
-/// The longest time to live (RFC 2181, 8).
+/// The longest time to live, in seconds (RFC 2181, section 8).
 pub(super) const MAX_TTL: u32 = i32::MAX as u32;
 
-/// Reads a master file and all that it includes. `opener` gives the octets of a file; the paths of `$INCLUDE` are joined
-/// to that of the including file. `zone_id` is for the problems: these are all that were found, up to a hundred.
+/// Reads a master file and the files that it includes. `opener` reads a file; paths in `$INCLUDE`
+/// are relative to the including file. Returns the records, and at most 101 errors and 20 warnings
+/// about the zone `zone_id`.
 pub fn read(
     opener: &mut dyn FnMut(&Path) -> io::Result<Vec<u8>>,
     file: &Path,
@@ -77,23 +85,23 @@ struct Zone<'r> {
     origin: Name,
     /// The owner of the last record.
     owner: Option<Name>,
-    /// What the last `$TTL` says.
+    /// The TTL of the last `$TTL`.
     default_ttl: Option<u32>,
-    /// The last TTL that a record has.
+    /// The last TTL that a record has explicitly.
     last_ttl: Option<u32>,
-    /// The files that are being read, each included by the one in front.
+    /// The files that are being read. Each is included by the previous one.
     chain: Vec<Arc<Path>>,
     octets: usize,
     /// The files that were read.
     known: HashSet<Arc<Path>>,
-    /// Whether what is read has been read before.
+    /// Whether the file that is being read was read before.
     is_again: bool,
     multiplied: usize,
     multiplied_octets: usize,
     out: MasterFile,
     problems: Vec<Problem>,
     warnings: Vec<Problem>,
-    /// There are too many problems or records to go on.
+    /// Whether reading stops: there are too many errors, records or octets.
     stopped: bool,
 }
 
@@ -105,8 +113,8 @@ struct Source<'a> {
 }
 
 impl Source<'_> {
-    /// The place of the octets from `from` to `to`, in the entry's lines.
-    fn place(&self, entry: &Entry, from: usize, to: usize) -> Place {
+    /// The location of the octets from `from` to `to`, which are in the entry's lines.
+    fn location(&self, entry: &Entry, from: usize, to: usize) -> Location {
         let (mut line, mut line_start) = (entry.line, entry.start);
         for (at, _) in self.text[entry.start..from].iter().enumerate().filter(|&(_, &octet)| octet == b'\n') {
             line += 1;
@@ -114,13 +122,13 @@ impl Source<'_> {
         }
         let characters = |from, to| String::from_utf8_lossy(&self.text[from..to]).chars().count() as u32;
         let column = characters(line_start, from) + 1;
-        Place { file: self.path.clone(), line, column, length: characters(from, to).max(1) }
+        Location { file: self.path.clone(), line, column, length: characters(from, to).max(1) }
     }
 
-    /// The place of a token; behind the last one if there is no such token.
-    fn place_of(&self, entry: &Entry, token: usize) -> Place {
+    /// The location of a token; that behind the last token if there is no such token.
+    fn location_of(&self, entry: &Entry, token: usize) -> Location {
         let span = |token: &Token| {
-            // All tokens are slices of the text.
+            // All tokens are slices of `self.text`.
             let start = token.text.as_ptr() as usize - self.text.as_ptr() as usize;
             let quote = usize::from(token.quoted);
             (start - quote, start + token.text.len() + quote)
@@ -128,13 +136,13 @@ impl Source<'_> {
         match (entry.tokens.get(token), entry.tokens.last()) {
             (Some(token), _) => {
                 let (from, to) = span(token);
-                self.place(entry, from, to)
+                self.location(entry, from, to)
             }
             (None, Some(last)) => {
                 let (_, end) = span(last);
-                self.place(entry, end, end)
+                self.location(entry, end, end)
             }
-            (None, None) => self.place(entry, entry.start, entry.start),
+            (None, None) => self.location(entry, entry.start, entry.start),
         }
     }
 }
@@ -145,14 +153,14 @@ fn fail(token: usize, message: impl Into<String>) -> RdataError {
 }
 
 impl Zone<'_> {
-    /// Reads a file; `place` is where it is included.
-    fn file(&mut self, path: Arc<Path>, place: Option<Place>) {
+    /// Reads a file. `location` is that of the directive that includes it.
+    fn file(&mut self, path: Arc<Path>, location: Option<Location>) {
         let text = match self.open(&path) {
             Ok(text) => text,
-            Err(message) => return self.report(message, None, place),
+            Err(message) => return self.report(message, None, location),
         };
         let Ok(index) = u16::try_from(self.out.files.len()) else {
-            return self.report("a zone can have 65536 files at most".into(), None, place);
+            return self.report("the zone has more than 65536 files".into(), None, location);
         };
         self.out.files.push(path.clone());
         let start = if text.starts_with(b"\xef\xbb\xbf") { 3 } else { 0 };
@@ -160,15 +168,15 @@ impl Zone<'_> {
         let was_again = self.is_again;
         self.is_again |= !self.known.insert(path.clone());
         self.chain.push(path);
-        match self.is_again.then(|| self.multiply(0, text.len())) {
-            Some(Err(message)) => self.report(message, None, place),
+        match self.is_again.then(|| self.count_multiplied(0, text.len())) {
+            Some(Err(message)) => self.report(message, None, location),
             _ => self.entries(&source),
         }
         self.chain.pop();
         self.is_again = was_again;
     }
 
-    /// The octets of a file, or why there are none.
+    /// Reads the octets of a file, or returns an error message.
     fn open(&mut self, path: &Path) -> Result<Vec<u8>, String> {
         let chain = || {
             let files = self.chain.iter().map(|file| &**file).chain([path]);
@@ -181,12 +189,13 @@ impl Zone<'_> {
             return Err(format!("$INCLUDE is nested more than {MAX_DEPTH} deep: {}", chain()));
         }
         let text = (self.opener)(path).map_err(|error| format!("cannot read {}: {error}", path.display()))?;
-        self.take(text.len())?;
+        self.count_octets(text.len())?;
         Ok(text)
     }
 
-    /// Counts octets of text, be they in files or generated.
-    fn take(&mut self, octets: usize) -> Result<(), String> {
+    /// Counts octets of text, from files or generated. Returns an error message if there are too
+    /// many.
+    fn count_octets(&mut self, octets: usize) -> Result<(), String> {
         self.octets = self.octets.saturating_add(octets);
         if self.octets > MAX_OCTETS {
             self.stopped = true;
@@ -195,11 +204,12 @@ impl Zone<'_> {
         Ok(())
     }
 
-    /// Counts what stands nowhere as such, or more than once.
-    fn multiply(&mut self, records: usize, octets: usize) -> Result<(), String> {
+    /// Counts records and octets that are generated, or come from a file that is included again.
+    /// Returns an error message if there are too many.
+    fn count_multiplied(&mut self, records: usize, octets: usize) -> Result<(), String> {
         self.multiplied = self.multiplied.saturating_add(records);
         self.multiplied_octets = self.multiplied_octets.saturating_add(octets);
-        let told = if self.multiplied > MAX_MULTIPLIED {
+        let limit = if self.multiplied > MAX_MULTIPLIED {
             format!("{MAX_MULTIPLIED} records")
         } else if self.multiplied_octets > MAX_MULTIPLIED_OCTETS {
             format!("{} MiB", MAX_MULTIPLIED_OCTETS >> 20)
@@ -207,95 +217,99 @@ impl Zone<'_> {
             return Ok(());
         };
         self.stopped = true;
-        Err(format!("more than {told} of the zone are generated, or in files that are included again"))
+        Err(format!("more than {limit} of the zone are generated or in files that are included twice"))
     }
 
     fn entries(&mut self, source: &Source) {
         let mut lexer = Lexer::new(source.text);
         let mut entry = Entry { line: 1, ..Entry::default() };
         if let Some(at) = source.text.iter().position(|&octet| octet == 0) {
-            let message = "there is a NUL octet: this is not a text file".into();
-            return self.report(message, None, Some(source.place(&entry, at, at + 1)));
+            let message = "the file contains a NUL octet: it is not a text file".into();
+            return self.report(message, None, Some(source.location(&entry, at, at + 1)));
         }
         while !self.stopped {
             match lexer.next(&mut entry) {
                 Ok(false) => break,
                 Ok(true) => {
                     if let Err(error) = self.entry(source, &entry) {
-                        let place = source.place_of(&entry, error.token);
-                        self.report(error.message, error.help, Some(place));
+                        let location = source.location_of(&entry, error.token);
+                        self.report(error.message, error.help, Some(location));
                     }
                 }
                 Err(error) => {
-                    let place = source.place(&entry, error.at, error.at + 1);
-                    self.report(error.message.into(), Some(error.help.into()), Some(place));
+                    let location = source.location(&entry, error.at, error.at + 1);
+                    self.report(error.message.into(), Some(error.help.into()), Some(location));
                 }
             }
         }
     }
 
-    fn report(&mut self, message: String, help: Option<String>, place: Option<Place>) {
+    /// Adds an error. Stops reading when there are too many.
+    fn report(&mut self, message: String, help: Option<String>, location: Option<Location>) {
         let error = |message| Problem::error("private_hosted_zones", self.id, "file", message);
         if self.problems.len() >= MAX_PROBLEMS {
             if !self.stopped {
-                let last = error(format!("there are more than {MAX_PROBLEMS} problems; the rest was not read"));
-                self.problems.push(Problem { place, ..last });
+                let last = error(format!("the zone has more than {MAX_PROBLEMS} errors; zonal did not read the rest"));
+                self.problems.push(Problem { location, ..last });
             }
             self.stopped = true;
             return;
         }
-        let problem = Problem { place, help, ..error(message) };
+        let problem = Problem { location, help, ..error(message) };
         self.problems.push(problem);
     }
 
-    /// Tells of what is valid, and likely to be meant otherwise: a few times, and not in place of an error.
-    fn warn(&mut self, doubt: RdataError, source: &Source, entry: &Entry) {
+    /// Adds a warning, unless there are too many.
+    fn warn(&mut self, finding: RdataError, source: &Source, entry: &Entry) {
         if self.warnings.len() < MAX_WARNINGS {
-            let problem = Problem::warning("private_hosted_zones", self.id, "file", doubt.message);
-            let place = Some(source.place_of(entry, doubt.token));
-            self.warnings.push(Problem { place, help: doubt.help, ..problem });
+            let problem = Problem::warning("private_hosted_zones", self.id, "file", finding.message);
+            let location = Some(source.location_of(entry, finding.token));
+            self.warnings.push(Problem { location, help: finding.help, ..problem });
         }
     }
 
+    /// Reads a record or directive.
     fn entry(&mut self, source: &Source, entry: &Entry) -> Result<(), RdataError> {
         let Some(first) = entry.tokens.first() else { return Ok(()) };
         if !entry.blank_owner && !first.quoted && first.text.starts_with(b"$") {
             return self.directive(source, entry);
         }
-        let (mut at, mut owned) = (0, true);
+        let (mut at, mut has_owner) = (0, true);
         if !entry.blank_owner {
             at = 1;
             match owner_name(first.text, &self.origin, self.apex) {
                 Ok(owner) => self.owner = Some(owner),
                 Err(error) => {
-                    // The rest of the record may be wrong too; what follows with a blank owner is left out as well.
-                    self.report(error.message, error.help, Some(source.place_of(entry, 0)));
+                    // The rest of the record is checked too, but neither it nor the following
+                    // records with a blank owner are added.
+                    self.report(error.message, error.help, Some(source.location_of(entry, 0)));
                     self.owner = Name::parse(first.text, Some(&self.origin)).ok().or(self.owner.take());
-                    owned = false;
+                    has_owner = false;
                 }
             }
         }
         let (ttl, rtype, data) = self.ttl_and_type(&entry.tokens, at)?;
         let rdata = rdata::parse(rtype, &entry.tokens[data..], &self.origin).map_err(|error| {
             if rtype == rtype::SOA && self.last_ttl.is_none() {
-                // Its minimum would have been the TTL of what follows; that is not another problem.
+                // Its minimum would have been the TTL of the following records. Their missing TTL
+                // is not another error.
                 self.last_ttl = Some(0);
             }
             RdataError { token: error.token + data, ..error }
         })?;
         let ttl = self.ttl(ttl, rtype, &rdata, data - 1)?;
-        if !owned {
+        if !has_owner {
             return Ok(());
         }
         let Some(owner) = self.owner.clone() else {
             return Err(RdataError {
-                help: Some("begin the line with the owner, or with `@` for the apex of the zone".into()),
-                ..fail(0, "there is no record in front whose owner this one could have")
+                help: Some("begin the line with an owner, or with `@` for the zone's apex".into()),
+                ..fail(0, "the owner is blank, but there is no previous record")
             });
         };
         let own = (!entry.blank_owner).then_some(0);
-        if let Some(doubt) = of_master_record(&entry.tokens, own, (rtype, data), &self.apex_text) {
-            self.warn(doubt, source, entry);
+        if let Some(finding) = lint_master_record(&entry.tokens, own, (rtype, data), &self.apex_text) {
+            self.warn(finding, source, entry);
         }
         if owner.is_at_or_below(self.apex) {
             self.push(Record { owner, rtype, ttl, rdata, file: source.index, line: entry.line });
@@ -306,27 +320,28 @@ impl Zone<'_> {
     fn push(&mut self, record: Record) {
         if self.out.records.len() >= MAX_RECORDS {
             if !self.stopped {
-                self.report(format!("there are more than {MAX_RECORDS} records"), None, None);
+                self.report(format!("the zone has more than {MAX_RECORDS} records"), None, None);
             }
             self.stopped = true;
             return;
         }
         if self.is_again
-            && let Err(message) = self.multiply(1, 0)
+            && let Err(message) = self.count_multiplied(1, 0)
         {
             let file = self.out.files[usize::from(record.file)].clone();
-            return self.report(message, None, Some(Place { file, line: record.line, column: 1, length: 1 }));
+            return self.report(message, None, Some(Location { file, line: record.line, column: 1, length: 1 }));
         }
         self.out.records.push(record);
     }
 
-    /// Takes TTL and class, in any order, and the type. Gives the TTL and the type, and where the data begins.
+    /// Reads TTL and class, in any order, and the type. Returns TTL, type, and the index of the
+    /// first token of the data.
     fn ttl_and_type(&mut self, tokens: &[Token], mut at: usize) -> Result<(Option<u32>, u16, usize), RdataError> {
         let (mut ttl, mut class) = (None, false);
         loop {
             let Some(token) = tokens.get(at) else {
                 return Err(RdataError {
-                    help: Some("a record is: owner, TTL, class, type, data".into()),
+                    help: Some("write owner, TTL, class, type and data".into()),
                     ..fail(at, "the record type is missing")
                 });
             };
@@ -338,7 +353,7 @@ impl Zone<'_> {
             } else if let Some(rtype) = type_from_octets(token.text) {
                 let in_messages_only = matches!(rtype, 0 | rtype::OPT | 128..=255);
                 if in_messages_only {
-                    return Err(fail(at, format!("{} records occur in messages only", type_to_text(rtype))));
+                    return Err(fail(at, format!("{} records exist in messages only", type_to_text(rtype))));
                 }
                 return Ok((ttl, rtype, at + 1));
             } else {
@@ -348,8 +363,8 @@ impl Zone<'_> {
         }
     }
 
-    /// The TTL of a record: its own, that of `$TTL`, that of the record in front, or the minimum of a SOA record
-    /// (RFC 2308, 4; RFC 1035, 5.1).
+    /// The TTL of a record: its own, that of `$TTL`, that of the previous record, or the minimum of
+    /// a SOA record (RFC 2308, section 4; RFC 1035, section 5.1).
     fn ttl(&mut self, own: Option<u32>, rtype: u16, rdata: &[u8], token: usize) -> Result<u32, RdataError> {
         if let Some(ttl) = own.or(self.default_ttl).or(self.last_ttl) {
             return Ok(ttl);
@@ -361,10 +376,10 @@ impl Zone<'_> {
             self.default_ttl = Some(ttl);
             return Ok(ttl);
         }
-        // Said once, not for each record.
+        // The error is reported once, not for each record.
         self.last_ttl = Some(0);
-        let help = "write `$TTL 300` at the start of the file, or 300 in front of the type";
-        Err(RdataError { help: Some(help.into()), ..fail(token, "this record has no TTL, nor is there a default one") })
+        let help = "write `$TTL 300` at the start of the file, or a TTL in front of the type";
+        Err(RdataError { help: Some(help.into()), ..fail(token, "the record has no TTL, and there is no default TTL") })
     }
 
     fn directive(&mut self, source: &Source, entry: &Entry) -> Result<(), RdataError> {
@@ -373,82 +388,86 @@ impl Zone<'_> {
         let is = |directive: &str| word.eq_ignore_ascii_case(directive.as_bytes());
         let argument = |help: &str| {
             let missing =
-                || RdataError { help: Some(help.into()), ..fail(1, format!("{} is incomplete", shown(word))) };
+                || RdataError { help: Some(help.into()), ..fail(1, format!("{} is incomplete", excerpt(word))) };
             tokens.get(1).ok_or_else(missing)
         };
         let nothing_behind = |at: usize| match tokens.get(at) {
-            Some(token) => Err(fail(at, format!("`{}` is too much", shown(token.text)))),
+            Some(token) => Err(fail(at, format!("unexpected `{}` behind the directive", excerpt(token.text)))),
             None => Ok(()),
         };
         if is("$ORIGIN") {
-            self.origin = self.name(argument("as in `$ORIGIN example.com.`")?, 1)?;
+            self.origin = self.name(argument("write an origin, such as `$ORIGIN example.com.`")?, 1)?;
             nothing_behind(2)
         } else if is("$TTL") {
-            self.default_ttl = Some(time_to_live(argument("as in `$TTL 300` or `$TTL 1h30m`")?.text, 1)?);
+            self.default_ttl =
+                Some(time_to_live(argument("write a TTL, such as `$TTL 300` or `$TTL 1h30m`")?.text, 1)?);
             nothing_behind(2)
         } else if is("$INCLUDE") {
-            let file = argument("as in `$INCLUDE hosts.zone`, with or without an origin behind it")?;
+            let file = argument("write a file and optionally an origin, such as `$INCLUDE hosts.zone`")?;
             let origin = tokens.get(2).map(|token| self.name(token, 2)).transpose()?;
             nothing_behind(3)?;
             let path = source.path.parent().unwrap_or(Path::new("")).join(OsStr::from_bytes(file.text));
-            let behind = (self.origin.clone(), self.owner.clone());
+            let before = (self.origin.clone(), self.owner.clone());
             self.origin = origin.unwrap_or_else(|| self.origin.clone());
-            self.file(path.into(), Some(source.place_of(entry, 1)));
-            (self.origin, self.owner) = behind;
+            self.file(path.into(), Some(source.location_of(entry, 1)));
+            (self.origin, self.owner) = before;
             Ok(())
         } else if is("$GENERATE") {
             generate::generate(self, source, entry)
         } else {
             Err(RdataError {
-                help: Some("$ORIGIN, $TTL, $INCLUDE and $GENERATE are; a name that begins with `$` needs `\\$`".into()),
-                ..fail(0, format!("`{}` is not a directive", shown(word)))
+                help: Some(
+                    "directives are $ORIGIN, $TTL, $INCLUDE and $GENERATE; write `\\$` for a name that begins with `$`"
+                        .into(),
+                ),
+                ..fail(0, format!("`{}` is not a directive", excerpt(word)))
             })
         }
     }
 
     fn name(&self, token: &Token, at: usize) -> Result<Name, RdataError> {
-        Name::parse(token.text, Some(&self.origin)).map_err(|error| fail(at, name_problem("origin", token.text, error)))
+        Name::parse(token.text, Some(&self.origin)).map_err(|error| fail(at, invalid_name("origin", token.text, error)))
     }
 }
 
-/// Reads an owner, which has to be in the zone.
+/// Reads an owner. It must be in the zone.
 fn owner_name(text: &[u8], origin: &Name, apex: &Name) -> Result<Name, RdataError> {
-    let owner = Name::parse(text, Some(origin)).map_err(|error| fail(0, name_problem("owner", text, error)))?;
-    if owner.is_at_or_below(apex) { Ok(owner) } else { Err(fail(0, format!("{owner} is outside of the zone {apex}"))) }
+    let owner = Name::parse(text, Some(origin)).map_err(|error| fail(0, invalid_name("owner", text, error)))?;
+    if owner.is_at_or_below(apex) { Ok(owner) } else { Err(fail(0, format!("{owner} is outside the zone {apex}"))) }
 }
 
 fn time_to_live(text: &[u8], token: usize) -> Result<u32, RdataError> {
     seconds(text).filter(|&ttl| ttl <= MAX_TTL).ok_or_else(|| RdataError {
-        help: Some(format!("seconds up to {MAX_TTL}, or a time such as `1h30m`")),
-        ..fail(token, format!("`{}` is not a TTL", shown(text)))
+        help: Some(format!("expected seconds up to {MAX_TTL}, or a duration such as `1h30m`")),
+        ..fail(token, format!("`{}` is not a TTL", excerpt(text)))
     })
 }
 
-/// Whether a word is the class IN; an error if it is another one.
+/// Whether a token is the class IN. An error if it is another class.
 fn is_class(text: &[u8], token: usize) -> Result<bool, RdataError> {
     let number = match text.to_ascii_uppercase().as_slice() {
-        b"IN" => Some(1),
-        b"CH" | b"CHAOS" => Some(3),
-        b"HS" | b"HESIOD" => Some(4),
-        other => numbered(other, b"CLASS"),
+        b"IN" => Some(class::IN),
+        b"CH" | b"CHAOS" => Some(class::CH),
+        b"HS" | b"HESIOD" => Some(class::HS),
+        other => number_after(other, b"CLASS"),
     };
     match number {
         None => Ok(false),
-        Some(1) => Ok(true),
+        Some(class::IN) => Ok(true),
         Some(_) => Err(RdataError {
-            help: Some("write IN, or nothing".into()),
-            ..fail(token, format!("class {} is not served", shown(text)))
+            help: Some("write IN or no class".into()),
+            ..fail(token, format!("class {} is not supported", excerpt(text)))
         }),
     }
 }
 
 fn unknown_type(text: &[u8], token: usize) -> RdataError {
     let help = match similar_type(&String::from_utf8_lossy(text)) {
-        _ if text.starts_with(b"$") => "a directive begins in the first column".into(),
+        _ if text.starts_with(b"$") => "write a directive in the first column".into(),
         Some(similar) => format!("did you mean {similar}?"),
-        None => "a mnemonic such as A, or TYPE and a number".into(),
+        None => "expected a mnemonic such as A, or TYPE and a number".into(),
     };
-    RdataError { help: Some(help), ..fail(token, format!("`{}` is not a record type", shown(text))) }
+    RdataError { help: Some(help), ..fail(token, format!("`{}` is not a record type", excerpt(text))) }
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 use std::collections::BTreeMap;
 
-/// Reads `a` of some files, all by name, as the zone x.test.
+/// Reads the file `a` as the zone x.test. `files` are all files, by name.
 fn load(files: &[(&str, &[u8])]) -> (MasterFile, Vec<Problem>) {
     let files: BTreeMap<&Path, &[u8]> = files.iter().map(|&(name, text)| (Path::new(name), text)).collect();
     let mut opener = |path: &Path| match files.get(path) {
@@ -13,7 +13,7 @@ fn load(files: &[(&str, &[u8])]) -> (MasterFile, Vec<Problem>) {
 }
 
 /// Each record as `owner ttl type data`.
-fn printed(master: &MasterFile) -> Vec<String> {
+fn lines(master: &MasterFile) -> Vec<String> {
     let line = |record: &Record| {
         let mut data = String::new();
         rdata::write(&mut data, record.rtype, &record.rdata).unwrap();
@@ -25,7 +25,7 @@ fn printed(master: &MasterFile) -> Vec<String> {
 fn records(files: &[(&str, &[u8])]) -> Vec<String> {
     let (master, problems) = load(files);
     assert_eq!(problems, [], "{}", String::from_utf8_lossy(files[0].1));
-    printed(&master)
+    lines(&master)
 }
 
 /// Each problem as `file:line:column+length message (help)`.
@@ -33,17 +33,17 @@ fn problems(files: &[(&str, &[u8])]) -> Vec<String> {
     let line = |problem: Problem| {
         assert_eq!(problem.resource, Some(("private_hosted_zones", "zone-1".into())));
         assert_eq!(problem.field, "file");
-        let place = problem.place.map_or(String::new(), |place| {
-            format!("{}:{}:{}+{} ", place.file.display(), place.line, place.column, place.length)
-        });
+        let location = problem
+            .location
+            .map_or(String::new(), |at| format!("{}:{}:{}+{} ", at.file.display(), at.line, at.column, at.length));
         let help = problem.help.map_or(String::new(), |help| format!(" ({help})"));
-        format!("{place}{}{help}", problem.message)
+        format!("{location}{}{help}", problem.message)
     };
     load(files).1.into_iter().map(line).collect()
 }
 
 #[test]
-fn reads_records() {
+fn reads_records_with_all_short_forms() {
     for (text, expected) in [
         ("@ 5 IN SOA ns h 1 2 3 4 9\n", vec!["x.test. 5 SOA ns.x.test. h.x.test. 1 2 3 4 9"]),
         ("a 5 A 1.1.1.1", vec!["a.x.test. 5 A 1.1.1.1"]),
@@ -96,7 +96,7 @@ fn reads_records() {
 }
 
 #[test]
-fn includes_files() {
+fn includes_files_with_their_origin() {
     let files: &[(&str, &[u8])] = &[
         ("a", b"$TTL 5\no A 1.1.1.1\n$INCLUDE d/b sub\n TXT o\nr A 1.1.1.4\n$include \"d/c\"\n"),
         ("d/b", b" TXT first\nb A 1.1.1.2\n$ORIGIN deep\n$INCLUDE c\n$TTL 6\n"),
@@ -120,7 +120,7 @@ fn includes_files() {
 }
 
 #[test]
-fn says_what_is_wrong_and_where() {
+fn reports_each_error_with_its_location() {
     for (text, expected) in [
         (
             "a 5 A 1.1.1\nb 5 A 1.1.1.1\nc 5 A x",
@@ -136,35 +136,43 @@ fn says_what_is_wrong_and_where() {
         (
             "a 5 SOA . . (\n 1\n 2 x\n 4 5 )\nb 5 A 1",
             vec![
-                "a:3:4+1 retry: `x` is not seconds, or a time such as `1h30m` (SOA data is: mname, rname, serial, refresh, retry, expire, minimum)",
+                "a:3:4+1 retry: `x` is not seconds, or a duration such as `1h30m` (SOA data is: mname, rname, serial, refresh, retry, expire, minimum)",
                 "a:5:7+1 address: `1` is not an IPv4 address (A data is: address)",
             ],
         ),
         ("a 5 AAA ::1", vec!["a:1:5+3 `AAA` is not a record type (did you mean AAAA?)"]),
-        ("a 5 XYZZY ::1", vec!["a:1:5+5 `XYZZY` is not a record type (a mnemonic such as A, or TYPE and a number)"]),
-        ("a 5 ANY ::1", vec!["a:1:5+3 ANY records occur in messages only"]),
-        ("a 5 MX 10", vec!["a:1:10+1 exchange is missing: a domain name (MX data is: preference, exchange)"]),
-        ("a 5 IN", vec!["a:1:7+1 the record type is missing (a record is: owner, TTL, class, type, data)"]),
-        ("a 5 CH TXT a", vec!["a:1:5+2 class CH is not served (write IN, or nothing)"]),
+        (
+            "a 5 XYZZY ::1",
+            vec!["a:1:5+5 `XYZZY` is not a record type (expected a mnemonic such as A, or TYPE and a number)"],
+        ),
+        ("a 5 ANY ::1", vec!["a:1:5+3 ANY records exist in messages only"]),
+        ("a 5 MX 10", vec!["a:1:10+1 exchange is missing; expected a domain name (MX data is: preference, exchange)"]),
+        ("a 5 IN", vec!["a:1:7+1 the record type is missing (write owner, TTL, class, type and data)"]),
+        ("a 5 CH TXT a", vec!["a:1:5+2 class CH is not supported (write IN or no class)"]),
         (
             "a 2147483648 A 1.1.1.1",
-            vec!["a:1:3+10 `2147483648` is not a TTL (seconds up to 2147483647, or a time such as `1h30m`)"],
+            vec![
+                "a:1:3+10 `2147483648` is not a TTL (expected seconds up to 2147483647, or a duration such as `1h30m`)",
+            ],
         ),
-        ("a 1h30 A 1.1.1.1", vec!["a:1:3+4 `1h30` is not a TTL (seconds up to 2147483647, or a time such as `1h30m`)"]),
+        (
+            "a 1h30 A 1.1.1.1",
+            vec!["a:1:3+4 `1h30` is not a TTL (expected seconds up to 2147483647, or a duration such as `1h30m`)"],
+        ),
         (
             "a A 1.1.1.1\nb A 1.1.1.1",
             vec![
-                "a:1:3+1 this record has no TTL, nor is there a default one (write `$TTL 300` at the start of the file, or 300 in front of the type)",
+                "a:1:3+1 the record has no TTL, and there is no default TTL (write `$TTL 300` at the start of the file, or a TTL in front of the type)",
             ],
         ),
         (
             " 5 A 1.1.1.1",
             vec![
-                "a:1:2+1 there is no record in front whose owner this one could have (begin the line with the owner, or with `@` for the apex of the zone)",
+                "a:1:2+1 the owner is blank, but there is no previous record (begin the line with an owner, or with `@` for the zone's apex)",
             ],
         ),
-        ("b.other. 5 A 1.1.1.1\n A 1.1.1.2", vec!["a:1:1+8 b.other. is outside of the zone x.test."]),
-        ("a..b 5 A 1.1.1.1", vec!["a:1:1+4 owner: `a..b` is not a domain name: a domain name has an empty label"]),
+        ("b.other. 5 A 1.1.1.1\n A 1.1.1.2", vec!["a:1:1+8 b.other. is outside the zone x.test."]),
+        ("a..b 5 A 1.1.1.1", vec!["a:1:1+4 owner: `a..b` is not a domain name: the domain name has an empty label"]),
         (
             "a 5 TXT \"b\n c\"\nd 5 A 1",
             vec![
@@ -183,20 +191,20 @@ fn says_what_is_wrong_and_where() {
         (
             "a 5 A 1.1.1.1 )\nc 5 A 1",
             vec![
-                "a:1:15+1 `)` closes nothing (remove it, or escape it)",
+                "a:1:15+1 `)` has no `(` (remove it, or write `\\)`)",
                 "a:2:7+1 address: `1` is not an IPv4 address (A data is: address)",
             ],
         ),
         (
             "$FOO 5",
             vec![
-                "a:1:1+4 `$FOO` is not a directive ($ORIGIN, $TTL, $INCLUDE and $GENERATE are; a name that begins with `$` needs `\\$`)",
+                "a:1:1+4 `$FOO` is not a directive (directives are $ORIGIN, $TTL, $INCLUDE and $GENERATE; write `\\$` for a name that begins with `$`)",
             ],
         ),
-        (" $TTL 5", vec!["a:1:2+4 `$TTL` is not a record type (a directive begins in the first column)"]),
-        ("$TTL", vec!["a:1:5+1 $TTL is incomplete (as in `$TTL 300` or `$TTL 1h30m`)"]),
-        ("$TTL 5 x", vec!["a:1:8+1 `x` is too much"]),
-        ("$ORIGIN a..", vec!["a:1:9+3 origin: `a..` is not a domain name: a domain name has an empty label"]),
+        (" $TTL 5", vec!["a:1:2+4 `$TTL` is not a record type (write a directive in the first column)"]),
+        ("$TTL", vec!["a:1:5+1 $TTL is incomplete (write a TTL, such as `$TTL 300` or `$TTL 1h30m`)"]),
+        ("$TTL 5 x", vec!["a:1:8+1 unexpected `x` behind the directive"]),
+        ("$ORIGIN a..", vec!["a:1:9+3 origin: `a..` is not a domain name: the domain name has an empty label"]),
         ("$INCLUDE b", vec!["a:1:10+1 cannot read b: no such file"]),
         ("$INCLUDE a", vec!["a:1:10+1 a file includes itself: a includes a"]),
         (
@@ -207,18 +215,15 @@ fn says_what_is_wrong_and_where() {
             "$GENERATE 0-300/100 a$ 5 A 1.1.1.$",
             vec!["a:1:28+7 for 300: address: `1.1.1.300` is not an IPv4 address (A data is: address)"],
         ),
-        ("$GENERATE 1-2 $.other. 5 A 1.1.1.1", vec!["a:1:15+8 for 1: 1.other. is outside of the zone x.test."]),
-        (
-            "$GENERATE 0-1000000 $ 5 A 1.1.1.1",
-            vec!["a:1:11+9 1000001 records are more than 1000000, which one directive may make"],
-        ),
+        ("$GENERATE 1-2 $.other. 5 A 1.1.1.1", vec!["a:1:15+8 for 1: 1.other. is outside the zone x.test."]),
+        ("$GENERATE 0-1000000 $ 5 A 1.1.1.1", vec!["a:1:11+9 the directive makes 1000001 records, more than 1000000"]),
         (
             "$GENERATE 1-2",
             vec![
-                "a:1:14+1 the owner is missing (as in `$GENERATE 1-10 host$ A 192.0.2.$`; the range is START-STOP or START-STOP/STEP)",
+                "a:1:14+1 the owner is missing (write a range START-STOP or START-STOP/STEP, owner, type and data: `$GENERATE 1-10 host$ A 192.0.2.$`)",
             ],
         ),
-        ("a 5 TXT b\0c\0", vec!["a:1:10+1 there is a NUL octet: this is not a text file"]),
+        ("a 5 TXT b\0c\0", vec!["a:1:10+1 the file contains a NUL octet: it is not a text file"]),
     ] {
         assert_eq!(problems(&[("a", text.as_bytes())]), expected, "{text}");
     }
@@ -226,7 +231,7 @@ fn says_what_is_wrong_and_where() {
 }
 
 #[test]
-fn stops_in_time() {
+fn bounds_the_work_for_hostile_files() {
     let cycle: &[(&str, &[u8])] = &[("a", b"$INCLUDE b"), ("b", b"\n$INCLUDE a")];
     assert_eq!(problems(cycle), ["b:2:10+1 a file includes itself: a includes b includes a"]);
     let names: Vec<_> = (0..30).map(|i| if i == 0 { "a".to_string() } else { format!("f{i}") }).collect();
@@ -242,48 +247,47 @@ fn stops_in_time() {
     let many = "x\n".repeat(1000);
     let found = problems(&[("a", many.as_bytes())]);
     assert_eq!(found.len(), 101);
-    assert_eq!(found[100], "a:101:2+1 there are more than 100 problems; the rest was not read");
-    // Neither a deep nest nor a long entry is costly.
+    assert_eq!(found[100], "a:101:2+1 the zone has more than 100 errors; zonal did not read the rest");
+    // A deep nest and a long entry cost little.
     let parentheses = "( a ".repeat(200_000);
     assert_eq!(problems(&[("a", parentheses.as_bytes())]).len(), 1);
     let labels = format!("{} 5 A 1.1.1.1", "a.".repeat(65_536));
     assert_eq!(problems(&[("a", labels.as_bytes())]).len(), 1);
     let bomb = format!("$GENERATE 0-999999 a$ 5 TXT{}", format!(" \"{}\"", "x".repeat(250)).repeat(100));
-    let expected = "a:1:11+8 the 1000000 records have 24133 MiB, more than 64";
+    let expected = "a:1:11+8 the directive makes 24133 MiB of text, more than 64 MiB";
     assert_eq!(problems(&[("a", bomb.as_bytes())]), [expected]);
     let long = format!("a 5 TYPE65280 \\# 65535 {}", "00 ".repeat(65_535));
     assert_eq!(load(&[("a", long.as_bytes())]).0.records[0].rdata.len(), 65_535);
 }
 
-/// A few octets do not make a zone without end.
 #[test]
-fn what_is_multiplied_is_bounded() {
+fn bounds_generated_and_repeatedly_included_records() {
     let many = "$GENERATE 0-499999 b$ 5 A 1.1.1.1\n$GENERATE 0-499999 c$ 5 A 1.1.1.1\n";
-    let told = "more than 1000000 records of the zone are generated, or in files that are included again";
+    let error = "more than 1000000 records of the zone are generated or in files that are included twice";
     assert_eq!(load(&[("a", many.as_bytes())]).0.records.len(), 1_000_000);
     let more = many.to_string() + "$GENERATE 1-1 d$ 5 A 1.1.1.1\ne 5 A 1.1.1.1\n";
-    assert_eq!(problems(&[("a", more.as_bytes())]), [format!("a:3:11+3 {told}")]);
-    // Ten files of ten lines, each with the next one ten times over.
+    assert_eq!(problems(&[("a", more.as_bytes())]), [format!("a:3:11+3 {error}")]);
+    // Ten files of ten lines. Each line includes the next file.
     let names: Vec<String> = (0..10).map(|at| if at == 0 { "a".into() } else { format!("f{at}") }).collect();
     let texts: Vec<String> = (1..11).map(|at| format!("$INCLUDE f{at}\n").repeat(10)).collect();
     let mut files: Vec<(&str, &[u8])> =
         names.iter().zip(&texts).map(|(name, text)| (name.as_str(), text.as_bytes())).collect();
     let last = "b 5 A 1.1.1.1\n".repeat(1000);
     files.push(("f10", last.as_bytes()));
-    assert_eq!(problems(&files), [format!("f10:1:1+1 {told}")]);
-    // What stands in a file is as much as it is.
+    assert_eq!(problems(&files), [format!("f10:1:1+1 {error}")]);
+    // Records that are written in the file do not count.
     let file: String = (0..1_100_000).map(|at| format!("h{at} 5 A 1.1.1.1\n")).collect();
     assert_eq!(load(&[("a", file.as_bytes())]).0.records.len(), 1_100_000);
 }
 
 proptest! {
     #[test]
-    fn reads_any_octets(text in prop::collection::vec(any::<u8>(), 0..200)) {
+    fn never_panics_on_any_octets(text in prop::collection::vec(any::<u8>(), 0..200)) {
         let _ = problems(&[("a", &text)]);
     }
 
     #[test]
-    fn reads_any_words(words in prop::collection::vec(
+    fn accepts_only_valid_records_from_any_words(words in prop::collection::vec(
         prop::sample::select(vec![
             "a", "@", "5", "IN", "A", "TXT", "SOA", "1.1.1.1", "\n", "\n", "\r\n", " ", "(", ")", "\"", "\"x y\"", ";", "\\", "$TTL", "\n$TTL",
             "\n$ORIGIN", "\n$INCLUDE", "\n$GENERATE", "1-3", "${1,2,x}", "$", "é", "\u{feff}", ".", "\\#", "1",

@@ -1,9 +1,10 @@
-//! All endpoints: which of them a change touches, and what becomes of their names by it.
+//! All endpoints: a change compiles only the endpoints that it concerns, and tells which names have changed.
 
 use super::{Azs, Endpoint, EndpointName, Interface, Names, names_of};
 use crate::{
     manifest::{Change, Id, Manifest, PrivateDnsScope, Vpc, VpcEndpoint, changes},
     snapshot::{
+        health::Targets,
         names::{Above, SharedNameMap},
         slots::{Index, Numbers, Slots},
     },
@@ -11,30 +12,32 @@ use crate::{
 use imbl::OrdMap;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    net::IpAddr,
     sync::Arc,
 };
 
-/// All endpoints, compiled. Slots are kept from one snapshot to the next.
+/// All compiled endpoints. An endpoint keeps its slot from one snapshot to the next.
 #[derive(Clone, Debug, Default)]
 pub struct Endpoints {
     list: Slots<Arc<Endpoint>>,
     slots: Numbers,
     /// Regional and zonal names.
     pub public: Arc<SharedNameMap<EndpointName>>,
-    /// How many of them are right below a name.
+    /// The number of public names one label below each name.
     parents: OrdMap<Box<[u8]>, u32>,
-    /// The names above them.
+    /// The names above the public names.
     pub above_public: Arc<Above>,
-    /// Those of them that several endpoints have, with all of these.
+    /// The public names that several endpoints have, with the slots of these endpoints.
     contested: OrdMap<Box<[u8]>, Vec<u32>>,
+    /// The endpoints of each VPC.
     of_vpc: Index,
-    /// Those with private names, by the VPCs that their scope lists.
+    /// The endpoints with private names, by the VPCs that their scope lists.
     listing: Index,
-    /// Those whose private names are for all who are connected, by their VPC.
+    /// The endpoints whose private names are for all connected VPCs, by their own VPC.
     exported: Index,
 }
 
-/// The names of endpoints before and after a change, where they are not the same.
+/// The names of endpoints before and after a change, of those endpoints whose names have changed.
 #[derive(Default)]
 pub struct Renamed(Vec<(Before, After)>);
 
@@ -42,12 +45,12 @@ type Before = Option<Arc<Names>>;
 type After = Option<Arc<Names>>;
 
 impl Renamed {
-    /// Whether nothing is renamed.
+    /// Whether no names have changed.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// Old and new names of endpoints that have or had private names, if something about these has changed.
+    /// The old and new names of endpoints whose private names, or their scope, have changed.
     pub fn private(&self) -> impl Iterator<Item = &Arc<Names>> {
         let key = |names: &Option<Arc<Names>>| {
             let names = names.as_ref().filter(|names| !names.private.is_empty())?;
@@ -65,9 +68,15 @@ impl Renamed {
 }
 
 impl Endpoints {
-    /// Compiles the endpoints of a manifest that follows on `previous`, of which these are the endpoints. What did not
-    /// change is shared, and only what has to do with a change is looked at.
-    pub fn follow(&self, previous: &Manifest, manifest: &Manifest, azs: &mut Azs) -> (Endpoints, Renamed) {
+    /// Compiles the endpoints of a manifest. These are the endpoints of `previous`: unchanged ones are shared, and only those
+    /// that a change concerns are compiled again.
+    pub fn recompile(
+        &self,
+        previous: &Manifest,
+        manifest: &Manifest,
+        targets: &Targets,
+        azs: &mut Azs,
+    ) -> (Endpoints, Renamed) {
         let mut this = self.clone();
         let changed = changes(&previous.vpc_endpoints, &manifest.vpc_endpoints);
         let mut renamed = Renamed::default();
@@ -92,6 +101,8 @@ impl Endpoints {
                     az: azs.number(&interface.availability_zone_id),
                     source: interface.clone(),
                     shifted_until: shifts.until(id, &source.service_name, &interface.availability_zone_id),
+                    verdicts: [interface.ipv4.map(IpAddr::V4), interface.ipv6.map(IpAddr::V6)]
+                        .map(|address| targets.of_interface(id, address?)),
                 })
                 .collect();
             let names = match &old {
@@ -113,7 +124,7 @@ impl Endpoints {
         (this, renamed)
     }
 
-    /// The endpoints of a manifest that have to do with a change, in the order of their identifiers.
+    /// The endpoints of a manifest that a change concerns, in the order of their identifiers.
     fn touched<'m>(
         &self,
         previous: &Manifest,
@@ -142,7 +153,7 @@ impl Endpoints {
         touched
     }
 
-    /// Notes where an endpoint is to be found.
+    /// Updates the indices for an endpoint.
     fn index(&mut self, slot: u32, old: Option<&Endpoint>, new: Option<&Endpoint>) {
         let home = |endpoint: &Endpoint| endpoint.source.vpc_id.clone();
         if old.map(home) != new.map(home) {
@@ -171,7 +182,7 @@ impl Endpoints {
         }
     }
 
-    /// Brings the public names up to date. The first endpoint, by its identifier, has a name that several have.
+    /// Updates the public names. Of several endpoints with one name, the first one by its identifier gets it.
     fn publish(&mut self, renamed: &Renamed) {
         let mut edits: BTreeMap<Box<[u8]>, Option<EndpointName>> = BTreeMap::new();
         let mut claims: BTreeMap<&[u8], Vec<u32>> = BTreeMap::new();
@@ -199,7 +210,7 @@ impl Endpoints {
         }
     }
 
-    /// Notes below which names the public names are, before they are edited.
+    /// Updates the names above the public names, before these are edited.
     fn count_parents(&mut self, edits: &BTreeMap<Box<[u8]>, Option<EndpointName>>) {
         let before = self.parents.len();
         let mut has_new = false;
@@ -215,7 +226,7 @@ impl Endpoints {
             }
         }
         if has_new || self.parents.len() != before {
-            // A name below each of them stands for all.
+            // One name below each of them is enough to find all names above.
             let below: Vec<Vec<u8>> = self.parents.keys().map(|parent| [b"\x01-", &**parent].concat()).collect();
             self.above_public = Arc::new(Above::new(below.iter().map(|name| &**name)));
         }
@@ -252,17 +263,17 @@ impl Endpoints {
         self.all_of(self.listing.of(vpc))
     }
 
-    /// The endpoints of a VPC whose private names are for all who are connected, in the order of their identifiers.
+    /// The endpoints of a VPC whose private names are for all connected VPCs, in the order of their identifiers.
     pub fn exported(&self, vpc: &str) -> Vec<&Arc<Endpoint>> {
         self.all_of(self.exported.of(vpc))
     }
 
-    /// The VPCs that have such endpoints, in order.
+    /// The exporters, in order: the VPCs with endpoints whose private names are for all connected VPCs.
     pub fn exporters(&self) -> impl Iterator<Item = &Id> {
         self.exported.ids()
     }
 
-    /// Whether a VPC has such endpoints.
+    /// Whether a VPC is an exporter.
     pub fn is_exporter(&self, vpc: &str) -> bool {
         self.exported.of(vpc).next().is_some()
     }
@@ -274,8 +285,8 @@ impl Endpoints {
     }
 }
 
-/// The VPCs whose endpoints may have other names by what has changed of VPCs: those themselves, and, if AZs have other
-/// names, those of the same account.
+/// The VPCs whose endpoints may get other names from a change of VPCs: the changed VPCs, and all VPCs of the same account if
+/// names of AZs have changed.
 fn renaming_vpcs<'m>(previous: &'m Manifest, manifest: &'m Manifest) -> HashSet<&'m Id> {
     let changed = changes(&previous.vpcs, &manifest.vpcs);
     let az_names = |vpc: Option<&'m Arc<Vpc>>| {
@@ -298,12 +309,12 @@ fn renaming_vpcs<'m>(previous: &'m Manifest, manifest: &'m Manifest) -> HashSet<
 /// AZ IDs to AZ names, for each account.
 pub(super) struct AzNames<'m> {
     manifest: &'m Manifest,
-    /// What the VPCs of each account say, once one has asked for what its own VPC does not say.
+    /// AZ names by account and AZ ID, from all VPCs; made when a VPC does not name an AZ itself.
     of_accounts: Option<HashMap<(&'m str, &'m str), &'m str>>,
 }
 
 impl<'m> AzNames<'m> {
-    /// The name of an AZ in the account that owns the VPC; the VPC's own word counts first.
+    /// The name of an AZ in the account that owns the VPC. The VPC's own `availability_zones` come first.
     pub(super) fn name(&mut self, vpc: &'m Vpc, az: &str) -> Option<&'m str> {
         let own = vpc.availability_zones.iter().find(|(_, id)| *id == az).map(|(name, _)| name.as_str());
         if own.is_some() || vpc.owner_id.is_empty() {
@@ -323,7 +334,7 @@ impl<'m> AzNames<'m> {
     }
 }
 
-/// Until when which resources are shifted away from which AZs.
+/// The ends of zonal shifts, by resource and AZ.
 struct Shifts<'m>(HashMap<(&'m str, &'m str), i64>);
 
 impl<'m> Shifts<'m> {
@@ -337,6 +348,7 @@ impl<'m> Shifts<'m> {
         Shifts(shifts)
     }
 
+    /// The time until which traffic to an interface is shifted away, in seconds since 1970.
     fn until(&self, endpoint: &str, service: &str, az: &str) -> i64 {
         let ends = [endpoint, service, "*"].map(|resource| self.0.get(&(resource, az)).copied());
         ends.into_iter().flatten().max().unwrap_or(i64::MIN)
@@ -359,7 +371,7 @@ mod tests {
             "b": {"vpc_endpoint_type": "Interface", "vpc_id": "v", "state": "Available", "service_name": "t",
                 "private_dns_enabled": true, "network_interfaces": [{"availability_zone_id": "az2", "ipv4": "10.0.0.2"}]}}}"#;
 
-    /// All that is served of the endpoints, without the numbers of their slots.
+    /// The content of the endpoints as text, without the numbers of their slots.
     fn shown(endpoints: &Endpoints) -> Vec<String> {
         let label = |(name, what): &(Box<[u8]>, EndpointName)| {
             let id = endpoints.get(what.slot).map(|endpoint| &endpoint.id);
@@ -374,15 +386,15 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_a_change_is_what_is_compiled_anew() {
+    fn compiles_the_same_endpoints_after_a_change_as_from_the_start() {
         let mut value: serde_json::Value = serde_json::from_str(FIRST).unwrap();
         let first: Manifest = serde_json::from_value(value.clone()).unwrap();
         let mut azs = Azs::default();
         let nothing = Manifest::default();
         let mut last = (Arc::new(first), Endpoints::default());
-        last.1 = last.1.follow(&nothing, &last.0, &mut azs).0;
+        last.1 = last.1.recompile(&nothing, &last.0, &Targets::default(), &mut azs).0;
         let other = value["vpc_endpoints"]["a"].clone();
-        // What is changed, the new value, and whether names change by it.
+        // The changed field, its new value, and whether names change.
         for (path, new, renamed) in [
             ("/vpc_endpoints/a/network_interfaces/0/ipv4", "10.0.0.9".into(), false),
             ("/vpc_endpoints/a/dns_name_suffix", "x".into(), true),
@@ -403,15 +415,15 @@ mod tests {
             share(&mut manifest.vpc_endpoints, &last.0.vpc_endpoints);
             share(&mut manifest.vpc_endpoint_services, &last.0.vpc_endpoint_services);
             share(&mut manifest.zonal_shifts, &last.0.zonal_shifts);
-            let (endpoints, is_renamed) = last.1.follow(&last.0, &manifest, &mut azs);
-            let (anew, _) = Endpoints::default().follow(&nothing, &manifest, &mut azs);
-            assert_eq!(shown(&endpoints), shown(&anew), "{path}");
+            let (endpoints, is_renamed) = last.1.recompile(&last.0, &manifest, &Targets::default(), &mut azs);
+            let (expected, _) = Endpoints::default().recompile(&nothing, &manifest, &Targets::default(), &mut azs);
+            assert_eq!(shown(&endpoints), shown(&expected), "{path}");
             assert_eq!(!is_renamed.is_empty(), renamed, "{path}");
             last = (Arc::new(manifest), endpoints);
         }
     }
 
-    /// An equal resource is the same one, as loading makes it.
+    /// Makes equal resources the same in memory, as loading does.
     fn share<T: PartialEq>(new: &mut Resources<T>, old: &Resources<T>) {
         for (id, old) in old {
             if new.get(id) == Some(old) {

@@ -1,6 +1,6 @@
-//! How views are made, and what of them a change touches.
+//! Compiling views: all of them, or only those that a change concerns.
 
-use super::{Differing, Shared, View, Views, add_names, hidden, is_on_path, policies};
+use super::{Differences, Shared, View, Views, add_names, hidden, is_on_path, policies};
 use crate::{
     manifest::{
         Direction, Id, Manifest, PrivateDnsScope, Problem, ResolverEndpoint,
@@ -10,19 +10,18 @@ use crate::{
         autodefined::{Autodefined, autodefined},
         endpoints::{Endpoint, Endpoints, PrivateName, Renamed},
         names::NameMap,
-        networks::{NetworkAt, Networks, Path, ViewKey},
+        networks::{ClientPath, MAX_PREFIX_MEMBERS, NetworkAt, Networks, ViewKey},
         zones::Zones,
     },
 };
-use ipnet::IpNet;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
-/// What views are compiled from.
+/// The input of a compilation.
 pub struct Input<'a> {
-    /// Rules, associations and Resolver endpoints.
+    /// The manifest, with rules, associations and Resolver endpoints.
     pub manifest: &'a Manifest,
     /// Its networks, compiled.
     pub networks: &'a Networks,
@@ -32,36 +31,36 @@ pub struct Input<'a> {
     pub zones: &'a Zones,
 }
 
-/// What there was before, with the very same networks.
+/// The previous compilation, which had the same networks.
 pub struct Previous<'a> {
-    /// What was compiled from it.
+    /// Its views.
     pub views: &'a Views,
-    /// Rules and associations.
+    /// Its manifest.
     pub manifest: &'a Manifest,
-    /// The endpoints.
+    /// Its endpoints.
     pub endpoints: &'a Endpoints,
-    /// The zones.
+    /// Its zones.
     pub zones: &'a Zones,
-    /// The zones that are not the same.
+    /// The zones that have changed since.
     pub changed_zones: &'a BTreeSet<Id>,
-    /// The endpoints whose names are not the same.
+    /// The endpoints whose names have changed since.
     pub renamed: &'a Renamed,
 }
 
-/// Compiles all views: anew, or those parts that have to do with what has changed since. Labels keep their slots of
+/// Compiles all views. With `previous`, it compiles only the parts that a change concerns. Labels keep their slots in
 /// `labels`.
-pub fn follow(input: &Input, previous: Option<&Previous>, labels: &Arc<Vec<Arc<str>>>) -> Views {
+pub fn compile(input: &Input, previous: Option<&Previous>, labels: &Arc<Vec<Arc<str>>>) -> Views {
     let mut compiler = Compiler::new(input);
     let mut views = match previous {
         Some(previous) => previous.views.clone(),
         None => Frame::new(input, labels).views,
     };
-    policies::follow(&mut views.policies, input, previous);
+    policies::compile(&mut views.policies, input, previous);
     let Some(previous) = previous else {
         let all: Vec<u32> = views.list.iter().map(|(at, _)| at).collect();
         compiler.own(&mut views, all.into_iter());
         compiler.share(&mut views);
-        views.differing = differing(input.networks, &views);
+        views.differences = differences(input.networks, &views);
         return views;
     };
     let (mut touched, mut exporting) = (BTreeSet::new(), BTreeSet::new());
@@ -83,47 +82,75 @@ pub fn follow(input: &Input, previous: Option<&Previous>, labels: &Arc<Vec<Arc<s
             false => compiler.share(&mut views),
         }
     }
-    views.differing = differing(input.networks, &views);
+    views.differences = differences(input.networks, &views);
     views
 }
 
-/// How many views of inbound Resolver endpoints there may be: one for each network that is connected to the VPC of each.
+/// The largest number of views of inbound Resolver endpoints. Each VPC with such endpoints has one for each network that is
+/// connected to it or that an endpoint allows.
 const MAX_INBOUND_VIEWS: usize = 250_000;
 
-/// An error if the networks of a manifest are more, or connected in more ways, than can be served.
-pub fn too_many(manifest: &Manifest, networks: &Networks) -> Option<Problem> {
+/// The error of a manifest whose networks have too many connections, blocks or inbound views; none if it has neither.
+pub fn check_size(manifest: &Manifest, networks: &Networks) -> Option<Problem> {
+    let error = |kind: &'static str, id: Option<&Id>, field: &'static str, message: String, help: &str| {
+        let mut problem = Problem::error(kind, id.map_or("", |id| id), field, message);
+        problem.help = Some(help.into());
+        Some(problem)
+    };
     if networks.connectivity.has_too_many_steps() {
-        let id = manifest.transit_gateways.keys().next().map_or("", |id| id);
         let message = format!(
             "all Transit Gateways together have more than {MAX_STEPS} pairs of attachments that get each other's routes"
         );
-        let mut problem = Problem::error("transit_gateways", id, "attachments", message);
         let help = "use fewer route tables, or fewer gateways in a row: attachments with equal routing count as one";
-        problem.help = Some(help.into());
-        return Some(problem);
+        return error("transit_gateways", manifest.transit_gateways.keys().next(), "attachments", message, help);
+    }
+    if networks.has_too_many_members() {
+        let message = format!(
+            "all networks together have more than {MAX_PREFIX_MEMBERS} pairs of a CIDR block and a network that contains it"
+        );
+        let help = "a block within a wide block of many networks counts once for each of them: have fewer networks with the \
+                    same wide block, or fewer blocks and subnets within it";
+        let (kind, id) = match manifest.vpcs.keys().next() {
+            Some(id) => ("vpcs", Some(id)),
+            None => ("on_premises_networks", manifest.on_premises_networks.keys().next()),
+        };
+        return error(kind, id, "cidr_blocks", message, help);
     }
     let mut seen = HashSet::new();
     let mut views = 0;
     for (id, endpoint) in &manifest.resolver_endpoints {
-        let key = (&endpoint.vpc_id, endpoint.direction == Direction::Inbound);
-        if endpoint.direction != Direction::Outbound && seen.insert(key) {
-            views += 2 + networks.connectivity.reached_by(&Network::Vpc(endpoint.vpc_id.clone())).count();
+        let (vpc, is_inbound) = (&endpoint.vpc_id, endpoint.direction == Direction::Inbound);
+        if endpoint.direction == Direction::Outbound {
+            continue;
+        }
+        let own = Network::Vpc(vpc.clone());
+        if seen.insert((vpc, is_inbound, None)) {
+            views += 2 + networks.connectivity.reached_by(&own).count();
+        }
+        // Connected networks are counted above.
+        let others = networks
+            .overlapping(&endpoint.allowed_cidr_blocks)
+            .into_iter()
+            .filter(|at| !networks.connectivity.reaches(&own, &networks.info(*at).network));
+        for other in others {
+            views += usize::from(seen.insert((vpc, is_inbound, Some(other))));
+            if views > MAX_INBOUND_VIEWS {
+                break;
+            }
         }
         if views > MAX_INBOUND_VIEWS {
             let message = format!(
                 "all inbound endpoints together have more than {MAX_INBOUND_VIEWS} pairs of their VPC and a network that is \
-                 connected to it"
+                 connected to it or has addresses in `allowed_cidr_blocks`"
             );
-            let mut problem = Problem::error("resolver_endpoints", id, "vpc_id", message);
             let help = "have inbound endpoints in fewer VPCs: one VPC can serve all networks that reach it";
-            problem.help = Some(help.into());
-            return Some(problem);
+            return error("resolver_endpoints", Some(id), "vpc_id", message, help);
         }
     }
     None
 }
 
-/// What views there are, before anything is in them.
+/// The views with their keys, before their private names are compiled.
 struct Frame<'a> {
     input: &'a Input<'a>,
     views: Views,
@@ -132,16 +159,16 @@ struct Frame<'a> {
     of_network: HashMap<NetworkAt, Vec<u32>>,
     labels: Vec<Arc<str>>,
     slots: HashMap<Arc<str>, u32>,
-    /// By the VPC whose view it is: a hub has a view for each network that is connected to it, all with the same names.
-    autodefined: HashMap<NetworkAt, OfVpc>,
-    /// By what decides it.
-    named: HashMap<NamesKey<'a>, OfVpc>,
-    /// By the VPCs whose addresses have names: many ways of being connected lead to the same ones.
-    made: HashMap<Arc<[NetworkAt]>, OfVpc>,
+    /// The autodefined zones of each VPC: a hub has a view for each connected network, all with the same autodefined zones.
+    autodefined: HashMap<NetworkAt, AutodefinedOfVpc>,
+    /// The autodefined zones of VPCs, by the connections that decide them.
+    named: HashMap<NamesKey<'a>, AutodefinedOfVpc>,
+    /// The autodefined zones, by the VPCs whose addresses have names: different connections often lead to the same VPCs.
+    made: HashMap<Arc<[NetworkAt]>, AutodefinedOfVpc>,
 }
 
-/// The VPCs whose addresses have autodefined names, and the zones of these.
-type OfVpc = (Arc<[NetworkAt]>, Arc<NameMap<Autodefined>>);
+/// The VPCs whose addresses have autodefined names, and the zones of these names.
+type AutodefinedOfVpc = (Arc<[NetworkAt]>, Arc<NameMap<Autodefined>>);
 
 impl<'a> Frame<'a> {
     fn new(input: &'a Input, labels: &Arc<Vec<Arc<str>>>) -> Frame<'a> {
@@ -159,13 +186,13 @@ impl<'a> Frame<'a> {
         };
         for id in input.manifest.vpcs.keys() {
             if let Some(vpc) = input.networks.vpc_at(id) {
-                this.add((vpc, Path::InVpc, None), id);
+                this.add((vpc, ClientPath::InVpc, None), id);
             }
         }
         for endpoint in input.manifest.resolver_endpoints.values() {
             let path = match endpoint.direction {
-                Direction::Inbound => Path::Inbound,
-                Direction::InboundDelegation => Path::InboundDelegation,
+                Direction::Inbound => ClientPath::Inbound,
+                Direction::InboundDelegation => ClientPath::InboundDelegation,
                 Direction::Outbound => continue,
             };
             this.add_inbound(endpoint, path);
@@ -180,9 +207,9 @@ impl<'a> Frame<'a> {
         this
     }
 
-    /// The views of those who ask at an inbound endpoint: of the networks that are connected to its VPC, and of those that it
-    /// lets in.
-    fn add_inbound(&mut self, endpoint: &ResolverEndpoint, path: Path) {
+    /// Adds the views of an inbound endpoint: one for each network that is connected to its VPC or that it allows, and one for
+    /// clients in no known network.
+    fn add_inbound(&mut self, endpoint: &ResolverEndpoint, path: ClientPath) {
         let (input, vpc) = (self.input, &endpoint.vpc_id);
         let Some(at) = input.networks.vpc_at(vpc) else { return };
         let own = &input.networks.info(at).network;
@@ -194,21 +221,9 @@ impl<'a> Frame<'a> {
             }
             self.add((at, path, None), &format!("{vpc}/-"));
         }
-        let allowed = IpNet::aggregate(&endpoint.allowed_cidr_blocks);
-        if allowed.is_empty() {
-            return;
-        }
-        for (client, info) in (0..).zip(&input.networks.list) {
-            let blocks = match &info.network {
-                Network::Vpc(_) => info.vpc.as_ref().map(|vpc| &vpc.cidr_blocks),
-                Network::OnPremises(id) => input.manifest.on_premises_networks.get(id).map(|other| &other.cidr_blocks),
-            };
-            let is_let_in = blocks
-                .into_iter()
-                .flatten()
-                .any(|block| allowed.iter().any(|allowed| allowed.contains(block) || block.contains(allowed)));
-            if is_let_in && !self.inbound.contains_key(&(at, path, Some(client))) {
-                self.add((at, path, Some(client)), &format!("{vpc}/{}", info.network.id()));
+        for client in input.networks.overlapping(&endpoint.allowed_cidr_blocks) {
+            if !self.inbound.contains_key(&(at, path, Some(client))) {
+                self.add((at, path, Some(client)), &format!("{vpc}/{}", input.networks.info(client).network.id()));
             }
         }
     }
@@ -216,8 +231,8 @@ impl<'a> Frame<'a> {
     fn add(&mut self, key: ViewKey, label: &str) {
         let (at, path, client) = key;
         let Some(vpc) = self.input.networks.vpc(at) else { return };
-        // Who asks from inside has the network of the view.
-        let client = if path == Path::InVpc { Some(at) } else { client };
+        // A client inside a VPC is in the network of the view.
+        let client = if path == ClientPath::InVpc { Some(at) } else { client };
         let (named, zones) = match self.autodefined.get(&at) {
             Some(known) => known.clone(),
             None => {
@@ -244,7 +259,7 @@ impl<'a> Frame<'a> {
             self.of_network.entry(network).or_default().push(number);
         }
         match path {
-            Path::InVpc => self.in_vpc[at as usize] = Some(number),
+            ClientPath::InVpc => self.in_vpc[at as usize] = Some(number),
             _ => drop(self.inbound.insert(key, number)),
         }
     }
@@ -259,19 +274,19 @@ impl<'a> Frame<'a> {
         slot
     }
 
-    /// What has autodefined names in the views of a VPC: the same for all that allow each other's names.
-    fn autodefined_of(&mut self, vpc: NetworkAt) -> OfVpc {
+    /// The autodefined zones of the views of a VPC.
+    fn autodefined_of(&mut self, vpc: NetworkAt) -> AutodefinedOfVpc {
         let networks = self.input.networks;
         let viewing = &networks.info(vpc).network;
         let made = &mut self.made;
-        let mut make = |named: BTreeSet<NetworkAt>| -> OfVpc {
+        let mut make = |named: BTreeSet<NetworkAt>| -> AutodefinedOfVpc {
             let named: Arc<[NetworkAt]> = named.into_iter().collect();
             let make = || (named.clone(), autodefined(networks, &named));
             made.entry(named.clone()).or_insert_with(make).clone()
         };
         let connectivity = &networks.connectivity;
         let known = self.named.entry(connectivity.names_key(viewing)).or_insert_with(|| {
-            let others = connectivity.named_by(viewing).filter_map(|network| networks.at(network));
+            let others = connectivity.networks_named_for(viewing).filter_map(|network| networks.at(network));
             make(others.filter(|network| networks.vpc(*network).is_some()).collect())
         });
         match known.0.binary_search(&vpc) {
@@ -281,15 +296,17 @@ impl<'a> Frame<'a> {
     }
 }
 
+/// Compiles the private names of views.
 struct Compiler<'a> {
     input: &'a Input<'a>,
-    /// The VPCs of those that share private names that networks reach, by what decides it.
+    /// The exporters that networks reach, by the connections that decide them. An exporter is a VPC with endpoints whose
+    /// private names are for all connected VPCs.
     reached: HashMap<(ReachKey<'a>, Option<NetworkAt>), Arc<[NetworkAt]>>,
-    /// The same, by the network.
+    /// The exporters that each network reaches.
     reached_by: HashMap<NetworkAt, Arc<[NetworkAt]>>,
-    /// Those that are in two such lists, by where these are in memory.
+    /// The exporters that are in two lists, by the addresses of these lists in memory.
     common: HashMap<[*const NetworkAt; 2], Arc<[NetworkAt]>>,
-    /// All lists: equal ones are one.
+    /// All lists. Equal lists are one list in memory.
     lists: HashSet<Arc<[NetworkAt]>>,
 }
 
@@ -299,11 +316,13 @@ impl<'a> Compiler<'a> {
         Compiler { input, reached, reached_by, common: HashMap::new(), lists: HashSet::new() }
     }
 
-    /// Gives views the private names that are their own affair.
+    /// Compiles the private names that views do not share.
     fn own(&self, views: &mut Views, touched: impl Iterator<Item = u32>) {
         let empty: Arc<NameMap<PrivateName>> = Arc::default();
         for at in touched {
-            let Some(view) = views.list.get(at).filter(|view| view.path != Path::InboundDelegation) else { continue };
+            let Some(view) = views.list.get(at).filter(|view| view.path != ClientPath::InboundDelegation) else {
+                continue;
+            };
             let own = self.own_names(view);
             let own = if own.is_empty() {
                 empty.clone()
@@ -315,7 +334,8 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// Private names of the client's own VPC, of the view's, and those whose scope lists it: in this order.
+    /// The private names of endpoints in the client's VPC, in the view's VPC, and of endpoints whose scope lists it. The first
+    /// endpoint of this order gets a name that several have.
     fn own_names(&self, view: &View) -> BTreeMap<Box<[u8]>, PrivateName> {
         let Input { networks, endpoints, manifest, .. } = self.input;
         let network = |at| &networks.info(at).network;
@@ -324,7 +344,7 @@ impl<'a> Compiler<'a> {
             Network::Vpc(id) => endpoints.with_private_names(id),
             Network::OnPremises(_) => Vec::new(),
         };
-        // Among those that list a VPC, the same Region comes first.
+        // Among endpoints that list the VPC, those in its Region come first.
         let mut listing = endpoints.listing(viewing.id());
         let region = manifest.vpcs.get(viewing.id()).map_or("", |vpc| &vpc.region);
         listing.sort_by_key(|endpoint| (endpoint.names.region != region, &endpoint.id));
@@ -336,12 +356,12 @@ impl<'a> Compiler<'a> {
         names
     }
 
-    /// Whether an endpoint's private names are for this view and this client.
-    fn sees(&self, viewing: &Network, client: Option<&Network>, path: Path, endpoint: &Endpoint) -> bool {
+    /// Whether a view and its client have an endpoint's private names.
+    fn sees(&self, viewing: &Network, client: Option<&Network>, path: ClientPath, endpoint: &Endpoint) -> bool {
         hidden(&self.input.networks.connectivity, viewing, client, path, endpoint).is_none()
     }
 
-    /// Gives all views the private names of those that share them.
+    /// Compiles the private names of connected VPCs for all views.
     fn share(&mut self, views: &mut Views) {
         views.shared = Default::default();
         views.shared.set(0, Some(Arc::default()));
@@ -352,12 +372,14 @@ impl<'a> Compiler<'a> {
             let region = self.input.networks.vpc(view.vpc).map_or("", |vpc| &vpc.region);
             let shared = match exporters.is_empty() {
                 true => 0,
-                false => *known.entry((exporters.as_ptr(), view.path == Path::Inbound, region)).or_insert_with(|| {
-                    let made = self.shared(exporters.to_vec(), view.path == Path::Inbound, region);
-                    let number = views.shared.end();
-                    views.shared.set(number, Some(Arc::new(made)));
-                    number
-                }),
+                false => {
+                    *known.entry((exporters.as_ptr(), view.path == ClientPath::Inbound, region)).or_insert_with(|| {
+                        let made = self.shared(exporters.to_vec(), view.path == ClientPath::Inbound, region);
+                        let number = views.shared.end();
+                        views.shared.set(number, Some(Arc::new(made)));
+                        number
+                    })
+                }
             };
             if view.shared != shared {
                 views.list.set(at, Some(Arc::new(View { shared, ..(**view).clone() })));
@@ -365,7 +387,7 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// Brings up to date what is shared of these VPCs.
+    /// Compiles again the shared private names of some VPCs.
     fn export(&self, views: &mut Views, exporting: &BTreeSet<NetworkAt>) {
         let shared = views.shared.clone();
         for (at, old) in shared.iter().filter(|(_, old)| old.exporters.iter().any(|vpc| exporting.contains(vpc))) {
@@ -374,9 +396,11 @@ impl<'a> Compiler<'a> {
         }
     }
 
-    /// The VPCs with endpoints for all who are connected that a view and its client reach.
+    /// The exporters that a view and its client both reach.
     fn exporters(&mut self, view: &View) -> Arc<[NetworkAt]> {
-        let Some(client) = view.client.filter(|_| view.path != Path::InboundDelegation) else { return Arc::default() };
+        let Some(client) = view.client.filter(|_| view.path != ClientPath::InboundDelegation) else {
+            return Arc::default();
+        };
         let (reached, by_client) = (self.reached(view.vpc), self.reached(client));
         if Arc::ptr_eq(&reached, &by_client) {
             return reached;
@@ -385,16 +409,16 @@ impl<'a> Compiler<'a> {
         if let Some(known) = self.common.get(&key) {
             return known.clone();
         }
-        // Both are in order.
+        // Both lists are in order.
         let (fewer, more) = if reached.len() < by_client.len() { (reached, by_client) } else { (by_client, reached) };
         let common = fewer.iter().copied().filter(|exporter| more.binary_search(exporter).is_ok()).collect();
-        let common = self.once(common);
+        let common = self.unique(common);
         self.common.insert(key, common.clone());
         common
     }
 
-    /// A list, the same in memory as one that is equal.
-    fn once(&mut self, list: Vec<NetworkAt>) -> Arc<[NetworkAt]> {
+    /// Returns the list in memory that is equal to this one.
+    fn unique(&mut self, list: Vec<NetworkAt>) -> Arc<[NetworkAt]> {
         if let Some(known) = self.lists.get(&list[..]) {
             return known.clone();
         }
@@ -403,7 +427,7 @@ impl<'a> Compiler<'a> {
         list
     }
 
-    /// The VPCs with endpoints for all who are connected that a network reaches, in order.
+    /// The exporters that a network reaches, in order.
     fn reached(&mut self, network: NetworkAt) -> Arc<[NetworkAt]> {
         if let Some(known) = self.reached_by.get(&network) {
             return known.clone();
@@ -419,7 +443,7 @@ impl<'a> Compiler<'a> {
                 let is_reached = |at: &NetworkAt| networks.connectivity.reaches(reaching, &networks.info(*at).network);
                 let mut list: Vec<NetworkAt> = exporters.filter(is_reached).collect();
                 list.sort_unstable();
-                self.once(list)
+                self.unique(list)
             }
         };
         self.reached.insert(key, list.clone());
@@ -432,7 +456,7 @@ impl<'a> Compiler<'a> {
         let of_vpc = |vpc: &NetworkAt| endpoints.exported(networks.info(*vpc).network.id());
         let mut all: Vec<&Arc<Endpoint>> = exporters.iter().flat_map(of_vpc).collect();
         all.sort_by_key(|endpoint| (endpoint.names.region != region, &endpoint.id));
-        let path = if inbound { Path::Inbound } else { Path::InVpc };
+        let path = if inbound { ClientPath::Inbound } else { ClientPath::InVpc };
         let mut names = BTreeMap::new();
         for endpoint in all.into_iter().filter(|endpoint| is_on_path(endpoint, path)) {
             add_names(&mut names, endpoint);
@@ -442,9 +466,9 @@ impl<'a> Compiler<'a> {
     }
 }
 
-/// What not all views have alike; none where nobody asks that.
-fn differing(networks: &Networks, views: &Views) -> Option<Arc<Differing>> {
-    if !networks.forwarders.tell_prefixes() {
+/// The differences between views; none if no forwarder names its clients by a prefix.
+fn differences(networks: &Networks, views: &Views) -> Option<Arc<Differences>> {
+    if !networks.forwarders.use_prefixes() {
         return None;
     }
     fn add<V>(names: &mut BTreeSet<Box<[u8]>>, map: &NameMap<V>) {
@@ -453,7 +477,7 @@ fn differing(networks: &Networks, views: &Views) -> Option<Arc<Differing>> {
     let (mut names, mut seen) = (BTreeSet::new(), HashSet::new());
     for (_, view) in views.list.iter() {
         add(&mut names, &view.own);
-        // Many views have the same ones.
+        // Many views have the same autodefined zones.
         if let Some(autodefined) = view.autodefined.as_ref().filter(|map| seen.insert(Arc::as_ptr(map).addr())) {
             add(&mut names, autodefined);
         }
@@ -462,7 +486,7 @@ fn differing(networks: &Networks, views: &Views) -> Option<Arc<Differing>> {
     views.shared.iter().for_each(|(_, shared)| add(&mut names, &shared.names));
     let all = || views.list.iter().map(|(_, view)| view);
     let with = all().filter(|view| view.autodefined.is_some()).count();
-    Some(Arc::new(Differing {
+    Some(Arc::new(Differences {
         names: NameMap::new(names.into_iter().map(|name| (name, ())).collect()).with_above(),
         locally_served: with != 0 && with != all().count(),
         dns64: networks.subnets.iter().any(|subnet| subnet.dns64),

@@ -1,4 +1,4 @@
-//! What a VPC has by its own: rules and private hosted zones.
+//! The policies of a VPC: its resolver rules and private hosted zones.
 
 use super::compile::{Input, Previous};
 use crate::{
@@ -6,68 +6,109 @@ use crate::{
     snapshot::{
         names::{Above, NameMap},
         networks::{NetworkAt, Networks},
-        routes::{Route, Rule},
+        routes::{NameServer, Route, Rule, Servers, name_suffixes},
         slots::Slots,
-        zone::Zone,
+        zone::{Zone, ZoneCut},
         zones::Zones,
     },
 };
 use sha2::{Digest, Sha256};
 use std::{
-    collections::{BTreeMap, BTreeSet, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
-/// What a VPC has at a name.
+/// The rule and the zone of a VPC at a name.
 #[derive(Clone, Debug, Default)]
 pub struct Policy {
-    /// A Resolver rule.
+    /// The resolver rule.
     pub rule: Option<Arc<Rule>>,
-    /// The number of a private hosted zone: what it holds can change without anything changing here.
+    /// The number of the private hosted zone. Its records can change without a change here.
     pub zone: Option<u32>,
 }
 
-/// What a VPC has by its own: what stands at names, and what is done with referrals.
+/// The rules and zones of a VPC.
 #[derive(Default)]
 pub struct Policies {
-    /// Rules and zones.
+    /// Rules and zones, by name.
     pub names: NameMap<Policy>,
-    /// The names above those of its zones.
+    /// The names above its zones.
     pub above_zones: Above,
-    /// The names above those of the rules that have other servers asked.
+    /// The names above its FORWARD and RECURSIVE rules.
     pub above_rules: Above,
-    /// DELEGATE rules, which act on referrals and not on names, in the order of their identifiers.
-    pub delegates: Vec<Arc<Rule>>,
-    /// What tells answers that they may have led to from those of others; 0 without any.
+    /// DELEGATE rules, which act on referrals and not on names.
+    pub delegates: DelegateRules,
+    /// A number that separates the cached answers of this VPC from those of VPCs with other DELEGATE rules; 0 without such rules.
     pub salt: u128,
-    /// The zone cuts of its zones that a DELEGATE rule matches, and the way below them.
+    /// The zone cuts of its zones that a DELEGATE rule matches, and the routes below them.
     pub delegations: NameMap<Arc<Route>>,
 }
 
-/// What becomes of the policies of one VPC.
+/// The DELEGATE rules of a VPC.
+#[derive(Clone, Default)]
+pub struct DelegateRules {
+    /// The rules, in the order of their identifiers.
+    rules: Vec<Arc<Rule>>,
+    /// The first rule with each domain, as an index into `rules`.
+    by_domain: HashMap<Box<[u8]>, usize>,
+}
+
+impl DelegateRules {
+    fn new(mut rules: Vec<Arc<Rule>>) -> DelegateRules {
+        rules.sort_by(|one, other| one.id.cmp(&other.id));
+        let mut by_domain = HashMap::new();
+        for (at, rule) in rules.iter().enumerate() {
+            by_domain.entry(rule.route.domain.clone()).or_insert(at);
+        }
+        DelegateRules { rules, by_domain }
+    }
+
+    /// Whether the VPC has no DELEGATE rule.
+    pub fn is_empty(&self) -> bool {
+        self.rules.is_empty()
+    }
+
+    /// The route below a zone cut, to the name servers of a referral, asked from the addresses of a DELEGATE rule. None unless
+    /// a name server is at or below the domain of a rule (AWS's delegation record). The first such rule is used.
+    pub fn route(&self, domain: &[u8], name_servers: &[NameServer]) -> Option<Route> {
+        if self.is_empty() {
+            return None;
+        }
+        let suffixes = name_servers.iter().flat_map(|server| name_suffixes(&server.name));
+        let rule = &self.rules[suffixes.filter_map(|suffix| self.by_domain.get(suffix).copied()).min()?];
+        let sources = rule.route.servers.sources().to_vec();
+        let servers = Servers::NameServers { name_servers: name_servers.to_vec(), sources };
+        Some(Route::new(rule.id.clone(), domain.into(), servers))
+    }
+}
+
+/// The changes to the policies of one VPC.
 #[derive(Default)]
 struct Edits<'a> {
-    /// Rules and zones that are no more what they were.
+    /// Rules that are deleted or changed.
     rules_out: HashSet<&'a Id>,
+    /// Zones that are deleted or changed.
     zones_out: HashSet<u32>,
+    /// Rules that are new or changed.
     rules_in: Vec<Arc<Rule>>,
+    /// Zones that are new or changed.
     zones_in: Vec<(Box<[u8]>, u32)>,
 }
 
-/// Brings the policies of all VPCs up to date. Without `previous`, all are new.
-pub(super) fn follow(policies: &mut Slots<Arc<Policies>>, input: &Input, previous: Option<&Previous>) {
+/// Compiles the policies of all VPCs. With `previous`, it compiles only those that a change concerns.
+pub(super) fn compile(policies: &mut Slots<Arc<Policies>>, input: &Input, previous: Option<&Previous>) {
     let nothing = Default::default();
     let old_rules = previous.map_or(&nothing, |previous| &previous.manifest.resolver_rules);
     let mut edits: BTreeMap<NetworkAt, Edits> = BTreeMap::new();
     for change in changes(old_rules, &input.manifest.resolver_rules) {
         for old in change.old.iter().filter(|rule| rule.enabled) {
-            for vpc in places(input.networks, &old.vpc_ids) {
+            for vpc in indices(input.networks, &old.vpc_ids) {
                 edits.entry(vpc).or_default().rules_out.insert(change.id);
             }
         }
         for new in change.new.iter().filter(|rule| rule.enabled) {
             let rule = Arc::new(Rule::new(input.manifest, change.id, new));
-            for vpc in places(input.networks, &new.vpc_ids) {
+            for vpc in indices(input.networks, &new.vpc_ids) {
                 edits.entry(vpc).or_default().rules_in.push(rule.clone());
             }
         }
@@ -75,7 +116,7 @@ pub(super) fn follow(policies: &mut Slots<Arc<Policies>>, input: &Input, previou
     let has_delegates = input.manifest.resolver_rules.values().any(|rule| rule.rule_type == RuleType::Delegate);
     let mut zone = |old: Option<(u32, &Zone)>, new: Option<(u32, &Zone)>| {
         let of = |zone: Option<(u32, &Zone)>| {
-            zone.map_or(BTreeSet::new(), |(_, zone)| places(input.networks, &zone.source.vpc_ids))
+            zone.map_or(BTreeSet::new(), |(_, zone)| indices(input.networks, &zone.source.vpc_ids))
         };
         let is_moved = old.map(|(number, zone)| (number, &zone.apex)) != new.map(|(number, zone)| (number, &zone.apex));
         let is_cut_anew = has_delegates && old.map(|(_, zone)| zone.cuts()) != new.map(|(_, zone)| zone.cuts());
@@ -101,19 +142,19 @@ pub(super) fn follow(policies: &mut Slots<Arc<Policies>>, input: &Input, previou
     }
     for (vpc, edits) in edits {
         let id = input.networks.info(vpc).network.id();
-        let made = make(id, policies.get(vpc).map(|policies| &**policies), edits, input.zones);
-        policies.set(vpc, made.map(Arc::new));
+        let new = compile_one(id, policies.get(vpc).map(|policies| &**policies), edits, input.zones);
+        policies.set(vpc, new.map(Arc::new));
     }
 }
 
-fn places(networks: &Networks, vpcs: &[Id]) -> BTreeSet<NetworkAt> {
+fn indices(networks: &Networks, vpcs: &[Id]) -> BTreeSet<NetworkAt> {
     vpcs.iter().filter_map(|id| networks.at(&Network::Vpc(id.clone()))).collect()
 }
 
 /// The policies of a VPC after a change; none if it has none.
-fn make(vpc: &str, old: Option<&Policies>, edits: Edits, zones: &Zones) -> Option<Policies> {
+fn compile_one(vpc: &str, old: Option<&Policies>, edits: Edits, zones: &Zones) -> Option<Policies> {
     let mut names: BTreeMap<Box<[u8]>, Policy> = old.into_iter().flat_map(|old| old.names.iter()).cloned().collect();
-    let mut delegates = old.map_or(Vec::new(), |old| old.delegates.clone());
+    let mut delegates = old.map_or(Vec::new(), |old| old.delegates.rules.clone());
     let is_out = |rule: &Arc<Rule>| edits.rules_out.contains(&&rule.id);
     delegates.retain(|rule| !is_out(rule));
     for policy in names.values_mut() {
@@ -122,10 +163,7 @@ fn make(vpc: &str, old: Option<&Policies>, edits: Edits, zones: &Zones) -> Optio
     }
     for rule in edits.rules_in {
         match rule.resource.rule_type {
-            RuleType::Delegate => {
-                let at = delegates.partition_point(|other| other.id < rule.id);
-                delegates.insert(at, rule);
-            }
+            RuleType::Delegate => delegates.push(rule),
             _ => drop(names.entry(rule.route.domain.clone()).or_default().rule.get_or_insert(rule)),
         }
     }
@@ -136,6 +174,7 @@ fn make(vpc: &str, old: Option<&Policies>, edits: Edits, zones: &Zones) -> Optio
     if names.is_empty() && delegates.is_empty() {
         return None;
     }
+    let delegates = DelegateRules::new(delegates);
     let delegations = delegations(&names, &delegates, zones);
     let salt = salt(vpc, &delegates);
     let asks = |policy: &Policy| {
@@ -148,31 +187,27 @@ fn make(vpc: &str, old: Option<&Policies>, edits: Edits, zones: &Zones) -> Optio
     Some(Policies { names, above_zones, above_rules, delegates, salt, delegations })
 }
 
-/// What tells the answers of a VPC with DELEGATE rules from those of others; 0 where there are none. The names of name
-/// servers stand for what the VPC takes them for, so that it counts as well as the rules.
-fn salt(vpc: &str, delegates: &[Arc<Rule>]) -> u128 {
+/// The number that separates the cached answers of a VPC with DELEGATE rules; 0 without such rules. It depends on the VPC too,
+/// because zonal resolves the names of name servers in the VPC's own view.
+fn salt(vpc: &str, delegates: &DelegateRules) -> u128 {
     if delegates.is_empty() {
         return 0;
     }
     let mut digest = Sha256::new();
     digest.update(vpc);
-    delegates.iter().for_each(|rule| digest.update(rule.route.id.0.to_be_bytes()));
+    delegates.rules.iter().for_each(|rule| digest.update(rule.route.id.0.to_be_bytes()));
     let mut salt = [0; 16];
     salt.copy_from_slice(&digest.finalize()[..16]);
     u128::from_be_bytes(salt)
 }
 
-/// The zone cuts that a DELEGATE rule matches, and the way below them.
-fn delegations(names: &BTreeMap<Box<[u8]>, Policy>, rules: &[Arc<Rule>], zones: &Zones) -> NameMap<Arc<Route>> {
+/// The zone cuts that a DELEGATE rule matches, and the routes below them.
+fn delegations(names: &BTreeMap<Box<[u8]>, Policy>, rules: &DelegateRules, zones: &Zones) -> NameMap<Arc<Route>> {
     if rules.is_empty() {
         return NameMap::default();
     }
     let cuts = names.values().filter_map(|policy| zones.get(policy.zone?)).flat_map(|zone| zone.cuts());
-    let routes: BTreeMap<Box<[u8]>, Arc<Route>> = cuts
-        .filter_map(|cut| {
-            let route = rules.iter().find_map(|rule| Route::delegation(rule, &cut.name, &cut.name_servers))?;
-            Some((cut.name.clone(), Arc::new(route)))
-        })
-        .collect();
+    let route = |cut: &ZoneCut| Some((cut.name.clone(), Arc::new(rules.route(&cut.name, &cut.name_servers)?)));
+    let routes: BTreeMap<Box<[u8]>, Arc<Route>> = cuts.filter_map(route).collect();
     NameMap::new(routes.into_iter().collect())
 }

@@ -1,4 +1,4 @@
-//! What goes with a set of names: the nodes whose sets belong in the additional section.
+//! The additional section: the nodes whose record sets accompany a set with names (RFC 1034, 4.3.2, step 6).
 
 use super::build::{Builder, NodeBuilder, SetBuilder, ends_with};
 use super::{Node, NodeAt, Search, Set, node_flag, read_u32};
@@ -10,8 +10,8 @@ use crate::wire::{
 use std::collections::{HashMap, HashSet};
 
 impl<'a> Builder<'a> {
-    /// The nodes whose addresses go with a set (RFC 1034, 4.3.2; RFC 1035, 3.3.9; RFC 2782; RFC 9460, 4.1). For a target that
-    /// a wildcard stands in for, one is made in `made`: its number is that of the node behind all others.
+    /// The nodes whose record sets accompany a set (RFC 1034, 4.3.2; RFC 1035, 3.3.9; RFC 2782; RFC 9460, 4.1). A target that a
+    /// wildcard matches gets a node in `made`. The numbers of these nodes follow on those of all other nodes.
     pub(super) fn additional(&self, node: &NodeBuilder, set: &SetBuilder, made: &mut Made) -> Vec<usize> {
         let mut nodes = Vec::new();
         let Some(skip) = target_at(set.rtype) else { return nodes };
@@ -19,10 +19,10 @@ impl<'a> Builder<'a> {
         for value in &set.values {
             let target = value.get(skip..).unwrap_or_default();
             let target = match (skip, target) {
-                // The owner itself, or nothing at all in an alias (RFC 9460, 2.5).
+                // "." means the owner itself, or no target in alias mode (RFC 9460, 2.5).
                 (2, [0, ..]) if set.rtype != rtype::MX && value[..2] != [0, 0] => node.name.to_vec(),
                 (_, [] | [0, ..]) => continue,
-                // Parameters may follow.
+                // Parameters may follow the name.
                 _ => target[..wire_len(target).unwrap_or(0)].to_ascii_lowercase(),
             };
             let Some(at) = self.node_for(&target, made) else { continue };
@@ -36,7 +36,7 @@ impl<'a> Builder<'a> {
         nodes
     }
 
-    /// The node of a name of the zone, or one that is made for it from the wildcard that stands in for it.
+    /// The node of a name of the zone, or a node that is made for it from the wildcard that matches it.
     fn node_for(&self, name: &[u8], made: &mut Made) -> Option<usize> {
         let name = LookupName::new(name).filter(|name| ends_with(name.wire(), &self.apex))?;
         if let Some(at) = self.node_of(name.wire(), name.hash(0)) {
@@ -56,7 +56,7 @@ impl<'a> Builder<'a> {
             };
             Some(wildcard)
         });
-        // What is below a zone cut or a DNAME stands in for nothing.
+        // A wildcard below a zone cut or a DNAME matches nothing.
         let source = source?.filter(|source| self.nodes[*source].occluder.is_none())?;
         let octets: usize = self.nodes[source].sets.iter().flat_map(|set| &set.values).map(|value| value.len()).sum();
         if octets > MAX_COPIED_OCTETS {
@@ -71,28 +71,28 @@ impl<'a> Builder<'a> {
         Some(known)
     }
 
-    /// The node whose sets another one has.
+    /// The node whose sets a node has: for a made node, the wildcard.
     fn source_of(&self, at: usize, made: &Made) -> &NodeBuilder<'a> {
         let source = at.checked_sub(self.nodes.len()).map_or(at, |number| made.names[number].1);
         &self.nodes[source]
     }
 
-    /// Whether a node has something that goes with a set that names it.
+    /// Whether a node has a set that accompanies a set of a type.
     fn has_additional(&self, node: &NodeBuilder, rtype: u16) -> bool {
         node.sets.iter().any(|set| is_additional(rtype, set.rtype))
     }
 }
 
-/// The most octets of a wildcard's records that are copied for each target that it stands in for. Additional sections are
-/// a courtesy: where it has more, the client asks for them.
+/// The largest size of a wildcard's records that are copied for each target that it matches, in octets. Larger ones are left
+/// out, and the client asks for them.
 const MAX_COPIED_OCTETS: usize = 512;
-/// About how many octets are made of a zone's wildcards in all.
+/// The largest size of all nodes that are made from a zone's wildcards, in octets, approximately.
 const MAX_MADE_OCTETS: usize = 64 << 20;
 
-/// Nodes made for targets that wildcards stand in for, which nothing but additional sections has.
+/// Nodes that are made for targets that wildcards match. Only additional sections use them.
 #[derive(Default)]
 pub(super) struct Made {
-    /// Their names, each with the number of the wildcard.
+    /// The names of the nodes, each with the number of its wildcard.
     pub(super) names: Vec<(Box<[u8]>, usize)>,
     numbers: HashMap<Box<[u8]>, usize>,
     /// The hashes of empty non-terminals.
@@ -102,7 +102,7 @@ pub(super) struct Made {
 }
 
 impl Made {
-    /// Nothing is made yet for a zone with these empty non-terminals.
+    /// No nodes yet, for a zone with these empty non-terminals.
     pub(super) fn new(zone: &Builder, empty: impl Iterator<Item = u64>) -> Made {
         let has_wildcards = zone.nodes.iter().any(|node| node.name.starts_with(b"\x01*"));
         let empty = if has_wildcards { empty.collect() } else { HashSet::new() };
@@ -110,18 +110,18 @@ impl Made {
     }
 }
 
-/// A set with more names in it than this has its zone built anew with each change: in a changed zone what goes with a set is
-/// found by name, and told apart without memory of its own.
+/// The largest number of names in a set of a changed zone, where targets are found by name. A zone with a larger set is built
+/// again with each change.
 pub(super) const MAX_BY_NAME: usize = 64;
 
-/// A target of a set, with what goes with the set.
+/// A target of a set, with its node.
 #[derive(Clone, Copy)]
 pub struct Target<'t, 'z> {
-    /// The node that has it: the target's own, or the wildcard that stands in for it.
+    /// The node of the target, or of the wildcard that matches it.
     pub node: Node<'z>,
     /// The labels of the target's name in front of the apex, in lower case.
     pub relative: &'t [u8],
-    /// Whether the set is at the target itself.
+    /// The target is the owner of the set itself.
     pub is_self: bool,
 }
 
@@ -137,7 +137,7 @@ impl<'z> Node<'z> {
         }
     }
 
-    /// The same in a changed zone, by the names in the set.
+    /// Does this in a changed zone, by the names in the set.
     fn additional_by_name(self, set: Set<'z>, mut each: impl FnMut(Target<'_, 'z>)) {
         let is_cut = self.flags() & node_flag::CUT != 0;
         let (mut seen, mut count) = ([0; MAX_BY_NAME], 0);
@@ -167,9 +167,9 @@ impl<'z> Node<'z> {
         while (1..=63).contains(name.get(at)?) {
             at += 1 + name[at] as usize;
         }
-        // It ends in the root, or in a pointer to the apex.
+        // The name ends with the root label, or with a pointer to the apex.
         let (front, end) = match (at, name[at]) {
-            // The owner itself, or nothing at all in an alias (RFC 9460, 2.5).
+            // "." means the owner itself, or no target in alias mode (RFC 9460, 2.5).
             (0, 0) if matches!(rtype, rtype::SVCB | rtype::HTTPS) && data[..2] != [0, 0] => {
                 (self.relative(), &*zone.apex)
             }
@@ -189,7 +189,7 @@ impl<'z> Node<'z> {
     }
 }
 
-/// Where in a record's data the name is that additional sets go with.
+/// The offset of the target's name in a record's data; none for types without a target.
 pub(super) fn target_at(rtype: u16) -> Option<usize> {
     match rtype {
         rtype::NS => Some(0),
@@ -199,7 +199,7 @@ pub(super) fn target_at(rtype: u16) -> Option<usize> {
     }
 }
 
-/// Whether sets of a type at a target go with the set that names it: addresses, and what a service leads on to.
+/// Whether a set of type `other` at a target accompanies a set of type `rtype`: addresses, and for services the same type.
 pub(super) fn is_additional(rtype: u16, other: u16) -> bool {
     matches!(other, rtype::A | rtype::AAAA) || matches!(rtype, rtype::SVCB | rtype::HTTPS) && other == rtype
 }

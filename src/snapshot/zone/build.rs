@@ -1,4 +1,4 @@
-//! Compiles a zone: checks that its records go together, and lays them out.
+//! Compiling a zone: collects its records, checks that they may be together, and lays them out in memory.
 
 use super::{
     Node, Serial, Zone,
@@ -8,70 +8,72 @@ use super::{
 };
 use crate::{
     manifest::{
-        Id, MasterFile, Place, PrivateHostedZone, Problem, Severity, overlay::Overlay, transferred::Content, work,
+        Id, Location, MasterFile, PrivateHostedZone, Problem, Severity, overlay::Overlay, transferred::Content, work,
     },
     snapshot::names::Numbering,
     wire::{
         Name,
-        name::{labels, printed},
+        name::{labels, name_text},
         query::{LookupName, name_hash},
         rdata::{self, rtype},
     },
 };
 use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
-/// The kind of all problems here.
+/// The kind of resource of all problems in this module.
 const KIND: &str = "private_hosted_zones";
-/// The TTL of SOA and NS records that we make ourselves, in seconds.
+/// The TTL of SOA and NS records that zonal makes itself, in seconds.
 const OWN_TTL: u32 = 60;
-/// The TTL of record sets that name none, in seconds.
+/// The TTL of record sets without `ttl`, in seconds.
 const DEFAULT_TTL: u32 = 300;
-/// The most that a record set may fill, in octets: a DNS message less header, question and OPT record.
-const MOST: usize = u16::MAX as usize - 12 - 259 - 64;
-/// How many problems of a zone are told one by one.
+/// The largest size of a record set, in octets: a DNS message without header, question and OPT record.
+const MAX_SET_OCTETS: usize = u16::MAX as usize - 12 - 259 - 64;
+/// The number of problems of a zone that are listed. The rest are only counted.
 const MAX_PROBLEMS: usize = 100;
-/// How many record sets a name may have: each query for the name looks through them.
+/// The largest number of record sets of a name. Each query for the name reads all of them.
 const MAX_SETS: usize = 256;
-/// How much memory a zone may take when it is built, in octets. Places in its block are numbers of 32 bits.
+/// The largest size of a zone in memory, in octets. Offsets in its block have 32 bits.
 const MAX_ZONE_OCTETS: usize = 2 << 30;
-/// What a name takes beside its octets, at most: the heads of its node and of a set.
+/// The memory of a name beside its own octets: the heads of its node and of a set, in octets.
 const NODE_OCTETS: usize = 32;
-/// What each of its labels takes, at most: the place of an empty non-terminal in the table.
+/// The memory of a label: the slot of an empty non-terminal in the table, in octets.
 const LABEL_OCTETS: usize = 32;
-/// What a record takes beside its data, at most: its head, and the place of an additional node.
+/// The memory of a record beside its data: its head, and the offset of an additional node, in octets.
 const VALUE_OCTETS: usize = 16;
-/// A set with more records than this has an index.
-const SMALL_SET: usize = 16;
+/// The number of records from which a set has an index of its values.
+const INDEXED_SET: usize = 16;
 
-/// Where a record comes from.
+/// The origin of a record.
 #[derive(Clone, Copy)]
 pub(super) enum Origin {
-    /// The master file: file and line.
+    /// The master file: number of the file, and line.
     File(u16, u32),
     /// `records[set].records[value]` of the manifest.
     Manifest(usize, usize),
     /// A primary.
     Transfer,
-    /// We made it ourselves.
+    /// zonal itself.
     Own,
-    /// An update has made it; or it was in the zone before an update.
+    /// A dynamic update, or the zone as it was before an update.
     Update,
 }
 
+/// A record set while its zone is built.
 pub(super) struct SetBuilder<'a> {
     pub rtype: u16,
     pub ttl: u32,
     pub values: Vec<Cow<'a, [u8]>>,
     pub alias: Option<usize>,
     pub origin: Origin,
-    /// What the records fill in a message. When it is more than [`MOST`], no more are taken.
+    /// The size of the records in a message, in octets. Beyond [`MAX_SET_OCTETS`], more records are ignored.
     octets: usize,
-    /// The values of a set with many of them.
+    /// The values of a set with more than [`INDEXED_SET`] records.
     seen: HashSet<Cow<'a, [u8]>>,
 }
 
+/// A node while its zone is built.
 pub(super) struct NodeBuilder<'a> {
-    /// In lower case, the apex included.
+    /// The name with the apex, in lower case and wire format.
     pub name: Box<[u8]>,
     pub sets: Vec<SetBuilder<'a>>,
     pub flags: u8,
@@ -79,28 +81,30 @@ pub(super) struct NodeBuilder<'a> {
     pub occluder: Option<usize>,
 }
 
+/// A zone while it is built.
 pub(super) struct Builder<'a> {
     pub(super) id: &'a str,
     source: &'a PrivateHostedZone,
     data: Option<&'a MasterFile>,
     content: Option<&'a Content>,
     pub(super) overlay: Option<&'a Overlay>,
-    /// What of the files updates have made something else of.
+    /// The record sets of the files that updates override.
     pub(super) overridden: Overridden<'a>,
     pub apex: Box<[u8]>,
     pub nodes: Vec<NodeBuilder<'a>>,
     by_name: Numbering,
     aliases: Vec<Name>,
     problems: &'a mut Vec<Problem>,
-    /// How many problems there are; from [`MAX_PROBLEMS`] on they are only counted.
-    told: usize,
-    untold: Option<Problem>,
+    /// The number of problems, including those that are not listed.
+    problem_count: usize,
+    /// The last problem that is not listed.
+    unlisted: Option<Problem>,
     pub failed: bool,
-    /// What has been built takes this much memory, in octets: when it is more than may be, nothing more is built.
+    /// The size in memory so far, in octets. Beyond [`MAX_ZONE_OCTETS`], nothing more is built.
     octets: usize,
 }
 
-/// What a zone is compiled from.
+/// The input from which a zone is compiled.
 #[derive(Clone, Copy)]
 pub struct Job<'a> {
     /// Its identifier.
@@ -109,39 +113,39 @@ pub struct Job<'a> {
     pub source: &'a Arc<PrivateHostedZone>,
     /// The records of its master file.
     pub data: Option<&'a MasterFile>,
-    /// The records of a zone that is transferred.
+    /// The records of a transferred zone.
     pub content: Option<&'a Arc<Content>>,
-    /// The zone as it was before the last update or transfer: all but that is unchanged.
+    /// The zone before the last update or transfer. Only the update or transfer has changed since.
     pub base: Option<&'a Zone>,
-    /// What updates have made of it.
+    /// The record sets that dynamic updates have changed.
     pub overlay: Option<&'a Arc<Overlay>>,
-    /// Why its records are not there, if they are not: it is not answered from.
+    /// The reason why it has no records, so that it answers nothing; none if it has records.
     pub missing: Option<&'static str>,
-    /// The serial that it had, if it had one that counts, and else the first one.
+    /// Its last serial, if it has one; and the first serial of a zone without one.
     pub serial: (Option<Serial>, u32),
 }
 
 impl<'a> Job<'a> {
-    /// Compiles a zone that has no records but those of its resource.
+    /// A zone that has only the records of its resource.
     pub fn new(id: &'a Id, source: &'a Arc<PrivateHostedZone>) -> Job<'a> {
         let (data, content, base, overlay, missing) = Default::default();
         Job { id, source, data, content, base, overlay, missing, serial: (None, 1) }
     }
 }
 
-/// Compiles a zone. None if there is an error in it. With it comes its serial, if that counts.
+/// Compiles a zone. None if it has an error. The serial is that of a zone that secondaries copy.
 pub fn build(job: Job, problems: &mut Vec<Problem>) -> Option<(Zone, Option<Serial>)> {
     let (zone, is_numbered) = match job.base.and_then(|base| changed(&job, base)) {
-        Some(zone) => (zone, job.source.is_numbered()),
-        None => build_anew(&job, problems)?,
+        Some(zone) => (zone, job.source.needs_serial()),
+        None => build_again(&job, problems)?,
     };
     let mut zone = zone;
     let (last, first) = job.serial;
-    let serial = is_numbered.then(|| zone.count_on(last.as_ref(), first));
+    let serial = is_numbered.then(|| zone.set_next_serial(last.as_ref(), first));
     Some((zone, serial))
 }
 
-/// The zone as updates or transfers have changed it since it was built. None if that has to be found out by building it anew.
+/// The zone with the changes of the last update or transfer. None if the zone has to be built again.
 fn changed(job: &Job, base: &Zone) -> Option<Zone> {
     if !base.is_of(job.source) {
         return None;
@@ -153,10 +157,10 @@ fn changed(job: &Job, base: &Zone) -> Option<Zone> {
     base.after(job, &sets)
 }
 
-/// Compiles a zone from all that it holds. Says whether its serial counts.
-fn build_anew(job: &Job, problems: &mut Vec<Problem>) -> Option<(Zone, bool)> {
+/// Compiles a zone from all of its records. Returns also whether secondaries copy it.
+fn build_again(job: &Job, problems: &mut Vec<Problem>) -> Option<(Zone, bool)> {
     let Job { id, source, overlay, .. } = *job;
-    // What is transferred is all that the zone has.
+    // A transfer has all records of the zone.
     let base = job.base.filter(|_| job.content.is_none());
     let mut builder = Builder::new(job, problems);
     match base {
@@ -167,13 +171,13 @@ fn build_anew(job: &Job, problems: &mut Vec<Problem>) -> Option<(Zone, bool)> {
         }
         Some(base) => builder.add_zone(base),
     }
-    builder.tell_overridden();
+    builder.warn_of_overridden_sets();
     builder.add_overlay();
     let has_made_soa = builder.complete_apex() || base.is_some_and(|base| base.has_made_soa);
     builder.check_sets();
-    builder.relate();
+    builder.link_nodes();
     builder.check_glue();
-    builder.tell_more();
+    builder.warn_of_unlisted_problems();
     if builder.failed {
         return None;
     }
@@ -201,7 +205,7 @@ fn build_anew(job: &Job, problems: &mut Vec<Problem>) -> Option<(Zone, bool)> {
         shape: None,
         changes: None,
     };
-    let is_numbered = source.is_numbered() && zone.missing.is_none();
+    let is_numbered = source.needs_serial() && zone.missing.is_none();
     if is_numbered {
         zone.digest = zone.content_digest();
     }
@@ -212,7 +216,7 @@ fn build_anew(job: &Job, problems: &mut Vec<Problem>) -> Option<(Zone, bool)> {
 }
 
 impl<'a> Builder<'a> {
-    /// A zone of which nothing is known yet but that it has an apex.
+    /// An empty zone with an apex.
     pub fn new(job: &Job<'a>, problems: &'a mut Vec<Problem>) -> Builder<'a> {
         let apex: Box<[u8]> = job.source.name.to_lowercase().as_wire().into();
         let mut builder = Builder {
@@ -227,8 +231,8 @@ impl<'a> Builder<'a> {
             by_name: Numbering::default(),
             aliases: Vec::new(),
             problems,
-            told: 0,
-            untold: None,
+            problem_count: 0,
+            unlisted: None,
             failed: false,
             octets: 0,
         };
@@ -237,17 +241,17 @@ impl<'a> Builder<'a> {
     }
 
     fn problem(&mut self, severity: Severity, origin: Origin, message: String) -> &mut Problem {
-        // An error is told, however many warnings came before.
+        // The first error is listed, however many warnings come before it.
         let is_first_error = severity == Severity::Error && !self.failed;
         self.failed |= severity == Severity::Error;
-        self.told += 1;
+        self.problem_count += 1;
         let whole = if self.source.is_transferred() { "primaries" } else { "file" };
         let has_content = self.content.is_some();
         let (field, place) = match (origin, self.data) {
             (Origin::Manifest(set, value), _) => (format!("records[{set}].records[{value}]"), None),
             (Origin::File(file, line), Some(data)) => {
                 let file = data.files.get(file as usize).cloned();
-                (whole.into(), file.map(|file| Place { file, line, column: 1, length: 1 }))
+                (whole.into(), file.map(|file| Location { file, line, column: 1, length: 1 }))
             }
             (Origin::File(..), None) => (whole.into(), None),
             (Origin::Transfer, _) => (whole.into(), None),
@@ -258,11 +262,11 @@ impl<'a> Builder<'a> {
         let mut problem = Problem::error(KIND, self.id, field, message);
         problem.severity = severity;
         if matches!(origin, Origin::Update) {
-            problem.help = Some(format!("a dynamic update has made it: `zonal journal show {}`", self.id));
+            problem.help = Some(format!("a dynamic update made this record: see `zonal journal show {}`", self.id));
         }
-        problem.place = place;
-        if self.told > MAX_PROBLEMS && !is_first_error {
-            return self.untold.insert(problem);
+        problem.location = place;
+        if self.problem_count > MAX_PROBLEMS && !is_first_error {
+            return self.unlisted.insert(problem);
         }
         self.problems.push(problem);
         let last = self.problems.len() - 1;
@@ -277,27 +281,27 @@ impl<'a> Builder<'a> {
         self.problem(Severity::Warning, origin, message)
     }
 
-    /// Says that there are more problems than are told.
-    fn tell_more(&mut self) {
-        if self.told > MAX_PROBLEMS {
-            let message = format!("the zone has {} problems; {MAX_PROBLEMS} of them are shown", self.told);
+    /// Warns if not all problems are listed.
+    fn warn_of_unlisted_problems(&mut self) {
+        if self.problem_count > MAX_PROBLEMS {
+            let message = format!("the zone has {} problems; {MAX_PROBLEMS} of them are shown", self.problem_count);
             self.problems.push(Problem::warning(KIND, self.id, "", message));
         }
     }
 
-    /// The number of the node of a name in lower case, if there is one.
+    /// The number of the node of a name in lower case, if it has one.
     pub fn node_of(&self, name: &[u8], hash: u64) -> Option<usize> {
         let found = self.by_name.find(hash, |at| *self.nodes[at as usize].name == *name);
         found.map(|at| at as usize)
     }
 
-    /// The node of a name in wire format, whatever its case.
+    /// The node of a name in wire format and any case.
     pub fn named(&self, name: &[u8]) -> Option<usize> {
         let name = LookupName::new(name)?;
         self.node_of(name.wire(), name.hash(0))
     }
 
-    /// The node of a name in lower case; made if there is none.
+    /// The node of a name in lower case. It is made if the name has none.
     fn node(&mut self, name: &[u8]) -> usize {
         let hash = name_hash(name);
         if let Some(node) = self.node_of(name, hash) {
@@ -317,7 +321,8 @@ impl<'a> Builder<'a> {
             return;
         }
         work::count(1);
-        if self.is_overlaid(owner, rtype, origin, Some((ttl, &value))) || !self.take(value.len() + VALUE_OCTETS, origin)
+        if self.is_overlaid(owner, rtype, origin, Some((ttl, &value)))
+            || !self.reserve(value.len() + VALUE_OCTETS, origin)
         {
             return;
         }
@@ -326,40 +331,40 @@ impl<'a> Builder<'a> {
             self.add_set(node, SetBuilder::new(rtype, ttl, value, origin));
             return;
         };
-        if !set.take(value) || set.ttl == ttl || rtype == rtype::RRSIG {
+        if !set.add(value) || set.ttl == ttl || rtype == rtype::RRSIG {
             return;
         }
         let message = format!(
-            "the {} records of {owner} differ in their TTL: {} is served for all (RFC 2181, 5.2)",
+            "the {} records of {owner} have different TTLs: all are served with {} (RFC 2181, 5.2)",
             rdata::type_to_text(rtype),
             set.ttl
         );
         self.warning(origin, message);
     }
 
-    /// Counts memory that is taken: false, and an error once, if it is more than a zone may take.
-    fn take(&mut self, octets: usize, origin: Origin) -> bool {
+    /// Counts memory. False if the zone is too large; the first time, that is an error.
+    fn reserve(&mut self, octets: usize, origin: Origin) -> bool {
         let had_room = self.octets <= MAX_ZONE_OCTETS;
         self.octets += octets;
         let has_room = self.octets <= MAX_ZONE_OCTETS;
         if had_room && !has_room {
-            let message = format!("the zone takes more than {} MiB of memory", MAX_ZONE_OCTETS >> 20);
+            let message = format!("the zone needs more than {} MiB of memory", MAX_ZONE_OCTETS >> 20);
             self.error(origin, message).help = Some("divide it into several zones".into());
         }
         has_room
     }
 
-    /// Adds a set to a node, unless that has too many.
+    /// Adds a set to a node. It is an error if the node has too many.
     fn add_set(&mut self, node: usize, set: SetBuilder<'a>) {
         let sets = &mut self.nodes[node].sets;
         if sets.len() < MAX_SETS {
             return sets.push(set);
         }
-        let owner = printed(&self.nodes[node].name);
+        let owner = name_text(&self.nodes[node].name);
         self.error(set.origin, format!("{owner} has more than {MAX_SETS} record sets"));
     }
 
-    /// What updates have made.
+    /// Adds the record sets that updates have changed.
     fn add_overlay(&mut self) {
         for set in self.overlay.into_iter().flat_map(Overlay::sets) {
             for value in &set.values {
@@ -368,14 +373,14 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// What a change makes of a set.
+    /// Adds a changed record set.
     pub fn add_changed(&mut self, set: &SetChange<'a>) {
         for value in &set.values {
             self.add(set.owner, set.rtype, set.ttl, Cow::Borrowed(value), Origin::Update);
         }
     }
 
-    /// All that a zone has that updates have made nothing else of: it was checked when the zone was built.
+    /// Adds all sets of a zone that updates have not changed. They were checked when that zone was built.
     fn add_zone(&mut self, zone: &Zone) {
         self.aliases = zone.aliases.to_vec();
         let overlay = self.overlay;
@@ -385,13 +390,13 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// The sets of a node, but those that have become something else.
+    /// Adds the sets of a node that have not changed.
     pub fn add_node(&mut self, node: Node, is_changed: impl Fn(u16) -> bool) {
         for set in node.sets().filter(|set| !is_changed(set.rtype())) {
             let values: Vec<Cow<[u8]>> = set.values().map(Cow::Owned).collect();
             work::count(values.len());
             let octets = values.iter().map(|value| value.len()).sum::<usize>() + 12 * values.len();
-            if !self.take(octets + VALUE_OCTETS * values.len().max(1), Origin::Update) {
+            if !self.reserve(octets + VALUE_OCTETS * values.len().max(1), Origin::Update) {
                 return;
             }
             let at = self.node(&[node.relative(), &self.apex].concat());
@@ -428,7 +433,7 @@ impl<'a> Builder<'a> {
                 }
             };
             let Some(rtype) = rdata::type_from_text(&set.record_type).filter(|rtype| is_data(*rtype)) else {
-                let message = format!("`{}` is no type of a record", set.record_type);
+                let message = format!("`{}` is not a record type", set.record_type);
                 self.field_error(format!("records[{at}].type"), message);
                 continue;
             };
@@ -472,7 +477,7 @@ impl<'a> Builder<'a> {
     }
 
     fn add_alias_set(&mut self, owner: &Name, rtype: u16, target: &Name, origin: Origin) {
-        if !self.take(target.as_wire().len() + VALUE_OCTETS, origin) {
+        if !self.reserve(target.as_wire().len() + VALUE_OCTETS, origin) {
             return;
         }
         let node = self.node(owner.to_lowercase().as_wire());
@@ -484,8 +489,8 @@ impl<'a> Builder<'a> {
         );
     }
 
-    /// Supplies SOA and NS records where there are none (manifest, `private_hosted_zones`). Returns whether the SOA record
-    /// was made.
+    /// Adds SOA and NS records to an apex without them (docs/reference/manifest.md, `private_hosted_zones`). Returns whether it
+    /// added a SOA record.
     fn complete_apex(&mut self) -> bool {
         let lacks_soa = !self.nodes[0].sets.iter().any(|set| set.rtype == rtype::SOA);
         let has = |this: &Self, rtype| this.nodes[0].sets.iter().any(|set| set.rtype == rtype);
@@ -495,18 +500,21 @@ impl<'a> Builder<'a> {
         if !has(self, rtype::SOA) {
             if has_records {
                 self.error(Origin::Own, format!("the {what} has no SOA record at {zone}")).help =
-                    Some("a line such as `@ SOA ns hostmaster 1 7200 900 1209600 60`".into());
+                    Some("add a line such as `@ SOA ns hostmaster 1 7200 900 1209600 60`".into());
             } else if let (Ok(ns), Ok(hostmaster)) = (zone.child(b"ns"), zone.child(b"hostmaster")) {
                 let numbers = [1u32, 7200, 900, 1_209_600, 60].map(u32::to_be_bytes).concat();
                 let value = [ns.as_wire(), hostmaster.as_wire(), &numbers].concat();
                 self.add(&zone, rtype::SOA, OWN_TTL, Cow::Owned(value), Origin::Own);
             } else {
-                self.error(Origin::Own, "the zone's name leaves no room for a name below it".into());
+                self.error(Origin::Own, "the zone's name is too long for a name below it".into());
             }
         }
         if !has(self, rtype::NS) {
             if has_records {
-                self.warning(Origin::Own, format!("the {what} has no NS record at {zone}: ns.{zone} is answered"));
+                self.warning(
+                    Origin::Own,
+                    format!("the {what} has no NS record at {zone}: zonal answers with ns.{zone}"),
+                );
             }
             if let Ok(ns) = zone.child(b"ns") {
                 self.add(&zone, rtype::NS, OWN_TTL, Cow::Owned(ns.as_wire().to_vec()), Origin::Own);
@@ -515,7 +523,7 @@ impl<'a> Builder<'a> {
         lacks_soa
     }
 
-    /// What may not be together at one name.
+    /// Checks which record sets may be together at one name.
     pub fn check_sets(&mut self) {
         for at in 0..self.nodes.len() {
             let owner = Name::from_wire(&self.nodes[at].name).unwrap_or_else(|_| Name::root());
@@ -529,18 +537,18 @@ impl<'a> Builder<'a> {
                 let name = rdata::type_to_text(set.rtype);
                 match set.rtype {
                     rtype::CNAME if alias.is_some() => {
-                        self.error(origin, format!("{owner}: an alias of type CNAME is none"));
+                        self.error(origin, format!("{owner}: an alias cannot have the type CNAME"));
                     }
                     rtype::CNAME if values > 1 => {
                         self.error(origin, format!("{owner} has {values} CNAME records")).help =
-                            Some("a name has one CNAME record at most".into());
+                            Some("a name has at most one CNAME record".into());
                     }
                     rtype::CNAME if types.iter().any(|other| !may_be_beside_cname(*other)) => {
                         let others: Vec<_> = types.iter().filter(|other| !may_be_beside_cname(**other)).collect();
                         let others: Vec<_> = others.into_iter().map(|other| rdata::type_to_text(*other)).collect();
-                        let message = format!("{owner} has a CNAME beside other data ({})", others.join(", "));
+                        let message = format!("{owner} has a CNAME record and other records ({})", others.join(", "));
                         self.error(origin, message).help =
-                            Some("a name with a CNAME record has no other records (RFC 1034, 3.6.2); an alias may stand at the apex".into());
+                            Some("a name with a CNAME record has no other records (RFC 1034, 3.6.2); use an alias at the apex".into());
                     }
                     rtype::DNAME if values > 1 => {
                         self.error(origin, format!("{owner} has {values} DNAME records"));
@@ -554,9 +562,9 @@ impl<'a> Builder<'a> {
                     rtype::NS | rtype::DNAME if wildcard && !is_apex => {
                         self.error(origin, format!("{owner}: a wildcard cannot have {name} records"));
                     }
-                    _ if size > MOST => {
+                    _ if size > MAX_SET_OCTETS => {
                         let message = format!(
-                            "the {name} records of {owner} fill more than {MOST} octets, which a message holds"
+                            "the {name} records of {owner} have more than {MAX_SET_OCTETS} octets, the maximum of a message"
                         );
                         self.error(origin, message);
                     }
@@ -573,9 +581,8 @@ impl<'a> Builder<'a> {
         }
     }
 
-    /// Finds out which nodes have a wildcard below them, and which are occluded: below a zone cut or a DNAME (RFC 2181, 6;
-    /// RFC 6672, 2.4).
-    fn relate(&mut self) {
+    /// Links each node to the wildcard below it, and to the highest zone cut or DNAME above it (RFC 2181, 6; RFC 6672, 2.4).
+    fn link_nodes(&mut self) {
         let mut above = Numbering::default();
         let mut is_divided = false;
         for at in 0..self.nodes.len() {
@@ -594,7 +601,7 @@ impl<'a> Builder<'a> {
         let apex_labels = labels(&self.apex).count();
         for at in 1..self.nodes.len() {
             let Some(name) = LookupName::new(&self.nodes[at].name).filter(|_| is_divided) else { continue };
-            // The highest one.
+            // The highest one occludes all names below it.
             let occluder = (1..=name.labels() - apex_labels).rev().find_map(|skip| {
                 above.find(name.hash(skip), |other| *self.nodes[other as usize].name == *name.suffix(skip))
             });
@@ -612,15 +619,15 @@ impl<'a> SetBuilder<'a> {
         SetBuilder { rtype, ttl, values: vec![value], alias: None, origin, octets, seen: HashSet::new() }
     }
 
-    /// Takes one more record. False, and nothing has changed, if it is there already (RFC 2181, 5), or if there is no room.
-    fn take(&mut self, value: Cow<'a, [u8]>) -> bool {
-        if self.octets > MOST {
+    /// Adds a record. False if the set has it already (RFC 2181, 5) or is too large.
+    fn add(&mut self, value: Cow<'a, [u8]>) -> bool {
+        if self.octets > MAX_SET_OCTETS {
             return false;
         }
-        if self.values.len() == SMALL_SET {
+        if self.values.len() == INDEXED_SET {
             self.seen.extend(self.values.iter().cloned());
         }
-        let is_new = match self.values.len() < SMALL_SET {
+        let is_new = match self.values.len() < INDEXED_SET {
             true => !self.values.contains(&value),
             false => self.seen.insert(value.clone()),
         };
@@ -632,21 +639,22 @@ impl<'a> SetBuilder<'a> {
     }
 }
 
-/// Types that a zone may hold: neither queries nor pseudo-records.
+/// Whether a zone may have records of a type: not those of query types and pseudo-records.
 fn is_data(rtype: u16) -> bool {
     !matches!(rtype, 0 | rtype::OPT | 128..=255)
 }
 
-/// RFC 4035, 2.5; RFC 3007 for KEY.
+/// Whether a name with a CNAME record may have records of a type (RFC 4035, 2.5; RFC 3007 for KEY).
 fn may_be_beside_cname(other: u16) -> bool {
     matches!(other, rtype::CNAME | rtype::RRSIG | rtype::NSEC | 25)
 }
 
+/// Whether a node has addresses of its own.
 pub(super) fn has_address(node: &NodeBuilder) -> bool {
     node.sets.iter().any(|set| matches!(set.rtype, rtype::A | rtype::AAAA) && set.alias.is_none())
 }
 
-/// Whether a wire-format name is at or below another one; case is ignored.
+/// Whether a name in wire format is at or below another one, in any case.
 pub(super) fn ends_with(name: &[u8], other: &[u8]) -> bool {
     let mut rest = name;
     while rest.len() > other.len() {

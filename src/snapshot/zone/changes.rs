@@ -1,16 +1,16 @@
-//! What a change makes of a zone, at the cost of the change and not of the zone.
+//! Changes of a zone by dynamic updates and incremental transfers. Their cost follows the size of the change, not of the zone.
 //!
-//! The zone before and the zone after share the block and the table of the last full build. Beside them the zone after has
-//! [`Changes`]: the apex with its new serial, and each name that is not as it is in the block, with a node of its own.
+//! The zone before and the zone after share the block and the table of the last full build. In addition, the zone after has
+//! [`Changes`]: the apex with its new serial, and each name that differs from the block, with a node of its own.
 //!
 //! Invariants:
 //! - A changed node is no zone cut and has no DNAME, neither before nor after, and is not below one. Any other change is
 //!   made by a full build, and so is one of the addresses of a zone cut's name servers.
 //! - A changed node refers to no other node. In a changed zone wildcards and additional nodes are found by name.
-//! - The changes take at most a fixed share of the zone's memory. Beyond that the zone is built anew.
+//! - The changes have at most a fixed share of the zone's memory. Beyond that the zone is built again.
 
 use super::{
-    Found, Job, Node, NodeAt, Search, Set, Zone,
+    FoundNode, Job, Node, NodeAt, Search, Set, Zone,
     additional::{MAX_BY_NAME, target_at},
     alias_targets::AliasTargets,
     build::Builder,
@@ -34,21 +34,22 @@ use std::{
     sync::Arc,
 };
 
-/// How many names may be changed beside a block, whatever the size of the zone.
+/// The number of changed names that a zone of any size may have.
 const MIN_NAMES: usize = 1000;
-/// Changed names, and octets of changed nodes, may be one part in this many of the zone's.
+/// The part of the zone's names and octets that may be changed is one in this number.
 const SHARE: usize = 16;
-/// Octets of changed nodes that any zone may have.
+/// The size of changed nodes that a zone of any size may have, in octets.
 const MIN_OCTETS: usize = 1 << 20;
+
 /// A record set after a change.
 pub struct SetChange<'a> {
     /// The owner.
     pub owner: &'a Name,
     /// The type.
     pub rtype: u16,
-    /// Time to live in seconds.
+    /// The TTL in seconds.
     pub ttl: u32,
-    /// The data of its records; none: the set is gone.
+    /// The data of its records; none: the set is deleted.
     pub values: Vec<&'a [u8]>,
 }
 
@@ -59,7 +60,7 @@ impl<'a> SetChange<'a> {
     }
 }
 
-/// The sets that updates have changed from one overlay to a later one; none if the later one does not know of a set.
+/// The sets that updates have changed from one overlay to a later one; none if the later one lacks a set of the first.
 pub(super) fn between<'a>(old: Option<&'a Overlay>, new: &'a Overlay) -> Option<Vec<SetChange<'a>>> {
     match old {
         Some(old) => Some(old.changed(new)?.into_iter().map(SetChange::new).collect()),
@@ -67,7 +68,7 @@ pub(super) fn between<'a>(old: Option<&'a Overlay>, new: &'a Overlay) -> Option<
     }
 }
 
-/// The sets that a transfer has changed from one version of a zone's records to another one.
+/// The sets that a transfer has changed from one version of a zone's records to another.
 pub(super) fn transferred<'a>(old: &'a Content, new: &'a Content) -> Vec<SetChange<'a>> {
     let change = |set: ChangedSet<'a>| {
         let ttl = set.values.and_then(|values| values.iter().next()).map_or(0, |(ttl, _)| ttl);
@@ -77,19 +78,20 @@ pub(super) fn transferred<'a>(old: &'a Content, new: &'a Content) -> Vec<SetChan
     old.changed(new).map(change).collect()
 }
 
-/// What a change has to know of a zone's block.
+/// The data about a zone's block that a change needs.
 #[derive(Debug)]
 pub(super) struct Shape {
-    /// By the slots of the table: how many names are right below a name.
+    /// The number of names one label below each name, by the slots of the table.
     children: Box<[u32]>,
     /// The names of the zone cuts' name servers, without the apex.
     cut_targets: HashSet<Box<[u8]>>,
     pub(super) aliases: AliasTargets,
+    /// The number of names.
     names: usize,
 }
 
 impl Shape {
-    /// None if a change cannot be made beside the zone's block.
+    /// The data of a zone; none if each change has to build the zone again.
     pub fn new(zone: &Zone) -> Option<Shape> {
         let mut children = vec![0; zone.table.slots()];
         let (mut cut_targets, mut names) = (HashSet::new(), 0);
@@ -109,7 +111,7 @@ impl Shape {
                 let (slot, at) = zone.slot_of(&name, skip)?;
                 children[slot] += 1;
                 let parent = &name.suffix(skip)[..name.suffix(skip).len() - zone.apex.len()];
-                // A name with a node, or with names that were counted, was or will be counted itself.
+                // A name with a node, or with counted names below it, is counted by itself.
                 if children[slot] > 1 || zone.node(NodeAt(at)).relative() == parent {
                     break;
                 }
@@ -118,30 +120,30 @@ impl Shape {
         Some(Shape { children: children.into(), cut_targets, aliases: AliasTargets::new(zone), names })
     }
 
-    /// Octets of memory.
+    /// Its size in memory, in octets.
     pub fn memory(&self) -> usize {
         size_of_val(&*self.children) + self.aliases.memory()
     }
 }
 
-/// What has become of the node of a name.
+/// The state of a name after changes.
 #[derive(Clone, Debug, PartialEq)]
 enum Version {
-    /// It is as in the block: there, or not.
+    /// The name is as in the block.
     Same,
-    /// It is in the block, but not in the zone any more.
-    Gone,
-    /// A node of its own.
+    /// The name is in the block, but deleted.
+    Deleted,
+    /// The name has a node of its own.
     Own(Arc<[u8]>),
 }
 
-/// A name that is not as in the block.
+/// A name that differs from the block.
 #[derive(Clone, Debug, PartialEq)]
 struct ChangedName {
     /// The name without the apex.
     relative: Box<[u8]>,
     version: Version,
-    /// How many more names are right below it than in the block.
+    /// The number of names one label below it, minus that in the block.
     children: i32,
 }
 
@@ -152,12 +154,12 @@ impl ChangedName {
     }
 }
 
-/// What of a zone is not as it is in its block.
+/// The differences between a zone and its block.
 #[derive(Clone, Debug)]
 pub(super) struct Changes {
-    /// By their hashes.
+    /// The changed names, by their hashes.
     names: OrdMap<u64, Arc<ChangedName>>,
-    /// The node of the apex, and behind it the set of negative answers.
+    /// The node of the apex, followed by the set of negative answers.
     head: Arc<[u8]>,
     negative: usize,
     octets: usize,
@@ -176,7 +178,7 @@ impl Changes {
         Arc::make_mut(&mut self.head)
     }
 
-    /// Octets of memory.
+    /// Its size in memory, in octets.
     pub fn memory(&self) -> usize {
         self.octets + self.head.len()
     }
@@ -185,18 +187,18 @@ impl Changes {
         self.names.get(&hash).map(|name| &**name).filter(|name| *name.relative == *relative)
     }
 
-    /// What stands behind these labels in front of the apex.
-    pub fn find<'z>(&'z self, zone: &'z Zone, relative: &[u8], hash: u64) -> Option<Found<'z>> {
+    /// Finds the name with these labels in front of the apex.
+    pub fn find<'z>(&'z self, zone: &'z Zone, relative: &[u8], hash: u64) -> Option<FoundNode<'z>> {
         let len = relative.len();
         if len == 0 {
-            return Some(Found { node: self.apex_node(zone), len });
+            return Some(FoundNode { node: self.apex_node(zone), len });
         }
         let changed = self.get(relative, hash);
         if let Some(ChangedName { version: Version::Own(block), .. }) = changed {
-            return Some(Found { node: Node { zone, block, at: 0 }, len });
+            return Some(FoundNode { node: Node { zone, block, at: 0 }, len });
         }
         let found = zone.table.find_slot(hash, |at| zone.node(NodeAt(at)).is_at_or_below(relative));
-        let in_block = found.map(|(slot, at)| (slot, Found { node: zone.node(NodeAt(at)), len }));
+        let in_block = found.map(|(slot, at)| (slot, FoundNode { node: zone.node(NodeAt(at)), len }));
         let Some(changed) = changed else { return Some(in_block?.1) };
         if let Some((_, found)) = in_block
             && changed.version == Version::Same
@@ -205,11 +207,11 @@ impl Changes {
             return Some(found);
         }
         let had = in_block.map_or(0, |(slot, _)| zone.shape.as_ref().map_or(0, |shape| shape.children[slot]));
-        // An empty non-terminal, which is not below a zone cut, as no change is: neither is the apex.
-        (i64::from(had) + i64::from(changed.children) > 0).then(|| Found { node: self.apex_node(zone), len })
+        // An empty non-terminal. No change is below a zone cut, so the node of the apex can stand for the node below it.
+        (i64::from(had) + i64::from(changed.children) > 0).then(|| FoundNode { node: self.apex_node(zone), len })
     }
 
-    /// The changed node that follows on a hash in the order of hashes, and its own.
+    /// The next changed node after a hash, in the order of hashes, with its hash.
     pub fn node_after<'z>(&'z self, zone: &'z Zone, hash: Option<u64>) -> Option<(u64, Node<'z>)> {
         let from = hash.map_or(Bound::Unbounded, Bound::Excluded);
         self.names.range((from, Bound::Unbounded)).find_map(|(hash, name)| match &name.version {
@@ -218,7 +220,7 @@ impl Changes {
         })
     }
 
-    /// Changes what is known of a name. None if another one has its hash.
+    /// Edits the entry of a name. None if another name has its hash.
     fn edit(&mut self, relative: &[u8], hash: u64, edit: impl FnOnce(&mut ChangedName)) -> Option<()> {
         let old = self.names.get(&hash);
         let mut name = match old {
@@ -239,8 +241,8 @@ impl Changes {
 }
 
 impl Zone {
-    /// The zone after a change of these sets; `job` says the rest. None if it has to be built anew: the change is of what
-    /// the zone's structure depends on, or has an error, or the changes have become too many.
+    /// The zone after a change of these sets. None if the zone has to be built again: the change concerns zone cuts or DNAMEs,
+    /// or has an error, or there are too many changes.
     pub(super) fn after(&self, job: &Job, sets: &[SetChange]) -> Option<Zone> {
         let shape = self.shape.as_ref()?;
         let is_at_apex_dname = self.apex_node().flags() & node_flag::DNAME != 0;
@@ -310,7 +312,7 @@ impl Zone {
             let new = zone.find(name, 0).filter(|found| !found.is_empty()).map(|found| found.node);
             let count = |node: &Node| node.sets().map(|set| usize::from(set.count().max(1))).sum::<usize>();
             records = records + new.iter().map(count).sum::<usize>() - old.iter().map(count).sum::<usize>();
-            if job.source.is_numbered() {
+            if job.source.needs_serial() {
                 old.iter().for_each(|node| self.digest_node(*node, |item| digest.remove(item)));
                 new.into_iter().for_each(|node| zone.digest_node(node, |item| digest.add(item)));
             }
@@ -319,7 +321,7 @@ impl Zone {
         Some(zone)
     }
 
-    /// Puts a node in the place of what a name below the apex had, or nothing. None if another name has its hash.
+    /// Gives a name below the apex a new node, or deletes it. None if another name has its hash.
     fn change(&mut self, name: &LookupName, relative: usize, block: Option<Vec<u8>>) -> Option<()> {
         let is_there = |zone: &Zone, skip: usize| zone.find(name, skip).is_some();
         let labels = name.labels() - self.apex_labels;
@@ -328,7 +330,7 @@ impl Zone {
             self.slot_of(name, 0).is_some_and(|(_, at)| self.node(NodeAt(at)).relative().len() == relative);
         let version = match block {
             Some(block) => Version::Own(block.into()),
-            None if is_in_block => Version::Gone,
+            None if is_in_block => Version::Deleted,
             None => Version::Same,
         };
         let edit = |zone: &mut Zone, skip: usize, edit: &dyn Fn(&mut ChangedName)| {
@@ -336,15 +338,15 @@ impl Zone {
             zone.changes.as_mut()?.edit(relative, name.hash(skip), edit)
         };
         edit(self, 0, &|name| name.version = version.clone())?;
-        let came = match (was_there, is_there(self, 0)) {
+        let added = match (was_there, is_there(self, 0)) {
             (false, true) => 1,
             (true, false) => -1,
             _ => return Some(()),
         };
-        // What is above it has one name more, or less, right below it; so it may come or go as well.
+        // The name above has one name more or less below it, so it may appear or disappear too.
         for skip in 1..labels {
             let was_there = is_there(self, skip);
-            edit(self, skip, &|name| name.children += came)?;
+            edit(self, skip, &|name| name.children += added)?;
             if was_there == is_there(self, skip) {
                 break;
             }
@@ -352,15 +354,15 @@ impl Zone {
         Some(())
     }
 
-    /// The slot in the table of the name that is left when `skip` labels are taken away, and the node in the block behind it.
+    /// The slot in the table of the name that is left when `skip` labels are taken from `name`, and its node in the block.
     fn slot_of(&self, name: &LookupName, skip: usize) -> Option<(usize, u32)> {
         let suffix = name.suffix(skip);
         let relative = &suffix[..suffix.len() - self.apex.len()];
         self.table.find_slot(name.hash(skip), |at| self.node(NodeAt(at)).is_at_or_below(relative))
     }
 
-    /// A name in wire format, made ready for looking up, and how many octets it has in front of the apex. None if it is not in
-    /// the zone.
+    /// A name in wire format, ready for a search, and its length in front of the apex in octets. None if it is not at the apex
+    /// or below.
     pub(super) fn relative_of(&self, wire: &[u8]) -> Option<(LookupName, usize)> {
         let name = LookupName::new(wire)?;
         let skip = name.labels().checked_sub(self.apex_labels)?;
@@ -369,7 +371,7 @@ impl Zone {
         is_below.then_some((name, relative))
     }
 
-    /// A node of the block, unless the name has become something else. The apex is in any case.
+    /// A node of the block, unless its name has changed. Of the apex, the changed node.
     pub(super) fn unless_changed<'z>(&'z self, node: Node<'z>) -> Option<Node<'z>> {
         let Some(changes) = &self.changes else { return Some(node) };
         if node.at == 0 {
@@ -380,8 +382,8 @@ impl Zone {
         (!changed).then_some(node)
     }
 
-    /// The names below the apex, without it, that are not the same in a later version of the zone, with their hashes. None if
-    /// the versions have no block in common, and any name may be another.
+    /// The names that differ in a later version of the zone, without apex, each with its hash. The apex itself is left out.
+    /// None if the versions do not share a block, so that any name may differ.
     pub(super) fn changed_names(&self, later: &Zone) -> Option<Vec<(u64, Box<[u8]>)>> {
         if !Arc::ptr_eq(&self.block, &later.block) {
             return None;
@@ -400,8 +402,8 @@ impl Zone {
         Some(changed)
     }
 
-    /// The names, in wire format, whose records may not be the same in a later version of the zone: the apex is among them. None
-    /// if the versions have no block in common, and any name may be another.
+    /// The names, in wire format, whose records may differ in a later version of the zone, including the apex. None if the
+    /// versions do not share a block, so that any name may differ.
     pub fn names_changed_in(&self, later: &Zone) -> Option<BTreeSet<Box<[u8]>>> {
         let own = self.changed_names(later)?.into_iter().map(|(_, relative)| relative);
         let all = own.chain(self.aliases_touched_in(later)?).chain([Box::default()]);

@@ -1,4 +1,4 @@
-//! Delegations within a zone: zone cuts with their name servers, and the glue that they need.
+//! Delegations within a zone: the zone cuts with their name servers, and their glue.
 
 use super::{
     ZoneCut,
@@ -8,14 +8,14 @@ use super::{
 use crate::{
     snapshot::routes::NameServer,
     wire::{
-        name::printed,
+        name::name_text,
         rdata::{self, rtype},
     },
 };
 use std::{borrow::Cow, collections::HashSet, net::IpAddr};
 
 impl Builder<'_> {
-    /// Warns of occluded data that is no glue, and of delegations that lack glue.
+    /// Warns of occluded records that are not glue, and of delegations without necessary glue.
     pub(super) fn check_glue(&mut self) {
         let mut wanted: HashSet<Box<[u8]>> = HashSet::new();
         let mut warnings = Vec::new();
@@ -28,8 +28,8 @@ impl Builder<'_> {
                     let target = target.to_ascii_lowercase();
                     let has_address = self.named(&target).is_some_and(|at| has_address(&self.nodes[at]));
                     if ends_with(&target, &node.name) && !has_address {
-                        let (owner, target) = (printed(&node.name), printed(&target));
-                        let message = format!("the delegation of {owner} lacks glue: {target} has no address");
+                        let (owner, target) = (name_text(&node.name), name_text(&target));
+                        let message = format!("the delegation of {owner} has no glue: add an address for {target}");
                         warnings.push((set.origin, message));
                     }
                     wanted.insert(target.into());
@@ -41,10 +41,10 @@ impl Builder<'_> {
             let is_glue = wanted.contains(&node.name);
             for set in &node.sets {
                 if !(is_glue && matches!(set.rtype, rtype::A | rtype::AAAA)) {
-                    let (owner, above) = (printed(&node.name), printed(&self.nodes[occluder].name));
+                    let (owner, above) = (name_text(&node.name), name_text(&self.nodes[occluder].name));
                     let what = rdata::type_to_text(set.rtype);
                     let message = format!(
-                        "{owner} {what} is never answered: it is below {above}, which is delegated or has a DNAME"
+                        "the {what} records of {owner} are never served: {above} above is delegated or has a DNAME record"
                     );
                     warnings.push((set.origin, message));
                 }
@@ -55,7 +55,7 @@ impl Builder<'_> {
         }
     }
 
-    /// The zone cuts, with the name servers below them and those of their addresses that the zone has.
+    /// The zone cuts, with their name servers and the addresses that the zone has of these.
     pub(super) fn cuts(&self) -> Vec<ZoneCut> {
         let is_cut = |node: &&NodeBuilder| node.flags & node_flag::CUT != 0 && node.occluder.is_none();
         let address = |value: &Cow<[u8]>| match value.len() {

@@ -1,4 +1,4 @@
-//! Lays a zone out in memory, when all that it has is known.
+//! The layout of a zone in memory, once all of its nodes are known.
 
 use super::{
     Set,
@@ -9,15 +9,16 @@ use super::{
 use crate::{
     snapshot::names::{Numbering, Table},
     wire::{
+        codes::{class, pointer},
         name::labels,
-        query::{LookupName, name_hash},
+        query::{HEADER, LookupName, name_hash},
         rdata::{self, rtype},
     },
 };
 use std::sync::Arc;
 
-/// A zone as it lies in memory.
-pub(super) struct LaidOut {
+/// The memory of a zone.
+pub(super) struct Layout {
     pub table: Table,
     pub block: Arc<[u8]>,
     pub negative: u32,
@@ -25,9 +26,9 @@ pub(super) struct LaidOut {
 }
 
 impl Builder<'_> {
-    /// Lays the zone out: first sizes, and so places; then the octets. None if it is too large.
-    pub(super) fn lay_out(&mut self) -> Option<LaidOut> {
-        let mut places = Vec::with_capacity(self.nodes.len());
+    /// Lays the zone out: first the sizes, which give the offsets; then the octets. None if the apex has no SOA record.
+    pub(super) fn lay_out(&mut self) -> Option<Layout> {
+        let mut offsets = Vec::with_capacity(self.nodes.len());
         let mut size = 0usize;
         let mut compressed: Vec<Vec<Vec<Record>>> = Vec::with_capacity(self.nodes.len());
         let (mut names, has_empty_wildcards) = self.empty_non_terminals();
@@ -38,7 +39,7 @@ impl Builder<'_> {
             .map(|node| node.sets.iter().map(|set| self.additional(node, set, &mut made)).collect())
             .collect();
         for (node, additional) in self.nodes.iter().zip(&additionals) {
-            places.push(size);
+            offsets.push(size);
             size += 4 + 4 * (node.flags & (node_flag::WILDCARD | node_flag::OCCLUDED)).count_ones() as usize;
             size += node.name.len() - self.apex.len();
             let sets: Vec<Vec<Record>> = node
@@ -53,12 +54,12 @@ impl Builder<'_> {
         }
         let negative_set = negative(&self.nodes[0], &self.apex)?;
         let mut total = size + negative_set.len();
-        let goes_along = |set: &SetBuilder| matches!(set.rtype, rtype::A | rtype::AAAA | rtype::SVCB | rtype::HTTPS);
+        let is_copied = |set: &SetBuilder| matches!(set.rtype, rtype::A | rtype::AAAA | rtype::SVCB | rtype::HTTPS);
         for (name, source) in &made.names {
-            places.push(total);
+            offsets.push(total);
             total += 4 + name.len() - self.apex.len();
             let sets = self.nodes[*source].sets.iter().zip(&compressed[*source]);
-            total += sets.filter(|(set, _)| goes_along(set)).map(|(set, r)| set_size(set, r, 0)).sum::<usize>();
+            total += sets.filter(|(set, _)| is_copied(set)).map(|(set, r)| set_size(set, r, 0)).sum::<usize>();
         }
         let mut block = Vec::with_capacity(total);
         for (at, node) in self.nodes.iter().enumerate() {
@@ -66,20 +67,20 @@ impl Builder<'_> {
             block.extend_from_slice(&[relative.len() as u8, node.flags]);
             block.extend_from_slice(&(node.sets.len() as u16).to_le_bytes());
             for other in [node.wildcard, node.occluder].into_iter().flatten() {
-                block.extend_from_slice(&(places[other] as u32).to_le_bytes());
+                block.extend_from_slice(&(offsets[other] as u32).to_le_bytes());
             }
             block.extend_from_slice(relative);
             for (number, set) in node.sets.iter().enumerate() {
-                let additional: Vec<u32> = additionals[at][number].iter().map(|node| places[*node] as u32).collect();
+                let additional: Vec<u32> = additionals[at][number].iter().map(|node| offsets[*node] as u32).collect();
                 write_set(&mut block, set.rtype, set.ttl, &compressed[at][number], &additional, set.alias);
             }
         }
         let negative = block.len() as u32;
         block.extend_from_slice(&negative_set);
-        // What follows is found by nobody but sets that name it.
+        // Only additional sections use the nodes behind this point.
         for (name, source) in &made.names {
             let relative = &name[..name.len() - self.apex.len()];
-            let sets = || self.nodes[*source].sets.iter().zip(&compressed[*source]).filter(|(set, _)| goes_along(set));
+            let sets = || self.nodes[*source].sets.iter().zip(&compressed[*source]).filter(|(set, _)| is_copied(set));
             block.extend_from_slice(&[relative.len() as u8, 0]);
             block.extend_from_slice(&(sets().count() as u16).to_le_bytes());
             block.extend_from_slice(relative);
@@ -88,11 +89,11 @@ impl Builder<'_> {
             }
         }
         names.extend(self.nodes.iter().zip(0..).map(|(node, at)| (name_hash(&node.name), at)));
-        let table = Table::new(names.into_iter().map(|(hash, at)| (hash, places[at as usize] as u32)));
-        Some(LaidOut { table, block: block.into(), negative, has_empty_wildcards })
+        let table = Table::new(names.into_iter().map(|(hash, at)| (hash, offsets[at as usize] as u32)));
+        Some(Layout { table, block: block.into(), negative, has_empty_wildcards })
     }
 
-    /// The hashes of empty non-terminals, each with a node below it. Also whether a wildcard is among them.
+    /// The hashes of empty non-terminals, each with a node below it; and whether a wildcard is among them.
     fn empty_non_terminals(&self) -> (Vec<(u64, u32)>, bool) {
         let apex_labels = labels(&self.apex).count();
         let (mut known, mut all, mut has_wildcards) = (Numbering::default(), Vec::new(), false);
@@ -101,7 +102,7 @@ impl Builder<'_> {
             for skip in 1..name.labels().saturating_sub(apex_labels) {
                 let (suffix, hash) = (name.suffix(skip), name.hash(skip));
                 let ends_so = |other: u32| ends_with(&self.nodes[other as usize].name, suffix);
-                // What is above a name that is there is there as well.
+                // All names above an existing name are known already.
                 if self.node_of(suffix, hash).is_some() || known.find(hash, ends_so).is_some() {
                     break;
                 }
@@ -114,7 +115,7 @@ impl Builder<'_> {
     }
 }
 
-/// A node by itself, which refers to no other one.
+/// The memory of a node that refers to no other node.
 pub(super) fn alone(node: &NodeBuilder, apex: &[u8]) -> Vec<u8> {
     let relative = &node.name[..node.name.len() - apex.len()];
     let mut block = vec![relative.len() as u8, node.flags & !(node_flag::WILDCARD | node_flag::OCCLUDED)];
@@ -136,7 +137,7 @@ pub(super) fn negative(apex_node: &NodeBuilder, apex: &[u8]) -> Option<Vec<u8>> 
     Some(set)
 }
 
-/// A record's data with names cut short where a pointer to the apex will stand, and the places of these pointers.
+/// A record's data, in which names end with room for a pointer to the apex; and the offsets of these pointers.
 struct Record {
     data: Vec<u8>,
     pointers: Vec<usize>,
@@ -149,7 +150,7 @@ fn compress(rtype: u16, value: &[u8], apex: &[u8]) -> Record {
         if may_be_compressed && apex.len() > 2 && ends_with(&value[name.clone()], apex) {
             record.data.extend_from_slice(&value[copied..name.end - apex.len()]);
             record.pointers.push(record.data.len());
-            record.data.extend_from_slice(&[0xc0, 0]);
+            record.data.extend_from_slice(&pointer::to(0).to_be_bytes());
             copied = name.end;
         }
     }
@@ -174,23 +175,23 @@ fn write_set(block: &mut Vec<u8>, rtype: u16, ttl: u32, records: &[Record], addi
     let mut at = 0;
     for record in records {
         at += 12;
-        record.pointers.iter().for_each(|place| block.extend_from_slice(&((at + place) as u16).to_le_bytes()));
+        record.pointers.iter().for_each(|offset| block.extend_from_slice(&((at + offset) as u16).to_le_bytes()));
         at += record.data.len();
     }
     if let Some(alias) = alias {
         block.extend_from_slice(&(alias as u32).to_le_bytes());
     }
     for record in records {
-        block.extend_from_slice(&[0xc0, 12]);
+        block.extend_from_slice(&pointer::to(HEADER).to_be_bytes());
         block.extend_from_slice(&rtype.to_be_bytes());
-        block.extend_from_slice(&[0, 1]);
+        block.extend_from_slice(&class::IN.to_be_bytes());
         block.extend_from_slice(&ttl.to_be_bytes());
         block.extend_from_slice(&(record.data.len() as u16).to_be_bytes());
         block.extend_from_slice(&record.data);
     }
 }
 
-/// The MINIMUM field: the last four octets.
+/// The MINIMUM field of a SOA record: its last four octets.
 fn soa_minimum(soa: &[u8]) -> u32 {
     soa.last_chunk().map_or(0, |minimum| u32::from_be_bytes(*minimum))
 }

@@ -1,8 +1,7 @@
-//! A compiled zone: one block of memory that answers are copied out of.
+//! A compiled zone: one block of memory from which answers are copied.
 //!
-//! Names are found by their hash in a [`Table`]; behind each stands a node in the block. An empty non-terminal has no node of
-//! its own: behind its hash stands a node below it, whose name ends in it. So a name costs memory by its length, however
-//! many labels it has.
+//! A [`Table`] finds a name by its hash, and leads to a node in the block. An empty non-terminal has no node: its hash leads
+//! to a node below it, whose name ends in it. So the memory of a name follows its length, and not its number of labels.
 //!
 //! ```text
 //! node   name length (without the apex) u8, flags u8, number of sets u16
@@ -10,15 +9,16 @@
 //!        the name, without the apex
 //!        sets
 //! set    type u16, records u16, octets of records u16, compressed names u16, additional nodes u16
-//!        additional nodes u32 each, places of compressed names u16 each
-//!        records, as they go on the wire: owner pointer, type, class, TTL, length, data
+//!        additional nodes u32 each, offsets of compressed names u16 each
+//!        records in wire format: owner pointer, type, class, TTL, length, data
 //! ```
-//! The records are position-independent: their owner is a pointer, and names in them that end in the apex do so with a
-//! pointer, both of which are put in when the reply is written. An alias is a set of no records, whose octets are the
-//! number of its target.
+//!
+//! The records do not depend on their position in a message. Their owner is a pointer, and a name in them that ends in the
+//! apex ends with a pointer. Both pointers are set when the reply is written. An alias is a set without records, and its
+//! octets are the number of its target.
 //!
 //! A zone that a dynamic update or an incremental transfer has changed shares block and table with the zone before, and
-//! has [`Changes`] beside them: see there.
+//! has [`Changes`] in addition.
 
 mod additional;
 mod alias_targets;
@@ -37,6 +37,7 @@ use crate::{
     manifest::{Id, PrivateHostedZone, digest::Digest, overlay::Overlay, transferred::Content},
     wire::{
         Name,
+        codes::pointer,
         name::MAX_NAME,
         query::{LookupName, child_hash},
         rdata::rtype,
@@ -51,9 +52,6 @@ pub use changes::SetChange;
 use changes::{Changes, Shape};
 pub use records::{Cursor, soa_serial};
 pub use serial::Serial;
-
-/// How far into a message a pointer reaches (RFC 1035, 4.1.4).
-const MOST_POINTER: usize = 0x3fff;
 
 /// Flags of a node.
 mod node_flag {
@@ -74,57 +72,57 @@ mod node_flag {
 pub struct Zone {
     /// Its identifier in the manifest.
     pub id: Id,
-    /// What it was compiled from.
+    /// The zone in the manifest.
     pub source: Arc<PrivateHostedZone>,
     /// Its apex in lower case.
     pub apex: Box<[u8]>,
-    /// A name that is missing is resolved as if the zone were not there.
+    /// A missing name is resolved as if the zone did not exist.
     pub fallthrough: bool,
-    /// How many records it has.
+    /// The number of its records.
     pub records: usize,
-    /// Why its records are not there: a zone that is transferred, and was not yet, or has expired.
+    /// The reason why it has no records: it has not been transferred yet, or has expired. None if it has records.
     pub missing: Option<Arc<str>>,
-    /// What updates have made of it.
+    /// The record sets that dynamic updates have changed.
     pub overlay: Option<Arc<Overlay>>,
-    /// The records of a zone that is transferred.
+    /// The records of a transferred zone.
     content: Option<Arc<Content>>,
-    /// Its source has no SOA record: it is made up.
+    /// Its source has no SOA record, and zonal made one.
     has_made_soa: bool,
     apex_labels: usize,
-    /// Some empty non-terminal is a wildcard, as `*.b` is where there is `a.*.b`.
+    /// An empty non-terminal is a wildcard, such as `*.b` if `a.*.b` exists.
     has_empty_wildcards: bool,
     table: Table,
     block: Arc<[u8]>,
-    /// A set of the SOA record alone, with the TTL of negative answers.
+    /// The offset of a set with the SOA record alone, with the TTL of negative answers.
     negative: u32,
     aliases: Arc<[Name]>,
     cuts: Arc<[ZoneCut]>,
-    /// A digest of all records, the serial aside, of a zone whose serial counts.
+    /// A digest of all records without the serial, if secondaries copy the zone.
     digest: Digest,
-    /// What a change has to know of the block; none for a zone that is built anew with each change.
+    /// The data that a change needs of the block; none if each change builds the zone again.
     shape: Option<Arc<Shape>>,
-    /// What is not as it is in the block.
+    /// The differences to the block.
     changes: Option<Box<Changes>>,
 }
 
-/// A zone cut: what is below it is delegated.
+/// A zone cut: the names below it are delegated.
 #[derive(Debug, PartialEq)]
 pub struct ZoneCut {
     /// Its name, in lower case.
     pub name: Box<[u8]>,
-    /// Who answers below it.
+    /// The servers of the names below it.
     pub name_servers: Vec<NameServer>,
 }
 
-/// Where a node is in its zone's block.
+/// The offset of a node in its zone's block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NodeAt(u32);
 
-/// A node of a zone. Two of one zone are the same if they are at the same place.
+/// A node of a zone: a name with records. Two nodes are equal if they are at the same offset of the same block.
 #[derive(Clone, Copy)]
 pub struct Node<'z> {
     zone: &'z Zone,
-    /// The zone's block, or one of the node's own.
+    /// The zone's block, or a block of the node's own if it has changed.
     block: &'z [u8],
     at: usize,
 }
@@ -137,15 +135,15 @@ pub struct Set<'z> {
     at: usize,
 }
 
-/// What stands behind a name: its node; or, where it is an empty non-terminal, a node below it.
+/// The node of a name; of an empty non-terminal, a node below it.
 #[derive(Clone, Copy)]
-struct Found<'z> {
+struct FoundNode<'z> {
     node: Node<'z>,
-    /// How many octets the name has in front of the apex.
+    /// The length of the name in front of the apex, in octets.
     len: usize,
 }
 
-impl<'z> Found<'z> {
+impl<'z> FoundNode<'z> {
     /// Whether the name is an empty non-terminal.
     #[inline]
     fn is_empty(self) -> bool {
@@ -155,26 +153,27 @@ impl<'z> Found<'z> {
     /// The zone cut or DNAME above the name.
     #[inline]
     fn occluder(self) -> Option<Node<'z>> {
-        // The highest one above the node: it is above the name as well, or between the name and the node.
+        // The highest one above the node is above the name too, or between the name and the node.
         self.node.occluder().filter(|above| above.relative().len() < self.len)
     }
 }
 
-/// How a name relates to a zone.
+/// The result of a search for a name (RFC 1034, 4.3.2, step 3; RFC 4592; RFC 6672).
 pub enum Search<'z> {
-    /// It is there, and nothing above it is in the way.
+    /// The name has this node, and is not occluded.
     Node(Node<'z>),
-    /// It is not there, but a wildcard stands in for it.
+    /// The name does not exist, and this wildcard matches it.
     Wildcard(Node<'z>),
-    /// It is below this zone cut, or at it.
+    /// The name is at this zone cut, or below it.
     Cut(Node<'z>),
-    /// It is below this DNAME.
+    /// The name is below this DNAME.
     Dname(Node<'z>),
-    /// It is an empty non-terminal: there are only names below it.
+    /// The name is an empty non-terminal: it has no records, but names below it have.
     Empty,
-    /// It is not there, but a wildcard stands in for it that is an empty non-terminal, below a name with so many labels.
+    /// The name does not exist, and a wildcard without records matches it. The number is that of the labels of the name above
+    /// the wildcard.
     EmptyWildcard(usize),
-    /// There is no such name.
+    /// The name does not exist.
     Missing,
 }
 
@@ -192,7 +191,7 @@ impl Zone {
         }
     }
 
-    /// How many labels the apex has.
+    /// The number of labels of the apex.
     pub fn apex_labels(&self) -> usize {
         self.apex_labels
     }
@@ -220,19 +219,19 @@ impl Zone {
         &self.aliases[number]
     }
 
-    /// Where in memory the search for a name begins.
+    /// The address that the search for a name reads first.
     #[inline]
-    pub fn first_look(&self, hash: u64) -> *const u8 {
-        self.table.first_look(hash)
+    pub fn first_address(&self, hash: u64) -> *const u8 {
+        self.table.first_address(hash)
     }
 
-    /// Where in memory it goes on, if there is such a name.
+    /// The address that the search reads next, if the name probably exists.
     #[inline]
-    pub fn second_look(&self, hash: u64) -> Option<*const u8> {
+    pub fn second_address(&self, hash: u64) -> Option<*const u8> {
         self.block.get(self.table.guess(hash)? as usize).map(std::ptr::from_ref)
     }
 
-    /// Octets of memory.
+    /// Its size in memory, in octets.
     pub fn memory(&self) -> usize {
         let shape = self.shape.as_ref().map_or(0, |shape| shape.memory());
         self.block.len() + self.table.memory() + shape + self.changes.as_ref().map_or(0, |changes| changes.memory())
@@ -243,24 +242,24 @@ impl Zone {
         Node { zone: self, block: &self.block, at: at.0 as usize }
     }
 
-    /// What stands behind the name that is left of `name` when `skip` labels are taken away. It is in the zone.
+    /// Finds the name that is left when `skip` labels are taken from `name`. It is at the apex or below.
     #[inline]
-    fn find(&self, name: &LookupName, skip: usize) -> Option<Found<'_>> {
+    fn find(&self, name: &LookupName, skip: usize) -> Option<FoundNode<'_>> {
         let suffix = name.suffix(skip);
         self.find_relative(&suffix[..suffix.len() - self.apex.len()], name.hash(skip))
     }
 
-    /// What stands behind these labels in front of the apex.
+    /// Finds the name with these labels in front of the apex.
     #[inline]
-    fn find_relative(&self, relative: &[u8], hash: u64) -> Option<Found<'_>> {
+    fn find_relative(&self, relative: &[u8], hash: u64) -> Option<FoundNode<'_>> {
         if let Some(changes) = &self.changes {
             return changes.find(self, relative, hash);
         }
         let at = self.table.find(hash, |at| self.node(NodeAt(at)).is_at_or_below(relative))?;
-        Some(Found { node: self.node(NodeAt(at)), len: relative.len() })
+        Some(FoundNode { node: self.node(NodeAt(at)), len: relative.len() })
     }
 
-    /// Looks a name up that is at the apex or below it (RFC 1034, 4.3.2; RFC 4592; RFC 6672).
+    /// Searches for a name that is at the apex or below it (RFC 1034, 4.3.2; RFC 4592; RFC 6672).
     #[inline]
     pub fn search(&self, name: &LookupName) -> Search<'_> {
         if let Some(found) = self.find(name, 0) {
@@ -272,10 +271,10 @@ impl Zone {
                 None => Search::Node(found.node),
             };
         }
-        // The closest encloser; the apex is one in any case.
-        let most = name.labels() - self.apex_labels;
-        let apex = || (Found { node: self.apex_node(), len: 0 }, most);
-        let (encloser, skip) = (1..most).find_map(|skip| Some((self.find(name, skip)?, skip))).unwrap_or_else(apex);
+        // The closest encloser (RFC 4592, 3.3.1). The apex always exists.
+        let max_skip = name.labels() - self.apex_labels;
+        let apex = || (FoundNode { node: self.apex_node(), len: 0 }, max_skip);
+        let (encloser, skip) = (1..max_skip).find_map(|skip| Some((self.find(name, skip)?, skip))).unwrap_or_else(apex);
         let own = if encloser.is_empty() { None } else { Some(encloser.node) };
         if let Some(above) = encloser.occluder().or(own) {
             if above.flags() & node_flag::CUT != 0 {
@@ -294,7 +293,7 @@ impl Zone {
         }
     }
 
-    /// Looks up the wildcard below a closest encloser that has no node, or where the wildcard has none.
+    /// Searches for the wildcard below a closest encloser, if the encloser or the wildcard has no node.
     fn search_wildcard(&self, name: &LookupName, skip: usize) -> Search<'_> {
         let encloser = name.suffix(skip);
         let relative = [b"\x01*", &encloser[..encloser.len() - self.apex.len()]];
@@ -355,7 +354,7 @@ impl<'z> Node<'z> {
         Some(self.zone.node(NodeAt(read_u32(self.block, at))))
     }
 
-    /// Where the name begins.
+    /// The offset of the name.
     #[inline]
     fn name_at(self) -> usize {
         self.at + 4 + 4 * (self.flags() & (node_flag::WILDCARD | node_flag::OCCLUDED)).count_ones() as usize
@@ -368,14 +367,14 @@ impl<'z> Node<'z> {
         &self.block[at..at + self.block[self.at] as usize]
     }
 
-    /// Whether its name is this one, or ends in it.
+    /// Whether its name is at or below this one.
     #[inline]
     fn is_at_or_below(self, relative: &[u8]) -> bool {
         let own = self.relative();
         own == relative || own.len() > relative.len() && is_below(own, relative)
     }
 
-    /// How many labels its name has.
+    /// The number of labels of its name.
     pub fn labels(self) -> usize {
         let mut rest = self.relative();
         let mut labels = self.zone.apex_labels;
@@ -386,7 +385,7 @@ impl<'z> Node<'z> {
         labels
     }
 
-    /// Its name, for those who read.
+    /// Its name, for texts.
     pub fn name(self) -> Name {
         Name::from_wire(&[self.relative(), &self.zone.apex].concat()).unwrap_or_else(|_| Name::root())
     }
@@ -411,7 +410,7 @@ impl<'z> Node<'z> {
     }
 }
 
-/// Whether a name ends in another one, which is shorter: both without the apex.
+/// Whether a name is below another one, which is shorter. Both are without the apex.
 fn is_below(name: &[u8], other: &[u8]) -> bool {
     let mut rest = name;
     while rest.len() > other.len() {
@@ -421,7 +420,7 @@ fn is_below(name: &[u8], other: &[u8]) -> bool {
 }
 
 impl<'z> Set<'z> {
-    /// Octets in front of what is of variable length.
+    /// The number of octets in front of the parts of variable length.
     const FIXED: usize = 10;
 
     /// The type.
@@ -430,7 +429,7 @@ impl<'z> Set<'z> {
         read_u16(self.block, self.at) as u16
     }
 
-    /// How many records it has; an alias has none.
+    /// The number of its records; 0 for an alias.
     #[inline]
     pub fn count(self) -> u16 {
         read_u16(self.block, self.at + 2) as u16
@@ -456,7 +455,7 @@ impl<'z> Set<'z> {
         &self.block[self.records_at()..self.end()]
     }
 
-    /// The number of the target, if it is an alias.
+    /// The number of the target; none if it is not an alias.
     #[inline]
     pub fn alias(self) -> Option<usize> {
         (self.count() == 0).then(|| read_u32(self.block, self.records_at()) as usize)
@@ -468,35 +467,35 @@ impl<'z> Set<'z> {
         self.block.get(at..at + 4).map_or(0, |ttl| u32::from_be_bytes([ttl[0], ttl[1], ttl[2], ttl[3]]))
     }
 
-    /// Octets of its records' data, without compression.
+    /// The size of its records' data without compression, in octets.
     fn data_octets(self) -> usize {
         let pointers = (self.records_at() - self.fixups_at()) / 2;
         let headers = 12 * self.count() as usize;
         if self.count() == 0 { 0 } else { self.records().len() - headers + pointers * (self.zone.apex.len() - 2) }
     }
 
-    /// Whether a set at a target of this one goes along.
+    /// Whether a set at a target of this one belongs in the additional section.
     pub fn is_joined_by(self, other: Set) -> bool {
         additional::is_additional(self.rtype(), other.rtype())
     }
 
-    /// Writes the set. `owner` is where the owner is in the message, `apex` where the zone's apex is. Returns where the
-    /// records begin.
+    /// Writes the set. `owner` and `apex` are the offsets of the owner and of the zone's apex in the message. Returns the offset
+    /// of the first record.
     #[inline]
     pub fn write(self, reply: &mut Reply, section: Section, owner: usize, apex: usize) -> Result<usize, Full> {
         let start = reply.block(section, self.count(), self.records())?;
         for at in (self.fixups_at()..self.records_at()).step_by(2) {
-            reply.patch(start + read_u16(self.block, at), 0xc000 | apex as u16);
+            reply.patch(start + read_u16(self.block, at), pointer::to(apex));
         }
         if owner != crate::wire::query::HEADER {
-            reply.own(start, self.count(), 0xc000 | owner as u16);
+            reply.set_owners(start, self.count(), pointer::to(owner));
         }
         Ok(start)
     }
 
-    /// The same; of addresses another one is the first at each draw.
+    /// Writes the set. Each draw begins with another one of several addresses.
     #[inline]
-    pub fn write_turned(
+    pub fn write_rotated(
         self,
         reply: &mut Reply,
         section: Section,
@@ -508,12 +507,12 @@ impl<'z> Set<'z> {
         let first = self.first(draw);
         if first > 0 {
             let length = self.records().len();
-            reply.turn(start..start + length, length / usize::from(self.count()) * first);
+            reply.rotate(start..start + length, length / usize::from(self.count()) * first);
         }
         Ok(start)
     }
 
-    /// Which record comes first at a draw.
+    /// The index of the record that comes first at a draw.
     #[inline]
     fn first(self, draw: u32) -> usize {
         match self.rtype() {
@@ -522,8 +521,8 @@ impl<'z> Set<'z> {
         }
     }
 
-    /// The records, beginning with that which comes first at a draw.
-    fn turned(self, draw: u32) -> impl Iterator<Item = &'z [u8]> {
+    /// The records, in the order of a draw.
+    fn rotated(self, draw: u32) -> impl Iterator<Item = &'z [u8]> {
         let records = self.records();
         let mut at = 0;
         let each = (0..self.count()).map(move |_| {
@@ -536,16 +535,16 @@ impl<'z> Set<'z> {
         each.skip(first).chain(front).take(count)
     }
 
-    /// Writes as many records of a set of addresses as there is room for.
-    pub fn write_part(self, reply: &mut Reply, section: Section, owner: usize, draw: u32) {
-        for record in self.turned(draw) {
+    /// Writes as many addresses of the set as fit.
+    pub fn write_addresses_that_fit(self, reply: &mut Reply, section: Section, owner: usize, draw: u32) {
+        for record in self.rotated(draw) {
             let Ok(start) = reply.block(section, 1, record) else { break };
-            reply.own(start, 1, 0xc000 | owner as u16);
+            reply.set_owners(start, 1, pointer::to(owner));
         }
     }
 
-    /// Writes a set without compressed names under a name that is not in the message yet but for the apex: `owner` are the labels
-    /// in front of that.
+    /// Writes a set without compressed names. Of its owner, only the apex is in the message already: `owner` are the labels in
+    /// front of it.
     pub fn write_named(
         self,
         reply: &mut Reply,
@@ -556,17 +555,17 @@ impl<'z> Set<'z> {
     ) -> Result<(), Full> {
         let (position, count) = (reply.position(), reply.count(section));
         if owner.is_empty() {
-            return self.write_turned(reply, section, apex, apex, draw).map(|_| ());
+            return self.write_rotated(reply, section, apex, apex, draw).map(|_| ());
         }
         let mut write = || {
-            // The first record has the name in full; the others point to it, if that is not too far for a pointer.
-            self.turned(draw).enumerate().try_for_each(|(number, record)| {
-                let known = if number > 0 && position <= MOST_POINTER { Some(position) } else { None };
+            // The first record has the whole name. The others point to it, if a pointer reaches that far.
+            self.rotated(draw).enumerate().try_for_each(|(number, record)| {
+                let known = if number > 0 && position <= pointer::MAX_OFFSET { Some(position) } else { None };
                 if known.is_none() {
                     reply.octets(owner)?;
                 }
                 let start = reply.block(section, 1, record)?;
-                reply.patch(start, 0xc000 | known.unwrap_or(apex) as u16);
+                reply.patch(start, pointer::to(known.unwrap_or(apex)));
                 Ok(())
             })
         };

@@ -1,4 +1,4 @@
-//! Record sets of a zone's files that are not served, as dynamic updates have made something else of them.
+//! The record sets of a zone's files that are not served, because dynamic updates override them.
 
 use super::build::{Builder, Origin};
 use crate::{
@@ -7,19 +7,19 @@ use crate::{
 };
 use std::{borrow::Cow, collections::BTreeMap};
 
-/// What the files say of such sets, by owner and type.
-pub(super) type Overridden<'a> = BTreeMap<(Name, u16), Written<'a>>;
+/// The overridden sets, by owner and type.
+pub(super) type Overridden<'a> = BTreeMap<(Name, u16), FileSet<'a>>;
 
-/// A set as the files have it.
-pub(super) struct Written<'a> {
+/// A record set in the files.
+pub(super) struct FileSet<'a> {
     origin: Origin,
     ttl: u32,
-    /// None: it is an alias.
+    /// The data of its records; none for an alias.
     values: Option<Vec<Cow<'a, [u8]>>>,
 }
 
 impl<'a> Builder<'a> {
-    /// Whether an update has made something else of the set that a record of the files, or an alias, is of. It is remembered.
+    /// Whether an update overrides the set of a record or alias of the files. The set is kept for the warning.
     pub(super) fn is_overlaid(
         &mut self,
         owner: &Name,
@@ -32,38 +32,39 @@ impl<'a> Builder<'a> {
             return false;
         }
         let ttl = record.map_or(0, |(ttl, _)| ttl);
-        let written = self.overridden.entry((owner.clone(), rtype)).or_insert_with(|| Written {
+        let in_file = self.overridden.entry((owner.clone(), rtype)).or_insert_with(|| FileSet {
             origin,
             ttl,
             values: record.is_some().then(Vec::new),
         });
-        match (&mut written.values, record) {
+        match (&mut in_file.values, record) {
             (Some(values), Some((_, value))) => values.push(value.clone()),
             (values, _) => *values = None,
         }
         true
     }
 
-    /// Tells of each set of the files that is not served as it is there.
-    pub(super) fn tell_overridden(&mut self) {
+    /// Warns of each set of the files that an update overrides with other records.
+    pub(super) fn warn_of_overridden_sets(&mut self) {
         let id = self.id;
-        for ((owner, rtype), written) in std::mem::take(&mut self.overridden) {
+        for ((owner, rtype), in_file) in std::mem::take(&mut self.overridden) {
             let Some(set) = self.overlay.and_then(|overlay| overlay.get(&owner, rtype)) else { continue };
             let mut served: Vec<&[u8]> = set.values.iter().map(|value| &**value).collect();
             served.sort_unstable();
-            let is_same = written.values.is_some_and(|mut values| {
+            let is_same = in_file.values.is_some_and(|mut values| {
                 values.sort_unstable();
                 values.dedup();
-                written.ttl == set.ttl && values.iter().map(|value| &**value).eq(served.iter().copied())
+                in_file.ttl == set.ttl && values.iter().map(|value| &**value).eq(served.iter().copied())
             });
             if is_same {
                 continue;
             }
-            let done = if set.values.is_empty() { "removed" } else { "replaced" };
+            let change = if set.values.is_empty() { "removed" } else { "replaced" };
             let rtype = type_to_text(rtype);
-            let message = format!("the {rtype} records of {owner} are not served: a dynamic update has {done} them");
-            let help = format!("`zonal journal show {id}` shows it, `zonal journal drop {id}` has the files served");
-            self.warning(written.origin, message).help = Some(help);
+            let message = format!("the {rtype} records of {owner} are not served: a dynamic update has {change} them");
+            let help =
+                format!("`zonal journal show {id}` shows the update; `zonal journal drop {id}` serves the files again");
+            self.warning(in_file.origin, message).help = Some(help);
         }
     }
 }

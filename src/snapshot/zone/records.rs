@@ -1,14 +1,14 @@
-//! Reading all that a zone holds, for those who copy it or change it.
+//! Reading all names and records of a zone, for transfers and changes.
 
 use super::{Node, NodeAt, Search, Set, Zone, read_u16};
 use crate::{manifest::work, snapshot::aliases::MAX_ALIASES, wire::query::LookupName};
 
-/// A place in the order of all nodes of a zone: it begins with the apex.
+/// A position in the order of all nodes of a zone. The first one is that of the apex.
 #[derive(Clone, Copy, Default)]
 pub struct Cursor {
-    /// Where the node is in the zone's block.
-    place: u32,
-    /// Behind the block: the last one of the changed nodes, which are in the order of their hashes.
+    /// The offset of the node in the zone's block.
+    at: u32,
+    /// The hash of the last changed node that was read. Changed nodes come after the block, in the order of their hashes.
     changed: Option<u64>,
 }
 
@@ -23,33 +23,33 @@ impl Zone {
         })
     }
 
-    /// The node at a cursor, and where the next one is. Behind the last one there is none.
+    /// The node at a cursor, and the cursor of the next node; none behind the last node.
     pub fn node_at(&self, cursor: Cursor) -> Option<(Node<'_>, Cursor)> {
-        let mut at = cursor.place;
-        // They lie one behind the other; the set of negative answers is the end.
+        let mut at = cursor.at;
+        // The nodes are one after the other, up to the set of negative answers.
         while at < self.negative {
             work::count(1);
             let node = self.node(NodeAt(at));
-            let next = Cursor { place: node.end() as u32, ..cursor };
+            let next = Cursor { at: node.end() as u32, ..cursor };
             if let Some(node) = self.unless_changed(node) {
                 return Some((node, next));
             }
-            at = next.place;
+            at = next.at;
         }
         let (hash, node) = self.changes.as_ref()?.node_after(self, cursor.changed)?;
-        Some((node, Cursor { place: at, changed: Some(hash) }))
+        Some((node, Cursor { at, changed: Some(hash) }))
     }
 
-    /// All record sets with their owners, in wire format and lower case. An alias stands for the records of the zone that it
-    /// leads to; one that leads to an endpoint has no data of its own, and is left out.
+    /// All record sets with their owners, in wire format and lower case. An alias has the records of the zone's name that it
+    /// leads to. An alias to an endpoint has no data of its own, and is left out.
     pub fn record_sets(&self) -> impl Iterator<Item = (Vec<u8>, Set<'_>)> {
         self.nodes().flat_map(move |node| self.sets_of(node))
     }
 
-    /// Those of one name.
+    /// The record sets of one name.
     pub fn sets_of<'z>(&'z self, node: Node<'z>) -> impl Iterator<Item = (Vec<u8>, Set<'z>)> {
         let owner = [node.relative(), &self.apex].concat();
-        node.sets().filter_map(move |set| Some((owner.clone(), self.followed(set)?)))
+        node.sets().filter_map(move |set| Some((owner.clone(), self.follow_alias(set)?)))
     }
 
     /// The node of a name in wire format; none if the zone has no records at that name.
@@ -61,16 +61,16 @@ impl Zone {
         found.filter(|found| !found.is_empty()).map(|found| found.node)
     }
 
-    /// The set itself, or the one that it leads to as an alias within the zone.
-    pub fn followed<'z>(&'z self, set: Set<'z>) -> Option<Set<'z>> {
+    /// The set itself; of an alias, the set that it leads to within the zone.
+    pub fn follow_alias<'z>(&'z self, set: Set<'z>) -> Option<Set<'z>> {
         match set.alias() {
             None => Some(set),
-            Some(number) => self.followed_from(number, set.rtype()),
+            Some(number) => self.target_of_alias(number, set.rtype()),
         }
     }
 
-    /// The set that an alias leads to within the zone.
-    pub fn followed_from(&self, mut number: usize, rtype: u16) -> Option<Set<'_>> {
+    /// The set that the alias with a number leads to within the zone.
+    pub fn target_of_alias(&self, mut number: usize, rtype: u16) -> Option<Set<'_>> {
         for _ in 0..MAX_ALIASES {
             let name = LookupName::new(self.alias(number).as_wire())?;
             let is_below =
@@ -100,13 +100,13 @@ impl Zone {
     }
 }
 
-/// The serial in the data of a SOA record: five numbers are its end.
+/// The serial in the data of a SOA record, which ends with five numbers.
 pub fn soa_serial(soa: &[u8]) -> u32 {
     soa.last_chunk::<20>().map_or(0, |numbers| u32::from_be_bytes([numbers[0], numbers[1], numbers[2], numbers[3]]))
 }
 
 impl Node<'_> {
-    /// Where the next node begins.
+    /// The offset of the next node.
     pub(super) fn end(self) -> usize {
         self.sets().last().map_or(self.name_at() + self.block[self.at] as usize, Set::end)
     }

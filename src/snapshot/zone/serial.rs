@@ -1,4 +1,4 @@
-//! Serials: a zone that others copy has another one with each change of what it holds.
+//! Serials: a zone that secondaries copy gets a new serial with each change of its records.
 
 use super::{Node, Set, Zone};
 use crate::{
@@ -8,18 +8,18 @@ use crate::{
 use sha2::{Digest as _, Sha256};
 use std::sync::Arc;
 
-/// The serial that a zone has, and what it holds.
+/// The serial of a zone, and the content that it stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Serial {
-    /// The serial.
+    /// The serial number.
     pub number: u32,
-    /// A digest of all records, the serial aside.
+    /// A digest of all records without the serial.
     pub digest: [u8; 32],
 }
 
 impl Serial {
-    /// The serial of a zone that had `last`, holds what `digest` says now, and whose source says `own`, if it says anything.
-    /// `first` is for zones that had none before.
+    /// The next serial of a zone. `last` is its last serial, `digest` its content now, `own` the serial of its source, and
+    /// `first` the serial of a zone without `last` and `own`.
     fn after(last: Option<&Serial>, digest: [u8; 32], own: Option<u32>, first: u32) -> Serial {
         let number = match (last, own) {
             (None, own) => own.unwrap_or(first),
@@ -33,8 +33,8 @@ impl Serial {
 }
 
 impl Zone {
-    /// Gives the zone its serial. `first` is that of a zone without an own one that had none before.
-    pub(super) fn count_on(&mut self, last: Option<&Serial>, first: u32) -> Serial {
+    /// Gives the zone its next serial.
+    pub(super) fn set_next_serial(&mut self, last: Option<&Serial>, first: u32) -> Serial {
         let own = (!self.has_made_soa).then(|| self.serial());
         let serial = Serial::after(last, self.digest.octets(), own, first);
         let ends = [self.apex_node().set(rtype::SOA).map(Set::end), Some(self.negative().end())];
@@ -42,7 +42,7 @@ impl Zone {
             None => Arc::get_mut(&mut self.block),
             Some(changes) => Some(changes.head_mut()),
         };
-        // Nobody else has it yet: it has just been made.
+        // The block has just been made, so no other zone shares it.
         if let Some(block) = block {
             for end in ends.into_iter().flatten() {
                 block[end - 20..end - 16].copy_from_slice(&serial.number.to_be_bytes());
@@ -51,14 +51,14 @@ impl Zone {
         serial
     }
 
-    /// A digest of all records, whatever their order, the serial aside.
+    /// A digest of all records without the serial. It does not depend on their order.
     pub(super) fn content_digest(&self) -> Digest {
         let mut sum = Digest::default();
         self.nodes().for_each(|node| self.digest_node(node, |item| sum.add(item)));
         sum
     }
 
-    /// Digests the records of a node one by one. An alias stands for its target, whose records have digests of their own.
+    /// Calls `each` with a digest of each record of a node. The digest of an alias is that of its target's name.
     pub(super) fn digest_node(&self, node: Node, mut each: impl FnMut(&[u8; 32])) {
         let owner = [node.relative(), &self.apex].concat();
         for set in node.sets() {
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn serials_rise_and_never_fall() {
+    fn serials_never_fall() {
         let (same, other) = ([1; 32], [2; 32]);
         let last = |number| Some(Serial { number, digest: same });
         for (last, digest, own, expected) in [

@@ -17,11 +17,11 @@ fn record(owner: &str, rtype: u16, data: &str) -> Record {
     Record { owner, rtype, ttl: 60, rdata: parse_text(rtype, data, &Name::root()).unwrap(), file: 0, line: 0 }
 }
 
-/// A zone of these records, its SOA record aside.
+/// A zone of these records, and of a SOA and an NS record.
 fn zone(mut records: Vec<Record>) -> (Option<Zone>, Vec<Problem>) {
     records.push(record(APEX, rtype::SOA, "ns.z.example. h.z.example. 1 1 1 1 1"));
     records.push(record(APEX, rtype::NS, "ns.elsewhere.example."));
-    let source = Arc::new(PrivateHostedZone::bare(Name::absolute(APEX).unwrap()));
+    let source = Arc::new(PrivateHostedZone::empty(Name::absolute(APEX).unwrap()));
     let data = MasterFile { files: Vec::new(), records };
     let id = "Z".to_string();
     let job = Job { data: Some(&data), ..Job::new(&id, &source) };
@@ -41,14 +41,14 @@ fn found(zone: &Zone, name: &str) -> String {
     }
 }
 
-/// What RFC 1034, 4592 and 6672 say, by a map of names from the left label to the right one and of what is there.
+/// The result of a search by RFC 1034, 4592 and 6672, from a map of names and their types.
 fn expected(names: &BTreeMap<String, u16>, name: &str) -> String {
     let above = |name: &str| name.split_once('.').map(|(_, parent)| parent.to_string()).filter(|p| p != "example.");
-    let mut way = vec![name.to_string()];
-    while let Some(parent) = above(&way[way.len() - 1]) {
-        way.push(parent);
+    let mut path = vec![name.to_string()];
+    while let Some(parent) = above(&path[path.len() - 1]) {
+        path.push(parent);
     }
-    for (at, name) in way.iter().enumerate().rev() {
+    for (at, name) in path.iter().enumerate().rev() {
         match names.get(name) {
             Some(&rtype::NS) => return format!("cut {name}"),
             Some(&rtype::DNAME) if at > 0 => return format!("dname {name}"),
@@ -60,14 +60,14 @@ fn expected(names: &BTreeMap<String, u16>, name: &str) -> String {
         false => names.keys().any(|other| other.ends_with(&format!(".{name}"))).then(|| "empty".to_string()),
     };
     at(name, "node").unwrap_or_else(|| {
-        let encloser = way.iter().find(|name| **name == "z.example." || at(name, "").is_some()).unwrap();
+        let encloser = path.iter().find(|name| **name == "z.example." || at(name, "").is_some()).unwrap();
         at(&format!("*.{encloser}"), "wildcard").unwrap_or("missing".into())
     })
 }
 
 proptest! {
     #[test]
-    fn finds_what_the_rfcs_say(
+    fn search_agrees_with_the_rfcs(
         owners in vec((vec("[ab*]", 1..6), 0..12u8), 1..8),
         asked in vec(vec("[abc*]", 1..8), 1..40),
     ) {
@@ -95,10 +95,10 @@ proptest! {
 }
 
 #[test]
-fn a_name_takes_memory_by_its_length() {
+fn the_memory_of_a_name_follows_its_length() {
     let names = 500;
     for label in ["a.", "*."] {
-        // 115 labels, of which none is in another name.
+        // 115 labels that no other name shares.
         let owner = |number: usize| format!("{}n{number}.z.example.", label.repeat(115));
         let deep = zone((0..names).map(|number| record(&owner(number), rtype::A, "192.0.2.1")).collect()).0.unwrap();
         assert!(deep.memory() < names * 20 * 255, "{} octets for {names} names", deep.memory());
@@ -111,21 +111,21 @@ fn a_name_takes_memory_by_its_length() {
 }
 
 #[test]
-fn a_record_set_is_refused_before_it_is_compared_with_itself() {
+fn rejects_a_large_record_set_without_comparing_all_of_its_records() {
     let number = 60_000u32;
     let address = |at: u32| std::net::Ipv4Addr::from(0x0a00_0000 + at).to_string();
     let mut records: Vec<Record> = (0..number).map(|at| record("a.z.example", rtype::A, &address(at))).collect();
-    // Equal ones are one.
+    // Equal records count once.
     records.extend((0..number).map(|at| record("b.z.example", rtype::A, &address(at % 4000))));
     let (zone, problems) = zone(records);
     assert!(zone.is_none());
     let messages: Vec<&str> = problems.iter().map(|problem| problem.message.as_str()).collect();
-    let expected = "the A records of a.z.example. fill more than 65200 octets, which a message holds";
+    let expected = "the A records of a.z.example. have more than 65200 octets, the maximum of a message";
     assert_eq!(messages, [expected]);
 }
 
 #[test]
-fn problems_and_types_of_a_zone_are_bounded() {
+fn limits_the_listed_problems_of_a_zone_and_the_types_of_a_name() {
     let ttl =
         |at: u32| Record { ttl: at, ..record("a.z.example", rtype::A, &std::net::Ipv4Addr::from(at).to_string()) };
     let (zone_, problems) = zone((1..2000).map(ttl).collect());

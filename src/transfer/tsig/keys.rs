@@ -1,7 +1,7 @@
-//! The keys of the node, by name.
+//! The TSIG keys of the node, by name.
 
 use crate::{
-    config::{TsigAlgorithm, TsigKey, remedy::unreadable},
+    config::{TsigAlgorithm, TsigKey, remedy::explain_read_error},
     wire::Name,
 };
 use anyhow::{Context, bail, ensure};
@@ -16,10 +16,10 @@ use std::{
     sync::Arc,
 };
 
-/// No file with a key is as long as this, in octets.
-const MAX_OCTETS: u64 = 64 << 10;
+/// The maximum length of a file with a key, in octets. The rest is ignored.
+const MAX_FILE_OCTETS: u64 = 64 << 10;
 
-/// A key that two sides share.
+/// A secret key that two servers share.
 pub struct Key {
     /// Its name, in lower case.
     pub name: Name,
@@ -34,7 +34,7 @@ impl fmt::Debug for Key {
 }
 
 impl Key {
-    /// A key of this name.
+    /// A key.
     pub fn new(name: &Name, algorithm: TsigAlgorithm, secret: &[u8]) -> Key {
         Key { name: name.to_lowercase(), algorithm, secret: secret.into() }
     }
@@ -45,7 +45,7 @@ impl Key {
         [&[word.len() as u8], word.as_bytes(), &[0]].concat()
     }
 
-    /// The length of its MACs, in octets.
+    /// The length of a MAC of the key, in octets.
     pub(super) fn mac_size(&self) -> usize {
         match self.algorithm {
             TsigAlgorithm::HmacSha256 => 32,
@@ -62,13 +62,14 @@ impl Key {
         }
     }
 
-    /// The MAC of octets that come in parts.
+    /// The MAC of the concatenated parts.
     pub(super) fn mac(&self, parts: &[&[u8]]) -> Vec<u8> {
-        // It fails for algorithms only that we do not have.
+        // It fails only for algorithms that `TsigAlgorithm` does not have.
         self.hmac().mac_data(&self.secret, &parts.concat()).unwrap_or_default()
     }
 
-    /// Whether a MAC, or the first octets of one, is that of the parts. It takes the same time whatever differs.
+    /// Whether a MAC, or a truncated one, matches the parts. The time does not depend on the octets
+    /// that differ.
     pub(super) fn verify(&self, parts: &[&[u8]], mac: &[u8]) -> bool {
         let octets = parts.concat();
         if mac.len() == self.mac_size() {
@@ -85,7 +86,11 @@ impl Key {
 pub struct Keys(HashMap<Name, Arc<Key>>);
 
 impl Keys {
-    /// Reads the keys that the configuration names.
+    /// Reads the keys of the configuration.
+    ///
+    /// # Errors
+    ///
+    /// A name or a secret is invalid, or a file cannot be read.
     pub fn read(config: &BTreeMap<String, TsigKey>) -> anyhow::Result<Keys> {
         let keys = config.iter().map(|(text, key)| {
             let name = Name::absolute(text)?;
@@ -95,12 +100,12 @@ impl Keys {
         Ok(Keys(keys.collect::<anyhow::Result<_>>()?))
     }
 
-    /// These keys.
+    /// Collects keys.
     pub fn of(keys: impl IntoIterator<Item = Key>) -> Keys {
         Keys(keys.into_iter().map(|key| (key.name.clone(), Arc::new(key))).collect())
     }
 
-    /// The key of a name.
+    /// The key with a name.
     pub fn get(&self, name: &Name) -> Option<&Arc<Key>> {
         self.0.get(name)
     }
@@ -131,13 +136,14 @@ fn read(name: &Name, config: &TsigKey) -> anyhow::Result<Key> {
 fn text(file: &Path) -> anyhow::Result<String> {
     let mut text = String::new();
     File::open(file)
-        .and_then(|file| file.take(MAX_OCTETS).read_to_string(&mut text))
-        .map_err(unreadable)
+        .and_then(|file| file.take(MAX_FILE_OCTETS).read_to_string(&mut text))
+        .map_err(explain_read_error)
         .with_context(|| format!("{} cannot be read", file.display()))?;
     Ok(text)
 }
 
-/// Reads a key in the form that `tsig-keygen` and `rndc-confgen` write: `key "name" { algorithm …; secret "…"; };`.
+/// Reads a key in the form that `tsig-keygen` and `rndc-confgen` write: `key "name" { algorithm …;
+/// secret "…"; };`.
 fn statement(name: &Name, text: &str) -> anyhow::Result<(String, Option<TsigAlgorithm>)> {
     const FORM: &str = "it is neither base64 nor `key \"name\" { algorithm hmac-sha256; secret \"…\"; };`";
     let spaced = text.replace(['{', '}', ';'], " ");
@@ -161,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keys_are_read_from_both_forms_of_files() {
+    fn reads_keys_from_both_forms_of_files() {
         let directory = std::env::temp_dir().join(format!("zonal-keys-{}", std::process::id()));
         std::fs::create_dir_all(&directory).unwrap();
         let file = directory.join("key");

@@ -1,5 +1,5 @@
 use super::*;
-use crate::{config::TsigAlgorithm, wire::query::rcode};
+use crate::{config::TsigAlgorithm, wire::codes::rcode};
 use hickory_proto::{
     op::{Message, MessageType, OpCode, Query},
     rr::{Name as HickoryName, RecordType, TSigner, rdata::tsig::TsigAlgorithm as Hmac},
@@ -22,7 +22,7 @@ fn message(id: u16) -> Vec<u8> {
     message.to_vec().unwrap()
 }
 
-/// The other side's view, by another implementation.
+/// Another implementation, which verifies and signs.
 fn judge() -> TSigner {
     let name = HickoryName::from_ascii("transfer.").unwrap();
     TSigner::new(b"a secret".to_vec(), Hmac::HmacSha256, name, 300).unwrap()
@@ -45,7 +45,7 @@ fn failure(signed: Result<Signed, Malformed>) -> Failure {
 }
 
 #[test]
-fn requests_and_responses_of_many_messages() {
+fn signs_and_verifies_responses_of_several_messages() {
     let mut request = message(7);
     let plain = request.clone();
     let mut client = Session::request(&key("transfer"), &mut request, NOW);
@@ -68,7 +68,7 @@ fn requests_and_responses_of_many_messages() {
 }
 
 #[test]
-fn what_others_sign_holds() {
+fn accepts_signatures_of_another_implementation() {
     let message = Message::from_vec(&message(7)).unwrap();
     let signer = judge();
     let (record, _) = signer.sign_message(&message, NOW).unwrap();
@@ -79,7 +79,7 @@ fn what_others_sign_holds() {
 }
 
 #[test]
-fn faults_are_told_as_the_rfc_says() {
+fn answers_invalid_signatures_as_rfc_8945_says() {
     let mut request = message(7);
     Session::request(&key("transfer"), &mut request, NOW);
     let plain = message(7);
@@ -129,9 +129,10 @@ fn faults_are_told_as_the_rfc_says() {
     }
 }
 
-/// The error field is a response's: in a request it makes the signature void, even where the MAC covers it.
+/// Only responses have an error field: a request with one is not authenticated, even if its MAC is
+/// valid.
 #[test]
-fn a_request_with_an_error_field_is_not_authenticated() {
+fn refuses_a_request_with_an_error_field() {
     let (key, algorithm) = (key("transfer"), key("transfer").algorithm_name());
     for error in [error::BADSIG, error::BADKEY, error::BADTIME, error::BADTRUNC, 99] {
         let mut request = message(7);
@@ -143,7 +144,7 @@ fn a_request_with_an_error_field_is_not_authenticated() {
 }
 
 #[test]
-fn a_forwarded_request_keeps_its_first_identifier() {
+fn verifies_a_forwarded_request_with_its_original_identifier() {
     let mut request = message(7);
     Session::request(&key("transfer"), &mut request, NOW);
     request[..2].copy_from_slice(&[9, 9]);
@@ -151,7 +152,7 @@ fn a_forwarded_request_keeps_its_first_identifier() {
 }
 
 #[test]
-fn responses_are_not_believed_without_reason() {
+fn refuses_responses_with_invalid_signatures() {
     let respond = |client_key: &str, sign: &dyn Fn(&mut Session, &mut Vec<u8>)| {
         let mut request = message(7);
         let mut client = Session::request(&key(client_key), &mut request, NOW);
@@ -162,23 +163,23 @@ fn responses_are_not_believed_without_reason() {
     };
     let plain = message(7).len();
     assert_eq!(respond("transfer", &|session, response| session.sign(response, NOW)), Ok(plain));
-    assert_eq!(respond("transfer", &|_, _| {}), Err(Distrust::Unsigned));
-    assert_eq!(respond("transfer", &|session, response| session.sign(response, NOW - 301)), Err(Distrust::Time));
+    assert_eq!(respond("transfer", &|_, _| {}), Err(SignatureError::Unsigned));
+    assert_eq!(respond("transfer", &|session, response| session.sign(response, NOW - 301)), Err(SignatureError::Time));
     let tampered = |session: &mut Session, response: &mut Vec<u8>| {
         session.sign(response, NOW);
         response[13] ^= 1;
     };
-    assert_eq!(respond("transfer", &tampered), Err(Distrust::Mac));
+    assert_eq!(respond("transfer", &tampered), Err(SignatureError::Mac));
     let other = |_: &mut Session, response: &mut Vec<u8>| drop(Session::request(&key("other"), response, NOW));
-    assert_eq!(respond("transfer", &other), Err(Distrust::Key));
+    assert_eq!(respond("transfer", &other), Err(SignatureError::Key));
 
     let mut request = message(7);
     let mut client = Session::request(&key("transfer"), &mut request, NOW);
     let mut refused = message(7);
     failure(verify(&Keys::default(), &request, NOW)).answer(&mut refused, NOW);
-    assert_eq!(client.verify(&mut refused, NOW), Err(Distrust::Rejected(error::BADKEY)));
+    assert_eq!(client.verify(&mut refused, NOW), Err(SignatureError::Rejected(error::BADKEY)));
 
-    // Between signatures there may be messages without one, which the next signature covers.
+    // The next signature covers the unsigned messages before it.
     let mut server = session(verify(&keys(), &request, NOW));
     let mut first = message(7);
     server.sign(&mut first, NOW);

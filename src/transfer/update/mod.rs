@@ -1,4 +1,5 @@
-//! Dynamic updates (RFC 2136): who may, what they come to, and who writes it.
+//! Dynamic updates (RFC 2136): `rules` computes the record sets after an update, and the publisher
+//! or `etcd` writes them.
 
 pub mod etcd;
 pub mod rules;
@@ -14,39 +15,52 @@ use crate::{
     answer::Client,
     control_plane::{
         Message,
-        change::{Rejected, ZoneEdit},
+        change::{UpdateError, ZoneUpdate},
     },
-    manifest::problem::printable,
-    wire::{Name, query::rcode, rdata::rtype},
+    wire::{
+        Name,
+        codes::{class, rcode},
+        rdata::rtype,
+    },
 };
 use etcd::EtcdEditor;
-use std::sync::{Arc, mpsc::Sender};
+use std::{
+    sync::{Arc, mpsc::Sender},
+    time::Duration,
+};
 use tokio::{sync::oneshot, time::timeout};
 
-/// Who writes what updates change.
+/// The time that the publisher has to serve an update.
+const UPDATE_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// The writer of updates.
 pub enum Updates {
-    /// The control plane's thread: to a journal of the node, or to what was pushed.
-    Keeper(Sender<Message>),
-    /// etcd, by a transaction; what comes of it is served like any other change there.
+    /// The publisher: to a journal of the node, or to the resources that were pushed.
+    Publisher(Sender<Message>),
+    /// A transaction in etcd. The source etcd then delivers the change.
     Etcd(Box<EtcdEditor>),
 }
 
-/// Makes an update. Returns the RCODE, and how it is counted.
+/// Makes an update. Returns the RCODE, and the result that is counted.
+///
+/// # Errors
+///
+/// The client may not update the zone, or the update cannot be written.
 pub async fn update(
     transfers: &Arc<Transfers>,
     client: &Client,
     request: &Request,
     key: Option<&Name>,
 ) -> Result<(u16, &'static str), Refused> {
-    let refused = |code: u16, told: &'static str, why: String| Refused {
-        rcode: code,
-        told,
-        why: format!("the update of {} by {} is refused: {why}", request.zone, client.source),
+    let refused = |rcode: u16, client_text: &'static str, reason: String| Refused {
+        rcode,
+        client_text,
+        reason: format!("the update of {} by {} is refused: {reason}", request.zone, client.source),
     };
     if request.qtype != rtype::SOA {
         return Ok((rcode::FORMERR, "refused"));
     }
-    if request.qclass != 1 {
+    if request.qclass != class::IN {
         return Ok((rcode::NOTAUTH, "refused"));
     }
     let id = {
@@ -54,33 +68,34 @@ pub async fn update(
         access::zone(&snapshot, client, request, Purpose::Update, key)?.id.clone()
     };
     let result = match &transfers.updates {
-        Updates::Keeper(sender) => by_keeper(sender, &id, request).await,
+        Updates::Publisher(sender) => by_publisher(sender, &id, request).await,
         Updates::Etcd(editor) => editor.edit(&transfers.snapshot, &id, request).await,
     };
-    let by = key.map_or(String::new(), |key| format!(" with the key {key}"));
     match result {
         Ok(0) => Ok((rcode::NOERROR, "unchanged")),
         Ok(sets) => {
-            let (zone, id) = (&request.zone, printable(&id));
-            tracing::info!("zone {zone} ({id}): {sets} record sets updated by {}{by}", client.source);
+            let (name, key) = (&request.zone, key.map(tracing::field::display));
+            tracing::info!(zone = id, %name, record_sets = sets, client = %client.source, key, "zone updated");
             Ok((rcode::NOERROR, "changed"))
         }
-        Err(Rejected::Rcode(code @ (rcode::FORMERR | rcode::NOTZONE))) => Ok((code, "refused")),
-        Err(Rejected::Rcode(code)) => Ok((code, "prerequisite")),
-        Err(Rejected::Refused(why)) => Err(refused(rcode::REFUSED, "the zone cannot be changed like this", why)),
-        Err(Rejected::Failed(why)) => Err(refused(rcode::SERVFAIL, "the change could not be written", why)),
+        Err(UpdateError::Rcode(code @ (rcode::FORMERR | rcode::NOTZONE))) => Ok((code, "refused")),
+        Err(UpdateError::Rcode(code)) => Ok((code, "prerequisite")),
+        Err(UpdateError::Refused(reason)) => {
+            Err(refused(rcode::REFUSED, "the zone cannot be changed like this", reason))
+        }
+        Err(UpdateError::Failed(reason)) => Err(refused(rcode::SERVFAIL, "the change could not be written", reason)),
     }
 }
 
-/// Has the control plane's thread make it. Returns how many sets have changed.
-async fn by_keeper(sender: &Sender<Message>, id: &str, request: &Request) -> Result<usize, Rejected> {
+/// Sends an update to the publisher. Returns the number of record sets that have changed.
+async fn by_publisher(sender: &Sender<Message>, id: &str, request: &Request) -> Result<usize, UpdateError> {
     let (reply, answer) = oneshot::channel();
     let request = request.clone();
-    let edit = ZoneEdit { zone: id.into(), make: Box::new(move |zone| rules::edits(zone, &request)), reply };
-    let ends = |_| Rejected::Failed("the server ends".into());
-    sender.send(Message::Edit(edit)).map_err(|_| ends(()))?;
-    match timeout(super::PATIENCE, answer).await {
+    let edit = ZoneUpdate { zone: id.into(), compute: Box::new(move |zone| rules::edits(zone, &request)), reply };
+    let ends = |_| UpdateError::Failed("the server ends".into());
+    sender.send(Message::Update(edit)).map_err(|_| ends(()))?;
+    match timeout(UPDATE_TIMEOUT, answer).await {
         Ok(answer) => answer.map_err(|_| ends(()))?,
-        Err(_) => Err(Rejected::Failed("it takes too long".into())),
+        Err(_) => Err(UpdateError::Failed("it takes too long".into())),
     }
 }

@@ -1,51 +1,93 @@
-//! What an update comes to, by the rules of RFC 2136, section 3.
+//! The record sets after an update, by the rules of RFC 2136, section 3.
 
 use crate::{
-    control_plane::change::Rejected,
+    control_plane::change::UpdateError,
     manifest::overlay::EditedSet,
     manifest::transferred::is_newer,
     snapshot::zone::{Zone, soa_serial},
     transfer::message::Request,
     wire::{
         Name,
-        query::rcode,
+        codes::{
+            class::{ANY, IN, NONE},
+            rcode,
+        },
         rdata::{self, rtype, type_to_text},
         response::Record,
     },
 };
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-/// Classes with a meaning in updates (RFC 2136, 2.4 and 2.5).
-const IN: u16 = 1;
-const NONE: u16 = 254;
-const ANY: u16 = 255;
-
-/// The data of a set, and its TTL.
-#[derive(Clone, Debug, PartialEq)]
+/// A record set. An edit of a value costs the value, not the set.
+#[derive(Debug, Default)]
 struct Set {
     ttl: u32,
-    values: Vec<Vec<u8>>,
+    /// The values in the order of their arrival; none in the place of a removed value.
+    values: Vec<Option<Vec<u8>>>,
+    /// The place of each value, by its canonical form.
+    places: HashMap<Vec<u8>, usize>,
 }
 
-/// A zone with what the update has made of it so far.
-struct Work<'z> {
+impl Set {
+    /// Adds a value, or replaces an equal one.
+    fn insert(&mut self, rtype: u16, value: Vec<u8>) {
+        let place = *self.places.entry(canonical(rtype, &value)).or_insert(self.values.len());
+        match self.values.get_mut(place) {
+            Some(old) => *old = Some(value),
+            None => self.values.push(Some(value)),
+        }
+    }
+
+    fn remove(&mut self, rtype: u16, value: &[u8]) {
+        if let Some(place) = self.places.remove(&canonical(rtype, value)) {
+            self.values[place] = None;
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.places.len()
+    }
+
+    fn values(&self) -> impl Iterator<Item = &Vec<u8>> {
+        self.values.iter().flatten()
+    }
+}
+
+impl PartialEq for Set {
+    fn eq(&self, other: &Set) -> bool {
+        self.ttl == other.ttl && self.values().eq(other.values())
+    }
+}
+
+/// A zone, and the record sets that the update has changed so far. A set without data is removed.
+struct UpdatedZone<'z> {
     zone: &'z Zone,
     apex: Name,
     edited: BTreeMap<(Name, u16), Option<Set>>,
+    /// The types of the names that the update has changed so far.
+    types: HashMap<Name, BTreeSet<u16>>,
 }
 
-/// The sets that an update makes of a zone, of those that become others; or why it makes none.
-pub fn edits(zone: &Zone, request: &Request) -> Result<Vec<EditedSet>, Rejected> {
-    let mut work = Work { zone, apex: request.zone.to_lowercase(), edited: BTreeMap::new() };
+/// The record sets of a zone that an update changes.
+///
+/// # Errors
+///
+/// The RCODE of RFC 2136, or the reason why the zone cannot be changed.
+pub fn edits(zone: &Zone, request: &Request) -> Result<Vec<EditedSet>, UpdateError> {
+    let (apex, edited, types) = (request.zone.to_lowercase(), BTreeMap::new(), HashMap::new());
+    let mut updated = UpdatedZone { zone, apex, edited, types };
     let [prerequisites, updates, _] = &request.sections;
-    work.check(prerequisites)?;
+    // 3.2 Process the prerequisite section
+    updated.check(prerequisites)?;
+    // 3.4.1 Prescan of the update section
     for record in updates {
-        work.scan(record)?;
+        updated.scan(record)?;
     }
+    // 3.4.2 Update
     for record in updates {
-        work.update(record)?;
+        updated.update(record)?;
     }
-    let Work { edited, .. } = work;
+    let UpdatedZone { edited, .. } = updated;
     let mut sets = Vec::new();
     for ((owner, rtype), set) in edited {
         if set == served(zone, &owner, rtype) {
@@ -53,21 +95,29 @@ pub fn edits(zone: &Zone, request: &Request) -> Result<Vec<EditedSet>, Rejected>
         }
         if is_alias(zone, &owner, rtype) {
             let what = type_to_text(rtype);
-            return Err(Rejected::Refused(format!(
+            return Err(UpdateError::Refused(format!(
                 "{owner} {what} is an alias in the manifest, which no update can change"
             )));
         }
-        let Set { ttl, values } = set.unwrap_or(Set { ttl: 0, values: Vec::new() });
-        sets.push(EditedSet { owner, rtype, ttl, values: values.into_iter().map(Vec::into_boxed_slice).collect() });
+        let Set { ttl, values, .. } = set.unwrap_or_default();
+        let values = values.into_iter().flatten().map(Vec::into_boxed_slice).collect();
+        sets.push(EditedSet { owner, rtype, ttl, values });
     }
     Ok(sets)
 }
 
-/// A set as it is served.
+/// A record set as it is served.
 fn served(zone: &Zone, owner: &Name, rtype: u16) -> Option<Set> {
     let set = zone.node_of(owner.as_wire())?.set(rtype)?;
-    let set = zone.followed(set)?;
-    Some(Set { ttl: set.ttl(), values: set.values().collect() })
+    let followed = zone.follow_alias(set)?;
+    let mut served = Set { ttl: followed.ttl(), ..Set::default() };
+    followed.values().for_each(|value| served.insert(rtype, value));
+    Some(served)
+}
+
+/// The types of a name in the zone. Aliases to endpoints are among them.
+fn served_types(zone: &Zone, owner: &Name) -> impl Iterator<Item = u16> {
+    zone.node_of(owner.as_wire()).into_iter().flat_map(|node| node.sets().map(|set| set.rtype()).collect::<Vec<_>>())
 }
 
 fn is_alias(zone: &Zone, owner: &Name, rtype: u16) -> bool {
@@ -75,22 +125,22 @@ fn is_alias(zone: &Zone, owner: &Name, rtype: u16) -> bool {
     set.is_some_and(|set| set.alias().is_some())
 }
 
-/// Types that are no data (RFC 6895, 3.1).
+/// Whether a type is no data type (RFC 6895, section 3.1).
 fn is_meta(rtype: u16) -> bool {
     matches!(rtype, 0 | rtype::OPT | 128..=255)
 }
 
-/// Types that may stand beside a CNAME record.
+/// Whether records of a type may be at the same name as a CNAME record (RFC 4034).
 fn is_of_dnssec(rtype: u16) -> bool {
     matches!(rtype, rtype::RRSIG | rtype::NSEC | rtype::KEY)
 }
 
-/// Types of which a name has one record at most.
+/// Whether a name has at most one record of a type (RFC 2136, section 3.4.2.2).
 fn is_single(rtype: u16) -> bool {
     matches!(rtype, rtype::SOA | rtype::CNAME | rtype::DNAME)
 }
 
-/// The data with the names in them in lower case, to be compared.
+/// Record data with its names in lower case, for comparison.
 fn canonical(rtype: u16, data: &[u8]) -> Vec<u8> {
     let mut canonical = data.to_vec();
     for (name, _) in rdata::names(rtype, data) {
@@ -99,42 +149,35 @@ fn canonical(rtype: u16, data: &[u8]) -> Vec<u8> {
     canonical
 }
 
-fn fail<T>(code: u16) -> Result<T, Rejected> {
-    Err(Rejected::Rcode(code))
+fn fail<T>(code: u16) -> Result<T, UpdateError> {
+    Err(UpdateError::Rcode(code))
 }
 
-impl Work<'_> {
-    fn owner(&self, record: &Record) -> Result<Name, Rejected> {
-        let owner = Name::from_wire(&record.owner).map_err(|_| Rejected::Rcode(rcode::FORMERR))?.to_lowercase();
+impl UpdatedZone<'_> {
+    fn owner(&self, record: &Record) -> Result<Name, UpdateError> {
+        let owner = Name::from_wire(&record.owner).map_err(|_| UpdateError::Rcode(rcode::FORMERR))?.to_lowercase();
         if owner.is_at_or_below(&self.apex) { Ok(owner) } else { fail(rcode::NOTZONE) }
     }
 
-    fn set(&self, owner: &Name, rtype: u16) -> Option<Set> {
-        match self.edited.get(&(owner.clone(), rtype)) {
-            Some(edited) => edited.clone(),
-            None => served(self.zone, owner, rtype),
-        }
+    /// A record set, as the update has changed it so far.
+    fn set(&mut self, owner: &Name, rtype: u16) -> &mut Option<Set> {
+        let zone = self.zone;
+        self.edited.entry((owner.clone(), rtype)).or_insert_with(|| served(zone, owner, rtype))
     }
 
-    /// Whether there is such a set; an alias to an endpoint is one whose data are not known.
-    fn has(&self, owner: &Name, rtype: u16) -> bool {
-        match self.edited.get(&(owner.clone(), rtype)) {
-            Some(edited) => edited.is_some(),
-            None => self.zone.node_of(owner.as_wire()).is_some_and(|node| node.set(rtype).is_some()),
-        }
+    /// The types of a name, as the update has changed it so far.
+    fn types(&mut self, owner: &Name) -> &mut BTreeSet<u16> {
+        let zone = self.zone;
+        self.types.entry(owner.clone()).or_insert_with(|| served_types(zone, owner).collect())
     }
 
-    /// The types that a name has.
-    fn types(&self, owner: &Name) -> BTreeSet<u16> {
-        let node = self.zone.node_of(owner.as_wire());
-        let served = node.into_iter().flat_map(|node| node.sets().map(|set| set.rtype()).collect::<Vec<_>>());
-        let edited = self.edited.range((owner.clone(), 0)..=(owner.clone(), u16::MAX)).map(|((_, rtype), _)| *rtype);
-        let all: BTreeSet<u16> = served.chain(edited).collect();
-        all.into_iter().filter(|rtype| self.has(owner, *rtype)).collect()
+    fn remove(&mut self, owner: &Name, rtype: u16) {
+        *self.set(owner, rtype) = None;
+        self.types(owner).remove(&rtype);
     }
 
     /// Checks the prerequisites (RFC 2136, 3.2).
-    fn check(&self, prerequisites: &[Record]) -> Result<(), Rejected> {
+    fn check(&self, prerequisites: &[Record]) -> Result<(), UpdateError> {
         let mut wanted: BTreeMap<(Name, u16), BTreeSet<Vec<u8>>> = BTreeMap::new();
         for record in prerequisites {
             let owner = self.owner(record)?;
@@ -142,10 +185,7 @@ impl Work<'_> {
             if record.ttl != 0 || (record.class != IN && !record.rdata.is_empty()) {
                 return fail(rcode::FORMERR);
             }
-            let is_there = match rtype {
-                rtype::ANY => !self.types(&owner).is_empty(),
-                _ => self.has(&owner, rtype),
-            };
+            let is_there = served_types(self.zone, &owner).any(|other| rtype == rtype::ANY || rtype == other);
             match (record.class, rtype) {
                 (ANY, rtype::ANY) if !is_there => return fail(rcode::NXDOMAIN),
                 (ANY, _) if !is_there => return fail(rcode::NXRRSET),
@@ -159,17 +199,16 @@ impl Work<'_> {
             }
         }
         for ((owner, rtype), wanted) in wanted {
-            let set = self.set(&owner, rtype).ok_or(Rejected::Rcode(rcode::NXRRSET))?;
-            let values: BTreeSet<Vec<u8>> = set.values.iter().map(|value| canonical(rtype, value)).collect();
-            if values != wanted {
+            let set = served(self.zone, &owner, rtype).ok_or(UpdateError::Rcode(rcode::NXRRSET))?;
+            if set.len() != wanted.len() || !wanted.iter().all(|value| set.places.contains_key(value)) {
                 return fail(rcode::NXRRSET);
             }
         }
         Ok(())
     }
 
-    /// Looks at a record of the update section before anything is changed (RFC 2136, 3.4.1).
-    fn scan(&self, record: &Record) -> Result<(), Rejected> {
+    /// Checks a record of the update section before anything is changed (RFC 2136, section 3.4.1).
+    fn scan(&self, record: &Record) -> Result<(), UpdateError> {
         self.owner(record)?;
         let is_good = match record.class {
             IN => !is_meta(record.rtype) && rdata::check(record.rtype, &record.rdata) && record.ttl <= i32::MAX as u32,
@@ -183,29 +222,26 @@ impl Work<'_> {
         if is_good { Ok(()) } else { fail(rcode::FORMERR) }
     }
 
-    /// Does what a record of the update section says (RFC 2136, 3.4.2).
-    fn update(&mut self, record: &Record) -> Result<(), Rejected> {
+    /// Applies a record of the update section (RFC 2136, section 3.4.2).
+    fn update(&mut self, record: &Record) -> Result<(), UpdateError> {
         let owner = self.owner(record)?;
         let is_apex = owner == self.apex;
         let is_kept = |rtype: u16| is_apex && matches!(rtype, rtype::SOA | rtype::NS);
         match (record.class, record.rtype) {
             (IN, _) => self.add(owner, record),
             (ANY, rtype::ANY) => {
-                for rtype in self.types(&owner).into_iter().filter(|rtype| !is_kept(*rtype)) {
-                    self.edited.insert((owner.clone(), rtype), None);
-                }
+                let types: Vec<u16> = self.types(&owner).iter().copied().filter(|rtype| !is_kept(*rtype)).collect();
+                types.into_iter().for_each(|rtype| self.remove(&owner, rtype));
             }
-            (ANY, rtype) if !is_kept(rtype) && self.has(&owner, rtype) => {
-                self.edited.insert((owner, rtype), None);
-            }
+            (ANY, rtype) if !is_kept(rtype) && self.types(&owner).contains(&rtype) => self.remove(&owner, rtype),
             (NONE, rtype) if rtype != rtype::SOA => {
-                let Some(mut set) = self.set(&owner, rtype) else { return Ok(()) };
-                let gone = canonical(rtype, &record.rdata);
-                let before = set.values.len();
-                set.values.retain(|value| canonical(rtype, value) != gone);
-                // The last name server of the zone stays.
-                if set.values.len() < before && !(set.values.is_empty() && is_kept(rtype)) {
-                    self.edited.insert((owner, rtype), (!set.values.is_empty()).then_some(set));
+                let Some(set) = self.set(&owner, rtype) else { return Ok(()) };
+                // The last name server of the zone stays (RFC 2136, section 3.4.2.4).
+                if set.len() > 1 || !is_kept(rtype) {
+                    set.remove(rtype, &record.rdata);
+                }
+                if set.len() == 0 {
+                    self.remove(&owner, rtype);
                 }
             }
             _ => {}
@@ -219,7 +255,8 @@ impl Work<'_> {
         let is_in_the_way = match rtype {
             rtype::CNAME => types.iter().any(|other| *other != rtype::CNAME && !is_of_dnssec(*other)),
             rtype::SOA => {
-                let serial = self.set(&owner, rtype).and_then(|set| set.values.first().map(|soa| soa_serial(soa)));
+                let soa = self.set(&owner, rtype).as_ref().and_then(|set| set.values().next());
+                let serial = soa.map(|soa| soa_serial(soa));
                 owner != self.apex || serial.is_some_and(|serial| !is_newer(soa_serial(&record.rdata), serial))
             }
             _ => types.contains(&rtype::CNAME) && !is_of_dnssec(rtype),
@@ -227,14 +264,13 @@ impl Work<'_> {
         if is_in_the_way {
             return;
         }
-        let mut set = self.set(&owner, rtype).unwrap_or(Set { ttl: record.ttl, values: Vec::new() });
-        // A set has one TTL (RFC 2181, 5.2): the last one that was said.
-        set.ttl = record.ttl;
-        let same = canonical(rtype, &record.rdata);
-        match set.values.iter_mut().find(|value| is_single(rtype) || canonical(rtype, value) == same) {
-            Some(value) => *value = record.rdata.clone(),
-            None => set.values.push(record.rdata.clone()),
+        self.types(&owner).insert(rtype);
+        let set = self.set(&owner, rtype).get_or_insert_default();
+        if is_single(rtype) {
+            *set = Set::default();
         }
-        self.edited.insert((owner, rtype), Some(set));
+        // A record set has one TTL (RFC 2181, section 5.2): that of its last record.
+        set.ttl = record.ttl;
+        set.insert(rtype, record.rdata.clone());
     }
 }

@@ -1,12 +1,13 @@
 use super::rules::edits;
-use crate::control_plane::change::Rejected;
+use crate::control_plane::change::UpdateError;
 use crate::{
     manifest::{Loaded, overlay::Overlay, rewrite::text},
     snapshot::{Snapshot, compile, zone::Zone},
     transfer::message::Request,
     wire::{
         Name,
-        query::rcode::{FORMERR, NOTZONE, NXDOMAIN, NXRRSET, YXDOMAIN, YXRRSET},
+        codes::class,
+        codes::rcode::{FORMERR, NOTZONE, NXDOMAIN, NXRRSET, YXDOMAIN, YXRRSET},
         rdata::{parse_text, rtype, type_from_text, type_to_text},
     },
 };
@@ -42,9 +43,9 @@ fn record(line: &str, ttl: u32) -> Vec<u8> {
     let rtype = type_from_text(rtype).unwrap();
     let data = data.first().map_or(Box::default(), |data| parse_text(rtype, data, &Name::root()).unwrap());
     let class: u16 = match *class {
-        "IN" => 1,
-        "NONE" => 254,
-        "ANY" => 255,
+        "IN" => class::IN,
+        "NONE" => class::NONE,
+        "ANY" => class::ANY,
         other => other.parse().unwrap(),
     };
     let ttl = if class == 1 { ttl } else { 0 };
@@ -68,25 +69,25 @@ fn request(prerequisites: &[&str], updates: &[&str]) -> Request {
     Request::read(&packet).unwrap()
 }
 
-/// What becomes of sets, as `name ttl type values`.
+/// The changed sets, as `name ttl type values`.
 fn made(zone: &Zone, updates: &[&str]) -> Vec<String> {
     let sets = edits(zone, &request(&[], updates)).unwrap();
-    let told = sets.iter().map(|set| {
+    let texts = sets.iter().map(|set| {
         let values: Vec<String> = set.values.iter().map(|value| text(set.rtype, value)).collect();
         format!("{} {} {} [{}]", set.owner, set.ttl, type_to_text(set.rtype), values.join(", "))
     });
-    told.collect()
+    texts.collect()
 }
 
 #[test]
-fn prerequisites() {
+fn checks_prerequisites() {
     let snapshot = snapshot();
     let zone = snapshot.zone("Z").unwrap();
     for (lines, code) in [
         (&["www.corp.example ANY ANY"][..], None),
         (&["WWW.corp.example ANY A"], None),
         (&["no.corp.example ANY ANY"], Some(NXDOMAIN)),
-        // An empty non-terminal is there, but not in use.
+        // An empty non-terminal exists, but is not in use (RFC 2136, section 2.4.4).
         (&["empty.corp.example ANY ANY"], Some(NXDOMAIN)),
         (&["empty.corp.example NONE ANY"], None),
         (&["www.corp.example ANY AAAA"], Some(NXRRSET)),
@@ -104,18 +105,18 @@ fn prerequisites() {
         (&["www.example ANY A"], Some(NOTZONE)),
     ] {
         let result = edits(zone, &request(lines, &["x.corp.example IN A 192.0.2.9"]));
-        assert_eq!(result.err(), code.map(Rejected::Rcode), "{lines:?}");
+        assert_eq!(result.err(), code.map(UpdateError::Rcode), "{lines:?}");
     }
 }
 
 #[test]
-fn updates() {
+fn applies_updates() {
     let snapshot = snapshot();
     let zone = snapshot.zone("Z").unwrap();
     for (lines, expected) in [
         (&["x.corp.example IN A 192.0.2.9"][..], &["x.corp.example. 30 A [192.0.2.9]"][..]),
         (&["www.corp.example IN A 192.0.2.9"], &["www.corp.example. 30 A [192.0.2.1, 192.0.2.2, 192.0.2.9]"]),
-        // The same again has the new TTL.
+        // The same record again changes the TTL.
         (&["www.corp.example IN A 192.0.2.1"], &["www.corp.example. 30 A [192.0.2.1, 192.0.2.2]"]),
         (&["www.corp.example ANY A"], &["www.corp.example. 0 A []"]),
         (&["www.corp.example ANY ANY"], &["www.corp.example. 0 A []", "www.corp.example. 0 TXT []"]),
@@ -123,9 +124,10 @@ fn updates() {
         (&["www.corp.example NONE A 192.0.2.7"], &[]),
         (&["www.corp.example NONE A 192.0.2.1", "www.corp.example NONE A 192.0.2.2"], &["www.corp.example. 0 A []"]),
         (&["no.corp.example ANY ANY", "no.corp.example ANY A"], &[]),
-        // What is added and taken away again is no change.
+        // A record that is added and removed again is no change.
         (&["x.corp.example IN A 192.0.2.9", "x.corp.example ANY ANY"], &[]),
-        // SOA and name servers of the zone stay (3.4.2.3 and 3.4.2.4).
+        // The SOA record and the name servers of the zone stay (RFC 2136, sections 3.4.2.3 and
+        // 3.4.2.4).
         (&["corp.example ANY ANY"], &["corp.example. 0 MX []"]),
         (&["corp.example ANY NS", "corp.example ANY SOA"], &[]),
         (
@@ -137,7 +139,7 @@ fn updates() {
         (&["corp.example IN SOA a. b. 6 1 1 1 60"], &[]),
         (&["corp.example IN SOA a. b. 9 1 1 1 60"], &["corp.example. 30 SOA [a. b. 9 1 1 1 60]"]),
         (&["www.corp.example IN SOA a. b. 9 1 1 1 60"], &[]),
-        // CNAME and other data (3.4.2.2).
+        // CNAME and other data exclude each other (RFC 2136, section 3.4.2.2).
         (&["www.corp.example IN CNAME x."], &[]),
         (&["c.corp.example IN A 192.0.2.9"], &[]),
         (&["c.corp.example IN CNAME x."], &["c.corp.example. 30 CNAME [x.]"]),
@@ -151,7 +153,7 @@ fn updates() {
 }
 
 #[test]
-fn what_cannot_be_done() {
+fn refuses_malformed_updates() {
     let snapshot = snapshot();
     let zone = snapshot.zone("Z").unwrap();
     for (line, code) in [
@@ -167,26 +169,27 @@ fn what_cannot_be_done() {
         ("x.corp.example IN TYPE250", FORMERR),
         ("x.corp.example ANY A 192.0.2.1", FORMERR),
     ] {
-        // Nothing of it is done, whatever was right in it.
+        // The whole update fails.
         let result = edits(zone, &request(&[], &["y.corp.example IN A 192.0.2.1", line]));
-        assert_eq!(result.err(), Some(Rejected::Rcode(code)), "{line}");
+        assert_eq!(result.err(), Some(UpdateError::Rcode(code)), "{line}");
     }
     let result = edits(zone, &request(&[], &["alias.corp.example ANY A"]));
-    assert!(matches!(result, Err(Rejected::Refused(why)) if why.contains("alias")));
+    assert!(matches!(result, Err(UpdateError::Refused(why)) if why.contains("alias")));
 }
 
-/// A zone that is built from the one before and what updates have made is the one that is built from its source with that.
+/// A zone that is compiled from its former version and an overlay equals one that is compiled from
+/// its source and the overlay.
 #[test]
-fn zones_follow_updates() {
+fn compiles_the_same_zone_with_and_without_its_former_version() {
     let (loaded, first) = (loaded(), snapshot());
     let all = |zone: &Zone| -> Vec<String> {
         let sets = zone.record_sets().flat_map(|(owner, set)| {
             let owner = Name::from_wire(&owner).unwrap();
-            let told = move |value: Vec<u8>| {
+            let text_of = move |value: Vec<u8>| {
                 let value = if set.rtype() == rtype::SOA { String::new() } else { text(set.rtype(), &value) };
                 format!("{owner} {} {} {value}", set.ttl(), set.rtype())
             };
-            set.values().map(told).collect::<Vec<_>>()
+            set.values().map(text_of).collect::<Vec<_>>()
         });
         let mut all: Vec<String> = sets.collect();
         all.sort();
@@ -208,7 +211,7 @@ fn zones_follow_updates() {
         assert_eq!(zone.serial(), 8 + number as u32);
         let anew = compile(&loaded, &Arc::default(), None).unwrap().0;
         assert_eq!(all(anew.zone("Z").unwrap()), all(zone), "{line}");
-        // After a restart it is the same version.
+        // After a restart, the zone has the same serial.
         let mut restarted = compile(&Loaded::default(), &Arc::default(), None).unwrap().0;
         restarted.serials = latest.serials.clone();
         let again = compile(&loaded, &Arc::default(), Some(&restarted)).unwrap().0;

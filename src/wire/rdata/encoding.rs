@@ -1,8 +1,8 @@
-//! Hexadecimal, base64 and base32hex (RFC 4648), read from tokens that belong together.
+//! Hexadecimal, base64 and base32hex (RFC 4648), from text that can be split over several tokens.
 
 use std::fmt;
 
-/// How many digits are printed before a space, as dig does.
+/// The number of digits that are written before a space, as by dig.
 const CHUNK: usize = 56;
 
 const BASE64: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
@@ -23,7 +23,8 @@ fn base64_digit(octet: u8) -> Option<u8> {
     }
 }
 
-/// Appends what the hexadecimal digits stand for; none if one is not a digit, or their number is odd.
+/// Decodes hexadecimal digits to the end of `out`. None if one is not a digit, or if their number
+/// is odd.
 pub(super) fn read_hex(digits: impl Iterator<Item = u8>, out: &mut Vec<u8>) -> Option<()> {
     let mut high = None;
     for digit in digits {
@@ -36,7 +37,7 @@ pub(super) fn read_hex(digits: impl Iterator<Item = u8>, out: &mut Vec<u8>) -> O
     high.is_none().then_some(())
 }
 
-/// Appends what the base64 digits stand for; the padding is required.
+/// Decodes base64 digits with their padding to the end of `out`. None if they are malformed.
 pub(super) fn read_base64(digits: impl Iterator<Item = u8>, out: &mut Vec<u8>) -> Option<()> {
     let (mut bits, mut count, mut padding) = (0u32, 0, 0);
     for digit in digits {
@@ -63,11 +64,11 @@ pub(super) fn read_base64(digits: impl Iterator<Item = u8>, out: &mut Vec<u8>) -
     Some(())
 }
 
-/// Appends what the base32hex digits stand for, without padding.
+/// Decodes base32hex digits without padding to the end of `out`. None if they are malformed.
 pub(super) fn read_base32hex(digits: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let (mut bits, mut count) = (0u16, 0);
     for digit in digits {
-        let value = BASE32HEX.iter().position(|of| of.eq_ignore_ascii_case(digit))?;
+        let value = BASE32HEX.iter().position(|known| known.eq_ignore_ascii_case(digit))?;
         bits = bits << 5 | value as u16;
         count += 5;
         if count >= 8 {
@@ -84,7 +85,7 @@ pub(super) fn write_hex(f: &mut impl fmt::Write, octets: &[u8]) -> fmt::Result {
     octets.iter().try_for_each(|octet| write!(f, "{octet:02X}"))
 }
 
-/// Writes octets in upper-case hexadecimal, with spaces.
+/// Writes octets in upper-case hexadecimal, with a space after each [`CHUNK`] digits.
 pub(super) fn write_hex_chunks(f: &mut impl fmt::Write, octets: &[u8]) -> fmt::Result {
     for (i, chunk) in octets.chunks(CHUNK / 2).enumerate() {
         if i > 0 {
@@ -95,7 +96,7 @@ pub(super) fn write_hex_chunks(f: &mut impl fmt::Write, octets: &[u8]) -> fmt::R
     Ok(())
 }
 
-/// Writes octets in base64, with spaces if `split`.
+/// Writes octets in base64; if `split`, with a space after each [`CHUNK`] digits.
 pub(super) fn write_base64(f: &mut impl fmt::Write, octets: &[u8], split: bool) -> fmt::Result {
     for (i, group) in octets.chunks(3).enumerate() {
         if split && i > 0 && i % (CHUNK / 4) == 0 {
@@ -134,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn vectors_of_rfc_4648() {
+    fn encodes_and_decodes_the_vectors_of_rfc_4648() {
         for (plain, base64, base32) in [
             ("f", "Zg==", "CO"),
             ("fo", "Zm8=", "CPNG"),

@@ -1,14 +1,14 @@
-//! Fields that only one type of record has.
+//! Fields that only one record type has, and times of signatures.
 
 use super::{
     encoding, print,
-    read::{Outcome, Reader, decimal},
+    read::{RdataResult, Reader, decimal},
 };
 use std::fmt;
 
-// Times of signatures: seconds since 1970, modulo 2^32 (RFC 4034, 3.1.5).
+// Times of signatures: seconds since 1970, modulo 2^32 (RFC 4034, section 3.1.5).
 
-/// A time as `YYYYMMDDHHmmSS`, or as seconds in at most ten digits.
+/// Reads a time as `YYYYMMDDHHmmSS`, or as seconds in at most ten digits.
 pub(super) fn time(text: &[u8]) -> Option<u32> {
     if text.len() != 14 {
         return decimal(text).filter(|_| text.len() <= 10);
@@ -31,7 +31,7 @@ pub(super) fn write_time(f: &mut impl fmt::Write, seconds: u32) -> fmt::Result {
 
 // NSAP and ATMA addresses.
 
-/// `0x` and pairs of digits, with dots anywhere.
+/// Reads an NSAP address: `0x` and pairs of hexadecimal digits, with dots anywhere.
 pub(super) fn nsap(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let (front, digits) = text.split_at_checked(2)?;
     let start = out.len();
@@ -39,7 +39,8 @@ pub(super) fn nsap(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     (front.eq_ignore_ascii_case(b"0x") && out.len() > start).then_some(())
 }
 
-/// `+` and decimal digits (E.164), or pairs of hexadecimal digits, with dots anywhere.
+/// Reads an ATM address: `+` and decimal digits (E.164), or pairs of hexadecimal digits, with dots
+/// anywhere.
 pub(super) fn atma(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let start = out.len();
     match text.strip_prefix(b"+") {
@@ -75,27 +76,33 @@ pub(super) fn write_atma(f: &mut impl fmt::Write, octets: &[u8]) -> fmt::Result 
 
 // LOC (RFC 1876).
 
-const DEGREE: u32 = 3_600_000; // in thousandths of a second
+/// A degree, in thousandths of a second of arc.
+const DEGREE: u32 = 3_600_000;
+/// The number that stands for the equator and the prime meridian.
 const EQUATOR: u32 = 1 << 31;
-const SEA_LEVEL: u64 = 10_000_000; // centimetres above the lowest altitude
-const MAX_SIZE: u64 = 9_000_000_000;
+/// The sea level, in centimetres above the lowest altitude.
+const SEA_LEVEL: u64 = 10_000_000;
+/// The largest size and precision, in centimetres.
+const MAX_SIZE_CENTIMETRES: u64 = 9_000_000_000;
 
-/// A number with a fraction of at most `places` digits, as a multiple of the last one.
-fn fixed(text: &[u8], places: u32) -> Option<u64> {
+/// A decimal number with at most `digits` digits behind the point, in units of the last of these
+/// digits.
+fn fixed_point(text: &[u8], digits: u32) -> Option<u64> {
     let mut parts = text.splitn(2, |&octet| octet == b'.');
     let whole = decimal(parts.next()?)? as u64;
     let fraction = parts.next().unwrap_or_default();
-    let missing = places.checked_sub(fraction.len() as u32)?;
+    let missing = digits.checked_sub(fraction.len() as u32)?;
     let fraction = if fraction.is_empty() { 0 } else { decimal(fraction)? as u64 };
-    Some(whole * 10u64.pow(places) + fraction * 10u64.pow(missing))
+    Some(whole * 10u64.pow(digits) + fraction * 10u64.pow(missing))
 }
 
 fn centimetres(text: &[u8]) -> Option<u64> {
-    fixed(text.strip_suffix(b"m").or(text.strip_suffix(b"M")).unwrap_or(text), 2)
+    fixed_point(text.strip_suffix(b"m").or(text.strip_suffix(b"M")).unwrap_or(text), 2)
 }
 
-/// Degrees, minutes and seconds up to a letter, as thousandths of a second from the equator or the prime meridian.
-fn read_angle(reader: &mut Reader, letters: [u8; 2], max: u32) -> Outcome<u32> {
+/// Reads degrees, minutes and seconds up to a letter, as thousandths of a second from the equator
+/// or the prime meridian.
+fn read_angle(reader: &mut Reader, letters: [u8; 2], max: u32) -> RdataResult<u32> {
     let wanted = format!("an angle such as `42 21 54.000 {}`", letters[0] as char);
     let mut angle = 0u64;
     for part in 0..4 {
@@ -111,15 +118,15 @@ fn read_angle(reader: &mut Reader, letters: [u8; 2], max: u32) -> Outcome<u32> {
         angle += match part {
             0 => decimal(text).filter(|&degrees| degrees <= max).map(|degrees| degrees as u64 * DEGREE as u64),
             1 => decimal(text).filter(|&minutes| minutes < 60).map(|minutes| minutes as u64 * 60_000),
-            2 => fixed(text, 3).filter(|&seconds| seconds < 60_000),
+            2 => fixed_point(text, 3).filter(|&seconds| seconds < 60_000),
             _ => None,
         }
-        .ok_or_else(|| reader.unlike(&wanted))?;
+        .ok_or_else(|| reader.unexpected(&wanted))?;
     }
-    Err(reader.unlike(&wanted))
+    Err(reader.unexpected(&wanted))
 }
 
-pub(super) fn read_loc(reader: &mut Reader) -> Outcome {
+pub(super) fn read_loc(reader: &mut Reader) -> RdataResult {
     let latitude = read_angle(reader, *b"NS", 90)?;
     let longitude = read_angle(reader, *b"EW", 180)?;
     let wanted = "an altitude in metres from -100000.00 to 42849672.95";
@@ -128,15 +135,17 @@ pub(super) fn read_loc(reader: &mut Reader) -> Outcome {
         Some(depth) => centimetres(depth).and_then(|depth| SEA_LEVEL.checked_sub(depth)),
         None => centimetres(text.strip_prefix(b"+").unwrap_or(text)).map(|height| SEA_LEVEL + height),
     };
-    let altitude = altitude.and_then(|altitude| u32::try_from(altitude).ok()).ok_or_else(|| reader.unlike(wanted))?;
-    // One metre, and a precision of ten kilometres and ten metres.
+    let altitude =
+        altitude.and_then(|altitude| u32::try_from(altitude).ok()).ok_or_else(|| reader.unexpected(wanted))?;
+    // The defaults: size 1 m, horizontal precision 10 km, vertical precision 10 m (RFC 1876,
+    // section 3).
     let mut sizes = [0x12, 0x16, 0x13];
     for size in &mut sizes {
         let Some(token) = reader.peek() else { break };
         let wanted = "a size in metres up to 90000000.00";
-        let found = centimetres(token.text).filter(|&size| size <= MAX_SIZE);
+        let found = centimetres(token.text).filter(|&size| size <= MAX_SIZE_CENTIMETRES);
         reader.next(wanted)?;
-        let (mut mantissa, mut exponent) = (found.ok_or_else(|| reader.unlike(wanted))?, 0u8);
+        let (mut mantissa, mut exponent) = (found.ok_or_else(|| reader.unexpected(wanted))?, 0u8);
         while mantissa > 9 {
             mantissa /= 10;
             exponent += 1;
@@ -205,14 +214,14 @@ pub(super) fn apl_item(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     (prefix <= max).then_some(())
 }
 
-/// An item of address prefixes.
+/// An address prefix of APL data.
 struct Prefix<'a> {
     family: u8,
     length: u8,
     negated: bool,
-    /// The address without its last zero octets.
+    /// The address without its trailing zero octets.
     address: &'a [u8],
-    /// The items behind it.
+    /// The prefixes behind it.
     rest: &'a [u8],
 }
 
@@ -249,7 +258,7 @@ pub(super) fn write_apl(f: &mut impl fmt::Write, octets: &[u8]) -> fmt::Result {
     Ok(())
 }
 
-// WKS (RFC 1035, 3.4.2).
+// WKS (RFC 1035, section 3.4.2).
 
 const PROTOCOLS: &[(u8, &str)] = &[(1, "icmp"), (2, "igmp"), (6, "tcp"), (17, "udp")];
 const SERVICES: &[(u16, &str)] = &[
@@ -290,7 +299,7 @@ const SERVICES: &[(u16, &str)] = &[
     (443, "https"),
 ];
 
-pub(super) fn read_wks(reader: &mut Reader) -> Outcome {
+pub(super) fn read_wks(reader: &mut Reader) -> RdataResult {
     let named = |text: &[u8], word: &str| word.as_bytes().eq_ignore_ascii_case(text);
     reader.value("a protocol such as tcp, or its number", |text, out| {
         let known = PROTOCOLS.iter().find(|(_, word)| named(text, word)).map(|&(number, _)| number);
@@ -323,7 +332,7 @@ pub(super) fn write_wks(f: &mut impl fmt::Write, octets: &[u8]) -> fmt::Result {
 
 // HIP (RFC 8005).
 
-pub(super) fn read_hip(reader: &mut Reader) -> Outcome {
+pub(super) fn read_hip(reader: &mut Reader) -> RdataResult {
     let algorithm = reader.number(255)? as u8;
     let start = reader.out.len();
     reader.out.extend_from_slice(&[0, algorithm, 0, 0]);
@@ -358,7 +367,7 @@ pub(super) fn write_hip(f: &mut impl fmt::Write, octets: &[u8]) -> fmt::Result {
 
 // A6 (RFC 2874).
 
-pub(super) fn read_a6(reader: &mut Reader) -> Outcome {
+pub(super) fn read_a6(reader: &mut Reader) -> RdataResult {
     let prefix = reader.number(128)? as u8;
     reader.out.push(prefix);
     if prefix == 128 {

@@ -2,11 +2,11 @@
 
 use super::{
     encoding, print,
-    read::{Outcome, Reader, decimal, shown, unescape_all},
+    read::{RdataResult, Reader, decimal, excerpt, unescape_all},
 };
 use std::fmt;
 
-/// The keys that have a name; each one's number is its place.
+/// The names of keys. The index of a name is the number of the key.
 const KEYS: &[&str] =
     &["mandatory", "alpn", "no-default-alpn", "port", "ipv4hint", "ech", "ipv6hint", "dohpath", "ohttp"];
 
@@ -23,7 +23,7 @@ const OHTTP: u16 = 8;
 fn key_from_text(text: &[u8]) -> Option<u16> {
     match KEYS.iter().position(|key| key.as_bytes().eq_ignore_ascii_case(text)) {
         Some(at) => Some(at as u16),
-        None => super::numbered(text, b"key"),
+        None => super::number_after(text, b"key"),
     }
 }
 
@@ -34,14 +34,14 @@ fn write_key(f: &mut impl fmt::Write, key: u16) -> fmt::Result {
     }
 }
 
-/// Takes all tokens that are left as parameters, and appends them in the order of their keys.
-pub(super) fn read(reader: &mut Reader) -> Outcome {
+/// Reads all remaining tokens as parameters, and appends them in the order of their keys.
+pub(super) fn read(reader: &mut Reader) -> RdataResult {
     let mut params: Vec<(u16, Vec<u8>)> = Vec::new();
     while reader.peek().is_some() {
         let text = reader.next("a parameter")?.text;
         let split = text.iter().position(|&octet| octet == b'=');
         let (name, mut raw) = split.map_or((text, None), |at| (&text[..at], Some(&text[at + 1..])));
-        // In key="value", the quoted string is a token of its own.
+        // In key="value", the quoted string is a separate token.
         if raw == Some(b"")
             && let Some(token) = reader.peek().filter(|token| token.joined && token.quoted)
         {
@@ -49,20 +49,22 @@ pub(super) fn read(reader: &mut Reader) -> Outcome {
             reader.next("a value")?;
         }
         let Some(key) = key_from_text(name) else {
-            return Err(reader.error(format!("`{}` is not a key of service parameters", shown(name))));
+            return Err(reader.error(format!("`{}` is not a key of service parameters", excerpt(name))));
         };
         if params.iter().any(|(other, _)| *other == key) {
-            return Err(reader.error(format!("the key `{}` is there twice", shown(name))));
+            return Err(reader.error(format!("the key `{}` is given twice", excerpt(name))));
         }
         let mut value = Vec::new();
-        // A key that is given by number takes the octets of the wire (RFC 9460, 2.1); NSD reads the named form there too.
-        let numbered = !KEYS.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(name));
-        let octets = numbered && unescape_all(raw.unwrap_or_default(), &mut value).is_some() && value_fits(key, &value);
-        if !octets {
+        // The value of a key with a number is in wire format (RFC 9460, section 2.1). NSD also
+        // accepts the format of its name.
+        let is_numbered = !KEYS.iter().any(|known| known.as_bytes().eq_ignore_ascii_case(name));
+        let is_wire_format =
+            is_numbered && unescape_all(raw.unwrap_or_default(), &mut value).is_some() && value_fits(key, &value);
+        if !is_wire_format {
             value.clear();
         }
-        if !octets && value_from_text(key, raw, &mut value).is_none() {
-            return Err(reader.error(format!("`{}` needs {}", shown(name), wanted(key))));
+        if !is_wire_format && value_from_text(key, raw, &mut value).is_none() {
+            return Err(reader.error(format!("`{}` needs {}", excerpt(name), expected_value(key))));
         }
         params.push((key, value));
     }
@@ -79,13 +81,14 @@ pub(super) fn read(reader: &mut Reader) -> Outcome {
     if check(&reader.out[start..]) {
         return Ok(());
     }
-    let alone = params.iter().any(|&(key, _)| key == NO_DEFAULT_ALPN) && !params.iter().any(|&(key, _)| key == ALPN);
-    let message = if alone { "`no-default-alpn` needs `alpn`" } else { "a key in `mandatory` is missing" };
+    let lacks_alpn =
+        params.iter().any(|&(key, _)| key == NO_DEFAULT_ALPN) && !params.iter().any(|&(key, _)| key == ALPN);
+    let message = if lacks_alpn { "`no-default-alpn` needs `alpn`" } else { "a key that `mandatory` lists is missing" };
     Err(reader.error(message.into()))
 }
 
-/// What a key takes, for messages.
-fn wanted(key: u16) -> &'static str {
+/// The values that a key accepts, for error messages.
+fn expected_value(key: u16) -> &'static str {
     match key {
         MANDATORY => "other keys, each once, with commas between them",
         ALPN => "protocols such as h2,h3",
@@ -126,7 +129,7 @@ fn value_from_text(key: u16, raw: Option<&[u8]>, out: &mut Vec<u8>) -> Option<()
     value_fits(key, out).then_some(())
 }
 
-/// A list whose items have commas between them, as character-strings (RFC 9460, A.1).
+/// Converts a comma-separated list to character-strings (RFC 9460, appendix A.1).
 fn split_list(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     let mut item = out.len();
     out.push(0);
@@ -146,7 +149,7 @@ fn split_list(text: &[u8], out: &mut Vec<u8>) -> Option<()> {
     }
 }
 
-/// Whether a value fits its key, by itself.
+/// Whether a value is valid for its key.
 fn value_fits(key: u16, value: &[u8]) -> bool {
     match key {
         MANDATORY => {
@@ -167,20 +170,21 @@ fn value_fits(key: u16, value: &[u8]) -> bool {
         PORT => value.len() == 2,
         IPV4HINT => !value.is_empty() && value.len().is_multiple_of(4),
         IPV6HINT => !value.is_empty() && value.len().is_multiple_of(16),
-        // RFC 9461, 5: a relative URI template in UTF-8 with the variable `dns`.
+        // A relative URI template in UTF-8 with the variable `dns` (RFC 9461, section 5).
         DOHPATH => std::str::from_utf8(value).is_ok_and(|path| path.starts_with('/') && path.contains("dns")),
         _ => true,
     }
 }
 
-/// The first parameter of several, and those behind it.
+/// Splits off the first parameter: its key, its value, and the other parameters.
 fn split_param(rest: &[u8]) -> Option<(u16, &[u8], &[u8])> {
     let (&[a, b, c, d], rest) = rest.split_first_chunk()?;
     let (value, rest) = rest.split_at_checked(u16::from_be_bytes([c, d]) as usize)?;
     Some((u16::from_be_bytes([a, b]), value, rest))
 }
 
-/// Whether octets are parameters: in order, each key once, all mandatory ones there.
+/// Whether octets are valid parameters: sorted, each key once, and no mandatory key missing (RFC
+/// 9460, sections 2.2 and 8).
 pub(super) fn check(params: &[u8]) -> bool {
     let (mut rest, mut last, mut mandatory, mut has_alpn) = (params, None, &[][..], false);
     while !rest.is_empty() {
@@ -191,7 +195,7 @@ pub(super) fn check(params: &[u8]) -> bool {
         if key == MANDATORY {
             mandatory = value;
         } else if mandatory.first_chunk() == Some(&key.to_be_bytes()) {
-            // Both are in order, so each mandatory key is met in turn.
+            // Both lists are sorted, so that mandatory keys appear in their order.
             mandatory = &mandatory[2..];
         }
         has_alpn |= key == ALPN;
@@ -200,7 +204,7 @@ pub(super) fn check(params: &[u8]) -> bool {
     mandatory.is_empty()
 }
 
-/// Writes parameters that were checked.
+/// Writes valid parameters.
 pub(super) fn write(f: &mut impl fmt::Write, params: &[u8]) -> fmt::Result {
     let mut rest = params;
     while let Some((key, value, tail)) = split_param(rest) {

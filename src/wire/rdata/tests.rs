@@ -1,4 +1,4 @@
-//! Tables of record data, and round trips of generated ones.
+//! Tables of record data, and round trips of generated data.
 
 use super::*;
 use proptest::prelude::*;
@@ -13,7 +13,8 @@ fn text(rtype: u16, rdata: &[u8]) -> String {
     text
 }
 
-/// Type, what is read, and what is printed (as BIND 9.18 prints it; nothing if it is the same).
+/// Record type, text that is read, and text that is written, as by BIND 9.18; empty if both texts
+/// are equal.
 const CASES: &[(&str, &str, &str)] = &[
     ("A", "192.0.2.1", ""),
     ("A", "\\# 4 c0000201", "192.0.2.1"),
@@ -182,7 +183,7 @@ const CASES: &[(&str, &str, &str)] = &[
 ];
 
 #[test]
-fn reads_and_prints_every_type() {
+fn reads_and_writes_every_type() {
     for &(mnemonic, given, printed) in CASES {
         let rtype = type_from_text(mnemonic).unwrap();
         let rdata = parse_text(rtype, given, &origin()).unwrap_or_else(|error| panic!("{mnemonic} {given}: {error}"));
@@ -190,7 +191,7 @@ fn reads_and_prints_every_type() {
         let expected = if printed.is_empty() { given } else { printed };
         assert_eq!(text(rtype, &rdata), expected, "{mnemonic} {given}");
         assert_eq!(parse_text(rtype, expected, &Name::root()).unwrap(), rdata, "{mnemonic} {expected}");
-        // The form of RFC 3597 is for known types too.
+        // Known types accept the generic form of RFC 3597 too.
         let mut generic = format!("\\# {} ", rdata.len());
         encoding::write_hex(&mut generic, &rdata).unwrap();
         assert_eq!(parse_text(rtype, &generic, &origin()).unwrap(), rdata, "{mnemonic} {generic}");
@@ -201,17 +202,17 @@ fn reads_and_prints_every_type() {
 }
 
 #[test]
-fn says_which_token_is_wrong() {
+fn names_the_wrong_token() {
     for (mnemonic, given, token, message) in [
         ("A", "192.0.2.256", 0, "address: `192.0.2.256` is not an IPv4 address"),
-        ("A", "", 0, "address is missing: an IPv4 address"),
-        ("A", "192.0.2.1 x", 1, "`x` is too much"),
+        ("A", "", 0, "address is missing; expected an IPv4 address"),
+        ("A", "192.0.2.1 x", 1, "unexpected `x` behind the data"),
         ("AAAA", "192.0.2.1", 0, "address: `192.0.2.1` is not an IPv6 address"),
         ("MX", "mail", 0, "preference: `mail` is not a number from 0 to 65535"),
         ("MX", "65536 mail", 0, "preference: `65536` is not a number from 0 to 65535"),
-        ("MX", "10", 1, "exchange is missing: a domain name"),
-        ("MX", "10 a..b", 1, "exchange: `a..b` is not a domain name: a domain name has an empty label"),
-        ("SOA", ". . 1 2 3 4x 5", 5, "expire: `4x` is not seconds, or a time such as `1h30m`"),
+        ("MX", "10", 1, "exchange is missing; expected a domain name"),
+        ("MX", "10 a..b", 1, "exchange: `a..b` is not a domain name: the domain name has an empty label"),
+        ("SOA", ". . 1 2 3 4x 5", 5, "expire: `4x` is not seconds, or a duration such as `1h30m`"),
         (
             "TXT",
             "a \\256",
@@ -220,19 +221,19 @@ fn says_which_token_is_wrong() {
         ),
         ("TXT", "\"a", 0, "a quoted string does not end"),
         ("TXT", "a ; b", 1, "a `;` begins a comment"),
-        ("DS", "1 8 2 00", 3, "the digest has 1 octets, which its type does not"),
+        ("DS", "1 8 2 00", 3, "the digest has 1 octets, which its digest type does not allow"),
         ("TLSA", "3 1 1 00 0g 00", 4, "data: `0g` is not pairs of hexadecimal digits"),
         ("DNSKEY", "256 3 8 AAA", 3, "public-key: `AAA` is not base64"),
-        ("DNSKEY", "\\# 4 01020304", 2, "these octets are not DNSKEY data"),
-        ("CDNSKEY", "\\# 4 00000300", 2, "these octets are not CDNSKEY data"),
+        ("DNSKEY", "\\# 4 01020304", 2, "the octets are not valid DNSKEY data"),
+        ("CDNSKEY", "\\# 4 00000300", 2, "the octets are not valid CDNSKEY data"),
         ("CAA", "0 is-sue \"x\"", 1, "tag: `is-sue` is not a word of letters and digits"),
-        ("SVCB", "1 . port=1 port=2", 3, "the key `port` is there twice"),
-        ("SVCB", "1 . mandatory=port", 2, "a key in `mandatory` is missing"),
+        ("SVCB", "1 . port=1 port=2", 3, "the key `port` is given twice"),
+        ("SVCB", "1 . mandatory=port", 2, "a key that `mandatory` lists is missing"),
         ("SVCB", "1 . no-default-alpn", 2, "`no-default-alpn` needs `alpn`"),
         ("SVCB", "1 . port=x", 2, "`port` needs a number from 0 to 65535"),
         ("SVCB", "1 . alpn=", 2, "`alpn` needs protocols such as h2,h3"),
         ("SVCB", "1 . foo=1", 2, "`foo` is not a key of service parameters"),
-        ("A", "\\# 3 010203", 2, "these octets are not A data"),
+        ("A", "\\# 3 010203", 2, "the octets are not valid A data"),
         ("A", "\\# 4 010203", 1, "the length is 4, but there are 3 octets"),
         ("TYPE65280", "1.2.3.4", 0, "the format of TYPE65280 data is not known"),
         ("OPT", "1", 0, "the format of OPT data is not known"),
@@ -250,10 +251,7 @@ fn says_which_token_is_wrong() {
     }
     let long = format!("\"{}\"", "x".repeat(256));
     let error = parse_text(rtype::TXT, &long, &origin()).unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "a string has 256 octets, 255 at most are possible (split it into several quoted strings)"
-    );
+    assert_eq!(error.to_string(), "a string has 256 octets, more than 255 (split it into several quoted strings)");
     let huge = format!("\"{}\" ", "x".repeat(255)).repeat(257);
     assert_eq!(
         parse_text(rtype::TXT, &huge, &origin()).unwrap_err().message,
@@ -262,7 +260,7 @@ fn says_which_token_is_wrong() {
 }
 
 #[test]
-fn names_of_types() {
+fn converts_types_from_and_to_text() {
     assert_eq!(type_from_text("aaaa"), Some(28));
     assert_eq!(type_from_text("Type28"), Some(28));
     assert_eq!(type_from_text("TYPE65535"), Some(65535));
@@ -279,7 +277,7 @@ fn names_of_types() {
 }
 
 #[test]
-fn finds_names() {
+fn finds_names_in_record_data() {
     for (mnemonic, given, expected) in [
         ("A", "1.2.3.4", vec![]),
         ("MX", "10 a.", vec![("a.", true)]),
@@ -304,13 +302,13 @@ fn finds_names() {
     }
 }
 
-/// The numbers of all types in the table and of one that is not.
+/// The number of a type in the table, or of one that is not.
 fn any_type() -> impl Strategy<Value = u16> {
     (0..=TYPES.len()).prop_map(|at| TYPES.get(at).map_or(65280, |entry| entry.number))
 }
 
-/// A case's data with some octets changed: more of these fit their type than of random ones.
-fn near_data() -> impl Strategy<Value = (u16, Vec<u8>)> {
+/// The data of a case with some octets changed. It is valid more often than random data.
+fn nearly_valid_data() -> impl Strategy<Value = (u16, Vec<u8>)> {
     let edits = prop::collection::vec((any::<prop::sample::Index>(), any::<u8>()), 0..3);
     (prop::sample::select(CASES), edits, 0usize..3).prop_map(|((mnemonic, given, _), edits, cut)| {
         let rtype = type_from_text(mnemonic).unwrap();
@@ -335,24 +333,24 @@ fn round_trip(rtype: u16, rdata: &[u8]) {
 
 proptest! {
     #[test]
-    fn prints_any_octets(rtype in any_type(), rdata in prop::collection::vec(any::<u8>(), 0..64)) {
+    fn writes_any_octets(rtype in any_type(), rdata in prop::collection::vec(any::<u8>(), 0..64)) {
         round_trip(rtype, &rdata);
     }
 
     #[test]
-    fn prints_nearly_right_octets((rtype, rdata) in near_data()) {
+    fn writes_nearly_valid_octets((rtype, rdata) in nearly_valid_data()) {
         round_trip(rtype, &rdata);
     }
 
     #[test]
-    fn reads_any_octets(rtype in any_type(), octets in prop::collection::vec(any::<u8>(), 0..64)) {
+    fn never_panics_on_any_octets(rtype in any_type(), octets in prop::collection::vec(any::<u8>(), 0..64)) {
         if let Ok(tokens) = tokenise(&octets) {
             let _ = parse(rtype, &tokens, &origin());
         }
     }
 
     #[test]
-    fn reads_any_words(
+    fn accepts_only_valid_data_from_any_words(
         rtype in any_type(),
         words in prop::collection::vec("\\\\#|[0-9]{1,3}|[a-z.:=\"\\\\-]{1,4}|alpn=[a-z\\\\,]{0,4}|[!+]?[12]:[0-9a-f.:]{0,5}/?[0-9]*|[0-9.]{1,8}m?|[NSEW]", 0..8),
     ) {

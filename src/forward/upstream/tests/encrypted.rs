@@ -1,4 +1,4 @@
-//! DoT, DoH and DoQ, with certificates that are good, and others.
+//! DoT, DoH and DoQ, with valid and invalid certificates.
 
 use super::*;
 use http_body_util::{BodyExt, Full};
@@ -13,7 +13,7 @@ use rustls::{
 use std::{path::PathBuf, sync::LazyLock};
 use tokio_rustls::TlsAcceptor;
 
-/// What is wrong with a certificate.
+/// An error of a certificate.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Flaw {
     None,
@@ -63,11 +63,11 @@ fn config(names: &[&str], flaw: Flaw, alpn: &[u8]) -> Arc<ServerConfig> {
     Arc::new(config)
 }
 
-/// A server, and the queries that came.
+/// A server, and the queries it received.
 struct Encrypted {
     target: Target,
     queries: mpsc::UnboundedReceiver<(Vec<u8>, bool)>,
-    /// How many connections there were.
+    /// The number of connections so far.
     connections: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
@@ -78,9 +78,17 @@ impl Drop for Encrypted {
     }
 }
 
-/// Starts one whose connections end after so many queries.
+/// The response of a server to a query.
+type Answers = fn(&[u8]) -> Vec<u8>;
+
+/// Starts a server that closes each connection after `most` queries.
 async fn serve(protocol: Protocol, flaw: Flaw, most: usize) -> Encrypted {
-    let ip = lonely_address();
+    serve_with(protocol, flaw, most, answer).await
+}
+
+/// Starts a server with other responses.
+async fn serve_with(protocol: Protocol, flaw: Flaw, most: usize, answers: Answers) -> Encrypted {
+    let ip = unused_address();
     let names = [if flaw == Flaw::WrongName { "other.example.corp" } else { NAME_OF_SERVER }, &ip.to_string()];
     let names = if flaw == Flaw::WrongName { &names[..1] } else { &names };
     let (sender, queries) = mpsc::unbounded_channel();
@@ -96,7 +104,7 @@ async fn serve(protocol: Protocol, flaw: Flaw, most: usize) -> Encrypted {
                 while let Some(incoming) = endpoint.accept().await {
                     let Ok(connection) = incoming.await else { continue };
                     count.fetch_add(1, Relaxed);
-                    tokio::spawn(serve_quic(connection, most, sender.clone()));
+                    tokio::spawn(serve_quic(connection, most, answers, sender.clone()));
                 }
             };
             (address, tokio::spawn(task))
@@ -112,11 +120,11 @@ async fn serve(protocol: Protocol, flaw: Flaw, most: usize) -> Encrypted {
                     let Ok(stream) = acceptor.accept(stream).await else { continue };
                     count.fetch_add(1, Relaxed);
                     if protocol == Protocol::DoH {
-                        tokio::spawn(serve_http(stream, most, sender.clone()));
+                        tokio::spawn(serve_http(stream, most, answers, sender.clone()));
                     } else {
                         let served = AtomicUsize::new(0);
                         let act = move |query: &[u8], _| match served.fetch_add(1, Relaxed) {
-                            before if before < most => vec![Act::Reply(answer(query))],
+                            before if before < most => vec![Act::Reply(answers(query))],
                             _ => vec![Act::Close],
                         };
                         tokio::spawn(serve_stream(stream, act, sender.clone()));
@@ -130,7 +138,12 @@ async fn serve(protocol: Protocol, flaw: Flaw, most: usize) -> Encrypted {
     Encrypted { target, queries, connections, task }
 }
 
-async fn serve_quic(connection: quinn::Connection, most: usize, queries: mpsc::UnboundedSender<(Vec<u8>, bool)>) {
+async fn serve_quic(
+    connection: quinn::Connection,
+    most: usize,
+    answers: Answers,
+    queries: mpsc::UnboundedSender<(Vec<u8>, bool)>,
+) {
     let mut served = 0;
     while let Ok((mut to, mut from)) = connection.accept_bi().await {
         let message = from.read_to_end(1000).await.unwrap();
@@ -139,7 +152,7 @@ async fn serve_quic(connection: quinn::Connection, most: usize, queries: mpsc::U
         }
         served += 1;
         let query = message[2..].to_vec();
-        let answer = answer(&query);
+        let answer = answers(&query);
         queries.send((query, false)).unwrap();
         to.write_all(&[&(answer.len() as u16).to_be_bytes()[..], &answer].concat()).await.unwrap();
         to.finish().unwrap();
@@ -149,6 +162,7 @@ async fn serve_quic(connection: quinn::Connection, most: usize, queries: mpsc::U
 async fn serve_http(
     stream: impl tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     most: usize,
+    answers: Answers,
     queries: mpsc::UnboundedSender<(Vec<u8>, bool)>,
 ) {
     let (end, mut ends) = mpsc::unbounded_channel::<()>();
@@ -164,7 +178,7 @@ async fn serve_http(
             assert_eq!((request.uri().path(), request.method().as_str()), ("/dns-query", "POST"));
             assert_eq!(request.headers()["content-type"], "application/dns-message");
             let query = request.into_body().collect().await.unwrap().to_bytes().to_vec();
-            let answer = answer(&query);
+            let answer = answers(&query);
             queries.send((query, false)).unwrap();
             let response = hyper::Response::builder().header("content-type", "application/dns-message");
             Ok::<_, hyper::Error>(response.body(Full::new(Bytes::from(answer))).unwrap())
@@ -208,12 +222,58 @@ async fn many_queries_share_a_connection() {
             assert_eq!(query.len(), 128, "{protocol}");
             assert_eq!(query[..2] == [0, 0], protocol != Protocol::DoT, "{protocol}");
         }
-        assert_eq!(upstreams.report(&route)[0].state, State::Up);
+        assert_eq!(upstreams.report(&route)[0].state, ServerState::Up);
     }
 }
 
+/// Names in a response may repeat the random case of the query. Clients see their own case.
 #[tokio::test]
-async fn without_a_name_the_address_is_checked() {
+async fn restores_lower_case_everywhere_in_responses_of_every_transport() {
+    let is_plain = |message: &[u8]| {
+        let response = response::Response::read(message).unwrap();
+        let records = response.sections.concat();
+        let owners = records.iter().map(|record| &record.owner[..]);
+        let data = records.iter().map(|record| &record.rdata[..]);
+        assert_eq!(message[HEADER..HEADER + NAME.len()], *NAME);
+        assert_eq!(records.len(), 4);
+        assert!(owners.chain(data).all(|octets| !octets.iter().any(u8::is_ascii_uppercase)), "{records:02x?}");
+    };
+    for protocol in ENCRYPTED {
+        let mut server = serve_with(protocol, Flaw::None, usize::MAX, full).await;
+        let (upstreams, route) = (upstreams(), route(vec![named(&server)]));
+        let mut seen = Vec::new();
+        for _ in 0..5 {
+            is_plain(&ask(&upstreams, &route).await.unwrap());
+            seen.push(server.queries.recv().await.unwrap().0);
+        }
+        let is_drawn = |query: &Vec<u8>| query[HEADER..HEADER + NAME.len()] != *NAME;
+        assert!(seen.iter().any(is_drawn), "{protocol}: no query had a case of its own");
+    }
+    let fake = Fake::new(|query, tcp| vec![Act::Reply(if tcp { full(query) } else { truncated(query) })]).await;
+    let (upstreams, route) = (Upstreams::new(), route(vec![fake.target()]));
+    for _ in 0..5 {
+        is_plain(&ask(&upstreams, &route).await.unwrap());
+    }
+    assert!(fake.queries().iter().any(|(query, tcp)| *tcp && query[HEADER..HEADER + NAME.len()] != *NAME));
+}
+
+/// A response with the name in question, in its random case, as owners and in data: the whole name, and its end.
+fn full(query: &[u8]) -> Vec<u8> {
+    let name = query[HEADER..HEADER + NAME.len()].to_vec();
+    let record = |owner: &[u8], rtype: u8, data: &[u8]| {
+        [owner, &[0, rtype, 0, 1, 0, 0, 0, 60, 0, data.len() as u8], data].concat()
+    };
+    let mut message = header(query, 0);
+    message[7] = 4;
+    message.extend(record(b"\xc0\x0c", 5, b"\x05other\xc0\x14"));
+    message.extend(record(&name, 15, &[&[0, 10][..], &name].concat()));
+    message.extend(record(&name[8..], 2, &name[8..]));
+    message.extend(record(b"\xc0\x0c", 1, &[10, 0, 0, 1]));
+    message
+}
+
+#[tokio::test]
+async fn checks_certificates_against_the_address_without_a_name() {
     for protocol in ENCRYPTED {
         let server = serve(protocol, Flaw::None, usize::MAX).await;
         assert_eq!(address(&ask(&upstreams(), &route(vec![server.target.clone()])).await), 1, "{protocol}");
@@ -224,7 +284,7 @@ async fn without_a_name_the_address_is_checked() {
 }
 
 #[tokio::test]
-async fn connections_that_end_are_opened_again() {
+async fn reopens_connections_that_ended() {
     for protocol in ENCRYPTED {
         let server = serve(protocol, Flaw::None, 2).await;
         let (upstreams, route) = (upstreams(), route(vec![named(&server)]));
@@ -238,7 +298,7 @@ async fn connections_that_end_are_opened_again() {
 }
 
 #[tokio::test]
-async fn what_is_wrong_with_a_certificate_is_told() {
+async fn names_the_error_of_a_certificate() {
     for protocol in ENCRYPTED {
         for (flaw, what) in [
             (Flaw::Expired, "has a certificate that has expired"),
@@ -257,9 +317,9 @@ async fn what_is_wrong_with_a_certificate_is_told() {
 }
 
 #[tokio::test]
-async fn servers_that_do_not_speak_it_are_told_of() {
+async fn names_servers_that_do_not_speak_tls() {
     // TCP that closes at once, and nothing on UDP.
-    let listener = TcpListener::bind((lonely_address(), 0)).await.unwrap();
+    let listener = TcpListener::bind((unused_address(), 0)).await.unwrap();
     let address = listener.local_addr().unwrap();
     let closing = tokio::spawn(async move {
         loop {
@@ -269,7 +329,7 @@ async fn servers_that_do_not_speak_it_are_told_of() {
     let good = serve(Protocol::DoT, Flaw::None, usize::MAX).await;
     for protocol in [Protocol::DoT, Protocol::DoH] {
         let bad = Target { protocol, ..target(address) };
-        assert!(is_soon(upstreams, &route(vec![bad.clone(), named(&good)]), 900).await, "{protocol}");
+        assert!(answers_within(upstreams, &route(vec![bad.clone(), named(&good)]), 900).await, "{protocol}");
         let (code, text) = text(ask(&upstreams(), &route(vec![bad.clone()])).await);
         assert_eq!((code, text), (23, format!("{bad} closes the connection when TLS begins")));
     }

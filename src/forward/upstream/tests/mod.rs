@@ -1,8 +1,8 @@
 //! Questions to small servers that misbehave.
 
 mod encrypted;
-mod liars;
-mod lost;
+mod forgeries;
+mod silence;
 mod streams;
 
 use super::*;
@@ -26,7 +26,7 @@ use tokio::{
     time::sleep,
 };
 
-/// What a server does with a query that came to it.
+/// The reaction of a server to a query.
 enum Act {
     Reply(Vec<u8>),
     Late(u64, Vec<u8>),
@@ -34,10 +34,10 @@ enum Act {
     Close,
 }
 
-/// A server, on UDP and TCP.
+/// A server by UDP and TCP.
 struct Fake {
     address: SocketAddr,
-    /// The queries that came, and whether by TCP. Probes are not among them.
+    /// The queries so far, and whether they came by TCP. Probes are left out.
     queries: Mutex<mpsc::UnboundedReceiver<(Vec<u8>, bool)>>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -49,7 +49,7 @@ impl Drop for Fake {
 }
 
 /// An address that no other test has.
-fn lonely_address() -> IpAddr {
+fn unused_address() -> IpAddr {
     static NEXT: AtomicU8 = AtomicU8::new(1);
     let [pid, _, more, _] = std::process::id().to_le_bytes();
     Ipv4Addr::new(127, 64 + more % 32, pid, NEXT.fetch_add(1, Relaxed)).into()
@@ -60,9 +60,9 @@ fn is_probe(query: &[u8]) -> bool {
 }
 
 impl Fake {
-    /// Starts one. Its behaviour is given a query and whether it came by TCP. Probes are answered.
+    /// Starts a server. `act` gets a query, and whether it came by TCP. Probes are answered.
     async fn new(act: impl Fn(&[u8], bool) -> Vec<Act> + Clone + Send + 'static) -> Fake {
-        Fake::at(SocketAddr::new(lonely_address(), 0), act).await
+        Fake::at(SocketAddr::new(unused_address(), 0), act).await
     }
 
     async fn at(address: SocketAddr, act: impl Fn(&[u8], bool) -> Vec<Act> + Clone + Send + 'static) -> Fake {
@@ -106,7 +106,7 @@ impl Fake {
         target(self.address)
     }
 
-    /// TCP connections are refused from now on.
+    /// Closes the TCP listener.
     async fn close_tcp(&self) {
         self.tasks[1].abort();
         while !self.tasks[1].is_finished() {
@@ -114,7 +114,7 @@ impl Fake {
         }
     }
 
-    /// The queries that came, and whether by TCP.
+    /// The queries since the last call, and whether they came by TCP.
     fn queries(&self) -> Vec<(Vec<u8>, bool)> {
         let mut queries = self.queries.lock().unwrap();
         std::iter::from_fn(|| queries.try_recv().ok()).collect()
@@ -155,7 +155,7 @@ async fn serve_stream(
     }
 }
 
-/// The right answer to a query: one address.
+/// The right response to a query: one address.
 fn answer(query: &[u8]) -> Vec<u8> {
     let mut message = header(query, 0);
     message[7] = 1;
@@ -163,7 +163,7 @@ fn answer(query: &[u8]) -> Vec<u8> {
     message
 }
 
-/// Header and question of an answer.
+/// The header and the question of a response.
 fn header(query: &[u8], code: u8) -> Vec<u8> {
     let name = LookupName::new(&query[HEADER..]).unwrap();
     let mut message = query[..HEADER + name.wire().len() + 4].to_vec();
@@ -188,12 +188,12 @@ fn route(targets: Vec<Target>) -> Route {
 }
 
 fn route_from(targets: Vec<Target>, sources: Vec<IpAddr>) -> Route {
-    Route::new("rslvr-rr-1".into(), b"\x04corp\0"[..].into(), Servers::Targets { targets, sources })
+    Route::new("rslvr-rr-1".into(), b"\x04corp\0"[..].into(), Servers::Targets { targets, sources, trust_ad: false })
 }
 
 const NAME: &[u8] = b"\x07printer\x06office\x04corp\0";
 
-/// Asks for an address, and waits as long as a client would.
+/// Asks for an address, with the time-out of a client.
 async fn ask(upstreams: &Upstreams, route: &Route) -> Result<Vec<u8>, Failure> {
     ask_for(upstreams, route, NAME).await
 }
@@ -212,10 +212,10 @@ async fn ask_with(upstreams: &Upstreams, route: &Route, name: &[u8], dnssec_ok: 
     upstreams.ask(route, &question, Instant::now() + Duration::from_millis(4500), read).await
 }
 
-/// The end of an answer that is well formed and of no use: an address.
+/// The address in a well-formed response that the test rejects.
 const USELESS: [u8; 4] = [192, 0, 2, 66];
 
-/// The last octet of the address in an answer.
+/// The last octet of the address in a response.
 fn address(response: &Result<Vec<u8>, Failure>) -> u8 {
     let message = match response {
         Ok(message) => message,
@@ -230,16 +230,16 @@ fn text(response: Result<Vec<u8>, Failure>) -> (u16, String) {
     (failure.code, if failure.details.is_empty() { failure.text } else { failure.details })
 }
 
-/// How long something takes, in milliseconds.
+/// The output of a future, and its time in milliseconds.
 async fn timed<T>(future: impl Future<Output = T>) -> (T, u128) {
     let start = Instant::now();
     let output = future.await;
     (output, start.elapsed().as_millis())
 }
 
-/// Whether an answer comes this soon, in milliseconds, from upstreams that know nothing yet. A machine that is busy may
-/// need more than one try.
-async fn is_soon(upstreams: impl Fn() -> Arc<Upstreams>, route: &Route, limit: u128) -> bool {
+/// Whether a response comes within `limit` milliseconds, from upstreams without any state. A busy machine may need more than
+/// one try.
+async fn answers_within(upstreams: impl Fn() -> Arc<Upstreams>, route: &Route, limit: u128) -> bool {
     for _ in 0..4 {
         let (response, ms) = timed(ask(&upstreams(), route)).await;
         assert_eq!(address(&response), 1);

@@ -1,10 +1,10 @@
-//! Answers that do not fit, and connections.
+//! Truncated responses, and connections by TCP.
 
 use super::*;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 #[tokio::test]
-async fn truncated_answers_are_asked_for_by_tcp() {
+async fn asks_by_tcp_after_a_truncated_response() {
     let fake = Fake::new(|query, tcp| vec![Act::Reply(if tcp { answer(query) } else { truncated(query) })]).await;
     let (upstreams, route) = (Upstreams::new(), route(vec![fake.target()]));
     for _ in 0..3 {
@@ -15,18 +15,18 @@ async fn truncated_answers_are_asked_for_by_tcp() {
 }
 
 #[tokio::test]
-async fn who_truncates_for_ever_is_of_no_use() {
+async fn rejects_truncated_responses_by_tcp() {
     let bad = Fake::new(|query, _| vec![Act::Reply(truncated(query))]).await;
     let upstreams = Upstreams::new();
     let (failure, ms) = timed(ask(&upstreams, &route(vec![bad.target()]))).await;
-    assert_eq!(text(failure), (22, format!("{} truncates its answer on a stream", bad.target())));
+    assert_eq!(text(failure), (22, format!("{} truncates its answer on a connection", bad.target())));
     assert!(ms < 3000, "{ms}");
     let good = Fake::new(|query, _| vec![Act::Late(10, answer(query))]).await;
     assert_eq!(address(&ask(&upstreams, &route(vec![bad.target(), good.target()])).await), 1);
 }
 
 #[tokio::test]
-async fn connections_that_the_server_closed_are_opened_again() {
+async fn reopens_connections_that_the_server_closed() {
     let fake = Fake::new(|query, tcp| match tcp {
         true => vec![Act::Reply(answer(query)), Act::Close],
         false => vec![Act::Reply(truncated(query))],
@@ -41,7 +41,7 @@ async fn connections_that_the_server_closed_are_opened_again() {
 }
 
 #[tokio::test]
-async fn who_closes_without_an_answer_is_of_no_use() {
+async fn fails_when_the_server_closes_connections_without_an_answer() {
     let bad = Fake::new(|query, tcp| match tcp {
         true => vec![Act::Close],
         false => vec![Act::Reply(truncated(query))],
@@ -49,12 +49,12 @@ async fn who_closes_without_an_answer_is_of_no_use() {
     .await;
     let upstreams = Upstreams::new();
     let (failure, ms) = timed(ask(&upstreams, &route(vec![bad.target()]))).await;
-    assert_eq!(text(failure), (22, format!("{} has closed the connection", bad.target())));
+    assert_eq!(text(failure), (22, format!("{} closed the connection", bad.target())));
     assert!(ms < 3000, "{ms}");
 }
 
 #[tokio::test]
-async fn wrong_answers_by_tcp_are_not_taken() {
+async fn rejects_wrong_responses_by_tcp() {
     let fake = Fake::new(|query, tcp| {
         let mut wrong = answer(query);
         wrong[0] ^= 1;
@@ -86,9 +86,9 @@ async fn many_queries_share_a_few_connections() {
     }
 }
 
-/// Many queries share a connection, of which the server answers a few before it closes it.
+/// Many queries share a connection, which the server closes after a few answers.
 #[tokio::test]
-async fn a_server_that_closes_after_a_few_answers_gets_the_rest_again() {
+async fn sends_the_remaining_queries_again_when_a_server_closes_after_a_few_answers() {
     for few in [1, 5] {
         let answered = Arc::new(AtomicUsize::new(0));
         let fake = Fake::new(move |query, tcp| match tcp {
@@ -111,7 +111,7 @@ async fn a_server_that_closes_after_a_few_answers_gets_the_rest_again() {
 }
 
 #[tokio::test]
-async fn a_connection_that_ends_before_the_first_answer_is_opened_once_more() {
+async fn retries_once_when_a_connection_ends_before_the_first_answer() {
     let connections = Arc::new(AtomicUsize::new(0));
     let fake = Fake::new(move |query, tcp| match tcp {
         false => vec![Act::Reply(truncated(query))],
@@ -123,7 +123,7 @@ async fn a_connection_that_ends_before_the_first_answer_is_opened_once_more() {
     assert_eq!(address(&ask(&upstreams, &route).await), 1);
 }
 
-/// Asks so many times at once, and returns why there was no answer where there was none.
+/// Asks a number of times at once, and returns the texts of the failures.
 async fn fail_at_once(upstreams: &Arc<Upstreams>, route: &Arc<Route>, times: usize) -> Vec<String> {
     let asked: Vec<_> = (0..times)
         .map(|_| {
@@ -138,13 +138,13 @@ async fn fail_at_once(upstreams: &Arc<Upstreams>, route: &Arc<Route>, times: usi
     failed
 }
 
-/// A server by UDP and TCP that answers by TCP alone.
+/// A server that truncates every response by UDP.
 async fn by_tcp(act: impl Fn(&[u8]) -> Vec<Act> + Clone + Send + 'static) -> Fake {
     Fake::new(move |query, tcp| if tcp { act(query) } else { vec![Act::Reply(truncated(query))] }).await
 }
 
 #[tokio::test]
-async fn queries_wait_their_turn_where_each_answer_closes_the_connection() {
+async fn queues_queries_when_each_answer_closes_the_connection() {
     let fake = by_tcp(|query| vec![Act::Late(20, answer(query)), Act::Close]).await;
     let (upstreams, route) = (Upstreams::new(), Arc::new(route(vec![fake.target()])));
     for round in 0..2 {
@@ -154,12 +154,12 @@ async fn queries_wait_their_turn_where_each_answer_closes_the_connection() {
 }
 
 #[tokio::test]
-async fn copies_of_answers_break_no_connection() {
+async fn duplicate_responses_close_no_connection() {
     let fake = by_tcp(|query| vec![Act::Reply(answer(query)), Act::Late(1, answer(query))]).await;
     let (upstreams, route) = (Upstreams::new(), Arc::new(route(vec![fake.target()])));
     let failed = fail_at_once(&upstreams, &route, 200).await;
     assert!(failed.is_empty(), "{} of 200 failed: {}", failed.len(), failed[0]);
-    assert!(upstreams.counters.strangers.get() > 0, "no copy came");
+    assert!(upstreams.counters.unexpected.get() > 0, "no copy came");
 }
 
 #[tokio::test]
@@ -177,14 +177,14 @@ async fn a_question_that_breaks_connections_breaks_them_for_no_other() {
         let (failed, (one, other)) = tokio::join!(fail_at_once(&upstreams, &route, 20), poison);
         assert!(failed.is_empty(), "round {round}: {} of 20 failed: {}", failed.len(), failed[0]);
         for response in [one, other] {
-            assert_eq!(text(response).1, format!("{} has closed the connection", fake.target()));
+            assert_eq!(text(response).1, format!("{} closed the connection", fake.target()));
         }
     }
 }
 
-/// The server answers in the order of the questions.
+/// A server that answers in the order of the questions.
 #[tokio::test]
-async fn slow_answers_hold_up_no_others() {
+async fn slow_answers_delay_no_other_answers() {
     let is_slow = |query: &[u8]| query.to_ascii_lowercase().windows(4).any(|four| four == b"slow");
     let fake = by_tcp(move |query| match is_slow(query) {
         true => vec![Act::Late(4000, answer(query))],

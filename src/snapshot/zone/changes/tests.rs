@@ -31,7 +31,7 @@ fn edited(owner: &str, rtype: u16, values: &[String]) -> EditedSet {
 }
 
 fn source() -> Arc<PrivateHostedZone> {
-    let mut source = PrivateHostedZone::bare(name(""));
+    let mut source = PrivateHostedZone::empty(name(""));
     source.allow_update = serde_json::from_str::<Vec<Access>>(r#"[{"tsig_key": "k"}]"#).unwrap();
     Arc::new(source)
 }
@@ -54,7 +54,7 @@ fn data(names: &BTreeMap<String, Sets>) -> MasterFile {
     MasterFile { files: Vec::new(), records }
 }
 
-/// A zone in the versions that updates make of it, and its source.
+/// A zone with updates, and its source.
 struct Updated {
     source: Arc<PrivateHostedZone>,
     data: MasterFile,
@@ -73,18 +73,18 @@ impl Updated {
         Some(Updated { source, data, overlay, zone })
     }
 
-    /// Makes an update, and returns what that looked at. None, and nothing is changed, if the zone cannot be so.
+    /// Makes an update, and returns the number of names and records that it read. None if the update has an error.
     fn update(&mut self, sets: &[EditedSet]) -> Option<usize> {
         let mut overlay = (*self.overlay).clone();
         overlay.add(sets);
         let overlay = Arc::new(overlay);
-        let (zone, looked_at) = work::of(|| built(&self.source, None, Some(&self.zone), Some(&overlay)));
+        let (zone, read) = work::of(|| built(&self.source, None, Some(&self.zone), Some(&overlay)));
         (self.zone, self.overlay) = (zone?, overlay);
-        Some(looked_at)
+        Some(read)
     }
 
-    /// The zone, built from its source and all updates.
-    fn anew(&self) -> Zone {
+    /// The zone, built again from its source and all updates.
+    fn built_again(&self) -> Zone {
         built(&self.source, Some(&self.data), None, Some(&self.overlay)).unwrap()
     }
 }
@@ -160,7 +160,7 @@ impl Transferred {
     }
 }
 
-/// A set as it is written into an answer, and what goes with it.
+/// A set as an answer has it, with its additional sets.
 fn set(node: Node, set: Set) -> String {
     let mut additional = Vec::new();
     node.additional(set, |target| {
@@ -177,7 +177,7 @@ fn octets(set: Set) -> String {
     format!("{} {} {:?} {fixups:?}", set.rtype(), set.count(), set.records())
 }
 
-/// All that is answered for a name.
+/// The answers for all types of a name.
 fn answered(zone: &Zone, name: &LookupName) -> String {
     let node = |what: &str, node: Node| {
         let mut sets: Vec<String> = node.sets().map(|of_node| set(node, of_node)).collect();
@@ -195,7 +195,7 @@ fn answered(zone: &Zone, name: &LookupName) -> String {
     }
 }
 
-/// All records, as a transfer has them.
+/// All records, as in a zone transfer.
 fn transferred(zone: &Zone) -> Vec<(Vec<u8>, u16, u32, Vec<u8>)> {
     let records = |(owner, set): (Vec<u8>, Set<'_>)| {
         let (rtype, ttl) = (set.rtype(), set.ttl());
@@ -206,17 +206,20 @@ fn transferred(zone: &Zone) -> Vec<(Vec<u8>, u16, u32, Vec<u8>)> {
     all
 }
 
-fn assert_same(zone: &Zone, anew: &Zone, asked: &[LookupName]) {
+fn assert_same(zone: &Zone, expected: &Zone, asked: &[LookupName]) {
     for name in asked {
-        assert_eq!(answered(zone, name), answered(anew, name), "{}", crate::wire::name::printed(name.wire()));
+        assert_eq!(answered(zone, name), answered(expected, name), "{}", crate::wire::name::name_text(name.wire()));
         let has = |zone: &Zone| zone.node_of(name.wire()).map(|node| node.name());
-        assert_eq!(has(zone), has(anew));
+        assert_eq!(has(zone), has(expected));
     }
-    assert_eq!(transferred(zone), transferred(anew));
-    assert_eq!(octets(zone.negative()), octets(anew.negative()));
+    assert_eq!(transferred(zone), transferred(expected));
+    assert_eq!(octets(zone.negative()), octets(expected.negative()));
     assert_eq!(zone.nodes().next().map(|node| node.name()), Some(name("")));
-    assert_eq!((zone.nodes().count(), zone.records, zone.cuts()), (anew.nodes().count(), anew.records, anew.cuts()));
-    assert_eq!((zone.digest, zone.digest), (anew.digest, zone.content_digest()));
+    assert_eq!(
+        (zone.nodes().count(), zone.records, zone.cuts()),
+        (expected.nodes().count(), expected.records, expected.cuts())
+    );
+    assert_eq!((zone.digest, zone.digest), (expected.digest, zone.content_digest()));
 }
 
 /// All names of up to three labels, and some of four.
@@ -238,7 +241,7 @@ fn owner() -> impl Strategy<Value = String> {
     vec(select(vec!["a", "b", "*"]), 1..4).prop_map(|labels| labels.join("."))
 }
 
-/// The sets of a name; how often the structure of the zone is touched, in a hundred.
+/// The sets of a name. `structural` is the percentage of zone cuts and of DNAMEs.
 fn contents(structural: u32) -> impl Strategy<Value = Sets> {
     let address = |at: u8| format!("192.0.2.{at}");
     let target = || owner().prop_map(|owner| format!("{}.Z.example.", owner.to_uppercase()));
@@ -274,18 +277,18 @@ fn contents(structural: u32) -> impl Strategy<Value = Sets> {
     ]
 }
 
-/// The sets that change a name from what it has to what it shall have.
+/// The changed sets of a name that gets the sets `to`.
 fn change(names: &mut BTreeMap<String, Sets>, owner: &str, to: &Sets) -> Vec<EditedSet> {
     let from = names.insert(owner.to_string(), to.clone()).unwrap_or_default();
-    let gone = from.iter().filter(|(rtype, _)| !to.iter().any(|(other, _)| other == rtype));
-    let mut sets: Vec<_> = gone.map(|(rtype, _)| edited(owner, *rtype, &[])).collect();
+    let deleted = from.iter().filter(|(rtype, _)| !to.iter().any(|(other, _)| other == rtype));
+    let mut sets: Vec<_> = deleted.map(|(rtype, _)| edited(owner, *rtype, &[])).collect();
     sets.extend(to.iter().map(|(rtype, values)| edited(owner, *rtype, values)));
     sets
 }
 
 proptest! {
     #[test]
-    fn a_changed_zone_is_the_zone_that_is_built_from_the_same_records(
+    fn a_changed_zone_equals_a_zone_built_from_the_same_records(
         first in prop_oneof![vec((owner(), contents(0)), 0..8), vec((owner(), contents(12)), 0..8)],
         updates in vec(vec((owner(), contents(2)), 1..4), 1..12),
     ) {
@@ -301,7 +304,7 @@ proptest! {
                 names = before;
                 continue;
             }
-            assert_same(&zone.zone, &zone.anew(), &asked);
+            assert_same(&zone.zone, &zone.built_again(), &asked);
         }
     }
 }
@@ -353,7 +356,7 @@ proptest! {
             let Some(told) = old.names_changed_in(new) else { continue };
             for name in &asked {
                 if copied(old, name) != copied(new, name) {
-                    assert!(told.contains(name.wire()), "{}", crate::wire::name::printed(name.wire()));
+                    assert!(told.contains(name.wire()), "{}", crate::wire::name::name_text(name.wire()));
                 }
             }
         }
@@ -444,7 +447,7 @@ fn hosts(number: usize) -> BTreeMap<String, Sets> {
 }
 
 #[test]
-fn an_update_costs_the_change_and_not_the_zone() {
+fn the_cost_of_an_update_follows_the_size_of_the_change() {
     let mut names = hosts(3000);
     names.insert("x.deep.er".into(), vec![(rtype::A, vec!["192.0.2.1".into()])]);
     names.insert("*.w".into(), vec![(rtype::A, vec!["192.0.2.1".into()])]);
@@ -470,24 +473,24 @@ fn an_update_costs_the_change_and_not_the_zone() {
         ("", rtype::NS, &vec!["n7.z.example.".into()]),
         ("n7", rtype::A, &address),
     ] {
-        let looked_at = zone.update(&[edited(owner, rtype, values)]).unwrap();
-        assert!(looked_at < 40, "{owner}: {looked_at}");
-        assert_same(&zone.zone, &zone.anew(), &asked);
+        let read = zone.update(&[edited(owner, rtype, values)]).unwrap();
+        assert!(read < 40, "{owner}: {read}");
+        assert_same(&zone.zone, &zone.built_again(), &asked);
     }
-    // The structure of the zone is another one: it is built anew, and changes cost the change from then on.
+    // A change of a zone cut builds the zone again. After that, the cost of updates follows their size again.
     for (owner, rtype, values) in [("cut", rtype::NS, &vec![]), ("ns.cut", rtype::A, &vec![])] {
         zone.update(&[edited(owner, rtype, values)]).unwrap();
-        assert_same(&zone.zone, &zone.anew(), &asked);
+        assert_same(&zone.zone, &zone.built_again(), &asked);
     }
     assert!(zone.update(&[edited("n1", rtype::A, &[])]).unwrap() < 40);
 }
 
 #[test]
-fn a_zone_is_built_anew_when_changes_have_become_too_many() {
+fn builds_a_zone_again_when_it_has_too_many_changes() {
     let mut zone = Updated::new(&hosts(2000)).unwrap();
     let of_two: usize =
         (0..2).map(|at| zone.update(&[edited(&format!("x{at}"), rtype::A, &["192.0.2.1".into()])]).unwrap()).sum();
-    let full = zone.anew().memory();
+    let full = zone.built_again().memory();
     let mut all = 0;
     for at in 0..2500 {
         all += zone.update(&[edited(&format!("y{at}"), rtype::A, &["192.0.2.1".into()])]).unwrap();
@@ -497,7 +500,7 @@ fn a_zone_is_built_anew_when_changes_have_become_too_many() {
     assert!(all > 4000 && all < 2500 * of_two + 3 * 30_000, "{all}");
     let asked: Vec<LookupName> =
         ["x1", "y0", "y2499", "y2500"].iter().map(|at| LookupName::new(name(at).as_wire()).unwrap()).collect();
-    assert_same(&zone.zone, &zone.anew(), &asked);
+    assert_same(&zone.zone, &zone.built_again(), &asked);
 }
 
 #[test]

@@ -1,0 +1,188 @@
+//! `/v1/health`: the targets of health checks, and verdicts set by hand.
+
+use super::{
+    Admin,
+    pages::{Content, page},
+    problem::ApiError,
+};
+use crate::{
+    clock::now,
+    health::{MAX_FORCED, Refused},
+    snapshot::health::{Report, Target, TargetId, Work},
+};
+use axum::{
+    Json,
+    extract::{Path, State, rejection::JsonRejection},
+    http::StatusCode,
+    response::Response,
+};
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+
+/// The targets of a node, and whether it is isolated.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct HealthReport {
+    /// Since when the node is isolated, in seconds since 1970.
+    pub isolated_since: Option<i64>,
+    /// The targets, in the order of their identifiers.
+    pub targets: Vec<TargetReport>,
+}
+
+/// A target and its verdict.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct TargetReport {
+    /// A health check's ID, or an endpoint's ID and an address: `vpce-0a/10.1.0.4`.
+    pub id: String,
+    /// The type of the check.
+    #[serde(rename = "type")]
+    pub check_type: String,
+    /// Whether answers use the target.
+    pub healthy: bool,
+    /// What the check has found: `unknown`, `healthy` or `unhealthy`; `disabled` for a check that is off.
+    pub state: String,
+    /// Since when the state holds, in seconds since 1970.
+    pub since: Option<i64>,
+    /// A verdict set by hand.
+    pub forced: Option<ForcedReport>,
+    /// Until when the target is held unhealthy because its health changes too often, in seconds since 1970.
+    pub held_until: Option<i64>,
+    /// Whether the verdict is frozen because the node is isolated.
+    pub frozen: bool,
+    /// The last attempts, the newest first.
+    pub attempts: Vec<AttemptReport>,
+}
+
+/// A verdict set by hand.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct ForcedReport {
+    /// The verdict.
+    pub healthy: bool,
+    /// When it ends, in seconds since 1970.
+    pub until: i64,
+}
+
+/// One attempt.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct AttemptReport {
+    /// When it ended, in seconds since 1970.
+    pub at: i64,
+    /// Whether it counts as a success.
+    pub success: bool,
+    /// What the target answered, or why it did not.
+    pub result: String,
+}
+
+fn report(target: &Target) -> TargetReport {
+    let Report { state, since, attempts, forced, held_until, is_frozen } = target.verdict.report().clone();
+    let check_type = match &target.work {
+        Work::Probe(probe) => probe.question.probe_type.word(),
+        Work::Calculated { .. } => "CALCULATED",
+        Work::External { .. } => "EXTERNAL",
+    };
+    TargetReport {
+        id: target.id.to_string(),
+        check_type: check_type.into(),
+        healthy: target.verdict.is_healthy(),
+        state: if target.disabled { "disabled" } else { state.word() }.into(),
+        since: Some(since).filter(|since| *since > 0),
+        forced: forced.map(|forced| ForcedReport { healthy: forced.is_healthy, until: forced.until }),
+        held_until,
+        frozen: is_frozen,
+        attempts: attempts
+            .iter()
+            .map(|attempt| AttemptReport {
+                at: attempt.at,
+                success: attempt.is_success,
+                result: attempt.result.to_string(),
+            })
+            .collect(),
+    }
+}
+
+/// `GET /v1/health`
+pub(super) async fn list(State(admin): State<Arc<Admin>>) -> Result<Response, ApiError> {
+    let permits = admin.manifests.clone();
+    page(&permits, move || {
+        let snapshot = admin.core.snapshot.load_full();
+        let targets = snapshot.health_targets.iter().map(|target| report(target)).collect();
+        Content::json(&HealthReport { isolated_since: admin.health.isolated_since(), targets })
+    })
+    .await
+}
+
+fn unknown(id: &TargetId) -> ApiError {
+    ApiError::new(StatusCode::NOT_FOUND, format!("{id}: there is no such health check or checked address"))
+}
+
+/// `GET /v1/health/<target>`
+pub(super) async fn show(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+) -> Result<Json<TargetReport>, ApiError> {
+    let id = TargetId::parse(&id);
+    let snapshot = admin.core.snapshot.load_full();
+    snapshot.health_targets.get(&id).map(|target| Json(report(target))).ok_or_else(|| unknown(&id))
+}
+
+/// What a target's health is set to.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Setting {
+    status: Status,
+    /// How long it is forced. Without it, the status is the report of an EXTERNAL check.
+    for_seconds: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Status {
+    Healthy,
+    Unhealthy,
+}
+
+/// `PUT /v1/health/<target>`
+pub(super) async fn set(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+    body: Result<Json<Setting>, JsonRejection>,
+) -> Result<Json<TargetReport>, ApiError> {
+    let Json(setting) = body.map_err(|rejection| ApiError::new(rejection.status(), rejection.body_text()))?;
+    let (target, is_healthy) = (TargetId::parse(&id), setting.status == Status::Healthy);
+    let result = match setting.for_seconds {
+        None => admin.health.report(target.clone(), is_healthy).await,
+        Some(seconds) if seconds == 0 || seconds > MAX_FORCED.as_secs() => {
+            let detail = format!("for_seconds: {seconds}: it must be from 1 to {}", MAX_FORCED.as_secs());
+            return Err(ApiError::new(StatusCode::BAD_REQUEST, detail));
+        }
+        Some(seconds) => admin.health.force(target.clone(), Some((is_healthy, now() + seconds as i64))).await,
+    };
+    done(&admin, &target, result)
+}
+
+/// `DELETE /v1/health/<target>`
+pub(super) async fn clear(
+    State(admin): State<Arc<Admin>>,
+    Path(id): Path<String>,
+) -> Result<Json<TargetReport>, ApiError> {
+    let target = TargetId::parse(&id);
+    let result = admin.health.force(target.clone(), None).await;
+    done(&admin, &target, result)
+}
+
+fn done(admin: &Admin, id: &TargetId, result: Result<(), Refused>) -> Result<Json<TargetReport>, ApiError> {
+    let refused = |refused| match refused {
+        Refused::Unknown => unknown(id),
+        Refused::NotExternal => ApiError::new(
+            StatusCode::CONFLICT,
+            format!("{id}: only an EXTERNAL check takes reports; to force a verdict for a time, add `for_seconds`"),
+        ),
+        Refused::NotKept(error) => ApiError::new(
+            StatusCode::INSUFFICIENT_STORAGE,
+            format!("{id}: the verdict cannot be stored in the state directory: {error}"),
+        ),
+        Refused::Ending => ApiError::new(StatusCode::SERVICE_UNAVAILABLE, "the server is about to end"),
+    };
+    result.map_err(refused)?;
+    let snapshot = admin.core.snapshot.load_full();
+    snapshot.health_targets.get(id).map(|target| Json(report(target))).ok_or_else(|| unknown(id))
+}

@@ -1,0 +1,85 @@
+//! The texts of the steps that `zonal explain` prints. A server that answers makes none of them.
+//!
+//! [`client`] explains who asks, this file which cut is responsible and what the cache has, and [`endpoint`] which
+//! endpoints and interfaces answer.
+
+pub mod client;
+mod endpoint;
+
+pub use endpoint::{interface, interfaces, other_endpoints, reach};
+
+use super::{
+    cache::state_of,
+    context::Context,
+    cut::{Cut, CutPosition, endpoint_for, next_cut},
+    known::KnownAnswer,
+    trace::CacheState,
+};
+use crate::{
+    snapshot::{Snapshot, endpoints::EndpointName, zone::Zone},
+    wire::{name::name_text, query::LookupName},
+};
+
+/// The cuts above a name, the reason why the first one wins, and the ones after it.
+pub fn cuts(context: &Context, name: &LookupName) -> Vec<String> {
+    let Context { snapshot, view, .. } = *context;
+    let mut found = Vec::new();
+    let mut position = CutPosition::START;
+    while let Some((cut, at)) = next_cut(snapshot, view, name, position) {
+        let what = match cut {
+            Cut::Rule(rule) => format!("{} rule {}", rule.resource.rule_type, rule.id),
+            Cut::Zone(zone) => format!("private hosted zone {}", zone.id),
+            Cut::PrivateName { exact, wildcard } => {
+                let name = endpoint_for(exact, wildcard, at.skip);
+                format!("private name of endpoint {}", endpoint_id(snapshot, name))
+            }
+            Cut::PublicName(name) => format!("public name of endpoint {}", endpoint_id(snapshot, Some(name))),
+            Cut::Autodefined(_) => "autodefined names".into(),
+        };
+        found.push((at.skip, format!("{what} ({})", name_text(name.suffix(at.skip)))));
+        position = at.next();
+    }
+    let name = name_text(name.wire());
+    let Some((skip, first)) = found.first() else {
+        return vec![format!("{name} matches no rule, zone, endpoint name or autodefined name of the view")];
+    };
+    let others: Vec<&str> = found[1..].iter().map(|(_, text)| text.as_str()).collect();
+    let why = match found.get(1) {
+        None => "nothing else of the view matches",
+        Some((other, _)) if other == skip => {
+            "at the same name, the order is rule, zone, endpoint name, autodefined name"
+        }
+        Some(_) => "the longest match wins",
+    };
+    let mut lines = vec![format!("{name} matches {first}: {why}")];
+    if !others.is_empty() {
+        lines.push(format!("weaker matches: {}", others.join(", then ")));
+    }
+    lines
+}
+
+/// The zone that is searched.
+pub fn zone(zone: &Zone) -> String {
+    format!("private hosted zone {} ({}) is searched", zone.id, name_text(&zone.apex))
+}
+
+/// The identifier of the endpoint that a name belongs to; `-` if there is none.
+pub fn endpoint_id<'s>(snapshot: &'s Snapshot, name: Option<&EndpointName>) -> &'s str {
+    name.and_then(|name| snapshot.endpoints.get(name.slot)).map_or("-", |endpoint| &endpoint.id)
+}
+
+/// The cache's entry for a question.
+pub fn cached(found: Option<&KnownAnswer>) -> String {
+    let state = state_of(found);
+    let Some(KnownAnswer { entry, ttl, .. }) = found else {
+        return "not in the cache: the servers have to be asked".into();
+    };
+    match state {
+        CacheState::Failed => {
+            let details = entry.details.as_ref().map_or(String::new(), |details| format!(": {details}"));
+            format!("the servers failed to answer, and are not asked again for {ttl} s{details}")
+        }
+        CacheState::Stale => "in the cache, but expired: no server could refresh it".into(),
+        CacheState::Hit | CacheState::Miss => format!("in the cache, for another {ttl} s"),
+    }
+}

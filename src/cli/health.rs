@@ -1,0 +1,185 @@
+//! `zonal health`: the targets of health checks, and verdicts set by hand, through the admin API of a running server.
+
+use super::{
+    Format, HealthArguments, HealthCommand, HealthWord, ServerArguments,
+    client::{self, Server},
+    print, print_error, report,
+};
+use crate::{
+    admin::health::{HealthReport, TargetReport},
+    clock::now,
+    config::{Admin, Config},
+    manifest::problem::printable,
+};
+use hyper::Method;
+use serde_json::{Value, json};
+use std::{fmt::Write, process::ExitCode, time::Duration};
+
+/// Runs the command. Exit status 1 if the request fails; for the list, also if a target is unhealthy or the node is isolated.
+pub(super) fn run(arguments: &HealthArguments) -> ExitCode {
+    let (server, method, target, body) = match &arguments.command {
+        None => (&arguments.server, Method::GET, None, None),
+        Some(HealthCommand::Set { target, status, duration, server }) => {
+            let mut body = json!({"status": if *status == HealthWord::Healthy { "healthy" } else { "unhealthy" }});
+            if let Some(duration) = duration {
+                body["for_seconds"] = json!(duration.as_secs());
+            }
+            (server, Method::PUT, Some(target), Some(body))
+        }
+        Some(HealthCommand::Clear { target, server }) => (server, Method::DELETE, Some(target), None),
+    };
+    let asked = match connect(server) {
+        Ok(asked) => asked,
+        Err(code) => return code,
+    };
+    let response = client::ask(&asked, method, &path(target.map(String::as_str)), body.as_ref());
+    let response = match response.map_err(anyhow::Error::from) {
+        Ok(response) => response,
+        Err(error) => {
+            print_error(printable(&format!("{error:#}")));
+            return ExitCode::FAILURE;
+        }
+    };
+    if server.format == Format::Json {
+        print(&format!("{response:#}\n"));
+    }
+    match (server.format, target) {
+        (Format::Human, Some(_)) => one(response),
+        (_, Some(_)) => ExitCode::SUCCESS,
+        (format, None) => list(response, format),
+    }
+}
+
+fn connect(arguments: &ServerArguments) -> Result<Server, ExitCode> {
+    let admin = match &arguments.admin {
+        Some(_) => Admin::default(),
+        None => match Config::load(arguments.config.config.as_deref()) {
+            Ok(config) => config.admin,
+            Err(problems) => {
+                report::print_problems(problems);
+                return Err(ExitCode::FAILURE);
+            }
+        },
+    };
+    let server = Server::named(arguments.admin.as_deref(), &admin).and_then(|server| server.with(&arguments.access));
+    server.map_err(|error| client::usage_error(&error))
+}
+
+/// Reads a duration such as `90`, `45s`, `30m`, `2h` or `1d`.
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
+    let (digits, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
+        Some(at) => text.split_at(at),
+        None => (text, "s"),
+    };
+    let factor = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return Err("expected a duration such as 45s, 30m, 2h or 1d".into()),
+    };
+    let number: u64 = digits.parse().map_err(|_| "expected a duration such as 45s, 30m, 2h or 1d".to_string())?;
+    number.checked_mul(factor).map(Duration::from_secs).ok_or_else(|| "the duration is too long".into())
+}
+
+fn path(target: Option<&str>) -> String {
+    let mut path = String::from("/v1/health");
+    let Some(target) = target else { return path };
+    path.push('/');
+    for octet in target.bytes() {
+        let _ = match octet {
+            b'.' | b'-' | b'_' | b'/' | b':' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => path.write_char(octet.into()),
+            _ => write!(path, "%{octet:02X}"),
+        };
+    }
+    path
+}
+
+fn one(response: Value) -> ExitCode {
+    match serde_json::from_value::<TargetReport>(response) {
+        Ok(target) => {
+            print(&format!("{}\n", line(&target, now())));
+            ExitCode::SUCCESS
+        }
+        Err(_) => other_version(),
+    }
+}
+
+fn other_version() -> ExitCode {
+    print_error("the server has another version of zonal, whose report cannot be read");
+    ExitCode::FAILURE
+}
+
+fn list(response: Value, format: Format) -> ExitCode {
+    let Ok(report) = serde_json::from_value::<HealthReport>(response) else { return other_version() };
+    let is_fine = report.isolated_since.is_none() && report.targets.iter().all(|target| target.healthy);
+    if format == Format::Human {
+        print(&table(&report, now()));
+    }
+    if is_fine { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn table(report: &HealthReport, now: i64) -> String {
+    let mut text = String::new();
+    if let Some(since) = report.isolated_since {
+        let _ = writeln!(text, "The node is isolated since {}: it keeps the verdicts from before.\n", age(now - since));
+    }
+    if report.targets.is_empty() {
+        text.push_str("The manifest has no health checks.\n");
+    }
+    for target in &report.targets {
+        let _ = writeln!(text, "{}", line(target, now));
+    }
+    text
+}
+
+fn line(target: &TargetReport, now: i64) -> String {
+    let word = if target.healthy { "healthy" } else { "unhealthy" };
+    let mut text = format!("{} {} {word}", printable(&target.id), target.check_type);
+    if target.state != word {
+        let _ = write!(text, " ({})", target.state);
+    }
+    if let Some(since) = target.since {
+        let _ = write!(text, ", for {}", age(now - since));
+    }
+    if let Some(forced) = &target.forced {
+        let word = if forced.healthy { "healthy" } else { "unhealthy" };
+        let _ = write!(text, ", set to {word} by hand for {} more", age(forced.until - now));
+    }
+    if let Some(until) = target.held_until.filter(|until| *until > now) {
+        let _ = write!(text, ", held for {} more because it changes too often", age(until - now));
+    }
+    if target.frozen {
+        text.push_str(", frozen");
+    }
+    if let Some(attempt) = target.attempts.first() {
+        let _ = write!(text, "; last attempt {} ago: {}", age(now - attempt.at), printable(&attempt.result));
+    }
+    text
+}
+
+/// A time in its largest unit.
+fn age(seconds: i64) -> String {
+    match seconds.max(0) {
+        seconds @ 0..=119 => format!("{seconds} s"),
+        seconds @ 120..=7199 => format!("{} min", seconds / 60),
+        seconds @ 7200..=172_799 => format!("{} h", seconds / 3600),
+        seconds => format!("{} d", seconds / 86_400),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_durations() {
+        let seconds = |text| duration(text).ok().map(|duration| duration.as_secs());
+        for (text, expected) in [("90", 90), ("45s", 45), ("30m", 1800), ("2h", 7200), ("1d", 86_400)] {
+            assert_eq!(seconds(text), Some(expected), "{text}");
+        }
+        for text in ["", "m", "1w", "-1s", "1.5h", "99999999999999999999d", "18446744073709551615d"] {
+            assert_eq!(seconds(text), None, "{text}");
+        }
+    }
+}

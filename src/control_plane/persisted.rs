@@ -1,0 +1,230 @@
+//! The state that is written to the state directory: what the source delivered, and what is served
+//! instead of resources that are set aside.
+//!
+//! [`PersistedState`] is the state as a whole. A [`StateEntry`] is one change of it, as it is on disk: applying all entries in
+//! their order leads to the state.
+
+use super::{change::Position, guard::HeldDeletions};
+use crate::manifest::{
+    Resource,
+    collection::{Aside, Collection, Edit, Instead, Key},
+    document,
+};
+use data_encoding::BASE64;
+use serde::{Deserialize, Serialize};
+use std::{io, sync::Arc};
+
+/// The maximum number of edits in one entry of a base.
+const MAX_EDITS: usize = 1000;
+
+/// One change of a state.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct StateEntry {
+    /// The generation that the change is served in.
+    generation: u64,
+    /// The position of the source after the change.
+    position: Position,
+    /// Changes of what was delivered.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    edits: Vec<EditItem>,
+    /// Changes of what is served instead of resources.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    aside: Vec<AsideItem>,
+    /// Changes of the deletions that are held.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    held: Vec<HeldItem>,
+    /// Earlier entries were lost.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    is_incomplete: bool,
+}
+
+/// A resource or a master file with its new content; without content, it is deleted.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct EditItem {
+    kind: String,
+    id: String,
+    #[serde(flatten)]
+    text: Option<Octets>,
+}
+
+/// Octets, as text if they are UTF-8.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Octets {
+    Text(String),
+    Base64(String),
+}
+
+/// A change of what is served instead of a resource; none: the resource itself is served again.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct AsideItem {
+    kind: String,
+    id: String,
+    instead: Option<InsteadItem>,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+struct HeldItem {
+    kind: String,
+    id: String,
+    /// The revision of the deletion; none: the deletion is no longer held.
+    revision: Option<u64>,
+}
+
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+enum InsteadItem {
+    Nothing,
+    Older {
+        resource: Octets,
+        texts: Vec<(String, Option<Octets>)>,
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        is_unfit: bool,
+    },
+}
+
+impl Octets {
+    fn new(octets: &[u8]) -> Octets {
+        match std::str::from_utf8(octets) {
+            Ok(text) => Octets::Text(text.into()),
+            Err(_) => Octets::Base64(BASE64.encode(octets)),
+        }
+    }
+
+    fn decode(&self) -> io::Result<Arc<[u8]>> {
+        match self {
+            Octets::Text(text) => Ok(text.as_bytes().into()),
+            Octets::Base64(text) => Ok(BASE64.decode(text.as_bytes()).map_err(io::Error::other)?.into()),
+        }
+    }
+}
+
+impl EditItem {
+    fn new(edit: &Edit) -> EditItem {
+        let text = edit.value.as_deref().map(Octets::new);
+        EditItem { kind: edit.key.kind.into(), id: edit.key.id.clone(), text }
+    }
+
+    /// The edit; none if this version does not know the kind.
+    fn edit(&self) -> io::Result<Option<Edit>> {
+        let Some(key) = Key::new(&self.kind, &self.id) else { return Ok(None) };
+        Ok(Some(Edit { key, value: self.text.as_ref().map(Octets::decode).transpose()? }))
+    }
+}
+
+impl InsteadItem {
+    fn new(instead: &Instead) -> InsteadItem {
+        match instead {
+            Instead::Nothing => InsteadItem::Nothing,
+            Instead::Older(resource, texts) | Instead::Unfit(resource, texts) => InsteadItem::Older {
+                resource: Octets::new(&resource.to_json()),
+                texts: texts.iter().map(|(name, text)| (name.clone(), text.as_deref().map(Octets::new))).collect(),
+                is_unfit: matches!(instead, Instead::Unfit(..)),
+            },
+        }
+    }
+
+    fn instead(&self, kind: &str) -> io::Result<Instead> {
+        let InsteadItem::Older { resource, texts, is_unfit } = self else { return Ok(Instead::Nothing) };
+        let (node, _) = document::read(&resource.decode()?, true);
+        let Some(Some(Ok(resource))) = node.map(|node| Resource::read(kind, &node)) else {
+            return Ok(Instead::Nothing);
+        };
+        let texts = texts.iter().map(|(name, text)| Ok((name.clone(), text.as_ref().map(Octets::decode).transpose()?)));
+        let texts = texts.collect::<io::Result<_>>()?;
+        Ok(if *is_unfit { Instead::Unfit(resource, texts) } else { Instead::Older(resource, texts) })
+    }
+}
+
+/// The whole state.
+#[derive(Clone, Debug, Default)]
+pub struct PersistedState {
+    /// The resources that the source delivered.
+    pub collection: Collection,
+    /// The versions that are served instead of resources that are set aside.
+    pub aside: Aside,
+    /// Resources that the source has deleted and that are still served. `aside` has what is served
+    /// of them.
+    pub held: HeldDeletions,
+    /// The position of the source.
+    pub position: Position,
+    /// The generation that was served.
+    pub generation: u64,
+    /// The state directory was damaged: the state may be older than what was acknowledged.
+    pub is_incomplete: bool,
+}
+
+impl PersistedState {
+    /// The entry that makes this state of `old`.
+    pub fn entry_since(&self, old: &PersistedState) -> StateEntry {
+        let aside = |key: &Key| self.aside.get(key).map(InsteadItem::new);
+        let changed = self.aside.keys().chain(old.aside.keys().filter(|key| !self.aside.contains_key(*key)));
+        let changed = changed.filter(|key| aside(key) != old.aside.get(*key).map(InsteadItem::new));
+        let held = self.held.keys().chain(old.held.keys().filter(|key| !self.held.contains_key(*key)));
+        let held = held.filter(|key| self.held.get(*key) != old.held.get(*key)).map(|key| HeldItem {
+            kind: key.kind.into(),
+            id: key.id.clone(),
+            revision: self.held.get(key).copied(),
+        });
+        StateEntry {
+            generation: self.generation,
+            position: self.position.clone(),
+            edits: self.collection.edits_from(&old.collection).iter().map(EditItem::new).collect(),
+            aside: changed
+                .map(|key| AsideItem { kind: key.kind.into(), id: key.id.clone(), instead: aside(key) })
+                .collect(),
+            held: held.collect(),
+            is_incomplete: self.is_incomplete,
+        }
+    }
+
+    /// The entries that make this state of an empty one, with at most [`MAX_EDITS`] edits each.
+    pub fn entries(&self) -> impl Iterator<Item = StateEntry> {
+        let mut all = self.entry_since(&PersistedState::default());
+        let mut edits = std::mem::take(&mut all.edits).into_iter();
+        let (generation, position, is_incomplete) = (all.generation, all.position.clone(), all.is_incomplete);
+        let mut first = Some(all);
+        std::iter::from_fn(move || {
+            let edits: Vec<EditItem> = edits.by_ref().take(MAX_EDITS).collect();
+            match first.take() {
+                Some(all) => Some(StateEntry { edits, ..all }),
+                None if edits.is_empty() => None,
+                None => Some(StateEntry {
+                    generation,
+                    position: position.clone(),
+                    edits,
+                    is_incomplete,
+                    ..StateEntry::default()
+                }),
+            }
+        })
+    }
+
+    /// Applies an entry.
+    ///
+    /// # Errors
+    ///
+    /// The entry has text that is not Base64. The state may hold a part of the entry then.
+    pub fn add(&mut self, entry: &StateEntry) -> io::Result<()> {
+        let edits: Vec<Option<Edit>> = entry.edits.iter().map(EditItem::edit).collect::<io::Result<_>>()?;
+        let edits: Vec<Edit> = edits.into_iter().flatten().collect();
+        self.collection.apply(&edits);
+        for item in &entry.aside {
+            let Some(key) = Key::new(&item.kind, &item.id) else { continue };
+            match &item.instead {
+                Some(instead) => drop(self.aside.insert(key, instead.instead(&item.kind)?)),
+                None => drop(self.aside.remove(&key)),
+            }
+        }
+        for item in &entry.held {
+            let Some(key) = Key::new(&item.kind, &item.id) else { continue };
+            match item.revision {
+                Some(revision) => drop(self.held.insert(key, revision)),
+                None => drop(self.held.remove(&key)),
+            }
+        }
+        self.generation = entry.generation;
+        self.is_incomplete = entry.is_incomplete;
+        self.position = entry.position.clone();
+        Ok(())
+    }
+}

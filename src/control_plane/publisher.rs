@@ -1,0 +1,731 @@
+//! The publisher: the only writer of what is served.
+//!
+//! A directory is loaded as a whole ([`Publisher::load`]); other sources deliver [changes](Change)
+//! ([`Publisher::apply`]). Either way the publisher checks and compiles the manifest, and publishes
+//! it as one generation, or continues to serve the former one. Transferred zones, dynamic updates
+//! and another internet resolver make generations of the same manifest.
+//!
+//! Every new generation goes through `Publisher::publish`. Bad input never empties what is served.
+
+use super::{
+    change::{
+        AcceptedChange, Change, ChangeError, JournalDrop, Position, PreparedChange, UpdateError, ZoneTransfer,
+        ZoneUpdate,
+    },
+    counters::Counters,
+    current::Current,
+    freeze::{Decision, FreezeRequest, Frozen, RESUME_INTERVAL},
+    guard::{self, HeldDeletions, PendingDeletions},
+    persisted::PersistedState,
+    prepare::{PreparedGeneration, prepare},
+    state_store::{self, StateStore},
+    status::{self, LoadError, MAX_LOGGED, StateDirectoryReport, Status},
+    updates::{self, Journals, SerialStore, UpdateStorage},
+};
+use crate::{
+    clock::now,
+    config::OnError,
+    difference,
+    manifest::{
+        Manifest, Problem, Transferred,
+        check::Checked,
+        collection::{Collection, Served},
+        load::{Due, Extent, Loader},
+        overlay::{EditedSet, Overlays, digest_with},
+    },
+    snapshot::{
+        Node, Snapshot,
+        published::Published,
+        routes::{Route, Servers},
+    },
+};
+use anyhow::Context;
+use data_encoding::HEXLOWER;
+use std::{
+    io,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::sync::{oneshot, watch};
+
+/// The maximum number of answers that a dry run compares.
+const MAX_COMPARED_ANSWERS: usize = 1000;
+/// The time that queries have to finish with the former snapshot.
+const RETIRE_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The result of a load.
+#[derive(Debug, PartialEq, Eq)]
+pub enum LoadResult {
+    /// A new generation is served.
+    Changed,
+    /// The manifest is the one that is served already.
+    Unchanged,
+    /// The manifest has errors. The former one is still served.
+    Failed(Vec<Problem>),
+    /// The manifest has errors or lacks a resource, and other files may be about to change.
+    Incomplete,
+}
+
+/// Publishes what sources deliver.
+pub struct Publisher {
+    pub(super) current: Current,
+    status: Arc<Status>,
+    counters: Counters,
+    generations: watch::Sender<u64>,
+    on_error: OnError,
+    store: Option<StateStore>,
+    /// The resources that the source delivered, and its position.
+    pub(super) delivered: (Collection, Position),
+    updates: UpdateStorage,
+    serials: Option<SerialStore>,
+    /// The copies of damaged journals and serials. While one of them exists, the node is stale.
+    damaged: Vec<PathBuf>,
+}
+
+impl Publisher {
+    /// A publisher that writes to `snapshot` and, if there is one, to the state directory.
+    pub fn new(
+        snapshot: Published,
+        node: Arc<Node>,
+        status: Arc<Status>,
+        on_error: OnError,
+        store: Option<StateStore>,
+    ) -> Publisher {
+        let generations = watch::channel(snapshot.load().generation).0;
+        let counters = Counters::new();
+        let current = Current::new(snapshot, node, counters.clone());
+        let (delivered, updates, serials, damaged) = Default::default();
+        Publisher { current, status, counters, generations, on_error, store, delivered, updates, serials, damaged }
+    }
+
+    /// The counters. A clone counts the same.
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// The generation that is served.
+    pub fn generation(&self) -> u64 {
+        self.current.snapshot.load().generation
+    }
+
+    /// Follows the generations that are served.
+    pub fn generations(&self) -> watch::Receiver<u64> {
+        self.generations.subscribe()
+    }
+
+    /// The manifest that is served.
+    pub fn manifest(&self) -> &Arc<Manifest> {
+        &self.current.served.manifest
+    }
+
+    /// The position of the source after what it delivered last.
+    pub fn position(&self) -> &Position {
+        &self.delivered.1
+    }
+
+    /// Uses copies of transferred zones that an earlier run has written.
+    pub fn set_transferred(&mut self, transferred: Transferred) {
+        self.current.transferred = transferred;
+    }
+
+    /// Sets where updates are written, and uses the updates and serials that an earlier run has
+    /// written.
+    pub fn set_updates(&mut self, updates: UpdateStorage, overlays: Overlays, serials: Option<SerialStore>) {
+        self.damaged = serials.iter().filter_map(SerialStore::damaged_copy).collect();
+        if let UpdateStorage::Journals(journals) = &updates {
+            self.damaged.extend(journals.damaged_copies());
+        }
+        (self.updates, self.current.overlays, self.serials) = (updates, overlays, serials);
+    }
+
+    /// Counts generations on from an earlier run whose state is not used.
+    pub fn count_from(&mut self, generation: u64) {
+        self.current.state.generation = generation;
+    }
+
+    // The state of an earlier run
+
+    /// Publishes the state of an earlier run, with the generation that it had. It is stale if the
+    /// source may have changed since.
+    ///
+    /// # Errors
+    ///
+    /// The problems, if the state has errors, as it may have for another version of zonal.
+    pub fn restore(&mut self, state: PersistedState, is_stale: bool) -> Result<(), Vec<Problem>> {
+        let started = Instant::now();
+        let (collection, position) = (state.collection.clone(), state.position.clone());
+        let (generation, held) = (state.generation, state.held.clone());
+        self.current.state = state;
+        let prepared = prepare(&self.current, collection, position, OnError::SetAside, held)?;
+        let PreparedGeneration { state, served, mut snapshot, checked, warnings, reasons, .. } = prepared;
+        let is_stale = is_stale || state.is_incomplete;
+        (snapshot.generation, snapshot.is_stale) = (generation, is_stale);
+        self.set_manifest(state, served, checked);
+        self.status.report_set_aside(&self.current.state.aside, &reasons);
+        self.publish(snapshot, "restart", started, Some(&warnings), true);
+        Ok(())
+    }
+
+    // A directory
+
+    /// Loads a directory, and publishes the manifest. This takes its time, and is not for threads
+    /// that answer queries.
+    ///
+    /// While `is_early`, other files may be about to change: a manifest with errors, or without a
+    /// resource that is served, is not published then.
+    pub fn load(&mut self, loader: &mut Loader, due: &Due, is_early: bool) -> LoadResult {
+        let started = Instant::now();
+        let result = loader.load_due(due);
+        if self.on_error == OnError::SetAside
+            && let Some(unreadable) = loader.unreadable()
+        {
+            let collection = Collection::of(loader.manifest(), loader.master_files()).without(unreadable);
+            return self.load_in_part(loader, collection, is_early);
+        }
+        let (mut loaded, mut problems) = match result {
+            Ok(loaded) => loaded,
+            Err(_) if is_early => return LoadResult::Incomplete,
+            Err(mut problems) => {
+                if self.on_error == OnError::SetAside {
+                    // Errors of resources would not have refused the manifest: the others come
+                    // first.
+                    problems.sort_by_key(|problem| problem.resource.is_some());
+                }
+                return self.refuse(problems);
+            }
+        };
+        if is_early && self.current.loses_resources(&loaded.manifest) {
+            return LoadResult::Incomplete;
+        }
+        let manifest_digest = loaded.digest;
+        loaded.overlays = self.current.overlays.clone();
+        loaded.digest = digest_with(manifest_digest, &self.current.overlays);
+        let previous = self.current.snapshot.load_full();
+        if previous.generation > 0 && self.current.manifest_digest == manifest_digest {
+            loader.accept();
+            self.count("unchanged", &problems);
+            if previous.is_stale {
+                self.swap(previous.with_stale(false));
+            }
+            tracing::info!(generation = previous.generation, "manifest unchanged");
+            return LoadResult::Unchanged;
+        }
+        let manifest = loaded.manifest.clone();
+        let (mut snapshot, checked, more) = match self.current.check_and_compile(loaded, &previous) {
+            Ok(compiled) => compiled,
+            Err(_) if is_early => return LoadResult::Incomplete,
+            Err(mut more) => {
+                loader.locate(&mut more);
+                problems.append(&mut more);
+                return self.refuse(problems);
+            }
+        };
+        drop(previous);
+        let first = problems.len();
+        problems.extend(more);
+        loader.locate(&mut problems[first..]);
+        snapshot.generation = self.next_generation(&snapshot);
+        let collection = Collection::of(&manifest, loader.master_files());
+        self.current.state =
+            PersistedState { collection, generation: snapshot.generation, ..PersistedState::default() };
+        self.current.served = Served::of(manifest);
+        (self.current.manifest_digest, self.current.checked) = (manifest_digest, checked);
+        loader.accept();
+        self.publish(snapshot, "load", started, Some(&problems), false);
+        LoadResult::Changed
+    }
+
+    /// Publishes the resources of a directory that have no errors.
+    fn load_in_part(&mut self, loader: &mut Loader, collection: Collection, is_early: bool) -> LoadResult {
+        let none_held = HeldDeletions::new();
+        let prepared = prepare(&self.current, collection, Position::default(), OnError::SetAside, none_held);
+        let mut prepared = match prepared {
+            Ok(prepared) => prepared,
+            Err(_) if is_early => return LoadResult::Incomplete,
+            Err(mut problems) => {
+                loader.locate(&mut problems);
+                return self.refuse(problems);
+            }
+        };
+        if is_early && (!prepared.reasons.is_empty() || self.current.loses_resources(&prepared.served.manifest)) {
+            return LoadResult::Incomplete;
+        }
+        loader.locate(&mut prepared.warnings);
+        prepared.reasons.iter_mut().for_each(|(_, problems)| loader.locate(problems));
+        prepared.state.is_incomplete = false;
+        loader.accept();
+        let before = self.generation();
+        self.settle(prepared, Vec::new());
+        if before == self.generation() { LoadResult::Unchanged } else { LoadResult::Changed }
+    }
+
+    /// Goes on serving the former manifest, and reports why.
+    pub fn refuse(&self, problems: Vec<Problem>) -> LoadResult {
+        let error = LoadError::new(&problems);
+        let generation = self.generation();
+        if generation > 0 {
+            tracing::error!(generation, error = error.message, "manifest refused");
+        }
+        self.status.state().last_error = Some(error);
+        self.count("failed", &problems);
+        LoadResult::Failed(problems)
+    }
+
+    // Changes
+
+    /// Applies changes in their order: all in one generation, or, if that fails, each in its own.
+    pub fn apply(&mut self, changes: Vec<Change>) {
+        let (dry_runs, changes): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.dry_run);
+        let together = match &changes[..] {
+            [] | [_] => None,
+            several => self.prepare_changes(several).ok(),
+        };
+        match together {
+            Some(prepared) => self.settle(prepared, changes),
+            None => changes.into_iter().for_each(|change| self.apply_one(change)),
+        }
+        for dry_run in dry_runs {
+            let accepted = self.prepare_changes(std::slice::from_ref(&dry_run)).map(|prepared| {
+                let served = self.current.snapshot.load_full();
+                let answers = difference::answers(&served, &prepared.snapshot, now(), MAX_COMPARED_ANSWERS);
+                AcceptedChange { answers: Some(answers), ..self.accepted(&prepared) }
+            });
+            answer(dry_run, accepted);
+        }
+    }
+
+    fn apply_one(&mut self, change: Change) {
+        let error = match self.prepare_changes(std::slice::from_ref(&change)) {
+            Ok(prepared) => return self.settle(prepared, vec![change]),
+            Err(error) => error,
+        };
+        match &error {
+            ChangeError::Problems(problems) if change.is_fact => {
+                // Later changes build on it, although it is not served.
+                if let Ok(prepared) = (change.prepare)(&self.delivered.0, &self.delivered.1) {
+                    self.delivered.0.apply(&prepared.edits);
+                    self.delivered.1 = prepared.position;
+                }
+                self.refuse(problems.clone());
+            }
+            // The sender gets the error. The node itself is well.
+            ChangeError::Problems(_) => self.counters.reloads.with_label_values(&["failed"]).inc(),
+            _ => {}
+        }
+        answer(change, Err(error));
+    }
+
+    /// Prepares the generation after these changes.
+    fn prepare_changes(&self, changes: &[Change]) -> Result<PreparedGeneration, ChangeError> {
+        let (mut collection, mut position) = self.delivered.clone();
+        let (mut pending, mut is_whole) = (PendingDeletions::default(), false);
+        for change in changes {
+            let prepared = (change.prepare)(&collection, &position)?;
+            let PreparedChange { edits, position: next, deletions, is_whole: replaces_all } = prepared;
+            is_whole |= replaces_all;
+            collection.apply(&edits);
+            pending.add(deletions);
+            position = next;
+        }
+        let prepared = guard::prepare_guarded(&self.current, collection, position, self.on_error, pending);
+        let mut prepared = prepared.map_err(ChangeError::Problems)?;
+        prepared.state.is_incomplete &= !is_whole;
+        Ok(prepared)
+    }
+
+    /// The reply to the sender of a change.
+    fn accepted(&self, prepared: &PreparedGeneration) -> AcceptedChange {
+        let reasons = prepared.reasons.iter().flat_map(|(_, problems)| problems);
+        AcceptedChange {
+            generation: prepared.state.generation,
+            position: prepared.state.position.clone(),
+            differences: prepared.served.manifest.resource_changes(&self.current.served.manifest),
+            answers: None,
+            problems: prepared.warnings.iter().chain(reasons).cloned().collect(),
+        }
+    }
+
+    /// Publishes a prepared generation, and answers the senders of the changes in it.
+    fn settle(&mut self, prepared: PreparedGeneration, changes: Vec<Change>) {
+        let started = Instant::now();
+        let previous = self.current.snapshot.load_full();
+        let mut accepted = self.accepted(&prepared);
+        let PreparedGeneration { mut state, served, mut snapshot, checked, warnings, reasons, is_judged, held_reason } =
+            prepared;
+        let is_unchanged = previous.generation > 0 && previous.digest == snapshot.digest;
+        state.generation = if is_unchanged { previous.generation } else { self.next_generation(&snapshot) };
+        accepted.generation = state.generation;
+        let before = std::mem::replace(&mut self.current.state, state);
+        // A sender can rely on the reply: the change is on the disk before it is served. A change
+        // without a sender that waits is published at once, as the source has it anyway.
+        let is_awaited = changes.iter().any(|change| change.reply.is_some());
+        if is_awaited
+            && let Err(error) = self.write_state(true)
+            && changes.iter().any(|change| !change.is_fact)
+        {
+            self.current.state = before;
+            let (facts, others): (Vec<_>, Vec<_>) = changes.into_iter().partition(|change| change.is_fact);
+            others.into_iter().for_each(|change| answer(change, Err(ChangeError::not_written(&error))));
+            return facts.into_iter().for_each(|change| self.apply_one(change));
+        }
+        self.current.history.note(&self.current.served.manifest, &served.manifest, is_judged);
+        let state = self.current.state.clone();
+        self.set_manifest(state, served, checked);
+        self.status.report_set_aside(&self.current.state.aside, &reasons);
+        guard::log_held(&before.held, &self.current.state.held, held_reason.as_deref());
+        let is_stale = self.current.state.is_incomplete || self.has_lost_updates();
+        if !is_unchanged {
+            drop(previous);
+            (snapshot.generation, snapshot.is_stale) = (self.current.state.generation, is_stale);
+            self.publish(snapshot, "change", started, Some(&warnings), is_awaited);
+        } else {
+            self.count("unchanged", &warnings);
+            match previous.is_stale != is_stale {
+                true => self.swap(previous.with_stale(is_stale)),
+                false => self.status.state().persisted = self.current.state.clone(),
+            }
+            if !is_awaited {
+                let _ = self.write_state(false);
+            }
+        }
+        changes.into_iter().for_each(|change| answer(change, Ok(accepted.clone())));
+    }
+
+    // Zones that are transferred
+
+    /// Publishes transferred zones: all in one generation, or, if that fails, each in its own.
+    pub fn publish_transfers(&mut self, transfers: Vec<ZoneTransfer>) {
+        let is_published = match &transfers[..] {
+            [] | [_] => false,
+            several => self.try_transfers(several).is_ok(),
+        };
+        for transfer in transfers {
+            let result = if is_published { Ok(()) } else { self.try_transfers(std::slice::from_ref(&transfer)) };
+            // The receiver is gone if the zone is.
+            let _ = transfer.reply.send(result);
+        }
+    }
+
+    fn try_transfers(&mut self, transfers: &[ZoneTransfer]) -> Result<(), Vec<Problem>> {
+        let started = Instant::now();
+        let previous = self.current.snapshot.load_full();
+        let mut transferred = self.current.transferred.clone();
+        transferred.extend(transfers.iter().map(|transfer| (transfer.zone.clone(), transfer.held.clone())));
+        let (mut snapshot, transferred) = self.current.recompile(&self.current.overlays, &transferred, &previous)?;
+        if snapshot.digest == previous.digest {
+            self.current.transferred = transferred;
+            return Ok(());
+        }
+        drop(previous);
+        snapshot.generation = self.next_generation(&snapshot);
+        for transfer in transfers.iter().take(MAX_LOGGED) {
+            tracing::info!(zone = %transfer.zone, content = transfer.held.describe(&transfer.zone), "transferred zone compiled");
+        }
+        self.publish(snapshot, "transfer", started, None, false);
+        Ok(())
+    }
+
+    // Dynamic updates
+
+    /// Makes a dynamic update, all or nothing. The reply is sent when the update is served.
+    pub fn update_zone(&mut self, update: ZoneUpdate) {
+        let sets = match self.current.snapshot.load().zone(&update.zone) {
+            Some(zone) => (update.compute)(zone),
+            None => Err(UpdateError::Failed("the zone is gone".into())),
+        };
+        let result = sets.and_then(|sets| match (sets.is_empty(), &self.updates) {
+            (true, _) => Ok(0),
+            (false, UpdateStorage::Nowhere) => {
+                let reason = "without a `state_directory` there is nowhere to keep it";
+                Err(UpdateError::Refused(reason.into()))
+            }
+            (false, UpdateStorage::Pushed) => self.update_pushed(&update.zone, &sets).map(|()| sets.len()),
+            (false, UpdateStorage::Journals(_)) => self.update_journal(&update.zone, &sets).map(|()| sets.len()),
+        });
+        // A client that is gone sends the update again.
+        let _ = update.reply.send(result);
+    }
+
+    fn update_journal(&mut self, id: &str, sets: &[EditedSet]) -> Result<(), UpdateError> {
+        let started = Instant::now();
+        let previous = self.current.snapshot.load_full();
+        let overlays = updates::overlays_with(&self.current.overlays, id, sets)?;
+        let recompiled = self.current.recompile(&overlays, &self.current.transferred, &previous);
+        let (mut snapshot, _) = recompiled.map_err(|problems| updates::refusal(&problems))?;
+        drop(previous);
+        if let UpdateStorage::Journals(journals) = &mut self.updates {
+            journals.add(id, sets, &overlays).map_err(|error| UpdateError::Failed(format!("{error:#}")))?;
+        }
+        self.current.overlays = overlays;
+        snapshot.generation = self.next_generation(&snapshot);
+        self.publish(snapshot, "update", started, None, false);
+        Ok(())
+    }
+
+    fn update_pushed(&mut self, id: &str, sets: &[EditedSet]) -> Result<(), UpdateError> {
+        let Current { served, state, .. } = &self.current;
+        let edits = updates::pushed_change(&self.delivered.0, served, &state.aside, id, sets)?;
+        let prepare = move |_: &Collection, position: &Position| {
+            let position = Position { revision: position.revision + 1, ..position.clone() };
+            Ok(PreparedChange { edits: edits.clone(), position, deletions: None, is_whole: false })
+        };
+        let (reply, mut result) = oneshot::channel();
+        let change = Change {
+            prepare: Box::new(prepare),
+            is_fact: false,
+            dry_run: false,
+            since: Instant::now(),
+            reply: Some(reply),
+        };
+        self.apply(vec![change]);
+        match result.try_recv() {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(ChangeError::Problems(problems))) => Err(updates::refusal(&problems)),
+            Ok(Err(error)) => Err(UpdateError::Failed(error.to_string())),
+            Err(_) => Err(UpdateError::Failed("the server ends".into())),
+        }
+    }
+
+    /// Drops the dynamic updates of a zone, and serves its files. If these have errors, the journal
+    /// stays.
+    pub fn drop_journal(&mut self, drop: JournalDrop, loader: Option<&mut Loader>) {
+        let result = match (loader, &self.updates) {
+            (Some(loader), UpdateStorage::Journals(_)) => self.serve_without_journal(&drop.zone, loader),
+            _ => Err("this node has no journals of dynamic updates".into()),
+        };
+        // A client that is gone asks again.
+        let _ = drop.reply.send(result);
+    }
+
+    fn serve_without_journal(&mut self, id: &str, loader: &mut Loader) -> Result<usize, String> {
+        let before = (self.current.overlays.clone(), self.current.manifest_digest);
+        let overlay = self.current.overlays.remove(id).ok_or("there is no journal for the zone")?;
+        // The files have not changed, and are read all the same: the records of the zone are
+        // nowhere else.
+        self.current.manifest_digest = Default::default();
+        self.current.served.read_again(id);
+        let due = Due { extent: Extent::Anew, ..Due::default() };
+        if let LoadResult::Failed(problems) = self.load(loader, &due, false) {
+            (self.current.overlays, self.current.manifest_digest) = before;
+            let error = problems.iter().find(|problem| problem.is_error()).map_or(String::new(), Problem::to_string);
+            return Err(format!("the journal stays, as the files have errors: {error}"));
+        }
+        if let UpdateStorage::Journals(journals) = &mut self.updates {
+            let removed = journals.remove(id);
+            removed.map_err(|error| format!("the files are served, but the journal comes back: {error}"))?;
+        }
+        let served = self.current.snapshot.load_full();
+        if served.is_stale {
+            // The node is still stale if another file was damaged.
+            self.swap(served.with_stale(false));
+        }
+        tracing::info!(zone = id, record_sets = overlay.len(), "journal dropped");
+        Ok(overlay.len())
+    }
+
+    /// Publishes the same manifest with another internet resolver, if this one is another.
+    pub fn set_internet_resolver(&mut self, route: Option<Arc<Route>>) {
+        if self.current.node.internet == route {
+            return;
+        }
+        let started = Instant::now();
+        match &route {
+            Some(route) if matches!(&route.servers, Servers::Targets { targets, .. } if targets.is_empty()) => {
+                tracing::warn!("internet resolver has no servers");
+            }
+            Some(route) => tracing::info!(servers = %route.servers, "internet resolver changed"),
+            None => tracing::info!("internet resolver disabled"),
+        }
+        self.current.node = Arc::new(Node { internet: route, ..(*self.current.node).clone() });
+        let previous = self.current.snapshot.load_full();
+        if previous.generation > 0 {
+            let snapshot = previous.with_node(self.current.node.clone());
+            drop(previous);
+            self.publish(snapshot, "internet_resolver", started, None, false);
+        }
+    }
+
+    /// Asks the clients of connections that are left to close them after their answers (RFC 7828,
+    /// section 3.4).
+    pub fn ask_clients_to_leave(&mut self) {
+        let previous = self.current.snapshot.load_full();
+        let node = Arc::new(Node { tcp_keepalive: 0, ..(*previous.node).clone() });
+        let mut last = previous.with_node(node);
+        last.generation = previous.generation;
+        self.swap(last);
+    }
+
+    // Another process that takes over
+
+    /// Changes nothing until it is decided which process continues.
+    pub fn freeze(&mut self, request: FreezeRequest) -> Decision {
+        let frozen = match &mut self.store {
+            Some(store) => store.release().map(Frozen::Directory),
+            None => state_store::in_memory(&self.current.state).map(Frozen::Memory),
+        };
+        let frozen = match frozen {
+            Ok(frozen) => frozen,
+            Err(error) => {
+                tracing::error!(%error, "takeover refused");
+                return Decision::GoOn;
+            }
+        };
+        if request.frozen.send(frozen).is_err() {
+            return Decision::GoOn;
+        }
+        let decision = request.decision.recv().unwrap_or(Decision::GoOn);
+        match decision {
+            Decision::Leave => self.ask_clients_to_leave(),
+            Decision::GoOn => {
+                while let Err(error) = self.resume() {
+                    tracing::error!(error = format!("{error:#}"), "state directory not taken back");
+                    std::thread::sleep(RESUME_INTERVAL);
+                }
+            }
+        }
+        decision
+    }
+
+    /// Takes the state directory back. The other process may have written to it, but has not
+    /// acknowledged anything.
+    fn resume(&mut self) -> anyhow::Result<()> {
+        let Some(store) = &mut self.store else { return Ok(()) };
+        store.reopen()?;
+        let directory = store.directory().to_path_buf();
+        if self.serials.is_some() {
+            self.serials = Some(SerialStore::open(&directory)?.0);
+        }
+        if matches!(self.updates, UpdateStorage::Journals(_)) {
+            self.updates = UpdateStorage::Journals(Journals::open(&directory)?.0);
+        }
+        self.write_state(true).context("the state cannot be written")
+    }
+
+    // Publishing
+
+    /// The number of a new generation. An earlier run may have counted further than this one.
+    fn next_generation(&self, snapshot: &Snapshot) -> u64 {
+        snapshot.generation.max(self.current.state.generation + 1)
+    }
+
+    /// Notes the manifest that is served next, and that it is what was delivered.
+    fn set_manifest(&mut self, state: PersistedState, served: Served, checked: Checked) {
+        self.delivered = (state.collection.clone(), state.position.clone());
+        self.current.manifest_digest = served.digest();
+        (self.current.state, self.current.served, self.current.checked) = (state, served, checked);
+    }
+
+    /// Publishes a new generation. `problems` are the warnings of a new manifest; none if the
+    /// manifest is the same.
+    ///
+    /// `cause` is what made the generation: `load`, `change`, `restart`, `transfer`, `update` or
+    /// `internet_resolver`. `is_written`: the state is in the state directory already.
+    fn publish(
+        &mut self,
+        snapshot: Snapshot,
+        cause: &'static str,
+        started: Instant,
+        problems: Option<&[Problem]>,
+        is_written: bool,
+    ) {
+        let previous = self.current.snapshot.load_full();
+        let (generation, digest) = (snapshot.generation, HEXLOWER.encode(&snapshot.digest));
+        if problems.is_some() {
+            self.status.set_resources(&self.current.served.manifest);
+        }
+        self.swap(snapshot);
+        if let Some(problems) = problems {
+            self.count("changed", problems);
+            status::log_warnings(problems);
+        }
+        if !is_written {
+            // A failure is logged, and in the status.
+            let _ = self.write_state(false);
+        }
+        let (revision, elapsed) = (self.current.state.position.revision, started.elapsed());
+        let is_stale = self.current.snapshot.load().is_stale;
+        tracing::info!(generation, cause, digest, revision, is_stale, ?elapsed, "generation published");
+        retire(previous);
+    }
+
+    /// Whether a journal or the serials were damaged. No source has what they have lost.
+    fn has_lost_updates(&mut self) -> bool {
+        self.damaged.retain(|copy| copy.exists());
+        !self.damaged.is_empty()
+    }
+
+    /// Replaces the snapshot: the only place that does.
+    fn swap(&mut self, mut snapshot: Snapshot) {
+        snapshot.is_stale |= self.has_lost_updates();
+        let previous = self.current.snapshot.load().serials.clone();
+        if let Some(serials) = &mut self.serials
+            && !Arc::ptr_eq(&previous, &snapshot.serials)
+        {
+            // After a crash, no serial that another server may have seen may be used for another
+            // version of the zone.
+            serials.write(&previous, &snapshot.serials);
+        }
+        let (generation, is_stale) = (snapshot.generation, snapshot.is_stale);
+        self.current.state.generation = generation;
+        // Zones that are no longer in the manifest are gone from the snapshot's.
+        self.current.transferred = snapshot.transferred.clone();
+        self.current.snapshot.store(Arc::new(snapshot));
+        self.counters.set_published();
+        let mut state = self.status.state();
+        state.persisted = self.current.state.clone();
+        state.is_stale = is_stale;
+        state.damaged.clone_from(&self.damaged);
+        state.since = now();
+        drop(state);
+        self.generations.send_replace(generation);
+    }
+
+    /// Writes the state to the state directory. With `sync` it is on the disk when this returns. A
+    /// failure is logged, and in the status.
+    fn write_state(&mut self, sync: bool) -> io::Result<()> {
+        let Some(store) = &mut self.store else { return Ok(()) };
+        let result = store.write(&self.current.state, sync);
+        self.counters.state_write_failed.set(result.is_err().into());
+        let error = result.as_ref().err().map(ToString::to_string);
+        let path = store.directory().display().to_string();
+        if let Err(error) = &result {
+            tracing::error!(path, %error, "state not written");
+        }
+        self.status.state().state_directory = Some(StateDirectoryReport { path, error });
+        result
+    }
+
+    /// Counts how long it took from a change until it was served.
+    pub fn observe_delay(&self, delay: Duration) {
+        self.counters.change_seconds.observe(delay.as_secs_f64());
+    }
+
+    fn count(&self, result: &str, problems: &[Problem]) {
+        let errors = problems.iter().filter(|problem| problem.is_error()).count();
+        let warnings = problems.len() - errors;
+        self.counters.count_load(result, errors, warnings);
+        self.status.set_load_result(warnings, result == "failed");
+    }
+}
+
+/// Tells the sender of a change the result, if it waits for one.
+fn answer(change: Change, result: Result<AcceptedChange, ChangeError>) {
+    if let Some(reply) = change.reply {
+        // A sender that is gone asks for the status.
+        let _ = reply.send(result);
+    }
+}
+
+/// Frees a snapshot on the publisher's thread, and not on the thread of the last query that uses
+/// it.
+fn retire(snapshot: Arc<Snapshot>) {
+    let end = Instant::now() + RETIRE_TIMEOUT;
+    while Arc::strong_count(&snapshot) > 1 && Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[cfg(test)]
+#[path = "publisher_tests.rs"]
+mod tests;

@@ -1,0 +1,85 @@
+//! Counters of health checks.
+
+use crate::{
+    instruments::{self, Family},
+    snapshot::{
+        health::{TargetId, Work},
+        published::Published,
+    },
+};
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Registry};
+
+/// What the room counts.
+#[derive(Clone, Debug)]
+pub struct Counters {
+    /// Attempts that have begun.
+    pub attempts: IntCounter,
+    results: IntCounterVec,
+    targets: IntGauge,
+    /// Whether the node is isolated.
+    pub isolated: IntGauge,
+}
+
+impl Default for Counters {
+    fn default() -> Counters {
+        Counters {
+            attempts: instruments::valid(IntCounter::new(
+                "zonal_health_attempts_total",
+                "Attempts of health checks that have begun",
+            )),
+            results: instruments::counters(
+                "zonal_health_results_total",
+                "Attempts of health checks that have ended. result: success, failure",
+                &["result"],
+                &[&["success", "failure"]],
+            ),
+            targets: instruments::gauge("zonal_health_targets", "Targets of health checks"),
+            isolated: instruments::gauge(
+                "zonal_health_isolated",
+                "1 while the node is isolated: nearly all of its targets failed at once, so that it keeps their verdicts",
+            ),
+        }
+    }
+}
+
+impl Counters {
+    /// An attempt has ended.
+    pub fn ended(&self, is_success: bool) {
+        self.results.with_label_values(&[if is_success { "success" } else { "failure" }]).inc();
+    }
+
+    /// The number of targets has changed.
+    pub fn set_targets(&self, count: usize) {
+        self.targets.set(count as i64);
+    }
+
+    /// Registers the counters, and the targets of the snapshot that are unhealthy.
+    pub fn register(&self, registry: &Registry, snapshot: &Published) {
+        instruments::register(registry, self.attempts.clone());
+        instruments::register(registry, self.results.clone());
+        instruments::register(registry, self.targets.clone());
+        instruments::register(registry, self.isolated.clone());
+        let (snapshot, name) = (snapshot.clone(), "zonal_health_unhealthy");
+        let read = move || {
+            let mut family = Family::gauge(
+                name,
+                "1 for each target of a health check that answers do not use. health_check: the check, or the endpoint. address: \
+                 the address of an endpoint's interface",
+            );
+            for target in snapshot.load().health_targets.iter().filter(|target| !target.verdict.is_healthy()) {
+                let (check, address) = match &target.id {
+                    TargetId::Check(id) => (id, String::new()),
+                    TargetId::Interface { endpoint, address } => (endpoint, address.to_string()),
+                };
+                let kind = match target.work {
+                    Work::Probe(_) => "probe",
+                    Work::Calculated { .. } => "calculated",
+                    Work::External { .. } => "external",
+                };
+                family.set(&[("address", &address), ("health_check", check), ("kind", kind)], 1.0);
+            }
+            vec![family.done()]
+        };
+        instruments::register_read(registry, name, read);
+    }
+}

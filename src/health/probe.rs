@@ -1,0 +1,281 @@
+//! One attempt at a target: connect, and for HTTP and HTTPS a request. Time and octets that a target can take are bounded:
+//! it costs no more whether it is silent, sends an octet a second, or sends without end.
+
+use crate::{
+    manifest::ProbeType,
+    snapshot::health::{Probe, ProbeQuestion},
+};
+use http_body_util::{BodyExt, Empty};
+use hyper::{
+    Request, Response,
+    body::{Bytes, Incoming},
+    client::conn::http1,
+    header,
+};
+use hyper_util::rt::TokioIo;
+use rustls::{
+    ClientConfig, DigitallySignedStruct, Error, RootCertStore, SignatureScheme,
+    client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
+    crypto::{CryptoProvider, ring, verify_tls12_signature, verify_tls13_signature},
+    pki_types::{CertificateDer, ServerName, UnixTime},
+};
+use std::{
+    io,
+    net::{IpAddr, SocketAddr},
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpSocket, TcpStream},
+    time::timeout,
+};
+use tokio_rustls::TlsConnector;
+
+/// The time for the status of a response, and again for the part of the body that is searched, after connecting.
+const RESPONSE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The part of the body that is searched, in octets.
+const MAX_SEARCHED_OCTETS: usize = 5120;
+/// The largest header of a response, in octets.
+const MAX_HEADER_OCTETS: usize = 16 << 10;
+
+/// How an attempt ended.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outcome {
+    /// Whether the target did what the check asks for.
+    pub is_success: bool,
+    /// What the target answered, or why it did not.
+    pub result: Box<str>,
+    /// Whether the attempt took all the time that it had.
+    pub is_slow: bool,
+}
+
+impl Outcome {
+    fn success(result: impl Into<Box<str>>) -> Outcome {
+        Outcome { is_success: true, result: result.into(), is_slow: false }
+    }
+
+    /// The attempt failed.
+    pub fn failure(result: impl Into<Box<str>>) -> Outcome {
+        Outcome { is_success: false, result: result.into(), is_slow: false }
+    }
+
+    fn timed_out(what: &str, limit: Duration) -> Outcome {
+        let result = format!("{what}: time-out after {} s", limit.as_secs_f32()).into();
+        Outcome { is_success: false, result, is_slow: true }
+    }
+}
+
+/// Client configurations for HTTPS targets.
+pub struct Tls {
+    /// The target's certificate must be valid.
+    verifying: Arc<ClientConfig>,
+    /// Any certificate will do, as in Route 53.
+    accepting: Arc<ClientConfig>,
+}
+
+impl Tls {
+    /// Configurations that verify certificates with these authorities, where a check wants that.
+    pub fn new(roots: RootCertStore) -> Result<Tls, Error> {
+        let provider = Arc::new(ring::default_provider());
+        let builder = || ClientConfig::builder_with_provider(provider.clone()).with_safe_default_protocol_versions();
+        let verifying = builder()?.with_root_certificates(roots).with_no_client_auth();
+        let any = Arc::new(AnyCertificate(provider.clone()));
+        let accepting = builder()?.dangerous().with_custom_certificate_verifier(any).with_no_client_auth();
+        Ok(Tls { verifying: verifying.into(), accepting: accepting.into() })
+    }
+}
+
+/// Makes the configurations when the first HTTPS target is asked, as reading the system's authorities takes its time.
+#[derive(Default)]
+pub struct LazyTls {
+    /// PEM file of authorities beside those of the system.
+    pub authorities: Option<std::path::PathBuf>,
+    made: OnceLock<Result<Tls, String>>,
+}
+
+impl LazyTls {
+    /// Verifies certificates with the system's authorities and those of the file.
+    pub fn new(authorities: Option<std::path::PathBuf>) -> LazyTls {
+        LazyTls { authorities, made: OnceLock::new() }
+    }
+
+    fn get(&self) -> Result<&Tls, &str> {
+        let make = || {
+            let roots = crate::forward::upstream::tls::roots(self.authorities.as_deref())?;
+            Tls::new(roots).map_err(|error| error.to_string())
+        };
+        self.made.get_or_init(make).as_ref().map_err(|error| &**error)
+    }
+}
+
+/// Takes any certificate, but still checks that the target has its key.
+#[derive(Debug)]
+struct AnyCertificate(Arc<CryptoProvider>);
+
+impl ServerCertVerifier for AnyCertificate {
+    fn verify_server_cert(
+        &self,
+        _: &CertificateDer<'_>,
+        _: &[CertificateDer<'_>],
+        _: &ServerName<'_>,
+        _: &[u8],
+        _: UnixTime,
+    ) -> Result<ServerCertVerified, Error> {
+        Ok(ServerCertVerified::assertion())
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls12_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signed: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, Error> {
+        verify_tls13_signature(message, certificate, signed, &self.0.signature_verification_algorithms)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        self.0.signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// Makes one attempt at a target with this address, from one of `sources` that this node has, or else from any address. It
+/// takes no longer than the interval between two attempts.
+pub async fn attempt(probe: &Probe, address: IpAddr, sources: &[IpAddr], tls: &LazyTls) -> Outcome {
+    match timeout(probe.interval, ask(probe, address, sources, tls)).await {
+        Ok(outcome) => outcome,
+        Err(_) => Outcome::timed_out("the attempt", probe.interval),
+    }
+}
+
+async fn ask(probe: &Probe, address: IpAddr, sources: &[IpAddr], tls: &LazyTls) -> Outcome {
+    let question = &probe.question;
+    let stream = match timeout(probe.timeout, connect(SocketAddr::new(address, question.port), sources)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return Outcome::failure(format!("connect: {}", reason(&error))),
+        Err(_) => return Outcome::timed_out("connect", probe.timeout),
+    };
+    match question.probe_type {
+        ProbeType::Tcp => Outcome::success("connected"),
+        ProbeType::Http => request(question, address, stream).await,
+        ProbeType::Https => {
+            let tls = match tls.get() {
+                Ok(tls) => tls,
+                Err(error) => return Outcome::failure(format!("TLS: {error}")),
+            };
+            let config = if question.verify_certificate { &tls.verifying } else { &tls.accepting };
+            let name = question
+                .name
+                .as_ref()
+                .and_then(|name| ServerName::try_from(name.to_string().trim_end_matches('.').to_string()).ok());
+            let name = name.unwrap_or_else(|| ServerName::from(address));
+            let connector = TlsConnector::from(config.clone());
+            match timeout(probe.timeout, connector.connect(name, stream)).await {
+                Ok(Ok(stream)) => request(question, address, stream).await,
+                Ok(Err(error)) => Outcome::failure(format!("TLS: {error}")),
+                Err(_) => Outcome::timed_out("TLS", probe.timeout),
+            }
+        }
+    }
+}
+
+async fn connect(target: SocketAddr, sources: &[IpAddr]) -> io::Result<TcpStream> {
+    let socket = || if target.is_ipv4() { TcpSocket::new_v4() } else { TcpSocket::new_v6() };
+    for source in sources.iter().filter(|source| source.is_ipv4() == target.is_ipv4()) {
+        let socket = socket()?;
+        if socket.bind(SocketAddr::new(*source, 0)).is_ok() {
+            return socket.connect(target).await;
+        }
+    }
+    socket()?.connect(target).await
+}
+
+/// An error of the system without its number, which says nothing to people.
+fn reason(error: &io::Error) -> String {
+    let text = error.to_string();
+    text.split(" (os error").next().unwrap_or_default().to_lowercase()
+}
+
+async fn request<S>(question: &ProbeQuestion, address: IpAddr, stream: S) -> Outcome
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut builder = http1::Builder::new();
+    builder.max_buf_size(MAX_HEADER_OCTETS);
+    let (mut sender, connection) = match builder.handshake(TokioIo::new(stream)).await {
+        Ok(both) => both,
+        Err(error) => return Outcome::failure(format!("HTTP: {error}")),
+    };
+    let default_port = question.probe_type.default_port() == Some(question.port);
+    let host = match &question.name {
+        Some(name) => name.to_string().trim_end_matches('.').to_string(),
+        None if address.is_ipv6() => format!("[{address}]"),
+        None => address.to_string(),
+    };
+    let host = if default_port { host } else { format!("{host}:{}", question.port) };
+    let request = Request::get(&*question.path)
+        .header(header::HOST, host)
+        .header(header::USER_AGENT, concat!("zonal-health-check/", env!("CARGO_PKG_VERSION")))
+        .header(header::ACCEPT, "*/*")
+        .header(header::CONNECTION, "close")
+        .body(Empty::<Bytes>::new());
+    let request = match request {
+        Ok(request) => request,
+        Err(error) => return Outcome::failure(format!("HTTP: {error}")),
+    };
+    // The connection works while it is asked, and ends with the attempt.
+    let respond = async {
+        match timeout(RESPONSE_TIMEOUT, sender.send_request(request)).await {
+            Ok(Ok(response)) => judge(question, response).await,
+            Ok(Err(error)) => Outcome::failure(format!("HTTP: {error}")),
+            Err(_) => Outcome::timed_out("HTTP response", RESPONSE_TIMEOUT),
+        }
+    };
+    let mut respond = std::pin::pin!(respond);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        biased;
+        outcome = &mut respond => outcome,
+        _ = &mut connection => respond.await,
+    }
+}
+
+async fn judge(question: &ProbeQuestion, response: Response<Incoming>) -> Outcome {
+    let status = response.status().as_u16();
+    if !(200..=question.max_status).contains(&status) {
+        return Outcome::failure(format!("status {status}"));
+    }
+    let Some(search) = question.search.as_deref().map(str::as_bytes) else {
+        return Outcome::success(format!("status {status}"));
+    };
+    let mut body = response.into_body();
+    let mut octets: Vec<u8> = Vec::new();
+    let read = async {
+        while octets.len() < MAX_SEARCHED_OCTETS
+            && let Some(Ok(frame)) = body.frame().await
+        {
+            if let Ok(data) = frame.into_data() {
+                octets.extend(&data[..data.len().min(MAX_SEARCHED_OCTETS - octets.len())]);
+            }
+        }
+    };
+    let is_whole = timeout(RESPONSE_TIMEOUT, read).await.is_ok();
+    match search.is_empty() || octets.windows(search.len()).any(|window| window == search) {
+        true => Outcome::success(format!("status {status}, the body has the search string")),
+        false if is_whole => Outcome::failure(format!("status {status}, the body does not have the search string")),
+        false => Outcome::timed_out("HTTP body", RESPONSE_TIMEOUT),
+    }
+}
+
+#[cfg(test)]
+#[path = "probe_tests.rs"]
+mod tests;

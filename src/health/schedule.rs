@@ -1,0 +1,671 @@
+//! When each target is asked, and what becomes of the answers. One task: it owns all states, so nothing is locked but the
+//! reports that people read.
+//!
+//! Invariant: at most one attempt at a target is on its way, at most `max_in_flight` in all, and at most half of these at
+//! targets whose last attempt took all of its time. So targets that never answer do not delay the others.
+
+use super::{
+    Command, Health, Refused, Settings,
+    history::{Change, History},
+    isolation::Isolation,
+    probe::{LazyTls, Outcome, attempt},
+    store::{Kept, Store},
+};
+use crate::{
+    answer::{Client, Transport},
+    clock::now,
+    forward::{Forwarding, lookup},
+    manifest::{Direction, Manifest, WhenStale},
+    snapshot::{
+        Snapshot,
+        health::{Attempt, Forced, Probe, REMEMBERED_ATTEMPTS, State, Target, TargetId, Targets, Work},
+        published::Published,
+    },
+    wire::Name,
+};
+use std::{
+    cmp::Reverse,
+    collections::{BTreeMap, BinaryHeap, HashMap, VecDeque},
+    net::IpAddr,
+    sync::{Arc, atomic::Ordering::Relaxed},
+    time::{Duration, Instant},
+};
+use tokio::{
+    runtime::Handle,
+    sync::{mpsc, watch},
+    time::{sleep_until, timeout},
+};
+
+/// The shortest time between two writes of the file in the state directory.
+const MIN_STORE_PAUSE: Duration = Duration::from_secs(5);
+/// The longest time between two writes: well below [`store::MAX_AGE`](super::store::MAX_AGE).
+const MAX_STORE_PAUSE: Duration = Duration::from_secs(60);
+/// The time limit for resolving a target's name.
+const RESOLVE_TIMEOUT: Duration = Duration::from_secs(2);
+/// The tolerance of the first time in the interval and of each interval, in percent.
+const JITTER_PERCENT: u32 = 10;
+/// The shortest delay of a timer that makes a node doubt itself.
+const MIN_LATENESS: Duration = Duration::from_secs(1);
+/// A time that no timer reaches.
+const NEVER: Duration = Duration::from_secs(86_400);
+
+/// What the schedule works with.
+pub(super) struct Context {
+    pub health: Arc<Health>,
+    pub snapshot: Published,
+    pub forwarding: Arc<Forwarding>,
+    /// Where names are resolved.
+    pub resolving: Handle,
+    pub tls: Arc<LazyTls>,
+    pub settings: Settings,
+}
+
+/// A target, and what is known of it.
+struct Tracked {
+    target: Arc<Target>,
+    history: History,
+    /// An EXTERNAL check's last report: what it said, and when.
+    reported: Option<(bool, Instant)>,
+    /// The address of the last attempt.
+    address: Option<IpAddr>,
+    is_running: bool,
+    is_slow: bool,
+}
+
+/// Something to do at a time.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Due {
+    /// Ask the target.
+    Attempt(TargetId),
+    /// Look at what has ended: a forced verdict, a report.
+    Review(TargetId),
+    /// Write the file in the state directory.
+    Store,
+}
+
+/// The end of an attempt.
+struct Done {
+    target: Arc<Target>,
+    address: Option<IpAddr>,
+    outcome: Outcome,
+}
+
+pub(super) struct Schedule {
+    context: Context,
+    store: Option<Store>,
+    targets: Targets,
+    tracked: HashMap<TargetId, Tracked>,
+    /// The CALCULATED checks that count a check.
+    parents: HashMap<TargetId, Vec<TargetId>>,
+    timers: BinaryHeap<Reverse<(Instant, Due)>>,
+    /// Targets that are due, and wait for one of the others to end: those that answer, and those that do not.
+    waiting: [VecDeque<TargetId>; 2],
+    in_flight: [usize; 2],
+    isolation: Isolation,
+    is_changed: bool,
+    stored: Option<Instant>,
+    ended: (mpsc::UnboundedSender<Done>, mpsc::UnboundedReceiver<Done>),
+    /// Counts up with each use of chance.
+    draw: u32,
+}
+
+impl Schedule {
+    pub(super) fn new(context: Context, store: Option<Store>) -> Schedule {
+        Schedule {
+            context,
+            store,
+            targets: Targets::default(),
+            tracked: HashMap::new(),
+            parents: HashMap::new(),
+            timers: BinaryHeap::new(),
+            waiting: Default::default(),
+            in_flight: [0; 2],
+            isolation: Isolation::default(),
+            is_changed: false,
+            stored: None,
+            ended: mpsc::unbounded_channel(),
+            draw: crate::clock::random_seed().0 as u32,
+        }
+    }
+
+    /// Checks until nobody has the handle any more.
+    pub(super) async fn run(
+        mut self,
+        mut commands: mpsc::UnboundedReceiver<Command>,
+        mut generations: watch::Receiver<u64>,
+    ) {
+        self.follow();
+        loop {
+            let next = self.timers.peek().map_or_else(|| Instant::now() + NEVER, |Reverse((at, _))| *at);
+            tokio::select! {
+                biased;
+                command = commands.recv() => match command {
+                    None | Some(Command::Stop) => return,
+                    Some(command) => self.obey(command),
+                },
+                changed = generations.changed() => match changed {
+                    Ok(()) => self.follow(),
+                    // The control plane has ended, which its own thread tells.
+                    Err(_) => return,
+                },
+                Some(done) = self.ended.1.recv() => self.take(done),
+                () = sleep_until(next.into()) => self.work(Instant::now()),
+            }
+        }
+    }
+
+    /// Takes the targets of the snapshot that is served now.
+    fn follow(&mut self) {
+        let snapshot = self.context.snapshot.load_full();
+        let targets = snapshot.health_targets.clone();
+        if targets.is_same(&self.targets) {
+            return;
+        }
+        let (instant, time) = (Instant::now(), now());
+        let gone: Vec<TargetId> = self.tracked.keys().filter(|id| targets.get(id).is_none()).cloned().collect();
+        gone.iter().for_each(|id| self.forget(id));
+        for target in targets.iter() {
+            match self.tracked.get_mut(&target.id) {
+                Some(tracked) if Arc::ptr_eq(&tracked.target, target) => continue,
+                Some(tracked) if tracked.target.verdict == target.verdict => tracked.target = target.clone(),
+                Some(_) => {
+                    self.forget(&target.id);
+                    self.begin(target, instant, time);
+                }
+                None => self.begin(target, instant, time),
+            }
+            if !self.tracked[&target.id].is_running {
+                self.start_timer(target, instant);
+            }
+        }
+        self.parents.clear();
+        for target in targets.iter() {
+            let Work::Calculated { children, .. } = &target.work else { continue };
+            for child in children {
+                self.parents.entry(TargetId::Check(child.clone())).or_default().push(target.id.clone());
+            }
+        }
+        if self.stored.is_none() {
+            self.stored = Some(instant);
+            self.timers.push(Reverse((instant + MIN_STORE_PAUSE, Due::Store)));
+        }
+        self.targets = targets;
+        let all: Vec<TargetId> = self.tracked.keys().cloned().collect();
+        all.iter().for_each(|id| self.publish(id));
+        self.settle(all);
+        self.context.health.counters.set_targets(self.tracked.len());
+    }
+
+    /// Begins with a target, with what an earlier process knew of it.
+    fn begin(&mut self, target: &Arc<Target>, instant: Instant, time: i64) {
+        let kept = self.store.as_mut().and_then(|store| store.found.remove(&target.id)).unwrap_or_default();
+        let is_probe = matches!(target.work, Work::Probe(_));
+        let state = kept.state_at(time).filter(|_| is_probe).unwrap_or_default();
+        let is_external = matches!(target.work, Work::External { .. });
+        // A report does not age while no process runs.
+        let known = State::of_word(&kept.state).filter(|state| is_external && *state != State::Unknown);
+        let tracked = Tracked {
+            target: target.clone(),
+            history: History::restored(state),
+            reported: known.map(|state| (state == State::Healthy, instant)),
+            address: None,
+            is_running: false,
+            is_slow: false,
+        };
+        if state == State::Healthy {
+            self.isolation.is_healthy();
+        }
+        {
+            let mut report = target.verdict.report();
+            (report.state, report.since) = (state, if state == State::Unknown { 0 } else { kept.since });
+            report.forced = kept.forced_at(time);
+            if let Some(forced) = report.forced {
+                self.timers.push(Reverse((after(instant, forced.until - time), Due::Review(target.id.clone()))));
+            }
+        }
+        self.tracked.insert(target.id.clone(), tracked);
+    }
+
+    /// Puts the first attempt at some time within the interval, so that many targets are spread evenly.
+    fn start_timer(&mut self, target: &Target, instant: Instant) {
+        let Work::Probe(probe) = &target.work else { return };
+        if target.disabled {
+            return;
+        }
+        let first = probe.interval.mul_f64(self.chance());
+        self.timers.push(Reverse((instant + first, Due::Attempt(target.id.clone()))));
+    }
+
+    /// A number from 0 to 1.
+    fn chance(&mut self) -> f64 {
+        self.draw = self.draw.wrapping_add(0x9e37_79b9);
+        let mut x = self.draw;
+        x = (x ^ (x >> 16)).wrapping_mul(0x7feb_352d);
+        x = (x ^ (x >> 15)).wrapping_mul(0x846c_a68b);
+        f64::from(x ^ (x >> 16)) / f64::from(u32::MAX)
+    }
+
+    fn forget(&mut self, id: &TargetId) {
+        let Some(tracked) = self.tracked.remove(id) else { return };
+        if matches!(tracked.target.work, Work::Probe(_)) && tracked.history.state() == State::Healthy {
+            self.isolation.is_gone();
+        }
+    }
+
+    /// Does all that is due.
+    fn work(&mut self, instant: Instant) {
+        while let Some(Reverse((at, _))) = self.timers.peek()
+            && *at <= instant
+        {
+            let Some(Reverse((at, due))) = self.timers.pop() else { return };
+            match due {
+                Due::Attempt(id) => {
+                    let Some(tracked) = self.tracked.get(&id) else { continue };
+                    let Work::Probe(probe) = &tracked.target.work else { continue };
+                    if tracked.is_running || tracked.target.disabled {
+                        continue;
+                    }
+                    let class = usize::from(tracked.is_slow);
+                    if instant - at > probe.interval.max(MIN_LATENESS) && self.isolation.is_late(instant) {
+                        self.freeze("timers are late");
+                    }
+                    if !self.waiting[class].contains(&id) {
+                        self.waiting[class].push_back(id);
+                    }
+                }
+                Due::Review(id) => {
+                    self.publish(&id);
+                    self.settle(vec![id]);
+                }
+                Due::Store => self.store(),
+            }
+        }
+        self.start_waiting();
+    }
+
+    /// Starts attempts, as many as there may be.
+    fn start_waiting(&mut self) {
+        let limit = self.context.settings.max_in_flight.max(2);
+        let limits = [limit, limit / 2];
+        for class in [0, 1] {
+            while self.in_flight[0] + self.in_flight[1] < limit && self.in_flight[class] < limits[class] {
+                let Some(id) = self.waiting[class].pop_front() else { break };
+                self.start(&id, class);
+            }
+        }
+    }
+
+    fn start(&mut self, id: &TargetId, class: usize) {
+        let Some(tracked) = self.tracked.get_mut(id).filter(|tracked| !tracked.is_running) else { return };
+        tracked.is_running = true;
+        self.in_flight[class] += 1;
+        self.context.health.counters.attempts.inc();
+        let target = tracked.target.clone();
+        let (snapshot, tls) = (self.context.snapshot.load_full(), self.context.tls.clone());
+        let (forwarding, resolving) = (self.context.forwarding.clone(), self.context.resolving.clone());
+        let ended = self.ended.0.clone();
+        tokio::spawn(async move {
+            let Work::Probe(probe) = &target.work else { return };
+            let (address, outcome) = check(&snapshot, probe, &forwarding, &resolving, &tls).await;
+            // Nobody waits for it when the room ends.
+            let _ = ended.send(Done { target, address, outcome });
+        });
+    }
+
+    /// Takes the outcome of an attempt.
+    fn take(&mut self, done: Done) {
+        let (instant, time) = (Instant::now(), now());
+        let id = done.target.id.clone();
+        let Some(tracked) = self.tracked.get_mut(&id) else {
+            return self.ended_one(done.outcome.is_slow);
+        };
+        let (was_slow, is_slow) = (tracked.is_slow, done.outcome.is_slow);
+        tracked.is_running = false;
+        tracked.is_slow = is_slow;
+        self.ended_one(was_slow);
+        let Some(tracked) = self.tracked.get_mut(&id) else { return };
+        let Work::Probe(probe) = &tracked.target.work.clone() else { return };
+        if tracked.target.verdict != done.target.verdict {
+            // Another question is asked under this identifier by now.
+            return self.next_attempt(&id, probe, instant);
+        }
+        let is_success = done.outcome.is_success != tracked.target.inverted;
+        let before = tracked.history.state();
+        let change = tracked.history.observe(is_success, probe, instant);
+        let state = tracked.history.state();
+        tracked.address = done.address.or(tracked.address);
+        let (address, held) = (tracked.address, tracked.history.held_until());
+        {
+            let mut report = tracked.target.verdict.report();
+            report.attempts.insert(0, Attempt { at: time, is_success, result: done.outcome.result });
+            report.attempts.truncate(REMEMBERED_ATTEMPTS);
+            report.state = state;
+            report.held_until = held.map(|until| time + until.saturating_duration_since(instant).as_secs() as i64);
+            if before != state {
+                report.since = time;
+            }
+        }
+        self.context.health.counters.ended(is_success);
+        match change {
+            Change::None => {}
+            Change::Healthy => {
+                self.isolation.is_healthy();
+                tracing::info!(check = %id, "target healthy");
+            }
+            Change::Unhealthy | Change::Held => {
+                match change {
+                    Change::Held => tracing::warn!(check = %id, "target flapping"),
+                    _ => tracing::warn!(check = %id, "target unhealthy"),
+                }
+                let address = address.unwrap_or(IpAddr::from([0; 4]));
+                if self.isolation.has_turned(address, probe.interval, instant) {
+                    self.freeze("nearly all targets failed at once");
+                }
+            }
+        }
+        if change != Change::None {
+            self.is_changed = true;
+            self.store_soon(instant);
+        }
+        if self.isolation.thaw() {
+            self.thaw();
+        }
+        self.publish(&id);
+        self.settle(vec![id.clone()]);
+        self.next_attempt(&id, probe, instant);
+    }
+
+    /// An attempt has ended, which has begun as one at a target that takes all of its time, or not.
+    fn ended_one(&mut self, was_slow: bool) {
+        let class = usize::from(was_slow);
+        // A target that is gone, or new, may have begun as the other one.
+        let class = if self.in_flight[class] > 0 { class } else { 1 - class };
+        self.in_flight[class] = self.in_flight[class].saturating_sub(1);
+        self.start_waiting();
+    }
+
+    fn next_attempt(&mut self, id: &TargetId, probe: &Probe, instant: Instant) {
+        let Some(tracked) = self.tracked.get(id) else { return };
+        let delay = tracked.history.delay(probe);
+        let jitter = 1.0 + f64::from(JITTER_PERCENT) / 100.0 * (2.0 * self.chance() - 1.0);
+        self.timers.push(Reverse((instant + delay.mul_f64(jitter), Due::Attempt(id.clone()))));
+    }
+
+    fn freeze(&mut self, reason: &'static str) {
+        tracing::warn!(reason, "node isolated");
+        self.context.health.isolated_since.store(now(), Relaxed);
+        self.context.health.counters.isolated.set(1);
+        let ends = Instant::now() + self.context.settings.freeze_for;
+        let time = now();
+        for (id, tracked) in &self.tracked {
+            let Work::Probe(probe) = &tracked.target.work else { continue };
+            let mut report = tracked.target.verdict.report();
+            report.is_frozen = true;
+            // What has turned at once with the others is as before.
+            let window = 2 * probe.interval.as_secs() as i64 + 1;
+            let has_turned = report.state == State::Unhealthy && report.since >= time - window;
+            if has_turned && report.forced.is_none() {
+                tracked.target.verdict.set(true);
+            }
+            self.timers.push(Reverse((ends, Due::Review(id.clone()))));
+        }
+        self.settle(self.tracked.keys().cloned().collect());
+    }
+
+    fn thaw(&mut self) {
+        tracing::info!("node no longer isolated");
+        self.context.health.isolated_since.store(0, Relaxed);
+        self.context.health.counters.isolated.set(0);
+        let all: Vec<TargetId> = self.tracked.keys().cloned().collect();
+        for tracked in self.tracked.values() {
+            tracked.target.verdict.report().is_frozen = false;
+        }
+        all.iter().for_each(|id| self.publish(id));
+        self.settle(all);
+    }
+
+    /// Writes the verdict of a target for answers to read.
+    fn publish(&mut self, id: &TargetId) {
+        let Some(tracked) = self.tracked.get(id) else { return };
+        let (instant, time) = (Instant::now(), now());
+        let target = &tracked.target;
+        let own = match &target.work {
+            Work::Probe(_) => Some(tracked.history.state()),
+            Work::Calculated { children, threshold } => {
+                let healthy = children.iter().filter(|child| {
+                    let child = self.tracked.get(&TargetId::Check((*child).clone()));
+                    child.is_some_and(|child| child.target.verdict.is_healthy())
+                });
+                Some(state_of((healthy.count() >= usize::from(*threshold)) != target.inverted))
+            }
+            Work::External { stale_after, when_stale } => {
+                let fresh = tracked.reported.filter(|(_, at)| stale_after.is_none_or(|age| instant < *at + age));
+                let known = match (fresh, when_stale) {
+                    (Some((is_healthy, _)), _) => Some(is_healthy),
+                    (None, WhenStale::LastKnown) => tracked.reported.map(|(is_healthy, _)| is_healthy),
+                    (None, WhenStale::Healthy) => Some(true),
+                    (None, WhenStale::Unhealthy) => Some(false),
+                };
+                known.map(|is_healthy| state_of(is_healthy != target.inverted))
+            }
+        };
+        let state = own.unwrap_or_default();
+        let mut report = target.verdict.report();
+        if !matches!(target.work, Work::Probe(_)) && report.state != state {
+            (report.state, report.since) = (state, time);
+        }
+        if report.forced.is_some_and(|forced| time >= forced.until) {
+            report.forced = None;
+        }
+        let forced = report.forced.map(|forced| forced.is_healthy);
+        drop(report);
+        let is_probe = matches!(target.work, Work::Probe(_));
+        let is_healthy = match forced {
+            Some(is_healthy) => is_healthy,
+            None if target.disabled => true,
+            None if is_probe && self.isolation.is_frozen() => {
+                let since = self.isolation.since();
+                if since.is_none_or(|since| instant < since + self.context.settings.freeze_for) {
+                    return;
+                }
+                true
+            }
+            None => state.counts_as_healthy(),
+        };
+        target.verdict.set(is_healthy);
+    }
+
+    /// Brings the CALCULATED checks up to date that count one of these, and those above them. The manifest's checks have no
+    /// cycle; should one be there, each check is looked at as often as there are checks at most.
+    fn settle(&mut self, changed: Vec<TargetId>) {
+        if self.parents.is_empty() {
+            return;
+        }
+        let mut changed: VecDeque<TargetId> = changed.into();
+        let mut budget = self.tracked.len() * 2;
+        while let Some(id) = changed.pop_front() {
+            for parent in self.parents.get(&id).cloned().unwrap_or_default() {
+                let Some(tracked) = self.tracked.get(&parent) else { continue };
+                let before = tracked.target.verdict.is_healthy();
+                self.publish(&parent);
+                let Some(tracked) = self.tracked.get(&parent) else { continue };
+                if tracked.target.verdict.is_healthy() != before && budget > 0 {
+                    budget -= 1;
+                    changed.push_back(parent);
+                }
+            }
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        match command {
+            Command::Force { id, forced, reply } => {
+                let _ = reply.send(self.force(&id, forced));
+            }
+            Command::Report { id, is_healthy, reply } => {
+                let _ = reply.send(self.report(&id, is_healthy));
+            }
+            Command::Save(done) => {
+                if let Err(error) = self.write() {
+                    tracing::error!(%error, "health states not written");
+                }
+                let _ = done.send(());
+            }
+            Command::Stop => {}
+        }
+    }
+
+    fn force(&mut self, id: &TargetId, forced: Option<(bool, i64)>) -> Result<(), Refused> {
+        let tracked = self.tracked.get(id).ok_or(Refused::Unknown)?;
+        let forced = forced.map(|(is_healthy, until)| Forced { is_healthy, until });
+        let before = std::mem::replace(&mut tracked.target.verdict.report().forced, forced);
+        // It is kept before it is acknowledged.
+        if let Err(error) = self.write() {
+            if let Some(tracked) = self.tracked.get(id) {
+                tracked.target.verdict.report().forced = before;
+            }
+            return Err(Refused::NotKept(error.to_string()));
+        }
+        if let Some(forced) = forced {
+            let ends = after(Instant::now(), forced.until - now());
+            self.timers.push(Reverse((ends, Due::Review(id.clone()))));
+        }
+        let word = forced.map_or("none", |forced| state_of(forced.is_healthy).word());
+        tracing::info!(check = %id, forced = word, "verdict forced");
+        self.publish(id);
+        self.settle(vec![id.clone()]);
+        Ok(())
+    }
+
+    fn report(&mut self, id: &TargetId, is_healthy: bool) -> Result<(), Refused> {
+        let instant = Instant::now();
+        let tracked = self.tracked.get_mut(id).ok_or(Refused::Unknown)?;
+        let Work::External { stale_after, .. } = &tracked.target.work else { return Err(Refused::NotExternal) };
+        tracked.reported = Some((is_healthy, instant));
+        {
+            let mut report = tracked.target.verdict.report();
+            let result = format!("reported {}", state_of(is_healthy).word()).into();
+            report.attempts.insert(0, Attempt { at: now(), is_success: is_healthy != tracked.target.inverted, result });
+            report.attempts.truncate(REMEMBERED_ATTEMPTS);
+        }
+        if let Some(age) = stale_after {
+            self.timers.push(Reverse((instant + *age, Due::Review(id.clone()))));
+        }
+        self.publish(id);
+        self.settle(vec![id.clone()]);
+        self.is_changed = true;
+        self.store_soon(instant);
+        Ok(())
+    }
+
+    /// Writes the file soon, and then from time to time.
+    fn store_soon(&mut self, instant: Instant) {
+        if self.store.is_none() {
+            return;
+        }
+        let last = self.stored.unwrap_or(instant);
+        self.timers.push(Reverse(((last + MIN_STORE_PAUSE).max(instant), Due::Store)));
+    }
+
+    fn store(&mut self) {
+        let instant = Instant::now();
+        let is_due = self.stored.is_none_or(|stored| instant >= stored + MAX_STORE_PAUSE);
+        if (!self.is_changed && !is_due) || self.tracked.is_empty() || self.store.is_none() {
+            return;
+        }
+        if let Err(error) = self.write() {
+            tracing::error!(%error, "health states not written");
+        }
+        self.timers.push(Reverse((instant + MAX_STORE_PAUSE, Due::Store)));
+    }
+
+    /// Writes the file now.
+    fn write(&mut self) -> std::io::Result<()> {
+        (self.stored, self.is_changed) = (Some(Instant::now()), false);
+        let Some(store) = &self.store else { return Ok(()) };
+        let time = now();
+        let mut all: BTreeMap<String, Kept> = BTreeMap::new();
+        for (id, tracked) in &self.tracked {
+            let report = tracked.target.verdict.report();
+            let state = match (&tracked.target.work, tracked.reported) {
+                (Work::External { .. }, reported) => reported.map(|(is_healthy, _)| state_of(is_healthy)),
+                _ => Some(report.state),
+            };
+            let kept = Kept {
+                state: state.unwrap_or_default().word().into(),
+                since: report.since,
+                observed: time,
+                forced: report.forced.map(|forced| (forced.is_healthy, forced.until)),
+            };
+            if kept.state != State::Unknown.word() || kept.forced.is_some() {
+                all.insert(id.to_string(), kept);
+            }
+        }
+        store.write(&all)
+    }
+}
+
+fn state_of(is_healthy: bool) -> State {
+    if is_healthy { State::Healthy } else { State::Unhealthy }
+}
+
+/// So many seconds after a time.
+fn after(instant: Instant, seconds: i64) -> Instant {
+    instant + Duration::from_secs(seconds.clamp(0, NEVER.as_secs() as i64) as u64)
+}
+
+/// One attempt, with the target's name resolved first if it has no address.
+async fn check(
+    snapshot: &Arc<Snapshot>,
+    probe: &Probe,
+    forwarding: &Arc<Forwarding>,
+    resolving: &Handle,
+    tls: &LazyTls,
+) -> (Option<IpAddr>, Outcome) {
+    let question = &probe.question;
+    let address = match (question.address, &question.name) {
+        (Some(address), _) => address,
+        (None, Some(name)) => match resolve(snapshot, question.vpc.as_deref(), name, forwarding, resolving).await {
+            Ok(address) => address,
+            Err(error) => return (None, Outcome::failure(format!("resolve {name}: {error}"))),
+        },
+        (None, None) => return (None, Outcome::failure("the check has no address")),
+    };
+    if !snapshot.may_check(address) {
+        let refused = format!("{address} is in no network of the manifest, nor in `health.allow`");
+        return (Some(address), Outcome::failure(refused));
+    }
+    let sources = question.vpc.as_deref().map_or(Vec::new(), |vpc| outbound_addresses(&snapshot.manifest, vpc));
+    (Some(address), attempt(probe, address, &sources, tls).await)
+}
+
+/// The addresses of a VPC's outbound Resolver endpoints.
+fn outbound_addresses(manifest: &Manifest, vpc: &str) -> Vec<IpAddr> {
+    let outbound = manifest.resolver_endpoints.values().filter(|endpoint| endpoint.direction == Direction::Outbound);
+    let own = outbound.filter(|endpoint| endpoint.vpc_id == vpc);
+    own.flat_map(|endpoint| endpoint.ip_addresses.iter().map(|address| address.ip)).collect()
+}
+
+/// The first address of a name, in the view of a VPC.
+async fn resolve(
+    snapshot: &Snapshot,
+    vpc: Option<&str>,
+    name: &Name,
+    forwarding: &Arc<Forwarding>,
+    resolving: &Handle,
+) -> Result<IpAddr, String> {
+    let vpc =
+        vpc.and_then(|vpc| snapshot.manifest.vpcs.get(vpc)).ok_or("the check has no `vpc_id` to resolve it in")?;
+    let source = vpc.cidr_blocks.first().map(|block| block.network()).ok_or("the VPC has no addresses")?;
+    let unspecified = if source.is_ipv4() { IpAddr::from([0; 4]) } else { IpAddr::from([0; 16]) };
+    let local = vpc.resolver_addresses.first().copied().unwrap_or(unspecified);
+    let client = Client { source, port: 0, local, transport: Transport::Tcp };
+    let (forwarding, name) = (forwarding.clone(), name.clone());
+    let task = resolving.spawn(async move { lookup::addresses(&forwarding, &client, &name).await });
+    match timeout(RESOLVE_TIMEOUT, task).await {
+        Ok(Ok(Ok(addresses))) => addresses.first().copied().ok_or_else(|| "no address".into()),
+        Ok(Ok(Err(error))) => Err(error),
+        Ok(Err(_)) => Err("the server is about to end".into()),
+        Err(_) => Err(format!("time-out after {} s", RESOLVE_TIMEOUT.as_secs())),
+    }
+}

@@ -1,0 +1,115 @@
+//! States and forced verdicts in the state directory, so that a restart does not forget them.
+//!
+//! One file, written anew as a whole and renamed. A file that cannot be read is set aside with a log line: nothing that it
+//! holds is worth a start that fails.
+
+use crate::snapshot::health::{Forced, State, TargetId};
+use serde::{Deserialize, Serialize};
+use std::{
+    collections::BTreeMap,
+    fs, io,
+    io::Write,
+    path::{Path, PathBuf},
+};
+
+/// The name of the file.
+const FILE: &str = "health.json";
+/// The age in seconds at which a state of an earlier run is no longer believed.
+pub const MAX_AGE: i64 = 300;
+/// The largest file that is read, in octets.
+const MAX_OCTETS: u64 = 256 << 20;
+
+/// What is kept of a target.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Kept {
+    /// The word of its state.
+    pub state: String,
+    /// Since when, in seconds since 1970.
+    pub since: i64,
+    /// When the state was still so, in seconds since 1970.
+    pub observed: i64,
+    /// A verdict set by hand, and when it ends, in seconds since 1970.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub forced: Option<(bool, i64)>,
+}
+
+impl Kept {
+    /// The state, if it is young enough at `now`.
+    pub fn state_at(&self, now: i64) -> Option<State> {
+        State::of_word(&self.state).filter(|_| (0..=MAX_AGE).contains(&(now - self.observed)))
+    }
+
+    /// The verdict set by hand, if it has not ended at `now`.
+    pub fn forced_at(&self, now: i64) -> Option<Forced> {
+        self.forced.map(|(is_healthy, until)| Forced { is_healthy, until }).filter(|forced| now < forced.until)
+    }
+}
+
+/// The file.
+pub struct Store {
+    file: PathBuf,
+    /// What an earlier run left.
+    pub found: BTreeMap<TargetId, Kept>,
+}
+
+impl Store {
+    /// Reads what an earlier run left in the state directory.
+    pub fn open(directory: &Path) -> Store {
+        let file = directory.join(FILE);
+        let found = match read(&file) {
+            Ok(found) => found,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) => {
+                let aside = file.with_extension("json.damaged");
+                let is_aside = fs::rename(&file, &aside).is_ok();
+                tracing::warn!(file = %file.display(), %error, set_aside = is_aside, "health states unreadable");
+                BTreeMap::new()
+            }
+        };
+        Store { file, found }
+    }
+
+    /// Writes what is known, whole or not at all.
+    pub fn write(&self, kept: &BTreeMap<String, Kept>) -> io::Result<()> {
+        let draft = self.file.with_extension("json.new");
+        let mut out = fs::File::create(&draft)?;
+        out.write_all(&serde_json::to_vec(kept)?)?;
+        out.sync_all()?;
+        fs::rename(draft, &self.file)
+    }
+}
+
+fn read(file: &Path) -> io::Result<BTreeMap<TargetId, Kept>> {
+    if fs::metadata(file)?.len() > MAX_OCTETS {
+        return Err(io::Error::other("the file is too large"));
+    }
+    let kept: BTreeMap<String, Kept> = serde_json::from_slice(&fs::read(file)?)?;
+    Ok(kept.into_iter().map(|(id, kept)| (TargetId::parse(&id), kept)).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_states_and_forced_verdicts_and_sets_a_damaged_file_aside() {
+        let directory = std::env::temp_dir().join(format!("zonal-health-{}", std::process::id()));
+        fs::create_dir_all(&directory).unwrap();
+        let kept = Kept { state: "unhealthy".into(), since: 5, observed: 100, forced: Some((true, 150)) };
+        let all = BTreeMap::from([("hc".to_string(), kept.clone()), ("vpce/10.0.0.1".to_string(), kept.clone())]);
+        Store::open(&directory).write(&all).unwrap();
+        let found = Store::open(&directory).found;
+        let interface = TargetId::Interface { endpoint: "vpce".into(), address: "10.0.0.1".parse().unwrap() };
+        assert_eq!(found, BTreeMap::from([(TargetId::Check("hc".into()), kept.clone()), (interface, kept.clone())]));
+        assert_eq!(kept.state_at(400), Some(State::Unhealthy));
+        assert_eq!((kept.state_at(401), kept.state_at(99)), (None, None));
+        assert!(kept.forced_at(149).is_some() && kept.forced_at(150).is_none());
+        for damaged in ["", "{", "[]", "{\"hc\": 7}"] {
+            fs::write(directory.join(FILE), damaged).unwrap();
+            assert!(Store::open(&directory).found.is_empty());
+            assert_eq!(fs::read_to_string(directory.join("health.json.damaged")).unwrap(), damaged);
+        }
+        fs::remove_dir_all(directory).unwrap();
+    }
+}

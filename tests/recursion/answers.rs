@@ -1,0 +1,256 @@
+//! Answers and their validation, through a root of our own.
+
+use super::{LEAF, PROGRAMS, ROOT, hosts, internet, zonal};
+use crate::harness::{ZONAL, can_run, lab::Lab, wait_until};
+use rustix::process::{Pid, Signal, kill_process};
+use std::fs;
+
+#[test]
+fn through_a_root_of_our_own() {
+    if !can_run(&PROGRAMS) {
+        return;
+    }
+    let mut lab = Lab::new();
+    hosts(&mut lab);
+    let (servers, key) = internet(&lab);
+    lab.scratch.write("root.hints", format!(". 300 NS ns.root.\nns.root. 300 A {ROOT}\n"));
+    lab.scratch.write("root.key", key);
+    let zonal = zonal(
+        &lab,
+        "{recursive: true, root_hints: root.hints, trust_anchor: root.key, allow_servers: [198.18.0.0/15]}",
+    );
+    let mut wrong = String::new();
+    // Query, status, whether AD is set, extended errors, answer.
+    /// The query, the status, AD, extended errors, and the answer.
+    type Case = (&'static str, &'static str, bool, &'static [u16], &'static [&'static str]);
+    let cases: &[Case] = &[
+        ("www.plain.test", "NOERROR", false, &[], &["www.plain.test. A 192.0.2.1"]),
+        ("www.plain.test +dnssec", "NOERROR", false, &[], &["www.plain.test. A 192.0.2.1"]),
+        ("www.signed.test +adflag", "NOERROR", true, &[], &["www.signed.test. A 192.0.2.1"]),
+        ("www.signed.test +noadflag", "NOERROR", false, &[], &["www.signed.test. A 192.0.2.1"]),
+        (
+            "www.signed.test +noadflag +dnssec",
+            "NOERROR",
+            true,
+            &[],
+            &["www.signed.test. A 192.0.2.1", "www.signed.test. RRSIG"],
+        ),
+        ("www.signed.test AAAA", "NOERROR", true, &[], &["www.signed.test. AAAA 2001:db8::1"]),
+        ("signed.test DNSKEY", "NOERROR", true, &[], &["signed.test. DNSKEY"]),
+        ("signed.test DS", "NOERROR", true, &[], &["signed.test. DS"]),
+        ("signed.test NS", "NOERROR", true, &[], &["signed.test. NS ns.signed.test."]),
+        ("signed.test SOA", "NOERROR", true, &[], &["signed.test. SOA"]),
+        ("odd.signed.test TYPE65280", "NOERROR", true, &[], &["odd.signed.test. TYPE65280 \\# 3 010203"]),
+        ("none.signed.test", "NXDOMAIN", true, &[], &[]),
+        ("www.signed.test MX", "NOERROR", true, &[], &[]),
+        ("b.ent.signed.test", "NOERROR", true, &[], &[]),
+        ("a.b.ent.signed.test", "NOERROR", true, &[], &["a.b.ent.signed.test. A 192.0.2.3"]),
+        ("x.wild.signed.test", "NOERROR", true, &[], &["x.wild.signed.test. A 192.0.2.2"]),
+        (
+            "x.y.wild.signed.test +dnssec",
+            "NOERROR",
+            true,
+            &[],
+            &["x.y.wild.signed.test. A 192.0.2.2", "x.y.wild.signed.test. RRSIG"],
+        ),
+        ("x.wild.signed.test TXT", "NOERROR", true, &[], &[]),
+        ("none.nsec3.test", "NXDOMAIN", true, &[], &[]),
+        ("www.nsec3.test MX", "NOERROR", true, &[], &[]),
+        ("x.wild.nsec3.test", "NOERROR", true, &[], &["x.wild.nsec3.test. A 192.0.2.2"]),
+        // What proves a wildcard comes behind what is made from it, and what that leads to.
+        (
+            "x.wildcname.nsec3.test +dnssec",
+            "NOERROR",
+            true,
+            &[],
+            &[
+                "www.nsec3.test. A 192.0.2.1",
+                "www.nsec3.test. RRSIG",
+                "x.wildcname.nsec3.test. CNAME www.nsec3.test.",
+                "x.wildcname.nsec3.test. RRSIG",
+            ],
+        ),
+        (
+            "x.wildcname.signed.test +dnssec",
+            "NOERROR",
+            true,
+            &[],
+            &[
+                "www.signed.test. A 192.0.2.1",
+                "www.signed.test. RRSIG",
+                "x.wildcname.signed.test. CNAME www.signed.test.",
+                "x.wildcname.signed.test. RRSIG",
+            ],
+        ),
+        // What is in an opt-out span may be there without being signed.
+        ("www.optout.test", "NOERROR", true, &[], &["www.optout.test. A 192.0.2.1"]),
+        ("none.optout.test", "NXDOMAIN", false, &[], &[]),
+        (
+            "odd.signed.test ANY +tcp",
+            "NOERROR",
+            true,
+            &[],
+            &["odd.signed.test. TYPE65280 \\# 3 010203", "odd.signed.test. RRSIG"],
+        ),
+        (
+            "odd.nsec3.test ANY +tcp",
+            "NOERROR",
+            true,
+            &[],
+            &["odd.nsec3.test. TYPE65280 \\# 3 010203", "odd.nsec3.test. RRSIG"],
+        ),
+        ("none.signed.test ANY +tcp", "NXDOMAIN", true, &[], &[]),
+        (
+            "odd.bogus.test ANY +tcp",
+            "NOERROR",
+            true,
+            &[],
+            &["odd.bogus.test. TYPE65280 \\# 3 010203", "odd.bogus.test. RRSIG"],
+        ),
+        ("www.bogus.test ANY +tcp", "SERVFAIL", false, &[6], &[]),
+        ("none.plain.test", "NXDOMAIN", false, &[], &[]),
+        ("www.plain.test MX", "NOERROR", false, &[], &[]),
+        ("nonesuch", "NXDOMAIN", true, &[], &[]),
+        ("plain.test DS", "NOERROR", true, &[], &[]),
+        (
+            "alias.signed.test",
+            "NOERROR",
+            true,
+            &[],
+            &["alias.signed.test. CNAME www.signed.test.", "www.signed.test. A 192.0.2.1"],
+        ),
+        ("alias.signed.test CNAME", "NOERROR", true, &[], &["alias.signed.test. CNAME www.signed.test."]),
+        (
+            "x.wildcname.signed.test",
+            "NOERROR",
+            true,
+            &[],
+            &["www.signed.test. A 192.0.2.1", "x.wildcname.signed.test. CNAME www.signed.test."],
+        ),
+        (
+            "far.signed.test",
+            "NOERROR",
+            false,
+            &[],
+            &["far.signed.test. CNAME www.plain.test.", "www.plain.test. A 192.0.2.1"],
+        ),
+        (
+            "farther.signed.test",
+            "NOERROR",
+            true,
+            &[],
+            &[
+                "alias.nsec3.test. CNAME www.nsec3.test.",
+                "farther.signed.test. CNAME alias.nsec3.test.",
+                "www.nsec3.test. A 192.0.2.1",
+            ],
+        ),
+        ("nowhere.signed.test", "NXDOMAIN", false, &[], &["nowhere.signed.test. CNAME none.plain.test."]),
+        ("here.signed.test", "NXDOMAIN", true, &[], &["here.signed.test. CNAME none.signed.test."]),
+        ("here.plain.test", "NXDOMAIN", false, &[], &["here.plain.test. CNAME none.plain.test."]),
+        (
+            "x.dname.signed.test",
+            "NOERROR",
+            true,
+            &[],
+            &[
+                "dname.signed.test. DNAME sub.www2.signed.test.",
+                "x.dname.signed.test. CNAME x.sub.www2.signed.test.",
+                "x.sub.www2.signed.test. A 192.0.2.4",
+            ],
+        ),
+        (
+            "y.dname.signed.test CNAME",
+            "NOERROR",
+            true,
+            &[],
+            &["dname.signed.test. DNAME sub.www2.signed.test.", "y.dname.signed.test. CNAME y.sub.www2.signed.test."],
+        ),
+        (
+            "z.dname.signed.test ANY",
+            "NOERROR",
+            true,
+            &[],
+            &["dname.signed.test. DNAME sub.www2.signed.test.", "z.dname.signed.test. CNAME z.sub.www2.signed.test."],
+        ),
+        // What is ours is ours, also below what is signed and at the end of chains that are not ours.
+        ("db.corp.signed.test", "NOERROR", false, &[], &["db.corp.signed.test. A 10.1.0.99"]),
+        ("none.corp.signed.test", "NXDOMAIN", false, &[], &[]),
+        (
+            "private.signed.test",
+            "NOERROR",
+            false,
+            &[],
+            &["db.corp.internal. A 10.1.0.98", "private.signed.test. CNAME db.corp.internal."],
+        ),
+        (
+            "private.plain.test",
+            "NOERROR",
+            false,
+            &[],
+            &["db.corp.internal. A 10.1.0.98", "private.plain.test. CNAME db.corp.internal."],
+        ),
+        (
+            "below.signed.test",
+            "NOERROR",
+            false,
+            &[],
+            &["below.signed.test. CNAME db.corp.signed.test.", "db.corp.signed.test. A 10.1.0.99"],
+        ),
+        ("corp.signed.test DS", "NOERROR", false, &[], &[]),
+        // What is bogus is none, but for those who want it.
+        ("www.bogus.test", "SERVFAIL", false, &[6], &[]),
+        ("www.bogus.test +cdflag", "NOERROR", false, &[], &["www.bogus.test. A 192.0.2.66"]),
+        ("www.bogus.test AAAA", "NOERROR", true, &[], &["www.bogus.test. AAAA 2001:db8::1"]),
+        ("tobogus.signed.test", "SERVFAIL", false, &[6], &[]),
+        ("www.expired.test", "SERVFAIL", false, &[7], &[]),
+        ("www.expired.test +cdflag", "NOERROR", false, &[], &["www.expired.test. A 192.0.2.1"]),
+        ("none.bogus.test +cdflag", "NXDOMAIN", false, &[], &[]),
+        // Servers that are dead or lame. By TCP, as these answers may take longer than a UDP client is answered.
+        ("www.half.test +tcp", "NOERROR", false, &[], &["www.half.test. A 192.0.2.1"]),
+        ("www.half.test AAAA +tcp", "NOERROR", false, &[], &["www.half.test. AAAA 2001:db8::1"]),
+        ("www.lamed.test +tcp", "NOERROR", false, &[], &["www.lamed.test. A 192.0.2.1"]),
+        ("www.lamed.test AAAA +tcp", "NOERROR", false, &[], &["www.lamed.test. AAAA 2001:db8::1"]),
+        ("a.b.ent.lamed.test +tcp", "NOERROR", false, &[], &["a.b.ent.lamed.test. A 192.0.2.3"]),
+        ("www.dead.test +tcp", "SERVFAIL", false, &[22], &[]),
+        ("www.lame.plain.test +tcp", "SERVFAIL", false, &[22], &[]),
+    ];
+    for (query, status, ad, ede, answer) in cases {
+        let started = std::time::Instant::now();
+        let reply = lab.dig("app", &format!("@10.1.0.2 {query}"));
+        let elapsed = started.elapsed();
+        let found: Vec<String> = reply
+            .answer
+            .iter()
+            .map(|line| {
+                let mut words: Vec<&str> = line.split(' ').collect();
+                words.remove(1);
+                words.join(" ")
+            })
+            .collect();
+        let is_same = found.len() == answer.len() && answer.iter().all(|a| found.iter().any(|f| f.starts_with(a)));
+        let has_ad = reply.flags.split(' ').any(|flag| flag == "ad");
+        if !(reply.status == *status && has_ad == *ad && reply.ede == *ede && is_same && elapsed.as_secs() < 5) {
+            wrong += &format!("{query}: {elapsed:?} {} [{}] {:?} {found:#?}\n", reply.status, reply.flags, reply.ede);
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong}\n{}", zonal.log());
+
+    // Who has repaired a zone need not wait for the end of what was remembered of it.
+    let file = lab.scratch.path().join("plain.test.zone");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace("www 300 A 192.0.2.1\n", "www 300 A 192.0.2.9\n").replace(" 1 7200", " 2 7200"))
+        .unwrap();
+    let nsd = Pid::from_raw(servers[2].id() as i32).unwrap();
+    let www = |server: &str| lab.dig("app", &format!("@{server} www.plain.test A")).data("A").concat();
+    wait_until("the authoritative server has it", || {
+        kill_process(nsd, Signal::HUP).unwrap();
+        (www(LEAF) == "192.0.2.9").then_some(())
+    });
+    assert_eq!(www("10.1.0.2"), "192.0.2.1", "what is remembered");
+    for name in [&["www.plain.test"][..], &[]] {
+        let output = lab.run("ns", &[&[ZONAL, "cache", "flush"][..], name].concat());
+        assert!(output.status.success(), "{output:?}");
+        assert_eq!(www("10.1.0.2"), "192.0.2.9", "{name:?}");
+    }
+}
