@@ -1,5 +1,4 @@
-//! A BIND on-premises that follows a delegation to the VPCs' zones by itself, and tells each server no more of a name than it
-//! has to know (RFC 9156).
+//! An on-premises BIND that follows a delegation to the zones of VPCs, and minimises the names in its queries (RFC 9156).
 
 use crate::harness::{ZONAL, can_run, lab::Lab, wait_until};
 

@@ -106,7 +106,7 @@ fn keys_differ_by_route_type_flags_and_name() {
 }
 
 #[test]
-fn what_has_ended_is_for_when_others_fail() {
+fn serves_stale_answers_while_servers_fail() {
     let cache = cache(MIB);
     cache.insert("r", key("www.example"), entry(4, 60, NOW));
     let end = NOW + 60;
