@@ -35,8 +35,8 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Trusts the system's authorities (the environment variables `SSL_CERT_FILE` and `SSL_CERT_DIR` name other ones) and those
-    /// in a PEM file.
+    /// Trusts the system's authorities (the environment variables `SSL_CERT_FILE` and
+    /// `SSL_CERT_DIR` name other ones) and those in a PEM file.
     pub fn new(authorities: Option<PathBuf>) -> Tls {
         Tls { authorities, configs: OnceLock::new() }
     }
