@@ -24,7 +24,7 @@ pub struct Aliases {
 
 impl Aliases {
     /// Checks the aliases of changed zones. If names of endpoints have changed, checks all aliases to such names too.
-    pub(super) fn follow(
+    pub(super) fn recheck(
         &self,
         manifest: &Manifest,
         zones: &Zones,

@@ -73,7 +73,7 @@ impl Zones {
 pub type Serials = Arc<BTreeMap<Id, Serial>>;
 
 /// Compiles the zones that a change may concern. Returns all zones, the identifiers of the changed ones, and the serials.
-pub(super) fn follow(
+pub(super) fn recompile(
     loaded: &Loaded,
     node: &Node,
     previous: Option<&Snapshot>,
