@@ -1,4 +1,4 @@
-//! The commands that ask a server which wants to know who asks; and what `check` and the log say of a configuration.
+//! The commands with a server that authenticates its clients; `check` and the log of a configuration.
 
 use crate::harness::{Process, Scratch, ZONAL, can_run, free_port, http_get, http_send, tree, wait_until};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
@@ -10,14 +10,14 @@ use std::{
     process::Command,
 };
 
-/// Exit status, and all that is printed, in a directory.
+/// Runs a command in a directory. Returns its exit status and all of its output.
 fn zonal(scratch: &Scratch, arguments: &str) -> (Option<i32>, String) {
     let output = Command::new(ZONAL).args(arguments.split(' ')).current_dir(scratch.path()).output().unwrap();
     let text = [output.stdout, output.stderr].concat();
     (output.status.code(), String::from_utf8(text).unwrap())
 }
 
-/// A node with the demo's manifest, and the port of its admin API.
+/// A node with the manifest of the demo, and the port of its admin API.
 fn node(scratch: &Scratch, admin: &str, more: &str) -> (Process, u16) {
     let (port, admin_port) = (free_port(), free_port());
     scratch.write(
@@ -37,7 +37,7 @@ fn node(scratch: &Scratch, admin: &str, more: &str) -> (Process, u16) {
     (process, admin_port)
 }
 
-/// An authority, and certificates of it for the server and for a client.
+/// Writes an authority, and its certificates for the server and for a client.
 fn certificates(scratch: &Scratch) {
     let key = KeyPair::generate().unwrap();
     let mut params = CertificateParams::new(Vec::new()).unwrap();
@@ -81,7 +81,7 @@ fn commands_authenticate_to_servers() {
     for (access, expected, words) in [
         ("--certificate-authority ca.crt --token-file token", 0, ""),
         ("--certificate-authority ca.crt --client-certificate client.crt --client-private-key client.key", 0, ""),
-        // It is not asked again and again, nor is another answer made up.
+        // `wait` does not repeat the request, and `explain` does not fall back to the manifest.
         ("--certificate-authority ca.crt", 1, "says 401 Unauthorized: a token is missing"),
     ] {
         for command in commands(&url, &format!("--admin {url}")).iter().chain(&commands(&url, "--config zonal.yaml")) {
@@ -91,7 +91,7 @@ fn commands_authenticate_to_servers() {
     }
     let (code, text) = zonal(&scratch, "explain --from 127.1.0.7 sqs.us-east-1.amazonaws.com");
     assert!(code == Some(1) && text.contains("cannot be trusted"), "{code:?} {text}");
-    // Without HTTPS it is said what is missing.
+    // Without HTTPS, the error says what is missing.
     for command in ["cache show", "explain --from 127.1.0.7 sqs.us-east-1.amazonaws.com"] {
         let (code, text) = zonal(&scratch, &format!("{command} --admin 127.0.0.1:{port}"));
         assert!(
@@ -175,7 +175,7 @@ internet_resolver: {recursive: true, root_hints: none, trust_anchor: bad}
     };
     let (code, found, text) = told();
     assert_eq!(code, Some(1));
-    // And of the manifest.
+    // Problems of the manifest are shown as well.
     assert!(found.len() == 13 && found[12].starts_with("1:8 "), "{text}");
     assert_eq!(
         found[..12],
@@ -195,7 +195,7 @@ internet_resolver: {recursive: true, root_hints: none, trust_anchor: bad}
         ],
         "{text}"
     );
-    // Of what is needed only later, `serve` tells as well.
+    // `serve` reports a missing file too, although it needs the file only later.
     let (code, text) = zonal(&scratch, "serve");
     assert!(code == Some(1) && text.contains(" certificate_authority: there is no file none.crt"), "{text}");
 
@@ -250,19 +250,19 @@ fn a_json_log_has_json_lines_only() {
     let (process, port) = node(&programs, admin, "log: {format: json}\n");
     let (code, text) = zonal(&programs, &format!("status --all 127.0.0.1:{port}"));
     assert_eq!(code, Some(0), "{text}");
-    // The last line may still be being written.
+    // The last line may be incomplete.
     let log = process.log();
     for line in log.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
         assert!(serde_json::from_str::<Value>(line).is_ok(), "{line}");
     }
 }
 
-/// A log that nobody reads holds up neither changes nor the end.
+/// A log that nobody reads delays neither changes nor the end.
 #[test]
 fn answers_while_nobody_reads_the_log() {
     let (mut reader, writer) = std::io::pipe().unwrap();
     let mut other = writer.try_clone().unwrap();
-    // The pipe is full, whatever it holds.
+    // The pipe is full, whatever its size.
     let filler = std::thread::spawn(move || while other.write_all(&[b'x'; 4096]).is_ok() {});
     let (port, admin) = (free_port(), SocketAddr::from((Ipv4Addr::LOCALHOST, free_port())));
     let scratch = Scratch::new();
@@ -288,7 +288,7 @@ fn answers_while_nobody_reads_the_log() {
     filler.join().unwrap();
 }
 
-/// What cannot be written is not passed over in silence; who has gone away does not matter, wherever they listened.
+/// A write error of the output makes a command fail. A closed pipe does not.
 #[test]
 fn commands_fail_when_their_output_cannot_be_written() {
     let scratch = Scratch::new();
@@ -316,7 +316,7 @@ fn commands_fail_when_their_output_cannot_be_written() {
         let told = String::from_utf8(output.stderr).unwrap();
         assert!(told.contains("standard output cannot be written: No space left"), "{arguments}: {told}");
     }
-    // Nobody hears why it fails.
+    // Standard error is closed as well.
     for (arguments, code) in [
         (format!("export --server 127.0.0.1:{} --directory out", free_port()), 1),
         ("explain --from 127.1.0.7 a..b".into(), 2),
@@ -328,7 +328,7 @@ fn commands_fail_when_their_output_cannot_be_written() {
     }
 }
 
-/// Whatever answers with JSON is not a node for that.
+/// A server that answers with JSON is not necessarily a node.
 #[test]
 fn commands_recognise_servers_that_are_not_zonal() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -347,7 +347,7 @@ fn commands_recognise_servers_that_are_not_zonal() {
     }
 }
 
-/// What is written to begin with is without a flaw, is served, and answers; and nothing is overwritten.
+/// The example of `init` has no problems, is served, and answers. `init` overwrites nothing.
 #[test]
 fn init_writes_an_example_that_answers() {
     if !can_run(&["setpriv", "dig"]) {
@@ -361,7 +361,7 @@ fn init_writes_an_example_that_answers() {
     let (code, told) = zonal(&scratch, "check new/node/zones --deny-warnings");
     assert!(code == Some(0) && told.contains("no errors, no warnings"), "{told}");
     for again in ["init new/node", "init new"] {
-        // A file, or a manifest, is there already.
+        // A file or a manifest exists already.
         if again == "init new" {
             scratch.write("new/zones/other.yaml", "vpcs: {}\n");
         }
@@ -374,7 +374,7 @@ fn init_writes_an_example_that_answers() {
     assert!(code == Some(0) && told.contains(" 127.2.0.10") && told.contains(" 127.2.128.10"), "{told}");
     let (code, told) = explain("--from 127.1.0.7 --to 127.1.0.2 -x 127.1.0.9");
     assert!(code == Some(0) && told.starts_with("9.0.1.127.in-addr.arpa. PTR, from 127.1.0.7"), "{told}");
-    // The ports of the templates are those of everybody: others may have them.
+    // Another program may have the ports of the example.
     let (port, admin) = (free_port(), free_port());
     let text = std::fs::read_to_string(scratch.path().join("new/node/zonal.yaml")).unwrap();
     let text = text.replace("127.0.0.1:9153", &format!("127.0.0.1:{admin}"));

@@ -1,4 +1,4 @@
-//! The query log, as those have it who read it: by files, sockets and HTTP, and what becomes of it when nobody takes it.
+//! The query log in files, sockets and HTTP, and with destinations that fail.
 
 use crate::harness::{
     Process, Scratch, Server, can_run,
@@ -21,8 +21,8 @@ use std::{
     time::Duration,
 };
 
-/// Two tenants with the same zone names, and a hub that forwards. `logs` are the configurations, `port` that of the server
-/// that is forwarded to.
+/// A manifest with two tenants with the same zone names, and a hub that forwards. `logs` are the query log configurations, and
+/// `port` is the port of the upstream server.
 fn manifest(logs: &str, port: u16) -> String {
     format!(
         r#"
@@ -69,8 +69,8 @@ query_log_configs:
     )
 }
 
-/// A server with these logs, and the directory of its manifest. It forwards to a port. `allow` is what logs may go to that
-/// is no file.
+/// A server with these logs, and the directory of its manifest. It forwards to a port. `allow` has the allowed destinations that
+/// are not files.
 fn server(logs: &str, port: u16, allow: &str) -> (Server, Scratch) {
     let scratch = Scratch::new();
     scratch.write("manifest.yaml", manifest(logs, port));
@@ -82,10 +82,10 @@ fn log_of(server: &Server, name: &str) -> PathBuf {
     server.scratch.path().join("logs").join(name)
 }
 
-/// The lines of a log, each of which is an object.
+/// The lines of a log, each a JSON object.
 fn lines(path: &Path) -> Vec<Value> {
     let text = fs::read_to_string(path).unwrap_or_default();
-    // The last one may be on its way.
+    // The last line may be incomplete.
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     whole.lines().map(object).collect()
 }
@@ -110,7 +110,7 @@ fn ask_at(server: &Server, source: &str, local: &str, question: &str) -> String 
     Stub::new(source, (local, server.port)).ask(question).reply.status
 }
 
-/// Asks many questions of the corporate zone. Returns how many of them were answered.
+/// Sends many queries for the corporate zone. Returns the number of answers.
 fn ask_many(server: &Server, count: usize) -> usize {
     let questions: Vec<String> = (0..count).map(|number| format!("name-{number}.corp.test A")).collect();
     let stub = Stub::new("127.61.0.7", ("127.0.0.1", server.port));
@@ -121,12 +121,12 @@ fn written(server: &Server, outcome: &str) -> f64 {
     server.metric(&["zonal_query_log_entries_total", outcome])
 }
 
-/// A server that answers all with one address.
+/// A server that answers each query with the same address.
 fn upstream() -> Fake {
     Fake::start("127.0.0.1:0", |asked| vec![Say::Now(asked.address("192.0.2.7"))])
 }
 
-/// The name, type and RCODE of an entry, its answers, what answered, and what else `zonal` tells.
+/// The name, type and RCODE of an entry, its answers, their sources, and other members of `zonal`.
 type Expected<'a> = (&'a str, &'a str, &'a str, &'a [Value], &'a [Value], Value);
 
 #[test]
@@ -150,7 +150,7 @@ fn entries_are_in_the_schema_of_route_53() {
         ("ip-127-61-0-9.ec2.internal A", "NOERROR"),
     ] {
         assert_eq!(ask(&server, client, question), status, "{question}");
-        // One after another: threads do not wait for each other.
+        // The queries are sent one after another, because entries of several threads have no order.
         count += 1;
         wait_for_lines(&path, count);
     }
@@ -245,7 +245,7 @@ fn entries_are_in_the_schema_of_route_53() {
     assert!(entries[0]["zonal"].get("cache").is_none(), "nobody else was asked: {}", entries[0]);
 }
 
-/// Whose queries a log has depends on who asks, and at which entry point.
+/// The client and the entry point decide which logs have a query.
 #[test]
 fn a_log_has_queries_of_its_own_networks_only() {
     if !can_run(&["setpriv"]) {
@@ -273,7 +273,7 @@ fn a_log_has_queries_of_its_own_networks_only() {
     assert!(!log_of(&server, "nobody").exists());
 }
 
-/// What a client puts into a name reaches no terminal, and breaks no line.
+/// Control characters in a name reach no terminal, and break no line.
 #[test]
 fn escapes_names() {
     if !can_run(&["setpriv"]) {
@@ -317,7 +317,7 @@ fn rotates_and_reopens_files() {
         wait_until(name, || (fs::read_to_string(&path).unwrap().ends_with('\n')).then_some(()));
         assert!(!lines(&path).is_empty(), "{name}");
     }
-    // As logrotate has it: moved away, and then a signal.
+    // logrotate renames the file, and then sends a signal.
     let (path, moved) = (log_of(&server, "a"), log_of(&server, "moved"));
     fs::rename(&path, &moved).unwrap();
     let before = lines(&moved).len();
@@ -334,7 +334,7 @@ fn rotates_and_reopens_files() {
     assert_eq!(lines(&path).iter().filter(|entry| entry["query_name"] != "www.corp.test.").count(), 0, "{more}");
 }
 
-/// Lines that came in over connections.
+/// The lines that arrived over connections.
 type Lines = Arc<Mutex<Vec<String>>>;
 
 fn collect(stream: impl Read + Send + 'static, lines: &Lines) {
@@ -346,7 +346,7 @@ fn collect(stream: impl Read + Send + 'static, lines: &Lines) {
     });
 }
 
-/// Takes batches by HTTP, and answers each with a status.
+/// Receives batches by HTTP, and answers each with a status.
 fn http_server(listener: TcpListener, status: &'static str, lines: &Lines) {
     let lines = lines.clone();
     thread::spawn(move || {
@@ -442,7 +442,7 @@ fn entries_go_to_stdout_sockets_and_http() {
     server.process.wait_for_log("this node does not list `tcp:127.0.0.1:9` in `query_log.allow`");
 }
 
-/// Nobody listens, and then somebody who does not read; and then all is well.
+/// First the socket does not exist, then its server does not read, and then it reads.
 #[test]
 fn a_dead_destination_delays_no_query() {
     if !can_run(&["setpriv"]) {
@@ -474,7 +474,7 @@ fn a_dead_destination_delays_no_query() {
     });
 }
 
-/// A file system that goes when the test ends.
+/// A file system that is unmounted when the test ends.
 struct Mount(PathBuf);
 
 impl Mount {
@@ -510,14 +510,14 @@ fn a_full_disk_delays_no_query() {
         (written(&server, "written") + written(&server, "dropped") == 3000.0).then_some(())
     });
     assert!(written(&server, "dropped") > 500.0);
-    // A last short one may have had room, which the next has not.
-    wait_until("it is said that it fails", || {
+    // A short batch may still have fitted. The next one does not.
+    wait_until("the failure is reported", || {
         ask(&server, "127.61.0.7", "www.corp.test A");
         (server.metric(&["zonal_query_log_failed"]) == 1.0).then_some(())
     });
     let text = fs::read_to_string(&path).unwrap();
     assert!(text.is_empty() || text.ends_with('\n'), "no line is cut off");
-    // The last ones may not have been tried yet.
+    // The last batches may not be written yet.
     wait_until("what is counted is there", || {
         (lines(&path).len() == written(&server, "written") as usize).then_some(())
     });
@@ -563,7 +563,7 @@ fn applies_sampling_limits_filters_and_privacy() {
     let metric = |config: &str, outcome: &str| {
         server.metric(&["zonal_query_log_entries_total", &format!("config=\"{config}\""), &format!("\"{outcome}\"")])
     };
-    // The wanted share, give or take six standard deviations.
+    // The expected share, with six standard deviations.
     let some = wait_until("the sample is written", || {
         let some = lines(&log_of(&server, "some")).len();
         (some > 0 && some as f64 == metric("some", "written")).then_some(some)
@@ -577,7 +577,7 @@ fn applies_sampling_limits_filters_and_privacy() {
     assert!(!log_of(&server, "none").exists());
 }
 
-/// A log that changes is another one for what comes then, and one that ends leaves no metric behind.
+/// A changed configuration applies to later queries. A log that ends leaves no metric.
 #[test]
 fn logs_follow_the_manifest() {
     if !can_run(&["setpriv"]) {
@@ -605,7 +605,7 @@ fn logs_follow_the_manifest() {
     assert_eq!(wait_for_lines(&log_of(&server, "second"), 1)[0]["query_name"], "second.corp.test.");
     assert_eq!(wait_for_lines(&log_of(&server, "third"), 1)[0]["query_name"], "third.corp.test.");
     assert_eq!(lines(&log_of(&server, "first")).len(), 1);
-    wait_until("the old one is in no metric", || (server.metric(&["config=\"a\""]) == 0.0).then_some(()));
+    wait_until("the ended log has no metric", || (server.metric(&["config=\"a\""]) == 0.0).then_some(()));
     serve("  {}");
     ask_as("after");
     serve("  b: {vpc_ids: [vpc-a], destination: {file: {path: third}}}");
@@ -613,7 +613,7 @@ fn logs_follow_the_manifest() {
     wait_for_lines(&log_of(&server, "third"), 2);
 }
 
-/// What is logged is written when the server ends.
+/// All entries are written when the server ends.
 #[test]
 fn writes_all_entries_at_the_end() {
     if !can_run(&["setpriv"]) {
@@ -630,7 +630,7 @@ fn writes_all_entries_at_the_end() {
     assert_eq!(lines(&log_of(&server, "a")).len(), count);
 }
 
-/// dnstap by the reference implementation's receiver, and read by BIND's tool.
+/// The receiver of the reference implementation takes the messages, and BIND's tool reads them.
 #[test]
 fn other_programs_read_the_dnstap_messages() {
     if !can_run(&["setpriv", "fstrm_capture", "dnstap-read"]) {
@@ -693,7 +693,7 @@ fn other_programs_read_the_dnstap_messages() {
         }
         let full = Command::new("dnstap-read").arg("-y").arg(scratch.path().join(&file)).output().unwrap();
         let full = String::from_utf8_lossy(&full.stdout).into_owned();
-        // Each message of a client has both ports, and each of another server that one's.
+        // A message of a client has both ports. A message of an upstream server has the port of that server.
         let port = server.port;
         for message in full.split("\n---\n").filter(|message| message.contains("  type: ")) {
             let has = |field: &str| message.lines().any(|line| line.trim_start().starts_with(&format!("{field}: ")));

@@ -1,5 +1,4 @@
-//! Restarts: under load none of the queries is lost, nothing that was acknowledged is, and a process that cannot take over
-//! changes nothing.
+//! Restarts under load: no query is lost, no acknowledged change is lost, and a failed takeover changes nothing.
 
 use crate::harness::{
     Process, Scratch, Server, ZONAL, can_run, http_get, http_send,
@@ -30,9 +29,9 @@ use std::{
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use zonal::answer::Transport;
 
-/// What is asked for under load.
+/// The name of the queries under load.
 const LOAD: Question = Question { name: "load.example", is_right: |text| text == "right" };
-/// A name whose text is a number that grows.
+/// A name whose TXT record is a growing number.
 const NUMBER: Question = Question { name: "number.example", is_right: |text| text.parse::<u64>().is_ok() };
 
 fn manifest(n: u64) -> String {
@@ -43,7 +42,7 @@ fn manifest(n: u64) -> String {
     )
 }
 
-/// The number that is served; none if there is none.
+/// The number that is served; none without one.
 fn number(port: u16) -> Option<u64> {
     let socket = UdpSocket::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
     socket.connect((Ipv4Addr::LOCALHOST, port)).unwrap();
@@ -64,7 +63,7 @@ fn site() -> (Scratch, Certificate) {
     (scratch, certificate)
 }
 
-/// zonal by all transports, and those that take over from it.
+/// zonal with all transports, and the processes that take over from it.
 fn server(more: &str) -> (SecureServer, Succession) {
     let (scratch, certificate) = site();
     let directory = scratch.path().join("zones");
@@ -74,13 +73,13 @@ fn server(more: &str) -> (SecureServer, Succession) {
     (server, succession)
 }
 
-/// Has a new number served.
+/// Changes the number, and waits until it is served.
 fn change(server: &SecureServer, n: u64) {
     server.scratch.write("zones/manifest.yaml", manifest(n));
     wait_until("the change is served", || (number(server.do53) == Some(n)).then_some(()));
 }
 
-/// However busy the machine is, there is something by each transport.
+/// Waits until each transport has had a query, also on a busy machine.
 fn is_a_load(answers: &std::collections::BTreeMap<&'static str, u64>) {
     assert!(answers.len() == 7 && answers.values().all(|count| *count >= 10), "{answers:?} are no load");
 }
@@ -97,7 +96,7 @@ fn takeover_under_load_loses_no_query() {
             sleep(Duration::from_millis(100));
             succession.renew();
             assert_eq!(http_get(server.admin, "/ready").unwrap().0, 200);
-            // What is by QUIC is closed and made anew.
+            // QUIC connections are closed and opened again.
             for transport in [Transport::Quic, Transport::H3] {
                 let reply = RUNTIME.block_on(client.ask(transport, &query(0, LOAD.name, false)));
                 assert_eq!(reply[3] & 15, 0, "{reply:?}");
@@ -107,7 +106,7 @@ fn takeover_under_load_loses_no_query() {
         }
     });
     is_a_load(&answers);
-    // Who has a configuration without an address does not keep it open for the others.
+    // A new process whose configuration lacks an address closes the inherited socket.
     let gone = server.dot;
     let config = fs::read_to_string(server.scratch.path().join("zonal.yaml")).unwrap();
     let lines = config.lines().filter(|line| !line.contains("protocol: DoT"));
@@ -117,8 +116,8 @@ fn takeover_under_load_loses_no_query() {
     assert_eq!(number(server.do53), Some(3));
 }
 
-/// By the one that was taken over from, even if nothing was said on them yet: only GOAWAY tells a client by HTTP/2 that what
-/// it has sent meanwhile was not taken (RFC 9113, 6.8).
+/// The old process does not reset them, even if they had no request yet. Only GOAWAY tells an HTTP/2 client that its last
+/// requests were not processed (RFC 9113, 6.8).
 #[test]
 fn takeover_resets_no_new_connection() {
     const GOAWAY: u8 = 7;
@@ -164,7 +163,7 @@ fn restart_by_systemd_under_load_loses_no_query() {
     let mut succession = Succession::new(&server.scratch, server.process.id());
     let cores = std::thread::available_parallelism().unwrap().get();
     let kept = systemd.kept();
-    // Of Do53 TCP and a socket for each core, DoT, DoH by TCP and UDP, DoQ, and the admin API.
+    // The sockets: Do53 by TCP, and by UDP for each core; DoT; DoH by TCP and UDP; DoQ; and the admin API.
     assert_eq!(kept.len(), 1 + cores + 1 + 2 + 1 + 1, "{kept:?}");
     assert!(
         kept.contains(&format!("udp-0.0.0.0-{}", server.do53)) && kept.contains(&format!("tcp-0.0.0.0-{}", server.dot))
@@ -183,11 +182,11 @@ fn restart_by_systemd_under_load_loses_no_query() {
         for round in 1..=3 {
             sleep(Duration::from_millis(100));
             restart(format!("restarted-{round}"));
-            assert_eq!(systemd.kept(), kept, "the very same sockets");
+            assert_eq!(systemd.kept(), kept, "the same sockets");
             change(&server, round);
             assert_eq!(http_get(server.admin, "/ready").unwrap().0, 200);
         }
-        // Another one takes over: it is the service then, and is restarted like any.
+        // A new process takes over. It is the service then, and systemd restarts it.
         succession.current = systemd.main();
         succession.renew();
         assert_eq!(systemd.main(), succession.current);
@@ -195,7 +194,7 @@ fn restart_by_systemd_under_load_loses_no_query() {
         assert_eq!(systemd.kept(), kept);
     });
     is_a_load(&answers);
-    // Whom it has killed itself leaves the sockets, too, and what comes meanwhile waits in them.
+    // A process that systemd kills leaves its sockets too. Queries wait in them meanwhile.
     let old = systemd.main();
     kill_process(Pid::from_raw(old as i32).unwrap(), Signal::KILL).unwrap();
     wait_until("it has ended", || has_ended(old).then_some(()));
@@ -212,7 +211,7 @@ fn restart_by_systemd_under_load_loses_no_query() {
             .any(|line| line.starts_with("STATUS=") && line.contains("serving private_hosted_zones 2, vpcs 1 on ")),
         "{said:?}"
     );
-    // An address that is not configured any more is not kept.
+    // systemd drops the socket of an address that is not configured any more.
     let text = fs::read_to_string(&config).unwrap();
     let lines = text.lines().filter(|line| !line.contains("protocol: DoT"));
     server.scratch.write("zonal.yaml", lines.map(|line| format!("{line}\n")).collect::<String>());
@@ -225,7 +224,7 @@ fn restart_by_systemd_under_load_loses_no_query() {
     assert!(!systemd.kept().contains(&dot), "{:?}", systemd.kept());
 }
 
-/// Starts it after it has ended.
+/// Starts the service after it has ended.
 fn restart_killed(systemd: &Systemd, command: &[&str], scratch: &Scratch, processes: &mut Vec<Process>) {
     processes.push(systemd.start(command, scratch, &format!("started-{}", processes.len())));
     systemd.ready();
@@ -273,7 +272,7 @@ fn a_failed_takeover_changes_nothing() {
     server.process.assert_alive();
 }
 
-/// A process that asks for what another one has, up to some step.
+/// A client of the takeover socket that stops at some step.
 struct Caller(OwnedFd);
 
 impl Caller {
@@ -290,7 +289,7 @@ impl Caller {
     /// The next message; empty at the end.
     fn hear(&self) -> String {
         let mut text = [0; 512];
-        // What comes with it is closed by the kernel.
+        // The kernel closes the descriptors that come with the message.
         let (len, _) = recv(&self.0, &mut text, rustix::net::RecvFlags::empty()).unwrap_or_default();
         String::from_utf8_lossy(&text[..len]).into_owned()
     }
@@ -322,12 +321,12 @@ fn a_process_that_ends_during_the_takeover_changes_nothing() {
             n += 1;
             change(&server, n);
         };
-        // Each step of what is said.
+        // The caller stops after each step of the protocol.
         drop(Caller::new(scratch));
         changes();
         let caller = Caller::new(scratch);
         caller.say("GET / HTTP/1.1");
-        assert!(caller.hear().contains(hello), "it says what it takes");
+        assert!(caller.hear().contains(hello), "the reply has the expected message");
         assert_eq!(caller.hear(), "");
         changes();
         let caller = Caller::new(scratch);
@@ -342,7 +341,7 @@ fn a_process_that_ends_during_the_takeover_changes_nothing() {
             drop(caller);
             changes();
         }
-        // The real one, before it asks, and when it has everything but a certificate.
+        // A real process that fails before it calls, and one that fails when it has everything but a certificate.
         for (config, is_frozen) in [
             (format!("{text}cookie_secret_file: fifo\n"), false),
             (text.replace("certificate: tls.crt", "certificate: fifo"), true),
@@ -352,7 +351,7 @@ fn a_process_that_ends_during_the_takeover_changes_nothing() {
             let called = format!("takeover started process={}", other.id());
             if is_frozen {
                 wait_until("it takes over", || succession.logs().contains(&called).then_some(()));
-                // What comes now is made afterwards.
+                // A change that arrives now is made after the failure.
                 scratch.write("zones/manifest.yaml", manifest(1000));
             }
             sleep(Duration::from_millis(300));
@@ -364,7 +363,7 @@ fn a_process_that_ends_during_the_takeover_changes_nothing() {
             }
             changes();
         }
-        // After all that another one can take over.
+        // Another process can take over after the failures.
         succession.start(scratch);
         changes();
     });
@@ -409,7 +408,7 @@ fn takeover_during_reloads_loses_no_change() {
     is_a_load(&answers);
 }
 
-/// Pushes one number after the other, while processes take over. What was acknowledged is served ever after.
+/// Pushes one number after the other, while processes take over. An acknowledged number is never lost.
 fn what_was_acknowledged_survives(state: &str) -> (Succession, Server, u64) {
     let server = Server::start_from("{push: {}}", &format!("takeover_socket: takeover\n{state}"));
     let mut succession = Succession::new(&server.scratch, server.process.id());
@@ -430,7 +429,7 @@ fn what_was_acknowledged_survives(state: &str) -> (Succession, Server, u64) {
                         n += 1;
                         acknowledged.store(n, Relaxed);
                     }
-                    // It may have been made or not: it is made again.
+                    // The change may be made or not: it is sent again.
                     Some(503) | None => refused += 1,
                     Some(status) => panic!("{status}"),
                 }
@@ -451,7 +450,7 @@ fn what_was_acknowledged_survives(state: &str) -> (Succession, Server, u64) {
         stop.store(true, Relaxed);
         pusher.join().unwrap()
     });
-    // Few are under way whenever another one takes over: one that is being made, and those that come until the other one answers.
+    // At each takeover, few changes are on their way: the one that is being made, and later ones until the new process answers.
     assert!(refused <= 18, "{refused}");
     let last = acknowledged.load(Relaxed);
     assert!(number(server.port).is_some_and(|n| n >= last), "{last} is lost");
@@ -472,19 +471,19 @@ fn acknowledged_changes_survive_a_takeover_on_disk() {
         return;
     }
     let (succession, server, last) = what_was_acknowledged_survives("state_directory: state\n");
-    // One with another directory would not have it.
+    // A new process with another state directory would not have the changes.
     let config = fs::read_to_string(server.scratch.path().join("zonal.yaml")).unwrap();
     server.scratch.write("other.yaml", config.replace("state_directory: state", "state_directory: other"));
     let mut other = succession.try_start(&server.scratch, "other.yaml");
     assert!(other.has_failed() && other.log().contains("has another `state_directory`"), "{}", other.log());
-    // It is on the disk, too.
+    // The state is on the disk, too.
     kill_process(Pid::from_raw(succession.current as i32).unwrap(), Signal::KILL).unwrap();
     wait_until("it has ended", || has_ended(succession.current).then_some(()));
     let server = server.restart().ready();
     assert!(number(server.port).is_some_and(|n| n >= last), "{last} is lost");
 }
 
-/// A process that ends hangs up on who comes then, who starts as usual when it is gone.
+/// A process that is about to end closes the connection of a new process. The new process waits, and then starts as usual.
 #[test]
 fn a_new_process_waits_for_one_that_ends() {
     let scratch = Scratch::new();
@@ -515,13 +514,13 @@ fn without_takeover_socket_no_process_takes_over() {
         "second",
     );
     assert!(second.has_failed() && second.log().contains("another program has it"), "{}", second.log());
-    // The socket is for its user alone.
+    // Only the user of the process may connect.
     let server = Server::start_from("{push: {}}", "takeover_socket: takeover\n");
     let mode = |path: &Path| std::os::unix::fs::PermissionsExt::mode(&fs::metadata(path).unwrap().permissions());
     assert_eq!(mode(&server.scratch.path().join("takeover")) & 0o777, 0o600);
 }
 
-/// The unit as it is shipped, by systemd's own judgement.
+/// `systemd-analyze` accepts the shipped unit.
 #[test]
 fn systemd_accepts_the_unit() {
     if !can_run(&["systemd-analyze"]) {
@@ -539,9 +538,9 @@ fn systemd_accepts_the_unit() {
     assert!(output.status.success() && level <= 1.5, "{level}\n{text}");
     let text = fs::read_to_string(&unit).unwrap();
     let (head, service) = text.split_once("[Service]").unwrap();
-    assert!(head.contains("\nStartLimitIntervalSec=0\n"), "systemd would give up, and let the sockets go");
-    assert!(service.contains("\nRestartSec=1\n"), "a failure that stays is no busy loop");
-    // The program is where this build has it.
+    assert!(head.contains("\nStartLimitIntervalSec=0\n"), "systemd would give up, and close the sockets");
+    assert!(service.contains("\nRestartSec=1\n"), "a permanent failure would be a busy loop");
+    // The path of the program is that of this build.
     let scratch = Scratch::new();
     let text = text.replace("/usr/bin/zonal", ZONAL);
     let unit = scratch.write("zonal.service", text);

@@ -48,7 +48,7 @@ use zonal::{
     },
     forward::{
         cache::Lifetimes,
-        read::{self, Read as Said},
+        read::{ParsedResponse, parse_response},
     },
     manifest::{
         Loader,
@@ -595,14 +595,14 @@ fn ask_others(
             Servers::Recursion => None,
         };
         let Some(data) = address.and_then(|address| others.get(&address)) else {
-            return fail(22, "nobody is there");
+            return fail(22, "no server has this address");
         };
         let message = data.answer(&query(&name, question.qtype));
         let of = (forward.id, &*route.domain);
-        match read::read(&message, of, &question, now, &Lifetimes::default()) {
-            Ok(Said::Answers(answers)) => return answers,
-            Err(useless) => return fail(22, &useless),
-            Ok(Said::Referral { domain, name_servers }) => {
+        match parse_response(&message, of, &question, now, &Lifetimes::default()) {
+            Ok(ParsedResponse::Answers(answers)) => return answers,
+            Err(reason) => return fail(22, &reason),
+            Ok(ParsedResponse::Referral { domain, name_servers }) => {
                 let found = client.identify(snapshot).expect("a client");
                 let policies = snapshot.views.policies(snapshot.views.get(found.view()).expect("a view"));
                 match policies.and_then(|policies| policies.delegates.route(&domain, &name_servers)) {

@@ -1,4 +1,4 @@
-//! Encrypted transports: other people's clients, many queries at once, slow clients, certificates that change, the end.
+//! Encrypted transports: foreign clients, many concurrent queries, slow clients, changed certificates, and the end.
 
 use crate::harness::{
     Scratch, ZONAL, can_run,
@@ -51,7 +51,7 @@ fn run(program: &str, arguments: &str) -> String {
     text.into_owned()
 }
 
-/// Status, flags and records of what dig or kdig print, whose spellings differ.
+/// Status, flags and records in the output of dig or kdig, whose formats differ.
 fn essence(text: &str) -> (String, Vec<String>, Vec<String>) {
     let text = text.to_lowercase();
     let text = text.split_once(";; ->>header<<-").map_or("", |(_, rest)| rest);
@@ -84,7 +84,7 @@ fn answers_foreign_clients_by_every_transport() {
         let expected =
             essence(&run("dig", &format!("-b {source} @{local} -p {do53} {name} +noad +nocookie +noquestion")));
         assert!(!expected.0.is_empty());
-        // Debian's kdig does not speak QUIC.
+        // Debian's kdig has no QUIC.
         let tls = format!("+tls-ca={authority} +tls-hostname={NAME}");
         for (port, options) in [
             (do53, "+tcp"),
@@ -263,7 +263,7 @@ fn doq_protocol_errors_close_the_connection() {
             let quinn::ConnectionError::ApplicationClosed(close) = connection.closed().await else { panic!("{what}") };
             assert_eq!(close.error_code.into_inner(), 2, "{what}: DOQ_PROTOCOL_ERROR");
         }
-        // One who gives up its query hurts nobody.
+        // A client that cancels its query does not affect others.
         let connection = client.quic(Transport::Quic).await;
         let (mut send, _recv) = connection.open_bi().await.unwrap();
         send.write_all(&framed(&good)[..20]).await.unwrap();
@@ -319,7 +319,7 @@ fn slow_target() -> u16 {
             message.metadata.message_type = MessageType::Response;
             let mut reply = message.to_vec().unwrap();
             reply[7] = 1;
-            // In front of the OPT record.
+            // The record is before the OPT record.
             let end = 12 + reply[12..].iter().position(|octet| *octet == 0).unwrap() + 5;
             reply.splice(end..end, *b"\xc0\x0c\0\x01\0\x01\0\0\0\x3c\0\x04\xc0\0\x02\x07");
             let socket = socket.try_clone().unwrap();
@@ -419,13 +419,13 @@ fn closes_slow_and_idle_connections() {
     RUNTIME.block_on(async {
         let start = Instant::now();
         let limit = Duration::from_secs(5);
-        // Nothing of TLS comes, or nothing behind it.
+        // The client sends nothing of TLS, or nothing after it.
         let mut silent = client.tcp(Transport::Tls).await;
         let mut silent_https = client.tcp(Transport::Https).await;
         let mut idle = client.tls(Transport::Tls, "").await;
         let mut idle_h2 = client.tls(Transport::Https, "h2").await;
         idle_h2.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
-        // Half of something.
+        // The client sends a part of a message.
         let mut half = client.tls(Transport::Tls, "").await;
         half.write_all(&[0, 99, 1]).await.unwrap();
         let mut header = client.tls(Transport::Https, "http/1.1").await;
@@ -436,7 +436,7 @@ fn closes_slow_and_idle_connections() {
         let doq = client.quic(Transport::Quic).await;
         let (mut send, mut recv) = doq.open_bi().await.unwrap();
         send.write_all(&[0]).await.unwrap();
-        // Their clients keep these alive, and so QUIC does not end them.
+        // The clients send keep-alives, so that QUIC itself does not end the connections.
         let idle_doq = client.quic(Transport::Quic).await;
         assert!(ask_quic(&idle_doq, &good).await.is_ok());
         let idle_h3 = client.quic(Transport::H3).await;
@@ -468,7 +468,7 @@ fn closes_slow_and_idle_connections() {
         wait_until(name, || (server.metric(name)? >= least).then_some(()));
     }
 
-    // QUIC connections count as those by TCP do, whoever has them.
+    // QUIC connections count like TCP connections.
     RUNTIME.block_on(async {
         let mut connections = Vec::new();
         for _ in 0..6 {
@@ -521,7 +521,7 @@ fn closes_connections_of_the_client_with_most() {
 fn reads_changed_certificates() {
     let scratch = Scratch::new();
     let (first, second) = (Certificate::until(2998), Certificate::until(2997));
-    // As Kubernetes mounts secrets: links through a link that is swapped.
+    // Kubernetes mounts secrets like this: links through a link that is replaced.
     for (name, certificate) in [("..1", &first), ("..2", &second)] {
         scratch.write(&format!("{name}/tls.crt"), &certificate.certificate);
         scratch.write(&format!("{name}/tls.key"), &certificate.private_key);
@@ -565,7 +565,7 @@ fn reads_changed_certificates() {
     server.certificate = second;
     ask_all(&server);
 
-    // Bad ones are told of, and the one before them stays.
+    // Bad certificates are reported, and the one from before stays in use.
     let bad = |server: &SecureServer, name: &str, certificate: &str, key: &str, reason: &str| {
         std::fs::create_dir(path.join(name)).unwrap();
         std::fs::write(path.join(name).join("tls.crt"), certificate).unwrap();
@@ -596,7 +596,7 @@ fn reads_changed_certificates() {
     std::fs::remove_file(path.join("..data")).unwrap();
     server.process.wait_for_log(&format!("certificate {at}/tls.crt: cannot be read"));
 
-    // The certificate in one file, the key in another, one after the other, and then a signal.
+    // The certificate file and the key file change one after the other; then a signal comes.
     std::fs::create_dir(path.join("..7")).unwrap();
     std::fs::write(path.join("..7/tls.crt"), &third.certificate).unwrap();
     std::fs::write(path.join("..7/tls.key"), &third.private_key).unwrap();
@@ -646,7 +646,7 @@ fn a_bad_certificate_at_the_start_is_an_error() {
     }
 }
 
-/// A response is as long as it says, and nothing is left of one that was given up.
+/// A response is complete, and a cancelled stream leaves nothing in memory.
 #[test]
 fn cancelled_streams_leave_nothing() {
     let server = SecureServer::start(&tree("zones"), "");
@@ -663,7 +663,7 @@ fn cancelled_streams_leave_nothing() {
         assert_eq!(response.body().remaining(), 468);
         let mut h2 = client.h2().await;
         for _ in 0..600 {
-            // The server may have had enough of it, and have closed the connection.
+            // The server may have closed the connection.
             while h2.ready().await.is_err() {
                 h2 = client.h2().await;
             }

@@ -24,15 +24,15 @@ use zonal::answer::Transport;
 /// Connections, each from an address of its own, and queries on each.
 const CONNECTIONS: u8 = 36;
 const QUERIES: usize = 128;
-/// Octets of an answer, about.
+/// The approximate size of an answer, in octets.
 const ANSWER_KB: u64 = 59;
-/// More memory than this must not be taken, in kB: the bound of each connection, and room for the connections themselves,
-/// their waiting queries and what the cache keeps. Without a bound it is far more.
+/// The maximum growth of memory, in kB: the limit of each connection, the connections themselves, their waiting queries, and the
+/// cache. Without a limit, the growth is far larger.
 const MAX_GROWTH_KB: u64 = 120 << 10;
 /// The maximum growth of memory that may be left when the connections are closed, in kB: the cache, and the memory that each
 /// thread keeps for its next allocations.
 const MAX_LEFT_KB: u64 = 40 << 10;
-/// How many sets of that size a large zone has.
+/// The number of record sets of that size in a large zone.
 const ZONE_SETS: usize = 150;
 
 fn text() -> Vec<Record> {
@@ -62,11 +62,11 @@ fn query(name: &str) -> Vec<u8> {
     message.to_vec().unwrap()
 }
 
-/// A server with a large answer of its own, and others that a forwarder has only after a while.
+/// A server with a large answer of its own, and with answers that its upstream server delays.
 fn server() -> (Fake, Scratch, SecureServer) {
     let fake = Fake::start("127.0.0.1:0", |asked| match asked.tcp {
         false => vec![Say::Now(asked.truncated())],
-        // All that ask for it wait at the same time.
+        // All queries for the name wait at the same time.
         true => vec![Say::Later(Duration::from_millis(1500), large(asked))],
     });
     let directory = Scratch::new();
@@ -87,7 +87,7 @@ fn server() -> (Fake, Scratch, SecureServer) {
     (fake, directory, server)
 }
 
-/// How much more memory there was at most since `work` began, in kB, when the server has come to rest.
+/// The maximum growth of memory during `work`, in kB, until the server is idle.
 fn growth(server: &SecureServer, work: impl FnOnce()) -> u64 {
     let before = server.process.resident_kb();
     std::fs::write(format!("/proc/{}/clear_refs", server.process.id()), "5").unwrap();
@@ -133,7 +133,7 @@ fn late_queries() -> impl Iterator<Item = Vec<u8>> {
     (0..QUERIES).map(|n| query(&format!("n{n}.late.example.")))
 }
 
-/// A connection whose client takes little in before it reads.
+/// A connection whose client has a small receive buffer.
 async fn tcp(client: &Client<'_>, transport: Transport) -> tokio::net::TcpStream {
     let socket = TcpSocket::new_v4().unwrap();
     socket.set_recv_buffer_size(4096).unwrap();
@@ -173,7 +173,7 @@ fn unread_tcp_answers_take_bounded_memory() {
         wait_until("the forwarder was asked for everything", || {
             (fake.count(|asked| asked.tcp) >= QUERIES).then_some(())
         });
-        // What it says after a while has come.
+        // The delayed answers have arrived.
         std::thread::sleep(Duration::from_secs(3));
     });
     assert_bounded("TCP", grown);
@@ -259,7 +259,7 @@ fn unread_quic_answers_take_bounded_memory() {
     }
 }
 
-/// A server with a large zone, which clients may transfer.
+/// A server with a large zone that clients can transfer.
 fn server_of_a_large_zone() -> (Scratch, SecureServer) {
     let directory = Scratch::new();
     let values: Vec<String> = (0..ANSWER_KB * 4).map(|n| format!("\"\\\"{n:0236}\\\"\"")).collect();

@@ -137,7 +137,7 @@ fn reports_every_error_with_its_position() {
         ),
         (
             "tsig_keys: {..: {secret: YQ==}}",
-            "etc/zonal.yaml:1:13: error: tsig_keys...: the name of a key must be a domain name: a domain name has an empty label",
+            "etc/zonal.yaml:1:13: error: tsig_keys...: the name of a key must be a domain name: the domain name has an empty label",
         ),
         (
             "log: {format: xml}",

@@ -39,6 +39,7 @@ pub mod secondaries;
 pub mod transferred;
 pub mod types;
 pub(crate) mod words;
+pub mod work;
 
 pub use health_checks::{HealthCheck, HealthCheckType, InterfaceHealthCheck, ProbeType, WhenStale};
 pub use kinds::{KINDS, Resource, ResourceChange, kind_of};

@@ -1,4 +1,4 @@
-//! The page of metrics as it is wired up here.
+//! The metrics page of a whole server.
 
 use super::*;
 use crate::{
@@ -17,7 +17,7 @@ use crate::{
 use prometheus::proto::{MetricFamily, MetricType};
 use std::{net::UdpSocket, thread};
 
-/// A manifest with so many VPCs, each of which has an address of the inbound endpoint, and a rule.
+/// A snapshot with this many VPCs, each with an address of the inbound endpoint, and with a rule.
 fn snapshot(vpcs: usize, port: u16, previous: Option<&Snapshot>) -> Snapshot {
     let vpc =
         |n: usize| (format!("vpc-{n}"), serde_json::json!({"region": "r", "cidr_blocks": [format!("10.{n}.0.0/16")]}));
@@ -49,7 +49,7 @@ fn answered(view: u32, entry_point: u32) -> Answered {
     Answered { view, entry_point, locality, kind: AnswerKind::Endpoint, ..listen::tests::answered(12, 0) }
 }
 
-/// A server that has everything that there is to count.
+/// The metrics of a server that has every metric.
 fn everything() -> Metrics {
     let server = UdpSocket::bind("127.0.0.1:0").unwrap();
     let port = server.local_addr().unwrap().port();
@@ -69,6 +69,7 @@ fn everything() -> Metrics {
     core.query_log.failed.with_label_values(&["rqlc"]).set(0);
     let metrics = metrics(&core, &Counters::new(), &status, &certificates);
     admin::register_readiness(&metrics.registry, || true);
+    health::counters::Counters::default().register(&metrics.registry, &core.snapshot);
     thread::spawn(move || {
         let mut message = [0; 512];
         let (len, from) = server.recv_from(&mut message).unwrap();
@@ -79,7 +80,7 @@ fn everything() -> Metrics {
     let route = crate::snapshot::routes::Rule::new(&served.manifest, rule.0, rule.1).route;
     assert_eq!(named_targets(&served.manifest).count(), 1);
     listen::tests::runtime().block_on(ask(&core, &route));
-    // What is told of a thread is told as long as it is there.
+    // The metrics of a thread exist as long as its socket.
     std::mem::forget((writer, socket));
     metrics
 }
@@ -91,9 +92,9 @@ async fn ask(core: &Core, route: &Route) {
     assert!(core.forwarding.upstreams.ask(route, &question, deadline, |_, _| Ok(())).await.is_ok());
 }
 
-/// What the page says of each metric is what a scrape says of it.
+/// The table of the reference page equals a scrape.
 #[test]
-fn every_metric_is_on_the_page() {
+fn the_reference_page_has_every_metric() {
     let metrics = everything();
     let kind = |kind| match kind {
         MetricType::COUNTER => "counter",
@@ -106,17 +107,17 @@ fn every_metric_is_on_the_page() {
         let labels = labels.collect::<Vec<_>>().join(", ");
         format!("| `{}` | {} | {labels} | {} |", family.name(), kind(family.get_field_type()), family.help())
     };
-    let told: Vec<String> = metrics.registry.gather().iter().map(row).collect();
+    let reported: Vec<String> = metrics.registry.gather().iter().map(row).collect();
     let page = include_str!("../../docs/reference/metrics.md");
     let listed: Vec<&str> =
         page.lines().filter(|line| line.starts_with("| `zonal_") || line.starts_with("| `process_")).collect();
-    assert!(told == listed, "the table in docs/reference/metrics.md has to be:\n\n{}\n", told.join("\n"));
-    assert!(told.len() > 70, "{}", told.len());
+    assert!(reported == listed, "the table in docs/reference/metrics.md has to be:\n\n{}\n", reported.join("\n"));
+    assert!(reported.len() > 70, "{}", reported.len());
 }
 
-/// The target that was asked is told by the outbound endpoint, with the AWS names in the help.
+/// Metrics of a target have its outbound endpoint as a label.
 #[test]
-fn targets_are_told_by_their_endpoint() {
+fn metrics_of_targets_have_their_endpoint() {
     let text = everything().text();
     let target = text.lines().find(|line| line.starts_with("zonal_target_queries_total{")).unwrap();
     assert!(target.contains(r#"protocol="Do53",resolver_endpoint="out",target="127.0.0.1:"#), "{target}");
@@ -138,12 +139,12 @@ fn targets_are_told_by_their_endpoint() {
     }
 }
 
-/// A resolver without servers is one of which all are down.
+/// An internet resolver without servers counts as down.
 #[test]
-fn no_servers_are_told() {
+fn an_internet_resolver_without_servers_counts_as_down() {
     let core = core(snapshot(1, 53, None));
-    let told = |core: &Core| page(core).contains("zonal_rule_targets{resolver_rule=\"-\"} 0\n");
-    assert!(!told(&core), "nobody is asked");
+    let reported = |core: &Core| page(core).contains("zonal_rule_targets{resolver_rule=\"-\"} 0\n");
+    assert!(!reported(&core), "no internet resolver is configured");
     let served = core.snapshot.load_full();
     let (id, rule) = served.manifest.resolver_rules.iter().next().unwrap();
     let mut none = (*crate::snapshot::routes::Rule::new(&served.manifest, id, rule).route).clone();
@@ -151,12 +152,12 @@ fn no_servers_are_told() {
         crate::snapshot::routes::Servers::Targets { targets: Vec::new(), sources: Vec::new(), trust_ad: false };
     let node = Node { internet: Some(Arc::new(none)), ..Node::default() };
     core.snapshot.store(Arc::new(served.with_node(Arc::new(node))));
-    assert!(told(&core));
+    assert!(reported(&core));
 }
 
-/// The series of what is not in the manifest any more go away, and come back with it.
+/// Series end when their subject leaves the manifest, and come back with it.
 #[test]
-fn what_is_gone_is_not_told() {
+fn series_end_with_their_subject() {
     let core = core(snapshot(2, 53, None));
     let mut writer = core.counters.workers.add_worker(Transport::Udp, None);
     let slots = |vpc: &str| {
@@ -165,7 +166,7 @@ fn what_is_gone_is_not_told() {
         view as u32
     };
     let (first, second) = (slots("vpc-0"), slots("vpc-1"));
-    let told = |core: &Core| {
+    let reported = |core: &Core| {
         let text = page(core);
         let has = |what: &str| text.lines().filter(|line| !line.starts_with('#') && line.contains(what)).count();
         [
@@ -178,11 +179,11 @@ fn what_is_gone_is_not_told() {
     writer.prepare(&core.snapshot.load());
     writer.answered(&answered(first, 0));
     writer.answered(&answered(second, 1));
-    assert_eq!(told(&core), [2, 2, 1, 1]);
+    assert_eq!(reported(&core), [2, 2, 1, 1]);
     for (vpcs, expected) in [(1, [2, 0, 1, 0]), (2, [2, 2, 1, 1])] {
         let previous = core.snapshot.load_full();
         core.snapshot.store(Arc::new(snapshot(vpcs, 53, Some(&previous))));
-        assert_eq!(told(&core), expected);
+        assert_eq!(reported(&core), expected);
     }
     assert_eq!((slots("vpc-0"), slots("vpc-1")), (first, second));
 }

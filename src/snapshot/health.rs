@@ -255,7 +255,7 @@ pub struct Targets(OrdMap<TargetId, Arc<Target>>);
 
 impl Targets {
     /// Compiles the targets of a manifest. These are the targets of `previous`: unchanged ones are shared.
-    pub(super) fn follow(&self, previous: &Manifest, manifest: &Manifest) -> Targets {
+    pub(super) fn recompile(&self, previous: &Manifest, manifest: &Manifest) -> Targets {
         let mut this = self.clone();
         for Change { id, old, new } in changes(&previous.health_checks, &manifest.health_checks) {
             match new {

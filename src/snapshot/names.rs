@@ -42,15 +42,15 @@ impl Table {
         Table { slots: slots.into() }
     }
 
-    /// The number with a hash for which `is_it` is true.
+    /// The number with a hash for which `matches` is true.
     #[inline]
-    pub fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
-        self.find_slot(hash, is_it).map(|(_, number)| number)
+    pub fn find(&self, hash: u64, matches: impl Fn(u32) -> bool) -> Option<u32> {
+        self.find_slot(hash, matches).map(|(_, number)| number)
     }
 
-    /// The slot and the number with a hash for which `is_it` is true.
+    /// The slot and the number with a hash for which `matches` is true.
     #[inline]
-    pub fn find_slot(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<(usize, u32)> {
+    pub fn find_slot(&self, hash: u64, matches: impl Fn(u32) -> bool) -> Option<(usize, u32)> {
         if self.slots.is_empty() {
             return None;
         }
@@ -61,7 +61,7 @@ impl Table {
             if slot.number == FREE {
                 return None;
             }
-            if slot.tag == (hash >> 32) as u32 && is_it(slot.number) {
+            if slot.tag == (hash >> 32) as u32 && matches(slot.number) {
                 return Some((at, slot.number));
             }
             at = (at + 1) & mask;
@@ -115,12 +115,12 @@ impl Hasher for IdentityHasher {
 }
 
 impl Numbering {
-    /// The number with a hash for which `is_it` is true.
-    pub fn find(&self, hash: u64, is_it: impl Fn(u32) -> bool) -> Option<u32> {
+    /// The number with a hash for which `matches` is true.
+    pub fn find(&self, hash: u64, matches: impl Fn(u32) -> bool) -> Option<u32> {
         let mut slot = hash;
         // Names with equal hashes are in the next slots.
         while let Some(&number) = self.0.get(&slot) {
-            if is_it(number) {
+            if matches(number) {
                 return Some(number);
             }
             slot = slot.wrapping_add(1);

@@ -226,7 +226,7 @@ mod tests {
         "b": {"region": "r", "cidr_blocks": ["10.2.0.0/16"]}
     }"#;
 
-    fn follow(logs: &str, previous: Option<&Snapshot>) -> Snapshot {
+    fn compile_after(logs: &str, previous: Option<&Snapshot>) -> Snapshot {
         let text = format!("{{{NETWORKS}, \"query_log_configs\": {{{logs}}}}}");
         let manifest = Arc::new(serde_json::from_str(&text).unwrap());
         let allowed = Allowed { directory: None, destinations: ["stdout".to_string()].into() };
@@ -245,15 +245,15 @@ mod tests {
         let log =
             |id: &str, vpc: &str| format!(r#""{id}": {{"vpc_ids": ["{vpc}"], "destination": {{"stdout": {{}}}}}}"#);
         let (x, y, z) = (log("x", "a"), log("y", "b"), log("w", "a"));
-        let first = follow(&[&*x, &y].join(","), None);
+        let first = compile_after(&[&*x, &y].join(","), None);
         assert_eq!(slots(&first), [("x", 1), ("y", 1)]);
-        let second = follow(&[&*y, &z].join(","), Some(&first));
+        let second = compile_after(&[&*y, &z].join(","), Some(&first));
         assert_eq!(slots(&second), [("w", 2), ("y", 1)]);
-        let third = follow(&y, Some(&second));
+        let third = compile_after(&y, Some(&second));
         assert!(third.query_logs.slots[0].is_none());
-        let nothing = follow("", Some(&third));
+        let nothing = compile_after("", Some(&third));
         assert!(nothing.query_logs.is_empty());
-        assert_eq!(slots(&follow(&y, Some(&nothing))), [("y", 5)]);
+        assert_eq!(slots(&compile_after(&y, Some(&nothing))), [("y", 5)]);
         let same =
             compile(&Loaded { manifest: first.manifest.clone(), ..Loaded::default() }, &first.node, Some(&first));
         assert!(same.is_ok_and(|(same, _)| Arc::ptr_eq(&same.query_logs, &first.query_logs)));
@@ -263,7 +263,7 @@ mod tests {
     fn logs_the_queries_that_the_configuration_selects() {
         let log = r#""l": {"vpc_ids": ["a"], "destination": {"unix": "/x"}, "rcodes": ["NXDOMAIN"], "slower_than_ms": 5,
                     "sampling": 0.5}"#;
-        let snapshot = follow(log, None);
+        let snapshot = compile_after(log, None);
         let logs = &snapshot.query_logs;
         assert!(!logs.slots[0].as_ref().unwrap().is_allowed);
         let view = |vpc: &str| {

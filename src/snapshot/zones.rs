@@ -89,7 +89,7 @@ impl Zones {
 pub type Serials = Arc<BTreeMap<Id, Serial>>;
 
 /// Compiles the zones that a change may concern. Returns all zones, the identifiers of the changed ones, and the serials.
-pub(super) fn follow(
+pub(super) fn recompile(
     loaded: &Loaded,
     node: &Node,
     previous: Option<&Snapshot>,
@@ -108,7 +108,7 @@ pub(super) fn follow(
         };
         let old = old_zones.of(id);
         let serial = (serials.get(id).copied(), node.started.max(1));
-        let whole = zone::Job { id, source, data: None, base: None, overlay: None, missing: None, serial };
+        let whole = zone::Job { serial, ..zone::Job::new(id, source) };
         if source.is_transferred() {
             let copy = loaded.transferred.get(id);
             let is_same = match (copy, previous.and_then(|previous| previous.transferred.get(id))) {
@@ -124,7 +124,9 @@ pub(super) fn follow(
                         ..whole
                     });
                 }
-                Some(copy) => jobs.push(zone::Job { data: Some(&copy.content.data), ..whole }),
+                Some(copy) => {
+                    jobs.push(zone::Job { content: Some(&copy.content), base: old.map(|old| &**old), ..whole });
+                }
             }
             continue;
         }

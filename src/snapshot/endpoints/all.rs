@@ -70,7 +70,7 @@ impl Renamed {
 impl Endpoints {
     /// Compiles the endpoints of a manifest. These are the endpoints of `previous`: unchanged ones are shared, and only those
     /// that a change concerns are compiled again.
-    pub fn follow(
+    pub fn recompile(
         &self,
         previous: &Manifest,
         manifest: &Manifest,
@@ -392,7 +392,7 @@ mod tests {
         let mut azs = Azs::default();
         let nothing = Manifest::default();
         let mut last = (Arc::new(first), Endpoints::default());
-        last.1 = last.1.follow(&nothing, &last.0, &Targets::default(), &mut azs).0;
+        last.1 = last.1.recompile(&nothing, &last.0, &Targets::default(), &mut azs).0;
         let other = value["vpc_endpoints"]["a"].clone();
         // The changed field, its new value, and whether names change.
         for (path, new, renamed) in [
@@ -415,9 +415,9 @@ mod tests {
             share(&mut manifest.vpc_endpoints, &last.0.vpc_endpoints);
             share(&mut manifest.vpc_endpoint_services, &last.0.vpc_endpoint_services);
             share(&mut manifest.zonal_shifts, &last.0.zonal_shifts);
-            let (endpoints, is_renamed) = last.1.follow(&last.0, &manifest, &Targets::default(), &mut azs);
-            let (anew, _) = Endpoints::default().follow(&nothing, &manifest, &Targets::default(), &mut azs);
-            assert_eq!(shown(&endpoints), shown(&anew), "{path}");
+            let (endpoints, is_renamed) = last.1.recompile(&last.0, &manifest, &Targets::default(), &mut azs);
+            let (expected, _) = Endpoints::default().recompile(&nothing, &manifest, &Targets::default(), &mut azs);
+            assert_eq!(shown(&endpoints), shown(&expected), "{path}");
             assert_eq!(!is_renamed.is_empty(), renamed, "{path}");
             last = (Arc::new(manifest), endpoints);
         }

@@ -1,16 +1,17 @@
 //! Compiling a zone: collects its records, checks that they may be together, and lays them out in memory.
 
 use super::{
-    GROUP, Node, Serial, Zone, ZoneCut,
+    GROUP, Node, Serial, Zone,
     changes::{self, SetChange, Shape},
     groups::{MAX_MEMBERS, Policy, Rule},
     node_flag,
     overridden::Overridden,
-    work,
 };
 use crate::{
-    manifest::{Id, Location, MasterFile, PrivateHostedZone, Problem, ResourceRecordSet, Severity, overlay::Overlay},
-    snapshot::{names::Numbering, routes::NameServer},
+    manifest::{
+        Id, Location, MasterFile, PrivateHostedZone, Problem, ResourceRecordSet, Severity, overlay::Overlay, transferred::Content, work,
+    },
+    snapshot::names::Numbering,
     wire::{
         Name,
         name::{labels, name_text},
@@ -18,7 +19,7 @@ use crate::{
         rdata::{self, rtype},
     },
 };
-use std::{borrow::Cow, collections::HashSet, net::IpAddr, sync::Arc};
+use std::{borrow::Cow, collections::HashSet, sync::Arc};
 
 /// The kind of resource of all problems in this module.
 const KIND: &str = "private_hosted_zones";
@@ -50,6 +51,8 @@ pub(super) enum Origin {
     File(u16, u32),
     /// `records[set].records[value]` of the manifest.
     Manifest(usize, usize),
+    /// A primary.
+    Transfer,
     /// zonal itself.
     Own,
     /// A dynamic update, or the zone as it was before an update.
@@ -62,7 +65,7 @@ pub(super) struct SetBuilder<'a> {
     pub ttl: u32,
     pub values: Vec<Cow<'a, [u8]>>,
     pub alias: Option<usize>,
-    origin: Origin,
+    pub origin: Origin,
     /// The size of the records in a message, in octets. Beyond [`MAX_SET_OCTETS`], more records are ignored.
     octets: usize,
     /// The values of a set with more than [`INDEXED_SET`] records.
@@ -102,6 +105,7 @@ pub(super) struct Builder<'a> {
     pub(super) id: &'a str,
     source: &'a PrivateHostedZone,
     data: Option<&'a MasterFile>,
+    content: Option<&'a Content>,
     pub(super) overlay: Option<&'a Overlay>,
     /// The record sets of the files that updates override.
     pub(super) overridden: Overridden<'a>,
@@ -129,7 +133,9 @@ pub struct Job<'a> {
     pub source: &'a Arc<PrivateHostedZone>,
     /// The records of its master file.
     pub data: Option<&'a MasterFile>,
-    /// The zone before the last update. Only the update has changed since.
+    /// The records of a transferred zone.
+    pub content: Option<&'a Arc<Content>>,
+    /// The zone before the last update or transfer. Only the update or transfer has changed since.
     pub base: Option<&'a Zone>,
     /// The record sets that dynamic updates have changed.
     pub overlay: Option<&'a Arc<Overlay>>,
@@ -137,6 +143,14 @@ pub struct Job<'a> {
     pub missing: Option<&'static str>,
     /// Its last serial, if it has one; and the first serial of a zone without one.
     pub serial: (Option<Serial>, u32),
+}
+
+impl<'a> Job<'a> {
+    /// A zone that has only the records of its resource.
+    pub fn new(id: &'a Id, source: &'a Arc<PrivateHostedZone>) -> Job<'a> {
+        let (data, content, base, overlay, missing) = Default::default();
+        Job { id, source, data, content, base, overlay, missing, serial: (None, 1) }
+    }
 }
 
 /// Compiles a zone. None if it has an error. The serial is that of a zone that secondaries copy.
@@ -151,19 +165,28 @@ pub fn build(job: Job, problems: &mut Vec<Problem>) -> Option<(Zone, Option<Seri
     Some((zone, serial))
 }
 
-/// The zone with the changes of the last update. None if the zone has to be built again.
+/// The zone with the changes of the last update or transfer. None if the zone has to be built again.
 fn changed(job: &Job, base: &Zone) -> Option<Zone> {
-    let sets = changes::between(base.overlay.as_deref(), job.overlay.filter(|_| base.is_of(job.source))?)?;
+    if !base.is_of(job.source) {
+        return None;
+    }
+    let sets = match job.content {
+        Some(content) => changes::transferred(base.content.as_deref()?, content),
+        None => changes::between(base.overlay.as_deref(), job.overlay?)?,
+    };
     base.after(job, &sets)
 }
 
 /// Compiles a zone from all of its records. Returns also whether secondaries copy it.
 fn build_again(job: &Job, problems: &mut Vec<Problem>) -> Option<(Zone, bool)> {
-    let Job { id, source, base, overlay, .. } = *job;
+    let Job { id, source, overlay, .. } = *job;
+    // A transfer has all records of the zone.
+    let base = job.base.filter(|_| job.content.is_none());
     let mut builder = Builder::new(job, problems);
     match base {
         None => {
             builder.add_master_file();
+            builder.add_content();
             builder.add_record_sets();
         }
         Some(base) => {
@@ -193,6 +216,7 @@ fn build_again(job: &Job, problems: &mut Vec<Problem>) -> Option<(Zone, bool)> {
         records,
         missing: job.missing.map(Arc::from),
         overlay: overlay.cloned(),
+        content: job.content.cloned(),
         has_made_soa,
         has_empty_wildcards: laid_out.has_empty_wildcards,
         table: laid_out.table,
@@ -223,6 +247,7 @@ impl<'a> Builder<'a> {
             id: job.id,
             source: job.source,
             data: job.data,
+            content: job.content.map(|content| &**content),
             overlay: job.overlay.map(|overlay| &**overlay),
             overridden: Overridden::new(),
             apex: apex.clone(),
@@ -246,6 +271,7 @@ impl<'a> Builder<'a> {
         self.failed |= severity == Severity::Error;
         self.problem_count += 1;
         let whole = if self.source.is_transferred() { "primaries" } else { "file" };
+        let has_content = self.content.is_some();
         let (field, place) = match (origin, self.data) {
             (Origin::Manifest(set, value), _) => (format!("records[{set}].records[{value}]"), None),
             (Origin::File(file, line), Some(data)) => {
@@ -253,8 +279,9 @@ impl<'a> Builder<'a> {
                 (whole.into(), file.map(|file| Location { file, line, column: 1, length: 1 }))
             }
             (Origin::File(..), None) => (whole.into(), None),
-            (Origin::Own, Some(_)) => (whole.into(), None),
-            (Origin::Own, None) => (String::new(), None),
+            (Origin::Transfer, _) => (whole.into(), None),
+            (Origin::Own, data) if has_content || data.is_some() => (whole.into(), None),
+            (Origin::Own, _) => (String::new(), None),
             (Origin::Update, _) => ("allow_update".into(), None),
         };
         let mut problem = Problem::error(KIND, self.id, field, message);
@@ -425,6 +452,14 @@ impl<'a> Builder<'a> {
         }
     }
 
+    fn add_content(&mut self) {
+        for (owner, rtype, values) in self.content.into_iter().flat_map(Content::sets) {
+            for (ttl, value) in values.iter() {
+                self.add(owner, rtype, ttl, Cow::Borrowed(value), Origin::Transfer);
+            }
+        }
+    }
+
     fn add_record_sets(&mut self) {
         let source = self.source;
         for (at, set) in source.records.iter().enumerate() {
@@ -571,8 +606,9 @@ impl<'a> Builder<'a> {
         let has = |this: &Self, rtype| this.nodes[0].sets.iter().any(|set| set.rtype == rtype);
         let zone = self.source.name.clone();
         let what = if self.source.is_transferred() { "transferred zone" } else { "master file" };
+        let has_records = self.data.is_some() || self.content.is_some();
         if !has(self, rtype::SOA) {
-            if self.data.is_some() {
+            if has_records {
                 self.error(Origin::Own, format!("the {what} has no SOA record at {zone}")).help =
                     Some("add a line such as `@ SOA ns hostmaster 1 7200 900 1209600 60`".into());
             } else if let (Ok(ns), Ok(hostmaster)) = (zone.child(b"ns"), zone.child(b"hostmaster")) {
@@ -584,7 +620,7 @@ impl<'a> Builder<'a> {
             }
         }
         if !has(self, rtype::NS) {
-            if self.data.is_some() {
+            if has_records {
                 self.warning(
                     Origin::Own,
                     format!("the {what} has no NS record at {zone}: zonal answers with ns.{zone}"),
@@ -684,69 +720,6 @@ impl<'a> Builder<'a> {
                 self.nodes[at].flags |= node_flag::OCCLUDED;
             }
         }
-    }
-
-    /// Warns of occluded records that are not glue, and of delegations without necessary glue.
-    fn check_glue(&mut self) {
-        let mut wanted: HashSet<Box<[u8]>> = HashSet::new();
-        let mut warnings = Vec::new();
-        for node in &self.nodes {
-            if node.flags & node_flag::CUT == 0 || node.occluder.is_some() {
-                continue;
-            }
-            for set in node.sets.iter().filter(|set| set.rtype == rtype::NS) {
-                for target in &set.values {
-                    let target = target.to_ascii_lowercase();
-                    let has_address = self.named(&target).is_some_and(|at| has_address(&self.nodes[at]));
-                    if ends_with(&target, &node.name) && !has_address {
-                        let (owner, target) = (name_text(&node.name), name_text(&target));
-                        let message = format!("the delegation of {owner} has no glue: add an address for {target}");
-                        warnings.push((set.origin, message));
-                    }
-                    wanted.insert(target.into());
-                }
-            }
-        }
-        for node in &self.nodes {
-            let Some(occluder) = node.occluder else { continue };
-            let is_glue = wanted.contains(&node.name);
-            for set in &node.sets {
-                if !(is_glue && matches!(set.rtype, rtype::A | rtype::AAAA)) {
-                    let (owner, above) = (name_text(&node.name), name_text(&self.nodes[occluder].name));
-                    let what = rdata::type_to_text(set.rtype);
-                    let message = format!(
-                        "the {what} records of {owner} are never served: {above} above is delegated or has a DNAME record"
-                    );
-                    warnings.push((set.origin, message));
-                }
-            }
-        }
-        for (origin, message) in warnings {
-            self.warning(origin, message);
-        }
-    }
-
-    /// The zone cuts, with their name servers and the addresses that the zone has of these.
-    fn cuts(&self) -> Vec<ZoneCut> {
-        let is_cut = |node: &&NodeBuilder| node.flags & node_flag::CUT != 0 && node.occluder.is_none();
-        let address = |value: &Cow<[u8]>| match value.len() {
-            4 => <[u8; 4]>::try_from(&value[..]).ok().map(IpAddr::from),
-            _ => <[u8; 16]>::try_from(&value[..]).ok().map(IpAddr::from),
-        };
-        let name_server = |name: &Cow<[u8]>| {
-            let name: Box<[u8]> = name.to_ascii_lowercase().into();
-            let node = self.named(&name).map(|at| &self.nodes[at]);
-            let sets = node.into_iter().flat_map(|node| &node.sets);
-            let sets = sets.filter(|set| matches!(set.rtype, rtype::A | rtype::AAAA));
-            let addresses = sets.flat_map(|set| &set.values).filter_map(address).collect();
-            NameServer { name, addresses }
-        };
-        let cut = |node: &NodeBuilder| {
-            let sets = node.sets.iter().filter(|set| set.rtype == rtype::NS);
-            let name_servers = sets.flat_map(|set| &set.values).map(name_server).collect();
-            ZoneCut { name: node.name.clone(), name_servers }
-        };
-        self.nodes.iter().filter(is_cut).map(cut).collect()
     }
 }
 

@@ -21,8 +21,10 @@
 //! has [`Changes`] in addition.
 
 mod additional;
+mod alias_targets;
 mod build;
 mod changes;
+mod delegations;
 pub mod groups;
 mod lay_out;
 mod overridden;
@@ -33,7 +35,7 @@ mod tests;
 
 use super::{names::Table, routes::NameServer};
 use crate::{
-    manifest::{Id, PrivateHostedZone, digest::Digest, overlay::Overlay},
+    manifest::{Id, PrivateHostedZone, digest::Digest, overlay::Overlay, transferred::Content},
     wire::{
         Name,
         codes::pointer,
@@ -52,27 +54,6 @@ use groups::Group;
 use changes::{Changes, Shape};
 pub use records::{Cursor, soa_serial};
 pub use serial::Serial;
-
-/// Counts the names and records that building and comparing zones reads, for tests.
-pub mod work {
-    #[cfg(test)]
-    thread_local!(static DONE: std::cell::Cell<usize> = const { std::cell::Cell::new(0) });
-
-    /// Counts names or records.
-    #[inline]
-    pub fn count(_items: usize) {
-        #[cfg(test)]
-        DONE.with(|done| done.set(done.get() + _items));
-    }
-
-    /// The result of a function, and the number that this thread has counted during it.
-    #[cfg(test)]
-    pub fn of<T>(something: impl FnOnce() -> T) -> (T, usize) {
-        let before = DONE.with(std::cell::Cell::get);
-        let result = something();
-        (result, DONE.with(std::cell::Cell::get) - before)
-    }
-}
 
 /// The bit in the number of a set without records that tells a group from an alias.
 const GROUP: usize = 1 << 31;
@@ -108,6 +89,8 @@ pub struct Zone {
     pub missing: Option<Arc<str>>,
     /// The record sets that dynamic updates have changed.
     pub overlay: Option<Arc<Overlay>>,
+    /// The records of a transferred zone.
+    content: Option<Arc<Content>>,
     /// Its source has no SOA record, and zonal made one.
     has_made_soa: bool,
     apex_labels: usize,

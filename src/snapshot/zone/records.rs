@@ -1,7 +1,7 @@
 //! Reading all names and records of a zone, for transfers and changes.
 
-use super::{Node, NodeAt, Search, Set, Zone, read_u16, work};
-use crate::{snapshot::aliases::MAX_ALIASES, wire::query::LookupName};
+use super::{Node, NodeAt, Search, Set, Zone, read_u16};
+use crate::{manifest::work, snapshot::aliases::MAX_ALIASES, wire::query::LookupName};
 
 /// A position in the order of all nodes of a zone. The first one is that of the apex.
 #[derive(Clone, Copy, Default)]

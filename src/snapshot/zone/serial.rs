@@ -3,10 +3,9 @@
 use super::{
     Node, Set, Zone,
     groups::{Content, Member},
-    work,
 };
 use crate::{
-    manifest::{digest::Digest, transferred::is_newer},
+    manifest::{digest::Digest, transferred::is_newer, work},
     wire::rdata::rtype,
 };
 use sha2::{Digest as _, Sha256};

@@ -68,8 +68,8 @@ async fn a_packet_shorter_than_a_header_is_no_suspected_forgery() {
     assert_eq!((upstreams.counters.fallbacks.get(), upstreams.counters.unexpected.get()), (0, 2));
 }
 
-/// A server by UDP alone. What it does with a query is given the number of the query; the ports and ids of queries come
-/// back.
+/// A server by UDP alone. What it does with a query is given the number of the query; the ports and
+/// ids of queries come back.
 fn by_udp_alone(
     act: impl Fn(usize, &[u8]) -> Vec<Vec<u8>> + Send + 'static,
 ) -> (SocketAddr, mpsc::UnboundedReceiver<(u16, u16)>, JoinHandle<()>) {
@@ -369,7 +369,8 @@ async fn demotes_servers_whose_responses_are_rejected() {
     }
 }
 
-/// A refusal of EDNS with this RCODE. The upper half of an extended RCODE is in the OPT record (RFC 6891, section 6.1.3).
+/// A refusal of EDNS with this RCODE. The upper half of an extended RCODE is in the OPT record (RFC
+/// 6891, section 6.1.3).
 fn refusal(query: &[u8], code: u16) -> Vec<u8> {
     let mut message = header(query, (code & 15) as u8);
     if code > 15 {
