@@ -56,12 +56,13 @@ impl<'s> Health<'s> {
         let public = (0..name.labels()).find_map(|skip| self.snapshot.endpoints.public.find(&name, skip));
         if let Some(endpoint) = public.and_then(|public| self.snapshot.endpoints.get(public.slot)) {
             let family = if rtype == rtype::AAAA { Family::V6 } else { Family::V4 };
-            return endpoint.interfaces.iter().any(|interface| {
-                interface.address(family).is_some() && interface.is_healthy(family)
-            });
+            return endpoint
+                .interfaces
+                .iter()
+                .any(|interface| interface.address(family).is_some() && interface.is_healthy(family));
         }
-        let is_ours = name.labels() >= zone.apex_labels()
-            && *name.suffix(name.labels() - zone.apex_labels()) == *zone.apex;
+        let is_ours =
+            name.labels() >= zone.apex_labels() && *name.suffix(name.labels() - zone.apex_labels()) == *zone.apex;
         let (true, Search::Node(node) | Search::Wildcard(node)) = (is_ours, zone.search(&name)) else { return false };
         let Some(set) = node.set(rtype) else { return false };
         match (set.group().and_then(|number| zone.group(number)), set.alias()) {
@@ -141,8 +142,11 @@ fn explanation(
     let fails_open = if any_healthy { "" } else { "; no member is healthy, so all count as healthy" };
     let region = if place.region.is_empty() { "unknown" } else { place.region };
     let az = place.az.unwrap_or("unknown");
-    let mut lines =
-        vec![format!("{} routing of {} record sets, for a client in Region {region}, AZ {az}{fails_open}", group.policy.word(), group.members.len())];
+    let mut lines = vec![format!(
+        "{} routing of {} record sets, for a client in Region {region}, AZ {az}{fails_open}",
+        group.policy.word(),
+        group.members.len()
+    )];
     for (at, member) in group.members.iter().enumerate() {
         let health = match (&member.health_check, is_healthy(at)) {
             (None, true) => "healthy, without a health check".to_string(),

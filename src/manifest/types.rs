@@ -10,8 +10,8 @@ use super::{
     primaries::{Catalog, NotifySource, Primary},
     query_log::QueryLogConfig,
     routing_policies::{
-        AzAffinityRoutingPolicy, Coordinates, FailoverRoutingPolicy, GeolocationRoutingPolicy, GeoproximityRoutingPolicy,
-        LatencyRoutingPolicy, WeightedRoutingPolicy,
+        AzAffinityRoutingPolicy, Coordinates, FailoverRoutingPolicy, GeolocationRoutingPolicy,
+        GeoproximityRoutingPolicy, LatencyRoutingPolicy, WeightedRoutingPolicy,
     },
     schema_patterns::{Address, Cidr, DomainName, Ipv4, Ipv6, Owner, PlainName, RecordType, Time},
     secondaries::{Access, Secondary},

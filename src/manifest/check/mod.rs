@@ -148,7 +148,9 @@ impl Checked {
         let zones = changes(&old.private_hosted_zones, &manifest.private_hosted_zones);
         if !same_networks(old, manifest)
             || !same_resources(&old.health_checks, &manifest.health_checks)
-            || endpoints.len() > MAX_CHANGES || zones.len() > MAX_CHANGES {
+            || endpoints.len() > MAX_CHANGES
+            || zones.len() > MAX_CHANGES
+        {
             return None;
         }
         let mut this = self.clone();

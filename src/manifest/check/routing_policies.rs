@@ -51,7 +51,12 @@ impl Checker<'_> {
                     continue;
                 }
                 (Some(_), []) => {
-                    self.error(KIND, id, field("set_identifier"), "a record set with an identifier needs a routing policy");
+                    self.error(
+                        KIND,
+                        id,
+                        field("set_identifier"),
+                        "a record set with an identifier needs a routing policy",
+                    );
                     self.help("weighted_routing_policy: {weight: 1}");
                     continue;
                 }
@@ -65,10 +70,21 @@ impl Checker<'_> {
                 self.error(KIND, id, field("set_identifier"), "it must have 1 to 128 octets");
             }
             if let Some(check) = &set.health_check_id {
-                self.reference((KIND, id), field("health_check_id"), "health check", check, &self.manifest.health_checks);
+                self.reference(
+                    (KIND, id),
+                    field("health_check_id"),
+                    "health check",
+                    check,
+                    &self.manifest.health_checks,
+                );
             }
             if set.multivalue_answer_routing_policy && set.alias.is_some() {
-                self.error(KIND, id, field("multivalue_answer_routing_policy"), "an alias cannot be one of several answers");
+                self.error(
+                    KIND,
+                    id,
+                    field("multivalue_answer_routing_policy"),
+                    "an alias cannot be one of several answers",
+                );
             }
             self.places(id, at, set);
             let owner = Name::parse(set.name.as_bytes(), Some(&zone.name));
@@ -113,10 +129,20 @@ impl Checker<'_> {
             (Some(_), Some(_), _) => self.error(KIND, id, field(), "expected `continent` or `country`, not both"),
             (Some(_), None, Some(_)) => self.error(KIND, id, field(), "`subdivision` needs `country`"),
             (Some(continent), None, None) if !CONTINENTS.contains(&continent.as_str()) => {
-                self.error(KIND, id, field(), format!("`{continent}` is no continent: expected {}", CONTINENTS.join(", ")));
+                self.error(
+                    KIND,
+                    id,
+                    field(),
+                    format!("`{continent}` is no continent: expected {}", CONTINENTS.join(", ")),
+                );
             }
             (None, Some(country), _) if country != "*" && !is_two_letters(country) => {
-                self.error(KIND, id, field(), format!("`{country}` is no country code: expected two letters such as US, or `*`"));
+                self.error(
+                    KIND,
+                    id,
+                    field(),
+                    format!("`{country}` is no country code: expected two letters such as US, or `*`"),
+                );
             }
             _ => {}
         }
@@ -134,7 +160,8 @@ impl Checker<'_> {
         let has_check = |set: &ResourceRecordSet| {
             set.health_check_id.is_some() || set.alias.as_ref().is_some_and(|alias| alias.evaluate_target_health)
         };
-        let weights: Vec<u8> = sets().filter_map(|(_, set)| Some(set.weighted_routing_policy.as_ref()?.weight)).collect();
+        let weights: Vec<u8> =
+            sets().filter_map(|(_, set)| Some(set.weighted_routing_policy.as_ref()?.weight)).collect();
         if !weights.is_empty() && weights.iter().all(|weight| *weight == 0) {
             let field = format!("records[{}].weighted_routing_policy.weight", members[0]);
             self.warning(KIND, id, field, format!("all weights of {name} are 0: each record set has the same share"));
@@ -152,7 +179,8 @@ impl Checker<'_> {
                 && !has_check(set)
             {
                 let field = format!("records[{at}].failover_routing_policy.type");
-                let message = format!("the PRIMARY record set of {name} has no health check: the SECONDARY one never answers");
+                let message =
+                    format!("the PRIMARY record set of {name} has no health check: the SECONDARY one never answers");
                 self.warning(KIND, id, field, message);
                 self.help("add `health_check_id`, or `evaluate_target_health: true` to an alias");
             }
@@ -160,7 +188,12 @@ impl Checker<'_> {
         let locations: Vec<_> = sets().filter_map(|(_, set)| set.geolocation_routing_policy.as_ref()).collect();
         if !locations.is_empty() && !locations.iter().any(|policy| policy.country.as_deref() == Some("*")) {
             let field = format!("records[{}].geolocation_routing_policy", members[0]);
-            self.warning(KIND, id, field, format!("{name} has no record set for `*`: clients of other places get no records"));
+            self.warning(
+                KIND,
+                id,
+                field,
+                format!("{name} has no record set for `*`: clients of other places get no records"),
+            );
             self.help("add one with {country: \"*\"}");
         }
     }

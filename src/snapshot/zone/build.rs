@@ -9,7 +9,8 @@ use super::{
 };
 use crate::{
     manifest::{
-        Id, Location, MasterFile, PrivateHostedZone, Problem, ResourceRecordSet, Severity, overlay::Overlay, transferred::Content, work,
+        Id, Location, MasterFile, PrivateHostedZone, Problem, ResourceRecordSet, Severity, overlay::Overlay,
+        transferred::Content, work,
     },
     snapshot::names::Numbering,
     wire::{
@@ -503,7 +504,8 @@ impl<'a> Builder<'a> {
 
     /// Adds a record set that a routing policy chooses or not.
     fn add_member(&mut self, at: usize, owner: &Name, rtype: u16, set: &'a ResourceRecordSet, rule: Rule) {
-        let error = |this: &mut Self, message: String| this.field_error(format!("records[{at}].set_identifier"), message);
+        let error =
+            |this: &mut Self, message: String| this.field_error(format!("records[{at}].set_identifier"), message);
         if !owner.is_at_or_below(&self.source.name) {
             let message = format!("{owner} is outside of the zone {}", self.source.name);
             return self.field_error(format!("records[{at}].name"), message);
@@ -552,11 +554,15 @@ impl<'a> Builder<'a> {
         let GroupBuilder { policy, members, .. } = &self.groups[group];
         let (policy, count) = (*policy, members.len());
         if policy != rule.policy() {
-            let message = format!("{owner} has {} records with {} routing already", rdata::type_to_text(rtype), policy.word());
+            let message =
+                format!("{owner} has {} records with {} routing already", rdata::type_to_text(rtype), policy.word());
             return error(self, message);
         }
         if members.iter().any(|member| &*member.identifier == identifier) {
-            return error(self, format!("`{identifier}` is the identifier of another record set with this name and type"));
+            return error(
+                self,
+                format!("`{identifier}` is the identifier of another record set with this name and type"),
+            );
         }
         if count >= MAX_MEMBERS {
             return error(self, format!("there are more than {MAX_MEMBERS} record sets with this name and type"));

@@ -182,9 +182,9 @@ impl Rule {
             Rule::Failover(FailoverType::Primary) => Some(0.0),
             Rule::Failover(FailoverType::Secondary) => Some(1.0),
             Rule::Latency(name, _) if **name == *client.region && client.coordinates.is_none() => Some(-1.0),
-            Rule::Latency(_, region) => {
-                Some(region.zip(client.coordinates()).map_or(FAR, |(region, client)| distance(region.coordinates, client)))
-            }
+            Rule::Latency(_, region) => Some(
+                region.zip(client.coordinates()).map_or(FAR, |(region, client)| distance(region.coordinates, client)),
+            ),
             Rule::Geoproximity(place, factor) => {
                 Some(place.zip(client.coordinates()).map_or(FAR, |(place, client)| distance(place, client) * factor))
             }
@@ -243,7 +243,8 @@ impl Group {
                 Choice::Several { first, healthy_only: (0..count).any(is_healthy) }
             }
             _ => {
-                let ranked = || (0..self.members.len()).filter_map(|at| Some((at, self.members[at].rule.rank(client)?)));
+                let ranked =
+                    || (0..self.members.len()).filter_map(|at| Some((at, self.members[at].rule.rank(client)?)));
                 // The first of equal ranks.
                 let nearest = |best: Option<(usize, f32)>, next: (usize, f32)| match best {
                     Some((_, rank)) if rank <= next.1 => best,
@@ -287,7 +288,8 @@ impl Group {
     pub fn described(&self, at: usize, rank: f32) -> String {
         match &self.members[at].rule {
             Rule::Weight(weight) => {
-                let sum: u32 = self.members.iter().map(|other| if let Rule::Weight(w) = other.rule { w.into() } else { 0 }).sum();
+                let sum: u32 =
+                    self.members.iter().map(|other| if let Rule::Weight(w) = other.rule { w.into() } else { 0 }).sum();
                 format!("weight {weight} of {sum}")
             }
             Rule::Failover(failover_type) => failover_type.to_string(),

@@ -107,7 +107,8 @@ fn latency_answers_with_the_own_region_and_else_the_nearest() {
 
 #[test]
 fn geolocation_answers_with_the_smallest_place_or_with_no_data() {
-    let rule = |continent: &str, country: &str, state: &str| Rule::Geolocation([continent, country, state].map(Into::into));
+    let rule =
+        |continent: &str, country: &str, state: &str| Rule::Geolocation([continent, country, state].map(Into::into));
     let places = group(vec![rule("", "US", "VA"), rule("", "US", ""), rule("NA", "", ""), rule("EU", "", "")]);
     for (region, healthy, expected) in [
         ("us-east-1", &[0, 1, 2, 3][..], Some(0)),

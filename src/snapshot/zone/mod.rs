@@ -50,8 +50,8 @@ use std::sync::Arc;
 pub use additional::Target;
 pub use build::{Job, build};
 pub use changes::SetChange;
-use groups::Group;
 use changes::{Changes, Shape};
+use groups::Group;
 pub use records::{Cursor, soa_serial};
 pub use serial::Serial;
 

@@ -14,7 +14,8 @@ fn check(records: &str) -> Vec<String> {
 #[test]
 fn tells_what_is_wrong_with_routing_policies() {
     let set = |rest: &str| format!("{{name: a, type: A, records: [10.1.0.1], {rest}}}");
-    let weighted = |id: &str, weight: u8| set(&format!("set_identifier: {id}, weighted_routing_policy: {{weight: {weight}}}"));
+    let weighted =
+        |id: &str, weight: u8| set(&format!("set_identifier: {id}, weighted_routing_policy: {{weight: {weight}}}"));
     let failover = |id: &str, kind: &str, rest: &str| {
         set(&format!("set_identifier: {id}, failover_routing_policy: {{type: {kind}}}{rest}"))
     };
@@ -28,10 +29,19 @@ fn tells_what_is_wrong_with_routing_policies() {
             set("set_identifier: x, weighted_routing_policy: {weight: 1}, latency_routing_policy: {region: us-east-1}"),
             Some("a record set has one routing policy"),
         ),
-        (set("set_identifier: x, weighted_routing_policy: {weight: 1}, health_check_id: no"), Some("no health check `no`")),
+        (
+            set("set_identifier: x, weighted_routing_policy: {weight: 1}, health_check_id: no"),
+            Some("no health check `no`"),
+        ),
         (set("set_identifier: x, latency_routing_policy: {region: mars-1}"), Some("`mars-1` is no AWS Region")),
-        (set("set_identifier: x, geoproximity_routing_policy: {bias: 5}"), Some("expected `aws_region` or `coordinates`")),
-        (set("set_identifier: x, geoproximity_routing_policy: {aws_region: us-east-1, bias: 100}"), Some("from -99 to 99")),
+        (
+            set("set_identifier: x, geoproximity_routing_policy: {bias: 5}"),
+            Some("expected `aws_region` or `coordinates`"),
+        ),
+        (
+            set("set_identifier: x, geoproximity_routing_policy: {aws_region: us-east-1, bias: 100}"),
+            Some("from -99 to 99"),
+        ),
         (
             set("set_identifier: x, geoproximity_routing_policy: {coordinates: {latitude: 91, longitude: 0}}"),
             Some("no place on Earth"),
