@@ -98,3 +98,10 @@ words! {
         Global = "Global",
     }
 }
+
+words! {
+    /// Which records of a routing policy zone transfers carry.
+    pub enum TransferPolicyRecords {
+        First = "first",
+    }
+}

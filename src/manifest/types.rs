@@ -458,6 +458,10 @@ pub struct PrivateHostedZone {
     /// Clients that can transfer the zone, in addition to `secondaries` (RFC 5936, RFC 1995).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow_transfer: Vec<Access>,
+    /// Which records of a routing policy zone transfers carry. Without it, zonal refuses to transfer a zone with routing
+    /// policies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub transfer_policy_records: Option<TransferPolicyRecords>,
     /// Clients that can change the zone by dynamic updates (RFC 2136). Each needs a TSIG key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub allow_update: Vec<Access>,
@@ -488,6 +492,7 @@ impl PrivateHostedZone {
             catalog: None,
             secondaries: Vec::new(),
             allow_transfer: Vec::new(),
+            transfer_policy_records: None,
             allow_update: Vec::new(),
         }
     }

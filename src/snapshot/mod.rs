@@ -17,6 +17,7 @@ pub mod names;
 pub mod networks;
 pub mod published;
 pub mod query_logs;
+pub mod regions;
 pub mod routes;
 pub mod slots;
 mod spans;

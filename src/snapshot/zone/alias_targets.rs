@@ -58,7 +58,7 @@ impl Zone {
         // A name that only has more names below it than before leads nowhere else.
         let is_other = |(hash, relative): &(u64, Box<[u8]>)| {
             let (old, new) = (self.find_relative(relative, *hash), later.find_relative(relative, *hash));
-            let node = |found: Option<super::Found>| {
+            let node = |found: Option<super::FoundNode>| {
                 found
                     .filter(|found| !found.is_empty())
                     .map(|found| std::ptr::from_ref(&found.node.block[found.node.at]))
