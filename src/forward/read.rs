@@ -9,7 +9,7 @@ use crate::{
     answer::known::{Entry, Key, OWNER, Question, Records},
     snapshot::routes::{NameServer, RouteId},
     wire::{
-        codes::{flag, rcode},
+        codes::{class, flag, rcode},
         name::MAX_NAME,
         query::LookupName,
         rdata::rtype,
@@ -207,7 +207,7 @@ impl<'a> Reader<'a> {
         let [_, section, _] = &self.response.sections;
         let soa = section.iter().find(|record| {
             let is_above = (0..=name.labels()).any(|skip| record.owner.eq_ignore_ascii_case(name.suffix(skip)));
-            record.rtype == rtype::SOA && record.class == 1 && is_above
+            record.rtype == rtype::SOA && record.class == class::IN && is_above
         });
         // For the target of a CNAME, only a SOA record or NXDOMAIN is a negative answer.
         if self.response.rcode == rcode::NOERROR && soa.is_none() && !(is_first && self.is_empty_answer(name)) {
@@ -230,7 +230,7 @@ impl<'a> Reader<'a> {
     fn is_dname_above(&self, record: &Record, name: &LookupName) -> bool {
         let is_above = || (1..=name.labels()).any(|skip| record.owner.eq_ignore_ascii_case(name.suffix(skip)));
         let is_dname = record.rtype == rtype::DNAME || self.is_signature(record, rtype::DNAME);
-        record.class == 1 && is_dname && is_above() && self.is_in_domain(&record.owner)
+        record.class == class::IN && is_dname && is_above() && self.is_in_domain(&record.owner)
     }
 
     /// Whether a record is an NSEC or NSEC3 record or the signature of one, within the server's
@@ -239,7 +239,7 @@ impl<'a> Reader<'a> {
         let is_nsec = |rtype| matches!(rtype, rtype::NSEC | rtype::NSEC3);
         let is_signature = || record.rtype == rtype::RRSIG && type_covered(record).is_some_and(is_nsec);
         self.question.dnssec_ok
-            && record.class == 1
+            && record.class == class::IN
             && (is_nsec(record.rtype) || is_signature())
             && self.is_in_domain(&record.owner)
     }
@@ -281,7 +281,7 @@ impl<'a> Reader<'a> {
         let name = self.question.name;
         let is_cut = |record: &&Record| {
             let is_above = (0..name.labels()).any(|skip| record.owner.eq_ignore_ascii_case(name.suffix(skip)));
-            record.rtype == rtype::NS && record.class == 1 && is_above && record.owner.len() > self.domain.len()
+            record.rtype == rtype::NS && record.class == class::IN && is_above && record.owner.len() > self.domain.len()
         };
         let first = authority.iter().find(is_cut).filter(|first| self.is_in_domain(&first.owner));
         let Some(first) = first else {
@@ -294,7 +294,7 @@ impl<'a> Reader<'a> {
             .take(MAX_NAME_SERVERS);
         let name_servers = of_cut.map(|record| {
             let name = record.rdata.to_ascii_lowercase();
-            let of_name = additional.iter().filter(|r| r.class == 1 && r.owner.eq_ignore_ascii_case(&name));
+            let of_name = additional.iter().filter(|r| r.class == class::IN && r.owner.eq_ignore_ascii_case(&name));
             let is_below = LookupName::new(&name).is_some_and(|name| is_within(&name, &domain));
             let addresses = of_name.filter(|_| is_below).filter_map(Record::address).collect();
             NameServer { name: name.into(), addresses }
@@ -305,7 +305,7 @@ impl<'a> Reader<'a> {
 
 /// Whether a record is of class IN and its owner is this name.
 fn is_at(record: &Record, name: &LookupName) -> bool {
-    record.class == 1 && record.owner.eq_ignore_ascii_case(name.wire())
+    record.class == class::IN && record.owner.eq_ignore_ascii_case(name.wire())
 }
 
 /// The TTL that a record's TTL field means: 0 if its highest bit is set (RFC 2181, section 8).

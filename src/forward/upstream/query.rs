@@ -7,14 +7,13 @@ use crate::{
         codes::{class, edns_flag, flag, option, rcode},
         query::{HEADER, child_hash, flags, root_hash, skip_name},
         rdata::rtype,
+        reply::MAX_UDP_OCTETS,
     },
 };
 use std::fmt::Write;
 
 /// The maximum length of a query, in octets: header, name, type and class, OPT record, padding.
 pub const MAX_QUERY: usize = 512;
-/// The maximum size of a response by UDP that queries announce, in octets.
-const UDP_SIZE: u16 = 1232;
 /// The length of queries on encrypted transports is a multiple of this, in octets (RFC 8467,
 /// section 4.1).
 const PADDING: usize = 128;
@@ -142,7 +141,7 @@ impl RandomisedQuestion {
         if format.edns {
             put(&[0]);
             put(&rtype::OPT.to_be_bytes());
-            put(&UDP_SIZE.to_be_bytes());
+            put(&(MAX_UDP_OCTETS as u16).to_be_bytes());
             put(&[0, 0]);
             end = put(&if self.dnssec_ok { edns_flag::DO } else { 0 }.to_be_bytes());
             let padding = match format.padded {
