@@ -1,5 +1,7 @@
-//! The configuration of a node, `zonal.yaml`: its sockets, sources, limits and files. What is the same on all nodes is in the manifest.
+//! The configuration of a node, `zonal.yaml`: its sockets, sources, limits and files. What is the
+//! same on all nodes is in the manifest.
 
+mod etcd;
 mod health;
 mod internet_resolver;
 mod query_log;
@@ -8,6 +10,7 @@ pub mod remedy;
 mod tests;
 mod tsig;
 
+pub use etcd::Etcd;
 pub use health::Health;
 pub use internet_resolver::{Dnssec, ForwardTo, InternetResolver, Recursion};
 pub use query_log::{Dnstap, DnstapMessage, DnstapMessages, QueryLog};
@@ -33,32 +36,35 @@ pub const DEFAULT_FILE: &str = "zonal.yaml";
 /// The maximum size of a configuration file, in octets.
 const MAX_OCTETS: u64 = 1 << 20;
 
-/// The configuration of a node. Relative paths in the file have been joined to the file's directory.
+/// The configuration of a node. Relative paths in the file have been joined to the file's
+/// directory.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
     /// The configuration file. None if the defaults apply.
     #[serde(skip)]
     pub file: Option<PathBuf>,
-    /// Addresses to receive queries on. Default: 127.0.0.1:5300 and, on that port, each entry point of the manifest
-    /// that is a loopback address.
+    /// Addresses to receive queries on. Default: 127.0.0.1:5300 and, on that port, each entry point
+    /// of the manifest that is a loopback address.
     pub listen: Option<Vec<Listen>>,
     /// The source of the manifest.
     pub control_plane: ControlPlane,
-    /// Directory where zonal stores the last valid manifest, so that it can start while the control plane is
-    /// unreachable.
+    /// Directory where zonal stores the last valid manifest, so that it can start while the control
+    /// plane is unreachable.
     pub state_directory: Option<PathBuf>,
-    /// Path of the socket by which a new zonal process takes over from this one. Default: `takeover` in the runtime
-    /// directory of the systemd service (`$RUNTIME_DIRECTORY`); none without systemd.
+    /// Path of the socket by which a new zonal process takes over from this one. Default:
+    /// `takeover` in the runtime directory of the systemd service (`$RUNTIME_DIRECTORY`); none
+    /// without systemd.
     pub takeover_socket: Option<PathBuf>,
     /// What `"."` RECURSIVE means on this node.
     pub internet_resolver: InternetResolver,
     /// The admin HTTP server.
     pub admin: Admin,
-    /// File with one or two DNS cookie secrets, one per line, of 32 hexadecimal digits each (RFC 9018).
+    /// File with one or two DNS cookie secrets, one per line, of 32 hexadecimal digits each (RFC
+    /// 9018).
     pub cookie_secret_file: Option<PathBuf>,
-    /// PEM file of authorities that verify the certificates of DoT, DoH and DoQ servers, in addition to the system's
-    /// authorities.
+    /// PEM file of authorities that verify the certificates of DoT, DoH and DoQ servers, in
+    /// addition to the system's authorities.
     pub certificate_authority: Option<PathBuf>,
     /// The TSIG keys that authenticate zone transfers and dynamic updates, by key name (RFC 8945).
     pub tsig_keys: BTreeMap<String, TsigKey>,
@@ -132,11 +138,11 @@ pub struct ControlPlane {
     pub etcd: Option<Etcd>,
     /// Clients send the manifest to the admin API.
     pub push: Option<Push>,
-    /// How zonal handles a change with an error: `refuse` rejects the whole change, `set_aside` rejects only the
-    /// resources with errors. Default: `set_aside` with etcd, otherwise `refuse`.
+    /// How zonal handles a change with an error: `refuse` rejects the whole change, `set_aside`
+    /// rejects only the resources with errors. Default: `set_aside` with etcd, otherwise `refuse`.
     pub on_error: Option<OnError>,
-    /// Whether a node reports that it is ready while it serves the stored manifest of an earlier run and has not yet
-    /// reached its source.
+    /// Whether a node reports that it is ready while it serves the stored manifest of an earlier
+    /// run and has not yet reached its source.
     pub ready_when_stale: bool,
 }
 
@@ -182,67 +188,9 @@ impl ControlPlane {
 pub enum OnError {
     /// It rejects the whole change.
     Refuse,
-    /// It rejects the resources with errors, and those that refer to them; their last valid versions stay.
+    /// It rejects the resources with errors, and those that refer to them; their last valid
+    /// versions stay.
     SetAside,
-}
-
-/// An etcd cluster.
-#[derive(Clone, Debug, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Etcd {
-    /// URLs of the cluster's members.
-    pub endpoints: Vec<String>,
-    /// The prefix of all keys.
-    #[serde(default = "etcd_prefix")]
-    pub prefix: String,
-    /// The user name.
-    #[serde(default)]
-    pub username: Option<String>,
-    /// File with the user's password.
-    #[serde(default)]
-    pub password_file: Option<PathBuf>,
-    /// Certificates.
-    #[serde(default)]
-    pub tls: Option<Tls>,
-}
-
-impl Etcd {
-    /// The cluster at a URL, without a user and certificates.
-    pub fn at(endpoint: &str) -> Etcd {
-        Etcd { endpoints: vec![endpoint.into()], prefix: etcd_prefix(), username: None, password_file: None, tls: None }
-    }
-
-    /// The errors in the section: field and message.
-    fn check(&self) -> Vec<(String, String)> {
-        let mut wrong = Vec::new();
-        let mut error = |field: &str, message: &str| wrong.push((field.to_string(), message.to_string()));
-        if self.endpoints.is_empty() {
-            error("endpoints", "the list is empty");
-        }
-        for (at, endpoint) in self.endpoints.iter().enumerate() {
-            match endpoint.split_once("://") {
-                Some(("http", _)) if self.tls.is_some() => {
-                    error(&format!("endpoints[{at}]"), "`tls` is for URLs that begin with https://");
-                }
-                Some(("http" | "https", rest)) if !rest.is_empty() => {}
-                _ => error(&format!("endpoints[{at}]"), "expected a URL such as http://10.0.0.9:2379"),
-            }
-        }
-        if !self.prefix.ends_with('/') {
-            error("prefix", "it must end with a slash");
-        }
-        if self.password_file.is_some() && self.username.is_none() {
-            error("password_file", "it needs a `username`");
-        }
-        if self.tls.as_ref().is_some_and(|tls| tls.certificate.is_some() != tls.private_key.is_some()) {
-            error("tls", "`certificate` and `private_key` go together");
-        }
-        wrong
-    }
-}
-
-fn etcd_prefix() -> String {
-    "/zonal/v1/".into()
 }
 
 /// A manifest that is pushed by HTTP.
@@ -257,10 +205,11 @@ pub struct Admin {
     /// Address and port to listen on.
     #[schemars(with = "String")]
     pub address: SocketAddr,
-    /// File with the valid tokens: the SHA-256 digest and the role of each. zonal reads the file again when it changes.
+    /// File with the valid tokens: the SHA-256 digest and the role of each. zonal reads the file
+    /// again when it changes.
     pub tokens_file: Option<PathBuf>,
-    /// Certificate and private key for HTTPS. `certificate_authority` verifies client certificates, which give clients
-    /// their role.
+    /// Certificate and private key for HTTPS. `certificate_authority` verifies client certificates,
+    /// which give clients their role.
     pub tls: Option<Tls>,
     /// The roles of clients with a certificate, by DNS name.
     pub client_certificates: ClientCertificates,
@@ -314,11 +263,13 @@ impl Admin {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
-    /// The maximum number of REFUSED and other error responses over UDP to one source prefix, per second.
+    /// The maximum number of REFUSED and other error responses over UDP to one source prefix, per
+    /// second.
     pub error_answers_per_second: u32,
-    /// The maximum number of large responses over UDP to one source prefix for one name, per second; ten times as many for
-    /// all names. Default: 20; 0 turns the limit off. A response is large if it has more than 512 octets and more than 10 times
-    /// the octets of its query. Beyond the limit, responses are truncated, unless the query has a valid cookie.
+    /// The maximum number of large responses over UDP to one source prefix for one name, per
+    /// second; ten times as many for all names. Default: 20; 0 turns the limit off. A response is
+    /// large if it has more than 512 octets and more than 10 times the octets of its query. Beyond
+    /// the limit, responses are truncated, unless the query has a valid cookie.
     pub large_answers_per_second: u32,
     /// The maximum number of TCP and QUIC connections.
     pub tcp_connections: u32,
@@ -326,8 +277,8 @@ pub struct Limits {
     pub tcp_connections_per_client: u32,
     /// The time without a query after which zonal closes a connection, in seconds.
     pub tcp_idle_timeout_seconds: u32,
-    /// The maximum size of one zone transfer, in octets: of its messages, and of its records in memory. The default is
-    /// 256 MiB.
+    /// The maximum size of one zone transfer, in octets: of its messages, and of its records in
+    /// memory. The default is 256 MiB.
     pub transfer_octets: u64,
 }
 
@@ -348,18 +299,19 @@ impl Default for Limits {
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default)]
 pub struct Cache {
-    /// The maximum memory of the cache, in octets; at least 1048576, and 64 MiB by default. Beyond it, entries are
-    /// evicted.
+    /// The maximum memory of the cache, in octets; at least 1048576, and 64 MiB by default. Beyond
+    /// it, entries are evicted.
     pub size_octets: u64,
-    /// The minimum TTL, in seconds; shorter TTLs are lengthened to it. A value above 0 keeps answers longer than their
-    /// publisher intends.
+    /// The minimum TTL, in seconds; shorter TTLs are lengthened to it. A value above 0 keeps
+    /// answers longer than their publisher intends.
     pub min_ttl_seconds: u32,
     /// The maximum TTL of positive answers, in seconds; longer TTLs are shortened to it.
     pub max_ttl_seconds: u32,
-    /// The maximum TTL of negative answers (NXDOMAIN and no data), in seconds; longer TTLs are shortened to it.
+    /// The maximum TTL of negative answers (NXDOMAIN and no data), in seconds; longer TTLs are
+    /// shortened to it.
     pub max_negative_ttl_seconds: u32,
-    /// How long after its expiry an answer can be served as stale if no upstream server answers (RFC 8767), in seconds;
-    /// 0 turns stale answers off.
+    /// How long after its expiry an answer can be served as stale if no upstream server answers
+    /// (RFC 8767), in seconds; 0 turns stale answers off.
     pub max_stale_seconds: u32,
 }
 
@@ -425,8 +377,8 @@ pub enum LogFormat {
 }
 
 impl Config {
-    /// Reads a configuration file. Without one, reads `zonal.yaml` in the current directory if it exists; otherwise returns the
-    /// defaults.
+    /// Reads a configuration file. Without one, reads `zonal.yaml` in the current directory if it
+    /// exists; otherwise returns the defaults.
     ///
     /// # Errors
     /// The file cannot be read, or has errors. The list has the warnings too.
@@ -629,7 +581,8 @@ impl Config {
         }
     }
 
-    /// Joins relative paths to the directory of the configuration file. Defaults stay relative to the current directory.
+    /// Joins relative paths to the directory of the configuration file. Defaults stay relative to
+    /// the current directory.
     fn resolve_paths(&mut self, directory: &Path, root: &Node) {
         let named = root.entry("control_plane").is_some_and(|entry| entry.node.entry("directory").is_some());
         let control_plane = named.then_some(&mut self.control_plane.directory);

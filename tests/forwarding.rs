@@ -21,15 +21,16 @@ struct Resolver {
     _directory: Scratch,
 }
 
-/// The networks of two tenants: clients with addresses in 127.70.0.0/16 are in vpc-a, in 127.71.0.0/16 in vpc-b.
+/// The networks of two tenants: clients with addresses in 127.70.0.0/16 are in vpc-a, in
+/// 127.71.0.0/16 in vpc-b.
 const TENANTS: &str = "vpcs:
   vpc-a: {region: us-east-1, cidr_blocks: [127.70.0.0/16]}
   vpc-b: {region: us-east-1, cidr_blocks: [127.71.0.0/16]}
 ";
 
 impl Resolver {
-    /// Serves FORWARD rules for both tenants, each with a domain and its targets. `more` is another part of the manifest,
-    /// without VPCs and rules.
+    /// Serves FORWARD rules for both tenants, each with a domain and its targets. `more` is another
+    /// part of the manifest, without VPCs and rules.
     fn start(rules: &[(&str, &[String])], more: &str) -> Resolver {
         Resolver::serve(&Resolver::manifest(rules, more))
     }

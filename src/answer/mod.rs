@@ -15,6 +15,7 @@ mod cut;
 mod dns64;
 mod endpoint;
 mod explanation;
+mod group;
 pub mod identify;
 pub mod known;
 pub mod query_log_trace;
@@ -39,7 +40,7 @@ use crate::{
         codes::{class, ede, flag, rcode},
         query::{Edns, HEADER, LookupName, Packet, Query, flags},
         rdata::rtype,
-        reply::{self, Ede, MAX_UDP, Opt, Reply},
+        reply::{self, Ede, MAX_UDP_OCTETS, Opt, Reply},
     },
 };
 use context::Context;
@@ -354,7 +355,8 @@ impl<'a> Frame<'a> {
         let entry_point = snapshot.networks.entry_points.get(&sender.client.local);
         let recursive = entry_point.is_none_or(|entry_point| entry_point.path != ClientPath::InboundDelegation);
         let entry_point = entry_point.and_then(|entry_point| entry_point.slot);
-        let udp_size = edns.map_or(MIN_UDP_OCTETS, |edns| (edns.udp_size as usize).clamp(MIN_UDP_OCTETS, MAX_UDP));
+        let udp_size =
+            edns.map_or(MIN_UDP_OCTETS, |edns| (edns.udp_size as usize).clamp(MIN_UDP_OCTETS, MAX_UDP_OCTETS));
         let max_octets = if client.transport == Transport::Udp { udp_size } else { u16::MAX as usize };
         let Some(edns) = edns else {
             return Frame { recursive, entry_point, opt: None, max_octets, cookie: Cookie::Absent };

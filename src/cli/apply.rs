@@ -10,7 +10,7 @@ use crate::{
     difference::{self, Answers},
     manifest::{
         Loaded, Loader, Manifest, Problem,
-        collection::{Aside, Collection, Instead, Key, Served},
+        collection::{Collection, Key, Replacement, Replacements, Served},
         presets,
         problem::printable,
     },
@@ -176,7 +176,7 @@ fn plan(directory: &Path, target: &Target) -> anyhow::Result<Option<Plan>> {
 /// ignored.
 pub(super) fn compiled(collection: &Collection) -> Option<Snapshot> {
     let unknown = collection.unreadable().keys().filter(|key| Key::new(key.kind, &key.id).is_none());
-    let aside: Aside = unknown.map(|key| (key.clone(), Instead::Nothing)).collect();
+    let aside: Replacements = unknown.map(|key| (key.clone(), Replacement::Nothing)).collect();
     let candidate = collection.candidate(&aside, &Served::default());
     if candidate.problems.iter().any(Problem::is_error) {
         return None;

@@ -13,7 +13,8 @@ pub struct Health {
     pub allow: Vec<IpNet>,
     /// The maximum number of attempts at the same time: 2 to 10000.
     pub max_in_flight: u32,
-    /// How long an isolated node keeps its verdicts, in seconds. After that, every target counts as healthy.
+    /// How long an isolated node keeps its verdicts, in seconds. After that, every target counts as
+    /// healthy.
     pub freeze_for: u32,
 }
 

@@ -40,8 +40,8 @@ pub struct Recursion {
     pub trust_anchor: Option<PathBuf>,
     /// Whether answers are validated.
     pub dnssec: Dnssec,
-    /// Networks whose servers may be asked although they are not on the Internet. Servers with private, loopback and other
-    /// special addresses are not asked otherwise.
+    /// Networks whose servers may be asked although they are not on the Internet. Servers with
+    /// private, loopback and other special addresses are not asked otherwise.
     pub allow_servers: Vec<IpNet>,
 }
 
@@ -69,7 +69,8 @@ pub enum Dnssec {
 pub enum ForwardTo {
     /// One server.
     Server(Target),
-    /// The servers in a file in the format of `resolv.conf`. zonal reads the file again when it changes.
+    /// The servers in a file in the format of `resolv.conf`. zonal reads the file again when it
+    /// changes.
     ResolvConf(PathBuf),
 }
 

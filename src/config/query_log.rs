@@ -11,8 +11,8 @@ use std::{net::SocketAddr, path::PathBuf};
 pub struct QueryLog {
     /// Directory of the query log files. Without it, no query log can be a file.
     pub directory: Option<PathBuf>,
-    /// Permitted destinations other than files: `stdout`, `unix:PATH`, `tcp:HOST:PORT` or a URL, written as in the
-    /// manifest.
+    /// Permitted destinations other than files: `stdout`, `unix:PATH`, `tcp:HOST:PORT` or a URL,
+    /// written as in the manifest.
     pub allow: Vec<String>,
 }
 

@@ -16,8 +16,8 @@ pub fn explain_connect_error(error: io::Error) -> io::Error {
     with_remedy(error, "name the group that may write to the socket in `SupplementaryGroups=` of the systemd unit")
 }
 
-/// The reason why a server cannot be reached, and the remedy. None if the error has no known remedy. `error` is the outermost error
-/// of its chain of sources.
+/// The reason why a server cannot be reached, and the remedy. None if the error has no known
+/// remedy. `error` is the outermost error of its chain of sources.
 pub fn explain_unreachable(error: &(dyn Error + 'static)) -> Option<String> {
     let mut next = Some(error);
     while let Some(error) = next {
@@ -56,7 +56,8 @@ pub fn explain_unreachable(error: &(dyn Error + 'static)) -> Option<String> {
     None
 }
 
-/// The error of a server's certificate as a predicate of the server, and the remedy. None if the error has no known remedy.
+/// The error of a server's certificate as a predicate of the server, and the remedy. None if the
+/// error has no known remedy.
 pub fn explain_certificate_error(error: &rustls::Error) -> Option<(&'static str, &'static str)> {
     use CertificateError::*;
     let rustls::Error::InvalidCertificate(error) = error else { return None };

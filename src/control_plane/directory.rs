@@ -14,7 +14,7 @@ use super::{
     change::{Change, JournalDrop, ZoneTransfer, ZoneUpdate},
     freeze::FreezeRequest,
 };
-use crate::manifest::load::{Due, Extent};
+use crate::manifest::load::{Extent, LoadScope};
 use notify::{
     Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher,
     event::{AccessKind, AccessMode, ModifyKind, RenameMode},
@@ -49,7 +49,7 @@ pub enum Wake {
     /// Load the directory.
     Load {
         /// The files that may have changed.
-        due: Due,
+        scope: LoadScope,
         /// Other files may be about to change.
         is_early: bool,
     },
@@ -372,8 +372,8 @@ impl Watch {
     }
 
     fn load(&mut self, is_early: bool) -> Wake {
-        let underway = self.being_written.keys().filter_map(|path| self.name_of(path)).collect();
-        Wake::Load { due: Due { extent: self.changed.take(), underway }, is_early }
+        let being_written = self.being_written.keys().filter_map(|path| self.name_of(path)).collect();
+        Wake::Load { scope: LoadScope { extent: self.changed.take(), being_written }, is_early }
     }
 
     /// The name that a file is read by, or would be read by.

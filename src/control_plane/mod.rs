@@ -67,15 +67,15 @@ pub fn run(mut watch: Watch, mut loader: Option<Loader>, mut internet: Internet,
         };
         let (since, generation) = (since.unwrap_or(watch.noticed), publisher.generation());
         match wake {
-            Wake::Load { due, is_early } => {
+            Wake::Load { scope, is_early } => {
                 let started = SystemTime::now();
-                let is_all = !matches!(due.extent, Extent::Files(_));
+                let is_all = !matches!(scope.extent, Extent::Files(_));
                 if is_all {
                     publisher.set_internet_resolver(internet.read());
                 }
                 match &mut loader {
                     Some(loader) => {
-                        watch.is_unsettled = publisher.load(loader, &due, is_early) == LoadResult::Incomplete;
+                        watch.is_unsettled = publisher.load(loader, &scope, is_early) == LoadResult::Incomplete;
                         if is_all || !watch.follow_more(loader.last_read()) {
                             watch.follow(&loader.inputs(), started);
                         }

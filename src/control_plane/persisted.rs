@@ -7,7 +7,7 @@
 use super::{change::Position, guard::HeldDeletions};
 use crate::manifest::{
     Resource,
-    collection::{Aside, Collection, Edit, Instead, Key},
+    collection::{Collection, Edit, Key, Replacement, Replacements},
     document,
 };
 use data_encoding::BASE64;
@@ -60,7 +60,7 @@ enum Octets {
 struct AsideItem {
     kind: String,
     id: String,
-    instead: Option<InsteadItem>,
+    instead: Option<ReplacementItem>,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -72,7 +72,7 @@ struct HeldItem {
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-enum InsteadItem {
+enum ReplacementItem {
     Nothing,
     Older {
         resource: Octets,
@@ -111,27 +111,27 @@ impl EditItem {
     }
 }
 
-impl InsteadItem {
-    fn new(instead: &Instead) -> InsteadItem {
+impl ReplacementItem {
+    fn new(instead: &Replacement) -> ReplacementItem {
         match instead {
-            Instead::Nothing => InsteadItem::Nothing,
-            Instead::Older(resource, texts) | Instead::Unfit(resource, texts) => InsteadItem::Older {
+            Replacement::Nothing => ReplacementItem::Nothing,
+            Replacement::Older(resource, texts) | Replacement::Unfit(resource, texts) => ReplacementItem::Older {
                 resource: Octets::new(&resource.to_json()),
                 texts: texts.iter().map(|(name, text)| (name.clone(), text.as_deref().map(Octets::new))).collect(),
-                is_unfit: matches!(instead, Instead::Unfit(..)),
+                is_unfit: matches!(instead, Replacement::Unfit(..)),
             },
         }
     }
 
-    fn instead(&self, kind: &str) -> io::Result<Instead> {
-        let InsteadItem::Older { resource, texts, is_unfit } = self else { return Ok(Instead::Nothing) };
+    fn instead(&self, kind: &str) -> io::Result<Replacement> {
+        let ReplacementItem::Older { resource, texts, is_unfit } = self else { return Ok(Replacement::Nothing) };
         let (node, _) = document::read(&resource.decode()?, true);
         let Some(Some(Ok(resource))) = node.map(|node| Resource::read(kind, &node)) else {
-            return Ok(Instead::Nothing);
+            return Ok(Replacement::Nothing);
         };
         let texts = texts.iter().map(|(name, text)| Ok((name.clone(), text.as_ref().map(Octets::decode).transpose()?)));
         let texts = texts.collect::<io::Result<_>>()?;
-        Ok(if *is_unfit { Instead::Unfit(resource, texts) } else { Instead::Older(resource, texts) })
+        Ok(if *is_unfit { Replacement::Unfit(resource, texts) } else { Replacement::Older(resource, texts) })
     }
 }
 
@@ -141,7 +141,7 @@ pub struct PersistedState {
     /// The resources that the source delivered.
     pub collection: Collection,
     /// The versions that are served instead of resources that are set aside.
-    pub aside: Aside,
+    pub aside: Replacements,
     /// Resources that the source has deleted and that are still served. `aside` has what is served
     /// of them.
     pub held: HeldDeletions,
@@ -156,9 +156,9 @@ pub struct PersistedState {
 impl PersistedState {
     /// The entry that makes this state of `old`.
     pub fn entry_since(&self, old: &PersistedState) -> StateEntry {
-        let aside = |key: &Key| self.aside.get(key).map(InsteadItem::new);
+        let aside = |key: &Key| self.aside.get(key).map(ReplacementItem::new);
         let changed = self.aside.keys().chain(old.aside.keys().filter(|key| !self.aside.contains_key(*key)));
-        let changed = changed.filter(|key| aside(key) != old.aside.get(*key).map(InsteadItem::new));
+        let changed = changed.filter(|key| aside(key) != old.aside.get(*key).map(ReplacementItem::new));
         let held = self.held.keys().chain(old.held.keys().filter(|key| !self.held.contains_key(*key)));
         let held = held.filter(|key| self.held.get(*key) != old.held.get(*key)).map(|key| HeldItem {
             kind: key.kind.into(),

@@ -17,7 +17,7 @@ use crate::{
     manifest::{
         KINDS, Problem,
         check::Checked,
-        collection::{Aside, Collection, Instead, Key, Served},
+        collection::{Collection, Key, Replacement, Replacements, Served},
         overlay::digest_with,
     },
     snapshot::Snapshot,
@@ -74,11 +74,11 @@ pub(super) fn prepare(
     mut held: HeldDeletions,
 ) -> Result<PreparedGeneration, Vec<Problem>> {
     let previous = current.snapshot.load_full();
-    let mut aside = Aside::new();
+    let mut aside = Replacements::new();
     for key in held.keys().cloned().collect::<Vec<_>>() {
         match last_version(current, &key) {
-            Some(Instead::Older(resource, texts) | Instead::Unfit(resource, texts)) => {
-                aside.insert(key, Instead::Older(resource, texts));
+            Some(Replacement::Older(resource, texts) | Replacement::Unfit(resource, texts)) => {
+                aside.insert(key, Replacement::Older(resource, texts));
             }
             _ => drop(held.remove(&key)),
         }
@@ -143,24 +143,24 @@ pub(super) fn prepare(
 }
 
 /// The last version of a resource that was served.
-fn last_version(current: &Current, key: &Key) -> Option<Instead> {
+fn last_version(current: &Current, key: &Key) -> Option<Replacement> {
     current.served.older(key).or_else(|| current.state.aside.get(key).cloned())
 }
 
 /// Moves a resource one step on: to its last version, then to nothing. Returns false if nothing is
 /// served of it already.
-fn set_aside(current: &Current, collection: &Collection, aside: &mut Aside, key: &Key) -> bool {
+fn set_aside(current: &Current, collection: &Collection, aside: &mut Replacements, key: &Key) -> bool {
     let next = match aside.get(key).cloned() {
-        Some(Instead::Nothing | Instead::Unfit(..)) => return false,
-        Some(Instead::Older(resource, texts)) => Instead::Unfit(resource, texts),
+        Some(Replacement::Nothing | Replacement::Unfit(..)) => return false,
+        Some(Replacement::Older(resource, texts)) => Replacement::Unfit(resource, texts),
         None => match last_version(current, key) {
-            Some(Instead::Older(resource, texts) | Instead::Unfit(resource, texts))
+            Some(Replacement::Older(resource, texts) | Replacement::Unfit(resource, texts))
                 if !texts.is_empty()
                     || collection.manifest().resource(key.kind, &key.id).as_ref() != Some(&resource) =>
             {
-                Instead::Older(resource, texts)
+                Replacement::Older(resource, texts)
             }
-            _ => Instead::Nothing,
+            _ => Replacement::Nothing,
         },
     };
     aside.insert(key.clone(), next);

@@ -30,7 +30,7 @@ use crate::{
         Manifest, Problem, Transferred,
         check::Checked,
         collection::{Collection, Served},
-        load::{Due, Extent, Loader},
+        load::{Extent, LoadScope, Loader},
         overlay::{EditedSet, Overlays, digest_with},
     },
     snapshot::{
@@ -174,9 +174,9 @@ impl Publisher {
     ///
     /// While `is_early`, other files may be about to change: a manifest with errors, or without a
     /// resource that is served, is not published then.
-    pub fn load(&mut self, loader: &mut Loader, due: &Due, is_early: bool) -> LoadResult {
+    pub fn load(&mut self, loader: &mut Loader, scope: &LoadScope, is_early: bool) -> LoadResult {
         let started = Instant::now();
-        let result = loader.load_due(due);
+        let result = loader.load_scope(scope);
         if self.on_error == OnError::SetAside
             && let Some(unreadable) = loader.unreadable()
         {
@@ -505,8 +505,8 @@ impl Publisher {
         // nowhere else.
         self.current.manifest_digest = Default::default();
         self.current.served.read_again(id);
-        let due = Due { extent: Extent::Anew, ..Due::default() };
-        if let LoadResult::Failed(problems) = self.load(loader, &due, false) {
+        let scope = LoadScope { extent: Extent::Anew, ..LoadScope::default() };
+        if let LoadResult::Failed(problems) = self.load(loader, &scope, false) {
             (self.current.overlays, self.current.manifest_digest) = before;
             let error = problems.iter().find(|problem| problem.is_error()).map_or(String::new(), Problem::to_string);
             return Err(format!("the journal stays, as the files have errors: {error}"));

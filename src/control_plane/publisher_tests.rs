@@ -32,7 +32,7 @@ fn serves_the_last_valid_manifest_after_errors() {
     for (text, expected, generation, failures) in cases {
         fs::write(directory.join("a.yaml.new"), text).unwrap();
         fs::rename(directory.join("a.yaml.new"), directory.join("a.yaml")).unwrap();
-        let loading = publisher.load(&mut loader, &Due::default(), false);
+        let loading = publisher.load(&mut loader, &LoadScope::default(), false);
         match &expected {
             Some(expected) => assert_eq!(loading, *expected, "{text}"),
             None => assert!(matches!(&loading, LoadResult::Failed(problems) if !problems.is_empty()), "{text}"),
@@ -59,7 +59,7 @@ fn waits_for_other_files_of_an_incomplete_change() {
     let write = |name: &str, text: &str| {
         fs::write(directory.join(".new"), text).unwrap();
         fs::rename(directory.join(".new"), directory.join(name)).unwrap();
-        Due { extent: Extent::Files([directory.join(name)].into()), ..Due::default() }
+        LoadScope { extent: Extent::Files([directory.join(name)].into()), ..LoadScope::default() }
     };
     let vpc = |id: &str| format!("vpcs: {{{id}: {{region: r, cidr_blocks: [10.0.0.0/16]}}}}");
     let zone = |vpcs: &str| format!("private_hosted_zones: {{Z: {{name: z.example, vpc_ids: [{vpcs}]}}}}");
@@ -71,7 +71,7 @@ fn waits_for_other_files_of_an_incomplete_change() {
         write("b.yaml", "");
         write("c.yaml", &zone("vpc-a"));
         let mut loader = Loader::new(&directory).keeping_texts();
-        assert_eq!(publisher.load(&mut loader, &Due::default(), true), LoadResult::Changed);
+        assert_eq!(publisher.load(&mut loader, &LoadScope::default(), true), LoadResult::Changed);
         let has = |vpc: &str| snapshot.load().manifest.vpcs.contains_key(vpc);
         // A VPC moves to another file.
         assert_eq!(publisher.load(&mut loader, &write("a.yaml", ""), true), LoadResult::Incomplete);
@@ -84,12 +84,12 @@ fn waits_for_other_files_of_an_incomplete_change() {
         assert_eq!(publisher.counters().reloads.with_label_values(&["failed"]).get(), 0);
         // A part of a file, and a load that waits no longer.
         assert_eq!(publisher.load(&mut loader, &write("a.yaml", "vpcs: {"), true), LoadResult::Incomplete);
-        let nothing_more = Due { extent: Extent::Files(Default::default()), ..Due::default() };
+        let nothing_more = LoadScope { extent: Extent::Files(Default::default()), ..LoadScope::default() };
         assert!(matches!(publisher.load(&mut loader, &nothing_more, false), LoadResult::Failed(_)));
         assert!(has("vpc-b"));
         write("c.yaml", &zone("vpc-a"));
         write("a.yaml", "");
-        assert_eq!(publisher.load(&mut loader, &Due::default(), false), LoadResult::Changed);
+        assert_eq!(publisher.load(&mut loader, &LoadScope::default(), false), LoadResult::Changed);
         assert!(!has("vpc-b"));
     }
     fs::remove_dir_all(directory).unwrap();

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     control_plane::change::Position,
-    manifest::collection::{Edit, Instead, Key, MASTER_FILES},
+    manifest::collection::{Edit, Key, MASTER_FILES, Replacement},
 };
 use std::{
     cell::RefCell,
@@ -73,9 +73,9 @@ fn numbered(n: u64, size: usize) -> PersistedState {
     }
     if n.is_multiple_of(2) {
         let resource = state.collection.manifest().resource("vpcs", "same").unwrap();
-        let older = Instead::Older(resource, vec![("b.zone".into(), Some(n.to_be_bytes().to_vec().into()))]);
+        let older = Replacement::Older(resource, vec![("b.zone".into(), Some(n.to_be_bytes().to_vec().into()))]);
         state.aside.insert(Key::new("vpcs", "vpc").unwrap(), older);
-        state.aside.insert(Key::new("vpcs", "odd").unwrap(), Instead::Nothing);
+        state.aside.insert(Key::new("vpcs", "odd").unwrap(), Replacement::Nothing);
     }
     state
 }

@@ -7,7 +7,7 @@ use super::{guard::HeldDeletions, persisted::PersistedState, prepare::Reasons};
 use crate::clock::now;
 use crate::manifest::{
     KINDS, Manifest, Problem,
-    collection::{Aside, Instead, Key, MASTER_FILES},
+    collection::{Key, MASTER_FILES, Replacement, Replacements},
     decode::suggestion,
 };
 use schemars::JsonSchema;
@@ -89,9 +89,9 @@ pub struct SetAsideResource {
 
 impl SetAsideResource {
     /// A resource for which `instead` is served, and the reasons.
-    pub fn new(key: &Key, instead: Option<&Instead>, reasons: &[Problem]) -> SetAsideResource {
+    pub fn new(key: &Key, instead: Option<&Replacement>, reasons: &[Problem]) -> SetAsideResource {
         let served = match instead {
-            Some(Instead::Older(..)) => Fallback::Older,
+            Some(Replacement::Older(..)) => Fallback::Older,
             _ => Fallback::Nothing,
         };
         let problems = reasons.iter().take(MAX_LISTED).map(Problem::to_string).collect();
@@ -280,7 +280,7 @@ impl Status {
     }
 
     /// Notes the resources that are set aside, and logs those that were not before.
-    pub(super) fn report_set_aside(&self, aside: &Aside, reasons: &Reasons) {
+    pub(super) fn report_set_aside(&self, aside: &Replacements, reasons: &Reasons) {
         let resource = |(key, reasons): &(Key, Vec<Problem>)| SetAsideResource::new(key, aside.get(key), reasons);
         let all: Vec<SetAsideResource> = reasons.iter().map(resource).collect();
         let before = std::mem::replace(&mut self.state().set_aside, all.clone());

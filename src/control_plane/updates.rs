@@ -11,7 +11,7 @@ use super::{
 use crate::{
     manifest::{
         Id, MasterFile, Problem, ZoneData,
-        collection::{Aside, Collection, Edit, Key, MASTER_FILES, Served},
+        collection::{Collection, Edit, Key, MASTER_FILES, Replacements, Served},
         overlay::{self, EditedSet, Overlay, Overlays},
         rewrite::{rewrite, text},
     },
@@ -326,7 +326,7 @@ pub(super) fn overlays_with(overlays: &Overlays, id: &str, sets: &[EditedSet]) -
 pub(super) fn pushed_change(
     collection: &Collection,
     served: &Served,
-    aside: &Aside,
+    aside: &Replacements,
     id: &str,
     sets: &[EditedSet],
 ) -> Result<Vec<Edit>, UpdateError> {
@@ -377,7 +377,7 @@ pub fn edits_of(collection: &Collection, id: &str, sets: &[EditedSet]) -> Result
 ///
 /// Why the file cannot be read.
 pub fn master_file(collection: &Collection, id: &str) -> Result<Option<MasterFile>, String> {
-    let mut candidate = collection.only_zone(id).candidate(&Aside::new(), &Served::default());
+    let mut candidate = collection.only_zone(id).candidate(&Replacements::new(), &Served::default());
     if let Some(problem) = candidate.problems.into_iter().find(Problem::is_error) {
         return Err(problem.to_string());
     }

@@ -1,10 +1,12 @@
-//! Admission: which queries may wait for other servers, and which one leaves when there are too many.
+//! Admission: which queries may wait for other servers, and which one leaves when there are too
+//! many.
 //!
-//! Each waiting query holds a permit. A permit counts in four groups: the client, the tenant (the client's view), the rule,
-//! and all. Each group is a list in the order of arrival, with a limit. When a group is full, the newest query takes the
-//! permit of the group's oldest query if that has waited for [`MIN_WAIT_BEFORE_REPLACEMENT`]; otherwise the newest query is
-//! refused. So queries for names that no server answers replace each other, and a query that is answered soon always gets a
-//! permit.
+//! Each waiting query holds a permit. A permit counts in four groups: the client, the tenant (the
+//! client's view), the rule, and all. Each group is a list in the order of arrival, with a limit.
+//! When a group is full, the newest query takes the permit of the group's oldest query if that has
+//! waited for [`MIN_WAIT_BEFORE_REPLACEMENT`]; otherwise the newest query is refused. So queries
+//! for names that no server answers replace each other, and a query that is answered soon always
+//! gets a permit.
 //!
 //! ```text
 //! group    limit                       the query that is replaced
@@ -60,7 +62,8 @@ impl AdmissionRequest {
 pub struct Admission {
     max_waiting: usize,
     table: Mutex<PermitTable>,
-    /// Queries that have not ended: queries with a permit, and replaced queries that have not been answered yet.
+    /// Queries that have not ended: queries with a permit, and replaced queries that have not been
+    /// answered yet.
     unfinished: AtomicUsize,
     refused: AtomicU64,
     replaced: AtomicU64,
@@ -73,7 +76,8 @@ pub struct AdmissionCounts {
     pub waiting: usize,
     /// The maximum number of queries that may hold a permit.
     pub max_waiting: usize,
-    /// Queries that have not ended: queries with a permit, and replaced queries that have not been answered yet.
+    /// Queries that have not ended: queries with a permit, and replaced queries that have not been
+    /// answered yet.
     pub unfinished: usize,
     /// Queries that got no permit, since the start.
     pub refused: u64,
@@ -137,8 +141,9 @@ impl Admission {
         })
     }
 
-    /// Gives a query a permit. None if a group of the query is full and its oldest query has waited for less than
-    /// [`MIN_WAIT_BEFORE_REPLACEMENT`], or if twice the limit of queries have not ended: the processor cannot keep up.
+    /// Gives a query a permit. None if a group of the query is full and its oldest query has waited
+    /// for less than [`MIN_WAIT_BEFORE_REPLACEMENT`], or if twice the limit of queries have not
+    /// ended: the processor cannot keep up.
     pub fn admit(self: &Arc<Self>, request: &AdmissionRequest) -> Option<AdmissionPermit> {
         let (now, groups) = (Instant::now(), request.groups());
         if self.unfinished.load(Relaxed) >= 2 * self.max_waiting {

@@ -98,7 +98,8 @@ fn targets(snapshot: &Snapshot, servers: &[ServerMetrics]) -> Vec<MetricFamily> 
     if !servers.is_empty() || matches!(internet, Some(routes::Servers::Targets { targets, .. }) if targets.is_empty()) {
         let states: HashMap<_, _> =
             servers.iter().map(|server| ((&server.target, &server.sources), &server.state)).collect();
-        // For each rule: whether the state of any server is known, and the number of servers that are not down.
+        // For each rule: whether the state of any server is known, and the number of servers that
+        // are not down.
         let mut of_rules: BTreeMap<&str, (bool, u32)> = BTreeMap::new();
         let mut count = |rule, target: &routes::Target, sources: &Vec<IpAddr>| {
             let (is_known, usable) = of_rules.entry(rule).or_default();

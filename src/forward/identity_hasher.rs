@@ -2,7 +2,8 @@
 
 use std::hash::Hasher;
 
-/// A hasher that returns its input. Use it only for keys that are hashes or digests, which clients cannot choose.
+/// A hasher that returns its input. Use it only for keys that are hashes or digests, which clients
+/// cannot choose.
 #[derive(Default)]
 pub struct IdentityHasher(u64);
 

@@ -1,4 +1,5 @@
-//! A name's addresses, for zonal's own needs: answered as for a client in a network of the manifest.
+//! A name's addresses, for zonal's own needs: answered as for a client in a network of the
+//! manifest.
 
 use super::{Forwarding, respond};
 use crate::{
@@ -12,8 +13,8 @@ use crate::{
 };
 use std::{net::IpAddr, sync::Arc};
 
-/// The addresses that `client` gets for a name: the IPv4 addresses, or else the IPv6 addresses, in the order of the answer.
-/// An error says why there is none.
+/// The addresses that `client` gets for a name: the IPv4 addresses, or else the IPv6 addresses, in
+/// the order of the answer. An error says why there is none.
 pub async fn addresses(forwarding: &Arc<Forwarding>, client: &Client, name: &Name) -> Result<Vec<IpAddr>, String> {
     for qtype in [rtype::A, rtype::AAAA] {
         let packet = QueryTemplate::default().packet(name.as_wire(), qtype);

@@ -1,8 +1,8 @@
 //! Answers to queries that need other servers: the second verb, [`respond`].
 //!
-//! `respond` calls [`answer`](crate::answer::answer) in a loop. Each time that `answer` returns a route and a question,
-//! `respond` asks the servers of the route, and `answer` finds their records in the next round. No unfinished answer is held
-//! across an await.
+//! `respond` calls [`answer`](crate::answer::answer) in a loop. Each time that `answer` returns a
+//! route and a question, `respond` asks the servers of the route, and `answer` finds their records
+//! in the next round. No unfinished answer is held across an await.
 //!
 //! ```text
 //! request        one query of a client, from its first question to other servers to its reply
@@ -55,9 +55,11 @@ use upstream::Upstreams;
 
 /// The longest time that a client waits for a reply.
 const CLIENT_TIMEOUT: Duration = Duration::from_millis(4500);
-/// The time after which a client gets a stale answer, if the cache holds one: the client response timer of RFC 8767, section 5.
+/// The time after which a client gets a stale answer, if the cache holds one: the client response
+/// timer of RFC 8767, section 5.
 const STALE_ANSWER_TIMEOUT: Duration = Duration::from_millis(1800);
-/// The time after which a question is given up for which there is a substitute: for DNS64, AAAA records in favour of A records.
+/// The time after which a question is given up for which there is a substitute: for DNS64, AAAA
+/// records in favour of A records.
 const HASTY_TIMEOUT: Duration = Duration::from_millis(2000);
 /// The TTL of stale answers, in seconds (RFC 8767, section 4).
 pub const STALE_TTL: u32 = 30;
@@ -68,7 +70,8 @@ pub const REFRESH_FRACTION: u32 = 10;
 pub const NOT_ADMITTED: &str = "too many queries wait for other servers";
 /// The extended error text for a query whose permit went to a newer query.
 const REPLACED: &str = "too many queries wait for other servers, and newer ones replaced this one";
-/// The maximum number of questions that stay in flight after their query got a stale or substitute answer.
+/// The maximum number of questions that stay in flight after their query got a stale or substitute
+/// answer.
 const MAX_DETACHED: usize = 2_500;
 
 /// The state that queries to other servers share.
@@ -162,11 +165,11 @@ pub struct CompletedReply {
     pub snapshot: Arc<Snapshot>,
 }
 
-/// Answers a query, and asks other servers for the records that it needs. `asked` is the first question to other servers, if
-/// [`answer`](crate::answer::answer) has returned it already.
+/// Answers a query, and asks other servers for the records that it needs. `asked` is the first
+/// question to other servers, if [`answer`](crate::answer::answer) has returned it already.
 ///
-/// None if the query gets no reply. If the query loses its permit, the reply is SERVFAIL. Run this in its own task: other
-/// queries may wait for its questions.
+/// None if the query gets no reply. If the query loses its permit, the reply is SERVFAIL. Run this
+/// in its own task: other queries may wait for its questions.
 pub async fn respond(
     forwarding: &Arc<Forwarding>,
     client: &Client,
@@ -186,7 +189,8 @@ pub async fn respond(
     response
 }
 
-/// Refreshes the cache entries that a query was answered from and that expire soon, in its own task.
+/// Refreshes the cache entries that a query was answered from and that expire soon, in its own
+/// task.
 #[cold]
 pub fn refresh(forwarding: &Arc<Forwarding>, client: &Client, query: &[u8]) {
     let Some(permit) = forwarding.admission.admit(&AdmissionRequest::REFRESH) else { return };
@@ -200,8 +204,8 @@ pub fn refresh(forwarding: &Arc<Forwarding>, client: &Client, query: &[u8]) {
     });
 }
 
-/// Writes the SERVFAIL reply of a query that got no permit, with `why` as the extended error text. The failure is local: it is
-/// not cached, and does not count against a server.
+/// Writes the SERVFAIL reply of a query that got no permit, with `why` as the extended error text.
+/// The failure is local: it is not cached, and does not count against a server.
 pub fn fail<'s>(
     snapshot: &'s Snapshot,
     client: &Client,

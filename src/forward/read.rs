@@ -1,15 +1,15 @@
 //! From a response to cache entries: which of its records are accepted.
 //!
-//! A response is accepted for the name in question and for the targets of its CNAME and DNAME records, as far as they are within
-//! the domain that the server was asked about. Records for other names are discarded, and so are addresses of name servers
-//! outside the delegated domain.
+//! A response is accepted for the name in question and for the targets of its CNAME and DNAME
+//! records, as far as they are within the domain that the server was asked about. Records for other
+//! names are discarded, and so are addresses of name servers outside the delegated domain.
 
 use super::cache::Lifetimes;
 use crate::{
     answer::known::{Entry, Key, OWNER, Question, Records},
     snapshot::routes::{NameServer, RouteId},
     wire::{
-        codes::{flag, rcode},
+        codes::{class, flag, rcode},
         name::MAX_NAME,
         query::LookupName,
         rdata::rtype,
@@ -24,12 +24,14 @@ use std::{
 /// The maximum number of links of a CNAME chain that are accepted from one response.
 const MAX_LINKS: usize = 16;
 
-/// The maximum number of name servers that are accepted from one referral. The caller asks only a few of them.
+/// The maximum number of name servers that are accepted from one referral. The caller asks only a
+/// few of them.
 const MAX_NAME_SERVERS: usize = 64;
 
 /// The content of a response that is accepted.
 pub enum ParsedResponse {
-    /// The answers, one entry for each link of the chain: the name in question first, then the targets it leads to.
+    /// The answers, one entry for each link of the chain: the name in question first, then the
+    /// targets it leads to.
     Answers(Vec<(Key, Arc<Entry>)>),
     /// Other servers are responsible.
     Referral {
@@ -43,11 +45,12 @@ pub enum ParsedResponse {
 /// The reason why a response is rejected: a predicate whose subject is the server that sent it.
 pub type RejectionReason = Cow<'static, str>;
 
-/// Reads the response of a server that was asked about `domain`. The entries get keys of `route`, and TTLs within `lifetimes`.
-/// `now` is in seconds since 1970.
+/// Reads the response of a server that was asked about `domain`. The entries get keys of `route`,
+/// and TTLs within `lifetimes`. `now` is in seconds since 1970.
 ///
 /// # Errors
-/// The response is rejected: another server may have a usable one (RFC 1034, section 5.3.3, step 4.d).
+/// The response is rejected: another server may have a usable one (RFC 1034, section 5.3.3, step
+/// 4.d).
 pub fn parse_response(
     message: &[u8],
     (route, domain): (RouteId, &[u8]),
@@ -127,8 +130,8 @@ impl<'a> Reader<'a> {
             let negative = self.negative(name, is_first)?;
             (code, ttl, authority) = (negative.rcode, negative.ttl, negative.authority);
         }
-        // Step 3: the DNSSEC proof. A positive answer needs one only if it was made from a wildcard (RFC 4035, section 3.1.3.3):
-        // other proofs in the response belong to other links.
+        // Step 3: the DNSSEC proof. A positive answer needs one only if it was made from a wildcard
+        // (RFC 4035, section 3.1.3.3): other proofs in the response belong to other links.
         let is_from_wildcard = |record: &Record| {
             let labels = record.rdata.get(3).map(|labels| usize::from(*labels));
             is_at(record, name) && record.rtype == rtype::RRSIG && labels.is_some_and(|labels| labels < name.labels())
@@ -153,8 +156,8 @@ impl<'a> Reader<'a> {
         })
     }
 
-    /// The records in the answer section for a name: those of the type in question with their signatures; without any, its
-    /// CNAME, after the DNAMEs that the CNAME was made from.
+    /// The records in the answer section for a name: those of the type in question with their
+    /// signatures; without any, its CNAME, after the DNAMEs that the CNAME was made from.
     fn link_answer(&self, name: &LookupName) -> LinkAnswer<'a> {
         let qtype = self.question.qtype;
         let [answer, ..] = &self.response.sections;
@@ -198,12 +201,13 @@ impl<'a> Reader<'a> {
         LinkAnswer { records, followed, is_too_long }
     }
 
-    /// The negative answer for a name. None if the response does not say that the name or the type does not exist.
+    /// The negative answer for a name. None if the response does not say that the name or the type
+    /// does not exist.
     fn negative(&self, name: &LookupName, is_first: bool) -> Option<Negative<'a>> {
         let [_, section, _] = &self.response.sections;
         let soa = section.iter().find(|record| {
             let is_above = (0..=name.labels()).any(|skip| record.owner.eq_ignore_ascii_case(name.suffix(skip)));
-            record.rtype == rtype::SOA && record.class == 1 && is_above
+            record.rtype == rtype::SOA && record.class == class::IN && is_above
         });
         // For the target of a CNAME, only a SOA record or NXDOMAIN is a negative answer.
         if self.response.rcode == rcode::NOERROR && soa.is_none() && !(is_first && self.is_empty_answer(name)) {
@@ -221,20 +225,21 @@ impl<'a> Reader<'a> {
         Some(Negative { rcode: self.response.rcode, ttl, authority })
     }
 
-    /// Whether a record is a DNAME above a name, or the signature of one, within the server's domain.
+    /// Whether a record is a DNAME above a name, or the signature of one, within the server's
+    /// domain.
     fn is_dname_above(&self, record: &Record, name: &LookupName) -> bool {
         let is_above = || (1..=name.labels()).any(|skip| record.owner.eq_ignore_ascii_case(name.suffix(skip)));
         let is_dname = record.rtype == rtype::DNAME || self.is_signature(record, rtype::DNAME);
-        record.class == 1 && is_dname && is_above() && self.is_in_domain(&record.owner)
+        record.class == class::IN && is_dname && is_above() && self.is_in_domain(&record.owner)
     }
 
-    /// Whether a record is an NSEC or NSEC3 record or the signature of one, within the server's domain, and DNSSEC records are
-    /// wanted.
+    /// Whether a record is an NSEC or NSEC3 record or the signature of one, within the server's
+    /// domain, and DNSSEC records are wanted.
     fn is_proof(&self, record: &Record) -> bool {
         let is_nsec = |rtype| matches!(rtype, rtype::NSEC | rtype::NSEC3);
         let is_signature = || record.rtype == rtype::RRSIG && type_covered(record).is_some_and(is_nsec);
         self.question.dnssec_ok
-            && record.class == 1
+            && record.class == class::IN
             && (is_nsec(record.rtype) || is_signature())
             && self.is_in_domain(&record.owner)
     }
@@ -249,8 +254,9 @@ impl<'a> Reader<'a> {
         LookupName::new(owner).is_some_and(|owner| is_within(&owner, self.domain))
     }
 
-    /// Whether a response without a SOA record and without records of the type means "no data". It does not if it refers to other
-    /// servers, if its answer is for other names, or if it is empty and the server is neither authoritative nor recursive.
+    /// Whether a response without a SOA record and without records of the type means "no data". It
+    /// does not if it refers to other servers, if its answer is for other names, or if it is empty
+    /// and the server is neither authoritative nor recursive.
     fn is_empty_answer(&self, name: &LookupName) -> bool {
         let [answer, authority, _] = &self.response.sections;
         let is_authoritative = self.response.flags & flag::AA != 0;
@@ -261,8 +267,9 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// The referral in the response. The delegated domain must be below the server's domain, and not below the name in question.
-    /// Addresses are accepted for name servers below the delegated domain only.
+    /// The referral in the response. The delegated domain must be below the server's domain, and
+    /// not below the name in question. Addresses are accepted for name servers below the delegated
+    /// domain only.
     fn referral(&self) -> Result<ParsedResponse, RejectionReason> {
         let [answer, authority, additional] = &self.response.sections;
         if !answer.is_empty() {
@@ -274,7 +281,7 @@ impl<'a> Reader<'a> {
         let name = self.question.name;
         let is_cut = |record: &&Record| {
             let is_above = (0..name.labels()).any(|skip| record.owner.eq_ignore_ascii_case(name.suffix(skip)));
-            record.rtype == rtype::NS && record.class == 1 && is_above && record.owner.len() > self.domain.len()
+            record.rtype == rtype::NS && record.class == class::IN && is_above && record.owner.len() > self.domain.len()
         };
         let first = authority.iter().find(is_cut).filter(|first| self.is_in_domain(&first.owner));
         let Some(first) = first else {
@@ -287,7 +294,7 @@ impl<'a> Reader<'a> {
             .take(MAX_NAME_SERVERS);
         let name_servers = of_cut.map(|record| {
             let name = record.rdata.to_ascii_lowercase();
-            let of_name = additional.iter().filter(|r| r.class == 1 && r.owner.eq_ignore_ascii_case(&name));
+            let of_name = additional.iter().filter(|r| r.class == class::IN && r.owner.eq_ignore_ascii_case(&name));
             let is_below = LookupName::new(&name).is_some_and(|name| is_within(&name, &domain));
             let addresses = of_name.filter(|_| is_below).filter_map(Record::address).collect();
             NameServer { name: name.into(), addresses }
@@ -298,7 +305,7 @@ impl<'a> Reader<'a> {
 
 /// Whether a record is of class IN and its owner is this name.
 fn is_at(record: &Record, name: &LookupName) -> bool {
-    record.class == 1 && record.owner.eq_ignore_ascii_case(name.wire())
+    record.class == class::IN && record.owner.eq_ignore_ascii_case(name.wire())
 }
 
 /// The TTL that a record's TTL field means: 0 if its highest bit is set (RFC 2181, section 8).
@@ -306,8 +313,8 @@ fn effective_ttl(ttl: u32) -> u32 {
     if ttl >> 31 == 0 { ttl } else { 0 }
 }
 
-/// The CNAME record that a DNAME makes for a name. A server may leave it to the resolver (RFC 6672, section 3.4). None if the
-/// target is too long for a name.
+/// The CNAME record that a DNAME makes for a name. A server may leave it to the resolver (RFC 6672,
+/// section 3.4). None if the target is too long for a name.
 fn synthesize_cname(name: &LookupName, dname: &Record) -> Option<Record> {
     let prefix_len = name.wire().len().checked_sub(dname.owner.len())?;
     let target = [name.wire().get(..prefix_len)?, &dname.rdata].concat();
@@ -320,7 +327,8 @@ fn type_covered(signature: &Record) -> Option<u16> {
     Some(u16::from_be_bytes(*signature.rdata.first_chunk()?))
 }
 
-/// Writes records in the form of [`Records`], for replies about `name`. Also returns the offset of each record's data.
+/// Writes records in the form of [`Records`], for replies about `name`. Also returns the offset of
+/// each record's data.
 fn compact_records(records: &[impl Borrow<Record>], name: &LookupName) -> (Records, Vec<usize>) {
     let records = || records.iter().map(Borrow::borrow);
     let mut octets = Vec::with_capacity(records().map(|record: &Record| record.rdata.len() + 16).sum());
@@ -380,7 +388,8 @@ mod tests {
         message
     }
 
-    /// The accepted content of a response to `name`, type A, from the servers of `domain`: one line for each link.
+    /// The accepted content of a response to `name`, type A, from the servers of `domain`: one line
+    /// for each link.
     fn accepted(domain: &str, name: &str, dnssec_ok: bool, message: &[u8]) -> Vec<String> {
         let name = LookupName::new(&wire(name)).unwrap();
         let question = Question { name: &name, qtype: rtype::A, dnssec_ok, checking_disabled: false };
@@ -466,7 +475,8 @@ mod tests {
             ),
             ("a.example.", false, 0, [&["example. 300 DNAME test."], nothing, nothing], &["answered for other names"]),
             ("example.", false, 0, [&["a.example. 300 DNAME test."], nothing, nothing], &["a.example. 0 ttl 0 0+0"]),
-            // A negative answer has the TTL of the SOA record, and is for the last name of the chain.
+            // A negative answer has the TTL of the SOA record, and is for the last name of the
+            // chain.
             ("example.", false, 3, [nothing, &["example. 90 SOA ns."], nothing], &["a.example. 3 ttl 60 0+1"]),
             ("a.example.", false, 3, [nothing, &["example. 90 SOA ns."], nothing], &["a.example. 3 ttl 60 0+0"]),
             ("example.", false, 3, [nothing, &["test. 90 SOA ns."], nothing], &["a.example. 3 ttl 0 0+0"]),
@@ -526,7 +536,8 @@ mod tests {
                 ],
                 &["a.example. 0 ttl 300 2+0 -> b.example.", "b.example. 3 ttl 30 0+3"],
             ),
-            // YXDOMAIN means that a DNAME makes a name that is too long: the DNAME must be in the answer.
+            // YXDOMAIN means that a DNAME makes a name that is too long: the DNAME must be in the
+            // answer.
             ("example.", false, 6, [&["example. 300 DNAME test."], nothing, nothing], &["a.example. 6 ttl 300 1+0"]),
             (
                 "example.",

@@ -48,20 +48,23 @@ use std::{
 use tokio::time::{Instant, timeout_at};
 
 thread_local! {
-    /// The buffers of the reply and of its trace. They are borrowed between awaits only, so a waiting query holds no buffer.
+    /// The buffers of the reply and of its trace. They are borrowed between awaits only, so a
+    /// waiting query holds no buffer.
     static REPLY: RefCell<(Vec<u8>, QueryLogTrace)> = RefCell::new((vec![0; u16::MAX.into()], QueryLogTrace::default()));
 }
 
-/// The maximum number of questions of one query: its own name, and the targets of CNAME and DNAME records.
+/// The maximum number of questions of one query: its own name, and the targets of CNAME and DNAME
+/// records.
 const MAX_QUESTIONS: usize = 40;
 /// The maximum number of referrals that one question follows.
 const MAX_REFERRALS: usize = 8;
 /// The maximum depth of searches for the addresses of name servers.
 const MAX_DEPTH: u8 = 3;
-/// The maximum number of questions to other servers for one query, with those for the addresses of name servers.
+/// The maximum number of questions to other servers for one query, with those for the addresses of
+/// name servers.
 const MAX_UPSTREAM_QUESTIONS: usize = 100;
-/// The maximum number of name servers of a referral that are used. Without addresses in the referral, each costs questions: this
-/// limits the NXNSAttack (CVE-2020-8616).
+/// The maximum number of name servers of a referral that are used. Without addresses in the
+/// referral, each costs questions: this limits the NXNSAttack (CVE-2020-8616).
 const MAX_NAME_SERVERS: usize = 5;
 /// The maximum number of name server addresses that are asked for one question.
 const MAX_ADDRESSES: usize = 8;
@@ -91,9 +94,11 @@ pub struct ClientRequest {
     client: Client,
     query_template: QueryTemplate,
     deadline: Instant,
-    /// The depth of the search for name server addresses that this request belongs to; 0 for the client's own query.
+    /// The depth of the search for name server addresses that this request belongs to; 0 for the
+    /// client's own query.
     depth: u8,
-    /// The number of questions to other servers so far. Searches for name server addresses share it.
+    /// The number of questions to other servers so far. Searches for name server addresses share
+    /// it.
     upstream_questions: Arc<AtomicUsize>,
 }
 
@@ -107,8 +112,8 @@ impl ClientRequest {
         ClientRequest { forwarding, snapshot, client, query_template, deadline, depth: 0, upstream_questions }
     }
 
-    /// Answers the query. `asked` is the first question to other servers, if it is known already. With `renew`, cache entries
-    /// that expire soon are asked for again.
+    /// Answers the query. `asked` is the first question to other servers, if it is known already.
+    /// With `renew`, cache entries that expire soon are asked for again.
     pub async fn respond(
         &self,
         query: &[u8],
@@ -134,7 +139,8 @@ impl ClientRequest {
                 match answer_traced(&self.snapshot, &known, &self.client, moment, query, reply, noted) {
                     Outcome::Reply(answered) => {
                         if !known.entries.is_empty() {
-                            // `answer` found the records among those that were asked for: to the query log, that is a miss.
+                            // `answer` found the records among those that were asked for: to the
+                            // query log, that is a miss.
                             noted.cache_state(CacheState::Miss);
                         }
                         Err(Some((answered, reply[..answered.len].to_vec(), Box::new(noted.clone()))))
@@ -169,7 +175,8 @@ impl ClientRequest {
         })
     }
 
-    /// Gets the answers to one question, and whether they are stale: as the leader of the question, or from its leader.
+    /// Gets the answers to one question, and whether they are stale: as the leader of the question,
+    /// or from its leader.
     async fn ask(&self, asked: &OwnedRoutedQuestion, query: &[u8], renew: bool) -> (Answers, bool) {
         let forwarding = &self.forwarding;
         let (route, question) = (&asked.route, asked.question());
@@ -180,7 +187,8 @@ impl ClientRequest {
         };
         let deadline = match stale {
             Some(_) => self.deadline.min(Instant::now() + STALE_ANSWER_TIMEOUT),
-            // DNS64: a time-out for AAAA records counts as "no AAAA records" (RFC 6147, section 5.1.3).
+            // DNS64: a time-out for AAAA records counts as "no AAAA records" (RFC 6147, section
+            // 5.1.3).
             None if asked.has_fallback => self.deadline.min(Instant::now() + HASTY_TIMEOUT),
             None => self.deadline,
         };
@@ -223,7 +231,8 @@ impl ClientRequest {
                     let Some(detached) = Detached::take(&forwarding.detached) else {
                         break timeout_at(deadline, Box::pin(self.lead(leader, asked))).await.ok();
                     };
-                    // The question stays in flight when this client gets the stale or substitute answer.
+                    // The question stays in flight when this client gets the stale or substitute
+                    // answer.
                     let (request, asked) = (self.clone(), asked.clone());
                     let leading = tokio::spawn(async move {
                         let _detached = detached;
@@ -244,8 +253,9 @@ impl ClientRequest {
         }
     }
 
-    /// Whether the addresses show a forwarding loop. If the question is in flight: the query comes from a target, or was sent to
-    /// a target's address. Otherwise: the query comes from the only target.
+    /// Whether the addresses show a forwarding loop. If the question is in flight: the query comes
+    /// from a target, or was sent to a target's address. Otherwise: the query comes from the only
+    /// target.
     fn is_loop(&self, route: &Route, is_in_flight: bool) -> bool {
         let Servers::Targets { targets, .. } = &route.servers else { return false };
         let (from, at) = (self.client.source, self.client.local);
@@ -255,19 +265,20 @@ impl ClientRequest {
         }
     }
 
-    /// Whether the query has the same random case as a question of this node in flight: then it may be this node's own query
-    /// that other servers sent back.
+    /// Whether the query has the same random case as a question of this node in flight: then it may
+    /// be this node's own query that other servers sent back.
     fn may_be_ours(&self, query: &[u8], question: &Question) -> bool {
         let name = question.name.wire();
-        let spelt = self
+        let sent_name = self
             .query_template
             .query_in(query)
             .get(HEADER..HEADER + name.len())
-            .filter(|spelt| spelt.eq_ignore_ascii_case(name));
-        spelt.is_some_and(|spelt| self.forwarding.upstreams.may_be_ours(spelt, question.qtype))
+            .filter(|sent_name| sent_name.eq_ignore_ascii_case(name));
+        sent_name.is_some_and(|sent_name| self.forwarding.upstreams.may_be_ours(sent_name, question.qtype))
     }
 
-    /// The outcome for a query that may be this node's own. None if it is: the servers of its route send queries back here.
+    /// The outcome for a query that may be this node's own. None if it is: the servers of its route
+    /// send queries back here.
     async fn unless_looped<T>(&self, route: &Route, outcome: impl Future<Output = T>) -> Option<T> {
         tokio::select! {
             biased;
@@ -282,13 +293,15 @@ impl ClientRequest {
         failed(asked, ede::OTHER, &text)
     }
 
-    /// Asks a question as its leader: puts the outcome into the cache, and publishes it to the followers.
+    /// Asks a question as its leader: puts the outcome into the cache, and publishes it to the
+    /// followers.
     async fn lead(&self, leader: Leader, asked: &OwnedRoutedQuestion) -> Answers {
         let (cache, rule) = (&self.forwarding.cache, &asked.route.rule);
         let answers = match self.fetch(asked).await {
             Ok(answers) => {
                 for (at, (key, entry)) in answers.iter().enumerate() {
-                    // An answer for a target of a CNAME does not replace an answer to a question for that target.
+                    // An answer for a target of a CNAME does not replace an answer to a question
+                    // for that target.
                     if at == 0 || !cache.holds(key, now()) {
                         cache.insert(rule, key.clone(), entry.clone());
                     }
@@ -296,7 +309,8 @@ impl ClientRequest {
                 Arc::new(answers)
             }
             Err(failure) => {
-                // A query that came back with other flags is another question, which has marked no loop here.
+                // A query that came back with other flags is another question, which has marked no
+                // loop here.
                 let leads_back = || self.forwarding.upstreams.is_known_to_lead_back(&asked.route);
                 let text = match leader.has_looped() || leads_back() {
                     true => format!("forwarding loop: the query came back. {}", failure.text),
@@ -315,8 +329,8 @@ impl ClientRequest {
         answers
     }
 
-    /// Gets the answers to a question from the servers of its route, along referrals for which the view has a DELEGATE rule. The
-    /// cache key has the first route.
+    /// Gets the answers to a question from the servers of its route, along referrals for which the
+    /// view has a DELEGATE rule. The cache key has the first route.
     async fn fetch(&self, asked: &OwnedRoutedQuestion) -> Result<Vec<(Key, Arc<Entry>)>, Failure> {
         let (mut route, id, question) = (asked.route.clone(), asked.id, &asked.question());
         for _ in 0..MAX_REFERRALS {
@@ -348,8 +362,9 @@ impl ClientRequest {
             let read = |message: &[u8], is_stream: bool| {
                 Ok(match parse_response(message, (id, &route.domain), question, now(), lifetimes)? {
                     ParsedResponse::Answers(mut answers) => {
-                        // A response by UDP may be forged. It is accepted for the question's own name only: the targets of its
-                        // CNAME are asked for in questions of their own.
+                        // A response by UDP may be forged. It is accepted for the question's own
+                        // name only: the targets of its CNAME are asked for in questions of their
+                        // own.
                         answers.truncate(if is_stream { answers.len() } else { 1 });
                         if is_authentic(&route, message) {
                             answers.iter_mut().for_each(|(_, entry)| Arc::make_mut(entry).authentic = true);
@@ -397,8 +412,8 @@ impl ClientRequest {
         self.snapshot.views.policies(view)?.delegates.route(domain, name_servers)
     }
 
-    /// The addresses of up to [`MAX_NAME_SERVERS`] name servers: those in the referral; without any, those that the client itself
-    /// would get for the names.
+    /// The addresses of up to [`MAX_NAME_SERVERS`] name servers: those in the referral; without
+    /// any, those that the client itself would get for the names.
     async fn targets(&self, name_servers: &[NameServer], domain: &[u8]) -> Vec<Target> {
         let mut addresses = known_addresses(name_servers);
         // The address of a name server below its own zone cut can only come from the referral.
@@ -416,11 +431,13 @@ impl ClientRequest {
         addresses.into_iter().map(Target::do53).collect()
     }
 
-    /// The addresses that the client would get for a name. Boxed, since it calls [`ClientRequest::respond`] recursively.
+    /// The addresses that the client would get for a name. Boxed, since it calls
+    /// [`ClientRequest::respond`] recursively.
     fn addresses<'a>(&'a self, name: &'a [u8], qtype: u16) -> Pin<Box<dyn Future<Output = Vec<IpAddr>> + Send + 'a>> {
         Box::pin(async move {
             let query = self.query_template.packet(name, qtype);
-            // The entry point may require the client's protocol. TCP instead of UDP leaves room for the whole answer.
+            // The entry point may require the client's protocol. TCP instead of UDP leaves room for
+            // the whole answer.
             let transport = match self.client.transport {
                 Transport::Udp => Transport::Tcp,
                 other => other,
@@ -436,15 +453,16 @@ impl ClientRequest {
     }
 }
 
-/// The addresses in a referral of up to [`MAX_NAME_SERVERS`] name servers: the first address of each, then the second ones.
+/// The addresses in a referral of up to [`MAX_NAME_SERVERS`] name servers: the first address of
+/// each, then the second ones.
 fn known_addresses(name_servers: &[NameServer]) -> Vec<IpAddr> {
     let with_address = || name_servers.iter().filter(|server| !server.addresses.is_empty()).take(MAX_NAME_SERVERS);
     let nth = |at| with_address().filter_map(move |server| server.addresses.get(at).copied());
     (0..MAX_ADDRESSES).flat_map(nth).take(MAX_ADDRESSES).collect()
 }
 
-/// Whether a response was validated by a server that is trusted with validation. Such servers are on loopback, where the AD flag
-/// cannot be changed on the way.
+/// Whether a response was validated by a server that is trusted with validation. Such servers are
+/// on loopback, where the AD flag cannot be changed on the way.
 fn is_authentic(route: &Route, message: &[u8]) -> bool {
     matches!(route.servers, Servers::Targets { trust_ad: true, .. })
         && message.len() >= HEADER
@@ -475,7 +493,8 @@ mod tests {
 
     const NS: &[u8] = b"\x02ns\x07example\0";
 
-    /// Two VPCs that see different addresses for one name, and forwarders in the first VPC, whose inbound endpoint accepts DoT only.
+    /// Two VPCs that see different addresses for one name, and forwarders in the first VPC, whose
+    /// inbound endpoint accepts DoT only.
     fn forwarding() -> Arc<Forwarding> {
         let zone = |vpc: &str, address: &str| {
             let records = serde_json::json!([{"name": "ns", "type": "A", "ttl": 60, "records": [address]}]);

@@ -1,8 +1,10 @@
-//! Single-flight: equal questions that are in flight at the same time are sent to other servers once.
+//! Single-flight: equal questions that are in flight at the same time are sent to other servers
+//! once.
 //!
-//! The first task that joins a question is its [`Leader`]: it asks, and publishes the answers. Every task that joins while the
-//! leader works is a [`Follower`]: it waits for the leader's answers. A leader that is dropped without answers releases its
-//! followers, and one of them becomes the next leader.
+//! The first task that joins a question is its [`Leader`]: it asks, and publishes the answers.
+//! Every task that joins while the leader works is a [`Follower`]: it waits for the leader's
+//! answers. A leader that is dropped without answers releases its followers, and one of them
+//! becomes the next leader.
 
 use super::{Answers, identity_hasher::IdentityHasher};
 use std::{
@@ -15,8 +17,8 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-/// The questions in flight, by the hash of their key. A client cannot compute the hash. If two keys share a hash, a follower
-/// finds that the answers are not for its question, and asks for itself.
+/// The questions in flight, by the hash of their key. A client cannot compute the hash. If two keys
+/// share a hash, a follower finds that the answers are not for its question, and asks for itself.
 #[derive(Clone, Default)]
 pub struct SingleFlight(Arc<Mutex<HashMap<u64, InFlightQuestion, BuildHasherDefault<IdentityHasher>>>>);
 
@@ -35,7 +37,8 @@ pub enum Role {
     Follower(Follower),
 }
 
-/// The task that asks a question. Dropping it without [`Leader::publish`] releases the followers without answers.
+/// The task that asks a question. Dropping it without [`Leader::publish`] releases the followers
+/// without answers.
 pub struct Leader {
     single_flight: SingleFlight,
     hash: u64,
@@ -58,7 +61,8 @@ pub enum FollowerOutcome {
 }
 
 impl SingleFlight {
-    /// Joins the question with this hash: as its leader if no task asks it yet, otherwise as a follower.
+    /// Joins the question with this hash: as its leader if no task asks it yet, otherwise as a
+    /// follower.
     pub fn join(&self, hash: u64) -> Role {
         let mut questions = self.lock();
         if let Some(question) = questions.get_mut(&hash) {
@@ -74,7 +78,8 @@ impl SingleFlight {
         Role::Leader(Leader { single_flight: self.clone(), hash, has_published: false })
     }
 
-    /// Records that the question with this hash came back to this node: a server that was asked sends queries here.
+    /// Records that the question with this hash came back to this node: a server that was asked
+    /// sends queries here.
     pub fn mark_looped(&self, hash: u64) {
         if let Some(question) = self.lock().get_mut(&hash) {
             question.has_looped = true;

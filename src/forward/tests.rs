@@ -20,7 +20,8 @@ const CLIENT: Client = Client {
     transport: Transport::Udp,
 };
 
-/// One VPC with two rules for one target: `corp`, and `far`, whose outbound endpoint has no address on this node.
+/// One VPC with two rules for one target: `corp`, and `far`, whose outbound endpoint has no address
+/// on this node.
 fn forwarding(target: SocketAddr, waiting: usize) -> Arc<Forwarding> {
     let target = serde_json::json!([{"ip": target.ip(), "port": target.port()}]);
     let manifest = serde_json::json!({
@@ -51,7 +52,8 @@ fn rcode_of(reply: &[u8]) -> u16 {
     response::Response::read(reply).unwrap().rcode
 }
 
-/// Checks that nothing is cached, and that the servers of the route of a query are neither down nor dead.
+/// Checks that nothing is cached, and that the servers of the route of a query are neither down nor
+/// dead.
 fn assert_no_trace(forwarding: &Forwarding, query: &[u8]) {
     assert_eq!(forwarding.cache.counts().entries, 0);
     let (snapshot, mut reply) = (forwarding.snapshot.load_full(), [0; 512]);

@@ -283,7 +283,7 @@ mod tests {
     use super::*;
     use crate::{
         listen::tests::{answered, core, limits, page},
-        wire::{codes::pointer, reply::MAX_UDP},
+        wire::{codes::pointer, reply::MAX_UDP_OCTETS},
     };
 
     #[test]
@@ -299,7 +299,7 @@ mod tests {
             let client =
                 Client { source: source.into(), port: 0, local: [10, 0, 0, 2].into(), transport: Transport::Udp };
             for number in 0..104 {
-                let mut reply = [0; MAX_UDP];
+                let mut reply = [0; MAX_UDP_OCTETS];
                 let moment = Moment { now: 0, draw: 0 };
                 let Outcome::Reply(mut answered) = answer::answer(&snapshot, &(), &client, moment, query, &mut reply)
                 else {

@@ -14,7 +14,7 @@ use crate::{
     listen::workers::DropReason,
     query_log::LARGE_RING_OCTETS,
     snapshot::Snapshot,
-    wire::{query::LookupName, reply::MAX_UDP},
+    wire::{query::LookupName, reply::MAX_UDP_OCTETS},
 };
 use deferred::{DeferredQuery, DeferredReply, ReplyQueue};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -307,7 +307,7 @@ struct Control([u8; 64]);
 struct Batch {
     socket: Arc<Socket>,
     queries: Vec<[u8; MAX_QUERY_OCTETS]>,
-    replies: Vec<[u8; MAX_UDP]>,
+    replies: Vec<[u8; MAX_UDP_OCTETS]>,
     names: Vec<libc::sockaddr_storage>,
     controls: Vec<Control>,
     /// Only the pointers in the headers use these.
@@ -343,7 +343,7 @@ impl Batch {
             (name, header, libc::iovec { iov_base: ptr::null_mut(), iov_len: 0 })
         };
         let mut queries = vec![[0; MAX_QUERY_OCTETS]; BATCH];
-        let mut replies = vec![[0; MAX_UDP]; BATCH];
+        let mut replies = vec![[0; MAX_UDP_OCTETS]; BATCH];
         let mut names = vec![name; BATCH];
         let mut controls = vec![Control([0; 64]); BATCH];
         let mut query_vectors = vec![vector; BATCH];
@@ -423,7 +423,7 @@ impl Batch {
         let (Some(out), vector) = (self.replies_out.get_mut(self.replies_len), &mut self.reply_vectors[index]) else {
             return;
         };
-        vector.iov_len = len.min(MAX_UDP);
+        vector.iov_len = len.min(MAX_UDP_OCTETS);
         out.msg_hdr = self.received[index].msg_hdr;
         out.msg_hdr.msg_iov = vector;
         out.msg_hdr.msg_flags = 0;

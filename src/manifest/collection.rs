@@ -72,21 +72,21 @@ pub struct Unreadable {
 
 /// The replacement of a resource that is set aside.
 #[derive(Clone, Debug)]
-pub enum Instead {
+pub enum Replacement {
     /// The previous version, with the master files that it referred to.
-    Older(Resource, Texts),
+    Older(Resource, MasterTexts),
     /// Nothing, because the previous version does not fit the other resources. It is tried again at
     /// each change.
-    Unfit(Resource, Texts),
+    Unfit(Resource, MasterTexts),
     /// Nothing.
     Nothing,
 }
 
 /// The resources and master files that are set aside, and what is served instead of each.
-pub type Aside = OrdMap<Key, Instead>;
+pub type Replacements = OrdMap<Key, Replacement>;
 
 /// The master files that a zone refers to, with their texts. None for a file that does not exist.
-pub type Texts = Vec<(Id, Option<Arc<[u8]>>)>;
+pub type MasterTexts = Vec<(Id, Option<Arc<[u8]>>)>;
 
 /// The served manifest of a collection.
 #[derive(Clone, Debug, Default)]
@@ -107,7 +107,7 @@ pub struct Served {
 /// A zone with a master file.
 #[derive(Debug)]
 struct ZoneFile {
-    texts: Texts,
+    texts: MasterTexts,
     digest: [u8; 32],
 }
 
@@ -308,12 +308,12 @@ impl Collection {
 
     /// The manifest that would be served if `aside` were set aside. `old` is the served manifest,
     /// whose snapshot is the previous one for the compiler.
-    pub fn candidate(&self, aside: &Aside, old: &Served) -> Candidate {
+    pub fn candidate(&self, aside: &Replacements, old: &Served) -> Candidate {
         let mut manifest = self.manifest.clone();
         for (key, instead) in aside {
             match instead {
-                Instead::Older(resource, _) => drop(manifest.put(&key.id, resource.clone())),
-                Instead::Unfit(..) | Instead::Nothing => drop(manifest.remove(key.kind, &key.id)),
+                Replacement::Older(resource, _) => drop(manifest.put(&key.id, resource.clone())),
+                Replacement::Unfit(..) | Replacement::Nothing => drop(manifest.remove(key.kind, &key.id)),
             }
         }
         let unreadable = self.unreadable.iter().filter(|(key, _)| !aside.contains_key(*key));
@@ -333,7 +333,7 @@ impl Collection {
             let Some(file) = &zone.file else { continue };
             let key = Key { kind: "private_hosted_zones", id };
             let own = match aside.get(&key) {
-                Some(Instead::Older(_, texts)) => Some(texts),
+                Some(Replacement::Older(_, texts)) => Some(texts),
                 _ => None,
             };
             let (zone_file, data, found) = self.read_zone(&key.id, zone, Path::new(file), own);
@@ -350,7 +350,7 @@ impl Collection {
     }
 
     /// The zones whose resource or master files changed since `old`.
-    fn touched_zones(&self, manifest: &Manifest, aside: &Aside, old: &Served) -> BTreeSet<Id> {
+    fn touched_zones(&self, manifest: &Manifest, aside: &Replacements, old: &Served) -> BTreeSet<Id> {
         let changed = changes(&old.manifest.private_hosted_zones, &manifest.private_hosted_zones);
         let mut touched: BTreeSet<Id> = changed.into_iter().map(|change| change.id.clone()).collect();
         touched.extend(old.read_again.iter().cloned());
@@ -360,7 +360,7 @@ impl Collection {
         }
         for (id, zone) in &old.zones {
             let own = match aside.get(&Key { kind: "private_hosted_zones", id: id.clone() }) {
-                Some(Instead::Older(_, texts)) => Some(texts),
+                Some(Replacement::Older(_, texts)) => Some(texts),
                 _ => None,
             };
             let is_same = |(name, text): &(Id, Option<Arc<[u8]>>)| match (text, self.text_of(name, own)) {
@@ -375,7 +375,7 @@ impl Collection {
         touched
     }
 
-    fn text_of<'a>(&'a self, name: &str, own: Option<&'a Texts>) -> Option<&'a Arc<[u8]>> {
+    fn text_of<'a>(&'a self, name: &str, own: Option<&'a MasterTexts>) -> Option<&'a Arc<[u8]>> {
         match own {
             Some(own) => own.iter().find(|(other, _)| other == name).and_then(|(_, text)| text.as_ref()),
             None => self.master_files.get(name),
@@ -387,9 +387,9 @@ impl Collection {
         id: &str,
         zone: &PrivateHostedZone,
         file: &Path,
-        own: Option<&Texts>,
+        own: Option<&MasterTexts>,
     ) -> (ZoneFile, ZoneData, Vec<Problem>) {
-        let mut texts = Texts::new();
+        let mut texts = MasterTexts::new();
         let mut digest = Sha256::new();
         let mut opener = |path: &Path| {
             let name = path.to_string_lossy().into_owned();
@@ -425,16 +425,16 @@ impl Served {
         self.digest.octets()
     }
 
-    /// The served version of a resource, to be served [instead](Instead) of another version. None
+    /// The served version of a resource, to be served [instead](Replacement) of another version. None
     /// if it is not served.
-    pub fn older(&self, key: &Key) -> Option<Instead> {
+    pub fn older(&self, key: &Key) -> Option<Replacement> {
         let resource = self.manifest.resource(key.kind, &key.id)?;
         let zone = self.zones.get(&key.id).filter(|_| key.kind == "private_hosted_zones");
-        Some(Instead::Older(resource, zone.map_or(Texts::new(), |zone| zone.texts.clone())))
+        Some(Replacement::Older(resource, zone.map_or(MasterTexts::new(), |zone| zone.texts.clone())))
     }
 }
 
-fn has_zones(aside: &Aside) -> bool {
+fn has_zones(aside: &Replacements) -> bool {
     aside.keys().any(|key| key.kind == "private_hosted_zones")
 }
 

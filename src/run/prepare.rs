@@ -21,7 +21,7 @@ use crate::{
     listen::{Core, Limits},
     manifest::{
         Id, Problem,
-        load::{Due, Loader},
+        load::{LoadScope, Loader},
         overlay::Overlays,
     },
     metrics::Metrics,
@@ -285,7 +285,7 @@ fn publish_first(
     // zonal serves the saved version of each resource that the files have errors in.
     let is_restored =
         on_error == OnError::SetAside && kept.clone().is_some_and(|kept| publisher.restore(kept, true).is_ok());
-    let LoadResult::Failed(problems) = publisher.load(loader, &Due::default(), false) else { return Ok(()) };
+    let LoadResult::Failed(problems) = publisher.load(loader, &LoadScope::default(), false) else { return Ok(()) };
     if is_restored {
         return Ok(());
     }

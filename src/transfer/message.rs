@@ -5,14 +5,13 @@ use crate::wire::{
     codes::{class, ede, flag, opcode, option, pointer, rcode},
     query::{HEADER, edns_of, flags, skip_name},
     rdata::{self, rtype},
+    reply::MAX_UDP_OCTETS,
     response::{Record, read_name, read_record},
 };
 use std::collections::HashMap;
 
 /// The maximum length of a message, in octets.
 const MAX_MESSAGE_OCTETS: usize = u16::MAX as usize;
-/// The UDP payload size in OPT records, in octets.
-const UDP_OCTETS: u16 = 1232;
 /// The index of the additional section among the sections after the question. OPT and TSIG records
 /// are there only.
 const ADDITIONAL: usize = 2;
@@ -158,7 +157,7 @@ pub fn with_opt(mut reply: Vec<u8>, ede: Option<&str>) -> Vec<u8> {
         options.extend_from_slice(&ede::PROHIBITED.to_be_bytes());
         options.extend_from_slice(text.as_bytes());
     }
-    let ([t1, t2], [high, low]) = (rtype::OPT.to_be_bytes(), UDP_OCTETS.to_be_bytes());
+    let ([t1, t2], [high, low]) = (rtype::OPT.to_be_bytes(), (MAX_UDP_OCTETS as u16).to_be_bytes());
     reply.extend_from_slice(&[0, t1, t2, high, low, 0, 0, 0, 0]);
     reply.extend_from_slice(&(options.len() as u16).to_be_bytes());
     reply.extend_from_slice(&options);

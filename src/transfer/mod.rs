@@ -36,7 +36,7 @@ use crate::{
         Name,
         codes::{class, flag, opcode, rcode},
         rdata::rtype,
-        reply::MAX_UDP,
+        reply::MAX_UDP_OCTETS,
     },
 };
 use access::Refused;
@@ -259,7 +259,7 @@ async fn ask(
         return Part::whole(Vec::new());
     };
     if let Some(mut session) = session {
-        if client.transport == Transport::Udp && reply.len() + session.size() > MAX_UDP {
+        if client.transport == Transport::Udp && reply.len() + session.size() > MAX_UDP_OCTETS {
             reply = request.truncated();
         }
         session.sign(&mut reply, now() as u64);

@@ -13,7 +13,7 @@ use std::ops::Range;
 
 /// The largest reply over UDP, in octets. Messages of this size are not fragmented on the Internet
 /// (DNS flag day 2020).
-pub const MAX_UDP: usize = 1232;
+pub const MAX_UDP_OCTETS: usize = 1232;
 /// The length of an OPT record without options, in octets.
 const OPT: usize = 11;
 /// The length of a cookie option in octets: code and length, the client's 8 octets, the server's 16
@@ -309,7 +309,7 @@ impl<'a> Reply<'a> {
     fn write_opt(&mut self, code: u16, opt: &Opt, ede: Option<Ede>) {
         self.limit = self.max_len;
         let start = self.len;
-        let [high, low] = (MAX_UDP as u16).to_be_bytes();
+        let [high, low] = (MAX_UDP_OCTETS as u16).to_be_bytes();
         let [t1, t2] = rtype::OPT.to_be_bytes();
         let [f1, f2] = if opt.query.dnssec_ok { edns_flag::DO } else { 0 }.to_be_bytes();
         let mut written = self.octets(&[0, t1, t2, high, low, (code >> 4) as u8, 0, f1, f2, 0, 0]);

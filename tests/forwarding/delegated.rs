@@ -1,5 +1,5 @@
-//! A BIND on-premises that follows a delegation to the VPCs' zones by itself, and tells each server no more of a name than it
-//! has to know (RFC 9156).
+//! An on-premises BIND that follows a delegation to the zones of VPCs, and minimises the names in
+//! its queries (RFC 9156).
 
 use crate::harness::{ZONAL, can_run, lab::Lab, wait_until};
 
@@ -67,7 +67,8 @@ fn strict_qname_minimisation_finds_nested_zones_at_a_delegation_endpoint() {
             ("a.b.c.x.y.aws.corp.example", "10.2.0.84"),
             ("www.x.y.wild.aws.corp.example", "10.2.0.85"),
         ] {
-            // In the order of the zone cuts, and again, when BIND knows of some of the names between.
+            // In the order of the zone cuts, and again, when BIND knows of some of the names
+            // between.
             for _ in 0..2 {
                 let reply = lab.dig("dc", &format!("@{address} {name} A"));
                 assert_eq!(reply.data("A"), [expected], "{minimises} {name}\n{reply}");

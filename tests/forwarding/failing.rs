@@ -1,4 +1,5 @@
-//! Targets that are killed, fall silent, lose datagrams or are slow. While another target answers, clients notice nothing.
+//! Targets that are killed, fall silent, lose datagrams or are slow. While another target answers,
+//! clients notice nothing.
 
 use super::Resolver;
 use crate::harness::{
@@ -75,7 +76,8 @@ fn answers_while_one_of_two_targets_fails() {
     all_answered(&resolver, "two.example", 300, "the second one is silent");
 }
 
-/// Probes find a target that is back while another one answers; without another one, the next question does.
+/// Probes find a target that is back while another one answers; without another one, the next
+/// question does.
 #[test]
 fn asks_targets_again_that_are_back() {
     let address = Fake::start("127.72.21.2:0", good(FIRST)).address.to_string();

@@ -33,8 +33,8 @@ fn after(asked: &Asked, first: Vec<Say>) -> Vec<Say> {
     first.into_iter().chain([Say::Later(SOON, asked.address(RIGHT_ADDRESS))]).collect()
 }
 
-/// A server whose behaviour depends on the first label of the name. After names that begin with `then-`, the right response
-/// follows.
+/// A server whose behaviour depends on the first label of the name. After names that begin with
+/// `then-`, the right response follows.
 fn misbehaving_server(own: &'static str) -> impl Fn(&Asked) -> Vec<Say> {
     move |asked| {
         let lie = asked.address(FORGED_ADDRESS);
@@ -141,7 +141,8 @@ fn class_of_question(octets: &mut [u8], class: u8) {
 
 #[test]
 fn rejects_forged_and_malformed_responses() {
-    // Behaviours that break a connection have their own server, so that questions on it do not disturb others.
+    // Behaviours that break a connection have their own server, so that questions on it do not
+    // disturb others.
     let fake = Fake::start("127.72.0.2:0", misbehaving_server("127.72.0.2"));
     let breaker = Fake::start("127.72.0.4:0", misbehaving_server("127.72.0.4"));
     let resolver =
@@ -217,7 +218,8 @@ fn rejects_forged_and_malformed_responses() {
     assert!(wrong.is_empty(), "{wrong}");
 }
 
-/// Servers may close connections at any time (RFC 7766, section 6.2.4): their questions are asked again.
+/// Servers may close connections at any time (RFC 7766, section 6.2.4): their questions are asked
+/// again.
 #[test]
 fn retries_after_closed_connections() {
     let n = AtomicUsize::new(0);
@@ -261,7 +263,8 @@ fn server_outside_its_domain(asked: &Asked) -> Vec<Say> {
             response.answers = vec![a(&owner, 60, RIGHT_ADDRESS)];
             response.additionals = forged_records();
         }
-        // A chain that leaves the domain: its target is asked for from the servers responsible for it.
+        // A chain that leaves the domain: its target is asked for from the servers responsible for
+        // it.
         "chain" => {
             response.answers = [vec![cname(&owner, 60, "victim.good.example")], forged_records()].concat();
         }
@@ -308,7 +311,8 @@ fn discards_records_outside_the_domain_of_a_rule() {
     }
 }
 
-/// A forged response for one name, which cannot be recognised as forged, has no effect on another name.
+/// A forged response for one name, which cannot be recognised as forged, has no effect on another
+/// name.
 #[test]
 fn asks_for_cname_targets_of_responses_by_udp() {
     let fake = Fake::start("127.72.7.2:0", |asked| {
@@ -333,7 +337,8 @@ fn asks_for_cname_targets_of_responses_by_udp() {
         ("datagram-2", true, RIGHT_ADDRESS),
         ("nothing-1", false, RIGHT_ADDRESS),
         ("nothing-2", true, RIGHT_ADDRESS),
-        // By TCP, the response for the target is accepted, but it does not replace a valid answer in the cache.
+        // By TCP, the response for the target is accepted, but it does not replace a valid answer
+        // in the cache.
         ("stream-1", false, FORGED_ADDRESS),
         ("stream-2", true, RIGHT_ADDRESS),
     ] {
@@ -381,8 +386,8 @@ fn limits_the_questions_of_a_referral_to_many_name_servers() {
     assert!((1..=5).contains(&names.len()), "{} name servers were looked for: {}", names.len(), said.why);
 }
 
-/// Asks for so many names at once that all permits are in use. Returns the answers, and the number of answers for other names
-/// meanwhile.
+/// Asks for so many names at once that all permits are in use. Returns the answers, and the number
+/// of answers for other names meanwhile.
 fn ask_many(resolver: &Resolver, names: &[String], others: &str) -> (HashMap<usize, Reply>, usize) {
     let (ended, asked) = (AtomicBool::new(false), AtomicUsize::new(0));
     thread::scope(|scope| {
@@ -407,7 +412,8 @@ fn ask_many(resolver: &Resolver, names: &[String], others: &str) -> (HashMap<usi
     })
 }
 
-/// All queries end, other rules are answered meanwhile, and memory does not grow from storm to storm.
+/// All queries end, other rules are answered meanwhile, and memory does not grow from storm to
+/// storm.
 #[test]
 fn a_dead_target_delays_no_other_rule() {
     let live = Fake::start("127.72.2.2:0", |asked| vec![Say::Now(asked.address(RIGHT_ADDRESS))]);
@@ -429,7 +435,8 @@ fn a_dead_target_delays_no_other_rule() {
     assert!(resident[3] < 200 * 1_024, "{resident:?} kB after each storm");
 }
 
-/// A target that answers now and then is not dead, and its queries wait long: they must not use all permits.
+/// A target that answers now and then is not dead, and its queries wait long: they must not use all
+/// permits.
 #[test]
 fn a_target_that_never_answers_delays_no_other_rule() {
     let n = AtomicUsize::new(0);
@@ -445,8 +452,8 @@ fn a_target_that_never_answers_delays_no_other_rule() {
     assert!(others > 10, "only {others} questions of others were answered meanwhile");
 }
 
-/// Unanswered queries of one tenant do not disturb another tenant, neither by the same rule nor by another rule with the same
-/// target.
+/// Unanswered queries of one tenant do not disturb another tenant, neither by the same rule nor by
+/// another rule with the same target.
 #[test]
 fn a_tenant_with_unanswered_queries_harms_no_other_tenant() {
     let fake = Fake::start("127.72.9.2:0", |asked| match asked.name().contains(".silent.") {
@@ -513,7 +520,8 @@ fn forgery(id: u16, name: &str) -> Vec<u8> {
     Asked { message, from: SocketAddr::from(([0; 4], 0)), tcp: false }.address(FORGED_ADDRESS)
 }
 
-/// An attacker who sends from the server's address but does not see the queries, while the server is slow.
+/// An attacker who sends from the server's address but does not see the queries, while the server
+/// is slow.
 #[test]
 fn rejects_forged_responses_that_arrive_first() {
     let stop = Arc::new(AtomicBool::new(false));
@@ -555,7 +563,8 @@ fn rejects_forged_responses_that_arrive_first() {
             assert_eq!(reply.data("A"), [RIGHT_ADDRESS], "{reply}");
         }
     }
-    // A birthday attack asks for one name many times: that is one question, with one ID and port to guess.
+    // A birthday attack asks for one name many times: that is one question, with one ID and port to
+    // guess.
     let same: Vec<String> = (0..500).map(|_| "birthday.race.example".into()).collect();
     let replies = resolver.stub().volley(&same, 50);
     assert!(replies.values().all(|reply| reply.data("A") == [RIGHT_ADDRESS]));

@@ -1,5 +1,5 @@
-//! On-premises resolvers that forward the names of VPCs to both addresses of an inbound endpoint, while one of the two zonal
-//! nodes behind them is killed or falls silent.
+//! On-premises resolvers that forward the names of VPCs to both addresses of an inbound endpoint,
+//! while one of the two zonal nodes behind them is killed or falls silent.
 
 use crate::harness::{ZONAL, can_run, forwarder::Kind, lab::Lab, stub::Stub, wait_until};
 use std::{

@@ -17,7 +17,8 @@ resolver_rules:
     )
 }
 
-/// A question into the loop fails soon with a reason, and causes few queries by the measure of `count`.
+/// A question into the loop fails soon with a reason, and causes few queries by the measure of
+/// `count`.
 fn ends(stub: &Stub, count: impl Fn() -> f64, what: &str) {
     for (n, way) in ["", " +tcp", " +dnssec", " +cd"].into_iter().enumerate() {
         let before = count();

@@ -1,4 +1,5 @@
-//! Names that a VPC forwards to an on-premises BIND, by every transport, from the addresses of an outbound endpoint.
+//! Names that a VPC forwards to an on-premises BIND, by every transport, from the addresses of an
+//! outbound endpoint.
 
 use crate::harness::{Process, ZONAL, can_run, lab::Lab, reply::Reply, stub::Stub, wait_until};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, DnType, IsCa, KeyPair, date_time_ymd};
@@ -49,7 +50,8 @@ resolver_rules:
     text
 }
 
-/// Writes a certificate, valid until a year, and its key. `ca` issues it; without, it is self-signed.
+/// Writes a certificate, valid until a year, and its key. `ca` issues it; without, it is
+/// self-signed.
 fn certificate(lab: &Lab, name: &str, ca: &CertifiedIssuer<'_, KeyPair>, until: i32) {
     let mut params = CertificateParams::new(vec![HOST.to_string(), BIND.to_string()]).unwrap();
     params.not_before = date_time_ymd(2020, 1, 1);

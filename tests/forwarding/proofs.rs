@@ -1,4 +1,5 @@
-//! Answers that are put together from several responses: each record in its section, with the right TTL; and DNS64.
+//! Answers that are put together from several responses: each record in its section, with the right
+//! TTL; and DNS64.
 
 use super::Resolver;
 use crate::harness::fake::{Asked, Fake, Say, a, cname, soa};
@@ -94,7 +95,8 @@ fn keeps_each_record_in_its_section() {
     /// Client, question, status, and sections.
     type Case<'a> = (&'a str, &'a str, &'a str, [&'a [&'a str]; 3]);
     let cases: &[Case] = &[
-        // The proof that the public name does not exist is about neither the CNAME nor the private name.
+        // The proof that the public name does not exist is about neither the CNAME nor the private
+        // name.
         (
             "127.70.0.7",
             "private.fwd.example +dnssec",

@@ -1,4 +1,5 @@
-//! Tenants never see each other's answers, whoever asks first and however; and the flags of queries.
+//! Tenants never see each other's answers, whoever asks first and however; and the flags of
+//! queries.
 
 use super::{Resolver, TENANTS};
 use crate::harness::{
@@ -106,8 +107,8 @@ fn passes_on_do_and_cd_and_refuses_forwarding_with_rd_clear() {
     let resolver = Resolver::start(&[("wish.example", &[fake.target()])], "");
     let stub = resolver.stub();
 
-    // With RD clear, zonal answers its own names only, and nothing from the cache, by every transport. The extended error text
-    // says why.
+    // With RD clear, zonal answers its own names only, and nothing from the cache, by every
+    // transport. The extended error text says why.
     let said = stub.ask("www.wish.example A +norec");
     assert_eq!((said.reply.status.as_str(), &said.reply.ede[..]), ("REFUSED", &[20][..]), "{}", said.reply);
     assert!(!said.why.is_empty());
@@ -243,7 +244,8 @@ private_hosted_zones:
     assert!(said.reply.answer.is_empty() && !said.reply.ede.is_empty(), "{}", said.reply);
 }
 
-/// Serve stale (RFC 8767): a stale answer is better than none, and the extended error says that it is stale.
+/// Serve stale (RFC 8767): a stale answer is better than none, and the extended error says that it
+/// is stale.
 #[test]
 fn serves_stale_answers_when_all_targets_fail() {
     let answer = |asked: &Asked| vec![Say::Now(asked.with(vec![a(&asked.owner().to_ascii(), 1, "192.0.2.60")]))];

@@ -1,10 +1,10 @@
-//! Targets to which there is no route: the system says so at once, and so does zonal.
+//! Targets without a route: the kernel reports them at once, and so does zonal.
 
 use super::TENANTS;
 use crate::harness::{ZONAL, can_run, lab::Lab, stub::Stub, wait_until};
 use std::{fmt::Write, time::Duration};
 
-/// Addresses that the system refuses to send to, by the route that there is.
+/// Addresses that the kernel refuses to send to.
 const ROUTES: [(&str, &str); 5] = [
     ("203.0.113.1", ""),
     ("203.0.113.2", "unreachable"),
@@ -13,7 +13,7 @@ const ROUTES: [(&str, &str); 5] = [
     ("2001:db8:ffff::1", ""),
 ];
 
-/// A client would wait for 4.5 s where no word comes.
+/// Without a report of the kernel, a client would wait for 4.5 s.
 const SOON: Duration = Duration::from_millis(2_000);
 
 #[test]

@@ -1,5 +1,5 @@
-//! Targets whose responses are unusable, or in another case than the question: zonal asks another target, and clients get the
-//! right answer.
+//! Targets whose responses are unusable, or in another case than the question: zonal asks another
+//! target, and clients get the right answer.
 
 use super::Resolver;
 use crate::harness::{
@@ -67,7 +67,8 @@ fn asks_another_target_after_an_unusable_response() {
     }
 }
 
-/// The addresses of servers are for operators, in the log. Clients see the rule, and the numbers of its targets.
+/// The addresses of servers are for operators, in the log. Clients see the rule, and the numbers of
+/// its targets.
 #[test]
 fn logs_the_addresses_of_failed_targets_and_hides_them_from_clients() {
     let fake = Fake::start("127.72.41.2:0", useless);
@@ -218,7 +219,8 @@ fn takes_no_client_with_random_case_for_a_loop() {
     }
 }
 
-/// A validating client needs the DNAME and its signature in answers to all types, also CNAME and ANY.
+/// A validating client needs the DNAME and its signature in answers to all types, also CNAME and
+/// ANY.
 #[test]
 fn passes_on_the_dname_in_answers_to_every_type() {
     let dname = |owner: &str| {
@@ -257,7 +259,8 @@ fn passes_on_the_dname_in_answers_to_every_type() {
     }
 }
 
-/// Loops through other forwarders, whose queries come from another address than the one they listen on.
+/// Loops through other forwarders, whose queries come from another address than the one they listen
+/// on.
 #[test]
 fn detects_loops_through_other_forwarders() {
     if !can_run(&["named", "unbound", "dnsmasq"]) {

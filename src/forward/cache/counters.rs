@@ -1,4 +1,5 @@
-//! The counters of the cache. Each thread counts in its own stripe, so that threads do not share a cache line.
+//! The counters of the cache. Each thread counts in its own stripe, so that threads do not share a
+//! cache line.
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed};
 

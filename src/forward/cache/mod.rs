@@ -1,12 +1,13 @@
-//! The cache: the answers of other servers, until their TTL ends, and after that as stale answers for when the servers fail.
+//! The cache: the answers of other servers, until their TTL ends, and after that as stale answers
+//! for when the servers fail.
 //!
 //! ```text
 //! nodes   hash of key -> Node { answer, failure, use counters }   a concurrent map: readers take no lock
 //! writer  the eviction queues ([`queues`]) and the labels          one lock, for tasks that have asked other servers
 //! ```
 //!
-//! A node never changes, except for its use counters: a writer replaces it. The writer also evicts, so that the memory of all
-//! nodes never exceeds the budget.
+//! A node never changes, except for its use counters: a writer replaces it. The writer also evicts,
+//! so that the memory of all nodes never exceeds the budget.
 
 mod counters;
 mod queues;
@@ -34,7 +35,8 @@ use std::{
     },
 };
 
-/// The TTL of the first failure of a question, in seconds. It doubles with each failure that follows (RFC 9520, section 3.2).
+/// The TTL of the first failure of a question, in seconds. It doubles with each failure that
+/// follows (RFC 9520, section 3.2).
 const FAILURE_TTL: u32 = 5;
 /// The maximum TTL of a failure, in seconds.
 const MAX_FAILURE_TTL: u32 = 60;
@@ -44,8 +46,8 @@ const FAILURE_MEMORY: i64 = 60;
 const MIN_REFRESH_TTL: u32 = 10;
 /// The minimum number of uses of an entry that is refreshed before it expires.
 const MIN_REFRESH_USES: u32 = 2;
-/// After this many uses of an entry, every `SAMPLE`th hit is recorded, and counts as `SAMPLE` uses: a counter that all threads
-/// write would slow all of them down.
+/// After this many uses of an entry, every `SAMPLE`th hit is recorded, and counts as `SAMPLE` uses:
+/// a counter that all threads write would slow all of them down.
 const SAMPLE: u32 = 16;
 /// The maximum heat of a node: the number of recent uses that decides about its eviction.
 const MAX_HEAT: u8 = 3;
@@ -53,9 +55,11 @@ const MAX_HEAT: u8 = 3;
 const MAX_LABELS: usize = 1024;
 /// The overhead of the memory allocator for each allocation, in octets: an estimate.
 const MALLOC_OVERHEAD: usize = 16;
-/// The number of nodes that each write moves while the map grows. Removed nodes are not freed until all have moved.
+/// The number of nodes that each write moves while the map grows. Removed nodes are not freed until
+/// all have moved.
 const NODES_MOVED_PER_WRITE: usize = 512;
-/// Nodes larger than this many octets are freed as soon as no reader uses them; smaller ones in batches.
+/// Nodes larger than this many octets are freed as soon as no reader uses them; smaller ones in
+/// batches.
 const LARGE_NODE_OCTETS: usize = 2048;
 
 /// The limits of TTLs and of stale answers, in seconds.
@@ -67,7 +71,8 @@ pub struct Lifetimes {
     pub max_ttl: u32,
     /// The maximum TTL of negative answers (RFC 2308, section 5).
     pub max_negative_ttl: u32,
-    /// The time after its end in which an answer may be served as stale (RFC 8767); 0 turns stale answers off.
+    /// The time after its end in which an answer may be served as stale (RFC 8767); 0 turns stale
+    /// answers off.
     pub max_stale: u32,
 }
 
@@ -101,7 +106,8 @@ pub struct Cache {
     counters: CacheCounters,
 }
 
-/// All nodes, by the 64-bit hash of their key. A client cannot compute the hash. Of two keys with one hash, the newer stays.
+/// All nodes, by the 64-bit hash of their key. A client cannot compute the hash. Of two keys with
+/// one hash, the newer stays.
 type Nodes = papaya::HashMap<u64, Node, BuildHasherDefault<IdentityHasher>>;
 
 /// The state that writers share, behind one lock.
@@ -168,7 +174,8 @@ impl Node {
         if let Some(entry) = &self.good
             && entry.holds(now)
         {
-            // The clock of the thread may be behind the clock of the writer: the TTL does not exceed the original TTL.
+            // The clock of the thread may be behind the clock of the writer: the TTL does not
+            // exceed the original TTL.
             let ttl = (entry.end() - now).min(entry.ttl.into()) as u32;
             let refresh = entry.ttl >= MIN_REFRESH_TTL
                 && ttl <= entry.ttl / super::REFRESH_FRACTION
@@ -220,8 +227,8 @@ impl Cache {
         &self.lifetimes
     }
 
-    /// Inserts an answer whose TTL is within the [limits](Lifetimes::limit). `rule` names the route for operators. An answer with
-    /// the TTL 0 is not cached, and removes the node of the key.
+    /// Inserts an answer whose TTL is within the [limits](Lifetimes::limit). `rule` names the route
+    /// for operators. An answer with the TTL 0 is not cached, and removes the node of the key.
     pub fn insert(&self, rule: &str, key: Key, entry: Arc<Entry>) {
         debug_assert!(entry.rcode != rcode::SERVFAIL, "a failure is inserted with insert_failure");
         let now = entry.since;
@@ -233,8 +240,9 @@ impl Cache {
         self.put(&mut writer, Node::new(key, rule, Some(entry), None), now);
     }
 
-    /// Inserts a failure: no server gave a usable answer. The TTL is set here, and doubles with each failure that follows. An
-    /// earlier answer stays, for stale answers. Returns the failure with its TTL.
+    /// Inserts a failure: no server gave a usable answer. The TTL is set here, and doubles with
+    /// each failure that follows. An earlier answer stays, for stale answers. Returns the failure
+    /// with its TTL.
     pub fn insert_failure(&self, rule: &str, key: Key, failure: Entry) -> Arc<Entry> {
         let now = failure.since;
         let mut writer = self.writer();
@@ -282,8 +290,8 @@ impl Cache {
         self.counters.mine().missed();
     }
 
-    /// Removes the entries of all names in a scope, or all entries, and returns their number. Answers to questions in flight may
-    /// be inserted afterwards.
+    /// Removes the entries of all names in a scope, or all entries, and returns their number.
+    /// Answers to questions in flight may be inserted afterwards.
     pub fn flush(&self, scope: Option<&Scope>) -> usize {
         let guard = self.nodes.guard();
         let nodes = self.nodes.iter(&guard).filter(|(_, node)| scope.is_none_or(|scope| scope.holds(&node.key.name)));
@@ -303,7 +311,8 @@ impl Cache {
         self.writer.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Replaces the node with the same hash, or appends a new node to a queue. Evicts as many nodes as needed.
+    /// Replaces the node with the same hash, or appends a new node to a queue. Evicts as many nodes
+    /// as needed.
     fn put(&self, writer: &mut Writer, mut node: Node, now: i64) {
         let hash = node.key.hash();
         let queues = &mut writer.queues;
@@ -351,7 +360,8 @@ impl Cache {
     }
 }
 
-/// Frees a removed node soon if it is large. Otherwise the map frees removed nodes in batches of each thread.
+/// Frees a removed node soon if it is large. Otherwise the map frees removed nodes in batches of
+/// each thread.
 fn flush_large(size: usize, guard: &impl papaya::Guard) {
     if size > LARGE_NODE_OCTETS {
         guard.flush();

@@ -1,4 +1,5 @@
-//! Eviction: S3-FIFO (Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023), counted in octets.
+//! Eviction: S3-FIFO (Yang et al., "FIFO queues are all you need for cache eviction", SOSP 2023),
+//! counted in octets.
 //!
 //! ```text
 //! new node -> small queue (a tenth of the octets) -- used twice --> main queue -- used --> back to the end
@@ -7,8 +8,8 @@
 //!             evicted; its hash becomes a ghost                      evicted
 //! ```
 //!
-//! A node whose hash is a ghost goes straight to the main queue. So a scan of names that are asked for once passes through the
-//! small queue, and evicts nothing from the main queue.
+//! A node whose hash is a ghost goes straight to the main queue. So a scan of names that are asked
+//! for once passes through the small queue, and evicts nothing from the main queue.
 
 use super::{MAX_HEAT, Node, Nodes};
 use papaya::Guard;
@@ -18,10 +19,12 @@ use std::{collections::VecDeque, sync::atomic::Ordering::Relaxed};
 const MIN_HEAT_FOR_MAIN: u8 = 2;
 /// The maximum number of nodes that one eviction passes over: this bounds its time.
 const MAX_PASSED: usize = 128;
-/// Queues are compacted when they have more slots than one and a half times the nodes, plus this many.
+/// Queues are compacted when they have more slots than one and a half times the nodes, plus this
+/// many.
 const FREE_SLOTS: usize = 64;
-/// The memory of a node's slots in the map and in the queues, in octets. A slot of the map has 9 octets; the map is at least a
-/// quarter full, and needs twice its memory while it grows. A queue may have twice the capacity that it uses.
+/// The memory of a node's slots in the map and in the queues, in octets. A slot of the map has 9
+/// octets; the map is at least a quarter full, and needs twice its memory while it grows. A queue
+/// may have twice the capacity that it uses.
 const SLOT_OCTETS: usize = 9 * 4 * 2 + 2 * size_of::<Slot>();
 
 /// The hash and the ticket of a node. The slot is empty if the map has no such node.
@@ -30,7 +33,8 @@ type Slot = (u64, u64);
 pub(super) struct Queues {
     small: VecDeque<Slot>,
     main: VecDeque<Slot>,
-    /// Parts of the hashes of nodes that were evicted from the small queue. Each hash has one slot, which the latest takes.
+    /// Parts of the hashes of nodes that were evicted from the small queue. Each hash has one slot,
+    /// which the latest takes.
     ghosts: Box<[u32]>,
     /// The memory of the nodes in each queue, in octets.
     small_octets: usize,
@@ -47,7 +51,8 @@ pub(super) struct Queues {
 impl Queues {
     pub fn new(budget: usize) -> Queues {
         let ghosts = vec![0; (budget / 512).max(1).next_power_of_two()].into_boxed_slice();
-        // A reserve for removed nodes: they are not freed at once, and not at all while the map grows.
+        // A reserve for removed nodes: they are not freed at once, and not at all while the map
+        // grows.
         let reserve = budget / 16 + size_of_val(&*ghosts);
         Queues {
             small: VecDeque::new(),
@@ -126,8 +131,8 @@ impl Queues {
         if node.is_main.load(Relaxed) { &mut self.main_octets } else { &mut self.small_octets }
     }
 
-    /// Evicts one node, and returns its size. None if there are no nodes. Nodes for which `is_expired` holds are evicted even if
-    /// they were used.
+    /// Evicts one node, and returns its size. None if there are no nodes. Nodes for which
+    /// `is_expired` holds are evicted even if they were used.
     pub fn evict(&mut self, nodes: &Nodes, guard: &impl Guard, is_expired: impl Fn(&Node) -> bool) -> Option<usize> {
         let mut passed = 0;
         loop {

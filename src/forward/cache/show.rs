@@ -74,8 +74,9 @@ impl Cache {
         CacheCounts { entries: queues.nodes(), octets: queues.octets(), budget: queues.budget(), ..self.counters.sum() }
     }
 
-    /// The content for the names in a scope, or for all names, as in the HTTP API: the number of entries of each kind, and the
-    /// `limit` entries that are used most. `now` is in seconds since 1970.
+    /// The content for the names in a scope, or for all names, as in the HTTP API: the number of
+    /// entries of each kind, and the `limit` entries that are used most. `now` is in seconds since
+    /// 1970.
     pub fn show(&self, scope: Option<&Scope>, limit: usize, now: i64) -> Value {
         let guard = self.nodes.guard();
         let (mut kinds, mut found) = (BTreeMap::new(), 0);

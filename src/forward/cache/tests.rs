@@ -98,7 +98,8 @@ fn keys_differ_by_route_type_flags_and_name() {
         cache.with(*route, question, NOW, |found| assert!(found.is_none(), "{at}"));
         cache.insert("r", key, entry(4, 100 + at as u32, NOW));
     }
-    // Two that have the same hash, as their routes have the same lower half: the newer one is kept, the other is unknown.
+    // Two keys with one hash, as their routes have the same lower half: the newer one stays,
+    // the other is unknown.
     for (at, (route, question)) in questions.iter().enumerate() {
         let ttl = cache.with(*route, question, NOW, |found| found.map(|found| found.ttl));
         assert_eq!(ttl, (at != 0).then_some(100 + at as u32), "{at}");
@@ -106,7 +107,7 @@ fn keys_differ_by_route_type_flags_and_name() {
 }
 
 #[test]
-fn what_has_ended_is_for_when_others_fail() {
+fn serves_stale_answers_while_servers_fail() {
     let cache = cache(MIB);
     cache.insert("r", key("www.example"), entry(4, 60, NOW));
     let end = NOW + 60;

@@ -41,23 +41,25 @@ use tokio::time::{Instant, Sleep, sleep_until};
 const MAX_TIMED_ATTEMPTS: usize = 14;
 /// The maximum number of attempts of one question in all.
 const MAX_ATTEMPTS: usize = 32;
-/// The maximum number of retries after a server closed an idle connection, or a connection with other answers on it.
+/// The maximum number of retries after a server closed an idle connection, or a connection with other answers
+/// on it.
 const MAX_CLOSED_RETRIES: usize = 8;
-/// The maximum number of retries after a server closed a connection on which this question was the only one, without an answer.
+/// The maximum number of retries after a server closed a connection on which this question was the only one,
+/// without an answer.
 const MAX_UNANSWERED_CLOSE_RETRIES: usize = 1;
 /// The maximum number of immediate retries by UDP from another port, when a forgery is suspected and TCP fails.
 const MAX_RENEWALS: usize = 4;
-/// The number of attempts whose intervals are equal: a lost packet is soon repeated. After that, each interval is
-/// [`INTERVAL_GROWTH`] times the last one, so that a server that is down gets few packets.
+/// The number of attempts whose intervals are equal: a lost packet is soon repeated. After that, each interval
+/// is [`INTERVAL_GROWTH`] times the last one, so that a server that is down gets few packets.
 const STEADY_ATTEMPTS: usize = 5;
 const INTERVAL_GROWTH: f64 = 1.5;
 /// The minimum interval for attempts on a connection: TCP repeats lost packets itself.
 const STREAM_INTERVAL: Duration = Duration::from_secs(1);
-/// The maximum number of attempts of one question in flight: in all, and to one server. Each is a pair of port and ID that a
-/// forged response may hit.
+/// The maximum number of attempts of one question in flight: in all, and to one server. Each is a pair of port
+/// and ID that a forged response may hit.
 const MAX_IN_FLIGHT: (usize, usize) = (3, 2);
-/// The maximum number of attempts of one question on connections to one server: one on a shared connection, and one on its own.
-/// On a server that answers in the order of the questions, each delays other questions.
+/// The maximum number of attempts of one question on connections to one server: one on a shared connection, and
+/// one on its own. On a server that answers in the order of the questions, each delays other questions.
 const MAX_STREAM_ATTEMPTS: usize = 2;
 /// The maximum number of servers in the text of a failure.
 const MAX_SERVERS_IN_TEXT: usize = 3;
@@ -84,7 +86,8 @@ pub struct UpstreamQuery<'a> {
     unanswered_closes: usize,
     /// The server of each refusal of EDNS.
     refused_edns: Vec<usize>,
-    /// The servers that answered in another case: a response by UDP from one of them counts only when it is confirmed.
+    /// The servers that answered in another case: a response by UDP from one of them counts only when it is
+    /// confirmed.
     confirmations: Vec<(usize, Confirmation)>,
     /// Whether a packet arrived that is like a guess at a response.
     is_forgery_suspected: bool,
@@ -114,7 +117,8 @@ enum Step<T> {
 }
 
 impl<'a> UpstreamQuery<'a> {
-    /// A question that has not been sent yet. With `wants_ad`, servers tell whether they have validated the answer.
+    /// A question that has not been sent yet. With `wants_ad`, servers tell whether they have validated the
+    /// answer.
     pub fn new(
         upstreams: &'a Upstreams,
         route: &'a Route,
@@ -147,8 +151,8 @@ impl<'a> UpstreamQuery<'a> {
         }
     }
 
-    /// Asks until `read` accepts a response, all servers have failed, or `deadline` passes. `read` gets a response, and whether
-    /// it came by a connection, where it cannot be forged.
+    /// Asks until `read` accepts a response, all servers have failed, or `deadline` passes. `read` gets a
+    /// response, and whether it came by a connection, where it cannot be forged.
     ///
     /// # Errors
     /// No response was accepted.
@@ -231,14 +235,16 @@ impl<'a> UpstreamQuery<'a> {
         }
     }
 
-    /// Whether a server has [`MAX_STREAM_ATTEMPTS`] attempts on its connections, or one that waits for a connection.
+    /// Whether a server has [`MAX_STREAM_ATTEMPTS`] attempts on its connections, or one that waits for a
+    /// connection.
     fn has_all_stream_attempts(&self, server: usize) -> bool {
         let of_server = self.attempts.iter().filter(|this| this.server == server);
         let by_stream = of_server.filter_map(|this| this.in_flight.as_ref()).filter(|query| query.uses_stream());
         by_stream.clone().count() >= MAX_STREAM_ATTEMPTS || by_stream.clone().any(InFlightQuery::is_queued)
     }
 
-    /// The time at which a server with a query in flight by TCP fallback may be asked by TCP again. None if it has no such query.
+    /// The time at which a server with a query in flight by TCP fallback may be asked by TCP again. None if it
+    /// has no such query.
     fn tcp_due(&self, server: usize) -> Option<Instant> {
         let is_by_tcp = |this: &&Attempt| {
             this.server == server && this.in_flight.as_ref().is_some_and(InFlightQuery::is_tcp_fallback)
@@ -295,8 +301,9 @@ impl<'a> UpstreamQuery<'a> {
         Ok(())
     }
 
-    /// Gives up an attempt if [`MAX_IN_FLIGHT`] leaves no room for another one to this server. The first attempt to each server
-    /// stays, if possible: the server may be slow. The newest was made in case a packet was lost.
+    /// Gives up an attempt if [`MAX_IN_FLIGHT`] leaves no room for another one to this server. The first
+    /// attempt to each server stays, if possible: the server may be slow. The newest was made in case a packet
+    /// was lost.
     fn give_up_attempt(&mut self, server: usize) {
         let (in_all, at_one) = MAX_IN_FLIGHT;
         let is_in_flight = |this: &&Attempt| this.in_flight.is_some();
@@ -315,7 +322,8 @@ impl<'a> UpstreamQuery<'a> {
         }
     }
 
-    /// Waits for an answer until `until`. Returns early without one if a server fails and there are `others` to ask.
+    /// Waits for an answer until `until`. Returns early without one if a server fails and there are `others` to
+    /// ask.
     async fn wait<T>(
         &mut self,
         until: Instant,
@@ -470,7 +478,8 @@ impl<'a> UpstreamQuery<'a> {
             ResponseKind::Garbage => "sent an answer that cannot be read".into(),
             ResponseKind::Error(code, extended) => {
                 if matches!(code, rcode::FORMERR | rcode::NOTIMP | rcode::BADVERS) && sent.format.edns {
-                    // The server may not support EDNS (RFC 6891, section 7), or the error may have another reason.
+                    // The server may not support EDNS (RFC 6891, section 7), or the error may have another
+                    // reason.
                     self.refused_edns.push(server);
                     let is_last = || (0..self.servers.len()).all(|other| other == server || self.is_excluded(other));
                     let is_again =
@@ -486,15 +495,15 @@ impl<'a> UpstreamQuery<'a> {
         Step::NextServer
     }
 
-    /// Whether this question goes to a server without EDNS, since the server refused EDNS. A response without EDNS has no DNSSEC
-    /// records: a question for them is sent with EDNS [`MAX_EDNS_ATTEMPTS`] times.
+    /// Whether this question goes to a server without EDNS, since the server refused EDNS. A response without
+    /// EDNS has no DNSSEC records: a question for them is sent with EDNS [`MAX_EDNS_ATTEMPTS`] times.
     fn is_asked_without_edns(&self, server: usize) -> bool {
         let refused = self.refused_edns.iter().filter(|other| **other == server).count();
         refused >= if self.pending.question.dnssec_ok() { MAX_EDNS_ATTEMPTS } else { 1 }
     }
 
-    /// Asks the same server by TCP. After [`STREAM_INTERVAL`] without a response, uses a connection of its own: the first may wait
-    /// for answers to other questions.
+    /// Asks the same server by TCP. After [`STREAM_INTERVAL`] without a response, uses a connection of its own:
+    /// the first may wait for answers to other questions.
     fn fall_back(&mut self, server: usize) -> Result<(), AttemptError> {
         let last = self.tcp_due(server);
         let is_early = last.is_some_and(|due| due > Instant::now());
@@ -526,8 +535,8 @@ impl<'a> UpstreamQuery<'a> {
         Step::NextServer
     }
 
-    /// Handles a suspected forgery (RFC 5452, section 9.2): the next guess may hit. No response to the attempts by UDP is accepted
-    /// any more, and the question goes to TCP, where responses cannot be forged.
+    /// Handles a suspected forgery (RFC 5452, section 9.2): the next guess may hit. No response to the attempts
+    /// by UDP is accepted any more, and the question goes to TCP, where responses cannot be forged.
     fn suspect_forgery<T>(&mut self, server: usize) -> Step<T> {
         self.is_forgery_suspected = true;
         for this in &mut self.attempts {
@@ -569,8 +578,8 @@ impl<'a> UpstreamQuery<'a> {
         self.confirmations.iter().any(|(other, _)| *other == server)
     }
 
-    /// Sends a confirmation query by UDP: from another port, with another ID, in lower case. Responses that agree are not forged.
-    /// One such query is in flight at a time.
+    /// Sends a confirmation query by UDP: from another port, with another ID, in lower case. Responses that
+    /// agree are not forged. One such query is in flight at a time.
     fn confirm(&mut self, server: usize) -> Result<(), AttemptError> {
         let late = self.servers[server].health().interval();
         let is_waiting = |this: &Attempt| {

@@ -1,4 +1,5 @@
-//! Whether a server keeps the case of names, and which of its responses are accepted because of that (0x20, case randomisation).
+//! Whether a server keeps the case of names, and which of its responses are accepted because of
+//! that (0x20, case randomisation).
 //!
 //! ```text
 //! unknown     -- 3 responses in the case of the query -->  keeps case:  a response in another case may be forged
@@ -14,7 +15,8 @@ use tokio::time::Instant;
 
 /// The number of responses in the case of the query after which a server is known to keep case.
 const PROVEN_AFTER: u8 = 3;
-/// The time for which a server that folds case is asked in lower case. After it, another server may be behind the address.
+/// The time for which a server that folds case is asked in lower case. After it, another server may
+/// be behind the address.
 const FOLDS_FOR: Duration = Duration::from_secs(600);
 
 /// Whether a server keeps the case of names.
@@ -41,8 +43,9 @@ pub enum Acceptance {
 }
 
 impl CaseBehaviour {
-    /// Decides about a response by how it repeats the question, and learns from it. `is_randomised` tells whether the query had
-    /// random case, `is_stream` whether the response came by a connection, where it cannot be forged.
+    /// Decides about a response by how it repeats the question, and learns from it. `is_randomised`
+    /// tells whether the query had random case, `is_stream` whether the response came by a
+    /// connection, where it cannot be forged.
     pub fn evaluate(
         &self,
         echo: Echo,
@@ -54,7 +57,8 @@ impl CaseBehaviour {
             Echo::Other => return Acceptance::Rejected,
             Echo::Exact if is_randomised && question.shows_case() => {
                 let mut state = self.state();
-                // A response to a query that was sent before the server was found to fold case proves nothing.
+                // A response to a query that was sent before the server was found to fold case
+                // proves nothing.
                 if state.folds_until.is_none_or(|until| until <= Instant::now()) {
                     state.exact_echoes = (state.exact_echoes + 1).min(PROVEN_AFTER);
                 }

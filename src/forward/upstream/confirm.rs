@@ -1,5 +1,6 @@
-//! Confirmation of a response by UDP that may be forged, if TCP fails: the server is asked several times, from other ports and
-//! with other IDs, and its responses must agree. A forger would have to guess each.
+//! Confirmation of a response by UDP that may be forged, if TCP fails: the server is asked several
+//! times, from other ports and with other IDs, and its responses must agree. A forger would have to
+//! guess each.
 
 use crate::wire::response::Response;
 
@@ -49,8 +50,8 @@ impl AnswerContent {
         Some(AnswerContent { rcode: response.rcode, records })
     }
 
-    /// Whether another response has as many records of the same names and types: a server that balances load gives other
-    /// addresses each time.
+    /// Whether another response has as many records of the same names and types: a server that
+    /// balances load gives other addresses each time.
     fn is_like(&self, other: &AnswerContent) -> bool {
         let shape = |content: &AnswerContent| -> Vec<_> {
             content.records.iter().map(|(owner, rtype, _)| (owner.clone(), *rtype)).collect()
@@ -86,8 +87,8 @@ impl Confirmation {
         let agreeing = 1 + self.answers.iter().filter(|other| **other == content).count();
         let folds_case = self.folded.as_ref().is_some_and(|folded| *folded == content || folded.is_like(&content));
         let is_last = self.answers.len() + 1 >= MAX_ANSWERS;
-        // A forger who knows port and ID would know the case too: the response in another case is the server's own. Accepting
-        // it is as safe as with servers that always fold case.
+        // A forger who knows port and ID would know the case too: the response in another case is
+        // the server's own. Accepting it is as safe as with servers that always fold case.
         let is_like_all = || folds_case && self.answers.iter().all(|other| other.is_like(&content));
         let verdict = match agreeing >= MIN_AGREEING || is_last && is_like_all() {
             true => Verdict::Agreed { folds_case },

@@ -1,7 +1,8 @@
-//! The log of upstream failures, for operators: clients see rules and numbers of targets, but no addresses.
+//! The log of upstream failures, for operators: clients see rules and numbers of targets, but no
+//! addresses.
 //!
-//! The event `upstream query failed` is logged at most once per [`INTERVAL`] for each rule and target. It never has the name in
-//! question: queries are logged by the query log only.
+//! The event `upstream query failed` is logged at most once per [`INTERVAL`] for each rule and
+//! target. It never has the name in question: queries are logged by the query log only.
 
 use crate::snapshot::routes::Target;
 use std::{
@@ -13,7 +14,8 @@ use tokio::time::Instant;
 
 /// The minimum time between two events for one rule and target.
 const INTERVAL: Duration = Duration::from_secs(60);
-/// The maximum number of rules and targets with an event within [`INTERVAL`]. Beyond it, failures of others are not logged.
+/// The maximum number of rules and targets with an event within [`INTERVAL`]. Beyond it, failures
+/// of others are not logged.
 const MAX_TARGETS: usize = 1024;
 
 /// The times of the last events, by rule and target.
@@ -27,8 +29,8 @@ struct LastEvent {
 }
 
 impl FailureLog {
-    /// Logs the failure of a target, unless an event for it was logged within [`INTERVAL`]. `rule` is empty for the internet
-    /// resolver; `error` is a predicate whose subject is the target.
+    /// Logs the failure of a target, unless an event for it was logged within [`INTERVAL`]. `rule`
+    /// is empty for the internet resolver; `error` is a predicate whose subject is the target.
     pub fn record(&self, rule: &str, target: &Target, error: &str, now: Instant) {
         if let Some(suppressed) = self.admit(rule, target, now) {
             let rule = if rule.is_empty() { "-" } else { rule };
@@ -36,7 +38,8 @@ impl FailureLog {
         }
     }
 
-    /// The number of failures that were suppressed since the last event. None if this one is suppressed too.
+    /// The number of failures that were suppressed since the last event. None if this one is
+    /// suppressed too.
     fn admit(&self, rule: &str, target: &Target, now: Instant) -> Option<u64> {
         let mut events = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let key = (rule.into(), target.clone());

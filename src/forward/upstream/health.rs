@@ -1,4 +1,5 @@
-//! The health of a server: its round trip time and its failures. All functions are pure: the time is a parameter.
+//! The health of a server: its round trip time and its failures. All functions are pure: the time
+//! is a parameter.
 //!
 //! ```text
 //! state    from                                           effect
@@ -17,8 +18,9 @@ const MIN_INTERVAL: Duration = Duration::from_millis(50);
 const MAX_INTERVAL: Duration = Duration::from_millis(800);
 /// The number of failures in a row after which a server is down.
 const DOWN_AFTER: u32 = 3;
-/// The number of failures in a row, and the time over which they occur, after which a server is dead. If a third of all packets is
-/// lost in each direction, this happens by chance once in 200 times.
+/// The number of failures in a row, and the time over which they occur, after which a server is
+/// dead. If a third of all packets is lost in each direction, this happens by chance once in 200
+/// times.
 const DEAD_AFTER: (u32, Duration) = (8, Duration::from_secs(3));
 
 /// The round trip time and the failures of a server.
@@ -63,14 +65,16 @@ impl Health {
 
     /// Records a time-out of a query sent at `sent`. True if the server is down from now on.
     pub fn record_timeout(&mut self, sent: Instant, now: Instant) -> bool {
-        // The server has answered another query since: a packet was lost, or the server ignores this question.
+        // The server has answered another query since: a packet was lost, or the server ignores
+        // this question.
         if self.last_answer.is_some_and(|at| at >= sent) {
             return false;
         }
         self.record_failures(1, now)
     }
 
-    /// Records that the server refused the connection or cannot be reached. True if the server is down from now on.
+    /// Records that the server refused the connection or cannot be reached. True if the server is
+    /// down from now on.
     pub fn record_refusal(&mut self, error: Cow<'static, str>, now: Instant) -> bool {
         self.last_error = Some(error);
         self.record_failures(DOWN_AFTER, now)
@@ -83,7 +87,8 @@ impl Health {
         !was_down && self.is_down()
     }
 
-    /// The interval after which the next attempt is made: the round trip time plus four variations, within limits.
+    /// The interval after which the next attempt is made: the round trip time plus four variations,
+    /// within limits.
     pub fn interval(&self) -> Duration {
         self.rtt.map_or(FIRST_INTERVAL, |(srtt, var)| {
             Duration::from_secs_f64((srtt + 4.0 * var).min(60.0)).clamp(MIN_INTERVAL, MAX_INTERVAL)
@@ -125,7 +130,8 @@ impl Health {
         }
     }
 
-    /// The rank of the server, lowest first: servers that answer, by round trip time; servers with failures; servers that are down.
+    /// The rank of the server, lowest first: servers that answer, by round trip time; servers with
+    /// failures; servers that are down.
     pub fn rank(&self) -> (u8, Duration) {
         let class = match self.failures {
             0 => 0,
@@ -141,8 +147,8 @@ const DEMOTED_AFTER: u32 = 3;
 /// The time for which other servers are asked first. After it, one question tries the server again.
 const DEMOTED_FOR: Duration = Duration::from_secs(30);
 
-/// The usefulness of a server's responses to a route. A server that answers fast may be lame, refuse the questions of a route, or
-/// send responses that cannot be read.
+/// The usefulness of a server's responses to a route. A server that answers fast may be lame,
+/// refuse the questions of a route, or send responses that cannot be read.
 #[derive(Clone, Debug, Default)]
 pub struct Usefulness {
     /// The number of rejected responses since the last accepted one.

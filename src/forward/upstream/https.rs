@@ -63,8 +63,8 @@ impl Https {
         *self.local.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a query whose ID is 0 (RFC 8484, section 4.1), on a new connection if `is_new_connection`, and returns the
-    /// response.
+    /// Sends a query whose ID is 0 (RFC 8484, section 4.1), on a new connection if
+    /// `is_new_connection`, and returns the response.
     pub async fn exchange(self: Arc<Self>, query: Vec<u8>, is_new_connection: bool) -> Result<Vec<u8>, AttemptError> {
         let request = Request::builder()
             .method(Method::POST)

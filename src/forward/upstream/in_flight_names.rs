@@ -1,4 +1,5 @@
-//! The names in flight, in their random case: a query in the same case may be one of this node's own that came back.
+//! The names in flight, in their random case: a query in the same case may be one of this node's
+//! own that came back.
 
 use super::query;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -8,7 +9,8 @@ const SLOTS: usize = 1 << 14;
 /// The number of slots that a fingerprint may be in, one after the other.
 const SLOTS_PER_FINGERPRINT: usize = 8;
 
-/// A lock-free table of the [fingerprints](query::fingerprint) of questions in flight; 0 is an empty slot.
+/// A lock-free table of the [fingerprints](query::fingerprint) of questions in flight; 0 is an
+/// empty slot.
 pub struct InFlightNames(Box<[AtomicU64]>);
 
 impl Default for InFlightNames {
@@ -23,7 +25,8 @@ impl InFlightNames {
         (0..SLOTS_PER_FINGERPRINT).map(move |step| &self.0[(fingerprint as usize).wrapping_add(step) % SLOTS])
     }
 
-    /// Adds a fingerprint. If its slots are full, it is dropped, and the question is not recognised when it comes back.
+    /// Adds a fingerprint. If its slots are full, it is dropped, and the question is not recognised
+    /// when it comes back.
     pub fn insert(&self, fingerprint: u64) {
         let _ = self.slots(fingerprint).any(|slot| slot.compare_exchange(0, fingerprint, Relaxed, Relaxed).is_ok());
     }

@@ -1,9 +1,10 @@
 //! Detection of forwarding loops: whether the servers of a route send queries back to this node.
 //!
-//! A query in the same random case as a question in flight may be this node's own that came back, or the query of a client that
-//! draws random case too. To tell the difference, the servers of the route are sent a loop probe: a query for a random name below
-//! the route's domain. If the probe comes back, the route is a loop. A forwarder on the way may change the case of the name, but
-//! not the name.
+//! A query in the same random case as a question in flight may be this node's own that came back,
+//! or the query of a client that draws random case too. To tell the difference, the servers of the
+//! route are sent a loop probe: a query for a random name below the route's domain. If the probe
+//! comes back, the route is a loop. A forwarder on the way may change the case of the name, but not
+//! the name.
 
 use super::{
     ActiveRoute,
@@ -68,8 +69,8 @@ impl LoopDetector {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Whether a name is that of a probe in flight. Its check then ends: the route is a loop. `name` is in lower case and wire
-    /// format.
+    /// Whether a name is that of a probe in flight. Its check then ends: the route is a loop.
+    /// `name` is in lower case and wire format.
     pub fn take_back(&self, name: &[u8]) -> bool {
         if !name.starts_with(PREFIX) {
             return false;
@@ -78,8 +79,8 @@ impl LoopDetector {
         found.inspect(|came_back| came_back.notify_one()).is_some()
     }
 
-    /// Whether the servers of a route for `domain` send queries back to this node. One check runs at a time; other callers wait for
-    /// its result, which is used for [`CHECK_LIFETIME`].
+    /// Whether the servers of a route for `domain` send queries back to this node. One check runs
+    /// at a time; other callers wait for its result, which is used for [`CHECK_LIFETIME`].
     pub async fn leads_back(&self, route: &ActiveRoute, domain: &[u8]) -> bool {
         let mut last = route.loop_check.lock().await;
         if let Some((at, leads_back)) = *last
@@ -87,7 +88,8 @@ impl LoopDetector {
         {
             return leads_back;
         }
-        // If the caller gives up during the check, the next caller does not start another one at once.
+        // If the caller gives up during the check, the next caller does not start another one at
+        // once.
         *last = Some((Instant::now(), false));
         let leads_back = self.probe(route, domain).await;
         *last = Some((Instant::now(), leads_back));

@@ -18,8 +18,9 @@
 //! loop_detection    whether the servers of a route send queries back to this node
 //! ```
 //!
-//! Invariant: a response is accepted only if it comes from the server's address to the port of an attempt in flight, with the
-//! attempt's ID and question, in the same case unless the server folds case.
+//! Invariant: a response is accepted only if it comes from the server's address to the port of an
+//! attempt in flight, with the attempt's ID and question, in the same case unless the server folds
+//! case.
 
 mod attempts;
 mod case_behaviour;
@@ -84,7 +85,8 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// The interval at which unused routes, servers and sockets are removed.
 const SWEEP_INTERVAL: Duration = Duration::from_secs(5);
-/// The time without a question after which a route is removed, with its servers that no other route has.
+/// The time without a question after which a route is removed, with its servers that no other route
+/// has.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(300);
 /// The age of a server's last response after which it is probed, if its route has other servers.
 const PROBE_AFTER: Duration = Duration::from_secs(60);
@@ -96,11 +98,13 @@ const TRIAL_TIMEOUT: Duration = Duration::from_millis(800);
 pub struct Failure {
     /// The INFO-CODE of the extended error (RFC 8914).
     pub code: u16,
-    /// The text of the extended error. It names rules, and numbers targets: clients do not see addresses of servers.
+    /// The text of the extended error. It names rules, and numbers targets: clients do not see
+    /// addresses of servers.
     pub text: String,
     /// What each server did, with its address, for operators. Empty if no server was asked.
     pub details: String,
-    /// Whether the reason is on this node: the failure says nothing about the servers or the name, and is not cached.
+    /// Whether the reason is on this node: the failure says nothing about the servers or the name,
+    /// and is not cached.
     pub is_local: bool,
 }
 
@@ -120,8 +124,8 @@ pub struct TargetReport {
     pub rtt: Option<Duration>,
     /// Whether the server answers.
     pub state: ServerState,
-    /// The reason why other servers are asked first, if it is not silence: the server's last error, or why its responses are of
-    /// no use to this route. A predicate whose subject is the server.
+    /// The reason why other servers are asked first, if it is not silence: the server's last error,
+    /// or why its responses are of no use to this route. A predicate whose subject is the server.
     pub error: Option<Cow<'static, str>>,
     /// Whether the server keeps the case of names. None if that is unknown.
     pub keeps_case: Option<bool>,
@@ -168,8 +172,9 @@ impl ActiveRoute {
         self.usefulness[server].lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// The indices of the servers in the order in which they are asked: useful ones by [`Health::rank`](health::Health::rank),
-    /// then those whose responses are of no use to the route, then those that are down.
+    /// The indices of the servers in the order in which they are asked: useful ones by
+    /// [`Health::rank`](health::Health::rank), then those whose responses are of no use to the
+    /// route, then those that are down.
     fn order(&self, now: Instant) -> Vec<usize> {
         let mut order: Vec<_> = (0..self.servers.len()).collect();
         order.sort_by_cached_key(|server| {
@@ -227,8 +232,8 @@ impl Upstreams {
         Upstreams::trusting(None, None)
     }
 
-    /// No routes. The system's authorities and those in a PEM file verify certificates. `tap` takes queries and responses for
-    /// dnstap.
+    /// No routes. The system's authorities and those in a PEM file verify certificates. `tap` takes
+    /// queries and responses for dnstap.
     pub fn trusting(authorities: Option<PathBuf>, tap: Option<EntrySender>) -> Arc<Upstreams> {
         Arc::new_cyclic(|this| Upstreams {
             counters: Arc::new(UpstreamCounters::new(tap)),
@@ -243,9 +248,10 @@ impl Upstreams {
         })
     }
 
-    /// Asks the servers of a route until `read` accepts a response. `read` gets a response to the question with the RCODE
-    /// NOERROR, NXDOMAIN or YXDOMAIN, and whether it came by a connection, where it cannot be forged without seeing the query.
-    /// A rejection by `read` counts against the server.
+    /// Asks the servers of a route until `read` accepts a response. `read` gets a response to the
+    /// question with the RCODE NOERROR, NXDOMAIN or YXDOMAIN, and whether it came by a connection,
+    /// where it cannot be forged without seeing the query. A rejection by `read` counts against the
+    /// server.
     ///
     /// # Errors
     /// No response was accepted before `deadline`, or the route has no servers.
@@ -271,8 +277,9 @@ impl Upstreams {
         let guard = CountGuard::take(&active.in_flight);
         let query = UpstreamQuery::new(self, route, &active, question, *trust_ad);
         let (mut trial, mut deadline) = (None, deadline);
-        // All servers are dead, and the last question of this route failed: one question at a time tries them again. Questions
-        // of another route may have failed for a reason of their own, so they alone do not stop this route.
+        // All servers are dead, and the last question of this route failed: one question at a time
+        // tries them again. Questions of another route may have failed for a reason of their own,
+        // so they alone do not stop this route.
         if query.all_dead() && active.has_failed.load(Relaxed) {
             if active.trials.load(Relaxed) > 0 {
                 return Err(query.failure());
@@ -301,14 +308,16 @@ impl Upstreams {
         connecting.await.map_err(|error| tls::tls_error(&error).text.into())
     }
 
-    /// Whether a query may be one of this node's own that came back: its name has the same random case as a question in flight.
-    /// Always false for names with few letters. A client that draws random case too may draw the same by chance:
-    /// [`Upstreams::leads_back`] tells the difference. `name` is in wire format, as the query has it.
+    /// Whether a query may be one of this node's own that came back: its name has the same random
+    /// case as a question in flight. Always false for names with few letters. A client that draws
+    /// random case too may draw the same by chance: [`Upstreams::leads_back`] tells the difference.
+    /// `name` is in wire format, as the query has it.
     pub fn may_be_ours(&self, name: &[u8], qtype: u16) -> bool {
         self.in_flight_names.contains(name, qtype)
     }
 
-    /// Whether the servers of a route send queries back to this node. The check takes up to a second; its result is remembered.
+    /// Whether the servers of a route send queries back to this node. The check takes up to a
+    /// second; its result is remembered.
     pub async fn leads_back(&self, route: &Route) -> bool {
         let active = self.routes.pin().get(&route.id).cloned();
         match active {
@@ -322,12 +331,14 @@ impl Upstreams {
         self.routes.pin().get(&route.id).is_some_and(|active| loop_detection::is_known_to_lead_back(&active.loop_check))
     }
 
-    /// Whether a query is this node's own loop probe that came back. `name` is in wire format and in lower case.
+    /// Whether a query is this node's own loop probe that came back. `name` is in wire format and
+    /// in lower case.
     pub fn is_loop_probe(&self, name: &[u8]) -> bool {
         self.loop_detector.take_back(name)
     }
 
-    /// The state of the servers of a route, in the order in which they would be asked now. Empty for recursion.
+    /// The state of the servers of a route, in the order in which they would be asked now. Empty
+    /// for recursion.
     pub fn report(&self, route: &Route) -> Vec<TargetReport> {
         let Servers::Targets { targets, .. } = &route.servers else { return Vec::new() };
         let unknown = |target: &Target| TargetReport {
@@ -388,7 +399,8 @@ impl Upstreams {
         active
     }
 
-    /// Removes unused routes, closes idle sockets, and probes servers without recent answers. False if no routes are left.
+    /// Removes unused routes, closes idle sockets, and probes servers without recent answers. False
+    /// if no routes are left.
     fn sweep(&self) -> bool {
         let now = Instant::now();
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);

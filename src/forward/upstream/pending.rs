@@ -1,5 +1,5 @@
-//! A question in flight: the events of all of its attempts arrive in one queue, so that a late response to an earlier attempt is
-//! accepted too.
+//! A question in flight: the events of all of its attempts arrive in one queue, so that a late
+//! response to an earlier attempt is accepted too.
 
 use super::query::RandomisedQuestion;
 use std::{
@@ -11,8 +11,8 @@ use std::{
 };
 use tokio::time::Sleep;
 
-/// The maximum number of suspected forgeries in the queue of a question. One is enough to reject responses by UDP, and packets may
-/// arrive faster than the question handles them.
+/// The maximum number of suspected forgeries in the queue of a question. One is enough to reject
+/// responses by UDP, and packets may arrive faster than the question handles them.
 const MAX_SUSPECTED_FORGERIES: usize = 8;
 
 /// A question, and the events of its attempts. The transports share it.
@@ -33,7 +33,8 @@ struct EventQueue {
 pub enum AttemptEvent {
     /// A message with the ID and the question of the query.
     Response(Vec<u8>),
-    /// A packet arrived at the right port with another ID, name or case: somebody may be guessing at responses.
+    /// A packet arrived at the right port with another ID, name or case: somebody may be guessing
+    /// at responses.
     ForgerySuspected,
     /// A message that is right except for the case of the name, from a server that keeps case.
     CaseFolded(Vec<u8>),
@@ -61,13 +62,15 @@ pub struct AttemptError {
 pub enum AttemptErrorKind {
     /// The server cannot be reached, refuses connections, or is silent on one.
     Unreachable,
-    /// The server cannot be used until its operator changes it: for example, its certificate has expired.
+    /// The server cannot be used until its operator changes it: for example, its certificate has
+    /// expired.
     Misconfigured,
     /// The server closed a connection that was idle, or on which it had answered other questions.
     Closed,
     /// The server closed a connection without an answer, and this question was the only one on it.
     ClosedUnanswered,
-    /// The server closed a connection without an answer, and several questions were on it: any of them may be the reason.
+    /// The server closed a connection without an answer, and several questions were on it: any of
+    /// them may be the reason.
     ClosedAmbiguous,
     /// The server sent a response that is of no use.
     BadResponse,
@@ -88,8 +91,8 @@ impl PendingQuestion {
         PendingQuestion { question, queue: Mutex::default() }
     }
 
-    /// Adds an event of attempt `number`, and wakes the task that waits. Suspected forgeries beyond [`MAX_SUSPECTED_FORGERIES`] are
-    /// dropped.
+    /// Adds an event of attempt `number`, and wakes the task that waits. Suspected forgeries beyond
+    /// [`MAX_SUSPECTED_FORGERIES`] are dropped.
     pub fn post(&self, number: usize, event: AttemptEvent) {
         let mut queue = self.queue();
         let suspected = || queue.events.iter().filter(|(_, event)| event.is_suspected_forgery()).count();

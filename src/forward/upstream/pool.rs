@@ -1,7 +1,9 @@
-//! The connections to one server by TCP or DoT: which query takes which connection, and the queries that wait for one.
+//! The connections to one server by TCP or DoT: which query takes which connection, and the queries
+//! that wait for one.
 //!
-//! A few connections are shared by many queries. A server that answers in the order of the questions may be stuck at a slow
-//! one: then more connections are opened, and a query that is sent again gets a connection of its own.
+//! A few connections are shared by many queries. A server that answers in the order of the
+//! questions may be stuck at a slow one: then more connections are opened, and a query that is sent
+//! again gets a connection of its own.
 
 use super::{
     case_behaviour::CaseBehaviour,
@@ -32,12 +34,13 @@ const MAX_QUERIES_PER_CONNECTION: usize = 512;
 const BUSY_QUERIES: usize = 64;
 /// The time without a response beyond which another connection is opened.
 const BUSY_AFTER: Duration = Duration::from_millis(400);
-/// The time without a response after which a connection counts as stuck: it is broken, or its server answers in order and works
-/// on a slow question.
+/// The time without a response after which a connection counts as stuck: it is broken, or its
+/// server answers in order and works on a slow question.
 pub const STUCK_AFTER: Duration = Duration::from_millis(900);
 /// The time for which zonal remembers that a server closes connections after a few answers.
 const CLOSE_PATTERN_LIFETIME: Duration = Duration::from_secs(60);
-/// The number of connections in a row that ended without an answer after which the questions are not the reason.
+/// The number of connections in a row that ended without an answer after which the questions are
+/// not the reason.
 const MAX_UNANSWERED_CLOSES: usize = 64;
 
 /// The connections to one server.
@@ -61,8 +64,8 @@ struct PoolState {
     /// The queries that wait for a connection of their own, and those that wait for a shared one.
     exclusive: VecDeque<QueuedQuery>,
     shared: VecDeque<QueuedQuery>,
-    /// The number of answers on each of the last two connections that the server closed with queries in flight, and the time of
-    /// the last close.
+    /// The number of answers on each of the last two connections that the server closed with
+    /// queries in flight, and the time of the last close.
     closed_after: [Option<usize>; 2],
     closed_at: Option<Instant>,
     /// The number of connections that ended without an answer, since the last answer.
@@ -85,7 +88,8 @@ pub struct QueuedQuery {
     pub assignment: Arc<Assignment>,
 }
 
-/// The connection that a query takes, and its ID there. Empty while the query waits for a connection.
+/// The connection that a query takes, and its ID there. Empty while the query waits for a
+/// connection.
 pub type Assignment = OnceLock<(Arc<Connection>, u16)>;
 
 /// A query that was sent or waits for a connection. Dropping it gives the query up.
@@ -116,7 +120,8 @@ impl StreamPool {
         Arc::new(StreamPool { address, sources, case, counters, tls, state: Mutex::default() })
     }
 
-    /// Sends a query, or queues it until there is a connection for it. The ID is written into `query` if it is sent at once.
+    /// Sends a query, or queues it until there is a connection for it. The ID is written into
+    /// `query` if it is sent at once.
     pub fn send(
         self: &Arc<Self>,
         pending: &Arc<PendingQuestion>,
@@ -145,8 +150,8 @@ impl StreamPool {
         self.assign_queued(&mut state);
     }
 
-    /// Records that a connection ended after `answers` answers with `waiting` queries in flight. Returns the kind of error for
-    /// these.
+    /// Records that a connection ended after `answers` answers with `waiting` queries in flight.
+    /// Returns the kind of error for these.
     pub fn classify_end(&self, kind: AttemptErrorKind, answers: usize, waiting: usize) -> AttemptErrorKind {
         if waiting == 0 || !matches!(kind, AttemptErrorKind::Closed | AttemptErrorKind::ClosedUnanswered) {
             return kind;
@@ -258,8 +263,8 @@ impl PoolState {
         if exclusive { &mut self.exclusive } else { &mut self.shared }
     }
 
-    /// The maximum number of queries on one connection. A limit is learned when the server has closed two connections after a
-    /// few answers: one may have another reason.
+    /// The maximum number of queries on one connection. A limit is learned when the server has
+    /// closed two connections after a few answers: one may have another reason.
     fn max_queries_per_connection(&self) -> usize {
         let is_known = self.closed_at.is_some_and(|at| at.elapsed() < CLOSE_PATTERN_LIFETIME);
         self.closed_after

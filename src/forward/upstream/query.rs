@@ -7,22 +7,23 @@ use crate::{
         codes::{class, edns_flag, flag, option, rcode},
         query::{HEADER, child_hash, flags, root_hash, skip_name},
         rdata::rtype,
+        reply::MAX_UDP_OCTETS,
     },
 };
 use std::fmt::Write;
 
 /// The maximum length of a query, in octets: header, name, type and class, OPT record, padding.
 pub const MAX_QUERY: usize = 512;
-/// The maximum size of a response by UDP that queries announce, in octets.
-const UDP_SIZE: u16 = 1232;
-/// The length of queries on encrypted transports is a multiple of this, in octets (RFC 8467, section 4.1).
+/// The length of queries on encrypted transports is a multiple of this, in octets (RFC 8467,
+/// section 4.1).
 const PADDING: usize = 128;
 /// The minimum number of letters in a name whose case shows whether a server keeps case.
 const MIN_LETTERS_FOR_CASE: usize = 4;
 /// The minimum number of letters in a name whose random case is unlikely to be drawn twice.
 const MIN_LETTERS_FOR_FINGERPRINT: usize = 8;
 
-/// A question with its name in random case (0x20, draft-vixie-dnsext-dns0x20). A response must repeat the case.
+/// A question with its name in random case (0x20, draft-vixie-dnsext-dns0x20). A response must
+/// repeat the case.
 pub struct RandomisedQuestion {
     /// The name in lower case, followed by the name in random case.
     names: Box<[u8]>,
@@ -91,7 +92,8 @@ impl RandomisedQuestion {
         }
     }
 
-    /// With AD in the query, the server tells whether the answer is validated (RFC 6840, section 5.7).
+    /// With AD in the query, the server tells whether the answer is validated (RFC 6840, section
+    /// 5.7).
     pub fn with_ad(self, wants_ad: bool) -> RandomisedQuestion {
         RandomisedQuestion { wants_ad, ..self }
     }
@@ -112,7 +114,8 @@ impl RandomisedQuestion {
         self.dnssec_ok
     }
 
-    /// The fingerprint of the name in random case and the type. None if the name has too few letters.
+    /// The fingerprint of the name in random case and the type. None if the name has too few
+    /// letters.
     pub fn fingerprint(&self) -> Option<u64> {
         (usize::from(self.letters) >= MIN_LETTERS_FOR_FINGERPRINT).then(|| fingerprint(self.name(true), self.qtype))
     }
@@ -138,7 +141,7 @@ impl RandomisedQuestion {
         if format.edns {
             put(&[0]);
             put(&rtype::OPT.to_be_bytes());
-            put(&UDP_SIZE.to_be_bytes());
+            put(&(MAX_UDP_OCTETS as u16).to_be_bytes());
             put(&[0, 0]);
             end = put(&if self.dnssec_ok { edns_flag::DO } else { 0 }.to_be_bytes());
             let padding = match format.padded {
@@ -153,8 +156,8 @@ impl RandomisedQuestion {
         end
     }
 
-    /// Replaces the random case in a response by lower case: in the question, which names in records may point to, and in names
-    /// that the server has copied from it.
+    /// Replaces the random case in a response by lower case: in the question, which names in
+    /// records may point to, and in names that the server has copied from it.
     pub fn restore(&self, message: &mut [u8]) {
         let (lower, randomised) = (self.name(false), self.name(true));
         let Some(question) = message.get_mut(HEADER..HEADER + lower.len()) else { return };
@@ -180,8 +183,8 @@ impl RandomisedQuestion {
         }
     }
 
-    /// The way in which a message repeats the question, whose name was sent in random case if `randomised`. The caller checks
-    /// the ID.
+    /// The way in which a message repeats the question, whose name was sent in random case if
+    /// `randomised`. The caller checks the ID.
     pub fn echo(&self, message: &[u8], randomised: bool) -> Echo {
         if message.len() < HEADER || flags(message) & flag::QR == 0 || flags(message) & flag::OPCODE != 0 {
             return Echo::Other;
@@ -206,8 +209,8 @@ impl RandomisedQuestion {
     }
 }
 
-/// The names in the data of a type whose case has no meaning, also for signatures (RFC 4034, section 6.2): the number of octets
-/// before them, and their number.
+/// The names in the data of a type whose case has no meaning, also for signatures (RFC 4034,
+/// section 6.2): the number of octets before them, and their number.
 fn names_in(rtype: u16) -> Option<(usize, usize)> {
     match rtype {
         rtype::NS | rtype::CNAME | rtype::DNAME | rtype::PTR => Some((0, 1)),
@@ -292,8 +295,8 @@ pub fn describe_error(code: u16, extended: Option<(u16, String)>) -> String {
     text
 }
 
-/// Walks over all records. None if the message is malformed; else the extended RCODE and the options of the OPT record, if
-/// there is one.
+/// Walks over all records. None if the message is malformed; else the extended RCODE and the
+/// options of the OPT record, if there is one.
 fn options(message: &[u8]) -> Option<Option<(u8, &[u8])>> {
     let count = |at: usize| u16::from_be_bytes([message[at], message[at + 1]]);
     let mut at = HEADER;

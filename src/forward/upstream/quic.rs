@@ -47,8 +47,8 @@ impl Quic {
         *self.local.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Sends a query whose ID is 0 (RFC 9250, section 4.2.1), on a new connection if `is_new_connection`, and returns the
-    /// response.
+    /// Sends a query whose ID is 0 (RFC 9250, section 4.2.1), on a new connection if
+    /// `is_new_connection`, and returns the response.
     pub async fn exchange(self: Arc<Self>, query: Vec<u8>, is_new_connection: bool) -> Result<Vec<u8>, AttemptError> {
         let connection = self.connection(is_new_connection).await?;
         let (mut to, mut from) = connection.open_bi().await.map_err(|error| connection_error(&error))?;
@@ -100,7 +100,8 @@ impl Quic {
         config.transport_config(Arc::new(transport));
         let address = SocketAddr::new(self.target.ip, self.target.port);
         let bind = || self.sources.bind(self.target.ip, socket2::Type::DGRAM);
-        // quinn does not report packets that the system refuses to send, so another socket finds out whether there is a route.
+        // quinn does not report packets that the system refuses to send, so another socket finds
+        // out whether there is a route.
         bind()?.connect(&address.into()).map_err(|error| unreachable(&error))?;
         let socket = bind()?;
         let runtime = Arc::new(TokioRuntime);

@@ -29,9 +29,11 @@ use tokio::time::Instant;
 
 /// The time for which a server that refused EDNS is asked without EDNS.
 const EDNS_RETRY_AFTER: Duration = Duration::from_secs(10);
-/// The maximum number of questions in flight to one server by TCP instead of UDP because a forged response is suspected.
+/// The maximum number of questions in flight to one server by TCP instead of UDP because a forged
+/// response is suspected.
 const MAX_TCP_FALLBACKS: usize = 256;
-/// The time for which a server that refused TCP is not asked by TCP when a forged response is suspected.
+/// The time for which a server that refused TCP is not asked by TCP when a forged response is
+/// suspected.
 const TCP_RETRY_AFTER: Duration = Duration::from_secs(60);
 
 /// A target, asked from certain source addresses.
@@ -40,7 +42,8 @@ pub struct Server {
     pub target: Target,
     /// Whether the server keeps the case of names.
     pub case_behaviour: Arc<CaseBehaviour>,
-    /// The name that probes ask for, in lower case and wire format: the domain of the first route with this server.
+    /// The name that probes ask for, in lower case and wire format: the domain of the first route
+    /// with this server.
     pub probe: Box<[u8]>,
     /// The counters of all servers together.
     pub counters: Arc<UpstreamCounters>,
@@ -209,8 +212,9 @@ impl Server {
         self.health.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Turns EDNS off for [`EDNS_RETRY_AFTER`]: the server refused a question with EDNS, and answered it without. The refusal may
-    /// come from a middlebox or be temporary, so EDNS is tried again soon (RFC 6891, section 6.2.2).
+    /// Turns EDNS off for [`EDNS_RETRY_AFTER`]: the server refused a question with EDNS, and
+    /// answered it without. The refusal may come from a middlebox or be temporary, so EDNS is tried
+    /// again soon (RFC 6891, section 6.2.2).
     pub fn disable_edns(&self, now: Instant) {
         *self.without_edns_until() = Some(now + EDNS_RETRY_AFTER);
     }
@@ -225,7 +229,8 @@ impl Server {
         QueryFormat { randomised: self.case_behaviour.keeps_case() != Some(false), edns, padded: self.is_stream() }
     }
 
-    /// Whether the server's protocol is encrypted: it has connections, and responses cannot be forged.
+    /// Whether the server's protocol is encrypted: it has connections, and responses cannot be
+    /// forged.
     pub fn is_stream(&self) -> bool {
         self.target.protocol != Protocol::Do53
     }
@@ -282,8 +287,8 @@ impl Server {
         Ok(sent)
     }
 
-    /// Whether a question with a suspected forgery may use TCP: TCP has not failed of late, and fewer than
-    /// [`MAX_TCP_FALLBACKS`] queries use it.
+    /// Whether a question with a suspected forgery may use TCP: TCP has not failed of late, and
+    /// fewer than [`MAX_TCP_FALLBACKS`] queries use it.
     pub fn may_use_tcp(&self, now: Instant) -> bool {
         let until = *self.tcp_disabled_until.lock().unwrap_or_else(PoisonError::into_inner);
         self.tcp_fallbacks.load(Relaxed) < MAX_TCP_FALLBACKS && until.is_none_or(|until| until <= now)

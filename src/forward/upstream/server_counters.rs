@@ -12,7 +12,8 @@ use std::{
     time::Duration,
 };
 
-/// The upper bounds of response time buckets, in seconds: from a server in the same AZ to the last moment that a client waits.
+/// The upper bounds of response time buckets, in seconds: from a server in the same AZ to the last
+/// moment that a client waits.
 pub const BUCKETS: [f64; 12] = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 
 /// The number of counted RCODEs: those with a mnemonic, and all others together.

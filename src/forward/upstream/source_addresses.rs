@@ -31,7 +31,8 @@ impl SourceAddresses {
         };
         let socket = open().map_err(local)?;
         if self.addresses.is_empty() {
-            // For UDP, `bind` draws a random port. For TCP, the kernel chooses a port at `connect`, from more ports.
+            // For UDP, `bind` draws a random port. For TCP, the kernel chooses a port at `connect`,
+            // from more ports.
             if kind == Type::DGRAM {
                 let any: IpAddr =
                     if to.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };

@@ -67,8 +67,8 @@ struct ConnectionState {
     answers: usize,
     /// The IDs of the last answers.
     answered_ids: VecDeque<u16>,
-    /// The number of abandoned queries whose answers may still come; and since the last answer, the number of duplicate answers
-    /// and of unexpected messages.
+    /// The number of abandoned queries whose answers may still come; and since the last answer, the
+    /// number of duplicate answers and of unexpected messages.
     abandoned: usize,
     duplicates: usize,
     unexpected: usize,
@@ -119,7 +119,8 @@ impl ConnectionState {
         (self.duplicates, self.unexpected) = (0, 0);
     }
 
-    /// Whether to close the connection: no query is in flight, nothing is to be sent, and it takes no new queries or is stuck.
+    /// Whether to close the connection: no query is in flight, nothing is to be sent, and it takes
+    /// no new queries or is stuck.
     fn is_done(&self) -> bool {
         self.connected
             && self.waiting.is_empty()
@@ -159,8 +160,8 @@ impl Connection {
         }
     }
 
-    /// Sends a query, with its ID written into it, on a connection that takes `max_queries` in its lifetime. False if the
-    /// connection is closed.
+    /// Sends a query, with its ID written into it, on a connection that takes `max_queries` in its
+    /// lifetime. False if the connection is closed.
     pub fn send(self: &Arc<Self>, query: &mut QueuedQuery, max_queries: usize) -> Result<bool, AttemptError> {
         let mut state = self.state();
         if state.closed {

@@ -17,7 +17,8 @@ impl Drop for TaskHandle {
     }
 }
 
-/// Runs the exchange of a query for a response in a task, and posts its outcome as attempt `number`.
+/// Runs the exchange of a query for a response in a task, and posts its outcome as attempt
+/// `number`.
 pub fn spawn(
     pending: &Arc<PendingQuestion>,
     number: usize,

@@ -35,8 +35,8 @@ pub struct Tls {
 }
 
 impl Tls {
-    /// Trusts the system's authorities (the environment variables `SSL_CERT_FILE` and `SSL_CERT_DIR` name other ones) and those
-    /// in a PEM file.
+    /// Trusts the system's authorities (the environment variables `SSL_CERT_FILE` and
+    /// `SSL_CERT_DIR` name other ones) and those in a PEM file.
     pub fn new(authorities: Option<PathBuf>) -> Tls {
         Tls { authorities, configs: OnceLock::new() }
     }
@@ -95,12 +95,12 @@ pub fn server_name(target: &Target) -> Result<ServerName<'static>, AttemptError>
 /// The error of an attempt whose TLS handshake failed.
 pub fn tls_error(error: &io::Error) -> AttemptError {
     match error.get_ref().and_then(|error| error.downcast_ref::<Error>()) {
-        Some(error) => AttemptError::new(AttemptErrorKind::Misconfigured, what_is_wrong(error)),
+        Some(error) => AttemptError::new(AttemptErrorKind::Misconfigured, handshake_error_text(error)),
         None => AttemptError::new(AttemptErrorKind::Unreachable, "closes the connection when TLS begins"),
     }
 }
 
-fn what_is_wrong(error: &Error) -> String {
+fn handshake_error_text(error: &Error) -> String {
     use CertificateError::*;
     match error {
         Error::InvalidCertificate(Expired | ExpiredContext { .. }) => EXPIRED.into(),

@@ -1,9 +1,9 @@
 //! UDP: many connected sockets for each server, each for a few queries and a short time.
 //!
-//! A connected socket receives packets of its server only, and learns of ICMP errors. The kernel draws its port, and each query
-//! has a random ID: a forged response must hit both, and the case of the name. A packet to a port where a query waits, with an
-//! ID that was not used there, is a guess (RFC 5452, section 9.2): its questions are told, and the socket takes
-//! no new queries.
+//! A connected socket receives packets of its server only, and learns of ICMP errors. The kernel
+//! draws its port, and each query has a random ID: a forged response must hit both, and the case of
+//! the name. A packet to a port where a query waits, with an ID that was not used there, is a guess
+//! (RFC 5452, section 9.2): its questions get an event, and the socket takes no new queries.
 
 use super::{
     case_behaviour::{Acceptance, CaseBehaviour},
@@ -29,20 +29,22 @@ use tokio::{
     time::Instant,
 };
 
-/// The number of slots for sockets to one server. A query takes a random slot, and opens a socket if the slot is empty.
+/// The number of slots for sockets to one server. A query takes a random slot, and opens a socket
+/// if the slot is empty.
 const SLOTS: usize = 1024;
 /// The number of queries and the age after which a socket is replaced.
 const MAX_USES: u32 = 32;
 const MAX_AGE: Duration = Duration::from_secs(2);
-/// The maximum number of sockets to one server, with replaced ones whose queries still wait, and to all servers together.
-/// Beyond it, sockets are used for longer.
+/// The maximum number of sockets to one server, with replaced ones whose queries still wait, and to
+/// all servers together. Beyond it, sockets are used for longer.
 const MAX_OF_SERVER: usize = 2048;
 const MAX_SOCKETS: usize = 8192;
 /// The number of sockets that each server may have, whatever other servers have.
 const MIN_OF_SERVER: usize = 8;
 /// The maximum number of queries in flight on one socket.
 const MAX_WAITING: usize = 256;
-/// The number of answered or abandoned queries that a socket remembers, so that their responses are no suspected forgeries.
+/// The number of answered or abandoned queries that a socket remembers, so that their responses are
+/// no suspected forgeries.
 const MAX_REMEMBERED: usize = 64;
 /// The minimum length of a packet that may be a response, in octets.
 const HEADER: usize = 12;
@@ -81,7 +83,8 @@ pub struct Socket {
 
 #[derive(Default)]
 struct SocketTable {
-    /// The queries of the socket, in the order of sending. The list is short enough for a linear search.
+    /// The queries of the socket, in the order of sending. The list is short enough for a linear
+    /// search.
     entries: Vec<SocketEntry>,
     /// The number of queries in flight.
     waiting: usize,
@@ -147,8 +150,8 @@ impl UdpPool {
         Err(AttemptError::new(AttemptErrorKind::Local, "is not asked: too many queries wait for it"))
     }
 
-    /// The socket in a slot. A new one, if the slot is empty or its socket is old; the socket of another slot, if none may be
-    /// opened.
+    /// The socket in a slot. A new one, if the slot is empty or its socket is old; the socket of
+    /// another slot, if none may be opened.
     fn socket(&self, slot: usize, now: Instant) -> Result<Arc<Socket>, AttemptError> {
         let mut place = lock(&self.slots[slot]);
         if let Some(socket) = &*place
@@ -247,8 +250,8 @@ impl Socket {
         self.expires > now && table.uses < MAX_USES && !table.forgery_suspected
     }
 
-    /// Registers a query with the ID `id`, or with another ID if `id` is in use. Returns the ID and the query's number. None if
-    /// too many queries are in flight.
+    /// Registers a query with the ID `id`, or with another ID if `id` is in use. Returns the ID and
+    /// the query's number. None if too many queries are in flight.
     fn register(
         &self,
         pending: &Arc<PendingQuestion>,
@@ -354,7 +357,8 @@ impl Socket {
         table.waiting > 0
     }
 
-    /// Fails all queries, as an error arrived; except for the query with the number `but`, which was not sent yet.
+    /// Fails all queries, as an error arrived; except for the query with the number `but`, which
+    /// was not sent yet.
     fn failed(&self, error: &io::Error, but: Option<u32>) {
         let error = unreachable(error);
         let mut table = lock(&self.table);

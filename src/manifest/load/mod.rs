@@ -115,11 +115,11 @@ pub enum Extent {
 
 /// The scope of a load.
 #[derive(Clone, Debug, Default)]
-pub struct Due {
+pub struct LoadScope {
     /// The files that may have changed.
     pub extent: Extent,
     /// Files that are being written, as named by [`Loader::inputs`]: this load does not read them.
-    pub underway: BTreeSet<PathBuf>,
+    pub being_written: BTreeSet<PathBuf>,
 }
 
 /// The result of a load.
@@ -170,7 +170,7 @@ impl Loader {
     ///
     /// All errors and warnings, if there is an error.
     pub fn load(&mut self) -> Load {
-        self.load_due(&Due::default())
+        self.load_scope(&LoadScope::default())
     }
 
     /// Like [`load`](Loader::load), for a known scope. It takes time in proportion to the files
@@ -179,11 +179,11 @@ impl Loader {
     /// # Errors
     ///
     /// As [`load`](Loader::load).
-    pub fn load_due(&mut self, due: &Due) -> Load {
+    pub fn load_scope(&mut self, scope: &LoadScope) -> Load {
         self.read.clear();
-        let all = Due { extent: Extent::All, underway: due.underway.clone() };
-        let is_all = self.is_outdated && due.extent != Extent::Anew;
-        let mut load = self.load_once(if is_all { &all } else { due });
+        let all = LoadScope { extent: Extent::All, being_written: scope.being_written.clone() };
+        let is_all = self.is_outdated && scope.extent != Extent::Anew;
+        let mut load = self.load_once(if is_all { &all } else { scope });
         for _ in 1..MAX_ATTEMPTS {
             match load {
                 // Each file is of one point in time, but the directory may not be.
@@ -297,10 +297,10 @@ impl Loader {
 
     /// Loads once. None if a listed file did not exist any more when it was read. The flag tells
     /// whether all files stayed unchanged until the end of the load.
-    fn load_once(&mut self, due: &Due) -> Option<(Load, bool)> {
+    fn load_once(&mut self, scope: &LoadScope) -> Option<(Load, bool)> {
         self.out_of_resources = false;
         self.is_outdated = true;
-        let paths = match self.list(due) {
+        let paths = match self.list(scope) {
             Ok(paths) => paths,
             Err(error) => {
                 self.out_of_resources = is_out_of_resources(&error);
@@ -321,14 +321,16 @@ impl Loader {
         }
         let changed: Vec<Arc<Path>> = {
             let is_known = |path: &Path| {
-                self.files.get(path).is_some_and(|file| file.stamp.is_some_and(|stamp| due.is_unchanged(path, &stamp)))
+                self.files
+                    .get(path)
+                    .is_some_and(|file| file.stamp.is_some_and(|stamp| scope.is_unchanged(path, &stamp)))
             };
             paths.iter().filter(|path| !is_known(path)).cloned().collect()
         };
         let read_files = !changed.is_empty();
         let read = in_parallel(&changed, |path| read_file(path, &self.manifest));
         if read.iter().any(|file| matches!(file, Err(error) if error.kind() == io::ErrorKind::NotFound))
-            && self.list(due).is_ok_and(|now| now != paths)
+            && self.list(scope).is_ok_and(|now| now != paths)
         {
             return None;
         }
@@ -337,15 +339,15 @@ impl Loader {
         self.apply(&paths, changed, read);
         let mut problems: Vec<Problem> = self.files.values().flat_map(|file| file.problems.iter().cloned()).collect();
         problems.extend(self.duplicates.iter().cloned());
-        let (zone_data, read_zones) = self.load_zones(&before, due);
+        let (zone_data, read_zones) = self.load_zones(&before, scope);
         problems.extend(self.zones.values().flat_map(|zone| zone.problems.iter().cloned()));
         let is_current = |path: &Path, stamp: &Option<Stamp>| {
             // A file that could not be read is reported as an error.
-            due.underway.contains(path) || stamp.is_none_or(|stamp| stamp.is_still_of(path))
+            scope.being_written.contains(path) || stamp.is_none_or(|stamp| stamp.is_still_of(path))
         };
-        let settled = matches!(due.extent, Extent::Files(_))
+        let settled = matches!(scope.extent, Extent::Files(_))
             || !(read_files || read_zones)
-            || self.list(due).is_ok_and(|now| now == paths)
+            || self.list(scope).is_ok_and(|now| now == paths)
                 && self.files.iter().all(|(path, file)| is_current(path, &file.stamp))
                 // If no zone was read, all inputs were checked after the last manifest file was
                 // read.
@@ -398,14 +400,14 @@ impl Loader {
     }
 
     /// The manifest files of the directory, sorted, without new files that are being written.
-    fn list(&self, due: &Due) -> io::Result<Vec<Arc<Path>>> {
+    fn list(&self, scope: &LoadScope) -> io::Result<Vec<Arc<Path>>> {
         let mut paths: Vec<Arc<Path>> = Vec::new();
         for entry in std::fs::read_dir(&self.directory)? {
             let entry = entry?;
             let hidden = entry.file_name().as_encoded_bytes().starts_with(b".");
             let path = entry.path();
             let named = path.extension().is_some_and(|ext| ext == "yaml" || ext == "yml" || ext == "json");
-            let is_there = !due.underway.contains(&path) || self.files.contains_key(path.as_path());
+            let is_there = !scope.being_written.contains(&path) || self.files.contains_key(path.as_path());
             if named && !hidden && is_there {
                 paths.push(path.into());
             }
@@ -416,11 +418,11 @@ impl Loader {
 
     /// Reads the master files that changed since the last accepted load. Returns the records, and
     /// whether any file was read.
-    fn load_zones(&mut self, before: &Manifest, due: &Due) -> (BTreeMap<Id, ZoneData>, bool) {
+    fn load_zones(&mut self, before: &Manifest, scope: &LoadScope) -> (BTreeMap<Id, ZoneData>, bool) {
         let mut data = BTreeMap::new();
         let mut jobs: Vec<(Id, Arc<PrivateHostedZone>, PathBuf)> = Vec::new();
         let mut is_other = false;
-        for id in self.touched_zones(before, due) {
+        for id in self.touched_zones(before, scope) {
             let resource = self.manifest.private_hosted_zones.get(&id).filter(|resource| resource.file.is_some());
             let Some((resource, file)) = resource.and_then(|resource| Some((resource, resource.file.as_ref()?))) else {
                 if let Some(zone) = self.zones.remove(&id) {
@@ -438,7 +440,7 @@ impl Loader {
                         && zone
                             .inputs
                             .iter()
-                            .all(|(path, stamp)| stamp.is_some_and(|stamp| due.is_unchanged(path, &stamp)))
+                            .all(|(path, stamp)| stamp.is_some_and(|stamp| scope.is_unchanged(path, &stamp)))
                 });
             match is_unchanged {
                 true => drop(data.insert(id, ZoneData::Unchanged)),
@@ -446,7 +448,8 @@ impl Loader {
             }
         }
         let within = self.keeps_texts.then_some(&*self.directory);
-        let read = in_parallel(&jobs, |(id, resource, path)| read_zone(id, resource, path, within, &due.underway));
+        let read =
+            in_parallel(&jobs, |(id, resource, path)| read_zone(id, resource, path, within, &scope.being_written));
         let read_any = !jobs.is_empty();
         for ((id, ..), (master_file, mut zone)) in jobs.into_iter().zip(read) {
             self.locate(&mut zone.problems);
@@ -466,16 +469,16 @@ impl Loader {
     }
 
     /// The zones whose resource changed since `before`, or whose master files may have changed.
-    fn touched_zones(&self, before: &Manifest, due: &Due) -> BTreeSet<Id> {
+    fn touched_zones(&self, before: &Manifest, scope: &LoadScope) -> BTreeSet<Id> {
         let changed = changes(&before.private_hosted_zones, &self.manifest.private_hosted_zones);
         let mut touched: BTreeSet<Id> = changed.into_iter().map(|change| change.id.clone()).collect();
         touched.extend(self.unaccepted.iter().cloned());
         // If only manifest files changed, the master files of thousands of zones need no check.
         let is_master = |path: &PathBuf| !self.files.contains_key(path.as_path());
-        if matches!(&due.extent, Extent::Files(files) if !files.iter().any(is_master)) {
+        if matches!(&scope.extent, Extent::Files(files) if !files.iter().any(is_master)) {
             return touched;
         }
-        let may_be_other = |zone: &Zone| match &due.extent {
+        let may_be_other = |zone: &Zone| match &scope.extent {
             Extent::Files(files) => zone.inputs.iter().any(|(path, _)| files.contains(path)),
             Extent::All | Extent::Anew => true,
         };
@@ -484,10 +487,10 @@ impl Loader {
     }
 }
 
-impl Due {
+impl LoadScope {
     /// Whether a file that was read before is taken as unchanged.
     fn is_unchanged(&self, path: &Path, stamp: &Stamp) -> bool {
-        self.underway.contains(path)
+        self.being_written.contains(path)
             || match &self.extent {
                 Extent::All => stamp.is_surely_of(path),
                 Extent::Anew => false,
@@ -553,7 +556,7 @@ fn read_zone(
     resource: &Arc<PrivateHostedZone>,
     path: &Path,
     within: Option<&Path>,
-    underway: &BTreeSet<PathBuf>,
+    being_written: &BTreeSet<PathBuf>,
 ) -> (MasterFile, Zone) {
     let mut inputs = Inputs::new();
     let mut texts = Vec::new();
@@ -561,7 +564,7 @@ fn read_zone(
     let within = within.map(|directory| (!is_absolute).then(|| format!("{}/", directory.display())));
     let mut digest = Sha256::new();
     let mut out_of_resources = false;
-    let read = |path: &Path| match underway.contains(path) {
+    let read = |path: &Path| match being_written.contains(path) {
         true => Err(io::Error::other("the file is being written")),
         false => file::read(path),
     };

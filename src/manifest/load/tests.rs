@@ -249,29 +249,31 @@ fn reads_named_files_again_and_skips_files_that_are_being_written() {
     rewrite("a.yaml", &vpc("a", "r2"));
     rewrite("one.zone", &text(2));
     let named = |names: &[&str]| Extent::Files(names.iter().map(|name| d.0.join(name)).collect());
-    let due =
-        |extent, underway: &[&str]| Due { extent, underway: underway.iter().map(|name| d.0.join(name)).collect() };
-    let (loaded, _) = loader.load_due(&due(named(&["a.yaml", "one.zone"]), &[])).unwrap();
+    let scope = |extent, being_written: &[&str]| LoadScope {
+        extent,
+        being_written: being_written.iter().map(|name| d.0.join(name)).collect(),
+    };
+    let (loaded, _) = loader.load_scope(&scope(named(&["a.yaml", "one.zone"]), &[])).unwrap();
     assert_eq!((&*loaded.manifest.vpcs["a"].region, serial(&loaded)), ("r2", Some(2)));
     loader.accept();
     d.write("c.yaml", "vpcs: {");
     rewrite("a.yaml", "vpcs: {");
     rewrite("one.zone", "@ SOA");
-    let underway = ["a.yaml", "c.yaml", "one.zone"];
+    let being_written = ["a.yaml", "c.yaml", "one.zone"];
     for extent in [named(&["b.yaml"]), Extent::All, Extent::Anew] {
-        let (loaded, _) = loader.load_due(&due(extent.clone(), &underway)).unwrap();
+        let (loaded, _) = loader.load_scope(&scope(extent.clone(), &being_written)).unwrap();
         assert_eq!(&*loaded.manifest.vpcs["a"].region, "r2", "{extent:?}");
         assert!(!matches!(loaded.zone_data.get("Z1"), Some(ZoneData::Read(_))), "{extent:?}");
     }
     rewrite("a.yaml", &vpc("a", "r3"));
     rewrite("one.zone", &text(3));
     d.write("c.yaml", "");
-    let (loaded, _) = loader.load_due(&due(Extent::Anew, &[])).unwrap();
+    let (loaded, _) = loader.load_scope(&scope(Extent::Anew, &[])).unwrap();
     assert_eq!((&*loaded.manifest.vpcs["a"].region, serial(&loaded)), ("r3", Some(3)));
     // A new zone waits until its file is complete.
     d.write("d.yaml", "private_hosted_zones:\n  Z2: {name: two.example, vpc_ids: [a], file: two.zone}\n");
     d.write("two.zone", &text(1));
-    let problems = loader.load_due(&due(Extent::All, &["two.zone"])).unwrap_err();
+    let problems = loader.load_scope(&scope(Extent::All, &["two.zone"])).unwrap_err();
     assert!(problems[0].message.contains("the file is being written"), "{problems:?}");
 }
 
@@ -353,7 +355,7 @@ proptest! {
                 files.extend(actions.iter().map(|action| d.0.join(action.path())));
             }
             let mut anew = Loader::new(&d.0).keeping_texts();
-            match (loader.load_due(&Due { extent: extent.clone(), ..Due::default() }), anew.load()) {
+            match (loader.load_scope(&LoadScope { extent: extent.clone(), ..LoadScope::default() }), anew.load()) {
                 (Ok((loaded, problems)), Ok((expected, all))) => {
                     prop_assert_eq!(&loaded.manifest, &expected.manifest);
                     prop_assert_eq!(loaded.digest, expected.digest);

@@ -257,7 +257,8 @@ async fn restores_lower_case_everywhere_in_responses_of_every_transport() {
     assert!(fake.queries().iter().any(|(query, tcp)| *tcp && query[HEADER..HEADER + NAME.len()] != *NAME));
 }
 
-/// A response with the name in question, in its random case, as owners and in data: the whole name, and its end.
+/// A response with the name in question, in its random case, as owners and in data: the whole name,
+/// and its end.
 fn full(query: &[u8]) -> Vec<u8> {
     let name = query[HEADER..HEADER + NAME.len()].to_vec();
     let record = |owner: &[u8], rtype: u8, data: &[u8]| {

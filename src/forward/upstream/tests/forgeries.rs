@@ -68,8 +68,8 @@ async fn a_packet_shorter_than_a_header_is_no_suspected_forgery() {
     assert_eq!((upstreams.counters.fallbacks.get(), upstreams.counters.unexpected.get()), (0, 2));
 }
 
-/// A server by UDP alone. What it does with a query is given the number of the query; the ports and ids of queries come
-/// back.
+/// A server by UDP alone. What it does with a query is given the number of the query; the ports and
+/// ids of queries come back.
 fn by_udp_alone(
     act: impl Fn(usize, &[u8]) -> Vec<Vec<u8>> + Send + 'static,
 ) -> (SocketAddr, mpsc::UnboundedReceiver<(u16, u16)>, JoinHandle<()>) {
@@ -126,7 +126,7 @@ async fn queries_come_from_many_ports() {
     let mut ports: Vec<u16> = std::iter::from_fn(|| Some(seen.try_recv().ok()?.0)).collect();
     ports.sort_unstable();
     ports.dedup();
-    // Of 1,024 places 300 queries take 260 where none is renewed meanwhile.
+    // 300 queries take about 260 of 1,024 slots, if no socket is replaced meanwhile.
     assert!(ports.len() > 200, "{} ports for 300 queries", ports.len());
     let (low, high) = (ports[ports.len() / 10], ports[ports.len() * 9 / 10]);
     assert!(high - low > 10_000, "from {low} to {high}");
@@ -135,20 +135,20 @@ async fn queries_come_from_many_ports() {
 
 #[tokio::test]
 async fn ignores_packets_from_other_addresses() {
-    // Both know the port and the id, as the query is passed on; but only one has the address.
+    // Both servers know the port and the ID, as the query is passed on, but only one has the right address.
     let forger = Arc::new(std::net::UdpSocket::bind((unused_address(), 0)).unwrap());
-    let (told, mut hears) = mpsc::unbounded_channel::<(Vec<u8>, SocketAddr)>();
+    let (sender, mut queries) = mpsc::unbounded_channel::<(Vec<u8>, SocketAddr)>();
     let udp = UdpSocket::bind((unused_address(), 0)).await.unwrap();
     let address_of_server = udp.local_addr().unwrap();
     let server = tokio::spawn(async move {
         let mut packet = [0; 512];
         let (len, client) = udp.recv_from(&mut packet).await.unwrap();
-        told.send((packet[..len].to_vec(), client)).unwrap();
+        sender.send((packet[..len].to_vec(), client)).unwrap();
         sleep(Duration::from_millis(50)).await;
         udp.send_to(&answer(&packet[..len]), client).await.unwrap();
     });
     let forging = tokio::spawn(async move {
-        let (query, client) = hears.recv().await.unwrap();
+        let (query, client) = queries.recv().await.unwrap();
         let mut message = answer(&query);
         *message.last_mut().unwrap() = 66;
         forger.send_to(&message, client).unwrap();
@@ -369,7 +369,8 @@ async fn demotes_servers_whose_responses_are_rejected() {
     }
 }
 
-/// A refusal of EDNS with this RCODE. The upper half of an extended RCODE is in the OPT record (RFC 6891, section 6.1.3).
+/// A refusal of EDNS with this RCODE. The upper half of an extended RCODE is in the OPT record (RFC
+/// 6891, section 6.1.3).
 fn refusal(query: &[u8], code: u16) -> Vec<u8> {
     let mut message = header(query, (code & 15) as u8);
     if code > 15 {

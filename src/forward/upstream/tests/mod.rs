@@ -237,8 +237,8 @@ async fn timed<T>(future: impl Future<Output = T>) -> (T, u128) {
     (output, start.elapsed().as_millis())
 }
 
-/// Whether a response comes within `limit` milliseconds, from upstreams without any state. A busy machine may need more than
-/// one try.
+/// Whether a response comes within `limit` milliseconds, from upstreams without any state. A busy
+/// machine may need more than one try.
 async fn answers_within(upstreams: impl Fn() -> Arc<Upstreams>, route: &Route, limit: u128) -> bool {
     for _ in 0..4 {
         let (response, ms) = timed(ask(&upstreams(), route)).await;

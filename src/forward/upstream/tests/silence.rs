@@ -92,7 +92,8 @@ async fn fails_at_once_when_a_truncated_response_cannot_be_had_by_tcp() {
     let expected = "truncates its answer by UDP, and by TCP refuses the connection: nothing listens there";
     assert_eq!((code, text), (22, format!("{} {expected}", cut.target())));
     assert!(ms < 1500, "{ms}");
-    // The server is not down: it answers what fits into a datagram. Another server may answer the rest.
+    // The server is not down: it answers what fits into a datagram. Another server may answer the
+    // rest.
     assert_eq!(upstreams.report(&alone)[0].state, ServerState::Up);
     let good = Fake::new(|query, _| vec![Act::Late(30, answer(query))]).await;
     assert_eq!(address(&ask(&upstreams, &route(vec![cut.target(), good.target()])).await), 1);
